@@ -13,19 +13,21 @@
 #include "wire/address.h"
 
 static const char peers_help[] =
-	"Usage: xenmsg peers [OPTIONS]\n"
+	"Usage: xenmsg peers [OPTIONS] [HOST]\n"
 	"\n"
 	"Lists the domains that the local daemon knows of: domid, name, UUID, version of their daemon, state of the link,\n"
 	"and its last round-trip time in microseconds. VIA: the domain whose daemon relays, where there can be no link.\n"
+	"Of another HOST: domid and name of those that its policy lets this domain know.\n"
 	"\n"
 	"      --json          the same as JSON, one object a line\n";
 
 static const char endpoints_help[] =
-	"Usage: xenmsg endpoints [OPTIONS] [DOMAIN]\n"
+	"Usage: xenmsg endpoints [OPTIONS] [[HOST/]DOMAIN]\n"
 	"\n"
 	"Lists the endpoints that can be reached from here, in all domains or in DOMAIN (domid, name, UUID or self).\n"
 	"VISIBLE_TO: of those here, which other domains may reach them by policy; !DOMAIN before * is left out.\n"
 	"STARTED: of those here that are started on demand, activatable, starting, running, lingering or failed.\n"
+	"Of a domain of another HOST: those that its policy lets this domain and user reach, and for what KIND of channels.\n"
 	"\n"
 	"      --json          the same as JSON, one object a line\n";
 
@@ -89,7 +91,8 @@ static struct json_object *link_for_table(struct json_object *link, const char *
 
 static void shape_peer(struct json_object *peer)
 {
-	json_object_object_add(peer, "link", link_for_table(peer, text_at(peer, "link")));
+	if (at(peer, "link")) /* else it is of another host */
+		json_object_object_add(peer, "link", link_for_table(peer, text_at(peer, "link")));
 }
 
 static void shape_host(struct json_object *host)
@@ -173,23 +176,45 @@ static int list(struct cli *cli, const char *subject, const char *question, bool
 
 int cmd_peers(struct cli *cli, int argc, char **argv)
 {
-	static const char *const columns[] = {"domid", "name", "uuid",	 "version",
-					      "link",  "via",  "rtt_us", NULL};
+	static const char *const columns[] = {"host", "domid", "name",	 "uuid", "version",
+					      "link", "via",   "rtt_us", NULL};
+	char question[sizeof("peers ") + HOST_NAME_SIZE] = "peers";
+	const char *host = "";
 	bool json = false;
 	const struct cli_option options[] = {{"json", .flag = &json}, {0}};
 	int code;
 
 	if (!cli_options(cli, argc, argv, peers_help, options, &code))
 		return code;
-	if (optind < argc)
-		return cli_usage("peers", "it takes no arguments");
-	return list(cli, "", "peers", json, columns, shape_peer);
+	if (argc - optind > 1)
+		return cli_usage("peers", "one host at most");
+	if (optind < argc) {
+		host = argv[optind];
+		if (!host_name_is_valid(host, strlen(host)))
+			return cli_usage("peers", "'%s' can't be a host: write 1 to 63 of a-z, 0-9 and -",
+					 host);
+		snprintf(question, sizeof(question), "peers %s", host);
+	}
+	return list(cli, host, question, json, columns, shape_peer);
+}
+
+/* Whether it is DOMAIN or HOST/DOMAIN. */
+static bool is_domain(const char *text)
+{
+	const char *slash = strchr(text, '/');
+
+	if (slash && !host_name_is_valid(text, (size_t)(slash - text)))
+		return false;
+	if (slash)
+		text = slash + 1;
+	return domain_name_is_valid(text, strlen(text));
 }
 
 int cmd_endpoints(struct cli *cli, int argc, char **argv)
 {
-	static const char *const columns[] = {"domid", "domain", "name", "visible_to", "started", NULL};
-	char question[sizeof("endpoints ") + DOMAIN_NAME_MAX] = "endpoints";
+	static const char *const columns[] = {"host", "domid",	    "domain",  "name",
+					      "kind", "visible_to", "started", NULL};
+	char question[sizeof("endpoints ") + HOST_NAME_SIZE + 1 + DOMAIN_NAME_MAX] = "endpoints";
 	const char *domain = "";
 	bool json = false;
 	const struct cli_option options[] = {{"json", .flag = &json}, {0}};
@@ -201,10 +226,11 @@ int cmd_endpoints(struct cli *cli, int argc, char **argv)
 		return cli_usage("endpoints", "one domain at most");
 	if (optind < argc) {
 		domain = argv[optind];
-		if (!domain_name_is_valid(domain, strlen(domain)))
-			return cli_usage("endpoints",
-					 "'%s' can't be a domain; write a domid, a name, a UUID or self",
-					 domain);
+		if (!is_domain(domain))
+			return cli_usage(
+				"endpoints",
+				"'%s' can't be a domain; write a domid, a name, a UUID or self, or HOST/DOMAIN",
+				domain);
 		snprintf(question, sizeof(question), "endpoints %s", domain);
 	}
 	return list(cli, domain, question, json, columns, NULL);

@@ -50,6 +50,7 @@ struct daemon {
 	struct hosts *hosts;
 	struct links *links;
 	struct via *via;
+	struct asks *asks;
 	struct peers *peers;
 	struct local *local;
 	struct streams *streams;

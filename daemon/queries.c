@@ -21,6 +21,7 @@
 struct query {
 	struct query *prev, *next;
 	uint32_t request;
+	struct report *report; /* the answer, or NULL: it isn't begun */
 	uint32_t size;
 	char text[];
 };
@@ -31,7 +32,6 @@ struct asker {
 	struct session *session;
 	struct task task;
 	struct query *waiting; /* the first one is next, or is being answered */
-	struct report *report; /* of the question that is being answered, or NULL */
 	struct evbuffer *text; /* of the report, not yet sent */
 	bool is_complete;      /* the report has ended: nothing will be added to the text */
 	UT_hash_handle hh;
@@ -66,9 +66,8 @@ static void end_query(struct asker *asker)
 	struct query *query = asker->waiting;
 
 	DL_DELETE(asker->waiting, query);
+	report_free(query->report);
 	free(query);
-	report_free(asker->report);
-	asker->report = NULL;
 	asker->is_complete = false;
 	evbuffer_drain(asker->text, evbuffer_get_length(asker->text));
 }
@@ -88,7 +87,7 @@ static bool is_ready(const struct asker *asker)
 	const struct query *query = asker->waiting;
 	struct frame_text text = {.data = query->text, .size = query->size};
 
-	return asker->report || asker->queries->ready(asker->queries->userdata, text);
+	return query->report || asker->queries->ready(asker->queries->userdata, text);
 }
 
 static void begin_answer(struct asker *asker)
@@ -98,8 +97,8 @@ static void begin_answer(struct asker *asker)
 	struct frame_text text = {.data = query->text, .size = query->size};
 
 	turns_spend(&queries->relay->turns, line_of(asker), BEGIN_UNITS);
-	asker->report = queries->begin(queries->userdata, asker->session, query->request, text);
-	if (!asker->report)
+	query->report = queries->begin(queries->userdata, asker->session, query->request, text);
+	if (!query->report)
 		end_query(asker);
 }
 
@@ -109,7 +108,7 @@ static int add_to_text(struct asker *asker)
 	uint64_t units = 0;
 	int r;
 
-	r = report_more(asker->report, queries->sources, asker->text, &units);
+	r = report_more(asker->waiting->report, queries->sources, asker->text, &units);
 	turns_spend(&queries->relay->turns, line_of(asker), units);
 	asker->is_complete = r == 0;
 	return r;
@@ -151,7 +150,7 @@ static void on_turn(struct task *task)
 		return; /* until queries_go_on() */
 	if (!is_ready(asker))
 		return; /* until queries_try_again() */
-	if (asker->report)
+	if (asker->waiting->report)
 		answer(asker);
 	else
 		begin_answer(asker);
@@ -222,26 +221,47 @@ static struct asker *asker_of(struct queries *queries, struct session *session)
 	return asker;
 }
 
+/* Queues a question with room for a text of this size. NULL: no memory. */
+static struct query *add_query(struct queries *queries, struct session *session, uint32_t request,
+			       size_t size)
+{
+	struct query *query = calloc(1, sizeof(*query) + size);
+	struct asker *asker = query ? asker_of(queries, session) : NULL;
+
+	if (!asker) {
+		free(query);
+		return NULL;
+	}
+	query->request = request;
+	query->size = (uint32_t)size;
+	DL_APPEND(asker->waiting, query);
+	task_due(&asker->task);
+	return query;
+}
+
 int queries_add(struct queries *queries, struct session *session, uint32_t request, struct frame_text text)
 {
-	struct asker *asker;
 	struct query *query;
 
 	if (session_unanswered(session) > REQUESTS_MAX)
 		return -ENOBUFS;
-	query = malloc(sizeof(*query) + text.size);
+	query = add_query(queries, session, request, text.size);
 	if (!query)
 		return -ENOMEM;
-	asker = asker_of(queries, session);
-	if (!asker) {
-		free(query);
+	memcpy(query->text, text.data, text.size);
+	return 0;
+}
+
+int queries_add_report(struct queries *queries, struct session *session, uint32_t request,
+		       struct report *report)
+{
+	struct query *query = add_query(queries, session, request, 0);
+
+	if (!query) {
+		report_free(report);
 		return -ENOMEM;
 	}
-	query->request = request;
-	query->size = (uint32_t)text.size;
-	memcpy(query->text, text.data, text.size);
-	DL_APPEND(asker->waiting, query);
-	task_due(&asker->task);
+	query->report = report;
 	return 0;
 }
 

@@ -45,6 +45,10 @@ void queries_free(struct queries *queries);
 /* Queues a question; copies the text. Returns 0, -ENOMEM, or -ENOBUFS: too many questions of this program
  * wait already. */
 int queries_add(struct queries *queries, struct session *session, uint32_t request, struct frame_text text);
+/* Does the same for a question that needs nothing any more but to be answered by this report, which it frees in any
+ * case. */
+int queries_add_report(struct queries *queries, struct session *session, uint32_t request,
+		       struct report *report);
 /* Goes on: the program has read what it was sent. */
 void queries_go_on(struct queries *queries, struct session *session);
 /* Goes on with questions that couldn't be answered. */

@@ -42,6 +42,8 @@ struct report *report_new(const struct report_question *question)
 		[REPORT_PEERS] = status_peers_lists,
 		[REPORT_ENDPOINTS] = status_endpoints_lists,
 		[REPORT_HOSTS] = status_hosts_lists,
+		[REPORT_FAR_DOMAINS] = status_far_domains_lists,
+		[REPORT_FAR_ENDPOINTS] = status_far_endpoints_lists,
 	};
 	struct report *report = calloc(1, sizeof(*report));
 
@@ -62,6 +64,7 @@ void report_free(struct report *report)
 	if (!report)
 		return;
 	json_object_put(report->totals);
+	free(report->question.far);
 	free(report);
 }
 
@@ -101,6 +104,8 @@ static void rewind_walk(struct report *report)
 		.sources = report->walk.sources,
 		.viewer = report->question.viewer,
 		.only = report->question.domid,
+		.far = report->question.far,
+		.left = report->question.far ? report->question.far->told : (struct frame_told){0},
 		.domid = -1,
 		.units = report->walk.units,
 	};

@@ -23,6 +23,7 @@
 
 struct evbuffer;
 struct report;
+struct status_far;
 struct status_sources;
 
 #define REPORT_ENTRIES 100u /* of each list, unless everything is wanted */
@@ -32,6 +33,8 @@ enum report_kind {
 	REPORT_PEERS,
 	REPORT_ENDPOINTS,
 	REPORT_HOSTS,
+	REPORT_FAR_DOMAINS, /* of another host, as it has told */
+	REPORT_FAR_ENDPOINTS,
 };
 
 struct report_question {
@@ -39,6 +42,7 @@ struct report_question {
 	bool all;      /* REPORT_STATUS: list every entry */
 	int64_t domid; /* REPORT_ENDPOINTS: of this domain; below zero: of all */
 	struct viewer viewer;
+	struct status_far *far; /* what a host has told, which report_free() frees; else NULL */
 };
 
 /* Returns the report, which the caller frees, or NULL: out of memory. */

@@ -17,6 +17,7 @@
 #include "daemon/daemon_internal.h"
 #include "daemon/peers/directory.h"
 #include "daemon/hosts/hosts.h"
+#include "daemon/link/asks.h"
 #include "daemon/link/link.h"
 #include "daemon/link/via.h"
 #include "daemon/local/local.h"
@@ -28,7 +29,19 @@
 #include "daemon/viewer.h"
 #include "daemon/local/watches.h"
 
-#define QUERY_MAX (32 + DOMAIN_NAME_MAX + ENDPOINT_NAME_MAX)
+#define QUERY_MAX (32 + HOST_NAME_SIZE + DOMAIN_NAME_MAX + ENDPOINT_NAME_MAX)
+
+static struct frame_identity identity_of(const struct daemon *daemon, const struct session *session)
+{
+	const struct ucred *credentials = session_credentials(session);
+
+	return (struct frame_identity){
+		.domid = daemon->self.domid,
+		.uid = credentials->uid,
+		.gid = credentials->gid,
+		.pid = (uint32_t)credentials->pid,
+	};
+}
 
 static void reply_error(struct session *session, uint32_t request, int error, const char *why)
 {
@@ -263,14 +276,133 @@ static struct report *begin_report(struct daemon *daemon, struct session *sessio
 	return report;
 }
 
+/* Whether it is a question about HOST, or HOST/DOMAIN, that another host answers. */
+static bool is_for_host(const struct daemon *daemon, struct frame_text text)
+{
+	const char *own = hosts_own_name(daemon->hosts), *end = text.data + text.size;
+	const char *host = memchr(text.data, ' ', text.size), *slash;
+
+	if (!host)
+		return false;
+	host++;
+	slash = memchr(host, '/', (size_t)(end - host));
+	if (!slash && text.data[0] == 'e')
+		return false;
+	if (slash)
+		end = slash;
+	return strlen(own) != (size_t)(end - host) || memcmp(own, host, strlen(own)) != 0;
+}
+
+static bool begins_with(struct frame_text text, const char *word)
+{
+	return text.size >= strlen(word) && !memcmp(text.data, word, strlen(word));
+}
+
 bool requests_is_ready(void *userdata, struct frame_text text)
 {
 	struct daemon *daemon = userdata;
-	bool lists = (text.size == 5 && !memcmp(text.data, "peers", 5)) ||
-		     (text.size >= 9 && !memcmp(text.data, "endpoints", 9) &&
-		      !(text.size == 14 && !memcmp(text.data, "endpoints self", 14)));
+	bool lists =
+		begins_with(text, "peers") ||
+		(begins_with(text, "endpoints") && !(text.size == 14 && begins_with(text, "endpoints self")));
 
-	return !lists || peers_want_all(daemon->peers);
+	return !lists || is_for_host(daemon, text) || peers_want_all(daemon->peers);
+}
+
+/* --- about other hosts ------------------------------------------------------------------------ */
+
+static const char *why_not_there(int error)
+{
+	switch (error) {
+	case EINVAL:
+		return "that can't be a domain of another host";
+	case EACCES:
+		return "policy doesn't let this domain ask there: an [out] of domain 0's has to, and a [relay] there may not "
+		       "forbid it";
+	case EHOSTDOWN:
+		return "no such host or domain, or no xenmsgd runs there; 'xenmsg hosts' in domain 0 lists the hosts";
+	case EHOSTUNREACH:
+		return "nothing leads to that host, or to that domain there: domain 0 needs name under [hosts] in "
+		       "xenmsgd.conf(5), and a gateway; 'xenmsg hosts' in domain 0 says what is missing";
+	case EOPNOTSUPP:
+		return "xenmsgd there, or in domain 0, is older than this one and can't tell";
+	case ENOBUFS:
+		return "this user, this domain or its host asks more than it may there";
+	default:
+		return strerror(error);
+	}
+}
+
+/* Copies what another host has told. NULL: no memory. */
+static struct status_far *copy_far(const char *host, const struct frame_told *told)
+{
+	size_t size = told->count ? (size_t)(told->end - told->at) : 0;
+	struct status_far *far = calloc(1, sizeof(*far) + size);
+
+	if (!far)
+		return NULL;
+	snprintf(far->host, sizeof(far->host), "%s", host);
+	if (told->name.size)
+		memcpy(far->domain, told->name.data, told->name.size);
+	far->told = *told;
+	far->told.at = memcpy(far->entries, size ? told->at : far->entries, size);
+	far->told.end = far->entries + size;
+	return far;
+}
+
+/* Answers with what another host has told. */
+static void on_told(void *userdata, void *asker, uint32_t request, enum ask_kind kind, const char *host,
+		    const struct frame_told *told)
+{
+	struct report_question question = {
+		.kind = kind == ASK_DOMAINS ? REPORT_FAR_DOMAINS : REPORT_FAR_ENDPOINTS, .domid = -1};
+	struct report *report = NULL;
+	struct daemon *daemon = userdata;
+
+	if (told->error) {
+		reply_error(asker, request, (int)told->error, why_not_there((int)told->error));
+		return;
+	}
+	question.far = copy_far(host, told);
+	if (question.far)
+		report = report_new(&question);
+	if (!report)
+		free(question.far);
+	if (!report || queries_add_report(daemon->queries, asker, request, report) < 0)
+		reply_error(asker, request, ENOMEM, strerror(ENOMEM));
+}
+
+/* Asks another host: which domains it has, or which endpoints the domain there. */
+static void ask_host(struct daemon *daemon, struct session *session, uint32_t request, char *host,
+		     const char *domain)
+{
+	struct ask_question question = {
+		.kind = domain ? ASK_ENDPOINTS : ASK_DOMAINS,
+		.host = host,
+		.domain = domain,
+		.from = identity_of(daemon, session),
+	};
+	int r = -EINVAL;
+
+	if (host_name_is_valid(host, strlen(host)) &&
+	    (!domain || domain_name_is_valid(domain, strlen(domain))))
+		r = asks_ask(daemon->asks, &question, session_hop(session)->account, on_told, session,
+			     request);
+	if (r < 0)
+		reply_error(session, request, -r, why_not_there(-r));
+}
+
+/* Splits HOST/DOMAIN, or HOST. Returns the host, which isn't this one, or NULL: what is meant, *domain (NULL: all), is
+ * here. */
+static char *far_host(const struct daemon *daemon, char *text, bool is_host, char **domain)
+{
+	char *slash = strchr(text, '/');
+
+	*domain = is_host ? NULL : text;
+	if (slash) {
+		*slash = '\0';
+		*domain = slash + 1;
+	}
+	return (slash || is_host) && strcmp(text, hosts_own_name(daemon->hosts)) != 0 ? text : NULL;
 }
 
 /* Whether this daemon knows of other hosts; else it has answered why not. */
@@ -291,7 +423,7 @@ struct report *requests_begin_answer(void *userdata, struct session *session, ui
 {
 	struct report_question question = {.kind = REPORT_STATUS, .domid = -1};
 	struct daemon *daemon = userdata;
-	char query[QUERY_MAX + 1];
+	char query[QUERY_MAX + 1], *host, *domain;
 	uint32_t domid;
 
 	memcpy(query, text.data, text.size);
@@ -308,6 +440,13 @@ struct report *requests_begin_answer(void *userdata, struct session *session, ui
 		question.all = true;
 	} else if (!strcmp(query, "peers")) {
 		question.kind = REPORT_PEERS;
+	} else if (!strncmp(query, "peers ", 6)) {
+		host = far_host(daemon, query + 6, true, &domain);
+		if (host) {
+			ask_host(daemon, session, request, host, NULL);
+			return NULL;
+		}
+		question.kind = REPORT_PEERS;
 	} else if (!strcmp(query, "hosts")) {
 		if (!can_list_hosts(daemon, session, request))
 			return NULL;
@@ -315,8 +454,14 @@ struct report *requests_begin_answer(void *userdata, struct session *session, ui
 	} else if (!strcmp(query, "endpoints")) {
 		question.kind = REPORT_ENDPOINTS;
 	} else if (!strncmp(query, "endpoints ", 10)) {
-		int r = router_resolve(daemon->router, query + 10, &domid);
+		int r;
 
+		host = far_host(daemon, query + 10, false, &domain);
+		if (host) {
+			ask_host(daemon, session, request, host, domain);
+			return NULL;
+		}
+		r = router_resolve(daemon->router, domain, &domid);
 		if (r < 0 || (domid != daemon->self.domid && !peers_is_up(daemon->peers, domid))) {
 			reply_error(session, request, EHOSTDOWN,
 				    r < 0 ? why_unknown(daemon) : why_not(EHOSTDOWN));
@@ -327,7 +472,8 @@ struct report *requests_begin_answer(void *userdata, struct session *session, ui
 	} else if (strcmp(query, "status")) {
 		reply_error(
 			session, request, EINVAL,
-			"a query is status [all], peers, endpoints [DOMAIN], hosts, policy FROM TO or reload");
+			"a query is status [all], peers [HOST], endpoints [[HOST/]DOMAIN], hosts, policy FROM TO or "
+			"reload");
 		return NULL;
 	}
 	return begin_report(daemon, session, request, question);
@@ -354,18 +500,6 @@ static void on_ping_result(void *userdata, uint32_t request, int64_t result)
 		reply_error(session, request, (int)-result, why_not((int)-result));
 	else
 		session_reply(session, request, 0, rtt, frame_u64_encode((uint64_t)result, rtt));
-}
-
-static struct frame_identity identity_of(const struct daemon *daemon, const struct session *session)
-{
-	const struct ucred *credentials = session_credentials(session);
-
-	return (struct frame_identity){
-		.domid = daemon->self.domid,
-		.uid = credentials->uid,
-		.gid = credentials->gid,
-		.pid = (uint32_t)credentials->pid,
-	};
 }
 
 static void ping_domain(struct daemon *daemon, struct session *session, uint32_t request,
@@ -479,6 +613,7 @@ static void session_gone(void *userdata, struct session *session)
 	watches_remove_session(daemon->watches, session);
 	queries_forget_session(daemon->queries, session);
 	links_ping_cancel(daemon->links, session);
+	asks_forget(daemon->asks, session);
 	local_remove(daemon->local, session);
 }
 

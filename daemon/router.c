@@ -10,6 +10,7 @@
 #include "daemon/base/cost.h"
 #include "daemon/base/self.h"
 #include "daemon/base/turns.h"
+#include "daemon/link/asks.h"
 #include "daemon/link/link.h"
 #include "daemon/link/via.h"
 #include "daemon/hosts/hosts.h"
@@ -46,6 +47,7 @@ void router_advertise(struct router *router)
 		names[i++] = endpoint->name;
 	if (names)
 		peers_advertise(router->with.peers, names, count);
+	asks_changed(router->with.asks);
 	free(names);
 }
 

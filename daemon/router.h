@@ -20,6 +20,7 @@
 
 struct access;
 struct activation;
+struct asks;
 struct channel;
 struct directory;
 struct hop;
@@ -55,6 +56,7 @@ struct router_collaborators {
 	struct hosts *hosts;	     /* know the name of this one */
 	struct links *links;	     /* lead to other domains, */
 	struct via *via;	     /* and where there can't be a link, this does */
+	struct asks *asks;	     /* tell other hosts what is bound here */
 	struct streams *streams;     /* that programs here should fetch */
 	struct watches *watches;     /* are told what is bound and unbound */
 };

@@ -527,6 +527,44 @@ const struct status_list status_endpoints_lists[] = {
 	{.name = NULL},
 };
 
+/* --- on another host -------------------------------------------------------------------------- */
+
+static bool next_far(struct status_walk *walk)
+{
+	return frame_told_next(&walk->left, &walk->entry);
+}
+
+static void add_name(struct json_object *object, const char *key, struct frame_text name)
+{
+	json_object_object_add(object, key, json_object_new_string_len(name.data, (int)name.size));
+}
+
+static void describe_far_domain(struct status_walk *walk, struct json_object *object)
+{
+	add_text(object, "host", walk->far->host);
+	add_number(object, "domid", walk->entry.number);
+	add_name(object, "name", walk->entry.name);
+}
+
+static void describe_far_endpoint(struct status_walk *walk, struct json_object *object)
+{
+	add_text(object, "host", walk->far->host);
+	add_number(object, "domid", walk->far->told.domid);
+	add_text(object, "domain", walk->far->domain);
+	add_name(object, "name", walk->entry.name);
+	add_text(object, "kind", kind_name(walk->entry.number));
+}
+
+const struct status_list status_far_domains_lists[] = {
+	{.name = "far", .next = next_far, .describe = describe_far_domain},
+	{.name = NULL},
+};
+
+const struct status_list status_far_endpoints_lists[] = {
+	{.name = "far", .next = next_far, .describe = describe_far_endpoint},
+	{.name = NULL},
+};
+
 /* --- refusals --------------------------------------------------------------------------------- */
 
 struct search {

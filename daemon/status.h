@@ -20,6 +20,7 @@
 #include "daemon/base/quota.h"
 #include "daemon/viewer.h"
 #include "wire/address.h"
+#include "wire/frame.h"
 
 struct config;
 struct directory;
@@ -54,6 +55,13 @@ struct status_sources {
 	struct vchan_host *host;
 };
 
+/* What another host has told of its domains, or of the endpoints of one. */
+struct status_far {
+	char host[HOST_NAME_SIZE], domain[DOMAIN_NAME_MAX + 1]; /* the domain's name, "" if unknown */
+	struct frame_told told;
+	uint8_t entries[]; /* that `told` has */
+};
+
 /* A walk over a list: how far it is, which outlives the entries, and its current entry. Zeroed, but for
  * `domid`: before the first one. */
 struct status_walk {
@@ -78,6 +86,9 @@ struct status_walk {
 	struct link_info link;
 	struct peer_info peer;
 	struct host_info host;
+	const struct status_far *far;
+	struct frame_told left; /* of it */
+	struct frame_told_entry entry;
 };
 
 /* An entry has a rank below this; the higher, the more it matters. */
@@ -95,7 +106,7 @@ struct status_list {
 /* Each array ends with a list without a name. Those of `status` are members of its object; the others'
  * entries form one array. */
 extern const struct status_list status_lists[], status_peers_lists[], status_endpoints_lists[],
-	status_hosts_lists[];
+	status_hosts_lists[], status_far_domains_lists[], status_far_endpoints_lists[];
 
 /* Returns an object with what isn't a list. The caller puts it. */
 struct json_object *status_head(const struct status_sources *sources, const struct viewer *viewer);

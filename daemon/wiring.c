@@ -18,6 +18,7 @@
 #include "daemon/link/socket_transport.h"
 #include "daemon/link/vchan_transport.h"
 #include "daemon/link/via.h"
+#include "daemon/link/asks.h"
 #include "daemon/local/local.h"
 #include "daemon/base/log.h"
 #include "daemon/base/notify.h"
@@ -159,6 +160,7 @@ static void domain_changed(void *userdata, uint32_t domid, const char *old_name,
 	struct daemon *daemon = userdata;
 
 	watches_renamed(daemon->watches, domid, name);
+	asks_changed(daemon->asks);
 	peers_advertise_to(daemon->peers, domid);
 }
 
@@ -237,6 +239,7 @@ static void peer_presence(void *userdata, uint32_t domid, bool up)
 	log_limited(LOG_PRESENCE, LOG_BY_DOMAIN(domid), LOG_LEVEL_INFO, "domain %u: its daemon is %s", domid,
 		    up ? "there" : "gone");
 	watches_domain(daemon->watches, domid, up);
+	asks_changed(daemon->asks);
 	if (domid == 0)
 		directory_presence(daemon->directory, up && domain_0_may_see_us(daemon));
 }
@@ -246,6 +249,7 @@ static void peer_forgotten(void *userdata, uint32_t domid)
 	struct daemon *daemon = userdata;
 
 	watches_domain(daemon->watches, domid, false);
+	asks_changed(daemon->asks);
 }
 
 static void peer_endpoints(void *userdata, uint32_t domid, const char *const *names, unsigned count)
@@ -297,13 +301,14 @@ static void all_peers_known(void *userdata)
 
 	if (daemon->queries)
 		queries_try_again(daemon->queries);
+	asks_changed(daemon->asks);
 }
 
 static bool all_peers_watched(void *userdata)
 {
 	struct daemon *daemon = userdata;
 
-	return watches_others(daemon->watches);
+	return watches_others(daemon->watches) || asks_follow_peers(daemon->asks);
 }
 
 static void tell_guest(void *userdata, uint32_t guest, const struct peers_change *changes, unsigned count)
@@ -438,6 +443,45 @@ static int start_via(struct daemon *daemon)
 	return via_new(&daemon->via, &collaborators, daemon->config.relay, open_relayed, daemon);
 }
 
+/* Gets an endpoint that a question of another host may be about. */
+static const char *next_endpoint(void *userdata, const char *after, uint32_t *kinds)
+{
+	struct daemon *daemon = userdata;
+	const struct endpoint *endpoint = router_next(daemon->router, after);
+
+	if (endpoint)
+		*kinds = endpoint->kinds & ((1u << CHANNEL_STREAM) - 1);
+	return endpoint ? endpoint->name : NULL;
+}
+
+static int start_asks(struct daemon *daemon)
+{
+	const struct asks_collaborators collaborators = {
+		.self = &daemon->self,
+		.relay = &daemon->relay,
+		.access = daemon->access,
+		.directory = daemon->directory,
+		.hosts = daemon->hosts,
+		.peers = daemon->peers,
+	};
+
+	return asks_new(&daemon->asks, &collaborators, daemon->config.relay, next_endpoint, daemon);
+}
+
+static int peer_asked(void *userdata, uint32_t domid, uint8_t type, const uint8_t *payload, uint32_t length)
+{
+	struct daemon *daemon = userdata;
+
+	return asks_take(daemon->asks, domid, type, payload, length);
+}
+
+static void session_ended(void *userdata, uint32_t domid, int error)
+{
+	struct daemon *daemon = userdata;
+
+	asks_session_ended(daemon->asks, domid, error);
+}
+
 static void peer_unlinkable(void *userdata, uint32_t domid, struct hop *hop)
 {
 	struct daemon *daemon = userdata;
@@ -457,6 +501,7 @@ static void peer_renumbered(void *userdata, uint32_t from, uint32_t to)
 	struct daemon *daemon = userdata;
 
 	via_renumber(daemon->via, from, to);
+	asks_renumber(daemon->asks, from, to);
 }
 
 static bool peer_resumed(void *userdata, uint32_t from, uint32_t to, struct hop *hop, uint32_t *at)
@@ -481,6 +526,8 @@ static int start_links(struct daemon *daemon)
 		.away = peer_away,
 		.renumbered = peer_renumbered,
 		.resumed = peer_resumed,
+		.asked = peer_asked,
+		.ended = session_ended,
 		.ping = daemon->self.domid == 0 ? ping_through_us : NULL,
 	};
 	const struct config *config = &daemon->config;
@@ -506,6 +553,8 @@ static int start_links(struct daemon *daemon)
 		      daemon);
 	if (r == 0)
 		via_set_links(daemon->via, daemon->links);
+	if (r == 0)
+		asks_set_links(daemon->asks, daemon->links);
 	return r;
 }
 
@@ -530,6 +579,7 @@ static int start_router(struct daemon *daemon)
 		.hosts = daemon->hosts,
 		.links = daemon->links,
 		.via = daemon->via,
+		.asks = daemon->asks,
 		.watches = daemon->watches,
 	};
 
@@ -676,6 +726,7 @@ int wiring_start(struct daemon *daemon)
 		start_peers,
 		start_hosts,
 		start_via,
+		start_asks,
 		start_links,
 		start_router,
 		start_activations,
@@ -705,6 +756,8 @@ void wiring_end(struct daemon *daemon)
 	activations_free(daemon->activations);
 	streams_free(daemon->streams);
 	via_free(daemon->via);
+	asks_free(daemon->asks);
+	daemon->asks = NULL;
 	links_free(daemon->links);
 	hosts_free(daemon->hosts);
 	peers_free(daemon->peers);

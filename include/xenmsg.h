@@ -533,14 +533,16 @@ XENMSG_API int xenmsg_unwatch(struct xenmsg *conn, int watch);
 /*
  * Asks the daemon a question and waits for its answer.
  * what  "status" (doc/status.schema.json; of each list the entries that matter most), "status all"
- *       (every entry), "peers", "endpoints", "endpoints DOMAIN", "hosts", or "policy FROM TO": which rule
- *       decides whether FROM (a domain, or DOMAIN/UID) may reach TO, an endpoint here, as xenmsg
- *       policy check asks; doc/protocol.md has the others
+ *       (every entry), "peers", "endpoints", "endpoints DOMAIN", "hosts", "peers HOST" and "endpoints
+ *       HOST/DOMAIN" (of another one), or "policy FROM TO": which rule decides whether FROM (a domain,
+ *       or DOMAIN/UID) may reach TO, an endpoint here, as xenmsg policy check asks; doc/protocol.md has
+ *       the others
  * json  [out] text, free(3) it
  * A caller that is neither root nor an administrator (admin-group in xenmsgd.conf(5)) is told only
  * what is its own and what isn't about any user. Returns 0, or -EINVAL (unknown question),
  * -EHOSTDOWN (no such domain), -EPERM (about the policy for others), -ENOTCONN, -EINTR, -ETIMEDOUT,
- * -ENOMEM.
+ * -ENOMEM; about other hosts also -EACCES, -EHOSTUNREACH (nothing leads there), -EOPNOTSUPP (a daemon
+ * on the way is too old), -ENOBUFS.
  */
 XENMSG_API XENMSG_CHECK int xenmsg_query(struct xenmsg *conn, const char *what, char **json);
 /* Does the same as xenmsg_query() for "status". */

@@ -42,6 +42,9 @@ enum frame_type {
 	FRAME_OFFER = 10,
 	FRAME_MOVE = 11,
 	FRAME_DECLINE = 12,
+	FRAME_ASK = 13,
+	FRAME_TOLD = 14,
+	FRAME_UNASK = 15,
 	FRAME_OPEN = 16,
 	FRAME_OPENED = 17,
 	FRAME_DATA = 18,
@@ -176,8 +179,9 @@ struct frame_offer {
 
 #define HELLO_RELAYS                                                                                         \
 	0x1u /* of a link: takes relayed OPENs (protocol.md, 5.8), and relayed PINGs in domain 0 */
-#define HELLO_MOVES 0x2u /* of a link: takes OFFER, and moves */
-#define HELLO_HOSTS 0x8u /* of a link and of a program: knows of other hosts (protocol.md, 5.10) */
+#define HELLO_MOVES 0x2u  /* of a link: takes OFFER, and moves */
+#define HELLO_HOSTS 0x8u  /* of a link and of a program: knows of other hosts (protocol.md, 5.10) */
+#define HELLO_ASKS  0x10u /* of a link: takes ASK (protocol.md, 5.11) */
 
 /* A relayed PING or PONG, 12 bytes instead of 8, or a PING of a domain on another host, which has text behind them. */
 #define FRAME_PING_RELAYED_SIZE 12u
@@ -275,6 +279,42 @@ struct frame_directory_entry {
 #define DIRECTORY_HEAD_SIZE 8u
 #define DIRECTORY_ENTRY_MAX (22u + DOMAIN_NAME_MAX)
 #define DIRECTORY_CHANGE    6u /* bytes of an entry with DIRECTORY_CHANGED */
+
+/* What another host's daemons are asked about. */
+enum ask_kind {
+	ASK_DOMAINS = 1,   /* which are there? */
+	ASK_ENDPOINTS = 2, /* which has a domain? */
+};
+
+struct frame_ask {
+	uint32_t number; /* the asker's, for the answer */
+	uint64_t known;	 /* the version of the answer that is known: another one is waited for; 0: none */
+	/* Of an ask_kind; the name is HOST, HOST/DOMAIN or DOMAIN, and the asker is the sender. */
+	struct frame_open about;
+};
+
+/* What was asked, in parts: in the order of the numbers of domains, or of the names of endpoints. */
+struct frame_told {
+	uint32_t number; /* of the ASK */
+	uint32_t error;	 /* an errno, then nothing else counts; 0: none */
+	uint64_t version;
+	uint32_t flags;
+	uint32_t domid;		/* of the domain whose endpoints these are, */
+	struct frame_text name; /* and its name, empty if unknown */
+	uint32_t count;		/* entries that follow, or that are still to be read */
+	const uint8_t *at, *end;
+};
+#define TOLD_MORE 0x1u /* another part follows */
+
+/* An entry: a domain's number and name, or an endpoint's kinds (as in BIND) and name. */
+struct frame_told_entry {
+	uint32_t number;
+	struct frame_text name; /* empty: a domain's that isn't known */
+};
+#define TOLD_ENTRY_SIZE(name_size) (5u + (uint32_t)(name_size))
+#define TOLD_PART		   336u /* bytes of entries in a part, so that it fits into half of the smallest ring */
+#define TOLD_PART_SIZE		   (29u + DOMAIN_NAME_MAX + TOLD_PART)
+#define TOLD_MAX		   16384u /* bytes of entries in all */
 
 struct frame_incoming {
 	uint64_t token;
@@ -379,6 +419,17 @@ int frame_directory_decode(const uint8_t *payload, uint32_t length, struct frame
 /* Reads the next entry. Returns 1 if there was one, 0 at the end of the list, -EPROTO if the entry is cut off
  * or has an invalid domid, state or name. */
 int frame_directory_next(struct frame_directory *directory, struct frame_directory_entry *entry);
+uint32_t frame_ask_encode(const struct frame_ask *ask, uint8_t *out);
+/* Leaves the texts in one, as frame_open_decode() does. */
+int frame_ask_decode(const uint8_t *payload, uint32_t length, struct frame_ask *ask);
+/* Writes the entries, too: TOLD_PART_SIZE at most. */
+uint32_t frame_told_encode(const struct frame_told *told, uint8_t *out);
+/* Checks all entries, too, but for their order. */
+int frame_told_decode(const uint8_t *payload, uint32_t length, struct frame_told *told);
+/* Writes an entry. Returns its size. */
+uint32_t frame_told_entry_encode(const struct frame_told_entry *entry, uint8_t *out);
+/* Reads the next entry. Returns whether there was one, and it was whole. */
+bool frame_told_next(struct frame_told *told, struct frame_told_entry *entry);
 uint32_t frame_ping_relayed_encode(const struct frame_ping_relayed *ping, uint8_t *out);
 int frame_ping_relayed_decode(const uint8_t *payload, uint32_t length, struct frame_ping_relayed *ping);
 /* PING, PONG, ACK, FIN, CANCEL, ACCEPT: a single u64. UNWATCH: a single u32. */

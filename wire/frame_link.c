@@ -198,3 +198,92 @@ int frame_ping_relayed_decode(const uint8_t *payload, uint32_t length, struct fr
 	split_two(&ping->domain, &ping->name);
 	return cursor.error;
 }
+
+uint32_t frame_ask_encode(const struct frame_ask *ask, uint8_t *out)
+{
+	put_u32(out, ask->number);
+	put_u32(out + 4, 0);
+	put_u64(out + 8, ask->known);
+	return 16 + frame_open_encode(&ask->about, out + 16);
+}
+
+int frame_ask_decode(const uint8_t *payload, uint32_t length, struct frame_ask *ask)
+{
+	struct cursor cursor = cursor_of(payload, length);
+
+	ask->number = take_u32(&cursor);
+	take_u32(&cursor);
+	ask->known = take_u64(&cursor);
+	return cursor.error ? cursor.error
+			    : frame_open_decode(cursor.at, (uint32_t)(cursor.end - cursor.at), &ask->about);
+}
+
+uint32_t frame_told_entry_encode(const struct frame_told_entry *entry, uint8_t *out)
+{
+	put_u32(out, entry->number);
+	out[4] = (uint8_t)entry->name.size;
+	if (entry->name.size)
+		memcpy(out + 5, entry->name.data, entry->name.size);
+	return TOLD_ENTRY_SIZE(entry->name.size);
+}
+
+bool frame_told_next(struct frame_told *told, struct frame_told_entry *entry)
+{
+	struct cursor cursor = {.at = told->at, .end = told->end};
+
+	if (told->count == 0)
+		return false;
+	entry->number = take_u32(&cursor);
+	entry->name.size = take_u8(&cursor);
+	entry->name.data = (const char *)take(&cursor, entry->name.size);
+	if (cursor.error)
+		return false;
+	told->at = cursor.at;
+	told->count--;
+	return true;
+}
+
+uint32_t frame_told_encode(const struct frame_told *told, uint8_t *out)
+{
+	size_t size = told->count ? (size_t)(told->end - told->at) : 0;
+	uint8_t *at = out + 29;
+
+	put_u32(out, told->number);
+	put_u32(out + 4, told->error);
+	put_u64(out + 8, told->version);
+	put_u32(out + 16, told->flags);
+	put_u32(out + 20, told->domid);
+	put_u32(out + 24, told->count);
+	out[28] = (uint8_t)told->name.size;
+	at = put_text(at, out, told->name);
+	if (size)
+		memcpy(at, told->at, size);
+	return (uint32_t)(at + size - out);
+}
+
+int frame_told_decode(const uint8_t *payload, uint32_t length, struct frame_told *told)
+{
+	struct cursor cursor = cursor_of(payload, length);
+	struct frame_told_entry entry;
+	struct frame_told left;
+
+	told->number = take_u32(&cursor);
+	told->error = take_u32(&cursor);
+	told->version = take_u64(&cursor);
+	told->flags = take_u32(&cursor);
+	told->domid = take_u32(&cursor);
+	told->count = take_u32(&cursor);
+	told->name.size = take_u8(&cursor);
+	told->name.data = (const char *)take(&cursor, told->name.size);
+	told->at = cursor.at;
+	told->end = cursor.end;
+	if (cursor.error || told->domid > DOMID_MAX || told->count > TOLD_PART ||
+	    (told->name.size && !domain_name_is_valid(told->name.data, told->name.size)))
+		return -EPROTO;
+	for (left = *told; left.count;)
+		if (!frame_told_next(&left, &entry) ||
+		    (entry.name.size && !domain_name_is_valid(entry.name.data, entry.name.size)))
+			return -EPROTO;
+	told->end = left.at; /* what is behind means nothing */
+	return told->end - told->at > TOLD_PART ? -EPROTO : 0;
+}

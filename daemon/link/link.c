@@ -111,6 +111,8 @@ void link_end_session(struct link *link, int error, const char *why)
 	     was_away = link->state == LINK_AWAY;
 
 	snprintf(link->last_error, sizeof(link->last_error), "%s", why);
+	if (!link->claims && link->links->callbacks.ended)
+		link->links->callbacks.ended(link->links->userdata, link->stamped, error);
 	if (link->state == LINK_CONNECTING || (link->state == LINK_AWAY && !transport_is_there(&link->next)))
 		links_withdraw(link->links, link->domid);
 	link_set_state(link, LINK_IDLE);
@@ -270,6 +272,18 @@ static bool take_relayed_pong(struct link *link, const struct frame_header *head
 	return domid != link->domid;
 }
 
+/* Takes a frame about what is on other hosts. */
+static int take_ask(struct link *link, const struct frame_header *header, const uint8_t *payload)
+{
+	const struct links *links = link->links;
+
+	if (!links->callbacks.asked)
+		return -EPROTO;
+	if (link->state != LINK_UP)
+		return -EINVAL;
+	return links->callbacks.asked(links->userdata, link->domid, header->type, payload, header->length);
+}
+
 static int on_control(void *owner, const struct frame_header *header, const uint8_t *payload)
 {
 	struct link *link = owner;
@@ -288,6 +302,8 @@ static int on_control(void *owner, const struct frame_header *header, const uint
 		return link_take_decline(link, payload, header->length);
 	if (header->type == FRAME_PING && is_relayed_ping(link, header->length))
 		return take_relayed_ping(link, header, payload);
+	if (header->type >= FRAME_ASK && header->type <= FRAME_UNASK)
+		return take_ask(link, header, payload);
 	if (header->type != FRAME_PING && header->type != FRAME_PONG && header->type != FRAME_ACK)
 		return -EPROTO;
 	if (link->state != LINK_UP)
@@ -521,6 +537,7 @@ uint32_t link_make_hello(struct link *link, enum hello_purpose purpose, uint8_t 
 		.major = PROTOCOL_MAJOR,
 		.minor = PROTOCOL_LINK_MINOR,
 		.flags = (options->relays ? HELLO_RELAYS : 0) | (options->hosts ? HELLO_HOSTS : 0) |
+			 (link->links->callbacks.asked ? HELLO_ASKS : 0) |
 			 (options->maker && !link_is_far(link) ? HELLO_MOVES : 0),
 		.max_message = link->links->relay->max_message,
 		.version = {PACKAGE_VERSION, strlen(PACKAGE_VERSION)},
@@ -654,22 +671,29 @@ struct hop *links_want(struct links *links, uint32_t domid, struct account *acco
 	return link->hop;
 }
 
-int links_relays(const struct links *links, uint32_t domid)
+/* Whether the link is up, and the peer's HELLO has this flag: 1; 0: it isn't up; -EOPNOTSUPP: it hasn't. */
+static int peer_has(const struct links *links, uint32_t domid, uint32_t flag)
 {
 	const struct link *link = link_find(links, domid);
 
 	if (!link || link->state != LINK_UP)
 		return 0;
-	return link->flags & HELLO_RELAYS ? 1 : -EOPNOTSUPP;
+	return link->flags & flag ? 1 : -EOPNOTSUPP;
+}
+
+int links_relays(const struct links *links, uint32_t domid)
+{
+	return peer_has(links, domid, HELLO_RELAYS);
 }
 
 int links_know_hosts(const struct links *links, uint32_t domid)
 {
-	const struct link *link = link_find(links, domid);
+	return peer_has(links, domid, HELLO_HOSTS);
+}
 
-	if (!link || link->state != LINK_UP)
-		return 0;
-	return link->flags & HELLO_HOSTS ? 1 : -EOPNOTSUPP;
+int links_take_asks(const struct links *links, uint32_t domid)
+{
+	return peer_has(links, domid, HELLO_ASKS);
 }
 
 void links_explain(struct links *links, uint32_t domid, const char *reason)

@@ -74,6 +74,10 @@ struct links_callbacks {
 	 * anything more of it comes. There may be thousands of channels: true asks to be called again, with *at as the
 	 * callee has left it, which is 0 at first. May be NULL. */
 	bool (*resumed)(void *userdata, uint32_t from, uint32_t to, struct hop *hop, uint32_t *at);
+	/* The peer's daemon asks, or answers, by ASK, TOLD or UNASK. -EPROTO: it can't be one. NULL: none is taken. */
+	int (*asked)(void *userdata, uint32_t domid, uint8_t type, const uint8_t *payload, uint32_t length);
+	/* The session with the peer has ended with this (positive) errno. May be NULL. */
+	void (*ended)(void *userdata, uint32_t domid, int error);
 	/* The peer's daemon wants another one to be pinged; `domid` may be a host's number. NULL: none is. */
 	void (*ping)(void *userdata, uint32_t domid, const struct frame_ping_relayed *ping);
 };
@@ -99,6 +103,8 @@ struct hop *links_want(struct links *links, uint32_t domid, struct account *acco
 int links_relays(const struct links *links, uint32_t domid);
 /* Likewise whether its peer knows of other hosts (protocol.md, 5.10). */
 int links_know_hosts(const struct links *links, uint32_t domid);
+/* Likewise whether its peer takes ASK (protocol.md, 5.11). */
+int links_take_asks(const struct links *links, uint32_t domid);
 /* Sets what is remembered as the reason why there is no link with this domain. */
 void links_explain(struct links *links, uint32_t domid, const char *reason);
 /* Calls `each` for the hop of each link. */

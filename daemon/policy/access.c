@@ -230,6 +230,32 @@ int access_still_allowed_far(struct access *access, const struct channel *channe
 	return result_of(&decision);
 }
 
+bool access_shows_far(struct access *access, const char *host, const struct frame_identity *from,
+		      const char *name, const char *endpoint)
+{
+	struct policy_subject subject = far_subject(host, from->domid, name, from->uid);
+
+	return policy_reach(access->policy, &subject, endpoint).allow;
+}
+
+bool access_sees_far(struct access *access, const char *host, const struct frame_identity *from,
+		     const char *name, uint32_t other)
+{
+	struct policy_subject subject = far_subject(host, from->domid, name, from->uid),
+			      seen = subject_of(access, other, 0);
+
+	return policy_sees(access->policy, &subject, &seen);
+}
+
+bool access_relays_far(struct access *access, const char *host, const struct frame_identity *from,
+		       const char *name, uint32_t to)
+{
+	struct policy_subject source = far_subject(host, from->domid, name, from->uid),
+			      destination = subject_of(access, to, 0);
+
+	return policy_relay(access->policy, &source, &destination).allow;
+}
+
 int access_still_allowed(struct access *access, const struct frame_identity *from, const char *endpoint)
 {
 	struct policy_decision decision = decide(access, from, endpoint);

@@ -45,6 +45,15 @@ int access_still_allowed(struct access *access, const struct frame_identity *fro
 /* Decide the same for the sender of a channel that is on another host. */
 int access_reach_far(struct access *access, const struct channel *channel, const char *endpoint);
 int access_still_allowed_far(struct access *access, const struct channel *channel, const char *endpoint);
+/* Decide for a domain `from` of another host, whose name is `name` (NULL: unknown), whether it may be told of an endpoint
+ * here, since it may reach it, and of a domain of this host. Nothing is counted. */
+bool access_shows_far(struct access *access, const char *host, const struct frame_identity *from,
+		      const char *name, const char *endpoint);
+bool access_sees_far(struct access *access, const char *host, const struct frame_identity *from,
+		     const char *name, uint32_t other);
+/* Likewise whether domain 0 relays what it opens to domain `to`. */
+bool access_relays_far(struct access *access, const char *host, const struct frame_identity *from,
+		       const char *name, uint32_t to);
 /* Decides whether domain 0 relays what the sender opens to an endpoint of domain `to`; `address` has both. 0;
  * -EACCES or -ENODATA, which are counted and logged. */
 int access_relay(struct access *access, const struct frame_identity *from, uint32_t to, const char *address);

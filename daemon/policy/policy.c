@@ -369,7 +369,7 @@ bool policy_sees(const struct policy *policy, const struct policy_subject *from,
 	const struct rule *rule =
 		find_pair(policy, &policy_sections[SECTION_SEE], from, other, matches_at_worst);
 
-	return !rule || rule->allow;
+	return rule ? rule->allow : !from->host;
 }
 
 struct policy_decision policy_relay(const struct policy *policy, const struct policy_subject *from,

@@ -71,7 +71,8 @@ bool policy_shows(const struct policy *policy, const struct policy_subject *from
 typedef void (*policy_shown_fn)(void *userdata, const char *domain, bool allow);
 void policy_shown_to(const struct policy *policy, const struct policy_subject *self, const char *endpoint,
 		     policy_shown_fn each, void *userdata);
-/* Whether domain 0's daemon tells `from` the name of `other`. With no matching [see] it does. */
+/* Whether domain 0's daemon tells `from` the name of `other`. With no matching [see] it does, unless `from` is on another
+ * host. */
 bool policy_sees(const struct policy *policy, const struct policy_subject *from,
 		 const struct policy_subject *other);
 /* Decides whether domain 0's daemon relays what `from` opens to `to`. With no matching [relay] it does. */

@@ -99,6 +99,7 @@ static void decode_with_text(const uint8_t *payload, uint32_t length)
 	struct frame_hello_link hello_link;
 	struct frame_goodbye goodbye;
 	struct frame_open open;
+	struct frame_ask ask;
 	struct frame_bind bind;
 	struct frame_event event;
 	struct frame_incoming incoming;
@@ -123,6 +124,10 @@ static void decode_with_text(const uint8_t *payload, uint32_t length)
 		frame_open_split(&open);
 		texts_lie_in(open.name, open.domain_name, payload, length);
 		AGAIN(open);
+	}
+	if (frame_ask_decode(payload, length, &ask) == 0) {
+		text_lies_in(ask.about.name, payload, length);
+		AGAIN(ask);
 	}
 	if (frame_bind_decode(payload, length, &bind) == 0) {
 		text_lies_in(bind.endpoint, payload, length);
@@ -157,6 +162,24 @@ static void decode_directory(const uint8_t *payload, uint32_t length)
 	}
 }
 
+/* Likewise; and a part of an answer, with all that is in it, fits into the smallest ring. */
+static void decode_told(const uint8_t *payload, uint32_t length)
+{
+	struct frame_told told, before;
+	struct frame_told_entry entry;
+
+	if (frame_told_decode(payload, length, &told) < 0)
+		return;
+	require(frame_told_encode(&told, out) <= TOLD_PART_SIZE);
+	AGAIN(told);
+	for (before = told; frame_told_next(&told, &entry); before = told) {
+		require(entry.name.size <= DOMAIN_NAME_MAX && told.at <= told.end);
+		require(before.at + frame_told_entry_encode(&entry, out) == told.at &&
+			memcmp(out, before.at, (size_t)(told.at - before.at)) == 0);
+	}
+	require(told.count == 0 && told.at == told.end);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct frame_header header;
@@ -174,5 +197,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	decode_fixed(data + FRAME_HEADER_SIZE, length);
 	decode_with_text(data + FRAME_HEADER_SIZE, length);
 	decode_directory(data + FRAME_HEADER_SIZE, length);
+	decode_told(data + FRAME_HEADER_SIZE, length);
 	return 0;
 }

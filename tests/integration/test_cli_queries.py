@@ -157,8 +157,8 @@ def test_without_a_daemon_every_command_says_so(tmp_path, command):
         assert done.stderr.count(b"\n") == 1 and socket.encode() in done.stderr
 
 
-@pytest.mark.parametrize("arguments", [["peers", "x"], ["endpoints", "a", "b"], ["endpoints", "a:b"], ["ping"],
-                                       ["ping", "a", "b"], ["ping", "--count", "none", "2"], ["watch", "a", "b"],
+@pytest.mark.parametrize("arguments", [["peers", "x", "y"], ["peers", "X"], ["hosts", "x"], ["endpoints", "a", "b"], ["endpoints", "a:b"],
+                                       ["endpoints", "a/b/c"], ["ping"], ["ping", "a", "b"], ["ping", "--count", "none", "2"], ["watch", "a", "b"],
                                        ["status", "--json", "--metrics"], ["status", "x"], ["peers", "--jso", "-x"]])
 def test_wrong_usage_is_told_in_one_line(arguments):
     done = subprocess.run([tool("xenmsg"), *arguments], capture_output=True, check=False)

@@ -11,6 +11,7 @@ import socket
 import struct
 import threading
 
+import jsonschema
 import pytest
 
 from conftest import wait_for
@@ -192,6 +193,96 @@ def test_without_a_name_there_are_no_hosts(nodes):
         done = node.xenmsg("hosts")
         assert done.returncode == EXIT_UNREACHABLE
         assert (b"set name under [hosts]" if node.domid == 0 else b"domain 0 knows") in done.stderr, done
+
+
+def listed(node, domain):
+    return [entry["name"] for entry in node.json("endpoints", domain)]
+
+
+def test_the_endpoints_of_another_host_are_listed(hosts):
+    here, there = hosts(guests=1)
+    there[0].receiver("print")
+    there[0].receiver("scan")
+    there[1].popen("serve", "rev", "--", "rev")
+    eventually(lambda: "rev" in there[1].endpoints(), "the server is bound")
+    for asker in here.values():
+        assert listed(asker, "hostb/0") == ["print", "scan"]
+        answer, = asker.json("endpoints", "hostb/1")
+        assert answer == {"host": "hostb", "domid": 1, "domain": answer["domain"], "name": "rev", "kind": "call"}
+        assert listed(asker, f"hostb/{answer['domain']}") == ["rev"]
+        rows = asker.xenmsg("endpoints", "hostb/0").stdout.decode().splitlines()
+        assert rows[0].split() == ["HOST", "DOMID", "DOMAIN", "NAME", "KIND"] and rows[1].split()[0] == "hostb"
+    assert listed(here[0], "hosta/0") == []
+
+
+def test_only_what_rules_allow_the_asker_is_listed(hosts):
+    here, there = hosts(guests=2, policy=OUT + "[rule]\nfrom = hosta/1\nto = one, both\naction = allow\n"
+                        "[rule]\nfrom = hosta/2\nuid = 77\nto = *\naction = allow\n"
+                        "[rule]\nfrom = hosta/*, *\nto = both\naction = allow\n")
+    for node in (there[0], there[1]):
+        for name in ("one", "both", "none"):
+            node.receiver(name)
+    for domain in ("hostb/0", "hostb/1"):
+        assert listed(here[0], domain) == ["both"]
+        assert listed(here[1], domain) == ["both", "one"]
+        assert listed(here[2], domain) == ["both"]
+    there[1].write_policy("")
+    assert there[1].xenmsg("policy", "reload").returncode == EXIT_OK
+    assert listed(here[1], "hostb/1") == [] and listed(here[1], "hostb/0") == ["both", "one"]
+
+
+def test_the_domains_of_another_host_are_listed_if_a_rule_shows_them(hosts):
+    here, there = hosts(guests=2)
+    assert [(peer["host"], peer["domid"]) for peer in here[0].json("peers", "hostb")] == [("hostb", 0)]
+    there[0].write_policy(IN + OUT + "[see]\nfrom = hosta/0\ndomain = 2\naction = allow\n")
+    assert there[0].xenmsg("policy", "reload").returncode == EXIT_OK
+    eventually(lambda: [peer["domid"] for peer in here[0].json("peers", "hostb")] == [0, 2], "it is shown")
+    assert [peer["domid"] for peer in here[1].json("peers", "hostb")] == [0]
+    assert here[0].xenmsg("peers", "hostb").stdout.decode().splitlines()[0].split() == ["HOST", "DOMID", "NAME"]
+    assert {peer["domid"] for peer in here[0].json("peers", "hosta")} == {1, 2}
+
+
+def test_more_endpoints_than_fit_into_a_frame_are_listed(hosts):
+    here, there = hosts(guests=1)
+    names = [f"{'name' * 10}-{number:03}" for number in range(300)]
+    with Connection(there[1].socket) as program:
+        for name in names:
+            assert program.bind(name) == 0
+        assert listed(here[1], "hostb/1") == names
+
+
+def test_what_cannot_be_asked_gets_an_error(hosts):
+    here, there = hosts(guests=1, join=False)
+    for node in here.values():
+        assert node.xenmsg("endpoints", "hostb/0").returncode == EXIT_UNREACHABLE
+    hosts.join()
+    for node in here.values():
+        for wrong, code in (("hostc/0", EXIT_UNREACHABLE), ("hostb/77", EXIT_UNREACHABLE), ("hostb/nobody", EXIT_UNREACHABLE),
+                            ("HOST/0", EXIT_USAGE), ("hostb/", EXIT_USAGE), ("a/b/c", EXIT_USAGE)):
+            done = node.xenmsg("endpoints", wrong)
+            assert done.returncode == code and done.stdout == b"" and wrong.encode() in done.stderr, (wrong, done)
+        assert node.xenmsg("peers", "hostc").returncode == EXIT_UNREACHABLE
+        assert node.xenmsg("peers", "no_host").returncode == EXIT_USAGE
+    here[0].write_policy(IN)
+    assert here[0].xenmsg("policy", "reload").returncode == EXIT_OK
+    for node in here.values():
+        assert node.xenmsg("endpoints", "hostb/0").returncode == EXIT_DENIED
+    there[1].stop()
+    assert there[0].xenmsg("endpoints", "hosta/1").returncode == EXIT_OK
+    hosts.gateway.say_down("hostb")
+    eventually(lambda: here[0].xenmsg("peers", "hostb").returncode in (EXIT_UNREACHABLE, EXIT_DENIED), "it is down")
+
+
+def test_lists_are_as_their_schema_says(hosts):
+    here, there = hosts()
+    there.receiver("print")
+    with open(os.path.join(os.path.dirname(__file__), "../../doc/commands.schema.json"), encoding="utf-8") as file:
+        described = json.load(file)["$defs"]
+    for command, *arguments in (("hosts",), ("peers", "hostb"), ("endpoints", "hostb/0")):
+        answer = here.json(command, *arguments)
+        assert answer
+        for entry in answer:
+            jsonschema.Draft202012Validator({"$ref": f"#/$defs/{command}", "$defs": described}).validate(entry)
 
 
 def numbers(sender, receiver, disturb, count=3000, largest=3000):

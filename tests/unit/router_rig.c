@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "daemon/link/asks.h"
 #include "daemon/link/link.h"
 #include "daemon/link/via.h"
 #include "daemon/local/session.h"
@@ -39,6 +40,10 @@ struct hop *links_want(struct links *links, uint32_t domid, struct account *acco
 	scene->links++;
 	*error = scene->link_error;
 	return scene->link_error ? NULL : &scene->link->hop;
+}
+
+void asks_changed(struct asks *asks)
+{
 }
 
 int via_lead(struct via *via, struct channel *channel, uint32_t domid, const char *endpoint)

@@ -108,6 +108,17 @@ FRAME(ping_relayed, ping_relayed, f.token == e->token && f.number == e->number,
       .token = 0x0807060504030201, .number = 112)
 FRAME(ping_far, ping_relayed, f.token == e->token && f.number == e->number && text_is(f.domain, "work") && text_is(f.name, "play"),
       .token = 0x0807060504030201, .number = 112, .domain = {"work", 4}, .name = {"play", 4})
+FRAME(ask, ask, f.number == e->number && f.known == e->known && f.about.kind == e->about.kind && f.about.identity.pid == 4 &&
+	      (frame_open_split(&f.about), text_is(f.about.name, "b/5")) && text_is(f.about.domain_name, "work") &&
+	      text_is(f.about.host, "a"),
+      .number = 7, .known = 0x0807060504030201,
+      .about = {.kind = ASK_ENDPOINTS, .identity = {1, 2, 3, 4}, .name = {"b/5", 3}, .domain_name = {"work", 4}, .host = {"a", 1}})
+#define TOLD_ENTRIES "\1\0\0\0\2in\2\0\0\0\3out"
+FRAME(told, told, f.number == e->number && f.version == e->version && f.flags == TOLD_MORE && f.domid == 5 && text_is(f.name, "work") &&
+	      f.count == 2 && f.end - f.at == 15 && !memcmp(f.at, TOLD_ENTRIES, 15),
+      .number = 7, .version = 0x0807060504030201, .flags = TOLD_MORE, .domid = 5, .name = {"work", 4}, .count = 2,
+      .at = (const uint8_t *)TOLD_ENTRIES, .end = (const uint8_t *)TOLD_ENTRIES + 15)
+FRAME(told_error, told, f.number == e->number && f.error == e->error && f.count == 0, .number = 7, .error = 112)
 FRAME(bind, bind, f.kinds == e->kinds && text_is(f.endpoint, "inbox"), .kinds = 5, .endpoint = {"inbox", 5})
 FRAME(event, event, f.kind == e->kind && f.domid == e->domid && text_is(f.text, "web"),
       .kind = EVENT_ENDPOINT_UP, .domid = 0x7fef, .text = {"web", 3})
@@ -168,6 +179,9 @@ static const struct sample samples[] = {
 	SAMPLE(cancelled, "", COUNT_8 "\175\0\0\0"),
 	SAMPLE(ping_relayed, "", COUNT_8 "\160\0\0\0"),
 	SAMPLE(ping_far, "work\0play", COUNT_8 "\160\0\0\0work\0play"),
+	SAMPLE(ask, "b/5\0work\0a", "\7\0\0\0\0\0\0\0" COUNT_8 "\2\0\0\0\1\0\0\0\2\0\0\0\3\0\0\0\4\0\0\0" "b/5\0work\0a"),
+	SAMPLE(told, "", "\7\0\0\0\0\0\0\0" COUNT_8 "\1\0\0\0\5\0\0\0\2\0\0\0\4work" TOLD_ENTRIES),
+	SAMPLE(told_error, "", "\7\0\0\0\160\0\0\0" U64("\0\0\0\0") "\0\0\0\0\0\0\0\0\0\0\0\0\0"),
 	SAMPLE(bind, "inbox", "\5\0\0\0inbox"),
 	SAMPLE(event, "web", "\3\0\0\0\357\177\0\0web"),
 	SAMPLE(event_named, "web\0work", "\3\0\0\0\1\0\0\0web\0work"),
@@ -479,7 +493,7 @@ static void each_type_has_its_name(void **state)
 		assert_non_null(name);
 		named += strcmp(name, "unknown") != 0;
 	}
-	assert_int_equal(named, 30);
+	assert_int_equal(named, 33);
 	assert_string_equal(frame_type_name(FRAME_CANCELLED), "CANCELLED");
 	assert_string_equal(frame_type_name(FRAME_REPLY), "REPLY");
 	assert_string_equal(frame_type_name(0), "unknown");

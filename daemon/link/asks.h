@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_DAEMON_ASKS_H
+#define XENMSG_DAEMON_ASKS_H
+
+/*
+ * What programs want to know of another host: which domains are there, and which endpoints a domain there has
+ * (doc/protocol.md, 5.11). The question goes the way of a channel, from daemon to daemon, and is answered by that of the
+ * domain in question, or by domain 0 if it is about the domains, with what the policy there lets the asker see:
+ *
+ *   program ─ its daemon ══ ASK ══▶ domain 0 ══ ASK ══▶ domain 0 there ══ ASK ══▶ the domain's daemon
+ *                        ◀══ TOLD ══         ◀══ TOLD ══               ◀══ TOLD ══
+ *
+ * Each daemon has one `struct ask` for a question, until it is answered:
+ *
+ *   WAITS ──the link is up──▶ SENT ──TOLD, or the session ends──▶ answered
+ *   WALKS ──all names were looked at──▶ TELLS ──all was sent──▶ answered
+ *     ▲  └──it would be what the asker knows──▶ RESTS
+ *     └────────────something has changed──────────┘
+ *
+ * So who asks again with what is known now hears of each change, and a question that was lost is just asked again. The
+ * asker's account pays for its questions, here the peer's or the other host's, and its turns make the answers.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "wire/frame.h"
+
+struct access;
+struct account;
+struct asks;
+struct directory;
+struct hosts;
+struct links;
+struct peers;
+struct relay;
+struct self;
+
+/* The modules that it calls. They outlive it, but for `links`, which is set later. */
+struct asks_collaborators {
+	const struct self *self;
+	struct relay *relay;
+	struct access *access;	     /* decides who may be told of what */
+	struct directory *directory; /* knows the domains' names */
+	struct hosts *hosts;
+	struct peers *peers; /* the domains of this host */
+};
+
+/* Returns the first endpoint here, by name, behind `after` ("": the first of all), and its kinds. NULL: there is no
+ * more. */
+typedef const char *(*asks_endpoint_fn)(void *userdata, const char *after, uint32_t *kinds);
+
+/* `enabled`: questions that domain 0 passes on are answered. -ENOMEM. */
+int asks_new(struct asks **asks, const struct asks_collaborators *collaborators, bool enabled,
+	     asks_endpoint_fn endpoint, void *userdata);
+/* Sets the links. They call back, so they are made later than this. */
+void asks_set_links(struct asks *asks, struct links *links);
+/* Forgets all questions. Before links_free(). */
+void asks_free(struct asks *asks);
+
+struct ask_question {
+	enum ask_kind kind;
+	const char *host;   /* another one */
+	const char *domain; /* there; for ASK_ENDPOINTS */
+	uint64_t
+		known; /* the version of the answer that is known: it is told when there is another one; 0: now */
+	struct frame_identity from; /* a program of this domain */
+};
+/* Called with the whole answer, which is there until it returns, or with told->error. Its entries have been checked, and are
+ * in order. `userdata` is that of asks_new(). */
+typedef void (*asks_told_fn)(void *userdata, void *asker, uint32_t request, enum ask_kind kind,
+			     const char *host, const struct frame_told *told);
+
+/* Asks, at the cost of `account`. `told` is called once, not before this returns. 0, or a negative errno: -EHOSTDOWN,
+ * -EHOSTUNREACH as of via_lead_out(), -EACCES, -EOPNOTSUPP the daemon on the way is too old, -ENOBUFS, -ENOMEM. */
+int asks_ask(struct asks *asks, const struct ask_question *question, struct account *account,
+	     asks_told_fn told, void *asker, uint32_t request);
+/* Forgets what this one has asked. */
+void asks_forget(struct asks *asks, const void *asker);
+
+/* Something here has changed: endpoints, domains, rules, names. This, and the two functions behind it, take NULL. */
+void asks_changed(struct asks *asks);
+/* Whether all peers are to be known, since another host wants to hear of changes. */
+bool asks_follow_peers(const struct asks *asks);
+/* The session with this peer has ended with a (positive) errno. */
+void asks_session_ended(struct asks *asks, uint32_t peer, int error);
+
+/* Called for ASK, TOLD and UNASK, which the peer of this link has sent. -EPROTO: it can't be one. */
+int asks_take(struct asks *asks, uint32_t peer, uint8_t type, const uint8_t *payload, uint32_t length);
+/* The peer `from` has the number `to` now. */
+void asks_renumber(struct asks *asks, uint32_t from, uint32_t to);
+
+#endif
