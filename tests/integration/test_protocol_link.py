@@ -139,7 +139,8 @@ def test_a_session_moves_to_other_rings_as_the_document_says(met_to_move):
         while link_of(node)["moves"] == 0:
             node.send(f"{other}:echo", None, data=pattern(2 << 20))
             assert peer.ask("take", 2 << 20).startswith("ok")
-        assert peer.ask("moved", 1) == "ok 1"
+        answer = peer.ask("moved", 1)  # a slow one may have moved once more
+        assert answer.startswith("ok ") and int(answer[3:]) >= 1
         assert link_of(node)["ring_bytes"] == 65536
     exchange(node, other, peer, 3000)
     assert peer.ask("ping").startswith("ok acknowledged")
