@@ -177,7 +177,7 @@ def test_a_peer_that_goes_while_a_link_is_made_is_told_at_once(host):
 
 
 def test_a_stalled_xenstore_is_told_by_the_timeout(host):
-    one, two = Node(host, 1, "timeout=300"), Node(host, 2)
+    one, two = Node(host, 1, "timeout=3000"), Node(host, 2)
     one.await_event("up 2")
     host.fault("stall-store", 1, "on")
     one.connect(2)
