@@ -240,6 +240,31 @@ static void mapping_end_maps_and_goes_on(void **state)
 	stop(&scene);
 }
 
+/* It has read our MOVE before it said its own, so for it the move is over; we may not have looked whether it has. */
+static void peer_may_offer_again_right_behind_its_move(void **state)
+{
+	const struct frame_offer offer = {.ring_ref = RING_REF, .port = PORT};
+	struct scene scene;
+	uint8_t payload[16];
+
+	start(&scene, true);
+	say_offer(&scene);
+	hear_move(&scene);
+	scene.peer.unnumbered = true;
+	put(&scene, FRAME_MOVE, 0, "", 0);
+	scene.peer.unnumbered = false;
+	peer_writes_other(&scene);
+	peer_reads_other(&scene);
+	put(&scene, FRAME_OFFER, 0, payload, frame_offer_encode(&offer, payload));
+	peer_has_moved(&scene);
+	notify_other(&scene);
+	expect_state(&scene, LINK_UP);
+	assert_int_equal(info_of(&scene).moves, 1);
+	assert_int_equal(other.maps, 2);
+	hear_move(&scene);
+	stop(&scene);
+}
+
 static void peer_that_has_moved_may_close_the_old_vchan_first(void **state)
 {
 	struct scene scene;
@@ -782,6 +807,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(granting_end_offers_and_goes_on_behind_both_moves),
 		cmocka_unit_test(mapping_end_maps_and_goes_on),
+		cmocka_unit_test(peer_may_offer_again_right_behind_its_move),
 		cmocka_unit_test(peer_that_has_moved_may_close_the_old_vchan_first),
 		cmocka_unit_test(peer_that_declines_has_what_it_had),
 		cmocka_unit_test(peer_that_does_not_move_is_offered_nothing),
