@@ -36,6 +36,7 @@ byte restores;	      /* of the guest, in its place */
 byte mapper_restores; /* the mapping end is a guest, too */
 byte images;	      /* 0 or 1 */
 byte strangers;
+byte overtakes; /* one claim is proven while another one is being resumed */
 byte give_ups; /* resume-for is over */
 byte saves;
 byte deaths; /* of the guest that has an image */
@@ -63,6 +64,7 @@ byte without; /* the number of a rule, or 0 */
 #define MOVE_FRAME               18
 #define WAITING_FOR_MOVE         19
 #define TELLING                  20
+#define LOOKING_AT_MOVE          21
 
 #define ROOM 2 /* messages in a ring */
 
@@ -79,7 +81,7 @@ byte without; /* the number of a rule, or 0 */
 mtype = { ABSENT, UP, AWAY, ENDED };
 mtype = { NOTHING, PROVING, RESUMING };
 /* Frames. PING stands for the first frame of an epoch. */
-mtype = { PROVE, RESUME, PING, DATA, MOVE, GOODBYE };
+mtype = { PROVE, RESUME, PING, DATA, OFFER, DECLINE, MOVE, GOODBYE };
 
 #define content(who, position) ((who) * 8 + (position))
 #define position_of(c)	       ((c) % 8)
@@ -153,6 +155,16 @@ inline leave(s, v)
 		fi
 	:: else
 	fi
+}
+
+inline free_vchan(at)
+{
+	at = 0;
+	do
+	:: at < VCHANS && used[at] -> at++
+	:: else -> break
+	od;
+	assert(at < VCHANS)
 }
 
 inline leave_attempt(s)
@@ -317,6 +329,17 @@ inline on_resume(s, position)
 /* A restored guest has the ring for itself, and as it was, if the peer had let go of it before. */
 #define may_read(s) (!dead[s] && (!thawed[s] || (s == GRANTER && !dirty[s])))
 
+inline move_is_read(s)
+{
+	out_moved[s] = true; acked[s] = put[s]; check_delivered(s, acked[s])
+}
+
+inline move_is_over(s)
+{
+	leave(s, current[s]);
+	current[s] = other[s]; forget_move(s)
+}
+
 proctype session(byte s)
 {
 	byte c, i;
@@ -349,6 +372,27 @@ end:	do
 		in(s, reads(s)) ? PING, c, i; confirmed[s] = epoch[s]; heard[s] = true;
 		consumed[reads(s) * 2 + side(s)] = received[s] }
 
+	/* The other vchan: the mapping end isn't there before it has read of it. That it was offered others a moment ago is one
+	 * reason to decline, and no pages may be another one. */
+	:: atomic { moves && s == GRANTER && !dead[s] && !thawed[s] && state[s] == UP && attempt[s] == NOTHING &&
+		    other[s] == NONE && put[s] == sent[s] && ring_room(s) ->
+		moves--;
+		free_vchan(i);
+		used[i] = true; far[i] = s; left[i * 2 + 1] = true;
+		other[s] = i;
+		out(s, current[s]) ! OFFER, i, epoch[s]; i = 0 }
+	:: atomic { s == MAPPER && may_read(s) && state[s] == UP && in(s, reads(s)) ? [OFFER, c, i] ->
+		in(s, reads(s)) ? OFFER, c, i;
+		assert(other[s] == NONE && i == epoch[s]);
+		if
+		:: used[c] && left[c * 2 + 1] && !left[c * 2] -> left[c * 2 + 1] = false; other[s] = c
+		:: out(s, current[s]) ! DECLINE, 0, i
+		fi;
+		c = 0; i = 0 }
+	:: atomic { s == GRANTER && may_read(s) && state[s] == UP && in(s, reads(s)) ? [DECLINE, c, i] ->
+		in(s, reads(s)) ? DECLINE, c, i;
+		assert(other[s] != NONE && !said[s] && !in_moved[s] && i == epoch[s]);
+		leave(s, other[s]); other[s] = NONE; i = 0 }
 	/* A move: the mapping end says so first, and each end goes on when it was heard. */
 	:: atomic { !dead[s] && state[s] == UP && !thawed[s] && other[s] != NONE && !said[s] && put[s] == sent[s] &&
 		    (s == MAPPER || in_moved[s] || without == MOVE_FRAME) ->
@@ -362,12 +406,14 @@ end:	do
 		:: else
 		fi }
 	:: atomic { may_read(s) && state[s] == UP && other[s] != NONE && !in_moved[s] && in(s, current[s]) ? [MOVE, c, i] ->
-		in(s, current[s]) ? MOVE, c, i; in_moved[s] = true }
-	:: atomic { !dead[s] && state[s] == UP && !thawed[s] && said[s] && !out_moved[s] && len(out(s, current[s])) == 0 ->
-		out_moved[s] = true; acked[s] = put[s]; check_delivered(s, acked[s]) }
-	:: atomic { !dead[s] && state[s] == UP && !thawed[s] && out_moved[s] && (has_moved(s) || without == MOVE_FRAME) ->
-		leave(s, current[s]);
-		current[s] = other[s]; forget_move(s) }
+		in(s, current[s]) ? MOVE, c, i; in_moved[s] = true;
+		if
+		:: without != LOOKING_AT_MOVE && !thawed[s] && !out_moved[s] && has_moved(s) -> move_is_read(s); move_is_over(s)
+		:: without != LOOKING_AT_MOVE && !thawed[s] && out_moved[s] && has_moved(s) -> move_is_over(s)
+		:: else
+		fi }
+	:: atomic { !dead[s] && state[s] == UP && !thawed[s] && said[s] && !out_moved[s] && len(out(s, current[s])) == 0 -> move_is_read(s) }
+	:: atomic { !dead[s] && state[s] == UP && !thawed[s] && out_moved[s] && (has_moved(s) || without == MOVE_FRAME) -> move_is_over(s) }
 	/* Stale input. */
 	:: atomic { !dead[s] && thawed[s] && dirty[s] && state[s] == UP && visible[s] > received[s] && !input_shows_restore(s) ->
 		assert(false) }
@@ -395,25 +441,16 @@ end:	do
 		    (lost[next[s]] || (far_left(s, next[s]) && empty(in(s, next[s])))) -> leave_attempt(s) }
 	:: atomic { !dead[s] && !thawed[s] && state[s] == UP && (lost[current[s]] ||
 		    (far_left(s, current[s]) && !has_moved(s) && (without == LATE_GOODBYE || !(in(s, current[s]) ?? [GOODBYE, c, i])))) -> go_away(s) }
-	:: atomic { !dead[s] && !thawed[s] && state[s] == UP && other[s] != NONE && (lost[other[s]] || far_left(s, other[s])) -> go_away(s) }
+	:: atomic { !dead[s] && !thawed[s] && state[s] == UP && other[s] != NONE && (s == MAPPER || in_moved[s]) &&
+		    (lost[other[s]] || far_left(s, other[s])) -> go_away(s) }
 	:: atomic { !dead[s] && !thawed[s] && state[s] == AWAY && give_ups -> give_ups--; gave_up = true; end_session(s) }
 	od
-}
-
-inline free_vchan()
-{
-	v = 0;
-	do
-	:: v < VCHANS && used[v] -> v++
-	:: else -> break
-	od;
-	assert(v < VCHANS)
 }
 
 /* Both ends have found each other through XenStore, and a vchan is there. */
 inline begin_attempt(f)
 {
-	free_vchan();
+	free_vchan(v);
 	used[v] = true; far[v] = f;
 	next[f] = v; next[MAPPER] = v;
 	attempt[f] = PROVING; attempt[MAPPER] = PROVING;
@@ -513,24 +550,15 @@ proctype world()
 end:	do
 	:: atomic { mapper_answers && !saving && asks(GRANTER) -> begin_attempt(GRANTER) }
 	:: atomic { mapper_answers && !saving && asks(IMAGE) -> begin_attempt(IMAGE) }
+	/* Each claim is an attempt of its own, until it has proven to be the session's: then it takes the place of what there is. */
+	:: atomic { overtakes && attempt[MAPPER] != NOTHING && !thawed[MAPPER] && !saving && asks(GRANTER) ->
+		overtakes--; leave_attempt(MAPPER); begin_attempt(GRANTER) }
+	:: atomic { overtakes && attempt[MAPPER] != NOTHING && !thawed[MAPPER] && !saving && asks(IMAGE) ->
+		overtakes--; leave_attempt(MAPPER); begin_attempt(IMAGE) }
 	:: atomic { state[MAPPER] == ENDED && asks(GRANTER) -> end_session(GRANTER) } /* it has no such session */
 	:: atomic { state[MAPPER] == ENDED && asks(IMAGE) -> end_session(IMAGE) }
 	:: atomic { saving -> saving = false } /* the save failed */
 
-	:: atomic { moves && state[MAPPER] == UP && is_confirmed(MAPPER) && attempt[MAPPER] == NOTHING && other[MAPPER] == NONE &&
-		    !thawed[MAPPER] && !saving && !lost[current[MAPPER]] ->
-		moves--;
-		i = far[current[MAPPER]];
-		if
-		:: !dead[i] && !thawed[i] && state[i] == UP && current[i] == current[MAPPER] && attempt[i] == NOTHING &&
-		   other[i] == NONE -> /* OFFER was taken: one has granted it, the other mapped */
-			free_vchan();
-			used[v] = true; far[v] = i;
-			other[i] = v; other[MAPPER] = v;
-			v = 0
-		:: else
-		fi;
-		i = 0 }
 	:: atomic { losses ->
 		losses--;
 		if
@@ -541,7 +569,7 @@ end:	do
 		fi }
 	:: atomic { strangers && attempt[MAPPER] == NOTHING && state[MAPPER] != ENDED && !thawed[MAPPER] ->
 		strangers--;
-		free_vchan();
+		free_vchan(v);
 		used[v] = true; far[v] = STRANGER; left[v * 2] = true;
 		next[MAPPER] = v; attempt[MAPPER] = PROVING;
 		ring[v * 2] ! PROVE, 0, epoch[MAPPER];
@@ -567,8 +595,8 @@ end:	do
 	:: atomic { deaths && !dead[GRANTER] -> deaths--; destroy_guest() }
 	:: atomic { starts -> starts--; dead[IMAGE] = false }
 	/* Nothing more goes wrong. */
-	:: atomic { losses + moves + restores + mapper_restores + images + strangers + saves + give_ups + deaths + starts ->
-		losses = 0; moves = 0; restores = 0; mapper_restores = 0; images = 0; strangers = 0; saves = 0; give_ups = 0;
+	:: atomic { losses + moves + restores + mapper_restores + images + strangers + overtakes + saves + give_ups + deaths + starts ->
+		losses = 0; moves = 0; restores = 0; mapper_restores = 0; images = 0; strangers = 0; overtakes = 0; saves = 0; give_ups = 0;
 		deaths = 0; starts = 0 }
 	:: atomic { timeout -> judge(); break }
 	od
@@ -580,6 +608,7 @@ init {
 			now.messages = setting("MESSAGES"); now.losses = setting("LOSSES"); now.moves = setting("MOVES");
 			now.restores = setting("RESTORES"); now.mapper_restores = setting("MAPPER_RESTORES");
 			now.images = setting("IMAGES"); now.strangers = setting("STRANGERS"); now.give_ups = setting("GIVE_UPS");
+			now.overtakes = setting("OVERTAKES");
 			now.without = setting("WITHOUT");
 		}
 		saves = restores + images;
