@@ -317,7 +317,8 @@ bool channel_is_waiting(const struct channel *channel)
 bool channel_is_abandoned(const struct channel *channel)
 {
 	return channel->kind != CHANNEL_MESSAGE &&
-	       (!channel->opener.hop || channel_is_reset(&channel->opener));
+	       (!channel->opener.hop || hop_is_retired(channel->opener.hop) ||
+		channel_is_reset(&channel->opener));
 }
 
 int channel_opened(struct channel_end *end, const struct frame_opened *opened)

@@ -252,6 +252,67 @@ static void domain_that_is_restored_again_before_it_has_found_its_peer_finds_it(
 	}
 }
 
+/* An image and its original: both know the secret. The second one proves it while the first one is being resumed. */
+static void of_two_that_prove_the_same_session_one_goes_on(void **state)
+{
+	struct frame_prove ours;
+	struct scene scene;
+
+	for (int mapped = 0; mapped < 2; mapped++) {
+		struct resumed_session first, second;
+		struct peer original, image;
+		struct vchan *old;
+
+		maps = mapped;
+		up_to_resume(&scene);
+		open_channel(&scene);
+		leave(&scene);
+		old = scene.peer.vchan;
+		scene.peer.vchan = NULL;
+		scene.was = 7;
+		come_as(&scene, 9);
+		hear_prove(&scene, &ours);
+		original = scene.peer;
+		first = session;
+		scene.other = 9;
+		scene.peer = (struct peer){.domid = 11};
+		come_as(&scene, 11);
+		hear_prove(&scene, &ours);
+		ours = good_prove(1);
+		say_prove(&scene, &ours);
+		expect(&scene, FRAME_RESUME);
+		image = scene.peer;
+		second = session;
+
+		/* The original proves itself, too. Who maps has begun an epoch, of which that one knows nothing. */
+		scene.other = 11;
+		scene.peer = original;
+		session = first;
+		ours = good_prove(1);
+		say_prove(&scene, &ours);
+		if (mapped) {
+			expect_silence(&scene);
+			assert_true(original.vchan->closed && original.vchan->left);
+			scene.other = 9;
+			scene.peer = image;
+			session = second;
+		} else {
+			expect(&scene, FRAME_RESUME);
+			assert_true(image.vchan->closed && image.vchan->left);
+		}
+		go_on(&scene);
+		assert_int_equal(scene.moves, 1);
+		assert_int_equal(info_of(&scene).resumes, 1);
+		expect(&scene, FRAME_OPEN);
+		expect(&scene, FRAME_PING);
+		expect_silence(&scene);
+		end_scene(&scene);
+		free(mapped ? original.vchan : image.vchan);
+		free(old);
+	}
+	maps = false;
+}
+
 /* --- accounts ------------------------------------------------------------------------------------- */
 
 static uint64_t bytes_of(struct quota *quota, uint32_t domid)
@@ -327,6 +388,7 @@ int main(void)
 		cmocka_unit_test(program_that_ends_before_there_is_a_link_leaves_nothing_behind),
 		cmocka_unit_test(peer_that_is_saved_again_before_it_has_proven_itself_comes_back_once_more),
 		cmocka_unit_test(domain_that_is_restored_again_before_it_has_found_its_peer_finds_it),
+		cmocka_unit_test(of_two_that_prove_the_same_session_one_goes_on),
 		cmocka_unit_test(peer_whose_accounts_are_full_comes_back_to_all_that_was_kept),
 	};
 
