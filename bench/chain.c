@@ -46,10 +46,12 @@ static void wait_once(struct chain *chain)
 
 static void answer(struct xenmsg *conn, struct xenmsg_message *message, size_t size)
 {
-	char address[32];
+	const char *host = xenmsg_message_sender_host(message);
+	char address[128];
 	int r;
 
-	snprintf(address, sizeof(address), "%u:bench-reply", (unsigned)xenmsg_message_sender_domid(message));
+	snprintf(address, sizeof(address), "%s%s%u:bench-reply", host, *host ? "/" : "",
+		 (unsigned)xenmsg_message_sender_domid(message));
 	r = xenmsg_post(conn, address, xenmsg_message_data(message), size, NULL, NULL);
 	if (r < 0)
 		engine_fail("answer", r);

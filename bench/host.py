@@ -69,6 +69,12 @@ def cpu_seconds(pids):
     return total / 1e9
 
 
+def resident(pid):
+    """What a process holds in memory, in bytes."""
+    with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
+        return 1024 * next(int(line.split()[1]) for line in file if line.startswith("Rss:"))
+
+
 class Group:
     """Processes that are started for one thing and end with it."""
 
@@ -107,15 +113,22 @@ class Host:
         self.environment = dict(os.environ, XENSIM_DIR=self.dir)
         self.environment.pop("XENMSG_SOCKET", None)
         self.background = []
+        self.others = []  # simulated hosts that go with this one
         self.pairs = self.sequence = 0
         subprocess.run([self.tool("xensim"), "start", "--domains", str(domains), "--dir", self.dir], check=True,
                        env=self.environment, stdout=subprocess.DEVNULL)
 
     def stop(self):
         """Kills what runs in the domains: hundreds of daemons that ended in order would tell each other."""
+        for other in self.others:
+            other.stop()
         subprocess.run([self.tool("xensim"), "stop"], env=self.environment, check=False, stdout=subprocess.DEVNULL)
         self.end(self.background)
         shutil.rmtree(self.dir, ignore_errors=True)
+
+    def another(self, domains):
+        self.others.append(Host(self.build, domains))
+        return self.others[-1]
 
     def tool(self, name):
         return os.path.join(self.build, name)
@@ -179,12 +192,12 @@ class Host:
 
     # ---- daemons ----
 
-    def start_daemon(self, domid, config, wait=True, side=None, wrapper=(), environment=None):
+    def start_daemon(self, domid, config, wait=True, side=None, wrapper=(), environment=None, policy=POLICY):
         """xenmsgd, until the host stops. `wrapper`: what runs it."""
         directory = os.path.join(self.dir, f"conf-{domid}")
         os.makedirs(os.path.join(directory, "policy.d"))
-        with open(os.path.join(directory, "policy.d", "50-bench.conf"), "w", encoding="ascii") as policy:
-            policy.write(POLICY)
+        with open(os.path.join(directory, "policy.d", "50-bench.conf"), "w", encoding="ascii") as file:
+            file.write(policy)
         path = os.path.join(directory, "xenmsgd.conf")
         with open(path, "w", encoding="ascii") as file:
             file.write(f"[daemon]\npolicy-dir = {directory}/policy.d\n{config}")

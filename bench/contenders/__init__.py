@@ -24,6 +24,7 @@ class Contender:
     modes = ("rtt", "stream", "calls1", "calls64")
     package = None        # what has to be installed, beyond what the build needs
     largest = 1 << 20     # message
+    yardstick = "raw"     # who it is compared with
 
     def missing(self, build):  # pylint: disable=unused-argument
         """Why it can't be measured here, or None."""
