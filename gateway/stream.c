@@ -21,6 +21,7 @@ struct stream {
 	void *userdata;
 	struct event *readable, *writable;
 	struct evbuffer *bytes;
+	size_t put;	/* bytes that stream_put() has written, which aren't told of yet */
 	bool is_broken; /* the daemon takes nothing more */
 };
 
@@ -83,9 +84,28 @@ ssize_t stream_take(struct stream *stream, uint8_t *data, size_t size)
 	return got < 0 ? -errno : got;
 }
 
+/* Writes what the daemon takes now. Returns how many bytes. */
+static size_t write_pieces(struct stream *stream, struct iovec *pieces, size_t count)
+{
+	const struct msghdr message = {.msg_iov = pieces, .msg_iovlen = count};
+	ssize_t written = sendmsg(stream->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+	if (written < 0 && errno != EAGAIN)
+		stream->is_broken = true;
+	return written < 0 ? 0 : (size_t)written;
+}
+
 void stream_put(struct stream *stream, const uint8_t *data, size_t size)
 {
-	if (stream->is_broken || evbuffer_add(stream->bytes, data, size) == 0)
+	struct iovec piece = {(void *)(uintptr_t)data, size};
+	size_t written = 0;
+
+	/* Most is taken at once, and needs no copy. */
+	if (!stream->is_broken && evbuffer_get_length(stream->bytes) == 0)
+		written = write_pieces(stream, &piece, 1);
+	stream->put += written;
+	if (stream->is_broken || written == size ||
+	    evbuffer_add(stream->bytes, data + written, size - written) == 0)
 		return;
 	log_error("a stream is given up: out of memory");
 	stream->is_broken = true;
@@ -95,29 +115,19 @@ void stream_put(struct stream *stream, const uint8_t *data, size_t size)
 void stream_write(struct stream *stream)
 {
 	struct evbuffer_iovec pieces[PIECES];
-	struct msghdr message = {.msg_iov = pieces};
-	int count = evbuffer_peek(stream->bytes, -1, NULL, pieces, PIECES);
-	ssize_t written;
+	int count = stream->is_broken ? 0 : evbuffer_peek(stream->bytes, -1, NULL, pieces, PIECES);
+	size_t written = 0, put = stream->put;
 
-	if (count <= 0 || stream->is_broken) {
-		event_del(stream->writable);
-		return;
-	}
-	message.msg_iovlen = count < PIECES ? (size_t)count : PIECES;
-	written = sendmsg(stream->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
-	if (written < 0 && errno != EAGAIN) {
-		stream->is_broken = true;
-		written = 0;
-	} else if (written < 0) {
-		written = 0;
-	}
-	evbuffer_drain(stream->bytes, (size_t)written);
+	if (count > 0)
+		written = write_pieces(stream, pieces, count < PIECES ? (size_t)count : PIECES);
+	evbuffer_drain(stream->bytes, written);
 	if (stream->is_broken || evbuffer_get_length(stream->bytes) == 0)
 		event_del(stream->writable);
 	else
 		event_add(stream->writable, NULL);
-	if (written > 0 || stream->is_broken)
-		stream->events->written(stream->userdata, stream, (size_t)written);
+	stream->put = 0;
+	if (written + put > 0 || stream->is_broken)
+		stream->events->written(stream->userdata, stream, written + put);
 }
 
 bool stream_end(struct stream *stream)

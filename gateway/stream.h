@@ -30,9 +30,9 @@ void stream_read(struct stream *stream, bool is_read);
 /* Takes at most `size` bytes from the daemon. 0: it has closed the stream; -EAGAIN: nothing is there; else a negative
  * errno. */
 ssize_t stream_take(struct stream *stream, uint8_t *data, size_t size);
-/* Keeps bytes for the daemon. */
+/* Gives bytes to the daemon, and keeps what it doesn't take now. stream_write() tells of them. */
 void stream_put(struct stream *stream, const uint8_t *data, size_t size);
-/* Gives them to the daemon as far as it takes them; the rest goes when it does. Calls written(). */
+/* Gives it what was kept, as far as it takes that; the rest goes when it does. Calls written(). */
 void stream_write(struct stream *stream);
 /* Nothing more comes. Returns whether it may be freed: all bytes have gone, or none will. */
 bool stream_end(struct stream *stream);
