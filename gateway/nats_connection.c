@@ -346,7 +346,9 @@ static void on_writable(evutil_socket_t fd, short what, void *userdata)
 {
 	struct nats_connection *connection = userdata;
 
-	natsConnection_ProcessWriteEvent(connection->nats);
+	/* A wish of another thread may come when all was written already: libnats takes a write of nothing for the end. */
+	if (natsConnection_Buffered(connection->nats) > 0)
+		natsConnection_ProcessWriteEvent(connection->nats);
 	if (natsConnection_Buffered(connection->nats) > 0)
 		event_add(connection->writable, NULL); /* libnats takes that back when all is written */
 	if (!connection->is_full || natsConnection_Buffered(connection->nats) > ROOM_SIZE)

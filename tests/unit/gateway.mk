@@ -4,6 +4,9 @@ if HAVE_CMOCKA
 unit_tests += \
 	tests/unit/test_conversation \
 	tests/unit/test_presence
+if ENABLE_NATS
+unit_tests += tests/unit/test_nats_connection
+endif
 endif
 
 tests_unit_test_conversation_SOURCES = tests/unit/test_conversation.c tests/unit/conversation_rig.c tests/unit/conversation_rig.h tests/unit/random.h tests/unit/unit.h
@@ -13,3 +16,9 @@ tests_unit_test_conversation_LDADD = libgateway.la $(CMOCKA_LIBS)
 tests_unit_test_presence_SOURCES = tests/unit/test_presence.c tests/unit/unit.h
 tests_unit_test_presence_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_presence_LDADD = libgateway.la $(CMOCKA_LIBS)
+
+# Has a function of libnats in between.
+tests_unit_test_nats_connection_SOURCES = gateway/nats_connection.c gateway/nats_connection.h tests/unit/test_nats_connection.c \
+	tests/unit/unit.h
+tests_unit_test_nats_connection_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS) $(NATS_CFLAGS)
+tests_unit_test_nats_connection_LDADD = libgateway.la $(LIBEVENT_LIBS) $(NATS_LIBS) $(CMOCKA_LIBS)

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * A connection to NATS that is used by the loop while libnats's threads use it, too. The server is played here, and the
+ * test steps in between where libnats writes.
+ */
+#include "tests/unit/unit.h"
+
+#include <arpa/inet.h>
+#include <dlfcn.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+#include <nats/nats.h>
+
+#include "gateway/nats_connection.h"
+#include "gateway/settings.h"
+
+#define ALARM_S 60
+
+static const char information[] =
+	"INFO {\"server_id\":\"test\",\"version\":\"2.9.0\",\"max_payload\":1048576,\"proto\":1}\r\n";
+
+struct server {
+	int listener;
+	unsigned port;
+	pthread_t thread;
+	atomic_uint published; /* messages that have come */
+};
+
+static struct scene {
+	struct server server;
+	struct event_base *base;
+	struct settings settings;
+	struct nats_connection *connection;
+	unsigned connected, lost;
+	bool steps_in; /* the next time that libnats has written */
+} scene;
+
+/* --- the server ------------------------------------------------------------------------------- */
+
+static void *serve(void *userdata)
+{
+	struct server *server = userdata;
+	int fd = accept(server->listener, NULL, NULL);
+	FILE *in = fdopen(dup(fd), "r");
+	char line[512];
+
+	assert_true(send(fd, information, strlen(information), MSG_NOSIGNAL) > 0);
+	while (fgets(line, sizeof(line), in)) {
+		if (strncmp(line, "PING", 4) == 0)
+			assert_int_equal(send(fd, "PONG\r\n", 6, MSG_NOSIGNAL), 6);
+		server->published += strncmp(line, "PUB ", 4) == 0;
+	}
+	fclose(in);
+	close(fd);
+	return NULL;
+}
+
+static void start_server(struct server *server)
+{
+	struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+	socklen_t size = sizeof(address);
+
+	server->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(bind(server->listener, (struct sockaddr *)&address, size), 0);
+	assert_int_equal(listen(server->listener, 1), 0);
+	assert_int_equal(getsockname(server->listener, (struct sockaddr *)&address, &size), 0);
+	server->port = ntohs(address.sin_port);
+	assert_int_equal(pthread_create(&server->thread, NULL, serve, server), 0);
+}
+
+/* --- between libnats's functions -------------------------------------------------------------- */
+
+static void *publish(void *nats)
+{
+	assert_int_equal(natsConnection_PublishString(nats, "thread", "x"), NATS_OK);
+	return NULL;
+}
+
+/* In place of libnats's, which this calls: whoever waits for the connection's lock has it before the loop goes on. */
+void natsConnection_ProcessWriteEvent(natsConnection *nats)
+{
+	static void (*real)(natsConnection * nats);
+	pthread_t thread;
+
+	if (!real)
+		*(void **)&real = dlsym(RTLD_NEXT, "natsConnection_ProcessWriteEvent");
+	real(nats);
+	if (!scene.steps_in)
+		return;
+	scene.steps_in = false;
+	assert_int_equal(pthread_create(&thread, NULL, publish, nats), 0);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+}
+
+/* --- the tests -------------------------------------------------------------------------------- */
+
+static void on_connected(void *userdata, const char *server)
+{
+	scene.connected++;
+}
+
+static void on_lost(void *userdata, const char *why)
+{
+	print_message("lost: %s\n", why);
+	scene.lost++;
+}
+
+static void on_message(void *userdata, const char *subject, const uint8_t *data, size_t size)
+{
+}
+
+static void on_complaint(void *userdata, const char *what)
+{
+}
+
+static void on_room(void *userdata)
+{
+}
+
+static int setup(void **state)
+{
+	static const struct nats_events events = {on_connected, on_lost, on_message, on_complaint, on_room};
+	static char url[64], *error;
+
+	alarm(ALARM_S);
+	start_server(&scene.server);
+	snprintf(url, sizeof(url), "nats://127.0.0.1:%u", scene.server.port);
+	scene.settings.servers[0] = url;
+	scene.settings.server_count = 1;
+	scene.base = event_base_new();
+	assert_int_equal(nats_connection_new(&scene.connection, scene.base, &scene.settings, &events, NULL,
+					     "hosta", &error),
+			 0);
+	while (!scene.connected)
+		event_base_loop(scene.base, EVLOOP_ONCE);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	nats_connection_free(scene.connection);
+	assert_int_equal(pthread_join(scene.server.thread, NULL), 0);
+	close(scene.server.listener);
+	event_base_free(scene.base);
+	alarm(0);
+	return 0;
+}
+
+static void run_until_published(unsigned count)
+{
+	while (scene.server.published < count && !scene.lost)
+		event_base_loop(scene.base, EVLOOP_NONBLOCK);
+}
+
+static void a_wish_to_write_that_was_fulfilled_already_is_none(void **state)
+{
+	for (unsigned i = 0; i < 3; i++) {
+		scene.steps_in = true;
+		nats_connection_publish(scene.connection, "loop", "x", 1);
+		run_until_published(2 * i + 2);
+	}
+	for (int i = 0; i < 10; i++) /* what is left over */
+		event_base_loop(scene.base, EVLOOP_NONBLOCK);
+	assert_int_equal(scene.lost, 0);
+	assert_int_equal(scene.server.published, 6);
+}
+
+static void nothing_to_write_at_the_begin_is_no_end(void **state)
+{
+	for (int i = 0; i < 10; i++)
+		event_base_loop(scene.base, EVLOOP_NONBLOCK);
+	assert_int_equal(scene.lost, 0);
+	assert_true(nats_connection_is_up(scene.connection));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(nothing_to_write_at_the_begin_is_no_end),
+		cmocka_unit_test(a_wish_to_write_that_was_fulfilled_already_is_none),
+	};
+
+	return cmocka_run_group_tests(tests, setup, teardown);
+}
