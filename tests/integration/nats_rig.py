@@ -130,7 +130,8 @@ def cluster(directory, count=3, config=""):
     servers = []
     for index, port in enumerate(routes):
         others = ", ".join(f'"nats://127.0.0.1:{other}"' for other in routes if other != port)
-        servers.append(Server(directory, f"nats{index}", f'cluster {{ name: c, listen: "127.0.0.1:{port}", routes: [{others}] }}\n{config}'))
+        routed = f'cluster {{ name: c, listen: "127.0.0.1:{port}", routes: [{others}] }}'
+        servers.append(Server(directory, f"nats{index}", f"{routed}\n{config}"))
     return servers
 
 
