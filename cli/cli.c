@@ -15,6 +15,7 @@
 
 #include <json-c/json.h>
 
+#include "cli/fields.h"
 #include "cli/interrupt.h"
 #include "wire/address.h"
 
@@ -317,12 +318,16 @@ int cli_open_timed(struct cli *cli, struct xenmsg **conn, int *timeout_ms)
 	return code;
 }
 
-/* Returns whether a peer in the daemon's status is the domain before the colon of an address. */
+/* Returns whether a peer in the daemon's status is the domain before the colon of an address, or the host before its
+ * slash. */
 static bool is_meant(struct json_object *peer, const char *address)
 {
 	static const char *const ways[] = {"domid", "name", "uuid"};
-	size_t size = strcspn(address, ":");
+	size_t size = strcspn(address, ":/");
 
+	if (address[size] == '/')
+		return strlen(text_or(peer, "host", "")) == size &&
+		       strncmp(text_or(peer, "host", ""), address, size) == 0;
 	for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
 		struct json_object *value;
 		const char *text;

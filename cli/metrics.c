@@ -16,16 +16,13 @@ enum type {
 
 static const char *const type_names[] = {"counter", "gauge", "gauge", "histogram"};
 
-/* The members of an element that become labels. */
+/* The members of an element that become labels, if it has them. */
 static const struct label {
 	const char *path, *name;
 } domid_label[] = {{"peer.domid", "domid"}, {0}}, endpoint_label[] = {{"name", "endpoint"}, {0}},
-  account_labels[] = {{"kind", "kind"}, {"id", "id"}, {0}},
-  link_labels[] = {{"peer.domid", "domid"},
-		   {"peer.name", "name"},
-		   {"peer.version", "version"},
-		   {"role", "role"},
-		   {0}},
+  account_labels[] = {{"kind", "kind"}, {"id", "id"}, {"host", "host"}, {0}},
+  link_labels[] = {{"peer.domid", "domid"},	{"peer.host", "host"}, {"peer.name", "name"},
+		   {"peer.version", "version"}, {"role", "role"},      {0}},
   version_label[] = {{"version", "version"}, {"domid", "domid"}, {"name", "name"}, {0}};
 
 static const struct metric {
@@ -118,8 +115,10 @@ static const struct metric {
 		     "Bytes of messages, calls and streams that were sent to the endpoint.", "bytes_to"),
 	PER_ENDPOINT("sent_bytes_total", COUNTER,
 		     "Bytes of replies and streams that came back from the endpoint.", "bytes_from"),
-	PER_ACCOUNT("used", GAUGE, "How much of a resource a user (kind uid) or a domain (kind peer) holds.",
-		    "*used"),
+	PER_ACCOUNT(
+		"used", GAUGE,
+		"How much of a resource a user (kind uid), or a domain or another host (kind peer) holds.",
+		"*used"),
 	PER_ACCOUNT("available", GAUGE, "How much more of it the account could have now.", "*available"),
 	PER_ACCOUNT("refusals_total", COUNTER, "Requests of the account that were over a limit.", "*refused"),
 	PER_ACCOUNT("sent_bytes_total", COUNTER, "Bytes of frames that the account has sent to this daemon.",
@@ -181,7 +180,8 @@ static void write_sample(const struct sample *sample, const char *value, FILE *o
 	for (const struct label *label = sample->metric->labels; label && label->name; label++) {
 		const char *text = json_object_get_string(member(sample->element, label->path));
 
-		write_label(label->name, text ? text : "", &first, out);
+		if (text)
+			write_label(label->name, text, &first, out);
 	}
 	if (sample->label)
 		write_label(sample->label, sample->labeled, &first, out);

@@ -638,6 +638,8 @@ static void describe_account(struct status_walk *walk, struct json_object *objec
 
 	add_text(object, "kind", account_kind(account) == QUOTA_UID ? "uid" : "peer");
 	add_number(object, "id", account_id(account));
+	if (account_kind(account) == QUOTA_PEER && number_is_host(account_id(account)))
+		add_text(object, "host", hosts_name(walk->sources->hosts, account_id(account)));
 	for (unsigned i = 0; i < QUOTA_RESOURCES; i++) {
 		struct json_object *resource;
 		struct quota_usage usage;

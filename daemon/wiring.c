@@ -387,6 +387,11 @@ static void host_replaced(void *userdata, uint32_t number)
 	links_lost(daemon->links, number, true, "another daemon runs there now");
 }
 
+static const char *name_of_host(const void *userdata, uint32_t number)
+{
+	return hosts_name(userdata, number);
+}
+
 static int start_hosts(struct daemon *daemon)
 {
 	static const struct hosts_callbacks callbacks = {
@@ -403,12 +408,16 @@ static int start_hosts(struct daemon *daemon)
 		.setup_timeout_ms = config->setup_timeout_ms,
 		.dead_after_ms = config->dead_after_ms,
 	};
+	int r;
 
 	if (config->host_name && daemon->self.domid != 0) {
 		log_error("[hosts] name is for domain 0's daemon, which leads to other hosts");
 		return -EBADMSG;
 	}
-	return hosts_new(&daemon->hosts, &daemon->relay, &options, &callbacks, daemon);
+	r = hosts_new(&daemon->hosts, &daemon->relay, &options, &callbacks, daemon);
+	if (r == 0)
+		quota_name_hosts(daemon->quota, name_of_host, daemon->hosts);
+	return r;
 }
 
 /* --- channels and links ----------------------------------------------------------------------- */
@@ -759,6 +768,8 @@ void wiring_end(struct daemon *daemon)
 	asks_free(daemon->asks);
 	daemon->asks = NULL;
 	links_free(daemon->links);
+	if (daemon->quota)
+		quota_name_hosts(daemon->quota, NULL, NULL);
 	hosts_free(daemon->hosts);
 	peers_free(daemon->peers);
 	watches_free(daemon->watches);

@@ -53,6 +53,8 @@ struct quota {
 	struct quota_limits limits;
 	struct quota_pool pools[QUOTA_RESOURCES];
 	struct account *accounts;
+	quota_host_fn host_name; /* NULL: there are none */
+	const void *userdata;
 };
 
 struct quota *quota_new(const struct quota_limits *limits)
@@ -105,6 +107,12 @@ const struct account *quota_next(const struct quota *quota, const struct account
 	for (account = quota->accounts; account && by_key(account, &like) < 0; account = account->hh.next)
 		;
 	return account;
+}
+
+void quota_name_hosts(struct quota *quota, quota_host_fn name, const void *userdata)
+{
+	quota->host_name = name;
+	quota->userdata = userdata;
 }
 
 struct account *quota_account(struct quota *quota, enum quota_kind kind, uint32_t id)
@@ -274,6 +282,16 @@ struct account_sent account_sent(const struct account *account)
 	return present(account)->sent;
 }
 
+/* Returns the name of the host whose account it is, "" if it is no host's. */
+static const char *host_of(const struct account *account)
+{
+	const struct quota *quota = account->quota;
+
+	return account->key.kind == QUOTA_PEER && quota->host_name
+		       ? quota->host_name(quota->userdata, account->key.id)
+		       : "";
+}
+
 void account_explain(const struct account *account, enum quota_resource resource, uint64_t amount, char *text,
 		     size_t size)
 {
@@ -284,7 +302,7 @@ void account_explain(const struct account *account, enum quota_resource resource
 	account = present(account);
 	if (!account)
 		return;
-	who = account->key.kind == QUOTA_UID ? "user" : "domain";
+	who = account->key.kind == QUOTA_UID ? "user" : *host_of(account) ? "host" : "domain";
 	if (amount > below_max(account, resource))
 		snprintf(text, size, "this %s has as many %s as %s allows", who, what->words,
 			 what->max[account->key.kind]);
@@ -295,14 +313,19 @@ void account_explain(const struct account *account, enum quota_resource resource
 
 static void refuse(struct account *account, enum quota_resource resource, uint64_t amount)
 {
-	char why[160];
+	const char *host = host_of(account);
+	char why[160], who[96];
 
 	/* Logged once for each account; status has the number of refusals. */
 	if (account->refused[resource]++ > 0)
 		return;
 	account_explain(account, resource, amount, why, sizeof(why));
-	log_limited(LOG_LIMIT, account_source(account), LOG_LEVEL_WARNING, "%s %u gets ENOBUFS: %s",
-		    account->key.kind == QUOTA_UID ? "uid" : "domain", account->key.id, why);
+	if (*host)
+		snprintf(who, sizeof(who), "host %s", host);
+	else
+		snprintf(who, sizeof(who), "%s %u", account->key.kind == QUOTA_UID ? "uid" : "domain",
+			 account->key.id);
+	log_limited(LOG_LIMIT, account_source(account), LOG_LEVEL_WARNING, "%s gets ENOBUFS: %s", who, why);
 }
 
 /* --- charges ---------------------------------------------------------------------------------- */

@@ -88,6 +88,10 @@ struct quota;
 struct quota *quota_new(const struct quota_limits *limits);
 /* Frees the quota. There must be no references to its accounts any more. */
 void quota_free(struct quota *quota);
+/* Has texts for people name the hosts among the peers: `name` returns that of the host with this number, "" if it is a
+ * domain's. NULL: none are. */
+typedef const char *(*quota_host_fn)(const void *userdata, uint32_t number);
+void quota_name_hosts(struct quota *quota, quota_host_fn name, const void *userdata);
 /* Returns the resource's name in status: "clients", ... */
 const char *quota_resource_name(enum quota_resource resource);
 struct quota_pool quota_pool(const struct quota *quota, enum quota_resource resource);

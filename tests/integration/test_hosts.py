@@ -33,7 +33,7 @@ class Hosts:
         self.make_host, self.tmp_path = make_host, tmp_path
         self.nodes, self.gateway = [], None
 
-    def __call__(self, count=2, guests=0, policy=IN + OUT, join=True):
+    def __call__(self, count=2, guests=0, policy=IN + OUT, join=True, config=None):
         for number in range(count):
             directory = self.tmp_path / f"host{number}"
             directory.mkdir()
@@ -41,7 +41,7 @@ class Hosts:
             self.nodes.append(nodes)
             for domid in range(guests + 1):
                 name = f"[hosts]\nname = host{'abc'[number]}\n" if domid == 0 else ""
-                node = nodes(domid, start=False, config=self.config + name)[domid]
+                node = nodes(domid, start=False, config=(config or self.config) + name)[domid]
                 node.policy = policy
                 node.start(wait=False)
             for node in nodes.by_domid.values():

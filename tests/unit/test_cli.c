@@ -86,7 +86,7 @@ static void metrics_have_their_help_type_and_labels(void **state)
 		"\"clients\":[{\"pid\":4711,\"comm\":\"program\",\"channels\":3}],\"links\":["
 		"{\"peer\":{\"domid\":2,\"name\":\"a\\\"b\\\\\"},\"state\":\"up\",\"tx\":{\"bytes\":10},"
 		"\"round_trips\":{\"buckets\":[{\"up_to_us\":25,\"count\":1}],\"count\":3,\"sum_us\":1500}},"
-		"{\"peer\":{\"domid\":3,\"name\":\"\"},\"state\":\"idle\",\"tx\":{\"bytes\":20}}],"
+		"{\"peer\":{\"domid\":3,\"host\":\"hostb\",\"name\":\"\"},\"state\":\"idle\",\"tx\":{\"bytes\":20}}],"
 		"\"accounts\":[{\"kind\":\"uid\",\"id\":0,\"channels\":{\"used\":5,\"refused\":1}}]}");
 	static const char *const parts[] = {
 		"xenmsg_up 1\n",
@@ -96,7 +96,9 @@ static void metrics_have_their_help_type_and_labels(void **state)
 		"# TYPE xenmsg_link_sent_bytes_total counter\n"
 		"xenmsg_link_sent_bytes_total{domid=\"2\"} 10\n"
 		"xenmsg_link_sent_bytes_total{domid=\"3\"} 20\n",
-		"xenmsg_link_info{domid=\"2\",name=\"a\\\"b\\\\\",",
+		/* Labels are of members that are there. */
+		"xenmsg_link_info{domid=\"2\",name=\"a\\\"b\\\\\"} 1\n"
+		"xenmsg_link_info{domid=\"3\",host=\"hostb\",name=\"\"} 1\n",
 		"xenmsg_link_up{domid=\"2\"} 1\nxenmsg_link_up{domid=\"3\"} 0\n",
 		"xenmsg_link_round_trip_seconds_bucket{domid=\"2\",le=\"2.5e-05\"} 1\n"
 		"xenmsg_link_round_trip_seconds_bucket{domid=\"2\",le=\"+Inf\"} 3\n"

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What becomes of messages and calls between hosts is what becomes of them within one: time-outs, what is withdrawn, slow and
+dead receivers, limits. Each of these tests does the same in both ways and expects the same."""
+
+import errno
+import os
+import signal
+import threading
+
+import pytest
+
+from library import Connection
+from messaging import (EXIT_LIMIT, EXIT_OK, EXIT_TIMEOUT, EXIT_UNKNOWN, EXIT_UNREACHABLE, FAST, eventually, stopped)
+from test_hosts import joined_hosts  # the fixture `hosts`  # noqa: F401  pylint: disable=unused-import
+
+RING = 1 << 20  # a host link's, in each direction
+
+
+class Way:
+    """From a guest to a guest: of one host, or of another."""
+
+    def __init__(self, hosts, across):
+        if across:
+            here, there = hosts(guests=1)
+            self.sender, self.receiver, self.domain = here[1], there[1], "hostb/1"
+        else:
+            [here] = hosts(count=1, guests=2, join=False)
+            self.sender, self.receiver, self.domain = here[1], here[2], "2"
+
+    def to(self, endpoint):
+        return f"{self.domain}:{endpoint}"
+
+
+@pytest.fixture(name="way", params=("within", "across"))
+def way_between_two_guests(hosts, request):
+    return Way(hosts, request.param == "across")
+
+
+def ended(conn, results, count=1):
+    eventually(lambda: conn.wait(50) >= 0 and len(results) == count, "all have an outcome")
+    return results
+
+
+# ---- what is given up ----
+
+def test_a_message_that_is_not_taken_in_time_is_withdrawn(way):
+    with Connection(way.receiver.socket) as sleeper, Connection(way.sender.socket) as sender:
+        assert sleeper.bind("sleeper") == 0
+        answers = []
+        assert sender.post(way.to("sleeper"), b"first", answers.append) == 0
+        assert sleeper.receive().data == b"first"
+        assert ended(sender, answers) == [0]
+        assert sender.send(way.to("sleeper"), b"in vain", 300) == -errno.ETIMEDOUT
+        assert sender.post(way.to("sleeper"), b"in time", answers.append) == 0
+        assert sleeper.receive().data == b"in time"  # and not the one that was given up
+        assert ended(sender, answers, 2) == [0, 0]
+
+
+def test_posted_calls_that_time_out_are_told_whether_they_were_taken(way):
+    with Connection(way.receiver.socket) as server, Connection(way.sender.socket) as caller:
+        assert server.bind("work") == 0
+        results = {}
+
+        def note(result, number):
+            assert number not in results
+            results[number] = (result, "may have been carried out" in caller.reason())
+        for number in range(200):
+            assert caller.call_post(way.to("work"), b"%d" % number, lambda result, at=number: note(result, at), 3000) == 0
+        requests = [server.take() for _ in range(60)]
+        for request in requests[:20]:
+            assert request.reply(request.data) == 0
+        eventually(lambda: caller.wait(50) >= 0 and len(results) == 200, "all have ended")
+        assert [results[number] for number in range(20)] == [(b"%d" % number, False) for number in range(20)]
+        assert {results[number] for number in range(20, 60)} == {(-errno.ETIMEDOUT, True)}
+        assert {results[number] for number in range(60, 200)} == {(-errno.ETIMEDOUT, False)}
+        # What was cancelled isn't received, and the server hears that a taken one is given up.
+        eventually(lambda: server.receive(0) == -errno.EAGAIN and not requests[40].wants_reply(), "the server hears of it")
+        for request in requests:
+            request.free()
+
+
+@pytest.mark.parametrize("command, code", (("send", EXIT_UNKNOWN), ("call", EXIT_UNKNOWN)))
+def test_a_time_out_is_kept_though_the_other_daemon_stands_still(way, command, code):
+    serving = way.receiver.popen("serve", "inbox", "--", "cat") if command == "call" else way.receiver.receiver("inbox").process
+    eventually(lambda: "inbox" in way.receiver.endpoints(), "it is bound")
+    assert way.sender.xenmsg(command, way.to("inbox"), "taken").returncode == EXIT_OK
+    with stopped(way.receiver.pid):
+        done = way.sender.xenmsg(command, way.to("inbox"), "late", "--timeout", "1")
+    assert done.returncode == code and b"timed out" in done.stderr and b"can't be known" in done.stderr, done
+    serving.kill()
+
+
+def test_a_command_whose_caller_gives_up_is_told(way, tmp_path):
+    started, ended_by = tmp_path / "started", tmp_path / "stopped"
+    serving = way.receiver.popen("serve", "--jobs", "1", "slow", "--", "sh", "-c",
+                                 f"trap 'echo >{ended_by}; exit' TERM; echo x >>{started}; while :; do sleep 0.02; done")
+    eventually(lambda: "slow" in way.receiver.endpoints(), "it is bound")
+    running = way.sender.popen("call", way.to("slow"), "first")
+    eventually(started.exists, "the first call runs")
+    done = way.sender.xenmsg("call", "--timeout", "0.3", way.to("slow"), "second")
+    assert done.returncode == EXIT_TIMEOUT and b"may have been carried out" not in done.stderr, done
+    running.send_signal(signal.SIGKILL)
+    eventually(ended_by.exists, "the command whose caller died is told")
+    assert started.read_text() == "x\n"
+    serving.terminate()
+
+
+# ---- who doesn't read, and who dies ----
+
+def test_a_reader_that_sleeps_delays_nobody_else(way):
+    with Connection(way.sender.socket) as sender, Connection(way.sender.socket) as other, \
+            Connection(way.receiver.socket) as sleeper, Connection(way.receiver.socket) as reader:
+        assert sleeper.bind("sleeper") == 0
+        assert reader.bind("reader") == 0
+        results, posted = [], 0
+        while sender.post(way.to("sleeper"), bytes(60000), results.append) == 0:
+            posted += 1
+            sender.wait(0)
+        thread = threading.Thread(target=lambda: [reader.receive() for _ in range(20)])
+        thread.start()
+        for _ in range(10):
+            assert other.send(way.to("reader"), b"from another program") == 0
+            assert sender.send(way.to("reader"), b"from the same program") == 0
+        thread.join()
+        assert results == []
+        thread = threading.Thread(target=lambda: [sleeper.receive() for _ in range(posted)])
+        thread.start()
+        eventually(lambda: sender.wait(100) >= 0 and len(results) == posted, "all are delivered", timeout=60)
+        thread.join()
+        assert results == [0] * posted
+
+
+def test_a_receiver_that_ends_with_messages_before_it_is_what_it_is(way):
+    with Connection(way.sender.socket) as sender:
+        results = []
+        with Connection(way.receiver.socket) as receiver:
+            assert receiver.bind("inbox") == 0
+            assert sender.post(way.to("inbox"), b"taken", results.append) == 0
+            assert receiver.receive().data == b"taken"
+            assert ended(sender, results) == [0]
+            for _ in range(3):
+                assert sender.post(way.to("inbox"), b"not taken", results.append) == 0
+            sender.wait(100)
+        ended(sender, results, 4)
+        # What lay before it may have been seen; what hadn't reached it certainly wasn't.
+        assert set(results[1:]) <= {-errno.ECONNRESET, -errno.ENOENT}, results
+        assert sender.send(way.to("inbox"), b"nobody") == -errno.ENOENT
+
+
+def test_the_death_of_the_servers_daemon_is_a_lost_connection(way):
+    with Connection(way.receiver.socket) as server, Connection(way.sender.socket) as caller:
+        assert server.bind("work") == 0
+        results = []
+        assert caller.call_post(way.to("work"), b"x", results.append) == 0
+        request = server.take()
+        way.receiver.kill()
+        assert ended(caller, results) == [-errno.ECONNRESET]
+        request.free()
+    way.receiver.start()
+    inbox = way.receiver.receiver("inbox", "--count", "1")
+    eventually(lambda: way.sender.xenmsg("send", way.to("inbox"), "again").returncode == EXIT_OK, "it is reached again")
+    assert b"again" in inbox.output()
+
+
+# ---- limits ----
+
+def account_of(node, name):
+    """What status of this node says of the account of another host."""
+    return next((account for account in node.status()["accounts"] if account.get("host") == name), None)
+
+
+def test_who_sends_too_much_from_another_host_gets_enobufs_and_the_others_notice_nothing(hosts):
+    first, there, third = hosts(count=3, config=FAST + "[limits]\nmax-channels-per-peer = 8\n")
+    names = [f"sleeper{number}" for number in range(12)]
+    with Connection(there.socket) as sleeper, Connection(first.socket) as greedy:
+        results = []
+        for name in names:
+            assert sleeper.bind(name) == 0
+        for name in names:
+            assert greedy.post(f"hostb/0:{name}", b"x", results.append) == 0
+        assert ended(greedy, results, 4) == [-errno.ENOBUFS] * 4
+        account = account_of(there, "hosta")
+        assert account["kind"] == "peer" and account["channels"]["used"] == 8 and account["channels"]["refused"] == 4
+        assert "host hosta gets ENOBUFS" in there.log.read_text()
+        assert first.xenmsg("send", "hostb/0:sleeper0", "one more").returncode == EXIT_LIMIT
+        inbox = there.receiver("inbox", "--count", "1")
+        third.send("hostb/0:inbox", "notices nothing")
+        assert b"notices nothing" in inbox.output()
+        metrics = there.xenmsg("status", "--metrics").stdout.decode()
+        assert f'kind="peer",id="{account["id"]}",host="hosta",resource="channels"}} 8' in metrics
+
+
+def test_in_a_guest_it_is_the_host_that_pays_too(hosts):
+    here, there = hosts(guests=1)
+    with Connection(there[1].socket) as sleeper, Connection(here[1].socket) as sender:
+        assert sleeper.bind("sleeper") == 0
+        assert sender.post("hostb/1:sleeper", bytes(60000), lambda _: None) == 0
+        eventually(lambda: sender.wait(20) >= 0 and account_of(there[1], "hosta"), "it is charged")
+        assert account_of(there[1], "hosta")["channels"]["used"] == 1
+
+
+def test_the_rings_of_a_host_link_are_charged_to_the_gateways_user(hosts):
+    here, there = hosts()
+    inbox = there.receiver("inbox", "--count", "2")
+
+    def memory():
+        return next(account["memory"]["used"] for account in here.status()["accounts"]
+                    if (account["kind"], account["id"]) == ("uid", os.getuid()))
+    here.send("hostb/0:inbox", "x")
+    eventually(lambda: memory() >= 2 * RING, "they are charged")
+    hosts.gateway.close()
+    eventually(lambda: memory() < 2 * RING, "they are given back")
+    hosts.join()
+    here.send("hostb/0:inbox", "x")
+    assert inbox.output().count(b"x") == 2
+
+
+def test_without_memory_for_the_rings_a_host_is_not_reached(hosts):
+    here, _ = hosts(config=FAST + "[limits]\nmax-memory-per-uid = 2M\n")
+    done = here.xenmsg("send", "hostb/0:inbox", "x")
+    assert done.returncode == EXIT_UNREACHABLE, done
+    log = hosts.nodes[0].tmp_path / "xenmsgd-0-1.log"
+    assert "max-memory-per-uid" in log.read_text()
