@@ -2,7 +2,9 @@
 """Hosts that talk with each other over NATS: daemons, gateways and nats-servers are the real ones."""
 
 import json
+import os
 import re
+import socket
 import time
 import types
 
@@ -12,7 +14,7 @@ from conftest import wait_for
 from gateway_rig import Gateway, Server
 from nats_rig import SlowWay, cluster
 from messaging import EXIT_OK, EXIT_UNREACHABLE, eventually
-from test_hosts import Hosts, numbers
+from test_hosts import Hosts, Stream, numbers, pour, received
 
 # As in examples/nats: what a host may say and hear, so that its name is vouched for.
 USER = ('{{user: "{0}", password: "secret of {0}", permissions: {{\n'
@@ -94,6 +96,32 @@ def test_a_message_is_larger_than_what_nats_takes(hosts, tmp_path, max_payload):
         assert here.xenmsg("send", "hostb/0:inbox", data=data).returncode == EXIT_OK
         assert inbox.process.wait(60) == 0
     assert (tmp_path / "got").read_bytes() == data
+
+
+def test_run_and_ping_lead_to_a_guest_of_another_host(hosts):
+    here, there = hosts(guests=1)
+    serving = there[1].popen("listen", "--run", "t", "--", "sh", "-c", "cat; echo $XENMSG_SENDER_HOST >&2; exit 7")
+    eventually(lambda: "t" in there[1].endpoints(), "it is bound")
+    data = os.urandom(3_000_000)
+    done = here[1].xenmsg("run", "hostb/1:t", data=data)
+    assert (done.returncode, done.stdout, done.stderr) == (7, data, b"hosta\n")
+    [first] = here[1].json("ping", "--count", "1", "hostb/1")
+    assert first["rtt_us"] > 0
+    serving.terminate()
+
+
+def test_a_stream_outlives_a_server_that_is_killed(hosts):
+    here, there = hosts()
+    data = os.urandom(8_000_000)
+    with Stream(here, there, "hostb/0:stream") as stream:
+        sending = pour(stream.near, data)
+        got = received(stream.far, 2_000_000)
+        hosts.server.kill()
+        hosts.server.start()
+        got += received(stream.far, len(data) - len(got))
+        sending.join()
+        stream.near.shutdown(socket.SHUT_WR)
+        assert stream.far.recv(1) == b"" and got == data
 
 
 @pytest.mark.parametrize("what", ["server", "here", "there"])
