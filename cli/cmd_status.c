@@ -45,8 +45,12 @@ static void copy(struct writer *writer, const char *name, struct json_object *ob
 
 static void write_link(struct writer *writer, struct json_object *link)
 {
-	copy(writer, "link", at(link, "peer"), "domid");
-	copy(writer, "name", at(link, "peer"), "name");
+	struct json_object *peer = at(link, "peer");
+	bool is_host = at(peer, "host");
+
+	/* The number of a host means something to this daemon alone. */
+	writer_text(writer, "link", is_host ? "host" : text_or(peer, "domid", NULL));
+	copy(writer, "name", peer, is_host ? "host" : "name");
 	write_state(writer, link);
 	writer_text(writer, "role", at(link, "via") ? "via 0" : text_or(link, "role", NULL));
 	copy(writer, "channels", link, "channels");
@@ -81,10 +85,12 @@ static void write_account(struct writer *writer, struct json_object *account)
 	static const char *const names[] = {"clients",	    "endpoints",   "channels",
 					    "queued_bytes", "descriptors", "memory"};
 	int64_t refused = 0;
-	char who[48];
+	const char *kind = strcmp(text_at(account, "kind"), "uid") ? "domain" : "uid";
+	bool is_host = at(account, "host");
+	char who[80];
 
-	snprintf(who, sizeof(who), "%s %" PRId64, strcmp(text_at(account, "kind"), "uid") ? "domain" : "uid",
-		 number_at(account, "id"));
+	snprintf(who, sizeof(who), "%s %s", is_host ? "host" : kind,
+		 text_at(account, is_host ? "host" : "id"));
 	writer_text(writer, "account", who);
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		write_use(writer, account, names[i], &refused);

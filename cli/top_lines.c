@@ -170,14 +170,25 @@ static struct json_object *link_before(struct top *top, struct json_object *peer
 	return NULL;
 }
 
+/* The number of a host means something to its daemon alone. */
+static const char *number_of(struct json_object *peer)
+{
+	return at(peer, "host") ? "host" : text_at(peer, "domid");
+}
+
+static const char *name_of(struct json_object *peer)
+{
+	return text_or(peer, "host", text_at(peer, "name"));
+}
+
 /* Adds a row for a link that is away, of which there are no rates. */
 static void add_away(struct top *top, struct json_object *link, struct json_object *peer)
 {
 	char away[80];
 
 	away_text(link, away, sizeof(away));
-	add_line(top, false, "%-6s %-14.14s %s, channels %s", text_at(peer, "domid"), text_at(peer, "name"),
-		 away, text_at(link, "channels"));
+	add_line(top, false, "%-6s %-14.14s %s, channels %s", number_of(peer), name_of(peer), away,
+		 text_at(link, "channels"));
 }
 
 static void add_links(struct top *top)
@@ -203,7 +214,7 @@ static void add_links(struct top *top)
 			add_away(top, link, peer);
 		else
 			add_line(top, false, "%-6s %-14.14s %-9.9s %-6.6s %5s %9.9s %7s %7s %7s",
-				 text_at(peer, "domid"), text_at(peer, "name"), text_at(link, "state"),
+				 number_of(peer), name_of(peer), text_at(link, "state"),
 				 at(link, "via") ? "via 0" : text_at(link, "role"), text_at(link, "channels"),
 				 text_at(link, "rtt_us"), sent, received, bytes);
 		weigh(top, traffic, (double)number_at(link, "unacked"));

@@ -165,6 +165,16 @@ def test_status_tells_of_gateway_and_hosts(hosts):
     here.send("hostb/0:inbox", "nobody", exit_code=EXIT_UNREACHABLE)
 
 
+def test_status_in_words_names_hosts(hosts):
+    here, there = hosts()
+    inbox = there.receiver("inbox", "--count", "1")
+    here.send("hostb/0:inbox", "x")
+    assert b"x" in inbox.output()
+    said = there.xenmsg("status").stdout.decode()
+    assert re.search(r"^host +hosta +up ", said, re.M) and re.search(r"^host hosta +", said, re.M), said
+    assert "65536" not in said
+
+
 def test_the_hosts_are_listed(hosts):
     here, there = hosts(join=False)
     own, = here.json("hosts")
