@@ -80,8 +80,10 @@ static void decode_fixed(const uint8_t *payload, uint32_t length)
 		AGAIN(reset);
 	if (frame_cancelled_decode(payload, length, &cancelled) == 0)
 		AGAIN(cancelled);
-	if (frame_ping_relayed_decode(payload, length, &ping_relayed) == 0)
+	if (frame_ping_relayed_decode(payload, length, &ping_relayed) == 0) {
+		texts_lie_in(ping_relayed.domain, ping_relayed.name, payload, length);
 		AGAIN(ping_relayed);
+	}
 	if (frame_prove_decode(payload, length, &prove) == 0)
 		AGAIN(prove);
 	if (frame_resume_decode(payload, length, &resume) == 0)

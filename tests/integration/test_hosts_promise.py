@@ -90,6 +90,25 @@ def test_a_time_out_is_kept_though_the_other_daemon_stands_still(way, command, c
     serving.kill()
 
 
+def test_a_time_out_is_kept_though_nothing_gets_through_between_the_hosts(hosts):
+    here, there = hosts()
+    with Connection(there.socket) as inbox, Connection(here.socket) as sender:
+        assert inbox.bind("inbox") == 0
+        results = []
+        assert sender.post("hostb/0:inbox", b"before", results.append) == 0
+        assert inbox.receive().data == b"before"
+        assert ended(sender, results) == [0]
+        hosts.gateway.pause(True)
+        assert sender.send("hostb/0:inbox", b"late", 500) == -errno.ECONNRESET
+        hosts.gateway.pause(False)
+        assert sender.post("hostb/0:inbox", b"after", results.append) == 0  # behind the withdrawal
+        got = [inbox.receive().data]
+        if got == [b"late"]:  # it was taken before the withdrawal came
+            got.append(inbox.receive().data)
+        assert got in ([b"after"], [b"late", b"after"])
+        assert ended(sender, results, 2) == [0, 0]
+
+
 def test_a_command_whose_caller_gives_up_is_told(way, tmp_path):
     started, ended_by = tmp_path / "started", tmp_path / "stopped"
     serving = way.receiver.popen("serve", "--jobs", "1", "slow", "--", "sh", "-c",
