@@ -279,6 +279,13 @@ static void on_lost(void *userdata, int error)
 	}
 }
 
+/* Whether the two have one share: those of a domain here, or of another host, which may say of each that it is another
+ * domain's. */
+static bool is_of_the_same(const struct run_job *job, const struct xenmsg_peer *peer, const char *host)
+{
+	return strcmp(job->host, host) == 0 && (*host || job->peer.domid == peer->domid);
+}
+
 int run_server_take(struct run_server *server, int stream, const struct xenmsg_peer *peer, const char *host)
 {
 	static const struct run_session_callbacks callbacks = {on_record, on_stream_ended, on_lost};
@@ -286,7 +293,7 @@ int run_server_take(struct run_server *server, int stream, const struct xenmsg_p
 	unsigned same = 0;
 
 	DL_FOREACH(server->jobs, job)
-		same += job->peer.domid == peer->domid && strcmp(job->host, host) == 0;
+		same += is_of_the_same(job, peer, host);
 	/* So there is always some room for a domain that has none. */
 	if (same >= server->most - server->count) {
 		xenmsg_break(stream);

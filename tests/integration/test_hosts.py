@@ -9,6 +9,7 @@ import re
 import select
 import socket
 import struct
+import subprocess
 import threading
 
 import jsonschema
@@ -18,7 +19,7 @@ from conftest import wait_for
 from fake_gateway import FakeGateway, Refused, Side
 from library import Connection
 from messaging import (EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_UNREACHABLE, EXIT_USAGE, FAST, PATIENCE, Nodes, eventually,
-                       is_listening)
+                       is_listening, tool)
 
 IN = "[rule]\nfrom = *, */*\nto = *\naction = allow\n"
 OUT = "[out]\nfrom = *\nto = *\naction = allow\n"
@@ -571,6 +572,21 @@ def test_run_gives_a_command_on_another_host(hosts):
         assert (done.returncode, done.stdout, done.stderr) == (status, b"data", b"hosta/0\n"), done
     assert here[0].xenmsg("run", "hostb/1:nobody", data=b"").returncode == 255
     serving.terminate()
+
+
+def test_another_host_with_many_commands_leaves_room_for_others(hosts):
+    here, there = hosts(guests=1)
+    serving = there[0].popen_command("sh", "-c", 'ulimit -n 64; exec "$@"', "sh", tool("xenmsg"), "listen", "--run", "t", "--",
+                                     "cat", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    eventually(lambda: "t" in there[0].endpoints(), "it is bound")
+    callers = [here[number].popen("run", "hostb/0:t", stdin=subprocess.PIPE) for number in (0, 1, 0)]
+    eventually(lambda: [caller.poll() for caller in callers].count(255) == 1, "one is refused")
+    assert b"of host hosta is refused: it has too many at once" in serving.stderr.readline()
+    assert there[1].xenmsg("run", "0:t", data=b"x").stdout == b"x"
+    for caller in callers:
+        if caller.poll() is None:
+            caller.stdin.close()
+            assert caller.wait(timeout=30) == 0
 
 
 def test_forward_leads_to_a_server_on_another_host(hosts, tmp_path):
