@@ -589,6 +589,20 @@ def test_another_host_with_many_commands_leaves_room_for_others(hosts):
             assert caller.wait(timeout=30) == 0
 
 
+def test_a_stream_from_another_host_starts_its_program(hosts, tmp_path):
+    for name, command in (("echo", f"{tool('xenmsg')} listen echo -- cat"), ("inbox", f"{tool('xenmsg')} recv inbox")):
+        script = tmp_path / f"{name}.sh"
+        script.write_text(f"#!/bin/sh\nexec {command}\n")
+        script.chmod(0o755)
+        (tmp_path / f"{name}.conf").write_text(f"[activate]\nendpoint = {name}\nuser = root\nexec = {script}\n")
+    here, _ = hosts(config=FAST + f"[daemon]\nactivation-dir = {tmp_path}\n")
+    done = here.xenmsg("connect", "hostb/0:echo", data=b"stream")
+    assert (done.returncode, done.stdout) == (EXIT_OK, b"stream"), done
+    here.send("hostb/0:inbox", "x")
+    with Connection(here.socket) as client:
+        assert client.connect("hostb/0:inbox") == -errno.EPROTOTYPE
+
+
 def test_forward_leads_to_a_server_on_another_host(hosts, tmp_path):
     here, there = hosts()
     near, far = str(tmp_path / "near"), str(tmp_path / "far")
