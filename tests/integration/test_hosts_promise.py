@@ -5,12 +5,14 @@ dead receivers, limits. Each of these tests does the same in both ways and expec
 import errno
 import os
 import signal
+import subprocess
 import threading
 
 import pytest
 
 from library import Connection
-from messaging import (EXIT_LIMIT, EXIT_OK, EXIT_TIMEOUT, EXIT_UNKNOWN, EXIT_UNREACHABLE, FAST, eventually, stopped)
+from messaging import (EXIT_ERROR, EXIT_LIMIT, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_TIMEOUT, EXIT_UNKNOWN, EXIT_UNREACHABLE, FAST,
+                       eventually, stopped)
 from test_hosts import joined_hosts  # the fixture `hosts`  # noqa: F401  pylint: disable=unused-import
 
 RING = 1 << 20  # a host link's, in each direction
@@ -122,6 +124,33 @@ def test_a_command_whose_caller_gives_up_is_told(way, tmp_path):
     eventually(ended_by.exists, "the command whose caller died is told")
     assert started.read_text() == "x\n"
     serving.terminate()
+
+
+# ---- exit codes ----
+
+@pytest.mark.parametrize("command", ("send", "call", "connect", "run"))
+def test_errors_have_the_same_exit_codes(way, command):
+    absent = way.to("nobody").replace("/1:", "/9:").replace("2:", "9:")
+    for address, code in ((way.to("nobody"), EXIT_NO_ENDPOINT), (absent, EXIT_UNREACHABLE)):
+        done = way.sender.xenmsg(command, address, data=b"x")
+        assert done.returncode == (255 if command == "run" else code), (address, done)
+    calls = way.receiver.popen("serve", "calls", "--", "cat")
+    eventually(lambda: "calls" in way.receiver.endpoints(), "it is bound")
+    done = way.sender.xenmsg(command, way.to("calls"), data=b"x")
+    assert done.returncode == {"call": EXIT_OK, "run": 255}.get(command, EXIT_ERROR), done
+    calls.terminate()
+
+
+def test_a_stream_whose_daemon_dies_is_not_one_that_ends(way):
+    listening = way.receiver.popen("listen", "stream", "--", "cat")
+    eventually(lambda: "stream" in way.receiver.endpoints(), "it is bound")
+    connected = way.sender.popen("connect", way.to("stream"), stdin=subprocess.PIPE)
+    connected.stdin.write(b"x\n")
+    connected.stdin.flush()
+    assert connected.stdout.readline() == b"x\n"
+    way.receiver.kill()
+    assert connected.wait(timeout=30) == EXIT_UNKNOWN
+    listening.wait(timeout=30)
 
 
 # ---- who doesn't read, and who dies ----
