@@ -226,7 +226,7 @@ def test_pings_get_the_errors_that_messages_get(zero, guests):
     assert one.xenmsg("ping", str(two.domid)).returncode == EXIT_DENIED
     assert two.xenmsg("ping", str(one.domid)).returncode == EXIT_OK
     two.stop()
-    assert one.xenmsg("ping", str(two.domid)).returncode == EXIT_UNREACHABLE
+    eventually(lambda: one.xenmsg("ping", str(two.domid)).returncode == EXIT_UNREACHABLE, "it is seen to have gone")
     zero.stop()
     two.start()
     done = one.xenmsg("ping", str(two.domid))
