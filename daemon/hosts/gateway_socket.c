@@ -37,9 +37,10 @@ struct gateway_socket {
 	void *userdata;
 	int listener, fd; /* -1: none */
 	bool greeted;
-	struct charge charge;  /* what the gateway costs, and its user, who pays */
-	struct task turn;      /* packets are there, or were */
-	struct event *reading; /* these four: while a gateway is connected */
+	/* While a gateway is connected: */
+	struct charge charge; /* what it costs, and its user, who pays */
+	struct task turn;     /* packets are there, or were */
+	struct event *reading;
 	struct event *accepting, *retry;
 };
 
@@ -68,9 +69,11 @@ static int send_on(int fd, const struct gateway_packet *packet, int passed)
 
 /* --- the gateway ------------------------------------------------------------------------------ */
 
-/* Closes a connection, with what may lie in it: whether packets have descriptors can't be asked of all of them. */
+/* Closes a connection, with what may lie in it: whether packets have descriptors can't be asked of all of them. The other
+ * end sees it at once. */
 static void close_connection(struct relay *relay, int fd, struct charge *charge)
 {
+	shutdown(fd, SHUT_RDWR);
 	if (relay->closer)
 		closer_close(relay->closer, fd, charge);
 	else

@@ -2,9 +2,11 @@
 
 /*
  * Another process holds the other end of the socket, so no call here may wait for it: all are made with MSG_DONTWAIT,
- * what may have descriptors with it is read and closed as of a program (program_socket.h), and input is read in turns,
- * for which the gateway pays as for the memory: it alone could have any number of hosts. Of what comes from there only the length of each frame is looked at; the hop judges the rest, and
- * the indices are checked as those of a ring in shared memory are (wire/ring.h).
+ * and the socket is read and closed as a program's is (program_socket.h), since descriptors may be in it. It is read in
+ * turns of the gateway's, which pays for the memory, too: it alone could have any number of hosts.
+ *
+ * Of what comes from there only the length of each frame is looked at; the hop judges the rest, and the indices are
+ * checked as those of a ring in shared memory are (wire/ring.h).
  */
 
 #include "daemon/link/socket_transport.h"
