@@ -12,10 +12,13 @@ static const char help[] =
 	"\n"
 	"Prints who is there, and then comings and goings as they happen, until it is interrupted: of domains and their\n"
 	"endpoints for a PATTERN like '3', 'work' or '*' (the default), only of endpoints for one like '3:print' or '*:scan*'.\n"
+	"With HOST/ before it, PATTERN is about another host, as far as its policy lets this program know, and about the host\n"
+	"itself.\n"
 	"A domain that gets another name is printed as up once more; one whose link is lost and may be resumed is away, and then\n"
 	"up once more.\n"
 	"\n"
-	"      --json          one JSON object a line: event (up, down or away), kind (domain or endpoint), domid, name, domain\n";
+	"      --json          one JSON object a line: event (up, down or away), kind (domain, endpoint or host), domid,\n"
+	"                      name, domain, and host if it is another one\n";
 
 struct watching {
 	struct writer *writer;
@@ -23,29 +26,73 @@ struct watching {
 	int code;
 };
 
+static const char *kind_of(const struct xenmsg_event *event)
+{
+	switch (event->kind) {
+	case XENMSG_ENDPOINT_UP:
+	case XENMSG_ENDPOINT_DOWN:
+		return "endpoint";
+	case XENMSG_HOST_UP:
+	case XENMSG_HOST_DOWN:
+		return "host";
+	default:
+		return "domain";
+	}
+}
+
+static const char *what_of(const struct xenmsg_event *event)
+{
+	switch (event->kind) {
+	case XENMSG_DOMAIN_AWAY:
+		return "away";
+	case XENMSG_DOMAIN_UP:
+	case XENMSG_ENDPOINT_UP:
+	case XENMSG_HOST_UP:
+		return "up";
+	default:
+		return "down";
+	}
+}
+
+static void add_json(struct writer *writer, const struct xenmsg_event *event, const char *kind)
+{
+	if (*event->host)
+		writer_text(writer, "host", event->host);
+	if (!strcmp(kind, "host"))
+		return;
+	writer_number(writer, "domid", event->domid);
+	if (*event->name)
+		writer_text(writer, "name", event->name);
+	if (!strcmp(kind, "endpoint") && *event->domain_name)
+		writer_text(writer, "domain", event->domain_name);
+}
+
+static void add_address(struct writer *writer, const struct xenmsg_event *event, const char *kind)
+{
+	bool endpoint = !strcmp(kind, "endpoint");
+	char address[500];
+	int size = snprintf(address, sizeof(address), "%.100s", event->host);
+
+	if (strcmp(kind, "host") != 0)
+		snprintf(address + size, sizeof(address) - (size_t)size, "%s%u%s%.100s%s%.200s",
+			 size ? "/" : "", event->domid, endpoint ? ":" : "", endpoint ? event->name : "",
+			 *event->domain_name ? " " : "", event->domain_name);
+	writer_text(writer, "address", address);
+}
+
 static void on_event(void *userdata, const struct xenmsg_event *event)
 {
 	struct watching *watching = userdata;
-	bool endpoint = event->kind == XENMSG_ENDPOINT_UP || event->kind == XENMSG_ENDPOINT_DOWN;
-	bool up = event->kind == XENMSG_DOMAIN_UP || event->kind == XENMSG_ENDPOINT_UP;
-	const char *what = event->kind == XENMSG_DOMAIN_AWAY ? "away" : up ? "up" : "down";
-	char address[400];
+	const char *kind = kind_of(event);
 
 	if (watching->code)
 		return;
-	writer_text(watching->writer, "event", what);
-	writer_text(watching->writer, "kind", endpoint ? "endpoint" : "domain");
-	if (watching->json) {
-		writer_number(watching->writer, "domid", event->domid);
-		if (*event->name)
-			writer_text(watching->writer, "name", event->name);
-		if (endpoint && *event->domain_name)
-			writer_text(watching->writer, "domain", event->domain_name);
-	} else {
-		snprintf(address, sizeof(address), "%u%s%.100s%s%.200s", event->domid, endpoint ? ":" : "",
-			 endpoint ? event->name : "", *event->domain_name ? " " : "", event->domain_name);
-		writer_text(watching->writer, "address", address);
-	}
+	writer_text(watching->writer, "event", what_of(event));
+	writer_text(watching->writer, "kind", kind);
+	if (watching->json)
+		add_json(watching->writer, event, kind);
+	else
+		add_address(watching->writer, event, kind);
 	watching->code = writer_end_row(watching->writer);
 }
 
@@ -54,9 +101,10 @@ static int add_watch(struct xenmsg *conn, const char *pattern, struct watching *
 	int r = xenmsg_watch(conn, pattern, on_event, watching);
 
 	if (r == -EINVAL && !*xenmsg_reason(conn))
-		return cli_usage("watch",
-				 "bad pattern '%s': write DOMAIN or DOMAIN:ENDPOINT, each may have * and ?",
-				 pattern);
+		return cli_usage(
+			"watch",
+			"bad pattern '%s': write DOMAIN or DOMAIN:ENDPOINT, each may have * and ?, or HOST/ before it",
+			pattern);
 	return r < 0 ? cli_error(conn, "watch", pattern, r) : EXIT_DONE;
 }
 

@@ -51,6 +51,7 @@ struct daemon {
 	struct links *links;
 	struct via *via;
 	struct asks *asks;
+	struct host_watches *host_watches;
 	struct peers *peers;
 	struct local *local;
 	struct streams *streams;

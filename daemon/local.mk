@@ -12,6 +12,7 @@ libdaemon_la_SOURCES = \
 	daemon/relay/cancel.c daemon/relay/cancel.h \
 	daemon/relay/channel.c daemon/relay/channel.h \
 	daemon/local/changes.c daemon/local/changes.h \
+	daemon/local/host_watches.c daemon/local/host_watches.h \
 	daemon/base/clock.h \
 	daemon/relay/closer.c daemon/relay/closer.h \
 	daemon/base/config.c daemon/base/config.h \

@@ -27,6 +27,7 @@
 #include "daemon/router.h"
 #include "daemon/local/streams.h"
 #include "daemon/viewer.h"
+#include "daemon/local/host_watches.h"
 #include "daemon/local/watches.h"
 
 #define QUERY_MAX (32 + HOST_NAME_SIZE + DOMAIN_NAME_MAX + ENDPOINT_NAME_MAX)
@@ -310,28 +311,6 @@ bool requests_is_ready(void *userdata, struct frame_text text)
 
 /* --- about other hosts ------------------------------------------------------------------------ */
 
-static const char *why_not_there(int error)
-{
-	switch (error) {
-	case EINVAL:
-		return "that can't be a domain of another host";
-	case EACCES:
-		return "policy doesn't let this domain ask there: an [out] of domain 0's has to, and a [relay] there may not "
-		       "forbid it";
-	case EHOSTDOWN:
-		return "no such host or domain, or no xenmsgd runs there; 'xenmsg hosts' in domain 0 lists the hosts";
-	case EHOSTUNREACH:
-		return "nothing leads to that host, or to that domain there: domain 0 needs name under [hosts] in "
-		       "xenmsgd.conf(5), and a gateway; 'xenmsg hosts' in domain 0 says what is missing";
-	case EOPNOTSUPP:
-		return "xenmsgd there, or in domain 0, is older than this one and can't tell";
-	case ENOBUFS:
-		return "this user, this domain or its host asks more than it may there";
-	default:
-		return strerror(error);
-	}
-}
-
 /* Copies what another host has told. NULL: no memory. */
 static struct status_far *copy_far(const char *host, const struct frame_told *told)
 {
@@ -359,7 +338,7 @@ static void on_told(void *userdata, void *asker, uint32_t request, enum ask_kind
 	struct daemon *daemon = userdata;
 
 	if (told->error) {
-		reply_error(asker, request, (int)told->error, why_not_there((int)told->error));
+		reply_error(asker, request, (int)told->error, asks_why_not((int)told->error));
 		return;
 	}
 	question.far = copy_far(host, told);
@@ -388,7 +367,7 @@ static void ask_host(struct daemon *daemon, struct session *session, uint32_t re
 		r = asks_ask(daemon->asks, &question, session_hop(session)->account, on_told, session,
 			     request);
 	if (r < 0)
-		reply_error(session, request, -r, why_not_there(-r));
+		reply_error(session, request, -r, asks_why_not(-r));
 }
 
 /* Splits HOST/DOMAIN, or HOST. Returns the host, which isn't this one, or NULL: what is meant, *domain (NULL: all), is
@@ -534,6 +513,28 @@ static void ping_domain(struct daemon *daemon, struct session *session, uint32_t
 		reply_error(session, request, -r, why_not(-r));
 }
 
+/* Adds a watch, of another host if the pattern has one before a slash. */
+static void watch(struct daemon *daemon, struct session *session, uint32_t request, struct frame_text pattern)
+{
+	const char *own = hosts_own_name(daemon->hosts);
+	const char *colon = memchr(pattern.data, ':', pattern.size);
+	const char *slash = memchr(pattern.data, '/', colon ? (size_t)(colon - pattern.data) : pattern.size);
+	struct frame_text host = {pattern.data, slash ? (size_t)(slash - pattern.data) : 0};
+	struct frame_identity from = identity_of(daemon, session);
+
+	if (slash) {
+		pattern.data = slash + 1;
+		pattern.size -= host.size + 1;
+	}
+	if (slash && (host.size != strlen(own) || memcmp(host.data, own, host.size) != 0)) {
+		host_watches_add(daemon->host_watches, session, request, host, pattern, &from);
+		return;
+	}
+	watches_add(daemon->watches, session, request, pattern);
+	if (watches_others(daemon->watches))
+		peers_want_all(daemon->peers);
+}
+
 static int on_request(void *userdata, struct session *session, const struct frame_header *header,
 		      const uint8_t *payload)
 {
@@ -555,15 +556,15 @@ static int on_request(void *userdata, struct session *session, const struct fram
 		reply_error(session, header->channel, -r, r ? "this program has not bound it" : "");
 		return 0;
 	case FRAME_WATCH:
-		watches_add(daemon->watches, session, header->channel, text);
-		if (watches_others(daemon->watches))
-			peers_want_all(daemon->peers);
+		watch(daemon, session, header->channel, text);
 		return 0;
 	case FRAME_UNWATCH:
 		r = frame_u32_decode(payload, header->length, &number);
 		if (r < 0)
 			return r;
 		r = watches_remove(daemon->watches, session, number);
+		if (r == -ENOENT)
+			r = host_watches_remove(daemon->host_watches, session, number);
 		reply_error(session, header->channel, -r, r ? "no such watch" : "");
 		return 0;
 	case FRAME_QUERY:
@@ -611,6 +612,7 @@ static void session_gone(void *userdata, struct session *session)
 	router_unbind_all(daemon->router, session);
 	streams_forget_session(daemon->streams, session);
 	watches_remove_session(daemon->watches, session);
+	host_watches_remove_session(daemon->host_watches, session);
 	queries_forget_session(daemon->queries, session);
 	links_ping_cancel(daemon->links, session);
 	asks_forget(daemon->asks, session);

@@ -34,6 +34,7 @@
 #include "daemon/local/streams.h"
 #include "daemon/xen/vchan.h"
 #include "daemon/viewer.h"
+#include "daemon/local/host_watches.h"
 #include "daemon/local/watches.h"
 
 #define GREETING_MS	  10000
@@ -380,6 +381,13 @@ static void host_failed(void *userdata, uint32_t number, int error, const char *
 	links_failed(daemon->links, number, error, reason);
 }
 
+static void host_gone(void *userdata, uint32_t number)
+{
+	struct daemon *daemon = userdata;
+
+	asks_host_gone(daemon->asks, number);
+}
+
 static void host_replaced(void *userdata, uint32_t number)
 {
 	struct daemon *daemon = userdata;
@@ -397,6 +405,7 @@ static int start_hosts(struct daemon *daemon)
 	static const struct hosts_callbacks callbacks = {
 		.connected = host_connected,
 		.failed = host_failed,
+		.gone = host_gone,
 		.replaced = host_replaced,
 	};
 	const struct config *config = &daemon->config;
@@ -475,6 +484,12 @@ static int start_asks(struct daemon *daemon)
 	};
 
 	return asks_new(&daemon->asks, &collaborators, daemon->config.relay, next_endpoint, daemon);
+}
+
+static int start_host_watches(struct daemon *daemon)
+{
+	daemon->host_watches = host_watches_new(&daemon->relay, daemon->asks);
+	return daemon->host_watches ? 0 : -ENOMEM;
 }
 
 static int peer_asked(void *userdata, uint32_t domid, uint8_t type, const uint8_t *payload, uint32_t length)
@@ -736,6 +751,7 @@ int wiring_start(struct daemon *daemon)
 		start_hosts,
 		start_via,
 		start_asks,
+		start_host_watches,
 		start_links,
 		start_router,
 		start_activations,
@@ -765,6 +781,7 @@ void wiring_end(struct daemon *daemon)
 	activations_free(daemon->activations);
 	streams_free(daemon->streams);
 	via_free(daemon->via);
+	host_watches_free(daemon->host_watches);
 	asks_free(daemon->asks);
 	daemon->asks = NULL;
 	links_free(daemon->links);

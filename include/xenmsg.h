@@ -504,7 +504,9 @@ enum xenmsg_event_kind {
 	XENMSG_ENDPOINT_DOWN = 4, /* it has gone */
 	/* the link with the domain is lost: what goes on there waits until the link is resumed
 	 * (XENMSG_DOMAIN_UP), or ends with it */
-	XENMSG_DOMAIN_AWAY = 5
+	XENMSG_DOMAIN_AWAY = 5,
+	XENMSG_HOST_UP = 6,  /* another host can be asked, */
+	XENMSG_HOST_DOWN = 7 /* or can't any more: its domains and endpoints are reported as gone, too */
 };
 
 struct xenmsg_event {
@@ -513,6 +515,7 @@ struct xenmsg_event {
 	/* the endpoint; for domains the domain's name, "" if unknown. Valid during the callback */
 	const char *name;
 	const char *domain_name; /* of either the domain's name, "" if unknown. Likewise */
+	const char *host;	 /* that the domain is on, "" for this one. Likewise */
 };
 
 typedef void (*xenmsg_event_handler)(void *userdata, const struct xenmsg_event *event);
@@ -521,9 +524,12 @@ typedef void (*xenmsg_event_handler)(void *userdata, const struct xenmsg_event *
  * Reports domains and endpoints that come and go, and first, as if they just came, those that are
  * there already.
  * pattern  DOMAIN: domains and all of their endpoints; DOMAIN:ENDPOINT: those endpoints. Each may
- *          be a shell pattern: "*", "*:print", "3:scan*"
+ *          be a shell pattern: "*", "*:print", "3:scan*". HOST/ before it: of another host, as far as
+ *          its policy lets this program know, and of domains by a shell pattern those that xenmsg
+ *          peers HOST lists
  * Returns a positive number for xenmsg_unwatch(), or -EINVAL (malformed pattern), -ENOBUFS (over a
- * quota), -ENOTCONN, -ETIMEDOUT, -ENOMEM.
+ * quota), -ENOTCONN, -ETIMEDOUT, -ENOMEM; of another host, which can't be asked, also -EHOSTDOWN,
+ * -EHOSTUNREACH, -EACCES, -EOPNOTSUPP.
  */
 XENMSG_API XENMSG_CHECK int xenmsg_watch(struct xenmsg *conn, const char *pattern,
 					 xenmsg_event_handler handler, void *userdata);

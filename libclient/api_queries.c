@@ -193,12 +193,17 @@ int xenmsg_listen(struct xenmsg *conn, const char *endpoint, unsigned options)
 
 static bool pattern_is_possible(const char *pattern)
 {
-	const char *colon = strchr(pattern, ':');
+	const char *colon = strchr(pattern, ':'), *slash = strchr(pattern, '/');
 	size_t size = strlen(pattern);
 
-	if (size == 0 || size > DOMAIN_NAME_MAX + 1 + ENDPOINT_NAME_MAX)
+	if (size == 0 || size > HOST_NAME_SIZE + DOMAIN_NAME_MAX + 1 + ENDPOINT_NAME_MAX)
 		return false;
-	return !colon || (colon != pattern && colon[1] != '\0' && !strchr(colon + 1, ':'));
+	if (slash && (!colon || slash < colon)) { /* of another host */
+		if (!host_name_is_valid(pattern, (size_t)(slash - pattern)))
+			return false;
+		pattern = slash + 1;
+	}
+	return *pattern && (!colon || (colon != pattern && colon[1] != '\0' && !strchr(colon + 1, ':')));
 }
 
 int xenmsg_watch(struct xenmsg *conn, const char *pattern, xenmsg_event_handler handler, void *userdata)

@@ -201,32 +201,40 @@ static int on_reply(struct requests *requests, const struct frame_header *header
 	return 0;
 }
 
+/* Copies a text, which ends at a zero already. Returns what is behind that. */
+static char *copy_text(char *to, struct frame_text text)
+{
+	if (text.size)
+		memcpy(to, text.data, text.size);
+	return to + text.size + 1;
+}
+
 static int on_event(struct requests *requests, const struct frame_header *header, const uint8_t *payload)
 {
 	struct frame_event event;
 	struct pending_event *pending;
-	char *domain_name;
+	char *at;
 
 	if (frame_event_decode(payload, header->length, &event) < 0)
 		return -EPROTO;
 	/* Skips kinds of a later minor version, and events that were in flight when the watch was ended. */
-	if (event.kind < EVENT_DOMAIN_UP || event.kind > EVENT_DOMAIN_AWAY ||
+	if (event.kind < EVENT_DOMAIN_UP || event.kind > EVENT_HOST_DOWN ||
 	    !find_watch(requests, header->channel))
 		return 0;
 	if (event.kind != EVENT_ENDPOINT_UP && event.kind != EVENT_ENDPOINT_DOWN)
 		event.domain_name = event.text;
-	pending = calloc(1, sizeof(*pending) + event.text.size + 1 + event.domain_name.size + 1);
+	pending = calloc(1, sizeof(*pending) + event.text.size + 1 + event.domain_name.size + 1 +
+				    event.host.size + 1);
 	if (!pending)
 		return -ENOMEM;
-	domain_name = pending->name + event.text.size + 1;
-	memcpy(pending->name, event.text.data, event.text.size);
-	if (event.domain_name.size)
-		memcpy(domain_name, event.domain_name.data, event.domain_name.size);
+	at = copy_text(pending->name, event.text);
 	pending->watch = header->channel;
 	pending->event = (struct xenmsg_event){.kind = (enum xenmsg_event_kind)event.kind,
 					       .domid = event.domid,
 					       .name = pending->name,
-					       .domain_name = domain_name};
+					       .domain_name = at};
+	pending->event.host = at = copy_text(at, event.domain_name);
+	copy_text(at, event.host);
 	DL_APPEND(requests->events, pending);
 	return 0;
 }

@@ -270,7 +270,9 @@ uint32_t frame_event_encode(const struct frame_event *event, uint8_t *out)
 {
 	put_u32(out, event->kind);
 	put_u32(out + 4, event->domid);
-	return (uint32_t)(put_more_text(put_text(out + 8, out, event->text), out, event->domain_name) - out);
+	return (uint32_t)(put_sender(put_text(out + 8, out, event->text), out, event->domain_name,
+				     event->host) -
+			  out);
 }
 
 int frame_event_decode(const uint8_t *payload, uint32_t length, struct frame_event *event)
@@ -280,7 +282,8 @@ int frame_event_decode(const uint8_t *payload, uint32_t length, struct frame_eve
 	event->kind = take_u32(&cursor);
 	event->domid = take_u32(&cursor);
 	event->text = take_text(&cursor);
-	split_two(&event->text, &event->domain_name);
+	event->domain_name = split(&event->text);
+	split_two(&event->domain_name, &event->host);
 	return cursor.error;
 }
 

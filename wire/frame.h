@@ -78,6 +78,8 @@ enum event_kind {
 	EVENT_ENDPOINT_UP = 3,
 	EVENT_ENDPOINT_DOWN = 4,
 	EVENT_DOMAIN_AWAY = 5,
+	EVENT_HOST_UP = 6, /* another one */
+	EVENT_HOST_DOWN = 7,
 };
 
 /* The header and trailer of a message inside a channel's stream (protocol.md, section 2.1). */
@@ -242,6 +244,7 @@ struct frame_event {
 	uint32_t domid;
 	struct frame_text text;	       /* the endpoint, or the name of the domain */
 	struct frame_text domain_name; /* with an endpoint; empty where unknown */
+	struct frame_text host;	       /* empty: this one */
 };
 
 /* The domains that exist, as domain 0's daemon lists them. A complete list may take several frames. */

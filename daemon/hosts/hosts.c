@@ -151,6 +151,8 @@ static void set_up(struct hosts *hosts, struct host *host, bool up, const char *
 	host->since = (uint64_t)time(NULL);
 	log_limited(LOG_PRESENCE, LOG_BY_DOMAIN(host->number), LOG_LEVEL_INFO, "host %s is %s%s%s",
 		    host->name, up ? "there" : "gone", *why ? ": " : "", why);
+	if (!up)
+		hosts->callbacks->gone(hosts->userdata, host->number);
 }
 
 /* --- conversations ---------------------------------------------------------------------------- */

@@ -152,14 +152,20 @@ static void free_ask(struct ask *ask)
 	free(ask);
 }
 
-/* Frees a question to which nobody wants the answer any more. */
-static void drop_ask(struct ask *ask)
+/* Lets the next daemon forget it. */
+static void withdraw(struct ask *ask)
 {
 	uint8_t payload[4];
 
 	if (ask->state == ASK_SENT) /* if it fails, there is no session any more */
 		(void)links_send(ask->asks->links, ask->to, FRAME_UNASK, payload,
 				 frame_u32_encode(ask->id, payload));
+}
+
+/* Frees a question to which nobody wants the answer any more. */
+static void drop_ask(struct ask *ask)
+{
+	withdraw(ask);
 	free_ask(ask);
 }
 
@@ -181,15 +187,9 @@ static void tell_program(struct ask *ask, struct frame_told *told)
 		free(answered.text);
 }
 
-/* Ends it with a negative errno. */
+/* Lets whoever has asked be told a negative errno, in a turn of the asker's. */
 static void fail_ask(struct ask *ask, int error)
 {
-	struct frame_told told = {.error = (uint32_t)-error};
-
-	if (ask->told) {
-		tell_program(ask, &told);
-		return;
-	}
 	ask->error = error == -ENOMEM ? ENOBUFS : -error;
 	ask->size = ask->count = ask->sent = 0;
 	ask->state = ASK_TELLS;
@@ -259,8 +259,8 @@ static int lead_out(struct ask *ask, const char *host, const char *domain)
 	if (!*hosts_own_name(asks->with.hosts))
 		return -EHOSTUNREACH; /* nothing leads out of this host */
 	ask->to = hosts_find(asks->with.hosts, host);
-	if (!ask->to)
-		return -EHOSTDOWN;
+	if (!ask->to || !hosts_is_up(asks->with.hosts, ask->to))
+		return -EHOSTDOWN; /* also if its session may be resumed: it is told as gone */
 	snprintf(ask->name, sizeof(ask->name), "%s", domain);
 	snprintf(ask->domain_name, sizeof(ask->domain_name), "%s",
 		 directory_name(asks->with.directory, ask->from.domid));
@@ -301,6 +301,37 @@ void asks_forget(struct asks *asks, const void *asker)
 	DL_FOREACH_SAFE(asks->list, ask, next)
 		if (ask->told && ask->asker == asker)
 			drop_ask(ask);
+}
+
+void asks_cancel(struct asks *asks, const void *asker, uint32_t request)
+{
+	struct ask *ask, *next;
+
+	DL_FOREACH_SAFE(asks->list, ask, next)
+		if (ask->told && ask->asker == asker && ask->request == request)
+			drop_ask(ask);
+}
+
+const char *asks_why_not(int error)
+{
+	switch (error) {
+	case EINVAL:
+		return "that can't be a domain of another host";
+	case EACCES:
+		return "policy doesn't let this domain ask there: an [out] of domain 0's has to, and a [relay] there may not "
+		       "forbid it";
+	case EHOSTDOWN:
+		return "no such host or domain, or no xenmsgd runs there; 'xenmsg hosts' in domain 0 lists the hosts";
+	case EHOSTUNREACH:
+		return "nothing leads to that host, or to that domain there: domain 0 needs name under [hosts] in "
+		       "xenmsgd.conf(5), and a gateway; 'xenmsg hosts' in domain 0 says what is missing";
+	case EOPNOTSUPP:
+		return "xenmsgd there, or in domain 0, is older than this one and can't tell";
+	case ENOBUFS:
+		return "this user, this domain or its host asks more than it may there";
+	default:
+		return strerror(error);
+	}
 }
 
 /* --- here --------------------------------------------------------------------------------------- */
@@ -457,6 +488,11 @@ static void tell(struct ask *ask)
 	bool more = true;
 	int r = 0;
 
+	if (ask->told) {
+		relay_spend(asks->with.relay, ask->charge.account, COST_CONTROL);
+		tell_program(ask, &(struct frame_told){.error = (uint32_t)ask->error});
+		return;
+	}
 	for (unsigned i = 0; i < PARTS_AT_ONCE && more && r >= 0; i++) {
 		relay_spend(asks->with.relay, ask->charge.account, COST_CONTROL + COST_BYTES(TOLD_PART_SIZE));
 		r = send_part(ask);
@@ -662,10 +698,7 @@ static void pass_on(struct ask *ask, struct frame_told *told)
 	}
 	r = send_told(ask, told);
 	if (r == -ENOBUFS || r == -ENOMEM) {
-		uint8_t payload[4];
-
-		(void)links_send(asks->links, ask->to, FRAME_UNASK, payload,
-				 frame_u32_encode(ask->id, payload));
+		withdraw(ask);
 		fail_ask(ask, -ENOBUFS); /* when it reads again */
 	} else if (r < 0 || !(told->flags & TOLD_MORE)) {
 		free_ask(ask);
@@ -771,6 +804,20 @@ void asks_session_ended(struct asks *asks, uint32_t peer, int error)
 			drop_ask(ask);
 		else if (ask->state == ASK_SENT && ask->to == peer)
 			fail_ask(ask, -error);
+	}
+}
+
+void asks_host_gone(struct asks *asks, uint32_t host)
+{
+	struct ask *ask, *next;
+
+	if (!asks)
+		return;
+	DL_FOREACH_SAFE(asks->list, ask, next) {
+		if (ask->to != host || (ask->state != ASK_SENT && ask->state != ASK_WAITS))
+			continue;
+		withdraw(ask);
+		fail_ask(ask, -EHOSTDOWN);
 	}
 }
 

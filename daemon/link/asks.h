@@ -75,15 +75,19 @@ typedef void (*asks_told_fn)(void *userdata, void *asker, uint32_t request, enum
  * -EHOSTUNREACH as of via_lead_out(), -EACCES, -EOPNOTSUPP the daemon on the way is too old, -ENOBUFS, -ENOMEM. */
 int asks_ask(struct asks *asks, const struct ask_question *question, struct account *account,
 	     asks_told_fn told, void *asker, uint32_t request);
-/* Forgets what this one has asked. */
+/* Forgets what this one has asked, all of it or under this number. */
 void asks_forget(struct asks *asks, const void *asker);
+void asks_cancel(struct asks *asks, const void *asker, uint32_t request);
+/* Says for people what a (positive) errno of asks_ask(), or an answer, means. */
+const char *asks_why_not(int error);
 
-/* Something here has changed: endpoints, domains, rules, names. This, and the two functions behind it, take NULL. */
+/* Something here has changed: endpoints, domains, rules, names. This, and the three functions behind it, take NULL. */
 void asks_changed(struct asks *asks);
 /* Whether all peers are to be known, since another host wants to hear of changes. */
 bool asks_follow_peers(const struct asks *asks);
-/* The session with this peer has ended with a (positive) errno. */
+/* The session with this peer has ended with a (positive) errno; or it is a host that has gone, and it may be resumed. */
 void asks_session_ended(struct asks *asks, uint32_t peer, int error);
+void asks_host_gone(struct asks *asks, uint32_t host);
 
 /* Called for ASK, TOLD and UNASK, which the peer of this link has sent. -EPROTO: it can't be one. */
 int asks_take(struct asks *asks, uint32_t peer, uint8_t type, const uint8_t *payload, uint32_t length);

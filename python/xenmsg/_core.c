@@ -406,7 +406,7 @@ struct event {
 	struct event *next;
 	enum xenmsg_event_kind kind;
 	uint32_t domid;
-	char *domain_name; /* in `name`, behind its end */
+	char *domain_name, *host; /* in `name`, behind its end */
 	char name[];
 };
 
@@ -574,7 +574,8 @@ static void on_event(void *userdata, const struct xenmsg_event *come)
 {
 	struct connection *connection = userdata;
 	size_t name = strlen(come->name) + 1, domain = strlen(come->domain_name) + 1;
-	struct event *event = malloc(sizeof(*event) + name + domain);
+	size_t host = strlen(come->host) + 1;
+	struct event *event = malloc(sizeof(*event) + name + domain + host);
 
 	if (!event) {
 		connection->events_lost = true;
@@ -586,6 +587,8 @@ static void on_event(void *userdata, const struct xenmsg_event *come)
 	memcpy(event->name, come->name, name);
 	event->domain_name = event->name + name;
 	memcpy(event->domain_name, come->domain_name, domain);
+	event->host = event->domain_name + domain;
+	memcpy(event->host, come->host, host);
 	*connection->last_event = event;
 	connection->last_event = &event->next;
 }
@@ -1040,7 +1043,8 @@ static PyObject *connection_event(PyObject *object, PyObject *ignored)
 			return PyErr_NoMemory();
 		Py_RETURN_NONE;
 	}
-	result = Py_BuildValue("iIss", (int)event->kind, event->domid, event->name, event->domain_name);
+	result = Py_BuildValue("iIsss", (int)event->kind, event->domid, event->name, event->domain_name,
+			       event->host);
 	self->events = event->next;
 	if (!self->events)
 		self->last_event = &self->events;

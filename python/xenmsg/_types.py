@@ -57,19 +57,22 @@ class EventKind(enum.IntEnum):
     ENDPOINT_UP = 3
     ENDPOINT_DOWN = 4
     DOMAIN_AWAY = 5
+    HOST_UP = 6
+    HOST_DOWN = 7
 
 
 class Event(NamedTuple):
     """Somebody came or went, or the link with a domain is lost and may be resumed (DOMAIN_AWAY; then DOMAIN_UP). `name` is the endpoint, or of a domain its name; `domain_name` always the domain's; "" if
-    unknown."""
+    unknown. `host`: of a watch of another host ("hostb/work:print"); "" for this one."""
 
     kind: EventKind
     domid: int
     name: str
     domain_name: str
+    host: str
 
 
-def make_event(raw: Tuple[int, int, str, str]) -> Event:
+def make_event(raw: Tuple[int, int, str, str, str]) -> Event:
     return Event(EventKind(raw[0]), *raw[1:])
 
 

@@ -526,7 +526,7 @@ class Connection(ConnectionState):
         return Listener(self._path, endpoint)
 
     def watch(self, pattern: str) -> Watch:
-        """Comings and goings: "DOMAIN" of domains and their endpoints, "DOMAIN:ENDPOINT" of endpoints, both shell patterns."""
+        """Comings and goings: "DOMAIN" of domains and their endpoints, "DOMAIN:ENDPOINT" of endpoints, both shell patterns; "HOST/" before either: of another host."""
         return Watch(self._path, lambda core: core.watch(pattern))
 
     async def query(self, what: str) -> Any:

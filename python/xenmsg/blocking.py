@@ -265,7 +265,7 @@ class Connection(ConnectionState):
         return Listener(self._path, lambda core: core.listen(endpoint))
 
     def watch(self, pattern: str) -> Watch:
-        """Comings and goings: "DOMAIN" of domains and their endpoints, "DOMAIN:ENDPOINT" of endpoints, both shell patterns."""
+        """Comings and goings: "DOMAIN" of domains and their endpoints, "DOMAIN:ENDPOINT" of endpoints, both shell patterns; "HOST/" before either: of another host."""
         return Watch(self._path, lambda core: core.watch(pattern))
 
     def query(self, what: str) -> Any:

@@ -284,6 +284,86 @@ def test_what_cannot_be_asked_gets_an_error(hosts):
     eventually(lambda: here[0].xenmsg("peers", "hostb").returncode in (EXIT_UNREACHABLE, EXIT_DENIED), "it is down")
 
 
+def watching(node, pattern):
+    """Starts to watch. A function that returns the next line, without what isn't in an address."""
+    process = node.popen("watch", pattern)
+    return lambda: " ".join(process.stdout.readline().decode().split()[:3])
+
+
+@pytest.mark.parametrize("asker", (0, 1))
+def test_endpoints_of_another_host_are_watched(hosts, asker):
+    here, there = hosts(guests=1)
+    first = there[1].receiver("print")
+    there[1].receiver("other")
+    next_line = watching(here[asker], "hostb/1:pr*")
+    assert [next_line(), next_line()] == ["up host hostb", "up endpoint hostb/1:print"]
+    first.stop()
+    assert next_line() == "down endpoint hostb/1:print"
+    there[1].receiver("print")
+    assert next_line() == "up endpoint hostb/1:print"
+    there[1].write_policy("")
+    assert there[1].xenmsg("policy", "reload").returncode == EXIT_OK
+    assert next_line() == "down endpoint hostb/1:print"
+
+
+def test_domains_of_another_host_are_watched(hosts):
+    here, there = hosts(guests=1, policy=IN + OUT + "[see]\nfrom = hosta/*\ndomain = *\naction = allow\n")
+    there[0].receiver("zero")
+    next_line = watching(here[0], "hostb/*")
+    lines = [next_line() for _ in range(4)]
+    assert lines[0] == "up host hostb" and set(lines) == {lines[0], "up domain hostb/0", "up endpoint hostb/0:zero", "up domain hostb/1"}
+    there[1].receiver("one")
+    assert next_line() == "up endpoint hostb/1:one"
+    there[1].stop()
+    assert [next_line(), next_line()] == ["down endpoint hostb/1:one", "down domain hostb/1"]
+
+
+@pytest.mark.parametrize("asker", (0, 1))
+def test_a_host_that_goes_is_told_and_so_is_that_it_comes_back(hosts, asker):
+    here, there = hosts(guests=1)
+    there[0].receiver("print")
+    next_line = watching(here[asker], "hostb/0:print")
+    assert [next_line(), next_line()] == ["up host hostb", "up endpoint hostb/0:print"]
+    hosts.gateway.say_down("hostb")
+    assert {next_line(), next_line()} == {"down host hostb", "down endpoint hostb/0:print"}
+    hosts.gateway.say_down("hostb", False)
+    assert [next_line(), next_line()] == ["up host hostb", "up endpoint hostb/0:print"]
+
+
+def test_a_lost_conversation_is_no_event(hosts):
+    here, there = hosts()
+    there.receiver("print")
+    next_line = watching(here, "hostb/0")
+    assert [next_line() for _ in range(3)] == ["up host hostb", "up domain hostb/0", "up endpoint hostb/0:print"]
+    hosts.gateway.lose()
+    eventually(lambda: here.json("hosts")[1]["link"]["resumes"] == 1, "the link is resumed")
+    there.receiver("scan")
+    assert next_line() == "up endpoint hostb/0:scan"
+
+
+def test_an_idle_link_between_hosts_is_no_event(hosts):
+    here, there = hosts(config=FAST + "idle-close = 1s\n")
+    there.receiver("print")
+    next_line = watching(here, "hostb/0")
+    assert [next_line() for _ in range(3)] == ["up host hostb", "up domain hostb/0", "up endpoint hostb/0:print"]
+    for count in (1, 2, 3):
+        eventually(lambda count=count: here.log.read_text().count("it was idle") + there.log.read_text().count("it was idle") >= count,
+                   "the link was closed")
+    there.receiver("scan")
+    assert next_line() == "up endpoint hostb/0:scan"
+
+
+def test_what_cannot_be_watched_gets_an_error(hosts):
+    here, _ = hosts(guests=1)
+    for node in here.values():
+        for pattern, code in (("hostc/*", EXIT_UNREACHABLE), ("hostb/", EXIT_USAGE), ("h*/1:x", EXIT_USAGE), ("hostb/1:", EXIT_USAGE)):
+            done = node.xenmsg("watch", pattern)
+            assert done.returncode == code and done.stdout == b"" and done.stderr.count(b"\n") == 1, (pattern, done)
+    hosts.gateway.say_down("hostb")
+    for node in here.values():
+        eventually(lambda node=node: node.xenmsg("watch", "hostb/*", timeout=20).returncode == EXIT_UNREACHABLE, "it is down")
+
+
 def test_lists_are_as_their_schema_says(hosts):
     here, there = hosts()
     there.receiver("print")

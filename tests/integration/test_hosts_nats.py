@@ -14,7 +14,7 @@ from conftest import wait_for
 from gateway_rig import Gateway, Server
 from nats_rig import SlowWay, cluster
 from messaging import EXIT_OK, EXIT_UNREACHABLE, eventually
-from test_hosts import Hosts, Stream, numbers, pour, received
+from test_hosts import Hosts, Stream, numbers, pour, received, watching
 
 # As in examples/nats: what a host may say and hear, so that its name is vouched for.
 USER = ('{{user: "{0}", password: "secret of {0}", permissions: {{\n'
@@ -140,6 +140,21 @@ def test_a_killed_server_or_gateway_is_a_pause(hosts, what):
             gateway.start()
 
     numbers(here, there, disturb)
+
+
+def test_what_another_host_lets_know_is_listed_and_watched(hosts):
+    here, there = hosts(guests=1)
+    there[1].receiver("print")
+    for node in here.values():
+        eventually(lambda node=node: [entry["name"] for entry in node.json("endpoints", "hostb/1")] == ["print"], "it is listed")
+        assert [peer["domid"] for peer in node.json("peers", "hostb")] == [0]
+    assert here[0].json("hosts")[1]["link"]["state"] == "up"
+    next_line = watching(here[1], "hostb/1:print")
+    assert [next_line(), next_line()] == ["up host hostb", "up endpoint hostb/1:print"]
+    hosts.gateways[1].kill()
+    assert {next_line(), next_line()} == {"down host hostb", "down endpoint hostb/1:print"}
+    hosts.gateways[1].start()
+    assert [next_line(), next_line()] == ["up host hostb", "up endpoint hostb/1:print"]
 
 
 def test_a_host_whose_gateway_has_gone_is_unreachable(hosts):

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from conftest import Conversation
-from messaging import FAST, Node, eventually
+from messaging import EXIT_ERROR, FAST, Node, eventually
 
 PEER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "link_peer.py")
 # Beats often, and doesn't hurry to call it dead.
@@ -63,6 +63,19 @@ def meet(role, host, tmp_path, *version, config=""):
 def link_of(node):
     links = node.status()["links"]
     return links[0] if links else None
+
+
+def test_an_older_domain_0_is_asked_nothing_about_other_hosts(host, tmp_path):
+    node = Node(host, 1, tmp_path, CONFIG).start()
+    process = host.spawn(0, sys.executable, PEER, "map", 1, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert Conversation(process).answer() == "ok met"
+        for command in (("endpoints", "hostb/0"), ("peers", "hostb"), ("watch", "hostb/*")):
+            done = node.xenmsg(*command)
+            assert done.returncode == EXIT_ERROR and done.stdout == b"" and b"is older than this one" in done.stderr, done
+    finally:
+        process.kill()
+        node.end()
 
 
 def test_both_greet_and_hear_each_others_heartbeat(met):

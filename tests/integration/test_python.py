@@ -487,3 +487,15 @@ def test_comings_and_goings_are_told(nodes):
             assert watch.next(LONG).name == "printer"
         assert watch.next(LONG).kind == xenmsg.EventKind.ENDPOINT_DOWN
         assert conn.ping("2", timeout=LONG) > 0 and conn.status()["domid"] == 1
+
+
+def test_another_host_is_watched_and_asked(hosts):
+    here, there = hosts()
+    with xenmsg.blocking.open(here.socket) as conn, xenmsg.blocking.open(there.socket) as other, other.bind("print"):
+        assert [entry["name"] for entry in conn.query("endpoints hostb/0")] == ["print"]
+        assert [host["host"] for host in conn.query("hosts")] == ["hosta", "hostb"]
+        with conn.watch("hostb/0:pr*") as watch:
+            event = watch.next(LONG)
+            assert (event.kind, event.host) == (xenmsg.EventKind.HOST_UP, "hostb")
+            event = watch.next(LONG)
+            assert (event.kind, event.host, event.domid, event.name) == (xenmsg.EventKind.ENDPOINT_UP, "hostb", 0, "print")

@@ -124,6 +124,8 @@ FRAME(event, event, f.kind == e->kind && f.domid == e->domid && text_is(f.text, 
       .kind = EVENT_ENDPOINT_UP, .domid = 0x7fef, .text = {"web", 3})
 FRAME(event_named, event, f.kind == e->kind && text_is(f.text, "web") && text_is(f.domain_name, "work"),
       .kind = EVENT_ENDPOINT_UP, .domid = 1, .text = {"web", 3}, .domain_name = {"work", 4})
+FRAME(event_host, event, f.kind == e->kind && text_is(f.text, "web") && text_is(f.domain_name, "") && text_is(f.host, "b"),
+      .kind = EVENT_ENDPOINT_UP, .domid = 1, .text = {"web", 3}, .host = {"b", 1})
 FRAME(incoming, incoming, f.token == e->token && f.identity.pid == 4 && text_is(f.endpoint, "in") && text_is(f.domain_name, "work"),
       .token = 9, .identity = {1, 2, 3, 4}, .endpoint = {"in", 2}, .domain_name = {"work", 4})
 FRAME(incoming_far, incoming, text_is(f.endpoint, "in") && f.domain_name.size == 0 && text_is(f.host, "hostb") && f.token == e->token,
@@ -186,6 +188,7 @@ static const struct sample samples[] = {
 	SAMPLE(event, "web", "\3\0\0\0\357\177\0\0web"),
 	SAMPLE(event_named, "web\0work", "\3\0\0\0\1\0\0\0web\0work"),
 	SAMPLE(incoming_far, "in\0\0hostb", U64("\11\0\0\0") "\1\0\0\0\2\0\0\0\3\0\0\0\4\0\0\0" "in\0\0hostb"),
+	SAMPLE(event_host, "web\0\0b", "\3\0\0\0\1\0\0\0web\0\0b"),
 	SAMPLE(incoming, "in\0work", U64("\11\0\0\0") "\1\0\0\0\2\0\0\0\3\0\0\0\4\0\0\0" "in\0work"),
 	SAMPLE(reply, "{}", "\2\0\0\0\0\0\0\0{}"),
 	SAMPLE(u64, "", COUNT_8),

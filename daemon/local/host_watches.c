@@ -1,0 +1,608 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/local/host_watches.h"
+
+#include <errno.h>
+#include <fnmatch.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <event2/event.h>
+#include <uthash.h>
+#include <utlist.h>
+
+#include "daemon/base/quota.h"
+#include "daemon/base/timer.h"
+#include "daemon/base/turns.h"
+#include "daemon/link/asks.h"
+#include "daemon/local/session.h"
+#include "daemon/relay/hop.h"
+#include "wire/address.h"
+
+#define RETRY_MS 1000
+
+/* In units (turns.h), as in watches.c. */
+#define COST_VISIT			    4u
+#define COST_TELL			    30u
+#define COST_MATCH(pattern_size, text_size) ((uint64_t)(pattern_size) * (text_size) / 8)
+#define PIECE				    4096u
+
+enum place_state {
+	PLACE_ASKED,
+	PLACE_COMPARES,
+	PLACE_RESTS,
+};
+
+/* What was told, and a cursor over it. */
+struct list {
+	uint8_t *text;
+	struct frame_told all, left;
+	struct frame_told_entry entry;
+	bool has_entry; /* else `left` is at its end */
+};
+
+/* What is asked again and again: of a host its domains, or of a domain its endpoints. */
+struct place {
+	struct host_watch *watch;
+	uint32_t id; /* by which answers find it */
+	enum place_state state;
+	enum ask_kind kind;
+	char domain[DOMAIN_NAME_MAX + 1]; /* as it is asked for */
+	/* It is among what the host has told. While that is compared, it isn't known; but nothing else is compared then. */
+	bool is_wanted;
+	bool is_up, is_going; /* the domain, or the host, is reported; and will be as gone */
+	bool has_failed;      /* once, since it was told last: the link may just have been idle */
+	uint32_t domid;
+	char name[DOMAIN_NAME_MAX + 1]; /* of the domain, as it was told */
+	uint64_t version;
+	struct list known, fresh;
+	struct place *prev, *next;
+	UT_hash_handle hh;
+};
+
+struct host_watch {
+	struct host_watches *watches;
+	struct session *session;
+	uint32_t number;
+	bool is_answered; /* the WATCH */
+	bool is_cut_off;
+	char host[HOST_NAME_SIZE];
+	char domain[DOMAIN_NAME_MAX + 1];
+	bool is_pattern; /* the domain */
+	bool endpoints;	 /* means matching endpoints only; else the domain and all of its endpoints */
+	char endpoint[2 * ENDPOINT_NAME_MAX + 1];
+	struct frame_identity from;
+	struct account *account;
+	struct task task;
+	struct place *places; /* the first is the host */
+	unsigned count;
+	struct host_watch *prev, *next;
+};
+
+struct host_watches {
+	struct relay *relay;
+	struct asks *asks;
+	struct host_watch *list;
+	struct place *by_id;
+	uint32_t last_id;
+	struct event *timer;
+};
+
+/* --- what was told ------------------------------------------------------------------------------ */
+
+static void list_advance(struct list *list)
+{
+	list->has_entry = frame_told_next(&list->left, &list->entry);
+}
+
+static void list_rewind(struct list *list)
+{
+	list->left = list->all;
+	list_advance(list);
+}
+
+static void list_free(struct list *list)
+{
+	free(list->text);
+	*list = (struct list){0};
+}
+
+static int list_copy(struct list *list, const struct frame_told *told)
+{
+	size_t size = told->count ? (size_t)(told->end - told->at) : 0;
+
+	list->text = malloc(size + 1);
+	if (!list->text)
+		return -ENOMEM;
+	if (size)
+		memcpy(list->text, told->at, size);
+	list->all = *told;
+	list->all.at = list->text;
+	list->all.end = list->text + size;
+	return 0;
+}
+
+/* --- life of a place ---------------------------------------------------------------------------- */
+
+static struct place *add_place(struct host_watch *watch, enum ask_kind kind, const char *domain)
+{
+	struct host_watches *watches = watch->watches;
+	struct place *place = calloc(1, sizeof(*place)), *other;
+
+	if (!place)
+		return NULL;
+	do {
+		place->id = ++watches->last_id;
+		HASH_FIND(hh, watches->by_id, &place->id, sizeof(place->id), other);
+	} while (other);
+	place->watch = watch;
+	place->kind = kind;
+	place->is_wanted = true;
+	place->state = PLACE_RESTS;
+	snprintf(place->domain, sizeof(place->domain), "%s", domain);
+	HASH_ADD(hh, watches->by_id, id, sizeof(place->id), place);
+	DL_APPEND(watch->places, place);
+	watch->count++;
+	return place;
+}
+
+static void free_place(struct place *place)
+{
+	struct host_watch *watch = place->watch;
+
+	asks_cancel(watch->watches->asks, watch->watches, place->id);
+	HASH_DEL(watch->watches->by_id, place);
+	DL_DELETE(watch->places, place);
+	watch->count--;
+	list_free(&place->known);
+	list_free(&place->fresh);
+	free(place);
+}
+
+static void free_watch(struct host_watch *watch)
+{
+	while (watch->places)
+		free_place(watch->places);
+	task_cancel(&watch->task);
+	account_unref(watch->account);
+	DL_DELETE(watch->watches->list, watch);
+	free(watch);
+}
+
+static bool is_host(const struct place *place)
+{
+	return place->kind == ASK_DOMAINS;
+}
+
+/* --- asking ------------------------------------------------------------------------------------- */
+
+static void on_told(void *userdata, void *asker, uint32_t id, enum ask_kind kind, const char *host,
+		    const struct frame_told *told);
+
+static int ask(struct place *place)
+{
+	struct host_watch *watch = place->watch;
+	const struct ask_question question = {
+		.kind = place->kind,
+		.host = watch->host,
+		.domain = place->domain,
+		.known = place->version,
+		.from = watch->from,
+	};
+	int r = asks_ask(watch->watches->asks, &question, watch->account, on_told, watch->watches, place->id);
+
+	place->state = r < 0 ? PLACE_RESTS : PLACE_ASKED;
+	return r;
+}
+
+static void tell_place(struct place *place, bool up);
+
+/* Begins to report what differs. What is there comes before what it has. */
+static void compare_from_now(struct place *place)
+{
+	struct place *other;
+
+	list_rewind(&place->known);
+	list_rewind(&place->fresh);
+	if (!place->is_going && !place->is_up)
+		tell_place(place, true);
+	if (is_host(place) && !place->is_going)
+		DL_FOREACH(place->watch->places, other)
+			other->is_wanted = is_host(other) || !place->watch->is_pattern;
+	place->state = PLACE_COMPARES;
+	task_due(&place->watch->task);
+}
+
+/* Lets all of it be reported as gone. */
+static void let_go(struct place *place)
+{
+	if (place->state == PLACE_ASKED)
+		asks_cancel(place->watch->watches->asks, place->watch->watches, place->id);
+	list_free(&place->fresh);
+	place->is_going = true;
+	place->version = 0;
+	compare_from_now(place);
+}
+
+/* Why there is no answer may pass, once: the link was idle, or is another one. Then an answer comes at once, also if
+ * nothing has changed. */
+static void note_failure(struct place *place)
+{
+	bool is_first = !place->has_failed && place->is_up;
+
+	place->has_failed = true;
+	place->version = 0;
+	if (!is_first || ask(place) < 0)
+		let_go(place);
+}
+
+static void answer_watch(struct host_watch *watch, int error, const char *why)
+{
+	watch->is_answered = true;
+	session_reply(watch->session, watch->number, error, why, strlen(why));
+}
+
+static void on_told(void *userdata, void *asker, uint32_t id, enum ask_kind kind, const char *host,
+		    const struct frame_told *told)
+{
+	struct host_watches *watches = asker;
+	char name[DOMAIN_NAME_MAX + 1];
+	struct host_watch *watch;
+	struct place *place;
+
+	HASH_FIND(hh, watches->by_id, &id, sizeof(id), place);
+	if (!place)
+		return;
+	watch = place->watch;
+	place->state = PLACE_RESTS;
+	if (!watch->is_answered && told->error) {
+		answer_watch(watch, (int)told->error, asks_why_not((int)told->error));
+		free_watch(watch);
+		return;
+	}
+	if (told->error || list_copy(&place->fresh, told) < 0) {
+		note_failure(place);
+		return;
+	}
+	if (!watch->is_answered)
+		answer_watch(watch, 0, "");
+	place->has_failed = false;
+	snprintf(name, sizeof(name), "%.*s", (int)told->name.size, told->name.size ? told->name.data : "");
+	if (place->is_up && (place->domid != told->domid || strcmp(place->name, name) != 0)) {
+		let_go(place); /* the name means another domain now, or the domain has another name */
+		return;
+	}
+	place->version = told->version;
+	place->domid = told->domid;
+	memcpy(place->name, name, sizeof(place->name));
+	compare_from_now(place);
+}
+
+static void on_timer(int fd, short what, void *userdata)
+{
+	struct host_watches *watches = userdata;
+	struct host_watch *watch;
+	struct place *place;
+
+	DL_FOREACH(watches->list, watch)
+		DL_FOREACH(watch->places, place)
+			if (place->state == PLACE_RESTS && ask(place) < 0)
+				timer_start(watches->timer, RETRY_MS);
+}
+
+/* --- telling ------------------------------------------------------------------------------------ */
+
+static void send_event(struct host_watch *watch, struct frame_event *event)
+{
+	uint8_t payload[FRAME_PAYLOAD_MAX];
+
+	event->host = (struct frame_text){watch->host, strlen(watch->host)};
+	if (watch->is_cut_off || hop_send(session_hop(watch->session), FRAME_EVENT, 0, watch->number, payload,
+					  frame_event_encode(event, payload)) == 0)
+		return;
+	watch->is_cut_off = true;
+	session_cut_off(watch->session, -ENOBUFS, "the program doesn't read its events");
+}
+
+/* Reports the host, or the domain, as there or gone. */
+static void tell_place(struct place *place, bool up)
+{
+	struct frame_event event = {.kind = up ? EVENT_HOST_UP : EVENT_HOST_DOWN};
+
+	place->is_up = up;
+	if (!is_host(place)) {
+		if (place->watch->endpoints)
+			return;
+		event = (struct frame_event){.kind = up ? EVENT_DOMAIN_UP : EVENT_DOMAIN_DOWN,
+					     .domid = place->domid,
+					     .text = {place->name, strlen(place->name)}};
+	}
+	send_event(place->watch, &event);
+}
+
+static uint64_t tell_endpoint(struct place *place, struct frame_text name, bool up)
+{
+	struct host_watch *watch = place->watch;
+	struct frame_event event = {.kind = up ? EVENT_ENDPOINT_UP : EVENT_ENDPOINT_DOWN,
+				    .domid = place->domid,
+				    .text = name,
+				    .domain_name = {place->name, strlen(place->name)}};
+	char text[ENDPOINT_NAME_MAX + 1];
+	uint64_t cost = COST_TELL;
+
+	snprintf(text, sizeof(text), "%.*s", (int)name.size, name.data);
+	if (watch->endpoints) {
+		cost += COST_MATCH(strlen(watch->endpoint), name.size);
+		if (fnmatch(watch->endpoint, text, 0) != 0)
+			return cost;
+	}
+	send_event(watch, &event);
+	return cost;
+}
+
+/* Reports the first of the names that are left, if it has come or gone. Returns what it cost. */
+static uint64_t compare_endpoint(struct place *place)
+{
+	struct list *known = &place->known, *fresh = &place->fresh;
+	const struct frame_text *a = &known->entry.name, *b = &fresh->entry.name;
+	uint64_t cost = COST_VISIT;
+	int order = !known->has_entry ? 1 : -1;
+
+	if (known->has_entry && fresh->has_entry) {
+		order = memcmp(a->data, b->data, a->size < b->size ? a->size : b->size);
+		if (order == 0)
+			order = (a->size > b->size) - (a->size < b->size);
+	}
+	if (order < 0)
+		cost += tell_endpoint(place, *a, false);
+	else if (order > 0)
+		cost += tell_endpoint(place, *b, true);
+	if (order <= 0)
+		list_advance(known);
+	if (order >= 0)
+		list_advance(fresh);
+	return cost;
+}
+
+static struct place *find_domain(const struct host_watch *watch, const char *domid)
+{
+	struct place *place;
+
+	DL_FOREACH(watch->places, place)
+		if (!is_host(place) && !strcmp(place->domain, domid))
+			return place;
+	return NULL;
+}
+
+/* Lets the endpoints of the next domain that the host has told be asked for, if it is meant. */
+static uint64_t visit_domain(struct place *host)
+{
+	struct host_watch *watch = host->watch;
+	const struct frame_told_entry *entry = &host->fresh.entry;
+	char domid[16], name[DOMAIN_NAME_MAX + 1];
+	struct place *place;
+	uint64_t cost;
+
+	snprintf(domid, sizeof(domid), "%u", entry->number);
+	snprintf(name, sizeof(name), "%.*s", (int)entry->name.size, entry->name.data);
+	cost = COST_VISIT + watch->count + COST_MATCH(strlen(watch->domain), entry->name.size + 5);
+	place = find_domain(watch, domid);
+	if (fnmatch(watch->domain, domid, 0) == 0 || (*name && fnmatch(watch->domain, name, 0) == 0)) {
+		if (place)
+			place->is_wanted = true;
+		else if (watch->count <= HOST_WATCH_DOMAINS)
+			add_place(watch, ASK_ENDPOINTS, domid);
+	}
+	list_advance(&host->fresh);
+	return cost;
+}
+
+/* Asks again, or, for a reason that may pass, later. */
+static void ask_or_rest(struct place *place)
+{
+	if (ask(place) == 0)
+		return;
+	if (place->is_up)
+		note_failure(place);
+	else
+		timer_start(place->watch->watches->timer, RETRY_MS);
+}
+
+/* Lets go what the host doesn't tell any more, and asks for what it tells now. */
+static void follow_domains(struct host_watch *watch)
+{
+	struct place *place;
+
+	DL_FOREACH(watch->places, place) {
+		if (is_host(place))
+			continue;
+		if (!place->is_wanted && place->state != PLACE_COMPARES)
+			let_go(place); /* else when all of that is reported */
+		else if (place->state == PLACE_RESTS)
+			ask_or_rest(place);
+	}
+}
+
+/* Notes that all was reported. */
+static void end(struct place *place)
+{
+	bool was_going = place->is_going;
+
+	list_free(&place->known);
+	place->known = place->fresh;
+	place->fresh = (struct list){0};
+	place->is_going = false;
+	place->state = PLACE_RESTS;
+	if (was_going && place->is_up)
+		tell_place(place, false);
+	if (is_host(place) && !was_going)
+		follow_domains(place->watch);
+	if (!place->is_wanted && was_going)
+		free_place(place);
+	else if (!place->is_wanted)
+		let_go(place);
+	else if (was_going && place->has_failed)
+		timer_start(place->watch->watches->timer, RETRY_MS);
+	else
+		ask_or_rest(place);
+}
+
+/* Reports some of what differs. Returns what it cost. */
+static uint64_t step(struct place *place)
+{
+	if (is_host(place) ? place->watch->is_pattern && place->fresh.has_entry
+			   : place->known.has_entry || place->fresh.has_entry)
+		return is_host(place) ? visit_domain(place) : compare_endpoint(place);
+	end(place);
+	return COST_VISIT;
+}
+
+static struct place *next_to_compare(const struct host_watch *watch)
+{
+	struct place *place;
+
+	DL_SEARCH_SCALAR(watch->places, place, state, PLACE_COMPARES);
+	return place;
+}
+
+static void on_turn(struct task *task)
+{
+	struct host_watch *watch = (struct host_watch *)((char *)task - offsetof(struct host_watch, task));
+	uint64_t cost = 0;
+	struct place *place;
+
+	while (cost < PIECE && (place = next_to_compare(watch)) != NULL)
+		cost += watch->count + step(place);
+	turns_spend(task->turns, task->line, cost);
+	if (cost >= PIECE)
+		task_due(task);
+}
+
+/* --- life --------------------------------------------------------------------------------------- */
+
+struct host_watches *host_watches_new(struct relay *relay, struct asks *asks)
+{
+	struct host_watches *watches = calloc(1, sizeof(*watches));
+
+	if (!watches)
+		return NULL;
+	watches->relay = relay;
+	watches->asks = asks;
+	watches->timer = evtimer_new(relay->base, on_timer, watches);
+	if (!watches->timer) {
+		free(watches);
+		return NULL;
+	}
+	return watches;
+}
+
+void host_watches_free(struct host_watches *watches)
+{
+	if (!watches)
+		return;
+	while (watches->list)
+		free_watch(watches->list);
+	event_free(watches->timer);
+	free(watches);
+}
+
+/* Returns why it can't be watched, or NULL. */
+static const char *split_pattern(struct host_watch *watch, struct frame_text host, struct frame_text pattern)
+{
+	const char *colon = pattern.size ? memchr(pattern.data, ':', pattern.size) : NULL;
+	size_t domain = colon ? (size_t)(colon - pattern.data) : pattern.size;
+	size_t endpoint = colon ? pattern.size - domain - 1 : 0;
+
+	if (!host_name_is_valid(host.data, host.size))
+		return "the part before the slash must be a host's name, without * and ?";
+	if (!domain_name_is_valid(pattern.data, domain) || (colon && memchr(colon + 1, ':', endpoint)))
+		return "a pattern is HOST/DOMAIN or HOST/DOMAIN:ENDPOINT";
+	if (colon &&
+	    (endpoint == 0 || endpoint >= sizeof(watch->endpoint) || memchr(colon + 1, '\0', endpoint)))
+		return "the pattern for the endpoint is empty or too long";
+	memcpy(watch->host, host.data, host.size);
+	memcpy(watch->domain, pattern.data, domain);
+	if (colon)
+		memcpy(watch->endpoint, colon + 1, endpoint);
+	watch->endpoints = colon;
+	watch->is_pattern = strpbrk(watch->domain, "*?[");
+	return NULL;
+}
+
+static unsigned count_of(const struct host_watches *watches, const struct session *session)
+{
+	const struct host_watch *watch;
+	unsigned count = 0;
+
+	DL_FOREACH(watches->list, watch)
+		count += watch->session == session;
+	return count;
+}
+
+/* Begins to ask. 0, or a negative errno as of asks_ask(). */
+static int begin(struct host_watch *watch)
+{
+	struct place *host = add_place(watch, ASK_DOMAINS, "");
+
+	if (!host || (!watch->is_pattern && !add_place(watch, ASK_ENDPOINTS, watch->domain)))
+		return -ENOMEM;
+	return ask(host); /* the domain is asked when the host has answered */
+}
+
+void host_watches_add(struct host_watches *watches, struct session *session, uint32_t number,
+		      struct frame_text host, struct frame_text pattern, const struct frame_identity *from)
+{
+	struct host_watch *watch = calloc(1, sizeof(*watch));
+	const char *why;
+	int r = -EINVAL;
+
+	if (!watch) {
+		session_reply(session, number, ENOMEM, "", 0);
+		return;
+	}
+	watch->watches = watches;
+	watch->session = session;
+	watch->number = number;
+	watch->from = *from;
+	watch->account = account_ref(session_hop(session)->account);
+	task_init(&watch->task, &watches->relay->turns, account_line(watch->account), on_turn);
+	DL_APPEND(watches->list, watch);
+	why = split_pattern(watch, host, pattern);
+	if (!why && count_of(watches, session) > HOST_WATCHES_PER_SESSION) {
+		why = "a program may have 16 watches of other hosts";
+		r = -ENOBUFS;
+	} else if (!why && !session_knows_hosts(session)) {
+		why = "the program's library is too old to tell hosts apart";
+		r = -EOPNOTSUPP;
+	}
+	if (!why) {
+		r = begin(watch);
+		why = asks_why_not(-r);
+	}
+	if (r == 0)
+		return;
+	answer_watch(watch, -r, why);
+	free_watch(watch);
+}
+
+int host_watches_remove(struct host_watches *watches, struct session *session, uint32_t number)
+{
+	struct host_watch *watch;
+
+	DL_FOREACH(watches->list, watch)
+		if (watch->session == session && watch->number == number && watch->is_answered) {
+			free_watch(watch);
+			return 0;
+		}
+	return -ENOENT;
+}
+
+void host_watches_remove_session(struct host_watches *watches, struct session *session)
+{
+	struct host_watch *watch, *next;
+
+	DL_FOREACH_SAFE(watches->list, watch, next)
+		if (watch->session == session)
+			free_watch(watch);
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_DAEMON_HOST_WATCHES_H
+#define XENMSG_DAEMON_HOST_WATCHES_H
+
+/*
+ * Tells the programs that watch a pattern HOST/DOMAIN or HOST/DOMAIN:ENDPOINT of another host what comes and goes there, as
+ * far as it tells us (link/asks.h). Each watch has questions that are asked again with every answer, so that the next
+ * one tells of a change: which domains there are, by which the host is there, and for each domain that is meant, which
+ * endpoints it has. A domain without * ? [ is asked by its name, and needn't be one that the host lists.
+ *
+ *   ASKED ──told──▶ COMPARES ──what has changed is reported──▶ ASKED
+ *     └──an error, and once more──▶ COMPARES: all of it is gone ──reported──▶ RESTS ──a second later──▶ ASKED
+ *
+ * The program's WATCH is answered when the host has told which domains it has, or why it can't be asked. What is told is
+ * kept until the next answer, at most 16 KiB for a question, which costs its user as much (asks.h). Answers are compared
+ * in pieces, in the turns of the user that watches.
+ */
+
+#include <stdint.h>
+
+#include "wire/frame.h"
+
+struct asks;
+struct host_watches;
+struct relay;
+struct session;
+
+#define HOST_WATCHES_PER_SESSION 16u
+#define HOST_WATCH_DOMAINS	 128u /* of a pattern, by their domids; more aren't watched */
+
+/* Returns NULL when memory is short. The asks outlive it. */
+struct host_watches *host_watches_new(struct relay *relay, struct asks *asks);
+void host_watches_free(struct host_watches *watches);
+
+/* Adds a watch of the program `from`, with the pattern behind the host and its slash. Answers the WATCH request, which has
+ * this `number`, now or later. */
+void host_watches_add(struct host_watches *watches, struct session *session, uint32_t number,
+		      struct frame_text host, struct frame_text pattern, const struct frame_identity *from);
+/* Removes a watch. Returns 0, or -ENOENT: the session has none with this number. */
+int host_watches_remove(struct host_watches *watches, struct session *session, uint32_t number);
+void host_watches_remove_session(struct host_watches *watches, struct session *session);
+
+#endif
