@@ -505,8 +505,8 @@ enum xenmsg_event_kind {
 	/* the link with the domain is lost: what goes on there waits until the link is resumed
 	 * (XENMSG_DOMAIN_UP), or ends with it */
 	XENMSG_DOMAIN_AWAY = 5,
-	XENMSG_HOST_UP = 6,  /* another host can be asked, */
-	XENMSG_HOST_DOWN = 7 /* or can't any more: its domains and endpoints are reported as gone, too */
+	XENMSG_HOST_UP = 6,  /* another host can be asked */
+	XENMSG_HOST_DOWN = 7 /* it can't any more: what is there is reported as gone, too */
 };
 
 struct xenmsg_event {
