@@ -13,6 +13,9 @@ function __xenmsg_domains
     echo self
     timeout 2 xenmsg peers 2>/dev/null | awk 'NR > 1 { print $1; if ($2 != "-") print $2 }'
 end
+function __xenmsg_hosts
+    timeout 2 xenmsg hosts 2>/dev/null | awk 'NR > 2 { print $1 }'
+end
 function __xenmsg_addresses
     timeout 2 xenmsg endpoints 2>/dev/null | awk 'NR > 1 { print $1 ":" $3; if ($2 != "-") print $2 ":" $3 }'
 end
@@ -22,3 +25,5 @@ complete -c xenmsg -n '__fish_seen_subcommand_from (__xenmsg_commands); and stri
 complete -c xenmsg -n '__fish_seen_subcommand_from send call connect run' -a '(__xenmsg_addresses)'
 complete -c xenmsg -n '__fish_seen_subcommand_from ping bench doctor endpoints watch policy' -f -a '(__xenmsg_domains)'
 complete -c xenmsg -n '__fish_seen_subcommand_from policy' -f -a 'check reload'
+complete -c xenmsg -n '__fish_seen_subcommand_from peers' -f -a '(__xenmsg_hosts)'
+complete -c xenmsg -n '__fish_seen_subcommand_from endpoints watch' -f -a '(__xenmsg_hosts | sed "s,\$,/,")'

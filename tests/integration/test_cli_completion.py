@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from messaging import eventually, tool
+from test_hosts import joined_hosts  # the fixture `hosts`  # noqa: F401  pylint: disable=unused-import
 
 SCRIPTS = os.path.join(os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "..", "..")), "cli/completion")
 OFFER = """PATH=$(dirname "$2"):$PATH; . "$1"; COMP_LINE=$3; COMP_POINT=${#3}; _xenmsg; printf '%s\\n' "${COMPREPLY[@]}" """
@@ -32,6 +33,12 @@ def test_bash_offers_commands_options_domains_and_endpoints(nodes):
     assert {"2", "self"} <= offered(one, "xenmsg ping ") and offered(one, "xenmsg policy c") == {"check"}
     one.kill()
     assert offered(one, "xenmsg send ") == set()
+
+
+def test_bash_offers_other_hosts(hosts):
+    here, _ = hosts()
+    assert offered(here, "xenmsg peers ") == {"hostb"} and "hostb/" in offered(here, "xenmsg endpoints ho")
+    assert {"hostb/", "self"} <= offered(here, "xenmsg watch ")
 
 
 @pytest.mark.parametrize("shell, script", [("bash", "bash/xenmsg"), ("zsh", "_xenmsg"), ("fish", "xenmsg.fish")])
