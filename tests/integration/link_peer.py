@@ -18,7 +18,7 @@ import time
 import uuid
 
 HELLO, GOODBYE, PING, PONG, ACK, DIRECTORY = 1, 3, 4, 5, 6, 7
-PROVE, RESUME, OFFER, MOVE, DECLINE = range(8, 13)
+PROVE, RESUME, OFFER, MOVE, DECLINE, ASK, TOLD, UNASK = range(8, 16)
 OPEN, OPENED, DATA, CREDIT, FIN, RESET, CANCEL, CANCELLED = range(16, 24)
 HEADER = struct.Struct("<IBBHII")  # length, type, flags, messages, channel, sequence
 PIECE = 16384  # with its header and a few more frames it fits into the smallest rings that a link begins with
@@ -158,7 +158,7 @@ class Peer:
         self.theirs = f"/local/domain/{domid}/data/xenmsg/to/{self.me}"
         self.out_sequence = self.in_sequence = self.processed = self.acknowledged = 0
         self.hello, self.pongs, self.pings, self.goodbye, self.peer_ack = None, [], 0, None, 0
-        self.channels, self.messages = {}, []
+        self.channels, self.messages, self.told = {}, [], []
         self.moves, self.other = 0, None  # while it moves, the other vchan
         self.next = 0 if self.me < domid else 1  # [2]
         self.meet()
@@ -389,6 +389,8 @@ class Peer:
             self.take_decline(payload)
         elif kind == DIRECTORY:
             assert self.peer == 0  # [5.6]
+        elif kind == TOLD:
+            self.told.append(struct.unpack_from("<II", payload))
         elif kind == OPEN:
             assert number % 2 == (self.me < self.peer) and number not in self.channels
             channel = self.channels[number] = Channel(0)
@@ -481,6 +483,17 @@ class Peer:
         """The domid in the OPENs from now on."""
         self.claimed = int(domid)
         return domid
+
+    def do_ask(self, kind, name, count):  # [5.11]
+        """Asks so many times. The errors of the answers."""
+        self.told = []
+        identity = struct.pack("<4I", 0, 0, 0, 1)
+        for question in range(int(count)):
+            self.send(ASK, 0, struct.pack("<IIQI", question, 0, 0, int(kind)) + identity + name.encode() + b"\0work\0hosta")
+        self.until(lambda: len(self.told) == int(count))
+        assert sorted(question for question, _ in self.told) == list(range(int(count)))
+        self.send(UNASK, 0, struct.pack("<I", 7))  # which is answered already
+        return ",".join(map(str, sorted({error for _, error in self.told})))
 
     def do_ping(self):
         count = len(self.pongs)
