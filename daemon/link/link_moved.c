@@ -17,8 +17,10 @@
 #include "daemon/relay/channel.h"
 #include "daemon/relay/traits.h"
 
-/* No frame is larger, whatever its ring: it ends where the other end gets to see it, after two chunks at most. */
-#define LEAST_MAX (2 * HOP_CHUNK)
+/* The smallest ring that holds any frame: the largest one has 64 KiB behind its header. */
+#define LEAST_MAX (2 * FRAME_PAYLOAD_MAX)
+_Static_assert(FRAME_HEADER_SIZE + FRAME_PAYLOAD_MAX <= LEAST_MAX,
+	       "any frame that was kept can be sent again");
 
 /* Returns how likely it is that the session is that of a domain which has another number now. */
 static int likelihood(const struct link *link)

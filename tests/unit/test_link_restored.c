@@ -601,7 +601,8 @@ static void session_without_a_number_ends_with_resume_for(void **state)
 
 static void rings_are_large_enough_for_what_is_sent_again(void **state)
 {
-	static const uint32_t sizes[][2] = {{4096, 4096}, {65536, 65536}, {1u << 20, 65536}};
+	static const uint32_t sizes[][2] = {
+		{4096, 4096}, {65536, 65536}, {131072, 131072}, {1u << 20, 131072}};
 	struct scene scene;
 
 	for (unsigned i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
