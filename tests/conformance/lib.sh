@@ -48,11 +48,13 @@ word() {
 	eval "echo \"\${$n}\""
 }
 
+# Nothing tells when Xen has done with a dead domain whose last page was unmapped.
 no_zombies_soon() {
 	local i=0
-	until [ "$(zombies)" = 0 ] || [ $i = 100 ]; do
-		sleep 0.1
+	until [ "$(zombies)" = 0 ]; do
 		i=$((i + 1))
+		[ $i -lt 100 ] || { echo 'there are still zombies'; return 1; }
+		sleep 0.1
 	done
 }
 
