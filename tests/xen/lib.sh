@@ -3,7 +3,9 @@
 : "${GUESTS:=u1 u2}"
 : "${SPARE:=u3}" # a third guest, for tests that destroy one or need one more
 : "${SYSTEMD:=u4}" # one whose process 1 is systemd
+: "${PVH:=u5}" # one that is PVH, and maps what other guests grant
 : "${RIG_guesttype:=pv}"
+: "${RIG_rounds:=1}"
 . /rig/domain.sh
 
 # --- guests ---
@@ -18,13 +20,14 @@ domid() {
 
 # guest_create NAME [LINE OF CONFIGURATION...]
 guest_create() {
-	local name=$1 memory=192 image=guest systemd=no line
+	local name=$1 type=$RIG_guesttype memory=192 image=guest systemd=no line
 	shift
 	[ "$name" != "$SPARE" ] || memory=128 # it is saved and restored, page by page
+	[ "$name" != "$PVH" ] || type=pvh memory=128
 	[ "$name" != "$SYSTEMD" ] || image=systemd systemd=yes
 	{
 		echo "name='$name'"
-		echo "type='$RIG_guesttype'"
+		echo "type='$type'"
 		echo "kernel='/boot/vmlinux'"
 		echo "ramdisk='/tmp/$image.cpio'"
 		echo "memory=$memory"
@@ -82,7 +85,7 @@ on_each() {
 # Of the PV guests u1 maps (so it must not be saved), the others only grant.
 map_of() {
 	case $1 in
-	u1) echo yes ;;
+	u1 | "$PVH") echo yes ;;
 	dom0) echo auto ;;
 	*) echo no ;;
 	esac
@@ -136,6 +139,18 @@ spare() {
 	guest_up "$SPARE"
 }
 
+# pvh_guest: with no daemon yet. Under emulation one dies by a triple fault now and then when it boots.
+pvh_guest() {
+	local try
+	for try in 1 2 3 4 5; do
+		is_there "$PVH" || guest_create "$PVH"
+		eventually 60 has_started_or_gone "$PVH"
+		! guest_is_up "$PVH" || return 0
+		echo "$PVH has died at its start, $try"
+	done
+	return 1
+}
+has_started_or_gone() { guest_is_up "$1" || ! is_there "$1"; }
 is_there() { [ -s "/run/rig/$1.domid" ] && [ "$(xl domid "$1" 2>/dev/null)" = "$(cat "/run/rig/$1.domid")" ]; }
 
 show_state() {

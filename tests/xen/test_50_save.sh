@@ -9,22 +9,6 @@ save_and_restore() {
 	is_restored "$1"
 }
 
-# numbers FROM TO TAG: a message for each number, until numbers_arrive
-numbers() {
-	on "$1" "rm -f /tmp/$3.end"
-	receiver "$2" "$3" --timeout 200
-	background "$1" "$3-sender" "(i=0; while [ ! -e /tmp/$3.end ]; do i=\$((i+1)); echo \$i; [ \$((i%10)) != 0 ] || sleep 0.1; done; echo end) | xenmsg send --lines $(domid "$2"):$3"
-	on "$2" "eventually 20 [ -s /tmp/$3.got ]"
-}
-# numbers_arrive FROM TO TAG: they still do, and each has arrived once, in order, and nobody was told of an error
-numbers_arrive() {
-	on "$2" "before=\$(wc -c </tmp/$3.got); goes_on() { [ \$(wc -c </tmp/$3.got) -gt \$before ]; }; eventually 60 goes_on"
-	on "$1" "[ ! -e /tmp/$3-sender.status ] && touch /tmp/$3.end"
-	ended "$1" "$3-sender" 0
-	on "$2" "is_all() { [ \"\$(tail -n 1 /tmp/$3.got)\" = end ]; }; eventually 60 is_all
-		awk '\$1 != \"end\" && NR != \$1 { print \"line\", NR, \"is\", \$1; exit 1 }' /tmp/$3.got"
-}
-
 test_a_failed_save_changes_nothing() {
 	local before
 	spare
@@ -38,22 +22,6 @@ test_a_failed_save_changes_nothing() {
 	[ "$(xl domid u3)" = "$before" ]
 	arrives u1 u3
 	on u3 '! grep "was restored or migrated" /run/xenmsgd.log' # but its links may have had a pause
-}
-
-test_sessions_go_on_with_a_restored_guest() { # both
-	spare
-	ready u3
-	arrives dom0 u3
-	numbers u1 u3 flow
-	numbers dom0 u3 zero
-	save_and_restore u3
-	knows_its_domid u3
-	numbers_arrive u1 u3 flow
-	numbers_arrive dom0 u3 zero
-	arrives u1 u3
-	arrives u3 dom0
-	eventually 10 no_zombies
-	no_complaint u3
 }
 
 # This time without the rights of root, from its start, but with the devices that the package gives it.

@@ -1,6 +1,22 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# Guests are moved in the midst of traffic, as fast as it goes: programs see a pause and nothing else. rig-traffic compares every
-# byte that arrives.
+# Guests are saved, restored and migrated in the midst of traffic, as fast as it goes: programs see a pause and nothing else.
+# rig-traffic compares every byte that arrives. Each way is gone RIG_rounds times (tests/xen/run --rounds).
+
+# move GUEST HOW
+move() {
+	local before
+	before=$(domid "$1")
+	case $2 in
+	checkpoint) xl save -c "$1" /tmp/moved ;;
+	save) xl save "$1" /tmp/moved && xl restore /tmp/moved ;;
+	migrate) migrate "$1" ;;
+	esac
+	rm -f /tmp/moved
+	[ "$2" != checkpoint ] || return 0
+	is_restored "$1"
+	[ "$(domid "$1")" != "$before" ]
+}
+migrate() { xl migrate -s '' "$1" 'xl migrate-receive'; } # to this host, without ssh
 
 # patient NAME...: their daemons, and they see each other. A save takes as long as the machine has other things to do.
 patient() {
@@ -8,7 +24,31 @@ patient() {
 	see_each_other "$@"
 }
 
-migrate() { xl migrate -s '' "$1" 'xl migrate-receive'; } # to this host, without ssh
+# moves 'GUEST:HOW...' 'ONE:OTHER...': what happens in each round, while there is traffic between these
+moves() {
+	local round=0 step pair
+	for pair in $2; do traffic "${pair%:*}" "${pair#*:}"; done
+	while [ $round -lt "$RIG_rounds" ]; do
+		round=$((round + 1))
+		for step in $1; do
+			move "${step%:*}" "${step#*:}"
+			for pair in $2; do traffic_goes_on "${pair%:*}" "${pair#*:}"; done
+			now
+			echo "round $round, $step: all goes on at $NOW ms"
+		done
+	done
+	for pair in $2; do traffic_ends "${pair%:*}" "${pair#*:}"; done
+	eventually 10 no_zombies
+}
+
+test_traffic_goes_on_while_a_guest_is_saved() { # both
+	spare
+	ready u3
+	patient dom0 u1 u3
+	moves 'u3:checkpoint u3:save' 'dom0:u3 u1:u3'
+	knows_its_domid u3
+	no_complaint u3
+}
 
 # Xen can't migrate PV guests where it is built without CONFIG_SHADOW_PAGING, as Debian's is. The guest goes on.
 test_traffic_goes_on_after_a_migration_that_fails() {
@@ -22,4 +62,20 @@ test_traffic_goes_on_after_a_migration_that_fails() {
 	[ "$(xl domid u3)" = "$before" ]
 	traffic_goes_on dom0 u3
 	traffic_ends dom0 u3
+}
+
+# Not among all tests: under emulation a PVH guest needs minutes, and sometimes several attempts, to start.
+# In both roles: domain 0 maps what it grants, and it maps what the other guest grants.
+test_traffic_goes_on_while_a_pvh_guest_is_saved_and_migrated() { # named
+	spare
+	ready u3
+	pvh_guest
+	ready "$PVH"
+	patient dom0 u3 "$PVH"
+	moves "$PVH:checkpoint $PVH:save $PVH:migrate u3:save" "dom0:$PVH u3:$PVH"
+	on "$PVH" 'xenmsg status --json | grep -o "\"role\": *\"[a-z]*\"" | sort -u'
+	knows_its_domid "$PVH"
+	no_complaint "$PVH"
+	no_complaint u3
+	guest_destroy "$PVH"
 }
