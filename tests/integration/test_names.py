@@ -109,7 +109,7 @@ def test_a_name_that_means_something_else_in_an_address_is_none(nodes, host, nam
 
 
 def test_new_and_destroyed_domains_are_followed(nodes, host, tmp_path):
-    one = nodes(0, 1)[1]
+    one = nodes(0, 1, config=FAST + "resume-for = 5s\n")[1]  # a send to one that has just been destroyed waits so long
     knows(one, {0: "Domain-0"})
     domid = int(host.sim("create", "--name", "fresh").stdout)
     fresh = Node(host, domid, tmp_path)
