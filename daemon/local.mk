@@ -46,6 +46,7 @@ libdaemon_la_SOURCES = \
 	daemon/relay/traits.c daemon/relay/traits.h \
 	daemon/link/attempt.c daemon/link/attempt.h \
 	daemon/link/link.c daemon/link/link.h daemon/link/link_internal.h \
+	daemon/link/links.c \
 	daemon/link/link_away.c \
 	daemon/link/link_move.c \
 	daemon/link/elastic.h daemon/link/link_elastic.c \

@@ -6,9 +6,7 @@
 #include <errno.h>
 #include <sched.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <time.h>
 
 #include <event2/event.h>
@@ -20,9 +18,7 @@
 #include "daemon/link/transport.h"
 #include "daemon/peers/directory.h"
 #include "daemon/peers/peers.h"
-#include "daemon/base/quota.h"
 #include "daemon/base/self.h"
-#include "daemon/base/timer.h"
 
 #define ACK_BYTES 65536u
 #define YIELD_NS  20000u /* if others had the CPU for longer than this while we yielded, they need it */
@@ -59,8 +55,7 @@ static uint32_t parity_of(const struct link *link)
 
 /* --- a session's end -------------------------------------------------------------------------- */
 
-/* Puts a last frame into the ring, if there is room, and closes the vchan. */
-static void drop_carrier(struct link *link, int error, const char *why)
+void link_drop_carrier(struct link *link, int error, const char *why)
 {
 	struct frame_goodbye goodbye = {.error = (uint32_t)error, .text = {why, strlen(why)}};
 	uint8_t payload[FRAME_PAYLOAD_MAX];
@@ -83,13 +78,11 @@ void link_drop_next(struct link *link)
 	transport_end(&link->next, link->state == LINK_AWAY);
 }
 
-static struct hop *new_hop(struct link *link);
-
 /* Ends all channels. As they may be thousands, they end with the hop that they are on, in pieces, and the link goes on
  * with another one. */
 static void end_channels(struct link *link, int error)
 {
-	struct hop *before = link->hop, *hop = before->channels.count ? new_hop(link) : NULL;
+	struct hop *before = link->hop, *hop = before->channels.count ? link_new_hop(link) : NULL;
 
 	if (!hop) { /* or there is no memory for another one */
 		hop_detach(before);
@@ -228,8 +221,6 @@ static int take_directory(struct link *link, const struct frame_header *header, 
 		return -EPROTO;
 	return directory_take(link->links->directory, payload, header->length);
 }
-
-static struct link *link_find(const struct links *links, uint32_t domid);
 
 /* Whether it is a ping for somebody else: otherwise what is behind the token means nothing. */
 static bool is_relayed_ping(const struct link *link, uint32_t length)
@@ -375,8 +366,6 @@ void link_guard(struct link *link)
 	hop_guard(link->hop, guarded, guarded && !transport_is_granter(&link->next));
 }
 
-static void begin_session(struct link *link);
-
 static void on_failed(void *owner, int error, const char *why)
 {
 	struct link *link = owner;
@@ -395,10 +384,10 @@ static void on_failed(void *owner, int error, const char *why)
 	log_limited(LOG_LINK, LOG_BY_DOMAIN(link->domid),
 		    error == -ECONNRESET ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, "%s: link is down: %s",
 		    link->title, reason);
-	drop_carrier(link, error == -ECONNRESET ? 0 : -error, reason);
+	link_drop_carrier(link, error == -ECONNRESET ? 0 : -error, reason);
 	link_end_session(link, link_error_now(link), reason);
 	if (transport_is_there(&link->next))
-		begin_session(link);
+		link_begin_session(link);
 }
 
 /* --- the vchan -------------------------------------------------------------------------------- */
@@ -480,7 +469,7 @@ static const struct hop_callbacks hop_callbacks = {
 	.failed = on_failed,
 };
 
-static struct hop *new_hop(struct link *link)
+struct hop *link_new_hop(struct link *link)
 {
 	const struct links *links = link->links;
 
@@ -555,8 +544,7 @@ uint32_t link_make_hello(struct link *link, enum hello_purpose purpose, uint8_t 
 	return frame_hello_link_encode(&hello, payload);
 }
 
-/* Begins a session over the next vchan. */
-static void begin_session(struct link *link)
+void link_begin_session(struct link *link)
 {
 	struct hop_rings rings = {0};
 	uint8_t payload[FRAME_PAYLOAD_MAX];
@@ -591,440 +579,4 @@ void link_hear_carrier(struct link *link)
 	link->ring_bytes = link->hop->out[OUTLET_MAIN].writer.ring.size;
 	transport_hear(&link->carrier, on_carrier, link);
 	on_carrier(link); /* the peer may have been quicker */
-}
-
-static int by_domid(const struct link *a, const struct link *b)
-{
-	return (a->domid > b->domid) - (a->domid < b->domid);
-}
-
-static void set_title(struct link *link)
-{
-	if (link_is_far(link))
-		snprintf(link->title, sizeof(link->title), "host %s",
-			 hosts_name(link->links->options.hosts, link->domid));
-	else
-		snprintf(link->title, sizeof(link->title), "domain %u", link->domid);
-}
-
-static struct link *link_get(struct links *links, uint32_t domid)
-{
-	struct link *link;
-
-	if (domid == links->options.self->domid)
-		return NULL;
-	HASH_FIND(hh, links->links, &domid, sizeof(domid), link);
-	if (link)
-		return link;
-	link = calloc(1, sizeof(*link));
-	if (!link)
-		return NULL;
-	link->domid = link->stamped = domid;
-	link->links = links;
-	set_title(link);
-	link->since = (uint64_t)time(NULL);
-	link->hop = new_hop(link);
-	if (!link->hop) {
-		free(link);
-		return NULL;
-	}
-	if (links->relay->quota)
-		hop_set_account(link->hop, quota_account(links->relay->quota, QUOTA_PEER, domid));
-	HASH_ADD_INORDER(hh, links->links, domid, sizeof(link->domid), link, by_domid);
-	return link;
-}
-
-static struct link *link_find(const struct links *links, uint32_t domid)
-{
-	struct link *link;
-
-	HASH_FIND(hh, links->links, &domid, sizeof(domid), link);
-	return link;
-}
-
-struct hop *links_want(struct links *links, uint32_t domid, struct account *account, int *error)
-{
-	struct link *link = link_find(links, domid);
-
-	*error = domid == links->options.self->domid ? -EHOSTDOWN : 0;
-	/* Who comes back from a restore has another number. */
-	if (link && link->state == LINK_AWAY && !links_is_there(links, domid))
-		*error = -EHOSTDOWN;
-	/* Ask even if another account has asked already: the one whose turn comes first has it looked up. */
-	if (*error == 0 && (!link || link->state == LINK_IDLE || link->state == LINK_CONNECTING))
-		*error = links_ask(links, domid, account);
-	if (*error < 0 && *error != -ENOLINK)
-		return NULL;
-	if (!link)
-		link = link_get(links, domid);
-	if (!link) {
-		links_withdraw(links, domid);
-		*error = -ENOMEM;
-		return NULL;
-	}
-	link->used_ms = clock_ms();
-	if (*error < 0)
-		return NULL;
-	link->wanted_by = account_source(account);
-	if (link->state == LINK_IDLE)
-		link_set_state(link, LINK_CONNECTING);
-	return link->hop;
-}
-
-/* Whether the link is up, and the peer's HELLO has this flag: 1; 0: it isn't up; -EOPNOTSUPP: it hasn't. */
-static int peer_has(const struct links *links, uint32_t domid, uint32_t flag)
-{
-	const struct link *link = link_find(links, domid);
-
-	if (!link || link->state != LINK_UP)
-		return 0;
-	return link->flags & flag ? 1 : -EOPNOTSUPP;
-}
-
-int links_relays(const struct links *links, uint32_t domid)
-{
-	return peer_has(links, domid, HELLO_RELAYS);
-}
-
-int links_know_hosts(const struct links *links, uint32_t domid)
-{
-	return peer_has(links, domid, HELLO_HOSTS);
-}
-
-int links_take_asks(const struct links *links, uint32_t domid)
-{
-	return peer_has(links, domid, HELLO_ASKS);
-}
-
-void links_explain(struct links *links, uint32_t domid, const char *reason)
-{
-	struct link *link = link_find(links, domid);
-
-	if (link)
-		snprintf(link->last_error, sizeof(link->last_error), "%s", reason);
-}
-
-void links_each_hop(struct links *links, void (*each)(void *userdata, struct hop *hop), void *userdata)
-{
-	struct link *link, *next;
-
-	HASH_ITER(hh, links->links, link, next)
-		each(userdata, link->hop);
-}
-
-int links_send(struct links *links, uint32_t domid, uint8_t type, const void *payload, uint32_t length)
-{
-	struct link *link;
-
-	HASH_FIND(hh, links->links, &domid, sizeof(domid), link);
-	if (!link || link->claims || (link->state != LINK_UP && link->state != LINK_AWAY))
-		return -ENOTCONN;
-	return hop_send(link->hop, type, 0, 0, payload, length);
-}
-
-int links_ping(struct links *links, uint32_t domid, struct account *account, ping_fn done, void *userdata,
-	       uint32_t request)
-{
-	struct link *link;
-	int r = 0;
-
-	if (!links_want(links, domid, account, &r))
-		return r;
-	link = link_find(links, domid);
-	r = pings_add(&link->pings, done, userdata, request);
-	if (r == 0 && link->state == LINK_UP)
-		pings_send(&link->pings, link->hop);
-	return r;
-}
-
-int links_ping_relayed(struct links *links, uint32_t domid, const struct frame_ping_relayed *what,
-		       struct account *account, ping_fn done, void *userdata, uint32_t request)
-{
-	struct link *link;
-	int r = 0;
-
-	if (!links_want(links, domid, account, &r))
-		return r;
-	link = link_find(links, domid);
-	r = what->domain.size ? links_know_hosts(links, domid) : links_relays(links, domid);
-	if (r < 0)
-		return r;
-	r = pings_add_relayed(&link->pings, what, done, userdata, request);
-	if (r == 0 && link->state == LINK_UP)
-		pings_send(&link->pings, link->hop);
-	return r;
-}
-
-void links_ping_cancel(struct links *links, const void *userdata)
-{
-	struct link *link, *next;
-
-	HASH_ITER(hh, links->links, link, next)
-		pings_forget(&link->pings, userdata);
-}
-
-void links_connected(struct links *links, uint32_t domid, const struct transport *transport)
-{
-	struct link *link = link_get(links, domid);
-
-	if (!link) {
-		transport_close(&(struct transport){transport->functions, transport->carrier});
-		links_withdraw(links, domid);
-		return;
-	}
-	link_drop_next(link);
-	link->next = *transport;
-	if (link->state != LINK_AWAY && !transport_is_there(&link->carrier) && !link_is_far(link))
-		link_claim(link);
-	if (link->state == LINK_AWAY)
-		link_try_next(link);
-	else if (transport_is_there(&link->carrier))
-		hop_finish(link->hop, -ENOLINK, "the peer has made a new one");
-	else
-		begin_session(link);
-}
-
-void link_replace(struct link *instead, struct link *link)
-{
-	struct links *links = link->links;
-
-	HASH_DEL(links->links, instead);
-	HASH_DEL(links->links, link);
-	link->domid = instead->domid;
-	set_title(link);
-	HASH_ADD_INORDER(hh, links->links, domid, sizeof(link->domid), link, by_domid);
-}
-
-void link_free(struct link *link)
-{
-	if (!link->successor)
-		HASH_DEL(link->links->links, link);
-	if (link->again)
-		event_free(link->again);
-	hop_retire(link->hop, ECONNRESET);
-	free(link);
-}
-
-/* Forgets the link if its domain isn't there, or a program could fill our memory with numbers of domains that
- * don't exist. */
-static void forget_if_absent(struct link *link, int error, const char *reason)
-{
-	struct links *links = link->links;
-
-	if (link->state != LINK_IDLE || link->hop->channels.count || link->pings.list ||
-	    links_is_there(links, link->domid))
-		return;
-	if (error != -EHOSTDOWN)
-		link_remember_failure(links, link->domid, reason);
-	link_free(link);
-}
-
-/* Lets domain 0 ping the peer's daemon for us. */
-static void relay_pings(struct link *link)
-{
-	struct links *links = link->links;
-	struct link *zero = NULL;
-	int r = -EHOSTUNREACH;
-
-	if (links->options.relays && link->domid != 0 && links_want(links, 0, NULL, &r) &&
-	    links_relays(links, 0) >= 0)
-		zero = link_find(links, 0);
-	if (!zero)
-		return;
-	pings_relay(&link->pings, link->domid, &zero->pings);
-	if (zero->state == LINK_UP)
-		pings_send(&zero->pings, zero->hop);
-}
-
-/* Lets what waits for a link that can't be made go another way. */
-static void give_away(struct link *link, const char *reason)
-{
-	struct links *links = link->links;
-
-	snprintf(link->last_error, sizeof(link->last_error), "%s", reason);
-	if (links->callbacks.unlinkable)
-		links->callbacks.unlinkable(links->userdata, link->domid, link->hop);
-	if (link->pings.list)
-		relay_pings(link);
-}
-
-void links_failed(struct links *links, uint32_t domid, int error, const char *reason)
-{
-	struct link *link = link_find(links, domid);
-	char why[LINK_REASON_SIZE];
-
-	if (link && link->state == LINK_AWAY)
-		link_lose_attempt(link, false, reason);
-	if (!link || link->state != LINK_CONNECTING)
-		return;
-	link_set_state(link, LINK_IDLE);
-	if (error == -ENOLINK) {
-		give_away(link, reason);
-		error = -EHOSTUNREACH;
-		reason = memcpy(why, link->last_error, sizeof(why));
-	}
-	link_end_session(link, -error, reason);
-	forget_if_absent(link, error, reason);
-}
-
-void links_lost(struct links *links, uint32_t domid, bool replaced, const char *reason)
-{
-	struct link *link = link_find(links, domid);
-
-	if (!link)
-		return;
-	if (link->state == LINK_AWAY) {
-		link_lose_attempt(link, replaced, reason);
-		return;
-	}
-	if (!transport_is_there(&link->carrier))
-		return;
-	link_drop_next(link);
-	hop_finish(link->hop, replaced ? -ECONNRESET : -ENOLINK, "%s", reason);
-}
-
-void links_saved(struct links *links, uint32_t domid)
-{
-	struct link *link = link_find(links, domid);
-
-	if (link && link_may_resume(link, -ENOLINK))
-		hop_finish(link->hop, -ENOLINK, "the domain is about to be saved");
-}
-
-/* --- heartbeat -------------------------------------------------------------------------------- */
-
-/* Whether to send a PING now. One serves both ends: who hears it lives, as does who hears the answer. So
- * the lower domid sends one at each interval, as a hub does for all of its links at once, and the other end
- * only if it has heard nothing for as long, or never how long an answer takes. */
-static bool is_ping_due(const struct link *link, uint64_t now)
-{
-	const struct links_options *options = &link->links->options;
-
-	return link_is_lower(link) || !link->rtt_ns || now - link->heard_ms >= options->heartbeat_ms;
-}
-
-static void beat(struct link *link, uint64_t now)
-{
-	const struct links_options *options = &link->links->options;
-	bool carries_directory = (link->domid == 0 || options->self->domid == 0) && !link_is_far(link);
-
-	if (link->state == LINK_AWAY)
-		link_look_at_attempt(link, now);
-	if (link->state != LINK_UP && link->state != LINK_GREETING)
-		return;
-	/* Look into the ring: a peer that was asked to notify us does it once, so after an event was lost no
-	 * other comes. And a peer whose frames lie there unread isn't dead: it was we who stood still. */
-	hop_look(link->hop);
-	link_look_at_move(link, now);
-	if (link->hop->channels.count || link->pings.list)
-		link->used_ms = now;
-	/* Nor is one that had nothing to say and wasn't asked: this may come late, and the last time was
-	 * early. */
-	if (now - link->heard_ms >= options->dead_after_ms && !hop_has_input(link->hop) &&
-	    (link->state == LINK_GREETING || link->pings.own_is_out)) {
-		hop_fail(link->hop, -ETIMEDOUT, "nothing has come from it for %u s",
-			 options->dead_after_ms / 1000);
-		return;
-	}
-	if (link->state != LINK_UP)
-		return;
-	if (options->idle_close_ms && !carries_directory && now - link->used_ms >= options->idle_close_ms) {
-		hop_fail(link->hop, -ECONNRESET, "it was idle");
-		return;
-	}
-	if (is_ping_due(link, now) && pings_add(&link->pings, NULL, NULL, 0) == 0)
-		pings_send(&link->pings, link->hop);
-}
-
-/* Returns whether what is remembered of a lost link is old enough to be dropped. */
-static bool is_forgotten(const struct link *link, uint64_t now)
-{
-	return link->state == LINK_IDLE && !link->hop->channels.count && !link->pings.list &&
-	       now - link->used_ms >= link->links->options.dead_after_ms;
-}
-
-/* Handles all links at once, so that an idle daemon wakes up once an interval. */
-static void on_heartbeat(int fd, short what, void *userdata)
-{
-	struct links *links = userdata;
-	struct link *link, *next;
-	uint64_t now = clock_ms();
-
-	HASH_ITER(hh, links->links, link, next) {
-		if (is_forgotten(link, now) && !links_is_there(links, link->domid))
-			link_free(link);
-		else
-			beat(link, now);
-	}
-}
-
-/* --- life ------------------------------------------------------------------------------------- */
-
-int links_new(struct links **out, struct relay *relay, struct peers *peers, struct directory *directory,
-	      const struct links_options *options, const struct links_callbacks *callbacks, void *userdata)
-{
-	struct links *links = calloc(1, sizeof(*links));
-
-	if (!links)
-		return -ENOMEM;
-	links->relay = relay;
-	links->peers = peers;
-	links->directory = directory;
-	links->options = *options;
-	links->callbacks = *callbacks;
-	links->userdata = userdata;
-	links->heartbeat = event_new(relay->base, -1, EV_PERSIST, on_heartbeat, links);
-	if (!links->heartbeat || timer_set(links->heartbeat, options->heartbeat_ms) < 0 ||
-	    links_elastic_start(links) < 0) {
-		links_free(links);
-		return -ENOMEM;
-	}
-	*out = links;
-	return 0;
-}
-
-static void end(struct link *link, const char *why)
-{
-	transport_close(&link->next);
-	drop_carrier(link, 0, "");
-	link_end_session(link, EHOSTUNREACH, why);
-	link_free(link);
-}
-
-void links_restart(struct links *links)
-{
-	struct link *link, *next;
-
-	links->is_restarting = true;
-	HASH_ITER(hh, links->links, link, next) {
-		if (!link_survive(link))
-			end(link, "this domain was restored or migrated");
-		else if (!link_is_nowhere(link))
-			link_lose_number(link);
-	}
-	links->failures_count = 0;
-}
-
-void links_go_on(struct links *links)
-{
-	struct link *link, *next;
-
-	links->is_restarting = false;
-	HASH_ITER(hh, links->links, link, next)
-		link_ask_again(link);
-}
-
-void links_free(struct links *links)
-{
-	struct link *link, *next;
-
-	if (!links)
-		return;
-	HASH_ITER(hh, links->links, link, next)
-		end(link, "this daemon stops");
-	if (links->heartbeat)
-		event_free(links->heartbeat);
-	if (links->elastic)
-		event_free(links->elastic);
-	free(links);
 }

@@ -64,14 +64,6 @@ static void fill_info(struct link *link, struct link_info *info)
 	};
 }
 
-static struct link *find(const struct links *links, uint32_t domid)
-{
-	struct link *link;
-
-	HASH_FIND(hh, links->links, &domid, sizeof(domid), link);
-	return link;
-}
-
 /* Returns the link without a number that is shown under the lowest one behind `after`, which it had; but where another
  * domain has it now, that one's link is shown. They are the last ones of all. */
 static struct link *next_nowhere(const struct links *links, int64_t after)
@@ -82,7 +74,7 @@ static struct link *next_nowhere(const struct links *links, int64_t after)
 		link = ELMT_FROM_HH(links->links->hh.tbl, links->links->hh.tbl->tail);
 	for (; link && link_is_nowhere(link); link = link->hh.prev)
 		if (link->stamped > after && (!best || link->stamped < best->stamped) &&
-		    !find(links, link->stamped))
+		    !link_find(links, link->stamped))
 			best = link;
 	return best;
 }
@@ -92,13 +84,13 @@ unsigned links_count(const struct links *links)
 	unsigned count = HASH_COUNT(links->links);
 
 	for (const struct link *link = links->links; link; link = link->hh.next)
-		count -= link_is_nowhere(link) && find(links, link->stamped);
+		count -= link_is_nowhere(link) && link_find(links, link->stamped);
 	return count;
 }
 
 bool links_next(struct links *links, int64_t after, struct link_info *info)
 {
-	struct link *link = after >= 0 ? find(links, (uint32_t)after) : NULL,
+	struct link *link = after >= 0 ? link_find(links, (uint32_t)after) : NULL,
 		    *nowhere = next_nowhere(links, after);
 
 	if (link)
@@ -124,7 +116,7 @@ void links_each_failure(const struct links *links,
 
 bool links_info(struct links *links, uint32_t domid, struct link_info *info)
 {
-	struct link *link = find(links, domid);
+	struct link *link = link_find(links, domid);
 
 	if (!link) {
 		link = next_nowhere(links, (int64_t)domid - 1);

@@ -3,9 +3,9 @@
 #define XENMSG_DAEMON_LINK_INTERNAL_H
 
 /*
- * What the parts of a link share: link.c is its life and the owner of its hop, link_away.c has what becomes of its
- * session while no vchan carries it, link_move.c lets it go on over another one while it is used, link_elastic.c
- * decides when, and link_info.c tells of it.
+ * What the parts of a link share: links.c has all links, and their lives; link.c has one's session, and is the owner of its
+ * hop; link_away.c has what becomes of its session while no vchan carries it, link_move.c lets it go on over another one
+ * while it is used, link_elastic.c decides when, and link_info.c tells of it.
  */
 
 #include <stdbool.h>
@@ -167,6 +167,12 @@ void link_set_state(struct link *link, enum link_state state);
 void link_end_session(struct link *link, int error, const char *why);
 /* Why what was never sent can't be sent now: a positive errno. */
 int link_error_now(struct link *link);
+/* Makes a hop for it, with no channels. NULL: out of memory. */
+struct hop *link_new_hop(struct link *link);
+/* Begins a session over `next`. */
+void link_begin_session(struct link *link);
+/* Puts a last frame into the ring, if there is room, and closes the vchan. */
+void link_drop_carrier(struct link *link, int error, const char *why);
 /* Makes `next` the carrier. The hop has its rings already. */
 void link_take_next(struct link *link);
 /* Says of `next` whether it is guarded, before the hop gets its rings. */
@@ -177,15 +183,18 @@ void link_drop_next(struct link *link);
 uint32_t link_make_hello(struct link *link, enum hello_purpose purpose, uint8_t *payload);
 /* Notes what the peer's HELLO says, and which session begins with it. */
 void link_note_hello(struct link *link, const struct frame_hello_link *hello);
-/* Lets `link` take the place, and the domid, of `instead`, which is nobody's then. */
-void link_replace(struct link *instead, struct link *link);
-/* Frees what the link holds, and itself. It is no link any more. */
-void link_free(struct link *link);
-
 /* Doesn't poll it (any more). */
 void link_stop_being_polled(struct link *link);
 /* The carrier is another one, and the hop has its rings. */
 void link_hear_carrier(struct link *link);
+
+/* --- links.c */
+/* NULL: there is none with this number. */
+struct link *link_find(const struct links *links, uint32_t domid);
+/* Lets `link` take the place, and the domid, of `instead`, which is nobody's then. */
+void link_replace(struct link *instead, struct link *link);
+/* Frees what the link holds, and itself. It is no link any more. */
+void link_free(struct link *link);
 
 /* --- link_move.c */
 /* Whether the session could be offered other rings now. */
