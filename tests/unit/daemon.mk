@@ -35,7 +35,9 @@ unit_tests += \
 	tests/unit/test_link_resume \
 	tests/unit/test_link_resume_lies \
 	tests/unit/test_link_restored \
+	tests/unit/test_link_moved \
 	tests/unit/test_link_move \
+	tests/unit/test_link_elastic \
 	tests/unit/test_log \
 	tests/unit/test_peer_groups \
 	tests/unit/test_log_limit \
@@ -220,13 +222,21 @@ tests_unit_test_link_resume_lies_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS
 tests_unit_test_link_restored_SOURCES = tests/unit/test_link_restored.c $(resume_rig)
 tests_unit_test_link_restored_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
+tests_unit_test_link_moved_SOURCES = tests/unit/test_link_moved.c $(resume_rig)
+tests_unit_test_link_moved_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+
 tests_unit_test_link_away_SOURCES = tests/unit/test_link_away.c $(resume_rig)
 tests_unit_test_link_away_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
 tests_unit_test_link_many_SOURCES = tests/unit/test_link_many.c $(resume_rig)
 tests_unit_test_link_many_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
-tests_unit_test_link_move_SOURCES = tests/unit/test_link_move.c $(resume_rig)
+move_rig = tests/unit/move_rig.c tests/unit/move_rig.h $(resume_rig)
+
+tests_unit_test_link_elastic_SOURCES = tests/unit/test_link_elastic.c $(move_rig)
+tests_unit_test_link_elastic_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+
+tests_unit_test_link_move_SOURCES = tests/unit/test_link_move.c $(move_rig)
 tests_unit_test_link_move_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
 tests_unit_test_link_orders_SOURCES = tests/unit/test_link_orders.c $(link_rig)

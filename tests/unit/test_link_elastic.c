@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* When a link goes on over larger or smaller rings, and how large they are. */
+#include "tests/unit/move_rig.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/base/log.h"
+#include "wire/bytes.h"
+
+/* So much has come over it since the last look. */
+static void carry(struct scene *scene, uint64_t bytes)
+{
+	link_of(scene)->hop->rx.bytes += bytes;
+	link_elastic_used(link_of(scene));
+	pass(scene, LOOK_MS);
+}
+
+/* The peer does its part. */
+static void let_it_move(struct scene *scene, uint32_t size)
+{
+	while (hear(scene) && scene->peer.header.type != FRAME_OFFER)
+		;
+	assert_int_equal(scene->peer.header.type, FRAME_OFFER);
+	assert_int_equal(other.size, size);
+	other.vchan->state = VCHAN_CONNECTED;
+	say_aside(scene, FRAME_MOVE, "", 0);
+	peer_writes_other(scene);
+	hear_move(scene);
+	notify(scene);
+	peer_reads_other(scene);
+	peer_has_moved(scene);
+	link_of(scene)->ring_bytes = size; /* those of the rig all have one */
+}
+
+static void start_at(struct scene *scene, uint32_t size)
+{
+	move_start(scene, false);
+	link_of(scene)->ring_bytes = size;
+	/* HELLO is no traffic. */
+	assert_false(scene->links->elastic_runs);
+}
+
+static void busy_link_grows_and_quiet_one_shrinks(void **state)
+{
+	struct scene scene;
+
+	start_at(&scene, 65536);
+	carry(&scene, 1u << 20);
+	assert_int_equal(other.grants, 0);
+	carry(&scene, 1u << 20);
+	let_it_move(&scene, 1u << 20);
+	/* What lies between much and little changes nothing. */
+	for (unsigned i = 0; i < 3 * ELASTIC_QUIET_LOOKS; i++)
+		carry(&scene, 1u << 19);
+	/* Nor does a short silence. */
+	for (unsigned i = 0; i < ELASTIC_QUIET_LOOKS - 1; i++)
+		carry(&scene, 0);
+	carry(&scene, 1u << 19);
+	assert_int_equal(other.grants, 1);
+	for (unsigned i = 0; i < ELASTIC_QUIET_LOOKS; i++)
+		carry(&scene, 1000);
+	let_it_move(&scene, 65536);
+	assert_int_equal(info_of(&scene).moves, 2);
+	carry(&scene, 0);
+	carry(&scene, 0);
+	assert_false(scene.links->elastic_runs); /* nobody looks any more */
+	move_stop(&scene);
+}
+
+static void burst_and_little_traffic_move_nothing(void **state)
+{
+	struct scene scene;
+
+	start_at(&scene, 65536);
+	for (unsigned i = 0; i < 100; i++) {
+		carry(&scene, i % 2 ? 4u << 20 : 0);
+		carry(&scene, 1u << 19);
+	}
+	carry(&scene, 0);
+	carry(&scene, 0);
+	assert_int_equal(other.grants, 0);
+	assert_false(scene.links->elastic_runs);
+	move_stop(&scene);
+}
+
+static void link_grows_as_far_as_there_are_pages(void **state)
+{
+	struct scene scene;
+
+	start_at(&scene, 65536);
+	other.free_size = 262144;
+	carry(&scene, 1u << 20);
+	carry(&scene, 1u << 20);
+	let_it_move(&scene, 262144);
+	/* And further when it has rested, and there are more. */
+	other.free_size = 0;
+	for (unsigned i = 0; i < 2 + ELASTIC_REST_MS / LOOK_MS && other.grants < 2; i++)
+		carry(&scene, 1u << 20);
+	let_it_move(&scene, 1u << 20);
+	move_stop(&scene);
+
+	/* An eighth of all isn't grown into. */
+	start_at(&scene, 65536);
+	other.pages_limit = 580;
+	carry(&scene, 1u << 20);
+	carry(&scene, 1u << 20);
+	let_it_move(&scene, 1u << 19);
+	move_stop(&scene);
+}
+
+static void link_shrinks_at_once_when_others_wait_for_pages(void **state)
+{
+	struct scene scene;
+
+	for (int is_used = 0; is_used < 2; is_used++) {
+		start_at(&scene, 65536);
+		other.pages_limit = 700;
+		carry(&scene, 1u << 20);
+		carry(&scene, 1u << 20);
+		let_it_move(&scene, 1u << 20);
+		/* One that is in use shares, one that isn't gives all back. */
+		scene.waiting_for_pages = 4;
+		carry(&scene, is_used ? 1u << 20 : 0);
+		let_it_move(&scene, is_used ? 1u << 19 : 65536);
+		move_stop(&scene);
+	}
+}
+
+static void no_link_gets_less_than_the_smallest_size_nor_stays_below_the_first(void **state)
+{
+	struct scene scene;
+
+	/* There are no pages for anything that is worth moving to. */
+	start_at(&scene, 65536);
+	carry(&scene, 1u << 20);
+	carry(&scene, 1u << 20);
+	let_it_move(&scene, 1u << 20);
+	other.free_size = 2048;
+	scene.waiting_for_pages = 1;
+	for (unsigned i = 0; i < 100; i++)
+		carry(&scene, 0);
+	assert_int_equal(other.grants, 1);
+	other.free_size = 4096;
+	carry(&scene, 0);
+	let_it_move(&scene, 4096);
+	/* It is busy again, and somebody waits for ever: it gets what that one would. */
+	other.free_size = 0;
+	for (unsigned i = 0; i < 2 + 3 * ELASTIC_REST_MS / LOOK_MS && other.grants < 3; i++)
+		carry(&scene, 1u << 20);
+	let_it_move(&scene, 65536);
+	for (unsigned i = 0; i < 100; i++)
+		carry(&scene, 1u << 20);
+	assert_int_equal(other.grants, 3);
+	move_stop(&scene);
+}
+
+static void link_that_may_not_shrink_is_asked_seldom(void **state)
+{
+	struct scene scene;
+
+	start_at(&scene, 65536);
+	carry(&scene, 1u << 20);
+	carry(&scene, 1u << 20);
+	let_it_move(&scene, 1u << 20);
+	for (unsigned i = 0; i < ELASTIC_QUIET_LOOKS + 2 && other.grants < 2; i++)
+		carry(&scene, 1000);
+	while (hear(&scene) && scene.peer.header.type != FRAME_OFFER)
+		;
+	say(&scene, FRAME_DECLINE, "\0\0\0\0", 4);
+	carry(&scene, 0);
+	carry(&scene, 0);
+	assert_false(scene.links->elastic_runs);
+	/* But one that has something to do is looked at at once. */
+	link_of(&scene)->hop->rx.bytes += 1u << 20;
+	link_elastic_used(link_of(&scene));
+	assert_true(scene.links->elastic_runs);
+	for (unsigned i = 0; i < ELASTIC_QUIET_LOOKS + 2; i++)
+		carry(&scene, 0);
+	assert_false(scene.links->elastic_runs);
+	assert_int_equal(other.grants, 2);
+	for (unsigned i = 0; i < 7; i++) {
+		say_u64(&scene, FRAME_PONG, 0); /* it lives */
+		pass(&scene, HEARTBEAT_MS);
+	}
+	assert_int_equal(other.grants, 3);
+	move_stop(&scene);
+}
+
+static void peer_that_offers_again_and_again_is_declined(void **state)
+{
+	struct scene scene;
+	unsigned mapped = 0;
+
+	move_start(&scene, true);
+	other.map_error = -ENOMEM; /* which costs as much */
+	for (unsigned i = 0; i < 50; i++) {
+		uint64_t before = scene.relay.turns.spent;
+
+		say_offer(&scene);
+		expect(&scene, FRAME_DECLINE);
+		mapped += scene.relay.turns.spent - before > 10000;
+		pass(&scene, 100);
+	}
+	/* In 5 s, two in 2 s. */
+	assert_in_range(mapped, 4, 6);
+	expect_state(&scene, LINK_UP);
+	pass(&scene, ELASTIC_REST_MS);
+	other.map_error = 0;
+	say_offer(&scene);
+	hear_move(&scene);
+	move_stop(&scene);
+}
+
+static void shares_are_fair_and_powers_of_two(void **state)
+{
+	assert_int_equal(elastic_pages(1024), 1);
+	assert_int_equal(elastic_pages(65536), 33);
+	assert_int_equal(elastic_pages(1u << 20), 513);
+	for (uint32_t pages = 0; pages < 20000; pages += 7) {
+		for (uint32_t links = 1; links < 100; links += 3) {
+			uint32_t size = elastic_share(65536, 1u << 20, pages, links);
+
+			assert_true(size >= 65536 && size <= 1u << 20 && !(size & (size - 1)));
+			assert_true(size == 65536 || elastic_pages(size) * links <= pages);
+			assert_true(size == 1u << 20 || elastic_pages(2 * size) * links > pages);
+		}
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(busy_link_grows_and_quiet_one_shrinks),
+		cmocka_unit_test(burst_and_little_traffic_move_nothing),
+		cmocka_unit_test(link_grows_as_far_as_there_are_pages),
+		cmocka_unit_test(link_shrinks_at_once_when_others_wait_for_pages),
+		cmocka_unit_test(no_link_gets_less_than_the_smallest_size_nor_stays_below_the_first),
+		cmocka_unit_test(link_that_may_not_shrink_is_asked_seldom),
+		cmocka_unit_test(peer_that_offers_again_and_again_is_declined),
+		cmocka_unit_test(shares_are_fair_and_powers_of_two),
+	};
+
+	log_set_level(LOG_LEVEL_ERROR);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,489 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* A link's session of which a domain was restored under another domid. */
+#include "tests/unit/resume_rig.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/link/link_internal.h"
+#include "daemon/base/log.h"
+
+/* The peer's domain comes back as domain 9. */
+static void come_back(struct scene *scene)
+{
+	scene->was = session.domid;
+	scene->peer.domid = session.domid = 9;
+	memcpy(scene->instances[9], peer_instance, sizeof(peer_instance));
+	meet_again(scene);
+}
+
+static bool is_there(struct scene *scene, uint32_t domid, struct link_info *info)
+{
+	settle(scene);
+	return links_info(scene->links, domid, info);
+}
+
+static void session_goes_on_under_another_domid(void **state)
+{
+	struct link_info info;
+	struct scene scene;
+
+	for (int shape = 0; shape < 4; shape++) {
+		bool opens = shape == 1 || shape == 3;
+		struct channel *later = NULL;
+
+		up_to_resume(&scene);
+		open_channel(&scene);
+		scene.is_up = shape != 0;
+		if (shape == 2) /* it comes back before anybody has seen it go */
+			say_u64(&scene, FRAME_PONG, 0);
+		else
+			leave(&scene);
+		if (shape == 2) {
+			session.sequence = scene.peer.sequence;
+			session.heard_sequence = scene.peer.heard_sequence;
+			session.old = scene.peer.vchan;
+			scene.peer.vchan = NULL;
+		}
+		come_back(&scene);
+		scene.is_up = true;
+		if (opens) { /* what a program opens meanwhile waits */
+			struct frame_identity identity = {.domid = OWN};
+			int error = 0;
+
+			assert_int_equal(channel_new(&scene.program, 2,
+						     shape == 1 ? CHANNEL_MESSAGE : CHANNEL_CALL, &identity,
+						     &later),
+					 0);
+			assert_int_equal(channel_accept(later, links_want(scene.links, 9, NULL, &error), "x"),
+					 0);
+		}
+		if (shape == 3) { /* and gives up */
+			const struct frame_reset reset = {.error = ETIMEDOUT};
+
+			assert_int_equal(channel_reset(&later->opener, &reset), 0);
+			relay_pass(&scene.relay);
+		}
+		prove(&scene);
+		assert_int_equal(scene.moves, 0);
+		go_on(&scene);
+		assert_int_equal(scene.moves, 1);
+		assert_false(is_there(&scene, 7, &info));
+		assert_int_equal(info_of(&scene).resumes, 1);
+		assert_int_equal(info_of(&scene).channels, shape == 1 ? 2 : 1);
+		expect(&scene, FRAME_OPEN);
+		expect(&scene, FRAME_PING);
+		if (shape == 1)
+			expect(&scene, FRAME_OPEN);
+		expect_silence(&scene);
+		links_free(scene.links);
+		scene.links = NULL;
+		forget_program_channel(&scene);
+		if (shape == 2) {
+			assert_true(session.old->closed && session.old->left);
+			free(session.old);
+		}
+		scene_stop(&scene);
+	}
+}
+
+static void who_only_says_that_it_is_the_peer_gets_nothing_and_disturbs_nobody(void **state)
+{
+	struct frame_prove ours, theirs;
+	struct link_info info;
+	struct scene scene;
+
+	for (int shape = 0; shape < 4; shape++) {
+		up_to_resume(&scene);
+		leave(&scene);
+		come_back(&scene);
+		hear_prove(&scene, &ours);
+		theirs = good_prove(1);
+		theirs.proof[7] ^= 1;
+		if (shape == 0)
+			say_prove(&scene, &theirs);
+		else if (shape == 1)
+			say(&scene, FRAME_GOODBYE, "\x68\0\0\0", 4);
+		else if (shape == 2)
+			links_lost(scene.links, 9, false, "it has gone");
+		else
+			links_lost(scene.links, 9, true, "it was restarted");
+		expect_silence(&scene);
+		assert_true(scene.peer.vchan->closed);
+		expect_state(&scene, LINK_IDLE);
+		assert_true(is_there(&scene, 7, &info));
+		assert_int_equal(info.state, LINK_AWAY);
+		/* The right one comes. */
+		scene.peer.domid = session.domid = 7;
+		pass(&scene, AGAIN_MS);
+		meet_again(&scene);
+		prove(&scene);
+		go_on(&scene);
+		assert_int_equal(scene.moves, 0);
+		scene_stop(&scene);
+	}
+}
+
+static void who_says_that_it_is_the_peer_and_has_no_session_gets_one_of_its_own(void **state)
+{
+	static const uint8_t none[16];
+	struct link_info info;
+	struct scene scene;
+
+	up_to_resume(&scene);
+	leave(&scene);
+	scene.was = 7;
+	scene.peer.domid = 9;
+	memcpy(scene.instances[9], peer_instance, sizeof(peer_instance));
+	bring_vchan(&scene);
+	hear_hello(&scene, HELLO_RESUME);
+	hello_of_peer(&scene, HELLO_BEGIN, none, peer_instance);
+	expect_state(&scene, LINK_UP);
+	assert_true(is_there(&scene, 7, &info));
+	assert_int_equal(info.state, LINK_AWAY);
+	say_u64(&scene, FRAME_PING, 7);
+	expect(&scene, FRAME_PONG);
+	scene_stop(&scene);
+}
+
+/* Domain 3 had said that it is the same instance. */
+static void start_with_a_liar(struct scene *scene, struct peer *liar)
+{
+	scene_start_with(scene, 3);
+	scene->other = 3;
+	begin_to_resume(scene);
+	leave(scene);
+	*liar = scene->peer;
+	scene->peer = (struct peer){.domid = 7};
+	begin_to_resume(scene);
+	open_channel(scene);
+	leave(scene);
+}
+
+static void peer_names_the_session_that_it_means_among_several_of_its_instance(void **state)
+{
+	struct resumed_session right;
+	struct link_info info;
+	struct scene scene;
+	struct peer liar;
+
+	start_with_a_liar(&scene, &liar);
+	right = session;
+	/* It comes as domain 9. */
+	scene.was = 7;
+	scene.peer.domid = session.domid = right.domid = 9;
+	memcpy(scene.instances[9], peer_instance, sizeof(peer_instance));
+	bring_vchan(&scene);
+	scene.peer.unnumbered = true;
+	expect(&scene, FRAME_HELLO); /* with the token of either */
+	hello_of_peer(&scene, HELLO_RESUME, right.token, peer_instance);
+	settle(&scene);
+	if (scene.peer.vchan->closed) { /* of the liar's, so nothing began over it, and none has ended */
+		assert_true(scene.peer.vchan->left);
+		expect_silence(&scene);
+		expect_state(&scene, LINK_IDLE);
+		assert_true(is_there(&scene, 3, &info));
+		assert_int_equal(info.state, LINK_AWAY);
+		assert_true(is_there(&scene, 7, &info));
+		assert_int_equal(info.state, LINK_AWAY);
+		/* Now it is known. */
+		meet_again(&scene);
+	}
+	prove(&scene);
+	go_on(&scene);
+	assert_int_equal(scene.moves, 1);
+	assert_int_equal(info_of(&scene).channels, 1);
+	expect(&scene, FRAME_OPEN);
+	expect(&scene, FRAME_PING);
+	links_free(scene.links);
+	scene.links = NULL;
+	forget_program_channel(&scene);
+	scene_stop(&scene);
+	free(liar.vchan);
+}
+
+/* Both ends have been lied to. */
+static void other_sessions_of_the_instance_are_tried_if_the_peer_names_none(void **state)
+{
+	static const uint8_t unknown[16] = "a liar's at it, ";
+	struct frame_hello_link hello;
+	struct scene scene;
+	struct peer liar;
+	unsigned tries = 0;
+
+	start_with_a_liar(&scene, &liar);
+	scene.was = 7;
+	scene.peer.domid = session.domid = 9;
+	memcpy(scene.instances[9], peer_instance, sizeof(peer_instance));
+	do {
+		assert_true(tries++ < 2);
+		bring_vchan(&scene);
+		scene.peer.unnumbered = true;
+		expect(&scene, FRAME_HELLO);
+		assert_int_equal(
+			frame_hello_link_decode(scene.peer.payload, scene.peer.header.length, &hello), 0);
+		assert_int_equal(hello.purpose, HELLO_RESUME);
+		hello_of_peer(&scene, HELLO_RESUME, unknown, peer_instance);
+		expect_state(&scene, LINK_IDLE);
+		assert_true(scene.peer.vchan->left);
+	} while (memcmp(hello.token, session.token, sizeof(session.token)) != 0);
+	/* From that it knows. */
+	links_free(scene.links);
+	scene.links = NULL;
+	forget_program_channel(&scene);
+	scene_stop(&scene);
+	free(liar.vchan);
+}
+
+static void session_that_goes_on_elsewhere_is_not_taken_before_its_end_was_heard(void **state)
+{
+	struct frame_prove ours, theirs;
+	struct link_info info;
+	struct scene scene;
+	struct vchan *first;
+
+	away(&scene);
+	prove(&scene);
+	go_on(&scene);
+	first = scene.peer.vchan;
+	scene.peer.vchan = NULL;
+	come_back(&scene);
+	hear_prove(&scene, &ours);
+	theirs = good_prove(2);
+	say_prove(&scene, &theirs);
+	expect_state(&scene, LINK_IDLE);
+	assert_true(is_there(&scene, 7, &info));
+	assert_int_equal(info.state, LINK_UP);
+	links_free(scene.links);
+	scene.links = NULL;
+	assert_true(first->closed);
+	free(first);
+	scene_stop(&scene);
+}
+
+static void nothing_new_is_sent_to_who_was_saved(void **state)
+{
+	struct scene scene;
+	int error = 0;
+
+	up_to_resume(&scene);
+	leave(&scene);
+	assert_non_null(links_want(scene.links, 7, NULL, &error));
+	scene.is_up = false;
+	assert_null(links_want(scene.links, 7, NULL, &error));
+	assert_int_equal(error, -EHOSTDOWN);
+	scene_stop(&scene);
+}
+
+static void restored_domain_keeps_the_sessions_that_it_can_resume(void **state)
+{
+	struct scene scene;
+
+	for (int shape = 0; shape < 3; shape++) {
+		up_to_resume(&scene);
+		open_channel(&scene);
+		if (shape)
+			leave(&scene);
+		else
+			session.heard_sequence = scene.peer.heard_sequence,
+			session.sequence = scene.peer.sequence;
+		if (shape == 2)
+			meet_again(&scene);
+		scene.connects = 0;
+		memcpy(scene.instances[7], peer_instance, sizeof(peer_instance));
+		links_restart(scene.links);
+		assert_true(scene.peer.vchan->closed);
+		expect_state(&scene, LINK_AWAY);
+		pass(&scene, AGAIN_MS);
+		assert_int_equal(scene.connects, 0);
+		links_go_on(scene.links);
+		assert_int_equal(scene.connects, 1);
+		meet_again(&scene);
+		prove(&scene);
+		go_on(&scene);
+		expect(&scene, FRAME_OPEN);
+		expect(&scene, FRAME_PING);
+		links_free(scene.links);
+		scene.links = NULL;
+		forget_program_channel(&scene);
+		scene_stop(&scene);
+	}
+}
+
+static uint64_t channels_of(struct quota *quota, uint32_t domid)
+{
+	struct account *account = quota_account(quota, QUOTA_PEER, domid);
+	uint64_t used = account_usage(account, QUOTA_CHANNELS).used;
+
+	account_unref(account);
+	return used;
+}
+
+static void peer_pays_under_its_new_number_for_what_it_has_opened_under_the_old_one(void **state)
+{
+	const struct quota_limits limits = {
+		.pool = {[QUOTA_BYTES] = 1u << 20, [QUOTA_CHANNELS] = 100},
+		.max = {[QUOTA_PEER] = {[QUOTA_BYTES] = 1u << 20, [QUOTA_CHANNELS] = 100}},
+	};
+	struct quota *quota = quota_new(&limits);
+	struct link_info info;
+	struct channel *channel;
+	struct scene scene;
+	int error;
+
+	scene_start(&scene);
+	scene.relay.quota = quota;
+	begin_to_resume(&scene);
+	assert_true(is_there(&scene, 7, &info));
+	assert_int_equal(channel_new(links_want(scene.links, 7, NULL, &error), 2, CHANNEL_MESSAGE,
+				     &(struct frame_identity){.domid = 7}, &channel),
+			 0);
+	assert_int_equal(channel_accept(channel, &scene.program, "inbox"), 0);
+	assert_int_equal(channels_of(quota, 7), 1);
+	leave(&scene);
+	come_back(&scene);
+	prove(&scene);
+	assert_int_equal(channels_of(quota, 9), 0);
+	go_on(&scene);
+	assert_int_equal(channels_of(quota, 7), 0);
+	assert_int_equal(channels_of(quota, 9), 1);
+	info = info_of(&scene);
+	assert_int_equal(account_id(info.account), 9);
+	links_free(scene.links);
+	scene.links = NULL;
+	forget_program_channel(&scene);
+	assert_int_equal(channels_of(quota, 9), 0);
+	scene_stop(&scene);
+	quota_free(quota);
+}
+
+/* By the peer's number there is another domain, on another host. */
+static void stranger_under_the_old_number_gets_a_session_of_its_own_and_ends_none(void **state)
+{
+	static const uint8_t none[16], stranger[16] = "another instance";
+	struct frame_identity identity = {.domid = OWN};
+	struct channel *later;
+	struct link_info info;
+	struct vchan *others;
+	struct scene scene;
+
+	for (int shape = 0; shape < 4; shape++) {
+		int error = 0;
+
+		up_to_resume(&scene);
+		open_channel(&scene);
+		leave(&scene);
+		memcpy(scene.instances[7], stranger, sizeof(stranger));
+		scene.connects = 0;
+		links_restart(scene.links);
+		links_go_on(scene.links);
+		assert_int_equal(scene.connects, 0);
+		assert_int_equal(links_count(scene.links), 1);
+		expect_state(&scene, LINK_AWAY);
+		/* What is opened to the number now is for the stranger. */
+		assert_int_equal(channel_new(&scene.program, 2, CHANNEL_MESSAGE, &identity, &later), 0);
+		assert_int_equal(channel_accept(later, links_want(scene.links, 7, NULL, &error), "x"), 0);
+		bring_vchan(&scene);
+		expect(&scene, FRAME_HELLO);
+		hello_of_peer(&scene, HELLO_BEGIN, none, stranger);
+		expect_state(&scene, LINK_UP);
+		assert_int_equal(info_of(&scene).channels, 1);
+		assert_int_equal(links_count(scene.links), 1);
+		assert_false(links_next(scene.links, 7, &info));
+		expect(&scene, FRAME_OPEN);
+		expect_silence(&scene);
+		if (shape == 1)
+			say(&scene, FRAME_GOODBYE, "\x68\0\0\0", 4);
+		if (shape == 2) {
+			scene.peer.vchan->state = VCHAN_CLOSED;
+			notify(&scene);
+		}
+		if (shape == 3)
+			links_lost(scene.links, 7, true, "it was restarted");
+		settle(&scene);
+		assert_int_equal(scene.program.channels.count, 2);
+		others = scene.peer.vchan;
+		scene.peer.vchan = NULL;
+		/* The right one comes. */
+		come_back(&scene);
+		prove(&scene);
+		go_on(&scene);
+		expect(&scene, FRAME_OPEN);
+		expect(&scene, FRAME_PING);
+		expect_silence(&scene);
+		assert_int_equal(scene.moves, 1);
+		links_free(scene.links);
+		scene.links = NULL;
+		forget_program_channel(&scene);
+		scene_stop(&scene);
+		assert_true(others->closed);
+		free(others);
+	}
+}
+
+static void session_without_a_number_ends_with_resume_for(void **state)
+{
+	struct link_info info;
+	struct scene scene;
+
+	up_to_resume(&scene);
+	open_channel(&scene);
+	links_restart(scene.links);
+	links_go_on(scene.links);
+	for (uint64_t ms = 0; ms < RESUME_FOR_MS + AGAIN_MS; ms += AGAIN_MS)
+		pass(&scene, AGAIN_MS);
+	assert_true(links_info(scene.links, 7, &info));
+	assert_int_equal(info.state, LINK_IDLE);
+	assert_int_equal(info.channels, 0);
+	for (uint64_t ms = 0; ms < DEAD_AFTER_MS + HEARTBEAT_MS + IDLE_CLOSE_MS; ms += HEARTBEAT_MS)
+		pass(&scene, HEARTBEAT_MS);
+	assert_int_equal(links_count(scene.links), 0);
+	forget_program_channel(&scene);
+	scene_stop(&scene);
+}
+
+static void rings_are_large_enough_for_what_is_sent_again(void **state)
+{
+	static const uint32_t sizes[][2] = {
+		{4096, 4096}, {65536, 65536}, {131072, 131072}, {1u << 20, 131072}};
+	struct scene scene;
+
+	for (unsigned i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
+		up_to_resume(&scene);
+		scene.links->links->ring_bytes = sizes[i][0];
+		assert_int_equal(links_least_ring(scene.links, 7), 0); /* it isn't known who that is */
+		leave(&scene);
+		memcpy(scene.instances[7], peer_instance, sizeof(peer_instance));
+		memcpy(scene.instances[9], peer_instance, sizeof(peer_instance));
+		assert_int_equal(links_least_ring(scene.links, 7), sizes[i][1]);
+		assert_int_equal(links_least_ring(scene.links, 9), sizes[i][1]);
+		assert_int_equal(links_least_ring(scene.links, 8), 0);
+		for (uint64_t ms = 0; ms < RESUME_FOR_MS + AGAIN_MS; ms += AGAIN_MS)
+			pass(&scene, AGAIN_MS);
+		expect_state(&scene, LINK_IDLE);
+		assert_int_equal(links_least_ring(scene.links, 7), 0);
+		scene_stop(&scene);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(session_goes_on_under_another_domid),
+		cmocka_unit_test(who_only_says_that_it_is_the_peer_gets_nothing_and_disturbs_nobody),
+		cmocka_unit_test(who_says_that_it_is_the_peer_and_has_no_session_gets_one_of_its_own),
+		cmocka_unit_test(peer_names_the_session_that_it_means_among_several_of_its_instance),
+		cmocka_unit_test(other_sessions_of_the_instance_are_tried_if_the_peer_names_none),
+		cmocka_unit_test(session_that_goes_on_elsewhere_is_not_taken_before_its_end_was_heard),
+		cmocka_unit_test(nothing_new_is_sent_to_who_was_saved),
+		cmocka_unit_test(restored_domain_keeps_the_sessions_that_it_can_resume),
+		cmocka_unit_test(peer_pays_under_its_new_number_for_what_it_has_opened_under_the_old_one),
+		cmocka_unit_test(stranger_under_the_old_number_gets_a_session_of_its_own_and_ends_none),
+		cmocka_unit_test(session_without_a_number_ends_with_resume_for),
+		cmocka_unit_test(rings_are_large_enough_for_what_is_sent_again),
+	};
+
+	log_set_level(LOG_LEVEL_ERROR);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
