@@ -91,6 +91,18 @@ void restore_on_port_retired(void *userdata);
 /* wiring.c: makes all modules in their order. Returns 0 or a negative errno; wiring_end() follows either way. */
 int wiring_start(struct daemon *daemon);
 void wiring_end(struct daemon *daemon);
+/* wiring_peers.c: its steps; each returns 0 or a negative errno. */
+int wiring_start_domains(struct daemon *daemon);
+int wiring_start_directory(struct daemon *daemon);
+int wiring_start_watches(struct daemon *daemon);
+int wiring_start_peers(struct daemon *daemon);
+int wiring_start_hosts(struct daemon *daemon);
+/* wiring_links.c: likewise */
+int wiring_start_via(struct daemon *daemon);
+int wiring_start_asks(struct daemon *daemon);
+int wiring_start_host_watches(struct daemon *daemon);
+int wiring_start_links(struct daemon *daemon);
+int wiring_start_router(struct daemon *daemon);
 
 /* reload.c */
 /* Reads the policy and what is started on demand again. Each of them stays as it was if its files have a

@@ -106,7 +106,7 @@ libdaemon_la_SOURCES = \
 	daemon/xen/vchan.c daemon/xen/vchan.h \
 	daemon/xen/vchan_layout.c daemon/xen/vchan_layout.h \
 	daemon/viewer.c daemon/viewer.h \
-	daemon/wiring.c \
+	daemon/wiring.c daemon/wiring_links.c daemon/wiring_peers.c \
 	daemon/local/watches.c daemon/local/watches.h
 libdaemon_la_CPPFLAGS = $(AM_CPPFLAGS) -DPKGLIBEXECDIR='"$(pkglibexecdir)"'
 libdaemon_la_LIBADD = libwiregateway.la libwire.la $(XENSTORE_LIBS) $(XENGNTTAB_LIBS) $(XENEVTCHN_LIBS) $(LIBEVENT_LIBS) \
