@@ -473,7 +473,7 @@ def test_comings_and_goings_are_told(nodes):
         async with xenmsg.open(one.socket) as conn, xenmsg.open(two.socket) as other, conn.watch("2:print*") as watch:
             async with other.bind("printer"):
                 event = await watch.next(LONG)
-                assert event == (xenmsg.EventKind.ENDPOINT_UP, 2, "printer", event.domain_name)
+                assert event == (xenmsg.EventKind.ENDPOINT_UP, 2, "printer", event.domain_name, "")
             assert (await watch.next(LONG)).kind == xenmsg.EventKind.ENDPOINT_DOWN
             with pytest.raises(TimeoutError):
                 await watch.next(0.01)
