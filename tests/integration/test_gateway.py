@@ -17,6 +17,7 @@ import pytest
 
 from conftest import TIMEOUT, program
 from gateway_rig import Daemon, Gateway, Server, connected, free_port, nats_server, pump
+from messaging import stopped
 from nats_rig import Client, cluster, with_credentials, with_nkeys
 
 SOURCES = os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "..", ".."))
@@ -162,9 +163,8 @@ def read_exactly(stream, size):
 def test_a_server_that_stands_still_for_a_while_is_a_pause(rig):
     server, a, b = rig.two()
     at_a, at_b = connected(a, b)
-    server.process.send_signal(signal.SIGSTOP)
-    written = write_until_stuck(at_a)
-    server.process.send_signal(signal.SIGCONT)
+    with stopped(server.process.pid):
+        written = write_until_stuck(at_a)
     assert read_exactly(at_b, written) == written
     assert "lost" not in a.log() + b.log()
 
@@ -173,12 +173,11 @@ def test_a_server_that_stands_still_for_a_while_is_a_pause(rig):
 def test_a_server_that_stands_still_for_good_is_lost(rig):
     server, a, b = rig.two()
     at_a, at_b = connected(a, b)
-    server.process.send_signal(signal.SIGSTOP)
-    write_until_stuck(at_a)
-    assert ended(at_a) == b"" and ended(at_b) == b""
-    for gateway in (a, b):  # before it goes on, or that one's connection lives
-        why_down(gateway, "not connected to NATS")
-    server.process.send_signal(signal.SIGCONT)
+    with stopped(server.process.pid):
+        write_until_stuck(at_a)
+        assert ended(at_a) == b"" and ended(at_b) == b""
+        for gateway in (a, b):  # before it goes on, or that one's connection lives
+            why_down(gateway, "not connected to NATS")
     a.is_up()
     b.is_up()
     at_a, at_b = connected(a, b)
