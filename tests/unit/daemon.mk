@@ -112,7 +112,7 @@ tests_unit_test_router_names_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(
 tests_unit_test_router_addresses_SOURCES = tests/unit/test_router_addresses.c $(router_rig)
 tests_unit_test_router_addresses_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
-tests_unit_test_via_SOURCES = tests/unit/test_via.c $(hop_rig)
+tests_unit_test_via_SOURCES = tests/unit/test_via.c tests/unit/via_rig.c tests/unit/via_rig.h $(hop_rig)
 tests_unit_test_via_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
 tests_unit_test_router_access_SOURCES = tests/unit/test_router_access.c $(router_rig)

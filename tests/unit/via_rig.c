@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "tests/unit/via_rig.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "daemon/peers/directory.h"
+#include "daemon/policy/access.h"
+
+struct scene *the_scene;
+
+struct hop *links_want(struct links *links, uint32_t domid, struct account *account, int *error)
+{
+	*error = the_scene->want_error;
+	assert_in_range(domid, 0, LINKS - 1);
+	assert_int_not_equal(domid, the_scene->self.domid);
+	return *error ? NULL : &the_scene->link[domid]->hop;
+}
+
+int links_relays(const struct links *links, uint32_t domid)
+{
+	return the_scene->relays;
+}
+
+int links_know_hosts(const struct links *links, uint32_t domid)
+{
+	return -EOPNOTSUPP;
+}
+
+int links_ping(struct links *links, uint32_t domid, struct account *account, ping_fn done, void *userdata,
+	       uint32_t request)
+{
+	the_scene->pings++;
+	the_scene->pinger = userdata;
+	the_scene->done = done;
+	the_scene->request = request;
+	return 0;
+}
+
+int links_ping_relayed(struct links *links, uint32_t domid, const struct frame_ping_relayed *what,
+		       struct account *account, ping_fn done, void *userdata, uint32_t request)
+{
+	return -ENOSYS;
+}
+
+int links_send(struct links *links, uint32_t domid, uint8_t type, const void *payload, uint32_t length)
+{
+	struct frame_ping_relayed pong;
+
+	assert_int_equal(domid, the_scene->moved_to ? the_scene->moved_to : 1);
+	assert_int_equal(type, FRAME_PONG);
+	assert_int_equal(frame_ping_relayed_decode(payload, length, &pong), 0);
+	assert_int_equal(pong.token, 7777);
+	the_scene->pongs++;
+	the_scene->pong = pong.number;
+	return 0;
+}
+
+void links_ping_cancel(struct links *links, const void *userdata)
+{
+}
+
+void links_explain(struct links *links, uint32_t domid, const char *reason)
+{
+	assert_int_equal(domid, 2);
+	snprintf(the_scene->explained, sizeof(the_scene->explained), "%s", reason);
+}
+
+void links_each_hop(struct links *links, void (*each)(void *userdata, struct hop *hop), void *userdata)
+{
+	for (unsigned i = 0; i < LINKS; i++)
+		if (the_scene->link[i])
+			each(userdata, &the_scene->link[i]->hop);
+}
+
+int access_relay(struct access *access, const struct frame_identity *from, uint32_t to, const char *address)
+{
+	char expected[80];
+
+	snprintf(expected, sizeof(expected), "%u:inbox", to);
+	assert_memory_equal(address, expected, strlen(expected));
+	return the_scene->denied;
+}
+
+int access_still_relayed(struct access *access, const struct frame_identity *from, uint32_t to)
+{
+	assert_int_equal(from->domid, 1);
+	assert_int_equal(to, 2);
+	return the_scene->taken_back;
+}
+
+int access_ping_far(struct access *access, const char *host, uint32_t domid, const char *name, uint32_t to)
+{
+	return -EACCES;
+}
+
+int access_relay_far(struct access *access, const struct channel *channel, uint32_t to, const char *address)
+{
+	return -EACCES;
+}
+
+int access_still_relayed_far(struct access *access, const struct channel *channel, uint32_t to)
+{
+	return -EACCES;
+}
+
+int access_out(struct access *access, const struct frame_identity *from, const char *host,
+	       const char *address)
+{
+	return -EACCES;
+}
+
+int access_still_out(struct access *access, const struct frame_identity *from, const char *host)
+{
+	return -EACCES;
+}
+
+int directory_resolve(struct directory *directory, const char *domain, uint32_t *domid)
+{
+	return -EHOSTDOWN;
+}
+
+const char *directory_name(struct directory *directory, uint32_t domid)
+{
+	return "";
+}
+
+/* --- the scene -------------------------------------------------------------------------------- */
+
+static void on_open(void *userdata, struct channel *channel, struct frame_text endpoint)
+{
+	struct scene *scene = userdata;
+
+	scene->came = channel->identity;
+	snprintf(scene->endpoint, sizeof(scene->endpoint), "%.*s", (int)endpoint.size, endpoint.data);
+	assert_int_equal(channel_accept(channel, &scene->program->hop, scene->endpoint), 0);
+}
+
+/* As the link does: the hypervisor's word for who it is. */
+static int open_by_peer(struct party *party, struct channel *channel, const struct frame_open *open)
+{
+	for (uint32_t i = 0; i < LINKS; i++)
+		if (the_scene->link[i] == party)
+			channel->identity.domid = i;
+	assert_true(via_is_relayed(open));
+	via_open(the_scene->via, channel, open);
+	return 0;
+}
+
+static int open_by_program(struct party *party, struct channel *channel, const struct frame_open *open)
+{
+	int r;
+
+	channel->identity = (struct frame_identity){the_scene->self.domid, 1000, 100, 42};
+	r = via_lead(the_scene->via, channel, 2, "inbox");
+	if (r < 0)
+		channel_refuse(channel, -r);
+	return 0;
+}
+
+void scene_start(struct scene *scene, uint32_t domid, bool enabled)
+{
+	struct via_collaborators collaborators = {.self = &scene->self, .relay = &scene->rig.relay[0]};
+	struct rig_options program = {.kind = HOP_SHARED, .ring = 65536, .parity = 1, .channels_max = 64};
+	struct rig_options peer = {.kind = HOP_LINK, .ring = 65536, .parity = 0};
+
+	*scene = (struct scene){.self.domid = domid, .relays = 1};
+	the_scene = scene;
+	rig_start(&scene->rig, 1);
+	assert_int_equal(via_new(&scene->via, &collaborators, enabled, on_open, scene), 0);
+	via_set_links(scene->via, (void *)scene);
+	scene->program = party_new(&scene->rig, &program);
+	scene->program->open = open_by_program;
+	for (unsigned i = 0; i < LINKS; i++) {
+		if (i == domid)
+			continue;
+		scene->link[i] = party_new(&scene->rig, &peer);
+		scene->link[i]->open = open_by_peer;
+	}
+}
+
+void scene_stop(struct scene *scene)
+{
+	via_free(scene->via);
+	rig_stop(&scene->rig);
+}
+
+void open_as(struct party *party, uint32_t number, uint32_t domid, const char *name)
+{
+	struct frame_open open = {
+		.kind = CHANNEL_MESSAGE, .identity = {domid, 1000, 100, 42}, .name = {name, strlen(name)}};
+	uint8_t payload[FRAME_PAYLOAD_MAX];
+
+	party_put(party, FRAME_OPEN, number, payload, frame_open_encode(&open, payload));
+	rig_settle(party->rig);
+}
+
+void expect_open(struct party *party, const char *name, uint32_t domid)
+{
+	static struct party_frame frame;
+	struct frame_open open;
+
+	assert_true(party_expect(party, FRAME_OPEN, &frame));
+	assert_int_equal(frame_open_decode(frame.payload, frame.header.length, &open), 0);
+	frame_open_split(&open);
+	assert_int_equal(open.name.size, strlen(name));
+	assert_memory_equal(open.name.data, name, strlen(name));
+	assert_int_equal(open.identity.domid, domid);
+	assert_int_equal(open.identity.uid, 1000);
+	assert_int_equal(open.identity.pid, 42);
+}
+
+void expect_refusal(struct party *party, uint32_t number, uint32_t error)
+{
+	static struct party_frame frame;
+	struct frame_reset reset;
+
+	assert_true(party_expect(party, FRAME_RESET, &frame));
+	assert_int_equal(frame.header.channel, number);
+	assert_int_equal(frame_reset_decode(frame.payload, frame.header.length, &reset), 0);
+	assert_int_equal(reset.error, error);
+	assert_int_equal(reset.unsure, 0);
+	party_reset(party, number, 0, 0, 0);
+	rig_settle(party->rig);
+	assert_false(party->failed);
+	assert_int_equal(party->hop.channels.count, 0);
+}
+
+void refused_to(struct scene *scene, struct party *party, uint32_t domid, const char *name, uint32_t error)
+{
+	open_as(party, 1, domid, name);
+	expect_refusal(party, 1, error);
+	for (unsigned i = 0; i < LINKS; i++)
+		assert_true(!scene->link[i] || !scene->link[i]->hop.channels.count);
+	assert_int_equal(scene->program->hop.channels.count, 0);
+}
