@@ -228,9 +228,9 @@ static uint64_t below_max(const struct account *account, enum quota_resource res
 static uint64_t of_share(const struct account *account, enum quota_resource resource)
 {
 	const struct quota_pool *pool = &account->quota->pools[resource];
-	uint64_t used = account->used[resource];
+	uint64_t used = account->used[resource], left = pool->used < pool->size ? pool->size - pool->used : 0;
 
-	return quota_share(pool->size - pool->used, pool->accounts + (used == 0), used);
+	return quota_share(left, pool->accounts + (used == 0), used);
 }
 
 static uint64_t available(const struct account *account, enum quota_resource resource)
@@ -373,6 +373,11 @@ int charge_add(struct charge *charge, enum quota_resource resource, uint64_t amo
 
 	amounts[resource] = amount;
 	return charge_all(charge, amounts);
+}
+
+void charge_exceed(struct charge *charge, enum quota_resource resource, uint64_t amount)
+{
+	take(charge, resource, amount);
 }
 
 void charge_pass(struct charge *to, struct charge *from, enum quota_resource resource, uint64_t amount)

@@ -143,6 +143,9 @@ void charge_init(struct charge *charge, struct account *account);
 /* Adds all of these amounts, or, with -ENOBUFS, none. */
 int charge_all(struct charge *charge, const uint64_t amounts[QUOTA_RESOURCES]);
 int charge_add(struct charge *charge, enum quota_resource resource, uint64_t amount);
+/* Adds the amount though the account may then hold more than its maximum: it gets nothing more until it has given back
+ * enough. For what is bounded otherwise, and can't be refused. */
+void charge_exceed(struct charge *charge, enum quota_resource resource, uint64_t amount);
 /* Whether the amount would fit. A "no" doesn't count as a refusal. */
 bool charge_fits(const struct charge *charge, enum quota_resource resource, uint64_t amount);
 /* Moves a part that `from` holds to `to`, a charge of the same account. */

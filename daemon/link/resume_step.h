@@ -44,7 +44,7 @@
  *                              PROVING, RESUMING    the attempt ends                            u link_restored, link_away
  *  another vchan is there      PROVING, RESUMING    it takes the place of the attempt's         u link_resume_lies
  *  another session is named    AWAY, a claim        both try again with the one that was named  u link_resume, link_restored
- *  the peer's account is full  UP, and lost         ENDED: nothing can be kept                  u link_resume
+ *  the peer's account is full  UP, and lost         AWAY: what is kept may exceed its maximum   u link_resume
  *                              AWAY                 what was kept is sent again                 u link_away
  *  it has many channels        ENDED, or UP again   they are seen to in pieces                  u link_many, router_access
  *  a link of a relayed         waiting for room     they go on                                  i relay

@@ -299,7 +299,7 @@ int hop_attach(struct hop *hop, const struct hop_rings *rings);
 void hop_detach(struct hop *hop);
 
 /* Takes the rings away, and keeps the session, with a copy of what the other end hasn't processed, at the cost of the
- * hop's account. -ENOBUFS, -ENOMEM: it couldn't be kept, and the hop is detached. Only for a link. */
+ * hop's account, even if that is full. -ENOMEM: it couldn't be kept, and the hop is detached. Only for a link. */
 int hop_pause(struct hop *hop);
 /* The positions of a session (doc/protocol.md 5.4), of one that is paused: what was sent, what of it the other end has
  * processed as far as is known, and what was received. */

@@ -78,7 +78,7 @@ int hop_handed_word(struct hop *hop, struct channel_end *end, uint64_t offset, u
 void hop_forget_end(struct hop *hop, struct channel_end *end);
 
 /* --- kept.c */
-/* Copies what the other end hasn't processed, and what was still to be written again. -ENOBUFS, -ENOMEM. */
+/* Copies what the other end hasn't processed, and what was still to be written again. -ENOMEM. */
 int hop_keep(struct hop *hop);
 void hop_drop_kept(struct hop *hop);
 /* Writes again what was kept, as far as there is room, before everything else, since it was sent before; numbers and

@@ -24,7 +24,6 @@ int hop_keep(struct hop *hop)
 	struct outlet *outlet = &hop->out[OUTLET_MAIN];
 	struct iovec pieces[2];
 	uint32_t seen = outlet->writer.tail, unread, first, left = before->size - before->written;
-	int r = 0;
 
 	ring_writer_unread(&outlet->writer);
 	if (!hop_is_sound(hop)) /* then that was of nobody's making */
@@ -33,25 +32,22 @@ int hop_keep(struct hop *hop)
 	first = unread < pieces[0].iov_len ? unread : (uint32_t)pieces[0].iov_len;
 	kept.size = unread + left;
 	charge_end(&before->charge); /* or what is still to be sent again would be paid for twice */
-	if (kept.size) {
-		charge_init(&kept.charge, hop->account);
-		r = charge_add(&kept.charge, QUOTA_BYTES, kept.size);
-		kept.bytes = r < 0 ? NULL : malloc(kept.size);
-		if (r == 0 && !kept.bytes)
-			r = -ENOMEM;
-	}
 	relay_spend(hop->relay, hop->account, COST_BYTES(kept.size));
-	if (kept.bytes) {
+	if (kept.size) {
+		kept.bytes = malloc(kept.size);
+		if (!kept.bytes) {
+			hop_drop_kept(hop);
+			return -ENOMEM;
+		}
+		/* It is no more than the ring that is given back now, so an account that is full doesn't lose its session. */
+		charge_init(&kept.charge, hop->account);
+		charge_exceed(&kept.charge, QUOTA_BYTES, kept.size);
 		memcpy(kept.bytes, pieces[0].iov_base, first);
 		memcpy(kept.bytes + first, pieces[1].iov_base, unread - first);
 		if (left)
 			memcpy(kept.bytes + unread, before->bytes + before->written, left);
 	}
 	hop_drop_kept(hop);
-	if (r < 0) {
-		charge_end(&kept.charge);
-		return r;
-	}
 	hop->kept = kept;
 	return 0;
 }
