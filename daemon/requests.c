@@ -160,10 +160,11 @@ static bool is_far(const char *from)
 static void explain_far(struct daemon *daemon, struct session *session, uint32_t request, char *from,
 			const char *to)
 {
-	char *domain = strchr(from, '/'), *slash, *end = "";
+	char *domain = from + strcspn(from, "/"), *slash, *end = "";
 	unsigned long uid = 0;
 
-	*domain++ = '\0';
+	if (*domain)
+		*domain++ = '\0';
 	slash = strchr(domain, '/');
 	if (slash) {
 		*slash++ = '\0';

@@ -13,7 +13,7 @@ import pytest
 from conftest import wait_for
 from gateway_rig import Gateway, Server
 from nats_rig import SlowWay, cluster
-from messaging import EXIT_OK, EXIT_UNREACHABLE, eventually
+from messaging import EXIT_OK, EXIT_UNREACHABLE, PATIENCE, eventually
 from test_hosts import Hosts, Stream, numbers, pour, received, watching
 
 # As in examples/nats: what a host may say and hear, so that its name is vouched for.
@@ -204,7 +204,8 @@ def test_a_network_that_is_slower_than_the_domains_costs_time_and_no_memory(host
     assert time.monotonic() - began > sum(number * 7919 % 60000 for number in range(600)) / hosts.rate * 0.9
     grown = [(now - then) / (1 << 20) for now, then in zip(most, before)]
     print(f"MiB more in the daemons and gateways: {grown}")
-    assert max(grown) < 8, grown
+    if PATIENCE == 1:  # sanitizers keep what is freed
+        assert max(grown) < 8, grown
 
 
 def test_a_second_gateway_of_a_host_is_refused_and_waits(hosts):
