@@ -134,6 +134,7 @@ tests_unit_test_hosts_SOURCES = tests/descriptors.h tests/unit/test_hosts.c test
 tests_unit_test_hosts_LDADD = libdaemon.la libwiregateway.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
 tests_unit_test_socket_transport_SOURCES = tests/descriptors.h tests/unit/test_socket_transport.c \
+	tests/unit/socket_rig.c tests/unit/socket_rig.h \
 	tests/unit/own_process.h tests/unit/random.h tests/unit/unit.h
 tests_unit_test_socket_transport_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
