@@ -7,10 +7,11 @@
 /* The other end is told of room again when this much of the window has been taken. */
 #define WINDOW_STEP (CONVERSATION_WINDOW / 4)
 
-void conversation_init(struct conversation *conversation, const struct conversation_events *events,
+void conversation_init(struct conversation *conversation, const struct conversation_callbacks *callbacks,
 		       void *userdata, bool is_lower)
 {
-	*conversation = (struct conversation){.events = events, .userdata = userdata, .is_lower = is_lower};
+	*conversation =
+		(struct conversation){.callbacks = callbacks, .userdata = userdata, .is_lower = is_lower};
 }
 
 /* --- what is said ----------------------------------------------------------------------------- */
@@ -19,7 +20,7 @@ static void say_about(struct conversation *conversation, const uint8_t nonce[MES
 		      struct message message)
 {
 	memcpy(message.nonce, nonce, MESSAGE_NONCE_SIZE);
-	conversation->events->send(conversation->userdata, &message);
+	conversation->callbacks->send(conversation->userdata, &message);
 }
 
 static void say(struct conversation *conversation, enum message_kind kind)
@@ -83,9 +84,9 @@ static void lose(struct conversation *conversation, int error, const char *why)
 
 	end(conversation);
 	if (state == CONVERSATION_ASKING)
-		conversation->events->failed(conversation->userdata, conversation->id, error, why);
+		conversation->callbacks->failed(conversation->userdata, conversation->id, error, why);
 	else if (state == CONVERSATION_OPEN)
-		conversation->events->ended(conversation->userdata, why);
+		conversation->callbacks->ended(conversation->userdata, why);
 }
 
 static void lose_and_say(struct conversation *conversation, const char *why)
@@ -115,8 +116,8 @@ void conversation_connect(struct conversation *conversation, uint64_t id,
 	switch (conversation->state) {
 	case CONVERSATION_ASKED:
 		if (!conversation->is_lower) {
-			conversation->events->failed(conversation->userdata, id, EAGAIN,
-						     "that host has asked for a conversation, too");
+			conversation->callbacks->failed(conversation->userdata, id, EAGAIN,
+							"that host has asked for a conversation, too");
 			return;
 		}
 		say_about(conversation, conversation->nonce,
@@ -140,7 +141,7 @@ bool conversation_accept(struct conversation *conversation, uint64_t id, uint64_
 		return false;
 	open_with(conversation, now_ms);
 	say(conversation, MESSAGE_ACCEPT);
-	conversation->events->connected(conversation->userdata, id);
+	conversation->callbacks->connected(conversation->userdata, id);
 	return true;
 }
 
@@ -181,7 +182,7 @@ static bool on_connect(struct conversation *conversation, const struct message *
 	}
 	begin(conversation, CONVERSATION_ASKED, id, message->nonce, now_ms);
 	conversation->out_limit = message->window;
-	conversation->events->incoming(conversation->userdata, id);
+	conversation->callbacks->incoming(conversation->userdata, id);
 	return true;
 }
 
@@ -201,7 +202,7 @@ static void on_data(struct conversation *conversation, const struct message *mes
 		lose_and_say(conversation, "the other end sends more than it may");
 	} else {
 		conversation->in = end_at;
-		conversation->events->bytes(conversation->userdata, message->data, message->size);
+		conversation->callbacks->bytes(conversation->userdata, message->data, message->size);
 	}
 }
 
@@ -263,7 +264,7 @@ static void on_asking(struct conversation *conversation, const struct message *m
 	case MESSAGE_ACCEPT:
 		conversation->out_limit = message->window;
 		open_with(conversation, now_ms);
-		conversation->events->connected(conversation->userdata, conversation->id);
+		conversation->callbacks->connected(conversation->userdata, conversation->id);
 		break;
 	case MESSAGE_REFUSE:
 		if (message->reason == REASON_CROSSED)

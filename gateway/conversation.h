@@ -23,7 +23,7 @@
  * Both ends may ask at once. Then the conversation stays that the host with the lower name asked for.
  *
  * There is no input or output in here and no clock: each call gets the time in milliseconds, and what is to happen is
- * told by the functions of `conversation_events`, which must not call back into the conversation.
+ * told by the functions of `conversation_callbacks`, which must not call back into the conversation.
  */
 
 #include <stdbool.h>
@@ -46,7 +46,7 @@ enum conversation_state {
 	CONVERSATION_OPEN,
 };
 
-struct conversation_events {
+struct conversation_callbacks {
 	/* Publish this to the other host: a head without bytes. */
 	void (*send)(void *userdata, const struct message *message);
 	/* Tell the daemon: */
@@ -61,7 +61,7 @@ struct conversation_events {
 };
 
 struct conversation {
-	const struct conversation_events *events;
+	const struct conversation_callbacks *callbacks;
 	void *userdata;
 	bool is_lower;	    /* our host's name is the lower one */
 	unsigned questions; /* of the other end, lately */
@@ -90,8 +90,8 @@ struct conversation {
 	uint64_t in_acked; /* likewise, of `in` */
 };
 
-/* Begins with NONE. `events` must outlive it. */
-void conversation_init(struct conversation *conversation, const struct conversation_events *events,
+/* Begins with NONE. `callbacks` must outlive it. */
+void conversation_init(struct conversation *conversation, const struct conversation_callbacks *callbacks,
 		       void *userdata, bool is_lower);
 
 /* Our daemon wants one. One that is OPEN ends; if the other end has asked and its name is the lower one, this fails with

@@ -31,7 +31,7 @@ struct waiting {
 struct daemon_socket {
 	struct event_base *base;
 	const char *path;
-	const struct daemon_socket_events *events;
+	const struct daemon_socket_callbacks *callbacks;
 	void *userdata;
 	int fd;
 	struct waiting *waiting; /* in their order */
@@ -71,7 +71,7 @@ static void let_go(struct daemon_socket *daemon, const char *why)
 	timer_set(daemon->timer, RETRY_MS);
 	if (was_welcome) {
 		daemon->told[0] = '\0';
-		daemon->events->lost(daemon->userdata, why);
+		daemon->callbacks->lost(daemon->userdata, why);
 	} else if (strcmp(why, daemon->told)) {
 		snprintf(daemon->told, sizeof(daemon->told), "%s", why);
 		log_warning("daemon: %s: %s; it is tried again each second", daemon->path, why);
@@ -146,7 +146,7 @@ static void take(struct daemon_socket *daemon, const struct gateway_packet *pack
 	char why[300];
 
 	if (daemon->is_welcome) {
-		daemon->events->packet(daemon->userdata, packet, fd);
+		daemon->callbacks->packet(daemon->userdata, packet, fd);
 		return;
 	}
 	if (fd >= 0)
@@ -155,7 +155,7 @@ static void take(struct daemon_socket *daemon, const struct gateway_packet *pack
 		daemon->is_welcome = true;
 		daemon->told[0] = '\0';
 		event_del(daemon->timer);
-		daemon->events->welcome(daemon->userdata, packet);
+		daemon->callbacks->welcome(daemon->userdata, packet);
 		return;
 	}
 	if (packet->type == GATEWAY_REFUSED)
@@ -255,7 +255,7 @@ static void on_timer(evutil_socket_t fd, short what, void *userdata)
 }
 
 int daemon_socket_new(struct daemon_socket **out, struct event_base *base, const char *path,
-		      const struct daemon_socket_events *events, void *userdata)
+		      const struct daemon_socket_callbacks *callbacks, void *userdata)
 {
 	struct daemon_socket *daemon = calloc(1, sizeof(*daemon));
 
@@ -263,7 +263,7 @@ int daemon_socket_new(struct daemon_socket **out, struct event_base *base, const
 		return -ENOMEM;
 	daemon->base = base;
 	daemon->path = path;
-	daemon->events = events;
+	daemon->callbacks = callbacks;
 	daemon->userdata = userdata;
 	daemon->fd = -1;
 	daemon->last = &daemon->waiting;

@@ -12,7 +12,7 @@
 struct daemon_socket;
 struct event_base;
 
-struct daemon_socket_events {
+struct daemon_socket_callbacks {
 	/* The daemon has welcomed us: its host's name and its instance are in the packet. */
 	void (*welcome)(void *userdata, const struct gateway_packet *packet);
 	/* Any other packet. `fd` is the receiver's to close, -1: none. */
@@ -21,9 +21,9 @@ struct daemon_socket_events {
 	void (*lost)(void *userdata, const char *why);
 };
 
-/* `path` and `events` must outlive it. 0 or -ENOMEM. */
+/* `path` and `callbacks` must outlive it. 0 or -ENOMEM. */
 int daemon_socket_new(struct daemon_socket **daemon, struct event_base *base, const char *path,
-		      const struct daemon_socket_events *events, void *userdata);
+		      const struct daemon_socket_callbacks *callbacks, void *userdata);
 void daemon_socket_free(struct daemon_socket *daemon);
 
 /* Sends a packet, if there is a daemon. One that doesn't read is let go. */

@@ -158,7 +158,7 @@ static void on_ended(void *userdata, const char *why)
 	}
 }
 
-static const struct conversation_events conversation_events = {
+static const struct conversation_callbacks conversation_callbacks = {
 	.send = on_send,
 	.incoming = on_incoming,
 	.connected = on_connected,
@@ -185,7 +185,8 @@ static struct peer *get_peer(struct gateway *gateway, const char *host)
 	peer->gateway = gateway;
 	snprintf(peer->name, sizeof(peer->name), "%s", host);
 	snprintf(peer->subject, sizeof(peer->subject), "xenmsg.to.%s.%s", host, gateway->host);
-	conversation_init(&peer->conversation, &conversation_events, peer, strcmp(gateway->host, host) < 0);
+	conversation_init(&peer->conversation, &conversation_callbacks, peer,
+			  strcmp(gateway->host, host) < 0);
 	HASH_ADD_STR(gateway->peers, name, peer);
 	return peer;
 }
@@ -280,7 +281,7 @@ static void on_stream_written(void *userdata, struct stream *stream, size_t size
 	conversation_taken(&peer->conversation, size);
 }
 
-static const struct stream_events stream_events = {
+static const struct stream_callbacks stream_callbacks = {
 	.readable = on_stream_readable,
 	.written = on_stream_written,
 };
@@ -302,7 +303,7 @@ static void on_daemon_connect(struct gateway *gateway, const struct gateway_pack
 		return;
 	}
 	peer = get_peer(gateway, packet->host);
-	stream = peer ? stream_new(gateway->base, fd, &stream_events, peer) : NULL;
+	stream = peer ? stream_new(gateway->base, fd, &stream_callbacks, peer) : NULL;
 	if (!stream || getrandom(nonce, sizeof(nonce), 0) != sizeof(nonce)) {
 		stream_free(stream);
 		tell_failed(gateway, packet->host, packet->id, EHOSTUNREACH, "out of memory");
@@ -320,7 +321,7 @@ static void on_daemon_accept(struct gateway *gateway, const struct gateway_packe
 	struct peer *peer = find_peer(gateway, packet->host);
 	bool is_awaited =
 		peer && peer->conversation.state == CONVERSATION_ASKED && peer->conversation.id == packet->id;
-	struct stream *stream = is_awaited ? stream_new(gateway->base, fd, &stream_events, peer) : NULL;
+	struct stream *stream = is_awaited ? stream_new(gateway->base, fd, &stream_callbacks, peer) : NULL;
 
 	if (stream) {
 		peer->stream = stream;
@@ -458,7 +459,7 @@ static void on_nats_room(void *userdata)
 		go_on(peer);
 }
 
-static const struct nats_events nats_events = {
+static const struct nats_callbacks nats_callbacks = {
 	.connected = on_nats_connected,
 	.lost = on_nats_lost,
 	.message = on_message,
@@ -532,7 +533,7 @@ static void on_rival(void *userdata, const char *id, const char *instance)
 	quit(gateway, GATEWAY_EXIT_NAME_TAKEN);
 }
 
-static const struct presence_events presence_events = {
+static const struct presence_callbacks presence_callbacks = {
 	.publish = on_publish,
 	.here = on_here,
 	.joined = on_joined,
@@ -554,11 +555,11 @@ static int begin(struct gateway *gateway, const char *host)
 		return -EIO;
 	for (unsigned i = 0; i < sizeof(random); i++)
 		snprintf(gateway->id + 2 * i, 3, "%02x", random[i]);
-	r = presence_new(&gateway->presence, &presence_events, gateway, host, gateway->id,
+	r = presence_new(&gateway->presence, &presence_callbacks, gateway, host, gateway->id,
 			 settings->presence_interval_ms, settings->dead_after_ms, clock_ms());
 	if (r == 0)
-		r = nats_connection_new(&gateway->nats, gateway->base, settings, &nats_events, gateway, host,
-					&error);
+		r = nats_connection_new(&gateway->nats, gateway->base, settings, &nats_callbacks, gateway,
+					host, &error);
 	if (r < 0)
 		log_error("NATS: %s", error ? error : strerror(-r));
 	free(error);
@@ -604,7 +605,7 @@ static void on_daemon_lost(void *userdata, const char *why)
 	presence_leave(gateway->presence, clock_ms());
 }
 
-static const struct daemon_socket_events daemon_events = {
+static const struct daemon_socket_callbacks daemon_callbacks = {
 	.welcome = on_welcome,
 	.packet = on_packet,
 	.lost = on_daemon_lost,
@@ -662,7 +663,7 @@ int gateway_new(struct gateway **out, const struct settings *settings)
 	if (!gateway->tick || !gateway->on_term || !gateway->on_int || event_add(gateway->tick, &tick) < 0 ||
 	    event_add(gateway->on_term, NULL) < 0 || event_add(gateway->on_int, NULL) < 0 ||
 	    notify_new(&gateway->notify, gateway->base, write_condition, gateway) < 0 ||
-	    daemon_socket_new(&gateway->daemon, gateway->base, settings->daemon_socket, &daemon_events,
+	    daemon_socket_new(&gateway->daemon, gateway->base, settings->daemon_socket, &daemon_callbacks,
 			      gateway) < 0)
 		goto fail;
 	*out = gateway;

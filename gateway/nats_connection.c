@@ -33,7 +33,7 @@
 struct nats_connection {
 	struct event_base *base;
 	const struct settings *settings;
-	const struct nats_events *events;
+	const struct nats_callbacks *callbacks;
 	void *userdata;
 	char *name;
 	pthread_t loop;
@@ -313,7 +313,7 @@ static void on_retry(evutil_socket_t fd, short what, void *userdata)
 	if (r == 0)
 		return;
 	retry_later(connection);
-	connection->events->lost(connection->userdata, strerror(r));
+	connection->callbacks->lost(connection->userdata, strerror(r));
 }
 
 /* --- while it is up --------------------------------------------------------------------------- */
@@ -326,9 +326,9 @@ static void take_messages(struct nats_connection *connection, natsSubscription *
 	if (natsSubscription_GetPending(subscription, &count, NULL) != NATS_OK)
 		return;
 	while (count-- > 0 && natsSubscription_NextMsg(&message, subscription, 0) == NATS_OK) {
-		connection->events->message(connection->userdata, natsMsg_GetSubject(message),
-					    (const uint8_t *)natsMsg_GetData(message),
-					    (size_t)natsMsg_GetDataLength(message));
+		connection->callbacks->message(connection->userdata, natsMsg_GetSubject(message),
+					       (const uint8_t *)natsMsg_GetData(message),
+					       (size_t)natsMsg_GetDataLength(message));
 		natsMsg_Destroy(message);
 	}
 }
@@ -354,7 +354,7 @@ static void on_writable(evutil_socket_t fd, short what, void *userdata)
 	if (!connection->is_full || natsConnection_Buffered(connection->nats) > ROOM_SIZE)
 		return;
 	connection->is_full = false;
-	connection->events->room(connection->userdata);
+	connection->callbacks->room(connection->userdata);
 }
 
 /* Lets go of a connection that has ended, or is to. */
@@ -387,14 +387,14 @@ static void begin_to_use(struct nats_connection *connection)
 	if (!connection->readable || !connection->writable || event_add(connection->readable, NULL) < 0) {
 		drop(connection);
 		retry_later(connection);
-		connection->events->lost(connection->userdata, "out of memory");
+		connection->callbacks->lost(connection->userdata, "out of memory");
 		return;
 	}
 	connection->state = UP;
 	connection->is_full = false;
 	event_active(connection->flush, EV_TIMEOUT, 0); /* a wish to write may have come before */
 	natsConnection_GetConnectedUrl(connection->nats, server, sizeof(server));
-	connection->events->connected(connection->userdata, server);
+	connection->callbacks->connected(connection->userdata, server);
 }
 
 static void lose(struct nats_connection *connection)
@@ -406,7 +406,7 @@ static void lose(struct nats_connection *connection)
 	snprintf(why, sizeof(why), "%s", text && *text ? text : natsStatus_GetText(status));
 	drop(connection);
 	retry_later(connection);
-	connection->events->lost(connection->userdata, why);
+	connection->callbacks->lost(connection->userdata, why);
 }
 
 static void on_tried(struct nats_connection *connection)
@@ -423,7 +423,7 @@ static void on_tried(struct nats_connection *connection)
 	connection->socket = -1;
 	memcpy(why, connection->why, sizeof(why));
 	retry_later(connection);
-	connection->events->lost(connection->userdata, why);
+	connection->callbacks->lost(connection->userdata, why);
 }
 
 static void on_wake(evutil_socket_t fd, short what, void *userdata)
@@ -447,7 +447,7 @@ static void on_wake(evutil_socket_t fd, short what, void *userdata)
 	if (is_tried)
 		on_tried(connection);
 	if (*complaint)
-		connection->events->complaint(connection->userdata, complaint);
+		connection->callbacks->complaint(connection->userdata, complaint);
 	if (connection->state == UP && is_gone)
 		lose(connection);
 	else if (connection->state == UP && wants_write)
@@ -506,8 +506,8 @@ bool nats_connection_is_full(struct nats_connection *connection)
 /* --- its life --------------------------------------------------------------------------------- */
 
 int nats_connection_new(struct nats_connection **out, struct event_base *base,
-			const struct settings *settings, const struct nats_events *events, void *userdata,
-			const char *name, char **error)
+			const struct settings *settings, const struct nats_callbacks *callbacks,
+			void *userdata, const char *name, char **error)
 {
 	struct nats_connection *connection = calloc(1, sizeof(*connection));
 	char why[WHY_SIZE] = "";
@@ -518,7 +518,7 @@ int nats_connection_new(struct nats_connection **out, struct event_base *base,
 		return -ENOMEM;
 	connection->base = base;
 	connection->settings = settings;
-	connection->events = events;
+	connection->callbacks = callbacks;
 	connection->userdata = userdata;
 	connection->loop = pthread_self();
 	connection->socket = -1;

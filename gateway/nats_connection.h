@@ -27,7 +27,7 @@ struct event_base;
 struct nats_connection;
 struct settings;
 
-struct nats_events {
+struct nats_callbacks {
 	void (*connected)(void *userdata, const char *server);
 	/* It is lost, or an attempt has failed. */
 	void (*lost)(void *userdata, const char *why);
@@ -39,11 +39,11 @@ struct nats_events {
 	void (*room)(void *userdata);
 };
 
-/* Begins to connect. `settings` and `events` must outlive it. 0, or a negative errno; -EINVAL: the settings name files
+/* Begins to connect. `settings` and `callbacks` must outlive it. 0, or a negative errno; -EINVAL: the settings name files
  * that can't be used, and *error says what is wrong, which the caller frees. */
 int nats_connection_new(struct nats_connection **connection, struct event_base *base,
-			const struct settings *settings, const struct nats_events *events, void *userdata,
-			const char *name, char **error);
+			const struct settings *settings, const struct nats_callbacks *callbacks,
+			void *userdata, const char *name, char **error);
 /* Sends what was published, for at most half a second, and ends the connection. NULL is allowed. */
 void nats_connection_free(struct nats_connection *connection);
 

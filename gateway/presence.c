@@ -29,7 +29,7 @@ struct host {
 };
 
 struct presence {
-	const struct presence_events *events;
+	const struct presence_callbacks *callbacks;
 	void *userdata;
 	char host[HOST_NAME_SIZE], gateway[GATEWAY_SIZE], instance[GATEWAY_INSTANCE_SIZE];
 	uint32_t interval_ms, dead_after_ms;
@@ -55,7 +55,7 @@ static void copy(char *out, size_t room, const char *text)
 	snprintf(out, room, "%s", text);
 }
 
-int presence_new(struct presence **out, const struct presence_events *events, void *userdata,
+int presence_new(struct presence **out, const struct presence_callbacks *callbacks, void *userdata,
 		 const char *host, const char *gateway, uint32_t interval_ms, uint32_t dead_after_ms,
 		 uint64_t now_ms)
 {
@@ -63,7 +63,7 @@ int presence_new(struct presence **out, const struct presence_events *events, vo
 
 	if (!presence)
 		return -ENOMEM;
-	presence->events = events;
+	presence->callbacks = callbacks;
 	presence->userdata = userdata;
 	copy(presence->host, sizeof(presence->host), host);
 	copy(presence->gateway, sizeof(presence->gateway), gateway);
@@ -109,7 +109,7 @@ static void publish(struct presence *presence, bool up, uint64_t now_ms)
 
 	presence->told_ms = now_ms;
 	presence->must_tell = false;
-	presence->events->publish(presence->userdata, text, size);
+	presence->callbacks->publish(presence->userdata, text, size);
 }
 
 void presence_set_instance(struct presence *presence, const char *instance, uint64_t now_ms)
@@ -127,7 +127,7 @@ void presence_start(struct presence *presence, uint64_t now_ms)
 	presence->state = presence->was_joined ? JOINED : JOINING;
 	presence->joining_ms = now_ms;
 	if (presence->state == JOINED)
-		presence->events->joined(presence->userdata);
+		presence->callbacks->joined(presence->userdata);
 	publish(presence, presence->state == JOINED, now_ms);
 }
 
@@ -216,7 +216,7 @@ static void on_own_name(struct presence *presence, const struct said *said, uint
 	if (!strcmp(said->gateway, presence->gateway) || presence->state == OFF)
 		return;
 	if (goes_before(presence, said, now_ms))
-		presence->events->rival(presence->userdata, said->gateway, said->instance);
+		presence->callbacks->rival(presence->userdata, said->gateway, said->instance);
 	else
 		presence->must_tell = true; /* at the next tick, however often it asks */
 }
@@ -247,7 +247,7 @@ static void set_up(struct presence *presence, struct host *host, bool up, bool i
 	else if (!up && host->up)
 		presence->ups--;
 	host->up = up;
-	presence->events->host(presence->userdata, host->name, host->instance, up, is_other, why);
+	presence->callbacks->host(presence->userdata, host->name, host->instance, up, is_other, why);
 }
 
 void presence_message(struct presence *presence, const char *name, const char *untrusted, size_t size,
@@ -295,8 +295,8 @@ static void tick_host(struct presence *presence, struct host *host, uint64_t now
 
 	if (host->greet_ms && now_ms >= host->greet_ms && presence->state == JOINED) {
 		host->greet_ms = 0;
-		presence->events->here(presence->userdata, host->name, text,
-				       write_text(presence, true, now_ms, text));
+		presence->callbacks->here(presence->userdata, host->name, text,
+					  write_text(presence, true, now_ms, text));
 	}
 	if (now_ms - host->heard_ms < presence->dead_after_ms)
 		return;
@@ -313,7 +313,7 @@ void presence_tick(struct presence *presence, uint64_t now_ms)
 	if (presence->state == JOINING && now_ms - presence->joining_ms >= PRESENCE_JOIN_MS) {
 		presence->state = JOINED;
 		presence->was_joined = true;
-		presence->events->joined(presence->userdata);
+		presence->callbacks->joined(presence->userdata);
 		publish(presence, true, now_ms);
 	} else if (presence->state != OFF &&
 		   (presence->must_tell || now_ms - presence->told_ms >= presence->interval_ms)) {
@@ -334,8 +334,8 @@ void presence_tell_all(struct presence *presence)
 {
 	for (struct host *host = presence->hosts; host; host = host->hh.next)
 		if (host->up)
-			presence->events->host(presence->userdata, host->name, host->instance, true, false,
-					       "");
+			presence->callbacks->host(presence->userdata, host->name, host->instance, true, false,
+						  "");
 }
 
 unsigned presence_count_up(const struct presence *presence)

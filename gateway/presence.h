@@ -17,7 +17,7 @@
  *
  *   OFF ─── presence_start() ──► JOINING ─── 1 s ──► JOINED;   presence_stop(): OFF. JOINING happens once in a process.
  *
- * No input or output, and no clock, as in conversation.h. The functions of `presence_events` must not call back.
+ * No input or output, and no clock, as in conversation.h. The functions of `presence_callbacks` must not call back.
  */
 
 #include <stdbool.h>
@@ -33,7 +33,7 @@
 
 struct presence;
 
-struct presence_events {
+struct presence_callbacks {
 	/* Publish this: to all, or as a HERE to one host. */
 	void (*publish)(void *userdata, const char *text, size_t size);
 	void (*here)(void *userdata, const char *host, const char *text, size_t size);
@@ -48,7 +48,7 @@ struct presence_events {
 };
 
 /* `host` and `instance` are copied; the times are in milliseconds. 0 or -ENOMEM. */
-int presence_new(struct presence **presence, const struct presence_events *events, void *userdata,
+int presence_new(struct presence **presence, const struct presence_callbacks *callbacks, void *userdata,
 		 const char *host, const char *gateway, uint32_t interval_ms, uint32_t dead_after_ms,
 		 uint64_t now_ms);
 void presence_free(struct presence *presence);
@@ -68,7 +68,7 @@ void presence_message(struct presence *presence, const char *host, const char *u
 void presence_tick(struct presence *presence, uint64_t now_ms);
 
 bool presence_is_up(const struct presence *presence, const char *host);
-/* Tells events->host() of all that are up. */
+/* Tells callbacks->host() of all that are up. */
 void presence_tell_all(struct presence *presence);
 unsigned presence_count_up(const struct presence *presence);
 

@@ -17,7 +17,7 @@
 
 struct stream {
 	int fd;
-	const struct stream_events *events;
+	const struct stream_callbacks *callbacks;
 	void *userdata;
 	struct event *readable, *writable;
 	struct evbuffer *bytes;
@@ -29,7 +29,7 @@ static void on_readable(evutil_socket_t fd, short what, void *userdata)
 {
 	struct stream *stream = userdata;
 
-	stream->events->readable(stream->userdata);
+	stream->callbacks->readable(stream->userdata);
 }
 
 static void on_writable(evutil_socket_t fd, short what, void *userdata)
@@ -37,7 +37,8 @@ static void on_writable(evutil_socket_t fd, short what, void *userdata)
 	stream_write(userdata);
 }
 
-struct stream *stream_new(struct event_base *base, int fd, const struct stream_events *events, void *userdata)
+struct stream *stream_new(struct event_base *base, int fd, const struct stream_callbacks *callbacks,
+			  void *userdata)
 {
 	struct stream *stream = calloc(1, sizeof(*stream));
 
@@ -46,7 +47,7 @@ struct stream *stream_new(struct event_base *base, int fd, const struct stream_e
 		return NULL;
 	}
 	stream->fd = fd;
-	stream->events = events;
+	stream->callbacks = callbacks;
 	stream->userdata = userdata;
 	stream->readable = event_new(base, fd, EV_READ | EV_PERSIST, on_readable, stream);
 	stream->writable = event_new(base, fd, EV_WRITE | EV_PERSIST, on_writable, stream);
@@ -127,7 +128,7 @@ void stream_write(struct stream *stream)
 		event_add(stream->writable, NULL);
 	stream->put = 0;
 	if (written + put > 0 || stream->is_broken)
-		stream->events->written(stream->userdata, stream, written + put);
+		stream->callbacks->written(stream->userdata, stream, written + put);
 }
 
 bool stream_end(struct stream *stream)

@@ -13,7 +13,7 @@
 struct event_base;
 struct stream;
 
-struct stream_events {
+struct stream_callbacks {
 	/* There are bytes, or the daemon has closed it. */
 	void (*readable)(void *userdata);
 	/* The daemon has taken bytes. */
@@ -21,7 +21,7 @@ struct stream_events {
 };
 
 /* `fd` is the stream's from now on, even if NULL is returned: out of memory. It isn't read yet. */
-struct stream *stream_new(struct event_base *base, int fd, const struct stream_events *events,
+struct stream *stream_new(struct event_base *base, int fd, const struct stream_callbacks *callbacks,
 			  void *userdata);
 void stream_free(struct stream *stream);
 

@@ -78,7 +78,7 @@ static void on_ended(void *userdata, const char *why)
 	world->is_streaming = false;
 }
 
-static const struct conversation_events events = {
+static const struct conversation_callbacks callbacks = {
 	.send = on_send,
 	.incoming = on_incoming,
 	.connected = on_connected,
@@ -155,7 +155,7 @@ static void on_rival(void *userdata, const char *gateway, const char *instance)
 	require(*gateway);
 }
 
-static const struct presence_events presence_events = {
+static const struct presence_callbacks presence_callbacks = {
 	.publish = on_text,
 	.here = on_here,
 	.joined = on_joined,
@@ -167,7 +167,7 @@ static void say_presence(const uint8_t *data, size_t size)
 {
 	struct presence *presence;
 
-	require(presence_new(&presence, &presence_events, NULL, "hosta", "77", 5000, 15000, 1000) == 0);
+	require(presence_new(&presence, &presence_callbacks, NULL, "hosta", "77", 5000, 15000, 1000) == 0);
 	presence_set_instance(presence, "not\"hexadecimal", 1000);
 	presence_start(presence, 1000);
 	for (uint64_t now = 1000; now < 20000; now += 1000) {
@@ -190,7 +190,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct message message;
 
 	say_presence(data, size);
-	conversation_init(&world.conversation, &events, &world, size % 2);
+	conversation_init(&world.conversation, &callbacks, &world, size % 2);
 	while (size >= 3) {
 		size_t length = get_u16(data);
 

@@ -95,7 +95,7 @@ static void on_ended(void *userdata, const char *why)
 	end->ended++;
 }
 
-static const struct conversation_events events = {
+static const struct conversation_callbacks callbacks = {
 	.send = on_send,
 	.incoming = on_incoming,
 	.connected = on_connected,
@@ -116,7 +116,7 @@ struct network *network_new(uint64_t seed)
 
 		end->network = network;
 		end->other = &network->ends[!i];
-		conversation_init(&end->conversation, &events, end, i == 0);
+		conversation_init(&end->conversation, &callbacks, end, i == 0);
 	}
 	return network;
 }

@@ -126,7 +126,8 @@ static void on_room(void *userdata)
 
 static int setup(void **state)
 {
-	static const struct nats_events events = {on_connected, on_lost, on_message, on_complaint, on_room};
+	static const struct nats_callbacks callbacks = {on_connected, on_lost, on_message, on_complaint,
+							on_room};
 	static char url[64], *error;
 
 	alarm(ALARM_S);
@@ -135,7 +136,7 @@ static int setup(void **state)
 	scene.settings.servers[0] = url;
 	scene.settings.server_count = 1;
 	scene.base = event_base_new();
-	assert_int_equal(nats_connection_new(&scene.connection, scene.base, &scene.settings, &events, NULL,
+	assert_int_equal(nats_connection_new(&scene.connection, scene.base, &scene.settings, &callbacks, NULL,
 					     "hosta", &error),
 			 0);
 	while (!scene.connected)

@@ -73,7 +73,7 @@ static void on_rival(void *userdata, const char *gateway, const char *instance)
 	site->has_rival = true;
 }
 
-static const struct presence_events events = {
+static const struct presence_callbacks callbacks = {
 	.publish = on_publish,
 	.here = on_here,
 	.joined = on_joined,
@@ -91,7 +91,7 @@ static struct site *come(const char *name)
 	/* whoever comes later has the lower one */
 	snprintf(gateway, sizeof(gateway), "%04u", 9999 - network.count);
 	assert_int_equal(
-		presence_new(&site->presence, &events, site, name, gateway, 5000, 15000, network.now), 0);
+		presence_new(&site->presence, &callbacks, site, name, gateway, 5000, 15000, network.now), 0);
 	presence_set_instance(site->presence, "aa", network.now);
 	presence_start(site->presence, network.now);
 	return site;
