@@ -65,6 +65,20 @@ def test_an_endpoint_counts_what_is_opened_to_it_and_what_is_refused(nodes):
     two.write_policy("[rule]\nfrom = 1\nto = inbox\naction = deny\n", name="00-deny.conf")
     assert two.xenmsg("policy", "reload").returncode == 0
     one.send("2:inbox", "x", exit_code=EXIT_DENIED)
+    text = two.xenmsg("status", "--metrics").stdout.decode()
+    assert 'xenmsg_endpoint_opens_total{endpoint="inbox"} 1\n' in text
+    assert int(re.search(r'xenmsg_endpoint_refusals_total\{endpoint="inbox"\} (\d+)', text).group(1)) >= 1
+    inbox.stop()
+
+
+def test_an_endpoint_counts_messages_and_bytes_both_ways(nodes):
+    one, two = nodes(1, 2).values()
+    two.popen("serve", "rev", "--", "rev")
+    two.popen("listen", "echo", "--", "cat")
+    eventually(lambda: {"rev", "echo"} <= set(two.endpoints()), "both are bound")
+    for _ in range(3):
+        assert one.xenmsg("call", "2:rev", data=b"x" * 100).returncode == 0
+    assert one.xenmsg("connect", "2:echo", data=bytes(50000)).stdout == bytes(50000)
     def number(name, endpoint):
         text = two.xenmsg("status", "--metrics").stdout.decode()
         return int(re.search(rf'xenmsg_endpoint_{name}_total\{{endpoint="{endpoint}"\}} (\d+)', text).group(1))
