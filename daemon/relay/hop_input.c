@@ -255,10 +255,12 @@ static int take_frame(struct hop *hop, const struct frame_header *header)
 	}
 }
 
-static void tally(const struct channel_end *end, uint32_t bytes, uint32_t messages)
+static void count(const struct channel_end *end, uint32_t bytes, uint32_t messages)
 {
 	struct channel_tally *tally = end->channel->tally;
 
+	if (!tally)
+		return;
 	if (end->is_opener) {
 		tally->bytes_to += bytes;
 		tally->messages += messages;
@@ -289,8 +291,7 @@ static int take_data(struct hop *hop, const struct frame_header *header)
 	if (r > 0)
 		hop->in.has_moved = true;
 	hop->in.progress += (uint32_t)r;
-	if (end->channel->tally)
-		tally(end, (uint32_t)r, hop->in.progress == header->length ? header->messages : 0);
+	count(end, (uint32_t)r, hop->in.progress == header->length ? header->messages : 0);
 	PROBE4(xenmsgd, relay, end->channel->endpoint, end->channel->identity.domid, end->is_opener, r);
 	spend(hop, COST_FRAME + COST_BYTES((uint32_t)r));
 	if (hop_is_marked(hop, MARK_FAILED))
@@ -390,7 +391,7 @@ static void take_run(struct hop *hop, uint32_t number)
 	uint32_t length = 0, messages = 0;
 	struct frame_header header;
 	struct iovec pieces[2];
-	unsigned count = 0;
+	unsigned frames = 0;
 
 	while (outlet && hop->in.unreleased < HOP_CHUNK && next_frame(hop, &header) > 0) {
 		if (header.type != FRAME_DATA || header.channel != number ||
@@ -402,15 +403,16 @@ static void take_run(struct hop *hop, uint32_t number)
 		length += header.length;
 		messages += header.messages;
 		finish_frame(hop, &header);
-		count++;
+		frames++;
 	}
-	spend(hop, count * COST_FRAME);
-	if (count && !hop_is_sound(hop)) {
+	spend(hop, frames * COST_FRAME);
+	if (frames && !hop_is_sound(hop)) {
 		outlet_take_back(outlet, length, messages);
-		unfinish_frames(hop, count, (uint32_t)(hop->in.position - position), messages);
+		unfinish_frames(hop, frames, (uint32_t)(hop->in.position - position), messages);
 		hop_fail(hop, -ENOLINK, "this domain was restored");
 	} else if (end) {
 		end->received += length;
+		count(end, length, messages);
 	}
 }
 

@@ -113,6 +113,29 @@ static void data_after_fin_or_a_wrong_total_is_a_violation(void **state)
 	}
 }
 
+/* Also what comes in many short frames, which are taken together. */
+static void all_bytes_count(void **state)
+{
+	struct channel_tally *tally = channel_tally_new();
+	struct channel_end *end;
+	struct scene scene;
+
+	assert_non_null(tally);
+	scene_start(&scene);
+	party_open(scene.a, 0, "p_1");
+	rig_settle(&scene.rig);
+	end = channel_table_find(&scene.a->hop.channels, 0);
+	assert_non_null(end);
+	channel_count(end->channel, tally);
+	for (int i = 0; i < 100; i++)
+		assert_int_equal(party_data(scene.a, 0, 8, false), 8);
+	rig_settle(&scene.rig);
+	assert_int_equal(tally->bytes_to, 800);
+	assert_int_equal(tally->bytes_from, 0);
+	rig_stop(&scene.rig);
+	channel_tally_unref(tally);
+}
+
 /* --- credit ----------------------------------------------------------------------------------- */
 
 static void limit_never_falls_and_the_window_is_bounded(void **state)
@@ -246,6 +269,7 @@ int main(void)
 		cmocka_unit_test(reset_of_an_ended_channel_is_answered_however_long_it_is),
 		cmocka_unit_test(resets_that_cross_need_no_answer),
 		cmocka_unit_test(data_after_fin_or_a_wrong_total_is_a_violation),
+		cmocka_unit_test(all_bytes_count),
 		cmocka_unit_test(limit_never_falls_and_the_window_is_bounded),
 		cmocka_unit_test(enormous_limit_of_a_peer_does_not_fill_our_memory),
 		cmocka_unit_test(credit_for_bytes_that_were_never_sent_is_a_violation),
