@@ -18,8 +18,7 @@
 #define TIMEOUT_MS     30000u
 #define TIMEOUT_MIN_MS 100u
 #define TIMEOUT_MAX_MS 600000u
-#define WORDS_MAX      64u /* of a command */
-#define UNIT_MAX       255u
+#define WORDS_MAX      64u   /* of a command */
 #define GROUPS_MAX     65536 /* of a user: Linux' own limit */
 
 /* State of reading one file. */
@@ -105,12 +104,25 @@ static int set_user(struct reader *reader, const char *value)
 	return entry ? keep_identity(reader, entry) : 1;
 }
 
+/* As unit_name_is_valid() of systemd does, for one that may be started: no template, no device and no scope. */
+static bool can_be_started(const char *unit)
+{
+	static const char *const types[] = {"service", "socket", "target", "mount", "automount",
+					    "swap",    "path",	 "timer",  "slice"};
+	size_t size = strspn(unit, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789:-_.\\@");
+	const char *suffix = strrchr(unit, '.'), *at = strchr(unit, '@');
+
+	if (unit[size] || !suffix || *unit == '.' || at == unit || (at && at + 1 == suffix))
+		return false;
+	for (unsigned i = 0; i < sizeof(types) / sizeof(*types); i++)
+		if (!strcmp(suffix + 1, types[i]))
+			return true;
+	return false;
+}
+
 static int set_unit(struct reader *reader, const char *value)
 {
-	size_t size = strspn(value, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789:-_.\\@");
-	const char *suffix = strrchr(value, '.');
-
-	if (!size || value[size] || size > UNIT_MAX || !suffix || suffix == value || !suffix[1])
+	if (!can_be_started(value))
 		return ini_file_complain(
 			&reader->file, "unit = %s: must be the name of a systemd unit, such as print.service",
 			value);

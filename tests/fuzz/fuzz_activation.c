@@ -44,8 +44,8 @@ static void check_settings(const struct activation_settings *settings)
 	check(settings->timeout_ms >= 100 && settings->timeout_ms <= 600000);
 	check(!settings->next && !strcmp(settings->path, path));
 	if (settings->unit)
-		check(!strchr(settings->unit, '/') && strchr(settings->unit, '.') &&
-		      settings->unit[0] != '.');
+		check(!strchr(settings->unit, '/') && !strstr(settings->unit, "@.") &&
+		      strchr(settings->unit, '.') && settings->unit[0] != '.');
 	if (!settings->command)
 		return;
 	check(settings->command[0][0] == '/' && settings->words);

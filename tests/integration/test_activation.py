@@ -134,8 +134,12 @@ def test_a_program_that_dies_is_not_started_in_a_storm(started):
         one.send("self:inbox", "x", exit_code=EXIT_NO_ENDPOINT)
     assert activation.starts("inbox") <= 3
     assert activation.about("inbox")["reason"] == "the command ended with status 3"
-    doctor = one.xenmsg("doctor")
-    assert doctor.returncode != EXIT_OK and b"inbox" in doctor.stdout + doctor.stderr
+
+    def doctor_complains():
+        one.send("self:inbox", "x", exit_code=EXIT_NO_ENDPOINT)  # starts it once more if its pause is over
+        doctor = one.xenmsg("doctor")
+        return doctor.returncode != EXIT_OK and b"inbox" in doctor.stdout + doctor.stderr
+    eventually(doctor_complains, "while it is paused, doctor says so")
 
 
 def test_two_senders_at_once_start_it_once(started):
@@ -247,6 +251,18 @@ def test_a_bad_file_leaves_the_old_ones_in_force(started):
     assert check.returncode == 2 and b"either unit or exec" in check.stderr
     (activation.directory / "other.conf").unlink()
     assert one.xenmsg("policy", "reload").returncode == EXIT_OK
+
+
+@pytest.mark.parametrize("unit", ["print", ".service", ".print.service", "..service", "print.", "print.servic", "a/b.service",
+                                  "a b.service", "print@.service", "@x.service", "x.device"])
+def test_what_is_no_unit_to_start_is_refused_with_file_and_line(nodes, tmp_path, unit):
+    one = nodes(1, start=False)[1]
+    activation = Activation(one, tmp_path)
+    activation.write("inbox", f"user = root\nunit = {unit}\n")
+    config = tmp_path / "xenmsgd.conf"
+    config.write_text(f"[daemon]\nactivation-dir = {activation.directory}\n")
+    check = one.run_command(tool("xenmsgd"), "--config", config, "--check-config")
+    assert check.returncode == 2 and f"inbox.conf:4: unit = {unit}: must be the name of a systemd unit".encode() in check.stderr
 
 
 def test_what_policy_denies_starts_nothing(nodes, tmp_path):
