@@ -198,24 +198,13 @@ int cmd_peers(struct cli *cli, int argc, char **argv)
 	return list(cli, host, question, json, columns, shape_peer);
 }
 
-/* Whether it is DOMAIN or HOST/DOMAIN. */
-static bool is_domain(const char *text)
-{
-	const char *slash = strchr(text, '/');
-
-	if (slash && !host_name_is_valid(text, (size_t)(slash - text)))
-		return false;
-	if (slash)
-		text = slash + 1;
-	return domain_name_is_valid(text, strlen(text));
-}
-
 int cmd_endpoints(struct cli *cli, int argc, char **argv)
 {
 	static const char *const columns[] = {"host", "domid",	    "domain",  "name",
 					      "kind", "visible_to", "started", NULL};
 	char question[sizeof("endpoints ") + HOST_NAME_SIZE + 1 + DOMAIN_NAME_MAX] = "endpoints";
 	const char *domain = "";
+	struct address parsed;
 	bool json = false;
 	const struct cli_option options[] = {{"json", .flag = &json}, {0}};
 	int code;
@@ -226,7 +215,7 @@ int cmd_endpoints(struct cli *cli, int argc, char **argv)
 		return cli_usage("endpoints", "one domain at most");
 	if (optind < argc) {
 		domain = argv[optind];
-		if (!is_domain(domain))
+		if (address_parse_domain(domain, strlen(domain), &parsed) < 0)
 			return cli_usage(
 				"endpoints",
 				"'%s' can't be a domain; write a domid, a name, a UUID or self, or HOST/DOMAIN",

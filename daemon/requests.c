@@ -278,26 +278,34 @@ static struct report *begin_report(struct daemon *daemon, struct session *sessio
 	return report;
 }
 
-/* Whether it is a question about HOST, or HOST/DOMAIN, that another host answers. */
-static bool is_for_host(const struct daemon *daemon, struct frame_text text)
+/* Splits HOST/DOMAIN, or HOST. Returns the host, which isn't this one, or NULL: what is meant, *domain (NULL: all), is
+ * here. */
+static char *far_host(const struct daemon *daemon, char *text, bool is_host, char **domain)
 {
-	const char *own = hosts_own_name(daemon->hosts), *end = text.data + text.size;
-	const char *host = memchr(text.data, ' ', text.size), *slash;
+	char *slash = strchr(text, '/');
 
-	if (!host)
-		return false;
-	host++;
-	slash = memchr(host, '/', (size_t)(end - host));
-	if (!slash && text.data[0] == 'e')
-		return false;
-	if (slash)
-		end = slash;
-	return strlen(own) != (size_t)(end - host) || memcmp(own, host, strlen(own)) != 0;
+	*domain = is_host ? NULL : text;
+	if (slash) {
+		*slash = '\0';
+		*domain = slash + 1;
+	}
+	return (slash || is_host) && strcmp(text, hosts_own_name(daemon->hosts)) != 0 ? text : NULL;
 }
 
 static bool begins_with(struct frame_text text, const char *word)
 {
 	return text.size >= strlen(word) && !memcmp(text.data, word, strlen(word));
+}
+
+/* Whether another host answers a question about HOST or HOST/DOMAIN. */
+static bool is_for_host(const struct daemon *daemon, struct frame_text text)
+{
+	char query[QUERY_MAX + 1], *about, *domain;
+
+	memcpy(query, text.data, text.size);
+	query[text.size] = '\0';
+	about = strchr(query, ' ');
+	return about && far_host(daemon, about + 1, begins_with(text, "peers"), &domain);
 }
 
 bool requests_is_ready(void *userdata, struct frame_text text)
@@ -369,20 +377,6 @@ static void ask_host(struct daemon *daemon, struct session *session, uint32_t re
 			     request);
 	if (r < 0)
 		reply_error(session, request, -r, asks_why_not(-r));
-}
-
-/* Splits HOST/DOMAIN, or HOST. Returns the host, which isn't this one, or NULL: what is meant, *domain (NULL: all), is
- * here. */
-static char *far_host(const struct daemon *daemon, char *text, bool is_host, char **domain)
-{
-	char *slash = strchr(text, '/');
-
-	*domain = is_host ? NULL : text;
-	if (slash) {
-		*slash = '\0';
-		*domain = slash + 1;
-	}
-	return (slash || is_host) && strcmp(text, hosts_own_name(daemon->hosts)) != 0 ? text : NULL;
 }
 
 /* Whether this daemon knows of other hosts; else it has answered why not. */

@@ -330,8 +330,6 @@ void router_unbind_all(struct router *router, struct session *session)
 
 int router_resolve(struct router *router, const char *domain, uint32_t *domid)
 {
-	if (domid_parse(domain, strlen(domain), domid))
-		return 0;
 	if (!strcmp(domain, "self")) {
 		*domid = router->with.self->domid;
 		return 0;
@@ -420,8 +418,7 @@ static int lead_to_address(struct router *router, struct channel *channel, struc
 	if (r < 0)
 		return r;
 	if (domid == router->with.self->domid)
-		return lead_to_endpoint(router, channel,
-					(struct frame_text){address.endpoint, strlen(address.endpoint)});
+		return lead_to_endpoint(router, channel, frame_text_of(address.endpoint));
 	hop = links_want(router->with.links, domid, channel->opener.hop->account, &r);
 	if (r == -ENOLINK)
 		return via_lead(router->with.via, channel, domid, address.endpoint);

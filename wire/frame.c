@@ -282,8 +282,7 @@ int frame_event_decode(const uint8_t *payload, uint32_t length, struct frame_eve
 	event->kind = take_u32(&cursor);
 	event->domid = take_u32(&cursor);
 	event->text = take_text(&cursor);
-	event->domain_name = split(&event->text);
-	split_two(&event->domain_name, &event->host);
+	split_sender(&event->text, &event->domain_name, &event->host);
 	return cursor.error;
 }
 

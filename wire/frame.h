@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "wire/address.h"
 #include "wire/bytes.h"
@@ -111,6 +112,11 @@ struct frame_text {
 	const char *data;
 	size_t size;
 };
+/* Returns the text of a string, or of NULL. */
+static inline struct frame_text frame_text_of(const char *string)
+{
+	return (struct frame_text){string, string ? strlen(string) : 0};
+}
 
 struct frame_identity {
 	uint32_t domid, uid, gid, pid;

@@ -115,6 +115,14 @@ uint32_t hosts_find(const struct hosts *hosts, const char *name)
 	return host ? host->number : 0;
 }
 
+int hosts_resolve(const struct hosts *hosts, const char *name, uint32_t *number)
+{
+	if (!*hosts_own_name(hosts))
+		return -EHOSTUNREACH;
+	*number = hosts_find(hosts, name);
+	return *number ? 0 : -EHOSTDOWN;
+}
+
 uint32_t hosts_note(struct hosts *hosts, const char *name)
 {
 	const struct host *host = note(hosts, name);

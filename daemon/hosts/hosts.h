@@ -66,7 +66,10 @@ void hosts_free(struct hosts *hosts);
 const char *hosts_own_name(const struct hosts *hosts);
 /* Returns the number of the host with this name; 0: it was never heard of. */
 uint32_t hosts_find(const struct hosts *hosts, const char *name);
-/* Does the same for one that is vouched for, and is heard of now. 0: there are too many, or no memory. */
+/* Does the same for one to which something is to be sent. -EHOSTUNREACH: nothing leads out of this host; -EHOSTDOWN: it was
+ * never heard of. */
+int hosts_resolve(const struct hosts *hosts, const char *name, uint32_t *number);
+/* Finds or adds one that is vouched for, and is heard of now. 0: there are too many, or no memory. */
 uint32_t hosts_note(struct hosts *hosts, const char *name);
 /* Returns the host's name, "" if there is none with this number. */
 const char *hosts_name(const struct hosts *hosts, uint32_t number);

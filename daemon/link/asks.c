@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include <event2/event.h>
+#include <nettle/sha2.h>
 #include <uthash.h>
 #include <utlist.h>
 
@@ -23,6 +24,7 @@
 #include "daemon/policy/access.h"
 #include "daemon/relay/hop.h"
 #include "wire/address.h"
+#include "wire/bytes.h"
 
 #define ASK_CHARGE    (TOLD_MAX + 1024u) /* bytes for each question: the answer may be kept */
 #define POLICY_UNITS  100u		 /* to ask policy once */
@@ -205,14 +207,14 @@ static int send_ask(struct ask *ask)
 		.known = ask->known,
 		.about = {.kind = (uint8_t)ask->kind,
 			  .identity = ask->from,
-			  .name = {ask->name, strlen(ask->name)},
-			  .domain_name = {ask->domain_name, strlen(ask->domain_name)}},
+			  .name = frame_text_of(ask->name),
+			  .domain_name = frame_text_of(ask->domain_name)},
 	};
 	uint8_t payload[36 + sizeof(ask->name) + DOMAIN_NAME_MAX + 1 + HOST_NAME_SIZE];
 
 	/* Between hosts it is missing: a host is known by its link. */
 	if (!number_is_host(ask->to))
-		frame.about.host = (struct frame_text){ask->host, strlen(ask->host)};
+		frame.about.host = frame_text_of(ask->host);
 	return links_send(ask->asks->links, ask->to, FRAME_ASK, payload, frame_ask_encode(&frame, payload));
 }
 
@@ -254,12 +256,11 @@ static int lead_out(struct ask *ask, const char *host, const char *domain)
 	struct asks *asks = ask->asks;
 	int r = access_still_out(asks->with.access, &ask->from, host);
 
+	if (r == 0)
+		r = hosts_resolve(asks->with.hosts, host, &ask->to);
 	if (r < 0)
 		return r;
-	if (!*hosts_own_name(asks->with.hosts))
-		return -EHOSTUNREACH; /* nothing leads out of this host */
-	ask->to = hosts_find(asks->with.hosts, host);
-	if (!ask->to || !hosts_is_up(asks->with.hosts, ask->to))
+	if (!hosts_is_up(asks->with.hosts, ask->to))
 		return -EHOSTDOWN; /* also if its session may be resumed: it is told as gone */
 	snprintf(ask->name, sizeof(ask->name), "%s", domain);
 	snprintf(ask->domain_name, sizeof(ask->domain_name), "%s",
@@ -350,7 +351,7 @@ static int next_endpoint(struct ask *ask, struct frame_told_entry *entry)
 	if (!name)
 		return -ENOENT;
 	snprintf(ask->after_name, sizeof(ask->after_name), "%s", name);
-	entry->name = (struct frame_text){ask->after_name, strlen(ask->after_name)};
+	entry->name = frame_text_of(ask->after_name);
 	return access_shows_far(asks->with.access, ask->host, &ask->from, name_or_null(ask), ask->after_name);
 }
 
@@ -365,7 +366,7 @@ static int next_domain(struct ask *ask, struct frame_told_entry *entry)
 		return -ENOENT;
 	ask->after = info.domid;
 	name = directory_name(asks->with.directory, info.domid);
-	*entry = (struct frame_told_entry){.number = info.domid, .name = {name, strlen(name)}};
+	*entry = (struct frame_told_entry){.number = info.domid, .name = frame_text_of(name)};
 	return info.up && (info.domid == 0 || access_sees_far(asks->with.access, ask->host, &ask->from,
 							      name_or_null(ask), info.domid));
 }
@@ -373,11 +374,13 @@ static int next_domain(struct ask *ask, struct frame_told_entry *entry)
 /* Names the answer by its content. */
 static uint64_t version_of(const uint8_t *text, uint32_t size)
 {
-	uint64_t hash = UINT64_C(0xcbf29ce484222325); /* FNV-1a */
+	struct sha256_ctx hash;
+	uint8_t digest[8];
 
-	for (uint32_t i = 0; i < size; i++)
-		hash = (hash ^ text[i]) * UINT64_C(0x100000001b3);
-	return hash ? hash : 1;
+	sha256_init(&hash);
+	sha256_update(&hash, size, text);
+	sha256_digest(&hash, sizeof(digest), digest);
+	return get_u64(digest) ? get_u64(digest) : 1;
 }
 
 static void rest(struct ask *ask)
@@ -420,13 +423,15 @@ static void walk(struct ask *ask)
 		units += POLICY_UNITS;
 		if (r <= 0)
 			continue;
-		if (ask->size + TOLD_ENTRY_SIZE(entry.name.size) > TOLD_MAX)
-			break; /* the rest isn't told */
+		if (ask->size + TOLD_ENTRY_SIZE(entry.name.size) > TOLD_MAX) {
+			r = -ENOBUFS; /* the rest isn't told */
+			break;
+		}
 		ask->size += frame_told_entry_encode(&entry, ask->text + ask->size);
 		ask->count++;
 	}
 	relay_spend(relay, ask->charge.account, units);
-	if (r >= 0 && units >= WALK_UNITS) {
+	if (r >= 0) {
 		task_due(&ask->task);
 		return;
 	}
@@ -466,7 +471,7 @@ static int send_part(struct ask *ask)
 		told.domid = self->domid;
 		name = directory_name(ask->asks->with.directory, self->domid);
 	}
-	told.name = (struct frame_text){name, strlen(name)};
+	told.name = frame_text_of(name);
 	told.at = told.end = left.at;
 	while (frame_told_next(&left, &entry) && left.at - told.at <= TOLD_PART) {
 		told.end = left.at;
@@ -579,14 +584,13 @@ static int take_from_host(struct ask *ask, const struct frame_open *about)
 	copy_name(domain, sizeof(domain), about->name);
 	if (!*domain || !strcmp(domain, "self"))
 		return -EINVAL;
-	if (!domid_parse(domain, strlen(domain), &ask->to) &&
-	    directory_resolve(asks->with.directory, domain, &ask->to) < 0)
+	if (directory_resolve(asks->with.directory, domain, &ask->to) < 0)
 		return -EHOSTDOWN;
 	if (ask->to == 0) {
 		answer_here(ask);
 		return 0;
 	}
-	if (!access_relays_far(asks->with.access, ask->host, &ask->from, name_or_null(ask), ask->to))
+	if (access_relays_far(asks->with.access, ask->host, ask->from.domid, name_or_null(ask), ask->to) < 0)
 		return -EACCES;
 	snprintf(ask->name, sizeof(ask->name), "%u", ask->to);
 	return asks->enabled ? lead_on(ask) : -EHOSTUNREACH;
@@ -694,7 +698,7 @@ static void pass_on(struct ask *ask, struct frame_told *told)
 	if (!number_is_host(domid)) { /* who it is, domain 0 knows better */
 		name = directory_name(asks->with.directory, domid);
 		told->domid = domid;
-		told->name = (struct frame_text){name, strlen(name)};
+		told->name = frame_text_of(name);
 	}
 	r = send_told(ask, told);
 	if (r == -ENOBUFS || r == -ENOMEM) {

@@ -406,7 +406,7 @@ static int take(struct via *via, struct channel *channel, const struct frame_ope
 		account_unref(account);
 	}
 	channel->identity.domid = source;
-	via->open(via->userdata, channel, (struct frame_text){endpoint, strlen(endpoint)});
+	via->open(via->userdata, channel, frame_text_of(endpoint));
 	return 0;
 }
 

@@ -33,12 +33,7 @@ static int find_host(struct via *via, const struct frame_identity *from, const c
 {
 	int r = access_out(via->with.access, from, host, text);
 
-	if (r < 0)
-		return r;
-	*number = hosts_find(via->with.hosts, host);
-	if (!*hosts_own_name(via->with.hosts))
-		return -EHOSTUNREACH; /* nothing leads out of this host */
-	return *number ? 0 : -EHOSTDOWN;
+	return r < 0 ? r : hosts_resolve(via->with.hosts, host, number);
 }
 
 /* Sends a channel from domain 0 to another host, if rules allow it. */
@@ -105,13 +100,12 @@ static int take_from_host(struct via *via, struct channel *channel, const struct
 		r = -EINVAL; /* nothing goes from host to host through a third one */
 	if (r == 0)
 		r = note_sender(channel, open, number, hosts_name(via->with.hosts, number));
-	if (r == 0 && !domid_parse(address.domain, strlen(address.domain), &domid))
+	if (r == 0)
 		r = directory_resolve(via->with.directory, address.domain, &domid);
 	if (r < 0)
 		return r;
 	if (domid == 0) {
-		via->open(via->userdata, channel,
-			  (struct frame_text){address.endpoint, strlen(address.endpoint)});
+		via->open(via->userdata, channel, frame_text_of(address.endpoint));
 		return 0;
 	}
 	snprintf(text, sizeof(text), "%u:%s", domid, address.endpoint);
@@ -174,8 +168,7 @@ static int take_from_domain_0(struct via *via, struct channel *channel, const st
 	if (r == 0)
 		r = note_sender(channel, open, number, host);
 	if (r == 0)
-		via->open(via->userdata, channel,
-			  (struct frame_text){address.endpoint, strlen(address.endpoint)});
+		via->open(via->userdata, channel, frame_text_of(address.endpoint));
 	return r;
 }
 
@@ -199,19 +192,14 @@ void via_open_far(struct via *via, struct channel *channel, const struct frame_o
 
 /* --- pings ------------------------------------------------------------------------------------ */
 
-static struct frame_text text_of(const char *text)
-{
-	return (struct frame_text){text, strlen(text)};
-}
-
 /* Pings from domain 0 a domain of another host, which is told who asks, as it is by an OPEN. */
 static int ping_out(struct via *via, const struct frame_identity *from, const struct address *address,
 		    struct account *account, ping_fn done, void *userdata, uint32_t request)
 {
 	const struct frame_ping_relayed what = {
 		.number = from->domid,
-		.domain = text_of(address->domain),
-		.name = text_of(directory_name(via->with.directory, from->domid)),
+		.domain = frame_text_of(address->domain),
+		.name = frame_text_of(directory_name(via->with.directory, from->domid)),
 	};
 	char text[ADDRESS_MAX + 1];
 	uint32_t number;
@@ -233,7 +221,7 @@ int via_ping_out(struct via *via, const struct frame_identity *from, const struc
 		r = ping_out(via, from, address, account, done, userdata, request);
 	} else if (via->enabled) {
 		snprintf(text, sizeof(text), "%s/%s", address->host, address->domain);
-		what = (struct frame_ping_relayed){.domain = text_of(text)};
+		what = (struct frame_ping_relayed){.domain = frame_text_of(text)};
 		r = links_ping_relayed(via->links, 0, &what, account, done, userdata, request);
 	}
 	return r == -EOPNOTSUPP || r == -ENOLINK ? -EHOSTUNREACH : r;
@@ -246,21 +234,20 @@ static int ping_here(struct via *via, uint32_t host, const struct frame_ping_rel
 {
 	char name[DOMAIN_NAME_MAX + 1] = "";
 	uint32_t domid;
-	int r = 0;
+	int r;
 
 	if (address->host[0] || !strcmp(address->domain, "self") || asked->number > DOMID_MAX)
 		return -EINVAL;
 	if (domain_name_is_valid(asked->name.data, asked->name.size))
 		memcpy(name, asked->name.data, asked->name.size);
-	if (!domid_parse(address->domain, strlen(address->domain), &domid))
-		r = directory_resolve(via->with.directory, address->domain, &domid);
+	r = directory_resolve(via->with.directory, address->domain, &domid);
 	if (r == 0 && domid == 0) {
 		done(userdata, 0, 0);
 		return 0;
 	}
 	if (r == 0)
-		r = access_ping_far(via->with.access, hosts_name(via->with.hosts, host), asked->number, name,
-				    domid);
+		r = access_relays_far(via->with.access, hosts_name(via->with.hosts, host), asked->number,
+				      *name ? name : NULL, domid);
 	if (r == 0 && !via->enabled)
 		r = -EHOSTUNREACH;
 	return r < 0 ? r : links_ping(via->links, domid, account, done, userdata, 0);

@@ -297,7 +297,7 @@ static void send_event(struct host_watch *watch, struct frame_event *event)
 {
 	uint8_t payload[FRAME_PAYLOAD_MAX];
 
-	event->host = (struct frame_text){watch->host, strlen(watch->host)};
+	event->host = frame_text_of(watch->host);
 	if (watch->is_cut_off || hop_send(session_hop(watch->session), FRAME_EVENT, 0, watch->number, payload,
 					  frame_event_encode(event, payload)) == 0)
 		return;
@@ -316,7 +316,7 @@ static void tell_place(struct place *place, bool up)
 			return;
 		event = (struct frame_event){.kind = up ? EVENT_DOMAIN_UP : EVENT_DOMAIN_DOWN,
 					     .domid = place->domid,
-					     .text = {place->name, strlen(place->name)}};
+					     .text = frame_text_of(place->name)};
 	}
 	send_event(place->watch, &event);
 }
@@ -327,7 +327,7 @@ static uint64_t tell_endpoint(struct place *place, struct frame_text name, bool 
 	struct frame_event event = {.kind = up ? EVENT_ENDPOINT_UP : EVENT_ENDPOINT_DOWN,
 				    .domid = place->domid,
 				    .text = name,
-				    .domain_name = {place->name, strlen(place->name)}};
+				    .domain_name = frame_text_of(place->name)};
 	char text[ENDPOINT_NAME_MAX + 1];
 	uint64_t cost = COST_TELL;
 

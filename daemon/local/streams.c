@@ -349,7 +349,7 @@ int streams_incoming(struct streams *streams, struct channel *channel, const cha
 		     struct session *session)
 {
 	struct frame_incoming incoming = {.identity = channel_sender(channel),
-					  .endpoint = {endpoint, strlen(endpoint)}};
+					  .endpoint = frame_text_of(endpoint)};
 	uint8_t payload[FRAME_PAYLOAD_MAX];
 	struct entry *entry;
 	int r;
@@ -369,10 +369,9 @@ int streams_incoming(struct streams *streams, struct channel *channel, const cha
 	}
 	incoming.token = entry->token;
 	if (channel->domain_name)
-		incoming.domain_name =
-			(struct frame_text){channel->domain_name, strlen(channel->domain_name)};
+		incoming.domain_name = frame_text_of(channel->domain_name);
 	if (channel->host)
-		incoming.host = (struct frame_text){channel->host, strlen(channel->host)};
+		incoming.host = frame_text_of(channel->host);
 	r = hop_send(session_hop(session), FRAME_INCOMING, 0, 0, payload,
 		     frame_incoming_encode(&incoming, payload));
 	if (r < 0)

@@ -154,8 +154,11 @@ int directory_resolve(struct directory *directory, const char *name, uint32_t *d
 {
 	const struct domain *domain, *found = NULL;
 	uint8_t uuid[16];
-	bool is_uuid = directory_uuid_parse(name, strlen(name), uuid);
+	bool is_uuid;
 
+	if (domid_parse(name, strlen(name), domid))
+		return 0;
+	is_uuid = directory_uuid_parse(name, strlen(name), uuid);
 	if (!name[0] || (is_uuid && !memcmp(uuid, no_uuid, sizeof(uuid))))
 		return -EHOSTDOWN;
 	for (domain = directory->domains; domain; domain = domain->hh.next) {

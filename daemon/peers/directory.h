@@ -67,7 +67,7 @@ int directory_new(struct directory **directory, struct event_base *base, struct 
 		  void *userdata);
 void directory_free(struct directory *directory);
 
-/* Finds the domain that a name or a UUID stands for. Returns 0, or -EHOSTDOWN: none that is known here. */
+/* Finds the domain that a domid, a name or a UUID stands for. Returns 0, or -EHOSTDOWN: none that is known here. */
 int directory_resolve(struct directory *directory, const char *domain, uint32_t *domid);
 /* Returns the domain's name, "" if unknown. It is valid until the event loop's next turn. */
 const char *directory_name(struct directory *directory, uint32_t domid);

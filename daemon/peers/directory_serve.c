@@ -75,7 +75,7 @@ static void batch_add(struct batch *batch, const struct domain *domain, enum dir
 		batch_send(batch, more);
 	if (state == DIRECTORY_PRESENT) {
 		memcpy(entry.uuid, domain->uuid, sizeof(entry.uuid));
-		entry.name = (struct frame_text){domain->name, strlen(domain->name)};
+		entry.name = frame_text_of(domain->name);
 	}
 	batch->length += frame_directory_entry_encode(&entry, batch->payload + batch->length);
 	batch->head.count++;

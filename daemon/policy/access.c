@@ -247,15 +247,6 @@ bool access_sees_far(struct access *access, const char *host, const struct frame
 	return policy_sees(access->policy, &subject, &seen);
 }
 
-bool access_relays_far(struct access *access, const char *host, const struct frame_identity *from,
-		       const char *name, uint32_t to)
-{
-	struct policy_subject source = far_subject(host, from->domid, name, from->uid),
-			      destination = subject_of(access, to, 0);
-
-	return policy_relay(access->policy, &source, &destination).allow;
-}
-
 int access_still_allowed(struct access *access, const struct frame_identity *from, const char *endpoint)
 {
 	struct policy_decision decision = decide(access, from, endpoint);
@@ -290,33 +281,34 @@ int access_still_relayed(struct access *access, const struct frame_identity *fro
 	return result_of(&decision);
 }
 
-static struct policy_decision decide_relay_far(struct access *access, const struct channel *channel,
+static struct policy_decision decide_relay_far(struct access *access, const struct policy_subject *source,
 					       uint32_t to)
 {
-	struct policy_subject source = sender_of(channel), destination = subject_of(access, to, 0);
+	struct policy_subject destination = subject_of(access, to, 0);
 
-	return policy_relay(access->policy, &source, &destination);
+	return policy_relay(access->policy, source, &destination);
 }
 
 int access_relay_far(struct access *access, const struct channel *channel, uint32_t to, const char *address)
 {
-	struct policy_decision decision = decide_relay_far(access, channel, to);
+	struct policy_subject source = sender_of(channel);
+	struct policy_decision decision = decide_relay_far(access, &source, to);
 
 	return count_far(access, channel, address, &decision);
 }
 
 int access_still_relayed_far(struct access *access, const struct channel *channel, uint32_t to)
 {
-	struct policy_decision decision = decide_relay_far(access, channel, to);
+	struct policy_subject source = sender_of(channel);
+	struct policy_decision decision = decide_relay_far(access, &source, to);
 
 	return result_of(&decision);
 }
 
-int access_ping_far(struct access *access, const char *host, uint32_t domid, const char *name, uint32_t to)
+int access_relays_far(struct access *access, const char *host, uint32_t domid, const char *name, uint32_t to)
 {
-	struct policy_subject source = far_subject(host, domid, *name ? name : NULL, 0),
-			      destination = subject_of(access, to, 0);
-	struct policy_decision decision = policy_relay(access->policy, &source, &destination);
+	struct policy_subject source = far_subject(host, domid, name, 0);
+	struct policy_decision decision = decide_relay_far(access, &source, to);
 
 	return result_of(&decision);
 }

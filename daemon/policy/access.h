@@ -51,9 +51,6 @@ bool access_shows_far(struct access *access, const char *host, const struct fram
 		      const char *name, const char *endpoint);
 bool access_sees_far(struct access *access, const char *host, const struct frame_identity *from,
 		     const char *name, uint32_t other);
-/* Likewise whether domain 0 relays what it opens to domain `to`. */
-bool access_relays_far(struct access *access, const char *host, const struct frame_identity *from,
-		       const char *name, uint32_t to);
 /* Decides whether domain 0 relays what the sender opens to an endpoint of domain `to`; `address` has both. 0;
  * -EACCES or -ENODATA, which are counted and logged. */
 int access_relay(struct access *access, const struct frame_identity *from, uint32_t to, const char *address);
@@ -62,9 +59,9 @@ int access_still_relayed(struct access *access, const struct frame_identity *fro
 /* Decide the same for such a channel of a sender on another host. */
 int access_relay_far(struct access *access, const struct channel *channel, uint32_t to, const char *address);
 int access_still_relayed_far(struct access *access, const struct channel *channel, uint32_t to);
-/* Decides whether domain 0 relays a ping to domain `to` of one on another host, whose name is "" if unknown. Nothing is
+/* Decides the same for a ping or a question of a domain on another host, whose name is `name` (NULL: unknown). Nothing is
  * counted. */
-int access_ping_far(struct access *access, const char *host, uint32_t domid, const char *name, uint32_t to);
+int access_relays_far(struct access *access, const char *host, uint32_t domid, const char *name, uint32_t to);
 /* Decides whether domain 0 lets what the sender, of this host, opens go to another host. The same. */
 int access_out(struct access *access, const struct frame_identity *from, const char *host,
 	       const char *address);

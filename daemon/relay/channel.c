@@ -453,24 +453,19 @@ static uint64_t grant(struct channel_end *end)
 	return end->granted;
 }
 
-static struct frame_text text_of(const char *text)
-{
-	return (struct frame_text){text, text ? strlen(text) : 0};
-}
-
 static void make_open(struct channel_end *end, struct channel_frame *frame)
 {
 	const struct channel *channel = end->channel;
 	struct frame_open open = {
 		.kind = (uint8_t)channel->kind,
 		.identity = channel_sender(channel),
-		.name = text_of(channel->endpoint),
-		.host = text_of(channel->host),
+		.name = frame_text_of(channel->endpoint),
+		.host = frame_text_of(channel->host),
 	};
 
 	/* Another daemon of this host finds our name itself, and wouldn't believe it from us. */
 	if (!end->hop->traits->is_daemon || channel->is_far)
-		open.domain_name = text_of(channel->domain_name);
+		open.domain_name = frame_text_of(channel->domain_name);
 	frame->header.type = FRAME_OPEN;
 	frame->header.length = frame_open_encode(&open, frame->payload);
 	move(end, OPEN_SENT);

@@ -330,3 +330,18 @@ void party_kill(struct party *party)
 	while (relay_is_busy(party->hop.relay))
 		relay_pass(party->hop.relay);
 }
+
+void party_expect_refusal(struct party *party, uint32_t number, uint32_t error)
+{
+	static struct party_frame frame;
+	struct frame_reset reset;
+
+	assert_true(party_expect(party, FRAME_RESET, &frame));
+	assert_int_equal(frame.header.channel, number);
+	assert_int_equal(frame_reset_decode(frame.payload, frame.header.length, &reset), 0);
+	assert_int_equal(reset.error, error);
+	assert_int_equal(reset.unsure, 0);
+	party_reset(party, number, 0, 0, 0);
+	rig_settle(party->rig);
+	assert_false(party->failed);
+}

@@ -133,6 +133,8 @@ bool party_put(struct party *party, uint8_t type, uint32_t channel, const void *
 void party_put_raw(struct party *party, const void *bytes, uint32_t size);
 bool party_get(struct party *party, unsigned outlet, struct party_frame *frame);
 bool party_expect(struct party *party, uint8_t type, struct party_frame *frame);
+/* The channel that was opened with this number is refused, and that is said with this error. */
+void party_expect_refusal(struct party *party, uint32_t number, uint32_t error);
 void party_release(struct party *party, unsigned outlet);
 void party_open(struct party *party, uint32_t number, const char *name);
 void party_fin(struct party *party, uint32_t number);

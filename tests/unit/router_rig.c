@@ -65,6 +65,8 @@ int directory_resolve(struct directory *directory, const char *domain, uint32_t 
 {
 	struct scene *scene = (struct scene *)(void *)directory;
 
+	if (domid_parse(domain, strlen(domain), domid))
+		return 0;
 	scene->resolved++;
 	*domid = strcmp(domain, "work") == 0 ? 7 : OWN;
 	return strcmp(domain, "work") == 0 || strcmp(domain, "home") == 0 ? 0 : -EHOSTDOWN;
@@ -215,25 +217,10 @@ void open_kind(struct party *party, uint32_t number, enum channel_kind kind, con
 	party_put(party, FRAME_OPEN, number, payload, frame_open_encode(&open, payload));
 }
 
-void expect_refusal(struct party *party, uint32_t number, uint32_t error)
-{
-	static struct party_frame frame;
-	struct frame_reset reset;
-
-	assert_true(party_expect(party, FRAME_RESET, &frame));
-	assert_int_equal(frame.header.channel, number);
-	assert_int_equal(frame_reset_decode(frame.payload, frame.header.length, &reset), 0);
-	assert_int_equal(reset.error, error);
-	assert_int_equal(reset.unsure, 0);
-	party_reset(party, number, 0, 0, 0);
-	rig_settle(party->rig);
-	assert_false(party->failed);
-}
-
 void refused(struct scene *scene, const char *address, uint32_t error)
 {
 	open_kind(scene->a, 0, CHANNEL_MESSAGE, address, strlen(address));
-	expect_refusal(scene->a, 0, error);
+	party_expect_refusal(scene->a, 0, error);
 	assert_int_equal(scene->a->hop.channels.count, 0);
 }
 

@@ -43,8 +43,6 @@ void scene_stop(struct scene *scene);
 int bind_name(struct scene *scene, struct party *party, const char *name, uint32_t kinds);
 int unbind_name(struct scene *scene, struct party *party, const char *name);
 void open_kind(struct party *party, uint32_t number, enum channel_kind kind, const char *name, size_t size);
-/* The channel that was opened with this number is refused, and that is said with this error. */
-void expect_refusal(struct party *party, uint32_t number, uint32_t error);
 void refused(struct scene *scene, const char *address, uint32_t error);
 /* The party gets an OPEN for this endpoint. */
 uint32_t expect_open(struct party *party, const char *name);

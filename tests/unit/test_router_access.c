@@ -22,7 +22,7 @@ static void who_may_not_reach_it_does_not_learn_whether_it_exists(void **state)
 		refused(&scene, "5:secret", EACCES);
 		/* Nor by the kind that it is for. */
 		open_kind(scene.link, 1, CHANNEL_CALL, "secret", 6);
-		expect_refusal(scene.link, 1, EACCES);
+		party_expect_refusal(scene.link, 1, EACCES);
 		assert_int_equal(scene.asked, 2);
 		scene_stop(&scene);
 	}
@@ -39,13 +39,13 @@ static void peer_reaches_endpoints_and_nothing_else(void **state)
 	assert_int_equal(scene.asked, 1);
 	/* No addresses: that would have us relay; and nothing that couldn't have been bound. */
 	open_kind(scene.link, 3, CHANNEL_MESSAGE, "5:inbox", 7);
-	expect_refusal(scene.link, 3, ENOENT);
+	party_expect_refusal(scene.link, 3, ENOENT);
 	open_kind(scene.link, 3, CHANNEL_MESSAGE, "inbox\0", 6);
-	expect_refusal(scene.link, 3, ENOENT);
+	party_expect_refusal(scene.link, 3, ENOENT);
 	open_kind(scene.link, 3, CHANNEL_MESSAGE, "", 0);
-	expect_refusal(scene.link, 3, ENOENT);
+	party_expect_refusal(scene.link, 3, ENOENT);
 	open_kind(scene.link, 3, CHANNEL_MESSAGE, "inbo", 4);
-	expect_refusal(scene.link, 3, ENOENT);
+	party_expect_refusal(scene.link, 3, ENOENT);
 	assert_int_equal(scene.asked, 2); /* policy is asked about names only */
 	assert_int_equal(scene.links, 0);
 	scene_stop(&scene);
@@ -63,7 +63,7 @@ static void endpoint_takes_only_the_kinds_it_is_for(void **state)
 			if (kind == bound)
 				expect_open(scene.b, "inbox");
 			else
-				expect_refusal(scene.link, 1 + 2 * kind, EPROTOTYPE);
+				party_expect_refusal(scene.link, 1 + 2 * kind, EPROTOTYPE);
 		}
 		assert_int_equal(scene.streams, bound == 2);
 		scene_stop(&scene);
@@ -81,13 +81,13 @@ static void program_that_cannot_take_more_refuses_with_the_reason(void **state)
 		expect_open(scene.b, "inbox");
 	}
 	open_kind(scene.link, 9, CHANNEL_MESSAGE, "inbox", 5);
-	expect_refusal(scene.link, 9, ENOBUFS);
+	party_expect_refusal(scene.link, 9, ENOBUFS);
 	scene.stream_error = -ENOBUFS;
 	open_kind(scene.link, 9, CHANNEL_STREAM, "inbox", 5);
-	expect_refusal(scene.link, 9, ENOBUFS);
+	party_expect_refusal(scene.link, 9, ENOBUFS);
 	scene.stream_error = -ENOMEM; /* no error that the protocol knows */
 	open_kind(scene.link, 9, CHANNEL_STREAM, "inbox", 5);
-	expect_refusal(scene.link, 9, ENOBUFS);
+	party_expect_refusal(scene.link, 9, ENOBUFS);
 	scene_stop(&scene);
 }
 
@@ -117,7 +117,7 @@ static void what_the_rules_forbid_from_now_on_ends_for_both(void **state)
 	scene.why_taken_back = EACCES;
 	router_recheck_hop(scene.router, &scene.b->hop);
 	relay_pass(&scene.rig.relay[0]);
-	expect_refusal(scene.link, 3, EACCES);
+	party_expect_refusal(scene.link, 3, EACCES);
 	assert_true(party_expect(scene.b, FRAME_RESET, &frame));
 	assert_int_equal(frame.header.channel, number);
 	assert_int_equal(frame_reset_decode(frame.payload, frame.header.length, &reset), 0);
@@ -141,7 +141,7 @@ static void what_is_not_decided_any_more_ends_with_that_error(void **state)
 	scene.why_taken_back = ENODATA;
 	router_recheck_hop(scene.router, &scene.b->hop);
 	relay_pass(&scene.rig.relay[0]);
-	expect_refusal(scene.link, 1, ENODATA);
+	party_expect_refusal(scene.link, 1, ENODATA);
 	scene_stop(&scene);
 }
 
@@ -296,10 +296,10 @@ static void what_is_not_decided_yet_says_so_and_nothing_else(void **state)
 	assert_int_equal(bind_name(&scene, scene.b, "inbox", ANY_KIND), 0);
 	scene.undecided = "inbox";
 	open_kind(scene.link, 1, CHANNEL_MESSAGE, "inbox", 5);
-	expect_refusal(scene.link, 1, ENODATA);
+	party_expect_refusal(scene.link, 1, ENODATA);
 	scene.undecided = "none";
 	open_kind(scene.link, 1, CHANNEL_MESSAGE, "none", 4);
-	expect_refusal(scene.link, 1, ENODATA);
+	party_expect_refusal(scene.link, 1, ENODATA);
 	open_kind(scene.link, 1, CHANNEL_MESSAGE, "inbox", 5);
 	expect_open(scene.b, "inbox");
 	scene_stop(&scene);
@@ -324,7 +324,7 @@ static void channels_of_an_unbound_endpoint_end(void **state)
 	expect_open(scene.link, "inbox");
 	assert_int_equal(unbind_name(&scene, scene.b, "inbox"), 0);
 	relay_pass(&scene.rig.relay[0]);
-	expect_refusal(scene.link, 3, ENOENT);
+	party_expect_refusal(scene.link, 3, ENOENT);
 	assert_true(party_expect(scene.b, FRAME_RESET, &frame));
 	assert_int_equal(frame.header.channel, number);
 	assert_int_equal(frame_reset_decode(frame.payload, frame.header.length, &reset), 0);

@@ -52,7 +52,7 @@ static void address_of_a_domain_without_a_link_is_relayed(void **state)
 	assert_int_equal(scene.relayed, 1);
 	scene.relay_error = -EHOSTUNREACH;
 	open_kind(scene.a, 2, CHANNEL_MESSAGE, "7:inbox", 7);
-	expect_refusal(scene.a, 2, EHOSTUNREACH);
+	party_expect_refusal(scene.a, 2, EHOSTUNREACH);
 	scene_stop(&scene);
 }
 

@@ -90,7 +90,7 @@ int access_still_relayed(struct access *access, const struct frame_identity *fro
 	return the_scene->taken_back;
 }
 
-int access_ping_far(struct access *access, const char *host, uint32_t domid, const char *name, uint32_t to)
+int access_relays_far(struct access *access, const char *host, uint32_t domid, const char *name, uint32_t to)
 {
 	return -EACCES;
 }
@@ -213,17 +213,7 @@ void expect_open(struct party *party, const char *name, uint32_t domid)
 
 void expect_refusal(struct party *party, uint32_t number, uint32_t error)
 {
-	static struct party_frame frame;
-	struct frame_reset reset;
-
-	assert_true(party_expect(party, FRAME_RESET, &frame));
-	assert_int_equal(frame.header.channel, number);
-	assert_int_equal(frame_reset_decode(frame.payload, frame.header.length, &reset), 0);
-	assert_int_equal(reset.error, error);
-	assert_int_equal(reset.unsure, 0);
-	party_reset(party, number, 0, 0, 0);
-	rig_settle(party->rig);
-	assert_false(party->failed);
+	party_expect_refusal(party, number, error);
 	assert_int_equal(party->hop.channels.count, 0);
 }
 
