@@ -548,7 +548,10 @@ static int on_request(void *userdata, struct session *session, const struct fram
 		return 0;
 	case FRAME_UNBIND:
 		r = router_unbind(daemon->router, session, text);
-		reply_error(session, header->channel, -r, r ? "this program has not bound it" : "");
+		if (r < 0)
+			reply_error(session, header->channel, -r, "this program has not bound it");
+		else
+			session_go_on_later(session, header->channel, text);
 		return 0;
 	case FRAME_WATCH:
 		watch(daemon, session, header->channel, text);
@@ -569,6 +572,16 @@ static int on_request(void *userdata, struct session *session, const struct fram
 		ping_domain(daemon, session, header->channel, text);
 		return 0;
 	}
+}
+
+static bool go_on_unbinding(void *userdata, struct session *session, struct session_rest *rest)
+{
+	struct daemon *daemon = userdata;
+
+	if (router_end_channels(daemon->router, session, frame_text_of(rest->text), &rest->at))
+		return true;
+	session_reply(session, rest->request, 0, NULL, 0);
+	return false;
 }
 
 static int open_from_program(void *userdata, struct session *session, struct channel *channel,
@@ -617,6 +630,7 @@ static void session_gone(void *userdata, struct session *session)
 const struct session_callbacks requests_session_callbacks = {
 	.request = on_request,
 	.open = open_from_program,
+	.go_on = go_on_unbinding,
 	.stream = stream_from_program,
 	.drained = session_drained,
 	.gone = session_gone,

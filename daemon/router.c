@@ -213,19 +213,6 @@ static struct channel *next_accepted(const struct hop *hop, uint32_t *number)
 	return NULL;
 }
 
-static void end_channels(struct hop *hop, struct frame_text name)
-{
-	struct channel *channel;
-	uint32_t number = 0;
-
-	/* Measured: half a nanosecond for an empty place of the table, 6 for a channel. */
-	relay_spend(hop->relay, hop->account, hop->channels.page_count + hop->channels.count);
-	while ((channel = next_accepted(hop, &number)))
-		if (strlen(channel->endpoint) == name.size &&
-		    !memcmp(channel->endpoint, name.data, name.size))
-			channel_forbid(channel, ENOENT);
-}
-
 /* Asks policy about what it has allowed. `unsure`: after a restore, a name may not be known again. Until it is, nothing
  * is decided. */
 static void recheck(struct router *router, struct channel *channel, bool unsure)
@@ -246,7 +233,7 @@ void router_recheck_hop(struct router *router, struct hop *hop)
 
 	while ((channel = next_accepted(hop, &number))) {
 		const struct hop *from = channel->opener.hop;
-		bool is_away = from && (from->paused || from->holds_input);
+		bool is_away = from && from->traits->is_daemon && (from->paused || from->holds_input);
 
 		/* By this number it may be another domain now, until it is resumed. */
 		if (!is_away || !channel->undecided)
@@ -296,12 +283,55 @@ bool router_resumed(struct router *router, struct hop *hop, uint32_t from, uint3
 	return false;
 }
 
-static void end_stream(void *userdata, struct stream *stream)
-{
-	const struct frame_text *name = userdata;
+/* --- unbinding -------------------------------------------------------------------------------- */
 
-	if (stream_is_waiting(stream))
-		end_channels(stream_hop(stream), *name);
+/* A piece of router_end_channels(). */
+struct ending {
+	struct frame_text name;
+	uint64_t start;
+};
+
+static bool is_for(const struct channel_end *end, struct frame_text name)
+{
+	const char *endpoint = end->channel->endpoint;
+
+	return !end->is_opener && !channel_is_reset(end) && endpoint && strlen(endpoint) == name.size &&
+	       !memcmp(endpoint, name.data, name.size);
+}
+
+/* Ends channels of this hop, from number *at on. True: the piece is over, and there may be more. */
+static bool end_some(const struct ending *ending, struct hop *hop, uint32_t *at)
+{
+	struct channel_end *end;
+
+	while ((end = channel_table_next(&hop->channels, at))) {
+		relay_spend(hop->relay, hop->account, COST_LOOK);
+		if (is_for(end, ending->name)) {
+			relay_spend(hop->relay, hop->account, COST_CHANNEL_END);
+			channel_forbid(end->channel, ENOENT);
+		}
+		if (hop->relay->turns.spent - ending->start >= PIECE_UNITS)
+			return true;
+	}
+	return false;
+}
+
+static bool end_stream(void *userdata, struct stream *stream)
+{
+	uint32_t number = 0;
+
+	return stream_is_waiting(stream) && end_some(userdata, stream_hop(stream), &number);
+}
+
+bool router_end_channels(struct router *router, struct session *session, struct frame_text name, uint32_t *at)
+{
+	struct hop *hop = session_hop(session);
+	struct ending ending = {.name = name, .start = hop->relay->turns.spent};
+
+	/* Measured: half a nanosecond for an empty place of the table, 6 for a channel. */
+	relay_spend(hop->relay, hop->account, hop->channels.page_count);
+	return end_some(&ending, hop, at) ||
+	       streams_each_waiting(router->with.streams, session, end_stream, &ending);
 }
 
 int router_unbind(struct router *router, struct session *session, struct frame_text name)
@@ -310,8 +340,6 @@ int router_unbind(struct router *router, struct session *session, struct frame_t
 
 	if (!endpoint || endpoint->session != session)
 		return -ENOENT;
-	end_channels(session_hop(session), name);
-	streams_each_waiting(router->with.streams, session, end_stream, &name);
 	release_endpoint(router, endpoint);
 	return 0;
 }

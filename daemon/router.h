@@ -67,10 +67,13 @@ void router_free(struct router *router);
 /* Binds a name. Returns 0, -EEXIST: a program (perhaps this one) has it, -EINVAL: not a name, or no kinds,
  * -ENOBUFS: the user has too many, -ENOMEM. */
 int router_bind(struct router *router, struct session *session, struct frame_text name, uint32_t kinds);
-/* Unbinds a name. Its channels that the program hasn't reset itself end with ENOENT, and so do streams that
- * it hasn't fetched. Streams that it has fetched stay its own, like connections of a socket that listened.
- * Returns 0, or -ENOENT: this program hasn't bound it. */
+/* Unbinds a name. Its channels go on until router_end_channels(). Returns 0, or -ENOENT: this program hasn't bound it. */
 int router_unbind(struct router *router, struct session *session, struct frame_text name);
+/* Ends a piece of the channels to the name that the program has unbound, and that it hasn't reset itself, with ENOENT, and
+ * of the streams that it hasn't fetched. Streams that it has fetched stay its own, like connections of a socket that
+ * listened. *at, which begins as 0, is the first channel that wasn't looked at. Returns whether there may be more. */
+bool router_end_channels(struct router *router, struct session *session, struct frame_text name,
+			 uint32_t *at);
 void router_unbind_all(struct router *router, struct session *session);
 /* Adds an endpoint that is started on demand; a program may have bound it already. 0 or -ENOMEM. */
 int router_add_activation(struct router *router, struct activation *activation);

@@ -97,6 +97,13 @@ static bool on_refill(void *owner)
 	return session->from_socket && session_refill(session);
 }
 
+static bool on_before_input(void *owner)
+{
+	struct session *session = owner;
+
+	return session->callbacks->go_on(session->userdata, session, &session->rest);
+}
+
 static void on_drained(void *owner)
 {
 	struct session *session = owner;
@@ -126,6 +133,7 @@ static const struct hop_callbacks hop_callbacks = {
 	.control = on_control,
 	.open = on_open,
 	.notify = on_notify,
+	.before_input = on_before_input,
 	.refill = on_refill,
 	.drained = on_drained,
 	.failed = on_failed,
@@ -536,6 +544,14 @@ int session_reply(struct session *session, uint32_t request, int error, const vo
 int session_reply_more(struct session *session, uint32_t request, const void *body, size_t size)
 {
 	return reply(session, request, 0, body, size, true);
+}
+
+void session_go_on_later(struct session *session, uint32_t request, struct frame_text text)
+{
+	session->rest = (struct session_rest){.request = request};
+	memcpy(session->rest.text, text.data, text.size);
+	if (on_before_input(session))
+		hop_hold_input(session->hop);
 }
 
 struct hop *session_hop(struct session *session)

@@ -25,6 +25,13 @@ struct ucred;
 struct self;
 struct session;
 
+/* What is left to do of a request before anything else is taken from the program. */
+struct session_rest {
+	uint32_t request;
+	uint32_t at; /* begins as 0 */
+	char text[ENDPOINT_NAME_MAX + 1];
+};
+
 struct session_callbacks {
 	/* Takes a request, to be answered by one session_reply(), now or later. Returns 0, or a negative
 	 * errno for a violation, which ends the session. */
@@ -36,6 +43,9 @@ struct session_callbacks {
 	 * token of an ACCEPT. The callee owns the socket; the session ends after this. */
 	void (*stream)(void *userdata, struct session *session, int fd, const struct frame_header *header,
 		       const uint8_t *payload);
+	/* Does a piece of what is left of the request for which session_go_on_later() was called, and answers it at
+	 * the end. Returns whether there is more. */
+	bool (*go_on)(void *userdata, struct session *session, struct session_rest *rest);
 	/* The program has read all that it was told (session_has_unread). May be NULL. */
 	void (*drained)(void *userdata, struct session *session);
 	/* The program has gone or was cut off: the callee forgets and frees the session. */
@@ -67,6 +77,10 @@ void session_cut_off(struct session *session, int error, const char *why);
 int session_reply(struct session *session, uint32_t request, int error, const void *body, size_t size);
 /* Sends a piece of the answer, before session_reply() sends the last one. */
 int session_reply_more(struct session *session, uint32_t request, const void *body, size_t size);
+
+/* The request, which has just come, may take long: callback `go_on` does it in pieces, before all further input of the
+ * program. The text is copied, and must be the name of an endpoint. */
+void session_go_on_later(struct session *session, uint32_t request, struct frame_text text);
 
 struct hop *session_hop(struct session *session);
 const struct ucred *session_credentials(const struct session *session);

@@ -60,6 +60,7 @@ struct session {
 	uint8_t greeting[GREETING_FRAME_MAX];
 	size_t greeted;
 	unsigned unanswered; /* requests */
+	struct session_rest rest;
 
 	/* shared memory */
 	uint8_t *memory;

@@ -391,15 +391,17 @@ void streams_forget_session(struct streams *streams, struct session *session)
 	}
 }
 
-void streams_each_waiting(struct streams *streams, const struct session *session,
-			  void (*each)(void *userdata, struct stream *stream), void *userdata)
+bool streams_each_waiting(struct streams *streams, const struct session *session,
+			  bool (*each)(void *userdata, struct stream *stream), void *userdata)
 {
 	struct listener *listener = find_listener(streams, session);
 	struct entry *entry;
 
 	if (listener)
 		DL_FOREACH2(listener->waiting, entry, waiting_next)
-			each(userdata, entry->stream);
+			if (each(userdata, entry->stream))
+				return true;
+	return false;
 }
 
 void streams_each(struct streams *streams, void (*each)(void *userdata, struct stream *stream),

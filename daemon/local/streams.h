@@ -38,9 +38,10 @@ int streams_incoming(struct streams *streams, struct channel *channel, const cha
 		     struct session *session);
 void streams_forget_session(struct streams *streams, struct session *session);
 
-/* Calls `each` for every stream that the program should fetch. It must not end any. */
-void streams_each_waiting(struct streams *streams, const struct session *session,
-			  void (*each)(void *userdata, struct stream *stream), void *userdata);
+/* Calls `each` for every stream that the program should fetch, until it returns true. It must not end any. Returns whether it
+ * has. */
+bool streams_each_waiting(struct streams *streams, const struct session *session,
+			  bool (*each)(void *userdata, struct stream *stream), void *userdata);
 /* Calls `each` for all streams, likewise. */
 void streams_each(struct streams *streams, void (*each)(void *userdata, struct stream *stream),
 		  void *userdata);

@@ -474,7 +474,7 @@ static bool read_frames(struct hop *hop, const struct piece *piece)
 	int r = 0;
 
 	hop->in.missing = 1;
-	while (hop_is_up(hop) && !hop->waiting.blocked_on) {
+	while (hop_is_up(hop) && !hop->waiting.blocked_on && !hop->holds_input) {
 		r = take_next(hop);
 		/* More may come while we look: the longer we read on, the less often the receivers are
 		 * woken. */

@@ -117,9 +117,10 @@ int streams_incoming(struct streams *streams, struct channel *channel, const cha
 	return channel_accept(channel, session_hop(session), endpoint);
 }
 
-void streams_each_waiting(struct streams *streams, const struct session *session,
-			  void (*each)(void *userdata, struct stream *stream), void *userdata)
+bool streams_each_waiting(struct streams *streams, const struct session *session,
+			  bool (*each)(void *userdata, struct stream *stream), void *userdata)
 {
+	return false;
 }
 
 void watches_endpoint(struct watches *watches, uint32_t domid, const char *name, bool up)
@@ -205,8 +206,13 @@ int bind_name(struct scene *scene, struct party *party, const char *name, uint32
 
 int unbind_name(struct scene *scene, struct party *party, const char *name)
 {
-	return router_unbind(scene->router, session_of(scene, party),
-			     (struct frame_text){name, strlen(name)});
+	int r = router_unbind(scene->router, session_of(scene, party), frame_text_of(name));
+	uint32_t at = 0;
+
+	while (r == 0 &&
+	       router_end_channels(scene->router, session_of(scene, party), frame_text_of(name), &at))
+		;
+	return r;
 }
 
 void open_kind(struct party *party, uint32_t number, enum channel_kind kind, const char *name, size_t size)

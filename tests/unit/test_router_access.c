@@ -336,6 +336,44 @@ static void channels_of_an_unbound_endpoint_end(void **state)
 	scene_stop(&scene);
 }
 
+/* As many as they are, nobody waits for them all. */
+static void channels_of_an_unbound_endpoint_end_in_pieces(void **state)
+{
+	enum { CHANNELS = 100 };
+	struct rig_options program = {
+		.kind = HOP_SHARED, .ring = 65536, .parity = 1, .channels_max = CHANNELS};
+	const struct frame_text name = frame_text_of("inbox");
+	struct scene scene;
+	struct turns *turns;
+	unsigned pieces = 0;
+	uint32_t at = 0;
+	bool more = true;
+
+	scene_start(&scene);
+	scene.program_b.party = party_new(&scene.rig, &program);
+	scene.program_b.party->open = scene.b->open;
+	turns = &scene.rig.relay[0].turns;
+	assert_int_equal(bind_name(&scene, scene.program_b.party, "inbox", ANY_KIND), 0);
+	for (uint32_t i = 0; i < CHANNELS; i++) {
+		open_kind(scene.link, 1 + 2 * i, CHANNEL_MESSAGE, "inbox", 5);
+		expect_open(scene.program_b.party, "inbox");
+	}
+	assert_int_equal(router_unbind(scene.router, &scene.program_b, name), 0);
+	while (more) {
+		uint64_t before = turns->spent;
+
+		more = router_end_channels(scene.router, &scene.program_b, name, &at);
+		assert_true(turns->spent - before < CHANNELS * COST_CHANNEL_END / 2);
+		pieces++;
+	}
+	assert_true(pieces > 1);
+	rig_settle(&scene.rig);
+	for (uint32_t i = 0; i < CHANNELS; i++)
+		party_expect_refusal(scene.link, 1 + 2 * i, ENOENT);
+	assert_int_equal(scene.link->hop.channels.count, 0);
+	scene_stop(&scene);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -352,6 +390,7 @@ int main(void)
 			policy_decides_in_pieces_about_the_many_channels_of_a_peer_that_was_restored),
 		cmocka_unit_test(what_is_not_decided_yet_says_so_and_nothing_else),
 		cmocka_unit_test(channels_of_an_unbound_endpoint_end),
+		cmocka_unit_test(channels_of_an_unbound_endpoint_end_in_pieces),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -27,7 +27,8 @@ struct scene {
 	int fd; /* the program's end */
 	int fds[3];
 	unsigned fd_count, gone, requests, descriptors;
-	bool took_its_leave; /* before it was gone */
+	unsigned pieces, pieces_done; /* of a request that takes long */
+	bool took_its_leave;	      /* before it was gone */
 	uint8_t bytes[4096];
 	size_t size;
 	bool closed;
@@ -39,7 +40,29 @@ static int on_request(void *userdata, struct session *session, const struct fram
 	struct scene *scene = userdata;
 
 	scene->requests++;
+	if (header->type == FRAME_BIND) {
+		session_go_on_later(session, header->channel,
+				    (struct frame_text){(const char *)payload, header->length});
+		return 0;
+	}
+	assert_int_equal(scene->pieces, 0); /* nothing comes before the rest of the one before */
 	return session_reply(session, header->channel, 0, "yes", 3) < 0 ? -ENOBUFS : 0;
+}
+
+static bool on_go_on(void *userdata, struct session *session, struct session_rest *rest)
+{
+	struct scene *scene = userdata;
+
+	assert_string_equal(rest->text, "inbox");
+	assert_int_equal(scene->requests, 1);
+	if (scene->pieces == 0) {
+		assert_int_equal(session_reply(session, rest->request, 0, "done", 4), 0);
+		return false;
+	}
+	scene->pieces--;
+	relay_spend(&scene->relay, NULL, TURNS_PIECE);
+	assert_int_equal(rest->at++, scene->pieces_done++);
+	return true;
 }
 
 static int on_open(void *userdata, struct session *session, struct channel *channel,
@@ -60,7 +83,8 @@ static void on_gone(void *userdata, struct session *session)
 	session_free(session);
 }
 
-static const struct session_callbacks callbacks = {.request = on_request, .open = on_open, .gone = on_gone};
+static const struct session_callbacks callbacks = {
+	.request = on_request, .go_on = on_go_on, .open = on_open, .gone = on_gone};
 
 static void scene_start(struct scene *scene, uint32_t greeting_ms)
 {
@@ -490,6 +514,42 @@ static void requests_of_a_program_that_has_gone_are_let_be(void **state)
 	scene_stop(&scene);
 }
 
+static void request_that_takes_long_is_done_in_turns_before_the_next_one(void **state)
+{
+	static const uint8_t types[] = {FRAME_BIND, FRAME_UNBIND};
+	uint8_t frames[2][FRAME_HEADER_SIZE + 8] = {0}, payload[64];
+	struct frame_header header;
+	struct scene scene;
+
+	scene_start(&scene, 10000);
+	scene.pieces = 5;
+	say_hello(&scene, PROTOCOL_MAJOR, 0);
+	expect(&scene, FRAME_WELCOME);
+	for (unsigned i = 0; i < 2; i++) {
+		frame_header_encode(&(struct frame_header){.type = types[i], .length = 5, .channel = i},
+				    frames[i]);
+		memcpy(frames[i] + FRAME_HEADER_SIZE, "inbox", 5);
+	}
+	say(&scene, frames, sizeof(frames));
+	assert_int_equal(scene.requests, 2);
+	for (unsigned i = 0; i < 2; i++) {
+		assert_true(hear(&scene, &header, payload));
+		assert_int_equal(header.type, FRAME_REPLY);
+		assert_int_equal(header.channel, i);
+	}
+	/* Who goes in the midst of it leaves nothing behind. */
+	scene.requests = scene.pieces_done = 0;
+	scene.pieces = 1000;
+	assert_int_equal(send(scene.fd, frames[0], sizeof(frames[0]), MSG_NOSIGNAL), sizeof(frames[0]));
+	for (int i = 0; i < 5; i++)
+		event_base_loop(scene.base, EVLOOP_NONBLOCK | EVLOOP_ONCE);
+	assert_true(scene.pieces > 0 && scene.pieces < 1000);
+	assert_int_equal(shutdown(scene.fd, SHUT_RDWR), 0);
+	run(&scene);
+	assert_int_equal(scene.gone, 1);
+	scene_stop(&scene);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -508,6 +568,7 @@ int main(void)
 		cmocka_unit_test(without_descriptors_left_the_program_is_told),
 		cmocka_unit_test(name_of_a_program_is_plain_text),
 		cmocka_unit_test(requests_are_bounded_in_a_turn),
+		cmocka_unit_test(request_that_takes_long_is_done_in_turns_before_the_next_one),
 		cmocka_unit_test(requests_of_a_program_that_has_gone_are_let_be),
 	};
 
