@@ -253,7 +253,7 @@ class Node:
             try:
                 status = self.daemon.wait(timeout=20 * PATIENCE)
             except subprocess.TimeoutExpired:
-                where = threads_of(self.pid)
+                where = f"{threads_of(self.pid)}\nthe simulated host: {threads_of(peer_pid(f'{self.host.dir}/xensim.sock'))}"
                 self.kill()
                 raise AssertionError(f"xenmsgd of domain {self.domid} didn't stop: {where}\n{self.log.read_text()}") from None
             assert status == 0, (status, self.log.read_text())

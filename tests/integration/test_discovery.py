@@ -52,7 +52,7 @@ def test_a_domain_asks_xenstore_no_more_when_there_are_more_domains(make_host, t
         all_are_told(host, count)
         found = counted(host)
         guests = [found[domid] for domid in range(1, count + 1)]
-        assert max(one["requests"] for one in guests) <= 70
+        assert max(one["requests"] for one in guests) <= 100  # on a slow machine links are tried more than once
         assert max(one["writes"] for one in guests) <= 8  # a hello twice, if the machine is slow
         assert max(one["watches"] for one in guests) <= 4
         assert max(one["nodes"] for one in guests) <= 14

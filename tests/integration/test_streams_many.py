@@ -118,7 +118,8 @@ class Full:
         more = True
         while more:
             program = self.stack.enter_context(Program(node.socket, greet=False))
-            program.socket.sendall(hello())
+            with contextlib.suppress(BrokenPipeError):  # it is refused already
+                program.socket.sendall(hello())
             more = program.receive_from_socket().kind == WELCOME
 
     def refused(self):
