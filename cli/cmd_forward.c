@@ -2,8 +2,9 @@
 
 /*
  * forward: carries each connection to SOURCE to TARGET, any number of them at once. Reaching a target may
- * take a while (a name is looked up, a link is made), so each is dialled by a thread of its own, which hands
- * the descriptor to the event loop through a pipe, and then may wait for another to dial.
+ * take a while (a name is looked up, a link is made), so threads dial, and hand the descriptors to the event loop
+ * through a pipe. Most take no while, so a few threads dial all, one after the other; what has to wait for
+ * them gets a thread of its own.
  *
  *   accepted ──a thread dials──▶ carried ──both ends have ended──▶ gone
  *               ├──over a limit──▶ held ──a connection has ended, or time──▶ dialled
@@ -47,12 +48,12 @@ static const char help[] =
 	"for example: xenmsg forward tcp:127.0.0.1:5432 xen:db:postgres\n"
 	"\n";
 
-#define DIALS_MAX 64   /* threads at once; further connections wait until one of them ends */
-#define BACKLOG	  4096 /* a client that finds it full waits, or is refused if its Unix socket doesn't block */
-#define IDLE_MAX  16   /* threads that wait for something to dial */
-#define CONNS_MAX 8    /* sessions with the daemon that are kept for the next dials */
-#define NO_HOST	  (-4096) /* in place of an errno: the name isn't known */
-#define HELD_MS	  100	  /* between attempts to dial what a limit holds up, unless a connection ends */
+#define DIALS_MAX   64	 /* at once; further connections wait until one of them ends */
+#define BACKLOG	    4096 /* a client that finds it full waits, or is refused if its Unix socket doesn't block */
+#define THREADS_FEW 8	 /* each keeps a session with the daemon */
+#define SLOW_MS	    10	 /* after so long a dial that waits for them gets another one */
+#define NO_HOST	    (-4096) /* in place of an errno: the name isn't known */
+#define HELD_MS	    100	    /* between attempts to dial what a limit holds up, unless a connection ends */
 
 struct place {
 	enum { PLACE_UNIX, PLACE_TCP, PLACE_XEN } kind;
@@ -74,23 +75,24 @@ struct forward {
 		pthread_mutex_t lock;
 		pthread_cond_t more;
 		struct dial *waiting; /* for a thread */
-		unsigned idle;	      /* threads that nothing was given yet */
+		unsigned idle, ended;
+		unsigned taken; /* dials that have waited, ever */
 	} threads;
+	unsigned started;    /* threads, ever */
+	unsigned taken;	     /* as of the last `slow` */
+	struct event *slow;  /* runs while some may wait */
 	struct dial *held;   /* over a limit, in the order in which they came */
 	struct event *again; /* dials the first of them, or accepts again */
 	bool is_full;	     /* a limit holds up dials, until all are through */
 	bool is_short;	     /* a limit holds up what is to be accepted, */
 	bool rests;	     /* until `again` */
-	struct xenmsg *conns[CONNS_MAX];
-	unsigned conn_count;
 	int code;
 };
 
 struct dial {
 	struct forward *forward;
 	int source;
-	int target;	     /* the target's descriptor, or a negative errno */
-	struct xenmsg *conn; /* by which a target xen: is dialled; NULL: one is opened */
+	int target; /* the target's descriptor, or a negative errno */
 	struct dial *prev, *next;
 };
 
@@ -189,25 +191,25 @@ static int dial_tcp(const struct place *place)
 	return r;
 }
 
-static int dial_xen(struct dial *dial)
+/* Dials by the thread's session, which is opened if there is none. */
+static int dial_xen(const struct forward *forward, struct xenmsg **conn)
 {
-	const struct forward *forward = dial->forward;
 	int r = -ENOTCONN;
 
-	if (dial->conn)
-		r = xenmsg_connect(dial->conn, forward->target.path, -1);
+	if (*conn)
+		r = xenmsg_connect(*conn, forward->target.path, -1);
 	/* The daemon may have gone, and another one come, since the session was opened. */
 	if (r == -ENOTCONN || r == -ECONNREFUSED || r == -ENOENT) {
-		xenmsg_close(dial->conn);
-		dial->conn = NULL;
-		r = xenmsg_open(&dial->conn, forward->cli->socket);
+		xenmsg_close(*conn);
+		*conn = NULL;
+		r = xenmsg_open(conn, forward->cli->socket);
 		if (r == 0)
-			r = xenmsg_connect(dial->conn, forward->target.path, -1);
+			r = xenmsg_connect(*conn, forward->target.path, -1);
 	}
 	return r;
 }
 
-static void dial_target(struct dial *dial)
+static void dial_target(struct dial *dial, struct xenmsg **conn)
 {
 	const struct forward *forward = dial->forward;
 
@@ -219,7 +221,7 @@ static void dial_target(struct dial *dial)
 		dial->target = dial_tcp(&forward->target);
 		break;
 	default:
-		dial->target = dial_xen(dial);
+		dial->target = dial_xen(forward, conn);
 	}
 	/* A pointer is smaller than PIPE_BUF, so it is written as a whole. */
 	if (write(forward->pipe[1], &dial, sizeof(dial)) != sizeof(dial))
@@ -229,15 +231,20 @@ static void dial_target(struct dial *dial)
 /* Waits for the next dial. Returns NULL if enough threads do so already. */
 static struct dial *next_dial(struct forward *forward)
 {
-	struct dial *next = NULL;
+	struct dial *next;
 
 	pthread_mutex_lock(&forward->threads.lock);
-	if (forward->threads.idle < IDLE_MAX) {
+	while (!forward->threads.waiting && forward->threads.idle < THREADS_FEW) {
 		forward->threads.idle++;
-		while (!forward->threads.waiting)
-			pthread_cond_wait(&forward->threads.more, &forward->threads.lock);
-		next = forward->threads.waiting;
+		pthread_cond_wait(&forward->threads.more, &forward->threads.lock);
+		forward->threads.idle--;
+	}
+	next = forward->threads.waiting;
+	if (next) {
 		DL_DELETE(forward->threads.waiting, next);
+		forward->threads.taken++;
+	} else {
+		forward->threads.ended++;
 	}
 	pthread_mutex_unlock(&forward->threads.lock);
 	return next;
@@ -247,36 +254,83 @@ static void *run_thread(void *userdata)
 {
 	struct dial *dial = userdata;
 	struct forward *forward = dial->forward;
+	struct xenmsg *conn = NULL;
 
 	do
-		dial_target(dial);
+		dial_target(dial, &conn);
 	while ((dial = next_dial(forward)));
+	xenmsg_close(conn);
 	return NULL;
 }
 
-/* Gives it to a thread that waits, or to a new one. Returns 0 or a negative errno. */
-static int give_to_thread(struct dial *dial)
+/* Makes a thread, which begins with this dial. Returns 0 or a negative errno. */
+static int start_thread(struct dial *dial)
 {
 	struct forward *forward = dial->forward;
 	pthread_t thread;
-	bool given;
-	int error;
+	int error = pthread_create(&thread, NULL, run_thread, dial);
+
+	if (error)
+		return -error;
+	pthread_detach(thread);
+	forward->started++;
+	return 0;
+}
+
+static void watch_slow(struct forward *forward)
+{
+	const struct timeval pause = {.tv_usec = SLOW_MS * 1000};
+
+	if (!evtimer_pending(forward->slow, NULL))
+		evtimer_add(forward->slow, &pause);
+}
+
+/* Gives it to a thread that has nothing to do or may soon have nothing, or to a new one. Returns 0 or a negative
+ * errno. */
+static int give_to_thread(struct dial *dial)
+{
+	struct forward *forward = dial->forward;
+	unsigned count;
+	bool waits;
 
 	pthread_mutex_lock(&forward->threads.lock);
-	given = forward->threads.idle > 0;
-	if (given) {
-		forward->threads.idle--; /* it is no longer to be had, though it still sleeps */
+	count = forward->started - forward->threads.ended;
+	waits = count > forward->dials || count >= THREADS_FEW;
+	if (waits)
 		DL_APPEND(forward->threads.waiting, dial);
-	}
 	pthread_mutex_unlock(&forward->threads.lock);
-	if (given) {
-		pthread_cond_signal(&forward->threads.more);
-		return 0;
+	if (!waits)
+		return start_thread(dial);
+	pthread_cond_signal(&forward->threads.more);
+	watch_slow(forward);
+	return 0;
+}
+
+/* Gives each dial that waits a thread of its own, if no thread has taken one since the last time. */
+static void on_slow(evutil_socket_t fd, short what, void *userdata)
+{
+	struct forward *forward = userdata;
+	struct dial *slow = NULL, *each, *next;
+	bool any;
+
+	pthread_mutex_lock(&forward->threads.lock);
+	if (forward->threads.taken == forward->taken) {
+		slow = forward->threads.waiting;
+		forward->threads.waiting = NULL;
 	}
-	error = pthread_create(&thread, NULL, run_thread, dial);
-	if (error == 0)
-		pthread_detach(thread);
-	return -error;
+	forward->taken = forward->threads.taken;
+	any = forward->threads.waiting != NULL;
+	pthread_mutex_unlock(&forward->threads.lock);
+	DL_FOREACH_SAFE(slow, each, next) {
+		if (start_thread(each) == 0)
+			continue;
+		pthread_mutex_lock(&forward->threads.lock);
+		DL_APPEND(forward->threads.waiting, each);
+		pthread_mutex_unlock(&forward->threads.lock);
+		any = true;
+	}
+	if (any)
+		watch_slow(forward);
 }
 
 /* ---- the loop -------------------------------------------------------------------------------- */
@@ -374,15 +428,6 @@ static void on_pump_done(void *userdata, struct pump *pump, int error, bool at_l
 		go_on(forward);
 }
 
-/* Keeps the session for the next dial, if there is room. */
-static void keep_conn(struct forward *forward, struct xenmsg *conn)
-{
-	if (conn && forward->conn_count < CONNS_MAX)
-		forward->conns[forward->conn_count++] = conn;
-	else
-		xenmsg_close(conn);
-}
-
 static void on_dialled(evutil_socket_t fd, short what, void *userdata)
 {
 	struct forward *forward = userdata;
@@ -391,8 +436,6 @@ static void on_dialled(evutil_socket_t fd, short what, void *userdata)
 	if (read(fd, &dial, sizeof(dial)) != sizeof(dial))
 		return;
 	forward->dials--;
-	keep_conn(forward, dial->conn);
-	dial->conn = NULL;
 	if (cli_is_limit(dial->target) || dial->target == -ENOMEM) {
 		hold(forward, dial, dial->target);
 		return;
@@ -413,14 +456,9 @@ static void on_dialled(evutil_socket_t fd, short what, void *userdata)
 
 static void dial(struct forward *forward, struct dial *dial)
 {
-	int r;
+	int r = give_to_thread(dial);
 
-	if (forward->target.kind == PLACE_XEN && forward->conn_count)
-		dial->conn = forward->conns[--forward->conn_count];
-	r = give_to_thread(dial);
 	if (r < 0) {
-		keep_conn(forward, dial->conn);
-		dial->conn = NULL;
 		hold(forward, dial, r);
 		return;
 	}
@@ -539,9 +577,10 @@ static int start(struct forward *forward)
 	if (loop_init(&forward->loop) < 0 || pipe(forward->pipe) < 0)
 		return EXIT_OTHER;
 	forward->again = evtimer_new(forward->loop.base, on_again, forward);
+	forward->slow = evtimer_new(forward->loop.base, on_slow, forward);
 	forward->dialled =
 		loop_event(forward->loop.base, forward->pipe[0], EV_READ | EV_PERSIST, on_dialled, forward);
-	if (!forward->again || !forward->dialled)
+	if (!forward->again || !forward->slow || !forward->dialled)
 		return EXIT_OTHER;
 	return forward->source.kind == PLACE_XEN ? listen_xen(forward) : listen_socket(forward);
 }
@@ -554,8 +593,6 @@ static void end(struct forward *forward)
 		unlink(forward->source.path);
 	loop_event_free(forward->incoming);
 	xenmsg_close(forward->conn);
-	while (forward->conn_count)
-		xenmsg_close(forward->conns[--forward->conn_count]);
 	free_place(&forward->source);
 	free_place(&forward->target);
 	/* Threads may still be dialling: the memory that they use ends with the process. */
