@@ -1,22 +1,29 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "daemon/local/program_name.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 void program_name(pid_t pid, char name[PROGRAM_NAME_SIZE])
 {
 	char path[64];
-	FILE *file;
+	ssize_t size = -1;
+	int fd;
 
 	snprintf(path, sizeof(path), "/proc/%d/comm", pid);
-	file = fopen(path, "re");
-	if (!file || !fgets(name, PROGRAM_NAME_SIZE, file))
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd >= 0) {
+		size = read(fd, name, PROGRAM_NAME_SIZE - 1);
+		close(fd);
+	}
+	if (size > 0)
+		name[size] = '\0';
+	else
 		snprintf(name, PROGRAM_NAME_SIZE, "?");
 	name[strcspn(name, "\n")] = '\0';
 	for (char *c = name; *c; c++)
 		if (*c < ' ' || *c >= 0x7f)
 			*c = '?';
-	if (file)
-		fclose(file);
 }

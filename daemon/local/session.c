@@ -120,8 +120,8 @@ static void on_failed(void *owner, int error, const char *why)
 		return;
 	if (error != -ECONNRESET) {
 		log_limited(LOG_CUT_OFF, LOG_BY_UID(session->credentials.uid), LOG_LEVEL_WARNING,
-			    "%s (pid %d, uid %u) is cut off: %s", session->comm, session->credentials.pid,
-			    session->credentials.uid, why);
+			    "%s (pid %d, uid %u) is cut off: %s", session_comm(session),
+			    session->credentials.pid, session->credentials.uid, why);
 		if (session->to_socket)
 			session_pump(session); /* send the answers so far */
 		send_goodbye(session, error, why);
@@ -189,8 +189,8 @@ void session_refuse(struct session *session, int error, const char *why)
 {
 	if (error != -ECONNRESET && error != -EPIPE) /* a program that has gone isn't a refused one */
 		log_limited(LOG_ACCEPTING, LOG_BY_UID(session->credentials.uid), LOG_LEVEL_WARNING,
-			    "%s (pid %d, uid %u) is refused: %s", session->comm, session->credentials.pid,
-			    session->credentials.uid, why);
+			    "%s (pid %d, uid %u) is refused: %s", session_comm(session),
+			    session->credentials.pid, session->credentials.uid, why);
 	send_goodbye(session, error, why);
 	end_session(session);
 }
@@ -230,7 +230,7 @@ static bool pay_for_memory(struct session *session, bool *shared)
 			LOG_LIMIT, LOG_BY_UID(session->credentials.uid), LOG_LEVEL_WARNING,
 			"%s (pid %d, uid %u) shares no memory with the daemon and is slower: others of its user have most of what he "
 			"may have",
-			session->comm, session->credentials.pid, session->credentials.uid);
+			session_comm(session), session->credentials.pid, session->credentials.uid);
 		*shared = false;
 	}
 	if (!*shared)
@@ -245,6 +245,7 @@ static void start_running(struct session *session, const struct frame_hello_loca
 	bool shared = hello->flags & HELLO_SHARED_MEMORY && session_can_share_memory();
 	int memory_fd = -1, r;
 
+	session_comm(session); /* while the program is there */
 	if (!pay_for(session, QUOTA_CLIENTS, 1) || !pay_for_memory(session, &shared))
 		return;
 	if (shared) {
@@ -277,11 +278,18 @@ static void start_running(struct session *session, const struct frame_hello_loca
 static int gather_frame(struct session *session, struct frame_header *header, const char **why)
 {
 	for (;;) {
-		size_t want = FRAME_HEADER_SIZE;
-		struct iovec piece;
-		ssize_t size;
+		struct iovec piece = {session->greeting + session->greeted,
+				      sizeof(session->greeting) - session->greeted};
+		ssize_t size = program_socket_peek(session->fd, &piece, 1);
+		size_t there, want = FRAME_HEADER_SIZE;
 
-		if (session->greeted >= FRAME_HEADER_SIZE) {
+		if (size == -EAGAIN)
+			return 0;
+		*why = size == -EBADMSG ? SESSION_DESCRIPTORS : "the program has gone";
+		if (size <= 0)
+			return size == -EBADMSG ? -EPROTO : -ECONNRESET;
+		there = session->greeted + (size_t)size;
+		if (there >= FRAME_HEADER_SIZE) {
 			bool hello = session->state == GREETING;
 
 			*why = hello ? "the first frame must be a HELLO"
@@ -294,17 +302,14 @@ static int gather_frame(struct session *session, struct frame_header *header, co
 			*why = "the frame is too long";
 			if (want > sizeof(session->greeting))
 				return -EPROTO;
-			if (session->greeted == want)
-				return 1;
 		}
-		piece = (struct iovec){session->greeting + session->greeted, want - session->greeted};
-		size = program_socket_read(session->fd, &piece, 1);
-		if (size == -EAGAIN)
-			return 0;
-		*why = size == -EBADMSG ? SESSION_DESCRIPTORS : "the program has gone";
-		if (size <= 0)
-			return size == -EBADMSG ? -EPROTO : -ECONNRESET;
+		size = (ssize_t)((there < want ? there : want) - session->greeted);
+		*why = "the program has gone";
+		if (program_socket_take(session->fd, &piece, 1, (size_t)size) != size)
+			return -ECONNRESET;
 		session->greeted += (size_t)size;
+		if (there >= FRAME_HEADER_SIZE && session->greeted == want)
+			return 1;
 	}
 }
 
@@ -459,7 +464,6 @@ int session_new(struct session **out, struct relay *relay, int fd, const struct 
 	task_init(&session->greeting_turn, &relay->turns, account_line(session->hop->account),
 		  on_greeting_turn);
 	charge_init(&session->charge, session->hop->account);
-	program_name(session->credentials.pid, session->comm);
 	session->socket_event = event_new(relay->base, fd, EV_READ | EV_PERSIST | EV_ET, on_socket, session);
 	session->greeting_timer = evtimer_new(relay->base, on_greeting_timeout, session);
 	if (!session->socket_event || !session->greeting_timer ||
@@ -574,8 +578,10 @@ int session_socket(const struct session *session)
 	return session->fd;
 }
 
-const char *session_comm(const struct session *session)
+const char *session_comm(struct session *session)
 {
+	if (!session->comm[0])
+		program_name(session->credentials.pid, session->comm);
 	return session->comm;
 }
 

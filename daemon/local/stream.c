@@ -78,6 +78,7 @@ struct stream {
 	uint64_t total;	      /* with fin_came: the size of the stream to the program */
 	bool fin_came;
 	bool readable; /* an event has come since all was read */
+	bool has_news; /* one has come since it was asked whether the caller has left */
 	bool end_read; /* the program has shut down, and FIN is sent */
 	bool end_written;
 };
@@ -112,7 +113,7 @@ static void close_socket(struct stream *stream, bool clean)
 	/* A program that writes on all the same gets ECONNRESET. */
 	for (int i = 0; clean && i < DRAIN_CALLS; i++) {
 		spend(stream, 2 * COST_SYSCALL);
-		if (program_socket_read(stream->fd, &piece, 1) <= 0)
+		if (program_socket_read(stream->fd, &piece, 1) < (ssize_t)sizeof(bytes))
 			break;
 	}
 	free_event(stream->socket_event);
@@ -155,7 +156,10 @@ static bool caller_has_left(struct stream *stream)
 {
 	struct pollfd poll_fd = {.fd = stream->fd};
 
-	return stream->state == CALLING && poll(&poll_fd, 1, 0) > 0;
+	if (stream->state != CALLING || !stream->has_news)
+		return false;
+	stream->has_news = false;
+	return poll(&poll_fd, 1, 0) > 0;
 }
 
 /* Moves up to `size` bytes behind the guard into the ring, leaving the last of them unread. Returns how many, or
@@ -433,7 +437,7 @@ static void on_socket(int fd, short what, void *userdata)
 {
 	struct stream *stream = userdata;
 
-	stream->readable = true;
+	stream->readable = stream->has_news = true;
 	task_due(&stream->turn);
 }
 

@@ -330,7 +330,7 @@ void streams_fetch(struct streams *streams, int fd, const uint8_t *payload, uint
 }
 
 /* Notes whose it is, for status. */
-static void describe(struct entry *entry, const struct session *session, const struct channel *channel,
+static void describe(struct entry *entry, struct session *session, const struct channel *channel,
 		     const char *endpoint)
 {
 	const struct ucred *credentials = session_credentials(session);
