@@ -187,6 +187,15 @@ static void explain_far(struct daemon *daemon, struct session *session, uint32_t
 			   access_explain_far(daemon->access, from, domain, (uint32_t)uid, to));
 }
 
+/* Skips this host's own name in such a FROM. */
+static char *skip_own_host(const struct daemon *daemon, char *from)
+{
+	const char *own = hosts_own_name(daemon->hosts);
+	size_t size = strlen(own);
+
+	return size && !strncmp(from, own, size) && from[size] == '/' ? from + size + 1 : from;
+}
+
 /* Answers a policy question: FROM is DOMAIN or DOMAIN/UID, TO an endpoint here, or in domain 0 an address. */
 static void explain_policy(struct daemon *daemon, struct session *session, uint32_t request, char *query)
 {
@@ -196,6 +205,8 @@ static void explain_policy(struct daemon *daemon, struct session *session, uint3
 
 	if (to)
 		*to++ = '\0';
+	if (is_far(query))
+		query = skip_own_host(daemon, query);
 	if (to && is_far(query)) {
 		explain_far(daemon, session, request, query, to);
 		return;

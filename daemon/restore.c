@@ -11,6 +11,7 @@
 #include <event2/event.h>
 
 #include "daemon/daemon_internal.h"
+#include "daemon/hosts/hosts.h"
 #include "daemon/peers/directory.h"
 #include "daemon/link/link.h"
 #include "daemon/base/log.h"
@@ -52,6 +53,7 @@ static int begin_anew(struct daemon *daemon, uint32_t domid)
 	watches_restart(daemon->watches);
 	reload_restart_channels(daemon, was);
 	directory_restart(daemon->directory);
+	hosts_learn_own_name(daemon->hosts, (struct frame_text){.data = NULL}); /* of the old host */
 	r = peers_start(daemon->peers);
 	if (r < 0)
 		return r;

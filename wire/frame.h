@@ -161,7 +161,8 @@ struct frame_hello_link {
 	bool resumes;
 	uint8_t nonce[16];
 	uint32_t purpose;
-	uint8_t secret[32]; /* of a session that begins here, from the lower domid; else zero */
+	uint8_t secret[32];	/* of a session that begins here, from the lower domid; else zero */
+	struct frame_text host; /* behind that, from domain 0: its host's name; empty: it has none */
 };
 
 enum hello_purpose {

@@ -26,14 +26,18 @@ uint32_t frame_hello_link_encode(const struct frame_hello_link *hello, uint8_t *
 	put_u64(out + 48, hello->max_message);
 	if (!hello->resumes)
 		return (uint32_t)(put_text(out + 56, out, hello->version) - out);
-	if (version.size > FRAME_PAYLOAD_MAX - 56 - HELLO_RESUMES_SIZE)
-		version.size = FRAME_PAYLOAD_MAX - 56 - HELLO_RESUMES_SIZE;
+	if (version.size > FRAME_PAYLOAD_MAX - 56 - HELLO_RESUMES_SIZE - HOST_NAME_SIZE)
+		version.size = FRAME_PAYLOAD_MAX - 56 - HELLO_RESUMES_SIZE - HOST_NAME_SIZE;
 	at = put_text(out + 56, out, version);
 	*at = '\0';
 	memcpy(at + 1, hello->nonce, 16);
 	put_u32(at + 17, hello->purpose);
 	memcpy(at + 21, hello->secret, 32);
-	return (uint32_t)(at + HELLO_RESUMES_SIZE - out);
+	at += HELLO_RESUMES_SIZE;
+	if (!hello->host.size)
+		return (uint32_t)(at - out);
+	*at = (uint8_t)hello->host.size;
+	return (uint32_t)(put_text(at + 1, out, hello->host) - out);
 }
 
 int frame_hello_link_decode(const uint8_t *payload, uint32_t length, struct frame_hello_link *hello)
@@ -58,7 +62,13 @@ int frame_hello_link_decode(const uint8_t *payload, uint32_t length, struct fram
 	take_bytes(&cursor, hello->nonce, 16);
 	hello->purpose = take_u32(&cursor);
 	take_bytes(&cursor, hello->secret, 32);
-	return cursor.error;
+	if (cursor.error)
+		return cursor.error;
+	hello->host.size = take_u8(&cursor);
+	hello->host.data = (const char *)take(&cursor, hello->host.size);
+	if (cursor.error || !host_name_is_valid(hello->host.data, hello->host.size))
+		hello->host = (struct frame_text){.data = NULL};
+	return 0;
 }
 
 uint32_t frame_prove_encode(const struct frame_prove *prove, uint8_t *out)

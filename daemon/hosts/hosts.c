@@ -50,6 +50,7 @@ struct host {
 struct hosts {
 	struct relay *relay;
 	struct hosts_options options;
+	char own_name[HOST_NAME_SIZE]; /* as set here, or told by domain 0 */
 	const struct hosts_callbacks *callbacks;
 	void *userdata;
 	struct gateway_socket *socket; /* NULL: no gateway is served */
@@ -105,7 +106,13 @@ static struct host *note(struct hosts *hosts, const char *name)
 
 const char *hosts_own_name(const struct hosts *hosts)
 {
-	return hosts->options.name ? hosts->options.name : "";
+	return hosts->own_name;
+}
+
+void hosts_learn_own_name(struct hosts *hosts, struct frame_text name)
+{
+	snprintf(hosts->own_name, sizeof(hosts->own_name), "%.*s", (int)name.size,
+		 name.size ? name.data : "");
 }
 
 uint32_t hosts_find(const struct hosts *hosts, const char *name)
@@ -432,6 +439,7 @@ int hosts_new(struct hosts **out, struct relay *relay, const struct hosts_option
 		return -ENOMEM;
 	hosts->relay = relay;
 	hosts->options = *options;
+	snprintf(hosts->own_name, sizeof(hosts->own_name), "%s", options->name ? options->name : "");
 	hosts->callbacks = callbacks;
 	hosts->userdata = userdata;
 	hosts->since = (uint64_t)time(NULL);

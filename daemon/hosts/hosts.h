@@ -24,6 +24,7 @@
 #include "wire/address.h"
 
 struct charge;
+struct frame_text;
 struct hosts;
 struct relay;
 struct self;
@@ -64,6 +65,8 @@ void hosts_free(struct hosts *hosts);
 
 /* This host's name, "" if it has none, or isn't known here. */
 const char *hosts_own_name(const struct hosts *hosts);
+/* Notes, in another domain than 0, what domain 0 says of that. */
+void hosts_learn_own_name(struct hosts *hosts, struct frame_text name);
 /* Returns the number of the host with this name; 0: it was never heard of. */
 uint32_t hosts_find(const struct hosts *hosts, const char *name);
 /* Does the same for one to which something is to be sent. -EHOSTUNREACH: nothing leads out of this host; -EHOSTDOWN: it was

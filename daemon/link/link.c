@@ -167,6 +167,8 @@ void link_note_hello(struct link *link, const struct frame_hello_link *hello)
 	begin_to_resume(link, hello);
 	copy_plain(link->version, sizeof(link->version), hello->version, '!');
 	link->flags = hello->flags;
+	if (link->links->options.hosts && link->domid == 0)
+		hosts_learn_own_name(link->links->options.hosts, hello->host);
 	link_set_state(link, LINK_UP);
 	log_limited(LOG_LINK, LOG_BY_DOMAIN(link->domid), LOG_LEVEL_INFO, "%s: link is up, xenmsgd %s",
 		    link->title, link->version);
@@ -534,6 +536,8 @@ uint32_t link_make_hello(struct link *link, enum hello_purpose purpose, uint8_t 
 		.purpose = purpose,
 	};
 
+	if (options->hosts && options->self->domid == 0 && !link_is_far(link))
+		hello.host = frame_text_of(hosts_own_name(options->hosts));
 	memcpy(hello.instance, options->self->instance, sizeof(hello.instance));
 	memcpy(hello.nonce, link->attempt.nonce, sizeof(hello.nonce));
 	memcpy(hello.secret, link->attempt.secret, sizeof(hello.secret));

@@ -114,6 +114,8 @@ static void decode_with_text(const uint8_t *payload, uint32_t length)
 	if (frame_hello_link_decode(payload, length, &hello_link) == 0) {
 		/* ends at the payload's end, or at a zero */
 		texts_lie_in(hello_link.version, (struct frame_text){0}, payload, length);
+		require(!hello_link.host.size ||
+			(const uint8_t *)hello_link.host.data + hello_link.host.size <= payload + length);
 		AGAIN(hello_link);
 	}
 	if (frame_goodbye_decode(payload, length, &goodbye) == 0) {

@@ -115,6 +115,32 @@ def test_the_own_host_needs_no_gateway(hosts):
     assert b"at home" in receiver.output()
 
 
+def test_a_guest_may_name_its_own_host(hosts):
+    """It works as without the host, and asks no [out]: what it means never leaves the host."""
+    here, = hosts(count=1, guests=2, policy="[rule]\nfrom = *\nto = *\naction = allow\n", join=False)
+    guest = here[1]
+    eventually(lambda: "dom2" in {peer["name"] for peer in guest.json("peers")}, "the guests know each other")
+    for domain, receiver in (("1", guest), ("2", here[2]), ("0", here[0]), ("dom2", here[2])):
+        inbox = receiver.receiver("inbox", "--json", "--count", "1")
+        eventually(lambda domain=domain: guest.json("endpoints", f"hosta/{domain}"), "the endpoint is known")
+        assert guest.json("endpoints", f"hosta/{domain}") == guest.json("endpoints", domain)
+        guest.send(f"hosta/{domain}:inbox", "at home")
+        message = json.loads(inbox.output())
+        assert (message["text"], message["sender"]["domid"], message["sender"].get("host")) == ("at home", 1, None), message
+        assert guest.xenmsg("ping", "--count", "1", f"hosta/{domain}").returncode == EXIT_OK
+    peers = [{key: peer[key] for key in ("domid", "name", "uuid")} for peer in guest.json("peers", "hosta")]
+    assert peers == [{key: peer[key] for key in ("domid", "name", "uuid")} for peer in guest.json("peers")]
+    with Stream(guest, here[2], "hosta/2:stream") as stream:
+        assert (stream.host, stream.domid) == ("", 1)
+    next_line = watching(guest, "hosta/2:pr*")
+    here[2].receiver("print")
+    assert next_line() == "up endpoint 2:print"
+    done = guest.xenmsg("call", "hosta/2:nothing", data=b"")
+    assert done.returncode == EXIT_NO_ENDPOINT, done
+    here[0].stop()  # its name is still known, as those of domains are
+    guest.send("hosta/2:nothing", "x", exit_code=EXIT_NO_ENDPOINT)
+
+
 def test_without_a_way_a_message_ends_with_one_error(hosts):
     here, _ = hosts(join=False)
     here.send("hostb/0:inbox", "nobody", exit_code=EXIT_UNREACHABLE)
@@ -143,7 +169,8 @@ def test_a_rule_names_the_senders_host(hosts, sender):
 def test_policy_check_answers_for_other_hosts(hosts):
     here, _ = hosts(policy="[rule]\nfrom = hostb/work, hostc/*, *\nto = in*\naction = allow\n", join=False)
     for sender, code in (("hostb/work", EXIT_OK), ("hostb/play", EXIT_DENIED), ("hostc/7/1000", EXIT_OK),
-                         ("hostd/work", EXIT_DENIED), ("hostb/work/x", EXIT_USAGE)):
+                         ("hostd/work", EXIT_DENIED), ("hostb/work/x", EXIT_USAGE),
+                         ("hosta/Domain-0", EXIT_OK), ("hosta/0/1000", EXIT_OK)):  # this one
         done = here.xenmsg("policy", "check", sender, "inbox")
         assert done.returncode == code, (sender, done)
 

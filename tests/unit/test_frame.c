@@ -85,6 +85,10 @@ FRAME(hello_resumes, hello_link,
 	      !memcmp(f.secret, e->secret, 32),
       .major = 1, .minor = 1, .instance = UUID_1, .token = UUID_2, .max_message = 8, .version = {"0.2", 3}, .resumes = true,
       .nonce = UUID_2, .purpose = HELLO_RESUME, .secret = UUID_1 UUID_2)
+FRAME(hello_of_host, hello_link,
+      text_is(f.version, "0.2") && f.resumes && !memcmp(f.secret, e->secret, 32) && text_is(f.host, "hosta"),
+      .major = 1, .minor = 1, .instance = UUID_1, .token = UUID_2, .max_message = 8, .version = {"0.2", 3}, .resumes = true,
+      .nonce = UUID_2, .secret = UUID_1 UUID_2, .host = {"hosta", 5})
 FRAME(prove, prove, f.epoch == e->epoch && !memcmp(f.proof, e->proof, 32), .epoch = 3, .proof = UUID_1 UUID_2)
 FRAME(resume, resume, f.received == e->received && f.epoch == e->epoch, .received = 0x0807060504030201, .epoch = 3)
 FRAME(offer, offer, f.ring_ref == e->ring_ref && f.port == e->port && f.epoch == e->epoch,
@@ -169,6 +173,9 @@ static const struct sample samples[] = {
 	SAMPLE(hello_link, "0.1.0", "\1\0\2\0\1\2\3\4" UUID_1 UUID_2 U64("\7\0\0\0") U64("\10\0\0\0") "0.1.0"),
 	SAMPLE(hello_resumes, "0.2\0" UUID_2 "\1\0\0\0" UUID_1 UUID_2,
 	       "\1\0\1\0\0\0\0\0" UUID_1 UUID_2 U64("\0\0\0\0") U64("\10\0\0\0") "0.2\0" UUID_2 "\1\0\0\0" UUID_1 UUID_2),
+	SAMPLE(hello_of_host, "0.2\0" UUID_2 "\0\0\0\0" UUID_1 UUID_2 "\5hosta",
+	       "\1\0\1\0\0\0\0\0" UUID_1 UUID_2 U64("\0\0\0\0") U64("\10\0\0\0") "0.2\0" UUID_2 "\0\0\0\0" UUID_1 UUID_2
+	       "\5hosta"),
 	SAMPLE(prove, "", "\3\0\0\0\0\0\0\0" UUID_1 UUID_2),
 	SAMPLE(resume, "", COUNT_8 "\3\0\0\0\0\0\0\0"),
 	SAMPLE(offer, "", "\1\2\3\4\7\0\0\0\3\0\0\0\0\0\0\0"),
@@ -302,9 +309,31 @@ static void text_that_is_too_long_is_cut_at_the_largest_payload(void **state)
 			 FRAME_PAYLOAD_MAX);
 	assert_int_equal(
 		frame_hello_link_encode(&(struct frame_hello_link){.version = longest, .resumes = true}, out),
-		FRAME_PAYLOAD_MAX);
+		FRAME_PAYLOAD_MAX - HOST_NAME_SIZE);
 	free(text);
 	free(out);
+}
+
+static void a_hello_names_its_host_or_none(void **state)
+{
+	static const char *const none[] = {"", "Host", "host_a", "-"};
+	struct frame_hello_link hello = {.resumes = true, .version = {"0.2", 3}, .host = {"hosta", 5}},
+				decoded;
+	uint8_t out[FRAME_PAYLOAD_MAX];
+	uint32_t size = frame_hello_link_encode(&hello, out);
+
+	assert_int_equal(frame_hello_link_decode(out, size, &decoded), 0);
+	assert_true(text_is(decoded.host, "hosta"));
+	for (uint32_t cut = 1; cut <= 6; cut++) { /* as an older daemon says it, or nobody */
+		assert_int_equal(frame_hello_link_decode(out, size - cut, &decoded), 0);
+		assert_int_equal(decoded.host.size, 0);
+	}
+	for (size_t i = 0; i < sizeof(none) / sizeof(none[0]); i++) {
+		hello.host = frame_text_of(none[i]);
+		size = frame_hello_link_encode(&hello, out);
+		assert_int_equal(frame_hello_link_decode(out, size, &decoded), 0);
+		assert_int_equal(decoded.host.size, 0);
+	}
 }
 
 static void the_longest_open_fits_a_small_payload(void **state)
@@ -512,6 +541,7 @@ int main(void)
 		cmocka_unit_test(text_may_be_empty),
 		cmocka_unit_test(a_longer_payload_of_a_later_version_is_accepted),
 		cmocka_unit_test(text_that_is_too_long_is_cut_at_the_largest_payload),
+		cmocka_unit_test(a_hello_names_its_host_or_none),
 		cmocka_unit_test(the_longest_open_fits_a_small_payload),
 		cmocka_unit_test(no_text_at_all_encodes_as_empty),
 		cmocka_unit_test(a_directory_is_the_bytes_of_the_document),
