@@ -37,6 +37,7 @@ static const char hosts_help[] =
 	"Lists this host and the others that the daemon of domain 0 knows of. STATE: of this host the gateway's, connected (to\n"
 	"a server), waiting (for one) or missing; of others whether their daemon is up or down; both since when. LINK: of the\n"
 	"link between the two daemons; it is made when it is needed. INSTANCE: of the daemon. LAST_ERROR: what was wrong last.\n"
+	"In other domains it lists those hosts that policy lets the domain reach, with STATE, and LINK if that is away.\n"
 	"\n"
 	"      --json          the same as JSON, one object a line\n";
 
@@ -83,7 +84,8 @@ static struct json_object *link_for_table(struct json_object *link, const char *
 {
 	char text[80];
 
-	if (strcmp(state, "away") != 0)
+	if (strcmp(state, "away") != 0 ||
+	    !at(link, "since")) /* other domains than 0 aren't told since when */
 		return json_object_new_string(state);
 	away_text(link, text, sizeof(text));
 	return json_object_new_string(text);
@@ -95,22 +97,36 @@ static void shape_peer(struct json_object *peer)
 		json_object_object_add(peer, "link", link_for_table(peer, text_at(peer, "link")));
 }
 
+/* Writes since when the host is as it is, if that is told: not in other domains than 0. */
+static void since_words(struct json_object *host, char *text, size_t size)
+{
+	static const char head[] = " since ";
+
+	text[0] = '\0';
+	if (!at(host, "since"))
+		return;
+	snprintf(text, size, "%s", head);
+	since_text(host, true, text + strlen(head), size - strlen(head));
+}
+
 static void shape_host(struct json_object *host)
 {
-	struct json_object *link = at(host, "link");
-	char state[300], since[32];
+	struct json_object *link = at(host, "link"), *rtt;
+	const char *server = text_or(host, "server", "");
+	char state[300], since[40];
 
-	since_text(host, true, since, sizeof(since));
+	since_words(host, since, sizeof(since));
 	if (json_object_get_boolean(at(host, "own")))
-		snprintf(state, sizeof(state), "gateway %s%s%.160s since %s", text_at(host, "gateway"),
-			 *text_at(host, "server") ? " to " : "", text_at(host, "server"), since);
+		snprintf(state, sizeof(state), "gateway %s%s%.160s%s", text_at(host, "gateway"),
+			 *server ? " to " : "", server, since);
 	else
-		snprintf(state, sizeof(state), "%s since %s",
+		snprintf(state, sizeof(state), "%s%s",
 			 json_object_get_boolean(at(host, "up")) ? "up" : "down", since);
 	json_object_object_add(host, "state", json_object_new_string(state));
 	if (!link)
 		return;
-	json_object_object_add(host, "rtt_us", json_object_get(at(link, "rtt_us")));
+	if (json_object_object_get_ex(link, "rtt_us", &rtt))
+		json_object_object_add(host, "rtt_us", json_object_get(rtt));
 	if (!*text_at(host, "last_error"))
 		json_object_object_add(host, "last_error", json_object_get(at(link, "last_error")));
 	json_object_object_add(host, "link", link_for_table(link, text_at(link, "state")));

@@ -44,6 +44,7 @@ struct report *report_new(const struct report_question *question)
 		[REPORT_HOSTS] = status_hosts_lists,
 		[REPORT_FAR_DOMAINS] = status_far_domains_lists,
 		[REPORT_FAR_ENDPOINTS] = status_far_endpoints_lists,
+		[REPORT_FAR_HOSTS] = status_far_hosts_lists,
 	};
 	struct report *report = calloc(1, sizeof(*report));
 

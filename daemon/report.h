@@ -35,6 +35,7 @@ enum report_kind {
 	REPORT_HOSTS,
 	REPORT_FAR_DOMAINS, /* of another host, as it has told */
 	REPORT_FAR_ENDPOINTS,
+	REPORT_FAR_HOSTS, /* the hosts, as domain 0 has told */
 };
 
 struct report_question {
@@ -42,7 +43,7 @@ struct report_question {
 	bool all;      /* REPORT_STATUS: list every entry */
 	int64_t domid; /* REPORT_ENDPOINTS: of this domain; below zero: of all */
 	struct viewer viewer;
-	struct status_far *far; /* what a host has told, which report_free() frees; else NULL */
+	struct status_far *far; /* what was told, which report_free() frees; else NULL */
 };
 
 /* Returns the report, which the caller frees, or NULL: out of memory. */

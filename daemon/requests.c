@@ -352,13 +352,17 @@ static struct status_far *copy_far(const char *host, const struct frame_told *to
 static void on_told(void *userdata, void *asker, uint32_t request, enum ask_kind kind, const char *host,
 		    const struct frame_told *told)
 {
-	struct report_question question = {
-		.kind = kind == ASK_DOMAINS ? REPORT_FAR_DOMAINS : REPORT_FAR_ENDPOINTS, .domid = -1};
+	static const enum report_kind kinds[] = {
+		[ASK_DOMAINS] = REPORT_FAR_DOMAINS,
+		[ASK_ENDPOINTS] = REPORT_FAR_ENDPOINTS,
+		[ASK_HOSTS] = REPORT_FAR_HOSTS,
+	};
+	struct report_question question = {.kind = kinds[kind], .domid = -1};
 	struct report *report = NULL;
 	struct daemon *daemon = userdata;
 
 	if (told->error) {
-		reply_error(asker, request, (int)told->error, asks_why_not((int)told->error));
+		reply_error(asker, request, (int)told->error, asks_why_not(kind, (int)told->error));
 		return;
 	}
 	question.far = copy_far(host, told);
@@ -370,36 +374,46 @@ static void on_told(void *userdata, void *asker, uint32_t request, enum ask_kind
 		reply_error(asker, request, ENOMEM, strerror(ENOMEM));
 }
 
-/* Asks another host: which domains it has, or which endpoints the domain there. */
-static void ask_host(struct daemon *daemon, struct session *session, uint32_t request, char *host,
-		     const char *domain)
+/* Asks domain 0, or another host by way of it. */
+static void ask_far(struct daemon *daemon, struct session *session, uint32_t request, enum ask_kind kind,
+		    const char *host, const char *domain)
 {
 	struct ask_question question = {
-		.kind = domain ? ASK_ENDPOINTS : ASK_DOMAINS,
+		.kind = kind,
 		.host = host,
 		.domain = domain,
 		.from = identity_of(daemon, session),
 	};
-	int r = -EINVAL;
+	int r = asks_ask(daemon->asks, &question, session_hop(session)->account, on_told, session, request);
+
+	if (r < 0)
+		reply_error(session, request, -r, asks_why_not(kind, -r));
+}
+
+/* Asks another host: which domains it has, or which endpoints the domain there. */
+static void ask_host(struct daemon *daemon, struct session *session, uint32_t request, const char *host,
+		     const char *domain)
+{
+	enum ask_kind kind = domain ? ASK_ENDPOINTS : ASK_DOMAINS;
 
 	if (host_name_is_valid(host, strlen(host)) &&
 	    (!domain || domain_name_is_valid(domain, strlen(domain))))
-		r = asks_ask(daemon->asks, &question, session_hop(session)->account, on_told, session,
-			     request);
-	if (r < 0)
-		reply_error(session, request, -r, asks_why_not(-r));
+		ask_far(daemon, session, request, kind, host, domain);
+	else
+		reply_error(session, request, EINVAL, asks_why_not(kind, EINVAL));
 }
 
-/* Whether this daemon knows of other hosts; else it has answered why not. */
+/* Whether this daemon knows of other hosts; else it has answered why not, or asked domain 0. */
 static bool can_list_hosts(struct daemon *daemon, struct session *session, uint32_t request)
 {
-	if (*hosts_own_name(daemon->hosts))
+	if (daemon->self.domid != 0)
+		ask_far(daemon, session, request, ASK_HOSTS, "", "");
+	else if (*hosts_own_name(daemon->hosts))
 		return true;
-	reply_error(session, request, EHOSTUNREACH,
-		    daemon->self.domid == 0
-			    ? "this host has no name, so nothing leads to others: set name under [hosts] in "
-			      "xenmsgd.conf(5), and run xenmsg-gateway(8)"
-			    : "xenmsgd in domain 0 knows the other hosts: ask there");
+	else
+		reply_error(session, request, EHOSTUNREACH,
+			    "this host has no name, so nothing leads to others: set name under [hosts] in "
+			    "xenmsgd.conf(5), and run xenmsg-gateway(8)");
 	return false;
 }
 

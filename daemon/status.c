@@ -555,6 +555,26 @@ static void describe_far_endpoint(struct status_walk *walk, struct json_object *
 	add_text(object, "kind", kind_name(walk->entry.number));
 }
 
+static void describe_far_host(struct status_walk *walk, struct json_object *object)
+{
+	static const char *const gateway[] = {
+		[TOLD_GATEWAY_MISSING] = "missing",
+		[TOLD_GATEWAY_WAITING] = "waiting",
+		[TOLD_GATEWAY_CONNECTED] = "connected",
+	};
+	uint32_t state = walk->entry.number;
+	bool is_own = state >= TOLD_GATEWAY_MISSING && state <= TOLD_GATEWAY_CONNECTED;
+
+	add_name(object, "host", walk->entry.name);
+	add_flag(object, "own", is_own);
+	if (is_own)
+		add_text(object, "gateway", gateway[state]);
+	else
+		add_flag(object, "up", state == TOLD_HOST_UP || state == TOLD_HOST_AWAY);
+	if (state == TOLD_HOST_AWAY)
+		add_text(add_object(object, "link"), "state", "away");
+}
+
 const struct status_list status_far_domains_lists[] = {
 	{.name = "far", .next = next_far, .describe = describe_far_domain},
 	{.name = NULL},
@@ -562,6 +582,11 @@ const struct status_list status_far_domains_lists[] = {
 
 const struct status_list status_far_endpoints_lists[] = {
 	{.name = "far", .next = next_far, .describe = describe_far_endpoint},
+	{.name = NULL},
+};
+
+const struct status_list status_far_hosts_lists[] = {
+	{.name = "far", .next = next_far, .describe = describe_far_host},
 	{.name = NULL},
 };
 

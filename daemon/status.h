@@ -55,7 +55,7 @@ struct status_sources {
 	struct vchan_host *host;
 };
 
-/* What another host has told of its domains, or of the endpoints of one. */
+/* What another host has told of its domains, or of the endpoints of one; or domain 0 of the hosts, with `host` "". */
 struct status_far {
 	char host[HOST_NAME_SIZE], domain[DOMAIN_NAME_MAX + 1]; /* the domain's name, "" if unknown */
 	struct frame_told told;
@@ -106,7 +106,8 @@ struct status_list {
 /* Each array ends with a list without a name. Those of `status` are members of its object; the others'
  * entries form one array. */
 extern const struct status_list status_lists[], status_peers_lists[], status_endpoints_lists[],
-	status_hosts_lists[], status_far_domains_lists[], status_far_endpoints_lists[];
+	status_hosts_lists[], status_far_domains_lists[], status_far_endpoints_lists[],
+	status_far_hosts_lists[];
 
 /* Returns an object with what isn't a list. The caller puts it. */
 struct json_object *status_head(const struct status_sources *sources, const struct viewer *viewer);

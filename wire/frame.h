@@ -294,16 +294,28 @@ struct frame_directory_entry {
 enum ask_kind {
 	ASK_DOMAINS = 1,   /* which are there? */
 	ASK_ENDPOINTS = 2, /* which has a domain? */
+	ASK_HOSTS = 3,	   /* which hosts are there? of domain 0 of the asker's own */
+};
+
+/* What is told of a host: of the own one about its gateway, of others about their daemon. */
+enum told_host {
+	TOLD_HOST_DOWN = 0,
+	TOLD_HOST_UP = 1,
+	TOLD_HOST_AWAY = 2, /* up, but the link with it was lost */
+	TOLD_GATEWAY_MISSING = 3,
+	TOLD_GATEWAY_WAITING = 4, /* for a server */
+	TOLD_GATEWAY_CONNECTED = 5,
 };
 
 struct frame_ask {
 	uint32_t number; /* the asker's, for the answer */
 	uint64_t known;	 /* the version of the answer that is known: another one is waited for; 0: none */
-	/* Of an ask_kind; the name is HOST, HOST/DOMAIN or DOMAIN, and the asker is the sender. */
+	/* Of an ask_kind; the name is HOST, HOST/DOMAIN, DOMAIN or empty, and the asker is the sender. */
 	struct frame_open about;
 };
 
-/* What was asked, in parts: in the order of the numbers of domains, or of the names of endpoints. */
+/* What was asked, in parts: in the order of the numbers of domains, or of the names of endpoints; hosts with the own one
+ * first. */
 struct frame_told {
 	uint32_t number; /* of the ASK */
 	uint32_t error;	 /* an errno, then nothing else counts; 0: none */

@@ -313,8 +313,26 @@ void asks_cancel(struct asks *asks, const void *asker, uint32_t request)
 			drop_ask(ask);
 }
 
-const char *asks_why_not(int error)
+/* For ASK_HOSTS: what is asked is domain 0. */
+static const char *why_no_hosts(int error)
 {
+	switch (error) {
+	case EHOSTDOWN:
+		return "no xenmsgd runs in domain 0, which knows the hosts";
+	case EHOSTUNREACH:
+		return "nothing leads out of this host, as domain 0 says: it needs name under [hosts] in xenmsgd.conf(5), "
+		       "and a gateway";
+	case EOPNOTSUPP:
+		return "xenmsgd in domain 0 is older than this one and can't tell; ask there";
+	default:
+		return asks_why_not(ASK_DOMAINS, error);
+	}
+}
+
+const char *asks_why_not(enum ask_kind kind, int error)
+{
+	if (kind == ASK_HOSTS)
+		return why_no_hosts(error);
 	switch (error) {
 	case EINVAL:
 		return "that can't be a domain of another host";
@@ -322,7 +340,7 @@ const char *asks_why_not(int error)
 		return "policy doesn't let this domain ask there: an [out] of domain 0's has to, and a [relay] there may not "
 		       "forbid it";
 	case EHOSTDOWN:
-		return "no such host or domain, or no xenmsgd runs there; 'xenmsg hosts' in domain 0 lists the hosts";
+		return "no such host or domain, or no xenmsgd runs there; 'xenmsg hosts' lists the hosts";
 	case EHOSTUNREACH:
 		return "nothing leads to that host, or to that domain there: domain 0 needs name under [hosts] in "
 		       "xenmsgd.conf(5), and a gateway; 'xenmsg hosts' in domain 0 says what is missing";
@@ -369,6 +387,57 @@ static int next_domain(struct ask *ask, struct frame_told_entry *entry)
 	*entry = (struct frame_told_entry){.number = info.domid, .name = frame_text_of(name)};
 	return info.up && (info.domid == 0 || access_sees_far(asks->with.access, ask->host, &ask->from,
 							      name_or_null(ask), info.domid));
+}
+
+static enum told_host state_of_gateway(const struct hosts *hosts)
+{
+	struct gateway_info info;
+
+	hosts_gateway(hosts, &info);
+	return !info.there ? TOLD_GATEWAY_MISSING : info.up ? TOLD_GATEWAY_CONNECTED : TOLD_GATEWAY_WAITING;
+}
+
+static enum told_host state_of_host(const struct asks *asks, const struct host_info *info)
+{
+	struct link_info link = {.state = LINK_IDLE};
+
+	if (!info->up)
+		return TOLD_HOST_DOWN;
+	links_info(asks->links, info->number, &link);
+	return link.state == LINK_AWAY ? TOLD_HOST_AWAY : TOLD_HOST_UP;
+}
+
+/* Does the same for hosts: this one, and those to which rules let the asker go. */
+static int next_host(struct ask *ask, struct frame_told_entry *entry)
+{
+	struct asks *asks = ask->asks;
+	struct host_info info;
+
+	if (ask->after < 0) {
+		ask->after = 0;
+		*entry = (struct frame_told_entry){.number = state_of_gateway(asks->with.hosts),
+						   .name = frame_text_of(hosts_own_name(asks->with.hosts))};
+		return 1;
+	}
+	if (!hosts_next(asks->with.hosts, (uint32_t)ask->after, &info))
+		return -ENOENT;
+	ask->after = info.number;
+	*entry = (struct frame_told_entry){.number = state_of_host(asks, &info),
+					   .name = frame_text_of(info.name)};
+	return access_still_out(asks->with.access, &ask->from, info.name) == 0;
+}
+
+/* Finds the next name of what was asked for. */
+static int next_entry(struct ask *ask, struct frame_told_entry *entry)
+{
+	switch (ask->kind) {
+	case ASK_HOSTS:
+		return next_host(ask, entry);
+	case ASK_DOMAINS:
+		return next_domain(ask, entry);
+	default:
+		return next_endpoint(ask, entry);
+	}
 }
 
 /* Names the answer by its content. */
@@ -419,7 +488,7 @@ static void walk(struct ask *ask)
 		return;
 	}
 	while (r >= 0 && units < WALK_UNITS) {
-		r = ask->kind == ASK_DOMAINS ? next_domain(ask, &entry) : next_endpoint(ask, &entry);
+		r = next_entry(ask, &entry);
 		units += POLICY_UNITS;
 		if (r <= 0)
 			continue;
@@ -577,6 +646,8 @@ static int take_from_host(struct ask *ask, const struct frame_open *about)
 		return -EPROTO;
 	snprintf(ask->host, sizeof(ask->host), "%s", hosts_name(asks->with.hosts, ask->key.peer));
 	copy_name(ask->domain_name, sizeof(ask->domain_name), about->domain_name);
+	if (ask->kind == ASK_HOSTS)
+		return -EINVAL;
 	if (ask->kind == ASK_DOMAINS) {
 		answer_here(ask);
 		return 0;
@@ -596,6 +667,16 @@ static int take_from_host(struct ask *ask, const struct frame_open *about)
 	return asks->enabled ? lead_on(ask) : -EHOSTUNREACH;
 }
 
+/* Takes, in domain 0, a domain's question which hosts there are. */
+static int take_about_hosts(struct ask *ask)
+{
+	if (!*hosts_own_name(ask->asks->with.hosts))
+		return -EHOSTUNREACH;
+	ask->known = 0; /* changes aren't told */
+	answer_here(ask);
+	return 0;
+}
+
 /* Takes, in domain 0, what a domain of this host asks about another one. */
 static int take_from_domain(struct ask *ask, const struct frame_open *about)
 {
@@ -604,6 +685,9 @@ static int take_from_domain(struct ask *ask, const struct frame_open *about)
 	size_t size = slash ? (size_t)(slash - about->name.data) : about->name.size;
 	char host[HOST_NAME_SIZE] = "", domain[DOMAIN_NAME_MAX + 1] = "";
 
+	ask->from.domid = ask->key.peer;
+	if (ask->kind == ASK_HOSTS)
+		return take_about_hosts(ask);
 	if (!host_name_is_valid(about->name.data, size))
 		return -EINVAL;
 	memcpy(host, about->name.data, size);
@@ -613,7 +697,6 @@ static int take_from_domain(struct ask *ask, const struct frame_open *about)
 	if (!strcmp(host, hosts_own_name(asks->with.hosts)) ||
 	    (ask->kind == ASK_ENDPOINTS) != (*domain != '\0'))
 		return -EINVAL;
-	ask->from.domid = ask->key.peer;
 	return lead_out(ask, host, domain);
 }
 
@@ -673,7 +756,7 @@ static int take_ask(struct asks *asks, uint32_t peer, const struct frame_ask *fr
 	ask->kind = (enum ask_kind)about->kind;
 	ask->known = frame->known;
 	ask->from = about->identity;
-	if (about->kind < ASK_DOMAINS || about->kind > ASK_ENDPOINTS)
+	if (about->kind < ASK_DOMAINS || about->kind > ASK_HOSTS)
 		r = -EINVAL;
 	else if (!in_domain_0(asks))
 		r = take_from_domain_0(ask, about);
@@ -720,6 +803,8 @@ static bool comes_next(struct ask *ask, const struct frame_told_entry *entry)
 		ask->after = entry->number;
 		return true;
 	}
+	if (ask->kind == ASK_HOSTS)
+		return host_name_is_valid(entry->name.data, entry->name.size);
 	if (!endpoint_name_is_valid(entry->name.data, entry->name.size))
 		return false;
 	memcpy(name, entry->name.data, entry->name.size);
@@ -755,7 +840,9 @@ static int take_told(struct asks *asks, uint32_t peer, struct frame_told *told)
 	if (!ask || ask->state != ASK_SENT || ask->to != peer)
 		return 0; /* nobody wants to know any more */
 	if (told->error) {
-		fail_ask(ask, frame_error(told->error, -EPROTO));
+		r = frame_error(told->error, -EPROTO);
+		/* One that doesn't know the question says that it can't be one. */
+		fail_ask(ask, ask->kind == ASK_HOSTS && r == -EINVAL ? -EOPNOTSUPP : r);
 		return 0;
 	}
 	if (!ask->told) {

@@ -5,7 +5,8 @@
 /*
  * What programs want to know of another host: which domains are there, and which endpoints a domain there has
  * (doc/protocol.md, 5.11). The question goes the way of a channel, from daemon to daemon, and is answered by that of the
- * domain in question, or by domain 0 if it is about the domains, with what the policy there lets the asker see:
+ * domain in question, or by domain 0 if it is about the domains, with what the policy there lets the asker see. Which
+ * hosts there are at all a guest's daemon asks domain 0 of its own host:
  *
  *   program ─ its daemon ══ ASK ══▶ domain 0 ══ ASK ══▶ domain 0 there ══ ASK ══▶ the domain's daemon
  *                        ◀══ TOLD ══         ◀══ TOLD ══               ◀══ TOLD ══
@@ -60,7 +61,7 @@ void asks_free(struct asks *asks);
 
 struct ask_question {
 	enum ask_kind kind;
-	const char *host;   /* another one */
+	const char *host;   /* another one; "" for ASK_HOSTS, which domain 0 doesn't ask */
 	const char *domain; /* there; for ASK_ENDPOINTS */
 	uint64_t
 		known; /* the version of the answer that is known: it is told when there is another one; 0: now */
@@ -79,7 +80,7 @@ int asks_ask(struct asks *asks, const struct ask_question *question, struct acco
 void asks_forget(struct asks *asks, const void *asker);
 void asks_cancel(struct asks *asks, const void *asker, uint32_t request);
 /* Says for people what a (positive) errno of asks_ask(), or an answer, means. */
-const char *asks_why_not(int error);
+const char *asks_why_not(enum ask_kind kind, int error);
 
 /* Something here has changed: endpoints, domains, rules, names. This, and the three functions behind it, take NULL. */
 void asks_changed(struct asks *asks);

@@ -257,7 +257,7 @@ static void on_told(void *userdata, void *asker, uint32_t id, enum ask_kind kind
 	watch = place->watch;
 	place->state = PLACE_RESTS;
 	if (!watch->is_answered && told->error) {
-		answer_watch(watch, (int)told->error, asks_why_not((int)told->error));
+		answer_watch(watch, (int)told->error, asks_why_not(kind, (int)told->error));
 		free_watch(watch);
 		return;
 	}
@@ -578,7 +578,7 @@ void host_watches_add(struct host_watches *watches, struct session *session, uin
 	}
 	if (!why) {
 		r = begin(watch);
-		why = asks_why_not(-r);
+		why = asks_why_not(ASK_DOMAINS, -r);
 	}
 	if (r == 0)
 		return;

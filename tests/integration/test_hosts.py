@@ -3,6 +3,7 @@
 two daemons' sockets: what is tested here is the daemons' part."""
 
 import errno
+import itertools
 import json
 import os
 import re
@@ -226,11 +227,36 @@ def test_the_hosts_are_listed(hosts):
     eventually(lambda: not here.json("hosts")[1]["up"], "the other host is taken to be down after dead-after")
 
 
+def test_a_guest_lists_the_hosts_that_rules_let_it_reach(hosts):
+    here, _, _ = hosts(count=3, guests=2, policy=IN + "[out]\nfrom = 1\nto = hostb\naction = allow\n"
+                       "[out]\nfrom = 0\nto = *\naction = allow\n", join=False)
+    own = {"host": "hosta", "own": True, "gateway": "missing"}
+    assert here[1].json("hosts") == [own]
+    hosts.join()
+    own["gateway"] = "connected"
+    eventually(lambda: len(here[0].json("hosts")) == 3, "all are known")
+    assert here[1].json("hosts") == [own, {"host": "hostb", "own": False, "up": True}]
+    assert here[2].json("hosts") == [own]
+    assert [row.split() for row in here[1].xenmsg("hosts").stdout.decode().splitlines()] == [
+        ["HOST", "STATE"], ["hosta", "gateway", "connected"], ["hostb", "up"]]
+    assert here[0].xenmsg("ping", "--count", "1", "hostb/0").returncode == EXIT_OK
+    hosts.gateway.close()
+    eventually(lambda: here[1].json("hosts")[1].get("link") == {"state": "away"}, "the link is away")
+    rows = here[1].xenmsg("hosts").stdout.decode().splitlines()
+    assert (rows[0].split(), rows[2].split()) == (["HOST", "STATE", "LINK"], ["hostb", "up", "away"])
+    eventually(lambda: not here[1].json("hosts")[1]["up"], "the other host is taken to be down after dead-after")
+
+
 def test_without_a_name_there_are_no_hosts(nodes):
     for node in nodes(0, 1).values():
         done = node.xenmsg("hosts")
         assert done.returncode == EXIT_UNREACHABLE
-        assert (b"set name under [hosts]" if node.domid == 0 else b"domain 0 knows") in done.stderr, done
+        assert (b"set name under [hosts]" if node.domid == 0 else b"domain 0 says") in done.stderr, done
+
+
+def test_without_a_daemon_in_domain_0_no_hosts_are_known(nodes):
+    done = nodes(1)[1].xenmsg("hosts")
+    assert done.returncode == EXIT_UNREACHABLE and b"no xenmsgd runs in domain 0" in done.stderr, done
 
 
 def listed(node, domain):
@@ -392,12 +418,13 @@ def test_what_cannot_be_watched_gets_an_error(hosts):
 
 
 def test_lists_are_as_their_schema_says(hosts):
-    here, there = hosts()
-    there.receiver("print")
+    here, there = hosts(guests=1)
+    there[0].receiver("print")
     with open(os.path.join(os.path.dirname(__file__), "../../doc/commands.schema.json"), encoding="utf-8") as file:
         described = json.load(file)["$defs"]
-    for command, *arguments in (("hosts",), ("peers", "hostb"), ("endpoints", "hostb/0")):
-        answer = here.json(command, *arguments)
+    for node, (command, *arguments) in itertools.product(
+            here.values(), (("hosts",), ("peers", "hostb"), ("endpoints", "hostb/0"))):
+        answer = node.json(command, *arguments)
         assert answer
         for entry in answer:
             jsonschema.Draft202012Validator({"$ref": f"#/$defs/{command}", "$defs": described}).validate(entry)

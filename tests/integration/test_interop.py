@@ -13,7 +13,7 @@ import tempfile
 import pytest
 
 from library import Connection
-from messaging import EXIT_NO_ENDPOINT, PATIENCE, Holder, Node, eventually
+from messaging import EXIT_ERROR, EXIT_NO_ENDPOINT, PATIENCE, Holder, Node, eventually
 from protocol import Program, message
 
 OLD = [path for path in os.environ.get("XENMSG_OLD", "").split(":") if path]
@@ -203,6 +203,10 @@ def test_domain_0_tells_what_the_guests_understand(nodes, programs, zero_is_old)
         inbox = other.receiver("byname", "--count", "1")
         reader.send(f"{names[other.domid]}:byname", "hello")
         assert inbox.output() == b"hello\n"
+    # What only one of the two knows is said.
+    if zero_is_old:
+        done = one.xenmsg("hosts")
+        assert done.returncode == EXIT_ERROR and b"older than this one" in done.stderr, done
     # A daemon and an endpoint that come later are seen by whoever watches.
     with running(one, "watch", "--json", "2") as watch_one:
         assert json.loads(watch_one.stdout.readline())["event"] == "up"
