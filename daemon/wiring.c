@@ -286,6 +286,7 @@ void wiring_end(struct daemon *daemon)
 	links_free(daemon->links);
 	if (daemon->quota)
 		quota_name_hosts(daemon->quota, NULL, NULL);
+	log_name_hosts(NULL, NULL);
 	hosts_free(daemon->hosts);
 	peers_free(daemon->peers);
 	watches_free(daemon->watches);

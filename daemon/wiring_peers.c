@@ -332,7 +332,9 @@ int wiring_start_hosts(struct daemon *daemon)
 		return -EBADMSG;
 	}
 	r = hosts_new(&daemon->hosts, &daemon->relay, &options, &callbacks, daemon);
-	if (r == 0)
-		quota_name_hosts(daemon->quota, name_of_host, daemon->hosts);
-	return r;
+	if (r < 0)
+		return r;
+	quota_name_hosts(daemon->quota, name_of_host, daemon->hosts);
+	log_name_hosts(name_of_host, daemon->hosts);
+	return 0;
 }

@@ -82,6 +82,7 @@ integration_tests = \
 	tests/integration/test_example_calls.py \
 	tests/integration/test_exporter.py \
 	tests/integration/test_hosts.py \
+	tests/integration/test_hosts_hostile.py \
 	tests/integration/test_hosts_nats.py \
 	tests/integration/test_hosts_promise.py \
 	tests/integration/test_gateway.py \

@@ -182,20 +182,42 @@ void log_line(enum log_level level, const char *format, ...)
 	va_end(args);
 }
 
+static struct {
+	const char *(*name)(const void *userdata, uint32_t number);
+	const void *userdata;
+} hosts;
+
+void log_name_hosts(const char *(*name)(const void *userdata, uint32_t number), const void *userdata)
+{
+	hosts.name = name;
+	hosts.userdata = userdata;
+}
+
+void log_source_text(const struct log_source *source, char *text, size_t size)
+{
+	const char *host = "";
+
+	if (source->kind == LOG_DOMAIN && hosts.name)
+		host = hosts.name(hosts.userdata, source->id);
+	if (source->kind == LOG_OURSELVES)
+		snprintf(text, size, "this daemon");
+	else if (*host)
+		snprintf(text, size, "host %s", host);
+	else
+		snprintf(text, size, "%s %u", source->kind == LOG_UID ? "uid" : "domain", source->id);
+}
+
 static void report(const struct log_source *source, uint64_t held_back)
 {
-	static const char *const kinds[] = {
-		[LOG_OURSELVES] = "this daemon", [LOG_UID] = "uid", [LOG_DOMAIN] = "domain"};
 	unsigned long long count = held_back;
+	char who[96];
 
-	if (!source)
+	if (!source) {
 		log_line(LOG_LEVEL_WARNING, "log: %llu more lines of others were held back", count);
-	else if (source->kind == LOG_OURSELVES)
-		log_line(LOG_LEVEL_WARNING, "log: %llu more lines about %s were held back", count,
-			 kinds[source->kind]);
-	else
-		log_line(LOG_LEVEL_WARNING, "log: %llu more lines about %s %u were held back", count,
-			 kinds[source->kind], source->id);
+		return;
+	}
+	log_source_text(source, who, sizeof(who));
+	log_line(LOG_LEVEL_WARNING, "log: %llu more lines about %s were held back", count, who);
 }
 
 void log_limited(enum log_cause cause, struct log_source source, enum log_level level, const char *format,

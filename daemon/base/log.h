@@ -19,6 +19,7 @@
  *   a file                  write()
  */
 
+#include <stddef.h>
 #include <stdint.h>
 
 enum log_level {
@@ -62,9 +63,16 @@ struct log_source {
 #define LOG_BY_UID(uid)	     ((struct log_source){LOG_UID, (uid)})
 #define LOG_BY_DOMAIN(domid) ((struct log_source){LOG_DOMAIN, (domid)})
 
+/* Has the log name the hosts among LOG_DOMAIN: `name` returns that of the host with this number, "" if it is a domain's.
+ * NULL: none are. */
+void log_name_hosts(const char *(*name)(const void *userdata, uint32_t number), const void *userdata);
+
 /* Logs a line unless its source's limit is reached. For the event loop's thread only. */
 void log_limited(enum log_cause cause, struct log_source source, enum log_level level, const char *format,
 		 ...) __attribute__((format(printf, 4, 5)));
+
+/* Writes whom a source means, for people. */
+void log_source_text(const struct log_source *source, char *text, size_t size);
 
 #define log_error(...)	 log_line(LOG_LEVEL_ERROR, __VA_ARGS__)
 #define log_warning(...) log_line(LOG_LEVEL_WARNING, __VA_ARGS__)

@@ -313,19 +313,15 @@ void account_explain(const struct account *account, enum quota_resource resource
 
 static void refuse(struct account *account, enum quota_resource resource, uint64_t amount)
 {
-	const char *host = host_of(account);
+	const struct log_source source = account_source(account);
 	char why[160], who[96];
 
 	/* Logged once for each account; status has the number of refusals. */
 	if (account->refused[resource]++ > 0)
 		return;
 	account_explain(account, resource, amount, why, sizeof(why));
-	if (*host)
-		snprintf(who, sizeof(who), "host %s", host);
-	else
-		snprintf(who, sizeof(who), "%s %u", account->key.kind == QUOTA_UID ? "uid" : "domain",
-			 account->key.id);
-	log_limited(LOG_LIMIT, account_source(account), LOG_LEVEL_WARNING, "%s gets ENOBUFS: %s", who, why);
+	log_source_text(&source, who, sizeof(who));
+	log_limited(LOG_LIMIT, source, LOG_LEVEL_WARNING, "%s gets ENOBUFS: %s", who, why);
 }
 
 /* --- charges ---------------------------------------------------------------------------------- */

@@ -164,8 +164,9 @@ static void set_up(struct hosts *hosts, struct host *host, bool up, const char *
 		return;
 	host->up = up;
 	host->since = (uint64_t)time(NULL);
-	log_limited(LOG_PRESENCE, LOG_BY_DOMAIN(host->number), LOG_LEVEL_INFO, "host %s is %s%s%s",
-		    host->name, up ? "there" : "gone", *why ? ": " : "", why);
+	/* The gateway's lines, not the host's: it could invent hosts, until no other source has room in the log. */
+	log_limited(LOG_PRESENCE, account_source(gateway_socket_account(hosts->socket)), LOG_LEVEL_INFO,
+		    "host %s is %s%s%s", host->name, up ? "there" : "gone", *why ? ": " : "", why);
 	if (!up)
 		hosts->callbacks->gone(hosts->userdata, host->number);
 }

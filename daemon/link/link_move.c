@@ -190,7 +190,7 @@ static int decline(struct link *link, uint32_t epoch, const char *why)
 {
 	uint8_t declined[4];
 
-	log_debug("domain %u: it isn't moved to other rings: %s", link->domid, why);
+	log_debug("%s: it isn't moved to other rings: %s", link->title, why);
 	return hop_send(link->hop, FRAME_DECLINE, 0, 0, declined, frame_u32_encode(epoch, declined));
 }
 

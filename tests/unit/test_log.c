@@ -194,9 +194,36 @@ static void file_gets_all_lines_behind_what_is_there(void **state)
 	close(fd);
 }
 
+static const char *only_one_host(const void *userdata, uint32_t number)
+{
+	return number == 65536 ? userdata : "";
+}
+
+static void sources_are_named_as_people_know_them(void **state)
+{
+	static const struct {
+		struct log_source source;
+		const char *text;
+	} cases[] = {
+		{{LOG_OURSELVES, 0}, "this daemon"},
+		{{LOG_UID, 65536}, "uid 65536"},
+		{{LOG_DOMAIN, 7}, "domain 7"},
+		{{LOG_DOMAIN, 65536}, "host hostb"},
+	};
+	char text[96];
+
+	log_name_hosts(only_one_host, "hostb");
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		log_source_text(&cases[i].source, text, sizeof(text));
+		assert_string_equal(text, cases[i].text);
+	}
+	log_name_hosts(NULL, NULL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(sources_are_named_as_people_know_them),
 		cmocka_unit_test(full_pipe_holds_nobody),
 		cmocka_unit_test(full_pipe_of_another_user_holds_nobody),
 		cmocka_unit_test(stalled_journal_holds_nobody),
