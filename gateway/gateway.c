@@ -24,9 +24,11 @@
 #include "gateway/stream.h"
 
 #define SUBJECT_SIZE (sizeof("xenmsg.to..") + 2 * HOST_NAME_SIZE)
-#define CHUNK	     (64u * 1024) /* bytes in one message, if the server takes as many */
-#define CHUNKS	     4u		  /* that a stream sends before others have their turn */
-#define TICK_MS	     250u
+/* Bytes in one message, if the server takes as many. With its head and its line it stays below 32 KiB: a message that comes
+ * in two pieces nats-server copies to memory made for it, and what is larger than that Go's heap makes for each anew. */
+#define CHUNK	(32u * 1024 - 256)
+#define CHUNKS	8u /* that a stream sends before others have their turn */
+#define TICK_MS 250u
 
 _Static_assert(TICK_MS == CONVERSATION_TICK_MS && TICK_MS == PRESENCE_TICK_MS, "one timer serves both");
 
