@@ -23,8 +23,9 @@
 #include "daemon/base/timer.h"
 #include "wire/frame_ring.h"
 
-#define PIECE_MAX 32768u
-#define CALLS_MAX 16 /* of the socket in a turn */
+#define PIECE_MAX   32768u
+#define CALLS_MAX   16	  /* of the socket in a turn */
+#define CREDIT_STEP 8192u /* bytes: an eighth of the smallest window; fewer aren't worth a frame */
 /* what may lie unread at a clean end: the guard byte, and what came behind a refused handshake */
 #define DRAIN_BYTES 4096u
 #define DRAIN_CALLS 8
@@ -74,12 +75,14 @@ struct stream {
 
 	uint64_t sent, limit; /* of the stream from the program */
 	uint64_t taken;	      /* of the stream to the program: written to its socket */
+	uint64_t told;	      /* of `taken`, by CREDIT */
 	uint32_t written;     /* of the DATA frame at the head of data_reader */
 	uint64_t total;	      /* with fin_came: the size of the stream to the program */
 	bool fin_came;
-	bool readable; /* an event has come since all was read */
-	bool has_news; /* one has come since it was asked whether the caller has left */
-	bool end_read; /* the program has shut down, and FIN is sent */
+	bool readable;	/* an event has come since all was read */
+	bool has_news;	/* one has come since it was asked whether the caller has left */
+	bool tells_all; /* also what isn't worth a frame is told by CREDIT */
+	bool end_read;	/* the program has shut down, and FIN is sent */
 	bool end_written;
 };
 
@@ -358,10 +361,22 @@ static int take_frame(struct stream *stream, const struct frame_header *header)
 	}
 }
 
+/* Tells the sender how far the stream to the program was taken. A frame each time would go all the way back for
+ * each small piece, and wake two daemons. */
+static void tell_taken(struct stream *stream)
+{
+	const struct frame_credit credit = {.consumed = stream->taken};
+	uint8_t payload[FRAME_SMALL_MAX];
+
+	if (stream->taken - stream->told < (stream->fin_came || stream->tells_all ? 1 : CREDIT_STEP))
+		return;
+	stream->told = stream->taken;
+	/* There is always room for it: the reading side stops early (PIECE_MAX). */
+	put_frame(stream, FRAME_CREDIT, payload, frame_credit_encode(&credit, payload));
+}
+
 static int take_frames(struct stream *stream)
 {
-	uint64_t before = stream->taken;
-	uint8_t payload[FRAME_SMALL_MAX];
 	struct frame_header header;
 	uint32_t ready;
 	int r = 0, next = 0;
@@ -376,12 +391,8 @@ static int take_frames(struct stream *stream)
 		return next;
 	if (r == 0 && stream->state == FLOWING)
 		r = write_data(stream);
-	if (stream->state != OVER && stream->taken != before) {
-		struct frame_credit credit = {.consumed = stream->taken};
-
-		/* There is always room for it: the reading side stops early (PIECE_MAX). */
-		put_frame(stream, FRAME_CREDIT, payload, frame_credit_encode(&credit, payload));
-	}
+	if (stream->state != OVER)
+		tell_taken(stream);
 	return r;
 }
 
@@ -468,6 +479,14 @@ static void on_notify(void *owner)
 	task_due(&stream->turn);
 }
 
+static void on_tell_taken(void *owner)
+{
+	struct stream *stream = owner;
+
+	stream->tells_all = true;
+	task_due(&stream->turn);
+}
+
 static void after_turn(void *owner, bool took_in, bool more)
 {
 	finish_if_done(owner);
@@ -486,6 +505,7 @@ static const struct hop_callbacks hop_callbacks = {
 	.open = on_open,
 	.notify = on_notify,
 	.after_turn = after_turn,
+	.tell_taken = on_tell_taken,
 	.failed = on_failed,
 };
 

@@ -139,6 +139,8 @@ static void reset_behind_data(struct channel_end *end, int error)
 		return;
 	end->reset_error = (uint32_t)error;
 	owe(end, OWED_RESET);
+	if (end->hop->callbacks->tell_taken)
+		end->hop->callbacks->tell_taken(end->hop->owner);
 }
 
 /* Ends the opener's side, since the acceptor's has ended. The answers that a server sent before go to its

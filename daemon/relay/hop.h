@@ -125,6 +125,9 @@ struct hop_callbacks {
 	/* The hop's turn is over. `took_in`: input was taken in; `more`: there is more, for which the hop
 	 * will get another turn. May be NULL. */
 	void (*after_turn)(void *owner, bool took_in, bool more);
+	/* The end of a channel waits until all that was sent to the other end is known to be taken. NULL: the owner tells it
+	 * anyway, without being asked. */
+	void (*tell_taken)(void *owner);
 	/* Nothing that hop_send() has queued waits any more. May be NULL. */
 	void (*drained)(void *owner);
 	/* Whether this domain wasn't restored since the hop got its rings. Asked of a guarded hop (below). */
