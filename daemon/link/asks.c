@@ -35,6 +35,7 @@
 
 enum ask_state {
 	ASK_WAITS,
+	ASK_DROPPED, /* withdrawn while it waited: it pays for its ping until that has ended */
 	ASK_SENT,
 	ASK_WALKS,
 	ASK_RESTS,
@@ -67,7 +68,7 @@ struct ask {
 	struct ask_key key;
 	struct charge charge;
 	struct task task; /* walks, and tells */
-	/* The answer: made here, or its parts that have come for a program. */
+	/* The answer: made here, or its parts that have come; of what is passed on, how much has. */
 	int error; /* a positive errno */
 	uint8_t *text;
 	uint32_t size, count, sent;
@@ -140,11 +141,16 @@ static int new_ask(struct asks *asks, struct account *account, struct ask **out)
 	return 0;
 }
 
+static bool is_a_peers(const struct ask *ask)
+{
+	return !ask->told && ask->state != ASK_DROPPED;
+}
+
 static void free_ask(struct ask *ask)
 {
 	struct asks *asks = ask->asks;
 
-	if (!ask->told)
+	if (is_a_peers(ask))
 		HASH_DELETE(by_key, asks->by_key, ask);
 	HASH_DEL(asks->by_id, ask);
 	DL_DELETE(asks->list, ask);
@@ -164,11 +170,18 @@ static void withdraw(struct ask *ask)
 				 frame_u32_encode(ask->id, payload));
 }
 
-/* Frees a question to which nobody wants the answer any more. */
+/* Forgets a question to which nobody wants the answer any more. */
 static void drop_ask(struct ask *ask)
 {
-	withdraw(ask);
-	free_ask(ask);
+	if (ask->state != ASK_WAITS) {
+		withdraw(ask);
+		free_ask(ask);
+		return;
+	}
+	if (is_a_peers(ask))
+		HASH_DELETE(by_key, ask->asks->by_key, ask);
+	ask->told = NULL;
+	ask->state = ASK_DROPPED;
 }
 
 /* Frees a program's question, and tells it: it may ask again. */
@@ -194,6 +207,7 @@ static void fail_ask(struct ask *ask, int error)
 {
 	ask->error = error == -ENOMEM ? ENOBUFS : -error;
 	ask->size = ask->count = ask->sent = 0;
+	ask->version = 0;
 	ask->state = ASK_TELLS;
 	task_due(&ask->task);
 }
@@ -242,6 +256,8 @@ static void on_link_up(void *userdata, uint32_t id, int64_t result)
 	struct ask *ask = find_id(userdata, id);
 	int r = result < 0 ? (int)result : 0;
 
+	if (ask && ask->state == ASK_DROPPED)
+		free_ask(ask);
 	if (!ask || ask->state != ASK_WAITS)
 		return;
 	if (r == 0)
@@ -718,15 +734,15 @@ static int take_from_domain_0(struct ask *ask, const struct frame_open *about)
 	return 0;
 }
 
-/* Returns a reference to the account that pays: in a domain, that of the asker's host, not of domain 0. NULL: there is
- * none, or no memory. */
+/* Returns a reference to the account that pays: in a domain, that of the asker's host, not of domain 0, which alone is
+ * believed in that. NULL: there is none, or no memory. */
 static struct account *account_for(struct asks *asks, uint32_t peer, const struct frame_open *about)
 {
 	struct quota *quota = asks->with.relay->quota;
 	char host[HOST_NAME_SIZE] = "";
 	uint32_t number = peer;
 
-	if (!in_domain_0(asks) && host_name_is_valid(about->host.data, about->host.size)) {
+	if (!in_domain_0(asks) && peer == 0 && host_name_is_valid(about->host.data, about->host.size)) {
 		memcpy(host, about->host.data, about->host.size);
 		number = hosts_note(asks->with.hosts, host);
 	}
@@ -769,6 +785,13 @@ static int take_ask(struct asks *asks, uint32_t peer, const struct frame_ask *fr
 
 /* --- answered by a peer ------------------------------------------------------------------------- */
 
+/* Fails a question whose answer goes on. */
+static void refuse_answer(struct ask *ask, int error)
+{
+	withdraw(ask);
+	fail_ask(ask, error);
+}
+
 /* Passes a part on to the peer that has asked. */
 static void pass_on(struct ask *ask, struct frame_told *told)
 {
@@ -783,10 +806,10 @@ static void pass_on(struct ask *ask, struct frame_told *told)
 		told->domid = domid;
 		told->name = frame_text_of(name);
 	}
+	ask->size += told->count ? (uint32_t)(told->end - told->at) : 0;
 	r = send_told(ask, told);
 	if (r == -ENOBUFS || r == -ENOMEM) {
-		withdraw(ask);
-		fail_ask(ask, -ENOBUFS); /* when it reads again */
+		refuse_answer(ask, -ENOBUFS); /* when it reads again */
 	} else if (r < 0 || !(told->flags & TOLD_MORE)) {
 		free_ask(ask);
 	}
@@ -824,12 +847,24 @@ static int keep_part(struct ask *ask, struct frame_told part)
 	if (!ask->text)
 		return -ENOMEM;
 	while (frame_told_next(&part, &entry)) {
-		if (!comes_next(ask, &entry) || ask->size + TOLD_ENTRY_SIZE(entry.name.size) > TOLD_MAX)
+		if (!comes_next(ask, &entry))
 			return -EPROTO;
 		ask->size += frame_told_entry_encode(&entry, ask->text + ask->size);
 		ask->count++;
 	}
 	return 0;
+}
+
+/* Whether the part can be one behind those that have come: an answer has an end, and is one. */
+static bool is_part(struct ask *ask, const struct frame_told *told)
+{
+	size_t size = told->count ? (size_t)(told->end - told->at) : 0;
+
+	if ((told->flags & TOLD_MORE && !size) || ask->size + size > TOLD_MAX ||
+	    (ask->size && ask->version != told->version))
+		return false;
+	ask->version = told->version;
+	return true;
 }
 
 static int take_told(struct asks *asks, uint32_t peer, struct frame_told *told)
@@ -845,15 +880,17 @@ static int take_told(struct asks *asks, uint32_t peer, struct frame_told *told)
 		fail_ask(ask, ask->kind == ASK_HOSTS && r == -EINVAL ? -EOPNOTSUPP : r);
 		return 0;
 	}
-	if (!ask->told) {
+	if (!is_part(ask, told)) {
+		refuse_answer(ask, -EPROTO);
+	} else if (!ask->told) {
 		pass_on(ask, told);
-		return 0;
+	} else {
+		r = keep_part(ask, *told);
+		if (r < 0)
+			refuse_answer(ask, r);
+		else if (!(told->flags & TOLD_MORE))
+			tell_program(ask, told);
 	}
-	r = keep_part(ask, *told);
-	if (r < 0)
-		fail_ask(ask, r);
-	else if (!(told->flags & TOLD_MORE))
-		tell_program(ask, told);
 	return 0;
 }
 
@@ -891,7 +928,7 @@ void asks_session_ended(struct asks *asks, uint32_t peer, int error)
 	if (!asks)
 		return;
 	DL_FOREACH_SAFE(asks->list, ask, next) {
-		if (!ask->told && ask->key.peer == peer)
+		if (is_a_peers(ask) && ask->key.peer == peer)
 			drop_ask(ask);
 		else if (ask->state == ASK_SENT && ask->to == peer)
 			fail_ask(ask, -error);
@@ -921,7 +958,7 @@ void asks_renumber(struct asks *asks, uint32_t from, uint32_t to)
 	DL_FOREACH(asks->list, ask) {
 		if (ask->to == from)
 			ask->to = to;
-		if (ask->told || ask->key.peer != from)
+		if (!is_a_peers(ask) || ask->key.peer != from)
 			continue;
 		HASH_DELETE(by_key, asks->by_key, ask);
 		ask->key.peer = to;

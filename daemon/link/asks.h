@@ -14,6 +14,7 @@
  * Each daemon has one `struct ask` for a question, until it is answered:
  *
  *   WAITS ──the link is up──▶ SENT ──TOLD, or the session ends──▶ answered
+ *     └──withdrawn──▶ DROPPED ──the link is up, or can't be──▶ gone
  *   WALKS ──all names were looked at──▶ TELLS ──all was sent──▶ answered
  *     ▲  └──it would be what the asker knows──▶ RESTS
  *     └────────────something has changed──────────┘

@@ -60,6 +60,7 @@ unit_tests += \
 	tests/unit/test_turns \
 	tests/unit/test_units \
 	tests/unit/test_vchan \
+	tests/unit/test_asks \
 	tests/unit/test_via \
 	tests/unit/test_watches \
 	tests/unit/test_watches_late
@@ -111,6 +112,9 @@ tests_unit_test_router_names_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(
 
 tests_unit_test_router_addresses_SOURCES = tests/unit/test_router_addresses.c $(router_rig)
 tests_unit_test_router_addresses_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+
+tests_unit_test_asks_SOURCES = tests/unit/test_asks.c tests/unit/asks_rig.c tests/unit/asks_rig.h tests/unit/unit.h
+tests_unit_test_asks_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
 tests_unit_test_via_SOURCES = tests/unit/test_via.c tests/unit/via_rig.c tests/unit/via_rig.h $(hop_rig)
 tests_unit_test_via_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)

@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "tests/unit/asks_rig.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <event2/event.h>
+
+#include "daemon/peers/directory.h"
+#include "daemon/peers/peers.h"
+#include "daemon/policy/access.h"
+
+struct scene *the_scene;
+
+/* --- links ------------------------------------------------------------------------------------ */
+
+int links_take_asks(const struct links *links, uint32_t domid)
+{
+	return the_scene->takes_asks;
+}
+
+int links_send(struct links *links, uint32_t domid, uint8_t type, const void *payload, uint32_t length)
+{
+	struct sent *sent = &the_scene->sent[the_scene->sent_count];
+
+	if (the_scene->send_error)
+		return the_scene->send_error;
+	assert_true(the_scene->sent_count < SENT_MAX && length <= sizeof(sent->payload));
+	*sent = (struct sent){.peer = domid, .type = type, .length = length};
+	memcpy(sent->payload, payload, length);
+	the_scene->sent_count++;
+	return 0;
+}
+
+int links_ping(struct links *links, uint32_t domid, struct account *account, ping_fn done, void *userdata,
+	       uint32_t request)
+{
+	the_scene->pings++;
+	the_scene->pinged = done;
+	the_scene->ping_request = request;
+	return 0;
+}
+
+void links_ping_cancel(struct links *links, const void *userdata)
+{
+}
+
+bool links_info(struct links *links, uint32_t domid, struct link_info *info)
+{
+	return false;
+}
+
+/* --- hosts, peers, names, policy --------------------------------------------------------------- */
+
+const char *hosts_own_name(const struct hosts *hosts)
+{
+	return the_scene->own_name;
+}
+
+int hosts_resolve(const struct hosts *hosts, const char *name, uint32_t *number)
+{
+	*number = HOSTB;
+	return strcmp(name, "hostb") ? -EHOSTDOWN : 0;
+}
+
+uint32_t hosts_note(struct hosts *hosts, const char *name)
+{
+	the_scene->noted++;
+	return HOSTB;
+}
+
+const char *hosts_name(const struct hosts *hosts, uint32_t number)
+{
+	return number == HOSTB ? "hostb" : "";
+}
+
+bool hosts_is_up(const struct hosts *hosts, uint32_t number)
+{
+	return the_scene->host_is_up;
+}
+
+bool hosts_next(const struct hosts *hosts, uint32_t after, struct host_info *info)
+{
+	*info = (struct host_info){.number = HOSTB, .name = "hostb", .up = the_scene->host_is_up};
+	return after < HOSTB;
+}
+
+void hosts_gateway(const struct hosts *hosts, struct gateway_info *info)
+{
+	*info = (struct gateway_info){.served = true, .there = true, .up = true};
+}
+
+bool peers_next(struct peers *peers, int64_t after, struct peer_info *info)
+{
+	return false;
+}
+
+bool peers_want_all(struct peers *peers)
+{
+	return true;
+}
+
+int directory_resolve(struct directory *directory, const char *domain, uint32_t *domid)
+{
+	*domid = (uint32_t)strtoul(domain, NULL, 10);
+	return *domid <= 2 ? 0 : -EHOSTDOWN;
+}
+
+const char *directory_name(struct directory *directory, uint32_t domid)
+{
+	return "";
+}
+
+int access_still_out(struct access *access, const struct frame_identity *from, const char *host)
+{
+	return the_scene->out;
+}
+
+bool access_shows_far(struct access *access, const char *host, const struct frame_identity *from,
+		      const char *name, const char *endpoint)
+{
+	assert_string_equal(host, "hostb");
+	return true;
+}
+
+bool access_sees_far(struct access *access, const char *host, const struct frame_identity *from,
+		     const char *name, uint32_t other)
+{
+	return true;
+}
+
+int access_relays_far(struct access *access, const char *host, uint32_t domid, const char *name, uint32_t to)
+{
+	return 0;
+}
+
+/* --- the scene -------------------------------------------------------------------------------- */
+
+static const char *next_name(void *userdata, const char *after, uint32_t *kinds)
+{
+	struct scene *scene = userdata;
+	unsigned next = *after ? (unsigned)strtoul(after + 1, NULL, 10) + 1 : 0;
+
+	scene->looked_at++;
+	*kinds = 1;
+	return next < scene->name_count ? scene->names[next] : NULL;
+}
+
+static void on_told(void *userdata, void *asker, uint32_t request, enum ask_kind kind, const char *host,
+		    const struct frame_told *told)
+{
+	struct scene *scene = userdata;
+
+	scene->told_count++;
+	scene->told = *told;
+	if (!told->error && told->count)
+		memcpy(scene->text, told->at, (size_t)(told->end - told->at));
+}
+
+void scene_start(struct scene *scene, uint32_t domid, uint64_t bytes_per_account)
+{
+	const struct asks_collaborators collaborators = {.self = &scene->self, .relay = &scene->relay};
+	struct quota_limits limits = {.pool[QUOTA_BYTES] = 1u << 30};
+
+	*scene =
+		(struct scene){.self.domid = domid, .takes_asks = 1, .host_is_up = true, .own_name = "hosta"};
+	the_scene = scene;
+	limits.max[QUOTA_UID][QUOTA_BYTES] = limits.max[QUOTA_PEER][QUOTA_BYTES] = bytes_per_account;
+	scene->base = event_base_new();
+	assert_non_null(scene->base);
+	assert_int_equal(relay_init(&scene->relay, scene->base, 1u << 24), 0);
+	scene->quota = scene->relay.quota = quota_new(&limits);
+	assert_non_null(scene->quota);
+	scene->account = quota_account(scene->quota, QUOTA_UID, UID);
+	assert_non_null(scene->account);
+	assert_int_equal(asks_new(&scene->asks, &collaborators, true, next_name, scene), 0);
+	asks_set_links(scene->asks, (void *)scene);
+}
+
+uint64_t scene_held(const struct scene *scene, enum quota_kind kind, uint32_t id)
+{
+	struct account *account = quota_account(scene->quota, kind, id);
+	uint64_t used = account_usage(account, QUOTA_BYTES).used;
+
+	account_unref(account);
+	return used;
+}
+
+void scene_stop(struct scene *scene)
+{
+	asks_free(scene->asks);
+	assert_int_equal(scene_held(scene, QUOTA_UID, UID), 0);
+	assert_int_equal(scene_held(scene, QUOTA_PEER, 1), 0);
+	assert_int_equal(scene_held(scene, QUOTA_PEER, HOSTB), 0);
+	account_unref(scene->account);
+	relay_cleanup(&scene->relay);
+	quota_free(scene->quota);
+	event_base_free(scene->base);
+}
+
+void scene_settle(struct scene *scene)
+{
+	for (unsigned passes = 0; relay_is_busy(&scene->relay); passes++) {
+		assert_true(passes < 100000);
+		relay_pass(&scene->relay);
+	}
+}
+
+void scene_await_sent(struct scene *scene, unsigned count)
+{
+	while (scene->sent_count < count) /* the alarm ends a test that waits in vain */
+		assert_int_equal(event_base_loop(scene->base, EVLOOP_ONCE), 0);
+}
+
+void scene_bind(struct scene *scene, unsigned count, unsigned size)
+{
+	assert_in_range(count, 0, NAMES_MAX);
+	assert_in_range(size, 5, ENDPOINT_NAME_MAX);
+	for (unsigned i = 0; i < count; i++) {
+		memset(scene->names[i], 'x', size);
+		snprintf(scene->names[i], 6, "n%04u", i);
+		if (size > 5)
+			scene->names[i][5] = 'x';
+		scene->names[i][size] = '\0';
+	}
+	scene->name_count = count;
+}
+
+/* --- who asks and tells ----------------------------------------------------------------------- */
+
+int ask_here(struct scene *scene, enum ask_kind kind, const char *host, const char *domain, uint32_t request)
+{
+	const struct ask_question question = {
+		.kind = kind, .host = host, .domain = domain, .from = {scene->self.domid, UID, 100, 42}};
+
+	return asks_ask(scene->asks, &question, scene->account, on_told, scene, request);
+}
+
+int ask_by(struct scene *scene, uint32_t peer, uint32_t number, enum ask_kind kind, uint64_t known,
+	   const char *name, const char *host)
+{
+	const struct frame_ask ask = {
+		.number = number,
+		.known = known,
+		.about = {.kind = (uint8_t)kind,
+			  .identity = {1, UID, 100, 42},
+			  .name = frame_text_of(name),
+			  .host = frame_text_of(host)},
+	};
+	uint8_t payload[FRAME_PAYLOAD_MAX];
+
+	return asks_take(scene->asks, peer, FRAME_ASK, payload, frame_ask_encode(&ask, payload));
+}
+
+int unask_by(struct scene *scene, uint32_t peer, uint32_t number)
+{
+	uint8_t payload[4];
+
+	return asks_take(scene->asks, peer, FRAME_UNASK, payload, frame_u32_encode(number, payload));
+}
+
+int tell_by(struct scene *scene, uint32_t peer, uint32_t number, uint64_t version, uint32_t flags,
+	    unsigned first, unsigned count)
+{
+	uint8_t entries[TOLD_MAX], payload[TOLD_MAX + 100];
+	struct frame_told told = {
+		.number = number, .version = version, .flags = flags, .count = count, .at = entries};
+	uint32_t size = 0;
+
+	for (unsigned i = first; i < first + count; i++) {
+		char name[12];
+
+		snprintf(name, sizeof(name), "n%04u", i);
+		size += frame_told_entry_encode(
+			&(struct frame_told_entry){.number = 1, .name = frame_text_of(name)}, entries + size);
+	}
+	told.end = entries + size;
+	return asks_take(scene->asks, peer, FRAME_TOLD, payload, frame_told_encode(&told, payload));
+}
+
+int fail_by(struct scene *scene, uint32_t peer, uint32_t number, uint32_t error)
+{
+	const struct frame_told told = {.number = number, .error = error};
+	uint8_t payload[TOLD_PART_SIZE];
+
+	return asks_take(scene->asks, peer, FRAME_TOLD, payload, frame_told_encode(&told, payload));
+}
+
+const struct sent *expect_sent(struct scene *scene, uint32_t peer, uint8_t type)
+{
+	const struct sent *sent = &scene->sent[scene->sent_seen];
+
+	assert_true(scene->sent_seen < scene->sent_count);
+	assert_int_equal(sent->peer, peer);
+	assert_int_equal(sent->type, type);
+	scene->sent_seen++;
+	return sent;
+}
+
+struct frame_told expect_told(struct scene *scene, uint32_t peer)
+{
+	const struct sent *sent = expect_sent(scene, peer, FRAME_TOLD);
+	struct frame_told told;
+
+	assert_int_equal(frame_told_decode(sent->payload, sent->length, &told), 0);
+	return told;
+}
+
+void expect_no_more(const struct scene *scene)
+{
+	assert_int_equal(scene->sent_seen, scene->sent_count);
+}
