@@ -27,6 +27,8 @@
 #define FULL_SIZE	   (1024 * 1024)
 #define ROOM_SIZE	   (256 * 1024)
 #define SUBSCRIPTIONS_MAX  2u
+#define SPENT_MAX	   32u		/* messages that are kept before they are freed, */
+#define SPENT_SIZE	   (256 * 1024) /* or bytes in them */
 #define FLUSH_MS	   500u
 #define WHY_SIZE	   256u
 
@@ -48,6 +50,9 @@ struct nats_connection {
 	struct event *readable, *writable;
 	struct event *flush; /* active as soon as something is to be written */
 	bool is_full;
+	natsMsg *spent[SPENT_MAX]; /* messages that are to be freed */
+	unsigned spent_count;
+	int spent_size;
 
 	/* Notes of other threads for the loop, which `wake` wakes. */
 	int wake;
@@ -318,6 +323,24 @@ static void on_retry(evutil_socket_t fd, short what, void *userdata)
 
 /* --- while it is up --------------------------------------------------------------------------- */
 
+static void free_spent(struct nats_connection *connection)
+{
+	for (unsigned i = 0; i < connection->spent_count; i++)
+		natsMsg_Destroy(connection->spent[i]);
+	connection->spent_count = 0;
+	connection->spent_size = 0;
+}
+
+/* libnats frees messages in a thread of its own. It is woken for many at once, since that costs more than the rest of a
+ * small message. */
+static void spend(struct nats_connection *connection, natsMsg *message)
+{
+	connection->spent[connection->spent_count++] = message;
+	connection->spent_size += natsMsg_GetDataLength(message);
+	if (connection->spent_count == SPENT_MAX || connection->spent_size >= SPENT_SIZE)
+		free_spent(connection);
+}
+
 static void take_messages(struct nats_connection *connection, natsSubscription *subscription)
 {
 	int count = 0;
@@ -329,7 +352,7 @@ static void take_messages(struct nats_connection *connection, natsSubscription *
 		connection->callbacks->message(connection->userdata, natsMsg_GetSubject(message),
 					       (const uint8_t *)natsMsg_GetData(message),
 					       (size_t)natsMsg_GetDataLength(message));
-		natsMsg_Destroy(message);
+		spend(connection, message);
 	}
 }
 
@@ -360,6 +383,7 @@ static void on_writable(evutil_socket_t fd, short what, void *userdata)
 /* Lets go of a connection that has ended, or is to. */
 static void drop(struct nats_connection *connection)
 {
+	free_spent(connection);
 	for (unsigned i = 0; i < connection->subscription_count; i++)
 		natsSubscription_Destroy(connection->subscriptions[i]);
 	connection->subscription_count = 0;
