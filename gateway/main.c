@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -12,6 +13,8 @@
 #include "daemon/base/log.h"
 #include "gateway/gateway.h"
 #include "gateway/settings.h"
+
+#define HEAP_KEPT (4 * 1024 * 1024)
 
 struct arguments {
 	const char *config;
@@ -106,6 +109,8 @@ int main(int argc, char **argv)
 
 	if (status >= 0)
 		return status;
+	/* Messages come and go all the time: what one was in isn't given back to the kernel before the next one. */
+	mallopt(M_TRIM_THRESHOLD, HEAP_KEPT);
 	signal(SIGPIPE, SIG_IGN); /* OpenSSL writes without MSG_NOSIGNAL */
 	if (load(&settings, arguments.config) < 0)
 		status = GATEWAY_EXIT_USAGE;
