@@ -98,13 +98,19 @@ int main(int argc, char **argv)
 	struct bench bench = {0};
 	const struct end end = {.userdata = &bench, .send = ask_or_publish, .receive = take_reply};
 	int server = argc == 4 && strcmp(argv[1], "server") == 0;
+	natsOptions *options = NULL;
 
 	if (!server && !(argc == 7 && strcmp(argv[1], "client") == 0)) {
 		fprintf(stderr,
 			"usage: bench-nats server URL SUBJECT | client URL SUBJECT MODE SIZE SECONDS\n");
 		return 2;
 	}
-	check(argv[2], natsConnection_ConnectTo(&bench.connection, argv[2]));
+	check("options", natsOptions_Create(&options));
+	check("options", natsOptions_SetURL(options, argv[2]));
+	/* Who asks or answers sends at once: otherwise libnats waits for a millisecond, in case more comes. */
+	check("options", natsOptions_SetSendAsap(options, server || strcmp(argv[4], "stream") != 0));
+	check(argv[2], natsConnection_Connect(&bench.connection, options));
+	natsOptions_Destroy(options);
 	bench.subject = argv[3];
 	if (server)
 		serve(&bench);
