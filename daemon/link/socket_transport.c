@@ -29,6 +29,7 @@
 
 #define RECORD_MAX   65536u /* bytes behind a head: so what is processed is told of in between */
 #define READ_ONCE    65536u /* bytes in a turn, and a record more */
+#define SENDS_ONCE   4u	    /* of a record each */
 #define TELL_AT	     (SOCKET_RING_SIZE / 8) /* bytes processed that are told of at once, */
 #define TELL_LATE_MS 20			    /* fewer after so long, unless a record goes that way anyway */
 
@@ -49,6 +50,7 @@ struct carrier {
 	void *userdata;
 	struct event *readable, *writable, *late;
 	struct task turn;	    /* there is input, or there was */
+	struct task output;	    /* our hop has written, or processed */
 	struct direction in, out;   /* as the hop sees them */
 	struct ring_writer arrived; /* writes what has come into `in` */
 	struct ring_reader leaving; /* reads what is to be sent from `out` */
@@ -83,6 +85,7 @@ static void end(struct carrier *carrier, enum transport_state state)
 	event_del(carrier->writable);
 	event_del(carrier->late);
 	task_cancel(&carrier->turn);
+	task_cancel(&carrier->output);
 }
 
 /* Takes the index up to which the other end has processed. False: it can't be. */
@@ -230,12 +233,19 @@ static bool send_record(struct carrier *carrier)
 	return true;
 }
 
-static void send_all(struct carrier *carrier, bool late)
+/* Sends what there is, and in a turn of its own what is more than a turn's. */
+static void send_records(struct carrier *carrier, bool late)
 {
+	unsigned sends = 0;
+
 	if (carrier->state != TRANSPORT_OPEN)
 		return;
 	do {
 		while (carrier->head_out_left || carrier->record_out || begin_record(carrier, late)) {
+			if (sends++ == SENDS_ONCE) {
+				task_due(&carrier->output);
+				return;
+			}
 			if (!send_record(carrier))
 				return;
 		}
@@ -259,9 +269,14 @@ static void on_turn(struct task *task)
 		;
 	wanted = publish(carrier);
 	wanted |= ring_reader_release(&carrier->leaving);
-	send_all(carrier, false);
+	send_records(carrier, false);
 	if (wanted || carrier->state != TRANSPORT_OPEN)
 		tell(carrier);
+}
+
+static void on_output(struct task *task)
+{
+	send_records((struct carrier *)((char *)task - offsetof(struct carrier, output)), false);
 }
 
 static void on_readable(int fd, short what, void *userdata)
@@ -273,12 +288,12 @@ static void on_readable(int fd, short what, void *userdata)
 
 static void on_writable(int fd, short what, void *userdata)
 {
-	send_all(userdata, false);
+	send_records(userdata, false);
 }
 
 static void on_late(int fd, short what, void *userdata)
 {
-	send_all(userdata, true);
+	send_records(userdata, true);
 }
 
 /* --- as a transport --------------------------------------------------------------------------- */
@@ -299,9 +314,13 @@ static void hear(void *carrier_, transport_event_fn event, void *userdata)
 	carrier->userdata = userdata;
 }
 
-static int notify(void *carrier)
+/* What the hop writes in its turn goes together: a call of the kernel for each frame takes longer than the frame. */
+static int notify(void *carrier_)
 {
-	send_all(carrier, false);
+	struct carrier *carrier = carrier_;
+
+	if (carrier->state == TRANSPORT_OPEN)
+		task_due(&carrier->output);
 	return 0;
 }
 
@@ -316,6 +335,7 @@ static void free_carrier(struct carrier *carrier)
 	free_event(carrier->writable);
 	free_event(carrier->late);
 	task_cancel(&carrier->turn);
+	task_cancel(&carrier->output);
 	program_socket_close(carrier->relay, carrier->fd, &carrier->charge);
 	charge_end(&carrier->charge);
 	free(carrier->in.data);
@@ -326,7 +346,7 @@ static void free_carrier(struct carrier *carrier)
 /* What was written last, a GOODBYE perhaps, still goes as far as the socket takes it. */
 static void close_carrier(void *carrier, bool to_resume)
 {
-	send_all(carrier, false);
+	send_records(carrier, false);
 	free_carrier(carrier);
 }
 
@@ -364,6 +384,7 @@ int socket_transport_new(struct transport *transport, struct relay *relay, int f
 	carrier->fd = fd;
 	charge_move(&carrier->charge, charge);
 	task_init(&carrier->turn, &relay->turns, account_line(carrier->charge.account), on_turn);
+	task_init(&carrier->output, &relay->turns, account_line(carrier->charge.account), on_output);
 	carrier->is_granter = granter;
 	carrier->state = TRANSPORT_OPEN;
 	carrier->in.data = calloc(1, SOCKET_RING_SIZE);
@@ -379,7 +400,7 @@ int socket_transport_new(struct transport *transport, struct relay *relay, int f
 	rings(carrier, &in, &out);
 	ring_writer_init(&carrier->arrived, &in, false);
 	ring_reader_init(&carrier->leaving, &out, false);
-	send_all(carrier, false); /* which asks to hear of what is written */
+	send_records(carrier, false); /* which asks to hear of what is written */
 	*transport = (struct transport){&functions, carrier};
 	return 0;
 }

@@ -234,8 +234,31 @@ static void what_was_processed_is_told_of_late_or_along(void **state)
 	assert_int_equal(ready(scene), size);
 	process(&scene->end, size);
 	put_frame(&scene->end, frame, make_frame(frame, 8, 0));
+	settle(scene);
 	assert_true(hear(scene->end.gateway, &listener, 100) > 0);
 	assert_int_equal(listener.index, 2 * size);
+}
+
+static void what_is_written_in_a_turn_goes_together(void **state)
+{
+	struct scene *scene = *state;
+	uint8_t frame[200], sent[600], got[600];
+	struct listener listener = {.got = got};
+	uint32_t size = 0;
+
+	for (uint32_t i = 0; i < 3; i++) {
+		uint32_t length = (uint32_t)make_frame(frame, 40 + 8 * i, i);
+
+		put_frame(&scene->end, frame, length);
+		memcpy(sent + size, frame, length);
+		size += length;
+	}
+	settle(scene);
+	assert_int_equal(hear(scene->end.gateway, &listener, SOCKET_RECORD_HEAD), SOCKET_RECORD_HEAD);
+	assert_int_equal(listener.left, size);
+	assert_int_equal(hear(scene->end.gateway, &listener, size), size);
+	assert_memory_equal(got, sent, size);
+	assert_int_equal(hear(scene->end.gateway, &listener, 1), 0);
 }
 
 static void descriptors_are_the_end_and_closed_by_others(void **state)
@@ -394,6 +417,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_full_socket_is_waited_for_and_no_longer, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_gateway_that_reads_no_more_has_left, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_was_processed_is_told_of_late_or_along, setup, teardown),
+		cmocka_unit_test_setup_teardown(what_is_written_in_a_turn_goes_together, setup, teardown),
 		cmocka_unit_test_setup_teardown(descriptors_are_the_end_and_closed_by_others, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(a_turn_is_bounded_and_paid_for, setup, teardown),
