@@ -53,7 +53,7 @@ struct session {
 	bool knows_hosts; /* its HELLO says so */
 	int fd;
 	struct ucred credentials;
-	struct charge charge; /* of its user, for the program and its descriptors */
+	struct charge charge;	      /* of its user, for the program and its descriptors */
 	char comm[PROGRAM_NAME_SIZE]; /* "": not read yet; the handshake of a stream needs none */
 	struct event *socket_event, *greeting_timer;
 	struct task greeting_turn; /* takes what came before it runs */
