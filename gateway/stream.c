@@ -13,7 +13,8 @@
 #include "daemon/base/log.h"
 #include "daemon/base/timer.h"
 
-#define PIECES 16
+#define PIECES	    16
+#define BUFFER_SIZE (1024 * 1024) /* as much of this as the system allows */
 
 struct stream {
 	int fd;
@@ -22,6 +23,7 @@ struct stream {
 	struct event *readable, *writable;
 	struct evbuffer *bytes;
 	size_t put;	/* bytes that stream_put() has written, which aren't told of yet */
+	bool is_full;	/* the daemon must take some first: writable tells */
 	bool is_broken; /* the daemon takes nothing more */
 };
 
@@ -34,18 +36,24 @@ static void on_readable(evutil_socket_t fd, short what, void *userdata)
 
 static void on_writable(evutil_socket_t fd, short what, void *userdata)
 {
-	stream_write(userdata);
+	struct stream *stream = userdata;
+
+	stream->is_full = false;
+	stream_write(stream);
 }
 
 struct stream *stream_new(struct event_base *base, int fd, const struct stream_callbacks *callbacks,
 			  void *userdata)
 {
 	struct stream *stream = calloc(1, sizeof(*stream));
+	const int size = BUFFER_SIZE;
 
 	if (!stream) {
 		close(fd);
 		return NULL;
 	}
+	/* What it doesn't take has to be copied once more. */
+	setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
 	stream->fd = fd;
 	stream->callbacks = callbacks;
 	stream->userdata = userdata;
@@ -91,7 +99,9 @@ static size_t write_pieces(struct stream *stream, struct iovec *pieces, size_t c
 	const struct msghdr message = {.msg_iov = pieces, .msg_iovlen = count};
 	ssize_t written = sendmsg(stream->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
 
-	if (written < 0 && errno != EAGAIN)
+	if (written < 0 && errno == EAGAIN)
+		stream->is_full = true;
+	else if (written < 0)
 		stream->is_broken = true;
 	return written < 0 ? 0 : (size_t)written;
 }
@@ -116,7 +126,9 @@ void stream_put(struct stream *stream, const uint8_t *data, size_t size)
 void stream_write(struct stream *stream)
 {
 	struct evbuffer_iovec pieces[PIECES];
-	int count = stream->is_broken ? 0 : evbuffer_peek(stream->bytes, -1, NULL, pieces, PIECES);
+	int count = stream->is_broken || stream->is_full
+			    ? 0
+			    : evbuffer_peek(stream->bytes, -1, NULL, pieces, PIECES);
 	size_t written = 0, put = stream->put;
 
 	if (count > 0)
