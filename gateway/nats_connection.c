@@ -23,7 +23,7 @@
 #define RETRY_MS	   1000u /* and up to as much again, so that hosts don't come back in step */
 #define PING_INTERVAL_MS   3000
 #define PINGS_OUT	   2
-#define BUFFER_SIZE	   (64 * 1024) /* is read at once */
+#define BUFFER_SIZE	   (256 * 1024) /* is read at once: some of the largest messages */
 #define FULL_SIZE	   (1024 * 1024)
 #define ROOM_SIZE	   (256 * 1024)
 #define SUBSCRIPTIONS_MAX  2u
