@@ -177,6 +177,24 @@ def test_who_accepts_streams_waits_over_a_limit_and_goes_on(nodes, tmp_path, ser
         assert sum(b"; waiting" in line for line in told) == sum(b": going on" in line for line in told) == 1, told
 
 
+def test_dials_that_take_long_hold_up_no_others(nodes, tmp_path):
+    one, clients = nodes(1)[1], 30
+    with socket.socket(socket.AF_UNIX) as listener, contextlib.ExitStack() as stack:
+        listener.bind(str(tmp_path / "slow"))
+        listener.listen(0)  # all dials but one wait in connect(2)
+        forward = one.popen("forward", f"unix:{tmp_path / 's'}", f"unix:{tmp_path / 'slow'}")
+        eventually(lambda: is_listening(str(tmp_path / "s")), "forward listens")
+        connections = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(clients)]
+        for connection in connections:
+            connection.settimeout(PATIENCE)
+            connection.connect(str(tmp_path / "s"))
+        eventually(lambda: len(os.listdir(f"/proc/{forward.pid}/task")) >= clients, "each dial has a thread")
+        for _ in range(clients):
+            accepted = stack.enter_context(listener.accept()[0])
+            accepted.sendall(b"x")
+        assert [connection.recv(1) for connection in connections] == [b"x"] * clients
+
+
 def test_forward_accepts_nothing_while_a_limit_holds_it_up_and_says_so_once(nodes, tmp_path):
     one, two = nodes(1, 2, start=False, config="").values()
     one.config += FEW
