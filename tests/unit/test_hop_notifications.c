@@ -75,9 +75,41 @@ static void a_domain_that_sleeps_is_woken_for_the_first_part(void **state)
 	rig_stop(&rig);
 }
 
+/* Sends 65520 bytes over a link whose rings have this size. Returns how many of them come in the first frame. */
+static uint32_t first_frame_through(uint32_t ring)
+{
+	static struct party_frame frame;
+	struct rig rig;
+	struct party *peer;
+
+	rig_start(&rig, 1);
+	programs[0] = program_new(&rig, 1u << 20, false, 0);
+	programs[0]->route = over_link;
+	peer = link_of[0] = peer_new(&rig, ring);
+	party_open(programs[0], 0, "x_1");
+	rig_settle(&rig);
+	party_read(peer, 65536); /* OPEN, which it answers */
+	rig_settle(&rig);
+	ring_reader_disarm(&peer->in[0]); /* it is awake */
+	assert_int_equal(party_data(programs[0], 0, 65520, false), 65520);
+	rig_settle(&rig);
+	assert_true(party_expect(peer, FRAME_DATA, &frame));
+	rig_stop(&rig);
+	return frame.header.length;
+}
+
+/* Its receiver can be lent only what came whole; and a small ring's reader begins before all of it fits. */
+static void large_frame_is_cut_only_where_the_ring_is_small(void **state)
+{
+	assert_int_equal(first_frame_through(1u << 20), 65520);
+	assert_int_equal(first_frame_through(1u << 19), 65520);
+	assert_int_equal(first_frame_through(1u << 18), 32768);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(large_frame_is_cut_only_where_the_ring_is_small),
 		cmocka_unit_test(two_rings_that_fill_in_one_turn_cost_one_notification),
 		cmocka_unit_test(another_domain_hears_what_it_waits_for_before_a_program_is_woken),
 		cmocka_unit_test(a_domain_that_sleeps_is_woken_for_the_first_part),
