@@ -31,7 +31,8 @@ libdaemon_la_SOURCES = \
 	daemon/hosts/gateway_socket.c daemon/hosts/gateway_socket.h \
 	daemon/hosts/hosts.c daemon/hosts/hosts.h \
 	daemon/link/socket_transport.c daemon/link/socket_transport.h \
-	daemon/link/asks.c daemon/link/asks.h \
+	daemon/link/asks.c daemon/link/asks.h daemon/link/asks_internal.h \
+	daemon/link/asks_here.c daemon/link/asks_out.c daemon/link/asks_taken.c \
 	daemon/link/via_hosts.c daemon/link/via_internal.h \
 	daemon/relay/hop_output.c \
 	daemon/base/ini_file.c daemon/base/ini_file.h \

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_DAEMON_ASKS_INTERNAL_H
+#define XENMSG_DAEMON_ASKS_INTERNAL_H
+
+/* What the four parts of asks.h share: the questions' life (asks.c), their way to the next daemon and what it answers
+ * (asks_out.c), what is answered here (asks_here.c), and what peers ask (asks_taken.c). */
+
+#include <uthash.h>
+
+#include "daemon/base/quota.h"
+#include "daemon/base/self.h"
+#include "daemon/base/turns.h"
+#include "daemon/link/asks.h"
+#include "wire/address.h"
+
+struct event;
+
+/* So long changes are gathered, and is waited for an asker that doesn't read. */
+#define GATHER_MS 100
+
+enum ask_state {
+	ASK_WAITS,
+	ASK_DROPPED, /* withdrawn while it waited: it pays for its ping until that has ended */
+	ASK_SENT,
+	ASK_WALKS,
+	ASK_RESTS,
+	ASK_TELLS,
+};
+
+/* By which a peer's question is found. */
+struct ask_key {
+	uint32_t peer, number;
+};
+
+struct ask {
+	struct asks *asks;
+	enum ask_state state;
+	uint32_t id; /* the number of our own ASK */
+	enum ask_kind kind;
+	uint64_t known;
+	/* Who wants to know, where it is: on this host if that is empty. */
+	struct frame_identity from;
+	char domain_name[DOMAIN_NAME_MAX + 1];
+	char host[HOST_NAME_SIZE];
+	/* Who is asked, and how. */
+	uint32_t to;
+	char name[HOST_NAME_SIZE + 1 + DOMAIN_NAME_MAX];
+	/* Who has asked us: a program, of this host, or, without `told`, a peer. */
+	asks_told_fn told;
+	char of_host[HOST_NAME_SIZE];
+	void *asker;
+	uint32_t request;
+	struct ask_key key;
+	struct charge charge;
+	struct task task; /* walks, and tells */
+	/* The answer: made here, or its parts that have come; of what is passed on, how much has. */
+	int error; /* a positive errno */
+	uint8_t *text;
+	uint32_t size, count, sent;
+	uint64_t version;
+	int64_t after;				/* where the walk is: the last domain, */
+	char after_name[ENDPOINT_NAME_MAX + 1]; /* or endpoint; and the last entry that came */
+	struct ask *prev, *next;
+	UT_hash_handle hh, by_key;
+};
+
+struct asks {
+	struct asks_collaborators with;
+	struct links *links;
+	bool enabled;
+	asks_endpoint_fn endpoint;
+	void *userdata;
+	struct ask *list, *by_id, *by_key;
+	uint32_t last_id;
+	struct event *timer;
+};
+
+static inline bool asks_in_domain_0(const struct asks *asks)
+{
+	return asks->with.self->domid == 0;
+}
+
+/* --- asks.c */
+struct ask *asks_find(const struct asks *asks, uint32_t id);
+struct ask *asks_find_key(const struct asks *asks, uint32_t peer, uint32_t number);
+/* Adds a question, at the cost of `account`. -ENOMEM, -ENOBUFS. */
+int ask_new(struct asks *asks, struct account *account, struct ask **ask);
+void ask_free(struct ask *ask);
+/* Forgets a question to which nobody wants the answer any more. */
+void ask_drop(struct ask *ask);
+/* Lets the next daemon forget it. */
+void ask_withdraw(struct ask *ask);
+/* Lets whoever has asked be told a negative errno, in a turn of the asker's. */
+void ask_fail(struct ask *ask, int error);
+/* Whether a peer has asked, which its key tells. */
+bool ask_is_a_peers(const struct ask *ask);
+
+/* --- asks_out.c */
+/* Sends it to ask->to, or waits for the link. */
+int ask_lead_on(struct ask *ask);
+/* Leads it, in domain 0, to another host, if rules let the asker go there. */
+int ask_lead_out(struct ask *ask, const char *host, const char *domain);
+/* Takes a part of an answer. */
+void asks_take_told(struct asks *asks, uint32_t peer, struct frame_told *told);
+
+/* --- asks_here.c */
+/* Begins to answer it here. */
+void ask_answer_here(struct ask *ask);
+/* Walks, or tells. */
+void ask_take_turn(struct task *task);
+/* Frees a program's question, and tells it: it may ask again. */
+void ask_tell_program(struct ask *ask, struct frame_told *told);
+/* Tells a part of what was asked for. -ENOBUFS, -ENOTCONN, ... */
+int ask_send_told(struct ask *ask, struct frame_told *told);
+/* Returns the name of the asker's domain; NULL: it isn't known. */
+const char *ask_domain_name(const struct ask *ask);
+
+/* --- asks_taken.c */
+void asks_take_ask(struct asks *asks, uint32_t peer, const struct frame_ask *frame);
+
+#endif

@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* A question's way out: to the next daemon, and what that one answers, to a program here or on to the peer that has asked. */
+
+#include "daemon/link/asks_internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/base/cost.h"
+#include "daemon/hosts/hosts.h"
+#include "daemon/link/link.h"
+#include "daemon/peers/directory.h"
+#include "daemon/policy/access.h"
+#include "daemon/relay/hop.h"
+
+/* --- to the next daemon ------------------------------------------------------------------------- */
+
+static int send_ask(struct ask *ask)
+{
+	struct frame_ask frame = {
+		.number = ask->id,
+		.known = ask->known,
+		.about = {.kind = (uint8_t)ask->kind,
+			  .identity = ask->from,
+			  .name = frame_text_of(ask->name),
+			  .domain_name = frame_text_of(ask->domain_name)},
+	};
+	uint8_t payload[36 + sizeof(ask->name) + DOMAIN_NAME_MAX + 1 + HOST_NAME_SIZE];
+
+	/* Between hosts it is missing: a host is known by its link. */
+	if (!number_is_host(ask->to))
+		frame.about.host = frame_text_of(ask->host);
+	return links_send(ask->asks->links, ask->to, FRAME_ASK, payload, frame_ask_encode(&frame, payload));
+}
+
+static void on_link_up(void *userdata, uint32_t id, int64_t result);
+
+int ask_lead_on(struct ask *ask)
+{
+	struct asks *asks = ask->asks;
+	int r = links_take_asks(asks->links, ask->to);
+
+	if (r > 0) {
+		r = send_ask(ask);
+		ask->state = ASK_SENT;
+	} else if (r == 0) {
+		r = links_ping(asks->links, ask->to, ask->charge.account, on_link_up, asks, ask->id);
+		ask->state = ASK_WAITS;
+	}
+	return r == -ENOLINK || r == -ENOTCONN ? -EHOSTUNREACH : r;
+}
+
+/* The link is up, or can't be. */
+static void on_link_up(void *userdata, uint32_t id, int64_t result)
+{
+	struct ask *ask = asks_find(userdata, id);
+	int r = result < 0 ? (int)result : 0;
+
+	if (ask && ask->state == ASK_DROPPED)
+		ask_free(ask);
+	if (!ask || ask->state != ASK_WAITS)
+		return;
+	if (r == 0)
+		r = ask_lead_on(ask);
+	if (r < 0)
+		ask_fail(ask, r);
+}
+
+int ask_lead_out(struct ask *ask, const char *host, const char *domain)
+{
+	struct asks *asks = ask->asks;
+	int r = access_still_out(asks->with.access, &ask->from, host);
+
+	if (r == 0)
+		r = hosts_resolve(asks->with.hosts, host, &ask->to);
+	if (r < 0)
+		return r;
+	if (!hosts_is_up(asks->with.hosts, ask->to))
+		return -EHOSTDOWN; /* also if its session may be resumed: it is told as gone */
+	snprintf(ask->name, sizeof(ask->name), "%s", domain);
+	snprintf(ask->domain_name, sizeof(ask->domain_name), "%s",
+		 directory_name(asks->with.directory, ask->from.domid));
+	return ask_lead_on(ask);
+}
+
+int asks_ask(struct asks *asks, const struct ask_question *question, struct account *account,
+	     asks_told_fn told, void *asker, uint32_t request)
+{
+	const char *domain = question->kind == ASK_ENDPOINTS ? question->domain : "";
+	struct ask *ask;
+	int r = ask_new(asks, account, &ask);
+
+	if (r < 0)
+		return r;
+	ask->told = told;
+	ask->asker = asker;
+	ask->request = request;
+	ask->kind = question->kind;
+	ask->known = question->known;
+	ask->from = question->from;
+	snprintf(ask->of_host, sizeof(ask->of_host), "%s", question->host);
+	if (asks_in_domain_0(asks)) {
+		r = ask_lead_out(ask, question->host, domain);
+	} else {
+		snprintf(ask->name, sizeof(ask->name), "%s%s%s", question->host, *domain ? "/" : "", domain);
+		r = ask_lead_on(ask); /* to domain 0 */
+	}
+	if (r < 0)
+		ask_free(ask);
+	return r;
+}
+
+/* --- answered by a peer ------------------------------------------------------------------------- */
+
+/* Fails a question whose answer goes on. */
+static void refuse_answer(struct ask *ask, int error)
+{
+	ask_withdraw(ask);
+	ask_fail(ask, error);
+}
+
+/* Passes a part on to the peer that has asked. */
+static void pass_on(struct ask *ask, struct frame_told *told)
+{
+	struct asks *asks = ask->asks;
+	uint32_t domid = ask->to;
+	const char *name;
+	int r;
+
+	relay_spend(asks->with.relay, ask->charge.account, COST_CONTROL);
+	if (!number_is_host(domid)) { /* who it is, domain 0 knows better */
+		name = directory_name(asks->with.directory, domid);
+		told->domid = domid;
+		told->name = frame_text_of(name);
+	}
+	ask->size += told->count ? (uint32_t)(told->end - told->at) : 0;
+	r = ask_send_told(ask, told);
+	if (r == -ENOBUFS || r == -ENOMEM) {
+		refuse_answer(ask, -ENOBUFS); /* when it reads again */
+	} else if (r < 0 || !(told->flags & TOLD_MORE)) {
+		ask_free(ask);
+	}
+}
+
+/* Whether the entry can be there, behind the ones before, which this notes. */
+static bool comes_next(struct ask *ask, const struct frame_told_entry *entry)
+{
+	char name[ENDPOINT_NAME_MAX + 1] = "";
+
+	if (ask->kind == ASK_DOMAINS) {
+		if (entry->number > DOMID_MAX || (ask->count && entry->number <= ask->after))
+			return false;
+		ask->after = entry->number;
+		return true;
+	}
+	if (ask->kind == ASK_HOSTS)
+		return host_name_is_valid(entry->name.data, entry->name.size);
+	if (!endpoint_name_is_valid(entry->name.data, entry->name.size))
+		return false;
+	memcpy(name, entry->name.data, entry->name.size);
+	if (strcmp(ask->after_name, name) >= 0)
+		return false;
+	memcpy(ask->after_name, name, sizeof(name));
+	return true;
+}
+
+/* Adds a part to what has come. */
+static int keep_part(struct ask *ask, struct frame_told part)
+{
+	struct frame_told_entry entry;
+
+	if (!ask->text)
+		ask->text = malloc(TOLD_MAX);
+	if (!ask->text)
+		return -ENOMEM;
+	while (frame_told_next(&part, &entry)) {
+		if (!comes_next(ask, &entry))
+			return -EPROTO;
+		ask->size += frame_told_entry_encode(&entry, ask->text + ask->size);
+		ask->count++;
+	}
+	return 0;
+}
+
+/* Whether the part can be one behind those that have come: an answer has an end, and is one. */
+static bool is_part(struct ask *ask, const struct frame_told *told)
+{
+	size_t size = told->count ? (size_t)(told->end - told->at) : 0;
+
+	if ((told->flags & TOLD_MORE && !size) || ask->size + size > TOLD_MAX ||
+	    (ask->size && ask->version != told->version))
+		return false;
+	ask->version = told->version;
+	return true;
+}
+
+void asks_take_told(struct asks *asks, uint32_t peer, struct frame_told *told)
+{
+	struct ask *ask = asks_find(asks, told->number);
+	int r;
+
+	if (!ask || ask->state != ASK_SENT || ask->to != peer)
+		return; /* nobody wants to know any more */
+	if (told->error) {
+		r = frame_error(told->error, -EPROTO);
+		/* One that doesn't know the question says that it can't be one. */
+		ask_fail(ask, ask->kind == ASK_HOSTS && r == -EINVAL ? -EOPNOTSUPP : r);
+		return;
+	}
+	if (!is_part(ask, told)) {
+		refuse_answer(ask, -EPROTO);
+	} else if (!ask->told) {
+		pass_on(ask, told);
+	} else {
+		r = keep_part(ask, *told);
+		if (r < 0)
+			refuse_answer(ask, r);
+		else if (!(told->flags & TOLD_MORE))
+			ask_tell_program(ask, told);
+	}
+}
