@@ -83,6 +83,7 @@ integration_tests = \
 	tests/integration/test_exporter.py \
 	tests/integration/test_hosts.py \
 	tests/integration/test_hosts_hostile.py \
+	tests/integration/test_hosts_lists.py \
 	tests/integration/test_hosts_nats.py \
 	tests/integration/test_hosts_promise.py \
 	tests/integration/test_gateway.py \

@@ -2,15 +2,11 @@
 """What a gateway, another host's daemon, a guest and a program can't do to a daemon that knows of other hosts. The hosts are
 those of test_hosts.py."""
 
-import time
-
 import pytest
 
 from fake_gateway import Side
 from messaging import EXIT_DENIED, eventually
-from test_hosts import IN, OUT, Hosts, joined_hosts  # pylint: disable=unused-import
-
-HOSTS_MAX = 16384
+from test_hosts import joined_hosts  # the fixture `hosts`  # noqa: F401  pylint: disable=unused-import
 
 
 @pytest.fixture(name="gateway")

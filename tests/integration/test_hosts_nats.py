@@ -14,7 +14,8 @@ from conftest import wait_for
 from gateway_rig import Gateway, Server
 from nats_rig import SlowWay, cluster
 from messaging import EXIT_OK, EXIT_UNREACHABLE, PATIENCE, eventually
-from test_hosts import Hosts, Stream, numbers, pour, received, watching
+from test_hosts import Hosts, Stream, numbers, pour, received
+from test_hosts_lists import watching
 
 # As in examples/nats: what a host may say and hear, so that its name is vouched for.
 USER = ('{{user: "{0}", password: "secret of {0}", permissions: {{\n'
