@@ -25,13 +25,16 @@
 /* In units (turns.h), as in watches.c. */
 #define COST_VISIT			    4u
 #define COST_TELL			    30u
+#define COST_RETRY			    250u
 #define COST_MATCH(pattern_size, text_size) ((uint64_t)(pattern_size) * (text_size) / 8)
 #define PIECE				    4096u
 
 enum place_state {
 	PLACE_ASKED,
 	PLACE_COMPARES,
-	PLACE_RESTS,
+	PLACE_RESTS, /* until its host has answered */
+	PLACE_WAITS, /* to be asked again */
+	PLACE_RETRIES,
 };
 
 /* What was told, and a cursor over it. */
@@ -279,6 +282,23 @@ static void on_told(void *userdata, void *asker, uint32_t id, enum ask_kind kind
 	compare_from_now(place);
 }
 
+static void ask_later(struct place *place)
+{
+	place->state = PLACE_WAITS;
+	timer_start(place->watch->watches->timer, RETRY_MS);
+}
+
+/* Asks again, or, for a reason that may pass, later. */
+static void ask_or_wait(struct place *place)
+{
+	if (ask(place) == 0)
+		return;
+	if (place->is_up)
+		note_failure(place);
+	else
+		ask_later(place);
+}
+
 static void on_timer(int fd, short what, void *userdata)
 {
 	struct host_watches *watches = userdata;
@@ -287,8 +307,10 @@ static void on_timer(int fd, short what, void *userdata)
 
 	DL_FOREACH(watches->list, watch)
 		DL_FOREACH(watch->places, place)
-			if (place->state == PLACE_RESTS && ask(place) < 0)
-				timer_start(watches->timer, RETRY_MS);
+			if (place->state == PLACE_WAITS) {
+				place->state = PLACE_RETRIES;
+				task_due(&watch->task);
+			}
 }
 
 /* --- telling ------------------------------------------------------------------------------------ */
@@ -398,17 +420,6 @@ static uint64_t visit_domain(struct place *host)
 	return cost;
 }
 
-/* Asks again, or, for a reason that may pass, later. */
-static void ask_or_rest(struct place *place)
-{
-	if (ask(place) == 0)
-		return;
-	if (place->is_up)
-		note_failure(place);
-	else
-		timer_start(place->watch->watches->timer, RETRY_MS);
-}
-
 /* Lets go what the host doesn't tell any more, and asks for what it tells now. */
 static void follow_domains(struct host_watch *watch)
 {
@@ -419,8 +430,8 @@ static void follow_domains(struct host_watch *watch)
 			continue;
 		if (!place->is_wanted && place->state != PLACE_COMPARES)
 			let_go(place); /* else when all of that is reported */
-		else if (place->state == PLACE_RESTS)
-			ask_or_rest(place);
+		else if (place->state == PLACE_RESTS || place->state == PLACE_WAITS)
+			ask_or_wait(place);
 	}
 }
 
@@ -443,14 +454,18 @@ static void end(struct place *place)
 	else if (!place->is_wanted)
 		let_go(place);
 	else if (was_going && place->has_failed)
-		timer_start(place->watch->watches->timer, RETRY_MS);
+		ask_later(place);
 	else
-		ask_or_rest(place);
+		ask_or_wait(place);
 }
 
-/* Reports some of what differs. Returns what it cost. */
+/* Asks again, or reports some of what differs. Returns what it cost. */
 static uint64_t step(struct place *place)
 {
+	if (place->state == PLACE_RETRIES) {
+		ask_or_wait(place);
+		return COST_RETRY;
+	}
 	if (is_host(place) ? place->watch->is_pattern && place->fresh.has_entry
 			   : place->known.has_entry || place->fresh.has_entry)
 		return is_host(place) ? visit_domain(place) : compare_endpoint(place);
@@ -458,11 +473,13 @@ static uint64_t step(struct place *place)
 	return COST_VISIT;
 }
 
-static struct place *next_to_compare(const struct host_watch *watch)
+static struct place *next_with_work(const struct host_watch *watch)
 {
 	struct place *place;
 
-	DL_SEARCH_SCALAR(watch->places, place, state, PLACE_COMPARES);
+	DL_FOREACH(watch->places, place)
+		if (place->state == PLACE_COMPARES || place->state == PLACE_RETRIES)
+			break;
 	return place;
 }
 
@@ -472,7 +489,7 @@ static void on_turn(struct task *task)
 	uint64_t cost = 0;
 	struct place *place;
 
-	while (cost < PIECE && (place = next_to_compare(watch)) != NULL)
+	while (cost < PIECE && (place = next_with_work(watch)) != NULL)
 		cost += watch->count + step(place);
 	turns_spend(task->turns, task->line, cost);
 	if (cost >= PIECE)

@@ -9,11 +9,11 @@
  * endpoints it has. A domain without * ? [ is asked by its name, and needn't be one that the host lists.
  *
  *   ASKED ──told──▶ COMPARES ──what has changed is reported──▶ ASKED
- *     └──an error, and once more──▶ COMPARES: all of it is gone ──reported──▶ RESTS ──a second later──▶ ASKED
+ *     └──an error, and once more──▶ COMPARES: all of it is gone ──reported──▶ WAITS ──a second later──▶ RETRIES ──▶ ASKED
  *
  * The program's WATCH is answered when the host has told which domains it has, or why it can't be asked. What is told is
- * kept until the next answer, at most 16 KiB for a question, which costs its user as much (asks.h). Answers are compared
- * in pieces, in the turns of the user that watches.
+ * kept until the next answer, at most 16 KiB for a question, which costs its user as much (asks.h). Answers are compared,
+ * and what failed is asked again, in pieces, in the turns of the user that watches.
  */
 
 #include <stdint.h>

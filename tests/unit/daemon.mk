@@ -20,6 +20,7 @@ unit_tests += \
 	tests/unit/test_hop_notifications \
 	tests/unit/test_hop_small \
 	tests/unit/test_hop_wakeup \
+	tests/unit/test_host_watches \
 	tests/unit/test_hosts \
 	tests/unit/test_ledger \
 	tests/unit/test_outlet \
@@ -191,6 +192,9 @@ tests_unit_test_log_limit_LDADD = libdaemon.la $(CMOCKA_LIBS)
 
 # Has sessions of its own in place of daemon/local/session.c and what sends to them.
 watches_rig = tests/unit/watches_rig.c tests/unit/watches_rig.h tests/unit/unit.h
+
+tests_unit_test_host_watches_SOURCES = tests/unit/test_host_watches.c tests/unit/unit.h
+tests_unit_test_host_watches_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
 tests_unit_test_watches_SOURCES = tests/unit/test_watches.c $(watches_rig)
 tests_unit_test_watches_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)

@@ -1,0 +1,458 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What a watch of another host is told: what is there, then each change, once, also when the host goes and comes. The
+ * questions are the rig's own, and the test answers them.
+ */
+#include "tests/unit/unit.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <event2/event.h>
+
+#include "daemon/link/asks.h"
+#include "daemon/local/host_watches.h"
+#include "daemon/local/session.h"
+#include "daemon/relay/hop.h"
+
+#define HEARD_MAX     16384
+#define QUESTIONS_MAX 4096u
+
+struct session {
+	struct hop hop;
+	char heard[HEARD_MAX]; /* "1+b 1+7(work) 1+7:inbox(work) ...": number of the watch, event */
+	int reply;	       /* -1: none yet */
+	int cut_off;
+	bool full, knows_hosts;
+};
+
+struct question {
+	bool is_out;
+	enum ask_kind kind;
+	char domain[DOMAIN_NAME_MAX + 1];
+	uint64_t known;
+	asks_told_fn told;
+	void *asker;
+	uint32_t request;
+};
+
+static struct scene {
+	struct event_base *base;
+	struct relay relay;
+	struct host_watches *watches;
+	struct session session;
+	struct question questions[QUESTIONS_MAX];
+	unsigned asked, out;
+	int ask_error;
+	unsigned largest_pass; /* questions in one */
+	uint64_t version;
+} scene;
+
+/* --- the rig's sessions and questions ---------------------------------------------------------- */
+
+struct hop *session_hop(struct session *session)
+{
+	return &session->hop;
+}
+
+bool session_knows_hosts(const struct session *session)
+{
+	return session->knows_hosts;
+}
+
+int session_reply(struct session *session, uint32_t request, int error, const void *body, size_t size)
+{
+	assert_int_equal(session->reply, -1);
+	assert_string_equal(session->heard, "");
+	session->reply = error;
+	return 0;
+}
+
+void session_cut_off(struct session *session, int error, const char *why)
+{
+	assert_int_equal(session->cut_off, 0);
+	session->cut_off = error;
+}
+
+int hop_send(struct hop *hop, uint8_t type, uint8_t flags, uint32_t channel, const void *payload,
+	     uint32_t length)
+{
+	struct session *session = (struct session *)(void *)hop;
+	size_t used = strlen(session->heard);
+	struct frame_event event;
+
+	if (session->full)
+		return -ENOBUFS;
+	assert_int_equal(type, FRAME_EVENT);
+	assert_int_equal(frame_event_decode(payload, length, &event), 0);
+	assert_true(event.host.size == 1 && event.host.data[0] == 'b');
+	if (event.kind == EVENT_HOST_UP || event.kind == EVENT_HOST_DOWN)
+		snprintf(session->heard + used, HEARD_MAX - used, "%u%cb ", channel,
+			 event.kind == EVENT_HOST_UP ? '+' : '-');
+	else if (event.kind == EVENT_DOMAIN_UP || event.kind == EVENT_DOMAIN_DOWN)
+		snprintf(session->heard + used, HEARD_MAX - used, "%u%c%u(%.*s) ", channel,
+			 event.kind == EVENT_DOMAIN_UP ? '+' : '-', event.domid, (int)event.text.size,
+			 event.text.data);
+	else
+		snprintf(session->heard + used, HEARD_MAX - used, "%u%c%u:%.*s(%.*s) ", channel,
+			 event.kind == EVENT_ENDPOINT_UP ? '+' : '-', event.domid, (int)event.text.size,
+			 event.text.data, (int)event.domain_name.size,
+			 event.domain_name.data ? event.domain_name.data : "");
+	return 0;
+}
+
+int asks_ask(struct asks *asks, const struct ask_question *question, struct account *account,
+	     asks_told_fn told, void *asker, uint32_t request)
+{
+	struct question *free_one = scene.questions;
+
+	scene.asked++;
+	if (scene.ask_error)
+		return scene.ask_error;
+	while (free_one->is_out)
+		assert_true(++free_one < scene.questions + QUESTIONS_MAX);
+	*free_one = (struct question){.is_out = true,
+				      .kind = question->kind,
+				      .known = question->known,
+				      .told = told,
+				      .asker = asker,
+				      .request = request};
+	snprintf(free_one->domain, sizeof(free_one->domain), "%s", question->domain);
+	assert_string_equal(question->host, "b");
+	scene.out++;
+	return 0;
+}
+
+void asks_cancel(struct asks *asks, const void *asker, uint32_t request)
+{
+	for (unsigned i = 0; i < QUESTIONS_MAX; i++)
+		if (scene.questions[i].is_out && scene.questions[i].request == request) {
+			scene.questions[i].is_out = false;
+			scene.out--;
+		}
+}
+
+const char *asks_why_not(enum ask_kind kind, int error)
+{
+	return "it can't";
+}
+
+/* --- the scene -------------------------------------------------------------------------------- */
+
+static bool pass(void *userdata)
+{
+	unsigned before = scene.asked;
+
+	while (turns_run(&scene.relay.turns))
+		;
+	if (scene.asked - before > scene.largest_pass)
+		scene.largest_pass = scene.asked - before;
+	return false;
+}
+
+static void scene_start(void)
+{
+	scene = (struct scene){.base = event_base_new(), .session = {.reply = -1, .knows_hosts = true}};
+	scene.relay.base = scene.base;
+	assert_int_equal(turns_init(&scene.relay.turns, scene.base, pass, &scene), 0);
+	scene.watches = host_watches_new(&scene.relay, NULL);
+	assert_non_null(scene.watches);
+}
+
+static void scene_stop(void)
+{
+	host_watches_free(scene.watches);
+	assert_int_equal(scene.out, 0);
+	turns_cleanup(&scene.relay.turns);
+	event_base_free(scene.base);
+}
+
+static void settle(void)
+{
+	do
+		event_base_loop(scene.base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
+	while (scene.relay.turns.due);
+}
+
+static void expect(const char *what)
+{
+	settle();
+	assert_string_equal(scene.session.heard, what);
+	scene.session.heard[0] = '\0';
+}
+
+static void watch(uint32_t number, const char *pattern)
+{
+	const struct frame_identity from = {.uid = 1000};
+
+	scene.session.reply = -1;
+	host_watches_add(scene.watches, &scene.session, number, frame_text_of("b"), frame_text_of(pattern),
+			 &from);
+}
+
+/* Returns the question that is out about the host ("") or this domain, best one that knows nothing yet. */
+static struct question *find(enum ask_kind kind, const char *domain)
+{
+	struct question *found = NULL;
+
+	for (unsigned i = 0; i < QUESTIONS_MAX; i++) {
+		struct question *question = &scene.questions[i];
+
+		if (question->is_out && question->kind == kind && !strcmp(question->domain, domain) &&
+		    (!found || !question->known))
+			found = question;
+	}
+	return found;
+}
+
+/* Answers the question about the host ("") or this domain. `list`: "inbox print", or "7=work 8=" for domains; NULL: it
+ * fails with `error`. */
+static void answer(const char *domain, const char *list, uint32_t error, uint32_t domid, const char *name)
+{
+	enum ask_kind kind = *domain ? ASK_ENDPOINTS : ASK_DOMAINS;
+	struct question *question = find(kind, domain);
+	struct frame_told told = {.error = error, .domid = domid, .name = frame_text_of(name)};
+	uint8_t text[TOLD_MAX];
+	uint32_t size = 0;
+	char *copy = strdup(list ? list : "");
+
+	assert_non_null(question);
+	assert_non_null(copy);
+	for (char *word = strtok(copy, " "); word; word = strtok(NULL, " ")) {
+		struct frame_told_entry entry = {.number = 1};
+		char *equals = strchr(word, '=');
+
+		if (equals)
+			entry.number = (uint32_t)strtoul(word, NULL, 10);
+		entry.name = frame_text_of(equals ? equals + 1 : word);
+		size += frame_told_entry_encode(&entry, text + size);
+		told.count++;
+	}
+	told.at = text;
+	told.end = text + size;
+	told.version = ++scene.version;
+	question->is_out = false;
+	scene.out--;
+	question->told(NULL, question->asker, question->request, kind, "b", &told);
+	free(copy);
+	settle();
+}
+
+static void tell(const char *domain, const char *list)
+{
+	answer(domain, list, 0, *domain ? 7 : 0, *domain ? "work" : "");
+}
+
+static void fail_it(const char *domain, uint32_t error)
+{
+	answer(domain, NULL, error, 0, "");
+}
+
+/* --- tests ------------------------------------------------------------------------------------ */
+
+static void what_is_there_is_told_first_and_then_each_change(void **state)
+{
+	scene_start();
+	watch(1, "work");
+	assert_int_equal(scene.session.reply, -1);
+	tell("", "7=work");
+	assert_int_equal(scene.session.reply, 0);
+	expect("1+b ");
+	tell("work", "inbox print");
+	expect("1+7(work) 1+7:inbox(work) 1+7:print(work) ");
+	tell("work", "print scan");
+	expect("1-7:inbox(work) 1+7:scan(work) ");
+	assert_int_equal(find(ASK_ENDPOINTS, "work")->known, scene.version);
+	/* Another domain has the name now. */
+	answer("work", "scan", 0, 9, "work");
+	expect("1-7:print(work) 1-7:scan(work) 1-7(work) ");
+	answer("work", "scan", 0, 9, "work");
+	expect("1+9(work) 1+9:scan(work) ");
+	scene_stop();
+}
+
+static void a_pattern_means_the_domains_that_are_told(void **state)
+{
+	scene_start();
+	watch(1, "w*:in*");
+	tell("", "7=work 8=play 9=");
+	expect("1+b ");
+	assert_null(find(ASK_ENDPOINTS, "8"));
+	tell("7", "inbox print");
+	expect("1+7:inbox(work) ");
+	tell("", "8=play");
+	expect("1-7:inbox(work) ");
+	assert_null(find(ASK_ENDPOINTS, "7"));
+	scene_stop();
+}
+
+/* It goes for all of its questions, in any order, and comes back: nothing is missed, and nothing told twice. */
+static void a_host_that_goes_and_comes_is_told_once_each(void **state)
+{
+	static const char *const orders[][2] = {{"", "work"}, {"work", ""}};
+
+	for (size_t i = 0; i < 2; i++) {
+		scene_start();
+		watch(1, "work");
+		tell("", "7=work");
+		tell("work", "inbox");
+		expect("1+b 1+7(work) 1+7:inbox(work) ");
+		scene.ask_error = -EHOSTDOWN;
+		for (size_t j = 0; j < 2; j++)
+			fail_it(orders[i][j], EHOSTDOWN);
+		expect(i ? "1-7:inbox(work) 1-7(work) 1-b " : "1-b 1-7:inbox(work) 1-7(work) ");
+		assert_int_equal(scene.out, 0);
+		scene.ask_error = 0;
+		while (scene.out < 2) /* a second later */
+			assert_int_equal(event_base_loop(scene.base, EVLOOP_ONCE), 0);
+		tell(orders[i][0], i ? "inbox" : "7=work");
+		tell(orders[i][1], i ? "7=work" : "inbox");
+		expect(i ? "1+7(work) 1+7:inbox(work) 1+b " : "1+b 1+7(work) 1+7:inbox(work) ");
+		scene_stop();
+	}
+}
+
+static void a_lost_question_is_no_event(void **state)
+{
+	scene_start();
+	watch(1, "work:*");
+	tell("", "");
+	tell("work", "inbox");
+	expect("1+b 1+7:inbox(work) ");
+	fail_it("work", ECONNRESET);
+	fail_it("", ECONNRESET);
+	expect("");
+	assert_int_equal(find(ASK_ENDPOINTS, "work")->known, 0); /* so that it is answered at once */
+	tell("work", "inbox");
+	tell("", "");
+	expect("");
+	scene_stop();
+}
+
+/* What waits a second is asked again in turns, each question paid for: a user may have thousands. */
+static void questions_are_asked_again_in_pieces(void **state)
+{
+	char list[4096] = "";
+	unsigned before;
+
+	scene_start();
+	for (unsigned i = 1; i <= HOST_WATCH_DOMAINS; i++)
+		snprintf(list + strlen(list), sizeof(list) - strlen(list), "%u= ", i);
+	for (uint32_t number = 1; number <= HOST_WATCHES_PER_SESSION; number++) {
+		watch(number, "*:x");
+		tell("", list);
+		scene.session.heard[0] = '\0';
+	}
+	assert_int_equal(scene.out, HOST_WATCHES_PER_SESSION * (HOST_WATCH_DOMAINS + 1));
+	scene.ask_error = -EHOSTDOWN;
+	for (unsigned i = 0; i < QUESTIONS_MAX; i++) {
+		struct question *question = &scene.questions[i];
+
+		if (!question->is_out)
+			continue;
+		question->is_out = false;
+		scene.out--;
+		question->told(NULL, question->asker, question->request, question->kind, "b",
+			       &(struct frame_told){.error = EHOSTDOWN});
+	}
+	settle();
+	before = scene.asked;
+	scene.largest_pass = 0;
+	while (scene.asked < before + 1000) { /* a second later */
+		unsigned at = scene.asked, seen = scene.largest_pass;
+
+		assert_int_equal(event_base_loop(scene.base, EVLOOP_ONCE), 0);
+		assert_true(scene.largest_pass > seen || scene.asked - at <= scene.largest_pass);
+	}
+	assert_in_range(scene.largest_pass, 1, TURNS_PASS / 100);
+	scene_stop();
+}
+
+/* A watch of which the host hasn't answered yet isn't asked along with one whose host has gone: a domain that isn't there
+ * would refuse it. */
+static void a_domain_is_asked_when_its_host_has_answered(void **state)
+{
+	scene_start();
+	watch(1, "*");
+	tell("", "");
+	expect("1+b ");
+	scene.ask_error = -EHOSTDOWN;
+	fail_it("", EHOSTDOWN);
+	expect("1-b ");
+	scene.ask_error = 0;
+	watch(2, "nobody");
+	assert_int_equal(scene.out, 1);
+	while (scene.out < 2)
+		assert_int_equal(event_base_loop(scene.base, EVLOOP_ONCE), 0);
+	settle();
+	assert_null(find(ASK_ENDPOINTS, "nobody"));
+	scene_stop();
+}
+
+static void a_watch_that_cannot_be_is_refused_once(void **state)
+{
+	static const char *const bad[] = {"", ":", "work:", "a/b", "work:a:b", "wo rk"};
+	char longest[300];
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		scene_start();
+		watch(1, bad[i]);
+		assert_int_equal(scene.session.reply, EINVAL);
+		scene_stop();
+	}
+	for (unsigned size = 120; size < 135; size++) {
+		scene_start();
+		snprintf(longest, sizeof(longest), "work:%0*u", size, 7);
+		watch(1, longest);
+		assert_int_equal(scene.session.reply, size <= 2 * ENDPOINT_NAME_MAX ? -1 : EINVAL);
+		scene_stop();
+	}
+	scene_start();
+	scene.session.knows_hosts = false;
+	watch(1, "work");
+	assert_int_equal(scene.session.reply, EOPNOTSUPP);
+	scene.session.knows_hosts = true;
+	watch(1, "work");
+	fail_it("", EACCES);
+	assert_int_equal(scene.session.reply, EACCES);
+	assert_int_equal(host_watches_remove(scene.watches, &scene.session, 1), -ENOENT);
+	for (uint32_t number = 1; number <= HOST_WATCHES_PER_SESSION; number++)
+		watch(number, "work");
+	assert_int_equal(scene.session.reply, -1);
+	watch(99, "work");
+	assert_int_equal(scene.session.reply, ENOBUFS);
+	host_watches_remove_session(scene.watches, &scene.session);
+	assert_int_equal(scene.out, 0);
+	scene_stop();
+}
+
+static void who_does_not_read_is_cut_off_once(void **state)
+{
+	scene_start();
+	watch(1, "work");
+	tell("", "");
+	scene.session.full = true;
+	tell("work", "a b c d");
+	tell("work", "e");
+	assert_int_equal(scene.session.cut_off, -ENOBUFS);
+	host_watches_remove_session(scene.watches, &scene.session);
+	scene_stop();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_is_there_is_told_first_and_then_each_change),
+		cmocka_unit_test(a_pattern_means_the_domains_that_are_told),
+		cmocka_unit_test(a_host_that_goes_and_comes_is_told_once_each),
+		cmocka_unit_test(a_lost_question_is_no_event),
+		cmocka_unit_test(questions_are_asked_again_in_pieces),
+		cmocka_unit_test(a_domain_is_asked_when_its_host_has_answered),
+		cmocka_unit_test(a_watch_that_cannot_be_is_refused_once),
+		cmocka_unit_test(who_does_not_read_is_cut_off_once),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
