@@ -24,13 +24,27 @@ struct ask *asks_find(const struct asks *asks, uint32_t id)
 	return ask;
 }
 
-struct ask *asks_find_key(const struct asks *asks, uint32_t peer, uint32_t number)
+struct ask *asks_find_key(const struct asks *asks, const struct ask_key *key)
 {
-	struct ask_key key = {peer, number};
 	struct ask *ask;
 
-	HASH_FIND(by_key, asks->by_key, &key, sizeof(key), ask);
+	HASH_FIND(by_key, asks->by_key, key, sizeof(*key), ask);
 	return ask;
+}
+
+static void remove_key(struct ask *ask)
+{
+	if (ask->is_keyed)
+		HASH_DELETE(by_key, ask->asks->by_key, ask);
+	ask->is_keyed = false;
+}
+
+void ask_set_key(struct ask *ask, const struct ask_key *key)
+{
+	remove_key(ask);
+	ask->key = *key;
+	HASH_ADD(by_key, ask->asks->by_key, key, sizeof(ask->key), ask);
+	ask->is_keyed = true;
 }
 
 int ask_new(struct asks *asks, struct account *account, struct ask **out)
@@ -60,15 +74,14 @@ int ask_new(struct asks *asks, struct account *account, struct ask **out)
 
 bool ask_is_a_peers(const struct ask *ask)
 {
-	return !ask->told && ask->state != ASK_DROPPED;
+	return ask->is_keyed && !ask->told;
 }
 
 void ask_free(struct ask *ask)
 {
 	struct asks *asks = ask->asks;
 
-	if (ask_is_a_peers(ask))
-		HASH_DELETE(by_key, asks->by_key, ask);
+	remove_key(ask);
 	HASH_DEL(asks->by_id, ask);
 	DL_DELETE(asks->list, ask);
 	task_cancel(&ask->task);
@@ -93,8 +106,7 @@ void ask_drop(struct ask *ask)
 		ask_free(ask);
 		return;
 	}
-	if (ask_is_a_peers(ask))
-		HASH_DELETE(by_key, ask->asks->by_key, ask);
+	remove_key(ask);
 	ask->told = NULL;
 	ask->state = ASK_DROPPED;
 }
@@ -115,17 +127,17 @@ void asks_forget(struct asks *asks, const void *asker)
 	struct ask *ask, *next;
 
 	DL_FOREACH_SAFE(asks->list, ask, next)
-		if (ask->told && ask->asker == asker)
+		if (ask->told && ask->key.asker == asker)
 			ask_drop(ask);
 }
 
-void asks_cancel(struct asks *asks, const void *asker, uint32_t request)
+void asks_cancel(struct asks *asks, void *asker, uint32_t request)
 {
-	struct ask *ask, *next;
+	const struct ask_key key = {.asker = asker, .number = request};
+	struct ask *ask = asks_find_key(asks, &key);
 
-	DL_FOREACH_SAFE(asks->list, ask, next)
-		if (ask->told && ask->asker == asker && ask->request == request)
-			ask_drop(ask);
+	if (ask)
+		ask_drop(ask);
 }
 
 /* For ASK_HOSTS: what is asked is domain 0. */
@@ -206,14 +218,15 @@ int asks_take(struct asks *asks, uint32_t peer, uint8_t type, const uint8_t *pay
 {
 	struct frame_ask frame;
 	struct frame_told told;
+	struct ask_key key = {.peer = peer};
 	struct ask *ask;
-	uint32_t number;
 	int r;
 
 	switch (type) {
 	case FRAME_ASK:
 		r = frame_ask_decode(payload, length, &frame);
-		if (r < 0 || asks_find_key(asks, peer, frame.number))
+		key.number = frame.number;
+		if (r < 0 || asks_find_key(asks, &key))
 			return -EPROTO;
 		frame_open_split(&frame.about);
 		asks_take_ask(asks, peer, &frame);
@@ -224,8 +237,8 @@ int asks_take(struct asks *asks, uint32_t peer, uint8_t type, const uint8_t *pay
 			asks_take_told(asks, peer, &told);
 		return r;
 	default:
-		r = frame_u32_decode(payload, length, &number);
-		ask = r < 0 ? NULL : asks_find_key(asks, peer, number);
+		r = frame_u32_decode(payload, length, &key.number);
+		ask = r < 0 ? NULL : asks_find_key(asks, &key);
 		if (ask) /* else it is answered already */
 			ask_drop(ask);
 		return r;
@@ -269,11 +282,8 @@ void asks_renumber(struct asks *asks, uint32_t from, uint32_t to)
 	DL_FOREACH(asks->list, ask) {
 		if (ask->to == from)
 			ask->to = to;
-		if (!ask_is_a_peers(ask) || ask->key.peer != from)
-			continue;
-		HASH_DELETE(by_key, asks->by_key, ask);
-		ask->key.peer = to;
-		HASH_ADD(by_key, asks->by_key, key, sizeof(ask->key), ask);
+		if (ask_is_a_peers(ask) && ask->key.peer == from)
+			ask_set_key(ask, &(struct ask_key){.peer = to, .number = ask->key.number});
 	}
 }
 

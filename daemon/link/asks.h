@@ -79,7 +79,7 @@ int asks_ask(struct asks *asks, const struct ask_question *question, struct acco
 	     asks_told_fn told, void *asker, uint32_t request);
 /* Forgets what this one has asked, all of it or under this number. */
 void asks_forget(struct asks *asks, const void *asker);
-void asks_cancel(struct asks *asks, const void *asker, uint32_t request);
+void asks_cancel(struct asks *asks, void *asker, uint32_t request);
 /* Says for people what a (positive) errno of asks_ask(), or an answer, means. */
 const char *asks_why_not(enum ask_kind kind, int error);
 

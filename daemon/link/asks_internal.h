@@ -27,8 +27,10 @@ enum ask_state {
 	ASK_TELLS,
 };
 
-/* By which a peer's question is found. */
+/* By which a question is found: of a program the asker and its number for it, of a peer, with asker NULL, the peer and its
+ * number. */
 struct ask_key {
+	void *asker;
 	uint32_t peer, number;
 };
 
@@ -48,9 +50,8 @@ struct ask {
 	/* Who has asked us: a program, of this host, or, without `told`, a peer. */
 	asks_told_fn told;
 	char of_host[HOST_NAME_SIZE];
-	void *asker;
-	uint32_t request;
 	struct ask_key key;
+	bool is_keyed;
 	struct charge charge;
 	struct task task; /* walks, and tells */
 	/* The answer: made here, or its parts that have come; of what is passed on, how much has. */
@@ -82,7 +83,9 @@ static inline bool asks_in_domain_0(const struct asks *asks)
 
 /* --- asks.c */
 struct ask *asks_find(const struct asks *asks, uint32_t id);
-struct ask *asks_find_key(const struct asks *asks, uint32_t peer, uint32_t number);
+struct ask *asks_find_key(const struct asks *asks, const struct ask_key *key);
+/* Lets it be found by this key, instead of another one. */
+void ask_set_key(struct ask *ask, const struct ask_key *key);
 /* Adds a question, at the cost of `account`. -ENOMEM, -ENOBUFS. */
 int ask_new(struct asks *asks, struct account *account, struct ask **ask);
 void ask_free(struct ask *ask);
@@ -92,7 +95,7 @@ void ask_drop(struct ask *ask);
 void ask_withdraw(struct ask *ask);
 /* Lets whoever has asked be told a negative errno, in a turn of the asker's. */
 void ask_fail(struct ask *ask, int error);
-/* Whether a peer has asked, which its key tells. */
+/* Whether a peer has asked, and wants the answer. */
 bool ask_is_a_peers(const struct ask *ask);
 
 /* --- asks_out.c */

@@ -96,8 +96,7 @@ int asks_ask(struct asks *asks, const struct ask_question *question, struct acco
 	if (r < 0)
 		return r;
 	ask->told = told;
-	ask->asker = asker;
-	ask->request = request;
+	ask_set_key(ask, &(struct ask_key){.asker = asker, .number = request});
 	ask->kind = question->kind;
 	ask->known = question->known;
 	ask->from = question->from;

@@ -138,8 +138,7 @@ void asks_take_ask(struct asks *asks, uint32_t peer, const struct frame_ask *fra
 		(void)links_send(asks->links, peer, FRAME_TOLD, payload, frame_told_encode(&told, payload));
 		return;
 	}
-	ask->key = (struct ask_key){peer, frame->number};
-	HASH_ADD(by_key, asks->by_key, key, sizeof(ask->key), ask);
+	ask_set_key(ask, &(struct ask_key){.peer = peer, .number = frame->number});
 	ask->kind = (enum ask_kind)about->kind;
 	ask->known = frame->known;
 	ask->from = about->identity;

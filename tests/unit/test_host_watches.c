@@ -125,7 +125,7 @@ int asks_ask(struct asks *asks, const struct ask_question *question, struct acco
 	return 0;
 }
 
-void asks_cancel(struct asks *asks, const void *asker, uint32_t request)
+void asks_cancel(struct asks *asks, void *asker, uint32_t request)
 {
 	for (unsigned i = 0; i < QUESTIONS_MAX; i++)
 		if (scene.questions[i].is_out && scene.questions[i].request == request) {
