@@ -9,11 +9,14 @@ import os
 import select
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
 
+from conftest import Conversation
 from fake_gateway import Side
 from link_peer import ASK, GOODBYE, HEADER, HELLO, PING, PONG, TOLD, UNASK
 from messaging import EXIT_DENIED, EXIT_ERROR, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_UNREACHABLE, PATIENCE, eventually
@@ -126,6 +129,29 @@ def test_a_gateway_that_tells_of_hosts_without_end_holds_nobody(gateway):
     assert node.xenmsg("peers", "hostb").returncode == EXIT_UNREACHABLE
     assert process.wait(timeout=30 * PATIENCE) == EXIT_UNREACHABLE
     process.communicate()
+
+
+# ---- a guest ----
+
+def test_a_guest_that_asks_without_end_and_reads_nothing_holds_nobody(hosts):
+    [nodes] = hosts(count=1, guests=2, join=False)
+    nodes[1].stop()
+    # Python's own leaks are none of ours, where the tests run sanitized.
+    quiet = {"ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"}
+    process = hosts.nodes[0].host.spawn(1, sys.executable, os.path.join(os.path.dirname(__file__), "link_peer.py"), "grant", 0,
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=quiet)
+    peer = Conversation(process)
+    try:
+        assert peer.answer() == "ok met"
+        for kind, name in ((3, ""), (1, "hostb"), (2, "hosta/0"), (2, "x" * 300)):
+            assert peer.ask(f"flood {kind} {name or '/'} 3000").startswith("ok")
+            assert nodes[2].json("hosts")[0]["host"] == "hosta"
+            assert nodes[0].json("hosts")[0]["host"] == "hosta"
+    finally:
+        process.kill()
+    eventually(lambda: not (nodes[0].link(1) or {"state": "idle"})["state"] == "up", "it has gone")
+    eventually(lambda: not any((account["kind"], account["id"]) == ("peer", 1) and account["queued_bytes"]["used"]
+                               for account in nodes[0].status()["accounts"]), "nothing is kept for it")
 
 
 # ---- another host's daemon ----
