@@ -59,8 +59,10 @@ static void on_link_up(void *userdata, uint32_t id, int64_t result)
 	struct ask *ask = asks_find(userdata, id);
 	int r = result < 0 ? (int)result : 0;
 
-	if (ask && ask->state == ASK_DROPPED)
+	if (ask && ask->state == ASK_DROPPED) {
 		ask_free(ask);
+		return;
+	}
 	if (!ask || ask->state != ASK_WAITS)
 		return;
 	if (r == 0)
