@@ -16,10 +16,12 @@
 #include "daemon/xen/store_worker.h"
 #include "daemon/base/timer.h"
 
-/* How long store_free() lets the thread finish what others can see (removing our nodes) before it abandons
- * it. */
-#define FREE_MS 500
-#define AT_ONCE 64 /* callbacks in one turn of the loop */
+/* store_free() lets the thread finish what others can see (removing our nodes), unless XenStore doesn't answer one
+ * request for so long, or all of it takes too long. */
+#define FREE_MS	     2000
+#define FREE_ALL_MS  10000
+#define FREE_LOOK_MS 50
+#define AT_ONCE	     64 /* callbacks in one turn of the loop */
 
 struct store_watch {
 	unsigned number;
@@ -161,11 +163,32 @@ static void kick(struct store_worker *worker)
 		log_error("store: can't wake the store thread: %s", strerror(errno));
 }
 
+/* Returns whether the thread has finished, and false if XenStore keeps it from that. Holds the lock. */
+static bool wait_for_thread(struct store_worker *worker)
+{
+	const uint64_t start = clock_ms();
+
+	while (!worker->finished) {
+		uint64_t since = __atomic_load_n(&worker->busy_since_ms, __ATOMIC_RELAXED), now = clock_ms();
+		struct timespec look;
+
+		if (now - start >= FREE_ALL_MS || (since && now - (since > start ? since : start) >= FREE_MS))
+			return false;
+		clock_gettime(CLOCK_MONOTONIC, &look);
+		look.tv_nsec += FREE_LOOK_MS * 1000000L;
+		if (look.tv_nsec >= 1000000000) {
+			look.tv_sec++;
+			look.tv_nsec -= 1000000000;
+		}
+		pthread_cond_timedwait(&worker->finished_changed, &worker->lock, &look);
+	}
+	return true;
+}
+
 void store_free(struct store *store)
 {
 	struct store_worker *worker;
 	struct store_watch *watch, *next;
-	struct timespec deadline;
 	bool finished;
 
 	if (!store)
@@ -173,20 +196,10 @@ void store_free(struct store *store)
 	worker = store->worker;
 	event_free(store->results);
 	event_free(store->more);
-	clock_gettime(CLOCK_MONOTONIC, &deadline);
-	deadline.tv_nsec += FREE_MS * 1000000L;
-	if (deadline.tv_nsec >= 1000000000) {
-		deadline.tv_sec++;
-		deadline.tv_nsec -= 1000000000;
-	}
-
 	pthread_mutex_lock(&worker->lock);
 	worker->stopping = true;
 	kick(worker);
-	while (!worker->finished)
-		if (pthread_cond_timedwait(&worker->finished_changed, &worker->lock, &deadline) == ETIMEDOUT)
-			break;
-	finished = worker->finished;
+	finished = wait_for_thread(worker);
 	pthread_mutex_unlock(&worker->lock);
 	if (finished) {
 		pthread_join(store->thread, NULL);

@@ -187,6 +187,17 @@ def test_a_cancelled_request_calls_nobody_back(host, store):
     assert not store.answers_within(0.2)
 
 
+def test_stopping_waits_for_a_slow_xenstore(host, store):
+    """What others can see is brought in order: a second for an answer isn't silence."""
+    host.fault("stall-store", 1, "on")
+    store.tell("write", f"{HOME}/x", 1, -2, "late")
+    store.tell("quit")
+    time.sleep(1)
+    host.fault("stall-store", 1, "off")
+    assert store.process.wait(20) == 0
+    assert host.run(1, "xenstore-read", f"{HOME}/x").stdout.strip() == "late"
+
+
 def test_stopping_does_not_wait_for_a_stalled_xenstore(host, store):
     host.fault("stall-store", 1, "on")
     store.ok("async", f"{HOME}/x")
