@@ -5,7 +5,8 @@
  *
  * 	read PATH | write PATH OWNER READER VALUE… | pair PATH1 PATH2 OWNER READER VALUE1 VALUE2 | remove PATH | list PATH
  * 	watch PATH | unwatch PATH | event (waits for the next) | stalled | connected | watches
- * 	cancelled PATH (reads, cancels that, and answers at once) | async PATH (reads, and answers at once) | async-watch PATH (likewise) | quit (without end of input: as the daemon stops)
+ * 	cancelled PATH (reads, cancels that, and answers at once) | async PATH (reads, and answers at once) | async-watch PATH (likewise) |
+ * 	async-remove PATH (likewise) | quit (without end of input: as the daemon stops)
  *
  * In a value %XX stands for a byte.
  */
@@ -148,6 +149,9 @@ static void command(void *userdata, char *words[LINES_WORDS], int count)
 		lines_result(&tool->lines, request ? -EINVAL : 0);
 	} else if (!strcmp(name, "async") && count == 2) {
 		store_read(tool->store, path, NULL, NULL, NULL);
+		lines_result(&tool->lines, 0);
+	} else if (!strcmp(name, "async-remove") && count == 2) {
+		store_remove(tool->store, path, NULL, NULL, NULL);
 		lines_result(&tool->lines, 0);
 	} else if (!strcmp(name, "async-watch") && count == 2) {
 		watch(tool, path, NULL);
