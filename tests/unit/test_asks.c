@@ -366,13 +366,18 @@ static void hosts_are_told_to_domains_of_this_host(void **state)
 
 /* --- passed on -------------------------------------------------------------------------------- */
 
-static void parts_are_passed_on_as_they_come(void **state)
+/* Starts domain 0, which passes question 9 of domain 1 on to another host. Returns its number there. */
+static uint32_t start_and_pass_on(void)
 {
-	uint32_t number;
-
 	scene_start(&scene, 0, PLENTY);
 	assert_int_equal(ask_by(&scene, 1, 9, ASK_ENDPOINTS, 0, "hostb/work", ""), 0);
-	number = expect_ask(HOSTB, "work");
+	return expect_ask(HOSTB, "work");
+}
+
+static void parts_are_passed_on_as_they_come(void **state)
+{
+	uint32_t number = start_and_pass_on();
+
 	assert_int_equal(tell_by(&scene, HOSTB, number, 5, TOLD_MORE, 0, 3), 0);
 	assert_int_equal(expect_told(&scene, 1).number, 9);
 	/* Somebody else's answer means nothing. */
@@ -388,12 +393,9 @@ static void parts_are_passed_on_as_they_come(void **state)
 static void an_answer_without_end_is_ended(void **state)
 {
 	for (unsigned count = 0; count < 33; count += 32) {
-		uint32_t number;
+		uint32_t number = start_and_pass_on();
 		unsigned told = 0;
 
-		scene_start(&scene, 0, PLENTY);
-		assert_int_equal(ask_by(&scene, 1, 9, ASK_ENDPOINTS, 0, "hostb/work", ""), 0);
-		number = expect_ask(HOSTB, "work");
 		for (unsigned i = 0; i < 3000; i++)
 			assert_int_equal(tell_by(&scene, HOSTB, number, 5, TOLD_MORE, 0, count), 0);
 		scene_settle(&scene);
@@ -410,11 +412,8 @@ static void an_answer_without_end_is_ended(void **state)
 
 static void a_guest_that_goes_takes_its_questions_along(void **state)
 {
-	uint32_t number;
+	uint32_t number = start_and_pass_on();
 
-	scene_start(&scene, 0, PLENTY);
-	assert_int_equal(ask_by(&scene, 1, 9, ASK_ENDPOINTS, 0, "hostb/work", ""), 0);
-	number = expect_ask(HOSTB, "work");
 	asks_session_ended(scene.asks, 1, ECONNRESET);
 	expect_unask(HOSTB, number);
 	assert_int_equal(scene_held(&scene, QUOTA_PEER, 1), 0);
