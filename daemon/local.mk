@@ -28,9 +28,10 @@ libdaemon_la_SOURCES = \
 	daemon/peers/peers_forget.c daemon/peers/peers_forget.h \
 	daemon/relay/hop.c daemon/relay/hop.h daemon/relay/hop_internal.h \
 	daemon/relay/hop_input.c \
+	daemon/hosts/conversation_memory.c daemon/hosts/conversation_memory.h \
 	daemon/hosts/gateway_socket.c daemon/hosts/gateway_socket.h \
 	daemon/hosts/hosts.c daemon/hosts/hosts.h \
-	daemon/link/socket_transport.c daemon/link/socket_transport.h \
+	daemon/link/shared_transport.c daemon/link/shared_transport.h \
 	daemon/link/asks.c daemon/link/asks.h daemon/link/asks_internal.h \
 	daemon/link/asks_here.c daemon/link/asks_out.c daemon/link/asks_taken.c \
 	daemon/link/via_hosts.c daemon/link/via_internal.h \

@@ -11,7 +11,7 @@
 #include "daemon/peers/domains.h"
 #include "daemon/hosts/hosts.h"
 #include "daemon/link/link.h"
-#include "daemon/link/socket_transport.h"
+#include "daemon/link/shared_transport.h"
 #include "daemon/link/vchan_transport.h"
 #include "daemon/link/asks.h"
 #include "daemon/base/log.h"
@@ -269,11 +269,12 @@ int wiring_start_peers(struct daemon *daemon)
 
 /* --- other hosts ------------------------------------------------------------------------------ */
 
-static void host_connected(void *userdata, uint32_t number, int fd, struct charge *charge)
+static void host_connected(void *userdata, uint32_t number, struct conversation_memory *memory,
+			   struct charge *charge)
 {
 	struct daemon *daemon = userdata;
 	struct transport transport;
-	int r = socket_transport_new(&transport, &daemon->relay, fd, charge,
+	int r = shared_transport_new(&transport, &daemon->relay, memory, charge,
 				     hosts_is_lower(daemon->hosts, number));
 
 	if (r < 0)

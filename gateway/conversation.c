@@ -5,7 +5,7 @@
 #include <string.h>
 
 /* The other end is told of room again when this much of the window has been taken. */
-#define WINDOW_STEP (CONVERSATION_WINDOW / 4)
+#define WINDOW_STEP (CONVERSATION_WINDOW / 2)
 
 void conversation_init(struct conversation *conversation, const struct conversation_callbacks *callbacks,
 		       void *userdata, bool is_lower)

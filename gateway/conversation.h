@@ -8,8 +8,7 @@
  * It makes "in order, or the conversation is lost" of that. Each message of bytes says at which position they stand: a
  * gap, bytes that come twice with others behind them, more than was allowed, or silence where an answer is due end the
  * conversation at both ends. Nothing is sent again: the session of the two daemons resumes (doc/decisions/0030) over the
- * next conversation, which another nonce tells from this one. So a sender keeps no bytes, and a receiver at most a window
- * of them, for a daemon that doesn't read.
+ * next conversation, which another nonce tells from this one. So neither end keeps any bytes.
  *
  *                   our daemon asks               the daemon there asks
  *          NONE ────────────────────► ASKING        NONE ──────────────► ASKED
@@ -32,7 +31,7 @@
 
 #include "gateway/message.h"
 
-#define CONVERSATION_WINDOW  (1u << 20) /* bytes that an end takes before its daemon has read any */
+#define CONVERSATION_WINDOW  (2u << 20) /* bytes that an end takes before it says that it has taken any */
 #define CONVERSATION_TICK_MS 250u	/* how often conversation_tick() is due */
 #define CONVERSATION_REPEAT_MS                                                                               \
 	1000u /* after which a CONNECT, or the question how far the other end is, is repeated */
@@ -53,10 +52,10 @@ struct conversation_callbacks {
 	void (*incoming)(void *userdata, uint64_t id);
 	void (*connected)(void *userdata, uint64_t id);
 	void (*failed)(void *userdata, uint64_t id, int error, const char *why);
-	/* The bytes of an OPEN conversation, for the daemon, who takes them or has them kept: see conversation_taken(). */
+	/* The bytes of an OPEN conversation, for the daemon: conversation_taken() says when they have a place there. */
 	void (*bytes)(void *userdata, const uint8_t *data, size_t size);
-	/* An OPEN conversation has ended. What was given to bytes() still goes to the daemon, then the socket is closed.
-	 * `why` NULL: one of the daemons wanted it. */
+	/* An OPEN conversation has ended. What was given to bytes() still goes to the daemon. `why` NULL: one of the daemons
+	 * wanted it. */
 	void (*ended)(void *userdata, const char *why);
 };
 
@@ -101,7 +100,7 @@ void conversation_connect(struct conversation *conversation, uint64_t id,
 /* Our daemon answers to incoming(). False: the other end doesn't wait for that any more; nothing has happened. */
 bool conversation_accept(struct conversation *conversation, uint64_t id, uint64_t now_ms);
 bool conversation_decline(struct conversation *conversation, uint64_t id);
-/* Our daemon, or its stream, is gone. */
+/* Our daemon is gone, or wants no more of it. */
 void conversation_close(struct conversation *conversation);
 /* The conversation is over without a word to the other end, which can't be reached: nothing may be sent. */
 void conversation_lose(struct conversation *conversation, int error, const char *why);
@@ -117,7 +116,7 @@ void conversation_wait(struct conversation *conversation);
 /* Fills in the head of the next `size` bytes, at most conversation_room(): the caller publishes them. */
 void conversation_data(struct conversation *conversation, size_t size, struct message *message,
 		       uint64_t now_ms);
-/* Our daemon has taken `size` bytes of those that were given to bytes(). */
+/* `size` bytes of those that were given to bytes() have a place in our daemon's ring. */
 void conversation_taken(struct conversation *conversation, size_t size);
 
 /* Repeats what was not answered, and notices silence. */

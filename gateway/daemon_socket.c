@@ -141,16 +141,22 @@ bool daemon_socket_is_welcome(const struct daemon_socket *daemon)
 	return daemon->is_welcome;
 }
 
-static void take(struct daemon_socket *daemon, const struct gateway_packet *packet, int fd)
+static void close_all(const int *fds, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		close(fds[i]);
+}
+
+static void take(struct daemon_socket *daemon, const struct gateway_packet *packet, const int *fds,
+		 unsigned count)
 {
 	char why[300];
 
-	if (daemon->is_welcome) {
-		daemon->callbacks->packet(daemon->userdata, packet, fd);
+	if (daemon->is_welcome && (count == 0 || count == GATEWAY_FDS)) {
+		daemon->callbacks->packet(daemon->userdata, packet, count ? fds : NULL);
 		return;
 	}
-	if (fd >= 0)
-		close(fd);
+	close_all(fds, count);
 	if (packet->type == GATEWAY_WELCOME && packet->version >= GATEWAY_VERSION) {
 		daemon->is_welcome = true;
 		daemon->told[0] = '\0';
@@ -165,14 +171,17 @@ static void take(struct daemon_socket *daemon, const struct gateway_packet *pack
 	let_go(daemon, why);
 }
 
-static int descriptor_in(struct msghdr *message)
+/* Returns how many descriptors came. */
+static unsigned descriptors_in(struct msghdr *message, int fds[GATEWAY_FDS])
 {
-	int fd = -1;
+	unsigned count = 0;
 
 	for (struct cmsghdr *part = CMSG_FIRSTHDR(message); part; part = CMSG_NXTHDR(message, part))
-		if (part->cmsg_level == SOL_SOCKET && part->cmsg_type == SCM_RIGHTS)
-			memcpy(&fd, CMSG_DATA(part), sizeof(fd));
-	return fd;
+		if (part->cmsg_level == SOL_SOCKET && part->cmsg_type == SCM_RIGHTS) {
+			count = (unsigned)((part->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+			memcpy(fds, CMSG_DATA(part), count * sizeof(int));
+		}
+	return count;
 }
 
 /* Receives one packet. False: there is none, or the connection has ended. */
@@ -181,8 +190,8 @@ static bool receive(struct daemon_socket *daemon)
 	char text[GATEWAY_PACKET_MAX];
 	union {
 		struct cmsghdr header;
-		char space[CMSG_SPACE(
-			sizeof(int))]; /* of more descriptors than this one the kernel closes the rest */
+		/* Of more descriptors than these the kernel closes the rest. */
+		char space[CMSG_SPACE(GATEWAY_FDS * sizeof(int))];
 	} control;
 	struct iovec part = {.iov_base = text, .iov_len = sizeof(text)};
 	struct msghdr message = {.msg_iov = &part,
@@ -191,7 +200,8 @@ static bool receive(struct daemon_socket *daemon)
 				 .msg_controllen = sizeof(control)};
 	ssize_t size = recvmsg(daemon->fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	struct gateway_packet packet;
-	int fd;
+	int fds[GATEWAY_FDS];
+	unsigned count;
 
 	if (size < 0 && errno == EAGAIN)
 		return false;
@@ -199,14 +209,13 @@ static bool receive(struct daemon_socket *daemon)
 		let_go(daemon, size < 0 ? strerror(errno) : "the daemon has closed the connection");
 		return false;
 	}
-	fd = descriptor_in(&message);
+	count = descriptors_in(&message, fds);
 	if (message.msg_flags & MSG_TRUNC || gateway_decode(text, (size_t)size, &packet) < 0) {
-		if (fd >= 0)
-			close(fd);
+		close_all(fds, count);
 		let_go(daemon, "the daemon says what this gateway can't read");
 		return false;
 	}
-	take(daemon, &packet, fd);
+	take(daemon, &packet, fds, count);
 	return daemon->fd >= 0;
 }
 

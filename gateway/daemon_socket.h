@@ -15,8 +15,8 @@ struct event_base;
 struct daemon_socket_callbacks {
 	/* The daemon has welcomed us: its host's name and its instance are in the packet. */
 	void (*welcome)(void *userdata, const struct gateway_packet *packet);
-	/* Any other packet. `fd` is the receiver's to close, -1: none. */
-	void (*packet)(void *userdata, const struct gateway_packet *packet, int fd);
+	/* Any other packet. `fds`, of which there are GATEWAY_FDS, are the receiver's to close; NULL: none came. */
+	void (*packet)(void *userdata, const struct gateway_packet *packet, const int *fds);
 	/* The connection is lost, after a welcome. */
 	void (*lost)(void *userdata, const char *why);
 };

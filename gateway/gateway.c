@@ -20,14 +20,14 @@
 #include "gateway/daemon_socket.h"
 #include "gateway/nats_connection.h"
 #include "gateway/presence.h"
+#include "gateway/rings.h"
 #include "gateway/settings.h"
-#include "gateway/stream.h"
 
 #define SUBJECT_SIZE (sizeof("xenmsg.to..") + 2 * HOST_NAME_SIZE)
 /* Bytes in one message, if the server takes as many. With its head and its line it stays below 32 KiB: a message that comes
  * in two pieces nats-server copies to memory made for it, and what is larger than that Go's heap makes for each anew. */
 #define CHUNK	(32u * 1024 - 256)
-#define CHUNKS	8u /* that a stream sends before others have their turn */
+#define CHUNKS	8u /* that a conversation sends before others have their turn */
 #define TICK_MS 250u
 
 _Static_assert(TICK_MS == CONVERSATION_TICK_MS && TICK_MS == PRESENCE_TICK_MS, "one timer serves both");
@@ -38,8 +38,9 @@ struct peer {
 	char name[HOST_NAME_SIZE];
 	char subject[SUBJECT_SIZE]; /* leads to it */
 	struct conversation conversation;
-	struct stream *stream; /* of the conversation: ASKING and OPEN */
-	struct stream *ending; /* of the one before: its daemon hasn't taken all bytes yet */
+	struct rings *rings; /* of the conversation: ASKING and OPEN */
+	size_t put;	     /* bytes that came with the message that is being read, */
+	bool is_broken;	     /* and can't be */
 	UT_hash_handle hh;
 };
 
@@ -121,18 +122,22 @@ static void on_connected(void *userdata, uint64_t id)
 
 	log_debug("%s: conversation %llu begins", peer->name, (unsigned long long)id);
 	tell_about(peer->gateway, peer->name, (struct gateway_packet){.type = GATEWAY_CONNECTED, .id = id});
-	stream_read(peer->stream, true);
+	rings_take_more(peer->rings, true);
+}
+
+static void free_rings(struct peer *peer)
+{
+	rings_free(peer->rings);
+	peer->rings = NULL;
 }
 
 static void on_failed(void *userdata, uint64_t id, int error, const char *why)
 {
 	struct peer *peer = userdata;
 
-	/* The stream of another conversation may be there, when it is the new one that fails. */
-	if (peer->conversation.id == id) {
-		stream_free(peer->stream);
-		peer->stream = NULL;
-	}
+	/* The rings of another conversation may be there, when it is the new one that fails. */
+	if (peer->conversation.id == id)
+		free_rings(peer);
 	tell_failed(peer->gateway, peer->name, id, error, why);
 }
 
@@ -140,7 +145,8 @@ static void on_bytes(void *userdata, const uint8_t *data, size_t size)
 {
 	struct peer *peer = userdata;
 
-	stream_put(peer->stream, data, size);
+	peer->is_broken |= rings_put(peer->rings, data, size) < 0;
+	peer->put += size;
 }
 
 static void on_ended(void *userdata, const char *why)
@@ -151,13 +157,7 @@ static void on_ended(void *userdata, const char *why)
 		log_limited(LOG_LINK, LOG_BY_US, LOG_LEVEL_WARNING,
 			    "%s: the conversation is lost: %s; the daemons resume on another one", peer->name,
 			    why);
-	stream_free(peer->ending);
-	peer->ending = peer->stream;
-	peer->stream = NULL;
-	if (stream_end(peer->ending)) {
-		stream_free(peer->ending);
-		peer->ending = NULL;
-	}
+	free_rings(peer);
 }
 
 static const struct conversation_callbacks conversation_callbacks = {
@@ -196,8 +196,7 @@ static struct peer *get_peer(struct gateway *gateway, const char *host)
 static void free_peer(struct peer *peer)
 {
 	HASH_DEL(peer->gateway->peers, peer);
-	stream_free(peer->stream);
-	stream_free(peer->ending);
+	rings_free(peer->rings);
 	free(peer);
 }
 
@@ -209,16 +208,17 @@ static void lose_all(struct gateway *gateway, const char *why)
 		conversation_lose(&peer->conversation, EHOSTUNREACH, why);
 }
 
-/* --- the bytes of a stream -------------------------------------------------------------------- */
+/* --- the bytes of a conversation -------------------------------------------------------------- */
 
-/* Lets the stream be read again if its bytes may go. */
+/* Lets bytes be taken again if they may go. */
 static void go_on(struct peer *peer)
 {
-	if (peer->stream && conversation_room(&peer->conversation) > 0 &&
+	if (peer->rings && conversation_room(&peer->conversation) > 0 &&
 	    !nats_connection_is_full(peer->gateway->nats))
-		stream_read(peer->stream, true);
+		rings_take_more(peer->rings, true);
 }
 
+/* How much may go at once; 0: nothing now. */
 static size_t chunk_size(struct peer *peer)
 {
 	size_t payload = nats_connection_max_payload(peer->gateway->nats);
@@ -227,10 +227,22 @@ static size_t chunk_size(struct peer *peer)
 
 	if (size > CHUNK)
 		size = CHUNK;
-	return size < room ? size : room;
+	if (size > room)
+		size = room;
+	return size < RINGS_TAKE_MIN ? 0 : size;
 }
 
-/* Sends the next bytes of the stream. False: not now. */
+/* Ends a conversation that is OPEN, for a reason of ours. */
+static void end_conversation(struct peer *peer, const char *why)
+{
+	if (why)
+		log_limited(LOG_LINK, LOG_BY_US, LOG_LEVEL_WARNING, "%s: the conversation ends: %s",
+			    peer->name, why);
+	conversation_close(&peer->conversation);
+	free_rings(peer);
+}
+
+/* Sends the next bytes. False: not now. */
 static bool send_chunk(struct peer *peer)
 {
 	struct gateway *gateway = peer->gateway;
@@ -241,63 +253,63 @@ static bool send_chunk(struct peer *peer)
 	if (size == 0 || nats_connection_is_full(gateway->nats)) {
 		if (size == 0)
 			conversation_wait(&peer->conversation);
-		stream_read(peer->stream, false); /* until go_on() */
+		rings_take_more(peer->rings, false); /* until go_on() */
 		return false;
 	}
-	got = stream_take(peer->stream, gateway->chunk + MESSAGE_HEAD_SIZE, size);
+	got = rings_take(peer->rings, gateway->chunk + MESSAGE_HEAD_SIZE, size);
 	if (got == -EAGAIN)
 		return false;
 	if (got <= 0) {
-		conversation_close(&peer->conversation);
-		stream_free(peer->stream);
-		peer->stream = NULL;
+		end_conversation(peer, got < 0 ? "the daemon has spoilt its ring" : NULL);
 		return false;
 	}
 	conversation_data(&peer->conversation, (size_t)got, &message, clock_ms());
 	message_encode(&message, gateway->chunk);
 	nats_connection_publish(gateway->nats, peer->subject, gateway->chunk,
 				MESSAGE_HEAD_SIZE + (size_t)got);
-	return (size_t)got == size;
+	return true;
 }
 
-static void on_stream_readable(void *userdata)
+static void on_rings_ready(void *userdata)
 {
 	struct peer *peer = userdata;
 
-	for (unsigned i = 0; i < CHUNKS && send_chunk(peer); i++)
-		;
+	for (unsigned i = 0; i < CHUNKS; i++)
+		if (!send_chunk(peer))
+			return;
+	rings_again(peer->rings);
 }
 
-/* The daemon has taken bytes, or nobody will any more. */
-static void on_stream_written(void *userdata, struct stream *stream, size_t size)
+/* The bytes of a message were put into the rings. */
+static void after_bytes(struct peer *peer)
 {
-	struct peer *peer = userdata;
+	size_t put = peer->put;
+	bool is_broken = peer->is_broken;
 
-	if (stream == peer->ending) {
-		if (stream_end(stream)) {
-			stream_free(stream);
-			peer->ending = NULL;
-		}
-		return;
-	}
-	conversation_taken(&peer->conversation, size);
+	peer->put = 0;
+	peer->is_broken = false;
+	if (peer->rings && is_broken)
+		end_conversation(peer, "that host sends what can't be");
+	else if (peer->rings && put)
+		conversation_taken(&peer->conversation, put);
 }
-
-static const struct stream_callbacks stream_callbacks = {
-	.readable = on_stream_readable,
-	.written = on_stream_written,
-};
 
 /* --- what the daemon asks --------------------------------------------------------------------- */
 
-static void on_daemon_connect(struct gateway *gateway, const struct gateway_packet *packet, int fd)
+static void close_all(const int *fds)
+{
+	for (unsigned i = 0; i < GATEWAY_FDS; i++)
+		close(fds[i]);
+}
+
+static void on_daemon_connect(struct gateway *gateway, const struct gateway_packet *packet, const int *fds)
 {
 	struct peer *peer;
-	struct stream *stream;
+	struct rings *rings = NULL;
 	uint8_t nonce[MESSAGE_NONCE_SIZE];
 
 	if (!is_connected(gateway) || !presence_is_up(gateway->presence, packet->host)) {
-		close(fd);
+		close_all(fds);
 		if (!is_connected(gateway))
 			tell_failed(gateway, packet->host, packet->id, EHOSTUNREACH, gateway->why);
 		else
@@ -305,54 +317,54 @@ static void on_daemon_connect(struct gateway *gateway, const struct gateway_pack
 		return;
 	}
 	peer = get_peer(gateway, packet->host);
-	stream = peer ? stream_new(gateway->base, fd, &stream_callbacks, peer) : NULL;
-	if (!stream || getrandom(nonce, sizeof(nonce), 0) != sizeof(nonce)) {
-		stream_free(stream);
+	if (!peer)
+		close_all(fds);
+	if (!peer || rings_new(&rings, gateway->base, fds, on_rings_ready, peer) < 0 ||
+	    getrandom(nonce, sizeof(nonce), 0) != sizeof(nonce)) {
+		rings_free(rings);
 		tell_failed(gateway, packet->host, packet->id, EHOSTUNREACH, "out of memory");
 		return;
 	}
 	conversation_connect(&peer->conversation, packet->id, nonce, clock_ms());
 	if (peer->conversation.state == CONVERSATION_ASKING && peer->conversation.id == packet->id)
-		peer->stream = stream;
+		peer->rings = rings;
 	else
-		stream_free(stream);
+		rings_free(rings);
 }
 
-static void on_daemon_accept(struct gateway *gateway, const struct gateway_packet *packet, int fd)
+static void on_daemon_accept(struct gateway *gateway, const struct gateway_packet *packet, const int *fds)
 {
 	struct peer *peer = find_peer(gateway, packet->host);
 	bool is_awaited =
 		peer && peer->conversation.state == CONVERSATION_ASKED && peer->conversation.id == packet->id;
-	struct stream *stream = is_awaited ? stream_new(gateway->base, fd, &stream_callbacks, peer) : NULL;
 
-	if (stream) {
-		peer->stream = stream;
+	if (is_awaited && rings_new(&peer->rings, gateway->base, fds, on_rings_ready, peer) == 0) {
 		conversation_accept(&peer->conversation, packet->id, clock_ms());
 		return;
 	}
 	if (is_awaited)
 		conversation_decline(&peer->conversation, packet->id); /* out of memory */
 	else
-		close(fd);
+		close_all(fds);
 	tell_failed(gateway, packet->host, packet->id, EAGAIN,
 		    "the other end doesn't wait for that any more");
 }
 
-static void on_packet(void *userdata, const struct gateway_packet *packet, int fd)
+static void on_packet(void *userdata, const struct gateway_packet *packet, const int *fds)
 {
 	struct gateway *gateway = userdata;
 	struct peer *peer;
 
-	if (packet->type == GATEWAY_CONNECT && fd >= 0) {
-		on_daemon_connect(gateway, packet, fd);
+	if (packet->type == GATEWAY_CONNECT && fds) {
+		on_daemon_connect(gateway, packet, fds);
 		return;
 	}
-	if (packet->type == GATEWAY_ACCEPT && fd >= 0) {
-		on_daemon_accept(gateway, packet, fd);
+	if (packet->type == GATEWAY_ACCEPT && fds) {
+		on_daemon_accept(gateway, packet, fds);
 		return;
 	}
-	if (fd >= 0)
-		close(fd);
+	if (fds)
+		close_all(fds);
 	peer = packet->type == GATEWAY_DECLINE ? find_peer(gateway, packet->host) : NULL;
 	if (peer)
 		conversation_decline(&peer->conversation, packet->id);
@@ -383,8 +395,7 @@ static void on_peer_message(struct gateway *gateway, const char *host, const uin
 		return;
 	if (conversation_message(&peer->conversation, &message, gateway->last_id + 2, now_ms))
 		gateway->last_id += 2;
-	if (peer->stream)
-		stream_write(peer->stream);
+	after_bytes(peer);
 	go_on(peer);
 }
 
@@ -601,8 +612,7 @@ static void on_daemon_lost(void *userdata, const char *why)
 	log_warning("daemon: %s; it is tried again each second", why);
 	HASH_ITER(hh, gateway->peers, peer, next) {
 		conversation_close(&peer->conversation);
-		stream_free(peer->stream);
-		peer->stream = NULL;
+		free_rings(peer);
 	}
 	presence_leave(gateway->presence, clock_ms());
 }

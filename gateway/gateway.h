@@ -7,9 +7,9 @@
  * mean; what is sent between two hosts is proven, resumed, limited and allowed by their daemons.
  *
  *   daemon ══ daemon_socket: who is there, which conversations ══ gateway ══ nats_connection: xenmsg.presence.HOST
- *     ╚═════ streams: a socket for each conversation ═══════════════╝   ╚═══════ xenmsg.to.OTHER.HOST, xenmsg.to.HOST.*
+ *     ╚═════ rings: two in shared memory for each conversation ═════╝   ╚═══════ xenmsg.to.OTHER.HOST, xenmsg.to.HOST.*
  *
- * For each other host there is one conversation (conversation.h) and its stream; presence.h says which hosts there are.
+ * For each other host there is one conversation (conversation.h) and its rings; presence.h says which hosts there are.
  */
 
 struct gateway;

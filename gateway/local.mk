@@ -10,6 +10,7 @@ libgateway_la_SOURCES = \
 	gateway/conversation.c gateway/conversation.h \
 	gateway/message.c gateway/message.h \
 	gateway/presence.c gateway/presence.h \
+	gateway/rings.c gateway/rings.h \
 	gateway/settings.c gateway/settings.h
 libgateway_la_CFLAGS = $(AM_CFLAGS) $(LIBEVENT_CFLAGS) $(JSONC_CFLAGS) $(INIH_CFLAGS)
 libgateway_la_LIBADD = libwire.la libwiregateway.la $(JSONC_LIBS) $(INIH_LIBS)
@@ -22,7 +23,6 @@ xenmsg_gateway_SOURCES = \
 	gateway/daemon_socket.c gateway/daemon_socket.h \
 	gateway/gateway.c gateway/gateway.h \
 	gateway/main.c \
-	gateway/nats_connection.c gateway/nats_connection.h \
-	gateway/stream.c gateway/stream.h
+	gateway/nats_connection.c gateway/nats_connection.h
 xenmsg_gateway_CFLAGS = $(AM_CFLAGS) $(LIBEVENT_CFLAGS) $(SYSTEMD_CFLAGS) $(NATS_CFLAGS)
 xenmsg_gateway_LDADD = libgateway.la $(LIBEVENT_LIBS) $(SYSTEMD_LIBS) $(NATS_LIBS)

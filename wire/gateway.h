@@ -5,7 +5,7 @@
 /*
  * What a daemon and its gateway to other hosts say to each other: JSON objects, one in each packet of a socket of type
  * SOCK_SEQPACKET (doc/protocol.md, section 7). They agree here on conversations with other hosts, whose bytes go through
- * a stream socket of their own: the daemon makes a pair, and sends one of the two along with CONNECT or ACCEPT.
+ * memory of their own: the daemon makes it, and sends it along with CONNECT or ACCEPT.
  */
 
 #include <stdbool.h>
@@ -14,7 +14,7 @@
 
 #include "wire/address.h"
 
-#define GATEWAY_VERSION	      1u
+#define GATEWAY_VERSION	      2u
 #define GATEWAY_PACKET_MAX    4096u /* bytes; all that is encoded here is shorter */
 #define GATEWAY_INSTANCE_SIZE 40u   /* with its zero: a UUID as text */
 #define GATEWAY_TEXT_SIZE     240u
@@ -26,11 +26,11 @@ enum gateway_type {
 	GATEWAY_REFUSED,   /* daemon: why; then it closes */
 	GATEWAY_STATE,	   /* gateway: up (it is connected to the network), server, why */
 	GATEWAY_HOST,	   /* gateway: host, up, instance (of the daemon there), why */
-	GATEWAY_CONNECT,   /* daemon: host, id; with a socket */
+	GATEWAY_CONNECT,   /* daemon: host, id; with descriptors */
 	GATEWAY_CONNECTED, /* gateway: host, id; bytes flow from now on */
 	GATEWAY_FAILED,	   /* gateway: host, id, error, why */
 	GATEWAY_INCOMING,  /* gateway: host, id */
-	GATEWAY_ACCEPT,	   /* daemon: host, id; with a socket */
+	GATEWAY_ACCEPT,	   /* daemon: host, id; with descriptors */
 	GATEWAY_DECLINE,   /* daemon: host, id, why */
 };
 
@@ -44,6 +44,18 @@ struct gateway_packet {
 	int error;   /* a positive errno: EHOSTDOWN, EHOSTUNREACH, EAGAIN; others become EHOSTUNREACH */
 	char server[GATEWAY_TEXT_SIZE], why[GATEWAY_TEXT_SIZE]; /* printable ASCII; "": nothing to say */
 };
+
+/* The descriptors, in the order in which they are passed. */
+enum gateway_descriptor {
+	GATEWAY_FD_LIFE,	/* a socket: when it is closed, the conversation has ended */
+	GATEWAY_FD_MEMORY,	/* wire/gateway_rings.h; its size can't change */
+	GATEWAY_FD_WAKE_DAEMON, /* doorbells (wire/doorbell.h) */
+	GATEWAY_FD_WAKE_GATEWAY,
+	GATEWAY_FDS,
+};
+
+/* What the gateway writes to GATEWAY_FD_LIFE before it closes it, if what came from the other host can't be. */
+#define GATEWAY_LIFE_BROKEN 'x'
 
 /* Writes a packet, without a zero. Returns its length; 0: out of memory. */
 size_t gateway_encode(const struct gateway_packet *packet, char out[GATEWAY_PACKET_MAX]);

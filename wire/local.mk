@@ -13,6 +13,6 @@ libwire_la_SOURCES = \
 
 # What a daemon and its gateway say to each other: apart, since the library for programs needs no JSON.
 noinst_LTLIBRARIES += libwiregateway.la
-libwiregateway_la_SOURCES = wire/gateway.c wire/gateway.h
+libwiregateway_la_SOURCES = wire/gateway.c wire/gateway.h wire/gateway_rings.h
 libwiregateway_la_CFLAGS = $(AM_CFLAGS) $(JSONC_CFLAGS)
 libwiregateway_la_LIBADD = $(JSONC_LIBS)

@@ -44,25 +44,25 @@ struct gateway_socket {
 	struct event *accepting, *retry;
 };
 
-static int send_on(int fd, const struct gateway_packet *packet, int passed)
+static int send_on(int fd, const struct gateway_packet *packet, const int *passed, unsigned count)
 {
 	char text[GATEWAY_PACKET_MAX];
 	struct iovec piece = {text, gateway_encode(packet, text)};
 	union {
 		struct cmsghdr head;
-		char room[CMSG_SPACE(sizeof(int))];
+		char room[CMSG_SPACE(GATEWAY_FDS * sizeof(int))];
 	} control = {0};
 	struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1};
 
 	if (!piece.iov_len)
 		return -ENOMEM;
-	if (passed >= 0) {
+	if (count > 0) {
 		message.msg_control = &control;
-		message.msg_controllen = sizeof(control);
+		message.msg_controllen = CMSG_SPACE(count * sizeof(int));
 		control.head.cmsg_level = SOL_SOCKET;
 		control.head.cmsg_type = SCM_RIGHTS;
-		control.head.cmsg_len = CMSG_LEN(sizeof(int));
-		memcpy(CMSG_DATA(&control.head), &passed, sizeof(int));
+		control.head.cmsg_len = CMSG_LEN(count * sizeof(int));
+		memcpy(CMSG_DATA(&control.head), passed, count * sizeof(int));
 	}
 	return sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
 }
@@ -103,7 +103,7 @@ static void refuse(int fd, const char *why)
 	struct iovec piece = {text, sizeof(text)};
 
 	snprintf(packet.why, sizeof(packet.why), "%s", why);
-	(void)send_on(fd, &packet, -1); /* it is closed in any case */
+	(void)send_on(fd, &packet, NULL, 0); /* it is closed in any case */
 	shutdown(fd, SHUT_RD);
 	for (int i = 0; i < REFUSED_READ && program_socket_read(fd, &piece, 1) > 0; i++)
 		;
@@ -112,7 +112,7 @@ static void refuse(int fd, const char *why)
 static void take_hello(struct gateway_socket *socket, const struct gateway_packet *packet)
 {
 	if (packet->type != GATEWAY_HELLO || packet->version != GATEWAY_VERSION) {
-		refuse(socket->fd, "this daemon speaks version 1");
+		refuse(socket->fd, "this daemon speaks version 2");
 		let_go(socket, "");
 		return;
 	}
@@ -260,9 +260,10 @@ bool gateway_socket_has_gateway(const struct gateway_socket *socket)
 	return socket->greeted;
 }
 
-int gateway_socket_send(struct gateway_socket *socket, const struct gateway_packet *packet, int fd)
+int gateway_socket_send(struct gateway_socket *socket, const struct gateway_packet *packet, const int *fds,
+			unsigned count)
 {
-	int r = socket->greeted ? send_on(socket->fd, packet, fd) : -ENOTCONN;
+	int r = socket->greeted ? send_on(socket->fd, packet, fds, count) : -ENOTCONN;
 
 	if (r == 0 || r == -ENOMEM || r == -ENOTCONN)
 		return r;

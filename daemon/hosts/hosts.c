@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -19,9 +18,9 @@
 #include "daemon/base/quota.h"
 #include "daemon/base/self.h"
 #include "daemon/base/timer.h"
+#include "daemon/hosts/conversation_memory.h"
 #include "daemon/hosts/gateway_socket.h"
 #include "daemon/relay/hop.h"
-#include "daemon/relay/program_socket.h"
 #include "wire/gateway.h"
 
 #define TICK_MS	    1000
@@ -40,10 +39,10 @@ struct host {
 		HOST_ASKED,
 		HOST_WAITING,
 	} state;
-	uint64_t id;	      /* of the conversation that was asked for */
-	int fd;		      /* our end of it; -1: none */
-	struct charge charge; /* for that, and for what it will need */
-	uint64_t asked_ms;    /* when */
+	uint64_t id;			   /* of the conversation that was asked for */
+	struct conversation_memory memory; /* of it, if there is one */
+	struct charge charge;		   /* for that */
+	uint64_t asked_ms;		   /* when */
 	UT_hash_handle hh;
 };
 
@@ -96,7 +95,6 @@ static struct host *note(struct hosts *hosts, const char *name)
 	if (!host)
 		return NULL;
 	host->number = HOST_FIRST + hosts->count;
-	host->fd = -1;
 	host->since = (uint64_t)time(NULL);
 	snprintf(host->name, sizeof(host->name), "%s", name);
 	hosts->by_number[hosts->count++] = host;
@@ -175,11 +173,10 @@ static void set_up(struct hosts *hosts, struct host *host, bool up, const char *
 
 static void stop_asking(struct hosts *hosts, struct host *host)
 {
-	if (host->fd >= 0) {
-		program_socket_close(hosts->relay, host->fd, &host->charge);
+	if (host->memory.memory) {
+		conversation_memory_free(&host->memory, hosts->relay, &host->charge);
 		charge_end(&host->charge);
 	}
-	host->fd = -1;
 	host->state = HOST_IDLE;
 }
 
@@ -193,7 +190,7 @@ static void fail(struct hosts *hosts, struct host *host, int error, const char *
 static int pay(struct hosts *hosts, struct charge *charge)
 {
 	static const uint64_t amounts[QUOTA_RESOURCES] = {
-		[QUOTA_DESCRIPTORS] = 1, [QUOTA_MEMORY] = HOSTS_CONVERSATION_MEMORY};
+		[QUOTA_DESCRIPTORS] = CONVERSATION_DESCRIPTORS, [QUOTA_MEMORY] = GATEWAY_MEMORY_SIZE};
 	struct account *account = gateway_socket_account(hosts->socket);
 
 	charge_init(charge, account);
@@ -207,19 +204,21 @@ static int pay(struct hosts *hosts, struct charge *charge)
 	return -ENOBUFS;
 }
 
-/* Sends a packet with one end of a new pair. Returns the other end, or a negative errno. */
-static int send_end(struct hosts *hosts, const struct gateway_packet *packet, struct charge *charge)
+/* Makes what a conversation needs, and sends a packet with the gateway's part of it. 0 or a negative errno. */
+static int send_new(struct hosts *hosts, const struct gateway_packet *packet,
+		    struct conversation_memory *memory, struct charge *charge)
 {
-	int ends[2], r = pay(hosts, charge);
+	int passed[GATEWAY_FDS], r = pay(hosts, charge);
 
-	if (r == 0 && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
-		r = -errno;
+	if (r == 0)
+		r = conversation_memory_make(memory, passed);
 	if (r == 0) {
-		r = gateway_socket_send(hosts->socket, packet, ends[1]);
-		close(ends[1]);
+		r = gateway_socket_send(hosts->socket, packet, passed, GATEWAY_FDS);
+		close(passed[GATEWAY_FD_LIFE]);
+		close(passed[GATEWAY_FD_MEMORY]);
 		if (r == 0)
-			return ends[0];
-		close(ends[0]);
+			return 0;
+		conversation_memory_free(memory, hosts->relay, charge);
 	}
 	charge_end(charge);
 	return r;
@@ -237,6 +236,7 @@ int hosts_connect(struct hosts *hosts, uint32_t number)
 {
 	struct host *host = at(hosts, number);
 	struct gateway_packet packet;
+	struct conversation_memory memory;
 	struct charge charge;
 	int r;
 
@@ -247,11 +247,11 @@ int hosts_connect(struct hosts *hosts, uint32_t number)
 	if (!host || !host->up)
 		return -EHOSTDOWN;
 	packet = about(host, GATEWAY_CONNECT, hosts->last_id + 2);
-	r = send_end(hosts, &packet, &charge);
+	r = send_new(hosts, &packet, &memory, &charge);
 	if (r < 0)
 		return r == -ENOTCONN || r == -ENOBUFS ? -EHOSTUNREACH : r;
 	host->id = hosts->last_id += 2;
-	host->fd = r;
+	host->memory = memory;
 	charge_move(&host->charge, &charge);
 	host->state = HOST_ASKED;
 	host->asked_ms = clock_ms();
@@ -269,13 +269,13 @@ void hosts_disconnect(struct hosts *hosts, uint32_t number)
 
 static void take_connected(struct hosts *hosts, struct host *host, uint64_t id)
 {
-	int fd = host->fd;
+	struct conversation_memory memory = host->memory;
 
 	if (host->state != HOST_ASKED || host->id != id)
 		return; /* it was withdrawn meanwhile */
-	host->fd = -1;
+	host->memory.memory = NULL;
 	host->state = HOST_IDLE;
-	hosts->callbacks->connected(hosts->userdata, host->number, fd, &host->charge);
+	hosts->callbacks->connected(hosts->userdata, host->number, &memory, &host->charge);
 }
 
 static void take_failed(struct hosts *hosts, struct host *host, const struct gateway_packet *packet)
@@ -293,17 +293,18 @@ static void take_failed(struct hosts *hosts, struct host *host, const struct gat
 static void take_incoming(struct hosts *hosts, struct host *host, uint64_t id)
 {
 	struct gateway_packet packet = about(host, GATEWAY_ACCEPT, id);
+	struct conversation_memory memory;
 	struct charge charge;
-	int fd = send_end(hosts, &packet, &charge);
+	int r = send_new(hosts, &packet, &memory, &charge);
 
-	if (fd < 0) {
+	if (r < 0) {
 		packet.type = GATEWAY_DECLINE;
-		snprintf(packet.why, sizeof(packet.why), "%s", strerror(-fd));
-		(void)gateway_socket_send(hosts->socket, &packet, -1);
+		snprintf(packet.why, sizeof(packet.why), "%s", strerror(-r));
+		(void)gateway_socket_send(hosts->socket, &packet, NULL, 0);
 		return;
 	}
 	stop_asking(hosts, host);
-	hosts->callbacks->connected(hosts->userdata, host->number, fd, &charge);
+	hosts->callbacks->connected(hosts->userdata, host->number, &memory, &charge);
 }
 
 /* --- what the gateway says -------------------------------------------------------------------- */
@@ -330,7 +331,7 @@ static void on_came(void *userdata)
 	log_limited(LOG_PRESENCE, LOG_BY_US, LOG_LEVEL_INFO, "a gateway to other hosts is there");
 	doubt_all(hosts);
 	hosts->why[0] = '\0';
-	(void)gateway_socket_send(hosts->socket, &packet, -1); /* if it fails, the gateway goes */
+	(void)gateway_socket_send(hosts->socket, &packet, NULL, 0); /* if it fails, the gateway goes */
 }
 
 static void on_gone(void *userdata, const char *why)

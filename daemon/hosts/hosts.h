@@ -24,14 +24,14 @@
 #include "wire/address.h"
 
 struct charge;
+struct conversation_memory;
 struct frame_text;
 struct hosts;
 struct relay;
 struct self;
 
-#define HOST_FIRST		  0x10000u
-#define HOSTS_MAX		  16384u
-#define HOSTS_CONVERSATION_MEMORY 2097152u /* bytes that one may take here: daemon/link/socket_transport.h */
+#define HOST_FIRST 0x10000u
+#define HOSTS_MAX  16384u
 
 static inline bool number_is_host(uint32_t number)
 {
@@ -47,9 +47,9 @@ struct hosts_options {
 };
 
 struct hosts_callbacks {
-	/* A conversation begins: one end of a stream socket, which is the callee's, as is `charge`: the gateway pays for the
-	 * descriptor, and for HOSTS_CONVERSATION_MEMORY. */
-	void (*connected)(void *userdata, uint32_t number, int fd, struct charge *charge);
+	/* A conversation begins: `memory` is the callee's, as is `charge`, by which the gateway pays for it. */
+	void (*connected)(void *userdata, uint32_t number, struct conversation_memory *memory,
+			  struct charge *charge);
 	/* One that was asked for can't be had: -EHOSTDOWN, -EHOSTUNREACH; `reason` is a sentence for people. */
 	void (*failed)(void *userdata, uint32_t number, int error, const char *reason);
 	/* The host is taken to be gone. */

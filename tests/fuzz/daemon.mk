@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# The fuzz targets of the relay, of what programs say first, of a session that is resumed, and of a gateway's socket.
-daemon_replays = tests/fuzz/replay_hop tests/fuzz/replay_handshake tests/fuzz/replay_resume \
-	tests/fuzz/replay_socket_transport
+# The fuzz targets of the relay, of what programs say first, and of a session that is resumed.
+daemon_replays = tests/fuzz/replay_hop tests/fuzz/replay_handshake tests/fuzz/replay_resume
 check_PROGRAMS += $(daemon_replays)
 TESTS += $(daemon_replays)
 if ENABLE_FUZZERS
-noinst_PROGRAMS += tests/fuzz/fuzz_hop tests/fuzz/fuzz_handshake tests/fuzz/fuzz_resume \
-	tests/fuzz/fuzz_socket_transport
+noinst_PROGRAMS += tests/fuzz/fuzz_hop tests/fuzz/fuzz_handshake tests/fuzz/fuzz_resume
 endif
 
 tests_fuzz_replay_hop_SOURCES = tests/fuzz/fuzz_hop.c tests/fuzz/replay_main.c
@@ -26,9 +24,3 @@ tests_fuzz_replay_resume_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS)
 tests_fuzz_fuzz_resume_SOURCES = tests/fuzz/fuzz_resume.c
 tests_fuzz_fuzz_resume_LDFLAGS = $(LINK_FUZZER)
 tests_fuzz_fuzz_resume_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS)
-
-tests_fuzz_replay_socket_transport_SOURCES = tests/fuzz/fuzz_socket_transport.c tests/fuzz/replay_main.c
-tests_fuzz_replay_socket_transport_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS)
-tests_fuzz_fuzz_socket_transport_SOURCES = tests/fuzz/fuzz_socket_transport.c
-tests_fuzz_fuzz_socket_transport_LDFLAGS = $(LINK_FUZZER)
-tests_fuzz_fuzz_socket_transport_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS)

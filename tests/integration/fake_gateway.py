@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A gateway between simulated hosts that are on one machine: it speaks with each host's daemon as xenmsg-gateway does
-(doc/protocol.md, section 7), and joins the sockets of two daemons itself, without a network."""
+(doc/protocol.md, section 7), and joins the rings of two daemons itself, without a network."""
 
-import array
 import json
 import os
 import select
 import socket
 import threading
+
+from gateway_rings import DESCRIPTORS, LOOK, RING, GatewayEnd, descriptors_in
 
 CHUNK = 65536
 
@@ -24,7 +25,7 @@ class Side:
         self.socket.settimeout(20)
         self.socket.connect(path)
         try:
-            self.say(type="hello", version=1)
+            self.say(type="hello", version=2)
         except BrokenPipeError:
             pass  # it is refused already, and reads why
         answer, _ = self.hear()
@@ -37,19 +38,16 @@ class Side:
         self.socket.send(json.dumps(packet).encode())
 
     def hear(self):
-        """A packet, and the socket that came with it, or None."""
-        room = socket.CMSG_SPACE(array.array("i").itemsize)
+        """A packet, and the memory that came with it, or None."""
+        room = socket.CMSG_SPACE(4 * DESCRIPTORS)
         try:
             text, control, _, _ = self.socket.recvmsg(4096, room)
         except ConnectionResetError:  # it was closed before our hello was read: what it has said comes behind that
             text, control, _, _ = self.socket.recvmsg(4096, room)
         if not text:
             raise EOFError
-        passed = None
-        for level, kind, data in control:
-            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-                passed = socket.socket(fileno=array.array("i", data[:4])[0])
-        return json.loads(text), passed
+        fds = descriptors_in(control)
+        return json.loads(text), GatewayEnd(fds) if fds else None
 
 
 class Conversation:
@@ -57,7 +55,6 @@ class Conversation:
         self.sides = (asking, asked)
         self.ids = [number, None]
         self.ends = [end, None]
-        self.waiting = [b"", b""]  # for each end
 
     def close(self):
         for end in self.ends:
@@ -124,7 +121,6 @@ class FakeGateway(threading.Thread):
             if before:
                 self.drop(before)
             talk = Conversation(side, other, packet["id"], passed)
-            passed.setblocking(False)
             self.conversations.append(talk)
             other.last_id += 2
             talk.ids[1] = other.last_id
@@ -134,7 +130,6 @@ class FakeGateway(threading.Thread):
             if passed and not talk:
                 passed.close()
             elif packet["type"] == "accept":
-                passed.setblocking(False)
                 talk.ends[1] = passed
                 self.made += 1
                 talk.sides[0].say(type="connected", host=side.host, id=talk.ids[0])
@@ -145,66 +140,54 @@ class FakeGateway(threading.Thread):
     # ---- bytes ----
 
     def carry(self, talk, start):
-        """From this end to the other one. False: it has ended."""
-        try:
-            data = talk.ends[start].recv(CHUNK)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        talk.waiting[1 - start] += data
-        self.carried += len(data)
+        """From this end to the other one. Returns how many bytes; None: it has ended."""
+        here, there = talk.ends[start], talk.ends[1 - start]
+        has_ended = here.has_ended()
+        begin, end = there.writes.producer, here.reads.producer
+        size = end - begin & 0xffffffff
+        assert size <= RING
+        self.carried += size
         if self.lose_after and self.carried >= self.lose_after[0]:
             self.lose_after.pop(0)
-            return False
-        return bool(data) and self.pour(talk, 1 - start)
+            return None
+        if size:
+            for at in range(begin, begin + size, CHUNK):
+                there.writes.write(at, here.reads.read(at, min(CHUNK, begin + size - at)))
+            there.writes.producer = end
+            there.wake()
+        processed = there.writes.consumer
+        if here.reads.consumer != processed:
+            here.reads.consumer = processed
+            here.wake()
+        return None if has_ended else size
 
-    @staticmethod
-    def pour(talk, end):
-        try:
-            while talk.waiting[end]:
-                talk.waiting[end] = talk.waiting[end][talk.ends[end].send(talk.waiting[end]):]
-        except BlockingIOError:
-            pass
-        except OSError:
-            return False
-        return True
-
-    def step(self):
-        readable = {side.socket: (self.on_packet, side) for side in self.sides}
-        writable = {}
-        for talk in self.conversations if not self.paused else []:
-            for end in (0, 1) if all(talk.ends) else ():
-                if not talk.waiting[1 - end]:
-                    readable[talk.ends[end]] = (self.on_bytes, talk, end)
-                if talk.waiting[end]:
-                    writable[talk.ends[end]] = (self.on_room, talk, end)
-        return readable, writable
+    def carry_all(self, talk):
+        """In both directions, until both are quiet."""
+        while all(talk.ends):
+            sizes = [self.carry(talk, end) for end in (0, 1)]
+            if None in sizes:
+                self.drop(talk)
+            elif not any(sizes):
+                return
 
     def on_packet(self, side):
         self.take(side, *side.hear())
 
-    def on_bytes(self, talk, end):
-        if talk in self.conversations and not self.carry(talk, end):
-            self.drop(talk)
-
-    def on_room(self, talk, end):
-        if talk in self.conversations and not self.pour(talk, end):
-            self.drop(talk)
+    def step(self, readable):
+        for side in self.sides:
+            if side.socket in readable:
+                self.on_packet(side)
+        for talk in list(self.conversations) if not self.paused else []:
+            self.carry_all(talk)
 
     def run(self):
         while not self.ended:
-            with self.lock:
-                readable, writable = self.step()
-            some, others, _ = select.select([*readable, self.wake], [*writable], [])
+            ready, _, _ = select.select([self.wake, *(side.socket for side in self.sides)], [], [], LOOK)
             with self.lock:
                 try:
-                    if self.wake in some:
+                    if self.wake in ready:
                         os.read(self.wake, 100)
-                        continue
-                    for chosen, what in ((some, readable), (others, writable)):
-                        for one in chosen:
-                            what[one][0](*what[one][1:])
+                    self.step(ready)
                 except (EOFError, OSError):
                     self.drop_all()  # a daemon has gone
                     return

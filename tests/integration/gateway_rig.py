@@ -15,6 +15,7 @@ import uuid
 import pytest
 
 from conftest import TIMEOUT, program, wait_for
+from gateway_rings import DaemonEnd
 
 
 def nats_server():
@@ -69,6 +70,7 @@ class Daemon:
         self.path, self.host = str(path), host
         self.instance = instance or str(uuid.uuid4())
         self.packets = []
+        self.ends = []
         self.changed = threading.Condition()
         self.connection = None
         self.next_id = 2
@@ -84,8 +86,8 @@ class Daemon:
             try:
                 connection, _ = self.listener.accept()
                 hello = json.loads(connection.recv(65536))
-                assert hello["type"] == "hello" and hello["version"] == 1
-                connection.send(json.dumps({"type": "welcome", "version": 1, "host": self.host,
+                assert hello["type"] == "hello" and hello["version"] == 2
+                connection.send(json.dumps({"type": "welcome", "version": 2, "host": self.host,
                                             "instance": self.instance}).encode())
             except OSError:
                 return
@@ -129,22 +131,23 @@ class Daemon:
                 pytest.fail(f"{self.host}: no packet {members} within {timeout} s, but {self.packets}")
         return found[0]
 
-    def say(self, packet, fd=None):
+    def say(self, packet, fds=()):
         with self.changed:
             assert self.changed.wait_for(lambda: self.connection, TIMEOUT), f"{self.host}: no gateway"
             connection = self.connection
-        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))] if fd is not None else []
+        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
         connection.sendmsg([json.dumps(packet).encode()], ancillary)
 
     def answer(self, packet_type, host, number):
-        """Sends a socket with a packet; returns our end of it."""
-        ours, theirs = socket.socketpair()
-        self.say({"type": packet_type, "host": host, "id": number}, theirs.fileno())
-        theirs.close()
+        """Sends memory for a conversation with a packet; returns our end of it."""
+        ours = DaemonEnd()
+        self.ends.append(ours)
+        self.say({"type": packet_type, "host": host, "id": number}, ours.passed)
+        ours.was_passed()
         return ours
 
     def ask(self, host):
-        """Asks for a conversation. Returns its number and our end of its socket."""
+        """Asks for a conversation. Returns its number and our end of it."""
         number, self.next_id = self.next_id, self.next_id + 2
         return number, self.answer("connect", host, number)
 
@@ -161,6 +164,8 @@ class Daemon:
         if connection:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
+        for end in self.ends:
+            end.close()
         with contextlib.suppress(OSError):
             os.unlink(self.path)
 
@@ -213,7 +218,7 @@ class Gateway:
 
 
 def connected(a, b, from_a=True):
-    """Makes a conversation between the daemons of two gateways. Returns the ends of its sockets, a's first."""
+    """Makes a conversation between the daemons of two gateways. Returns its ends, a's first."""
     asks, answers = (a, b) if from_a else (b, a)
     for attempt in range(20):
         number, ours = asks.daemon.ask(answers.host)

@@ -17,6 +17,7 @@ import pytest
 
 from conftest import TIMEOUT, program
 from gateway_rig import Daemon, Gateway, Server, connected, free_port, nats_server, pump
+from gateway_rings import PIECE, RING
 from messaging import stopped
 from nats_rig import Client, cluster, with_credentials, with_nkeys
 
@@ -379,12 +380,12 @@ def test_two_hosts_of_one_name(rig):
     assert a.process.poll() is None
 
 
-def test_a_slow_reader_costs_a_window_and_no_more(rig):
+def test_a_slow_reader_costs_a_ring_and_no_more(rig):
     server, a, b = rig.two()
     at_a, at_b = connected(a, b)
     before = a.rss(), b.rss()
     written = write_until_stuck(at_a)
-    assert 1 << 20 <= written < 8 << 20
+    assert RING - 2 * PIECE < written < RING
     assert a.rss() - before[0] < 8 << 20 and b.rss() - before[1] < 8 << 20
     assert read_exactly(at_b, written) == written
     assert "lost" not in a.log()

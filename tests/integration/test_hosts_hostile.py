@@ -18,6 +18,7 @@ import pytest
 
 from conftest import Conversation
 from fake_gateway import Side
+from gateway_rings import LOOK
 from link_peer import ASK, GOODBYE, HEADER, HELLO, PING, PONG, TOLD, UNASK
 from messaging import EXIT_DENIED, EXIT_ERROR, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_UNREACHABLE, PATIENCE, eventually
 from test_hosts import joined_hosts  # the fixture `hosts`  # noqa: F401  pylint: disable=unused-import
@@ -171,7 +172,7 @@ class FarDaemon(threading.Thread):
         self.start()
 
     def reset(self):
-        self.sequence, self.read, self.records, self.frames = 0, 0, b"", b""
+        self.sequence = 0
 
     def say(self, kind, *payloads):
         with self.lock:
@@ -179,19 +180,17 @@ class FarDaemon(threading.Thread):
             for payload in payloads:
                 frames += HEADER.pack(len(payload), kind, 0, 0, 0, self.sequence) + payload + bytes(-len(payload) % 8)
                 self.sequence += 1
-            for at in range(0, len(frames), 65536):
-                piece = frames[at:at + 65536]
-                self.talk.sendall(struct.pack("<II", len(piece), self.read) + piece)
+            self.talk.put(frames)
 
     def run(self):
         while True:
-            ready, _, _ = select.select([self.wake, self.side.socket] + ([self.talk] if self.talk else []), [], [])
+            ready, _, _ = select.select([self.wake, self.side.socket], [], [], LOOK)
             if self.wake in ready:
                 return
             try:
                 if self.side.socket in ready:
                     self.on_packet()
-                elif self.talk in ready:
+                if self.talk:
                     self.on_bytes()
             except (EOFError, OSError):
                 if self.talk:
@@ -207,21 +206,11 @@ class FarDaemon(threading.Thread):
             self.say(HELLO, struct.pack("<HHI16s16sQQ", 1, 0, 0x18, b"i" * 16, bytes(16), 0, 1 << 24) + b"liar")
 
     def on_bytes(self):
-        data = self.talk.recv(65536)
-        if not data:
+        has_ended = self.talk.has_ended()
+        while frame := self.talk.next_frame():
+            self.take(*frame)
+        if has_ended:
             raise EOFError
-        self.records += data
-        while len(self.records) >= 8 and len(self.records) >= 8 + struct.unpack_from("<I", self.records)[0]:
-            size = struct.unpack_from("<I", self.records)[0]
-            self.frames += self.records[8:8 + size]
-            self.records = self.records[8 + size:]
-        while len(self.frames) >= 16:
-            length, kind, _, _, _, _ = HEADER.unpack_from(self.frames)
-            padded = 16 + length + -length % 8
-            if len(self.frames) < padded:
-                break
-            payload, self.frames, self.read = self.frames[16:16 + length], self.frames[padded:], self.read + padded
-            self.take(kind, payload)
 
     def take(self, kind, payload):
         if kind == PING:

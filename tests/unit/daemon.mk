@@ -52,8 +52,8 @@ unit_tests += \
 	tests/unit/test_router_addresses \
 	tests/unit/test_router_access \
 	tests/unit/test_session \
+	tests/unit/test_shared_transport \
 	tests/unit/test_singleton \
-	tests/unit/test_socket_transport \
 	tests/unit/test_stream_calls \
 	tests/unit/test_stream_bytes \
 	tests/unit/test_stream_ends \
@@ -138,10 +138,9 @@ tests_unit_test_hosts_SOURCES = tests/descriptors.h tests/unit/test_hosts.c test
 	tests/unit/unit.h
 tests_unit_test_hosts_LDADD = libdaemon.la libwiregateway.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
-tests_unit_test_socket_transport_SOURCES = tests/descriptors.h tests/unit/test_socket_transport.c \
-	tests/unit/socket_rig.c tests/unit/socket_rig.h \
-	tests/unit/own_process.h tests/unit/random.h tests/unit/unit.h
-tests_unit_test_socket_transport_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+tests_unit_test_shared_transport_SOURCES = tests/descriptors.h tests/unit/test_shared_transport.c \
+	tests/unit/own_process.h tests/unit/unit.h
+tests_unit_test_shared_transport_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
 tests_unit_test_session_SOURCES = tests/descriptors.h tests/unit/test_session.c tests/unit/own_process.h \
 	tests/unit/unit.h

@@ -3,6 +3,8 @@
 if HAVE_CMOCKA
 unit_tests += \
 	tests/unit/test_conversation \
+	tests/unit/test_gateway_rings \
+	tests/unit/test_gateway_traffic \
 	tests/unit/test_presence
 if ENABLE_NATS
 unit_tests += tests/unit/test_nats_connection
@@ -12,6 +14,15 @@ endif
 tests_unit_test_conversation_SOURCES = tests/unit/test_conversation.c tests/unit/conversation_rig.c tests/unit/conversation_rig.h tests/unit/random.h tests/unit/unit.h
 tests_unit_test_conversation_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_conversation_LDADD = libgateway.la $(CMOCKA_LIBS)
+
+rings_rig = tests/unit/rings_rig.c tests/unit/rings_rig.h tests/unit/own_process.h tests/unit/unit.h
+tests_unit_test_gateway_rings_SOURCES = tests/unit/test_gateway_rings.c $(rings_rig)
+tests_unit_test_gateway_rings_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
+tests_unit_test_gateway_rings_LDADD = libgateway.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+
+tests_unit_test_gateway_traffic_SOURCES = tests/unit/test_gateway_traffic.c tests/unit/random.h $(rings_rig)
+tests_unit_test_gateway_traffic_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
+tests_unit_test_gateway_traffic_LDADD = libgateway.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
 tests_unit_test_presence_SOURCES = tests/unit/test_presence.c tests/unit/unit.h
 tests_unit_test_presence_CFLAGS = $(UNIT_CFLAGS)

@@ -6,10 +6,13 @@
 #include "tests/unit/unit.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -18,10 +21,10 @@
 #include "daemon/base/log.h"
 #include "daemon/base/quota.h"
 #include "daemon/base/self.h"
+#include "daemon/hosts/conversation_memory.h"
 #include "daemon/hosts/hosts.h"
 #include "daemon/relay/closer.h"
 #include "daemon/relay/hop.h"
-#include "daemon/relay/program_socket.h"
 #include "tests/descriptors.h"
 #include "tests/unit/own_process.h"
 #include "wire/gateway.h"
@@ -39,24 +42,25 @@ struct scene {
 	int gateway;
 	unsigned descriptors, connected, failed;
 	struct conversation {
-		int fd;
+		struct conversation_memory memory;
 		struct charge charge;
 	} kept[CONVERSATIONS];
 	unsigned kept_count, keeps; /* how many to keep; others are closed at once */
 	int peer;		    /* of the last lingering socket */
 };
 
-static void on_connected(void *userdata, uint32_t number, int fd, struct charge *charge)
+static void on_connected(void *userdata, uint32_t number, struct conversation_memory *memory,
+			 struct charge *charge)
 {
 	struct scene *scene = userdata;
 
 	scene->connected++;
 	if (scene->kept_count < scene->keeps) {
-		scene->kept[scene->kept_count].fd = fd;
+		scene->kept[scene->kept_count].memory = *memory;
 		charge_move(&scene->kept[scene->kept_count++].charge, charge);
 		return;
 	}
-	program_socket_close(&scene->relay, fd, charge);
+	conversation_memory_free(memory, &scene->relay, charge);
 	charge_end(charge);
 }
 
@@ -111,7 +115,7 @@ static void greet(struct scene *scene)
 	struct gateway_packet packet;
 
 	connect_gateway(scene);
-	say(scene, "{\"type\":\"hello\",\"version\":1}");
+	say(scene, "{\"type\":\"hello\",\"version\":2}");
 	settle(scene);
 	assert_true(hear(scene, &packet) && packet.type == GATEWAY_WELCOME);
 }
@@ -122,9 +126,9 @@ static int setup(void **state)
 		.connected = on_connected, .failed = on_failed, .replaced = on_replaced};
 	const struct quota_limits limits = {
 		.pool = {[QUOTA_DESCRIPTORS] = 1000,
-			 [QUOTA_MEMORY] = 4ull * CONVERSATIONS * HOSTS_CONVERSATION_MEMORY},
+			 [QUOTA_MEMORY] = 4ull * CONVERSATIONS * GATEWAY_MEMORY_SIZE},
 		.max = {[QUOTA_UID] = {[QUOTA_DESCRIPTORS] = 100,
-				       [QUOTA_MEMORY] = 1ull * CONVERSATIONS * HOSTS_CONVERSATION_MEMORY}},
+				       [QUOTA_MEMORY] = 1ull * CONVERSATIONS * GATEWAY_MEMORY_SIZE}},
 	};
 	static const struct self self = {.instance_text = "00000000-0000-0000-0000-000000000001"};
 	struct scene *scene = calloc(1, sizeof(*scene));
@@ -160,7 +164,7 @@ static int teardown(void **state)
 	struct scene *scene = *state;
 
 	for (unsigned i = 0; i < scene->kept_count; i++) {
-		program_socket_close(&scene->relay, scene->kept[i].fd, &scene->kept[i].charge);
+		conversation_memory_free(&scene->kept[i].memory, &scene->relay, &scene->kept[i].charge);
 		charge_end(&scene->kept[i].charge);
 	}
 	close(scene->gateway);
@@ -253,7 +257,7 @@ static void who_is_refused_reads_why(void **state)
 	for (int said = 0; said < 4; said++) {
 		connect_gateway(scene);
 		for (int i = 0; i < said; i++)
-			say(scene, "{\"type\":\"hello\",\"version\":1}");
+			say(scene, "{\"type\":\"hello\",\"version\":2}");
 		settle(scene);
 		assert_int_equal(send(scene->gateway, "{}", 2, MSG_NOSIGNAL), -1);
 		assert_true(hear(scene, &packet) && packet.type == GATEWAY_REFUSED);
@@ -274,12 +278,12 @@ static void a_successor_may_be_quick(void **state)
 	}
 }
 
-static void descriptors_in_a_socket_that_was_asked_for_are_closed_by_others(void **state)
+/* Receives a packet and the descriptors that come with it. */
+static void receive_descriptors(struct scene *scene, struct gateway_packet *packet, int fds[GATEWAY_FDS])
 {
-	struct scene *scene = *state;
 	char text[GATEWAY_PACKET_MAX];
 	union {
-		char space[CMSG_SPACE(sizeof(int))];
+		char space[CMSG_SPACE(2 * GATEWAY_FDS * sizeof(int))];
 		struct cmsghdr head;
 	} control;
 	struct iovec piece = {text, sizeof(text)};
@@ -287,20 +291,79 @@ static void descriptors_in_a_socket_that_was_asked_for_are_closed_by_others(void
 				 .msg_iovlen = 1,
 				 .msg_control = &control,
 				 .msg_controllen = sizeof(control)};
-	int end;
+	ssize_t size = recvmsg(scene->gateway, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+
+	assert_true(size > 0);
+	assert_int_equal(gateway_decode(text, (size_t)size, packet), 0);
+	assert_int_equal(control.head.cmsg_len, CMSG_LEN(GATEWAY_FDS * sizeof(int)));
+	memcpy(fds, CMSG_DATA(&control.head), GATEWAY_FDS * sizeof(int));
+}
+
+static void close_all(const int fds[GATEWAY_FDS])
+{
+	for (unsigned i = 0; i < GATEWAY_FDS; i++)
+		close(fds[i]);
+}
+
+static void connect_to_hostb(struct scene *scene, int fds[GATEWAY_FDS])
+{
+	struct gateway_packet packet;
 
 	say(scene, "{\"type\":\"host\",\"host\":\"hostb\",\"up\":true}");
 	settle(scene);
 	assert_int_equal(hosts_connect(scene->hosts, hosts_find(scene->hosts, "hostb")), 0);
-	assert_int_equal(account_usage(scene->account, QUOTA_MEMORY).used, HOSTS_CONVERSATION_MEMORY);
-	assert_true(recvmsg(scene->gateway, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) > 0);
-	memcpy(&end, CMSG_DATA(&control.head), sizeof(int));
-	send_lingering(scene, end, "12345678", 8);
+	assert_int_equal(account_usage(scene->account, QUOTA_MEMORY).used, GATEWAY_MEMORY_SIZE);
+	assert_int_equal(account_usage(scene->account, QUOTA_DESCRIPTORS).used,
+			 CONVERSATION_DESCRIPTORS + 1); /* its own */
+	receive_descriptors(scene, &packet, fds);
+	assert_int_equal(packet.type, GATEWAY_CONNECT);
+}
+
+static void descriptors_in_a_socket_that_was_asked_for_are_closed_by_others(void **state)
+{
+	struct scene *scene = *state;
+	int fds[GATEWAY_FDS];
+
+	connect_to_hostb(scene, fds);
+	send_lingering(scene, fds[GATEWAY_FD_LIFE], "12345678", 8);
 	say(scene, "{\"type\":\"failed\",\"host\":\"hostb\",\"id\":2,\"error\":\"EHOSTDOWN\"}");
 	settle(scene);
 	assert_int_equal(scene->failed, 1);
 	assert_int_equal(account_usage(scene->account, QUOTA_MEMORY).used, 0);
-	close(end);
+	close_all(fds);
+}
+
+static void the_gateway_has_what_the_conversation_has_and_cannot_change_its_size(void **state)
+{
+	struct scene *scene = *state;
+	int fds[GATEWAY_FDS];
+	struct stat status;
+	uint8_t *mapped;
+	char byte;
+
+	scene->keeps = 1;
+	connect_to_hostb(scene, fds);
+	say(scene, "{\"type\":\"connected\",\"host\":\"hostb\",\"id\":2}");
+	settle(scene);
+	assert_int_equal(scene->kept_count, 1);
+	assert_int_equal(fstat(fds[GATEWAY_FD_MEMORY], &status), 0);
+	assert_int_equal(status.st_size, GATEWAY_MEMORY_SIZE);
+	assert_int_equal(ftruncate(fds[GATEWAY_FD_MEMORY], GATEWAY_MEMORY_SIZE - 4096), -1);
+	assert_int_equal(ftruncate(fds[GATEWAY_FD_MEMORY], GATEWAY_MEMORY_SIZE + 4096), -1);
+	assert_int_equal(fcntl(fds[GATEWAY_FD_MEMORY], F_ADD_SEALS, F_SEAL_WRITE), -1);
+	mapped = mmap(NULL, GATEWAY_MEMORY_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fds[GATEWAY_FD_MEMORY],
+		      0);
+	assert_ptr_not_equal(mapped, MAP_FAILED);
+	mapped[GATEWAY_MEMORY_SIZE - 1] = 42;
+	assert_int_equal(scene->kept[0].memory.memory[GATEWAY_MEMORY_SIZE - 1], 42);
+	assert_int_equal(munmap(mapped, GATEWAY_MEMORY_SIZE), 0);
+	/* The gateway's end isn't told of an end before there is one. */
+	assert_int_equal(recv(fds[GATEWAY_FD_LIFE], &byte, 1, MSG_DONTWAIT), -1);
+	conversation_memory_free(&scene->kept[0].memory, &scene->relay, &scene->kept[0].charge);
+	charge_end(&scene->kept[0].charge);
+	scene->kept_count = 0;
+	assert_int_equal(recv(fds[GATEWAY_FD_LIFE], &byte, 1, MSG_DONTWAIT), 0);
+	close_all(fds);
 }
 
 static void a_flood_is_taken_in_pieces_and_paid_for(void **state)
@@ -357,7 +420,7 @@ static void conversations_are_as_many_as_the_gateways_user_may_pay_for(void **st
 	assert_int_equal(declined, 5);
 	/* Nobody else has less for it than for any other user. */
 	charge_init(&charge, other);
-	assert_int_equal(charge_add(&charge, QUOTA_MEMORY, CONVERSATIONS * HOSTS_CONVERSATION_MEMORY), 0);
+	assert_int_equal(charge_add(&charge, QUOTA_MEMORY, CONVERSATIONS * GATEWAY_MEMORY_SIZE), 0);
 	charge_end(&charge);
 	account_unref(other);
 }
@@ -387,6 +450,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_successor_may_be_quick, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			descriptors_in_a_socket_that_was_asked_for_are_closed_by_others, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			the_gateway_has_what_the_conversation_has_and_cannot_change_its_size, setup,
+			teardown),
 		cmocka_unit_test_setup_teardown(a_flood_is_taken_in_pieces_and_paid_for, setup, teardown),
 		cmocka_unit_test_setup_teardown(conversations_are_as_many_as_the_gateways_user_may_pay_for,
 						setup, teardown),

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/link/shared_transport.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include <event2/event.h>
+
+#include "daemon/base/cost.h"
+#include "daemon/base/quota.h"
+#include "daemon/base/timer.h"
+#include "daemon/hosts/conversation_memory.h"
+#include "daemon/relay/hop.h"
+#include "daemon/relay/program_socket.h"
+#include "wire/doorbell.h"
+
+struct carrier {
+	struct relay *relay;
+	struct conversation_memory shared;
+	struct charge charge;
+	bool is_granter;
+	enum transport_state state;
+	transport_event_fn event;
+	void *userdata;
+	struct event *woken, *ended;
+};
+
+static void tell(struct carrier *carrier)
+{
+	if (carrier->event)
+		carrier->event(carrier->userdata);
+}
+
+static void on_woken(int fd, short what, void *userdata)
+{
+	tell(userdata);
+}
+
+/* The gateway closes the socket at the end, and says nothing on it, or that what came from the other host can't be. */
+static void on_ended(int fd, short what, void *userdata)
+{
+	struct carrier *carrier = userdata;
+	uint8_t byte;
+	struct iovec piece = {&byte, sizeof(byte)};
+	ssize_t size = program_socket_read(fd, &piece, 1);
+
+	relay_spend(carrier->relay, carrier->charge.account, 2 * COST_SYSCALL);
+	if (size == -EAGAIN)
+		return;
+	carrier->state = size > 0 || size == -EBADMSG ? TRANSPORT_BROKEN : TRANSPORT_LEFT;
+	event_del(carrier->ended);
+	event_del(carrier->woken);
+	tell(carrier);
+}
+
+/* --- as a transport --------------------------------------------------------------------------- */
+
+static void rings(void *carrier_, struct ring_view *in, struct ring_view *out)
+{
+	struct carrier *carrier = carrier_;
+
+	*in = gateway_ring_view(carrier->shared.memory, GATEWAY_RING_IN);
+	*out = gateway_ring_view(carrier->shared.memory, GATEWAY_RING_OUT);
+	out->unaligned = 7; /* whole frames are processed */
+}
+
+static void hear(void *carrier_, transport_event_fn event, void *userdata)
+{
+	struct carrier *carrier = carrier_;
+
+	carrier->event = event;
+	carrier->userdata = userdata;
+}
+
+static int notify(void *carrier_)
+{
+	const struct carrier *carrier = carrier_;
+
+	if (carrier->state == TRANSPORT_OPEN)
+		doorbell_ring(carrier->shared.wake_gateway); /* a gateway that has spoilt it isn't woken */
+	return 0;
+}
+
+static enum transport_state state(void *carrier)
+{
+	return ((struct carrier *)carrier)->state;
+}
+
+static void free_carrier(struct carrier *carrier)
+{
+	free_event(carrier->woken);
+	free_event(carrier->ended);
+	conversation_memory_free(&carrier->shared, carrier->relay, &carrier->charge);
+	charge_end(&carrier->charge);
+	free(carrier);
+}
+
+/* What was written last, a GOODBYE perhaps, still goes: the gateway has the memory, and sees the end after it. */
+static void close_carrier(void *carrier, bool to_resume)
+{
+	notify(carrier);
+	free_carrier(carrier);
+}
+
+static bool is_granter(void *carrier)
+{
+	return ((struct carrier *)carrier)->is_granter;
+}
+
+static uint32_t pages(void *carrier)
+{
+	return 0;
+}
+
+int shared_transport_new(struct transport *transport, struct relay *relay, struct conversation_memory *memory,
+			 struct charge *charge, bool granter)
+{
+	static const struct transport_functions functions = {
+		.rings = rings,
+		.hear = hear,
+		.notify = notify,
+		.state = state,
+		.close = close_carrier,
+		.is_granter = is_granter,
+		.pages = pages,
+	};
+	struct carrier *carrier = calloc(1, sizeof(*carrier));
+
+	if (!carrier) {
+		conversation_memory_free(memory, relay, charge);
+		charge_end(charge);
+		return -ENOMEM;
+	}
+	carrier->relay = relay;
+	carrier->shared = *memory;
+	memory->memory = NULL;
+	charge_move(&carrier->charge, charge);
+	carrier->is_granter = granter;
+	carrier->state = TRANSPORT_OPEN;
+	carrier->woken = event_new(relay->base, carrier->shared.wake_daemon, EV_WRITE | EV_PERSIST | EV_ET,
+				   on_woken, carrier);
+	carrier->ended =
+		event_new(relay->base, carrier->shared.life, EV_READ | EV_PERSIST, on_ended, carrier);
+	if (!carrier->woken || !carrier->ended || event_add(carrier->woken, NULL) < 0 ||
+	    event_add(carrier->ended, NULL) < 0) {
+		free_carrier(carrier);
+		return -ENOMEM;
+	}
+	*transport = (struct transport){&functions, carrier};
+	return 0;
+}
