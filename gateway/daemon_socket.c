@@ -152,11 +152,15 @@ static void take(struct daemon_socket *daemon, const struct gateway_packet *pack
 {
 	char why[300];
 
-	if (daemon->is_welcome && (count == 0 || count == GATEWAY_FDS)) {
-		daemon->callbacks->packet(daemon->userdata, packet, count ? fds : NULL);
+	/* Without descriptors left here, only some come, or none. */
+	if (count < GATEWAY_FDS)
+		close_all(fds, count);
+	if (daemon->is_welcome) {
+		daemon->callbacks->packet(daemon->userdata, packet, count == GATEWAY_FDS ? fds : NULL);
 		return;
 	}
-	close_all(fds, count);
+	if (count == GATEWAY_FDS)
+		close_all(fds, count);
 	if (packet->type == GATEWAY_WELCOME && packet->version >= GATEWAY_VERSION) {
 		daemon->is_welcome = true;
 		daemon->told[0] = '\0';

@@ -15,7 +15,8 @@ struct event_base;
 struct daemon_socket_callbacks {
 	/* The daemon has welcomed us: its host's name and its instance are in the packet. */
 	void (*welcome)(void *userdata, const struct gateway_packet *packet);
-	/* Any other packet. `fds`, of which there are GATEWAY_FDS, are the receiver's to close; NULL: none came. */
+	/* Any other packet. `fds`, of which there are GATEWAY_FDS, are the receiver's to close; NULL: none
+	 * came, or there was no room for them in this process. */
 	void (*packet)(void *userdata, const struct gateway_packet *packet, const int *fds);
 	/* The connection is lost, after a welcome. */
 	void (*lost)(void *userdata, const char *why);

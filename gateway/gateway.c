@@ -350,20 +350,29 @@ static void on_daemon_accept(struct gateway *gateway, const struct gateway_packe
 		    "the other end doesn't wait for that any more");
 }
 
+static void on_no_descriptors(struct gateway *gateway, const struct gateway_packet *packet)
+{
+	static const char why[] = "the gateway has no descriptors left: see LimitNOFILE= in its unit";
+	struct peer *peer = find_peer(gateway, packet->host);
+
+	log_limited(LOG_LIMIT, LOG_BY_US, LOG_LEVEL_WARNING, "%s: %s", packet->host, why);
+	if (packet->type == GATEWAY_ACCEPT && peer)
+		conversation_decline(&peer->conversation, packet->id);
+	tell_failed(gateway, packet->host, packet->id, EHOSTUNREACH, why);
+}
+
 static void on_packet(void *userdata, const struct gateway_packet *packet, const int *fds)
 {
 	struct gateway *gateway = userdata;
 	struct peer *peer;
 
-	if (packet->type == GATEWAY_CONNECT && fds) {
+	if ((packet->type == GATEWAY_CONNECT || packet->type == GATEWAY_ACCEPT) && !fds)
+		on_no_descriptors(gateway, packet);
+	else if (packet->type == GATEWAY_CONNECT)
 		on_daemon_connect(gateway, packet, fds);
-		return;
-	}
-	if (packet->type == GATEWAY_ACCEPT && fds) {
+	else if (packet->type == GATEWAY_ACCEPT)
 		on_daemon_accept(gateway, packet, fds);
-		return;
-	}
-	if (fds)
+	else if (fds)
 		close_all(fds);
 	peer = packet->type == GATEWAY_DECLINE ? find_peer(gateway, packet->host) : NULL;
 	if (peer)

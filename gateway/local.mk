@@ -4,6 +4,7 @@
 noinst_LTLIBRARIES += libgateway.la
 libgateway_la_SOURCES = \
 	daemon/base/config.c daemon/base/config.h \
+	daemon/base/descriptors.c daemon/base/descriptors.h \
 	daemon/base/ini_file.c daemon/base/ini_file.h \
 	daemon/base/ini_keys.c daemon/base/ini_keys.h \
 	daemon/base/log.c daemon/base/log.h daemon/base/log_limit.c daemon/base/log_limit.h \

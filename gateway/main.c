@@ -111,6 +111,7 @@ int main(int argc, char **argv)
 		return status;
 	/* Messages come and go all the time: what one was in isn't given back to the kernel before the next one. */
 	mallopt(M_TRIM_THRESHOLD, HEAP_KEPT);
+	descriptors_pool();	  /* three for each host that is talked to */
 	signal(SIGPIPE, SIG_IGN); /* OpenSSL writes without MSG_NOSIGNAL */
 	if (load(&settings, arguments.config) < 0)
 		status = GATEWAY_EXIT_USAGE;

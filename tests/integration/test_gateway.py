@@ -7,6 +7,7 @@ import json
 import os
 import random
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -234,6 +235,28 @@ def test_one_of_a_cluster_of_three_is_lost(rig):
     c.daemon.wait(type="host", host="hosta", up=True)
     at_c, at_a = connected(c, a)
     assert pump(at_c, at_a, BYTES[:1 << 20]) == BYTES[:1 << 20]
+
+
+def test_a_gateway_without_descriptors_refuses_a_conversation_and_goes_on(rig):
+    _, a, b = rig.two()
+    c = rig.gateway("hostc", [rig.servers[0].url])
+    meet(a, c)
+    at_a, at_c = connected(a, c)
+    open_files, limits = (f"/proc/{a.process.pid}/fd", resource.prlimit(a.process.pid, resource.RLIMIT_NOFILE))
+    for left in range(4):
+        resource.prlimit(a.process.pid, resource.RLIMIT_NOFILE, (len(os.listdir(open_files)) + left, limits[1]))
+        number, end = a.daemon.ask("hostb")
+        failed = a.daemon.wait(type="failed", id=number)
+        assert failed["error"] == "EHOSTUNREACH" and "no descriptors left" in failed["why"]
+        assert ended(end) == b""
+        number, _ = b.daemon.ask("hosta")
+        end = a.daemon.answer("accept", "hostb", a.daemon.wait(type="incoming")["id"])
+        assert b.daemon.wait(type="failed", id=number)["error"] == "EHOSTUNREACH"
+        assert ended(end) == b""
+        assert pump(at_a, at_c, b"undisturbed") == b"undisturbed"
+    resource.prlimit(a.process.pid, resource.RLIMIT_NOFILE, limits)
+    at_a, at_b = connected(a, b)
+    assert pump(at_a, at_b, b"again") == b"again"
 
 
 def test_a_killed_gateway_ends_conversations_and_comes_back(rig):
