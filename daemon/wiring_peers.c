@@ -290,11 +290,11 @@ static void host_failed(void *userdata, uint32_t number, int error, const char *
 	links_failed(daemon->links, number, error, reason);
 }
 
-static void host_gone(void *userdata, uint32_t number)
+static unsigned host_gone(void *userdata, uint32_t number)
 {
 	struct daemon *daemon = userdata;
 
-	asks_host_gone(daemon->asks, number);
+	return asks_host_gone(daemon->asks, number);
 }
 
 static void host_replaced(void *userdata, uint32_t number)

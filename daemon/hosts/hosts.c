@@ -166,7 +166,8 @@ static void set_up(struct hosts *hosts, struct host *host, bool up, const char *
 	log_limited(LOG_PRESENCE, account_source(gateway_socket_account(hosts->socket)), LOG_LEVEL_INFO,
 		    "host %s is %s%s%s", host->name, up ? "there" : "gone", *why ? ": " : "", why);
 	if (!up)
-		hosts->callbacks->gone(hosts->userdata, host->number);
+		relay_spend(hosts->relay, gateway_socket_account(hosts->socket),
+			    hosts->callbacks->gone(hosts->userdata, host->number));
 }
 
 /* --- conversations ---------------------------------------------------------------------------- */

@@ -52,8 +52,8 @@ struct hosts_callbacks {
 			  struct charge *charge);
 	/* One that was asked for can't be had: -EHOSTDOWN, -EHOSTUNREACH; `reason` is a sentence for people. */
 	void (*failed)(void *userdata, uint32_t number, int error, const char *reason);
-	/* The host is taken to be gone. */
-	void (*gone)(void *userdata, uint32_t number);
+	/* The host is taken to be gone. Returns what that took, in units of turns.h, for which the gateway pays. */
+	unsigned (*gone)(void *userdata, uint32_t number);
 	/* Another daemon runs there now. */
 	void (*replaced)(void *userdata, uint32_t number);
 };

@@ -259,18 +259,21 @@ void asks_session_ended(struct asks *asks, uint32_t peer, int error)
 	}
 }
 
-void asks_host_gone(struct asks *asks, uint32_t host)
+unsigned asks_host_gone(struct asks *asks, uint32_t host)
 {
 	struct ask *ask, *next;
+	unsigned count = 0;
 
 	if (!asks)
-		return;
+		return 0;
 	DL_FOREACH_SAFE(asks->list, ask, next) {
+		count++;
 		if (ask->to != host || (ask->state != ASK_SENT && ask->state != ASK_WAITS))
 			continue;
 		ask_withdraw(ask);
 		ask_fail(ask, -EHOSTDOWN);
 	}
+	return count;
 }
 
 void asks_renumber(struct asks *asks, uint32_t from, uint32_t to)

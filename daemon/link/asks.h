@@ -87,9 +87,10 @@ const char *asks_why_not(enum ask_kind kind, int error);
 void asks_changed(struct asks *asks);
 /* Whether all peers are to be known, since another host wants to hear of changes. */
 bool asks_follow_peers(const struct asks *asks);
-/* The session with this peer has ended with a (positive) errno; or it is a host that has gone, and it may be resumed. */
+/* The session with this peer has ended with a (positive) errno; or it is a host that has gone, and it may be resumed:
+ * returns how many questions were looked at. */
 void asks_session_ended(struct asks *asks, uint32_t peer, int error);
-void asks_host_gone(struct asks *asks, uint32_t host);
+unsigned asks_host_gone(struct asks *asks, uint32_t host);
 
 /* Called for ASK, TOLD and UNASK, which the peer of this link has sent. -EPROTO: it can't be one. */
 int asks_take(struct asks *asks, uint32_t peer, uint8_t type, const uint8_t *payload, uint32_t length);

@@ -49,6 +49,13 @@ struct scene {
 	int peer;		    /* of the last lingering socket */
 };
 
+#define LOOKED_AT 100000u /* units */
+
+static unsigned on_gone(void *userdata, uint32_t number)
+{
+	return LOOKED_AT;
+}
+
 static void on_connected(void *userdata, uint32_t number, struct conversation_memory *memory,
 			 struct charge *charge)
 {
@@ -123,7 +130,7 @@ static void greet(struct scene *scene)
 static int setup(void **state)
 {
 	static const struct hosts_callbacks callbacks = {
-		.connected = on_connected, .failed = on_failed, .replaced = on_replaced};
+		.connected = on_connected, .gone = on_gone, .failed = on_failed, .replaced = on_replaced};
 	const struct quota_limits limits = {
 		.pool = {[QUOTA_DESCRIPTORS] = 1000,
 			 [QUOTA_MEMORY] = 4ull * CONVERSATIONS * GATEWAY_MEMORY_SIZE},
@@ -366,6 +373,21 @@ static void the_gateway_has_what_the_conversation_has_and_cannot_change_its_size
 	close_all(fds);
 }
 
+/* With many questions out, a host that comes and goes all the time takes more than its packets. */
+static void the_gateway_pays_for_what_a_host_that_goes_takes(void **state)
+{
+	struct scene *scene = *state;
+	uint64_t before = account_time(scene->account)->spent;
+
+	for (unsigned i = 0; i < 10; i++) {
+		say(scene, "{\"type\":\"host\",\"host\":\"hostb\",\"up\":true}");
+		say(scene, "{\"type\":\"host\",\"host\":\"hostb\",\"up\":false}");
+	}
+	settle(scene);
+	assert_true(account_time(scene->account)->spent - before >= 10 * LOOKED_AT);
+	assert_true(scene->relay.turns.longest_pass <= TURNS_PASS + TURNS_PIECE + LOOKED_AT);
+}
+
 static void a_flood_is_taken_in_pieces_and_paid_for(void **state)
 {
 	struct scene *scene = *state;
@@ -453,6 +475,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			the_gateway_has_what_the_conversation_has_and_cannot_change_its_size, setup,
 			teardown),
+		cmocka_unit_test_setup_teardown(the_gateway_pays_for_what_a_host_that_goes_takes, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(a_flood_is_taken_in_pieces_and_paid_for, setup, teardown),
 		cmocka_unit_test_setup_teardown(conversations_are_as_many_as_the_gateways_user_may_pay_for,
 						setup, teardown),
