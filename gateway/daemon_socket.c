@@ -12,6 +12,7 @@
 #include <event2/event.h>
 #include <utlist.h>
 
+#include "daemon/base/descriptors.h"
 #include "daemon/base/log.h"
 #include "daemon/base/timer.h"
 
@@ -141,12 +142,6 @@ bool daemon_socket_is_welcome(const struct daemon_socket *daemon)
 	return daemon->is_welcome;
 }
 
-static void close_all(const int *fds, unsigned count)
-{
-	for (unsigned i = 0; i < count; i++)
-		close(fds[i]);
-}
-
 static void take(struct daemon_socket *daemon, const struct gateway_packet *packet, const int *fds,
 		 unsigned count)
 {
@@ -154,13 +149,13 @@ static void take(struct daemon_socket *daemon, const struct gateway_packet *pack
 
 	/* Without descriptors left here, only some come, or none. */
 	if (count < GATEWAY_FDS)
-		close_all(fds, count);
+		descriptors_close(fds, count);
 	if (daemon->is_welcome) {
 		daemon->callbacks->packet(daemon->userdata, packet, count == GATEWAY_FDS ? fds : NULL);
 		return;
 	}
 	if (count == GATEWAY_FDS)
-		close_all(fds, count);
+		descriptors_close(fds, count);
 	if (packet->type == GATEWAY_WELCOME && packet->version >= GATEWAY_VERSION) {
 		daemon->is_welcome = true;
 		daemon->told[0] = '\0';
@@ -215,7 +210,7 @@ static bool receive(struct daemon_socket *daemon)
 	}
 	count = descriptors_in(&message, fds);
 	if (message.msg_flags & MSG_TRUNC || gateway_decode(text, (size_t)size, &packet) < 0) {
-		close_all(fds, count);
+		descriptors_close(fds, count);
 		let_go(daemon, "the daemon says what this gateway can't read");
 		return false;
 	}

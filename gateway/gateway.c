@@ -13,6 +13,7 @@
 #include <uthash.h>
 
 #include "daemon/base/clock.h"
+#include "daemon/base/descriptors.h"
 #include "daemon/base/log.h"
 #include "daemon/base/notify.h"
 #include "daemon/base/timer.h"
@@ -296,12 +297,6 @@ static void after_bytes(struct peer *peer)
 
 /* --- what the daemon asks --------------------------------------------------------------------- */
 
-static void close_all(const int *fds)
-{
-	for (unsigned i = 0; i < GATEWAY_FDS; i++)
-		close(fds[i]);
-}
-
 static void on_daemon_connect(struct gateway *gateway, const struct gateway_packet *packet, const int *fds)
 {
 	struct peer *peer;
@@ -309,7 +304,7 @@ static void on_daemon_connect(struct gateway *gateway, const struct gateway_pack
 	uint8_t nonce[MESSAGE_NONCE_SIZE];
 
 	if (!is_connected(gateway) || !presence_is_up(gateway->presence, packet->host)) {
-		close_all(fds);
+		descriptors_close(fds, GATEWAY_FDS);
 		if (!is_connected(gateway))
 			tell_failed(gateway, packet->host, packet->id, EHOSTUNREACH, gateway->why);
 		else
@@ -318,7 +313,7 @@ static void on_daemon_connect(struct gateway *gateway, const struct gateway_pack
 	}
 	peer = get_peer(gateway, packet->host);
 	if (!peer)
-		close_all(fds);
+		descriptors_close(fds, GATEWAY_FDS);
 	if (!peer || rings_new(&rings, gateway->base, fds, on_rings_ready, peer) < 0 ||
 	    getrandom(nonce, sizeof(nonce), 0) != sizeof(nonce)) {
 		rings_free(rings);
@@ -345,7 +340,7 @@ static void on_daemon_accept(struct gateway *gateway, const struct gateway_packe
 	if (is_awaited)
 		conversation_decline(&peer->conversation, packet->id); /* out of memory */
 	else
-		close_all(fds);
+		descriptors_close(fds, GATEWAY_FDS);
 	tell_failed(gateway, packet->host, packet->id, EAGAIN,
 		    "the other end doesn't wait for that any more");
 }
@@ -373,7 +368,7 @@ static void on_packet(void *userdata, const struct gateway_packet *packet, const
 	else if (packet->type == GATEWAY_ACCEPT)
 		on_daemon_accept(gateway, packet, fds);
 	else if (fds)
-		close_all(fds);
+		descriptors_close(fds, GATEWAY_FDS);
 	peer = packet->type == GATEWAY_DECLINE ? find_peer(gateway, packet->host) : NULL;
 	if (peer)
 		conversation_decline(&peer->conversation, packet->id);

@@ -10,6 +10,7 @@
 
 #include <event2/event.h>
 
+#include "daemon/base/descriptors.h"
 #include "daemon/base/timer.h"
 #include "wire/bytes.h"
 #include "wire/doorbell.h"
@@ -277,8 +278,7 @@ int rings_new(struct rings **out, struct event_base *base, const int *fds, rings
 	int r;
 
 	if (!rings) {
-		for (unsigned i = 0; i < GATEWAY_FDS; i++)
-			close(fds[i]);
+		descriptors_close(fds, GATEWAY_FDS);
 		return -ENOMEM;
 	}
 	for (unsigned i = 0; i < GATEWAY_FDS; i++)
@@ -314,8 +314,6 @@ void rings_free(struct rings *rings)
 	free_event(rings->late);
 	if (rings->memory)
 		munmap(rings->memory, GATEWAY_MEMORY_SIZE);
-	for (unsigned i = 0; i < GATEWAY_FDS; i++)
-		if (rings->fds[i] >= 0)
-			close(rings->fds[i]);
+	descriptors_close(rings->fds, GATEWAY_FDS);
 	free(rings);
 }

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "daemon/base/log.h"
 
@@ -30,4 +31,11 @@ uint64_t descriptors_pool(void)
 	count = limit.rlim_cur < ENOUGH ? limit.rlim_cur : ENOUGH;
 	/* With very few descriptors, half of them have to be enough for the daemon. */
 	return count - (count / 2 < RESERVE ? count / 2 : RESERVE);
+}
+
+void descriptors_close(const int *fds, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		if (fds[i] >= 0)
+			close(fds[i]);
 }

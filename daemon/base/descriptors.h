@@ -12,5 +12,7 @@
 
 /* Raises the process's limit as far as it may be raised, and returns how many are for programs and peers. */
 uint64_t descriptors_pool(void);
+/* Closes those that are there: negative ones aren't. */
+void descriptors_close(const int *fds, unsigned count);
 
 #endif

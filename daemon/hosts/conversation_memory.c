@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "daemon/base/descriptors.h"
 #include "daemon/relay/program_socket.h"
 #include "wire/doorbell.h"
 
@@ -30,13 +31,6 @@ static int make_memory(uint8_t **memory)
 	return fd;
 }
 
-static void close_all(const int *fds, unsigned count)
-{
-	for (unsigned i = 0; i < count; i++)
-		if (fds[i] >= 0)
-			close(fds[i]);
-}
-
 int conversation_memory_make(struct conversation_memory *made, int passed[GATEWAY_FDS])
 {
 	int life[2];
@@ -55,7 +49,7 @@ int conversation_memory_make(struct conversation_memory *made, int passed[GATEWA
 	if (r == 0)
 		r = program_socket_init(life[0]);
 	if (r < 0) {
-		close_all(passed, GATEWAY_FDS);
+		descriptors_close(passed, GATEWAY_FDS);
 		close(life[0]);
 		if (made->memory)
 			munmap(made->memory, GATEWAY_MEMORY_SIZE);

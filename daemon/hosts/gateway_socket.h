@@ -32,8 +32,8 @@ void gateway_socket_free(struct gateway_socket *socket);
 bool gateway_socket_has_gateway(const struct gateway_socket *socket);
 /* Returns the account of its user, who pays for what it has this daemon do; NULL: nobody does. */
 struct account *gateway_socket_account(const struct gateway_socket *socket);
-/* Sends a packet, with descriptors (at most GATEWAY_FDS), which stay the caller's. -ENOTCONN: no gateway has come, or it has just
- * gone; -ENOBUFS: it doesn't read, and is let go; -ENOMEM. Callback `gone` never comes before it returns. */
+/* Sends a packet, with descriptors (at most GATEWAY_FDS), which stay the caller's. -ENOTCONN: no gateway has come, or it
+ * has just gone; -ENOBUFS: it doesn't read, and is let go; -ENOMEM. Callback `gone` never comes before it returns. */
 int gateway_socket_send(struct gateway_socket *socket, const struct gateway_packet *packet, const int *fds,
 			unsigned count);
 

@@ -85,11 +85,26 @@ class End:
         if self.is_closed:
             return True
         try:
-            return not self.life.recv(1, socket.MSG_PEEK) or True
+            self.life.recv(1, socket.MSG_PEEK)
+            return True
         except BlockingIOError:
             return False
         except OSError:
             return True
+
+    def next_frame(self):
+        """Its kind and payload; None: there is none. It is processed with that."""
+        with self.lock:
+            ring = self.reads
+            if self.is_closed or ring.producer == ring.consumer:
+                return None
+            at = ring.consumer
+            length, kind, *_ = HEADER.unpack(ring.read(at, HEADER.size))
+            assert ring.producer - at & 0xffffffff >= padded(length), "only whole frames are seen"
+            payload = ring.read(at + HEADER.size, length)
+            ring.consumer = at + padded(length)
+            self.wake()
+            return kind, payload
 
     def close(self):
         with self.lock:
@@ -127,19 +142,6 @@ class GatewayEnd(End):
                 ring.producer += size
                 self.wake()
             at += size
-
-    def next_frame(self):
-        """Its kind and payload; None: there is none. It is processed with that."""
-        with self.lock:
-            ring = self.reads
-            at = ring.consumer
-            if ring.producer == at:
-                return None
-            length, kind, *_ = HEADER.unpack(ring.read(at, HEADER.size))
-            payload = ring.read(at + HEADER.size, length)
-            ring.consumer = at + padded(length)
-            self.wake()
-        return kind, payload
 
 
 class DaemonEnd(End):
@@ -195,20 +197,11 @@ class DaemonEnd(End):
             view = view[self.send(view):]
 
     def take(self):
-        """The payload of the next frame, if there is one."""
-        with self.lock:
-            if self.is_closed:
-                return False
-            ring = self.reads
-            at = ring.consumer
-            if ring.producer == at:
-                return False
-            length = HEADER.unpack(ring.read(at, HEADER.size))[0]
-            assert ring.producer - at & 0xffffffff >= padded(length), "only whole frames are seen"
-            self.rest = ring.read(at + HEADER.size, length)
-            ring.consumer = at + padded(length)
-            self.wake()
-            return True
+        """Whether there was another frame, of which the payload is to be read now."""
+        frame = self.next_frame()
+        if frame:
+            self.rest = frame[1]
+        return frame is not None
 
     def recv(self, size):
         ended = []
