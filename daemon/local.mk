@@ -20,6 +20,7 @@ libdaemon_la_SOURCES = \
 	daemon/daemon.c daemon/daemon.h daemon/daemon_internal.h \
 	daemon/policy/denied.c daemon/policy/denied.h \
 	daemon/base/descriptors.c daemon/base/descriptors.h \
+	daemon/base/shared_memory.c daemon/base/shared_memory.h \
 	daemon/peers/directory.c daemon/peers/directory.h daemon/peers/directory_internal.h \
 	daemon/peers/directory_believe.c daemon/peers/directory_believe.h \
 	daemon/peers/directory_follow.c daemon/peers/directory_follow.h \

@@ -2,34 +2,14 @@
 #include "daemon/hosts/conversation_memory.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "daemon/base/descriptors.h"
+#include "daemon/base/shared_memory.h"
 #include "daemon/relay/program_socket.h"
 #include "wire/doorbell.h"
-
-/* Returns a descriptor of the memory, mapped at *memory. */
-static int make_memory(uint8_t **memory)
-{
-	int fd = memfd_create("xenmsg-host", MFD_CLOEXEC | MFD_ALLOW_SEALING), r;
-	void *mapped = MAP_FAILED;
-
-	if (fd < 0)
-		return -errno;
-	if (ftruncate(fd, GATEWAY_MEMORY_SIZE) == 0 &&
-	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0)
-		mapped = mmap(NULL, GATEWAY_MEMORY_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (mapped == MAP_FAILED) {
-		r = -errno;
-		close(fd);
-		return r;
-	}
-	*memory = mapped;
-	return fd;
-}
 
 int conversation_memory_make(struct conversation_memory *made, int passed[GATEWAY_FDS])
 {
@@ -40,7 +20,7 @@ int conversation_memory_make(struct conversation_memory *made, int passed[GATEWA
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, life) < 0)
 		return -errno;
 	passed[GATEWAY_FD_LIFE] = life[1];
-	passed[GATEWAY_FD_MEMORY] = make_memory(&made->memory);
+	passed[GATEWAY_FD_MEMORY] = shared_memory_new(GATEWAY_MEMORY_SIZE, &made->memory);
 	passed[GATEWAY_FD_WAKE_DAEMON] = doorbell_new();
 	passed[GATEWAY_FD_WAKE_GATEWAY] = doorbell_new();
 	for (unsigned i = 0; i < GATEWAY_FDS; i++)

@@ -3,12 +3,11 @@
 /* Sessions whose rings lie in memory that the program shares. */
 
 #include <errno.h>
-#include <fcntl.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include <event2/event.h>
 
+#include "daemon/base/shared_memory.h"
 #include "daemon/local/session_internal.h"
 #include "wire/doorbell.h"
 #include "wire/local_ring.h"
@@ -60,17 +59,10 @@ int session_share_memory(struct session *session, struct frame_welcome *welcome,
 			.control = i * LOCAL_RING_CONTROL, .data = at, .size = sizes[i]};
 		at += sizes[i];
 	}
-	fd = memfd_create("xenmsg", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	fd = shared_memory_new(at, &session->memory);
 	if (fd < 0)
-		return -errno;
+		return fd;
 	errno = 0;
-	if (ftruncate(fd, at) < 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
-		goto fail;
-	session->memory = mmap(NULL, at, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (session->memory == MAP_FAILED) {
-		session->memory = NULL;
-		goto fail;
-	}
 	session->memory_size = at;
 	r = make_doorbells(session);
 	if (r < 0) {

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_DAEMON_SHARED_MEMORY_H
+#define XENMSG_DAEMON_SHARED_MEMORY_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Makes memory to be shared with a process that isn't trusted, of a size that is sealed: nobody can shrink it under us, nor
+ * let it grow. Maps it at *memory, for the caller to munmap(). Returns a descriptor of it, which is the caller's, or a
+ * negative errno. */
+int shared_memory_new(size_t size, uint8_t **memory);
+
+#endif
