@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/base/descriptors.h"
 #include "daemon/base/log.h"
 #include "gateway/gateway.h"
 #include "gateway/settings.h"
