@@ -75,6 +75,10 @@ static void bind_endpoint(struct daemon *daemon, struct session *session, uint32
 	const struct endpoint *endpoint;
 	int r = -EINVAL;
 
+	if (session_is_mux(session) && (bind->kinds & ~BIND_HOSTS) != BIND_STREAMS) {
+		reply_error(session, request, EINVAL, "this session carries streams, and nothing else");
+		return;
+	}
 	if (endpoint_name_is_valid(bind->endpoint.data, bind->endpoint.size)) {
 		memcpy(name, bind->endpoint.data, bind->endpoint.size);
 		name[bind->endpoint.size] = '\0';

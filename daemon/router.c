@@ -387,7 +387,7 @@ static int lead_to_program(struct router *router, struct channel *channel, struc
 		return -EPROTOTYPE;
 	if (channel->host && !takes_from_hosts(endpoint, channel->kind))
 		return -EOPNOTSUPP;
-	if (channel->kind == CHANNEL_STREAM)
+	if (channel->kind == CHANNEL_STREAM && !session_is_mux(endpoint->session))
 		return streams_incoming(router->with.streams, channel, endpoint->name, endpoint->session);
 	return channel_accept(channel, session_hop(endpoint->session), endpoint->name);
 }

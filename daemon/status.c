@@ -287,6 +287,7 @@ static void describe_client(struct status_walk *walk, struct json_object *object
 	add_number(object, "channels", hop->channels.count);
 	add_number(object, "bytes_queued", queued_for(walk, hop));
 	add_flag(object, "shared_memory", session_shares_memory(walk->session));
+	add_flag(object, "carries_streams", session_is_mux(walk->session));
 	usage = add_object(object, "usage");
 	add_number(usage, "frames_in", hop->rx.frames);
 	add_number(usage, "frames_out", hop->tx.frames);

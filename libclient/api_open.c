@@ -14,13 +14,6 @@
 /* callbacks in one call of xenmsg_process(), so that the loop's other sources get their turn */
 #define BUDGET 1024
 
-static const char *default_path(void)
-{
-	const char *path = getenv("XENMSG_SOCKET");
-
-	return path && *path ? path : "/run/xenmsg/xenmsg.sock";
-}
-
 int xenmsg_open(struct xenmsg **opened, const char *socket_path)
 {
 	return xenmsg_open_timed(opened, socket_path, HANDSHAKE_MS);
@@ -28,12 +21,12 @@ int xenmsg_open(struct xenmsg **opened, const char *socket_path)
 
 int xenmsg_open_timed(struct xenmsg **opened, const char *socket_path, int timeout_ms)
 {
-	return conn_new(opened, socket_path ? socket_path : default_path(), deadline_in(timeout_ms));
+	return conn_new(opened, handshake_path(socket_path), deadline_in(timeout_ms));
 }
 
 int xenmsg_open_post(struct xenmsg **opened, const char *socket_path, xenmsg_done done, void *userdata)
 {
-	return conn_new_post(opened, socket_path ? socket_path : default_path(), done, userdata);
+	return conn_new_post(opened, handshake_path(socket_path), done, userdata);
 }
 
 void xenmsg_close(struct xenmsg *conn)

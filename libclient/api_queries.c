@@ -184,8 +184,7 @@ int xenmsg_listen(struct xenmsg *conn, const char *endpoint, unsigned options)
 	r = incoming_listen(&conn->incoming, endpoint);
 	if (r < 0)
 		return r;
-	r = ask_to_bind(conn, endpoint,
-			1u << (CHANNEL_STREAM - 1) | (options & XENMSG_LISTEN_HOSTS ? BIND_HOSTS : 0));
+	r = ask_to_bind(conn, endpoint, BIND_STREAMS | (options & XENMSG_LISTEN_HOSTS ? BIND_HOSTS : 0));
 	if (r < 0)
 		incoming_forget(&conn->incoming, endpoint);
 	return r;

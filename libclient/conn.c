@@ -8,7 +8,7 @@
 
 #include "libclient/deadline.h"
 #include "libclient/handshake.h"
-#include "libclient/pump.h"
+#include "libclient/socket_pump.h"
 #include "libclient/replies.h"
 #include "libclient/sender.h"
 #include "wire/frame_ring.h"
@@ -400,7 +400,7 @@ int conn_reply(struct xenmsg *conn, struct xenmsg_message *request, enum message
 	/* Without shared memory, too, a reply is sent at once, unlike a message that was posted: the server
 	 * may be busy for long afterwards. */
 	if (conn->transport.pump && !conn->dead)
-		pump_out(conn->transport.pump);
+		socket_pump_out(conn->transport.pump);
 	return 0;
 }
 
@@ -433,7 +433,7 @@ static int start(struct xenmsg **made, const char *socket_path, int64_t deadline
 	pool = message_pool_new(conn, abandon, give_back);
 	conn->scratch = malloc(FRAME_PAYLOAD_MAX);
 	if (pool && conn->scratch)
-		r = transport_start(&conn->transport, socket_path, deadline);
+		r = transport_start(&conn->transport, socket_path, 0, deadline);
 	if (r < 0) {
 		message_pool_close(pool);
 		free(conn->scratch);

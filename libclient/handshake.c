@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -22,6 +23,15 @@ static void limit_connect(int fd, int64_t deadline)
 		limit.tv_usec = 1; /* 0 would mean for ever */
 	if (left >= 0)
 		setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+}
+
+const char *handshake_path(const char *path)
+{
+	const char *set = getenv("XENMSG_SOCKET");
+
+	if (path)
+		return path;
+	return set && *set ? set : "/run/xenmsg/xenmsg.sock";
 }
 
 int handshake_connect(const char *path, int64_t deadline)

@@ -20,6 +20,8 @@ struct handshake_answer {
 	struct frame_text reason; /* in `payload`: why the daemon refuses; empty: it doesn't say */
 };
 
+/* Returns this path of the daemon's socket, or if it is NULL the one that the environment says. */
+const char *handshake_path(const char *path);
 /* Connects to the daemon's socket, until the deadline. Returns the non-blocking descriptor, or an error of
  * connect(2), -ETIMEDOUT or -ENAMETOOLONG. */
 int handshake_connect(const char *path, int64_t deadline);

@@ -8,6 +8,7 @@ EXTRA_DIST += libclient/libxenmsg.map
 
 noinst_LTLIBRARIES += libclient.la
 libclient_la_SOURCES = \
+	libclient/again.c libclient/again.h \
 	libclient/api_calls.c \
 	libclient/api_messages.c \
 	libclient/api_open.c \
@@ -25,14 +26,15 @@ libclient_la_SOURCES = \
 	libclient/message.c libclient/message.h \
 	libclient/outbox.c libclient/outbox.h \
 	libclient/pieces.h \
-	libclient/pump.c libclient/pump.h \
+	libclient/socket_pump.c libclient/socket_pump.h \
 	libclient/replies.c libclient/replies.h \
 	libclient/requests.c libclient/requests.h \
 	libclient/sender.c libclient/sender.h \
 	libclient/trace.c libclient/trace.h \
 	libclient/transport.c libclient/transport.h \
 	libclient/wait.c libclient/wait.h \
-	libclient/mirror.c libclient/mirror.h
+	libclient/mirror.c libclient/mirror.h \
+	libclient/mux.c libclient/mux.h
 libclient_la_LIBADD = libwire.la
 
 lib_LTLIBRARIES += libxenmsg.la

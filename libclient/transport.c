@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "libclient/handshake.h"
-#include "libclient/pump.h"
+#include "libclient/socket_pump.h"
 #include "wire/bytes.h"
 #include "wire/doorbell.h"
 #include "wire/frame_ring.h"
@@ -29,6 +29,7 @@ enum { FD_MEMORY, FD_KICK, FD_WAKE }; /* in the order in which the daemon sends 
 struct hello {
 	char path[108]; /* as long as that of a socket may be */
 	bool shared;	/* shared memory is asked for */
+	uint32_t flags; /* of HELLO, besides */
 	struct handshake_answer answer;
 	int fds[HANDSHAKE_FDS]; /* those that came with it, -1: none */
 };
@@ -147,7 +148,8 @@ static int dial(struct transport *transport, int64_t deadline)
 	r = watch(transport, transport->socket, EPOLLIN | EPOLLRDHUP, 1);
 	return r < 0 ? r
 		     : handshake_hello(transport->socket,
-				       HELLO_HOSTS | (hello->shared ? HELLO_SHARED_MEMORY : 0), NULL, 0);
+				       HELLO_HOSTS | hello->flags | (hello->shared ? HELLO_SHARED_MEMORY : 0),
+				       NULL, 0);
 }
 
 static void forget_hello(struct transport *transport)
@@ -158,7 +160,7 @@ static void forget_hello(struct transport *transport)
 	transport->hello = NULL;
 }
 
-int transport_start(struct transport *transport, const char *path, int64_t deadline)
+int transport_start(struct transport *transport, const char *path, uint32_t flags, int64_t deadline)
 {
 	const char *without = getenv("XENMSG_NO_SHARED_MEMORY");
 	struct hello *hello = calloc(1, sizeof(*hello));
@@ -176,6 +178,7 @@ int transport_start(struct transport *transport, const char *path, int64_t deadl
 	for (unsigned i = 0; i < HANDSHAKE_FDS; i++)
 		hello->fds[i] = -1;
 	hello->shared = !without || strcmp(without, "1") != 0;
+	hello->flags = flags;
 	if (strlen(path) >= sizeof(hello->path))
 		r = -ENAMETOOLONG;
 	else
@@ -196,6 +199,7 @@ static int take_welcome(struct transport *transport, const struct frame_welcome 
 {
 	transport->domid = welcome->domid;
 	transport->max_message = welcome->max_message;
+	transport->is_mux = welcome->flags & HELLO_MUX;
 	if (!(welcome->flags & HELLO_SHARED_MEMORY))
 		return 0;
 	return transport->hello->shared ? map_rings(transport, welcome, transport->hello->fds) : -EPROTO;
@@ -209,8 +213,8 @@ static int begin_session(struct transport *transport)
 	if (r == 0)
 		r = watch(transport, transport->poke, EPOLLIN | EPOLLET, 0);
 	if (r == 0 && !transport->shared)
-		r = pump_new(&transport->pump, transport->socket, transport->epoll, &transport->out,
-			     &transport->in, &transport->deliveries);
+		r = socket_pump_new(&transport->pump, transport->socket, transport->epoll, &transport->out,
+				    &transport->in, &transport->deliveries, transport->is_mux);
 	if (r == 0)
 		r = transport_arm(transport, true, 0);
 	if (r > 0)
@@ -270,10 +274,10 @@ void transport_close(struct transport *transport)
 		transport_flush_backlog(transport, &blocked);
 		transport_publish(transport);
 		if (transport->pump)
-			pump_out(transport->pump);
+			socket_pump_out(transport->pump);
 	}
 	forget_hello(transport);
-	pump_free(transport->pump);
+	socket_pump_free(transport->pump);
 	mirror_release(transport->out_mirror);
 	if (transport->memory)
 		munmap(transport->memory, transport->memory_size);
@@ -321,7 +325,7 @@ int transport_space(struct transport *transport, uint32_t want)
 	space = ring_writer_space(&transport->out, want);
 	if (space >= 0 && (uint32_t)space < want && transport->pump) {
 		transport_publish(transport);
-		pump_out(transport->pump);
+		socket_pump_out(transport->pump);
 		space = ring_writer_space(&transport->out, want);
 	}
 	return space;
@@ -430,8 +434,8 @@ void transport_notify_of_output(struct transport *transport)
 
 void transport_publish_to_pump(struct transport *transport)
 {
-	if (pump_wants_flush(transport->pump))
-		pump_out(transport->pump);
+	if (socket_pump_wants_flush(transport->pump))
+		socket_pump_out(transport->pump);
 }
 
 void transport_release_in(struct transport *transport)
@@ -487,8 +491,8 @@ int transport_poll(struct transport *transport, int timeout_ms)
 		return -errno;
 	transport->poked = false;
 	if (transport->pump) {
-		pump_out(transport->pump);
-		r = pump_in(transport->pump);
+		socket_pump_out(transport->pump);
+		r = socket_pump_in(transport->pump);
 		transport->closed |= r > 0;
 		return r < 0 ? r : n > 0;
 	}
@@ -503,12 +507,12 @@ int transport_arm(struct transport *transport, bool deliveries, uint32_t want_sp
 	int r;
 
 	if (transport->pump) {
-		pump_out(transport->pump);
-		r = pump_resume_in(transport->pump);
+		socket_pump_out(transport->pump);
+		r = socket_pump_resume_in(transport->pump);
 		transport->closed |= r > 0;
 		if (r < 0)
 			return r;
-		pump_arm(transport->pump);
+		socket_pump_arm(transport->pump);
 		r = ring_reader_ready(&transport->in, FRAME_HEADER_SIZE);
 		if (r == 0 && deliveries)
 			r = ring_reader_ready(&transport->deliveries, FRAME_HEADER_SIZE);

@@ -5,7 +5,7 @@
 /*
  * The program's end of the local hop (doc/protocol.md, section 4): three rings of frames, in memory that is
  * shared with the daemon, or, where that isn't possible, in private memory and pumped through the socket by
- * pump.c. Code that writes and reads frames needn't know which.
+ * socket_pump.c. Code that writes and reads frames needn't know which.
  *
  * The descriptor `epoll` is readable whenever there may be something to do. It watches the descriptors by
  * which the daemon notifies us and by which we notify ourselves, both edge-triggered, so that no read is
@@ -25,7 +25,7 @@
 #include "wire/ring.h"
 
 struct hello;
-struct pump;
+struct socket_pump;
 
 struct transport {
 	int socket, epoll;
@@ -33,6 +33,7 @@ struct transport {
 	int kick; /* doorbell: the program notifies the daemon; -1 without shared memory */
 	int poke; /* eventfd: notifies this program itself */
 	bool shared;
+	bool is_mux;	/* the daemon has said that the session carries streams: all comes in `in` */
 	bool is_traced; /* trace.h */
 	bool poked;	/* `poke` was notified, and not polled since */
 	bool closed;	/* the daemon has closed the socket */
@@ -40,9 +41,9 @@ struct transport {
 	size_t memory_size;
 	struct ring_writer out;
 	struct ring_reader in, deliveries;
-	struct hello *hello; /* only until the daemon has answered */
-	struct pump *pump;   /* only without shared memory */
-	struct fifo backlog; /* control frames that found no room in `out` */
+	struct hello *hello;	  /* only until the daemon has answered */
+	struct socket_pump *pump; /* only without shared memory */
+	struct fifo backlog;	  /* control frames that found no room in `out` */
 	/* The program holds a message that begins there in `deliveries`, so no more is released. */
 	bool holds;
 	uint32_t held_at;
@@ -55,9 +56,9 @@ struct transport {
 	char reason[256]; /* the daemon's last words */
 };
 
-/* Connects, until the deadline, and sends HELLO. From now on `epoll` is readable when transport_finish() has
+/* Connects, until the deadline, and sends HELLO, with these flags besides those of the transport. From now on `epoll` is readable when transport_finish() has
  * something to do. Returns 0, or the errors of xenmsg_open(). */
-int transport_start(struct transport *transport, const char *path, int64_t deadline);
+int transport_start(struct transport *transport, const char *path, uint32_t flags, int64_t deadline);
 /* Reads the daemon's answer, until the deadline. Returns 0, or the errors of xenmsg_open(); after -ETIMEDOUT it
  * may be called again, after any other only transport_close(). */
 int transport_finish(struct transport *transport, int64_t deadline);

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "libclient/again.h"
 #include "libclient/conn.h"
 
 #define RUN_BUDGET 256 /* callbacks before the next look at the connection */
@@ -18,16 +19,7 @@ int wait_for_room(struct xenmsg *conn, int64_t deadline);
 /* Waits until a callback sets *known, or until the deadline. */
 void wait_for_outcome(struct xenmsg *conn, const bool *known, int64_t deadline);
 
-/* Says when to try again what a policy couldn't decide because a name is unknown (-ENODATA). The pauses grow,
- * until the deadline, or for a limited time where there is none, since the name may never become known. All
- * zero: there was no try yet. */
-struct again {
-	int64_t until;
-	int pause_ms; /* the last pause */
-};
-/* Returns the milliseconds until the next try, or -ENODATA if that would be too late. */
-int again_pause(struct again *again, int64_t deadline);
-/* Waits for that long. Returns 0, -ENODATA, -EINTR or -ENOTCONN. */
+/* Waits for as long as `again` says. Returns 0, -ENODATA, -EINTR or -ENOTCONN. */
 int wait_again(struct xenmsg *conn, struct again *again, int64_t deadline);
 
 #endif

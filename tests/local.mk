@@ -60,6 +60,7 @@ integration_tests = \
 	tests/integration/gateway_rig.py \
 	tests/integration/library.py \
 	tests/integration/messaging.py \
+	tests/integration/mux.py \
 	tests/integration/nats_rig.py \
 	tests/integration/python_module.py \
 	tests/integration/protocol.py \
@@ -75,6 +76,7 @@ integration_tests = \
 	tests/integration/test_cli_messages.py \
 	tests/integration/test_cli_queries.py \
 	tests/integration/test_cli_streams.py \
+	tests/integration/test_forward.py \
 	tests/integration/test_conformance.py \
 	tests/integration/test_delivery.py \
 	tests/integration/test_discovery.py tests/integration/test_forgetting.py \
@@ -90,6 +92,7 @@ integration_tests = \
 	tests/integration/test_interop.py \
 	tests/integration/test_limits.py \
 	tests/integration/test_manual.py \
+	tests/integration/test_mux.py \
 	tests/integration/test_names.py \
 	tests/integration/test_no_xen.py \
 	tests/integration/test_others_store.py \

@@ -128,6 +128,7 @@ struct frame_hello_local {
 };
 #define HELLO_SHARED_MEMORY 0x4u
 #define HELLO_STREAM	    0x2u /* this connection is to become a stream */
+#define HELLO_MUX	    0x20u /* of a program, and in WELCOME: the session carries streams (protocol.md, 6.1) */
 
 struct frame_ring_place {
 	uint32_t control, data, size;
@@ -243,6 +244,7 @@ struct frame_bind {
 	struct frame_text endpoint;
 };
 
+#define BIND_STREAMS (1u << (CHANNEL_STREAM - 1))
 /* The program takes streams of other hosts, and asks which host each is from. */
 #define BIND_HOSTS 0x80000000u
 

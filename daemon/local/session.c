@@ -76,6 +76,8 @@ static int on_open(void *owner, struct channel *channel, const struct frame_open
 {
 	struct session *session = owner;
 
+	if (session->is_mux && open->kind != CHANNEL_STREAM)
+		return -EPROTO;
 	return session->callbacks->open(session->userdata, session, channel, open);
 }
 
@@ -245,6 +247,7 @@ static void start_running(struct session *session, const struct frame_hello_loca
 	bool shared = hello->flags & HELLO_SHARED_MEMORY && session_can_share_memory();
 	int memory_fd = -1, r;
 
+	session->is_mux = hello->flags & HELLO_MUX;
 	session_comm(session); /* while the program is there */
 	if (!pay_for(session, QUOTA_CLIENTS, 1) || !pay_for_memory(session, &shared))
 		return;
@@ -254,6 +257,7 @@ static void start_running(struct session *session, const struct frame_hello_loca
 	} else {
 		r = session_pump_socket(session);
 	}
+	welcome.flags |= session->is_mux ? HELLO_MUX : 0;
 	if (r == 0)
 		r = send_welcome(session, &welcome, memory_fd);
 	if (memory_fd >= 0) {
@@ -566,6 +570,11 @@ struct hop *session_hop(struct session *session)
 bool session_knows_hosts(const struct session *session)
 {
 	return session->knows_hosts;
+}
+
+bool session_is_mux(const struct session *session)
+{
+	return session->is_mux;
 }
 
 const struct ucred *session_credentials(const struct session *session)

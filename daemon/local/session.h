@@ -89,6 +89,8 @@ const char *session_comm(struct session *session);
 bool session_is_running(const struct session *session);
 /* Returns whether the program can tell a sender on another host from one on this. */
 bool session_knows_hosts(const struct session *session);
+/* Returns whether the session carries streams, and nothing else (doc/protocol.md, 6.1). */
+bool session_is_mux(const struct session *session);
 bool session_shares_memory(const struct session *session);
 /* Returns whether something that it was told, or answered, waits until the program has read what came
  * before. */

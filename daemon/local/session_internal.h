@@ -50,7 +50,7 @@ struct session {
 	const struct session_callbacks *callbacks;
 	void *userdata;
 	enum state state;
-	bool knows_hosts; /* its HELLO says so */
+	bool knows_hosts, is_mux; /* its HELLO says so */
 	int fd;
 	struct ucred credentials;
 	struct charge charge;	      /* of its user, for the program and its descriptors */

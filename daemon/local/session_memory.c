@@ -48,8 +48,10 @@ uint64_t session_shared_memory(const struct session *session)
  * grow. */
 int session_share_memory(struct session *session, struct frame_welcome *welcome, int *memory_fd)
 {
-	const uint32_t sizes[LOCAL_RINGS] = {session->options.ring_size, IN_RING_SIZE,
-					     session->options.ring_size};
+	const uint32_t large = session->options.ring_size;
+	/* What comes for streams comes in order with all else. */
+	const uint32_t sizes[LOCAL_RINGS] = {large, session->is_mux ? large : IN_RING_SIZE,
+					     session->is_mux ? IN_RING_SIZE : large};
 	uint32_t at = MEMORY_HEAD;
 	struct hop_rings rings = {0};
 	int fd, r;
@@ -78,7 +80,7 @@ int session_share_memory(struct session *session, struct frame_welcome *welcome,
 	rings.out[OUTLET_DELIVERIES] =
 		local_ring_view(session->memory, &welcome->rings[LOCAL_RING_DELIVERIES]);
 	*memory_fd = fd;
-	hop_set_kind(session->hop, HOP_SHARED);
+	hop_set_kind(session->hop, session->is_mux ? HOP_MUX : HOP_SHARED);
 	return hop_attach(session->hop, &rings);
 fail:
 	close(fd);

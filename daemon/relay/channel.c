@@ -514,6 +514,16 @@ static void make_fin(struct channel_end *end, struct channel_frame *frame)
 	move(end, FIN_SENT);
 }
 
+/* Whether a RESET has to wait until the data before it were taken. A program drops what it hasn't taken then; but the
+ * bytes of a stream it takes out of its ring in the order in which all comes. */
+static bool waits_until_taken(const struct channel_end *end)
+{
+	const struct hop_traits *traits = end->hop->traits;
+	bool in_order = end->channel->kind == CHANNEL_STREAM && traits->outlets == 1;
+
+	return !traits->is_daemon && !in_order && end->consumed != end->sent;
+}
+
 /* Returns the owed frame to send next; 0: none is owed, or it has to wait. */
 static unsigned next_owed(const struct channel_end *end)
 {
@@ -521,7 +531,7 @@ static unsigned next_owed(const struct channel_end *end)
 
 	if (channel_has_backlog(end))
 		owed &= OWED_OPENED | OWED_CREDIT;
-	if (!end->hop->traits->is_daemon && end->consumed != end->sent)
+	if (waits_until_taken(end))
 		owed &= ~(unsigned)OWED_RESET;
 	return owed & -owed;
 }

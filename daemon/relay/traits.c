@@ -27,6 +27,13 @@ const struct hop_traits hop_traits[HOP_KINDS] = {
 			.first_chunk = HOP_CHUNK,
 			.request_cost = COST_REQUEST,
 		},
+	[HOP_MUX] =
+		{
+			.outlets = 1,
+			.first_chunk = HOP_CHUNK,
+			.request_cost = COST_REQUEST,
+			.whole_frames = true,
+		},
 	[HOP_STREAM] =
 		{
 			.outlets = 2,

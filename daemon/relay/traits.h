@@ -11,6 +11,7 @@ enum hop_kind {
 	HOP_LINK,   /* to the daemon of another domain */
 	HOP_SHARED, /* to a program, by rings in a memfd */
 	HOP_SOCKET, /* to a program, pumped through private rings */
+	HOP_MUX,    /* to a program whose session carries streams, by rings in a memfd */
 	HOP_STREAM, /* to a byte stream (daemon/local/stream.h) */
 	HOP_ROOM,   /* to nobody: a waiting room (daemon/activation/activation.h), which is never attached */
 	HOP_KINDS

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # The fuzz targets of libclient/, whose connections end in the target itself, and of cli/.
-client_replays = tests/fuzz/replay_client tests/fuzz/replay_run
+client_replays = tests/fuzz/replay_client tests/fuzz/replay_mux tests/fuzz/replay_run
 check_PROGRAMS += $(client_replays)
 TESTS += $(client_replays)
 if ENABLE_FUZZERS
-noinst_PROGRAMS += tests/fuzz/fuzz_client tests/fuzz/fuzz_run
+noinst_PROGRAMS += tests/fuzz/fuzz_client tests/fuzz/fuzz_mux tests/fuzz/fuzz_run
 endif
 wrap_connect = -Wl,--wrap=connect
 
@@ -14,6 +14,13 @@ tests_fuzz_replay_client_LDADD = libclient.la
 tests_fuzz_fuzz_client_SOURCES = tests/fuzz/fuzz_client.c
 tests_fuzz_fuzz_client_LDFLAGS = $(LINK_FUZZER) $(wrap_connect)
 tests_fuzz_fuzz_client_LDADD = libclient.la
+
+tests_fuzz_replay_mux_SOURCES = tests/fuzz/fuzz_mux.c tests/fuzz/replay_main.c
+tests_fuzz_replay_mux_LDFLAGS = $(wrap_connect)
+tests_fuzz_replay_mux_LDADD = libclient.la
+tests_fuzz_fuzz_mux_SOURCES = tests/fuzz/fuzz_mux.c
+tests_fuzz_fuzz_mux_LDFLAGS = $(LINK_FUZZER) $(wrap_connect)
+tests_fuzz_fuzz_mux_LDADD = libclient.la
 
 tests_fuzz_replay_run_SOURCES = tests/fuzz/fuzz_run.c tests/fuzz/replay_main.c
 tests_fuzz_replay_run_LDADD = libcli.la

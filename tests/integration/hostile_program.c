@@ -92,7 +92,7 @@ static bool comes_in(const struct attack *attack, struct attacker *attacker, str
 		return true;
 	if (session->retry_ms > now_ms())
 		return false;
-	if (session_open(attacker, session, attack->hop == SHARED) < 0) {
+	if (session_open(attacker, session, attack->hop == SHARED, false) < 0) {
 		session->retry_ms = now_ms() + RETRY_MS;
 		attacker->refused++;
 		return false;

@@ -26,8 +26,8 @@ enum number_state {
 };
 
 struct session {
-	int fd; /* -1: none */
-	bool is_shared;
+	int fd;			/* -1: none */
+	bool is_shared, is_mux; /* is_mux: carries streams, and nothing else */
 	uint8_t *memory;
 	size_t memory_size;
 	int memory_fd, wake_daemon, wake_self;
@@ -88,7 +88,7 @@ void random_report(void);
 /* Connects, not more. The descriptor, or -1. */
 int session_connect(const char *path);
 /* Greets, and waits for the answer: 0, or below zero. */
-int session_open(struct attacker *attacker, struct session *session, bool is_shared);
+int session_open(struct attacker *attacker, struct session *session, bool is_shared, bool is_mux);
 void session_close(struct session *session);
 /* False: there is no room, nothing was put. */
 bool session_put(struct attacker *attacker, struct session *session, uint8_t type, uint32_t channel,

@@ -154,7 +154,7 @@ static void on_channel_frame(struct attacker *attacker, struct session *session,
 	case FRAME_FIN:
 		if (channel->state == OPENED_BY_THEM)
 			set_state(channel, FIN_CAME);
-		else if (channel->state == FIN_SENT)
+		else if (channel->state == FIN_SENT && !session->is_mux)
 			set_state(channel, FREE);
 		break;
 	case FRAME_RESET:
@@ -218,7 +218,7 @@ int choose_address(const struct attacker *attacker, char *text, size_t size)
 static bool open_channel(struct attacker *attacker, struct session *session, struct memory *memory)
 {
 	char address[80];
-	const uint8_t kind = (uint8_t)(1 + dice(2));
+	const uint8_t kind = session->is_mux ? CHANNEL_STREAM : (uint8_t)(1 + dice(2));
 	struct frame_open open = {
 		.kind = kind, .name = {address, (size_t)choose_address(attacker, address, sizeof(address))}};
 	uint32_t number = dice(OWN);
@@ -270,25 +270,31 @@ static bool use_channel(struct attacker *attacker, struct session *session, stru
 	bool is_open = channel->state == OPENED_BY_US || channel->state == OPENED_BY_THEM ||
 		       channel->state == FIN_CAME;
 
+	if (session->is_mux && channel->state == FIN_SENT && dice(8) == 0) {
+		set_state(channel, RESET_SENT); /* it may have ended: nobody has counted what was taken */
+		return put_reset(attacker, session, number, 1 + dice(130), channel->taken);
+	}
 	if (!is_open)
-		return channel->state == FIN_SENT && !(number & 1) && channel->sent >= 8 &&
+		return !session->is_mux && channel->state == FIN_SENT && !(number & 1) &&
+		       channel->sent >= 8 &&
 		       put_number(attacker, session, FRAME_CANCEL, number,
 				  8 * dice((uint32_t)(channel->sent / 8)));
 	switch (dice(12)) {
 	default:
-		return (!(number & 1) || channel->kind == 2) && send_data(attacker, session, channel, number);
+		return (!(number & 1) || channel->kind != CHANNEL_MESSAGE) &&
+		       send_data(attacker, session, channel, number);
 	case 0: /* what an honest program would call a state, or in the middle of something */
-		return !(number & 1) && channel->sent >= 8 &&
+		return !session->is_mux && !(number & 1) && channel->sent >= 8 &&
 		       put_number(attacker, session, FRAME_CANCEL, number,
 				  8 * dice((uint32_t)(channel->sent / 8)));
 	case 1:
 		if (channel->left && dice(4))
 			return false;
-		if (number & 1 && channel->state != FIN_CAME)
+		if (!session->is_mux && number & 1 && channel->state != FIN_CAME)
 			return false;
 		if (!put_number(attacker, session, FRAME_FIN, number, channel->sent))
 			return false;
-		set_state(channel, number & 1 ? FREE : FIN_SENT);
+		set_state(channel, number & 1 && !session->is_mux ? FREE : FIN_SENT);
 		return true;
 	case 2:
 		if (dice(4) || !put_reset(attacker, session, number, 1 + dice(130), channel->taken))
@@ -296,7 +302,7 @@ static bool use_channel(struct attacker *attacker, struct session *session, stru
 		set_state(channel, RESET_SENT);
 		return true;
 	case 3:
-		if (session->is_shared || !(number & 1))
+		if (!session->is_mux && (session->is_shared || !(number & 1)))
 			return false;
 		channel->taken = channel->received;
 		return put(attacker, session, FRAME_CREDIT, number, payload,
@@ -310,7 +316,7 @@ static bool request(struct attacker *attacker, struct session *session, struct m
 					    "policy 1:a 2:b", "policy x", "nonsense",  ""};
 	static const char *const patterns[] = {"*", "1", "2:*", "*:n1*", "dom*:[a-m]?", "::", "*:"};
 	static const char *const domains[] = {"1", "2", "0", "77", "dom1", "x:y", "self"};
-	struct frame_bind bind = {.kinds = dice(8)};
+	struct frame_bind bind = {.kinds = session->is_mux && dice(8) ? BIND_STREAMS : dice(8)};
 	uint8_t payload[FRAME_SMALL_MAX], type;
 	uint32_t number = 1000 + session->next, length;
 	char name[16];
@@ -493,7 +499,7 @@ static unsigned turn_random(struct attacker *attacker, struct session *session)
 		return random_stream_turn(attacker, session);
 	memory = &memories[index];
 	if (session->fd < 0) {
-		if (dice(50) || session_open(attacker, session, dice(3) > 0) < 0)
+		if (dice(50) || session_open(attacker, session, dice(3) > 0, dice(4) == 0) < 0)
 			return 0;
 		memset(memory, 0, sizeof(*memory));
 		coverage.came++;

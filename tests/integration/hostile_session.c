@@ -98,10 +98,11 @@ static int map_rings(struct session *session, const struct frame_welcome *welcom
 	return 0;
 }
 
-int session_open(struct attacker *attacker, struct session *session, bool is_shared)
+int session_open(struct attacker *attacker, struct session *session, bool is_shared, bool is_mux)
 {
 	const struct frame_hello_local hello = {.major = PROTOCOL_MAJOR,
-						.flags = is_shared ? HELLO_SHARED_MEMORY : 0};
+						.flags = (is_shared ? HELLO_SHARED_MEMORY : 0) |
+							 (is_mux ? HELLO_MUX : 0)};
 	uint8_t frame[FRAME_HEADER_SIZE + FRAME_SMALL_MAX] = {0};
 	struct frame_header header = {.type = FRAME_HELLO};
 	struct frame_welcome welcome;
@@ -110,6 +111,7 @@ int session_open(struct attacker *attacker, struct session *session, bool is_sha
 	memset(session, 0, sizeof(*session));
 	session->memory_fd = session->wake_daemon = session->wake_self = -1;
 	session->is_shared = is_shared;
+	session->is_mux = is_mux;
 	session->limit = CHANNEL_INITIAL_LIMIT;
 	session->fd = session_connect(attacker->path);
 	if (session->fd < 0)

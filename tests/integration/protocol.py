@@ -19,6 +19,7 @@ BIND, UNBIND, WATCH, UNWATCH, EVENT, QUERY, PROBE, REPLY = range(32, 40)
 HEADER = struct.Struct("<IBBHII")  # length, type, flags, messages, channel, sequence
 MORE = 1
 SHARED_MEMORY = 4
+MUX = 0x20
 MESSAGE = 1  # a kind of channel
 PAYLOAD_MAX = 65536
 INITIAL_LIMIT = 65536
@@ -134,9 +135,9 @@ class Ring:
 
 
 class Program:
-    """A connection to a daemon. `shared` asks for shared memory in HELLO."""
+    """A connection to a daemon. `shared` asks for shared memory in HELLO, `flags` for more."""
 
-    def __init__(self, path, shared=False, greet=True, timeout=10):
+    def __init__(self, path, shared=False, greet=True, timeout=10, flags=0):
         self.timeout = timeout
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         self.socket.settimeout(timeout)
@@ -146,7 +147,7 @@ class Program:
         self.rings = None
         self.welcome = None
         if greet:
-            self.greet(shared)
+            self.greet(shared, flags)
 
     def __enter__(self):
         return self
@@ -164,8 +165,8 @@ class Program:
         self.descriptors = []
         self.socket.close()
 
-    def greet(self, shared=False):
-        self.socket.sendall(hello(flags=SHARED_MEMORY if shared else 0))
+    def greet(self, shared=False, flags=0):
+        self.socket.sendall(hello(flags=(SHARED_MEMORY if shared else 0) | flags))
         self.welcome = self.receive_from_socket()
         assert self.welcome.kind == WELCOME, self.welcome
         (self.major, self.minor, self.flags, self.domid, _, self.max_message,

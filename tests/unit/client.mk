@@ -15,7 +15,12 @@ unit_tests += \
 	tests/unit/test_client_send_timeout \
 	tests/unit/test_client_send_small \
 	tests/unit/test_client_violations \
-	tests/unit/test_client_steady
+	tests/unit/test_client_steady \
+	tests/unit/test_mux \
+	tests/unit/test_mux_over \
+	tests/unit/test_mux_listen \
+	tests/unit/test_mux_violations \
+	tests/unit/test_mux_busy
 endif
 client_fake = tests/unit/client_fake.c tests/unit/client_fake.h tests/unit/unit.h
 client_fixture = tests/unit/client_fixture.c tests/unit/client_fixture.h $(client_fake)
@@ -69,6 +74,23 @@ tests_unit_test_client_violations_LDADD = libclient.la $(CMOCKA_LIBS)
 
 tests_unit_test_client_steady_SOURCES = tests/unit/test_client_steady.c $(client_fake)
 tests_unit_test_client_steady_LDADD = libclient.la $(CMOCKA_LIBS)
+
+mux_rig = tests/unit/mux_rig.c tests/unit/mux_rig.h $(client_fixture)
+
+tests_unit_test_mux_SOURCES = tests/unit/test_mux.c $(mux_rig)
+tests_unit_test_mux_LDADD = libclient.la $(CMOCKA_LIBS)
+
+tests_unit_test_mux_over_SOURCES = tests/unit/test_mux_over.c $(mux_rig)
+tests_unit_test_mux_over_LDADD = libclient.la $(CMOCKA_LIBS)
+
+tests_unit_test_mux_listen_SOURCES = tests/unit/test_mux_listen.c $(mux_rig)
+tests_unit_test_mux_listen_LDADD = libclient.la $(CMOCKA_LIBS)
+
+tests_unit_test_mux_violations_SOURCES = tests/unit/test_mux_violations.c $(mux_rig)
+tests_unit_test_mux_violations_LDADD = libclient.la $(CMOCKA_LIBS)
+
+tests_unit_test_mux_busy_SOURCES = tests/unit/test_mux_busy.c $(mux_rig)
+tests_unit_test_mux_busy_LDADD = libclient.la $(CMOCKA_LIBS)
 
 TESTS += tests/unit/test_client_header.sh
 EXTRA_DIST += tests/unit/test_client_header.sh

@@ -106,10 +106,13 @@ static void welcome_program(struct fake *fake)
 	assert_int_equal(frame_hello_local_decode(raw, header.length, &hello), 0);
 	assert_int_equal(hello.flags & HELLO_SHARED_MEMORY, fake->shared ? HELLO_SHARED_MEMORY : 0);
 	memset(raw, 0, sizeof(raw));
+	fake->asks_mux = hello.flags & HELLO_MUX;
+	if (fake->is_mux)
+		welcome.flags = HELLO_MUX;
 	if (fake->shared) {
 		struct cmsghdr *rights;
 
-		welcome.flags = HELLO_SHARED_MEMORY;
+		welcome.flags |= HELLO_SHARED_MEMORY;
 		fds[0] = share_memory(fake, &welcome);
 		fds[1] = fake->wake_daemon;
 		fds[2] = fake->wake_program;
@@ -142,12 +145,13 @@ static void *accept_program(void *userdata)
 	return NULL;
 }
 
-void fake_start(struct fake *fake, bool shared)
+void fake_await(struct fake *fake, bool shared, bool is_mux)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 
 	memset(fake, 0, sizeof(*fake));
 	fake->shared = shared;
+	fake->is_mux = is_mux;
 	fake->wake_daemon = fake->wake_program = -1;
 	snprintf(fake->directory, sizeof(fake->directory), "/tmp/xenmsg-test.XXXXXX");
 	assert_non_null(mkdtemp(fake->directory));
@@ -158,6 +162,11 @@ void fake_start(struct fake *fake, bool shared)
 	assert_int_equal(listen(fake->fd, 1), 0);
 	assert_int_equal(pthread_create(&fake->thread, NULL, accept_program, fake), 0);
 	setenv("XENMSG_NO_SHARED_MEMORY", shared ? "0" : "1", 1);
+}
+
+void fake_start(struct fake *fake, bool shared)
+{
+	fake_await(fake, shared, false);
 	assert_int_equal(xenmsg_open(&fake->conn, fake->path), 0);
 	fake_join(fake);
 }
@@ -171,7 +180,8 @@ void fake_die(struct fake *fake)
 
 void fake_stop(struct fake *fake)
 {
-	xenmsg_close(fake->conn);
+	if (fake->conn)
+		xenmsg_close(fake->conn);
 	fake_die(fake);
 	if (fake->memory)
 		munmap(fake->memory, 4096 + LOCAL_RINGS * FAKE_RING_SIZE);
@@ -271,7 +281,8 @@ void fake_send(struct fake *fake, uint8_t type, uint8_t flags, uint32_t channel,
 	       uint32_t length)
 {
 	struct frame_header header = {.type = type, .flags = flags, .channel = channel, .length = length};
-	struct ring_writer *ring = type == FRAME_DATA && (channel & 1) ? &fake->deliveries : &fake->in;
+	bool delivery = type == FRAME_DATA && (channel & 1) && !fake->is_mux;
+	struct ring_writer *ring = delivery ? &fake->deliveries : &fake->in;
 	uint32_t padding = frame_size(length) - FRAME_HEADER_SIZE - length;
 	uint8_t raw[FRAME_HEADER_SIZE], zeros[8] = {0};
 

@@ -21,6 +21,8 @@
 
 struct fake {
 	bool shared;
+	bool is_mux;   /* the session carries streams: all goes to `in` */
+	bool asks_mux; /* the program has asked for that */
 	int fd, wake_daemon, wake_program, sleeping;
 	uint64_t rung; /* what was left in wake_daemon when its notifications were last asked for */
 	uint8_t *memory;
@@ -34,6 +36,8 @@ struct fake {
 	pthread_t thread;
 };
 
+/* Makes the socket. The test connects to it, and then calls fake_join(). */
+void fake_await(struct fake *fake, bool shared, bool is_mux);
 /* Makes the socket and connects the library to it. */
 void fake_start(struct fake *fake, bool shared);
 /* Closes both ends. */

@@ -32,6 +32,11 @@ bool session_knows_hosts(const struct session *session)
 	return false;
 }
 
+bool session_is_mux(const struct session *session)
+{
+	return false;
+}
+
 struct hop *links_want(struct links *links, uint32_t domid, struct account *account, int *error)
 {
 	struct scene *scene = (struct scene *)(void *)links;

@@ -6,7 +6,7 @@
  * grows, up to a bound that the daemon stays far below, since our CREDIT tells it what was taken.
  */
 
-#include "libclient/pump.h"
+#include "libclient/socket_pump.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -26,7 +26,7 @@ struct private_ring {
 	uint8_t *data;
 };
 
-struct pump {
+struct socket_pump {
 	int socket, epoll;
 	struct ring_writer *program_out;
 	struct ring_reader *program_deliveries;
@@ -39,6 +39,7 @@ struct pump {
 	bool out_full;	   /* the socket took less than it was offered */
 	bool in_full;	   /* a ring had less room than was needed */
 	bool closed;	   /* the other end is gone */
+	bool in_order;	   /* nothing goes to `deliveries` */
 };
 
 static int make_ring(struct private_ring *ring, struct ring_view *view)
@@ -50,16 +51,17 @@ static int make_ring(struct private_ring *ring, struct ring_view *view)
 	return 0;
 }
 
-int pump_new(struct pump **made, int socket, int epoll, struct ring_writer *out, struct ring_reader *in,
-	     struct ring_reader *deliveries)
+int socket_pump_new(struct socket_pump **made, int socket, int epoll, struct ring_writer *out,
+		    struct ring_reader *in, struct ring_reader *deliveries, bool in_order)
 {
-	struct pump *pump = calloc(1, sizeof(*pump));
+	struct socket_pump *pump = calloc(1, sizeof(*pump));
 	struct ring_view views[LOCAL_RINGS];
 
 	if (!pump)
 		return -ENOMEM;
 	pump->socket = socket;
 	pump->epoll = epoll;
+	pump->in_order = in_order;
 	pump->program_out = out;
 	pump->program_deliveries = deliveries;
 	pump->interest = EPOLLIN | EPOLLRDHUP;
@@ -78,11 +80,11 @@ int pump_new(struct pump **made, int socket, int epoll, struct ring_writer *out,
 	*made = pump;
 	return 0;
 no_memory:
-	pump_free(pump);
+	socket_pump_free(pump);
 	return -ENOMEM;
 }
 
-void pump_free(struct pump *pump)
+void socket_pump_free(struct socket_pump *pump)
 {
 	if (!pump)
 		return;
@@ -92,12 +94,12 @@ void pump_free(struct pump *pump)
 	free(pump);
 }
 
-bool pump_wants_flush(const struct pump *pump)
+bool socket_pump_wants_flush(const struct socket_pump *pump)
 {
 	return !pump->out_full && pump->program_out->published - pump->out.tail >= FLUSH_SIZE;
 }
 
-void pump_out(struct pump *pump)
+void socket_pump_out(struct socket_pump *pump)
 {
 	pump->out_full = false;
 	for (;;) {
@@ -125,7 +127,7 @@ void pump_out(struct pump *pump)
 
 /* Doubles the ring. Indices run freely, so only the places of the bytes change. Both ends belong to this
  * process. */
-static int grow_deliveries(struct pump *pump)
+static int grow_deliveries(struct socket_pump *pump)
 {
 	struct ring_writer *writer = &pump->deliveries;
 	struct ring_reader *reader = pump->program_deliveries;
@@ -156,10 +158,11 @@ static int grow_deliveries(struct pump *pump)
 }
 
 /* Puts a frame into its ring. Returns 1, or 0 if there is no room. */
-static int route(struct pump *pump, const struct frame_header *header, const uint8_t *frame, uint32_t size)
+static int route(struct socket_pump *pump, const struct frame_header *header, const uint8_t *frame,
+		 uint32_t size)
 {
 	/* The daemon's channels have odd numbers. */
-	bool delivery = header->type == FRAME_DATA && (header->channel & 1);
+	bool delivery = header->type == FRAME_DATA && (header->channel & 1) && !pump->in_order;
 	struct ring_writer *ring = delivery ? &pump->deliveries : &pump->in;
 
 	while (ring_writer_space(ring, size) < (int)size) {
@@ -173,7 +176,7 @@ static int route(struct pump *pump, const struct frame_header *header, const uin
 	return 1;
 }
 
-static int route_staged(struct pump *pump)
+static int route_staged(struct socket_pump *pump)
 {
 	while (pump->staged_to - pump->staged_from >= FRAME_HEADER_SIZE) {
 		const uint8_t *frame = pump->staging + pump->staged_from;
@@ -201,7 +204,7 @@ static int route_staged(struct pump *pump)
 	return 0;
 }
 
-int pump_in(struct pump *pump)
+int socket_pump_in(struct socket_pump *pump)
 {
 	pump->in_full = false;
 	for (;;) {
@@ -225,12 +228,12 @@ int pump_in(struct pump *pump)
 	}
 }
 
-int pump_resume_in(struct pump *pump)
+int socket_pump_resume_in(struct socket_pump *pump)
 {
-	return pump->in_full ? pump_in(pump) : 0;
+	return pump->in_full ? socket_pump_in(pump) : 0;
 }
 
-void pump_arm(struct pump *pump)
+void socket_pump_arm(struct socket_pump *pump)
 {
 	uint32_t interest = EPOLLRDHUP;
 

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_TESTS_MUX_RIG_H
+#define XENMSG_TESTS_MUX_RIG_H
+
+/* A session with the fake daemon that carries streams, and streams that note what they are told. */
+
+#include "libclient/mux.h"
+#include "tests/unit/client_fixture.h"
+
+#define PEER  "5:web"
+#define LIMIT 65536u
+
+enum event { NEVER, OPENED, DATA, ENDED, ROOM, BROKEN };
+
+struct user {
+	struct mux_stream *stream;
+	uint32_t number;
+	char log[64]; /* what it was told: o, d (once for many), e, r, b */
+	size_t take;  /* of the bytes that come in one call, at most so many */
+	size_t size;  /* bytes that came */
+	int error;    /* of `broken` */
+	bool is_closed;
+	enum event when;	 /* in this callback ... */
+	struct user *victims[3]; /* ... these are closed */
+	void (*also)(struct user *user);
+	uint8_t bytes[256u << 10];
+};
+
+extern struct mux *mux;
+/* What the next streams that come in belong to, in this order. */
+extern struct user *next_incoming[4];
+extern const struct mux_callbacks user_callbacks;
+
+int set_up_mux_shared(void **state);
+int set_up_mux_socket(void **state);
+int tear_down_mux(void **state);
+
+/* clang-format off */
+#define MUX_SHARED(test) {#test " (shared memory)", test, set_up_mux_shared, tear_down_mux, NULL}
+#define MUX_SOCKET(test) {#test " (socket)", test, set_up_mux_socket, tear_down_mux, NULL}
+#define MUX_BOTH(test) MUX_SHARED(test), MUX_SOCKET(test)
+/* clang-format on */
+
+/* Zeroed, and taking all. */
+struct user *user_new(void);
+/* Connects; the daemon has read all up to the OPEN. */
+struct user *dial(void);
+/* The same, and it was accepted with this limit. */
+struct user *connected(uint64_t limit);
+/* A stream that has come in on this number, and may send up to the limit. */
+struct user *accepted(uint32_t number, uint64_t limit);
+void close_user(struct user *user);
+void forget_log(struct user *user);
+
+/* mux_process(), as often as the descriptor says so. */
+void settle(void);
+/* The same until it fails: returns how. */
+int process_until_over(void);
+/* Whether the descriptor is readable. */
+bool is_readable(void);
+
+void send_data(const struct user *user, const void *data, uint32_t size);
+void send_fin(const struct user *user, uint64_t total);
+/* The next frame of the program: one of this type about the stream. */
+void expect_frame(const struct user *user, uint8_t type);
+void expect_data(const struct user *user, const void *data, uint32_t size);
+/* FIN, CREDIT's `consumed`. */
+void expect_offset(const struct user *user, uint8_t type, uint64_t offset);
+void expect_reset(const struct user *user, uint32_t error);
+/* There is none. */
+void expect_silence(void);
+/* Everything that was sent both ways is acknowledged and ended, beginning with FIN from the daemon. */
+void end_both(struct user *user, uint64_t came, uint64_t sent);
+/* Reads so many bytes of DATA, and nothing else, while the program does nothing. */
+void read_data(const struct user *user, size_t size);
+/* Fills the ring, in writes of this size, up to 100001. Returns how much that was. */
+size_t write_until_full(struct user *user, size_t size);
+
+#endif

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Streams through one session with a daemon that runs at the same time, and sleeps, as the program does, until it is
+ * notified: a notification that gets lost is a test that fails.
+ */
+#include "tests/unit/mux_rig.h"
+
+#include <poll.h>
+#include <string.h>
+
+#include "wire/bytes.h"
+
+#define PATIENCE_MS 20000
+#define STREAMS	    4u
+#define TOTAL	    (6u << 20) /* bytes each way on each stream */
+#define WINDOW	    300000u    /* more than a ring holds */
+
+static struct flow {
+	struct mux_stream *stream;
+	uint64_t written, got;
+	uint32_t sizes; /* of its writes: a sequence by chance */
+	bool ended;
+} flows[STREAMS];
+
+static uint8_t bytes[100000];
+
+/* Writes until there is no room. */
+static void write_on(struct flow *flow)
+{
+	size_t size = 1, written = 1;
+
+	while (written == size && flow->written < TOTAL) {
+		flow->sizes = flow->sizes * 1664525u + 1013904223u;
+		size = flow->sizes >> 29 ? flow->sizes >> 20 : flow->sizes >> 16;
+		size = size + 1 < TOTAL - flow->written ? size + 1 : TOTAL - flow->written;
+		written = mux_write(flow->stream, bytes, size);
+		flow->written += written;
+	}
+	if (flow->written == TOTAL)
+		mux_end(flow->stream);
+}
+
+static size_t on_data(void *userdata, const void *data, size_t size)
+{
+	struct flow *flow = userdata;
+
+	flow->got += size;
+	return size;
+}
+
+static void on_ended(void *userdata)
+{
+	struct flow *flow = userdata;
+
+	assert_int_equal(flow->got, TOTAL);
+	flow->ended = true;
+}
+
+static void on_broken(void *userdata, int error)
+{
+	fail();
+}
+
+static void on_moving(void *userdata)
+{
+	write_on(userdata);
+}
+
+static const struct mux_callbacks callbacks = {
+	.opened = on_moving,
+	.data = on_data,
+	.ended = on_ended,
+	.room = on_moving,
+	.broken = on_broken,
+};
+
+struct echo {
+	uint64_t came, sent, taken;
+	bool fin_came, fin_sent;
+};
+
+/* Sends on, as far as the program has taken what was sent before. */
+static void send_on(struct fake *daemon, uint32_t channel, struct echo *echo)
+{
+	uint8_t payload[8];
+
+	while (echo->sent < echo->came && echo->sent - echo->taken < 32768) {
+		uint64_t size = echo->came - echo->sent;
+		uint32_t part = size < 16384 ? (uint32_t)size : 16384;
+
+		fake_send(daemon, FRAME_DATA, 0, channel, bytes, part);
+		echo->sent += part;
+	}
+	if (echo->fin_came && !echo->fin_sent && echo->sent == TOTAL) {
+		fake_send(daemon, FRAME_FIN, 0, channel, payload, frame_u64_encode(TOTAL, payload));
+		echo->fin_sent = true;
+	}
+}
+
+/* Sends back what comes. */
+static void echo_all(struct fake *daemon)
+{
+	struct echo echos[STREAMS] = {0};
+	unsigned over = 0;
+
+	while (over < STREAMS) {
+		struct echo *echo;
+		uint32_t channel;
+
+		fake_read(daemon);
+		channel = daemon->header.channel;
+		assert_true(channel / 2 < STREAMS);
+		echo = &echos[channel / 2];
+		switch (daemon->header.type) {
+		case FRAME_OPEN:
+			fake_opened(daemon, channel, WINDOW, 1);
+			break;
+		case FRAME_DATA:
+			echo->came += daemon->header.length;
+			fake_credit(daemon, channel, echo->came, echo->came + WINDOW);
+			break;
+		case FRAME_CREDIT:
+			echo->taken = get_u64(daemon->payload);
+			over += echo->fin_sent && echo->taken == TOTAL;
+			break;
+		case FRAME_FIN:
+			assert_int_equal(echo->came, TOTAL);
+			echo->fin_came = true;
+			break;
+		default:
+			fail();
+		}
+		send_on(daemon, channel, echo);
+	}
+}
+
+static void bytes_go_both_ways(void **state)
+{
+	unsigned over = 0;
+
+	memset(flows, 0, sizeof(flows));
+	fake_meanwhile(&fake, echo_all);
+	for (unsigned i = 0; i < STREAMS; i++) {
+		flows[i].sizes = i;
+		assert_int_equal(mux_connect(mux, PEER, &callbacks, &flows[i], &flows[i].stream), 0);
+	}
+	while (over < STREAMS) {
+		struct pollfd wait = {.fd = mux_fd(mux), .events = POLLIN};
+
+		assert_int_equal(poll(&wait, 1, PATIENCE_MS), 1);
+		assert_int_equal(mux_process(mux), 0);
+		over = 0;
+		for (unsigned i = 0; i < STREAMS; i++)
+			over += flows[i].ended;
+	}
+	fake_join(&fake);
+	for (unsigned i = 0; i < STREAMS; i++)
+		mux_close(flows[i].stream);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		MUX_BOTH(bytes_go_both_ways),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,478 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Streams through one session that end otherwise: closed by the program, at any time and in every callback, reset,
+ * or lost with the session. Each is told so once, and never after its end.
+ */
+#include "tests/unit/mux_rig.h"
+
+#include <errno.h>
+#include <string.h>
+
+static uint8_t bytes[512u << 10];
+
+/* The daemon answers the program's RESET; from then on the number is free. */
+static void expect_reset_and_answer(struct user *user)
+{
+	expect_reset(user, ECONNRESET);
+	/* what was in flight */
+	fake_credit(&fake, user->number, 0, 2 * LIMIT);
+	send_data(user, "late", 4);
+	send_fin(user, 4);
+	fake_reset(&fake, user->number, ECONNRESET, 0, 0);
+	settle();
+	assert_false(fake_has_frame(&fake));
+	if (user->number % 2) {
+		struct user *next = accepted(user->number, LIMIT);
+
+		assert_int_equal(mux_write(next->stream, "next", 4), 4);
+		expect_data(next, "next", 4);
+	}
+}
+
+/* The other stream goes on. */
+static void expect_alive(struct user *other)
+{
+	size_t before = other->size;
+
+	send_data(other, "alive", 5);
+	settle();
+	assert_int_equal(other->size, before + 5);
+	assert_int_equal(mux_write(other->stream, "alive", 5), 5);
+	expect_data(other, "alive", 5);
+}
+
+static void closing_breaks_a_stream_in_any_state(void **state)
+{
+	struct user *other = connected(LIMIT), *user = dial();
+
+	close_user(user); /* not opened yet */
+	fake_opened(&fake, user->number, LIMIT, FAKE_MAX_MESSAGE);
+	expect_reset_and_answer(user);
+	assert_string_equal(user->log, "");
+
+	user = connected(LIMIT);
+	close_user(user);
+	expect_reset_and_answer(user);
+
+	user = accepted(1, LIMIT);
+	user->take = 0;
+	send_data(user, "hello", 5);
+	settle();
+	close_user(user);
+	expect_reset_and_answer(user);
+
+	user = accepted(3, LIMIT); /* our end was told */
+	mux_end(user->stream);
+	expect_offset(user, FRAME_FIN, 0);
+	close_user(user);
+	expect_reset_and_answer(user);
+
+	user = accepted(5, LIMIT); /* the other end has come */
+	send_fin(user, 0);
+	settle();
+	close_user(user);
+	expect_reset(user, ECONNRESET);
+	fake_reset(&fake, 5, ECONNRESET, 0, 0);
+	settle();
+
+	user = accepted(7, LIMIT); /* both, but not all was taken */
+	user->take = 0;
+	send_data(user, "hello", 5);
+	end_both(user, 5, 0);
+	close_user(user);
+	expect_reset(user, ECONNRESET);
+	fake_reset(&fake, 7, ECONNRESET, 0, 0);
+	settle();
+
+	user = accepted(9, LIMIT); /* it has ended altogether */
+	end_both(user, 0, 0);
+	close_user(user);
+	expect_silence();
+	expect_alive(other);
+}
+
+static void closing_in_order_waits_for_what_was_sent(void **state)
+{
+	struct user *user = accepted(1, LIMIT);
+
+	assert_int_equal(mux_write(user->stream, "hello", 5), 5);
+	mux_end(user->stream);
+	send_fin(user, 0);
+	settle();
+	close_user(user);
+	expect_data(user, "hello", 5);
+	expect_offset(user, FRAME_FIN, 5);
+	expect_silence();
+	fake_credit(&fake, 1, 3, LIMIT + 3);
+	fake_credit(&fake, 1, 5, LIMIT + 5);
+	settle();
+	assert_string_equal(user->log, "e");
+	accepted(1, LIMIT);
+}
+
+static void a_stream_that_was_closed_in_order_may_still_be_reset(void **state)
+{
+	struct user *user = accepted(1, LIMIT);
+
+	assert_int_equal(mux_write(user->stream, "hello", 5), 5);
+	mux_end(user->stream);
+	send_fin(user, 0);
+	settle();
+	close_user(user);
+	expect_data(user, "hello", 5);
+	expect_offset(user, FRAME_FIN, 5);
+	fake_reset(&fake, 1, ECONNRESET, 0, 0);
+	settle();
+	expect_reset(user, ECONNRESET);
+	assert_string_equal(user->log, "e");
+	accepted(1, LIMIT);
+}
+
+/* Makes the stream hear this, from a daemon that goes on. */
+static void bring_about(struct user *user, enum event event)
+{
+	switch (event) {
+	case OPENED:
+		fake_opened(&fake, user->number, LIMIT, FAKE_MAX_MESSAGE);
+		break;
+	case DATA:
+		send_data(user, bytes, 20000);
+		send_data(user, bytes, 20000);
+		send_fin(user, 40000);
+		break;
+	case ENDED:
+		send_data(user, "hello", 5);
+		send_fin(user, 5);
+		break;
+	case ROOM:
+		assert_int_equal(mux_write(user->stream, bytes, LIMIT + 1), LIMIT);
+		fake_credit(&fake, user->number, LIMIT, 2 * LIMIT);
+		fake_credit(&fake, user->number, LIMIT, 3 * LIMIT);
+		break;
+	case BROKEN:
+		send_data(user, "hello", 5);
+		fake_reset(&fake, user->number, EPIPE, 0, 0);
+		break;
+	case NEVER:
+		break;
+	}
+}
+
+static void streams_may_be_closed_in_every_callback(void **state)
+{
+	for (enum event event = OPENED; event <= BROKEN; event++) {
+		struct user *user = event == OPENED ? dial() : connected(LIMIT);
+		struct user *other = connected(1u << 20), *quiet = connected(LIMIT);
+
+		/* the other one is in the middle of things */
+		other->take = 0;
+		send_data(other, "hello", 5);
+		assert_int_equal(mux_write(other->stream, bytes, 1), 1);
+		settle();
+		while (fake_has_frame(&fake))
+			fake_read(&fake);
+		user->when = event;
+		user->victims[0] = other;
+		user->victims[1] = user;
+		bring_about(user, event);
+		settle();
+		assert_true(user->is_closed && other->is_closed);
+		assert_non_null(strchr(user->log, "?oderb"[event]));
+		while (fake_has_frame(&fake)) {
+			fake_read(&fake);
+			settle();
+			if (fake.header.type != FRAME_RESET)
+				continue;
+			assert_true(fake.header.channel == user->number ||
+				    fake.header.channel == other->number);
+			if (fake.header.channel != user->number || event != BROKEN)
+				fake_reset(&fake, fake.header.channel, ECONNRESET, 0, 0);
+			settle();
+		}
+		expect_alive(quiet);
+		close_user(quiet);
+		expect_reset(quiet, ECONNRESET);
+		fake_reset(&fake, quiet->number, ECONNRESET, 0, 0);
+		settle();
+	}
+}
+
+static void one_that_comes_in_may_be_closed_at_once(void **state)
+{
+	struct user *other = connected(LIMIT), *user = user_new();
+
+	user->number = 1;
+	user->when = OPENED; /* of the callback `incoming` */
+	user->victims[0] = user;
+	user->victims[1] = other;
+	next_incoming[0] = user;
+	fake_open_kind(&fake, 1, CHANNEL_STREAM, "inbox");
+	send_data(user, "hello", 5);
+	settle();
+	expect_reset(user, ECONNRESET);
+	expect_reset(other, ECONNRESET);
+	fake_reset(&fake, 1, ECONNRESET, 0, 0);
+	fake_reset(&fake, other->number, ECONNRESET, 0, 0);
+	settle();
+	accepted(1, LIMIT);
+}
+
+/* Several wait for room; the first to hear of it closes the others. */
+static void those_that_wait_for_room_may_be_closed_by_one_of_them(void **state)
+{
+	struct user *waiting[3];
+
+	for (int i = 0; i < 3; i++)
+		waiting[i] = connected(1u << 30);
+	assert_true(mux_write(waiting[0]->stream, bytes, sizeof(bytes)) < sizeof(bytes));
+	for (int i = 1; i < 3; i++)
+		assert_int_equal(mux_write(waiting[i]->stream, bytes, 5000), 0);
+	waiting[0]->when = ROOM;
+	waiting[0]->victims[0] = waiting[1];
+	waiting[0]->victims[1] = waiting[0];
+	waiting[0]->victims[2] = waiting[2];
+	settle();
+	while (!waiting[0]->is_closed) {
+		fake_expect(&fake, FRAME_DATA);
+		settle();
+	}
+	settle();
+	while (fake_has_frame(&fake))
+		fake_read(&fake);
+	for (int i = 0; i < 3; i++)
+		fake_reset(&fake, waiting[i]->number, ECONNRESET, 0, 0);
+	settle();
+	expect_alive(connected(LIMIT));
+}
+
+static void a_reset_comes_behind_all_data(void **state)
+{
+	struct user *user = connected(LIMIT), *ended = accepted(1, LIMIT);
+
+	user->take = 2;
+	send_data(user, "hello", 5);
+	settle();
+	user->take = 0;
+	fake_reset(&fake, user->number, EPIPE, 0, 0);
+	settle();
+	assert_string_equal(user->log, "d");
+	expect_reset(user, EPIPE);
+	user->take = SIZE_MAX;
+	mux_resume(user->stream);
+	mux_resume(user->stream);
+	assert_string_equal(user->log, "db");
+	assert_int_equal(user->error, -ECONNRESET);
+	assert_memory_equal(user->bytes, "hello", 5);
+	expect_silence();
+	/* one that has ended in its own direction only is broken, too */
+	send_fin(ended, 0);
+	settle();
+	fake_reset(&fake, 1, 5000, 0, 0);
+	settle();
+	assert_string_equal(ended->log, "eb");
+	assert_int_equal(ended->error, -ECONNRESET);
+	expect_frame(ended, FRAME_RESET);
+}
+
+static void resets_that_cross_are_not_answered(void **state)
+{
+	struct user *user = accepted(1, LIMIT);
+
+	close_user(user);
+	fake_reset(&fake, 1, EPIPE, 0, 0); /* before it has seen ours */
+	settle();
+	expect_reset(user, ECONNRESET);
+	expect_silence();
+	assert_string_equal(user->log, "");
+	accepted(1, LIMIT);
+}
+
+static void a_reset_of_what_has_ended_is_answered(void **state)
+{
+	struct user *user = accepted(1, LIMIT);
+
+	end_both(user, 0, 0);
+	fake_reset(&fake, 1, EPIPE, 0, 0);
+	fake_credit(&fake, 1, 0, LIMIT);
+	send_fin(user, 0);
+	fake_reset(&fake, 60000, EPIPE, 0, 0);
+	settle();
+	expect_reset(user, EPIPE);
+	fake_expect(&fake, FRAME_RESET);
+	assert_int_equal(fake.header.channel, 60000);
+	expect_silence();
+	assert_string_equal(user->log, "e");
+}
+
+struct crowd {
+	struct user *opening, *open, *full, *queued, *ended, *half, *closed, *orderly, *over, *hungry;
+};
+
+/* One stream in each state. */
+static void make_crowd(struct crowd *crowd)
+{
+	crowd->opening = dial();
+	crowd->open = connected(LIMIT);
+	crowd->full = connected(10);
+	assert_int_equal(mux_write(crowd->full->stream, bytes, 20), 10);
+	crowd->queued = accepted(1, LIMIT);
+	crowd->queued->take = 2;
+	send_data(crowd->queued, "hello", 5);
+	settle();
+	crowd->queued->take = 0;
+	crowd->ended = accepted(3, LIMIT);
+	send_fin(crowd->ended, 0);
+	crowd->half = accepted(5, LIMIT);
+	mux_end(crowd->half->stream);
+	crowd->closed = accepted(7, LIMIT);
+	close_user(crowd->closed);
+	crowd->orderly = accepted(9, LIMIT);
+	assert_int_equal(mux_write(crowd->orderly->stream, "hello", 5), 5);
+	mux_end(crowd->orderly->stream);
+	send_fin(crowd->orderly, 0);
+	settle();
+	close_user(crowd->orderly);
+	crowd->over = accepted(11, LIMIT);
+	fake_credit(&fake, 11, 0, LIMIT);
+	send_fin(crowd->over, 0);
+	settle();
+	mux_end(crowd->over->stream);
+	crowd->hungry = connected(1u << 30);
+	while (mux_write(crowd->hungry->stream, bytes, 5000) == 5000)
+		;
+	settle();
+}
+
+static void expect_crowd_told(struct crowd *crowd)
+{
+	assert_string_equal(crowd->opening->log, "b");
+	assert_int_equal(crowd->opening->error, -ECONNRESET);
+	assert_string_equal(crowd->open->log, "b");
+	assert_string_equal(crowd->full->log, "b");
+	assert_string_equal(crowd->ended->log, "eb");
+	assert_string_equal(crowd->half->log, "b");
+	assert_string_equal(crowd->closed->log, "");
+	assert_string_equal(crowd->orderly->log, "e");
+	assert_string_equal(crowd->over->log, "e");
+	assert_string_equal(crowd->hungry->log, "b");
+	assert_string_equal(crowd->queued->log, "d");
+	crowd->queued->take = SIZE_MAX;
+	mux_resume(crowd->queued->stream);
+	mux_resume(crowd->queued->stream);
+	assert_string_equal(crowd->queued->log, "db");
+	assert_memory_equal(crowd->queued->bytes, "hello", 5);
+}
+
+static void expect_nothing_works(struct crowd *crowd)
+{
+	struct mux_stream *stream;
+
+	assert_int_equal(mux_connect(mux, PEER, &user_callbacks, NULL, &stream), mux_process(mux));
+	assert_true(is_readable() || mux_process(mux) < 0);
+	assert_int_equal(mux_write(crowd->open->stream, "x", 1), 0);
+	mux_end(crowd->open->stream);
+	mux_resume(crowd->open->stream);
+	close_user(crowd->half);
+	assert_true(mux_process(mux) < 0);
+}
+
+static void a_lost_session_breaks_each_stream_once(void **state)
+{
+	struct crowd crowd;
+
+	make_crowd(&crowd);
+	fake_die(&fake);
+	assert_int_equal(process_until_over(), -ENOTCONN);
+	expect_crowd_told(&crowd);
+	expect_nothing_works(&crowd);
+}
+
+static void what_came_before_the_loss_is_given_out(void **state)
+{
+	struct user *user = connected(LIMIT);
+	/* more than one call takes; the socket doesn't hold as many */
+	unsigned count = fake.shared ? 300 : 60;
+
+	for (unsigned i = 0; i < count; i++)
+		send_data(user, bytes, 10);
+	fake_die(&fake);
+	assert_int_equal(process_until_over(), -ENOTCONN);
+	assert_int_equal(user->size, 10 * count);
+	assert_string_equal(user->log, "db");
+}
+
+static void a_goodbye_breaks_each_stream_once(void **state)
+{
+	struct frame_goodbye goodbye = {.error = ENOBUFS, .text = {"too many", 8}};
+	uint8_t payload[64];
+	struct crowd crowd;
+
+	make_crowd(&crowd);
+	fake_send(&fake, FRAME_GOODBYE, 0, 0, payload, frame_goodbye_encode(&goodbye, payload));
+	assert_int_equal(process_until_over(), -ENOTCONN);
+	assert_string_equal(mux_reason(mux), "too many");
+	expect_crowd_told(&crowd);
+	expect_nothing_works(&crowd);
+}
+
+/* In each `broken` others are closed: that were told, that weren't yet, and itself. */
+static void streams_may_be_closed_when_the_session_is_lost(void **state)
+{
+	struct crowd crowd;
+
+	make_crowd(&crowd);
+	crowd.opening->when = crowd.open->when = crowd.half->when = BROKEN;
+	crowd.opening->victims[0] = crowd.hungry;
+	crowd.opening->victims[1] = crowd.opening;
+	crowd.opening->victims[2] = crowd.full;
+	crowd.half->victims[0] = crowd.queued;
+	crowd.open->victims[0] = crowd.open;
+	crowd.half->victims[1] = crowd.over;
+	fake_die(&fake);
+	assert_int_equal(process_until_over(), -ENOTCONN);
+	assert_string_equal(crowd.opening->log, "b");
+	assert_string_equal(crowd.hungry->log, "");
+	assert_string_equal(crowd.full->log, "");
+	assert_string_equal(crowd.open->log, "b");
+	assert_string_equal(crowd.ended->log, "eb");
+	assert_string_equal(crowd.half->log, "b");
+	assert_string_equal(crowd.queued->log, "d");
+}
+
+/* The rig closes the streams behind mux_free(), and some before. */
+static void a_session_may_be_freed_before_its_streams(void **state)
+{
+	struct crowd crowd;
+
+	make_crowd(&crowd);
+	mux_free(mux);
+	mux = NULL;
+	assert_string_equal(crowd.open->log, "");
+	assert_string_equal(crowd.hungry->log, "");
+	assert_int_equal(mux_write(crowd.open->stream, "x", 1), 0);
+	mux_end(crowd.open->stream);
+	close_user(crowd.open);
+	close_user(crowd.hungry);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		MUX_BOTH(closing_breaks_a_stream_in_any_state),
+		MUX_BOTH(closing_in_order_waits_for_what_was_sent),
+		MUX_BOTH(a_stream_that_was_closed_in_order_may_still_be_reset),
+		MUX_BOTH(streams_may_be_closed_in_every_callback),
+		MUX_BOTH(one_that_comes_in_may_be_closed_at_once),
+		MUX_SHARED(those_that_wait_for_room_may_be_closed_by_one_of_them),
+		MUX_BOTH(a_reset_comes_behind_all_data),
+		MUX_BOTH(resets_that_cross_are_not_answered),
+		MUX_BOTH(a_reset_of_what_has_ended_is_answered),
+		MUX_BOTH(a_lost_session_breaks_each_stream_once),
+		MUX_BOTH(what_came_before_the_loss_is_given_out),
+		MUX_BOTH(a_goodbye_breaks_each_stream_once),
+		MUX_BOTH(streams_may_be_closed_when_the_session_is_lost),
+		MUX_BOTH(a_session_may_be_freed_before_its_streams),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
