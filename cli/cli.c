@@ -264,22 +264,12 @@ int cli_open(struct cli *cli, struct xenmsg **conn)
 	return cli_open_timed(cli, conn, &for_ever);
 }
 
-int cli_open_timed(struct cli *cli, struct xenmsg **conn, int *timeout_ms)
+int cli_no_session(struct cli *cli, int error)
 {
 	const char *path = socket_path(cli), *text;
-	int64_t deadline = interrupt_deadline(*timeout_ms);
 	int code = EXIT_NO_DAEMON;
-	int r = *timeout_ms <= 0 ? xenmsg_open(conn, path) : xenmsg_open_timed(conn, path, *timeout_ms);
 
-	if (*timeout_ms > 0)
-		*timeout_ms = interrupt_left(deadline);
-	if (r == 0) {
-		if (cli->verbose)
-			cli_note(cli, "connected to the xenmsgd of domain %u at %s", xenmsg_domid(*conn),
-				 path);
-		return 0;
-	}
-	switch (-r) {
+	switch (-error) {
 	case ENOENT:
 	case ECONNREFUSED:
 		text = "no xenmsgd is running there; start it, or name another socket by --socket or "
@@ -312,10 +302,25 @@ int cli_open_timed(struct cli *cli, struct xenmsg **conn, int *timeout_ms)
 		break;
 	default:
 		code = EXIT_OTHER;
-		text = strerror(-r);
+		text = strerror(-error);
 	}
 	cli_complain("%s: %s", path, text);
 	return code;
+}
+
+int cli_open_timed(struct cli *cli, struct xenmsg **conn, int *timeout_ms)
+{
+	const char *path = socket_path(cli);
+	int64_t deadline = interrupt_deadline(*timeout_ms);
+	int r = *timeout_ms <= 0 ? xenmsg_open(conn, path) : xenmsg_open_timed(conn, path, *timeout_ms);
+
+	if (*timeout_ms > 0)
+		*timeout_ms = interrupt_left(deadline);
+	if (r < 0)
+		return cli_no_session(cli, r);
+	if (cli->verbose)
+		cli_note(cli, "connected to the xenmsgd of domain %u at %s", xenmsg_domid(*conn), path);
+	return 0;
 }
 
 /* Returns whether a peer in the daemon's status is the domain before the colon of an address, or the host before its
@@ -393,23 +398,29 @@ static const char *why_unknown(struct xenmsg *conn, const char *address)
 	return r == -EHOSTDOWN ? xenmsg_reason(conn) : NULL;
 }
 
-int cli_error(struct xenmsg *conn, const char *what, const char *subject, int error)
+int cli_error_because(const char *reason, const char *what, const char *subject, int error)
 {
 	const struct cause *cause = cause_of(error);
+
+	/* The daemon's own words say more than this list. */
+	cli_complain("%s%s%s: %s", what, *subject ? " " : "", subject, *reason ? reason : cli_cause(error));
+	return cause ? (int)cause->code : EXIT_OTHER;
+}
+
+int cli_error(struct xenmsg *conn, const char *what, const char *subject, int error)
+{
 	const char *reason = conn ? xenmsg_reason(conn) : "";
 	const char *name_text;
 	char *why = conn && !*reason && error == -EHOSTUNREACH ? cli_why_no_link(conn, subject) : NULL;
+	int code;
 
 	if (why)
 		reason = why;
 	else if (conn && !*reason && error == -EHOSTDOWN && (name_text = why_unknown(conn, subject)))
 		reason = name_text;
-	/* The daemon's own words say more than this list. */
-	if (!*reason)
-		reason = cause ? cause->text : strerror(-error);
-	cli_complain("%s%s%s: %s", what, *subject ? " " : "", subject, reason);
+	code = cli_error_because(reason, what, subject, error);
 	free(why);
-	return cause ? (int)cause->code : EXIT_OTHER;
+	return code;
 }
 
 int cli_ask(struct cli *cli, const char *question, const char *subject, int timeout_ms,

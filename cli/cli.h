@@ -67,6 +67,8 @@ char **cli_command(int *argc, char **argv);
 int cli_open(struct cli *cli, struct xenmsg **conn);
 /* Does the same within *timeout_ms (not above 0: as cli_open()), and subtracts the time that it took. */
 int cli_open_timed(struct cli *cli, struct xenmsg **conn, int *timeout_ms);
+/* Complains that there is no session, for this error of opening one. Returns the exit code. */
+int cli_no_session(struct cli *cli, int error);
 /* Asks the daemon by a connection of its own, which it tries to make for timeout_ms (not above 0: for ever).
  * Returns 0 and the answer, which the caller puts, or an exit code after a complaint about the subject. */
 int cli_ask(struct cli *cli, const char *question, const char *subject, int timeout_ms,
@@ -74,6 +76,8 @@ int cli_ask(struct cli *cli, const char *question, const char *subject, int time
 /* Says on stderr, in one line, what failed, about what (an address, an endpoint), why and what to do. Returns
  * the exit code for the error. */
 int cli_error(struct xenmsg *conn, const char *what, const char *subject, int error);
+/* Does the same with the daemon's reason in words, "" if it hasn't said any. */
+int cli_error_because(const char *reason, const char *what, const char *subject, int error);
 /* Returns why the daemon could make no link to the domain of this address (or to this domain), in its own
  * words, or NULL. The caller frees it. */
 char *cli_why_no_link(struct xenmsg *conn, const char *address);

@@ -59,7 +59,8 @@ static int carry_stdio(struct xenmsg *conn, int stream, const char *command, con
 		       bool keep_open)
 {
 	struct stdio stdio = {.base = pump_base_new()};
-	struct pump_end left = {STDIN_FILENO, STDOUT_FILENO, NULL}, right = {stream, stream, xenmsg_break};
+	struct pump_end left = {.in = STDIN_FILENO, .out = STDOUT_FILENO};
+	struct pump_end right = {.in = stream, .out = stream, .break_socket = xenmsg_break};
 	struct pump *pump = stdio.base ? pump_new(stdio.base, left, right, on_done, &stdio) : NULL;
 	int code = EXIT_DONE;
 

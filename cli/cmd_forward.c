@@ -1,22 +1,22 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * forward: carries each connection to SOURCE to TARGET, any number of them at once. Reaching a target may
- * take a while (a name is looked up, a link is made), so threads dial, and hand the descriptors to the event loop
- * through a pipe. Most take no while, so a few threads dial all, one after the other; what has to wait for
- * them gets a thread of its own.
+ * forward: carries each connection to SOURCE to TARGET, any number of them at once. Streams of Xen go through one
+ * session with the daemon (libclient/mux.h). Reaching another target may take a while (a name is looked up), so
+ * threads do it.
  *
- *   accepted ──a thread dials──▶ carried ──both ends have ended──▶ gone
- *               ├──over a limit──▶ held ──a connection has ended, or time──▶ dialled
- *               └──another error──▶ reset
+ *   accepted ──held until its turn──▶ dialled ──▶ carried ──both ends have ended──▶ gone
+ *                 ▲                      ├──a source that has gone, or an error──▶ reset
+ *                 └──────────────────────┴──over a limit: until a connection has ended, or time──
  *
- * From when one is held until none is, nothing more is accepted.
+ * While one is held, no more connections are accepted.
  */
 
 #include <errno.h>
 #include <netdb.h>
-#include <pthread.h>
-#include <signal.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -34,6 +34,9 @@
 #include "cli/loop.h"
 #include "cli/pump.h"
 #include "cli/tcp_place.h"
+#include "cli/workers.h"
+#include "libclient/again.h"
+#include "libclient/mux.h"
 #include "wire/address.h"
 
 static const char help[] =
@@ -48,12 +51,10 @@ static const char help[] =
 	"for example: xenmsg forward tcp:127.0.0.1:5432 xen:db:postgres\n"
 	"\n";
 
-#define DIALS_MAX   64	 /* at once; further connections wait until one of them ends */
-#define BACKLOG	    4096 /* a client that finds it full waits, or is refused if its Unix socket doesn't block */
-#define THREADS_FEW 8	 /* each keeps a session with the daemon */
-#define SLOW_MS	    10	 /* after so long a dial that waits for them gets another one */
-#define NO_HOST	    (-4096) /* in place of an errno: the name isn't known */
-#define HELD_MS	    100	    /* between attempts to dial what a limit holds up, unless a connection ends */
+#define DIALS_MAX 64   /* at once; further connections wait until one of them ends */
+#define BACKLOG	  4096 /* a client that finds it full waits, or is refused if its Unix socket doesn't block */
+#define NO_HOST	  (-4096) /* in place of an errno: the name isn't known */
+#define HELD_MS	  100	  /* between attempts to dial what a limit holds up, unless a connection ends */
 
 struct place {
 	enum { PLACE_UNIX, PLACE_TCP, PLACE_XEN } kind;
@@ -66,35 +67,35 @@ struct forward {
 	struct cli *cli;
 	struct loop loop;
 	struct place source, target;
-	struct xenmsg *conn; /* for a source xen: only */
+	struct mux *mux; /* if one of them is xen:. As a target, it is opened anew if the daemon has gone */
+	struct event *session;
 	struct evconnlistener *listener;
-	struct event *incoming, *dialled;
-	int pipe[2];
+	struct workers *workers; /* dial what isn't xen: */
 	unsigned dials;
-	struct {
-		pthread_mutex_t lock;
-		pthread_cond_t more;
-		struct dial *waiting; /* for a thread */
-		unsigned idle, ended;
-		unsigned taken; /* dials that have waited, ever */
-	} threads;
-	unsigned started;    /* threads, ever */
-	unsigned taken;	     /* as of the last `slow` */
-	struct event *slow;  /* runs while some may wait */
-	struct dial *held;   /* over a limit, in the order in which they came */
+	struct dial *held;   /* to be dialled, in the order in which they came */
 	struct event *again; /* dials the first of them, or accepts again */
-	bool is_full;	     /* a limit holds up dials, until all are through */
+	bool is_full;	     /* a limit holds up dials, until all are through: one at a time is tried, */
 	bool is_short;	     /* a limit holds up what is to be accepted, */
-	bool rests;	     /* until `again` */
+	bool rests;	     /* and nothing is tried until `again` or until a connection ends */
 	int code;
 };
 
+/* A connection that has no target yet. */
 struct dial {
+	struct work work;
 	struct forward *forward;
-	int source;
-	int target; /* the target's descriptor, or a negative errno */
+	struct pump_end source, target;
+	int result;	    /* of a thread: the descriptor, or a negative errno */
+	bool is_held;	    /* is in forward->held */
+	bool source_gone;   /* before there was a target */
+	struct again again; /* for a name that isn't known yet */
 	struct dial *prev, *next;
 };
+
+static struct dial *dial_of(struct work *work)
+{
+	return (struct dial *)((char *)work - offsetof(struct dial, work));
+}
 
 /* ---- places ---------------------------------------------------------------------------------- */
 
@@ -191,152 +192,18 @@ static int dial_tcp(const struct place *place)
 	return r;
 }
 
-/* Dials by the thread's session, which is opened if there is none. */
-static int dial_xen(const struct forward *forward, struct xenmsg **conn)
+/* Dials, in a thread. */
+static void dial_target(struct work *work)
 {
-	int r = -ENOTCONN;
+	struct dial *dial = dial_of(work);
+	const struct place *target = &dial->forward->target;
 
-	if (*conn)
-		r = xenmsg_connect(*conn, forward->target.path, -1);
-	/* The daemon may have gone, and another one come, since the session was opened. */
-	if (r == -ENOTCONN || r == -ECONNREFUSED || r == -ENOENT) {
-		xenmsg_close(*conn);
-		*conn = NULL;
-		r = xenmsg_open(conn, forward->cli->socket);
-		if (r == 0)
-			r = xenmsg_connect(*conn, forward->target.path, -1);
-	}
-	return r;
-}
-
-static void dial_target(struct dial *dial, struct xenmsg **conn)
-{
-	const struct forward *forward = dial->forward;
-
-	switch (forward->target.kind) {
-	case PLACE_UNIX:
-		dial->target = dial_unix(&forward->target);
-		break;
-	case PLACE_TCP:
-		dial->target = dial_tcp(&forward->target);
-		break;
-	default:
-		dial->target = dial_xen(forward, conn);
-	}
-	/* A pointer is smaller than PIPE_BUF, so it is written as a whole. */
-	if (write(forward->pipe[1], &dial, sizeof(dial)) != sizeof(dial))
-		abort();
-}
-
-/* Waits for the next dial. Returns NULL if enough threads do so already. */
-static struct dial *next_dial(struct forward *forward)
-{
-	struct dial *next;
-
-	pthread_mutex_lock(&forward->threads.lock);
-	while (!forward->threads.waiting && forward->threads.idle < THREADS_FEW) {
-		forward->threads.idle++;
-		pthread_cond_wait(&forward->threads.more, &forward->threads.lock);
-		forward->threads.idle--;
-	}
-	next = forward->threads.waiting;
-	if (next) {
-		DL_DELETE(forward->threads.waiting, next);
-		forward->threads.taken++;
-	} else {
-		forward->threads.ended++;
-	}
-	pthread_mutex_unlock(&forward->threads.lock);
-	return next;
-}
-
-static void *run_thread(void *userdata)
-{
-	struct dial *dial = userdata;
-	struct forward *forward = dial->forward;
-	struct xenmsg *conn = NULL;
-
-	do
-		dial_target(dial, &conn);
-	while ((dial = next_dial(forward)));
-	xenmsg_close(conn);
-	return NULL;
-}
-
-/* Makes a thread, which begins with this dial. Returns 0 or a negative errno. */
-static int start_thread(struct dial *dial)
-{
-	struct forward *forward = dial->forward;
-	pthread_t thread;
-	int error = pthread_create(&thread, NULL, run_thread, dial);
-
-	if (error)
-		return -error;
-	pthread_detach(thread);
-	forward->started++;
-	return 0;
-}
-
-static void watch_slow(struct forward *forward)
-{
-	const struct timeval pause = {.tv_usec = SLOW_MS * 1000};
-
-	if (!evtimer_pending(forward->slow, NULL))
-		evtimer_add(forward->slow, &pause);
-}
-
-/* Gives it to a thread that has nothing to do or may soon have nothing, or to a new one. Returns 0 or a negative
- * errno. */
-static int give_to_thread(struct dial *dial)
-{
-	struct forward *forward = dial->forward;
-	unsigned count;
-	bool waits;
-
-	pthread_mutex_lock(&forward->threads.lock);
-	count = forward->started - forward->threads.ended;
-	waits = count > forward->dials || count >= THREADS_FEW;
-	if (waits)
-		DL_APPEND(forward->threads.waiting, dial);
-	pthread_mutex_unlock(&forward->threads.lock);
-	if (!waits)
-		return start_thread(dial);
-	pthread_cond_signal(&forward->threads.more);
-	watch_slow(forward);
-	return 0;
-}
-
-/* Gives each dial that waits a thread of its own, if no thread has taken one since the last time. */
-static void on_slow(evutil_socket_t fd, short what, void *userdata)
-{
-	struct forward *forward = userdata;
-	struct dial *slow = NULL, *each, *next;
-	bool any;
-
-	pthread_mutex_lock(&forward->threads.lock);
-	if (forward->threads.taken == forward->taken) {
-		slow = forward->threads.waiting;
-		forward->threads.waiting = NULL;
-	}
-	forward->taken = forward->threads.taken;
-	any = forward->threads.waiting != NULL;
-	pthread_mutex_unlock(&forward->threads.lock);
-	DL_FOREACH_SAFE(slow, each, next) {
-		if (start_thread(each) == 0)
-			continue;
-		pthread_mutex_lock(&forward->threads.lock);
-		DL_APPEND(forward->threads.waiting, each);
-		pthread_mutex_unlock(&forward->threads.lock);
-		any = true;
-	}
-	if (any)
-		watch_slow(forward);
+	dial->result = target->kind == PLACE_UNIX ? dial_unix(target) : dial_tcp(target);
 }
 
 /* ---- the loop -------------------------------------------------------------------------------- */
 
-/* Returns whether further connections are accepted: not if as many are dialled as may be, or a limit holds some
- * up. */
+/* Returns whether further connections are accepted: not if as many are dialled as may be, or some are held. */
 static bool may_accept(const struct forward *forward)
 {
 	return forward->dials < DIALS_MAX && !forward->held && !forward->is_full && !forward->rests;
@@ -344,62 +211,75 @@ static bool may_accept(const struct forward *forward)
 
 static void set_source(struct forward *forward)
 {
-	bool open = may_accept(forward);
-
-	if (forward->listener && open)
+	if (forward->listener && may_accept(forward))
 		evconnlistener_enable(forward->listener);
 	else if (forward->listener)
 		evconnlistener_disable(forward->listener);
-	else if (open)
-		event_add(forward->incoming, NULL);
-	else
-		event_del(forward->incoming);
-	if (open && forward->incoming) /* what has come before fires nothing */
-		event_active(forward->incoming, EV_READ, 0);
 }
 
-static void dial(struct forward *forward, struct dial *dial);
+static int begin(struct dial *dial);
+static void on_result(struct dial *dial, int result);
 
-/* Dials the first connection that is held. */
+/* Dials. */
+static void start_dial(struct dial *dial)
+{
+	int r = begin(dial);
+
+	if (r < 0)
+		on_result(dial, r);
+}
+
+/* Dials what is held, as far as that may be. */
 static void go_on(struct forward *forward)
 {
-	struct dial *first = forward->held;
+	struct dial *first;
 
-	forward->rests = false;
-	if (first && forward->dials < DIALS_MAX) {
+	while ((first = forward->held) && !forward->rests &&
+	       forward->dials < (forward->is_full ? 1 : DIALS_MAX)) {
 		DL_DELETE(forward->held, first);
-		dial(forward, first);
+		first->is_held = false;
+		forward->dials++;
+		start_dial(first);
 	}
 	set_source(forward);
 }
 
-static void on_again(evutil_socket_t fd, short what, void *userdata)
+static void stop_resting(struct forward *forward)
 {
-	go_on(userdata);
+	forward->rests = false;
+	go_on(forward);
 }
 
-static void try_again_later(struct forward *forward)
+static void on_again(evutil_socket_t fd, short what, void *userdata)
+{
+	stop_resting(userdata);
+}
+
+/* Tries nothing for a moment, since it would fail again and again. */
+static void rest(struct forward *forward)
 {
 	const struct timeval pause = {.tv_usec = HELD_MS * 1000};
 
+	forward->rests = true;
 	evtimer_add(forward->again, &pause);
 	set_source(forward);
 }
 
-/* Holds a connection that a limit doesn't let through. */
-static void hold(struct forward *forward, struct dial *dial, int error)
+static void append(struct dial *dial)
 {
-	cli_note_limit(forward->cli, &forward->is_full, "forward:", forward->target.text, error);
-	DL_PREPEND(forward->held, dial);
-	try_again_later(forward);
+	DL_APPEND(dial->forward->held, dial);
+	dial->is_held = true;
 }
 
-/* Stops accepting for a moment, since it would fail again and again. */
-static void rest(struct forward *forward, int error)
+/* Holds a connection that a limit doesn't let through, before all others. */
+static void hold(struct dial *dial, int error)
 {
-	cli_note_limit(forward->cli, &forward->is_short, "forward:", forward->source.text, error);
-	forward->rests = true;
-	try_again_later(forward);
+	struct forward *forward = dial->forward;
+
+	cli_note_limit(forward->cli, &forward->is_full, "forward:", forward->target.text, error);
+	DL_PREPEND(forward->held, dial);
+	dial->is_held = true;
+	rest(forward);
 }
 
 /* Closes a socket so that its other end sees a broken connection. TCP can tell that; a Unix socket can't. */
@@ -411,9 +291,19 @@ static void reset(int fd)
 	close(fd);
 }
 
-static struct pump_end end_of(const struct place *place, int fd)
+/* What comes in pieces goes on in pieces: a program that writes twice and then waits would wait for 40 ms. */
+static struct pump_end end_of_socket(const struct place *place, int fd)
 {
-	return (struct pump_end){fd, fd, place->kind == PLACE_XEN ? xenmsg_break : reset};
+	int yes = 1;
+
+	if (place->kind == PLACE_TCP)
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes));
+	return (struct pump_end){.in = fd, .out = fd, .break_socket = reset};
+}
+
+static struct pump_end end_of_stream(struct mux_stream *stream)
+{
+	return (struct pump_end){.in = -1, .out = -1, .stream = stream};
 }
 
 static void on_pump_done(void *userdata, struct pump *pump, int error, bool at_left)
@@ -425,110 +315,270 @@ static void on_pump_done(void *userdata, struct pump *pump, int error, bool at_l
 			 at_left ? forward->source.text : forward->target.text, strerror(error));
 	pump_free(pump);
 	if (forward->held || forward->rests)
-		go_on(forward);
+		stop_resting(forward);
 }
 
-static void on_dialled(evutil_socket_t fd, short what, void *userdata)
+static void break_end(struct pump_end *end)
 {
-	struct forward *forward = userdata;
-	struct dial *dial;
+	if (end->stream)
+		mux_close(end->stream);
+	else if (end->in >= 0)
+		reset(end->in);
+}
 
-	if (read(fd, &dial, sizeof(dial)) != sizeof(dial))
+static void give_up(struct dial *dial)
+{
+	if (!dial->source_gone)
+		break_end(&dial->source);
+	break_end(&dial->target);
+	free(dial);
+}
+
+/* Carries a connection whose target was reached. */
+static void carry(struct dial *dial)
+{
+	struct forward *forward = dial->forward;
+	struct pump *pump;
+
+	if (dial->source_gone) {
+		give_up(dial);
+		return;
+	}
+	pump = pump_new(forward->loop.base, dial->source, dial->target, on_pump_done, forward);
+	if (pump)
+		pump_catch_up(pump);
+	else
+		cli_complain("forward: out of memory");
+	free(dial);
+}
+
+static void on_try_again(evutil_socket_t fd, short what, void *userdata)
+{
+	struct dial *dial = userdata;
+	struct forward *forward = dial->forward;
+
+	start_dial(dial);
+	go_on(forward);
+}
+
+/* Returns for how long to wait with another try, or a negative number: there is none. */
+static int retry_ms(struct dial *dial, int result)
+{
+	if (dial->source_gone)
+		return -1;
+	if (result == -ENODATA) /* a name isn't known yet */
+		return again_pause(&dial->again, -1);
+	/* The session is over, and will be closed. */
+	return result == -ENOTCONN && dial->forward->mux ? 0 : -1;
+}
+
+static bool try_again(struct dial *dial, int result)
+{
+	int pause_ms = retry_ms(dial, result);
+	const struct timeval pause = {pause_ms / 1000, pause_ms % 1000 * 1000};
+
+	return pause_ms >= 0 &&
+	       event_base_once(dial->forward->loop.base, -1, EV_TIMEOUT, on_try_again, dial, &pause) == 0;
+}
+
+/* The target was reached, or a negative errno says why not. */
+static void on_result(struct dial *dial, int result)
+{
+	struct forward *forward = dial->forward;
+
+	if (try_again(dial, result))
 		return;
 	forward->dials--;
-	if (cli_is_limit(dial->target) || dial->target == -ENOMEM) {
-		hold(forward, dial, dial->target);
+	if ((cli_is_limit(result) || result == -ENOMEM) && !dial->source_gone) {
+		hold(dial, result);
 		return;
 	}
 	if (!forward->held && !forward->dials)
 		cli_note_limit(forward->cli, &forward->is_full, "forward:", forward->target.text, 0);
-	if (dial->target < 0) {
-		cli_complain("forward: %s can't be reached: %s", forward->target.text,
-			     why_not(&forward->target, dial->target));
-		end_of(&forward->source, dial->source).break_socket(dial->source);
-	} else if (!pump_new(forward->loop.base, end_of(&forward->source, dial->source),
-			     end_of(&forward->target, dial->target), on_pump_done, forward)) {
-		cli_complain("forward: out of memory");
+	if (result >= 0) {
+		carry(dial);
+		return;
 	}
-	free(dial);
+	if (!dial->source_gone)
+		cli_complain("forward: %s can't be reached: %s", forward->target.text,
+			     why_not(&forward->target, result));
+	give_up(dial);
+}
+
+static void on_dialled(struct work *work)
+{
+	struct dial *dial = dial_of(work);
+	struct forward *forward = dial->forward;
+
+	if (dial->result >= 0)
+		dial->target = end_of_socket(&forward->target, dial->result);
+	on_result(dial, dial->result);
 	go_on(forward);
 }
 
-static void dial(struct forward *forward, struct dial *dial)
-{
-	int r = give_to_thread(dial);
+/* ---- streams --------------------------------------------------------------------------------- */
 
-	if (r < 0) {
-		hold(forward, dial, r);
-		return;
-	}
-	forward->dials++;
+static void on_opened(void *userdata)
+{
+	struct dial *dial = userdata;
+	struct forward *forward = dial->forward;
+
+	on_result(dial, 0);
+	go_on(forward);
 }
 
-static void take(struct forward *forward, int source)
+static void on_refused(void *userdata, int error)
+{
+	struct dial *dial = userdata;
+	struct forward *forward = dial->forward;
+
+	mux_close(dial->target.stream);
+	dial->target.stream = NULL;
+	on_result(dial, error);
+	go_on(forward);
+}
+
+/* Nothing comes before `opened`, after which a pump is told. */
+static const struct mux_callbacks target_callbacks = {
+	.opened = on_opened,
+	.broken = on_refused,
+};
+
+static int open_session(struct forward *forward);
+
+/* Dials through the session, which is opened anew if the daemon has gone. Returns 0 or a negative errno. */
+static int dial_stream(struct dial *dial)
+{
+	struct forward *forward = dial->forward;
+	int r = forward->mux ? 0 : open_session(forward);
+
+	return r < 0 ? r
+		     : mux_connect(forward->mux, forward->target.path, &target_callbacks, dial,
+				   &dial->target.stream);
+}
+
+/* Begins to dial. Returns 0, or a negative errno: that is the result. */
+static int begin(struct dial *dial)
+{
+	return dial->forward->target.kind == PLACE_XEN ? dial_stream(dial)
+						       : workers_give(dial->forward->workers, &dial->work);
+}
+
+/* The source's stream is kept until there is a target. */
+static size_t on_early_data(void *userdata, const void *data, size_t size)
+{
+	return 0;
+}
+
+static void on_early_end(void *userdata)
+{
+}
+
+static void on_source_broken(void *userdata, int error)
+{
+	struct dial *dial = userdata;
+
+	mux_close(dial->source.stream);
+	dial->source_gone = true;
+	if (!dial->is_held)
+		return; /* until the target is reached or not */
+	DL_DELETE(dial->forward->held, dial);
+	free(dial);
+}
+
+static const struct mux_callbacks source_callbacks = {
+	.data = on_early_data,
+	.ended = on_early_end,
+	.broken = on_source_broken,
+};
+
+static void take(struct forward *forward, struct pump_end source)
 {
 	struct dial *new = calloc(1, sizeof(*new));
 
 	cli_note_limit(forward->cli, &forward->is_short, "forward:", forward->source.text, 0);
 	if (!new) {
 		cli_complain("forward: out of memory");
-		end_of(&forward->source, source).break_socket(source);
+		break_end(&source);
 		return;
 	}
-	*new = (struct dial){.forward = forward, .source = source};
-	if (forward->held) /* after those that came before */
-		DL_APPEND(forward->held, new);
-	else
-		dial(forward, new);
-	set_source(forward);
+	*new = (struct dial){.forward = forward, .source = source, .target = {.in = -1, .out = -1}};
+	if (source.stream)
+		mux_set_user(source.stream, &source_callbacks, new);
+	append(new);
+	go_on(forward);
 }
 
 static void on_socket(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *address, int size,
 		      void *userdata)
 {
-	take(userdata, fd);
+	struct forward *forward = userdata;
+
+	take(forward, end_of_socket(&forward->source, fd));
 }
 
 static void on_accept_error(struct evconnlistener *listener, void *userdata)
 {
-	rest(userdata, -errno);
+	struct forward *forward = userdata;
+
+	cli_note_limit(forward->cli, &forward->is_short, "forward:", forward->source.text, -errno);
+	rest(forward);
 }
 
-static void on_incoming(evutil_socket_t fd, short what, void *userdata)
+static void on_incoming(void *userdata, struct mux_stream *stream)
+{
+	take(userdata, end_of_stream(stream));
+}
+
+static void close_session(struct forward *forward)
+{
+	loop_event_free(forward->session);
+	mux_free(forward->mux);
+	forward->session = NULL;
+	forward->mux = NULL;
+}
+
+static void on_session(evutil_socket_t fd, short what, void *userdata)
 {
 	struct forward *forward = userdata;
-	int r = xenmsg_process(forward->conn);
+	int r = mux_process(forward->mux);
 
-	while (r >= 0 && may_accept(forward)) {
-		r = xenmsg_accept(forward->conn, NULL, 0);
-		if (r >= 0)
-			take(forward, r);
-	}
-	/* The library tries again after a while. */
-	if (cli_is_limit(r) || (r == -EAGAIN && xenmsg_timeout(forward->conn) >= 0)) {
-		rest(forward, cli_is_limit(r) ? r : -ENOBUFS);
+	if (r >= 0)
 		return;
+	if (forward->source.kind == PLACE_XEN) {
+		forward->code =
+			cli_error_because(mux_reason(forward->mux), "forward from", forward->source.text, r);
+		event_base_loopbreak(forward->loop.base);
+	} else {
+		close_session(forward);
 	}
-	if (r == -EAGAIN || r >= 0 || r == -EINTR)
-		return;
-	forward->code = cli_error(forward->conn, "forward from", forward->source.text, r);
-	event_base_loopbreak(forward->loop.base);
+}
+
+static int open_session(struct forward *forward)
+{
+	int r = mux_open(&forward->mux, forward->cli->socket, on_incoming, forward);
+
+	if (r < 0)
+		return r;
+	forward->session = loop_event(forward->loop.base, mux_fd(forward->mux), EV_READ | EV_PERSIST,
+				      on_session, forward);
+	if (forward->session)
+		return 0;
+	close_session(forward);
+	return -ENOMEM;
 }
 
 /* ---- starting -------------------------------------------------------------------------------- */
 
 static int listen_xen(struct forward *forward)
 {
-	int code = cli_open(forward->cli, &forward->conn), r;
+	int r = open_session(forward);
 
-	if (code)
-		return code;
-	r = xenmsg_listen(forward->conn, forward->source.path, XENMSG_LISTEN_HOSTS);
 	if (r < 0)
-		return cli_error(forward->conn, "forward from", forward->source.text, r);
-	forward->incoming = loop_event(forward->loop.base, xenmsg_fd(forward->conn), EV_READ | EV_PERSIST,
-				       on_incoming, forward);
-	return forward->incoming ? 0 : EXIT_OTHER;
+		return cli_no_session(forward->cli, r);
+	r = mux_listen(forward->mux, forward->source.path);
+	return r < 0 ? cli_error_because(mux_reason(forward->mux), "forward from", forward->source.text, r)
+		     : 0;
 }
 
 static int listen_socket(struct forward *forward)
@@ -574,14 +624,15 @@ static int start(struct forward *forward)
 		descriptors.rlim_cur = descriptors.rlim_max;
 		setrlimit(RLIMIT_NOFILE, &descriptors);
 	}
-	if (loop_init(&forward->loop) < 0 || pipe(forward->pipe) < 0)
+	if (loop_init(&forward->loop) < 0)
 		return EXIT_OTHER;
 	forward->again = evtimer_new(forward->loop.base, on_again, forward);
-	forward->slow = evtimer_new(forward->loop.base, on_slow, forward);
-	forward->dialled =
-		loop_event(forward->loop.base, forward->pipe[0], EV_READ | EV_PERSIST, on_dialled, forward);
-	if (!forward->again || !forward->slow || !forward->dialled)
+	forward->workers = workers_new(forward->loop.base, dial_target, on_dialled);
+	if (!forward->again || !forward->workers)
 		return EXIT_OTHER;
+	/* If there is no daemon yet, there may be one for the first connection. */
+	if (forward->source.kind != PLACE_XEN && forward->target.kind == PLACE_XEN)
+		(void)!open_session(forward);
 	return forward->source.kind == PLACE_XEN ? listen_xen(forward) : listen_socket(forward);
 }
 
@@ -591,8 +642,7 @@ static void end(struct forward *forward)
 		evconnlistener_free(forward->listener);
 	if (forward->listener && forward->source.kind == PLACE_UNIX)
 		unlink(forward->source.path);
-	loop_event_free(forward->incoming);
-	xenmsg_close(forward->conn);
+	close_session(forward);
 	free_place(&forward->source);
 	free_place(&forward->target);
 	/* Threads may still be dialling: the memory that they use ends with the process. */
@@ -608,9 +658,7 @@ int cmd_forward(struct cli *cli, int argc, char **argv)
 		return code;
 	if (argc - optind != 2)
 		return cli_usage("forward", "it takes SOURCE and TARGET");
-	forward = (struct forward){.cli = cli, .pipe = {-1, -1}};
-	pthread_mutex_init(&forward.threads.lock, NULL);
-	pthread_cond_init(&forward.threads.more, NULL);
+	forward = (struct forward){.cli = cli};
 	why = parse_place(&forward.source, argv[optind], true);
 	if (why)
 		return cli_usage("forward", "SOURCE '%s': %s", argv[optind], why);

@@ -38,9 +38,10 @@ xenmsg_SOURCES = \
 	cli/run_session.c cli/run_session.h \
 	cli/tcp_place.c cli/tcp_place.h \
 	cli/top.h cli/top_lines.c \
+	cli/workers.c cli/workers.h \
 	cli/writer.c cli/writer.h
 xenmsg_CFLAGS = $(AM_CFLAGS) $(NCURSES_CFLAGS)
-xenmsg_LDADD = libcli.la libxenmsg.la libwire.la $(JSONC_LIBS) $(LIBEVENT_LIBS) $(LIBEVENT_EXTRA_LIBS) \
+xenmsg_LDADD = libcli.la libclient.la libxenmsg.la libwire.la $(JSONC_LIBS) $(LIBEVENT_LIBS) $(LIBEVENT_EXTRA_LIBS) \
 	$(XENSTORE_LIBS) $(XENGNTTAB_LIBS) $(XENEVTCHN_LIBS) $(NCURSES_LIBS) -lm
 
 # Each shell looks for its completion there.

@@ -13,24 +13,32 @@
 #include <event2/event.h>
 
 #include "cli/loop.h"
+#include "libclient/mux.h"
 
 #define BUFFER_SIZE 65536
 
+struct side;
+
+/* What goes from one side to the other. */
 struct direction {
 	struct pump *pump;
-	int to;
-	bool from_left;
-	bool to_is_socket;
-	struct event *readable, *writable;
+	struct side *from, *to;
 	size_t start, size; /* the part of the buffer with data: nothing is read while there is some */
 	bool closed;	    /* the end was passed on */
 	bool used;	    /* it has carried something */
-	char *buffer;	    /* what the output hasn't taken; NULL: it never refused anything */
+	char *buffer;	    /* what the output hasn't taken */
+};
+
+struct side {
+	struct pump_end end;
+	bool to_socket;			       /* its output */
+	struct event *readable, *writable;     /* not of a stream */
+	struct direction *incoming, *outgoing; /* what comes from it, what goes to it */
 };
 
 struct pump {
 	struct direction there, back; /* left to right, right to left */
-	struct pump_end left, right;
+	struct side left, right;
 	pump_done_fn done;
 	void *userdata;
 	bool is_done, broken;
@@ -49,35 +57,47 @@ struct event_base *pump_base_new(void)
 	return base;
 }
 
-static void finish(struct pump *pump, int error, bool at_left)
+static void stop(struct side *side)
+{
+	if (side->end.stream)
+		return;
+	event_del(side->readable);
+	event_del(side->writable);
+}
+
+static void finish(struct pump *pump, int error, const struct side *at)
 {
 	if (pump->is_done)
 		return;
 	pump->is_done = true;
 	/* The reader at the right must not take a part for the whole. */
 	pump->broken = error != 0 || !pump->there.closed;
-	event_del(pump->there.readable);
-	event_del(pump->there.writable);
-	event_del(pump->back.readable);
-	event_del(pump->back.writable);
-	pump->done(pump->userdata, pump, error, at_left);
-}
-
-static void close_output(struct pump_end *end)
-{
-	close(end->out);
-	end->out = -1;
+	stop(&pump->left);
+	stop(&pump->right);
+	pump->done(pump->userdata, pump, error, at == &pump->left);
 }
 
 /* Ends a pump whose right end has ended, unless there is more to be read at the left now, or its end: that is
  * carried as ever. */
 static void look_left(struct pump *pump)
 {
-	struct pollfd left = {.fd = pump->left.in, .events = POLLIN};
+	struct pollfd left = {.fd = pump->left.end.in, .events = POLLIN};
 
 	/* A right end that has sent nothing may only take, without any input: `listen >FILE </dev/null`. */
 	if (pump->back.used && pump->there.size == 0 && poll(&left, 1, 0) == 0)
-		finish(pump, 0, false);
+		finish(pump, 0, &pump->right);
+}
+
+static void end_output(struct side *side)
+{
+	if (side->end.stream) {
+		mux_end(side->end.stream);
+	} else if (side->to_socket) {
+		shutdown(side->end.out, SHUT_WR);
+	} else {
+		close(side->end.out);
+		side->end.out = -1;
+	}
 }
 
 static void pass_on_end(struct direction *direction)
@@ -85,43 +105,47 @@ static void pass_on_end(struct direction *direction)
 	struct pump *pump = direction->pump;
 
 	direction->closed = true;
-	if (direction->to_is_socket)
-		shutdown(direction->to, SHUT_WR);
-	else
-		close_output(direction->from_left ? &pump->right : &pump->left);
+	end_output(direction->to);
 	if (pump->there.closed && pump->back.closed)
-		finish(pump, 0, false);
+		finish(pump, 0, &pump->right);
 	else if (pump->ends_with_right && pump->back.closed)
 		look_left(pump);
 }
 
 /* Writes what the output takes; at most PIPE_BUF to a pipe, since a larger write may block although the pipe
  * is writable. Returns how much that is, or a negative errno. */
-static ssize_t write_some(const struct direction *direction, const char *at, size_t size)
+static ssize_t write_some(const struct side *side, const char *at, size_t size)
 {
 	ssize_t written;
 
-	if (direction->to_is_socket)
-		written = send(direction->to, at, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (side->end.stream)
+		return (ssize_t)mux_write(side->end.stream, at, size);
+	if (side->to_socket)
+		written = send(side->end.out, at, size, MSG_DONTWAIT | MSG_NOSIGNAL);
 	else
-		written = write(direction->to, at, size < PIPE_BUF ? size : PIPE_BUF);
+		written = write(side->end.out, at, size < PIPE_BUF ? size : PIPE_BUF);
 	if (written < 0)
 		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
 	return written;
 }
 
+/* Lets us know when there is room again: a stream does that anyway. Returns 0 or -ENOMEM. */
+static int await_room(struct side *side)
+{
+	return side->end.stream || event_add(side->writable, NULL) == 0 ? 0 : -ENOMEM;
+}
+
 /* Keeps what the output didn't take, and reads no more before it did. Returns 0 or -ENOMEM. */
 static int keep(struct direction *direction, const char *at, size_t size)
 {
-	if (!direction->buffer)
-		direction->buffer = malloc(BUFFER_SIZE);
+	direction->buffer = malloc(size);
 	if (!direction->buffer)
 		return -ENOMEM;
 	memcpy(direction->buffer, at, size);
 	direction->start = 0;
 	direction->size = size;
-	event_del(direction->readable);
-	return event_add(direction->writable, NULL) == 0 ? 0 : -ENOMEM;
+	event_del(direction->from->readable);
+	return await_room(direction->to);
 }
 
 static void look_left_at_the_end(struct pump *pump)
@@ -130,27 +154,45 @@ static void look_left_at_the_end(struct pump *pump)
 		look_left(pump);
 }
 
-static void on_writable(evutil_socket_t fd, short what, void *userdata)
+/* Writes what was kept, and then reads on. */
+static void on_room(struct direction *direction)
 {
-	struct direction *direction = userdata;
-	ssize_t size = write_some(direction, direction->buffer + direction->start, direction->size);
+	ssize_t size = 0;
 
+	if (direction->from->end.stream) {
+		if (!direction->to->end.stream)
+			event_del(direction->to->writable);
+		mux_resume(direction->from->end.stream);
+		return;
+	}
+	if (direction->size > 0)
+		size = write_some(direction->to, direction->buffer + direction->start, direction->size);
 	if (size < 0) {
-		finish(direction->pump, (int)-size, !direction->from_left);
+		finish(direction->pump, (int)-size, direction->to);
 		return;
 	}
 	direction->start += (size_t)size;
 	direction->size -= (size_t)size;
 	if (direction->size > 0)
 		return;
-	event_del(direction->writable);
-	if (event_add(direction->readable, NULL) == 0)
+	free(direction->buffer); /* there may be thousands of pumps */
+	direction->buffer = NULL;
+	if (!direction->to->end.stream)
+		event_del(direction->to->writable);
+	if (!direction->closed && event_add(direction->from->readable, NULL) == 0)
 		look_left_at_the_end(direction->pump);
+}
+
+static void on_writable(evutil_socket_t fd, short what, void *userdata)
+{
+	struct side *side = userdata;
+
+	on_room(side->outgoing);
 }
 
 static void on_readable(evutil_socket_t fd, short what, void *userdata)
 {
-	struct direction *direction = userdata;
+	struct direction *direction = ((struct side *)userdata)->incoming;
 	char bytes[BUFFER_SIZE];
 	ssize_t size = read(fd, bytes, sizeof(bytes)), written;
 	int r;
@@ -158,71 +200,101 @@ static void on_readable(evutil_socket_t fd, short what, void *userdata)
 	if (size < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (size < 0) {
-		finish(direction->pump, errno, direction->from_left);
+		finish(direction->pump, errno, direction->from);
 		return;
 	}
 	if (size == 0) {
-		event_del(direction->readable);
+		event_del(direction->from->readable);
 		pass_on_end(direction);
 		return;
 	}
 	direction->used = true;
-	written = write_some(direction, bytes, (size_t)size);
+	written = write_some(direction->to, bytes, (size_t)size);
 	if (written < 0) {
-		finish(direction->pump, (int)-written, !direction->from_left);
+		finish(direction->pump, (int)-written, direction->to);
 		return;
 	}
 	r = written < size ? keep(direction, bytes + written, (size_t)(size - written)) : 0;
 	if (r < 0)
-		finish(direction->pump, -r, !direction->from_left);
+		finish(direction->pump, -r, direction->from);
 	else if (written == size)
 		look_left_at_the_end(direction->pump);
 }
 
-static int start(struct direction *direction, struct event_base *base, struct pump *pump, int from, int to)
+/* ---- streams --------------------------------------------------------------------------------- */
+
+static size_t on_data(void *userdata, const void *data, size_t size)
+{
+	struct direction *direction = ((struct side *)userdata)->incoming;
+	ssize_t written = write_some(direction->to, data, size);
+
+	direction->used = true;
+	if (written >= 0 && (size_t)written < size && await_room(direction->to) < 0)
+		written = -ENOMEM;
+	if (written < 0) {
+		finish(direction->pump, (int)-written, direction->to);
+		return size;
+	}
+	return (size_t)written;
+}
+
+static void on_ended(void *userdata)
+{
+	pass_on_end(((struct side *)userdata)->incoming);
+}
+
+static void on_stream_room(void *userdata)
+{
+	on_room(((struct side *)userdata)->outgoing);
+}
+
+static void on_broken(void *userdata, int error)
+{
+	struct side *side = userdata;
+
+	finish(side->incoming->pump, -error, side);
+}
+
+static const struct mux_callbacks stream_callbacks = {
+	.data = on_data,
+	.ended = on_ended,
+	.room = on_stream_room,
+	.broken = on_broken,
+};
+
+/* ---- life ------------------------------------------------------------------------------------ */
+
+static int start(struct side *side, struct event_base *base)
 {
 	struct stat status;
 
-	direction->pump = pump;
-	direction->to = to;
-	direction->from_left = from == pump->left.in;
-	direction->to_is_socket = fstat(to, &status) == 0 && S_ISSOCK(status.st_mode);
-	direction->readable = event_new(base, from, EV_READ | EV_PERSIST, on_readable, direction);
-	direction->writable = event_new(base, to, EV_WRITE | EV_PERSIST, on_writable, direction);
-	if (!direction->readable || !direction->writable)
+	if (side->end.stream)
+		return 0;
+	side->to_socket = fstat(side->end.out, &status) == 0 && S_ISSOCK(status.st_mode);
+	side->readable = event_new(base, side->end.in, EV_READ | EV_PERSIST, on_readable, side);
+	side->writable = event_new(base, side->end.out, EV_WRITE | EV_PERSIST, on_writable, side);
+	if (!side->readable || !side->writable)
 		return -ENOMEM;
-	return event_add(direction->readable, NULL);
+	return event_add(side->readable, NULL);
 }
 
-struct pump *pump_new(struct event_base *base, struct pump_end left, struct pump_end right, pump_done_fn done,
-		      void *userdata)
+static void init_side(struct side *side, const struct pump_end *end, struct direction *incoming,
+		      struct direction *outgoing)
 {
-	struct pump *pump = calloc(1, sizeof(*pump));
-
-	if (!pump) {
-		close(left.in);
-		close(right.in);
-		return NULL;
-	}
-	pump->left = left;
-	pump->right = right;
-	pump->done = done;
-	pump->userdata = userdata;
-	if (start(&pump->there, base, pump, left.in, right.out) < 0 ||
-	    start(&pump->back, base, pump, right.in, left.out) < 0) {
-		pump_free(pump);
-		return NULL;
-	}
-	return pump;
-}
-
-void pump_ends_with_right(struct pump *pump)
-{
-	pump->ends_with_right = true;
+	side->end = *end;
+	side->incoming = incoming;
+	side->outgoing = outgoing;
+	incoming->from = outgoing->to = side;
+	if (end->stream)
+		mux_set_user(end->stream, &stream_callbacks, side);
 }
 
 static void close_end(struct pump_end *end, bool broken)
 {
+	if (end->stream) {
+		mux_close(end->stream); /* breaks it unless both directions have ended */
+		return;
+	}
 	if (broken && end->break_socket) {
 		end->break_socket(end->in);
 		return;
@@ -233,11 +305,42 @@ static void close_end(struct pump_end *end, bool broken)
 		close(end->out);
 }
 
-static void free_direction(struct direction *direction)
+struct pump *pump_new(struct event_base *base, struct pump_end left, struct pump_end right, pump_done_fn done,
+		      void *userdata)
 {
-	loop_event_free(direction->readable);
-	loop_event_free(direction->writable);
-	free(direction->buffer);
+	struct pump *pump = calloc(1, sizeof(*pump));
+
+	if (!pump) {
+		close_end(&left, false);
+		close_end(&right, false);
+		return NULL;
+	}
+	pump->there.pump = pump->back.pump = pump;
+	pump->done = done;
+	pump->userdata = userdata;
+	init_side(&pump->left, &left, &pump->there, &pump->back);
+	init_side(&pump->right, &right, &pump->back, &pump->there);
+	if (start(&pump->left, base) < 0 || start(&pump->right, base) < 0) {
+		pump_free(pump);
+		return NULL;
+	}
+	return pump;
+}
+
+void pump_catch_up(struct pump *pump)
+{
+	struct mux_stream *left = pump->left.end.stream, *right = pump->right.end.stream;
+
+	/* Only a stream that has come in has brought something: it is at the left. */
+	if (left)
+		mux_resume(left);
+	else if (right)
+		mux_resume(right);
+}
+
+void pump_ends_with_right(struct pump *pump)
+{
+	pump->ends_with_right = true;
 }
 
 void pump_free(struct pump *pump)
@@ -245,9 +348,13 @@ void pump_free(struct pump *pump)
 	if (!pump)
 		return;
 	pump->is_done = true;
-	free_direction(&pump->there);
-	free_direction(&pump->back);
-	close_end(&pump->left, pump->broken);
-	close_end(&pump->right, pump->broken);
+	loop_event_free(pump->left.readable);
+	loop_event_free(pump->left.writable);
+	loop_event_free(pump->right.readable);
+	loop_event_free(pump->right.writable);
+	close_end(&pump->left.end, pump->broken);
+	close_end(&pump->right.end, pump->broken);
+	free(pump->there.buffer);
+	free(pump->back.buffer);
 	free(pump);
 }

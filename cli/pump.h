@@ -4,38 +4,42 @@
 
 /*
  * Carries two byte streams between two ends, each independently, with half-close: when one direction ends,
- * that is passed on and the other continues. An end is a socket, or a pair of descriptors (standard input and
- * output). A direction holds at most a buffer's worth, so a slow reader slows its writer. Descriptors may be
- * files: the loop must be one of pump_base_new().
+ * that is passed on and the other continues. An end is a socket, a pair of descriptors (standard input and
+ * output), or a stream of a session that carries many (libclient/mux.h). A direction holds at most a buffer's
+ * worth, so a slow reader slows its writer. Descriptors may be files if the loop is one of pump_base_new().
  */
 
 #include <stdbool.h>
 
 struct event_base;
+struct mux_stream;
 struct pump;
 
 /* Makes an event loop that takes any descriptor (epoll refuses regular files). */
 struct event_base *pump_base_new(void);
 
-/* Where to read (`in`) and write (`out`); both are the same for a socket. */
+/* Where to read (`in`) and write (`out`); both are the same for a socket. With a stream there is none of them: -1. */
 struct pump_end {
 	int in, out;
 	void (*break_socket)(
 		int fd); /* closes a socket so that the other side sees a broken stream; NULL: close() */
+	struct mux_stream *stream;
 };
 
 /* `error` is 0 when both directions have ended, else the errno of what broke; `at_left` says at which end. */
 typedef void (*pump_done_fn)(void *userdata, struct pump *pump, int error, bool at_left);
 
-/* Starts a pump, which owns the descriptors until pump_free() closes them. Returns NULL if memory has run out
- * (they are closed). */
+/* Starts a pump, which owns the ends until pump_free() closes them. Returns NULL if memory has run out (they are
+ * closed). */
 struct pump *pump_new(struct event_base *base, struct pump_end left, struct pump_end right, pump_done_fn done,
 		      void *userdata);
+/* Takes what streams have brought before the pump was there. May call `done`. */
+void pump_catch_up(struct pump *pump);
 /* Makes the pump end once the right end, which has sent something, has ended and nothing more
  * can be read at the left without waiting.
  * Unless the left end has ended, too, pump_free() then breaks what leads to the right. */
 void pump_ends_with_right(struct pump *pump);
-/* Closes the descriptors; after an error, both ends see a broken stream. May be called from `done`. */
+/* Closes the ends; after an error, both ends see a broken stream. May be called from `done`. */
 void pump_free(struct pump *pump);
 
 #endif

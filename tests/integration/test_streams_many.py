@@ -17,6 +17,7 @@ import pytest
 
 from library import Connection
 from messaging import EXIT_OK, PATIENCE, eventually, is_listening, tool
+from mux import Mux, until
 from protocol import BIND, WELCOME, Program, hello
 from test_shares import cpu_of
 from test_streams import RawStream, open_stream
@@ -89,7 +90,7 @@ def test_200_connections_at_once_are_all_carried(nodes, tmp_path):
         assert len(list(answered(clients))) == 200
 
 
-@pytest.mark.parametrize("limit", ["max-channels-per-uid = 20", "max-descriptors-per-uid = 40", "max-queued-bytes-per-uid = 3M"])
+@pytest.mark.parametrize("limit", ["max-channels-per-uid = 20", "max-queued-bytes-per-uid = 3M"])
 def test_connections_over_a_limit_wait_until_others_have_ended(nodes, tmp_path, limit):
     one, two = nodes(1, 2, start=False, config="").values()
     one.config += f"[limits]\n{limit}\n"
@@ -112,6 +113,8 @@ def test_connections_over_a_limit_wait_until_others_have_ended(nodes, tmp_path, 
 class Full:
     """The programs of one user have all the descriptors of the daemon that they may have, until `stack` is closed."""
 
+    resource = "descriptors"
+
     def __init__(self, node):
         self.stack = contextlib.ExitStack()
         self.asks = self.stack.enter_context(Program(node.socket))
@@ -124,30 +127,38 @@ class Full:
 
     def refused(self):
         """How often somebody got none."""
-        return sum(account["descriptors"]["refused"] for account in json.loads(self.asks.query("status all"))["accounts"])
+        return sum(account[self.resource]["refused"] for account in json.loads(self.asks.query("status all"))["accounts"])
 
     def refuses(self, times=3):
         before = self.refused()
         eventually(lambda: self.refused() >= before + times, "it is tried, and refused")
 
 
+class FullOfChannels(Full):
+    """Likewise of the channels."""
+
+    resource = "channels"
+
+    def __init__(self, node, address, count):
+        self.stack = contextlib.ExitStack()
+        self.asks = self.stack.enter_context(Program(node.socket))
+        session = self.stack.enter_context(Mux(node))
+        streams = [session.connect(address) for _ in range(count)]
+        until(lambda: all(stream.opened for stream in streams), session)
+
+
 FEW = "[limits]\nmax-descriptors-per-uid = 40\n"
 
 
 @pytest.mark.parametrize("server", [["listen", "t", "--", "cat"], ["listen", "t"], ["listen", "t", "--run", "--", "cat"],
-                                    ["bench", "--serve", "t"], ["forward", "xen:t", "unix:echo"]], ids=" ".join)
-def test_who_accepts_streams_waits_over_a_limit_and_goes_on(nodes, tmp_path, server):
+                                    ["bench", "--serve", "t"]], ids=" ".join)
+def test_who_accepts_streams_waits_over_a_limit_and_goes_on(nodes, server):
     one, two = nodes(1, 2, start=False, config="").values()
     two.config += FEW
     one.start()
     two.start()
     endpoint, first = ("t-stream", b"e") if server[0] == "bench" else ("t", b"")
     with contextlib.ExitStack() as stack:
-        if server[0] == "forward":
-            echo = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
-            echo.bind(str(tmp_path / "echo"))
-            echo.listen()
-            server = server[:2] + [f"unix:{tmp_path / 'echo'}"]
         serves = two.popen_command(tool("xenmsg"), *server, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         eventually(lambda: endpoint in two.endpoints(), "it serves")
         full = Full(two)
@@ -160,10 +171,7 @@ def test_who_accepts_streams_waits_over_a_limit_and_goes_on(nodes, tmp_path, ser
         full.refuses(5)
         assert cpu_of(serves.pid) - before < 0.3 * (time.monotonic() - start)
         full.stack.close()
-        if server[0] == "forward":
-            taken = stack.enter_context(echo.accept()[0])
-            taken.sendall(taken.recv(5))
-        elif server == ["listen", "t"]:
+        if server == ["listen", "t"]:
             assert serves.stdout.read(5) == b"hello"
             serves.stdin.write(b"hello")
             serves.stdin.flush()
@@ -175,6 +183,27 @@ def test_who_accepts_streams_waits_over_a_limit_and_goes_on(nodes, tmp_path, ser
         serves.terminate()
         told = serves.stderr.read().splitlines()
         assert sum(b"; waiting" in line for line in told) == sum(b": going on" in line for line in told) == 1, told
+
+
+def test_forward_carries_connections_while_its_user_has_no_descriptors_left(nodes, tmp_path):
+    """Once it has its session, neither end takes one more of the daemon for a connection."""
+    one, two = nodes(1, 2, config=FEW).values()
+    with forwarded(one, two, tmp_path / "s"), contextlib.ExitStack() as stack:
+        with dial(tmp_path / "s") as first:
+            first.sendall(b"hello")
+            assert first.recv(5) == b"hello"
+        for node in (one, two):
+            full = Full(node)
+            stack.enter_context(full.stack)
+        clients = [stack.enter_context(dial(tmp_path / "s")) for _ in range(100)]
+        for client in clients:
+            client.sendall(b"hello")
+        assert len(list(answered(clients))) == 100
+        data = os.urandom(100000)
+        for client in clients[:10]:
+            client.sendall(data)
+            client.shutdown(socket.SHUT_WR)
+            assert client.makefile("rb").read() == data
 
 
 def test_dials_that_take_long_hold_up_no_others(nodes, tmp_path):
@@ -197,7 +226,7 @@ def test_dials_that_take_long_hold_up_no_others(nodes, tmp_path):
 
 def test_forward_accepts_nothing_while_a_limit_holds_it_up_and_says_so_once(nodes, tmp_path):
     one, two = nodes(1, 2, start=False, config="").values()
-    one.config += FEW
+    one.config += "[limits]\nmax-channels-per-uid = 20\n"
     one.start()
     two.start()
     path = tmp_path / "s"
@@ -209,7 +238,7 @@ def test_forward_accepts_nothing_while_a_limit_holds_it_up_and_says_so_once(node
     def sockets():
         return len(os.listdir(f"/proc/{forward.pid}/fd"))
     with contextlib.ExitStack() as stack:
-        full = Full(one)
+        full = FullOfChannels(one, "2:echo", 20)
         clients = [stack.enter_context(dial(path))]
         assert b"; waiting" in forward.stderr.readline()
         before = sockets()

@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""xenmsg forward: what it carries, between which kinds of places, and what becomes of it when something ends."""
+
+import contextlib
+import hashlib
+import itertools
+import re
+import socket
+import struct
+import threading
+
+import pytest
+
+from library import Connection
+from messaging import EXIT_ERROR, PATIENCE, eventually, is_listening
+from protocol import HELLO, WELCOME, frame
+
+SIZE = 3 << 20
+RESET = struct.pack("ii", 1, 0)  # for SO_LINGER: close() resets
+
+
+def block(seed, size=SIZE):
+    return hashlib.shake_128(str(seed).encode()).digest(size)
+
+
+class Server:
+    """Hands each connection that comes to `serve`, in a thread of its own."""
+
+    def __init__(self, listener, serve):
+        self.listener, self.serve = listener, serve
+        threading.Thread(target=self.run, daemon=True).start()
+
+    def run(self):
+        with contextlib.suppress(OSError):
+            while True:
+                connection = self.listener.accept()[0]
+                connection.settimeout(20 * PATIENCE)
+                threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
+
+
+def echo(connection):
+    """Sends all back, and then the end."""
+    with connection, contextlib.suppress(ConnectionError):
+        while data := connection.recv(65536):
+            connection.sendall(data)
+
+
+def digest(connection):
+    """Takes all to the end, and answers with the digest."""
+    with connection:
+        whole = hashlib.sha256()
+        while data := connection.recv(65536):
+            whole.update(data)
+        connection.sendall(whole.digest())
+
+
+class Rig:
+    """A client in domain 1, a server in domain 2, and forwards between them."""
+
+    def __init__(self, one, two, path, stack):
+        self.one, self.two, self.path, self.stack = one, two, path, stack
+        self.names = itertools.count()
+
+    def listen(self, kind, serve):
+        """A server at a place of this kind in domain 2. Returns the place as a target there."""
+        name = f"s{next(self.names)}"
+        if kind == "xen":
+            server = self.stack.enter_context(Connection(self.two.socket))
+            server.listen(name)
+            Server(Acceptor(server), serve)
+            return f"xen:self:{name}"
+        if kind == "tcp":
+            listener = self.stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            place = f"tcp:127.0.0.1:{listener.getsockname()[1]}"
+        else:
+            listener = self.stack.enter_context(socket.socket(socket.AF_UNIX))
+            listener.bind(str(self.path / name))
+            listener.listen(100)
+            place = f"unix:{self.path / name}"
+        Server(listener, serve)
+        return place
+
+    def forward(self, node, kind, target):
+        """Starts a forward from a place of this kind. Returns its process, and the place as clients see it."""
+        name = f"f{next(self.names)}"
+        source = {"xen": f"xen:{name}", "tcp": "tcp:127.0.0.1:0", "unix": f"unix:{self.path / name}"}[kind]
+        process = node.popen("forward", source, target)
+        if kind == "tcp":
+            port = re.search(rb"listens on port (\d+)", process.stderr.readline())[1]
+            return process, f"tcp:127.0.0.1:{port.decode()}"
+        eventually(lambda: name in node.endpoints() if kind == "xen" else is_listening(str(self.path / name)), "it listens")
+        return process, source
+
+    def dial(self, place):
+        kind, _, where = place.partition(":")
+        if kind == "xen":
+            client = self.stack.enter_context(Connection(self.one.socket))
+            connection = socket.socket(fileno=client.connect(f"2:{where}"))
+        elif kind == "tcp":
+            connection = socket.create_connection(("127.0.0.1", int(where.rpartition(":")[2])))
+        else:
+            connection = socket.socket(socket.AF_UNIX)
+            connection.connect(where)
+        connection.settimeout(20 * PATIENCE)
+        return self.stack.enter_context(connection)
+
+    def between(self, serve):
+        """A TCP socket in domain 1, carried to a TCP server behind domain 2. Returns both forwards and the place."""
+        behind, middle = self.forward(self.two, "xen", self.listen("tcp", serve))
+        before, entry = self.forward(self.one, "tcp", f"xen:2:{middle.partition(':')[2]}")
+        return before, behind, entry
+
+
+class Acceptor:
+    """Streams that come, as from a listening socket."""
+
+    def __init__(self, server):
+        self.server = server
+
+    def accept(self):
+        descriptor = self.server.accept(int(20000 * PATIENCE))
+        if descriptor < 0:
+            raise OSError(-descriptor, "no stream")
+        return socket.socket(fileno=descriptor), None
+
+
+@pytest.fixture(name="rig")
+def _rig(nodes, tmp_path):
+    one, two = nodes(1, 2, config="").values()
+    with contextlib.ExitStack() as stack:
+        yield Rig(one, two, tmp_path, stack)
+
+
+def exchange(client, data):
+    """Sends all, ends its direction, and returns what comes back."""
+    def send():
+        client.sendall(data)
+        client.shutdown(socket.SHUT_WR)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    answer = b"".join(iter(lambda: client.recv(65536), b""))
+    sender.join()
+    return answer
+
+
+@pytest.mark.parametrize("target", ["unix", "tcp", "xen"])
+@pytest.mark.parametrize("source", ["unix", "tcp", "xen"])
+def test_every_kind_of_place_is_carried_to_every_kind(rig, source, target):
+    _, place = rig.forward(rig.two, source, rig.listen(target, echo))
+    client, data = rig.dial(place), block(f"{source} {target}")
+    assert exchange(client, data) == data
+
+
+def test_an_answer_comes_after_one_s_own_end(rig):
+    _, _, entry = rig.between(digest)
+    data = block("digest")
+    assert exchange(rig.dial(entry), data) == hashlib.sha256(data).digest()
+    assert exchange(rig.dial(entry), b"") == hashlib.sha256(b"").digest()
+
+
+def test_many_connections_carry_what_is_theirs(rig):
+    _, _, entry = rig.between(echo)
+    clients = [rig.dial(entry) for _ in range(50)]
+    answers = {}
+    threads = [threading.Thread(target=lambda i=i: answers.update({i: exchange(clients[i], block(i, 100000 + i))})) for i in range(50)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(answers[i] == block(i, 100000 + i) for i in range(50))
+    # Nothing is left of them.
+    for node in (rig.one, rig.two):
+        eventually(lambda node=node: all(client["channels"] == 0 for client in node.status()["clients"] if client["carries_streams"]),
+                   "the channels have ended")
+
+
+def test_who_does_not_read_holds_up_nobody_else(rig):
+    _, _, entry = rig.between(echo)
+    lazy = rig.dial(entry)
+    lazy.setblocking(False)
+    sent, data = 0, block("lazy", 1 << 16)
+
+    def is_full():
+        nonlocal sent
+        before = sent
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                sent += lazy.send(data[sent % len(data):])
+        return sent == before and sent > 1 << 20
+
+    eventually(is_full, "everything on the way is full")
+    for i in range(10):
+        assert exchange(rig.dial(entry), block(i, 300000)) == block(i, 300000)
+    # And nothing of what waits is lost.
+    lazy.setblocking(True)
+    lazy.settimeout(20 * PATIENCE)
+    lazy.shutdown(socket.SHUT_WR)
+    got = b"".join(iter(lambda: lazy.recv(65536), b""))
+    assert got == (data * (sent // len(data) + 1))[:sent]
+
+
+def test_a_server_that_resets_is_seen_after_what_it_said(rig):
+    def serve(connection):
+        with connection:
+            connection.recv(100)
+            connection.sendall(b"last words")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            taken.wait(20 * PATIENCE)
+
+    taken = threading.Event()
+    _, _, entry = rig.between(serve)
+    client = rig.dial(entry)
+    client.sendall(b"hello")
+    assert client.recv(100) == b"last words"
+    taken.set()
+    with pytest.raises(ConnectionResetError):
+        client.recv(1)
+
+
+def test_a_client_that_resets_is_seen_by_the_server(rig):
+    def serve(connection):
+        with connection:
+            try:
+                while data := connection.recv(100):
+                    seen.append(data)
+                seen.append("end")
+            except ConnectionResetError:
+                seen.append("reset")
+
+    seen = []
+    _, _, entry = rig.between(serve)
+    client = rig.dial(entry)
+    client.sendall(b"hello")
+    eventually(lambda: seen == [b"hello"], "it arrives")
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    client.close()
+    eventually(lambda: seen == [b"hello", "reset"], "the server sees it")
+
+
+def test_a_source_that_goes_while_its_target_is_dialled_leaves_nothing(rig):
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        held = []  # fill its queue, so that connecting takes for ever
+        for _ in range(3):
+            client = rig.stack.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(full.getsockname())
+            held.append(client)
+        process, place = rig.forward(rig.two, "xen", f"tcp:127.0.0.1:{full.getsockname()[1]}")
+        clients = [rig.dial(place) for _ in range(100)]
+
+        def channels():
+            return sum(client["channels"] for client in rig.two.status()["clients"] if client["carries_streams"])
+
+        eventually(lambda: channels() == 100, "all have arrived")
+        for client in clients:
+            socket.send_fds(client, [b"x"], [0])  # as xenmsg_break() does
+            client.close()
+        eventually(lambda: channels() == 0, "all are noticed")
+        assert process.poll() is None
+
+
+def test_forward_survives_a_daemon_that_restarts_if_it_does_not_listen_there(rig):
+    before, behind, entry = rig.between(echo)
+    client = rig.dial(entry)
+    client.sendall(b"hello")
+    assert client.recv(100) == b"hello"
+    rig.one.stop()
+    with pytest.raises(ConnectionResetError):
+        client.recv(1)
+    rig.one.start()
+    assert before.poll() is None and behind.poll() is None
+
+    def works():
+        with contextlib.suppress(ConnectionResetError):
+            return exchange(rig.dial(entry), b"hello again") == b"hello again"
+
+    eventually(works, "connections are carried again")
+
+
+def test_forward_ends_with_the_daemon_that_it_listens_at(rig):
+    _, behind, _ = rig.between(echo)
+    rig.two.stop()
+    assert behind.wait(20 * PATIENCE) != 0
+    assert re.match(rb"xenmsg: forward from xen:f\d+: .+\n$", behind.stderr.read())
+
+
+def test_a_daemon_that_carries_no_streams_in_a_session_is_called_too_old(rig, tmp_path):
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "old"))
+        listener.listen()
+
+        def answer(connection):
+            with connection:
+                assert connection.recv(1000)[4] == HELLO
+                connection.sendall(frame(WELCOME, struct.pack("<HHIIIQ16x", 1, 0, 0, 1, 0, 1 << 24)))
+                connection.recv(1000)
+
+        Server(listener, answer)
+        done = rig.one.xenmsg("--socket", str(tmp_path / "old"), "forward", "xen:x", "tcp:127.0.0.1:9")
+    assert done.returncode == EXIT_ERROR
+    assert b"another version of the protocol" in done.stderr
