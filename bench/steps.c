@@ -4,19 +4,23 @@
  * The client of bench/guard: does exactly what it is told, a line of its input at a time, and says "done".
  * Between two lines it sleeps, so that others can count what the first has cost.
  *
- * 	bench-steps PEER       where `bench-chain server` runs, and `bench-socket server xenmsg:bench-stream`
+ * 	bench-steps PEER PATH  where `bench-chain server` runs, and `bench-socket server xenmsg:bench-stream`; and a
+ *			       Unix socket that leads to another `bench-socket server`
  *
  * 	trip SIZE COUNT        messages, each when the one before has come back
  * 	call SIZE COUNT        calls, each when the one before was answered
  * 	batch SIZE COUNT       messages, BATCH at once, and then the wait until they are delivered
  * 	lend SIZE COUNT        the same, written where they are sent from and read where they arrive
  * 	stream SIZE COUNT      writes to a stream, each when the receiver has answered the one before by a byte
+ * 	forward SIZE COUNT     the same with that socket
  */
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "bench/engine.h"
@@ -29,8 +33,10 @@ struct steps {
 	struct xenmsg *conn;
 	char address[64];
 	unsigned long ended; /* outcomes and answers that have come */
-	int stream;
-	uint32_t stream_size;
+	struct stream {
+		int fd;
+		uint32_t size; /* of a piece; 0: not said yet */
+	} stream, forward;
 	char *data;
 };
 
@@ -131,36 +137,66 @@ static void write_all(int fd, const char *data, size_t size)
 	}
 }
 
-/* What is written first says how large each piece is. */
-static void stream(struct steps *steps, const char *peer, size_t size, unsigned long count)
+static void connect_stream(struct steps *steps, const char *peer, struct stream *stream)
 {
-	char address[64], answer;
+	char address[64];
 
-	if (steps->stream < 0) {
-		snprintf(address, sizeof(address), "%s:bench-stream", peer);
-		steps->stream = xenmsg_connect(steps->conn, address, 30000);
-		must("connect", steps->stream);
-		steps->stream_size = (uint32_t)size;
-		write_all(steps->stream, (const char *)&steps->stream_size, sizeof(steps->stream_size));
+	snprintf(address, sizeof(address), "%s:bench-stream", peer);
+	stream->fd = xenmsg_connect(steps->conn, address, 30000);
+	must("connect", stream->fd);
+}
+
+static void connect_socket(const char *path, struct stream *stream)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
+	stream->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (stream->fd < 0 || connect(stream->fd, (struct sockaddr *)&address, sizeof(address)) < 0)
+		engine_fail("connect", errno);
+}
+
+/* What is written first says how large each piece is. */
+static void write_stream(struct steps *steps, struct stream *stream, size_t size, unsigned long count)
+{
+	char answer;
+
+	if (stream->size == 0) {
+		stream->size = (uint32_t)size;
+		write_all(stream->fd, (const char *)&stream->size, sizeof(stream->size));
 	}
-	if (size != steps->stream_size)
+	if (size != stream->size)
 		engine_fail("another size on the stream", EINVAL);
 	steps->data[0] = ANSWER_BYTE;
 	for (unsigned long i = 0; i < count; i++) {
-		write_all(steps->stream, steps->data, size);
-		if (read(steps->stream, &answer, 1) != 1)
+		write_all(stream->fd, steps->data, size);
+		if (read(stream->fd, &answer, 1) != 1)
 			engine_fail("read", ECONNRESET);
 	}
 }
 
+static void stream(struct steps *steps, const char *peer, size_t size, unsigned long count)
+{
+	if (steps->stream.fd < 0)
+		connect_stream(steps, peer, &steps->stream);
+	write_stream(steps, &steps->stream, size, count);
+}
+
+static void forward(struct steps *steps, const char *path, size_t size, unsigned long count)
+{
+	if (steps->forward.fd < 0)
+		connect_socket(path, &steps->forward);
+	write_stream(steps, &steps->forward, size, count);
+}
+
 int main(int argc, char **argv)
 {
-	struct steps steps = {.stream = -1, .data = calloc(1, LARGEST)};
+	struct steps steps = {.stream.fd = -1, .forward.fd = -1, .data = calloc(1, LARGEST)};
 	unsigned long size, count;
 	char line[128], what[16];
 
-	if (argc != 2 || !steps.data) {
-		fprintf(stderr, "usage: bench-steps PEER\n");
+	if (argc != 3 || !steps.data) {
+		fprintf(stderr, "usage: bench-steps PEER PATH\n");
 		return 2;
 	}
 	must("open", xenmsg_open(&steps.conn, NULL));
@@ -181,6 +217,8 @@ int main(int argc, char **argv)
 			lend(&steps, argv[1], size, count);
 		else if (strcmp(what, "stream") == 0)
 			stream(&steps, argv[1], size, count);
+		else if (strcmp(what, "forward") == 0)
+			forward(&steps, argv[2], size, count);
 		else
 			engine_fail(what, EINVAL);
 		puts("done");
