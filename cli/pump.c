@@ -135,6 +135,12 @@ static int await_room(struct side *side)
 	return side->end.stream || event_add(side->writable, NULL) == 0 ? 0 : -ENOMEM;
 }
 
+static void await_no_room(struct side *side)
+{
+	if (!side->end.stream)
+		event_del(side->writable);
+}
+
 /* Keeps what the output didn't take, and reads no more before it did. Returns 0 or -ENOMEM. */
 static int keep(struct direction *direction, const char *at, size_t size)
 {
@@ -160,8 +166,7 @@ static void on_room(struct direction *direction)
 	ssize_t size = 0;
 
 	if (direction->from->end.stream) {
-		if (!direction->to->end.stream)
-			event_del(direction->to->writable);
+		await_no_room(direction->to);
 		mux_resume(direction->from->end.stream);
 		return;
 	}
@@ -177,8 +182,7 @@ static void on_room(struct direction *direction)
 		return;
 	free(direction->buffer); /* there may be thousands of pumps */
 	direction->buffer = NULL;
-	if (!direction->to->end.stream)
-		event_del(direction->to->writable);
+	await_no_room(direction->to);
 	if (!direction->closed && event_add(direction->from->readable, NULL) == 0)
 		look_left_at_the_end(direction->pump);
 }
@@ -329,13 +333,8 @@ struct pump *pump_new(struct event_base *base, struct pump_end left, struct pump
 
 void pump_catch_up(struct pump *pump)
 {
-	struct mux_stream *left = pump->left.end.stream, *right = pump->right.end.stream;
-
-	/* Only a stream that has come in has brought something: it is at the left. */
-	if (left)
-		mux_resume(left);
-	else if (right)
-		mux_resume(right);
+	if (pump->left.end.stream)
+		mux_resume(pump->left.end.stream);
 }
 
 void pump_ends_with_right(struct pump *pump)

@@ -33,7 +33,7 @@ typedef void (*pump_done_fn)(void *userdata, struct pump *pump, int error, bool 
  * closed). */
 struct pump *pump_new(struct event_base *base, struct pump_end left, struct pump_end right, pump_done_fn done,
 		      void *userdata);
-/* Takes what streams have brought before the pump was there. May call `done`. */
+/* Takes what a stream at the left has brought before the pump was there. May call `done`. */
 void pump_catch_up(struct pump *pump);
 /* Makes the pump end once the right end, which has sent something, has ended and nothing more
  * can be read at the left without waiting.

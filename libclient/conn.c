@@ -8,9 +8,9 @@
 
 #include "libclient/deadline.h"
 #include "libclient/handshake.h"
-#include "libclient/socket_pump.h"
 #include "libclient/replies.h"
 #include "libclient/sender.h"
+#include "libclient/socket_pump.h"
 #include "wire/frame_ring.h"
 
 void conn_set_reason(struct xenmsg *conn, const void *text, size_t size)

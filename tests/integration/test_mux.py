@@ -71,6 +71,14 @@ def exchange(near, far, size, *muxes):
     assert (far.digest.digest(), near.digest.digest()) == (sha(data[0]), sha(data[1]))
 
 
+def listening(nodes, mux, target="2"):
+    """Domains 1 and 2, a session in domain 1, and one in the target ("2" or "self"), which has bound `t`."""
+    one, two = nodes(1, 2).values()
+    client, server = mux(one), mux(two if target == "2" else one)
+    server.listen("t")
+    return one, two, client, server
+
+
 # ---- data ----
 
 @pytest.mark.parametrize("target", ["2", "self"])
@@ -148,9 +156,7 @@ def test_one_end_may_be_a_socket(nodes, mux, way, target):
 
 
 def test_each_way_ends_by_itself(nodes, mux):
-    one, two = nodes(1, 2).values()
-    client, server = mux(one), mux(two)
-    server.listen("t")
+    one, two, client, server = listening(nodes, mux)
     near, far = pair(client, server, "2:t")
     near.write(b"question")
     near.end()
@@ -165,9 +171,7 @@ def test_each_way_ends_by_itself(nodes, mux):
 
 @pytest.mark.parametrize("target", ["2", "self"])
 def test_an_empty_stream_ends_at_both_ends(nodes, mux, target):
-    one, two = nodes(1, 2).values()
-    client, server = mux(one), mux(two if target == "2" else one)
-    server.listen("t")
+    one, two, client, server = listening(nodes, mux, target)
     near = client.connect(f"{target}:t")
     near.end()  # before it is known whether there is one
     far = server.accept(client)
@@ -209,9 +213,7 @@ def test_two_thousand_streams_at_once_are_kept_apart(nodes, mux):
 @pytest.mark.parametrize("target", ["2", "self"])
 @pytest.mark.parametrize("ends", ["fin", "reset", "either"])
 def test_numbers_are_used_again_and_again(nodes, mux, target, ends):
-    one, two = nodes(1, 2).values()
-    client, server = mux(one), mux(two if target == "2" else one)
-    server.listen("t")
+    one, two, client, server = listening(nodes, mux, target)
 
     def answer(stream):
         stream.write(b"answer")
@@ -251,9 +253,7 @@ def test_numbers_are_used_again_and_again(nodes, mux, target, ends):
 
 @pytest.mark.parametrize("target", ["2", "self"])
 def test_who_gives_no_credit_stops_his_sender_and_nobody_else(nodes, mux, target):
-    one, two = nodes(1, 2).values()
-    client, server = mux(one), mux(two if target == "2" else one)
-    server.listen("t")
+    one, two, client, server = listening(nodes, mux, target)
     slow, stuck = pair(client, server, f"{target}:t")
     stuck.reads = False
     slow.write(bytes(8 * MIB))
@@ -298,9 +298,7 @@ def test_a_session_that_reads_nothing_stops_its_senders_and_nobody_else(nodes, m
 
 
 def test_an_opener_that_reads_nothing_stops_who_answers_it(nodes, mux):
-    one, two = nodes(1, 2).values()
-    client, server = mux(one), mux(two)
-    server.listen("t")
+    one, _, client, server = listening(nodes, mux)
     near, far = pair(client, server, "2:t")
     client.takes = False
     far.write(bytes(8 * MIB))
@@ -317,9 +315,7 @@ def test_an_opener_that_reads_nothing_stops_who_answers_it(nodes, mux):
 @pytest.mark.parametrize("target", ["2", "self"])
 @pytest.mark.parametrize("who", ["opener", "acceptor"])
 def test_what_was_sent_before_a_break_comes_before_it(nodes, mux, target, who):
-    one, two = nodes(1, 2).values()
-    client, server = mux(one), mux(two if target == "2" else one)
-    server.listen("t")
+    one, two, client, server = listening(nodes, mux, target)
     for size in (0, 1, 5000, INITIAL_LIMIT):
         near, far = pair(client, server, f"{target}:t")
         breaks, sees = (near, far) if who == "opener" else (far, near)
@@ -385,9 +381,7 @@ def test_a_socket_sees_a_break_as_econnreset_behind_what_came_before(nodes, mux,
 @pytest.mark.parametrize("target", ["2", "self"])
 @pytest.mark.parametrize("who", ["opener", "acceptor"])
 def test_a_session_that_dies_breaks_its_streams_behind_what_it_sent(nodes, mux, target, who):
-    one, two = nodes(1, 2).values()
-    client, server = mux(one), mux(two if target == "2" else one)
-    server.listen("t")
+    one, two, client, server = listening(nodes, mux, target)
     pairs = [pair(client, server, f"{target}:t") for _ in range(20)]
     if who == "acceptor":
         pairs = [(far, near) for near, far in pairs]
@@ -411,9 +405,7 @@ def test_a_session_that_dies_breaks_its_streams_behind_what_it_sent(nodes, mux, 
 @pytest.mark.parametrize("whose", ["own", "other"])
 @pytest.mark.parametrize("how", ["kill", "stop"])
 def test_a_daemon_that_ends_breaks_the_streams(nodes, mux, whose, how):
-    one, two = nodes(1, 2).values()
-    client, server = mux(one), mux(two)
-    server.listen("t")
+    one, two, client, server = listening(nodes, mux)
     near, far = pair(client, server, "2:t")
     near.write(b"before")
     until(lambda: far.data == b"before", client, server)
@@ -562,9 +554,7 @@ def test_unbind_ends_the_endpoints_streams_and_no_others(nodes, mux, target):
 
 
 def test_a_goodbye_ends_the_streams(nodes, mux):
-    one, two = nodes(1, 2).values()
-    client, server = mux(one), mux(two)
-    server.listen("t")
+    one, two, client, server = listening(nodes, mux)
     near, far = pair(client, server, "2:t")
     near.write(b"last words")
     until(lambda: not near.queue, client)
@@ -673,9 +663,7 @@ def test_a_domain_that_stands_still_is_a_pause_and_nothing_else(nodes, host, mux
 
 
 def test_a_daemon_stops_with_many_streams_in_flight(nodes, mux):
-    one, two = nodes(1, 2).values()
-    client, server = mux(one), mux(two)
-    server.listen("t")
+    one, two, client, server = listening(nodes, mux)
     pairs = [pair(client, server, "2:t") for _ in range(50)]
     for near, far in pairs:
         near.write(bytes(300000))
@@ -689,9 +677,7 @@ def test_a_daemon_stops_with_many_streams_in_flight(nodes, mux):
 
 
 def test_status_counts_a_sessions_streams(nodes, mux):
-    one, two = nodes(1, 2).values()
-    client, server = mux(one), mux(two)
-    server.listen("t")
+    one, two, client, server = listening(nodes, mux)
     near, far = pair(client, server, "2:t")
     near.write(bytes(10000))
     until(lambda: far.received == 10000, client, server)
@@ -837,9 +823,7 @@ def test_impossible_indices_end_that_session_alone(nodes, index):
 
 
 def test_who_never_answers_a_reset_keeps_nothing_of_others_when_it_goes(nodes, mux):
-    one, two = nodes(1, 2).values()
-    client, server = mux(one), mux(two)
-    server.listen("t")
+    one, two, client, server = listening(nodes, mux)
     pairs = [pair(client, server, "2:t") for _ in range(20)]
     server.takes = False
     for near, _ in pairs:
