@@ -2,11 +2,13 @@
 # The programs that bench/run measures with; never installed.
 noinst_LTLIBRARIES += libengine.la
 libengine_la_SOURCES = bench/engine.c bench/engine.h cli/histogram.c cli/histogram.h
-noinst_PROGRAMS += bench-raw bench-chain bench-socket bench-dbus bench-steps
+noinst_PROGRAMS += bench-raw bench-chain bench-mux bench-socket bench-dbus bench-steps
 bench_raw_SOURCES = bench/raw.c
 bench_raw_LDADD = libengine.la $(XENVCHAN_LIBS)
 bench_chain_SOURCES = bench/chain.c
 bench_chain_LDADD = libengine.la libxenmsg.la
+bench_mux_SOURCES = bench/mux.c
+bench_mux_LDADD = libengine.la libxenmsg.la
 bench_socket_SOURCES = bench/socket.c
 bench_socket_LDADD = libengine.la libxenmsg.la
 bench_steps_SOURCES = bench/steps.c

@@ -2,7 +2,7 @@
 
 /*
  * forward: carries each connection to SOURCE to TARGET, any number of them at once. Streams of Xen go through one
- * session with the daemon (libclient/mux.h). Reaching another target may take a while (a name is looked up), so
+ * session with the daemon (xenmsg-mux.h). Reaching another target may take a while (a name is looked up), so
  * threads do it.
  *
  *   accepted ──held until its turn──▶ dialled ──▶ carried ──both ends have ended──▶ gone
@@ -36,8 +36,8 @@
 #include "cli/tcp_place.h"
 #include "cli/workers.h"
 #include "libclient/again.h"
-#include "libclient/mux.h"
 #include "wire/address.h"
+#include "xenmsg-mux.h"
 
 static const char help[] =
 	"Usage: xenmsg forward [OPTIONS] SOURCE TARGET\n"
@@ -67,7 +67,8 @@ struct forward {
 	struct cli *cli;
 	struct loop loop;
 	struct place source, target;
-	struct mux *mux; /* if one of them is xen:. As a target, it is opened anew if the daemon has gone */
+	struct xenmsg_mux
+		*mux; /* if one of them is xen:. As a target, it is opened anew if the daemon has gone */
 	struct event *session;
 	struct evconnlistener *listener;
 	struct workers *workers; /* dial what isn't xen: */
@@ -301,7 +302,7 @@ static struct pump_end end_of_socket(const struct place *place, int fd)
 	return (struct pump_end){.in = fd, .out = fd, .break_socket = reset};
 }
 
-static struct pump_end end_of_stream(struct mux_stream *stream)
+static struct pump_end end_of_stream(struct xenmsg_stream *stream)
 {
 	return (struct pump_end){.in = -1, .out = -1, .stream = stream};
 }
@@ -321,7 +322,7 @@ static void on_pump_done(void *userdata, struct pump *pump, int error, bool at_l
 static void break_end(struct pump_end *end)
 {
 	if (end->stream)
-		mux_close(end->stream);
+		xenmsg_stream_close(end->stream);
 	else if (end->in >= 0)
 		reset(end->in);
 }
@@ -432,14 +433,14 @@ static void on_refused(void *userdata, int error)
 	struct dial *dial = userdata;
 	struct forward *forward = dial->forward;
 
-	mux_close(dial->target.stream);
+	xenmsg_stream_close(dial->target.stream);
 	dial->target.stream = NULL;
 	on_result(dial, error);
 	go_on(forward);
 }
 
 /* Nothing comes before `opened`, after which a pump is told. */
-static const struct mux_callbacks target_callbacks = {
+static const struct xenmsg_stream_callbacks target_callbacks = {
 	.opened = on_opened,
 	.broken = on_refused,
 };
@@ -453,8 +454,8 @@ static int dial_stream(struct dial *dial)
 	int r = forward->mux ? 0 : open_session(forward);
 
 	return r < 0 ? r
-		     : mux_connect(forward->mux, forward->target.path, &target_callbacks, dial,
-				   &dial->target.stream);
+		     : xenmsg_mux_connect(forward->mux, forward->target.path, &target_callbacks, dial,
+					  &dial->target.stream);
 }
 
 /* Begins to dial. Returns 0, or a negative errno: that is the result. */
@@ -478,7 +479,7 @@ static void on_source_broken(void *userdata, int error)
 {
 	struct dial *dial = userdata;
 
-	mux_close(dial->source.stream);
+	xenmsg_stream_close(dial->source.stream);
 	dial->source_gone = true;
 	if (!dial->is_held)
 		return; /* until the target is reached or not */
@@ -486,7 +487,7 @@ static void on_source_broken(void *userdata, int error)
 	free(dial);
 }
 
-static const struct mux_callbacks source_callbacks = {
+static const struct xenmsg_stream_callbacks source_callbacks = {
 	.data = on_early_data,
 	.ended = on_early_end,
 	.broken = on_source_broken,
@@ -504,7 +505,7 @@ static void take(struct forward *forward, struct pump_end source)
 	}
 	*new = (struct dial){.forward = forward, .source = source, .target = {.in = -1, .out = -1}};
 	if (source.stream)
-		mux_set_user(source.stream, &source_callbacks, new);
+		xenmsg_stream_set_callbacks(source.stream, &source_callbacks, new);
 	append(new);
 	go_on(forward);
 }
@@ -525,7 +526,8 @@ static void on_accept_error(struct evconnlistener *listener, void *userdata)
 	rest(forward);
 }
 
-static void on_incoming(void *userdata, struct mux_stream *stream)
+static void on_incoming(void *userdata, struct xenmsg_stream *stream, const struct xenmsg_peer *peer,
+			const char *host)
 {
 	take(userdata, end_of_stream(stream));
 }
@@ -533,7 +535,7 @@ static void on_incoming(void *userdata, struct mux_stream *stream)
 static void close_session(struct forward *forward)
 {
 	loop_event_free(forward->session);
-	mux_free(forward->mux);
+	xenmsg_mux_close(forward->mux);
 	forward->session = NULL;
 	forward->mux = NULL;
 }
@@ -541,13 +543,13 @@ static void close_session(struct forward *forward)
 static void on_session(evutil_socket_t fd, short what, void *userdata)
 {
 	struct forward *forward = userdata;
-	int r = mux_process(forward->mux);
+	int r = xenmsg_mux_process(forward->mux);
 
 	if (r >= 0)
 		return;
 	if (forward->source.kind == PLACE_XEN) {
-		forward->code =
-			cli_error_because(mux_reason(forward->mux), "forward from", forward->source.text, r);
+		forward->code = cli_error_because(xenmsg_mux_reason(forward->mux), "forward from",
+						  forward->source.text, r);
 		event_base_loopbreak(forward->loop.base);
 	} else {
 		close_session(forward);
@@ -556,11 +558,11 @@ static void on_session(evutil_socket_t fd, short what, void *userdata)
 
 static int open_session(struct forward *forward)
 {
-	int r = mux_open(&forward->mux, forward->cli->socket, on_incoming, forward);
+	int r = xenmsg_mux_open(&forward->mux, forward->cli->socket, on_incoming, forward);
 
 	if (r < 0)
 		return r;
-	forward->session = loop_event(forward->loop.base, mux_fd(forward->mux), EV_READ | EV_PERSIST,
+	forward->session = loop_event(forward->loop.base, xenmsg_mux_fd(forward->mux), EV_READ | EV_PERSIST,
 				      on_session, forward);
 	if (forward->session)
 		return 0;
@@ -576,8 +578,9 @@ static int listen_xen(struct forward *forward)
 
 	if (r < 0)
 		return cli_no_session(forward->cli, r);
-	r = mux_listen(forward->mux, forward->source.path);
-	return r < 0 ? cli_error_because(mux_reason(forward->mux), "forward from", forward->source.text, r)
+	r = xenmsg_mux_listen(forward->mux, forward->source.path, XENMSG_LISTEN_HOSTS);
+	return r < 0 ? cli_error_because(xenmsg_mux_reason(forward->mux), "forward from",
+					 forward->source.text, r)
 		     : 0;
 }
 

@@ -40,8 +40,10 @@ xenmsg_SOURCES = \
 	cli/top.h cli/top_lines.c \
 	cli/workers.c cli/workers.h \
 	cli/writer.c cli/writer.h
+# When to try again what waits for a name is the library's, but no part of its interface.
+xenmsg_SOURCES += libclient/again.c libclient/again.h
 xenmsg_CFLAGS = $(AM_CFLAGS) $(NCURSES_CFLAGS)
-xenmsg_LDADD = libcli.la libclient.la libxenmsg.la libwire.la $(JSONC_LIBS) $(LIBEVENT_LIBS) $(LIBEVENT_EXTRA_LIBS) \
+xenmsg_LDADD = libcli.la libxenmsg.la libwire.la $(JSONC_LIBS) $(LIBEVENT_LIBS) $(LIBEVENT_EXTRA_LIBS) \
 	$(XENSTORE_LIBS) $(XENGNTTAB_LIBS) $(XENEVTCHN_LIBS) $(NCURSES_LIBS) -lm
 
 # Each shell looks for its completion there.

@@ -13,7 +13,7 @@
 #include <event2/event.h>
 
 #include "cli/loop.h"
-#include "libclient/mux.h"
+#include "xenmsg-mux.h"
 
 #define BUFFER_SIZE 65536
 
@@ -91,7 +91,7 @@ static void look_left(struct pump *pump)
 static void end_output(struct side *side)
 {
 	if (side->end.stream) {
-		mux_end(side->end.stream);
+		xenmsg_stream_end(side->end.stream);
 	} else if (side->to_socket) {
 		shutdown(side->end.out, SHUT_WR);
 	} else {
@@ -119,7 +119,7 @@ static ssize_t write_some(const struct side *side, const char *at, size_t size)
 	ssize_t written;
 
 	if (side->end.stream)
-		return (ssize_t)mux_write(side->end.stream, at, size);
+		return (ssize_t)xenmsg_stream_write(side->end.stream, at, size);
 	if (side->to_socket)
 		written = send(side->end.out, at, size, MSG_DONTWAIT | MSG_NOSIGNAL);
 	else
@@ -167,7 +167,7 @@ static void on_room(struct direction *direction)
 
 	if (direction->from->end.stream) {
 		await_no_room(direction->to);
-		mux_resume(direction->from->end.stream);
+		xenmsg_stream_resume(direction->from->end.stream);
 		return;
 	}
 	if (direction->size > 0)
@@ -259,7 +259,7 @@ static void on_broken(void *userdata, int error)
 	finish(side->incoming->pump, -error, side);
 }
 
-static const struct mux_callbacks stream_callbacks = {
+static const struct xenmsg_stream_callbacks stream_callbacks = {
 	.data = on_data,
 	.ended = on_ended,
 	.room = on_stream_room,
@@ -290,13 +290,13 @@ static void init_side(struct side *side, const struct pump_end *end, struct dire
 	side->outgoing = outgoing;
 	incoming->from = outgoing->to = side;
 	if (end->stream)
-		mux_set_user(end->stream, &stream_callbacks, side);
+		xenmsg_stream_set_callbacks(end->stream, &stream_callbacks, side);
 }
 
 static void close_end(struct pump_end *end, bool broken)
 {
 	if (end->stream) {
-		mux_close(end->stream); /* breaks it unless both directions have ended */
+		xenmsg_stream_close(end->stream); /* breaks it unless both directions have ended */
 		return;
 	}
 	if (broken && end->break_socket) {
@@ -334,7 +334,7 @@ struct pump *pump_new(struct event_base *base, struct pump_end left, struct pump
 void pump_catch_up(struct pump *pump)
 {
 	if (pump->left.end.stream)
-		mux_resume(pump->left.end.stream);
+		xenmsg_stream_resume(pump->left.end.stream);
 }
 
 void pump_ends_with_right(struct pump *pump)

@@ -5,14 +5,14 @@
 /*
  * Carries two byte streams between two ends, each independently, with half-close: when one direction ends,
  * that is passed on and the other continues. An end is a socket, a pair of descriptors (standard input and
- * output), or a stream of a session that carries many (libclient/mux.h). A direction holds at most a buffer's
+ * output), or a stream of a session that carries many (xenmsg-mux.h). A direction holds at most a buffer's
  * worth, so a slow reader slows its writer. Descriptors may be files if the loop is one of pump_base_new().
  */
 
 #include <stdbool.h>
 
 struct event_base;
-struct mux_stream;
+struct xenmsg_stream;
 struct pump;
 
 /* Makes an event loop that takes any descriptor (epoll refuses regular files). */
@@ -23,7 +23,7 @@ struct pump_end {
 	int in, out;
 	void (*break_socket)(
 		int fd); /* closes a socket so that the other side sees a broken stream; NULL: close() */
-	struct mux_stream *stream;
+	struct xenmsg_stream *stream;
 };
 
 /* `error` is 0 when both directions have ended, else the errno of what broke; `at_left` says at which end. */

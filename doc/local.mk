@@ -6,7 +6,7 @@ dist_man_MANS += doc/xenmsg.1 doc/xensim.1 doc/xenmsg.3 doc/xenmsg-policy.5 doc/
 # A page for each group of functions, and a link to it for each other function of the group.
 dist_man_MANS += \
 	doc/man3/xenmsg_bind.3 doc/man3/xenmsg_call.3 doc/man3/xenmsg_connect.3 doc/man3/xenmsg_message_data.3 \
-	doc/man3/xenmsg_open.3 doc/man3/xenmsg_peek.3 doc/man3/xenmsg_process.3 doc/man3/xenmsg_query.3 doc/man3/xenmsg_reason.3 \
+	doc/man3/xenmsg_mux_open.3 doc/man3/xenmsg_open.3 doc/man3/xenmsg_peek.3 doc/man3/xenmsg_process.3 doc/man3/xenmsg_query.3 doc/man3/xenmsg_reason.3 \
 	doc/man3/xenmsg_reply.3 doc/man3/xenmsg_send.3 doc/man3/xenmsg_watch.3
 dist_man_MANS += \
 	doc/man3/xenmsg_accept.3 doc/man3/xenmsg_answered.3 doc/man3/xenmsg_bind_post.3 doc/man3/xenmsg_break.3 \
@@ -23,7 +23,12 @@ dist_man_MANS += \
 	doc/man3/xenmsg_take.3 \
 	doc/man3/xenmsg_timeout.3 doc/man3/xenmsg_unbind.3 doc/man3/xenmsg_unwatch.3 doc/man3/xenmsg_wait.3 \
 	doc/man3/xenmsg_reserve.3 doc/man3/xenmsg_commit.3 doc/man3/xenmsg_unreserve.3 \
-	doc/man3/xenmsg_withdraw.3
+	doc/man3/xenmsg_withdraw.3 \
+	doc/man3/xenmsg_mux_close.3 doc/man3/xenmsg_mux_fd.3 doc/man3/xenmsg_mux_process.3 \
+	doc/man3/xenmsg_mux_wait.3 doc/man3/xenmsg_mux_reason.3 doc/man3/xenmsg_mux_listen.3 \
+	doc/man3/xenmsg_mux_unlisten.3 doc/man3/xenmsg_mux_connect.3 doc/man3/xenmsg_stream_set_callbacks.3 \
+	doc/man3/xenmsg_stream_write.3 doc/man3/xenmsg_stream_end.3 doc/man3/xenmsg_stream_resume.3 \
+	doc/man3/xenmsg_stream_close.3
 dist_doc_DATA += doc/architecture.md doc/hosts.md doc/metrics.md doc/probes.md doc/protocol.md doc/python.md doc/run.md doc/xensim.md doc/running-on-xen.md doc/security.md doc/tutorial.md doc/status.schema.json \
 	doc/commands.schema.json \
 	doc/way-of-a-message.svg

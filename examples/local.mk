@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Examples compile in every build, so that they stay true, and are installed as sources.
-check_PROGRAMS += examples/ping examples/loop examples/blocks examples/chat examples/copy examples/kv examples/rendezvous \
+check_PROGRAMS += examples/ping examples/loop examples/blocks examples/chat examples/copy examples/kv examples/mirror examples/rendezvous \
 	examples/request-reply examples/sdevent
 examples_ping_SOURCES = examples/ping.c
 examples_ping_LDADD = libxenmsg.la
@@ -14,6 +14,8 @@ examples_chat_SOURCES = examples/chat.c
 examples_chat_LDADD = libxenmsg.la
 examples_copy_SOURCES = examples/copy.c
 examples_copy_LDADD = libxenmsg.la
+examples_mirror_SOURCES = examples/mirror.c
+examples_mirror_LDADD = libxenmsg.la
 examples_rendezvous_SOURCES = examples/rendezvous.c
 examples_rendezvous_LDADD = libxenmsg.la
 examples_sdevent_SOURCES = examples/sdevent.c
@@ -40,6 +42,7 @@ dist_example_DATA = \
 	examples/glib.c \
 	examples/kv.c \
 	examples/libevent.c \
+	examples/mirror.c \
 	examples/ping.c \
 	examples/rendezvous.c \
 	examples/request-reply.c \

@@ -67,32 +67,46 @@ bool incoming_forget(struct incoming *incoming, const char *endpoint)
 	return false;
 }
 
+int incoming_peer(struct xenmsg_peer *peer, char host[HOST_NAME_SIZE], const struct frame_identity *identity,
+		  struct frame_text endpoint, struct frame_text domain_name, struct frame_text from_host)
+{
+	size_t size = strnlen(endpoint.data, endpoint.size);
+
+	if (!endpoint_name_is_valid(endpoint.data, size))
+		return -EPROTO;
+	*peer = (struct xenmsg_peer){
+		.domid = identity->domid,
+		.uid = identity->uid,
+		.gid = identity->gid,
+		.pid = identity->pid,
+	};
+	memcpy(peer->endpoint, endpoint.data, size);
+	if (domain_name_is_valid(domain_name.data, domain_name.size))
+		memcpy(peer->domain_name, domain_name.data, domain_name.size);
+	memset(host, 0, HOST_NAME_SIZE);
+	if (host_name_is_valid(from_host.data, from_host.size))
+		memcpy(host, from_host.data, from_host.size);
+	return 0;
+}
+
 int incoming_frame(struct incoming *incoming, const struct frame_header *header, const uint8_t *payload)
 {
 	struct frame_incoming frame;
 	struct arrival *arrival;
-	size_t size;
+	int r;
 
 	if (frame_incoming_decode(payload, header->length, &frame) < 0)
-		return -EPROTO;
-	size = strnlen(frame.endpoint.data, frame.endpoint.size);
-	if (!endpoint_name_is_valid(frame.endpoint.data, size))
 		return -EPROTO;
 	arrival = calloc(1, sizeof(*arrival));
 	if (!arrival)
 		return -ENOMEM;
 	arrival->token = frame.token;
-	arrival->peer = (struct xenmsg_peer){
-		.domid = frame.identity.domid,
-		.uid = frame.identity.uid,
-		.gid = frame.identity.gid,
-		.pid = frame.identity.pid,
-	};
-	memcpy(arrival->peer.endpoint, frame.endpoint.data, size);
-	if (domain_name_is_valid(frame.domain_name.data, frame.domain_name.size))
-		memcpy(arrival->peer.domain_name, frame.domain_name.data, frame.domain_name.size);
-	if (host_name_is_valid(frame.host.data, frame.host.size))
-		memcpy(arrival->host, frame.host.data, frame.host.size);
+	r = incoming_peer(&arrival->peer, arrival->host, &frame.identity, frame.endpoint, frame.domain_name,
+			  frame.host);
+	if (r < 0) {
+		free(arrival);
+		return r;
+	}
 	DL_APPEND(incoming->waiting, arrival);
 	return 0;
 }

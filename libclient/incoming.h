@@ -27,6 +27,10 @@ struct incoming {
 	int64_t again; /* a limit has refused the first one: when it may be tried again (deadline.h); 0: at once */
 };
 
+/* Sets *peer, and the peer's host in `host` ("" for this one), as a daemon's frame has them. Returns 0, or -EPROTO: it isn't an
+ * endpoint. */
+int incoming_peer(struct xenmsg_peer *peer, char host[HOST_NAME_SIZE], const struct frame_identity *identity,
+		  struct frame_text endpoint, struct frame_text domain_name, struct frame_text from_host);
 void incoming_free(struct incoming *incoming);
 /* Remembers an endpoint at which the program listens. Returns 0 or -ENOMEM. */
 int incoming_listen(struct incoming *incoming, const char *endpoint);

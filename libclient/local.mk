@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # libxenmsg. Its parts are a library of their own too, so that tests reach what the shared one doesn't export.
-include_HEADERS += include/xenmsg.h
+include_HEADERS += include/xenmsg.h include/xenmsg-mux.h
 pkgconfig_DATA += libclient/xenmsg.pc
 cmakedir = $(libdir)/cmake/xenmsg
 cmake_DATA = libclient/xenmsg-config.cmake libclient/xenmsg-config-version.cmake
@@ -34,7 +34,8 @@ libclient_la_SOURCES = \
 	libclient/transport.c libclient/transport.h \
 	libclient/wait.c libclient/wait.h \
 	libclient/mirror.c libclient/mirror.h \
-	libclient/mux.c libclient/mux.h
+	libclient/mux.c \
+	libclient/mux_stream.c libclient/mux_stream.h
 libclient_la_LIBADD = libwire.la
 
 lib_LTLIBRARIES += libxenmsg.la

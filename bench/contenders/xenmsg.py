@@ -114,4 +114,22 @@ class Streams(Piped):
         return entry
 
 
-CONTENDERS = [Default, Messages, Lending, Quiet, Relayed, Streams]
+class Mux(Piped):
+    """A stream of a session that may carry many."""
+
+    key, label = "xenmsg-mux", "xenmsg, a stream in a session"
+    has_rings = True
+
+    def start(self, host, ring):
+        super().start(host, ring)
+        (self.client, self.server), self.daemons = daemons(host, ring)
+
+    def build_group(self, group):
+        tool = self.host.tool("bench-mux")
+        endpoint = self.host.new_name().rpartition("/")[2]
+        group.serve(1, tool, "server", endpoint, domid=self.server)
+        group.others = self.daemons
+        return (tool, "client", f"{self.server}:{endpoint}"), self.client
+
+
+CONTENDERS = [Default, Messages, Lending, Quiet, Relayed, Streams, Mux]

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * A session that carries streams (libclient/mux.h): what its daemon says, and what the program does. Each record of
+ * A session that carries streams (xenmsg-mux.h): what its daemon says, and what the program does. Each record of
  * the input is { u8 what, u8 length, payload }. connect(2) is replaced, so that the session ends here. Whatever the
- * daemon says and the program does: bytes come in order, no callback comes behind mux_close(), each stream is told of
- * its end, once, mux_process() comes to rest, and nothing is left.
+ * daemon says and the program does: bytes come in order, no callback comes behind xenmsg_stream_close(), each stream is told of
+ * its end, once, xenmsg_mux_process() comes to rest, and nothing is left.
  */
 
 #include <errno.h>
@@ -15,7 +15,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "libclient/mux.h"
+#include "xenmsg-mux.h"
 #include "wire/bytes.h"
 #include "wire/frame.h"
 
@@ -29,12 +29,12 @@ int __wrap_connect(int fd, const struct sockaddr *address, socklen_t size);
 enum event { OPENED, INCOMING, BYTES, ENDED, ROOM, BROKEN };
 
 struct user {
-	struct mux_stream *stream;
+	struct xenmsg_stream *stream;
 	uint64_t got;
 	size_t take;
 	uint8_t when, victim, deed; /* what is done in the next callback of this kind */
 	bool opened, ended, broken, wants_room;
-	bool ended_ours; /* by mux_end() */
+	bool ended_ours; /* by xenmsg_stream_end() */
 };
 
 static struct {
@@ -46,7 +46,7 @@ static struct {
 } daemon_end;
 
 static struct user users[USERS];
-static struct mux *mux;
+static struct xenmsg_mux *mux;
 
 static void check(bool is_true)
 {
@@ -193,12 +193,12 @@ static void daemon_acts(uint8_t what, const uint8_t *payload, size_t size)
 
 static void close_user(struct user *user)
 {
-	struct mux_stream *stream = user->stream;
+	struct xenmsg_stream *stream = user->stream;
 
 	if (!stream)
 		return;
 	*user = (struct user){.take = SIZE_MAX, .when = 255};
-	mux_close(stream);
+	xenmsg_stream_close(stream);
 }
 
 static void write_some(struct user *user, size_t size)
@@ -208,7 +208,7 @@ static void write_some(struct user *user, size_t size)
 
 	if (!user->stream)
 		return;
-	written = mux_write(user->stream, zeros, size);
+	written = xenmsg_stream_write(user->stream, zeros, size);
 	check(written <= size);
 	user->wants_room = written < size;
 }
@@ -222,7 +222,7 @@ static void do_deed(uint8_t deed, struct user *user)
 		break;
 	case 2:
 		if (user->stream)
-			mux_end(user->stream);
+			xenmsg_stream_end(user->stream);
 		user->ended_ours |= user->opened;
 		break;
 	case 3:
@@ -298,7 +298,7 @@ static void on_broken(void *userdata, int error)
 		user->broken = true;
 }
 
-static const struct mux_callbacks callbacks = {
+static const struct xenmsg_stream_callbacks callbacks = {
 	.opened = on_opened,
 	.data = on_data,
 	.ended = on_ended,
@@ -314,17 +314,18 @@ static struct user *idle_user(void)
 	return NULL;
 }
 
-static void on_incoming(void *userdata, struct mux_stream *stream)
+static void on_incoming(void *userdata, struct xenmsg_stream *stream, const struct xenmsg_peer *peer,
+			const char *host)
 {
 	struct user *user = idle_user();
 
 	if (!user) {
-		mux_close(stream);
+		xenmsg_stream_close(stream);
 		return;
 	}
 	user->stream = stream;
 	user->opened = true;
-	mux_set_user(stream, &callbacks, user);
+	xenmsg_stream_set_callbacks(stream, &callbacks, user);
 	hear_of(user, INCOMING);
 }
 
@@ -337,14 +338,14 @@ static void program_acts(uint8_t what, const uint8_t *payload, size_t size)
 	switch (what & 7) {
 	case 0:
 		if (idle)
-			r = mux_connect(mux, "5:inbox", &callbacks, idle, &idle->stream);
+			r = xenmsg_mux_connect(mux, "5:inbox", &callbacks, idle, &idle->stream);
 		else
 			r = 0;
 		check(r == 0 || r == -ENOTCONN || r == -EPROTO);
 		break;
 	case 1:
 		if (user->stream)
-			mux_resume(user->stream);
+			xenmsg_stream_resume(user->stream);
 		break;
 	case 2: /* in a callback */
 		user->when = value % 8;
@@ -359,8 +360,8 @@ static void program_acts(uint8_t what, const uint8_t *payload, size_t size)
 			*idle = *user;
 			idle->ended = idle->broken = false;
 			*user = (struct user){.take = SIZE_MAX, .when = 255};
-			mux_set_user(idle->stream, &callbacks, idle);
-			mux_resume(idle->stream);
+			xenmsg_stream_set_callbacks(idle->stream, &callbacks, idle);
+			xenmsg_stream_resume(idle->stream);
 		}
 		break;
 	default:
@@ -371,13 +372,13 @@ static void program_acts(uint8_t what, const uint8_t *payload, size_t size)
 /* Lets the program do what there is to do; it comes to rest if the daemon does nothing. */
 static int process(void)
 {
-	struct pollfd wait = {.fd = mux_fd(mux), .events = POLLIN};
+	struct pollfd wait = {.fd = xenmsg_mux_fd(mux), .events = POLLIN};
 	unsigned rounds = 0;
 	int r = 0;
 
 	while (r == 0 && poll(&wait, 1, 0) > 0) {
 		check(rounds++ < ROUNDS);
-		r = mux_process(mux);
+		r = xenmsg_mux_process(mux);
 	}
 	check(r == 0 || r == -ENOTCONN || r == -EPROTO);
 	return r;
@@ -387,21 +388,21 @@ static int process(void)
 static void end(bool free_first)
 {
 	shutdown(daemon_end.session, SHUT_RDWR);
-	check(process() < 0 || mux_process(mux) < 0);
+	check(process() < 0 || xenmsg_mux_process(mux) < 0);
 	for (unsigned i = 0; i < USERS && !free_first; i++) {
 		users[i].take = SIZE_MAX;
 		users[i].when = 255;
 		if (users[i].stream)
-			mux_resume(users[i].stream);
+			xenmsg_stream_resume(users[i].stream);
 		if (users[i].stream)
 			check(users[i].broken || (users[i].ended && users[i].ended_ours));
 	}
 	if (free_first)
-		mux_free(mux);
+		xenmsg_mux_close(mux);
 	for (unsigned i = 0; i < USERS; i++)
 		close_user(&users[i]);
 	if (!free_first)
-		mux_free(mux);
+		xenmsg_mux_close(mux);
 	close(daemon_end.session);
 }
 
@@ -418,7 +419,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	for (unsigned i = 0; i < USERS; i++)
 		users[i] = (struct user){.take = SIZE_MAX, .when = 255};
 	setenv("XENMSG_NO_SHARED_MEMORY", "1", 1);
-	check(mux_open(&mux, "daemon", on_incoming, NULL) == 0);
+	check(xenmsg_mux_open(&mux, "daemon", on_incoming, NULL) == 0);
 	while (size >= 2) {
 		size_t length = data[1] < size - 2 ? data[1] : size - 2;
 

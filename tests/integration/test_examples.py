@@ -128,6 +128,19 @@ def test_a_copied_file_is_the_same_and_shows_progress(nodes, tmp_path, size):
         assert text.startswith("1 % 65536 of 5000000 bytes\n2 %") and text.endswith("\n100 % 5000000 of 5000000 bytes\n")
 
 
+def test_a_mirror_gives_back_what_comes_on_each_stream(nodes, tmp_path):
+    both = nodes(1, 2)
+    run = Run(both[2], tmp_path, "mirror", "glass")
+    eventually(lambda: "glass" in both[2].endpoints(), "glass is bound")
+    streams = [(os.urandom(1 + 500000 * i), both[1].popen("connect", "2:glass", stdin=subprocess.PIPE)) for i in range(4)]
+    for data, stream in streams:
+        assert stream.communicate(data, timeout=30)[0] == data
+        assert stream.returncode == 0
+    assert run.text() == 4 * "a stream from uid 0 of domain 1\n"
+    refused = Run(both[2], tmp_path, "mirror", "glass")
+    assert "glass: a program has bound this endpoint already" in refused.ends(1)
+
+
 def test_a_file_is_copied_in_the_shell(nodes, tmp_path):
     both = nodes(1, 2)
     data = os.urandom(300000)

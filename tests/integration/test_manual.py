@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The manual pages of the library say what include/xenmsg.h says, of every function, and their examples compile."""
+"""The manual pages of the library say what the headers say, of every function, and their examples compile."""
 
 import errno
 import os
@@ -27,7 +27,8 @@ def plain(text):
 def functions():
     """Of each function its prototype, and the comment about it, which may be about several."""
     found, comment = {}, ""
-    for said, declared in re.findall(r"/\*(.*?)\*/|^XENMSG_API (?:XENMSG_CHECK )?([^;]*);", read("include", "xenmsg.h"), re.S | re.M):
+    headers = read("include", "xenmsg.h") + read("include", "xenmsg-mux.h")
+    for said, declared in re.findall(r"/\*(.*?)\*/|^XENMSG_API (?:XENMSG_CHECK )?([^;]*);", headers, re.S | re.M):
         if declared:
             found[re.search(r"(xenmsg_\w+)\(", declared).group(1)] = plain(declared), comment
         else:
@@ -90,7 +91,7 @@ def test_the_examples_compile(tmp_path):
     for file in os.listdir(PAGES):
         for example in re.findall(r"^\.SH EXAMPLES\n\.nf\n(.*?)^\.fi$", read("doc", "man3", file), re.M | re.S):
             source = tmp_path / f"{file}.c"
-            headers = "ctype.h", "errno.h", "poll.h", "stdio.h", "stdlib.h", "string.h", "unistd.h", "xenmsg.h"
+            headers = "ctype.h", "errno.h", "poll.h", "stdio.h", "stdlib.h", "string.h", "unistd.h", "xenmsg.h", "xenmsg-mux.h"
             source.write_text("".join(f"#include <{header}>\n" for header in headers) + shown(example))
             built = subprocess.run(["cc", "-std=gnu11", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-unused-function", "-Werror",
                                     f"-I{SOURCES}/include", "-c", "-o", tmp_path / "example.o", source], capture_output=True, text=True, check=False)

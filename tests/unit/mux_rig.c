@@ -12,7 +12,7 @@
 #define ROUNDS_MAX  10000 /* more is a loop without an end */
 #define USERS_MAX   32
 
-struct mux *mux;
+struct xenmsg_mux *mux;
 struct user *next_incoming[4];
 static struct user *users[USERS_MAX];
 static unsigned user_count;
@@ -37,7 +37,7 @@ void close_user(struct user *user)
 {
 	assert_false(user->is_closed);
 	user->is_closed = true;
-	mux_close(user->stream);
+	xenmsg_stream_close(user->stream);
 }
 
 /* Notes it, and does what the test wants to be done in this callback. */
@@ -97,7 +97,7 @@ static void on_broken(void *userdata, int error)
 	note(user, BROKEN);
 }
 
-const struct mux_callbacks user_callbacks = {
+const struct xenmsg_stream_callbacks user_callbacks = {
 	.opened = on_opened,
 	.data = on_data,
 	.ended = on_ended,
@@ -105,7 +105,8 @@ const struct mux_callbacks user_callbacks = {
 	.broken = on_broken,
 };
 
-static void on_incoming(void *userdata, struct mux_stream *stream)
+static void on_incoming(void *userdata, struct xenmsg_stream *stream, const struct xenmsg_peer *peer,
+			const char *host)
 {
 	struct user *user = next_incoming[0];
 
@@ -113,18 +114,24 @@ static void on_incoming(void *userdata, struct mux_stream *stream)
 	assert_non_null(user);
 	memmove(next_incoming, next_incoming + 1, sizeof(next_incoming) - sizeof(*next_incoming));
 	next_incoming[3] = NULL;
+	user->peer = *peer;
+	assert_true(strlen(host) < sizeof(user->host));
+	strcpy(user->host, host);
+	user->is_closed = user->is_unwanted;
+	if (user->is_unwanted)
+		return;
 	user->stream = stream;
 	if (user->when == OPENED) {
 		note(user, OPENED);
 		return;
 	}
-	mux_set_user(stream, &user_callbacks, user);
+	xenmsg_stream_set_callbacks(stream, &user_callbacks, user);
 }
 
 static int set_up(bool shared)
 {
 	fake_await(&fake, shared, true);
-	assert_int_equal(mux_open(&mux, fake.path, on_incoming, &mux), 0);
+	assert_int_equal(xenmsg_mux_open(&mux, fake.path, on_incoming, &mux), 0);
 	fake_join(&fake);
 	assert_true(fake.asks_mux);
 	return 0;
@@ -142,13 +149,13 @@ int set_up_mux_socket(void **state)
 
 int tear_down_mux(void **state)
 {
-	mux_free(mux);
+	xenmsg_mux_close(mux);
 	mux = NULL;
 	while (user_count) {
 		struct user *user = users[--user_count];
 
 		if (user->stream && !user->is_closed)
-			mux_close(user->stream);
+			xenmsg_stream_close(user->stream);
 		free(user);
 	}
 	memset(next_incoming, 0, sizeof(next_incoming));
@@ -158,7 +165,7 @@ int tear_down_mux(void **state)
 
 bool is_readable(void)
 {
-	struct pollfd wait = {.fd = mux_fd(mux), .events = POLLIN};
+	struct pollfd wait = {.fd = xenmsg_mux_fd(mux), .events = POLLIN};
 
 	return poll(&wait, 1, 0) > 0;
 }
@@ -167,19 +174,19 @@ void settle(void)
 {
 	for (unsigned rounds = 0; is_readable(); rounds++) {
 		assert_true(rounds < ROUNDS_MAX);
-		assert_int_equal(mux_process(mux), 0);
+		assert_int_equal(xenmsg_mux_process(mux), 0);
 	}
 }
 
 int process_until_over(void)
 {
 	for (unsigned rounds = 0;; rounds++) {
-		struct pollfd wait = {.fd = mux_fd(mux), .events = POLLIN};
+		struct pollfd wait = {.fd = xenmsg_mux_fd(mux), .events = POLLIN};
 		int r;
 
 		assert_true(rounds < ROUNDS_MAX);
 		assert_int_equal(poll(&wait, 1, PATIENCE_MS), 1);
-		r = mux_process(mux);
+		r = xenmsg_mux_process(mux);
 		if (r < 0)
 			return r;
 	}
@@ -190,7 +197,7 @@ struct user *dial(void)
 	struct user *user = user_new();
 	struct frame_open open;
 
-	assert_int_equal(mux_connect(mux, PEER, &user_callbacks, user, &user->stream), 0);
+	assert_int_equal(xenmsg_mux_connect(mux, PEER, &user_callbacks, user, &user->stream), 0);
 	settle();
 	do
 		fake_read(&fake);
@@ -281,7 +288,7 @@ void end_both(struct user *user, uint64_t came, uint64_t sent)
 	fake_credit(&fake, user->number, sent, sent + LIMIT);
 	send_fin(user, came);
 	settle();
-	mux_end(user->stream);
+	xenmsg_stream_end(user->stream);
 	settle();
 	while (fake_has_frame(&fake)) {
 		fake_read(&fake);
@@ -306,7 +313,7 @@ size_t write_until_full(struct user *user, size_t size)
 	size_t all = 0, written = size;
 
 	while (written == size) {
-		written = mux_write(user->stream, zeros, size);
+		written = xenmsg_stream_write(user->stream, zeros, size);
 		all += written;
 		assert_true(all < 16u << 20);
 	}

@@ -4,8 +4,8 @@
 
 /* A session with the fake daemon that carries streams, and streams that note what they are told. */
 
-#include "libclient/mux.h"
 #include "tests/unit/client_fixture.h"
+#include "xenmsg-mux.h"
 
 #define PEER  "5:web"
 #define LIMIT 65536u
@@ -13,12 +13,15 @@
 enum event { NEVER, OPENED, DATA, ENDED, ROOM, BROKEN };
 
 struct user {
-	struct mux_stream *stream;
+	struct xenmsg_stream *stream;
 	uint32_t number;
 	char log[64]; /* what it was told: o, d (once for many), e, r, b */
 	size_t take;  /* of the bytes that come in one call, at most so many */
 	size_t size;  /* bytes that came */
 	int error;    /* of `broken` */
+	struct xenmsg_peer peer;
+	char host[64];
+	bool is_unwanted; /* comes in, and nothing is done with it */
 	bool is_closed;
 	enum event when;	 /* in this callback ... */
 	struct user *victims[3]; /* ... these are closed */
@@ -26,10 +29,10 @@ struct user {
 	uint8_t bytes[256u << 10];
 };
 
-extern struct mux *mux;
+extern struct xenmsg_mux *mux;
 /* What the next streams that come in belong to, in this order. */
 extern struct user *next_incoming[4];
-extern const struct mux_callbacks user_callbacks;
+extern const struct xenmsg_stream_callbacks user_callbacks;
 
 int set_up_mux_shared(void **state);
 int set_up_mux_socket(void **state);
@@ -52,7 +55,7 @@ struct user *accepted(uint32_t number, uint64_t limit);
 void close_user(struct user *user);
 void forget_log(struct user *user);
 
-/* mux_process(), as often as the descriptor says so. */
+/* xenmsg_mux_process(), as often as the descriptor says so. */
 void settle(void);
 /* The same until it fails: returns how. */
 int process_until_over(void);

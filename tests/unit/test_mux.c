@@ -11,18 +11,18 @@ static uint8_t bytes[512u << 10];
 
 static void a_daemon_that_knows_no_streams_is_told_from_others(void **state)
 {
-	struct mux *none = NULL;
+	struct xenmsg_mux *none = NULL;
 
 	for (int shared = 0; shared < 2; shared++) {
 		fake_await(&fake, shared, false);
-		assert_int_equal(mux_open(&none, fake.path, NULL, NULL), -EPROTONOSUPPORT);
+		assert_int_equal(xenmsg_mux_open(&none, fake.path, NULL, NULL), -EPROTONOSUPPORT);
 		assert_null(none);
 		fake_join(&fake);
 		assert_true(fake.asks_mux);
 		fake_stop(&fake);
 	}
-	mux_free(NULL);
-	assert_int_equal(mux_open(&none, fake.path, NULL, NULL), -ENOENT); /* it has gone */
+	xenmsg_mux_close(NULL);
+	assert_int_equal(xenmsg_mux_open(&none, fake.path, NULL, NULL), -ENOENT); /* it has gone */
 	assert_null(none);
 }
 
@@ -31,13 +31,13 @@ static void a_stream_is_opened_when_its_other_side_accepts_it(void **state)
 	struct user *user = dial();
 
 	assert_string_equal(user->log, "");
-	assert_int_equal(mux_write(user->stream, "early", 5), 0);
-	mux_end(user->stream);
+	assert_int_equal(xenmsg_stream_write(user->stream, "early", 5), 0);
+	xenmsg_stream_end(user->stream);
 	expect_silence();
 	fake_opened(&fake, user->number, LIMIT, FAKE_MAX_MESSAGE);
 	settle();
 	assert_string_equal(user->log, "o");
-	assert_int_equal(mux_write(user->stream, "hello", 5), 5);
+	assert_int_equal(xenmsg_stream_write(user->stream, "hello", 5), 5);
 	expect_data(user, "hello", 5);
 	expect_silence();
 }
@@ -51,12 +51,12 @@ static void a_stream_that_is_refused_is_broken(void **state)
 	assert_string_equal(user->log, "b");
 	assert_int_equal(user->error, -ECONNREFUSED);
 	expect_reset(user, ECONNREFUSED);
-	assert_int_equal(mux_write(user->stream, "x", 1), 0);
-	mux_end(user->stream);
-	mux_resume(user->stream);
+	assert_int_equal(xenmsg_stream_write(user->stream, "x", 1), 0);
+	xenmsg_stream_end(user->stream);
+	xenmsg_stream_resume(user->stream);
 	close_user(user);
 	expect_silence();
-	assert_int_equal(mux_write(other->stream, "x", 1), 1);
+	assert_int_equal(xenmsg_stream_write(other->stream, "x", 1), 1);
 	expect_data(other, "x", 1);
 }
 
@@ -64,8 +64,8 @@ static void an_address_that_is_none_is_refused_at_once(void **state)
 {
 	struct user *user = user_new();
 
-	assert_int_equal(mux_connect(mux, "", &user_callbacks, user, &user->stream), -EINVAL);
-	assert_int_equal(mux_connect(mux, "5:-", &user_callbacks, user, &user->stream), -EINVAL);
+	assert_int_equal(xenmsg_mux_connect(mux, "", &user_callbacks, user, &user->stream), -EINVAL);
+	assert_int_equal(xenmsg_mux_connect(mux, "5:-", &user_callbacks, user, &user->stream), -EINVAL);
 	assert_null(user->stream);
 	expect_silence();
 }
@@ -74,9 +74,9 @@ static void a_writer_gets_room_when_credit_comes(void **state)
 {
 	struct user *user = connected(100), *other = connected(100);
 
-	assert_int_equal(mux_write(user->stream, bytes, 60), 60);
-	assert_int_equal(mux_write(user->stream, bytes, 60), 40);
-	assert_int_equal(mux_write(user->stream, bytes, 60), 0);
+	assert_int_equal(xenmsg_stream_write(user->stream, bytes, 60), 60);
+	assert_int_equal(xenmsg_stream_write(user->stream, bytes, 60), 40);
+	assert_int_equal(xenmsg_stream_write(user->stream, bytes, 60), 0);
 	expect_data(user, bytes, 60);
 	expect_data(user, bytes, 40);
 	expect_silence();
@@ -86,7 +86,7 @@ static void a_writer_gets_room_when_credit_comes(void **state)
 	fake_credit(&fake, user->number, 100, 200);
 	settle();
 	assert_string_equal(user->log, "r");
-	assert_int_equal(mux_write(user->stream, bytes, 60), 60);
+	assert_int_equal(xenmsg_stream_write(user->stream, bytes, 60), 60);
 	fake_credit(&fake, user->number, 100, 300);
 	settle();
 	assert_string_equal(user->log, "r"); /* it took all */
@@ -97,12 +97,12 @@ static void one_that_came_in_may_write_when_credit_comes(void **state)
 {
 	struct user *user = accepted(1, 0);
 
-	assert_int_equal(mux_write(user->stream, "hello", 5), 0);
+	assert_int_equal(xenmsg_stream_write(user->stream, "hello", 5), 0);
 	expect_silence();
 	fake_credit(&fake, 1, 0, LIMIT);
 	settle();
 	assert_string_equal(user->log, "r");
-	assert_int_equal(mux_write(user->stream, "hello", 5), 5);
+	assert_int_equal(xenmsg_stream_write(user->stream, "hello", 5), 5);
 	expect_data(user, "hello", 5);
 }
 
@@ -111,7 +111,8 @@ static void a_full_ring_tells_of_room_when_the_daemon_reads(void **state)
 	struct user *user = connected(1u << 30), *other = connected(1u << 30);
 
 	for (size_t size = 1; size <= 100000; size = size * 5 + 3) {
-		size_t all = write_until_full(user, size), others = mux_write(other->stream, bytes, size);
+		size_t all = write_until_full(user, size),
+		       others = xenmsg_stream_write(other->stream, bytes, size);
 
 		settle();
 		assert_string_equal(user->log, "");
@@ -132,7 +133,7 @@ static void a_full_ring_tells_of_room_when_the_daemon_reads(void **state)
 static void write_again(struct user *user)
 {
 	user->when = ROOM;
-	mux_write(user->stream, bytes, 4095);
+	xenmsg_stream_write(user->stream, bytes, 4095);
 }
 
 /* There is nearly enough, but not quite. */
@@ -148,13 +149,13 @@ static void a_piece_that_just_finds_no_room_is_not_tried_for_ever(void **state)
 			assert_true(space - left > FRAME_HEADER_SIZE);
 			if (size > 32768)
 				size = 32768;
-			assert_int_equal(mux_write(user->stream, bytes, size), size);
+			assert_int_equal(xenmsg_stream_write(user->stream, bytes, size), size);
 		}
 		user->when = ROOM;
 		user->also = write_again;
-		mux_write(user->stream, bytes, 4095);
+		xenmsg_stream_write(user->stream, bytes, 4095);
 		for (unsigned i = 0; i < 100 && is_readable(); i++)
-			assert_int_equal(mux_process(mux), 0);
+			assert_int_equal(xenmsg_mux_process(mux), 0);
 		assert_false(is_readable());
 		user->when = NEVER;
 		while (fake_has_frame(&fake))
@@ -174,7 +175,7 @@ static void a_frame_that_finds_no_room_goes_behind_the_others(void **state)
 	struct user *user = connected(1u << 30), *other = connected(LIMIT);
 	size_t all = write_until_full(user, 1);
 
-	mux_end(user->stream);
+	xenmsg_stream_end(user->stream);
 	close_user(other);
 	settle();
 	read_data(user, all);
@@ -216,14 +217,14 @@ static void what_is_not_taken_comes_after_a_resume(void **state)
 	settle();
 	assert_int_equal(user->size, 100);
 	user->take = 0;
-	mux_resume(user->stream);
+	xenmsg_stream_resume(user->stream);
 	assert_int_equal(user->size, 100);
 	user->take = 1700;
-	mux_resume(user->stream);
+	xenmsg_stream_resume(user->stream);
 	assert_int_equal(user->size, 1800);
 	user->take = SIZE_MAX;
-	mux_resume(user->stream);
-	mux_resume(user->stream);
+	xenmsg_stream_resume(user->stream);
+	xenmsg_stream_resume(user->stream);
 	send_data(user, bytes + 2000, 1000);
 	settle();
 	assert_int_equal(user->size, 3000);
@@ -243,7 +244,7 @@ static void data_that_wraps_around_the_end_of_the_ring_comes_in_order(void **sta
 		settle();
 		while (i % 3 == 2 && user->size < size) {
 			user->take = 9999;
-			mux_resume(user->stream);
+			xenmsg_stream_resume(user->stream);
 		}
 		assert_int_equal(user->size, size);
 		assert_memory_equal(user->bytes, bytes, size);
@@ -271,12 +272,12 @@ static void what_was_taken_is_reported_in_steps_and_at_the_end(void **state)
 	expect_offset(user, FRAME_CREDIT, 8292);
 	assert_string_equal(user->log, "d");
 	user->take = 20;
-	mux_resume(user->stream);
+	xenmsg_stream_resume(user->stream);
 	settle();
 	expect_offset(user, FRAME_CREDIT, 8312);
 	assert_string_equal(user->log, "d");
 	user->take = SIZE_MAX;
-	mux_resume(user->stream);
+	xenmsg_stream_resume(user->stream);
 	settle();
 	expect_offset(user, FRAME_CREDIT, 8342);
 	assert_string_equal(user->log, "de");
@@ -288,7 +289,7 @@ static void expect_free(uint32_t number)
 {
 	struct user *user = accepted(number, LIMIT);
 
-	assert_int_equal(mux_write(user->stream, "again", 5), 5);
+	assert_int_equal(xenmsg_stream_write(user->stream, "again", 5), 5);
 	expect_data(user, "again", 5);
 }
 
@@ -296,20 +297,20 @@ static void the_daemon_ends_first(void **state)
 {
 	struct user *user = accepted(1, LIMIT);
 
-	assert_int_equal(mux_write(user->stream, "hello", 5), 5);
+	assert_int_equal(xenmsg_stream_write(user->stream, "hello", 5), 5);
 	expect_data(user, "hello", 5);
 	send_data(user, "you", 3);
 	send_fin(user, 3);
 	settle();
 	expect_offset(user, FRAME_CREDIT, 3);
 	assert_string_equal(user->log, "de");
-	assert_int_equal(mux_write(user->stream, "more", 4), 4);
+	assert_int_equal(xenmsg_stream_write(user->stream, "more", 4), 4);
 	expect_data(user, "more", 4);
-	mux_end(user->stream);
+	xenmsg_stream_end(user->stream);
 	settle();
 	expect_offset(user, FRAME_FIN, 9);
-	assert_int_equal(mux_write(user->stream, "beyond", 6), 0);
-	mux_end(user->stream);
+	assert_int_equal(xenmsg_stream_write(user->stream, "beyond", 6), 0);
+	xenmsg_stream_end(user->stream);
 	close_user(user); /* in order */
 	expect_silence();
 	fake_credit(&fake, 1, 9, LIMIT);
@@ -321,8 +322,8 @@ static void the_program_ends_first(void **state)
 {
 	struct user *user = accepted(1, LIMIT);
 
-	assert_int_equal(mux_write(user->stream, "hello", 5), 5);
-	mux_end(user->stream);
+	assert_int_equal(xenmsg_stream_write(user->stream, "hello", 5), 5);
+	xenmsg_stream_end(user->stream);
 	expect_data(user, "hello", 5);
 	expect_offset(user, FRAME_FIN, 5);
 	fake_credit(&fake, 1, 5, LIMIT + 5);
@@ -343,7 +344,7 @@ static void the_last_end_is_the_programs(void **state)
 {
 	struct user *user = accepted(1, LIMIT), *quiet = accepted(3, LIMIT);
 
-	assert_int_equal(mux_write(user->stream, "hello", 5), 5);
+	assert_int_equal(xenmsg_stream_write(user->stream, "hello", 5), 5);
 	expect_data(user, "hello", 5);
 	end_both(user, 0, 5);
 	end_both(quiet, 0, 0);
@@ -375,7 +376,7 @@ static void own_numbers_are_used_again_late(void **state)
 	close_user(first);
 	user->number = first->number;
 	for (unsigned i = 0; i < 1000; i++) {
-		assert_int_equal(mux_connect(mux, PEER, &user_callbacks, user, &user->stream), 0);
+		assert_int_equal(xenmsg_mux_connect(mux, PEER, &user_callbacks, user, &user->stream), 0);
 		settle();
 		fake_expect(&fake, FRAME_OPEN);
 		assert_int_not_equal(fake.header.channel, user->number);
@@ -385,7 +386,7 @@ static void own_numbers_are_used_again_late(void **state)
 		expect_reset(user, ENOENT);
 		assert_string_equal(user->log, "b");
 		forget_log(user);
-		mux_close(user->stream);
+		xenmsg_stream_close(user->stream);
 		user->stream = NULL;
 	}
 }
@@ -401,24 +402,24 @@ static void a_new_user_gets_what_the_old_one_has_left(void **state)
 	old->take = 0;
 	settle();
 	assert_string_equal(old->log, "d");
-	mux_set_user(old->stream, &user_callbacks, new);
+	xenmsg_stream_set_callbacks(old->stream, &user_callbacks, new);
 	assert_string_equal(new->log, "");
-	mux_resume(old->stream);
+	xenmsg_stream_resume(old->stream);
 	assert_string_equal(new->log, "de");
 	assert_memory_equal(new->bytes, "llo", 3);
 	/* also of an end that was told to the old one */
-	mux_set_user(old->stream, &user_callbacks, old);
+	xenmsg_stream_set_callbacks(old->stream, &user_callbacks, old);
 	forget_log(old);
-	mux_resume(old->stream);
-	mux_resume(old->stream);
+	xenmsg_stream_resume(old->stream);
+	xenmsg_stream_resume(old->stream);
 	assert_string_equal(old->log, "e");
 	fake_reset(&fake, old->number, EPIPE, 0, 0);
 	settle();
 	assert_string_equal(old->log, "eb");
-	mux_set_user(old->stream, &user_callbacks, new);
+	xenmsg_stream_set_callbacks(old->stream, &user_callbacks, new);
 	forget_log(new);
-	mux_resume(old->stream);
-	mux_resume(old->stream);
+	xenmsg_stream_resume(old->stream);
+	xenmsg_stream_resume(old->stream);
 	assert_string_equal(new->log, "b");
 	assert_int_equal(new->error, -ECONNRESET);
 }
@@ -426,26 +427,26 @@ static void a_new_user_gets_what_the_old_one_has_left(void **state)
 /* Also behind many others. */
 static void there_are_as_many_streams_as_there_are_numbers(void **state)
 {
-	static struct mux_stream *streams[CHANNEL_NUMBERS / 2];
+	static struct xenmsg_stream *streams[CHANNEL_NUMBERS / 2];
 	struct user *user = user_new();
-	struct mux_stream *more;
+	struct xenmsg_stream *more;
 
 	for (unsigned i = 0; i < CHANNEL_NUMBERS / 2; i++) {
-		assert_int_equal(mux_connect(mux, PEER, &user_callbacks, user, &streams[i]), 0);
+		assert_int_equal(xenmsg_mux_connect(mux, PEER, &user_callbacks, user, &streams[i]), 0);
 		fake_expect(&fake, FRAME_OPEN);
 	}
-	assert_int_equal(mux_connect(mux, PEER, &user_callbacks, user, &more), -ENOBUFS);
+	assert_int_equal(xenmsg_mux_connect(mux, PEER, &user_callbacks, user, &more), -ENOBUFS);
 	user->number = 4444;
 	fake_reset(&fake, user->number, ENOENT, 0, 0);
 	settle();
 	assert_string_equal(user->log, "b");
 	expect_reset(user, ENOENT);
-	assert_int_equal(mux_connect(mux, PEER, &user_callbacks, user, &more), 0);
+	assert_int_equal(xenmsg_mux_connect(mux, PEER, &user_callbacks, user, &more), 0);
 	expect_frame(user, FRAME_OPEN);
-	mux_free(mux);
+	xenmsg_mux_close(mux);
 	for (unsigned i = 0; i < CHANNEL_NUMBERS / 2; i++)
-		mux_close(streams[i]);
-	mux_close(more);
+		xenmsg_stream_close(streams[i]);
+	xenmsg_stream_close(more);
 	mux = NULL;
 }
 

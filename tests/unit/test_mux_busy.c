@@ -16,7 +16,7 @@
 #define WINDOW	    300000u    /* more than a ring holds */
 
 static struct flow {
-	struct mux_stream *stream;
+	struct xenmsg_stream *stream;
 	uint64_t written, got;
 	uint32_t sizes; /* of its writes: a sequence by chance */
 	bool ended;
@@ -33,11 +33,11 @@ static void write_on(struct flow *flow)
 		flow->sizes = flow->sizes * 1664525u + 1013904223u;
 		size = flow->sizes >> 29 ? flow->sizes >> 20 : flow->sizes >> 16;
 		size = size + 1 < TOTAL - flow->written ? size + 1 : TOTAL - flow->written;
-		written = mux_write(flow->stream, bytes, size);
+		written = xenmsg_stream_write(flow->stream, bytes, size);
 		flow->written += written;
 	}
 	if (flow->written == TOTAL)
-		mux_end(flow->stream);
+		xenmsg_stream_end(flow->stream);
 }
 
 static size_t on_data(void *userdata, const void *data, size_t size)
@@ -66,7 +66,7 @@ static void on_moving(void *userdata)
 	write_on(userdata);
 }
 
-static const struct mux_callbacks callbacks = {
+static const struct xenmsg_stream_callbacks callbacks = {
 	.opened = on_moving,
 	.data = on_data,
 	.ended = on_ended,
@@ -142,20 +142,20 @@ static void bytes_go_both_ways(void **state)
 	fake_meanwhile(&fake, echo_all);
 	for (unsigned i = 0; i < STREAMS; i++) {
 		flows[i].sizes = i;
-		assert_int_equal(mux_connect(mux, PEER, &callbacks, &flows[i], &flows[i].stream), 0);
+		assert_int_equal(xenmsg_mux_connect(mux, PEER, &callbacks, &flows[i], &flows[i].stream), 0);
 	}
 	while (over < STREAMS) {
-		struct pollfd wait = {.fd = mux_fd(mux), .events = POLLIN};
+		struct pollfd wait = {.fd = xenmsg_mux_fd(mux), .events = POLLIN};
 
 		assert_int_equal(poll(&wait, 1, PATIENCE_MS), 1);
-		assert_int_equal(mux_process(mux), 0);
+		assert_int_equal(xenmsg_mux_process(mux), 0);
 		over = 0;
 		for (unsigned i = 0; i < STREAMS; i++)
 			over += flows[i].ended;
 	}
 	fake_join(&fake);
 	for (unsigned i = 0; i < STREAMS; i++)
-		mux_close(flows[i].stream);
+		xenmsg_stream_close(flows[i].stream);
 }
 
 int main(void)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * mux_listen() waits for the daemon's answer, whatever comes meanwhile.
+ * Endpoints of a session that carries streams: xenmsg_mux_listen() waits for the daemon's answer, whatever comes meanwhile,
+ * and whoever opened a stream is told.
  */
 #include "tests/unit/mux_rig.h"
 
@@ -12,6 +13,20 @@ static void agree(struct fake *daemon)
 {
 	fake_expect(daemon, FRAME_BIND);
 	fake_reply(daemon, daemon->header.channel, 0, "", false);
+}
+
+static void agree_to_none(struct fake *daemon)
+{
+	fake_expect(daemon, FRAME_UNBIND);
+	assert_int_equal(daemon->header.length, 3);
+	assert_memory_equal(daemon->payload, "web", 3);
+	fake_reply(daemon, daemon->header.channel, 0, "", false);
+}
+
+static void know_none(struct fake *daemon)
+{
+	fake_expect(daemon, FRAME_UNBIND);
+	fake_reply(daemon, daemon->header.channel, ENOENT, "this program has not bound it", false);
 }
 
 static void refuse(struct fake *daemon)
@@ -51,18 +66,146 @@ static int listen_while(void (*script)(struct fake *daemon))
 	int r;
 
 	fake_meanwhile(&fake, script);
-	r = mux_listen(mux, "web");
+	r = xenmsg_mux_listen(mux, "web", XENMSG_LISTEN_HOSTS);
 	fake_join(&fake);
 	return r;
 }
 
 static void an_endpoint_is_bound_or_refused(void **state)
 {
-	assert_int_equal(mux_listen(mux, "not a name"), -EINVAL);
+	assert_int_equal(xenmsg_mux_listen(mux, "not a name", XENMSG_LISTEN_HOSTS), -EINVAL);
 	assert_int_equal(listen_while(refuse), -EACCES);
-	assert_string_equal(mux_reason(mux), "not for you");
+	assert_string_equal(xenmsg_mux_reason(mux), "not for you");
 	assert_int_equal(listen_while(agree), 0);
 	settle();
+	assert_int_equal(xenmsg_mux_listen(mux, "web", 2), -EINVAL);
+	expect_silence();
+}
+
+static void agree_for_this_host(struct fake *daemon)
+{
+	struct frame_bind bind;
+
+	fake_expect(daemon, FRAME_BIND);
+	assert_int_equal(frame_bind_decode(daemon->payload, daemon->header.length, &bind), 0);
+	assert_int_equal(bind.kinds, BIND_STREAMS);
+	fake_reply(daemon, daemon->header.channel, 0, "", false);
+}
+
+static void streams_of_other_hosts_are_asked_for(void **state)
+{
+	struct frame_bind bind;
+
+	fake_meanwhile(&fake, agree_for_this_host);
+	assert_int_equal(xenmsg_mux_listen(mux, "web", 0), 0);
+	fake_join(&fake);
+	assert_int_equal(listen_while(agree), 0);
+	assert_int_equal(frame_bind_decode(fake.payload, fake.header.length, &bind), 0);
+	assert_int_equal(bind.kinds, BIND_STREAMS | BIND_HOSTS);
+}
+
+static int unlisten_while(void (*script)(struct fake *daemon))
+{
+	int r;
+
+	fake_meanwhile(&fake, script);
+	r = xenmsg_mux_unlisten(mux, "web");
+	fake_join(&fake);
+	return r;
+}
+
+static void an_endpoint_is_removed(void **state)
+{
+	assert_int_equal(unlisten_while(know_none), -ENOENT);
+	assert_int_equal(listen_while(agree), 0);
+	assert_int_equal(unlisten_while(agree_to_none), 0);
+	assert_int_equal(xenmsg_mux_unlisten(mux, "not a name"), -EINVAL);
+	expect_silence();
+}
+
+static void send_open(uint32_t number, const char *endpoint, const char *name, const char *host)
+{
+	struct frame_open open = {.kind = CHANNEL_STREAM,
+				  .identity = {.domid = 7, .uid = 1000, .gid = 100, .pid = 4321},
+				  .name = {endpoint, strlen(endpoint)},
+				  .domain_name = {name, strlen(name)},
+				  .host = {host, strlen(host)}};
+	uint8_t payload[512];
+
+	fake_send(&fake, FRAME_OPEN, 0, number, payload, frame_open_encode(&open, payload));
+}
+
+static void who_opened_a_stream_is_told(void **state)
+{
+	static const char *const hosts[] = {"", "hostb", "not a host", ""};
+	static const char *const names[] = {"work", "work", "not\na name", ""};
+
+	for (uint32_t i = 0; i < 4; i++) {
+		struct user *user = user_new();
+
+		next_incoming[0] = user;
+		send_open(2 * i + 1, "web", names[i], hosts[i]);
+		settle();
+		assert_non_null(user->stream);
+		assert_int_equal(user->peer.domid, 7);
+		assert_int_equal(user->peer.uid, 1000);
+		assert_int_equal(user->peer.gid, 100);
+		assert_int_equal(user->peer.pid, 4321);
+		assert_string_equal(user->peer.endpoint, "web");
+		assert_string_equal(user->peer.domain_name, i < 2 ? "work" : "");
+		assert_string_equal(user->host, i == 1 ? "hostb" : "");
+	}
+}
+
+static void a_stream_with_which_nothing_is_done_is_closed(void **state)
+{
+	struct user *user = user_new();
+
+	user->number = 1;
+	user->is_unwanted = true;
+	next_incoming[0] = user;
+	send_open(1, "web", "", "");
+	settle();
+	expect_reset(user, ECONNRESET);
+	assert_string_equal(user->log, "");
+}
+
+static void a_stream_to_what_is_no_endpoint_ends_the_session(void **state)
+{
+	send_open(1, "not a name", "", "");
+	assert_int_equal(process_until_over(), -EPROTO);
+}
+
+static void a_session_that_does_not_listen_gets_no_streams(void **state)
+{
+	xenmsg_mux_close(mux);
+	fake_stop(&fake);
+	fake_await(&fake, true, true);
+	assert_int_equal(xenmsg_mux_open(&mux, fake.path, NULL, NULL), 0);
+	fake_join(&fake);
+	assert_int_equal(xenmsg_mux_listen(mux, "web", 0), -EINVAL);
+	expect_silence();
+	send_open(1, "web", "", "");
+	assert_int_equal(process_until_over(), -EPROTO);
+}
+
+static void a_session_can_be_waited_for(void **state)
+{
+	struct user *user = connected(LIMIT);
+	int r;
+
+	while ((r = xenmsg_mux_wait(mux, 0)) == 1)
+		;
+	assert_int_equal(r, 0);
+	assert_int_equal(xenmsg_mux_wait(mux, 20), 0);
+	send_data(user, "hello", 5);
+	while (user->size < 5)
+		assert_int_equal(xenmsg_mux_wait(mux, -1), 1);
+	fake_die(&fake);
+	while ((r = xenmsg_mux_wait(mux, -1)) == 1)
+		;
+	assert_int_equal(r, -ENOTCONN);
+	assert_string_equal(user->log, "db");
 }
 
 static void streams_come_in_while_an_endpoint_is_bound(void **state)
@@ -99,13 +242,13 @@ static void lose_while_listening(void (*script)(struct fake *daemon))
 	}
 	assert_int_equal(listen_while(script), -ENOTCONN);
 	assert_string_equal(user->log, "b");
-	assert_int_equal(mux_listen(mux, "web"), -ENOTCONN);
+	assert_int_equal(xenmsg_mux_listen(mux, "web", XENMSG_LISTEN_HOSTS), -ENOTCONN);
 }
 
 static void a_daemon_that_refuses_to_go_on_while_an_endpoint_is_bound(void **state)
 {
 	lose_while_listening(hang_up);
-	assert_string_equal(mux_reason(mux), "too many");
+	assert_string_equal(xenmsg_mux_reason(mux), "too many");
 }
 
 static void a_daemon_that_dies_while_an_endpoint_is_bound(void **state)
@@ -126,7 +269,7 @@ static void a_signal_ends_the_waiting_but_not_the_session(void **state)
 
 	assert_int_equal(sigaction(SIGALRM, &action, &before), 0);
 	assert_int_equal(setitimer(ITIMER_REAL, &often, NULL), 0);
-	assert_int_equal(mux_listen(mux, "web"), -EINTR);
+	assert_int_equal(xenmsg_mux_listen(mux, "web", XENMSG_LISTEN_HOSTS), -EINTR);
 	assert_int_equal(setitimer(ITIMER_REAL, &never, NULL), 0);
 	assert_int_equal(sigaction(SIGALRM, &before, NULL), 0);
 	fake_expect(&fake, FRAME_BIND);
@@ -141,6 +284,13 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		MUX_BOTH(an_endpoint_is_bound_or_refused),
+		MUX_BOTH(streams_of_other_hosts_are_asked_for),
+		MUX_BOTH(an_endpoint_is_removed),
+		MUX_BOTH(who_opened_a_stream_is_told),
+		MUX_BOTH(a_stream_with_which_nothing_is_done_is_closed),
+		MUX_SHARED(a_stream_to_what_is_no_endpoint_ends_the_session),
+		MUX_SHARED(a_session_that_does_not_listen_gets_no_streams),
+		MUX_BOTH(a_session_can_be_waited_for),
 		MUX_BOTH(streams_come_in_while_an_endpoint_is_bound),
 		MUX_BOTH(a_daemon_that_refuses_to_go_on_while_an_endpoint_is_bound),
 		MUX_BOTH(a_daemon_that_dies_while_an_endpoint_is_bound),

@@ -24,7 +24,7 @@ static void expect_reset_and_answer(struct user *user)
 	if (user->number % 2) {
 		struct user *next = accepted(user->number, LIMIT);
 
-		assert_int_equal(mux_write(next->stream, "next", 4), 4);
+		assert_int_equal(xenmsg_stream_write(next->stream, "next", 4), 4);
 		expect_data(next, "next", 4);
 	}
 }
@@ -37,7 +37,7 @@ static void expect_alive(struct user *other)
 	send_data(other, "alive", 5);
 	settle();
 	assert_int_equal(other->size, before + 5);
-	assert_int_equal(mux_write(other->stream, "alive", 5), 5);
+	assert_int_equal(xenmsg_stream_write(other->stream, "alive", 5), 5);
 	expect_data(other, "alive", 5);
 }
 
@@ -62,7 +62,7 @@ static void closing_breaks_a_stream_in_any_state(void **state)
 	expect_reset_and_answer(user);
 
 	user = accepted(3, LIMIT); /* our end was told */
-	mux_end(user->stream);
+	xenmsg_stream_end(user->stream);
 	expect_offset(user, FRAME_FIN, 0);
 	close_user(user);
 	expect_reset_and_answer(user);
@@ -96,8 +96,8 @@ static struct user *closed_in_order(void)
 {
 	struct user *user = accepted(1, LIMIT);
 
-	assert_int_equal(mux_write(user->stream, "hello", 5), 5);
-	mux_end(user->stream);
+	assert_int_equal(xenmsg_stream_write(user->stream, "hello", 5), 5);
+	xenmsg_stream_end(user->stream);
 	send_fin(user, 0);
 	settle();
 	close_user(user);
@@ -146,7 +146,7 @@ static void bring_about(struct user *user, enum event event)
 		send_fin(user, 5);
 		break;
 	case ROOM:
-		assert_int_equal(mux_write(user->stream, bytes, LIMIT + 1), LIMIT);
+		assert_int_equal(xenmsg_stream_write(user->stream, bytes, LIMIT + 1), LIMIT);
 		fake_credit(&fake, user->number, LIMIT, 2 * LIMIT);
 		fake_credit(&fake, user->number, LIMIT, 3 * LIMIT);
 		break;
@@ -168,7 +168,7 @@ static void streams_may_be_closed_in_every_callback(void **state)
 		/* the other one is in the middle of things */
 		other->take = 0;
 		send_data(other, "hello", 5);
-		assert_int_equal(mux_write(other->stream, bytes, 1), 1);
+		assert_int_equal(xenmsg_stream_write(other->stream, bytes, 1), 1);
 		settle();
 		while (fake_has_frame(&fake))
 			fake_read(&fake);
@@ -225,9 +225,9 @@ static void those_that_wait_for_room_may_be_closed_by_one_of_them(void **state)
 
 	for (int i = 0; i < 3; i++)
 		waiting[i] = connected(1u << 30);
-	assert_true(mux_write(waiting[0]->stream, bytes, sizeof(bytes)) < sizeof(bytes));
+	assert_true(xenmsg_stream_write(waiting[0]->stream, bytes, sizeof(bytes)) < sizeof(bytes));
 	for (int i = 1; i < 3; i++)
-		assert_int_equal(mux_write(waiting[i]->stream, bytes, 5000), 0);
+		assert_int_equal(xenmsg_stream_write(waiting[i]->stream, bytes, 5000), 0);
 	waiting[0]->when = ROOM;
 	waiting[0]->victims[0] = waiting[1];
 	waiting[0]->victims[1] = waiting[0];
@@ -259,8 +259,8 @@ static void a_reset_comes_behind_all_data(void **state)
 	assert_string_equal(user->log, "d");
 	expect_reset(user, EPIPE);
 	user->take = SIZE_MAX;
-	mux_resume(user->stream);
-	mux_resume(user->stream);
+	xenmsg_stream_resume(user->stream);
+	xenmsg_stream_resume(user->stream);
 	assert_string_equal(user->log, "db");
 	assert_int_equal(user->error, -ECONNRESET);
 	assert_memory_equal(user->bytes, "hello", 5);
@@ -315,7 +315,7 @@ static void make_crowd(struct crowd *crowd)
 	crowd->opening = dial();
 	crowd->open = connected(LIMIT);
 	crowd->full = connected(10);
-	assert_int_equal(mux_write(crowd->full->stream, bytes, 20), 10);
+	assert_int_equal(xenmsg_stream_write(crowd->full->stream, bytes, 20), 10);
 	crowd->queued = accepted(1, LIMIT);
 	crowd->queued->take = 2;
 	send_data(crowd->queued, "hello", 5);
@@ -324,12 +324,12 @@ static void make_crowd(struct crowd *crowd)
 	crowd->ended = accepted(3, LIMIT);
 	send_fin(crowd->ended, 0);
 	crowd->half = accepted(5, LIMIT);
-	mux_end(crowd->half->stream);
+	xenmsg_stream_end(crowd->half->stream);
 	crowd->closed = accepted(7, LIMIT);
 	close_user(crowd->closed);
 	crowd->orderly = accepted(9, LIMIT);
-	assert_int_equal(mux_write(crowd->orderly->stream, "hello", 5), 5);
-	mux_end(crowd->orderly->stream);
+	assert_int_equal(xenmsg_stream_write(crowd->orderly->stream, "hello", 5), 5);
+	xenmsg_stream_end(crowd->orderly->stream);
 	send_fin(crowd->orderly, 0);
 	settle();
 	close_user(crowd->orderly);
@@ -337,9 +337,9 @@ static void make_crowd(struct crowd *crowd)
 	fake_credit(&fake, 11, 0, LIMIT);
 	send_fin(crowd->over, 0);
 	settle();
-	mux_end(crowd->over->stream);
+	xenmsg_stream_end(crowd->over->stream);
 	crowd->hungry = connected(1u << 30);
-	while (mux_write(crowd->hungry->stream, bytes, 5000) == 5000)
+	while (xenmsg_stream_write(crowd->hungry->stream, bytes, 5000) == 5000)
 		;
 	settle();
 }
@@ -358,23 +358,24 @@ static void expect_crowd_told(struct crowd *crowd)
 	assert_string_equal(crowd->hungry->log, "b");
 	assert_string_equal(crowd->queued->log, "d");
 	crowd->queued->take = SIZE_MAX;
-	mux_resume(crowd->queued->stream);
-	mux_resume(crowd->queued->stream);
+	xenmsg_stream_resume(crowd->queued->stream);
+	xenmsg_stream_resume(crowd->queued->stream);
 	assert_string_equal(crowd->queued->log, "db");
 	assert_memory_equal(crowd->queued->bytes, "hello", 5);
 }
 
 static void expect_nothing_works(struct crowd *crowd)
 {
-	struct mux_stream *stream;
+	struct xenmsg_stream *stream;
 
-	assert_int_equal(mux_connect(mux, PEER, &user_callbacks, NULL, &stream), mux_process(mux));
-	assert_true(is_readable() || mux_process(mux) < 0);
-	assert_int_equal(mux_write(crowd->open->stream, "x", 1), 0);
-	mux_end(crowd->open->stream);
-	mux_resume(crowd->open->stream);
+	assert_int_equal(xenmsg_mux_connect(mux, PEER, &user_callbacks, NULL, &stream),
+			 xenmsg_mux_process(mux));
+	assert_true(is_readable() || xenmsg_mux_process(mux) < 0);
+	assert_int_equal(xenmsg_stream_write(crowd->open->stream, "x", 1), 0);
+	xenmsg_stream_end(crowd->open->stream);
+	xenmsg_stream_resume(crowd->open->stream);
 	close_user(crowd->half);
-	assert_true(mux_process(mux) < 0);
+	assert_true(xenmsg_mux_process(mux) < 0);
 }
 
 static void a_lost_session_breaks_each_stream_once(void **state)
@@ -411,7 +412,7 @@ static void a_goodbye_breaks_each_stream_once(void **state)
 	make_crowd(&crowd);
 	fake_send(&fake, FRAME_GOODBYE, 0, 0, payload, frame_goodbye_encode(&goodbye, payload));
 	assert_int_equal(process_until_over(), -ENOTCONN);
-	assert_string_equal(mux_reason(mux), "too many");
+	assert_string_equal(xenmsg_mux_reason(mux), "too many");
 	expect_crowd_told(&crowd);
 	expect_nothing_works(&crowd);
 }
@@ -440,18 +441,18 @@ static void streams_may_be_closed_when_the_session_is_lost(void **state)
 	assert_string_equal(crowd.queued->log, "d");
 }
 
-/* The rig closes the streams behind mux_free(), and some before. */
+/* The rig closes the streams behind xenmsg_mux_close(), and some before. */
 static void a_session_may_be_freed_before_its_streams(void **state)
 {
 	struct crowd crowd;
 
 	make_crowd(&crowd);
-	mux_free(mux);
+	xenmsg_mux_close(mux);
 	mux = NULL;
 	assert_string_equal(crowd.open->log, "");
 	assert_string_equal(crowd.hungry->log, "");
-	assert_int_equal(mux_write(crowd.open->stream, "x", 1), 0);
-	mux_end(crowd.open->stream);
+	assert_int_equal(xenmsg_stream_write(crowd.open->stream, "x", 1), 0);
+	xenmsg_stream_end(crowd.open->stream);
 	close_user(crowd.open);
 	close_user(crowd.hungry);
 }

@@ -10,7 +10,7 @@
 
 static uint8_t bytes[32768];
 
-/* Whoever comes upon it hears nothing of it but from mux_process(). */
+/* Whoever comes upon it hears nothing of it but from xenmsg_mux_process(). */
 static void an_impossible_index_is_told_by_the_next_process(void **state)
 {
 	int which = *(int *)*state;
@@ -23,7 +23,7 @@ static void an_impossible_index_is_told_by_the_next_process(void **state)
 	user->victims[0] = user;
 	user->victims[1] = other;
 	if (which < 6) {
-		while (mux_write(user->stream, bytes, 1000) == 1000)
+		while (xenmsg_stream_write(user->stream, bytes, 1000) == 1000)
 			;
 		settle();
 		*fake.out.ring.consumer = *fake.out.ring.producer + 8;
@@ -34,17 +34,17 @@ static void an_impossible_index_is_told_by_the_next_process(void **state)
 	}
 	switch (which) {
 	case 0:
-		assert_int_equal(mux_write(user->stream, bytes, 5000), 0);
+		assert_int_equal(xenmsg_stream_write(user->stream, bytes, 5000), 0);
 		break;
 	case 1:
-		mux_end(user->stream);
+		xenmsg_stream_end(user->stream);
 		break;
 	case 2:
 		close_user(other);
 		user->victims[1] = NULL;
 		break;
 	case 3:
-		assert_int_equal(mux_connect(mux, PEER, &user_callbacks, user_new(), &other->stream),
+		assert_int_equal(xenmsg_mux_connect(mux, PEER, &user_callbacks, user_new(), &other->stream),
 				 -EPROTO);
 		break;
 	case 4: /* in a callback */
@@ -55,7 +55,7 @@ static void an_impossible_index_is_told_by_the_next_process(void **state)
 		send_data(other, bytes, 20000);
 		break;
 	case 5:
-		assert_int_equal(mux_listen(mux, "web"), -EPROTO);
+		assert_int_equal(xenmsg_mux_listen(mux, "web", XENMSG_LISTEN_HOSTS), -EPROTO);
 		break;
 	}
 	if (which != 5)
@@ -139,7 +139,7 @@ static void an_impossible_frame_ends_the_session(void **state)
 		fake_open_kind(&fake, CHANNEL_NUMBERS + 1, CHANNEL_STREAM, "inbox");
 		break;
 	case 12: /* more than was sent */
-		assert_int_equal(mux_write(user->stream, "hello", 5), 5);
+		assert_int_equal(xenmsg_stream_write(user->stream, "hello", 5), 5);
 		fake_credit(&fake, user->number, 6, 2 * LIMIT);
 		break;
 	case 13: /* opened twice */
@@ -191,7 +191,7 @@ static void an_unknown_frame_that_may_be_skipped_is_skipped(void **state)
 	fake_send(&fake, 200, 0, user->number, "hello", 5);
 	fake_reply(&fake, 77, EPERM, "nothing was asked", false);
 	settle();
-	assert_int_equal(mux_write(user->stream, "hello", 5), 5);
+	assert_int_equal(xenmsg_stream_write(user->stream, "hello", 5), 5);
 	expect_data(user, "hello", 5);
 	assert_string_equal(user->log, "");
 }

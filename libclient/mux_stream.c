@@ -1,0 +1,383 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "libclient/mux_stream.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <utlist.h>
+
+#include "wire/frame_ring.h"
+
+/* writes, after which the daemon is let go on. Else many that come at once go from one process to the next all
+ * together, and of the CPUs of two domains one is idle at any time. Measured: redis with 50 clients 1.3 times as
+ * fast, by xenmsg forward on two CPUs. */
+#define BURST	    16u
+#define CREDIT_STEP 8192u /* as for a stream with a socket (daemon/local/stream.c) */
+
+int stream_new(struct xenmsg_mux *mux, uint32_t number, struct xenmsg_stream **made)
+{
+	struct xenmsg_stream *stream = calloc(1, sizeof(*stream));
+	int r;
+
+	if (!stream)
+		return -ENOMEM;
+	r = channel_table_put(mux_table(mux, number), number, stream);
+	if (r < 0) {
+		free(stream);
+		return r;
+	}
+	mux->streams++;
+	stream->mux = mux;
+	stream->number = number;
+	*made = stream;
+	return 0;
+}
+
+void stream_release(struct xenmsg_stream *stream)
+{
+	struct xenmsg_mux *mux = stream->mux;
+
+	stream->calls--;
+	if (stream->state != GONE || !stream->closed || stream->calls)
+		return;
+	mux->streams--;
+	fifo_free(&stream->queue);
+	free(stream);
+	if (mux->abandoned && mux->streams == 0)
+		free(mux);
+}
+
+void xenmsg_stream_set_callbacks(struct xenmsg_stream *stream,
+				 const struct xenmsg_stream_callbacks *callbacks, void *userdata)
+{
+	stream->callbacks = callbacks;
+	stream->userdata = userdata;
+	stream->ended_told = stream->broken_told = false;
+}
+
+static void be_full(struct xenmsg_stream *stream)
+{
+	if (stream->hungry)
+		DL_DELETE(stream->mux->hungry, stream);
+	stream->hungry = false;
+}
+
+static void be_hungry(struct xenmsg_stream *stream)
+{
+	if (!stream->hungry)
+		DL_APPEND(stream->mux->hungry, stream);
+	stream->hungry = true;
+}
+
+void stream_forget(struct xenmsg_stream *stream)
+{
+	be_full(stream);
+	stream->state = GONE;
+	channel_table_remove(mux_table(stream->mux, stream->number), stream->number);
+}
+
+static void forget_if_done(struct xenmsg_stream *stream)
+{
+	if (stream->state == OPEN && stream->fin_sent && stream->fin_came &&
+	    stream->consumed == stream->sent && stream->told == stream->total)
+		stream_forget(stream);
+}
+
+void mux_check(struct xenmsg_mux *mux, int r)
+{
+	if (r >= 0 || mux->failed)
+		return;
+	mux->failed = r;
+	transport_poke(&mux->transport);
+}
+
+void mux_push(struct xenmsg_mux *mux)
+{
+	if (mux->dead || mux->processing)
+		return;
+	transport_publish(&mux->transport);
+	/* The socket is written to there, and what has to wait goes on there. */
+	if (mux->transport.pump || (!mux->armed && (mux->hungry || fifo_size(&mux->transport.backlog) > 0)))
+		transport_poke(&mux->transport);
+}
+
+/* Tells the daemon how far the stream was taken: the last of it as well once that is its end. */
+static void tell_taken(struct xenmsg_stream *stream)
+{
+	uint64_t step = stream->fin_came ? 1 : CREDIT_STEP;
+
+	if (stream->state != OPEN || stream->taken - stream->told < step)
+		return;
+	if (stream->taken / STREAM_TAKEN_MUCH != stream->told / STREAM_TAKEN_MUCH)
+		stream->mux->has_taken_much = true;
+	stream->told = stream->taken;
+	mux_check(stream->mux, transport_credit(&stream->mux->transport, stream->number, stream->taken));
+}
+
+/* Gives these bytes to the program. Returns how many it has taken. */
+static size_t give(struct xenmsg_stream *stream, const void *data, size_t size)
+{
+	size_t taken = stream->closed ? size : stream->callbacks->data(stream->userdata, data, size);
+
+	stream->taken += taken;
+	return taken;
+}
+
+/* Tells the program of the end, behind all that came before. */
+static void tell_end(struct xenmsg_stream *stream)
+{
+	if (stream->closed || stream->broken_told || fifo_size(&stream->queue) > 0)
+		return;
+	if (stream->error) {
+		stream->broken_told = true;
+		stream->callbacks->broken(stream->userdata, stream->error);
+	} else if (!stream->ended_told && stream->fin_came && stream->taken == stream->total) {
+		stream->ended_told = true;
+		stream->callbacks->ended(stream->userdata);
+	}
+}
+
+/* Gives out what was left, and then tells of the end. The caller holds the stream. */
+static void catch_up(struct xenmsg_stream *stream)
+{
+	size_t size = fifo_size(&stream->queue);
+
+	if (size > 0)
+		fifo_drop(&stream->queue, give(stream, fifo_front(&stream->queue), size));
+	if (fifo_size(&stream->queue) == 0)
+		fifo_free(&stream->queue); /* there may be thousands of streams */
+	tell_taken(stream);
+	tell_end(stream);
+	forget_if_done(stream);
+}
+
+void xenmsg_stream_resume(struct xenmsg_stream *stream)
+{
+	stream_hold(stream);
+	catch_up(stream);
+	mux_push(stream->mux);
+	stream_release(stream);
+}
+
+/* Takes the payload of the DATA frame at the front of the ring. */
+static int on_data(struct xenmsg_mux *mux, struct xenmsg_stream *stream, uint32_t length)
+{
+	struct iovec pieces[2];
+	int count = ring_reader_peek(&mux->transport.in, FRAME_HEADER_SIZE, length, pieces);
+
+	if (stream->state != OPEN || stream->fin_came)
+		return stream->state == RESET_SENT ? 0 : -EPROTO;
+	for (int i = 0; i < count; i++) {
+		const uint8_t *at = pieces[i].iov_base;
+		size_t left = pieces[i].iov_len, taken = 0;
+
+		if (left > 0 && fifo_size(&stream->queue) == 0)
+			taken = give(stream, at, left);
+		if (taken < left && fifo_append(&stream->queue, at + taken, left - taken) < 0)
+			return -ENOMEM;
+	}
+	tell_taken(stream);
+	return 0;
+}
+
+static void tell_room(struct xenmsg_stream *stream)
+{
+	if (!stream->wants_room || stream->closed)
+		return;
+	stream->wants_room = false;
+	be_full(stream);
+	stream->callbacks->room(stream->userdata);
+}
+
+static int on_opened(struct xenmsg_stream *stream, const uint8_t *payload, uint32_t length)
+{
+	struct frame_opened opened;
+
+	if (frame_opened_decode(payload, length, &opened) < 0)
+		return -EPROTO;
+	if (stream->state != OPENING)
+		return stream->state == RESET_SENT ? 0 : -EPROTO;
+	stream->state = OPEN;
+	stream->limit = opened.limit;
+	stream->callbacks->opened(stream->userdata);
+	return 0;
+}
+
+static int on_credit(struct xenmsg_stream *stream, const uint8_t *payload, uint32_t length)
+{
+	struct frame_credit credit;
+
+	if (frame_credit_decode(payload, length, &credit) < 0 || credit.consumed > stream->sent)
+		return -EPROTO;
+	if (credit.consumed > stream->consumed)
+		stream->consumed = credit.consumed;
+	if (credit.limit > stream->limit) {
+		stream->limit = credit.limit;
+		tell_room(stream);
+	}
+	forget_if_done(stream);
+	return 0;
+}
+
+static int on_fin(struct xenmsg_stream *stream, const uint8_t *payload, uint32_t length)
+{
+	if (frame_u64_decode(payload, length, &stream->total) < 0)
+		return -EPROTO;
+	if (stream->state == RESET_SENT)
+		return 0;
+	if (stream->state != OPEN || stream->fin_came ||
+	    stream->total != stream->taken + fifo_size(&stream->queue))
+		return -EPROTO;
+	stream->fin_came = true;
+	catch_up(stream);
+	return 0;
+}
+
+/* The RESET answers ours, or is answered. */
+static int on_reset(struct xenmsg_stream *stream, const uint8_t *payload, uint32_t length)
+{
+	struct xenmsg_mux *mux = stream->mux;
+	struct frame_reset reset;
+	int r = 0;
+
+	if (frame_reset_decode(payload, length, &reset) < 0)
+		return -EPROTO;
+	if (stream->state != RESET_SENT)
+		r = transport_reset(&mux->transport, stream->number, reset.error, stream->taken);
+	/* Of one that has carried something, what broke it on the way says little. */
+	stream->error = stream->state == OPENING || reset.error == EACCES ? frame_error(reset.error, -EPROTO)
+									  : -ECONNRESET;
+	stream_forget(stream);
+	catch_up(stream);
+	return r;
+}
+
+int stream_take(struct xenmsg_stream *stream, const struct frame_header *header)
+{
+	struct xenmsg_mux *mux = stream->mux;
+	int r;
+
+	stream_hold(stream);
+	switch (header->type) {
+	case FRAME_DATA:
+		r = on_data(mux, stream, header->length);
+		break;
+	case FRAME_OPENED:
+		r = on_opened(stream, mux->scratch, header->length);
+		break;
+	case FRAME_CREDIT:
+		r = on_credit(stream, mux->scratch, header->length);
+		break;
+	case FRAME_FIN:
+		r = on_fin(stream, mux->scratch, header->length);
+		break;
+	case FRAME_RESET:
+		r = on_reset(stream, mux->scratch, header->length);
+		break;
+	default:
+		r = -EPROTO;
+	}
+	stream_release(stream);
+	return r;
+}
+
+void stream_break(struct xenmsg_stream *stream)
+{
+	stream_hold(stream);
+	if (!stream->error)
+		stream->error = -ECONNRESET;
+	stream_forget(stream);
+	catch_up(stream);
+	stream_release(stream);
+}
+
+/* Writes one frame. Returns the size of its payload, or 0: there is no room for one. */
+static uint32_t write_frame(struct xenmsg_stream *stream, const void *data, size_t size)
+{
+	struct frame_header header = {.type = FRAME_DATA, .channel = stream->number};
+	struct transport *transport = &stream->mux->transport;
+	uint64_t credit = stream->limit - stream->sent;
+	bool blocked;
+	int space;
+
+	if (credit == 0)
+		return 0; /* CREDIT tells of room */
+	space = transport_flush_backlog(transport, &blocked);
+	if (space == 0)
+		space = blocked ? 0
+				: transport_space(transport, size < STREAM_ROOM_MIN
+								     ? (uint32_t)size + STREAM_FRAME
+								     : STREAM_ROOM_MIN);
+	mux_check(stream->mux, space);
+	if (space < 0)
+		return 0;
+	if (space < (int)(STREAM_FRAME + (size < STREAM_ROOM_MIN ? size : STREAM_ROOM_MIN - STREAM_FRAME))) {
+		be_hungry(stream);
+		return 0;
+	}
+	if (size > credit)
+		size = credit;
+	if (size > (uint32_t)space - STREAM_FRAME)
+		size = (uint32_t)space - STREAM_FRAME;
+	header.length = size < FRAME_PAYLOAD_MAX ? (uint32_t)size : FRAME_PAYLOAD_MAX;
+	frame_put(&transport->out, &header, data);
+	stream->sent += header.length;
+	return header.length;
+}
+
+size_t xenmsg_stream_write(struct xenmsg_stream *stream, const void *data, size_t size)
+{
+	size_t written = 0;
+	uint32_t length = 1;
+
+	if (stream->state != OPEN || stream->fin_sent)
+		return 0;
+	while (length && written < size && !stream->mux->dead) {
+		length = write_frame(stream, (const uint8_t *)data + written, size - written);
+		written += length;
+	}
+	stream->wants_room = written < size;
+	mux_push(stream->mux);
+	if (++stream->mux->burst % BURST == 0)
+		sched_yield();
+	return written;
+}
+
+void stream_feed(struct xenmsg_stream *stream)
+{
+	stream_hold(stream);
+	be_full(stream);
+	tell_room(stream);
+	stream_release(stream);
+}
+
+void xenmsg_stream_end(struct xenmsg_stream *stream)
+{
+	if (stream->state != OPEN || stream->fin_sent)
+		return;
+	stream->fin_sent = true;
+	stream->wants_room = false;
+	be_full(stream);
+	mux_check(stream->mux,
+		  transport_offset(&stream->mux->transport, FRAME_FIN, stream->number, stream->sent));
+	forget_if_done(stream);
+	mux_push(stream->mux);
+}
+
+void xenmsg_stream_close(struct xenmsg_stream *stream)
+{
+	struct xenmsg_mux *mux = stream->mux;
+	bool orderly = stream->fin_sent && stream->fin_came && stream->taken == stream->total;
+
+	stream_hold(stream);
+	stream->closed = true;
+	be_full(stream);
+	if ((stream->state == OPEN && !orderly) || stream->state == OPENING) {
+		stream->state = RESET_SENT;
+		mux_check(mux, transport_reset(&mux->transport, stream->number, ECONNRESET, stream->taken));
+	}
+	mux_push(mux);
+	stream_release(stream);
+}
