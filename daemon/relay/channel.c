@@ -349,13 +349,13 @@ int channel_opened(struct channel_end *end, const struct frame_opened *opened)
 static uint32_t window_max(const struct channel_end *end)
 {
 	const struct hop *from = channel_other((struct channel_end *)end)->hop;
-	uint32_t ring;
+	uint32_t most = end->channel->kind == CHANNEL_STREAM ? STREAM_WINDOW_MAX : CHANNEL_WINDOW_MAX, ring;
 
 	if (!from || !from->traits->is_daemon || !end->hop || end->hop->traits->release_means_taken ||
 	    !end->hop->attached)
-		return CHANNEL_WINDOW_MAX;
+		return most;
 	ring = hop_outlet(end->hop, end)->writer.ring.size;
-	return ring >= CHANNEL_WINDOW_MAX / 2 ? CHANNEL_WINDOW_MAX
+	return ring >= CHANNEL_WINDOW_MAX / 2 ? most
 	       : ring > CHANNEL_INITIAL_LIMIT ? 2 * ring
 					      : 2 * CHANNEL_INITIAL_LIMIT;
 }

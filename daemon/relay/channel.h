@@ -45,7 +45,11 @@ struct event;
 struct hop;
 struct relay;
 
-#define CHANNEL_WINDOW_MAX 1048576u /* how far a sender may run ahead of what the receiver has taken */
+/* How far a sender may run ahead of what the receiver has taken. On its way through two daemons a stream lies in three
+ * rings, and the program that writes hears of it last: with twice as much all of them are at work. Measured, through
+ * rings of 1 MiB between sessions that carry streams: 1.2 times as fast. */
+#define CHANNEL_WINDOW_MAX 1048576u
+#define STREAM_WINDOW_MAX  2097152u
 
 enum channel_in {
 	IN_OPEN,

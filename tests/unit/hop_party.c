@@ -124,7 +124,12 @@ static int flow_of(struct frame_text name)
 
 void party_open(struct party *party, uint32_t number, const char *name)
 {
-	struct frame_open open = {.kind = CHANNEL_MESSAGE, .name = {name, strlen(name)}};
+	party_open_kind(party, number, CHANNEL_MESSAGE, name);
+}
+
+void party_open_kind(struct party *party, uint32_t number, enum channel_kind kind, const char *name)
+{
+	struct frame_open open = {.kind = (uint8_t)kind, .name = {name, strlen(name)}};
 	struct party_channel *channel = party_channel(party, number);
 	uint8_t payload[FRAME_PAYLOAD_MAX];
 
