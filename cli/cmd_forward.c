@@ -13,7 +13,6 @@
  */
 
 #include <errno.h>
-#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stddef.h>
@@ -21,7 +20,6 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <event2/event.h>
@@ -30,13 +28,11 @@
 
 #include "cli/cli.h"
 #include "cli/interrupt.h"
-#include "cli/left_socket.h"
 #include "cli/loop.h"
+#include "cli/place.h"
 #include "cli/pump.h"
-#include "cli/tcp_place.h"
 #include "cli/workers.h"
 #include "libclient/again.h"
-#include "wire/address.h"
 #include "xenmsg-mux.h"
 
 static const char help[] =
@@ -51,17 +47,9 @@ static const char help[] =
 	"for example: xenmsg forward tcp:127.0.0.1:5432 xen:db:postgres\n"
 	"\n";
 
-#define DIALS_MAX 64   /* at once; further connections wait until one of them ends */
 #define BACKLOG	  4096 /* a client that finds it full waits, or is refused if its Unix socket doesn't block */
-#define NO_HOST	  (-4096) /* in place of an errno: the name isn't known */
-#define HELD_MS	  100	  /* between attempts to dial what a limit holds up, unless a connection ends */
-
-struct place {
-	enum { PLACE_UNIX, PLACE_TCP, PLACE_XEN } kind;
-	const char *text; /* as the user typed it */
-	char *path;	  /* or the address */
-	struct tcp_place tcp;
-};
+#define DIALS_MAX 64   /* at once; further connections wait until one of them ends */
+#define HELD_MS	  100  /* between attempts to dial what a limit holds up, unless a connection ends */
 
 struct forward {
 	struct cli *cli;
@@ -98,100 +86,7 @@ static struct dial *dial_of(struct work *work)
 	return (struct dial *)((char *)work - offsetof(struct dial, work));
 }
 
-/* ---- places ---------------------------------------------------------------------------------- */
-
-static const char *parse_place(struct place *place, const char *text, bool is_source)
-{
-	struct address address;
-	const char *why = NULL;
-
-	place->text = text;
-	if (strncmp(text, "tcp:", 4) == 0) {
-		place->kind = PLACE_TCP;
-		return tcp_place_parse(&place->tcp, text + 4);
-	}
-	if (strncmp(text, "unix:", 5) == 0) {
-		place->kind = PLACE_UNIX;
-		place->path = strdup(text + 5);
-		if (strlen(text + 5) >= sizeof(((struct sockaddr_un *)0)->sun_path))
-			return "the path of a Unix socket has at most 107 bytes";
-		return text[5] ? NULL : "unix: takes a PATH";
-	}
-	if (strncmp(text, "xen:", 4) != 0)
-		return "it must begin with unix:, tcp: or xen:";
-	place->kind = PLACE_XEN;
-	place->path = strdup(text + 4);
-	if (is_source)
-		return endpoint_name_is_valid(text + 4, strlen(text + 4))
-			       ? NULL
-			       : "as a source, xen: takes an endpoint of this domain";
-	address_parse(text + 4, strlen(text + 4), &address, &why);
-	return why;
-}
-
-static bool is_port_0(const struct place *place)
-{
-	return place->kind == PLACE_TCP && tcp_place_is_port_0(&place->tcp);
-}
-
-static void free_place(struct place *place)
-{
-	free(place->path);
-	tcp_place_free(&place->tcp);
-}
-
 /* ---- dialling -------------------------------------------------------------------------------- */
-
-/* Returns in words for people why the place can't be reached or listened on. */
-static const char *why_not(const struct place *place, int error)
-{
-	if (error == NO_HOST)
-		return "no such host or service is known";
-	return place->kind == PLACE_XEN ? cli_cause(error) : strerror(-error);
-}
-
-static int dial_unix(const struct place *place)
-{
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), error;
-
-	if (fd < 0)
-		return -errno;
-	strncpy(address.sun_path, place->path, sizeof(address.sun_path) - 1);
-	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0)
-		return fd;
-	error = -errno;
-	close(fd);
-	return error;
-}
-
-static int look_up(const struct place *place, int flags, struct addrinfo **found)
-{
-	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = flags};
-
-	return getaddrinfo(place->tcp.host, place->tcp.port, &hints, found) == 0 ? 0 : NO_HOST;
-}
-
-static int dial_tcp(const struct place *place)
-{
-	struct addrinfo *found, *each;
-	int r = look_up(place, 0, &found), fd;
-
-	if (r < 0)
-		return r;
-	for (each = found; each; each = each->ai_next) {
-		fd = socket(each->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-		if (fd >= 0 && connect(fd, each->ai_addr, each->ai_addrlen) == 0) {
-			freeaddrinfo(found);
-			return fd;
-		}
-		r = -errno;
-		if (fd >= 0)
-			close(fd);
-	}
-	freeaddrinfo(found);
-	return r;
-}
 
 /* Dials, in a thread. */
 static void dial_target(struct work *work)
@@ -199,7 +94,7 @@ static void dial_target(struct work *work)
 	struct dial *dial = dial_of(work);
 	const struct place *target = &dial->forward->target;
 
-	dial->result = target->kind == PLACE_UNIX ? dial_unix(target) : dial_tcp(target);
+	dial->result = place_dial(target);
 }
 
 /* ---- the loop -------------------------------------------------------------------------------- */
@@ -402,7 +297,7 @@ static void on_result(struct dial *dial, int result)
 	}
 	if (!dial->source_gone)
 		cli_complain("forward: %s can't be reached: %s", forward->target.text,
-			     why_not(&forward->target, result));
+			     place_why_not(&forward->target, result));
 	give_up(dial);
 }
 
@@ -588,32 +483,21 @@ static int listen_socket(struct forward *forward)
 {
 	const unsigned flags = LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC | LEV_OPT_REUSEABLE;
 	const struct place *source = &forward->source;
-	struct sockaddr_un path = {.sun_family = AF_UNIX};
-	struct addrinfo *found = NULL;
-	int error = 0;
+	struct sockaddr_storage address;
+	socklen_t size;
+	int r = place_to_listen(source, &address, &size);
 
-	if (source->kind == PLACE_TCP) {
-		error = look_up(source, AI_PASSIVE, &found);
-		if (error == 0)
-			forward->listener =
-				evconnlistener_new_bind(forward->loop.base, on_socket, forward, flags,
-							BACKLOG, found->ai_addr, (int)found->ai_addrlen);
-	} else {
-		strncpy(path.sun_path, source->path, sizeof(path.sun_path) - 1);
-		left_socket_remove(&path);
+	if (r == 0) {
 		forward->listener = evconnlistener_new_bind(forward->loop.base, on_socket, forward, flags,
-							    BACKLOG, (struct sockaddr *)&path, sizeof(path));
+							    BACKLOG, (struct sockaddr *)&address, (int)size);
+		r = forward->listener ? 0 : -errno;
 	}
-	if (!forward->listener && error == 0)
-		error = -errno;
-	if (found)
-		freeaddrinfo(found);
-	if (!forward->listener) {
-		cli_complain("forward: can't listen on %s: %s", source->text, why_not(source, error));
+	if (r < 0) {
+		cli_complain("forward: can't listen on %s: %s", source->text, place_why_not(source, r));
 		return EXIT_OTHER;
 	}
 	evconnlistener_set_error_cb(forward->listener, on_accept_error);
-	if (is_port_0(source))
+	if (place_is_port_0(source))
 		tcp_place_tell_port(forward->cli, "forward", source->text,
 				    evconnlistener_get_fd(forward->listener));
 	return 0;
@@ -646,8 +530,8 @@ static void end(struct forward *forward)
 	if (forward->listener && forward->source.kind == PLACE_UNIX)
 		unlink(forward->source.path);
 	close_session(forward);
-	free_place(&forward->source);
-	free_place(&forward->target);
+	place_free(&forward->source);
+	place_free(&forward->target);
 	/* Threads may still be dialling: the memory that they use ends with the process. */
 }
 
@@ -662,11 +546,11 @@ int cmd_forward(struct cli *cli, int argc, char **argv)
 	if (argc - optind != 2)
 		return cli_usage("forward", "it takes SOURCE and TARGET");
 	forward = (struct forward){.cli = cli};
-	why = parse_place(&forward.source, argv[optind], true);
+	why = place_parse(&forward.source, argv[optind], true);
 	if (why)
 		return cli_usage("forward", "SOURCE '%s': %s", argv[optind], why);
-	why = parse_place(&forward.target, argv[optind + 1], false);
-	if (!why && is_port_0(&forward.target))
+	why = place_parse(&forward.target, argv[optind + 1], false);
+	if (!why && place_is_port_0(&forward.target))
 		why = "nothing listens on port 0";
 	if (why)
 		return cli_usage("forward", "TARGET '%s': %s", argv[optind + 1], why);

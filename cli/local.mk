@@ -33,6 +33,7 @@ xenmsg_SOURCES = \
 	cli/left_socket.c cli/left_socket.h \
 	cli/loop.c cli/loop.h \
 	cli/main.c \
+	cli/place.c cli/place.h \
 	cli/pump.c cli/pump.h \
 	cli/run_server.c cli/run_server.h \
 	cli/run_session.c cli/run_session.h \

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "cli/place.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "cli/cli.h"
+#include "cli/left_socket.h"
+#include "wire/address.h"
+
+const char *place_parse(struct place *place, const char *text, bool is_source)
+{
+	struct address address;
+	const char *why = NULL;
+
+	place->text = text;
+	if (strncmp(text, "tcp:", 4) == 0) {
+		place->kind = PLACE_TCP;
+		return tcp_place_parse(&place->tcp, text + 4);
+	}
+	if (strncmp(text, "unix:", 5) == 0) {
+		place->kind = PLACE_UNIX;
+		place->path = strdup(text + 5);
+		if (strlen(text + 5) >= sizeof(((struct sockaddr_un *)0)->sun_path))
+			return "the path of a Unix socket has at most 107 bytes";
+		return text[5] ? NULL : "unix: takes a PATH";
+	}
+	if (strncmp(text, "xen:", 4) != 0)
+		return "it must begin with unix:, tcp: or xen:";
+	place->kind = PLACE_XEN;
+	place->path = strdup(text + 4);
+	if (is_source)
+		return endpoint_name_is_valid(text + 4, strlen(text + 4))
+			       ? NULL
+			       : "as a source, xen: takes an endpoint of this domain";
+	address_parse(text + 4, strlen(text + 4), &address, &why);
+	return why;
+}
+
+bool place_is_port_0(const struct place *place)
+{
+	return place->kind == PLACE_TCP && tcp_place_is_port_0(&place->tcp);
+}
+
+void place_free(struct place *place)
+{
+	free(place->path);
+	tcp_place_free(&place->tcp);
+}
+
+const char *place_why_not(const struct place *place, int error)
+{
+	if (error == PLACE_NO_HOST)
+		return "no such host or service is known";
+	return place->kind == PLACE_XEN ? cli_cause(error) : strerror(-error);
+}
+
+static int dial_unix(const struct place *place)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), error;
+
+	if (fd < 0)
+		return -errno;
+	strncpy(address.sun_path, place->path, sizeof(address.sun_path) - 1);
+	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0)
+		return fd;
+	error = -errno;
+	close(fd);
+	return error;
+}
+
+static int look_up(const struct place *place, int flags, struct addrinfo **found)
+{
+	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = flags};
+
+	return getaddrinfo(place->tcp.host, place->tcp.port, &hints, found) == 0 ? 0 : PLACE_NO_HOST;
+}
+
+static int dial_tcp(const struct place *place)
+{
+	struct addrinfo *found, *each;
+	int r = look_up(place, 0, &found), fd;
+
+	if (r < 0)
+		return r;
+	for (each = found; each; each = each->ai_next) {
+		fd = socket(each->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		if (fd >= 0 && connect(fd, each->ai_addr, each->ai_addrlen) == 0) {
+			freeaddrinfo(found);
+			return fd;
+		}
+		r = -errno;
+		if (fd >= 0)
+			close(fd);
+	}
+	freeaddrinfo(found);
+	return r;
+}
+
+int place_dial(const struct place *place)
+{
+	return place->kind == PLACE_UNIX ? dial_unix(place) : dial_tcp(place);
+}
+
+int place_to_listen(const struct place *place, struct sockaddr_storage *address, socklen_t *size)
+{
+	struct sockaddr_un path = {.sun_family = AF_UNIX};
+	struct addrinfo *found;
+	int r;
+
+	if (place->kind == PLACE_UNIX) {
+		strncpy(path.sun_path, place->path, sizeof(path.sun_path) - 1);
+		left_socket_remove(&path);
+		memcpy(address, &path, sizeof(path));
+		*size = sizeof(path);
+		return 0;
+	}
+	r = look_up(place, AI_PASSIVE, &found);
+	if (r < 0)
+		return r;
+	memcpy(address, found->ai_addr, found->ai_addrlen);
+	*size = found->ai_addrlen;
+	freeaddrinfo(found);
+	return 0;
+}
