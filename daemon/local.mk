@@ -42,6 +42,7 @@ libdaemon_la_SOURCES = \
 	daemon/base/ini_keys.c daemon/base/ini_keys.h \
 	daemon/xen/keeper.c daemon/xen/keeper.h \
 	daemon/relay/ledger.c daemon/relay/ledger.h \
+	daemon/relay/orphans.c daemon/relay/orphans.h \
 	daemon/relay/outlet.c daemon/relay/outlet.h \
 	daemon/relay/refused.h \
 	daemon/relay/marks.c daemon/relay/waiting.c daemon/relay/control.c daemon/relay/kept.c \

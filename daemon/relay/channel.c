@@ -10,6 +10,7 @@
 
 #include "daemon/relay/cancel.h"
 #include "daemon/relay/hop_internal.h"
+#include "daemon/relay/orphans.h"
 #include "daemon/base/quota.h"
 #include "wire/probes.h"
 
@@ -52,6 +53,13 @@ static void drop_queue(struct channel_end *end)
 	end->in_backlog = false;
 }
 
+/* Gives back what the bytes of an orphan could take, once none of them is sent on any more. */
+static void release_bytes(struct channel *channel)
+{
+	if (!channel->opener.hop && channel_is_reset(&channel->acceptor))
+		charge_release(&channel->charge, QUOTA_BYTES, channel->charge.held[QUOTA_BYTES]);
+}
+
 /* Removes the end from its hop, where no frame about the channel is sent any more. When both ends are gone,
  * the channel is to be freed. */
 static void end_gone(struct channel_end *end)
@@ -65,6 +73,12 @@ static void end_gone(struct channel_end *end)
 	end->in_urgent = false;
 	channel_table_remove(&end->hop->channels, end->number);
 	end->hop = NULL;
+	if (!end->is_opener) {
+		orphans_remove(channel);
+	} else if (channel->acceptor.hop) {
+		orphans_add(channel);
+		release_bytes(channel);
+	}
 	if (!channel_other(end)->hop && !channel->ended) {
 		channel->ended = true;
 		channel->ended_next = channel->relay->ended;
@@ -131,6 +145,7 @@ static void reset_now(struct channel_end *end, int error, uint64_t consumed, uin
 	end->reset_consumed = consumed;
 	end->reset_unsure = unsure;
 	mark_urgent(end);
+	release_bytes(end->channel);
 }
 
 static void reset_behind_data(struct channel_end *end, int error)
@@ -256,6 +271,8 @@ int channel_accept(struct channel *channel, struct hop *hop, const char *endpoin
 	uint32_t number;
 	int r = channel_table_number(&hop->channels, &number);
 
+	if (r == 0 && !channel_is_waiting(channel) && !orphans_allow(channel, hop))
+		r = -ENOBUFS;
 	if (r == 0)
 		r = channel_is_waiting(channel) ? rename_endpoint(channel, endpoint)
 						: prepare(channel, endpoint);
@@ -370,7 +387,8 @@ void channel_taken(struct channel_end *end, uint64_t offset)
 		cancels_taken(end->channel, offset);
 	/* The sender had filled half of its window before the first byte was taken: a larger window keeps it
 	 * going. */
-	if (end->window < window_max(end) && source->received - end->consumed >= end->window / 2 &&
+	if (source->hop && end->window < window_max(end) &&
+	    source->received - end->consumed >= end->window / 2 &&
 	    charge_fits(&end->channel->charge, QUOTA_BYTES, end->window)) {
 		charge_add(&end->channel->charge, QUOTA_BYTES, end->window);
 		end->window *= 2;
@@ -488,6 +506,7 @@ static void make_reset(struct channel_end *end, struct channel_frame *frame)
 	frame->header.type = FRAME_RESET;
 	frame->header.length = frame_reset_encode(&reset, frame->payload);
 	move(end, RESET_SENT);
+	release_bytes(end->channel);
 }
 
 static void make_opened(struct channel_end *end, struct channel_frame *frame)

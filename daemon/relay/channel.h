@@ -124,7 +124,8 @@ struct channel {
 	uint32_t to_host;   /* in domain 0, the second: its number; else 0 */
 	uint64_t max_message;
 	struct channel_end opener, acceptor;
-	struct charge charge;	     /* the opener pays, for the channel and its windows */
+	struct charge charge; /* the opener pays, for the channel and its windows */
+	struct orphans *orphans_of_hop, *orphans_of_account; /* among which it is counted; NULL: it isn't */
 	struct channel_tally *tally; /* a reference; NULL: it leads to no endpoint here */
 	/* cancel.h: cancellations without an answer from the acceptor's hop; NULL: there never was one */
 	struct channel_cancels *cancels;
@@ -176,8 +177,8 @@ void channel_tally_unref(struct channel_tally *tally);
 void channel_count(struct channel *channel, struct channel_tally *tally);
 /* Gives the channel its acceptor's end on `hop`, for `endpoint` (or an address: protocol.md, 5.8). If that is
  * a waiting room (traits.h), the opener isn't told that it was accepted. A later call moves a channel that
- * waits, with all that has come, from there to another hop. -ENOBUFS: the hop has no number left, or the
- * opener's account has no room; -ENOMEM. On error a channel that waits goes on waiting. */
+ * waits, with all that has come, from there to another hop. -ENOBUFS: the hop has no number left, the
+ * opener's account has no room, or the hop's owner doesn't answer (orphans.h); -ENOMEM. On error a channel that waits goes on waiting. */
 int channel_accept(struct channel *channel, struct hop *hop, const char *endpoint);
 /* Sets whose account pays for the channel, before channel_accept(): not that of the hop on which it was
  * opened. */

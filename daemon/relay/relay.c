@@ -12,6 +12,7 @@
 #include "daemon/base/cost.h"
 #include "daemon/relay/hop.h"
 #include "daemon/relay/hop_internal.h"
+#include "daemon/relay/orphans.h"
 
 #define CANCEL_MS   2000
 #define LAST_PASSES 100 /* when the daemon stops */
@@ -162,7 +163,10 @@ void relay_pass_quick(struct relay *relay)
 
 int relay_init(struct relay *relay, struct event_base *base, uint64_t max_message)
 {
-	*relay = (struct relay){.base = base, .max_message = max_message, .cancel_ms = CANCEL_MS};
+	*relay = (struct relay){.base = base,
+				.max_message = max_message,
+				.cancel_ms = CANCEL_MS,
+				.orphans_patience_ms = ORPHANS_PATIENCE_MS};
 	return turns_init(&relay->turns, base, pass, relay);
 }
 

@@ -839,3 +839,43 @@ def test_who_never_answers_a_reset_keeps_nothing_of_others_when_it_goes(nodes, m
 def mux_of(session, endpoint):
     session.listen(endpoint)
     return session
+
+
+class Silent(Mux):
+    """Never answers that a stream has ended."""
+
+    def handle_of(self, stream, got):
+        pass
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["socket", "shared"])
+def test_a_program_that_never_answers_costs_nobody_else_the_way_here(nodes, shared):
+    both = nodes(1, 2)
+    trap, caller = Silent(both[2], shared), Mux(both[1])
+    trap.listen("trap")
+    opened = []
+
+    def open_and_leave():
+        stream = caller.connect("2:trap")
+        until(lambda: stream.opened or stream.is_over(), caller, trap)
+        if stream.opened:
+            opened.append(stream)
+            stream.break_off()
+            until(lambda: stream.ended, caller, trap)
+        return stream.reset
+
+    for _ in range(70):
+        assert open_and_leave() in (None, errno.ECONNRESET)
+    eventually(lambda: open_and_leave() == errno.ENOBUFS, "the program is left alone")
+    inbox = both[2].receiver("inbox", "--count", "1")
+    both[1].send("2:inbox", "hello")
+    assert inbox.output() == b"hello\n"
+    assert len(opened) <= held_by_domain_1(both[2]) <= len(opened) + 2
+    trap.close()
+    eventually(lambda: held_by_domain_1(both[2]) == 0, "nothing is held any more")
+    caller.close()
+
+
+def held_by_domain_1(node):
+    accounts = [each for each in node.status()["accounts"] if (each["kind"], each["id"]) == ("peer", 1)]
+    return accounts[0]["channels"]["used"] if accounts else 0

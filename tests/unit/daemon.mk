@@ -11,6 +11,7 @@ unit_tests += \
 	tests/unit/test_channel \
 	tests/unit/test_channel_loss \
 	tests/unit/test_channel_room \
+	tests/unit/test_orphans \
 	tests/unit/test_denied \
 	tests/unit/test_directory_told \
 	tests/unit/test_directory_believed \
@@ -90,6 +91,8 @@ channel_rig = tests/unit/channel_rig.c tests/unit/channel_rig.h $(hop_rig)
 tests_unit_test_channel_SOURCES = tests/unit/test_channel.c $(channel_rig)
 tests_unit_test_channel_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
+tests_unit_test_orphans_SOURCES = tests/unit/test_orphans.c $(channel_rig)
+tests_unit_test_orphans_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_channel_loss_SOURCES = tests/unit/test_channel_loss.c $(channel_rig)
 tests_unit_test_channel_loss_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 

@@ -20,7 +20,7 @@
 #include "daemon/relay/channel.h"
 #include "daemon/relay/hop.h"
 
-#define RIG_CHANNELS 256 /* a party's channel numbers lie below */
+#define RIG_CHANNELS 512 /* a party's channel numbers lie below */
 
 struct rig_ring {
 	struct ring_words words;
