@@ -125,7 +125,8 @@ XENMSG_API void xenmsg_stream_set_callbacks(struct xenmsg_stream *stream,
 					    const struct xenmsg_stream_callbacks *callbacks,
 					    void *userdata);
 /* Sends these bytes, as far as there is room for them now. Returns how many; if that isn't all, `room`
- * tells when to try again. Before `opened` that is none, and `opened` tells. */
+ * tells when to try again. Before `opened` that is none, and `opened` tells. Of a stream that is broken, but
+ * has more to give out before `broken` tells so, it is all, and they are lost. */
 XENMSG_API size_t xenmsg_stream_write(struct xenmsg_stream *stream, const void *data, size_t size);
 /* Ends our direction, behind all that was written: the other side reads end of file. Only an open stream
  * can be ended. */

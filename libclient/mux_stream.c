@@ -332,7 +332,13 @@ size_t xenmsg_stream_write(struct xenmsg_stream *stream, const void *data, size_
 	size_t written = 0;
 	uint32_t length = 1;
 
-	if (stream->state != OPEN || stream->fin_sent)
+	if (stream->fin_sent)
+		return 0;
+	/* Lost, like all that is on the way: who takes what came only when there is room here hears of the break
+	 * behind that. */
+	if (stream->error && !stream->broken_told)
+		return size;
+	if (stream->state != OPEN)
 		return 0;
 	while (length && written < size && !stream->mux->dead) {
 		length = write_frame(stream, (const uint8_t *)data + written, size - written);

@@ -275,6 +275,60 @@ static void a_reset_comes_behind_all_data(void **state)
 	expect_frame(ended, FRAME_RESET);
 }
 
+/* A program that gives back what comes, and keeps with the library what finds no room. */
+struct echo {
+	struct user *user;
+	int error;
+};
+
+static size_t echo_data(void *userdata, const void *data, size_t size)
+{
+	struct echo *echo = userdata;
+
+	return xenmsg_stream_write(echo->user->stream, data, size);
+}
+
+static void echo_room(void *userdata)
+{
+	struct echo *echo = userdata;
+
+	xenmsg_stream_resume(echo->user->stream);
+}
+
+static void echo_broken(void *userdata, int error)
+{
+	struct echo *echo = userdata;
+
+	echo->error = error;
+	close_user(echo->user);
+}
+
+static const struct xenmsg_stream_callbacks echo_callbacks = {
+	.data = echo_data,
+	.room = echo_room,
+	.broken = echo_broken,
+};
+
+/* What it keeps can't go anywhere any more. */
+static void one_that_waits_for_room_before_it_takes_more_hears_of_the_break(void **state)
+{
+	struct echo reset = {.user = accepted(1, 10)}, lost = {.user = accepted(3, 10)};
+
+	xenmsg_stream_set_callbacks(reset.user->stream, &echo_callbacks, &reset);
+	xenmsg_stream_set_callbacks(lost.user->stream, &echo_callbacks, &lost);
+	send_data(reset.user, bytes, 100);
+	send_data(lost.user, bytes, 100);
+	expect_data(reset.user, bytes, 10);
+	expect_data(lost.user, bytes, 10);
+	fake_reset(&fake, 1, ECONNRESET, 0, 0);
+	expect_reset(reset.user, ECONNRESET);
+	assert_int_equal(reset.error, -ECONNRESET);
+	assert_int_equal(lost.error, 0);
+	fake_die(&fake);
+	assert_int_equal(process_until_over(), -ENOTCONN);
+	assert_int_equal(lost.error, -ECONNRESET);
+}
+
 static void resets_that_cross_are_not_answered(void **state)
 {
 	struct user *user = accepted(1, LIMIT);
@@ -467,6 +521,7 @@ int main(void)
 		MUX_BOTH(one_that_comes_in_may_be_closed_at_once),
 		MUX_SHARED(those_that_wait_for_room_may_be_closed_by_one_of_them),
 		MUX_BOTH(a_reset_comes_behind_all_data),
+		MUX_BOTH(one_that_waits_for_room_before_it_takes_more_hears_of_the_break),
 		MUX_BOTH(resets_that_cross_are_not_answered),
 		MUX_BOTH(a_reset_of_what_has_ended_is_answered),
 		MUX_BOTH(a_lost_session_breaks_each_stream_once),
