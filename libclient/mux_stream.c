@@ -139,6 +139,15 @@ static void tell_end(struct xenmsg_stream *stream)
 	}
 }
 
+/* What there is to tell of, once the program has taken something or the other side has ended. The caller holds the
+ * stream. */
+static void settle(struct xenmsg_stream *stream)
+{
+	tell_taken(stream);
+	tell_end(stream);
+	forget_if_done(stream);
+}
+
 /* Gives out what was left, and then tells of the end. The caller holds the stream. */
 static void catch_up(struct xenmsg_stream *stream)
 {
@@ -148,9 +157,7 @@ static void catch_up(struct xenmsg_stream *stream)
 		fifo_drop(&stream->queue, give(stream, fifo_front(&stream->queue), size));
 	if (fifo_size(&stream->queue) == 0)
 		fifo_free(&stream->queue); /* there may be thousands of streams */
-	tell_taken(stream);
-	tell_end(stream);
-	forget_if_done(stream);
+	settle(stream);
 }
 
 void xenmsg_stream_resume(struct xenmsg_stream *stream)
@@ -231,8 +238,17 @@ static int on_fin(struct xenmsg_stream *stream, const uint8_t *payload, uint32_t
 	    stream->total != stream->taken + fifo_size(&stream->queue))
 		return -EPROTO;
 	stream->fin_came = true;
-	catch_up(stream);
+	settle(stream);
 	return 0;
+}
+
+/* It is broken. Who waits for room before he takes what came learns that there will be no other. */
+static void end_broken(struct xenmsg_stream *stream)
+{
+	stream_forget(stream);
+	if (fifo_size(&stream->queue) > 0)
+		tell_room(stream);
+	tell_end(stream);
 }
 
 /* The RESET answers ours, or is answered. */
@@ -249,8 +265,7 @@ static int on_reset(struct xenmsg_stream *stream, const uint8_t *payload, uint32
 	/* Of one that has carried something, what broke it on the way says little. */
 	stream->error = stream->state == OPENING || reset.error == EACCES ? frame_error(reset.error, -EPROTO)
 									  : -ECONNRESET;
-	stream_forget(stream);
-	catch_up(stream);
+	end_broken(stream);
 	return r;
 }
 
@@ -288,8 +303,7 @@ void stream_break(struct xenmsg_stream *stream)
 	stream_hold(stream);
 	if (!stream->error)
 		stream->error = -ECONNRESET;
-	stream_forget(stream);
-	catch_up(stream);
+	end_broken(stream);
 	stream_release(stream);
 }
 

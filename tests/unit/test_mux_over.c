@@ -329,6 +329,32 @@ static void one_that_waits_for_room_before_it_takes_more_hears_of_the_break(void
 	assert_int_equal(lost.error, -ECONNRESET);
 }
 
+/* Not when the stream ends, is reset, or is lost with the session. */
+static void what_was_not_taken_comes_after_a_resume_only(void **state)
+{
+	struct user *ended = accepted(1, LIMIT), *reset = accepted(3, LIMIT), *lost = accepted(5, LIMIT);
+	struct user *users[] = {ended, reset, lost};
+
+	for (unsigned i = 0; i < 3; i++) {
+		users[i]->take = 2;
+		send_data(users[i], "hello", 5);
+		settle();
+		users[i]->take = SIZE_MAX;
+	}
+	send_fin(ended, 5);
+	fake_reset(&fake, 3, EPIPE, 0, 0);
+	settle();
+	fake_die(&fake);
+	assert_int_equal(process_until_over(), -ENOTCONN);
+	for (unsigned i = 0; i < 3; i++) {
+		assert_int_equal(users[i]->size, 2);
+		assert_string_equal(users[i]->log, "d");
+		xenmsg_stream_resume(users[i]->stream);
+		assert_string_equal(users[i]->log, "db");
+		assert_memory_equal(users[i]->bytes, "hello", 5);
+	}
+}
+
 static void resets_that_cross_are_not_answered(void **state)
 {
 	struct user *user = accepted(1, LIMIT);
@@ -522,6 +548,7 @@ int main(void)
 		MUX_SHARED(those_that_wait_for_room_may_be_closed_by_one_of_them),
 		MUX_BOTH(a_reset_comes_behind_all_data),
 		MUX_BOTH(one_that_waits_for_room_before_it_takes_more_hears_of_the_break),
+		MUX_BOTH(what_was_not_taken_comes_after_a_resume_only),
 		MUX_BOTH(resets_that_cross_are_not_answered),
 		MUX_BOTH(a_reset_of_what_has_ended_is_answered),
 		MUX_BOTH(a_lost_session_breaks_each_stream_once),
