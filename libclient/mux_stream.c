@@ -358,7 +358,7 @@ size_t xenmsg_stream_write(struct xenmsg_stream *stream, const void *data, size_
 		length = write_frame(stream, (const uint8_t *)data + written, size - written);
 		written += length;
 	}
-	stream->wants_room = written < size;
+	stream->wants_room |= written < size;
 	mux_push(stream->mux);
 	if (++stream->mux->burst % BURST == 0)
 		sched_yield();

@@ -210,7 +210,7 @@ static void write_some(struct user *user, size_t size)
 		return;
 	written = xenmsg_stream_write(user->stream, zeros, size);
 	check(written <= size);
-	user->wants_room = written < size;
+	user->wants_room |= written < size;
 }
 
 static void do_deed(uint8_t deed, struct user *user)

@@ -93,6 +93,28 @@ static void a_writer_gets_room_when_credit_comes(void **state)
 	assert_string_equal(other->log, "");
 }
 
+/* What didn't find room is waited for, whatever else was written meanwhile. */
+static void a_write_that_takes_all_does_not_withdraw_the_wish_for_room(void **state)
+{
+	struct user *user = connected(100), *hungry = connected(1u << 30);
+	size_t all;
+
+	assert_int_equal(xenmsg_stream_write(user->stream, bytes, 101), 100);
+	assert_int_equal(xenmsg_stream_write(user->stream, bytes, 0), 0);
+	expect_data(user, bytes, 100);
+	fake_credit(&fake, user->number, 100, 200);
+	settle();
+	assert_string_equal(user->log, "r");
+	/* too much for the rest of the ring, and little enough */
+	all = write_until_full(hungry, 4000);
+	assert_int_equal(xenmsg_stream_write(hungry->stream, bytes, 1), 1);
+	settle();
+	read_data(hungry, all + 1);
+	settle();
+	assert_string_equal(hungry->log, "r");
+	expect_silence();
+}
+
 static void one_that_came_in_may_write_when_credit_comes(void **state)
 {
 	struct user *user = accepted(1, 0);
@@ -458,6 +480,7 @@ int main(void)
 		MUX_BOTH(a_stream_that_is_refused_is_broken),
 		MUX_SHARED(an_address_that_is_none_is_refused_at_once),
 		MUX_BOTH(a_writer_gets_room_when_credit_comes),
+		MUX_SHARED(a_write_that_takes_all_does_not_withdraw_the_wish_for_room),
 		MUX_BOTH(one_that_came_in_may_write_when_credit_comes),
 		MUX_BOTH(a_full_ring_tells_of_room_when_the_daemon_reads),
 		MUX_SHARED(a_piece_that_just_finds_no_room_is_not_tried_for_ever),
