@@ -101,12 +101,13 @@ XENMSG_API const char *xenmsg_mux_reason(const struct xenmsg_mux *mux);
  * options  0 or XENMSG_LISTEN_HOSTS, for a program that looks at the `host` of each
  * Returns 0, or -EINVAL (not an endpoint's name, or an unknown option), -EEXIST, -EACCES, -ENOBUFS as
  * xenmsg_bind(), -ETIMEDOUT (the daemon didn't answer within 30 s), -EINTR, or the errors of
- * xenmsg_mux_process().
+ * xenmsg_mux_process(). After -ETIMEDOUT and -EINTR there is no such endpoint here: streams that may have
+ * come to it meanwhile are broken.
  */
 XENMSG_API XENMSG_CHECK int xenmsg_mux_listen(struct xenmsg_mux *mux, const char *endpoint,
 					      unsigned options);
 /* Removes an endpoint, and breaks the streams that came to it. Returns 0, -ENOENT if it isn't one of this
- * session, or else as xenmsg_mux_listen(). */
+ * session, or else as xenmsg_mux_listen(): -ETIMEDOUT and -EINTR end only the waiting. */
 XENMSG_API int xenmsg_mux_unlisten(struct xenmsg_mux *mux, const char *endpoint);
 
 /*

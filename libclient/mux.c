@@ -344,25 +344,37 @@ static int ask(struct xenmsg_mux *mux, uint8_t type, uint32_t length)
 	return r < 0 ? fail(mux, r) : mux->request.error;
 }
 
+static uint32_t encode_unbind(struct xenmsg_mux *mux, const char *endpoint)
+{
+	size_t size = strlen(endpoint);
+
+	memcpy(mux->scratch, endpoint, size);
+	return (uint32_t)size;
+}
+
 int xenmsg_mux_listen(struct xenmsg_mux *mux, const char *endpoint, unsigned options)
 {
 	struct frame_bind bind = {.kinds = BIND_STREAMS | (options & XENMSG_LISTEN_HOSTS ? BIND_HOSTS : 0),
 				  .endpoint = {endpoint, strlen(endpoint)}};
+	int r;
 
 	if ((options & ~(unsigned)XENMSG_LISTEN_HOSTS) || !mux->incoming ||
 	    !endpoint_name_is_valid(endpoint, strlen(endpoint)))
 		return -EINVAL;
-	return ask(mux, FRAME_BIND, frame_bind_encode(&bind, mux->scratch));
+	r = ask(mux, FRAME_BIND, frame_bind_encode(&bind, mux->scratch));
+	if (r == -ETIMEDOUT || r == -EINTR) { /* the daemon may bind it yet */
+		mux_check(mux, transport_control(&mux->transport, FRAME_UNBIND, ++mux->request.number,
+						 mux->scratch, encode_unbind(mux, endpoint)));
+		mux_push(mux);
+	}
+	return r;
 }
 
 int xenmsg_mux_unlisten(struct xenmsg_mux *mux, const char *endpoint)
 {
-	size_t size = strlen(endpoint);
-
-	if (!endpoint_name_is_valid(endpoint, size))
+	if (!endpoint_name_is_valid(endpoint, strlen(endpoint)))
 		return -EINVAL;
-	memcpy(mux->scratch, endpoint, size);
-	return ask(mux, FRAME_UNBIND, (uint32_t)size);
+	return ask(mux, FRAME_UNBIND, encode_unbind(mux, endpoint));
 }
 
 int xenmsg_mux_connect(struct xenmsg_mux *mux, const char *address,

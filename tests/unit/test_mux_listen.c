@@ -260,24 +260,66 @@ static void be_interrupted(int signal)
 {
 }
 
-static void a_signal_ends_the_waiting_but_not_the_session(void **state)
+/* Waits for an answer that doesn't come until a signal does. */
+static int be_interrupted_in(int (*ask)(void))
 {
 	struct sigaction action = {.sa_handler = be_interrupted}, before;
 	struct itimerval often = {.it_interval = {.tv_usec = 20000}, .it_value = {.tv_usec = 20000}},
 			 never = {0};
-	struct user *user = connected(LIMIT);
+	int r;
 
 	assert_int_equal(sigaction(SIGALRM, &action, &before), 0);
 	assert_int_equal(setitimer(ITIMER_REAL, &often, NULL), 0);
-	assert_int_equal(xenmsg_mux_listen(mux, "web", XENMSG_LISTEN_HOSTS), -EINTR);
+	r = ask();
 	assert_int_equal(setitimer(ITIMER_REAL, &never, NULL), 0);
 	assert_int_equal(sigaction(SIGALRM, &before, NULL), 0);
+	return r;
+}
+
+static int listen_to_web(void)
+{
+	return xenmsg_mux_listen(mux, "web", XENMSG_LISTEN_HOSTS);
+}
+
+static int unlisten_web(void)
+{
+	return xenmsg_mux_unlisten(mux, "web");
+}
+
+static void a_signal_ends_the_waiting_but_not_the_session(void **state)
+{
+	struct user *user = connected(LIMIT);
+
+	assert_int_equal(be_interrupted_in(listen_to_web), -EINTR);
 	fake_expect(&fake, FRAME_BIND);
 	fake_reply(&fake, fake.header.channel, EEXIST, "late", false);
 	send_data(user, "hello", 5);
 	settle();
 	assert_string_equal(user->log, "d");
+	fake_expect(&fake, FRAME_UNBIND);
 	assert_int_equal(listen_while(agree), 0);
+}
+
+/* Else the daemon would have it, and refuse it to the program that tries again. */
+static void an_endpoint_that_was_not_waited_for_is_not_there(void **state)
+{
+	uint32_t number;
+
+	assert_int_equal(be_interrupted_in(listen_to_web), -EINTR);
+	settle();
+	fake_expect(&fake, FRAME_BIND);
+	number = fake.header.channel;
+	fake_expect(&fake, FRAME_UNBIND);
+	assert_int_not_equal(fake.header.channel, number);
+	assert_int_equal(fake.header.length, 3);
+	assert_memory_equal(fake.payload, "web", 3);
+	fake_reply(&fake, number, 0, "", false);
+	fake_reply(&fake, fake.header.channel, 0, "", false);
+	assert_int_equal(listen_while(agree), 0);
+	/* one that is removed, is removed */
+	assert_int_equal(be_interrupted_in(unlisten_web), -EINTR);
+	fake_expect(&fake, FRAME_UNBIND);
+	expect_silence();
 }
 
 int main(void)
@@ -295,6 +337,7 @@ int main(void)
 		MUX_BOTH(a_daemon_that_refuses_to_go_on_while_an_endpoint_is_bound),
 		MUX_BOTH(a_daemon_that_dies_while_an_endpoint_is_bound),
 		MUX_BOTH(a_signal_ends_the_waiting_but_not_the_session),
+		MUX_BOTH(an_endpoint_that_was_not_waited_for_is_not_there),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
