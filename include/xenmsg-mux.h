@@ -77,7 +77,9 @@ typedef void (*xenmsg_mux_incoming)(void *userdata, struct xenmsg_stream *stream
 XENMSG_API XENMSG_CHECK int xenmsg_mux_open(struct xenmsg_mux **mux, const char *socket_path,
 					    xenmsg_mux_incoming incoming, void *userdata);
 /* Ends the session, without any callback; NULL is allowed. Streams that the program hasn't closed are
- * broken. All that can still be done with them is xenmsg_stream_close(), which each of them needs. */
+ * broken. All that can still be done with them is xenmsg_stream_close(), which each of them needs. One that
+ * was closed in order may be broken as well, and lose what it sent, while the other side hasn't taken all of
+ * it. */
 XENMSG_API void xenmsg_mux_close(struct xenmsg_mux *mux);
 
 /* Returns the descriptor to watch in a loop, for POLLIN. It belongs to the session: don't read or close
