@@ -71,7 +71,8 @@ int main(int argc, char **argv)
 	}
 	r = xenmsg_mux_listen(mux, argv[1], XENMSG_LISTEN_HOSTS);
 	if (r < 0)
-		fprintf(stderr, "mirror: %s: %s\n", argv[1], xenmsg_mux_reason(mux));
+		fprintf(stderr, "mirror: %s: %s\n", argv[1],
+			*xenmsg_mux_reason(mux) ? xenmsg_mux_reason(mux) : strerror(-r));
 	while (r >= 0)
 		r = xenmsg_mux_wait(mux, -1);
 	xenmsg_mux_close(mux);

@@ -139,6 +139,7 @@ def test_a_mirror_gives_back_what_comes_on_each_stream(nodes, tmp_path):
     assert run.text() == 4 * "a stream from uid 0 of domain 1\n"
     refused = Run(both[2], tmp_path, "mirror", "glass")
     assert "glass: a program has bound this endpoint already" in refused.ends(1)
+    assert "no-,name: Invalid argument" in Run(both[2], tmp_path, "mirror", "no-,name").ends(1)
 
 
 def test_a_file_is_copied_in_the_shell(nodes, tmp_path):
