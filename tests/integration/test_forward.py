@@ -65,7 +65,7 @@ class Rig:
         """A server at a place of this kind in domain 2. Returns the place as a target there."""
         name = f"s{next(self.names)}"
         if kind == "xen":
-            server = self.stack.enter_context(Connection(self.two.socket))
+            server = Connection(self.two.socket)  # the Acceptor closes it
             server.listen(name)
             Server(Acceptor(server), serve)
             return f"xen:self:{name}"
@@ -112,7 +112,7 @@ class Rig:
 
 
 class Acceptor:
-    """Streams that come, as from a listening socket."""
+    """Streams that come, as from a listening socket, until the daemon has gone. The connection belongs to one thread."""
 
     def __init__(self, server):
         self.server = server
@@ -120,6 +120,7 @@ class Acceptor:
     def accept(self):
         descriptor = self.server.accept(int(20000 * PATIENCE))
         if descriptor < 0:
+            self.server.close()
             raise OSError(-descriptor, "no stream")
         return socket.socket(fileno=descriptor), None
 
