@@ -95,7 +95,8 @@ XENMSG_API int xenmsg_mux_process(struct xenmsg_mux *mux);
 /* Does the same, but sleeps up to timeout_ms (negative: for ever) until there is something to do.
  * Returns 1, 0 if the time is up, -EINTR if a signal came, or the errors of xenmsg_mux_process(). */
 XENMSG_API int xenmsg_mux_wait(struct xenmsg_mux *mux, int timeout_ms);
-/* Returns why the daemon has refused something, in words for people; "" if it hasn't said. */
+/* Returns why the daemon has refused the last xenmsg_mux_listen() or xenmsg_mux_unlisten(), or has ended the
+ * session, in words for people; "" if it hasn't said. */
 XENMSG_API const char *xenmsg_mux_reason(const struct xenmsg_mux *mux);
 
 /*
@@ -134,7 +135,7 @@ XENMSG_API size_t xenmsg_stream_write(struct xenmsg_stream *stream, const void *
 /* Ends our direction, behind all that was written: the other side reads end of file. Only an open stream
  * can be ended. */
 XENMSG_API void xenmsg_stream_end(struct xenmsg_stream *stream);
-/* Gives out again what `data` hasn't taken, within this call. Not in `data` itself. */
+/* Gives out again what `data` hasn't taken, within this call. In `data` itself it does nothing. */
 XENMSG_API void xenmsg_stream_resume(struct xenmsg_stream *stream);
 /* Ends the program's use of the stream; no callback follows. That is orderly if both directions have
  * ended. Else it breaks the stream: the other side sees ECONNRESET, and what is on the way may be lost. */

@@ -324,6 +324,7 @@ static int ask(struct xenmsg_mux *mux, uint8_t type, uint32_t length)
 	if (mux->dead)
 		return mux->dead;
 	mux->request.answered = false;
+	mux->transport.reason[0] = '\0';
 	r = transport_control(&mux->transport, type, ++mux->request.number, mux->scratch, length);
 	while (r == 0 && !mux->request.answered) {
 		bool closed;

@@ -119,8 +119,11 @@ static void tell_taken(struct xenmsg_stream *stream)
 /* Gives these bytes to the program. Returns how many it has taken. */
 static size_t give(struct xenmsg_stream *stream, const void *data, size_t size)
 {
-	size_t taken = stream->closed ? size : stream->callbacks->data(stream->userdata, data, size);
+	size_t taken;
 
+	stream->is_given = true;
+	taken = stream->closed ? size : stream->callbacks->data(stream->userdata, data, size);
+	stream->is_given = false;
 	stream->taken += taken;
 	return taken;
 }
@@ -162,6 +165,8 @@ static void catch_up(struct xenmsg_stream *stream)
 
 void xenmsg_stream_resume(struct xenmsg_stream *stream)
 {
+	if (stream->is_given)
+		return;
 	stream_hold(stream);
 	catch_up(stream);
 	mux_push(stream->mux);

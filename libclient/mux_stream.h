@@ -46,7 +46,8 @@ struct xenmsg_stream {
 	struct fifo queue;		/* what the program hasn't taken */
 	int error;			/* why it is broken, a negative errno */
 	bool fin_came, fin_sent;
-	bool hungry; /* waits for room in the ring */
+	bool is_given; /* `data` is on the stack */
+	bool hungry;   /* waits for room in the ring */
 	bool wants_room;
 	bool ended_told, broken_told;
 	bool closed;	/* by the program */

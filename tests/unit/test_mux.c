@@ -225,6 +225,28 @@ static void data_is_given_as_it_comes(void **state)
 	expect_silence(); /* no CREDIT yet */
 }
 
+static void resume(struct user *user)
+{
+	xenmsg_stream_resume(user->stream);
+}
+
+static void a_resume_out_of_data_does_nothing(void **state)
+{
+	struct user *user = connected(LIMIT);
+
+	user->take = 2;
+	send_data(user, "hello", 5);
+	settle();
+	user->when = DATA;
+	user->also = resume;
+	resume(user);
+	assert_int_equal(user->size, 4);
+	user->take = SIZE_MAX;
+	resume(user);
+	assert_int_equal(user->size, 5);
+	assert_memory_equal(user->bytes, "hello", 5);
+}
+
 static void what_is_not_taken_comes_after_a_resume(void **state)
 {
 	struct user *user = connected(LIMIT);
@@ -486,6 +508,7 @@ int main(void)
 		MUX_SHARED(a_piece_that_just_finds_no_room_is_not_tried_for_ever),
 		MUX_SHARED(a_frame_that_finds_no_room_goes_behind_the_others),
 		MUX_BOTH(data_is_given_as_it_comes),
+		MUX_BOTH(a_resume_out_of_data_does_nothing),
 		MUX_BOTH(what_is_not_taken_comes_after_a_resume),
 		MUX_BOTH(data_that_wraps_around_the_end_of_the_ring_comes_in_order),
 		MUX_BOTH(what_was_taken_is_reported_in_steps_and_at_the_end),
