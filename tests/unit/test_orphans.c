@@ -53,7 +53,7 @@ static bool open_and_leave(struct scene *scene, const char *name)
 
 	party_open(scene->a, number, name);
 	rig_settle(&scene->rig);
-	if (scene->a->last_channel->acceptor.hop == NULL) {
+	if (scene->a->hop.channels.count == 0) {
 		party_expect_refusal(scene->a, number, ENOBUFS);
 		read_all(scene);
 		return false;
