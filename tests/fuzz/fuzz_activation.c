@@ -43,9 +43,13 @@ static void check_settings(const struct activation_settings *settings)
 	check(!settings->unit != !settings->command);
 	check(settings->timeout_ms >= 100 && settings->timeout_ms <= 600000);
 	check(!settings->next && !strcmp(settings->path, path));
-	if (settings->unit)
-		check(!strchr(settings->unit, '/') && !strstr(settings->unit, "@.") &&
-		      strchr(settings->unit, '.') && settings->unit[0] != '.');
+	if (settings->unit) {
+		const char *at = strchr(settings->unit, '@'), *suffix = strrchr(settings->unit, '.');
+
+		/* no path, and no template: "a@.service" is one, "a@..service" is an instance of it */
+		check(!strchr(settings->unit, '/') && suffix && settings->unit[0] != '.' &&
+		      !(at && at + 1 == suffix));
+	}
 	if (!settings->command)
 		return;
 	check(settings->command[0][0] == '/' && settings->words);
