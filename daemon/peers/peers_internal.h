@@ -69,9 +69,10 @@ struct rendezvous {
 	struct event *timer; /* setup_timeout_ms */
 	struct event *retry; /* the second node of a transaction isn't visible yet */
 	struct event *again; /* the other side, or we, may have missed an event */
+	struct event *sweep; /* our hello still stands there, and is to go */
 	unsigned again_ms;
 	struct peer *wait_prev, *wait_next; /* PAGES: in peers.waiting */
-	struct store_request *hello_request, *publish_request;
+	struct store_request *hello_request, *publish_request, *remove_request;
 };
 
 /* In domain 0: whether a guest is about to be saved (peers_saves.h). */

@@ -27,6 +27,7 @@
 #define NODE_RETRY_MS  50
 #define NODE_RETRIES   20
 #define AGAIN_FIRST_MS 500  /* then twice as long, and so on */
+#define SWEEP_MS       1000 /* as often as the store tries to connect again */
 #define PAGES_RETRY_MS 1000 /* other programs of this domain give pages back without telling us */
 
 bool rendezvous_may_map(const struct peers_options *options)
@@ -98,10 +99,37 @@ static void step_back(struct peer *peer, enum rendezvous_state state)
 		vchan_leave(vchan);
 }
 
-static void withdraw(struct peer *peer)
+/* If the connection to XenStore is lost, on_sweep() tries again: the peer takes what stands there for our wish. */
+static void on_hello_removed(void *userdata, int error, const char *value, size_t size)
+{
+	struct peer *peer = userdata;
+
+	if (error == -ENOTCONN)
+		timer_set(peer->rendezvous.sweep, SWEEP_MS);
+}
+
+static void remove_hello(struct peer *peer)
 {
 	struct rendezvous *rendezvous = &peer->rendezvous;
 	char path[PEERS_PATH_SIZE];
+
+	store_cancel(&rendezvous->remove_request);
+	peer_our_path(peer, path, "/hello");
+	if (store_remove(peer->peers->store, path, on_hello_removed, peer, &rendezvous->remove_request) < 0)
+		log_error("rendezvous: out of memory: the hello for domain %u isn't removed", peer->domid);
+}
+
+static void on_sweep(evutil_socket_t fd, short what, void *userdata)
+{
+	struct peer *peer = userdata;
+
+	if (!peer->rendezvous.hello_written)
+		remove_hello(peer);
+}
+
+static void withdraw(struct peer *peer)
+{
+	struct rendezvous *rendezvous = &peer->rendezvous;
 
 	step_back(peer, RENDEZVOUS_IDLE);
 	event_del(rendezvous->timer);
@@ -112,8 +140,7 @@ static void withdraw(struct peer *peer)
 		return;
 	rendezvous->hello_written = false;
 	store_cancel(&rendezvous->hello_request);
-	peer_our_path(peer, path, "/hello");
-	peers_remove(peer->peers, path);
+	remove_hello(peer);
 }
 
 static void __attribute__((format(printf, 3, 4))) fail(struct peer *peer, int error, const char *format, ...)
@@ -623,7 +650,8 @@ int rendezvous_init(struct peer *peer)
 	rendezvous->timer = evtimer_new(peer->peers->base, on_timeout, peer);
 	rendezvous->retry = evtimer_new(peer->peers->base, on_retry, peer);
 	rendezvous->again = evtimer_new(peer->peers->base, on_again, peer);
-	return rendezvous->timer && rendezvous->retry && rendezvous->again ? 0 : -ENOMEM;
+	rendezvous->sweep = evtimer_new(peer->peers->base, on_sweep, peer);
+	return rendezvous->timer && rendezvous->retry && rendezvous->again && rendezvous->sweep ? 0 : -ENOMEM;
 }
 
 void rendezvous_destroy(struct peer *peer)
@@ -635,12 +663,15 @@ void rendezvous_destroy(struct peer *peer)
 	if (rendezvous->state != RENDEZVOUS_IDLE && rendezvous->state != RENDEZVOUS_CONNECTED)
 		step_back(peer, RENDEZVOUS_IDLE);
 	store_cancel(&rendezvous->hello_request);
+	store_cancel(&rendezvous->remove_request);
 	if (rendezvous->timer)
 		event_free(rendezvous->timer);
 	if (rendezvous->retry)
 		event_free(rendezvous->retry);
 	if (rendezvous->again)
 		event_free(rendezvous->again);
+	if (rendezvous->sweep)
+		event_free(rendezvous->sweep);
 }
 
 void peers_disconnect(struct peers *peers, uint32_t domid)

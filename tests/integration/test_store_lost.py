@@ -122,6 +122,18 @@ def test_a_link_comes_about_whenever_a_connection_is_lost(host):
         eventually(lambda: host.domain(1 + turn % 2)["xenstore"]["watches"] > 0, "it watches again")
 
 
+def test_a_wish_that_ends_without_a_connection_is_gone_once_there_is_one(host):
+    one, two = Node(host, 1, "timeout=20000"), Node(host, 2, "timeout=20000")
+    for node in (one, two):
+        node.await_event(f"up {3 - node.domid}")
+    one.connect(2)
+    for node in (one, two):
+        node.await_event(f"connected {3 - node.domid}")
+    host.fault("lose-store", 1)
+    one.close(2)  # it notices by that
+    two.await_event("lost 1")
+
+
 def test_what_is_to_be_watched_meanwhile_is_watched_afterwards(host, nodes):
     zero, one, three = nodes(0, 1, 3, start=False).values()
     zero.start()
