@@ -55,8 +55,8 @@ struct forward {
 	struct cli *cli;
 	struct loop loop;
 	struct place source, target;
-	struct xenmsg_mux
-		*mux; /* if one of them is xen:. As a target, it is opened anew if the daemon has gone */
+	/* if one of them is xen:. As a target, it is opened anew if the daemon has gone */
+	struct xenmsg_mux *mux;
 	struct event *session;
 	struct evconnlistener *listener;
 	struct workers *workers; /* dial what isn't xen: */

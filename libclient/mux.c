@@ -291,11 +291,8 @@ void xenmsg_mux_close(struct xenmsg_mux *mux)
 		struct xenmsg_stream *stream;
 		uint32_t number = 0;
 
-		while ((stream = channel_table_next(table, &number))) {
-			stream_hold(stream);
-			stream_forget(stream);
-			stream_release(stream);
-		}
+		while ((stream = channel_table_next(table, &number)))
+			stream_drop(stream);
 		channel_table_free(table);
 	}
 	transport_close(&mux->transport);
@@ -403,9 +400,7 @@ int xenmsg_mux_connect(struct xenmsg_mux *mux, const char *address,
 			      frame_open_encode(&open, mux->scratch));
 	if (r < 0) {
 		stream->closed = true;
-		stream_hold(stream);
-		stream_forget(stream);
-		stream_release(stream);
+		stream_drop(stream);
 		mux_check(mux, r);
 		return r;
 	}

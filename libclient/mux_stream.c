@@ -71,7 +71,8 @@ static void be_hungry(struct xenmsg_stream *stream)
 	stream->hungry = true;
 }
 
-void stream_forget(struct xenmsg_stream *stream)
+/* The channel has ended: the daemon may use its number again. */
+static void forget(struct xenmsg_stream *stream)
 {
 	be_full(stream);
 	stream->state = GONE;
@@ -82,7 +83,7 @@ static void forget_if_done(struct xenmsg_stream *stream)
 {
 	if (stream->state == OPEN && stream->fin_sent && stream->fin_came &&
 	    stream->consumed == stream->sent && stream->told == stream->total)
-		stream_forget(stream);
+		forget(stream);
 }
 
 void mux_check(struct xenmsg_mux *mux, int r)
@@ -250,7 +251,7 @@ static int on_fin(struct xenmsg_stream *stream, const uint8_t *payload, uint32_t
 /* It is broken. Who waits for room before he takes what came learns that there will be no other. */
 static void end_broken(struct xenmsg_stream *stream)
 {
-	stream_forget(stream);
+	forget(stream);
 	if (fifo_size(&stream->queue) > 0)
 		tell_room(stream);
 	tell_end(stream);
@@ -301,6 +302,13 @@ int stream_take(struct xenmsg_stream *stream, const struct frame_header *header)
 	}
 	stream_release(stream);
 	return r;
+}
+
+void stream_drop(struct xenmsg_stream *stream)
+{
+	stream_hold(stream);
+	forget(stream);
+	stream_release(stream);
 }
 
 void stream_break(struct xenmsg_stream *stream)

@@ -95,8 +95,8 @@ static inline void stream_hold(struct xenmsg_stream *stream)
 }
 /* Ends that, and frees what nobody uses any more: the stream, and a session that was closed before. */
 void stream_release(struct xenmsg_stream *stream);
-/* The channel has ended: the daemon may use its number again. */
-void stream_forget(struct xenmsg_stream *stream);
+/* Ends its channel, and tells nobody. */
+void stream_drop(struct xenmsg_stream *stream);
 /* Takes a frame about it; the payload of DATA is at the front of the ring, that of others in mux->scratch. Returns
  * 0 or a negative errno, which ends the session. May release the stream. */
 int stream_take(struct xenmsg_stream *stream, const struct frame_header *header);

@@ -87,13 +87,16 @@ class Relayed(Messages):
                                                  for side, domid in enumerate(pair)]
 
 
-class Streams(Piped):
-    key, label = "xenmsg-stream", "xenmsg, a stream"
+class Streamed(Piped):
     has_rings = True
 
     def start(self, host, ring):
         super().start(host, ring)
         (self.client, self.server), self.daemons = daemons(host, ring)
+
+
+class Streams(Streamed):
+    key, label = "xenmsg-stream", "xenmsg, a stream"
 
     def build_group(self, group):
         tool = self.host.tool("bench-socket")
@@ -114,15 +117,10 @@ class Streams(Piped):
         return entry
 
 
-class Mux(Piped):
+class Mux(Streamed):
     """A stream of a session that may carry many."""
 
     key, label = "xenmsg-mux", "xenmsg, a stream in a session"
-    has_rings = True
-
-    def start(self, host, ring):
-        super().start(host, ring)
-        (self.client, self.server), self.daemons = daemons(host, ring)
 
     def build_group(self, group):
         tool = self.host.tool("bench-mux")
