@@ -109,8 +109,10 @@ class Streams(Streamed):
         """Starts what carries TCP connections from the client's side to this port of the server's. Returns the port there."""
         endpoint, entry = self.host.new_name().rpartition("/")[2], free_port()
         xenmsg = self.host.tool("xenmsg")
-        group.start(1, xenmsg, "forward", f"xen:{endpoint}", f"tcp:127.0.0.1:{port}", domid=self.server)
-        group.start(0, xenmsg, "forward", f"tcp:127.0.0.1:{entry}", f"xen:{self.server}:{endpoint}", domid=self.client)
+        # redis-benchmark resets its connections at the end, and of each there is a line
+        with open(f"{self.host.dir}/forward-{endpoint}.log", "a", encoding="utf-8") as log:
+            group.start(1, xenmsg, "forward", f"xen:{endpoint}", f"tcp:127.0.0.1:{port}", domid=self.server, stderr=log)
+            group.start(0, xenmsg, "forward", f"tcp:127.0.0.1:{entry}", f"xen:{self.server}:{endpoint}", domid=self.client, stderr=log)
         wait_until(lambda: listens_at_port(entry), "xenmsg forward")
         wait_until(lambda: endpoint in self.host.run(1, xenmsg, "endpoints", "self", domid=self.server), "its endpoint")
         group.others = self.daemons
