@@ -619,6 +619,8 @@ static int open_from_program(void *userdata, struct session *session, struct cha
 	struct daemon *daemon = userdata;
 
 	channel->identity = identity_of(daemon, session);
+	if (session_is_mux(session)) /* without memory, listings don't know it */
+		channel->address = strndup(open->name.data, open->name.size);
 	router_open_address(daemon->router, channel, open->name);
 	return 0;
 }

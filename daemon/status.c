@@ -151,7 +151,13 @@ static void describe_link(struct status_walk *walk, struct json_object *link)
 
 /* --- endpoints and clients -------------------------------------------------------------------- */
 
-/* Returns the number of bytes that wait in the daemon for the program behind this hop. */
+/* Returns the number of bytes that wait in the daemon for the program at this end. */
+static uint64_t queued_at(const struct channel_end *end)
+{
+	return end->sent - end->consumed + channel_queued(end);
+}
+
+/* The same for the program behind this hop. */
 static uint64_t queued_for(struct status_walk *walk, const struct hop *hop)
 {
 	uint64_t queued = 0;
@@ -160,7 +166,7 @@ static uint64_t queued_for(struct status_walk *walk, const struct hop *hop)
 
 	walk->units += hop->channels.page_count + hop->channels.count;
 	while ((end = channel_table_next(&hop->channels, &number)))
-		queued += end->sent - end->consumed + channel_queued(end);
+		queued += queued_at(end);
 	return queued;
 }
 
@@ -296,14 +302,59 @@ static void describe_client(struct status_walk *walk, struct json_object *object
 	add_usage(usage, hop->account);
 }
 
+static const char *state_of_carried(const struct channel_end *end)
+{
+	if (end->in != IN_OPEN && end->out >= OUT_FIN)
+		return "over";
+	return end->is_opener && !channel_is_accepted(end->channel) ? "calling" : "flowing";
+}
+
+/* The next stream that a session carries, or the next session, which is an entry that nobody sees. */
+static bool next_carried(struct status_walk *walk)
+{
+	struct session *session = local_at(walk->sources->local, &walk->place);
+	const struct ucred *credentials;
+	const struct channel *channel;
+	const struct channel_end *end;
+	uint32_t from = walk->channel;
+
+	walk->carried = end = session && session_is_mux(session)
+				      ? channel_table_next(&session_hop(session)->channels, &walk->channel)
+				      : NULL;
+	if (!end) {
+		walk->channel = 0;
+		return local_next(walk->sources->local, &walk->place) != NULL;
+	}
+	walk->units += (walk->channel - from) / CHANNEL_TABLE_PAGE;
+	credentials = session_credentials(session);
+	channel = end->channel;
+	walk->stream = (struct stream_info){
+		.number = channel_stream_number(end),
+		.uid = credentials->uid,
+		.pid = (uint32_t)credentials->pid,
+		.program = session_comm(session),
+		.incoming = !end->is_opener,
+		.from = channel_sender(channel).domid,
+		.host = channel->host ? channel->host : "",
+		.name = end->is_opener ? channel->address : channel->endpoint,
+		.state = state_of_carried(end),
+		.bytes_in = end->received,
+		.bytes_out = end->sent,
+	};
+	return true;
+}
+
 static bool next_stream(struct status_walk *walk)
 {
-	return streams_next(walk->sources->streams, &walk->stream);
+	if (!walk->begun && streams_next(walk->sources->streams, &walk->stream))
+		return true;
+	walk->begun = true;
+	return next_carried(walk);
 }
 
 static bool stream_is_visible(struct status_walk *walk)
 {
-	return is_own(walk, walk->stream.uid);
+	return (!walk->begun || walk->carried) && is_own(walk, walk->stream.uid);
 }
 
 static unsigned rank_of_stream(struct status_walk *walk)
@@ -319,7 +370,7 @@ static void describe_stream(struct status_walk *walk, struct json_object *object
 	add_number(object, "uid", info->uid);
 	add_number(object, "pid", info->pid);
 	add_text(object, "comm", info->program);
-	add_text(object, info->incoming ? "endpoint" : "address", info->name);
+	add_text(object, info->incoming ? "endpoint" : "address", info->name ? info->name : "");
 	if (info->incoming)
 		add_number(object, "from", info->from);
 	if (*info->host)
@@ -327,7 +378,8 @@ static void describe_stream(struct status_walk *walk, struct json_object *object
 	add_text(object, "state", info->state);
 	add_number(object, "bytes_in", info->bytes_in);
 	add_number(object, "bytes_out", info->bytes_out);
-	add_number(object, "bytes_queued", queued_for(walk, info->hop));
+	add_number(object, "bytes_queued",
+		   info->hop ? queued_for(walk, info->hop) : queued_at(walk->carried));
 }
 
 /* --- peers ------------------------------------------------------------------------------------ */

@@ -76,6 +76,7 @@ struct status_walk {
 	unsigned index;
 	char name[ENDPOINT_NAME_MAX + 1];
 	struct local_place place;
+	uint32_t channel; /* the number from which on the session's channels are still to be listed */
 
 	/* of the list's kind; valid until the event loop goes on */
 	const struct account *account;
@@ -83,6 +84,8 @@ struct status_walk {
 	const struct denied_entry *denied;
 	struct session *session;
 	struct stream_info stream;
+	const struct channel_end
+		*carried; /* of a stream that a session carries; NULL: the entry is no stream */
 	struct link_info link;
 	struct peer_info peer;
 	struct host_info host;

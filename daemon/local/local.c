@@ -223,13 +223,27 @@ void local_each(struct local *local, void (*each)(void *userdata, struct session
 		each(userdata, member->session);
 }
 
-struct session *local_next(struct local *local, struct local_place *place)
+static struct member *member_at(struct local *local, const struct local_place *place)
 {
 	struct member *member = NULL;
 
 	if (place->session)
 		HASH_FIND_PTR(local->members, &place->session, member);
-	if (member && member->number == place->number)
+	return member && member->number == place->number ? member : NULL;
+}
+
+struct session *local_at(struct local *local, const struct local_place *place)
+{
+	struct member *member = member_at(local, place);
+
+	return member ? member->session : NULL;
+}
+
+struct session *local_next(struct local *local, struct local_place *place)
+{
+	struct member *member = member_at(local, place);
+
+	if (member)
 		member = member->hh.next;
 	else
 		for (member = local->members; member && member->number <= place->number;

@@ -41,5 +41,7 @@ struct local_place {
 };
 /* Returns the next session, in the order in which they came. NULL: there is no more. */
 struct session *local_next(struct local *local, struct local_place *place);
+/* Returns the session that local_next() returned last, NULL if it has gone. */
+struct session *local_at(struct local *local, const struct local_place *place);
 
 #endif

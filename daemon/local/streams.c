@@ -63,8 +63,7 @@ struct streams {
 	struct relay *relay;
 	int (*route)(void *userdata, struct channel *channel, const struct frame_open *open);
 	void *userdata;
-	struct entry *list; /* all of them, by number */
-	uint64_t last_number;
+	struct entry *list;	    /* all of them, by number */
 	struct entry *waiting;	    /* streams to be fetched, by token */
 	struct listener *listeners; /* by session */
 };
@@ -219,7 +218,7 @@ static struct entry *add_entry(struct streams *streams)
 	if (!entry)
 		return NULL;
 	entry->streams = streams;
-	entry->number = ++streams->last_number;
+	entry->number = ++streams->relay->last_stream;
 	HASH_ADD(all, streams->list, number, sizeof(entry->number), entry);
 	return entry;
 }

@@ -56,9 +56,9 @@ struct stream_info {
 	uint32_t from;		      /* if it is incoming: whose program has opened it, */
 	const char *host;	      /* on which host; "": this one */
 	const char *name;	      /* where it leads: an address, or the endpoint if it is incoming */
-	const char *state;	      /* calling, waiting (to be fetched) or flowing */
+	const char *state;	      /* calling, waiting (to be fetched), flowing or over */
 	uint64_t bytes_in, bytes_out; /* from and to the program */
-	struct hop *hop;
+	struct hop *hop;	      /* its own */
 };
 bool streams_next(struct streams *streams, struct stream_info *info);
 

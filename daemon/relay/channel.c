@@ -184,6 +184,10 @@ int channel_new(struct hop *hop, uint32_t number, enum channel_kind kind,
 	channel->kind = kind;
 	channel->identity = *identity;
 	channel->max_message = hop->relay->max_message;
+	if (kind == CHANNEL_STREAM) {
+		channel->stream = hop->relay->last_stream + 1;
+		hop->relay->last_stream += 2;
+	}
 	channel->opener.channel = channel->acceptor.channel = channel;
 	channel->opener.is_opener = true;
 	channel->opener.out = OUT_OPEN;
@@ -338,6 +342,18 @@ bool channel_is_abandoned(const struct channel *channel)
 	return channel->kind != CHANNEL_MESSAGE &&
 	       (!channel->opener.hop || hop_is_retired(channel->opener.hop) ||
 		channel_is_reset(&channel->opener));
+}
+
+uint64_t channel_stream_number(const struct channel_end *end)
+{
+	return end->channel->stream + (end->is_opener ? 0 : 1);
+}
+
+bool channel_is_accepted(const struct channel *channel)
+{
+	const struct hop *hop = channel->acceptor.hop;
+
+	return channel->opened || (hop && !hop->traits->is_daemon && !hop->traits->is_room);
 }
 
 int channel_opened(struct channel_end *end, const struct frame_opened *opened)
@@ -629,6 +645,7 @@ void channel_free(struct channel *channel)
 	charge_end(&channel->charge);
 	channel_tally_unref(channel->tally);
 	free(channel->endpoint);
+	free(channel->address);
 	free(channel->domain_name);
 	free(channel->host);
 	free(channel);

@@ -115,7 +115,11 @@ struct channel {
 	struct relay *relay;
 	enum channel_kind kind;
 	struct frame_identity identity;
-	char *endpoint;	   /* sent in OPEN */
+	char *endpoint; /* sent in OPEN */
+	char *address; /* as its program wrote it, of a byte stream in a session that carries them; else NULL */
+	/* which byte stream of this daemon its opener has, in the order in which they came; the next one is the
+	 * acceptor's; 0: it is none */
+	uint64_t stream;
 	char *domain_name; /* of the sender, for programs; NULL: unknown */
 	bool is_far;	   /* the sender or the acceptor is on another host, */
 	/* the first: identity.domid is the host's number here (daemon/hosts/hosts.h), this its name, */
@@ -186,6 +190,10 @@ void channel_charge_to(struct channel *channel, struct account *account);
 /* Whether the channel waits where nothing of it was sent on: in a waiting room, or at a link that isn't
  * there. */
 bool channel_is_waiting(const struct channel *channel);
+/* Returns the number of the byte stream at this end, which no other one has in this daemon. */
+uint64_t channel_stream_number(const struct channel_end *end);
+/* Whether the opener is told that there is an acceptor, or was. */
+bool channel_is_accepted(const struct channel *channel);
 /* Whether it is a call or a stream whose opener has given up or gone, so that nobody wants what it would
  * bring. Messages that were sent are still wanted. */
 bool channel_is_abandoned(const struct channel *channel);

@@ -88,6 +88,7 @@ struct relay {
 	struct quota *quota;   /* NULL: nothing is limited */
 	struct closer *closer; /* NULL: closing descriptors that programs send can block the loop */
 	uint64_t max_message;
+	uint64_t last_stream;	 /* the number of the byte stream that came last */
 	struct orphans *orphans; /* orphans.h: all of them */
 	uint32_t orphans_patience_ms;
 	uint32_t cancel_ms; /* how long the next hop may take to say whether it could cancel a message */

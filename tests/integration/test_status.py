@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The daemon's account of itself: valid by its schema under traffic, true, and back to zero afterwards."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -11,7 +12,9 @@ import jsonschema
 import pytest
 
 from library import Connection
-from messaging import FAST, eventually
+from messaging import FAST, eventually, stopped
+from mux import Mux, pair, until
+from protocol import Program
 
 SCHEMA = os.path.join(os.path.dirname(__file__), "../../doc/status.schema.json")
 
@@ -191,3 +194,71 @@ def test_the_plain_status_is_for_people(nodes):
     one = nodes(1)[1]
     done = one.xenmsg("status")
     assert done.returncode == 0 and b"{" not in done.stdout and done.stdout
+
+
+def streams(node):
+    """What its status says of streams that sessions carry, in their order."""
+    return sorted(node.status()["streams"], key=lambda each: each["number"])
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["socket", "shared"])
+def test_streams_in_sessions_are_listed_each_with_what_it_carries(nodes, valid, shared):
+    one, two = nodes(1, 2).values()
+    with Mux(one, shared) as client, Mux(two, shared) as server:
+        server.listen("t")
+        server.listen("u")
+        first, far = pair(client, server, "2:t")
+        pair(client, server, "2:u")
+        first.write(b"hello")
+        far.write(b"ok")
+        until(lambda: first.data == b"ok" and far.data == b"hello", client, server)
+        for node in (one, two):
+            valid(node.status())
+            assert node.status()["totals"]["streams"] == 2
+        here, there = streams(one), streams(two)
+        mine = {"uid": os.getuid(), "pid": os.getpid(), "comm": there[0]["comm"], "state": "flowing"}
+        assert [{key: each[key] for key in mine} for each in here + there] == [mine] * 4
+        assert [each["address"] for each in here] == ["2:t", "2:u"]
+        assert [(each["endpoint"], each["from"]) for each in there] == [("t", 1), ("u", 1)]
+        assert [(each["bytes_in"], each["bytes_out"]) for each in here + there] == [(5, 2), (0, 0), (2, 5), (0, 0)]
+        with Connection(one.socket) as conn:  # and one that is a socket, which has a number of its own
+            assert conn.connect("2:nobody") == -2
+            assert len({each["number"] for each in streams(one)}) == 2
+        far.write(bytes(100))  # of which the other program says nothing
+        eventually(lambda: server.step() or streams(one)[0]["bytes_queued"] == 100, "it waits for the program")
+        until(lambda: len(first.data) == 102, client, server)
+        first.end()
+        far.end()
+        until(lambda: first.ended and far.ended, client, server)
+        eventually(lambda: [each["address"] for each in streams(one)] == ["2:u"] and len(streams(two)) == 1, "one has ended")
+    eventually(lambda: not streams(one) and not streams(two), "and the other with its session")
+
+
+def test_a_stream_that_is_not_accepted_is_listed_as_calling(nodes):
+    one, two = nodes(1, 2).values()
+    with Mux(one, False) as client, Mux(two, False) as server:
+        server.listen("t")
+        pair(client, server, "2:t")
+        with stopped(two.pid):
+            client.connect("2:t")
+            eventually(lambda: client.step() or [each["state"] for each in streams(one)] == ["flowing", "calling"], "it is listed")
+        server.accept(client)
+        eventually(lambda: client.step() or [each["state"] for each in streams(one)] == ["flowing"] * 2, "it is accepted")
+
+
+def test_many_streams_in_many_sessions_are_all_listed_once(nodes, valid):
+    one = nodes(1)[1]
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(Mux(one, False))
+        server.listen("t")
+        clients = [stack.enter_context(Mux(one, False)) for _ in range(5)]
+        idle = [stack.enter_context(Connection(one.socket)) for _ in range(5)]
+        near = [client.connect("self:t") for client in clients for _ in range(100)]
+        until(lambda: all(stream.opened for stream in near), server, *clients)
+        status = one.status()
+        valid(status)
+        assert len(idle) == 5
+        assert len({each["number"] for each in status["streams"]}) == len(status["streams"]) == 1000
+        with Program(one.socket) as program:
+            part = json.loads(program.query("status"))
+        assert part["totals"]["streams"] == 1000 and len(part["streams"]) == 100
