@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import shutil
+import struct
 import subprocess
 import threading
 
@@ -13,9 +14,10 @@ import pytest
 
 from library import Connection
 from messaging import FAST, eventually, stopped
-from mux import Mux, pair, until
-from protocol import Program
+from mux import STREAM, Mux, pair, until
+from protocol import MUX, OPEN, Program, frame
 
+STREAM_HEAD = struct.pack("<BBHIIII", STREAM, 0, 0, 0, 0, 0, 0)  # of an OPEN's payload, before the address
 SCHEMA = os.path.join(os.path.dirname(__file__), "../../doc/status.schema.json")
 
 
@@ -244,6 +246,18 @@ def test_a_stream_that_is_not_accepted_is_listed_as_calling(nodes):
             eventually(lambda: client.step() or [each["state"] for each in streams(one)] == ["flowing", "calling"], "it is listed")
         server.accept(client)
         eventually(lambda: client.step() or [each["state"] for each in streams(one)] == ["flowing"] * 2, "it is accepted")
+
+
+@pytest.mark.parametrize("address", [b"\xff\xfe:t", b"2:\xc3", b"a\nb\x1b[2J:t", b'":{}', b"2:" + b"t" * 300])
+def test_what_is_no_address_is_shown_to_nobody(nodes, valid, address):
+    one = nodes(1)[1]
+    with Program(one.socket, flags=MUX) as session:
+        for number in range(0, 1000, 2):  # it doesn't read the refusals
+            session.socket.sendall(frame(OPEN, STREAM_HEAD + address, channel=number))
+            if number % 100 == 0:
+                status = one.status()
+                valid(status)
+                assert {each["address"] for each in status["streams"]} <= {""}
 
 
 def test_many_streams_in_many_sessions_are_all_listed_once(nodes, valid):
