@@ -151,23 +151,33 @@ static void describe_link(struct status_walk *walk, struct json_object *link)
 
 /* --- endpoints and clients -------------------------------------------------------------------- */
 
-/* Returns the number of bytes that wait in the daemon for the program at this end. */
-static uint64_t queued_at(const struct channel_end *end)
+/* Returns how much of what a program hasn't said it has taken can wait for it. */
+static uint64_t not_taken(struct hop *hop, uint64_t untold)
 {
-	return end->sent - end->consumed + channel_queued(end);
+	uint64_t unread = hop->traits->tells_late ? hop_unacknowledged(hop) : UINT64_MAX;
+
+	return unread < untold ? unread : untold;
 }
 
-/* The same for the program behind this hop. */
-static uint64_t queued_for(struct status_walk *walk, const struct hop *hop)
+/* Returns the number of bytes that wait in the daemon for the program behind this hop. */
+static uint64_t queued_for(struct status_walk *walk, struct hop *hop)
 {
-	uint64_t queued = 0;
+	uint64_t queued = 0, untold = 0;
 	struct channel_end *end;
 	uint32_t number = 0;
 
 	walk->units += hop->channels.page_count + hop->channels.count;
-	while ((end = channel_table_next(&hop->channels, &number)))
-		queued += queued_at(end);
-	return queued;
+	while ((end = channel_table_next(&hop->channels, &number))) {
+		queued += channel_queued(end);
+		untold += end->sent - end->consumed;
+	}
+	return queued + not_taken(hop, untold);
+}
+
+/* The same for the program at this end. */
+static uint64_t queued_at(const struct channel_end *end)
+{
+	return channel_queued(end) + not_taken(end->hop, end->sent - end->consumed);
 }
 
 static const char *kind_name(uint32_t kinds)
@@ -284,7 +294,7 @@ static unsigned rank_of_client(struct status_walk *walk)
 static void describe_client(struct status_walk *walk, struct json_object *object)
 {
 	const struct ucred *credentials = session_credentials(walk->session);
-	const struct hop *hop = session_hop(walk->session);
+	struct hop *hop = session_hop(walk->session);
 	struct json_object *usage;
 
 	add_number(object, "uid", credentials->uid);

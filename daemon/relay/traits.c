@@ -33,6 +33,7 @@ const struct hop_traits hop_traits[HOP_KINDS] = {
 			.first_chunk = HOP_CHUNK,
 			.request_cost = COST_REQUEST,
 			.whole_frames = true,
+			.tells_late = true,
 		},
 	[HOP_STREAM] =
 		{

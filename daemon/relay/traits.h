@@ -33,6 +33,7 @@ struct hop_traits {
 	bool numbers_frames;   /* in sequence */
 	bool whole_frames;     /* an incomplete frame in the ring is a violation (else: wait for the rest) */
 	bool release_means_taken; /* otherwise the other end reports by CREDIT */
+	bool tells_late; /* it does so only now and then, so what has left the ring isn't waiting any more */
 	/* The other end is a daemon, which forwards: it grants credit as it proceeds, and reports by OPENED
 	 * that the channel is accepted. What comes from it never waits in its ring; what is for it may wait
 	 * in a program's. It is notified at once. */

@@ -226,9 +226,14 @@ def test_streams_in_sessions_are_listed_each_with_what_it_carries(nodes, valid, 
         with Connection(one.socket) as conn:  # and one that is a socket, which has a number of its own
             assert conn.connect("2:nobody") == -2
             assert len({each["number"] for each in streams(one)}) == 2
-        far.write(bytes(100))  # of which the other program says nothing
+        first.reads = False  # it takes what comes, but doesn't say so
+        far.write(bytes(100))
         eventually(lambda: server.step() or streams(one)[0]["bytes_queued"] == 100, "it waits for the program")
         until(lambda: len(first.data) == 102, client, server)
+        left = 0 if shared else 100  # the ring says what was taken, a socket doesn't
+        assert streams(one)[0]["bytes_queued"] == one.status()["clients"][0]["bytes_queued"] == left
+        first.reads = True
+        first.tell()
         first.end()
         far.end()
         until(lambda: first.ended and far.ended, client, server)
