@@ -33,7 +33,10 @@ EXIT_TIMEOUT, EXIT_LIMIT, EXIT_UNKNOWN, EXIT_NO_DAEMON = range(6, 10)
 # Between domains nothing is allowed that no rule allows; most tests are about something else.
 ALLOW_ALL = "[rule]\nfrom = *\nto = *\naction = allow\n"
 
-FAST = "[links]\nheartbeat = 200ms\ndead-after = 1s\nsetup-timeout = 3s\n"
+# A link's loss is noticed soon; for its set-up there is time enough on a busy machine.
+FAST = "[links]\nheartbeat = 200ms\ndead-after = 1s\nsetup-timeout = 20s\n"
+# Where a link can't come about, this is over sooner.
+GIVES_UP = FAST.replace("20s", "1s")
 
 
 def tool(name):

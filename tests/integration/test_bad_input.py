@@ -15,7 +15,7 @@ import pytest
 
 import protocol
 from library import Connection
-from messaging import EXIT_ERROR, EXIT_NO_DAEMON, EXIT_USAGE, FAST, PATIENCE, Holder, eventually, stopped, tool, works
+from messaging import EXIT_ERROR, EXIT_NO_DAEMON, EXIT_USAGE, FAST, GIVES_UP, PATIENCE, Holder, eventually, stopped, tool, works
 from protocol import EBUSY, EINVAL, ENOENT, EPROTO, EPROTONOSUPPORT, Closed, Program, frame, hello
 
 
@@ -256,7 +256,7 @@ def test_bad_questions_are_answered_with_an_error(pair):
 
 
 def test_a_program_has_at_most_64_requests_unanswered_whomever_they_are_about(nodes):
-    one, two, three = nodes(1, 2, 3).values()
+    one, two, three = nodes(1, 2, 3, config=GIVES_UP).values()
     with stopped(two.pid), stopped(three.pid), Program(one.socket) as program:
         for number in range(1, 66):
             program.send_bytes(frame(protocol.PROBE, b"23"[number % 2:][:1], channel=number))
@@ -503,7 +503,7 @@ HOSTILE_VALUES = {
 
 @pytest.mark.parametrize("what", HOSTILE_VALUES)
 def test_hostile_values_in_xenstore_are_taken_for_absent(nodes, what):
-    one, two, bad = nodes(1, 2, 3, start=False).values()
+    one, two, bad = nodes(1, 2, 3, start=False, config=GIVES_UP).values()
     value = HOSTILE_VALUES[what]
     one.start()
     with bad.store() as store:
@@ -523,7 +523,7 @@ def test_hostile_values_in_xenstore_are_taken_for_absent(nodes, what):
 @pytest.mark.parametrize("ring_ref, port", [("", ""), ("no", "number"), ("99999999999999", "1"), ("-1", "-1"), ("4000000000", "3"),
                                              ("8", "99999"), ("1" * 2000, "1")])
 def test_hostile_rendezvous_nodes_are_given_up(nodes, ring_ref, port):
-    one, two, bad = nodes(1, 2, 3, start=False).values()
+    one, two, bad = nodes(1, 2, 3, start=False, config=GIVES_UP).values()
     one.start()
     two.start()
     uuid = "11111111-2222-4333-8444-555555555555"

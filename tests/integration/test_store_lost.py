@@ -14,7 +14,6 @@ from messaging import FAST, eventually, works
 from protocol import PROBE, Program
 from test_discovery import all_are_told, watches
 
-LATER = FAST.replace("setup-timeout = 3s", "setup-timeout = 20s")
 
 
 @contextlib.contextmanager
@@ -85,7 +84,7 @@ def test_who_asks_meanwhile_is_answered_afterwards(host, nodes):
 @pytest.mark.parametrize("domid", [0, 1, 2])
 @pytest.mark.parametrize("told", [True, False], ids=["told", "not told"])
 def test_a_message_waits_until_there_is_a_connection_again(host, nodes, domid, told):
-    every = nodes(*range(0 if told else 1, 3), config=LATER)
+    every = nodes(*range(0 if told else 1, 3))
     if not told and domid == 0:
         pytest.skip("there is no daemon")
     if told:
