@@ -20,7 +20,7 @@ from conftest import Conversation
 from fake_gateway import Side
 from gateway_rings import LOOK
 from link_peer import ASK, GOODBYE, HEADER, HELLO, PING, PONG, TOLD, UNASK
-from messaging import EXIT_DENIED, EXIT_ERROR, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_UNREACHABLE, PATIENCE, eventually
+from messaging import EXIT_DENIED, EXIT_ERROR, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_UNREACHABLE, GIVES_UP, PATIENCE, eventually
 from test_hosts import joined_hosts  # the fixture `hosts`  # noqa: F401  pylint: disable=unused-import
 
 HOSTS_MAX = 16384
@@ -30,7 +30,7 @@ MORE = 1  # in the flags of TOLD
 @pytest.fixture(name="gateway")
 def gateway_of_one_host(hosts):
     """The daemon of a host's domain 0, and the connection of a gateway to it."""
-    [node] = hosts(count=1, join=False)
+    [node] = hosts(count=1, join=False, config=GIVES_UP)
     side = Side(hosts.path(0))
     side.say(type="state", up=True, server="fake://here")
     yield node, side
@@ -77,7 +77,7 @@ def is_closed(side):
 
 
 def test_what_a_gateway_says_ends_its_connection_at_most(hosts):
-    [node] = hosts(count=1, join=False)
+    [node] = hosts(count=1, join=False, config=GIVES_UP)
     Side(hosts.path(0)).socket.close()
     eventually(lambda: node.status()["hosts"]["gateway"] == "missing", "it has gone")
     before = node.descriptors()
@@ -102,7 +102,7 @@ def test_what_a_gateway_says_ends_its_connection_at_most(hosts):
 
 @pytest.mark.parametrize("count", (1, 3, 200))
 def test_descriptors_of_a_gateway_are_closed(hosts, count):
-    [node] = hosts(count=1, join=False)
+    [node] = hosts(count=1, join=False, config=GIVES_UP)
     before = node.descriptors()
     for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
         side = Side(hosts.path(0))
