@@ -98,7 +98,7 @@ libdaemon_la_SOURCES = \
 	daemon/xen/singleton.c daemon/xen/singleton.h \
 	daemon/startup.c daemon/startup.h \
 	daemon/status.c daemon/status.h \
-	daemon/status_head.c daemon/status_json.h \
+	daemon/status_head.c daemon/status_hosts.c daemon/status_json.h \
 	daemon/xen/store.c daemon/xen/store.h \
 	daemon/xen/store_worker.c daemon/xen/store_worker.h \
 	daemon/xen/store_write.c daemon/xen/store_write.h \

@@ -4,6 +4,8 @@
 
 /* Adds members to the objects of a status. */
 
+#include <stdio.h>
+
 #include <json-c/json.h>
 
 #include "daemon/hosts/hosts.h"
@@ -32,6 +34,25 @@ static inline struct json_object *add_object(struct json_object *object, const c
 
 	json_object_object_add(object, key, inner);
 	return inner;
+}
+
+/* Adds the round trip time; null if it wasn't measured. */
+static inline void add_rtt(struct json_object *object, uint64_t rtt_ns)
+{
+	char text[32];
+
+	/* Print as many digits as were measured, and not those of the binary fraction. */
+	snprintf(text, sizeof(text), "%llu.%03llu", (unsigned long long)rtt_ns / 1000,
+		 (unsigned long long)rtt_ns % 1000);
+	json_object_object_add(object, "rtt_us",
+			       rtt_ns ? json_object_new_double_s((double)rtt_ns / 1000, text) : NULL);
+}
+
+/* Returns what may come to an endpoint, by the kinds of BIND. */
+static inline const char *kind_name(uint32_t kinds)
+{
+	kinds &= ~BIND_HOSTS;
+	return kinds == 1 ? "message" : kinds == 2 ? "call" : kinds == 4 ? "stream" : "any";
 }
 
 /* Adds the domain's name and UUID, as far as domain 0 has told them. */
