@@ -13,7 +13,7 @@ now() {
 	NOW=${NOW%.*}${NOW#*.}0
 }
 
-: "${RIG_patience:=2}" # times what a machine needs that does nothing else
+: "${RIG_patience:=4}" # times what a machine needs that does nothing else and runs one host
 
 # eventually SECONDS COMMAND...: until it succeeds
 eventually() {
@@ -37,7 +37,7 @@ start_daemon() {
 	shift
 	mkdir -p /etc/xenmsg/policy.d
 	{
-		printf '[links]\nmap = %s\n' "$map"
+		printf '[links]\nmap = %s\nsetup-timeout = 30s\n' "$map"
 		for line; do echo "$line"; done
 	} >/etc/xenmsg/xenmsgd.conf
 	printf '[rule]\nfrom = *\nto = *\naction = allow\n' >/etc/xenmsg/policy.d/50-test.conf
