@@ -618,13 +618,11 @@ static int open_from_program(void *userdata, struct session *session, struct cha
 {
 	struct daemon *daemon = userdata;
 
-	struct address address;
-
 	channel->identity = identity_of(daemon, session);
-	/* For listings, which do without it if there is no memory. They show nothing that is no address. */
-	if (session_is_mux(session) && address_parse(open->name.data, open->name.size, &address, NULL) == 0)
-		channel->address = strndup(open->name.data, open->name.size);
 	router_open_address(daemon->router, channel, open->name);
+	/* For listings, which do without it if there is no memory. What isn't led anywhere may be no address. */
+	if (session_is_mux(session) && channel->endpoint)
+		channel->address = strndup(open->name.data, open->name.size);
 	return 0;
 }
 

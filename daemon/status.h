@@ -84,8 +84,8 @@ struct status_walk {
 	const struct denied_entry *denied;
 	struct session *session;
 	struct stream_info stream;
-	const struct channel_end
-		*carried; /* of a stream that a session carries; NULL: the entry is no stream */
+	/* of a stream that a session carries; NULL: the entry is no stream */
+	const struct channel_end *carried;
 	struct link_info link;
 	struct peer_info peer;
 	struct host_info host;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "daemon/status.h"
 
 /* The lists of other hosts, and of what they tell of their domains and endpoints. */
+
+#include "daemon/status.h"
 
 #include <json-c/json.h>
 

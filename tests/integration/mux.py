@@ -22,7 +22,9 @@ INITIAL_LIMIT = 65536
 
 
 def open_frame(channel, address, kind=STREAM):
-    return frame(OPEN, struct.pack("<BBHIIII", kind, 0, 0, 0, 0, 0, 0) + address.encode(), channel=channel)
+    """The address may be bytes, if it is none."""
+    text = address if isinstance(address, bytes) else address.encode()
+    return frame(OPEN, struct.pack("<BBHIIII", kind, 0, 0, 0, 0, 0, 0) + text, channel=channel)
 
 
 def credit_frame(channel, consumed):

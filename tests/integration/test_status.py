@@ -5,7 +5,6 @@ import contextlib
 import json
 import os
 import shutil
-import struct
 import subprocess
 import threading
 
@@ -14,10 +13,9 @@ import pytest
 
 from library import Connection
 from messaging import FAST, eventually, stopped
-from mux import STREAM, Mux, pair, until
-from protocol import MUX, OPEN, Program, frame
+from mux import Mux, open_frame, pair, until
+from protocol import MUX, Program
 
-STREAM_HEAD = struct.pack("<BBHIIII", STREAM, 0, 0, 0, 0, 0, 0)  # of an OPEN's payload, before the address
 SCHEMA = os.path.join(os.path.dirname(__file__), "../../doc/status.schema.json")
 
 
@@ -258,7 +256,7 @@ def test_what_is_no_address_is_shown_to_nobody(nodes, valid, address):
     one = nodes(1)[1]
     with Program(one.socket, flags=MUX) as session:
         for number in range(0, 1000, 2):  # it doesn't read the refusals
-            session.socket.sendall(frame(OPEN, STREAM_HEAD + address, channel=number))
+            session.send_bytes(open_frame(number, address))
             if number % 100 == 0:
                 status = one.status()
                 valid(status)
