@@ -117,7 +117,7 @@ int conn_flush(struct xenmsg *conn)
 		return conn->dead;
 	r = outbox_flush(&conn->outbox, &conn->want_space);
 	if (r == 0 && conn->inbox.ending)
-		r = inbox_end_answered(&conn->inbox);
+		r = inbox_end_some(&conn->inbox);
 	if (r < 0)
 		return conn_fail(conn, r);
 	transport_publish(&conn->transport);
@@ -495,8 +495,9 @@ void conn_free(struct xenmsg *conn)
 {
 	outbox_free(&conn->outbox);
 	inbox_release(&conn->inbox, true);
-	/* Held for lack of memory: GOODBYE would say that they were not taken. */
-	if (conn->inbox.held)
+	/* Held for lack of memory, or taken behind a RESET for which there was no room: GOODBYE would say that
+	 * they were not taken. */
+	if (conn->inbox.held || conn->inbox.unreported)
 		conn->transport.closed = true;
 	transport_close(&conn->transport);
 	inbox_free(&conn->inbox);

@@ -323,6 +323,23 @@ void inbox_take_back(struct inbox *inbox, struct xenmsg_message *message)
 		transport_release_quietly(inbox->transport);
 }
 
+/* What is released counts as taken, unless the channel was reset before, so the daemon must see the RESET first.
+ * Returns 1 if it does, or there is none; 0 if there is no room for it yet; -EPROTO or -ENOMEM. */
+static int show_resets(struct inbox *inbox)
+{
+	bool blocked;
+	int r;
+
+	if (!inbox->reset_sent)
+		return 1;
+	r = transport_flush_backlog(inbox->transport, &blocked);
+	if (r < 0 || blocked)
+		return r;
+	transport_publish(inbox->transport);
+	inbox->reset_sent = false;
+	return 1;
+}
+
 /* Sends FIN when all was taken and answered. FIN says that all was taken, so it follows the report of that:
  * the ring's consumer index, or CREDIT. */
 static int end_if_finished(struct inbox *inbox, struct receiver *receiver)
@@ -332,7 +349,10 @@ static int end_if_finished(struct inbox *inbox, struct receiver *receiver)
 	if (receiver->state != RECEIVER_OPEN || !receiver->fin || receiver->taken < receiver->total ||
 	    receiver->dirty)
 		return 0;
-	if (receiver->replies && !replies_are_done(receiver->replies)) {
+	r = receiver->replies && !replies_are_done(receiver->replies) ? 0 : show_resets(inbox);
+	if (r < 0)
+		return r;
+	if (r == 0) {
 		if (!receiver->ending)
 			DL_APPEND2(inbox->ending, receiver, ending_prev, ending_next);
 		receiver->ending = true;
@@ -348,7 +368,7 @@ static int end_if_finished(struct inbox *inbox, struct receiver *receiver)
 	return r;
 }
 
-int inbox_end_answered(struct inbox *inbox)
+int inbox_end_some(struct inbox *inbox)
 {
 	struct receiver *receiver, *next;
 	int r = 0;
@@ -777,17 +797,10 @@ int inbox_release(struct inbox *inbox, bool now)
 	}
 	if (inbox->unreported == 0)
 		return 0;
-	/* What is released counts as taken, unless the channel was reset before, so the daemon must see the
-	 * RESET first. */
-	if (inbox->reset_sent) {
-		bool blocked;
-
-		r = transport_flush_backlog(inbox->transport, &blocked);
-		if (r < 0 || blocked)
-			return r;
-		transport_publish(inbox->transport);
-		inbox->reset_sent = false;
-	}
+	r = show_resets(inbox);
+	if (r <= 0)
+		return r;
+	r = 0;
 	if (!quietly)
 		inbox->unreported = 0;
 	transport_release_deliveries(inbox->transport, quietly);

@@ -21,7 +21,7 @@
  *
  * States of a receiver:
  *
- *   OPEN ──FIN, all taken and all requests answered (then our FIN)──▶ gone
+ *   OPEN ──FIN, all taken and all requests answered (then our FIN, behind each RESET)──▶ gone
  *   OPEN ──RESET (answered)──▶ gone
  *   OPEN ──we find the stream malformed, or the endpoint is unbound: RESET──▶ RESET_SENT ──RESET──▶ gone
  */
@@ -56,8 +56,9 @@ struct inbox {
 	struct message_pool *pool;
 	struct binding *bindings;	/* uthash */
 	struct channel_table by_number; /* the odd numbers */
-	struct receiver *ending; /* utlist: receivers that had FIN and wait for replies of the program */
-	struct receiver *dirty;	 /* utlist; without shared memory: receivers with progress to report */
+	/* utlist: receivers that had FIN and wait for replies, or for room for a RESET */
+	struct receiver *ending;
+	struct receiver *dirty; /* utlist; without shared memory: receivers with progress to report */
 	/* what is left of the frame at the front of `deliveries` */
 	uint32_t frame_channel, frame_left, frame_padding;
 	struct receiver *receiver; /* of its channel; NULL: not looked up yet, or there is none */
@@ -88,8 +89,8 @@ int inbox_unbind(struct inbox *inbox, struct binding *binding);
 
 /* Ends an existing channel with RESET. */
 int inbox_reset(struct inbox *inbox, uint32_t number, uint32_t error);
-/* Ends those channels of inbox->ending on which every request has been answered. */
-int inbox_end_answered(struct inbox *inbox);
+/* Ends those channels of inbox->ending that can end by now. */
+int inbox_end_some(struct inbox *inbox);
 /* Handles a frame about a channel that the daemon opened, except DATA. Returns 0, -EPROTO or -ENOMEM. */
 int inbox_frame(struct inbox *inbox, const struct frame_header *header, const uint8_t *payload);
 

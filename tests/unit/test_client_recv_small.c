@@ -234,22 +234,69 @@ static void look_for_reset(void *userdata, struct xenmsg_message *message)
 	xenmsg_message_free(message);
 }
 
-static void a_reset_is_shown_before_what_was_not_taken_is_released(void **state)
+/* Sends what can't be a message on channel 1, which is ended with a RESET, and on channel 3 messages, the last ones
+ * if the channel `ends`. */
+static void spoil_one_channel(bool ends)
 {
-	uint8_t bad[24] = {0};
+	uint8_t bad[24] = {0}, end[8];
+	uint32_t size = fake_message(stream, "fine", 4, MESSAGE_SENT);
 
-	counted = 0;
-	fake_bind(&fake, "inbox", look_for_reset, NULL);
+	size += fake_message(stream + size, "fine, too", 9, MESSAGE_SENT);
 	while (fake_has_frame(&fake))
 		fake_read(&fake);
 	fake_open(&fake, 1, "inbox");
 	fake_open(&fake, 3, "inbox");
+	if (ends)
+		fake_send(&fake, FRAME_FIN, 0, 3, end, frame_u64_encode(size, end));
 	put_u32(bad, UINT32_MAX);
 	fake_send(&fake, FRAME_DATA, 0, 1, bad, sizeof(bad));
-	DELIVER(3, "fine", "fine, too");
+	fake_send(&fake, FRAME_DATA, 0, 3, stream, size);
+}
+
+static void a_reset_is_shown_before_what_was_not_taken_is_released(void **state)
+{
+	counted = 0;
+	fake_bind(&fake, "inbox", look_for_reset, NULL);
+	spoil_one_channel(false);
 	while (counted < 2)
 		assert_true(xenmsg_wait(fake.conn, 10000) > 0);
 	expect_reset(1, EMSGSIZE, 0);
+}
+
+/* The daemon reads nothing, until there is no room even for a RESET. */
+static void fill_out(void)
+{
+	uint32_t channel;
+	int before;
+
+	assert_int_equal(xenmsg_post(fake.conn, "5:x", NULL, 0, NULL, NULL), 0);
+	fake_expect(&fake, FRAME_OPEN);
+	channel = fake.header.channel;
+	fake_opened(&fake, channel, UINT32_MAX, FAKE_MAX_MESSAGE);
+	do {
+		before = ring_reader_ready(&fake.out, FAKE_RING_SIZE);
+		assert_int_equal(xenmsg_post(fake.conn, "5:x", NULL, 0, NULL, NULL), 0);
+	} while (ring_reader_ready(&fake.out, FAKE_RING_SIZE) > before);
+}
+
+static void a_reset_without_room_holds_up_what_was_taken_behind_it(void **state)
+{
+	counted = 0;
+	fake_bind(&fake, "inbox", count_message, NULL);
+	spoil_one_channel(true);
+	fill_out();
+	while (counted < 2)
+		assert_true(xenmsg_wait(fake.conn, 10000) > 0);
+	assert_int_equal(ring_writer_unread(&fake.deliveries), fake.deliveries.head);
+	while (fake_has_frame(&fake))
+		fake_read(&fake);
+	xenmsg_process(fake.conn);
+	expect_reset(1, EMSGSIZE, 0);
+	do
+		fake_read(&fake);
+	while (fake.header.type != FRAME_FIN);
+	assert_int_equal(fake.header.channel, 3);
+	assert_int_equal(ring_writer_unread(&fake.deliveries), 0);
 }
 
 /* Else it would sleep until the program has nothing more to take, in a busy stream for long. */
@@ -304,6 +351,7 @@ int main(void)
 		BOTH(a_message_ends_in_its_stream_and_not_in_the_ring),
 		SHARED(what_is_left_of_a_channel_is_not_its_successors),
 		SHARED(a_reset_is_shown_before_what_was_not_taken_is_released),
+		SHARED(a_reset_without_room_holds_up_what_was_taken_behind_it),
 		SHARED(a_daemon_that_waits_for_room_is_woken_while_there_is_more),
 		SHARED(half_a_frame_in_the_ring_ends_the_connection),
 		SHARED(an_impossible_index_ends_the_connection),
