@@ -157,19 +157,27 @@ bool conversation_decline(struct conversation *conversation, uint64_t id)
 
 /* --- what the other end says ------------------------------------------------------------------ */
 
+/* A host that asks all the time would have our daemon busy with it, and the way to the server full of answers. Who is in
+ * earnest repeats the question. */
+static bool may_ask(struct conversation *conversation)
+{
+	if (conversation->questions == CONVERSATION_QUESTIONS)
+		return false;
+	conversation->questions++;
+	return true;
+}
+
 /* The other end asks for a conversation. True: our daemon is asked with this id. */
 static bool on_connect(struct conversation *conversation, const struct message *message, uint64_t id,
 		       uint64_t now_ms)
 {
+	if (!may_ask(conversation))
+		return false;
 	if (conversation->has_over && !memcmp(message->nonce, conversation->over, MESSAGE_NONCE_SIZE)) {
 		/* It has been over for longer than this repetition was under way, or our CLOSE was lost. */
 		say_about(conversation, message->nonce, (struct message){.kind = MESSAGE_CLOSE});
 		return false;
 	}
-	/* A host that asks all the time would have our daemon busy with it. Who is in earnest repeats the question. */
-	if (conversation->questions == CONVERSATION_QUESTIONS)
-		return false;
-	conversation->questions++;
 	if (conversation->state == CONVERSATION_ASKING) {
 		if (conversation->is_lower) {
 			say_about(conversation, message->nonce,
@@ -193,7 +201,8 @@ static void on_data(struct conversation *conversation, const struct message *mes
 	if (end_at < message->position || message->position > conversation->in) {
 		lose_and_say(conversation, "bytes were lost on the way");
 	} else if (message->size == 0) {
-		say_how_far(conversation);
+		if (may_ask(conversation))
+			say_how_far(conversation);
 	} else if (end_at <= conversation->in) {
 		return; /* it came twice */
 	} else if (message->position < conversation->in) {
@@ -239,7 +248,7 @@ static void on_open(struct conversation *conversation, const struct message *mes
 {
 	switch (message->kind) {
 	case MESSAGE_CONNECT: /* our ACCEPT was lost, unless bytes have come meanwhile */
-		if (conversation->is_theirs && conversation->in == 0)
+		if (conversation->is_theirs && conversation->in == 0 && may_ask(conversation))
 			say(conversation, MESSAGE_ACCEPT);
 		break;
 	case MESSAGE_DATA:

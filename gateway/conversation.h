@@ -35,7 +35,7 @@
 #define CONVERSATION_TICK_MS 250u	/* how often conversation_tick() is due */
 #define CONVERSATION_REPEAT_MS                                                                               \
 	1000u /* after which a CONNECT, or the question how far the other end is, is repeated */
-#define CONVERSATION_QUESTIONS	8u     /* of the other end that are taken at once; one more in each tick */
+#define CONVERSATION_QUESTIONS	8u     /* of the other end that are answered at once; one more in each tick */
 #define CONVERSATION_SILENCE_MS 10000u /* after which an end that was asked and says nothing is lost */
 
 enum conversation_state {

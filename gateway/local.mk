@@ -8,7 +8,9 @@ libgateway_la_SOURCES = \
 	daemon/base/ini_file.c daemon/base/ini_file.h \
 	daemon/base/ini_keys.c daemon/base/ini_keys.h \
 	daemon/base/log.c daemon/base/log.h daemon/base/log_limit.c daemon/base/log_limit.h \
+	daemon/base/turns.c daemon/base/turns.h \
 	gateway/conversation.c gateway/conversation.h \
+	gateway/inflow.c gateway/inflow.h \
 	gateway/message.c gateway/message.h \
 	gateway/presence.c gateway/presence.h \
 	gateway/rings.c gateway/rings.h \

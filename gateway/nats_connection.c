@@ -17,6 +17,7 @@
 #include "daemon/base/clock.h"
 #include "daemon/base/log.h"
 #include "daemon/base/timer.h"
+#include "gateway/inflow.h"
 #include "gateway/settings.h"
 
 #define CONNECT_TIMEOUT_MS 2000	 /* for each server */
@@ -50,6 +51,7 @@ struct nats_connection {
 	struct event *readable, *writable;
 	struct event *flush; /* active as soon as something is to be written */
 	bool is_full;
+	struct inflow *inflow;	   /* messages (natsMsg) that have come; always there */
 	natsMsg *spent[SPENT_MAX]; /* messages that are to be freed */
 	unsigned spent_count;
 	int spent_size;
@@ -341,19 +343,56 @@ static void spend(struct nats_connection *connection, natsMsg *message)
 		free_spent(connection);
 }
 
-static void take_messages(struct nats_connection *connection, natsSubscription *subscription)
+/* It is the turn of the host that has sent it. */
+static void on_turn(void *userdata, void *message)
+{
+	struct nats_connection *connection = userdata;
+
+	connection->callbacks->message(connection->userdata, natsMsg_GetSubject(message),
+				       (const uint8_t *)natsMsg_GetData(message),
+				       (size_t)natsMsg_GetDataLength(message));
+	spend(connection, message);
+}
+
+static void on_cleared(void *userdata, void *message)
+{
+	natsMsg_Destroy(message);
+}
+
+/* All subjects that are subscribed to end with the host that publishes there. */
+static void put(struct nats_connection *connection, natsMsg *message)
+{
+	const char *dot = strrchr(natsMsg_GetSubject(message), '.');
+	const char *host = dot ? dot + 1 : "";
+
+	if (inflow_put(connection->inflow, host, message, (size_t)natsMsg_GetDataLength(message)))
+		return;
+	log_limited(LOG_LIMIT, LOG_BY_US, LOG_LEVEL_WARNING,
+		    "NATS: a host sends more than is taken of one; the rest is dropped");
+	spend(connection, message);
+}
+
+static int count_pending(natsSubscription *subscription)
 {
 	int count = 0;
+
+	return natsSubscription_GetPending(subscription, &count, NULL) == NATS_OK ? count : 0;
+}
+
+/* Takes all that is pending. Not each try gives a message: libnats keeps one for itself whose header has the status "no
+ * responders", which anybody may write, and tells of other things in place of one. What is behind it must not wait. */
+static void take_messages(struct nats_connection *connection, natsSubscription *subscription)
+{
+	int before, left = count_pending(subscription);
 	natsMsg *message;
 
-	if (natsSubscription_GetPending(subscription, &count, NULL) != NATS_OK)
-		return;
-	while (count-- > 0 && natsSubscription_NextMsg(&message, subscription, 0) == NATS_OK) {
-		connection->callbacks->message(connection->userdata, natsMsg_GetSubject(message),
-					       (const uint8_t *)natsMsg_GetData(message),
-					       (size_t)natsMsg_GetDataLength(message));
-		spend(connection, message);
-	}
+	do {
+		before = left;
+		for (int i = 0; i < before; i++)
+			if (natsSubscription_NextMsg(&message, subscription, 0) == NATS_OK)
+				put(connection, message);
+		left = count_pending(subscription);
+	} while (left > 0 && left < before);
 }
 
 static void on_readable(evutil_socket_t fd, short what, void *userdata)
@@ -383,6 +422,7 @@ static void on_writable(evutil_socket_t fd, short what, void *userdata)
 /* Lets go of a connection that has ended, or is to. */
 static void drop(struct nats_connection *connection)
 {
+	inflow_clear(connection->inflow, on_cleared, NULL);
 	free_spent(connection);
 	for (unsigned i = 0; i < connection->subscription_count; i++)
 		natsSubscription_Destroy(connection->subscriptions[i]);
@@ -553,7 +593,8 @@ int nats_connection_new(struct nats_connection **out, struct event_base *base,
 	connection->retry = event_new(base, -1, 0, on_retry, connection);
 	connection->flush = event_new(base, -1, 0, on_writable, connection);
 	if (!connection->name || connection->wake < 0 || !connection->woken || !connection->retry ||
-	    !connection->flush || event_add(connection->woken, NULL) < 0) {
+	    !connection->flush || event_add(connection->woken, NULL) < 0 ||
+	    inflow_new(&connection->inflow, base, on_turn, connection) < 0) {
 		nats_connection_free(connection);
 		return -ENOMEM;
 	}
@@ -601,12 +642,13 @@ void nats_connection_free(struct nats_connection *connection)
 	}
 	if (connection->state == UP)
 		flush_at_end(connection);
-	if (connection->flush)
+	if (connection->inflow)
 		drop(connection);
 	nats_CloseAndWait(1000); /* whatever it would still tell from other threads, it has told now */
 	free_event(connection->woken);
 	free_event(connection->retry);
 	free_event(connection->flush);
+	inflow_free(connection->inflow);
 	if (connection->wake >= 0)
 		close(connection->wake);
 	pthread_mutex_destroy(&connection->lock);

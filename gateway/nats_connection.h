@@ -15,6 +15,8 @@
  *      ▲                        │ failed
  *      └────────────────────────┘
  *
+ * What comes is looked at in turns of the hosts that send it, whose name is the last token of each subject (inflow.h).
+ *
  * <nats/adapters/libevent.h> isn't used: it frees its events under the connection's lock, for which the loop may be
  * waiting in one of those events' callbacks.
  */

@@ -98,7 +98,7 @@ class Client:
         self.socket = socket.create_connection(("127.0.0.1", server.port), TIMEOUT)
         self.lines = self.socket.makefile("rb")
         assert self.lines.readline().startswith(b"INFO ")
-        self.say("CONNECT " + json.dumps({"verbose": False, "pedantic": False, "user": user, "pass": password}))
+        self.say("CONNECT " + json.dumps({"verbose": False, "pedantic": False, "headers": True, "user": user, "pass": password}))
         assert self.errors() == []
 
     def say(self, line, data=None):

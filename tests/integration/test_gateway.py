@@ -10,6 +10,7 @@ import re
 import resource
 import shutil
 import signal
+import statistics
 import subprocess
 import threading
 import time
@@ -412,6 +413,36 @@ def test_a_slow_reader_costs_a_ring_and_no_more(rig):
     assert a.rss() - before[0] < 8 << 20 and b.rss() - before[1] < 8 << 20
     assert read_exactly(at_b, written) == written
     assert "lost" not in a.log()
+
+
+STATUS = b"NATS/1.0 503\r\n\r\n"
+JUNK = {
+    # libnats makes an outcome of this header instead of a message.
+    "status": f"HPUB xenmsg.to.hosta.hostc {len(STATUS)} {len(STATUS)}\r\n".encode() + STATUS + b"\r\n",
+    "unreadable": b"PUB xenmsg.to.hosta.hostc 4\r\njunk\r\n",
+    "presence": b"PUB xenmsg.presence.hostc 2\r\n{}\r\n",
+}
+
+
+@pytest.mark.parametrize("junk", JUNK.values(), ids=JUNK)
+def test_junk_of_one_host_leaves_the_round_trips_of_others_what_they_are(rig, junk):
+    """Without and with, in turns, so that both have the same machine."""
+    server, a, b = rig.two()
+    at_a, at_b = connected(a, b)
+    hostile = Client(server, "hostc", "x")
+
+    def round_trip(before):
+        hostile.socket.sendall(before)
+        began = time.monotonic()
+        at_b.sendall(b"question")
+        assert read_exactly(at_a, 8) == 8
+        at_a.sendall(b"answered")
+        assert read_exactly(at_b, 8) == 8
+        return time.monotonic() - began
+
+    without, with_junk = zip(*((round_trip(b""), round_trip(junk * 500)) for _ in range(100)))
+    assert statistics.median(with_junk) < 2 * statistics.median(without)
+    hostile.close()
 
 
 @pytest.fixture(scope="module")

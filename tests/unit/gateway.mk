@@ -5,6 +5,7 @@ unit_tests += \
 	tests/unit/test_conversation \
 	tests/unit/test_gateway_rings \
 	tests/unit/test_gateway_traffic \
+	tests/unit/test_inflow \
 	tests/unit/test_presence
 if ENABLE_NATS
 unit_tests += tests/unit/test_nats_connection
@@ -23,6 +24,10 @@ tests_unit_test_gateway_rings_LDADD = libgateway.la $(LIBEVENT_LIBS) $(CMOCKA_LI
 tests_unit_test_gateway_traffic_SOURCES = tests/unit/test_gateway_traffic.c tests/unit/random.h $(rings_rig)
 tests_unit_test_gateway_traffic_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_gateway_traffic_LDADD = libgateway.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+
+tests_unit_test_inflow_SOURCES = tests/unit/test_inflow.c tests/unit/unit.h
+tests_unit_test_inflow_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
+tests_unit_test_inflow_LDADD = libgateway.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
 tests_unit_test_presence_SOURCES = tests/unit/test_presence.c tests/unit/unit.h
 tests_unit_test_presence_CFLAGS = $(UNIT_CFLAGS)

@@ -304,6 +304,22 @@ static void many_about_what_isnt_known_get_few_answers(void **state)
 	free(network);
 }
 
+static void who_asks_all_the_time_about_what_is_open_gets_few_answers(void **state)
+{
+	struct network *network = network_open();
+	struct end *a = &network->ends[0], *b = &network->ends[1];
+	struct message message = {.kind = MESSAGE_DATA};
+
+	memcpy(message.nonce, b->conversation.nonce, MESSAGE_NONCE_SIZE);
+	for (unsigned i = 0; i < 1000; i++) {
+		message.kind = i % 2 ? MESSAGE_DATA : MESSAGE_CONNECT;
+		conversation_message(&b->conversation, &message, 1, network->now);
+	}
+	assert_in_range(a->count, 1, CONVERSATION_QUESTIONS);
+	assert_int_equal(b->conversation.state, CONVERSATION_OPEN);
+	free(network);
+}
+
 static void who_asks_all_the_time_is_heard_now_and_then(void **state)
 {
 	struct network *network = network_new(1);
@@ -428,6 +444,7 @@ int main(void)
 		cmocka_unit_test(lies_end_the_liars_conversation),
 		cmocka_unit_test(more_than_the_window_ends_it),
 		cmocka_unit_test(many_about_what_isnt_known_get_few_answers),
+		cmocka_unit_test(who_asks_all_the_time_about_what_is_open_gets_few_answers),
 		cmocka_unit_test(who_asks_all_the_time_is_heard_now_and_then),
 		cmocka_unit_test(whatever_the_network_does),
 	};

@@ -24,7 +24,11 @@
 #define ALARM_S 60
 
 static const char information[] =
-	"INFO {\"server_id\":\"test\",\"version\":\"2.9.0\",\"max_payload\":1048576,\"proto\":1}\r\n";
+	"INFO {\"server_id\":\"test\",\"version\":\"2.9.0\",\"max_payload\":1048576,\"proto\":1,\"headers\":true}\r\n";
+/* What whoever subscribes is sent: messages that have a status, and one behind them. */
+#define STATUS_MESSAGES 500u
+static const char status_message[] = "HMSG to.hosta.hostc 1 16 16\r\nNATS/1.0 503\r\n\r\n\r\n";
+static const char last_message[] = "MSG to.hosta.hostb 1 4\r\nlast\r\n";
 
 struct server {
 	int listener;
@@ -38,11 +42,21 @@ static struct scene {
 	struct event_base *base;
 	struct settings settings;
 	struct nats_connection *connection;
-	unsigned connected, lost;
-	bool steps_in; /* the next time that libnats has written */
+	unsigned connected, lost, last; /* last: messages of that text */
+	bool steps_in;			/* the next time that libnats has written */
 } scene;
 
 /* --- the server ------------------------------------------------------------------------------- */
+
+static void send_messages(int fd)
+{
+	char text[STATUS_MESSAGES * sizeof(status_message) + sizeof(last_message)], *end = text;
+
+	for (unsigned i = 0; i < STATUS_MESSAGES; i++)
+		end = stpcpy(end, status_message);
+	end = stpcpy(end, last_message);
+	assert_int_equal(send(fd, text, (size_t)(end - text), MSG_NOSIGNAL), end - text);
+}
 
 static void *serve(void *userdata)
 {
@@ -55,6 +69,8 @@ static void *serve(void *userdata)
 	while (fgets(line, sizeof(line), in)) {
 		if (strncmp(line, "PING", 4) == 0)
 			assert_int_equal(send(fd, "PONG\r\n", 6, MSG_NOSIGNAL), 6);
+		if (strncmp(line, "SUB ", 4) == 0)
+			send_messages(fd);
 		server->published += strncmp(line, "PUB ", 4) == 0;
 	}
 	fclose(in);
@@ -114,6 +130,7 @@ static void on_lost(void *userdata, const char *why)
 
 static void on_message(void *userdata, const char *subject, const uint8_t *data, size_t size)
 {
+	scene.last += size == 4 && !memcmp(data, "last", 4);
 }
 
 static void on_complaint(void *userdata, const char *what)
@@ -181,11 +198,22 @@ static void nothing_to_write_at_the_begin_is_no_end(void **state)
 	assert_true(nats_connection_is_up(scene.connection));
 }
 
+/* Nothing else comes from the server, whose PINGs would be another reason to look. */
+static void a_message_behind_others_that_have_a_status_comes_with_them(void **state)
+{
+	nats_connection_subscribe(scene.connection, "to.hosta.*");
+	while (!scene.last && !scene.lost)
+		event_base_loop(scene.base, EVLOOP_ONCE);
+	assert_int_equal(scene.last, 1);
+	assert_int_equal(scene.lost, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(nothing_to_write_at_the_begin_is_no_end),
 		cmocka_unit_test(a_wish_to_write_that_was_fulfilled_already_is_none),
+		cmocka_unit_test(a_message_behind_others_that_have_a_status_comes_with_them),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What comes from the network is taken in turns of the hosts that send it. */
+#include "tests/unit/unit.h"
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <event2/event.h>
+
+#include "daemon/base/turns.h"
+#include "gateway/inflow.h"
+
+#define MANY 10000u
+
+static char loud[MANY], quiet; /* messages are places in here */
+
+static struct scene {
+	struct event_base *base;
+	struct inflow *inflow;
+	unsigned taken, of_quiet, dropped;
+	unsigned quiet_after; /* so many others were taken before the quiet host's message */
+	bool is_in_order;
+} scene;
+
+static void on_take(void *userdata, void *message)
+{
+	if (message == &quiet) {
+		scene.of_quiet++;
+		scene.quiet_after = scene.taken;
+		return;
+	}
+	scene.is_in_order &= message == &loud[scene.taken];
+	scene.taken++;
+}
+
+static void on_drop(void *userdata, void *message)
+{
+	scene.dropped++;
+}
+
+static int setup(void **state)
+{
+	scene = (struct scene){.is_in_order = true};
+	scene.base = event_base_new();
+	assert_non_null(scene.base);
+	return inflow_new(&scene.inflow, scene.base, on_take, NULL);
+}
+
+static int teardown(void **state)
+{
+	inflow_clear(scene.inflow, on_drop, NULL);
+	inflow_free(scene.inflow);
+	event_base_free(scene.base);
+	return 0;
+}
+
+static void put_loud(size_t size)
+{
+	for (unsigned i = 0; i < MANY; i++)
+		assert_true(inflow_put(scene.inflow, "loud", &loud[i], size));
+}
+
+static void what_a_host_sends_waits_for_a_turn_of_another_and_not_for_all_that_it_sent(void **state)
+{
+	put_loud(0);
+	assert_true(inflow_put(scene.inflow, "quiet", &quiet, 0));
+	while (!scene.of_quiet)
+		event_base_loop(scene.base, EVLOOP_ONCE);
+	assert_in_range(scene.quiet_after, 1, TURNS_QUANTUM / COST_MESSAGE + 1);
+}
+
+static void a_message_of_many_bytes_takes_as_much_of_its_hosts_turn(void **state)
+{
+	put_loud(1024);
+	assert_true(inflow_put(scene.inflow, "quiet", &quiet, 0));
+	while (!scene.of_quiet)
+		event_base_loop(scene.base, EVLOOP_ONCE);
+	assert_in_range(scene.quiet_after, 1, TURNS_QUANTUM / (COST_MESSAGE + COST_MESSAGE_BYTES(1024)) + 1);
+}
+
+static void one_pass_is_bounded_and_nothing_is_forgotten_or_in_another_order(void **state)
+{
+	put_loud(0);
+	event_base_loop(scene.base, EVLOOP_ONCE);
+	assert_in_range(scene.taken, 1, TURNS_PASS / COST_MESSAGE + 1);
+	event_base_loop(scene.base, 0);
+	assert_int_equal(scene.taken, MANY);
+	assert_true(scene.is_in_order);
+}
+
+static void too_much_of_one_host_is_refused_and_of_others_isnt(void **state)
+{
+	unsigned fit = 0;
+
+	while (inflow_put(scene.inflow, "loud", &loud[fit], 1 << 20))
+		fit++;
+	assert_int_equal(fit, INFLOW_HOST_MAX / ((1 << 20) + INFLOW_MESSAGE));
+	assert_true(inflow_put(scene.inflow, "quiet", &quiet, 1 << 20));
+	event_base_loop(scene.base, 0);
+	assert_int_equal(scene.taken, fit);
+	assert_int_equal(scene.of_quiet, 1);
+	assert_true(inflow_put(scene.inflow, "loud", &loud[fit], 1 << 20)); /* there is room again */
+}
+
+static void what_is_cleared_is_dropped_once_and_not_taken(void **state)
+{
+	put_loud(0);
+	inflow_clear(scene.inflow, on_drop, NULL);
+	assert_int_equal(scene.dropped, MANY);
+	assert_true(inflow_put(scene.inflow, "quiet", &quiet, 0));
+	event_base_loop(scene.base, 0);
+	assert_int_equal(scene.taken, 0);
+	assert_int_equal(scene.of_quiet, 1);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		TEST(what_a_host_sends_waits_for_a_turn_of_another_and_not_for_all_that_it_sent),
+		TEST(a_message_of_many_bytes_takes_as_much_of_its_hosts_turn),
+		TEST(one_pass_is_bounded_and_nothing_is_forgotten_or_in_another_order),
+		TEST(too_much_of_one_host_is_refused_and_of_others_isnt),
+		TEST(what_is_cleared_is_dropped_once_and_not_taken),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
