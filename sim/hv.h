@@ -252,6 +252,8 @@ size_t hv_processes(struct hv_domain *domain, pid_t **pids); /* the caller frees
 void hv_processes_signal(struct hv_domain *domain, int signal_number);
 void hv_processes_stop(struct hv_domain *domain); /* returns when none runs any more */
 void hv_processes_kill(struct hv_domain *domain); /* returns when all are dead */
+/* The same for all domains at once, so that no process reacts to another's death. */
+void hv_processes_kill_all(const struct hv *hv);
 /* Tells all threads of a stopped process of the restore (proto.h), before they go on. */
 void hv_process_restored(pid_t pid, uint32_t restore);
 void hv_processes_add(struct hv_domain *domain, pid_t pid);

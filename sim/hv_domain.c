@@ -426,18 +426,12 @@ void hv_domains_free(struct hv *hv)
 		hv_saving_cancel(domain);
 	while (hv->suspended)
 		hv_domain_destroy(hv->suspended);
-	/* Kill all at once, so that no process reacts to another's death. */
-	HASH_ITER(hh, hv->domains, domain, next)
-		if (domain->state != HV_ZOMBIE)
-			hv_processes_signal(domain, SIGSTOP);
+	hv_processes_kill_all(hv);
 	HASH_ITER(hh, hv->domains, domain, next) {
-		if (domain->state != HV_ZOMBIE) {
+		if (domain->state != HV_ZOMBIE)
 			domain->state = HV_DYING;
-			hv_processes_kill(domain);
-		}
-	}
-	HASH_ITER(hh, hv->domains, domain, next)
 		drop_clients(domain);
+	}
 	HASH_ITER(hh, hv->domains, domain, next) {
 		HASH_DEL(hv->domains, domain);
 		hv_domain_free(domain);

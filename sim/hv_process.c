@@ -149,8 +149,10 @@ struct hv_process_table *hv_process_table_new(void)
 	struct hv_process_table *table = calloc(1, sizeof(*table));
 	char *buffer = malloc(environment_size);
 	DIR *proc = opendir("/proc");
+	unsigned long long host_started = 0;
 	struct dirent *entry;
 
+	parent_of(getpid(), &host_started);
 	while (table && buffer && proc && (entry = readdir(proc))) {
 		struct process found = {.pid = (pid_t)atoi(entry->d_name)}, *process;
 
@@ -162,7 +164,10 @@ struct hv_process_table *hv_process_table_new(void)
 		process = table_add(table);
 		if (!process)
 			break;
-		found.setting = setting_of(found.pid, buffer, environment_size);
+		/* To read an environment costs ten times the rest. One that is older than the host has come into
+		 * a domain by `xensim exec` alone, which tells (hv_processes_add()). */
+		if (found.started >= host_started)
+			found.setting = setting_of(found.pid, buffer, environment_size);
 		*process = found;
 	}
 	if (proc)
@@ -183,6 +188,7 @@ void hv_process_table_free(struct hv_process_table *table)
 	free(table);
 }
 
+/* Marks what lives in the domain, beside what is marked already; their descendants aren't yet. */
 static void mark(struct hv_process_table *table, const struct hv_domain *domain)
 {
 	char *setting = NULL;
@@ -193,36 +199,61 @@ static void mark(struct hv_process_table *table, const struct hv_domain *domain)
 	for (size_t i = 0; i < table->count; i++) {
 		struct process *process = &table->process[i];
 
-		process->inside = is_known(domain, process) ||
+		process->inside = process->inside || is_known(domain, process) ||
 				  (setting && process->setting && !strcmp(process->setting, setting));
 	}
 	free(setting);
-	add_descendants(table);
 }
 
-size_t hv_processes_count(struct hv_process_table *table, const struct hv_domain *domain)
+static size_t count_inside(const struct hv_process_table *table)
 {
 	size_t count = 0;
 
-	if (!table)
-		return 0;
-	mark(table, domain);
 	for (size_t i = 0; i < table->count; i++)
 		count += table->process[i].inside;
 	return count;
 }
 
-size_t hv_processes(struct hv_domain *domain, pid_t **pids)
+size_t hv_processes_count(struct hv_process_table *table, const struct hv_domain *domain)
+{
+	if (!table)
+		return 0;
+	for (size_t i = 0; i < table->count; i++)
+		table->process[i].inside = false;
+	mark(table, domain);
+	add_descendants(table);
+	return count_inside(table);
+}
+
+/* The processes of a domain; NULL: of all that aren't zombies. Returns how many; the caller frees `pids`. */
+static size_t find(const struct hv *hv, const struct hv_domain *only, pid_t **pids)
 {
 	struct hv_process_table *table = hv_process_table_new();
-	size_t count = hv_processes_count(table, domain), found = 0;
+	struct hv_domain *domain, *next;
+	size_t count = 0, found = 0;
 
+	if (table && only) {
+		mark(table, only);
+	} else if (table) {
+		HASH_ITER(hh, hv->domains, domain, next)
+			if (domain->state != HV_ZOMBIE)
+				mark(table, domain);
+	}
+	if (table) {
+		add_descendants(table);
+		count = count_inside(table);
+	}
 	*pids = calloc(count + 1, sizeof(**pids));
 	for (size_t i = 0; *pids && found < count; i++)
 		if (table->process[i].inside)
 			(*pids)[found++] = table->process[i].pid;
 	hv_process_table_free(table);
 	return found;
+}
+
+size_t hv_processes(struct hv_domain *domain, pid_t **pids)
+{
+	return find(domain->hv, domain, pids);
 }
 
 void hv_processes_add(struct hv_domain *domain, pid_t pid)
@@ -246,7 +277,7 @@ void hv_processes_add(struct hv_domain *domain, pid_t pid)
 }
 
 /* Signals processes until a scan finds no new one: a process may fork while it is being searched for. */
-void hv_processes_signal(struct hv_domain *domain, int signal_number)
+static void signal_found(const struct hv *hv, const struct hv_domain *only, int signal_number)
 {
 	size_t count = 0, before;
 
@@ -254,11 +285,16 @@ void hv_processes_signal(struct hv_domain *domain, int signal_number)
 		pid_t *pids;
 
 		before = count;
-		count = hv_processes(domain, &pids);
+		count = find(hv, only, &pids);
 		for (size_t i = 0; i < count; i++)
 			kill(pids[i], signal_number);
 		free(pids);
 	} while (count > before);
+}
+
+void hv_processes_signal(struct hv_domain *domain, int signal_number)
+{
+	signal_found(domain->hv, domain, signal_number);
 }
 
 /* Calls a function with each thread of a process. Returns whether it returned true for all of them. */
@@ -346,18 +382,18 @@ static void wait_for_end(const int *pidfds, size_t count)
 	}
 }
 
-void hv_processes_kill(struct hv_domain *domain)
+static void kill_found(const struct hv *hv, const struct hv_domain *only)
 {
 	size_t count;
 	int rounds = 0;
 
 	/* Stop them first, so that none sees others die and reacts. */
-	hv_processes_signal(domain, SIGSTOP);
+	signal_found(hv, only, SIGSTOP);
 	do {
 		pid_t *pids;
 		int *pidfds;
 
-		count = hv_processes(domain, &pids);
+		count = find(hv, only, &pids);
 		pidfds = calloc(count + 1, sizeof(*pidfds));
 		for (size_t i = 0; i < count; i++) {
 			if (pidfds)
@@ -369,6 +405,16 @@ void hv_processes_kill(struct hv_domain *domain)
 		free(pidfds);
 		free(pids);
 	} while (count && ++rounds < 10);
+}
+
+void hv_processes_kill(struct hv_domain *domain)
+{
+	kill_found(domain->hv, domain);
+}
+
+void hv_processes_kill_all(const struct hv *hv)
+{
+	kill_found(hv, NULL);
 }
 
 /* Returns the kernel's number of an eventfd, the same for all descriptors of it. */

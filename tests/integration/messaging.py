@@ -411,9 +411,8 @@ class Nodes:
             assert not died, "\n".join(f"domain {node.domid}: {node.log.read_text()}" for node in died)
             for node in self.by_domid.values():
                 node.stop()
-            for node in self.by_domid.values():
-                domain = self.host.domain(node.domid)
-                if domain:
+            for domain in self.host.list()["domains"] if self.by_domid else ():
+                if domain["domid"] in self.by_domid:
                     assert domain["grants"]["used_pages"] == 0, domain
                     assert domain["mapped_pages"] == 0, domain
                     # A keeper has the handle of before a restore, and what was bound in it before the daemon knew of that.
