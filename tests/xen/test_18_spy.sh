@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # A third guest that watches all the while what the others do.
 
-test_a_third_guest_reads_nothing_that_is_not_meant_for_it() { # both
+test_a_third_guest_reads_nothing_that_is_not_meant_for_it() { # both, smoke
 	local status=0
 	spare
 	background u3 spy "echo \$\$ >/tmp/spy.pid; exec rig-spy $(domid u1) $(domid u2) 0"

@@ -39,7 +39,7 @@ test_without_a_daemon_in_dom0() { # both
 
 sees() { on "$1" "eventually 15 knows $(domid "$2")"; }
 
-test_a_killed_daemon_ends_sends_and_is_found_again() {
+test_a_killed_daemon_ends_sends_and_is_found_again() { # smoke
 	stream u2 u1 flow
 	daemon_kill u1
 	ended u2 flow-sender 5 8
@@ -56,7 +56,7 @@ test_a_killed_program_ends_sends() {
 }
 
 # It could come back, as after a save: hence the short resume-for.
-test_a_destroyed_domain_ends_sends_and_leaves_no_zombie() { # both
+test_a_destroyed_domain_ends_sends_and_leaves_no_zombie() { # both, smoke
 	spare
 	for name in dom0 u1; do daemon_restart $name 'resume-for = 5s'; done
 	ready u3

@@ -16,7 +16,7 @@ test_few_grant_pages_make_smaller_rings() {
 	arrives u2 dom0
 }
 
-test_no_grant_pages_make_a_link_wait_until_some_come_free() {
+test_no_grant_pages_make_a_link_wait_until_some_come_free() { # smoke
 	daemon_stop dom0 # which every guest has a link with, for the names
 	daemon_restart u2
 	limit_grants u2 33

@@ -11,7 +11,7 @@ stock_link() {
 	return $status
 }
 
-test_stock_libxenvchan_serves() { stock_link u2 u1; }
+test_stock_libxenvchan_serves() { stock_link u2 u1; } # smoke
 test_stock_libxenvchan_is_a_client() { stock_link dom0 u2; }
 
 # Stock against stock, so that a failure above is known to be ours.

@@ -41,7 +41,7 @@ moves() {
 	eventually 10 no_zombies
 }
 
-test_traffic_goes_on_while_a_guest_is_saved() { # both
+test_traffic_goes_on_while_a_guest_is_saved() { # both, smoke
 	spare
 	ready u3
 	patient dom0 u1 u3

@@ -30,7 +30,7 @@ test_systemd_loads_the_modules_and_starts_the_daemon() {
 }
 
 # By the package's files alone: a user of its own, three groups, and the devices for it.
-test_systemd_gives_the_daemon_a_user_and_the_devices() {
+test_systemd_gives_the_daemon_a_user_and_the_devices() { # smoke
 	systemd_guest
 	unit 'grep -E "^(xenmsgd|xenmsg|xenmsg-admin):" /etc/group | wc -l | grep -x 3'
 	unit 'ls -l /dev/xen/evtchn /dev/xen/gntdev /dev/xen/gntalloc /dev/xen/xenbus | grep -cE "^crw-rw---- .* root +xenmsgd " | grep -x 4'

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # The daemon as a service: whose process it is, what it says where it can't run, and what the doctor says.
 
-test_a_daemon_that_is_not_root_serves() {
+test_a_daemon_that_is_not_root_serves() { # smoke
 	daemon_restart u2 '[daemon]' 'user = xenmsgd'
 	on u2 'is_xenmsgd $(cat /run/xenmsgd.pid)'
 	arrives u1 u2

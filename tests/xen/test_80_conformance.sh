@@ -41,19 +41,19 @@ conformance_with_the_spare() {
 	conformance "$1"
 }
 
-test_conformance_grants() { conformance grants; }
+test_conformance_grants() { conformance grants; } # smoke
 # Without the daemon, whose links take pages.
 test_conformance_grant_limit() { daemon_stop u1 && conformance grant_limit; }
 test_conformance_event_channels() { conformance event_channels; }
 test_conformance_event_ring() { conformance event_ring; }
-test_conformance_a_killed_mapper() { conformance a_killed_mapper; }
+test_conformance_a_killed_mapper() { conformance a_killed_mapper; } # smoke
 test_conformance_a_killed_granter() { conformance a_killed_granter; }
 test_conformance_a_destroyed_granter() { conformance_with_the_spare a_destroyed_granter; }
 test_conformance_a_destroyed_mapper() { conformance_with_the_spare a_destroyed_mapper; }
 test_conformance_control() { conformance_with_the_spare control; }
 test_conformance_control_zombie() { conformance_with_the_spare control_zombie; }
 test_conformance_store_permissions() { conformance store_permissions; } # both
-test_conformance_store_watches() { conformance store_watches; } # both
+test_conformance_store_watches() { conformance store_watches; } # both, smoke
 test_conformance_store_discovery() { conformance store_discovery; } # both
 test_conformance_store_transactions() { conformance store_transactions; } # both
 test_conformance_store_transaction_reads() { conformance store_transaction_reads; } # both
