@@ -172,27 +172,6 @@ void account_unlist(struct account *account)
 	account->unlisted = true;
 }
 
-void account_merge(struct account *from, struct account *to)
-{
-	struct quota *quota;
-
-	from = present(from);
-	to = present(to);
-	if (!from || !to || from == to)
-		return;
-	quota = from->quota;
-	for (unsigned i = 0; i < QUOTA_RESOURCES; i++) {
-		quota->pools[i].accounts -= from->used[i] && to->used[i];
-		to->used[i] += from->used[i];
-		to->refused[i] += from->refused[i];
-	}
-	to->sent.bytes += from->sent.bytes;
-	to->sent.messages += from->sent.messages;
-	to->line.spent += from->line.spent;
-	account_unlist(from);
-	from->into = account_ref(to);
-}
-
 enum quota_kind account_kind(const struct account *account)
 {
 	return (enum quota_kind)present(account)->key.kind;
@@ -238,6 +217,43 @@ static uint64_t available(const struct account *account, enum quota_resource res
 	uint64_t max = below_max(account, resource), share = of_share(account, resource);
 
 	return max < share ? max : share;
+}
+
+/* Whether `to` could hold what both do, if `from` weren't there. Who holds nothing only gets another name for it. */
+static bool fits_together(const struct account *from, const struct account *to, enum quota_resource resource)
+{
+	const struct quota_pool *pool = &from->quota->pools[resource];
+	uint64_t more = from->used[resource], left = pool->used < pool->size ? pool->size - pool->used : 0;
+
+	if (!more || !to->used[resource])
+		return true;
+	return more <= below_max(to, resource) &&
+	       more <= quota_share(left + more, pool->accounts - 1, to->used[resource]);
+}
+
+int account_merge(struct account *from, struct account *to)
+{
+	struct quota *quota;
+
+	from = present(from);
+	to = present(to);
+	if (!from || !to || from == to)
+		return 0;
+	quota = from->quota;
+	for (unsigned i = 0; i < QUOTA_RESOURCES; i++)
+		if (!fits_together(from, to, i))
+			return -ENOBUFS;
+	for (unsigned i = 0; i < QUOTA_RESOURCES; i++) {
+		quota->pools[i].accounts -= from->used[i] && to->used[i];
+		to->used[i] += from->used[i];
+		to->refused[i] += from->refused[i];
+	}
+	to->sent.bytes += from->sent.bytes;
+	to->sent.messages += from->sent.messages;
+	line_merge(&from->line, &to->line);
+	account_unlist(from);
+	from->into = account_ref(to);
+	return 0;
 }
 
 bool account_may_hold(const struct account *account, enum quota_resource resource)

@@ -104,10 +104,10 @@ struct account *quota_account(struct quota *quota, enum quota_kind kind, uint32_
 /* The functions below take NULL for an account without limits. */
 struct account *account_ref(struct account *account);
 void account_unref(struct account *account);
-/* Lets `to` have all that `from` holds, and what is charged to `from` from now on: they are one, by the name of `to`. It
- * may then hold more than its maximum, and gets nothing more until it has given back enough. References to `from` stay
- * what they are, and its tasks in their line. */
-void account_merge(struct account *from, struct account *to);
+/* Lets `to` have all that `from` holds, and what is charged to `from` from now on: they are one, by the name of `to`, and
+ * have one line. References to `from` stay what they are. -ENOBUFS: both hold some of a resource, and together more than
+ * `to` could have got alone; they remain two. Else whoever has two numbers would begin anew again and again. */
+int account_merge(struct account *from, struct account *to);
 /* Lets nobody find the account by its number any more, which is somebody else's now. */
 void account_unlist(struct account *account);
 /* Whether they are one. */

@@ -10,6 +10,14 @@
 
 /* --- lines ------------------------------------------------------------------------------------ */
 
+/* Returns the line that this one is by now. */
+static struct line *present(struct line *line)
+{
+	while (line->into)
+		line = line->into;
+	return line;
+}
+
 static void line_enter(struct turns *turns, struct line *line)
 {
 	if (line->turns)
@@ -37,6 +45,31 @@ void line_end(struct line *line)
 {
 	if (line->turns)
 		line_leave(line);
+}
+
+void line_merge(struct line *from, struct line *to)
+{
+	struct task *task, *next;
+
+	from = present(from);
+	to = present(to);
+	if (from == to)
+		return;
+	to->spent += from->spent;
+	if (from->longest_wait > to->longest_wait)
+		to->longest_wait = from->longest_wait;
+	if (from->turns)
+		line_enter(from->turns, to);
+	if (from->turns && from->credit < 0)
+		to->credit += from->credit;
+	DL_FOREACH_SAFE(from->due, task, next) {
+		DL_DELETE(from->due, task);
+		task->line = to;
+		task->due_at += from->spent - to->spent; /* it has waited for as long as before */
+		DL_APPEND(to->due, task);
+	}
+	line_end(from);
+	from->into = to;
 }
 
 /* Brings the next line that has something to do, and credit for it, to the front, and returns it; NULL:
@@ -83,8 +116,7 @@ bool turns_run(struct turns *turns)
 
 void turns_spend(struct turns *turns, struct line *line, uint64_t units)
 {
-	if (!line)
-		line = &turns->own;
+	line = line ? present(line) : &turns->own;
 	line->credit -= (int64_t)units;
 	line->spent += units;
 	turns->spent += units;
@@ -160,6 +192,7 @@ void task_due(struct task *task)
 	if (task->is_due)
 		return;
 	task->is_due = true;
+	task->line = present(task->line);
 	task->due_at = turns->spent - task->line->spent;
 	line_enter(turns, task->line);
 	DL_APPEND(task->line->due, task);

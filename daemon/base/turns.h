@@ -47,6 +47,8 @@ struct task;
 #define TURNS_PASS    65536u /* units: how long no other events are handled */
 
 struct line {
+	/* has this one's tasks and pays for them, by line_merge(); NULL: this one does */
+	struct line *into;
 	/* the turns in whose list the line is; NULL: none. An empty line stays there until its next turn. */
 	struct turns *turns;
 	struct task *due; /* the first one's turn is next */
@@ -103,6 +105,9 @@ void task_init(struct task *task, struct turns *turns, struct line *line, void (
 void task_due(struct task *task);
 /* Makes the task not due any more; must be called before it goes. */
 void task_cancel(struct task *task);
+/* Lets `to` have the tasks that `from` has, and will have, its debt, and what is spent for them. `to` must outlive
+ * `from`. */
+void line_merge(struct line *from, struct line *to);
 /* Takes a line out of the list; must be called before it goes, when none of its tasks is due. */
 void line_end(struct line *line);
 

@@ -259,6 +259,7 @@ static void begin_instead(struct link *link, const struct frame_hello_link *hell
 static void act(struct link *link, const struct resume_facts *facts, const struct frame_resume *resume)
 {
 	struct link_session *session = &link->session;
+	const char *why = "";
 	struct link *own;
 
 	switch (resume_step(session->state, session->attempt, facts)) {
@@ -275,11 +276,11 @@ static void act(struct link *link, const struct resume_facts *facts, const struc
 		refuse(link);
 		break;
 	case RESUME_SAY:
-		own = link->claims ? link_take_over(link) : link;
+		own = link->claims ? link_take_over(link, &why) : link;
 		if (own)
 			say_resume(own);
 		else
-			drop(link, "the session isn't what it was");
+			drop(link, why);
 		break;
 	case RESUME_GO_ON:
 		if (resume) /* nothing else leads here */

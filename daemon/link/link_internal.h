@@ -253,8 +253,8 @@ static inline bool link_is_nowhere(const struct link *link)
 void link_seek(struct link *link);
 /* The peer wants to resume the session with this token, and not the one that the link has, or claims. */
 void link_note_meant(struct link *link, const uint8_t token[PROOF_ID_SIZE]);
-/* The peer has proven it: the session's link gets the vchan and the attempt. NULL: it isn't so any more. */
-struct link *link_take_over(struct link *link);
+/* The peer has proven it: the session's link gets the vchan and the attempt. NULL: it can't have it now, and why. */
+struct link *link_take_over(struct link *link, const char **why);
 /* The session is resumed, perhaps under another domid of the peer's: tells who has to know. */
 void link_note_resumed(struct link *link);
 /* As the owner of the hop: see hop.h, `before_input`. */

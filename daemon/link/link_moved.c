@@ -28,10 +28,10 @@ static int likelihood(const struct link *link)
 	return (links_is_there(link->links, link->domid) ? 0 : 2) + (link->state == LINK_AWAY ? 1 : 0);
 }
 
-/* Whether it is a session that can be resumed with this instance. */
+/* Whether it is a session that can be resumed with this instance of a domain's daemon: no domain becomes another host. */
 static bool is_session_with(const struct link *link, const uint8_t instance[PROOF_ID_SIZE])
 {
-	return !link->claims && link->session.state != RESUME_ENDED &&
+	return !link->claims && !link_is_far(link) && link->session.state != RESUME_ENDED &&
 	       !memcmp(link->session.peer_instance, instance, PROOF_ID_SIZE);
 }
 
@@ -172,11 +172,34 @@ static void move_waiting(struct hop *from, struct hop *to)
 	}
 }
 
-struct link *link_take_over(struct link *link)
+/* Lets the account of the peer's present number have what the session has cost so far, and will. -ENOBUFS: it can't have
+ * that. The old domain may be there still, and would begin anew by its number; so what two domains take by one session is
+ * what one may have. */
+static int take_account(struct link *link, uint32_t domid)
+{
+	struct quota *quota = link->links->relay->quota;
+	struct account *before = link->hop->account,
+		       *account = quota ? quota_account(quota, QUOTA_PEER, domid) : NULL;
+	int r;
+
+	if (!account)
+		return quota ? -ENOMEM : 0;
+	r = account_merge(before, account);
+	if (r < 0) {
+		account_unref(account);
+		return r;
+	}
+	hop_set_account(link->hop, account);
+	account_unref(before);
+	return 0;
+}
+
+struct link *link_take_over(struct link *link, const char **why)
 {
 	struct links *links = link->links;
 	struct link *own = find_claimed(link);
 
+	*why = "the session isn't what it was";
 	if (!own)
 		return NULL;
 	/* Else an image and its original would take the session from each other for ever. */
@@ -187,6 +210,10 @@ struct link *link_take_over(struct link *link)
 		link_leave(own, "the peer is there under another number");
 	if (own->state != LINK_AWAY)
 		return NULL;
+	if (take_account(own, link->domid) < 0) {
+		*why = "what it holds under both numbers is more than one domain may have";
+		return NULL;
+	}
 	links_withdraw(links, own->domid);
 	own->next = link->next;
 	link->next = (struct transport){0};
@@ -197,20 +224,6 @@ struct link *link_take_over(struct link *link)
 	move_waiting(link->hop, own->hop);
 	link->successor = own;
 	return own;
-}
-
-/* Lets the account of the peer's present number have what the session has cost so far, and will. */
-static void take_account(struct link *link)
-{
-	struct quota *quota = link->links->relay->quota;
-	struct account *before = link->hop->account,
-		       *account = quota ? quota_account(quota, QUOTA_PEER, link->domid) : NULL;
-
-	if (!account)
-		return;
-	account_merge(before, account);
-	hop_set_account(link->hop, account);
-	account_unref(before);
 }
 
 bool link_see_to_channels(void *owner)
@@ -235,7 +248,6 @@ void link_note_resumed(struct link *link)
 	uint32_t from = link->stamped;
 
 	link->stamped = link->domid;
-	take_account(link);
 	if (from != link->domid) {
 		log_limited(LOG_LINK, LOG_BY_DOMAIN(link->domid), LOG_LEVEL_INFO,
 			    "domain %u was domain %u before it was restored", link->domid, from);

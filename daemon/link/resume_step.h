@@ -46,6 +46,8 @@
  *  another session is named    AWAY, a claim        both try again with the one that was named  u link_resume, link_restored
  *  the peer's account is full  UP, and lost         AWAY: what is kept may exceed its maximum   u link_resume
  *                              AWAY                 what was kept is sent again                 u link_away
+ *  both its numbers' together  AWAY, a claim        the claim ends; the session is as before    u link_moved
+ *  exceed one's maximum
  *  it has many channels        ENDED, or UP again   they are seen to in pieces                  u link_many, router_access
  *  a link of a relayed         waiting for room     they go on                                  i relay
  *  channel is lost

@@ -311,6 +311,30 @@ static void restored_domain_keeps_the_sessions_that_it_can_resume(void **state)
 	}
 }
 
+/* For a guest's daemon, that of another host is no instance that it could become. */
+static void session_with_another_host_is_not_claimed_by_a_domain(void **state)
+{
+	static const uint8_t none[16];
+	struct link *link;
+	struct scene scene;
+
+	up_to_resume(&scene);
+	leave(&scene);
+	link = link_find(scene.links, 7);
+	link->domid = HOST_FIRST;
+	scene.was = 7;
+	scene.peer.domid = 9;
+	memcpy(scene.instances[9], peer_instance, sizeof(peer_instance));
+	assert_int_equal(links_least_ring(scene.links, 9), 0);
+	bring_vchan(&scene);
+	hear_hello(&scene, HELLO_BEGIN);
+	hello_of_peer(&scene, HELLO_BEGIN, none, peer_instance);
+	expect_state(&scene, LINK_UP);
+	assert_int_equal(link->state, LINK_AWAY);
+	link->domid = 7; /* there are no hosts to be told of its end */
+	scene_stop(&scene);
+}
+
 static uint64_t channels_of(struct quota *quota, uint32_t domid)
 {
 	struct account *account = quota_account(quota, QUOTA_PEER, domid);
@@ -343,8 +367,8 @@ static void peer_pays_under_its_new_number_for_what_it_has_opened_under_the_old_
 	assert_int_equal(channels_of(quota, 7), 1);
 	leave(&scene);
 	come_back(&scene);
-	prove(&scene);
 	assert_int_equal(channels_of(quota, 9), 0);
+	prove(&scene);
 	go_on(&scene);
 	assert_int_equal(channels_of(quota, 7), 0);
 	assert_int_equal(channels_of(quota, 9), 1);
@@ -354,6 +378,64 @@ static void peer_pays_under_its_new_number_for_what_it_has_opened_under_the_old_
 	scene.links = NULL;
 	forget_program_channel(&scene);
 	assert_int_equal(channels_of(quota, 9), 0);
+	scene_stop(&scene);
+	quota_free(quota);
+}
+
+/* Domain 7 has told domain 9 its secret, and both are there. */
+static void two_domains_with_one_secret_hold_no_more_than_one_may(void **state)
+{
+	const struct quota_limits limits = {
+		.pool = {[QUOTA_BYTES] = 64u << 20, [QUOTA_CHANNELS] = 1000},
+		.max = {[QUOTA_PEER] = {[QUOTA_BYTES] = 1u << 20, [QUOTA_CHANNELS] = 100}},
+	};
+	struct quota *quota = quota_new(&limits);
+	struct account *account;
+	struct charge before, later;
+	struct link_info info;
+	struct scene scene;
+
+	scene_start(&scene);
+	scene.relay.quota = quota;
+	begin_to_resume(&scene);
+	account = quota_account(quota, QUOTA_PEER, 7);
+	charge_init(&before, account);
+	account_unref(account);
+	assert_int_equal(charge_add(&before, QUOTA_CHANNELS, 60), 0);
+	account = quota_account(quota, QUOTA_PEER, 9);
+	charge_init(&later, account); /* from a session that it has taken already */
+	account_unref(account);
+	assert_int_equal(charge_add(&later, QUOTA_CHANNELS, 41), 0);
+	leave(&scene);
+	come_back(&scene);
+	for (int shape = 0; shape < 2; shape++) {
+		struct frame_prove ours, theirs = good_prove(1);
+
+		hear_prove(&scene, &ours);
+		say_prove(&scene, &theirs);
+		if (shape == 0) {
+			expect_silence(&scene);
+			assert_true(scene.peer.vchan->closed);
+			expect_last_error(&scene, "under both numbers");
+			assert_true(is_there(&scene, 7, &info));
+			assert_int_equal(info.state, LINK_AWAY);
+			assert_int_equal(channels_of(quota, 7), 60);
+			assert_int_equal(channels_of(quota, 9), 41);
+			/* It isn't lost: there is room now. */
+			charge_release(&before, QUOTA_CHANNELS, 1);
+			meet_again(&scene);
+		}
+	}
+	expect(&scene, FRAME_RESUME);
+	go_on(&scene);
+	assert_int_equal(channels_of(quota, 9), 100);
+	assert_int_equal(channels_of(quota, 7), 0);
+	/* What was begun under the old number has the new one's turns. */
+	assert_ptr_equal(account_line(before.account), account_line(later.account));
+	charge_end(&before);
+	charge_end(&later);
+	links_free(scene.links);
+	scene.links = NULL;
 	scene_stop(&scene);
 	quota_free(quota);
 }
@@ -478,6 +560,8 @@ int main(void)
 		cmocka_unit_test(session_that_goes_on_elsewhere_is_not_taken_before_its_end_was_heard),
 		cmocka_unit_test(nothing_new_is_sent_to_who_was_saved),
 		cmocka_unit_test(restored_domain_keeps_the_sessions_that_it_can_resume),
+		cmocka_unit_test(session_with_another_host_is_not_claimed_by_a_domain),
+		cmocka_unit_test(two_domains_with_one_secret_hold_no_more_than_one_may),
 		cmocka_unit_test(peer_pays_under_its_new_number_for_what_it_has_opened_under_the_old_one),
 		cmocka_unit_test(stranger_under_the_old_number_gets_a_session_of_its_own_and_ends_none),
 		cmocka_unit_test(session_without_a_number_ends_with_resume_for),

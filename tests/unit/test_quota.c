@@ -236,14 +236,14 @@ static void account_that_becomes_part_of_another_leaves_it_all_that_it_holds(voi
 	const struct account_key first = {.kind = QUOTA_PEER, .id = 0};
 	const struct account *account;
 
-	assert_int_equal(charge_channels(&from, 2, 300), 0);
+	assert_int_equal(charge_channels(&from, 1, 300), 0);
 	assert_int_equal(charge_channels(&to, 1, 100), 0);
-	assert_int_equal(charge_channels(&from, 1, 0), -ENOBUFS);
+	assert_int_equal(charge_channels(&from, 2, 0), -ENOBUFS);
 	account_note_sent(from.account, 10, 1);
 	account_note_sent(to.account, 20, 2);
-	account_merge(from.account, to.account);
-	account_merge(none.account, to.account);
-	account_merge(from.account, to.account);
+	assert_int_equal(account_merge(from.account, to.account), 0);
+	assert_int_equal(account_merge(none.account, to.account), 0);
+	assert_int_equal(account_merge(from.account, to.account), 0);
 	account = quota_next(*state, &first);
 	assert_true(account_is(account, from.account) && account_is(to.account, from.account));
 	assert_null(quota_next(*state, &(struct account_key){QUOTA_PEER, 9}));
@@ -251,21 +251,54 @@ static void account_that_becomes_part_of_another_leaves_it_all_that_it_holds(voi
 	assert_ptr_equal(account_line(from.account), account_line(to.account));
 	assert_int_equal(account_sent(from.account).bytes, 30);
 	assert_int_equal(quota_pool(*state, QUOTA_CHANNELS).accounts, 1);
-	/* It holds more than its maximum, which is 2 channels. */
-	expect(to.account, 3, 400, 1);
+	expect(to.account, 2, 400, 1);
 	assert_int_equal(charge_channels(&from, 0, 101), -ENOBUFS);
 	assert_int_equal(charge_channels(&from, 0, 100), 0);
 	assert_int_equal(charge_channels(&to, 1, 0), -ENOBUFS);
 	charge_release(&from, QUOTA_CHANNELS, 1);
-	assert_int_equal(charge_channels(&from, 1, 0), -ENOBUFS);
+	assert_int_equal(charge_channels(&to, 1, 0), 0);
 	charge_end(&to);
-	expect(from.account, 1, 400, 4);
+	expect(from.account, 0, 400, 3);
 	/* Who has the number then has another one. */
 	to = charge_of(*state, QUOTA_PEER, 7);
 	assert_false(account_is(to.account, from.account));
 	charge_end(&to);
 	charge_end(&from);
 	charge_end(&none);
+}
+
+static void two_accounts_become_no_more_than_one_may_be(void **state)
+{
+	struct charge a, b = charge_of(*state, QUOTA_PEER, 9);
+
+	/* Who holds nothing gets all of it, even what exceeds the maximum. */
+	a = charge_of(*state, QUOTA_PEER, 7);
+	charge_exceed(&a, QUOTA_CHANNELS, 3);
+	assert_int_equal(charge_channels(&b, 0, 200), 0);
+	assert_int_equal(account_merge(a.account, b.account), 0);
+	expect(b.account, 3, 200, 0);
+	charge_end(&a);
+	/* Others don't come on top of that, and remain what they are. */
+	a = charge_of(*state, QUOTA_PEER, 7);
+	assert_int_equal(charge_channels(&a, 0, 301), 0);
+	assert_int_equal(account_merge(a.account, b.account), -ENOBUFS);
+	assert_false(account_is(a.account, b.account));
+	expect(a.account, 0, 301, 0);
+	expect(b.account, 0, 200, 0);
+	charge_release(&a, QUOTA_BYTES, 1);
+	assert_int_equal(account_merge(a.account, b.account), 0);
+	expect(b.account, 0, 500, 0);
+	charge_end(&a);
+	/* Nor more than a share. */
+	a = charge_of(*state, QUOTA_PEER, 7);
+	assert_int_equal(take_all(&a, 1), POOL / 2);
+	assert_int_equal(take_all(&b, 1), POOL / 6);
+	assert_int_equal(account_merge(a.account, b.account), -ENOBUFS);
+	charge_release(&a, QUOTA_DESCRIPTORS, POOL / 6);
+	assert_int_equal(account_merge(a.account, b.account), 0);
+	assert_int_equal(account_usage(b.account, QUOTA_DESCRIPTORS).available, 0);
+	charge_end(&a);
+	charge_end(&b);
 }
 
 static void no_account_has_no_limits(void **state)
@@ -464,6 +497,7 @@ int main(void)
 		TEST(a_charge_outlives_the_program_that_caused_it),
 		TEST(a_charge_that_moves_is_held_once),
 		TEST(account_that_becomes_part_of_another_leaves_it_all_that_it_holds),
+		TEST(two_accounts_become_no_more_than_one_may_be),
 		TEST(no_account_has_no_limits),
 		TEST(one_alone_gets_half_and_each_that_follows_its_part_of_the_rest),
 		TEST(the_maximum_holds_where_the_share_would_be_more),

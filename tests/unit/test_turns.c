@@ -136,6 +136,53 @@ static void who_does_dear_things_gets_no_more_units_than_who_does_cheap_ones(voi
 	task_cancel(&world->workers[1][0].task);
 }
 
+static void lines_that_become_one_have_the_time_of_one(void **state)
+{
+	struct world *world = *state;
+	struct line *into = &world->lines[1];
+
+	/* Tasks of the one are due when it becomes a part of the other, and ever after. */
+	for (unsigned i = 0; i < 3; i++)
+		add(world, 0, i, 1000, UINT64_MAX);
+	line_merge(&world->lines[0], into);
+	line_merge(&world->lines[0], into);
+	add(world, 0, 3, 1000, UINT64_MAX);
+	add(world, 1, 0, 1000, UINT64_MAX);
+	add(world, 2, 0, 1000, UINT64_MAX);
+	for (unsigned i = 0; i < 40; i++)
+		one_pass(world);
+	assert_int_equal(world->lines[0].spent, 0);
+	assert_in_range(into->spent, world->lines[2].spent - 2 * (TURNS_QUANTUM + 1000),
+			world->lines[2].spent + 2 * (TURNS_QUANTUM + 1000));
+	for (unsigned i = 0; i < 4; i++) {
+		assert_in_range(world->workers[0][i].done + 1, world->workers[1][0].done,
+				world->workers[1][0].done + 2);
+		task_cancel(&world->workers[0][i].task);
+	}
+	task_cancel(&world->workers[1][0].task);
+	task_cancel(&world->workers[2][0].task);
+	one_pass(world);
+	assert_null(world->turns.lines);
+}
+
+static void a_line_that_becomes_part_of_another_brings_its_debt_and_what_was_spent(void **state)
+{
+	struct world *world = *state;
+	struct worker *worker = add(world, 0, 0, 10 * TURNS_QUANTUM, 2);
+
+	add(world, 1, 0, 10, UINT64_MAX);
+	one_pass(world);
+	task_cancel(&world->workers[1][0].task);
+	add(world, 2, 0, 10, UINT64_MAX);
+	turns_spend(&world->turns, &world->lines[0], 20 * TURNS_QUANTUM);
+	task_due(&worker->task);
+	line_merge(&world->lines[0], &world->lines[3]);
+	assert_in_range(world->lines[3].spent, 30 * TURNS_QUANTUM, UINT64_MAX);
+	assert_true(world->lines[3].credit < -15 * (int64_t)TURNS_QUANTUM);
+	task_cancel(&worker->task);
+	task_cancel(&world->workers[2][0].task);
+}
+
 static void nobody_waits_longer_than_promised(void **state)
 {
 	struct world *world = *state;
@@ -229,6 +276,11 @@ int main(void)
 						set_up, tear_down),
 		cmocka_unit_test_setup_teardown(
 			who_does_dear_things_gets_no_more_units_than_who_does_cheap_ones, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(lines_that_become_one_have_the_time_of_one, set_up,
+						tear_down),
+		cmocka_unit_test_setup_teardown(
+			a_line_that_becomes_part_of_another_brings_its_debt_and_what_was_spent, set_up,
+			tear_down),
 		cmocka_unit_test_setup_teardown(nobody_waits_longer_than_promised, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(a_pass_is_bounded_and_the_rest_goes_on_in_the_next_one,
 						set_up, tear_down),
