@@ -18,20 +18,16 @@
 #include "daemon/base/log.h"
 #include "daemon/base/timer.h"
 #include "gateway/inflow.h"
+#include "gateway/nats_options.h"
 #include "gateway/settings.h"
 
-#define CONNECT_TIMEOUT_MS 2000	 /* for each server */
-#define RETRY_MS	   1000u /* and up to as much again, so that hosts don't come back in step */
-#define PING_INTERVAL_MS   3000
-#define PINGS_OUT	   2
-#define BUFFER_SIZE	   (256 * 1024) /* is read at once: some of the largest messages */
-#define FULL_SIZE	   (1024 * 1024)
-#define ROOM_SIZE	   (256 * 1024)
-#define SUBSCRIPTIONS_MAX  2u
-#define SPENT_MAX	   32u		/* messages that are kept before they are freed, */
-#define SPENT_SIZE	   (256 * 1024) /* or bytes in them */
-#define FLUSH_MS	   500u
-#define WHY_SIZE	   256u
+#define RETRY_MS	  1000u /* and up to as much again, so that hosts don't come back in step */
+#define FULL_SIZE	  (1024 * 1024)
+#define ROOM_SIZE	  (256 * 1024)
+#define SUBSCRIPTIONS_MAX 2u
+#define SPENT_MAX	  32u	       /* messages that are kept before they are freed, */
+#define SPENT_SIZE	  (256 * 1024) /* or bytes in them */
+#define FLUSH_MS	  500u
 
 struct nats_connection {
 	struct event_base *base;
@@ -62,10 +58,10 @@ struct nats_connection {
 	pthread_mutex_t lock; /* for what follows; nothing that blocks is done under it */
 	bool is_tried;	      /* the connector has ended, */
 	natsConnection *made; /* with this, or with NULL and the reason in `why` */
-	char why[WHY_SIZE];
+	char why[NATS_WHY_SIZE];
 	int socket; /* a duplicate, which lives until the loop has let go of it; -1: none */
 	bool wants_write, is_gone;
-	char complaint[WHY_SIZE];
+	char complaint[NATS_WHY_SIZE];
 };
 
 static void note(struct nats_connection *connection)
@@ -78,137 +74,27 @@ static void note(struct nats_connection *connection)
 
 /* --- the options of a connection -------------------------------------------------------------- */
 
-static void say_why(char why[WHY_SIZE], const char *what, natsStatus status)
-{
-	const char *text = nats_GetLastError(NULL), *behind;
-
-	/* It begins with the place in libnats's sources. */
-	if (text && *text == '(' && (behind = strstr(text, "): ")))
-		text = behind + 3;
-	snprintf(why, WHY_SIZE, "%s%s%s", what, *what ? ": " : "",
-		 text && *text ? text : natsStatus_GetText(status));
-}
-
-/* libnats tells only that a file can't be used, not why. */
-static bool is_readable(const char *path, char why[WHY_SIZE])
-{
-	int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
-
-	if (path && fd < 0)
-		snprintf(why, WHY_SIZE, "%s: can't be read: %s", path, strerror(errno));
-	if (fd >= 0)
-		close(fd);
-	return !path || fd >= 0;
-}
-
-static bool are_readable(const struct settings *settings, char why[WHY_SIZE])
-{
-	return is_readable(settings->tls_ca, why) && is_readable(settings->tls_cert, why) &&
-	       is_readable(settings->tls_key, why) && is_readable(settings->credentials, why) &&
-	       is_readable(settings->nkey_seed, why) && is_readable(settings->password_file, why);
-}
-
-static natsStatus set_password(natsOptions *options, const struct settings *settings)
-{
-	FILE *file = fopen(settings->password_file, "re");
-	char password[512] = "";
-	natsStatus status = NATS_ERR;
-
-	if (file && fgets(password, sizeof(password), file)) {
-		password[strcspn(password, "\r\n")] = '\0';
-		status = natsOptions_SetUserInfo(options, settings->user, password);
-	}
-	explicit_bzero(password, sizeof(password));
-	if (file)
-		fclose(file);
-	return status;
-}
-
-static natsStatus set_tls(natsOptions *options, const struct settings *settings)
-{
-	bool secure = settings->tls_ca || settings->tls_cert;
-	natsStatus status = NATS_OK;
-
-	for (unsigned i = 0; i < settings->server_count; i++)
-		secure = secure || !strncmp(settings->servers[i], "tls://", 6);
-	if (secure)
-		status = natsOptions_SetSecure(options, true);
-	if (status == NATS_OK && settings->tls_ca)
-		status = natsOptions_LoadCATrustedCertificates(options, settings->tls_ca);
-	if (status == NATS_OK && settings->tls_cert)
-		status = natsOptions_LoadCertificatesChain(options, settings->tls_cert, settings->tls_key);
-	return status;
-}
-
-static natsStatus set_user(natsOptions *options, const struct settings *settings)
-{
-	if (settings->credentials)
-		return natsOptions_SetUserCredentialsFromFiles(options, settings->credentials, NULL);
-	if (settings->nkey)
-		return natsOptions_SetNKeyFromSeed(options, settings->nkey, settings->nkey_seed);
-	return settings->user ? set_password(options, settings) : NATS_OK;
-}
-
 static natsStatus attach(void **data, void *loop, natsConnection *nats, natsSock socket);
 static natsStatus on_read_wish(void *userdata, bool add);
 static natsStatus on_write_wish(void *userdata, bool add);
 static natsStatus on_detach(void *userdata);
 static void on_error(natsConnection *nats, natsSubscription *subscription, natsStatus status, void *userdata);
 
-static natsStatus set_rest(natsOptions *options, struct nats_connection *connection)
+/* Makes the options anew for each attempt, since files may have been replaced. NULL, and why. */
+static natsOptions *make_options(struct nats_connection *connection, char why[NATS_WHY_SIZE])
 {
-	const struct settings *settings = connection->settings;
-	natsStatus status = natsOptions_SetServers(options, (const char **)settings->servers,
-						   (int)settings->server_count);
+	natsOptions *options = nats_options_new(connection->settings, connection->name, why);
+	natsStatus status;
 
-	if (status == NATS_OK)
-		status = natsOptions_SetName(options, connection->name);
-	if (status == NATS_OK)
-		status = natsOptions_SetEventLoop(options, connection, attach, on_read_wish, on_write_wish,
-						  on_detach);
+	if (!options)
+		return NULL;
+	status =
+		natsOptions_SetEventLoop(options, connection, attach, on_read_wish, on_write_wish, on_detach);
 	if (status == NATS_OK)
 		status = natsOptions_SetErrorHandler(options, on_error, connection);
 	if (status == NATS_OK)
-		status = natsOptions_SetAllowReconnect(options, false);
-	if (status == NATS_OK)
-		status = natsOptions_SetNoEcho(options, true);
-	if (status == NATS_OK) /* asks for the socket at once, without a thread of its own */
-		status = natsOptions_SetSendAsap(options, true);
-	if (status == NATS_OK)
-		status = natsOptions_SetTimeout(options, CONNECT_TIMEOUT_MS);
-	if (status == NATS_OK)
-		status = natsOptions_SetPingInterval(options, PING_INTERVAL_MS);
-	if (status == NATS_OK)
-		status = natsOptions_SetMaxPingsOut(options, PINGS_OUT);
-	if (status == NATS_OK)
-		status = natsOptions_SetIOBufSize(options, BUFFER_SIZE);
-	return status;
-}
-
-/* Makes the options anew for each attempt, since files may have been replaced. NULL, and why. */
-static natsOptions *make_options(struct nats_connection *connection, char why[WHY_SIZE])
-{
-	const struct settings *settings = connection->settings;
-	natsOptions *options = NULL;
-	const char *what = "";
-	natsStatus status;
-
-	if (!are_readable(settings, why))
-		return NULL;
-	status = natsOptions_Create(&options);
-	if (status == NATS_OK)
-		status = set_rest(options, connection);
-	if (status == NATS_OK) {
-		what = "tls-ca, tls-cert and tls-key";
-		status = set_tls(options, settings);
-	}
-	if (status == NATS_OK) {
-		what = "credentials, nkey-seed or password-file";
-		status = set_user(options, settings);
-	}
-	if (status == NATS_OK)
 		return options;
-	say_why(why, what, status);
+	nats_options_say_why(why, "", status);
 	natsOptions_Destroy(options);
 	return NULL;
 }
@@ -284,13 +170,13 @@ static void on_error(natsConnection *nats, natsSubscription *subscription, natsS
 static void *connect_in_thread(void *userdata)
 {
 	struct nats_connection *connection = userdata;
-	char why[WHY_SIZE] = "";
+	char why[NATS_WHY_SIZE] = "";
 	natsConnection *nats = NULL;
 	natsOptions *options = make_options(connection, why);
 	natsStatus status = options ? natsConnection_Connect(&nats, options) : NATS_ERR;
 
 	if (options && status != NATS_OK)
-		say_why(why, "", status);
+		nats_options_say_why(why, "", status);
 	natsOptions_Destroy(options);
 	pthread_mutex_lock(&connection->lock);
 	connection->is_tried = true;
@@ -442,7 +328,7 @@ static void drop(struct nats_connection *connection)
 static void begin_to_use(struct nats_connection *connection)
 {
 	int fd = connection->socket;
-	char server[WHY_SIZE] = "";
+	char server[NATS_WHY_SIZE] = "";
 
 	connection->nats = connection->made;
 	connection->readable = event_new(connection->base, fd, EV_READ | EV_PERSIST, on_readable, connection);
@@ -464,7 +350,7 @@ static void begin_to_use(struct nats_connection *connection)
 static void lose(struct nats_connection *connection)
 {
 	const char *text = NULL;
-	char why[WHY_SIZE];
+	char why[NATS_WHY_SIZE];
 	natsStatus status = natsConnection_GetLastError(connection->nats, &text);
 
 	snprintf(why, sizeof(why), "%s", text && *text ? text : natsStatus_GetText(status));
@@ -475,7 +361,7 @@ static void lose(struct nats_connection *connection)
 
 static void on_tried(struct nats_connection *connection)
 {
-	char why[WHY_SIZE];
+	char why[NATS_WHY_SIZE];
 
 	pthread_join(connection->connector, NULL);
 	if (connection->made) {
@@ -494,7 +380,7 @@ static void on_wake(evutil_socket_t fd, short what, void *userdata)
 {
 	struct nats_connection *connection = userdata;
 	bool is_tried, is_gone, wants_write;
-	char complaint[WHY_SIZE];
+	char complaint[NATS_WHY_SIZE];
 	uint64_t count;
 
 	if (read(fd, &count, sizeof(count)) < 0)
@@ -574,7 +460,7 @@ int nats_connection_new(struct nats_connection **out, struct event_base *base,
 			void *userdata, const char *name, char **error)
 {
 	struct nats_connection *connection = calloc(1, sizeof(*connection));
-	char why[WHY_SIZE] = "";
+	char why[NATS_WHY_SIZE] = "";
 	natsOptions *options;
 
 	*error = NULL;
@@ -597,6 +483,11 @@ int nats_connection_new(struct nats_connection **out, struct event_base *base,
 	    inflow_new(&connection->inflow, base, on_turn, connection) < 0) {
 		nats_connection_free(connection);
 		return -ENOMEM;
+	}
+	if (nats_options_trust_only(settings) < 0) {
+		*error = strdup("tls-ca: can't be in place of the system's CAs here");
+		nats_connection_free(connection);
+		return -EINVAL;
 	}
 	options = make_options(connection, why);
 	if (!options) {

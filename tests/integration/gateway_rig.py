@@ -173,10 +173,11 @@ class Daemon:
 class Gateway:
     """A gateway process for a host, with its daemon."""
 
-    def __init__(self, directory, host, servers, nats="", settings="", daemon=None, start=True):
+    def __init__(self, directory, host, servers, nats="", settings="", daemon=None, start=True, environment=()):
         self.directory = directory / f"{host}-{uuid.uuid4().hex[:6]}"
         self.directory.mkdir()
         self.host = host
+        self.environment = dict(os.environ, **dict(environment))
         self.daemon = daemon or Daemon(self.directory / "gateway.sock", host)
         self.config = self.directory / "gateway.conf"
         self.log_path = self.directory / "log"
@@ -192,7 +193,8 @@ class Gateway:
                    for name in ("XENMSG_SBINDIR", "XENMSG_BUILDDIR")):
             pytest.skip("built without NATS")
         with self.log_path.open("ab") as log:
-            self.process = subprocess.Popen([program("xenmsg-gateway"), "--config", self.config], stderr=log)
+            self.process = subprocess.Popen([program("xenmsg-gateway"), "--config", self.config], stderr=log,
+                                            env=self.environment)
 
     def log(self):
         return self.log_path.read_text()

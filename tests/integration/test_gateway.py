@@ -462,6 +462,9 @@ def certificates(tmp_path_factory):
         (directory / "names").write_text(f"subjectAltName={subject}\n")
         openssl("x509", "-req", "-in", f"{name}.csr", "-CA", f"{ca}.pem", "-CAkey", f"{ca}.key", "-CAcreateserial",
                 "-days", "2", "-extfile", "names", "-out", f"{name}.pem")
+    (directory / "system").mkdir()
+    shutil.copy(directory / "ca.pem", directory / "system")
+    openssl("rehash", "system")
     return directory
 
 
@@ -484,6 +487,18 @@ def test_a_wrong_certificate_is_refused(rig, certificates, name):
     a = rig.gateway("hosta", [f"tls://localhost:{server.port}"], f"tls-ca = {certificates}/ca.pem")
     assert "certificate" in why_down(a, "SSL") or "hostname" in a.log()
     assert "connected to" not in a.log().replace("not connected to", "")
+
+
+@pytest.mark.parametrize("where", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
+def test_tls_ca_replaces_the_cas_of_the_system(rig, certificates, where):
+    """These variables are where OpenSSL finds the system's. Without tls-ca it is by these that the server is trusted."""
+    server = rig.server(config=tls(certificates, "good"))
+    of_system = {where: certificates / {"SSL_CERT_FILE": "ca.pem", "SSL_CERT_DIR": "system"}[where]}
+    url = f"tls://localhost:{server.port}"
+    rig.gateway("hosta", [url], environment=of_system).is_up()
+    b = rig.gateway("hostb", [url], f"tls-ca = {certificates}/other-ca.pem", environment=of_system)
+    assert "certificate" in why_down(b, "SSL")
+    assert "connected to" not in b.log().replace("not connected to", "")
 
 
 def test_a_server_without_tls_is_refused_where_tls_is_asked_for(rig, certificates):

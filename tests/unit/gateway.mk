@@ -34,7 +34,8 @@ tests_unit_test_presence_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_presence_LDADD = libgateway.la $(CMOCKA_LIBS)
 
 # Has a function of libnats in between.
-tests_unit_test_nats_connection_SOURCES = gateway/nats_connection.c gateway/nats_connection.h tests/unit/test_nats_connection.c \
+tests_unit_test_nats_connection_SOURCES = gateway/nats_connection.c gateway/nats_connection.h \
+	gateway/nats_options.c gateway/nats_options.h tests/unit/test_nats_connection.c \
 	tests/unit/unit.h
 tests_unit_test_nats_connection_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS) $(NATS_CFLAGS)
 tests_unit_test_nats_connection_LDADD = libgateway.la $(LIBEVENT_LIBS) $(NATS_LIBS) $(CMOCKA_LIBS)
