@@ -319,17 +319,52 @@ bool channel_drop_if_refused(struct channel *channel, int *error)
 	return true;
 }
 
+/* Ends the opener's side, the acceptor's having been forbidden. */
+static void tell_opener(struct channel_end *acceptor, int error, uint64_t unsure)
+{
+	if (acceptor->is_unsettled)
+		DL_DELETE2(acceptor->hop->unsettled, acceptor, unsettled_prev, unsettled_next);
+	acceptor->is_unsettled = false;
+	reset_opener(&acceptor->channel->opener, error, acceptor->consumed, unsure);
+}
+
+/* Notes what the program has released, and up to where its input is to be read until that counts. */
+static void note_released(struct channel_end *acceptor)
+{
+	struct hop *hop = acceptor->hop;
+
+	if (hop_find_released(hop, acceptor, &acceptor->released, &acceptor->settled_at) < 0)
+		return; /* the session is over */
+	acceptor->is_unsettled = true;
+	DL_APPEND2(hop->unsettled, acceptor, unsettled_prev, unsettled_next);
+	hop_due(hop);
+}
+
+static bool has_unread_releases(const struct channel_end *acceptor)
+{
+	return acceptor->hop && acceptor->hop->traits->release_means_taken && hop_is_up(acceptor->hop) &&
+	       !channel_is_reset(acceptor) && acceptor->consumed != acceptor->sent;
+}
+
 void channel_forbid(struct channel *channel, int error)
 {
-	uint64_t consumed = channel->acceptor.consumed;
+	struct channel_end *acceptor = &channel->acceptor;
+
+	if (has_unread_releases(acceptor))
+		note_released(acceptor);
+	reset_now(acceptor, error, channel->opener.consumed, channel->opener.consumed);
 	/* What lies in a program's ring may be taken at this moment; over a link, more may have been than we
 	 * know of. */
-	uint64_t unsure = channel->acceptor.sent;
-
-	reset_now(&channel->opener, error, consumed, unsure);
-	reset_now(&channel->acceptor, error, channel->opener.consumed, channel->opener.consumed);
+	if (!acceptor->is_unsettled)
+		tell_opener(acceptor, error, acceptor->sent);
 	/* At once if the acceptor has never heard of it: a waiting room sends nothing. */
-	channel_check_ended(&channel->acceptor);
+	channel_check_ended(acceptor);
+}
+
+void channel_settle(struct channel_end *end)
+{
+	channel_taken(end, end->released);
+	tell_opener(end, (int)end->reset_error, end->sent);
 }
 
 bool channel_is_waiting(const struct channel *channel)
@@ -453,16 +488,23 @@ int channel_reset(struct channel_end *end, const struct frame_reset *reset)
 
 	if (!move(end, RESET_CAME))
 		return -EPROTO;
-	if (channel_is_reset(end)) {
+	if (channel_is_reset(end) && !end->is_unsettled) {
 		/* It answers our RESET, or ours, still to be sent, answers it. */
 		channel_check_ended(end);
 		return 0;
 	}
+	if (end->is_unsettled && hop_has_read(end->hop, end->settled_at))
+		channel_taken(end, end->released);
 	if (reset->consumed <= end->sent)
 		channel_taken(end, reset->consumed);
 	unsure = reset->unsure < end->consumed ? end->consumed : reset->unsure;
 	if (unsure > end->sent)
 		unsure = end->sent;
+	if (end->is_unsettled) {
+		tell_opener(end, (int)end->reset_error, unsure);
+		channel_check_ended(end);
+		return 0;
+	}
 	/* What the opener sent goes on to the acceptor before the RESET does; what the acceptor sent is
 	 * dropped where it waits. */
 	reset_now(end, error, out->consumed, end->is_opener ? end->received : out->sent);
@@ -629,7 +671,9 @@ void channel_lost(struct channel_end *end, int error, bool unsure)
 {
 	struct channel_end *out = channel_other(end);
 
-	if (!channel_is_reset(end) && out->hop) {
+	if (end->is_unsettled)
+		tell_opener(end, (int)end->reset_error, unsure ? end->sent : end->consumed);
+	else if (!channel_is_reset(end) && out->hop) {
 		if (out->is_opener)
 			reset_opener(out, error, end->consumed, unsure ? end->sent : end->consumed);
 		else if (end->in != IN_FIN || end->channel->kind != CHANNEL_MESSAGE)

@@ -99,7 +99,14 @@ struct channel_end {
 	uint32_t reset_error;
 	uint64_t reset_consumed, reset_unsure;
 
+	/* channel_forbid() of a program's end: what it had released by then counts once its input was read up to
+	 * `settled_at`, unless its own RESET comes before that. Until then the opener isn't told. */
+	bool is_unsettled;
+	uint32_t settled_at;
+	uint64_t released;
+
 	bool in_urgent, in_backlog;
+	struct channel_end *unsettled_prev, *unsettled_next;
 	struct channel_end *urgent_prev, *urgent_next, *backlog_prev, *backlog_next;
 };
 
@@ -219,8 +226,11 @@ void channel_refuse(struct channel *channel, int error);
 bool channel_drop_if_refused(struct channel *channel, int *error);
 
 /* Ends the channel on both sides, because policy forbids it or its endpoint is gone. `error`, a positive
- * errno, is for messages that weren't taken. */
+ * errno, is for messages that weren't taken. What a program had released by now counts as taken, unless it had sent a
+ * RESET before: so its opener is told only when what the program had sent by now has been read. */
 void channel_forbid(struct channel *channel, int error);
+/* Tells the opener of a channel that was forbidden what its program had taken. */
+void channel_settle(struct channel_end *end);
 
 /* Handle frames about the channel that came in at `end`. Negative errno: a violation, which ends the hop's
  * session. */

@@ -167,6 +167,28 @@ int hop_handed_word(struct hop *hop, struct channel_end *end, uint64_t offset, u
 	return -ENOENT;
 }
 
+int hop_find_released(struct hop *hop, const struct channel_end *end, uint64_t *offset, uint32_t *mark)
+{
+	int r = outlet_find_released(hop_outlet(hop, end), end, offset);
+
+	if (r < 0)
+		hop_outlet_failed(hop, r);
+	else
+		r = hop_mark_input(hop, mark);
+	return r;
+}
+
+int hop_mark_input(struct hop *hop, uint32_t *mark)
+{
+	/* Reads the producer index only now: a RESET was sent before the release that we have just seen. */
+	int r = ring_reader_ready(&hop->in.reader, UINT32_MAX);
+
+	if (r < 0)
+		hop_fail(hop, -EPROTO, "impossible producer index in the ring");
+	*mark = hop->in.reader.head;
+	return r < 0 ? r : 0;
+}
+
 void hop_forget_end(struct hop *hop, struct channel_end *end)
 {
 	for (unsigned i = 0; i < hop->traits->outlets; i++)

@@ -253,8 +253,10 @@ struct hop {
 	struct moving moving;
 	bool said_goodbye; /* the program has sent GOODBYE: it has reported what it took, and takes no more */
 
-	uint64_t emit_from;	     /* turns.spent when this piece of output was begun */
-	struct channel_end *urgent;  /* ends with control frames to send */
+	uint64_t emit_from;	    /* turns.spent when this piece of output was begun */
+	struct channel_end *urgent; /* ends with control frames to send */
+	/* ends of forbidden channels, in the order of `settled_at` (channel_forbid()) */
+	struct channel_end *unsettled;
 	struct channel_end *backlog; /* ends with spilled data (or a FIN behind it) */
 	struct evbuffer *control;    /* frames of the session itself */
 	/* the account pays for what waits in `control` beyond what everybody may let wait */

@@ -47,10 +47,7 @@ static void spend(struct hop *hop, uint64_t units)
 
 static void mark_input(struct hop *hop)
 {
-	/* Reads the producer index only now: a RESET was sent before the release that we have just seen. */
-	if (ring_reader_ready(&hop->in.reader, UINT32_MAX) < 0)
-		hop_fail(hop, -EPROTO, "impossible producer index in the ring");
-	hop->taken.mark = hop->in.reader.head;
+	hop_mark_input(hop, &hop->taken.mark);
 	hop->taken.pending = true;
 }
 
@@ -85,7 +82,8 @@ static bool count_taken(struct hop *hop, struct outlet *outlet, const struct pie
 		hop->taken.poll_ms = HOP_POLL_FIRST_MS;
 		relay_spend(hop->relay, handed->end ? handed->end->channel->charge.account : hop->account,
 			    COST_TAKEN);
-		if (handed->end)
+		/* After a RESET its `consumed` counts, and not what was released behind it. */
+		if (handed->end && handed->end->in != IN_RESET)
 			channel_taken(handed->end, handed->offset + taken);
 		if (taken < handed->length)
 			break;
@@ -495,9 +493,17 @@ static bool read_frames(struct hop *hop, const struct piece *piece)
 	return r > 0 && hop_is_up(hop) && !hop->waiting.blocked_on;
 }
 
-static bool has_reached_mark(const struct hop *hop)
+/* Tells the openers of forbidden channels what had been taken, as far as the input was read. False: there are more,
+ * but this piece is over. */
+static bool settle(struct hop *hop, const struct piece *piece)
 {
-	return (int32_t)(hop->in.reader.tail - hop->taken.mark) >= 0;
+	while (hop->unsettled && hop_has_read(hop, hop->unsettled->settled_at)) {
+		if (piece_is_over(piece))
+			return false;
+		spend(hop, COST_CHANNEL_END);
+		channel_settle(hop->unsettled);
+	}
+	return true;
 }
 
 /* Continues hop_finish(): what the other end left up to the mark has been handled (an incomplete frame at its
@@ -533,7 +539,10 @@ void hop_on_turn(struct task *task)
 	if (!hop_is_up(hop))
 		return;
 	hop_end_grant(hop);
-	if (hop->taken.pending && (has_reached_mark(hop) || (hop->finishing.left && !more))) {
+	piece = piece_begin(hop);
+	if (!settle(hop, &piece))
+		more = true;
+	if (hop->taken.pending && (hop_has_read(hop, hop->taken.mark) || (hop->finishing.left && !more))) {
 		/* a piece of its own: otherwise a program that sends without end would never have taken
 		 * anything */
 		piece = piece_begin(hop);

@@ -74,6 +74,16 @@ bool hop_emit_control(struct hop *hop);
 /* Finds the word of the stream at `offset` in the ring of a program. -EALREADY: the program has released it;
  * -ENOENT: it isn't there as one word. */
 int hop_handed_word(struct hop *hop, struct channel_end *end, uint64_t offset, uint32_t **word);
+/* Returns in *offset up to where the program has released the stream by now, and in *mark the end of what it had sent
+ * before that. Negative errno: the session has failed. */
+int hop_find_released(struct hop *hop, const struct channel_end *end, uint64_t *offset, uint32_t *mark);
+/* Returns in *mark the end of what the other end has sent by now. -EPROTO: the session has failed. */
+int hop_mark_input(struct hop *hop, uint32_t *mark);
+/* Whether what comes in was handled up to this position in the ring. */
+static inline bool hop_has_read(const struct hop *hop, uint32_t mark)
+{
+	return (int32_t)(hop->in.reader.tail - mark) >= 0;
+}
 /* Forgets the end in the outlets; it is about to go. */
 void hop_forget_end(struct hop *hop, struct channel_end *end);
 

@@ -151,14 +151,18 @@ const struct handed *ledger_find(const struct ledger *ledger, const struct chann
 	return entry && offset - entry->offset < entry->length ? entry : NULL;
 }
 
+/* Whether some of the entry was released, or it is empty. */
 static bool is_released(const struct handed *entry, uint32_t position)
 {
-	return (int32_t)(position - entry->position) >= (int32_t)entry->length;
+	int32_t past = (int32_t)(position - entry->position);
+
+	return past > 0 || (past == 0 && entry->length == 0);
 }
 
 uint64_t ledger_released(const struct ledger *ledger, const struct channel_end *end, uint32_t position)
 {
 	const struct handed *entry = newest(ledger, end);
+	uint32_t past;
 
 	while (entry && !is_released(entry, position)) {
 		const struct handed *jumped = is_there(ledger, entry->jump) ? at(ledger, entry->jump) : NULL;
@@ -166,7 +170,10 @@ uint64_t ledger_released(const struct ledger *ledger, const struct channel_end *
 		entry = jumped && jumped != entry && !is_released(jumped, position) ? jumped
 										    : before(ledger, entry);
 	}
-	return entry ? entry->offset + entry->length : 0;
+	if (!entry)
+		return 0;
+	past = position - entry->position;
+	return entry->offset + (past < entry->length ? past : entry->length);
 }
 
 uint32_t ledger_forget(struct ledger *ledger, struct channel_end *end)

@@ -230,6 +230,30 @@ def test_the_senders_identity_is_stamped(nodes):
     assert (sender["domid"], sender["uid"], sender["pid"]) == (1, os.getuid(), os.getpid())
 
 
+LEAVE = {
+    "unbind": lambda program: program.send_bytes(protocol.frame(protocol.UNBIND, b"inbox", channel=2)),
+    "unbind and more": lambda program: program.send_bytes(protocol.frame(protocol.UNBIND, b"inbox", channel=2)
+                                                          + protocol.frame(protocol.BIND, b"\1\0\0\0inbox", channel=3)),
+    "goodbye": lambda program: program.send_bytes(protocol.frame(protocol.GOODBYE, bytes(4))),
+    "close": lambda program: program.socket.close(),
+}
+
+
+@pytest.mark.parametrize("leave", LEAVE.values(), ids=LEAVE)
+def test_what_was_released_right_before_its_receiver_leaves_was_delivered(nodes, leave):
+    one = nodes(1)[1]
+    stream = protocol.message(b"the only one")
+    for _ in range(20):
+        with protocol.Program(one.socket) as sender, protocol.Program(one.socket, shared=True) as receiver:
+            receiver.bind("inbox")
+            sender.open("self:inbox")
+            sender.data(0, stream)
+            receiver.expect(protocol.OPEN)
+            assert receiver.receive(receiver.deliveries).payload == stream  # takes and releases it
+            leave(receiver)
+            sender.consumed(0, len(stream))
+
+
 @pytest.mark.parametrize("shared", [False, True], ids=["socket", "rings"])
 def test_a_client_written_from_the_document_sends_and_receives(nodes, shared):
     one, two = nodes(1, 2).values()

@@ -111,6 +111,100 @@ static void consumed_is_what_the_program_has_released_also_within_a_frame(void *
 	nothing_is_left(&scene);
 }
 
+/* --- what is forbidden, as by UNBIND ---------------------------------------------------------- */
+
+/* B has got two messages of 104 bytes in one frame, or in two. Returns the number of the channel there. */
+static uint32_t hand_two(struct scene *scene, bool in_one_frame)
+{
+	struct party_frame frame;
+	uint32_t number;
+
+	scene_start(scene);
+	scene->b->no_auto_answer = true;
+	party_open(scene->a, 0, "p_1");
+	party_data(scene->a, 0, 104, false);
+	if (!in_one_frame)
+		rig_settle(&scene->rig);
+	send_bytes(scene->a, 0, 104);
+	assert_true(party_get(scene->b, OUTLET_MAIN, &frame));
+	number = frame.header.channel;
+	party_channel(scene->b, number)->used = true;
+	party_release(scene->b, OUTLET_MAIN);
+	assert_true(party_get(scene->b, OUTLET_DELIVERIES, &frame));
+	assert_int_equal(frame.header.length, in_one_frame ? 208 : 104);
+	return number;
+}
+
+static void expect_outcome(struct scene *scene, uint64_t consumed, uint64_t unsure)
+{
+	expect_reset(scene->a, 0, ENOENT, consumed, unsure);
+	scene->b->no_auto_answer = false;
+	nothing_is_left(scene);
+}
+
+static void what_was_released_before_it_was_forbidden_counts_as_taken(void **state)
+{
+	struct scene scene;
+
+	hand_two(&scene, false);
+	party_release(scene.b, OUTLET_DELIVERIES);
+	channel_forbid(scene.a->last_channel, ENOENT);
+	expect_outcome(&scene, 104, 208);
+}
+
+static void so_does_a_part_of_a_frame(void **state)
+{
+	struct scene scene;
+	struct ring_reader *reader;
+
+	hand_two(&scene, true);
+	reader = &scene.b->in[OUTLET_DELIVERIES];
+	ring_reader_release_up_to(reader, reader->tail - 104);
+	channel_forbid(scene.a->last_channel, ENOENT);
+	expect_outcome(&scene, 104, 208);
+}
+
+/* The RESET hasn't been read when the channel is forbidden. */
+static void a_reset_before_the_release_says_what_was_taken_also_then(void **state)
+{
+	struct scene scene;
+	uint32_t number = hand_two(&scene, false);
+
+	party_reset(scene.b, number, EPIPE, 0, 0);
+	party_release(scene.b, OUTLET_DELIVERIES);
+	channel_forbid(scene.a->last_channel, ENOENT);
+	expect_outcome(&scene, 0, 0);
+}
+
+/* What was released behind its RESET isn't known, but what was released before is. */
+static void an_answer_says_what_was_taken_besides(void **state)
+{
+	struct scene scene;
+	struct party_frame frame;
+	uint32_t number = hand_two(&scene, false);
+
+	party_put(scene.b, FRAME_OPTIONAL, 0, frame.payload, 2000);
+	party_release(scene.b, OUTLET_DELIVERIES);
+	channel_forbid(scene.a->last_channel, ENOENT);
+	party_reset(scene.b, number, ENOENT, 0, 0);
+	assert_true(party_get(scene.b, OUTLET_DELIVERIES, &frame));
+	party_release(scene.b, OUTLET_DELIVERIES);
+	expect_outcome(&scene, 104, 104);
+}
+
+static void program_that_dies_when_it_is_forbidden_has_taken_what_it_released(void **state)
+{
+	struct scene scene;
+	struct party_frame frame;
+
+	hand_two(&scene, false);
+	party_put(scene.b, FRAME_OPTIONAL, 0, frame.payload, 2000);
+	party_release(scene.b, OUTLET_DELIVERIES);
+	channel_forbid(scene.a->last_channel, ENOENT);
+	party_kill(scene.b);
+	expect_outcome(&scene, 104, 208);
+}
+
 /* --- whoever dies, in whatever state ---------------------------------------------------------- */
 
 enum moment {
@@ -323,6 +417,11 @@ int main(void)
 		cmocka_unit_test(reset_before_a_release_wins_over_it),
 		cmocka_unit_test(reset_before_a_release_wins_also_if_the_input_is_long),
 		cmocka_unit_test(consumed_is_what_the_program_has_released_also_within_a_frame),
+		cmocka_unit_test(what_was_released_before_it_was_forbidden_counts_as_taken),
+		cmocka_unit_test(so_does_a_part_of_a_frame),
+		cmocka_unit_test(a_reset_before_the_release_says_what_was_taken_also_then),
+		cmocka_unit_test(an_answer_says_what_was_taken_besides),
+		cmocka_unit_test(program_that_dies_when_it_is_forbidden_has_taken_what_it_released),
 		cmocka_unit_test(death_of_the_acceptor_ends_a_channel_in_every_state),
 		cmocka_unit_test(death_of_the_opener_ends_a_channel_behind_its_data),
 		cmocka_unit_test(both_ends_in_one_session_die_together),

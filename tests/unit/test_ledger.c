@@ -41,6 +41,8 @@ static uint64_t model_released(const struct model *model, const struct channel_e
 
 		if (entry->end == end && (int32_t)(position - entry->position) >= (int32_t)entry->length)
 			offset = entry->offset + entry->length;
+		else if (entry->end == end && (int32_t)(position - entry->position) > 0)
+			offset = entry->offset + (position - entry->position);
 	}
 	return offset;
 }
