@@ -41,6 +41,8 @@ struct daemon_socket {
 	struct event *writable;		/* only while some wait */
 	struct event *readable, *timer; /* timer: to try again, or until the daemon must have answered */
 	bool is_welcome;
+	char broken
+		[64]; /* why a packet couldn't be sent: the connection is let go of soon; "": it is in order */
 	char told[256]; /* why the last attempt failed: is logged once */
 };
 
@@ -55,6 +57,7 @@ static void disconnect(struct daemon_socket *daemon)
 	daemon->waiting = NULL;
 	daemon->last = &daemon->waiting;
 	daemon->waiting_count = 0;
+	daemon->broken[0] = '\0';
 	free_event(daemon->readable);
 	free_event(daemon->writable);
 	daemon->readable = daemon->writable = NULL;
@@ -79,6 +82,13 @@ static void let_go(struct daemon_socket *daemon, const char *why)
 	}
 }
 
+/* Lets go soon: whoever sends is in the midst of something that lost() would take away. */
+static void let_go_later(struct daemon_socket *daemon, const char *why)
+{
+	snprintf(daemon->broken, sizeof(daemon->broken), "%s", why);
+	timer_set(daemon->timer, 0);
+}
+
 /* --- packets ---------------------------------------------------------------------------------- */
 
 static void wait_to_send(struct daemon_socket *daemon, const char *text, size_t size)
@@ -87,7 +97,7 @@ static void wait_to_send(struct daemon_socket *daemon, const char *text, size_t 
 
 	if (!packet || daemon->waiting_count == WAITING_MAX || event_add(daemon->writable, NULL) < 0) {
 		free(packet);
-		let_go(daemon, "the daemon doesn't read what it is told");
+		let_go_later(daemon, "the daemon doesn't read what it is told");
 		return;
 	}
 	packet->next = NULL;
@@ -103,7 +113,7 @@ static void on_writable(evutil_socket_t fd, short what, void *userdata)
 	struct daemon_socket *daemon = userdata;
 	struct waiting *packet;
 
-	while ((packet = daemon->waiting)) {
+	while (!*daemon->broken && (packet = daemon->waiting)) {
 		if (send(fd, packet->text, packet->size, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
 			if (errno != EAGAIN)
 				let_go(daemon, strerror(errno));
@@ -123,10 +133,10 @@ void daemon_socket_send(struct daemon_socket *daemon, const struct gateway_packe
 	char text[GATEWAY_PACKET_MAX];
 	size_t size = gateway_encode(packet, text);
 
-	if (daemon->fd < 0 || (!daemon->is_welcome && packet->type != GATEWAY_HELLO))
+	if (daemon->fd < 0 || *daemon->broken || (!daemon->is_welcome && packet->type != GATEWAY_HELLO))
 		return;
 	if (size == 0)
-		let_go(daemon, "out of memory");
+		let_go_later(daemon, "out of memory");
 	else if (daemon->waiting)
 		wait_to_send(daemon, text, size);
 	else if (send(daemon->fd, text, size, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
@@ -134,7 +144,7 @@ void daemon_socket_send(struct daemon_socket *daemon, const struct gateway_packe
 	else if (errno == EAGAIN)
 		wait_to_send(daemon, text, size);
 	else if (errno != EPIPE) /* which is told by reading, behind why it was refused */
-		let_go(daemon, strerror(errno));
+		let_go_later(daemon, strerror(errno));
 }
 
 bool daemon_socket_is_welcome(const struct daemon_socket *daemon)
@@ -222,7 +232,7 @@ static void on_readable(evutil_socket_t fd, short what, void *userdata)
 {
 	struct daemon_socket *daemon = userdata;
 
-	for (unsigned i = 0; i < PACKETS_AT_ONCE && receive(daemon); i++)
+	for (unsigned i = 0; i < PACKETS_AT_ONCE && !*daemon->broken && receive(daemon); i++)
 		;
 }
 
@@ -249,7 +259,10 @@ static void on_timer(evutil_socket_t fd, short what, void *userdata)
 	int r;
 
 	if (daemon->fd >= 0) {
-		let_go(daemon, "the daemon says nothing");
+		char why[sizeof(daemon->broken)];
+
+		memcpy(why, daemon->broken, sizeof(why));
+		let_go(daemon, *why ? why : "the daemon says nothing");
 		return;
 	}
 	r = connect_to(daemon);

@@ -3,6 +3,7 @@
 if HAVE_CMOCKA
 unit_tests += \
 	tests/unit/test_conversation \
+	tests/unit/test_daemon_socket \
 	tests/unit/test_gateway_rings \
 	tests/unit/test_gateway_traffic \
 	tests/unit/test_inflow \
@@ -24,6 +25,11 @@ tests_unit_test_gateway_rings_LDADD = libgateway.la $(LIBEVENT_LIBS) $(CMOCKA_LI
 tests_unit_test_gateway_traffic_SOURCES = tests/unit/test_gateway_traffic.c tests/unit/random.h $(rings_rig)
 tests_unit_test_gateway_traffic_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_gateway_traffic_LDADD = libgateway.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+
+tests_unit_test_daemon_socket_SOURCES = gateway/daemon_socket.c gateway/daemon_socket.h tests/unit/test_daemon_socket.c \
+	tests/unit/unit.h
+tests_unit_test_daemon_socket_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
+tests_unit_test_daemon_socket_LDADD = libgateway.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
 tests_unit_test_inflow_SOURCES = tests/unit/test_inflow.c tests/unit/unit.h
 tests_unit_test_inflow_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
