@@ -55,6 +55,7 @@ libdaemon_la_SOURCES = \
 	daemon/link/link_move.c \
 	daemon/link/elastic.h daemon/link/link_elastic.c \
 	daemon/link/link_info.c \
+	daemon/link/link_known.c \
 	daemon/link/link_moved.c \
 	daemon/link/proof.c daemon/link/proof.h \
 	daemon/link/resume_step.c daemon/link/resume_step.h \

@@ -516,7 +516,7 @@ static void ping_domain(struct daemon *daemon, struct session *session, uint32_t
 	bool is_far = r == 0 && address.host[0] && strcmp(address.host, hosts_own_name(daemon->hosts)) != 0;
 
 	if (r == 0 && !is_far)
-		r = router_resolve(daemon->router, address.domain, &domid);
+		r = router_resolve_way(daemon->router, address.domain, &domid);
 	if (r == 0 && !is_far && domid == daemon->self.domid) {
 		on_ping_result(session, request, 0);
 		return;

@@ -365,6 +365,12 @@ int router_resolve(struct router *router, const char *domain, uint32_t *domid)
 	return directory_resolve(router->with.directory, domain, domid);
 }
 
+int router_resolve_way(struct router *router, const char *domain, uint32_t *domid)
+{
+	return strcmp(domain, "self") != 0 ? links_resolve(router->with.links, domain, domid)
+					   : router_resolve(router, domain, domid);
+}
+
 /* Adds the name of the sender's domain to the OPEN that the receiver gets. */
 static void stamp_name(struct router *router, struct channel *channel)
 {
@@ -442,7 +448,7 @@ static int lead_to_address(struct router *router, struct channel *channel, struc
 	if (r == 0 && address.host[0] && strcmp(address.host, hosts_own_name(router->with.hosts)) != 0)
 		return via_lead_out(router->with.via, channel, &address);
 	if (r == 0)
-		r = router_resolve(router, address.domain, &domid);
+		r = router_resolve_way(router, address.domain, &domid);
 	if (r < 0)
 		return r;
 	if (domid == router->with.self->domid)

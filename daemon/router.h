@@ -93,6 +93,8 @@ void router_open_address(struct router *router, struct channel *channel, struct 
 void router_open_endpoint(struct router *router, struct channel *channel, struct frame_text name);
 /* Finds the domain that a domid, a name, a UUID or `self` stands for. Errors as of directory_resolve(). */
 int router_resolve(struct router *router, const char *domain, uint32_t *domid);
+/* Likewise where what is sent there goes, as links_resolve() has it. */
+int router_resolve_way(struct router *router, const char *domain, uint32_t *domid);
 
 /* Ends the channels that this hop has accepted and that changed rules forbid now. Call it for the hop of
  * every program and every stream: a channel to an endpoint may outlive its name. The peer's daemon checks

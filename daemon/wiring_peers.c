@@ -69,6 +69,8 @@ static void domain_changed(void *userdata, uint32_t domid, const char *old_name,
 	struct daemon *daemon = userdata;
 
 	watches_renamed(daemon->watches, domid, name);
+	if (daemon->links)
+		links_note_name(daemon->links, domid);
 	asks_changed(daemon->asks);
 	peers_advertise_to(daemon->peers, domid);
 }

@@ -165,6 +165,9 @@ static void begin_to_resume(struct link *link, const struct frame_hello_link *he
 void link_note_hello(struct link *link, const struct frame_hello_link *hello)
 {
 	begin_to_resume(link, hello);
+	link->name[0] = link->uuid[0] = '\0';
+	link->former_until_ms = 0;
+	link_note_name(link);
 	copy_plain(link->version, sizeof(link->version), hello->version, '!');
 	link->flags = hello->flags;
 	if (link->links->options.hosts && link->domid == 0)

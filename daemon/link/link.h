@@ -13,6 +13,7 @@
  *   CONNECTING ──failed──▶ IDLE: its channels end with the error; without a daemon the link is forgotten
  *   GREETING, UP ──closed, died, silent for dead-after, violation──▶ IDLE: its channels end (protocol.md 2.4)
  *   UP ──the vchan was lost, and both daemons resume sessions──▶ AWAY: its channels wait
+ *   AWAY ──channel, ping──▶ AWAY: it waits, too, also for a domain that isn't there (link_known.c)
  *   AWAY ──another vchan, and the peer's daemon has the session, too──▶ UP, perhaps under another domid
  *   AWAY ──resume-for is over, or the peer's daemon has no such session──▶ IDLE: its channels end
  *   UP ──no channel for idle-close──▶ IDLE; but links with domain 0 stay, for its directory
@@ -98,6 +99,13 @@ void links_free(struct links *links);
  * (no daemon was there a moment ago; and a domain has no link with itself), -ENOLINK (neither may map the
  * other's pages). */
 struct hop *links_want(struct links *links, uint32_t domid, struct account *account, int *error);
+/* As directory_resolve(), for what is to be sent there: where no daemon is there, but a session with the domain is away and
+ * may still be resumed, *domid leads to that session. It is for links_want() and links_ping(), and may be no domain's. */
+int links_resolve(struct links *links, const char *domain, uint32_t *domid);
+/* Likewise of a domid. */
+uint32_t links_meant(struct links *links, uint32_t domid);
+/* The directory has learned something of this domain. */
+void links_note_name(struct links *links, uint32_t domid);
 /* Whether the link is up, and its peer takes part in relaying: 1; 0: it isn't up; -EOPNOTSUPP: it is, and the
  * peer doesn't. */
 int links_relays(const struct links *links, uint32_t domid);

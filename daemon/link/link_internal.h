@@ -5,7 +5,8 @@
 /*
  * What the parts of a link share: links.c has all links, and their lives; link.c has one's session, and is the owner of its
  * hop; link_away.c has what becomes of its session while no vchan carries it, link_move.c lets it go on over another one
- * while it is used, link_elastic.c decides when, and link_info.c tells of it.
+ * while it is used, link_elastic.c decides when, link_known.c by what
+ * its domain is known while it is away, and link_info.c tells of it.
  */
 
 #include <stdbool.h>
@@ -26,6 +27,7 @@
 #include "daemon/base/self.h"
 #include "daemon/peers/peers.h"
 #include "daemon/relay/hop.h"
+#include "wire/address.h"
 
 /* A session that can be resumed, as an end knows it. Positions and what is kept are its hop's. */
 struct link_session {
@@ -66,7 +68,8 @@ struct link_stamping {
 };
 
 /* The first of the numbers of links that aren't any domain's (link_moved.c). */
-#define LINK_NOWHERE 131072u
+#define LINK_NOWHERE   131072u
+#define LINK_UUID_SIZE 37 /* as text */
 
 struct link {
 	uint32_t domid; /* or the number of a host (daemon/hosts/hosts.h), or from LINK_NOWHERE on */
@@ -85,6 +88,11 @@ struct link {
 	bool claims;
 	struct link_meant meant;
 	struct link *successor;
+	/* The name and UUID by which its domain was known last, and its number before the session was resumed under another
+	 * one, which leads to it until then (link_known.c). */
+	char name[DOMAIN_NAME_MAX + 1], uuid[LINK_UUID_SIZE];
+	uint32_t former;
+	uint64_t former_until_ms;
 	uint32_t stamped; /* the domid that its channels have: the one before, until the session is resumed */
 	struct link_stamping stamping;
 	struct event *again;	 /* while away: to try again, or to give up */
@@ -259,6 +267,12 @@ struct link *link_take_over(struct link *link, const char **why);
 void link_note_resumed(struct link *link);
 /* As the owner of the hop: see hop.h, `before_input`. */
 bool link_see_to_channels(void *owner);
+
+/* --- link_known.c */
+/* Notes by what the link's domain is known now, if it is. */
+void link_note_name(struct link *link);
+/* Its domain had this number, until its session was resumed. */
+void link_note_former(struct link *link, uint32_t domid);
 
 /* --- link_info.c */
 /* Remembers the reason why a link couldn't be made. That a domain isn't there needs none. */

@@ -248,9 +248,11 @@ void link_note_resumed(struct link *link)
 	uint32_t from = link->stamped;
 
 	link->stamped = link->domid;
+	link_note_name(link);
 	if (from != link->domid) {
 		log_limited(LOG_LINK, LOG_BY_DOMAIN(link->domid), LOG_LEVEL_INFO,
 			    "domain %u was domain %u before it was restored", link->domid, from);
+		link_note_former(link, from);
 		if (links->callbacks.renumbered)
 			links->callbacks.renumbered(links->userdata, from, link->domid);
 	}

@@ -72,8 +72,8 @@ struct hop *links_want(struct links *links, uint32_t domid, struct account *acco
 	struct link *link = link_find(links, domid);
 
 	*error = domid == links->options.self->domid ? -EHOSTDOWN : 0;
-	/* Who comes back from a restore has another number. */
-	if (link && link->state == LINK_AWAY && !links_is_there(links, domid))
+	/* A domain may come back from a restore; another host that is gone isn't waited for. */
+	if (link && link->state == LINK_AWAY && link_is_far(link) && !links_is_there(links, domid))
 		*error = -EHOSTDOWN;
 	/* Ask even if another account has asked already: the one whose turn comes first has it looked up. */
 	if (*error == 0 && (!link || link->state == LINK_IDLE || link->state == LINK_CONNECTING))

@@ -7,7 +7,7 @@ import errno
 import pytest
 
 from library import Connection
-from messaging import eventually, stopped
+from messaging import EXIT_UNREACHABLE, eventually, stopped
 from test_resume import resumed, traffic
 
 
@@ -178,4 +178,63 @@ def test_both_guests_of_a_link_are_saved_at_once(nodes, host):
             for node, other in ((one, two), (two, one)):
                 is_back(node, other, times)
             goes_on()
+    assert host.list()["kernel_log"] == []
+
+
+def posts(sender, address, results):
+    assert sender.post(address, address.encode(), results.append) == 0
+    sender.wait(1)
+
+
+def are_delivered(sender, receiver, results, count):
+    for _ in range(count):
+        assert b"inbox" in receiver.receive().data
+    eventually(lambda: sender.wait(10) >= 0 and len(results) == count, "all have an outcome")
+    assert results == [0] * count
+    results.clear()
+
+
+@pytest.mark.parametrize("other", [0, 1], ids=["of domain 0", "of a guest"])
+def test_what_is_opened_to_a_saved_domain_by_name_number_or_uuid_waits_for_it(nodes, host, other):
+    """XenStore has forgotten it meanwhile, and then knows it by another number, under which its daemon isn't there yet."""
+    every = nodes(0, 1, 2)
+    one, two = every[other], every[2]
+    with Connection(one.socket) as sender, Connection(two.socket) as receiver:
+        assert receiver.bind("inbox") == 0
+        results = []
+        eventually(lambda: any(peer["name"] == "dom2" for peer in one.status()["peers"]), "the names are told")
+        uuid = host.domain(2)["uuid"]
+        posts(sender, "dom2:inbox", results)
+        are_delivered(sender, receiver, results, 1)
+        host.sim("suspend", 2)
+        eventually(lambda: one.link(2)["state"] == "away", "it is away")
+        eventually(lambda: not any(peer["name"] == "dom2" for peer in one.status()["peers"]), "the name is forgotten")
+        for address in ("dom2:inbox", "2:inbox", f"{uuid}:inbox"):
+            posts(sender, address, results)
+        assert sender.send("dom2:inbox", b"in vain", 100) == -errno.ETIMEDOUT
+        two.domid = int(host.sim("resume", 2, "--unaware", 1000).stdout)
+        eventually(lambda: one.xenmsg("ping", "--timeout", "0.1", str(two.domid)).returncode != EXIT_UNREACHABLE, "its number is told")
+        for address in ("dom2:inbox", "2:inbox", f"{uuid}:inbox", f"{two.domid}:inbox"):
+            posts(sender, address, results)
+        is_back(two, one, 1)
+        posts(sender, "2:inbox", results)
+        are_delivered(sender, receiver, results, 8)
+    assert host.list()["kernel_log"] == []
+
+
+def test_what_a_restored_domain_sends_by_a_name_that_nobody_has_told_it_yet_goes_to_the_session(nodes, host):
+    zero, one, two = nodes(0, 1, 2).values()
+    with Connection(one.socket) as sender, Connection(two.socket) as receiver:
+        assert receiver.bind("inbox") == 0
+        results = []
+        eventually(lambda: any(peer["name"] == "dom2" for peer in one.status()["peers"]), "the names are told")
+        posts(sender, "dom2:inbox", results)
+        are_delivered(sender, receiver, results, 1)
+        with stopped(zero.pid), stopped(two.pid):
+            save_and_restore(host, one)
+            knows_its_number(one)
+            assert not any(peer["name"] == "dom2" for peer in one.status()["peers"])
+            posts(sender, "dom2:inbox", results)
+            posts(sender, "2:inbox", results)
+        are_delivered(sender, receiver, results, 2)
     assert host.list()["kernel_log"] == []

@@ -169,6 +169,30 @@ void directory_link(struct directory *directory, uint32_t domid, bool up)
 	*(up ? &scene->ups : &scene->downs) += 1;
 }
 
+int directory_resolve(struct directory *directory, const char *domain, uint32_t *domid)
+{
+	const struct scene *scene = (struct scene *)(void *)directory;
+
+	if (domid_parse(domain, strlen(domain), domid))
+		return 0;
+	*domid = scene->found;
+	return scene->found ? 0 : -EHOSTDOWN;
+}
+
+const char *directory_name(struct directory *directory, uint32_t domid)
+{
+	const struct scene *scene = (struct scene *)(void *)directory;
+
+	return scene->name ? scene->name : "";
+}
+
+const char *directory_uuid(struct directory *directory, uint32_t domid)
+{
+	const struct scene *scene = (struct scene *)(void *)directory;
+
+	return scene->uuid ? scene->uuid : "";
+}
+
 void directory_link_anew(struct directory *directory, uint32_t domid)
 {
 	((struct scene *)(void *)directory)->anews++;

@@ -77,6 +77,11 @@ int directory_resolve(struct directory *directory, const char *domain, uint32_t 
 	return strcmp(domain, "work") == 0 || strcmp(domain, "home") == 0 ? 0 : -EHOSTDOWN;
 }
 
+int links_resolve(struct links *links, const char *domain, uint32_t *domid)
+{
+	return directory_resolve((struct directory *)(void *)links, domain, domid);
+}
+
 const char *directory_name(struct directory *directory, uint32_t domid)
 {
 	return "";

@@ -262,17 +262,78 @@ static void session_that_goes_on_elsewhere_is_not_taken_before_its_end_was_heard
 	scene_stop(&scene);
 }
 
-static void nothing_new_is_sent_to_who_was_saved(void **state)
+static void pass_resume_for(struct scene *scene)
+{
+	for (uint64_t ms = 0; ms < RESUME_FOR_MS + AGAIN_MS; ms += AGAIN_MS)
+		pass(scene, AGAIN_MS);
+}
+
+#define WORK_UUID "01234567-89ab-4def-8123-456789abcdef"
+
+static void expect_way(struct scene *scene, const char *domain, int64_t to)
+{
+	uint32_t domid = 0;
+	int error = 0, r = links_resolve(scene->links, domain, &domid);
+
+	assert_int_equal(r < 0 ? r : (int64_t)domid, to);
+	if (r == 0)
+		assert_non_null(links_want(scene->links, domid, NULL, &error));
+}
+
+static void who_was_saved_is_known_by_name_uuid_and_number_until_resume_for_is_over(void **state)
 {
 	struct scene scene;
 	int error = 0;
 
+	for (int shape = 0; shape < 2; shape++) {
+		up_to_resume(&scene);
+		scene.other = 9;
+		scene.name = "work";
+		scene.uuid = WORK_UUID;
+		links_note_name(scene.links, 7);
+		scene.name = shape ? "work--migratedaway" : "";
+		links_note_name(scene.links, 7);
+		leave(&scene);
+		scene.is_up = false;
+		scene.name = scene.uuid = NULL;
+		expect_way(&scene, "work", 7);
+		expect_way(&scene, "01234567-89AB-4def-8123-456789abcdef", 7);
+		expect_way(&scene, "7", 7);
+		expect_way(&scene, "other", -EHOSTDOWN);
+		expect_way(&scene, "", -EHOSTDOWN);
+		/* It was restored, and its daemon hasn't noticed. */
+		scene.found = 9;
+		scene.uuid = WORK_UUID;
+		expect_way(&scene, "work", 7);
+		expect_way(&scene, "9", 7);
+		scene.uuid = "fedcba98-89ab-4def-8123-456789abcdef"; /* it is another one */
+		expect_way(&scene, "work", 9);
+		scene.uuid = NULL;
+		scene.found = 0;
+		pass_resume_for(&scene);
+		scene.connect_error = -EHOSTDOWN;
+		assert_null(links_want(scene.links, 7, NULL, &error));
+		assert_int_equal(error, -EHOSTDOWN);
+		scene_stop(&scene);
+	}
+}
+
+static void old_number_leads_to_the_resumed_session_until_resume_for_is_over(void **state)
+{
+	struct scene scene;
+
 	up_to_resume(&scene);
 	leave(&scene);
-	assert_non_null(links_want(scene.links, 7, NULL, &error));
+	come_back(&scene);
+	prove(&scene);
+	go_on(&scene);
 	scene.is_up = false;
-	assert_null(links_want(scene.links, 7, NULL, &error));
-	assert_int_equal(error, -EHOSTDOWN);
+	assert_int_equal(links_meant(scene.links, 7), 9);
+	scene.is_up = true; /* another domain has it now */
+	assert_int_equal(links_meant(scene.links, 7), 7);
+	scene.is_up = false;
+	time_passed_ms += RESUME_FOR_MS;
+	assert_int_equal(links_meant(scene.links, 7), 7);
 	scene_stop(&scene);
 }
 
@@ -513,8 +574,7 @@ static void session_without_a_number_ends_with_resume_for(void **state)
 	open_channel(&scene);
 	links_restart(scene.links);
 	links_go_on(scene.links);
-	for (uint64_t ms = 0; ms < RESUME_FOR_MS + AGAIN_MS; ms += AGAIN_MS)
-		pass(&scene, AGAIN_MS);
+	pass_resume_for(&scene);
 	assert_true(links_info(scene.links, 7, &info));
 	assert_int_equal(info.state, LINK_IDLE);
 	assert_int_equal(info.channels, 0);
@@ -558,7 +618,8 @@ int main(void)
 		cmocka_unit_test(peer_names_the_session_that_it_means_among_several_of_its_instance),
 		cmocka_unit_test(other_sessions_of_the_instance_are_tried_if_the_peer_names_none),
 		cmocka_unit_test(session_that_goes_on_elsewhere_is_not_taken_before_its_end_was_heard),
-		cmocka_unit_test(nothing_new_is_sent_to_who_was_saved),
+		cmocka_unit_test(who_was_saved_is_known_by_name_uuid_and_number_until_resume_for_is_over),
+		cmocka_unit_test(old_number_leads_to_the_resumed_session_until_resume_for_is_over),
 		cmocka_unit_test(restored_domain_keeps_the_sessions_that_it_can_resume),
 		cmocka_unit_test(session_with_another_host_is_not_claimed_by_a_domain),
 		cmocka_unit_test(two_domains_with_one_secret_hold_no_more_than_one_may),

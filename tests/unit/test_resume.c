@@ -197,6 +197,21 @@ void directory_link(struct directory *directory, uint32_t domid, bool up)
 	*(up ? &world.ups : &world.downs) += 1;
 }
 
+int directory_resolve(struct directory *directory, const char *domain, uint32_t *domid)
+{
+	return -EHOSTDOWN;
+}
+
+const char *directory_name(struct directory *directory, uint32_t domid)
+{
+	return "";
+}
+
+const char *directory_uuid(struct directory *directory, uint32_t domid)
+{
+	return "";
+}
+
 void directory_link_anew(struct directory *directory, uint32_t domid)
 {
 }
