@@ -43,6 +43,12 @@
  * Threads: a connection and its messages belong to one thread at a time; a process may hold many
  * connections. The library has no global state, starts no thread, and raises no signal.
  *
+ * Processes: a connection belongs to the process that opened it. In a child made by fork() every
+ * function that returns an error returns -ECHILD, none calls back, and none changes anything for the
+ * parent; xenmsg_close() and xenmsg_message_free() free what the child has of them. A message that was
+ * copied can be read there, the memory of XENMSG_BIND_LEND and xenmsg_reserve() may not be there.
+ * The child opens a connection of its own. No function may be called in a signal handler.
+ *
  * Waiting: the blocking functions suit programs without a loop. In a loop, watch xenmsg_fd() for
  * xenmsg_events() and call xenmsg_process(), also when xenmsg_timeout() has passed. Callbacks run
  * only within xenmsg_process(), xenmsg_wait(), xenmsg_send(), xenmsg_call(), xenmsg_recv() and
@@ -165,7 +171,7 @@ enum xenmsg_bind_options {
 	 *   - messages that are still held when the connection waits, or that hold half of the room, are
 	 *     copied then, which costs more than a copy at once: this is for programs that free a
 	 *     message before they wait for the next
-	 *   - a process made by fork() mustn't read or free it
+	 *   - a process made by fork() mustn't read it
 	 */
 	XENMSG_BIND_LEND = 256
 };

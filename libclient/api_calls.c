@@ -25,6 +25,8 @@ int xenmsg_call_post_timed(struct xenmsg *conn, const char *address, const void 
 	struct call *call;
 	int r;
 
+	if (!conn_is_here(conn))
+		return -ECHILD;
 	conn->reason[0] = '\0';
 	if (conn_pump(conn) < 0)
 		return -ENOTCONN;
@@ -81,6 +83,8 @@ static int call_in_time(struct xenmsg *conn, const char *address, const void *da
 			call_expires(call, deadline, timeout_ms);
 		/* A call whose time is up gets an answer, too. */
 		wait_for_outcome(conn, &answer.known, -1);
+		if (conn->dead == -ECHILD)
+			return -ECHILD;
 		if (answer.withdrawn)
 			conn_set_reason(conn, CALL_TAKEN, strlen(CALL_TAKEN));
 		else if (answer.result == -ECONNRESET && deadline_left(deadline) == 0)
@@ -102,6 +106,8 @@ int xenmsg_call(struct xenmsg *conn, const char *address, const void *data, size
 	int r;
 
 	*reply = NULL;
+	if (!conn_is_here(conn))
+		return -ECHILD;
 	conn->reason[0] = '\0';
 	conn->calls.answered = false;
 	conn->calls.exit_status = 0;
@@ -117,7 +123,7 @@ int xenmsg_call(struct xenmsg *conn, const char *address, const void *data, size
 
 int xenmsg_message_wants_reply(const struct xenmsg_message *message)
 {
-	return message->reply == REPLY_OWED;
+	return message->reply == REPLY_OWED && conn_is_here(message->pool->conn);
 }
 
 static int answer(struct xenmsg_message *request, enum message_type type, struct message_error error,
@@ -125,6 +131,8 @@ static int answer(struct xenmsg_message *request, enum message_type type, struct
 {
 	struct xenmsg *conn = request->pool->conn;
 
+	if (conn && !conn_is_here(conn))
+		return -ECHILD;
 	if (request->reply == REPLY_OWED)
 		conn_pump(conn); /* the call may have been lost meanwhile, or credit may have come */
 	switch (request->reply) {

@@ -16,6 +16,8 @@ int xenmsg_post(struct xenmsg *conn, const char *address, const void *data, size
 {
 	int r;
 
+	if (!conn_is_here(conn))
+		return -ECHILD;
 	conn->reason[0] = '\0';
 	if (conn_pump(conn) < 0)
 		return -ENOTCONN;
@@ -32,6 +34,8 @@ int xenmsg_post_timed(struct xenmsg *conn, const char *address, const void *data
 	struct call *message;
 	int r;
 
+	if (!conn_is_here(conn))
+		return -ECHILD;
 	if (timeout_ms < 0)
 		return xenmsg_post(conn, address, data, size, done, userdata);
 	conn->reason[0] = '\0';
@@ -50,6 +54,8 @@ int xenmsg_withdraw(struct xenmsg *conn, const char *address, const void *userda
 {
 	int r;
 
+	if (!conn_is_here(conn))
+		return -ECHILD;
 	conn->reason[0] = '\0';
 	if (conn_pump(conn) < 0)
 		return -ENOTCONN;
@@ -70,6 +76,8 @@ int xenmsg_reserve(struct xenmsg *conn, const char *address, size_t size, void *
 	int r;
 
 	*data = NULL;
+	if (!conn_is_here(conn))
+		return -ECHILD;
 	conn->reason[0] = '\0';
 	if (conn_pump(conn) < 0)
 		return -ENOTCONN;
@@ -84,6 +92,8 @@ int xenmsg_commit(struct xenmsg *conn, size_t size, xenmsg_done done, void *user
 {
 	int r;
 
+	if (!conn_is_here(conn))
+		return -ECHILD;
 	conn->reason[0] = '\0';
 	/* Nothing is read before: to answer it could need the place where the message lies. */
 	if (conn->dead) {
@@ -99,7 +109,8 @@ int xenmsg_commit(struct xenmsg *conn, size_t size, xenmsg_done done, void *user
 
 void xenmsg_unreserve(struct xenmsg *conn)
 {
-	outbox_unreserve(&conn->outbox);
+	if (conn_is_here(conn))
+		outbox_unreserve(&conn->outbox);
 }
 
 struct outcome {
@@ -138,11 +149,15 @@ static int send_in_time(struct xenmsg *conn, const char *address, const void *da
 	while (r == -EAGAIN && (r = wait_for_room(conn, deadline)) == 0);
 	if (r == 0) {
 		wait_for_outcome(conn, &outcome.known, deadline);
+		if (conn->dead == -ECHILD)
+			return -ECHILD;
 		if (!outcome.known) {
 			r = outbox_cancel(&conn->outbox, &ticket);
 			if (r < 0)
 				conn_fail(conn, r);
 			wait_for_outcome(conn, &outcome.known, deadline_in(outbox_settle_ms(timeout_ms)));
+			if (conn->dead == -ECHILD)
+				return -ECHILD;
 			if (!outcome.known || outcome.result == -ECONNRESET)
 				conn_set_reason(conn, OUTBOX_UNSETTLED, strlen(OUTBOX_UNSETTLED));
 		}
@@ -162,6 +177,8 @@ int xenmsg_send(struct xenmsg *conn, const char *address, const void *data, size
 	int64_t deadline;
 	int r;
 
+	if (!conn_is_here(conn))
+		return -ECHILD;
 	conn->reason[0] = '\0';
 	if (conn_pump(conn) < 0)
 		return -ENOTCONN;
@@ -179,6 +196,8 @@ int xenmsg_recv(struct xenmsg *conn, struct xenmsg_message **message, int timeou
 	int64_t deadline = -1;
 	bool timed = false;
 
+	if (!conn_is_here(conn))
+		return -ECHILD;
 	conn->reason[0] = '\0';
 	for (;;) {
 		const struct binding *binding;
@@ -219,6 +238,8 @@ int xenmsg_peek(struct xenmsg *conn, struct xenmsg_message **message)
 {
 	int r;
 
+	if (!conn_is_here(conn))
+		return -ECHILD;
 	conn->reason[0] = '\0';
 	do {
 		if (conn_pump(conn) < 0) {
@@ -244,6 +265,8 @@ int xenmsg_peek(struct xenmsg *conn, struct xenmsg_message **message)
 
 static int decide(struct xenmsg *conn, const struct xenmsg_message *message, int error)
 {
+	if (!conn_is_here(conn))
+		return -ECHILD;
 	conn->reason[0] = '\0';
 	if (conn_pump(conn) < 0)
 		return conn->dead;

@@ -33,6 +33,11 @@ void xenmsg_close(struct xenmsg *conn)
 {
 	if (!conn)
 		return;
+	if (!conn_is_here(conn)) { /* what has no outcome gets it in the process that sent it */
+		outbox_fail(&conn->outbox, -ECANCELED);
+		conn_free(conn);
+		return;
+	}
 	if (conn->opening.pending) {
 		conn->opening.pending = false;
 		if (conn->opening.done)
@@ -53,11 +58,15 @@ void xenmsg_close(struct xenmsg *conn)
 
 int xenmsg_fd(struct xenmsg *conn)
 {
+	if (!conn_is_here(conn))
+		return -ECHILD;
 	return conn->transport.epoll;
 }
 
 int xenmsg_events(struct xenmsg *conn)
 {
+	if (!conn_is_here(conn))
+		return -ECHILD;
 	return POLLIN;
 }
 
@@ -65,6 +74,8 @@ int xenmsg_timeout(struct xenmsg *conn)
 {
 	int64_t until;
 
+	if (!conn_is_here(conn))
+		return -ECHILD;
 	if (conn->opening.pending)
 		return deadline_left(conn->opening.expires);
 	if (conn_has_outcomes(conn) || conn->requests.events)
@@ -104,6 +115,8 @@ static int process(struct xenmsg *conn)
 
 int xenmsg_process(struct xenmsg *conn)
 {
+	if (!conn_is_here(conn))
+		return -ECHILD;
 	conn->reason[0] = '\0';
 	if (!conn->dead)
 		while (conn_poll(conn, 0) == -EINTR)
@@ -115,6 +128,8 @@ int xenmsg_wait(struct xenmsg *conn, int timeout_ms)
 {
 	int64_t deadline = deadline_in(timeout_ms);
 
+	if (!conn_is_here(conn))
+		return -ECHILD;
 	conn->reason[0] = '\0';
 	/* What waits for xenmsg_recv() or xenmsg_accept() ends this at once, so it wouldn't come to the sleep in
 	 * which the socket is read. */

@@ -50,6 +50,8 @@ static int finish(struct xenmsg *conn, struct request *request, int timeout_ms, 
 /* Prepares the connection for a request. */
 static int begin(struct xenmsg *conn)
 {
+	if (!conn_is_here(conn))
+		return -ECHILD;
 	conn->reason[0] = '\0';
 	requests_sweep(&conn->requests);
 	return conn->dead;
@@ -117,8 +119,11 @@ int xenmsg_bind(struct xenmsg *conn, const char *endpoint, unsigned options, xen
 		void *userdata)
 {
 	uint32_t kinds;
-	int r = enter_binding(conn, endpoint, options, handler, userdata, &kinds);
+	int r;
 
+	if (!conn_is_here(conn))
+		return -ECHILD;
+	r = enter_binding(conn, endpoint, options, handler, userdata, &kinds);
 	if (r < 0)
 		return r;
 	r = ask_to_bind(conn, endpoint, kinds);
@@ -133,9 +138,11 @@ int xenmsg_bind_post(struct xenmsg *conn, const char *endpoint, unsigned options
 	uint8_t payload[FRAME_SMALL_MAX];
 	struct request *request;
 	uint32_t kinds;
-	int r = begin(conn);
+	int r;
 
-	if (r < 0)
+	if (!conn_is_here(conn))
+		return -ECHILD;
+	if (begin(conn) < 0)
 		return -ENOTCONN;
 	r = enter_binding(conn, endpoint, options, handler, userdata, &kinds);
 	if (r < 0)
@@ -158,6 +165,8 @@ int xenmsg_unbind(struct xenmsg *conn, const char *endpoint)
 	struct binding *binding = inbox_find(&conn->inbox, endpoint, size);
 	int r;
 
+	if (!conn_is_here(conn))
+		return -ECHILD;
 	if (!binding && !incoming_forget(&conn->incoming, endpoint))
 		return -ENOENT;
 	if (conn->dead)
@@ -177,6 +186,8 @@ int xenmsg_listen(struct xenmsg *conn, const char *endpoint, unsigned options)
 {
 	int r;
 
+	if (!conn_is_here(conn))
+		return -ECHILD;
 	if ((options & ~(unsigned)XENMSG_LISTEN_HOSTS) || !endpoint_name_is_valid(endpoint, strlen(endpoint)))
 		return -EINVAL;
 	if (conn->dead)
@@ -232,6 +243,8 @@ int xenmsg_unwatch(struct xenmsg *conn, int number)
 {
 	uint8_t payload[4];
 
+	if (!conn_is_here(conn))
+		return -ECHILD;
 	if (!requests_unwatch(&conn->requests, (uint32_t)number))
 		return -ENOENT;
 	return tell(conn, FRAME_UNWATCH, payload, frame_u32_encode((uint32_t)number, payload));

@@ -87,6 +87,8 @@ int xenmsg_connect(struct xenmsg *conn, const char *address, int timeout_ms)
 	uint32_t size;
 	int r, pause_ms;
 
+	if (!conn_is_here(conn))
+		return -ECHILD;
 	conn->reason[0] = '\0';
 	if (address_parse(address, strlen(address), &parsed, NULL) < 0)
 		return -EINVAL;
@@ -159,6 +161,8 @@ int xenmsg_accept(struct xenmsg *conn, struct xenmsg_peer *peer, int timeout_ms)
 	int64_t deadline = deadline_in(timeout_ms);
 	int r;
 
+	if (!conn_is_here(conn))
+		return -ECHILD;
 	conn->reason[0] = '\0';
 	for (;;) {
 		conn_pump(conn);

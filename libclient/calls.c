@@ -92,7 +92,7 @@ int calls_run(struct calls *calls, int budget)
 {
 	int count = 0;
 
-	while (calls->completed && count < budget) {
+	while (calls->completed && count < budget && transport_is_here(calls->outbox->transport)) {
 		struct call *call = calls->completed;
 
 		DL_DELETE(calls->completed, call);
@@ -114,6 +114,17 @@ int calls_run(struct calls *calls, int budget)
 			free(call);
 	}
 	return count;
+}
+
+void calls_free(struct calls *calls)
+{
+	struct call *call, *next;
+
+	DL_FOREACH_SAFE(calls->completed, call, next) {
+		xenmsg_message_free(call->reply);
+		free(call);
+	}
+	calls->completed = NULL;
 }
 
 /* ---- requests -------------------------------------------------------------------------------- */

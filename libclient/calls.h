@@ -77,6 +77,8 @@ struct call {
 };
 
 void calls_init(struct calls *calls, struct outbox *outbox, struct message_pool *pool);
+/* Frees what is to be reported, without any callback. outbox_fail() comes first. */
+void calls_free(struct calls *calls);
 /* Ends the calls of a channel that has ended and whose ops are settled. For outbox_init(). */
 void calls_ended(struct caller *caller);
 

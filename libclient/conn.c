@@ -151,12 +151,21 @@ int conn_pump_all(struct xenmsg *conn)
 
 /* ---- what the program gets ------------------------------------------------------------------- */
 
+/* Called when a callback has returned. Returns false in a child that it has made. */
+static bool came_back(struct xenmsg *conn)
+{
+	if (conn_is_here(conn))
+		return true;
+	conn->dead = -ECHILD;
+	return false;
+}
+
 int conn_run_answers(struct xenmsg *conn, int budget)
 {
 	struct request *request;
 	int count = 0;
 
-	while (count < budget && (request = requests_take_answered(&conn->requests))) {
+	while (count < budget && came_back(conn) && (request = requests_take_answered(&conn->requests))) {
 		struct binding *binding =
 			request->error < 0 ? inbox_find_asked(&conn->inbox, request->number) : NULL;
 
@@ -179,7 +188,9 @@ int conn_run_outcomes(struct xenmsg *conn, int budget)
 
 	count += calls_run(&conn->calls, budget - count);
 	count += conn_run_answers(conn, budget - count);
-	return count + requests_run_events(&conn->requests, budget - count);
+	count += requests_run_events(&conn->requests, budget - count);
+	came_back(conn);
+	return count;
 }
 
 /* Lets the daemon see what was taken; `r` is the result of taking it. */
@@ -302,6 +313,8 @@ int conn_run(struct xenmsg *conn, int budget)
 			continue;
 		count++;
 		binding->handler(binding->userdata, message);
+		if (!came_back(conn))
+			break;
 	}
 	return count;
 }
@@ -407,7 +420,7 @@ int conn_reply(struct xenmsg *conn, struct xenmsg_message *request, enum message
 /* Doesn't read, which would be a surprise in a function that frees. */
 static void abandon(struct xenmsg *conn, struct xenmsg_message *request)
 {
-	if (!conn->dead)
+	if (!conn->dead && conn_is_here(conn))
 		conn_reply(conn, request, MESSAGE_ERROR, (struct message_error){.number = ECANCELED}, NULL,
 			   0);
 	if (request->reply == REPLY_OWED)
@@ -416,7 +429,8 @@ static void abandon(struct xenmsg *conn, struct xenmsg_message *request)
 
 static void give_back(struct xenmsg *conn, struct xenmsg_message *message)
 {
-	inbox_take_back(&conn->inbox, message);
+	if (conn_is_here(conn))
+		inbox_take_back(&conn->inbox, message);
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */
@@ -488,13 +502,16 @@ int conn_open_further(struct xenmsg *conn)
 		conn_set_reason(conn, conn->transport.reason, strlen(conn->transport.reason));
 	if (conn->opening.done)
 		conn->opening.done(conn->opening.userdata, r);
+	came_back(conn);
 	return 1;
 }
 
 void conn_free(struct xenmsg *conn)
 {
 	outbox_free(&conn->outbox);
-	inbox_release(&conn->inbox, true);
+	calls_free(&conn->calls);
+	if (conn_is_here(conn))
+		inbox_release(&conn->inbox, true);
 	/* Held for lack of memory, or taken behind a RESET for which there was no room: GOODBYE would say that
 	 * they were not taken. */
 	if (conn->inbox.held || conn->inbox.unreported)

@@ -7,6 +7,10 @@
  * the functions that drive them. Frames go from the transport to these parts, and from there to the program's
  * callbacks; none of the parts knows the connection.
  *
+ * A child made by fork() has no use of it (origin.h). Each function of the API asks for that first; and since a callback may
+ * fork, whatever calls back looks whether this is still the same process when that returns: in a child `dead` is -ECHILD
+ * from then on.
+ *
  * conn_pump() reads what the daemon said and sends what waits, without any callback; conn_run() calls the
  * program back. A connection that has failed stays so: `dead` is the error that every later call returns.
  */
@@ -55,6 +59,12 @@ int conn_new_post(struct xenmsg **made, const char *socket_path, xenmsg_done don
 int conn_open_further(struct xenmsg *conn);
 /* Frees a connection of which every outcome was reported. */
 void conn_free(struct xenmsg *conn);
+
+/* Returns whether this is the process that opened the connection: else its functions return -ECHILD. */
+static inline bool conn_is_here(const struct xenmsg *conn)
+{
+	return transport_is_here(&conn->transport);
+}
 
 /* Sends what was just written. What doesn't fit waits for room, and the daemon is asked to notify. */
 static inline void conn_push(struct xenmsg *conn);

@@ -24,6 +24,7 @@ libclient_la_SOURCES = \
 	libclient/inbox.c libclient/inbox.h \
 	libclient/incoming.c libclient/incoming.h \
 	libclient/message.c libclient/message.h \
+	libclient/origin.c libclient/origin.h \
 	libclient/outbox.c libclient/outbox.h \
 	libclient/pieces.h \
 	libclient/socket_pump.c libclient/socket_pump.h \

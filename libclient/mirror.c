@@ -28,7 +28,7 @@ struct mirror *mirror_new(const struct ring_view *ring)
 		free(mirror);
 		return NULL;
 	}
-	*mirror = (struct mirror){.base = base, .size = ring->size, .users = 1};
+	*mirror = (struct mirror){.base = base, .size = ring->size, .users = 1, .pid = getpid()};
 	/* An old size of 0 maps the same shared pages once more, and leaves the first mapping. */
 	for (unsigned i = 0; i < 2; i++)
 		if (mremap(ring->data, 0, ring->size, MREMAP_MAYMOVE | MREMAP_FIXED,
@@ -36,6 +36,7 @@ struct mirror *mirror_new(const struct ring_view *ring)
 			mirror_release(mirror);
 			return NULL;
 		}
+	madvise(base, 2 * (size_t)ring->size, MADV_DONTFORK);
 	return mirror;
 }
 
@@ -48,7 +49,9 @@ void mirror_release(struct mirror *mirror)
 {
 	if (!mirror || --mirror->users)
 		return;
-	munmap(mirror->base, 2 * (size_t)mirror->size);
+	/* A child has nothing there, or something of its own. */
+	if (mirror->pid == getpid())
+		munmap(mirror->base, 2 * (size_t)mirror->size);
 	free(mirror);
 }
 
@@ -60,6 +63,7 @@ int mirror_keep(struct mirror *mirror, const uint8_t *at, uint32_t size)
 
 	if (pages == MAP_FAILED)
 		return -ENOMEM;
+	madvise(pages, length, MADV_DONTFORK);
 	memcpy(pages, mirror->base + from, length);
 	/* In one step, so that the program finds the bytes there at any time. */
 	if (mremap(pages, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, mirror->base + from) == MAP_FAILED) {

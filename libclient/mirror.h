@@ -8,10 +8,12 @@
  * it, mirror_keep() puts private pages with the same content in its place: the program's pointers stay valid,
  * and the ring has lent nothing any more. Such a mirror isn't lent from again; its owner makes another.
  *
- * The owner and each borrower release a mirror, in any order.
+ * The owner and each borrower release a mirror, in any order. A child made by fork() has no mirrors: it releases them without
+ * touching what lay there.
  */
 
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "wire/ring.h"
 
@@ -22,6 +24,7 @@ struct mirror {
 	uint8_t *base;
 	uint32_t size; /* of the ring; the mirror has twice as much */
 	unsigned users;
+	pid_t pid; /* in which it lies */
 };
 
 /* Returns a mirror with one user, or NULL if there can't be one: the ring is small or isn't made of whole pages, or

@@ -148,6 +148,8 @@ static int read_in(struct xenmsg_mux *mux, unsigned budget)
 		if (header.type != FRAME_DATA)
 			ring_reader_copy(in, FRAME_HEADER_SIZE, mux->scratch, header.length);
 		r = dispatch(mux, &header);
+		if (!transport_is_here(&mux->transport)) /* a callback has made this process */
+			return -ECHILD;
 		if (r < 0 || mux->failed)
 			return r < 0 ? r : mux->failed;
 		ring_reader_consume(in, frame_size(header.length));
@@ -226,11 +228,15 @@ int xenmsg_mux_process(struct xenmsg_mux *mux)
 {
 	int r;
 
+	if (!transport_is_here(&mux->transport))
+		return -ECHILD;
 	if (mux->dead)
 		return mux->dead;
 	mux->processing = true;
 	r = process(mux);
 	mux->processing = false;
+	if (!transport_is_here(&mux->transport))
+		return -ECHILD;
 	if (r >= 0)
 		r = mux->failed;
 	return r < 0 ? fail(mux, r) : mux->dead;
@@ -239,8 +245,11 @@ int xenmsg_mux_process(struct xenmsg_mux *mux)
 int xenmsg_mux_wait(struct xenmsg_mux *mux, int timeout_ms)
 {
 	struct pollfd wait = {.fd = xenmsg_mux_fd(mux), .events = POLLIN};
-	int r = poll(&wait, 1, timeout_ms);
+	int r;
 
+	if (wait.fd < 0)
+		return wait.fd;
+	r = poll(&wait, 1, timeout_ms);
 	if (r < 0)
 		return -errno;
 	if (r == 0)
@@ -304,7 +313,7 @@ void xenmsg_mux_close(struct xenmsg_mux *mux)
 
 int xenmsg_mux_fd(const struct xenmsg_mux *mux)
 {
-	return mux->transport.epoll;
+	return transport_is_here(&mux->transport) ? mux->transport.epoll : -ECHILD;
 }
 
 const char *xenmsg_mux_reason(const struct xenmsg_mux *mux)
@@ -318,6 +327,8 @@ static int ask(struct xenmsg_mux *mux, uint8_t type, uint32_t length)
 	int64_t deadline = deadline_in(PATIENCE_MS);
 	int r;
 
+	if (!transport_is_here(&mux->transport))
+		return -ECHILD;
 	if (mux->dead)
 		return mux->dead;
 	mux->request.answered = false;
@@ -337,7 +348,7 @@ static int ask(struct xenmsg_mux *mux, uint8_t type, uint32_t length)
 		r = r < 0 ? r : closed ? -ENOTCONN : 0;
 	}
 	transport_poke(&mux->transport); /* what else has come, and who waits for room */
-	if (r == -ETIMEDOUT || r == -EINTR)
+	if (r == -ETIMEDOUT || r == -EINTR || !transport_is_here(&mux->transport))
 		return r;
 	return r < 0 ? fail(mux, r) : mux->request.error;
 }
@@ -387,6 +398,8 @@ int xenmsg_mux_connect(struct xenmsg_mux *mux, const char *address,
 
 	if (r < 0)
 		return r;
+	if (!transport_is_here(&mux->transport))
+		return -ECHILD;
 	if (mux->dead)
 		return mux->dead;
 	r = channel_table_number(&mux->mine, &number);

@@ -88,7 +88,7 @@ static void forget_if_done(struct xenmsg_stream *stream)
 
 void mux_check(struct xenmsg_mux *mux, int r)
 {
-	if (r >= 0 || mux->failed)
+	if (r >= 0 || mux->failed || !transport_is_here(&mux->transport))
 		return;
 	mux->failed = r;
 	transport_poke(&mux->transport);
@@ -96,7 +96,7 @@ void mux_check(struct xenmsg_mux *mux, int r)
 
 void mux_push(struct xenmsg_mux *mux)
 {
-	if (mux->dead || mux->processing)
+	if (mux->dead || mux->processing || !transport_is_here(&mux->transport))
 		return;
 	transport_publish(&mux->transport);
 	/* The socket is written to there, and what has to wait goes on there. */
@@ -132,7 +132,8 @@ static size_t give(struct xenmsg_stream *stream, const void *data, size_t size)
 /* Tells the program of the end, behind all that came before. */
 static void tell_end(struct xenmsg_stream *stream)
 {
-	if (stream->closed || stream->broken_told || fifo_size(&stream->queue) > 0)
+	if (stream->closed || stream->broken_told || fifo_size(&stream->queue) > 0 ||
+	    !transport_is_here(&stream->mux->transport))
 		return;
 	if (stream->error) {
 		stream->broken_told = true;
@@ -166,7 +167,7 @@ static void catch_up(struct xenmsg_stream *stream)
 
 void xenmsg_stream_resume(struct xenmsg_stream *stream)
 {
-	if (stream->is_given)
+	if (stream->is_given || !transport_is_here(&stream->mux->transport))
 		return;
 	stream_hold(stream);
 	catch_up(stream);
@@ -188,6 +189,8 @@ static int on_data(struct xenmsg_mux *mux, struct xenmsg_stream *stream, uint32_
 
 		if (left > 0 && fifo_size(&stream->queue) == 0)
 			taken = give(stream, at, left);
+		if (!transport_is_here(&mux->transport)) /* `data` has made this process */
+			return -ECHILD;
 		if (taken < left && fifo_append(&stream->queue, at + taken, left - taken) < 0)
 			return -ENOMEM;
 	}
@@ -197,7 +200,7 @@ static int on_data(struct xenmsg_mux *mux, struct xenmsg_stream *stream, uint32_
 
 static void tell_room(struct xenmsg_stream *stream)
 {
-	if (!stream->wants_room || stream->closed)
+	if (!stream->wants_room || stream->closed || !transport_is_here(&stream->mux->transport))
 		return;
 	stream->wants_room = false;
 	be_full(stream);
@@ -359,7 +362,7 @@ size_t xenmsg_stream_write(struct xenmsg_stream *stream, const void *data, size_
 	size_t written = 0;
 	uint32_t length = 1;
 
-	if (stream->fin_sent)
+	if (stream->fin_sent || !transport_is_here(&stream->mux->transport))
 		return 0;
 	/* Lost, like all that is on the way: who takes what came only when there is room here hears of the break
 	 * behind that. */
@@ -388,7 +391,7 @@ void stream_feed(struct xenmsg_stream *stream)
 
 void xenmsg_stream_end(struct xenmsg_stream *stream)
 {
-	if (stream->state != OPEN || stream->fin_sent)
+	if (stream->state != OPEN || stream->fin_sent || !transport_is_here(&stream->mux->transport))
 		return;
 	stream->fin_sent = true;
 	stream->wants_room = false;

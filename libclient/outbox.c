@@ -120,7 +120,7 @@ int outbox_run(struct outbox *outbox, int budget)
 {
 	int count = 0;
 
-	while (outbox->settled_count > 0 && count < budget) {
+	while (outbox->settled_count > 0 && count < budget && transport_is_here(outbox->transport)) {
 		struct settled settled = outbox->settled[outbox->settled_head];
 
 		outbox->settled_head = (outbox->settled_head + 1) & (outbox->settled_capacity - 1);

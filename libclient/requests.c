@@ -249,7 +249,7 @@ int requests_run_events(struct requests *requests, int budget)
 {
 	int count = 0;
 
-	while (requests->events && count < budget) {
+	while (requests->events && count < budget && transport_is_here(requests->transport)) {
 		struct pending_event *pending = requests->events;
 		struct watch *watch = find_watch(requests, pending->watch);
 

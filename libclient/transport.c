@@ -108,6 +108,7 @@ static int map_rings(struct transport *transport, const struct frame_welcome *we
 		transport->memory = NULL;
 		return -ENODATA;
 	}
+	madvise(transport->memory, transport->memory_size, MADV_DONTFORK);
 	for (unsigned i = 0; i < LOCAL_RINGS; i++)
 		if (place_ring(transport, &welcome->rings[i], &views[i]) < 0)
 			return -EPROTO;
@@ -173,8 +174,11 @@ int transport_start(struct transport *transport, const char *path, uint32_t flag
 					.poke = -1,
 					.closed = true,
 					.hello = hello};
-	if (!hello)
+	origin_note(&transport->origin);
+	if (!hello) {
+		origin_forget(&transport->origin);
 		return -ENOMEM;
+	}
 	for (unsigned i = 0; i < HANDSHAKE_FDS; i++)
 		hello->fds[i] = -1;
 	hello->shared = !without || strcmp(without, "1") != 0;
@@ -263,11 +267,11 @@ void transport_close(struct transport *transport)
 {
 	const int fds[] = {transport->epoll, transport->wake, transport->kick, transport->poke,
 			   transport->socket};
-	bool blocked;
+	bool here = transport_is_here(transport), blocked;
 
 	/* After GOODBYE this end takes nothing more, so the senders of unread messages needn't be left in
 	 * doubt. */
-	if (!transport->closed) {
+	if (here && !transport->closed) {
 		uint8_t payload[4];
 
 		transport_control(transport, FRAME_GOODBYE, 0, payload, frame_u32_encode(0, payload));
@@ -279,10 +283,12 @@ void transport_close(struct transport *transport)
 	forget_hello(transport);
 	socket_pump_free(transport->pump);
 	mirror_release(transport->out_mirror);
-	if (transport->memory)
+	/* Where it lay, a child may have something else. */
+	if (here && transport->memory)
 		munmap(transport->memory, transport->memory_size);
 	close_all(fds, sizeof(fds) / sizeof(*fds));
 	fifo_free(&transport->backlog);
+	origin_forget(&transport->origin);
 }
 
 uint8_t *transport_lend_room(struct transport *transport, uint32_t size)
@@ -318,7 +324,9 @@ static int take_room_back(struct transport *transport)
 
 int transport_space(struct transport *transport, uint32_t want)
 {
-	int space = transport->lent_room ? take_room_back(transport) : 0;
+	int space = !transport_is_here(transport) ? -ECHILD
+		    : transport->lent_room	  ? take_room_back(transport)
+						  : 0;
 
 	if (space < 0)
 		return space;
@@ -397,6 +405,8 @@ int transport_take_late(struct transport *transport, const struct frame_header *
 
 int transport_flush_backlog(struct transport *transport, bool *blocked)
 {
+	if (!transport_is_here(transport))
+		return -ECHILD;
 	while (fifo_size(&transport->backlog) > 0) {
 		uint32_t size = frame_size(get_u32(fifo_front(&transport->backlog)));
 		int space = transport_space(transport, size);
@@ -434,13 +444,13 @@ void transport_notify_of_output(struct transport *transport)
 
 void transport_publish_to_pump(struct transport *transport)
 {
-	if (socket_pump_wants_flush(transport->pump))
+	if (transport_is_here(transport) && socket_pump_wants_flush(transport->pump))
 		socket_pump_out(transport->pump);
 }
 
 void transport_release_in(struct transport *transport)
 {
-	if (ring_reader_release(&transport->in) && transport->shared)
+	if (transport_is_here(transport) && ring_reader_release(&transport->in) && transport->shared)
 		kick(transport);
 }
 
@@ -456,7 +466,7 @@ void transport_poke(struct transport *transport)
 	const uint64_t one = 1;
 	ssize_t n;
 
-	if (transport->poked)
+	if (transport->poked || !transport_is_here(transport))
 		return;
 	transport->poked = true;
 	do
@@ -485,8 +495,11 @@ static void read_farewell(struct transport *transport)
 int transport_poll(struct transport *transport, int timeout_ms)
 {
 	struct epoll_event events[3];
-	int n = epoll_wait(transport->epoll, events, 3, timeout_ms), r;
+	int n, r;
 
+	if (!transport_is_here(transport))
+		return -ECHILD;
+	n = epoll_wait(transport->epoll, events, 3, timeout_ms);
 	if (n < 0)
 		return -errno;
 	transport->poked = false;
@@ -506,6 +519,8 @@ int transport_arm(struct transport *transport, bool deliveries, uint32_t want_sp
 {
 	int r;
 
+	if (!transport_is_here(transport))
+		return -ECHILD;
 	if (transport->pump) {
 		socket_pump_out(transport->pump);
 		r = socket_pump_resume_in(transport->pump);

@@ -21,6 +21,7 @@
 #include "libclient/fifo.h"
 #include "libclient/trace.h"
 #include "libclient/mirror.h"
+#include "libclient/origin.h"
 #include "wire/frame.h"
 #include "wire/ring.h"
 
@@ -28,6 +29,7 @@ struct hello;
 struct socket_pump;
 
 struct transport {
+	struct origin origin;
 	int socket, epoll;
 	int wake; /* doorbell: the daemon notifies the program; -1 without shared memory */
 	int kick; /* doorbell: the program notifies the daemon; -1 without shared memory */
@@ -62,8 +64,17 @@ int transport_start(struct transport *transport, const char *path, uint32_t flag
 /* Reads the daemon's answer, until the deadline. Returns 0, or the errors of xenmsg_open(); after -ETIMEDOUT it
  * may be called again, after any other only transport_close(). */
 int transport_finish(struct transport *transport, int64_t deadline);
-/* Closes the connection, after it has sent as much as the daemon takes at once. */
+/* Closes the connection, after it has sent as much as the daemon takes at once. In a child of the process that opened it only frees
+ * what the child has of it. */
 void transport_close(struct transport *transport);
+
+/* Returns whether this is the process that opened the connection. In another one those of the following functions that return an
+ * error return -ECHILD, and all leave alone what the processes share: so a child that was made in a callback does no harm when
+ * that returns. */
+static inline bool transport_is_here(const struct transport *transport)
+{
+	return origin_is_here(&transport->origin);
+}
 
 /* Keeps the reason that the daemon gives at the end. */
 void transport_keep_reason(struct transport *transport, struct frame_text text);

@@ -23,8 +23,8 @@ void wait_for_outcome(struct xenmsg *conn, const bool *known, int64_t deadline)
 		conn_pump(conn);
 		do
 			conn_run_outcomes(conn, RUN_BUDGET);
-		while (!*known && conn_has_outcomes(conn));
-		if (*known || conn_sleep(conn, deadline, false) == -ETIMEDOUT)
+		while (!*known && conn_has_outcomes(conn) && conn->dead != -ECHILD);
+		if (*known || conn->dead == -ECHILD || conn_sleep(conn, deadline, false) == -ETIMEDOUT)
 			return;
 	}
 }

@@ -12,7 +12,8 @@
  * where a method gives it up to wait: meanwhile the connection is `busy`, other methods raise, and messages that
  * are dropped are freed later.
  *
- * Fork: the child has the parent's rings, so it may neither use nor close the parent's connections.
+ * Fork: in a child what uses a connection of its parent's raises ECHILD, as the library has it. It is asked for here, since a thread
+ * that was in the library at the fork left it in a state in which the child may not even free it.
  */
 
 #define PY_SSIZE_T_CLEAN
@@ -58,11 +59,26 @@ static void shared_release(struct shared *shared)
 	free(shared);
 }
 
+/* Raises xenmsg.Error(errno, reason, answered, address, exit_status). `reason` and `address` may be NULL. */
+static PyObject *raise_words(int error, const char *reason, bool answered, const char *address,
+			     int exit_status)
+{
+	PyObject *exception =
+		PyObject_CallFunction(make_error, "isOzi", error < 0 ? -error : error, reason ? reason : "",
+				      answered ? Py_True : Py_False, address, exit_status);
+
+	if (exception) {
+		PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
+		Py_DECREF(exception);
+	}
+	return NULL;
+}
+
 static int check_usable(const struct shared *shared)
 {
 	if (shared->forks != forks) {
-		PyErr_SetString(PyExc_RuntimeError,
-				"the connection was opened before fork(), by another process");
+		raise_words(-ECHILD, "the connection was opened before fork(), by another process", false,
+			    NULL, 0);
 		return -1;
 	}
 	if (shared->busy) {
@@ -74,7 +90,7 @@ static int check_usable(const struct shared *shared)
 
 static void drop_message(struct shared *shared, struct xenmsg_message *message)
 {
-	if (shared->forks != forks)
+	if (shared->forks != forks && shared->busy)
 		return;
 	if (!shared->busy) {
 		xenmsg_message_free(message);
@@ -108,21 +124,6 @@ static void lock(struct shared *shared, PyThreadState *state)
 }
 
 /* ---- errors ----------------------------------------------------------------------------------- */
-
-/* Raises xenmsg.Error(errno, reason, answered, address, exit_status). `reason` and `address` may be NULL. */
-static PyObject *raise_words(int error, const char *reason, bool answered, const char *address,
-			     int exit_status)
-{
-	PyObject *exception =
-		PyObject_CallFunction(make_error, "isOzi", error < 0 ? -error : error, reason ? reason : "",
-				      answered ? Py_True : Py_False, address, exit_status);
-
-	if (exception) {
-		PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
-		Py_DECREF(exception);
-	}
-	return NULL;
-}
 
 static PyObject *raise_error(struct shared *shared, int error, const char *address)
 {
@@ -680,19 +681,20 @@ static void shut(struct connection *self)
 	struct shared *shared = self->shared;
 	struct xenmsg *conn = shared->conn;
 
-	if (!conn || shared->forks != forks)
+	if (!conn || (shared->forks != forks && shared->busy))
 		return;
 	shared->conn = NULL;
 	xenmsg_close(conn);
+	/* What has no outcome here gets it in the process that sent it. */
+	while (self->pending.first)
+		end(self->pending.first, -ECHILD);
 }
 
 static PyObject *connection_close(PyObject *object, PyObject *ignored)
 {
 	struct connection *self = (struct connection *)object;
 
-	if (self->shared->forks != forks)
-		return PyList_New(0);
-	if (check_usable(self->shared) < 0)
+	if (self->shared->forks == forks && check_usable(self->shared) < 0)
 		return NULL;
 	shut(self);
 	return collect(self);

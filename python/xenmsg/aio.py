@@ -85,6 +85,9 @@ class _Link:
     def close(self) -> None:
         if self.core.closed:
             return
+        if self.pid != os.getpid():
+            self.core.close()  # the loop's epoll is its parent's, too
+            return
         if not self.lost:
             self.loop.remove_reader(self.fd)
         if self.timer:

@@ -132,9 +132,13 @@ def test_a_child_leaves_the_parents_connection_alone(nodes):
             status = 1
             try:
                 for action in (lambda: conn.post("self:inbox", b"y"), lambda: inbox.recv(0), lambda: message.reply(b"")):
-                    with pytest.raises(RuntimeError, match="fork"):
+                    with pytest.raises(xenmsg.Error, match="fork") as refused:
                         action()
+                    assert refused.value.errno == errno.ECHILD
+                before = len(os.listdir("/proc/self/fd"))
                 conn.close()
+                inbox.close()
+                assert conn.closed and not conn.pending and len(os.listdir("/proc/self/fd")) < before
                 copy = bytes(message)
                 del message, conn, inbox, outcome
                 gc.collect()

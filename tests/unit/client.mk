@@ -10,6 +10,7 @@ unit_tests += \
 	tests/unit/test_client_requests \
 	tests/unit/test_client_recv_small \
 	tests/unit/test_client_lend \
+	tests/unit/test_client_fork \
 	tests/unit/test_client_connect \
 	tests/unit/test_client_send \
 	tests/unit/test_client_send_timeout \
@@ -54,6 +55,10 @@ tests_unit_test_client_lend_SOURCES = tests/unit/test_client_lend.c tests/unit/c
 	tests/unit/client_recv_rig.h $(client_send_rig)
 tests_unit_test_client_lend_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_client_lend_LDADD = libclient.la $(CMOCKA_LIBS)
+
+tests_unit_test_client_fork_SOURCES = tests/unit/test_client_fork.c tests/unit/client_recv_rig.c \
+	tests/unit/client_recv_rig.h $(client_send_rig)
+tests_unit_test_client_fork_LDADD = libclient.la $(CMOCKA_LIBS)
 
 tests_unit_test_client_connect_SOURCES = tests/unit/test_client_connect.c $(client_recv_rig)
 tests_unit_test_client_connect_LDADD = libclient.la $(CMOCKA_LIBS)

@@ -6,7 +6,10 @@
 #include "tests/unit/mux_rig.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 static uint8_t bytes[512u << 10];
 
@@ -537,6 +540,60 @@ static void a_session_may_be_freed_before_its_streams(void **state)
 	close_user(crowd.hungry);
 }
 
+/* ---- a child of the program ------------------------------------------------------------------- */
+
+static pid_t made;
+
+static void make_child(struct user *user)
+{
+	made = fork();
+	assert_true(made >= 0);
+}
+
+static bool is_refused_everything(struct user *user)
+{
+	struct xenmsg_stream *stream;
+	bool refused = xenmsg_mux_fd(mux) == -ECHILD && xenmsg_mux_process(mux) == -ECHILD &&
+		       xenmsg_mux_wait(mux, 1000) == -ECHILD && xenmsg_mux_listen(mux, "x", 0) == -ECHILD &&
+		       xenmsg_mux_unlisten(mux, "x") == -ECHILD &&
+		       xenmsg_mux_connect(mux, PEER, &user_callbacks, user, &stream) == -ECHILD &&
+		       xenmsg_stream_write(user->stream, "child", 5) == 0;
+
+	xenmsg_stream_end(user->stream);
+	xenmsg_stream_resume(user->stream);
+	xenmsg_stream_close(user->stream);
+	xenmsg_mux_close(mux);
+	return refused;
+}
+
+/* It is made in a callback, and returns to the library first: no second one is called there. */
+static void a_child_does_nothing_to_the_session(void **state)
+{
+	struct user *user = connected(LIMIT), *other = connected(LIMIT);
+	struct pollfd end = {.fd = fake.fd, .events = POLLIN | POLLRDHUP};
+	int status;
+
+	made = -1;
+	user->when = DATA;
+	user->also = make_child;
+	send_data(user, "one", 3);
+	send_data(other, "two", 3);
+	while (made < 0)
+		xenmsg_mux_process(mux);
+	if (made == 0)
+		_exit(!(other->size == 0 && is_refused_everything(user)));
+	assert_int_equal(waitpid(made, &status, 0), made);
+	assert_int_equal(status, 0);
+	assert_int_equal(poll(&end, 1, 0), 0);
+	settle();
+	expect_silence();
+	assert_int_equal(user->size, 3);
+	assert_int_equal(other->size, 3);
+	assert_string_equal(user->log, "d");
+	expect_alive(user);
+	expect_alive(other);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -556,6 +613,7 @@ int main(void)
 		MUX_BOTH(a_goodbye_breaks_each_stream_once),
 		MUX_BOTH(streams_may_be_closed_when_the_session_is_lost),
 		MUX_BOTH(a_session_may_be_freed_before_its_streams),
+		MUX_BOTH(a_child_does_nothing_to_the_session),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What libxenmsg promises to a program that calls fork(): whatever the child does with a connection of its parent's, the
+ * parent doesn't notice.
+ */
+#include "tests/unit/client_recv_rig.h"
+#include "tests/unit/client_send_rig.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "libclient/origin.h"
+#include "wire/bytes.h"
+
+#define LENT 20000u
+
+static uint8_t lent_bytes[LENT];
+static struct xenmsg_message *plain, *request, *lent;
+static void *reserved;
+static int result, called;
+
+/* Runs it in a child, in which it returns what was wrong; NULL: nothing. */
+static void in_child(const char *(*run)(void))
+{
+	pid_t pid = fork();
+	int status;
+
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		const char *wrong = run();
+
+		if (wrong)
+			fprintf(stderr, "in the child: %s\n", wrong);
+		_exit(wrong ? 1 : 0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
+static void count_done(void *userdata, int outcome)
+{
+	called++;
+}
+
+static void count_answer(void *userdata, int outcome, struct xenmsg_message *reply)
+{
+	called++;
+}
+
+static void count_event(void *userdata, const struct xenmsg_event *event)
+{
+	called++;
+}
+
+#define REFUSED(call)                                                                                        \
+	if ((call) != -ECHILD)                                                                               \
+	return #call
+
+static const char *use_everything(void)
+{
+	struct xenmsg *conn = fake.conn;
+	struct xenmsg_message *message;
+	char *json;
+	void *data;
+
+	REFUSED(xenmsg_fd(conn));
+	REFUSED(xenmsg_events(conn));
+	REFUSED(xenmsg_timeout(conn));
+	REFUSED(xenmsg_process(conn));
+	REFUSED(xenmsg_wait(conn, 1000));
+	REFUSED(xenmsg_bind(conn, "other", 0, NULL, NULL));
+	REFUSED(xenmsg_bind_post(conn, "other", 0, NULL, count_done, NULL));
+	REFUSED(xenmsg_unbind(conn, "inbox"));
+	REFUSED(xenmsg_recv(conn, &message, 1000));
+	REFUSED(xenmsg_peek(conn, &message));
+	REFUSED(xenmsg_take(conn, plain));
+	REFUSED(xenmsg_refuse(conn, plain, EIO));
+	REFUSED(xenmsg_send(conn, "5:inbox", "child", 5, 1000));
+	REFUSED(xenmsg_send(conn, "5:inbox", "child", 5, 0));
+	REFUSED(xenmsg_post(conn, "5:inbox", "child", 5, count_done, NULL));
+	REFUSED(xenmsg_post_timed(conn, "5:inbox", "child", 5, 1000, count_done, NULL));
+	REFUSED(xenmsg_reserve(conn, "5:inbox", 5, &data));
+	REFUSED(xenmsg_commit(conn, 5, count_done, NULL));
+	REFUSED(xenmsg_withdraw(conn, "5:inbox", &result));
+	REFUSED(xenmsg_call(conn, "5:inbox", "child", 5, &message, 1000));
+	REFUSED(xenmsg_call_post(conn, "5:inbox", "child", 5, count_answer, NULL));
+	REFUSED(xenmsg_call_post_timed(conn, "5:inbox", "child", 5, 1000, count_answer, NULL));
+	REFUSED(xenmsg_reply(request, "child", 5));
+	REFUSED(xenmsg_reply_error(request, EIO));
+	REFUSED(xenmsg_reply_exit_status(request, 1));
+	REFUSED(xenmsg_connect(conn, "5:inbox", 1000));
+	REFUSED(xenmsg_listen(conn, "streams", 0));
+	REFUSED(xenmsg_accept(conn, NULL, 1000));
+	REFUSED(xenmsg_watch(conn, "*", count_event, NULL));
+	REFUSED(xenmsg_unwatch(conn, 1));
+	REFUSED(xenmsg_query(conn, "status", &json));
+	REFUSED(xenmsg_status(conn, &json));
+	REFUSED(xenmsg_ping(conn, "5", 1000, NULL));
+	xenmsg_unreserve(conn);
+	if (xenmsg_message_wants_reply(request))
+		return "it may answer";
+	/* What is a copy can be read. */
+	if (xenmsg_message_size(plain) != 5 || memcmp(xenmsg_message_data(plain), "plain", 5) != 0)
+		return "a copied message is another one";
+	xenmsg_message_free(request);
+	xenmsg_message_free(lent);
+	xenmsg_close(conn);
+	xenmsg_message_free(plain);
+	return called ? "it was called back" : NULL;
+}
+
+static struct xenmsg_message *take_one(void)
+{
+	struct xenmsg_message *message;
+
+	assert_int_equal(xenmsg_recv(fake.conn, &message, 10000), 0);
+	return message;
+}
+
+/* The program has a message, one that lies in the ring, and a call to be answered; it has posted something, and reserved
+ * the place of its next message. */
+static uint32_t have_everything(void)
+{
+	uint32_t channel, size = fake_message(stream, "call", 4, MESSAGE_SENT);
+	static const uint32_t number = 7;
+
+	called = 0;
+	result = PENDING;
+	assert_int_equal(xenmsg_bind_post(fake.conn, "inbox", XENMSG_BIND_LEND, NULL, NULL, NULL), 0);
+	xenmsg_process(fake.conn);
+	fake_expect(&fake, FRAME_BIND);
+	fake_reply(&fake, fake.header.channel, 0, "", false);
+	fake_open(&fake, 1, "inbox");
+	fake_open_kind(&fake, 3, CHANNEL_CALL, "inbox");
+	stream[4] = MESSAGE_REQUEST;
+	put_u32(stream + size - 4, number);
+	fake_send(&fake, FRAME_DATA, 0, 3, stream, size);
+	DELIVER(1, "plain");
+	fill(lent_bytes, LENT, 1);
+	fake_send(&fake, FRAME_DATA, 0, 1, stream, fake_message(stream, lent_bytes, LENT, MESSAGE_SENT));
+	request = take_one();
+	plain = take_one();
+	lent = take_one();
+	while (fake_has_frame(&fake))
+		fake_read(&fake);
+	post("5:inbox", "posted", 6, &result);
+	channel = expect_open("5:inbox");
+	fake_opened(&fake, channel, 1u << 20, FAKE_MAX_MESSAGE);
+	do
+		fake_read(&fake);
+	while (fake.header.type != FRAME_DATA);
+	xenmsg_process(fake.conn);
+	assert_int_equal(xenmsg_reserve(fake.conn, "5:inbox", LENT, &reserved), 0);
+	while (fake_has_frame(&fake))
+		fake_read(&fake);
+	return channel;
+}
+
+static void the_parent_loses_nothing_though_the_child_uses_everything(void **state)
+{
+	uint32_t channel = have_everything(), span = 8 + LENT + 8;
+	int second = PENDING, unread = fake.shared ? ring_writer_unread(&fake.deliveries) : 0;
+	struct pollfd end = {.fd = fake.fd, .events = POLLIN | POLLRDHUP};
+
+	in_child(use_everything);
+	/* The daemon has seen nothing of it, and its end of the socket is as it was. */
+	assert_false(fake_has_frame(&fake));
+	assert_int_equal(poll(&end, 1, 0), 0);
+	if (fake.shared)
+		assert_int_equal(ring_writer_unread(&fake.deliveries), unread);
+
+	/* What was lent is still there, in both directions. */
+	assert_memory_equal(xenmsg_message_data(lent), lent_bytes, LENT);
+	memcpy(reserved, lent_bytes, LENT);
+	assert_int_equal(xenmsg_commit(fake.conn, LENT, NULL, NULL), 0);
+	post("5:inbox", "second", 6, &second);
+	xenmsg_process(fake.conn);
+	do
+		fake_read(&fake);
+	while (fake.header.type != FRAME_DATA);
+	assert_int_equal(fake.header.length, span);
+	assert_memory_equal(fake.payload + 8, lent_bytes, LENT);
+	fake_expect(&fake, FRAME_DATA);
+	assert_memory_equal(fake.payload + 8, "second", 6);
+	fake_credit(&fake, channel, 24 + span + 24, 1u << 20);
+	assert_int_equal(outcome_of(&result), 0);
+	assert_int_equal(outcome_of(&second), 0);
+
+	assert_int_equal(xenmsg_message_wants_reply(request), 1);
+	fake_credit(&fake, 3, 0, 65536);
+	xenmsg_process(fake.conn);
+	assert_int_equal(xenmsg_reply(request, "answer", 6), 0);
+	do
+		fake_read(&fake);
+	while (fake.header.type != FRAME_DATA);
+	assert_int_equal(fake.header.channel, 3);
+	assert_memory_equal(fake.payload + 8, "answer", 6);
+	xenmsg_message_free(request);
+	xenmsg_message_free(plain);
+	xenmsg_message_free(lent);
+	DELIVER(1, "next");
+	expect_message("next");
+	assert_int_equal(called, 0);
+}
+
+static pid_t made;
+
+static void make_child(void *userdata, struct xenmsg_message *message)
+{
+	xenmsg_message_free(message);
+	handled++;
+	made = fork();
+	assert_true(made >= 0);
+}
+
+/* Returns to the library in the child, too, where no second message is handled. */
+static void a_child_that_a_handler_makes_has_no_connection_either(void **state)
+{
+	int status;
+
+	handled = 0;
+	made = -1;
+	fake_bind(&fake, "inbox", make_child, NULL);
+	fake_open(&fake, 1, "inbox");
+	while (fake_has_frame(&fake))
+		fake_read(&fake);
+	DELIVER(1, "one");
+	while (!handled)
+		xenmsg_process(fake.conn);
+	if (made == 0) {
+		bool right = handled == 1 && xenmsg_process(fake.conn) == -ECHILD &&
+			     xenmsg_post(fake.conn, "5:inbox", "x", 1, NULL, NULL) == -ECHILD;
+
+		xenmsg_close(fake.conn);
+		_exit(!right);
+	}
+	assert_int_equal(waitpid(made, &status, 0), made);
+	assert_int_equal(status, 0);
+	xenmsg_process(fake.conn);
+	expect_taken(1, 24);
+	assert_false(fake_has_frame(&fake));
+	assert_int_equal(xenmsg_post(fake.conn, "5:inbox", "x", 1, NULL, NULL), 0);
+	xenmsg_process(fake.conn);
+	expect_open("5:inbox");
+}
+
+static struct origin origin, without_page;
+
+static const char *look_from_child(void)
+{
+	return origin_is_here(&origin)	       ? "the page says that this is the parent"
+	       : origin_is_here(&without_page) ? "the number says that this is the parent"
+					       : NULL;
+}
+
+static void a_child_is_told_from_its_parent_where_fork_clears_no_page_too(void **state)
+{
+	origin_note(&origin);
+	assert_non_null(origin.word);
+	without_page = (struct origin){.pid = origin.pid};
+	assert_true(origin_is_here(&origin));
+	assert_true(origin_is_here(&without_page));
+	in_child(look_from_child);
+	origin_forget(&origin);
+	assert_true(origin_is_here(&origin));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		BOTH(the_parent_loses_nothing_though_the_child_uses_everything),
+		BOTH(a_child_that_a_handler_makes_has_no_connection_either),
+		cmocka_unit_test(a_child_is_told_from_its_parent_where_fork_clears_no_page_too),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
