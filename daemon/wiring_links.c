@@ -69,6 +69,7 @@ int wiring_start_asks(struct daemon *daemon)
 		.directory = daemon->directory,
 		.hosts = daemon->hosts,
 		.peers = daemon->peers,
+		.answer_ms = daemon->config.dead_after_ms,
 	};
 
 	return asks_new(&daemon->asks, &collaborators, daemon->config.relay, next_endpoint, daemon);

@@ -8,6 +8,7 @@
 #include <event2/event.h>
 #include <utlist.h>
 
+#include "daemon/base/clock.h"
 #include "daemon/base/timer.h"
 #include "daemon/link/link.h"
 #include "daemon/relay/hop.h"
@@ -173,6 +174,8 @@ const char *asks_why_not(enum ask_kind kind, int error)
 		       "xenmsgd.conf(5), and a gateway; 'xenmsg hosts' in domain 0 says what is missing";
 	case EOPNOTSUPP:
 		return "xenmsgd there, or in domain 0, is older than this one and can't tell";
+	case ETIMEDOUT:
+		return "xenmsgd there, or on the way, runs and doesn't answer";
 	case ENOBUFS:
 		return "this user, this domain or its host asks more than it may there";
 	default:
@@ -200,6 +203,41 @@ void asks_changed(struct asks *asks)
 {
 	if (asks && asks->list)
 		timer_start(asks->timer, GATHER_MS);
+}
+
+static bool has_limit(const struct ask *ask)
+{
+	return ask->state == ASK_SENT && !ask->known;
+}
+
+void asks_expect_answer(struct ask *ask)
+{
+	ask->sent_ms = clock_ms();
+	if (has_limit(ask))
+		timer_start(ask->asks->overdue, ask->asks->with.answer_ms);
+}
+
+/* Ends what a peer that lives doesn't answer: who pays for it may be somebody else. */
+static void on_overdue(int fd, short what, void *userdata)
+{
+	struct asks *asks = userdata;
+	uint64_t now = clock_ms(), left = UINT64_MAX;
+	struct ask *ask;
+
+	DL_FOREACH(asks->list, ask) {
+		uint64_t age = now - ask->sent_ms;
+
+		if (!has_limit(ask))
+			continue;
+		if (age >= asks->with.answer_ms) {
+			ask_withdraw(ask);
+			ask_fail(ask, -ETIMEDOUT);
+		} else if (asks->with.answer_ms - age < left) {
+			left = asks->with.answer_ms - age;
+		}
+	}
+	if (left != UINT64_MAX)
+		timer_set(asks->overdue, (uint32_t)left);
 }
 
 bool asks_follow_peers(const struct asks *asks)
@@ -304,7 +342,10 @@ int asks_new(struct asks **out, const struct asks_collaborators *collaborators, 
 	asks->endpoint = endpoint;
 	asks->userdata = userdata;
 	asks->timer = evtimer_new(collaborators->relay->base, on_timer, asks);
-	if (!asks->timer) {
+	asks->overdue = evtimer_new(collaborators->relay->base, on_overdue, asks);
+	if (!asks->timer || !asks->overdue) {
+		free_event(asks->overdue);
+		free_event(asks->timer);
 		free(asks);
 		return -ENOMEM;
 	}
@@ -325,6 +366,7 @@ void asks_free(struct asks *asks)
 		links_ping_cancel(asks->links, asks);
 	while (asks->list)
 		ask_free(asks->list);
+	event_free(asks->overdue);
 	event_free(asks->timer);
 	free(asks);
 }

@@ -13,7 +13,7 @@
  *
  * Each daemon has one `struct ask` for a question, until it is answered:
  *
- *   WAITS ──the link is up──▶ SENT ──TOLD, or the session ends──▶ answered
+ *   WAITS ──the link is up──▶ SENT ──TOLD, the session ends, or too late──▶ answered
  *     └──withdrawn──▶ DROPPED ──the link is up, or can't be──▶ gone
  *   WALKS ──all names were looked at──▶ TELLS ──all was sent──▶ answered
  *     ▲  └──it would be what the asker knows──▶ RESTS
@@ -46,6 +46,7 @@ struct asks_collaborators {
 	struct directory *directory; /* knows the domains' names */
 	struct hosts *hosts;
 	struct peers *peers; /* the domains of this host */
+	uint32_t answer_ms;  /* so long an answer may take */
 };
 
 /* Returns the first endpoint here, by name, behind `after` ("": the first of all), and its kinds. NULL: there is no

@@ -20,7 +20,7 @@ struct event;
 
 enum ask_state {
 	ASK_WAITS,
-	ASK_DROPPED, /* withdrawn while it waited: it pays for its ping until that has ended */
+	ASK_DROPPED, /* withdrawn while it waited: it pays until that has ended */
 	ASK_SENT,
 	ASK_WALKS,
 	ASK_RESTS,
@@ -46,6 +46,7 @@ struct ask {
 	char host[HOST_NAME_SIZE];
 	/* Who is asked, and how. */
 	uint32_t to;
+	uint64_t sent_ms;
 	char name[HOST_NAME_SIZE + 1 + DOMAIN_NAME_MAX];
 	/* Who has asked us: a program, of this host, or, without `told`, a peer. */
 	asks_told_fn told;
@@ -73,7 +74,7 @@ struct asks {
 	void *userdata;
 	struct ask *list, *by_id, *by_key;
 	uint32_t last_id;
-	struct event *timer;
+	struct event *timer, *overdue;
 };
 
 static inline bool asks_in_domain_0(const struct asks *asks)
@@ -95,6 +96,8 @@ void ask_drop(struct ask *ask);
 void ask_withdraw(struct ask *ask);
 /* Lets whoever has asked be told a negative errno, in a turn of the asker's. */
 void ask_fail(struct ask *ask, int error);
+/* It is sent: the answer may take until its time is up. What is asked to hear of changes has no such time. */
+void asks_expect_answer(struct ask *ask);
 /* Whether a peer has asked, and wants the answer. */
 bool ask_is_a_peers(const struct ask *ask);
 

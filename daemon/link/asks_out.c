@@ -46,9 +46,10 @@ int ask_lead_on(struct ask *ask)
 	if (r > 0) {
 		r = send_ask(ask);
 		ask->state = ASK_SENT;
+		asks_expect_answer(ask);
 	} else if (r == 0) {
-		r = links_ping(asks->links, ask->to, ask->charge.account, on_link_up, asks, ask->id);
 		ask->state = ASK_WAITS;
+		r = links_await(asks->links, ask->to, ask->charge.account, on_link_up, asks, ask->id);
 	}
 	return r == -ENOLINK || r == -ENOTCONN ? -EHOSTUNREACH : r;
 }

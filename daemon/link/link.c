@@ -100,8 +100,8 @@ static void end_channels(struct link *link, int error)
 
 void link_end_session(struct link *link, int error, const char *why)
 {
-	bool was_wanted = link->hop->channels.count || link->pings.list, was_up = link->state == LINK_UP,
-	     was_away = link->state == LINK_AWAY;
+	bool was_wanted = link->hop->channels.count || pings_are_there(&link->pings),
+	     was_up = link->state == LINK_UP, was_away = link->state == LINK_AWAY;
 
 	snprintf(link->last_error, sizeof(link->last_error), "%s", why);
 	if (!link->claims && link->links->callbacks.ended)
@@ -559,6 +559,8 @@ void link_begin_session(struct link *link)
 
 	transport_rings(&link->next, &rings.in, &rings.out[OUTLET_MAIN]);
 	link->acked = link->acked_by_peer = 0;
+	link->began_ms = clock_ms();
+	link->beats_late = 0;
 	link_set_state(link, LINK_GREETING);
 	link_guard(link);
 	r = hop_attach(link->hop, &rings);

@@ -138,7 +138,7 @@ uint32_t links_least_ring(const struct links *links, uint32_t domid);
 bool links_poll(struct links *links);
 
 /* Asks the peer's daemon for an answer. `done` is called once, not before this returns: round trip in ns, or
- * a negative errno. Returns 0 or a negative errno. links_ping_cancel() forgets all pings with this
+ * a negative errno, -ETIMEDOUT if it lives and doesn't answer. Returns 0 or a negative errno. links_ping_cancel() forgets all pings with this
  * userdata. */
 int links_ping(struct links *links, uint32_t domid, struct account *account, ping_fn done, void *userdata,
 	       uint32_t request);
@@ -146,6 +146,9 @@ int links_ping(struct links *links, uint32_t domid, struct account *account, pin
  * or doesn't know of other hosts. */
 int links_ping_relayed(struct links *links, uint32_t domid, const struct frame_ping_relayed *what,
 		       struct account *account, ping_fn done, void *userdata, uint32_t request);
+/* Waits until the session with the peer's daemon is up: 0, or can't be, likewise; it may be called at once. */
+int links_await(struct links *links, uint32_t domid, struct account *account, ping_fn done, void *userdata,
+		uint32_t request);
 void links_ping_cancel(struct links *links, const void *userdata);
 
 /* One link in the daemon's status. */

@@ -102,6 +102,8 @@ struct link {
 	uint32_t ring_bytes;
 	uint64_t acked;		/* position in our last ACK */
 	uint64_t acked_by_peer; /* position in the peer's last ACK */
+	uint64_t began_ms;	/* when it began to greet the peer, */
+	unsigned beats_late;	/* and how many beats found it late */
 	uint64_t heard_ms;	/* when something last arrived */
 	uint64_t heard_frames;
 	uint64_t used_ms; /* when it last had a channel */

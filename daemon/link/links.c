@@ -161,6 +161,21 @@ int links_ping(struct links *links, uint32_t domid, struct account *account, pin
 	return r;
 }
 
+int links_await(struct links *links, uint32_t domid, struct account *account, ping_fn done, void *userdata,
+		uint32_t request)
+{
+	struct link *link;
+	int r = 0;
+
+	if (!links_want(links, domid, account, &r))
+		return r;
+	link = link_find(links, domid);
+	r = pings_await(&link->pings, done, userdata, request);
+	if (r == 0 && link->state == LINK_UP)
+		pings_send(&link->pings, link->hop);
+	return r;
+}
+
 int links_ping_relayed(struct links *links, uint32_t domid, const struct frame_ping_relayed *what,
 		       struct account *account, ping_fn done, void *userdata, uint32_t request)
 {
@@ -237,7 +252,7 @@ static void forget_if_absent(struct link *link, int error, const char *reason)
 {
 	struct links *links = link->links;
 
-	if (link->state != LINK_IDLE || link->hop->channels.count || link->pings.list ||
+	if (link->state != LINK_IDLE || link->hop->channels.count || pings_are_there(&link->pings) ||
 	    links_is_there(links, link->domid))
 		return;
 	if (error != -EHOSTDOWN)
@@ -270,7 +285,7 @@ static void give_away(struct link *link, const char *reason)
 	snprintf(link->last_error, sizeof(link->last_error), "%s", reason);
 	if (links->callbacks.unlinkable)
 		links->callbacks.unlinkable(links->userdata, link->domid, link->hop);
-	if (link->pings.list)
+	if (pings_are_there(&link->pings))
 		relay_pings(link);
 }
 
@@ -329,11 +344,34 @@ static bool is_ping_due(const struct link *link, uint64_t now)
 	return link_is_lower(link) || !link->rtt_ns || now - link->heard_ms >= options->heartbeat_ms;
 }
 
+/* A peer that lives and answers no ping doesn't let those who wait for it, who may be others, wait for ever. One that is
+ * away may answer when it is back. */
+static void expire_pings(struct link *link)
+{
+	const struct links_options *options = &link->links->options;
+	uint64_t now = clock_ns(),
+		 ms = options->dead_after_ms + (link->state == LINK_UP ? 0 : options->resume_for_ms),
+		 ns = ms * UINT64_C(1000000);
+
+	if (now > ns)
+		pings_expire(&link->pings, now - ns);
+}
+
+/* Whether the peer has had its time to say HELLO, whatever else it says. We may have stood still ourselves, so what lies
+ * in the ring is read first. */
+static bool is_greeting_over(struct link *link, uint64_t now)
+{
+	if (link->state != LINK_GREETING || now - link->began_ms < link->links->options.dead_after_ms)
+		return false;
+	return link->beats_late++ > 0 || !hop_has_input(link->hop);
+}
+
 static void beat(struct link *link, uint64_t now)
 {
 	const struct links_options *options = &link->links->options;
 	bool carries_directory = (link->domid == 0 || options->self->domid == 0) && !link_is_far(link);
 
+	expire_pings(link);
 	if (link->state == LINK_AWAY)
 		link_look_at_attempt(link, now);
 	if (link->state != LINK_UP && link->state != LINK_GREETING)
@@ -342,13 +380,18 @@ static void beat(struct link *link, uint64_t now)
 	 * other comes. And a peer whose frames lie there unread isn't dead: it was we who stood still. */
 	hop_look(link->hop);
 	link_look_at_move(link, now);
-	if (link->hop->channels.count || link->pings.list)
+	if (link->hop->channels.count || pings_are_there(&link->pings))
 		link->used_ms = now;
 	/* Nor is one that had nothing to say and wasn't asked: this may come late, and the last time was
 	 * early. */
 	if (now - link->heard_ms >= options->dead_after_ms && !hop_has_input(link->hop) &&
 	    (link->state == LINK_GREETING || link->pings.own_is_out)) {
 		hop_fail(link->hop, -ETIMEDOUT, "nothing has come from it for %u s",
+			 options->dead_after_ms / 1000);
+		return;
+	}
+	if (is_greeting_over(link, now)) {
+		hop_fail(link->hop, -ETIMEDOUT, "no HELLO has come from it within %u s",
 			 options->dead_after_ms / 1000);
 		return;
 	}
@@ -365,7 +408,7 @@ static void beat(struct link *link, uint64_t now)
 /* Returns whether what is remembered of a lost link is old enough to be dropped. */
 static bool is_forgotten(const struct link *link, uint64_t now)
 {
-	return link->state == LINK_IDLE && !link->hop->channels.count && !link->pings.list &&
+	return link->state == LINK_IDLE && !link->hop->channels.count && !pings_are_there(&link->pings) &&
 	       now - link->used_ms >= link->links->options.dead_after_ms;
 }
 

@@ -21,6 +21,7 @@ struct ping {
 	uint32_t request;
 	ping_fn done;
 	struct pinger *pinger; /* NULL: the heartbeat */
+	bool awaits;	       /* only the session */
 	struct ping *prev, *next, *own_prev, *own_next;
 	UT_hash_handle hh; /* of those sent */
 	uint32_t size;
@@ -66,17 +67,24 @@ static bool is_far(const struct ping *ping)
 	return ping->size > FRAME_PING_RELAYED_SIZE;
 }
 
+static struct ping **list_of(struct pings *pings, const struct ping *ping)
+{
+	return ping->awaits ? &pings->awaiting : &pings->list;
+}
+
 static struct ping *add_ping(struct pings *pings, const uint8_t *payload, uint32_t size, ping_fn done,
-			     void *userdata, uint32_t request)
+			     void *userdata, uint32_t request, bool awaits)
 {
 	struct ping *ping = calloc(1, sizeof(*ping) + size);
 
 	if (!ping)
 		return NULL;
 	ping->size = size;
-	memcpy(ping->payload, payload, size);
+	if (size)
+		memcpy(ping->payload, payload, size);
 	ping->done = done;
 	ping->request = request;
+	ping->awaits = awaits;
 	if (done) {
 		ping->pinger = pinger_of(pings, userdata);
 		if (!ping->pinger) {
@@ -85,7 +93,7 @@ static struct ping *add_ping(struct pings *pings, const uint8_t *payload, uint32
 		}
 		DL_APPEND2(ping->pinger->own, ping, own_prev, own_next);
 	}
-	DL_APPEND(pings->list, ping);
+	DL_APPEND(*list_of(pings, ping), ping);
 	if (!done)
 		pings->own_is_out = true;
 	return ping;
@@ -97,7 +105,12 @@ int pings_add(struct pings *pings, ping_fn done, void *userdata, uint32_t reques
 
 	if (!done && pings->own_is_out)
 		return 0;
-	return add_ping(pings, payload, sizeof(payload), done, userdata, request) ? 0 : -ENOMEM;
+	return add_ping(pings, payload, sizeof(payload), done, userdata, request, false) ? 0 : -ENOMEM;
+}
+
+int pings_await(struct pings *pings, ping_fn done, void *userdata, uint32_t request)
+{
+	return add_ping(pings, NULL, 0, done, userdata, request, true) ? 0 : -ENOMEM;
 }
 
 int pings_add_relayed(struct pings *pings, const struct frame_ping_relayed *what, ping_fn done,
@@ -106,29 +119,7 @@ int pings_add_relayed(struct pings *pings, const struct frame_ping_relayed *what
 	uint8_t payload[FRAME_PING_MAX];
 	uint32_t size = frame_ping_relayed_encode(what, payload);
 
-	return add_ping(pings, payload, size, done, userdata, request) ? 0 : -ENOMEM;
-}
-
-void pings_send(struct pings *pings, struct hop *hop)
-{
-	struct ping *ping;
-
-	/* Those of an earlier daemon here, which a peer may still answer, have other tokens. */
-	if (!pings->last_token)
-		pings->last_token = clock_ns();
-	/* Pings are sent in the order of the list, so those that wait are its last ones. */
-	for (ping = pings->list ? pings->list->prev : NULL; ping && !ping->token && ping != pings->list;
-	     ping = ping->prev)
-		;
-	for (; ping; ping = ping->next) {
-		if (ping->token)
-			continue;
-		ping->token = ++pings->last_token;
-		ping->sent_ns = clock_ns();
-		HASH_ADD(hh, pings->sent, token, sizeof(ping->token), ping);
-		put_u64(ping->payload, ping->token);
-		hop_send(hop, FRAME_PING, 0, 0, ping->payload, ping->size);
-	}
+	return add_ping(pings, payload, size, done, userdata, request, false) ? 0 : -ENOMEM;
 }
 
 /* Frees the ping, and its pinger if that has no other. */
@@ -136,7 +127,7 @@ static void remove_ping(struct pings *pings, struct ping *ping)
 {
 	struct pinger *pinger = ping->pinger;
 
-	DL_DELETE(pings->list, ping);
+	DL_DELETE(*list_of(pings, ping), ping);
 	if (ping->token)
 		HASH_DEL(pings->sent, ping);
 	if (pinger) {
@@ -161,6 +152,47 @@ static void finish(struct pings *pings, struct ping *ping, int64_t result)
 	remove_ping(pings, ping);
 	if (done)
 		done(userdata, request, result);
+}
+
+void pings_send(struct pings *pings, struct hop *hop)
+{
+	struct ping *ping;
+
+	/* Those of an earlier daemon here, which a peer may still answer, have other tokens. */
+	if (!pings->last_token)
+		pings->last_token = clock_ns();
+	/* Pings are sent in the order of the list, so those that wait are its last ones. */
+	for (ping = pings->list ? pings->list->prev : NULL; ping && !ping->token && ping != pings->list;
+	     ping = ping->prev)
+		;
+	for (; ping; ping = ping->next) {
+		if (ping->token)
+			continue;
+		ping->token = ++pings->last_token;
+		ping->sent_ns = clock_ns();
+		HASH_ADD(hh, pings->sent, token, sizeof(ping->token), ping);
+		put_u64(ping->payload, ping->token);
+		hop_send(hop, FRAME_PING, 0, 0, ping->payload, ping->size);
+	}
+	while (pings->awaiting)
+		finish(pings, pings->awaiting, 0);
+}
+
+void pings_expire(struct pings *pings, uint64_t until_ns)
+{
+	struct ping *ping, *next;
+
+	/* Whoever asks again adds to the end, where nothing is that old. */
+	for (ping = pings->list; ping && ping->token && ping->sent_ns <= until_ns; ping = next) {
+		next = ping->next;
+		if (ping->done) /* what is heard at all decides about the heartbeat's */
+			finish(pings, ping, -ETIMEDOUT);
+	}
+}
+
+bool pings_are_there(const struct pings *pings)
+{
+	return pings->list || pings->awaiting;
 }
 
 uint64_t pings_take_pong(struct pings *pings, uint64_t token)
@@ -207,6 +239,8 @@ void pings_relay(struct pings *pings, uint32_t domid, struct pings *to)
 	const struct frame_ping_relayed what = {.number = domid};
 	struct ping *ping;
 
+	while (pings->awaiting)
+		finish(pings, pings->awaiting, -EHOSTUNREACH);
 	while ((ping = pings->list))
 		if (ping->done &&
 		    pings_add_relayed(to, &what, ping->done, ping->pinger->userdata, ping->request) == 0)
@@ -219,6 +253,11 @@ void pings_move(struct pings *pings, struct pings *to)
 {
 	struct ping *ping;
 
+	while ((ping = pings->awaiting))
+		if (pings_await(to, ping->done, ping->pinger->userdata, ping->request) == 0)
+			remove_ping(pings, ping);
+		else
+			finish(pings, ping, -EHOSTUNREACH);
 	while ((ping = pings->list))
 		if (ping->done && !is_relayed(ping) &&
 		    pings_add(to, ping->done, ping->pinger->userdata, ping->request) == 0)
@@ -232,6 +271,8 @@ void pings_fail(struct pings *pings, int error)
 	struct pings ended = *pings;
 
 	*pings = (struct pings){.last_token = ended.last_token};
+	while (ended.awaiting)
+		finish(&ended, ended.awaiting, error);
 	while (ended.list)
 		finish(&ended, ended.list, is_relayed(ended.list) ? -EHOSTUNREACH : error);
 }

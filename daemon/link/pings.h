@@ -8,7 +8,11 @@
  *
  *   waiting ──the link is up: PING──▶ sent ──PONG──▶ answered
  *      └─────────────────────────────────┴──the session ends──▶ answered with its error
+ *      │                                 └──no answer in time──▶ answered with ETIMEDOUT
  *      └─────────────────────────────────┴──the pinger has gone──▶ forgotten
+ *
+ * Who only awaits the session is told when it is up: whoever has something to say to the peer then doesn't depend on
+ * whether it answers.
  *
  * A relayed ping is of another domain's daemon: this peer, domain 0 or that of another host, is to ask that one, and
  * answers when it has answered (via.h).
@@ -28,7 +32,8 @@ struct pinger;
 typedef void (*ping_fn)(void *userdata, uint32_t request, int64_t result);
 
 struct pings {
-	struct ping *list; /* NULL: none waits for an answer */
+	struct ping *list;     /* NULL: none waits for an answer */
+	struct ping *awaiting; /* those that only await the session */
 	/* those that were sent, by token: a peer may answer what was never asked, as often as it likes */
 	struct ping *sent;
 	struct pinger *pingers; /* those that have pings on the list, by `userdata` */
@@ -39,6 +44,8 @@ struct pings {
 /* Adds a ping. `done` is called once, by pings_take_pong() or pings_fail(); NULL: it is the heartbeat's, of
  * which one at a time is enough. Returns 0 or a negative errno. */
 int pings_add(struct pings *pings, ping_fn done, void *userdata, uint32_t request);
+/* Adds one that isn't sent: `done` is called with 0 when the session is up, or as for a ping if it ends before. */
+int pings_await(struct pings *pings, ping_fn done, void *userdata, uint32_t request);
 /* Adds a ping that the peer is to relay as `what` says, whose token means nothing. It fails with -EHOSTUNREACH if the
  * session ends. */
 int pings_add_relayed(struct pings *pings, const struct frame_ping_relayed *what, ping_fn done,
@@ -53,7 +60,11 @@ void pings_refuse_relayed(struct pings *pings, bool far);
 /* Takes an answer to one of them: `result` is 0 or a negative errno. Returns the round trip in ns, and in *domid
  * whose it is (UINT32_MAX: a domain's on another host); 0 if it answers none of them, or with an error. */
 uint64_t pings_take_relayed(struct pings *pings, uint64_t token, int result, uint32_t *domid);
-/* Sends the pings that wait: the session is up. */
+/* Whether anything is on its way, or waits. */
+bool pings_are_there(const struct pings *pings);
+/* Ends with -ETIMEDOUT those of programs, and of who relays, that were sent by `until_ns` and weren't answered. */
+void pings_expire(struct pings *pings, uint64_t until_ns);
+/* Sends the pings that wait, and tells those who await it: the session is up. */
 void pings_send(struct pings *pings, struct hop *hop);
 /* Takes an answer. Returns the round trip in ns, or 0 if it answers no ping of the peer itself. */
 uint64_t pings_take_pong(struct pings *pings, uint64_t token);

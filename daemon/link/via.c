@@ -33,7 +33,7 @@ struct room {
 	struct via *via;
 	uint32_t domid; /* the daemon's */
 	struct hop hop;
-	bool asked; /* a ping is on its way, whose answer tells that the link is up */
+	bool asked; /* the link is awaited */
 	int error;  /* with which all that waits ends: a negative errno, or 0 */
 	struct task leading;
 	UT_hash_handle hh;
@@ -182,7 +182,7 @@ static void end_some(struct room *room)
 }
 
 /* Learns that the daemon that is to take the channels is there, or why not. */
-static void on_answer(void *userdata, uint32_t domid, int64_t result)
+static void on_link_up(void *userdata, uint32_t domid, int64_t result)
 {
 	struct room *room = find_room(userdata, domid);
 
@@ -195,11 +195,14 @@ static void on_answer(void *userdata, uint32_t domid, int64_t result)
 
 static int ask(struct room *room, struct account *account)
 {
-	int r = 0;
+	int r;
 
-	if (!room->asked)
-		r = links_ping(room->via->links, room->domid, account, on_answer, room->via, room->domid);
-	room->asked = r == 0;
+	if (room->asked)
+		return 0;
+	room->asked = true;
+	r = links_await(room->via->links, room->domid, account, on_link_up, room->via, room->domid);
+	if (r < 0)
+		room->asked = false;
 	return r;
 }
 

@@ -34,12 +34,12 @@ int links_send(struct links *links, uint32_t domid, uint8_t type, const void *pa
 	return 0;
 }
 
-int links_ping(struct links *links, uint32_t domid, struct account *account, ping_fn done, void *userdata,
-	       uint32_t request)
+int links_await(struct links *links, uint32_t domid, struct account *account, ping_fn done, void *userdata,
+		uint32_t request)
 {
-	the_scene->pings++;
-	the_scene->pinged = done;
-	the_scene->ping_request = request;
+	the_scene->awaits++;
+	the_scene->link_up = done;
+	the_scene->await_request = request;
 	return 0;
 }
 
@@ -161,7 +161,8 @@ static void on_told(void *userdata, void *asker, uint32_t request, enum ask_kind
 
 void scene_start(struct scene *scene, uint32_t domid, uint64_t bytes_per_account)
 {
-	const struct asks_collaborators collaborators = {.self = &scene->self, .relay = &scene->relay};
+	const struct asks_collaborators collaborators = {
+		.self = &scene->self, .relay = &scene->relay, .answer_ms = ANSWER_MS};
 	struct quota_limits limits = {.pool[QUOTA_BYTES] = 1u << 30};
 
 	*scene =
@@ -211,6 +212,12 @@ void scene_settle(struct scene *scene)
 void scene_await_sent(struct scene *scene, unsigned count)
 {
 	while (scene->sent_count < count) /* the alarm ends a test that waits in vain */
+		assert_int_equal(event_base_loop(scene->base, EVLOOP_ONCE), 0);
+}
+
+void scene_await_told(struct scene *scene, unsigned count)
+{
+	while (scene->told_count < count)
 		assert_int_equal(event_base_loop(scene->base, EVLOOP_ONCE), 0);
 }
 

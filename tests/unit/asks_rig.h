@@ -17,6 +17,7 @@
 
 #define HOSTB	  HOST_FIRST
 #define UID	  1000u
+#define ANSWER_MS 50
 #define SENT_MAX  8192u
 #define NAMES_MAX 4000u
 
@@ -38,9 +39,9 @@ struct scene {
 	int takes_asks, send_error;
 	struct sent sent[SENT_MAX];
 	unsigned sent_count, sent_seen;
-	ping_fn pinged;
-	uint32_t ping_request;
-	unsigned pings;
+	ping_fn link_up;
+	uint32_t await_request;
+	unsigned awaits;
 
 	bool host_is_up;
 	unsigned noted; /* hosts that were vouched for, in a guest */
@@ -66,6 +67,8 @@ void scene_stop(struct scene *scene);
 void scene_settle(struct scene *scene);
 /* Waits until a timer has led to something that was sent. */
 void scene_await_sent(struct scene *scene, unsigned count);
+/* Likewise to something that a program here was told. */
+void scene_await_told(struct scene *scene, unsigned count);
 void scene_bind(struct scene *scene, unsigned count, unsigned size);
 uint64_t scene_held(const struct scene *scene, enum quota_kind kind, uint32_t id);
 

@@ -140,10 +140,34 @@ static void a_question_ends_with_its_session_or_its_host(void **state)
 		else if (way == 2)
 			assert_int_equal(fail_by(&scene, HOSTB, expect_ask(HOSTB, ""), 4242), 0);
 		else
-			scene.pinged(scene.asks, scene.ping_request, -EHOSTUNREACH);
+			scene.link_up(scene.asks, scene.await_request, -EHOSTUNREACH);
 		expect_answer(errors[way]);
 		scene_stop(&scene);
 	}
+}
+
+static void a_question_that_a_living_peer_does_not_answer_ends(void **state)
+{
+	uint32_t here, of_peer;
+
+	scene_start(&scene, 0, PLENTY);
+	here = ask_hostb();
+	assert_int_equal(ask_by(&scene, 1, 5, ASK_DOMAINS, 0, "hostb", ""), 0);
+	of_peer = expect_ask(HOSTB, "");
+	/* Who is to hear of a change waits for it. */
+	assert_int_equal(ask_by(&scene, 1, 6, ASK_DOMAINS, 4711, "hostb", ""), 0);
+	expect_ask(HOSTB, "");
+	scene_await_told(&scene, 1);
+	expect_answer(ETIMEDOUT);
+	expect_unask(HOSTB, here);
+	scene_await_sent(&scene, scene.sent_seen + 2);
+	expect_unask(HOSTB, of_peer);
+	assert_int_equal(expect_told(&scene, 1).error, ETIMEDOUT);
+	expect_no_more(&scene);
+	assert_int_equal(scene_held(&scene, QUOTA_UID, UID), 0);
+	assert_int_equal(scene_held(&scene, QUOTA_PEER, 1), CHARGE);
+	asks_session_ended(scene.asks, 1, ECONNRESET);
+	scene_stop(&scene);
 }
 
 static void what_nobody_wants_any_more_is_withdrawn(void **state)
@@ -164,8 +188,8 @@ static void what_nobody_wants_any_more_is_withdrawn(void **state)
 	scene_stop(&scene);
 }
 
-/* The ping by which a question waits for its link can't be taken back, so it is paid for until it ends. */
-static void who_asks_and_cancels_without_a_link_pays_for_the_pings(void **state)
+/* That a question waits for its link can't be taken back, so it is paid for until that ends. */
+static void who_asks_and_cancels_without_a_link_pays_until_it_is_known(void **state)
 {
 	int r = 0;
 	unsigned asked = 0;
@@ -177,9 +201,9 @@ static void who_asks_and_cancels_without_a_link_pays_for_the_pings(void **state)
 		asks_cancel(scene.asks, &scene, asked);
 	}
 	assert_int_equal(r, -ENOBUFS);
-	assert_int_equal(scene.pings, 10);
+	assert_int_equal(scene.awaits, 10);
 	for (uint32_t id = 1; id <= asked; id++)
-		scene.pinged(scene.asks, id, 1000);
+		scene.link_up(scene.asks, id, 0);
 	scene_settle(&scene);
 	assert_int_equal(scene.told_count, 0);
 	expect_no_more(&scene); /* nothing was asked, so nothing is withdrawn */
@@ -189,7 +213,7 @@ static void who_asks_and_cancels_without_a_link_pays_for_the_pings(void **state)
 		assert_int_equal(ask_by(&scene, 1, number, ASK_DOMAINS, 0, "hostb", ""), 0);
 		assert_int_equal(unask_by(&scene, 1, number), 0);
 	}
-	assert_int_equal(scene.pings, 20);
+	assert_int_equal(scene.awaits, 20);
 	asks_session_ended(scene.asks, 1, ECONNRESET);
 	scene_stop(&scene);
 }
@@ -442,8 +466,9 @@ int main(void)
 		cmocka_unit_test(bad_parts_end_a_question_with_one_error),
 		cmocka_unit_test(an_answer_of_the_largest_size_is_taken_and_no_larger_one),
 		cmocka_unit_test(a_question_ends_with_its_session_or_its_host),
+		cmocka_unit_test(a_question_that_a_living_peer_does_not_answer_ends),
 		cmocka_unit_test(what_nobody_wants_any_more_is_withdrawn),
-		cmocka_unit_test(who_asks_and_cancels_without_a_link_pays_for_the_pings),
+		cmocka_unit_test(who_asks_and_cancels_without_a_link_pays_until_it_is_known),
 		cmocka_unit_test(an_older_domain_0_that_knows_no_hosts_is_told_as_such),
 		cmocka_unit_test(an_answer_is_made_in_pieces_and_told_in_parts),
 		cmocka_unit_test(what_does_not_fit_is_left_out),

@@ -269,6 +269,65 @@ static void ping_ends_with_the_error_that_the_link_ends_with(void **state)
 	}
 }
 
+/* It lives, and holds what was charged to others. */
+static void ping_that_a_living_peer_does_not_answer_ends(void **state)
+{
+	struct scene scene;
+
+	up(&scene);
+	assert_int_equal(links_ping(scene.links, 7, NULL, on_pong, &scene, 77), 0);
+	for (uint64_t ms = 0; ms <= DEAD_AFTER_MS + HEARTBEAT_MS; ms += HEARTBEAT_MS) {
+		assert_int_equal(scene.pongs, 0);
+		say_u64(&scene, FRAME_PING, 1);
+		while (hear(&scene))
+			;
+		pass(&scene, HEARTBEAT_MS);
+		if (scene.pongs)
+			break;
+	}
+	assert_int_equal(scene.pongs, 1);
+	assert_int_equal(scene.pong, -ETIMEDOUT);
+	expect_state(&scene, LINK_UP);
+	scene_stop(&scene);
+}
+
+static void who_awaits_a_link_needs_no_answer_to_a_ping(void **state)
+{
+	struct scene scene;
+
+	scene_start(&scene);
+	scene.pong = 1;
+	assert_int_equal(links_await(scene.links, 7, NULL, on_pong, &scene, 77), 0);
+	assert_int_equal(scene.connects, 1);
+	greet(&scene);
+	assert_int_equal(scene.pongs, 1);
+	assert_int_equal(scene.pong, 0);
+	expect_silence(&scene);
+	assert_int_equal(links_await(scene.links, 7, NULL, on_pong, &scene, 77), 0);
+	assert_int_equal(scene.pongs, 2);
+	scene_stop(&scene);
+}
+
+static void peer_that_says_everything_but_hello_is_not_waited_for(void **state)
+{
+	struct scene scene;
+
+	scene_start(&scene);
+	assert_int_equal(links_await(scene.links, 7, NULL, on_pong, &scene, 77), 0);
+	connect_peer(&scene);
+	for (uint64_t ms = 0; ms < DEAD_AFTER_MS + 2 * HEARTBEAT_MS; ms += HEARTBEAT_MS) {
+		expect_state(&scene, LINK_GREETING);
+		say(&scene, FRAME_OPTIONAL, NULL, 0);
+		pass(&scene, HEARTBEAT_MS);
+		if (scene.pongs)
+			break;
+	}
+	assert_int_equal(scene.pongs, 1);
+	assert_int_equal(scene.pong, -EHOSTUNREACH);
+	expect_last_error(&scene, "no HELLO");
+	scene_stop(&scene);
+}
+
 static void cancelled_ping_is_never_answered(void **state)
 {
 	struct scene scene;
@@ -319,6 +378,9 @@ int main(void)
 		cmocka_unit_test(peer_that_knows_no_hosts_is_asked_for_none_of_them),
 		cmocka_unit_test(ping_of_another_host_says_of_which_domain),
 		cmocka_unit_test(ping_ends_with_the_error_that_the_link_ends_with),
+		cmocka_unit_test(ping_that_a_living_peer_does_not_answer_ends),
+		cmocka_unit_test(who_awaits_a_link_needs_no_answer_to_a_ping),
+		cmocka_unit_test(peer_that_says_everything_but_hello_is_not_waited_for),
 		cmocka_unit_test(cancelled_ping_is_never_answered),
 		cmocka_unit_test(frames_of_others_go_out_only_in_a_session),
 	};

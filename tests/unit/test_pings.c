@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "daemon/base/clock.h"
 #include "daemon/relay/hop.h"
 #include "daemon/link/pings.h"
 #include "wire/bytes.h"
@@ -116,6 +117,65 @@ static void end_of_the_session_answers_all_and_they_may_ask_again(void **state)
 	assert_null(pings.list);
 }
 
+static void who_awaits_the_session_is_told_when_it_is_up_and_sends_nothing(void **state)
+{
+	struct program a = {0}, b = {0}, c = {0};
+	struct pings pings = {0}, other = {0};
+
+	assert_int_equal(pings_await(&pings, on_result, &a, 1), 0);
+	assert_int_equal(pings_await(&pings, on_result, &b, 2), 0);
+	assert_int_equal(pings_add(&pings, on_result, &b, 3), 0);
+	assert_int_equal(pings_await(&pings, on_result, &c, 4), 0);
+	pings_forget(&pings, &c);
+	assert_true(pings_are_there(&pings));
+	pings_move(&pings, &other);
+	assert_false(pings_are_there(&pings));
+	pings_send(&other, NULL);
+	assert_int_equal(sent_count, 1);
+	assert_int_equal(a.answers, 1);
+	assert_int_equal(a.result, 0);
+	assert_int_equal(b.answers, 1);
+	assert_int_equal(b.request, 2);
+	assert_int_equal(pings_await(&other, on_result, &a, 5), 0);
+	pings_fail(&other, -EHOSTDOWN);
+	assert_int_equal(a.result, -EHOSTDOWN);
+	assert_int_equal(b.request, 3);
+	assert_int_equal(pings_await(&other, on_result, &a, 6), 0);
+	pings_relay(&other, 7, &pings);
+	assert_int_equal(a.answers, 3);
+	assert_int_equal(a.result, -EHOSTUNREACH);
+	assert_int_equal(c.answers, 0);
+	assert_null(other.pingers);
+}
+
+static void what_is_not_answered_in_time_ends_and_the_rest_waits_on(void **state)
+{
+	struct pings pings = {0};
+	struct program a = {.again = &pings}, b = {0};
+	uint64_t between;
+
+	assert_int_equal(pings_add(&pings, NULL, NULL, 0), 0);
+	assert_int_equal(pings_add(&pings, on_result, &a, 1), 0);
+	pings_send(&pings, NULL);
+	between = clock_ns();
+	while (clock_ns() == between)
+		;
+	assert_int_equal(pings_add(&pings, on_result, &b, 5), 0);
+	pings_send(&pings, NULL);
+	pings_expire(&pings, between);
+	assert_int_equal(a.answers, 1);
+	assert_int_equal(a.result, -ETIMEDOUT);
+	assert_int_equal(b.answers, 0);
+	assert_int_equal(pings_take_pong(&pings, sent[1]), 0); /* too late */
+	a.again = NULL;
+	pings_expire(&pings, UINT64_MAX);
+	assert_int_equal(b.result, -ETIMEDOUT);
+	assert_int_equal(a.answers, 1); /* asked again, and wasn't sent yet */
+	assert_true(pings.own_is_out);
+	pings_fail(&pings, -EHOSTDOWN);
+	assert_int_equal(a.answers, 2);
+}
+
 static void lies_of_a_peer_cost_no_look_at_all_that_wait(void **state)
 {
 	struct program *programs = calloc(PROGRAMS, sizeof(*programs));
@@ -147,6 +207,9 @@ int main(void)
 		cmocka_unit_test_setup(each_gets_the_answer_to_its_own, set_up),
 		cmocka_unit_test_setup(heartbeat_is_one_at_a_time_and_stays_when_programs_go, set_up),
 		cmocka_unit_test_setup(end_of_the_session_answers_all_and_they_may_ask_again, set_up),
+		cmocka_unit_test_setup(who_awaits_the_session_is_told_when_it_is_up_and_sends_nothing,
+				       set_up),
+		cmocka_unit_test_setup(what_is_not_answered_in_time_ends_and_the_rest_waits_on, set_up),
 		cmocka_unit_test_setup(lies_of_a_peer_cost_no_look_at_all_that_wait, set_up),
 	};
 

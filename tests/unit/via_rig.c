@@ -38,6 +38,16 @@ int links_ping(struct links *links, uint32_t domid, struct account *account, pin
 	return 0;
 }
 
+int links_await(struct links *links, uint32_t domid, struct account *account, ping_fn done, void *userdata,
+		uint32_t request)
+{
+	the_scene->awaits++;
+	the_scene->pinger = userdata;
+	the_scene->done = done;
+	the_scene->request = request;
+	return 0;
+}
+
 int links_ping_relayed(struct links *links, uint32_t domid, const struct frame_ping_relayed *what,
 		       struct account *account, ping_fn done, void *userdata, uint32_t request)
 {

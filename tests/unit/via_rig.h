@@ -23,7 +23,7 @@ struct scene {
 	/* what the links say */
 	int relays, want_error;
 	char explained[LINK_REASON_SIZE];
-	unsigned pings;
+	unsigned pings, awaits;
 	ping_fn done;
 	void *pinger;
 	uint32_t request, pong;
