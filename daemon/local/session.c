@@ -66,7 +66,10 @@ static int on_control(void *owner, const struct frame_header *header, const uint
 		return session->callbacks->request(session->userdata, session, header, payload);
 	case FRAME_GOODBYE:
 		session->hop->said_goodbye = true;
-		return 0; /* the end of file follows; ending here would lose what the program has taken */
+		/* Not at once: what the program has taken is still to be noted. And without waiting for the end of
+		 * file, which a program that keeps its socket never sends. */
+		hop_finish(session->hop, -ECONNRESET, "the program has taken its leave");
+		return 0;
 	default:
 		return -EPROTO;
 	}

@@ -255,6 +255,22 @@ def test_what_was_released_right_before_its_receiver_leaves_was_delivered(nodes,
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["socket", "rings"])
+def test_a_program_that_has_said_goodbye_is_gone_though_it_keeps_its_socket(nodes, shared):
+    one = nodes(1)[1]
+    programs = [protocol.Program(one.socket, shared) for _ in range(5)]
+    with protocol.Program(one.socket) as watcher:
+        assert len(json.loads(watcher.query("status"))["clients"]) == 6
+        for program in programs:
+            program.send_bytes(protocol.frame(protocol.GOODBYE, bytes(4)))
+        for program in programs:
+            with pytest.raises(protocol.Closed):
+                program.receive_from_socket()
+        assert len(json.loads(watcher.query("status"))["clients"]) == 1
+    for program in programs:
+        program.close()
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["socket", "rings"])
 def test_a_client_written_from_the_document_sends_and_receives(nodes, shared):
     one, two = nodes(1, 2).values()
     with protocol.Program(one.socket, shared) as sender, protocol.Program(two.socket, shared) as receiver:

@@ -392,6 +392,21 @@ static void end_of_file_at_any_time_leaves_nothing_behind(void **state)
 	}
 }
 
+static void session_ends_with_the_programs_goodbye_though_it_keeps_the_socket(void **state)
+{
+	struct scene scene;
+	uint8_t byte;
+
+	scene_start(&scene, 10000);
+	say_hello(&scene, 1, 0);
+	expect(&scene, FRAME_WELCOME);
+	say_frame(&scene, FRAME_GOODBYE, "\0\0\0", 4);
+	assert_int_equal(scene.gone, 1);
+	assert_true(scene.took_its_leave);
+	assert_int_equal(recv(scene.fd, &byte, 1, MSG_DONTWAIT), 0);
+	scene_stop(&scene);
+}
+
 /* Its last words are behind so much else, or the daemon is about to write when it closes: what it took is in
  * doubt only if it didn't say so. */
 static void last_words_of_a_program_are_heard(void **state)
@@ -564,6 +579,7 @@ int main(void)
 		cmocka_unit_test(bytes_on_the_socket_beside_shared_memory_are_a_violation),
 		cmocka_unit_test(descriptors_are_a_violation_at_any_time),
 		cmocka_unit_test(end_of_file_at_any_time_leaves_nothing_behind),
+		cmocka_unit_test(session_ends_with_the_programs_goodbye_though_it_keeps_the_socket),
 		cmocka_unit_test(last_words_of_a_program_are_heard),
 		cmocka_unit_test(without_descriptors_left_the_program_is_told),
 		cmocka_unit_test(name_of_a_program_is_plain_text),
