@@ -87,6 +87,8 @@ struct report *requests_begin_answer(void *userdata, struct session *session, ui
 void restore_on_domid_changed(void *userdata, const char *untrusted_path);
 /* Unbinds the ports of closed vchans, unless they are from before a restore. */
 void restore_on_port_retired(void *userdata);
+/* Returns false in domain 0, which is never migrated. */
+bool restore_on_own_leaf_gone(void *userdata);
 
 /* wiring.c: makes all modules in their order. Returns 0 or a negative errno; wiring_end() follows either way. */
 int wiring_start(struct daemon *daemon);

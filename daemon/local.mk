@@ -73,6 +73,7 @@ libdaemon_la_SOURCES = \
 	daemon/peers/peers_all.c daemon/peers/peers_all.h \
 	daemon/peers/peers_parse.c daemon/peers/peers_parse.h \
 	daemon/peers/peers_leaves.c daemon/peers/peers_leaves.h \
+	daemon/peers/peers_mend.c daemon/peers/peers_mend.h \
 	daemon/peers/peers_presence.c daemon/peers/peers_presence.h \
 	daemon/peers/peers_tell.c daemon/peers/peers_tell.h \
 	daemon/peers/peers_saves.c daemon/peers/peers_saves.h \

@@ -147,3 +147,14 @@ void restore_on_port_retired(void *userdata)
 	if (!daemon->stopping)
 		check_domid(daemon);
 }
+
+bool restore_on_own_leaf_gone(void *userdata)
+{
+	struct daemon *daemon = userdata;
+
+	if (daemon->self.domid == 0)
+		return false;
+	if (!daemon->stopping)
+		check_domid(daemon);
+	return true;
+}

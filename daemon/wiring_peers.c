@@ -238,6 +238,7 @@ int wiring_start_peers(struct daemon *daemon)
 		.connected = peer_connected,
 		.failed = peer_failed,
 		.lost = peer_lost,
+		.own_leaf_gone = restore_on_own_leaf_gone,
 		.saved = peer_saved,
 		.least_ring = least_ring,
 		.all_known = all_peers_known,

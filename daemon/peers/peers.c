@@ -13,6 +13,7 @@
 #include "daemon/peers/peers_forget.h"
 #include "daemon/peers/peers_internal.h"
 #include "daemon/peers/peers_leaves.h"
+#include "daemon/peers/peers_mend.h"
 #include "daemon/peers/peers_presence.h"
 #include "daemon/peers/peers_saves.h"
 #include "daemon/peers/peers_tell.h"
@@ -213,14 +214,14 @@ int peers_start(struct peers *peers)
 	peers_subtree(options->self->domid, peers->root);
 	peers->pages = event_new(peers->base, -1, 0, on_pages, peers);
 	if (!peers->pages || advertise_init(peers) < 0 || all_init(peers) < 0 || told_init(peers) < 0 ||
-	    forget_init(peers) < 0 || leaves_init(peers) < 0)
+	    forget_init(peers) < 0 || leaves_init(peers) < 0 || mend_init(peers) < 0)
 		return -ENOMEM;
 	vchan_host_set_freed(peers->host, on_vchan_freed, peers);
 
 	/* What an earlier daemon left must be gone before the new presence is seen, and answers to that must
 	 * find us watching. */
 	remove_tree(peers);
-	if (presence_watch(peers) < 0)
+	if (mend_watch(peers) < 0 || presence_watch(peers) < 0)
 		return -ENOMEM;
 	advertise_presence(peers);
 	for (unsigned i = 0; options->presence_private && i < options->allowed_count; i++)
@@ -282,6 +283,7 @@ void peers_stop(struct peers *peers)
 	told_destroy(peers);
 	forget_destroy(peers);
 	leaves_destroy(peers);
+	mend_destroy(peers);
 	/* Keeps what it was created with, and nothing else. */
 	*peers = (struct peers){
 		.base = peers->base,

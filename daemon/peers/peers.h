@@ -95,6 +95,10 @@ struct peers_callbacks {
 	 * back under another number; or another daemon has `replaced` it. The owner closes the vchan and calls
 	 * peers_disconnect(). */
 	void (*lost)(void *userdata, uint32_t domid, bool replaced, const char *reason);
+	/* The leaf of peers_own_leaf() has gone, perhaps with all others, since this domain was migrated to the same number.
+	 * Returns whether the owner finds that out, and calls peers_stop() and peers_start() if the leaf isn't there;
+	 * false, or NULL: it is written again. */
+	bool (*own_leaf_gone)(void *userdata);
 	/* In domain 0: the guest is about to be saved. The owner gives up the vchan if it can go on over another one. May
 	 * be NULL. */
 	void (*saved)(void *userdata, uint32_t domid);

@@ -219,6 +219,21 @@ static uint64_t advertise_public(struct peers *peers)
 	return COST_WRITE + (looked > 0 ? (unsigned)looked : 0) * COST_PUBLIC_NAME;
 }
 
+void advertise_public_anew(struct peers *peers)
+{
+	free(peers->public_value);
+	peers->public_value = NULL;
+	peers->public_unknown = true;
+	peers->public_version = 0;
+	task_due(&peers->advertise_next);
+}
+
+void presence_format(const struct peers *peers, char value[PEERS_INSTANCE_SIZE + 16])
+{
+	snprintf(value, PEERS_INSTANCE_SIZE + 16, "%d %s %d", PEERS_MAJOR, peers->options.self->instance_text,
+		 PEERS_MINOR);
+}
+
 static void on_presence_written(void *userdata, int error, const char *value, size_t size)
 {
 	struct peers *peers = userdata;
@@ -242,8 +257,7 @@ void advertise_presence(struct peers *peers)
 		return;
 	peers->presence_written = true; /* on its way */
 	snprintf(path, sizeof(path), "%s/%s", peers->root, peers_own_leaf_name(peers));
-	snprintf(value, sizeof(value), "%d %s %d", PEERS_MAJOR, peers->options.self->instance_text,
-		 PEERS_MINOR);
+	presence_format(peers, value);
 	r = store_write(peers->store, path, value, peers->options.self->domid,
 			peers->options.presence_private ? STORE_NOBODY : STORE_EVERYONE, on_presence_written,
 			peers, &peers->presence_request);

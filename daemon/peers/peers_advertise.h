@@ -25,6 +25,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "daemon/peers/peers_parse.h"
+
 struct peer;
 struct peers;
 
@@ -35,6 +37,10 @@ void advertise_destroy(struct peers *peers);
 void advertise_presence(struct peers *peers);
 /* Writes it once more, for those whose watches it fires. */
 void advertise_presence_again(struct peers *peers);
+/* What stands in it. */
+void presence_format(const struct peers *peers, char value[PEERS_INSTANCE_SIZE + 16]);
+/* Writes the leaf for all even if it hasn't changed. */
+void advertise_public_anew(struct peers *peers);
 /* Returns whether the peer may know of us, is up, and hasn't got our latest endpoints. */
 bool advertise_is_wanted(const struct peer *peer);
 void advertise_to(struct peer *peer);

@@ -44,9 +44,15 @@ enum peer_leaf {
 	LEAF_RING_REF,
 	LEAF_EVENT_CHANNEL,
 	LEAF_SHUTDOWN, /* dom0: `control/shutdown` */
+	/* What we have written for it (peers_mend.h). */
+	LEAF_OUR_HELLO,
+	LEAF_OUR_ENDPOINTS,
+	LEAF_OUR_RING_REF,
+	LEAF_OUR_EVENT_CHANNEL,
 	LEAVES,
 };
-#define LEAVES_LOOKED_UP (1u << LEAF_PRESENCE | 1u << LEAF_ENDPOINTS | 1u << LEAF_HELLO)
+#define RENDEZVOUS_NODE_SIZE (PEERS_INSTANCE_SIZE + PEERS_NONCE_SIZE + 16)
+#define LEAVES_LOOKED_UP     (1u << LEAF_PRESENCE | 1u << LEAF_ENDPOINTS | 1u << LEAF_HELLO)
 
 struct rendezvous {
 	enum rendezvous_state state;
@@ -154,6 +160,9 @@ struct peer {
 	uint64_t advertised_version; /* of peers.advertised; 0: must be compared with what stands there */
 	char *advertised_value;	     /* what stands there or is on its way; NULL: must be written */
 
+	unsigned mends;	     /* how often what we wrote for it was written again of late, */
+	unsigned mend_later; /* and a bit mask of leaves that wait for that */
+
 	bool used;    /* something here had to do with it since peers.forget fired last, */
 	bool is_idle; /* and if not: is to be forgotten */
 	bool is_ours; /* somebody here wanted to know it */
@@ -216,6 +225,13 @@ struct peers {
 	bool presence_written; /* or the private one in its place; or it's on its way */
 	struct store_request *presence_request;
 
+	struct store_watch *mend_watch; /* of our own nodes */
+	struct event *mend;		/* some were written again of late, or wait for it */
+	unsigned mends;
+	bool mend_presence, mend_public, mend_asks; /* wait for that */
+	bool mend_tree; /* the own leaf was looked for since all of them may have gone */
+	struct store_request *mend_presence_request, *mend_public_request, *mend_asks_request;
+
 	struct peer *waiting; /* for grant pages, first come first served */
 	struct event *pages;  /* pages may have come back */
 };
@@ -247,8 +263,14 @@ void rendezvous_advance(struct peer *peer);
 void rendezvous_look_again(struct peer *peer);
 /* Notes that the peer's daemon has gone, or was `replaced`. */
 void rendezvous_peer_gone(struct peer *peer, bool replaced);
+/* Notes that the peer's hello isn't there: when it is, it counts as a new one, whatever its nonce. */
+void rendezvous_hello_gone(struct peer *peer);
 /* Takes the value of a node that was read, or NULL if there is none. */
 void rendezvous_node(struct peer *peer, enum peer_leaf leaf, const char *untrusted_value, size_t size);
+/* Returns whether our leaf for the peer, LEAF_OUR_..., stands in XenStore and isn't being written: then with this value. */
+bool rendezvous_node_stands(const struct peer *peer, enum peer_leaf leaf, char value[RENDEZVOUS_NODE_SIZE]);
+/* Writes that leaf once more, as it was. */
+void rendezvous_write_again(struct peer *peer, enum peer_leaf leaf);
 void rendezvous_pages_freed(struct peers *peers);
 const char *rendezvous_state_name(const struct peer *peer);
 bool rendezvous_may_map(const struct peers_options *options);

@@ -14,11 +14,12 @@
 void leaf_path(const struct peer *peer, enum peer_leaf leaf, char path[PEERS_PATH_SIZE])
 {
 	static const char *const names[] = {
-		[LEAF_ENDPOINTS] = "endpoints",
-		[LEAF_HELLO] = "hello",
-		[LEAF_RING_REF] = "ring-ref",
-		[LEAF_EVENT_CHANNEL] = "event-channel",
+		[LEAF_ENDPOINTS] = "endpoints",	  [LEAF_HELLO] = "hello",
+		[LEAF_RING_REF] = "ring-ref",	  [LEAF_EVENT_CHANNEL] = "event-channel",
+		[LEAF_OUR_HELLO] = "/hello",	  [LEAF_OUR_ENDPOINTS] = "/endpoints",
+		[LEAF_OUR_RING_REF] = "ring-ref", [LEAF_OUR_EVENT_CHANNEL] = "event-channel",
 	};
+	char rest[PEERS_NONCE_SIZE + 16];
 	uint32_t us = peer->peers->options.self->domid;
 
 	if (leaf == LEAF_PRESENCE)
@@ -32,7 +33,12 @@ void leaf_path(const struct peer *peer, enum peer_leaf leaf, char path[PEERS_PAT
 	else if (leaf == LEAF_HELLO || leaf == LEAF_ENDPOINTS)
 		snprintf(path, PEERS_PATH_SIZE, "/local/domain/%u/data/xenmsg/to/%u/%s", peer->domid, us,
 			 names[leaf]);
-	else
+	else if (leaf == LEAF_OUR_HELLO || leaf == LEAF_OUR_ENDPOINTS)
+		peer_our_path(peer, path, names[leaf]);
+	else if (leaf == LEAF_OUR_RING_REF || leaf == LEAF_OUR_EVENT_CHANNEL) {
+		snprintf(rest, sizeof(rest), "/%s/%s", peer->rendezvous.grant_nonce, names[leaf]);
+		peer_our_path(peer, path, rest);
+	} else
 		snprintf(path, PEERS_PATH_SIZE, "/local/domain/%u/data/xenmsg/to/%u/%s/%s", peer->domid, us,
 			 peer->rendezvous.our_nonce, names[leaf]);
 }

@@ -11,6 +11,7 @@
 #include "daemon/peers/peers_forget.h"
 #include "daemon/peers/peers_internal.h"
 #include "daemon/peers/peers_leaves.h"
+#include "daemon/peers/peers_mend.h"
 #include "daemon/peers/peers_saves.h"
 #include "daemon/peers/peers_tell.h"
 #include "daemon/peers/peers_told.h"
@@ -270,6 +271,8 @@ static void take_hello(struct peer *peer, const char *untrusted_value, size_t si
 			peer->hello_major = major ? major : UINT32_MAX;
 		peer->hello_seen = r == 0;
 	}
+	if (!peer->hello_seen)
+		rendezvous_hello_gone(peer);
 	/* One of the two is out of date. Nobody may have told us that its presence has changed. */
 	if (peer->hello_seen && peer->presence[0] && strcmp(peer->presence, peer->hello.instance))
 		peer_read(peer, LEAF_PRESENCE);
@@ -343,6 +346,12 @@ static void take(struct peer *peer, enum peer_leaf leaf, const char *untrusted_v
 		break;
 	case LEAF_SHUTDOWN:
 		saves_take(peer, untrusted_value, size);
+		break;
+	case LEAF_OUR_HELLO:
+	case LEAF_OUR_ENDPOINTS:
+	case LEAF_OUR_RING_REF:
+	case LEAF_OUR_EVENT_CHANNEL:
+		mend_take(peer, leaf, untrusted_value, size);
 		break;
 	case LEAVES:
 		break;

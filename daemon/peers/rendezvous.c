@@ -19,6 +19,7 @@
 #include <utlist.h>
 
 #include "daemon/peers/peers_internal.h"
+#include "daemon/peers/peers_mend.h"
 #include "daemon/peers/peers_presence.h"
 #include "daemon/peers/peers_saves.h"
 #include "daemon/base/timer.h"
@@ -375,22 +376,58 @@ static void on_hello_written(void *userdata, int error, const char *value, size_
 	struct peer *peer = userdata;
 
 	peer->rendezvous.hello_lost = error == -ENOTCONN; /* on_again() tries again */
-	if (error < 0 && error != -ENOTCONN)
+	if (error < 0 && peer->rendezvous.state == RENDEZVOUS_CONNECTED)
+		mend_later(peer, LEAF_OUR_HELLO);
+	else if (error < 0 && error != -ENOTCONN)
 		fail(peer, -EHOSTUNREACH, "can't write to XenStore for domain %u: %s", peer->domid,
 		     strerror(-error));
+}
+
+static void format_hello(const struct peer *peer, char value[RENDEZVOUS_NODE_SIZE])
+{
+	snprintf(value, RENDEZVOUS_NODE_SIZE, "%d %s %s %d", PEERS_MAJOR,
+		 peer->peers->options.self->instance_text, peer->rendezvous.our_nonce, peer->peers->may_map);
 }
 
 static int write_hello(struct peer *peer)
 {
 	struct peers *peers = peer->peers;
 	struct rendezvous *rendezvous = &peer->rendezvous;
-	char path[PEERS_PATH_SIZE], value[PEERS_INSTANCE_SIZE + PEERS_NONCE_SIZE + 16];
+	char path[PEERS_PATH_SIZE], value[RENDEZVOUS_NODE_SIZE];
 
-	snprintf(value, sizeof(value), "%d %s %s %d", PEERS_MAJOR, peers->options.self->instance_text,
-		 rendezvous->our_nonce, peers->may_map);
+	format_hello(peer, value);
 	peer_our_path(peer, path, "/hello");
 	return store_write(peers->store, path, value, peers->options.self->domid, (int)peer->domid,
 			   on_hello_written, peer, &rendezvous->hello_request);
+}
+
+bool rendezvous_node_stands(const struct peer *peer, enum peer_leaf leaf, char value[RENDEZVOUS_NODE_SIZE])
+{
+	const struct rendezvous *rendezvous = &peer->rendezvous;
+
+	if (leaf == LEAF_OUR_HELLO) {
+		format_hello(peer, value);
+		return rendezvous->hello_written && !rendezvous->hello_request;
+	}
+	if (!rendezvous->published || rendezvous->publish_request)
+		return false;
+	snprintf(value, RENDEZVOUS_NODE_SIZE, "%u",
+		 leaf == LEAF_OUR_RING_REF ? vchan_ring_ref(rendezvous->vchan)
+					   : vchan_port(rendezvous->vchan));
+	return true;
+}
+
+void rendezvous_write_again(struct peer *peer, enum peer_leaf leaf)
+{
+	int r;
+
+	if (leaf != LEAF_OUR_HELLO) {
+		publish(peer);
+		return;
+	}
+	r = write_hello(peer);
+	if (r < 0)
+		on_hello_written(peer, r, NULL, 0);
 }
 
 static void begin(struct peer *peer)
@@ -584,6 +621,11 @@ void rendezvous_advance(struct peer *peer)
 		before = peer->rendezvous.state;
 		step(peer, RENDEZVOUS_NO_EVENT);
 	} while (peer->rendezvous.state == RENDEZVOUS_HELLO && before != RENDEZVOUS_HELLO);
+}
+
+void rendezvous_hello_gone(struct peer *peer)
+{
+	peer->rendezvous.tried_nonce[0] = '\0';
 }
 
 void rendezvous_peer_gone(struct peer *peer, bool replaced)

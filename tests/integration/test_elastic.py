@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from messaging import FAST, PATIENCE, eventually, tool, works
+from messaging import FAST, PATIENCE, eventually, give_up_ring, tool, works
 from test_cli_bench import serve, stop
-from test_resume import resumed, resumes, traffic
+from test_resume import resumes, traffic
 
 # So small that the traffic of these tests is much for them.
 # A daemon that gets no CPU for a second isn't dead.
@@ -133,8 +133,6 @@ def test_losses_while_rings_grow_and_shrink_are_a_pause(nodes, config):
     with flood(one, two), traffic(one, two) as goes_on, zero.store() as store:
         for times in range(1, 4):
             has_size(one, two, 1 << 20)
-            store.remove(f"/local/domain/{1 + times % 2}/data/xenmsg/to/{2 - times % 2}/hello")
-            for node, domid in ((one, 2), (two, 1)):
-                resumed(node, domid, times)
+            give_up_ring(store, [(one, two)[times % 2]], one, two, times)
             goes_on()
     assert moves(one, 2) >= 3

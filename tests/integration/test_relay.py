@@ -17,7 +17,7 @@ import pytest
 from conftest import Conversation
 from library import Connection
 from messaging import (EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_UNREACHABLE, EXIT_USAGE, FAST, PATIENCE, Holder,
-                       eventually, of_turns)
+                       eventually, give_up_ring, of_turns)
 
 MIB = 1 << 20
 PEER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "link_peer.py")
@@ -350,11 +350,8 @@ def test_what_waits_for_room_is_relayed_when_a_link_is_resumed(zero, guests, los
         assert 0 < posted < len(sizes)
         for times in range(1, 9):
             for node in ends:
-                store.remove(f"/local/domain/{node.domid}/data/xenmsg/to/0/hello")
-            post()
-            for node in ends:
-                eventually(lambda node=node: zero.link(node.domid)["state"] == "up" and
-                           zero.link(node.domid)["resumes"] >= times, "the link is resumed")
+                give_up_ring(store, [node], zero, node, times)
+                post()
             post()
             for _ in range(3):
                 take()

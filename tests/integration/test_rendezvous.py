@@ -331,6 +331,46 @@ def test_disconnecting_ends_an_attempt_in_silence(host):
     assert not [event for event in peer.node.passed_over if event.startswith("failed 2")]
 
 
+@pytest.mark.parametrize("removed", ["to/2/hello", "to/2/00000001/ring-ref", "to/2/00000001", "to/2", "to", "presence", ""])
+def test_own_nodes_that_others_remove_are_there_again_at_once(host, removed):
+    peer = Mapper(host, "timeout=600000")
+    peer.node.connect(2)
+    peer.hello("00000001")
+    peer.await_state("granted")
+    zero, ours = Tree(host, 0), "/local/domain/3/data/xenmsg"
+    leaves = {leaf: wait_for(lambda leaf=leaf: zero.read(f"{ours}/{leaf}"), leaf)
+              for leaf in ("presence", "to/2/hello", "to/2/00000001/ring-ref", "to/2/00000001/event-channel")}
+    settle(peer.node)
+    assert zero.talk.ok("remove", f"{ours}/{removed}".rstrip("/")) == 0
+    for leaf, value in leaves.items():
+        wait_for(lambda leaf=leaf, value=value: zero.read(f"{ours}/{leaf}") == value, f"{leaf} to be there again")
+    assert peer.node.state(2) == "granted"
+
+
+def test_hellos_that_vanish_one_after_the_other_do_not_hold_up_a_link(host):
+    """The new one of one end goes when the other end has seen it already, and waits for what it leads to."""
+    nodes = {domid: Node(host, domid, "timeout=600000") for domid in (1, 2)}
+    nodes[1].await_event("up 2")
+    zero = host.converse(0, "check-store")
+    for end in (1, 2, 1, 2):
+        link(nodes[1], nodes[2])
+        nodes[end].close(3 - end)
+        nodes[3 - end].await_event(f"lost {end}")
+        nodes[3 - end].close(end)
+        for domid in (1, 2):
+            nodes[domid].connect(3 - domid)
+        for domid in (end, 3 - end):
+            zero.ok("remove", f"/local/domain/{domid}/data/xenmsg/to/{3 - domid}/hello")
+        for domid in (1, 2):
+            nodes[domid].await_event(f"connected {3 - domid}")
+        settle(*nodes.values())
+        for domid in (1, 2):  # it may have been removed when they were connected already
+            nodes[domid].close(3 - domid)
+        settle(*nodes.values())
+        for node in nodes.values():
+            node.passed_over = [event for event in node.passed_over if not event.startswith("lost")]
+
+
 @pytest.mark.parametrize("change", ["nonce", "instance", "gone", "bad"])
 def test_connected_is_lost_when_the_peers_hello_changes(host, change):
     peer = Mapper(host, "timeout=600000")

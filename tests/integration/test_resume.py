@@ -17,7 +17,7 @@ import time
 import pytest
 
 from library import Connection
-from messaging import EXIT_NO_ENDPOINT, FAST, PATIENCE, eventually, stopped, works
+from messaging import EXIT_NO_ENDPOINT, FAST, PATIENCE, eventually, give_up_ring, stopped, works
 
 LONG = int(60 * PATIENCE)
 WINDOW = 200  # messages on their way at once
@@ -221,10 +221,7 @@ def test_rings_that_are_given_up_again_and_again_cost_nothing_but_time(nodes, en
     zero = nodes(0, start=False)[0]
     with traffic(pair[1], pair[2]) as goes_on, zero.store() as store:
         for times in range(1, 11):
-            for end in ends:
-                store.remove(f"/local/domain/{end}/data/xenmsg/to/{3 - end}/hello")
-            for node, domid in ((pair[1], 2), (pair[2], 1)):
-                resumed(node, domid, times)
+            give_up_ring(store, [pair[end] for end in ends], pair[1], pair[2], times)
             if times % 3 == 0:
                 goes_on()
         goes_on()
@@ -244,9 +241,7 @@ def test_a_peer_that_hides_its_presence_does_not_seem_dead_while_it_writes_no_he
     zero = nodes(0, start=False)[0]
     with traffic(hidden, other) as goes_on, zero.store() as store:
         for times in range(1, 6):
-            store.remove(f"/local/domain/{end}/data/xenmsg/to/{3 - end}/hello")
-            for node, domid in ((hidden, 2), (other, 1)):
-                resumed(node, domid, times)
+            give_up_ring(store, [pair[end]], hidden, other, times)
         goes_on()
 
 

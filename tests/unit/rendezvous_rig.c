@@ -158,6 +158,12 @@ static void on_forgotten(void *userdata, uint32_t domid)
 {
 }
 
+static bool on_own_leaf_gone(void *userdata)
+{
+	((struct scene *)userdata)->own_leaf_gone++;
+	return true;
+}
+
 static void on_lost(void *userdata, uint32_t domid, bool gone, const char *reason)
 {
 }
@@ -174,16 +180,26 @@ bool access_visible_to_all(struct access *access, const char *name)
 	return strncmp(name, "public", 6) == 0;
 }
 
-void fire(struct scene *scene, const char *path)
+static void fire_watch(struct scene *scene, const char *watched, const char *path)
 {
 	struct store_watch *watch;
 
 	DL_FOREACH(scene->store.watches, watch)
-		if (!strcmp(watch->path, "/local/domain")) {
+		if (!strcmp(watch->path, watched)) {
 			watch->event(watch->userdata, path);
 			return;
 		}
-	fail_msg("/local/domain isn't watched");
+	fail_msg("%s isn't watched", watched);
+}
+
+void fire(struct scene *scene, const char *path)
+{
+	fire_watch(scene, "/local/domain", path);
+}
+
+void fire_own(struct scene *scene, const char *path)
+{
+	fire_watch(scene, OURS, path);
 }
 
 static bool pass(void *userdata)
@@ -211,6 +227,7 @@ void scene_begin(struct scene *scene, bool maps)
 		.connected = on_connected,
 		.failed = on_failed,
 		.lost = on_lost,
+		.own_leaf_gone = on_own_leaf_gone,
 	};
 	const struct quota_limits limits = {
 		.pool = {[QUOTA_BYTES] = 1000 * LOOKUP_BYTES},

@@ -37,13 +37,15 @@ struct scene {
 	struct peers *peers;
 	struct vchan *vchan;
 	char nonce[9];
-	unsigned ups, failures;
+	unsigned ups, failures, own_leaf_gone;
 	struct quota *quota;
 	struct account *user, *other;
 };
 
 /* The watch on /local/domain tells of this path. */
 void fire(struct scene *scene, const char *path);
+/* The watch on what we have written tells of this path. */
+void fire_own(struct scene *scene, const char *path);
 /* All that can be done now is done. */
 void settle(struct scene *scene);
 /* Nothing is known of the peer yet, nor wanted. */

@@ -332,6 +332,133 @@ static void what_was_granted_in_vain_is_left_unless_it_was_for_good(void **state
 	}
 }
 
+/* What has become of one of our own nodes. */
+static bool stands(struct scene *scene, const char *path, const char *value)
+{
+	struct fake_node *node = fake_find(&scene->store, path);
+
+	return node && !strcmp(node->value, value);
+}
+
+/* Others remove each of our own nodes, or change it, and the watch tells of it, or of a directory above it. */
+static void mend_each(struct scene *scene, const char *const *paths)
+{
+	enum { REMOVED, CHANGED, REMOVED_ABOVE, WAYS };
+
+	for (; *paths; paths++) {
+		struct fake_node *node = fake_find(&scene->store, *paths);
+		char *value;
+
+		if (!node)
+			fail_msg("%s isn't there", *paths);
+		value = strdup(node->value);
+		for (int how = 0; how < WAYS; how++) {
+			if (how == CHANGED)
+				fake_write(&scene->store, *paths, "something else");
+			else
+				fake_remove(&scene->store, *paths);
+			fire_own(scene, how == REMOVED_ABOVE && strstr(*paths, "/to/") ? OURS "/to" : *paths);
+			settle(scene);
+			if (!stands(scene, *paths, value))
+				fail_msg("%s isn't written again (%d)", *paths, how);
+		}
+		free(value);
+	}
+}
+
+static void own_nodes_that_others_remove_or_change_are_written_again_in_every_state(void **state)
+{
+	static const char *const leaves[] = {OURS "/presence", OURS "/endpoints", OURS "/to/2/endpoints",
+					     OURS "/to/2/hello", NULL};
+	static const char *const nodes[] = {OURS "/to/2/76543210/ring-ref",
+					    OURS "/to/2/76543210/event-channel", NULL};
+	const char *all[] = {"inbox", "public"};
+	struct scene scene;
+
+	for (int granted = 0; granted < 2; granted++) {
+		scene_start_with(&scene, !granted);
+		advertise(&scene, all, 2);
+		mend_each(&scene, granted ? nodes : leaves); /* GRANTED and AWAIT */
+		if (granted) {
+			scene_stop(&scene);
+			continue;
+		}
+		fake_write(&scene.store, node_path(&scene, "ring-ref"), "9");
+		fake_write(&scene.store, node_path(&scene, "event-channel"), "17");
+		await_vchan(&scene);
+		mend_each(&scene, leaves + 3); /* CONNECTED */
+		scene_stop(&scene);
+	}
+	scene_begin(&scene, true);
+	fake_write(&scene.store, THEIRS "/presence", "1 " INSTANCE);
+	assert_int_equal(peers_connect(scene.peers, 2, NULL), 0);
+	settle(&scene);
+	mend_each(&scene, leaves + 3); /* HELLO */
+	peers_disconnect(scene.peers, 2);
+	settle(&scene);
+	fire_own(&scene, OURS "/to/2/hello");
+	settle(&scene);
+	assert_null(fake_find(&scene.store, OURS "/to/2/hello")); /* we have taken it back ourselves */
+	scene_stop(&scene);
+}
+
+/* Else a migration to the same number would go unnoticed: there our nodes aren't. */
+static void own_leaf_that_goes_with_the_whole_tree_is_the_owners_to_judge(void **state)
+{
+	struct scene scene;
+
+	scene_start(&scene);
+	fake_remove(&scene.store, OURS "/presence");
+	fire_own(&scene, OURS);
+	settle(&scene);
+	assert_int_equal(scene.own_leaf_gone, 1);
+	assert_null(fake_find(&scene.store, OURS "/presence"));
+	scene_stop(&scene);
+}
+
+static void who_removes_a_node_again_and_again_is_not_fought(void **state)
+{
+	struct scene scene;
+	unsigned times = 0;
+
+	scene_start(&scene);
+	do {
+		fake_remove(&scene.store, OURS "/to/2/hello");
+		fire_own(&scene, OURS "/to/2/hello");
+		settle(&scene);
+	} while (fake_find(&scene.store, OURS "/to/2/hello") && ++times < 1000);
+	assert_in_range(times, 5, 100);
+	for (int i = 0; i < PATIENCE_MS && !fake_find(&scene.store, OURS "/to/2/hello"); i++) {
+		struct timeval pause = {.tv_usec = 1000};
+
+		event_base_loopexit(scene.base, &pause);
+		event_base_dispatch(scene.base);
+		settle(&scene);
+	}
+	assert_non_null(fake_find(&scene.store, OURS "/to/2/hello"));
+	scene_stop(&scene);
+}
+
+/* A daemon that only answers had answered this nonce, and taken its own hello back when it vanished. */
+static void hello_that_comes_back_is_answered_again(void **state)
+{
+	struct scene scene;
+
+	scene_begin(&scene, true);
+	fake_write(&scene.store, THEIRS "/presence", "1 " INSTANCE);
+	for (int i = 0; i < 3; i++) {
+		fake_write(&scene.store, THEIRS "/to/1/hello", "1 " INSTANCE " 76543210 1");
+		fire(&scene, THEIRS "/to/1/hello");
+		settle(&scene);
+		assert_non_null(fake_find(&scene.store, OURS "/to/2/hello"));
+		fake_remove(&scene.store, THEIRS "/to/1/hello");
+		fire(&scene, THEIRS "/to/1/hello");
+		settle(&scene);
+		assert_null(fake_find(&scene.store, OURS "/to/2/hello"));
+	}
+	scene_stop(&scene);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -346,6 +473,10 @@ int main(void)
 		cmocka_unit_test(second_node_is_looked_for_though_nothing_tells_of_it),
 		cmocka_unit_test(what_was_granted_in_vain_is_left_unless_it_was_for_good),
 		cmocka_unit_test(restarted_peer_is_found_though_its_presence_is_not_told),
+		cmocka_unit_test(own_nodes_that_others_remove_or_change_are_written_again_in_every_state),
+		cmocka_unit_test(own_leaf_that_goes_with_the_whole_tree_is_the_owners_to_judge),
+		cmocka_unit_test(who_removes_a_node_again_and_again_is_not_fought),
+		cmocka_unit_test(hello_that_comes_back_is_answered_again),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

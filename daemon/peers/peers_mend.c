@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/peers/peers_mend.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "daemon/base/timer.h"
+#include "daemon/peers/peers_advertise.h"
+#include "daemon/peers/peers_all.h"
+#include "daemon/peers/peers_leaves.h"
+
+#define MEND_MS 1000
+
+static const unsigned OURS = 1u << LEAF_OUR_HELLO | 1u << LEAF_OUR_ENDPOINTS | 1u << LEAF_OUR_RING_REF |
+			     1u << LEAF_OUR_EVENT_CHANNEL;
+
+static bool is_value(const char *value, size_t size, const char *expected)
+{
+	return value && size == strlen(expected) && !memcmp(value, expected, size);
+}
+
+/* Takes one of those writes that may be made at once. False: it must wait. */
+static bool may_mend(struct peers *peers, unsigned *mends)
+{
+	timer_start(peers->mend, MEND_MS);
+	if (*mends == MENDS_AT_ONCE)
+		return false;
+	++*mends;
+	return true;
+}
+
+/* --- what is for one peer --- */
+
+/* Has those of the leaves read that we have written. */
+static void look_at(struct peer *peer, unsigned leaves)
+{
+	const struct rendezvous *rendezvous = &peer->rendezvous;
+
+	if (!rendezvous->hello_written)
+		leaves &= ~(1u << LEAF_OUR_HELLO);
+	if (!rendezvous->published)
+		leaves &= ~(1u << LEAF_OUR_RING_REF | 1u << LEAF_OUR_EVENT_CHANNEL);
+	if (!peer->advertised)
+		leaves &= ~(1u << LEAF_OUR_ENDPOINTS);
+	for (enum peer_leaf leaf = 0; leaf < LEAVES; leaf++)
+		if (leaves & 1u << leaf)
+			peer_read(peer, leaf);
+}
+
+void mend_later(struct peer *peer, enum peer_leaf leaf)
+{
+	peer->mend_later |= 1u << leaf;
+	timer_start(peer->peers->mend, MEND_MS);
+}
+
+static bool is_as_written(const struct peer *peer, enum peer_leaf leaf, const char *value, size_t size)
+{
+	char expected[RENDEZVOUS_NODE_SIZE];
+
+	if (leaf == LEAF_OUR_ENDPOINTS)
+		return !peer->advertised || peer->advertising || !peer->advertised_value ||
+		       is_value(value, size, peer->advertised_value);
+	return !rendezvous_node_stands(peer, leaf, expected) || is_value(value, size, expected);
+}
+
+void mend_take(struct peer *peer, enum peer_leaf leaf, const char *value, size_t size)
+{
+	if (is_as_written(peer, leaf, value, size))
+		return;
+	if (!may_mend(peer->peers, &peer->mends)) {
+		mend_later(peer, leaf);
+		return;
+	}
+	log_limited(
+		LOG_STORE, LOG_BY_DOMAIN(peer->domid), LOG_LEVEL_WARNING,
+		"peers: somebody has %s what this daemon wrote into XenStore for domain %u; it is written again",
+		value ? "changed" : "removed", peer->domid);
+	if (leaf == LEAF_OUR_ENDPOINTS) {
+		advertise_anew(peer);
+		advertise_to(peer);
+	} else {
+		rendezvous_write_again(peer, leaf);
+	}
+}
+
+/* --- what is for all --- */
+
+static void warn(const char *leaf, const char *value)
+{
+	log_limited(LOG_STORE, LOG_BY_US, LOG_LEVEL_WARNING,
+		    "peers: somebody has %s what this daemon wrote into XenStore (%s); it is written again",
+		    value ? "changed" : "removed", leaf);
+}
+
+static void on_presence(void *userdata, int error, const char *value, size_t size)
+{
+	struct peers *peers = userdata;
+	bool with_tree = peers->mend_tree;
+	char expected[PEERS_INSTANCE_SIZE + 16];
+
+	if (error < 0 && error != -ENOENT)
+		return; /* a connection that comes back lets the watch fire */
+	peers->mend_tree = false;
+	presence_format(peers, expected);
+	if (!peers->presence_written || peers->presence_request || is_value(value, size, expected))
+		return;
+	if (!may_mend(peers, &peers->mends)) {
+		peers->mend_presence = true;
+		peers->mend_tree |= with_tree;
+		return;
+	}
+	if (!value && with_tree && peers->callbacks.own_leaf_gone &&
+	    peers->callbacks.own_leaf_gone(peers->userdata))
+		return;
+	warn(peers_own_leaf_name(peers), value);
+	advertise_presence_again(peers);
+}
+
+static void on_public(void *userdata, int error, const char *value, size_t size)
+{
+	struct peers *peers = userdata;
+
+	if ((error < 0 && error != -ENOENT) || !peers->public_value || peers->public_request ||
+	    is_value(value, size, peers->public_value))
+		return;
+	if (!*peers->public_value && !value)
+		return; /* nobody misses it */
+	if (!may_mend(peers, &peers->mends)) {
+		peers->mend_public = true;
+		return;
+	}
+	warn("endpoints", value);
+	advertise_public_anew(peers);
+}
+
+static void on_asks(void *userdata, int error, const char *value, size_t size)
+{
+	struct peers *peers = userdata;
+
+	/* What it says means nothing. */
+	if (error != -ENOENT || !peers->all || peers->asking)
+		return;
+	if (may_mend(peers, &peers->mends))
+		all_again(peers);
+	else
+		peers->mend_asks = true;
+}
+
+/* Reads a leaf that isn't a peer's, and once more if it is being read already: the answer may be from before. */
+static void read_own(struct peers *peers, const char *leaf, store_done_fn done,
+		     struct store_request **request)
+{
+	char path[PEERS_PATH_SIZE];
+
+	store_cancel(request);
+	snprintf(path, sizeof(path), "%s/%s", peers->root, leaf);
+	if (store_read(peers->store, path, done, peers, request) < 0)
+		timer_start(peers->mend, MEND_MS);
+}
+
+static void look_at_presence(struct peers *peers)
+{
+	peers->mend_presence = false;
+	if (peers->presence_written)
+		read_own(peers, peers_own_leaf_name(peers), on_presence, &peers->mend_presence_request);
+}
+
+static void look_at_public(struct peers *peers)
+{
+	peers->mend_public = false;
+	if (peers->public_value)
+		read_own(peers, "endpoints", on_public, &peers->mend_public_request);
+}
+
+static void look_at_asks(struct peers *peers)
+{
+	peers->mend_asks = false;
+	if (peers->all && !peers->options.presence_private)
+		read_own(peers, "asks", on_asks, &peers->mend_asks_request);
+}
+
+/* --- what has changed --- */
+
+static void look_at_all(struct peers *peers)
+{
+	for (struct peer *peer = peers->peers; peer; peer = peer->hh.next)
+		look_at(peer, OURS);
+}
+
+static void on_change_for(struct peer *peer, enum peers_path path)
+{
+	switch (path) {
+	case PEERS_PATH_HELLO:
+		look_at(peer, 1u << LEAF_OUR_HELLO);
+		break;
+	case PEERS_PATH_ENDPOINTS:
+		look_at(peer, 1u << LEAF_OUR_ENDPOINTS);
+		break;
+	case PEERS_PATH_NODES:
+		look_at(peer, 1u << LEAF_OUR_RING_REF | 1u << LEAF_OUR_EVENT_CHANNEL);
+		break;
+	default:
+		look_at(peer, OURS);
+	}
+}
+
+static void on_change(void *userdata, const char *untrusted_path)
+{
+	struct peers *peers = userdata;
+	const size_t root_size = strlen(peers->root);
+	char nonce[PEERS_NONCE_SIZE];
+	const char *leaf = "";
+	struct peer *peer;
+	uint32_t reader;
+
+	if (peers_path_reader(untrusted_path, &reader)) {
+		enum peers_path path = peers_path_parse(untrusted_path, reader, &(uint32_t){0}, nonce);
+
+		peer = peer_find(peers, reader);
+		if (peer && path != PEERS_PATH_OTHER)
+			on_change_for(peer, path);
+		return;
+	}
+	if (!strncmp(untrusted_path, peers->root, root_size) && untrusted_path[root_size] == '/')
+		leaf = untrusted_path + root_size + 1;
+	if (!strcmp(leaf, peers_own_leaf_name(peers))) {
+		look_at_presence(peers);
+	} else if (!strcmp(leaf, "endpoints")) {
+		look_at_public(peers);
+	} else if (!strcmp(leaf, "asks")) {
+		look_at_asks(peers);
+	} else if (!strcmp(leaf, "to")) {
+		look_at_all(peers);
+	} else if (!*leaf) { /* the tree, or a domain's directory above it; or the watch was set */
+		peers->mend_tree = true;
+		look_at_presence(peers);
+		look_at_public(peers);
+		look_at_asks(peers);
+		look_at_all(peers);
+	}
+}
+
+static void on_watched(void *userdata, int error, const char *value, size_t size)
+{
+	if (error < 0)
+		log_limited(
+			LOG_STORE, LOG_BY_US, LOG_LEVEL_WARNING,
+			"peers: can't watch our own nodes in XenStore: %s; if others remove them, that is noticed late",
+			strerror(-error));
+}
+
+static void on_mend(evutil_socket_t fd, short what, void *userdata)
+{
+	struct peers *peers = userdata;
+	bool again = peers->mends > 0;
+
+	peers->mends -= peers->mends > 0;
+	if (peers->mend_presence)
+		look_at_presence(peers);
+	if (peers->mend_public)
+		look_at_public(peers);
+	if (peers->mend_asks)
+		look_at_asks(peers);
+	for (struct peer *peer = peers->peers; peer; peer = peer->hh.next) {
+		again |= peer->mends > 0;
+		peer->mends -= peer->mends > 0;
+		look_at(peer, peer->mend_later);
+		peer->mend_later = 0;
+	}
+	if (again)
+		timer_start(peers->mend, MEND_MS);
+}
+
+int mend_watch(struct peers *peers)
+{
+	return store_watch(peers->store, peers->root, on_change, peers, on_watched, &peers->mend_watch);
+}
+
+int mend_init(struct peers *peers)
+{
+	peers->mend = evtimer_new(peers->base, on_mend, peers);
+	return peers->mend ? 0 : -ENOMEM;
+}
+
+void mend_destroy(struct peers *peers)
+{
+	store_unwatch(peers->store, &peers->mend_watch);
+	store_cancel(&peers->mend_presence_request);
+	store_cancel(&peers->mend_public_request);
+	store_cancel(&peers->mend_asks_request);
+	if (peers->mend)
+		event_free(peers->mend);
+}
