@@ -70,7 +70,10 @@ static bool run_turns(void *userdata)
 {
 	struct inflow *inflow = userdata;
 
-	while (turns_run(&inflow->turns))
+	uint64_t before = inflow->turns.spent;
+
+	/* What comes next waits for the end of a pass, even if it is another host's. */
+	while (inflow->turns.spent - before < INFLOW_PASS && turns_run(&inflow->turns))
 		;
 	return false; /* what is due is known */
 }

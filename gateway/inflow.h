@@ -20,9 +20,11 @@
  * here several times, also when it comes in small messages. */
 #define INFLOW_HOST_MAX (16u << 20)
 #define INFLOW_MESSAGE	256u
-/* What taking a message costs, in units of turns.h, and its bytes, which are copied. */
-#define COST_MESSAGE	      100u
+/* What taking a message costs, in units of turns.h, and its bytes, which are copied; and what is taken before the loop handles
+ * other events. */
+#define COST_MESSAGE	      200u
 #define COST_MESSAGE_BYTES(n) ((unsigned)((n) / 32u))
+#define INFLOW_PASS	      8192u
 
 struct event_base;
 struct inflow;
