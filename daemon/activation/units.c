@@ -21,11 +21,19 @@
 #define UNIT	     SYSTEMD ".Unit"
 #define PROPERTIES   "org.freedesktop.DBus.Properties"
 #define MESSAGES_MAX 32 /* handled at once */
+/* Where sd_bus_open_system() finds the bus. */
+#define BUS_VARIABLE "DBUS_SYSTEM_BUS_ADDRESS"
+#define BUS_ADDRESS  "unix:path=/run/dbus/system_bus_socket"
 
 /* A start first waits for systemd's answer, which names a job; then for the end of that job; then, until it is
- * forgotten, for the unit's end. */
+ * forgotten, for the unit's end.
+ *
+ * Whoever is on the bus may send signals to the daemon's own name on it, where no match of the bus stands between. So they are
+ * believed from the one connection that has answered: an answer is let through by the bus from who was asked alone. */
 struct unit_start {
 	struct units *units;
+	char *unit;
+	char *systemd;	   /* its own name on the bus; NULL: it hasn't answered */
 	sd_bus_slot *slot; /* what was asked last */
 	char *job;	   /* systemd's name of it; NULL: it hasn't answered */
 	char *path;	   /* the unit's, for D-Bus; NULL: the job hasn't ended */
@@ -58,26 +66,49 @@ static bool is_denied(const sd_bus_error *error)
 	       sd_bus_error_has_name(error, SD_BUS_ERROR_INTERACTIVE_AUTHORIZATION_REQUIRED);
 }
 
+/* Others' words go to the log, and by `doctor` to terminals: only printable ASCII is kept. */
+static void fail_in_their_words(struct unit_start *start, char *why)
+{
+	for (char *c = why; *c; c++)
+		if (*c < ' ' || *c > '~')
+			*c = '?';
+	fail(start, why);
+}
+
 static void fail_by(struct unit_start *start, const sd_bus_error *error)
 {
 	char why[160];
 
 	snprintf(why, sizeof(why), "systemd: %.100s%s", error->message ? error->message : error->name,
 		 is_denied(error) ? " (polkit decides; see xenmsg-activation(5))" : "");
-	fail(start, why);
+	fail_in_their_words(start, why);
 }
 
 static int on_answer(sd_bus_message *answer, void *userdata, sd_bus_error *error)
 {
 	struct unit_start *start = userdata;
 	const sd_bus_error *refused = sd_bus_message_get_error(answer);
-	const char *job;
+	const char *job, *systemd = sd_bus_message_get_sender(answer);
 
-	if (refused)
+	if (refused) {
 		fail_by(start, refused);
-	else if (sd_bus_message_read(answer, "o", &job) >= 0)
+		return 0;
+	}
+	if (systemd && sd_bus_message_read(answer, "o", &job) >= 0) {
+		start->systemd = strdup(systemd);
 		start->job = strdup(job);
+	}
+	if (!start->systemd || !start->job)
+		fail(start, "systemd's answer can't be understood");
 	return 0;
+}
+
+/* Whether systemd has sent it, as the start knows it. */
+static bool is_systemds(const struct unit_start *start, sd_bus_message *signal)
+{
+	const char *sender = sd_bus_message_get_sender(signal);
+
+	return sender && start->systemd && !strcmp(sender, start->systemd);
 }
 
 /* --- once the job is done --------------------------------------------------------------------- */
@@ -109,14 +140,15 @@ static int ask_state(struct unit_start *start)
 /* What the unit is now tells the answer to the last question: its changes may come faster than answers. */
 static int on_change(sd_bus_message *signal, void *userdata, sd_bus_error *error)
 {
-	ask_state(userdata);
+	if (is_systemds(userdata, signal))
+		ask_state(userdata);
 	return 0;
 }
 
 /* The unit may have ended before this is asked for, so its state is asked for then. */
-static int watch(struct unit_start *start, const char *unit)
+static int watch(struct unit_start *start)
 {
-	int r = sd_bus_path_encode(SYSTEMD_PATH "/unit", unit, &start->path);
+	int r = sd_bus_path_encode(SYSTEMD_PATH "/unit", start->unit, &start->path);
 
 	if (r >= 0)
 		r = sd_bus_match_signal_async(start->units->bus, &start->changes, SYSTEMD, start->path,
@@ -142,12 +174,16 @@ static int on_job_removed(sd_bus_message *signal, void *userdata, sd_bus_error *
 	if (sd_bus_message_read(signal, "uoss", &id, &job, &unit, &result) < 0)
 		return 0;
 	DL_FOREACH_SAFE(units->starts, start, next) {
-		if (!has_job(start, job))
+		if (!has_job(start, job) || !is_systemds(start, signal))
 			continue;
 		snprintf(why, sizeof(why), "the job of %.200s ended with: %.64s", unit, result);
-		r = strcmp(result, "done") ? -ECANCELED : watch(start, unit);
-		if (r < 0)
-			fail(start, r == -ECANCELED ? why : strerror(-r));
+		if (strcmp(start->unit, unit) != 0) /* an alias is another name than what polkit is told */
+			snprintf(why, sizeof(why), "the unit's own name is %.200s", unit);
+		r = strcmp(start->unit, unit) || strcmp(result, "done") ? -ECANCELED : watch(start);
+		if (r == -ECANCELED)
+			fail_in_their_words(start, why);
+		else if (r < 0)
+			fail(start, strerror(-r));
 	}
 	return 0;
 }
@@ -208,9 +244,25 @@ static void on_bus(int fd, short what, void *userdata)
 		lose_connection(units);
 }
 
+/* As sd_bus_open_system(), but nobody can send descriptors: the last close of one may take as long as its sender likes
+ * (SO_LINGER), and would be done by this thread. */
+static int open_bus(sd_bus **bus)
+{
+	const char *address = secure_getenv(BUS_VARIABLE);
+	int r = sd_bus_new(bus);
+
+	if (r >= 0)
+		r = sd_bus_set_address(*bus, address ? address : BUS_ADDRESS);
+	if (r >= 0)
+		r = sd_bus_set_bus_client(*bus, true);
+	if (r >= 0)
+		r = sd_bus_negotiate_fds(*bus, false);
+	return r >= 0 ? sd_bus_start(*bus) : r;
+}
+
 static int connect_bus(struct units *units)
 {
-	int r = sd_bus_open_system(&units->bus);
+	int r = open_bus(&units->bus);
 
 	if (r >= 0)
 		r = sd_bus_match_signal_async(units->bus, NULL, SYSTEMD, SYSTEMD_PATH, MANAGER, "JobRemoved",
@@ -247,8 +299,12 @@ struct unit_start *unit_start_new(struct units *units, const char *unit, unit_fa
 	bool was_connected = units->bus != NULL;
 
 	*error = -ENOMEM;
-	if (!start)
+	if (start)
+		start->unit = strdup(unit);
+	if (!start || !start->unit) {
+		free(start);
 		return NULL;
+	}
 	start->units = units;
 	start->failed = failed;
 	start->userdata = userdata;
@@ -257,6 +313,7 @@ struct unit_start *unit_start_new(struct units *units, const char *unit, unit_fa
 	if (*error < 0 && was_connected)
 		*error = ask_for(start, unit);
 	if (*error < 0) {
+		free(start->unit);
 		free(start);
 		return NULL;
 	}
@@ -269,6 +326,8 @@ void unit_start_free(struct unit_start *start)
 	DL_DELETE(start->units->starts, start);
 	sd_bus_slot_unref(start->slot);
 	sd_bus_slot_unref(start->changes);
+	free(start->unit);
+	free(start->systemd);
 	free(start->job);
 	free(start->path);
 	free(start);

@@ -4,6 +4,10 @@
  * has failed if the file can't be run. The unit is active until that has ended. What it is asked for goes to
  * standard output.
  *
+ * Before a job is done whose unit's name begins with "forged", somebody else on the bus tells who has asked that it has failed,
+ * that a job of another unit is done, and that the unit has changed; and tries to pass a descriptor, which is said on standard
+ * output if the bus refuses it. The words of a unit that begins with "escaped" would write to a terminal.
+ *
  * Usage: fake-systemd FOLDER, with DBUS_SYSTEM_BUS_ADDRESS
  */
 #include <errno.h>
@@ -99,6 +103,53 @@ static const sd_bus_vtable unit_vtable[] = {
 	SD_BUS_VTABLE_END,
 };
 
+/* Returns once the bus has dealt with all that was sent before. */
+static int wait_for_bus(sd_bus *bus)
+{
+	return sd_bus_call_method(bus, "org.freedesktop.DBus", "/org/freedesktop/DBus",
+				  "org.freedesktop.DBus", "GetId", NULL, NULL, "");
+}
+
+/* Tells `victim` alone. */
+static int tell(sd_bus *stranger, const char *victim, const char *job, const char *unit, const char *result)
+{
+	sd_bus_message *signal = NULL;
+	int r = sd_bus_message_new_signal(stranger, &signal, PATH, NAME ".Manager", "JobRemoved");
+
+	if (r >= 0)
+		r = sd_bus_message_append(signal, "uoss", 1u, job, unit, result);
+	if (r >= 0)
+		r = sd_bus_send_to(stranger, signal, victim, NULL);
+	sd_bus_message_unref(signal);
+	return r;
+}
+
+static int forge(sd_bus *bus, const char *victim, const char *job, const char *unit)
+{
+	sd_bus_error error = SD_BUS_ERROR_NULL;
+	sd_bus *stranger = NULL;
+	int r = wait_for_bus(bus); /* so the victim knows the job */
+
+	if (r >= 0)
+		r = sd_bus_open_system(&stranger);
+	if (r >= 0)
+		r = tell(stranger, victim, job, unit, "canceled");
+	if (r >= 0)
+		r = tell(stranger, victim, job, "other.service", "done");
+	if (r >= 0) {
+		sd_bus_call_method(stranger, victim, PATH, NAME ".Manager", "JobRemoved", &error, NULL, "h",
+				   STDERR_FILENO);
+		if (sd_bus_error_has_name(&error, SD_BUS_ERROR_NOT_SUPPORTED))
+			puts("descriptors are refused");
+		else
+			printf("descriptors: %s\n", error.message);
+		fflush(stdout);
+		sd_bus_error_free(&error);
+	}
+	sd_bus_flush_close_unref(stranger);
+	return r;
+}
+
 static int on_start_unit(sd_bus_message *request, void *userdata, sd_bus_error *error)
 {
 	static uint32_t jobs;
@@ -112,11 +163,15 @@ static int on_start_unit(sd_bus_message *request, void *userdata, sd_bus_error *
 	fflush(stdout);
 	if (!strncmp(unit, "none", 4))
 		return sd_bus_error_setf(error, NAME ".NoSuchUnit", "Unit %s not found.", unit);
+	if (!strncmp(unit, "escaped", 7))
+		return sd_bus_error_set(error, NAME ".Odd", "\033[2Jodd\nwords\u00e9");
 	if (!strncmp(unit, "denied", 6))
 		return sd_bus_error_set(error, SD_BUS_ERROR_INTERACTIVE_AUTHORIZATION_REQUIRED,
 					"Interactive authentication required.");
 	snprintf(job, sizeof(job), PATH "/job/%u", ++jobs);
 	r = sd_bus_reply_method_return(request, "o", job);
+	if (r >= 0 && !strncmp(unit, "forged", 6))
+		r = forge(sd_bus_message_get_bus(request), sd_bus_message_get_sender(request), job, unit);
 	if (r < 0)
 		return r;
 	return sd_bus_emit_signal(sd_bus_message_get_bus(request), PATH, NAME ".Manager", "JobRemoved",

@@ -360,13 +360,14 @@ def node_with_a_unit(nodes, tmp_path, systemd):
     one = nodes(1, start=False)[1]
     one.environment = dict(one.environment, DBUS_SYSTEM_BUS_ADDRESS=systemd.address)
     activation = Activation(one, tmp_path)
-    for name in ("inbox", "none", "denied", "broken", "bad", "good"):
+    for name in ("inbox", "none", "denied", "escaped", "broken", "bad", "good", "forged"):
         activation.write(name, f"user = root\nunit = {name}.service\ntimeout = 20s\n")
     environment = "".join(f"export {key}={one.environment[key]}\n" for key in ("XENSIM_DIR", "LD_LIBRARY_PATH") if key in one.environment)
-    command = " ".join(one.command(tool("xenmsg"), "recv", "--count", "1", "inbox"))
-    unit = systemd.folder / "inbox.service"
-    unit.write_text(f"#!/bin/sh\n{environment}exec {command} >> {activation.output('inbox')}\n")
-    unit.chmod(0o755)
+    for name in ("inbox", "forged"):
+        command = " ".join(one.command(tool("xenmsg"), "recv", "--count", "1", name))
+        unit = systemd.folder / f"{name}.service"
+        unit.write_text(f"#!/bin/sh\n{environment}exec {command} >> {activation.output(name)}\n")
+        unit.chmod(0o755)
     for name, status in (("bad", 3), ("good", 0)):
         unit = systemd.folder / f"{name}.service"
         unit.write_text(f"#!/bin/sh\nexit {status}\n")
@@ -387,6 +388,7 @@ def test_a_unit_that_is_not_there_or_fails_is_an_enoent_with_systemds_words(with
     activation, one = with_unit
     for name, words in (("none", "systemd: Unit none.service not found."),
                         ("denied", "systemd: Interactive authentication required. (polkit decides; see xenmsg-activation(5))"),
+                        ("escaped", "systemd: ?[2Jodd?words??"),
                         ("broken", "the job of broken.service ended with: failed")):
         begun = time.monotonic()
         one.send(f"self:{name}", "x", exit_code=EXIT_NO_ENDPOINT)
@@ -401,6 +403,14 @@ def test_a_unit_that_ends_without_having_bound_is_not_waited_for(with_unit):
         one.send(f"self:{name}", "x", exit_code=EXIT_NO_ENDPOINT)
         assert time.monotonic() - begun < 10
         assert activation.about(name)["reason"] == words
+
+
+def test_another_than_systemd_on_the_bus_neither_ends_a_start_nor_passes_descriptors(systemd, with_unit):
+    activation, one = with_unit
+    one.send("self:forged", "by the unit")
+    assert systemd.manager.stdout.readline() == "forged.service replace\n"
+    assert systemd.manager.stdout.readline() == "descriptors are refused\n"
+    eventually(lambda: activation.output("forged").read_text() == "by the unit\n", "it has arrived")
 
 
 def test_a_bus_that_was_restarted_is_found_again(systemd, with_unit):

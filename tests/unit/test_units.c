@@ -23,10 +23,32 @@ static struct {
 	int fds[2];
 } bus;
 
-int sd_bus_open_system(sd_bus **out)
+int sd_bus_new(sd_bus **out)
 {
 	bus.opened++;
 	*out = (sd_bus *)(void *)&bus;
+	return 0;
+}
+
+int sd_bus_set_address(sd_bus *it, const char *address)
+{
+	return 0;
+}
+
+int sd_bus_set_bus_client(sd_bus *it, int is_client)
+{
+	assert_int_equal(is_client, 1);
+	return 0;
+}
+
+int sd_bus_negotiate_fds(sd_bus *it, int are_taken)
+{
+	assert_int_equal(are_taken, 0);
+	return 0;
+}
+
+int sd_bus_start(sd_bus *it)
+{
 	return 0;
 }
 
