@@ -98,6 +98,7 @@ int daemon_run(struct daemon *daemon)
 			return -EIO;
 	while (!event_base_got_break(daemon->base));
 	notify_stopping(daemon->notify);
+	restore_before_stop(daemon);
 	return daemon->failed ? -EIO : 0;
 }
 

@@ -89,6 +89,9 @@ void restore_on_domid_changed(void *userdata, const char *untrusted_path);
 void restore_on_port_retired(void *userdata);
 /* Returns false in domain 0, which is never migrated. */
 bool restore_on_own_leaf_gone(void *userdata);
+/* Before a stop: asks XenStore once more whether the domain was restored, so that it is certain that the event channels
+ * may be closed; else a keeper gets them. */
+void restore_before_stop(struct daemon *daemon);
 
 /* wiring.c: makes all modules in their order. Returns 0 or a negative errno; wiring_end() follows either way. */
 int wiring_start(struct daemon *daemon);

@@ -15,12 +15,16 @@
 #include "daemon/peers/directory.h"
 #include "daemon/link/link.h"
 #include "daemon/base/log.h"
+#include "daemon/base/timer.h"
 #include "daemon/peers/peers.h"
 #include "daemon/router.h"
 #include "daemon/xen/store.h"
 #include "daemon/xen/vchan.h"
 #include "daemon/local/watches.h"
 #include "wire/address.h"
+
+/* A daemon that stops waits no longer for XenStore to say that there was no restore. After one it was silent for up to 4 s. */
+#define STOP_ANSWER_MS 1000
 
 /* Leaves all peers, and tells their watches: on the old host, or by the old number, none can be reached any
  * more. */
@@ -85,12 +89,16 @@ static void conclude_domid(struct daemon *daemon, uint32_t domid)
 {
 	if (domid == daemon->self.domid && !daemon->leaf_lost) {
 		/* Else XenStore may have answered before a restore. */
-		if (vchan_host_restores(daemon->host) == daemon->restores_at_check)
-			vchan_host_unbind_retired(daemon->host);
-		else
+		if (vchan_host_restores(daemon->host) != daemon->restores_at_check)
 			daemon->check_domid_again = true;
+		else if (daemon->stopping)
+			vchan_host_note_certain(daemon->host, daemon->restores_at_check);
+		else
+			vchan_host_unbind_retired(daemon->host);
 		return;
 	}
+	if (daemon->stopping) /* a keeper gets what is left */
+		return;
 	log_warning("this domain was restored or migrated: it was domain %u and is domain %u",
 		    daemon->self.domid, domid);
 	if (begin_anew(daemon, domid) < 0)
@@ -157,4 +165,27 @@ bool restore_on_own_leaf_gone(void *userdata)
 	if (!daemon->stopping)
 		check_domid(daemon);
 	return true;
+}
+
+/* --- the end ---------------------------------------------------------------------------------- */
+
+static void on_stop_limit(evutil_socket_t fd, short what, void *userdata)
+{
+}
+
+void restore_before_stop(struct daemon *daemon)
+{
+	struct event *limit = NULL;
+
+	daemon->stopping = true;
+	if (daemon->self.domid == 0 || daemon->failed || !vchan_host_has_ports(daemon->host))
+		return;
+	limit = evtimer_new(daemon->base, on_stop_limit, NULL);
+	if (!limit || timer_set(limit, STOP_ANSWER_MS) < 0)
+		goto out; /* then nothing is certain */
+	check_domid(daemon);
+	while (daemon->checking_domid && evtimer_pending(limit, NULL))
+		event_base_loop(daemon->base, EVLOOP_ONCE);
+out:
+	free_event(limit);
 }

@@ -49,6 +49,9 @@ struct vchan_host {
 	 * restore. */
 	struct retired_port *retired;
 	unsigned retired_count, retired_room;
+	bool lost_port;	 /* one more retired, for which there was no memory */
+	bool is_certain; /* no restore lies behind, unless the clocks show another count than this: */
+	unsigned certain_thaws;
 	void (*retired_notify)(void *userdata);
 	void *retired_userdata;
 };
@@ -174,14 +177,52 @@ fail:
 	return r;
 }
 
+bool vchan_host_has_ports(const struct vchan_host *host)
+{
+	return host->vchans || host->retired_count || host->lost_port;
+}
+
+void vchan_host_note_certain(struct vchan_host *host, unsigned restores)
+{
+	host->is_certain = true;
+	host->certain_thaws = restores;
+}
+
+/* Whether closing the handle is no kernel BUG for certain. */
+static bool may_close_events(struct vchan_host *host)
+{
+	if (!host->guarded || !vchan_host_has_ports(host))
+		return true;
+	return host->is_certain && vchan_host_restores(host) == host->certain_thaws;
+}
+
+/* Parks the handle with a keeper, and closes ours. */
+static void park_events(struct vchan_host *host)
+{
+	int r = keeper_hold(xenevtchn_fd(host->evtchn));
+
+	if (r == 0)
+		xenevtchn_close(host->evtchn);
+	else /* it stays open: the longer this process lives, the better */
+		log_error(
+			"no keeper for the event channels from before the restore: %s; stopping this daemon will be a "
+			"kernel BUG: see running-on-xen.md",
+			strerror(-r));
+	host->evtchn = NULL;
+}
+
 void vchan_host_free(struct vchan_host *host)
 {
 	if (!host)
 		return;
 	if (host->events)
 		event_free(host->events);
-	if (host->evtchn)
+	if (host->evtchn && may_close_events(host)) {
 		xenevtchn_close(host->evtchn);
+	} else if (host->evtchn) {
+		log_info("this domain may have been restored: a keeper gets the event channels");
+		park_events(host);
+	}
 	if (host->gnttab)
 		xengnttab_close(host->gnttab);
 	if (host->gntshr)
@@ -219,15 +260,8 @@ int vchan_host_renew(struct vchan_host *host)
 	host->thaws_known = vchan_host_restores(host);
 	event_free(host->events);
 	host->events = NULL;
-	r = keeper_hold(xenevtchn_fd(host->evtchn));
-	if (r == 0)
-		xenevtchn_close(host->evtchn);
-	else /* the old handle stays open: the longer this process lives, the better */
-		log_error(
-			"no keeper for the event channels from before the restore: %s; stopping this daemon will be a "
-			"kernel BUG: see running-on-xen.md",
-			strerror(-r));
-	host->evtchn = NULL;
+	host->lost_port = false;
+	park_events(host);
 	r = open_events(host, base, &what);
 	if (r < 0)
 		log_error("after a restore: %s: %s", what, strerror(-r));
@@ -251,8 +285,11 @@ void vchan_host_unbind_retired(struct vchan_host *host)
 	bool awaited = host->ports_short && host->retired_count > 0;
 
 	host->thaws_known = vchan_host_restores(host);
-	while (host->retired_count)
+	/* Each after a look: between two of them there may be a restore. */
+	while (host->retired_count && vchan_host_restores(host) == host->thaws_known)
 		xenevtchn_unbind(host->evtchn, host->retired[--host->retired_count].port);
+	if (host->retired_count && host->retired_notify)
+		host->retired_notify(host->retired_userdata);
 	/* A caller that had a port and lacks pages isn't called: each of its attempts retires one, so that
 	 * would go on for ever. */
 	if (!awaited)
@@ -273,12 +310,15 @@ static void retire_port(struct vchan_host *host, const struct vchan *vchan)
 		struct retired_port *grown = realloc(host->retired, room * sizeof(*grown));
 
 		if (!grown)
-			return; /* losing a port is better than a kernel BUG */
+			goto lost; /* better than a kernel BUG */
 		host->retired = grown;
 		host->retired_room = room;
 	}
 	host->retired[host->retired_count++] = (struct retired_port){vchan->port, vchan->thaws};
 	host->retired_notify(host->retired_userdata);
+	return;
+lost:
+	host->lost_port = true;
 }
 
 static bool is_server(const struct vchan *vchan)

@@ -32,8 +32,14 @@ struct vchan;
 /* Opens the handles. Negative errno of the one that can't be opened, and *what (a constant string) names
  * it. */
 int vchan_host_new(struct vchan_host **host, struct event_base *base, const char **what);
-/* Frees the host. All vchans must be closed before. */
+/* Frees the host. All vchans must be closed before. If ports are bound, and it isn't certain that they aren't from before a
+ * restore, a keeper gets the event-channel handle. */
 void vchan_host_free(struct vchan_host *host);
+/* Whether ports are bound. */
+bool vchan_host_has_ports(const struct vchan_host *host);
+/* XenStore has said, after it was asked again, that no restore lies behind: the handle may be closed if
+ * vchan_host_restores() still returns `restores` then. */
+void vchan_host_note_certain(struct vchan_host *host, unsigned restores);
 
 /*
  * Renews the event-channel handle after the domain was saved and restored, perhaps on another host: the ports

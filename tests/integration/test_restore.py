@@ -11,7 +11,7 @@ import time
 import pytest
 
 from library import Connection
-from messaging import EXIT_UNKNOWN, EXIT_UNREACHABLE, eventually, works
+from messaging import EXIT_UNKNOWN, EXIT_UNREACHABLE, PATIENCE, eventually, works
 
 KEEPER = os.path.join(os.path.dirname(os.environ.get("XENMSG_BINDIR", "/usr/bin")), "libexec/xenmsg/xenmsg-keeper")
 
@@ -44,6 +44,36 @@ def test_stopping_and_killing_the_daemon_afterwards_is_no_kernel_bug(nodes, host
     restart(host, pair[saved], pair[saved].kill)
     works(pair[1], pair[2])
     assert host.list()["kernel_log"] == []
+
+
+@pytest.mark.parametrize("saved", [1, 2], ids=["mapping", "granting"])
+@pytest.mark.parametrize("clock", [3600000, 0], ids=["", "clock set back"])
+def test_stopping_the_daemon_before_the_restore_is_known_is_no_kernel_bug(nodes, host, saved, clock):
+    """XenStore has said nothing yet; and the clocks don't either, where the host's was set back meanwhile."""
+    pair = nodes(1, 2)
+    works(pair[1], pair[2])
+    node = pair[saved]
+    host.sim("suspend", saved)
+    node.domid = int(host.sim("resume", saved, "--unaware", int(1500 * PATIENCE), "--clock", clock).stdout)
+    restart(host, node, node.stop)
+    assert "was restored or migrated" not in node.log.read_text()
+    works(pair[1], pair[2])
+    assert host.list()["kernel_log"] == []
+
+
+def test_a_daemon_that_stops_closes_its_event_channels_unless_it_may_have_been_restored(nodes, host, keeper):
+    one, two = nodes(1, 2, start=False).values()
+    one.environment = dict(one.environment, XENMSG_KEEPER=keeper.path)
+    one.start()
+    two.start()
+    held = keeper.held()
+    works(one, two)
+    restart(host, one, one.stop)
+    works(one, two)
+    assert keeper.held() == held
+    host.fault("stall-store", 1, "on")
+    one.stop()
+    assert keeper.held() == held + 1
 
 
 @pytest.mark.parametrize("saved", [1, 2], ids=["mapping", "granting"])

@@ -45,6 +45,25 @@ test_its_daemon_can_be_stopped_restored_again_and_killed() {
 	no_complaint u3
 }
 
+# The time that a domain has run jumps when it is restored, which a shell sees at once, and before XenStore tells the daemon.
+test_its_daemon_can_be_stopped_before_the_restore_is_known() {
+	spare
+	ready u3
+	arrives u1 u3
+	arrives u3 dom0
+	on u3 'read -r pid </run/xenmsgd.pid; (now; then=$NOW; while [ $((NOW - then)) -lt 4000 ]; do then=$NOW; now; done; kill $pid) &'
+	xl save u3 /tmp/saved
+	sleep 5
+	xl restore /tmp/saved
+	rm /tmp/saved
+	is_restored u3
+	on u3 'read -r pid </run/xenmsgd.pid; eventually 20 has_ended $pid
+		grep "a keeper gets the event channels" /run/xenmsgd.log && ! grep "was restored or migrated" /run/xenmsgd.log'
+	daemon_start u3
+	arrives u1 u3
+	no_complaint u3
+}
+
 # Root has dropped its rights, and the restore needs what the user has.
 test_a_daemon_that_was_root_is_restored() {
 	spare
