@@ -21,6 +21,7 @@
 #include <event2/event.h>
 #include <event2/http.h>
 #include <event2/keyvalq_struct.h>
+#include <event2/listener.h>
 #include <json-c/json.h>
 
 #include "cli/cli.h"
@@ -42,6 +43,7 @@ static const char help[] =
 #define REQUEST_S      10   /* how long a client may take to send its request, and to read the answer */
 #define HEADERS_MAX    8192
 #define BODY_MAX       1024
+#define PAUSE_S	       1 /* after which it is tried again to accept a client */
 #define CONTENT_TYPE   "text/plain; version=0.0.4; charset=utf-8"
 #define HTTP_FORBIDDEN 403
 #define METHODS	       (EVHTTP_REQ_GET | EVHTTP_REQ_HEAD)
@@ -144,6 +146,23 @@ static bool listen_there(struct exporter *exporter)
 	return listen(exporter->fd, 16) == 0;
 }
 
+static void on_again(evutil_socket_t fd, short what, void *listener)
+{
+	evconnlistener_enable(listener);
+}
+
+/* Accepts nobody for a moment: without descriptors left it would fail again and again, as clients wait. Those that are there
+ * and say nothing go after REQUEST_S. */
+static void on_accept_error(struct evconnlistener *listener, void *http)
+{
+	const struct timeval pause = {.tv_sec = PAUSE_S};
+
+	cli_complain("exporter: can't accept a client: %s; it is tried again in a second", strerror(errno));
+	if (event_base_once(evconnlistener_get_base(listener), -1, EV_TIMEOUT, on_again, listener, &pause) ==
+	    0)
+		evconnlistener_disable(listener);
+}
+
 /* ---- requests -------------------------------------------------------------------------------- */
 
 static void reply(struct evhttp_request *request, int code, const char *reason, const char *text, size_t size)
@@ -230,6 +249,8 @@ static void on_request(struct evhttp_request *request, void *userdata)
 
 static int start(struct exporter *exporter)
 {
+	struct evhttp_bound_socket *socket;
+
 	if (loop_init(&exporter->loop) == 0)
 		exporter->http = evhttp_new(exporter->loop.base);
 	if (!exporter->http)
@@ -243,8 +264,10 @@ static int start(struct exporter *exporter)
 		cli_complain("exporter: can't listen on %s: %s", exporter->where, strerror(errno));
 		return EXIT_OTHER;
 	}
-	if (evhttp_accept_socket(exporter->http, exporter->fd) < 0)
+	socket = evhttp_accept_socket_with_handle(exporter->http, exporter->fd);
+	if (!socket)
 		return EXIT_OTHER;
+	evconnlistener_set_error_cb(evhttp_bound_socket_get_listener(socket), on_accept_error);
 	if (!is_unix(exporter) && tcp_place_is_port_0(&exporter->tcp))
 		tcp_place_tell_port(exporter->cli, "exporter", exporter->where, exporter->fd);
 	return 0;

@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -46,6 +47,25 @@ def ask(exporter, method="GET", path="/metrics", headers=None, body=None):
         return answer.status, dict(answer.getheaders()), answer.read().decode()
     finally:
         connection.close()
+
+
+def cpu_s(process):
+    with open(f"/proc/{process.pid}/stat", encoding="ascii") as stat:
+        fields = stat.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_more_clients_than_descriptors_cost_no_cpu_and_others_come_to_their_turn(exporter):
+    resource.prlimit(exporter.pid, resource.RLIMIT_NOFILE, (32, 32))
+    idle = [socket.create_connection(("127.0.0.1", exporter.port)) for _ in range(40)]
+    told = exporter.stderr.readline()
+    assert b"can't accept a client: Too many open files" in told
+    before = cpu_s(exporter)
+    assert b"can't accept a client" in exporter.stderr.readline()  # a second later
+    assert cpu_s(exporter) - before < 0.2
+    for connection in idle:
+        connection.close()
+    assert ask(exporter)[0] == 200
 
 
 def test_a_scrape_is_what_status_prints(exporter):
