@@ -45,8 +45,8 @@ struct call {
 struct bench {
 	struct xenmsg *conn;
 	struct address to;
-	char address[DOMAIN_NAME_MAX + 1 + ENDPOINT_NAME_MAX + 1];
-	char streams[DOMAIN_NAME_MAX + 1 + ENDPOINT_NAME_MAX + sizeof(BENCH_STREAMS)];
+	char address[ADDRESS_MAX + 1];
+	char streams[ADDRESS_MAX + sizeof(BENCH_STREAMS)];
 	int seconds_ms, timeout_ms;
 	struct writer *writer;
 	bool shows_progress;

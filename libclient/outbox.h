@@ -53,7 +53,7 @@ struct reservation {
 	struct mirror *mirror; /* in which it lies, perhaps as private pages by now; NULL: in `own` */
 	uint8_t *own;
 	size_t capacity; /* of `own`, which is kept for the next */
-	char address[DOMAIN_NAME_MAX + 1 + ENDPOINT_NAME_MAX + 1];
+	char address[ADDRESS_MAX + 1];
 };
 
 struct outbox {

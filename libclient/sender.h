@@ -40,7 +40,7 @@ struct op {
 };
 
 struct sender {
-	char address[DOMAIN_NAME_MAX + 1 + ENDPOINT_NAME_MAX + 1];
+	char address[ADDRESS_MAX + 1];
 	UT_hash_handle hh;
 	struct sender *prev, *next; /* in the list outbox->ready */
 	bool ready;

@@ -28,6 +28,7 @@ class Hosts:
     """Simulated hosts hosta, hostb, ... whose domain 0's daemons run, joined by a gateway."""
 
     config = FAST
+    names = ("hosta", "hostb", "hostc")
 
     def __init__(self, make_host, tmp_path):
         self.make_host, self.tmp_path = make_host, tmp_path
@@ -40,7 +41,7 @@ class Hosts:
             nodes = Nodes(self.make_host(max(guests, 1)), directory)
             self.nodes.append(nodes)
             for domid in range(guests + 1):
-                name = f"[hosts]\nname = host{'abc'[number]}\n" if domid == 0 else ""
+                name = f"[hosts]\nname = {self.names[number]}\n" if domid == 0 else ""
                 node = nodes(domid, start=False, config=(config or self.config) + name)[domid]
                 node.policy = policy
                 node.start(wait=False)
@@ -56,7 +57,7 @@ class Hosts:
     def join(self):
         self.gateway = FakeGateway(*map(self.path, range(len(self.nodes))))
         for nodes in self.nodes:
-            wait_for(lambda node=nodes.by_domid[0]: re.search("host host[ab] is there", node.log.read_text()),
+            wait_for(lambda node=nodes.by_domid[0]: re.search(f"host ({'|'.join(self.names[:2])}) is there", node.log.read_text()),
                      "the hosts know each other")
         return self.gateway
 
@@ -105,6 +106,51 @@ def test_a_call_comes_back_from_another_host(hosts):
     done = here[1].xenmsg("call", "hostb/1:rev", data=b"abc")
     assert done.returncode == EXIT_OK and done.stdout.strip() == b"cba", done
     server.terminate()
+
+
+def test_names_of_the_greatest_length_are_kept_whole_everywhere(hosts):
+    """HOST/DOMAIN:ENDPOINT of 63, 127 and 63 bytes: in programs, in both daemons, in what is listed, and in what is denied."""
+    hosts.names = tuple(letter * 63 for letter in "abc")
+    here, there = hosts(guests=1)
+    domain, endpoint = "d" * 127, "e" * 63
+    for nodes, name in zip(hosts.nodes, ("s" * 127, domain)):
+        with nodes.by_domid[0].store() as store:
+            store.write("/local/domain/1/name", name)
+    address = f"{hosts.names[1]}/{domain}:{endpoint}"
+    assert len(address) == 255
+    inbox = there[1].receiver(endpoint, "--json", "--count", "2")
+    eventually(lambda: here[1].xenmsg("send", address, "one").returncode == EXIT_OK, "the name is known")
+    eventually(lambda: there[1].xenmsg("send", f"{domain}:{endpoint}", "two").returncode == EXIT_OK, "there, too")
+    one, two = map(json.loads, inbox.output().splitlines())
+    assert (one["sender"]["host"], one["sender"]["name"]) == (hosts.names[0], "s" * 127), one
+    assert (two["sender"]["name"], two["endpoint"]) == (domain, endpoint), two
+
+    with Connection(here[1].socket) as client, Connection(there[1].socket) as server:
+        assert server.listen(endpoint, 1) == 0
+        watch = here[1].popen("watch", "--json", f"{hosts.names[1]}/{domain}:{endpoint}")
+        event = next(event for event in map(json.loads, watch.stdout) if event["kind"] == "endpoint")
+        assert (event["host"], event["name"], event["domain"]) == (hosts.names[1], endpoint, domain), event
+        watch.terminate()
+        stream = client.connect(address)
+        assert stream >= 0
+        taken, host, _ = server.accept_peer()
+        assert host == hosts.names[0]
+        listed, = here[1].status()["streams"]
+        assert listed["address"] == address
+        assert [listed["name"] for listed in here[1].json("endpoints", f"{hosts.names[1]}/{domain}")] == [endpoint]
+        os.close(stream)
+        os.close(taken)
+        assert server.unbind(endpoint) == 0
+        eventually(lambda: client.send(address, b"x") == -errno.ENOENT, "it is gone")
+        assert client.call(address, b"x") == -errno.ENOENT
+        assert client.connect(address) == -errno.ENOENT
+
+    assert here[1].xenmsg("ping", "--count", "1", f"{hosts.names[1]}/{domain}").returncode == EXIT_OK
+    here[0].policy = "[out]\nfrom = *\nto = *\naction = deny\n"
+    here[0].write_policy(here[0].policy)
+    assert here[0].xenmsg("policy", "reload").returncode == EXIT_OK
+    here[1].send(address, "x", exit_code=EXIT_DENIED)
+    assert address in json.dumps(here[0].status()["denied"])
 
 
 def test_the_own_host_needs_no_gateway(hosts):

@@ -9,6 +9,7 @@
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "wire/bytes.h"
 
@@ -334,6 +335,53 @@ static void idle_channels_are_closed_when_there_are_many(void **state)
 	assert_true(fin);
 }
 
+/* Adds so many of this character. */
+static char *add_name(char *at, char c, size_t size)
+{
+	memset(at, c, size);
+	return at + size;
+}
+
+static void an_address_of_the_greatest_length_is_kept_whole(void **state)
+{
+	char address[ADDRESS_MAX + 2], *at = add_name(address, 'h', HOST_NAME_SIZE - 1);
+	static int results[3]; /* what isn't taken ends in tear_down() */
+	uint32_t channel, other;
+	void *place;
+
+	*at++ = '/';
+	at = add_name(at, 'd', DOMAIN_NAME_MAX);
+	*at++ = ':';
+	at = add_name(at, 'e', ENDPOINT_NAME_MAX);
+	assert_int_equal(at - address, ADDRESS_MAX);
+	strcpy(at, "e");
+	assert_int_equal(xenmsg_post(fake.conn, address, "x", 1, NULL, NULL), -EINVAL);
+	*at = '\0';
+
+	/* Whatever is sent to it goes through one channel, and other addresses are found beside it. */
+	post(address, "one", 3, &results[0]);
+	channel = expect_open(address);
+	fake_expect(&fake, FRAME_DATA);
+	post("5:inbox", "other", 5, &results[1]);
+	other = expect_open("5:inbox");
+	fake_expect(&fake, FRAME_DATA);
+	assert_int_equal(xenmsg_reserve(fake.conn, address, 8, &place), 0);
+	memcpy(place, "reserved", 8);
+	assert_int_equal(xenmsg_commit(fake.conn, 8, NULL, NULL), 0);
+	post("5:inbox", "other", 5, &results[2]);
+	xenmsg_process(fake.conn);
+	fake_expect(&fake, FRAME_DATA);
+	assert_int_equal(fake.header.channel, channel);
+	assert_memory_equal(fake.payload + 8, "reserved", 8);
+	fake_expect(&fake, FRAME_DATA);
+	assert_int_equal(fake.header.channel, other);
+	fake_opened(&fake, channel, 65536, FAKE_MAX_MESSAGE);
+	fake_credit(&fake, channel, 24, 65536);
+	assert_int_equal(outcome_of(&results[0]), 0);
+	assert_int_equal(xenmsg_withdraw(fake.conn, address, &results[0]), -ENOENT);
+	assert_int_equal(xenmsg_withdraw(fake.conn, "5:inbox", &results[2]), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -351,6 +399,7 @@ int main(void)
 		BOTH(the_descriptor_tells_a_loop_when_to_process),
 		BOTH(a_callback_may_post),
 		BOTH(idle_channels_are_closed_when_there_are_many),
+		BOTH(an_address_of_the_greatest_length_is_kept_whole),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
