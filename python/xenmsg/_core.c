@@ -253,8 +253,12 @@ static PyObject *message_reply(PyObject *object, PyObject *argument)
 	Py_buffer data;
 	int r;
 
-	if (check_usable(self->shared) < 0 || PyObject_GetBuffer(argument, &data, PyBUF_SIMPLE) < 0)
+	if (PyObject_GetBuffer(argument, &data, PyBUF_SIMPLE) < 0)
 		return NULL;
+	if (check_usable(self->shared) < 0) {
+		PyBuffer_Release(&data);
+		return NULL;
+	}
 	if (data.len > COPIED_WITH_GIL) {
 		PyThreadState *state = unlock(self->shared);
 
@@ -626,6 +630,8 @@ static PyObject *collect(struct connection *self)
 	return waited_for;
 }
 
+/* The connection that a method is about to use; NULL: raised. Called when the arguments have been converted and what is needed was
+ * allocated, since either may run Python, which may close the connection. */
 static struct xenmsg *usable(PyObject *object)
 {
 	struct connection *self = (struct connection *)object;
@@ -791,13 +797,13 @@ static PyObject *connection_process(PyObject *object, PyObject *ignored)
 static PyObject *connection_wait(PyObject *object, PyObject *argument)
 {
 	struct connection *self = (struct connection *)object;
-	struct xenmsg *conn = usable(object);
 	long timeout = PyLong_AsLong(argument);
 	PyThreadState *state;
 	PyObject *waited_for;
+	struct xenmsg *conn;
 	int r;
 
-	if (!conn || PyErr_Occurred())
+	if (PyErr_Occurred() || !(conn = usable(object)))
 		return NULL;
 	state = unlock(self->shared);
 	r = xenmsg_wait(conn, timeout > INT_MAX ? INT_MAX : (int)timeout);
@@ -885,12 +891,12 @@ static PyObject *connection_listen(PyObject *object, PyObject *endpoint)
 static PyObject *connection_recv(PyObject *object, PyObject *argument)
 {
 	struct connection *self = (struct connection *)object;
-	struct xenmsg *conn = usable(object);
 	struct xenmsg_message *message = NULL;
 	long timeout = PyLong_AsLong(argument);
+	struct xenmsg *conn;
 	int r;
 
-	if (!conn || PyErr_Occurred())
+	if (PyErr_Occurred() || !(conn = usable(object)))
 		return NULL;
 	if (timeout == 0) {
 		r = xenmsg_recv(conn, &message, 0);
@@ -925,15 +931,13 @@ static struct outcome *outcome_new(struct connection *self, PyObject *address)
 static PyObject *post(PyObject *object, PyObject *const *arguments, Py_ssize_t count, bool call)
 {
 	struct connection *self = (struct connection *)object;
-	struct xenmsg *conn = usable(object);
 	PyThreadState *state = NULL;
 	struct outcome *outcome;
+	struct xenmsg *conn;
 	const char *address;
 	Py_buffer data;
 	int r;
 
-	if (!conn)
-		return NULL;
 	if (count != 2) {
 		PyErr_SetString(PyExc_TypeError, "an address and data");
 		return NULL;
@@ -942,7 +946,9 @@ static PyObject *post(PyObject *object, PyObject *const *arguments, Py_ssize_t c
 	if (!address || PyObject_GetBuffer(arguments[1], &data, PyBUF_SIMPLE) < 0)
 		return NULL;
 	outcome = outcome_new(self, arguments[0]);
-	if (!outcome) {
+	conn = outcome ? usable(object) : NULL;
+	if (!conn) {
+		Py_XDECREF(outcome);
 		PyBuffer_Release(&data);
 		return NULL;
 	}
@@ -978,12 +984,12 @@ static PyObject *connection_call_post(PyObject *object, PyObject *const *argumen
 static PyObject *connection_connect(PyObject *object, PyObject *arguments)
 {
 	struct connection *self = (struct connection *)object;
-	struct xenmsg *conn = usable(object);
+	struct xenmsg *conn;
 	PyThreadState *state;
 	const char *address;
 	int timeout, r;
 
-	if (!conn || !PyArg_ParseTuple(arguments, "si", &address, &timeout))
+	if (!PyArg_ParseTuple(arguments, "si", &address, &timeout) || !(conn = usable(object)))
 		return NULL;
 	state = unlock(self->shared);
 	r = xenmsg_connect(conn, address, timeout);
@@ -994,13 +1000,13 @@ static PyObject *connection_connect(PyObject *object, PyObject *arguments)
 static PyObject *connection_accept(PyObject *object, PyObject *argument)
 {
 	struct connection *self = (struct connection *)object;
-	struct xenmsg *conn = usable(object);
 	long timeout = PyLong_AsLong(argument);
 	struct xenmsg_peer peer;
+	struct xenmsg *conn;
 	PyThreadState *state;
 	int r;
 
-	if (!conn || PyErr_Occurred())
+	if (PyErr_Occurred() || !(conn = usable(object)))
 		return NULL;
 	state = unlock(self->shared);
 	r = xenmsg_accept(conn, &peer, timeout > INT_MAX ? INT_MAX : (int)timeout);
@@ -1070,7 +1076,7 @@ static PyObject *connection_query(PyObject *object, PyObject *argument)
 		state = unlock(self->shared);
 		r = xenmsg_query(conn, what, &json);
 		lock(self->shared, state);
-	} while (r == -EINTR && PyErr_CheckSignals() == 0);
+	} while (r == -EINTR && PyErr_CheckSignals() == 0 && (conn = usable(object)));
 	if (PyErr_Occurred())
 		return NULL;
 	if (r < 0)
@@ -1083,19 +1089,19 @@ static PyObject *connection_query(PyObject *object, PyObject *argument)
 static PyObject *connection_ping(PyObject *object, PyObject *arguments)
 {
 	struct connection *self = (struct connection *)object;
-	struct xenmsg *conn = usable(object);
+	struct xenmsg *conn;
 	PyThreadState *state;
 	const char *domain;
 	uint64_t rtt_ns = 0;
 	int timeout, r;
 
-	if (!conn || !PyArg_ParseTuple(arguments, "si", &domain, &timeout))
+	if (!PyArg_ParseTuple(arguments, "si", &domain, &timeout) || !(conn = usable(object)))
 		return NULL;
 	do {
 		state = unlock(self->shared);
 		r = xenmsg_ping(conn, domain, timeout, &rtt_ns);
 		lock(self->shared, state);
-	} while (r == -EINTR && PyErr_CheckSignals() == 0);
+	} while (r == -EINTR && PyErr_CheckSignals() == 0 && (conn = usable(object)));
 	if (PyErr_Occurred())
 		return NULL;
 	return r < 0 ? raise_error(self->shared, r, domain) : PyFloat_FromDouble((double)rtt_ns / 1e9);

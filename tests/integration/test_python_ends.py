@@ -156,6 +156,26 @@ def test_a_child_leaves_the_parents_connection_alone(nodes):
         conn.flush(LONG)
 
 
+@pytest.mark.parametrize("use", (
+    lambda core, number: core.wait(number),
+    lambda core, number: core.recv(number),
+    lambda core, number: core.accept(number),
+    lambda core, number: core.connect("self:inbox", number),
+    lambda core, number: core.ping("self", number),
+))
+def test_an_argument_may_close_the_connection(nodes, use):
+    one, = nodes(1).values()
+    core = importlib.import_module("xenmsg._core").Connection(one.socket)
+
+    class Closes:
+        def __index__(self):
+            core.close()
+            return 0
+    with pytest.raises(xenmsg.Error) as error:
+        use(core, Closes())
+    assert error.value.errno == errno.ENOTCONN
+
+
 def test_a_connection_belongs_to_one_thread_at_a_time(nodes):
     one, = nodes(1).values()
     with xenmsg.blocking.open(one.socket) as conn, conn.bind("inbox") as inbox:
