@@ -201,7 +201,7 @@ char **cli_command(int *argc, char **argv)
 
 static const char *socket_path(const struct cli *cli)
 {
-	const char *path = getenv("XENMSG_SOCKET");
+	const char *path = secure_getenv("XENMSG_SOCKET");
 
 	if (cli->socket)
 		return cli->socket;

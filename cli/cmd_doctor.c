@@ -339,9 +339,9 @@ static bool check_daemon(struct doctor *doctor, struct xenmsg **conn)
 		    r == -EACCES ? "let users enter the socket's directory"
 				 : "systemctl start xenmsgd, or see its log: journalctl -u xenmsgd",
 		    "%s: %s",
-		    doctor->cli->socket	      ? doctor->cli->socket
-		    : getenv("XENMSG_SOCKET") ? getenv("XENMSG_SOCKET")
-					      : "/run/xenmsg/xenmsg.sock",
+		    doctor->cli->socket		     ? doctor->cli->socket
+		    : secure_getenv("XENMSG_SOCKET") ? secure_getenv("XENMSG_SOCKET")
+						     : "/run/xenmsg/xenmsg.sock",
 		    strerror(-r));
 		return false;
 	}

@@ -80,7 +80,8 @@ struct xenmsg_message;
 /*
  * Connects to the local daemon.
  * conn         [out] the connection; close it with xenmsg_close()
- * socket_path  the daemon's socket; NULL: $XENMSG_SOCKET if set, else /run/xenmsg/xenmsg.sock
+ * socket_path  the daemon's socket; NULL: $XENMSG_SOCKET if set, else /run/xenmsg/xenmsg.sock. A
+ *              program with more rights than its user believes no environment
  * Returns 0, or -ECONNREFUSED or -ENOENT (no daemon there), -EACCES (not allowed to use its
  * socket), -ENAMETOOLONG (a path over 107 bytes), -EPROTONOSUPPORT (a daemon of another major
  * version), -ETIMEDOUT (it didn't answer within 10 s), -EPROTO (it isn't xenmsgd), -EBUSY or

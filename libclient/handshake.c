@@ -27,7 +27,7 @@ static void limit_connect(int fd, int64_t deadline)
 
 const char *handshake_path(const char *path)
 {
-	const char *set = getenv("XENMSG_SOCKET");
+	const char *set = secure_getenv("XENMSG_SOCKET");
 
 	if (path)
 		return path;

@@ -163,7 +163,7 @@ static void forget_hello(struct transport *transport)
 
 int transport_start(struct transport *transport, const char *path, uint32_t flags, int64_t deadline)
 {
-	const char *without = getenv("XENMSG_NO_SHARED_MEMORY");
+	const char *without = secure_getenv("XENMSG_NO_SHARED_MEMORY");
 	struct hello *hello = calloc(1, sizeof(*hello));
 	int r = 0;
 

@@ -4,8 +4,10 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
+import tempfile
 
 import pytest
 
@@ -155,6 +157,23 @@ def test_without_a_daemon_every_command_says_so(tmp_path, command):
                               env=dict(environment, **variables))
         assert done.returncode == EXIT_NO_DAEMON and done.stdout == b""
         assert done.stderr.count(b"\n") == 1 and socket.encode() in done.stderr
+
+
+def test_a_program_with_more_rights_than_its_user_believes_no_environment_of_his(nodes):
+    """A set-uid program would speak with whoever the user says."""
+    if os.getuid() != 0:
+        pytest.skip("only root can run a program as somebody else")
+    one, = nodes(1).values()
+    with tempfile.TemporaryDirectory() as directory:
+        os.chmod(directory, 0o755)
+        program = os.path.join(directory, "xenmsg")
+        for mode, code in ((0o755, EXIT_OK), (0o4755, EXIT_NO_DAEMON)):
+            shutil.copy(tool("xenmsg"), program)
+            os.chmod(program, mode)
+            done = subprocess.run([program, "peers"], capture_output=True, check=False, user=65534 if mode & 0o4000 else 0,
+                                  env=dict(os.environ, XENMSG_SOCKET=one.socket))
+            assert done.returncode == code, done
+        assert one.socket.encode() not in done.stderr and b"/run/xenmsg/xenmsg.sock" in done.stderr
 
 
 @pytest.mark.parametrize("arguments", [["peers", "x", "y"], ["peers", "X"], ["hosts", "x"], ["endpoints", "a", "b"], ["endpoints", "a:b"],
