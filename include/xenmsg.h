@@ -327,6 +327,8 @@ XENMSG_API XENMSG_CHECK int xenmsg_post_timed(struct xenmsg *conn, const char *a
  * copied by xenmsg_commit(). The program can't tell which, and may call anything in between: if that
  * needs the place, the library moves the message, and `data` stays valid. There is one at a time in a
  * connection.
+ * The memory belongs to the thread that uses the connection: while that one calls the library, which
+ * may move the message, no other one may write there.
  * address  DOMAIN:ENDPOINT
  * size     the most that the message may have, in bytes
  * data     [out] `size` bytes, aligned to 8, of any content, to be written until xenmsg_commit(),
