@@ -12,9 +12,12 @@ enum type {
 	GAUGE,
 	INFO, /* a gauge of 1, whose labels are the news */
 	HISTOGRAM,
+	WORK, /* a counter of seconds, of a value in the daemon's units */
 };
 
-static const char *const type_names[] = {"counter", "gauge", "gauge", "histogram"};
+static const char *const type_names[] = {"counter", "gauge", "gauge", "histogram", "counter"};
+
+#define UNITS_PER_SECOND 100000000 /* daemon/base/turns.h */
 
 /* The members of an element that become labels, if it has them. */
 static const struct label {
@@ -68,7 +71,8 @@ static const struct metric {
 	ONE("policy_rules", GAUGE, "Rules in force.", "policy.rules"),
 	ONE("policy_undecided_total", COUNTER,
 	    "Requests that were told to try again, for want of a domain's name.", "policy.undecided"),
-	ONE("work_units_total", COUNTER, "The daemon's work, in units of about 10 ns.", "time.units"),
+	ONE("work_seconds_total", WORK, "The daemon's work, as it counts it: about the CPU time.",
+	    "time.units"),
 	ONE("work_passes_total", COUNTER, "Passes of the daemon's event loop.", "time.passes"),
 	{"xenmsg_links", GAUGE, "Links with other domains, also those that are down.", NULL, "totals.links",
 	 NULL, NULL},
@@ -125,8 +129,8 @@ static const struct metric {
 		    "sent.bytes"),
 	PER_ACCOUNT("sent_messages_total", COUNTER, "Messages that the account has sent to this daemon.",
 		    "sent.messages"),
-	PER_ACCOUNT("work_units_total", COUNTER, "The daemon's work for it, in units of about 10 ns.",
-		    "time.units"),
+	PER_ACCOUNT("work_seconds_total", WORK,
+		    "The daemon's work for it, as it counts it: about the CPU time.", "time.units"),
 };
 #define METRICS (sizeof(metrics) / sizeof(metrics[0]))
 
@@ -195,6 +199,16 @@ static const char *seconds(struct json_object *us, char text[32])
 	return text;
 }
 
+static void write_work(const struct sample *sample, struct json_object *units, FILE *out)
+{
+	int64_t count = json_object_get_int64(units);
+	char text[48];
+
+	snprintf(text, sizeof(text), "%lld.%08lld", (long long)(count / UNITS_PER_SECOND),
+		 (long long)(count % UNITS_PER_SECOND));
+	write_sample(sample, text, out);
+}
+
 static void write_histogram(struct sample sample, struct json_object *value, FILE *out)
 {
 	struct json_object *buckets = at(value, "buckets"), *count = at(value, "count");
@@ -227,6 +241,8 @@ static void write_value(const struct sample *sample, struct json_object *value, 
 		return;
 	if (metric->type == HISTOGRAM)
 		write_histogram(*sample, value, out);
+	else if (metric->type == WORK)
+		write_work(sample, value, out);
 	else if (metric->type == INFO)
 		write_sample(sample, "1", out);
 	else if (metric->is)

@@ -82,7 +82,7 @@ static char *metrics_of(const char *json)
 static void metrics_have_their_help_type_and_labels(void **state)
 {
 	char *text = metrics_of(
-		"{\"version\":\"0.1.0\",\"uptime_s\":7,\"store\":{\"connected\":true},"
+		"{\"version\":\"0.1.0\",\"uptime_s\":7,\"time\":{\"units\":123450006789},\"store\":{\"connected\":true},"
 		"\"clients\":[{\"pid\":4711,\"comm\":\"program\",\"channels\":3}],\"links\":["
 		"{\"peer\":{\"domid\":2,\"name\":\"a\\\"b\\\\\"},\"state\":\"up\",\"tx\":{\"bytes\":10},"
 		"\"round_trips\":{\"buckets\":[{\"up_to_us\":25,\"count\":1}],\"count\":3,\"sum_us\":1500}},"
@@ -92,6 +92,8 @@ static void metrics_have_their_help_type_and_labels(void **state)
 		"xenmsg_up 1\n",
 		"# TYPE xenmsg_uptime_seconds gauge\nxenmsg_uptime_seconds 7\n",
 		"\nxenmsg_store_connected 1\n",
+		/* In seconds, of units of 10 ns. */
+		"# TYPE xenmsg_work_seconds_total counter\nxenmsg_work_seconds_total 1234.50006789\n",
 		/* All samples of a name stand together, behind its type. */
 		"# TYPE xenmsg_link_sent_bytes_total counter\n"
 		"xenmsg_link_sent_bytes_total{domid=\"2\"} 10\n"
