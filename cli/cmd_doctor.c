@@ -28,6 +28,7 @@
 
 #define STORE_ANSWER_MS 5000
 #define PING_MS		5000
+#define ANSWER_MS	5000
 
 static const char help[] =
 	"Usage: xenmsg doctor [OPTIONS] [DOMAIN...]\n"
@@ -328,12 +329,23 @@ static void check_status(struct doctor *doctor, struct json_object *status)
 	}
 }
 
+static void ill_without_answer(struct doctor *doctor, int error)
+{
+	ill(doctor, EXIT_OTHER, "daemon",
+	    "systemctl restart xenmsgd; before that its log may say why: journalctl -u xenmsgd",
+	    "it runs, but doesn't answer: %s", strerror(-error));
+}
+
 static bool check_daemon(struct doctor *doctor, struct xenmsg **conn)
 {
 	struct json_object *status = NULL;
 	char *text;
-	int r = xenmsg_open(conn, doctor->cli->socket);
+	int r = xenmsg_open_timed(conn, doctor->cli->socket, ANSWER_MS);
 
+	if (r == -ETIMEDOUT) {
+		ill_without_answer(doctor, r);
+		return false;
+	}
 	if (r < 0) {
 		ill(doctor, EXIT_NO_DAEMON, "daemon",
 		    r == -EACCES ? "let users enter the socket's directory"
@@ -355,8 +367,7 @@ static bool check_daemon(struct doctor *doctor, struct xenmsg **conn)
 		json_object_put(status);
 		return true;
 	}
-	ill(doctor, EXIT_OTHER, "daemon", "restart xenmsgd", "it takes connections, but doesn't answer: %s",
-	    strerror(r < 0 ? -r : EPROTO));
+	ill_without_answer(doctor, r < 0 ? r : -EPROTO);
 	xenmsg_close(*conn);
 	return false;
 }

@@ -47,6 +47,14 @@ def test_without_a_daemon_the_rest_is_tried(host, nodes):
     assert host.domain(1)["grants"]["used_pages"] == 0
 
 
+def test_a_daemon_that_hangs_is_to_be_restarted(nodes):
+    one = nodes(1)[1]
+    with stopped(one.pid):
+        text = examine(one, code=EXIT_ERROR)
+    assert results(text)["daemon"] == "FAIL" and "doesn't answer" in text and "systemctl restart xenmsgd" in text
+    assert "systemctl start" not in text
+
+
 def test_a_peer_that_is_not_there_is_named(nodes):
     one, two = nodes(1, 2).values()
     text = examine(one, "3", code=EXIT_UNREACHABLE)
