@@ -398,6 +398,27 @@ static const char *why_unknown(struct xenmsg *conn, const char *address)
 	return r == -EHOSTDOWN ? xenmsg_reason(conn) : NULL;
 }
 
+/* Says of what kind the endpoint isn't, by the first word of what was done with it. NULL: it isn't known. */
+static const char *why_wrong_kind(const char *what)
+{
+	static const struct {
+		const char *what, *why;
+	} kinds[] = {
+		{"send",
+		 "that endpoint is there, but not for messages: it takes calls (xenmsg call) or streams (xenmsg connect)"},
+		{"call",
+		 "that endpoint is there, but not for calls: it takes messages (xenmsg send) or streams (xenmsg connect)"},
+		{"connect", CLI_NO_STREAMS},
+		{"run", CLI_NO_STREAMS},
+	};
+	size_t size = strcspn(what, " ");
+
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
+		if (strlen(kinds[i].what) == size && !strncmp(kinds[i].what, what, size))
+			return kinds[i].why;
+	return NULL;
+}
+
 int cli_error_because(const char *reason, const char *what, const char *subject, int error)
 {
 	const struct cause *cause = cause_of(error);
@@ -410,14 +431,16 @@ int cli_error_because(const char *reason, const char *what, const char *subject,
 int cli_error(struct xenmsg *conn, const char *what, const char *subject, int error)
 {
 	const char *reason = conn ? xenmsg_reason(conn) : "";
-	const char *name_text;
+	const char *text;
 	char *why = conn && !*reason && error == -EHOSTUNREACH ? cli_why_no_link(conn, subject) : NULL;
 	int code;
 
 	if (why)
 		reason = why;
-	else if (conn && !*reason && error == -EHOSTDOWN && (name_text = why_unknown(conn, subject)))
-		reason = name_text;
+	else if (conn && !*reason && error == -EHOSTDOWN && (text = why_unknown(conn, subject)))
+		reason = text;
+	else if (!*reason && error == -EPROTOTYPE && (text = why_wrong_kind(what)))
+		reason = text;
 	code = cli_error_because(reason, what, subject, error);
 	free(why);
 	return code;

@@ -85,6 +85,9 @@ char *cli_why_no_link(struct xenmsg *conn, const char *address);
 void cli_note(const struct cli *cli, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Returns what an error of the library means, in words for people. */
 const char *cli_cause(int error);
+/* -EPROTOTYPE, of who connects. */
+#define CLI_NO_STREAMS                                                                                       \
+	"that endpoint is there, but not for streams: it takes messages (xenmsg send) or calls (xenmsg call)"
 /* Returns whether the error of a new connection is one that passes when others have ended. */
 bool cli_is_limit(int error);
 /* Notes that such an error holds up what a command serves, or (0) that it goes on: each once, by *waits. */

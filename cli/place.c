@@ -56,7 +56,9 @@ const char *place_why_not(const struct place *place, int error)
 {
 	if (error == PLACE_NO_HOST)
 		return "no such host or service is known";
-	return place->kind == PLACE_XEN ? cli_cause(error) : strerror(-error);
+	if (place->kind != PLACE_XEN)
+		return strerror(-error);
+	return error == -EPROTOTYPE ? CLI_NO_STREAMS : cli_cause(error);
 }
 
 static int dial_unix(const struct place *place)
