@@ -3,11 +3,14 @@
 
 import os
 import re
+import shlex
+import shutil
 import subprocess
+import sys
 
 import pytest
 
-from messaging import BINDIR, PATIENCE, SBINDIR, Node, eventually, tool
+from messaging import BINDIR, BUILDDIR, PATIENCE, SBINDIR, Node, eventually, tool
 
 SOURCES = os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "..", ".."))
 IN_PATH = {"PATH": f"{BINDIR}:{SBINDIR}:{os.environ['PATH']}"}
@@ -156,3 +159,81 @@ def test_the_tutorial_works(tmp_path):
     assert lines[at:] == ["kept", "buy milk", "buy milk", "water the plants", "exit status 3", "read xenmsg(3)", "exit status 1"], done
     assert done.stderr.count("(certainly not done)") == 1 and "Invalid argument" in done.stderr
     assert [kind for kind, _ in found] == ["sh", "c", "sh", "python", "sh", "sh", "python", "sh"]
+
+
+# ---- HACKING.md ----
+
+BARE = {"make", "git", "gdb", "xensim", "xenmsg", "xenmsgd", "dpkg-buildpackage", "rpmbuild"}
+
+
+def commands_of_page(name):
+    """What the page prints to be typed: the lines of its blocks, and what stands between `` and begins with a program, or has
+    an option."""
+    with open(os.path.join(SOURCES, name), encoding="utf-8") as file:
+        parts = re.split(r"^```\w*\n(.*?)^```$", file.read(), flags=re.M | re.S)
+    lines = [line for block in parts[1::2] for line in block.splitlines()]
+    for text in parts[::2]:
+        lines += [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", text)]
+    for line in lines:
+        for command in re.split(r" && | ; ", line.partition(" # ")[0].rstrip(" &")):
+            words = shlex.split(command)
+            script = os.path.join(SOURCES, words[0])
+            is_script = "/" in words[0] and os.path.isfile(script) and os.access(script, os.X_OK)
+            if not words[0].startswith("-") and (words[0] in BARE or is_script or any(word.startswith("--") for word in words)):
+                yield words
+
+
+def is_fixed(word):
+    """It is to be typed as it is, and nothing that a reader puts in its place."""
+    return re.fullmatch(r"-{0,2}[a-z][a-z-]*", word)
+
+
+def try_to_build(arguments):
+    targets = [word for word in arguments if "=" not in word and "NAME" not in word and not word.startswith("-")]
+    settings = dict(word.split("=", 1) for word in arguments if "=" in word)
+    with open(os.path.join(BUILDDIR, "Makefile"), encoding="utf-8") as file:
+        known = file.read()
+    for target in targets:
+        assert re.search(rf"^([\w-]+ )*{target}(\$\(EXEEXT\))?( [\w-]+)*:", known, re.M), target
+    if "PYTEST_TESTS" in settings:
+        tests = settings["PYTEST_TESTS"].replace("$PWD/..", SOURCES)
+        subprocess.run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--collect-only", *shlex.split(settings["PYTEST_FLAGS"]),
+                        tests], check=True, stdout=subprocess.DEVNULL)
+
+
+def try_on_a_unit_test(arguments):
+    """gdb, in whose place `-batch` and a question are put."""
+    assert arguments[-2] == "gdb"
+    asked = ["./libtool", *arguments[:-1], "-batch", "-ex", "info line main", arguments[-1]]
+    assert "test_" in subprocess.run(asked, cwd=BUILDDIR, check=True, capture_output=True, text=True).stdout
+
+
+def try_to_find(program, arguments):
+    """There is such a program, and it knows these words."""
+    script = os.path.join(SOURCES, re.sub(r"^(\.\./|\./)", "", program))
+    if "/" in program or program == "configure":
+        assert os.access(script, os.X_OK), program
+        with open(script, encoding="utf-8") as file:
+            known = file.read()
+    else:
+        assert shutil.which(program, path=IN_PATH["PATH"]), program
+        known = subprocess.run([program, *arguments[:1], "--help"] if program == "xenmsg" else [program, "--help"], capture_output=True,
+                               env=dict(os.environ, **IN_PATH), text=True, check=True).stdout
+    for word in arguments[:arguments.index("--") if "--" in arguments else None]:
+        if is_fixed(word) and not (program == "xenmsg" and word == arguments[0]):
+            assert re.search(rf"(?<![\w-]){word}(?![\w-])", known), (program, word)
+
+
+@pytest.mark.skipif(not BINDIR or not os.path.exists(os.path.join(BUILDDIR, "libtool")), reason="on what is installed and built here")
+def test_the_commands_of_hacking_md_are_there():
+    """They build, boot and measure for hours, so it is only tried whether what they name is there, and known to who is named."""
+    tried = set()
+    for program, *arguments in commands_of_page("HACKING.md"):
+        tried.add(program)
+        if program == "make":
+            try_to_build(arguments)
+        elif program == "./libtool":
+            try_on_a_unit_test(arguments)
+        elif program not in ("mkdir", "cd", "git", "gdb", "dpkg-buildpackage", "rpmbuild"):  # of others, which aren't all installed
+            try_to_find(program, arguments)
+    assert tried >= {"make", "./libtool", "xensim", "xenmsg", "scripts/check", "bench/run", "tests/xen/run"}
