@@ -110,7 +110,7 @@ void link_end_session(struct link *link, int error, const char *why)
 		links_withdraw(link->links, link->domid);
 	link_set_state(link, LINK_IDLE);
 	link->session = (struct link_session){.state = RESUME_ENDED};
-	link->claims = false;
+	link->claims = link->awaits = false;
 	if (!link_is_nowhere(link))
 		link->stamped = link->domid;
 	if (link->again)

@@ -95,6 +95,9 @@ struct link {
 	uint64_t former_until_ms;
 	uint32_t stamped; /* the domid that its channels have: the one before, until the session is resumed */
 	struct link_stamping stamping;
+	/* CONNECTING: what waits was meant for this instance, by which the domain was known before this one was restored. */
+	bool awaits;
+	uint8_t awaited[PROOF_ID_SIZE];
 	struct event *again;	 /* while away: to try again, or to give up */
 	uint32_t resumes, moves; /* of all sessions */
 	struct link_move move;
@@ -255,6 +258,13 @@ void link_claim(struct link *link);
 /* This domain was restored, perhaps on another host: by the peer's number there may be somebody else now. So the session
  * has none until its other end, found by its instance, has proven itself. */
 void link_lose_number(struct link *link);
+/* This domain was restored while the link was being made, of which nothing has been said yet: what waits for it stays.
+ * False: it isn't so, or nobody can tell whether the daemon is the same that is found by that number now. */
+bool link_keep_waiting(struct link *link);
+/* Asks for that link, under this domain's number of now. */
+void link_connect_again(struct link *link);
+/* Ends what waits, if it was meant for another instance than the one that has connected. */
+void link_check_awaited(struct link *link);
 static inline bool link_is_nowhere(const struct link *link)
 {
 	return link->domid >= LINK_NOWHERE;

@@ -172,6 +172,55 @@ static void move_waiting(struct hop *from, struct hop *to)
 	}
 }
 
+bool link_keep_waiting(struct link *link)
+{
+	if (link_is_far(link) || (link->state != LINK_CONNECTING && !link->claims))
+		return false;
+	if (!link->hop->channels.count && !pings_are_there(&link->pings))
+		return false;
+	/* Domain 0 is the same by its number on any host. */
+	if (link->domid != 0 && !peers_instance(link->links->peers, link->domid, link->awaited))
+		return false;
+	link->awaits = link->domid != 0;
+	link_drop_next(link);
+	link->claims = false;
+	link->session = (struct link_session){.state = RESUME_ENDED};
+	link_set_state(link, LINK_CONNECTING);
+	return true;
+}
+
+void link_connect_again(struct link *link)
+{
+	struct links *links = link->links;
+	struct hop *before = link->hop, *hop = link_new_hop(link); /* its numbers hang on this domain's */
+	int r = hop ? 0 : -ENOMEM;
+
+	if (r == 0) {
+		if (before->account)
+			hop_set_account(hop, account_ref(before->account));
+		move_waiting(before, hop);
+		link->hop = hop;
+		hop_retire(before, ECONNRESET);
+		r = link->domid == links->options.self->domid ? -EHOSTDOWN
+							      : links_ask(links, link->domid, NULL);
+	}
+	if (r < 0)
+		links_failed(links, link->domid, r, strerror(-r));
+}
+
+void link_check_awaited(struct link *link)
+{
+	uint8_t instance[PROOF_ID_SIZE];
+	bool is_other = link->awaits && (!peers_instance(link->links->peers, link->domid, instance) ||
+					 memcmp(instance, link->awaited, sizeof(instance)) != 0);
+
+	link->awaits = false;
+	if (!is_other)
+		return;
+	link_set_state(link, LINK_IDLE); /* so that what has connected stays */
+	link_end_session(link, EHOSTDOWN, "by its number there is another daemon since the restore");
+}
+
 /* Lets the account of the peer's present number have what the session has cost so far, and will. -ENOBUFS: it can't have
  * that. The old domain may be there still, and would begin anew by its number; so what two domains take by one session is
  * what one may have. */

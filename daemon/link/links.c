@@ -214,6 +214,7 @@ void links_connected(struct links *links, uint32_t domid, const struct transport
 		return;
 	}
 	link_drop_next(link);
+	link_check_awaited(link);
 	link->next = *transport;
 	if (link->state != LINK_AWAY && !transport_is_there(&link->carrier) && !link_is_far(link))
 		link_claim(link);
@@ -466,6 +467,8 @@ void links_restart(struct links *links)
 
 	links->is_restarting = true;
 	HASH_ITER(hh, links->links, link, next) {
+		if (link_keep_waiting(link))
+			continue;
 		if (!link_survive(link))
 			end(link, "this domain was restored or migrated");
 		else if (!link_is_nowhere(link))
@@ -479,8 +482,12 @@ void links_go_on(struct links *links)
 	struct link *link, *next;
 
 	links->is_restarting = false;
-	HASH_ITER(hh, links->links, link, next)
-		link_ask_again(link);
+	HASH_ITER(hh, links->links, link, next) {
+		if (link->state == LINK_CONNECTING)
+			link_connect_again(link);
+		else
+			link_ask_again(link);
+	}
 }
 
 void links_free(struct links *links)

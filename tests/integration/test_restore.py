@@ -97,12 +97,16 @@ def test_a_link_that_is_being_made_is_made_after_the_restore(nodes, host, saved)
     """The granting side waits for pages, the mapping one for its offer, when one of them is saved."""
     pair = nodes(1, 2, config="[links]\nsetup-timeout = 60s\n")
     host.fault("grant-limit", 2, 0)
-    sender = pair[1].popen("send", "2:inbox", "x")
+    sender = pair[saved].popen("send", f"{3 - saved}:inbox", "x")
+    other = pair[3 - saved].popen("send", f"{saved}:inbox", "x")
     eventually(lambda: "the link with domain 1 waits" in pair[2].log.read_text(), "it waits for pages")
-    save_and_restore(host, pair[saved])
-    host.fault("grant-limit", pair[2].domid, 1024)
-    # Who was saved knows nothing of the old attempt; who wasn't has seen the other one go.
-    assert sender.wait(20) in (EXIT_UNREACHABLE, EXIT_UNKNOWN)
+    with Connection(pair[3 - saved].socket) as receiver:
+        assert receiver.bind("inbox") == 0
+        save_and_restore(host, pair[saved])
+        host.fault("grant-limit", pair[2].domid, 1024)
+        assert receiver.receive().data == b"x"
+    assert sender.wait(20) == 0  # who was saved goes on where it was
+    assert other.wait(20) in (EXIT_UNREACHABLE, EXIT_UNKNOWN)  # and who wasn't has seen it go
     works(pair[1], pair[2])
     works(pair[2], pair[1])
     assert host.list()["kernel_log"] == []

@@ -502,6 +502,49 @@ static void two_domains_with_one_secret_hold_no_more_than_one_may(void **state)
 }
 
 /* By the peer's number there is another domain, on another host. */
+static void what_waits_for_a_link_waits_on_when_this_domain_is_restored(void **state)
+{
+	struct scene scene;
+
+	for (int shape = 0; shape < 4; shape++) {
+		uint32_t domid = shape == 3 ? 0 : 7;
+		struct frame_identity identity = {.domid = OWN};
+		struct channel *channel;
+		int error = 0;
+
+		scene_start_with(&scene, domid);
+		assert_int_equal(channel_new(&scene.program, 0, CHANNEL_MESSAGE, &identity, &channel), 0);
+		assert_int_equal(channel_accept(channel, links_want(scene.links, domid, NULL, &error), "x"),
+				 0);
+		memcpy(scene.instances[domid], peer_instance, sizeof(peer_instance));
+		scene.connects = 0;
+		links_restart(scene.links);
+		scene.self.domid = shape == 2 ? 7 : 12; /* above the peer's, with other numbers of channels */
+		if (shape == 1)
+			scene.instances[domid][0] ^= 1;
+		links_go_on(scene.links);
+		if (shape == 2) { /* the peer's number is ours */
+			assert_int_equal(scene.connects, 0);
+			assert_int_equal(info_of(&scene).channels, 0);
+			scene_stop(&scene);
+			continue;
+		}
+		assert_int_equal(scene.connects, 1);
+		greet(&scene);
+		if (shape == 1) { /* it is another daemon's */
+			expect_silence(&scene);
+			assert_int_equal(info_of(&scene).channels, 0);
+		} else {
+			expect(&scene, FRAME_OPEN);
+			assert_int_equal(scene.peer.header.channel % 2, 1);
+		}
+		links_free(scene.links);
+		scene.links = NULL;
+		forget_program_channel(&scene);
+		scene_stop(&scene);
+	}
+}
+
 static void stranger_under_the_old_number_gets_a_session_of_its_own_and_ends_none(void **state)
 {
 	static const uint8_t none[16], stranger[16] = "another instance";
@@ -624,6 +667,7 @@ int main(void)
 		cmocka_unit_test(session_with_another_host_is_not_claimed_by_a_domain),
 		cmocka_unit_test(two_domains_with_one_secret_hold_no_more_than_one_may),
 		cmocka_unit_test(peer_pays_under_its_new_number_for_what_it_has_opened_under_the_old_one),
+		cmocka_unit_test(what_waits_for_a_link_waits_on_when_this_domain_is_restored),
 		cmocka_unit_test(stranger_under_the_old_number_gets_a_session_of_its_own_and_ends_none),
 		cmocka_unit_test(session_without_a_number_ends_with_resume_for),
 		cmocka_unit_test(rings_are_large_enough_for_what_is_sent_again),
