@@ -7,12 +7,12 @@
 #include <string.h>
 
 #include <event2/buffer.h>
-#include <uthash.h>
 #include <utlist.h>
 
 #include "daemon/relay/hop.h"
 #include "daemon/report.h"
 #include "daemon/local/session.h"
+#include "wire/hash.h"
 
 #define PIECE		  32768u /* bytes that are sent at once; less than hop_send() keeps for nothing */
 #define BEGIN_UNITS	  500u	 /* to read a question, or to answer it at once */

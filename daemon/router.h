@@ -12,11 +12,10 @@
 
 #include <stdint.h>
 
-#include <uthash.h>
-
 #include "daemon/base/quota.h"
 #include "wire/address.h"
 #include "wire/frame.h"
+#include "wire/hash.h"
 
 struct access;
 struct activation;

@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include <event2/event.h>
-#include <uthash.h>
 
 #include "daemon/base/clock.h"
 #include "daemon/base/descriptors.h"
@@ -23,6 +22,7 @@
 #include "gateway/presence.h"
 #include "gateway/rings.h"
 #include "gateway/settings.h"
+#include "wire/hash.h"
 
 #define SUBJECT_SIZE (sizeof("xenmsg.to..") + 2 * HOST_NAME_SIZE)
 /* Bytes in one message, if the server takes as many. With its head and its line it stays below 32 KiB: a message that comes

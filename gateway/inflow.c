@@ -5,10 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <uthash.h>
 #include <utlist.h>
 
 #include "daemon/base/turns.h"
+#include "wire/hash.h"
 
 struct entry {
 	void *message;

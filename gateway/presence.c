@@ -8,9 +8,9 @@
 #include <string.h>
 
 #include <json-c/json.h>
-#include <uthash.h>
 
 #include "wire/gateway.h"
+#include "wire/hash.h"
 
 #define VERSION	     1
 #define GATEWAY_SIZE 33u /* 16 bytes in hexadecimal, and a zero */

@@ -4,7 +4,7 @@
 
 /* uthash, which would end the program when memory runs out: a library must not. */
 #define HASH_NONFATAL_OOM 1
-#include <uthash.h>
+#include "wire/hash.h"
 
 /* Returns whether the HASH_ADD() of this item has found memory. */
 #define HASH_ADDED(item) ((item)->hh.tbl != NULL)

@@ -8,6 +8,7 @@ libwire_la_SOURCES = \
 	wire/cursor.h \
 	wire/doorbell.c wire/doorbell.h \
 	wire/frame.c wire/frame.h wire/frame_link.c wire/frame_ring.h \
+	wire/hash.c wire/hash.h \
 	wire/probes.h \
 	wire/ring.c wire/ring.h wire/ring_inline.h wire/local_ring.h
 

@@ -3,9 +3,8 @@
 
 #include <stdlib.h>
 
-#include <uthash.h>
-
 #include "daemon/base/share.h"
+#include "wire/hash.h"
 
 struct key {
 	uint32_t kind, id;

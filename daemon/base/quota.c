@@ -5,10 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include <uthash.h>
-
 #include "daemon/base/log.h"
 #include "daemon/base/turns.h"
+#include "wire/hash.h"
 
 static const struct resource {
 	const char *name;

@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include <event2/event.h>
-#include <uthash.h>
 
 #include "daemon/base/clock.h"
 #include "daemon/base/cost.h"
@@ -22,6 +21,7 @@
 #include "daemon/hosts/gateway_socket.h"
 #include "daemon/relay/hop.h"
 #include "wire/gateway.h"
+#include "wire/hash.h"
 
 #define TICK_MS	    1000
 #define SOCKET_NAME "gateway.sock"

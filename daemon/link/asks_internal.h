@@ -5,13 +5,12 @@
 /* What the four parts of asks.h share: the questions' life (asks.c), their way to the next daemon and what it answers
  * (asks_out.c), what is answered here (asks_here.c), and what peers ask (asks_taken.c). */
 
-#include <uthash.h>
-
 #include "daemon/base/quota.h"
 #include "daemon/base/self.h"
 #include "daemon/base/turns.h"
 #include "daemon/link/asks.h"
 #include "wire/address.h"
+#include "wire/hash.h"
 
 struct event;
 

@@ -12,8 +12,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include <uthash.h>
-
 #include "daemon/base/log.h"
 #include "daemon/link/attempt.h"
 #include "daemon/link/elastic.h"
@@ -28,6 +26,7 @@
 #include "daemon/peers/peers.h"
 #include "daemon/relay/hop.h"
 #include "wire/address.h"
+#include "wire/hash.h"
 
 /* A session that can be resumed, as an end knows it. Positions and what is kept are its hop's. */
 struct link_session {

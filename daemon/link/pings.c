@@ -5,13 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <uthash.h>
 #include <utlist.h>
 
 #include "daemon/base/clock.h"
 #include "daemon/relay/hop.h"
 #include "wire/bytes.h"
 #include "wire/frame.h"
+#include "wire/hash.h"
 
 #define TOKEN_SIZE 8u
 

@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <uthash.h>
 #include <utlist.h>
 
 #include "daemon/base/cost.h"
@@ -21,6 +20,7 @@
 #include "daemon/relay/channel.h"
 #include "daemon/relay/hop.h"
 #include "wire/address.h"
+#include "wire/hash.h"
 
 #define LED_AT_ONCE   8u /* channels in one turn: each costs about as much as an OPEN */
 #define ENDED_AT_ONCE 64u

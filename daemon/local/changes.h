@@ -17,9 +17,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include <uthash.h>
-
 #include "wire/address.h"
+#include "wire/hash.h"
 
 struct directory;
 struct self;

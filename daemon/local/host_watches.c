@@ -9,7 +9,6 @@
 #include <string.h>
 
 #include <event2/event.h>
-#include <uthash.h>
 #include <utlist.h>
 
 #include "daemon/base/quota.h"
@@ -19,6 +18,7 @@
 #include "daemon/local/session.h"
 #include "daemon/relay/hop.h"
 #include "wire/address.h"
+#include "wire/hash.h"
 
 #define RETRY_MS 1000
 

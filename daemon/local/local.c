@@ -13,12 +13,12 @@
 
 #include <event2/event.h>
 #include <systemd/sd-daemon.h>
-#include <uthash.h>
 
 #include "daemon/base/log.h"
 #include "daemon/relay/program_socket.h"
 #include "daemon/base/timer.h"
 #include "daemon/base/unix_listener.h"
+#include "wire/hash.h"
 
 #define BACKLOG			4096 /* a program that finds it full waits in connect(2) */
 #define ACCEPT_MAX		32   /* connections in a turn */

@@ -8,7 +8,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <uthash.h>
 #include <utlist.h>
 
 #include "daemon/relay/channel.h"
@@ -18,6 +17,7 @@
 #include "daemon/local/session.h"
 #include "daemon/local/stream.h"
 #include "wire/address.h"
+#include "wire/hash.h"
 
 /* Streams that wait for one program, like a backlog of listen(2): what tells it of them must not be too much to
  * leave unread. It is divided in shares, so that one peer's streams can't keep out another's: a single peer or

@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <uthash.h>
 #include <utlist.h>
 
 #include "daemon/relay/hop.h"
@@ -15,6 +14,7 @@
 #include "daemon/local/session.h"
 #include "daemon/base/turns.h"
 #include "wire/address.h"
+#include "wire/hash.h"
 
 #define WATCHES_PER_SESSION 64
 

@@ -12,12 +12,12 @@
 #include <stdint.h>
 
 #include <event2/event.h>
-#include <uthash.h>
 
 #include "daemon/base/self.h"
 #include "daemon/peers/directory.h"
 #include "daemon/peers/domains.h"
 #include "wire/address.h"
+#include "wire/hash.h"
 
 #define DIRECTORY_UUID_TEXT_SIZE 37
 

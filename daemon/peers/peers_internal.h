@@ -17,7 +17,6 @@
 #include <stdint.h>
 
 #include <event2/event.h>
-#include <uthash.h>
 
 #include "daemon/base/log.h"
 #include "daemon/peers/domains.h"
@@ -30,6 +29,7 @@
 #include "daemon/xen/store.h"
 #include "daemon/base/turns.h"
 #include "daemon/xen/vchan.h"
+#include "wire/hash.h"
 
 #define PEERS_ROOT_SIZE	     40 /* /local/domain/<me>/data/xenmsg */
 #define PEERS_PATH_SIZE	     96

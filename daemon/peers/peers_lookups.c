@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <uthash.h>
 #include <utlist.h>
 
 #include "daemon/base/clock.h"
@@ -13,6 +12,7 @@
 #include "daemon/peers/peers_presence.h"
 #include "daemon/base/quota.h"
 #include "daemon/base/timer.h"
+#include "wire/hash.h"
 
 /* In units (turns.h): three requests to XenStore, which keep its thread busy too, and all that is made for
  * the domain. */

@@ -7,7 +7,6 @@
 
 #include <event2/buffer.h>
 #include <event2/event.h>
-#include <uthash.h>
 #include <utlist.h>
 
 #include "daemon/relay/channel.h"
@@ -15,6 +14,7 @@
 #include "daemon/base/cost.h"
 #include "daemon/relay/hop_internal.h"
 #include "daemon/base/timer.h"
+#include "wire/hash.h"
 
 #define CANCELS_MAX 4096 /* without an answer, for each channel */
 #define AT_ONCE	    64	 /* cancellations given up in one turn */

@@ -4,11 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <uthash.h>
-
 #include "daemon/base/clock.h"
 #include "daemon/relay/channel.h"
 #include "daemon/relay/hop.h"
+#include "wire/hash.h"
 
 struct key {
 	const struct account *payer;

@@ -17,9 +17,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include <uthash.h>
-
 #include "daemon/xen/store.h"
+#include "wire/hash.h"
 
 #define STORE_PATH_MAX 1024 /* none of ours is longer */
 

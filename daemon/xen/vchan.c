@@ -12,13 +12,13 @@
 
 #include <event2/event.h>
 #include <libxenvchan.h>
-#include <uthash.h>
 #include <xentoollog.h>
 
 #include "daemon/xen/keeper.h"
 #include "daemon/base/log.h"
 #include "daemon/base/thaw.h"
 #include "daemon/xen/vchan_layout.h"
+#include "wire/hash.h"
 
 #define LIVE_CLOSED	   0
 #define LIVE_CONNECTED	   1

@@ -27,12 +27,12 @@
 
 #include <event2/buffer.h>
 #include <event2/event.h>
-#include <uthash.h>
 #include <utlist.h>
 
 #include "tests/unit/interleave.h"
 
 #define sched_yield() step()
+#include "wire/hash.h"
 #include "wire/ring.c"
 #include "daemon/relay/hop.c"
 #include "daemon/relay/hop_input.c"

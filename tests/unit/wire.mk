@@ -7,6 +7,7 @@ unit_tests += \
 	tests/unit/test_doorbell \
 	tests/unit/test_frame \
 	tests/unit/test_gateway \
+	tests/unit/test_hash \
 	tests/unit/test_ring \
 	tests/unit/test_ring_attack \
 	tests/unit/test_ring_hostile \
@@ -14,6 +15,9 @@ unit_tests += \
 	tests/unit/test_ring_vchan \
 	tests/unit/test_ring_wakeup
 endif
+
+tests_unit_test_hash_SOURCES = tests/unit/test_hash.c tests/unit/unit.h
+tests_unit_test_hash_LDADD = libwire.la $(CMOCKA_LIBS)
 
 tests_unit_test_address_SOURCES = tests/unit/test_address.c tests/unit/unit.h
 tests_unit_test_address_LDADD = libwire.la $(CMOCKA_LIBS)

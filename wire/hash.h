@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_WIRE_HASH_H
+#define XENMSG_WIRE_HASH_H
+
+/*
+ * uthash with a keyed hash, in place of <uthash.h>: names and numbers in our tables are chosen by others, and who knows the
+ * function could choose many that fall together, so that each look-up would walk them all. The key is of this process alone.
+ *
+ * SipHash with one round for each eight bytes and three at the end, which is made for this (Aumasson and Bernstein, 2012), as
+ * Python and Rust have it; of uthash's own functions none has a key.
+ */
+
+#include <stddef.h>
+#include <stdint.h>
+
+uint64_t siphash13(const uint64_t key[2], const void *data, size_t size);
+/* With the key of this process. */
+uint32_t keyed_hash(const void *data, size_t size);
+
+#ifdef HASH_FUNCTION
+#error "wire/hash.h stands in place of uthash.h"
+#endif
+#define HASH_FUNCTION(data, size, hash) ((hash) = keyed_hash((data), (size)))
+#include <uthash.h>
+
+#endif
