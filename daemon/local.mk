@@ -9,6 +9,7 @@ libdaemon_la_SOURCES = \
 	daemon/activation/starter.c daemon/activation/starter.h \
 	daemon/activation/units.c daemon/activation/units.h \
 	daemon/base/conf_dir.c daemon/base/conf_dir.h \
+	daemon/relay/call.c daemon/relay/call.h \
 	daemon/relay/cancel.c daemon/relay/cancel.h \
 	daemon/relay/channel.c daemon/relay/channel.h \
 	daemon/local/changes.c daemon/local/changes.h \

@@ -36,6 +36,7 @@ chaos_program_LDADD = libxenmsg.la
 hostile_program_SOURCES = \
 	tests/descriptors.h \
 	tests/integration/hostile_descriptors.c \
+	tests/integration/hostile_kernel.c \
 	tests/integration/hostile_frames.c \
 	tests/integration/hostile_program.c \
 	tests/integration/hostile_program.h \

@@ -6,7 +6,10 @@
 #include <event2/event.h>
 #include <utlist.h>
 
+#include "daemon/base/clock.h"
 #include "daemon/base/timer.h"
+
+#define REST_MAX_NS 1000000000u
 
 /* --- lines ------------------------------------------------------------------------------------ */
 
@@ -20,7 +23,7 @@ static struct line *present(struct line *line)
 
 static void line_enter(struct turns *turns, struct line *line)
 {
-	if (line->turns)
+	if (line->turns || line->resting_in)
 		return;
 	line->turns = turns;
 	/* Credit isn't kept, nor a debt from before an idle moment, when nobody was kept waiting by it. */
@@ -41,8 +44,27 @@ static void line_leave(struct line *line)
 		turns->idle++;
 }
 
+/* Ends a line's rest. */
+static void wake(struct line *line)
+{
+	struct turns *turns = line->resting_in;
+	struct task *task;
+
+	DL_DELETE2(turns->resting, line, rest_prev, rest_next);
+	line->resting_in = NULL;
+	if (!line->waiting)
+		return;
+	DL_FOREACH(line->due, task)
+		task->due_at = turns->spent - line->spent; /* it hasn't waited for others */
+	turns->due += line->waiting;
+	line_enter(turns, line);
+	turns_want(turns);
+}
+
 void line_end(struct line *line)
 {
+	if (line->resting_in)
+		wake(line);
 	if (line->turns)
 		line_leave(line);
 }
@@ -58,8 +80,14 @@ void line_merge(struct line *from, struct line *to)
 	to->spent += from->spent;
 	if (from->longest_wait > to->longest_wait)
 		to->longest_wait = from->longest_wait;
+	if (from->resting_in)
+		wake(from);
 	if (from->turns)
 		line_enter(from->turns, to);
+	if (to->resting_in)
+		to->resting_in->due -= from->waiting;
+	to->waiting += from->waiting;
+	from->waiting = 0;
 	if (from->turns && from->credit < 0)
 		to->credit += from->credit;
 	DL_FOREACH_SAFE(from->due, task, next) {
@@ -106,6 +134,7 @@ bool turns_run(struct turns *turns)
 	task = line->due;
 	DL_DELETE(line->due, task);
 	task->is_due = false;
+	line->waiting--;
 	turns->due--;
 	waited = turns->spent - line->spent - task->due_at;
 	if (waited > line->longest_wait)
@@ -121,6 +150,54 @@ void turns_spend(struct turns *turns, struct line *line, uint64_t units)
 	line->spent += units;
 	turns->spent += units;
 	turns->left -= (int64_t)units;
+}
+
+/* --- rests ------------------------------------------------------------------------------------ */
+
+static void set_rest_timer(struct turns *turns)
+{
+	uint64_t now = clock_ns(), until = now + REST_MAX_NS;
+	struct line *line;
+
+	DL_FOREACH2(turns->resting, line, rest_next)
+		if (line->rests_until < until)
+			until = line->rests_until;
+	if (turns->resting)
+		timer_set(turns->rest_timer, until > now ? clock_ms_of(until - now) + 1 : 0);
+}
+
+static void on_rest_timer(int fd, short what, void *userdata)
+{
+	struct turns *turns = userdata;
+	uint64_t now = clock_ns();
+	struct line *line, *next;
+
+	DL_FOREACH_SAFE2(turns->resting, line, next, rest_next)
+		if (line->rests_until <= now)
+			wake(line);
+	set_rest_timer(turns);
+}
+
+void turns_rest(struct turns *turns, struct line *line, uint64_t ns)
+{
+	if (!line)
+		return; /* nobody's work waits for nobody */
+	line = present(line);
+	line->rests_until = clock_ns() + (ns < REST_MAX_NS ? ns : REST_MAX_NS);
+	if (!line->resting_in) {
+		line->resting_in = turns;
+		DL_APPEND2(turns->resting, line, rest_prev, rest_next);
+		turns->due -= line->waiting;
+		if (line->turns)
+			line_leave(line);
+	}
+	set_rest_timer(turns);
+}
+
+void turns_wake_all(struct turns *turns)
+{
+	while (turns->resting)
+		wake(turns->resting);
 }
 
 /* --- passes ----------------------------------------------------------------------------------- */
@@ -155,13 +232,15 @@ int turns_init(struct turns *turns, struct event_base *base, bool (*pass)(void *
 {
 	*turns = (struct turns){.pass = pass, .userdata = userdata, .left = TURNS_PASS};
 	turns->event = evtimer_new(base, on_pass, turns);
-	return turns->event ? 0 : -ENOMEM;
+	turns->rest_timer = evtimer_new(base, on_rest_timer, turns);
+	return turns->event && turns->rest_timer ? 0 : -ENOMEM;
 }
 
 void turns_cleanup(struct turns *turns)
 {
 	free_event(turns->event);
-	turns->event = NULL;
+	free_event(turns->rest_timer);
+	turns->event = turns->rest_timer = NULL;
 }
 
 void turns_want(struct turns *turns)
@@ -196,6 +275,9 @@ void task_due(struct task *task)
 	task->due_at = turns->spent - task->line->spent;
 	line_enter(turns, task->line);
 	DL_APPEND(task->line->due, task);
+	task->line->waiting++;
+	if (task->line->resting_in)
+		return;
 	turns->due++;
 	turns_want(turns);
 }
@@ -205,6 +287,7 @@ void task_cancel(struct task *task)
 	if (!task->is_due)
 		return;
 	task->is_due = false;
-	task->turns->due--;
+	task->line->waiting--;
+	task->turns->due -= !task->line->resting_in;
 	DL_DELETE(task->line->due, task);
 }

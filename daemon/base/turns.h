@@ -29,6 +29,9 @@
  *
  *   n * (TURNS_QUANTUM + 2 * TURNS_PIECE) units of others: a task's, and what is written behind it (relay.c).
  *
+ * Where the kernel works for a holder of an object, a piece may be as long as he likes (relay/call.h). It is measured, and a line
+ * with a piece that is much too long rests, so that no more than a small part of all time goes into these.
+ *
  * One thing can't be done in such pieces: granting or mapping the pages of a vchan (COST_VCHAN), which a link that is
  * used needs every other second at most (link/elastic.h). The frame that asks for it may be the last one in a piece, so
  * the longest pass has TURNS_PASS + TURNS_PIECE + COST_VCHAN units.
@@ -36,6 +39,8 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+
+#define TURNS_UNIT_NS 10 /* about */
 
 struct event;
 struct event_base;
@@ -52,7 +57,12 @@ struct line {
 	/* the turns in whose list the line is; NULL: none. An empty line stays there until its next turn. */
 	struct turns *turns;
 	struct task *due; /* the first one's turn is next */
-	int64_t credit;	  /* below 0: debt */
+	unsigned waiting; /* tasks that are due */
+	/* turns_rest(): NULL: it doesn't rest. Its tasks wait, and it is in no list but that of those that rest. */
+	struct turns *resting_in;
+	uint64_t rests_until; /* ns */
+	struct line *rest_prev, *rest_next;
+	int64_t credit; /* below 0: debt */
 	/* turns.idle when the line left the list: a debt from before the last idle moment is forgotten */
 	uint64_t idle;
 	uint64_t spent;	       /* units, ever */
@@ -71,13 +81,14 @@ struct task {
 
 struct turns {
 	struct line *lines;		      /* lines with something to do; the first one's turn is next */
+	struct line *resting;		      /* those that get no turn, whatever they have to do */
 	struct line own;		      /* line of tasks that no account pays for */
-	unsigned due;			      /* tasks */
+	unsigned due;			      /* tasks of lines that don't rest */
 	int64_t left;			      /* units left of this pass */
 	uint64_t idle;			      /* how often no line had anything to do */
 	uint64_t spent, passes, longest_pass; /* units, ever; passes; units of the longest one */
 	bool asked, in_pass;
-	struct event *event;
+	struct event *event, *rest_timer;
 	bool (*pass)(void *userdata);
 	void *userdata;
 };
@@ -97,6 +108,12 @@ bool turns_run(struct turns *turns);
 bool turns_are_over(const struct turns *turns);
 /* Counts work that was done for `line` (NULL: for nobody), in one of its tasks or outside of them. */
 void turns_spend(struct turns *turns, struct line *line, uint64_t units);
+
+/* Lets a line get no turns for a while, however little others have to do: what it does at once is so long that it mustn't be
+ * in each gap between others' turns. */
+void turns_rest(struct turns *turns, struct line *line, uint64_t ns);
+/* Lets all lines that rest have turns again. */
+void turns_wake_all(struct turns *turns);
 
 /* Prepares a task that isn't due yet. `line` (account_line() in quota.h) must outlive the task; NULL: the
  * daemon's own. */

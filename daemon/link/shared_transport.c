@@ -20,6 +20,7 @@ struct carrier {
 	struct charge charge;
 	bool is_granter;
 	enum transport_state state;
+	struct call_history calls;
 	transport_event_fn event;
 	void *userdata;
 	struct event *woken, *ended;
@@ -74,10 +75,14 @@ static void hear(void *carrier_, transport_event_fn event, void *userdata)
 
 static int notify(void *carrier_)
 {
-	const struct carrier *carrier = carrier_;
+	struct carrier *carrier = carrier_;
+	struct call call;
 
-	if (carrier->state == TRANSPORT_OPEN)
-		doorbell_ring(carrier->shared.wake_gateway); /* a gateway that has spoilt it isn't woken */
+	if (carrier->state != TRANSPORT_OPEN)
+		return 0;
+	call_begin(&call, &carrier->calls);
+	doorbell_ring(carrier->shared.wake_gateway); /* a gateway that has spoilt it isn't woken */
+	relay_spend_call(carrier->relay, carrier->charge.account, &call, 0);
 	return 0;
 }
 

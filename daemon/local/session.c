@@ -84,6 +84,15 @@ static int on_open(void *owner, struct channel *channel, const struct frame_open
 	return session->callbacks->open(session->userdata, session, channel, open);
 }
 
+static void ring_program(struct session *session)
+{
+	struct call call;
+
+	call_begin(&call, &session->hop->calls);
+	doorbell_ring(session->wake_program); /* a program that has spoilt it isn't woken */
+	hop_spend_call(session->hop, session->hop->account, &call, 0);
+}
+
 /* Notifies the program. Neither call can block (session_internal.h). */
 static void on_notify(void *owner)
 {
@@ -92,7 +101,7 @@ static void on_notify(void *owner)
 	if (session->to_socket)
 		session_pump(session);
 	else
-		doorbell_ring(session->wake_program); /* a program that has spoilt it isn't woken */
+		ring_program(session);
 }
 
 static bool on_refill(void *owner)
@@ -484,6 +493,24 @@ fail:
 	return -ENOMEM;
 }
 
+/* The kernel's part of its end, for which its user pays by the time that it takes. */
+static void close_all(struct session *session)
+{
+	struct call call;
+
+	call_begin(&call, NULL);
+	if (session->memory)
+		munmap(session->memory, session->memory_size);
+	if (session->wake_daemon >= 0)
+		close(session->wake_daemon);
+	if (session->wake_program >= 0)
+		close(session->wake_program);
+	if (session->fd >= 0)
+		program_socket_close(session->relay, session->fd, &session->charge);
+	/* Its user doesn't rest for it: others can make it long, by locks of eventfds of their own. */
+	relay_spend(session->relay, session->charge.account, call_end(&call, 0));
+}
+
 void session_free(struct session *session)
 {
 	if (!session)
@@ -495,16 +522,9 @@ void session_free(struct session *session)
 	task_cancel(&session->greeting_turn);
 	if (session->hop)
 		hop_retire(session->hop, ENOENT);
-	if (session->memory)
-		munmap(session->memory, session->memory_size);
-	if (session->wake_daemon >= 0)
-		close(session->wake_daemon);
-	if (session->wake_program >= 0)
-		close(session->wake_program);
+	close_all(session);
 	free(session->from_socket);
 	free(session->to_socket);
-	if (session->fd >= 0)
-		program_socket_close(session->relay, session->fd, &session->charge);
 	charge_end(&session->charge);
 	free(session);
 }

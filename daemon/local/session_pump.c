@@ -15,9 +15,9 @@
 /* bytes read from a program that has shut down only one direction, and may write without end */
 #define LAST_WORDS_MAX 1048576u
 
-static void spend(struct session *session, uint64_t units)
+static void spend(struct session *session, const struct call *call, uint64_t units)
 {
-	relay_spend(session->relay, session->hop->account, units);
+	hop_spend_call(session->hop, session->hop->account, call, units);
 }
 
 /* Ends the input: the program writes no more. What it wrote before must still be delivered, and what it has
@@ -41,6 +41,7 @@ bool session_refill(struct session *session)
 {
 	struct iovec pieces[2];
 	unsigned count;
+	struct call call;
 	int space;
 	ssize_t size;
 
@@ -50,8 +51,9 @@ bool session_refill(struct session *session)
 	if (space <= 0)
 		return true;
 	count = (unsigned)ring_writer_reserve(&session->pump_in, (uint32_t)space, pieces);
+	call_begin(&call, &session->hop->calls);
 	size = program_socket_read(session->fd, pieces, count);
-	spend(session, 2 * COST_SYSCALL + (size > 0 ? COST_BYTES((uint64_t)size) : 0));
+	spend(session, &call, 2 * COST_SYSCALL + (size > 0 ? COST_BYTES((uint64_t)size) : 0));
 	if (size > 0) {
 		ring_writer_advance(&session->pump_in, (uint32_t)size);
 		ring_writer_publish(&session->pump_in);
@@ -74,13 +76,15 @@ static void pump_out(struct session *session)
 	struct iovec pieces[2];
 	struct msghdr message = {.msg_iov = pieces};
 	int ready = ring_reader_ready(&session->pump_out, PRIVATE_RING_SIZE);
+	struct call call;
 	ssize_t size;
 
 	if (ready <= 0)
 		return;
 	message.msg_iovlen = (size_t)ring_reader_peek(&session->pump_out, 0, (uint32_t)ready, pieces);
+	call_begin(&call, &session->hop->calls);
 	size = sendmsg(session->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-	spend(session, COST_SYSCALL + (size > 0 ? COST_BYTES((uint64_t)size) : 0));
+	spend(session, &call, COST_SYSCALL + (size > 0 ? COST_BYTES((uint64_t)size) : 0));
 	if (size < 0 && errno != EAGAIN && errno != EINTR) {
 		hear_last_words(session);
 		return;
@@ -109,7 +113,12 @@ void session_on_socket(struct session *session)
 
 static void on_writable(int fd, short what, void *userdata)
 {
-	session_pump(userdata);
+	struct session *session = userdata;
+
+	if (session->hop->calls.is_long)
+		hop_mark(session->hop, MARK_TO_NOTIFY); /* in its turn */
+	else
+		session_pump(session);
 }
 
 int session_pump_socket(struct session *session)

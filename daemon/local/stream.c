@@ -91,6 +91,11 @@ static void spend(struct stream *stream, uint64_t units)
 	relay_spend(stream->relay, stream->charge.account, units);
 }
 
+static void spend_call(struct stream *stream, const struct call *call, uint64_t units)
+{
+	hop_spend_call(&stream->hop, stream->charge.account, call, units);
+}
+
 static bool put_frame(struct stream *stream, uint8_t type, const void *payload, uint32_t length)
 {
 	const struct frame_header header = {.length = length, .type = type, .channel = stream->number};
@@ -174,6 +179,7 @@ static int read_piece(struct stream *stream, uint32_t size)
 	static const uint8_t zeros[8];
 	uint8_t encoded[FRAME_HEADER_SIZE], guard;
 	struct iovec pieces[PROGRAM_SOCKET_PIECES] = {{&guard, 1}};
+	struct call call;
 	unsigned count;
 	ssize_t there;
 
@@ -182,11 +188,14 @@ static int read_piece(struct stream *stream, uint32_t size)
 	there = program_socket_peek(stream->fd, pieces, count);
 	if (there == 1 || there == 0 || there == -EAGAIN)
 		return 0;
-	/* A descriptor that came with the bytes breaks the stream. */
-	if (there < 0 || program_socket_take(stream->fd, pieces, count, (size_t)there - 1) != there - 1)
-		return -ECONNRESET;
+	if (there < 0)
+		return -ECONNRESET; /* a descriptor that came with the bytes breaks the stream */
 	header.length = (uint32_t)there - 1;
-	spend(stream, COST_BYTES(header.length));
+	call_begin(&call, &stream->hop.calls);
+	there = program_socket_take(stream->fd, pieces, count, header.length);
+	spend_call(stream, &call, COST_BYTES(header.length));
+	if (there != (ssize_t)header.length)
+		return -ECONNRESET;
 	frame_header_encode(&header, encoded);
 	ring_writer_put(&stream->writer, encoded, FRAME_HEADER_SIZE);
 	ring_writer_advance(&stream->writer, header.length);
@@ -257,6 +266,7 @@ static int write_frame(struct stream *stream, uint32_t length, int *calls)
 	while (stream->written < length) {
 		struct iovec pieces[2];
 		struct msghdr message = {.msg_iov = pieces};
+		struct call call;
 		ssize_t size;
 
 		if (++*calls > CALLS_MAX) {
@@ -266,8 +276,9 @@ static int write_frame(struct stream *stream, uint32_t length, int *calls)
 		message.msg_iovlen =
 			(size_t)ring_reader_peek(&stream->data_reader, FRAME_HEADER_SIZE + stream->written,
 						 length - stream->written, pieces);
+		call_begin(&call, &stream->hop.calls);
 		size = sendmsg(stream->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-		spend(stream, COST_SYSCALL + (size > 0 ? COST_BYTES((uint64_t)size) : 0));
+		spend_call(stream, &call, COST_SYSCALL + (size > 0 ? COST_BYTES((uint64_t)size) : 0));
 		if (size < 0 && errno == EINTR)
 			continue;
 		if (size < 0 && errno == EAGAIN)

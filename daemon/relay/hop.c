@@ -108,6 +108,7 @@ static void leave_rings(struct hop *hop)
 {
 	hop_unmark(hop, MARK_FAILED); /* what failed is over */
 	hop->moving = (struct moving){0};
+	hop->is_to_notify = false;
 	hop->attached = hop->guarded = hop->keeps_copy = false;
 	hop->waiting.stuck = true;
 	hop_stop_waiting(hop);

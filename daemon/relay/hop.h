@@ -51,6 +51,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "daemon/relay/call.h"
 #include "daemon/relay/outlet.h"
 #include "daemon/base/quota.h"
 #include "daemon/relay/refused.h"
@@ -83,7 +84,7 @@ struct relay {
 	struct event_base *base;
 	struct turns turns;
 	struct hop *marked[HOP_MARKS];
-	unsigned marks;	       /* in all of these */
+	unsigned marks;	       /* in all of these but MARK_RETIRED */
 	struct channel *ended; /* to be freed */
 	struct quota *quota;   /* NULL: nothing is limited */
 	struct closer *closer; /* NULL: closing descriptors that programs send can block the loop */
@@ -118,7 +119,7 @@ struct hop_callbacks {
 	/* An OPEN has come; its channel is in the hop's table and has only this end. Returns as `control`
 	 * does. */
 	int (*open)(void *owner, struct channel *channel, const struct frame_open *open);
-	/* The other end asked to be notified. Must not block, whatever the other end does. */
+	/* The other end asked to be notified. Must not block, whatever the other end does; COST_SYSCALL is charged already. */
 	void (*notify)(void *owner);
 	/* After hop_hold_input(): does a piece of what comes before all further input. True: there is more of it. */
 	bool (*before_input)(void *owner);
@@ -230,7 +231,9 @@ struct hop {
 		bool is_set;
 		struct hop *prev, *next;
 	} marks[HOP_MARKS];
-	struct task input; /* due: there may be some input */
+	struct task input;	   /* due: there may be some input */
+	struct call_history calls; /* into the kernel, about what the program holds, too */
+	bool is_to_notify;	   /* in its next turn */
 	struct inlet in;
 	struct outlet out[HOP_OUTLETS];
 	struct channel_table channels;
@@ -362,6 +365,9 @@ bool hop_has_unsent(const struct hop *hop);
 /* Ends the session at the end of this turn, with a negative errno and a reason for the log. Only the first
  * reason counts. */
 void hop_fail(struct hop *hop, int error, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* Charges `account` for a call that began with `hop->calls`, by the time that it took; if such calls are slow again and
+ * again, the session ends. */
+void hop_spend_call(struct hop *hop, struct account *account, const struct call *call, uint64_t units);
 static inline bool hop_is_marked(const struct hop *hop, enum hop_mark mark)
 {
 	return hop->marks[mark].is_set;

@@ -525,6 +525,12 @@ void hop_on_turn(struct task *task)
 
 	if (!hop_is_up(hop))
 		return;
+	if (hop->is_to_notify) {
+		hop->is_to_notify = false;
+		hop_notify_now(hop);
+		hop_due(hop);
+		return;
+	}
 	if (hop->holds_input) {
 		hop->holds_input = hop->callbacks->before_input(hop->owner);
 		hop_due(hop);

@@ -15,7 +15,7 @@
 void hop_mark_anew(struct hop *hop, enum hop_mark mark)
 {
 	hop->marks[mark].is_set = true;
-	hop->relay->marks++;
+	hop->relay->marks += mark != MARK_RETIRED; /* which has a task, whose line may rest */
 	DL_APPEND2(hop->relay->marked[mark], hop, marks[mark].prev, marks[mark].next);
 	turns_want(&hop->relay->turns);
 }
@@ -25,7 +25,7 @@ void hop_unmark(struct hop *hop, enum hop_mark mark)
 	if (!hop_is_marked(hop, mark))
 		return;
 	hop->marks[mark].is_set = false;
-	hop->relay->marks--;
+	hop->relay->marks -= mark != MARK_RETIRED;
 	DL_DELETE2(hop->relay->marked[mark], hop, marks[mark].prev, marks[mark].next);
 }
 
@@ -60,6 +60,14 @@ void hop_notify_now(struct hop *hop)
 	hop->tx.notifications++;
 	relay_spend(hop->relay, hop->account, COST_SYSCALL);
 	hop->callbacks->notify(hop->owner);
+}
+
+void hop_spend_call(struct hop *hop, struct account *account, const struct call *call, uint64_t units)
+{
+	relay_spend_call(hop->relay, account, call, units);
+	if (calls_are_slow(&hop->calls))
+		hop_fail(hop, -ENOBUFS,
+			 "waking it takes the daemon too long: too many watch its doorbell or its socket");
 }
 
 void hop_notify(struct hop *hop)

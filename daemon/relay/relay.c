@@ -53,6 +53,11 @@ static void notify_programs(struct relay *relay)
 
 	while ((hop = relay->marked[MARK_TO_NOTIFY]) && !turns_are_over(&relay->turns)) {
 		hop_unmark(hop, MARK_TO_NOTIFY);
+		if (hop->calls.is_long) {
+			hop->is_to_notify = true; /* when its account can pay */
+			hop_due(hop);
+			continue;
+		}
 		hop_notify_now(hop);
 		if (relay->quick)
 			hop_let_go_on(hop);
@@ -172,6 +177,7 @@ int relay_init(struct relay *relay, struct event_base *base, uint64_t max_messag
 
 void relay_cleanup(struct relay *relay)
 {
+	turns_wake_all(&relay->turns);
 	hop_free_retired(relay);
 	/* The owners of what ends now are told, and it is freed. Work that others have left there is
 	 * dropped. */

@@ -76,7 +76,7 @@ static bool listen_to_test(struct attacker *attacker, int timeout_ms)
 
 static const struct attack *attack_find(const char *name)
 {
-	const struct attack *const all[] = {frame_attacks, socket_attacks, descriptor_attacks,
+	const struct attack *const all[] = {frame_attacks, socket_attacks, descriptor_attacks, kernel_attacks,
 					    random_attacks};
 
 	for (unsigned i = 0; i < sizeof(all) / sizeof(all[0]); i++)

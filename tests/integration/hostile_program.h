@@ -59,6 +59,7 @@ struct attacker {
 	uint64_t taken;		  /* bytes of them that the daemon has taken */
 	uint64_t answers, events; /* frames that came; what else an attack counts */
 	uint64_t cut_off, refused;
+	unsigned holders; /* processes that help */
 };
 
 /* What makes an attack: */
@@ -79,7 +80,8 @@ struct attack {
 };
 
 /* Each ends with one without a name. */
-extern const struct attack frame_attacks[], socket_attacks[], descriptor_attacks[], random_attacks[];
+extern const struct attack frame_attacks[], socket_attacks[], descriptor_attacks[], kernel_attacks[],
+	random_attacks[];
 /* hostile_random.c: what it has covered, as a line of JSON. */
 void random_report(void);
 

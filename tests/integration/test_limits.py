@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Limits: who takes too much gets ENOBUFS or waits, and the others notice nothing."""
 
+import contextlib
 import errno
 import json
 import os
 import select
+import signal
+import socket
 import time
 
 import pytest
@@ -14,6 +17,7 @@ from messaging import FAST, PATIENCE, Holder, eventually
 from protocol import RESET, Program, frame, open_message
 
 GREEDY = 1000
+QUEUE_MAX = 32
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be several users")
 
 
@@ -196,6 +200,25 @@ def test_clients_and_endpoints_of_one_user_are_bounded_for_this_user_alone(nodes
 def resident(pid):
     with open(f"/proc/{pid}/statm", encoding="ascii") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_a_newcomer_waits_behind_few_others(nodes):
+    """However many want to come in while the daemon is busy: the kernel lets them wait outside of the queue."""
+    node, = nodes(1).values()
+    os.kill(node.pid, signal.SIGSTOP)
+    try:
+        with contextlib.ExitStack() as stack:
+            queued = 0
+            with contextlib.suppress(BlockingIOError):
+                while queued <= 2 * QUEUE_MAX:
+                    newcomer = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+                    newcomer.setblocking(False)
+                    newcomer.connect(node.socket)
+                    queued += 1
+            assert 1 <= queued <= QUEUE_MAX + 1
+    finally:
+        os.kill(node.pid, signal.SIGCONT)
+    Connection(node.socket).close()
 
 
 def test_refusals_that_a_program_never_answers_cost_next_to_nothing(nodes):

@@ -14,6 +14,7 @@ import pytest
 from messaging import PATIENCE, eventually, is_listening, peer_pid, stopped, tool
 
 PREFIX = os.path.dirname(os.environ.get("XENMSG_BINDIR", "/usr/bin"))
+QUEUE_MAX = 32  # connections that wait to be accepted
 UNITS = os.path.join(PREFIX, "lib/systemd/system")
 
 
@@ -214,6 +215,8 @@ def test_the_units_are_valid_and_the_service_is_confined():
         assert f"ExecStart={tool('xenmsg')} serve %i -- /etc/xenmsg/serve.d/%i" in unit.read().splitlines()
     with open(units[0], encoding="utf-8") as unit:
         lines = unit.read().splitlines()
+    with open(os.path.join(UNITS, "xenmsgd.socket"), encoding="utf-8") as unit:
+        assert f"Backlog={QUEUE_MAX}" in unit.read().splitlines(), "the queue is as short as the daemon's own"
     # A reload fails where the new rules have a mistake, and a start isn't tried again and again.
     assert f"ExecReload={tool('xenmsg')} policy reload" in lines
     assert any(re.fullmatch("RestartPreventExitStatus=.*\\b2\\b.*", line) for line in lines)

@@ -60,6 +60,7 @@ unit_tests += \
 	tests/unit/test_stream_ends \
 	tests/unit/test_thaw \
 	tests/unit/test_turns \
+	tests/unit/test_call \
 	tests/unit/test_units \
 	tests/unit/test_vchan \
 	tests/unit/test_asks \
@@ -185,6 +186,9 @@ tests_unit_test_thaw_LDADD = libdaemon.la $(CMOCKA_LIBS)
 
 tests_unit_test_turns_SOURCES = tests/unit/test_turns.c tests/unit/unit.h
 tests_unit_test_turns_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+
+tests_unit_test_call_SOURCES = tests/unit/test_call.c tests/unit/unit.h
+tests_unit_test_call_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
 tests_unit_test_denied_SOURCES = tests/unit/test_denied.c tests/unit/unit.h
 tests_unit_test_denied_LDADD = libdaemon.la libwire.la $(CMOCKA_LIBS)

@@ -267,6 +267,27 @@ static void a_cancelled_task_does_not_run(void **state)
 	assert_int_equal(second->done, 1);
 }
 
+static void a_line_that_rests_has_no_turn_until_its_rest_is_over(void **state)
+{
+	struct world *world = *state;
+	struct worker *cancelled = add(world, 0, 0, 10, 1), *waiting, *other, *late;
+
+	waiting = add(world, 0, 1, 10, 1);
+	other = add(world, 1, 0, 10, 1);
+	turns_rest(&world->turns, &world->lines[0], 20000000);
+	late = add(world, 0, 2, 10, 1);
+	task_cancel(&cancelled->task);
+	one_pass(world);
+	assert_int_equal(waiting->done + late->done, 0);
+	assert_int_equal(other->done, 1);
+	assert_int_equal(world->turns.due, 0); /* the loop sleeps */
+	while (!late->done)
+		assert_int_not_equal(event_base_loop(world->base, EVLOOP_ONCE), -1);
+	assert_int_equal(waiting->done, 1);
+	assert_int_equal(cancelled->done, 0);
+	assert_int_equal(world->turns.due, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -287,6 +308,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_debt_is_forgotten_when_nobody_waits_for_it, set_up,
 						tear_down),
 		cmocka_unit_test_setup_teardown(a_debt_is_kept_by_who_leaves_and_comes_again, set_up,
+						tear_down),
+		cmocka_unit_test_setup_teardown(a_line_that_rests_has_no_turn_until_its_rest_is_over, set_up,
 						tear_down),
 		cmocka_unit_test_setup_teardown(a_cancelled_task_does_not_run, set_up, tear_down),
 	};

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/relay/call.h"
+
+#include <time.h>
+
+#include "daemon/relay/hop.h"
+
+#define REST_NS	    300000u /* after calls of that length the account rests, */
+#define REST_FACTOR 19	    /* so that 5 % of the time go into them at most */
+#define EXACT_CALLS 16	    /* behind a long one */
+#define SLOW_STEP   4	    /* of slow calls, one in five is let pass */
+#define SLOW_MAX    64
+
+static uint64_t used_by_thread(void)
+{
+	struct timespec used;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+	return (uint64_t)used.tv_sec * 1000000000u + (uint64_t)used.tv_nsec;
+}
+
+void call_begin_exact(struct call *call)
+{
+	call->used = used_by_thread();
+}
+
+static void note(struct call_history *history, uint64_t cost)
+{
+	history->is_long = cost >= CALL_LONG_NS;
+	if (history->is_long)
+		history->exact = EXACT_CALLS;
+	else if (history->exact > 0)
+		history->exact--;
+	if (cost >= CALL_SLOW_NS && history->slow < SLOW_MAX)
+		history->slow += SLOW_STEP;
+	else if (cost < CALL_SLOW_NS && history->slow > 0)
+		history->slow--;
+}
+
+uint64_t call_cost_of_long(const struct call *call, uint64_t took)
+{
+	if (!call->is_exact) {
+		call->history->exact = EXACT_CALLS;
+		return CALL_LONG_NS;
+	}
+	if (took >= CALL_LONG_NS)
+		took = used_by_thread() - call->used;
+	if (call->history)
+		note(call->history, took);
+	return took;
+}
+
+void relay_spend_call(struct relay *relay, struct account *account, const struct call *call, uint64_t units)
+{
+	uint64_t cost = call_end(call, units);
+
+	relay_spend(relay, account, cost);
+	if (cost * TURNS_UNIT_NS >= REST_NS)
+		turns_rest(&relay->turns, account_line(account), cost * TURNS_UNIT_NS * REST_FACTOR);
+}

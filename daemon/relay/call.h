@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_DAEMON_CALL_H
+#define XENMSG_DAEMON_CALL_H
+
+/*
+ * What a call into the kernel costs us is up to whoever else holds the object: when we wake a program, the kernel
+ * calls each of those who watch its doorbell or its socket, and there may be thousands. So such a call is charged by
+ * the time that it took:
+ *
+ *   call_begin(); ring, send, receive or close; hop_spend_call() or relay_spend_call()
+ *
+ * A clock also goes on while the kernel lets others run, which on one CPU is what it does as soon as we wake one. So
+ * the clock alone (no system call) says only that a call was short. After a long one (CALL_LONG_NS), which is
+ * charged with no more than that, the next calls about this object are also measured by what the thread used, which
+ * alone counts. After one of 300 us the account's line rests (turns.h).
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "daemon/base/clock.h"
+#include "daemon/base/turns.h"
+
+struct account;
+struct relay;
+
+#define CALL_LONG_NS 20000u
+/* A session with calls that take longer is cut off, unless they are rare. */
+#define CALL_SLOW_NS 1000000u
+
+/* Of one object. */
+struct call_history {
+	uint8_t exact; /* so many of the next calls are measured exactly */
+	uint8_t slow;  /* rises with each slow call, and falls with each that isn't */
+	bool is_long;  /* the last one that was measured exactly took long */
+};
+
+struct call {
+	struct call_history *history;
+	uint64_t began;
+	bool is_exact;
+	uint64_t used; /* CPU time of this thread */
+};
+
+void call_begin_exact(struct call *call);
+/* NULL: there is no history, so the call is measured exactly. */
+static inline void call_begin(struct call *call, struct call_history *history)
+{
+	call->history = history;
+	call->is_exact = !history || history->exact;
+	if (call->is_exact)
+		call_begin_exact(call);
+	call->began = clock_ns();
+}
+
+/* Returns what the call cost us, in ns, if it was long by the clock, or is measured exactly. */
+uint64_t call_cost_of_long(const struct call *call, uint64_t took);
+/* Returns what the call cost us, in units; at least `units`, which is what such a call costs otherwise. */
+static inline uint64_t call_end(const struct call *call, uint64_t units)
+{
+	uint64_t took = clock_ns() - call->began;
+
+	if (call->is_exact || took >= CALL_LONG_NS)
+		took = call_cost_of_long(call, took);
+	return took / TURNS_UNIT_NS > units ? took / TURNS_UNIT_NS : units;
+}
+/* Whether calls about this object are slow again and again. */
+static inline bool calls_are_slow(const struct call_history *history)
+{
+	return history->slow >= 32;
+}
+
+/* Counts what the call cost as work that `account` has caused (NULL: nobody). */
+void relay_spend_call(struct relay *relay, struct account *account, const struct call *call, uint64_t units);
+
+#endif

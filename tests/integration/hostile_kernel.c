@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * Attacks by what the kernel does for each holder of an object when the daemon calls it: who watches a doorbell
+ * or a socket is woken one after the other, each close looks through the locks of a file, and a hole in shared
+ * memory is made in each mapping of it, while all others wait for the page.
+ */
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "tests/integration/hostile_program.h"
+
+#define FIRST_NUMBER 512u /* of descriptors that no session has */
+#define WATCHES	     60000u /* of each doorbell or socket: a call of the daemon's takes more than a millisecond */
+#define ALL_WATCHES  600000u
+#define LOCKS	     20000
+#define MAPPINGS     10000u
+
+/* This machine allows no such attack. */
+static void give_up(void)
+{
+	_exit(3);
+}
+
+static unsigned number_limit(void)
+{
+	struct rlimit limit;
+
+	getrlimit(RLIMIT_NOFILE, &limit);
+	limit.rlim_cur = limit.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &limit);
+	return (unsigned)limit.rlim_max;
+}
+
+/* An epoll set knows a file by its number, too, and goes on watching it when that number is closed but the file isn't. */
+static void watch_often(struct attacker *attacker, int fd)
+{
+	struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP};
+	unsigned limit = number_limit(), number = limit, count = ALL_WATCHES / attacker->count;
+	int set = -1;
+
+	for (count = count < WATCHES ? count : WATCHES; count > 0; count--) {
+		int copy;
+
+		if (number >= limit) {
+			set = epoll_create1(EPOLL_CLOEXEC); /* for as long as this program runs */
+			number = FIRST_NUMBER;
+		}
+		copy = fcntl(fd, F_DUPFD_CLOEXEC, number);
+		if (copy < 0 || set < 0 || epoll_ctl(set, EPOLL_CTL_ADD, copy, &event) < 0)
+			give_up();
+		number = (unsigned)copy + 1;
+		close(copy);
+	}
+}
+
+static void begin_watched_doorbell(struct attacker *attacker, struct session *session)
+{
+	watch_often(attacker, session->wake_self);
+}
+
+static void begin_watched_socket(struct attacker *attacker, struct session *session)
+{
+	watch_often(attacker, session->fd);
+}
+
+/* Runs `hold` in a process that ends with this one. */
+static void hold_in_child(void (*hold)(const struct session *session), const struct session *session)
+{
+	pid_t child = fork();
+
+	if (child < 0)
+		give_up();
+	if (child > 0)
+		return;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	hold(session);
+	_exit(0);
+}
+
+/* All eventfds of a machine have one inode, and each close of one looks through its locks. A process that closes one unlocks
+ * its own. */
+static void hold_locks(const struct session *session)
+{
+	int fd = eventfd(0, EFD_CLOEXEC);
+
+	for (off_t at = 2 * LOCKS; at > 0; at -= 2) {
+		struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = at, .l_len = 1};
+
+		if (fcntl(fd, F_SETLK, &lock) < 0)
+			give_up();
+	}
+	for (;;)
+		pause();
+}
+
+static void begin_locks(struct attacker *attacker, struct session *session)
+{
+	if (attacker->holders++ == 0)
+		hold_in_child(hold_locks, session);
+}
+
+/* While a hole is made, whoever touches the page waits. */
+static void make_holes(const struct session *session)
+{
+	for (unsigned i = 0; i < MAPPINGS; i++)
+		mmap(NULL, session->memory_size, PROT_READ | PROT_WRITE, MAP_SHARED, session->memory_fd, 0);
+	for (;;)
+		fallocate(session->memory_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+			  (off_t)session->memory_size);
+}
+
+static void begin_holes(struct attacker *attacker, struct session *session)
+{
+	if (attacker->holders++ < 4)
+		hold_in_child(make_holes, session);
+}
+
+/* --- what the daemon does meanwhile ----------------------------------------------------------- */
+
+/* A question, whose answer wakes us. */
+static unsigned turn_ask(struct attacker *attacker, struct session *session)
+{
+	if (session->outstanding > 0 ||
+	    !session_put(attacker, session, FRAME_QUERY, ++session->next, "peers", 5))
+		return 0;
+	session->outstanding++;
+	if (session->is_shared)
+		ring_reader_arm(&session->in,
+				1); /* what is there already isn't what we want to be woken for */
+	return 1;
+}
+
+static void answer_came(struct attacker *attacker, struct session *session, const struct frame_header *header,
+			const uint8_t *payload)
+{
+	if (header->type == FRAME_REPLY && !(header->flags & FRAME_FLAG_MORE))
+		session->outstanding--;
+}
+
+static unsigned turn_come_and_go(struct attacker *attacker, struct session *session)
+{
+	session_close(session);
+	attacker->events++;
+	return 1;
+}
+
+const struct attack kernel_attacks[] = {
+	{"watched-doorbell", SHARED, begin_watched_doorbell, answer_came, turn_ask},
+	{"watched-socket", PLAIN, begin_watched_socket, answer_came, turn_ask},
+	{"locked-doorbells", SHARED, begin_locks, NULL, turn_come_and_go},
+	{"holes", SHARED, begin_holes, answer_came, turn_ask},
+	{0},
+};

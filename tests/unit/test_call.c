@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Calls into the kernel are charged by what they cost us, if another holder of the object makes them dear, and
+ * not by what the kernel gives to others meanwhile. */
+#include "tests/unit/unit.h"
+
+#include <time.h>
+
+#include "daemon/relay/call.h"
+
+#define FLAT  60u /* units */
+#define MS    1000000u
+#define UNITS (MS / TURNS_UNIT_NS) /* of a millisecond */
+
+static uint64_t used_ns(void)
+{
+	struct timespec used;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+	return (uint64_t)used.tv_sec * 1000000000u + (uint64_t)used.tv_nsec;
+}
+
+static void work(uint64_t ns)
+{
+	uint64_t end = used_ns() + ns;
+
+	while (used_ns() < end)
+		;
+}
+
+static void wait_for_others(uint64_t ns)
+{
+	const struct timespec time = {.tv_nsec = (long)ns};
+
+	nanosleep(&time, NULL);
+}
+
+static uint64_t charged(struct call_history *history, void (*what)(uint64_t ns), uint64_t ns)
+{
+	struct call call;
+
+	call_begin(&call, history);
+	what(ns);
+	return call_end(&call, FLAT);
+}
+
+static void an_ordinary_call_costs_what_is_known_of_it(void **state)
+{
+	struct call_history history = {0};
+	struct call call;
+
+	for (int i = 0; i < 1000 && !history.exact; i++) {
+		call_begin(&call, &history);
+		assert_in_range(call_end(&call, FLAT), FLAT, CALL_LONG_NS / TURNS_UNIT_NS);
+	}
+}
+
+static void a_long_call_may_have_been_interrupted_and_the_next_is_measured(void **state)
+{
+	struct call_history history = {0};
+
+	assert_int_equal(charged(&history, work, 3 * MS), CALL_LONG_NS / TURNS_UNIT_NS);
+	assert_true(charged(&history, work, 3 * MS) >= 2 * UNITS);
+}
+
+static void what_the_kernel_gives_to_others_meanwhile_is_not_charged(void **state)
+{
+	assert_in_range(charged(NULL, wait_for_others, 3 * MS), FLAT, UNITS);
+}
+
+static void slow_calls_are_borne_as_long_as_they_are_rare(void **state)
+{
+	struct call_history history = {.exact = 1};
+	unsigned slow = 0;
+
+	for (int i = 0; i < 20; i++) {
+		charged(&history, work, 2 * MS);
+		for (int k = 0; k < 9; k++)
+			charged(&history, work, 1000);
+		assert_false(calls_are_slow(&history));
+	}
+	while (!calls_are_slow(&history) && slow < 100) {
+		charged(&history, work, 2 * MS);
+		slow++;
+	}
+	assert_in_range(slow, 2, 20);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(an_ordinary_call_costs_what_is_known_of_it),
+		cmocka_unit_test(a_long_call_may_have_been_interrupted_and_the_next_is_measured),
+		cmocka_unit_test(what_the_kernel_gives_to_others_meanwhile_is_not_charged),
+		cmocka_unit_test(slow_calls_are_borne_as_long_as_they_are_rare),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
