@@ -310,11 +310,11 @@ static int on_control(void *owner, const struct frame_header *header, const uint
 	switch (header->type) {
 	case FRAME_PING:
 		link->acked = link->hop->in.position;
-		r = hop_send(link->hop, FRAME_PONG, 0, 0, payload, 8);
+		r = hop_answer(link->hop, FRAME_PONG, 0, payload, 8);
 		if (r == 0) {
 			uint8_t ack[8];
 
-			r = hop_send(link->hop, FRAME_ACK, 0, 0, ack, frame_u64_encode(link->acked, ack));
+			r = hop_answer(link->hop, FRAME_ACK, 0, ack, frame_u64_encode(link->acked, ack));
 		}
 		return r;
 	case FRAME_PONG:
@@ -404,7 +404,7 @@ static void send_due_ack(struct link *link)
 	if (link->state != LINK_UP || link->hop->in.position - link->acked < ACK_BYTES)
 		return;
 	link->acked = link->hop->in.position;
-	hop_send(link->hop, FRAME_ACK, 0, 0, payload, frame_u64_encode(link->acked, payload));
+	hop_answer(link->hop, FRAME_ACK, 0, payload, frame_u64_encode(link->acked, payload));
 }
 
 /* Notes that something was taken in, so the peer lives. */

@@ -137,7 +137,7 @@ uint32_t links_least_ring(const struct links *links, uint32_t domid);
  */
 bool links_poll(struct links *links);
 
-/* Asks the peer's daemon for an answer. `done` is called once, not before this returns: round trip in ns, or
+/* Asks the peer's daemon for an answer. `done` is called once, perhaps before this returns: round trip in ns, or
  * a negative errno, -ETIMEDOUT if it lives and doesn't answer. Returns 0 or a negative errno. links_ping_cancel() forgets all pings with this
  * userdata. */
 int links_ping(struct links *links, uint32_t domid, struct account *account, ping_fn done, void *userdata,

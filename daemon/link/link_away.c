@@ -236,7 +236,7 @@ static void go_on(struct link *link, const struct frame_resume *resume)
 		    "%s: link is resumed after %llu ms, %llu bytes are sent again", link->title,
 		    (unsigned long long)away_ms, (unsigned long long)again);
 	/* Something must be heard in each epoch: no ping has this token, so the answer says nothing. */
-	hop_send(link->hop, FRAME_PING, 0, 0, payload, frame_u64_encode(0, payload));
+	hop_answer(link->hop, FRAME_PING, 0, payload, frame_u64_encode(0, payload));
 	link_tell_directory(link, true);
 	pings_send(&link->pings, link->hop);
 	link_take_next(link);

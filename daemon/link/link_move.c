@@ -191,7 +191,7 @@ static int decline(struct link *link, uint32_t epoch, const char *why)
 	uint8_t declined[4];
 
 	log_debug("%s: it isn't moved to other rings: %s", link->title, why);
-	return hop_send(link->hop, FRAME_DECLINE, 0, 0, declined, frame_u32_encode(epoch, declined));
+	return hop_answer(link->hop, FRAME_DECLINE, 0, declined, frame_u32_encode(epoch, declined));
 }
 
 int link_take_offer(struct link *link, const uint8_t *payload, uint32_t length)

@@ -156,7 +156,8 @@ static void finish(struct pings *pings, struct ping *ping, int64_t result)
 
 void pings_send(struct pings *pings, struct hop *hop)
 {
-	struct ping *ping;
+	struct ping *ping, *next;
+	int r;
 
 	/* Those of an earlier daemon here, which a peer may still answer, have other tokens. */
 	if (!pings->last_token)
@@ -165,14 +166,18 @@ void pings_send(struct pings *pings, struct hop *hop)
 	for (ping = pings->list ? pings->list->prev : NULL; ping && !ping->token && ping != pings->list;
 	     ping = ping->prev)
 		;
-	for (; ping; ping = ping->next) {
+	for (; ping; ping = next) {
+		next = ping->next;
 		if (ping->token)
 			continue;
 		ping->token = ++pings->last_token;
 		ping->sent_ns = clock_ns();
 		HASH_ADD(hh, pings->sent, token, sizeof(ping->token), ping);
 		put_u64(ping->payload, ping->token);
-		hop_send(hop, FRAME_PING, 0, 0, ping->payload, ping->size);
+		if (!ping->done)
+			hop_answer(hop, FRAME_PING, 0, ping->payload, ping->size);
+		else if ((r = hop_send(hop, FRAME_PING, 0, 0, ping->payload, ping->size)) < 0)
+			finish(pings, ping, r);
 	}
 	while (pings->awaiting)
 		finish(pings, pings->awaiting, 0);

@@ -21,47 +21,107 @@
 #define CHARGE	    160u /* bytes for each, including what the hash and malloc need */
 #define WALK_COST   2u	 /* for each entry looked at */
 
+/* In which list a cancellation is. The frames are made when there is room for them: in the queue of a link that is away
+ * they would pile up, which all who use the link share. */
+enum list {
+	RELEASED, /* the program has released it: it was taken unless a RESET comes */
+	UNASKED,  /* CANCEL is to be sent */
+	ASKED,
+	ANSWERED, /* CANCELLED is to be sent */
+	LISTS,
+};
+
 struct channel_cancel {
 	uint64_t offset;
 	uint64_t deadline_ms;
-	bool released; /* the program has released it: it was taken unless a RESET comes */
+	enum list list;
+	int result; /* if ANSWERED: 0 or a negative errno */
 	struct channel_cancel *prev, *next;
 	UT_hash_handle hh;
 };
 
 struct channel_cancels {
 	struct channel *channel;
-	struct channel_cancel *all;	 /* by offset, and oldest first */
-	struct channel_cancel *released; /* those of `all` that are released */
-	uint64_t lowest;		 /* lowest offset in `released` */
-	struct event *timer;		 /* until the oldest one's deadline */
+	struct channel_cancel *all; /* but those that are answered: by offset, and oldest first */
+	struct channel_cancel *lists[LISTS];
+	uint64_t lowest;     /* lowest offset in `RELEASED` */
+	struct event *timer; /* until the oldest one's deadline */
 	struct task overdue;
 };
 
-/* Answers the opener with 0 or a negative errno. This happens while a frame of another hop is handled, so an
- * error here ends only the opener's session. */
+static uint32_t make_cancelled(uint64_t offset, int result, uint8_t payload[FRAME_SMALL_MAX])
+{
+	const struct frame_cancelled cancelled = {.offset = offset, .result = (uint32_t)-result};
+
+	return frame_cancelled_encode(&cancelled, payload);
+}
+
+/* Answers at once, with 0 or a negative errno, a CANCEL of the opener's that is being handled. Who asks and doesn't read
+ * ends only its own session. */
 static void answer_cancel(struct channel_end *end, uint64_t offset, int result)
 {
-	struct frame_cancelled cancelled = {.offset = offset, .result = (uint32_t)-result};
 	uint8_t payload[FRAME_SMALL_MAX];
-	int r;
+	int r = hop_answer(end->hop, FRAME_CANCELLED, end->number, payload,
+			   make_cancelled(offset, result, payload));
 
-	if (!end->hop || channel_is_reset(end))
-		return;
-	r = hop_send(end->hop, FRAME_CANCELLED, 0, end->number, payload,
-		     frame_cancelled_encode(&cancelled, payload));
 	if (r < 0)
 		hop_fail(end->hop, r, "answers to its CANCELs pile up");
 }
 
+static void put(struct channel_cancels *cancels, struct channel_cancel *cancel, enum list list)
+{
+	cancel->list = list;
+	DL_APPEND(cancels->lists[list], cancel);
+}
+
+static void forget(struct channel_cancels *cancels, struct channel_cancel *cancel)
+{
+	DL_DELETE(cancels->lists[cancel->list], cancel);
+	charge_release(&cancels->channel->charge, QUOTA_BYTES, CHARGE);
+	free(cancel);
+}
+
+/* Lets the opener be answered with 0 or a negative errno, and pay until that is sent. */
 static void settle(struct channel_cancels *cancels, struct channel_cancel *cancel, int result)
 {
+	struct channel_end *opener = &cancels->channel->opener;
+
 	HASH_DEL(cancels->all, cancel);
-	if (cancel->released)
-		DL_DELETE(cancels->released, cancel);
-	charge_release(&cancels->channel->charge, QUOTA_BYTES, CHARGE);
-	answer_cancel(&cancels->channel->opener, cancel->offset, result);
-	free(cancel);
+	if (!opener->hop || channel_is_reset(opener)) { /* a RESET tells */
+		forget(cancels, cancel);
+		return;
+	}
+	DL_DELETE(cancels->lists[cancel->list], cancel);
+	cancel->result = result;
+	put(cancels, cancel, ANSWERED);
+	channel_mark_urgent(opener);
+}
+
+bool cancels_answer(const struct channel_end *end)
+{
+	return end->is_opener && end->channel->cancels && end->channel->cancels->lists[ANSWERED];
+}
+
+bool cancels_next_frame(struct channel_end *end, struct channel_frame *frame)
+{
+	struct channel_cancels *cancels = end->channel->cancels;
+	struct channel_cancel *cancel = NULL;
+
+	if (cancels)
+		cancel = cancels->lists[end->is_opener ? ANSWERED : UNASKED];
+	if (!cancel)
+		return false;
+	if (end->is_opener) {
+		frame->header.type = FRAME_CANCELLED;
+		frame->header.length = make_cancelled(cancel->offset, cancel->result, frame->payload);
+		forget(cancels, cancel);
+	} else {
+		frame->header.type = FRAME_CANCEL;
+		frame->header.length = frame_u64_encode(cancel->offset, frame->payload);
+		DL_DELETE(cancels->lists[UNASKED], cancel);
+		put(cancels, cancel, ASKED);
+	}
+	return true;
 }
 
 /* Called whenever part of the stream is taken, so it walks the list only when there is something to
@@ -72,9 +132,9 @@ void cancels_taken(struct channel *channel, uint64_t taken)
 	struct channel_cancel *cancel, *next;
 	uint64_t lowest = UINT64_MAX, walked = 0;
 
-	if (!cancels->released || taken <= cancels->lowest)
+	if (!cancels->lists[RELEASED] || taken <= cancels->lowest)
 		return;
-	DL_FOREACH_SAFE(cancels->released, cancel, next) {
+	DL_FOREACH_SAFE(cancels->lists[RELEASED], cancel, next) {
 		walked++;
 		if (cancel->offset < taken)
 			settle(cancels, cancel, 0);
@@ -143,7 +203,7 @@ static struct channel_cancel *find_cancel(const struct channel *channel, uint64_
 
 /* Adds a cancellation that waits for its answer. NULL: too many wait already, for this channel or at its
  * opener's cost, or there is no memory. */
-static struct channel_cancel *await_answer(struct channel *channel, uint64_t offset, bool released)
+static struct channel_cancel *await_answer(struct channel *channel, uint64_t offset, enum list list)
 {
 	struct channel_cancels *cancels = cancels_of(channel);
 	uint32_t ms = channel->relay->cancel_ms;
@@ -159,13 +219,10 @@ static struct channel_cancel *await_answer(struct channel *channel, uint64_t off
 	}
 	cancel->offset = offset;
 	cancel->deadline_ms = clock_ms() + ms;
-	cancel->released = released;
 	HASH_ADD(hh, cancels->all, offset, sizeof(cancel->offset), cancel);
-	if (released) {
-		if (!cancels->released || offset < cancels->lowest)
-			cancels->lowest = offset;
-		DL_APPEND(cancels->released, cancel);
-	}
+	if (list == RELEASED && (!cancels->lists[RELEASED] || offset < cancels->lowest))
+		cancels->lowest = offset;
+	put(cancels, cancel, list);
 	if (!cancels->overdue.is_due)
 		timer_start(cancels->timer, ms + 1);
 	return cancel;
@@ -209,7 +266,6 @@ static void cancel_beyond(struct channel *channel, uint64_t offset)
 	struct channel_end *out = &channel->acceptor;
 	struct channel_cancel *cancel;
 	uint32_t *word = NULL;
-	uint8_t payload[8];
 	int r = -EINPROGRESS;
 
 	if (find_cancel(channel, offset)) /* a second request gets no second answer */
@@ -220,16 +276,11 @@ static void cancel_beyond(struct channel *channel, uint64_t offset)
 		answer_cancel(&channel->opener, offset, cancel_word(word));
 		return;
 	}
-	cancel = r == -ENOENT ? NULL : await_answer(channel, offset, r == -EALREADY);
-	if (!cancel) {
+	cancel = r == -ENOENT ? NULL : await_answer(channel, offset, r == -EALREADY ? RELEASED : UNASKED);
+	if (!cancel)
 		answer_cancel(&channel->opener, offset, -ECONNRESET);
-		return;
-	}
-	if (cancel->released)
-		return;
-	r = hop_send(out->hop, FRAME_CANCEL, 0, out->number, payload, frame_u64_encode(offset, payload));
-	if (r < 0)
-		settle(channel->cancels, cancel, -ECONNRESET);
+	else if (cancel->list == UNASKED)
+		channel_mark_urgent(out);
 }
 
 int channel_cancel(struct channel_end *end, uint64_t offset)
@@ -264,7 +315,7 @@ int channel_cancelled(struct channel_end *end, const struct frame_cancelled *can
 		return -EPROTO;
 	cancel = find_cancel(channel, cancelled->offset);
 	/* Otherwise we have already answered that the outcome is unknown. */
-	if (cancel && !cancel->released)
+	if (cancel && cancel->list != RELEASED)
 		settle(channel->cancels, cancel, result);
 	return 0;
 }
@@ -276,11 +327,12 @@ void cancels_free(struct channel *channel)
 
 	if (!cancels)
 		return;
-	HASH_ITER(hh, cancels->all, cancel, next) {
-		HASH_DEL(cancels->all, cancel);
-		free(cancel);
-	}
+	HASH_CLEAR(hh, cancels->all);
+	for (unsigned i = 0; i < LISTS; i++)
+		DL_FOREACH_SAFE(cancels->lists[i], cancel, next)
+			free(cancel);
 	task_cancel(&cancels->overdue);
 	event_free(cancels->timer);
 	free(cancels);
+	channel->cancels = NULL;
 }

@@ -12,25 +12,33 @@
  *   released there, not yet counted as taken ───▶ 0 when it is; ECONNRESET after a while
  *   beyond a link or a socket ──CANCEL──▶ asked ─▶ what is answered there; ECONNRESET after a while
  *
- * Cancellations that wait belong to the channel, and its opener pays for them; only this module looks into
- * them. Their number is bounded: further ones are answered ECONNRESET at once.
+ * Cancellations that wait, for their answer or to be sent, belong to the channel, and its opener pays for them; only this
+ * module looks into them. Their number is bounded: further ones are answered ECONNRESET at once. So a hop that takes
+ * nothing for a while, as that of a domain that is being saved, holds none of them.
  */
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "wire/frame.h"
 
 struct channel;
 struct channel_end;
+struct channel_frame;
 
 /* Handle CANCEL and CANCELLED that came in at `end`. Negative errno: a violation, which ends the hop's
  * session. */
 int channel_cancel(struct channel_end *end, uint64_t offset);
 int channel_cancelled(struct channel_end *end, const struct frame_cancelled *cancelled);
 
+/* Makes the next CANCEL or CANCELLED that is to be sent at `end`. False: there is none. */
+bool cancels_next_frame(struct channel_end *end, struct channel_frame *frame);
+/* Whether the opener, at `end`, is still to be sent an answer. */
+bool cancels_answer(const struct channel_end *end);
 /* Settles the cancellations below offset `taken`, up to which the acceptor's program has taken the stream. */
 void cancels_taken(struct channel *channel, uint64_t taken);
-/* Frees the cancellations without answering them. */
+/* Frees the cancellations without answering them. What they cost stays charged to the channel, which is about to give it
+ * back. */
 void cancels_free(struct channel *channel);
 
 #endif

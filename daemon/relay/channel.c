@@ -14,7 +14,7 @@
 #include "daemon/base/quota.h"
 #include "wire/probes.h"
 
-static void mark_urgent(struct channel_end *end)
+void channel_mark_urgent(struct channel_end *end)
 {
 	if (!end->hop)
 		return;
@@ -28,7 +28,7 @@ static void mark_urgent(struct channel_end *end)
 static void owe(struct channel_end *end, enum channel_owed frame)
 {
 	end->owed |= (uint8_t)frame;
-	mark_urgent(end);
+	channel_mark_urgent(end);
 }
 
 void channel_mark_backlog(struct channel_end *end)
@@ -53,11 +53,14 @@ static void drop_queue(struct channel_end *end)
 	end->in_backlog = false;
 }
 
-/* Gives back what the bytes of an orphan could take, once none of them is sent on any more. */
+/* Gives back what the bytes of an orphan could take, once none of them is sent on any more, and what its cancellations
+ * cost, which nobody waits for. */
 static void release_bytes(struct channel *channel)
 {
-	if (!channel->opener.hop && channel_is_reset(&channel->acceptor))
-		charge_release(&channel->charge, QUOTA_BYTES, channel->charge.held[QUOTA_BYTES]);
+	if (channel->opener.hop || !channel_is_reset(&channel->acceptor))
+		return;
+	cancels_free(channel);
+	charge_release(&channel->charge, QUOTA_BYTES, channel->charge.held[QUOTA_BYTES]);
 }
 
 /* Removes the end from its hop, where no frame about the channel is sent any more. When both ends are gone,
@@ -144,7 +147,7 @@ static void reset_now(struct channel_end *end, int error, uint64_t consumed, uin
 	end->reset_error = (uint32_t)error;
 	end->reset_consumed = consumed;
 	end->reset_unsure = unsure;
-	mark_urgent(end);
+	channel_mark_urgent(end);
 	release_bytes(end->channel);
 }
 
@@ -290,7 +293,7 @@ int channel_accept(struct channel *channel, struct hop *hop, const char *endpoin
 	end->hop = hop;
 	end->limit = CHANNEL_INITIAL_LIMIT;
 	PROBE3(xenmsgd, open, channel->endpoint, channel->identity.domid, channel->kind);
-	mark_urgent(end);
+	channel_mark_urgent(end);
 	if (channel_has_backlog(end))
 		channel_mark_backlog(end);
 	if (hop->traits->is_room)
@@ -449,7 +452,7 @@ void channel_taken(struct channel_end *end, uint64_t offset)
 		PROBE3(xenmsgd, deliver, end->channel->endpoint, end->channel->identity.domid, offset);
 	owe(source, OWED_CREDIT);
 	if ((end->owed & OWED_RESET) || (end->in == IN_FIN && end->out == OUT_FIN))
-		mark_urgent(end);
+		channel_mark_urgent(end);
 }
 
 int channel_credit(struct channel_end *end, const struct frame_credit *credit)
@@ -622,6 +625,8 @@ bool channel_next_control(struct channel_end *end, struct channel_frame *frame)
 		make_open(end, frame);
 		return true;
 	}
+	if (end->out != OUT_RESET && cancels_next_frame(end, frame))
+		return true;
 	if (end->out == OUT_RESETTING) {
 		make_reset(end, frame);
 		return true;
@@ -651,7 +656,7 @@ void channel_backlog_gone(struct channel_end *end)
 {
 	end->queued_messages = 0;
 	if (end->owed & (OWED_FIN | OWED_RESET))
-		mark_urgent(end);
+		channel_mark_urgent(end);
 }
 
 /* --- end of life ------------------------------------------------------------------------------ */
@@ -663,7 +668,7 @@ void channel_check_ended(struct channel_end *end)
 	if (end->in == IN_RESET && end->out == OUT_RESET)
 		end_gone(end);
 	else if (end->in == IN_FIN && end->out == OUT_FIN && end->consumed == end->sent &&
-		 end->told_consumed == end->received)
+		 end->told_consumed == end->received && !cancels_answer(end))
 		end_gone(end);
 }
 

@@ -247,6 +247,8 @@ void channel_taken(struct channel_end *end, uint64_t offset);
  * taken. */
 void channel_lost(struct channel_end *end, int error, bool unsure);
 
+/* Notes that `end` has a control frame to send. */
+void channel_mark_urgent(struct channel_end *end);
 /* Fills in the next control frame that `end` has to send. False: no (further) frame can be sent now. */
 struct channel_frame {
 	struct frame_header header;

@@ -77,12 +77,24 @@ bool hop_has_unsent(const struct hop *hop)
 	return evbuffer_get_length(hop->control) > 0;
 }
 
+static int queue(struct hop *hop, const struct frame_header *header, const void *payload)
+{
+	static const uint8_t zeros[8];
+	uint8_t encoded[FRAME_HEADER_SIZE];
+
+	frame_header_encode(header, encoded);
+	if (evbuffer_add(hop->control, encoded, FRAME_HEADER_SIZE) ||
+	    evbuffer_add(hop->control, payload, header->length) ||
+	    evbuffer_add(hop->control, zeros, -header->length & 7u))
+		return -ENOMEM;
+	hop_mark(hop, MARK_DIRTY);
+	return 0;
+}
+
 int hop_send(struct hop *hop, uint8_t type, uint8_t flags, uint32_t channel, const void *payload,
 	     uint32_t length)
 {
-	static const uint8_t zeros[8];
 	struct frame_header header = {.length = length, .type = type, .flags = flags, .channel = channel};
-	uint8_t encoded[FRAME_HEADER_SIZE];
 
 	if (hop_is_retired(hop))
 		return 0;
@@ -98,12 +110,18 @@ int hop_send(struct hop *hop, uint8_t type, uint8_t flags, uint32_t channel, con
 	if (evbuffer_get_length(hop->control) > CONTROL_MAX ||
 	    charge_queue(hop, evbuffer_get_length(hop->control) + frame_size(length)) < 0)
 		return -ENOBUFS;
-	frame_header_encode(&header, encoded);
-	if (evbuffer_add(hop->control, encoded, FRAME_HEADER_SIZE) ||
-	    evbuffer_add(hop->control, payload, length) || evbuffer_add(hop->control, zeros, -length & 7u))
-		return -ENOMEM;
-	hop_mark(hop, MARK_DIRTY);
-	return 0;
+	return queue(hop, &header, payload);
+}
+
+int hop_answer(struct hop *hop, uint8_t type, uint32_t channel, const void *payload, uint32_t length)
+{
+	struct frame_header header = {.length = length, .type = type, .channel = channel};
+	int r = hop_send(hop, type, 0, channel, payload, length);
+
+	if (r != -ENOBUFS || !hop->traits->is_daemon || hop->beyond + frame_size(length) > CONTROL_FREE)
+		return r;
+	hop->beyond += frame_size(length);
+	return queue(hop, &header, payload);
 }
 
 void hop_farewell(struct hop *hop, const void *payload, uint32_t length)
@@ -149,6 +167,7 @@ bool hop_emit_control(struct hop *hop)
 		hop_put_frame(hop, hop->account, &header, payload);
 	}
 	charge_end(&hop->queued);
+	hop->beyond = 0;
 	if (hop->callbacks->drained)
 		hop->callbacks->drained(hop->owner);
 	return true;

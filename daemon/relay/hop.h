@@ -264,6 +264,7 @@ struct hop {
 	struct evbuffer *control;    /* frames of the session itself */
 	/* the account pays for what waits in `control` beyond what everybody may let wait */
 	struct charge queued;
+	uint32_t beyond; /* bytes that wait there by hop_answer() though hop_send() refuses */
 
 	int error; /* why the session has failed: a negative errno */
 	char why[160];
@@ -360,6 +361,9 @@ void hop_finish(struct hop *hop, int error, const char *format, ...) __attribute
  * too many pile up; -ENOMEM. */
 int hop_send(struct hop *hop, uint8_t type, uint8_t flags, uint32_t channel, const void *payload,
 	     uint32_t length);
+/* Sends what keeps the session alive, or answers a frame of the other end's that was read just now. What others let pile up
+ * for a link doesn't keep it back, as the number of these is the other end's choice: it has a room of its own. */
+int hop_answer(struct hop *hop, uint8_t type, uint32_t channel, const void *payload, uint32_t length);
 /* Whether frames of hop_send() wait for room. */
 bool hop_has_unsent(const struct hop *hop);
 /* Ends the session at the end of this turn, with a negative errno and a reason for the log. Only the first

@@ -135,8 +135,7 @@ static int refuse(struct hop *hop, uint32_t number, int error)
 	uint8_t payload[FRAME_SMALL_MAX];
 	int r = refused_add(&hop->refused, number);
 
-	return r < 0 ? r
-		     : hop_send(hop, FRAME_RESET, 0, number, payload, frame_reset_encode(&reset, payload));
+	return r < 0 ? r : hop_answer(hop, FRAME_RESET, number, payload, frame_reset_encode(&reset, payload));
 }
 
 static int take_open(struct hop *hop, const struct frame_header *header, const uint8_t *payload)
@@ -212,8 +211,8 @@ static int answer_reset(struct hop *hop, const struct frame_header *header, cons
 	int r = frame_reset_decode(payload, header->length, &reset);
 
 	return r < 0 ? r
-		     : hop_send(hop, FRAME_RESET, 0, header->channel, answer,
-				frame_reset_encode(&reset, answer));
+		     : hop_answer(hop, FRAME_RESET, header->channel, answer,
+				  frame_reset_encode(&reset, answer));
 }
 
 static int take_frame(struct hop *hop, const struct frame_header *header)

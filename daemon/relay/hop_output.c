@@ -16,6 +16,7 @@
 
 #define QUANTUM	       16384u /* bytes of one channel's backlog before the next one's turn */
 #define EMIT_FRAME_MAX frame_size(FRAME_SMALL_MAX)
+#define URGENT_AT_ONCE 16u /* frames about one channel before the next one's turn: most have two at most */
 
 static bool emit_urgent(struct hop *hop)
 {
@@ -23,16 +24,22 @@ static bool emit_urgent(struct hop *hop)
 
 	while ((end = hop->urgent)) {
 		struct channel_frame frame;
+		bool more = true;
 
-		for (;;) {
+		for (unsigned i = 0; more && i < URGENT_AT_ONCE; i++) {
 			if (hop_emit_is_over(hop) || !hop_has_room(hop, EMIT_FRAME_MAX))
 				return false;
-			if (!channel_next_control(end, &frame))
-				break;
-			hop_put_frame(hop, end->channel->charge.account, &frame.header, frame.payload);
+			more = channel_next_control(end, &frame);
+			if (more)
+				hop_put_frame(hop, end->channel->charge.account, &frame.header,
+					      frame.payload);
+		}
+		DL_DELETE2(hop->urgent, end, urgent_prev, urgent_next);
+		if (more) {
+			DL_APPEND2(hop->urgent, end, urgent_prev, urgent_next);
+			continue;
 		}
 		end->in_urgent = false;
-		DL_DELETE2(hop->urgent, end, urgent_prev, urgent_next);
 		channel_check_ended(end);
 	}
 	return true;

@@ -17,15 +17,23 @@
 
 static uint64_t sent[PROGRAMS * EACH + 2];
 static unsigned sent_count;
+static int send_error;
 
 int hop_send(struct hop *hop, uint8_t type, uint8_t flags, uint32_t channel, const void *payload,
 	     uint32_t length)
 {
+	if (send_error)
+		return send_error;
 	assert_int_equal(type, FRAME_PING);
 	assert_int_equal(length, 8);
 	assert_true(sent_count < sizeof(sent) / sizeof(sent[0]));
 	sent[sent_count++] = get_u64(payload);
 	return 0;
+}
+
+int hop_answer(struct hop *hop, uint8_t type, uint32_t channel, const void *payload, uint32_t length)
+{
+	return hop_send(hop, type, 0, channel, payload, length);
 }
 
 struct program {
@@ -176,6 +184,21 @@ static void what_is_not_answered_in_time_ends_and_the_rest_waits_on(void **state
 	assert_int_equal(a.answers, 2);
 }
 
+static void what_finds_no_place_on_its_way_ends(void **state)
+{
+	struct program a = {0}, b = {0};
+	struct pings pings = {0};
+
+	assert_int_equal(pings_add(&pings, on_result, &a, 1), 0);
+	assert_int_equal(pings_add(&pings, on_result, &b, 2), 0);
+	send_error = -ENOBUFS;
+	pings_send(&pings, NULL);
+	send_error = 0;
+	assert_int_equal(a.result, -ENOBUFS);
+	assert_int_equal(b.result, -ENOBUFS);
+	assert_false(pings_are_there(&pings));
+}
+
 static void lies_of_a_peer_cost_no_look_at_all_that_wait(void **state)
 {
 	struct program *programs = calloc(PROGRAMS, sizeof(*programs));
@@ -210,6 +233,7 @@ int main(void)
 		cmocka_unit_test_setup(who_awaits_the_session_is_told_when_it_is_up_and_sends_nothing,
 				       set_up),
 		cmocka_unit_test_setup(what_is_not_answered_in_time_ends_and_the_rest_waits_on, set_up),
+		cmocka_unit_test_setup(what_finds_no_place_on_its_way_ends, set_up),
 		cmocka_unit_test_setup(lies_of_a_peer_cost_no_look_at_all_that_wait, set_up),
 	};
 
