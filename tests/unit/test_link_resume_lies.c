@@ -4,10 +4,70 @@
  */
 #include "tests/unit/resume_rig.h"
 
+#include <ctype.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+
+#include <nettle/hmac.h>
 
 #include "daemon/base/log.h"
 #include "daemon/link/proof.h"
+#include "wire/bytes.h"
+
+/* Reads the bytes that the document prints behind this word, at the beginning of a line and in those that follow it.
+ * Returns how many there are. */
+static size_t printed(const char *word, uint8_t *bytes, size_t max)
+{
+	const char *srcdir = getenv("srcdir");
+	char path[512], line[256];
+	bool found = false;
+	size_t count = 0;
+	FILE *in;
+
+	snprintf(path, sizeof(path), "%s/doc/protocol.md", srcdir ? srcdir : ".");
+	in = fopen(path, "r");
+	if (!in)
+		fail_msg("%s can't be read", path);
+	while (fgets(line, sizeof(line), in)) {
+		char *at = line + 8, *end;
+
+		if (strlen(line) < 10 || (found && line[0] != ' '))
+			found = false;
+		if (!strncmp(line, word, strlen(word)) && line[strlen(word)] == ' ')
+			found = true;
+		for (; found && isxdigit((unsigned char)at[0]) && isxdigit((unsigned char)at[1]);
+		     at = end + 1) {
+			assert_true(count < max);
+			bytes[count++] = (uint8_t)strtoul(at, &end, 16);
+		}
+	}
+	fclose(in);
+	return count;
+}
+
+static void the_documents_example_of_a_proof_is_right(void **state)
+{
+	uint8_t key[PROOF_SECRET_SIZE], bytes[92], result[PROOF_SIZE], computed[PROOF_SIZE];
+	struct proof_end sender, receiver;
+	struct hmac_sha256_ctx hash;
+
+	assert_int_equal(printed("key", key, sizeof(key)), sizeof(key));
+	assert_int_equal(printed("bytes", bytes, sizeof(bytes)), sizeof(bytes));
+	assert_int_equal(printed("result", result, sizeof(result)), sizeof(result));
+	hmac_sha256_set_key(&hash, sizeof(key), key);
+	hmac_sha256_update(&hash, sizeof(bytes), bytes);
+	hmac_sha256_digest(&hash, sizeof(computed), computed);
+	assert_memory_equal(computed, result, sizeof(result));
+	sender.domid = get_u32(bytes + 12);
+	receiver.domid = get_u32(bytes + 16);
+	memcpy(sender.nonce, bytes + 20, 16);
+	memcpy(receiver.nonce, bytes + 36, 16);
+	memcpy(sender.instance, bytes + 52, 16);
+	memcpy(receiver.instance, bytes + 68, 16);
+	proof_make(key, &sender, &receiver, get_u32(bytes + 84), get_u32(bytes + 88), computed);
+	assert_memory_equal(computed, result, sizeof(result));
+}
 
 static void wrong_proof_is_not_answered(void **state)
 {
@@ -271,6 +331,7 @@ static void newer_vchan_takes_the_place_of_an_attempts(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(the_documents_example_of_a_proof_is_right),
 		cmocka_unit_test(wrong_proof_is_not_answered),
 		cmocka_unit_test(proof_of_an_earlier_vchan_is_not_answered),
 		cmocka_unit_test(impossible_positions),
