@@ -70,7 +70,8 @@ struct hv_share {
 	uint32_t count;
 	uint32_t refs;	 /* pages that still have a reference; with the last one the share leaves its domid */
 	uint32_t mapped; /* pages mapped, each as often as it is */
-	int fd, fd_read_only;
+	int fd, fd_read_only; /* after a restore: what others have mapped, and behind it what the owner has instead */
+	bool is_restored;
 	uint8_t *copy; /* while the domain is saved: its pages, copied one after the other */
 	uint32_t notify_offset;
 	struct hv_port *notify_port;

@@ -206,8 +206,9 @@ static void clear_byte(const struct hv_share *share, uint32_t index, uint32_t of
 /* Ends the owner's mapping of the share. */
 static void share_end(struct hv_share *share, bool silent)
 {
+	/* Linux clears it in the owner's page, which after a restore isn't any more what others have mapped. */
 	if (!silent)
-		clear_byte(share, 0, share->notify_offset);
+		clear_byte(share, share->is_restored ? share->count : 0, share->notify_offset);
 	if (share->notify_port)
 		hv_evtchn_release(share->notify_port, !silent);
 	share->notify_port = NULL;
@@ -513,6 +514,7 @@ static int make_image_of(struct hv_share *share, bool live)
 			       (ssize_t)share_bytes(share)))
 		r = -EIO;
 	free(pages);
+	share->is_restored = r == 0;
 	return r;
 }
 
