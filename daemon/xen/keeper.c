@@ -5,16 +5,23 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include "daemon/base/log.h"
+#include "daemon/base/unix_listener.h"
+#include "daemon/xen/singleton.h"
 
-#define KEPT_FD	  3
+#define LISTEN_FD 3 /* the keeper's, as the service manager would have it */
+#define KEPT_FD	  4
+#define OWN_NAME  "keeper" /* of its socket, in SINGLETON_DIRECTORY */
+#define WAITING	  8
 #define ANSWER_MS 10000 /* ms: the service has to be started first; a fraction of the unit's WatchdogSec= */
 
 /* --- the service's keeper --------------------------------------------------------------------- */
@@ -98,28 +105,32 @@ static int hand_over(const char *path, int fd)
 
 /* Runs in the child of a process with threads: nothing here but what is safe after fork(). It must not end,
  * whatever fails: it already has the handle open. */
-static _Noreturn void become_keeper(int fd)
+static _Noreturn void become_keeper(int fd, int listener)
 {
-	static char *const arguments[] = {"@xenmsg-keeper", NULL};
+	static char *const alone[] = {"@xenmsg-keeper", NULL};
+	static char *const listens[] = {"@xenmsg-keeper", "--listen", NULL};
 	int null;
 
 	setsid();
-	if (fd != KEPT_FD)
-		dup2(fd, KEPT_FD);
-	else
-		fcntl(fd, F_SETFD, 0);
+	/* Either of the two may lie where the other one is to be. */
+	fd = fcntl(fd, F_DUPFD, KEPT_FD + 1);
+	listener = listener >= 0 ? fcntl(listener, F_DUPFD, KEPT_FD + 1) : -1;
+	dup2(fd, KEPT_FD);
+	if (listener >= 0)
+		dup2(listener, LISTEN_FD);
 	null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	if (null >= 0)
-		for (int standard = 0; standard < KEPT_FD; standard++)
+		for (int standard = 0; standard < (listener >= 0 ? LISTEN_FD : KEPT_FD); standard++)
 			dup2(null, standard);
 	close_range(KEPT_FD + 1, ~0u, 0);
 	if (chdir("/") == 0)
-		execv(PKGLIBEXECDIR "/xenmsg-keeper", arguments);
-	for (;;) /* a copy of the daemon keeps the handle just as well, only in more memory */
+		execv(PKGLIBEXECDIR "/xenmsg-keeper", listener >= 0 ? listens : alone);
+	close(LISTEN_FD); /* nobody would answer there */
+	for (;;)	  /* a copy of the daemon keeps the handle just as well, only in more memory */
 		pause();
 }
 
-static int fork_keeper(int fd)
+static int fork_keeper(int fd, int listener)
 {
 	sigset_t all, before;
 	int gate[2], error;
@@ -133,7 +144,7 @@ static int fork_keeper(int fd)
 	sigprocmask(SIG_BLOCK, &all, &before);
 	pid = fork();
 	if (pid == 0)
-		become_keeper(fd);
+		become_keeper(fd, listener);
 	error = errno;
 	sigprocmask(SIG_SETMASK, &before, NULL);
 	/* We wait until the child has closed its copies of everything else: otherwise, if we were killed now,
@@ -146,13 +157,47 @@ static int fork_keeper(int fd)
 	return pid < 0 ? -error : 0;
 }
 
+/* Returns a socket at which a keeper can wait for others' handles. Negative errno: it has to do without. */
+static int listen_at(const char *path)
+{
+	int fd = unix_listener_new(path, SOCK_STREAM, S_IRUSR | S_IWUSR, WAITING), flags;
+
+	if (fd < 0)
+		return fd;
+	flags = fcntl(fd, F_GETFL);
+	if (flags >= 0)
+		fcntl(fd, F_SETFL, flags & ~O_NONBLOCK); /* it waits there */
+	return fd;
+}
+
+/* Hands the handle to the keeper that this daemon has made, or another one before, or makes one. */
+static int hold_by_own(int fd)
+{
+	/* A path through the descriptor is short enough for an address, wherever the directory is. */
+	int directory = open(SINGLETON_DIRECTORY, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), listener, r;
+	char path[48];
+
+	if (directory < 0)
+		return fork_keeper(fd, -1);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d/" OWN_NAME, directory);
+	r = hand_over(path, fd);
+	if (r < 0) {
+		listener = listen_at(path);
+		r = fork_keeper(fd, listener);
+		if (listener >= 0)
+			close(listener);
+	}
+	close(directory);
+	return r;
+}
+
 int keeper_hold(int fd)
 {
 	const char *service = getenv(KEEPER_ENVIRONMENT);
 	int r;
 
 	if (!service)
-		return fork_keeper(fd);
+		return hold_by_own(fd);
 	r = hand_over(service, fd);
 	if (r < 0) {
 		log_warning(
@@ -160,7 +205,7 @@ int keeper_hold(int fd)
 			"daemon's keeps them, and "
 			"will delay the end of the system",
 			service, strerror(-r));
-		r = fork_keeper(fd);
+		r = hold_by_own(fd);
 	}
 	return r;
 }

@@ -323,7 +323,7 @@ class Node:
         """Waits until it has seen that the daemons of the others are there, as it must with no help."""
         for other in others:
             if other.domid != self.domid:
-                eventually(lambda other=other: other.instance() in self.peers(),
+                eventually(lambda other=other: (other.domid, other.instance()) in self.peers_by_number(),
                            f"domain {self.domid} sees the daemon of domain {other.domid}")
 
     def instance(self):
@@ -337,6 +337,10 @@ class Node:
 
     def peers(self):
         return [peer["instance"] for peer in self.status_with_all_peers()["peers"] if peer["up"]]
+
+    def peers_by_number(self):
+        """One that was restored is shown by its old number until it is known that this one has gone."""
+        return [(peer["domid"], peer["instance"]) for peer in self.status_with_all_peers()["peers"] if peer["up"]]
 
     # ---- XenStore ----
 

@@ -191,16 +191,29 @@ def test_one_keeper_of_the_service_manager_holds_the_event_channels_of_all_resto
     two.stop()
 
 
-def test_a_daemon_whose_keeper_is_not_there_makes_one_of_its_own(nodes, host, tmp_path):
+@pytest.mark.parametrize("service", [True, False], ids=["no answer", "no service"])
+def test_a_daemon_whose_keeper_is_not_there_makes_one_of_its_own_for_all_restores(nodes, host, tmp_path, service):
     one, two = nodes(1, 2, start=False).values()
-    one.environment = dict(one.environment, XENMSG_KEEPER=str(tmp_path / "nobody.sock"))
+    if service:
+        one.environment = dict(one.environment, XENMSG_KEEPER=str(tmp_path / "nobody.sock"))
     one.start()
     two.start()
     works(one, two)
     save_and_restore(host, one)
-    assert len(children(one.pid)) == 1
-    assert "nobody.sock doesn't take the event channels" in one.log.read_text()
+    keeper, = children(one.pid)
+    if service:
+        assert "nobody.sock doesn't take the event channels" in one.log.read_text()
+    held = len(os.listdir(f"/proc/{keeper}/fd"))
+    works(one, two)
+    save_and_restore(host, one)
+    assert children(one.pid) == [keeper]
     restart(host, one, one.stop)
+    works(one, two)
+    save_and_restore(host, one)
+    assert not children(one.pid)
+    assert len(os.listdir(f"/proc/{keeper}/fd")) == held + 2
+    works(one, two)
+    restart(host, one, one.kill)
     works(one, two)
     assert host.list()["kernel_log"] == []
 
