@@ -24,6 +24,7 @@ enum exit_code {
 	EXIT_LIMIT = 7,
 	EXIT_LOST = 8,
 	EXIT_NO_DAEMON = 9,
+	EXIT_ANSWERED = 10, /* call: with an error */
 	/* where other statuses are those of a command in another domain */
 	EXIT_NO_STATUS = 255,
 };

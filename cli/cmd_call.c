@@ -20,7 +20,7 @@ static const char help[] =
 	"      --file FILE     the contents of FILE are the request\n"
 	"      --exit-status   end with the exit status of the command that 'xenmsg serve' ran, and with 255 if there is none\n"
 	"      --json          print the reply as a JSON object: address, size, and the payload as text if it is UTF-8, else as base64\n"
-	"      --timeout S     give up after S seconds; the error says whether the request had been taken\n";
+	"      --timeout S     give up after S seconds: exit status 6 if the request never was and will be taken, 8 if it was\n";
 
 struct call {
 	struct xenmsg *conn;
@@ -70,16 +70,21 @@ static int make_call(const struct call *call, const void *data, size_t size)
 	r = xenmsg_call(conn, address, data, size, &reply, call->timeout_ms);
 	if (r == 0)
 		return print_reply(call, reply);
-	if (xenmsg_answered(conn)) {
+	switch (xenmsg_certainty(conn)) {
+	case XENMSG_ANSWERED:
 		if (xenmsg_exit_status(conn))
 			cli_complain(
 				"call %s: the server answered with an error: %s; its command's exit status is %d",
 				address, strerror(-r), xenmsg_exit_status(conn));
 		else
 			cli_complain("call %s: the server answered with an error: %s", address, strerror(-r));
-		return EXIT_OTHER;
+		return EXIT_ANSWERED;
+	case XENMSG_UNKNOWN:
+		cli_error(conn, "call", address, r);
+		return EXIT_LOST;
+	default:
+		return cli_error(conn, "call", address, r);
 	}
-	return cli_error(conn, "call", address, r);
 }
 
 static int call_with_file(const struct call *call, const char *file)

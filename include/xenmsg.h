@@ -38,7 +38,7 @@
  *                  the message was taken
  *
  * All errors but -ECONNRESET are definite: the message was not delivered and never will be. Later
- * versions may return further errors.
+ * versions may return further errors. Calls fail in a third way, too: xenmsg_certainty().
  *
  * Threads: a connection and its messages belong to one thread at a time; a process may hold many
  * connections. The library has no global state, starts no thread, and raises no signal.
@@ -372,21 +372,32 @@ XENMSG_API int xenmsg_withdraw(struct xenmsg *conn, const char *address, const v
  *             isn't filled in: the program that was called is the one that answers.
  * timeout_ms  a request without an answer by then is withdrawn; to settle that may take a tenth of
  *             it more (from 0.25 s to 2 s) if the other side doesn't answer
- * Returns 0, or one of the errors listed at the top, and with the same certainty, except for two of
- * them:
- *   -ETIMEDOUT   the request was not taken and never will be; or it was taken (xenmsg_reason() says
- *                so), and may have been carried out
- *   -ECONNRESET  the server or a daemon died before the answer came, or doesn't answer; the request
- *                may have been carried out
- * or -EPROTOTYPE (that endpoint takes no calls), -EMSGSIZE (also: the reply is larger than is
- * accepted here), an error with which the server answered, or -EINVAL, -EAGAIN, -EINTR, -ENOTCONN,
+ * Returns 0, or one of the errors listed at the top, or -EPROTOTYPE (that endpoint takes no calls), or
+ * an error with which the server answered: xenmsg_certainty() tells that from ours. Where it says
+ * XENMSG_UNKNOWN, the request may have been carried out:
+ *   -ETIMEDOUT   it was taken, and not answered in time
+ *   -ECONNRESET  the server or a daemon died before the answer came, or doesn't answer
+ *   -EMSGSIZE    the reply is larger than is accepted here
+ * Or returns -EINVAL, -EAGAIN, -EINTR, -ENOTCONN,
  * -ENOMEM as xenmsg_send(). Messages aren't handled meanwhile: two programs that call each other
  * like this both wait in vain, as does one that calls itself.
  */
 XENMSG_API XENMSG_CHECK int xenmsg_call(struct xenmsg *conn, const char *address, const void *data,
 					size_t size, struct xenmsg_message **reply, int timeout_ms);
-/* Returns 1 if the error that the last xenmsg_call() returned, or with which the running
- * xenmsg_call_done was called, is the server's own, from xenmsg_reply_error(); else 0. */
+/* What is known of a message or call that has failed. */
+enum xenmsg_certainty {
+	/* It never reached a handler and never will: it may be sent again. */
+	XENMSG_NEVER_TAKEN = 1,
+	/* A handler was called, and has answered with this error. Its number is the handler's own: -ENOENT
+	 * isn't "no such endpoint", nor is -ETIMEDOUT a time-out of the call. */
+	XENMSG_ANSWERED = 2,
+	/* It may have reached a handler, and nobody can know what came of it. */
+	XENMSG_UNKNOWN = 3
+};
+/* Returns which of these it is, for the error that the last xenmsg_send() or xenmsg_call() returned or
+ * with which the running callback was called; 0: it hasn't failed. */
+XENMSG_API int xenmsg_certainty(struct xenmsg *conn);
+/* Returns 1 if it is XENMSG_ANSWERED: the error is the server's own, from xenmsg_reply_error(); else 0. */
 XENMSG_API int xenmsg_answered(struct xenmsg *conn);
 /* Returns the exit status, 1 to 255, that came with that error, from xenmsg_reply_exit_status(); 0:
  * none did. */
@@ -407,10 +418,9 @@ XENMSG_API XENMSG_CHECK int xenmsg_call_post(struct xenmsg *conn, const char *ad
 					     void *userdata);
 /*
  * Does the same with a time-out: a request without an answer by then is withdrawn, and `done` gets
- * -ETIMEDOUT, which has the two meanings that xenmsg_call() names. Within `done`, xenmsg_reason()
- * tells them apart: it has words if the request was taken, and is "" if it never will be. To settle
- * that may take a tenth of the time-out more (from 0.25 s to 2 s). The time-out acts only while
- * this connection is processed: xenmsg_timeout() says when.
+ * -ETIMEDOUT. Within `done`, xenmsg_certainty() says whether it was never taken, or may have been
+ * carried out. To settle that may take a tenth of the time-out more (from 0.25 s to 2 s). The
+ * time-out acts only while this connection is processed: xenmsg_timeout() says when.
  * timeout_ms  negative: for ever
  */
 XENMSG_API XENMSG_CHECK int xenmsg_call_post_timed(struct xenmsg *conn, const char *address,

@@ -11,7 +11,12 @@
 
 int xenmsg_answered(struct xenmsg *conn)
 {
-	return conn->calls.answered;
+	return conn->outbox.certainty == XENMSG_ANSWERED;
+}
+
+int xenmsg_certainty(struct xenmsg *conn)
+{
+	return conn->outbox.certainty;
 }
 
 int xenmsg_exit_status(struct xenmsg *conn)
@@ -47,10 +52,10 @@ int xenmsg_call_post(struct xenmsg *conn, const char *address, const void *data,
 
 struct answer {
 	const struct calls *calls;
-	/* all but `known`: copies of what `calls` said when the answer came, since calls that end later change
-	 * it */
-	bool known, answered, withdrawn;
-	uint8_t exit_status;
+	bool known;
+	/* copies of what `calls` said when the answer came, since calls that end later change it */
+	uint8_t certainty, exit_status;
+	const char *words;
 	int result;
 	struct xenmsg_message *reply;
 };
@@ -60,9 +65,9 @@ static void note_answer(void *userdata, int result, struct xenmsg_message *reply
 	struct answer *answer = userdata;
 
 	answer->known = true;
-	answer->answered = answer->calls->answered;
+	answer->certainty = answer->calls->outbox->certainty;
 	answer->exit_status = answer->calls->exit_status;
-	answer->withdrawn = answer->calls->withdrawn;
+	answer->words = answer->calls->words;
 	answer->result = result;
 	answer->reply = reply;
 }
@@ -85,15 +90,15 @@ static int call_in_time(struct xenmsg *conn, const char *address, const void *da
 		wait_for_outcome(conn, &answer.known, -1);
 		if (conn->dead == -ECHILD)
 			return -ECHILD;
-		if (answer.withdrawn)
-			conn_set_reason(conn, CALL_TAKEN, strlen(CALL_TAKEN));
+		if (answer.words)
+			conn_set_reason(conn, answer.words, strlen(answer.words));
 		else if (answer.result == -ECONNRESET && deadline_left(deadline) == 0)
 			conn_set_reason(conn, OUTBOX_UNSETTLED, strlen(OUTBOX_UNSETTLED));
 		conn_remind(conn);
 		*reply = answer.reply;
 		r = answer.result;
 	}
-	conn->calls.answered = answer.answered;
+	conn->outbox.certainty = answer.known ? answer.certainty : outcome_certainty(r);
 	conn->calls.exit_status = answer.exit_status;
 	return r;
 }
@@ -109,13 +114,17 @@ int xenmsg_call(struct xenmsg *conn, const char *address, const void *data, size
 	if (!conn_is_here(conn))
 		return -ECHILD;
 	conn->reason[0] = '\0';
-	conn->calls.answered = false;
+	conn->outbox.certainty = XENMSG_NEVER_TAKEN;
 	conn->calls.exit_status = 0;
 	if (conn_pump(conn) < 0)
 		return -ENOTCONN;
-	do
+	do {
 		r = call_in_time(conn, address, data, size, reply, timeout_ms, deadline);
-	while (r == -ENODATA && !conn->calls.answered && (r = wait_again(conn, &again, deadline)) == 0);
+		if (r != -ENODATA || xenmsg_answered(conn))
+			return r;
+		r = wait_again(conn, &again, deadline);
+	} while (r == 0);
+	conn->outbox.certainty = XENMSG_NEVER_TAKEN;
 	return r;
 }
 

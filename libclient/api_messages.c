@@ -180,6 +180,7 @@ int xenmsg_send(struct xenmsg *conn, const char *address, const void *data, size
 	if (!conn_is_here(conn))
 		return -ECHILD;
 	conn->reason[0] = '\0';
+	conn->outbox.certainty = XENMSG_NEVER_TAKEN;
 	if (conn_pump(conn) < 0)
 		return -ENOTCONN;
 	if (timeout_ms == 0)
@@ -188,6 +189,7 @@ int xenmsg_send(struct xenmsg *conn, const char *address, const void *data, size
 	do
 		r = send_in_time(conn, address, data, size, timeout_ms, deadline);
 	while (r == -ENODATA && (r = wait_again(conn, &again, deadline)) == 0);
+	conn->outbox.certainty = outcome_certainty(r);
 	return r;
 }
 

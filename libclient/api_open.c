@@ -154,7 +154,7 @@ int xenmsg_wait(struct xenmsg *conn, int timeout_ms)
 
 const char *xenmsg_reason(struct xenmsg *conn)
 {
-	return conn->calls.withdrawn ? CALL_TAKEN : conn->reason;
+	return conn->calls.words ? conn->calls.words : conn->reason;
 }
 
 uint32_t xenmsg_domid(struct xenmsg *conn)

@@ -54,8 +54,17 @@ static void complete(struct call *call, int result, struct xenmsg_message *reply
 	call->caller = NULL;
 	call->completed = true;
 	call->result = result;
+	call->certainty = outcome_certainty(result);
 	call->reply = reply;
 	DL_APPEND(call->calls->completed, call);
+}
+
+/* Completes a call that was taken, whatever its error may mean of one that wasn't. */
+static void complete_unsurely(struct call *call, int result, const char *words)
+{
+	complete(call, result, NULL);
+	call->certainty = XENMSG_UNKNOWN;
+	call->words = words;
 }
 
 /* Notes what became of the request: the `done` of its op. */
@@ -97,9 +106,9 @@ int calls_run(struct calls *calls, int budget)
 
 		DL_DELETE(calls->completed, call);
 		count++;
-		calls->answered = call->answered;
+		calls->outbox->certainty = call->certainty;
 		calls->exit_status = call->exit_status;
-		calls->withdrawn = call->withdrawn;
+		calls->words = call->words;
 		if (call->message) {
 			if (call->message_done)
 				call->message_done(call->userdata, call->result);
@@ -107,7 +116,7 @@ int calls_run(struct calls *calls, int budget)
 			call->done(call->userdata, call->result, call->reply);
 		else
 			xenmsg_message_free(call->reply);
-		calls->withdrawn = false;
+		calls->words = NULL;
 		/* Not before: the program may have read meanwhile what became of the request. */
 		call->reported = true;
 		if (!call->unsettled)
@@ -234,8 +243,7 @@ static int withdraw(struct call *call)
 	int r;
 
 	message_pieces_mark(&pieces, MESSAGE_WITHDRAWAL, (struct message_error){0}, call->number);
-	call->withdrawn = true;
-	complete(call, -ETIMEDOUT, NULL);
+	complete_unsurely(call, -ETIMEDOUT, CALL_TAKEN);
 	r = outbox_put(call->calls->outbox, sender, &pieces, &nobody);
 	/* If there is no room for it, the server answers in vain, which does no harm. */
 	return r == -EAGAIN || r == -ENOMEM ? 0 : r;
@@ -335,11 +343,11 @@ static void finish_answer(struct caller *caller)
 		xenmsg_message_free(message);
 	} else if (assembly_type(answer) == MESSAGE_ERROR) {
 		xenmsg_message_free(message);
-		call->answered = true;
 		call->exit_status = assembly_error(answer).exit_status;
 		complete(call, frame_error(assembly_error(answer).number, -EPROTO), NULL);
+		call->certainty = XENMSG_ANSWERED;
 	} else if (!message) {
-		complete(call, -EMSGSIZE, NULL);
+		complete_unsurely(call, -EMSGSIZE, CALL_REPLY_TOO_LARGE);
 	} else {
 		stamp_answer(caller->sender, message);
 		complete(call, 0, message);

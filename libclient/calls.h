@@ -28,6 +28,9 @@
 
 /* What xenmsg_reason() says of a call that the server took, but didn't answer in time. */
 #define CALL_TAKEN "timed out; the request was taken, and may have been carried out"
+/* and of one whose answer came, but can't be given to the program */
+#define CALL_REPLY_TOO_LARGE                                                                                 \
+	"the reply is larger than is accepted here; the request may have been carried out"
 
 struct calls {
 	struct outbox *outbox;
@@ -36,9 +39,8 @@ struct calls {
 	struct call *timed;	   /* utlist: calls and messages with a deadline, the earliest first */
 	uint32_t last_message;	   /* counts messages with a time-out */
 	struct caller *unreported; /* utlist; without shared memory: callers with progress to report */
-	bool answered;		   /* the error reported last was the server's own */
-	uint8_t exit_status;	   /* which came with it; 0: none */
-	bool withdrawn;		   /* the call being reported was taken, but not answered in time */
+	uint8_t exit_status;	   /* which came with the error reported last; 0: none */
+	const char *words;	   /* about the call being reported; NULL: none */
 };
 
 /* The library's end of a channel of kind call. */
@@ -63,9 +65,9 @@ struct call {
 	void *userdata;
 	bool unsettled; /* its op has no outcome yet */
 	bool completed, reported;
-	bool answered;	     /* the error is the server's own */
-	uint8_t exit_status; /* which came with it; 0: none */
-	bool withdrawn;	     /* it was taken, and may have been carried out */
+	uint8_t certainty;   /* enum xenmsg_certainty */
+	uint8_t exit_status; /* which came with the server's own error; 0: none */
+	const char *words;   /* why it isn't known whether it was carried out; NULL: the error says it */
 	bool expired;	     /* its time is up, and it is being cancelled */
 	int64_t expires;     /* its deadline, -1: none; then the deadline for the answer to a CANCEL */
 	int settle_ms;	     /* how long that answer may take */

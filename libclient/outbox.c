@@ -127,6 +127,7 @@ int outbox_run(struct outbox *outbox, int budget)
 		outbox->settled_count--;
 		outbox->outstanding--;
 		count++;
+		outbox->certainty = outcome_certainty(settled.result);
 		settled.done(settled.userdata, settled.result);
 	}
 	return count;

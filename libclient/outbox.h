@@ -20,6 +20,7 @@
  * Channels with a queue and credit take turns, a frame each, so none holds up the others.
  */
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -36,6 +37,12 @@ struct caller;
 struct sender;
 struct message_pieces;
 struct op;
+
+/* What this result of a message says; of a call that was taken, calls.c knows more. */
+static inline uint8_t outcome_certainty(int result)
+{
+	return result >= 0 ? 0 : result == -ECONNRESET ? XENMSG_UNKNOWN : XENMSG_NEVER_TAKEN;
+}
 
 struct settled {
 	xenmsg_done done;
@@ -69,6 +76,7 @@ struct outbox {
 	 * for those that settle. */
 	struct settled *settled;
 	uint32_t settled_head, settled_count, settled_capacity, outstanding;
+	uint8_t certainty; /* of what was reported last: enum xenmsg_certainty */
 	outbox_ended ended;
 };
 

@@ -59,13 +59,12 @@ static void shared_release(struct shared *shared)
 	free(shared);
 }
 
-/* Raises xenmsg.Error(errno, reason, answered, address, exit_status). `reason` and `address` may be NULL. */
-static PyObject *raise_words(int error, const char *reason, bool answered, const char *address,
+/* Raises xenmsg.Error(errno, reason, certainty, address, exit_status). `reason` and `address` may be NULL. */
+static PyObject *raise_words(int error, const char *reason, int certainty, const char *address,
 			     int exit_status)
 {
-	PyObject *exception =
-		PyObject_CallFunction(make_error, "isOzi", error < 0 ? -error : error, reason ? reason : "",
-				      answered ? Py_True : Py_False, address, exit_status);
+	PyObject *exception = PyObject_CallFunction(make_error, "isizi", error < 0 ? -error : error,
+						    reason ? reason : "", certainty, address, exit_status);
 
 	if (exception) {
 		PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
@@ -77,8 +76,8 @@ static PyObject *raise_words(int error, const char *reason, bool answered, const
 static int check_usable(const struct shared *shared)
 {
 	if (shared->forks != forks) {
-		raise_words(-ECHILD, "the connection was opened before fork(), by another process", false,
-			    NULL, 0);
+		raise_words(-ECHILD, "the connection was opened before fork(), by another process", 0, NULL,
+			    0);
 		return -1;
 	}
 	if (shared->busy) {
@@ -129,7 +128,7 @@ static PyObject *raise_error(struct shared *shared, int error, const char *addre
 {
 	if (error == -ENOMEM)
 		return PyErr_NoMemory();
-	return raise_words(error, shared->conn ? xenmsg_reason(shared->conn) : "", false, address, 0);
+	return raise_words(error, shared->conn ? xenmsg_reason(shared->conn) : "", 0, address, 0);
 }
 
 static PyObject *none_or_error(struct shared *shared, int result, const char *address)
@@ -269,7 +268,7 @@ static PyObject *message_reply(PyObject *object, PyObject *argument)
 	}
 	PyBuffer_Release(&data);
 	return r == -ENOMEM ? PyErr_NoMemory()
-	       : r < 0	    ? raise_words(r, NULL, false, NULL, 0)
+	       : r < 0	    ? raise_words(r, NULL, 0, NULL, 0)
 			    : Py_NewRef(Py_None);
 }
 
@@ -284,7 +283,7 @@ static PyObject *message_reply_error(PyObject *object, PyObject *argument)
 	/* 0 is no error, and is refused as what is out of range. */
 	r = xenmsg_reply_error(self->message, error > -4096 && error < 4096 ? (int)error : 0);
 	return r == -ENOMEM ? PyErr_NoMemory()
-	       : r < 0	    ? raise_words(r, NULL, false, NULL, 0)
+	       : r < 0	    ? raise_words(r, NULL, 0, NULL, 0)
 			    : Py_NewRef(Py_None);
 }
 
@@ -298,7 +297,7 @@ static PyObject *message_reply_exit_status(PyObject *object, PyObject *argument)
 		return NULL;
 	r = xenmsg_reply_exit_status(self->message, status > 0 && status < 256 ? (int)status : 0);
 	return r == -ENOMEM ? PyErr_NoMemory()
-	       : r < 0	    ? raise_words(r, NULL, false, NULL, 0)
+	       : r < 0	    ? raise_words(r, NULL, 0, NULL, 0)
 			    : Py_NewRef(Py_None);
 }
 
@@ -374,8 +373,8 @@ struct outcome {
 	PyObject *reply;		  /* Message */
 	struct xenmsg_message *raw_reply; /* as it came, until there is the GIL */
 	char *reason;
-	int result, exit_status;
-	bool ended, answered, seen;
+	int result, certainty, exit_status;
+	bool ended, seen;
 };
 
 struct list {
@@ -468,7 +467,7 @@ static PyObject *outcome_result(PyObject *object, PyObject *ignored)
 	}
 	self->seen = true;
 	if (self->result < 0)
-		return raise_words(self->result, self->reason, self->answered,
+		return raise_words(self->result, self->reason, self->certainty,
 				   PyUnicode_AsUTF8(self->address), self->exit_status);
 	return Py_NewRef(self->reply ? self->reply : Py_None);
 }
@@ -506,6 +505,11 @@ static PyObject *outcome_get_error(PyObject *object, void *closure)
 	return PyLong_FromLong(-self->result);
 }
 
+static PyObject *outcome_get_answered(PyObject *object, void *closure)
+{
+	return PyBool_FromLong(((struct outcome *)object)->certainty == XENMSG_ANSWERED);
+}
+
 static PyMemberDef outcome_members[] = {
 	{"address", T_OBJECT, offsetof(struct outcome, address), READONLY, "Where it was sent to."},
 	{"waiter", T_OBJECT, offsetof(struct outcome, waiter), 0, "Belongs to who waits for it."},
@@ -515,6 +519,8 @@ static PyMemberDef outcome_members[] = {
 static PyGetSetDef outcome_properties[] = {
 	{"errno", outcome_get_error, NULL, "None: not known yet; 0: delivered or answered; else the error.",
 	 NULL},
+	{"answered", outcome_get_answered, NULL,
+	 "Whether that error is the answer of the handler that was called.", NULL},
 	{NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -565,9 +571,8 @@ static void on_answered(void *userdata, int result, struct xenmsg_message *reply
 	struct xenmsg *conn = outcome->connection->shared->conn;
 
 	outcome->raw_reply = reply;
-	/* Within xenmsg_close() there are no words, but errors that need none. */
-	if (result < 0 && conn) {
-		outcome->answered = xenmsg_answered(conn);
+	if (result < 0) {
+		outcome->certainty = xenmsg_certainty(conn);
 		outcome->exit_status = xenmsg_exit_status(conn);
 		if (*xenmsg_reason(conn))
 			outcome->reason = strdup(xenmsg_reason(conn));
@@ -639,7 +644,7 @@ static struct xenmsg *usable(PyObject *object)
 	if (check_usable(self->shared) < 0)
 		return NULL;
 	if (!self->shared->conn)
-		raise_words(-ENOTCONN, "the connection is closed", false, NULL, 0);
+		raise_words(-ENOTCONN, "the connection is closed", 0, NULL, 0);
 	return self->shared->conn;
 }
 
@@ -674,7 +679,7 @@ static PyObject *connection_new(PyTypeObject *type, PyObject *arguments, PyObjec
 	lock(shared, state);
 	if (r < 0) {
 		shared->conn = NULL;
-		raise_words(r, NULL, false, path ? PyBytes_AS_STRING(path) : NULL, 0);
+		raise_words(r, NULL, 0, path ? PyBytes_AS_STRING(path) : NULL, 0);
 		Py_CLEAR(self);
 	}
 	Py_XDECREF(path);
@@ -689,8 +694,8 @@ static void shut(struct connection *self)
 
 	if (!conn || (shared->forks != forks && shared->busy))
 		return;
+	xenmsg_close(conn); /* whose callbacks ask it about errors */
 	shared->conn = NULL;
-	xenmsg_close(conn);
 	/* What has no outcome here gets it in the process that sent it. */
 	while (self->pending.first)
 		end(self->pending.first, -ECHILD);

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 import errno as _errno
 import os
 from typing import TYPE_CHECKING, Optional
@@ -15,37 +16,57 @@ if TYPE_CHECKING:
 PATIENCE = 5.0
 
 
-class Error(OSError):
-    """What failed: `errno` (one of those in xenmsg.h), `strerror` (what that means), and
+class Certainty(enum.IntEnum):
+    """What is known of a message or call that has failed."""
 
+    NEVER_TAKEN = 1  # it never reached a handler and never will: it may be sent again
+    ANSWERED = 2  # a handler was called, and has answered with this error, whose number is its own
+    UNKNOWN = 3  # it may have reached a handler, and nobody can know what came of it
+
+
+class Error(OSError):
+    """What failed: `errno` (one of those in xenmsg.h, or the handler's own), `strerror` (what that means), and
+
+    certainty  what is known of the message or call
     reason    the daemon's words, "" if it had none
     address   the address, endpoint, pattern or question, if there was one
-    answered  the error is the answer of the program that was called
     exit_status  of the command that was run for a call, if that failed; else 0
     """
 
-    def __init__(self, errno: int, reason: str = "", answered: bool = False, address: Optional[str] = None,
+    def __init__(self, errno: int, reason: str = "", certainty: int = 0, address: Optional[str] = None,
                  exit_status: int = 0):
         super().__init__(errno, os.strerror(errno))
         self.reason = reason
-        self.answered = answered
+        self.certainty = Certainty(certainty or (Certainty.UNKNOWN if errno in (_errno.ECONNRESET, _errno.ECHILD)
+                                                 else Certainty.NEVER_TAKEN))
         self.address = address
         self.exit_status = exit_status
 
     @property
     def definite(self) -> bool:
-        """Whether it is certain that a message was not delivered, or a call not carried out, and never will be."""
-        if self.answered:
-            return True
-        return self.errno != _errno.ECONNRESET and not (self.errno == _errno.ETIMEDOUT and self.reason)
+        """Whether it is certain that it never reached a handler, and never will: it may be sent again."""
+        return self.certainty is Certainty.NEVER_TAKEN
+
+    @property
+    def answered(self) -> bool:
+        """Whether it is the answer of the handler that was called."""
+        return self.certainty is Certainty.ANSWERED
 
     def __str__(self) -> str:
         words = self.strerror if not self.reason or self.reason == self.strerror else f"{self.strerror}: {self.reason}"
         return f"{self.address}: {words}" if self.address else str(words)
 
 
+class Answered(Error):
+    """The error with which the handler of a call has answered. Its number is the handler's own: ENOENT isn't "no such
+    endpoint"."""
+
+    def __str__(self) -> str:
+        return f"{self.address}: it answered: {self.strerror}"
+
+
 class TimedOut(Error, TimeoutError):
-    """An Error with ETIMEDOUT."""
+    """An Error with ETIMEDOUT of ours."""
 
 
 class Cancelled(Exception):
@@ -76,12 +97,14 @@ class Cancelled(Exception):
         try:
             self.outcome.result()
         except Error as error:
-            return False if error.definite else None
+            return {Certainty.NEVER_TAKEN: False, Certainty.ANSWERED: True, Certainty.UNKNOWN: None}[error.certainty]
         return True
 
 
-def make_error(errno: int, reason: str, answered: bool, address: Optional[str], exit_status: int = 0) -> Error:
-    return (TimedOut if errno == _errno.ETIMEDOUT else Error)(errno, reason, answered, address, exit_status)
+def make_error(errno: int, reason: str, certainty: int, address: Optional[str], exit_status: int = 0) -> Error:
+    """Of certainty 0: as the number says."""
+    kind = Answered if certainty == Certainty.ANSWERED else TimedOut if errno == _errno.ETIMEDOUT else Error
+    return kind(errno, reason, certainty, address, exit_status)
 
 
 class Again:

@@ -217,7 +217,7 @@ class _Lazy(Generic[T]):
     async def _open(self) -> _Link:
         async with self._opening:
             if self._closed:
-                raise make_error(errno.ENOTCONN, "it is closed", False, None)
+                raise make_error(errno.ENOTCONN, "it is closed", 0, None)
             if not self._link:
                 path, start = self._path, self._start
 
@@ -228,7 +228,7 @@ class _Lazy(Generic[T]):
                 core = await _in_thread(work)
                 if self._closed:
                     core.close()
-                    raise make_error(errno.ENOTCONN, "it is closed", False, None)
+                    raise make_error(errno.ENOTCONN, "it is closed", 0, None)
                 self._link = _Link(core, forgettable=True)
             return self._link
 
@@ -256,13 +256,13 @@ class _Lazy(Generic[T]):
         self._burst += 1
         while True:
             if self._closed:
-                raise make_error(errno.ENOTCONN, "it is closed", False, None)
+                raise make_error(errno.ENOTCONN, "it is closed", 0, None)
             # Taken and returned without a pause, in which it could be lost by cancelling.
             taken = self._take(link.core)
             if taken is not None:
                 return taken
             if until is not None and link.loop.time() >= until:
-                raise make_error(errno.ETIMEDOUT, "", False, None)
+                raise make_error(errno.ETIMEDOUT, "", 0, None)
             self._burst = 0
             await link.change(until)
 
@@ -414,7 +414,7 @@ class Connection(ConnectionState):
                     link.plan()
                 return outcome
             if until is not None and self._link.loop.time() >= until:
-                raise make_error(errno.ETIMEDOUT, "", False, address)
+                raise make_error(errno.ETIMEDOUT, "", 0, address)
             await self._link.change(until)
 
     def _withdraw(self, outcome: Outcome) -> None:
@@ -429,7 +429,7 @@ class Connection(ConnectionState):
             self._withdraw(outcome)
             if not await outcome._known(self._link.loop.time() + PATIENCE):
                 outcome.waiter = []  # so flush() doesn't tell of it, too
-                raise make_error(errno.ECONNRESET, "the local daemon doesn't answer", False, outcome.address)
+                raise make_error(errno.ECONNRESET, "the local daemon doesn't answer", 0, outcome.address)
         except asyncio.CancelledError as cancelled:
             self._withdraw(outcome)
             try:
@@ -449,7 +449,7 @@ class Connection(ConnectionState):
             while True:
                 outcome = await self._post(post, address, data, until)
                 await self._settle(outcome, until)
-                pause = again.next_pause(now(), until) if outcome.errno == errno.ENODATA else None
+                pause = again.next_pause(now(), until) if outcome.errno == errno.ENODATA and not outcome.answered else None
                 if pause is None:
                     return outcome.result()
                 await asyncio.sleep(pause)
@@ -481,8 +481,8 @@ class Connection(ConnectionState):
             failed.result()
 
     async def call(self, address: str, data: Data, *, timeout: Optional[float] = None) -> Message:
-        """Calls a program and returns its reply. Raises Error: as send(), EPROTOTYPE (it takes no calls), or the server's own
-        (`answered` is True). With ETIMEDOUT and ECONNRESET `definite` says whether the request may have been carried out.
+        """Calls a program and returns its reply. Raises Error: as send(), or EPROTOTYPE (it takes no calls); or Answered, the
+        server's own. `certainty` says whether the request never reached it, was answered, or nobody can know.
         Cancelled, the request is withdrawn as a message is."""
         return cast(Message, await self._send(self._core.call_post, address, data, timeout))
 

@@ -17,7 +17,7 @@ from typing import Any, Callable, Generic, Optional, Tuple, TypeVar, cast
 
 from . import _core
 from ._core import Message
-from ._errors import PATIENCE, Again, Error, make_error
+from ._errors import PATIENCE, Again, Certainty, Error, make_error
 from ._types import ConnectionState, Data, Event, Peer, make_event, milliseconds
 
 T = TypeVar("T")
@@ -64,7 +64,7 @@ class _Source(Generic[T]):
             if taken is not None:
                 return taken
             if until is not None and time.monotonic() >= until:
-                raise make_error(errno.ETIMEDOUT, "", False, None)
+                raise make_error(errno.ETIMEDOUT, "", 0, None)
 
     def __iter__(self: SelfT) -> SelfT:
         return self
@@ -161,7 +161,7 @@ class Connection(ConnectionState):
             if outcome is not None:
                 return outcome
             if until is not None and time.monotonic() >= until:
-                raise make_error(errno.ETIMEDOUT, "", False, address)
+                raise make_error(errno.ETIMEDOUT, "", 0, address)
             self._core.wait(_left(until))
 
     def _known(self, outcome: Outcome, until: Optional[float]) -> bool:
@@ -179,7 +179,7 @@ class Connection(ConnectionState):
             raise
         outcome.withdraw()
         if not self._known(outcome, time.monotonic() + PATIENCE):
-            raise make_error(errno.ECONNRESET, "the local daemon doesn't answer", False, outcome.address)
+            raise make_error(errno.ECONNRESET, "the local daemon doesn't answer", 0, outcome.address)
 
     def _send(self, post: Callable[[str, Data], Optional[Outcome]], address: str, data: Data,
               timeout: Optional[float]) -> Optional[Message]:
@@ -189,7 +189,7 @@ class Connection(ConnectionState):
             outcome = self._post(post, address, data, until)
             outcome.waiter = True  # so flush() doesn't tell of it, too
             self._settle(outcome, until)
-            pause = again.next_pause(time.monotonic(), until) if outcome.errno == errno.ENODATA else None
+            pause = again.next_pause(time.monotonic(), until) if outcome.errno == errno.ENODATA and not outcome.answered else None
             if pause is None:
                 return outcome.result()
             time.sleep(pause)
@@ -210,7 +210,7 @@ class Connection(ConnectionState):
         """Waits for the outcome of what was posted here; returns if it was delivered, else raises its Error. When the time is
         up, TimedOut, and it stays posted: outcome.done() is False then."""
         if not self._known(outcome, _until(timeout)):
-            raise make_error(errno.ETIMEDOUT, "it isn't delivered yet", False, outcome.address)
+            raise make_error(errno.ETIMEDOUT, "it isn't delivered yet", Certainty.UNKNOWN, outcome.address)
         outcome.result()
 
     def flush(self, timeout: Optional[float] = None) -> None:
@@ -219,15 +219,15 @@ class Connection(ConnectionState):
         until = _until(timeout)
         while self._core.pending:
             if until is not None and time.monotonic() >= until:
-                raise make_error(errno.ETIMEDOUT, "not all is delivered yet", False, None)
+                raise make_error(errno.ETIMEDOUT, "not all is delivered yet", Certainty.UNKNOWN, None)
             self._core.wait(_left(until))
         failed = self._core.take_failed()
         if failed:
             failed.result()
 
     def call(self, address: str, data: Data, *, timeout: Optional[float] = None) -> Message:
-        """Calls a program and returns its reply. Raises Error: as send(), EPROTOTYPE (it takes no calls), or the server's own
-        (`answered` is True). With ETIMEDOUT and ECONNRESET `definite` says whether the request may have been carried out."""
+        """Calls a program and returns its reply. Raises Error: as send(), or EPROTOTYPE (it takes no calls); or Answered, the
+        server's own. `certainty` says whether the request never reached it, was answered, or nobody can know."""
         return cast(Message, self._send(self._core.call_post, address, data, timeout))
 
     # ---- receiving ----

@@ -28,7 +28,7 @@ BUILDDIR = os.environ.get("XENMSG_BUILDDIR", "")
 PATIENCE = float(os.environ.get("XENMSG_TEST_PATIENCE", "1"))
 
 EXIT_OK, EXIT_ERROR, EXIT_USAGE, EXIT_NO_ENDPOINT, EXIT_DENIED, EXIT_UNREACHABLE = range(6)
-EXIT_TIMEOUT, EXIT_LIMIT, EXIT_UNKNOWN, EXIT_NO_DAEMON = range(6, 10)
+EXIT_TIMEOUT, EXIT_LIMIT, EXIT_UNKNOWN, EXIT_NO_DAEMON, EXIT_ANSWERED = range(6, 11)
 
 # Between domains nothing is allowed that no rule allows; most tests are about something else.
 ALLOW_ALL = "[rule]\nfrom = *\nto = *\naction = allow\n"

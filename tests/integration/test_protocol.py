@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from messaging import EXIT_NO_ENDPOINT, EXIT_TIMEOUT, eventually
+from messaging import EXIT_ANSWERED, EXIT_NO_ENDPOINT, EXIT_TIMEOUT, EXIT_UNKNOWN, eventually
 from xenmsg_client import CREDIT, DATA, HEADER, OPENED, QUERY, REPLY, WELCOME, Client
 
 SOURCES = os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "..", ".."))
@@ -161,7 +161,7 @@ def test_the_commands_call_is_answered_by_the_client(pair):
     command = other.popen("call", "1:add", "bad")
     client.reply(client.receive(), b"", error=errno.EDOM)
     _, err = command.communicate(timeout=30)
-    assert command.returncode == 1 and b"argument out of domain" in err
+    assert command.returncode == EXIT_ANSWERED and b"argument out of domain" in err
 
 
 def test_a_call_that_nobody_answers_is_withdrawn(pair):
@@ -173,7 +173,7 @@ def test_a_call_that_nobody_answers_is_withdrawn(pair):
         command = other.popen("call", "self:slow", "taken", "--timeout", "1")
         request = slow.receive()
         assert request.data == b"taken"
-        assert command.wait(30) == EXIT_TIMEOUT
+        assert command.wait(30) == EXIT_UNKNOWN
         slow.wait(lambda: not request.channel.owed, 10)
         slow.reply(request, b"too late")
         with pytest.raises(TimeoutError):

@@ -305,6 +305,8 @@ def test_a_daemon_that_stands_still_holds_nobody_for_ever(nodes):
 def test_calls_get_their_replies(nodes):
     one, two = nodes(1, 2).values()
 
+    undecided = []
+
     async def handler(message):
         text = bytes(message)
         if text == b"denied":
@@ -312,6 +314,11 @@ def test_calls_get_their_replies(nodes):
         if text == b"failed":
             message.reply_exit_status(7)
             return None
+        if text == b"undecided":
+            undecided.append(text)
+            raise OSError(errno.ENODATA, "not what ENODATA means elsewhere")
+        if text == b"late":
+            raise TimeoutError(errno.ETIMEDOUT, "the handler's own")
         if text == b"broken":
             raise ValueError("as the test wants it")
         await asyncio.sleep(0)
@@ -325,7 +332,12 @@ def test_calls_get_their_replies(nodes):
             await soon(lambda: "turn" in two.endpoints(), "turn is bound")
             replies = await asyncio.gather(*(conn.call("2:turn", b"%d" % number, timeout=LONG) for number in range(10, 300)))
             assert [bytes(reply) for reply in replies] == [(b"%d" % number)[::-1] for number in range(10, 300)]
-            assert (await raises(errno.EPERM, conn.call("2:turn", b"denied"))).answered
+            # The handler's number is its own: nothing is tried again for it, and it isn't one of ours.
+            for text, error in ((b"denied", errno.EPERM), (b"undecided", errno.ENODATA), (b"late", errno.ETIMEDOUT)):
+                own = await raises(error, conn.call("2:turn", text, timeout=LONG))
+                assert isinstance(own, xenmsg.Answered) and own.certainty is xenmsg.Certainty.ANSWERED
+                assert own.answered and not own.definite and not isinstance(own, xenmsg.TimedOut)
+            assert len(undecided) == 1
             assert (await raises(errno.EIO, conn.call("2:turn", b"broken"))).answered
             failed = await raises(errno.EIO, conn.call("2:turn", b"failed"))
             assert failed.answered and failed.exit_status == 7
@@ -333,7 +345,8 @@ def test_calls_get_their_replies(nodes):
             await raises(errno.EPROTOTYPE, conn.send("2:turn", b"no call"))
             serving.cancel()
             await asyncio.gather(serving, return_exceptions=True)
-            await raises(errno.ENOENT, conn.call("2:turn", b""))
+            nobody = await raises(errno.ENOENT, conn.call("2:turn", b""))
+            assert nobody.definite and not nobody.answered
     run(main())
 
 
@@ -350,7 +363,8 @@ def test_calls_without_asyncio(nodes):
         assert bytes(conn.call("2:turn", b"stressed", timeout=LONG)) == b"desserts"
         with pytest.raises(xenmsg.Error) as caught:
             conn.call("2:turn", b"", timeout=LONG)
-        assert (caught.value.errno, caught.value.answered) == (errno.ENOENT, True)
+        assert (caught.value.errno, caught.value.answered, caught.value.definite) == (errno.ENOENT, True, False)
+        assert "it answered: No such file" in str(caught.value)
     two.stop()  # which ends the server
     thread.join(LONG)
     assert not thread.is_alive()
@@ -372,6 +386,12 @@ def test_a_call_is_answered_once_or_by_being_dropped(nodes):
             message = await work.recv(LONG)
             del message
             assert (await raises(errno.ECANCELED, call)).answered
+            # Cancelled when it has been answered with an error already.
+            outcome = conn._core.call_post("self:work", b"x")
+            message = await work.recv(LONG)
+            message.reply_error(errno.EPERM)
+            await soon(outcome.done, "it is answered")
+            assert xenmsg.Cancelled(outcome).delivered is True
             # Taken, but given up: the server is told, and the caller that it may have been carried out.
             call = asyncio.create_task(conn.call("self:work", b"x"))
             message = await work.recv(LONG)
@@ -386,7 +406,7 @@ def test_a_call_is_answered_once_or_by_being_dropped(nodes):
             call = asyncio.create_task(conn.call("self:work", b"x", timeout=SHORT))
             message = await work.recv(LONG)
             late = await raises(errno.ETIMEDOUT, call)
-            assert not late.definite and "may have been carried out" in str(late)
+            assert late.certainty is xenmsg.Certainty.UNKNOWN and not late.definite and "may have been carried out" in str(late)
     run(main())
 
 

@@ -43,6 +43,7 @@ void note(void *userdata, int result, struct xenmsg_message *reply)
 	outcome->count++;
 	outcome->result = result;
 	outcome->answered = xenmsg_answered(fake.conn);
+	outcome->certainty = xenmsg_certainty(fake.conn);
 	outcome->order = ++noted;
 	snprintf(outcome->reason, sizeof(outcome->reason), "%s", xenmsg_reason(fake.conn));
 	assert_int_equal(result == 0, reply != NULL);

@@ -22,7 +22,7 @@ struct outcome {
 	int count, result;
 	char text[64];
 	size_t size;
-	int answered;
+	int answered, certainty;
 	char reason[128];
 	int order; /* among all that were noted */
 };

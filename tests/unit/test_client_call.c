@@ -50,6 +50,8 @@ static void each_call_gets_its_own_answer(void **state)
 	assert_string_equal(two.text, "zwei");
 	assert_int_equal(one.result, -EDOM);
 	assert_true(one.answered && !two.answered);
+	assert_int_equal(one.certainty, XENMSG_ANSWERED);
+	assert_int_equal(two.certainty, 0);
 	assert_int_equal(one.count + two.count + three.count, 3);
 	assert_int_equal(xenmsg_timeout(fake.conn), -1);
 }
@@ -155,6 +157,9 @@ static void an_answer_that_is_too_large_fails_its_call_alone(void **state)
 	send_one(channel, MESSAGE_REPLY, 0, b, "fine");
 	wait_for(&two);
 	assert_int_equal(one.result, -EMSGSIZE);
+	/* Not the request: somebody has answered it. */
+	assert_int_equal(one.certainty, XENMSG_UNKNOWN);
+	assert_non_null(strstr(one.reason, "may have been carried out"));
 	assert_string_equal(two.text, "fine");
 }
 
@@ -222,6 +227,9 @@ static void the_end_of_the_channel_tells_taken_calls_from_others(void **state)
 	assert_int_equal(one.result, -ECONNRESET);
 	assert_int_equal(two.result, -ECONNRESET);
 	assert_int_equal(three.result, -ENOENT);
+	assert_int_equal(one.certainty, XENMSG_UNKNOWN);
+	assert_int_equal(two.certainty, XENMSG_UNKNOWN);
+	assert_int_equal(three.certainty, XENMSG_NEVER_TAKEN);
 	assert_false(one.answered || two.answered || three.answered);
 }
 
@@ -321,7 +329,9 @@ static void a_call_that_is_not_decided_yet_is_tried_again(void **state)
 	fake_meanwhile(&fake, answer_no_data);
 	assert_int_equal(xenmsg_call(fake.conn, "2:work", "1+2", 3, &reply, 60000), -ENODATA);
 	fake_join(&fake);
-	assert_true(xenmsg_answered(fake.conn));
+	assert_int_equal(xenmsg_certainty(fake.conn), XENMSG_ANSWERED);
+	assert_int_equal(xenmsg_call(fake.conn, "no address", "1+2", 3, &reply, 60000), -EINVAL);
+	assert_int_equal(xenmsg_certainty(fake.conn), XENMSG_NEVER_TAKEN);
 }
 
 static uint32_t other_channel, other_number;

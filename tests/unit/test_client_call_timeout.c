@@ -84,6 +84,7 @@ static void a_call_that_was_taken_is_withdrawn_when_its_time_is_up(void **state)
 	assert_int_equal(xenmsg_call(fake.conn, "2:work", "x", 1, &reply, 500), -ETIMEDOUT);
 	fake_join(&fake);
 	assert_non_null(strstr(xenmsg_reason(fake.conn), "may have been carried out"));
+	assert_int_equal(xenmsg_certainty(fake.conn), XENMSG_UNKNOWN);
 	/* The answer that crossed it is nobody's. */
 	assert_int_equal(xenmsg_process(fake.conn), 0);
 }
