@@ -17,6 +17,7 @@
 
 #include "cli/fields.h"
 #include "cli/interrupt.h"
+#include "cli/why.h"
 #include "wire/address.h"
 
 #define SECONDS_MAX (INT_MAX / 1000)
@@ -432,9 +433,11 @@ int cli_error(struct xenmsg *conn, const char *what, const char *subject, int er
 {
 	const char *reason = conn ? xenmsg_reason(conn) : "";
 	const char *text;
-	char *why = conn && !*reason && error == -EHOSTUNREACH ? cli_why_no_link(conn, subject) : NULL;
+	char *why = conn && !*reason ? cli_why_refused(conn, subject, error) : NULL;
 	int code;
 
+	if (conn && !why && !*reason && error == -EHOSTUNREACH)
+		why = cli_why_no_link(conn, subject);
 	if (why)
 		reason = why;
 	else if (conn && !*reason && error == -EHOSTDOWN && (text = why_unknown(conn, subject)))

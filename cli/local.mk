@@ -39,6 +39,7 @@ xenmsg_SOURCES = \
 	cli/run_session.c cli/run_session.h \
 	cli/tcp_place.c cli/tcp_place.h \
 	cli/top.h cli/top_lines.c \
+	cli/why.c cli/why.h \
 	cli/workers.c cli/workers.h \
 	cli/writer.c cli/writer.h
 # When to try again what waits for a name is the library's, but no part of its interface.

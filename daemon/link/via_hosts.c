@@ -31,8 +31,11 @@
 static int find_host(struct via *via, const struct frame_identity *from, const char *host, const char *text,
 		     uint32_t *number)
 {
-	int r = access_out(via->with.access, from, host, text);
+	int r = -EHOSTUNREACH;
 
+	/* Where nothing leads to any host, no rule is what is missing. */
+	if (*hosts_own_name(via->with.hosts))
+		r = access_out(via->with.access, from, host, text);
 	return r < 0 ? r : hosts_resolve(via->with.hosts, host, number);
 }
 

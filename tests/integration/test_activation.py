@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Programs that are started on demand: what comes for them waits, arrives, or ends with one error."""
 
+import json
 import os
 import signal
 import stat
 import subprocess
 import time
 
+import jsonschema
 import pytest
 
 from messaging import EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_OK, eventually, tool
@@ -411,6 +413,17 @@ def test_another_than_systemd_on_the_bus_neither_ends_a_start_nor_passes_descrip
     assert systemd.manager.stdout.readline() == "forged.service replace\n"
     assert systemd.manager.stdout.readline() == "descriptors are refused\n"
     eventually(lambda: activation.output("forged").read_text() == "by the unit\n", "it has arrived")
+
+
+def test_status_of_what_nobody_has_bound_is_as_its_schema_says_and_a_failed_start_is_told(with_unit):
+    _, one = with_unit
+    with open(os.path.join(os.path.dirname(__file__), "../../doc/status.schema.json"), encoding="utf-8") as schema:
+        valid = jsonschema.Draft202012Validator(json.load(schema)).validate
+    valid(one.status())
+    done = one.xenmsg("send", "self:none", "x")
+    assert done.returncode == EXIT_NO_ENDPOINT
+    assert b"it is started on demand, which failed: systemd: Unit none.service not found." in done.stderr
+    valid(one.status())
 
 
 def test_a_bus_that_was_restarted_is_found_again(systemd, with_unit):

@@ -177,6 +177,25 @@ def test_nothing_goes_from_host_to_host_without_rules_at_both(hosts, policy):
     here.send("hostb/0:inbox", "forbidden", exit_code=EXIT_DENIED)
 
 
+def why_refused(node, address, code):
+    done = node.xenmsg("send", address, "x")
+    assert done.returncode == code, done
+    return done.stderr.decode()
+
+
+def test_what_keeps_a_message_from_another_host_is_named(hosts):
+    here, _ = hosts(guests=1, policy=OUT.replace("to = *", "to = hostb"))
+    for node in here.values():
+        assert "an [out] in /etc/xenmsg/policy.d of domain 0 here" in why_refused(node, "hostc/0:inbox", EXIT_DENIED)
+        assert "there a [rule] of the receiving domain" in why_refused(node, "hostb/0:inbox", EXIT_DENIED)
+
+
+def test_a_host_without_a_name_says_that_nothing_leads_to_others(nodes):
+    zero, one = nodes(0, 1).values()
+    for node in (zero, one):
+        assert "name under [hosts] in xenmsgd.conf(5)" in why_refused(node, "hostb/0:inbox", EXIT_UNREACHABLE)
+
+
 @pytest.mark.parametrize("sender", ("hosta/0", "hosta/Domain-0", "*/0", "hosta/*"))
 def test_a_rule_names_the_senders_host(hosts, sender):
     here, there = hosts(policy=f"[rule]\nfrom = {sender}\nto = *\naction = allow\n" + OUT)

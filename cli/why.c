@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Reasons that an error doesn't tell, since who may know them isn't who is told the error: what hinders a program from reaching
+ * another host may be its own host's matter, and what hinders an endpoint from being started is this domain's.
+ */
+#include "cli/why.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <json-c/json.h>
+#include <xenmsg.h>
+
+static struct json_object *ask(struct xenmsg *conn, const char *question)
+{
+	struct json_object *answer;
+	char *json;
+
+	if (xenmsg_query(conn, question, &json) < 0)
+		return NULL;
+	answer = json_tokener_parse(json);
+	free(json);
+	return answer;
+}
+
+static const char *text_of(struct json_object *object, const char *key)
+{
+	struct json_object *value;
+
+	return json_object_object_get_ex(object, key, &value) ? json_object_get_string(value) : "";
+}
+
+/* --- other hosts ------------------------------------------------------------------------------ */
+
+/* Whether this is the text before a character of the address. */
+static bool is_before(const char *text, const char *address, char end)
+{
+	size_t size = strlen(text);
+
+	return size && !strncmp(text, address, size) && address[size] == end;
+}
+
+/* Guests are told only of the hosts to which an [out] lets them go, and domain 0 of all that it has heard of. */
+static const char *why_denied(struct json_object *hosts, const char *address)
+{
+	for (size_t i = 0; i < json_object_array_length(hosts); i++)
+		if (is_before(text_of(json_object_array_get_idx(hosts, i), "host"), address, '/'))
+			return "denied by policy; an [out] in /etc/xenmsg/policy.d of domain 0 here must let it "
+			       "leave this host, and there a [rule] of the receiving domain let it in";
+	return "nothing leads to that host: an [out] in /etc/xenmsg/policy.d of domain 0 here must let it leave this "
+	       "host, and 'xenmsg hosts' list that one";
+}
+
+/* Where nothing leads to any host, the daemon's own words say so. */
+static char *ask_about_host(struct xenmsg *conn, const char *address, int error)
+{
+	struct json_object *hosts = ask(conn, "hosts");
+	const char *why = hosts ? "" : xenmsg_reason(conn);
+
+	if (error == -EACCES && json_object_is_type(hosts, json_type_array))
+		why = why_denied(hosts, address);
+	json_object_put(hosts);
+	return *why ? strdup(why) : NULL;
+}
+
+/* --- what is started on demand ---------------------------------------------------------------- */
+
+/* Returns how the endpoint is started, or NULL. */
+static struct json_object *find_activation(struct json_object *status, const char *name)
+{
+	struct json_object *endpoints, *activation;
+
+	if (!json_object_object_get_ex(status, "endpoints", &endpoints))
+		return NULL;
+	for (size_t i = 0; i < json_object_array_length(endpoints); i++) {
+		struct json_object *endpoint = json_object_array_get_idx(endpoints, i);
+
+		if (!strcmp(text_of(endpoint, "name"), name) &&
+		    json_object_object_get_ex(endpoint, "activation", &activation))
+			return activation;
+	}
+	return NULL;
+}
+
+static bool is_here(struct json_object *status, const char *address)
+{
+	return is_before("self", address, ':') || is_before(text_of(status, "domid"), address, ':') ||
+	       is_before(text_of(status, "name"), address, ':');
+}
+
+static char *ask_about_start(struct xenmsg *conn, const char *address)
+{
+	const char *colon = strchr(address, ':');
+	struct json_object *status = colon ? ask(conn, "status all") : NULL;
+	struct json_object *activation =
+		status && is_here(status, address) ? find_activation(status, colon + 1) : NULL;
+	char *why = NULL;
+
+	if (activation && *text_of(activation, "reason") &&
+	    asprintf(&why, "it is started on demand, which failed: %s", text_of(activation, "reason")) < 0)
+		why = NULL;
+	json_object_put(status);
+	return why;
+}
+
+/* ---------------------------------------------------------------------------------------------- */
+
+char *cli_why_refused(struct xenmsg *conn, const char *address, int error)
+{
+	if (strchr(address, '/'))
+		return error == -EACCES || error == -EHOSTUNREACH ? ask_about_host(conn, address, error)
+								  : NULL;
+	return error == -ENOENT ? ask_about_start(conn, address) : NULL;
+}
