@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+import shlex
 import select
 import socket
 import struct
@@ -175,6 +176,23 @@ def test_nothing_goes_from_host_to_host_without_rules_at_both(hosts, policy):
     here, there = hosts(policy=policy)
     there.receiver("inbox")
     here.send("hostb/0:inbox", "forbidden", exit_code=EXIT_DENIED)
+
+
+def test_the_rules_and_the_first_message_of_hosts_md(hosts):
+    with open(os.path.join(os.path.dirname(__file__), "../../doc/hosts.md"), encoding="utf-8") as file:
+        section, = re.findall("^### 4[.](.*?)^## ", file.read(), re.M | re.S)
+    out, rule, see, receive, send = (block.replace("work", "1") for block in re.findall(r"^```\n(.*?)^```$", section, re.M | re.S))
+    here, there = hosts(guests=1, policy="")
+    first_word, *words = shlex.split(send)
+    assert first_word == "xenmsg" and here[1].xenmsg(*words).returncode == EXIT_DENIED
+    for node, rules in ((here[0], out), (there[1], rule), (there[0], see)):
+        node.write_policy(rules)
+        assert node.xenmsg("policy", "reload").returncode == EXIT_OK
+    receiver = there[1].popen(*shlex.split(receive)[1:])
+    eventually(lambda: here[1].xenmsg(*words).returncode == EXIT_OK, "it may go, and has been taken")
+    assert receiver.communicate(timeout=60)[0] == b"hello from the other host\n"
+    assert here[1].xenmsg("ping", "--count", "1", "hostb/0").returncode == EXIT_OK
+    assert [peer["domid"] for peer in here[1].json("peers", "hostb")][-1] == 1
 
 
 def why_refused(node, address, code):
