@@ -19,6 +19,10 @@
 #include "cli/command.h"
 #include "cli/interrupt.h"
 #include "cli/loop.h"
+#include "cli/slow_callers.h"
+
+/* A reply waits for so long for a caller that doesn't read: meanwhile its job's place isn't free for others. */
+#define PATIENCE_S 5
 
 static const char help[] =
 	"Usage: xenmsg serve [OPTIONS] ENDPOINT -- COMMAND [ARGUMENT...]\n"
@@ -38,12 +42,14 @@ struct serve {
 	struct job *jobs;
 	struct loop loop;
 	struct event *on_conn;
+	struct slow_callers slow;
 	int code;
 };
 
 /*
  * One call: the command runs ──ends──▶ its answer is given ──▶ gone. The answer may have to wait for a caller
- * that doesn't read its earlier answers.
+ * that doesn't read its earlier answers; after PATIENCE_S, or at once if that caller let it come to that
+ * before, an error is its answer.
  */
 struct job {
 	struct job *prev, *next;
@@ -52,7 +58,8 @@ struct job {
 	pid_t pid;
 	int pidfd, in, out;
 	struct event *on_in, *on_out, *on_end;
-	size_t written; /* how much of the request the command got */
+	struct event *on_time; /* the end of its patience; NULL: the answer doesn't wait yet */
+	size_t written;	       /* how much of the request the command got */
 	char *reply;
 	size_t size, capacity;
 	int error;	 /* sent instead of the reply; 0: none */
@@ -78,6 +85,7 @@ static void job_free(struct job *job)
 	drop_event(&job->on_in, &job->in);
 	drop_event(&job->on_out, &job->out);
 	drop_event(&job->on_end, &job->pidfd);
+	loop_event_free(job->on_time);
 	xenmsg_message_free(job->request);
 	free(job->reply);
 	free(job);
@@ -88,6 +96,37 @@ static void stop_command(struct job *job)
 	if (job->pid > 0 && !job->ended && !job->told_to_stop)
 		kill(-job->pid, SIGTERM);
 	job->told_to_stop = true;
+}
+
+static void fail_job(struct job *job, int error, const char *what, const char *detail)
+{
+	char sender[COMMAND_SENDER_SIZE];
+
+	if (!job->error)
+		job->error = error;
+	if (!job->told_to_stop)
+		cli_note(job->serve->cli, "serve %s: a call from %s: %s %s", job->serve->endpoint,
+			 command_sender(xenmsg_message_sender_host(job->request),
+					xenmsg_message_sender_domid(job->request), sender),
+			 what, detail);
+}
+
+static void on_time(int fd, short what, void *userdata);
+
+/* Waits for the caller to read. Returns false if it can't be waited for. */
+static bool wait_for_caller(struct job *job)
+{
+	const struct timeval patience = {.tv_sec = PATIENCE_S};
+	struct serve *serve = job->serve;
+
+	if (slow_callers_have(&serve->slow, job->request))
+		return false;
+	if (!job->on_time) {
+		job->on_time = event_new(serve->loop.base, -1, 0, on_time, job);
+		if (job->on_time)
+			event_add(job->on_time, &patience);
+	}
+	return job->on_time;
 }
 
 /* Answers the caller. Returns false if the caller has to read first. */
@@ -103,25 +142,29 @@ static bool answer(struct job *job)
 		return true;
 	}
 	r = xenmsg_reply(job->request, job->reply, job->size);
-	if (r == -EAGAIN)
+	if (r == -EAGAIN && wait_for_caller(job))
 		return false;
 	/* Tell the caller what went wrong here. That a caller is gone isn't worth a word. */
-	if (r == -EMSGSIZE || r == -ENOMEM)
+	if (r == -EAGAIN) {
+		fail_job(job, ENOBUFS, "the reply is dropped:", "its caller doesn't read");
+		xenmsg_reply_error(job->request, ENOBUFS);
+	} else if (r == -EMSGSIZE || r == -ENOMEM) {
 		xenmsg_reply_error(job->request, -r);
+	} else if (r == 0) {
+		slow_callers_forget(&job->serve->slow, job->request);
+	}
 	return true;
 }
 
-static void fail_job(struct job *job, int error, const char *what, const char *detail)
+static void on_time(int fd, short what, void *userdata)
 {
-	char sender[COMMAND_SENDER_SIZE];
+	struct job *job = userdata;
+	struct serve *serve = job->serve;
 
-	if (!job->error)
-		job->error = error;
-	if (!job->told_to_stop)
-		cli_note(job->serve->cli, "serve %s: a call from %s: %s %s", job->serve->endpoint,
-			 command_sender(xenmsg_message_sender_host(job->request),
-					xenmsg_message_sender_domid(job->request), sender),
-			 what, detail);
+	slow_callers_add(&serve->slow, job->request);
+	answer(job);
+	job_free(job);
+	take_calls(serve);
 }
 
 /* ---- the command's ends ---------------------------------------------------------------------- */

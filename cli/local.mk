@@ -37,6 +37,7 @@ xenmsg_SOURCES = \
 	cli/pump.c cli/pump.h \
 	cli/run_server.c cli/run_server.h \
 	cli/run_session.c cli/run_session.h \
+	cli/slow_callers.c cli/slow_callers.h \
 	cli/tcp_place.c cli/tcp_place.h \
 	cli/top.h cli/top_lines.c \
 	cli/why.c cli/why.h \

@@ -14,7 +14,7 @@ import pytest
 
 from library import Connection
 from messaging import (EXIT_ANSWERED, EXIT_DENIED, EXIT_ERROR, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_TIMEOUT, EXIT_UNKNOWN, EXIT_UNREACHABLE,
-                       EXIT_USAGE, PATIENCE, eventually)
+                       EXIT_USAGE, FAST, PATIENCE, eventually)
 
 MESSAGES, CALLS = 1, 2
 ENTRY = "import sys; sys.path.insert(0, sys.argv[1]); from library import Connection; c = Connection(sys.argv[2])\n"
@@ -200,6 +200,24 @@ def test_a_timed_out_call_says_whether_it_was_begun(nodes, memory, tmp_path):
 
 
 # ---- what goes wrong ----
+
+def test_a_caller_who_reads_no_replies_holds_up_nobody_for_long(nodes):
+    """`xenmsg serve` gives each of its calls an outcome, and goes on."""
+    node = nodes(1, config=FAST + "[limits]\nmax-message = 1M\n")[1]
+    server = Server(node, "big", "sh", "-c", "head -c 1000000 /dev/zero", jobs=2)
+    results = []
+    with Connection(node.socket) as greedy:
+        for _ in range(30):
+            assert greedy.call_post("self:big", b"", lambda result: results.append(result) or None) == 0
+        for _ in range(2):
+            done = node.xenmsg("call", "--timeout", "40", "self:big")
+            assert done.returncode == EXIT_OK and len(done.stdout) == 1000000, done.stderr
+        eventually(lambda: greedy.wait(50) >= 0 and len(results) == 30, "each call has its outcome", timeout=60)
+    refused = [result for result in results if isinstance(result, int)]
+    assert refused and set(refused) == {-errno.ENOBUFS}, refused
+    assert all(len(result) == 1000000 for result in results if not isinstance(result, int))
+    _, err, _ = server.stop()
+    assert b"its caller doesn't read" in err
 
 def test_an_endpoint_of_another_kind_says_so(nodes):
     one, two = nodes(1, 2).values()
