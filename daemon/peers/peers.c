@@ -23,7 +23,6 @@
 
 /* In units (turns.h). */
 #define COST_TURN 50u
-#define COST_STEP 20000u /* towards a link: grants or maps pages, writes leaves */
 
 /* --- peers --- */
 
@@ -128,7 +127,6 @@ void peer_kick(struct peer *peer)
 static void on_turn(struct task *task)
 {
 	struct peer *peer = (struct peer *)((char *)task - offsetof(struct peer, task));
-	enum rendezvous_state state = peer->rendezvous.state;
 	uint64_t cost = COST_TURN + presence_take(peer);
 
 	forget_if_idle(peer);
@@ -144,8 +142,6 @@ static void on_turn(struct task *task)
 		peer->kicked = false;
 		rendezvous_advance(peer);
 	}
-	if (peer->rendezvous.state != state)
-		cost += COST_STEP;
 	cost += leaves_read(peer);
 	if (!peer->rendezvous.wanted || peer->rendezvous.state != RENDEZVOUS_IDLE)
 		lookups_done(peer);

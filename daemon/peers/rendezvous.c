@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <time.h>
 
 #include <utlist.h>
 
@@ -25,6 +26,9 @@
 #include "daemon/base/timer.h"
 #include "wire/address.h"
 
+#define COST_STEP                                                                                            \
+	20000u /* in units (turns.h): pages are granted, mapped or given back, and leaves written; at least */
+#define UNIT_NS	       10
 #define NODE_RETRY_MS  50
 #define NODE_RETRIES   20
 #define AGAIN_FIRST_MS 500  /* then twice as long, and so on */
@@ -528,12 +532,11 @@ static void note(struct peer *peer)
 	memcpy(peer->rendezvous.tried_nonce, peer->hello.nonce, sizeof(peer->rendezvous.tried_nonce));
 }
 
-static void step(struct peer *peer, enum rendezvous_event event)
+static void act(struct peer *peer, enum rendezvous_action action)
 {
-	const struct rendezvous_facts facts = gather(peer, event);
 	struct rendezvous *rendezvous = &peer->rendezvous;
 
-	switch (rendezvous_step(rendezvous->state, &facts)) {
+	switch (action) {
 	case RENDEZVOUS_NOTHING:
 		break;
 	case RENDEZVOUS_LOOK_UP:
@@ -609,6 +612,33 @@ static void step(struct peer *peer, enum rendezvous_event event)
 		lose(peer, true, "the peer's daemon was restarted");
 		break;
 	}
+}
+
+static uint64_t cpu_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+/* Takes the next step at the peer's expense. Granting, mapping and giving up cost what the kernel takes for as many pages
+ * as there are, whether that leads to another state or not. */
+static void step(struct peer *peer, enum rendezvous_event event)
+{
+	const struct rendezvous_facts facts = gather(peer, event);
+	const enum rendezvous_state state = peer->rendezvous.state;
+	enum rendezvous_action action = rendezvous_step(state, &facts);
+	uint64_t before, cost;
+
+	if (action == RENDEZVOUS_NOTHING)
+		return;
+	before = cpu_ns();
+	act(peer, action);
+	if (peer->rendezvous.state == state && action != RENDEZVOUS_GRANT && action != RENDEZVOUS_MAP)
+		return;
+	cost = (cpu_ns() - before) / UNIT_NS;
+	turns_spend(peer->task.turns, peer->task.line, cost > COST_STEP ? cost : COST_STEP);
 }
 
 /* Takes the steps that the facts allow. A peer that has just come to HELLO may find its answer there

@@ -102,7 +102,7 @@ void vchan_leave(struct vchan *vchan)
 
 enum vchan_state vchan_state(const struct vchan *vchan)
 {
-	return vchan->granted ? VCHAN_WAITING : VCHAN_CONNECTED;
+	return vchan->granted ? VCHAN_WAITING : held.peer_is_gone ? VCHAN_CLOSED : VCHAN_CONNECTED;
 }
 
 uint32_t vchan_ring_ref(const struct vchan *vchan)

@@ -25,6 +25,7 @@
 struct held {
 	int granted, mapped;
 	unsigned left;
+	bool peer_is_gone; /* when we map, it has given up the vchan already */
 };
 extern struct held held;
 extern unsigned writes; /* of our endpoints for domain 2 */

@@ -308,6 +308,40 @@ static void peer_pays_for_what_it_writes(void **state)
 	scene_stop(&scene);
 }
 
+/* Whether that leads to another state or not: a new nonce has pages granted again, a rewritten ring-ref has them mapped. */
+static void peer_pays_for_what_is_granted_and_mapped_for_it(void **state)
+{
+	const uint64_t cost = 20000, rounds = 20;
+	struct scene scene;
+
+	for (int maps = 0; maps < 2; maps++) {
+		struct account *peer;
+		uint64_t spent;
+
+		scene_start_with(&scene, maps);
+		held.peer_is_gone = maps;
+		if (maps)
+			fake_write(&scene.store, node_path(&scene, "event-channel"), "17");
+		peer = quota_account(scene.quota, QUOTA_PEER, 2);
+		spent = account_line(peer)->spent;
+		for (unsigned i = 0; i < rounds; i++) {
+			char hello[80];
+
+			snprintf(hello, sizeof(hello), "1 " INSTANCE " %08x 1", i);
+			if (maps)
+				fake_write(&scene.store, node_path(&scene, "ring-ref"), "9");
+			else
+				fake_write(&scene.store, THEIRS "/to/1/hello", hello);
+			fire(&scene, maps ? node_path(&scene, "ring-ref") : THEIRS "/to/1/hello");
+			settle(&scene);
+		}
+		assert_true(account_line(peer)->spent - spent >= rounds * cost);
+		held.peer_is_gone = false;
+		account_unref(peer);
+		scene_stop(&scene);
+	}
+}
+
 /* The peer may have mapped it already, and would take a vchan that is merely closed for the end of our daemon. */
 static void what_was_granted_in_vain_is_left_unless_it_was_for_good(void **state)
 {
@@ -470,6 +504,7 @@ int main(void)
 		cmocka_unit_test(what_there_is_no_memory_to_ask_for_is_asked_later),
 		cmocka_unit_test(link_without_memory_for_its_hello_fails),
 		cmocka_unit_test(peer_pays_for_what_it_writes),
+		cmocka_unit_test(peer_pays_for_what_is_granted_and_mapped_for_it),
 		cmocka_unit_test(second_node_is_looked_for_though_nothing_tells_of_it),
 		cmocka_unit_test(what_was_granted_in_vain_is_left_unless_it_was_for_good),
 		cmocka_unit_test(restarted_peer_is_found_though_its_presence_is_not_told),
