@@ -111,6 +111,7 @@ libdaemon_la_SOURCES = \
 	daemon/base/timer.h \
 	daemon/base/turns.c daemon/base/turns.h \
 	daemon/xen/vchan.c daemon/xen/vchan.h \
+	daemon/xen/vchan_internal.h daemon/xen/vchan_kept.c daemon/xen/vchan_kept.h \
 	daemon/xen/vchan_layout.c daemon/xen/vchan_layout.h \
 	daemon/viewer.c daemon/viewer.h \
 	daemon/wiring.c daemon/wiring_links.c daemon/wiring_peers.c \

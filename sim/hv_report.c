@@ -10,7 +10,7 @@
 #include <utlist.h>
 
 struct usage {
-	unsigned granted, limit, mapped_by_others, mappings;
+	unsigned granted, entries, limit, mapped_by_others, mappings;
 	unsigned ports, port_limit, handles, processes;
 	struct sim_store_stats store;
 };
@@ -22,6 +22,7 @@ static void measure(struct hv_domain *domain, struct hv_process_table *table, st
 
 	memset(usage, 0, sizeof(*usage));
 	usage->granted = domain->shared_pages;
+	usage->entries = HASH_COUNT(domain->refs);
 	usage->mapped_by_others = domain->foreign_maps;
 	usage->ports = domain->port_count;
 	usage->port_limit = domain->port_limit;
@@ -59,6 +60,7 @@ static struct json_object *domain_json(struct hv_domain *domain, struct hv_proce
 	add_number(object, "processes", usage.processes);
 	part = json_object_new_object();
 	add_number(part, "used_pages", usage.granted);
+	add_number(part, "entries", usage.entries);
 	add_number(part, "limit_pages", usage.limit);
 	add_number(part, "mapped_by_others", usage.mapped_by_others);
 	json_object_object_add(object, "grants", part);

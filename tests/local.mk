@@ -23,9 +23,10 @@ tests_unit_test_config_LDADD = libdaemon.la $(CMOCKA_LIBS)
 check_PROGRAMS += hostile-peer hostile-program bystander chaos-program
 hostile_peer_SOURCES = \
 	tests/integration/hostile_flood.c \
+	tests/integration/hostile_hoard.c \
 	tests/integration/hostile_peer.c \
 	tests/integration/hostile_peer.h
-hostile_peer_LDADD = libwire.la $(XENVCHAN_LIBS) $(XENSTORE_LIBS) $(XENEVTCHN_LIBS)
+hostile_peer_LDADD = libwire.la $(XENVCHAN_LIBS) $(XENSTORE_LIBS) $(XENEVTCHN_LIBS) $(XENGNTTAB_LIBS)
 chaos_program_SOURCES = \
 	tests/integration/chaos.h \
 	tests/integration/chaos_calls.c \

@@ -11,68 +11,15 @@
 #include <sys/mman.h>
 
 #include <event2/event.h>
-#include <libxenvchan.h>
-#include <xentoollog.h>
 
 #include "daemon/xen/keeper.h"
 #include "daemon/base/log.h"
-#include "daemon/base/thaw.h"
+#include "daemon/xen/vchan_internal.h"
+#include "daemon/xen/vchan_kept.h"
 #include "daemon/xen/vchan_layout.h"
-#include "wire/hash.h"
 
-#define LIVE_CLOSED	   0
-#define LIVE_CONNECTED	   1
-#define LIVE_WAITING	   2
 #define NOTIFY_LEFT	   0x80 /* beside VCHAN_NOTIFY_*: vchan_leave() */
 #define EVENTS_PER_WAKE_UP 64	/* then other events of the loop have their turn */
-
-struct retired_port {
-	uint32_t port;
-	unsigned thaws; /* the count when it was bound */
-};
-
-struct vchan_host {
-	xentoollog_logger logger; /* takes what Xen's libraries log, which would otherwise go to stderr */
-	xengntshr_handle *gntshr;
-	xengnttab_handle *gnttab;
-	xenevtchn_handle *evtchn;
-	struct event *events;
-	struct vchan *vchans; /* by local port */
-	uint32_t pages_granted;
-	bool guarded; /* this domain may be restored, and this shows it: */
-	struct thaw thaw;
-	unsigned thaws_known; /* the count when it was known last which ports are from before a restore */
-	bool ports_short;     /* vchan_grant() found no port, and its caller waits for `freed` */
-	void (*freed)(void *userdata);
-	void *freed_userdata;
-	/* Ports of closed vchans, which are unbound once it is certain that they aren't from before a
-	 * restore. */
-	struct retired_port *retired;
-	unsigned retired_count, retired_room;
-	bool lost_port;	 /* one more retired, for which there was no memory */
-	bool is_certain; /* no restore lies behind, unless the clocks show another count than this: */
-	unsigned certain_thaws;
-	void (*retired_notify)(void *userdata);
-	void *retired_userdata;
-};
-
-struct vchan {
-	struct vchan_host *host;
-	/* The fields of libxenvchan's own structure, since the peer may use that; `ring`, the buffers and
-	 * `shr` lead into shared memory, everything else is ours. */
-	struct libxenvchan control;
-	uint32_t port; /* the local one, the key in vchan_host.vchans */
-	uint32_t domid;
-	uint32_t ring_ref;
-	uint32_t pages;
-	bool was_connected; /* the peer's live byte has been 1 */
-	bool is_stale;	    /* from before a restore: its port must not be touched */
-	unsigned thaws;	    /* the count when it was made */
-	vchan_event_fn event;
-	void *userdata;
-	uint64_t sent, received;
-	UT_hash_handle hh;
-};
 
 /* Returns the negative errno of a failed call into Xen's libraries, which sometimes set none. */
 static int failure(void)
@@ -100,6 +47,12 @@ static void on_events(evutil_socket_t fd, short what, void *userdata)
 		HASH_FIND(hh, host->vchans, &key, sizeof(key), vchan);
 		if (!vchan) /* the event came while the port was being closed */
 			continue;
+		if (vchan->is_kept) {
+			/* It stays masked until it is granted again: events would cost whatever the peer likes. */
+			vchan->is_masked = true;
+			kept_look_at(vchan);
+			continue;
+		}
 		/* The port is unmasked before anybody looks at the rings, so that whatever happens from now
 		 * on makes a new event. */
 		xenevtchn_unmask(host->evtchn, key);
@@ -215,6 +168,7 @@ void vchan_host_free(struct vchan_host *host)
 {
 	if (!host)
 		return;
+	kept_destroy(host);
 	if (host->events)
 		event_free(host->events);
 	if (host->evtchn && may_close_events(host)) {
@@ -252,6 +206,8 @@ int vchan_host_renew(struct vchan_host *host)
 		vchan->is_stale = true;
 		if (was_bound_since(host, vchan->thaws))
 			xenevtchn_unbind(host->evtchn, vchan->port);
+		if (vchan->is_kept)
+			kept_drop(vchan);
 	}
 	for (unsigned i = 0; i < host->retired_count; i++)
 		if (was_bound_since(host, host->retired[i].thaws))
@@ -326,8 +282,7 @@ static bool is_server(const struct vchan *vchan)
 	return vchan->control.is_server != 0;
 }
 
-/* Gives back whatever parts there are: every step of set-up may have been the last. */
-static void tear_down(struct vchan *vchan)
+void vchan_tear_down(struct vchan *vchan)
 {
 	struct libxenvchan *control = &vchan->control;
 	struct libxenvchan_ring *rings[2] = {&control->read, &control->write};
@@ -353,6 +308,7 @@ static void tear_down(struct vchan *vchan)
 		HASH_DEL(vchan->host->vchans, vchan);
 		retire_port(vchan->host, vchan);
 	}
+	free(vchan->refs);
 	free(vchan);
 }
 
@@ -393,39 +349,49 @@ static int take_port(struct vchan *vchan, xenevtchn_port_or_error_t port)
 
 static int grant_ring(struct vchan *vchan, struct libxenvchan_ring *ring, uint32_t *refs)
 {
-	struct vchan_interface *page = vchan->control.ring;
-	uint32_t private_refs[LAYOUT_RING_PAGES_MAX] = {0};
 	uint32_t pages = layout_pages(ring->order);
 
 	if (!pages) {
-		ring->buffer = layout_in_page(page, ring->order);
+		ring->buffer = layout_in_page(vchan->control.ring, ring->order);
 		return 0;
 	}
 	errno = 0;
-	ring->buffer =
-		xengntshr_share_pages(vchan->control.gntshr, vchan->domid, (int)pages, private_refs, 1);
-	if (!ring->buffer)
-		return failure();
-	memcpy(refs, private_refs, pages * sizeof(*refs));
-	return 0;
+	ring->buffer = xengntshr_share_pages(vchan->control.gntshr, vchan->domid, (int)pages, refs, 1);
+	return ring->buffer ? 0 : failure();
 }
 
-int vchan_grant(struct vchan_host *host, uint32_t domid, uint32_t read_size, uint32_t write_size,
-		vchan_event_fn event, void *userdata, struct vchan **result)
+void vchan_begin_granted(struct vchan *vchan)
 {
-	struct libxenvchan *control;
-	struct vchan *vchan;
-	int read_order, write_order, r;
+	struct libxenvchan *control = &vchan->control;
+	struct vchan_interface *page = control->ring;
+	uint32_t pages = layout_pages(control->read.order) + layout_pages(control->write.order);
 
-	r = layout_choose(read_size, write_size, &read_order, &write_order);
-	if (r < 0)
-		return r;
-	vchan = vchan_alloc(host, domid, true, event, userdata);
+	memset(page, 0, LAYOUT_PAGE_BYTES);
+	memcpy(page->grants, vchan->refs, pages * sizeof(*vchan->refs));
+	page->left_order = (uint16_t)control->read.order;
+	page->right_order = (uint16_t)control->write.order;
+	page->cli_notify = VCHAN_NOTIFY_WRITE;
+	page->cli_live = LIVE_WAITING;
+	page->srv_live = LIVE_CONNECTED;
+}
+
+static int grant_new(struct vchan_host *host, uint32_t domid, int read_order, int write_order,
+		     struct vchan **result)
+{
+	uint32_t pages = layout_pages(read_order) + layout_pages(write_order);
+	struct vchan *vchan = vchan_alloc(host, domid, true, NULL, NULL);
+	struct libxenvchan *control;
+	int r;
+
 	if (!vchan)
 		return -ENOMEM;
 	control = &vchan->control;
 	control->read.order = read_order;
 	control->write.order = write_order;
+	vchan->refs = calloc(pages + 1, sizeof(*vchan->refs));
+	r = vchan->refs ? 0 : -ENOMEM;
+	if (r < 0)
+		goto fail;
 
 	errno = 0;
 	r = take_port(vchan, xenevtchn_bind_unbound_port(host->evtchn, domid));
@@ -439,27 +405,42 @@ int vchan_grant(struct vchan_host *host, uint32_t domid, uint32_t read_size, uin
 		r = failure();
 		goto fail;
 	}
-	memset(control->ring, 0, LAYOUT_PAGE_BYTES);
 	control->read.shr = &control->ring->left;
 	control->write.shr = &control->ring->right;
-	r = grant_ring(vchan, &control->read, control->ring->grants);
+	r = grant_ring(vchan, &control->read, vchan->refs);
 	if (r < 0)
 		goto fail;
-	r = grant_ring(vchan, &control->write, control->ring->grants + layout_pages(control->read.order));
+	r = grant_ring(vchan, &control->write, vchan->refs + layout_pages(read_order));
 	if (r < 0)
 		goto fail;
-	control->ring->left_order = (uint16_t)control->read.order;
-	control->ring->right_order = (uint16_t)control->write.order;
-	control->ring->cli_notify = VCHAN_NOTIFY_WRITE;
-	control->ring->cli_live = LIVE_WAITING;
-	control->ring->srv_live = LIVE_CONNECTED;
-	vchan->pages = 1 + layout_pages(control->read.order) + layout_pages(control->write.order);
+	vchan->pages = 1 + pages;
 	host->pages_granted += vchan->pages;
 	*result = vchan;
 	return 0;
 fail:
-	tear_down(vchan);
+	vchan_tear_down(vchan);
 	return r;
+}
+
+int vchan_grant(struct vchan_host *host, uint32_t domid, uint32_t read_size, uint32_t write_size,
+		vchan_event_fn event, void *userdata, struct vchan **result)
+{
+	int read_order, write_order, r;
+
+	r = layout_choose(read_size, write_size, &read_order, &write_order);
+	if (r < 0)
+		return r;
+	r = kept_take(host, domid, read_order, write_order, result);
+	if (r == -ENOENT) {
+		r = grant_new(host, domid, read_order, write_order, result);
+		if (r == -ENOSPC && kept_make_room(host))
+			r = grant_new(host, domid, read_order, write_order, result);
+	}
+	if (r < 0)
+		return r;
+	vchan_begin_granted(*result);
+	vchan_set_event(*result, event, userdata);
+	return 0;
 }
 
 /* Maps a ring. `refs` is our own copy: the list in the page may change while the library goes through it. */
@@ -523,7 +504,7 @@ int vchan_map(struct vchan_host *host, uint32_t domid, uint32_t ring_ref, uint32
 	*result = vchan;
 	return 0;
 fail:
-	tear_down(vchan);
+	vchan_tear_down(vchan);
 	return r;
 }
 
@@ -675,13 +656,11 @@ uint64_t vchan_notifications_received(const struct vchan *vchan)
 
 void vchan_close(struct vchan *vchan)
 {
-	struct vchan_host *host;
 	struct vchan_interface *ring;
 	bool granted;
 
 	if (!vchan)
 		return;
-	host = vchan->host;
 	ring = vchan->control.ring;
 	granted = is_server(vchan);
 	/* The byte is written first, then the event sent, so that the peer sees the byte when it wakes. The
@@ -689,10 +668,9 @@ void vchan_close(struct vchan *vchan)
 	__atomic_store_n(granted ? &ring->srv_live : &ring->cli_live, LIVE_CLOSED, __ATOMIC_SEQ_CST);
 	vchan_notify(vchan);
 	if (granted)
-		host->pages_granted -= vchan->pages;
-	tear_down(vchan);
-	if (granted && host->freed)
-		host->freed(host->freed_userdata);
+		kept_add(vchan);
+	else
+		vchan_tear_down(vchan);
 }
 
 void vchan_leave(struct vchan *vchan)

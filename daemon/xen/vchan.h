@@ -68,8 +68,9 @@ typedef void (*vchan_event_fn)(void *userdata);
 /*
  * Grants rings of `read_size` and `write_size` bytes (powers of two from 1024 to 1 MiB, as seen from here;
  * sizes that the layout can't express, such as two in-page rings of the same size, are rounded as
- * libxenvchan_server_init does) to `domid` and binds a port for it. -ENOSPC: gntalloc's or the event
- * channels' limit is reached; -EINVAL: bad sizes; else as the drivers say.
+ * libxenvchan_server_init does) to `domid` and binds a port for it; or grants again what that domain may still have
+ * mapped, with larger rings then perhaps. -ENOSPC: gntalloc's or the event channels' limit is reached; -EBUSY: the
+ * domain has let go of too little; -EINVAL: bad sizes; else as the drivers say.
  */
 int vchan_grant(struct vchan_host *host, uint32_t domid, uint32_t read_size, uint32_t write_size,
 		vchan_event_fn event, void *userdata, struct vchan **vchan);
@@ -119,7 +120,8 @@ uint32_t vchan_pages(const struct vchan *vchan); /* granted or mapped here */
 uint64_t vchan_notifications_sent(const struct vchan *vchan);
 uint64_t vchan_notifications_received(const struct vchan *vchan);
 
-/* Clears our live byte, tells the peer, and gives everything back. NULL is fine. */
+/* Clears our live byte, tells the peer, and gives everything back; what was granted as soon as the peer has let go of
+ * it (vchan_kept.h). NULL is fine. */
 void vchan_close(struct vchan *vchan);
 /* Does the same, and says that this side wants another one. */
 void vchan_leave(struct vchan *vchan);
@@ -128,7 +130,7 @@ void vchan_leave(struct vchan *vchan);
  * had found none. The callee may grant, but not close. */
 void vchan_host_set_freed(struct vchan_host *host, void (*freed)(void *userdata), void *userdata);
 
-/* For status: the pages that this process has granted now, and gntalloc's limit where it can be read, else
+/* For status: the pages that this process has granted now, kept ones too, and gntalloc's limit where it can be read, else
  * 0. */
 uint32_t vchan_host_pages_granted(const struct vchan_host *host);
 uint32_t vchan_host_pages_limit(const struct vchan_host *host);

@@ -3,7 +3,8 @@
  * hostile_peer PEER MODE [DOMID]: the other end of a link, on stock libxenvchan, that behaves as badly as MODE says.
  * It finds together with the daemon of domain PEER as doc/protocol.md section 5.1 has it, then misbehaves,
  * and prints a line for each frame that comes back and CLOSED when the daemon hangs up. Ends then, or when
- * its standard input does. The modes flood-... are hostile_flood.c's; those flood-relayed-... are for DOMID.
+ * its standard input does. The modes flood-... are hostile_flood.c's; those flood-relayed-... are for DOMID. The modes
+ * hoard... are hostile_hoard.c's.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -18,6 +19,8 @@
 
 #include "tests/integration/hostile_peer.h"
 #include "wire/frame.h"
+
+#define INSTANCE "11111111-2222-4333-8444-555555555555"
 
 static struct link hop;
 
@@ -60,11 +63,9 @@ static char *await_leaf(const char *path)
 	die(path);
 }
 
-static void meet(void)
+static void appear(void)
 {
-	char path[128], hello[128], nonce[16], peer_nonce[16] = "";
-	const char *instance = "11111111-2222-4333-8444-555555555555";
-	char *theirs, *domid;
+	char *domid;
 
 	hop.xs = xs_open(0);
 	if (!hop.xs)
@@ -74,13 +75,26 @@ static void meet(void)
 		die("domid");
 	hop.me = (unsigned)atoi(domid);
 	free(domid);
-	snprintf(nonce, sizeof(nonce), "%08x", (unsigned)getpid());
-	snprintf(hello, sizeof(hello), "1 %s", instance);
-	write_leaf("data/xenmsg/presence", hello, 'r', 0);
-	snprintf(hello, sizeof(hello), "1 %s %s 1", instance, nonce);
-	snprintf(path, sizeof(path), "data/xenmsg/to/%u/hello", hop.peer);
-	write_leaf(path, hello, 'n', hop.peer);
+	write_leaf("data/xenmsg/presence", "1 " INSTANCE, 'r', 0);
+}
 
+void link_say_hello(struct link *link, uint32_t nonce)
+{
+	char path[128], hello[128];
+
+	snprintf(hello, sizeof(hello), "1 " INSTANCE " %08x 1", nonce);
+	snprintf(path, sizeof(path), "data/xenmsg/to/%u/hello", link->peer);
+	write_leaf(path, hello, 'n', link->peer);
+}
+
+static void meet(void)
+{
+	char path[128], nonce[16], peer_nonce[16] = "";
+	char *theirs;
+
+	appear();
+	snprintf(nonce, sizeof(nonce), "%08x", (unsigned)getpid());
+	link_say_hello(&hop, (uint32_t)getpid());
 	snprintf(path, sizeof(path), "/local/domain/%u/data/xenmsg/to/%u/hello", hop.peer, hop.me);
 	theirs = await_leaf(path);
 	if (sscanf(theirs, "1 %*s %15s", peer_nonce) != 1)
@@ -339,6 +353,10 @@ int main(int argc, char **argv)
 	if (argc != 3 && argc != 4)
 		return 2;
 	hop.peer = (unsigned)atoi(argv[1]);
+	if (!strncmp(argv[2], "hoard", 5)) {
+		appear();
+		return link_hoard(&hop, !strcmp(argv[2], "hoard-lying"));
+	}
 	meet();
 	if (!strncmp(argv[2], "flood-", 6)) {
 		put_hello(1);

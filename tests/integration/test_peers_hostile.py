@@ -6,7 +6,7 @@ import errno
 import pytest
 
 from conftest import wait_for
-from lower_half import INSTANCE, Node, Tree, link, our_nonce
+from lower_half import INSTANCE, Node, Tree, exchange, link, our_nonce
 
 BAD = ["", "x", "1", "1 ", f"1  {INSTANCE}", f"01 {INSTANCE}", "1 0123", f"-1 {INSTANCE}", f"99999999999999999999 {INSTANCE}",
        f"1 {INSTANCE[:-1]}g", "1 %ff%fe%80", f"1 {INSTANCE}%0a", "A" * 1500, "%01" * 600]
@@ -137,6 +137,34 @@ def test_a_peer_that_connects_and_goes_gets_one_grant_a_nonce(host):
     assert three.state(2) == "hello" and three.talk.ok("granted") == 0
     tree.write("to/3/hello", f"1 {INSTANCE} 99999999 1", 3)
     three.await_state(2, "granted")
+
+
+@pytest.mark.parametrize("way, bound", [("hoard", 3 * 33), ("hoard-lying", 4096 + 10 * 33)])
+def test_a_peer_that_keeps_what_it_has_mapped_gets_the_same_pages_again(host, way, bound):
+    """Without a new nonce's pages being new ones: of 9900 that it could keep, and the domain's disk and network would lack."""
+    three = Node(host, 3, "timeout=600000")
+    attack = host.converse(2, "hostile-peer", 3, way, env=host.FOR_STOCK)
+    line = attack.first
+    while line != "KEPT 300":
+        line = attack.answer()
+    assert host.domain(3)["grants"]["entries"] <= bound
+    assert host.domain(3)["grants"]["used_pages"] <= 3 * 33
+    attack.process.stdin.close()
+    assert attack.process.wait(30) == 0
+    two = Node(host, 2)
+    three.await_event("up 2")
+    link(three, two)
+    exchange(three, two)
+
+
+def test_a_peer_that_crashes_and_comes_back_has_its_link_each_time(host):
+    three = Node(host, 3)
+    for _ in range(20):
+        two = Node(host, 2, settled=False)
+        link(two, three)
+        exchange(three, two)
+        assert host.domain(3)["grants"]["entries"] == 33
+        two.talk.kill()
 
 
 def test_a_hello_of_an_earlier_daemon_is_not_answered(host):

@@ -232,5 +232,5 @@ def test_a_process_that_ends_frees_all(host):
     for side in (one, two):
         side.process.stdin.close()
         side.process.wait()
-    wait_for(lambda: host.domain(1)["grants"] == {"used_pages": 0, "limit_pages": 1024, "mapped_by_others": 0},
+    wait_for(lambda: host.domain(1)["grants"] == {"used_pages": 0, "entries": 0, "limit_pages": 1024, "mapped_by_others": 0},
              "the end of all grants")

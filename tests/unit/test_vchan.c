@@ -22,6 +22,7 @@
 #include "daemon/xen/keeper.h"
 #include "daemon/base/log.h"
 #include "daemon/xen/vchan.h"
+#include "daemon/xen/vchan_kept.h"
 
 #define PAGE 4096u
 
@@ -33,6 +34,9 @@ static struct {
 	bool ports_bound[64];
 	unsigned freed, retired, unbound;
 	unsigned pages_left; /* that may be granted */
+	uint32_t next_ref;
+	struct vchan_interface *shared[8192]; /* by reference */
+	bool domain_gone;
 	bool parked;
 	int16_t orders[2]; /* what a peer says that we map from */
 } xen;
@@ -128,6 +132,10 @@ xenevtchn_port_or_error_t xenevtchn_bind_unbound_port(xenevtchn_handle *handle, 
 xenevtchn_port_or_error_t xenevtchn_bind_interdomain(xenevtchn_handle *handle, uint32_t domid,
 						     evtchn_port_t port)
 {
+	if (port == 0) { /* which nobody can bind to */
+		errno = xen.domain_gone ? ESRCH : EINVAL;
+		return -1;
+	}
 	return port_new();
 }
 
@@ -181,7 +189,7 @@ static void *share(uint32_t count, uint32_t *refs)
 		return NULL;
 	}
 	for (uint32_t i = 0; i < count; i++)
-		refs[i] = 8 + i;
+		refs[i] = 8 + xen.next_ref++;
 	return pages_new(count, &xen.pages);
 }
 
@@ -193,8 +201,13 @@ void *xengntshr_share_pages(xengntshr_handle *handle, uint32_t domid, int count,
 void *xengntshr_share_page_notify(xengntshr_handle *handle, uint32_t domid, uint32_t *ref, int writable,
 				  uint32_t offset, evtchn_port_t port)
 {
+	struct vchan_interface *page;
+
 	assert_true(xen.ports_bound[port]);
-	return share(1, ref);
+	page = share(1, ref);
+	if (page && *ref < 8192)
+		xen.shared[*ref] = page;
+	return page;
 }
 
 int xengntshr_unshare(xengntshr_handle *handle, void *pages, uint32_t count)
@@ -292,6 +305,20 @@ static int map(struct scene *scene, struct vchan **vchan)
 	return vchan_map(scene->host, 7, 9, 3, NULL, NULL, vchan);
 }
 
+/* The kernel of the other side does so when the last mapping ends. */
+static void lets_go(const struct vchan *vchan)
+{
+	xen.shared[vchan_ring_ref(vchan)]->cli_live = 0;
+}
+
+/* Both ends close it. */
+static void end(struct vchan *vchan)
+{
+	if (vchan_is_granter(vchan))
+		lets_go(vchan);
+	vchan_close(vchan);
+}
+
 /* --- tests ------------------------------------------------------------------------------------ */
 
 static void host_that_cannot_be_made_holds_nothing(void **state)
@@ -332,7 +359,7 @@ static void set_up_that_fails_at_any_step_gives_everything_back(void **state)
 				assert_int_equal(r, at == 5 ? 0 : errors[i] ? -errors[i] : -EIO);
 				if (at == 5) {
 					assert_int_equal(xen.pages + xen.mappings, 33);
-					vchan_close(vchan);
+					end(vchan);
 				}
 				scene_stop(&scene);
 			}
@@ -372,7 +399,7 @@ static void who_waits_for_pages_is_not_told_of_its_own_port(void **state)
 	assert_int_equal(xen.freed, 0);
 	assert_int_equal(xen.ports, 1);
 	/* Of pages it is told at once. */
-	vchan_close(other);
+	end(other);
 	assert_int_equal(xen.freed, 1);
 	vchan_host_unbind_retired(scene.host);
 	assert_int_equal(xen.freed, 1);
@@ -389,13 +416,13 @@ static void who_waits_for_a_port_is_told_when_one_is_unbound(void **state)
 	xen.refused_at = xen.calls + 1;
 	xen.error = ENOSPC;
 	assert_int_equal(grant(&scene, &vchan), -ENOSPC);
-	vchan_close(other);
+	end(other);
 	assert_int_equal(xen.freed, 0);
 	vchan_host_unbind_retired(scene.host);
 	assert_int_equal(xen.freed, 1);
 	/* Once. */
 	assert_int_equal(grant(&scene, &vchan), 0);
-	vchan_close(vchan);
+	end(vchan);
 	assert_int_equal(xen.freed, 2);
 	vchan_host_unbind_retired(scene.host);
 	assert_int_equal(xen.freed, 2);
@@ -418,7 +445,7 @@ static void after_a_restore_no_old_port_is_touched(void **state)
 		assert_int_equal(grant(&scene, &granted), 0);
 		assert_int_equal(map(&scene, &mapped), 0);
 		assert_int_equal(grant(&scene, &retired), 0);
-		vchan_close(retired);
+		end(retired);
 		xen.refused_at = kept ? 0 : xen.calls + 1;
 		xen.error = EAGAIN;
 		/* unbinding or notifying one fails the test */
@@ -428,11 +455,11 @@ static void after_a_restore_no_old_port_is_touched(void **state)
 		assert_int_equal(xen.parked, kept);
 		assert_int_equal(vchan_state(granted), VCHAN_CLOSED);
 		assert_int_equal(vchan_notify(mapped), 0);
-		vchan_close(granted);
-		vchan_close(mapped);
+		end(granted);
+		end(mapped);
 		vchan_host_unbind_retired(scene.host);
 		assert_int_equal(grant(&scene, &new), 0);
-		vchan_close(new);
+		end(new);
 		vchan_host_unbind_retired(scene.host);
 		if (!kept) { /* the old handle stayed open on purpose, for closing it is a kernel BUG */
 			handle_free(old);
@@ -468,19 +495,19 @@ static void ports_bound_before_a_restore_is_noticed_are_unbound(void **state)
 		vchan_host_guard(scene.host);
 		assert_int_equal(grant(&scene, &old), 0);
 		assert_int_equal(grant(&scene, &old_retired), 0);
-		vchan_close(old_retired);
+		end(old_retired);
 		saved_ns += seen ? 1000000000 : 0;
 		/* unbinding one fails the test */
 		memset(xen.ports_bound, 0, sizeof(xen.ports_bound));
 		xen.ports = 0;
 		assert_int_equal(grant(&scene, &open), 0);
 		assert_int_equal(grant(&scene, &retired), 0);
-		vchan_close(retired);
+		end(retired);
 		xen.unbound = 0;
 		assert_int_equal(vchan_host_renew(scene.host), 0);
 		assert_int_equal(xen.unbound, seen ? 2 : 0);
-		vchan_close(old);
-		vchan_close(open);
+		end(old);
+		end(open);
 		vchan_host_unbind_retired(scene.host);
 		scene_stop(&scene);
 	}
@@ -498,8 +525,94 @@ static void restore_without_new_handle_can_still_be_cleaned_up(void **state)
 	xen.refused_at = xen.calls + 2;
 	xen.error = EMFILE;
 	assert_int_equal(vchan_host_renew(scene.host), -EMFILE);
-	vchan_close(granted);
-	vchan_close(mapped);
+	end(granted);
+	end(mapped);
+	scene_stop(&scene);
+}
+
+static struct vchan *granted_to(struct scene *scene, uint32_t domid, uint32_t size)
+{
+	struct vchan *vchan;
+
+	assert_int_equal(vchan_grant(scene->host, domid, size, size, NULL, NULL, &vchan), 0);
+	assert_int_equal(vchan_state(vchan), VCHAN_WAITING);
+	return vchan;
+}
+
+/* The other side keeps its mapping, or never showed that it has one, and may write what it likes. */
+static void pages_that_a_peer_may_still_have_mapped_are_granted_to_it_again(void **state)
+{
+	static const uint8_t live[] = {1, 2, 0x77};
+	struct vchan_interface before;
+	struct scene scene;
+
+	scene_start(&scene, false);
+	for (unsigned i = 0; i < 1000; i++) {
+		struct vchan *vchan = granted_to(&scene, 7, 65536);
+		struct vchan_interface *page = xen.shared[vchan_ring_ref(vchan)];
+
+		if (i == 0)
+			before = *page;
+		assert_memory_equal(page, &before, sizeof(before));
+		memset(page, 0x77, PAGE);
+		page->cli_live = live[i % 3];
+		vchan_close(vchan);
+		assert_int_equal(xen.pages, 33);
+		assert_int_equal(vchan_host_pages_granted(scene.host), 33);
+		assert_int_equal(xen.ports, 1);
+	}
+	assert_int_equal(xen.next_ref, 33);
+	xen.domain_gone = true;
+	while (xen.pages)
+		event_base_loop(scene.base, EVLOOP_ONCE);
+	scene_stop(&scene);
+}
+
+static void peer_that_lets_go_of_nothing_has_what_three_vchans_need(void **state)
+{
+	struct vchan *vchan, *innocent;
+	struct scene scene;
+	uint32_t size;
+
+	scene_start(&scene, false);
+	for (size = 4096; size < 65536; size *= 2) {
+		if (vchan_grant(scene.host, 7, size, size, NULL, NULL, &vchan) < 0)
+			break;
+		vchan_close(vchan);
+	}
+	assert_int_equal(size, 4096 << 3);
+	assert_int_equal(vchan_grant(scene.host, 7, size, size, NULL, NULL, &vchan), -EBUSY);
+	vchan = granted_to(&scene, 7, 8192); /* the same as before */
+	assert_int_equal(xen.ports, 3);
+	innocent = granted_to(&scene, 8, 65536);
+	end(vchan);
+	assert_int_equal(xen.ports, 3);
+	vchan = granted_to(&scene, 7, 65536);
+	end(vchan);
+	end(innocent);
+	xen.domain_gone = true;
+	while (xen.pages)
+		event_base_loop(scene.base, EVLOOP_ONCE);
+	scene_stop(&scene);
+}
+
+/* It clears the byte and keeps the mapping, which nobody can see. */
+static void what_is_given_back_on_a_peers_word_is_bounded(void **state)
+{
+	struct scene scene;
+	uint32_t before;
+
+	scene_start(&scene, false);
+	for (unsigned i = 0; i < 1000; i++)
+		end(granted_to(&scene, 7, 65536));
+	assert_in_range(xen.next_ref, 100 * 33, WORD_PAGES_MAX + 33);
+	assert_int_equal(xen.pages, 33);
+	/* Who needs the pages gets them. */
+	before = xen.next_ref;
+	xen.pages_left = 40;
+	end(granted_to(&scene, 8, 65536));
+	assert_int_equal(xen.next_ref, before + 33 + 1);
+	assert_int_equal(xen.pages, 0);
 	scene_stop(&scene);
 }
 
@@ -514,6 +627,9 @@ int main(void)
 		cmocka_unit_test(after_a_restore_no_old_port_is_touched),
 		cmocka_unit_test(ports_bound_before_a_restore_is_noticed_are_unbound),
 		cmocka_unit_test(restore_without_new_handle_can_still_be_cleaned_up),
+		cmocka_unit_test(pages_that_a_peer_may_still_have_mapped_are_granted_to_it_again),
+		cmocka_unit_test(peer_that_lets_go_of_nothing_has_what_three_vchans_need),
+		cmocka_unit_test(what_is_given_back_on_a_peers_word_is_bounded),
 	};
 
 	log_set_level(0); /* what goes wrong here is meant to */

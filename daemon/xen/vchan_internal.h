@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_DAEMON_VCHAN_INTERNAL_H
+#define XENMSG_DAEMON_VCHAN_INTERNAL_H
+
+/* What vchan.c and vchan_kept.c share. */
+
+#include "daemon/xen/vchan.h"
+
+#include <libxenvchan.h>
+#include <xentoollog.h>
+
+#include "daemon/base/thaw.h"
+#include "wire/hash.h"
+
+#define LIVE_CLOSED    0
+#define LIVE_CONNECTED 1
+#define LIVE_WAITING   2
+
+/* Granted vchans that were closed here, and that their peers may still have mapped: vchan_kept.h. */
+struct kept {
+	unsigned count;
+	struct event *look; /* while there are any */
+	struct word *words; /* by domid */
+};
+
+struct retired_port {
+	uint32_t port;
+	unsigned thaws; /* the count when it was bound */
+};
+
+struct vchan_host {
+	xentoollog_logger logger; /* takes what Xen's libraries log, which would otherwise go to stderr */
+	xengntshr_handle *gntshr;
+	xengnttab_handle *gnttab;
+	xenevtchn_handle *evtchn;
+	struct event *events;
+	struct vchan *vchans; /* by local port */
+	uint32_t pages_granted;
+	bool guarded; /* this domain may be restored, and this shows it: */
+	struct thaw thaw;
+	unsigned thaws_known; /* the count when it was known last which ports are from before a restore */
+	bool ports_short;     /* vchan_grant() found no port, and its caller waits for `freed` */
+	void (*freed)(void *userdata);
+	void *freed_userdata;
+	/* Ports of closed vchans, which are unbound once it is certain that they aren't from before a
+	 * restore. */
+	struct retired_port *retired;
+	unsigned retired_count, retired_room;
+	bool lost_port;	 /* one more retired, for which there was no memory */
+	bool is_certain; /* no restore lies behind, unless the clocks show another count than this: */
+	unsigned certain_thaws;
+	struct kept kept;
+	void (*retired_notify)(void *userdata);
+	void *retired_userdata;
+};
+
+struct vchan {
+	struct vchan_host *host;
+	/* The fields of libxenvchan's own structure, since the peer may use that; `ring`, the buffers and
+	 * `shr` lead into shared memory, everything else is ours. */
+	struct libxenvchan control;
+	uint32_t port; /* the local one, the key in vchan_host.vchans */
+	uint32_t domid;
+	uint32_t ring_ref;
+	uint32_t pages;
+	uint32_t *refs;	    /* granted: of the rings' pages, as they stand in the shared one */
+	bool was_connected; /* the peer's live byte has been 1 */
+	bool is_stale;	    /* from before a restore: its port must not be touched */
+	unsigned thaws;	    /* the count when it was made */
+	vchan_event_fn event;
+	void *userdata;
+	uint64_t sent, received;
+	/* vchan_kept.c's: */
+	bool is_kept, is_masked;
+	uint64_t free_ms; /* when it is freed, if the other side has let go of it; 0: it hasn't */
+	UT_hash_handle hh;
+};
+
+/* Makes a granted vchan as it was when it was granted. */
+void vchan_begin_granted(struct vchan *vchan);
+/* Gives back whatever parts there are: every step of set-up may have been the last. */
+void vchan_tear_down(struct vchan *vchan);
+
+#endif
