@@ -6,9 +6,13 @@
  * Two sides that share memory, in every order of their steps. Code is compiled into a test behind this
  * header, which replaces the atomic operations, so that each of them on the memory in question
  * (step_is_shared) is a step at which the other side may run. The two sides are coroutines; a depth-first
- * search goes through all schedules, or, where these are too many, through all with a few deviations. Stores
- * of indices pass through a store buffer, which is emptied by a fence, by a locked operation, or at any
- * moment that the schedule picks: what an x86 processor may do, so a missing fence is found.
+ * search goes through all schedules, or, where these are too many, through all with a few deviations.
+ *
+ * No more order holds than was asked for, as on arm64. Stores of indices, and of the bytes of messages where the test
+ * says so (step_is_data), pass through a store buffer. It is emptied by a fence or an atomic operation that releases; at
+ * any moment that the schedule picks a store may leave it, also before earlier ones, but one that releases leaves it
+ * after them. Who reads bytes of a message may get those that were there before, unless it has acquired since. What
+ * an order is good for is shown by forgetting it (world.forgets_acquire, forgets_release).
  *
  * A side that sleeps goes on only when it was notified. A schedule in which somebody is left asleep is a lost
  * wake-up.
@@ -22,13 +26,17 @@
 
 /* The test's own: whether the other side may see or change what lies there. */
 static bool step_is_shared(const void *at);
+/* The test's own: whether bytes of messages lie there, which are stored and read without an order of their own. */
+static bool step_is_data(const void *at);
 /* The test's own: called after each look at the other side's index. */
 static void looked_at(const void *at);
 
 static void step(void);
-static void step_store(uint32_t *at, uint32_t value);
+static void step_loaded(int order);
+static void step_store(uint32_t *at, uint32_t value, int order);
+static void step_copy(void *to, const void *from, size_t size);
 static void step_flush(void);
-static void step_locked(const void *at);
+static void step_ordered(const void *at, int order);
 
 /* A macro isn't expanded inside itself, so each one ends in the builtin that it replaces. */
 #define __atomic_load_n(at, order)                                                                           \
@@ -37,28 +45,37 @@ static void step_locked(const void *at);
 		if (step_is_shared(at))                                                                      \
 			step();                                                                              \
 		value_ = (__typeof__(value_))__atomic_load_n(at, order);                                     \
+		if (step_is_shared(at))                                                                      \
+			step_loaded(order);                                                                  \
 		looked_at(at);                                                                               \
 		value_;                                                                                      \
 	})
-#define __atomic_store_n(at, value, order)   step_store(at, value)
-#define __atomic_fetch_or(at, value, order)  (step_locked(at), __atomic_fetch_or(at, value, order))
-#define __atomic_fetch_and(at, value, order) (step_locked(at), __atomic_fetch_and(at, value, order))
-#define __atomic_thread_fence(order)	     (step_locked(NULL))
+#define __atomic_store_n(at, value, order)   step_store(at, value, order)
+#define __atomic_fetch_or(at, value, order)  (step_ordered(at, order), __atomic_fetch_or(at, value, order))
+#define __atomic_fetch_and(at, value, order) (step_ordered(at, order), __atomic_fetch_and(at, value, order))
+#define __atomic_thread_fence(order)	     (step_ordered(NULL, order))
 
 #define SIDES	   2
 #define STEPS_MAX  4000
 #define STORES_MAX 8
+#define STORE_SIZE 8u
+#define LOG_MAX	   1024
 #define STACK_SIZE (512 * 1024) /* a frame's payload lies on the daemon's */
+
+struct store {
+	uint8_t *at;
+	uint8_t size;
+	bool releases;
+	uint8_t bytes[STORE_SIZE];
+};
 
 struct side {
 	ucontext_t context;
 	void (*run)(struct side *side);
 	bool done, asleep, notified;
-	struct {
-		uint32_t *at;
-		uint32_t value;
-	} stores[STORES_MAX];
+	struct store stores[STORES_MAX];
 	unsigned stored;
+	unsigned acquired; /* up to where in the log it sees everything */
 };
 
 /* One schedule after the other: `choice` is the path to the present one, `options` how many ways there were
@@ -72,6 +89,12 @@ static struct {
 	unsigned long schedules, lost;
 	unsigned deviations;
 	bool broken; /* a side found something wrong in what it read */
+	bool forgets_acquire, forgets_release;
+	struct {
+		const struct side *side;
+		struct store before; /* what was there */
+	} log[LOG_MAX];		     /* of the stores that left a buffer */
+	unsigned logged;
 	uint8_t stacks[SIDES][STACK_SIZE];
 } world;
 
@@ -91,10 +114,36 @@ static inline bool can_run(const struct side *side)
 	return !side->done && (!side->asleep || side->notified);
 }
 
-static inline void commit_oldest(struct side *side)
+static inline bool meet(const struct store *a, const uint8_t *at, size_t size)
 {
-	*side->stores[0].at = side->stores[0].value;
-	memmove(side->stores, side->stores + 1, --side->stored * sizeof(*side->stores));
+	return a->at < at + size && at < a->at + a->size;
+}
+
+/* Lets a store leave the buffer. */
+static inline void commit(struct side *side, unsigned which)
+{
+	struct store *store = &side->stores[which], *before = &world.log[world.logged].before;
+
+	if (world.logged == LOG_MAX)
+		abort();
+	*before = *store;
+	__builtin_memcpy(before->bytes, store->at, store->size);
+	world.log[world.logged++].side = side;
+	__builtin_memcpy(store->at, store->bytes, store->size);
+	memmove(store, store + 1, (--side->stored - which) * sizeof(*store));
+}
+
+/* Whether the store may leave the buffer before the earlier ones. */
+static inline bool may_overtake(const struct side *side, unsigned which)
+{
+	const struct store *store = &side->stores[which];
+
+	if (store->releases && !world.forgets_release)
+		return false;
+	for (unsigned i = 0; i < which; i++)
+		if (meet(&side->stores[i], store->at, store->size))
+			return false;
+	return true;
 }
 
 static inline unsigned choose(unsigned options)
@@ -115,14 +164,24 @@ static void step(void)
 	struct side *self = world.running;
 
 	while (self) {
-		struct side *runs[SIDES], *commits[SIDES], *side = self;
+		struct side *runs[SIDES], *side = self;
+		struct {
+			struct side *side;
+			unsigned which;
+		} commits[SIDES * 2];
 		unsigned run_count = 0, commit_count = 0, chosen;
 
 		for (unsigned i = 0; i < SIDES; i++, side = other(side)) {
 			if (can_run(side))
 				runs[run_count++] = side;
-			if (side->stored)
-				commits[commit_count++] = side;
+			if (side->stored) {
+				commits[commit_count].side = side;
+				commits[commit_count++].which = 0;
+			}
+			if (side->stored > 1 && may_overtake(side, side->stored - 1)) {
+				commits[commit_count].side = side;
+				commits[commit_count++].which = side->stored - 1;
+			}
 		}
 		if (run_count == 0) {
 			swapcontext(&self->context, &world.scheduler);
@@ -132,7 +191,7 @@ static void step(void)
 									  : choose(run_count + commit_count);
 		world.left -= chosen != 0;
 		if (chosen >= run_count) {
-			commit_oldest(commits[chosen - run_count]);
+			commit(commits[chosen - run_count].side, commits[chosen - run_count].which);
 			continue;
 		}
 		world.running = runs[chosen];
@@ -145,17 +204,43 @@ static void step(void)
 static void step_flush(void)
 {
 	while (world.running && world.running->stored)
-		commit_oldest(world.running);
+		commit(world.running, 0);
 }
 
-static void step_locked(const void *at)
+static inline bool releases(int order)
+{
+	return order == __ATOMIC_RELEASE || order == __ATOMIC_ACQ_REL || order == __ATOMIC_SEQ_CST;
+}
+
+/* Something was read in this order. */
+static void step_loaded(int order)
+{
+	bool acquires = order == __ATOMIC_CONSUME || order == __ATOMIC_ACQUIRE || order == __ATOMIC_ACQ_REL ||
+			order == __ATOMIC_SEQ_CST;
+
+	if (world.running && acquires && !(order == __ATOMIC_ACQUIRE && world.forgets_acquire))
+		world.running->acquired = world.logged;
+}
+
+/* A fence, or an atomic operation that reads and writes, before it. */
+static void step_ordered(const void *at, int order)
 {
 	if (!at || step_is_shared(at))
 		step();
-	step_flush();
+	if (releases(order))
+		step_flush();
+	step_loaded(order);
 }
 
-static void step_store(uint32_t *at, uint32_t value)
+static inline void buffer(struct side *side, void *at, const void *bytes, size_t size, bool is_release)
+{
+	if (side->stored == STORES_MAX)
+		commit(side, 0);
+	side->stores[side->stored] = (struct store){.at = at, .size = (uint8_t)size, .releases = is_release};
+	__builtin_memcpy(side->stores[side->stored++].bytes, bytes, size);
+}
+
+static void step_store(uint32_t *at, uint32_t value, int order)
 {
 	struct side *side = world.running;
 
@@ -164,11 +249,50 @@ static void step_store(uint32_t *at, uint32_t value)
 		return;
 	}
 	step();
-	if (side->stored == STORES_MAX)
-		commit_oldest(side);
-	side->stores[side->stored].at = at;
-	side->stores[side->stored++].value = value;
+	buffer(side, at, &value, sizeof(value), releases(order));
 }
+
+/* Reads bytes of a message: those of now, or those that were there when the side acquired last. */
+static inline void read_data(struct side *side, uint8_t *to, const uint8_t *from, size_t size)
+{
+	uint8_t now[STORE_SIZE];
+
+	__builtin_memcpy(to, from, size);
+	__builtin_memcpy(now, from, size);
+	for (unsigned i = world.logged; i-- > side->acquired;) {
+		const struct store *before = &world.log[i].before;
+
+		for (unsigned j = 0; world.log[i].side != side && j < before->size; j++)
+			if (before->at + j >= from && before->at + j < from + size)
+				to[before->at + j - from] = before->bytes[j];
+	}
+	if (memcmp(to, now, size) == 0)
+		return;
+	if (world.left && choose(2))
+		world.left--;
+	else
+		__builtin_memcpy(to, now, size);
+}
+
+/* In place of memcpy(), in pieces of what a processor moves at once. */
+static void step_copy(void *to, const void *from, size_t size)
+{
+	struct side *side = world.running;
+	bool stores = side && step_is_data(to), reads = side && step_is_data(from);
+
+	if (!stores && !reads) {
+		__builtin_memcpy(to, from, size);
+		return;
+	}
+	for (size_t at = 0, piece; at < size; at += piece) {
+		piece = size - at < STORE_SIZE ? size - at : STORE_SIZE;
+		if (stores)
+			buffer(side, (uint8_t *)to + at, (const uint8_t *)from + at, piece, false);
+		else
+			read_data(side, (uint8_t *)to + at, (const uint8_t *)from + at, piece);
+	}
+}
+#define memcpy(...) step_copy(__VA_ARGS__)
 
 static inline void notify_other(struct side *side)
 {
@@ -220,7 +344,7 @@ static inline unsigned long explore_from(void (*start)(void), void (*a)(struct s
 			side->context.uc_stack.ss_size = STACK_SIZE;
 			makecontext(&side->context, side_main, 0);
 		}
-		world.depth = 0;
+		world.depth = world.logged = 0;
 		world.left = world.deviations;
 		world.running = &world.sides[0];
 		swapcontext(&world.scheduler, &world.running->context);

@@ -95,6 +95,12 @@ static bool step_is_shared(const void *at)
 	return (const uint8_t *)at >= (uint8_t *)&shared && (const uint8_t *)at < (uint8_t *)(&shared + 1);
 }
 
+/* The order of its bytes is test_ring_wakeup.c's: here they would make the search too long. */
+static bool step_is_data(const void *at)
+{
+	return false;
+}
+
 static void looked_at(const void *at)
 {
 }

@@ -39,6 +39,14 @@ static bool step_is_shared(const void *at)
 	return true;
 }
 
+static bool step_is_data(const void *at)
+{
+	const uint8_t *byte = at;
+
+	return (byte >= rings.there_data && byte < rings.there_data + RING_SIZE) ||
+	       (byte >= rings.back_data && byte < rings.back_data + RING_SIZE);
+}
+
 static void looked_at(const void *at)
 {
 	if (at == scene.changes)
@@ -372,6 +380,24 @@ static void the_search_finds_a_missing_fence(void **state)
 	assert_true(explore(send_without_fence, receive_one, false) > 0);
 }
 
+static void the_search_finds_a_lost_acquire(void **state)
+{
+	world.deviations = DEVIATIONS;
+	world.forgets_acquire = true;
+	explore(send_one, receive_one, false);
+	world.forgets_acquire = false;
+	assert_true(world.broken);
+}
+
+static void the_search_finds_a_lost_release(void **state)
+{
+	world.deviations = DEVIATIONS;
+	world.forgets_release = true;
+	explore(send_one, receive_one, false);
+	world.forgets_release = false;
+	assert_true(world.broken);
+}
+
 static void the_search_finds_a_request_cleared_with_the_other_one(void **state)
 {
 	world.deviations = DEVIATIONS;
@@ -430,6 +456,8 @@ int main(void)
 		cmocka_unit_test(an_index_that_changes_after_the_look_isnt_seen),
 		cmocka_unit_test(the_search_finds_a_missing_second_look),
 		cmocka_unit_test(the_search_finds_a_missing_fence),
+		cmocka_unit_test(the_search_finds_a_lost_acquire),
+		cmocka_unit_test(the_search_finds_a_lost_release),
 		cmocka_unit_test(the_search_finds_a_request_cleared_with_the_other_one),
 	};
 
