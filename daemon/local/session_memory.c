@@ -13,7 +13,6 @@
 #include "wire/local_ring.h"
 
 #define IN_RING_SIZE 262144u
-#define MEMORY_HEAD  4096u /* the control blocks' page */
 
 static void on_wake(int fd, short what, void *userdata)
 {
@@ -38,9 +37,16 @@ static int make_doorbells(struct session *session)
 	return session->wake_daemon < 0 ? session->wake_daemon : session->wake_program;
 }
 
+/* Returns the size of the control blocks' page. The rings begin behind it, at pages of this kernel, which may have 16 or
+ * 64 KiB: a ring that doesn't begin at one can't be lent from (libclient/mirror.c). */
+static uint32_t head_size(void)
+{
+	return (uint32_t)sysconf(_SC_PAGESIZE);
+}
+
 uint64_t session_shared_memory(const struct session *session)
 {
-	return MEMORY_HEAD + IN_RING_SIZE + 2ull * session->options.ring_size + ledger_memory(IN_RING_SIZE) +
+	return head_size() + IN_RING_SIZE + 2ull * session->options.ring_size + ledger_memory(IN_RING_SIZE) +
 	       ledger_memory(session->options.ring_size);
 }
 
@@ -52,7 +58,7 @@ int session_share_memory(struct session *session, struct frame_welcome *welcome,
 	/* What comes for streams comes in order with all else. */
 	const uint32_t sizes[LOCAL_RINGS] = {large, session->is_mux ? large : IN_RING_SIZE,
 					     session->is_mux ? IN_RING_SIZE : large};
-	uint32_t at = MEMORY_HEAD;
+	uint32_t at = head_size();
 	struct hop_rings rings = {0};
 	int fd, r;
 

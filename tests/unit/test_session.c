@@ -2,6 +2,7 @@
 /* Greetings good and bad, and what is left of a session when it is over: nothing. */
 #include "tests/unit/unit.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +20,20 @@
 #include "tests/descriptors.h"
 #include "tests/unit/own_process.h"
 #include "wire/bytes.h"
+
+/* The kernel's pages, for what asks in this process; 0: as they are. */
+static long page_size;
+
+long sysconf(int name)
+{
+	static long (*real)(int);
+
+	if (name == _SC_PAGESIZE && page_size)
+		return page_size;
+	if (!real)
+		real = (long (*)(int))dlsym(RTLD_NEXT, "sysconf");
+	return real(name);
+}
 
 struct scene {
 	struct event_base *base;
@@ -302,6 +317,29 @@ static void earlier_kind_of_shared_memory_is_not_given(void **state)
 	scene_stop(&scene);
 }
 
+/* A ring is lent from only if it begins at a page, of whichever size they are. */
+static void shared_rings_begin_at_pages(void **state)
+{
+	static const long sizes[] = {4096, 16384, 65536};
+
+	for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		struct frame_welcome welcome;
+		struct frame_header header;
+		uint8_t payload[4096];
+		struct scene scene;
+
+		page_size = sizes[i];
+		scene_start(&scene, 10000);
+		say_hello(&scene, 1, HELLO_SHARED_MEMORY);
+		assert_true(hear(&scene, &header, payload));
+		page_size = 0;
+		assert_int_equal(frame_welcome_decode(payload, header.length, &welcome), 0);
+		for (unsigned j = 0; j < LOCAL_RINGS; j++)
+			assert_int_equal(welcome.rings[j].data % sizes[i], 0);
+		scene_stop(&scene);
+	}
+}
+
 static void goodbye_comes_behind_the_answers(void **state)
 {
 	struct scene scene;
@@ -575,6 +613,7 @@ int main(void)
 		cmocka_unit_test(hello_may_come_byte_by_byte),
 		cmocka_unit_test(second_hello_is_busy),
 		cmocka_unit_test(earlier_kind_of_shared_memory_is_not_given),
+		cmocka_unit_test(shared_rings_begin_at_pages),
 		cmocka_unit_test(goodbye_comes_behind_the_answers),
 		cmocka_unit_test(bytes_on_the_socket_beside_shared_memory_are_a_violation),
 		cmocka_unit_test(descriptors_are_a_violation_at_any_time),
