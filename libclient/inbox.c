@@ -13,6 +13,7 @@
 #include "wire/bytes.h"
 #include "wire/frame_ring.h"
 #include "wire/probes.h"
+#include "wire/untrusted_copy.h"
 
 enum receiver_state {
 	RECEIVER_OPEN,
@@ -651,6 +652,7 @@ int inbox_front(struct inbox *inbox, struct inbox_front *front, bool *unknown_ch
 bool inbox_front_quick(struct inbox *inbox, struct inbox_front *front)
 {
 	struct receiver *receiver = inbox->receiver;
+	uint8_t copy[MESSAGE_HEAD_SIZE];
 	const uint8_t *at;
 	uint64_t head;
 	uint32_t size;
@@ -661,7 +663,8 @@ bool inbox_front_quick(struct inbox *inbox, struct inbox_front *front)
 	at = ring_reader_piece(&inbox->transport->deliveries, MESSAGE_HEAD_SIZE);
 	if (!at)
 		return false;
-	head = get_u64(at);
+	untrusted_copy(copy, at, sizeof(copy));
+	head = get_u64(copy);
 	size = (uint32_t)head;
 	if (receiver->replies || head >> 32 != MESSAGE_PLAIN || size > inbox->transport->max_message ||
 	    message_span(size) > inbox->frame_left)

@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "wire/ring.h"
+#include "wire/untrusted_copy.h"
 
 static inline uint32_t ring_load(const uint32_t *shared)
 {
@@ -220,11 +221,11 @@ static inline void ring_reader_copy(const struct ring_reader *reader, uint32_t o
 	uint32_t first = reader->ring.size - start;
 
 	if (first >= size) {
-		memcpy(data, reader->ring.data + start, size);
+		untrusted_copy(data, reader->ring.data + start, size);
 		return;
 	}
-	memcpy(data, reader->ring.data + start, first);
-	memcpy((uint8_t *)data + first, reader->ring.data, size - first);
+	untrusted_copy(data, reader->ring.data + start, first);
+	untrusted_copy((uint8_t *)data + first, reader->ring.data, size - first);
 }
 
 static inline int ring_reader_peek(const struct ring_reader *reader, uint32_t offset, uint32_t size,

@@ -17,6 +17,7 @@
 #include "daemon/xen/vchan_internal.h"
 #include "daemon/xen/vchan_kept.h"
 #include "daemon/xen/vchan_layout.h"
+#include "wire/untrusted_copy.h"
 
 #define NOTIFY_LEFT	   0x80 /* beside VCHAN_NOTIFY_*: vchan_leave() */
 #define EVENTS_PER_WAKE_UP 64	/* then other events of the loop have their turn */
@@ -490,7 +491,7 @@ int vchan_map(struct vchan_host *host, uint32_t domid, uint32_t ring_ref, uint32
 	}
 	control->write.shr = &control->ring->left;
 	control->read.shr = &control->ring->right;
-	memcpy(refs, control->ring->grants, sizeof(refs));
+	untrusted_copy(refs, control->ring->grants, sizeof(refs));
 	r = map_ring(vchan, &control->write, refs, PROT_READ | PROT_WRITE);
 	if (r < 0)
 		goto fail;
