@@ -55,12 +55,17 @@ static void on_done(void *userdata, struct pump *pump, int error, bool at_left)
 	event_base_loopbreak(stdio->base);
 }
 
+static void break_stream(void *userdata, int fd, bool ended)
+{
+	xenmsg_break(fd);
+}
+
 static int carry_stdio(struct xenmsg *conn, int stream, const char *command, const char *subject,
 		       bool keep_open)
 {
 	struct stdio stdio = {.base = pump_base_new()};
 	struct pump_end left = {.in = STDIN_FILENO, .out = STDOUT_FILENO};
-	struct pump_end right = {.in = stream, .out = stream, .break_socket = xenmsg_break};
+	struct pump_end right = {.in = stream, .out = stream, .break_socket = break_stream};
 	struct pump *pump = stdio.base ? pump_new(stdio.base, left, right, on_done, &stdio) : NULL;
 	int code = EXIT_DONE;
 

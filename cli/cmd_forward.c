@@ -26,6 +26,7 @@
 #include <event2/listener.h>
 #include <utlist.h>
 
+#include "cli/breaker.h"
 #include "cli/cli.h"
 #include "cli/interrupt.h"
 #include "cli/loop.h"
@@ -44,6 +45,8 @@ static const char help[] =
 	"  tcp:HOST:PORT   a TCP socket; an IPv6 address stands in brackets. SOURCE with port 0: any, which is then told\n"
 	"  xen:ADDRESS     a byte stream: as SOURCE an endpoint of this domain (xen:ENDPOINT), as TARGET DOMAIN:ENDPOINT\n"
 	"\n"
+	"      --linger S    keep a Unix socket whose connection broke open for so long, without an end of file (0)\n"
+	"\n"
 	"for example: xenmsg forward tcp:127.0.0.1:5432 xen:db:postgres\n"
 	"\n";
 
@@ -51,10 +54,20 @@ static const char help[] =
 #define DIALS_MAX 64   /* at once; further connections wait until one of them ends */
 #define HELD_MS	  100  /* between attempts to dial what a limit holds up, unless a connection ends */
 
+struct forward;
+
+/* What is the same for all connections at a place. */
+struct end_at {
+	struct forward *forward;
+	struct place place;
+};
+
 struct forward {
 	struct cli *cli;
 	struct loop loop;
-	struct place source, target;
+	struct end_at source, target;
+	struct breaker *breaker;
+	bool has_truncated;
 	/* if one of them is xen:. As a target, it is opened anew if the daemon has gone */
 	struct xenmsg_mux *mux;
 	struct event *session;
@@ -92,7 +105,7 @@ static struct dial *dial_of(struct work *work)
 static void dial_target(struct work *work)
 {
 	struct dial *dial = dial_of(work);
-	const struct place *target = &dial->forward->target;
+	const struct place *target = &dial->forward->target.place;
 
 	dial->result = place_dial(target);
 }
@@ -172,29 +185,27 @@ static void hold(struct dial *dial, int error)
 {
 	struct forward *forward = dial->forward;
 
-	cli_note_limit(forward->cli, &forward->is_full, "forward:", forward->target.text, error);
+	cli_note_limit(forward->cli, &forward->is_full, "forward:", forward->target.place.text, error);
 	DL_PREPEND(forward->held, dial);
 	dial->is_held = true;
 	rest(forward);
 }
 
-/* Closes a socket so that its other end sees a broken connection. TCP can tell that; a Unix socket can't. */
-static void reset(int fd)
+static void break_socket(void *userdata, int fd, bool ended)
 {
-	struct linger now = {.l_onoff = 1};
+	const struct end_at *at = userdata;
 
-	setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
-	close(fd);
+	breaker_break(at->forward->breaker, fd, at->place.text, ended);
 }
 
 /* What comes in pieces goes on in pieces: a program that writes twice and then waits would wait for 40 ms. */
-static struct pump_end end_of_socket(const struct place *place, int fd)
+static struct pump_end end_of_socket(struct end_at *at, int fd)
 {
 	int yes = 1;
 
-	if (place->kind == PLACE_TCP)
+	if (at->place.kind == PLACE_TCP)
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes));
-	return (struct pump_end){.in = fd, .out = fd, .break_socket = reset};
+	return (struct pump_end){.in = fd, .out = fd, .break_socket = break_socket, .userdata = at};
 }
 
 static struct pump_end end_of_stream(struct xenmsg_stream *stream)
@@ -208,7 +219,7 @@ static void on_pump_done(void *userdata, struct pump *pump, int error, bool at_l
 
 	if (error)
 		cli_note(forward->cli, "%s broke a connection: %s",
-			 at_left ? forward->source.text : forward->target.text, strerror(error));
+			 at_left ? forward->source.place.text : forward->target.place.text, strerror(error));
 	pump_free(pump);
 	if (forward->held || forward->rests)
 		stop_resting(forward);
@@ -219,7 +230,7 @@ static void break_end(struct pump_end *end)
 	if (end->stream)
 		xenmsg_stream_close(end->stream);
 	else if (end->in >= 0)
-		reset(end->in);
+		break_socket(end->userdata, end->in, true); /* nothing was carried */
 }
 
 static void give_up(struct dial *dial)
@@ -290,14 +301,14 @@ static void on_result(struct dial *dial, int result)
 		return;
 	}
 	if (!forward->held && !forward->dials)
-		cli_note_limit(forward->cli, &forward->is_full, "forward:", forward->target.text, 0);
+		cli_note_limit(forward->cli, &forward->is_full, "forward:", forward->target.place.text, 0);
 	if (result >= 0) {
 		carry(dial);
 		return;
 	}
 	if (!dial->source_gone)
-		cli_complain("forward: %s can't be reached: %s", forward->target.text,
-			     place_why_not(&forward->target, result));
+		cli_complain("forward: %s can't be reached: %s", forward->target.place.text,
+			     place_why_not(&forward->target.place, result));
 	give_up(dial);
 }
 
@@ -349,15 +360,16 @@ static int dial_stream(struct dial *dial)
 	int r = forward->mux ? 0 : open_session(forward);
 
 	return r < 0 ? r
-		     : xenmsg_mux_connect(forward->mux, forward->target.path, &target_callbacks, dial,
+		     : xenmsg_mux_connect(forward->mux, forward->target.place.path, &target_callbacks, dial,
 					  &dial->target.stream);
 }
 
 /* Begins to dial. Returns 0, or a negative errno: that is the result. */
 static int begin(struct dial *dial)
 {
-	return dial->forward->target.kind == PLACE_XEN ? dial_stream(dial)
-						       : workers_give(dial->forward->workers, &dial->work);
+	return dial->forward->target.place.kind == PLACE_XEN
+		       ? dial_stream(dial)
+		       : workers_give(dial->forward->workers, &dial->work);
 }
 
 /* The source's stream is kept until there is a target. */
@@ -392,7 +404,7 @@ static void take(struct forward *forward, struct pump_end source)
 {
 	struct dial *new = calloc(1, sizeof(*new));
 
-	cli_note_limit(forward->cli, &forward->is_short, "forward:", forward->source.text, 0);
+	cli_note_limit(forward->cli, &forward->is_short, "forward:", forward->source.place.text, 0);
 	if (!new) {
 		cli_complain("forward: out of memory");
 		break_end(&source);
@@ -417,7 +429,7 @@ static void on_accept_error(struct evconnlistener *listener, void *userdata)
 {
 	struct forward *forward = userdata;
 
-	cli_note_limit(forward->cli, &forward->is_short, "forward:", forward->source.text, -errno);
+	cli_note_limit(forward->cli, &forward->is_short, "forward:", forward->source.place.text, -errno);
 	rest(forward);
 }
 
@@ -442,9 +454,9 @@ static void on_session(evutil_socket_t fd, short what, void *userdata)
 
 	if (r >= 0)
 		return;
-	if (forward->source.kind == PLACE_XEN) {
+	if (forward->source.place.kind == PLACE_XEN) {
 		forward->code = cli_error_because(xenmsg_mux_reason(forward->mux), "forward from",
-						  forward->source.text, r);
+						  forward->source.place.text, r);
 		event_base_loopbreak(forward->loop.base);
 	} else {
 		close_session(forward);
@@ -473,16 +485,16 @@ static int listen_xen(struct forward *forward)
 
 	if (r < 0)
 		return cli_no_session(forward->cli, r);
-	r = xenmsg_mux_listen(forward->mux, forward->source.path, XENMSG_LISTEN_HOSTS);
+	r = xenmsg_mux_listen(forward->mux, forward->source.place.path, XENMSG_LISTEN_HOSTS);
 	return r < 0 ? cli_error_because(xenmsg_mux_reason(forward->mux), "forward from",
-					 forward->source.text, r)
+					 forward->source.place.text, r)
 		     : 0;
 }
 
 static int listen_socket(struct forward *forward)
 {
 	const unsigned flags = LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC | LEV_OPT_REUSEABLE;
-	const struct place *source = &forward->source;
+	const struct place *source = &forward->source.place;
 	struct sockaddr_storage address;
 	socklen_t size;
 	int r = place_to_listen(source, &address, &size);
@@ -503,7 +515,7 @@ static int listen_socket(struct forward *forward)
 	return 0;
 }
 
-static int start(struct forward *forward)
+static int start(struct forward *forward, int linger_ms)
 {
 	struct rlimit descriptors;
 
@@ -515,50 +527,55 @@ static int start(struct forward *forward)
 		return EXIT_OTHER;
 	forward->again = evtimer_new(forward->loop.base, on_again, forward);
 	forward->workers = workers_new(forward->loop.base, dial_target, on_dialled);
-	if (!forward->again || !forward->workers)
+	forward->breaker = breaker_new(forward->cli, forward->loop.base, linger_ms);
+	if (!forward->again || !forward->workers || !forward->breaker)
 		return EXIT_OTHER;
 	/* If there is no daemon yet, there may be one for the first connection. */
-	if (forward->source.kind != PLACE_XEN && forward->target.kind == PLACE_XEN)
+	if (forward->source.place.kind != PLACE_XEN && forward->target.place.kind == PLACE_XEN)
 		(void)!open_session(forward);
-	return forward->source.kind == PLACE_XEN ? listen_xen(forward) : listen_socket(forward);
+	return forward->source.place.kind == PLACE_XEN ? listen_xen(forward) : listen_socket(forward);
 }
 
 static void end(struct forward *forward)
 {
 	if (forward->listener)
 		evconnlistener_free(forward->listener);
-	if (forward->listener && forward->source.kind == PLACE_UNIX)
-		unlink(forward->source.path);
+	if (forward->listener && forward->source.place.kind == PLACE_UNIX)
+		unlink(forward->source.place.path);
 	close_session(forward);
-	place_free(&forward->source);
-	place_free(&forward->target);
+	forward->has_truncated = breaker_free(forward->breaker);
+	place_free(&forward->source.place);
+	place_free(&forward->target.place);
 	/* Threads may still be dialling: the memory that they use ends with the process. */
 }
 
 int cmd_forward(struct cli *cli, int argc, char **argv)
 {
 	static struct forward forward; /* static, as threads may use it after this function has returned */
+	int linger_ms = 0, code;
+	const struct cli_option options[] = {{.name = "linger", .ms = &linger_ms}, {0}};
 	const char *why;
-	int code;
 
-	if (!cli_options(cli, argc, argv, help, NULL, &code))
+	if (!cli_options(cli, argc, argv, help, options, &code))
 		return code;
 	if (argc - optind != 2)
 		return cli_usage("forward", "it takes SOURCE and TARGET");
-	forward = (struct forward){.cli = cli};
-	why = place_parse(&forward.source, argv[optind], true);
+	forward = (struct forward){.cli = cli, .source.forward = &forward, .target.forward = &forward};
+	why = place_parse(&forward.source.place, argv[optind], true);
 	if (why)
 		return cli_usage("forward", "SOURCE '%s': %s", argv[optind], why);
-	why = place_parse(&forward.target, argv[optind + 1], false);
-	if (!why && place_is_port_0(&forward.target))
+	why = place_parse(&forward.target.place, argv[optind + 1], false);
+	if (!why && place_is_port_0(&forward.target.place))
 		why = "nothing listens on port 0";
 	if (why)
 		return cli_usage("forward", "TARGET '%s': %s", argv[optind + 1], why);
-	forward.code = start(&forward);
+	forward.code = start(&forward, linger_ms);
 	if (forward.code == 0)
 		event_base_dispatch(forward.loop.base);
-	code = forward.code;
 	end(&forward);
+	/* What stopped it matters less than that somebody took a part for the whole. */
+	if (forward.code == 0 && forward.has_truncated)
+		return EXIT_LOST;
 	interrupt_die_of(forward.loop.signal);
-	return code;
+	return forward.code;
 }

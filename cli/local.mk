@@ -11,6 +11,7 @@ libcli_la_LIBADD = $(JSONC_LIBS) $(RESOLV_LIBS)
 bin_PROGRAMS += xenmsg
 xenmsg_SOURCES = \
 	cli/bench_serve.c cli/bench_serve.h \
+	cli/breaker.c cli/breaker.h \
 	cli/cli.c cli/cli.h cli/fields.h \
 	cli/cmd_bench.c \
 	cli/cmd_call.c \

@@ -293,14 +293,14 @@ static void init_side(struct side *side, const struct pump_end *end, struct dire
 		xenmsg_stream_set_callbacks(end->stream, &stream_callbacks, side);
 }
 
-static void close_end(struct pump_end *end, bool broken)
+static void close_end(struct pump_end *end, bool broken, bool ended)
 {
 	if (end->stream) {
 		xenmsg_stream_close(end->stream); /* breaks it unless both directions have ended */
 		return;
 	}
 	if (broken && end->break_socket) {
-		end->break_socket(end->in);
+		end->break_socket(end->userdata, end->in, ended);
 		return;
 	}
 	if (end->in >= 0)
@@ -315,8 +315,8 @@ struct pump *pump_new(struct event_base *base, struct pump_end left, struct pump
 	struct pump *pump = calloc(1, sizeof(*pump));
 
 	if (!pump) {
-		close_end(&left, false);
-		close_end(&right, false);
+		close_end(&left, false, false);
+		close_end(&right, false, false);
 		return NULL;
 	}
 	pump->there.pump = pump->back.pump = pump;
@@ -351,8 +351,8 @@ void pump_free(struct pump *pump)
 	loop_event_free(pump->left.writable);
 	loop_event_free(pump->right.readable);
 	loop_event_free(pump->right.writable);
-	close_end(&pump->left.end, pump->broken);
-	close_end(&pump->right.end, pump->broken);
+	close_end(&pump->left.end, pump->broken, pump->back.closed);
+	close_end(&pump->right.end, pump->broken, pump->there.closed);
 	free(pump->there.buffer);
 	free(pump->back.buffer);
 	free(pump);

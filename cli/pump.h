@@ -21,8 +21,9 @@ struct event_base *pump_base_new(void);
 /* Where to read (`in`) and write (`out`); both are the same for a socket. With a stream there is none of them: -1. */
 struct pump_end {
 	int in, out;
-	void (*break_socket)(
-		int fd); /* closes a socket so that the other side sees a broken stream; NULL: close() */
+	/* Closes a socket so that the other side sees a broken stream; `ended`: it has seen its end. NULL: close(). */
+	void (*break_socket)(void *userdata, int fd, bool ended);
+	void *userdata;
 	struct xenmsg_stream *stream;
 };
 

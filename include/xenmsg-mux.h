@@ -89,7 +89,8 @@ XENMSG_API int xenmsg_mux_fd(const struct xenmsg_mux *mux);
 /*
  * Does what there is to do without waiting. The amount is bounded; the descriptor stays readable if
  * there is more. Returns 0, or a negative errno, as it will from now on: the session is over, which
- * every stream has been told by `broken`. -ENOTCONN: the daemon has gone or ended it; -EPROTO: it
+ * every stream has been told by `broken`, but those that have more to give out: they are told behind that, by
+ * xenmsg_stream_resume(), until xenmsg_mux_close(). -ENOTCONN: the daemon has gone or ended it; -EPROTO: it
  * violates the protocol; -ENOMEM.
  */
 XENMSG_API int xenmsg_mux_process(struct xenmsg_mux *mux);

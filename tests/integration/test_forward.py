@@ -5,6 +5,8 @@ import contextlib
 import hashlib
 import itertools
 import re
+import select
+import signal
 import socket
 import struct
 import threading
@@ -80,11 +82,11 @@ class Rig:
         Server(listener, serve)
         return place
 
-    def forward(self, node, kind, target):
+    def forward(self, node, kind, target, *options):
         """Starts a forward from a place of this kind. Returns its process, and the place as clients see it."""
         name = f"f{next(self.names)}"
         source = {"xen": f"xen:{name}", "tcp": "tcp:127.0.0.1:0", "unix": f"unix:{self.path / name}"}[kind]
-        process = node.popen("forward", source, target)
+        process = node.popen("forward", *options, source, target)
         if kind == "tcp":
             port = re.search(rb"listens on port (\d+)", process.stderr.readline())[1]
             return process, f"tcp:127.0.0.1:{port.decode()}"
@@ -237,6 +239,56 @@ def test_a_client_that_resets_is_seen_by_the_server(rig):
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
     client.close()
     eventually(lambda: seen == [b"hello", "reset"], "the server sees it")
+
+
+def unix_client_of_a_broken_server(rig, *options):
+    """A client at a unix: source, which has read the first part of what its server says; and what breaks the rest."""
+    def serve(connection):
+        with connection:
+            connection.recv(100)
+            connection.sendall(b"first part")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            breaks.wait(20 * PATIENCE)
+
+    breaks = threading.Event()
+    target = rig.listen("tcp", serve)
+    process, entry = rig.forward(rig.one, "unix", target, *options)
+    client = rig.dial(entry)
+    client.sendall(b"hello")
+    assert client.recv(100) == b"first part"
+    return process, client, breaks
+
+
+def test_a_part_that_looks_whole_at_a_unix_socket_is_told_and_the_exit_status(rig):
+    process, client, breaks = unix_client_of_a_broken_server(rig)
+    breaks.set()
+    assert client.recv(1) == b""
+    lines = process.stderr.readline() + process.stderr.readline()
+    assert b"broke a connection" in lines and b"it reads an end of file" in lines
+    process.terminate()
+    assert process.wait(20 * PATIENCE) == 8
+
+
+def test_who_writes_to_a_unix_socket_that_lingers_is_told_that_it_broke(rig):
+    process, client, breaks = unix_client_of_a_broken_server(rig, "--linger", "1000")
+    breaks.set()
+    assert b"broke a connection" in process.stderr.readline()
+    assert not select.select([client], [], [], 0)[0]
+    client.sendall(b"next question")
+    with pytest.raises(ConnectionResetError):
+        client.recv(1)
+    process.terminate()
+    assert process.wait(20 * PATIENCE) == -signal.SIGTERM
+    assert process.stderr.read() == b""
+
+
+def test_a_socket_lingers_for_as_long_as_it_is_told_to(rig):
+    process, client, breaks = unix_client_of_a_broken_server(rig, "--linger", "0.1")
+    client.shutdown(socket.SHUT_WR)
+    breaks.set()
+    assert client.recv(1) == b""
+    process.terminate()
+    assert process.wait(20 * PATIENCE) == 8
 
 
 def test_a_source_that_goes_while_its_target_is_dialled_leaves_nothing(rig):
