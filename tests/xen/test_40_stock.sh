@@ -21,3 +21,41 @@ test_stock_libxenvchan_by_itself() {
 	on u1 "printf 'gettext 5\\nclose\\n' | check-vchan client $(domid u2) /local/domain/$(domid u2)/data/stock" | grep -qx 'ok hello'
 	ended u2 server 0
 }
+
+# mapped_of NAME: how many pages of that domain others have mapped, as the hypervisor lists the entries of its grant table
+# (the latest ones, if there are more than its log has room for)
+mapped_of() {
+	xl dmesg -c >/dev/null
+	xl debug-keys g
+	sleep 2
+	xl dmesg | awk -v owner="d$(domid "$1") " '
+		BEGIN { ours = 1 }
+		/grant-table for remote/ { ours = index($0 " ", owner) > 0 }
+		/\[0x[0-9a-f]+\] / && ours { entries++ }
+		END { print entries + 0 }'
+}
+
+# Three vchans with the hostile one, one with dom0, and what Xen itself needs.
+test_a_mapper_that_keeps_all_that_it_gets_has_three_vchans_at_most() { # smoke
+	local mapped
+	daemon_stop u1
+	background u1 hoard "(sleep 150 | hostile-peer $(domid u2) hoard)"
+	on u1 'kept() { grep -q "KEPT 50" /tmp/hoard.out; }; eventually 140 kept'
+	mapped=$(mapped_of u2)
+	on u1 'cat /tmp/hoard.out; killall hostile-peer sleep; xenstore-rm data/xenmsg'
+	echo "mapped by others: $mapped"
+	[ "$mapped" -ge 33 ] && [ "$mapped" -le $((4 * 33 + 10)) ] || return
+	daemon_start u1
+	arrives u1 u2
+	arrives u2 u1
+}
+
+test_a_peer_that_crashes_a_hundred_times_has_its_link_each_time() { # named
+	local times
+	for times in $(seq 100); do
+		daemon_kill u1
+		daemon_start u1
+		arrives u1 u2 || { echo "after $times crashes"; return 1; }
+	done
+	[ "$(mapped_of u2)" -le $((2 * 33 + 10)) ]
+}
