@@ -156,6 +156,7 @@ static const char *text_of(PyObject *object)
 struct message {
 	PyObject_HEAD struct shared *shared;
 	struct xenmsg_message *message;
+	bool owed; /* it is a call that wasn't answered here */
 };
 
 /* Takes over the message, also if it fails. */
@@ -168,6 +169,7 @@ static PyObject *message_wrap(struct shared *shared, struct xenmsg_message *mess
 		return NULL;
 	}
 	self->message = message;
+	self->owed = xenmsg_message_wants_reply(message);
 	self->shared = shared;
 	shared->references++;
 	return (PyObject *)self;
@@ -246,6 +248,25 @@ static PyObject *message_wants_reply(PyObject *object, void *closure)
 	return PyBool_FromLong(xenmsg_message_wants_reply(self->message));
 }
 
+/* True for a call whose caller has gone, while a handler is at work on it. */
+static PyObject *message_withdrawn(PyObject *object, void *closure)
+{
+	struct message *self = (struct message *)object;
+
+	if (check_usable(self->shared) < 0)
+		return NULL;
+	return PyBool_FromLong(self->owed && !xenmsg_message_wants_reply(self->message));
+}
+
+static PyObject *after_reply(struct message *self, int r)
+{
+	if (r == 0)
+		self->owed = false;
+	return r == -ENOMEM ? PyErr_NoMemory()
+	       : r < 0	    ? raise_words(r, NULL, 0, NULL, 0)
+			    : Py_NewRef(Py_None);
+}
+
 static PyObject *message_reply(PyObject *object, PyObject *argument)
 {
 	struct message *self = (struct message *)object;
@@ -267,9 +288,7 @@ static PyObject *message_reply(PyObject *object, PyObject *argument)
 		r = xenmsg_reply(self->message, data.buf, (size_t)data.len);
 	}
 	PyBuffer_Release(&data);
-	return r == -ENOMEM ? PyErr_NoMemory()
-	       : r < 0	    ? raise_words(r, NULL, 0, NULL, 0)
-			    : Py_NewRef(Py_None);
+	return after_reply(self, r);
 }
 
 static PyObject *message_reply_error(PyObject *object, PyObject *argument)
@@ -282,9 +301,7 @@ static PyObject *message_reply_error(PyObject *object, PyObject *argument)
 		return NULL;
 	/* 0 is no error, and is refused as what is out of range. */
 	r = xenmsg_reply_error(self->message, error > -4096 && error < 4096 ? (int)error : 0);
-	return r == -ENOMEM ? PyErr_NoMemory()
-	       : r < 0	    ? raise_words(r, NULL, 0, NULL, 0)
-			    : Py_NewRef(Py_None);
+	return after_reply(self, r);
 }
 
 static PyObject *message_reply_exit_status(PyObject *object, PyObject *argument)
@@ -296,9 +313,7 @@ static PyObject *message_reply_exit_status(PyObject *object, PyObject *argument)
 	if (PyErr_Occurred() || check_usable(self->shared) < 0)
 		return NULL;
 	r = xenmsg_reply_exit_status(self->message, status > 0 && status < 256 ? (int)status : 0);
-	return r == -ENOMEM ? PyErr_NoMemory()
-	       : r < 0	    ? raise_words(r, NULL, 0, NULL, 0)
-			    : Py_NewRef(Py_None);
+	return after_reply(self, r);
 }
 
 static PyObject *message_repr(PyObject *object)
@@ -323,6 +338,9 @@ static PyGetSetDef message_properties[] = {
 	{"sender_host", message_sender_host, NULL, "The sender's host by name, \"\" for this one.", NULL},
 	{"wants_reply", message_wants_reply, NULL,
 	 "Whether it is a call, and somebody still waits for its answer.", NULL},
+	{"withdrawn", message_withdrawn, NULL,
+	 "Whether it is a call that wasn't answered, and nobody waits for its answer any more, as far as was read.",
+	 NULL},
 	{NULL, NULL, NULL, NULL, NULL},
 };
 

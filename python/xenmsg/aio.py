@@ -12,12 +12,12 @@ import socket
 import warnings
 import weakref
 from types import TracebackType
-from typing import (Any, AsyncIterator, Awaitable, Callable, Generator, Generic, List, NamedTuple, Optional, Set, Type, TypeVar,
+from typing import (Any, AsyncIterator, Awaitable, Callable, Dict, Generator, Generic, List, NamedTuple, Optional, Type, TypeVar,
                     cast)
 
 from . import _core
 from ._core import Message
-from ._errors import PATIENCE, Again, Cancelled, Error, make_error
+from ._errors import PATIENCE, Again, Cancelled, Error, SlowCallers, TimedOut, make_error
 from ._types import ConnectionState, Data, Event, Peer, make_event, milliseconds
 
 T = TypeVar("T")
@@ -289,16 +289,20 @@ class Endpoint(_Lazy[Message]):
         """The next message. Raises TimedOut after that many seconds; ENOTCONN when it is closed or the daemon gone."""
         return await self._next(timeout)
 
-    async def reply(self, message: Message, data: Data) -> None:
-        """message.reply(), which here waits while the caller doesn't read."""
+    async def reply(self, message: Message, data: Data, timeout: Optional[float] = None) -> None:
+        """message.reply(), which here waits while the caller doesn't read; after that many seconds TimedOut, and it isn't
+        answered."""
         link = await self._open()
+        until = None if timeout is None else link.loop.time() + timeout
         while True:
             try:
                 return message.reply(data)
             except Error as error:
                 if error.errno != errno.EAGAIN:
                     raise
-            await link.change()
+            if until is not None and link.loop.time() >= until:
+                raise make_error(errno.ETIMEDOUT, "the caller doesn't read its replies", 0, None)
+            await link.change(until)
 
     async def __aenter__(self) -> Endpoint:
         await self._open()
@@ -497,16 +501,34 @@ class Connection(ConnectionState):
                     concurrency: int = 64) -> None:
         """Answers calls with what `await handler(message)` returns, None is b"", up to so many at a time, until it is
         cancelled. A handler that raises an OSError (Error is one) answers with its errno; another exception goes to the
-        loop's exception handler, and the caller gets EIO."""
-        tasks: Set[asyncio.Task[None]] = set()
+        loop's exception handler, and the caller gets EIO. A handler whose caller has gone or given up is cancelled. A caller
+        who doesn't read gets ENOBUFS after 5 s, in which each of its replies counts as one of those at a time."""
+        tasks: Dict[asyncio.Task[None], Message] = {}
+        slow = SlowCallers()
+        burst = 0
         async with self.bind(endpoint, messages=False) as inbox:
+            link = await inbox._open()
+
+            def done(task: asyncio.Task[None]) -> None:
+                tasks.pop(task, None)
+                link.tell([])  # so that this goes on below
             try:
                 while True:
-                    while len(tasks) >= concurrency:
-                        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-                    task = asyncio.create_task(_answer(inbox, await inbox.recv(), handler))
-                    tasks.add(task)
-                    task.add_done_callback(tasks.discard)
+                    if len(tasks) < concurrency:
+                        message = inbox._take(link.core)
+                    else:
+                        message = None
+                        link.core.process()  # or nothing would tell that something has come
+                    burst += 1
+                    if message is not None:
+                        task = asyncio.create_task(_answer(inbox, message, handler, slow))
+                        tasks[task] = message
+                        task.add_done_callback(done)
+                        if burst % BURST == 0:
+                            await asyncio.sleep(0)
+                        continue
+                    _cancel_withdrawn(tasks)
+                    await link.change()
             finally:
                 for task in tasks:
                     task.cancel()
@@ -547,10 +569,22 @@ class Connection(ConnectionState):
         return await _in_thread(lambda: _core.Connection(path).ping(domain, milliseconds(timeout)))
 
 
-async def _answer(inbox: Endpoint, message: Message, handler: Callable[[Message], Awaitable[Optional[Data]]]) -> None:
+def _cancel_withdrawn(tasks: Dict[asyncio.Task[None], Message]) -> None:
+    for task, message in tasks.items():
+        if message.withdrawn:
+            task.cancel()
+
+
+async def _answer(inbox: Endpoint, message: Message, handler: Callable[[Message], Awaitable[Optional[Data]]],
+                  slow: SlowCallers) -> None:
     try:
         try:
-            await inbox.reply(message, await handler(message) or b"")
+            reply = await handler(message) or b""
+            try:
+                await inbox.reply(message, reply, slow.patience(message))
+                slow.answered(message)
+            except TimedOut:
+                slow.refuse(message)
         except OSError as error:
             if message.wants_reply:
                 message.reply_error(error.errno or errno.EIO)

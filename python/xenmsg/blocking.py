@@ -17,7 +17,7 @@ from typing import Any, Callable, Generic, Optional, Tuple, TypeVar, cast
 
 from . import _core
 from ._core import Message
-from ._errors import PATIENCE, Again, Certainty, Error, make_error
+from ._errors import PATIENCE, Again, Certainty, Error, SlowCallers, TimedOut, make_error
 from ._types import ConnectionState, Data, Event, Peer, make_event, milliseconds
 
 T = TypeVar("T")
@@ -92,19 +92,23 @@ class Endpoint(_Source[Message]):
         """The next message. Raises TimedOut after that many seconds; ENOTCONN when the daemon is gone."""
         return self._next(timeout)
 
-    def reply(self, message: Message, data: Data) -> None:
-        """message.reply(), which here waits while the caller doesn't read."""
+    def reply(self, message: Message, data: Data, timeout: Optional[float] = None) -> None:
+        """message.reply(), which here waits while the caller doesn't read; after that many seconds TimedOut, and it isn't
+        answered."""
+        until = _until(timeout)
         while True:
             try:
                 return message.reply(data)
             except Error as error:
                 if error.errno != errno.EAGAIN:
                     raise
+            if until is not None and time.monotonic() >= until:
+                raise make_error(errno.ETIMEDOUT, "the caller doesn't read its replies", 0, None)
             # Not wait(): messages that lie there for recv() would end it at once.
             self._core.process()
             room = select.poll()
             room.register(self._core.fileno(), select.POLLIN)
-            room.poll(1000)
+            room.poll(1000 if until is None else min(1000, _left(until)))
 
 
 class Listener(_Source[Tuple[socket.socket, Peer]]):
@@ -239,11 +243,18 @@ class Connection(ConnectionState):
 
     def serve(self, endpoint: str, handler: Callable[[Message], Optional[Data]]) -> None:
         """Answers calls, one after the other, with what handler(message) returns, None is b"". A handler that raises an OSError
-        (Error is one) answers with its errno; another exception ends this, and the caller gets ECANCELED."""
+        (Error is one) answers with its errno; another exception ends this, and the caller gets ECANCELED. A caller who doesn't
+        read gets ENOBUFS after 5 s."""
+        slow = SlowCallers()
         with self.bind(endpoint, messages=False) as inbox:
             for message in inbox:
                 try:
-                    inbox.reply(message, handler(message) or b"")
+                    reply = handler(message) or b""
+                    try:
+                        inbox.reply(message, reply, slow.patience(message))
+                        slow.answered(message)
+                    except TimedOut:
+                        slow.refuse(message)
                 except OSError as error:
                     try:
                         if message.wants_reply:

@@ -12,7 +12,7 @@ import threading
 
 import pytest
 
-from messaging import eventually, stopped
+from messaging import FAST, eventually, stopped
 from python_module import LONG, SHORT, raises, run, soon, xenmsg
 from test_hosts import joined_hosts  # the fixture `hosts`  # noqa: F401  pylint: disable=unused-import
 
@@ -366,6 +366,80 @@ def test_calls_without_asyncio(nodes):
         assert (caught.value.errno, caught.value.answered, caught.value.definite) == (errno.ENOENT, True, False)
         assert "it answered: No such file" in str(caught.value)
     two.stop()  # which ends the server
+    thread.join(LONG)
+    assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("concurrency", (1, 8))
+def test_a_handler_whose_caller_has_gone_is_cancelled(nodes, concurrency):
+    one, two = nodes(1, 2).values()
+    begun, cancelled = [], []
+
+    async def handler(message):
+        begun.append(bytes(message))
+        if begun[-1] == b"answers itself":
+            message.reply(b"itself")
+            await asyncio.sleep(SHORT)  # in which it isn't taken for one who waits in vain
+            return None
+        if begun[-1] != b"forever":
+            return begun[-1]
+        try:
+            await asyncio.sleep(10 * LONG)
+        except asyncio.CancelledError:
+            cancelled.append(message.withdrawn)
+            raise
+
+    async def main():
+        async with xenmsg.open(two.socket) as other:
+            serving = asyncio.create_task(other.serve("work", handler, concurrency=concurrency))
+            await soon(lambda: "work" in two.endpoints(), "work is bound")
+            async with xenmsg.open(one.socket) as conn:
+                late = await raises(errno.ETIMEDOUT, conn.call("2:work", b"forever", timeout=SHORT))
+                assert late.certainty is xenmsg.Certainty.UNKNOWN
+                await soon(lambda: cancelled == [True], "the handler is cancelled: its caller has given up")
+                assert bytes(await conn.call("2:work", b"answers itself", timeout=LONG)) == b"itself"
+                dying = asyncio.create_task(conn.call("2:work", b"forever"))
+                await soon(lambda: begun.count(b"forever") == 2, "it is called again")
+            await asyncio.gather(dying, return_exceptions=True)
+            await soon(lambda: cancelled == [True, True], "the handler is cancelled: its caller has gone")
+            async with xenmsg.open(one.socket) as conn:
+                assert bytes(await conn.call("2:work", b"next", timeout=LONG)) == b"next"
+            assert not serving.done()
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
+    run(main())
+
+
+@pytest.mark.parametrize("blocking", (False, True))
+def test_a_caller_who_reads_no_replies_holds_up_no_other_for_long(nodes, blocking):
+    node, = nodes(1, config=FAST + "[limits]\nmax-message = 1M\n").values()
+    reply = bytes(1000000)
+
+    async def handler(message):
+        return reply
+
+    async def serve():
+        async with xenmsg.open(node.socket) as conn:
+            await conn.serve("big", handler, concurrency=2)
+
+    def work():
+        with pytest.raises(xenmsg.Error, match="not connected"):
+            if not blocking:
+                asyncio.run(serve())
+            with xenmsg.blocking.open(node.socket) as conn:
+                conn.serve("big", lambda message: reply)
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    eventually(lambda: "big" in node.endpoints(), "big is bound")
+    with xenmsg.blocking.open(node.socket) as greedy, xenmsg.blocking.open(node.socket) as other:
+        outcomes = [greedy._core.call_post("self:big", b"") for _ in range(30)]
+        assert all(outcomes)
+        for _ in range(30):  # so that it has come to each of the others
+            assert bytes(other.call("self:big", b"", timeout=40)) == reply
+        eventually(lambda: greedy._core.wait(50) is not None and all(outcome.done() for outcome in outcomes), "each has its outcome")
+        assert {outcome.errno for outcome in outcomes} == {0, errno.ENOBUFS}
+        assert all(outcome.answered for outcome in outcomes if outcome.errno)
+    node.stop()  # which ends the server
     thread.join(LONG)
     assert not thread.is_alive()
 
