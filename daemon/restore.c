@@ -53,7 +53,7 @@ static int begin_anew(struct daemon *daemon, uint32_t domid)
 		return r;
 	links_restart(daemon->links);
 	leave_peers(daemon);
-	daemon->self.domid = domid;
+	self_renumber(&daemon->self, domid);
 	watches_restart(daemon->watches);
 	reload_restart_channels(daemon, was);
 	directory_restart(daemon->directory);

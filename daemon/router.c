@@ -256,6 +256,18 @@ void router_restart_hop(struct router *router, struct hop *hop, uint32_t was)
 	}
 }
 
+/* A domain of which domain 0 relays a channel was restored, and has the number `to` now. */
+static void follow_relayed(struct router *router, const struct channel_end *end, uint32_t to)
+{
+	struct channel *channel = end->channel;
+	int r = -ECONNRESET; /* the far end was told the number of the source */
+
+	if (!end->is_opener)
+		r = via_follow(router->with.via, channel, to);
+	if (r < 0)
+		channel_forbid(channel, r == -ENOMEM ? ECONNRESET : -r);
+}
+
 bool router_resumed(struct router *router, struct hop *hop, uint32_t from, uint32_t to, uint32_t *at)
 {
 	uint64_t start = hop->relay->turns.spent;
@@ -269,7 +281,7 @@ bool router_resumed(struct router *router, struct hop *hop, uint32_t from, uint3
 			continue;
 		if (from != to && strchr(channel->endpoint, ':')) {
 			relay_spend(hop->relay, hop->account, COST_CHANNEL_END);
-			channel_forbid(channel, ECONNRESET);
+			follow_relayed(router, end, to);
 		} else if (end->is_opener && (channel->identity.domid == from || channel->host) &&
 			   (from != to || channel->undecided)) {
 			relay_spend(hop->relay, hop->account, COST_OPEN);

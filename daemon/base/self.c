@@ -33,3 +33,17 @@ bool instance_parse(const char *text, uint8_t instance[16])
 	}
 	return *text == '\0';
 }
+
+void self_renumber(struct self *self, uint32_t domid)
+{
+	self->former[self->former_count++ % SELF_FORMER_MAX] = self->domid;
+	self->domid = domid;
+}
+
+bool self_has_or_had(const struct self *self, uint32_t domid)
+{
+	for (unsigned i = 0; i < self->former_count && i < SELF_FORMER_MAX; i++)
+		if (self->former[i] == domid)
+			return true;
+	return self->domid == domid;
+}

@@ -206,6 +206,27 @@ static int ask(struct room *room, struct account *account)
 	return r;
 }
 
+/* Lets the channel lead to the domain's endpoint of the same name, by another number of the domain's. */
+static int readdress(struct channel *channel, uint32_t domid)
+{
+	char endpoint[ENDPOINT_NAME_MAX + 1], address[ADDRESS_SIZE];
+	uint32_t was;
+
+	if (split(channel->endpoint, strlen(channel->endpoint), &was, endpoint) < 0 || was == domid)
+		return 0;
+	snprintf(address, sizeof(address), "%u:%s", domid, endpoint);
+	return channel_rename(channel, address);
+}
+
+int via_follow(struct via *via, struct channel *channel, uint32_t to)
+{
+	int r = readdress(channel, to);
+
+	if (r == 0)
+		r = via_still_allowed(via, channel);
+	return r == -ENODATA ? 0 : r; /* when its name is known, policy is asked again */
+}
+
 /* Leads some channels on. Returns a negative errno if they all are to end. */
 static int lead_some(struct room *room)
 {
@@ -227,8 +248,12 @@ static int lead_some(struct room *room)
 		hop = links_want(via->links, room->domid, channel->charge.account, &r);
 		if (!hop)
 			return r;
-		r = channel_is_abandoned(channel) ? -ECONNRESET
-						  : channel_accept(channel, hop, channel->endpoint);
+		r = channel_is_abandoned(channel) ? -ECONNRESET : 0;
+		if (r == 0 && in_domain_0(via) &&
+		    room->domid <= DOMID_MAX) /* it may have been restored meanwhile */
+			r = readdress(channel, room->domid);
+		if (r == 0)
+			r = channel_accept(channel, hop, channel->endpoint);
 		if (r < 0)
 			channel_forbid(channel, r == -ENOMEM ? ENOBUFS : -r);
 	}
@@ -374,6 +399,7 @@ static int forward(struct via *via, struct channel *channel, uint32_t domid, con
 	char address[ADDRESS_SIZE];
 	int r;
 
+	domid = links_meant(via->links, domid);
 	if (domid == 0 || domid == channel->identity.domid)
 		return -EINVAL;
 	snprintf(address, sizeof(address), "%u:%s", domid, endpoint);
@@ -399,7 +425,7 @@ static int take(struct via *via, struct channel *channel, const struct frame_ope
 			    channel->identity.domid, source);
 		return -EACCES;
 	}
-	if (domid != self || source == 0 || source == self || source > DOMID_MAX)
+	if (!self_has_or_had(via->with.self, domid) || source == 0 || source == self || source > DOMID_MAX)
 		return -EPROTO;
 	if (via->with.relay->quota) {
 		account = quota_account(via->with.relay->quota, QUOTA_PEER, source);
@@ -517,6 +543,24 @@ void via_take_ping(struct via *via, uint32_t source, const struct frame_ping_rel
 	account_unref(account);
 }
 
+/* Lets what waits for the HELLO of a daemon wait for it under another number. */
+static void renumber_room(struct via *via, uint32_t from, uint32_t to)
+{
+	struct room *room = find_room(via, from);
+
+	if (!room)
+		return;
+	HASH_DEL(via->rooms, room);
+	if (find_room(via,
+		      to)) /* it wasn't known yet who that is: both wait for the same, and this one longer */
+		room->error = -EHOSTDOWN;
+	else
+		room->domid = to;
+	HASH_ADD(hh, via->rooms, domid, sizeof(room->domid), room);
+	room->asked = false; /* the answer comes for the number of before */
+	task_due(&room->leading);
+}
+
 void via_renumber(struct via *via, uint32_t from, uint32_t to)
 {
 	struct relayed_ping *ping;
@@ -524,6 +568,8 @@ void via_renumber(struct via *via, uint32_t from, uint32_t to)
 	DL_FOREACH(via->pings, ping)
 		if (ping->source == from)
 			ping->source = to;
+	if (in_domain_0(via))
+		renumber_room(via, from, to);
 }
 
 /* --- policy has changed ------------------------------------------------------------------------- */

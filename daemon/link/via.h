@@ -86,6 +86,10 @@ void via_take_ping(struct via *via, uint32_t source, const struct frame_ping_rel
 /* The domain `from` has the number `to` now: answers what it has asked there. */
 void via_renumber(struct via *via, uint32_t from, uint32_t to);
 
+/* The domain to which domain 0 forwards the channel was restored and has the number `to` now. 0; -EACCES: by that number
+ * it is forbidden; -ENOMEM. */
+int via_follow(struct via *via, struct channel *channel, uint32_t to);
+
 /* Ends the channels that domain 0 forwards and that changed rules forbid now. */
 void via_recheck(struct via *via);
 

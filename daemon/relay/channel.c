@@ -247,7 +247,7 @@ void channel_charge_to(struct channel *channel, struct account *account)
 }
 
 /* Gives a channel that waits another endpoint. */
-static int rename_endpoint(struct channel *channel, const char *endpoint)
+int channel_rename(struct channel *channel, const char *endpoint)
 {
 	char *copy = strcmp(channel->endpoint, endpoint) ? strdup(endpoint) : channel->endpoint;
 
@@ -281,7 +281,7 @@ int channel_accept(struct channel *channel, struct hop *hop, const char *endpoin
 	if (r == 0 && !channel_is_waiting(channel) && !orphans_allow(channel, hop))
 		r = -ENOBUFS;
 	if (r == 0)
-		r = channel_is_waiting(channel) ? rename_endpoint(channel, endpoint)
+		r = channel_is_waiting(channel) ? channel_rename(channel, endpoint)
 						: prepare(channel, endpoint);
 	if (r == 0)
 		r = channel_table_put(&hop->channels, number, end);

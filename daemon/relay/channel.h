@@ -148,6 +148,9 @@ struct channel {
 	struct channel *ended_next;
 };
 
+/* Gives the channel, whose acceptor is known, another endpoint for its OPEN. -ENOMEM: it keeps the one that it has. */
+int channel_rename(struct channel *channel, const char *endpoint);
+
 static inline struct channel_end *channel_other(struct channel_end *end)
 {
 	return end->is_opener ? &end->channel->acceptor : &end->channel->opener;

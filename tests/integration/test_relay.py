@@ -18,6 +18,7 @@ from conftest import Conversation
 from library import Connection
 from messaging import (EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_UNREACHABLE, EXIT_USAGE, FAST, PATIENCE, Holder,
                        eventually, give_up_ring, of_turns)
+from test_resume import calling, numbered, streaming
 
 MIB = 1 << 20
 PEER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "link_peer.py")
@@ -362,11 +363,45 @@ def test_what_waits_for_room_is_relayed_when_a_link_is_resumed(zero, guests, los
     assert not any(outcomes)
 
 
-@pytest.mark.parametrize("restored", ["source", "destination"])
-def test_what_is_relayed_ends_for_certain_when_an_end_of_it_is_restored(host, zero, guests, restored):
-    """Under traffic. The far end was told the old number, so its channels end, and what is sent to the new one goes on."""
+def test_what_is_relayed_goes_on_when_its_destination_is_restored(host, zero, guests):
+    """Under traffic; and what domain 0 has been asked to relay before anybody could see it go arrives, too."""
     one, two = guests(2)
-    node = one if restored == "source" else two
+    workers = numbered(one, two, "numbers") + calling(one, two, "calls") + streaming(one, two, "stream")
+    for worker in workers:
+        worker.goes_on()
+
+    def restore(times):
+        host.sim("suspend", two.domid)
+        two.domid = int(host.sim("resume", two.domid).stdout)
+        eventually(lambda: two.status()["domid"] == two.domid, "it knows its number")
+        eventually(lambda: (zero.link(two.domid) or {}).get("resumes") == times, "its link is resumed")
+        for worker in workers:
+            worker.goes_on()
+
+    with Connection(one.socket) as sender, Connection(two.socket) as receiver, Connection(zero.socket) as last:
+        assert receiver.bind("inbox") == 0
+        assert last.bind("last") == 0
+        results = []
+        host.sim("pause", two.domid)
+        eventually(lambda: zero.link(two.domid)["state"] == "away", "it is away")
+        assert sender.post(f"{two.domid}:inbox", b"meanwhile", results.append) == 0
+        assert sender.post("0:last", b"behind it", results.append) == 0
+        assert last.receive().data == b"behind it"
+        restore(1)
+        assert receiver.receive().data == b"meanwhile"
+        eventually(lambda: sender.wait(10) >= 0 and len(results) == 2, "they have an outcome")
+        assert results == [0, 0]
+    for times in (2, 3):
+        restore(times)
+    for worker in workers:
+        worker.finish()
+    assert host.list()["kernel_log"] == []
+
+
+def test_what_is_relayed_ends_for_certain_when_its_source_is_restored(host, zero, guests):
+    """Under traffic. The far end was told the old number, so its channels end, and what is sent under the new one goes on."""
+    one, two = guests(2)
+    node = one
     outcomes, got = {}, []
     stop = threading.Event()
 

@@ -228,6 +228,44 @@ static void channels_that_new_rules_forbid_end(void **state)
 	scene_stop(&scene);
 }
 
+static void channel_follows_its_destination_to_another_number_if_the_rules_allow_it_there(void **state)
+{
+	struct channel_end *end;
+	uint32_t number = 0;
+	struct scene scene;
+
+	scene_start(&scene, 0, true);
+	open_as(scene.link[1], 1, 1, "2:inbox");
+	expect_open(scene.link[2], "2:inbox", 1);
+	end = channel_table_next(&scene.link[2]->hop.channels, &number);
+	assert_non_null(end);
+	scene.moved_destination = 9;
+	assert_int_equal(via_follow(scene.via, end->channel, 9), 0);
+	assert_string_equal(end->channel->endpoint, "9:inbox");
+	scene.taken_back = -ENODATA; /* its name isn't known yet */
+	scene.moved_destination = 10;
+	assert_int_equal(via_follow(scene.via, end->channel, 10), 0);
+	scene.taken_back = -EACCES;
+	scene.moved_destination = 11;
+	assert_int_equal(via_follow(scene.via, end->channel, 11), -EACCES);
+	scene_stop(&scene);
+}
+
+static void restored_domain_takes_what_was_relayed_to_an_earlier_number_of_its(void **state)
+{
+	struct scene scene;
+
+	scene_start(&scene, 1, true);
+	self_renumber(&scene.self, 3);
+	self_renumber(&scene.self, 4);
+	refused_to(&scene, scene.link[0], 2, "5:inbox", EPROTO);
+	open_as(scene.link[0], 1, 2, "1:inbox");
+	expect_open(scene.program, "inbox", 2);
+	open_as(scene.link[0], 3, 2, "3:inbox");
+	expect_open(scene.program, "inbox", 2);
+	scene_stop(&scene);
+}
+
 static void channels_that_wait_in_domain_0_end_by_new_rules_too(void **state)
 {
 	struct scene scene;
@@ -340,6 +378,9 @@ int main(void)
 		cmocka_unit_test(window_from_link_to_link_is_no_more_than_two_rings),
 		cmocka_unit_test(domain_0_refuses_what_leads_nowhere),
 		cmocka_unit_test(channels_that_new_rules_forbid_end),
+		cmocka_unit_test(
+			channel_follows_its_destination_to_another_number_if_the_rules_allow_it_there),
+		cmocka_unit_test(restored_domain_takes_what_was_relayed_to_an_earlier_number_of_its),
 		cmocka_unit_test(channels_that_wait_in_domain_0_end_by_new_rules_too),
 		cmocka_unit_test(domain_0_relays_pings_and_their_errors),
 		cmocka_unit_test(domain_0_is_believed_who_the_sender_is),

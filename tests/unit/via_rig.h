@@ -28,7 +28,8 @@ struct scene {
 	void *pinger;
 	uint32_t request, pong;
 	unsigned pongs;
-	uint32_t moved_to; /* the source's domid now; 0: it is as before */
+	uint32_t moved_destination; /* its domid now, likewise */
+	uint32_t moved_to;	    /* the source's domid now; 0: it is as before */
 
 	/* what the policy says */
 	int denied, taken_back;
