@@ -3,6 +3,7 @@
 #include "tests/unit/move_rig.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -412,6 +413,78 @@ static void peer_that_does_not_answer_an_offer_is_given_up(void **state)
 	move_stop(&scene);
 }
 
+/* --- what is left behind ------------------------------------------------------------------------ */
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && defined(__GLIBC__)
+#define COUNTS_BYTES 1
+static size_t bytes_allocated(void)
+{
+	struct mallinfo2 info = mallinfo2();
+
+	return info.uordblks + info.hblkhd;
+}
+#else
+#define COUNTS_BYTES 0
+static size_t bytes_allocated(void)
+{
+	return 0;
+}
+#endif
+
+static void move_once(struct scene *scene)
+{
+	say_offer(scene);
+	hear_move(scene);
+	peer_reads_other(scene);
+	say_aside(scene, FRAME_MOVE, "", 0);
+	peer_writes_other(scene);
+	peer_has_moved(scene);
+	say_u64(scene, FRAME_PING, 8);
+	expect(scene, FRAME_PONG);
+	expect(scene, FRAME_ACK);
+}
+
+static void a_thousand_moves_leave_no_more_than_ten(void **state)
+{
+	struct scene scene;
+	size_t after_ten = 0;
+
+	move_start(&scene, true);
+	for (unsigned i = 1; i <= 1000; i++) {
+		move_once(&scene);
+		time_passed_ms += 5000; /* or the next offer would be declined */
+		if (i == 10)
+			after_ten = bytes_allocated();
+	}
+	assert_int_equal(info_of(&scene).moves, 1000);
+	assert_int_equal(bytes_allocated(), after_ten);
+	move_stop(&scene);
+}
+
+/* Each carries a channel, and ends in one of three ways. */
+static void ten_thousand_links_leave_no_more_than_ten(void **state)
+{
+	struct scene scene;
+	size_t after_ten = 0;
+
+	scene_start(&scene);
+	for (unsigned i = 1; i <= 10000; i++) {
+		greet(&scene);
+		open_channel(&scene);
+		if (i % 3 == 0)
+			say(&scene, FRAME_GOODBYE, "\0\0\0\0", 4);
+		else
+			links_lost(scene.links, 7, i % 3 == 1, "its daemon has gone");
+		expect_state(&scene, LINK_IDLE);
+		forget_program_channel(&scene);
+		settle(&scene);
+		if (i == 10)
+			after_ten = bytes_allocated();
+	}
+	assert_int_equal(bytes_allocated(), after_ten);
+	scene_stop(&scene);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -426,6 +499,8 @@ int main(void)
 		cmocka_unit_test(vchan_that_goes_takes_the_other_one_along),
 		cmocka_unit_test(session_that_is_lost_while_it_moves_is_resumed),
 		cmocka_unit_test(peer_that_does_not_answer_an_offer_is_given_up),
+		cmocka_unit_test(a_thousand_moves_leave_no_more_than_ten),
+		cmocka_unit_test(ten_thousand_links_leave_no_more_than_ten),
 	};
 
 	log_set_level(LOG_LEVEL_ERROR);
