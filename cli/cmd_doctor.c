@@ -25,6 +25,7 @@
 #include "cli/fields.h"
 #include "cli/writer.h"
 #include "wire/address.h"
+#include "wire/cpu_atomics.h"
 
 #define STORE_ANSWER_MS 5000
 #define PING_MS		5000
@@ -256,6 +257,14 @@ static void check_store(struct doctor *doctor)
 
 /* ---- the daemon ------------------------------------------------------------------------------ */
 
+/* It can't be mended, and others have an answer to it (doc/security.md). */
+static void check_cpu(struct doctor *doctor)
+{
+	if (!cpu_has_bounded_atomics())
+		well(doctor, "cpu",
+		     "it lacks LSE (ARMv8.1): who writes without end to memory that it shares with a daemon can hold that daemon; see doc/security.md, Known limits");
+}
+
 static void check_policy(struct doctor *doctor, struct json_object *policy)
 {
 	if (json_object_get_string_len(at(policy, "error")) > 0)
@@ -431,6 +440,7 @@ int cmd_doctor(struct cli *cli, int argc, char **argv)
 					 argv[i]);
 	if (json)
 		doctor.json = writer_new(WRITER_JSON_LINES);
+	check_cpu(&doctor);
 	if (check_xen(&doctor)) {
 		check_events(&doctor);
 		check_grants(&doctor);

@@ -21,6 +21,7 @@
 #include "daemon/xen/store.h"
 #include "daemon/xen/vchan.h"
 #include "daemon/viewer.h"
+#include "wire/cpu_atomics.h"
 
 /* --- signals ---------------------------------------------------------------------------------- */
 
@@ -91,6 +92,10 @@ int daemon_new(struct daemon **out, const struct config *config)
 int daemon_run(struct daemon *daemon)
 {
 	log_info("domain %u: listening on %s", daemon->self.domid, local_path(daemon->local));
+	if (!cpu_has_bounded_atomics())
+		log_warning(
+			"this CPU lacks LSE (ARMv8.1): a program or a domain that writes without end to what it shares with "
+			"this daemon can hold it (doc/security.md)");
 	notify_ready(daemon->notify);
 	do
 		if (event_base_loop(daemon->base, links_poll(daemon->links) ? EVLOOP_ONCE | EVLOOP_NONBLOCK

@@ -10,7 +10,8 @@ libwire_la_SOURCES = \
 	wire/frame.c wire/frame.h wire/frame_link.c wire/frame_ring.h \
 	wire/hash.c wire/hash.h \
 	wire/probes.h \
-	wire/ring.c wire/ring.h wire/ring_inline.h wire/local_ring.h wire/untrusted_copy.h
+	wire/ring.c wire/ring.h wire/ring_inline.h wire/local_ring.h wire/untrusted_copy.h \
+	wire/cpu_atomics.c wire/cpu_atomics.h
 
 # What a daemon and its gateway say to each other: apart, since the library for programs needs no JSON.
 noinst_LTLIBRARIES += libwiregateway.la

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "tests/unit/unit.h"
+#include "wire/cpu_atomics.h"
 #include "wire/doorbell.h"
 
 #define STUCK_S 60 /* then a call that waits ends the test */
@@ -102,6 +103,14 @@ static void what_is_no_doorbell_does_not_make_it_wait(void **state)
 	close(file);
 }
 
+static void only_arm_without_lse_has_atomics_without_a_bound(void **state)
+{
+	assert_true(cpu_atomics_are_bounded("x86_64", 0));
+	assert_true(cpu_atomics_are_bounded("aarch64", 1ul << 8));
+	assert_false(cpu_atomics_are_bounded("aarch64", ~(1ul << 8)));
+	assert_false(cpu_atomics_are_bounded("armv7l", ~0ul));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -109,6 +118,7 @@ int main(void)
 		cmocka_unit_test(a_full_one_still_rings),
 		cmocka_unit_test(an_empty_one_says_so_and_does_not_wait),
 		cmocka_unit_test(what_is_no_doorbell_does_not_make_it_wait),
+		cmocka_unit_test(only_arm_without_lse_has_atomics_without_a_bound),
 	};
 
 	alarm(STUCK_S);
