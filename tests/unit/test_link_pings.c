@@ -317,7 +317,7 @@ static void peer_that_says_everything_but_hello_is_not_waited_for(void **state)
 	connect_peer(&scene);
 	for (uint64_t ms = 0; ms < DEAD_AFTER_MS + 2 * HEARTBEAT_MS; ms += HEARTBEAT_MS) {
 		expect_state(&scene, LINK_GREETING);
-		say(&scene, FRAME_OPTIONAL, NULL, 0);
+		say(&scene, FRAME_OPTIONAL, "", 0);
 		pass(&scene, HEARTBEAT_MS);
 		if (scene.pongs)
 			break;
