@@ -319,8 +319,8 @@ int peers_connect(struct peers *peers, uint32_t domid, struct account *account)
 		return -ENOLINK;
 	if (account && rendezvous->state == RENDEZVOUS_IDLE && !peer->up)
 		r = lookups_add(peer, account);
-	else if (!rendezvous->wanted && rendezvous->state == RENDEZVOUS_IDLE)
-		timer_set(rendezvous->timer, peers->options.setup_timeout_ms);
+	else if (!rendezvous->wanted)
+		rendezvous_wanted(peer);
 	if (r == 0 && !rendezvous->wanted) {
 		rendezvous->wanted = true;
 		if (!peer->up)

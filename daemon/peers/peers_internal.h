@@ -77,6 +77,8 @@ struct rendezvous {
 	struct event *again; /* the other side, or we, may have missed an event */
 	struct event *sweep; /* our hello still stands there, and is to go */
 	unsigned again_ms;
+	uint64_t begun_ms;		    /* the attempt, */
+	bool goes_on;			    /* though a request for it has timed out */
 	struct peer *wait_prev, *wait_next; /* PAGES: in peers.waiting */
 	struct store_request *hello_request, *publish_request, *remove_request;
 };
@@ -257,6 +259,8 @@ void peer_our_path(const struct peer *peer, char path[PEERS_PATH_SIZE], const ch
 bool peer_hello_is_current(const struct peer *peer);
 
 int rendezvous_init(struct peer *peer);
+/* Gives the attempt that is under way, or is to begin, its time: a link is asked for. */
+void rendezvous_wanted(struct peer *peer);
 void rendezvous_destroy(struct peer *peer);
 void rendezvous_advance(struct peer *peer);
 /* Reads the peer's nodes if they are awaited, since they may have changed. */

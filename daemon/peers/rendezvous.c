@@ -23,12 +23,14 @@
 #include "daemon/peers/peers_mend.h"
 #include "daemon/peers/peers_presence.h"
 #include "daemon/peers/peers_saves.h"
+#include "daemon/base/clock.h"
 #include "daemon/base/timer.h"
 #include "wire/address.h"
 
 #define COST_STEP                                                                                            \
 	20000u /* in units (turns.h): pages are granted, mapped or given back, and leaves written; at least */
 #define UNIT_NS	       10
+#define ATTEMPT_LASTS  10 /* setup-timeouts: who still wants a link then finds the attempt where it was */
 #define NODE_RETRY_MS  50
 #define NODE_RETRIES   20
 #define AGAIN_FIRST_MS 500  /* then twice as long, and so on */
@@ -141,6 +143,7 @@ static void withdraw(struct peer *peer)
 	event_del(rendezvous->again);
 	rendezvous->wanted = false;
 	rendezvous->lost_told = false;
+	rendezvous->goes_on = false;
 	if (!rendezvous->hello_written)
 		return;
 	rendezvous->hello_written = false;
@@ -197,7 +200,7 @@ static void hand_over(struct peer *peer, struct vchan *vchan)
 	event_del(rendezvous->retry);
 	rendezvous->state = RENDEZVOUS_CONNECTED;
 	rendezvous->vchan = NULL;
-	rendezvous->wanted = false;
+	rendezvous->wanted = rendezvous->goes_on = false;
 	rendezvous->lost_told = false;
 	vchan_set_event(vchan, NULL, NULL);
 	log_debug("rendezvous: connected with domain %u, %u pages, %s", peer->domid, vchan_pages(vchan),
@@ -446,6 +449,7 @@ static void begin(struct peer *peer)
 		return;
 	}
 	snprintf(rendezvous->our_nonce, sizeof(rendezvous->our_nonce), "%08x", random);
+	rendezvous->begun_ms = clock_ms();
 	rendezvous->hello_written = true;
 	rendezvous->hello_lost = false;
 	rendezvous->node_retries = 0;
@@ -474,6 +478,18 @@ static void refuse(struct peer *peer)
 	peers->callbacks.failed(peers->userdata, peer->domid, -ENOLINK, reason);
 }
 
+/* Leaves the attempt where it is, though a time-out has answered who wanted it. False: it has lasted long enough. */
+static bool go_on(struct peer *peer)
+{
+	const uint64_t lasts = (uint64_t)ATTEMPT_LASTS * peer->peers->options.setup_timeout_ms;
+	const uint64_t age = clock_ms() - peer->rendezvous.begun_ms;
+
+	if (age >= lasts)
+		return false;
+	timer_set(peer->rendezvous.timer, lasts - age);
+	return true;
+}
+
 static void fail_timeout(struct peer *peer)
 {
 	static const char *const missing[RENDEZVOUS_STATES] = {
@@ -481,18 +497,30 @@ static void fail_timeout(struct peer *peer)
 		[RENDEZVOUS_GRANTED] = "did not connect",
 		[RENDEZVOUS_AWAIT] = "offered no rings",
 	};
-	enum rendezvous_state state = peer->rendezvous.state;
-	unsigned ms = peer->peers->options.setup_timeout_ms;
+	struct peers *peers = peer->peers;
+	struct rendezvous *rendezvous = &peer->rendezvous;
+	enum rendezvous_state state = rendezvous->state;
+	unsigned ms = peers->options.setup_timeout_ms;
+	bool was_wanted = rendezvous->wanted;
+	char reason[160];
 
-	if (peer->rendezvous.hello_lost || peer->rendezvous.publish_lost)
-		fail(peer, -EHOSTUNREACH, "no connection to XenStore within %u ms", ms);
+	if (rendezvous->hello_lost || rendezvous->publish_lost)
+		snprintf(reason, sizeof(reason), "no connection to XenStore within %u ms", ms);
 	else if (state == RENDEZVOUS_IDLE)
-		fail(peer, -EHOSTUNREACH, "XenStore did not answer within %u ms", ms);
+		snprintf(reason, sizeof(reason), "XenStore did not answer within %u ms", ms);
 	else if (state == RENDEZVOUS_PAGES)
-		fail(peer, -EHOSTUNREACH, "no grant pages free");
+		snprintf(reason, sizeof(reason), "no grant pages free");
 	else
-		fail(peer, -EHOSTUNREACH, "the daemon of domain %u %s within %u ms", peer->domid,
-		     missing[state], ms);
+		snprintf(reason, sizeof(reason), "the daemon of domain %u %s within %u ms", peer->domid,
+			 missing[state], ms);
+	if (!missing[state] || !go_on(peer)) {
+		fail(peer, -EHOSTUNREACH, "%s", reason);
+		return;
+	}
+	rendezvous->goes_on |= was_wanted;
+	rendezvous->wanted = false;
+	if (was_wanted)
+		peers->callbacks.failed(peers->userdata, peer->domid, -EHOSTUNREACH, reason);
 }
 
 /* --- the steps --- */
@@ -506,6 +534,7 @@ static struct rendezvous_facts gather(const struct peer *peer, enum rendezvous_e
 	return (struct rendezvous_facts){
 		.event = event,
 		.wanted = rendezvous->wanted,
+		.goes_on = rendezvous->goes_on,
 		.self = peer->domid == peer->peers->options.self->domid,
 		.no_domid = peer->domid > DOMID_MAX,
 		.up = peer->up,
@@ -744,6 +773,17 @@ void rendezvous_destroy(struct peer *peer)
 		event_free(rendezvous->again);
 	if (rendezvous->sweep)
 		event_free(rendezvous->sweep);
+}
+
+void rendezvous_wanted(struct peer *peer)
+{
+	struct rendezvous *rendezvous = &peer->rendezvous;
+
+	timer_set(rendezvous->timer, peer->peers->options.setup_timeout_ms);
+	if (rendezvous->state == RENDEZVOUS_IDLE)
+		return;
+	rendezvous->again_ms = AGAIN_FIRST_MS;
+	timer_set(rendezvous->again, rendezvous->again_ms);
 }
 
 void peers_disconnect(struct peers *peers, uint32_t domid)

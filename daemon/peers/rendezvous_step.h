@@ -21,7 +21,9 @@
  *
  * "wanted, down" is the event that its daemon has gone, but in IDLE, where it is what a look-up has found. A
  * daemon that was replaced finds our hello: PAGES, GRANTED and AWAIT then go back to HELLO. "failed" leads to
- * IDLE, without notifying anyone where no link was wanted here; "lost" stays CONNECTED until
+ * IDLE, without notifying anyone where no link was wanted here; but that a time-out, which answers the request, leaves
+ * HELLO, GRANTED and AWAIT as they are until the attempt has lasted for ten: who is told of changes late, since
+ * XenStore is slow, still finds our hello, and the next request goes on from there. "lost" stays CONNECTED until
  * peers_disconnect().
  */
 
@@ -51,8 +53,9 @@ enum rendezvous_event {
 
 struct rendezvous_facts {
 	enum rendezvous_event event;
-	bool wanted : 1; /* a link was asked for here, and the request isn't answered yet */
-	bool self : 1;	 /* the peer is this domain, */
+	bool wanted : 1;  /* a link was asked for here, and the request isn't answered yet */
+	bool goes_on : 1; /* such a request has timed out, but the attempt isn't over */
+	bool self : 1;	  /* the peer is this domain, */
 	bool no_domid : 1;
 	bool up : 1;	  /* its daemon runs */
 	bool looked : 1;  /* all that would show it was read since the request, */

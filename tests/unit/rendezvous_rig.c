@@ -17,6 +17,7 @@
 
 /* --- XenStore, as far as peers write to it: at once, and what they write is confirmed in turn - */
 
+unsigned setup_timeout_ms = 2 * PATIENCE_MS;
 unsigned writes;
 
 int store_write_leaves(struct store *store, const struct store_leaf *leaves, unsigned count, uint32_t owner,
@@ -240,7 +241,7 @@ void scene_begin(struct scene *scene, bool maps)
 		.ring_size = 65536,
 		.min_ring_size = 1024,
 		.map = maps ? PEERS_MAP_YES : PEERS_MAP_NO,
-		.setup_timeout_ms = 2 * PATIENCE_MS,
+		.setup_timeout_ms = setup_timeout_ms,
 	};
 
 	*scene = (struct scene){.base = event_base_new(), .self = {.domid = 1, .instance_text = INSTANCE}};

@@ -28,6 +28,7 @@ struct held {
 	bool peer_is_gone; /* when we map, it has given up the vchan already */
 };
 extern struct held held;
+extern unsigned setup_timeout_ms;
 extern unsigned writes; /* of our endpoints for domain 2 */
 
 struct scene {

@@ -493,6 +493,50 @@ static void hello_that_comes_back_is_answered_again(void **state)
 	scene_stop(&scene);
 }
 
+static void pass_time(struct scene *scene, unsigned ms)
+{
+	struct timeval pause = {.tv_usec = (suseconds_t)ms * 1000};
+
+	event_base_loopexit(scene->base, &pause);
+	event_base_dispatch(scene->base);
+	settle(scene);
+}
+
+/* XenStore is slow: the peer hears of our hello when the request is over. */
+static void attempt_goes_on_after_the_request_for_it_has_timed_out(void **state)
+{
+	char hello[80];
+	struct scene scene;
+
+	setup_timeout_ms = 100;
+	for (int answered = 0; answered < 2; answered++) {
+		scene_begin(&scene, true);
+		fake_write(&scene.store, THEIRS "/presence", "1 " INSTANCE);
+		assert_int_equal(peers_connect(scene.peers, 2, NULL), 0);
+		settle(&scene);
+		snprintf(hello, sizeof(hello), "%s", fake_find(&scene.store, OURS "/to/2/hello")->value);
+		for (unsigned i = 1; i <= 3; i++) {
+			while (scene.failures < i)
+				pass_time(&scene, 10);
+			assert_string_equal(fake_find(&scene.store, OURS "/to/2/hello")->value, hello);
+			assert_int_equal(peers_connect(scene.peers, 2, NULL), 0);
+		}
+		if (answered) {
+			assert_int_equal(sscanf(hello, "1 " INSTANCE " %8s", scene.nonce), 1);
+			fake_write(&scene.store, THEIRS "/to/1/hello", "1 " INSTANCE " 76543210 1");
+			fake_write(&scene.store, node_path(&scene, "ring-ref"), "9");
+			fake_write(&scene.store, node_path(&scene, "event-channel"), "17");
+			fire(&scene, THEIRS "/to/1/hello");
+			await_vchan(&scene);
+		} else {
+			while (fake_find(&scene.store, OURS "/to/2/hello"))
+				pass_time(&scene, 10); /* but not for ever */
+		}
+		scene_stop(&scene);
+	}
+	setup_timeout_ms = 2 * PATIENCE_MS;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -512,6 +556,7 @@ int main(void)
 		cmocka_unit_test(own_leaf_that_goes_with_the_whole_tree_is_the_owners_to_judge),
 		cmocka_unit_test(who_removes_a_node_again_and_again_is_not_fought),
 		cmocka_unit_test(hello_that_comes_back_is_answered_again),
+		cmocka_unit_test(attempt_goes_on_after_the_request_for_it_has_timed_out),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
