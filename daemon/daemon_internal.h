@@ -40,6 +40,8 @@ struct daemon {
 	struct transport_maker maker;
 	struct quota *quota;
 	struct closer *closer;
+	struct errands *errands;
+	struct memory_lives *memory_lives;
 	struct access *access;
 	struct directory *directory;
 	struct domains *domains; /* in domain 0, else NULL */

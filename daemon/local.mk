@@ -16,6 +16,9 @@ libdaemon_la_SOURCES = \
 	daemon/local/host_watches.c daemon/local/host_watches.h \
 	daemon/base/clock.h \
 	daemon/relay/closer.c daemon/relay/closer.h \
+	daemon/relay/errands.c daemon/relay/errands.h \
+	daemon/relay/leaving.c daemon/relay/leaving.h \
+	daemon/relay/memory_lives.c daemon/relay/memory_lives.h \
 	daemon/base/config.c daemon/base/config.h \
 	daemon/base/cost.h \
 	daemon/daemon.c daemon/daemon.h daemon/daemon_internal.h \

@@ -9,6 +9,9 @@
 #include "daemon/activation/activation.h"
 #include "daemon/policy/access.h"
 #include "daemon/relay/closer.h"
+#include "daemon/relay/errands.h"
+#include "daemon/relay/memory_lives.h"
+#include "wire/doorbell.h"
 #include "daemon/daemon_internal.h"
 #include "daemon/base/descriptors.h"
 #include "daemon/peers/directory.h"
@@ -87,6 +90,14 @@ static int start_relay(struct daemon *daemon)
 			"work here: %s",
 			strerror(-r));
 	daemon->relay.closer = daemon->closer;
+	r = errands_new(&daemon->errands, &daemon->relay);
+	if (r < 0)
+		return r;
+	daemon->relay.errands = daemon->errands;
+	r = memory_lives_new(&daemon->memory_lives, &daemon->relay);
+	if (r < 0)
+		log_warning("memory that programs keep isn't charged to them: %s", strerror(-r));
+	daemon->relay.memory_lives = daemon->memory_lives;
 	return 0;
 }
 
@@ -161,6 +172,7 @@ static int start_local(struct daemon *daemon)
 				.ring_size = LOCAL_RING_SIZE,
 				.channels_max = CHANNEL_NUMBERS / 2,
 				.greeting_ms = GREETING_MS,
+				.can_share_memory = doorbells_work(),
 			},
 	};
 	int r = local_new(&daemon->local, &daemon->relay, &options, &requests_session_callbacks, daemon);
@@ -295,6 +307,8 @@ void wiring_end(struct daemon *daemon)
 	access_free(daemon->access);
 	if (daemon->has_relay)
 		relay_cleanup(&daemon->relay);
+	errands_free(daemon->errands);
+	memory_lives_free(daemon->memory_lives);
 	closer_free(daemon->closer);
 	quota_free(daemon->quota);
 	store_free(daemon->store);

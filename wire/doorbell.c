@@ -23,6 +23,15 @@ int doorbell_new(void)
 	return r < 0 ? r : fd;
 }
 
+bool doorbells_work(void)
+{
+	int fd = doorbell_new();
+
+	if (fd >= 0)
+		close(fd);
+	return fd != -EOPNOTSUPP;
+}
+
 int doorbell_ring(int fd)
 {
 	uint64_t taken;

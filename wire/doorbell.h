@@ -15,8 +15,12 @@
  * pair of processes and one direction.
  */
 
+#include <stdbool.h>
+
 /* Returns a new one, close-on-exec, or a negative errno: -EOPNOTSUPP if the kernel is too old. */
 int doorbell_new(void);
+/* Whether this kernel has them. */
+bool doorbells_work(void);
 
 /*
  * Notifies those who wait for EPOLLOUT. The descriptor may be of any kind. Never waits. Returns 0 or a

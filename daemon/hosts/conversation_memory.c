@@ -8,6 +8,7 @@
 
 #include "daemon/base/descriptors.h"
 #include "daemon/base/shared_memory.h"
+#include "daemon/relay/leaving.h"
 #include "daemon/relay/program_socket.h"
 #include "wire/doorbell.h"
 
@@ -44,11 +45,11 @@ int conversation_memory_make(struct conversation_memory *made, int passed[GATEWA
 
 void conversation_memory_free(struct conversation_memory *memory, struct relay *relay, struct charge *charge)
 {
+	const int fds[LEAVING_FDS] = {memory->wake_daemon, memory->wake_gateway, -1};
+
 	if (!memory->memory)
 		return;
-	close(memory->wake_daemon);
-	close(memory->wake_gateway);
-	munmap(memory->memory, GATEWAY_MEMORY_SIZE);
+	leave(relay, memory->memory, GATEWAY_MEMORY_SIZE, fds, charge);
 	memory->memory = NULL;
 	program_socket_close(relay, memory->life, charge);
 }

@@ -14,6 +14,7 @@
 #include "daemon/base/cost.h"
 #include "daemon/base/log.h"
 #include "daemon/base/self.h"
+#include "daemon/relay/leaving.h"
 #include "daemon/relay/program_socket.h"
 #include "daemon/local/session_internal.h"
 #include "daemon/base/timer.h"
@@ -256,8 +257,8 @@ static bool pay_for_memory(struct session *session, bool *shared)
 static void start_running(struct session *session, const struct frame_hello_local *hello)
 {
 	struct frame_welcome welcome = welcome_of(session);
-	bool shared = hello->flags & HELLO_SHARED_MEMORY && session_can_share_memory();
-	int memory_fd = -1, r;
+	bool shared = hello->flags & HELLO_SHARED_MEMORY && session->options.can_share_memory;
+	int r;
 
 	session->is_mux = hello->flags & HELLO_MUX;
 	session_comm(session); /* while the program is there */
@@ -265,15 +266,16 @@ static void start_running(struct session *session, const struct frame_hello_loca
 		return;
 	if (shared) {
 		welcome.flags = HELLO_SHARED_MEMORY;
-		r = session_share_memory(session, &welcome, &memory_fd);
+		r = session_share_memory(session, &welcome);
 	} else {
 		r = session_pump_socket(session);
 	}
 	welcome.flags |= session->is_mux ? HELLO_MUX : 0;
 	if (r == 0)
-		r = send_welcome(session, &welcome, memory_fd);
-	if (memory_fd >= 0) {
-		close(memory_fd);
+		r = send_welcome(session, &welcome, session->memory_fd);
+	if (session->memory_fd >= 0) {
+		close(session->memory_fd);
+		session->memory_fd = -1;
 		charge_release(&session->charge, QUOTA_DESCRIPTORS, 1);
 	}
 	if (r < 0) {
@@ -463,7 +465,7 @@ int session_new(struct session **out, struct relay *relay, int fd, const struct 
 		return -ENOMEM;
 	}
 	session->fd = fd;
-	session->wake_daemon = session->wake_program = -1;
+	session->wake_daemon = session->wake_program = session->memory_fd = -1;
 	session->relay = relay;
 	session->options = *options;
 	session->callbacks = callbacks;
@@ -493,22 +495,18 @@ fail:
 	return -ENOMEM;
 }
 
-/* The kernel's part of its end, for which its user pays by the time that it takes. */
+/* The kernel's part of its end: most of it is nothing that anybody waits for. */
 static void close_all(struct session *session)
 {
+	const int fds[LEAVING_FDS] = {session->memory_fd, session->wake_daemon, session->wake_program};
 	struct call call;
 
+	if (session->memory || session->wake_daemon >= 0)
+		leave(session->relay, session->memory, session->memory_size, fds, &session->charge);
 	call_begin(&call, NULL);
-	if (session->memory)
-		munmap(session->memory, session->memory_size);
-	if (session->wake_daemon >= 0)
-		close(session->wake_daemon);
-	if (session->wake_program >= 0)
-		close(session->wake_program);
 	if (session->fd >= 0)
 		program_socket_close(session->relay, session->fd, &session->charge);
-	/* Its user doesn't rest for it: others can make it long, by locks of eventfds of their own. */
-	relay_spend(session->relay, session->charge.account, call_end(&call, 0));
+	relay_spend_call(session->relay, session->charge.account, &call, 0);
 }
 
 void session_free(struct session *session)

@@ -57,6 +57,7 @@ struct session_options {
 	uint32_t ring_size; /* of the rings for payload */
 	uint32_t channels_max;
 	uint32_t greeting_ms;
+	bool can_share_memory; /* this kernel has what it takes: doorbells */
 };
 
 /* Takes over the connected socket `fd`, also on failure. Returns 0 or a negative errno. */

@@ -66,6 +66,7 @@ struct session {
 	uint8_t *memory;
 	size_t memory_size;
 	int wake_daemon, wake_program; /* doorbells */
+	int memory_fd;		       /* until it was passed on; -1 */
 	struct event *wake_event;
 
 	/* socket */
@@ -78,11 +79,8 @@ struct session {
 	ssize_t last_words; /* bytes that are still read from a deaf program */
 };
 
-/* session_memory.c: returns whether this kernel has what it takes. */
-bool session_can_share_memory(void);
-/* Makes the memory, says in `welcome` where the rings lie, attaches the hop to them. The
- * caller passes the descriptor on and closes it. Returns 0 or a negative errno. */
-int session_share_memory(struct session *session, struct frame_welcome *welcome, int *memory_fd);
+/* session_memory.c: makes the memory, and says in `welcome` where the rings lie. Returns 0 or a negative errno. */
+int session_share_memory(struct session *session, struct frame_welcome *welcome);
 
 /* Returns how many bytes it takes at most, with what the daemon notes about it. */
 uint64_t session_shared_memory(const struct session *session);

@@ -9,6 +9,7 @@
 
 #include "daemon/base/shared_memory.h"
 #include "daemon/local/session_internal.h"
+#include "daemon/relay/memory_lives.h"
 #include "wire/doorbell.h"
 #include "wire/local_ring.h"
 
@@ -19,15 +20,6 @@ static void on_wake(int fd, short what, void *userdata)
 	struct session *session = userdata;
 
 	hop_woken(session->hop);
-}
-
-bool session_can_share_memory(void)
-{
-	int fd = doorbell_new();
-
-	if (fd >= 0)
-		close(fd);
-	return fd != -EOPNOTSUPP;
 }
 
 static int make_doorbells(struct session *session)
@@ -52,7 +44,7 @@ uint64_t session_shared_memory(const struct session *session)
 
 /* The daemon makes the memory, so that its size is certain: no program can shrink it under us, nor let it
  * grow. */
-int session_share_memory(struct session *session, struct frame_welcome *welcome, int *memory_fd)
+int session_share_memory(struct session *session, struct frame_welcome *welcome)
 {
 	const uint32_t large = session->options.ring_size;
 	/* What comes for streams comes in order with all else. */
@@ -60,35 +52,29 @@ int session_share_memory(struct session *session, struct frame_welcome *welcome,
 					     session->is_mux ? IN_RING_SIZE : large};
 	uint32_t at = head_size();
 	struct hop_rings rings = {0};
-	int fd, r;
+	int r;
 
 	for (unsigned i = 0; i < LOCAL_RINGS; i++) {
 		welcome->rings[i] = (struct frame_ring_place){
 			.control = i * LOCAL_RING_CONTROL, .data = at, .size = sizes[i]};
 		at += sizes[i];
 	}
-	fd = shared_memory_new(at, &session->memory);
-	if (fd < 0)
-		return fd;
-	errno = 0;
+	r = session->memory_fd = shared_memory_new(at, &session->memory);
+	if (r < 0)
+		return r;
 	session->memory_size = at;
+	memory_lives_on(session->relay, session->memory_fd, &session->charge, at);
 	r = make_doorbells(session);
-	if (r < 0) {
-		errno = -r;
-		goto fail;
-	}
+	if (r < 0)
+		return r;
 	session->wake_event = event_new(session->relay->base, session->wake_daemon,
 					EV_WRITE | EV_PERSIST | EV_ET, on_wake, session);
 	if (!session->wake_event || event_add(session->wake_event, NULL) < 0)
-		goto fail;
+		return -ENOMEM;
 	rings.in = local_ring_view(session->memory, &welcome->rings[LOCAL_RING_OUT]);
 	rings.out[OUTLET_MAIN] = local_ring_view(session->memory, &welcome->rings[LOCAL_RING_IN]);
 	rings.out[OUTLET_DELIVERIES] =
 		local_ring_view(session->memory, &welcome->rings[LOCAL_RING_DELIVERIES]);
-	*memory_fd = fd;
 	hop_set_kind(session->hop, session->is_mux ? HOP_MUX : HOP_SHARED);
 	return hop_attach(session->hop, &rings);
-fail:
-	close(fd);
-	return errno ? -errno : -ENOMEM;
 }

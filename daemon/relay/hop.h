@@ -64,6 +64,8 @@
 struct channel;
 struct channel_end;
 struct closer;
+struct errands;
+struct memory_lives;
 struct event;
 struct event_base;
 struct evbuffer;
@@ -84,10 +86,12 @@ struct relay {
 	struct event_base *base;
 	struct turns turns;
 	struct hop *marked[HOP_MARKS];
-	unsigned marks;	       /* in all of these but MARK_RETIRED */
-	struct channel *ended; /* to be freed */
-	struct quota *quota;   /* NULL: nothing is limited */
-	struct closer *closer; /* NULL: closing descriptors that programs send can block the loop */
+	unsigned marks;		 /* in all of these but MARK_RETIRED */
+	struct channel *ended;	 /* to be freed */
+	struct quota *quota;	 /* NULL: nothing is limited */
+	struct closer *closer;	 /* NULL: closing descriptors that programs send can block the loop */
+	struct errands *errands; /* NULL: what may take long is done at once */
+	struct memory_lives *memory_lives; /* NULL: memory that programs keep isn't charged */
 	uint64_t max_message;
 	uint64_t last_stream;	 /* the number of the byte stream that came last */
 	struct orphans *orphans; /* orphans.h: all of them */

@@ -110,8 +110,11 @@ static const struct hop_callbacks hop_callbacks = {.control = no_control, .faile
 static struct session *connect_program(struct world *world, unsigned who)
 {
 	static const struct self self = {.domid = 5};
-	struct session_options options = {
-		.self = &self, .ring_size = 65536, .channels_max = 16, .greeting_ms = 3600000};
+	struct session_options options = {.self = &self,
+					  .ring_size = 65536,
+					  .channels_max = 16,
+					  .greeting_ms = 3600000,
+					  .can_share_memory = true};
 	struct session *session;
 	int pair[2];
 

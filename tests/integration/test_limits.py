@@ -202,6 +202,32 @@ def resident(pid):
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+def test_memory_that_a_program_keeps_is_charged_until_it_is_gone(nodes):
+    """The kernel counts its pages as the daemon's. So it can't be had again and again."""
+    node, = nodes(1, config=limits(max_memory_per_uid=16 << 20)).values()
+    uid = os.getuid()
+
+    def used():
+        return next(each["memory"]["used"] for each in node.status()["accounts"] if (each["kind"], each["id"]) == ("uid", uid))
+    before = used()
+    kept = []
+    for _ in range(30):
+        with Program(node.socket, shared=True) as program:
+            if not program.rings:
+                break
+            kept.append(os.dup(program.descriptors[0]))
+    else:
+        pytest.fail("there is memory without an end")
+    size = os.fstat(kept[0]).st_size
+    eventually(lambda: used() - before < (len(kept) + 1) * size, "what isn't kept is given back")
+    assert used() >= len(kept) * size, "what is kept is charged"
+    for descriptor in kept:
+        os.close(descriptor)
+    eventually(lambda: used() <= before, "nothing is charged any more")
+    with Program(node.socket, shared=True) as program:
+        assert program.rings, "there is memory again"
+
+
 def test_a_newcomer_waits_behind_few_others(nodes):
     """However many want to come in while the daemon is busy: the kernel lets them wait outside of the queue."""
     node, = nodes(1).values()

@@ -104,8 +104,11 @@ static const struct session_callbacks callbacks = {
 static void scene_start(struct scene *scene, uint32_t greeting_ms)
 {
 	static const struct self self = {.domid = 5};
-	struct session_options options = {
-		.self = &self, .ring_size = 65536, .channels_max = 16, .greeting_ms = greeting_ms};
+	struct session_options options = {.self = &self,
+					  .ring_size = 65536,
+					  .channels_max = 16,
+					  .greeting_ms = greeting_ms,
+					  .can_share_memory = true};
 	int pair[2];
 
 	memset(scene, 0, sizeof(*scene));

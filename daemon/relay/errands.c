@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/relay/errands.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+#include <utlist.h>
+
+#include "daemon/base/quota.h"
+#include "daemon/base/timer.h"
+#include "daemon/relay/call.h"
+#include "daemon/relay/hop.h"
+#include "wire/hash.h"
+
+#define STACK_SIZE 65536
+#define FREE_S	   2 /* how long the end waits for threads */
+
+/* What one account has to be done. It is `ready` while no thread does any of it, and goes with the last errand. */
+struct desk {
+	struct account *account;
+	struct errand *errands;
+	struct desk *prev, *next;
+	UT_hash_handle hh;
+};
+
+struct errands {
+	struct relay *relay;
+	int finished_fd; /* tells the loop */
+	struct event *event;
+
+	pthread_mutex_t lock; /* of all below, and held for moments */
+	pthread_cond_t wanted, ended;
+	struct desk *desks; /* by account */
+	struct desk *ready; /* the first one's turn is next */
+	struct errand *finished;
+	unsigned threads, idle, ready_count;
+	bool is_over;
+};
+
+/* --- a thread --------------------------------------------------------------------------------- */
+
+static uint64_t used_by_thread(void)
+{
+	struct timespec used;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+	return (uint64_t)used.tv_sec * 1000000000u + (uint64_t)used.tv_nsec;
+}
+
+static void make_ready(struct errands *errands, struct desk *desk)
+{
+	DL_APPEND(errands->ready, desk);
+	errands->ready_count++;
+}
+
+/* Does one errand of a desk; the lock is held before and after it. */
+static void do_one(struct errands *errands, struct desk *desk)
+{
+	struct errand *errand = desk->errands;
+	const uint64_t one = 1;
+	uint64_t from;
+
+	pthread_mutex_unlock(&errands->lock);
+	from = used_by_thread();
+	errand->work(errand);
+	errand->used = used_by_thread() - from;
+	pthread_mutex_lock(&errands->lock);
+	DL_DELETE(desk->errands, errand);
+	DL_APPEND(errands->finished, errand);
+	if (desk->errands) {
+		make_ready(errands, desk);
+	} else {
+		HASH_DEL(errands->desks, desk);
+		free(desk);
+	}
+	if (write(errands->finished_fd, &one, sizeof(one)) < 0)
+		abort(); /* no other process has this counter */
+}
+
+static void *work(void *argument)
+{
+	struct errands *errands = argument;
+
+	pthread_mutex_lock(&errands->lock);
+	for (;;) {
+		struct desk *desk;
+
+		while (!errands->ready && !errands->is_over) {
+			errands->idle++;
+			pthread_cond_wait(&errands->wanted, &errands->lock);
+			errands->idle--;
+		}
+		desk = errands->ready;
+		if (!desk)
+			break;
+		DL_DELETE(errands->ready, desk);
+		errands->ready_count--;
+		do_one(errands, desk);
+	}
+	errands->threads--;
+	pthread_cond_signal(&errands->ended);
+	pthread_mutex_unlock(&errands->lock);
+	return NULL;
+}
+
+/* --- the loop --------------------------------------------------------------------------------- */
+
+static void start_thread(struct errands *errands)
+{
+	pthread_attr_t attributes;
+	sigset_t all, before;
+	pthread_t thread;
+
+	sigfillset(&all); /* the event loop handles signals */
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	pthread_attr_init(&attributes);
+	pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+	pthread_attr_setstacksize(&attributes, STACK_SIZE);
+	if (pthread_create(&thread, &attributes, work, errands) == 0)
+		errands->threads++;
+	pthread_attr_destroy(&attributes);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+static void finish(struct errand *errand)
+{
+	struct account *account = errand->account;
+
+	relay_spend(errand->relay, account, errand->used / TURNS_UNIT_NS);
+	errand->done(errand);
+	account_unref(account);
+}
+
+static void take_finished(struct errands *errands)
+{
+	struct errand *finished, *errand, *next;
+
+	pthread_mutex_lock(&errands->lock);
+	finished = errands->finished;
+	errands->finished = NULL;
+	pthread_mutex_unlock(&errands->lock);
+	DL_FOREACH_SAFE(finished, errand, next)
+		finish(errand);
+}
+
+static void on_finished(int fd, short what, void *userdata)
+{
+	uint64_t count;
+
+	if (read(fd, &count, sizeof(count)) == sizeof(count))
+		take_finished(userdata);
+}
+
+/* Returns whether a thread will do it. */
+static bool give(struct errands *errands, struct errand *errand)
+{
+	struct desk *desk;
+	bool is_taken = true;
+
+	pthread_mutex_lock(&errands->lock);
+	HASH_FIND_PTR(errands->desks, &errand->account, desk);
+	if (desk) {
+		DL_APPEND(desk->errands, errand);
+	} else {
+		if (errands->ready_count >= errands->idle && errands->threads < ERRANDS_THREADS)
+			start_thread(errands);
+		desk = errands->threads > 0 ? calloc(1, sizeof(*desk)) : NULL;
+		is_taken = desk != NULL;
+	}
+	if (is_taken && !desk->errands) {
+		desk->account = errand->account;
+		DL_APPEND(desk->errands, errand);
+		HASH_ADD_PTR(errands->desks, account, desk);
+		make_ready(errands, desk);
+		pthread_cond_signal(&errands->wanted);
+	}
+	pthread_mutex_unlock(&errands->lock);
+	return is_taken;
+}
+
+void errand_give(struct errand *errand, struct relay *relay, struct account *account)
+{
+	errand->relay = relay;
+	errand->account = account_ref(account);
+	errand->used = 0;
+	if (relay->errands && give(relay->errands, errand))
+		return;
+	errand->work(errand);
+	finish(errand);
+}
+
+/* --- life ------------------------------------------------------------------------------------- */
+
+int errands_new(struct errands **out, struct relay *relay)
+{
+	struct errands *errands = calloc(1, sizeof(*errands));
+
+	if (!errands)
+		return -ENOMEM;
+	errands->relay = relay;
+	pthread_mutex_init(&errands->lock, NULL);
+	pthread_cond_init(&errands->wanted, NULL);
+	pthread_cond_init(&errands->ended, NULL);
+	errands->finished_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (errands->finished_fd >= 0)
+		errands->event = event_new(relay->base, errands->finished_fd, EV_READ | EV_PERSIST,
+					   on_finished, errands);
+	if (!errands->event || event_add(errands->event, NULL) < 0) {
+		errands_free(errands);
+		return -ENOMEM;
+	}
+	*out = errands;
+	return 0;
+}
+
+void errands_free(struct errands *errands)
+{
+	struct timespec until;
+	bool are_gone;
+
+	if (!errands)
+		return;
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += FREE_S;
+	pthread_mutex_lock(&errands->lock);
+	errands->is_over = true;
+	pthread_cond_broadcast(&errands->wanted);
+	while (errands->threads > 0 && pthread_cond_timedwait(&errands->ended, &errands->lock, &until) == 0)
+		;
+	are_gone = errands->threads == 0;
+	pthread_mutex_unlock(&errands->lock);
+	take_finished(errands);
+	free_event(errands->event);
+	if (!are_gone)
+		return; /* what is slow ends with the process, and so does what it uses */
+	if (errands->finished_fd >= 0)
+		close(errands->finished_fd);
+	pthread_mutex_destroy(&errands->lock);
+	pthread_cond_destroy(&errands->wanted);
+	pthread_cond_destroy(&errands->ended);
+	free(errands);
+}

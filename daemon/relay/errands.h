@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_DAEMON_ERRANDS_H
+#define XENMSG_DAEMON_ERRANDS_H
+
+/*
+ * Work that nobody waits for: system calls that may take as long as whoever holds the object, too, likes, such as
+ * closing an eventfd (which looks through the locks of all eventfds of the machine) or unmapping memory (which waits
+ * for whoever does something to all mappings of it).
+ *
+ *   errand_give() ──a thread does it, one of each account at a time──▶ work() ──▶ done(), in the loop
+ *
+ * So whoever makes it slow delays his own errands, and as many others as there are accounts like him beyond
+ * ERRANDS_THREADS. What it used of a CPU is charged to the account.
+ */
+
+#include <stdint.h>
+
+#define ERRANDS_THREADS 16
+
+struct account;
+struct errands;
+struct relay;
+
+/* Part of an object, which lives until done(). */
+struct errand {
+	void (*work)(struct errand *errand); /* in a thread: touches nothing but the object */
+	void (*done)(struct errand *errand);
+	struct relay *relay;
+	struct account *account; /* a reference */
+	uint64_t used;		 /* ns of CPU time */
+	struct errand *prev, *next;
+};
+
+/* Returns 0 or a negative errno. */
+int errands_new(struct errands **errands, struct relay *relay);
+/* Waits a while until all is done. */
+void errands_free(struct errands *errands);
+/* Has `work` done, at the cost of `account` (NULL: nobody), and then `done` called, but not before this returns if there are
+ * threads. Without relay->errands, and where no thread can be made, it is done at once. */
+void errand_give(struct errand *errand, struct relay *relay, struct account *account);
+
+#endif
