@@ -17,7 +17,7 @@ struct small_stream {
 	uint64_t limit, framed, frames_messages;
 	uint32_t posted;
 	uint8_t *bytes; /* what its stream must be */
-	uint64_t size;
+	uint64_t size, room;
 };
 
 static struct small_stream small[SMALL_ADDRESSES];
@@ -67,8 +67,11 @@ static void post_small(struct small_stream *to)
 	if (rand() % 8 ? xenmsg_post(fake.conn, to->address, data, size, NULL, NULL) < 0
 		       : xenmsg_send(fake.conn, to->address, data, size, 0) < 0)
 		return;
-	to->bytes = realloc(to->bytes, to->size + 1024);
-	assert_non_null(to->bytes);
+	if (to->room < to->size + 1024) { /* doubled, since AddressSanitizer copies at each realloc() */
+		to->room = 2 * (to->size + 1024);
+		to->bytes = realloc(to->bytes, to->room);
+		assert_non_null(to->bytes);
+	}
 	to->size += fake_message(to->bytes + to->size, data, size, MESSAGE_SENT);
 	to->posted++;
 }
