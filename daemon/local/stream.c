@@ -62,6 +62,9 @@ struct stream {
 	uint64_t token;
 	int fd;
 	struct charge charge; /* for the descriptor and the memory */
+	/* The opener pays for the time, too, but not for what the program that holds an accepted stream's socket makes dear: from its
+	 * first long call on (relay/call.h) `turn` is in the line of that program's account, and rests with it. */
+	struct account *program, *payer;
 	/* Tells of what comes, and of the end; edge-triggered, since a byte always lies unread. */
 	struct event *socket_event;
 	struct event *writable; /* tells of room in the socket, once there was none */
@@ -86,14 +89,31 @@ struct stream {
 	bool end_written;
 };
 
+static void on_turn(struct task *task);
+
 static void spend(struct stream *stream, uint64_t units)
 {
-	relay_spend(stream->relay, stream->charge.account, units);
+	relay_spend(stream->relay, stream->payer, units);
+}
+
+static void set_payer(struct stream *stream, struct account *account)
+{
+	bool is_due = stream->turn.is_due;
+
+	task_cancel(&stream->turn);
+	stream->payer = account;
+	task_init(&stream->turn, &stream->relay->turns, account_line(account), on_turn);
+	if (is_due)
+		task_due(&stream->turn);
 }
 
 static void spend_call(struct stream *stream, const struct call *call, uint64_t units)
 {
-	hop_spend_call(&stream->hop, stream->charge.account, call, units);
+	uint64_t cost = call_end(call, units);
+
+	if (stream->hop.calls.is_long && stream->program && stream->payer != stream->program)
+		set_payer(stream, stream->program);
+	hop_spend_long(&stream->hop, stream->payer, cost);
 }
 
 static bool put_frame(struct stream *stream, uint8_t type, const void *payload, uint32_t length)
@@ -524,7 +544,7 @@ static const struct hop_callbacks hop_callbacks = {
 static void set_account(struct stream *stream, struct account *account)
 {
 	hop_set_account(&stream->hop, account_ref(account));
-	task_init(&stream->turn, &stream->relay->turns, account_line(account), on_turn);
+	set_payer(stream, account);
 }
 
 /* --- life ------------------------------------------------------------------------------------- */
@@ -617,7 +637,7 @@ int stream_connect(struct stream **out, struct relay *relay, int fd, const struc
 }
 
 int stream_wait(struct stream **out, struct relay *relay, struct channel *channel, const char *endpoint,
-		const struct stream_callbacks *callbacks, void *userdata)
+		struct account *program, const struct stream_callbacks *callbacks, void *userdata)
 {
 	struct stream *stream;
 	int r = stream_new(&stream, relay, callbacks, userdata);
@@ -626,6 +646,7 @@ int stream_wait(struct stream **out, struct relay *relay, struct channel *channe
 		return r;
 	stream->state = WAITING;
 	stream->identity = channel->identity;
+	stream->program = account_ref(program);
 	stream->limit = 0;
 	charge_init(&stream->charge, channel->charge.account);
 	set_account(stream, channel->charge.account);
@@ -675,6 +696,7 @@ void stream_free(struct stream *stream)
 	if (stream->rings)
 		munmap(stream->rings, sizeof(*stream->rings));
 	charge_end(&stream->charge);
+	account_unref(stream->program);
 	free(stream);
 }
 

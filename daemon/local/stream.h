@@ -44,9 +44,10 @@ int stream_connect(struct stream **stream, struct relay *relay, int fd, const st
 		   void *userdata);
 /* Makes a stream for `channel`, which a peer's program has opened to `endpoint` here. It waits, under a token
  * that can't be guessed, for the program that has bound the endpoint. The account that has opened the channel
- * pays for the descriptor that it will need. */
+ * pays for the descriptor that it will need, and `program`, the account of that program (NULL: none), for the time of calls
+ * that it makes long. */
 int stream_wait(struct stream **stream, struct relay *relay, struct channel *channel, const char *endpoint,
-		const struct stream_callbacks *callbacks, void *userdata);
+		struct account *program, const struct stream_callbacks *callbacks, void *userdata);
 uint64_t stream_token(const struct stream *stream);
 /* Returns the state's name in status. */
 const char *stream_state(const struct stream *stream);

@@ -359,7 +359,8 @@ int streams_incoming(struct streams *streams, struct channel *channel, const cha
 	if (!entry)
 		return -ENOMEM;
 	describe(entry, session, channel, endpoint);
-	r = stream_wait(&entry->stream, streams->relay, channel, endpoint, &callbacks, entry);
+	r = stream_wait(&entry->stream, streams->relay, channel, endpoint, session_hop(session)->account,
+			&callbacks, entry);
 	if (r == 0)
 		r = wait_for(entry, session);
 	if (r < 0) {

@@ -70,7 +70,8 @@ static inline bool calls_are_slow(const struct call_history *history)
 	return history->slow >= 32;
 }
 
-/* Counts what the call cost as work that `account` has caused (NULL: nobody). */
+/* Counts what a call cost, call_end(), as work that `account` has caused (NULL: nobody). */
+void relay_spend_long(struct relay *relay, struct account *account, uint64_t units);
 void relay_spend_call(struct relay *relay, struct account *account, const struct call *call, uint64_t units);
 
 #endif

@@ -376,6 +376,8 @@ void hop_fail(struct hop *hop, int error, const char *format, ...) __attribute__
 /* Charges `account` for a call that began with `hop->calls`, by the time that it took; if such calls are slow again and
  * again, the session ends. */
 void hop_spend_call(struct hop *hop, struct account *account, const struct call *call, uint64_t units);
+/* Does that with what call_end() has returned. */
+void hop_spend_long(struct hop *hop, struct account *account, uint64_t units);
 static inline bool hop_is_marked(const struct hop *hop, enum hop_mark mark)
 {
 	return hop->marks[mark].is_set;

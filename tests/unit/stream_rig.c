@@ -48,7 +48,8 @@ static int on_open(void *userdata, struct stream *stream, struct channel *channe
 	else if (scene->peer)
 		assert_int_equal(channel_accept(channel, &scene->peer->hop, "inbox"), 0);
 	else
-		assert_int_equal(stream_wait(&scene->acceptor, channel->relay, channel, "inbox", &ops, scene),
+		assert_int_equal(stream_wait(&scene->acceptor, channel->relay, channel, "inbox",
+					     scene->program, &ops, scene),
 				 0);
 	return 0;
 }
@@ -83,7 +84,7 @@ void call(struct scene *scene)
 {
 	struct charge charge;
 
-	charge_init(&charge, NULL);
+	charge_init(&charge, scene->opener);
 	scene->at_a = new_socket(&scene->a);
 	assert_int_equal(stream_connect(&scene->caller, &scene->rig.relay[0], scene->at_a, &identity, &charge,
 					"2:inbox", &ops, scene),
@@ -164,7 +165,7 @@ void write_text(struct scene *scene, int fd, const char *text)
 	run(scene);
 }
 
-static void fetch(struct scene *scene)
+void fetch(struct scene *scene)
 {
 	assert_true(stream_is_waiting(scene->acceptor));
 	scene->at_b = new_socket(&scene->b);

@@ -14,6 +14,7 @@
 
 struct scene {
 	struct rig rig;
+	struct account *opener, *program; /* that pay; NULL: nobody */
 	struct stream *caller, *acceptor;
 	int a, b;	    /* the programs' ends */
 	int at_a, at_b;	    /* the daemon's */
@@ -39,6 +40,8 @@ void expect_end(int fd);
 void expect_broken(int fd);
 void expect_text(int fd, const char *text);
 void write_text(struct scene *scene, int fd, const char *text);
+/* The called program fetches its socket. */
+void fetch(struct scene *scene);
 /* Two programs joined. */
 void join(struct scene *scene);
 

@@ -5,12 +5,22 @@
 #include "tests/unit/stream_rig.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "daemon/base/log.h"
+#include "daemon/base/quota.h"
+#include "daemon/base/turns.h"
 #include "daemon/local/stream.h"
 #include "wire/bytes.h"
+
+#define WATCHES	    60000 /* of a socket: a call of ours about it takes far more than 300 us */
+#define NUMBERS	    512	  /* of descriptors, one after the other, up to */
+#define NUMBERS_END 1000
+#define LONG_UNITS  30000u /* 300 us */
 
 static void caller_is_told_once_the_stream_is_there(void **state)
 {
@@ -122,6 +132,69 @@ static void stream_is_fetched_once(void **state)
 	scene_stop(&scene);
 }
 
+/* Returns the epoll sets. */
+static int *watch_often(int fd, int count)
+{
+	struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP};
+	int *sets = calloc((size_t)count, sizeof(*sets));
+
+	assert_non_null(sets);
+	for (int used = 0, number = NUMBERS_END; count > 0; count--) {
+		int copy;
+
+		if (number >= NUMBERS_END) {
+			sets[used++] = epoll_create1(EPOLL_CLOEXEC);
+			number = NUMBERS;
+		}
+		copy = fcntl(fd, F_DUPFD_CLOEXEC, number++);
+		assert_true(copy >= 0);
+		if (epoll_ctl(sets[used - 1], EPOLL_CTL_ADD, copy, &event) < 0)
+			skip();
+		close(copy); /* but not the file, which the set goes on watching */
+	}
+	return sets;
+}
+
+static void who_makes_calls_long_pays_for_them_and_not_who_opened_the_stream(void **state)
+{
+	struct quota_limits limits = {0};
+	struct quota *quota;
+	struct scene scene;
+	struct line *opener, *program;
+	int *sets;
+
+	for (unsigned i = 0; i < QUOTA_RESOURCES; i++)
+		limits.pool[i] = limits.max[QUOTA_PEER][i] = limits.max[QUOTA_UID][i] = 1 << 30;
+	quota = quota_new(&limits);
+	scene_start(&scene);
+	scene.opener = quota_account(quota, QUOTA_PEER, 5);
+	scene.program = quota_account(quota, QUOTA_UID, 1000);
+	opener = account_line(scene.opener);
+	program = account_line(scene.program);
+	call(&scene);
+	expect_reply(scene.a, 0);
+	fetch(&scene);
+	write_text(&scene, scene.a, "hello");
+	expect_text(scene.b, "hello");
+	assert_true(opener->spent > 0);
+	sets = watch_often(scene.b, WATCHES);
+	for (int i = 0; i < 1000 && program->spent < LONG_UNITS; i++) {
+		char byte;
+
+		write_text(&scene, scene.a, "x");
+		assert_null(opener->resting_in);
+		recv(scene.b, &byte, 1, 0);
+	}
+	assert_true(program->spent >= LONG_UNITS);
+	for (int i = 0; i < WATCHES && sets[i]; i++)
+		close(sets[i]);
+	free(sets);
+	scene_stop(&scene);
+	account_unref(scene.opener);
+	account_unref(scene.program);
+	quota_free(quota);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -132,6 +205,7 @@ int main(void)
 		cmocka_unit_test(waiting_stream_ends_with_its_caller),
 		cmocka_unit_test(stream_that_nobody_fetches_breaks),
 		cmocka_unit_test(stream_is_fetched_once),
+		cmocka_unit_test(who_makes_calls_long_pays_for_them_and_not_who_opened_the_stream),
 	};
 
 	log_set_level(LOG_LEVEL_ERROR);
