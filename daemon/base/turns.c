@@ -21,6 +21,12 @@ static struct line *present(struct line *line)
 	return line;
 }
 
+/* Returns the units that others had, ever, beside what was measured. */
+static uint64_t counted_of_others(const struct turns *turns, const struct line *line)
+{
+	return turns->spent - turns->measured - (line->spent - line->measured);
+}
+
 static void line_enter(struct turns *turns, struct line *line)
 {
 	if (line->turns || line->resting_in)
@@ -55,7 +61,7 @@ static void wake(struct line *line)
 	if (!line->waiting)
 		return;
 	DL_FOREACH(line->due, task)
-		task->due_at = turns->spent - line->spent; /* it hasn't waited for others */
+		task->due_at = counted_of_others(turns, line); /* it hasn't waited for others */
 	turns->due += line->waiting;
 	line_enter(turns, line);
 	turns_want(turns);
@@ -78,6 +84,7 @@ void line_merge(struct line *from, struct line *to)
 	if (from == to)
 		return;
 	to->spent += from->spent;
+	to->measured += from->measured;
 	if (from->longest_wait > to->longest_wait)
 		to->longest_wait = from->longest_wait;
 	if (from->resting_in)
@@ -93,7 +100,8 @@ void line_merge(struct line *from, struct line *to)
 	DL_FOREACH_SAFE(from->due, task, next) {
 		DL_DELETE(from->due, task);
 		task->line = to;
-		task->due_at += from->spent - to->spent; /* it has waited for as long as before */
+		/* it has waited for as long as before */
+		task->due_at += from->spent - from->measured - (to->spent - to->measured);
 		DL_APPEND(to->due, task);
 	}
 	line_end(from);
@@ -136,7 +144,7 @@ bool turns_run(struct turns *turns)
 	task->is_due = false;
 	line->waiting--;
 	turns->due--;
-	waited = turns->spent - line->spent - task->due_at;
+	waited = counted_of_others(turns, line) - task->due_at;
 	if (waited > line->longest_wait)
 		line->longest_wait = waited;
 	task->run(task);
@@ -150,6 +158,13 @@ void turns_spend(struct turns *turns, struct line *line, uint64_t units)
 	line->spent += units;
 	turns->spent += units;
 	turns->left -= (int64_t)units;
+}
+
+void turns_spend_measured(struct turns *turns, struct line *line, uint64_t units)
+{
+	turns_spend(turns, line, units);
+	turns->measured += units;
+	(line ? present(line) : &turns->own)->measured += units;
 }
 
 /* --- rests ------------------------------------------------------------------------------------ */
@@ -204,7 +219,7 @@ void turns_wake_all(struct turns *turns)
 
 void turns_pass(struct turns *turns)
 {
-	uint64_t before = turns->spent;
+	uint64_t before = turns->spent - turns->measured, counted;
 
 	if (turns->asked)
 		event_del(turns->event);
@@ -214,8 +229,9 @@ void turns_pass(struct turns *turns)
 	turns->passes++;
 	turns->asked = turns->pass(turns->userdata) || turns->due > 0;
 	turns->in_pass = false;
-	if (turns->spent - before > turns->longest_pass)
-		turns->longest_pass = turns->spent - before;
+	counted = turns->spent - turns->measured - before;
+	if (counted > turns->longest_pass)
+		turns->longest_pass = counted;
 	while (!turns->due && turns->lines)
 		line_leave(turns->lines);
 	/* A timer lets the loop look at all descriptors before the next pass. */
@@ -272,7 +288,7 @@ void task_due(struct task *task)
 		return;
 	task->is_due = true;
 	task->line = present(task->line);
-	task->due_at = turns->spent - task->line->spent;
+	task->due_at = counted_of_others(turns, task->line);
 	line_enter(turns, task->line);
 	DL_APPEND(task->line->due, task);
 	task->line->waiting++;

@@ -65,8 +65,10 @@ struct line {
 	int64_t credit; /* below 0: debt */
 	/* turns.idle when the line left the list: a debt from before the last idle moment is forgotten */
 	uint64_t idle;
-	uint64_t spent;	       /* units, ever */
-	uint64_t longest_wait; /* the most units that others had between a task's becoming due and its turn */
+	uint64_t spent;	   /* units, ever, */
+	uint64_t measured; /* and what of them turns_spend_measured() has counted */
+	/* the most units that others had between a task's becoming due and its turn, beside measured ones */
+	uint64_t longest_wait;
 	struct line *prev, *next;
 };
 
@@ -75,18 +77,20 @@ struct task {
 	struct line *line;
 	void (*run)(struct task *task);
 	bool is_due;
-	uint64_t due_at; /* turns.spent when it became due, less what its own line had */
+	uint64_t due_at; /* what other lines had when it became due, beside measured units */
 	struct task *prev, *next;
 };
 
 struct turns {
-	struct line *lines;		      /* lines with something to do; the first one's turn is next */
-	struct line *resting;		      /* those that get no turn, whatever they have to do */
-	struct line own;		      /* line of tasks that no account pays for */
-	unsigned due;			      /* tasks of lines that don't rest */
-	int64_t left;			      /* units left of this pass */
-	uint64_t idle;			      /* how often no line had anything to do */
-	uint64_t spent, passes, longest_pass; /* units, ever; passes; units of the longest one */
+	struct line *lines;   /* lines with something to do; the first one's turn is next */
+	struct line *resting; /* those that get no turn, whatever they have to do */
+	struct line own;      /* line of tasks that no account pays for */
+	unsigned due;	      /* tasks of lines that don't rest */
+	int64_t left;	      /* units left of this pass */
+	uint64_t idle;	      /* how often no line had anything to do */
+	uint64_t spent, passes,
+		longest_pass; /* units, ever; passes; units of the longest one, beside measured ones */
+	uint64_t measured;
 	bool asked, in_pass;
 	struct event *event, *rest_timer;
 	bool (*pass)(void *userdata);
@@ -108,6 +112,9 @@ bool turns_run(struct turns *turns);
 bool turns_are_over(const struct turns *turns);
 /* Counts work that was done for `line` (NULL: for nobody), in one of its tasks or outside of them. */
 void turns_spend(struct turns *turns, struct line *line, uint64_t units);
+/* The same for what was measured rather than known beforehand. It is paid for like all else, but the bounds above are of
+ * what is known: to measure also says what the machine was like. */
+void turns_spend_measured(struct turns *turns, struct line *line, uint64_t units);
 
 /* Lets a line get no turns for a while, however little others have to do: what it does at once is so long that it mustn't be
  * in each gap between others' turns. */

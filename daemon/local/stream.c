@@ -113,7 +113,8 @@ static void spend_call(struct stream *stream, const struct call *call, uint64_t 
 
 	if (stream->hop.calls.is_long && stream->program && stream->payer != stream->program)
 		set_payer(stream, stream->program);
-	hop_spend_long(&stream->hop, stream->payer, cost);
+	relay_spend(stream->relay, stream->payer, units);
+	hop_spend_long(&stream->hop, stream->payer, cost - units);
 }
 
 static bool put_frame(struct stream *stream, uint8_t type, const void *payload, uint32_t length)

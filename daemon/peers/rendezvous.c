@@ -667,7 +667,9 @@ static void step(struct peer *peer, enum rendezvous_event event)
 	if (peer->rendezvous.state == state && action != RENDEZVOUS_GRANT && action != RENDEZVOUS_MAP)
 		return;
 	cost = (cpu_ns() - before) / UNIT_NS;
-	turns_spend(peer->task.turns, peer->task.line, cost > COST_STEP ? cost : COST_STEP);
+	turns_spend(peer->task.turns, peer->task.line, COST_STEP);
+	if (cost > COST_STEP)
+		turns_spend_measured(peer->task.turns, peer->task.line, cost - COST_STEP);
 }
 
 /* Takes the steps that the facts allow. A peer that has just come to HELLO may find its answer there

@@ -52,12 +52,13 @@ uint64_t call_cost_of_long(const struct call *call, uint64_t took)
 
 void relay_spend_long(struct relay *relay, struct account *account, uint64_t units)
 {
-	relay_spend(relay, account, units);
+	turns_spend_measured(&relay->turns, account_line(account), units);
 	if (units * TURNS_UNIT_NS >= REST_NS)
 		turns_rest(&relay->turns, account_line(account), units * TURNS_UNIT_NS * REST_FACTOR);
 }
 
 void relay_spend_call(struct relay *relay, struct account *account, const struct call *call, uint64_t units)
 {
-	relay_spend_long(relay, account, call_end(call, units));
+	relay_spend(relay, account, units);
+	relay_spend_long(relay, account, call_end(call, units) - units);
 }

@@ -70,8 +70,9 @@ static inline bool calls_are_slow(const struct call_history *history)
 	return history->slow >= 32;
 }
 
-/* Counts what a call cost, call_end(), as work that `account` has caused (NULL: nobody). */
+/* Counts what a call took beyond what was counted for it, as work that `account` has caused (NULL: nobody). */
 void relay_spend_long(struct relay *relay, struct account *account, uint64_t units);
+/* Counts `units`, and what the call took beyond them. */
 void relay_spend_call(struct relay *relay, struct account *account, const struct call *call, uint64_t units);
 
 #endif

@@ -133,7 +133,7 @@ static void finish(struct errand *errand)
 {
 	struct account *account = errand->account;
 
-	relay_spend(errand->relay, account, errand->used / TURNS_UNIT_NS);
+	turns_spend_measured(&errand->relay->turns, account_line(account), errand->used / TURNS_UNIT_NS);
 	errand->done(errand);
 	account_unref(account);
 }

@@ -64,7 +64,8 @@ void hop_notify_now(struct hop *hop)
 
 void hop_spend_call(struct hop *hop, struct account *account, const struct call *call, uint64_t units)
 {
-	hop_spend_long(hop, account, call_end(call, units));
+	relay_spend(hop->relay, account, units);
+	hop_spend_long(hop, account, call_end(call, units) - units);
 }
 
 void hop_spend_long(struct hop *hop, struct account *account, uint64_t units)

@@ -170,8 +170,8 @@ class Scene:
                   f"longest {caller.longest} us")
 
     def survives(self, attack, goal, is_measured=False):
-        """Whether the others get their turns while it goes on until it has done that much. If what it causes is measured, nothing is
-        known of how long a piece of it takes, but what is counted is true."""
+        """Whether the others get their turns while it goes on until it has done that much. If what it causes is measured, what is
+        counted is true."""
         start = time.monotonic()
         done = [0]
 
@@ -184,8 +184,7 @@ class Scene:
         own, most = memory_of(self.one.pid)
         print(f"the daemon has {own} KiB of its own, and had {most} with all that it shares")
         print(f"it took the daemon {used:.2f} s of its CPU's time, and {units} units, {used * 1e9 / max(units, 1):.0f} ns each")
-        if not is_measured:
-            self.turns_were_kept()
+        self.turns_were_kept()
         if PATIENCE == 1:  # sanitizers keep what is freed
             assert own <= OWN_MEMORY_MAX, "what is held for the attacker is charged to him"
         # Two frames of a program that shares memory may arrive as one from another domain.

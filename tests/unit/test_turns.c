@@ -15,8 +15,9 @@
 struct worker {
 	struct task task;
 	struct world *world;
-	uint64_t cost;	/* units of each turn */
-	uint64_t to_do; /* turns */
+	uint64_t cost;	   /* units of each turn */
+	uint64_t to_do;	   /* turns */
+	uint64_t measured; /* units for each time, beside what it costs */
 	uint64_t done;
 };
 
@@ -33,6 +34,7 @@ static void work(struct task *task)
 	struct worker *worker = (struct worker *)task;
 
 	turns_spend(&worker->world->turns, task->line, worker->cost);
+	turns_spend_measured(&worker->world->turns, task->line, worker->measured);
 	worker->done++;
 	if (worker->done < worker->to_do)
 		task_due(task);
@@ -221,6 +223,22 @@ static void a_pass_is_bounded_and_the_rest_goes_on_in_the_next_one(void **state)
 	assert_in_range(world->turns.longest_pass, TURNS_PASS, TURNS_PASS + 1000);
 }
 
+static void what_is_measured_is_paid_for_and_not_a_part_of_the_bounds(void **state)
+{
+	struct world *world = *state;
+	struct worker *dear = add(world, 0, 0, 10, UINT64_MAX), *other = add(world, 1, 0, 10, UINT64_MAX);
+
+	dear->measured = 100 * TURNS_QUANTUM;
+	for (unsigned i = 0; i < 100; i++)
+		one_pass(world);
+	assert_int_equal(world->lines[0].spent, dear->done * (10 + 100 * TURNS_QUANTUM));
+	assert_in_range(other->done, 50 * dear->done, UINT64_MAX);
+	assert_in_range(world->turns.longest_pass, 1, TURNS_PASS + 10);
+	assert_in_range(world->lines[1].longest_wait, 10, 20);
+	task_cancel(&dear->task);
+	task_cancel(&other->task);
+}
+
 static void a_debt_is_forgotten_when_nobody_waits_for_it(void **state)
 {
 	struct world *world = *state;
@@ -304,6 +322,8 @@ int main(void)
 			tear_down),
 		cmocka_unit_test_setup_teardown(nobody_waits_longer_than_promised, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(a_pass_is_bounded_and_the_rest_goes_on_in_the_next_one,
+						set_up, tear_down),
+		cmocka_unit_test_setup_teardown(what_is_measured_is_paid_for_and_not_a_part_of_the_bounds,
 						set_up, tear_down),
 		cmocka_unit_test_setup_teardown(a_debt_is_forgotten_when_nobody_waits_for_it, set_up,
 						tear_down),
