@@ -33,6 +33,9 @@ EXIT_TIMEOUT, EXIT_LIMIT, EXIT_UNKNOWN, EXIT_NO_DAEMON, EXIT_ANSWERED = range(6,
 # Between domains nothing is allowed that no rule allows; most tests are about something else.
 ALLOW_ALL = "[rule]\nfrom = *\nto = *\naction = allow\n"
 
+# What a guest watches while domain 0 tells it what changes: its domid, its name, what domain 0 writes, and its own nodes.
+TOLD_WATCHES = 4
+
 # A link's loss is noticed soon; for its set-up there is time enough on a busy machine.
 FAST = "[links]\nheartbeat = 200ms\ndead-after = 1s\nsetup-timeout = 20s\n"
 # Where a link can't come about, this is over sooner.

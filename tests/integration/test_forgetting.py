@@ -8,7 +8,7 @@ import pytest
 
 from conftest import wait_for
 from lower_half import INSTANCE, Node, Tree, exchange, link, settle
-from messaging import FAST, eventually
+from messaging import FAST, TOLD_WATCHES, eventually
 from protocol import Program
 
 FEW = ("few=yes", "forget=300")
@@ -154,7 +154,7 @@ def test_daemons_forget_each_other_some_time_after_their_link(host, nodes, zero)
         node.start()
     one, two = every[1], every[2]
     if zero:
-        eventually(lambda: watches(host, 1) <= 3 and watches(host, 2) <= 3, "domain 0 tells both")
+        eventually(lambda: watches(host, 1) <= TOLD_WATCHES and watches(host, 2) <= TOLD_WATCHES, "domain 0 tells both")
 
     def state(node):
         found = host.domain(node.domid)["xenstore"]
@@ -183,7 +183,7 @@ def test_a_watch_hears_nothing_of_who_forgets(host, nodes):
         node.start()
     one.write_policy("[rule]\nfrom = 2\nto = secret-*\naction = allow\n")
     assert one.xenmsg("policy", "reload").returncode == 0
-    eventually(lambda: watches(host, 1) <= 3 and watches(host, 2) <= 3, "domain 0 tells both")
+    eventually(lambda: watches(host, 1) <= TOLD_WATCHES and watches(host, 2) <= TOLD_WATCHES, "domain 0 tells both")
     with Program(one.socket) as program:
         program.bind("secret-1")
         watch = two.popen("watch", "1:*", "--json")

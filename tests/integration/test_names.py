@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from messaging import EXIT_DENIED, EXIT_OK, EXIT_UNREACHABLE, FAST, Holder, Node, deliver, eventually, tool, works
+from messaging import EXIT_DENIED, EXIT_OK, EXIT_UNREACHABLE, FAST, TOLD_WATCHES, Holder, Node, deliver, eventually, tool, works
 from protocol import DATA, OPEN, Program, message
 from test_bad_input import answers
 from test_restore import save_and_restore
@@ -300,7 +300,7 @@ def test_guests_that_may_not_know_each_other_s_names_are_told_what_changes_for_t
     zero.policy = "[see]\nfrom = *\ndomain = *\naction = deny\n"
     for node in (zero, one, two):
         node.start()
-    eventually(lambda: all(host.domain(guest)["xenstore"]["watches"] <= 4 for guest in (1, 2)), "domain 0 tells them")
+    eventually(lambda: all(host.domain(guest)["xenstore"]["watches"] <= TOLD_WATCHES for guest in (1, 2)), "domain 0 tells them")
     works(one, two)
     with Program(two.socket) as program:
         program.bind("print")

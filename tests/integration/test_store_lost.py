@@ -10,7 +10,7 @@ import time
 import pytest
 
 from lower_half import Node, Tree, exchange
-from messaging import FAST, eventually, works
+from messaging import FAST, TOLD_WATCHES, eventually, works
 from protocol import PROBE, Program
 from test_discovery import all_are_told, watches
 
@@ -63,7 +63,7 @@ def test_what_domain_0_tells_meanwhile_is_read_afterwards(host, nodes):
     with away(one):
         two.stop()
     eventually(lambda: known_endpoints(one, 2) is None, "its end is seen")
-    assert watches(host, 1) <= 3
+    assert watches(host, 1) <= TOLD_WATCHES
 
 
 def test_who_asks_meanwhile_is_answered_afterwards(host, nodes):
@@ -141,7 +141,7 @@ def test_what_is_to_be_watched_meanwhile_is_watched_afterwards(host, nodes):
     with away(one):
         zero.stop()
         eventually(lambda: not any(link["state"] == "up" for link in one.status()["links"]), "its link with domain 0 ends")
-    eventually(lambda: watches(host, 1) > 3, "it watches all for itself")
+    eventually(lambda: watches(host, 1) > TOLD_WATCHES, "it watches all for itself")
     three.start()
     one.sees(three)
     works(three, one)
@@ -162,7 +162,7 @@ def test_domain_0_tells_of_a_hidden_domain_s_end_also_when_its_daemon_has_begun_
     host.sim("destroy", 2)
     hidden.kill()
     eventually(lambda: not sees(one, 2), "its end is seen")
-    assert watches(host, 1) <= 3
+    assert watches(host, 1) <= TOLD_WATCHES
 
 
 def test_domain_0_tells_what_a_hidden_domain_has_written_meanwhile(host, nodes):
