@@ -151,7 +151,7 @@ void kept_add(struct vchan *vchan)
 
 int kept_take(struct vchan_host *host, uint32_t domid, int read_order, int write_order, struct vchan **result)
 {
-	struct vchan *vchan, *next, *larger = NULL, *taken = NULL;
+	struct vchan *vchan, *next, *larger = NULL, *let_go = NULL, *taken = NULL;
 	unsigned count = 0;
 
 	HASH_ITER(hh, host->vchans, vchan, next) {
@@ -164,11 +164,14 @@ int kept_take(struct vchan_host *host, uint32_t domid, int read_order, int write
 			continue;
 		if (control->read.order == read_order && control->write.order == write_order)
 			taken = vchan;
-		else if (!vchan->free_ms && control->read.order >= read_order &&
-			 control->write.order >= write_order)
-			larger = vchan;
+		else if (control->read.order >= read_order && control->write.order >= write_order)
+			*(vchan->free_ms ? &let_go : &larger) = vchan;
 	}
-	taken = taken ? taken : larger;
+	if (!taken)
+		taken = larger;
+	/* What it has let go of is to be given back, but nothing smaller can be granted before that. */
+	if (!taken && count >= VCHANS_MAX)
+		taken = let_go;
 	if (!taken)
 		return count < VCHANS_MAX ? -ENOENT : -EBUSY;
 	host->kept.count--;

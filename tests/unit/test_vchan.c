@@ -597,6 +597,25 @@ static void peer_that_lets_go_of_nothing_has_what_three_vchans_need(void **state
 }
 
 /* It clears the byte and keeps the mapping, which nobody can see. */
+/* However long it takes until what it has let go of is given back. */
+static void a_peer_that_let_go_of_larger_ones_gets_one_of_them(void **state)
+{
+	struct scene scene;
+	struct vchan *larger[VCHANS_MAX];
+
+	scene_start(&scene, false);
+	for (unsigned i = 0; i < 1000; i++)
+		end(granted_to(&scene, 7, 131072));
+	for (unsigned i = 0; i < VCHANS_MAX; i++)
+		larger[i] = granted_to(&scene, 7, 131072u << i);
+	for (unsigned i = 0; i < VCHANS_MAX; i++)
+		end(larger[i]);
+	end(granted_to(&scene, 7, 65536));
+	xen.pages_left = 0;
+	end(granted_to(&scene, 8, 65536));
+	scene_stop(&scene);
+}
+
 static void what_is_given_back_on_a_peers_word_is_bounded(void **state)
 {
 	struct scene scene;
@@ -629,6 +648,7 @@ int main(void)
 		cmocka_unit_test(restore_without_new_handle_can_still_be_cleaned_up),
 		cmocka_unit_test(pages_that_a_peer_may_still_have_mapped_are_granted_to_it_again),
 		cmocka_unit_test(peer_that_lets_go_of_nothing_has_what_three_vchans_need),
+		cmocka_unit_test(a_peer_that_let_go_of_larger_ones_gets_one_of_them),
 		cmocka_unit_test(what_is_given_back_on_a_peers_word_is_bounded),
 	};
 

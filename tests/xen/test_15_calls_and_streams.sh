@@ -7,7 +7,7 @@ calls() {
 			>/tmp/ask.out 2>&1; echo $? >/tmp/ask.status) &
 		eventually 20 has_bound ask'
 	[ "$(on "$1" "xenmsg call --timeout 40 $(domid "$2"):ask 'the way'")" = "$(domid "$1") asks the way" ]
-	on "$1" "xenmsg call --timeout 40 $(domid "$2"):ask nonsense; [ \$? = 1 ]"
+	on "$1" "xenmsg call --timeout 40 $(domid "$2"):ask nonsense; [ \$? = 10 ]"
 	on "$2" 'killall xenmsg; await ask 143'
 }
 

@@ -19,7 +19,7 @@ systemd_guest() {
 
 allow_all() { unit 'mkdir -p /etc/xenmsg/policy.d; printf "[rule]\nfrom = *\nto = *\naction = allow\n" >/etc/xenmsg/policy.d/50-test.conf'; }
 
-test_systemd_loads_the_modules_and_starts_the_daemon() {
+test_systemd_loads_the_modules_and_starts_the_daemon() { # smoke
 	systemd_guest
 	shows ActiveState=active SubState=running NRestarts=0
 	unit 'grep -c -E "^xen_(evtchn|gntdev|gntalloc) " /proc/modules | grep -x 3'
