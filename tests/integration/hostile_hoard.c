@@ -51,13 +51,10 @@ static uint32_t number_at(const struct link *link, const char *path)
 	return number;
 }
 
-int link_hoard(struct link *link, bool lies)
+static void hoard(struct link *link, xengnttab_handle *gnttab, bool lies)
 {
-	xengnttab_handle *gnttab = xengnttab_open(NULL, 0);
 	unsigned rounds = 0;
 
-	if (!gnttab)
-		return 1;
 	for (uint32_t nonce = 1; !input_ended(0); nonce++) {
 		char path[128];
 		uint32_t ref = 0;
@@ -68,7 +65,7 @@ int link_hoard(struct link *link, bool lies)
 		for (int i = 0; i < 2000 && !ref; i++) {
 			ref = number_at(link, path);
 			if (!ref && input_ended(5))
-				return 0;
+				return;
 		}
 		/* Without nodes it wants no more of us for now: it may with the next nonce. */
 		if (ref && map_all(gnttab, link, ref, lies) && ++rounds % 50 == 0) {
@@ -76,5 +73,15 @@ int link_hoard(struct link *link, bool lies)
 			fflush(stdout);
 		}
 	}
+}
+
+int link_hoard(struct link *link, bool lies)
+{
+	xengnttab_handle *gnttab = xengnttab_open(NULL, 0);
+
+	if (!gnttab)
+		return 1;
+	hoard(link, gnttab, lies);
+	xengnttab_close(gnttab);
 	return 0;
 }

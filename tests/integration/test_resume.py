@@ -355,8 +355,8 @@ def test_a_peer_that_ends_while_the_session_is_resumed_ends_it_with_what_is_cert
             assert [receiver.receive(LONG * 1000).data for _ in range(10)] == [b"%d" % number for number in range(10)]
             eventually(lambda: sender.wait(10) >= 0 and sum(map(len, results)) >= 10, "what was taken has an outcome")
             before = resumes(survivor, ended)
-            store.remove(f"/local/domain/{ended}/data/xenmsg/to/{3 - ended}/hello")
-            eventually(lambda: state(survivor, ended) != "up" or resumes(survivor, ended) > before, "it is lost")
+            eventually(lambda: state(survivor, ended) != "up" or resumes(survivor, ended) > before
+                       or store.take_away_hello(peer, 3 - ended), "it is lost")
             time.sleep(delay / 1000)
             if how == "killed":
                 peer.kill()
