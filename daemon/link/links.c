@@ -146,8 +146,9 @@ int links_send(struct links *links, uint32_t domid, uint8_t type, const void *pa
 	return hop_send(link->hop, type, 0, 0, payload, length);
 }
 
-int links_ping(struct links *links, uint32_t domid, struct account *account, ping_fn done, void *userdata,
-	       uint32_t request)
+static int wait_at(struct links *links, uint32_t domid, struct account *account,
+		   int (*add)(struct pings *pings, ping_fn done, void *userdata, uint32_t request),
+		   ping_fn done, void *userdata, uint32_t request)
 {
 	struct link *link;
 	int r = 0;
@@ -155,25 +156,22 @@ int links_ping(struct links *links, uint32_t domid, struct account *account, pin
 	if (!links_want(links, domid, account, &r))
 		return r;
 	link = link_find(links, domid);
-	r = pings_add(&link->pings, done, userdata, request);
+	r = add(&link->pings, done, userdata, request);
 	if (r == 0 && link->state == LINK_UP)
 		pings_send(&link->pings, link->hop);
 	return r;
 }
 
+int links_ping(struct links *links, uint32_t domid, struct account *account, ping_fn done, void *userdata,
+	       uint32_t request)
+{
+	return wait_at(links, domid, account, pings_add, done, userdata, request);
+}
+
 int links_await(struct links *links, uint32_t domid, struct account *account, ping_fn done, void *userdata,
 		uint32_t request)
 {
-	struct link *link;
-	int r = 0;
-
-	if (!links_want(links, domid, account, &r))
-		return r;
-	link = link_find(links, domid);
-	r = pings_await(&link->pings, done, userdata, request);
-	if (r == 0 && link->state == LINK_UP)
-		pings_send(&link->pings, link->hop);
-	return r;
+	return wait_at(links, domid, account, pings_await, done, userdata, request);
 }
 
 int links_ping_relayed(struct links *links, uint32_t domid, const struct frame_ping_relayed *what,

@@ -15,7 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <time.h>
 
 #include <utlist.h>
 
@@ -643,14 +642,6 @@ static void act(struct peer *peer, enum rendezvous_action action)
 	}
 }
 
-static uint64_t cpu_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
-
 /* Takes the next step at the peer's expense. Granting, mapping and giving up cost what the kernel takes for as many pages
  * as there are, whether that leads to another state or not. */
 static void step(struct peer *peer, enum rendezvous_event event)
@@ -662,11 +653,11 @@ static void step(struct peer *peer, enum rendezvous_event event)
 
 	if (action == RENDEZVOUS_NOTHING)
 		return;
-	before = cpu_ns();
+	before = clock_thread_ns();
 	act(peer, action);
 	if (peer->rendezvous.state == state && action != RENDEZVOUS_GRANT && action != RENDEZVOUS_MAP)
 		return;
-	cost = (cpu_ns() - before) / UNIT_NS;
+	cost = (clock_thread_ns() - before) / UNIT_NS;
 	turns_spend(peer->task.turns, peer->task.line, COST_STEP);
 	if (cost > COST_STEP)
 		turns_spend_measured(peer->task.turns, peer->task.line, cost - COST_STEP);

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "daemon/relay/call.h"
 
-#include <time.h>
-
 #include "daemon/relay/hop.h"
 
 #define REST_NS	    300000u /* after calls of that length the account rests, */
@@ -11,17 +9,9 @@
 #define SLOW_STEP   4	    /* of slow calls, one in five is let pass */
 #define SLOW_MAX    64
 
-static uint64_t used_by_thread(void)
-{
-	struct timespec used;
-
-	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
-	return (uint64_t)used.tv_sec * 1000000000u + (uint64_t)used.tv_nsec;
-}
-
 void call_begin_exact(struct call *call)
 {
-	call->used = used_by_thread();
+	call->used = clock_thread_ns();
 }
 
 static void note(struct call_history *history, uint64_t cost)
@@ -44,7 +34,7 @@ uint64_t call_cost_of_long(const struct call *call, uint64_t took)
 		return CALL_LONG_NS;
 	}
 	if (took >= CALL_LONG_NS)
-		took = used_by_thread() - call->used;
+		took = clock_thread_ns() - call->used;
 	if (call->history)
 		note(call->history, took);
 	return took;

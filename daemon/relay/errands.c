@@ -7,12 +7,12 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <event2/event.h>
 #include <utlist.h>
 
+#include "daemon/base/clock.h"
 #include "daemon/base/quota.h"
 #include "daemon/base/timer.h"
 #include "daemon/relay/call.h"
@@ -46,14 +46,6 @@ struct errands {
 
 /* --- a thread --------------------------------------------------------------------------------- */
 
-static uint64_t used_by_thread(void)
-{
-	struct timespec used;
-
-	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
-	return (uint64_t)used.tv_sec * 1000000000u + (uint64_t)used.tv_nsec;
-}
-
 static void make_ready(struct errands *errands, struct desk *desk)
 {
 	DL_APPEND(errands->ready, desk);
@@ -68,9 +60,9 @@ static void do_one(struct errands *errands, struct desk *desk)
 	uint64_t from;
 
 	pthread_mutex_unlock(&errands->lock);
-	from = used_by_thread();
+	from = clock_thread_ns();
 	errand->work(errand);
-	errand->used = used_by_thread() - from;
+	errand->used = clock_thread_ns() - from;
 	pthread_mutex_lock(&errands->lock);
 	DL_DELETE(desk->errands, errand);
 	DL_APPEND(errands->finished, errand);
