@@ -237,6 +237,30 @@ def pytest_addoption(parser):
     parser.addoption("--chaos-seconds", type=int, default=None, help="how long a chaos test lasts")
 
 
+class FirstFailure:
+    """Says at once what fails first, while pytest's own report comes at the end; scripts/check looks for this line."""
+
+    def __init__(self, terminal):
+        self.terminal = terminal
+        self.told = False
+
+    def pytest_runtest_logreport(self, report):
+        if report.failed and not self.told:
+            self.told = True
+            crash = getattr(report.longrepr, "reprcrash", None)
+            said = (crash.message if crash else str(report.longrepr)).splitlines()
+            self.terminal.write_line(f"\nnot ok {report.nodeid}: {said[0] if said else report.when}")
+            self.terminal.flush()
+
+    pytest_collectreport = pytest_runtest_logreport
+
+
+def pytest_sessionstart(session):
+    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+    if terminal:  # pytest-xdist's workers have none
+        session.config.pluginmanager.register(FirstFailure(terminal))
+
+
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: takes a minute or more")
 

@@ -31,6 +31,7 @@ def test_a_unit_test_is_named_with_its_assertion(tmp_path):
                 "[   LINE   ] --- bad.c:110: error: Failure!\n[  FAILED  ] one_is_two\n[ RUN      ] fine_again\n[       OK ] fine_again\n"
                 "[  FAILED  ] tests: 1 test(s), listed below:\n[  FAILED  ] one_is_two\n")
     assert report(f"unit:{tmp_path}") == (0, ["tests/test_bad: one_is_two", "    0x1 != 0x2", "    bad.c:110: error: Failure!"])
+    assert report(f"cmocka:{tmp_path}/tests/test_bad.log") == (0, ["one_is_two", "    0x1 != 0x2", "    bad.c:110: error: Failure!"])
 
 
 def test_the_unit_test_in_which_a_program_ended_is_named(tmp_path):
@@ -45,6 +46,7 @@ def test_the_unit_test_in_which_a_program_ended_is_named(tmp_path):
 def test_a_program_without_cmocka_is_named(tmp_path):
     unit_result(tmp_path, "header", "FAIL", "begins\nx.h:3:1: error: unknown type name 'size'\nlater\n")
     assert report(f"unit:{tmp_path}")[1][:2] == ["tests/header", "    x.h:3:1: error: unknown type name 'size'"]
+    assert report(f"cmocka:{tmp_path}/tests/header.log")[1][:1] == ["    x.h:3:1: error: unknown type name 'size'"]
 
 
 def test_results_of_an_earlier_run_are_not_reported(tmp_path):
