@@ -260,12 +260,33 @@ void router_restart_hop(struct router *router, struct hop *hop, uint32_t was)
 static void follow_relayed(struct router *router, const struct channel_end *end, uint32_t to)
 {
 	struct channel *channel = end->channel;
-	int r = -ECONNRESET; /* the far end was told the number of the source */
+	int r;
 
-	if (!end->is_opener)
+	if (end->is_opener) {
+		channel->identity.domid = to;
+		r = via_follow_source(router->with.via, channel);
+	} else {
 		r = via_follow(router->with.via, channel, to);
+	}
 	if (r < 0)
 		channel_forbid(channel, r == -ENOMEM ? ECONNRESET : -r);
+}
+
+int router_source_moved(struct router *router, struct channel *channel, uint32_t to)
+{
+	int r = via_take_source(router->with.via, channel, to);
+
+	if (r == -EPROTO)
+		return r;
+	if (!channel->endpoint || channel_is_reset(&channel->opener))
+		return 0;
+	if (r == 0 && strchr(channel->endpoint, ':'))
+		r = via_follow_source(router->with.via, channel);
+	else if (r == 0)
+		recheck(router, channel, true);
+	if (r < 0)
+		channel_forbid(channel, r == -ENOMEM ? ENOBUFS : -r);
+	return 0;
 }
 
 bool router_resumed(struct router *router, struct hop *hop, uint32_t from, uint32_t to, uint32_t *at)

@@ -103,10 +103,14 @@ void router_recheck_hop(struct router *router, struct hop *hop);
  * one for policy. Names are unknown until they are told again: what it has accepted goes on until they are. */
 void router_restart_hop(struct router *router, struct hop *hop, uint32_t was);
 /* The session of a link goes on with the domain `to`, which was `from` before it was restored, or is the same. What it has
- * opened is that domain's now, by which policy decides again, at once or when its name is known; what is relayed ends,
- * since its far end was told the old number. Does a piece of that, from the channel with the number *at on, 0 at first.
+ * opened is that domain's now, by which policy decides again, at once or when its name is known; of what is relayed the far
+ * end is told. Does a piece of that, from the channel with the number *at on, 0 at first.
  * True: call it again, in another turn. */
 bool router_resumed(struct router *router, struct hop *hop, uint32_t from, uint32_t to, uint32_t *at);
+
+/* The domain from which domain 0, or another host, passes the channel on was restored, and has the number `to` now: policy
+ * decides likewise. -EPROTO: that can't be. */
+int router_source_moved(struct router *router, struct channel *channel, uint32_t to);
 
 unsigned router_endpoints(const struct router *router);
 /* Returns the endpoint with this name. NULL: there is none. */

@@ -124,6 +124,13 @@ static bool peer_resumed(void *userdata, uint32_t from, uint32_t to, struct hop 
 	return router_resumed(daemon->router, hop, from, to, at);
 }
 
+static int source_moved(void *userdata, struct channel *channel, uint32_t to)
+{
+	struct daemon *daemon = userdata;
+
+	return router_source_moved(daemon->router, channel, to);
+}
+
 static void ping_through_us(void *userdata, uint32_t domid, const struct frame_ping_relayed *ping)
 {
 	struct daemon *daemon = userdata;
@@ -140,6 +147,7 @@ int wiring_start_links(struct daemon *daemon)
 		.renumbered = peer_renumbered,
 		.resumed = peer_resumed,
 		.asked = peer_asked,
+		.source = source_moved,
 		.ended = session_ended,
 		.ping = daemon->self.domid == 0 ? ping_through_us : NULL,
 	};

@@ -63,6 +63,7 @@ const char *frame_type_name(uint8_t type)
 		[FRAME_RESET] = "RESET",
 		[FRAME_CANCEL] = "CANCEL",
 		[FRAME_CANCELLED] = "CANCELLED",
+		[FRAME_SOURCE] = "SOURCE",
 		[FRAME_BIND] = "BIND",
 		[FRAME_UNBIND] = "UNBIND",
 		[FRAME_WATCH] = "WATCH",

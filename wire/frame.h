@@ -54,6 +54,7 @@ enum frame_type {
 	FRAME_RESET = 21,
 	FRAME_CANCEL = 22,
 	FRAME_CANCELLED = 23,
+	FRAME_SOURCE = 24,
 	FRAME_BIND = 32,
 	FRAME_UNBIND = 33,
 	FRAME_WATCH = 34,
@@ -189,9 +190,10 @@ struct frame_offer {
 
 #define HELLO_RELAYS                                                                                         \
 	0x1u /* of a link: takes relayed OPENs (protocol.md, 5.8), and relayed PINGs in domain 0 */
-#define HELLO_MOVES 0x2u  /* of a link: takes OFFER, and moves */
-#define HELLO_HOSTS 0x8u  /* of a link and of a program: knows of other hosts (protocol.md, 5.10) */
-#define HELLO_ASKS  0x10u /* of a link: takes ASK (protocol.md, 5.11) */
+#define HELLO_MOVES   0x2u  /* of a link: takes OFFER, and moves */
+#define HELLO_HOSTS   0x8u  /* of a link and of a program: knows of other hosts (protocol.md, 5.10) */
+#define HELLO_ASKS    0x10u /* of a link: takes ASK (protocol.md, 5.11) */
+#define HELLO_SOURCES 0x40u /* of a link: takes SOURCE (protocol.md, 5.8) */
 
 /* A relayed PING or PONG, 12 bytes instead of 8, or a PING of a domain on another host, which has text behind them. */
 #define FRAME_PING_RELAYED_SIZE 12u
@@ -456,7 +458,7 @@ uint32_t frame_told_entry_encode(const struct frame_told_entry *entry, uint8_t *
 bool frame_told_next(struct frame_told *told, struct frame_told_entry *entry);
 uint32_t frame_ping_relayed_encode(const struct frame_ping_relayed *ping, uint8_t *out);
 int frame_ping_relayed_decode(const uint8_t *payload, uint32_t length, struct frame_ping_relayed *ping);
-/* PING, PONG, ACK, FIN, CANCEL, ACCEPT: a single u64. UNWATCH: a single u32. */
+/* PING, PONG, ACK, FIN, CANCEL, ACCEPT: a single u64. UNWATCH, SOURCE: a single u32. */
 uint32_t frame_u64_encode(uint64_t value, uint8_t *out);
 int frame_u64_decode(const uint8_t *payload, uint32_t length, uint64_t *value);
 uint32_t frame_u32_encode(uint32_t value, uint8_t *out);

@@ -13,6 +13,7 @@
 
 #include "daemon/relay/channel.h"
 #include "daemon/base/clock.h"
+#include "daemon/base/cost.h"
 #include "daemon/base/log.h"
 #include "daemon/link/link_internal.h"
 #include "daemon/link/transport.h"
@@ -280,6 +281,24 @@ static int take_ask(struct link *link, const struct frame_header *header, const 
 	return links->callbacks.asked(links->userdata, link->domid, header->type, payload, header->length);
 }
 
+/* Takes SOURCE, of what domain 0 or another host passes on. */
+static int take_source(struct link *link, const struct frame_header *header, const uint8_t *payload)
+{
+	const struct links *links = link->links;
+	struct channel_end *end = channel_table_find(&link->hop->channels, header->channel);
+	uint32_t domid;
+	int r = frame_u32_decode(payload, header->length, &domid);
+
+	if (link->state != LINK_UP)
+		return -EINVAL;
+	if (r < 0 || !links->callbacks.source || (link->domid != 0 && !link_is_far(link)))
+		return -EPROTO;
+	relay_spend(links->relay, link->hop->account, COST_OPEN);
+	if (!end) /* it has ended here while this was on its way */
+		return 0;
+	return end->is_opener ? links->callbacks.source(links->userdata, end->channel, domid) : -EPROTO;
+}
+
 static int on_control(void *owner, const struct frame_header *header, const uint8_t *payload)
 {
 	struct link *link = owner;
@@ -298,6 +317,8 @@ static int on_control(void *owner, const struct frame_header *header, const uint
 		return link_take_decline(link, payload, header->length);
 	if (header->type == FRAME_PING && is_relayed_ping(link, header->length))
 		return take_relayed_ping(link, header, payload);
+	if (header->type == FRAME_SOURCE)
+		return take_source(link, header, payload);
 	if (header->type >= FRAME_ASK && header->type <= FRAME_UNASK)
 		return take_ask(link, header, payload);
 	if (header->type != FRAME_PING && header->type != FRAME_PONG && header->type != FRAME_ACK)
@@ -532,6 +553,7 @@ uint32_t link_make_hello(struct link *link, enum hello_purpose purpose, uint8_t 
 		.minor = PROTOCOL_LINK_MINOR,
 		.flags = (options->relays ? HELLO_RELAYS : 0) | (options->hosts ? HELLO_HOSTS : 0) |
 			 (link->links->callbacks.asked ? HELLO_ASKS : 0) |
+			 (link->links->callbacks.source ? HELLO_SOURCES : 0) |
 			 (options->maker && !link_is_far(link) ? HELLO_MOVES : 0),
 		.max_message = link->links->relay->max_message,
 		.version = {PACKAGE_VERSION, strlen(PACKAGE_VERSION)},

@@ -77,6 +77,9 @@ struct links_callbacks {
 	bool (*resumed)(void *userdata, uint32_t from, uint32_t to, struct hop *hop, uint32_t *at);
 	/* The peer's daemon asks, or answers, by ASK, TOLD or UNASK. -EPROTO: it can't be one. NULL: none is taken. */
 	int (*asked)(void *userdata, uint32_t domid, uint8_t type, const uint8_t *payload, uint32_t length);
+	/* The peer's daemon says that the domain whose channel it relays has this number now. -EPROTO: that can't be. NULL:
+	 * HELLO doesn't say that we take it. */
+	int (*source)(void *userdata, struct channel *channel, uint32_t to);
 	/* The session with the peer has ended with this (positive) errno. May be NULL. */
 	void (*ended)(void *userdata, uint32_t domid, int error);
 	/* The peer's daemon wants another one to be pinged; `domid` may be a host's number. NULL: none is. */
@@ -113,6 +116,9 @@ int links_relays(const struct links *links, uint32_t domid);
 int links_know_hosts(const struct links *links, uint32_t domid);
 /* Likewise whether its peer takes ASK (protocol.md, 5.11). */
 int links_take_asks(const struct links *links, uint32_t domid);
+/* Whether the peer's daemon takes SOURCE (protocol.md, 5.8), as its HELLO in the session said that this hop, a link's, has or
+ * is to go on with. */
+bool link_takes_sources(const struct hop *hop);
 /* Sets what is remembered as the reason why there is no link with this domain. */
 void links_explain(struct links *links, uint32_t domid, const char *reason);
 /* Calls `each` for the hop of each link. */

@@ -121,6 +121,13 @@ int links_take_asks(const struct links *links, uint32_t domid)
 	return peer_has(links, domid, HELLO_ASKS);
 }
 
+bool link_takes_sources(const struct hop *hop)
+{
+	const struct link *link = hop->owner;
+
+	return link->flags & HELLO_SOURCES;
+}
+
 void links_explain(struct links *links, uint32_t domid, const char *reason)
 {
 	struct link *link = link_find(links, domid);

@@ -218,13 +218,32 @@ static int readdress(struct channel *channel, uint32_t domid)
 	return channel_rename(channel, address);
 }
 
+/* Asks policy about a domain that has another number. When its name is known, it is asked again. */
+static int decide_again(struct via *via, struct channel *channel)
+{
+	int r = via_still_allowed(via, channel);
+
+	channel->undecided = r == -ENODATA;
+	return channel->undecided ? 0 : r;
+}
+
 int via_follow(struct via *via, struct channel *channel, uint32_t to)
 {
 	int r = readdress(channel, to);
 
-	if (r == 0)
-		r = via_still_allowed(via, channel);
-	return r == -ENODATA ? 0 : r; /* when its name is known, policy is asked again */
+	return r < 0 ? r : decide_again(via, channel);
+}
+
+int via_follow_source(struct via *via, struct channel *channel)
+{
+	int r = decide_again(via, channel);
+
+	if (r < 0 || !channel_has_told_sender(channel))
+		return r; /* else its OPEN says so */
+	if (!link_takes_sources(channel->acceptor.hop))
+		return -ECONNRESET;
+	channel_tell_source(channel);
+	return 0;
 }
 
 /* Leads some channels on. Returns a negative errno if they all are to end. */
@@ -439,6 +458,40 @@ static int take(struct via *via, struct channel *channel, const struct frame_ope
 	return 0;
 }
 
+/* The source's account by its present number pays for all that it has opened before, too. */
+static int charge_source(struct via *via, struct channel *channel, uint32_t domid)
+{
+	struct quota *quota = via->with.relay->quota;
+	struct account *account = quota ? quota_account(quota, QUOTA_PEER, domid) : NULL;
+	int r;
+
+	if (!account)
+		return quota ? -ENOMEM : 0;
+	r = account_merge(channel->charge.account, account);
+	account_unref(account);
+	return r;
+}
+
+int via_take_source(struct via *via, struct channel *channel, uint32_t to)
+{
+	int r = 0;
+
+	if (to == 0 || to > DOMID_MAX)
+		return -EPROTO;
+	if (channel->host) { /* its host pays */
+		channel->far_domid = to;
+		return 0;
+	}
+	/* What domain 0 opens itself has no other source. */
+	if (in_domain_0(via) || channel->identity.domid == 0 || to == via->with.self->domid)
+		return -EPROTO;
+	if (channel->identity.domid != to)
+		r = charge_source(via, channel, to);
+	if (r == 0)
+		channel->identity.domid = to;
+	return r;
+}
+
 void via_open(struct via *via, struct channel *channel, const struct frame_open *open)
 {
 	char endpoint[ENDPOINT_NAME_MAX + 1];
@@ -583,11 +636,14 @@ static void recheck_hop(void *userdata, struct hop *hop)
 	relay_spend(via->with.relay, NULL, hop->channels.page_count + hop->channels.count);
 	while ((end = channel_table_next(&hop->channels, &number))) {
 		struct channel *channel = end->channel;
-		int r = 0;
+		int r;
 
-		if (!end->is_opener && channel->endpoint && strchr(channel->endpoint, ':'))
-			r = via_still_allowed(via, channel);
-		if (r < 0)
+		if (end->is_opener || !channel->endpoint || !strchr(channel->endpoint, ':'))
+			continue;
+		r = via_still_allowed(via, channel);
+		channel->undecided &=
+			r == -ENODATA; /* as after a restore; nothing else goes on without a name */
+		if (r < 0 && !channel->undecided)
 			channel_forbid(channel, -r);
 	}
 }

@@ -89,6 +89,12 @@ void via_renumber(struct via *via, uint32_t from, uint32_t to);
 /* The domain to which domain 0 forwards the channel was restored and has the number `to` now. 0; -EACCES: by that number
  * it is forbidden; -ENOMEM. */
 int via_follow(struct via *via, struct channel *channel, uint32_t to);
+/* Likewise the one from which it does, as its identity says already: tells who comes next. Also -ECONNRESET: that one was
+ * told the old number, and takes no other. */
+int via_follow_source(struct via *via, struct channel *channel);
+/* Domain 0, or another host's, says so of what it passes on: notes it. 0; -EPROTO: it can't be; -ENOBUFS: what is held by
+ * both numbers is more than one domain may have; -ENOMEM. */
+int via_take_source(struct via *via, struct channel *channel, uint32_t to);
 
 /* Ends the channels that domain 0 forwards and that changed rules forbid now. */
 void via_recheck(struct via *via);

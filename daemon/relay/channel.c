@@ -225,6 +225,18 @@ int channel_set_host(struct channel *channel, uint32_t number, const char *name)
 	return 0;
 }
 
+bool channel_has_told_sender(const struct channel *channel)
+{
+	const struct channel_end *end = &channel->acceptor;
+
+	return end->hop && end->out != OUT_NEW && !channel_is_reset(end);
+}
+
+void channel_tell_source(struct channel *channel)
+{
+	owe(&channel->acceptor, OWED_SOURCE);
+}
+
 /* Charges the opener, who pays, and names the endpoint. */
 static int prepare(struct channel *channel, const char *endpoint)
 {
@@ -570,6 +582,12 @@ static void make_reset(struct channel_end *end, struct channel_frame *frame)
 	release_bytes(end->channel);
 }
 
+static void make_source(struct channel_end *end, struct channel_frame *frame)
+{
+	frame->header.type = FRAME_SOURCE;
+	frame->header.length = frame_u32_encode(channel_sender(end->channel).domid, frame->payload);
+}
+
 static void make_opened(struct channel_end *end, struct channel_frame *frame)
 {
 	struct frame_opened opened = {.limit = grant(end), .max_message = end->channel->max_message};
@@ -610,7 +628,7 @@ static unsigned next_owed(const struct channel_end *end)
 	unsigned owed = end->owed;
 
 	if (channel_has_backlog(end))
-		owed &= OWED_OPENED | OWED_CREDIT;
+		owed &= OWED_SOURCE | OWED_OPENED | OWED_CREDIT;
 	if (waits_until_taken(end))
 		owed &= ~(unsigned)OWED_RESET;
 	return owed & -owed;
@@ -636,6 +654,9 @@ bool channel_next_control(struct channel_end *end, struct channel_frame *frame)
 	owed = next_owed(end);
 	end->owed &= (uint8_t)~owed;
 	switch (owed) {
+	case OWED_SOURCE:
+		make_source(end, frame);
+		break;
 	case OWED_OPENED:
 		make_opened(end, frame);
 		break;

@@ -65,12 +65,13 @@ enum channel_out {
 	OUT_RESET,
 };
 
-/* Frames that are to be sent; the last two behind the data that waits. */
+/* Frames that are to be sent, in this order; the last two behind the data that waits. */
 enum channel_owed {
-	OWED_OPENED = 1,
-	OWED_CREDIT = 2,
-	OWED_FIN = 4,
-	OWED_RESET = 8, /* a program must have taken the data, too */
+	OWED_SOURCE = 1,
+	OWED_OPENED = 2,
+	OWED_CREDIT = 4,
+	OWED_FIN = 8,
+	OWED_RESET = 16, /* a program must have taken the data, too */
 };
 
 struct channel_end {
@@ -212,6 +213,10 @@ void channel_set_domain_name(struct channel *channel, const char *name);
 /* Sets on which host the sender is, likewise: one with this number. The domid in the identity is the one there before,
  * and the number afterwards. -ENOMEM. */
 int channel_set_host(struct channel *channel, uint32_t number, const char *name);
+/* Whether the acceptor's hop has been told who the sender is, and still has the channel. */
+bool channel_has_told_sender(const struct channel *channel);
+/* Tells a daemon there by SOURCE that the sender's domain has another number now. */
+void channel_tell_source(struct channel *channel);
 /* Returns who the sender is, as programs are told: with the domid that it has on its own host. */
 static inline struct frame_identity channel_sender(const struct channel *channel)
 {

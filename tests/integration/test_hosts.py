@@ -12,6 +12,7 @@ import socket
 import struct
 import subprocess
 import threading
+import types
 
 import pytest
 
@@ -20,6 +21,7 @@ from fake_gateway import FakeGateway, Refused, Side
 from library import Connection
 from messaging import (EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_UNREACHABLE, EXIT_USAGE, FAST, PATIENCE, Nodes, eventually,
                        is_listening, tool)
+from test_resume import calling, numbered
 
 IN = "[rule]\nfrom = *, */*\nto = *\naction = allow\n"
 OUT = "[out]\nfrom = *\nto = *\naction = allow\n"
@@ -449,6 +451,25 @@ def test_streams_are_refused_as_within_a_host(hosts):
         assert client.connect("hostb/0:open") == -errno.EPROTOTYPE
         assert client.connect("hostb/7:open") == -errno.EHOSTDOWN
         assert client.connect("hostc/0:open") == -errno.EHOSTDOWN
+
+
+def test_what_goes_to_another_host_goes_on_when_a_guest_at_either_end_is_restored(hosts):
+    here, there = hosts(guests=1)
+    near, far = here[1], there[1]
+    abroad = types.SimpleNamespace(domid=f"hostb/{far.domid}", socket=far.socket, endpoints=far.endpoints)
+    workers = numbered(near, abroad, "numbers") + calling(near, abroad, "calls")
+    for worker in workers:
+        worker.goes_on()
+    for zero, node in (here[0], near), (there[0], far), (here[0], near):
+        before = zero.link(node.domid)["resumes"]
+        node.host.sim("suspend", node.domid)
+        node.domid = int(node.host.sim("resume", node.domid).stdout)
+        eventually(lambda: ((zero.link(node.domid) or {}).get("resumes") or 0) > before,  # pylint: disable=cell-var-from-loop
+                   "its link is resumed")
+        for worker in workers:
+            worker.goes_on()
+    for worker in workers:
+        worker.finish()
 
 
 def test_a_lost_conversation_is_a_pause_for_streams(hosts):

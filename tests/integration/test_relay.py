@@ -398,65 +398,66 @@ def test_what_is_relayed_goes_on_when_its_destination_is_restored(host, zero, gu
     assert host.list()["kernel_log"] == []
 
 
-def test_what_is_relayed_ends_for_certain_when_its_source_is_restored(host, zero, guests):
-    """Under traffic. The far end was told the old number, so its channels end, and what is sent under the new one goes on."""
+def test_what_is_relayed_goes_on_when_its_source_is_restored(host, zero, guests):
+    """Under traffic: nothing is lost, nothing comes twice, the order is kept, and nobody hears of it but by the new number."""
     one, two = guests(2)
-    node = one
-    outcomes, got = {}, []
-    stop = threading.Event()
-
-    def receive_all():
-        with Connection(two.socket) as receiver:
-            assert receiver.bind("inbox") == 0
-            while not (stop.is_set() and len(got) and got[-1] == last[0]):
-                message = receiver.receive(100)
-                if not isinstance(message, int):
-                    got.append(int(message.data.split()[0]))
-
-    last = [None]
-    thread = threading.Thread(target=receive_all)
-    thread.start()
-    number = 0
-    with Connection(one.socket) as sender:
-        eventually(lambda: "inbox" in two.endpoints(), "it receives")
-
-        def post(count):
-            nonlocal number
-            for _ in range(count):
-                r = sender.post(f"{two.domid}:inbox", b"%d %s" % (number, bytes([120]) * (number * 7919 % 9000)),
-                                lambda result, number=number: outcomes.setdefault(number, []).append(result))
-                if r:
-                    assert r in (-errno.EAGAIN, -errno.EHOSTDOWN, -errno.EHOSTUNREACH, -errno.ECONNRESET), r
-                    break
-                number += 1
-            sender.wait(1)
-
-        for _ in range(3):
-            eventually(lambda: post(20) or len(got) > 50, "messages come")
-            before, old = len(got), node.domid
-            host.sim("suspend", node.domid)
-            post(20)
-            node.domid = int(host.sim("resume", node.domid).stdout)
-            eventually(lambda: node.status()["domid"] == node.domid, "it knows its number")
-            eventually(lambda: zero.link(node.domid) and zero.link(node.domid)["state"] == "up", "its link is back")
-            assert zero.link(node.domid)["resumes"] and not zero.link(old)
-            eventually(lambda: post(20) or len(got) > before + 50, "messages come again")
-        eventually(lambda: sender.wait(10) >= 0 and len(outcomes) == number, "all have an outcome")
-        while last[0] is None:
-            results = []
-            if sender.post(f"{two.domid}:inbox", b"%d" % number, results.append) == 0:
-                eventually(lambda results=results: sender.wait(10) >= 0 and results, "it has an outcome")
-                last[0] = number if results == [0] else None
-            number += 1
-        stop.set()
-        thread.join(60)
-        assert not thread.is_alive()
-    assert got == sorted(set(got)), "twice, or out of order"
-    assert all(len(results) == 1 for results in outcomes.values())
-    assert {results[0] for results in outcomes.values()} <= {0, -errno.ECONNRESET, -errno.EHOSTDOWN}
-    assert {number for number, results in outcomes.items() if results == [0]} <= set(got)
-    assert not {number for number, results in outcomes.items() if results == [-errno.EHOSTDOWN]} & set(got)
+    workers = numbered(one, two, "numbers") + calling(one, two, "calls") + streaming(one, two, "stream")
+    for worker in workers:
+        worker.goes_on()
+    for times in (1, 2, 3):
+        old = one.domid
+        host.sim("suspend", old)
+        one.domid = int(host.sim("resume", old).stdout)
+        eventually(lambda: (zero.link(one.domid) or {}).get("resumes") == times, "its link is resumed")
+        for worker in workers:
+            worker.goes_on()
+        assert not zero.link(old)
+        # What is opened and what goes on is one domain's, by its new number, at both: nobody else has anything.
+        for node in (zero, two):
+            payers = {account["id"] for account in node.status()["accounts"] if account["kind"] == "peer" and
+                      account["channels"]["used"]}
+            assert payers <= {0, one.domid}, payers
+    for worker in workers:
+        worker.finish()
     assert host.list()["kernel_log"] == []
+
+
+def test_what_is_relayed_goes_on_when_both_ends_are_restored_at_once(host, zero, guests):
+    pair = guests(2)
+    workers = numbered(*pair, "numbers") + calling(*pair, "calls") + streaming(*pair, "stream")
+    for worker in workers:
+        worker.goes_on()
+    for times in (1, 2):
+        for node in pair:
+            host.sim("suspend", node.domid)
+        for node in pair:
+            node.domid = int(host.sim("resume", node.domid).stdout)
+        for node in pair:
+            eventually(lambda node=node: (zero.link(node.domid) or {}).get("resumes") == times, "its link is resumed")
+        for worker in workers:
+            worker.goes_on()
+    for worker in workers:
+        worker.finish()
+    assert host.list()["kernel_log"] == []
+
+
+@pytest.mark.parametrize("rules", ["[rule]\nfrom = {}\nto = inbox\naction = allow\n[rule]\nfrom = *\nto = *\naction = deny\n",
+                                   "[relay]\nfrom = {}\nto = *\naction = allow\n[relay]\nfrom = *\nto = *\naction = deny\n"],
+                         ids=["destination", "domain 0"])
+def test_rules_about_the_new_number_of_a_source_count_for_what_it_had_opened(host, zero, guests, rules):
+    one, two = guests(2)
+    ruler = zero if "relay" in rules else two
+    ruler.write_policy(rules.format(one.domid))
+    assert ruler.xenmsg("policy", "reload").returncode == EXIT_OK
+    results = []
+    with Connection(one.socket) as sender, Holder(two, "inbox") as holder:
+        assert sender.post(f"{two.domid}:inbox", b"x" * 9, results.append) == 0
+        holder.expect(18)
+        host.sim("suspend", one.domid)
+        one.domid = int(host.sim("resume", one.domid).stdout)
+        eventually(lambda: sender.wait(10) >= 0 and results, "it has an outcome")
+    assert results == [-errno.ECONNRESET]  # it had been handed over
+    one.send(f"{two.domid}:inbox", "x", exit_code=EXIT_DENIED)
 
 
 # --- who may ---
@@ -536,6 +537,20 @@ def test_an_older_daemon_is_sent_nothing_relayed(zero, guests, peer_in):
     done = one.xenmsg("send", "--timeout", "20", f"{old}:echo", "x")
     assert done.returncode == EXIT_UNREACHABLE, done.stderr
     assert peer.ask("channels") == "ok none"
+    assert peer.ask("close") == "ok closed"
+
+
+def test_what_leads_to_an_older_daemon_ends_for_certain_when_its_source_is_restored(host, zero, guests, peer_in):
+    """It takes relayed channels, but not SOURCE."""
+    one, = guests(1)
+    old = guests.domid()
+    peer = peer_in(old, "grant", 0, RELAYS)
+    assert peer.ask("hello", one.domid) == f"ok {one.domid}"
+    with Connection(one.socket) as sender:
+        assert sender.send(f"{old}:echo", b"x") == 0
+        host.sim("suspend", one.domid)
+        one.domid = int(host.sim("resume", one.domid).stdout)
+        assert peer.ask("channels") == "ok none"
     assert peer.ask("close") == "ok closed"
 
 

@@ -216,6 +216,14 @@ static void on_open(void *userdata, struct channel *channel, const struct frame_
 	channel_refuse(channel, ENOENT);
 }
 
+static int on_source(void *userdata, struct channel *channel, uint32_t to)
+{
+	struct scene *scene = userdata;
+
+	scene->sources++;
+	return 0;
+}
+
 void on_pong(void *userdata, uint32_t request, int64_t result)
 {
 	struct scene *scene = userdata;
@@ -292,7 +300,8 @@ void scene_start_with(struct scene *scene, uint32_t domid)
 				   &(struct links_callbacks){.open = on_open,
 							     .unlinkable = on_unlinkable,
 							     .renumbered = on_renumbered,
-							     .resumed = on_resumed},
+							     .resumed = on_resumed,
+							     .source = on_source},
 				   scene),
 			 0);
 	assert_int_equal(hop_init(&scene->program, &scene->relay, HOP_SHARED, &program_callbacks, scene, 1,

@@ -70,7 +70,7 @@ struct scene {
 	uint32_t found;		   /* the domid of any name, or UUID; 0: none has it */
 	int connect_error;
 	bool is_connected; /* has handed over a vchan, and wasn't told that it ended */
-	unsigned connects, disconnects, ups, downs, anews, directories, opens;
+	unsigned connects, disconnects, ups, downs, anews, directories, opens, sources;
 	int directory_result;
 	int64_t pong;
 	unsigned pongs, unlinkable, waiting_for_pages;

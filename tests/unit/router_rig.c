@@ -56,6 +56,17 @@ int via_follow(struct via *via, struct channel *channel, uint32_t to)
 	return -((struct scene *)(void *)via)->why_taken_back;
 }
 
+int via_follow_source(struct via *via, struct channel *channel)
+{
+	return -((struct scene *)(void *)via)->why_taken_back;
+}
+
+int via_take_source(struct via *via, struct channel *channel, uint32_t to)
+{
+	channel->identity.domid = to;
+	return 0;
+}
+
 int via_lead(struct via *via, struct channel *channel, uint32_t domid, const char *endpoint)
 {
 	struct scene *scene = (struct scene *)(void *)via;

@@ -525,7 +525,7 @@ static void each_type_has_its_name(void **state)
 		assert_non_null(name);
 		named += strcmp(name, "unknown") != 0;
 	}
-	assert_int_equal(named, 33);
+	assert_int_equal(named, 34);
 	assert_string_equal(frame_type_name(FRAME_CANCELLED), "CANCELLED");
 	assert_string_equal(frame_type_name(FRAME_REPLY), "REPLY");
 	assert_string_equal(frame_type_name(0), "unknown");

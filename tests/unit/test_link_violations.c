@@ -139,6 +139,35 @@ static void only_domain_0_says_who_is_there(void **state)
 	expect_violation(&scene, EPROTO);
 }
 
+static void only_domain_0_says_whose_what_it_passes_on_is(void **state)
+{
+	static const uint8_t domid[4] = {9};
+	struct scene scene;
+
+	up(&scene);
+	say(&scene, FRAME_SOURCE, domid, sizeof(domid));
+	expect_violation(&scene, EPROTO);
+	for (unsigned shape = 0; shape < 3; shape++) {
+		scene_start_with(&scene, 0);
+		greet(&scene);
+		put(&scene, FRAME_SOURCE, 3, domid, sizeof(domid)); /* which has ended here */
+		notify(&scene);
+		expect_state(&scene, LINK_UP);
+		if (shape == 0) {
+			say(&scene, FRAME_SOURCE, domid, 3);
+		} else if (shape == 1) { /* ours */
+			put(&scene, FRAME_SOURCE, open_channel(&scene)->acceptor.number, domid,
+			    sizeof(domid));
+			notify(&scene);
+		} else {
+			scene_stop(&scene);
+			continue;
+		}
+		assert_int_equal(scene.sources, 0);
+		expect_violation(&scene, EPROTO);
+	}
+}
+
 static void frames_of_local_hops_are_refused(void **state)
 {
 	static const uint8_t types[] = {0,	     FRAME_WELCOME, FRAME_BIND,	  FRAME_WATCH,
@@ -176,6 +205,7 @@ int main(void)
 		cmocka_unit_test(impossible_position_ends_the_session),
 		cmocka_unit_test(positions_begin_anew_with_each_session),
 		cmocka_unit_test(only_domain_0_says_who_is_there),
+		cmocka_unit_test(only_domain_0_says_whose_what_it_passes_on_is),
 		cmocka_unit_test(frames_of_local_hops_are_refused),
 		cmocka_unit_test(what_may_be_skipped_is_skipped),
 	};

@@ -251,6 +251,62 @@ static void channel_follows_its_destination_to_another_number_if_the_rules_allow
 	scene_stop(&scene);
 }
 
+/* The source of what the party has opened has another number now. */
+static int source_moves(struct scene *scene, struct party *party, uint32_t to)
+{
+	struct channel_end *end = channel_table_find(&party->hop.channels, 1);
+	int r;
+
+	assert_non_null(end);
+	end->channel->identity.domid = scene->moved_to = to;
+	r = via_follow_source(scene->via, end->channel);
+	rig_settle(&scene->rig);
+	return r;
+}
+
+static void destination_is_told_the_number_of_a_source_that_moves_if_the_rules_allow_it_there(void **state)
+{
+	static struct party_frame frame;
+	struct scene scene;
+	uint32_t domid;
+
+	scene_start(&scene, 0, true);
+	open_as(scene.link[1], 1, 1, "2:inbox");
+	expect_open(scene.link[2], "2:inbox", 1);
+	assert_int_equal(source_moves(&scene, scene.link[1], 9), 0);
+	assert_true(party_expect(scene.link[2], FRAME_SOURCE, &frame));
+	assert_int_equal(frame_u32_decode(frame.payload, frame.header.length, &domid), 0);
+	assert_int_equal(domid, 9);
+	scene.taken_back = -ENODATA; /* its name isn't known yet, and nothing ends before it is */
+	assert_int_equal(source_moves(&scene, scene.link[1], 10), 0);
+	via_recheck(scene.via);
+	rig_settle(&scene.rig);
+	assert_true(party_expect(scene.link[2], FRAME_SOURCE, &frame));
+	assert_false(party_get(scene.link[1], 0, &frame));
+	scene.taken_back = -EACCES;
+	assert_int_equal(source_moves(&scene, scene.link[1], 11), -EACCES);
+	scene_stop(&scene);
+}
+
+static void destination_that_was_not_told_yet_is_told_the_present_number_alone(void **state)
+{
+	static struct party_frame frame;
+	struct scene scene;
+
+	scene_start(&scene, 0, true);
+	scene.relays = 0;
+	open_as(scene.link[1], 1, 1, "2:inbox");
+	scene.is_old = true; /* it isn't asked for more than to take an OPEN */
+	assert_int_equal(source_moves(&scene, scene.link[1], 9), 0);
+	scene.relays = 1;
+	scene.done(scene.pinger, scene.request, 0);
+	rig_settle(&scene.rig);
+	expect_open(scene.link[2], "2:inbox", 9);
+	assert_false(party_get(scene.link[2], 0, &frame));
+	assert_int_equal(source_moves(&scene, scene.link[1], 10), -ECONNRESET); /* now it would have to be */
+	scene_stop(&scene);
+}
+
 static void restored_domain_takes_what_was_relayed_to_an_earlier_number_of_its(void **state)
 {
 	struct scene scene;
@@ -350,6 +406,26 @@ static void nobody_else_is(void **state)
 	scene_stop(&scene);
 }
 
+static void domain_0_is_believed_who_the_sender_is_now(void **state)
+{
+	struct channel_end *end;
+	struct scene scene;
+
+	scene_start(&scene, 1, true);
+	open_as(scene.link[0], 1, 2, "1:inbox");
+	end = channel_table_find(&scene.link[0]->hop.channels, 1);
+	assert_non_null(end);
+	assert_int_equal(via_take_source(scene.via, end->channel, 0), -EPROTO);
+	assert_int_equal(via_take_source(scene.via, end->channel, 1), -EPROTO);
+	assert_int_equal(via_take_source(scene.via, end->channel, DOMID_MAX + 1), -EPROTO);
+	assert_int_equal(end->channel->identity.domid, 2);
+	assert_int_equal(via_take_source(scene.via, end->channel, 9), 0);
+	assert_int_equal(end->channel->identity.domid, 9);
+	end->channel->identity.domid = 0; /* domain 0 speaks for itself there */
+	assert_int_equal(via_take_source(scene.via, end->channel, 9), -EPROTO);
+	scene_stop(&scene);
+}
+
 static void what_was_relayed_is_not_relayed_again(void **state)
 {
 	struct scene scene;
@@ -380,11 +456,15 @@ int main(void)
 		cmocka_unit_test(channels_that_new_rules_forbid_end),
 		cmocka_unit_test(
 			channel_follows_its_destination_to_another_number_if_the_rules_allow_it_there),
+		cmocka_unit_test(
+			destination_is_told_the_number_of_a_source_that_moves_if_the_rules_allow_it_there),
+		cmocka_unit_test(destination_that_was_not_told_yet_is_told_the_present_number_alone),
 		cmocka_unit_test(restored_domain_takes_what_was_relayed_to_an_earlier_number_of_its),
 		cmocka_unit_test(channels_that_wait_in_domain_0_end_by_new_rules_too),
 		cmocka_unit_test(domain_0_relays_pings_and_their_errors),
 		cmocka_unit_test(domain_0_is_believed_who_the_sender_is),
 		cmocka_unit_test(nobody_else_is),
+		cmocka_unit_test(domain_0_is_believed_who_the_sender_is_now),
 		cmocka_unit_test(what_was_relayed_is_not_relayed_again),
 	};
 

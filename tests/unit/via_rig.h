@@ -22,6 +22,7 @@ struct scene {
 
 	/* what the links say */
 	int relays, want_error;
+	bool is_old; /* who takes no SOURCE */
 	char explained[LINK_REASON_SIZE];
 	unsigned pings, awaits;
 	ping_fn done;
