@@ -15,7 +15,7 @@ xensim_SOURCES = \
 	sim/hv_report.c \
 	sim/hv_save.c \
 	sim/xensim.c
-xensim_CPPFLAGS = $(AM_CPPFLAGS) -DPKGLIBDIR='"$(pkglibdir)"'
+xensim_CPPFLAGS = $(AM_CPPFLAGS) -DPKGLIBDIR='"$(pkglibdir)"' -DSBINDIR='"$(sbindir)"'
 xensim_LDADD = libsimstore.la $(LIBEVENT_LIBS) $(JSONC_LIBS)
 
 pkglib_LTLIBRARIES += libxensim.la

@@ -258,6 +258,21 @@ static char *library_path(void)
 	return strdup(PKGLIBDIR "/libxensim.so");
 }
 
+/* Daemons are where an ordinary user's PATH doesn't lead, and in a simulated domain everybody is root. */
+static int add_daemons_to_path(void)
+{
+	const char *path = getenv("PATH");
+	char *longer;
+	int r;
+
+	if (asprintf(&longer, "%s:" SBINDIR ":/usr/local/sbin:/usr/sbin:/sbin",
+		     path && *path ? path : "/usr/local/bin:/usr/bin:/bin") < 0)
+		return -ENOMEM;
+	r = setenv("PATH", longer, 1) < 0 ? -ENOMEM : 0;
+	free(longer);
+	return r;
+}
+
 static int set_preload(void)
 {
 	char *library = library_path(), *value;
@@ -305,7 +320,7 @@ static int command_exec(int count, char **words)
 		else if (strchr(line, '='))
 			putenv(line);
 	}
-	if (set_preload() < 0)
+	if (set_preload() < 0 || add_daemons_to_path() < 0)
 		return EXIT_CANNOT_RUN;
 	/* A paused domain runs nothing. */
 	if (stop)

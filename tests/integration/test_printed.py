@@ -13,7 +13,8 @@ import pytest
 from messaging import BINDIR, BUILDDIR, PATIENCE, SBINDIR, Node, eventually, tool
 
 SOURCES = os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "..", ".."))
-IN_PATH = {"PATH": f"{BINDIR}:{SBINDIR}:{os.environ['PATH']}"}
+# As an ordinary user has it: xensim finds daemons itself.
+IN_PATH = {"PATH": ":".join([BINDIR, *(entry for entry in os.environ["PATH"].split(":") if not entry.rstrip("/").endswith("/sbin"))])}
 
 
 def blocks(name, after=""):
@@ -216,9 +217,9 @@ def try_to_find(program, arguments):
         with open(script, encoding="utf-8") as file:
             known = file.read()
     else:
-        assert shutil.which(program, path=IN_PATH["PATH"]), program
+        assert shutil.which(program, path=f"{IN_PATH['PATH']}:{SBINDIR}"), program
         known = subprocess.run([program, *arguments[:1], "--help"] if program == "xenmsg" else [program, "--help"], capture_output=True,
-                               env=dict(os.environ, **IN_PATH), text=True, check=True).stdout
+                               env=dict(os.environ, PATH=f"{IN_PATH['PATH']}:{SBINDIR}"), text=True, check=True).stdout
     for word in arguments[:arguments.index("--") if "--" in arguments else None]:
         if is_fixed(word) and not (program == "xenmsg" and word == arguments[0]):
             assert re.search(rf"(?<![\w-]){word}(?![\w-])", known), (program, word)

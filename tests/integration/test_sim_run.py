@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import tempfile
 
 import pytest
@@ -137,3 +138,11 @@ def test_the_manual_has_each_command():
             text = file.read()
         for name in COMMANDS:
             assert re.search(pattern.replace("{}", name), text, re.MULTILINE), f"{name} isn't in {page}"
+
+
+@pytest.mark.skipif(not os.environ.get("XENMSG_BINDIR"), reason="on what is installed")
+def test_exec_finds_daemons_for_an_ordinary_user(runtime, monkeypatch):
+    folders = [folder for folder in PATH.split(":") if not folder.rstrip("/").endswith("sbin")]
+    monkeypatch.setattr(sys.modules[__name__], "PATH", ":".join(folders))
+    host = command(runtime, "--domains", "1", "--", "xensim", "exec", "1", "--", "xenmsgd", "--version")
+    assert host.communicate(timeout=60)[0].startswith("xenmsgd ") and host.returncode == 0
