@@ -361,6 +361,14 @@ static int grant_ring(struct vchan *vchan, struct libxenvchan_ring *ring, uint32
 	return ring->buffer ? 0 : failure();
 }
 
+void vchan_clear_rings(struct vchan *vchan)
+{
+	struct libxenvchan_ring *rings[2] = {&vchan->control.read, &vchan->control.write};
+
+	for (int i = 0; i < 2; i++)
+		memset(rings[i]->buffer, 0, (size_t)1 << rings[i]->order);
+}
+
 void vchan_begin_granted(struct vchan *vchan)
 {
 	struct libxenvchan *control = &vchan->control;
@@ -431,11 +439,13 @@ int vchan_grant(struct vchan_host *host, uint32_t domid, uint32_t read_size, uin
 	r = layout_choose(read_size, write_size, &read_order, &write_order);
 	if (r < 0)
 		return r;
-	r = kept_take(host, domid, read_order, write_order, result);
+	r = kept_take(host, domid, read_order, write_order, false, result);
 	if (r == -ENOENT) {
 		r = grant_new(host, domid, read_order, write_order, result);
 		if (r == -ENOSPC && kept_make_room(host))
 			r = grant_new(host, domid, read_order, write_order, result);
+		if (r == -ENOSPC && kept_take(host, domid, read_order, write_order, true, result) == 0)
+			r = 0;
 	}
 	if (r < 0)
 		return r;

@@ -19,6 +19,7 @@
 /* Granted vchans that were closed here, and that their peers may still have mapped: vchan_kept.h. */
 struct kept {
 	unsigned count;
+	uint64_t closes;
 	struct event *look; /* while there are any */
 	struct word *words; /* by domid */
 };
@@ -72,12 +73,14 @@ struct vchan {
 	uint64_t sent, received;
 	/* vchan_kept.c's: */
 	bool is_kept, is_masked;
+	uint64_t closes;  /* which one of the host's it was that was closed */
 	uint64_t free_ms; /* when it is freed, if the other side has let go of it; 0: it hasn't */
 	UT_hash_handle hh;
 };
 
-/* Makes a granted vchan as it was when it was granted. */
+/* Makes a granted vchan as it was when it was granted, but for what lies in its rings. */
 void vchan_begin_granted(struct vchan *vchan);
+void vchan_clear_rings(struct vchan *vchan);
 /* Gives back whatever parts there are: every step of set-up may have been the last. */
 void vchan_tear_down(struct vchan *vchan);
 

@@ -28,6 +28,11 @@ static bool has_let_go(const struct vchan *vchan)
 	return __atomic_load_n(&vchan->control.ring->cli_live, __ATOMIC_ACQUIRE) == LIVE_CLOSED;
 }
 
+static bool is_connected(const struct vchan *vchan)
+{
+	return __atomic_load_n(&vchan->control.ring->cli_live, __ATOMIC_ACQUIRE) == LIVE_CONNECTED;
+}
+
 static bool is_granted(const struct vchan *vchan)
 {
 	return vchan->control.is_server != 0;
@@ -89,6 +94,22 @@ static void let_go(struct vchan *vchan)
 	kept_drop(vchan);
 }
 
+/* Frees what the peer has let go of, and would be freed later, for another one. */
+static bool free_early(struct vchan *vchan)
+{
+	struct vchan_host *host = vchan->host;
+	struct word *word = word_of(host, vchan->domid);
+
+	if (!word)
+		return false;
+	if (word->waits < WAIT_TWICE)
+		word->waits++;
+	host->kept.count--;
+	host->pages_granted -= vchan->pages;
+	vchan_tear_down(vchan);
+	return true;
+}
+
 void kept_look_at(struct vchan *vchan)
 {
 	if (has_let_go(vchan))
@@ -143,44 +164,82 @@ void kept_add(struct vchan *vchan)
 	}
 	vchan->is_kept = true;
 	vchan->free_ms = 0;
+	vchan->closes = ++host->kept.closes;
 	vchan_set_event(vchan, NULL, NULL);
 	host->kept.count++;
 	timer_start(host->kept.look, LOOK_MS);
 	kept_look_at(vchan);
 }
 
-int kept_take(struct vchan_host *host, uint32_t domid, int read_order, int write_order, struct vchan **result)
+/* Of those that would do: one of the very size before a larger one, and what was closed earlier before what was closed
+ * later. */
+static bool is_better(const struct vchan *vchan, const struct vchan *than)
 {
-	struct vchan *vchan, *next, *larger = NULL, *let_go = NULL, *taken = NULL;
+	if (!than || vchan->pages != than->pages)
+		return !than || vchan->pages < than->pages;
+	return vchan->closes < than->closes;
+}
+
+static void take(struct vchan *vchan)
+{
+	struct vchan_host *host = vchan->host;
+
+	host->kept.count--;
+	vchan->is_kept = vchan->was_connected = false;
+	vchan->sent = vchan->received = 0;
+	if (vchan->is_masked)
+		xenevtchn_unmask(host->evtchn, vchan->port);
+	vchan->is_masked = false;
+	vchan_clear_rings(vchan); /* the number may be another domain's meanwhile */
+}
+
+/* Counts what is granted to the domain, and finds what was closed last of what it has mapped still. */
+static unsigned count_granted(struct vchan_host *host, uint32_t domid, struct vchan **last)
+{
+	struct vchan *vchan, *next;
 	unsigned count = 0;
 
+	*last = NULL;
 	HASH_ITER(hh, host->vchans, vchan, next) {
-		const struct libxenvchan *control = &vchan->control;
-
 		if (vchan->domid != domid || !is_granted(vchan))
 			continue;
 		count++;
-		if (!vchan->is_kept || vchan->thaws != vchan_host_restores(host))
-			continue;
-		if (control->read.order == read_order && control->write.order == write_order)
-			taken = vchan;
-		else if (control->read.order >= read_order && control->write.order >= write_order)
-			*(vchan->free_ms ? &let_go : &larger) = vchan;
+		if (vchan->is_kept && is_connected(vchan) && (!*last || vchan->closes > (*last)->closes))
+			*last = vchan;
 	}
-	if (!taken)
-		taken = larger;
+	return count;
+}
+
+int kept_take(struct vchan_host *host, uint32_t domid, int read_order, int write_order, bool last_too,
+	      struct vchan **result)
+{
+	struct vchan *vchan, *next, *last, *spared = NULL, *fits = NULL, *waits = NULL;
+	unsigned count = count_granted(host, domid, &last);
+
+	HASH_ITER(hh, host->vchans, vchan, next) {
+		const struct libxenvchan *control = &vchan->control;
+		bool is_same = control->read.order == read_order && control->write.order == write_order;
+
+		if (vchan->domid != domid || !vchan->is_kept || vchan->thaws != vchan_host_restores(host))
+			continue;
+		if (control->read.order < read_order || control->write.order < write_order)
+			continue;
+		if (!is_same && vchan->free_ms)
+			waits = is_better(vchan, waits) ? vchan : waits;
+		else if (vchan == last)
+			spared = vchan;
+		else
+			fits = is_better(vchan, fits) ? vchan : fits;
+	}
 	/* What it has let go of is to be given back, but nothing smaller can be granted before that. */
-	if (!taken && count >= VCHANS_MAX)
-		taken = let_go;
-	if (!taken)
+	if (!fits && count >= VCHANS_MAX)
+		fits = waits ? waits : spared;
+	if (!fits && last_too)
+		fits = spared;
+	if (!fits)
 		return count < VCHANS_MAX ? -ENOENT : -EBUSY;
-	host->kept.count--;
-	taken->is_kept = taken->was_connected = false;
-	taken->sent = taken->received = 0;
-	if (taken->is_masked)
-		xenevtchn_unmask(host->evtchn, taken->port);
-	taken->is_masked = false;
-	*result = taken;
+	take(fits);
+	*result = fits;
 	return 0;
 }
 
@@ -189,18 +248,9 @@ bool kept_make_room(struct vchan_host *host)
 	struct vchan *vchan, *next;
 	bool any = false;
 
-	HASH_ITER(hh, host->vchans, vchan, next) {
-		struct word *word = vchan->is_kept && has_let_go(vchan) ? word_of(host, vchan->domid) : NULL;
-
-		if (!word)
-			continue;
-		if (word->waits < WAIT_TWICE)
-			word->waits++;
-		any = true;
-		host->kept.count--;
-		host->pages_granted -= vchan->pages;
-		vchan_tear_down(vchan);
-	}
+	HASH_ITER(hh, host->vchans, vchan, next)
+		if (vchan->is_kept && has_let_go(vchan) && free_early(vchan))
+			any = true;
 	return any;
 }
 

@@ -19,6 +19,10 @@
  * clears it as well and keeps its mapping, which can't be seen from here. So what is given back on a peer's word is
  * counted: after WORD_PAGES_MAX pages it waits before that, a second and then twice as long each time, unless others
  * need the pages now; and a peer that comes back meanwhile gets them again, which no word is needed for.
+ *
+ * Who still has the one mapped that was closed last may not have looked yet, and would take the next one for it: the
+ * byte that tells of the end lies in the page that is made anew, and to unmap it later would end the next one. So as
+ * long as there may be another one, that one stays as it is.
  */
 
 #include <stdbool.h>
@@ -36,9 +40,11 @@ void kept_add(struct vchan *vchan);
 void kept_look_at(struct vchan *vchan);
 /* Frees it whether it has or not: its references lead nowhere any more. */
 void kept_drop(struct vchan *vchan);
-/* Takes a kept one for the same domain, with rings of these orders or, if it is still mapped, with larger ones. -ENOENT:
- * there is none, and one more may be granted; -EBUSY: it has VCHANS_MAX already. */
-int kept_take(struct vchan_host *host, uint32_t domid, int read_order, int write_order, struct vchan **vchan);
+/* Takes a kept one for the same domain, with rings of these orders or, if it is still mapped, with larger ones; the one
+ * that was closed last only if `last_too`, or if it has VCHANS_MAX already. -ENOENT: there is none, and one more may be
+ * granted; -EBUSY: it has VCHANS_MAX already. */
+int kept_take(struct vchan_host *host, uint32_t domid, int read_order, int write_order, bool last_too,
+	      struct vchan **vchan);
 /* Gives back at once what peers have let go of, for another one. Returns whether there was any. */
 bool kept_make_room(struct vchan_host *host);
 void kept_destroy(struct vchan_host *host);

@@ -2,6 +2,7 @@
 """How two daemons get a vchan (daemon/peers/rendezvous.c), with programs that are a daemon's lower half."""
 
 import errno
+import signal
 
 import pytest
 
@@ -394,3 +395,22 @@ def test_connected_is_lost_when_the_peers_hello_changes(host, change):
     assert own.ok("awaitstate", 2) == 0
     if change == "nonce":
         peer.await_state("granted")
+
+
+def test_a_mapper_that_stands_still_sees_the_end_of_its_vchan_behind_a_newer_one(host):
+    """It lies in the pages, which are granted again."""
+    peer = Mapper(host, "timeout=600000")
+    tools = []
+    for nonce in ("00000001", "00000002"):
+        peer.hello(nonce)
+        nodes = [wait_for(lambda leaf=leaf: peer.ours(f"{nonce}/{leaf}"), leaf) for leaf in ("ring-ref", "event-channel")]
+        tools.append(host.converse(2, "check-own-vchan", "none"))
+        assert tools[-1].ok("map", 3, *nodes) == 0
+        peer.node.await_event("connected 2")
+        if nonce == "00000001":
+            tools[0].process.send_signal(signal.SIGSTOP)
+    tools[0].process.send_signal(signal.SIGCONT)
+    assert tools[0].ok("awaitstate", 2) == 0
+    assert tools[0].ok("close") == 0
+    assert tools[1].ok("state") == 1 and peer.node.state(2) == "connected"
+    assert peer.node.talk.ok("granted") == 33
