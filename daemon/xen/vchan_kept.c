@@ -14,12 +14,15 @@
 #define LOOK_MS	   1000
 #define WAIT_MS	   1000u
 #define WAIT_TWICE 20 /* so often at most it is doubled */
+#define DAY_MS	   86400000u
+#define DAY_PAGES  (WORD_PAGES_MAX / 8u)
 
 /* What was given back since a domain said that it had let go. */
 struct word {
 	uint32_t domid;
 	uint32_t pages;
 	unsigned waits;
+	uint64_t since_ms; /* a part of both is forgotten each day since then */
 	UT_hash_handle hh;
 };
 
@@ -50,17 +53,32 @@ void kept_drop(struct vchan *vchan)
 		host->freed(host->freed_userdata);
 }
 
+/* So that who has been honest for long isn't taken for a liar for ever. */
+static void forget_a_part(struct word *word)
+{
+	while (clock_ms() - word->since_ms >= DAY_MS && (word->pages || word->waits)) {
+		word->since_ms += DAY_MS;
+		word->pages -= word->pages < DAY_PAGES ? word->pages : DAY_PAGES;
+		word->waits -= word->waits > 0;
+	}
+	if (!word->pages && !word->waits)
+		word->since_ms = clock_ms();
+}
+
 static struct word *word_of(struct vchan_host *host, uint32_t domid)
 {
 	struct word *word;
 
 	HASH_FIND(hh, host->kept.words, &domid, sizeof(domid), word);
-	if (word)
+	if (word) {
+		forget_a_part(word);
 		return word;
+	}
 	word = calloc(1, sizeof(*word));
 	if (!word)
 		return NULL;
 	word->domid = domid;
+	word->since_ms = clock_ms();
 	HASH_ADD(hh, host->kept.words, domid, sizeof(word->domid), word);
 	return word;
 }
@@ -213,7 +231,7 @@ static unsigned count_granted(struct vchan_host *host, uint32_t domid, struct vc
 int kept_take(struct vchan_host *host, uint32_t domid, int read_order, int write_order, bool last_too,
 	      struct vchan **result)
 {
-	struct vchan *vchan, *next, *last, *spared = NULL, *fits = NULL, *waits = NULL;
+	struct vchan *vchan, *next, *last, *spared = NULL, *fits = NULL, *waits = NULL, *smaller = NULL;
 	unsigned count = count_granted(host, domid, &last);
 
 	HASH_ITER(hh, host->vchans, vchan, next) {
@@ -223,8 +241,8 @@ int kept_take(struct vchan_host *host, uint32_t domid, int read_order, int write
 		if (vchan->domid != domid || !vchan->is_kept || vchan->thaws != vchan_host_restores(host))
 			continue;
 		if (control->read.order < read_order || control->write.order < write_order)
-			continue;
-		if (!is_same && vchan->free_ms)
+			smaller = vchan->free_ms ? vchan : smaller;
+		else if (!is_same && vchan->free_ms)
 			waits = is_better(vchan, waits) ? vchan : waits;
 		else if (vchan == last)
 			spared = vchan;
@@ -236,6 +254,11 @@ int kept_take(struct vchan_host *host, uint32_t domid, int read_order, int write
 		fits = waits ? waits : spared;
 	if (!fits && last_too)
 		fits = spared;
+	if (!fits && count >= VCHANS_MAX && smaller) {
+		/* They only become larger by this, so it can't go on for ever on the peer's word. */
+		free_early(smaller);
+		return -ENOENT;
+	}
 	if (!fits)
 		return count < VCHANS_MAX ? -ENOENT : -EBUSY;
 	take(fits);

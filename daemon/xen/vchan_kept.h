@@ -18,7 +18,8 @@
  * The kernel of an honest peer clears the byte whenever the pages are unmapped, however its daemon ends. A hostile one
  * clears it as well and keeps its mapping, which can't be seen from here. So what is given back on a peer's word is
  * counted: after WORD_PAGES_MAX pages it waits before that, a second and then twice as long each time, unless others
- * need the pages now; and a peer that comes back meanwhile gets them again, which no word is needed for.
+ * need the pages now; and a peer that comes back meanwhile gets them again, which no word is needed for. Each day one
+ * wait is half as long again, and an eighth of these pages is forgotten.
  *
  * Who still has the one mapped that was closed last may not have looked yet, and would take the next one for it: the
  * byte that tells of the end lies in the page that is made anew, and to unmap it later would end the next one. So as

@@ -469,8 +469,8 @@ static void after_a_restore_no_old_port_is_touched(void **state)
 	}
 }
 
-/* The clocks of the day and of the boot time go on while a domain is saved. */
-static int64_t saved_ns;
+/* The clocks of the day and of the boot time go on while a domain is saved, and all of them with time. */
+static int64_t saved_ns, later_ns;
 
 __attribute__((visibility("default"))) int clock_gettime(clockid_t id, struct timespec *now)
 {
@@ -479,6 +479,7 @@ __attribute__((visibility("default"))) int clock_gettime(clockid_t id, struct ti
 
 	if (id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE || id == CLOCK_BOOTTIME)
 		ns += saved_ns;
+	ns += later_ns;
 	*now = (struct timespec){.tv_sec = (time_t)(ns / 1000000000), .tv_nsec = (long)(ns % 1000000000)};
 	return r;
 }
@@ -669,6 +670,51 @@ static void what_is_given_back_on_a_peers_word_is_bounded(void **state)
 	scene_stop(&scene);
 }
 
+/* A link that grows has smaller ones behind it, which are given back on the peer's word, some day. */
+static void what_a_peer_let_go_of_does_not_keep_it_from_a_larger_one(void **state)
+{
+	struct vchan *smaller[VCHANS_MAX];
+	struct scene scene;
+
+	scene_start(&scene, false);
+	for (unsigned i = 0; i < 1000; i++)
+		end(granted_to(&scene, 7, 16384));
+	for (unsigned i = 0; i < VCHANS_MAX; i++)
+		smaller[i] = granted_to(&scene, 7, 16384);
+	for (unsigned i = 1; i < VCHANS_MAX; i++)
+		end(smaller[i]);
+	assert_int_equal(xen.ports, VCHANS_MAX);
+	end(granted_to(&scene, 7, 65536));
+	assert_int_equal(xen.ports, VCHANS_MAX);
+	end(smaller[0]);
+	xen.pages_left = (unsigned)xen.pages;
+	end(granted_to(&scene, 8, 65536));
+	scene_stop(&scene);
+}
+
+/* Each day some of it is; and what waits is given back when it is time. */
+static void a_peer_is_not_mistrusted_for_ever(void **state)
+{
+	struct scene scene;
+	uint32_t before;
+
+	scene_start(&scene, false);
+	for (unsigned i = 0; i < 1000; i++)
+		end(granted_to(&scene, 7, 65536));
+	assert_int_equal(xen.pages, 33);
+	end(granted_to(&scene, 7, 65536));
+	assert_int_equal(xen.pages, 33);
+	later_ns += 40ll * 86400 * 1000000000;
+	while (xen.pages)
+		event_base_loop(scene.base, EVLOOP_ONCE);
+	before = xen.next_ref;
+	for (unsigned i = 0; i < 100; i++)
+		end(granted_to(&scene, 7, 65536));
+	assert_int_equal(xen.pages, 0);
+	assert_int_equal(xen.next_ref, before + 100 * 33);
+	scene_stop(&scene);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -685,6 +731,8 @@ int main(void)
 		cmocka_unit_test(peer_that_lets_go_of_nothing_has_what_three_vchans_need),
 		cmocka_unit_test(a_peer_that_let_go_of_larger_ones_gets_one_of_them),
 		cmocka_unit_test(what_is_given_back_on_a_peers_word_is_bounded),
+		cmocka_unit_test(what_a_peer_let_go_of_does_not_keep_it_from_a_larger_one),
+		cmocka_unit_test(a_peer_is_not_mistrusted_for_ever),
 	};
 
 	log_set_level(0); /* what goes wrong here is meant to */
