@@ -268,6 +268,7 @@ static int map(struct rings *rings)
 	view = gateway_ring_view(rings->memory, GATEWAY_RING_IN);
 	view.unaligned = 7;
 	ring_writer_init(&rings->arrived, &view, false);
+	wake_daemon(rings); /* it waits for the mapping */
 	return 0;
 }
 

@@ -214,6 +214,8 @@ static int begin_session(struct transport *transport)
 {
 	int r = transport->shared ? watch(transport, transport->wake, EPOLLOUT | EPOLLET, 0) : 0;
 
+	if (r == 0 && transport->shared)
+		r = doorbell_ring(transport->kick); /* the memory is mapped, so that the daemon can seal it */
 	if (r == 0)
 		r = watch(transport, transport->poke, EPOLLIN | EPOLLET, 0);
 	if (r == 0 && !transport->shared)

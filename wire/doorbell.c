@@ -7,17 +7,19 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define PLENTY ((uint64_t)1 << 63)
+#define FULL (UINT64_MAX - 1)
 
 int doorbell_new(void)
 {
-	const uint64_t plenty = PLENTY;
-	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK | EFD_SEMAPHORE);
+	const uint64_t full = FULL;
+	int fd = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK | EFD_SEMAPHORE);
 	int r;
 
 	if (fd < 0)
 		return -errno;
-	r = write(fd, &plenty, sizeof(plenty)) < 0 ? -errno : doorbell_ring(fd);
+	r = doorbell_ring(fd);
+	if (r == 0 && write(fd, &full, sizeof(full)) < 0)
+		r = -errno;
 	if (r < 0)
 		close(fd);
 	return r < 0 ? r : fd;

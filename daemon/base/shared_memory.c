@@ -13,8 +13,7 @@ int shared_memory_new(size_t size, uint8_t **memory)
 
 	if (fd < 0)
 		return -errno;
-	if (ftruncate(fd, (off_t)size) == 0 &&
-	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0)
+	if (ftruncate(fd, (off_t)size) == 0 && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) == 0)
 		mapped = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (mapped == MAP_FAILED) {
 		r = -errno;
@@ -23,4 +22,9 @@ int shared_memory_new(size_t size, uint8_t **memory)
 	}
 	*memory = mapped;
 	return fd;
+}
+
+int shared_memory_seal(int fd)
+{
+	return fcntl(fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE | F_SEAL_SEAL) < 0 ? -errno : 0;
 }

@@ -9,5 +9,8 @@
  * let it grow. Maps it at *memory, for the caller to munmap(). Returns a descriptor of it, which is the caller's, or a
  * negative errno. */
 int shared_memory_new(size_t size, uint8_t **memory);
+/* Forbids holes in it, other mappings that can be written to, and other seals. May wait for as long as a hole takes that is
+ * being made. Returns 0, or a negative errno: the other process has forbidden seals. */
+int shared_memory_seal(int fd);
 
 #endif

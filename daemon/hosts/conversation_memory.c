@@ -12,6 +12,16 @@
 #include "daemon/relay/program_socket.h"
 #include "wire/doorbell.h"
 
+/* Has the first frame of the other host's daemon make the gateway ring, if nothing has before. */
+static void ask_for_ring(uint8_t *memory)
+{
+	const struct ring_view in = gateway_ring_view(memory, GATEWAY_RING_IN);
+	struct ring_reader first;
+
+	ring_reader_init(&first, &in, false);
+	ring_reader_arm(&first, 1);
+}
+
 int conversation_memory_make(struct conversation_memory *made, int passed[GATEWAY_FDS])
 {
 	int life[2];
@@ -37,7 +47,9 @@ int conversation_memory_make(struct conversation_memory *made, int passed[GATEWA
 		made->memory = NULL;
 		return r;
 	}
+	ask_for_ring(made->memory);
 	made->life = life[0];
+	made->memory_fd = passed[GATEWAY_FD_MEMORY];
 	made->wake_daemon = passed[GATEWAY_FD_WAKE_DAEMON];
 	made->wake_gateway = passed[GATEWAY_FD_WAKE_GATEWAY];
 	return 0;
@@ -45,7 +57,7 @@ int conversation_memory_make(struct conversation_memory *made, int passed[GATEWA
 
 void conversation_memory_free(struct conversation_memory *memory, struct relay *relay, struct charge *charge)
 {
-	const int fds[LEAVING_FDS] = {memory->wake_daemon, memory->wake_gateway, -1};
+	const int fds[LEAVING_FDS] = {memory->memory_fd, memory->wake_daemon, memory->wake_gateway};
 
 	if (!memory->memory)
 		return;

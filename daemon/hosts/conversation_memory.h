@@ -18,15 +18,16 @@
 struct charge;
 struct relay;
 
-#define CONVERSATION_DESCRIPTORS 3u /* that stay open; a fourth is there until they are handed over */
+#define CONVERSATION_DESCRIPTORS 4u /* the memory's only until that is sealed */
 
 struct conversation_memory {
 	uint8_t *memory; /* NULL: there is none */
 	int life, wake_daemon, wake_gateway;
+	int memory_fd; /* until it is being sealed (sealing.h), before which we don't touch it; -1 */
 };
 
-/* Makes one, and the descriptors for the gateway, of which the caller closes the first two when they are sent. Nothing is
- * left if it fails: a negative errno. */
+/* Makes one, and the descriptors for the gateway, of which the caller closes the first when they
+ * are sent. Nothing is left if it fails: a negative errno. */
 int conversation_memory_make(struct conversation_memory *made, int passed[GATEWAY_FDS]);
 /* Frees one, if it is there; then it isn't any more. Who closes the socket has `charge` until that is done: what was sent
  * on it may take long to close. */

@@ -20,13 +20,22 @@
 #include "daemon/hosts/conversation_memory.h"
 #include "daemon/hosts/gateway_socket.h"
 #include "daemon/relay/hop.h"
+#include "daemon/relay/sealing.h"
 #include "wire/gateway.h"
 #include "wire/hash.h"
 
 #define TICK_MS	    1000
 #define SOCKET_NAME "gateway.sock"
 
+enum host_state {
+	HOST_IDLE,
+	HOST_ASKED,
+	HOST_WAITING,
+	HOST_AGREED,
+};
+
 struct host {
+	struct hosts *hosts;
 	uint32_t number;
 	char name[HOST_NAME_SIZE];
 	char instance[GATEWAY_INSTANCE_SIZE];
@@ -34,15 +43,14 @@ struct host {
 	bool up;
 	bool is_stale; /* this gateway hasn't named it, and that before has gone */
 	uint64_t since;
-	enum {
-		HOST_IDLE,
-		HOST_ASKED,
-		HOST_WAITING,
-	} state;
+	enum host_state state;
 	uint64_t id;			   /* of the conversation that was asked for */
 	struct conversation_memory memory; /* of it, if there is one */
 	struct charge charge;		   /* for that */
-	uint64_t asked_ms;		   /* when */
+	struct event *rung;		   /* the gateway has mapped it */
+	struct sealing *sealing;	   /* NULL: it isn't being sealed */
+	bool is_sealed;
+	uint64_t asked_ms; /* when */
 	UT_hash_handle hh;
 };
 
@@ -94,6 +102,7 @@ static struct host *note(struct hosts *hosts, const char *name)
 	host = calloc(1, sizeof(*host));
 	if (!host)
 		return NULL;
+	host->hosts = hosts;
 	host->number = HOST_FIRST + hosts->count;
 	host->since = (uint64_t)time(NULL);
 	snprintf(host->name, sizeof(host->name), "%s", name);
@@ -172,8 +181,16 @@ static void set_up(struct hosts *hosts, struct host *host, bool up, const char *
 
 /* --- conversations ---------------------------------------------------------------------------- */
 
+static void stop_sealing(struct host *host)
+{
+	free_event(host->rung);
+	host->rung = NULL;
+	sealing_forget(&host->sealing);
+}
+
 static void stop_asking(struct hosts *hosts, struct host *host)
 {
+	stop_sealing(host);
 	if (host->memory.memory) {
 		conversation_memory_free(&host->memory, hosts->relay, &host->charge);
 		charge_end(&host->charge);
@@ -216,13 +233,69 @@ static int send_new(struct hosts *hosts, const struct gateway_packet *packet,
 	if (r == 0) {
 		r = gateway_socket_send(hosts->socket, packet, passed, GATEWAY_FDS);
 		close(passed[GATEWAY_FD_LIFE]);
-		close(passed[GATEWAY_FD_MEMORY]);
 		if (r == 0)
 			return 0;
 		conversation_memory_free(memory, hosts->relay, charge);
 	}
 	charge_end(charge);
 	return r;
+}
+
+static void hand_over(struct host *host)
+{
+	struct hosts *hosts = host->hosts;
+	struct conversation_memory memory = host->memory;
+
+	if (host->state != HOST_AGREED || !host->is_sealed)
+		return;
+	stop_sealing(host);
+	host->memory.memory = NULL;
+	host->state = HOST_IDLE;
+	hosts->callbacks->connected(hosts->userdata, host->number, &memory, &host->charge);
+}
+
+static void on_sealed(void *userdata, int error)
+{
+	struct host *host = userdata;
+
+	host->is_sealed = error == 0;
+	if (error < 0)
+		fail(host->hosts, host, -EHOSTUNREACH, "the memory for the gateway can't be sealed");
+	else
+		hand_over(host);
+}
+
+static void seal(struct host *host)
+{
+	int fd = host->memory.memory_fd;
+
+	host->memory.memory_fd = -1;
+	if (fd >= 0)
+		sealing_begin(&host->sealing, host->hosts->relay, fd, &host->charge, on_sealed, host);
+}
+
+static void on_rung(int fd, short what, void *userdata)
+{
+	seal(userdata);
+}
+
+/* Keeps what a conversation needs until it is agreed upon and the memory is sealed. 0 or -ENOMEM: then there is none. */
+static int begin(struct hosts *hosts, struct host *host, enum host_state state,
+		 struct conversation_memory *memory, struct charge *charge)
+{
+	host->memory = *memory;
+	charge_move(&host->charge, charge);
+	host->is_sealed = false;
+	host->rung = event_new(hosts->relay->base, memory->wake_daemon, EV_WRITE | EV_PERSIST | EV_ET,
+			       on_rung, host);
+	if (!host->rung || event_add(host->rung, NULL) < 0) {
+		stop_asking(hosts, host);
+		return -ENOMEM;
+	}
+	host->state = state;
+	host->asked_ms = clock_ms();
+	timer_start(hosts->tick, TICK_MS);
+	return 0;
 }
 
 static struct gateway_packet about(const struct host *host, enum gateway_type type, uint64_t id)
@@ -252,12 +325,7 @@ int hosts_connect(struct hosts *hosts, uint32_t number)
 	if (r < 0)
 		return r == -ENOTCONN || r == -ENOBUFS ? -EHOSTUNREACH : r;
 	host->id = hosts->last_id += 2;
-	host->memory = memory;
-	charge_move(&host->charge, &charge);
-	host->state = HOST_ASKED;
-	host->asked_ms = clock_ms();
-	timer_start(hosts->tick, TICK_MS);
-	return 0;
+	return begin(hosts, host, HOST_ASKED, &memory, &charge);
 }
 
 void hosts_disconnect(struct hosts *hosts, uint32_t number)
@@ -270,13 +338,11 @@ void hosts_disconnect(struct hosts *hosts, uint32_t number)
 
 static void take_connected(struct hosts *hosts, struct host *host, uint64_t id)
 {
-	struct conversation_memory memory = host->memory;
-
 	if (host->state != HOST_ASKED || host->id != id)
 		return; /* it was withdrawn meanwhile */
-	host->memory.memory = NULL;
-	host->state = HOST_IDLE;
-	hosts->callbacks->connected(hosts->userdata, host->number, &memory, &host->charge);
+	host->state = HOST_AGREED;
+	seal(host);
+	hand_over(host);
 }
 
 static void take_failed(struct hosts *hosts, struct host *host, const struct gateway_packet *packet)
@@ -305,7 +371,8 @@ static void take_incoming(struct hosts *hosts, struct host *host, uint64_t id)
 		return;
 	}
 	stop_asking(hosts, host);
-	hosts->callbacks->connected(hosts->userdata, host->number, &memory, &charge);
+	if (begin(hosts, host, HOST_AGREED, &memory, &charge) < 0)
+		fail(hosts, host, -EHOSTUNREACH, strerror(ENOMEM));
 }
 
 /* --- what the gateway says -------------------------------------------------------------------- */

@@ -9,10 +9,13 @@
  * Each gets a number above all domids, as long as this daemon runs. So links and accounts treat a host's daemon as that of
  * another domain, and who knows nothing of hosts takes a number for a domain that isn't there, never for one of ours.
  *
- *   IDLE ──hosts_connect()──▶ ASKED ──connected──▶ IDLE, with callback `connected`
+ *   IDLE ──hosts_connect()──▶ ASKED ──connected──▶ AGREED ──the memory is sealed──▶ IDLE, with callback `connected`
  *                               ├─────failed, no answer, no gateway──▶ IDLE, with callback `failed`
- *                               └─────both ask, and theirs is to be used──▶ WAITING ──incoming──▶ as connected
- *   any ──the other end asks──▶ IDLE, with callback `connected`
+ *                               └─────both ask, and theirs is to be used──▶ WAITING ──incoming──▶ AGREED
+ *   any ──the other end asks──▶ AGREED
+ *
+ * The memory of a conversation is sealed (sealing.h) when the gateway has mapped it: it rings then, and is in no doubt about it
+ * when it says "connected".
  *
  * A gateway that goes takes the conversations along, and says nothing of the hosts: they are taken to be as they were
  * until it, or another one, hasn't named them for dead-after.

@@ -16,11 +16,12 @@
 #include "daemon/base/self.h"
 #include "daemon/relay/leaving.h"
 #include "daemon/relay/program_socket.h"
+#include "daemon/relay/sealing.h"
 #include "daemon/local/session_internal.h"
 #include "daemon/base/timer.h"
 #include "wire/doorbell.h"
 
-/* two doorbells; and, until it is handed over, the memory */
+/* two doorbells; and, until it is sealed, the memory */
 #define MEMORY_DESCRIPTORS 3
 
 static void end_session(struct session *session)
@@ -273,11 +274,6 @@ static void start_running(struct session *session, const struct frame_hello_loca
 	welcome.flags |= session->is_mux ? HELLO_MUX : 0;
 	if (r == 0)
 		r = send_welcome(session, &welcome, session->memory_fd);
-	if (session->memory_fd >= 0) {
-		close(session->memory_fd);
-		session->memory_fd = -1;
-		charge_release(&session->charge, QUOTA_DESCRIPTORS, 1);
-	}
 	if (r < 0) {
 		session_refuse(session, r,
 			       r == -EMFILE || r == -ENFILE ? "the daemon has no descriptors left"
@@ -423,6 +419,10 @@ static void listen_for_end(struct session *session)
 
 	if (size == -EAGAIN)
 		return;
+	if (size <= 0 && size != -EBADMSG && !session->hop->attached) {
+		session_seal(session); /* there may be something of which the daemon wasn't told */
+		return;
+	}
 	/* What it wrote before it went must still be delivered, and what it has taken counts as delivered. */
 	if (size == -EBADMSG)
 		hop_fail(session->hop, -EPROTO, SESSION_DESCRIPTORS);
@@ -432,6 +432,12 @@ static void listen_for_end(struct session *session)
 		hop_fail(session->hop, -EBUSY, "a second HELLO");
 	else
 		hop_fail(session->hop, -EPROTO, "bytes on the socket of a session that shares memory");
+}
+
+void session_sealed(struct session *session)
+{
+	hop_woken(session->hop);
+	listen_for_end(session); /* which may have come meanwhile */
 }
 
 /* Edge-triggered: called again only when more has arrived. */
@@ -520,6 +526,7 @@ void session_free(struct session *session)
 	task_cancel(&session->greeting_turn);
 	if (session->hop)
 		hop_retire(session->hop, ENOENT);
+	sealing_forget(&session->sealing);
 	close_all(session);
 	free(session->from_socket);
 	free(session->to_socket);

@@ -3,6 +3,7 @@
 /* Sessions whose rings lie in memory that the program shares. */
 
 #include <errno.h>
+#include <string.h>
 #include <unistd.h>
 
 #include <event2/event.h>
@@ -10,16 +11,42 @@
 #include "daemon/base/shared_memory.h"
 #include "daemon/local/session_internal.h"
 #include "daemon/relay/memory_lives.h"
+#include "daemon/relay/sealing.h"
 #include "wire/doorbell.h"
 #include "wire/local_ring.h"
 
 #define IN_RING_SIZE 262144u
 
+static void on_sealed(void *userdata, int error)
+{
+	struct session *session = userdata;
+
+	if (error == 0)
+		error = hop_attach(session->hop, &session->rings);
+	if (error == 0)
+		session_sealed(session);
+	else
+		hop_fail(session->hop, error == -ENOMEM ? error : -EPROTO, "its memory can't be sealed: %s",
+			 strerror(-error));
+}
+
+void session_seal(struct session *session)
+{
+	int fd = session->memory_fd;
+
+	session->memory_fd = -1;
+	if (fd >= 0)
+		sealing_begin(&session->sealing, session->relay, fd, &session->charge, on_sealed, session);
+}
+
 static void on_wake(int fd, short what, void *userdata)
 {
 	struct session *session = userdata;
 
-	hop_woken(session->hop);
+	if (session->hop->attached)
+		hop_woken(session->hop);
+	else
+		session_seal(session); /* with its first ring the program says that it has mapped it */
 }
 
 static int make_doorbells(struct session *session)
@@ -51,7 +78,8 @@ int session_share_memory(struct session *session, struct frame_welcome *welcome)
 	const uint32_t sizes[LOCAL_RINGS] = {large, session->is_mux ? large : IN_RING_SIZE,
 					     session->is_mux ? IN_RING_SIZE : large};
 	uint32_t at = head_size();
-	struct hop_rings rings = {0};
+	struct hop_rings *rings = &session->rings;
+	struct ring_reader first;
 	int r;
 
 	for (unsigned i = 0; i < LOCAL_RINGS; i++) {
@@ -71,10 +99,14 @@ int session_share_memory(struct session *session, struct frame_welcome *welcome)
 					EV_WRITE | EV_PERSIST | EV_ET, on_wake, session);
 	if (!session->wake_event || event_add(session->wake_event, NULL) < 0)
 		return -ENOMEM;
-	rings.in = local_ring_view(session->memory, &welcome->rings[LOCAL_RING_OUT]);
-	rings.out[OUTLET_MAIN] = local_ring_view(session->memory, &welcome->rings[LOCAL_RING_IN]);
-	rings.out[OUTLET_DELIVERIES] =
+	rings->in = local_ring_view(session->memory, &welcome->rings[LOCAL_RING_OUT]);
+	rings->out[OUTLET_MAIN] = local_ring_view(session->memory, &welcome->rings[LOCAL_RING_IN]);
+	rings->out[OUTLET_DELIVERIES] =
 		local_ring_view(session->memory, &welcome->rings[LOCAL_RING_DELIVERIES]);
 	hop_set_kind(session->hop, session->is_mux ? HOP_MUX : HOP_SHARED);
-	return hop_attach(session->hop, &rings);
+	/* A program that doesn't ring when it has mapped it does so for its first frame. */
+	r = ring_reader_init(&first, &rings->in, false);
+	if (r == 0)
+		ring_reader_arm(&first, 1);
+	return r;
 }

@@ -127,6 +127,7 @@ class GatewayEnd(End):
         life, memory, wakes, woken = fds
         super().__init__(mmap.mmap(memory, SIZE), socket.socket(fileno=life), wakes, woken, False)
         os.close(memory)
+        self.wake()  # the daemon waits for the mapping
 
     def put(self, frames):
         """Whole ones, one behind another, as fast as the daemon takes them."""

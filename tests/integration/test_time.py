@@ -241,6 +241,7 @@ ATTACKS = {
     "locked-doorbells": (400, "-", None),
     "watched-doorbell": (100, "-", None),
     "watched-socket": (100, "-", None),
+    "holes": (2000, "-", None),
     "linger-hello": (1, "-", None),
     "linger-plain": (1, "-", None),
     "linger-shared": (1, "-", None),
@@ -284,7 +285,7 @@ def attack_from(scene, node, name, sessions):
 
 
 # Those in which a call into the kernel takes as long as the attacker likes.
-MEASURED = {"locked-doorbells", "watched-doorbell", "watched-socket"}
+MEASURED = {"locked-doorbells", "watched-doorbell", "watched-socket", "holes"}
 # Those that take longest and are much like another one that isn't here, by the other hop or from another domain.
 LONG_TWINS = {"ignored", "linger-hello", "linger-unread", "plain-flood", "queries-unread", "small-frames-plain"}
 

@@ -4,11 +4,14 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <event2/event.h>
@@ -20,6 +23,8 @@
 #include "tests/descriptors.h"
 #include "tests/unit/own_process.h"
 #include "wire/bytes.h"
+#include "wire/doorbell.h"
+#include "wire/local_ring.h"
 
 /* The kernel's pages, for what asks in this process; 0: as they are. */
 static long page_size;
@@ -378,6 +383,95 @@ static void bytes_on_the_socket_beside_shared_memory_are_a_violation(void **stat
 	expect_goodbye(&scene, EPROTO);
 }
 
+/* A program that shares memory, and has mapped it. Returns its end of the ring *out*. */
+static struct ring_writer share(struct scene *scene, uint8_t **memory)
+{
+	struct frame_welcome welcome;
+	struct frame_header header;
+	struct ring_writer out;
+	uint8_t payload[4096];
+	struct ring_view view;
+	struct stat status;
+
+	scene_start(scene, 10000);
+	say_hello(scene, 1, HELLO_SHARED_MEMORY);
+	assert_true(hear(scene, &header, payload));
+	assert_int_equal(frame_welcome_decode(payload, header.length, &welcome), 0);
+	assert_int_equal(fstat(scene->fds[0], &status), 0);
+	*memory = mmap(NULL, (size_t)status.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, scene->fds[0], 0);
+	assert_ptr_not_equal(*memory, MAP_FAILED);
+	view = local_ring_view(*memory, &welcome.rings[LOCAL_RING_OUT]);
+	assert_int_equal(ring_writer_init(&out, &view, false), 0);
+	return out;
+}
+
+static void put_frame(struct ring_writer *out, uint8_t type)
+{
+	uint8_t frame[FRAME_HEADER_SIZE + 8] = {0};
+
+	frame_header_encode(&(struct frame_header){.type = type, .length = 6}, frame);
+	memcpy(frame + FRAME_HEADER_SIZE, "status", 6);
+	ring_writer_put(out, frame, sizeof(frame));
+}
+
+static bool can_make_a_hole(const struct scene *scene)
+{
+	return fallocate(scene->fds[0], FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 65536, 4096) == 0;
+}
+
+/* It may ring at once, or, as earlier libraries do, not before its first frame. */
+static void shared_memory_is_sealed_against_holes_when_the_program_rings(void **state)
+{
+	for (int at_once = 0; at_once < 2; at_once++) {
+		struct scene scene;
+		uint8_t *memory;
+		struct ring_writer out = share(&scene, &memory);
+
+		assert_true(can_make_a_hole(&scene)); /* it could no longer be mapped */
+		if (at_once) {
+			assert_int_equal(doorbell_ring(scene.fds[1]), 0);
+			run(&scene);
+			assert_false(can_make_a_hole(&scene));
+		}
+		put_frame(&out, FRAME_QUERY);
+		assert_true(ring_writer_publish(&out)); /* so it has to ring */
+		assert_int_equal(doorbell_ring(scene.fds[1]), 0);
+		run(&scene);
+		assert_false(can_make_a_hole(&scene));
+		assert_int_equal(madvise(memory, 4096, MADV_REMOVE), -1);
+		assert_int_equal(scene.requests, 1);
+		scene_stop(&scene);
+	}
+}
+
+/* Its first frame, of which the daemon wasn't told, is its last. */
+static void what_a_program_wrote_before_it_went_is_taken_though_it_never_rang(void **state)
+{
+	struct scene scene;
+	uint8_t *memory;
+	struct ring_writer out = share(&scene, &memory);
+
+	put_frame(&out, FRAME_GOODBYE);
+	ring_writer_publish(&out);
+	shutdown(scene.fd, SHUT_RDWR);
+	run(&scene);
+	assert_int_equal(scene.gone, 1);
+	assert_true(scene.took_its_leave);
+	scene_stop(&scene);
+}
+
+static void a_program_that_forbids_seals_is_cut_off(void **state)
+{
+	struct scene scene;
+	uint8_t *memory;
+
+	share(&scene, &memory);
+	assert_int_equal(fcntl(scene.fds[0], F_ADD_SEALS, F_SEAL_SEAL), 0);
+	assert_int_equal(doorbell_ring(scene.fds[1]), 0);
+	run(&scene);
+	expect_goodbye(&scene, EPROTO);
+}
+
 static void say_with_descriptor(struct scene *scene, const void *bytes, size_t size)
 {
 	assert_int_equal(send_descriptor(scene->fd, bytes, size, STDERR_FILENO, 0), size);
@@ -619,6 +713,9 @@ int main(void)
 		cmocka_unit_test(shared_rings_begin_at_pages),
 		cmocka_unit_test(goodbye_comes_behind_the_answers),
 		cmocka_unit_test(bytes_on_the_socket_beside_shared_memory_are_a_violation),
+		cmocka_unit_test(shared_memory_is_sealed_against_holes_when_the_program_rings),
+		cmocka_unit_test(what_a_program_wrote_before_it_went_is_taken_though_it_never_rang),
+		cmocka_unit_test(a_program_that_forbids_seals_is_cut_off),
 		cmocka_unit_test(descriptors_are_a_violation_at_any_time),
 		cmocka_unit_test(end_of_file_at_any_time_leaves_nothing_behind),
 		cmocka_unit_test(session_ends_with_the_programs_goodbye_though_it_keeps_the_socket),
