@@ -9,6 +9,7 @@
 #include "daemon/base/descriptors.h"
 #include "daemon/base/shared_memory.h"
 #include "daemon/relay/leaving.h"
+#include "daemon/relay/memory_lives.h"
 #include "daemon/relay/program_socket.h"
 #include "wire/doorbell.h"
 
@@ -22,7 +23,8 @@ static void ask_for_ring(uint8_t *memory)
 	ring_reader_arm(&first, 1);
 }
 
-int conversation_memory_make(struct conversation_memory *made, int passed[GATEWAY_FDS])
+int conversation_memory_make(struct conversation_memory *made, struct relay *relay, struct charge *charge,
+			     int passed[GATEWAY_FDS])
 {
 	int life[2];
 	int r = 0;
@@ -48,6 +50,7 @@ int conversation_memory_make(struct conversation_memory *made, int passed[GATEWA
 		return r;
 	}
 	ask_for_ring(made->memory);
+	memory_lives_on(relay, passed[GATEWAY_FD_MEMORY], charge, GATEWAY_MEMORY_SIZE);
 	made->life = life[0];
 	made->memory_fd = passed[GATEWAY_FD_MEMORY];
 	made->wake_daemon = passed[GATEWAY_FD_WAKE_DAEMON];

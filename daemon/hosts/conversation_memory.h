@@ -26,9 +26,10 @@ struct conversation_memory {
 	int memory_fd; /* until it is being sealed (sealing.h), before which we don't touch it; -1 */
 };
 
-/* Makes one, and the descriptors for the gateway, of which the caller closes the first when they
+/* Makes one, for which `charge` has paid, and the descriptors for the gateway, of which the caller closes the first when they
  * are sent. Nothing is left if it fails: a negative errno. */
-int conversation_memory_make(struct conversation_memory *made, int passed[GATEWAY_FDS]);
+int conversation_memory_make(struct conversation_memory *made, struct relay *relay, struct charge *charge,
+			     int passed[GATEWAY_FDS]);
 /* Frees one, if it is there; then it isn't any more. Who closes the socket has `charge` until that is done: what was sent
  * on it may take long to close. */
 void conversation_memory_free(struct conversation_memory *memory, struct relay *relay, struct charge *charge);

@@ -229,7 +229,7 @@ static int send_new(struct hosts *hosts, const struct gateway_packet *packet,
 	int passed[GATEWAY_FDS], r = pay(hosts, charge);
 
 	if (r == 0)
-		r = conversation_memory_make(memory, passed);
+		r = conversation_memory_make(memory, hosts->relay, charge, passed);
 	if (r == 0) {
 		r = gateway_socket_send(hosts->socket, packet, passed, GATEWAY_FDS);
 		close(passed[GATEWAY_FD_LIFE]);

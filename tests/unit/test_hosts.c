@@ -25,6 +25,7 @@
 #include "daemon/hosts/hosts.h"
 #include "daemon/relay/closer.h"
 #include "daemon/relay/hop.h"
+#include "daemon/relay/memory_lives.h"
 #include "tests/descriptors.h"
 #include "tests/unit/own_process.h"
 #include "wire/doorbell.h"
@@ -375,6 +376,32 @@ static void memory_is_sealed_when_the_gateway_rings_and_used_when_it_is_sealed(v
 	close_all(fds);
 }
 
+/* To the kernel its pages may be ours for as long. */
+static void memory_that_the_gateway_keeps_stays_charged(void **state)
+{
+	struct scene *scene = *state;
+	int fds[GATEWAY_FDS];
+	void *mapped;
+
+	assert_int_equal(memory_lives_new(&scene->relay.memory_lives, &scene->relay), 0);
+	connect_to_hostb(scene, fds);
+	mapped = mmap(NULL, GATEWAY_MEMORY_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fds[GATEWAY_FD_MEMORY],
+		      0);
+	assert_ptr_not_equal(mapped, MAP_FAILED);
+	say(scene, "{\"type\":\"connected\",\"host\":\"hostb\",\"id\":2}");
+	settle(scene); /* and it is over at once */
+	assert_int_equal(scene->connected, 1);
+	close_all(fds);
+	settle(scene);
+	assert_int_equal(account_usage(scene->account, QUOTA_DESCRIPTORS).used, 1);
+	assert_int_equal(account_usage(scene->account, QUOTA_MEMORY).used, GATEWAY_MEMORY_SIZE);
+	munmap(mapped, GATEWAY_MEMORY_SIZE);
+	while (account_usage(scene->account, QUOTA_MEMORY).used)
+		event_base_loop(scene->base, EVLOOP_ONCE);
+	memory_lives_free(scene->relay.memory_lives);
+	scene->relay.memory_lives = NULL;
+}
+
 /* A gateway that forbids our seals, or never rings, has no conversation. */
 static void without_a_seal_there_is_no_conversation(void **state)
 {
@@ -533,6 +560,7 @@ int main(void)
 			teardown),
 		cmocka_unit_test_setup_teardown(
 			memory_is_sealed_when_the_gateway_rings_and_used_when_it_is_sealed, setup, teardown),
+		cmocka_unit_test_setup_teardown(memory_that_the_gateway_keeps_stays_charged, setup, teardown),
 		cmocka_unit_test_setup_teardown(without_a_seal_there_is_no_conversation, setup, teardown),
 		cmocka_unit_test_setup_teardown(the_gateway_pays_for_what_a_host_that_goes_takes, setup,
 						teardown),

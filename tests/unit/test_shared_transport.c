@@ -105,7 +105,7 @@ static void open_end(struct scene *scene, struct end *end)
 	*end = (struct end){0};
 	charge_init(&charge, scene->account);
 	assert_int_equal(charge_all(&charge, amounts), 0);
-	assert_int_equal(conversation_memory_make(&memory, end->fds), 0);
+	assert_int_equal(conversation_memory_make(&memory, &scene->relay, &charge, end->fds), 0);
 	end->fds[GATEWAY_FD_WAKE_DAEMON] = fcntl(memory.wake_daemon, F_DUPFD_CLOEXEC, 0);
 	end->fds[GATEWAY_FD_WAKE_GATEWAY] = fcntl(memory.wake_gateway, F_DUPFD_CLOEXEC, 0);
 	assert_int_equal(shared_transport_new(&end->transport, &scene->relay, &memory, &charge, true), 0);
@@ -407,7 +407,7 @@ static void an_empty_bell_makes_nobody_wait(void **state)
 	int fds[GATEWAY_FDS], empty = eventfd(0, EFD_CLOEXEC | EFD_SEMAPHORE);
 
 	charge_init(&charge, scene->account);
-	assert_int_equal(conversation_memory_make(&memory, fds), 0);
+	assert_int_equal(conversation_memory_make(&memory, &scene->relay, &charge, fds), 0);
 	assert_int_equal(dup3(empty, memory.wake_gateway, O_CLOEXEC), memory.wake_gateway);
 	assert_int_equal(dup3(empty, memory.wake_daemon, O_CLOEXEC), memory.wake_daemon);
 	close(empty);
