@@ -41,6 +41,8 @@ unit_tests += \
 	tests/unit/test_link_move \
 	tests/unit/test_link_elastic \
 	tests/unit/test_log \
+	tests/unit/test_memory_lives \
+	tests/unit/test_errands \
 	tests/unit/test_peer_groups \
 	tests/unit/test_log_limit \
 	tests/unit/test_program_socket \
@@ -145,6 +147,12 @@ tests_unit_test_hosts_LDADD = libdaemon.la libwiregateway.la libwire.la $(LIBEVE
 tests_unit_test_shared_transport_SOURCES = tests/descriptors.h tests/unit/test_shared_transport.c \
 	tests/unit/own_process.h tests/unit/unit.h
 tests_unit_test_shared_transport_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+
+tests_unit_test_memory_lives_SOURCES = tests/unit/test_memory_lives.c tests/unit/own_process.h tests/unit/unit.h
+tests_unit_test_memory_lives_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+
+tests_unit_test_errands_SOURCES = tests/unit/test_errands.c tests/unit/own_process.h tests/unit/unit.h
+tests_unit_test_errands_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
 tests_unit_test_session_SOURCES = tests/descriptors.h tests/unit/test_session.c tests/unit/own_process.h \
 	tests/unit/unit.h

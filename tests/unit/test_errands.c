@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* What may take as long as somebody likes is done by threads, at his cost, and holds neither the loop nor others. */
+
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+
+#include "daemon/base/clock.h"
+#include "daemon/base/quota.h"
+#include "daemon/relay/errands.h"
+#include "daemon/relay/hop.h"
+#include "tests/unit/own_process.h"
+#include "tests/unit/unit.h"
+
+#define ACCOUNTS (ERRANDS_THREADS + 2)
+#define SPIN_NS	 20000000u
+#define ALARM_S	 60
+
+struct scene {
+	struct event_base *base;
+	struct relay relay;
+	struct quota *quota;
+	struct account *accounts[ACCOUNTS];
+	atomic_uint at_work[ACCOUNTS], most_at_work;
+	unsigned done, order[1000]; /* which were done, as they were numbered */
+	unsigned descriptors;
+};
+
+struct job {
+	struct errand errand; /* the first member */
+	struct scene *scene;
+	unsigned who, number;
+	sem_t begun, go_on;
+	bool waits;	  /* until it may go on */
+	bool spins;	  /* uses the CPU */
+	pthread_t thread; /* which did it */
+};
+
+static void work(struct errand *errand)
+{
+	struct job *job = (struct job *)errand;
+	uint64_t from = clock_thread_ns();
+	unsigned now = atomic_fetch_add(&job->scene->at_work[job->who], 1) + 1;
+
+	if (now > atomic_load(&job->scene->most_at_work))
+		atomic_store(&job->scene->most_at_work, now);
+	job->thread = pthread_self();
+	sem_post(&job->begun);
+	if (job->waits)
+		sem_wait(&job->go_on);
+	while (job->spins && clock_thread_ns() - from < SPIN_NS)
+		;
+	atomic_fetch_sub(&job->scene->at_work[job->who], 1);
+}
+
+static void on_done(struct errand *errand)
+{
+	struct job *job = (struct job *)errand;
+
+	job->scene->order[job->scene->done++] = job->number;
+}
+
+static void prepare(struct scene *scene, struct job *job, unsigned who, unsigned number)
+{
+	*job = (struct job){
+		.errand = {.work = work, .done = on_done}, .scene = scene, .who = who, .number = number};
+	sem_init(&job->begun, 0, 0);
+	sem_init(&job->go_on, 0, 0);
+}
+
+static void give(struct job *job)
+{
+	errand_give(&job->errand, &job->scene->relay, job->scene->accounts[job->who]);
+}
+
+static void wait_for(struct scene *scene, unsigned done)
+{
+	while (scene->done < done)
+		event_base_loop(scene->base, EVLOOP_ONCE);
+	assert_int_equal(scene->done, done);
+}
+
+static int setup(void **state)
+{
+	const struct quota_limits limits = {.max = {[QUOTA_UID] = {[QUOTA_MEMORY] = 1}}};
+	struct scene *scene = calloc(1, sizeof(*scene));
+
+	alarm(ALARM_S);
+	scene->descriptors = open_descriptors();
+	scene->base = event_base_new();
+	scene->quota = quota_new(&limits);
+	for (unsigned i = 0; i < ACCOUNTS; i++)
+		scene->accounts[i] = quota_account(scene->quota, QUOTA_UID, 1000 + i);
+	assert_int_equal(relay_init(&scene->relay, scene->base, 1u << 20), 0);
+	assert_int_equal(errands_new(&scene->relay.errands, &scene->relay), 0);
+	*state = scene;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct scene *scene = *state;
+
+	errands_free(scene->relay.errands);
+	relay_cleanup(&scene->relay);
+	for (unsigned i = 0; i < ACCOUNTS; i++)
+		account_unref(scene->accounts[i]);
+	assert_null(quota_next(scene->quota, NULL)); /* no errand refers to one */
+	quota_free(scene->quota);
+	event_base_free(scene->base);
+	assert_int_equal(open_descriptors(), scene->descriptors);
+	free(scene);
+	alarm(0);
+	return 0;
+}
+
+static void a_thread_does_it_and_the_loop_hears_of_it(void **state)
+{
+	struct scene *scene = *state;
+	struct job job;
+
+	prepare(scene, &job, 0, 7);
+	give(&job);
+	sem_wait(&job.begun);
+	assert_int_equal(scene->done, 0); /* the loop hasn't had a turn */
+	wait_for(scene, 1);
+	assert_int_equal(scene->order[0], 7);
+	assert_false(pthread_equal(job.thread, pthread_self()));
+}
+
+static void whoever_makes_his_own_slow_delays_neither_the_loop_nor_others(void **state)
+{
+	struct scene *scene = *state;
+	struct job slow, behind, other;
+
+	prepare(scene, &slow, 0, 1);
+	prepare(scene, &behind, 0, 2);
+	prepare(scene, &other, 1, 3);
+	slow.waits = true;
+	give(&slow);
+	give(&behind);
+	sem_wait(&slow.begun);
+	give(&other);
+	wait_for(scene, 1);
+	assert_int_equal(scene->order[0], 3);
+	assert_int_equal(sem_trywait(&behind.begun), -1);
+	sem_post(&slow.go_on);
+	wait_for(scene, 3);
+	assert_int_equal(scene->order[1], 1);
+	assert_int_equal(scene->order[2], 2);
+}
+
+/* He who has given hundreds has one thread, as everybody else. */
+static void of_each_account_one_is_done_at_a_time_in_their_order(void **state)
+{
+	static struct job jobs[300];
+	struct scene *scene = *state;
+	unsigned last[3] = {0};
+
+	for (unsigned i = 0; i < 300; i++) {
+		prepare(scene, &jobs[i], i % 3, i + 1);
+		give(&jobs[i]);
+	}
+	wait_for(scene, 300);
+	assert_int_equal(scene->most_at_work, 1);
+	for (unsigned i = 0; i < 300; i++) {
+		unsigned number = scene->order[i], *before = &last[(number - 1) % 3];
+
+		assert_true(number > *before);
+		*before = number;
+	}
+}
+
+/* So many who are slow at a time leave no thread for others, who wait: nothing is lost, and nobody is served twice. */
+static void beyond_the_threads_that_there_are_errands_wait(void **state)
+{
+	static struct job jobs[ACCOUNTS];
+	struct scene *scene = *state;
+
+	for (unsigned i = 0; i < ACCOUNTS; i++) {
+		prepare(scene, &jobs[i], i, i);
+		jobs[i].waits = i < ERRANDS_THREADS;
+		give(&jobs[i]);
+	}
+	for (unsigned i = 0; i < ERRANDS_THREADS; i++)
+		sem_wait(&jobs[i].begun);
+	assert_int_equal(sem_trywait(&jobs[ERRANDS_THREADS].begun), -1);
+	assert_int_equal(sem_trywait(&jobs[ERRANDS_THREADS + 1].begun), -1);
+	event_base_loop(scene->base, EVLOOP_NONBLOCK);
+	assert_int_equal(scene->done, 0);
+	sem_post(&jobs[0].go_on);
+	wait_for(scene, 3); /* by its thread */
+	for (unsigned i = 1; i < ERRANDS_THREADS; i++)
+		sem_post(&jobs[i].go_on);
+	wait_for(scene, ACCOUNTS);
+}
+
+/* By what was used, and not by the time that it took. */
+static void what_it_used_of_a_cpu_is_charged_to_the_account(void **state)
+{
+	struct scene *scene = *state;
+	struct job job;
+	uint64_t before, used;
+
+	for (unsigned spins = 0; spins < 2; spins++) {
+		before = account_time(scene->accounts[spins])->spent;
+		prepare(scene, &job, spins, 0);
+		job.spins = spins;
+		give(&job);
+		wait_for(scene, spins + 1);
+		used = account_time(scene->accounts[spins])->spent - before;
+		assert_int_equal(used, job.errand.used / TURNS_UNIT_NS);
+		if (spins)
+			assert_true(used >= SPIN_NS / TURNS_UNIT_NS);
+	}
+	assert_int_equal(account_time(scene->accounts[2])->spent, 0);
+}
+
+/* Who has no threads does it himself, as unit tests and fuzzers do. */
+static void without_threads_it_is_done_at_once(void **state)
+{
+	struct scene *scene = *state;
+	struct errands *errands = scene->relay.errands;
+	struct job job;
+
+	scene->relay.errands = NULL;
+	prepare(scene, &job, 0, 7);
+	give(&job);
+	assert_int_equal(scene->done, 1);
+	assert_true(pthread_equal(job.thread, pthread_self()));
+	scene->relay.errands = errands;
+}
+
+static void the_end_waits_for_what_was_given(void **state)
+{
+	static struct job jobs[100];
+	struct scene *scene = *state;
+
+	for (unsigned i = 0; i < 100; i++) {
+		prepare(scene, &jobs[i], i % 4, i);
+		give(&jobs[i]);
+	}
+	errands_free(scene->relay.errands);
+	scene->relay.errands = NULL;
+	assert_int_equal(scene->done, 100);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(a_thread_does_it_and_the_loop_hears_of_it, setup, teardown),
+		cmocka_unit_test_setup_teardown(whoever_makes_his_own_slow_delays_neither_the_loop_nor_others,
+						setup, teardown),
+		cmocka_unit_test_setup_teardown(of_each_account_one_is_done_at_a_time_in_their_order, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(beyond_the_threads_that_there_are_errands_wait, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(what_it_used_of_a_cpu_is_charged_to_the_account, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(without_threads_it_is_done_at_once, setup, teardown),
+		cmocka_unit_test_setup_teardown(the_end_waits_for_what_was_given, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* Whoever shared memory pays for it until nobody has it any more. */
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+
+#include "daemon/base/log.h"
+#include "daemon/base/quota.h"
+#include "daemon/base/shared_memory.h"
+#include "daemon/relay/hop.h"
+#include "daemon/relay/memory_lives.h"
+#include "tests/unit/own_process.h"
+#include "tests/unit/unit.h"
+
+#define SIZE	((size_t)1 << 20)
+#define MANY	200u /* more than are told of at a time */
+#define ALARM_S 60
+
+struct scene {
+	struct event_base *base;
+	struct relay relay;
+	struct quota *quota;
+	struct account *account;
+	unsigned descriptors;
+};
+
+/* What somebody has of memory that is shared, and the session's charge has passed on. */
+struct shared {
+	int fd;
+	uint8_t *memory;
+};
+
+static uint64_t used(const struct scene *scene)
+{
+	return account_usage(scene->account, QUOTA_MEMORY).used;
+}
+
+/* As a session does, which has `more` to pay for, too. */
+static struct shared share(struct scene *scene, uint64_t more)
+{
+	struct charge charge;
+	struct shared shared;
+
+	charge_init(&charge, scene->account);
+	assert_int_equal(charge_add(&charge, QUOTA_MEMORY, SIZE + more), 0);
+	shared.fd = shared_memory_new(SIZE, &shared.memory);
+	assert_true(shared.fd >= 0);
+	memory_lives_on(&scene->relay, shared.fd, &charge, SIZE);
+	charge_end(&charge); /* the session is over */
+	return shared;
+}
+
+static void let_go(struct shared *shared)
+{
+	if (shared->memory)
+		munmap(shared->memory, SIZE);
+	if (shared->fd >= 0)
+		close(shared->fd);
+	*shared = (struct shared){.fd = -1};
+}
+
+static void look(struct scene *scene)
+{
+	for (int i = 0; i < 3; i++)
+		event_base_loop(scene->base, EVLOOP_NONBLOCK);
+}
+
+static void wait_for(struct scene *scene, uint64_t bytes)
+{
+	while (used(scene) != bytes)
+		event_base_loop(scene->base, EVLOOP_ONCE);
+}
+
+static int setup(void **state)
+{
+	const struct quota_limits limits = {
+		.pool = {[QUOTA_MEMORY] = 2 * MANY * SIZE},
+		.max = {[QUOTA_UID] = {[QUOTA_MEMORY] = 2 * MANY * SIZE}},
+	};
+	struct scene *scene = calloc(1, sizeof(*scene));
+
+	alarm(ALARM_S);
+	log_set_level(LOG_LEVEL_ERROR);
+	scene->descriptors = open_descriptors();
+	scene->base = event_base_new();
+	scene->quota = quota_new(&limits);
+	scene->account = quota_account(scene->quota, QUOTA_UID, 1000);
+	assert_int_equal(relay_init(&scene->relay, scene->base, 1u << 20), 0);
+	assert_int_equal(memory_lives_new(&scene->relay.memory_lives, &scene->relay), 0);
+	*state = scene;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct scene *scene = *state;
+
+	relay_cleanup(&scene->relay);
+	memory_lives_free(scene->relay.memory_lives);
+	assert_int_equal(used(scene), 0);
+	account_unref(scene->account);
+	quota_free(scene->quota);
+	event_base_free(scene->base);
+	assert_int_equal(open_descriptors(), scene->descriptors);
+	free(scene);
+	alarm(0);
+	return 0;
+}
+
+/* What isn't the memory's is given back with the session. */
+static void memory_is_paid_for_until_the_last_mapping_and_descriptor_is_gone(void **state)
+{
+	struct scene *scene = *state;
+	struct shared shared = share(scene, 4096);
+	int again = dup(shared.fd);
+
+	look(scene);
+	assert_int_equal(used(scene), SIZE);
+	close(shared.fd);
+	shared.fd = again;
+	look(scene);
+	assert_int_equal(used(scene), SIZE);
+	close(shared.fd);
+	shared.fd = -1;
+	look(scene);
+	assert_int_equal(used(scene), SIZE); /* it is mapped */
+	let_go(&shared);
+	wait_for(scene, 0);
+}
+
+static void a_process_that_inherited_a_mapping_has_it_until_it_ends(void **state)
+{
+	struct scene *scene = *state;
+	struct shared shared = share(scene, 0);
+	int pipes[2], status;
+	pid_t child;
+	char byte;
+
+	assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
+	child = fork();
+	assert_true(child >= 0);
+	if (child == 0) {
+		close(shared.fd);
+		close(pipes[1]);
+		_exit(read(pipes[0], &byte, 1) != 0); /* until the other end is closed */
+	}
+	close(pipes[0]);
+	let_go(&shared);
+	look(scene);
+	assert_int_equal(used(scene), SIZE);
+	close(pipes[1]);
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+	wait_for(scene, 0);
+}
+
+/* It is in a socket that nobody reads. */
+static void memory_that_is_under_way_is_paid_for(void **state)
+{
+	struct scene *scene = *state;
+	struct shared shared = share(scene, 0);
+	union {
+		char space[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr head;
+	} control = {.head = {.cmsg_len = CMSG_LEN(sizeof(int)),
+			      .cmsg_level = SOL_SOCKET,
+			      .cmsg_type = SCM_RIGHTS}};
+	struct iovec piece = {"x", 1};
+	struct msghdr message = {.msg_iov = &piece,
+				 .msg_iovlen = 1,
+				 .msg_control = &control,
+				 .msg_controllen = sizeof(control.space)};
+	int pair[2];
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+	*(int *)(void *)CMSG_DATA(&control.head) = shared.fd;
+	assert_int_equal(sendmsg(pair[0], &message, 0), 1);
+	let_go(&shared);
+	look(scene);
+	assert_int_equal(used(scene), SIZE);
+	close(pair[0]);
+	close(pair[1]);
+	wait_for(scene, 0);
+}
+
+/* Each by itself, in any order, however many go at a time. */
+static void of_many_each_is_paid_for_as_long_as_it_is_there(void **state)
+{
+	struct scene *scene = *state;
+	struct shared all[MANY];
+
+	for (unsigned i = 0; i < MANY; i++)
+		all[i] = share(scene, 0);
+	assert_int_equal(used(scene), MANY * SIZE);
+	for (unsigned i = 1; i < MANY; i += 2)
+		let_go(&all[i]);
+	wait_for(scene, MANY / 2 * SIZE);
+	look(scene);
+	assert_int_equal(used(scene), MANY / 2 * SIZE);
+	for (unsigned i = 0; i < MANY; i += 2)
+		let_go(&all[i]);
+	wait_for(scene, 0);
+}
+
+/* Nothing else about it is, such as that it is opened again, mapped or read. */
+static void only_the_end_is_told(void **state)
+{
+	struct scene *scene = *state;
+	struct shared shared = share(scene, 0);
+	char path[32], byte;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", shared.fd);
+	for (int i = 0; i < 3; i++) {
+		fd = open(path, O_RDWR | O_CLOEXEC);
+		assert_true(fd >= 0);
+		assert_int_equal(pread(fd, &byte, 1, 0), 1);
+		assert_int_equal(fchmod(fd, 0600), 0);
+		close(fd);
+		look(scene);
+		assert_int_equal(used(scene), SIZE);
+	}
+	let_go(&shared);
+	wait_for(scene, 0);
+}
+
+/* Then it is charged as long as the session is there, as everything else. */
+static void memory_that_cannot_be_watched_is_given_back_with_the_session(void **state)
+{
+	struct scene *scene = *state;
+	struct charge charge;
+
+	charge_init(&charge, scene->account);
+	assert_int_equal(charge_add(&charge, QUOTA_MEMORY, SIZE), 0);
+	memory_lives_on(&scene->relay, -1, &charge, SIZE);
+	assert_int_equal(charge.held[QUOTA_MEMORY], SIZE);
+	charge_end(&charge);
+	assert_int_equal(used(scene), 0);
+}
+
+/* The daemon stops; teardown() sees that nothing is left. */
+static void what_is_still_there_at_the_end_is_given_back(void **state)
+{
+	struct scene *scene = *state;
+	struct shared shared = share(scene, 0);
+
+	memory_lives_free(scene->relay.memory_lives);
+	scene->relay.memory_lives = NULL;
+	assert_int_equal(used(scene), 0);
+	let_go(&shared);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(
+			memory_is_paid_for_until_the_last_mapping_and_descriptor_is_gone, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_process_that_inherited_a_mapping_has_it_until_it_ends,
+						setup, teardown),
+		cmocka_unit_test_setup_teardown(memory_that_is_under_way_is_paid_for, setup, teardown),
+		cmocka_unit_test_setup_teardown(of_many_each_is_paid_for_as_long_as_it_is_there, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(only_the_end_is_told, setup, teardown),
+		cmocka_unit_test_setup_teardown(memory_that_cannot_be_watched_is_given_back_with_the_session,
+						setup, teardown),
+		cmocka_unit_test_setup_teardown(what_is_still_there_at_the_end_is_given_back, setup,
+						teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
