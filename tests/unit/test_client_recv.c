@@ -48,6 +48,17 @@ static void only_what_was_taken_is_reported_as_taken(void **state)
 	expect_taken(1, 48);
 }
 
+static void a_channel_of_a_kind_that_it_does_not_know_is_refused(void **state)
+{
+	const struct frame_open open = {.kind = CHANNEL_STREAM, .name = {"inbox", 5}};
+	uint8_t payload[FRAME_PAYLOAD_MAX];
+
+	fake_bind(&fake, "inbox", NULL, NULL);
+	fake_send(&fake, FRAME_OPEN, 0, 1, payload, frame_open_encode(&open, payload));
+	xenmsg_process(fake.conn);
+	expect_reset(1, EPROTONOSUPPORT, 0);
+}
+
 static void a_program_that_takes_nothing_reports_nothing(void **state)
 {
 	fake_bind(&fake, "inbox", NULL, NULL);
@@ -300,6 +311,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		BOTH(a_message_comes_with_its_stamp),
 		BOTH(only_what_was_taken_is_reported_as_taken),
+		BOTH(a_channel_of_a_kind_that_it_does_not_know_is_refused),
 		BOTH(a_program_that_takes_nothing_reports_nothing),
 		BOTH(a_message_in_pieces_is_put_together),
 		BOTH(messages_wrap_around_the_ring),

@@ -84,6 +84,38 @@ static void bytes_beyond_the_credit_wait_for_it(void **state)
 	free(stream);
 }
 
+static void an_older_credit_takes_none_back(void **state)
+{
+	static uint8_t data[200000], stream[16 + sizeof(data)];
+	static int result;
+	uint32_t channel;
+
+	post("5:inbox", data, sizeof(data), &result);
+	channel = expect_open("5:inbox");
+	fake_opened(&fake, channel, 65536, FAKE_MAX_MESSAGE);
+	fake_credit(&fake, channel, 0, 1000000);
+	fake_credit(&fake, channel, 0, 65536);
+	read_stream(channel, stream, sizeof(stream));
+}
+
+static void what_must_not_wait_is_sent_or_refused(void **state)
+{
+	static uint8_t data[XENMSG_AT_ONCE_MAX], stream[16 + sizeof(data)];
+	uint32_t channel;
+
+	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", data, sizeof(data) + 1, 0), -EMSGSIZE);
+	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", data, sizeof(data), 0), 0);
+	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", data, 1, 0),
+			 -EAGAIN); /* there is no credit left */
+	channel = expect_open("5:inbox");
+	read_stream(channel, stream, sizeof(stream));
+	fake_opened(&fake, channel, 1 << 20, FAKE_MAX_MESSAGE);
+	xenmsg_process(fake.conn);
+	assert_false(fake_has_frame(&fake)); /* what was refused isn't sent later */
+	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", data, 1, 0), 0);
+	read_stream(channel, stream, 24);
+}
+
 static void a_large_message_does_not_hold_up_a_small_one(void **state)
 {
 	size_t size = FAKE_MAX_MESSAGE;
@@ -388,6 +420,8 @@ int main(void)
 		BOTH(messages_go_out_before_the_channel_is_opened),
 		BOTH(an_empty_message_is_a_message),
 		BOTH(bytes_beyond_the_credit_wait_for_it),
+		BOTH(an_older_credit_takes_none_back),
+		BOTH(what_must_not_wait_is_sent_or_refused),
 		BOTH(a_large_message_does_not_hold_up_a_small_one),
 		BOTH(a_reset_settles_each_message_by_the_rule),
 		BOTH(the_death_of_the_daemon_ends_every_send_once),

@@ -292,6 +292,18 @@ static void more_than_the_window_ends_it(void **state)
 	free(network);
 }
 
+static void an_ack_that_was_overtaken_takes_no_room_back(void **state)
+{
+	struct network *network = network_open();
+	struct end *end = &network->ends[0];
+	size_t room = conversation_room(&end->conversation);
+
+	inject(end, (struct message){.kind = MESSAGE_ACK, .window = CONVERSATION_WINDOW / 2});
+	assert_int_equal(conversation_room(&end->conversation), room);
+	assert_int_equal(end->ended, 0);
+	free(network);
+}
+
 static void many_about_what_isnt_known_get_few_answers(void **state)
 {
 	struct network *network = network_new(1);
@@ -443,6 +455,7 @@ int main(void)
 		cmocka_unit_test(who_declines_is_heard),
 		cmocka_unit_test(lies_end_the_liars_conversation),
 		cmocka_unit_test(more_than_the_window_ends_it),
+		cmocka_unit_test(an_ack_that_was_overtaken_takes_no_room_back),
 		cmocka_unit_test(many_about_what_isnt_known_get_few_answers),
 		cmocka_unit_test(who_asks_all_the_time_about_what_is_open_gets_few_answers),
 		cmocka_unit_test(who_asks_all_the_time_is_heard_now_and_then),

@@ -330,6 +330,28 @@ static void connect_to_hostb(struct scene *scene, int fds[GATEWAY_FDS])
 	assert_int_equal(packet.type, GATEWAY_CONNECT);
 }
 
+static void an_answer_to_a_question_that_was_withdrawn_connects_nobody(void **state)
+{
+	struct scene *scene = *state;
+	struct gateway_packet packet;
+	int fds[GATEWAY_FDS];
+	uint32_t number;
+
+	connect_to_hostb(scene, fds);
+	close_all(fds);
+	number = hosts_find(scene->hosts, "hostb");
+	hosts_disconnect(scene->hosts, number);
+	assert_int_equal(hosts_connect(scene->hosts, number), 0);
+	while (hear(scene, &packet))
+		;
+	say(scene, "{\"type\":\"connected\",\"host\":\"hostb\",\"id\":2}");
+	settle(scene);
+	assert_int_equal(scene->connected, 0);
+	say(scene, "{\"type\":\"connected\",\"host\":\"hostb\",\"id\":4}");
+	settle(scene);
+	assert_int_equal(scene->connected, 1);
+}
+
 static void descriptors_in_a_socket_that_was_asked_for_are_closed_by_others(void **state)
 {
 	struct scene *scene = *state;
@@ -562,6 +584,8 @@ int main(void)
 			memory_is_sealed_when_the_gateway_rings_and_used_when_it_is_sealed, setup, teardown),
 		cmocka_unit_test_setup_teardown(memory_that_the_gateway_keeps_stays_charged, setup, teardown),
 		cmocka_unit_test_setup_teardown(without_a_seal_there_is_no_conversation, setup, teardown),
+		cmocka_unit_test_setup_teardown(an_answer_to_a_question_that_was_withdrawn_connects_nobody,
+						setup, teardown),
 		cmocka_unit_test_setup_teardown(the_gateway_pays_for_what_a_host_that_goes_takes, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(a_flood_is_taken_in_pieces_and_paid_for, setup, teardown),

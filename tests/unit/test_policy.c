@@ -150,6 +150,47 @@ static void a_relay_section_forbids_pairs_one_way(void **state)
 	refuse(fixture, "[relay]\nfrom = 3\naction = deny\n", 1, "this [relay] has no to");
 }
 
+static void another_hosts_domains_are_meant_by_their_host_alone(void **state)
+{
+	static const struct policy_subject
+		far = {.host = "hostb", .domid = 3, .name = "work", .uuid = "", .uid = 1000},
+		nameless = {.host = "", .domid = 3, .name = "work", .uuid = "", .uid = 1000};
+	struct fixture *fixture = *state;
+
+	rules(fixture,
+	      "[rule]\nfrom = *, 3, work\nto = here\naction = allow\n"
+	      "[rule]\nfrom = hostb/3\nto = print\naction = allow\n"
+	      "[rule]\nfrom = hostc/*\nto = scan\naction = allow\n"
+	      "[rule]\nfrom = */*\nto = any\naction = allow\n"
+	      "[relay]\nfrom = *\nto = *\naction = deny\n");
+	assert_true(allowed(fixture, &guest, "here"));
+	assert_false(allowed(fixture, &far, "here"));
+	assert_true(allowed(fixture, &far, "print"));
+	assert_false(allowed(fixture, &guest, "print"));
+	assert_false(allowed(fixture, &far, "scan"));
+	assert_true(allowed(fixture, &far, "any"));
+	assert_false(allowed(fixture, &guest, "any"));
+	assert_false(allowed(fixture, &nameless, "any")); /* no rule means a host without a name */
+	assert_true(policy_relay(fixture->policy, &far, &guest).allow);
+	assert_false(policy_sees(fixture->policy, &far, &guest)); /* no rule matches */
+	rules(fixture, "[see]\nfrom = hostb/*\ndomain = 3\naction = allow\n");
+	assert_true(policy_sees(fixture->policy, &far, &guest));
+	assert_false(policy_sees(fixture->policy, &far, &self));
+}
+
+static void nothing_goes_to_another_host_that_no_rule_allows(void **state)
+{
+	static const struct policy_subject tenant = {.domid = 5, .name = "tenant", .uuid = "", .uid = 0};
+	struct fixture *fixture = *state;
+
+	rules(fixture, "[rule]\nfrom = *\nto = *\naction = allow\n");
+	assert_false(policy_out(fixture->policy, &guest, "hostb").allow);
+	rules(fixture, "[out]\nfrom = 3\nto = hostb\naction = allow\n");
+	assert_true(policy_out(fixture->policy, &guest, "hostb").allow);
+	assert_false(policy_out(fixture->policy, &guest, "hostc").allow);
+	assert_false(policy_out(fixture->policy, &tenant, "hostb").allow);
+}
+
 static void files_come_in_lexical_order(void **state)
 {
 	struct fixture *fixture = *state;
@@ -320,6 +361,8 @@ int main(void)
 		TEST(the_first_rule_that_matches_decides),
 		TEST(a_see_section_hides_domains_and_nothing_else),
 		TEST(a_relay_section_forbids_pairs_one_way),
+		TEST(another_hosts_domains_are_meant_by_their_host_alone),
+		TEST(nothing_goes_to_another_host_that_no_rule_allows),
 		TEST(files_come_in_lexical_order),
 		TEST(one_bad_file_refuses_all),
 		TEST(bind_rules_name_users_and_groups),
