@@ -158,4 +158,7 @@ include tests/store/local.mk
 
 EXTRA_DIST += tests/interop/run
 EXTRA_DIST += tests/packages/in-root tests/packages/run
+EXTRA_DIST += tests/mutants/README.md tests/mutants/run tests/mutants/found tests/mutants/client.mutants \
+	tests/mutants/gateway.mutants tests/mutants/link.mutants tests/mutants/peers.mutants tests/mutants/policy.mutants \
+	tests/mutants/relay.mutants tests/mutants/sim.mutants tests/mutants/wire.mutants
 EXTRA_DIST += tests/model/README.md tests/model/run tests/model/session.pml
