@@ -502,9 +502,10 @@ XENMSG_API XENMSG_CHECK int xenmsg_listen(struct xenmsg *conn, const char *endpo
  * returned, with timeout_ms 0 until -EAGAIN.
  * peer  [out] the program that opened it; may be NULL
  * Returns a descriptor as xenmsg_connect(), or -EAGAIN (none there, timeout_ms is 0), -ETIMEDOUT,
- * -EINTR, -ENOTCONN, -EMFILE, -ENFILE, -ENOBUFS (over a quota). After these three the stream waits
- * on, and is tried again after a moment: until then this function behaves as if there were none,
- * and xenmsg_timeout() says when. So a program that goes on after them, as it should, doesn't spin.
+ * -EINTR, -ENOTCONN, -EMFILE, -ENFILE, -ENOBUFS (over a quota). After these three, and where the
+ * daemon hasn't answered (-ETIMEDOUT, -ECONNREFUSED), the stream waits on, and is tried again after
+ * a moment: until then this function behaves as if there were none, and xenmsg_timeout() says when.
+ * So a program that goes on after them, as it should, doesn't spin.
  */
 XENMSG_API XENMSG_CHECK int xenmsg_accept(struct xenmsg *conn, struct xenmsg_peer *peer,
 					  int timeout_ms);

@@ -148,11 +148,12 @@ static int fetch(struct xenmsg *conn, struct xenmsg_peer *peer)
 		memcpy(conn->incoming.host, arrival->host, sizeof(arrival->host));
 	if (fd >= 0 && peer)
 		*peer = arrival->peer;
-	/* If descriptors have run out, here or by a limit of the daemon's, the stream can still be fetched later. */
-	if (fd == -EMFILE || fd == -ENFILE || fd == -ENOBUFS)
-		incoming_rest(&conn->incoming);
-	else
+	/* The stream waits at the daemon until it was fetched, or has ended, and its opener with it: if descriptors have run
+	 * out, here or by a limit of the daemon's, or the daemon hasn't answered in time, it can still be fetched later. */
+	if (fd >= 0 || fd == -ENOENT)
 		incoming_drop(&conn->incoming);
+	else
+		incoming_rest(&conn->incoming);
 	return fd;
 }
 

@@ -673,12 +673,16 @@ int stream_take_socket(struct stream *stream, int fd)
 		program_socket_close(stream->relay, fd, NULL);
 		return -ENOENT;
 	}
+	r = program_socket_reply(fd, 0, "");
+	if (r < 0) {
+		program_socket_close(stream->relay, fd, NULL);
+		return r;
+	}
 	r = watch_socket(stream, fd);
 	if (r < 0) {
 		hop_fail(&stream->hop, r, "out of memory");
 		return r;
 	}
-	program_socket_reply(stream->fd, 0, "");
 	stream->state = FLOWING;
 	task_due(&stream->turn);
 	return 0;

@@ -52,7 +52,8 @@ uint64_t stream_token(const struct stream *stream);
 /* Returns the state's name in status. */
 const char *stream_state(const struct stream *stream);
 bool stream_is_waiting(const struct stream *stream);
-/* Connects a waiting stream to the program that fetches it. Takes over the socket. */
+/* Connects a waiting stream to the program that fetches it. Takes over the socket. -ENOENT: it doesn't wait; -ECONNRESET: the
+ * program hasn't waited for the answer, and the stream waits on, to be fetched again; -ENOMEM: it breaks. */
 int stream_take_socket(struct stream *stream, int fd);
 void stream_free(struct stream *stream);
 

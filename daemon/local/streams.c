@@ -324,8 +324,8 @@ void streams_fetch(struct streams *streams, int fd, const uint8_t *payload, uint
 		refuse(streams, fd, ENOENT, ""); /* the stream has ended meanwhile */
 		return;
 	}
-	wait_no_more(entry);
-	stream_take_socket(entry->stream, fd);
+	if (stream_take_socket(entry->stream, fd) != -ECONNRESET)
+		wait_no_more(entry);
 }
 
 /* Notes whose it is, for status. */

@@ -60,15 +60,17 @@ ssize_t program_socket_read(int fd, struct iovec *pieces, unsigned count)
 	return size > 0 ? program_socket_take(fd, pieces, count, (size_t)size) : size;
 }
 
-void program_socket_reply(int fd, int error, const char *why)
+int program_socket_reply(int fd, int error, const char *why)
 {
 	const struct frame_reply reply = {.error = (uint32_t)error, .body = {why, strlen(why)}};
 	uint8_t frame[FRAME_HEADER_SIZE + 256];
 	const struct frame_header header = {.type = FRAME_REPLY,
 					    .length = frame_reply_encode(&reply, frame + FRAME_HEADER_SIZE)};
 
-	if (send(fd, frame, frame_wrap(frame, &header), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
-		log_debug("telling a program about its stream: %s", strerror(errno));
+	if (send(fd, frame, frame_wrap(frame, &header), MSG_NOSIGNAL | MSG_DONTWAIT) >= 0)
+		return 0;
+	log_debug("telling a program about its stream: %s", strerror(errno));
+	return -ECONNRESET;
 }
 
 /* Returns whether the socket holds no descriptors, and none can come. */

@@ -36,7 +36,7 @@ ssize_t program_socket_take(int fd, const struct iovec *pieces, unsigned count, 
 ssize_t program_socket_read(int fd, struct iovec *pieces, unsigned count);
 /* Sends a REPLY, which answers the handshake of a stream, as far as the socket takes it at once: an error and
  * why, or 0. */
-void program_socket_reply(int fd, int error, const char *why);
+int program_socket_reply(int fd, int error, const char *why);
 /* Closes the socket. `charge` holds the descriptor that the socket's account pays for (NULL: none pays). */
 void program_socket_close(struct relay *relay, int fd, struct charge *charge);
 

@@ -132,6 +132,24 @@ static void stream_is_fetched_once(void **state)
 	scene_stop(&scene);
 }
 
+static void stream_waits_on_when_its_program_has_not_waited_for_the_answer(void **state)
+{
+	struct scene scene;
+	int other, fd;
+
+	scene_start(&scene);
+	call(&scene);
+	expect_reply(scene.a, 0);
+	write_text(&scene, scene.a, "for the next one");
+	fd = new_socket(&other);
+	close(other);
+	assert_int_equal(stream_take_socket(scene.acceptor, fd), -ECONNRESET);
+	run(&scene);
+	fetch(&scene);
+	expect_text(scene.b, "for the next one");
+	scene_stop(&scene);
+}
+
 /* Returns the epoll sets. */
 static int *watch_often(int fd, int count)
 {
@@ -205,6 +223,7 @@ int main(void)
 		cmocka_unit_test(waiting_stream_ends_with_its_caller),
 		cmocka_unit_test(stream_that_nobody_fetches_breaks),
 		cmocka_unit_test(stream_is_fetched_once),
+		cmocka_unit_test(stream_waits_on_when_its_program_has_not_waited_for_the_answer),
 		cmocka_unit_test(who_makes_calls_long_pays_for_them_and_not_who_opened_the_stream),
 	};
 
