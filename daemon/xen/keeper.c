@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -103,30 +104,54 @@ static int hand_over(const char *path, int fd)
 
 /* --- our own ---------------------------------------------------------------------------------- */
 
+/* Closes all descriptors but these, of which the second may be -1. */
+static void close_others(int fd, int listener)
+{
+	int low = listener < fd ? listener : fd, high = listener < fd ? fd : listener;
+
+	if (low > 0)
+		close_range(0, (unsigned)low - 1, 0);
+	if (low >= 0 && high > low + 1)
+		close_range((unsigned)low + 1, (unsigned)high - 1, 0);
+	else if (low < 0 && high > 0)
+		close_range(0, (unsigned)high - 1, 0);
+	close_range((unsigned)high + 1, ~0u, 0);
+}
+
+/* Puts the two where the keeper's program has them. False: they, or what lies in their place, stay as they are. */
+static bool put_in_place(int fd, int listener)
+{
+	/* Either of the two may lie where the other one is to be. */
+	int handle = fcntl(fd, F_DUPFD, KEPT_FD + 1),
+	    socket = listener >= 0 ? fcntl(listener, F_DUPFD, KEPT_FD + 1) : -1, null;
+
+	if (handle < 0 || (listener >= 0 && socket < 0))
+		return false;
+	if (dup2(handle, KEPT_FD) < 0 || (socket >= 0 && dup2(socket, LISTEN_FD) < 0))
+		return false;
+	null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (null >= 0)
+		for (int standard = 0; standard < (listener >= 0 ? LISTEN_FD : KEPT_FD); standard++)
+			dup2(null, standard);
+	close_range(KEPT_FD + 1, ~0u, 0);
+	return true;
+}
+
 /* Runs in the child of a process with threads: nothing here but what is safe after fork(). It must not end,
  * whatever fails: it already has the handle open. */
 static _Noreturn void become_keeper(int fd, int listener)
 {
 	static char *const alone[] = {"@xenmsg-keeper", NULL};
 	static char *const listens[] = {"@xenmsg-keeper", "--listen", NULL};
-	int null;
 
 	setsid();
-	/* Either of the two may lie where the other one is to be. */
-	fd = fcntl(fd, F_DUPFD, KEPT_FD + 1);
-	listener = listener >= 0 ? fcntl(listener, F_DUPFD, KEPT_FD + 1) : -1;
-	dup2(fd, KEPT_FD);
-	if (listener >= 0)
-		dup2(listener, LISTEN_FD);
-	null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	if (null >= 0)
-		for (int standard = 0; standard < (listener >= 0 ? LISTEN_FD : KEPT_FD); standard++)
-			dup2(null, standard);
-	close_range(KEPT_FD + 1, ~0u, 0);
-	if (chdir("/") == 0)
-		execv(PKGLIBEXECDIR "/xenmsg-keeper", listener >= 0 ? listens : alone);
-	close(LISTEN_FD); /* nobody would answer there */
-	for (;;)	  /* a copy of the daemon keeps the handle just as well, only in more memory */
+	close_others(fd, listener); /* the daemon may have had all that there are */
+	if (put_in_place(fd, listener)) {
+		if (chdir("/") == 0)
+			execv(PKGLIBEXECDIR "/xenmsg-keeper", listener >= 0 ? listens : alone);
+		close(LISTEN_FD); /* nobody would answer there */
+	}
+	for (;;) /* a copy of the daemon keeps the handle just as well, only in more memory */
 		pause();
 }
 
@@ -134,11 +159,10 @@ static int fork_keeper(int fd, int listener)
 {
 	sigset_t all, before;
 	int gate[2], error;
+	bool has_gate = pipe2(gate, O_CLOEXEC) == 0;
 	char byte;
 	pid_t pid;
 
-	if (pipe2(gate, O_CLOEXEC) < 0)
-		return -errno;
 	/* Signals stay blocked in the child for ever, so that none ends it. */
 	sigfillset(&all);
 	sigprocmask(SIG_BLOCK, &all, &before);
@@ -149,11 +173,14 @@ static int fork_keeper(int fd, int listener)
 	sigprocmask(SIG_SETMASK, &before, NULL);
 	/* We wait until the child has closed its copies of everything else: otherwise, if we were killed now,
 	 * the next daemon would find our socket alive. It takes a few system calls for that: its copies aren't the
-	 * last ones, so that closing them waits for nothing, and its end of the gate closes even if it dies. */
-	close(gate[1]);
-	while (read(gate[0], &byte, sizeof(byte)) < 0 && errno == EINTR)
-		;
-	close(gate[0]);
+	 * last ones, so that closing them waits for nothing, and its end of the gate closes even if it dies. Where
+	 * descriptors have run out, we do without: the end of a handle that nobody keeps is worse. */
+	if (has_gate) {
+		close(gate[1]);
+		while (read(gate[0], &byte, sizeof(byte)) < 0 && errno == EINTR)
+			;
+		close(gate[0]);
+	}
 	return pid < 0 ? -error : 0;
 }
 

@@ -56,6 +56,7 @@ unit_tests += \
 	tests/unit/test_router_access \
 	tests/unit/test_session \
 	tests/unit/test_shared_transport \
+	tests/unit/test_keeper \
 	tests/unit/test_singleton \
 	tests/unit/test_stream_calls \
 	tests/unit/test_stream_bytes \
@@ -180,6 +181,8 @@ tests_unit_test_pings_LDADD = libdaemon.la libwire.la $(CMOCKA_LIBS)
 tests_unit_test_log_SOURCES = tests/unit/test_log.c tests/unit/unit.h
 tests_unit_test_log_LDADD = libdaemon.la $(CMOCKA_LIBS)
 
+tests_unit_test_keeper_SOURCES = tests/unit/test_keeper.c tests/unit/unit.h
+tests_unit_test_keeper_LDADD = libdaemon.la $(CMOCKA_LIBS)
 tests_unit_test_singleton_SOURCES = tests/unit/test_singleton.c tests/unit/unit.h
 tests_unit_test_singleton_LDADD = libdaemon.la $(CMOCKA_LIBS)
 
