@@ -100,6 +100,8 @@ uint32_t links_meant(struct links *links, uint32_t domid)
 	if (number_is_host(domid) || domid == links->options.self->domid || links_is_there(links, domid))
 		return domid;
 	link = find_by_number(links, domid);
+	if (link && !can_be(links, domid, link))
+		link = NULL;
 	if (!link) /* or it comes back, under this one */
 		link = find_by_name(links, directory_uuid(links->directory, domid));
 	return link ? link->domid : domid;

@@ -326,8 +326,13 @@ static void old_number_leads_to_the_resumed_session_until_resume_for_is_over(voi
 	leave(&scene);
 	come_back(&scene);
 	prove(&scene);
+	scene.uuid = WORK_UUID;
 	go_on(&scene);
 	scene.is_up = false;
+	assert_int_equal(links_meant(scene.links, 7), 9);
+	scene.uuid = "fedcba98-89ab-4def-8123-456789abcdef"; /* it is another one, without a daemon yet */
+	assert_int_equal(links_meant(scene.links, 7), 7);
+	scene.uuid = NULL; /* it isn't known */
 	assert_int_equal(links_meant(scene.links, 7), 9);
 	scene.is_up = true; /* another domain has it now */
 	assert_int_equal(links_meant(scene.links, 7), 7);
