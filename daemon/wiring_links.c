@@ -70,6 +70,7 @@ int wiring_start_asks(struct daemon *daemon)
 		.hosts = daemon->hosts,
 		.peers = daemon->peers,
 		.answer_ms = daemon->config.dead_after_ms,
+		.resume_for_ms = daemon->config.resume_for_ms,
 	};
 
 	return asks_new(&daemon->asks, &collaborators, daemon->config.relay, next_endpoint, daemon);

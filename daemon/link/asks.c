@@ -213,31 +213,43 @@ static bool has_limit(const struct ask *ask)
 void asks_expect_answer(struct ask *ask)
 {
 	ask->sent_ms = clock_ms();
+	ask->away_ms = 0;
 	if (has_limit(ask))
 		timer_start(ask->asks->overdue, ask->asks->with.answer_ms);
+}
+
+/* Returns when the answer is overdue. A peer that is away may answer when it is back, and then has its time; but one that
+ * comes and goes doesn't let anybody wait for ever. */
+static uint64_t end_of(struct ask *ask, uint64_t now)
+{
+	const struct asks *asks = ask->asks;
+	uint64_t end, last = ask->sent_ms + asks->with.answer_ms + asks->with.resume_for_ms;
+
+	if (links_take_asks(asks->links, ask->to) == 0)
+		ask->away_ms = now;
+	end = (ask->away_ms ? ask->away_ms : ask->sent_ms) + asks->with.answer_ms;
+	return end < last ? end : last;
 }
 
 /* Ends what a peer that lives doesn't answer: who pays for it may be somebody else. */
 static void on_overdue(int fd, short what, void *userdata)
 {
 	struct asks *asks = userdata;
-	uint64_t now = clock_ms(), left = UINT64_MAX;
+	uint64_t now = clock_ms(), next = UINT64_MAX;
 	struct ask *ask;
 
 	DL_FOREACH(asks->list, ask) {
-		uint64_t age = now - ask->sent_ms;
+		uint64_t end = has_limit(ask) ? end_of(ask, now) : UINT64_MAX;
 
-		if (!has_limit(ask))
-			continue;
-		if (age >= asks->with.answer_ms) {
+		if (end <= now) {
 			ask_withdraw(ask);
 			ask_fail(ask, -ETIMEDOUT);
-		} else if (asks->with.answer_ms - age < left) {
-			left = asks->with.answer_ms - age;
+		} else if (end < next) {
+			next = end;
 		}
 	}
-	if (left != UINT64_MAX)
-		timer_set(asks->overdue, (uint32_t)left);
+	if (next != UINT64_MAX)
+		timer_set(asks->overdue, (uint32_t)(next - now));
 }
 
 bool asks_follow_peers(const struct asks *asks)

@@ -45,8 +45,9 @@ struct asks_collaborators {
 	struct access *access;	     /* decides who may be told of what */
 	struct directory *directory; /* knows the domains' names */
 	struct hosts *hosts;
-	struct peers *peers; /* the domains of this host */
-	uint32_t answer_ms;  /* so long an answer may take */
+	struct peers *peers;	/* the domains of this host */
+	uint32_t answer_ms;	/* so long an answer may take, */
+	uint32_t resume_for_ms; /* and while the link is away, so much longer */
 };
 
 /* Returns the first endpoint here, by name, behind `after` ("": the first of all), and its kinds. NULL: there is no

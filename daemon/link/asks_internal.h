@@ -46,6 +46,7 @@ struct ask {
 	/* Who is asked, and how. */
 	uint32_t to;
 	uint64_t sent_ms;
+	uint64_t away_ms; /* when the link was last seen to be away since then; 0: it wasn't */
 	char name[HOST_NAME_SIZE + 1 + DOMAIN_NAME_MAX];
 	/* Who has asked us: a program, of this host, or, without `told`, a peer. */
 	asks_told_fn told;

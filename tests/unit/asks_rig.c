@@ -161,8 +161,10 @@ static void on_told(void *userdata, void *asker, uint32_t request, enum ask_kind
 
 void scene_start(struct scene *scene, uint32_t domid, uint64_t bytes_per_account)
 {
-	const struct asks_collaborators collaborators = {
-		.self = &scene->self, .relay = &scene->relay, .answer_ms = ANSWER_MS};
+	const struct asks_collaborators collaborators = {.self = &scene->self,
+							 .relay = &scene->relay,
+							 .answer_ms = ANSWER_MS,
+							 .resume_for_ms = RESUME_FOR_MS};
 	struct quota_limits limits = {.pool[QUOTA_BYTES] = 1u << 30};
 
 	*scene =

@@ -15,11 +15,12 @@
 #include "daemon/relay/hop.h"
 #include "wire/frame.h"
 
-#define HOSTB	  HOST_FIRST
-#define UID	  1000u
-#define ANSWER_MS 50
-#define SENT_MAX  8192u
-#define NAMES_MAX 4000u
+#define HOSTB	      HOST_FIRST
+#define UID	      1000u
+#define ANSWER_MS     50
+#define RESUME_FOR_MS 150
+#define SENT_MAX      8192u
+#define NAMES_MAX     4000u
 
 struct sent {
 	uint32_t peer, length;

@@ -5,6 +5,10 @@
 #include <errno.h>
 #include <string.h>
 
+#include <event2/event.h>
+
+#include "daemon/base/clock.h"
+
 #define PLENTY (1u << 26)
 #define CHARGE (TOLD_MAX + 1024u)
 #define ENTRY  (TOLD_ENTRY_SIZE(5)) /* of those that tell_by() tells */
@@ -167,6 +171,34 @@ static void a_question_that_a_living_peer_does_not_answer_ends(void **state)
 	assert_int_equal(scene_held(&scene, QUOTA_UID, UID), 0);
 	assert_int_equal(scene_held(&scene, QUOTA_PEER, 1), CHARGE);
 	asks_session_ended(scene.asks, 1, ECONNRESET);
+	scene_stop(&scene);
+}
+
+static void a_question_to_a_peer_that_is_away_waits_until_resume_for_is_over(void **state)
+{
+	uint64_t begun = clock_ms();
+	uint32_t number;
+
+	scene_start(&scene, 0, PLENTY);
+	ask_hostb();
+	scene.takes_asks = 0;
+	scene_await_told(&scene, 1);
+	assert_true(clock_ms() - begun >= ANSWER_MS + RESUME_FOR_MS);
+	expect_answer(ETIMEDOUT);
+	scene_stop(&scene);
+	/* It is back, and has as long to answer as ever. */
+	scene_start(&scene, 0, PLENTY);
+	number = ask_hostb();
+	scene.takes_asks = 0;
+	for (begun = clock_ms(); clock_ms() - begun <= ANSWER_MS;) {
+		assert_int_equal(event_base_loop(scene.base, EVLOOP_ONCE), 0);
+		assert_int_equal(scene.told_count, 0);
+	}
+	scene.takes_asks = 1;
+	assert_int_equal(event_base_loop(scene.base, EVLOOP_NONBLOCK), 0);
+	assert_int_equal(tell_by(&scene, HOSTB, number, 5, 0, 0, 3), 0);
+	scene_await_told(&scene, 1);
+	expect_answer(0);
 	scene_stop(&scene);
 }
 
@@ -467,6 +499,7 @@ int main(void)
 		cmocka_unit_test(an_answer_of_the_largest_size_is_taken_and_no_larger_one),
 		cmocka_unit_test(a_question_ends_with_its_session_or_its_host),
 		cmocka_unit_test(a_question_that_a_living_peer_does_not_answer_ends),
+		cmocka_unit_test(a_question_to_a_peer_that_is_away_waits_until_resume_for_is_over),
 		cmocka_unit_test(what_nobody_wants_any_more_is_withdrawn),
 		cmocka_unit_test(who_asks_and_cancels_without_a_link_pays_until_it_is_known),
 		cmocka_unit_test(an_older_domain_0_that_knows_no_hosts_is_told_as_such),
