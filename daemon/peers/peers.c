@@ -280,8 +280,10 @@ void peers_stop(struct peers *peers)
 	forget_destroy(peers);
 	leaves_destroy(peers);
 	mend_destroy(peers);
-	/* Keeps what it was created with, and nothing else. */
+	/* Keeps what it was created with, and what has been mended of late: who removes the whole tree, for which all
+	 * is begun anew, would have it removed and written without end. */
 	*peers = (struct peers){
+		.mends = peers->mends,
 		.base = peers->base,
 		.store = peers->store,
 		.host = peers->host,

@@ -280,7 +280,11 @@ int mend_watch(struct peers *peers)
 int mend_init(struct peers *peers)
 {
 	peers->mend = evtimer_new(peers->base, on_mend, peers);
-	return peers->mend ? 0 : -ENOMEM;
+	if (!peers->mend)
+		return -ENOMEM;
+	if (peers->mends)
+		timer_start(peers->mend, MEND_MS);
+	return 0;
 }
 
 void mend_destroy(struct peers *peers)

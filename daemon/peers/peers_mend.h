@@ -13,7 +13,8 @@
  *                                   └──likewise, for the 17th time in a row──▶ waits ──a second──▶ being read
  *
  * So who removes something again and again costs one write a second of each peer's nodes. An own leaf that goes with
- * the whole tree may be the sign of a migration, of which the owner must hear before another leaf hides it.
+ * the whole tree may be the sign of a migration, of which the owner must hear before another leaf hides it. The owner then
+ * begins all anew, but not how often that was: it is bounded likewise.
  */
 
 #include <stdbool.h>

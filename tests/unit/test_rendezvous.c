@@ -450,6 +450,36 @@ static void own_leaf_that_goes_with_the_whole_tree_is_the_owners_to_judge(void *
 	scene_stop(&scene);
 }
 
+/* The owner begins anew each time: it can't know that it was no migration. */
+static void who_removes_the_whole_tree_again_and_again_is_not_fought(void **state)
+{
+	struct scene scene;
+	unsigned times = 0;
+
+	scene_begin(&scene, true);
+	do {
+		times = scene.own_leaf_gone;
+		fake_remove(&scene.store, OURS "/presence");
+		fire_own(&scene, OURS);
+		settle(&scene);
+		if (scene.own_leaf_gone == times)
+			break;
+		peers_stop(scene.peers);
+		assert_int_equal(peers_start(scene.peers), 0);
+		settle(&scene);
+	} while (times < 1000);
+	assert_in_range(times, 5, 100);
+	for (int i = 0; i < PATIENCE_MS && scene.own_leaf_gone == times; i++) {
+		struct timeval pause = {.tv_usec = 1000};
+
+		event_base_loopexit(scene.base, &pause);
+		event_base_dispatch(scene.base);
+		settle(&scene);
+	}
+	assert_int_equal(scene.own_leaf_gone, times + 1);
+	scene_stop(&scene);
+}
+
 static void who_removes_a_node_again_and_again_is_not_fought(void **state)
 {
 	struct scene scene;
@@ -555,6 +585,7 @@ int main(void)
 		cmocka_unit_test(own_nodes_that_others_remove_or_change_are_written_again_in_every_state),
 		cmocka_unit_test(own_leaf_that_goes_with_the_whole_tree_is_the_owners_to_judge),
 		cmocka_unit_test(who_removes_a_node_again_and_again_is_not_fought),
+		cmocka_unit_test(who_removes_the_whole_tree_again_and_again_is_not_fought),
 		cmocka_unit_test(hello_that_comes_back_is_answered_again),
 		cmocka_unit_test(attempt_goes_on_after_the_request_for_it_has_timed_out),
 	};
