@@ -414,3 +414,25 @@ def test_a_mapper_that_stands_still_sees_the_end_of_its_vchan_behind_a_newer_one
     assert tools[0].ok("close") == 0
     assert tools[1].ok("state") == 1 and peer.node.state(2) == "connected"
     assert peer.node.talk.ok("granted") == 33
+
+
+def test_all_pairs_come_about_though_xenstore_was_slower_than_their_time_out(make_host):
+    """Every request has failed, and nobody asks again: each attempt goes on from where it was."""
+    host = make_host(30)
+    nodes = {domid: Node(host, domid, "timeout=3000", settled=False) for domid in range(1, 31)}
+    pairs = [(domid, domid % 30 + 1) for domid in nodes] + [(domid, domid + 2) for domid in range(1, 29)]
+    for domid, other in pairs:
+        nodes[domid].connect(other)
+    for domid, other in pairs:
+        nodes[domid].await_event(f"connected {other}")
+        nodes[domid].close(other)
+    settle(*nodes.values())
+    host.fault("stall-store", 0, "on")
+    for domid, other in pairs:
+        nodes[domid].passed_over = [event for event in nodes[domid].passed_over if not event.startswith("connected")]
+        nodes[domid].connect(other)
+    for domid, other in pairs:
+        nodes[domid].await_event(f"failed {other}")
+    host.fault("stall-store", 0, "off")
+    for domid, other in pairs:
+        nodes[domid].await_event(f"connected {other}")
