@@ -42,7 +42,7 @@ struct scene {
 	struct hosts *hosts;
 	char directory[32], path[64];
 	int gateway;
-	unsigned descriptors, connected, failed;
+	unsigned descriptors, connected, failed, replaced;
 	struct conversation {
 		struct conversation_memory memory;
 		struct charge charge;
@@ -80,6 +80,7 @@ static void on_failed(void *userdata, uint32_t number, int error, const char *re
 
 static void on_replaced(void *userdata, uint32_t number)
 {
+	((struct scene *)userdata)->replaced++;
 }
 
 static void settle(struct scene *scene)
@@ -352,6 +353,25 @@ static void an_answer_to_a_question_that_was_withdrawn_connects_nobody(void **st
 	assert_int_equal(scene->connected, 1);
 }
 
+static void another_daemon_of_a_host_is_noticed(void **state)
+{
+	struct scene *scene = *state;
+
+	for (unsigned daemon = 2; daemon < 4; daemon++) {
+		for (unsigned i = 0; i < 2; i++) {
+			char text[160];
+
+			snprintf(text, sizeof(text),
+				 "{\"type\":\"host\",\"host\":\"hostb\",\"up\":true,"
+				 "\"instance\":\"00000000-0000-0000-0000-%012u\"}",
+				 daemon);
+			say(scene, text);
+			settle(scene);
+			assert_int_equal(scene->replaced, daemon - 2);
+		}
+	}
+}
+
 static void descriptors_in_a_socket_that_was_asked_for_are_closed_by_others(void **state)
 {
 	struct scene *scene = *state;
@@ -584,6 +604,7 @@ int main(void)
 			memory_is_sealed_when_the_gateway_rings_and_used_when_it_is_sealed, setup, teardown),
 		cmocka_unit_test_setup_teardown(memory_that_the_gateway_keeps_stays_charged, setup, teardown),
 		cmocka_unit_test_setup_teardown(without_a_seal_there_is_no_conversation, setup, teardown),
+		cmocka_unit_test_setup_teardown(another_daemon_of_a_host_is_noticed, setup, teardown),
 		cmocka_unit_test_setup_teardown(an_answer_to_a_question_that_was_withdrawn_connects_nobody,
 						setup, teardown),
 		cmocka_unit_test_setup_teardown(the_gateway_pays_for_what_a_host_that_goes_takes, setup,
