@@ -6,6 +6,8 @@
  * channel ports: to the daemon, the port that has an event; from it, the port that it has notified. A
  * domain's port is FIRST_PORT + DOMID in both directions, whatever was bound.
  */
+#include "config.h"
+
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -171,12 +173,25 @@ EXPORT int xc_domain_getinfolist(xc_interface *xch, uint32_t first_domain, unsig
 	return exists(first_domain);
 }
 
+#ifdef HAVE_XC_DOMINFO_T
 EXPORT int xc_domain_getinfo(xc_interface *xch, uint32_t first_domid, unsigned int max_doms,
 			     xc_dominfo_t *info)
 {
 	*info = (xc_dominfo_t){.domid = first_domid};
 	return exists(first_domid);
 }
+#else
+EXPORT int xc_domain_getinfo_single(xc_interface *xch, uint32_t domid, xc_domaininfo_t *info)
+{
+	if (!exists(domid)) {
+		errno = ESRCH;
+		return -1;
+	}
+	if (info)
+		*info = (xc_domaininfo_t){.domain = (domid_t)domid};
+	return 0;
+}
+#endif
 
 /* ---- what else a daemon wants ----------------------------------------------------------------- */
 
