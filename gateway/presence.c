@@ -16,7 +16,6 @@
 #define GATEWAY_SIZE 33u /* 16 bytes in hexadecimal, and a zero */
 #define SAME_AGE_MS  2000
 #define GREET_MS     1000u /* a newcomer is greeted within this time; nobody more often */
-#define DEPTH_MAX    4
 
 struct host {
 	char name[HOST_NAME_SIZE];
@@ -184,18 +183,13 @@ static bool read_object(struct json_object *object, struct said *said)
 
 static bool read_text(const char *untrusted, size_t size, struct said *said)
 {
-	struct json_tokener *tokener;
 	struct json_object *object;
 	bool good;
 
-	if (size > PRESENCE_TEXT_MAX || !(tokener = json_tokener_new_ex(DEPTH_MAX)))
+	if (size > PRESENCE_TEXT_MAX || gateway_parse(untrusted, size, &object) < 0)
 		return false;
-	json_tokener_set_flags(tokener, JSON_TOKENER_STRICT);
-	object = json_tokener_parse_ex(tokener, untrusted, (int)size);
-	good = object && json_tokener_get_parse_end(tokener) == size &&
-	       json_object_is_type(object, json_type_object) && read_object(object, said);
+	good = read_object(object, said);
 	json_object_put(object);
-	json_tokener_free(tokener);
 	return good;
 }
 

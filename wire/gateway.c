@@ -208,24 +208,42 @@ static bool read_members(struct json_object *object, struct gateway_packet *pack
 	return true;
 }
 
-int gateway_decode(const char *untrusted, size_t size, struct gateway_packet *packet)
+/* Without the bytes beyond ASCII, which json-c 0.18 (Debian 13) takes for control characters where it is strict, since its char has a
+ * sign. Names have none, and in texts they become "?" anyway. */
+int gateway_parse(const char *untrusted, size_t size, struct json_object **object)
 {
 	struct json_tokener *tokener;
-	struct json_object *object;
+	char text[GATEWAY_PACKET_MAX];
 	bool good;
 
-	*packet = (struct gateway_packet){0};
-	if (size > GATEWAY_PACKET_MAX)
+	if (size > sizeof(text))
 		return -EPROTO;
 	tokener = json_tokener_new_ex(DEPTH_MAX);
 	if (!tokener)
 		return -ENOMEM;
-	json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
-	object = json_tokener_parse_ex(tokener, untrusted, (int)size);
-	good = object && json_tokener_get_parse_end(tokener) == size &&
-	       json_object_is_type(object, json_type_object) && read_type(object, packet) &&
-	       read_members(object, packet);
-	json_object_put(object);
+	for (size_t i = 0; i < size; i++)
+		text[i] = (char)((unsigned char)untrusted[i] < 0x80 ? untrusted[i] : '?');
+	json_tokener_set_flags(tokener, JSON_TOKENER_STRICT);
+	*object = json_tokener_parse_ex(tokener, text, (int)size);
+	good = *object && json_tokener_get_parse_end(tokener) == size &&
+	       json_object_is_type(*object, json_type_object);
+	if (!good)
+		json_object_put(*object);
 	json_tokener_free(tokener);
 	return good ? 0 : -EPROTO;
+}
+
+int gateway_decode(const char *untrusted, size_t size, struct gateway_packet *packet)
+{
+	struct json_object *object;
+	int r;
+
+	*packet = (struct gateway_packet){0};
+	r = gateway_parse(untrusted, size, &object);
+	if (r < 0)
+		return r;
+	if (!read_type(object, packet) || !read_members(object, packet))
+		r = -EPROTO;
+	json_object_put(object);
+	return r;
 }
