@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "config.h"
+
 #include "gateway/nats_connection.h"
 
 #include <errno.h>
@@ -59,7 +61,8 @@ struct nats_connection {
 	bool is_tried;	      /* the connector has ended, */
 	natsConnection *made; /* with this, or with NULL and the reason in `why` */
 	char why[NATS_WHY_SIZE];
-	int socket; /* a duplicate, which lives until the loop has let go of it; -1: none */
+	int socket;	 /* a duplicate, which lives until the loop has let go of it; -1: none */
+	natsSock theirs; /* libnats's own, of which that is one */
 	bool wants_write, is_gone;
 	char complaint[NATS_WHY_SIZE];
 };
@@ -111,13 +114,24 @@ static natsStatus attach(void **data, void *loop, natsConnection *nats, natsSock
 	*data = connection;
 	pthread_mutex_lock(&connection->lock);
 	connection->socket = copy;
+	connection->theirs = socket;
 	pthread_mutex_unlock(&connection->lock);
 	return NATS_OK;
 }
 
-/* The loop reads as long as there is a connection. */
+/* The loop reads as long as there is a connection. When libnats wants no more of it, its socket is to be closed: from 3.10 on, by
+ * who has the loop. The duplicate is what the loop has. */
 static natsStatus on_read_wish(void *userdata, bool add)
 {
+#ifdef HAVE_NATSCONNECTION_PROCESSCLOSEEVENT
+	struct nats_connection *connection = userdata;
+
+	if (add)
+		return NATS_OK;
+	pthread_mutex_lock(&connection->lock);
+	natsConnection_ProcessCloseEvent(&connection->theirs);
+	pthread_mutex_unlock(&connection->lock);
+#endif
 	return NATS_OK;
 }
 

@@ -8,6 +8,7 @@ with it over the real rings, by stock libxenstore and libxenvchan. Numbers in br
 """
 
 import ctypes
+import ctypes.util
 import hashlib
 import hmac
 import os
@@ -80,7 +81,7 @@ class Vchan:
     """libxenvchan, as far as it is needed."""
 
     def __init__(self, server, peer, path, size=65536):
-        library = self.library = ctypes.CDLL("libxenvchan.so.4.17")
+        library = self.library = ctypes.CDLL(ctypes.util.find_library("xenvchan"))
         library.libxenvchan_server_init.restype = library.libxenvchan_client_init.restype = ctypes.c_void_p
         library.libxenvchan_server_init.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t,
                                                     ctypes.c_size_t]
