@@ -215,7 +215,7 @@ static void store_failed(struct doctor *doctor, int error)
 		left_out(doctor, "xenstore", "only root may try it");
 	else
 		ill(doctor, EXIT_OTHER, "xenstore",
-		    "in domain 0: systemctl start xenstored; in a guest: is there /dev/xen/xenbus, or /proc/xen mounted?",
+		    "in domain 0: start xenstored (systemctl start xenstored, or xen on Debian); in a guest: is there /dev/xen/xenbus, or /proc/xen mounted?",
 		    "it can't be read: %s", strerror(error));
 }
 

@@ -72,5 +72,7 @@ dist_decisions_DATA = \
 	doc/decisions/0033-streams-for-many.md \
 	doc/decisions/0034-a-ring-moves-while-it-is-used.md \
 	doc/decisions/0035-hosts-are-peers-behind-a-gateway.md \
+	doc/decisions/0036-the-gateway-shares-memory.md \
+	doc/decisions/0037-many-streams-in-one-session.md \
 	doc/decisions/0038-what-lies-in-the-kernel-is-measured.md \
 	doc/decisions/README.md

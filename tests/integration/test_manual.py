@@ -86,6 +86,11 @@ def test_the_pages_are_installed():
     assert {f"{name}.3" for name in functions()} <= set(os.listdir(manuals))
 
 
+def test_every_decision_is_installed():
+    pages = set(os.listdir(os.path.join(SOURCES, "doc", "decisions")))
+    assert pages == set(re.findall(r"doc/decisions/(\S+\.md)", read("doc", "local.mk")))
+
+
 def test_the_examples_compile(tmp_path):
     count = 0
     for file in os.listdir(PAGES):
