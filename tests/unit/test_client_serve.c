@@ -80,6 +80,20 @@ static void a_request_is_answered_once(void **state)
 	xenmsg_message_free(two);
 }
 
+static void an_older_credit_takes_none_of_the_answers_back(void **state)
+{
+	struct xenmsg_message *one;
+
+	fake_bind(&fake, "work", NULL, NULL);
+	open_calls(1, 65536);
+	fake_credit(&fake, 1, 0, 0);
+	send_one(1, MESSAGE_REQUEST, 0, 71, "one");
+	one = take("one");
+	assert_int_equal(xenmsg_reply(one, "eins", 4), 0);
+	expect_answer(1, MESSAGE_REPLY, 0, 71, "eins");
+	xenmsg_message_free(one);
+}
+
 static void a_request_that_is_freed_is_answered_with_an_error(void **state)
 {
 	fake_bind(&fake, "work", NULL, NULL);
@@ -302,6 +316,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		BOTH(a_request_is_answered_once),
 		BOTH(an_exit_status_comes_with_an_error),
+		BOTH(an_older_credit_takes_none_of_the_answers_back),
 		BOTH(a_request_that_is_freed_is_answered_with_an_error),
 		BOTH(a_message_wants_no_reply),
 		BOTH(a_withdrawn_request_can_not_be_answered),

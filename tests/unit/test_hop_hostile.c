@@ -106,12 +106,52 @@ static void frames_that_cannot_be_end_the_session(void **state)
 		bad_frame(kind, FRAME_OPTIONAL, 0, 0, 8, 0, -EPROTO);	   /* half a header */
 		bad_frame(kind, FRAME_DATA, 6, 8, 24, 0, -EPROTO);	   /* no such channel */
 		bad_frame(kind, FRAME_DATA, 0xffffffffu, 8, 24, 0, -EPROTO);
-		bad_frame(kind, FRAME_OPEN, 70000, 24, 40, 0, -EPROTO);
-		bad_frame(kind, FRAME_OPEN, kind == HOP_SHARED ? 3 : 2, 24, 40, 0, -EPROTO); /* our numbers */
-		bad_frame(kind, FRAME_OPEN, kind == HOP_SHARED ? 2 : 3, 24, 40, 0, -EPROTO); /* no kind */
 		bad_frame(kind, FRAME_OPEN, kind == HOP_SHARED ? 2 : 3, 19, 40, 0, -EPROTO);
 	}
 	bad_frame(HOP_LINK, FRAME_OPTIONAL, 0, 0, 16, 1, -EPROTO); /* out of sequence */
+}
+
+static void bad_open(enum hop_kind hop, uint32_t number, uint8_t kind)
+{
+	const struct frame_open open = {.kind = kind, .name = {.data = "p2_9", .size = 4}};
+	struct hostile hostile;
+	uint8_t payload[64];
+
+	hostile_start(&hostile, hop);
+	party_put(hostile.bad, FRAME_OPEN, number, payload, frame_open_encode(&open, payload));
+	only_the_bad_one_is_cut_off(&hostile, -EPROTO);
+}
+
+static void an_open_with_no_number_or_kind_of_its_sender_ends_the_session(void **state)
+{
+	for (unsigned k = 0; k < 2; k++) {
+		uint32_t number = kinds[k] == HOP_SHARED ? 2 : 3;
+
+		bad_open(kinds[k], number, 0);
+		bad_open(kinds[k], number, CHANNEL_STREAM + 1);
+		bad_open(kinds[k], number ^ 1, CHANNEL_MESSAGE); /* of our numbers */
+		bad_open(kinds[k], number + CHANNEL_NUMBERS, CHANNEL_MESSAGE);
+	}
+}
+
+static void a_channel_beyond_the_maximum_is_refused_alone(void **state)
+{
+	for (unsigned k = 0; k < 2; k++) {
+		uint32_t number = kinds[k] == HOP_SHARED ? 0 : 1;
+		struct hostile hostile;
+
+		hostile_start(&hostile, kinds[k]);
+		hostile.bad->hop.channels.max = 2;
+		hostile.bad->no_auto_answer = true;
+		for (uint32_t i = 0; i < 3; i++)
+			party_open(hostile.bad, number + 2 * i, "p2_9");
+		rig_settle(&hostile.rig);
+		party_expect_refusal(hostile.bad, number + 4, ENOBUFS);
+		assert_int_equal(hostile.bad->hop.channels.count, 2);
+		party_kill(hostile.bad);
+		flows_run(&hostile.rig, 5000, 5000);
+		rig_stop(&hostile.rig);
+	}
 }
 
 static void unknown_frames_are_skipped_if_they_may_be(void **state)
@@ -172,6 +212,8 @@ int main(void)
 		cmocka_unit_test(impossible_producer_index_ends_the_session),
 		cmocka_unit_test(impossible_consumer_index_ends_the_session),
 		cmocka_unit_test(frames_that_cannot_be_end_the_session),
+		cmocka_unit_test(an_open_with_no_number_or_kind_of_its_sender_ends_the_session),
+		cmocka_unit_test(a_channel_beyond_the_maximum_is_refused_alone),
 		cmocka_unit_test(unknown_frames_are_skipped_if_they_may_be),
 		cmocka_unit_test(number_in_use_cannot_be_opened_again),
 		cmocka_unit_test(bytes_beyond_the_credit_end_the_session),

@@ -289,6 +289,7 @@ static void a_line_that_rests_has_no_turn_until_its_rest_is_over(void **state)
 {
 	struct world *world = *state;
 	struct worker *cancelled = add(world, 0, 0, 10, 1), *waiting, *other, *late;
+	unsigned wakeups = 0;
 
 	waiting = add(world, 0, 1, 10, 1);
 	other = add(world, 1, 0, 10, 1);
@@ -299,8 +300,9 @@ static void a_line_that_rests_has_no_turn_until_its_rest_is_over(void **state)
 	assert_int_equal(waiting->done + late->done, 0);
 	assert_int_equal(other->done, 1);
 	assert_int_equal(world->turns.due, 0); /* the loop sleeps */
-	while (!late->done)
+	for (; !late->done; wakeups++)
 		assert_int_not_equal(event_base_loop(world->base, EVLOOP_ONCE), -1);
+	assert_in_range(wakeups, 1, 10); /* it wakes when the rest is over, and doesn't look again and again */
 	assert_int_equal(waiting->done, 1);
 	assert_int_equal(cancelled->done, 0);
 	assert_int_equal(world->turns.due, 0);
