@@ -244,6 +244,59 @@ static void credit_for_bytes_that_were_never_sent_is_a_violation(void **state)
 }
 
 /* The opener, who believes its daemon, takes a second one for the end of the session. */
+/* Through a ring that is too small for all of them and their headers. */
+static void messages_that_wait_are_counted_in_the_frames_that_carry_them(void **state)
+{
+	enum { MANY = 64 };
+	const struct frame_header data = {.type = FRAME_DATA, .length = RING / MANY, .messages = 3};
+	uint8_t bytes[FRAME_HEADER_SIZE + RING / MANY] = {0};
+	uint32_t length = 0, messages = 0;
+	struct party_frame frame;
+	struct scene scene;
+
+	scene_start(&scene);
+	party_open(scene.a, 0, "p_1");
+	frame_header_encode(&data, bytes);
+	for (unsigned i = 0; i < MANY; i++) {
+		party_put_raw(scene.a, bytes, sizeof(bytes));
+		rig_settle(&scene.rig);
+	}
+	while (party_get(scene.b, OUTLET_DELIVERIES, &frame)) {
+		length += frame.header.length;
+		messages += frame.header.messages;
+		party_release(scene.b, OUTLET_DELIVERIES);
+		rig_settle(&scene.rig);
+	}
+	assert_int_equal(length, RING);
+	assert_int_equal(messages, MANY * data.messages);
+	rig_stop(&scene.rig);
+}
+
+static void a_sender_hears_of_the_smaller_limit_of_a_message(void **state)
+{
+	static const uint64_t limits[] = {1000, UINT64_MAX};
+
+	for (unsigned i = 0; i < 2; i++) {
+		const struct frame_opened said = {.limit = RING, .max_message = limits[i]};
+		struct frame_opened heard;
+		struct party_frame frame;
+		struct scene scene;
+		uint8_t payload[32];
+
+		scene_start(&scene);
+		party_open(scene.a, 0, "x_1");
+		rig_settle(&scene.rig);
+		party_read(scene.link, 1u << 30);
+		party_put(scene.link, FRAME_OPENED, 0, payload, frame_opened_encode(&said, payload));
+		rig_settle(&scene.rig);
+		assert_true(party_expect(scene.a, FRAME_OPENED, &frame));
+		assert_int_equal(frame_opened_decode(frame.payload, frame.header.length, &heard), 0);
+		assert_int_equal(heard.max_message, i ? scene.rig.relay[0].max_message : limits[i]);
+		party_reset(scene.a, 0, EPIPE, 0, 0);
+		nothing_is_left(&scene);
+	}
+}
+
 static void peer_that_says_twice_that_it_accepts_is_cut_off_alone(void **state)
 {
 	for (int at_once = 0; at_once < 2; at_once++) {
@@ -283,6 +336,8 @@ int main(void)
 		cmocka_unit_test(limit_never_falls_and_the_window_is_bounded),
 		cmocka_unit_test(enormous_limit_of_a_peer_does_not_fill_our_memory),
 		cmocka_unit_test(credit_for_bytes_that_were_never_sent_is_a_violation),
+		cmocka_unit_test(messages_that_wait_are_counted_in_the_frames_that_carry_them),
+		cmocka_unit_test(a_sender_hears_of_the_smaller_limit_of_a_message),
 		cmocka_unit_test(peer_that_says_twice_that_it_accepts_is_cut_off_alone),
 	};
 

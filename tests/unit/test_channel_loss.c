@@ -111,6 +111,40 @@ static void consumed_is_what_the_program_has_released_also_within_a_frame(void *
 	nothing_is_left(&scene);
 }
 
+/* The caller's ring is too small for the answers when their server resets the channel. */
+static void answers_come_before_the_end_and_what_is_released_behind_it_was_not_taken(void **state)
+{
+	const struct party_channel *caller;
+	struct party_frame frame;
+	struct scene scene;
+	uint32_t number;
+
+	scene_start(&scene);
+	caller = party_channel(scene.a, 0);
+	scene.b->no_auto_answer = true;
+	party_open_kind(scene.a, 0, CHANNEL_CALL, "p_1");
+	party_credit(scene.a, 0, 0, 2 * RING);
+	send_bytes(scene.a, 0, 104);
+	assert_true(party_get(scene.b, OUTLET_DELIVERIES, &frame));
+	number = frame.header.channel;
+	*party_channel(scene.b, number) = (struct party_channel){.used = true, .flow = 1, .limit = RING};
+	for (unsigned i = 0; i < 2; i++)
+		send_bytes(scene.b, number, RING / 2);
+	party_reset(scene.b, number, EPIPE, 0, 0);
+	party_release(scene.b, OUTLET_DELIVERIES);
+	rig_settle(&scene.rig);
+	assert_true(party_get(scene.b, OUTLET_MAIN, &frame));
+	party_release(scene.b, OUTLET_MAIN);
+	party_read(scene.a, 1u << 30);
+	assert_in_range(caller->received, 1, RING - 1);
+	read_all(&scene);
+	assert_int_equal(caller->received, RING);
+	assert_int_equal(caller->confirmed, 0);
+	expect_reset(scene.a, 0, EPIPE, 0, 0);
+	scene.b->no_auto_answer = false;
+	nothing_is_left(&scene);
+}
+
 /* --- what is forbidden, as by UNBIND ---------------------------------------------------------- */
 
 /* B has got two messages of 104 bytes in one frame, or in two. Returns the number of the channel there. */
@@ -417,6 +451,7 @@ int main(void)
 		cmocka_unit_test(reset_before_a_release_wins_over_it),
 		cmocka_unit_test(reset_before_a_release_wins_also_if_the_input_is_long),
 		cmocka_unit_test(consumed_is_what_the_program_has_released_also_within_a_frame),
+		cmocka_unit_test(answers_come_before_the_end_and_what_is_released_behind_it_was_not_taken),
 		cmocka_unit_test(what_was_released_before_it_was_forbidden_counts_as_taken),
 		cmocka_unit_test(so_does_a_part_of_a_frame),
 		cmocka_unit_test(a_reset_before_the_release_says_what_was_taken_also_then),

@@ -302,7 +302,8 @@ static void a_line_that_rests_has_no_turn_until_its_rest_is_over(void **state)
 	assert_int_equal(world->turns.due, 0); /* the loop sleeps */
 	for (; !late->done; wakeups++)
 		assert_int_not_equal(event_base_loop(world->base, EVLOOP_ONCE), -1);
-	assert_in_range(wakeups, 1, 10); /* it wakes when the rest is over, and doesn't look again and again */
+	assert_in_range(wakeups, 1,
+			10); /* it wakes when the rest is over, and doesn't look again and again */
 	assert_int_equal(waiting->done, 1);
 	assert_int_equal(cancelled->done, 0);
 	assert_int_equal(world->turns.due, 0);
