@@ -36,7 +36,7 @@ mapped_of() {
 }
 
 # Three vchans with the hostile one, one with dom0, and what Xen itself needs.
-test_a_mapper_that_keeps_all_that_it_gets_has_three_vchans_at_most() { # smoke
+test_a_mapper_that_keeps_all_that_it_gets_has_three_vchans_at_most() {
 	local mapped
 	daemon_stop u1
 	background u1 hoard "(sleep 150 | hostile-peer $(domid u2) hoard)"

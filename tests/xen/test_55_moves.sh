@@ -41,7 +41,7 @@ moves() {
 	eventually 10 no_zombies
 }
 
-test_traffic_goes_on_while_a_guest_is_saved() { # both, smoke
+test_traffic_goes_on_while_a_guest_is_saved() { # both, smoke, smoke_both
 	spare
 	ready u3
 	patient dom0 u1 u3
