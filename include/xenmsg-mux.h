@@ -23,7 +23,8 @@
  * A stream is the program's from when it gets to know it until it calls xenmsg_stream_close(), once.
  * What came before a stream ended or broke is given out first. The rules of xenmsg.h for threads and
  * processes hold for a session and its streams together: in a child made by fork() xenmsg_stream_write()
- * takes nothing, and xenmsg_stream_close() and xenmsg_mux_close() change nothing for the parent. Functions return 0 or a count, or a negative errno.
+ * takes nothing, and xenmsg_stream_close() and xenmsg_mux_close() change nothing for the parent. Functions
+ * return 0 or a count, or a negative errno.
  */
 
 #include <stddef.h>

@@ -242,7 +242,9 @@ void vchan_host_unbind_retired(struct vchan_host *host)
 	bool awaited = host->ports_short && host->retired_count > 0;
 
 	host->thaws_known = vchan_host_restores(host);
-	/* Each after a look: between two of them there may be a restore. */
+	/* Each after a look: between two of them there may be a restore. Between the look and the system call there are a few
+	 * instructions of this process, where Linux's freezer would have to stop it; no other process can ask the kernel for both at
+	 * once, and of the means of user space only a restartable sequence that ends with the system call could. */
 	while (host->retired_count && vchan_host_restores(host) == host->thaws_known)
 		xenevtchn_unbind(host->evtchn, host->retired[--host->retired_count].port);
 	if (host->retired_count && host->retired_notify)
