@@ -70,9 +70,14 @@ struct held held;
 int vchan_grant(struct vchan_host *host, uint32_t domid, uint32_t read_size, uint32_t write_size,
 		vchan_event_fn event, void *userdata, struct vchan **vchan)
 {
+	if (held.room && read_size > held.room)
+		return -ENOSPC;
 	*vchan = calloc(1, sizeof(**vchan));
 	(*vchan)->granted = true;
 	held.granted++;
+	held.domids[0] = held.domids[1];
+	held.domids[1] = domid;
+	held.size = read_size;
 	return 0;
 }
 

@@ -8,6 +8,7 @@
  */
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "daemon/base/quota.h"
 #include "daemon/base/self.h"
@@ -26,6 +27,9 @@ struct held {
 	int granted, mapped;
 	unsigned left;
 	bool peer_is_gone; /* when we map, it has given up the vchan already */
+	uint32_t room;	   /* the largest ring that there are pages for; 0: any */
+	/* of the last grants, the latest last */
+	uint32_t domids[2], size;
 };
 extern struct held held;
 extern unsigned setup_timeout_ms;

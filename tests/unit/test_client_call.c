@@ -6,6 +6,7 @@
 #include "tests/unit/client_call_rig.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "wire/bytes.h"
@@ -54,6 +55,30 @@ static void each_call_gets_its_own_answer(void **state)
 	assert_int_equal(two.certainty, 0);
 	assert_int_equal(one.count + two.count + three.count, 3);
 	assert_int_equal(xenmsg_timeout(fake.conn), -1);
+}
+
+/* However many there are, and though each request was taken. */
+static void no_channel_is_closed_whose_calls_are_not_answered(void **state)
+{
+	enum { MANY = 300 };
+	static struct outcome outcomes[MANY];
+
+	memset(outcomes, 0, sizeof(outcomes));
+	for (int i = 0; i < MANY; i++) {
+		char address[32];
+		uint32_t channel;
+
+		snprintf(address, sizeof(address), "5:work%d", i);
+		assert_int_equal(xenmsg_call_post(fake.conn, address, "x", 1, note, &outcomes[i]), 0);
+		xenmsg_process(fake.conn);
+		fake_expect(&fake, FRAME_OPEN);
+		channel = fake.header.channel;
+		expect_data(channel);
+		fake_opened(&fake, channel, 65536, FAKE_MAX_MESSAGE);
+		fake_credit(&fake, channel, fake.header.length, 65536);
+		xenmsg_process(fake.conn);
+		assert_int_equal(outcomes[i].count, 0);
+	}
 }
 
 static void what_the_caller_took_of_the_answers_is_reported(void **state)
@@ -397,6 +422,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		BOTH(each_call_gets_its_own_answer),
+		BOTH(no_channel_is_closed_whose_calls_are_not_answered),
 		BOTH(what_the_caller_took_of_the_answers_is_reported),
 		BOTH(an_answer_may_come_in_any_pieces),
 		SOCKET(answers_come_whole_however_fast),

@@ -13,7 +13,9 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <event2/event.h>
@@ -32,7 +34,8 @@
 #include "wire/gateway.h"
 
 #define ALARM_S	      60
-#define CONVERSATIONS 16 /* that the memory allows */
+#define PATIENCE_MS   100000 /* much longer than the test takes */
+#define CONVERSATIONS 16     /* that the memory allows */
 
 struct scene {
 	struct event_base *base;
@@ -94,6 +97,24 @@ static void settle(struct scene *scene)
 	} while (scene->relay.turns.spent != before);
 }
 
+static uint64_t later_ms;
+
+/* Stands before the C library's, for libevent too. */
+__attribute__((visibility("default"))) int clock_gettime(clockid_t id, struct timespec *now)
+{
+	int r = (int)syscall(SYS_clock_gettime, id, now);
+
+	if (id == CLOCK_MONOTONIC || id == CLOCK_MONOTONIC_COARSE)
+		now->tv_sec += (time_t)(later_ms / 1000);
+	return r;
+}
+
+static void pass_time(struct scene *scene, uint64_t ms)
+{
+	later_ms += ms;
+	settle(scene);
+}
+
 static void say(struct scene *scene, const char *text)
 {
 	assert_int_equal(send(scene->gateway, text, strlen(text), MSG_NOSIGNAL), strlen(text));
@@ -145,8 +166,8 @@ static int setup(void **state)
 	struct hosts_options options = {.self = &self,
 					.name = "hosta",
 					.user = "nobody",
-					.setup_timeout_ms = 10000,
-					.dead_after_ms = 10000};
+					.setup_timeout_ms = PATIENCE_MS,
+					.dead_after_ms = PATIENCE_MS};
 
 	alarm(ALARM_S);
 	log_set_level(LOG_LEVEL_ERROR);
@@ -351,6 +372,36 @@ static void an_answer_to_a_question_that_was_withdrawn_connects_nobody(void **st
 	say(scene, "{\"type\":\"connected\",\"host\":\"hostb\",\"id\":4}");
 	settle(scene);
 	assert_int_equal(scene->connected, 1);
+}
+
+static void a_gateway_that_does_not_answer_is_not_waited_for(void **state)
+{
+	struct scene *scene = *state;
+	int fds[GATEWAY_FDS];
+
+	connect_to_hostb(scene, fds);
+	close_all(fds);
+	pass_time(scene, PATIENCE_MS - 2000);
+	assert_int_equal(scene->failed, 0);
+	pass_time(scene, 2000);
+	assert_int_equal(scene->failed, 1);
+}
+
+static void a_host_of_which_no_gateway_tells_any_more_is_gone(void **state)
+{
+	struct scene *scene = *state;
+	uint32_t number;
+
+	say(scene, "{\"type\":\"host\",\"host\":\"hostb\",\"up\":true}");
+	settle(scene);
+	number = hosts_find(scene->hosts, "hostb");
+	close(scene->gateway);
+	settle(scene);
+	greet(scene);
+	pass_time(scene, PATIENCE_MS - 2000);
+	assert_true(hosts_is_up(scene->hosts, number));
+	pass_time(scene, 2000);
+	assert_false(hosts_is_up(scene->hosts, number));
 }
 
 static void another_daemon_of_a_host_is_noticed(void **state)
@@ -604,6 +655,10 @@ int main(void)
 			memory_is_sealed_when_the_gateway_rings_and_used_when_it_is_sealed, setup, teardown),
 		cmocka_unit_test_setup_teardown(memory_that_the_gateway_keeps_stays_charged, setup, teardown),
 		cmocka_unit_test_setup_teardown(without_a_seal_there_is_no_conversation, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_gateway_that_does_not_answer_is_not_waited_for, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(a_host_of_which_no_gateway_tells_any_more_is_gone, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(another_daemon_of_a_host_is_noticed, setup, teardown),
 		cmocka_unit_test_setup_teardown(an_answer_to_a_question_that_was_withdrawn_connects_nobody,
 						setup, teardown),

@@ -68,6 +68,48 @@ static void restarted_peer_is_found_though_its_presence_is_not_told(void **state
 	}
 }
 
+static void where_pages_are_short_the_largest_rings_are_granted_that_there_are_pages_for(void **state)
+{
+	struct scene scene;
+
+	held.room = 20000;
+	scene_start_with(&scene, false);
+	assert_int_equal(held.granted, 1);
+	assert_int_equal(held.size, 16384);
+	scene_stop(&scene);
+	held.room = 1000; /* too few for the smallest */
+	scene_start_with(&scene, false);
+	assert_int_equal(held.granted, 0);
+	assert_int_equal(peers_waiting(scene.peers), 1);
+	scene_stop(&scene);
+	held.room = 0;
+}
+
+static void pages_go_to_those_who_came_first(void **state)
+{
+	struct scene scene;
+
+	held.room = 1000;
+	scene_start_with(&scene, false);
+	assert_int_equal(peers_waiting(scene.peers), 1);
+	held.room = 0; /* nothing tells of that */
+	fake_write(&scene.store, "/local/domain/3/data/xenmsg/presence", "1 " OTHER_INSTANCE);
+	fire(&scene, "/local/domain/3/data/xenmsg/presence");
+	settle(&scene);
+	assert_int_equal(peers_connect(scene.peers, 3, NULL), 0);
+	settle(&scene);
+	fake_write(&scene.store, "/local/domain/3/data/xenmsg/to/1/hello", "1 " OTHER_INSTANCE " 76543210 1");
+	fire(&scene, "/local/domain/3/data/xenmsg/to/1/hello");
+	settle(&scene);
+	while (held.granted < 2) {
+		event_base_loop(scene.base, EVLOOP_ONCE);
+		settle(&scene);
+	}
+	assert_int_equal(held.domids[0], 2);
+	assert_int_equal(held.domids[1], 3);
+	scene_stop(&scene);
+}
+
 /* What there is, once the writes that are gathered for a moment have been made. */
 static void advertise(struct scene *scene, const char *const *names, unsigned count)
 {
@@ -570,6 +612,9 @@ static void attempt_goes_on_after_the_request_for_it_has_timed_out(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(
+			where_pages_are_short_the_largest_rings_are_granted_that_there_are_pages_for),
+		cmocka_unit_test(pages_go_to_those_who_came_first),
 		cmocka_unit_test(what_a_peer_may_not_see_writes_nothing_for_it),
 		cmocka_unit_test(under_another_number_we_are_shown_anew_and_as_before_nowhere),
 		cmocka_unit_test(stranger_that_is_wanted_is_read_as_a_whole),

@@ -515,6 +515,24 @@ static void ports_bound_before_a_restore_is_noticed_are_unbound(void **state)
 }
 
 /* A daemon that can't go on after a restore stops, and takes everything down without a handle for events. */
+/* Noticed or not: the references lead nowhere, for the peer, too. */
+static void pages_that_were_granted_before_a_restore_are_not_kept(void **state)
+{
+	struct vchan *vchan = NULL;
+	struct scene scene;
+
+	scene_start(&scene, true);
+	vchan_host_guard(scene.host);
+	assert_int_equal(grant(&scene, &vchan), 0);
+	saved_ns += 1000000000;
+	vchan_close(vchan);
+	assert_int_equal(xen.pages, 0);
+	memset(xen.ports_bound, 0, sizeof(xen.ports_bound));
+	xen.ports = 0;
+	assert_int_equal(vchan_host_renew(scene.host), 0);
+	scene_stop(&scene);
+}
+
 static void restore_without_new_handle_can_still_be_cleaned_up(void **state)
 {
 	struct vchan *granted = NULL, *mapped = NULL;
@@ -725,6 +743,7 @@ int main(void)
 		cmocka_unit_test(who_waits_for_a_port_is_told_when_one_is_unbound),
 		cmocka_unit_test(after_a_restore_no_old_port_is_touched),
 		cmocka_unit_test(ports_bound_before_a_restore_is_noticed_are_unbound),
+		cmocka_unit_test(pages_that_were_granted_before_a_restore_are_not_kept),
 		cmocka_unit_test(restore_without_new_handle_can_still_be_cleaned_up),
 		cmocka_unit_test(pages_that_a_peer_may_still_have_mapped_are_granted_to_it_again),
 		cmocka_unit_test(who_has_not_looked_yet_finds_what_it_mapped_closed),
