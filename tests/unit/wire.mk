@@ -13,8 +13,12 @@ unit_tests += \
 	tests/unit/test_ring_hostile \
 	tests/unit/test_ring_threads \
 	tests/unit/test_ring_vchan \
-	tests/unit/test_ring_wakeup
+	tests/unit/test_ring_wakeup \
+	tests/unit/test_untrusted_copy
 endif
+
+tests_unit_test_untrusted_copy_SOURCES = tests/unit/test_untrusted_copy.c tests/unit/unit.h
+tests_unit_test_untrusted_copy_LDADD = $(CMOCKA_LIBS)
 
 tests_unit_test_hash_SOURCES = tests/unit/test_hash.c tests/unit/unit.h
 tests_unit_test_hash_LDADD = libwire.la $(CMOCKA_LIBS)
