@@ -8,6 +8,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -145,16 +146,21 @@ static void begin_holes(struct attacker *attacker, struct session *session)
 /* --- what the daemon does meanwhile ----------------------------------------------------------- */
 
 /* A question, whose answer wakes us. */
-static unsigned turn_ask(struct attacker *attacker, struct session *session)
+static unsigned ask(struct attacker *attacker, struct session *session, const char *what)
 {
 	if (session->outstanding > 0 ||
-	    !session_put(attacker, session, FRAME_QUERY, ++session->next, "peers", 5))
+	    !session_put(attacker, session, FRAME_QUERY, ++session->next, what, (uint32_t)strlen(what)))
 		return 0;
 	session->outstanding++;
 	if (session->is_shared)
 		ring_reader_arm(&session->in,
 				1); /* what is there already isn't what we want to be woken for */
 	return 1;
+}
+
+static unsigned turn_ask(struct attacker *attacker, struct session *session)
+{
+	return ask(attacker, session, "peers");
 }
 
 static void answer_came(struct attacker *attacker, struct session *session, const struct frame_header *header,
@@ -179,10 +185,30 @@ static unsigned turn_ring(struct attacker *attacker, struct session *session)
 	return 0; /* again in a millisecond */
 }
 
+/* Has the daemon write to each page of the ring to us. */
+static void fill(struct attacker *attacker, struct session *session, const struct frame_header *header,
+		 const uint8_t *payload)
+{
+	session->sent += frame_size(header->length);
+	answer_came(attacker, session, header, payload);
+}
+
+/* To the kernel pages belong to who touched them first, until nobody has them any more. */
+static unsigned turn_keep(struct attacker *attacker, struct session *session)
+{
+	if (session->sent < session->in.ring.size)
+		return ask(attacker, session, "status");
+	session->memory = NULL; /* it stays mapped */
+	session_close(session);
+	attacker->events++;
+	return 1;
+}
+
 const struct attack kernel_attacks[] = {
 	{"watched-doorbell", SHARED, begin_watched_doorbell, answer_came, turn_ask},
 	{"watched-socket", PLAIN, begin_watched_socket, answer_came, turn_ask},
 	{"locked-doorbells", SHARED, begin_locks, NULL, turn_come_and_go},
 	{"holes", SHARED, begin_holes, NULL, turn_ring},
+	{"keeps", SHARED, NULL, fill, turn_keep},
 	{0},
 };
