@@ -300,6 +300,23 @@ static void check_activation(struct doctor *doctor, struct json_object *status)
 	}
 }
 
+/* Looks at the way to other hosts, where this host has a name for them. */
+static void check_hosts(struct doctor *doctor, struct json_object *hosts)
+{
+	const char *gateway = text_or(hosts, "gateway", ""), *error = text_or(hosts, "last_error", "");
+
+	if (!strcmp(gateway, "missing"))
+		ill(doctor, EXIT_OTHER, "hosts",
+		    "systemctl start xenmsg-gateway, or see its log: journalctl -u xenmsg-gateway",
+		    "no gateway to other hosts is connected%s%s", *error ? ": " : "", error);
+	else if (!strcmp(gateway, "waiting"))
+		ill(doctor, EXIT_OTHER, "hosts",
+		    "correct /etc/xenmsg/gateway.conf, or start the NATS server that it names",
+		    "the gateway has no connection to the network%s%s", *error ? ": " : "", error);
+	else if (*gateway)
+		well(doctor, "hosts", "the gateway is connected to %s", text_or(hosts, "server", ""));
+}
+
 static void check_status(struct doctor *doctor, struct json_object *status)
 {
 	struct json_object *grants = at(status, "grants"), *store = at(status, "store"),
@@ -328,6 +345,7 @@ static void check_status(struct doctor *doctor, struct json_object *status)
 		well(doctor, "policy", "whom it refuses is shown to " WHO_SEES_ALL " only");
 	check_policy(doctor, at(status, "policy"));
 	check_activation(doctor, status);
+	check_hosts(doctor, at(status, "hosts"));
 	if (length_of(denied) > 0) {
 		struct json_object *last = json_object_array_get_idx(denied, 0);
 

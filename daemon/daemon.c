@@ -74,6 +74,7 @@ int daemon_new(struct daemon **out, const struct config *config)
 	if (!daemon)
 		return -ENOMEM;
 	daemon->singleton = -1;
+	daemon->sockets = (struct handed_over){-1, -1};
 	daemon->started_ms = clock_ms();
 	daemon->config = *config;
 	daemon->administrators = viewer_group(config->admin_group);

@@ -19,6 +19,7 @@
 #include <sys/types.h>
 
 #include "daemon/base/config.h"
+#include "daemon/base/handed_over.h"
 #include "daemon/base/self.h"
 #include "daemon/link/transport.h"
 #include "daemon/relay/hop.h"
@@ -32,6 +33,7 @@ struct event_base;
 struct daemon {
 	struct self self;
 	struct config config;
+	struct handed_over sockets;
 	struct event_base *base;
 	struct event *term, *interrupt, *hangup;
 	struct relay relay;

@@ -44,6 +44,7 @@ libdaemon_la_SOURCES = \
 	daemon/relay/hop_output.c \
 	daemon/base/ini_file.c daemon/base/ini_file.h \
 	daemon/base/unix_listener.c daemon/base/unix_listener.h \
+	daemon/base/handed_over.c daemon/base/handed_over.h \
 	daemon/base/ini_keys.c daemon/base/ini_keys.h \
 	daemon/xen/keeper.c daemon/xen/keeper.h \
 	daemon/relay/ledger.c daemon/relay/ledger.h \

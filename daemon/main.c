@@ -168,7 +168,7 @@ int main(int argc, char **argv)
 	config_free(&config);
 	if (r == -ENODEV)
 		return EXIT_NO_XEN;
-	if (r == -EBADMSG) /* the policy; what was wrong has been logged */
+	if (r == -EBADMSG) /* the policy, or the sockets; what was wrong has been logged */
 		return EXIT_USAGE;
 	if (r == -EINTR) /* asked to stop while it started */
 		return EXIT_OK;

@@ -162,10 +162,16 @@ static int read_activations(struct daemon *daemon)
 
 /* --- programs --------------------------------------------------------------------------------- */
 
+static int take_sockets(struct daemon *daemon)
+{
+	return handed_over_take(&daemon->sockets);
+}
+
 static int start_local(struct daemon *daemon)
 {
 	const struct local_options options = {
 		.socket_path = daemon->config.socket,
+		.handed_over = &daemon->sockets,
 		.session =
 			{
 				.self = &daemon->self,
@@ -177,9 +183,7 @@ static int start_local(struct daemon *daemon)
 	};
 	int r = local_new(&daemon->local, &daemon->relay, &options, &requests_session_callbacks, daemon);
 
-	if (r == -EBADF)
-		log_error("the service manager must hand over one listening Unix stream socket");
-	else if (r == -EADDRINUSE)
+	if (r == -EADDRINUSE)
 		log_error("another daemon listens on %s", daemon->config.socket);
 	else if (r == -ENOTSOCK)
 		log_error("%s is there and is no socket: remove it, or listen elsewhere",
@@ -252,6 +256,7 @@ int wiring_start(struct daemon *daemon)
 	/* Each step needs those before it. Programs come last: a program that is served finds everything. */
 	/* clang-format off */
 	static int (*const steps[])(struct daemon *daemon) = {
+		take_sockets,
 		startup_xen,
 		start_relay,
 		start_access,
@@ -285,6 +290,7 @@ int wiring_start(struct daemon *daemon)
 void wiring_end(struct daemon *daemon)
 {
 	activations_stop(daemon->activations); /* whose programs go now */
+	handed_over_close(&daemon->sockets);
 	notify_free(daemon->notify);
 	local_free(daemon->local); /* its sessions cancel what they have asked for */
 	queries_free(daemon->queries);

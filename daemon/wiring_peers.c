@@ -325,6 +325,7 @@ int wiring_start_hosts(struct daemon *daemon)
 		.self = &daemon->self,
 		.name = config->host_name,
 		.socket_path = config->socket,
+		.handed_over = &daemon->sockets,
 		.user = config->gateway_user,
 		.setup_timeout_ms = config->setup_timeout_ms,
 		.dead_after_ms = config->dead_after_ms,

@@ -6,6 +6,7 @@ nodist_systemdunit_DATA = systemd/xenmsgd.service systemd/xenmsg-keeper.service 
 dist_systemdunit_DATA = systemd/xenmsgd.socket systemd/xenmsg-keeper.socket
 if ENABLE_NATS
 nodist_systemdunit_DATA += systemd/xenmsg-gateway.service
+dist_systemdunit_DATA += systemd/xenmsg-gateway.socket
 gateway_sysusers = systemd/xenmsg-gateway-sysusers.conf
 endif
 modulesloaddir = $(prefix)/lib/modules-load.d

@@ -31,8 +31,9 @@
 
 struct gateway_socket {
 	struct relay *relay;
-	char *path;
+	char *path; /* of our own; NULL: the service manager's socket, which isn't ours to shut down */
 	uid_t user;
+	const char *refusal;
 	const struct gateway_callbacks *callbacks;
 	void *userdata;
 	int listener, fd; /* -1: none */
@@ -187,6 +188,8 @@ static bool has_gone(const struct gateway_socket *socket)
 /* Makes a connection the gateway's. Returns why not, or NULL. */
 static const char *admit(struct gateway_socket *socket, int fd, uid_t uid, struct charge *charge)
 {
+	if (socket->refusal)
+		return socket->refusal;
 	if (!may_be_it(socket, uid))
 		return "this user may not be the gateway: see [hosts] user in xenmsgd.conf(5)";
 	if (socket->fd >= 0 && has_gone(socket)) /* and its successor is quick */
@@ -273,8 +276,11 @@ int gateway_socket_send(struct gateway_socket *socket, const struct gateway_pack
 
 /* --- life ------------------------------------------------------------------------------------- */
 
-static int listen_at(struct gateway_socket *socket)
+static int listen_at(struct gateway_socket *socket, const char *path)
 {
+	socket->path = strdup(path);
+	if (!socket->path)
+		return -ENOMEM;
 	socket->listener = unix_listener_new(socket->path, SOCK_SEQPACKET, 0600, BACKLOG);
 	if (socket->listener < 0)
 		return socket->listener;
@@ -285,23 +291,28 @@ static int listen_at(struct gateway_socket *socket)
 	return 0;
 }
 
-int gateway_socket_new(struct gateway_socket **out, struct relay *relay, const char *path, const char *user,
+int gateway_socket_new(struct gateway_socket **out, struct relay *relay,
+		       const struct gateway_socket_options *options,
 		       const struct gateway_callbacks *callbacks, void *userdata)
 {
 	struct gateway_socket *socket = calloc(1, sizeof(*socket));
-	const struct passwd *entry = getpwnam(user);
-	int r = -ENOMEM;
+	const struct passwd *entry = getpwnam(options->user);
+	int r = 0;
 
-	if (!socket)
+	if (!socket) {
+		if (options->handed_over >= 0)
+			close(options->handed_over);
 		return -ENOMEM;
+	}
 	socket->relay = relay;
 	socket->user = entry ? entry->pw_uid : NO_SUCH_USER;
 	socket->callbacks = callbacks;
 	socket->userdata = userdata;
-	socket->listener = socket->fd = -1;
-	socket->path = strdup(path);
-	if (socket->path)
-		r = listen_at(socket);
+	socket->refusal = options->refusal;
+	socket->listener = options->handed_over;
+	socket->fd = -1;
+	if (socket->listener < 0)
+		r = listen_at(socket, options->path);
 	if (r == 0) {
 		socket->retry = evtimer_new(relay->base, on_retry, socket);
 		socket->accepting =
@@ -328,7 +339,9 @@ void gateway_socket_free(struct gateway_socket *socket)
 		task_cancel(&socket->turn);
 		close_connection(socket->relay, socket->fd, &socket->charge);
 	}
-	if (socket->listener >= 0) {
+	if (socket->listener >= 0 && !socket->path) {
+		close(socket->listener);
+	} else if (socket->listener >= 0) {
 		close_connection(socket->relay, socket->listener, &(struct charge){0});
 		if (socket->accepting) /* it was ours to the end */
 			unlink(socket->path);

@@ -16,15 +16,23 @@ struct gateway_packet;
 struct gateway_socket;
 struct relay;
 
+struct gateway_socket_options {
+	const char *path;
+	int handed_over; /* the service manager's, which listens already and is taken in any case; -1: `path` it is */
+	const char *user;    /* who may connect; need not exist */
+	const char *refusal; /* why nobody may be the gateway; NULL: who may connect may */
+};
+
 struct gateway_callbacks {
 	void (*came)(void *userdata);
 	void (*packet)(void *userdata, const struct gateway_packet *packet);
 	void (*gone)(void *userdata, const char *why);
 };
 
-/* Listens at `path`. `user`, who need not exist, may connect. -EADDRINUSE, -ENOTSOCK: something else is there; -ENAMETOOLONG;
+/* Listens. -EADDRINUSE, -ENOTSOCK: something else is there; -ENAMETOOLONG;
  * others of bind(2). */
-int gateway_socket_new(struct gateway_socket **out, struct relay *relay, const char *path, const char *user,
+int gateway_socket_new(struct gateway_socket **out, struct relay *relay,
+		       const struct gateway_socket_options *options,
 		       const struct gateway_callbacks *callbacks, void *userdata);
 void gateway_socket_free(struct gateway_socket *socket);
 

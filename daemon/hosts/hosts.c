@@ -13,6 +13,7 @@
 
 #include "daemon/base/clock.h"
 #include "daemon/base/cost.h"
+#include "daemon/base/handed_over.h"
 #include "daemon/base/log.h"
 #include "daemon/base/quota.h"
 #include "daemon/base/self.h"
@@ -60,7 +61,7 @@ struct hosts {
 	char own_name[HOST_NAME_SIZE]; /* as set here, or told by domain 0 */
 	const struct hosts_callbacks *callbacks;
 	void *userdata;
-	struct gateway_socket *socket; /* NULL: no gateway is served */
+	struct gateway_socket *socket; /* NULL: no gateway can come */
 	struct event *tick;
 	struct host **by_number;
 	uint32_t count;
@@ -496,14 +497,52 @@ static void path_beside(const char *path, char *out, size_t size)
 	snprintf(out, size, "%.*s%s", slash ? (int)(slash + 1 - path) : 0, path, SOCKET_NAME);
 }
 
-int hosts_new(struct hosts **out, struct relay *relay, const struct hosts_options *options,
-	      const struct hosts_callbacks *callbacks, void *userdata)
+/* Makes the socket for a gateway. One that was handed over is served in any case: who connected to it would wait for ever. */
+static int serve_gateway(struct hosts *hosts)
 {
 	static const struct gateway_callbacks from_gateway = {
 		.came = on_came, .packet = on_packet, .gone = on_gone};
-	struct hosts *hosts = calloc(1, sizeof(*hosts));
+	const struct hosts_options *options = &hosts->options;
+	struct handed_over *handed_over = options->handed_over;
 	char path[sizeof(((struct sockaddr_un *)0)->sun_path) + sizeof(SOCKET_NAME)];
-	int r = 0;
+	struct gateway_socket_options socket = {
+		.path = path,
+		.handed_over = handed_over ? handed_over->gateway : -1,
+		.user = options->user,
+		.refusal =
+			options->name
+				? NULL
+				: "this daemon leads to no other hosts: set [hosts] name in xenmsgd.conf(5), "
+				  "and restart xenmsgd",
+	};
+	int r;
+
+	if (socket.handed_over < 0 && !options->name)
+		return 0;
+	if (handed_over)
+		handed_over->gateway = -1;
+	path_beside(options->socket_path, path, sizeof(path));
+	r = gateway_socket_new(&hosts->socket, hosts->relay, &socket, &from_gateway, hosts);
+	if (r == 0 || r == -ENOMEM)
+		return r;
+	if (!handed_over || handed_over->programs < 0) {
+		log_error("can't listen on %s for a gateway: %s", path, strerror(-r));
+		return r;
+	}
+	snprintf(hosts->why, sizeof(hosts->why),
+		 "no socket for it: systemctl enable xenmsg-gateway.socket && systemctl restart xenmsgd");
+	log_warning(
+		"no gateway to other hosts is served: systemd hands over no socket for it, and %s: %s; systemctl enable "
+		"xenmsg-gateway.socket && systemctl restart xenmsgd",
+		path, strerror(-r));
+	return 0;
+}
+
+int hosts_new(struct hosts **out, struct relay *relay, const struct hosts_options *options,
+	      const struct hosts_callbacks *callbacks, void *userdata)
+{
+	struct hosts *hosts = calloc(1, sizeof(*hosts));
+	int r;
 
 	if (!hosts)
 		return -ENOMEM;
@@ -514,13 +553,8 @@ int hosts_new(struct hosts **out, struct relay *relay, const struct hosts_option
 	hosts->userdata = userdata;
 	hosts->since = (uint64_t)time(NULL);
 	hosts->tick = evtimer_new(relay->base, on_tick, hosts);
-	if (!hosts->tick)
-		r = -ENOMEM;
-	path_beside(options->socket_path, path, sizeof(path));
-	if (r == 0 && options->name)
-		r = gateway_socket_new(&hosts->socket, relay, path, options->user, &from_gateway, hosts);
+	r = hosts->tick ? serve_gateway(hosts) : -ENOMEM;
 	if (r < 0) {
-		log_error("can't listen on %s for a gateway: %s", path, strerror(-r));
 		hosts_free(hosts);
 		return r;
 	}
@@ -558,7 +592,7 @@ bool hosts_next(const struct hosts *hosts, uint32_t after, struct host_info *inf
 void hosts_gateway(const struct hosts *hosts, struct gateway_info *info)
 {
 	*info = (struct gateway_info){
-		.served = hosts->socket,
+		.served = hosts->options.name,
 		.there = hosts->socket && gateway_socket_has_gateway(hosts->socket),
 		.up = hosts->network_up,
 		.name = hosts_own_name(hosts),

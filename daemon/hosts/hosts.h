@@ -41,11 +41,14 @@ static inline bool number_is_host(uint32_t number)
 	return number >= HOST_FIRST && number < HOST_FIRST + HOSTS_MAX;
 }
 
+struct handed_over;
+
 struct hosts_options {
 	const struct self *self;
 	const char *name; /* this host's; NULL: no gateway is served here. Stays the caller's, for as long */
-	const char *socket_path; /* of the programs' socket: the gateway's is beside it */
-	const char *user;	 /* of the gateway */
+	const char *socket_path;	 /* of the programs' socket: the gateway's is beside it */
+	struct handed_over *handed_over; /* its gateway socket is taken and served instead; NULL: none */
+	const char *user;		 /* of the gateway */
 	uint32_t setup_timeout_ms, dead_after_ms;
 };
 
@@ -61,7 +64,8 @@ struct hosts_callbacks {
 	void (*replaced)(void *userdata, uint32_t number);
 };
 
-/* Errors as of gateway_socket_new(). */
+/* Errors as of gateway_socket_new(), but where the service manager has made the programs' socket: then a gateway that can't be
+ * served is logged and shown in status, since all others can be served nonetheless. */
 int hosts_new(struct hosts **hosts, struct relay *relay, const struct hosts_options *options,
 	      const struct hosts_callbacks *callbacks, void *userdata);
 void hosts_free(struct hosts *hosts);

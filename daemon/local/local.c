@@ -2,18 +2,16 @@
 #include "daemon/local/local.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <event2/event.h>
-#include <systemd/sd-daemon.h>
 
+#include "daemon/base/handed_over.h"
 #include "daemon/base/log.h"
 #include "daemon/relay/program_socket.h"
 #include "daemon/base/timer.h"
@@ -104,31 +102,19 @@ static void on_accept(int fd, short what, void *userdata)
 	}
 }
 
-/* Takes over the service manager's socket. Returns 1 if there is one, 0 if there is none, or a negative
- * errno. */
-static int take_over(struct local *local)
+/* Takes over the service manager's socket. */
+static int take_over(struct local *local, int *handed_over)
 {
-	struct sockaddr_un address = {0};
-	socklen_t size = sizeof(address) - 1; /* the path of a full one has no NUL */
-	int fd = SD_LISTEN_FDS_START, count = sd_listen_fds(1), flags;
-	char *path;
+	char *path = handed_over_path(*handed_over);
 
-	if (count <= 0)
-		return count;
-	local->fd = fd;
-	local->is_handed_over = true;
-	if (count > 1 || sd_is_socket_unix(fd, SOCK_STREAM, 1, NULL, 0) <= 0 ||
-	    getsockname(fd, (struct sockaddr *)&address, &size) < 0 || !address.sun_path[0])
-		return -EBADF;
-	flags = fcntl(fd, F_GETFL);
-	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
-		return -errno;
-	path = strdup(address.sun_path);
 	if (!path)
 		return -ENOMEM;
 	free(local->path);
 	local->path = path;
-	return 1;
+	local->is_handed_over = true;
+	local->fd = *handed_over;
+	*handed_over = -1;
+	return 0;
 }
 
 int local_new(struct local **out, struct relay *relay, const struct local_options *options,
@@ -145,12 +131,13 @@ int local_new(struct local **out, struct relay *relay, const struct local_option
 	local->userdata = userdata;
 	local->fd = -1;
 	local->path = strdup(options->socket_path);
-	r = local->path ? take_over(local) : -ENOMEM;
-	if (r == 0) /* every user may connect; policy decides later what each may do */
+	if (!local->path)
+		r = -ENOMEM;
+	else if (options->handed_over && options->handed_over->programs >= 0)
+		r = take_over(local, &options->handed_over->programs);
+	else /* every user may connect; policy decides later what each may do */
 		r = local->fd = unix_listener_new(local->path, SOCK_STREAM, 0666, BACKLOG);
 	if (r < 0) {
-		if (local->fd >= 0)
-			close(local->fd);
 		free(local->path);
 		free(local);
 		return r;

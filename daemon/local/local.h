@@ -11,16 +11,18 @@
 
 #include "daemon/local/session.h"
 
+struct handed_over;
 struct local;
 
 struct local_options {
 	const char *socket_path;
+	struct handed_over
+		*handed_over; /* its socket is taken and served instead, at whatever path; NULL: none */
 	struct session_options session;
 };
 
-/* Returns 0, or -EBADF: the service manager has handed over more than one socket, or none that is a listening
- * Unix socket; -EADDRINUSE: another daemon serves this path; -ENOTSOCK: another kind of file is there; else
- * as socket(2), bind(2), listen(2). `callbacks` as for session_new(). */
+/* Returns 0, or -EADDRINUSE: another daemon serves this path; -ENOTSOCK: another kind of file is there; else as socket(2),
+ * bind(2), listen(2). `callbacks` as for session_new(). */
 int local_new(struct local **local, struct relay *relay, const struct local_options *options,
 	      const struct session_callbacks *callbacks, void *userdata);
 /* Ends all sessions and removes the socket's file. */

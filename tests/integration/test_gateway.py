@@ -531,7 +531,7 @@ def blocks():
 
 
 def test_the_commands_and_settings_of_hosts_md(rig):
-    make_files, start, settings, *_ = blocks()  # test_hosts.py has the rest
+    make_files, start, _, settings, *_ = blocks()  # test_hosts.py has the rest
     directory, port = rig.directory, free_port()
     subprocess.run(["bash", "-e", "-c", make_files.replace("nats.example", "localhost")], cwd=directory, check=True,
                    capture_output=True)

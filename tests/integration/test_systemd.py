@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The daemon under a service manager: ready when it can serve, alive as long as its loop turns, its socket handed over."""
 
+import contextlib
+import json
 import os
 import re
 import shutil
@@ -11,7 +13,7 @@ import time
 
 import pytest
 
-from messaging import PATIENCE, eventually, is_listening, peer_pid, stopped, tool
+from messaging import EXIT_USAGE, PATIENCE, eventually, is_listening, peer_pid, stopped, tool
 
 PREFIX = os.path.dirname(os.environ.get("XENMSG_BINDIR", "/usr/bin"))
 QUEUE_MAX = 32  # connections that wait to be accepted
@@ -60,6 +62,11 @@ def notify_socket(tmp_path):
 @pytest.fixture(name="one")
 def node_that_is_not_started(nodes):
     return nodes(1, start=False)[1]
+
+
+@pytest.fixture(name="domain_0")
+def node_of_domain_0(nodes):
+    return nodes(0, start=False)[0]
 
 
 def start(node, manager, **environment):
@@ -162,44 +169,114 @@ def test_a_socket_that_was_handed_over_is_served_and_left_where_it_is(one, tmp_p
     assert os.path.exists(path)  # it is the manager's
 
 
+def listener(path, kind=socket.SOCK_STREAM):
+    made = socket.socket(socket.AF_UNIX, kind)
+    made.bind(str(path))
+    made.listen()
+    return made
+
+
+@contextlib.contextmanager
+def handed_over(node, tmp_path, config, *unnamed, **named):
+    """A daemon that got listening sockets from its service manager, and its log. It ends in order."""
+    file, log = tmp_path / "handed.conf", tmp_path / "handed.log"
+    file.write_text(config)
+    sockets = [*unnamed, *named.values()]
+    names = "LISTEN_FDNAMES=" + ":".join(named) if named else "NAMELESS="
+    moves = " ".join(f"{3 + i}<&{each.fileno()}" for i, each in enumerate(sockets))
+    with open(log, "wb") as output:
+        daemon = node.popen_command(
+            "bash", "-c", f'exec {moves}; {names} LISTEN_FDS={len(sockets)} LISTEN_PID=$$ exec "$@"', "bash", tool("xenmsgd"),
+            "--config", file, "--socket", tmp_path / "configured.sock", stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+            pass_fds=[each.fileno() for each in sockets])
+    try:
+        yield daemon, log
+    finally:
+        daemon.terminate()
+        assert daemon.wait(timeout=20 * PATIENCE) == 0, log.read_text()
+
+
 def test_the_next_daemon_serves_the_socket_of_the_one_before(one, tmp_path):
     """The service manager keeps its socket: a daemon that ends leaves it as it was, also with somebody waiting at it."""
-    path = str(tmp_path / "kept.sock")
-    config = tmp_path / "kept.conf"
-    config.write_text("")
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(path)
-        listener.listen()
+    with listener(tmp_path / "kept.sock") as programs:
         for _ in range(3):
-            daemon = one.popen_command(
-                "sh", "-c", 'exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"', "sh", tool("xenmsgd"), "--config",
-                config, stdin=listener)
-            try:
-                done = one.xenmsg("status", "--socket", path, "--json")
-                assert done.returncode == 0, done
-            finally:
-                daemon.terminate()
-                assert daemon.wait(timeout=20 * PATIENCE) == 0
+            with handed_over(one, tmp_path, "", programs) as (_, log):
+                done = one.xenmsg("status", "--socket", programs.getsockname(), "--json")
+                assert done.returncode == 0, (done, log.read_text())
+
+
+def gateway_welcome(path):
+    """What a daemon that serves a gateway at this path answers to one."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as gateway:
+        gateway.settimeout(20 * PATIENCE)
+        gateway.connect(str(path))
+        try:
+            gateway.send(b'{"type":"hello","version":2}')
+        except BrokenPipeError:
+            pass  # it is refused already, and reads why
+        try:
+            return json.loads(gateway.recv(4096))
+        except ConnectionResetError:
+            return json.loads(gateway.recv(4096))
+
+
+def test_a_gateway_is_served_at_the_socket_that_was_handed_over_for_it(domain_0, tmp_path):
+    """It is the manager's, too: the next daemon serves it again. Other names than the gateway's are the programs'."""
+    path = tmp_path / "elsewhere" / "gateway.sock"
+    path.parent.mkdir()
+    with listener(tmp_path / "programs.sock") as programs, listener(path, socket.SOCK_SEQPACKET) as gateway:
+        for sockets in ({"xenmsgd.socket": programs, "gateway": gateway}, {"gateway": gateway, "any": programs}):
+            with handed_over(domain_0, tmp_path, "[hosts]\nname = hosta\n", **sockets) as (_, log):
+                assert gateway_welcome(path)["host"] == "hosta", log.read_text()
+                hosts = domain_0.xenmsg("hosts", "--socket", programs.getsockname())
+                assert hosts.returncode == 0 and b"hosta" in hosts.stdout, hosts
+            assert path.exists() and not (tmp_path / "gateway.sock").exists()
+
+
+def test_a_daemon_without_a_hosts_name_tells_a_gateway_so(domain_0, tmp_path):
+    path = tmp_path / "gateway.sock"
+    with listener(tmp_path / "programs.sock") as programs, listener(path, socket.SOCK_SEQPACKET) as gateway:
+        with handed_over(domain_0, tmp_path, "", any=programs, gateway=gateway):
+            answer = gateway_welcome(path)
+    assert answer["type"] == "refused" and "[hosts] name" in answer["why"], answer
+
+
+def test_without_a_socket_for_a_gateway_programs_are_served_and_status_names_the_cure(domain_0, tmp_path):
+    """As where the gateway's package isn't there yet: the daemon can't make that socket itself."""
+    (tmp_path / "gateway.sock").mkdir()
+    with listener(tmp_path / "programs.sock") as programs:
+        with handed_over(domain_0, tmp_path, "[hosts]\nname = hosta\n", programs) as (_, log):
+            done = domain_0.xenmsg("status", "--socket", programs.getsockname(), "--json")
+            assert done.returncode == 0, (done, log.read_text())
+            told = json.loads(done.stdout)["hosts"]
+            assert told["gateway"] == "missing" and "systemctl enable xenmsg-gateway.socket" in told["last_error"], told
+            doctor = domain_0.xenmsg("doctor", "--socket", programs.getsockname())
+    assert b"systemctl enable xenmsg-gateway.socket" in doctor.stdout, doctor.stdout.decode()
+    assert re.search(" warning: no gateway .*systemctl enable xenmsg-gateway.socket", log.read_text())
 
 
 @pytest.mark.skipif(not shutil.which("systemd-socket-activate"), reason="systemd-socket-activate is not there")
-@pytest.mark.parametrize("kind, more", [(socket.SOCK_DGRAM, ["--datagram"]), (socket.SOCK_STREAM, ["--listen", "OTHER"])])
-def test_what_is_not_one_socket_for_it_is_refused(one, tmp_path, kind, more):
-    path = str(tmp_path / "activated.sock")
-    process, log = activate(one, tmp_path, "--listen", path,
-                            *(word.replace("OTHER", str(tmp_path / "other.sock")) for word in more))
+@pytest.mark.parametrize("kind, more, reason", [
+    (socket.SOCK_DGRAM, ["--datagram"], "the service manager must hand over one listening Unix stream socket"),
+    (socket.SOCK_STREAM, ["--listen", "OTHER"], "the service manager hands over two sockets, PATH and OTHER, and one is served: in a "
+                                                "drop-in of its unit an empty ListenStream= comes before another path"),
+    (socket.SOCK_STREAM, ["--fdname=gateway"], "the service manager must hand over one listening Unix socket for packets")])
+def test_what_is_not_one_socket_for_it_is_refused(one, tmp_path, kind, more, reason):
+    """For good: to start it again would mend nothing."""
+    path, other = str(tmp_path / "activated.sock"), str(tmp_path / "other.sock")
+    process, log = activate(one, tmp_path, "--listen", path, *(word.replace("OTHER", other) for word in more))
     try:
         eventually(lambda: os.path.exists(path) if kind == socket.SOCK_DGRAM else is_listening(path), "it listens")
         with socket.socket(socket.AF_UNIX, kind) as client:
             client.connect(path)
             if kind == socket.SOCK_DGRAM:
                 client.send(b"wake up")
-            assert process.wait(timeout=20 * PATIENCE) != 0
+            assert process.wait(timeout=20 * PATIENCE) == EXIT_USAGE
     finally:
         if process.poll() is None:
             process.kill()
             process.wait()
-    assert " error: the service manager must hand over one listening Unix stream socket" in log.read_text()
+    assert " error: " + reason.replace("PATH", path).replace("OTHER", other) in log.read_text()
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze") or not os.path.exists(UNITS), reason="no systemd-analyze")
@@ -207,7 +284,8 @@ def test_the_units_are_valid_and_the_service_is_confined():
     units = [os.path.join(UNITS, name) for name in ("xenmsgd.service", "xenmsgd.socket", "xenmsg-keeper.service", "xenmsg-keeper.socket",
                                                 "xenmsg-exporter.service", "xenmsg-serve@.service")]
     gateway = os.path.join(UNITS, "xenmsg-gateway.service")
-    units[1:1] = [gateway] if os.path.exists(gateway) else []  # built with NATS
+    if os.path.exists(gateway):  # built with NATS
+        units[1:1] = [gateway, gateway.replace(".service", ".socket")]
     done = subprocess.run(["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True, check=False)
     complaints = [line for line in done.stderr.splitlines() if "xenmsg" in line]
     assert done.returncode == 0 and not complaints, done.stderr
