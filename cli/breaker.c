@@ -146,6 +146,13 @@ void breaker_break(struct breaker *breaker, int fd, const char *place, bool ende
 		truncate_at(breaker, fd, place);
 }
 
+void breaker_wait(struct breaker *breaker)
+{
+	while (breaker && breaker->list)
+		if (event_base_loop(breaker->base, EVLOOP_ONCE) != 0 || event_base_got_break(breaker->base))
+			break;
+}
+
 bool breaker_free(struct breaker *breaker)
 {
 	struct lingering *lingering, *next;

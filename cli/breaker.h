@@ -13,6 +13,8 @@
  *      └──▶ lingers ──its other end writes──▶ closed: reset
  *              ├──its other end closes──▶ closed
  *              └──the time is over (at once, if it has none)──▶ closed: end of file, and told
+ *
+ * That is so also when the command ends, which then waits for what lingers.
  */
 
 #include <stdbool.h>
@@ -25,6 +27,8 @@ struct event_base;
 struct breaker *breaker_new(struct cli *cli, struct event_base *base, int linger_ms);
 /* Breaks a connection at `place`, and owns the socket. `ended`: its other end has been sent the whole, and its end. */
 void breaker_break(struct breaker *breaker, int fd, const char *place, bool ended);
+/* Waits until nothing lingers any more, or the loop is told to break. NULL is allowed. */
+void breaker_wait(struct breaker *breaker);
 /* Closes what lingers. Returns whether a part looked like the whole to somebody, ever. NULL is allowed. */
 bool breaker_free(struct breaker *breaker);
 

@@ -9,7 +9,8 @@
  *                 ▲                      ├──a source that has gone, or an error──▶ reset
  *                 └──────────────────────┴──over a limit: until a connection has ended, or time──
  *
- * While one is held, no more connections are accepted.
+ * While one is held, no more connections are accepted. What is carried when the command ends, or the session, is broken:
+ * nobody takes a part for the whole.
  */
 
 #include <errno.h>
@@ -56,6 +57,13 @@ static const char help[] =
 
 struct forward;
 
+/* A connection that has a target. */
+struct carried {
+	struct forward *forward;
+	struct pump *pump;
+	struct carried *prev, *next;
+};
+
 /* What is the same for all connections at a place. */
 struct end_at {
 	struct forward *forward;
@@ -74,11 +82,14 @@ struct forward {
 	struct evconnlistener *listener;
 	struct workers *workers; /* dial what isn't xen: */
 	unsigned dials;
-	struct dial *held;   /* to be dialled, in the order in which they came */
+	struct carried *carried;
+	struct dial *held; /* to be dialled, in the order in which they came */
+	struct dial *dialled;
 	struct event *again; /* dials the first of them, or accepts again */
 	bool is_full;	     /* a limit holds up dials, until all are through: one at a time is tried, */
 	bool is_short;	     /* a limit holds up what is to be accepted, */
 	bool rests;	     /* and nothing is tried until `again` or until a connection ends */
+	bool is_over;	     /* nothing more is accepted or carried */
 	int code;
 };
 
@@ -115,7 +126,8 @@ static void dial_target(struct work *work)
 /* Returns whether further connections are accepted: not if as many are dialled as may be, or some are held. */
 static bool may_accept(const struct forward *forward)
 {
-	return forward->dials < DIALS_MAX && !forward->held && !forward->is_full && !forward->rests;
+	return forward->dials < DIALS_MAX && !forward->held && !forward->is_full && !forward->rests &&
+	       !forward->is_over;
 }
 
 static void set_source(struct forward *forward)
@@ -132,7 +144,7 @@ static void on_result(struct dial *dial, int result);
 /* Dials. */
 static void start_dial(struct dial *dial)
 {
-	int r = begin(dial);
+	int r = dial->forward->is_over ? -ECANCELED : begin(dial);
 
 	if (r < 0)
 		on_result(dial, r);
@@ -143,10 +155,11 @@ static void go_on(struct forward *forward)
 {
 	struct dial *first;
 
-	while ((first = forward->held) && !forward->rests &&
+	while ((first = forward->held) && !forward->rests && !forward->is_over &&
 	       forward->dials < (forward->is_full ? 1 : DIALS_MAX)) {
 		DL_DELETE(forward->held, first);
 		first->is_held = false;
+		DL_APPEND(forward->dialled, first);
 		forward->dials++;
 		start_dial(first);
 	}
@@ -213,16 +226,42 @@ static struct pump_end end_of_stream(struct xenmsg_stream *stream)
 	return (struct pump_end){.in = -1, .out = -1, .stream = stream};
 }
 
+static void note_broken(const struct forward *forward, bool at_left, int error)
+{
+	cli_note(forward->cli, "%s broke a connection: %s",
+		 at_left ? forward->source.place.text : forward->target.place.text, strerror(error));
+}
+
+static void forget(struct carried *carried)
+{
+	DL_DELETE(carried->forward->carried, carried);
+	free(carried);
+}
+
 static void on_pump_done(void *userdata, struct pump *pump, int error, bool at_left)
 {
-	struct forward *forward = userdata;
+	struct carried *carried = userdata;
+	struct forward *forward = carried->forward;
 
 	if (error)
-		cli_note(forward->cli, "%s broke a connection: %s",
-			 at_left ? forward->source.place.text : forward->target.place.text, strerror(error));
+		note_broken(forward, at_left, error);
+	forget(carried);
 	pump_free(pump);
 	if (forward->held || forward->rests)
 		stop_resting(forward);
+}
+
+/* Breaks all that is carried. */
+static void break_carried(struct forward *forward)
+{
+	struct carried *carried;
+
+	while ((carried = forward->carried)) {
+		struct pump *pump = carried->pump;
+
+		forget(carried);
+		pump_break(pump);
+	}
 }
 
 static void break_end(struct pump_end *end)
@@ -233,11 +272,19 @@ static void break_end(struct pump_end *end)
 		break_socket(end->userdata, end->in, true); /* nothing was carried */
 }
 
-static void give_up(struct dial *dial)
+/* Breaks what there is of it, and leaves its memory to who may still be dialling. */
+static void abandon(struct dial *dial)
 {
 	if (!dial->source_gone)
 		break_end(&dial->source);
+	dial->source_gone = true;
 	break_end(&dial->target);
+	dial->target = (struct pump_end){.in = -1, .out = -1};
+}
+
+static void give_up(struct dial *dial)
+{
+	abandon(dial);
 	free(dial);
 }
 
@@ -245,18 +292,24 @@ static void give_up(struct dial *dial)
 static void carry(struct dial *dial)
 {
 	struct forward *forward = dial->forward;
-	struct pump *pump;
+	struct carried *carried = dial->source_gone ? NULL : calloc(1, sizeof(*carried));
 
-	if (dial->source_gone) {
+	if (!carried) {
+		if (!dial->source_gone)
+			cli_complain("forward: out of memory");
 		give_up(dial);
 		return;
 	}
-	pump = pump_new(forward->loop.base, dial->source, dial->target, on_pump_done, forward);
-	if (pump)
-		pump_catch_up(pump);
-	else
-		cli_complain("forward: out of memory");
+	carried->forward = forward;
+	carried->pump = pump_new(forward->loop.base, dial->source, dial->target, on_pump_done, carried);
 	free(dial);
+	if (!carried->pump) {
+		cli_complain("forward: out of memory");
+		free(carried);
+		return;
+	}
+	DL_APPEND(forward->carried, carried);
+	pump_catch_up(carried->pump);
 }
 
 static void on_try_again(evutil_socket_t fd, short what, void *userdata)
@@ -293,8 +346,13 @@ static void on_result(struct dial *dial, int result)
 {
 	struct forward *forward = dial->forward;
 
+	if (forward->is_over) {
+		abandon(dial); /* what was dialled since */
+		return;
+	}
 	if (try_again(dial, result))
 		return;
+	DL_DELETE(forward->dialled, dial);
 	forward->dials--;
 	if ((cli_is_limit(result) || result == -ENOMEM) && !dial->source_gone) {
 		hold(dial, result);
@@ -459,6 +517,10 @@ static void on_session(evutil_socket_t fd, short what, void *userdata)
 						  forward->source.place.text, r);
 		event_base_loopbreak(forward->loop.base);
 	} else {
+		/* All others have been told already. */
+		for (const struct carried *slow = forward->carried; slow; slow = slow->next)
+			note_broken(forward, false, -r);
+		break_carried(forward);
 		close_session(forward);
 	}
 }
@@ -538,11 +600,23 @@ static int start(struct forward *forward, int linger_ms)
 
 static void end(struct forward *forward)
 {
+	struct dial *held, *dial;
+
+	forward->is_over = true;
 	if (forward->listener)
 		evconnlistener_free(forward->listener);
 	if (forward->listener && forward->source.place.kind == PLACE_UNIX)
 		unlink(forward->source.place.path);
+	forward->listener = NULL;
+	break_carried(forward);
+	while ((held = forward->held)) {
+		DL_DELETE(forward->held, held);
+		give_up(held);
+	}
+	DL_FOREACH(forward->dialled, dial)
+		abandon(dial);
 	close_session(forward);
+	breaker_wait(forward->breaker);
 	forward->has_truncated = breaker_free(forward->breaker);
 	place_free(&forward->source.place);
 	place_free(&forward->target.place);

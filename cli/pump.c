@@ -342,6 +342,12 @@ void pump_ends_with_right(struct pump *pump)
 	pump->ends_with_right = true;
 }
 
+void pump_break(struct pump *pump)
+{
+	pump->broken = true;
+	pump_free(pump);
+}
+
 void pump_free(struct pump *pump)
 {
 	if (!pump)

@@ -4,6 +4,7 @@
 import contextlib
 import hashlib
 import itertools
+import os
 import re
 import select
 import signal
@@ -62,6 +63,26 @@ class Rig:
     def __init__(self, one, two, path, stack):
         self.one, self.two, self.path, self.stack = one, two, path, stack
         self.names = itertools.count()
+        self.is_over = threading.Event()
+        self.poured = self.poured_before = 0
+        stack.callback(self.is_over.set)
+
+    def greet_and_wait(self, connection):
+        """Says a first part, and nothing more."""
+        with connection:
+            connection.sendall(b"first part")
+            self.is_over.wait()
+
+    def pour(self, connection):
+        """Sends for as long as somebody takes it."""
+        with connection, contextlib.suppress(OSError):
+            while not self.is_over.is_set():
+                self.poured += connection.send(bytes(65536))
+
+    def is_stuck(self):
+        """Whether nothing more has been poured since the last look."""
+        before, self.poured_before = self.poured_before, self.poured
+        return self.poured == before > 0
 
     def listen(self, kind, serve):
         """A server at a place of this kind in domain 2. Returns the place as a target there."""
@@ -291,17 +312,83 @@ def test_a_socket_lingers_for_as_long_as_it_is_told_to(rig):
     assert process.wait(20 * PATIENCE) == 8
 
 
-def test_a_source_that_goes_while_its_target_is_dialled_leaves_nothing(rig):
-    with socket.socket() as full:
+@pytest.mark.parametrize("kind", ["unix", "tcp"])
+def test_what_is_carried_when_it_is_stopped_is_broken(rig, kind):
+    """Its TCP is reset; a Unix socket can't be, which is told, and the exit status."""
+    target = rig.listen("unix", rig.greet_and_wait)
+    process, entry = rig.forward(rig.one, kind, target)
+    client = rig.dial(entry)
+    assert client.recv(100) == b"first part"
+    process.terminate()
+    if kind == "tcp":
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+    else:
+        assert client.recv(1) == b""
+    assert process.wait(20 * PATIENCE) == 8
+    lines = process.stderr.read()
+    assert lines.count(b"it reads an end of file") == (2 if kind == "unix" else 1), lines
+
+
+def test_what_lingers_when_it_is_stopped_is_told_when_it_writes(rig):
+    target = rig.listen("tcp", rig.greet_and_wait)
+    process, entry = rig.forward(rig.one, "unix", target, "--linger", "1000")
+    one, two = rig.dial(entry), rig.dial(entry)
+    for client in one, two:
+        assert client.recv(100) == b"first part"
+    process.terminate()
+    eventually(lambda: not os.path.exists(entry.removeprefix("unix:")), "it is stopping")
+    one.sendall(b"next question")
+    with pytest.raises(ConnectionResetError):
+        one.recv(1)
+    assert not select.select([two], [], [], 0)[0] and process.poll() is None
+    process.terminate()  # it needn't wait
+    assert two.recv(1) == b""
+    assert process.wait(20 * PATIENCE) == 8
+
+
+@pytest.mark.parametrize("kind", ["unix", "tcp"])
+def test_a_slow_reader_is_told_when_the_session_ends(rig, kind):
+    """It hasn't read all that had come before."""
+    target = rig.listen("unix", rig.pour)
+    _, place = rig.forward(rig.two, "xen", target)
+    process, entry = rig.forward(rig.one, kind, f"xen:2:{place.partition(':')[2]}")
+    client = rig.dial(entry)
+    assert client.recv(1)
+    eventually(rig.is_stuck, "nobody reads")
+    rig.one.kill()
+    line = process.stderr.readline()
+    assert b"broke a connection" in line
+    got = 1
+    if kind == "tcp":
+        with pytest.raises(ConnectionResetError):
+            while data := client.recv(65536):
+                got += len(data)
+    else:
+        while data := client.recv(65536):
+            got += len(data)
+        assert b"it reads an end of file" in process.stderr.readline()
+    process.terminate()
+    assert process.wait(20 * PATIENCE) == (8 if kind == "unix" else -signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def endless_target():
+    """A TCP target that takes for ever to be dialled."""
+    with contextlib.ExitStack() as stack:
+        full = stack.enter_context(socket.socket())
         full.bind(("127.0.0.1", 0))
         full.listen(0)
-        held = []  # fill its queue, so that connecting takes for ever
-        for _ in range(3):
-            client = rig.stack.enter_context(socket.socket())
+        for _ in range(3):  # fill its queue
+            client = stack.enter_context(socket.socket())
             client.setblocking(False)
             client.connect_ex(full.getsockname())
-            held.append(client)
-        process, place = rig.forward(rig.two, "xen", f"tcp:127.0.0.1:{full.getsockname()[1]}")
+        yield f"tcp:127.0.0.1:{full.getsockname()[1]}"
+
+
+def test_a_source_that_goes_while_its_target_is_dialled_leaves_nothing(rig):
+    with endless_target() as target:
+        process, place = rig.forward(rig.two, "xen", target)
         clients = [rig.dial(place) for _ in range(100)]
 
         def channels():
@@ -313,6 +400,18 @@ def test_a_source_that_goes_while_its_target_is_dialled_leaves_nothing(rig):
             client.close()
         eventually(lambda: channels() == 0, "all are noticed")
         assert process.poll() is None
+
+
+def test_what_has_no_target_yet_when_it_is_stopped_is_broken(rig):
+    """More of them than are dialled at once."""
+    with endless_target() as target:
+        process, entry = rig.forward(rig.one, "tcp", target)
+        clients = [rig.dial(entry) for _ in range(70)]
+        process.terminate()
+        for client in clients:
+            with pytest.raises(ConnectionResetError):
+                client.recv(1)
+        assert process.wait(20 * PATIENCE) == -signal.SIGTERM
 
 
 def test_forward_survives_a_daemon_that_restarts_if_it_does_not_listen_there(rig):
