@@ -87,11 +87,13 @@ def test_large_requests_and_replies_come_whole(nodes, memory, tmp_path):
     assert done.stdout == data
 
 
-def test_the_command_is_told_who_calls(nodes):
-    one, two = nodes(1, 2).values()
-    one.sees(two)
-    Server(two, "who", "sh", "-c", 'echo $XENMSG_SENDER_DOMID $XENMSG_SENDER_UID $XENMSG_SENDER_PID "[${XENMSG_SENDER_NAME-unset}]"')
-    domid, uid, pid, name = one.xenmsg("call", "2:who", "").stdout.decode().split()
+@pytest.mark.parametrize("server_domid", [1, 2], ids=["within", "between"])
+def test_the_command_is_told_who_calls(nodes, server_domid):
+    both = nodes(1, 2)
+    one = both[1]
+    one.sees(both[2])
+    Server(both[server_domid], "who", "sh", "-c", 'echo $XENMSG_SENDER_DOMID $XENMSG_SENDER_UID $XENMSG_SENDER_PID "[${XENMSG_SENDER_NAME-unset}]"')
+    domid, uid, pid, name = one.xenmsg("call", f"{server_domid}:who", "").stdout.decode().split()
     assert (domid, uid) == ("1", str(os.getuid()))
     assert int(pid) > 1
     assert name != "[unset]"
@@ -269,10 +271,11 @@ def test_rules_that_change_end_the_calls_they_forbid(nodes):
         assert caller.call("2:work", b"x") == -errno.EACCES
 
 
-def test_posted_calls_that_time_out_are_told_whether_they_were_taken(nodes):
-    one, two = nodes(1, 2).values()
-    one.sees(two)
-    with Connection(two.socket) as server, Connection(one.socket) as caller:
+@pytest.mark.parametrize("server_domid", [1, 2], ids=["within", "between"])
+def test_posted_calls_that_time_out_are_told_whether_they_were_taken(nodes, server_domid):
+    both = nodes(1, 2)
+    both[1].sees(both[2])
+    with Connection(both[server_domid].socket) as server, Connection(both[1].socket) as caller:
         assert server.bind("work") == 0
         results = {}
 
@@ -280,7 +283,7 @@ def test_posted_calls_that_time_out_are_told_whether_they_were_taken(nodes):
             assert number not in results
             results[number] = (result, "may have been carried out" in caller.reason())
         for number in range(1000):
-            assert caller.call_post("2:work", b"%d" % number, lambda result, at=number: note(result, at), 2000) == 0
+            assert caller.call_post(f"{server_domid}:work", b"%d" % number, lambda result, at=number: note(result, at), 2000) == 0
         requests = [server.take() for _ in range(300)]
         for request in requests[:100]:
             assert request.reply(request.data) == 0

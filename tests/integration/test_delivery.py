@@ -144,24 +144,26 @@ def test_a_small_message_is_not_held_up_by_a_large_one(nodes):
     assert ended == [("small", 0), ("large", 0)]
 
 
-def test_a_reader_that_sleeps_delays_nobody_else(nodes):
-    one, two = nodes(1, 2).values()
-    with Connection(one.socket) as sender, Connection(one.socket) as other, Connection(two.socket) as sleeper, \
-            Connection(two.socket) as reader:
+@pytest.mark.parametrize("receiver_domid", [1, 2], ids=["within", "between"])
+def test_a_reader_that_sleeps_delays_nobody_else(nodes, receiver_domid):
+    pair = nodes(1, 2)
+    one, there = pair[1], pair[receiver_domid]
+    with Connection(one.socket) as sender, Connection(one.socket) as other, Connection(there.socket) as sleeper, \
+            Connection(there.socket) as reader:
         assert sleeper.bind("sleeper") == 0
         assert reader.bind("reader") == 0
         ended = []
         # as much as its sender is allowed to have on the way
         posted = 0
-        while sender.post("2:sleeper", bytes(60000), ended.append) == 0:
+        while sender.post(f"{receiver_domid}:sleeper", bytes(60000), ended.append) == 0:
             posted += 1
             sender.wait(0)
         thread = threading.Thread(target=lambda: [reader.receive() for _ in range(20)])
         thread.start()
         for _ in range(10):
-            assert other.send("2:reader", b"from another program") == 0
+            assert other.send(f"{receiver_domid}:reader", b"from another program") == 0
         for _ in range(10):
-            assert sender.send("2:reader", b"from the same program") == 0
+            assert sender.send(f"{receiver_domid}:reader", b"from the same program") == 0
         thread.join()
         assert ended == []
         # and when it wakes up, nothing is missing
@@ -216,12 +218,14 @@ def test_a_message_that_is_not_taken_in_time_is_withdrawn(nodes):
             assert answers == [0]
 
 
-def test_the_senders_identity_is_stamped(nodes):
-    one, two = nodes(1, 2).values()
-    inbox = two.receiver("inbox", "--count", "1", "--json")
+@pytest.mark.parametrize("receiver_domid", [1, 2], ids=["within", "between"])
+def test_the_senders_identity_is_stamped(nodes, receiver_domid):
+    pair = nodes(1, 2)
+    one = pair[1]
+    inbox = pair[receiver_domid].receiver("inbox", "--count", "1", "--json")
     with protocol.Program(one.socket) as program:  # claims to be domain 0, user 0, process 0
         stream = protocol.message(b"who am I?")
-        program.open("2:inbox")
+        program.open(f"{receiver_domid}:inbox")
         program.data(0, stream)
         program.consumed(0, len(stream))
     got = json.loads(inbox.output())

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What becomes of messages and calls between hosts is what becomes of them within one: time-outs, what is withdrawn, slow and
-dead receivers, limits. Each of these tests does the same in both ways and expects the same."""
+dead receivers, limits. Tests of `way` do the same in both ways and expect the same; those of `abroad` have their twin within a host in
+another file (doc/promises.md)."""
 
 import errno
 import os
@@ -38,6 +39,11 @@ def way_between_two_guests(hosts, request):
     return Way(hosts, request.param == "across")
 
 
+@pytest.fixture(name="abroad")
+def way_to_a_guest_of_another_host(hosts):
+    return Way(hosts, True)
+
+
 def ended(conn, results, count=1):
     eventually(lambda: conn.wait(50) >= 0 and len(results) == count, "all have an outcome")
     return results
@@ -45,21 +51,21 @@ def ended(conn, results, count=1):
 
 # ---- what is given up ----
 
-def test_a_message_that_is_not_taken_in_time_is_withdrawn(way):
-    with Connection(way.receiver.socket) as sleeper, Connection(way.sender.socket) as sender:
+def test_a_message_that_is_not_taken_in_time_is_withdrawn(abroad):
+    with Connection(abroad.receiver.socket) as sleeper, Connection(abroad.sender.socket) as sender:
         assert sleeper.bind("sleeper") == 0
         answers = []
-        assert sender.post(way.to("sleeper"), b"first", answers.append) == 0
+        assert sender.post(abroad.to("sleeper"), b"first", answers.append) == 0
         assert sleeper.receive().data == b"first"
         assert ended(sender, answers) == [0]
-        assert sender.send(way.to("sleeper"), b"in vain", 300) == -errno.ETIMEDOUT
-        assert sender.post(way.to("sleeper"), b"in time", answers.append) == 0
+        assert sender.send(abroad.to("sleeper"), b"in vain", 300) == -errno.ETIMEDOUT
+        assert sender.post(abroad.to("sleeper"), b"in time", answers.append) == 0
         assert sleeper.receive().data == b"in time"  # and not the one that was given up
         assert ended(sender, answers, 2) == [0, 0]
 
 
-def test_posted_calls_that_time_out_are_told_whether_they_were_taken(way):
-    with Connection(way.receiver.socket) as server, Connection(way.sender.socket) as caller:
+def test_posted_calls_that_time_out_are_told_whether_they_were_taken(abroad):
+    with Connection(abroad.receiver.socket) as server, Connection(abroad.sender.socket) as caller:
         assert server.bind("work") == 0
         results = {}
 
@@ -67,7 +73,7 @@ def test_posted_calls_that_time_out_are_told_whether_they_were_taken(way):
             assert number not in results
             results[number] = (result, "may have been carried out" in caller.reason())
         for number in range(200):
-            assert caller.call_post(way.to("work"), b"%d" % number, lambda result, at=number: note(result, at), 3000) == 0
+            assert caller.call_post(abroad.to("work"), b"%d" % number, lambda result, at=number: note(result, at), 3000) == 0
         requests = [server.take() for _ in range(60)]
         for request in requests[:20]:
             assert request.reply(request.data) == 0
@@ -155,20 +161,20 @@ def test_a_stream_whose_daemon_dies_is_not_one_that_ends(way):
 
 # ---- who doesn't read, and who dies ----
 
-def test_a_reader_that_sleeps_delays_nobody_else(way):
-    with Connection(way.sender.socket) as sender, Connection(way.sender.socket) as other, \
-            Connection(way.receiver.socket) as sleeper, Connection(way.receiver.socket) as reader:
+def test_a_reader_that_sleeps_delays_nobody_else(abroad):
+    with Connection(abroad.sender.socket) as sender, Connection(abroad.sender.socket) as other, \
+            Connection(abroad.receiver.socket) as sleeper, Connection(abroad.receiver.socket) as reader:
         assert sleeper.bind("sleeper") == 0
         assert reader.bind("reader") == 0
         results, posted = [], 0
-        while sender.post(way.to("sleeper"), bytes(60000), results.append) == 0:
+        while sender.post(abroad.to("sleeper"), bytes(60000), results.append) == 0:
             posted += 1
             sender.wait(0)
         thread = threading.Thread(target=lambda: [reader.receive() for _ in range(20)])
         thread.start()
         for _ in range(10):
-            assert other.send(way.to("reader"), b"from another program") == 0
-            assert sender.send(way.to("reader"), b"from the same program") == 0
+            assert other.send(abroad.to("reader"), b"from another program") == 0
+            assert sender.send(abroad.to("reader"), b"from the same program") == 0
         thread.join()
         assert results == []
         thread = threading.Thread(target=lambda: [sleeper.receive() for _ in range(posted)])
@@ -195,18 +201,18 @@ def test_a_receiver_that_ends_with_messages_before_it_is_what_it_is(way):
         assert sender.send(way.to("inbox"), b"nobody") == -errno.ENOENT
 
 
-def test_the_death_of_the_servers_daemon_is_a_lost_connection(way):
-    with Connection(way.receiver.socket) as server, Connection(way.sender.socket) as caller:
+def test_the_death_of_the_servers_daemon_is_a_lost_connection(abroad):
+    with Connection(abroad.receiver.socket) as server, Connection(abroad.sender.socket) as caller:
         assert server.bind("work") == 0
         results = []
-        assert caller.call_post(way.to("work"), b"x", results.append) == 0
+        assert caller.call_post(abroad.to("work"), b"x", results.append) == 0
         request = server.take()
-        way.receiver.kill()
+        abroad.receiver.kill()
         assert ended(caller, results) == [-errno.ECONNRESET]
         request.free()
-    way.receiver.start()
-    inbox = way.receiver.receiver("inbox", "--count", "1")
-    eventually(lambda: way.sender.xenmsg("send", way.to("inbox"), "again").returncode == EXIT_OK, "it is reached again")
+    abroad.receiver.start()
+    inbox = abroad.receiver.receiver("inbox", "--count", "1")
+    eventually(lambda: abroad.sender.xenmsg("send", abroad.to("inbox"), "again").returncode == EXIT_OK, "it is reached again")
     assert b"again" in inbox.output()
 
 
@@ -217,7 +223,7 @@ def account_of(node, name):
     return next((account for account in node.status()["accounts"] if account.get("host") == name), None)
 
 
-def test_who_sends_too_much_from_another_host_gets_enobufs_and_the_others_notice_nothing(hosts):
+def test_who_sends_too_much_from_another_host_gets_enobufs(hosts):
     first, there, third = hosts(count=3, config=FAST + "[limits]\nmax-channels-per-peer = 8\n")
     names = [f"sleeper{number}" for number in range(12)]
     with Connection(there.socket) as sleeper, Connection(first.socket) as greedy:

@@ -176,12 +176,14 @@ def test_what_is_not_taken_in_time_is_withdrawn_for_certain(zero, guests):
     with Connection(one.socket) as sender, Connection(two.socket) as receiver:
         assert receiver.bind("sleeper") == 0
         assert sender.send(f"{two.domid}:sleeper", b"in vain", 300) == -errno.ETIMEDOUT
+        assert sender.call(f"{two.domid}:sleeper", b"in vain", 300) == -errno.ETIMEDOUT
+        assert "may have been carried out" not in sender.reason()
         done = []
         assert sender.post(f"{two.domid}:sleeper", b"later", done.append) == 0
         assert receiver.receive().data == b"later"
         while not done:
             assert sender.wait(20000) >= 0
-        assert done == [0]
+        assert done == [0] and receiver.receive(0) == -errno.EAGAIN
 
 
 def test_a_pair_that_does_not_read_holds_no_other(zero, guests):
