@@ -5,6 +5,7 @@ unit_tests += \
 	tests/unit/test_policy \
 	tests/unit/test_policy_who \
 	tests/unit/test_policy_mistakes \
+	tests/unit/test_access \
 	tests/unit/test_quota
 endif
 
@@ -18,6 +19,9 @@ tests_unit_test_policy_who_LDADD = libdaemon.la $(CMOCKA_LIBS)
 
 tests_unit_test_policy_mistakes_SOURCES = tests/unit/test_policy_mistakes.c $(policy_rig)
 tests_unit_test_policy_mistakes_LDADD = libdaemon.la $(CMOCKA_LIBS)
+
+tests_unit_test_access_SOURCES = tests/unit/test_access.c $(policy_rig)
+tests_unit_test_access_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
 tests_unit_test_quota_SOURCES = tests/unit/test_quota.c tests/unit/unit.h
 tests_unit_test_quota_LDADD = libdaemon.la $(CMOCKA_LIBS)

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What the policy in force says of who asks for it: of domains here, by names that may be unknown, and of senders on other
+ * hosts.
+ */
+#include "tests/unit/policy_rig.h"
+
+#include <errno.h>
+
+#include "daemon/base/self.h"
+#include "daemon/policy/access.h"
+#include "daemon/relay/channel.h"
+
+static const struct self own = {.domid = 0};
+static bool names_are_known;
+
+static const char *names_of(void *userdata, uint32_t domid, const char **name, const char **uuid)
+{
+	*name = domid == 3 ? "tenant" : "";
+	*uuid = "";
+	return names_are_known ? NULL : "not yet";
+}
+
+static struct access *access_with(struct fixture *fixture, const char *text)
+{
+	struct access *access;
+
+	names_are_known = true;
+	put(fixture, "50-test.conf", text);
+	assert_int_equal(access_new(&access, &own, fixture->directory, names_of, NULL), 0);
+	return access;
+}
+
+static void what_is_denied_is_told_from_what_is_not_decided_yet(void **state)
+{
+	struct access *access = access_with(*state, "[rule]\nfrom = tenant\nto = *\naction = allow\n");
+	const struct frame_identity tenant = {.domid = 3}, other = {.domid = 4};
+
+	assert_int_equal(access_reach(access, &tenant, "inbox"), 0);
+	assert_int_equal(access_reach(access, &other, "inbox"), -EACCES);
+	assert_int_equal(access_still_allowed(access, &other, "inbox"), -EACCES);
+	names_are_known = false;
+	assert_int_equal(access_reach(access, &other, "inbox"), -ENODATA);
+	assert_int_equal(access_still_allowed(access, &other, "inbox"), -ENODATA);
+	access_free(access);
+}
+
+static void what_goes_to_another_host_needs_a_rule_at_first_and_later(void **state)
+{
+	struct access *access = access_with(*state, "[out]\nfrom = 3\nto = hostb\naction = allow\n");
+	const struct frame_identity tenant = {.domid = 3}, other = {.domid = 4};
+
+	assert_int_equal(access_out(access, &tenant, "hostb", "hostb/0:inbox"), 0);
+	assert_int_equal(access_still_out(access, &tenant, "hostb"), 0);
+	assert_int_equal(access_out(access, &tenant, "hostc", "hostc/0:inbox"), -EACCES);
+	assert_int_equal(access_still_out(access, &tenant, "hostc"), -EACCES);
+	assert_int_equal(access_out(access, &other, "hostb", "hostb/0:inbox"), -EACCES);
+	assert_int_equal(access_still_out(access, &other, "hostb"), -EACCES);
+	access_free(access);
+}
+
+static void what_comes_from_another_host_is_relayed_as_rules_say(void **state)
+{
+	struct access *access = access_with(*state, "[relay]\nfrom = hostb/1\nto = 5\naction = deny\n");
+	char host[] = "hostb";
+	struct channel channel = {.host = host, .identity = {.domid = 40000}};
+
+	for (uint32_t from = 1; from < 3; from++)
+		for (uint32_t to = 5; to < 7; to++) {
+			int expected = from == 1 && to == 5 ? -EACCES : 0;
+
+			channel.far_domid = from;
+			assert_int_equal(access_relay_far(access, &channel, to, "5:inbox"), expected);
+			assert_int_equal(access_still_relayed_far(access, &channel, to), expected);
+			assert_int_equal(access_relays_far(access, host, from, NULL, to), expected);
+		}
+	access_free(access);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(what_is_denied_is_told_from_what_is_not_decided_yet),
+		TEST(what_goes_to_another_host_needs_a_rule_at_first_and_later),
+		TEST(what_comes_from_another_host_is_relayed_as_rules_say),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
