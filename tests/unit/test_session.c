@@ -16,6 +16,7 @@
 
 #include <event2/event.h>
 
+#include "daemon/base/quota.h"
 #include "daemon/base/self.h"
 #include "daemon/relay/channel.h"
 #include "daemon/base/log.h"
@@ -43,12 +44,15 @@ long sysconf(int name)
 struct scene {
 	struct event_base *base;
 	struct relay relay;
+	struct quota *quota;
 	struct session *session;
 	int fd; /* the program's end */
 	int fds[3];
 	unsigned fd_count, gone, requests, descriptors;
 	unsigned pieces, pieces_done; /* of a request that takes long */
 	bool took_its_leave;	      /* before it was gone */
+	unsigned streams;
+	uint64_t charged; /* descriptors, when it became a stream */
 	uint8_t bytes[4096];
 	size_t size;
 	bool closed;
@@ -92,6 +96,18 @@ static int on_open(void *userdata, struct session *session, struct channel *chan
 	return 0;
 }
 
+static void on_stream(void *userdata, struct session *session, int fd, const struct frame_header *header,
+		      const uint8_t *payload)
+{
+	struct scene *scene = userdata;
+	struct account *account = quota_account(scene->quota, QUOTA_UID, geteuid());
+
+	scene->streams++;
+	scene->charged = account_usage(account, QUOTA_DESCRIPTORS).used;
+	account_unref(account);
+	close(fd);
+}
+
 static void on_gone(void *userdata, struct session *session)
 {
 	struct scene *scene = userdata;
@@ -104,7 +120,7 @@ static void on_gone(void *userdata, struct session *session)
 }
 
 static const struct session_callbacks callbacks = {
-	.request = on_request, .go_on = on_go_on, .open = on_open, .gone = on_gone};
+	.request = on_request, .go_on = on_go_on, .open = on_open, .stream = on_stream, .gone = on_gone};
 
 static void scene_start(struct scene *scene, uint32_t greeting_ms)
 {
@@ -114,12 +130,16 @@ static void scene_start(struct scene *scene, uint32_t greeting_ms)
 					  .channels_max = 16,
 					  .greeting_ms = greeting_ms,
 					  .can_share_memory = true};
+	struct quota_limits limits;
 	int pair[2];
 
 	memset(scene, 0, sizeof(*scene));
 	scene->descriptors = open_descriptors();
 	scene->base = event_base_new();
 	assert_int_equal(relay_init(&scene->relay, scene->base, 1u << 20), 0);
+	for (int i = 0; i < QUOTA_RESOURCES; i++)
+		limits.pool[i] = limits.max[QUOTA_UID][i] = 1u << 30;
+	scene->relay.quota = scene->quota = quota_new(&limits);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
 	scene->fd = pair[0];
 	assert_int_equal(session_new(&scene->session, &scene->relay, pair[1], &options, &callbacks, scene),
@@ -130,6 +150,7 @@ static void scene_stop(struct scene *scene)
 {
 	session_free(scene->session);
 	relay_cleanup(&scene->relay);
+	quota_free(scene->quota);
 	event_base_free(scene->base);
 	close(scene->fd);
 	while (scene->fd_count)
@@ -296,6 +317,28 @@ static void hello_may_come_byte_by_byte(void **state)
 	expect(&scene, FRAME_WELCOME);
 	assert_true(session_is_running(scene.session));
 	assert_false(session_shares_memory(scene.session));
+	scene_stop(&scene);
+}
+
+/* A user with a single descriptor left gets a stream. */
+static void a_session_that_becomes_a_stream_pays_for_its_socket_no_more(void **state)
+{
+	const struct frame_open open = {.kind = CHANNEL_STREAM, .name = {"5:inbox", 7}};
+	struct account *account;
+	struct scene scene;
+	char why[160];
+	uint8_t payload[64];
+
+	scene_start(&scene, 10000);
+	account = quota_account(scene.quota, QUOTA_UID, geteuid());
+	assert_int_equal(session_admit(scene.session, why, sizeof(why)), 0);
+	assert_int_equal(account_usage(account, QUOTA_DESCRIPTORS).used, 1);
+	account_unref(account);
+	say_hello(&scene, 1, HELLO_STREAM);
+	say_frame(&scene, FRAME_OPEN, payload, frame_open_encode(&open, payload));
+	assert_int_equal(scene.streams, 1);
+	assert_int_equal(scene.charged, 0);
+	assert_int_equal(scene.gone, 1);
 	scene_stop(&scene);
 }
 
@@ -708,6 +751,7 @@ int main(void)
 		cmocka_unit_test(hello_that_cannot_be_is_refused),
 		cmocka_unit_test(half_a_frame_and_then_silence_ends_by_the_greeting_timeout),
 		cmocka_unit_test(hello_may_come_byte_by_byte),
+		cmocka_unit_test(a_session_that_becomes_a_stream_pays_for_its_socket_no_more),
 		cmocka_unit_test(second_hello_is_busy),
 		cmocka_unit_test(earlier_kind_of_shared_memory_is_not_given),
 		cmocka_unit_test(shared_rings_begin_at_pages),
