@@ -79,6 +79,7 @@ struct rendezvous {
 	unsigned again_ms;
 	uint64_t begun_ms;		    /* the attempt, */
 	bool goes_on;			    /* though a request for it has timed out */
+	bool let_go;			    /* the peer has answered our nonce, and given up */
 	struct peer *wait_prev, *wait_next; /* PAGES: in peers.waiting */
 	struct store_request *hello_request, *publish_request, *remove_request;
 };

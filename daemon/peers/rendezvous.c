@@ -449,6 +449,7 @@ static void begin(struct peer *peer)
 	}
 	snprintf(rendezvous->our_nonce, sizeof(rendezvous->our_nonce), "%08x", random);
 	rendezvous->begun_ms = clock_ms();
+	rendezvous->goes_on = rendezvous->let_go = false;
 	rendezvous->hello_written = true;
 	rendezvous->hello_lost = false;
 	rendezvous->node_retries = 0;
@@ -534,6 +535,7 @@ static struct rendezvous_facts gather(const struct peer *peer, enum rendezvous_e
 		.event = event,
 		.wanted = rendezvous->wanted,
 		.goes_on = rendezvous->goes_on,
+		.let_go = rendezvous->let_go,
 		.self = peer->domid == peer->peers->options.self->domid,
 		.no_domid = peer->domid > DOMID_MAX,
 		.up = peer->up,
@@ -553,11 +555,17 @@ static struct rendezvous_facts gather(const struct peer *peer, enum rendezvous_e
 	};
 }
 
-/* Notes what the peer's hello says. Whether it may map stays as it is until its daemon is another one. */
+/* Notes what the peer's hello says. Whether it may map stays as it is until its daemon is another one. Who has begun anew
+ * is given all the time again: if we gave up, it would have to begin once more. */
 static void note(struct peer *peer)
 {
-	peer->rendezvous.unlinkable = !peer->hello.map && !peer->peers->may_map;
-	memcpy(peer->rendezvous.tried_nonce, peer->hello.nonce, sizeof(peer->rendezvous.tried_nonce));
+	struct rendezvous *rendezvous = &peer->rendezvous;
+
+	rendezvous->unlinkable = !peer->hello.map && !peer->peers->may_map;
+	if (!strcmp(rendezvous->tried_nonce, peer->hello.nonce))
+		return;
+	rendezvous->begun_ms = clock_ms();
+	memcpy(rendezvous->tried_nonce, peer->hello.nonce, sizeof(rendezvous->tried_nonce));
 }
 
 static void act(struct peer *peer, enum rendezvous_action action)
@@ -600,6 +608,7 @@ static void act(struct peer *peer, enum rendezvous_action action)
 		hand_over(peer, rendezvous->vchan);
 		break;
 	case RENDEZVOUS_BACK:
+		rendezvous->let_go = !peer_hello_is_current(peer);
 		step_back(peer, RENDEZVOUS_HELLO);
 		break;
 	case RENDEZVOUS_WITHDRAW:

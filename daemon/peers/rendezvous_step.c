@@ -33,7 +33,9 @@ static enum rendezvous_action step_hello(const struct rendezvous_facts *facts)
 		return answer_hello(facts);
 	if (facts->other_hello)
 		return RENDEZVOUS_FAIL_VERSION;
-	return facts->wanted || facts->goes_on ? RENDEZVOUS_NOTHING : RENDEZVOUS_WITHDRAW;
+	if (facts->wanted)
+		return facts->goes_on && facts->let_go ? RENDEZVOUS_BEGIN : RENDEZVOUS_NOTHING;
+	return facts->goes_on ? RENDEZVOUS_NOTHING : RENDEZVOUS_WITHDRAW;
 }
 
 /* Decides without an event. Whatever depends on a hello that has gone ends with it. */

@@ -23,7 +23,8 @@
  * daemon that was replaced finds our hello: PAGES, GRANTED and AWAIT then go back to HELLO. "failed" leads to
  * IDLE, without notifying anyone where no link was wanted here; but that a time-out, which answers the request, leaves
  * HELLO, GRANTED and AWAIT as they are until the attempt has lasted for ten: who is told of changes late, since
- * XenStore is slow, still finds our hello, and the next request goes on from there. "lost" stays CONNECTED until
+ * XenStore is slow, still finds our hello, and the next request goes on from there. But a peer that has answered this
+ * nonce and given up won't answer it again, so the next request has a new one. "lost" stays CONNECTED until
  * peers_disconnect().
  */
 
@@ -55,6 +56,7 @@ struct rendezvous_facts {
 	enum rendezvous_event event;
 	bool wanted : 1;  /* a link was asked for here, and the request isn't answered yet */
 	bool goes_on : 1; /* such a request has timed out, but the attempt isn't over */
+	bool let_go : 1;  /* the peer has answered it, and given up */
 	bool self : 1;	  /* the peer is this domain, */
 	bool no_domid : 1;
 	bool up : 1;	  /* its daemon runs */
@@ -75,7 +77,7 @@ struct rendezvous_facts {
 enum rendezvous_action {
 	RENDEZVOUS_NOTHING,
 	RENDEZVOUS_LOOK_UP,   /* read all that would show the peer */
-	RENDEZVOUS_BEGIN,     /* write a hello with a new nonce: HELLO */
+	RENDEZVOUS_BEGIN,     /* write a hello with a new nonce: HELLO, also from there */
 	RENDEZVOUS_NOTE,      /* the hello's nonce counts as tried, as in the next three */
 	RENDEZVOUS_REFUSE,    /* neither may map: fail the request for a link */
 	RENDEZVOUS_EXPECT,    /* we map: AWAIT */

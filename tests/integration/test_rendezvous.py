@@ -243,6 +243,23 @@ def test_without_pages_the_link_fails_and_says_so(host):
     one.await_event("connected 3")
 
 
+@pytest.mark.parametrize("asker", [2, 3], ids=["who maps", "who grants"])
+def test_after_a_lack_of_pages_the_link_comes_about_when_it_is_asked_for_again(host, asker):
+    """Though the peer has given up the answer to an attempt that goes on here for ten time-outs."""
+    nodes = {2: Node(host, 2, "timeout=2000"), 3: Node(host, 3, "timeout=2000")}
+    one, other = nodes[asker], nodes[5 - asker]
+    one.await_event(f"up {other.domid}")
+    other.await_event(f"up {asker}")
+    host.fault("grant-limit", 3, 0)
+    one.connect(other.domid)
+    one.await_event(f"failed {other.domid}")
+    nodes[3].await_state(2, "idle")
+    host.fault("grant-limit", 3, 1024)
+    one.connect(other.domid)
+    assert one.await_event(f"connected {other.domid}", f"failed {other.domid}").startswith("connected")
+    exchange(one, other)
+
+
 # --- the table of states in daemon/peers/peers_internal.h, cells that the tests above leave out ---
 
 def test_idle_answers_a_hello_once_and_takes_its_own_back_with_it(host):
