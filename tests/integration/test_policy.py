@@ -97,6 +97,18 @@ def test_without_rules_other_domains_are_denied_and_the_own_is_not(with_policies
     assert receiver.output() == b"hello\n"
 
 
+def test_rules_about_the_own_domain_hold_for_all_that_goes_there(with_policies):
+    one, = with_policies({1: rule("self", "closed*", "deny")})
+    with Connection(one.socket) as server, Connection(one.socket) as client:
+        assert [server.bind("closed"), server.listen("closed-stream"), server.bind("open"), server.listen("open-stream")] == [0] * 4
+        assert client.send("self:closed", b"x") == client.call("self:closed", b"x") == -errno.EACCES
+        assert client.connect("self:closed-stream") == -errno.EACCES
+        assert client.send("self:open", b"x", 100) == client.call("self:open", b"x", 100) == -errno.ETIMEDOUT
+        stream = client.connect("self:open-stream")
+        assert stream >= 0
+        os.close(stream)
+
+
 def test_who_may_not_reach_an_endpoint_does_not_learn_whether_it_exists(with_policies):
     one, two = with_policies({1: None, 2: rule("1", "open*")})
     receiver = two.receiver("secret")

@@ -285,14 +285,26 @@ def test_where_domain_0_itself_may_not_map_either_the_error_names_the_setting(no
 
 def test_channels_end_with_domain_0s_daemon_and_begin_again(zero, guests):
     one, two = guests(2)
-    with Holder(two, "inbox") as holder, Connection(one.socket) as sender:
-        outcomes = []
+    with Holder(two, "inbox") as holder, Connection(one.socket) as sender, Connection(two.socket) as server:
+        outcomes, answers = [], []
+        assert server.bind("work") == server.listen("stream") == 0
+        here = socket.socket(fileno=sender.connect(f"{two.domid}:stream"))
+        there = socket.socket(fileno=server.accept())
         assert sender.post(f"{two.domid}:inbox", b"before", outcomes.append) == 0
+        assert sender.call_post(f"{two.domid}:work", b"x", answers.append) == 0
+        request = server.take()
         assert b"before" in holder.expect(18).payload  # handed to it, not taken
         zero.kill()
-        while not outcomes:
+        while not (outcomes and answers):
             assert sender.wait(20000) >= 0
-        assert outcomes == [-errno.ECONNRESET]
+        assert outcomes == answers == [-errno.ECONNRESET]
+        eventually(lambda: server.wait(20) >= 0 and not request.wants_reply(), "the server hears of it")
+        request.free()
+        for end in (here, there):
+            end.settimeout(20 * PATIENCE)
+            with pytest.raises(ConnectionResetError):
+                end.recv(1)
+            end.close()
     zero.start()
     eventually(lambda: one.link(0) and one.link(0)["state"] == "up" and two.link(0)["state"] == "up",
                "the links are there again")
