@@ -16,7 +16,7 @@
 #define COST_REQUEST	 4096u	/* of a program: a bind, a watch, a ping */
 #define COST_SYSCALL	 60u	/* one that moves little: a notification, a look at a socket */
 #define COST_CHANNEL_END 60u	/* for each channel that ends with its hop */
-#define COST_CONNECTION	 1500u	/* accepting a program, and ending its session */
+#define COST_CONNECTION	 500u	/* accepting a program, and ending its session, beside what is measured */
 #define COST_VCHAN	 20000u /* hundreds of pages are granted or mapped, and given back */
 #define COST_CLOSING	 2000u	/* a thread for sockets that the loop can't close */
 

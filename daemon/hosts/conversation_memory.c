@@ -7,7 +7,9 @@
 #include <unistd.h>
 
 #include "daemon/base/descriptors.h"
+#include "daemon/base/quota.h"
 #include "daemon/base/shared_memory.h"
+#include "daemon/relay/call.h"
 #include "daemon/relay/leaving.h"
 #include "daemon/relay/memory_lives.h"
 #include "daemon/relay/program_socket.h"
@@ -62,9 +64,13 @@ void conversation_memory_free(struct conversation_memory *memory, struct relay *
 {
 	const int fds[LEAVING_FDS] = {memory->memory_fd, memory->wake_daemon, memory->wake_gateway};
 
+	struct span span;
+
 	if (!memory->memory)
 		return;
+	span_begin(&span, relay);
 	leave(relay, memory->memory, GATEWAY_MEMORY_SIZE, fds, charge);
 	memory->memory = NULL;
 	program_socket_close(relay, memory->life, charge);
+	span_end(&span, charge->account);
 }

@@ -41,6 +41,7 @@ struct gateway_socket {
 	/* While a gateway is connected: */
 	struct charge charge; /* what it costs, and its user, who pays */
 	struct task turn;     /* packets are there, or were */
+	struct call_history calls;
 	struct event *reading;
 	struct event *accepting, *retry;
 };
@@ -74,11 +75,15 @@ static int send_on(int fd, const struct gateway_packet *packet, const int *passe
  * end sees it at once. */
 static void close_connection(struct relay *relay, int fd, struct charge *charge)
 {
+	struct span span;
+
+	span_begin(&span, relay);
 	shutdown(fd, SHUT_RDWR);
 	if (relay->closer)
 		closer_close(relay->closer, fd, charge);
 	else
 		close(fd);
+	span_end(&span, charge->account);
 	charge_end(charge);
 }
 
@@ -143,13 +148,17 @@ static void on_turn(struct task *task)
 	/* What is left makes the socket readable again. */
 	while (socket->fd >= 0 && units < TURNS_QUANTUM) {
 		struct iovec piece = {text, sizeof(text)};
-		ssize_t size = program_socket_read(socket->fd, &piece, 1);
-		uint64_t cost = COST_PACKET(size > 0 ? (uint64_t)size : 0);
+		struct call call;
+		ssize_t size;
+		uint64_t cost;
 
+		call_begin(&call, &socket->calls);
+		size = program_socket_read(socket->fd, &piece, 1);
+		cost = size == -EAGAIN ? 0 : COST_PACKET(size > 0 ? (uint64_t)size : 0);
+		units += cost;
+		relay_spend_call(socket->relay, socket->charge.account, &call, cost);
 		if (size == -EAGAIN)
 			return;
-		units += cost;
-		relay_spend(socket->relay, socket->charge.account, cost);
 		if (size == -EBADMSG)
 			let_go(socket, "it has sent descriptors");
 		else if (size <= 0)
@@ -205,6 +214,7 @@ static const char *admit(struct gateway_socket *socket, int fd, uid_t uid, struc
 		return "out of memory";
 	}
 	socket->fd = fd;
+	socket->calls = (struct call_history){0};
 	charge_move(&socket->charge, charge);
 	task_init(&socket->turn, &socket->relay->turns, account_line(socket->charge.account), on_turn);
 	return NULL;
@@ -221,12 +231,15 @@ static uid_t uid_of(int fd)
 static void on_connection(int listener, short what, void *userdata)
 {
 	struct gateway_socket *socket = userdata;
-	int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 	struct account *account;
 	struct charge charge;
+	struct span span;
 	const char *why;
 	uid_t uid;
+	int fd;
 
+	span_begin(&span, socket->relay);
+	fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 	if (fd < 0 && errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
 		/* Without descriptors left it would fail again and again. */
 		event_del(socket->accepting);
@@ -237,13 +250,14 @@ static void on_connection(int listener, short what, void *userdata)
 	uid = uid_of(fd);
 	account = socket->relay->quota ? quota_account(socket->relay->quota, QUOTA_UID, uid) : NULL;
 	charge_init(&charge, account);
-	account_unref(account);
-	relay_spend(socket->relay, charge.account, COST_CONNECTION);
+	relay_spend(socket->relay, account, COST_CONNECTION);
 	why = admit(socket, fd, uid, &charge);
 	if (why) {
 		refuse(fd, why);
 		close_connection(socket->relay, fd, &charge);
 	}
+	span_end(&span, account);
+	account_unref(account);
 }
 
 static void on_retry(int fd, short what, void *userdata)
@@ -266,9 +280,15 @@ bool gateway_socket_has_gateway(const struct gateway_socket *socket)
 int gateway_socket_send(struct gateway_socket *socket, const struct gateway_packet *packet, const int *fds,
 			unsigned count)
 {
-	int r = socket->greeted ? send_on(socket->fd, packet, fds, count) : -ENOTCONN;
+	struct call call;
+	int r;
 
-	if (r == 0 || r == -ENOMEM || r == -ENOTCONN)
+	if (!socket->greeted)
+		return -ENOTCONN;
+	call_begin(&call, &socket->calls);
+	r = send_on(socket->fd, packet, fds, count);
+	relay_spend_call(socket->relay, socket->charge.account, &call, COST_SYSCALL);
+	if (r == 0 || r == -ENOMEM)
 		return r;
 	shutdown(socket->fd, SHUT_RDWR); /* which its reader notices */
 	return r == -EAGAIN ? -ENOBUFS : -ENOTCONN;

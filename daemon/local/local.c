@@ -13,6 +13,7 @@
 
 #include "daemon/base/handed_over.h"
 #include "daemon/base/log.h"
+#include "daemon/relay/hop.h"
 #include "daemon/relay/program_socket.h"
 #include "daemon/base/timer.h"
 #include "daemon/base/unix_listener.h"
@@ -42,7 +43,7 @@ struct local {
 	uint64_t last_number;
 };
 
-static void add_session(struct local *local, int fd)
+static void add_session(struct local *local, int fd, const struct span *span)
 {
 	struct member *member = calloc(1, sizeof(*member));
 	char why[160];
@@ -62,6 +63,7 @@ static void add_session(struct local *local, int fd)
 	}
 	member->number = ++local->last_number;
 	HASH_ADD_PTR(local->members, session, member);
+	span_end(span, session_hop(member->session)->account);
 	r = session_admit(member->session, why, sizeof(why));
 	if (r < 0)
 		session_refuse(member->session, r, why);
@@ -87,10 +89,13 @@ static void on_accept(int fd, short what, void *userdata)
 	struct local *local = userdata;
 
 	for (int i = 0; i < ACCEPT_MAX; i++) {
-		int client = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		struct span span;
+		int client;
 
+		span_begin(&span, local->relay);
+		client = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 		if (client >= 0) {
-			add_session(local, client);
+			add_session(local, client, &span);
 			continue;
 		}
 		if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {

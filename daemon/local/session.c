@@ -36,6 +36,7 @@ static void send_goodbye(struct session *session, int error, const char *why)
 	struct frame_goodbye goodbye = {.error = (uint32_t)-error, .text = {why, strlen(why)}};
 	uint8_t frame[FRAME_HEADER_SIZE + 256 + 8];
 	struct frame_header header = {.type = FRAME_GOODBYE};
+	struct span span;
 
 	if (goodbye.text.size > 240)
 		goodbye.text.size = 240;
@@ -43,8 +44,10 @@ static void send_goodbye(struct session *session, int error, const char *why)
 	/* Don't write into the middle of another frame. */
 	if (session->to_socket && ring_reader_ready(&session->pump_out, 1) > 0)
 		return;
+	span_begin(&span, session->relay);
 	if (send(session->fd, frame, frame_wrap(frame, &header), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
 		log_debug("no goodbye for pid %d: %s", session->credentials.pid, strerror(errno));
+	span_end(&span, session->hop->account);
 }
 
 /* --- as the owner of the hop ------------------------------------------------------------------ */
@@ -404,10 +407,15 @@ static void greet(struct session *session)
 static void on_greeting_turn(struct task *task)
 {
 	struct session *session = (struct session *)((char *)task - offsetof(struct session, greeting_turn));
+	struct account *account = account_ref(session->hop->account); /* since the session may end */
+	struct span span;
 
-	relay_spend(session->relay, session->hop->account, COST_CONNECTION);
+	span_begin(&span, session->relay);
+	relay_spend(session->relay, account, COST_CONNECTION);
 	if (session_is_greeting(session))
 		greet(session);
+	span_end(&span, account);
+	account_unref(account);
 }
 
 /* Watches the socket for its end: while memory is shared, the program sends nothing over it. */
@@ -505,20 +513,20 @@ fail:
 static void close_all(struct session *session)
 {
 	const int fds[LEAVING_FDS] = {session->memory_fd, session->wake_daemon, session->wake_program};
-	struct call call;
 
 	if (session->memory || session->wake_daemon >= 0)
 		leave(session->relay, session->memory, session->memory_size, fds, &session->charge);
-	call_begin(&call, NULL);
 	if (session->fd >= 0)
 		program_socket_close(session->relay, session->fd, &session->charge);
-	relay_spend_call(session->relay, session->charge.account, &call, 0);
 }
 
 void session_free(struct session *session)
 {
+	struct span span;
+
 	if (!session)
 		return;
+	span_begin(&span, session->relay);
 	free_event(session->socket_event);
 	free_event(session->greeting_timer);
 	free_event(session->wake_event);
@@ -530,6 +538,7 @@ void session_free(struct session *session)
 	close_all(session);
 	free(session->from_socket);
 	free(session->to_socket);
+	span_end(&span, session->charge.account);
 	charge_end(&session->charge);
 	free(session);
 }

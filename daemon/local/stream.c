@@ -107,12 +107,19 @@ static void set_payer(struct stream *stream, struct account *account)
 		task_due(&stream->turn);
 }
 
+/* Whoever makes calls about the stream's socket long is not who has opened it. */
+static void let_program_pay(struct stream *stream)
+{
+	if (stream->program && stream->payer != stream->program)
+		set_payer(stream, stream->program);
+}
+
 static void spend_call(struct stream *stream, const struct call *call, uint64_t units)
 {
 	uint64_t cost = call_end(call, units);
 
-	if (stream->hop.calls.is_long && stream->program && stream->payer != stream->program)
-		set_payer(stream, stream->program);
+	if (stream->hop.calls.is_long)
+		let_program_pay(stream);
 	relay_spend(stream->relay, stream->payer, units);
 	hop_spend_long(&stream->hop, stream->payer, cost - units);
 }
@@ -136,6 +143,7 @@ static void close_socket(struct stream *stream, bool clean)
 {
 	uint8_t bytes[DRAIN_BYTES];
 	struct iovec piece = {bytes, sizeof(bytes)};
+	struct span span;
 
 	if (stream->fd < 0)
 		return;
@@ -148,8 +156,12 @@ static void close_socket(struct stream *stream, bool clean)
 	free_event(stream->socket_event);
 	free_event(stream->writable);
 	stream->socket_event = stream->writable = NULL;
+	span_begin(&span, stream->relay);
 	program_socket_close(stream->relay, stream->fd, &stream->charge);
 	stream->fd = -1;
+	if (span_units(&span) * TURNS_UNIT_NS >= CALL_LONG_NS)
+		let_program_pay(stream);
+	span_end(&span, stream->payer);
 }
 
 static void finish(struct stream *stream, bool clean)
@@ -317,6 +329,7 @@ static int write_frame(struct stream *stream, uint32_t length, int *calls)
 static int write_data(struct stream *stream)
 {
 	struct frame_header header;
+	struct call call;
 	uint32_t ready;
 	int r = 1, calls = 0;
 
@@ -329,10 +342,21 @@ static int write_data(struct stream *stream)
 	}
 	ring_reader_release(&stream->data_reader);
 	if (r >= 0 && stream->fin_came && !stream->end_written && stream->taken == stream->total) {
+		call_begin(&call, &stream->hop.calls);
 		shutdown(stream->fd, SHUT_WR);
+		spend_call(stream, &call, COST_SYSCALL);
 		stream->end_written = true;
 	}
 	return r < 0 ? r : 0;
+}
+
+static void answer_caller(struct stream *stream, int error)
+{
+	struct call call;
+
+	call_begin(&call, &stream->hop.calls);
+	program_socket_reply(stream->fd, error, "");
+	spend_call(stream, &call, COST_SYSCALL);
 }
 
 static void reset_came(struct stream *stream, const uint8_t *payload, uint32_t length)
@@ -345,7 +369,7 @@ static void reset_came(struct stream *stream, const uint8_t *payload, uint32_t l
 	put_frame(stream, FRAME_RESET, payload, length);
 	hop_event(&stream->hop);
 	if (stream->state == CALLING) {
-		program_socket_reply(stream->fd, (int)reset.error, "");
+		answer_caller(stream, (int)reset.error);
 		finish(stream, true);
 	} else {
 		finish(stream, false);
@@ -370,7 +394,7 @@ static int take_frame(struct stream *stream, const struct frame_header *header)
 			return -EPROTO;
 		stream->limit = opened.limit;
 		if (stream->state == CALLING) {
-			program_socket_reply(stream->fd, 0, "");
+			answer_caller(stream, 0);
 			stream->state = FLOWING;
 		}
 		return 0;
@@ -690,8 +714,11 @@ int stream_take_socket(struct stream *stream, int fd)
 
 void stream_free(struct stream *stream)
 {
+	struct span span;
+
 	if (!stream)
 		return;
+	span_begin(&span, stream->relay);
 	stream->state = OVER;
 	close_socket(stream, false);
 	task_cancel(&stream->turn);
@@ -700,6 +727,7 @@ void stream_free(struct stream *stream)
 	hop_cleanup(&stream->hop);
 	if (stream->rings)
 		munmap(stream->rings, sizeof(*stream->rings));
+	span_end(&span, stream->payer);
 	charge_end(&stream->charge);
 	account_unref(stream->program);
 	free(stream);

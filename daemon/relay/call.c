@@ -35,8 +35,7 @@ uint64_t call_cost_of_long(const struct call *call, uint64_t took)
 	}
 	if (took >= CALL_LONG_NS)
 		took = clock_thread_ns() - call->used;
-	if (call->history)
-		note(call->history, took);
+	note(call->history, took);
 	return took;
 }
 
@@ -51,4 +50,22 @@ void relay_spend_call(struct relay *relay, struct account *account, const struct
 {
 	relay_spend(relay, account, units);
 	relay_spend_long(relay, account, call_end(call, units) - units);
+}
+
+void span_begin(struct span *span, struct relay *relay)
+{
+	*span = (struct span){.relay = relay, .used = clock_thread_ns(), .spent = relay->turns.spent};
+}
+
+uint64_t span_units(const struct span *span)
+{
+	uint64_t used = (clock_thread_ns() - span->used) / TURNS_UNIT_NS,
+		 counted = span->relay->turns.spent - span->spent;
+
+	return used > counted ? used - counted : 0;
+}
+
+void span_end(const struct span *span, struct account *account)
+{
+	relay_spend_long(span->relay, account, span_units(span));
 }

@@ -9,6 +9,11 @@
  *
  *   call_begin(); ring, send, receive or close; hop_spend_call() or relay_spend_call()
  *
+ * What is done once for a connection (accepting, greeting, closing) is measured as a whole, and exactly, by a *span*, with
+ * whatever else the kernel does for it. What was counted meanwhile isn't counted again:
+ *
+ *   span_begin(); all of that; span_end()
+ *
  * A clock also goes on while the kernel lets others run, which on one CPU is what it does as soon as we wake one. So
  * the clock alone (no system call) says only that a call was short. After a long one (CALL_LONG_NS), which is
  * charged with no more than that, the next calls about this object are also measured by what the thread used, which
@@ -44,11 +49,10 @@ struct call {
 };
 
 void call_begin_exact(struct call *call);
-/* NULL: there is no history, so the call is measured exactly. */
 static inline void call_begin(struct call *call, struct call_history *history)
 {
 	call->history = history;
-	call->is_exact = !history || history->exact;
+	call->is_exact = history->exact;
 	if (call->is_exact)
 		call_begin_exact(call);
 	call->began = clock_ns();
@@ -70,6 +74,17 @@ static inline bool calls_are_slow(const struct call_history *history)
 {
 	return history->slow >= 32;
 }
+
+struct span {
+	struct relay *relay;
+	uint64_t used, spent;
+};
+
+void span_begin(struct span *span, struct relay *relay);
+/* Returns what this thread used since then, in units, beyond all that was counted meanwhile. */
+uint64_t span_units(const struct span *span);
+/* Counts that as work that `account` has caused. */
+void span_end(const struct span *span, struct account *account);
 
 /* Counts what a call took beyond what was counted for it, as work that `account` has caused (NULL: nobody). */
 void relay_spend_long(struct relay *relay, struct account *account, uint64_t units);

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "daemon/relay/call.h"
+#include "daemon/relay/hop.h"
 
 #define FLAT  60u /* units */
 #define MS    1000000u
@@ -64,7 +65,27 @@ static void a_long_call_may_have_been_interrupted_and_the_next_is_measured(void 
 
 static void what_the_kernel_gives_to_others_meanwhile_is_not_charged(void **state)
 {
-	assert_in_range(charged(NULL, wait_for_others, 3 * MS), FLAT, UNITS);
+	struct call_history history = {.exact = 1};
+
+	assert_in_range(charged(&history, wait_for_others, 3 * MS), FLAT, UNITS);
+}
+
+static void what_is_counted_within_a_span_is_not_counted_again(void **state)
+{
+	struct relay relay = {0};
+	struct span outer, inner;
+	uint64_t units;
+
+	span_begin(&outer, &relay);
+	work(MS);
+	span_begin(&inner, &relay);
+	work(3 * MS);
+	span_end(&inner, NULL);
+	assert_true(relay.turns.spent >= 3 * UNITS);
+	units = span_units(&outer);
+	assert_in_range(units, UNITS, 2 * UNITS);
+	turns_spend(&relay.turns, NULL, 10 * UNITS);
+	assert_int_equal(span_units(&outer), 0);
 }
 
 static void slow_calls_are_borne_as_long_as_they_are_rare(void **state)
@@ -91,6 +112,7 @@ int main(void)
 		cmocka_unit_test(an_ordinary_call_costs_what_is_known_of_it),
 		cmocka_unit_test(a_long_call_may_have_been_interrupted_and_the_next_is_measured),
 		cmocka_unit_test(what_the_kernel_gives_to_others_meanwhile_is_not_charged),
+		cmocka_unit_test(what_is_counted_within_a_span_is_not_counted_again),
 		cmocka_unit_test(slow_calls_are_borne_as_long_as_they_are_rare),
 	};
 
