@@ -6,6 +6,7 @@
  * memory is made in each mapping of it, while all others wait for the page.
  */
 
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
@@ -14,6 +15,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "tests/integration/hostile_program.h"
@@ -22,6 +24,8 @@
 #define FIRST_NUMBER 512u /* of descriptors that no session has */
 #define WATCHES	     60000u /* of each doorbell or socket: a call of the daemon's takes more than a millisecond */
 #define ALL_WATCHES  600000u
+#define MOST_WATCHES 200000u /* of each of a few: as many as several processes can have */
+#define MOST_WATCHED 3
 #define LOCKS	     20000
 #define MAPPINGS     40000u
 
@@ -42,13 +46,13 @@ static unsigned number_limit(void)
 }
 
 /* An epoll set knows a file by its number, too, and goes on watching it when that number is closed but the file isn't. */
-static void watch_often(struct attacker *attacker, int fd)
+static void watch_times(int fd, unsigned count)
 {
 	struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP};
-	unsigned limit = number_limit(), number = limit, count = ALL_WATCHES / attacker->count;
+	unsigned limit = number_limit(), number = limit;
 	int set = -1;
 
-	for (count = count < WATCHES ? count : WATCHES; count > 0; count--) {
+	for (; count > 0; count--) {
 		int copy;
 
 		if (number >= limit) {
@@ -63,6 +67,13 @@ static void watch_often(struct attacker *attacker, int fd)
 	}
 }
 
+static void watch_often(const struct attacker *attacker, int fd)
+{
+	unsigned count = ALL_WATCHES / attacker->count;
+
+	watch_times(fd, count < WATCHES ? count : WATCHES);
+}
+
 static void begin_watched_doorbell(struct attacker *attacker, struct session *session)
 {
 	watch_often(attacker, session->wake_self);
@@ -71,6 +82,14 @@ static void begin_watched_doorbell(struct attacker *attacker, struct session *se
 static void begin_watched_socket(struct attacker *attacker, struct session *session)
 {
 	watch_often(attacker, session->fd);
+}
+
+/* A few sessions only, each of which costs the daemon tens of milliseconds. */
+static void begin_most_watched(struct attacker *attacker, struct session *session)
+{
+	session->step = session - attacker->sessions < MOST_WATCHED;
+	if (session->step)
+		watch_times(session->is_shared ? session->wake_self : session->fd, MOST_WATCHES);
 }
 
 static int holds; /* a child counts up when it holds what it is to */
@@ -170,11 +189,43 @@ static void answer_came(struct attacker *attacker, struct session *session, cons
 		session->outstanding--;
 }
 
+static unsigned turn_most_watched(struct attacker *attacker, struct session *session)
+{
+	return session->step ? turn_ask(attacker, session) : 0;
+}
+
 static unsigned turn_come_and_go(struct attacker *attacker, struct session *session)
 {
 	session_close(session);
 	attacker->events++;
 	return 1;
+}
+
+/* A connection that asks for a stream which it can't have: it is answered, and closed. */
+static unsigned turn_stream(struct attacker *attacker, struct session *session)
+{
+	uint8_t frames[2 * (FRAME_HEADER_SIZE + FRAME_SMALL_MAX)] = {0};
+	uint32_t size = stream_hello(frames);
+	char bytes[512];
+	ssize_t got;
+
+	if (session->fd >= 0) {
+		do
+			got = recv(session->fd, bytes, sizeof(bytes), MSG_DONTWAIT);
+		while (got > 0);
+		if (got < 0 && errno == EAGAIN)
+			return 0;
+		close(session->fd);
+		session->fd = -1;
+		attacker->events++;
+		return 1;
+	}
+	if (session - attacker->sessions >= MOST_WATCHED ||
+	    (session->fd = session_connect(attacker->path)) < 0)
+		return 0;
+	watch_often(attacker, session->fd);
+	size += stream_open(frames + size, CHANNEL_STREAM, attacker->address);
+	return send(session->fd, frames, size, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)size;
 }
 
 /* Says nothing, since indices of 0 are what the holes leave, and makes the daemon look at them. */
@@ -207,6 +258,9 @@ static unsigned turn_keep(struct attacker *attacker, struct session *session)
 const struct attack kernel_attacks[] = {
 	{"watched-doorbell", SHARED, begin_watched_doorbell, answer_came, turn_ask},
 	{"watched-socket", PLAIN, begin_watched_socket, answer_came, turn_ask},
+	{"most-watched-doorbell", SHARED, begin_most_watched, answer_came, turn_most_watched},
+	{"most-watched-socket", PLAIN, begin_most_watched, answer_came, turn_most_watched},
+	{"watched-stream", NO_SESSION, NULL, NULL, turn_stream},
 	{"locked-doorbells", SHARED, begin_locks, NULL, turn_come_and_go},
 	{"holes", SHARED, begin_holes, NULL, turn_ring},
 	{"keeps", SHARED, NULL, fill, turn_keep},

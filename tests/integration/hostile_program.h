@@ -105,4 +105,10 @@ uint32_t session_release_deliveries(struct session *session);
 int session_notify(struct attacker *attacker, struct session *session);
 uint64_t now_ms(void);
 
+/* ---- hostile_sockets.c ----------------------------------------------------------------------- */
+
+/* The frames that ask for a stream, in a connection of its own. How many bytes. */
+uint32_t stream_hello(uint8_t *out);
+uint32_t stream_open(uint8_t *out, uint8_t kind, const char *address);
+
 #endif

@@ -95,23 +95,34 @@ static bool flood(struct attacker *attacker, struct session *session, const void
 	return true;
 }
 
+uint32_t stream_hello(uint8_t *out)
+{
+	return put_hello(out, HELLO_STREAM);
+}
+
+uint32_t stream_open(uint8_t *out, uint8_t kind, const char *address)
+{
+	const struct frame_open open = {.kind = kind, .name = {address, strlen(address)}};
+	struct frame_header header = {.type = FRAME_OPEN};
+
+	header.length = frame_open_encode(&open, out + FRAME_HEADER_SIZE);
+	frame_header_encode(&header, out);
+	return frame_size(header.length) + 1; /* the byte that isn't part of the stream */
+}
+
 /* A connection for a stream that gets an answer and no stream; the program writes on all the same. */
 static unsigned flood_stream(struct attacker *attacker, struct session *session, uint8_t kind,
 			     const char *address)
 {
 	static const uint8_t bytes[FLOOD];
-	const struct frame_open open = {.kind = kind, .name = {address, strlen(address)}};
 	uint8_t frames[2 * (FRAME_HEADER_SIZE + FRAME_SMALL_MAX)] = {0};
-	struct frame_header header = {.type = FRAME_OPEN};
 	unsigned count = 0;
 	uint32_t size;
 
 	if (session->fd < 0) {
-		size = put_hello(frames, HELLO_STREAM);
-		header.length = frame_open_encode(&open, frames + size + FRAME_HEADER_SIZE);
-		frame_header_encode(&header, frames + size);
-		/* and the byte that isn't part of the stream */
-		if (!come(attacker, session, frames, size + frame_size(header.length) + 1))
+		size = stream_hello(frames);
+		size += stream_open(frames + size, kind, address);
+		if (!come(attacker, session, frames, size))
 			return 0;
 	}
 	if (!flood(attacker, session, bytes, sizeof(bytes), &count))
