@@ -94,6 +94,7 @@ integration_tests = \
 	tests/integration/test_interop.py \
 	tests/integration/test_limits.py \
 	tests/integration/test_manual.py \
+	tests/integration/test_memory.py \
 	tests/integration/test_mux.py \
 	tests/integration/test_names.py \
 	tests/integration/test_no_xen.py \

@@ -8,19 +8,16 @@ import os
 import select
 import signal
 import socket
-import subprocess
 import time
 
 import pytest
 
-from conftest import Conversation
 from library import Connection
-from messaging import FAST, PATIENCE, Holder, eventually, tool
+from messaging import FAST, PATIENCE, Holder, eventually
 from protocol import RESET, Program, frame, open_message
 
 GREEDY = 1000
 QUEUE_MAX = 32
-KEPT_MIN = 256 << 10  # of what a program shares: the ring to it
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be several users")
 
 
@@ -233,67 +230,6 @@ def test_memory_that_a_program_keeps_is_charged_until_it_is_gone(nodes):
     eventually(lambda: used() <= before, "nothing is charged any more")
     with Program(node.socket, shared=True) as program:
         assert program.rings, "there is memory again"
-
-
-class MemoryCgroup:
-    """What its processes may have of the kernel's memory, as a unit's MemoryMax= says."""
-
-    def __init__(self):
-        version1 = os.path.isdir("/sys/fs/cgroup/memory")
-        self.root = "/sys/fs/cgroup/memory" if version1 else "/sys/fs/cgroup"
-        self.dir = f"{self.root}/xenmsg-test-{os.getpid()}"
-        self.limit, self.current = (f"{self.dir}/memory.{name}" for name in
-                                    (("limit_in_bytes", "usage_in_bytes") if version1 else ("max", "current")))
-        try:
-            os.mkdir(self.dir)
-        except OSError as error:
-            pytest.skip(f"no cgroup can be made here: {error}")
-        if not os.path.exists(self.limit):
-            self.end()
-            pytest.skip("cgroups don't count memory here")
-
-    def takes(self, pid, limit):
-        for path, value in ((self.limit, limit), (f"{self.dir}/cgroup.procs", pid)):
-            with open(path, "w", encoding="ascii") as file:
-                file.write(str(value))
-
-    def used(self):
-        with open(self.current, encoding="ascii") as file:
-            return int(file.read())
-
-    def end(self):
-        with open(f"{self.dir}/cgroup.procs", encoding="ascii") as file:
-            left = file.read().split()
-        for pid in left:
-            with contextlib.suppress(ProcessLookupError), open(f"{self.root}/cgroup.procs", "w", encoding="ascii") as file:
-                file.write(pid)
-        os.rmdir(self.dir)
-
-
-@pytest.fixture(name="cgroup")
-def cgroups():
-    cgroup = MemoryCgroup()
-    yield cgroup
-    cgroup.end()
-
-
-@pytest.mark.skipif(PATIENCE != 1, reason="sanitizers keep what is freed")
-def test_memory_that_a_program_keeps_kills_no_daemon(nodes, cgroup):
-    """It has the daemon fill its ring, ends the session and keeps the ring, as often as it may: in the daemon's cgroup there is room for
-    fifteen, and its account has memory for six."""
-    node, = nodes(1, config=limits(max_memory_per_uid=16 << 20)).values()
-    open_to_others(node)
-    cgroup.takes(node.pid, 6 << 20)
-    before = cgroup.used()
-    program = Conversation(subprocess.Popen([tool("hostile-program"), str(GREEDY), node.socket, "keeps", "1", "-"],
-                                            stdin=subprocess.PIPE, stdout=subprocess.PIPE))
-    try:
-        program.answer()
-        eventually(lambda: "shares no memory" in node.log.read_text() or node.status() is None, "it gets no more", 60)
-        kept = program.ok("count")[2]
-        assert kept > 0 and cgroup.used() - before >= kept * KEPT_MIN, "to the kernel it is the daemon that has these"
-    finally:
-        program.kill()
 
 
 def test_a_newcomer_waits_behind_few_others(nodes):
