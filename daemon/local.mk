@@ -62,7 +62,9 @@ libdaemon_la_SOURCES = \
 	daemon/link/elastic.h daemon/link/link_elastic.c \
 	daemon/link/link_info.c \
 	daemon/link/link_known.c \
+	daemon/link/link_greet.c \
 	daemon/link/link_moved.c \
+	daemon/link/link_tags.c \
 	daemon/link/proof.c daemon/link/proof.h \
 	daemon/link/resume_step.c daemon/link/resume_step.h \
 	daemon/link/transport.h \

@@ -151,6 +151,9 @@ struct frame_welcome {
 	struct frame_ring_place rings[LOCAL_RINGS];
 };
 
+#define HELLO_TAGS     8u
+#define HELLO_TAG_SIZE 8u
+
 struct frame_hello_link {
 	uint16_t major, minor;
 	uint32_t flags; /* bits that aren't known mean nothing */
@@ -165,6 +168,10 @@ struct frame_hello_link {
 	uint32_t purpose;
 	uint8_t secret[32];	/* of a session that begins here, from the lower domid; else zero */
 	struct frame_text host; /* behind that, from domain 0: its host's name; empty: it has none */
+	/* Behind that: names of sessions that it may go on with, which say nothing to who doesn't know their secrets
+	 * (protocol.md, 5.7). An earlier daemon writes none. */
+	bool is_tagged;
+	uint8_t tags[HELLO_TAGS][HELLO_TAG_SIZE];
 };
 
 enum hello_purpose {

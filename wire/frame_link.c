@@ -11,6 +11,8 @@
 #include "wire/cursor.h"
 
 #define HELLO_RESUMES_SIZE 53u /* behind the version: a zero, nonce, purpose, secret */
+#define HELLO_VERSION_MAX                                                                                    \
+	(FRAME_PAYLOAD_MAX - 56 - HELLO_RESUMES_SIZE - HOST_NAME_SIZE - HELLO_TAGS * HELLO_TAG_SIZE)
 
 uint32_t frame_hello_link_encode(const struct frame_hello_link *hello, uint8_t *out)
 {
@@ -26,18 +28,23 @@ uint32_t frame_hello_link_encode(const struct frame_hello_link *hello, uint8_t *
 	put_u64(out + 48, hello->max_message);
 	if (!hello->resumes)
 		return (uint32_t)(put_text(out + 56, out, hello->version) - out);
-	if (version.size > FRAME_PAYLOAD_MAX - 56 - HELLO_RESUMES_SIZE - HOST_NAME_SIZE)
-		version.size = FRAME_PAYLOAD_MAX - 56 - HELLO_RESUMES_SIZE - HOST_NAME_SIZE;
+	if (version.size > HELLO_VERSION_MAX)
+		version.size = HELLO_VERSION_MAX;
 	at = put_text(out + 56, out, version);
 	*at = '\0';
 	memcpy(at + 1, hello->nonce, 16);
 	put_u32(at + 17, hello->purpose);
 	memcpy(at + 21, hello->secret, 32);
 	at += HELLO_RESUMES_SIZE;
-	if (!hello->host.size)
+	if (!hello->host.size && !hello->is_tagged)
 		return (uint32_t)(at - out);
 	*at = (uint8_t)hello->host.size;
-	return (uint32_t)(put_text(at + 1, out, hello->host) - out);
+	at = put_text(at + 1, out, hello->host);
+	if (hello->is_tagged) {
+		memcpy(at, hello->tags, sizeof(hello->tags));
+		at += sizeof(hello->tags);
+	}
+	return (uint32_t)(at - out);
 }
 
 int frame_hello_link_decode(const uint8_t *payload, uint32_t length, struct frame_hello_link *hello)
@@ -68,6 +75,8 @@ int frame_hello_link_decode(const uint8_t *payload, uint32_t length, struct fram
 	hello->host.data = (const char *)take(&cursor, hello->host.size);
 	if (cursor.error || !host_name_is_valid(hello->host.data, hello->host.size))
 		hello->host = (struct frame_text){.data = NULL};
+	take_bytes(&cursor, hello->tags, sizeof(hello->tags));
+	hello->is_tagged = !cursor.error;
 	return 0;
 }
 

@@ -10,14 +10,18 @@
 
 int attempt_choose(struct attempt *attempt, bool is_lower)
 {
-	uint8_t random[sizeof(attempt->nonce) + sizeof(attempt->secret)];
+	uint8_t random[sizeof(attempt->nonce) + sizeof(attempt->cover) + sizeof(attempt->secret)];
+	const uint8_t *at = random;
 
 	*attempt = (struct attempt){.begun_ms = clock_ms()};
 	if (getrandom(random, sizeof(random), 0) != sizeof(random))
 		return -EIO;
-	memcpy(attempt->nonce, random, sizeof(attempt->nonce));
+	memcpy(attempt->nonce, at, sizeof(attempt->nonce));
+	at += sizeof(attempt->nonce);
+	memcpy(attempt->cover, at, sizeof(attempt->cover));
+	at += sizeof(attempt->cover);
 	if (is_lower)
-		memcpy(attempt->secret, random + sizeof(attempt->nonce), sizeof(attempt->secret));
+		memcpy(attempt->secret, at, sizeof(attempt->secret));
 	return 0;
 }
 
@@ -32,10 +36,10 @@ int attempt_begin(struct attempt *attempt, const struct transport *transport, bo
 	return r < 0 ? r : ring_writer_init(&attempt->out, &out, false);
 }
 
-int attempt_say(struct attempt *attempt, const struct transport *transport, uint8_t type, const void *payload,
-		uint32_t length)
+int attempt_say(struct attempt *attempt, const struct transport *transport, uint8_t type, uint32_t sequence,
+		const void *payload, uint32_t length)
 {
-	const struct frame_header header = {.type = type, .length = length};
+	const struct frame_header header = {.type = type, .length = length, .sequence = sequence};
 	int space = ring_writer_space(&attempt->out, frame_size(length));
 
 	if (space < (int)frame_size(length))

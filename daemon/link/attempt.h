@@ -20,7 +20,9 @@ struct attempt {
 	uint8_t nonce[16], peer_nonce[16];
 	uint8_t secret
 		[32]; /* of the session that begins if the other end doesn't know ours; zero: it would choose */
-	uint32_t epoch; /* of a good PROVE, the other end's */
+	uint8_t cover[32]; /* a secret for the tags in our HELLO that name nothing */
+	uint8_t named[16]; /* the instance with which our tags name sessions */
+	uint32_t epoch;	   /* of a good PROVE, the other end's */
 	uint64_t begun_ms;
 };
 
@@ -29,11 +31,12 @@ struct attempt {
 int attempt_choose(struct attempt *attempt, bool is_lower);
 /* Begins to read and write the transport's rings, having chosen. -EIO; -EINVAL: bad sizes. */
 int attempt_begin(struct attempt *attempt, const struct transport *transport, bool is_lower);
-/* Writes a frame, lets the other end see it, and notifies it if it asks. Payloads are short, and the rings were empty.
+/* Writes a frame, lets the other end see it, and notifies it if it asks. Payloads are short, and the rings were empty. The
+ * number is 0 but behind the HELLO of a session.
  * -ENOSPC: there is no room, since the other end doesn't read; -EPROTO: it claims impossible things; else as the
  * transport says. */
-int attempt_say(struct attempt *attempt, const struct transport *transport, uint8_t type, const void *payload,
-		uint32_t length);
+int attempt_say(struct attempt *attempt, const struct transport *transport, uint8_t type, uint32_t sequence,
+		const void *payload, uint32_t length);
 /* Takes the next frame out of the ring. 1: *header and payload are its; 0: there is none, and the other end will notify
  * of the next; -EPROTO: what is there is no such frame. `payload` has room for FRAME_PAYLOAD_MAX bytes. */
 int attempt_hear(struct attempt *attempt, struct frame_header *header, uint8_t *payload);

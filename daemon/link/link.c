@@ -157,6 +157,7 @@ static void begin_to_resume(struct link *link, const struct frame_hello_link *he
 	if (!hello->resumes || !link->links->options.resume_for_ms)
 		return;
 	session->state = RESUME_UP;
+	session->is_hidden = hello->is_tagged && !link_is_far(link);
 	session->epoch = session->confirmed = 1;
 	memcpy(session->token, ours ? link->attempt.nonce : hello->nonce, sizeof(session->token));
 	memcpy(session->secret, ours ? link->attempt.secret : hello->secret, sizeof(session->secret));
@@ -184,37 +185,24 @@ void link_note_hello(struct link *link, const struct frame_hello_link *hello)
 	link_tell_directory(link, true);
 }
 
-static int take_hello(struct link *link, const struct frame_header *header, const uint8_t *payload)
+void link_read_goodbye(const struct frame_goodbye *goodbye, char *why, size_t room)
 {
-	struct frame_hello_link hello;
-	int r = frame_hello_link_decode(payload, header->length, &hello);
+	char text[101];
 
-	if (link->state != LINK_GREETING)
-		return -EBUSY;
-	/* The major comes first in every version's HELLO. */
-	if (header->length >= 2 && hello.major != PROTOCOL_MAJOR) {
-		hop_fail(link->hop, -EPROTONOSUPPORT,
-			 "%s speaks protocol %u, this daemon %d; run the same version of xenmsgd in both",
-			 link->title, hello.major, PROTOCOL_MAJOR);
-		return -EPROTONOSUPPORT;
-	}
-	if (r < 0)
-		return r;
-	link_note_hello(link, &hello);
-	return 0;
+	copy_plain(text, sizeof(text), goodbye->text, ' ');
+	snprintf(why, room, goodbye->error ? "the peer says goodbye: %s" : "the peer has closed it", text);
 }
 
 static int take_goodbye(struct link *link, const struct frame_header *header, const uint8_t *payload)
 {
 	struct frame_goodbye goodbye;
-	char text[101];
+	char why[LINK_REASON_SIZE];
 	int r = frame_goodbye_decode(payload, header->length, &goodbye);
 
 	if (r < 0)
 		return r;
-	copy_plain(text, sizeof(text), goodbye.text, ' ');
-	hop_fail(link->hop, -ECONNRESET,
-		 goodbye.error ? "the peer says goodbye: %s" : "the peer has closed it", text);
+	link_read_goodbye(&goodbye, why, sizeof(why));
+	hop_fail(link->hop, -ECONNRESET, "%s", why);
 	return 0;
 }
 
@@ -306,7 +294,7 @@ static int on_control(void *owner, const struct frame_header *header, const uint
 	int r;
 
 	if (header->type == FRAME_HELLO)
-		return take_hello(link, header, payload);
+		return -EBUSY; /* the session began with one */
 	if (header->type == FRAME_GOODBYE)
 		return take_goodbye(link, header, payload);
 	if (header->type == FRAME_DIRECTORY)
@@ -397,7 +385,7 @@ static void on_failed(void *owner, int error, const char *why)
 	struct link *link = owner;
 	char reason[200];
 
-	if (link->state != LINK_GREETING && link->state != LINK_UP)
+	if (link->state != LINK_UP)
 		return;
 	snprintf(reason, sizeof(reason), "%s", why);
 	if (link_may_resume(link, error)) {
@@ -413,7 +401,7 @@ static void on_failed(void *owner, int error, const char *why)
 	link_drop_carrier(link, error == -ECONNRESET ? 0 : -error, reason);
 	link_end_session(link, link_error_now(link), reason);
 	if (transport_is_there(&link->next))
-		link_begin_session(link);
+		link_greet(link);
 }
 
 /* --- the vchan -------------------------------------------------------------------------------- */
@@ -570,30 +558,9 @@ uint32_t link_make_hello(struct link *link, enum hello_purpose purpose, uint8_t 
 		memcpy(hello.token, link->session.token, sizeof(hello.token));
 	else if (link_is_lower(link))
 		memcpy(hello.token, link->attempt.nonce, sizeof(hello.token));
+	if (hello.resumes && !link_is_far(link))
+		link_make_tags(link, &hello);
 	return frame_hello_link_encode(&hello, payload);
-}
-
-void link_begin_session(struct link *link)
-{
-	struct hop_rings rings = {0};
-	uint8_t payload[FRAME_PAYLOAD_MAX];
-	int r;
-
-	transport_rings(&link->next, &rings.in, &rings.out[OUTLET_MAIN]);
-	link->acked = link->acked_by_peer = 0;
-	link->began_ms = clock_ms();
-	link->beats_late = 0;
-	link_set_state(link, LINK_GREETING);
-	link_guard(link);
-	r = hop_attach(link->hop, &rings);
-	if (r == 0)
-		r = attempt_choose(&link->attempt, link_is_lower(link));
-	if (r == 0)
-		r = hop_send(link->hop, FRAME_HELLO, 0, 0, payload,
-			     link_make_hello(link, HELLO_BEGIN, payload));
-	if (r < 0)
-		hop_fail(link->hop, r, "setting it up: %s", strerror(-r));
-	link_take_next(link);
 }
 
 void link_take_next(struct link *link)

@@ -136,6 +136,8 @@ void link_lose_attempt(struct link *link, bool replaced, const char *why)
 
 bool link_survive(struct link *link)
 {
+	if (link->state == LINK_GREETING)
+		return false;
 	transport_close(&link->next);
 	link->session.attempt = RESUME_NOTHING;
 	if (link->claims)
@@ -158,23 +160,10 @@ void link_ask_again(struct link *link)
 
 static void say(struct link *link, uint8_t type, const uint8_t *payload, uint32_t length)
 {
-	int r = attempt_say(&link->attempt, &link->next, type, payload, length);
+	int r = attempt_say(&link->attempt, &link->next, type, 0, payload, length);
 
 	if (r < 0)
 		drop(link, strerror(-r));
-}
-
-static void proof_ends(const struct link *link, struct proof_end *us, struct proof_end *them)
-{
-	const struct self *self = link->links->options.self;
-	bool is_lower = link_is_lower(link);
-
-	*us = (struct proof_end){.domid = link_is_far(link) ? !is_lower : self->domid};
-	memcpy(us->nonce, link->attempt.nonce, sizeof(us->nonce));
-	memcpy(us->instance, self->instance, sizeof(us->instance));
-	*them = (struct proof_end){.domid = link_is_far(link) ? is_lower : link->domid};
-	memcpy(them->nonce, link->attempt.peer_nonce, sizeof(them->nonce));
-	memcpy(them->instance, link->session.peer_instance, sizeof(them->instance));
 }
 
 static void say_prove(struct link *link)
@@ -184,7 +173,7 @@ static void say_prove(struct link *link)
 	uint8_t payload[FRAME_SMALL_MAX];
 	struct proof_end us, them;
 
-	proof_ends(link, &us, &them);
+	link_proof_ends(link, link->session.peer_instance, &us, &them);
 	proof_make(session->secret, &us, &them, prove.epoch, HELLO_RESUME, prove.proof);
 	session->attempt = RESUME_PROVING;
 	say(link, FRAME_PROVE, payload, frame_prove_encode(&prove, payload));
@@ -211,7 +200,7 @@ static void refuse(struct link *link)
 	struct frame_goodbye goodbye = {.error = ECONNRESET, .text = {"it is older than this end", 25}};
 	uint8_t payload[FRAME_SMALL_MAX];
 
-	attempt_say(&link->attempt, &link->next, FRAME_GOODBYE, payload,
+	attempt_say(&link->attempt, &link->next, FRAME_GOODBYE, 0, payload,
 		    frame_goodbye_encode(&goodbye, payload));
 	drop(link, "the other end is older");
 }
@@ -242,6 +231,15 @@ static void go_on(struct link *link, const struct frame_resume *resume)
 	link_take_next(link);
 }
 
+void link_begin_over_next(struct link *link, const struct frame_hello_link *hello)
+{
+	link_guard(link);
+	hop_attach_begun(link->hop, &link->attempt.in, &link->attempt.out);
+	link->acked = link->acked_by_peer = 0;
+	link_note_hello(link, hello);
+	link_take_next(link);
+}
+
 /* The other end doesn't know the session: a new one begins, with the two HELLOs as its first frames. */
 static void begin_instead(struct link *link, const struct frame_hello_link *hello)
 {
@@ -249,11 +247,7 @@ static void begin_instead(struct link *link, const struct frame_hello_link *hell
 	if (!link->claims) /* else what waits there is for this domain in any case */
 		link_end_session(link, link_error_now(link), "the peer has no such session any more");
 	link->claims = false;
-	link_guard(link);
-	hop_attach_begun(link->hop, &link->attempt.in, &link->attempt.out);
-	link->acked = link->acked_by_peer = 0;
-	link_note_hello(link, hello);
-	link_take_next(link);
+	link_begin_over_next(link, hello);
 }
 
 static void act(struct link *link, const struct resume_facts *facts, const struct frame_resume *resume)
@@ -292,15 +286,39 @@ static void act(struct link *link, const struct resume_facts *facts, const struc
 	}
 }
 
+static void go_on_proving(struct link *link, const struct frame_hello_link *hello)
+{
+	link->greeted = true;
+	memcpy(link->attempt.peer_nonce, hello->nonce, sizeof(link->attempt.peer_nonce));
+	act(link, &(struct resume_facts){.event = RESUME_NEXT}, NULL);
+}
+
+/* A session that both HELLOs have named by a tag. Where it isn't that of this attempt, both ends know which one it is. */
+static void take_tagged(struct link *link, struct link *own, const struct frame_hello_link *hello)
+{
+	if (link->claims)
+		link_claim_named(link, own);
+	if (own == link || link->claims)
+		go_on_proving(link, hello);
+	else
+		drop(link, "it means another session");
+}
+
 static bool take_hello(struct link *link, const uint8_t *payload, uint32_t length)
 {
 	struct link_session *session = &link->session;
 	struct frame_hello_link hello;
+	struct link *own;
 
 	if (link->greeted || frame_hello_link_decode(payload, length, &hello) < 0 ||
 	    hello.major != PROTOCOL_MAJOR)
 		return false;
 	link->greeted = true;
+	own = link_is_far(link) ? NULL : link_find_tagged(link, &hello);
+	if (own) {
+		take_tagged(link, own, &hello);
+		return true;
+	}
 	if (!hello.resumes || hello.purpose != HELLO_RESUME ||
 	    memcmp(hello.instance, session->peer_instance, sizeof(session->peer_instance))) {
 		begin_instead(link, &hello);
@@ -311,8 +329,7 @@ static bool take_hello(struct link *link, const uint8_t *payload, uint32_t lengt
 		drop(link, "it means another session");
 		return true;
 	}
-	memcpy(link->attempt.peer_nonce, hello.nonce, sizeof(link->attempt.peer_nonce));
-	act(link, &(struct resume_facts){.event = RESUME_NEXT}, NULL);
+	go_on_proving(link, &hello);
 	return true;
 }
 
@@ -325,7 +342,7 @@ static bool take_prove(struct link *link, const uint8_t *payload, uint32_t lengt
 
 	if (frame_prove_decode(payload, length, &prove) < 0)
 		return false;
-	proof_ends(link, &us, &them);
+	link_proof_ends(link, link->session.peer_instance, &us, &them);
 	facts.proven = proof_is_good(session->secret, &them, &us, prove.epoch, HELLO_RESUME, prove.proof);
 	facts.older = prove.epoch < session->confirmed;
 	facts.last = prove.epoch == UINT32_MAX || session->epoch == UINT32_MAX;
@@ -414,6 +431,8 @@ static void on_next(void *userdata)
 		drop(link, "it says something else");
 	else if (state == TRANSPORT_CLOSED)
 		give_up(link, link_error_now(link), "the peer's daemon has gone");
+	else if (state == TRANSPORT_LEFT && link->claims && link->session.is_hidden)
+		link_greet_anew(link); /* it wants a larger one */
 	else if (state != TRANSPORT_OPEN)
 		drop(link, "the new vchan has gone");
 }
@@ -430,9 +449,32 @@ void link_try_next(struct link *link)
 		return;
 	}
 	transport_hear(&link->next, on_next, link);
-	say(link, FRAME_HELLO, payload, link_make_hello(link, HELLO_RESUME, payload));
+	say(link, FRAME_HELLO, payload,
+	    link_make_hello(link, link->session.is_hidden ? HELLO_BEGIN : HELLO_RESUME, payload));
 	if (transport_is_there(&link->next))
 		on_next(link);
+}
+
+void link_prove(struct link *link, const struct frame_hello_link *hello)
+{
+	transport_hear(&link->next, on_next, link);
+	go_on_proving(link, hello);
+	if (link->state == LINK_AWAY && transport_is_there(&link->next))
+		on_next(link);
+}
+
+void link_end_attempt(struct link *link, int error, const char *why)
+{
+	struct frame_goodbye goodbye = {.error = (uint32_t)error, .text = {why, strlen(why)}};
+	uint8_t payload[FRAME_PAYLOAD_MAX];
+
+	if (!transport_is_there(&link->next))
+		return;
+	if (transport_state(&link->next) == TRANSPORT_OPEN)
+		attempt_say(&link->attempt, &link->next, FRAME_GOODBYE, 1, payload,
+			    frame_goodbye_encode(&goodbye, payload));
+	transport_close(&link->next);
+	links_withdraw(link->links, link->domid);
 }
 
 void link_look_at_attempt(struct link *link, uint64_t now)

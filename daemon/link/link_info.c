@@ -41,14 +41,16 @@ static const char *state_name(enum link_state state)
 
 static void fill_info(struct link *link, struct link_info *info)
 {
+	const struct transport *vchan = link->state == LINK_GREETING ? &link->next : &link->carrier;
+
 	*info = (struct link_info){
 		.domid = link->stamped,
 		.state = link->state,
 		.state_name = state_name(link->state),
-		.has_vchan = transport_is_there(&link->carrier),
-		.granter = transport_is_granter(&link->carrier),
+		.has_vchan = transport_is_there(vchan),
+		.granter = transport_is_granter(vchan),
 		.ring_bytes = transport_is_there(&link->carrier) ? link->ring_bytes : 0,
-		.pages = transport_pages(&link->carrier),
+		.pages = transport_pages(vchan),
 		.channels = link->hop->channels.count,
 		.unacknowledged = hop_unacknowledged(link->hop),
 		.rtt_ns = link->rtt_ns,

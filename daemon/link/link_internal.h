@@ -35,6 +35,7 @@ struct link_session {
 	uint8_t token[PROOF_ID_SIZE]; /* names it */
 	uint8_t secret[PROOF_SECRET_SIZE];
 	uint8_t peer_instance[PROOF_ID_SIZE];
+	bool is_hidden; /* both ends name it by tags, so who hasn't its secret isn't told that it is */
 	uint32_t epoch, confirmed; /* the last epoch in which the other end was heard */
 	uint64_t away_ms;	   /* when it was lost */
 };
@@ -104,8 +105,7 @@ struct link {
 	uint32_t ring_bytes;
 	uint64_t acked;		/* position in our last ACK */
 	uint64_t acked_by_peer; /* position in the peer's last ACK */
-	uint64_t began_ms;	/* when it began to greet the peer, */
-	unsigned beats_late;	/* and how many beats found it late */
+	uint64_t began_ms;	/* when it began to greet the peer */
 	uint64_t heard_ms;	/* when something last arrived */
 	uint64_t heard_frames;
 	uint64_t used_ms; /* when it last had a channel */
@@ -181,8 +181,6 @@ void link_end_session(struct link *link, int error, const char *why);
 int link_error_now(struct link *link);
 /* Makes a hop for it, with no channels. NULL: out of memory. */
 struct hop *link_new_hop(struct link *link);
-/* Begins a session over `next`. */
-void link_begin_session(struct link *link);
 /* Puts a last frame into the ring, if there is room, and closes the vchan. */
 void link_drop_carrier(struct link *link, int error, const char *why);
 /* Makes `next` the carrier. The hop has its rings already. */
@@ -195,6 +193,8 @@ void link_drop_next(struct link *link);
 uint32_t link_make_hello(struct link *link, enum hello_purpose purpose, uint8_t *payload);
 /* Notes what the peer's HELLO says, and which session begins with it. */
 void link_note_hello(struct link *link, const struct frame_hello_link *hello);
+/* Writes why a GOODBYE was said, as plain text. */
+void link_read_goodbye(const struct frame_goodbye *goodbye, char *why, size_t room);
 /* Doesn't poll it (any more). */
 void link_stop_being_polled(struct link *link);
 /* The carrier is another one, and the hop has its rings. */
@@ -250,9 +250,45 @@ void link_ask_again(struct link *link);
 /* Looks at an attempt, of which an event may have been lost. */
 void link_look_at_attempt(struct link *link, uint64_t now);
 
+/* The peer's HELLO has named the session by a tag: proves over `next`, over which ours was said, that it is ours. */
+void link_prove(struct link *link, const struct frame_hello_link *hello);
+/* Says GOODBYE over `next`, and closes it. */
+void link_end_attempt(struct link *link, int error, const char *why);
+/* The peer doesn't know a session of ours: one begins over `next`, with the two HELLOs as its first frames. */
+void link_begin_over_next(struct link *link, const struct frame_hello_link *hello);
+
+/* --- link_greet.c */
+/* Greets the peer over `next`, and begins a session with it or goes on with one that it names. */
+void link_greet(struct link *link);
+/* As the heartbeat: looks whether something was missed, or the peer has had its time. */
+void link_look_at_greeting(struct link *link, uint64_t now);
+/* Ends it with a GOODBYE: `error` is negative, -ECONNRESET for what is nobody's fault. */
+void link_stop_greeting(struct link *link, int error, const char *why);
+
+/* --- link_tags.c */
+/* What the two ends are to a proof or a tag, for an instance of the peer's. Nonces are those of the attempt. */
+void link_proof_ends(const struct link *link, const uint8_t instance[PROOF_ID_SIZE], struct proof_end *us,
+		     struct proof_end *them);
+/* Names in our HELLO the sessions that we may go on with over this attempt. */
+void link_make_tags(struct link *link, struct frame_hello_link *hello);
+/* Finds the session that both HELLOs have named: its link; NULL: there is none. */
+struct link *link_find_tagged(struct link *link, const struct frame_hello_link *hello);
+
 /* --- link_moved.c */
+/* Whether it is a session that can be resumed with this instance of a domain's daemon: no domain becomes another host. */
+bool link_is_with(const struct link *link, const uint8_t instance[PROOF_ID_SIZE]);
+/* Returns how likely it is that the session is that of a domain which has another number now. */
+int link_likelihood(const struct link *link);
+/* Makes the link, over whose new vchan the peer has named `own`'s session, AWAY with that. */
+void link_claim_named(struct link *link, const struct link *own);
+/* Whether the new vchan has room for all that may have to be sent again in `own`'s session. */
+bool link_has_room(const struct link *link, const struct link *own);
+/* Leaves the vchan, which was granted for somebody who might be anybody, to have one that is large enough. */
+void link_enlarge(struct link *link, const struct link *own);
+/* Leaves the vchan, over which the link claims a session or may do so, to have another one. What waits stays. */
+void link_greet_anew(struct link *link);
 /* Makes the link, which has a new vchan and no session, AWAY if the peer says that it has a session with us, which we
- * had with another domain. */
+ * had with another domain, and which an earlier daemon can't name by a tag. */
 void link_claim(struct link *link);
 /* This domain was restored, perhaps on another host: by the peer's number there may be somebody else now. So the session
  * has none until its other end, found by its instance, has proven itself. */

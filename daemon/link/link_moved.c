@@ -22,17 +22,21 @@
 _Static_assert(FRAME_HEADER_SIZE + FRAME_PAYLOAD_MAX <= LEAST_MAX,
 	       "any frame that was kept can be sent again");
 
-/* Returns how likely it is that the session is that of a domain which has another number now. */
-static int likelihood(const struct link *link)
+int link_likelihood(const struct link *link)
 {
 	return (links_is_there(link->links, link->domid) ? 0 : 2) + (link->state == LINK_AWAY ? 1 : 0);
 }
 
-/* Whether it is a session that can be resumed with this instance of a domain's daemon: no domain becomes another host. */
-static bool is_session_with(const struct link *link, const uint8_t instance[PROOF_ID_SIZE])
+bool link_is_with(const struct link *link, const uint8_t instance[PROOF_ID_SIZE])
 {
 	return !link->claims && !link_is_far(link) && link->session.state != RESUME_ENDED &&
 	       !memcmp(link->session.peer_instance, instance, PROOF_ID_SIZE);
+}
+
+/* Whether it is one of an earlier daemon's, to which a token names it. */
+static bool is_named_openly(const struct link *link, const uint8_t instance[PROOF_ID_SIZE])
+{
+	return link_is_with(link, instance) && !link->session.is_hidden;
 }
 
 /* Finds the session with the instance that runs in the link's domain, under another domid. There may be several, since
@@ -48,16 +52,16 @@ static struct link *find_session(const struct link *link)
 	if (!peers_instance(links->peers, link->domid, instance))
 		return NULL;
 	HASH_ITER(hh, links->links, other, next) {
-		if (other == link || !is_session_with(other, instance))
+		if (other == link || !is_named_openly(other, instance))
 			continue;
 		if (link->meant.is_known && !memcmp(other->session.token, link->meant.token, PROOF_ID_SIZE))
 			return other;
-		if (!best || likelihood(other) > likelihood(best))
+		if (!best || link_likelihood(other) > link_likelihood(best))
 			best = other;
 		count++;
 	}
 	HASH_ITER(hh, links->links, other, next)
-		if (other != link && is_session_with(other, instance) && at++ == link->meant.tries % count)
+		if (other != link && is_named_openly(other, instance) && at++ == link->meant.tries % count)
 			another = other;
 	return link->meant.tries ? another : best;
 }
@@ -67,7 +71,7 @@ void link_note_meant(struct link *link, const uint8_t token[PROOF_ID_SIZE])
 	const struct link *other;
 
 	for (other = link->links->links; other; other = other->hh.next)
-		if (is_session_with(other, link->session.peer_instance) &&
+		if (link_is_with(other, link->session.peer_instance) &&
 		    !memcmp(other->session.token, token, PROOF_ID_SIZE)) {
 			link->meant.is_known = true;
 			memcpy(link->meant.token, token, PROOF_ID_SIZE);
@@ -85,7 +89,7 @@ static struct link *find_claimed(const struct link *link)
 	HASH_ITER(hh, link->links->links, own, next) {
 		const struct link_session *session = &own->session;
 
-		if (is_session_with(own, claimed->peer_instance) &&
+		if (link_is_with(own, claimed->peer_instance) &&
 		    !memcmp(session->token, claimed->token, sizeof(session->token)) &&
 		    !memcmp(session->secret, claimed->secret, sizeof(session->secret)) &&
 		    session->epoch == claimed->epoch && session->confirmed == claimed->confirmed)
@@ -96,6 +100,22 @@ static struct link *find_claimed(const struct link *link)
 
 /* A frame lies whole in a ring, and those that are sent again are as they were in the one that was lost: in either end's,
  * which were as large. */
+static uint32_t ring_needed(const struct link *own)
+{
+	return own->ring_bytes < LEAST_MAX ? own->ring_bytes : LEAST_MAX;
+}
+
+/* Whether the domain by this number may learn from the size of its rings that we have the session. */
+static bool may_show(const struct links *links, const struct link *own, uint32_t domid)
+{
+	const struct link *link = link_find(links, domid);
+
+	if (own == link || !own->session.is_hidden)
+		return true;
+	return link && link->meant.is_known &&
+	       !memcmp(link->meant.token, own->session.token, sizeof(own->session.token));
+}
+
 uint32_t links_least_ring(const struct links *links, uint32_t domid)
 {
 	uint8_t instance[PROOF_ID_SIZE];
@@ -105,22 +125,59 @@ uint32_t links_least_ring(const struct links *links, uint32_t domid)
 	if (!peers_instance(links->peers, domid, instance))
 		return 0;
 	for (link = links->links; link; link = link->hh.next)
-		if (is_session_with(link, instance) && link->ring_bytes > least)
-			least = link->ring_bytes;
-	return least < LEAST_MAX ? least : LEAST_MAX;
+		if (link_is_with(link, instance) && may_show(links, link, domid) && ring_needed(link) > least)
+			least = ring_needed(link);
+	return least;
+}
+
+/* The mapping end takes what it gets. */
+bool link_has_room(const struct link *link, const struct link *own)
+{
+	struct ring_view in, out;
+
+	if (!transport_is_granter(&link->next))
+		return true;
+	transport_rings(&link->next, &in, &out);
+	return in.size >= ring_needed(own) && out.size >= ring_needed(own);
+}
+
+void link_enlarge(struct link *link, const struct link *own)
+{
+	link->meant.is_known = true;
+	memcpy(link->meant.token, own->session.token, sizeof(link->meant.token));
+	link_greet_anew(link);
+}
+
+void link_greet_anew(struct link *link)
+{
+	struct links *links = link->links;
+	int r;
+
+	transport_leave(&link->next);
+	links_withdraw(links, link->domid);
+	link->claims = false;
+	link->session = (struct link_session){.state = RESUME_ENDED};
+	link_set_state(link, LINK_CONNECTING);
+	r = links_ask(links, link->domid, NULL);
+	if (r < 0)
+		links_failed(links, link->domid, r, strerror(-r));
+}
+
+void link_claim_named(struct link *link, const struct link *own)
+{
+	link->claims = true;
+	link->session = own->session;
+	link->session.state = RESUME_AWAY;
+	link->session.attempt = RESUME_NOTHING;
+	link_set_state(link, LINK_AWAY);
 }
 
 void link_claim(struct link *link)
 {
 	const struct link *own = find_session(link);
 
-	if (!own)
-		return;
-	link->claims = true;
-	link->session = own->session;
-	link->session.state = RESUME_AWAY;
-	link->session.attempt = RESUME_NOTHING;
-	link_set_state(link, LINK_AWAY);
+	if (own)
+		link_claim_named(link, own);
 }
 
 void link_lose_number(struct link *link)

@@ -228,7 +228,7 @@ void links_connected(struct links *links, uint32_t domid, const struct transport
 	else if (transport_is_there(&link->carrier))
 		hop_finish(link->hop, -ENOLINK, "the peer has made a new one");
 	else
-		link_begin_session(link);
+		link_greet(link);
 }
 
 void link_replace(struct link *instead, struct link *link)
@@ -324,6 +324,10 @@ void links_lost(struct links *links, uint32_t domid, bool replaced, const char *
 		link_lose_attempt(link, replaced, reason);
 		return;
 	}
+	if (link->state == LINK_GREETING) {
+		link_stop_greeting(link, -ECONNRESET, reason);
+		return;
+	}
 	if (!transport_is_there(&link->carrier))
 		return;
 	link_drop_next(link);
@@ -363,15 +367,6 @@ static void expire_pings(struct link *link)
 		pings_expire(&link->pings, now - ns);
 }
 
-/* Whether the peer has had its time to say HELLO, whatever else it says. We may have stood still ourselves, so what lies
- * in the ring is read first. */
-static bool is_greeting_over(struct link *link, uint64_t now)
-{
-	if (link->state != LINK_GREETING || now - link->began_ms < link->links->options.dead_after_ms)
-		return false;
-	return link->beats_late++ > 0 || !hop_has_input(link->hop);
-}
-
 static void beat(struct link *link, uint64_t now)
 {
 	const struct links_options *options = &link->links->options;
@@ -380,7 +375,9 @@ static void beat(struct link *link, uint64_t now)
 	expire_pings(link);
 	if (link->state == LINK_AWAY)
 		link_look_at_attempt(link, now);
-	if (link->state != LINK_UP && link->state != LINK_GREETING)
+	else if (link->state == LINK_GREETING)
+		link_look_at_greeting(link, now);
+	if (link->state != LINK_UP)
 		return;
 	/* Look into the ring: a peer that was asked to notify us does it once, so after an event was lost no
 	 * other comes. And a peer whose frames lie there unread isn't dead: it was we who stood still. */
@@ -391,18 +388,11 @@ static void beat(struct link *link, uint64_t now)
 	/* Nor is one that had nothing to say and wasn't asked: this may come late, and the last time was
 	 * early. */
 	if (now - link->heard_ms >= options->dead_after_ms && !hop_has_input(link->hop) &&
-	    (link->state == LINK_GREETING || link->pings.own_is_out)) {
+	    link->pings.own_is_out) {
 		hop_fail(link->hop, -ETIMEDOUT, "nothing has come from it for %u s",
 			 options->dead_after_ms / 1000);
 		return;
 	}
-	if (is_greeting_over(link, now)) {
-		hop_fail(link->hop, -ETIMEDOUT, "no HELLO has come from it within %u s",
-			 options->dead_after_ms / 1000);
-		return;
-	}
-	if (link->state != LINK_UP)
-		return;
 	if (options->idle_close_ms && !carries_directory && now - link->used_ms >= options->idle_close_ms) {
 		hop_fail(link->hop, -ECONNRESET, "it was idle");
 		return;
@@ -460,6 +450,8 @@ int links_new(struct links **out, struct relay *relay, struct peers *peers, stru
 
 static void end(struct link *link, const char *why)
 {
+	if (link->state == LINK_GREETING)
+		link_end_attempt(link, 0, "");
 	transport_close(&link->next);
 	link_drop_carrier(link, 0, "");
 	link_end_session(link, EHOSTUNREACH, why);

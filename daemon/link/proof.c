@@ -35,6 +35,22 @@ void proof_make(const uint8_t secret[PROOF_SECRET_SIZE], const struct proof_end 
 	hmac_sha256_digest(&hash, PROOF_SIZE, proof);
 }
 
+void proof_tag(const uint8_t secret[PROOF_SECRET_SIZE], const struct proof_end *sender,
+	       const struct proof_end *receiver, uint8_t tag[PROOF_TAG_SIZE])
+{
+	static const uint8_t what[] = "xenmsg hello"; /* without its zero */
+	struct hmac_sha256_ctx hash;
+
+	hmac_sha256_set_key(&hash, PROOF_SECRET_SIZE, secret);
+	hmac_sha256_update(&hash, sizeof(what) - 1, what);
+	add_u32(&hash, sender->domid);
+	add_u32(&hash, receiver->domid);
+	hmac_sha256_update(&hash, PROOF_ID_SIZE, sender->nonce);
+	hmac_sha256_update(&hash, PROOF_ID_SIZE, sender->instance);
+	hmac_sha256_update(&hash, PROOF_ID_SIZE, receiver->instance);
+	hmac_sha256_digest(&hash, PROOF_TAG_SIZE, tag);
+}
+
 bool proof_is_good(const uint8_t secret[PROOF_SECRET_SIZE], const struct proof_end *sender,
 		   const struct proof_end *receiver, uint32_t epoch, uint32_t purpose,
 		   const uint8_t untrusted_proof[PROOF_SIZE])

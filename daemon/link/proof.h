@@ -14,6 +14,7 @@
 #define PROOF_SIZE	  32u
 #define PROOF_SECRET_SIZE 32u
 #define PROOF_ID_SIZE	  16u
+#define PROOF_TAG_SIZE	  8u
 
 struct proof_end {
 	uint32_t domid;
@@ -28,5 +29,10 @@ void proof_make(const uint8_t secret[PROOF_SECRET_SIZE], const struct proof_end 
 bool proof_is_good(const uint8_t secret[PROOF_SECRET_SIZE], const struct proof_end *sender,
 		   const struct proof_end *receiver, uint32_t epoch, uint32_t purpose,
 		   const uint8_t untrusted_proof[PROOF_SIZE]);
+
+/* Names a session in the sender's HELLO to the receiver alone, who knows it, too: to all others it is random. It proves
+ * nothing. */
+void proof_tag(const uint8_t secret[PROOF_SECRET_SIZE], const struct proof_end *sender,
+	       const struct proof_end *receiver, uint8_t tag[PROOF_TAG_SIZE]);
 
 #endif

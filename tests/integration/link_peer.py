@@ -2,9 +2,9 @@
 """A peer daemon in Python, written from doc/protocol.md alone: it meets a real xenmsgd through XenStore and speaks link frames
 with it over the real rings, by stock libxenstore and libxenvchan. Numbers in brackets are sections of that document.
 
-    link_peer.py grant|map DOMID [FLAGS] [resume]   run inside a domain; takes a command a line, answers each with "ok ..." or
-                                                    "error ..."; FLAGS are those of its HELLO (2: it moves); with resume it
-                                                    speaks version 1.1
+    link_peer.py grant|map DOMID [FLAGS] [resume|tags] [as INSTANCE]
+        run inside a domain; takes a command a line, answers each with "ok ..." or "error ..."; FLAGS are those of its HELLO (2:
+        it moves); with resume it speaks version 1.1, with tags it also names sessions by them; it may show another's instance
 """
 
 import ctypes
@@ -146,14 +146,14 @@ class Channel:
 
 
 class Peer:
-    def __init__(self, role, domid, flags, resumes):
-        self.role, self.resumes = role, resumes
+    def __init__(self, role, domid, flags, version, instance):
+        self.role, self.resumes, self.tags = role, version is not None, version == "tags"
         self.secret = self.nonce = self.their_hello = None
         self.epoch, self.sent, self.kept = 1, 0, []  # of what was sent: (position of its end, frame)
         self.store = Store()
         self.flags, self.claimed = flags, 4711
         self.me, self.peer = int(self.store.read("domid")), domid
-        self.instance, self.token = uuid.uuid4(), os.urandom(16) if self.me < domid else bytes(16)
+        self.instance, self.token = uuid.UUID(instance) if instance else uuid.uuid4(), os.urandom(16) if self.me < domid else bytes(16)
         self.base = f"/local/domain/{self.me}/data/xenmsg"
         self.leaf = f"{self.base}/to/{domid}"
         self.theirs = f"/local/domain/{domid}/data/xenmsg/to/{self.me}"
@@ -186,12 +186,19 @@ class Peer:
         self.nonce = os.urandom(16)
         self.inlet = self.vchan  # where it reads; it writes into the other
 
-    def hello_payload(self, purpose):  # [5.3]
-        secret = os.urandom(32) if self.me < self.peer else bytes(32)
-        if purpose == 0:
-            self.token, self.secret = (self.nonce, secret) if self.me < self.peer else (bytes(16), None)
-        payload = struct.pack("<HHI16s16sQQ", 1, int(self.resumes), self.flags, self.instance.bytes, self.token, 0, 1 << 24) + b"python"
-        return payload + (b"\0" + self.nonce + struct.pack("<I", purpose) + secret if self.resumes else b"")
+    def hello_payload(self, again):  # [5.3]
+        token, secret = (self.nonce, os.urandom(32)) if self.me < self.peer else (bytes(16), bytes(32))
+        purpose = int(again and not self.tags)
+        if not again:
+            self.token, self.secret = token, secret if self.me < self.peer else None
+        elif purpose:
+            token = self.token
+        payload = struct.pack("<HHI16s16sQQ", 1, int(self.resumes), self.flags, self.instance.bytes, token, 0, 1 << 24) + b"python"
+        if self.resumes:
+            payload += b"\0" + self.nonce + struct.pack("<I", purpose) + secret
+        if self.tags:
+            payload += b"\0" + (self.tag(True) if again else os.urandom(8)) + os.urandom(56)
+        return payload
 
     def check_hello(self):
         if self.published:
@@ -200,11 +207,15 @@ class Peer:
         assert (major, minor, received) == (1, 1, 0)
         assert str(uuid.UUID(bytes=instance)) == self.their_hello.split(" ")[1], "the instance in HELLO is that of the leaf"
         self.their_instance = instance
-        self.their_nonce, purpose, secret = struct.unpack_from("<16sI32s", self.hello, self.hello.index(b"\0", 56) + 1)
+        at = self.hello.index(b"\0", 56) + 1
+        self.their_nonce, purpose, secret = struct.unpack_from("<16sI32s", self.hello, at)
+        at += 53 + self.hello[at + 52]  # behind the host's name
+        self.their_tags = [self.hello[at + 8 * i:at + 8 * i + 8] for i in range(8)]
+        assert len(self.hello) >= at + 64 and len(set(self.their_tags)) == 8
         return token, purpose, secret
 
     def begin(self):
-        self.send(HELLO, 0, self.hello_payload(0))
+        self.send(HELLO, 0, self.hello_payload(False))
         self.until(lambda: self.hello)
         token, purpose, secret = self.check_hello()
         assert purpose == 0
@@ -235,13 +246,29 @@ class Peer:
         told = b"xenmsg prove" + struct.pack("<II", first[0], second[0]) + first[1] + second[1] + first[2] + second[2]
         return hmac.new(self.secret, told + struct.pack("<II", epoch, 1), hashlib.sha256).digest()
 
+    def tag(self, ours):
+        mine, theirs = (self.me, self.instance.bytes), (self.peer, uuid.UUID(self.their_hello.split(" ")[1]).bytes)
+        first, second = (mine, theirs) if ours else (theirs, mine)
+        told = struct.pack("<II", first[0], second[0]) + (self.nonce if ours else self.their_nonce) + first[1] + second[1]
+        return hmac.new(self.secret, b"xenmsg hello" + told, hashlib.sha256).digest()[:8]
+
+    def do_impression(self):
+        """What we were shown of the peer, but for what is new each time."""
+        version, instance, _, *rest = self.their_hello.split(" ")
+        token, purpose, _ = self.check_hello()
+        assert token in (bytes(16), self.their_nonce)
+        return repr([version, instance, rest, len(self.hello), self.hello[:24], purpose, self.vchan.room])
+
     def do_resume(self):
         self.vchan.leave(self.role == "grant")
         self.meet()
-        self.say(HELLO, self.hello_payload(1))
+        self.say(HELLO, self.hello_payload(True))
         self.hello = self.expect(HELLO)
         token, purpose, _ = self.check_hello()
-        assert (token, purpose) == (self.token, 1)
+        if self.tags:
+            assert purpose == 0 and self.tag(False) in self.their_tags
+        else:
+            assert (token, purpose) == (self.token, 1)
         self.say(PROVE, struct.pack("<II", self.epoch, 0) + self.proof(True, self.epoch))
         epoch, _, proof = struct.unpack("<II32s", self.expect(PROVE))
         assert proof == self.proof(False, epoch)
@@ -545,8 +572,11 @@ def pattern(size):
 
 
 def main():
-    words = [word for word in sys.argv[3:] if word != "resume"]
-    peer = Peer(sys.argv[1], int(sys.argv[2]), int((words or [0])[0]), "resume" in sys.argv[3:])
+    words = sys.argv[3:]
+    instance = words.pop() if "as" in words else None
+    version = next((word for word in words if word in ("resume", "tags")), None)
+    flags = next((int(word) for word in words if word.isdigit()), 0)
+    peer = Peer(sys.argv[1], int(sys.argv[2]), flags, version, instance)
     print("ok met", flush=True)
     words = [""]
     while words[0] != "close":

@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+import uuid
 
 import pytest
 
@@ -27,21 +28,21 @@ def pattern(size):
 @pytest.fixture(name="met", params=["grant", "map"])
 def met_peer(request, host, tmp_path):
     """(a node with a daemon, the domid of the peer, a conversation with the peer once the link is up)"""
-    yield from meet(request.param, host, tmp_path)
+    yield from meet(request.param, host=host, tmp_path=tmp_path)
 
 
-@pytest.fixture(name="met_to_resume", params=["grant", "map"])
+@pytest.fixture(name="met_to_resume", params=["grant resume", "map resume", "grant tags", "map tags"])
 def met_peer_that_resumes(request, host, tmp_path):
-    yield from meet(request.param, host, tmp_path, "resume")
+    yield from meet(*request.param.split(), host=host, tmp_path=tmp_path)
 
 
 @pytest.fixture(name="met_to_move", params=["grant", "map", "grant resume", "map resume"])
 def met_peer_that_moves(request, host, tmp_path):
     role, *version = request.param.split()
-    yield from meet(role, host, tmp_path, MOVES, *version, config="ring-size = 4K\nmax-ring-size = 64K\n")
+    yield from meet(role, MOVES, *version, host=host, tmp_path=tmp_path, config="ring-size = 4K\nmax-ring-size = 64K\n")
 
 
-def meet(role, host, tmp_path, *version, config=""):
+def meet(role, *version, host, tmp_path, config=""):
     # Of two that are willing the lower domid maps.
     domid, other = (1, 2) if role == "grant" else (2, 1)
     node = Node(host, domid, tmp_path, CONFIG + config).start()
@@ -142,6 +143,37 @@ def test_a_session_goes_on_over_another_vchan_as_the_document_says(met_to_resume
     assert peer.ask("channels") == "ok none"
 
 
+def shown_to(host, domid, role, victim, instance):
+    """What the daemon shows a domain that shows this instance, and names no session."""
+    process = host.spawn(domid, sys.executable, PEER, role, victim, "tags", "as", instance, stdin=subprocess.PIPE,
+                         stdout=subprocess.PIPE)
+    peer = Conversation(process)
+    assert peer.answer() == "ok met"
+    impression = peer.ask("impression")
+    assert impression.startswith("ok [")
+    assert peer.ask("ping").startswith("ok acknowledged")
+    assert peer.ask("close") == "ok closed"
+    assert process.wait(30) == 0
+    return impression
+
+
+@pytest.mark.parametrize("role", ["grant", "map"])
+def test_a_third_domain_is_shown_the_same_with_and_without_a_session(role, host, tmp_path):
+    stranger, victim = (2, 1) if role == "grant" else (1, 2)
+    with_daemons = [Node(host, domid, tmp_path, CONFIG).start() for domid in (victim, 3)]
+    one, other = with_daemons
+    with other.receiver("inbox", "--count", "1", stdout=subprocess.DEVNULL).process as receiver:
+        one.send("3:inbox", "hello")
+        assert receiver.wait(30) == 0
+    instance = other.status()["instance"]
+    shown = [shown_to(host, stranger, role, victim, which) for which in (instance, str(uuid.uuid4()), instance)]
+    assert shown[0] == shown[1] == shown[2]
+    session = one.link(3)
+    assert (session["state"], session["resumes"]) == ("up", 0)
+    for node in with_daemons:
+        node.end()
+
+
 def exchange(node, other, peer, size):
     assert peer.ask("send", "inbox", size) == "ok delivered"
     node.send(f"{other}:echo", None, data=pattern(size))
@@ -172,7 +204,7 @@ def test_a_session_moves_to_other_rings_as_the_document_says(met_to_move):
 
 
 def test_a_peer_that_does_not_move_keeps_its_rings(host, tmp_path):
-    for node, other, peer in meet("map", host, tmp_path, config="ring-size = 4K\nmax-ring-size = 64K\n"):
+    for node, other, peer in meet("map", host=host, tmp_path=tmp_path, config="ring-size = 4K\nmax-ring-size = 64K\n"):
         for _ in range(8):
             node.send(f"{other}:echo", None, data=pattern(1 << 20))
             assert peer.ask("take", 1 << 20).startswith("ok")

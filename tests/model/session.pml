@@ -14,8 +14,11 @@
  * A vchan is a pair of channels. They hold no positions of their own: who reads believes that what comes next is what comes
  * next, as with a ring. Losses come at any time; each end notices them at any later time.
  *
- * What is left out: HELLO's versions; credit and channels (the session carries them); the kinds of content. "Copy, look,
- * commit" is one step here where the look is the last of them: what was copied before a freeze was right.
+ * What is left out: HELLO, its versions, and by what it names sessions: an attempt begins here where both ends have
+ * named the session, and also for a stranger, who in truth doesn't come that far (but one that wins a guess of 64 bits);
+ * a vchan that is left after HELLO, to have a larger one, is one that is lost. And credit and channels (the session
+ * carries them), and the kinds of content. "Copy, look, commit" is one step here where the look is the last of them: what
+ * was copied before a freeze was right.
  */
 
 /*

@@ -38,6 +38,7 @@ unit_tests += \
 	tests/unit/test_link_resume_lies \
 	tests/unit/test_link_restored \
 	tests/unit/test_link_moved \
+	tests/unit/test_link_tags \
 	tests/unit/test_link_move \
 	tests/unit/test_link_elastic \
 	tests/unit/test_log \
@@ -248,6 +249,8 @@ tests_unit_test_link_resume_lies_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS
 tests_unit_test_link_restored_SOURCES = tests/unit/test_link_restored.c $(resume_rig)
 tests_unit_test_link_restored_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
+tests_unit_test_link_tags_SOURCES = tests/unit/test_link_tags.c $(resume_rig)
+tests_unit_test_link_tags_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_link_moved_SOURCES = tests/unit/test_link_moved.c $(resume_rig)
 tests_unit_test_link_moved_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 

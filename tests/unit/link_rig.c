@@ -68,6 +68,8 @@ bool vchan_is_sound(const struct vchan *vchan)
 void vchan_read_view(const struct vchan *vchan, struct ring_view *view)
 {
 	*view = private_ring_view((struct private_ring *)(uintptr_t)&vchan->in);
+	if (vchan->size)
+		view->size = vchan->size;
 }
 
 void vchan_write_view(const struct vchan *vchan, struct ring_view *view)

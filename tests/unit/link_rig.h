@@ -42,6 +42,7 @@ struct vchan {
 	bool is_mapped;	     /* by the daemon; else it has granted it */
 	bool left, was_left; /* by the daemon; by the peer, with `state` */
 	bool restored;	     /* our domain was, since */
+	uint32_t size;	     /* of the rings, where only that counts; 0: as it is */
 };
 
 /* Our domain may be restored; and maps what the peer grants. */

@@ -309,7 +309,7 @@ static void text_that_is_too_long_is_cut_at_the_largest_payload(void **state)
 			 FRAME_PAYLOAD_MAX);
 	assert_int_equal(
 		frame_hello_link_encode(&(struct frame_hello_link){.version = longest, .resumes = true}, out),
-		FRAME_PAYLOAD_MAX - HOST_NAME_SIZE);
+		FRAME_PAYLOAD_MAX - HOST_NAME_SIZE - HELLO_TAGS * HELLO_TAG_SIZE);
 	free(text);
 	free(out);
 }

@@ -243,7 +243,7 @@ static void frames_that_are_not_due(void **state)
 	connect_peer(&scene);
 	scene.peer.vchan->is_mapped = true;
 	say_offer(&scene);
-	expect_end(&scene, EPROTO);
+	expect_end(&scene, EINVAL);
 }
 
 static void vchan_that_goes_takes_the_other_one_along(void **state)

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * The first frames over a vchan of a domain with which the link has no session. Nothing but HELLO is written before the
+ * peer's has come, whatever waits: only from that it is known whether the peer names a session of ours, and until then
+ * nobody shall see a difference. Link.c has the session that begins, link_away.c the one that goes on.
+ */
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "daemon/base/clock.h"
+#include "daemon/link/link_internal.h"
+#include "daemon/relay/traits.h"
+
+#define COST_FRAME 500u	 /* units (turns.h) */
+#define COST_HELLO 4000u /* 16 keyed hashes of 100 bytes */
+
+void link_stop_greeting(struct link *link, int error, const char *why)
+{
+	char reason[LINK_REASON_SIZE];
+
+	snprintf(reason, sizeof(reason), "%s", why);
+	log_limited(LOG_LINK, LOG_BY_DOMAIN(link->domid),
+		    error == -ECONNRESET ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, "%s: link is down: %s",
+		    link->title, reason);
+	link_end_attempt(link, error == -ECONNRESET ? 0 : -error, reason);
+	link_end_session(link, link_error_now(link), reason);
+}
+
+static void take_hello(struct link *link, const uint8_t *payload, uint32_t length)
+{
+	struct frame_hello_link hello;
+	int r = frame_hello_link_decode(payload, length, &hello);
+	char why[LINK_REASON_SIZE];
+	struct link *own;
+
+	/* The major comes first in every version's HELLO. */
+	if (length >= 2 && hello.major != PROTOCOL_MAJOR) {
+		snprintf(why, sizeof(why),
+			 "%s speaks protocol %u, this daemon %d; run the same version of xenmsgd in both",
+			 link->title, hello.major, PROTOCOL_MAJOR);
+		link_stop_greeting(link, -EPROTONOSUPPORT, why);
+		return;
+	}
+	if (r < 0) {
+		snprintf(why, sizeof(why), "bad HELLO frame: %s", strerror(-r));
+		link_stop_greeting(link, r, why);
+		return;
+	}
+	relay_spend(link->links->relay, link->hop->account, COST_HELLO);
+	own = link_is_far(link) ? NULL : link_find_tagged(link, &hello);
+	if (!own) {
+		link_begin_over_next(link, &hello);
+	} else if (!link_has_room(link, own)) {
+		link_enlarge(link, own);
+	} else {
+		link_claim_named(link, own);
+		link_prove(link, &hello);
+	}
+}
+
+static void take_frame(struct link *link, const struct frame_header *header, const uint8_t *payload)
+{
+	struct frame_goodbye goodbye;
+	char why[LINK_REASON_SIZE];
+
+	if (header->type == FRAME_HELLO && header->sequence != 0) {
+		snprintf(why, sizeof(why), "frame %u came where 0 was expected", header->sequence);
+		link_stop_greeting(link, -EPROTO, why);
+	} else if (header->type == FRAME_HELLO) {
+		take_hello(link, payload, header->length);
+	} else if (header->type == FRAME_GOODBYE &&
+		   frame_goodbye_decode(payload, header->length, &goodbye) == 0) {
+		link_read_goodbye(&goodbye, why, sizeof(why));
+		link_stop_greeting(link, -ECONNRESET, why);
+	} else {
+		snprintf(why, sizeof(why), "bad %s frame for channel %u, before HELLO: %s",
+			 frame_type_name(header->type), header->channel, strerror(EINVAL));
+		link_stop_greeting(link, -EINVAL, why);
+	}
+}
+
+static void on_greeting(void *userdata)
+{
+	struct link *link = userdata;
+	uint8_t payload[FRAME_PAYLOAD_MAX];
+	struct frame_header header;
+	/* Read the state first: what the peer wrote before it closed is then in the ring. */
+	enum transport_state state = transport_state(&link->next);
+	int r = attempt_hear(&link->attempt, &header, payload);
+
+	relay_spend(link->links->relay, link->hop->account, COST_FRAME);
+	if (!transport_is_sound(&link->next))
+		link_stop_greeting(link, -ECONNRESET, "this domain was restored");
+	else if (r < 0)
+		link_stop_greeting(link, -EPROTO, "an impossible frame came before HELLO");
+	else if (r > 0)
+		take_frame(link, &header, payload);
+	else if (state == TRANSPORT_BROKEN)
+		link_stop_greeting(link, -EPROTO, "impossible state in the vchan");
+	else if (state != TRANSPORT_OPEN)
+		link_stop_greeting(link, -ECONNRESET,
+				   state == TRANSPORT_LEFT ? "the peer has left the vchan"
+							   : "the peer's daemon has gone");
+}
+
+void link_greet(struct link *link)
+{
+	uint8_t payload[FRAME_PAYLOAD_MAX];
+	char why[LINK_REASON_SIZE];
+	int r;
+
+	link->began_ms = link->used_ms = clock_ms();
+	link->greeted = false;
+	link_set_state(link, LINK_GREETING);
+	r = attempt_begin(&link->attempt, &link->next, link_is_lower(link));
+	if (r == 0) {
+		transport_hear(&link->next, on_greeting, link);
+		r = attempt_say(&link->attempt, &link->next, FRAME_HELLO, 0, payload,
+				link_make_hello(link, HELLO_BEGIN, payload));
+	}
+	if (r == 0) {
+		on_greeting(link); /* the peer may have been quicker */
+		return;
+	}
+	snprintf(why, sizeof(why), "setting it up: %s", strerror(-r));
+	link_stop_greeting(link, r == -ENOLINK ? -ECONNRESET : r, why);
+}
+
+void link_look_at_greeting(struct link *link, uint64_t now)
+{
+	uint32_t dead_after_ms = link->links->options.dead_after_ms;
+	char why[LINK_REASON_SIZE];
+
+	on_greeting(link); /* an event may have been lost, or we stood still ourselves */
+	if (link->state != LINK_GREETING || now - link->began_ms < dead_after_ms)
+		return;
+	snprintf(why, sizeof(why), "nothing has come from it for %u s", dead_after_ms / 1000);
+	link_stop_greeting(link, -ETIMEDOUT, why);
+}
