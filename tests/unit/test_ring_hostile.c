@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "tests/unit/ring_fixture.h"
+#include "wire/frame_ring.h"
 
 #define SIZE 16u
 
@@ -241,6 +242,25 @@ static void any_position_names_a_word_inside_the_ring(void **state)
 	ring_fixture_stop(&ring);
 }
 
+/* Nobody waits for what can't come. */
+static void a_frame_that_is_longer_than_its_ring_is_a_violation(void **state)
+{
+	for (uint32_t length = 48; length < 50; length++) {
+		const struct frame_header sent = {.type = FRAME_DATA, .length = length};
+		uint8_t encoded[FRAME_HEADER_SIZE];
+		struct frame_header header;
+		struct ring_fixture ring;
+		uint32_t ready;
+
+		ring_fixture_start(&ring, 64, 0);
+		frame_header_encode(&sent, encoded);
+		ring_writer_put(&ring.writer, encoded, sizeof(encoded));
+		ring_writer_publish(&ring.writer);
+		assert_int_equal(frame_next(&ring.reader, &header, &ready), length == 48 ? 0 : -EPROTO);
+		ring_fixture_stop(&ring);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -251,6 +271,7 @@ int main(void)
 		cmocka_unit_test(an_index_jump_of_a_ringful_at_a_time_is_found_once_it_overruns),
 		cmocka_unit_test(the_own_index_in_shared_memory_doesnt_matter),
 		cmocka_unit_test(any_request_byte_is_harmless),
+		cmocka_unit_test(a_frame_that_is_longer_than_its_ring_is_a_violation),
 		cmocka_unit_test(any_position_names_a_word_inside_the_ring),
 	};
 
