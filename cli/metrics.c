@@ -131,6 +131,10 @@ static const struct metric {
 		    "sent.messages"),
 	PER_ACCOUNT("work_seconds_total", WORK,
 		    "The daemon's work for it, as it counts it: about the CPU time.", "time.units"),
+	PER_ACCOUNT(
+		"rests_total", COUNTER,
+		"How often it got no turns for a while, since a call into the kernel for it took too long.",
+		"time.rests"),
 };
 #define METRICS (sizeof(metrics) / sizeof(metrics[0]))
 

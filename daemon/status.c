@@ -615,6 +615,8 @@ static void describe_account(struct status_walk *walk, struct json_object *objec
 	time = add_object(object, "time");
 	add_number(time, "units", account_time(account)->spent);
 	add_number(time, "longest_wait_units", account_time(account)->longest_wait);
+	add_flag(time, "resting", account_time(account)->resting_in != NULL);
+	add_number(time, "rests", account_time(account)->rests);
 }
 
 const struct status_list status_lists[] = {

@@ -67,6 +67,8 @@ static void wake(struct line *line)
 	turns_want(turns);
 }
 
+static void rest_until(struct turns *turns, struct line *line, uint64_t until);
+
 void line_end(struct line *line)
 {
 	if (line->resting_in)
@@ -79,12 +81,16 @@ void line_merge(struct line *from, struct line *to)
 {
 	struct task *task, *next;
 
+	struct turns *resting_in;
+
 	from = present(from);
 	to = present(to);
 	if (from == to)
 		return;
+	resting_in = from->resting_in;
 	to->spent += from->spent;
 	to->measured += from->measured;
+	to->rests += from->rests;
 	if (from->longest_wait > to->longest_wait)
 		to->longest_wait = from->longest_wait;
 	if (from->resting_in)
@@ -106,6 +112,8 @@ void line_merge(struct line *from, struct line *to)
 	}
 	line_end(from);
 	from->into = to;
+	if (resting_in)
+		rest_until(resting_in, to, from->rests_until);
 }
 
 /* Brings the next line that has something to do, and credit for it, to the front, and returns it; NULL:
@@ -193,12 +201,10 @@ static void on_rest_timer(int fd, short what, void *userdata)
 	set_rest_timer(turns);
 }
 
-void turns_rest(struct turns *turns, struct line *line, uint64_t ns)
+static void rest_until(struct turns *turns, struct line *line, uint64_t until)
 {
-	if (!line)
-		return; /* nobody's work waits for nobody */
-	line = present(line);
-	line->rests_until = clock_ns() + (ns < REST_MAX_NS ? ns : REST_MAX_NS);
+	if (!line->resting_in || line->rests_until < until)
+		line->rests_until = until;
 	if (!line->resting_in) {
 		line->resting_in = turns;
 		DL_APPEND2(turns->resting, line, rest_prev, rest_next);
@@ -207,6 +213,15 @@ void turns_rest(struct turns *turns, struct line *line, uint64_t ns)
 			line_leave(line);
 	}
 	set_rest_timer(turns);
+}
+
+void turns_rest(struct turns *turns, struct line *line, uint64_t ns)
+{
+	if (!line)
+		return; /* nobody's work waits for nobody */
+	line = present(line);
+	line->rests += !line->resting_in;
+	rest_until(turns, line, clock_ns() + (ns < REST_MAX_NS ? ns : REST_MAX_NS));
 }
 
 void turns_wake_all(struct turns *turns)

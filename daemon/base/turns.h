@@ -61,6 +61,7 @@ struct line {
 	/* turns_rest(): NULL: it doesn't rest. Its tasks wait, and it is in no list but that of those that rest. */
 	struct turns *resting_in;
 	uint64_t rests_until; /* ns */
+	uint64_t rests;	      /* how often it began to */
 	struct line *rest_prev, *rest_next;
 	int64_t credit; /* below 0: debt */
 	/* turns.idle when the line left the list: a debt from before the last idle moment is forgotten */
@@ -130,7 +131,7 @@ void task_due(struct task *task);
 /* Makes the task not due any more; must be called before it goes. */
 void task_cancel(struct task *task);
 /* Lets `to` have the tasks that `from` has, and will have, its debt, and what is spent for them. `to` must outlive
- * `from`. */
+ * `from`. A rest goes on. */
 void line_merge(struct line *from, struct line *to);
 /* Takes a line out of the list; must be called before it goes, when none of its tasks is due. */
 void line_end(struct line *line);

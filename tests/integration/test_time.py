@@ -343,6 +343,9 @@ def test_a_user_cannot_take_the_others_turns(stage, name, sessions):
     scene, = stage()
     attack, goal = attack_from(scene, scene.one, name, sessions)
     scene.survives(attack, goal, name in MEASURED)
+    if name.startswith("most-watched"):
+        rests = {(each["kind"], each["id"]): each["time"]["rests"] for each in scene.status()["accounts"]}
+        assert rests["uid", ATTACKER] > 0 and rests["uid", BYSTANDER] == 0, "status tells whose calls are so long that he rests"
     attack.end()
     # And what is left of it when it has gone doesn't, either.
     scene.calls_go_on("afterwards", lambda: True)

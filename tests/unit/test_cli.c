@@ -87,7 +87,7 @@ static void metrics_have_their_help_type_and_labels(void **state)
 		"{\"peer\":{\"domid\":2,\"name\":\"a\\\"b\\\\\"},\"state\":\"up\",\"tx\":{\"bytes\":10},"
 		"\"round_trips\":{\"buckets\":[{\"up_to_us\":25,\"count\":1}],\"count\":3,\"sum_us\":1500}},"
 		"{\"peer\":{\"domid\":3,\"host\":\"hostb\",\"name\":\"\"},\"state\":\"idle\",\"tx\":{\"bytes\":20}}],"
-		"\"accounts\":[{\"kind\":\"uid\",\"id\":0,\"channels\":{\"used\":5,\"refused\":1}}]}");
+		"\"accounts\":[{\"kind\":\"uid\",\"id\":0,\"channels\":{\"used\":5,\"refused\":1},\"time\":{\"rests\":7}}]}");
 	static const char *const parts[] = {
 		"xenmsg_up 1\n",
 		"# TYPE xenmsg_uptime_seconds gauge\nxenmsg_uptime_seconds 7\n",
@@ -107,6 +107,7 @@ static void metrics_have_their_help_type_and_labels(void **state)
 		"xenmsg_link_round_trip_seconds_sum{domid=\"2\"} 0.0015\n"
 		"xenmsg_link_round_trip_seconds_count{domid=\"2\"} 3\n",
 		"xenmsg_account_refusals_total{kind=\"uid\",id=\"0\",resource=\"channels\"} 1\n",
+		"xenmsg_account_rests_total{kind=\"uid\",id=\"0\"} 7\n",
 	};
 
 	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)

@@ -309,6 +309,27 @@ static void a_line_that_rests_has_no_turn_until_its_rest_is_over(void **state)
 	assert_int_equal(world->turns.due, 0);
 }
 
+static void a_rest_goes_on_in_the_line_that_a_line_becomes_part_of(void **state)
+{
+	struct world *world = *state;
+	struct worker *first = add(world, 0, 0, 10, 1), *second = add(world, 1, 0, 10, 1);
+	uint64_t until;
+
+	turns_rest(&world->turns, &world->lines[0], 20000000);
+	until = world->lines[0].rests_until;
+	line_merge(&world->lines[0], &world->lines[1]);
+	assert_true(world->lines[1].rests_until == until);
+	assert_int_equal(world->lines[1].rests, 1);
+	assert_int_equal(world->turns.due, 0);
+	one_pass(world);
+	assert_int_equal(first->done + second->done, 0);
+	turns_rest(&world->turns, &world->lines[1], 0); /* which ends no longer one */
+	assert_true(world->lines[1].rests_until == until);
+	while (!first->done || !second->done)
+		assert_int_not_equal(event_base_loop(world->base, EVLOOP_ONCE), -1);
+	assert_int_equal(world->turns.due, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -334,6 +355,8 @@ int main(void)
 						tear_down),
 		cmocka_unit_test_setup_teardown(a_line_that_rests_has_no_turn_until_its_rest_is_over, set_up,
 						tear_down),
+		cmocka_unit_test_setup_teardown(a_rest_goes_on_in_the_line_that_a_line_becomes_part_of,
+						set_up, tear_down),
 		cmocka_unit_test_setup_teardown(a_cancelled_task_does_not_run, set_up, tear_down),
 	};
 
