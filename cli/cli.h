@@ -24,7 +24,7 @@ enum exit_code {
 	EXIT_LIMIT = 7,
 	EXIT_LOST = 8,
 	EXIT_NO_DAEMON = 9,
-	EXIT_ANSWERED = 10, /* call: with an error */
+	EXIT_ANSWERED = 10, /* send, call: by the program there, with an error of its own */
 	/* where other statuses are those of a command in another domain */
 	EXIT_NO_STATUS = 255,
 };

@@ -31,26 +31,48 @@ struct send {
 	/* only with --lines */
 	uint64_t outstanding, sent, failed;
 	int error;
+	bool refused; /* that error is the receiver's own */
 	uint64_t error_line;
 };
 
+/* What became of a message that was posted. */
+struct outcome {
+	const struct send *send;
+	int result;
+	bool refused; /* by the program there, whose own number `result` is */
+};
+
+static const int pending = 1;
+
 static void note_result(void *userdata, int result)
 {
-	*(int *)userdata = result;
+	struct outcome *outcome = userdata;
+
+	outcome->result = result;
+	outcome->refused = xenmsg_answered(outcome->send->conn);
+}
+
+static int tell_error(const struct send *send, const char *where, int error, bool refused)
+{
+	if (!refused)
+		return cli_error(send->conn, "send to", where, error);
+	cli_complain("send to %s: the receiver has given it back: %s; it was not delivered", where,
+		     strerror(-error));
+	return EXIT_ANSWERED;
 }
 
 /* Sends, and shows on a terminal how long that takes. */
-static int send_with_progress(struct send *send, const void *data, size_t size)
+static int send_with_progress(struct send *send, const void *data, size_t size, bool *refused)
 {
-	const int pending = 1;
-	int result = pending, tenths = 0, r;
+	struct outcome outcome = {.send = send, .result = pending};
+	int tenths = 0, r;
 
-	r = xenmsg_post(send->conn, send->address, data, size, note_result, &result);
+	r = xenmsg_post(send->conn, send->address, data, size, note_result, &outcome);
 	if (r < 0)
 		return r;
-	while (result == pending) {
+	while (outcome.result == pending) {
 		r = xenmsg_wait(send->conn, 100);
-		if (r < 0 && result == pending && r != -EINTR)
+		if (r < 0 && outcome.result == pending && r != -EINTR)
 			return r;
 		if (r == 0 && ++tenths >= 5)
 			fprintf(stderr, "\r%.1f MiB to %s, not yet taken after %d.%d s ",
@@ -58,17 +80,21 @@ static int send_with_progress(struct send *send, const void *data, size_t size)
 	}
 	if (tenths >= 5)
 		fputs("\r\033[K", stderr);
-	return result;
+	*refused = outcome.refused;
+	return outcome.result;
 }
 
 static int send_one(struct send *send, const void *data, size_t size, bool progress)
 {
+	bool refused = false;
 	int r;
 
-	if (progress && send->timeout_ms < 0)
-		r = send_with_progress(send, data, size);
-	else
+	if (progress && send->timeout_ms < 0) {
+		r = send_with_progress(send, data, size, &refused);
+	} else {
 		r = xenmsg_send(send->conn, send->address, data, size, send->timeout_ms);
+		refused = xenmsg_answered(send->conn);
+	}
 	if (r == -EMSGSIZE && size > xenmsg_max_message(send->conn)) {
 		cli_complain(
 			"send to %s: the message has %zu bytes, the limit is %zu; max-message in xenmsgd.conf sets it",
@@ -80,7 +106,7 @@ static int send_one(struct send *send, const void *data, size_t size, bool progr
 			     send->address, size, XENMSG_AT_ONCE_MAX);
 		return EXIT_LIMIT;
 	}
-	return r < 0 ? cli_error(send->conn, "send to", send->address, r) : EXIT_DONE;
+	return r < 0 ? tell_error(send, send->address, r, refused) : EXIT_DONE;
 }
 
 static int send_file(struct send *send, const char *path)
@@ -139,6 +165,7 @@ static void on_line_done(void *userdata, int result)
 		send->failed++;
 		if (!send->error) {
 			send->error = result;
+			send->refused = xenmsg_answered(send->conn);
 			send->error_line = line->number;
 		}
 	}
@@ -155,6 +182,7 @@ static int post_line(struct send *send, const char *data, size_t size)
 		r = xenmsg_send(send->conn, send->address, data, size, send->timeout_ms);
 		if (r < 0) {
 			send->error = r;
+			send->refused = xenmsg_answered(send->conn);
 			send->error_line = send->sent;
 			send->failed++;
 		}
@@ -264,7 +292,7 @@ static int send_lines(struct send *send)
 		return EXIT_DONE;
 	snprintf(where, sizeof(where), "%s, line %llu%s", send->address, (unsigned long long)send->error_line,
 		 send->failed > 1 ? " and more" : "");
-	return cli_error(send->conn, "send to", where, send->error);
+	return tell_error(send, where, send->error, send->refused);
 }
 
 int cmd_send(struct cli *cli, int argc, char **argv)

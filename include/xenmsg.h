@@ -31,14 +31,16 @@
  *   -ENOBUFS       over a quota
  *   -EMSGSIZE      larger than the receiving side accepts
  *   -ETIMEDOUT     not taken in time, and never will be: this was settled with the other end
- *   -ECANCELED     given up by xenmsg_close() before it had left the program
+ *   -ECANCELED     given up by xenmsg_close() before it had left the program; or the program there has
+ *                  refused what was sent before it (xenmsg_refuse())
  *   -ENOTCONN      the daemon ended before the message had left the program
  *   -ECONNRESET    the receiver or a daemon died or doesn't answer, or a channel was ended while the
  *                  message lay before the receiver (by new rules, say), and it can't be known whether
  *                  the message was taken
  *
  * All errors but -ECONNRESET are definite: the message was not delivered and never will be. Later
- * versions may return further errors. Calls fail in a third way, too: xenmsg_certainty().
+ * versions may return further errors. Of what a program refused, or answered, the number is its own:
+ * xenmsg_certainty().
  *
  * Threads: a connection and its messages belong to one thread at a time; a process may hold many
  * connections. The library has no global state, starts no thread, and raises no signal.
@@ -236,9 +238,11 @@ XENMSG_API XENMSG_CHECK int xenmsg_peek(struct xenmsg *conn, struct xenmsg_messa
  * Returns 0, or -ECANCELED (it isn't there any more: its sender has withdrawn it or gone),
  * -ENOTCONN, -EPROTO, -ENOMEM. */
 XENMSG_API XENMSG_CHECK int xenmsg_take(struct xenmsg *conn, const struct xenmsg_message *message);
-/* Gives it back: it isn't delivered, and its sender gets `error` (an errno of either sign), also for
- * what it has sent behind it and wasn't taken. Of a message larger than 64 KiB, parts of which were
- * released before, it gets -ECONNRESET. Returns as xenmsg_take(), or -EINVAL (no errno). */
+/* Gives it back: it isn't delivered, and its sender gets `error` (an errno of either sign), which
+ * xenmsg_certainty() tells there from an error of ours, and for what it has sent behind it and wasn't
+ * taken -ECANCELED. Where a daemon or the sender's library is older, it gets the bare number for all of
+ * them. Of a message larger than 64 KiB, parts of which were released before, it gets -ECONNRESET.
+ * Returns as xenmsg_take(), or -EINVAL (no errno). */
 XENMSG_API XENMSG_CHECK int xenmsg_refuse(struct xenmsg *conn, const struct xenmsg_message *message,
 					  int error);
 
@@ -388,8 +392,9 @@ XENMSG_API XENMSG_CHECK int xenmsg_call(struct xenmsg *conn, const char *address
 enum xenmsg_certainty {
 	/* It never reached a handler and never will: it may be sent again. */
 	XENMSG_NEVER_TAKEN = 1,
-	/* A handler was called, and has answered with this error. Its number is the handler's own: -ENOENT
-	 * isn't "no such endpoint", nor is -ETIMEDOUT a time-out of the call. */
+	/* A handler was called, and has answered with this error, or a program has refused this message with
+	 * it, which isn't delivered. Its number is the program's own: -ENOENT isn't "no such endpoint", nor is
+	 * -ETIMEDOUT a time-out of the call. */
 	XENMSG_ANSWERED = 2,
 	/* It may have reached a handler, and nobody can know what came of it. */
 	XENMSG_UNKNOWN = 3
@@ -397,7 +402,8 @@ enum xenmsg_certainty {
 /* Returns which of these it is, for the error that the last xenmsg_send() or xenmsg_call() returned or
  * with which the running callback was called; 0: it hasn't failed. */
 XENMSG_API int xenmsg_certainty(struct xenmsg *conn);
-/* Returns 1 if it is XENMSG_ANSWERED: the error is the server's own, from xenmsg_reply_error(); else 0. */
+/* Returns 1 if it is XENMSG_ANSWERED: the error is the program's own, from xenmsg_reply_error() or
+ * xenmsg_refuse(); else 0. */
 XENMSG_API int xenmsg_answered(struct xenmsg *conn);
 /* Returns the exit status, 1 to 255, that came with that error, from xenmsg_reply_exit_status(); 0:
  * none did. */

@@ -114,7 +114,9 @@ void xenmsg_unreserve(struct xenmsg *conn)
 }
 
 struct outcome {
+	const struct outbox *outbox;
 	bool known;
+	uint8_t certainty; /* a copy, since messages that end later change it */
 	int result;
 };
 
@@ -122,7 +124,9 @@ static void note_outcome(void *userdata, int result)
 {
 	struct outcome *outcome = userdata;
 
-	*outcome = (struct outcome){.known = true, .result = result};
+	outcome->known = true;
+	outcome->certainty = outcome->outbox->certainty;
+	outcome->result = result;
 }
 
 static int send_at_once(struct xenmsg *conn, const char *address, const void *data, size_t size)
@@ -139,7 +143,7 @@ static int send_at_once(struct xenmsg *conn, const char *address, const void *da
 static int send_in_time(struct xenmsg *conn, const char *address, const void *data, size_t size,
 			int timeout_ms, int64_t deadline)
 {
-	struct outcome outcome = {.known = false, .result = -ECONNRESET};
+	struct outcome outcome = {.outbox = &conn->outbox, .result = -ECONNRESET};
 	struct outbox_ticket ticket;
 	int r;
 
@@ -168,6 +172,7 @@ static int send_in_time(struct xenmsg *conn, const char *address, const void *da
 		r = outcome.result;
 	}
 	conn_remind(conn);
+	conn->outbox.certainty = outcome.known ? outcome.certainty : outcome_certainty(r);
 	return r;
 }
 
@@ -186,10 +191,13 @@ int xenmsg_send(struct xenmsg *conn, const char *address, const void *data, size
 	if (timeout_ms == 0)
 		return send_at_once(conn, address, data, size);
 	deadline = deadline_in(timeout_ms);
-	do
+	do {
 		r = send_in_time(conn, address, data, size, timeout_ms, deadline);
-	while (r == -ENODATA && (r = wait_again(conn, &again, deadline)) == 0);
-	conn->outbox.certainty = outcome_certainty(r);
+		if (r != -ENODATA || xenmsg_answered(conn))
+			return r;
+		r = wait_again(conn, &again, deadline);
+	} while (r == 0);
+	conn->outbox.certainty = XENMSG_NEVER_TAKEN;
 	return r;
 }
 

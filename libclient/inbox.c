@@ -134,15 +134,15 @@ static void tell_taken(const struct inbox *inbox, const struct receiver *receive
 }
 
 /* Tells the daemon that nothing beyond `taken` will be taken. */
-static int send_reset(struct inbox *inbox, uint32_t number, uint64_t taken, uint32_t error)
+static int send_reset(struct inbox *inbox, const struct receiver *receiver, uint32_t error, uint32_t flags)
 {
 	inbox->reset_sent = true;
-	TRACE(inbox->transport, "channel %u ends here with %s, at %llu", number, trace_outcome(-(int)error),
-	      (unsigned long long)taken);
-	return transport_reset(inbox->transport, number, error, taken);
+	TRACE(inbox->transport, "channel %u ends here with %s, at %llu", receiver->number,
+	      trace_outcome(-(int)error), (unsigned long long)receiver->taken);
+	return transport_reset(inbox->transport, receiver->number, error, flags, receiver->taken);
 }
 
-static int reset_receiver(struct inbox *inbox, struct receiver *receiver, uint32_t error)
+static int end_receiver(struct inbox *inbox, struct receiver *receiver, uint32_t error, uint32_t flags)
 {
 	if (receiver->state == RECEIVER_RESET_SENT)
 		return 0;
@@ -151,7 +151,12 @@ static int reset_receiver(struct inbox *inbox, struct receiver *receiver, uint32
 	assembly_drop(&receiver->part);
 	replies_free(receiver->replies);
 	receiver->replies = NULL;
-	return send_reset(inbox, receiver->number, receiver->taken, error);
+	return send_reset(inbox, receiver, error, flags);
+}
+
+static int reset_receiver(struct inbox *inbox, struct receiver *receiver, uint32_t error)
+{
+	return end_receiver(inbox, receiver, error, 0);
 }
 
 int inbox_reset(struct inbox *inbox, uint32_t number, uint32_t error)
@@ -398,7 +403,7 @@ static int on_reset(struct inbox *inbox, struct receiver *receiver, const uint8_
 	if (frame_reset_decode(payload, length, &reset) < 0)
 		return -EPROTO;
 	if (receiver->state != RECEIVER_RESET_SENT)
-		r = send_reset(inbox, receiver->number, receiver->taken, reset.error);
+		r = send_reset(inbox, receiver, reset.error, 0);
 	remove_receiver(inbox, receiver);
 	return r;
 }
@@ -784,7 +789,7 @@ bool inbox_is_front(const struct inbox_front *front, const struct xenmsg_message
 
 int inbox_refuse(struct inbox *inbox, const struct inbox_front *front, uint32_t error)
 {
-	return reset_receiver(inbox, front->receiver, error);
+	return end_receiver(inbox, front->receiver, error, RESET_REFUSED);
 }
 
 int inbox_release(struct inbox *inbox, bool now)

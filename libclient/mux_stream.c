@@ -270,7 +270,7 @@ static int on_reset(struct xenmsg_stream *stream, const uint8_t *payload, uint32
 	if (frame_reset_decode(payload, length, &reset) < 0)
 		return -EPROTO;
 	if (stream->state != RESET_SENT)
-		r = transport_reset(&mux->transport, stream->number, reset.error, stream->taken);
+		r = transport_reset(&mux->transport, stream->number, reset.error, 0, stream->taken);
 	/* Of one that has carried something, what broke it on the way says little. */
 	stream->error = stream->state == OPENING || reset.error == EACCES ? frame_error(reset.error, -EPROTO)
 									  : -ECONNRESET;
@@ -412,7 +412,8 @@ void xenmsg_stream_close(struct xenmsg_stream *stream)
 	be_full(stream);
 	if ((stream->state == OPEN && !orderly) || stream->state == OPENING) {
 		stream->state = RESET_SENT;
-		mux_check(mux, transport_reset(&mux->transport, stream->number, ECONNRESET, stream->taken));
+		mux_check(mux,
+			  transport_reset(&mux->transport, stream->number, ECONNRESET, 0, stream->taken));
 	}
 	mux_push(mux);
 	stream_release(stream);

@@ -101,7 +101,8 @@ static bool is_reported(const struct op *op)
 	return op->done && !op->internal;
 }
 
-static void settle(struct outbox *outbox, const struct sender *sender, const struct op *op, int result)
+static void settle_as(struct outbox *outbox, const struct sender *sender, const struct op *op, int result,
+		      uint8_t certainty)
 {
 	TRACE(outbox->transport, "%s: the message up to %llu of channel %u: %s", sender->address,
 	      (unsigned long long)op->end, sender->number, trace_outcome(result));
@@ -113,7 +114,12 @@ static void settle(struct outbox *outbox, const struct sender *sender, const str
 		return;
 	}
 	outbox->settled[(outbox->settled_head + outbox->settled_count++) & (outbox->settled_capacity - 1)] =
-		(struct settled){.done = op->done, .userdata = op->userdata, .result = result};
+		(struct settled){op->done, op->userdata, result, certainty};
+}
+
+static void settle(struct outbox *outbox, const struct sender *sender, const struct op *op, int result)
+{
+	settle_as(outbox, sender, op, result, outcome_certainty(result));
 }
 
 int outbox_run(struct outbox *outbox, int budget)
@@ -127,7 +133,7 @@ int outbox_run(struct outbox *outbox, int budget)
 		outbox->settled_count--;
 		outbox->outstanding--;
 		count++;
-		outbox->certainty = outcome_certainty(settled.result);
+		outbox->certainty = settled.certainty;
 		settled.done(settled.userdata, settled.result);
 	}
 	return count;
@@ -151,8 +157,10 @@ static void settle_delivered(struct outbox *outbox, struct sender *sender)
 }
 
 /* Settles all messages of a channel that has ended: protocol.md, section 2.3. A message that isn't in the
- * ring was certainly not delivered, whatever the other end says. */
-static void settle_all(struct outbox *outbox, struct sender *sender, uint64_t unsure, int error, int unsent)
+ * ring was certainly not delivered, whatever the other end says. `refused`: what the program there said of the message that
+ * begins at `unsure`; 0: nothing. */
+static void settle_all(struct outbox *outbox, struct sender *sender, uint64_t unsure, int error, int unsent,
+		       int refused)
 {
 	settle_delivered(outbox, sender);
 	while (sender->ops_count > 0) {
@@ -166,7 +174,10 @@ static void settle_all(struct outbox *outbox, struct sender *sender, uint64_t un
 			result = unsent;
 		else if (op.end <= sender->consumed && !op.cancelling)
 			result = 0;
-		else
+		else if (refused && begin == unsure) {
+			settle_as(outbox, sender, &op, refused, XENMSG_ANSWERED);
+			continue;
+		} else
 			result = begin >= unsure ? error : -ECONNRESET;
 		settle(outbox, sender, &op, result);
 	}
@@ -178,7 +189,7 @@ void outbox_fail(struct outbox *outbox, int unsent)
 	uint32_t number = 0;
 
 	while ((sender = channel_table_next(&outbox->by_number, &number))) {
-		settle_all(outbox, sender, UINT64_MAX, -ECONNRESET, unsent);
+		settle_all(outbox, sender, UINT64_MAX, -ECONNRESET, unsent, 0);
 		remove_sender(outbox, sender);
 	}
 }
@@ -787,25 +798,31 @@ int outbox_reject(struct outbox *outbox, struct sender *sender, uint32_t error)
 	outbox_detach(outbox, sender);
 	sender->state = SENDER_RESET_SENT;
 	/* The reason for the rejection says nothing about what the other side may still take. */
-	settle_all(outbox, sender, UINT64_MAX, -ECONNRESET, -(int)error);
+	settle_all(outbox, sender, UINT64_MAX, -ECONNRESET, -(int)error, 0);
 	end_caller(outbox, sender);
-	return transport_reset(outbox->transport, sender->number, error, sender->taken);
+	return transport_reset(outbox->transport, sender->number, error, 0, sender->taken);
 }
 
 static int on_reset(struct outbox *outbox, struct sender *sender, const uint8_t *payload, uint32_t length)
 {
 	struct frame_reset reset;
+	bool refused;
 	int error, r;
 
 	if (frame_reset_decode(payload, length, &reset) < 0 || reset.consumed > sender->framed)
 		return -EPROTO;
 	error = frame_error(reset.error, -EPROTO);
+	/* Its number is of that message alone, and isn't ours. */
+	refused = (reset.flags & RESET_REFUSED) && sender->kind == CHANNEL_MESSAGE;
 	if (reset.consumed > sender->consumed)
 		sender->consumed = reset.consumed;
-	r = transport_reset(outbox->transport, sender->number, reset.error, sender->taken);
+	r = transport_reset(outbox->transport, sender->number, reset.error, 0, sender->taken);
 	if (r < 0)
 		return r;
-	settle_all(outbox, sender, reset.unsure, error, error);
+	if (refused)
+		settle_all(outbox, sender, reset.unsure, -ECANCELED, -ECANCELED, error);
+	else
+		settle_all(outbox, sender, reset.unsure, error, error, 0);
 	remove_sender(outbox, sender);
 	return 0;
 }

@@ -48,6 +48,7 @@ struct settled {
 	xenmsg_done done;
 	void *userdata;
 	int result;
+	uint8_t certainty;
 };
 
 /* Called when a channel of kind call has ended and its messages are settled. */

@@ -386,9 +386,10 @@ int transport_credit(struct transport *transport, uint32_t channel, uint64_t tak
 				 frame_credit_encode(&credit, payload));
 }
 
-int transport_reset(struct transport *transport, uint32_t channel, uint32_t error, uint64_t taken)
+int transport_reset(struct transport *transport, uint32_t channel, uint32_t error, uint32_t flags,
+		    uint64_t taken)
 {
-	const struct frame_reset reset = {.error = error, .consumed = taken, .unsure = taken};
+	const struct frame_reset reset = {.error = error, .flags = flags, .consumed = taken, .unsure = taken};
 	uint8_t payload[FRAME_SMALL_MAX];
 
 	return transport_control(transport, FRAME_RESET, channel, payload,

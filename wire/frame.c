@@ -219,7 +219,7 @@ int frame_credit_decode(const uint8_t *payload, uint32_t length, struct frame_cr
 uint32_t frame_reset_encode(const struct frame_reset *reset, uint8_t *out)
 {
 	put_u32(out, reset->error);
-	put_u32(out + 4, 0);
+	put_u32(out + 4, reset->flags);
 	put_u64(out + 8, reset->consumed);
 	put_u64(out + 16, reset->unsure);
 	return 24;
@@ -230,7 +230,7 @@ int frame_reset_decode(const uint8_t *payload, uint32_t length, struct frame_res
 	struct cursor cursor = cursor_of(payload, length);
 
 	reset->error = take_u32(&cursor);
-	take_u32(&cursor);
+	reset->flags = take_u32(&cursor) & RESET_REFUSED;
 	reset->consumed = take_u64(&cursor);
 	reset->unsure = take_u64(&cursor);
 	return cursor.error;

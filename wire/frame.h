@@ -238,8 +238,12 @@ struct frame_credit {
 	uint64_t consumed, limit;
 };
 
+/* The error is what the receiving program said of the message that begins at `unsure`, which it has refused. */
+#define RESET_REFUSED 1u
+
 struct frame_reset {
 	uint32_t error;
+	uint32_t flags; /* RESET_REFUSED; those of later versions are ignored */
 	uint64_t consumed, unsure;
 };
 

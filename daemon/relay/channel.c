@@ -523,10 +523,14 @@ int channel_reset(struct channel_end *end, const struct frame_reset *reset)
 	/* What the opener sent goes on to the acceptor before the RESET does; what the acceptor sent is
 	 * dropped where it waits. */
 	reset_now(end, error, out->consumed, end->is_opener ? end->received : out->sent);
-	if (out->is_opener)
+	if (out->is_opener) {
+		if (!channel_is_reset(out))
+			out->is_refused =
+				(reset->flags & RESET_REFUSED) && out->channel->kind == CHANNEL_MESSAGE;
 		reset_opener(out, error, end->consumed, unsure);
-	else
+	} else {
 		reset_behind_data(out, error);
+	}
 	return 0;
 }
 
@@ -568,6 +572,7 @@ static void make_reset(struct channel_end *end, struct channel_frame *frame)
 {
 	struct frame_reset reset = {
 		.error = end->reset_error,
+		.flags = end->is_refused ? RESET_REFUSED : 0,
 		.consumed = end->reset_consumed,
 		.unsure = end->reset_unsure,
 	};

@@ -580,7 +580,11 @@ static void end(struct outcome *outcome, int result)
 
 static void on_sent(void *userdata, int result)
 {
-	end(userdata, result);
+	struct outcome *outcome = userdata;
+
+	if (result < 0)
+		outcome->certainty = xenmsg_certainty(outcome->connection->shared->conn);
+	end(outcome, result);
 }
 
 static void on_answered(void *userdata, int result, struct xenmsg_message *reply)

@@ -20,7 +20,7 @@ class Certainty(enum.IntEnum):
     """What is known of a message or call that has failed."""
 
     NEVER_TAKEN = 1  # it never reached a handler and never will: it may be sent again
-    ANSWERED = 2  # a handler was called, and has answered with this error, whose number is its own
+    ANSWERED = 2  # a handler has answered with this error, or refused this message with it: the number is its own
     UNKNOWN = 3  # it may have reached a handler, and nobody can know what came of it
 
 
@@ -58,8 +58,8 @@ class Error(OSError):
 
 
 class Answered(Error):
-    """The error with which the handler of a call has answered. Its number is the handler's own: ENOENT isn't "no such
-    endpoint"."""
+    """The error with which the handler of a call has answered, or with which a program has refused a message. Its number is
+    that program's own: ENOENT isn't "no such endpoint"."""
 
     def __str__(self) -> str:
         return f"{self.address}: it answered: {self.strerror}"

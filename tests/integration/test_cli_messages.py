@@ -16,8 +16,8 @@ import time
 import pytest
 
 from library import Connection
-from messaging import (EXIT_ERROR, EXIT_LIMIT, EXIT_NO_DAEMON, EXIT_NO_ENDPOINT, EXIT_TIMEOUT, EXIT_UNKNOWN, EXIT_USAGE, PATIENCE, eventually,
-                       sleeps, stopped, tool)
+from messaging import (EXIT_ANSWERED, EXIT_ERROR, EXIT_LIMIT, EXIT_NO_DAEMON, EXIT_NO_ENDPOINT, EXIT_TIMEOUT, EXIT_UNKNOWN, EXIT_USAGE,
+                       PATIENCE, eventually, sleeps, stopped, tool)
 
 
 @pytest.fixture(name="one")
@@ -326,7 +326,7 @@ def test_what_cannot_be_written_is_given_back(one, how, size):
         inbox = one.popen("recv", *how, "inbox", stdout=full)
     eventually(lambda: "inbox" in one.endpoints(), "it is bound")
     # Of what came in several frames some were released before: then it isn't for the sender to know.
-    one.send("self:inbox", None, data=b"x" * size, exit_code=EXIT_ERROR if size < 65536 else EXIT_UNKNOWN)
+    one.send("self:inbox", None, data=b"x" * size, exit_code=EXIT_ANSWERED if size < 65536 else EXIT_UNKNOWN)
     assert inbox.wait(timeout=30) == 1
     assert b"can't write to standard output: No space left" in inbox.stderr.read()
 
@@ -356,7 +356,8 @@ def test_what_is_given_back_is_told_to_its_sender_and_what_comes_later_is_taken(
     inbox = one.receiver("inbox", "--confirm", "--exec", 'read -r line; [ "$line" = good ]')
     for _ in range(2):
         one.send("self:inbox", "good")
-        assert "given it back" in one.send("self:inbox", "bad", exit_code=EXIT_ERROR)
+        assert "given it back" in one.send("self:inbox", "bad", exit_code=EXIT_ANSWERED)
+        assert "line 2" in one.send("self:inbox", None, "--lines", data=b"good\nbad\n", exit_code=EXIT_ANSWERED)
     inbox.stop()
 
 

@@ -341,6 +341,9 @@ def test_calls_get_their_replies(nodes):
             assert (await raises(errno.EIO, conn.call("2:turn", b"broken"))).answered
             failed = await raises(errno.EIO, conn.call("2:turn", b"failed"))
             assert failed.answered and failed.exit_status == 7
+            two.receiver("refuses", "--confirm", "--exec", "false")
+            refused = await raises(errno.EIO, conn.send("2:refuses", b"message", timeout=LONG))
+            assert isinstance(refused, xenmsg.Answered) and not refused.definite
             assert [type(failure) for failure in failures] == [ValueError]
             await raises(errno.EPROTOTYPE, conn.send("2:turn", b"no call"))
             serving.cancel()

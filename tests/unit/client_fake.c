@@ -317,12 +317,25 @@ void fake_credit(struct fake *fake, uint32_t channel, uint64_t consumed, uint64_
 	fake_send(fake, FRAME_CREDIT, 0, channel, payload, frame_credit_encode(&credit, payload));
 }
 
-void fake_reset(struct fake *fake, uint32_t channel, uint32_t error, uint64_t consumed, uint64_t unsure)
+static void send_reset(struct fake *fake, uint32_t channel, const struct frame_reset *reset)
 {
-	struct frame_reset reset = {.error = error, .consumed = consumed, .unsure = unsure};
 	uint8_t payload[FRAME_SMALL_MAX];
 
-	fake_send(fake, FRAME_RESET, 0, channel, payload, frame_reset_encode(&reset, payload));
+	fake_send(fake, FRAME_RESET, 0, channel, payload, frame_reset_encode(reset, payload));
+}
+
+void fake_reset(struct fake *fake, uint32_t channel, uint32_t error, uint64_t consumed, uint64_t unsure)
+{
+	const struct frame_reset reset = {.error = error, .consumed = consumed, .unsure = unsure};
+
+	send_reset(fake, channel, &reset);
+}
+
+void fake_refuse(struct fake *fake, uint32_t channel, uint32_t error, uint64_t consumed)
+{
+	const struct frame_reset reset = {error, RESET_REFUSED, consumed, consumed};
+
+	send_reset(fake, channel, &reset);
 }
 
 void fake_cancelled(struct fake *fake, uint32_t channel, uint64_t offset, uint32_t result)

@@ -64,6 +64,8 @@ void fake_send(struct fake *fake, uint8_t type, uint8_t flags, uint32_t channel,
 void fake_opened(struct fake *fake, uint32_t channel, uint64_t limit, uint64_t max_message);
 void fake_credit(struct fake *fake, uint32_t channel, uint64_t consumed, uint64_t limit);
 void fake_reset(struct fake *fake, uint32_t channel, uint32_t error, uint64_t consumed, uint64_t unsure);
+/* As a program does by xenmsg_refuse(). */
+void fake_refuse(struct fake *fake, uint32_t channel, uint32_t error, uint64_t consumed);
 void fake_cancelled(struct fake *fake, uint32_t channel, uint64_t offset, uint32_t result);
 void fake_reply(struct fake *fake, uint32_t number, uint32_t error, const char *body, bool more);
 void fake_open(struct fake *fake, uint32_t channel, const char *endpoint);

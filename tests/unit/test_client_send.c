@@ -170,6 +170,49 @@ static void a_reset_settles_each_message_by_the_rule(void **state)
 	assert_int_equal(outcome_of(&results[4]), 0);
 }
 
+struct refusal {
+	int result, certainty;
+};
+
+static void note_refusal(void *userdata, int result)
+{
+	*(struct refusal *)userdata = (struct refusal){result, xenmsg_certainty(fake.conn)};
+}
+
+static void refuse_the_first(struct fake *daemon)
+{
+	fake_expect(daemon, FRAME_OPEN);
+	fake_expect(daemon, FRAME_DATA);
+	fake_refuse(daemon, daemon->header.channel, ENODATA, 0);
+}
+
+static void what_a_program_refuses_has_its_number_and_what_lies_behind_has_ours(void **state)
+{
+	uint8_t stream[3 * SPAN_64], data[64] = {0};
+	struct refusal refusals[3] = {0};
+	uint32_t channel;
+
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(
+			xenmsg_post(fake.conn, "5:inbox", data, sizeof(data), note_refusal, &refusals[i]), 0);
+	channel = expect_open("5:inbox");
+	read_stream(channel, stream, sizeof(stream));
+	fake_refuse(&fake, channel, ENOENT, SPAN_64);
+	while (!refusals[2].result)
+		xenmsg_process(fake.conn);
+	assert_int_equal(refusals[0].result, 0);
+	assert_int_equal(refusals[1].result, -ENOENT);
+	assert_int_equal(refusals[1].certainty, XENMSG_ANSWERED);
+	assert_int_equal(refusals[2].result, -ECANCELED);
+	assert_int_equal(refusals[2].certainty, XENMSG_NEVER_TAKEN);
+	fake_expect(&fake, FRAME_RESET);
+	/* Of ours, this number would say that it is to be tried again. */
+	fake_meanwhile(&fake, refuse_the_first);
+	assert_int_equal(xenmsg_send(fake.conn, "5:other", data, sizeof(data), -1), -ENODATA);
+	assert_int_equal(xenmsg_certainty(fake.conn), XENMSG_ANSWERED);
+	fake_join(&fake);
+}
+
 static void the_death_of_the_daemon_ends_every_send_once(void **state)
 {
 	uint8_t *large = calloc(1, 100000), data[64] = {0};
@@ -424,6 +467,7 @@ int main(void)
 		BOTH(what_must_not_wait_is_sent_or_refused),
 		BOTH(a_large_message_does_not_hold_up_a_small_one),
 		BOTH(a_reset_settles_each_message_by_the_rule),
+		BOTH(what_a_program_refuses_has_its_number_and_what_lies_behind_has_ours),
 		BOTH(the_death_of_the_daemon_ends_every_send_once),
 		BOTH(close_ends_every_send_once),
 		BOTH(what_the_peer_does_not_accept_is_taken_out_of_the_stream),

@@ -104,8 +104,8 @@ FRAME(open_named, open, f.kind == e->kind && (frame_open_split(&f), text_is(f.na
 FRAME(opened, opened, f.limit == e->limit && f.max_message == e->max_message,
       .limit = 0x0807060504030201, .max_message = 9)
 FRAME(credit, credit, f.consumed == e->consumed && f.limit == e->limit, .consumed = 0x0807060504030201, .limit = 9)
-FRAME(reset, reset, f.error == e->error && f.consumed == e->consumed && f.unsure == e->unsure,
-      .error = 104, .consumed = 0x0807060504030201, .unsure = 9)
+FRAME(reset, reset, f.error == e->error && f.flags == e->flags && f.consumed == e->consumed && f.unsure == e->unsure,
+      .error = 104, .flags = RESET_REFUSED, .consumed = 0x0807060504030201, .unsure = 9)
 FRAME(cancelled, cancelled, f.offset == e->offset && f.result == e->result,
       .offset = 0x0807060504030201, .result = 125)
 FRAME(ping_relayed, ping_relayed, f.token == e->token && f.number == e->number,
@@ -184,7 +184,7 @@ static const struct sample samples[] = {
 	SAMPLE(open_named, "in\0work", "\2\0\0\0\1\0\0\0\2\0\0\0\3\0\0\0\4\0\0\0" "in\0work"),
 	SAMPLE(opened, "", COUNT_8 U64("\11\0\0\0")),
 	SAMPLE(credit, "", COUNT_8 U64("\11\0\0\0")),
-	SAMPLE(reset, "", "\150\0\0\0\0\0\0\0" COUNT_8 U64("\11\0\0\0")),
+	SAMPLE(reset, "", "\150\0\0\0\1\0\0\0" COUNT_8 U64("\11\0\0\0")),
 	SAMPLE(cancelled, "", COUNT_8 "\175\0\0\0"),
 	SAMPLE(ping_relayed, "", COUNT_8 "\160\0\0\0"),
 	SAMPLE(ping_far, "work\0play", COUNT_8 "\160\0\0\0work\0play"),
