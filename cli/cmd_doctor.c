@@ -8,11 +8,13 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <pwd.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -363,6 +365,42 @@ static void ill_without_answer(struct doctor *doctor, int error)
 	    "it runs, but doesn't answer: %s", strerror(-error));
 }
 
+/* Whether a user of its own group alone may use a file so: read, write and execute as in the last digit of a mode. */
+static bool may_use(const struct passwd *user, const struct stat *file, mode_t how)
+{
+	mode_t mode = file->st_uid == user->pw_uid   ? file->st_mode >> 6
+		      : file->st_gid == user->pw_gid ? file->st_mode >> 3
+						     : file->st_mode;
+
+	return (mode & how) == how;
+}
+
+/* Looks, where no daemon is there, whether the unit's user may have what it needs; for us, as root, all of it is open. */
+static void check_access(struct doctor *doctor)
+{
+	static const char *const devices[] = {"/dev/xen/evtchn", "/dev/xen/gntdev", "/dev/xen/gntalloc",
+					      "/dev/xen/xenbus"};
+	static const char *const settings[] = {"/etc/xenmsg/xenmsgd.conf", "/etc/xenmsg/policy.d"};
+	const struct passwd *user = getpwnam("xenmsgd");
+	struct stat file;
+	char mend[128];
+
+	if (!user)
+		return;
+	for (size_t i = 0; i < sizeof(devices) / sizeof(*devices); i++)
+		if (stat(devices[i], &file) == 0 && !may_use(user, &file, 06))
+			ill(doctor, EXIT_OTHER, "access",
+			    "systemd-tmpfiles --create --prefix=/dev/xen xenmsg.conf",
+			    "the user xenmsgd may not read and write %s", devices[i]);
+	for (size_t i = 0; i < sizeof(settings) / sizeof(*settings); i++)
+		if (stat(settings[i], &file) == 0 && !may_use(user, &file, S_ISDIR(file.st_mode) ? 05 : 04)) {
+			snprintf(mend, sizeof(mend), "chgrp xenmsgd %s && chmod g+rX %s", settings[i],
+				 settings[i]);
+			ill(doctor, EXIT_OTHER, "access", mend, "the user xenmsgd can't read %s",
+			    settings[i]);
+		}
+}
+
 static bool check_daemon(struct doctor *doctor, struct xenmsg **conn)
 {
 	struct json_object *status = NULL;
@@ -382,6 +420,7 @@ static bool check_daemon(struct doctor *doctor, struct xenmsg **conn)
 		    : secure_getenv("XENMSG_SOCKET") ? secure_getenv("XENMSG_SOCKET")
 						     : "/run/xenmsg/xenmsg.sock",
 		    strerror(-r));
+		check_access(doctor);
 		return false;
 	}
 	r = xenmsg_status(*conn, &text);

@@ -93,7 +93,8 @@ static void explain_device(const char *device, int error)
 	else if (error == -EACCES || error == -EPERM)
 		log_error(
 			"can't open %s: %s; start xenmsgd as root and name a user under [daemon], or let this user read and write "
-			"/dev/xen/evtchn, gntdev, gntalloc and xenbus",
+			"/dev/xen/evtchn, gntdev, gntalloc and xenbus (systemd-tmpfiles --create --prefix=/dev/xen xenmsg.conf "
+			"lets xenmsgd)",
 			device, strerror(-error));
 	else
 		log_error("can't open %s: %s", device, strerror(-error));

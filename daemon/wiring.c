@@ -184,12 +184,16 @@ static int start_local(struct daemon *daemon)
 	int r = local_new(&daemon->local, &daemon->relay, &options, &requests_session_callbacks, daemon);
 
 	if (r == -EADDRINUSE)
-		log_error("another daemon listens on %s", daemon->config.socket);
+		log_error("another daemon listens on %s: stop it, or listen elsewhere",
+			  daemon->config.socket);
 	else if (r == -ENOTSOCK)
 		log_error("%s is there and is no socket: remove it, or listen elsewhere",
 			  daemon->config.socket);
 	else if (r < 0)
-		log_error("can't listen on %s: %s", daemon->config.socket, strerror(-r));
+		log_error(
+			"can't listen on %s: %s; this user must be able to write to its directory, or start xenmsgd by systemctl, "
+			"where xenmsgd.socket makes the socket",
+			daemon->config.socket, strerror(-r));
 	return r;
 }
 

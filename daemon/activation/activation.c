@@ -183,7 +183,7 @@ static void start(struct activation *activation)
 {
 	const struct activation_settings *settings = activation->settings;
 	struct activations *activations = activation->activations;
-	char why[96];
+	char why[160];
 	int error;
 
 	if (activations->stopping)
@@ -196,7 +196,12 @@ static void start(struct activation *activation)
 	activation->start = start_new(activations->starter, settings, on_start_ended, activation, &error);
 	if (activation->start)
 		return;
-	snprintf(why, sizeof(why), "it can't be started: %s", strerror(-error));
+	if (settings->unit)
+		snprintf(why, sizeof(why),
+			 "systemd can't be asked: %s (is D-Bus there? systemctl start dbus.socket)",
+			 strerror(-error));
+	else
+		snprintf(why, sizeof(why), "it can't be started: %s", strerror(-error));
 	fail(activation, why);
 }
 

@@ -77,10 +77,10 @@ static void fail_in_their_words(struct unit_start *start, char *why)
 
 static void fail_by(struct unit_start *start, const sd_bus_error *error)
 {
-	char why[160];
+	char why[192];
 
 	snprintf(why, sizeof(why), "systemd: %.100s%s", error->message ? error->message : error->name,
-		 is_denied(error) ? " (polkit decides; see xenmsg-activation(5))" : "");
+		 is_denied(error) ? " (polkit decides: is it installed? see xenmsg-activation(5))" : "");
 	fail_in_their_words(start, why);
 }
 

@@ -2,9 +2,11 @@
 #include "daemon/base/ini_file.h"
 
 #include <errno.h>
+#include <grp.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define BYTE_ORDER_MARK "\xEF\xBB\xBF"
 
@@ -46,8 +48,16 @@ int ini_file_complain_at(struct ini_file *file, unsigned line, const char *forma
 
 int ini_file_unreadable(const char *path, int r, char **error)
 {
+	const struct group *group = r == -EACCES ? getgrgid(getegid()) : NULL;
+	int size;
+
 	free(*error);
-	if (asprintf(error, "%s: can't be read: %s", path, strerror(-r)) < 0)
+	if (group)
+		size = asprintf(error, "%s: can't be read: %s; chgrp %s %s && chmod g+rX %s", path,
+				strerror(-r), group->gr_name, path, path);
+	else
+		size = asprintf(error, "%s: can't be read: %s", path, strerror(-r));
+	if (size < 0)
 		*error = NULL;
 	return r;
 }

@@ -319,7 +319,9 @@ def test_a_unit_without_systemd_fails_with_the_reason(nodes, tmp_path):
     activation.write("inbox", "user = root\nunit = inbox.service\n")
     one.start()
     one.send("self:inbox", "x", exit_code=EXIT_NO_ENDPOINT)
-    assert activation.about("inbox")["state"] == "failed" and activation.about("inbox")["reason"]
+    assert activation.about("inbox")["state"] == "failed"
+    assert "systemctl start dbus.socket" in activation.about("inbox")["reason"]
+    assert b"systemctl start dbus.socket" in one.xenmsg("doctor").stdout
 
 
 @pytest.fixture(name="systemd")
@@ -389,7 +391,7 @@ def test_a_unit_is_started_by_systemd(systemd, with_unit):
 def test_a_unit_that_is_not_there_or_fails_is_an_enoent_with_systemds_words(with_unit):
     activation, one = with_unit
     for name, words in (("none", "systemd: Unit none.service not found."),
-                        ("denied", "systemd: Interactive authentication required. (polkit decides; see xenmsg-activation(5))"),
+                        ("denied", "systemd: Interactive authentication required. (polkit decides: is it installed? see xenmsg-activation(5))"),
                         ("escaped", "systemd: ?[2Jodd?words??"),
                         ("broken", "the job of broken.service ended with: failed")):
         begun = time.monotonic()

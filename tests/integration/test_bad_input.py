@@ -75,6 +75,15 @@ def test_what_is_no_socket_is_not_taken_for_a_daemon_and_stays(nodes, tmp_path):
     assert file.read_text() == "data"
 
 
+def test_a_directory_that_cannot_have_the_socket_is_named_with_the_cure(nodes, tmp_path):
+    one = nodes(1, start=False)[1]
+    path = tmp_path / "nowhere" / "s"
+    done = one.run_command(tool("xenmsgd"), "--socket", path)
+    errors = [line for line in done.stderr.decode().splitlines() if " error: " in line]
+    assert done.returncode == EXIT_ERROR and len(errors) == 1, done
+    assert f"can't listen on {path}: No such file or directory; " in errors[0] and "xenmsgd.socket" in errors[0]
+
+
 def test_a_daemon_whose_queue_is_full_still_has_its_socket(nodes, tmp_path):
     one = nodes(1, start=False)[1]
     path = str(tmp_path / "s")

@@ -3,6 +3,7 @@
 #include "tests/unit/unit.h"
 
 #include <errno.h>
+#include <grp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +11,7 @@
 #include <unistd.h>
 
 #include "daemon/base/config.h"
+#include "daemon/base/ini_file.h"
 
 struct fixture {
 	char path[64];
@@ -329,6 +331,17 @@ static void a_missing_file_matters_only_if_it_was_asked_for(void **state)
 	}
 }
 
+static void a_file_that_is_denied_names_the_cure(void **state)
+{
+	struct fixture *fixture = *state;
+	char cure[256];
+
+	snprintf(cure, sizeof(cure), "%s: can't be read: Permission denied; chgrp %s %s && chmod g+rX %s",
+		 fixture->path, getgrgid(getegid())->gr_name, fixture->path, fixture->path);
+	assert_int_equal(ini_file_unreadable(fixture->path, -EACCES, &fixture->error), -EACCES);
+	assert_string_equal(fixture->error, cure);
+}
+
 static void an_unreadable_file_is_an_error(void **state)
 {
 	struct fixture *fixture = *state;
@@ -356,6 +369,7 @@ int main(void)
 		TEST(a_socket_path_that_does_not_fit_is_refused),
 		TEST(settings_that_do_not_go_together_are_refused),
 		TEST(a_missing_file_matters_only_if_it_was_asked_for),
+		TEST(a_file_that_is_denied_names_the_cure),
 		TEST(an_unreadable_file_is_an_error),
 	};
 
