@@ -2,9 +2,10 @@
 """A peer daemon in Python, written from doc/protocol.md alone: it meets a real xenmsgd through XenStore and speaks link frames
 with it over the real rings, by stock libxenstore and libxenvchan. Numbers in brackets are sections of that document.
 
-    link_peer.py grant|map DOMID [FLAGS] [resume|tags] [as INSTANCE]
+    link_peer.py grant|map DOMID [FLAGS] [resume|tags] [keep] [as INSTANCE]
         run inside a domain; takes a command a line, answers each with "ok ..." or "error ..."; FLAGS are those of its HELLO (2:
-        it moves); with resume it speaks version 1.1, with tags it also names sessions by them; it may show another's instance
+        it moves); with resume it speaks version 1.1, with tags it also names sessions by them; it may show another's instance;
+        with keep it unmaps nothing
 """
 
 import ctypes
@@ -80,6 +81,8 @@ class Store:
 class Vchan:
     """libxenvchan, as far as it is needed."""
 
+    keeps = False
+
     def __init__(self, server, peer, path, size=65536):
         library = self.library = ctypes.CDLL(ctypes.util.find_library("xenvchan"))
         library.libxenvchan_server_init.restype = library.libxenvchan_client_init.restype = ctypes.c_void_p
@@ -133,7 +136,8 @@ class Vchan:
         self.close()
 
     def close(self):
-        self.library.libxenvchan_close(self.control)
+        if not self.keeps:
+            self.library.libxenvchan_close(self.control)
 
 
 class Channel:
@@ -260,7 +264,9 @@ class Peer:
         return repr([version, instance, rest, len(self.hello), self.hello[:24], purpose, self.vchan.room])
 
     def do_resume(self):
-        self.vchan.leave(self.role == "grant")
+        for vchan in {self.inlet, self.vchan, self.other} - {None}:  # while it moves, both [5.9]
+            vchan.leave(self.role == "grant")
+        self.other = None
         self.meet()
         self.say(HELLO, self.hello_payload(True))
         self.hello = self.expect(HELLO)
@@ -573,6 +579,7 @@ def pattern(size):
 
 def main():
     words = sys.argv[3:]
+    Vchan.keeps = "keep" in words
     instance = words.pop() if "as" in words else None
     version = next((word for word in words if word in ("resume", "tags")), None)
     flags = next((int(word) for word in words if word.isdigit()), 0)
