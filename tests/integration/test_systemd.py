@@ -280,6 +280,21 @@ def test_what_is_not_one_socket_for_it_is_refused(one, tmp_path, kind, more, rea
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze") or not os.path.exists(UNITS), reason="no systemd-analyze")
+@pytest.mark.parametrize("line, is_good", [("", True), ("ListenStream=\n", False)])
+def test_the_drop_in_of_the_manual_page_moves_the_one_socket(tmp_path, line, is_good):
+    """And with two, as without its empty line, systemd itself refuses the link at the default path."""
+    units, drop_in = tmp_path / "units", tmp_path / "units" / "xenmsgd.socket.d"
+    shutil.copytree(UNITS, units)
+    drop_in.mkdir()
+    source = os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "..", ".."))
+    with open(os.path.join(source, "doc", "xenmsgd.conf.5"), encoding="utf-8") as page:
+        text = re.search(r"^\[Socket\]\n.*?(?=^\.fi$)", page.read(), re.M | re.S)[0]
+    (drop_in / "override.conf").write_text(text.replace(line, "", 1))
+    done = subprocess.run(["systemd-analyze", "verify", "--man=no", units / "xenmsgd.socket"], capture_output=True, text=True, check=False)
+    assert (done.returncode == 0 and "xenmsgd.socket" not in done.stderr) == is_good, done.stderr
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze") or not os.path.exists(UNITS), reason="no systemd-analyze")
 def test_the_units_are_valid_and_the_service_is_confined():
     units = [os.path.join(UNITS, name) for name in ("xenmsgd.service", "xenmsgd.socket", "xenmsg-keeper.service", "xenmsg-keeper.socket",
                                                 "xenmsg-exporter.service", "xenmsg-serve@.service")]
