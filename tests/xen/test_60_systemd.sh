@@ -67,15 +67,58 @@ test_systemd_starts_the_daemon_for_who_comes_to_its_socket() {
 	unit 'systemctl stop xenmsgd.socket xenmsgd; systemctl start xenmsgd'
 }
 
+# What the daemon's user may not have: its log and the doctor name the same cure.
+test_systemd_names_the_cure_of_what_is_denied() {
+	systemd_guest
+	unit 'systemctl stop xenmsgd.socket xenmsgd; echo >/etc/xenmsg/xenmsgd.conf; chown root:root /etc/xenmsg/xenmsgd.conf /dev/xen/gntalloc
+		chmod 0640 /etc/xenmsg/xenmsgd.conf; chmod 0600 /dev/xen/gntalloc; ! xenmsg doctor >/tmp/doctor; cat /tmp/doctor
+		! systemctl start xenmsgd; cure="chgrp xenmsgd /etc/xenmsg/xenmsgd.conf && chmod g+rX /etc/xenmsg/xenmsgd.conf"
+		grep -F "mend: $cure" /tmp/doctor && grep -F "$cure" /run/xenmsgd.log && sh -c "$cure" &&
+		cure=$(sed -n "s/.*mend: \(systemd-tmpfiles .*\)/\1/p" /tmp/doctor) && chmod 0600 /dev/xen/gntalloc && sh -c "$cure" &&
+		ls -l /dev/xen/gntalloc | grep "^crw-rw---- .* xenmsgd " && systemctl start xenmsgd && xenmsg status >/dev/null && rm /etc/xenmsg/xenmsgd.conf'
+}
+
+# Two sockets for one daemon, from when it is started anew; the rig has no gateway to come to the second.
+test_systemd_hands_over_a_socket_for_the_gateway() { # smoke
+	systemd_guest
+	unit 'systemctl enable xenmsg-gateway.socket && systemctl restart xenmsgd'
+	shows ActiveState=active NRestarts=0
+	unit 'ls -l /run/xenmsg/gateway.sock | grep -E "^srw------- .* xenmsg-gateway "
+		inode=$(sed -n "s| /run/xenmsg/gateway.sock$||p" /proc/net/unix | sed "s/.* //")
+		ls -l /proc/$(systemctl show --value -p MainPID xenmsgd)/fd | grep "socket:\[$inode\]" && xenmsg status >/dev/null'
+	unit 'systemctl disable xenmsg-gateway.socket; systemctl stop xenmsgd xenmsg-gateway.socket; systemctl start xenmsgd'
+}
+
+# After the first installation modules-load.d has been gone through already.
+test_systemd_loads_a_module_for_the_daemon_at_its_start() { # smoke
+	systemd_guest
+	allow_all
+	unit 'systemctl stop xenmsgd && rmmod xen_gntalloc && systemctl start xenmsgd'
+	shows ActiveState=active NRestarts=0
+	arrives dom0 u4
+}
+
+# By the drop-in of the manual page; who uses the default path finds the daemon nonetheless.
+test_systemd_moves_the_socket() {
+	systemd_guest
+	unit '. /rig/env; mkdir -p /etc/systemd/system/xenmsgd.socket.d
+		sed -n "/^\[Socket\]$/,/^[.]fi$/{/^[.]fi$/!p}" "$XENMSG_PREFIX/share/man/man5/xenmsgd.conf.5" >/etc/systemd/system/xenmsgd.socket.d/override.conf
+		cat /etc/systemd/system/xenmsgd.socket.d/override.conf; systemctl daemon-reload; systemctl restart xenmsgd.socket xenmsgd'
+	shows ActiveState=active NRestarts=0
+	unit 'xenmsg status --json | grep "\"socket\".*/run/messages/xenmsg.sock" && systemctl reload xenmsgd && xenmsg status --socket /run/messages/xenmsg.sock >/dev/null'
+	unit 'rm -r /etc/systemd/system/xenmsgd.socket.d; systemctl daemon-reload; systemctl restart xenmsgd.socket xenmsgd
+		xenmsg status --json | grep "\"socket\".*/run/xenmsg/xenmsg.sock"'
+}
+
 # What trying again can't mend is tried once.
 test_systemd_does_not_start_the_daemon_again_and_again() {
 	systemd_guest
-	unit 'systemctl stop xenmsgd; rmmod xen_gntalloc; ! systemctl start xenmsgd'
+	unit 'systemctl stop xenmsgd; rmmod xen_gntalloc; mkdir -p /etc/modprobe.d; echo blacklist xen_gntalloc >/etc/modprobe.d/test.conf; ! systemctl start xenmsgd'
 	shows ActiveState=failed NRestarts=0 ExecMainStatus=3
 	usleep 5000000 # longer than RestartSec
 	shows ActiveState=failed NRestarts=0 ExecMainStatus=3
 	unit 'grep -c "modprobe xen-gntalloc" /run/xenmsgd.log | grep -x 1'
-	unit 'modprobe xen-gntalloc; echo nonsense >/etc/xenmsg/xenmsgd.conf; ! systemctl start xenmsgd'
+	unit 'rm /etc/modprobe.d/test.conf; modprobe xen-gntalloc; echo nonsense >/etc/xenmsg/xenmsgd.conf; ! systemctl start xenmsgd'
 	shows ActiveState=failed NRestarts=0 ExecMainStatus=2
 	unit 'rm /etc/xenmsg/xenmsgd.conf; systemctl start xenmsgd'
 }
