@@ -247,7 +247,7 @@ void link_lose_attempt(struct link *link, bool replaced, const char *why);
 bool link_survive(struct link *link);
 /* Asks for another vchan, if the session is away. */
 void link_ask_again(struct link *link);
-/* Looks at an attempt, of which an event may have been lost. */
+/* Looks at an attempt, of which an event may have been lost. May free the link, if it claims the session. */
 void link_look_at_attempt(struct link *link, uint64_t now);
 
 /* The peer's HELLO has named the session by a tag: proves over `next`, over which ours was said, that it is ours. */
@@ -260,7 +260,8 @@ void link_begin_over_next(struct link *link, const struct frame_hello_link *hell
 /* --- link_greet.c */
 /* Greets the peer over `next`, and begins a session with it or goes on with one that it names. */
 void link_greet(struct link *link);
-/* As the heartbeat: looks whether something was missed, or the peer has had its time. */
+/* As the heartbeat: looks whether something was missed, or the peer has had its time. May free the link, since another
+ * one goes on in its place. */
 void link_look_at_greeting(struct link *link, uint64_t now);
 /* Ends it with a GOODBYE: `error` is negative, -ECONNRESET for what is nobody's fault. */
 void link_stop_greeting(struct link *link, int error, const char *why);

@@ -369,15 +369,18 @@ static void expire_pings(struct link *link)
 
 static void beat(struct link *link, uint64_t now)
 {
-	const struct links_options *options = &link->links->options;
+	const struct links *links = link->links;
+	const struct links_options *options = &links->options;
 	bool carries_directory = (link->domid == 0 || options->self->domid == 0) && !link_is_far(link);
+	uint32_t domid = link->domid;
 
 	expire_pings(link);
 	if (link->state == LINK_AWAY)
 		link_look_at_attempt(link, now);
 	else if (link->state == LINK_GREETING)
 		link_look_at_greeting(link, now);
-	if (link->state != LINK_UP)
+	/* Once what it claims is proven, it is freed, and the session's has its number. */
+	if (link_find(links, domid) != link || link->state != LINK_UP)
 		return;
 	/* Look into the ring: a peer that was asked to notify us does it once, so after an event was lost no
 	 * other comes. And a peer whose frames lie there unread isn't dead: it was we who stood still. */
