@@ -245,6 +245,42 @@ static void who_names_a_strangers_instance_learns_nothing_of_its_session(void **
 	}
 }
 
+/* The heartbeat finds what was written without a notification: PROVE alone, or HELLO before it. The claim's link is freed
+ * by that, and is looked at no more. */
+static void claim_is_over_when_the_heartbeat_finds_it_proven(void **state)
+{
+	struct frame_hello_link hello;
+	struct frame_prove ours, theirs;
+	struct scene scene;
+
+	for (int shape = 0; shape < 2; shape++) {
+		up_hidden(&scene);
+		scene.was = 7;
+		leave(&scene);
+		come_by(&scene, 9);
+		scene.peer.unnumbered = true;
+		assert_int_equal(hear_tagged_hello(&scene, &hello), 1);
+		theirs = good_prove(session.epoch);
+		if (shape == 1)
+			scene.peer.vchan->event = NULL;
+		say_tagged_hello(&scene, true);
+		if (shape == 0)
+			hear_prove(&scene, &ours);
+		scene.peer.vchan->event = NULL;
+		say_prove(&scene, &theirs);
+		expect_silence(&scene);
+		pass(&scene, HEARTBEAT_MS);
+		if (shape == 1)
+			hear_prove(&scene, &ours);
+		expect(&scene, FRAME_RESUME);
+		go_on(&scene);
+		assert_int_equal(info_of(&scene).resumes, 1);
+		links_free(scene.links);
+		scene.links = NULL;
+		scene_stop(&scene);
+	}
+}
+
 /* A domain lies about its instance: the right session is among those of our tags, too, and is found. */
 static void session_is_found_beside_that_of_a_liar(void **state)
 {
@@ -315,6 +351,7 @@ int main(void)
 		cmocka_unit_test(session_is_named_to_the_other_end_and_goes_on),
 		cmocka_unit_test(peer_that_names_no_session_has_none_any_more),
 		cmocka_unit_test(who_names_a_strangers_instance_learns_nothing_of_its_session),
+		cmocka_unit_test(claim_is_over_when_the_heartbeat_finds_it_proven),
 		cmocka_unit_test(session_is_found_beside_that_of_a_liar),
 		cmocka_unit_test(rings_for_what_is_sent_again_are_granted_when_the_session_was_named),
 	};
