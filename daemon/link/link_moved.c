@@ -231,8 +231,9 @@ static void move_waiting(struct hop *from, struct hop *to)
 
 bool link_keep_waiting(struct link *link)
 {
-	if (link_is_far(link) || (link->state != LINK_CONNECTING && !link->claims))
-		return false;
+	if (link_is_far(link) ||
+	    (link->state != LINK_CONNECTING && link->state != LINK_GREETING && !link->claims))
+		return false; /* or something may have been said: GREETING is HELLO alone */
 	if (!link->hop->channels.count && !pings_are_there(&link->pings))
 		return false;
 	/* Domain 0 is the same by its number on any host. */
