@@ -15,7 +15,7 @@
 #include "daemon/peers/directory.h"
 #include "daemon/peers/peers.h"
 
-#define COST_FRAME_BEFORE 500u /* units (turns.h): two keyed hashes of 100 bytes, at most */
+#define COST_FRAME_BEFORE 500u /* units (turns.h): two keyed hashes of 100 bytes, at most; HELLO has its own */
 #define AGAIN_MS	  1000
 #define FRAMES_AT_ONCE	  8 /* an attempt has four */
 
@@ -314,6 +314,8 @@ static bool take_hello(struct link *link, const uint8_t *payload, uint32_t lengt
 	    hello.major != PROTOCOL_MAJOR)
 		return false;
 	link->greeted = true;
+	if (!link_is_far(link))
+		relay_spend(link->links->relay, link->hop->account, LINK_COST_HELLO);
 	own = link_is_far(link) ? NULL : link_find_tagged(link, &hello);
 	if (own) {
 		take_tagged(link, own, &hello);

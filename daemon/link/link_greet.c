@@ -14,8 +14,7 @@
 #include "daemon/link/link_internal.h"
 #include "daemon/relay/traits.h"
 
-#define COST_FRAME 500u	 /* units (turns.h) */
-#define COST_HELLO 4000u /* 16 keyed hashes of 100 bytes */
+#define COST_FRAME 500u /* units (turns.h) */
 
 void link_stop_greeting(struct link *link, int error, const char *why)
 {
@@ -49,7 +48,7 @@ static void take_hello(struct link *link, const uint8_t *payload, uint32_t lengt
 		link_stop_greeting(link, r, why);
 		return;
 	}
-	relay_spend(link->links->relay, link->hop->account, COST_HELLO);
+	relay_spend(link->links->relay, link->hop->account, LINK_COST_HELLO);
 	own = link_is_far(link) ? NULL : link_find_tagged(link, &hello);
 	if (!own) {
 		link_begin_over_next(link, &hello);

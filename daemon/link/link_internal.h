@@ -267,6 +267,7 @@ void link_look_at_greeting(struct link *link, uint64_t now);
 void link_stop_greeting(struct link *link, int error, const char *why);
 
 /* --- link_tags.c */
+#define LINK_COST_HELLO 4000u /* units (turns.h), for both HELLOs: 16 keyed hashes of 100 bytes */
 /* What the two ends are to a proof or a tag, for an instance of the peer's. Nonces are those of the attempt. */
 void link_proof_ends(const struct link *link, const uint8_t instance[PROOF_ID_SIZE], struct proof_end *us,
 		     struct proof_end *them);
