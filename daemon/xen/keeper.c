@@ -129,7 +129,7 @@ static bool put_in_place(int fd, int listener)
 		return false;
 	if (dup2(handle, KEPT_FD) < 0 || (socket >= 0 && dup2(socket, LISTEN_FD) < 0))
 		return false;
-	null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	null = open("/dev/null", O_RDWR); /* may lie where it is to be, and stay */
 	if (null >= 0)
 		for (int standard = 0; standard < (listener >= 0 ? LISTEN_FD : KEPT_FD); standard++)
 			dup2(null, standard);
