@@ -403,6 +403,7 @@ static int write_hello(struct peer *peer)
 
 	format_hello(peer, value);
 	peer_our_path(peer, path, "/hello");
+	store_cancel(&rendezvous->hello_request); /* of an earlier nonce, from which we begin anew */
 	return store_write(peers->store, path, value, peers->options.self->domid, (int)peer->domid,
 			   on_hello_written, peer, &rendezvous->hello_request);
 }
