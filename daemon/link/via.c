@@ -240,6 +240,8 @@ int via_follow_source(struct via *via, struct channel *channel)
 
 	if (r < 0 || !channel_has_told_sender(channel))
 		return r; /* else its OPEN says so */
+	if (hop_is_retired(channel->acceptor.hop))
+		return 0; /* it ends with its link, in some turn, and the link is its owner no more */
 	if (!link_takes_sources(channel->acceptor.hop))
 		return -ECONNRESET;
 	channel_tell_source(channel);
