@@ -51,7 +51,8 @@ struct account {
 struct quota {
 	struct quota_limits limits;
 	struct quota_pool pools[QUOTA_RESOURCES];
-	struct account *accounts;
+	struct account *accounts; /* in the order of their keys, if is_sorted */
+	bool is_sorted;
 	quota_host_fn host_name; /* NULL: there are none */
 	const void *userdata;
 };
@@ -92,13 +93,16 @@ static int by_key(const struct account *a, const struct account *b)
 	return a->key.id < b->key.id ? -1 : a->key.id > b->key.id;
 }
 
-const struct account *quota_next(const struct quota *quota, const struct account_key *after)
+const struct account *quota_next(struct quota *quota, const struct account_key *after)
 {
-	const struct account *account = quota->accounts;
+	const struct account *account;
 	struct account like;
 
+	if (!quota->is_sorted)
+		HASH_SRT(hh, quota->accounts, by_key);
+	quota->is_sorted = true;
 	if (!after)
-		return account;
+		return quota->accounts;
 	HASH_FIND(hh, quota->accounts, after, sizeof(*after), account);
 	if (account)
 		return account->hh.next;
@@ -128,7 +132,9 @@ struct account *quota_account(struct quota *quota, enum quota_kind kind, uint32_
 	account->key = key;
 	account->quota = quota;
 	account->references = 1;
-	HASH_ADD_INORDER(hh, quota->accounts, key, sizeof(account->key), account, by_key);
+	/* Behind all others: to find its place would take as many steps as there are accounts. */
+	HASH_ADD(hh, quota->accounts, key, sizeof(account->key), account);
+	quota->is_sorted = false;
 	return account;
 }
 

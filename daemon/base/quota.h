@@ -97,7 +97,7 @@ const char *quota_resource_name(enum quota_resource resource);
 struct quota_pool quota_pool(const struct quota *quota, enum quota_resource resource);
 /* Returns the first account after the key `after`, ordered by kind, then by number (NULL: the very first); that
  * account itself may have gone. NULL: there are no more. */
-const struct account *quota_next(const struct quota *quota, const struct account_key *after);
+const struct account *quota_next(struct quota *quota, const struct account_key *after);
 
 /* Returns a reference to the account of a uid or domid. NULL: out of memory. */
 struct account *quota_account(struct quota *quota, enum quota_kind kind, uint32_t id);

@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include <event2/event.h>
+#include <utlist.h>
 
 #include "daemon/relay/channel.h"
 #include "daemon/base/clock.h"
@@ -170,6 +171,9 @@ void link_note_hello(struct link *link, const struct frame_hello_link *hello)
 	link->name[0] = link->uuid[0] = '\0';
 	link->former_until_ms = 0;
 	link_note_name(link);
+	if (!link->has_met)
+		DL_APPEND2(link->links->met, link, met_prev, met_next);
+	link->has_met = true;
 	copy_plain(link->version, sizeof(link->version), hello->version, '!');
 	link->flags = hello->flags;
 	if (link->links->options.hosts && link->domid == 0)

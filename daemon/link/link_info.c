@@ -92,9 +92,10 @@ unsigned links_count(const struct links *links)
 
 bool links_next(struct links *links, int64_t after, struct link_info *info)
 {
-	struct link *link = after >= 0 ? link_find(links, (uint32_t)after) : NULL,
-		    *nowhere = next_nowhere(links, after);
+	struct link *link = after >= 0 ? link_find(links, (uint32_t)after) : NULL, *nowhere;
 
+	links_sort(links);
+	nowhere = next_nowhere(links, after);
 	if (link)
 		link = link->hh.next;
 	else
@@ -121,6 +122,7 @@ bool links_info(struct links *links, uint32_t domid, struct link_info *info)
 	struct link *link = link_find(links, domid);
 
 	if (!link) {
+		links_sort(links);
 		link = next_nowhere(links, (int64_t)domid - 1);
 		link = link && link->stamped == domid ? link : NULL;
 	}

@@ -118,7 +118,9 @@ struct link {
 	char version[32];
 	uint32_t flags; /* of the peer's HELLO */
 	char last_error[LINK_REASON_SIZE];
-	struct log_source wanted_by; /* the account that asked for it last */
+	struct log_source wanted_by;	  /* the account that asked for it last */
+	struct link *met_prev, *met_next; /* in links->met, if has_met */
+	bool has_met;
 	UT_hash_handle hh;
 };
 
@@ -131,7 +133,9 @@ struct links {
 	struct links_options options;
 	struct links_callbacks callbacks;
 	void *userdata;
-	struct link *links;
+	struct link *links; /* in the order of their numbers, if is_sorted */
+	bool is_sorted;
+	struct link *met; /* those that had a session, which no program makes more by asking for numbers */
 	struct event *heartbeat;
 	struct event *elastic; /* while a link may have to grow or shrink */
 	bool elastic_runs;
@@ -203,6 +207,8 @@ void link_hear_carrier(struct link *link);
 /* --- links.c */
 /* NULL: there is none with this number. */
 struct link *link_find(const struct links *links, uint32_t domid);
+/* Before links->links is used as a list in the order of their numbers. */
+void links_sort(struct links *links);
 /* Lets `link` take the place, and the domid, of `instead`, which is nobody's then. */
 void link_replace(struct link *instead, struct link *link);
 /* Frees what the link holds, and itself. It is no link any more. */

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
+#include <utlist.h>
 
 #include "daemon/base/clock.h"
 #include "daemon/link/link_internal.h"
@@ -67,7 +68,7 @@ static struct link *find_by_number(const struct links *links, uint32_t domid)
 {
 	struct link *link;
 
-	for (link = links->links; link; link = link->hh.next)
+	DL_FOREACH2(links->met, link, met_next)
 		if (!link->claims && !link_is_far(link) && has_number(link, domid))
 			return link;
 	return NULL;
@@ -78,7 +79,7 @@ static struct link *find_by_name(const struct links *links, const char *name)
 {
 	struct link *link;
 
-	for (link = links->links; link; link = link->hh.next)
+	DL_FOREACH2(links->met, link, met_next)
 		if (link->state == LINK_AWAY && !link->claims && name[0] &&
 		    (!strcmp(link->name, name) || !strcasecmp(link->uuid, name)))
 			return link;

@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include <event2/event.h>
+#include <utlist.h>
 
 #include "daemon/base/clock.h"
 #include "daemon/base/quota.h"
@@ -22,6 +23,20 @@
 static int by_domid(const struct link *a, const struct link *b)
 {
 	return (a->domid > b->domid) - (a->domid < b->domid);
+}
+
+void links_sort(struct links *links)
+{
+	if (!links->is_sorted)
+		HASH_SRT(hh, links->links, by_domid);
+	links->is_sorted = true;
+}
+
+/* Behind all others: to find its place would take as many steps as there are numbers that programs have asked for. */
+static void list_link(struct links *links, struct link *link)
+{
+	HASH_ADD(hh, links->links, domid, sizeof(link->domid), link);
+	links->is_sorted = false;
 }
 
 static void set_title(struct link *link)
@@ -61,7 +76,7 @@ static struct link *link_get(struct links *links, uint32_t domid)
 	}
 	if (links->relay->quota)
 		hop_set_account(link->hop, quota_account(links->relay->quota, QUOTA_PEER, domid));
-	HASH_ADD_INORDER(hh, links->links, domid, sizeof(link->domid), link, by_domid);
+	list_link(links, link);
 	return link;
 }
 
@@ -239,13 +254,15 @@ void link_replace(struct link *instead, struct link *link)
 	HASH_DEL(links->links, link);
 	link->domid = instead->domid;
 	set_title(link);
-	HASH_ADD_INORDER(hh, links->links, domid, sizeof(link->domid), link, by_domid);
+	list_link(links, link);
 }
 
 void link_free(struct link *link)
 {
 	if (!link->successor)
 		HASH_DEL(link->links->links, link);
+	if (link->has_met)
+		DL_DELETE2(link->links->met, link, met_prev, met_next);
 	if (link->again)
 		event_free(link->again);
 	hop_retire(link->hop, ECONNRESET);

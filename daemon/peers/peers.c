@@ -34,10 +34,18 @@ struct peer *peer_find(struct peers *peers, uint32_t domid)
 	return peer;
 }
 
+static int by_domid(const struct peer *a, const struct peer *b)
+{
+	return (a->domid > b->domid) - (a->domid < b->domid);
+}
+
 struct peer *peer_after(struct peers *peers, int64_t domid)
 {
 	struct peer *peer = domid < 0 ? NULL : peer_find(peers, (uint32_t)domid);
 
+	if (!peers->is_sorted)
+		HASH_SRT(hh, peers->peers, by_domid);
+	peers->is_sorted = true;
 	peer = peer ? peer->hh.next : peers->peers;
 	while (peer && peer->domid <= domid)
 		peer = peer->hh.next;
@@ -73,11 +81,6 @@ static void peer_free(struct peer *peer)
 	free(peer);
 }
 
-static int by_domid(const struct peer *a, const struct peer *b)
-{
-	return (a->domid > b->domid) - (a->domid < b->domid);
-}
-
 static void on_turn(struct task *task);
 
 struct peer *peer_get(struct peers *peers, uint32_t domid)
@@ -98,7 +101,9 @@ struct peer *peer_get(struct peers *peers, uint32_t domid)
 		peer->account = quota_account(peers->options.quota, QUOTA_PEER, domid);
 	task_init(&peer->task, peers->options.turns, account_line(peer->account), on_turn);
 	tell_init(peer);
-	HASH_ADD_INORDER(hh, peers->peers, domid, sizeof(peer->domid), peer, by_domid);
+	/* Behind all others: to find its place would take as many steps as there are numbers that programs have asked for. */
+	HASH_ADD(hh, peers->peers, domid, sizeof(peer->domid), peer);
+	peers->is_sorted = false;
 	if (rendezvous_init(peer) < 0) {
 		peer_free(peer);
 		return NULL;

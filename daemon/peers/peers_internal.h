@@ -187,7 +187,8 @@ struct peers {
 	char root[PEERS_ROOT_SIZE]; /* /local/domain/<me>/data/xenmsg */
 	bool may_map;
 
-	struct peer *peers;   /* by domid */
+	struct peer *peers; /* by domid; a list in that order, if is_sorted */
+	bool is_sorted;
 	struct asker *askers; /* accounts that wait for look-ups */
 	unsigned lookups;
 	struct absent {
