@@ -14,12 +14,13 @@
 
 #include "tests/integration/hostile_peer.h"
 
-#define NUMBERS	     (CHANNEL_NUMBERS / 2) /* of our parity */
-#define OPENS_MAX    512u
-#define BURST	     64u
-#define MESSAGE_SIZE 24u /* of one byte */
-#define STATE_AT     16u
-#define SINK	     "sink"
+#define NUMBERS	       (CHANNEL_NUMBERS / 2) /* of our parity */
+#define OPENS_MAX      512u
+#define BURST	       64u
+#define UNANSWERED_MAX 4096u
+#define MESSAGE_SIZE   24u /* of one byte */
+#define STATE_AT       16u
+#define SINK	       "sink"
 
 enum number_state {
 	NUMBER_FREE,
@@ -170,8 +171,11 @@ static bool ignored(struct flood *flood)
 	return put(flood, FRAME_CREDIT, number, payload, frame_credit_encode(&credit, payload));
 }
 
+/* Of who leaves half a MiB of answers unread, the link is ended: each PING is answered by a PONG and an ACK. */
 static bool pings(struct flood *flood)
 {
+	if (flood->frames >= flood->answers / 2 + UNANSWERED_MAX)
+		return false;
 	return put_number(flood, FRAME_PING, 0, flood->step++);
 }
 
