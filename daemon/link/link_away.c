@@ -15,9 +15,10 @@
 #include "daemon/peers/directory.h"
 #include "daemon/peers/peers.h"
 
-#define COST_FRAME_BEFORE 500u /* units (turns.h): two keyed hashes of 100 bytes, at most; HELLO has its own */
-#define AGAIN_MS	  1000
-#define FRAMES_AT_ONCE	  8 /* an attempt has four */
+#define COST_FRAME_BEFORE                                                                                    \
+	500u /* units (turns.h): two keyed hashes of 100 bytes, at most; HELLO has its own */
+#define AGAIN_MS       1000
+#define FRAMES_AT_ONCE 8 /* an attempt has four */
 
 bool link_may_resume(const struct link *link, int error)
 {

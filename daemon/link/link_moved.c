@@ -241,6 +241,8 @@ bool link_keep_waiting(struct link *link)
 		return false;
 	link->awaits = link->domid != 0;
 	link_drop_next(link);
+	if (link->state == LINK_GREETING)
+		links_withdraw(link->links, link->domid);
 	link->claims = false;
 	link->session = (struct link_session){.state = RESUME_ENDED};
 	link_set_state(link, LINK_CONNECTING);
