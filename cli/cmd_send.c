@@ -33,23 +33,19 @@ struct send {
 	int error;
 	bool refused; /* that error is the receiver's own */
 	uint64_t error_line;
-};
-
-/* What became of a message that was posted. */
-struct outcome {
-	const struct send *send;
+	/* of one that is sent with progress; here, since xenmsg_close() may still tell it */
 	int result;
-	bool refused; /* by the program there, whose own number `result` is */
+	bool result_refused; /* by the program there, whose own number `result` is */
 };
 
 static const int pending = 1;
 
 static void note_result(void *userdata, int result)
 {
-	struct outcome *outcome = userdata;
+	struct send *send = userdata;
 
-	outcome->result = result;
-	outcome->refused = xenmsg_answered(outcome->send->conn);
+	send->result = result;
+	send->result_refused = xenmsg_answered(send->conn);
 }
 
 static int tell_error(const struct send *send, const char *where, int error, bool refused)
@@ -64,15 +60,15 @@ static int tell_error(const struct send *send, const char *where, int error, boo
 /* Sends, and shows on a terminal how long that takes. */
 static int send_with_progress(struct send *send, const void *data, size_t size, bool *refused)
 {
-	struct outcome outcome = {.send = send, .result = pending};
 	int tenths = 0, r;
 
-	r = xenmsg_post(send->conn, send->address, data, size, note_result, &outcome);
+	send->result = pending;
+	r = xenmsg_post(send->conn, send->address, data, size, note_result, send);
 	if (r < 0)
 		return r;
-	while (outcome.result == pending) {
+	while (send->result == pending) {
 		r = xenmsg_wait(send->conn, 100);
-		if (r < 0 && outcome.result == pending && r != -EINTR)
+		if (r < 0 && send->result == pending && r != -EINTR)
 			return r;
 		if (r == 0 && ++tenths >= 5)
 			fprintf(stderr, "\r%.1f MiB to %s, not yet taken after %d.%d s ",
@@ -80,8 +76,8 @@ static int send_with_progress(struct send *send, const void *data, size_t size, 
 	}
 	if (tenths >= 5)
 		fputs("\r\033[K", stderr);
-	*refused = outcome.refused;
-	return outcome.result;
+	*refused = send->result_refused;
+	return send->result;
 }
 
 static int send_one(struct send *send, const void *data, size_t size, bool progress)
