@@ -127,7 +127,7 @@ class Host:
         self.environment = dict(os.environ, XENSIM_DIR=self.dir)
         self.environment.pop("XENMSG_SOCKET", None)
         self.processes = []
-        self.sim("start", "--domains", domains)
+        self.sim("start", "--domains", domains, timeout=4 * TIMEOUT)
 
     def sim(self, *words, check=True, timeout=TIMEOUT):
         """Runs `xensim WORDS`; returns the finished process, with text of stdout and stderr."""
