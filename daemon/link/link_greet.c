@@ -134,7 +134,7 @@ void link_look_at_greeting(struct link *link, uint64_t now)
 	uint32_t dead_after_ms = links->options.dead_after_ms, domid = link->domid;
 	char why[LINK_REASON_SIZE];
 
-	on_greeting(link); /* an event may have been lost, or we stood still ourselves */
+	on_greeting(link);		     /* an event may have been lost, or we stood still ourselves */
 	if (link_find(links, domid) != link) /* it is another one's by now, and freed */
 		return;
 	if (link->state != LINK_GREETING || now - link->began_ms < dead_after_ms)

@@ -397,7 +397,8 @@ def test_a_handler_whose_caller_has_gone_is_cancelled(nodes, concurrency):
             serving = asyncio.create_task(other.serve("work", handler, concurrency=concurrency))
             await soon(lambda: "work" in two.endpoints(), "work is bound")
             async with xenmsg.open(one.socket) as conn:
-                late = await raises(errno.ETIMEDOUT, conn.call("2:work", b"forever", timeout=SHORT))
+                assert bytes(await conn.call("2:work", b"at once", timeout=LONG)) == b"at once"  # so that the next is there in time
+                late = await raises(errno.ETIMEDOUT, conn.call("2:work", b"forever", timeout=4 * SHORT))
                 assert late.certainty is xenmsg.Certainty.UNKNOWN
                 await soon(lambda: cancelled == [True], "the handler is cancelled: its caller has given up")
                 assert bytes(await conn.call("2:work", b"answers itself", timeout=LONG)) == b"itself"
