@@ -91,12 +91,17 @@ class Ring:
     def __init__(self, memory, control, data, size):
         self.memory, self.control, self.data, self.size = memory, control, data, size
         self.index = 0  # ours
+        # struct writes byte by byte: the daemon would see indices that never were. A view's items are read and written at once.
+        self.words = memoryview(memory)[control:control + 256].cast("I")
+
+    def release(self):
+        self.words.release()
 
     def word(self, offset):
-        return struct.unpack_from("<I", self.memory, self.control + offset)[0]
+        return self.words[offset // 4]
 
     def set_word(self, offset, value):
-        struct.pack_into("<I", self.memory, self.control + offset, value & 0xFFFFFFFF)
+        self.words[offset // 4] = value & 0xFFFFFFFF
 
     producer = property(lambda self: self.word(0), lambda self, value: self.set_word(0, value))
     consumer = property(lambda self: self.word(64), lambda self, value: self.set_word(64, value))
@@ -157,6 +162,8 @@ class Program:
 
     def close(self):
         if self.rings:
+            for ring in self.rings:
+                ring.release()
             self.memory.close()
             self.wakeups.close()
             self.rings = None
