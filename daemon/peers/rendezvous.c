@@ -367,7 +367,9 @@ void rendezvous_node(struct peer *peer, enum peer_leaf leaf, const char *untrust
 	if (peer->reading & nodes)
 		return;
 	if (rendezvous->ring_ref && rendezvous->port) {
-		peer_kick(peer);
+		/* Whose they are: what we know of the peer's hello may be from before the nodes, whose answer can
+		 * overtake the word of its change. */
+		peer_read(peer, LEAF_HELLO);
 		return;
 	}
 	/* oxenstored may fire before the second node of the transaction is visible. */
@@ -531,6 +533,7 @@ static struct rendezvous_facts gather(const struct peer *peer, enum rendezvous_e
 	const struct rendezvous *rendezvous = &peer->rendezvous;
 	const char *nonce = peer->hello.nonce;
 	bool connected = rendezvous->state == RENDEZVOUS_CONNECTED;
+	bool looking_at_hello = (peer->stale | peer->reading | peer->came | peer->missed) & 1u << LEAF_HELLO;
 
 	return (struct rendezvous_facts){
 		.event = event,
@@ -552,7 +555,7 @@ static struct rendezvous_facts gather(const struct peer *peer, enum rendezvous_e
 		.we_may_map = peer->peers->may_map,
 		.they_may_map = peer->hello.map,
 		.we_are_lower = peer->peers->options.self->domid < peer->domid,
-		.nodes = rendezvous->ring_ref && rendezvous->port,
+		.nodes = rendezvous->ring_ref && rendezvous->port && !looking_at_hello,
 	};
 }
 

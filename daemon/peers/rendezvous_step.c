@@ -53,7 +53,9 @@ static enum rendezvous_action step_on(enum rendezvous_state state, const struct 
 	case RENDEZVOUS_AWAIT:
 		if (!facts->hello)
 			return RENDEZVOUS_BACK;
-		return facts->nodes ? RENDEZVOUS_MAP : RENDEZVOUS_NOTE;
+		if (!facts->tried) /* it has begun anew: what was read was an earlier attempt's */
+			return RENDEZVOUS_EXPECT;
+		return facts->nodes ? RENDEZVOUS_MAP : RENDEZVOUS_NOTHING;
 	case RENDEZVOUS_CONNECTED:
 		if (!facts->hello)
 			return RENDEZVOUS_LOSE_WITHDRAWN;

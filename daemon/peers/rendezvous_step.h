@@ -17,6 +17,8 @@
  *  GRANTED    -           failed        -                      →HELLO           failed  live 1: CONNECTED
  *                                                                                       live 0 or bad: →HELLO
  *  AWAIT      -           failed        nodes: CONNECTED       gone: →HELLO     failed  -
+ *                                                              new: AWAIT, and
+ *                                                              nodes read again
  *  CONNECTED  -           lost          -                      lost             -       the owner's
  *
  * "wanted, down" is the event that its daemon has gone, but in IDLE, where it is what a look-up has found. A
@@ -71,7 +73,7 @@ struct rendezvous_facts {
 	bool same : 1;		 /* is the one that the vchan was granted or connected under */
 	bool we_may_map : 1, they_may_map : 1;
 	bool we_are_lower : 1; /* our domid is: of two that may map, this one does (so domain 0) */
-	bool nodes : 1;	       /* both have been read */
+	bool nodes : 1;	       /* both have been read, and the hello after them */
 };
 
 enum rendezvous_action {

@@ -172,6 +172,7 @@ static bool on_own_leaf_gone(void *userdata)
 
 static void on_lost(void *userdata, uint32_t domid, bool gone, const char *reason)
 {
+	((struct scene *)userdata)->losses++;
 }
 
 /* What begins with "hidden" isn't for the peer. */

@@ -43,7 +43,7 @@ struct scene {
 	struct peers *peers;
 	struct vchan *vchan;
 	char nonce[9];
-	unsigned ups, failures, own_leaf_gone;
+	unsigned ups, failures, losses, own_leaf_gone;
 	struct quota *quota;
 	struct account *user, *other;
 };

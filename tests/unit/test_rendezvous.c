@@ -45,6 +45,23 @@ static void second_node_is_looked_for_though_nothing_tells_of_it(void **state)
 	}
 }
 
+/* The peer has answered another hello of ours meanwhile, with a new one; the nodes are read before the word of that comes. */
+static void nodes_belong_to_the_hello_that_stands_there_by_then(void **state)
+{
+	struct scene scene;
+
+	scene_start(&scene);
+	fake_write(&scene.store, THEIRS "/to/1/hello", "1 " INSTANCE " 89abcdef 1");
+	fake_write(&scene.store, node_path(&scene, "ring-ref"), "9");
+	fake_write(&scene.store, node_path(&scene, "event-channel"), "17");
+	fire(&scene, node_path(&scene, "event-channel"));
+	await_vchan(&scene);
+	fire(&scene, THEIRS "/to/1/hello");
+	settle(&scene);
+	assert_int_equal(scene.losses, 0);
+	scene_stop(&scene);
+}
+
 /* The peer's daemon was restarted, and nothing tells of that but its new hello, or not even that: domain 0's
  * daemon, which tells of changes, was restarted too. */
 static void restarted_peer_is_found_though_its_presence_is_not_told(void **state)
@@ -625,6 +642,7 @@ int main(void)
 		cmocka_unit_test(peer_pays_for_what_it_writes),
 		cmocka_unit_test(peer_pays_for_what_is_granted_and_mapped_for_it),
 		cmocka_unit_test(second_node_is_looked_for_though_nothing_tells_of_it),
+		cmocka_unit_test(nodes_belong_to_the_hello_that_stands_there_by_then),
 		cmocka_unit_test(what_was_granted_in_vain_is_left_unless_it_was_for_good),
 		cmocka_unit_test(restarted_peer_is_found_though_its_presence_is_not_told),
 		cmocka_unit_test(own_nodes_that_others_remove_or_change_are_written_again_in_every_state),
