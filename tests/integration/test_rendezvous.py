@@ -439,6 +439,7 @@ def test_all_pairs_come_about_though_xenstore_was_slower_than_their_time_out(mak
     nodes = {domid: Node(host, domid, "timeout=3000", settled=False) for domid in range(1, 31)}
     pairs = [(domid, domid % 30 + 1) for domid in nodes] + [(domid, domid + 2) for domid in range(1, 29)]
     for domid, other in pairs:
+        nodes[domid].await_event(f"up {other}")
         nodes[domid].connect(other)
     for domid, other in pairs:
         nodes[domid].await_event(f"connected {other}")
