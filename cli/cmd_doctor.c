@@ -32,6 +32,8 @@
 #define STORE_ANSWER_MS 5000
 #define PING_MS		5000
 #define ANSWER_MS	5000
+#define RESTS_MANY	10
+#define REST_PERIOD_S	60
 
 static const char help[] =
 	"Usage: xenmsg doctor [OPTIONS] [DOMAIN...]\n"
@@ -39,7 +41,7 @@ static const char help[] =
 	"Tries each step from the device nodes to the daemon of DOMAIN (of all that are there, if none is named), and says what\n"
 	"came back and how to mend what failed. As root it can try everything. Exit status 0: nothing failed.\n"
 	"\n"
-	"      --json          one JSON object a line: step, result (ok, failed or left out), text, mend\n";
+	"      --json          one JSON object a line: step, result (ok, warning, failed or left out), text, mend\n";
 
 struct doctor {
 	struct cli *cli;
@@ -49,7 +51,7 @@ struct doctor {
 	char store_domid[16]; /* this domain's number in XenStore; "": unknown */
 };
 
-enum result { WELL, LEFT_OUT, ILL };
+enum result { WELL, LEFT_OUT, WARNED, ILL };
 
 /* Says what came back in one step, and how to mend it (NULL: that isn't to be told). `code` is the exit code if
  * it is the first one that failed. */
@@ -57,8 +59,8 @@ static void __attribute__((format(printf, 6, 7)))
 report(struct doctor *doctor, enum result result, int code, const char *step, const char *mend,
        const char *format, ...)
 {
-	static const char *const words[] = {"ok", "-", "FAIL"}, *const in_json[] = {"ok", "left out",
-										    "failed"};
+	static const char *const words[] = {"ok", "-", "warn", "FAIL"};
+	static const char *const in_json[] = {"ok", "left out", "warning", "failed"};
 	char *text = NULL;
 	va_list args;
 
@@ -85,6 +87,7 @@ report(struct doctor *doctor, enum result result, int code, const char *step, co
 
 #define well(doctor, step, ...)		   report(doctor, WELL, 0, step, NULL, __VA_ARGS__)
 #define left_out(doctor, step, ...)	   report(doctor, LEFT_OUT, 0, step, NULL, __VA_ARGS__)
+#define warned(doctor, step, mend, ...)	   report(doctor, WARNED, 0, step, mend, __VA_ARGS__)
 #define ill(doctor, code, step, mend, ...) report(doctor, ILL, code, step, mend, __VA_ARGS__)
 
 /* ---- Xen ------------------------------------------------------------------------------------- */
@@ -319,6 +322,43 @@ static void check_hosts(struct doctor *doctor, struct json_object *hosts)
 		well(doctor, "hosts", "the gateway is connected to %s", text_or(hosts, "server", ""));
 }
 
+/* Whether it is more than chance, such as that of a virtual machine that another one took the CPU from. */
+static bool rests_again_and_again(struct json_object *status, struct json_object *time)
+{
+	int64_t rests = number_at(time, "rests");
+
+	return rests >= RESTS_MANY && (json_object_get_boolean(at(time, "resting")) ||
+				       rests * REST_PERIOD_S >= number_at(status, "uptime_s"));
+}
+
+/* Looks for users and domains that keep the daemon in the kernel, and for programs that it has cut off. */
+static void check_time(struct doctor *doctor, struct json_object *status)
+{
+	struct json_object *accounts = at(status, "accounts");
+
+	for (size_t i = 0; i < length_of(accounts); i++) {
+		struct json_object *account = json_object_array_get_idx(accounts, i),
+				   *time = at(account, "time");
+		bool is_uid = !strcmp(text_or(account, "kind", ""), "uid");
+
+		if (rests_again_and_again(status, time))
+			warned(doctor, "time",
+			       is_uid ? "end its programs, or mend them: something watches their sockets, doorbells or streams thousands of times (epoll)"
+				      : "see that domain's programs, and those here that accept its streams",
+			       "%s %s had to rest %s times%s, since calls into the kernel for it took too long",
+			       at(account, "host") ? "host"
+			       : is_uid		   ? "uid"
+						   : "domain",
+			       text_or(account, at(account, "host") ? "host" : "id", ""),
+			       text_or(time, "rests", ""),
+			       json_object_get_boolean(at(time, "resting")) ? ", and does now" : "");
+	}
+	if (number_at(status, "cut_off") > 0)
+		warned(doctor, "programs",
+		       "its log says which, and why (journalctl -u xenmsgd | grep 'cut off'): mend or end these",
+		       "the daemon has cut off %s sessions of programs", text_or(status, "cut_off", ""));
+}
+
 static void check_status(struct doctor *doctor, struct json_object *status)
 {
 	struct json_object *grants = at(status, "grants"), *store = at(status, "store"),
@@ -348,6 +388,7 @@ static void check_status(struct doctor *doctor, struct json_object *status)
 	check_policy(doctor, at(status, "policy"));
 	check_activation(doctor, status);
 	check_hosts(doctor, at(status, "hosts"));
+	check_time(doctor, status);
 	if (length_of(denied) > 0) {
 		struct json_object *last = json_object_array_get_idx(denied, 0);
 

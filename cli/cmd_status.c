@@ -80,6 +80,16 @@ static void write_use(struct writer *writer, struct json_object *account, const 
 	*refused += number_at(resource, "refused");
 }
 
+/* Writes how often the account got no turns for a while, and whether that is so now. */
+static void write_rests(struct writer *writer, struct json_object *time)
+{
+	char text[48];
+
+	snprintf(text, sizeof(text), "%" PRId64 " (now)", number_at(time, "rests"));
+	writer_text(writer, "rests",
+		    json_object_get_boolean(at(time, "resting")) ? text : text_or(time, "rests", NULL));
+}
+
 static void write_account(struct writer *writer, struct json_object *account)
 {
 	static const char *const names[] = {"clients",	    "endpoints",   "channels",
@@ -95,6 +105,8 @@ static void write_account(struct writer *writer, struct json_object *account)
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		write_use(writer, account, names[i], &refused);
 	writer_number(writer, "refused", refused);
+	write_rests(writer, at(account, "time"));
+	copy(writer, "cut_off", account, "cut_off");
 }
 
 static int write_table(struct json_object *list,
@@ -135,6 +147,9 @@ static int write_summary(struct json_object *status)
 		       text_at(grants, "limit_pages"), text_at(grants, "waiting_links"));
 	printf("%zu peers, %zu links, %zu endpoints, %zu clients\n", total_of(status, "peers"),
 	       total_of(status, "links"), total_of(status, "endpoints"), total_of(status, "clients"));
+	if (number_at(status, "cut_off") > 0)
+		printf("%" PRId64 " sessions were cut off; the log says which, and why\n",
+		       number_at(status, "cut_off"));
 	if (json_object_get_string_len(at(at(status, "policy"), "error")) > 0)
 		printf("policy: older rules are in force: %s\n", text_at(at(status, "policy"), "error"));
 	if (is_partial(status))

@@ -20,8 +20,8 @@
 static const char help[] =
 	"Usage: xenmsg top [OPTIONS]\n"
 	"\n"
-	"Shows links, endpoints, programs and streams of the local daemon, live. Keys: arrows and page up and down scroll, s sorts\n"
-	"by traffic, by what is queued, or by the first column, / shows only lines with a text (escape: all again), space stops and\n"
+	"Shows links, endpoints, programs, streams and accounts of the local daemon, live. Keys: arrows and page up and down scroll,\n"
+	"s sorts by traffic, by what is queued, or by the first column, / shows only lines with a text (escape: all again), space stops and\n"
 	"goes on, q ends.\n"
 	"\n"
 	"      --delay S       look every S seconds (1); at least 0.1\n";

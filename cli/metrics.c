@@ -71,6 +71,9 @@ static const struct metric {
 	ONE("policy_rules", GAUGE, "Rules in force.", "policy.rules"),
 	ONE("policy_undecided_total", COUNTER,
 	    "Requests that were told to try again, for want of a domain's name.", "policy.undecided"),
+	ONE("cut_off_total", COUNTER,
+	    "Sessions of programs that the daemon has cut off: they broke the protocol, or took it too long.",
+	    "cut_off"),
 	ONE("work_seconds_total", WORK, "The daemon's work, as it counts it: about the CPU time.",
 	    "time.units"),
 	ONE("work_passes_total", COUNTER, "Passes of the daemon's event loop.", "time.passes"),
@@ -135,6 +138,7 @@ static const struct metric {
 		"rests_total", COUNTER,
 		"How often it got no turns for a while, since a call into the kernel for it took too long.",
 		"time.rests"),
+	PER_ACCOUNT("cut_off_total", COUNTER, "Sessions of the user that the daemon has cut off.", "cut_off"),
 };
 #define METRICS (sizeof(metrics) / sizeof(metrics[0]))
 

@@ -12,6 +12,8 @@
 
 #include "cli/fields.h"
 
+#define WORK_UNIT_S 1e-8 /* about: of what status counts as work */
+
 /* ---- the numbers ----------------------------------------------------------------------------- */
 
 /* Returns the element of a list with the same `key` as `like`. */
@@ -137,8 +139,10 @@ static void add_head(struct top *top)
 	struct json_object *grants = at(top->now, "grants"), *store = at(top->now, "store");
 	int64_t uptime = number_at(top->now, "uptime_s");
 	const char *name = text_at(top->now, "name");
-	char denied[32] = "";
+	char denied[32] = "", cut_off[32] = "";
 
+	if (number_at(top->now, "cut_off") > 0)
+		snprintf(cut_off, sizeof(cut_off), "  cut off %s", text_at(top->now, "cut_off"));
 	if (!is_partial(top->now))
 		snprintf(denied, sizeof(denied), "  denied %zu", total_of(top->now, "denied"));
 	add_line(top, false,
@@ -149,12 +153,12 @@ static void add_head(struct top *top)
 	if (top->trouble[0])
 		add_line(top, true, "%s", top->trouble);
 	else
-		add_line(top, false, "XenStore %s  pages %s/%s  waiting links %s  peers %zu%s",
+		add_line(top, false, "XenStore %s  pages %s/%s  waiting links %s  peers %zu%s%s",
 			 !json_object_get_boolean(at(store, "connected"))     ? "LOST"
 			 : json_object_get_double(at(store, "stalled_s")) > 1 ? "STALLED"
 									      : "ok",
 			 text_at(grants, "used_pages"), text_at(grants, "limit_pages"),
-			 text_at(grants, "waiting_links"), total_of(top->now, "peers"), denied);
+			 text_at(grants, "waiting_links"), total_of(top->now, "peers"), denied, cut_off);
 }
 
 static struct json_object *link_before(struct top *top, struct json_object *peer)
@@ -371,6 +375,54 @@ static void add_programs(struct top *top)
 	end_table(top, first, "clients");
 }
 
+/* ---- accounts -------------------------------------------------------------------------------- */
+
+static struct json_object *account_before(const struct top *top, struct json_object *account)
+{
+	struct json_object *accounts = at(top->before, "accounts");
+
+	for (size_t i = 0; i < length_of(accounts); i++) {
+		struct json_object *each = json_object_array_get_idx(accounts, i);
+
+		if (number_at(each, "id") == number_at(account, "id") &&
+		    !strcmp(text_at(each, "kind"), text_at(account, "kind")))
+			return each;
+	}
+	return NULL;
+}
+
+static void add_accounts(struct top *top)
+{
+	struct json_object *accounts = at(top->now, "accounts");
+	size_t first;
+
+	add_line(top, false, "%s", "");
+	add_line(top, true, "%-24s %7s %7s %7s %8s %8s", "ACCOUNT", "SENT/s", "BYTES/s", "WORK %", "RESTS",
+		 "CUT OFF");
+	first = top->count;
+	for (size_t i = 0; i < length_of(accounts); i++) {
+		struct json_object *each = json_object_array_get_idx(accounts, i), *time = at(each, "time");
+		struct json_object *before = account_before(top, each);
+		double bytes = rate(top, at(each, "sent"), at(before, "sent"), "bytes");
+		double work = rate(top, time, at(before, "time"), "units");
+		char who[80], messages_text[16], bytes_text[16];
+
+		snprintf(who, sizeof(who), "%s %s",
+			 at(each, "host")			? "host"
+			 : strcmp(text_at(each, "kind"), "uid") ? "domain"
+								: "uid",
+			 text_at(each, at(each, "host") ? "host" : "id"));
+		short_number(rate(top, at(each, "sent"), at(before, "sent"), "messages"), messages_text,
+			     sizeof(messages_text));
+		short_number(bytes, bytes_text, sizeof(bytes_text));
+		add_line(top, false, "%-24.24s %7s %7s %7.1f %8s %8s%s", who, messages_text, bytes_text,
+			 work * WORK_UNIT_S * 100, text_at(time, "rests"), text_at(each, "cut_off"),
+			 json_object_get_boolean(at(time, "resting")) ? "  resting" : "");
+		weigh(top, bytes, (double)number_at(at(each, "queued_bytes"), "used"));
+	}
+	end_table(top, first, "accounts");
+}
+
 void top_make_lines(struct top *top)
 {
 	top->count = 0;
@@ -379,4 +431,5 @@ void top_make_lines(struct top *top)
 	add_endpoints(top);
 	add_programs(top);
 	add_streams(top);
+	add_accounts(top);
 }

@@ -612,6 +612,8 @@ static void describe_account(struct status_walk *walk, struct json_object *objec
 	sent = add_object(object, "sent");
 	add_number(sent, "messages", account_sent(account).messages);
 	add_number(sent, "bytes", account_sent(account).bytes);
+	if (account_kind(account) == QUOTA_UID)
+		add_number(object, "cut_off", account_cut_off(account));
 	time = add_object(object, "time");
 	add_number(time, "units", account_time(account)->spent);
 	add_number(time, "longest_wait_units", account_time(account)->longest_wait);

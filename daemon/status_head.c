@@ -159,6 +159,7 @@ struct json_object *status_head(const struct status_sources *sources, const stru
 	add_activation(head, sources, viewer);
 	add_limits(head, sources->config);
 	add_pools(head, sources->quota, viewer);
+	add_number(head, "cut_off", quota_cut_off(sources->quota));
 	if (viewer->sees_all)
 		add_time(head, sources->turns);
 	add_grants(head, sources);

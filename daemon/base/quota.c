@@ -42,6 +42,7 @@ struct account {
 	uint64_t used[QUOTA_RESOURCES];
 	uint64_t refused[QUOTA_RESOURCES];
 	struct account_sent sent;
+	uint64_t cut_off; /* sessions */
 	struct line line;
 	bool unlisted;	      /* nobody finds it by its number */
 	struct account *into; /* has all of this one's, which is none any more: a reference */
@@ -53,6 +54,7 @@ struct quota {
 	struct quota_pool pools[QUOTA_RESOURCES];
 	struct account *accounts; /* in the order of their keys, if is_sorted */
 	bool is_sorted;
+	uint64_t cut_off;	 /* sessions, also of accounts that are no more */
 	quota_host_fn host_name; /* NULL: there are none */
 	const void *userdata;
 };
@@ -255,6 +257,7 @@ int account_merge(struct account *from, struct account *to)
 	}
 	to->sent.bytes += from->sent.bytes;
 	to->sent.messages += from->sent.messages;
+	to->cut_off += from->cut_off;
 	line_merge(&from->line, &to->line);
 	account_unlist(from);
 	from->into = account_ref(to);
@@ -301,6 +304,25 @@ void account_note_sent(struct account *account, uint64_t bytes, uint64_t message
 struct account_sent account_sent(const struct account *account)
 {
 	return present(account)->sent;
+}
+
+void account_note_cut_off(struct account *account)
+{
+	account = present(account);
+	if (!account)
+		return;
+	account->cut_off++;
+	account->quota->cut_off++;
+}
+
+uint64_t account_cut_off(const struct account *account)
+{
+	return present(account)->cut_off;
+}
+
+uint64_t quota_cut_off(const struct quota *quota)
+{
+	return quota->cut_off;
 }
 
 /* Returns the name of the host whose account it is, "" if it is no host's. */

@@ -127,6 +127,11 @@ struct quota_usage account_usage(const struct account *account, enum quota_resou
 /* Counts what has come from the account, and returns what has. */
 void account_note_sent(struct account *account, uint64_t bytes, uint64_t messages);
 struct account_sent account_sent(const struct account *account);
+/* Counts a session of the account that the daemon has cut off. */
+void account_note_cut_off(struct account *account);
+uint64_t account_cut_off(const struct account *account);
+/* Returns how many were, of all accounts that there have been. */
+uint64_t quota_cut_off(const struct quota *quota);
 /* Explains to the refused user why `amount` more doesn't fit: whose limit it is, and which. */
 void account_explain(const struct account *account, enum quota_resource resource, uint64_t amount, char *text,
 		     size_t size);

@@ -138,6 +138,7 @@ static void on_failed(void *owner, int error, const char *why)
 	if (session->state == OVER)
 		return;
 	if (error != -ECONNRESET) {
+		account_note_cut_off(session->hop->account);
 		log_limited(LOG_CUT_OFF, LOG_BY_UID(session->credentials.uid), LOG_LEVEL_WARNING,
 			    "%s (pid %d, uid %u) is cut off: %s", session_comm(session),
 			    session->credentials.pid, session->credentials.uid, why);

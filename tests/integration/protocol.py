@@ -317,3 +317,11 @@ class Program:
             if got.channel == channel and got.kind == RESET and got.u64(8) >= offset:
                 return  # the receiver has gone, but not before it took all
             assert got.kind not in (RESET, GOODBYE), got
+
+
+def cut_off(node):
+    """Has the daemon of a node end a session that breaks the protocol."""
+    with Program(node.socket) as program:
+        program.open("self:nobody")
+        program.open("self:nobody")
+        program.goodbye()

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """xenmsg doctor: finds the step that fails, and says how to mend it."""
 
+import json
 import os
 import re
 import subprocess
 
 from messaging import EXIT_ERROR, EXIT_NO_DAEMON, EXIT_OK, EXIT_UNREACHABLE, EXIT_USAGE, stopped, tool
+from protocol import cut_off
 
 
 def examine(node, *domains, code):
@@ -16,10 +18,10 @@ def examine(node, *domains, code):
 
 
 def results(text):
-    """{step: "ok", "FAIL" or "-"} of the first line about each step."""
+    """{step: "ok", "warn", "FAIL" or "-"} of the first line about each step."""
     found = {}
     for line in text.splitlines():
-        match = re.match(r"(ok|FAIL|-) +(\S+(?: \d+)?)", line)
+        match = re.match(r"(ok|FAIL|warn|-) +(\S+(?: \d+)?)", line)
         if match:
             found.setdefault(match.group(2), match.group(1))
     return found
@@ -53,6 +55,16 @@ def test_a_daemon_that_hangs_is_to_be_restarted(nodes):
         text = examine(one, code=EXIT_ERROR)
     assert results(text)["daemon"] == "FAIL" and "doesn't answer" in text and "systemctl restart xenmsgd" in text
     assert "systemctl start" not in text
+
+
+def test_a_program_that_was_cut_off_is_a_warning_with_its_cure(nodes):
+    one = nodes(1)[1]
+    cut_off(one)
+    text = examine(one, code=EXIT_OK)
+    assert results(text)["programs"] == "warn" and "cut off 1 session" in text and "journalctl -u xenmsgd" in text
+    lines = [json.loads(line) for line in one.xenmsg("doctor", "--json").stdout.splitlines()]
+    warning, = (line for line in lines if line["step"] == "programs")
+    assert warning["result"] == "warning" and warning["mend"]
 
 
 def test_a_peer_that_is_not_there_is_named(nodes):

@@ -14,7 +14,7 @@ import pytest
 from library import Connection
 from messaging import FAST, eventually, stopped
 from mux import Mux, open_frame, pair, until
-from protocol import MUX, Program
+from protocol import MUX, Program, cut_off
 
 SCHEMA = os.path.join(os.path.dirname(__file__), "../../doc/status.schema.json")
 
@@ -140,10 +140,28 @@ def test_the_accounts_say_who_has_what_and_what_he_might_have(nodes, valid):
         assert "clients" not in peer and peer["sent"]["messages"] == 1
         assert peer["sent"]["bytes"] <= two.link(1)["rx"]["bytes"]
         lines = [line.split() for line in two.xenmsg("status").stdout.decode().splitlines()]
-        assert ["ACCOUNT", "CLIENTS", "ENDPOINTS", "CHANNELS", "QUEUED_BYTES", "DESCRIPTORS", "MEMORY", "REFUSED"] in lines, lines
+        assert ["ACCOUNT", "CLIENTS", "ENDPOINTS", "CHANNELS", "QUEUED_BYTES", "DESCRIPTORS", "MEMORY", "REFUSED", "RESTS",
+                "CUT_OFF"] in lines, lines
         row, = (line for line in lines if line[:2] == ["domain", "1"])
         assert row[2:5] == ["-", "-", "1/20"], row
         assert one.xenmsg("status", "--metrics").stdout.count(b'xenmsg_account_available{kind="uid",id="0",resource="channels"} 49\n') == 1
+
+
+def test_sessions_that_were_cut_off_are_counted_by_user(nodes, valid):
+    one = nodes(1)[1]
+    with Connection(one.socket):
+        assert one.status()["cut_off"] == 0
+        cut_off(one)
+        cut_off(one)
+        status = one.status()
+        valid(status)
+        user, = (each for each in status["accounts"] if each["kind"] == "uid")
+        assert status["cut_off"] == 2 and user["cut_off"] == 2
+        text = one.xenmsg("status").stdout.decode()
+        assert "\n2 sessions were cut off" in text
+        row, = (line.split() for line in text.splitlines() if line.startswith("uid 0"))
+        assert row[-2:] == ["0", "2"], row
+    assert one.status()["cut_off"] == 2, "also when the user has gone"
 
 
 def test_a_stalled_xenstore_is_shown_and_stops_no_established_link(nodes, host):

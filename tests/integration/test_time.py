@@ -35,6 +35,7 @@ MISCOUNTED_MAX = 2 * PATIENCE
 UNCOUNTED_MAX = 10 * PATIENCE
 ENOUGH_CPU_S = 0.1  # to see that
 LOOKS = 5
+RESTS_MANY = 10  # from which on doctor warns
 # A round trip is to take less than 5 ms, and one in a hundred 50 ms, where it takes these microseconds alone; on a slower machine as many
 # times longer.
 GOALS = {"median": (100, 50), "99th percentile": (250, 200)}
@@ -366,8 +367,12 @@ def test_a_user_cannot_take_the_others_turns(stage, name, sessions):
     attack, goal = attack_from(scene, scene.one, name, sessions)
     scene.survives(attack, goal, name in MEASURED)
     if name.startswith("most-watched"):
-        rests = {(each["kind"], each["id"]): each["time"]["rests"] for each in scene.status()["accounts"]}
-        assert rests["uid", ATTACKER] > 0 and rests["uid", BYSTANDER] == 0, "status tells whose calls are so long that he rests"
+        def rests(uid):
+            return sum(each["time"]["rests"] for each in scene.status()["accounts"] if (each["kind"], each["id"]) == ("uid", uid))
+        eventually(lambda: rests(ATTACKER) >= RESTS_MANY, "status tells whose calls are so long that he rests", GIVE_UP / PATIENCE)
+        # One of the bystander's may have seemed so, where the host took the CPU from this machine meanwhile.
+        assert rests(BYSTANDER) < rests(ATTACKER)
+        assert f"uid {ATTACKER} had to rest " in scene.one.xenmsg("doctor").stdout.decode(), "doctor warns"
     attack.end()
     # And what is left of it when it has gone doesn't, either.
     scene.calls_go_on("afterwards", lambda: True)

@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 from messaging import EXIT_NO_DAEMON, EXIT_USAGE, deliver, eventually, tool
+from protocol import cut_off
 
 pytestmark = pytest.mark.skipif(not shutil.which("tmux"), reason="tmux is not there")
 
@@ -110,6 +111,19 @@ def test_streams_and_their_programs_are_shown_with_what_they_carry(nodes, termin
     top.close()
 
 
+def test_accounts_say_what_is_sent_for_them_and_who_was_cut_off(nodes, terminal):
+    one = nodes(1)[1]
+    one.receiver("inbox")
+    cut_off(one)
+    top = terminal(one, tool("xenmsg"), "top", "--delay", "0.2", rows=40)
+    screen = top.shows("cut off 1", "ACCOUNT", "RESTS", "\nuid 0 ")
+    row, = (line.split() for line in screen if line.startswith("uid 0 "))
+    assert row[-2:] == ["0", "1"], "it never rested, and was cut off once"
+    assert all(len(line) <= 80 for line in screen)
+    top.press("q")
+    assert top.code() == 0
+
+
 def test_rows_are_sorted_and_filtered(nodes, terminal):
     one = nodes(1)[1]
     for name in ("beta", "alpha", "gamma"):
@@ -143,7 +157,7 @@ def test_a_long_list_scrolls_below_the_head(nodes, terminal):
     assert not any("PROGRAM" in line for line in top.screen())
     top.press("PageDown")
     top.press("PageDown")
-    screen = top.shows("PROGRAM")
+    screen = top.shows("ACCOUNT")
     assert screen[0].startswith("xenmsgd ")
     top.press("PageUp")
     top.press("PageUp")
