@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""scripts/check-floors finds each kind of breach in a copy of the product."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+SOURCE = pathlib.Path(os.environ.get("XENMSG_SRCDIR", pathlib.Path(__file__).resolve().parents[2]))
+
+
+def copy(top):
+    for part in ("daemon", "libclient", "wire", "include", "gateway", "cli", "sim"):
+        shutil.copytree(SOURCE / part, top / part)
+    (top / "doc").mkdir()
+    shutil.copy(SOURCE / "doc/architecture.md", top / "doc")
+
+
+def check(top):
+    done = subprocess.run([sys.executable, SOURCE / "scripts/check-floors", top], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stderr == ""
+    return done.returncode, done.stdout
+
+
+BREACHES = [
+    ("daemon/relay/hop.c", '#include "daemon/link/link.h"', "relay includes from a floor above"),
+    ("daemon/relay/hop.c", '#include "../link/link.h"', "relay includes from a floor above"),
+    ("daemon/relay/hop.c", "#  include <daemon/link/link.h>", "relay includes from a floor above"),
+    ("daemon/base/log.c", '#include "daemon/router.h"', "base includes from a floor above"),
+    ("daemon/link/link.c", '#include "daemon/relay/hop_internal.h"', "hop_internal.h is for daemon/relay/ alone"),
+    ("daemon/link/link.c", "int hop_something(struct hop *hop, int what);", "hop_something() is declared by hand"),
+    ("daemon/link/link.c", "extern int hop_something(struct hop *hop,\n\t\t\t int what);", "hop_something() is declared by hand"),
+    ("daemon/base/log.c", '#include "cli/cli.h"', "daemon includes what isn't among its parts"),
+    ("wire/ring.c", '#include "daemon/base/log.h"', "wire includes what isn't among its parts"),
+    ("gateway/gateway.c", '#include "daemon/relay/hop.h"', "gateway includes what isn't among its parts"),
+    ("libclient/trace.c", '#include "libclient/conn.h"', "trace includes from a floor above"),
+    ("cli/cmd_send.c", '#include "../libclient/conn.h"', "cli includes what isn't among its parts"),
+    ("sim/hv_grant.c", '#include "wire/ring.h"', "sim includes what isn't among its parts"),
+    ("wire/ring.c", "#include <uthash.h>", "uthash without a key"),
+]
+
+
+def test_each_breach_is_found_and_nothing_else(tmp_path):
+    copy(tmp_path)
+    assert check(tmp_path)[0] == 0
+    for path, line, _ in BREACHES:
+        with (tmp_path / path).open("a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
+    status, said = check(tmp_path)
+    assert status == 1
+    for path, _, reason in BREACHES:
+        assert any(each.startswith(path) and reason in each for each in said.splitlines()), (path, reason, said)
+    assert len(said.splitlines()) == len(BREACHES)
