@@ -71,8 +71,20 @@ struct quota *quota_new(const struct quota_limits *limits)
 	return quota;
 }
 
+static void forget(struct account *account)
+{
+	account_unref(account->into);
+	account_unlist(account);
+	line_end(&account->line);
+	free(account);
+}
+
 void quota_free(struct quota *quota)
 {
+	struct account *account, *next;
+
+	HASH_ITER(hh, quota->accounts, account, next)
+		forget(account); /* whose rest isn't over */
 	free(quota);
 }
 
@@ -126,8 +138,10 @@ struct account *quota_account(struct quota *quota, enum quota_kind kind, uint32_
 	struct account *account;
 
 	HASH_FIND(hh, quota->accounts, &key, sizeof(key), account);
-	if (account)
+	if (account) {
+		line_take_back(&account->line);
 		return account_ref(account);
+	}
 	account = calloc(1, sizeof(*account));
 	if (!account)
 		return NULL;
@@ -147,15 +161,19 @@ struct account *account_ref(struct account *account)
 	return account;
 }
 
+static void on_over(struct line *line)
+{
+	forget((struct account *)((char *)line - offsetof(struct account, line)));
+}
+
 void account_unref(struct account *account)
 {
 	if (!account || --account->references > 0)
 		return;
-	account_unref(account->into);
-	if (!account->unlisted)
-		HASH_DEL(account->quota->accounts, account);
-	line_end(&account->line);
-	free(account);
+	if (account->unlisted)
+		forget(account);
+	else
+		line_leave_behind(&account->line, on_over);
 }
 
 /* Returns the account that this one is by now; NULL for NULL. */

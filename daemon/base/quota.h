@@ -28,8 +28,8 @@
  * This is dbus-broker's rule for what users take of one another's quota, applied to what all accounts take of
  * the daemon.
  *
- * An account lives as long as there is a reference to it; it is forgotten with the last one, when it is
- * empty.
+ * An account lives as long as there is a reference to it, and until its line's rest is over and its debt is paid
+ * (turns.h): who leaves and comes again finds both. Then it is forgotten, when it is empty.
  */
 
 #include <stdbool.h>
@@ -86,7 +86,8 @@ struct line;
 struct quota;
 
 struct quota *quota_new(const struct quota_limits *limits);
-/* Frees the quota. There must be no references to its accounts any more. */
+/* Frees the quota, before the turns in which its accounts have lines. There must be no references to its accounts any
+ * more. */
 void quota_free(struct quota *quota);
 /* Has texts for people name the hosts among the peers: `name` returns that of the host with this number, "" if it is a
  * domain's. NULL: none are. */

@@ -31,7 +31,7 @@ static void line_enter(struct turns *turns, struct line *line)
 {
 	if (line->turns || line->resting_in)
 		return;
-	line->turns = turns;
+	line->turns = line->home = turns;
 	/* Credit isn't kept, nor a debt from before an idle moment, when nobody was kept waiting by it. */
 	if (line->credit > 0 || line->idle != turns->idle)
 		line->credit = 0;
@@ -68,6 +68,45 @@ static void wake(struct line *line)
 }
 
 static void rest_until(struct turns *turns, struct line *line, uint64_t until);
+
+/* Tells whoever left a line behind that it is over. */
+static void tell_over(struct line *line)
+{
+	void (*over)(struct line * line) = line->over;
+
+	line->over = NULL;
+	if (over)
+		over(line);
+}
+
+/* The same, unless it still rests or has a debt while others want their turns. */
+static void settle(struct line *line)
+{
+	struct turns *home = line->home;
+
+	if (!line->over || line->resting_in)
+		return;
+	if (line->credit < 0 && !line->turns && home && home->lines && line->idle == home->idle) {
+		line->turns = home;
+		DL_APPEND(home->lines, line);
+	}
+	if (line->credit < 0 && line->turns)
+		return;
+	if (line->turns)
+		line_leave(line);
+	tell_over(line);
+}
+
+void line_leave_behind(struct line *line, void (*over)(struct line *line))
+{
+	line->over = over;
+	settle(line);
+}
+
+void line_take_back(struct line *line)
+{
+	line->over = NULL;
+}
 
 void line_end(struct line *line)
 {
@@ -123,8 +162,9 @@ static struct line *next_line(struct turns *turns)
 	struct line *line;
 
 	while ((line = turns->lines)) {
-		if (!line->due) {
+		if (!line->due && (!line->over || line->credit >= 0)) {
 			line_leave(line);
+			tell_over(line);
 		} else if (line->credit <= 0) {
 			line->credit += TURNS_QUANTUM;
 			DL_DELETE(turns->lines, line);
@@ -196,8 +236,10 @@ static void on_rest_timer(int fd, short what, void *userdata)
 	struct line *line, *next;
 
 	DL_FOREACH_SAFE2(turns->resting, line, next, rest_next)
-		if (line->rests_until <= now)
+		if (line->rests_until <= now) {
 			wake(line);
+			settle(line);
+		}
 	set_rest_timer(turns);
 }
 
@@ -226,8 +268,12 @@ void turns_rest(struct turns *turns, struct line *line, uint64_t ns)
 
 void turns_wake_all(struct turns *turns)
 {
-	while (turns->resting)
-		wake(turns->resting);
+	struct line *line;
+
+	while ((line = turns->resting)) {
+		wake(line);
+		settle(line);
+	}
 }
 
 /* --- passes ----------------------------------------------------------------------------------- */
@@ -235,6 +281,7 @@ void turns_wake_all(struct turns *turns)
 void turns_pass(struct turns *turns)
 {
 	uint64_t before = turns->spent - turns->measured, counted;
+	struct line *line;
 
 	if (turns->asked)
 		event_del(turns->event);
@@ -247,8 +294,10 @@ void turns_pass(struct turns *turns)
 	counted = turns->spent - turns->measured - before;
 	if (counted > turns->longest_pass)
 		turns->longest_pass = counted;
-	while (!turns->due && turns->lines)
-		line_leave(turns->lines);
+	while (!turns->due && (line = turns->lines)) {
+		line_leave(line);
+		tell_over(line);
+	}
 	/* A timer lets the loop look at all descriptors before the next pass. */
 	if (turns->asked)
 		timer_set(turns->event, 0);

@@ -55,9 +55,9 @@ struct line {
 	/* has this one's tasks and pays for them, by line_merge(); NULL: this one does */
 	struct line *into;
 	/* the turns in whose list the line is; NULL: none. An empty line stays there until its next turn. */
-	struct turns *turns;
-	struct task *due; /* the first one's turn is next */
-	unsigned waiting; /* tasks that are due */
+	struct turns *turns, *home; /* `home` is that, or was it last */
+	struct task *due;	    /* the first one's turn is next */
+	unsigned waiting;	    /* tasks that are due */
 	/* turns_rest(): NULL: it doesn't rest. Its tasks wait, and it is in no list but that of those that rest. */
 	struct turns *resting_in;
 	uint64_t rests_until; /* ns */
@@ -70,6 +70,8 @@ struct line {
 	uint64_t measured; /* and what of them turns_spend_measured() has counted */
 	/* the most units that others had between a task's becoming due and its turn, beside measured ones */
 	uint64_t longest_wait;
+	/* line_leave_behind(): nobody has the line any more */
+	void (*over)(struct line *line);
 	struct line *prev, *next;
 };
 
@@ -133,6 +135,10 @@ void task_cancel(struct task *task);
 /* Lets `to` have the tasks that `from` has, and will have, its debt, and what is spent for them. `to` must outlive
  * `from`. A rest goes on. */
 void line_merge(struct line *from, struct line *to);
+/* Calls `over` when the line's rest is over and its debt paid, or forgotten, perhaps at once, unless it is taken back before.
+ * None of its tasks may be due. A debt is paid in the turns that it would have had. */
+void line_leave_behind(struct line *line, void (*over)(struct line *line));
+void line_take_back(struct line *line);
 /* Takes a line out of the list; must be called before it goes, when none of its tasks is due. */
 void line_end(struct line *line);
 

@@ -10,9 +10,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <event2/event.h>
+
 #include "daemon/base/descriptors.h"
 #include "daemon/base/log.h"
 #include "daemon/base/quota.h"
+#include "daemon/base/turns.h"
 
 #define POOL 1000000u
 
@@ -482,6 +485,127 @@ static void the_daemon_keeps_some_descriptors_for_itself(void **state)
 	expect_pool(30, 50, 25); /* so few that each gets half */
 }
 
+/* --- who leaves, and comes again -------------------------------------------------------------- */
+
+static bool no_pass(void *userdata)
+{
+	return false;
+}
+
+static bool pass_of(void *userdata)
+{
+	while (turns_run(userdata))
+		;
+	return false;
+}
+
+static void does_nothing(struct task *task)
+{
+}
+
+static bool is_listed(struct quota *quota, uint32_t uid)
+{
+	const struct account *account;
+
+	for (account = quota_next(quota, NULL); account && account_id(account) != uid;)
+		account = quota_next(quota, &(struct account_key){.kind = account_kind(account),
+								  .id = account_id(account)});
+	return account != NULL;
+}
+
+static void a_rest_goes_on_for_who_leaves_and_comes_again(void **state)
+{
+	struct event_base *base = event_base_new();
+	struct account *account = quota_account(*state, QUOTA_UID, 7);
+	struct turns turns;
+	uint64_t until;
+
+	assert_int_equal(turns_init(&turns, base, no_pass, NULL), 0);
+	turns_rest(&turns, account_line(account), 20000000);
+	until = account_time(account)->rests_until;
+	account_unref(account);
+	account = quota_account(*state, QUOTA_UID, 7);
+	assert_ptr_equal(account_time(account)->resting_in, &turns);
+	assert_true(account_time(account)->rests_until == until);
+	assert_int_equal(account_time(account)->rests, 1);
+	while (account_time(account)->resting_in)
+		assert_int_not_equal(event_base_loop(base, EVLOOP_ONCE), -1);
+	assert_true(is_listed(*state, 7)); /* it was taken back */
+	turns_rest(&turns, account_line(account), 1000000);
+	account_unref(account);
+	while (is_listed(*state, 7))
+		assert_int_not_equal(event_base_loop(base, EVLOOP_ONCE), -1);
+	account = quota_account(*state, QUOTA_UID, 7);
+	assert_int_equal(account_time(account)->rests, 0); /* it had been forgotten */
+	turns_rest(&turns, account_line(account), 1000000000);
+	account_unref(account); /* which the quota's end doesn't wait for */
+	quota_free(*state);
+	set_up(state);
+	turns_cleanup(&turns);
+	event_base_free(base);
+}
+
+static void a_debt_is_kept_while_others_want_their_turns(void **state)
+{
+	struct event_base *base = event_base_new();
+	struct account *account = quota_account(*state, QUOTA_UID, 7),
+		       *other = quota_account(*state, QUOTA_UID, 8);
+	struct task task, others;
+	struct turns turns;
+
+	assert_int_equal(turns_init(&turns, base, pass_of, &turns), 0);
+	task_init(&others, &turns, account_line(other), does_nothing);
+	task_init(&task, &turns, account_line(account), does_nothing);
+	task_due(&task);
+	task_due(&others);
+	turns_spend(&turns, account_line(account), 10 * TURNS_QUANTUM);
+	task_cancel(&task);
+	account_unref(account);
+	account = quota_account(*state, QUOTA_UID, 7);
+	assert_int_equal(account_time(account)->credit, -9 * (int64_t)TURNS_QUANTUM);
+	account_unref(account);
+	turns_pass(&turns); /* after which nobody wants any more */
+	assert_false(is_listed(*state, 7));
+	account = quota_account(*state, QUOTA_UID, 7);
+	assert_int_equal(account_time(account)->credit, 0);
+	account_unref(account);
+	account_unref(other);
+	turns_cleanup(&turns);
+	event_base_free(base);
+}
+
+static void a_debt_is_paid_in_turns_while_nobody_has_the_account(void **state)
+{
+	struct event_base *base = event_base_new();
+	struct account *account = quota_account(*state, QUOTA_UID, 7),
+		       *other = quota_account(*state, QUOTA_UID, 8);
+	struct task task, others;
+	struct turns turns;
+	unsigned rounds = 0;
+
+	assert_int_equal(turns_init(&turns, base, pass_of, &turns), 0);
+	task_init(&others, &turns, account_line(other), does_nothing);
+	task_init(&task, &turns, account_line(account), does_nothing);
+	task_due(&others);
+	task_due(&task);
+	turns_spend(&turns, account_line(account), 10 * TURNS_QUANTUM);
+	task_cancel(&task);
+	account_unref(account);
+	for (; is_listed(*state, 7); rounds++) {
+		turns_spend(&turns, account_line(other),
+			    TURNS_QUANTUM); /* so it had its turn, and wants another */
+		task_due(&others);
+		turns.left = TURNS_PASS;
+		assert_true(turns_run(&turns));
+		task_due(&others);
+	}
+	assert_in_range(rounds, 9, 11);
+	task_cancel(&others);
+	account_unref(other);
+	turns_cleanup(&turns);
+	event_base_free(base);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -505,6 +629,9 @@ int main(void)
 		TEST(in_any_order_a_newcomer_finds_its_part),
 		TEST(accounts_are_listed_by_kind_and_number),
 		TEST(walk_over_accounts_goes_on_where_one_has_gone),
+		TEST(a_rest_goes_on_for_who_leaves_and_comes_again),
+		TEST(a_debt_is_kept_while_others_want_their_turns),
+		TEST(a_debt_is_paid_in_turns_while_nobody_has_the_account),
 		cmocka_unit_test(the_daemon_keeps_some_descriptors_for_itself),
 	};
 
