@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/pidfd.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <event2/event.h>
@@ -19,10 +20,8 @@
 #include "cli/command.h"
 #include "cli/interrupt.h"
 #include "cli/loop.h"
+#include "cli/reply_seats.h"
 #include "cli/slow_callers.h"
-
-/* A reply waits for so long for a caller that doesn't read: meanwhile its job's place isn't free for others. */
-#define PATIENCE_S 5
 
 static const char help[] =
 	"Usage: xenmsg serve [OPTIONS] ENDPOINT -- COMMAND [ARGUMENT...]\n"
@@ -38,28 +37,31 @@ struct serve {
 	struct xenmsg *conn;
 	const char *endpoint;
 	char **command;
-	uint64_t jobs_max, running;
+	uint64_t jobs_max, count;
 	struct job *jobs;
 	struct loop loop;
 	struct event *on_conn;
 	struct slow_callers slow;
+	struct reply_seats seats;
 	int code;
 };
 
 /*
  * One call: the command runs ──ends──▶ its answer is given ──▶ gone. The answer may have to wait for a caller
- * that doesn't read its earlier answers; after PATIENCE_S, or at once if that caller let it come to that
- * before, an error is its answer.
+ * that doesn't read its earlier answers; with a seat (reply_seats.h) its place is free for another call. When
+ * its time is up, or at once if that caller let it come to that before, an error is its answer.
  */
 struct job {
+	struct waiting_reply wait; /* the first, so that the job is found by it */
 	struct job *prev, *next;
 	struct serve *serve;
 	struct xenmsg_message *request;
 	pid_t pid;
 	int pidfd, in, out;
 	struct event *on_in, *on_out, *on_end;
-	struct event *on_time; /* the end of its patience; NULL: the answer doesn't wait yet */
-	size_t written;	       /* how much of the request the command got */
+	struct event
+		*on_time; /* when the answer is no longer waited with; NULL: it didn't have to wait yet */
+	size_t written;	  /* how much of the request the command got */
 	char *reply;
 	size_t size, capacity;
 	int error;	 /* sent instead of the reply; 0: none */
@@ -81,7 +83,8 @@ static void drop_event(struct event **event, int *fd)
 static void job_free(struct job *job)
 {
 	DL_DELETE(job->serve->jobs, job);
-	job->serve->running--;
+	job->serve->count--;
+	reply_seats_end(&job->serve->seats, &job->wait);
 	drop_event(&job->on_in, &job->in);
 	drop_event(&job->on_out, &job->out);
 	drop_event(&job->on_end, &job->pidfd);
@@ -113,20 +116,46 @@ static void fail_job(struct job *job, int error, const char *what, const char *d
 
 static void on_time(int fd, short what, void *userdata);
 
-/* Waits for the caller to read. Returns false if it can't be waited for. */
+static uint64_t now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static void set_time(struct job *job, uint64_t ms)
+{
+	const struct timeval left = {.tv_sec = (time_t)(ms / 1000),
+				     .tv_usec = (suseconds_t)(ms % 1000 * 1000)};
+
+	event_add(job->on_time, &left);
+}
+
+/* Waits for the caller to read. Returns false if it isn't waited for. */
 static bool wait_for_caller(struct job *job)
 {
-	const struct timeval patience = {.tv_sec = PATIENCE_S};
 	struct serve *serve = job->serve;
+	struct waiting_reply *unseated;
+	bool waited = job->wait.waits;
+	uint64_t now = now_ms();
 
 	if (slow_callers_have(&serve->slow, job->request))
 		return false;
-	if (!job->on_time) {
+	if (!job->on_time)
 		job->on_time = event_new(serve->loop.base, -1, 0, on_time, job);
-		if (job->on_time)
-			event_add(job->on_time, &patience);
+	if (!job->on_time)
+		return false;
+	if (!reply_seats_wait(&serve->seats, &job->wait, job->request, now, &unseated)) {
+		if (waited)
+			slow_callers_add(&serve->slow, job->request);
+		return false;
 	}
-	return job->on_time;
+	/* Not at once: who calls this may be at that job next. */
+	if (unseated)
+		set_time((struct job *)unseated, 0);
+	set_time(job, job->wait.until_ms - now);
+	return true;
 }
 
 /* Answers the caller. Returns false if the caller has to read first. */
@@ -161,9 +190,8 @@ static void on_time(int fd, short what, void *userdata)
 	struct job *job = userdata;
 	struct serve *serve = job->serve;
 
-	slow_callers_add(&serve->slow, job->request);
-	answer(job);
-	job_free(job);
+	if (answer(job))
+		job_free(job);
 	take_calls(serve);
 }
 
@@ -221,6 +249,7 @@ static void on_out(int fd, short what, void *userdata)
 static void on_end(int fd, short what, void *userdata)
 {
 	struct job *job = userdata;
+	struct serve *serve = job->serve;
 	char words[32];
 	int status = 0;
 
@@ -240,12 +269,9 @@ static void on_end(int fd, short what, void *userdata)
 	}
 	if (job->size > xenmsg_max_message(job->serve->conn) && !job->error)
 		job->error = EMSGSIZE;
-	if (answer(job)) {
-		struct serve *serve = job->serve;
-
+	if (answer(job))
 		job_free(job);
-		take_calls(serve);
-	}
+	take_calls(serve);
 }
 
 static void run_command(struct job *job, const int in[2], const int out[2])
@@ -310,7 +336,7 @@ static void start_job(struct serve *serve, struct xenmsg_message *request)
 	job->request = request;
 	job->pidfd = job->in = job->out = -1;
 	DL_APPEND(serve->jobs, job);
-	serve->running++;
+	serve->count++;
 	r = start_command(job);
 	if (r == 0)
 		return;
@@ -324,7 +350,7 @@ static void start_job(struct serve *serve, struct xenmsg_message *request)
 
 static void take_calls(struct serve *serve)
 {
-	while (serve->running < serve->jobs_max) {
+	while (serve->count - serve->seats.taken < serve->jobs_max) {
 		struct xenmsg_message *request;
 		int r = xenmsg_recv(serve->conn, &request, 0);
 
@@ -413,6 +439,7 @@ int cmd_serve(struct cli *cli, int argc, char **argv)
 	code = cli_open(cli, &serve.conn);
 	if (code)
 		return code;
+	reply_seats_init(&serve.seats, xenmsg_domid(serve.conn), serve.jobs_max);
 	r = xenmsg_bind(serve.conn, serve.endpoint, XENMSG_BIND_CALLS, NULL, NULL);
 	code = r < 0 ? cli_error(serve.conn, "serve", serve.endpoint, r) : serve_calls(&serve);
 	xenmsg_close(serve.conn);

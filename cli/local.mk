@@ -36,6 +36,7 @@ xenmsg_SOURCES = \
 	cli/main.c \
 	cli/place.c cli/place.h \
 	cli/pump.c cli/pump.h \
+	cli/reply_seats.c cli/reply_seats.h \
 	cli/run_server.c cli/run_server.h \
 	cli/run_session.c cli/run_session.h \
 	cli/slow_callers.c cli/slow_callers.h \

@@ -5,6 +5,7 @@ xenmsg_python_sources = \
 	python/xenmsg/__init__.py \
 	python/xenmsg/_core.pyi \
 	python/xenmsg/_errors.py \
+	python/xenmsg/_seats.py \
 	python/xenmsg/_types.py \
 	python/xenmsg/aio.py \
 	python/xenmsg/blocking.py \

@@ -7,7 +7,7 @@ import asyncio
 import enum
 import errno as _errno
 import os
-from typing import TYPE_CHECKING, Dict, Optional, Tuple
+from typing import TYPE_CHECKING, Optional
 
 if TYPE_CHECKING:
     from . import _core
@@ -105,35 +105,6 @@ def make_error(errno: int, reason: str, certainty: int, address: Optional[str], 
     """Of certainty 0: as the number says."""
     kind = Answered if certainty == Certainty.ANSWERED else TimedOut if errno == _errno.ETIMEDOUT else Error
     return kind(errno, reason, certainty, address, exit_status)
-
-
-class SlowCallers:
-    """Callers who don't read their replies: serve() waits for each once, and not with each of its calls. One is forgotten when a
-    reply to it is accepted, or when there are many others since."""
-
-    PATIENCE = 5.0  # seconds, in which a reply to a caller who doesn't read may hold up others
-    MOST = 64
-
-    def __init__(self) -> None:
-        self._callers: Dict[Tuple[str, int, int, int], None] = {}
-
-    @staticmethod
-    def _of(message: _core.Message) -> Tuple[str, int, int, int]:
-        return (message.sender_host, message.sender_domid, message.sender_uid, message.sender_pid)
-
-    def patience(self, message: _core.Message) -> float:
-        return 0.0 if self._callers and self._of(message) in self._callers else self.PATIENCE
-
-    def answered(self, message: _core.Message) -> None:
-        if self._callers:
-            self._callers.pop(self._of(message), None)
-
-    def refuse(self, message: _core.Message) -> None:
-        """Its reply can't be sent for so long that it gets an error."""
-        self._callers[self._of(message)] = None
-        if len(self._callers) > self.MOST:
-            del self._callers[next(iter(self._callers))]
-        message.reply_error(_errno.ENOBUFS)
 
 
 class Again:

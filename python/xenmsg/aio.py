@@ -17,7 +17,8 @@ from typing import (Any, AsyncIterator, Awaitable, Callable, Dict, Generator, Ge
 
 from . import _core
 from ._core import Message
-from ._errors import PATIENCE, Again, Cancelled, Error, SlowCallers, TimedOut, make_error
+from ._errors import PATIENCE, Again, Cancelled, Error, make_error
+from ._seats import ReplySeats
 from ._types import ConnectionState, Data, Event, Peer, make_event, milliseconds
 
 T = TypeVar("T")
@@ -502,26 +503,27 @@ class Connection(ConnectionState):
         """Answers calls with what `await handler(message)` returns, None is b"", up to so many at a time, until it is
         cancelled. A handler that raises an OSError (Error is one) answers with its errno; another exception goes to the
         loop's exception handler, and the caller gets EIO. A handler whose caller has gone or given up is cancelled. A caller
-        who doesn't read gets ENOBUFS after 5 s, in which each of its replies counts as one of those at a time."""
+        who doesn't read gets ENOBUFS after 5 s. Few replies wait at a time without counting as one of those; when others of
+        the same user, domain or host do already, a reply waits for half a second at most."""
         tasks: Dict[asyncio.Task[None], Message] = {}
-        slow = SlowCallers()
         burst = 0
         async with self.bind(endpoint, messages=False) as inbox:
             link = await inbox._open()
+            seats = ReplySeats(link.core.domid, concurrency)
 
             def done(task: asyncio.Task[None]) -> None:
                 tasks.pop(task, None)
                 link.tell([])  # so that this goes on below
             try:
                 while True:
-                    if len(tasks) < concurrency:
+                    if len(tasks) - seats.taken < concurrency:
                         message = inbox._take(link.core)
                     else:
                         message = None
                         link.core.process()  # or nothing would tell that something has come
                     burst += 1
                     if message is not None:
-                        task = asyncio.create_task(_answer(inbox, message, handler, slow))
+                        task = asyncio.create_task(_answer(link, message, handler, seats))
                         tasks[task] = message
                         task.add_done_callback(done)
                         if burst % BURST == 0:
@@ -575,16 +577,27 @@ def _cancel_withdrawn(tasks: Dict[asyncio.Task[None], Message]) -> None:
             task.cancel()
 
 
-async def _answer(inbox: Endpoint, message: Message, handler: Callable[[Message], Awaitable[Optional[Data]]],
-                  slow: SlowCallers) -> None:
+async def _reply(link: _Link, message: Message, data: Data, seats: ReplySeats) -> None:
+    reply = seats.send(message, data, link.loop.time())
+    if reply is None:
+        return
+    try:
+        while True:
+            if seats.changed:
+                seats.changed = False
+                link.tell([])
+            await link.change(reply.until)
+            if seats.send_again(reply, link.loop.time()):
+                return
+    finally:
+        seats.end(reply)
+
+
+async def _answer(link: _Link, message: Message, handler: Callable[[Message], Awaitable[Optional[Data]]],
+                  seats: ReplySeats) -> None:
     try:
         try:
-            reply = await handler(message) or b""
-            try:
-                await inbox.reply(message, reply, slow.patience(message))
-                slow.answered(message)
-            except TimedOut:
-                slow.refuse(message)
+            await _reply(link, message, await handler(message) or b"", seats)
         except OSError as error:
             if message.wants_reply:
                 message.reply_error(error.errno or errno.EIO)

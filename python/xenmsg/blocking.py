@@ -13,11 +13,12 @@ import json
 import select
 import socket
 import time
-from typing import Any, Callable, Generic, Optional, Tuple, TypeVar, cast
+from typing import Any, Callable, Generic, Iterator, List, Optional, Tuple, TypeVar, cast
 
 from . import _core
 from ._core import Message
-from ._errors import PATIENCE, Again, Certainty, Error, SlowCallers, TimedOut, make_error
+from ._errors import PATIENCE, Again, Certainty, Error, make_error
+from ._seats import ReplySeats, WaitingReply
 from ._types import ConnectionState, Data, Event, Peer, make_event, milliseconds
 
 T = TypeVar("T")
@@ -104,11 +105,67 @@ class Endpoint(_Source[Message]):
                     raise
             if until is not None and time.monotonic() >= until:
                 raise make_error(errno.ETIMEDOUT, "the caller doesn't read its replies", 0, None)
-            # Not wait(): messages that lie there for recv() would end it at once.
-            self._core.process()
-            room = select.poll()
-            room.register(self._core.fileno(), select.POLLIN)
-            room.poll(1000 if until is None else min(1000, _left(until)))
+            self._wait_for_room(until)
+
+    def _wait_for_room(self, until: Optional[float]) -> None:
+        # Not wait(): messages that lie there for recv() would end it at once.
+        self._core.process()
+        room = select.poll()
+        room.register(self._core.fileno(), select.POLLIN)
+        room.poll(1000 if until is None else min(1000, _left(until)))
+
+
+class _Replies:
+    """Calls that come, and replies that wait meanwhile."""
+
+    def __init__(self, inbox: Endpoint):
+        self._inbox = inbox
+        self._seats = ReplySeats(inbox._core.domid, 1)
+        self._waiting: List[WaitingReply] = []
+
+    def calls(self) -> Iterator[Message]:
+        core = self._inbox._core
+        while not core.closed:
+            changed = self._send_again()
+            if not self._waiting:
+                message: Optional[Message] = self._inbox.recv()
+            else:
+                message = core.recv(0) if len(self._waiting) == self._seats.taken else None
+            if message is not None:
+                yield message
+                del message
+            elif not changed:
+                self._inbox._wait_for_room(min(reply.until for reply in self._waiting))
+
+    def answer(self, message: Message, handler: Callable[[Message], Optional[Data]]) -> None:
+        try:
+            reply = self._seats.send(message, handler(message) or b"", time.monotonic())
+            if reply is not None:
+                self._waiting.append(reply)
+        except OSError as error:
+            _answer_error(message, error)
+
+    def _send_again(self) -> bool:
+        """Returns whether one has a seat now, or waits no longer."""
+        self._seats.changed = False
+        for reply in list(self._waiting):
+            try:
+                if not self._seats.send_again(reply, time.monotonic()):
+                    continue
+            except OSError as error:
+                _answer_error(reply.message, error)
+            self._waiting.remove(reply)
+            self._seats.end(reply)
+            self._seats.changed = True
+        return self._seats.changed
+
+
+def _answer_error(message: Message, error: OSError) -> None:
+    try:
+        if message.wants_reply:
+            message.reply_error(error.errno or errno.EIO)
+    except Error:
+        pass  # nobody waits for the answer any more
 
 
 class Listener(_Source[Tuple[socket.socket, Peer]]):
@@ -244,23 +301,12 @@ class Connection(ConnectionState):
     def serve(self, endpoint: str, handler: Callable[[Message], Optional[Data]]) -> None:
         """Answers calls, one after the other, with what handler(message) returns, None is b"". A handler that raises an OSError
         (Error is one) answers with its errno; another exception ends this, and the caller gets ECANCELED. A caller who doesn't
-        read gets ENOBUFS after 5 s."""
-        slow = SlowCallers()
+        read gets ENOBUFS after 5 s, and few replies wait at a time while others are answered; when others of the same user,
+        domain or host do already, a reply waits for half a second at most."""
         with self.bind(endpoint, messages=False) as inbox:
-            for message in inbox:
-                try:
-                    reply = handler(message) or b""
-                    try:
-                        inbox.reply(message, reply, slow.patience(message))
-                        slow.answered(message)
-                    except TimedOut:
-                        slow.refuse(message)
-                except OSError as error:
-                    try:
-                        if message.wants_reply:
-                            message.reply_error(error.errno or errno.EIO)
-                    except Error:
-                        pass  # nobody waits for the answer any more
+            replies = _Replies(inbox)
+            for message in replies.calls():
+                replies.answer(message, handler)
                 del message  # or it would live until the next one comes
 
     # ---- streams, and who is there ----

@@ -3,6 +3,8 @@
 
 import ctypes
 import os
+import subprocess
+import sys
 
 from messaging import BINDIR
 
@@ -206,3 +208,25 @@ class Connection:
         message = ctypes.c_void_p()
         result = self.library.xenmsg_recv(self.conn, ctypes.byref(message), timeout_ms)
         return Message(self.library, message) if result == 0 else result
+
+
+CALLERS = """import os, sys
+sys.path.insert(0, sys.argv[1])
+from library import Connection
+for _ in range(int(sys.argv[4])):
+    if os.fork() == 0:
+        caller = Connection(sys.argv[2])
+        assert all(caller.call_post(sys.argv[3], b"", lambda result: None) == 0 for _ in range(8))
+        os.write(1, b"x")
+        sys.stdin.read()
+        os._exit(0)
+sys.stdin.read()
+"""
+
+
+def deaf_callers(node, address, count):
+    """Programs that make eight calls each, and read no reply: until the test ends."""
+    posted = subprocess.Popen([sys.executable, "-c", CALLERS, os.path.dirname(__file__), node.socket, address, str(count)],
+                              stdout=subprocess.PIPE, stdin=subprocess.PIPE)
+    node.children.append(posted)
+    assert posted.stdout.read(count) == b"x" * count

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from library import Connection
+from library import Connection, deaf_callers
 from messaging import (EXIT_ANSWERED, EXIT_DENIED, EXIT_ERROR, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_TIMEOUT, EXIT_UNKNOWN, EXIT_UNREACHABLE,
                        EXIT_USAGE, FAST, PATIENCE, eventually)
 
@@ -220,6 +220,22 @@ def test_a_caller_who_reads_no_replies_holds_up_nobody_for_long(nodes):
     assert all(len(result) == 1000000 for result in results if not isinstance(result, int))
     _, err, _ = server.stop()
     assert b"its caller doesn't read" in err
+
+
+def test_a_user_whose_many_callers_read_no_replies_holds_up_nobody_for_long(nodes):
+    """Each of them is a program of its own, so waiting for each, as long as for one, would take a minute."""
+    one, two = nodes(1, 2, config=FAST + "[limits]\nmax-message = 1M\n").values()
+    two.sees(one)
+    Server(one, "big", "sh", "-c", "head -c 1000000 /dev/zero", jobs=2)
+    assert two.xenmsg("call", "1:big").returncode == EXIT_OK
+    callers, each_waited_for, jobs = 20, 5, 2
+    deaf_callers(one, "self:big", callers)
+    started = time.monotonic()
+    done = two.xenmsg("call", "--timeout", "100", "1:big", timeout=120)
+    took = time.monotonic() - started
+    assert (done.returncode, len(done.stdout)) == (EXIT_OK, 1000000), done.stderr
+    assert took < callers * each_waited_for / jobs / 2
+
 
 def test_an_endpoint_of_another_kind_says_so(nodes):
     one, two = nodes(1, 2).values()

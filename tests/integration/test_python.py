@@ -3,15 +3,18 @@
 dropped, forked or interrupted."""
 
 import asyncio
+import contextlib
 import errno
 import gc
 import os
 import signal
 import socket
 import threading
+import time
 
 import pytest
 
+from library import deaf_callers
 from messaging import FAST, eventually, stopped
 from python_module import LONG, SHORT, raises, run, soon, xenmsg
 from test_hosts import joined_hosts  # the fixture `hosts`  # noqa: F401  pylint: disable=unused-import
@@ -414,11 +417,9 @@ def test_a_handler_whose_caller_has_gone_is_cancelled(nodes, concurrency):
     run(main())
 
 
-@pytest.mark.parametrize("blocking", (False, True))
-def test_a_caller_who_reads_no_replies_holds_up_no_other_for_long(nodes, blocking):
-    node, = nodes(1, config=FAST + "[limits]\nmax-message = 1M\n").values()
-    reply = bytes(1000000)
-
+@contextlib.contextmanager
+def answering(node, reply, blocking):
+    """A server of calls to self:big, at two places, until its daemon is stopped."""
     async def handler(message):
         return reply
 
@@ -435,7 +436,17 @@ def test_a_caller_who_reads_no_replies_holds_up_no_other_for_long(nodes, blockin
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     eventually(lambda: "big" in node.endpoints(), "big is bound")
-    with xenmsg.blocking.open(node.socket) as greedy, xenmsg.blocking.open(node.socket) as other:
+    yield
+    node.stop()  # which ends the server
+    thread.join(LONG)
+    assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("blocking", (False, True))
+def test_a_caller_who_reads_no_replies_holds_up_no_other_for_long(nodes, blocking):
+    node, = nodes(1, config=FAST + "[limits]\nmax-message = 1M\n").values()
+    reply = bytes(1000000)
+    with answering(node, reply, blocking), xenmsg.blocking.open(node.socket) as greedy, xenmsg.blocking.open(node.socket) as other:
         outcomes = [greedy._core.call_post("self:big", b"") for _ in range(30)]
         assert all(outcomes)
         for _ in range(30):  # so that it has come to each of the others
@@ -443,9 +454,20 @@ def test_a_caller_who_reads_no_replies_holds_up_no_other_for_long(nodes, blockin
         eventually(lambda: greedy._core.wait(50) is not None and all(outcome.done() for outcome in outcomes), "each has its outcome")
         assert {outcome.errno for outcome in outcomes} == {0, errno.ENOBUFS}
         assert all(outcome.answered for outcome in outcomes if outcome.errno)
-    node.stop()  # which ends the server
-    thread.join(LONG)
-    assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("blocking", (False, True))
+def test_a_user_whose_many_callers_read_no_replies_holds_up_nobody_for_long(nodes, blocking):
+    """Each of them is a program of its own, so waiting for each, as long as for one, would take a minute."""
+    one, two = nodes(1, 2, config=FAST + "[limits]\nmax-message = 1M\n").values()
+    reply = bytes(1000000)
+    callers, each_waited_for, places = 20, 5, 2
+    with answering(one, reply, blocking), xenmsg.blocking.open(two.socket) as other:
+        assert bytes(other.call("1:big", b"", timeout=LONG)) == reply
+        deaf_callers(one, "self:big", callers)
+        started = time.monotonic()
+        assert bytes(other.call("1:big", b"", timeout=100)) == reply
+        assert time.monotonic() - started < callers * each_waited_for / places / 2
 
 
 def test_a_call_is_answered_once_or_by_being_dropped(nodes):
