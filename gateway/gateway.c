@@ -18,6 +18,7 @@
 #include "daemon/base/timer.h"
 #include "gateway/conversation.h"
 #include "gateway/daemon_socket.h"
+#include "gateway/log_host.h"
 #include "gateway/nats_connection.h"
 #include "gateway/presence.h"
 #include "gateway/rings.h"
@@ -155,7 +156,7 @@ static void on_ended(void *userdata, const char *why)
 	struct peer *peer = userdata;
 
 	if (why)
-		log_limited(LOG_LINK, LOG_BY_US, LOG_LEVEL_WARNING,
+		log_limited(LOG_LINK, log_by_host(peer->name), LOG_LEVEL_WARNING,
 			    "%s: the conversation is lost: %s; the daemons resume on another one", peer->name,
 			    why);
 	free_rings(peer);
@@ -237,8 +238,8 @@ static size_t chunk_size(struct peer *peer)
 static void end_conversation(struct peer *peer, const char *why)
 {
 	if (why)
-		log_limited(LOG_LINK, LOG_BY_US, LOG_LEVEL_WARNING, "%s: the conversation ends: %s",
-			    peer->name, why);
+		log_limited(LOG_LINK, log_by_host(peer->name), LOG_LEVEL_WARNING,
+			    "%s: the conversation ends: %s", peer->name, why);
 	conversation_close(&peer->conversation);
 	free_rings(peer);
 }
@@ -350,7 +351,7 @@ static void on_no_descriptors(struct gateway *gateway, const struct gateway_pack
 	static const char why[] = "the gateway has no descriptors left: see LimitNOFILE= in its unit";
 	struct peer *peer = find_peer(gateway, packet->host);
 
-	log_limited(LOG_LIMIT, LOG_BY_US, LOG_LEVEL_WARNING, "%s: %s", packet->host, why);
+	log_limited(LOG_LIMIT, log_by_host(packet->host), LOG_LEVEL_WARNING, "%s: %s", packet->host, why);
 	if (packet->type == GATEWAY_ACCEPT && peer)
 		conversation_decline(&peer->conversation, packet->id);
 	tell_failed(gateway, packet->host, packet->id, EHOSTUNREACH, why);
@@ -383,7 +384,7 @@ static void on_peer_message(struct gateway *gateway, const char *host, const uin
 	struct peer *peer;
 
 	if (message_decode(untrusted, size, &message) < 0) {
-		log_limited(LOG_BAD_VALUE, LOG_BY_US, LOG_LEVEL_WARNING,
+		log_limited(LOG_BAD_VALUE, log_by_host(host), LOG_LEVEL_WARNING,
 			    "%s: says what isn't understood here", host);
 		return;
 	}
@@ -529,8 +530,8 @@ static void on_host(void *userdata, const char *host, const char *instance, bool
 		conversation_lose(&peer->conversation, EHOSTDOWN, *why ? why : "it was started anew");
 	if (peer && !up)
 		free_peer(peer);
-	log_limited(LOG_PRESENCE, LOG_BY_US, LOG_LEVEL_INFO, "host %s is %s%s%s", host, up ? "up" : "down",
-		    *why ? ": " : "", why);
+	log_limited(LOG_PRESENCE, log_by_host(host), LOG_LEVEL_INFO, "host %s is %s%s%s", host,
+		    up ? "up" : "down", *why ? ": " : "", why);
 	snprintf(packet.instance, sizeof(packet.instance), "%s", instance);
 	snprintf(packet.why, sizeof(packet.why), "%s", why);
 	tell_about(gateway, host, packet);

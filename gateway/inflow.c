@@ -7,6 +7,7 @@
 
 #include <utlist.h>
 
+#include "daemon/base/share.h"
 #include "daemon/base/turns.h"
 #include "wire/hash.h"
 
@@ -31,6 +32,7 @@ struct inflow {
 	inflow_take_fn take;
 	void *userdata;
 	struct queue *queues;
+	size_t size; /* of all */
 };
 
 static void free_queue(struct queue *queue)
@@ -49,6 +51,7 @@ static void *remove_first(struct queue *queue)
 
 	DL_DELETE(queue->entries, entry);
 	queue->size -= entry->size + INFLOW_MESSAGE;
+	queue->inflow->size -= entry->size + INFLOW_MESSAGE;
 	free(entry);
 	return message;
 }
@@ -93,6 +96,14 @@ static struct queue *get_queue(struct inflow *inflow, const char *host)
 	return queue;
 }
 
+static bool has_room(const struct queue *queue, size_t size)
+{
+	const struct inflow *inflow = queue->inflow;
+
+	return queue->size + size <= INFLOW_HOST_MAX &&
+	       size <= quota_share(INFLOW_MAX - inflow->size, HASH_COUNT(inflow->queues), queue->size);
+}
+
 bool inflow_put(struct inflow *inflow, const char *host, void *message, size_t size)
 {
 	struct queue *queue = get_queue(inflow, host);
@@ -100,7 +111,7 @@ bool inflow_put(struct inflow *inflow, const char *host, void *message, size_t s
 
 	if (!queue)
 		return false;
-	if (queue->size + size + INFLOW_MESSAGE <= INFLOW_HOST_MAX)
+	if (has_room(queue, size + INFLOW_MESSAGE))
 		entry = malloc(sizeof(*entry));
 	if (!entry) {
 		if (!queue->entries)
@@ -109,6 +120,7 @@ bool inflow_put(struct inflow *inflow, const char *host, void *message, size_t s
 	}
 	*entry = (struct entry){.message = message, .size = size};
 	queue->size += size + INFLOW_MESSAGE;
+	inflow->size += size + INFLOW_MESSAGE;
 	DL_APPEND(queue->entries, entry);
 	task_due(&queue->task);
 	return true;

@@ -25,6 +25,7 @@ xenmsg_gateway_SOURCES = \
 	daemon/base/notify.c daemon/base/notify.h \
 	gateway/daemon_socket.c gateway/daemon_socket.h \
 	gateway/gateway.c gateway/gateway.h \
+	gateway/log_host.h \
 	gateway/main.c \
 	gateway/nats_connection.c gateway/nats_connection.h \
 	gateway/nats_options.c gateway/nats_options.h

@@ -20,6 +20,7 @@
 #include "daemon/base/log.h"
 #include "daemon/base/timer.h"
 #include "gateway/inflow.h"
+#include "gateway/log_host.h"
 #include "gateway/nats_options.h"
 #include "gateway/settings.h"
 
@@ -267,8 +268,8 @@ static void put(struct nats_connection *connection, natsMsg *message)
 
 	if (inflow_put(connection->inflow, host, message, (size_t)natsMsg_GetDataLength(message)))
 		return;
-	log_limited(LOG_LIMIT, LOG_BY_US, LOG_LEVEL_WARNING,
-		    "NATS: a host sends more than is taken of one; the rest is dropped");
+	log_limited(LOG_LIMIT, log_by_host(host), LOG_LEVEL_WARNING,
+		    "%s: sends more than is taken of it; the rest is dropped", host);
 	spend(connection, message);
 }
 

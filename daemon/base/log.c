@@ -201,6 +201,8 @@ void log_source_text(const struct log_source *source, char *text, size_t size)
 		host = hosts.name(hosts.userdata, source->id);
 	if (source->kind == LOG_OURSELVES)
 		snprintf(text, size, "this daemon");
+	else if (source->kind == LOG_HOST)
+		snprintf(text, size, "another host");
 	else if (*host)
 		snprintf(text, size, "host %s", host);
 	else

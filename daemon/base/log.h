@@ -56,6 +56,7 @@ struct log_source {
 		LOG_OURSELVES,
 		LOG_UID,
 		LOG_DOMAIN,
+		LOG_HOST, /* in the gateway: gateway/log_host.h */
 	} kind;
 	uint32_t id;
 };

@@ -20,7 +20,7 @@ import pytest
 from conftest import TIMEOUT, program
 from gateway_rig import Daemon, Gateway, Server, connected, free_port, nats_server, pump
 from gateway_rings import PIECE, RING
-from messaging import stopped
+from messaging import eventually, stopped
 from nats_rig import Client, cluster, with_credentials, with_nkeys
 
 SOURCES = os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "..", ".."))
@@ -448,6 +448,16 @@ def test_junk_of_one_host_leaves_the_round_trips_of_others_what_they_are(rig, ju
     # Chance alone (who is woken on which CPU) makes 2 of it now and then, but not each time.
     assert any(ratio() < 2 for _ in range(5))
     hostile.close()
+
+
+def test_a_host_that_causes_many_lines_hides_no_line_about_another(rig):
+    server, a, _ = rig.two()
+    for host, count in (("hostc", 30), ("hostd", 1)):
+        client = Client(server, host, "x")
+        client.socket.sendall(f"PUB xenmsg.to.hosta.{host} 4\r\njunk\r\n".encode() * count)
+        eventually(lambda host=host: f"{host}: says what isn't understood" in a.log(), f"a line about {host}")
+        client.close()
+    assert a.log().count("hostc: says what isn't understood") < 30
 
 
 @pytest.fixture(scope="module")

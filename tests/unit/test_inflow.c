@@ -3,6 +3,7 @@
 #include "tests/unit/unit.h"
 
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -103,6 +104,24 @@ static void too_much_of_one_host_is_refused_and_of_others_isnt(void **state)
 	assert_true(inflow_put(scene.inflow, "loud", &loud[fit], 1 << 20)); /* there is room again */
 }
 
+static void all_hosts_together_have_a_bound_and_each_has_a_share(void **state)
+{
+	size_t waits = 0, size = (64 << 10) - INFLOW_MESSAGE;
+	char host[16];
+
+	for (unsigned i = 0; i < 100; i++) {
+		snprintf(host, sizeof(host), "host%u", i);
+		for (unsigned fit = 0; inflow_put(scene.inflow, host, &loud[0], size); fit++)
+			waits += 64 << 10;
+	}
+	assert_in_range(waits, INFLOW_MAX / 2, INFLOW_MAX);
+	assert_true(inflow_put(scene.inflow, "quiet", &quiet, 4096));
+	while (!scene.of_quiet)
+		event_base_loop(scene.base, EVLOOP_ONCE);
+	event_base_loop(scene.base, 0);
+	assert_true(inflow_put(scene.inflow, "host0", &loud[0], 15 << 20)); /* there is room again */
+}
+
 static void what_is_cleared_is_dropped_once_and_not_taken(void **state)
 {
 	put_loud(0);
@@ -122,6 +141,7 @@ int main(void)
 		TEST(a_message_of_many_bytes_takes_as_much_of_its_hosts_turn),
 		TEST(one_pass_is_bounded_and_nothing_is_forgotten_or_in_another_order),
 		TEST(too_much_of_one_host_is_refused_and_of_others_isnt),
+		TEST(all_hosts_together_have_a_bound_and_each_has_a_share),
 		TEST(what_is_cleared_is_dropped_once_and_not_taken),
 	};
 
