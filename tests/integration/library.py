@@ -210,13 +210,14 @@ class Connection:
         return Message(self.library, message) if result == 0 else result
 
 
+DEAF_CALLS = 8  # of each caller: more than are answered while it reads nothing
 CALLERS = """import os, sys
 sys.path.insert(0, sys.argv[1])
 from library import Connection
 for _ in range(int(sys.argv[4])):
     if os.fork() == 0:
         caller = Connection(sys.argv[2])
-        assert all(caller.call_post(sys.argv[3], b"", lambda result: None) == 0 for _ in range(8))
+        assert all(caller.call_post(sys.argv[3], b"", lambda result: None) == 0 for _ in range(int(sys.argv[5])))
         os.write(1, b"x")
         sys.stdin.read()
         os._exit(0)
@@ -225,8 +226,9 @@ sys.stdin.read()
 
 
 def deaf_callers(node, address, count):
-    """Programs that make eight calls each, and read no reply: until the test ends."""
-    posted = subprocess.Popen([sys.executable, "-c", CALLERS, os.path.dirname(__file__), node.socket, address, str(count)],
+    """Programs that make DEAF_CALLS calls each, and read no reply: until the test ends."""
+    posted = subprocess.Popen([sys.executable, "-c", CALLERS, os.path.dirname(__file__), node.socket, address, str(count),
+                               str(DEAF_CALLS)],
                               stdout=subprocess.PIPE, stdin=subprocess.PIPE)
     node.children.append(posted)
     assert posted.stdout.read(count) == b"x" * count
