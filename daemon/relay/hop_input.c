@@ -223,7 +223,7 @@ static int take_frame(struct hop *hop, const struct frame_header *header)
 	ring_reader_copy(&hop->in.reader, FRAME_HEADER_SIZE, payload, header->length);
 	if (!hop_is_sound(hop))
 		return -ENOLINK;
-	spend(hop, COST_CONTROL + COST_BYTES(header->length));
+	spend(hop, COST_IGNORED + COST_BYTES(header->length));
 	switch (header->type) {
 	case FRAME_OPEN:
 		return take_open(hop, header, payload);
@@ -234,8 +234,10 @@ static int take_frame(struct hop *hop, const struct frame_header *header)
 	case FRAME_CANCEL:
 	case FRAME_CANCELLED:
 		end = channel_table_find(&hop->channels, header->channel);
-		if (end)
+		if (end) {
+			spend(hop, header->type == FRAME_CREDIT ? COST_FRAME : COST_CONTROL);
 			return take_channel_frame(end, header, payload);
+		}
 		if (refused_has(&hop->refused, header->channel)) {
 			if (header->type == FRAME_RESET)
 				refused_remove(&hop->refused, header->channel);
@@ -247,7 +249,7 @@ static int take_frame(struct hop *hop, const struct frame_header *header)
 	default:
 		if (header->type >= FRAME_OPTIONAL)
 			return 0;
-		spend(hop, hop->traits->request_cost);
+		spend(hop, COST_CONTROL + hop->traits->request_cost);
 		return hop->callbacks->control(hop->owner, header, payload);
 	}
 }

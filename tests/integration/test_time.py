@@ -29,9 +29,10 @@ CALLS = 200  # of each bystander, while it is attacked
 GIVE_UP = 60 * PATIENCE  # seconds without the calls or the frames that are waited for
 MANY = [pytest.param(1, marks=pytest.mark.slow), 60, pytest.param(250, marks=pytest.mark.slow)]
 # A unit is about 10 ns. What costs most in the kernel is measured, so that what is counted is true within a factor of 2. The rest is
-# known beforehand, of one machine; what takes much more than is counted isn't shared.
+# known beforehand, of one machine, and within a factor of 4 on another one; what takes much more than is counted isn't shared.
 UNIT_NS = 10
 MISCOUNTED_MAX = 2 * PATIENCE
+KNOWN_MAX = 4 * PATIENCE
 UNCOUNTED_MAX = 10 * PATIENCE
 ENOUGH_CPU_S = 0.1  # to see that
 LOOKS = 5
@@ -198,7 +199,7 @@ class Scene:
             print(f"{when}: {caller.name}: {caller.calls} calls, p50 {caller.times[0]} us, p99 {caller.times[1]} us, "
                   f"longest {caller.longest} us")
 
-    def survives(self, attack, goal, is_measured=False):
+    def survives(self, attack, goal, miscounted_max=None):
         """Whether the others get their turns while it goes on until it has done that much. If what it causes is measured, what is
         counted is true."""
         start = time.monotonic()
@@ -209,7 +210,7 @@ class Scene:
             return done[0] >= goal
         self.calls_go_on("attacked", is_done)
         print(f"the attack has done {done[0]} of its things in {time.monotonic() - start:.1f} s")
-        self.units_are_true(is_measured)
+        self.units_are_true(miscounted_max)
         units, used = (now - before for now, before in zip(self.work(), self.before))
         own, most = memory_of(self.one.pid)
         print(f"the daemon has {own} KiB of its own, and had {most} with all that it shares")
@@ -244,13 +245,13 @@ class Scene:
               f"{used * 1e9 / max(units, 1):.1f} ns each")
         return units, used, is_busy
 
-    def units_are_true(self, is_measured):
+    def units_are_true(self, miscounted_max):
         """At the second or third look, too: the daemon may just be setting up what it is attacked with."""
         for _ in range(LOOKS):
             units, used, is_busy = self.units_of_the_attacker()
-            is_little = used * 1e9 <= units * UNIT_NS * (MISCOUNTED_MAX if is_measured else UNCOUNTED_MAX)
-            is_much = units * UNIT_NS <= used * 1e9 * MISCOUNTED_MAX
-            if (is_little and is_much) if is_measured else (is_little or not is_busy):
+            is_little = used * 1e9 <= units * UNIT_NS * (miscounted_max or UNCOUNTED_MAX)
+            is_much = units * UNIT_NS <= used * 1e9 * (miscounted_max or 0)
+            if (is_little and is_much) if miscounted_max else (is_little or not is_busy):
                 return
         raise AssertionError("what the attack causes is not counted as what it takes")
 
@@ -356,6 +357,8 @@ def attack_from(scene, node, name, sessions):
 # Those in which a call into the kernel takes as long as the attacker likes, and those whose work is mostly the kernel's.
 MEASURED = {"locked-doorbells", "watched-doorbell", "watched-socket", "most-watched-doorbell", "most-watched-socket", "connections",
             "half-hellos", "greeted"}
+# Those that take the time that is known beforehand, on whatever machine.
+KNOWN = {"descriptors", "ignored", "opens-fin", "opens-refused", "opens-reset"}
 # Those that take longest and are much like another one that isn't here, by the other hop or from another domain.
 LONG_TWINS = {"ignored", "linger-hello", "linger-unread", "plain-flood", "queries-unread", "small-frames-plain"}
 
@@ -365,7 +368,7 @@ LONG_TWINS = {"ignored", "linger-hello", "linger-unread", "plain-flood", "querie
 def test_a_user_cannot_take_the_others_turns(stage, name, sessions):
     scene, = stage()
     attack, goal = attack_from(scene, scene.one, name, sessions)
-    scene.survives(attack, goal, name in MEASURED)
+    scene.survives(attack, goal, MISCOUNTED_MAX if name in MEASURED else KNOWN_MAX if name in KNOWN else None)
     if name.startswith("most-watched"):
         def rests(uid):
             return sum(each["time"]["rests"] for each in scene.status()["accounts"] if (each["kind"], each["id"]) == ("uid", uid))
