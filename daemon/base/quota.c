@@ -73,10 +73,13 @@ struct quota *quota_new(const struct quota_limits *limits)
 
 static void forget(struct account *account)
 {
-	account_unref(account->into);
-	account_unlist(account);
+	struct account *into = account->into;
+
+	if (!account->unlisted)
+		HASH_DEL(account->quota->accounts, account);
 	line_end(&account->line);
 	free(account);
+	account_unref(into);
 }
 
 void quota_free(struct quota *quota)

@@ -485,7 +485,7 @@ def test_a_bad_channel_costs_the_peer_that_channel_only(hosts, mode, reset):
                 break
         else:
             raise AssertionError(f"no RESET came: {process.stderr.read()}")
-        process.communicate(timeout=30)
+        process.communicate(timeout=30 * PATIENCE)
 
 
 def test_optional_frames_of_a_peer_are_skipped(hosts):
@@ -497,7 +497,7 @@ def test_optional_frames_of_a_peer_are_skipped(hosts):
             break
     else:
         raise AssertionError("no PONG came")
-    process.communicate(timeout=30)
+    process.communicate(timeout=30 * PATIENCE)
 
 
 HOSTILE_VALUES = {

@@ -135,7 +135,7 @@ def test_without_an_exit_status_it_is_255_and_0_if_all_went_well(nodes):
         calling = node.popen("call", "--exit-status", "self:own", "x")
         request = server.take()
         assert request.reply_error(errno.EDOM) == 0
-        assert calling.wait(timeout=30) == 255
+        assert calling.wait(timeout=30 * PATIENCE) == 255
         request.free()
 
 
@@ -154,10 +154,8 @@ def test_a_command_that_can_not_be_run_is_an_error_at_the_start(nodes, tmp_path)
 def test_a_command_that_reads_nothing_and_one_that_leaves_a_child_still_answer(nodes):
     node = nodes(1)[1]
     Server(node, "deaf", "sh", "-c", "echo done; exec 0<&-; (exec 2>/dev/null; sleep 1000) &")
-    started = time.monotonic()
     done = node.xenmsg("call", "self:deaf", data=b"x" * 1_000_000)
     assert (done.returncode, done.stdout) == (EXIT_OK, b"done\n")
-    assert time.monotonic() - started < 60 * PATIENCE
 
 
 def test_jobs_run_at_once_but_no_more_than_asked_for(nodes, tmp_path):

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from messaging import EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_UNREACHABLE, EXIT_USAGE, FAST, eventually, tool
+from messaging import EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_UNREACHABLE, EXIT_USAGE, FAST, PATIENCE, eventually, tool
 from test_cli_json import printed, validator  # noqa: F401  pylint: disable=unused-import
 
 SIZES = [("ping", 0), ("call", 64), ("64-calls", 64), ("messages", 64), ("messages", 1024), ("messages", 65536),
@@ -25,7 +25,7 @@ def serve(node, *endpoint):
 
 def stop(server):
     server.terminate()
-    assert server.wait(timeout=20) == -signal.SIGTERM
+    assert server.wait(timeout=30 * PATIENCE) == -signal.SIGTERM
 
 
 def test_each_measurement_has_what_the_schema_says(nodes, valid):

@@ -12,7 +12,7 @@ import tempfile
 import pytest
 
 from library import Connection
-from messaging import EXIT_ERROR, EXIT_NO_DAEMON, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_UNREACHABLE, EXIT_USAGE, eventually, tool
+from messaging import EXIT_ERROR, EXIT_NO_DAEMON, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_UNREACHABLE, EXIT_USAGE, PATIENCE, eventually, tool
 
 COMMANDS = ["send", "recv", "peers", "endpoints", "ping", "watch", "status"]
 
@@ -97,7 +97,7 @@ def test_watch_prints_comings_and_goings_as_they_happen(nodes):
     two.stop()
     lines_until(watch, lambda line: line == "down domain 2")
     watch.send_signal(signal.SIGINT)
-    assert watch.wait(timeout=30) in (-signal.SIGINT, 128 + signal.SIGINT)
+    assert watch.wait(timeout=30 * PATIENCE) in (-signal.SIGINT, 128 + signal.SIGINT)
 
 
 def test_watch_of_a_pattern_reports_only_what_matches(nodes):
@@ -108,7 +108,7 @@ def test_watch_of_a_pattern_reports_only_what_matches(nodes):
     first = json.loads(lines_until(watch, lambda line: True)[0])
     assert first == {"event": "up", "kind": "endpoint", "domid": 2, "name": "print"}
     watch.terminate()
-    watch.wait(timeout=30)
+    watch.wait(timeout=30 * PATIENCE)
 
 
 @pytest.mark.parametrize("pattern", ["", "2:", ":x", "2:a:b"])
@@ -217,7 +217,7 @@ def test_watch_ends_when_nobody_reads_it_any_more(nodes):
     watch = nodes(1)[1].popen("watch", "self")
     assert watch.stdout.readline().startswith(b"up domain 1")
     watch.stdout.close()
-    assert watch.wait(timeout=20) == EXIT_ERROR
+    assert watch.wait(timeout=30 * PATIENCE) == EXIT_ERROR
     assert watch.stderr.read() == b""
 
 

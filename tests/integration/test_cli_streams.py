@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from messaging import EXIT_ERROR, EXIT_USAGE, eventually
+from messaging import EXIT_ERROR, EXIT_USAGE, PATIENCE, eventually
 
 
 @pytest.fixture(name="one")
@@ -43,7 +43,7 @@ def test_what_runs_until_it_is_stopped_dies_of_the_signal_that_does(one, argumen
     process = one.popen(*arguments)
     eventually(lambda: "t" in one.endpoints(), "t is bound")
     process.send_signal(number)
-    assert process.wait(timeout=30) in (-number, 128 + number)
+    assert process.wait(timeout=30 * PATIENCE) in (-number, 128 + number)
     eventually(lambda: "t" not in one.endpoints(), "the endpoint is gone")
     assert process.stderr.read() == b""
 
@@ -65,7 +65,7 @@ def test_connect_ends_when_the_other_side_does(one):
     connect = one.popen("connect", "self:t", stdin=subprocess.PIPE)
     connect.stdin.write(b"one\n")
     connect.stdin.flush()
-    assert connect.wait(timeout=30) == 0  # though standard input is still open
+    assert connect.wait(timeout=30 * PATIENCE) == 0  # though standard input is still open
     assert connect.stdout.read() == b"got one\n" and connect.stderr.read() == b""
 
 
@@ -76,7 +76,7 @@ def test_a_receiver_takes_no_part_for_the_whole_when_connect_ends(one):
     connect = one.popen("connect", "self:t", stdin=subprocess.PIPE)
     connect.stdin.write(b"one")
     connect.stdin.flush()
-    assert connect.wait(timeout=30) == 0
+    assert connect.wait(timeout=30 * PATIENCE) == 0
     eventually(lambda: b"ConnectionResetError" in listener.stderr.readline(), "it was told")
 
 
@@ -86,8 +86,8 @@ def test_connect_sends_a_file_to_a_side_that_says_nothing(one, tmp_path):
     with open(tmp_path / "out", "wb") as output, open(tmp_path / "in", "rb") as file:
         listener = one.popen("listen", "t", stdout=output)  # its standard input has ended
         eventually(lambda: "t" in one.endpoints(), "t is bound")
-        assert one.popen("connect", "self:t", stdin=file).wait(timeout=30) == 0
-        assert listener.wait(timeout=30) == 0
+        assert one.popen("connect", "self:t", stdin=file).wait(timeout=30 * PATIENCE) == 0
+        assert listener.wait(timeout=30 * PATIENCE) == 0
     assert (tmp_path / "out").read_bytes() == data
 
 
@@ -100,7 +100,7 @@ def test_connect_goes_on_sending_to_a_side_that_only_takes(one):
         connect.stdin.flush()
         assert listener.stdout.readline() == word
     connect.stdin.close()
-    assert connect.wait(timeout=30) == listener.wait(timeout=30) == 0
+    assert connect.wait(timeout=30 * PATIENCE) == listener.wait(timeout=30 * PATIENCE) == 0
 
 
 def test_connect_keeps_open_what_the_other_side_has_ended_halfway(one):
@@ -113,7 +113,7 @@ def test_connect_keeps_open_what_the_other_side_has_ended_halfway(one):
     assert connect.poll() is None
     connect.stdin.write(b"later")
     connect.stdin.close()
-    assert connect.wait(timeout=30) == 0
+    assert connect.wait(timeout=30 * PATIENCE) == 0
     assert listener.stderr.readline() == b"b'later'\n"
 
 

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from messaging import BINDIR, BUILDDIR, eventually
+from messaging import BINDIR, BUILDDIR, PATIENCE, eventually
 
 SOURCES = os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "..", ".."))
 PATH = {"PATH": f"{BINDIR}:{os.environ['PATH']}"}
@@ -134,7 +134,7 @@ def test_a_mirror_gives_back_what_comes_on_each_stream(nodes, tmp_path):
     eventually(lambda: "glass" in both[2].endpoints(), "glass is bound")
     streams = [(os.urandom(1 + 500000 * i), both[1].popen("connect", "2:glass", stdin=subprocess.PIPE)) for i in range(4)]
     for data, stream in streams:
-        assert stream.communicate(data, timeout=30)[0] == data
+        assert stream.communicate(data, timeout=30 * PATIENCE)[0] == data
         assert stream.returncode == 0
     assert run.text() == 4 * "a stream from uid 0 of domain 1\n"
     refused = Run(both[2], tmp_path, "mirror", "glass")

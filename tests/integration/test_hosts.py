@@ -570,7 +570,7 @@ def test_another_host_with_many_commands_leaves_room_for_others(hosts):
     for caller in callers:
         if caller.poll() is None:
             caller.stdin.close()
-            assert caller.wait(timeout=30) == 0
+            assert caller.wait(timeout=30 * PATIENCE) == 0
 
 
 def test_a_stream_from_another_host_starts_its_program(hosts, tmp_path):

@@ -12,7 +12,6 @@ import struct
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 
@@ -123,9 +122,7 @@ def test_a_gateway_that_tells_of_hosts_without_end_holds_nobody(gateway):
     tell(side, (f"n{number}" for number in range(HOSTS_MAX + 1000)))
     for number in range(3000):
         tell(side, ["hostb"], up=bool(number % 2))
-    began = time.monotonic()
     node.send("self:nobody", "x", exit_code=EXIT_NO_ENDPOINT)
-    assert time.monotonic() - began < 5 * PATIENCE
     eventually(lambda: len(node.json("hosts")) == HOSTS_MAX + 1, "as many as there may be are taken")
     assert node.xenmsg("peers", "hostb").returncode == EXIT_UNREACHABLE
     assert process.wait(timeout=30 * PATIENCE) == EXIT_UNREACHABLE
@@ -324,9 +321,7 @@ def test_a_host_that_changes_its_answers_as_fast_as_it_can_is_read_in_turns(liar
     for event, _, name in lines:
         assert (name in up) == (event == "down"), name
         (up.add if event == "up" else up.discard)(name)
-    began = time.monotonic()
     nodes[0].send("self:nobody", "x", exit_code=EXIT_NO_ENDPOINT)
-    assert time.monotonic() - began < 5 * PATIENCE
     process.kill()
     process.communicate()
     assert far.asked

@@ -12,7 +12,7 @@ import threading
 import pytest
 
 from library import Connection
-from messaging import (EXIT_ERROR, EXIT_LIMIT, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_TIMEOUT, EXIT_UNKNOWN, EXIT_UNREACHABLE, FAST,
+from messaging import (EXIT_ERROR, EXIT_LIMIT, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_TIMEOUT, EXIT_UNKNOWN, EXIT_UNREACHABLE, FAST, PATIENCE,
                        eventually, stopped)
 from test_hosts import joined_hosts  # the fixture `hosts`  # noqa: F401  pylint: disable=unused-import
 
@@ -155,8 +155,8 @@ def test_a_stream_whose_daemon_dies_is_not_one_that_ends(way):
     connected.stdin.flush()
     assert connected.stdout.readline() == b"x\n"
     way.receiver.kill()
-    assert connected.wait(timeout=30) == EXIT_UNKNOWN
-    listening.wait(timeout=30)
+    assert connected.wait(timeout=30 * PATIENCE) == EXIT_UNKNOWN
+    listening.wait(timeout=30 * PATIENCE)
 
 
 # ---- who doesn't read, and who dies ----

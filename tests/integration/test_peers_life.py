@@ -11,7 +11,7 @@ import time
 import pytest
 
 from library import Connection
-from messaging import EXIT_OK, EXIT_TIMEOUT, EXIT_UNKNOWN, EXIT_UNREACHABLE, FAST, deliver, eventually, tool, works
+from messaging import EXIT_OK, EXIT_TIMEOUT, EXIT_UNKNOWN, EXIT_UNREACHABLE, FAST, PATIENCE, deliver, eventually, tool, works
 
 LOCKER = """
 import fcntl, sys, time
@@ -88,7 +88,7 @@ def test_a_daemon_waits_for_the_one_before_it_to_end(nodes):
     eventually(lambda: "waiting" in one.log.read_text(), "the second daemon waits")
     os.kill(pid, signal.SIGTERM)
     os.kill(pid, signal.SIGCONT)
-    assert first.wait(timeout=30) == 0
+    assert first.wait(timeout=30 * PATIENCE) == 0
     eventually(lambda: one.log.read_text().count("listening"), "the second daemon listens")
     one.wait_ready()
     works(one, two)
@@ -429,6 +429,6 @@ def test_a_lost_send_has_its_own_exit_code(nodes):
         send = one.popen("send", "2:sleeper", "x")
         eventually(lambda: two.status()["endpoints"][0]["queued"], "it has arrived")
         two.kill()
-        _, err = send.communicate(timeout=30)
+        _, err = send.communicate(timeout=30 * PATIENCE)
     assert send.returncode == EXIT_UNKNOWN, err
     assert b"2:sleeper" in err

@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 
 from library import Connection
-from messaging import EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_UNREACHABLE, EXIT_USAGE, Holder, eventually, tool
+from messaging import EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_UNREACHABLE, EXIT_USAGE, PATIENCE, Holder, eventually, tool
 from protocol import BIND, OPEN, QUERY, RESET, UNBIND, Program
 
 NOBODY = 65534
@@ -176,7 +176,7 @@ def test_what_a_name_might_deny_waits_for_the_name(with_policies, nodes):
     eventually(lambda: two.status()["policy"]["undecided"] > policy["undecided"], "it has been told to wait")
     assert waits.poll() is None
     nodes(0)
-    assert waits.wait(timeout=20) == 0, waits.stderr.read()
+    assert waits.wait(timeout=30 * PATIENCE) == 0, waits.stderr.read()
     assert receiver.output() == b"own\nfrom three\n"
     one.send("2:inbox", "x", exit_code=EXIT_DENIED)
     assert two.status()["policy"]["names_known"]
@@ -193,7 +193,7 @@ def test_what_a_name_might_allow_waits_for_the_name(with_policies, nodes):
     one.send("2:other", "x", exit_code=EXIT_DENIED)
     waits = one.popen("send", "2:inbox", "from one")
     nodes(0)
-    assert waits.wait(timeout=20) == 0, waits.stderr.read()
+    assert waits.wait(timeout=30 * PATIENCE) == 0, waits.stderr.read()
     assert receiver.output() == b"from one\n"
     three.send("2:inbox", "x", exit_code=EXIT_DENIED)
 
@@ -216,7 +216,7 @@ def test_calls_and_streams_wait_for_names_too(with_policies, nodes):
     before = two.status()["policy"]["undecided"]
     eventually(lambda: two.status()["policy"]["undecided"] > before + 1, "they try again")
     nodes(0)
-    assert call.wait(timeout=20) == 0 and stream.wait(timeout=20) == 0
+    assert call.wait(timeout=30 * PATIENCE) == 0 and stream.wait(timeout=30 * PATIENCE) == 0
     assert call.stdout.read().strip() == b"hello" and stream.stdout.read() == b"stream\n"
     for process in (server, listener):
         process.kill()
@@ -382,7 +382,7 @@ def test_a_daemon_does_not_start_with_a_bad_policy(nodes):
     one.policy = "[rule]\nform = 1\n"
     one.start(wait=False)
     # The unit doesn't start it again after this.
-    assert one.daemon.wait(timeout=20) == EXIT_USAGE
+    assert one.daemon.wait(timeout=30 * PATIENCE) == EXIT_USAGE
     assert "50-test.conf:2: [rule] has no key 'form'" in one.log.read_text()
     one.daemon = None
 
@@ -531,7 +531,7 @@ def test_streams_that_nobody_has_fetched_end_with_the_endpoint(with_policies):
         program.expect(INCOMING)
         assert caller.poll() is None
         assert program.request(UNBIND, b"pipe")[0] == 0
-        assert caller.wait(timeout=20) != 0, caller.stderr.read()
+        assert caller.wait(timeout=30 * PATIENCE) != 0, caller.stderr.read()
 
 
 def test_a_stream_that_new_rules_forbid_breaks_at_both_ends(with_policies):
@@ -544,7 +544,7 @@ def test_a_stream_that_new_rules_forbid_breaks_at_both_ends(with_policies):
     assert listener.stdout.readline() == b"hello\n"
     reload(two, rule("1", "other"))
     for process in (caller, listener):
-        assert process.wait(timeout=20) == 8, process.stderr.read()
+        assert process.wait(timeout=30 * PATIENCE) == 8, process.stderr.read()
 
 
 def test_reloads_under_load_lose_nothing(with_policies):

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from messaging import EXIT_NO_ENDPOINT, EXIT_OK, tool
+from messaging import EXIT_NO_ENDPOINT, EXIT_OK, PATIENCE, tool
 
 BUILT = os.environ.get("XENMSG_BUILDDIR", "")
 SOURCES = os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "..", ".."))
@@ -83,7 +83,7 @@ def test_the_library_tells_what_becomes_of_a_message(told):
     assert all(LINE.fullmatch(line) for line in lines), lines
     assert b"connected to" in lines[0] and b"2:inbox: opens channel 0" in done.stderr
     assert b"2:inbox: sends a message in 24 bytes" in done.stderr and b": delivered\n" in done.stderr
-    inbox.process.wait(timeout=30)
+    inbox.process.wait(timeout=30 * PATIENCE)
     said = inbox.process.stderr.read()
     assert b"inbox: channel 1 comes from uid" in said and b"took a message of 5 bytes from domain 1" in said
     done = one.xenmsg("send", "2:nobody", "hello")

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from messaging import EXIT_ANSWERED, EXIT_NO_ENDPOINT, EXIT_TIMEOUT, EXIT_UNKNOWN, eventually
+from messaging import EXIT_ANSWERED, EXIT_NO_ENDPOINT, EXIT_TIMEOUT, EXIT_UNKNOWN, PATIENCE, eventually
 from xenmsg_client import CREDIT, DATA, HEADER, OPENED, QUERY, REPLY, WELCOME, Client
 
 SOURCES = os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "..", ".."))
@@ -160,7 +160,7 @@ def test_the_commands_call_is_answered_by_the_client(pair):
         assert command.wait(30) == 0
     command = other.popen("call", "1:add", "bad")
     client.reply(client.receive(), b"", error=errno.EDOM)
-    _, err = command.communicate(timeout=30)
+    _, err = command.communicate(timeout=30 * PATIENCE)
     assert command.returncode == EXIT_ANSWERED and b"argument out of domain" in err
 
 

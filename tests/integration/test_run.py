@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from library import Connection
-from messaging import EXIT_USAGE, eventually, tool
+from messaging import EXIT_USAGE, PATIENCE, eventually, tool
 
 LOST = 255
 
@@ -61,7 +61,7 @@ def test_the_end_of_input_is_passed_on_and_the_end_of_the_command_is_not_waited_
     caller = one.popen("run", "2:t", stdin=subprocess.PIPE)
     caller.stdin.write(b"word\n")
     caller.stdin.flush()
-    assert caller.wait(timeout=30) == 3  # though standard input is still open
+    assert caller.wait(timeout=30 * PATIENCE) == 3  # though standard input is still open
     assert caller.stdout.read() == b"word\n"
     assert one.xenmsg("run", "2:t").stdout == b"\n"  # the end of file
 
@@ -79,7 +79,7 @@ def test_a_reader_that_goes_ends_the_command_as_in_a_pipe(pair):
     caller = one.popen("run", "2:t")
     assert caller.stdout.read(2) == b"y\n"
     caller.stdout.close()
-    assert caller.wait(timeout=30) in (1, 128 + signal.SIGPIPE)
+    assert caller.wait(timeout=30 * PATIENCE) in (1, 128 + signal.SIGPIPE)
 
 
 def test_when_the_caller_dies_the_command_is_told(pair, tmp_path):
@@ -88,7 +88,7 @@ def test_when_the_caller_dies_the_command_is_told(pair, tmp_path):
     caller = one.popen("run", "2:t")
     assert caller.stdout.readline() == b"up\n"
     caller.send_signal(signal.SIGINT)
-    assert caller.wait(timeout=30) in (-signal.SIGINT, 128 + signal.SIGINT)
+    assert caller.wait(timeout=30 * PATIENCE) in (-signal.SIGINT, 128 + signal.SIGINT)
     eventually((tmp_path / "end").exists, "the command got SIGTERM")
 
 
@@ -99,7 +99,7 @@ def test_arguments_are_passed_as_they_are_and_only_if_it_says_so(pair):
     done = one.xenmsg("run", "2:t", *odd)
     assert (done.returncode, done.stdout.decode()) == (0, "".join(f"[{one}]" for one in odd))
     listener.terminate()
-    listener.wait(timeout=30)
+    listener.wait(timeout=30 * PATIENCE)
     eventually(lambda: "t" not in two.endpoints(), "t is free")
     serve(two, "printf", "[%s]")
     done = one.xenmsg("run", "2:t", "word")
@@ -127,7 +127,7 @@ def test_what_came_before_the_connection_was_lost_is_written(pair):
     assert caller.stderr.readline() == b"up\n"  # all else is in the pipe and in the caller
     listener.terminate()
     assert len(caller.stdout.read()) >= 150000 - 65536  # but for what the pipe there held
-    assert caller.wait(timeout=30) == LOST
+    assert caller.wait(timeout=30 * PATIENCE) == LOST
 
 
 def test_a_domain_with_many_commands_leaves_room_for_others(pair):
@@ -142,7 +142,7 @@ def test_a_domain_with_many_commands_leaves_room_for_others(pair):
     for caller in callers:
         if caller.poll() is None:
             caller.stdin.close()
-            assert caller.wait(timeout=30) == 0
+            assert caller.wait(timeout=30 * PATIENCE) == 0
     assert one.xenmsg("run", "2:t", data=b"x").stdout == b"x"
 
 
@@ -152,7 +152,7 @@ def test_a_lost_connection_is_255(pair):
     caller = one.popen("run", "2:t", stdin=subprocess.PIPE)
     assert caller.stdout.readline() == b"up\n"
     listener.terminate()
-    assert caller.wait(timeout=30) == LOST
+    assert caller.wait(timeout=30 * PATIENCE) == LOST
     assert b"the connection is lost" in caller.stderr.read()
 
 
@@ -183,7 +183,7 @@ def test_a_server_that_ends_without_the_ends_of_its_outputs_is_not_waited_for(pa
         stream = server.accept(20000)
         assert stream >= 0
         os.write(stream, b"\2\0\6\0xrun\1\0" + b"\3\1\5\0words" + b"\3\2\0\0" + b"\6\0\1\0\0")
-        assert caller.wait(timeout=30) == LOST
+        assert caller.wait(timeout=30 * PATIENCE) == LOST
         assert caller.stdout.read() == b"words" and b"breaks the protocol" in caller.stderr.read()
         os.close(stream)
 

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from lower_half import Node, Tree, exchange
-from messaging import FAST, TOLD_WATCHES, eventually, works
+from messaging import FAST, PATIENCE, TOLD_WATCHES, eventually, works
 from protocol import PROBE, Program
 from test_discovery import all_are_told, watches
 
@@ -94,7 +94,7 @@ def test_a_message_waits_until_there_is_a_connection_again(host, nodes, domid, t
         send = every[1].popen("send", "2:inbox", "hello")
         eventually(lambda: every[1].status()["links"], "it wants a link")
     assert inbox.output() == b"hello\n"
-    assert send.wait(timeout=30) == 0, send.stderr.read()
+    assert send.wait(timeout=30 * PATIENCE) == 0, send.stderr.read()
 
 
 def test_a_link_comes_about_whenever_a_connection_is_lost(host):

@@ -111,7 +111,7 @@ def test_twenty_megabytes_arrive_as_they_were(nodes, target, tmp_path):
         listener = listen(receiver, "sink", stdout=output)
         caller = nodes_by_domid[1].popen("connect", target, stdin=input_)
         assert end_of(caller, 60) == (0, b"", "")
-        assert listener.wait(timeout=30) == 0
+        assert listener.wait(timeout=30 * PATIENCE) == 0
     assert hashlib.sha256(sink.read_bytes()).digest() == hashlib.sha256(data).digest()
     idle(*nodes_by_domid.values())
 
@@ -301,7 +301,7 @@ def test_what_was_sent_before_the_end_arrives_though_the_sender_is_gone(nodes):
         listener.stdin.close()
         listener.stdin = None
         assert stream.socket.recv(1) == b""
-    assert listener.wait(timeout=20) == 0
+    assert listener.wait(timeout=30 * PATIENCE) == 0
 
 
 # ---- what is refused ----

@@ -75,7 +75,7 @@ static uint32_t count_until_refused(struct scene *scene, const char *name)
 
 static void a_program_that_never_answers_is_left_alone(void **state)
 {
-	struct scene scene;
+	static struct scene scene; /* outlives the accounts */
 
 	scene_of_three(&scene);
 	scene.b->no_auto_answer = true;
@@ -101,7 +101,7 @@ static struct party *to_the_last(struct party *party, const char *name)
 
 static void other_programs_of_the_same_user_are_reached(void **state)
 {
-	struct scene scene;
+	static struct scene scene; /* outlives the accounts */
 	struct party *third;
 
 	scene_of_three(&scene);
@@ -119,7 +119,7 @@ static void other_programs_of_the_same_user_are_reached(void **state)
 
 static void a_program_that_is_slow_has_time(void **state)
 {
-	struct scene scene;
+	static struct scene scene; /* outlives the accounts */
 
 	scene_of_three(&scene);
 	scene.b->no_auto_answer = true;
@@ -131,7 +131,7 @@ static void a_program_that_is_slow_has_time(void **state)
 
 static void who_answers_again_is_reached_again(void **state)
 {
-	struct scene scene;
+	static struct scene scene; /* outlives the accounts */
 
 	scene_of_three(&scene);
 	scene.b->no_auto_answer = true;
@@ -149,7 +149,7 @@ static void who_answers_again_is_reached_again(void **state)
 
 static void a_peer_holds_at_most_half(void **state)
 {
-	struct scene scene;
+	static struct scene scene; /* outlives the accounts */
 
 	scene_of_three(&scene);
 	scene.link->no_auto_answer = true;
@@ -161,7 +161,7 @@ static void a_peer_holds_at_most_half(void **state)
 
 static void nobody_is_protected_from_himself(void **state)
 {
-	struct scene scene;
+	static struct scene scene; /* outlives the accounts */
 
 	scene_start(&scene);
 	hop_set_account(&scene.a->hop, account_ref(payer));
@@ -176,7 +176,7 @@ static void nobody_is_protected_from_himself(void **state)
 
 static void an_end_of_either_side_ends_the_count(void **state)
 {
-	struct scene scene;
+	static struct scene scene; /* outlives the accounts */
 
 	scene_of_three(&scene);
 	scene.b->no_auto_answer = true;
