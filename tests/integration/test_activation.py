@@ -73,7 +73,7 @@ def xenmsg(words):
     return f"exec {tool('xenmsg')} {words}"
 
 
-def test_a_message_a_call_and_a_stream_start_their_programs_here_and_from_afar(started):
+def test_messages_calls_and_streams_start_programs_both_ways(started):
     def prepare(activation):
         activation.add("inbox", xenmsg(f"recv --count 2 inbox > {activation.output('inbox')}"))
         activation.add("rev", xenmsg("serve rev -- rev"))
@@ -98,7 +98,7 @@ def test_a_message_a_call_and_a_stream_start_their_programs_here_and_from_afar(s
     eventually(lambda: activation.about("rev")["state"] == "running", "it runs")
 
 
-def test_a_large_message_waits_within_its_window_and_arrives_whole(started):
+def test_a_large_message_waits_in_its_window_and_comes_whole(started):
     size = 1 << 20
     activation, (_, two) = started(1, 2, prepare=lambda activation: activation.add(
         "inbox", "while [ ! -e $0.go ]; do sleep 0.05; done\n" +
@@ -151,7 +151,7 @@ def test_two_senders_at_once_start_it_once(started):
     assert activation.starts("inbox") == 1
 
 
-def test_a_command_that_unbinds_and_lives_on_is_not_started_twice(started):
+def test_a_command_that_unbinds_and_lives_on_starts_once(started):
     """It gets what has come meanwhile when it binds again, and when it ends, another is started."""
     activation, (one, two) = started(1, 2, prepare=lambda activation: activation.add(
         "inbox", f"{tool('xenmsg')} recv --count 1 inbox >> {activation.output('inbox')}\n"
@@ -168,7 +168,7 @@ def test_a_command_that_unbinds_and_lives_on_is_not_started_twice(started):
     eventually(lambda: activation.output("inbox").read_text().split() == ["first", "second", "third"], "all have come")
 
 
-def test_what_waits_for_a_command_that_lives_on_ends_with_its_time_out(started):
+def test_a_wait_for_a_command_that_lives_on_ends_in_time(started):
     activation, (one, _) = started(1, 2, prepare=lambda activation: activation.add(
         "inbox", f"{tool('xenmsg')} recv --count 1 inbox\nexec sleep 1000", timeout="2s"))
     one.send("self:inbox", "first")
@@ -384,7 +384,7 @@ def test_a_unit_is_started_by_systemd(systemd, with_unit):
     assert activation.about("inbox")["starts"] == 1
 
 
-def test_a_unit_that_is_not_there_or_fails_is_an_enoent_with_systemds_words(with_unit):
+def test_a_unit_that_fails_is_an_enoent_with_systemds_words(with_unit):
     activation, one = with_unit
     for name, words in (("none", "systemd: Unit none.service not found."),
                         ("denied", "systemd: Interactive authentication required. (polkit decides: is it installed? see xenmsg-activation(5))"),
@@ -401,7 +401,7 @@ def test_a_unit_that_ends_without_having_bound_is_not_waited_for(with_unit):
         assert activation.about(name)["reason"] == words
 
 
-def test_another_than_systemd_on_the_bus_neither_ends_a_start_nor_passes_descriptors(systemd, with_unit):
+def test_only_systemd_ends_a_start_or_passes_descriptors(systemd, with_unit):
     activation, one = with_unit
     one.send("self:forged", "by the unit")
     assert systemd.manager.stdout.readline() == "forged.service replace\n"
@@ -409,7 +409,7 @@ def test_another_than_systemd_on_the_bus_neither_ends_a_start_nor_passes_descrip
     eventually(lambda: activation.output("forged").read_text() == "by the unit\n", "it has arrived")
 
 
-def test_status_of_what_nobody_has_bound_is_as_its_schema_says_and_a_failed_start_is_told(with_unit):
+def test_status_shows_what_nobody_bound_and_a_failed_start(with_unit):
     _, one = with_unit
     with open(os.path.join(os.path.dirname(__file__), "../../doc/status.schema.json"), encoding="utf-8") as schema:
         valid = jsonschema.Draft202012Validator(json.load(schema)).validate

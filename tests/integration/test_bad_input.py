@@ -75,7 +75,7 @@ def test_what_is_no_socket_is_not_taken_for_a_daemon_and_stays(nodes, tmp_path):
     assert file.read_text() == "data"
 
 
-def test_a_directory_that_cannot_have_the_socket_is_named_with_the_cure(nodes, tmp_path):
+def test_a_directory_unfit_for_the_socket_is_named_with_a_cure(nodes, tmp_path):
     one = nodes(1, start=False)[1]
     path = tmp_path / "nowhere" / "s"
     done = one.run_command(tool("xenmsgd"), "--socket", path)
@@ -162,7 +162,7 @@ def test_a_second_hello_is_ebusy(pair, shared):
 
 
 @pytest.mark.parametrize("flags", [0, protocol.SHARED_MEMORY, 2], ids=["socket", "rings", "stream"])
-def test_a_program_that_goes_before_its_welcome_is_not_called_refused(pair, flags):
+def test_who_goes_before_its_welcome_is_not_called_refused(pair, flags):
     one, _ = pair
     with stopped(one.pid), Program(one.socket, greet=False) as program:
         program.socket.sendall(protocol.hello(flags=flags))
@@ -264,7 +264,7 @@ def test_bad_questions_are_answered_with_an_error(pair):
         assert "bystander" in program.query("status")
 
 
-def test_a_program_has_at_most_64_requests_unanswered_whomever_they_are_about(nodes):
+def test_a_program_has_at_most_64_requests_unanswered(nodes):
     one, two, three = nodes(1, 2, 3, config=GIVES_UP).values()
     with stopped(two.pid), stopped(three.pid), Program(one.socket) as program:
         for number in range(1, 66):
@@ -320,7 +320,7 @@ def test_a_corrupted_ring_ends_the_session_with_a_reason(pair, what):
         assert error == EPROTO and text
 
 
-def test_a_program_that_scribbles_over_all_shared_memory_harms_only_itself(pair):
+def test_who_scribbles_over_shared_memory_harms_only_itself(pair):
     one, two = pair
     noise = random.Random(11)
     for _ in range(10):
@@ -437,14 +437,14 @@ SESSION_ENDS = {
 
 
 @pytest.mark.parametrize("mode", SESSION_ENDS)
-def test_a_peer_that_breaks_the_protocol_loses_its_link_with_a_reason(hosts, mode):
+def test_who_breaks_the_protocol_loses_its_link_with_a_reason(hosts, mode):
     one, bad = hosts
     with Holder(one, "inbox"):
         got = answers(hostile(bad, one, mode))
         assert any(line.startswith(f"GOODBYE {SESSION_ENDS[mode]} ") for line in got), got
 
 
-def test_a_peer_of_another_major_version_is_told_apart_from_a_broken_one(hosts):
+def test_another_major_version_is_told_from_a_broken_peer(hosts):
     one, bad = hosts
     got = answers(hostile(bad, one, "version"))
     goodbye = next(line for line in got if line.startswith("GOODBYE"))
@@ -464,7 +464,7 @@ def test_a_peer_that_says_nothing_is_given_up(hosts):
     answers(hostile(bad, one, "silent"))
 
 
-def test_a_peer_that_does_not_answer_heartbeats_is_taken_for_dead(hosts):
+def test_a_peer_that_answers_no_heartbeats_is_taken_for_dead(hosts):
     one, bad = hosts
     got = answers(hostile(bad, one, "mute"))
     assert "PING" in got or any("PING" in line.upper() for line in got)

@@ -39,7 +39,7 @@ def test_round_trips_in_a_row_need_fewer_notifications(nodes):
     eventually(fewer, "answers are found by looking", timeout=120)
 
 
-def test_each_round_trip_is_notified_of_if_looking_is_switched_off(nodes):
+def test_without_looking_each_round_trip_is_notified_of(nodes):
     one, two = nodes(1, 2, config=FAST + "busy-poll = 0\n").values()
     deliver(one, two)
     for _ in range(3):

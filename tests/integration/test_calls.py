@@ -104,7 +104,7 @@ def test_the_command_is_told_who_calls(nodes, server_domid):
     (["sh", "-c", "exit 255"], "status 255", 255),
     (["sh", "-c", "kill -KILL $$"], "signal 9", 128 + signal.SIGKILL),
 ])
-def test_a_command_that_fails_is_the_callers_error_with_its_exit_status(nodes, command, says, status):
+def test_a_command_that_fails_is_an_error_with_its_exit_status(nodes, command, says, status):
     node = nodes(1)[1]
     server = Server(node, "fail", *command)
     done = node.xenmsg("call", "--exit-status", "self:fail", "x")
@@ -151,7 +151,7 @@ def test_a_command_that_can_not_be_run_is_an_error_at_the_start(nodes, tmp_path)
     assert "x" not in node.endpoints()
 
 
-def test_a_command_that_reads_nothing_and_one_that_leaves_a_child_still_answer(nodes):
+def test_commands_that_read_nothing_or_leave_a_child_answer(nodes):
     node = nodes(1)[1]
     Server(node, "deaf", "sh", "-c", "echo done; exec 0<&-; (exec 2>/dev/null; sleep 1000) &")
     done = node.xenmsg("call", "self:deaf", data=b"x" * 1_000_000)
@@ -220,7 +220,7 @@ def test_a_caller_who_reads_no_replies_holds_up_nobody_for_long(nodes):
     assert b"its caller doesn't read" in err
 
 
-def test_a_user_whose_many_callers_read_no_replies_holds_up_nobody_for_long(nodes):
+def test_a_user_with_many_sleeping_callers_holds_nobody_for_long(nodes):
     """Each of them is a program of its own, so waiting for each, as long as for one, would take a minute."""
     one, two = nodes(1, 2, config=FAST + "[limits]\nmax-message = 1M\n").values()
     two.sees(one)
@@ -289,7 +289,7 @@ def test_rules_that_change_end_the_calls_they_forbid(nodes):
 
 
 @pytest.mark.parametrize("server_domid", [1, 2], ids=["within", "between"])
-def test_posted_calls_that_time_out_are_told_whether_they_were_taken(nodes, server_domid):
+def test_posted_calls_that_time_out_hear_if_they_were_taken(nodes, server_domid):
     both = nodes(1, 2)
     both[1].sees(both[2])
     with Connection(both[server_domid].socket) as server, Connection(both[1].socket) as caller:
@@ -469,7 +469,7 @@ def test_replies_beyond_the_limit(nodes):
         assert caller.call("self:work", b"x" * 65537) == -errno.EMSGSIZE
 
 
-def test_a_reply_that_is_too_large_for_the_caller_fails_its_call_alone(nodes):
+def test_a_reply_too_large_for_its_caller_fails_that_call_alone(nodes):
     one, two = nodes(1, 2, start=False).values()
     one.config += "[limits]\nmax-message = 64K\n"
     one.start()
@@ -496,7 +496,7 @@ def test_a_reply_that_is_too_large_for_the_caller_fails_its_call_alone(nodes):
 # ---- many ----
 
 @pytest.mark.parametrize("domains", [(1,), (1, 2)])
-def test_thousands_of_calls_are_outstanding_and_answered_in_any_order(nodes, memory, domains):
+def test_thousands_of_calls_at_once_are_answered_in_any_order(nodes, memory, domains):
     both = nodes(*domains)
     both[1].sees(*both.values())
     address = f"{domains[-1]}:work"
@@ -531,7 +531,7 @@ def test_thousands_of_calls_are_outstanding_and_answered_in_any_order(nodes, mem
         assert all(answers[n] == [b"<%d>" % n] for n in range(count))
 
 
-def test_large_replies_wait_for_a_caller_who_reads_late_and_hold_up_nobody(nodes, memory):
+def test_large_replies_wait_for_who_reads_late_and_hold_nobody(nodes, memory):
     one, two = nodes(1, 2).values()
     one.sees(two)
     data = random.Random(1).randbytes(200_000)

@@ -44,7 +44,7 @@ def test_each_measurement_has_what_the_schema_says(nodes, valid):
     stop(server)
 
 
-def test_the_table_has_a_line_for_each_and_nothing_goes_to_a_file_but_that(nodes):
+def test_the_table_has_a_line_for_each_also_in_a_file(nodes):
     one = nodes(1)[1]
     serve(one, "speed")
     done = one.xenmsg("bench", "self:speed", *BRIEFLY)
@@ -110,7 +110,7 @@ def test_another_program_at_the_streams_end_is_no_success(nodes):
     assert done.returncode not in (0, EXIT_USAGE) and len(done.stderr.splitlines()) == 1
 
 
-def test_too_many_streams_at_once_are_broken_and_the_rest_goes_on(nodes):
+def test_too_many_streams_at_once_break_and_the_rest_goes_on(nodes):
     one, two = nodes(1, 2).values()
     server = serve(two)
     held = [one.popen("connect", "2:bench-stream", stdin=subprocess.PIPE) for _ in range(20)]

@@ -221,7 +221,7 @@ def test_recv_prints_all_that_it_took_before_a_signal_under_load(one, number):
 
 @pytest.mark.parametrize("size", [1000, 1 << 20])
 @pytest.mark.parametrize("how", [[], ["--raw"], ["--json"]])
-def test_recv_dies_of_a_signal_though_nobody_reads_what_it_prints(one, size, how):
+def test_recv_dies_of_a_signal_though_nobody_reads_its_output(one, size, how):
     inbox = one.receiver("inbox", *how)
     with Connection(one.socket) as sender:
         for _ in range(2 + (1 << 17) // size):
@@ -332,7 +332,7 @@ def test_what_cannot_be_written_is_given_back(one, how, size):
 
 
 @pytest.mark.parametrize("size", [1, 1000000])
-def test_what_is_to_be_confirmed_is_delivered_when_the_command_has_ended_well(one, tmp_path, size):
+def test_what_is_confirmed_is_delivered_when_the_command_ended(one, tmp_path, size):
     seen, go = tmp_path / "seen", tmp_path / "go"
     inbox = one.receiver("inbox", "--count", "2", "--confirm", "--exec",
                          f"wc -c >{seen}; until [ -s {go} ]; do sleep 0.02; done; status=$(cat {go}); rm {go}; exit $status")
@@ -352,7 +352,7 @@ def test_what_is_to_be_confirmed_is_delivered_when_the_command_has_ended_well(on
     assert b"ended with status 7; the message is given back" in inbox.process.stderr.read()
 
 
-def test_what_is_given_back_is_told_to_its_sender_and_what_comes_later_is_taken(one):
+def test_what_is_given_back_is_told_and_what_comes_later_taken(one):
     inbox = one.receiver("inbox", "--confirm", "--exec", 'read -r line; [ "$line" = good ]')
     for _ in range(2):
         one.send("self:inbox", "good")
@@ -361,7 +361,7 @@ def test_what_is_given_back_is_told_to_its_sender_and_what_comes_later_is_taken(
     inbox.stop()
 
 
-def test_what_is_withdrawn_while_it_is_looked_at_is_not_delivered(one, tmp_path, shared):
+def test_what_is_withdrawn_while_looked_at_is_not_delivered(one, tmp_path, shared):
     seen, go = tmp_path / "seen", tmp_path / "go"
     inbox = one.receiver("inbox", "--confirm", "--exec", f"echo >{seen}; until [ -s {go} ]; do sleep 0.02; done")
     # Without shared memory only the program itself can give back what it has, and it waits for its command.

@@ -159,7 +159,7 @@ def test_without_a_daemon_every_command_says_so(tmp_path, command):
         assert done.stderr.count(b"\n") == 1 and socket.encode() in done.stderr
 
 
-def test_a_program_with_more_rights_than_its_user_believes_no_environment_of_his(nodes):
+def test_a_setuid_program_believes_no_environment_of_its_user(nodes):
     """A set-uid program would speak with whoever the user says."""
     if os.getuid() != 0:
         pytest.skip("only root can run a program as somebody else")

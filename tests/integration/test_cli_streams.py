@@ -20,7 +20,7 @@ def one_node(nodes):
 
 
 @pytest.mark.parametrize("command", ["serve", "listen"])
-def test_options_are_options_until_the_command_and_the_command_s_own_behind(one, command, tmp_path):
+def test_options_behind_the_command_are_the_commands_own(one, command, tmp_path):
     out = tmp_path / "out"
     more = ["--jobs", "1"] if command == "serve" else []
     one.popen(command, "t", *more, "--quiet", "--", "sh", "-c", f'echo "$@" >{out}', "--", "--jobs", "-v", "--")
@@ -39,7 +39,7 @@ def test_a_command_stands_behind_two_dashes(one, arguments):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("arguments", [["serve", "t", "--", "cat"], ["listen", "t", "--", "cat"], ["forward", "xen:t", "tcp:127.0.0.1:9"]])
-def test_what_runs_until_it_is_stopped_dies_of_the_signal_that_does(one, arguments, number):
+def test_what_runs_until_it_is_stopped_dies_of_that_signal(one, arguments, number):
     process = one.popen(*arguments)
     eventually(lambda: "t" in one.endpoints(), "t is bound")
     process.send_signal(number)
@@ -69,7 +69,7 @@ def test_connect_ends_when_the_other_side_does(one):
     assert connect.stdout.read() == b"got one\n" and connect.stderr.read() == b""
 
 
-def test_a_receiver_takes_no_part_for_the_whole_when_connect_ends(one):
+def test_no_part_is_taken_for_the_whole_when_connect_ends(one):
     half = "import socket, sys; s = socket.socket(fileno=0); s.recv(3); s.send(b'x'); s.shutdown(socket.SHUT_WR); print(s.recv(9))"
     listener = one.popen("listen", "t", "--", sys.executable, "-c", half)
     eventually(lambda: "t" in one.endpoints(), "t is bound")
@@ -103,7 +103,7 @@ def test_connect_goes_on_sending_to_a_side_that_only_takes(one):
     assert connect.wait(timeout=30 * PATIENCE) == listener.wait(timeout=30 * PATIENCE) == 0
 
 
-def test_connect_keeps_open_what_the_other_side_has_ended_halfway(one):
+def test_connect_stays_open_when_the_other_side_ends_halfway(one):
     half = "import socket, sys; s = socket.socket(fileno=0); s.send(b'x'); s.shutdown(socket.SHUT_WR); data = s.recv(99, socket.MSG_WAITALL);" \
            " print(data, file=sys.stderr)"
     listener = one.popen("listen", "t", "--", sys.executable, "-c", half)

@@ -176,7 +176,7 @@ def test_a_reader_that_sleeps_delays_nobody_else(nodes, receiver_domid):
         assert ended == [0] * posted
 
 
-def test_programs_that_send_to_each_other_and_do_not_read_get_their_answers(nodes):
+def test_programs_that_send_and_do_not_read_get_their_answers(nodes):
     """Each fills the other's inbox, and is still told what becomes of what it sends."""
     one, two = nodes(1, 2).values()
     with Connection(one.socket) as left, Connection(two.socket) as right:
@@ -244,7 +244,7 @@ LEAVE = {
 
 
 @pytest.mark.parametrize("leave", LEAVE.values(), ids=LEAVE)
-def test_what_was_released_right_before_its_receiver_leaves_was_delivered(nodes, leave):
+def test_what_was_released_before_its_receiver_left_is_delivered(nodes, leave):
     one = nodes(1)[1]
     stream = protocol.message(b"the only one")
     for _ in range(20):
@@ -259,7 +259,7 @@ def test_what_was_released_right_before_its_receiver_leaves_was_delivered(nodes,
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["socket", "rings"])
-def test_a_program_that_has_said_goodbye_is_gone_though_it_keeps_its_socket(nodes, shared):
+def test_who_said_goodbye_is_gone_though_it_keeps_its_socket(nodes, shared):
     one = nodes(1)[1]
     programs = [protocol.Program(one.socket, shared) for _ in range(5)]
     with protocol.Program(one.socket) as watcher:

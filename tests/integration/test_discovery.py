@@ -44,7 +44,7 @@ def start_all(make_host, tmp_path, count, policy=None):
 
 
 @pytest.mark.parametrize("count", [25, pytest.param(100, marks=pytest.mark.slow)])
-def test_a_domain_asks_xenstore_no_more_when_there_are_more_domains(make_host, tmp_path, count):
+def test_requests_to_xenstore_do_not_grow_with_the_domains(make_host, tmp_path, count):
     """Measured: 53 requests of each guest and 37 of domain 0 for each, from 10 guests to 200. It was 183 with 10 guests, 383 with
     25, and 2676 with 100. A guest has 7 events, where it had 1121 with 100, and domain 0 20 for each; and 20 of its own nodes, which
     it looks after."""
@@ -64,7 +64,7 @@ def test_a_domain_asks_xenstore_no_more_when_there_are_more_domains(make_host, t
         nodes.finish()
 
 
-def test_a_domain_that_joins_costs_the_others_nothing_and_is_reached_at_once(make_host, tmp_path):
+def test_a_domain_that_joins_costs_little_and_is_reached_at_once(make_host, tmp_path):
     host, nodes, every = start_all(make_host, tmp_path, 6, ALLOW_ALL)
     try:
         domid = int(host.sim("create").stdout)
@@ -95,7 +95,7 @@ def test_a_list_has_all_whoever_started_first(host, nodes):
     assert host.domain(1)["xenstore"]["requests"] < 150
 
 
-def test_a_list_of_endpoints_has_those_of_all_in_its_first_answer(nodes):
+def test_the_first_answer_of_a_list_has_the_endpoints_of_all(nodes):
     one, two, three = nodes(1, 2, 3, start=False).values()
     for node in (two, three, one):
         node.start()
@@ -167,7 +167,7 @@ def test_guests_that_are_told_watch_nobody_and_see_all(host, nodes):
 
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
-def test_guests_watch_for_themselves_while_domain_0_has_no_daemon(host, nodes, how):
+def test_guests_watch_themselves_while_domain_0_has_no_daemon(host, nodes, how):
     every = nodes(0, 1, 2, 3)
     zero, one, two, three = every.values()
     all_are_told(host, 3)
@@ -316,7 +316,7 @@ def leaf(host, path):
     return Tree(host, 0).read(f"/local/domain/{path}")
 
 
-def test_an_endpoint_for_all_costs_one_write_however_many_know_of_us(nodes, host):
+def test_an_endpoint_for_all_costs_one_write_for_any_number(nodes, host):
     every = nodes(0, 1, 2, 3)
     one = every[1]
     all_are_told(host, 3)
@@ -396,7 +396,7 @@ def test_a_list_is_answered_though_xenstore_stands_still(host, nodes):
 
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
-def test_domain_0_tells_after_its_restart_what_becomes_of_those_known_before(host, nodes, how):
+def test_domain_0_tells_after_its_restart_of_those_known_before(host, nodes, how):
     every = nodes(0, 1, 2)
     zero, one, two = every.values()
     all_are_told(host, 2)

@@ -140,7 +140,7 @@ def test_losses_while_rings_grow_and_shrink_are_a_pause(nodes, config):
 
 
 @pytest.mark.parametrize("saved, other", [(1, 0), (2, 1), (1, 2)], ids=["of domain 0", "of a guest", "that maps"])
-def test_rings_that_have_grown_are_a_restored_guests_again_when_it_has_named_its_session(nodes, host, saved, other):
+def test_a_restored_guest_gets_its_grown_rings_by_its_session(nodes, host, saved, other):
     """Nobody else gets larger ones than a link begins with, so they are made a second time."""
     pair = nodes(other, saved, config=FAST + "ring-size = 1K\n")
     with flood(pair[other], pair[saved]), traffic(pair[other], pair[saved]) as goes_on:

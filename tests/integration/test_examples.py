@@ -169,7 +169,7 @@ def test_the_loops_twin_in_the_shell_does_the_same(nodes):
 
 
 @pytest.mark.parametrize("size", [5000, 32768, 65520, 100000])
-def test_blocks_come_whole_from_where_they_are_written_to_where_they_are_read(nodes, tmp_path, size):
+def test_blocks_come_whole_from_writer_to_reader(nodes, tmp_path, size):
     one, two = nodes(1, 2).values()
     receiver = Run(two, tmp_path, "blocks", "in")
     eventually(lambda: "in" in two.endpoints(), "in is bound")

@@ -55,7 +55,7 @@ def cpu_s(process):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def test_more_clients_than_descriptors_cost_no_cpu_and_others_come_to_their_turn(exporter):
+def test_more_clients_than_descriptors_cost_no_cpu_and_get_turns(exporter):
     resource.prlimit(exporter.pid, resource.RLIMIT_NOFILE, (32, 32))
     idle = [socket.create_connection(("127.0.0.1", exporter.port)) for _ in range(40)]
     told = exporter.stderr.readline()
@@ -78,7 +78,7 @@ def test_a_scrape_is_what_status_prints(exporter):
     assert ask(exporter, method="HEAD")[::2] == (200, "")
 
 
-def test_an_endpoint_counts_what_is_opened_to_it_and_what_is_refused(nodes):
+def test_an_endpoint_counts_what_is_opened_and_what_is_refused(nodes):
     one, two = nodes(1, 2).values()
     inbox = two.receiver("inbox")
     one.send("2:inbox", "x")
@@ -141,7 +141,7 @@ def test_a_daemon_that_is_gone_is_down(exporter):
     assert status == 200 and "\nxenmsg_up 0\n" in text and "xenmsg_link" not in text
 
 
-def test_a_unix_socket_is_its_owners_and_groups_and_goes_with_the_exporter(nodes, tmp_path):
+def test_a_unix_socket_has_owner_and_group_and_goes_at_the_end(nodes, tmp_path):
     one = nodes(1)[1]
     path = tmp_path / "metrics.sock"
     with socket.socket(socket.AF_UNIX) as left:

@@ -63,7 +63,7 @@ def test_who_did_not_begin_waits_for_who_did(host):
     assert written(host, 2, 1) is not None
 
 
-def test_who_needs_the_other_one_is_known_again_and_notices_nothing(host):
+def test_who_is_needed_again_is_known_again_and_notices_nothing(host):
     one, two = Node(host, 1, *FEW), Node(host, 2)  # which wants to know all
     one.talk.ok("advertise", "inbox")
     two.await_event("endpoints 1 inbox")
@@ -122,7 +122,7 @@ def test_what_was_removed_makes_nobody_known(host):
     one.await_event("endpoints 2 scan")
 
 
-def test_those_that_a_private_daemon_shows_itself_to_are_not_forgotten(host):
+def test_those_whom_a_private_daemon_shows_itself_are_kept(host):
     hidden, two = Node(host, 1, "private=2", *FEW), Node(host, 2, *FEW)
     meet_and_part(hidden, two)
     three = Node(host, 3, *FEW)

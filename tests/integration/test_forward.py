@@ -280,7 +280,7 @@ def unix_client_of_a_broken_server(rig, *options):
     return process, client, breaks
 
 
-def test_a_part_that_looks_whole_at_a_unix_socket_is_told_and_the_exit_status(rig):
+def test_a_part_that_looks_whole_is_told_by_the_exit_status(rig):
     process, client, breaks = unix_client_of_a_broken_server(rig)
     breaks.set()
     assert client.recv(1) == b""
@@ -290,7 +290,7 @@ def test_a_part_that_looks_whole_at_a_unix_socket_is_told_and_the_exit_status(ri
     assert process.wait(20 * PATIENCE) == 8
 
 
-def test_who_writes_to_a_unix_socket_that_lingers_is_told_that_it_broke(rig):
+def test_who_writes_to_a_lingering_unix_socket_hears_it_broke(rig):
     process, client, breaks = unix_client_of_a_broken_server(rig, "--linger", "1000")
     breaks.set()
     assert b"broke a connection" in process.stderr.readline()
@@ -386,7 +386,7 @@ def endless_target():
         yield f"tcp:127.0.0.1:{full.getsockname()[1]}"
 
 
-def test_a_source_that_goes_while_its_target_is_dialled_leaves_nothing(rig):
+def test_a_source_that_goes_during_a_dial_leaves_nothing(rig):
     with endless_target() as target:
         process, place = rig.forward(rig.two, "xen", target)
         clients = [rig.dial(place) for _ in range(100)]
@@ -414,7 +414,7 @@ def test_what_has_no_target_yet_when_it_is_stopped_is_broken(rig):
         assert process.wait(20 * PATIENCE) == -signal.SIGTERM
 
 
-def test_forward_survives_a_daemon_that_restarts_if_it_does_not_listen_there(rig):
+def test_forward_survives_a_restart_where_it_does_not_listen(rig):
     before, behind, entry = rig.between(echo)
     client = rig.dial(entry)
     client.sendall(b"hello")
@@ -439,7 +439,7 @@ def test_forward_ends_with_the_daemon_that_it_listens_at(rig):
     assert re.match(rb"xenmsg: forward from xen:f\d+: .+\n$", behind.stderr.read())
 
 
-def test_a_daemon_that_carries_no_streams_in_a_session_is_called_too_old(rig, tmp_path):
+def test_a_daemon_without_streams_in_a_session_is_called_too_old(rig, tmp_path):
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "old"))
         listener.listen()

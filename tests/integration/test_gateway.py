@@ -129,7 +129,7 @@ def test_a_small_max_payload(rig):
     assert pump(at_a, at_b, BYTES[:4 << 20]) == BYTES[:4 << 20]
 
 
-def test_a_killed_server_ends_conversations_and_hosts_find_each_other_again(rig):
+def test_after_a_killed_server_hosts_find_each_other_again(rig):
     server, a, b = rig.two()
     at_a, at_b = connected(a, b)
     assert pump(at_a, at_b, b"before") == b"before"
@@ -187,7 +187,7 @@ def test_a_server_that_stands_still_for_good_is_lost(rig):
     assert pump(at_a, at_b, b"again") == b"again"
 
 
-def test_what_arrives_is_a_beginning_of_what_was_sent_when_the_server_is_killed_under_load(rig):
+def test_a_server_killed_under_load_leaves_a_beginning_of_each(rig):
     server, a, b = rig.two()
     for _ in range(3):
         at_a, at_b = connected(a, b)
@@ -238,7 +238,7 @@ def test_one_of_a_cluster_of_three_is_lost(rig):
     assert pump(at_c, at_a, BYTES[:1 << 20]) == BYTES[:1 << 20]
 
 
-def test_a_gateway_without_descriptors_refuses_a_conversation_and_goes_on(rig):
+def test_without_descriptors_a_gateway_refuses_and_goes_on(rig):
     _, a, b = rig.two()
     c = rig.gateway("hostc", [rig.servers[0].url])
     meet(a, c)
@@ -375,7 +375,7 @@ def test_keys_instead_of_passwords(rig, how):
     assert "hosta2" in why_down(liar, "Permissions Violation")
 
 
-def test_a_right_that_is_withdrawn_ends_at_once_and_may_come_back(rig):
+def test_a_withdrawn_right_ends_at_once_and_may_come_back(rig):
     server = rig.server(config=USERS)
     a, b = (rig.gateway(host, [server.url], user(rig, host, host[-1])) for host in ("hosta", "hostb"))
     meet(a, b)
@@ -424,7 +424,7 @@ JUNK = {
 
 
 @pytest.mark.parametrize("junk", JUNK.values(), ids=JUNK)
-def test_junk_of_one_host_leaves_the_round_trips_of_others_what_they_are(rig, junk):
+def test_junk_of_one_host_slows_no_round_trips_of_others(rig, junk):
     """Without and with, in turns, so that both have the same machine; the server has the same work in both."""
     server, a, b = rig.two()
     at_a, at_b = connected(a, b)
@@ -449,7 +449,7 @@ def test_junk_of_one_host_leaves_the_round_trips_of_others_what_they_are(rig, ju
     hostile.close()
 
 
-def test_a_host_that_causes_many_lines_hides_no_line_about_another(rig):
+def test_a_host_that_causes_many_lines_hides_none_of_another(rig):
     server, a, _ = rig.two()
     for host, count in (("hostc", 30), ("hostd", 1)):
         client = Client(server, host, "x")

@@ -22,7 +22,7 @@ def module(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["trip.allocations", "trip.calls", "64B.instructions", "stream.notifications", "xenstore.start, alone"])
-def test_what_exceeds_its_margin_is_too_much_and_who_has_it_is_said(guard, capsys, name):
+def test_what_exceeds_its_margin_is_too_much_and_named(guard, capsys, name):
     expected = guard.read_expected()
     part, more = guard.margin(name)
     most = expected[name] * (1 + part) + more

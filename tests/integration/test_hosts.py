@@ -432,7 +432,7 @@ def test_status_tells_where_a_stream_is_from(hosts):
         assert (come["endpoint"], come["host"], come["from"]) == ("stream", "hosta", 0)
 
 
-def test_a_program_that_does_not_ask_for_hosts_gets_no_stream_of_another(hosts):
+def test_without_asking_for_hosts_there_is_no_stream_of_one(hosts):
     here, there = hosts()
     with Connection(there.socket) as server, Connection(here.socket) as client:
         assert server.listen("stream") == 0
@@ -453,7 +453,7 @@ def test_streams_are_refused_as_within_a_host(hosts):
         assert client.connect("hostc/0:open") == -errno.EHOSTDOWN
 
 
-def test_what_goes_to_another_host_goes_on_when_a_guest_at_either_end_is_restored(hosts):
+def test_between_hosts_all_goes_on_when_either_guest_is_restored(hosts):
     here, there = hosts(guests=1)
     near, far = here[1], there[1]
     abroad = types.SimpleNamespace(domid=f"hostb/{far.domid}", socket=far.socket, endpoints=far.endpoints)

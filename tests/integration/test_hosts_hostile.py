@@ -131,7 +131,7 @@ def test_a_gateway_that_tells_of_hosts_without_end_holds_nobody(gateway):
 
 # ---- a guest ----
 
-def test_a_guest_that_asks_without_end_and_reads_nothing_holds_nobody(hosts):
+def test_a_guest_that_asks_on_and_reads_nothing_holds_nobody(hosts):
     [nodes] = hosts(count=1, guests=2, join=False)
     nodes[1].stop()
     # Python's own leaks are none of ours, where the tests run sanitized.
@@ -294,7 +294,7 @@ def test_a_host_that_lies_is_answered_for_with_an_error(liar, asker):
     assert far.asked
 
 
-def test_a_host_that_does_not_answer_holds_a_question_until_it_goes(liar):
+def test_a_host_without_answers_holds_a_question_until_it_goes(liar):
     nodes, lying = liar
     far = lying(lambda number, what: [])
     processes = [nodes[0].popen("peers", "hostb"), nodes[1].popen("endpoints", "hostb/0")]
@@ -305,7 +305,7 @@ def test_a_host_that_does_not_answer_holds_a_question_until_it_goes(liar):
         process.communicate()
 
 
-def test_a_host_that_changes_its_answers_as_fast_as_it_can_is_read_in_turns(liar):
+def test_a_host_that_changes_its_answers_fast_is_read_in_turns(liar):
     nodes, lying = liar
     versions = itertools.count(1)
 

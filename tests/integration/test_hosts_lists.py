@@ -105,7 +105,7 @@ def test_only_what_rules_allow_the_asker_is_listed(hosts):
     assert listed(here[1], "hostb/1") == [] and listed(here[1], "hostb/0") == ["both", "one"]
 
 
-def test_the_domains_of_another_host_are_listed_if_a_rule_shows_them(hosts):
+def test_domains_of_another_host_are_listed_if_a_rule_shows_them(hosts):
     here, there = hosts(guests=2)
     assert [(peer["host"], peer["domid"]) for peer in here[0].json("peers", "hostb")] == [("hostb", 0)]
     there[0].write_policy(IN + OUT + "[see]\nfrom = hosta/0\ndomain = 2\naction = allow\n")

@@ -188,7 +188,7 @@ def rss(pid):
         return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmRSS:"))
 
 
-def test_a_network_that_is_slower_than_the_domains_costs_time_and_no_memory(hosts):
+def test_a_slow_network_costs_time_and_no_memory(hosts):
     hosts.rate = 4 << 20
     here, there = hosts()
     pids = [here.pid, there.pid] + [gateway.process.pid for gateway in hosts.gateways]

@@ -64,7 +64,7 @@ def test_a_message_that_is_not_taken_in_time_is_withdrawn(abroad):
         assert ended(sender, answers, 2) == [0, 0]
 
 
-def test_posted_calls_that_time_out_are_told_whether_they_were_taken(abroad):
+def test_posted_calls_that_time_out_hear_if_they_were_taken(abroad):
     with Connection(abroad.receiver.socket) as server, Connection(abroad.sender.socket) as caller:
         assert server.bind("work") == 0
         results = {}
@@ -98,7 +98,7 @@ def test_a_time_out_is_kept_though_the_other_daemon_stands_still(way, command, c
     serving.kill()
 
 
-def test_a_time_out_is_kept_though_nothing_gets_through_between_the_hosts(hosts):
+def test_a_time_out_is_kept_though_nothing_gets_to_the_host(hosts):
     here, there = hosts()
     with Connection(there.socket) as inbox, Connection(here.socket) as sender:
         assert inbox.bind("inbox") == 0
@@ -184,7 +184,7 @@ def test_a_reader_that_sleeps_delays_nobody_else(abroad):
         assert results == [0] * posted
 
 
-def test_a_receiver_that_ends_with_messages_before_it_is_what_it_is(way):
+def test_a_receiver_that_ends_leaves_certain_and_unsure_messages(way):
     with Connection(way.sender.socket) as sender:
         results = []
         with Connection(way.receiver.socket) as receiver:
@@ -253,7 +253,7 @@ def test_in_a_guest_it_is_the_host_that_pays_too(hosts):
         assert account_of(there[1], "hosta")["channels"]["used"] == 1
 
 
-def test_the_rings_of_a_host_link_are_charged_to_the_gateways_user(hosts):
+def test_rings_of_a_host_link_are_charged_to_the_gateways_user(hosts):
     here, there = hosts()
     inbox = there.receiver("inbox", "--count", "2")
 

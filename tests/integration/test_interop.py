@@ -130,7 +130,7 @@ def test_each_discovers_the_other_and_its_endpoints(old_and_new):
         eventually(lambda one=one, other=other: not lists(one, other, "printer"), "it has gone again")
 
 
-def test_the_newer_one_offers_a_session_and_has_what_the_older_one_has(old_and_new, nodes):
+def test_the_newer_one_offers_a_session_as_the_older_has_it(old_and_new, nodes):
     """A ring that is lost ends what went over it, with ECONNRESET for what may have arrived; the next message goes over another."""
     old, new = old_and_new
     assert received(old, new, b"x") == b"x"

@@ -128,7 +128,7 @@ def usage_of(node, uid):
     return None
 
 
-def test_a_greedy_user_gets_enobufs_and_the_others_notice_nothing(nodes, greedy):
+def test_a_greedy_user_gets_enobufs_and_others_notice_nothing(nodes, greedy):
     two = nodes(2)[2]
     one = nodes(1, config=limits(max_channels_per_uid=8))[1]
     with Holder(two, *names(20)):
@@ -145,7 +145,7 @@ def test_a_greedy_user_gets_enobufs_and_the_others_notice_nothing(nodes, greedy)
         assert len(again.refused(1)) == 1
 
 
-def test_a_greedy_peer_gets_enobufs_and_the_others_notice_nothing(nodes, greedy):
+def test_a_greedy_peer_gets_enobufs_and_others_notice_nothing(nodes, greedy):
     two = nodes(2, config=limits(max_channels_per_peer=8))[2]
     one, three = nodes(1, 3).values()
     with Holder(two, *names(20)):
@@ -190,7 +190,7 @@ def test_windows_grow_only_while_the_account_has_room(nodes):
         assert 65536 <= most <= 256 << 10
 
 
-def test_clients_and_endpoints_of_one_user_are_bounded_for_this_user_alone(nodes):
+def test_clients_and_endpoints_are_bounded_for_each_user_alone(nodes):
     one = nodes(1, config=limits(max_clients_per_uid=40, max_endpoints_per_uid=5))[1]
     with Connection(one.socket) as conn:
         assert [conn.bind(f"e{i}") for i in range(7)] == [0] * 5 + [-errno.ENOBUFS] * 2
@@ -251,7 +251,7 @@ def test_a_newcomer_waits_behind_few_others(nodes):
     Connection(node.socket).close()
 
 
-def test_refusals_that_a_program_never_answers_cost_next_to_nothing(nodes):
+def test_refusals_that_nobody_answers_cost_next_to_nothing(nodes):
     """The numbers stay in use at both ends, so there are at most 32768 of them; a bit each is what they take."""
     node = nodes(1)[1]
     with Program(node.socket) as first:

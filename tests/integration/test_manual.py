@@ -57,7 +57,7 @@ def shown(roff):
     return "\n".join(lines)
 
 
-def test_every_function_has_a_page_with_its_prototype_and_its_errors():
+def test_every_function_has_a_page_with_prototype_and_errors():
     for name, (prototype, comment) in functions().items():
         page = page_of(name)
         names, synopsis = (re.search(rf"^\.SH {title}\n(.*?)^\.SH", page, re.M | re.S)[1] for title in ("NAME", "SYNOPSIS"))

@@ -272,7 +272,7 @@ def test_who_gives_no_credit_stops_his_sender_and_nobody_else(nodes, mux, target
 
 
 @pytest.mark.parametrize("target", ["2", "self"])
-def test_a_session_that_reads_nothing_stops_its_senders_and_nobody_else(nodes, mux, target):
+def test_a_session_that_reads_nothing_stops_its_senders_alone(nodes, mux, target):
     """What waits for it in the daemon is what its channels reserve."""
     one, two = nodes(1, 2).values()
     other = two if target == "2" else one
@@ -341,7 +341,7 @@ def sees_reset(stream):
 
 
 @pytest.mark.parametrize("who", ["opener", "acceptor"])
-def test_a_socket_sees_a_break_as_econnreset_behind_what_came_before(nodes, mux, who):
+def test_a_socket_sees_a_break_behind_what_came_before(nodes, mux, who):
     one, two = nodes(1, 2).values()
     server_node = one if who == "acceptor" else two
     with Connection(server_node.socket) as program:
@@ -380,7 +380,7 @@ def test_a_socket_sees_a_break_as_econnreset_behind_what_came_before(nodes, mux,
 
 @pytest.mark.parametrize("target", ["2", "self"])
 @pytest.mark.parametrize("who", ["opener", "acceptor"])
-def test_a_session_that_dies_breaks_its_streams_behind_what_it_sent(nodes, mux, target, who):
+def test_a_session_that_dies_breaks_streams_behind_what_it_sent(nodes, mux, target, who):
     one, two, client, server = listening(nodes, mux, target)
     pairs = [pair(client, server, f"{target}:t") for _ in range(20)]
     if who == "acceptor":
@@ -428,7 +428,7 @@ def reload(node, text):
     assert node.xenmsg("policy", "reload").returncode == EXIT_OK
 
 
-def test_what_policy_denies_is_eacces_and_what_it_denies_later_ends(nodes, mux):
+def test_what_policy_denies_is_eacces_and_ends_if_denied_later(nodes, mux):
     one, two = nodes(1, 2, start=False).values()
     two.policy = rule("1", "open*")
     for node in (one, two):
@@ -479,7 +479,7 @@ def opens(client, server, address, count):
 
 @pytest.mark.parametrize("limit, whose", [("max-channels-per-uid = 20", 1), ("max-queued-bytes-per-uid = 3M", 1),
                                           ("max-channels-per-peer = 20", 2), ("max-queued-bytes-per-peer = 3M", 2)])
-def test_over_a_limit_streams_are_enobufs_until_others_have_ended(nodes, mux, limit, whose):
+def test_over_a_limit_streams_are_enobufs_until_others_end(nodes, mux, limit, whose):
     both = nodes(1, 2, start=False)
     both[whose].config += f"[limits]\n{limit}\n"
     for node in both.values():
@@ -822,7 +822,7 @@ def test_impossible_indices_end_that_session_alone(nodes, index):
     given_back(one, two)
 
 
-def test_who_never_answers_a_reset_keeps_nothing_of_others_when_it_goes(nodes, mux):
+def test_who_never_answers_a_reset_keeps_nothing_of_others(nodes, mux):
     one, two, client, server = listening(nodes, mux)
     pairs = [pair(client, server, "2:t") for _ in range(20)]
     server.takes = False
@@ -849,7 +849,7 @@ class Silent(Mux):
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["socket", "shared"])
-def test_a_program_that_never_answers_costs_nobody_else_the_way_here(nodes, shared):
+def test_who_never_answers_costs_nobody_else_the_way_here(nodes, shared):
     both = nodes(1, 2)
     trap, caller = Silent(both[2], shared), Mux(both[1])
     trap.listen("trap")

@@ -128,7 +128,7 @@ def test_new_and_destroyed_domains_are_followed(nodes, host, tmp_path):
     assert receives(nodes.by_domid[again], one, "fresh:inbox")["name"] == "dom1"
 
 
-def test_without_a_daemon_in_dom0_domids_work_and_names_say_what_is_missing(nodes, host):
+def test_without_a_daemon_in_dom0_names_say_what_is_missing(nodes, host):
     one, two = nodes(1, 2).values()
     deliver(one, two)
     error = one.send("dom2:inbox", "x", exit_code=EXIT_UNREACHABLE)
@@ -157,7 +157,7 @@ def test_names_survive_a_restart_of_dom0s_daemon(nodes, host, how):
     assert receives(two, one, "work:inbox")["name"] == "dom1"
 
 
-def test_a_known_domain_without_a_daemon_is_told_from_an_unknown_name(nodes):
+def test_a_domain_without_a_daemon_is_told_from_an_unknown_name(nodes):
     one = nodes(0, 1)[1]
     knows(one, {0: "Domain-0"})
     eventually(lambda: "no xenmsgd" in one.send("dom2:inbox", "x", exit_code=EXIT_UNREACHABLE), "the domain is known")
@@ -240,7 +240,7 @@ def test_names_that_rules_need_may_come_while_a_daemon_starts(nodes):
         one.stop()
 
 
-def test_a_program_on_the_plain_socket_gets_the_name_behind_the_endpoint(nodes):
+def test_the_plain_socket_has_the_name_behind_the_endpoint(nodes):
     zero, one, two = nodes(0, 1, 2).values()
     knows(two, {1: "dom1"})
     with Holder(two, "inbox") as inbox, Program(one.socket) as program:
@@ -250,7 +250,7 @@ def test_a_program_on_the_plain_socket_gets_the_name_behind_the_endpoint(nodes):
 
 
 @pytest.mark.parametrize("mode", ["directory", "directory-bad-name", "directory-cut"])
-def test_a_guest_that_tells_names_loses_its_link_and_is_not_believed(nodes, mode):
+def test_a_guest_that_tells_names_is_not_believed_and_cut_off(nodes, mode):
     zero, one, two, bad = nodes(0, 1, 2, 3, start=False).values()
     for node in (zero, one, two):
         node.start()
@@ -294,7 +294,7 @@ def test_names_follow_a_restored_domain_to_its_new_number(nodes, host, saved):
     assert receives(other, pair[saved], f"dom{3 - saved}:inbox")["name"] == f"dom{saved}"
 
 
-def test_guests_that_may_not_know_each_other_s_names_are_told_what_changes_for_their_links(nodes, host):
+def test_guests_without_each_others_names_hear_of_their_links(nodes, host):
     """They have nothing else to hear of each other by: a guest that is told by domain 0 watches nobody else."""
     zero, one, two = nodes(0, 1, 2, start=False).values()
     zero.policy = "[see]\nfrom = *\ndomain = *\naction = deny\n"

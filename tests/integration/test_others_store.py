@@ -28,7 +28,7 @@ def hand(host, domid):
 
 # ---- the log ----
 
-def test_a_guest_that_comes_and_goes_all_the_time_writes_few_lines_and_hides_nobody_else(host, nodes):
+def test_a_guest_that_comes_and_goes_logs_little_and_hides_none(host, nodes):
     one = nodes(1)[1]
     assert one.peers() == []  # from now on it follows all
     write = hand(host, 2)
@@ -97,7 +97,7 @@ def test_what_is_not_there_leaves_nothing_behind(nodes):
     works(one, two)
 
 
-def test_a_domain_that_comes_is_found_though_it_was_missing_a_moment_ago(nodes):
+def test_a_domain_is_found_though_it_was_missing_a_moment_ago(nodes):
     one = nodes(1)[1]
     with Program(one.socket) as program:
         for _ in range(3):

@@ -48,7 +48,7 @@ def test_a_daemon_that_stops_is_down_and_leaves_nothing(host):
     assert Tree(host, 2).read("/local/domain/2/data/xenmsg") is None
 
 
-def test_a_daemon_that_is_killed_and_started_again_is_down_and_up(host):
+def test_a_daemon_that_is_killed_and_started_is_down_and_up(host):
     one, two = Node(host, 1), Node(host, 2)
     one.await_event("up 2")
     two.talk.kill()
@@ -136,7 +136,7 @@ def test_endpoints_reach_peers_that_run_and_that_come_later(host):
 
 
 @pytest.mark.parametrize("watcher", [0, 1])
-def test_endpoints_of_another_daemon_are_told_anew_also_if_they_are_the_same(host, watcher):
+def test_endpoints_of_another_daemon_are_told_anew_even_if_equal(host, watcher):
     """Who hears that a daemon has gone takes its endpoints for gone, too."""
     one, two = Node(host, watcher), Node(host, 2)
     two.talk.ok("advertise", "inbox", "print")

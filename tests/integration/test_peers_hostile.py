@@ -140,7 +140,7 @@ def test_a_peer_that_connects_and_goes_gets_one_grant_a_nonce(host):
 
 
 @pytest.mark.parametrize("way, bound", [("hoard", 3 * 33), ("hoard-lying", 4096 + 10 * 33)])
-def test_a_peer_that_keeps_what_it_has_mapped_gets_the_same_pages_again(host, way, bound):
+def test_a_peer_that_keeps_its_mappings_gets_the_same_pages(host, way, bound):
     """Without a new nonce's pages being new ones: of 9900 that it could keep, and the domain's disk and network would lack."""
     three = Node(host, 3, "timeout=600000")
     attack = host.converse(2, "hostile-peer", 3, way, env=host.FOR_STOCK)
@@ -157,7 +157,7 @@ def test_a_peer_that_keeps_what_it_has_mapped_gets_the_same_pages_again(host, wa
     exchange(three, two)
 
 
-def test_a_peer_that_crashes_and_comes_back_has_its_link_each_time(host):
+def test_a_peer_that_crashes_and_returns_has_its_link_each_time(host):
     three = Node(host, 3)
     for _ in range(20):
         two = Node(host, 2, settled=False)
@@ -180,7 +180,7 @@ def test_a_hello_of_an_earlier_daemon_is_not_answered(host):
     assert host.domain(1)["mapped_pages"] == 0
 
 
-def test_a_peer_that_changes_its_leaves_in_a_loop_costs_bounded_work(host):
+def test_a_peer_that_changes_its_leaves_costs_bounded_work(host):
     one, tree = Node(host, 1), Tree(host, 2)
     for number in range(300):
         tree.write("presence", f"1 {INSTANCE[:-4]}{number:04x}")

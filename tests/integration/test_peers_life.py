@@ -50,7 +50,7 @@ def test_both_daemons_killed_and_restarted(nodes):
 
 
 @pytest.mark.parametrize("socket", ["same", "other"])
-def test_a_second_daemon_in_a_domain_is_refused_and_the_first_notices_nothing(nodes, tmp_path, socket):
+def test_a_second_daemon_is_refused_unnoticed_by_the_first(nodes, tmp_path, socket):
     one, two = nodes(1, 2).values()
     works(one, two)
     before = one.link(2), two.link(1)
@@ -63,7 +63,7 @@ def test_a_second_daemon_in_a_domain_is_refused_and_the_first_notices_nothing(no
         assert (now["since"], now["last_error"]) == (link["since"], link["last_error"])
 
 
-def test_who_may_open_the_event_channels_cannot_lock_the_daemon_out(nodes):
+def test_who_may_open_event_channels_cannot_lock_the_daemon_out(nodes):
     """Many may be let at that device, such as programs of libxenvchan's; and a lock is anybody's who can open the file."""
     one = nodes(1, start=False)[1]
     locker = one.popen_command("python3", "-c", LOCKER, "/dev/xen/evtchn", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
@@ -107,7 +107,7 @@ def test_a_killed_daemon_leaves_no_stale_endpoint_behind(nodes):
     works(one, two)
 
 
-def test_a_message_on_its_way_to_a_daemon_that_dies_has_one_outcome(nodes):
+def test_a_message_to_a_daemon_that_dies_has_one_outcome(nodes):
     one, two = nodes(1, 2).values()
     with Connection(one.socket) as sender, Connection(two.socket) as sleeper:
         assert sleeper.bind("sleeper") == 0
@@ -124,7 +124,7 @@ def test_a_message_on_its_way_to_a_daemon_that_dies_has_one_outcome(nodes):
 
 
 @pytest.mark.parametrize("receiver_domid", [1, 2], ids=["within", "between"])
-def test_a_receiver_that_exits_leaves_its_senders_with_one_outcome_each(nodes, receiver_domid):
+def test_a_receiver_that_exits_leaves_each_sender_one_outcome(nodes, receiver_domid):
     pair = nodes(1, 2)
     with Connection(pair[1].socket) as sender:
         with Connection(pair[receiver_domid].socket) as receiver:
@@ -202,7 +202,7 @@ def test_a_paused_domain_is_only_slow(nodes, host):
         assert results == [0] * 100
 
 
-def test_heartbeats_find_a_peer_that_stands_still_and_it_is_found_again(nodes, host):
+def test_heartbeats_miss_who_stands_still_and_find_it_again(nodes, host):
     """Where sessions aren't resumed."""
     one, two = nodes(1, 2, config=FAST + "resume-for = 0\n").values()
     works(one, two)
@@ -257,7 +257,7 @@ def test_an_idle_daemon_wakes_for_heartbeats_only(nodes):
         assert settled() and settled()  # no timer of a second or so either
 
 
-def test_a_daemon_that_waits_for_pages_looks_for_them_once_a_second(nodes, host):
+def test_who_waits_for_pages_looks_for_them_once_a_second(nodes, host):
     one, two = nodes(1, 2, config="[links]\nheartbeat = 1h\ndead-after = 3h\nsetup-timeout = 60s\n").values()
     host.fault("grant-limit", 2, 0)
     sender = one.popen("send", "2:inbox", "x")
@@ -272,7 +272,7 @@ def test_a_daemon_that_waits_for_pages_looks_for_them_once_a_second(nodes, host)
     assert sender.wait(20) == 0
 
 
-def test_a_link_that_waits_for_an_event_channel_gets_the_next_free_one(nodes, host):
+def test_who_waits_for_an_event_channel_gets_the_next_free_one(nodes, host):
     one, two, three = nodes(1, 2, 3, config="[links]\nsetup-timeout = 60s\n").values()
     works(one, three)
     host.fault("evtchn-limit", 3, host.domain(3)["event_channels"]["used"])

@@ -87,7 +87,7 @@ def binds(node, endpoint):
 
 # ---- who may reach what ----
 
-def test_without_rules_other_domains_are_denied_and_the_own_is_not(with_policies):
+def test_without_rules_others_are_denied_and_the_own_is_not(with_policies):
     one, two = with_policies({1: None, 2: None})
     receiver = two.receiver("inbox", "--count", "1")
     error = one.send("2:inbox", "hello", exit_code=EXIT_DENIED)
@@ -109,7 +109,7 @@ def test_rules_about_the_own_domain_hold_for_all_that_goes_there(with_policies):
         os.close(stream)
 
 
-def test_who_may_not_reach_an_endpoint_does_not_learn_whether_it_exists(with_policies):
+def test_who_may_not_reach_an_endpoint_learns_not_if_it_exists(with_policies):
     one, two = with_policies({1: None, 2: rule("1", "open*")})
     receiver = two.receiver("secret")
     errors = [one.send(f"2:{name}", "x", exit_code=EXIT_DENIED).replace(name, "NAME") for name in ("secret", "nothing")]
@@ -287,7 +287,7 @@ def test_a_refusal_by_a_rule_is_logged_with_its_place(with_policies):
     assert "/policy.d/50-test.conf:2" in line
 
 
-def test_names_that_are_tried_out_take_no_more_memory_than_there_is_for_them(with_policies):
+def test_names_that_are_tried_out_take_bounded_memory(with_policies):
     one, two = with_policies({1: None, 2: None})
     with Connection(one.socket) as sender:
         for i in range(300):
@@ -299,7 +299,7 @@ def test_names_that_are_tried_out_take_no_more_memory_than_there_is_for_them(wit
 
 # ---- who may bind what ----
 
-def test_only_root_and_the_sockets_group_bind_unless_a_rule_allows(with_policies):
+def test_only_root_and_the_sockets_group_bind_without_a_rule(with_policies):
     one, = with_policies({1: f"[bind]\nname = scan*\nuid = {NOBODY}\naction = allow\n"
                              "[bind]\nname = closed\nuid = *\naction = deny\n"})
     open_to_others(one)
@@ -330,7 +330,7 @@ def test_each_domain_sees_the_endpoints_that_it_may_reach(with_policies):
     eventually(lambda: seen_by(two) == [], "domain 2 sees nothing any more")
 
 
-def test_a_domain_that_sees_nothing_does_not_see_that_something_goes_on(with_policies, host):
+def test_who_sees_nothing_does_not_see_that_something_goes_on(with_policies, host):
     one, two, three = with_policies({1: rule("2", "print*"), 2: None, 3: None})
     three.sees(one)
     spy = host.converse(3, "check-store")
@@ -473,7 +473,7 @@ def test_a_daemon_that_serves_as_another_user_is_reloaded_by_it(nodes, tmp_path)
     assert "10.conf: can't be read: Permission denied" in one.status()["policy"]["error"]
 
 
-def test_a_reload_in_the_middle_of_traffic_ends_what_is_forbidden_and_nothing_else(with_policies):
+def test_a_reload_under_traffic_ends_what_is_forbidden_alone(with_policies):
     one, two, three = with_policies({1: None, 2: rule("1, 3", "inbox"), 3: None})
     with Connection(one.socket) as bad, Connection(three.socket) as good, Connection(two.socket) as sleeper:
         assert sleeper.bind("inbox") == 0

@@ -29,7 +29,7 @@ def in_domain(node, line, directory, **options):
 
 
 @pytest.mark.skipif(not BINDIR, reason="on what is installed")
-def test_the_commands_of_the_readme_work_with_the_policy_of_the_readme(make_host, tmp_path):
+def test_the_commands_of_the_readme_work_with_its_policy(make_host, tmp_path):
     commands, policy = blocks("README.md", "## Use it")[:2]
     host = make_host(5)
     three, five = Node(host, 3, tmp_path, policy=None), Node(host, 5, tmp_path, policy=policy)
@@ -97,7 +97,7 @@ def example_of_page(name):
         return re.search(r"^\.SH EXAMPLES?\n\.nf\n(.*?)^\.fi$", file.read(), re.M | re.S)[1].replace("\\-", "-").replace("\\e", "\\")
 
 
-def test_the_examples_of_the_manual_pages_about_files_are_good_files(nodes, tmp_path):
+def test_the_examples_of_files_in_manual_pages_are_good_files(nodes, tmp_path):
     one = nodes(1, start=False)[1]
     path = tmp_path / "printed.conf"
     path.write_text(example_of_page("xenmsgd.conf.5"))

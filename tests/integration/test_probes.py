@@ -42,7 +42,7 @@ def documented():
 
 
 @pytest.mark.skipif(not has_probes(), reason="sys/sdt.h was not there when this was built")
-def test_the_probes_of_the_document_are_in_the_programs_with_their_arguments():
+def test_the_documents_probes_are_there_with_their_arguments():
     library = os.path.join(os.path.dirname(tool("xenmsg")), "../lib/libxenmsg.so.0")
     found = probes(library)
     assert {name.split(":")[0] for name in found} == {"xenmsg"}
@@ -50,7 +50,7 @@ def test_the_probes_of_the_document_are_in_the_programs_with_their_arguments():
     assert found == {name: {count} for name, count in documented().items()}
 
 
-def test_the_examples_of_the_document_use_probes_and_arguments_that_there_are():
+def test_the_documents_examples_use_probes_that_there_are():
     counts = documented()
     bpftrace = re.findall(r"^bpftrace -e '(.*?)'$", document(), re.M | re.S)
     stap = re.findall(r"^stap -e '(.*?)'$", document(), re.M | re.S)

@@ -106,7 +106,7 @@ def test_what_the_command_sends_arrives_at_the_client(pair):
     assert client.receive().data == b"from here"
 
 
-def test_a_message_that_the_client_has_not_taken_is_not_delivered(pair):
+def test_a_message_that_the_client_did_not_take_is_not_delivered(pair):
     node, other, _ = pair
     with inattentive(node, "inbox") as attend:
         other.send("1:inbox", "late", "--timeout", "0.2", exit_code=EXIT_TIMEOUT)
@@ -247,7 +247,7 @@ def test_the_documents_bytes_deliver_a_message(nodes, tmp_path):
     assert receiver.process.returncode == -signal.SIGTERM, "it hears the signal whenever it comes"
 
 
-def test_the_documents_receiver_takes_a_message_larger_than_its_window(nodes):
+def test_the_documents_receiver_takes_more_than_its_window(nodes):
     both = nodes(1, 2)
     hello, (_, welcome) = example_frames("4.1")[:2]
     identity = slice(24, 36)  # OPEN's uid, gid and pid are the sender's

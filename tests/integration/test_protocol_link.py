@@ -80,7 +80,7 @@ def test_an_older_domain_0_is_asked_nothing_about_other_hosts(host, tmp_path):
 
 
 @pytest.mark.parametrize("met", ["map"], indirect=True)
-def test_questions_about_other_hosts_are_believed_from_domain_0_alone(met):
+def test_questions_about_hosts_are_believed_from_domain_0_alone(met):
     node, _, peer = met
     assert peer.ask("ask 2 1 1") == f"ok {errno.EACCES}"  # as if it was domain 0, for hosta/work
     assert peer.ask("ask 1 hostb 1000") == f"ok {errno.EACCES}"
@@ -121,14 +121,14 @@ def test_messages_go_from_programs_at_the_daemon_to_the_peer(met):
     assert peer.ask("channels") == "ok none"
 
 
-def test_the_senders_domain_is_the_daemons_word_and_not_the_peers(met):
+def test_the_senders_domain_is_the_daemons_word_not_the_peers(met):
     node, other, peer = met
     receiver = node.receiver("inbox", "--count", "1", "--json")
     assert peer.ask("send", "inbox", 5) == "ok delivered"
     assert f'"domid":{other}' in receiver.output().decode().replace(" ", "")
 
 
-def test_a_session_goes_on_over_another_vchan_as_the_document_says(met_to_resume):
+def test_a_session_goes_on_over_another_vchan_as_documented(met_to_resume):
     node, other, peer = met_to_resume
     with node.receiver("inbox", "--count", "6", stdout=subprocess.DEVNULL).process as receiver:
         for times in range(3):
@@ -158,7 +158,7 @@ def shown_to(host, domid, role, victim, instance):
 
 
 @pytest.mark.parametrize("role", ["grant", "map"])
-def test_a_third_domain_is_shown_the_same_with_and_without_a_session(role, host, tmp_path):
+def test_a_third_domain_sees_the_same_with_or_without_a_session(role, host, tmp_path):
     stranger, victim = (2, 1) if role == "grant" else (1, 2)
     with_daemons = [Node(host, domid, tmp_path, CONFIG).start() for domid in (victim, 3)]
     one, other = with_daemons
@@ -203,7 +203,7 @@ def test_a_session_moves_to_other_rings_as_the_document_says(met_to_move):
     receiver.stop()
 
 
-def test_a_peer_that_resumes_and_moves_and_keeps_what_it_has_mapped_has_three_vchans_at_most(host, tmp_path):
+def test_who_resumes_moves_and_unmaps_nothing_has_three_vchans(host, tmp_path):
     """Each resume would pin 17 pages more, and each move 33. What it gets instead is what it has still mapped, and its kernel,
     which is to tell of the end of the mapping by the same port, doesn't bind that once more: so it comes to an end by itself."""
     for node, _, peer in meet("map", MOVES, "resume", "keep", config="ring-size = 32K\nmax-ring-size = 64K\n", host=host, tmp_path=tmp_path):

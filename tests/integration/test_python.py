@@ -66,7 +66,7 @@ def test_the_same_without_asyncio(nodes):
     assert got == list(range(5000))
 
 
-def test_a_large_message_is_seen_where_it_lies_and_outlives_its_connection(nodes):
+def test_a_large_message_is_seen_in_place_and_outlives_all(nodes):
     one, two = nodes(1, 2).values()
     large = os.urandom(8 << 20)
 
@@ -443,7 +443,7 @@ def answering(node, reply, blocking):
 
 
 @pytest.mark.parametrize("blocking", (False, True))
-def test_a_caller_who_reads_no_replies_holds_up_no_other_for_long(nodes, blocking):
+def test_who_reads_no_replies_holds_up_no_other_for_long(nodes, blocking):
     node, = nodes(1, config=FAST + "[limits]\nmax-message = 1M\n").values()
     reply = bytes(1000000)
     with answering(node, reply, blocking), xenmsg.blocking.open(node.socket) as greedy, xenmsg.blocking.open(node.socket) as other:
@@ -457,7 +457,7 @@ def test_a_caller_who_reads_no_replies_holds_up_no_other_for_long(nodes, blockin
 
 
 @pytest.mark.parametrize("blocking", (False, True))
-def test_a_user_whose_many_callers_read_no_replies_holds_up_nobody_for_long(nodes, blocking):
+def test_a_user_with_many_sleeping_callers_holds_nobody_for_long(nodes, blocking):
     """Each of them is a program of its own, so waiting for each, as long as for one, would take a minute."""
     one, two = nodes(1, 2, config=FAST + "[limits]\nmax-message = 1M\n").values()
     reply = bytes(1000000)

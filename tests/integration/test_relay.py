@@ -273,7 +273,7 @@ def test_where_one_of_the_three_takes_no_part_the_error_says_so(nodes, guests, w
         assert why in zero.log.read_text()
 
 
-def test_where_domain_0_itself_may_not_map_either_the_error_names_the_setting(nodes, guests):
+def test_where_domain_0_may_not_map_the_error_names_the_setting(nodes, guests):
     zero, (one,) = nodes(0, start=False)[0], guests(1, start=False)
     zero.config = FAST + "map = no\n"
     start_all(zero, one)
@@ -377,7 +377,7 @@ def test_what_waits_for_room_is_relayed_when_a_link_is_resumed(zero, guests, los
     assert not any(outcomes)
 
 
-def test_what_is_relayed_goes_on_when_its_destination_is_restored(host, zero, guests):
+def test_relayed_traffic_goes_on_if_its_destination_is_restored(host, zero, guests):
     """Under traffic; and what domain 0 has been asked to relay before anybody could see it go arrives, too."""
     one, two = guests(2)
     workers = numbered(one, two, "numbers") + calling(one, two, "calls") + streaming(one, two, "stream")
@@ -412,7 +412,7 @@ def test_what_is_relayed_goes_on_when_its_destination_is_restored(host, zero, gu
     assert host.list()["kernel_log"] == []
 
 
-def test_what_is_relayed_goes_on_when_its_source_is_restored(host, zero, guests):
+def test_relayed_traffic_goes_on_if_its_source_is_restored(host, zero, guests):
     """Under traffic: nothing is lost, nothing comes twice, the order is kept, and nobody hears of it but by the new number."""
     one, two = guests(2)
     workers = numbered(one, two, "numbers") + calling(one, two, "calls") + streaming(one, two, "stream")
@@ -436,7 +436,7 @@ def test_what_is_relayed_goes_on_when_its_source_is_restored(host, zero, guests)
     assert host.list()["kernel_log"] == []
 
 
-def test_what_is_relayed_goes_on_when_both_ends_are_restored_at_once(host, zero, guests):
+def test_relayed_traffic_goes_on_when_both_ends_are_restored(host, zero, guests):
     pair = guests(2)
     workers = numbered(*pair, "numbers") + calling(*pair, "calls") + streaming(*pair, "stream")
     for worker in workers:
@@ -458,7 +458,7 @@ def test_what_is_relayed_goes_on_when_both_ends_are_restored_at_once(host, zero,
 @pytest.mark.parametrize("rules", ["[rule]\nfrom = {}\nto = inbox\naction = allow\n[rule]\nfrom = *\nto = *\naction = deny\n",
                                    "[relay]\nfrom = {}\nto = *\naction = allow\n[relay]\nfrom = *\nto = *\naction = deny\n"],
                          ids=["destination", "domain 0"])
-def test_rules_about_the_new_number_of_a_source_count_for_what_it_had_opened(host, zero, guests, rules):
+def test_rules_about_a_new_number_count_for_what_it_had_opened(host, zero, guests, rules):
     one, two = guests(2)
     ruler = zero if "relay" in rules else two
     ruler.write_policy(rules.format(one.domid))
@@ -489,7 +489,7 @@ def test_the_receivers_policy_is_asked_about_the_true_source(zero, guests):
     zero.send(f"{three.domid}:inbox", "x", exit_code=EXIT_DENIED)
 
 
-def test_domain_0_may_forbid_a_pair_one_way_and_ends_what_it_forbids(zero, guests):
+def test_domain_0_may_forbid_a_pair_one_way_and_ends_its_traffic(zero, guests):
     one, two, three = guests(3)
     works(one, two)
     with Holder(two, "inbox") as holder, Connection(one.socket) as sender:
@@ -554,7 +554,7 @@ def test_an_older_daemon_is_sent_nothing_relayed(zero, guests, peer_in):
     assert peer.ask("close") == "ok closed"
 
 
-def test_what_leads_to_an_older_daemon_ends_for_certain_when_its_source_is_restored(host, zero, guests, peer_in):
+def test_to_an_older_daemon_a_restored_sources_traffic_ends(host, zero, guests, peer_in):
     """It takes relayed channels, but not SOURCE."""
     one, = guests(1)
     old = guests.domid()

@@ -43,7 +43,7 @@ def test_dom0_that_may_not_map_grants(host):
     exchange(zero, two)
 
 
-def test_where_neither_may_map_that_is_known_until_a_daemon_is_another_one(host):
+def test_where_neither_may_map_is_known_until_a_daemon_changes(host):
     one, two = Node(host, 1, "map=no", "timeout=1000"), Node(host, 2, "map=no", "timeout=600000")
     one.await_event("up 2")
     one.connect(2)
@@ -105,7 +105,7 @@ def test_missing_domain_or_daemon_is_told_at_once(host, domid):
 
 
 @pytest.mark.parametrize("closer", [1, 2])
-def test_a_closed_link_is_lost_to_the_other_and_can_be_made_again(host, closer):
+def test_a_closed_link_is_lost_to_the_other_and_made_again(host, closer):
     nodes = {1: Node(host, 1), 2: Node(host, 2)}
     nodes[1].await_event("up 2")
     nodes[2].await_event("up 1")
@@ -244,7 +244,7 @@ def test_without_pages_the_link_fails_and_says_so(host):
 
 
 @pytest.mark.parametrize("asker", [2, 3], ids=["who maps", "who grants"])
-def test_after_a_lack_of_pages_the_link_comes_about_when_it_is_asked_for_again(host, asker):
+def test_after_a_lack_of_pages_a_link_comes_when_asked_again(host, asker):
     """Though the peer has given up the answer to an attempt that goes on here for ten time-outs."""
     nodes = {2: Node(host, 2, "timeout=2000"), 3: Node(host, 3, "timeout=2000")}
     one, other = nodes[asker], nodes[5 - asker]
@@ -262,7 +262,7 @@ def test_after_a_lack_of_pages_the_link_comes_about_when_it_is_asked_for_again(h
 
 # --- the table of states in daemon/peers/peers_internal.h, cells that the tests above leave out ---
 
-def test_idle_answers_a_hello_once_and_takes_its_own_back_with_it(host):
+def test_idle_answers_a_hello_once_and_takes_back_its_own(host):
     peer = Mapper(host, "timeout=600000")
     peer.hello("00000001")
     peer.await_state("granted")
@@ -367,7 +367,7 @@ def test_own_nodes_that_others_remove_are_there_again_at_once(host, removed):
     assert peer.node.state(2) == "granted"
 
 
-def test_hellos_that_vanish_one_after_the_other_do_not_hold_up_a_link(host):
+def test_hellos_that_vanish_in_a_row_do_not_hold_up_a_link(host):
     """The new one of one end goes when the other end has seen it already, and waits for what it leads to."""
     nodes = {domid: Node(host, domid, "timeout=600000") for domid in (1, 2)}
     nodes[1].await_event("up 2")
@@ -414,7 +414,7 @@ def test_connected_is_lost_when_the_peers_hello_changes(host, change):
         peer.await_state("granted")
 
 
-def test_a_mapper_that_stands_still_sees_the_end_of_its_vchan_behind_a_newer_one(host):
+def test_a_mapper_that_slept_sees_the_end_of_its_older_vchan(host):
     """It lies in the pages, which are granted again."""
     peer = Mapper(host, "timeout=600000")
     tools = []
@@ -433,7 +433,7 @@ def test_a_mapper_that_stands_still_sees_the_end_of_its_vchan_behind_a_newer_one
     assert peer.node.talk.ok("granted") == 33
 
 
-def test_all_pairs_come_about_though_xenstore_was_slower_than_their_time_out(make_host):
+def test_all_pairs_come_about_though_xenstore_was_too_slow(make_host):
     """Every request has failed, and nobody asks again: each attempt goes on from where it was."""
     host = make_host(30)
     nodes = {domid: Node(host, domid, "timeout=3000", settled=False) for domid in range(1, 31)}

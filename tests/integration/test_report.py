@@ -125,7 +125,7 @@ def test_a_host_that_did_not_come_to_its_end_is_named(tmp_path):
     assert "xenstored did not come to the end" in report(f"xen:{tmp_path}")[1][0]
 
 
-def test_of_a_log_with_cases_the_ends_of_those_that_failed_are_reported(tmp_path):
+def test_of_a_log_with_cases_the_failed_ones_are_reported(tmp_path):
     (tmp_path / "debian.log").write_text("---- built\nchecking: not found\nok built\nafter 3 s\n---- purged\n== purge\nthis is left:\n> /etc/x\n"
                                          "not ok purged\n")
     assert report(f"log:{tmp_path}/debian.log") == (0, ["purged", "    == purge", "    this is left:", "    > /etc/x"])

@@ -33,7 +33,7 @@ def test_links_come_back_under_the_new_domid(nodes, host, saved):
 
 
 @pytest.mark.parametrize("saved", [1, 2], ids=["mapping", "granting"])
-def test_stopping_and_killing_the_daemon_afterwards_is_no_kernel_bug(nodes, host, saved):
+def test_killing_the_daemon_after_a_stop_is_no_kernel_bug(nodes, host, saved):
     pair = nodes(1, 2)
     works(pair[1], pair[2])
     save_and_restore(host, pair[saved])
@@ -48,7 +48,7 @@ def test_stopping_and_killing_the_daemon_afterwards_is_no_kernel_bug(nodes, host
 
 @pytest.mark.parametrize("saved", [1, 2], ids=["mapping", "granting"])
 @pytest.mark.parametrize("clock", [3600000, 0], ids=["", "clock set back"])
-def test_stopping_the_daemon_before_the_restore_is_known_is_no_kernel_bug(nodes, host, saved, clock):
+def test_stopping_before_the_restore_is_known_is_no_kernel_bug(nodes, host, saved, clock):
     """XenStore has said nothing yet; and the clocks don't either, where the host's was set back meanwhile."""
     pair = nodes(1, 2)
     works(pair[1], pair[2])
@@ -61,7 +61,7 @@ def test_stopping_the_daemon_before_the_restore_is_known_is_no_kernel_bug(nodes,
     assert host.list()["kernel_log"] == []
 
 
-def test_a_daemon_that_stops_closes_its_event_channels_unless_it_may_have_been_restored(nodes, host, keeper):
+def test_who_stops_closes_its_channels_unless_it_was_restored(nodes, host, keeper):
     one, two = nodes(1, 2, start=False).values()
     one.environment = dict(one.environment, XENMSG_KEEPER=keeper.path)
     one.start()
@@ -77,7 +77,7 @@ def test_a_daemon_that_stops_closes_its_event_channels_unless_it_may_have_been_r
 
 
 @pytest.mark.parametrize("saved", [1, 2], ids=["mapping", "granting"])
-def test_a_link_that_dies_before_the_restore_is_known_is_no_kernel_bug(nodes, host, saved):
+def test_a_link_that_dies_before_a_restore_is_no_kernel_bug(nodes, host, saved):
     """After the restore, the link's time is up (FAST: a second) before XenStore has said anything."""
     pair = nodes(1, 2)
     works(pair[1], pair[2])
@@ -167,7 +167,7 @@ def children(pid):
         return file.read().split()
 
 
-def test_one_keeper_of_the_service_manager_holds_the_event_channels_of_all_restores(nodes, host, keeper):
+def test_the_managers_keeper_holds_the_channels_of_all_restores(nodes, host, keeper):
     one, two = nodes(1, 2, start=False).values()
     one.environment = dict(one.environment, XENMSG_KEEPER=keeper.path)
     one.start()
@@ -192,7 +192,7 @@ def test_one_keeper_of_the_service_manager_holds_the_event_channels_of_all_resto
 
 
 @pytest.mark.parametrize("service", [True, False], ids=["no answer", "no service"])
-def test_a_daemon_whose_keeper_is_not_there_makes_one_of_its_own_for_all_restores(nodes, host, tmp_path, service):
+def test_without_a_keeper_a_daemon_makes_one_for_all_restores(nodes, host, tmp_path, service):
     one, two = nodes(1, 2, start=False).values()
     if service:
         one.environment = dict(one.environment, XENMSG_KEEPER=str(tmp_path / "nobody.sock"))

@@ -185,7 +185,7 @@ def state(node, domid):
 
 
 @pytest.mark.parametrize("paused", [1, 2], ids=["mapping", "granting"])
-def test_a_domain_that_stands_still_for_longer_than_dead_after_goes_on_where_it_was(nodes, host, paused):
+def test_a_domain_still_for_longer_than_dead_after_goes_on(nodes, host, paused):
     pair = nodes(1, 2)
     other = pair[3 - paused]
     with traffic(pair[1], pair[2]) as goes_on:
@@ -215,7 +215,7 @@ def test_a_daemon_that_stands_still_goes_on_where_it_was(nodes, still):
 
 
 @pytest.mark.parametrize("ends", [(1,), (2,), (1, 2)], ids=["mapping", "granting", "both"])
-def test_rings_that_are_given_up_again_and_again_cost_nothing_but_time(nodes, ends):
+def test_rings_that_are_given_up_again_and_again_cost_only_time(nodes, ends):
     """The hello of one daemon vanishes from XenStore, so the other one lets go of the ring: in the midst of everything."""
     pair = nodes(1, 2)
     zero = nodes(0, start=False)[0]
@@ -231,7 +231,7 @@ def test_rings_that_are_given_up_again_and_again_cost_nothing_but_time(nodes, en
 
 
 @pytest.mark.parametrize("end", [1, 2], ids=["its own", "the other's"])
-def test_a_peer_that_hides_its_presence_does_not_seem_dead_while_it_writes_no_hello(nodes, end):
+def test_a_hidden_peer_does_not_seem_dead_before_its_hello(nodes, end):
     pair = nodes(1, 2, start=False)
     hidden, other = pair[1], pair[2]
     hidden.config += "presence = private\n"
@@ -245,7 +245,7 @@ def test_a_peer_that_hides_its_presence_does_not_seem_dead_while_it_writes_no_he
         goes_on()
 
 
-def test_who_watches_is_told_that_a_domain_is_away_and_then_that_it_is_up(nodes, host):
+def test_who_watches_hears_that_a_domain_is_away_and_then_up(nodes, host):
     one, two = nodes(1, 2).values()
     works(one, two)
     with contextlib.closing(one.popen("watch", "--json", "2").stdout) as told:
@@ -262,7 +262,7 @@ def test_who_watches_is_told_that_a_domain_is_away_and_then_that_it_is_up(nodes,
             assert next_of_domain() == "up"
 
 
-def test_a_send_whose_time_is_up_while_the_peer_is_away_ends_in_time(nodes, host):
+def test_a_send_with_a_time_out_to_who_is_away_ends_in_time(nodes, host):
     one, two = nodes(1, 2).values()
     works(one, two)
     with Connection(one.socket) as sender, Connection(two.socket) as receiver:
@@ -318,7 +318,7 @@ def test_a_daemon_that_dies_takes_its_sessions_with_it_at_once(nodes, killed):
     works(pair[1], pair[2])
 
 
-def test_a_daemon_that_was_restarted_while_it_was_away_has_no_session(nodes):
+def test_a_daemon_that_was_restarted_while_away_has_no_session(nodes):
     one, two = nodes(1, 2, config=FAST + "resume-for = 1h\n").values()
     works(one, two)
     with Connection(one.socket) as sender, Connection(two.socket) as sleeper:
@@ -340,7 +340,7 @@ def test_a_daemon_that_was_restarted_while_it_was_away_has_no_session(nodes):
 @pytest.mark.parametrize("how, delays", [("killed", range(0, 18, 2))] + [("destroyed", (delay,)) for delay in (0, 3, 8)],
                          ids=["killed", "destroyed at once", "destroyed", "destroyed late"])
 @pytest.mark.parametrize("ended", [1, 2], ids=["mapping", "granting"])
-def test_a_peer_that_ends_while_the_session_is_resumed_ends_it_with_what_is_certain(nodes, host, ended, how, delays):
+def test_a_peer_that_ends_in_a_resume_leaves_what_is_certain(nodes, host, ended, how, delays):
     """A loss, and then the end, later and later: at any moment of it. What was taken was delivered, the rest has an error."""
     pair = nodes(1, 2, config=FAST + f"resume-for = {'1h' if how == 'killed' else '2s'}\n")
     peer, survivor, zero = pair[ended], pair[3 - ended], nodes(0, start=False)[0]

@@ -42,7 +42,7 @@ def test_a_guest_goes_on_under_its_new_number(nodes, host, saved, other):
 
 @pytest.mark.parametrize("seed", range(1, 5))
 @PAIRS
-def test_nothing_stale_or_torn_is_taken_for_data_before_the_restore_is_known(nodes, host, saved, other, seed):
+def test_nothing_stale_or_torn_is_data_before_a_restore_is_known(nodes, host, saved, other, seed):
     """XenStore says nothing for a while, and the daemon finds what the peer had written some time before the save."""
     pair = nodes(other, saved)
     with traffic(pair[other], pair[saved]) as goes_on:
@@ -109,7 +109,7 @@ def test_domain_0_gives_up_what_it_has_mapped_before_a_save(nodes, host, seed):
 
 @pytest.mark.parametrize("name", ["dom1", "other"])
 @pytest.mark.parametrize("saved", [1, 2], ids=["who sends", "who receives"])
-def test_what_a_name_has_allowed_goes_on_before_the_names_are_told_again(nodes, host, saved, name):
+def test_what_a_name_allowed_goes_on_before_names_are_told_again(nodes, host, saved, name):
     """Domain 0's daemon stands still meanwhile. Then it tells the name that is allowed, or another one."""
     every = nodes(0, 1, 2, start=False)
     zero, one, two = every.values()
@@ -148,7 +148,7 @@ def test_what_a_name_has_allowed_goes_on_before_the_names_are_told_again(nodes, 
             assert results == [-errno.ECONNRESET]
 
 
-def test_programs_of_a_restored_guest_are_its_own_by_new_rules_too(nodes, host):
+def test_programs_of_a_restored_guest_obey_new_rules_as_its_own(nodes, host):
     """Within a domain everything is allowed unless a rule forbids it: what its programs have opened isn't another domain's."""
     one, two = nodes(1, 2).values()
     with Connection(one.socket) as sender, Connection(one.socket) as receiver:
@@ -195,7 +195,7 @@ def are_delivered(sender, receiver, results, count):
 
 
 @pytest.mark.parametrize("other", [0, 1], ids=["of domain 0", "of a guest"])
-def test_what_is_opened_to_a_saved_domain_by_name_number_or_uuid_waits_for_it(nodes, host, other):
+def test_what_is_opened_by_any_name_of_a_saved_domain_waits(nodes, host, other):
     """XenStore has forgotten it meanwhile, and then knows it by another number, under which its daemon isn't there yet."""
     every = nodes(0, 1, 2)
     one, two = every[other], every[2]
@@ -222,7 +222,7 @@ def test_what_is_opened_to_a_saved_domain_by_name_number_or_uuid_waits_for_it(no
     assert host.list()["kernel_log"] == []
 
 
-def test_what_a_restored_domain_sends_by_a_name_that_nobody_has_told_it_yet_goes_to_the_session(nodes, host):
+def test_a_restored_domain_sends_by_a_name_not_told_to_it_yet(nodes, host):
     zero, one, two = nodes(0, 1, 2).values()
     with Connection(one.socket) as sender, Connection(two.socket) as receiver:
         assert receiver.bind("inbox") == 0

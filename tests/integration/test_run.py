@@ -55,7 +55,7 @@ def test_a_stream_that_nobody_reads_does_not_hold_the_others(pair):
         assert caller.poll() is None
 
 
-def test_the_end_of_input_is_passed_on_and_the_end_of_the_command_is_not_waited_for_by_input(pair):
+def test_the_end_of_input_is_passed_on_and_input_holds_no_end(pair):
     one, two = pair
     serve(two, "sh", "-c", "read line; echo $line; exit 3")
     caller = one.popen("run", "2:t", stdin=subprocess.PIPE)
@@ -175,7 +175,7 @@ def test_who_speaks_otherwise_harms_only_himself(pair, data):
     assert (done.returncode, done.stdout) == (0, b"x"), (done, listener.poll())
 
 
-def test_a_server_that_ends_without_the_ends_of_its_outputs_is_not_waited_for(pair):
+def test_a_server_that_leaves_its_outputs_open_is_not_waited_for(pair):
     one, two = pair
     with Connection(two.socket) as server:
         server.listen("t")

@@ -170,7 +170,7 @@ def left_is_for_others(node, name):
 # ---- users ----
 
 @pytest.mark.parametrize("shared", [True, False])
-def test_a_greedy_user_takes_its_share_of_the_descriptors_and_the_others_notice_nothing(nodes, user, shared):
+def test_a_greedy_user_takes_no_more_than_its_descriptors(nodes, user, shared):
     two = nodes(2)[2]
     one = few_files(nodes, 1)
     one.sees(two)
@@ -224,7 +224,7 @@ def private_memory(node):
         return int(re.search(r"RssAnon:\s+(\d+)", file.read())[1]) << 10
 
 
-def test_users_get_no_more_memory_than_is_there_and_slower_programs_before_none(nodes, user):
+def test_users_share_the_memory_that_is_there_and_all_get_some(nodes, user):
     one = nodes(1, config=limits(max_memory=96 * MIB))[1]
     before = private_memory(one)
     greedy = user(GREEDY, one, fills_memory_until_refused)
@@ -393,7 +393,7 @@ def test_a_program_too_many_always_hears_that_it_is_over_a_limit(nodes):
 
 # ---- peers ----
 
-def test_a_greedy_peer_takes_its_share_of_the_descriptors_and_the_others_notice_nothing(nodes):
+def test_a_greedy_peer_takes_no_more_than_its_descriptors(nodes):
     one, three = nodes(1, 3).values()
     two = few_files(nodes, 2)
     for node in (one, three):
@@ -421,7 +421,7 @@ def test_a_greedy_peer_takes_its_share_of_the_descriptors_and_the_others_notice_
     eventually(lambda: pool(two, "descriptors")["used"] == 1, "only who asks has one")
 
 
-def test_streams_of_one_peer_that_nobody_fetches_do_not_keep_out_another(nodes):
+def test_unfetched_streams_of_one_peer_do_not_keep_out_another(nodes):
     one, two, three = nodes(1, 2, 3, config="[limits]\nmax-queued-bytes = 1G\nmax-queued-bytes-per-uid = 512M\n"
                             "max-queued-bytes-per-peer = 512M\n").values()
     with Program(two.socket) as server:

@@ -23,7 +23,7 @@ def pair(host, server=1, client=2):
     return one, two, server_port, client_port
 
 
-def test_a_notification_makes_the_descriptor_readable_until_it_is_taken(host):
+def test_a_notification_is_readable_until_it_is_taken(host):
     one, two, server_port, client_port = pair(host)
     assert one.ok("poll", 0, 0) == 0
     assert two.ok("notify", 0, client_port) == 0
@@ -54,7 +54,7 @@ def test_a_taken_port_is_masked_until_unmask(host):
     assert one.ok("poll", 0, 0) == 0
 
 
-def test_a_notification_of_a_port_that_is_not_read_yet_comes_again_after_the_unmask(host):
+def test_a_notification_of_an_unread_port_comes_after_the_unmask(host):
     one, two, server_port, client_port = pair(host)
     for _ in range(5):
         two.ok("notify", 0, client_port)
@@ -292,7 +292,7 @@ def test_a_forked_process_that_holds_the_handle_keeps_its_ports(host):
     assert host.domain(1) is None
 
 
-def test_ports_of_a_forgotten_handle_close_when_its_last_holder_ends(host):
+def test_ports_of_a_forgotten_handle_close_with_its_last_holder(host):
     one, two, server_port, client_port = pair(host)
     holder = one.ok("fork")
     one.kill()

@@ -81,7 +81,7 @@ WAYS_TO_CLEAR = {
 
 
 @pytest.mark.parametrize("way", WAYS_TO_CLEAR)
-def test_a_program_that_clears_its_environment_stays_in_its_domain(host, way):
+def test_who_clears_its_environment_stays_in_its_domain(host, way):
     done = host.run(2, "/usr/bin/python3", "-c", CLEARED.replace("{}", WAYS_TO_CLEAR[way], 1))
     assert (done.returncode, done.stdout) == (0, "dom2\n"), done.stderr
 
@@ -98,7 +98,7 @@ def test_a_cleared_environment_has_the_domain_and_what_was_given(host):
     assert sleeper.wait(timeout=10) == -signal.SIGKILL
 
 
-def test_what_is_taken_out_of_the_environment_on_purpose_stays_out(host):
+def test_what_is_taken_out_of_an_environment_stays_out(host):
     done = host.run(2, "/usr/bin/env", "-u", "LD_PRELOAD", "-u", "XENSTORED_PATH", "/usr/bin/env")
     there = dict(line.split("=", 1) for line in done.stdout.splitlines())
     assert there["XENSIM_DOMID"] == "2" and "LD_PRELOAD" not in there and "XENSTORED_PATH" not in there
@@ -247,7 +247,7 @@ def test_without_a_host_the_error_says_what_to_do():
     assert "xensim start" in done.stderr and len(done.stderr.splitlines()) == 1
 
 
-def test_a_directory_that_is_too_long_for_sockets_is_named_with_the_limit():
+def test_a_directory_too_long_for_sockets_is_named_with_limit():
     for size, works in ((82, True), (83, False), (150, False)):
         path = tempfile.mkdtemp(prefix="x", dir="/tmp")
         os.rmdir(path)

@@ -64,7 +64,7 @@ def test_a_suspended_domain_sleeps(host):
     assert xen.answer() == "ok dom1"
 
 
-def test_the_peer_sees_the_old_home_vanish_and_nothing_on_the_channel(host):
+def test_the_peer_sees_the_old_home_vanish_and_no_more(host):
     one, two, server_port, client_port, memory, mapped, ref = channel(host, 1, 2)
     one.ok("xs-write", "data/sign", "1")
     dom0 = host.xen(0)
@@ -193,7 +193,7 @@ def test_a_suspended_domain_can_be_destroyed(host):
     assert host.domain(1) is None
 
 
-def test_no_thread_goes_on_with_a_page_that_is_not_its_own_any_more(host):
+def test_no_thread_goes_on_with_a_page_that_its_domain_has_lost(host):
     """What each of four threads wrote last is in the image, and what they write after the restore isn't lost."""
     domid, one, zero = 1, host.xen(1), host.xen(0)
     for _ in range(10):
@@ -237,7 +237,7 @@ def kinds(xen, memory):
 
 
 @pytest.mark.parametrize("command", ["suspend", "migrate"])
-def test_pages_that_the_peer_wrote_are_stale_and_torn_the_same_for_the_same_seed(host, command):
+def test_pages_are_stale_and_torn_the_same_for_the_same_seed(host, command):
     seen = []
     for domid in (1, 2):
         one, memory = under_writes(host, domid, command, STALE, 7)
@@ -254,7 +254,7 @@ def test_without_the_option_the_image_is_of_one_moment(host):
     assert set(kinds(one, memory)) == {"new"}
 
 
-def test_what_the_peer_writes_after_the_save_does_not_arrive_and_the_other_way_round(host):
+def test_what_is_written_after_the_save_arrives_neither_way(host):
     one, two, server_port, client_port, memory, mapped, ref = channel(host, 1, 2)
     host.sim("suspend", 1)
     two.ok("poke", mapped, 100, 43)
@@ -327,7 +327,7 @@ def test_it_is_not_told_without_notice(host):
 
 @pytest.mark.parametrize("command, then, seen", [("suspend", "stops", 2), ("migrate", "stops", 1), ("suspend", "unmaps", 2),
                                                  ("migrate", "unmaps", 2), ("migrate", "maps again", 2)])
-def test_what_the_peer_wrote_last_is_in_the_image_of_a_save_and_if_it_unmaps_of_a_migration(host, command, then, seen):
+def test_what_the_peer_wrote_last_is_in_the_image(host, command, then, seen):
     one, zero = host.xen(1), watch_shutdown(host)
     memory, ref, *_ = one.ok("share", 0, PAGES, 1)
     mapped = zero.ok("map", 1, ref, PAGES, 1)
@@ -349,7 +349,7 @@ def test_what_the_peer_wrote_last_is_in_the_image_of_a_save_and_if_it_unmaps_of_
 
 
 @pytest.mark.parametrize("own, seen", [(False, 1), (True, 2)])
-def test_an_index_goes_backwards_in_a_migration_unless_the_guest_has_written_to_its_page(host, own, seen):
+def test_an_index_goes_back_in_a_migration_if_unwritten(host, own, seen):
     """The first page of a vchan: at 0 the guest's consumer index, at 4 the producer index of its peer, domain 0."""
     one, zero, _, _, memory, mapped, _ = channel(host, 1, 0)
     zero.ok("xs-watch", SHUTDOWN)
@@ -409,7 +409,7 @@ def test_a_checkpoint_is_a_pause_and_a_step_of_the_clocks(host):
     assert one.ok("peek", memory, 101) == 7
 
 
-def test_a_mapping_guest_keeps_its_mapping_in_a_checkpoint_and_reads_0xff_after_a_migration(host):
+def test_a_mapping_outlives_a_checkpoint_and_not_a_migration(host):
     _, two, _, _, _, mapped, _ = channel(host, 1, 2)
     host.sim("checkpoint", 2)
     assert two.ok("peek", mapped, 100) == 42
@@ -417,7 +417,7 @@ def test_a_mapping_guest_keeps_its_mapping_in_a_checkpoint_and_reads_0xff_after_
     assert two.ok("peek", mapped, 100) == 0xff
 
 
-def test_a_migration_goes_on_under_another_domid_which_is_there_before_the_old_one_has_gone(host):
+def test_a_migration_has_both_domids_for_a_while(host):
     one, zero = host.xen(1), host.xen(0)
     zero.ok("xs-watch", "/local/domain")
     assert zero.ask("xs-event", 5000) == "ok /local/domain"
@@ -431,7 +431,7 @@ def test_a_migration_goes_on_under_another_domid_which_is_there_before_the_old_o
     assert zero.ask("xs-read", one.ask("xs-read", "vm").split()[1] + "/name") == "ok dom1"
 
 
-def test_a_domain_may_come_back_under_its_number_when_nobody_maps_its_old_pages(host):
+def test_a_domain_comes_back_by_its_number_if_nobody_maps_pages(host):
     one, two, server_port, _, memory, mapped, _ = channel(host, 1, 2)
     one.ok("xs-watch", "domid")
     assert one.ask("xs-event", 5000) == "ok domid"

@@ -164,7 +164,7 @@ def test_sessions_that_were_cut_off_are_counted_by_user(nodes, valid):
     assert one.status()["cut_off"] == 2, "also when the user has gone"
 
 
-def test_a_stalled_xenstore_is_shown_and_stops_no_established_link(nodes, host):
+def test_a_stalled_xenstore_is_shown_and_stops_no_link(nodes, host):
     one, two = nodes(1, 2).values()
     with Connection(one.socket) as sender, Connection(two.socket) as receiver:
         assert receiver.bind("inbox") == 0
@@ -220,7 +220,7 @@ def streams(node):
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["socket", "shared"])
-def test_streams_in_sessions_are_listed_each_with_what_it_carries(nodes, valid, shared):
+def test_streams_in_sessions_are_listed_with_what_they_carry(nodes, valid, shared):
     one, two = nodes(1, 2).values()
     with Mux(one, shared) as client, Mux(two, shared) as server:
         server.listen("t")

@@ -42,7 +42,7 @@ def pid_of(node, process):
 
 @pytest.mark.skipif("XENSIM_PRELOAD_FIRST" in os.environ, reason="a sanitizer has an allocator of its own")
 @pytest.mark.parametrize("size", [64, 65536])
-def test_a_message_of_a_pipelined_sender_takes_no_allocation_and_no_system_call(nodes, tmp_path, size):
+def test_a_pipelined_message_takes_no_allocation_or_system_call(nodes, tmp_path, size):
     both = nodes(1, 2, start=False)
     for node in both.values():
         node.environment = dict(node.environment, COUNT_DIR=str(tmp_path), LD_PRELOAD=LIBRARY)

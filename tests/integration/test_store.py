@@ -47,7 +47,7 @@ def test_unreadable_and_missing_are_both_absent(host, store):
 
 
 @pytest.mark.parametrize("allowed, two_reads, three_reads", [(-1, True, True), (2, True, False), (-2, False, False)])
-def test_a_leaf_is_read_by_whom_it_is_for_and_directories_by_nobody(host, store, allowed, two_reads, three_reads):
+def test_a_leaf_is_read_by_its_reader_and_directories_by_nobody(host, store, allowed, two_reads, three_reads):
     store.ok("write", f"{HOME}/to/2/leaf", 1, allowed, "x")
     for domid, reads in ((2, two_reads), (3, three_reads)):
         other = reader(host, domid)

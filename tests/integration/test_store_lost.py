@@ -121,7 +121,7 @@ def test_a_link_comes_about_whenever_a_connection_is_lost(host):
         eventually(lambda: host.domain(1 + turn % 2)["xenstore"]["watches"] > 0, "it watches again")
 
 
-def test_a_wish_that_ends_without_a_connection_is_gone_once_there_is_one(host):
+def test_a_wish_that_ends_without_a_connection_is_gone_later(host):
     one, two = Node(host, 1, "timeout=20000"), Node(host, 2, "timeout=20000")
     for node in (one, two):
         node.await_event(f"up {3 - node.domid}")
@@ -150,7 +150,7 @@ def test_what_is_to_be_watched_meanwhile_is_watched_afterwards(host, nodes):
 PRIVATE = FAST + "presence = private\npeers = 1\n"
 
 
-def test_domain_0_tells_of_a_hidden_domain_s_end_also_when_its_daemon_has_begun_later(host, nodes):
+def test_a_later_domain_0_tells_of_a_hidden_domains_end(host, nodes):
     zero, one, hidden = nodes(0, 1, 2, start=False).values()
     hidden.config = PRIVATE
     hidden.start()
@@ -165,7 +165,7 @@ def test_domain_0_tells_of_a_hidden_domain_s_end_also_when_its_daemon_has_begun_
     assert watches(host, 1) <= TOLD_WATCHES
 
 
-def test_domain_0_tells_what_a_hidden_domain_has_written_meanwhile(host, nodes):
+def test_domain_0_tells_what_a_hidden_domain_wrote_meanwhile(host, nodes):
     zero, one, hidden = nodes(0, 1, 2, start=False).values()
     hidden.config = PRIVATE
     zero.start()

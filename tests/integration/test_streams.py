@@ -238,7 +238,7 @@ def child_of(process):
     return int(children[0]) if children else process.pid
 
 
-def test_a_listener_that_is_killed_before_it_has_read_everything_breaks_the_stream(nodes):
+def test_a_listener_killed_with_bytes_unread_breaks_the_stream(nodes):
     one, two, listener, stream = broken_pair(nodes)
     os.kill(child_of(listener), signal.SIGSTOP)
     stream.socket.sendall(bytes(1000))
@@ -285,7 +285,7 @@ def test_a_lost_domain_breaks_the_stream(nodes):
     assert end_of(listener)[0] == EXIT_UNKNOWN
 
 
-def test_what_was_sent_before_the_end_arrives_though_the_sender_is_gone(nodes):
+def test_what_was_sent_before_the_end_outlives_its_sender(nodes):
     one, two = nodes(1, 2).values()
     listener = listen(two, "pipe", stdin=subprocess.PIPE)
     data = os.urandom(300000)
@@ -326,7 +326,7 @@ def test_refusals_have_their_errors(nodes):
     receiver.stop()
 
 
-def test_a_command_that_cannot_be_run_is_said_before_anybody_connects(nodes):
+def test_a_command_that_cannot_run_is_said_before_who_connects(nodes):
     two, = nodes(2).values()
     done = two.xenmsg("listen", "x", "--", "/nonexistent/command")
     assert done.returncode == EXIT_USAGE and b"/nonexistent/command" in done.stderr
@@ -397,7 +397,7 @@ def test_a_caller_that_leaves_in_the_handshake_leaves_nothing(nodes):
         eventually(lambda: all(node.descriptors() <= count for node, count in zip((one, two), before)), "no descriptor is left")
 
 
-def test_streams_that_nobody_fetches_are_bounded_and_end_with_their_program(nodes):
+def test_streams_that_nobody_fetches_are_bounded_and_end(nodes):
     one, two = nodes(1, 2, config="[limits]\nmax-channels-per-uid = 128\n").values()
     with Program(two.socket) as server:
         error, text = server.request(BIND, struct.pack("<I", 4) + b"lazy")
@@ -512,7 +512,7 @@ def test_forward_between_unix_sockets(nodes, tmp_path):
             assert client.makefile("rb").read() == b"row" * 100000
 
 
-def test_a_forward_whose_target_refuses_resets_who_connects_and_goes_on(nodes, tmp_path):
+def test_a_forward_resets_if_its_target_refuses_and_goes_on(nodes, tmp_path):
     one, two = nodes(1, 2).values()
     path = str(tmp_path / "outer")
     process = forwards(one, f"unix:{path}", "xen:2:none", lambda: is_listening(path))

@@ -185,7 +185,7 @@ def test_who_accepts_streams_waits_over_a_limit_and_goes_on(nodes, server):
         assert sum(b"; waiting" in line for line in told) == sum(b": going on" in line for line in told) == 1, told
 
 
-def test_forward_carries_connections_while_its_user_has_no_descriptors_left(nodes, tmp_path):
+def test_forward_carries_on_while_its_user_has_no_descriptors(nodes, tmp_path):
     """Once it has its session, neither end takes one more of the daemon for a connection."""
     one, two = nodes(1, 2, config=FEW).values()
     with forwarded(one, two, tmp_path / "s"), contextlib.ExitStack() as stack:
@@ -224,7 +224,7 @@ def test_dials_that_take_long_hold_up_no_others(nodes, tmp_path):
         assert [connection.recv(1) for connection in connections] == [b"x"] * clients
 
 
-def test_forward_accepts_nothing_while_a_limit_holds_it_up_and_says_so_once(nodes, tmp_path):
+def test_forward_accepts_nothing_at_a_limit_and_says_so_once(nodes, tmp_path):
     one, two = nodes(1, 2, start=False, config="").values()
     one.config += "[limits]\nmax-channels-per-uid = 20\n"
     one.start()

@@ -74,7 +74,7 @@ def start(node, manager, **environment):
     node.start(wait=False)
 
 
-def test_ready_is_said_when_the_socket_listens_and_not_before_xenstore_has_answered(host, one, manager):
+def test_ready_is_said_once_it_listens_and_xenstore_has_answered(host, one, manager):
     host.fault("stall-store", 1, "on")
     start(one, manager)
     assert not manager.read(1), manager.lines
@@ -152,7 +152,7 @@ def activate(node, tmp_path, *sockets):
 
 
 @pytest.mark.skipif(not shutil.which("systemd-socket-activate"), reason="systemd-socket-activate is not there")
-def test_a_socket_that_was_handed_over_is_served_and_left_where_it_is(one, tmp_path):
+def test_a_socket_handed_over_is_served_and_left_where_it_is(one, tmp_path):
     path = str(tmp_path / "activated.sock")
     process, log = activate(one, tmp_path, "--listen", path)
     try:
@@ -220,7 +220,7 @@ def gateway_welcome(path):
             return json.loads(gateway.recv(4096))
 
 
-def test_a_gateway_is_served_at_the_socket_that_was_handed_over_for_it(domain_0, tmp_path):
+def test_a_gateway_is_served_at_the_socket_handed_over_for_it(domain_0, tmp_path):
     """It is the manager's, too: the next daemon serves it again. Other names than the gateway's are the programs'."""
     path = tmp_path / "elsewhere" / "gateway.sock"
     path.parent.mkdir()
@@ -241,7 +241,7 @@ def test_a_daemon_without_a_hosts_name_tells_a_gateway_so(domain_0, tmp_path):
     assert answer["type"] == "refused" and "[hosts] name" in answer["why"], answer
 
 
-def test_without_a_socket_for_a_gateway_programs_are_served_and_status_names_the_cure(domain_0, tmp_path):
+def test_without_a_gateways_socket_status_names_the_cure(domain_0, tmp_path):
     """As where the gateway's package isn't there yet: the daemon can't make that socket itself."""
     (tmp_path / "gateway.sock").mkdir()
     with listener(tmp_path / "programs.sock") as programs:

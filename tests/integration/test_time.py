@@ -384,7 +384,7 @@ def test_a_user_cannot_take_the_others_turns(stage, name, sessions):
 @pytest.mark.parametrize("sessions", MANY)
 @pytest.mark.parametrize("name, part", [("small-frames", 10), ("cancel", 1), ("cancel-queued", 1), ("opens-reset", 10),
                                         ("opens-fin", 10), ("opens-refused", 10), ("stream-refused", 10)])
-def test_the_programs_of_another_domain_cannot_take_the_others_turns(stage, name, part, sessions):
+def test_programs_of_another_domain_cannot_take_others_turns(stage, name, part, sessions):
     """Their daemon is honest, and does a part of what they want in the same time. They may reach one endpoint."""
     scene, three = stage(3, policy=ONLY_SINK)
     open_to_others(three)

@@ -86,7 +86,7 @@ def test_a_link_that_is_away_says_since_when(nodes, host, terminal):
     assert top.code() == 0
 
 
-def test_streams_and_their_programs_are_shown_with_what_they_carry(nodes, terminal):
+def test_streams_and_programs_are_shown_with_what_they_carry(nodes, terminal):
     one, two = nodes(1, 2).values()
     listener = two.popen("listen", "sink", "--", "sh", "-c", "exec cat >/dev/null")
     eventually(lambda: "sink" in two.endpoints(), "it is bound")

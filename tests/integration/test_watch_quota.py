@@ -8,7 +8,7 @@ from messaging import eventually, works
 
 
 @pytest.mark.parametrize("left", [4, 2])
-def test_a_used_up_watch_quota_costs_the_daemon_some_watches_and_no_link(host, nodes, left):
+def test_a_used_up_watch_quota_costs_watches_and_no_link(host, nodes, left):
     room = int(host.xen(1).ok("xs-watches-room", "data/w"))
     greedy = host.xen(1)
     greedy.ok("xs-watches", "data/w", room - left)
@@ -26,7 +26,7 @@ def test_a_used_up_watch_quota_costs_the_daemon_some_watches_and_no_link(host, n
     assert one.log.read_text().count("the quota of watches is used up") == 1
 
 
-def test_who_has_lost_its_watches_for_a_moment_shows_itself_again(host):
+def test_who_lost_its_watches_for_a_moment_shows_itself_again(host):
     """By that, who has asked for it meanwhile, and wasn't heard, sees it."""
     one = Node(host, 1, "few=yes")
     one.settle()

@@ -30,7 +30,7 @@ NOT_ROOT = {"dpkg": '[ "$1" = --print-architecture ] && echo amd64', "id": "echo
 @pytest.mark.parametrize("programs, why", [(NOT_DEBIAN, "needs Debian on amd64"), (OTHER_MACHINE, "needs Debian on amd64"),
                                            (NO_PACKAGES, "can't be installed: qemu-system-x86"),
                                            (NOT_ROOT, "not root, and these packages are missing: qemu-system-x86")])
-def test_where_it_cannot_be_installed_it_is_skipped_with_one_line(tmp_path, programs, why):
+def test_where_it_cannot_be_installed_one_line_says_so(tmp_path, programs, why):
     done = run_with(tmp_path, **programs)
     assert done.returncode == SKIPPED, done
     assert done.stdout == ""
@@ -39,7 +39,7 @@ def test_where_it_cannot_be_installed_it_is_skipped_with_one_line(tmp_path, prog
 
 
 @pytest.mark.parametrize("prefix", ["/tmp/xenmsg/prefix", "/var/tmp/p", "/run/p"])
-def test_a_prefix_that_the_daemon_cannot_see_is_refused_with_words(tmp_path, prefix):
+def test_a_prefix_unseen_by_the_daemon_is_refused_with_words(tmp_path, prefix):
     (tmp_path / "Makefile").write_text(f"prefix = {prefix}\n")
     done = run_with(tmp_path, "--build", tmp_path, **NOT_DEBIAN)
     assert done.returncode == 1

@@ -174,7 +174,7 @@ static void a_question_that_a_living_peer_does_not_answer_ends(void **state)
 	scene_stop(&scene);
 }
 
-static void a_question_to_a_peer_that_is_away_waits_until_resume_for_is_over(void **state)
+static void a_question_to_who_is_away_waits_until_resume_for_is_over(void **state)
 {
 	uint64_t begun = clock_ms();
 	uint32_t number;
@@ -499,7 +499,7 @@ int main(void)
 		cmocka_unit_test(an_answer_of_the_largest_size_is_taken_and_no_larger_one),
 		cmocka_unit_test(a_question_ends_with_its_session_or_its_host),
 		cmocka_unit_test(a_question_that_a_living_peer_does_not_answer_ends),
-		cmocka_unit_test(a_question_to_a_peer_that_is_away_waits_until_resume_for_is_over),
+		cmocka_unit_test(a_question_to_who_is_away_waits_until_resume_for_is_over),
 		cmocka_unit_test(what_nobody_wants_any_more_is_withdrawn),
 		cmocka_unit_test(who_asks_and_cancels_without_a_link_pays_until_it_is_known),
 		cmocka_unit_test(an_older_domain_0_that_knows_no_hosts_is_told_as_such),

@@ -55,7 +55,7 @@ static void an_ordinary_call_costs_what_is_known_of_it(void **state)
 	}
 }
 
-static void a_long_call_may_have_been_interrupted_and_the_next_is_measured(void **state)
+static void a_long_call_may_be_an_interruption_and_the_next_is_measured(void **state)
 {
 	struct call_history history = {0};
 
@@ -110,7 +110,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(an_ordinary_call_costs_what_is_known_of_it),
-		cmocka_unit_test(a_long_call_may_have_been_interrupted_and_the_next_is_measured),
+		cmocka_unit_test(a_long_call_may_be_an_interruption_and_the_next_is_measured),
 		cmocka_unit_test(what_the_kernel_gives_to_others_meanwhile_is_not_charged),
 		cmocka_unit_test(what_is_counted_within_a_span_is_not_counted_again),
 		cmocka_unit_test(slow_calls_are_borne_as_long_as_they_are_rare),

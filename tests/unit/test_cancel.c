@@ -541,7 +541,7 @@ static void cancels_that_were_given_up_are_not_sent_any_more(void **state)
 	scene_stop(&scene);
 }
 
-static void what_is_known_of_a_message_is_told_before_its_channel_is_reset(void **state)
+static void what_is_known_of_a_message_is_told_before_a_reset(void **state)
 {
 	struct frame_cancelled answer = {.offset = state_of(1), .result = ECANCELED};
 	uint8_t payload[FRAME_SMALL_MAX];
@@ -594,7 +594,7 @@ static void who_goes_pays_no_more_for_cancels_than_they_cost(void **state)
 	quota_free(quota);
 }
 
-static void what_keeps_a_link_alive_is_sent_though_others_have_filled_its_queue(void **state)
+static void what_keeps_a_link_alive_is_sent_though_its_queue_is_full(void **state)
 {
 	static const uint8_t zeros[60000];
 	struct scene scene;
@@ -635,9 +635,9 @@ int main(void)
 		cmocka_unit_test(answer_to_a_program_that_does_not_read_ends_nobodys_session),
 		cmocka_unit_test(cancels_for_who_takes_nothing_wait_at_their_channel_alone),
 		cmocka_unit_test(cancels_that_were_given_up_are_not_sent_any_more),
-		cmocka_unit_test(what_is_known_of_a_message_is_told_before_its_channel_is_reset),
+		cmocka_unit_test(what_is_known_of_a_message_is_told_before_a_reset),
 		cmocka_unit_test(who_goes_pays_no_more_for_cancels_than_they_cost),
-		cmocka_unit_test(what_keeps_a_link_alive_is_sent_though_others_have_filled_its_queue),
+		cmocka_unit_test(what_keeps_a_link_alive_is_sent_though_its_queue_is_full),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -21,7 +21,7 @@ static void an_endpoint_that_is_not_there_refuses_with_nothing_taken(void **stat
 	nothing_is_left(&scene);
 }
 
-static void what_the_opener_sent_before_its_reset_is_delivered_and_so_unsure(void **state)
+static void what_was_sent_before_the_openers_reset_is_delivered_unsure(void **state)
 {
 	struct scene scene;
 
@@ -89,7 +89,7 @@ static void reset_before_a_release_wins_also_if_the_input_is_long(void **state)
 	nothing_is_left(&scene);
 }
 
-static void consumed_is_what_the_program_has_released_also_within_a_frame(void **state)
+static void consumed_is_what_the_program_released_also_within_a_frame(void **state)
 {
 	struct scene scene;
 
@@ -112,7 +112,7 @@ static void consumed_is_what_the_program_has_released_also_within_a_frame(void *
 }
 
 /* The caller's ring is too small for the answers when their server resets the channel. */
-static void answers_come_before_the_end_and_what_is_released_behind_it_was_not_taken(void **state)
+static void answers_come_before_the_end_and_nothing_is_taken_behind_it(void **state)
 {
 	const struct party_channel *caller;
 	struct party_frame frame;
@@ -226,7 +226,7 @@ static void an_answer_says_what_was_taken_besides(void **state)
 	expect_outcome(&scene, 104, 104);
 }
 
-static void program_that_dies_when_it_is_forbidden_has_taken_what_it_released(void **state)
+static void program_that_dies_forbidden_has_taken_what_it_released(void **state)
 {
 	struct scene scene;
 	struct party_frame frame;
@@ -447,16 +447,16 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(an_endpoint_that_is_not_there_refuses_with_nothing_taken),
-		cmocka_unit_test(what_the_opener_sent_before_its_reset_is_delivered_and_so_unsure),
+		cmocka_unit_test(what_was_sent_before_the_openers_reset_is_delivered_unsure),
 		cmocka_unit_test(reset_before_a_release_wins_over_it),
 		cmocka_unit_test(reset_before_a_release_wins_also_if_the_input_is_long),
-		cmocka_unit_test(consumed_is_what_the_program_has_released_also_within_a_frame),
-		cmocka_unit_test(answers_come_before_the_end_and_what_is_released_behind_it_was_not_taken),
+		cmocka_unit_test(consumed_is_what_the_program_released_also_within_a_frame),
+		cmocka_unit_test(answers_come_before_the_end_and_nothing_is_taken_behind_it),
 		cmocka_unit_test(what_was_released_before_it_was_forbidden_counts_as_taken),
 		cmocka_unit_test(so_does_a_part_of_a_frame),
 		cmocka_unit_test(a_reset_before_the_release_says_what_was_taken_also_then),
 		cmocka_unit_test(an_answer_says_what_was_taken_besides),
-		cmocka_unit_test(program_that_dies_when_it_is_forbidden_has_taken_what_it_released),
+		cmocka_unit_test(program_that_dies_forbidden_has_taken_what_it_released),
 		cmocka_unit_test(death_of_the_acceptor_ends_a_channel_in_every_state),
 		cmocka_unit_test(death_of_the_opener_ends_a_channel_behind_its_data),
 		cmocka_unit_test(both_ends_in_one_session_die_together),

@@ -178,7 +178,7 @@ static void a_posted_call_that_was_not_taken_in_time_is_cancelled(void **state)
 	assert_int_equal(xenmsg_timeout(fake.conn), -1);
 }
 
-static void a_posted_call_that_was_taken_is_withdrawn_when_its_time_is_up(void **state)
+static void a_posted_call_that_was_taken_is_withdrawn_after_its_time(void **state)
 {
 	struct outcome one = {0};
 
@@ -189,7 +189,7 @@ static void a_posted_call_that_was_taken_is_withdrawn_when_its_time_is_up(void *
 	assert_int_equal(one.count, 1);
 }
 
-static void a_posted_call_that_is_taken_while_it_is_cancelled_is_withdrawn(void **state)
+static void a_posted_call_taken_while_it_is_cancelled_is_withdrawn(void **state)
 {
 	struct outcome one = {0};
 
@@ -241,8 +241,8 @@ int main(void)
 		BOTH(a_call_that_was_taken_is_withdrawn_when_its_time_is_up),
 		BOTH(a_call_that_is_taken_while_it_is_cancelled_is_withdrawn),
 		BOTH(a_posted_call_that_was_not_taken_in_time_is_cancelled),
-		BOTH(a_posted_call_that_was_taken_is_withdrawn_when_its_time_is_up),
-		BOTH(a_posted_call_that_is_taken_while_it_is_cancelled_is_withdrawn),
+		BOTH(a_posted_call_that_was_taken_is_withdrawn_after_its_time),
+		BOTH(a_posted_call_taken_while_it_is_cancelled_is_withdrawn),
 		BOTH(a_posted_call_is_withdrawn_before_it_was_taken),
 		BOTH(a_posted_call_is_withdrawn_while_it_is_taken),
 		BOTH(posted_calls_time_out_each_in_its_time),

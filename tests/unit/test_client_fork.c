@@ -258,7 +258,7 @@ static const char *look_from_child(void)
 					       : NULL;
 }
 
-static void a_child_is_told_from_its_parent_where_fork_clears_no_page_too(void **state)
+static void a_child_is_told_from_its_parent_if_fork_clears_no_page(void **state)
 {
 	origin_note(&origin);
 	assert_non_null(origin.word);
@@ -275,7 +275,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		BOTH(the_parent_loses_nothing_though_the_child_uses_everything),
 		BOTH(a_child_that_a_handler_makes_has_no_connection_either),
-		cmocka_unit_test(a_child_is_told_from_its_parent_where_fork_clears_no_page_too),
+		cmocka_unit_test(a_child_is_told_from_its_parent_if_fork_clears_no_page),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

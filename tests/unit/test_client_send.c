@@ -186,7 +186,7 @@ static void refuse_the_first(struct fake *daemon)
 	fake_refuse(daemon, daemon->header.channel, ENODATA, 0);
 }
 
-static void what_a_program_refuses_has_its_number_and_what_lies_behind_has_ours(void **state)
+static void a_refused_message_has_its_number_and_those_behind_ours(void **state)
 {
 	uint8_t stream[3 * SPAN_64], data[64] = {0};
 	struct refusal refusals[3] = {0};
@@ -467,7 +467,7 @@ int main(void)
 		BOTH(what_must_not_wait_is_sent_or_refused),
 		BOTH(a_large_message_does_not_hold_up_a_small_one),
 		BOTH(a_reset_settles_each_message_by_the_rule),
-		BOTH(what_a_program_refuses_has_its_number_and_what_lies_behind_has_ours),
+		BOTH(a_refused_message_has_its_number_and_those_behind_ours),
 		BOTH(the_death_of_the_daemon_ends_every_send_once),
 		BOTH(close_ends_every_send_once),
 		BOTH(what_the_peer_does_not_accept_is_taken_out_of_the_stream),

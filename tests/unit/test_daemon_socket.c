@@ -91,7 +91,7 @@ static void tell(void)
 }
 
 /* What it hasn't read makes the next send fail. Whoever sends would lose what it is working with if lost() were called then. */
-static void a_daemon_that_dies_with_packets_unread_is_lost_once_the_sender_is_done(void **state)
+static void a_daemon_dead_with_packets_unread_is_lost_to_its_sender(void **state)
 {
 	tell();
 	close(scene.daemon);
@@ -122,7 +122,7 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(a_daemon_that_dies_with_packets_unread_is_lost_once_the_sender_is_done),
+		TEST(a_daemon_dead_with_packets_unread_is_lost_to_its_sender),
 		TEST(a_daemon_that_reads_nothing_is_lost_once_the_sender_is_done),
 	};
 

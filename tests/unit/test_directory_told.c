@@ -93,7 +93,7 @@ static void new_and_removed_domains_are_told(void **state)
 	assert_string_equal(directory_uuid(one->directory, 7), "77777777-0000-4000-8000-000000000008");
 }
 
-static void a_domain_that_is_replaced_between_two_looks_has_the_new_ones_name_and_uuid(void **state)
+static void a_domain_replaced_between_looks_has_the_new_name_and_uuid(void **state)
 {
 	struct rig *rig = *state;
 	struct place *one = guest(rig, 1);
@@ -308,7 +308,7 @@ static void many_changes_take_several_small_frames(void **state)
 }
 
 /* Else it would go without: nobody tells of a change twice. */
-static void a_change_that_could_not_be_told_makes_the_guest_be_told_everything(void **state)
+static void after_a_change_that_was_not_told_a_guest_is_told_everything(void **state)
 {
 	const struct peers_change change = {.domid = 7, .leaves = CHANGED_HELLO};
 	struct rig *rig = *state;
@@ -481,7 +481,7 @@ int main(void)
 		TEST(nothing_is_told_before_all_domains_have_been_read),
 		TEST(a_rename_is_told_as_one_change),
 		TEST(new_and_removed_domains_are_told),
-		TEST(a_domain_that_is_replaced_between_two_looks_has_the_new_ones_name_and_uuid),
+		TEST(a_domain_replaced_between_looks_has_the_new_name_and_uuid),
 		TEST(hidden_domains_are_never_told),
 		TEST(what_is_hidden_later_is_taken_back),
 		TEST(what_a_guest_may_see_follows_its_own_name),
@@ -491,7 +491,7 @@ int main(void)
 		TEST(a_guest_that_could_not_take_a_change_gets_everything_again),
 		TEST(a_guest_is_told_what_changes_in_xenstore_if_it_understands),
 		TEST(many_changes_take_several_small_frames),
-		TEST(a_change_that_could_not_be_told_makes_the_guest_be_told_everything),
+		TEST(after_a_change_that_was_not_told_a_guest_is_told_everything),
 		TEST(a_guest_without_a_link_is_told_nothing),
 		TEST(names_that_mean_something_else_are_none),
 		TEST(bad_uuids_are_none),

@@ -134,7 +134,7 @@ static void a_thread_does_it_and_the_loop_hears_of_it(void **state)
 	assert_false(pthread_equal(job.thread, pthread_self()));
 }
 
-static void whoever_makes_his_own_slow_delays_neither_the_loop_nor_others(void **state)
+static void who_makes_his_own_slow_delays_neither_loop_nor_others(void **state)
 {
 	struct scene *scene = *state;
 	struct job slow, behind, other;
@@ -255,8 +255,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(a_thread_does_it_and_the_loop_hears_of_it, setup, teardown),
-		cmocka_unit_test_setup_teardown(whoever_makes_his_own_slow_delays_neither_the_loop_nor_others,
-						setup, teardown),
+		cmocka_unit_test_setup_teardown(who_makes_his_own_slow_delays_neither_loop_nor_others, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(of_each_account_one_is_done_at_a_time_in_their_order, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(beyond_the_threads_that_there_are_errands_wait, setup,

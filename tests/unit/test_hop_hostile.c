@@ -122,7 +122,7 @@ static void bad_open(enum hop_kind hop, uint32_t number, uint8_t kind)
 	only_the_bad_one_is_cut_off(&hostile, -EPROTO);
 }
 
-static void an_open_with_no_number_or_kind_of_its_sender_ends_the_session(void **state)
+static void an_open_without_a_senders_number_or_kind_ends_the_session(void **state)
 {
 	for (unsigned k = 0; k < 2; k++) {
 		uint32_t number = kinds[k] == HOP_SHARED ? 2 : 3;
@@ -212,7 +212,7 @@ int main(void)
 		cmocka_unit_test(impossible_producer_index_ends_the_session),
 		cmocka_unit_test(impossible_consumer_index_ends_the_session),
 		cmocka_unit_test(frames_that_cannot_be_end_the_session),
-		cmocka_unit_test(an_open_with_no_number_or_kind_of_its_sender_ends_the_session),
+		cmocka_unit_test(an_open_without_a_senders_number_or_kind_ends_the_session),
 		cmocka_unit_test(a_channel_beyond_the_maximum_is_refused_alone),
 		cmocka_unit_test(unknown_frames_are_skipped_if_they_may_be),
 		cmocka_unit_test(number_in_use_cannot_be_opened_again),

@@ -28,7 +28,7 @@ static void two_rings_that_fill_in_one_turn_cost_one_notification(void **state)
 }
 
 /* On one CPU a program that is woken runs at once, and everybody else waits for it. */
-static void another_domain_hears_what_it_waits_for_before_a_program_is_woken(void **state)
+static void another_domain_hears_first_before_a_program_is_woken(void **state)
 {
 	struct rig rig;
 	struct party *peer;
@@ -111,7 +111,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(large_frame_is_cut_only_where_the_ring_is_small),
 		cmocka_unit_test(two_rings_that_fill_in_one_turn_cost_one_notification),
-		cmocka_unit_test(another_domain_hears_what_it_waits_for_before_a_program_is_woken),
+		cmocka_unit_test(another_domain_hears_first_before_a_program_is_woken),
 		cmocka_unit_test(a_domain_that_sleeps_is_woken_for_the_first_part),
 	};
 

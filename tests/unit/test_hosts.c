@@ -423,7 +423,7 @@ static void another_daemon_of_a_host_is_noticed(void **state)
 	}
 }
 
-static void descriptors_in_a_socket_that_was_asked_for_are_closed_by_others(void **state)
+static void descriptors_in_a_wanted_socket_are_closed_by_others(void **state)
 {
 	struct scene *scene = *state;
 	int fds[GATEWAY_FDS];
@@ -444,7 +444,7 @@ static void assert_no_holes(int memory_fd, uint8_t *mapped)
 }
 
 /* Who is asked for a conversation by the other host maps its memory without being asked whether it did. */
-static void memory_is_sealed_when_the_gateway_rings_and_used_when_it_is_sealed(void **state)
+static void memory_is_sealed_at_the_gateways_ring_and_used_then(void **state)
 {
 	struct scene *scene = *state;
 	struct gateway_packet packet;
@@ -511,7 +511,7 @@ static void without_a_seal_there_is_no_conversation(void **state)
 	close_all(fds);
 }
 
-static void the_gateway_has_what_the_conversation_has_and_cannot_change_its_size(void **state)
+static void the_gateway_has_the_conversations_memory_of_fixed_size(void **state)
 {
 	struct scene *scene = *state;
 	int fds[GATEWAY_FDS];
@@ -646,13 +646,12 @@ int main(void)
 		cmocka_unit_test_setup_teardown(who_is_refused_has_nothing_closed_either, setup, teardown),
 		cmocka_unit_test_setup_teardown(who_is_refused_reads_why, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_successor_may_be_quick, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-			descriptors_in_a_socket_that_was_asked_for_are_closed_by_others, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-			the_gateway_has_what_the_conversation_has_and_cannot_change_its_size, setup,
-			teardown),
-		cmocka_unit_test_setup_teardown(
-			memory_is_sealed_when_the_gateway_rings_and_used_when_it_is_sealed, setup, teardown),
+		cmocka_unit_test_setup_teardown(descriptors_in_a_wanted_socket_are_closed_by_others, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(the_gateway_has_the_conversations_memory_of_fixed_size, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(memory_is_sealed_at_the_gateways_ring_and_used_then, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(memory_that_the_gateway_keeps_stays_charged, setup, teardown),
 		cmocka_unit_test_setup_teardown(without_a_seal_there_is_no_conversation, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_gateway_that_does_not_answer_is_not_waited_for, setup,

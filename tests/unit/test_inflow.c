@@ -62,7 +62,7 @@ static void put_loud(size_t size)
 		assert_true(inflow_put(scene.inflow, "loud", &loud[i], size));
 }
 
-static void what_a_host_sends_waits_for_a_turn_of_another_and_not_for_all_that_it_sent(void **state)
+static void what_a_host_sends_waits_for_one_turn_of_another(void **state)
 {
 	put_loud(0);
 	assert_true(inflow_put(scene.inflow, "quiet", &quiet, 0));
@@ -80,7 +80,7 @@ static void a_message_of_many_bytes_takes_as_much_of_its_hosts_turn(void **state
 	assert_in_range(scene.quiet_after, 1, TURNS_QUANTUM / (COST_MESSAGE + COST_MESSAGE_BYTES(1024)) + 1);
 }
 
-static void one_pass_is_bounded_and_nothing_is_forgotten_or_in_another_order(void **state)
+static void a_pass_is_bounded_and_nothing_is_forgotten_or_reordered(void **state)
 {
 	put_loud(0);
 	event_base_loop(scene.base, EVLOOP_ONCE);
@@ -137,9 +137,9 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(what_a_host_sends_waits_for_a_turn_of_another_and_not_for_all_that_it_sent),
+		TEST(what_a_host_sends_waits_for_one_turn_of_another),
 		TEST(a_message_of_many_bytes_takes_as_much_of_its_hosts_turn),
-		TEST(one_pass_is_bounded_and_nothing_is_forgotten_or_in_another_order),
+		TEST(a_pass_is_bounded_and_nothing_is_forgotten_or_reordered),
 		TEST(too_much_of_one_host_is_refused_and_of_others_isnt),
 		TEST(all_hosts_together_have_a_bound_and_each_has_a_share),
 		TEST(what_is_cleared_is_dropped_once_and_not_taken),

@@ -55,7 +55,7 @@ static struct channel *accept_channel(struct scene *scene)
 
 /* --- a program ends ------------------------------------------------------------------------------- */
 
-static void program_that_ends_while_the_peer_is_away_has_ended_when_it_is_back(void **state)
+static void program_that_ends_while_the_peer_is_away_has_ended_then(void **state)
 {
 	enum { OPENED_BEFORE, OPENED_MEANWHILE, ACCEPTED, SHAPES };
 	struct scene scene;
@@ -98,7 +98,7 @@ static void program_that_ends_while_the_peer_is_away_has_ended_when_it_is_back(v
 	}
 }
 
-static void program_that_ends_before_there_is_a_link_leaves_nothing_behind(void **state)
+static void program_that_ends_before_there_is_a_link_leaves_nothing(void **state)
 {
 	struct scene scene;
 
@@ -136,7 +136,7 @@ static void come_as(struct scene *scene, uint32_t domid)
 	meet_again(scene);
 }
 
-static void peer_that_is_saved_again_before_it_has_proven_itself_comes_back_once_more(void **state)
+static void peer_saved_again_before_its_proof_comes_back_once_more(void **state)
 {
 	enum { GREETED, PROVING, RESUMING, STAGES };
 	enum { SAVED, LOST, LEFT, SILENT, WAYS };
@@ -199,7 +199,7 @@ static void peer_that_is_saved_again_before_it_has_proven_itself_comes_back_once
 	}
 }
 
-static void domain_that_is_restored_again_before_it_has_found_its_peer_finds_it(void **state)
+static void domain_restored_again_before_it_found_its_peer_finds_it(void **state)
 {
 	enum { AT_ONCE, AFTER_GOING_ON, PROVING, RESUMING, STAGES };
 	struct frame_prove ours;
@@ -382,10 +382,10 @@ static void peer_whose_account_is_full_comes_back_to_all_that_was_kept(void **st
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(program_that_ends_while_the_peer_is_away_has_ended_when_it_is_back),
-		cmocka_unit_test(program_that_ends_before_there_is_a_link_leaves_nothing_behind),
-		cmocka_unit_test(peer_that_is_saved_again_before_it_has_proven_itself_comes_back_once_more),
-		cmocka_unit_test(domain_that_is_restored_again_before_it_has_found_its_peer_finds_it),
+		cmocka_unit_test(program_that_ends_while_the_peer_is_away_has_ended_then),
+		cmocka_unit_test(program_that_ends_before_there_is_a_link_leaves_nothing),
+		cmocka_unit_test(peer_saved_again_before_its_proof_comes_back_once_more),
+		cmocka_unit_test(domain_restored_again_before_it_found_its_peer_finds_it),
 		cmocka_unit_test(of_two_that_prove_the_same_session_one_goes_on),
 		cmocka_unit_test(peer_whose_account_is_full_comes_back_to_all_that_was_kept),
 	};

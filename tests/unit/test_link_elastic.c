@@ -128,7 +128,7 @@ static void link_shrinks_at_once_when_others_wait_for_pages(void **state)
 	}
 }
 
-static void no_link_gets_less_than_the_smallest_size_nor_stays_below_the_first(void **state)
+static void a_link_gets_the_smallest_size_and_grows_to_the_first(void **state)
 {
 	struct scene scene;
 
@@ -236,7 +236,7 @@ int main(void)
 		cmocka_unit_test(burst_and_little_traffic_move_nothing),
 		cmocka_unit_test(link_grows_as_far_as_there_are_pages),
 		cmocka_unit_test(link_shrinks_at_once_when_others_wait_for_pages),
-		cmocka_unit_test(no_link_gets_less_than_the_smallest_size_nor_stays_below_the_first),
+		cmocka_unit_test(a_link_gets_the_smallest_size_and_grows_to_the_first),
 		cmocka_unit_test(link_that_may_not_shrink_is_asked_seldom),
 		cmocka_unit_test(peer_that_offers_again_and_again_is_declined),
 		cmocka_unit_test(shares_are_fair_and_powers_of_two),

@@ -142,7 +142,7 @@ static void new_vchan_of_the_peer_takes_the_place_of_the_old_one(void **state)
 	scene_stop(&scene);
 }
 
-static void what_was_said_over_the_old_vchan_counts_though_there_is_a_new_one(void **state)
+static void what_was_said_over_the_old_vchan_counts_after_a_new_one(void **state)
 {
 	struct scene scene;
 	uint8_t payload[8];
@@ -211,7 +211,7 @@ int main(void)
 		cmocka_unit_test(reason_in_a_goodbye_is_kept_as_plain_text),
 		cmocka_unit_test(peer_that_stops_is_told_by_a_goodbye),
 		cmocka_unit_test(new_vchan_of_the_peer_takes_the_place_of_the_old_one),
-		cmocka_unit_test(what_was_said_over_the_old_vchan_counts_though_there_is_a_new_one),
+		cmocka_unit_test(what_was_said_over_the_old_vchan_counts_after_a_new_one),
 		cmocka_unit_test(new_vchan_goes_with_the_link_while_the_old_one_is_read),
 		cmocka_unit_test(link_that_cannot_be_notified_ends),
 	};

@@ -50,7 +50,7 @@ static uint32_t channels_of(struct scene *scene, uint32_t domid)
 	return info.channels;
 }
 
-static void thousands_of_channels_of_a_lost_link_end_in_pieces_while_another_one_is_served(void **state)
+static void a_lost_links_thousands_of_channels_end_between_others_turns(void **state)
 {
 	struct channel **channels = calloc(MANY, sizeof(struct channel *)), *later;
 	unsigned passes = 0, ended = 0;
@@ -142,7 +142,7 @@ static void expect_piece(struct scene *scene, unsigned calls, uint32_t from, uin
 }
 
 /* Also if this domain is restored before that. */
-static void nothing_is_taken_in_before_all_channels_of_a_restored_peer_were_seen_to(void **state)
+static void nothing_is_taken_in_before_a_restored_peer_is_seen_to(void **state)
 {
 	struct vchan *first, *second;
 	struct scene scene;
@@ -187,9 +187,8 @@ static void nothing_is_taken_in_before_all_channels_of_a_restored_peer_were_seen
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(
-			thousands_of_channels_of_a_lost_link_end_in_pieces_while_another_one_is_served),
-		cmocka_unit_test(nothing_is_taken_in_before_all_channels_of_a_restored_peer_were_seen_to),
+		cmocka_unit_test(a_lost_links_thousands_of_channels_end_between_others_turns),
+		cmocka_unit_test(nothing_is_taken_in_before_a_restored_peer_is_seen_to),
 	};
 
 	log_set_level(LOG_LEVEL_ERROR);

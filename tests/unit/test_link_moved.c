@@ -88,7 +88,7 @@ static void session_goes_on_under_another_domid(void **state)
 	}
 }
 
-static void who_only_says_that_it_is_the_peer_gets_nothing_and_disturbs_nobody(void **state)
+static void who_only_claims_to_be_the_peer_gets_and_disturbs_nothing(void **state)
 {
 	struct frame_prove ours, theirs;
 	struct link_info info;
@@ -125,7 +125,7 @@ static void who_only_says_that_it_is_the_peer_gets_nothing_and_disturbs_nobody(v
 	}
 }
 
-static void who_says_that_it_is_the_peer_and_has_no_session_gets_one_of_its_own(void **state)
+static void who_claims_to_be_the_peer_without_a_session_gets_its_own(void **state)
 {
 	static const uint8_t none[16];
 	struct link_info info;
@@ -161,7 +161,7 @@ static void start_with_a_liar(struct scene *scene, struct peer *liar)
 	leave(scene);
 }
 
-static void peer_names_the_session_that_it_means_among_several_of_its_instance(void **state)
+static void peer_names_one_session_among_several_of_its_instance(void **state)
 {
 	struct resumed_session right;
 	struct link_info info;
@@ -204,7 +204,7 @@ static void peer_names_the_session_that_it_means_among_several_of_its_instance(v
 }
 
 /* Both ends have been lied to. */
-static void other_sessions_of_the_instance_are_tried_if_the_peer_names_none(void **state)
+static void all_sessions_of_the_instance_are_tried_if_none_is_named(void **state)
 {
 	static const uint8_t unknown[16] = "a liar's at it, ";
 	struct frame_hello_link hello;
@@ -236,7 +236,7 @@ static void other_sessions_of_the_instance_are_tried_if_the_peer_names_none(void
 	free(liar.vchan);
 }
 
-static void session_that_goes_on_elsewhere_is_not_taken_before_its_end_was_heard(void **state)
+static void session_that_goes_on_elsewhere_waits_until_its_end_is_heard(void **state)
 {
 	struct frame_prove ours, theirs;
 	struct link_info info;
@@ -280,7 +280,7 @@ static void expect_way(struct scene *scene, const char *domain, int64_t to)
 		assert_non_null(links_want(scene->links, domid, NULL, &error));
 }
 
-static void who_was_saved_is_known_by_name_uuid_and_number_until_resume_for_is_over(void **state)
+static void who_was_saved_is_known_by_all_names_until_resume_for_is_over(void **state)
 {
 	struct scene scene;
 	int error = 0;
@@ -318,7 +318,7 @@ static void who_was_saved_is_known_by_name_uuid_and_number_until_resume_for_is_o
 	}
 }
 
-static void old_number_leads_to_the_resumed_session_until_resume_for_is_over(void **state)
+static void old_number_leads_to_the_session_until_resume_for_is_over(void **state)
 {
 	struct scene scene;
 
@@ -410,7 +410,7 @@ static uint64_t channels_of(struct quota *quota, uint32_t domid)
 	return used;
 }
 
-static void peer_pays_under_its_new_number_for_what_it_has_opened_under_the_old_one(void **state)
+static void peer_pays_under_its_new_number_for_what_it_opened_before(void **state)
 {
 	const struct quota_limits limits = {
 		.pool = {[QUOTA_BYTES] = 1u << 20, [QUOTA_CHANNELS] = 100},
@@ -550,7 +550,7 @@ static void what_waits_for_a_link_waits_on_when_this_domain_is_restored(void **s
 	}
 }
 
-static void stranger_under_the_old_number_gets_a_session_of_its_own_and_ends_none(void **state)
+static void stranger_under_the_old_number_gets_its_own_session(void **state)
 {
 	static const uint8_t none[16], stranger[16] = "another instance";
 	struct frame_identity identity = {.domid = OWN};
@@ -661,19 +661,19 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(session_goes_on_under_another_domid),
-		cmocka_unit_test(who_only_says_that_it_is_the_peer_gets_nothing_and_disturbs_nobody),
-		cmocka_unit_test(who_says_that_it_is_the_peer_and_has_no_session_gets_one_of_its_own),
-		cmocka_unit_test(peer_names_the_session_that_it_means_among_several_of_its_instance),
-		cmocka_unit_test(other_sessions_of_the_instance_are_tried_if_the_peer_names_none),
-		cmocka_unit_test(session_that_goes_on_elsewhere_is_not_taken_before_its_end_was_heard),
-		cmocka_unit_test(who_was_saved_is_known_by_name_uuid_and_number_until_resume_for_is_over),
-		cmocka_unit_test(old_number_leads_to_the_resumed_session_until_resume_for_is_over),
+		cmocka_unit_test(who_only_claims_to_be_the_peer_gets_and_disturbs_nothing),
+		cmocka_unit_test(who_claims_to_be_the_peer_without_a_session_gets_its_own),
+		cmocka_unit_test(peer_names_one_session_among_several_of_its_instance),
+		cmocka_unit_test(all_sessions_of_the_instance_are_tried_if_none_is_named),
+		cmocka_unit_test(session_that_goes_on_elsewhere_waits_until_its_end_is_heard),
+		cmocka_unit_test(who_was_saved_is_known_by_all_names_until_resume_for_is_over),
+		cmocka_unit_test(old_number_leads_to_the_session_until_resume_for_is_over),
 		cmocka_unit_test(restored_domain_keeps_the_sessions_that_it_can_resume),
 		cmocka_unit_test(session_with_another_host_is_not_claimed_by_a_domain),
 		cmocka_unit_test(two_domains_with_one_secret_hold_no_more_than_one_may),
-		cmocka_unit_test(peer_pays_under_its_new_number_for_what_it_has_opened_under_the_old_one),
+		cmocka_unit_test(peer_pays_under_its_new_number_for_what_it_opened_before),
 		cmocka_unit_test(what_waits_for_a_link_waits_on_when_this_domain_is_restored),
-		cmocka_unit_test(stranger_under_the_old_number_gets_a_session_of_its_own_and_ends_none),
+		cmocka_unit_test(stranger_under_the_old_number_gets_its_own_session),
 		cmocka_unit_test(session_without_a_number_ends_with_resume_for),
 		cmocka_unit_test(rings_are_large_enough_for_what_is_sent_again),
 	};

@@ -76,7 +76,7 @@ static void what_a_restored_domain_finds_in_its_ring_counts_for_nothing(void **s
 	}
 }
 
-static void what_a_restored_domain_wrote_before_it_knew_was_not_given_out(void **state)
+static void what_a_domain_wrote_unaware_of_its_restore_is_not_given_out(void **state)
 {
 	struct scene scene;
 
@@ -162,7 +162,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_a_restored_domain_finds_in_its_ring_counts_for_nothing),
-		cmocka_unit_test(what_a_restored_domain_wrote_before_it_knew_was_not_given_out),
+		cmocka_unit_test(what_a_domain_wrote_unaware_of_its_restore_is_not_given_out),
 		cmocka_unit_test(restored_domain_that_mapped_has_a_copy_of_what_it_has_sent),
 		cmocka_unit_test(attempt_of_a_restored_domain_is_given_up),
 	};

@@ -71,7 +71,7 @@ static void what_was_sent_again_and_lost_again_comes_again(void **state)
 }
 
 /* Such as the answer to a ping that was relayed. */
-static void what_is_sent_aside_of_channels_while_away_goes_out_afterwards(void **state)
+static void what_is_sent_aside_of_channels_while_away_goes_out_later(void **state)
 {
 	static const uint8_t none[16];
 	struct scene scene;
@@ -407,7 +407,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_the_peer_has_not_processed_comes_again_with_its_number),
 		cmocka_unit_test(what_was_sent_again_and_lost_again_comes_again),
-		cmocka_unit_test(what_is_sent_aside_of_channels_while_away_goes_out_afterwards),
+		cmocka_unit_test(what_is_sent_aside_of_channels_while_away_goes_out_later),
 		cmocka_unit_test(session_frames_right_behind_resume_count),
 		cmocka_unit_test(peer_that_has_no_session_gets_a_new_one_over_the_same_vchan),
 		cmocka_unit_test(peer_that_means_another_session_ends_none),

@@ -319,7 +319,7 @@ static void session_is_found_beside_that_of_a_liar(void **state)
 }
 
 /* Larger rings than others get are granted to who has named the session, and to nobody before. */
-static void rings_for_what_is_sent_again_are_granted_when_the_session_was_named(void **state)
+static void rings_for_what_is_sent_again_come_once_a_session_is_named(void **state)
 {
 	struct frame_hello_link hello;
 	struct scene scene;
@@ -353,7 +353,7 @@ int main(void)
 		cmocka_unit_test(who_names_a_strangers_instance_learns_nothing_of_its_session),
 		cmocka_unit_test(claim_is_over_when_the_heartbeat_finds_it_proven),
 		cmocka_unit_test(session_is_found_beside_that_of_a_liar),
-		cmocka_unit_test(rings_for_what_is_sent_again_are_granted_when_the_session_was_named),
+		cmocka_unit_test(rings_for_what_is_sent_again_come_once_a_session_is_named),
 	};
 
 	log_set_level(LOG_LEVEL_ERROR);

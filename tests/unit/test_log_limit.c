@@ -40,7 +40,7 @@ static void one_source_does_not_hide_another_nor_one_cause_another(void **state)
 	log_limits_clear(&limits);
 }
 
-static void many_sources_together_have_a_limit_and_a_late_one_still_a_part(void **state)
+static void many_sources_have_a_limit_and_a_late_one_still_a_part(void **state)
 {
 	struct log_limits limits = {0};
 	unsigned written = 0;
@@ -81,7 +81,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(one_source_does_not_hide_another_nor_one_cause_another),
-		cmocka_unit_test(many_sources_together_have_a_limit_and_a_late_one_still_a_part),
+		cmocka_unit_test(many_sources_have_a_limit_and_a_late_one_still_a_part),
 		cmocka_unit_test(what_was_held_back_is_told_when_the_window_is_over),
 	};
 

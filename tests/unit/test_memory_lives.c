@@ -117,7 +117,7 @@ static int teardown(void **state)
 }
 
 /* What isn't the memory's is given back with the session. */
-static void memory_is_paid_for_until_the_last_mapping_and_descriptor_is_gone(void **state)
+static void memory_is_paid_for_until_its_last_mapping_is_gone(void **state)
 {
 	struct scene *scene = *state;
 	struct shared shared = share(scene, 4096);
@@ -262,8 +262,8 @@ static void what_is_still_there_at_the_end_is_given_back(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(
-			memory_is_paid_for_until_the_last_mapping_and_descriptor_is_gone, setup, teardown),
+		cmocka_unit_test_setup_teardown(memory_is_paid_for_until_its_last_mapping_is_gone, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(a_process_that_inherited_a_mapping_has_it_until_it_ends,
 						setup, teardown),
 		cmocka_unit_test_setup_teardown(memory_that_is_under_way_is_paid_for, setup, teardown),

@@ -313,7 +313,7 @@ static const struct xenmsg_stream_callbacks echo_callbacks = {
 };
 
 /* What it keeps can't go anywhere any more. */
-static void one_that_waits_for_room_before_it_takes_more_hears_of_the_break(void **state)
+static void who_waits_for_room_to_take_more_hears_of_the_break(void **state)
 {
 	struct echo reset = {.user = accepted(1, 10)}, lost = {.user = accepted(3, 10)};
 
@@ -604,7 +604,7 @@ int main(void)
 		MUX_BOTH(one_that_comes_in_may_be_closed_at_once),
 		MUX_SHARED(those_that_wait_for_room_may_be_closed_by_one_of_them),
 		MUX_BOTH(a_reset_comes_behind_all_data),
-		MUX_BOTH(one_that_waits_for_room_before_it_takes_more_hears_of_the_break),
+		MUX_BOTH(who_waits_for_room_to_take_more_hears_of_the_break),
 		MUX_BOTH(what_was_not_taken_comes_after_a_resume_only),
 		MUX_BOTH(resets_that_cross_are_not_answered),
 		MUX_BOTH(a_reset_of_what_has_ended_is_answered),

@@ -125,7 +125,7 @@ static void end_of_the_session_answers_all_and_they_may_ask_again(void **state)
 	assert_null(pings.list);
 }
 
-static void who_awaits_the_session_is_told_when_it_is_up_and_sends_nothing(void **state)
+static void who_awaits_the_session_hears_that_it_is_up_and_sends_nothing(void **state)
 {
 	struct program a = {0}, b = {0}, c = {0};
 	struct pings pings = {0}, other = {0};
@@ -230,8 +230,7 @@ int main(void)
 		cmocka_unit_test_setup(each_gets_the_answer_to_its_own, set_up),
 		cmocka_unit_test_setup(heartbeat_is_one_at_a_time_and_stays_when_programs_go, set_up),
 		cmocka_unit_test_setup(end_of_the_session_answers_all_and_they_may_ask_again, set_up),
-		cmocka_unit_test_setup(who_awaits_the_session_is_told_when_it_is_up_and_sends_nothing,
-				       set_up),
+		cmocka_unit_test_setup(who_awaits_the_session_hears_that_it_is_up_and_sends_nothing, set_up),
 		cmocka_unit_test_setup(what_is_not_answered_in_time_ends_and_the_rest_waits_on, set_up),
 		cmocka_unit_test_setup(what_finds_no_place_on_its_way_ends, set_up),
 		cmocka_unit_test_setup(lies_of_a_peer_cost_no_look_at_all_that_wait, set_up),

@@ -67,7 +67,7 @@ static void what_is_no_directory_is_an_error(void **state)
 	assert_null(fixture->policy);
 }
 
-static void a_directory_that_is_named_like_a_file_is_an_error_that_names_it(void **state)
+static void a_directory_named_like_a_file_is_an_error_that_names_it(void **state)
 {
 	struct fixture *fixture = *state;
 	char path[96], message[160];
@@ -357,7 +357,7 @@ int main(void)
 		TEST(without_rules_root_and_the_sockets_group_may_bind),
 		TEST(a_missing_directory_is_a_policy_without_rules),
 		TEST(what_is_no_directory_is_an_error),
-		TEST(a_directory_that_is_named_like_a_file_is_an_error_that_names_it),
+		TEST(a_directory_named_like_a_file_is_an_error_that_names_it),
 		TEST(the_first_rule_that_matches_decides),
 		TEST(a_see_section_hides_domains_and_nothing_else),
 		TEST(a_relay_section_forbids_pairs_one_way),

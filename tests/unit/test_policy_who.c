@@ -42,7 +42,7 @@ static void a_domain_without_a_known_name_matches_no_name(void **state)
 }
 
 /* The message of `evil` before anybody could tell that it is evil. */
-static void what_a_rule_might_deny_is_not_decided_while_names_are_unknown(void **state)
+static void what_might_be_denied_is_undecided_while_names_are_unknown(void **state)
 {
 	static const struct policy_subject unknown = {.domid = 3, .uid = 1000, .names_unknown = true};
 	struct fixture *fixture = *state;
@@ -65,7 +65,7 @@ static void what_a_rule_might_deny_is_not_decided_while_names_are_unknown(void *
 	assert_false(reach(fixture, &unknown, "print").undecided);
 }
 
-static void what_a_rule_might_allow_is_not_decided_while_names_are_unknown(void **state)
+static void what_might_be_allowed_is_undecided_while_names_are_unknown(void **state)
 {
 	static const struct policy_subject unknown = {.domid = 3, .uid = 1000, .names_unknown = true};
 	struct fixture *fixture = *state;
@@ -137,7 +137,7 @@ static void what_might_be_hidden_is_not_shown_while_names_are_unknown(void **sta
 	assert_false(policy_sees(fixture->policy, &guest, &guest));
 }
 
-static void what_might_not_be_relayed_is_undecided_while_names_are_unknown(void **state)
+static void what_may_not_be_relayed_is_undecided_while_names_are_unknown(void **state)
 {
 	static const struct policy_subject unknown = {.domid = 4, .names_unknown = true};
 	struct fixture *fixture = *state;
@@ -207,11 +207,11 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(domains_match_by_number_name_and_uuid),
 		TEST(a_domain_without_a_known_name_matches_no_name),
-		TEST(what_a_rule_might_deny_is_not_decided_while_names_are_unknown),
-		TEST(what_a_rule_might_allow_is_not_decided_while_names_are_unknown),
+		TEST(what_might_be_denied_is_undecided_while_names_are_unknown),
+		TEST(what_might_be_allowed_is_undecided_while_names_are_unknown),
 		TEST(what_no_name_could_change_is_decided_without_names),
 		TEST(what_might_be_hidden_is_not_shown_while_names_are_unknown),
-		TEST(what_might_not_be_relayed_is_undecided_while_names_are_unknown),
+		TEST(what_may_not_be_relayed_is_undecided_while_names_are_unknown),
 		TEST(rules_about_self_are_about_this_domain),
 		TEST(uids_narrow_a_rule),
 		TEST(endpoints_match_as_shell_patterns),

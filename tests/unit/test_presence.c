@@ -202,7 +202,7 @@ static void another_gateway_or_daemon_of_a_host_is_told(void **state)
 	assert_true(presence_is_up(a->presence, "b"));
 }
 
-static void the_later_of_two_with_one_name_steps_back_and_is_nobody_before(void **state)
+static void the_later_of_two_with_one_name_is_nobody_and_steps_back(void **state)
 {
 	struct site *other = come("b"), *first = come("a"), *second;
 
@@ -281,8 +281,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(who_says_nothing_is_down_after_dead_after, begin, finish),
 		cmocka_unit_test_setup_teardown(who_says_good_bye_is_down_at_once, begin, finish),
 		cmocka_unit_test_setup_teardown(another_gateway_or_daemon_of_a_host_is_told, begin, finish),
-		cmocka_unit_test_setup_teardown(
-			the_later_of_two_with_one_name_steps_back_and_is_nobody_before, begin, finish),
+		cmocka_unit_test_setup_teardown(the_later_of_two_with_one_name_is_nobody_and_steps_back,
+						begin, finish),
 		cmocka_unit_test_setup_teardown(of_two_that_come_at_once_one_stays, begin, finish),
 		cmocka_unit_test_setup_teardown(of_two_that_were_apart_the_older_stays, begin, finish),
 		cmocka_unit_test_setup_teardown(who_changes_all_the_time_is_heard_now_and_then, begin,

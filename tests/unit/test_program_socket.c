@@ -261,7 +261,7 @@ static void descriptors_that_linger_are_closed_by_threads_that_do_not(void **sta
 	scene_stop(&scene);
 }
 
-static void programs_that_were_not_accepted_yet_are_closed_with_the_listener(void **state)
+static void programs_not_accepted_yet_are_closed_with_the_listener(void **state)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	socklen_t size = sizeof(sa_family_t);
@@ -292,7 +292,7 @@ int main(void)
 		cmocka_unit_test(sockets_with_nothing_but_bytes_are_closed_at_once),
 		cmocka_unit_test(nothing_comes_between_the_look_and_the_close),
 		cmocka_unit_test(descriptors_that_linger_are_closed_by_threads_that_do_not),
-		cmocka_unit_test(programs_that_were_not_accepted_yet_are_closed_with_the_listener),
+		cmocka_unit_test(programs_not_accepted_yet_are_closed_with_the_listener),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

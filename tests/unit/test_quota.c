@@ -232,7 +232,7 @@ static void a_charge_that_moves_is_held_once(void **state)
 	assert_int_equal(quota_pool(*state, QUOTA_DESCRIPTORS).used, 0);
 }
 
-static void account_that_becomes_part_of_another_leaves_it_all_that_it_holds(void **state)
+static void account_that_joins_another_leaves_it_all_that_it_holds(void **state)
 {
 	struct charge from = charge_of(*state, QUOTA_PEER, 7), to = charge_of(*state, QUOTA_PEER, 9),
 		      none = charge_of(*state, QUOTA_PEER, 11);
@@ -323,7 +323,7 @@ static void no_account_has_no_limits(void **state)
 
 /* --- shares ----------------------------------------------------------------------------------- */
 
-static void one_alone_gets_half_and_each_that_follows_its_part_of_the_rest(void **state)
+static void one_gets_half_and_each_that_follows_its_part_of_the_rest(void **state)
 {
 	struct charge charges[9];
 	uint64_t left = POOL;
@@ -363,7 +363,7 @@ static void the_maximum_holds_where_the_share_would_be_more(void **state)
 	charge_end(&charge);
 }
 
-static void what_others_take_of_one_resource_leaves_the_shares_of_another(void **state)
+static void what_is_taken_of_one_resource_leaves_the_shares_of_another(void **state)
 {
 	struct charge greedy = charge_of(*state, QUOTA_UID, 1), other = charge_of(*state, QUOTA_UID, 2);
 
@@ -620,12 +620,12 @@ int main(void)
 		TEST(all_programs_of_a_user_share_an_account),
 		TEST(a_charge_outlives_the_program_that_caused_it),
 		TEST(a_charge_that_moves_is_held_once),
-		TEST(account_that_becomes_part_of_another_leaves_it_all_that_it_holds),
+		TEST(account_that_joins_another_leaves_it_all_that_it_holds),
 		TEST(two_accounts_become_no_more_than_one_may_be),
 		TEST(no_account_has_no_limits),
-		TEST(one_alone_gets_half_and_each_that_follows_its_part_of_the_rest),
+		TEST(one_gets_half_and_each_that_follows_its_part_of_the_rest),
 		TEST(the_maximum_holds_where_the_share_would_be_more),
-		TEST(what_others_take_of_one_resource_leaves_the_shares_of_another),
+		TEST(what_is_taken_of_one_resource_leaves_the_shares_of_another),
 		TEST(in_any_order_a_newcomer_finds_its_part),
 		TEST(accounts_are_listed_by_kind_and_number),
 		TEST(walk_over_accounts_goes_on_where_one_has_gone),

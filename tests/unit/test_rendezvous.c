@@ -85,7 +85,7 @@ static void restarted_peer_is_found_though_its_presence_is_not_told(void **state
 	}
 }
 
-static void where_pages_are_short_the_largest_rings_are_granted_that_there_are_pages_for(void **state)
+static void where_pages_are_short_the_largest_rings_that_fit_are_granted(void **state)
 {
 	struct scene scene;
 
@@ -459,7 +459,7 @@ static void mend_each(struct scene *scene, const char *const *paths)
 	}
 }
 
-static void own_nodes_that_others_remove_or_change_are_written_again_in_every_state(void **state)
+static void own_nodes_that_others_change_are_written_again_in_any_state(void **state)
 {
 	static const char *const leaves[] = {OURS "/presence", OURS "/endpoints", OURS "/to/2/endpoints",
 					     OURS "/to/2/hello", NULL};
@@ -496,7 +496,7 @@ static void own_nodes_that_others_remove_or_change_are_written_again_in_every_st
 }
 
 /* Else a migration to the same number would go unnoticed: there our nodes aren't. */
-static void own_leaf_that_goes_with_the_whole_tree_is_the_owners_to_judge(void **state)
+static void own_leaf_that_goes_with_its_whole_tree_is_for_its_owner(void **state)
 {
 	struct scene scene;
 
@@ -629,8 +629,7 @@ static void attempt_goes_on_after_the_request_for_it_has_timed_out(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(
-			where_pages_are_short_the_largest_rings_are_granted_that_there_are_pages_for),
+		cmocka_unit_test(where_pages_are_short_the_largest_rings_that_fit_are_granted),
 		cmocka_unit_test(pages_go_to_those_who_came_first),
 		cmocka_unit_test(what_a_peer_may_not_see_writes_nothing_for_it),
 		cmocka_unit_test(under_another_number_we_are_shown_anew_and_as_before_nowhere),
@@ -645,8 +644,8 @@ int main(void)
 		cmocka_unit_test(nodes_belong_to_the_hello_that_stands_there_by_then),
 		cmocka_unit_test(what_was_granted_in_vain_is_left_unless_it_was_for_good),
 		cmocka_unit_test(restarted_peer_is_found_though_its_presence_is_not_told),
-		cmocka_unit_test(own_nodes_that_others_remove_or_change_are_written_again_in_every_state),
-		cmocka_unit_test(own_leaf_that_goes_with_the_whole_tree_is_the_owners_to_judge),
+		cmocka_unit_test(own_nodes_that_others_change_are_written_again_in_any_state),
+		cmocka_unit_test(own_leaf_that_goes_with_its_whole_tree_is_for_its_owner),
 		cmocka_unit_test(who_removes_a_node_again_and_again_is_not_fought),
 		cmocka_unit_test(who_removes_the_whole_tree_again_and_again_is_not_fought),
 		cmocka_unit_test(hello_that_comes_back_is_answered_again),

@@ -519,7 +519,7 @@ static void all_moves_end(void)
 	}
 }
 
-static void nothing_is_lost_or_comes_twice_whenever_rings_are_lost_or_changed(void **state)
+static void nothing_is_lost_or_comes_twice_when_rings_are_lost(void **state)
 {
 	unsigned resumed = 0, lost = 0, moved = 0;
 
@@ -553,7 +553,7 @@ static void nothing_is_lost_or_comes_twice_whenever_rings_are_lost_or_changed(vo
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(nothing_is_lost_or_comes_twice_whenever_rings_are_lost_or_changed),
+		cmocka_unit_test(nothing_is_lost_or_comes_twice_when_rings_are_lost),
 	};
 
 	log_set_level(getenv("SEED") ? LOG_LEVEL_DEBUG : LOG_LEVEL_ERROR);

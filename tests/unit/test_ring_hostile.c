@@ -157,7 +157,7 @@ static void an_index_moved_between_look_and_arm_is_found(void **state)
 	ring_fixture_stop(&ring);
 }
 
-static void an_index_jump_of_a_ringful_at_a_time_is_found_once_it_overruns(void **state)
+static void an_index_that_jumps_by_ringfuls_is_found_once_it_overruns(void **state)
 {
 	struct ring_fixture ring;
 	uint8_t bytes[SIZE];
@@ -268,7 +268,7 @@ int main(void)
 		cmocka_unit_test(each_impossible_consumer_index_is_found),
 		cmocka_unit_test(an_index_that_goes_back_between_two_looks_is_found),
 		cmocka_unit_test(an_index_moved_between_look_and_arm_is_found),
-		cmocka_unit_test(an_index_jump_of_a_ringful_at_a_time_is_found_once_it_overruns),
+		cmocka_unit_test(an_index_that_jumps_by_ringfuls_is_found_once_it_overruns),
 		cmocka_unit_test(the_own_index_in_shared_memory_doesnt_matter),
 		cmocka_unit_test(any_request_byte_is_harmless),
 		cmocka_unit_test(a_frame_that_is_longer_than_its_ring_is_a_violation),

@@ -173,7 +173,7 @@ static void expect_end(struct scene *scene, uint32_t error)
 	scene_stop(scene);
 }
 
-static void names_that_a_restore_has_made_unknown_end_nothing_before_they_are_known(void **state)
+static void names_unknown_after_a_restore_end_nothing_until_known(void **state)
 {
 	static struct party_frame frame;
 	struct scene scene;
@@ -204,7 +204,7 @@ static uint32_t domid_of(struct party *party, uint32_t number)
 	return end->channel->identity.domid;
 }
 
-static void what_a_program_of_a_restored_domain_has_opened_is_that_of_its_new_number(void **state)
+static void what_a_restored_domain_opened_is_that_of_its_new_number(void **state)
 {
 	struct scene scene;
 
@@ -258,7 +258,7 @@ static void policy_decides_about_a_peer_that_was_away_when_it_is_back(void **sta
 	expect_end(&scene, EACCES);
 }
 
-static void policy_decides_in_pieces_about_the_many_channels_of_a_peer_that_was_restored(void **state)
+static void policy_decides_on_a_restored_peers_channels_in_pieces(void **state)
 {
 	enum { MANY = 1000 };
 	struct scene scene;
@@ -383,11 +383,10 @@ int main(void)
 		cmocka_unit_test(program_that_cannot_take_more_refuses_with_the_reason),
 		cmocka_unit_test(what_the_rules_forbid_from_now_on_ends_for_both),
 		cmocka_unit_test(what_is_not_decided_any_more_ends_with_that_error),
-		cmocka_unit_test(names_that_a_restore_has_made_unknown_end_nothing_before_they_are_known),
-		cmocka_unit_test(what_a_program_of_a_restored_domain_has_opened_is_that_of_its_new_number),
+		cmocka_unit_test(names_unknown_after_a_restore_end_nothing_until_known),
+		cmocka_unit_test(what_a_restored_domain_opened_is_that_of_its_new_number),
 		cmocka_unit_test(policy_decides_about_a_peer_that_was_away_when_it_is_back),
-		cmocka_unit_test(
-			policy_decides_in_pieces_about_the_many_channels_of_a_peer_that_was_restored),
+		cmocka_unit_test(policy_decides_on_a_restored_peers_channels_in_pieces),
 		cmocka_unit_test(what_is_not_decided_yet_says_so_and_nothing_else),
 		cmocka_unit_test(channels_of_an_unbound_endpoint_end),
 		cmocka_unit_test(channels_of_an_unbound_endpoint_end_in_pieces),

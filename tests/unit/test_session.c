@@ -488,7 +488,7 @@ static void shared_memory_is_sealed_against_holes_when_the_program_rings(void **
 }
 
 /* Its first frame, of which the daemon wasn't told, is its last. */
-static void what_a_program_wrote_before_it_went_is_taken_though_it_never_rang(void **state)
+static void what_was_written_before_an_end_is_taken_without_a_ring(void **state)
 {
 	struct scene scene;
 	uint8_t *memory;
@@ -570,7 +570,7 @@ static void end_of_file_at_any_time_leaves_nothing_behind(void **state)
 	}
 }
 
-static void session_ends_with_the_programs_goodbye_though_it_keeps_the_socket(void **state)
+static void session_ends_with_goodbye_though_the_socket_stays(void **state)
 {
 	struct scene scene;
 	uint8_t byte;
@@ -758,11 +758,11 @@ int main(void)
 		cmocka_unit_test(goodbye_comes_behind_the_answers),
 		cmocka_unit_test(bytes_on_the_socket_beside_shared_memory_are_a_violation),
 		cmocka_unit_test(shared_memory_is_sealed_against_holes_when_the_program_rings),
-		cmocka_unit_test(what_a_program_wrote_before_it_went_is_taken_though_it_never_rang),
+		cmocka_unit_test(what_was_written_before_an_end_is_taken_without_a_ring),
 		cmocka_unit_test(a_program_that_forbids_seals_is_cut_off),
 		cmocka_unit_test(descriptors_are_a_violation_at_any_time),
 		cmocka_unit_test(end_of_file_at_any_time_leaves_nothing_behind),
-		cmocka_unit_test(session_ends_with_the_programs_goodbye_though_it_keeps_the_socket),
+		cmocka_unit_test(session_ends_with_goodbye_though_the_socket_stays),
 		cmocka_unit_test(last_words_of_a_program_are_heard),
 		cmocka_unit_test(without_descriptors_left_the_program_is_told),
 		cmocka_unit_test(name_of_a_program_is_plain_text),

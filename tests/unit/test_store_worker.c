@@ -71,7 +71,7 @@ static void same_path_is_kept_once(void **state)
 	assert_false(fires(*state, "3 /local/domain/7"));
 }
 
-static void names_that_a_domain_makes_up_become_one_event_of_its_directory(void **state)
+static void names_that_a_domain_makes_up_become_one_directory_event(void **state)
 {
 	struct store_worker *worker = *state;
 	char path[80];
@@ -116,7 +116,7 @@ static struct store_request *ask(struct store_worker *worker, enum store_kind ki
 	return request;
 }
 
-static void watch_that_is_wanted_while_there_is_no_connection_is_kept_for_the_next_one(void **state)
+static void watch_that_is_wanted_without_a_connection_is_kept_for_one(void **state)
 {
 	struct store_worker *worker = *state;
 
@@ -133,12 +133,11 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(same_path_is_kept_once, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(
-			names_that_a_domain_makes_up_become_one_event_of_its_directory, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(names_that_a_domain_makes_up_become_one_directory_event,
+						set_up, tear_down),
 		cmocka_unit_test_setup_teardown(directory_that_fires_by_itself_is_told, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(
-			watch_that_is_wanted_while_there_is_no_connection_is_kept_for_the_next_one, set_up,
-			tear_down),
+		cmocka_unit_test_setup_teardown(watch_that_is_wanted_without_a_connection_is_kept_for_one,
+						set_up, tear_down),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

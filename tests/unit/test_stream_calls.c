@@ -132,7 +132,7 @@ static void stream_is_fetched_once(void **state)
 	scene_stop(&scene);
 }
 
-static void stream_waits_on_when_its_program_has_not_waited_for_the_answer(void **state)
+static void stream_waits_on_if_its_program_did_not_wait_for_the_answer(void **state)
 {
 	struct scene scene;
 	int other, fd;
@@ -173,7 +173,7 @@ static int *watch_often(int fd, int count)
 	return sets;
 }
 
-static void who_makes_calls_long_pays_for_them_and_not_who_opened_the_stream(void **state)
+static void who_makes_calls_long_pays_and_not_who_opened_the_stream(void **state)
 {
 	struct quota_limits limits = {0};
 	struct quota *quota;
@@ -223,8 +223,8 @@ int main(void)
 		cmocka_unit_test(waiting_stream_ends_with_its_caller),
 		cmocka_unit_test(stream_that_nobody_fetches_breaks),
 		cmocka_unit_test(stream_is_fetched_once),
-		cmocka_unit_test(stream_waits_on_when_its_program_has_not_waited_for_the_answer),
-		cmocka_unit_test(who_makes_calls_long_pays_for_them_and_not_who_opened_the_stream),
+		cmocka_unit_test(stream_waits_on_if_its_program_did_not_wait_for_the_answer),
+		cmocka_unit_test(who_makes_calls_long_pays_and_not_who_opened_the_stream),
 	};
 
 	log_set_level(LOG_LEVEL_ERROR);

@@ -124,7 +124,7 @@ static void sixty_tasks_of_one_account_have_the_time_of_one_of_another(void **st
 	task_cancel(&other->task);
 }
 
-static void who_does_dear_things_gets_no_more_units_than_who_does_cheap_ones(void **state)
+static void dear_things_get_no_more_units_than_cheap_ones(void **state)
 {
 	struct world *world = *state;
 
@@ -167,7 +167,7 @@ static void lines_that_become_one_have_the_time_of_one(void **state)
 	assert_null(world->turns.lines);
 }
 
-static void a_line_that_becomes_part_of_another_brings_its_debt_and_what_was_spent(void **state)
+static void a_line_that_joins_another_brings_its_debt_and_what_was_spent(void **state)
 {
 	struct world *world = *state;
 	struct worker *worker = add(world, 0, 0, 10 * TURNS_QUANTUM, 2);
@@ -337,13 +337,12 @@ int main(void)
 						tear_down),
 		cmocka_unit_test_setup_teardown(sixty_tasks_of_one_account_have_the_time_of_one_of_another,
 						set_up, tear_down),
-		cmocka_unit_test_setup_teardown(
-			who_does_dear_things_gets_no_more_units_than_who_does_cheap_ones, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(dear_things_get_no_more_units_than_cheap_ones, set_up,
+						tear_down),
 		cmocka_unit_test_setup_teardown(lines_that_become_one_have_the_time_of_one, set_up,
 						tear_down),
-		cmocka_unit_test_setup_teardown(
-			a_line_that_becomes_part_of_another_brings_its_debt_and_what_was_spent, set_up,
-			tear_down),
+		cmocka_unit_test_setup_teardown(a_line_that_joins_another_brings_its_debt_and_what_was_spent,
+						set_up, tear_down),
 		cmocka_unit_test_setup_teardown(nobody_waits_longer_than_promised, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(a_pass_is_bounded_and_the_rest_goes_on_in_the_next_one,
 						set_up, tear_down),

@@ -560,7 +560,7 @@ static struct vchan *granted_to(struct scene *scene, uint32_t domid, uint32_t si
 
 /* The other side keeps its mapping, or never showed that it has one, and may write what it likes. What it has is two
  * vchans: one that was closed, and another one. */
-static void pages_that_a_peer_may_still_have_mapped_are_granted_to_it_again(void **state)
+static void pages_that_a_peer_may_still_map_are_granted_to_it_again(void **state)
 {
 	static const uint8_t live[] = {1, 2, 0x77};
 	struct scene scene;
@@ -745,7 +745,7 @@ int main(void)
 		cmocka_unit_test(ports_bound_before_a_restore_is_noticed_are_unbound),
 		cmocka_unit_test(pages_that_were_granted_before_a_restore_are_not_kept),
 		cmocka_unit_test(restore_without_new_handle_can_still_be_cleaned_up),
-		cmocka_unit_test(pages_that_a_peer_may_still_have_mapped_are_granted_to_it_again),
+		cmocka_unit_test(pages_that_a_peer_may_still_map_are_granted_to_it_again),
 		cmocka_unit_test(who_has_not_looked_yet_finds_what_it_mapped_closed),
 		cmocka_unit_test(peer_that_lets_go_of_nothing_has_what_three_vchans_need),
 		cmocka_unit_test(a_peer_that_let_go_of_larger_ones_gets_one_of_them),

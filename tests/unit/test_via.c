@@ -228,7 +228,7 @@ static void channels_that_new_rules_forbid_end(void **state)
 	scene_stop(&scene);
 }
 
-static void channel_follows_its_destination_to_another_number_if_the_rules_allow_it_there(void **state)
+static void channel_follows_its_destinations_number_if_the_rules_allow(void **state)
 {
 	struct channel_end *end;
 	uint32_t number = 0;
@@ -264,7 +264,7 @@ static int source_moves(struct scene *scene, struct party *party, uint32_t to)
 	return r;
 }
 
-static void destination_is_told_the_number_of_a_source_that_moves_if_the_rules_allow_it_there(void **state)
+static void destination_is_told_a_moved_sources_number_if_rules_allow(void **state)
 {
 	static struct party_frame frame;
 	struct scene scene;
@@ -288,7 +288,7 @@ static void destination_is_told_the_number_of_a_source_that_moves_if_the_rules_a
 	scene_stop(&scene);
 }
 
-static void destination_that_was_not_told_yet_is_told_the_present_number_alone(void **state)
+static void destination_that_was_not_told_yet_is_told_the_last_number(void **state)
 {
 	static struct party_frame frame;
 	struct scene scene;
@@ -307,7 +307,7 @@ static void destination_that_was_not_told_yet_is_told_the_present_number_alone(v
 	scene_stop(&scene);
 }
 
-static void restored_domain_takes_what_was_relayed_to_an_earlier_number_of_its(void **state)
+static void restored_domain_takes_what_was_relayed_to_its_earlier_number(void **state)
 {
 	struct scene scene;
 
@@ -454,12 +454,10 @@ int main(void)
 		cmocka_unit_test(window_from_link_to_link_is_no_more_than_two_rings),
 		cmocka_unit_test(domain_0_refuses_what_leads_nowhere),
 		cmocka_unit_test(channels_that_new_rules_forbid_end),
-		cmocka_unit_test(
-			channel_follows_its_destination_to_another_number_if_the_rules_allow_it_there),
-		cmocka_unit_test(
-			destination_is_told_the_number_of_a_source_that_moves_if_the_rules_allow_it_there),
-		cmocka_unit_test(destination_that_was_not_told_yet_is_told_the_present_number_alone),
-		cmocka_unit_test(restored_domain_takes_what_was_relayed_to_an_earlier_number_of_its),
+		cmocka_unit_test(channel_follows_its_destinations_number_if_the_rules_allow),
+		cmocka_unit_test(destination_is_told_a_moved_sources_number_if_rules_allow),
+		cmocka_unit_test(destination_that_was_not_told_yet_is_told_the_last_number),
+		cmocka_unit_test(restored_domain_takes_what_was_relayed_to_its_earlier_number),
 		cmocka_unit_test(channels_that_wait_in_domain_0_end_by_new_rules_too),
 		cmocka_unit_test(domain_0_relays_pings_and_their_errors),
 		cmocka_unit_test(domain_0_is_believed_who_the_sender_is),

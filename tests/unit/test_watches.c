@@ -31,7 +31,7 @@ static void what_is_there_is_told_first_and_then_each_change(void **state)
 	scene_stop(&scene);
 }
 
-static void domain_whose_link_is_away_is_told_as_that_and_then_as_up_once_more(void **state)
+static void domain_whose_link_is_away_is_told_as_away_and_then_up(void **state)
 {
 	struct scene scene;
 
@@ -243,7 +243,7 @@ static void program_that_does_not_read_is_cut_off_and_others_are_told(void **sta
 	scene_stop(&scene);
 }
 
-static void renamed_domain_goes_for_its_old_name_and_comes_for_its_new_one(void **state)
+static void renamed_domain_goes_by_its_old_name_and_comes_by_its_new_one(void **state)
 {
 	struct scene scene;
 
@@ -326,7 +326,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_is_there_is_told_first_and_then_each_change),
-		cmocka_unit_test(domain_whose_link_is_away_is_told_as_that_and_then_as_up_once_more),
+		cmocka_unit_test(domain_whose_link_is_away_is_told_as_away_and_then_up),
 		cmocka_unit_test(what_has_not_changed_is_not_told),
 		cmocka_unit_test(list_of_endpoints_is_told_as_what_changed_in_it),
 		cmocka_unit_test(pattern_means_what_it_says),
@@ -335,7 +335,7 @@ int main(void)
 		cmocka_unit_test(watch_that_has_ended_is_silent),
 		cmocka_unit_test(program_may_have_64_watches),
 		cmocka_unit_test(program_that_does_not_read_is_cut_off_and_others_are_told),
-		cmocka_unit_test(renamed_domain_goes_for_its_old_name_and_comes_for_its_new_one),
+		cmocka_unit_test(renamed_domain_goes_by_its_old_name_and_comes_by_its_new_one),
 		cmocka_unit_test(own_domain_with_another_number_goes_and_comes),
 		cmocka_unit_test(program_is_not_told_of_what_it_may_not_learn_of),
 	};

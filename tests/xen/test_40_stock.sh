@@ -36,7 +36,7 @@ mapped_of() {
 }
 
 # Three vchans with the hostile one, one with dom0, and what Xen itself needs. It goes on for a minute at least.
-test_a_mapper_that_keeps_all_that_it_gets_has_three_vchans_at_most() {
+test_a_mapper_that_keeps_all_has_three_vchans_at_most() {
 	local mapped began
 	daemon_stop u1
 	now
@@ -56,7 +56,7 @@ test_a_mapper_that_keeps_all_that_it_gets_has_three_vchans_at_most() {
 }
 
 # In the guest, so that all of the time is the daemons'.
-test_a_peer_that_crashes_a_hundred_times_has_its_link_each_time() { # named
+test_who_crashes_a_hundred_times_has_its_link_each_time() { # named
 	local mapped
 	ON_SECONDS=1500 on u1 "times=0
 		while [ \$times -lt 100 ]; do
