@@ -86,6 +86,8 @@ void quota_free(struct quota *quota)
 {
 	struct account *account, *next;
 
+	if (!quota)
+		return;
 	HASH_ITER(hh, quota->accounts, account, next)
 		forget(account); /* whose rest isn't over */
 	free(quota);
