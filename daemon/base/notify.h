@@ -5,7 +5,8 @@
 /*
  * Tells the service manager (sd_notify(3)) that the daemon is ready, reloads or stops, with a line on its
  * condition; and, if the unit has a watchdog, that its event loop still runs. That notification comes from a
- * timer of the loop, so a daemon that hangs stops sending it. Without a service manager nothing happens.
+ * timer of the loop, so a daemon that hangs stops sending it. Without a service manager nothing happens. Nobody waits
+ * for a manager that doesn't read: it is told when it has room again, of a stop only if it has some at once.
  */
 
 #include <stddef.h>

@@ -88,6 +88,27 @@ def test_ready_is_said_once_it_listens_and_xenstore_has_answered(host, one, mana
     manager.wait_for("STOPPING=1")
 
 
+def fill(path):
+    """As anybody may who can reach the socket."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other, pytest.raises(BlockingIOError):
+        other.setblocking(False)
+        while True:
+            other.sendto(b"X_FULL=1", path)
+
+
+def test_a_manager_that_reads_nothing_is_not_waited_for(one, manager):
+    fill(manager.path)
+    start(one, manager)
+    one.wait_ready()
+    os.kill(one.pid, signal.SIGHUP)
+    assert one.xenmsg("status").returncode == 0
+    manager.wait_for("READY=1")
+    manager.wait_for("RELOADING=1")
+    manager.wait_for("READY=1")
+    fill(manager.path)
+    one.stop()
+
+
 def test_a_reload_is_told(one, manager):
     start(one, manager)
     manager.wait_for("READY=1")
