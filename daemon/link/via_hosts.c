@@ -104,7 +104,7 @@ static int take_from_host(struct via *via, struct channel *channel, const struct
 	if (r == 0)
 		r = note_sender(channel, open, number, hosts_name(via->with.hosts, number));
 	if (r == 0)
-		r = directory_resolve(via->with.directory, address.domain, &domid);
+		r = links_resolve(via->links, address.domain, &domid);
 	if (r < 0)
 		return r;
 	if (domid == 0) {
@@ -243,7 +243,7 @@ static int ping_here(struct via *via, uint32_t host, const struct frame_ping_rel
 		return -EINVAL;
 	if (domain_name_is_valid(asked->name.data, asked->name.size))
 		memcpy(name, asked->name.data, asked->name.size);
-	r = directory_resolve(via->with.directory, address->domain, &domid);
+	r = links_resolve(via->links, address->domain, &domid);
 	if (r == 0 && domid == 0) {
 		done(userdata, 0, 0);
 		return 0;

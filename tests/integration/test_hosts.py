@@ -19,7 +19,7 @@ import pytest
 from conftest import wait_for
 from fake_gateway import FakeGateway, Refused, Side
 from library import Connection
-from messaging import (EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_UNREACHABLE, EXIT_USAGE, FAST, PATIENCE, Nodes, eventually,
+from messaging import (EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_TIMEOUT, EXIT_UNREACHABLE, EXIT_USAGE, FAST, PATIENCE, Nodes, eventually,
                        is_listening, tool)
 from test_resume import calling, numbered
 
@@ -470,6 +470,27 @@ def test_between_hosts_all_goes_on_when_either_guest_is_restored(hosts):
             worker.goes_on()
     for worker in workers:
         worker.finish()
+
+
+def test_what_another_host_opens_to_a_saved_guest_waits_for_it(hosts):
+    here, there = hosts(guests=1)
+    zero, far = there[0], there[1]
+    eventually(lambda: (zero.link(1) or {}).get("state") == "up", "domain 0 has a session with it")
+    addresses = [f"hostb/{name}" for name in ("dom1", far.host.domain(1)["uuid"], "1")]
+    with Connection(here[1].socket) as sender, Connection(far.socket) as receiver:
+        assert receiver.bind("inbox") == 0
+        results = []
+        far.host.sim("suspend", 1)
+        eventually(lambda: zero.link(1)["state"] == "away", "it is away")
+        eventually(lambda: not any(peer["name"] == "dom1" for peer in zero.status()["peers"]), "the name is forgotten")
+        for address in addresses:
+            assert sender.post(f"{address}:inbox", address.encode(), results.append) == 0
+        assert sender.send("hostb/dom1:inbox", b"in vain", 200) == -errno.ETIMEDOUT
+        assert here[1].xenmsg("ping", "--timeout", "0.1", "hostb/dom1").returncode == EXIT_TIMEOUT
+        far.domid = int(far.host.sim("resume", 1).stdout)
+        assert sorted(receiver.receive().data.decode() for _ in addresses) == sorted(addresses)
+        eventually(lambda: sender.wait(10) >= 0 and len(results) == len(addresses), "all have an outcome")
+    assert not any(results)
 
 
 def test_a_lost_conversation_is_a_pause_for_streams(hosts):

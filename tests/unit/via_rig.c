@@ -136,7 +136,7 @@ int access_still_out(struct access *access, const struct frame_identity *from, c
 	return -EACCES;
 }
 
-int directory_resolve(struct directory *directory, const char *domain, uint32_t *domid)
+int links_resolve(struct links *links, const char *domain, uint32_t *domid)
 {
 	return -EHOSTDOWN;
 }
