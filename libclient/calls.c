@@ -75,9 +75,10 @@ static void on_settled(void *userdata, int result)
 	call->unsettled = false;
 	if (call->reported)
 		free(call);
-	else if (!call->completed && (result < 0 || call->message))
+	else if (!call->completed && (result < 0 || call->message)) {
 		complete(call, result, NULL);
-	else if (!call->completed && call->expired) {
+		call->certainty = call->calls->outbox->settling;
+	} else if (!call->completed && call->expired) {
 		/* It was taken after all. calls_expire() is to withdraw it, not a function that is working on
 		 * its channel. */
 		forget_time(call);

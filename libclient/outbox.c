@@ -110,6 +110,7 @@ static void settle_as(struct outbox *outbox, const struct sender *sender, const 
 	if (!op->done)
 		return;
 	if (op->internal) {
+		outbox->settling = certainty;
 		op->done(op->userdata, result);
 		return;
 	}

@@ -78,6 +78,7 @@ struct outbox {
 	struct settled *settled;
 	uint32_t settled_head, settled_count, settled_capacity, outstanding;
 	uint8_t certainty; /* of what was reported last: enum xenmsg_certainty */
+	uint8_t settling;  /* the same, of the op whose `done` is called now, if that is the library's own */
 	outbox_ended ended;
 };
 

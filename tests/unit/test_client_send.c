@@ -189,7 +189,7 @@ static void refuse_the_first(struct fake *daemon)
 static void a_refused_message_has_its_number_and_those_behind_ours(void **state)
 {
 	uint8_t stream[3 * SPAN_64], data[64] = {0};
-	struct refusal refusals[3] = {0};
+	struct refusal refusals[3] = {0}, timed = {0};
 	uint32_t channel;
 
 	for (int i = 0; i < 3; i++)
@@ -211,6 +211,16 @@ static void a_refused_message_has_its_number_and_those_behind_ours(void **state)
 	assert_int_equal(xenmsg_send(fake.conn, "5:other", data, sizeof(data), -1), -ENODATA);
 	assert_int_equal(xenmsg_certainty(fake.conn), XENMSG_ANSWERED);
 	fake_join(&fake);
+	assert_int_equal(
+		xenmsg_post_timed(fake.conn, "5:timed", data, sizeof(data), 60000, note_refusal, &timed), 0);
+	fake_expect(&fake, FRAME_RESET);
+	channel = expect_open("5:timed");
+	read_stream(channel, stream, SPAN_64);
+	fake_refuse(&fake, channel, ENOENT, 0);
+	while (!timed.result)
+		xenmsg_process(fake.conn);
+	assert_int_equal(timed.result, -ENOENT);
+	assert_int_equal(timed.certainty, XENMSG_ANSWERED);
 }
 
 static void the_death_of_the_daemon_ends_every_send_once(void **state)
