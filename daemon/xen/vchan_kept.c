@@ -65,6 +65,33 @@ static void forget_a_part(struct word *word)
 		word->since_ms = clock_ms();
 }
 
+/* Asks the hypervisor: no port 0 can be bound to, but only of a domain that isn't there it says so. */
+static bool is_gone(struct vchan_host *host, uint32_t domid)
+{
+	xenevtchn_port_or_error_t port;
+
+	errno = 0;
+	port = xenevtchn_bind_interdomain(host->evtchn, domid, 0);
+	if (port >= 0)
+		xenevtchn_unbind(host->evtchn, (evtchn_port_t)port);
+	return port < 0 && errno == ESRCH;
+}
+
+/* Forgets what is known of some domains that are gone. Nothing else tells of the end of one of which nothing is kept; with two
+ * looks for each that is new, all are looked at in time. */
+static void forget_some(struct vchan_host *host)
+{
+	struct word *word;
+
+	for (int i = 0; i < 2 && (word = host->kept.words); i++) {
+		HASH_DEL(host->kept.words, word);
+		if (is_gone(host, word->domid))
+			free(word);
+		else /* behind all others */
+			HASH_ADD(hh, host->kept.words, domid, sizeof(word->domid), word);
+	}
+}
+
 static struct word *word_of(struct vchan_host *host, uint32_t domid)
 {
 	struct word *word;
@@ -79,6 +106,7 @@ static struct word *word_of(struct vchan_host *host, uint32_t domid)
 		return NULL;
 	word->domid = domid;
 	word->since_ms = clock_ms();
+	forget_some(host);
 	HASH_ADD(hh, host->kept.words, domid, sizeof(word->domid), word);
 	return word;
 }
@@ -132,18 +160,6 @@ void kept_look_at(struct vchan *vchan)
 {
 	if (has_let_go(vchan))
 		let_go(vchan);
-}
-
-/* Asks the hypervisor: no port 0 can be bound to, but only of a domain that isn't there it says so. */
-static bool is_gone(struct vchan_host *host, uint32_t domid)
-{
-	xenevtchn_port_or_error_t port;
-
-	errno = 0;
-	port = xenevtchn_bind_interdomain(host->evtchn, domid, 0);
-	if (port >= 0)
-		xenevtchn_unbind(host->evtchn, (evtchn_port_t)port);
-	return port < 0 && errno == ESRCH;
 }
 
 static void on_look(evutil_socket_t fd, short what, void *userdata)

@@ -733,6 +733,29 @@ static void a_peer_is_not_mistrusted_for_ever(void **state)
 	scene_stop(&scene);
 }
 
+/* What is known of a domain goes with it, also where nothing of it is kept that would be looked at. */
+static void a_new_domain_is_not_mistrusted_for_one_that_had_its_number(void **state)
+{
+	struct scene scene;
+	uint32_t before;
+
+	scene_start(&scene, false);
+	for (unsigned i = 0; i < 1000; i++)
+		end(granted_to(&scene, 7, 65536));
+	xen.pages_left = 40;
+	end(granted_to(&scene, 8, 65536));
+	assert_int_equal(xen.pages, 0);
+	xen.domain_gone = true;
+	end(granted_to(&scene, 9, 65536));
+	xen.domain_gone = false;
+	before = xen.next_ref;
+	for (unsigned i = 0; i < 10; i++)
+		end(granted_to(&scene, 7, 65536));
+	assert_int_equal(xen.next_ref, before + 10 * 33);
+	assert_int_equal(xen.pages, 0);
+	scene_stop(&scene);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -752,6 +775,7 @@ int main(void)
 		cmocka_unit_test(what_is_given_back_on_a_peers_word_is_bounded),
 		cmocka_unit_test(what_a_peer_let_go_of_does_not_keep_it_from_a_larger_one),
 		cmocka_unit_test(a_peer_is_not_mistrusted_for_ever),
+		cmocka_unit_test(a_new_domain_is_not_mistrusted_for_one_that_had_its_number),
 	};
 
 	log_set_level(0); /* what goes wrong here is meant to */
