@@ -27,10 +27,13 @@ static int dial(struct xenmsg *conn, int64_t deadline)
 {
 	struct sockaddr_un address = {0};
 	socklen_t size = sizeof(address) - 1;
+	int r;
 
 	if (getpeername(conn->transport.socket, (struct sockaddr *)&address, &size) < 0)
 		return -ENOTCONN;
-	return handshake_connect(address.sun_path, deadline);
+	r = handshake_connect(address.sun_path, deadline);
+	/* The file of the socket isn't there, or not for us; these numbers would speak of the endpoint. */
+	return r == -ENOENT || r == -EACCES ? -ECONNREFUSED : r;
 }
 
 /* Reads WELCOME, then the REPLY that says whether there is a stream. */

@@ -286,6 +286,7 @@ static void a_stream_that_a_limit_refuses_waits_and_nobody_spins(void **state)
 	const struct frame_welcome welcome = {.major = 1, .domid = 7, .max_message = 4096};
 	uint8_t frame[FRAME_HEADER_SIZE + FRAME_SMALL_MAX] = {0};
 	struct opened opened;
+	char elsewhere[sizeof(opened.address.sun_path) + 2];
 	int fd;
 
 	begin_to_open(&opened);
@@ -304,7 +305,14 @@ static void a_stream_that_a_limit_refuses_waits_and_nobody_spins(void **state)
 	assert_int_equal(xenmsg_wait(opened.conn, -1), 1); /* after a while */
 	assert_int_equal(xenmsg_timeout(opened.conn), -1);
 
-	/* Nor is it lost when nobody could say whether it is still there. */
+	/* Nor is it lost when nobody could say whether it is still there, as while the daemon begins anew. */
+	snprintf(elsewhere, sizeof(elsewhere), "%s.x", opened.address.sun_path);
+	assert_int_equal(rename(opened.address.sun_path, elsewhere), 0);
+	assert_int_equal(xenmsg_accept(opened.conn, NULL, 0), -ECONNREFUSED);
+	assert_int_equal(xenmsg_connect(opened.conn, "5:shell", 0),
+			 -ECONNREFUSED); /* not: no such endpoint */
+	assert_int_equal(rename(elsewhere, opened.address.sun_path), 0);
+	assert_int_equal(xenmsg_wait(opened.conn, -1), 1);
 	assert_int_equal(accept_answered(&opened, ETIMEDOUT), -ETIMEDOUT);
 	assert_int_equal(poll(NULL, 0, xenmsg_timeout(opened.conn)), 0); /* as a loop does */
 	assert_int_equal(xenmsg_process(opened.conn), 1);
