@@ -19,7 +19,9 @@
 #define SYSTEMD_PATH "/org/freedesktop/systemd1"
 #define MANAGER	     SYSTEMD ".Manager"
 #define UNIT	     SYSTEMD ".Unit"
-#define PROPERTIES   "org.freedesktop.DBus.Properties"
+#define BUS	     "org.freedesktop.DBus"
+#define BUS_PATH     "/org/freedesktop/DBus"
+#define PROPERTIES   BUS ".Properties"
 #define MESSAGES_MAX 32 /* handled at once */
 /* Where sd_bus_open_system() finds the bus. */
 #define BUS_VARIABLE "DBUS_SYSTEM_BUS_ADDRESS"
@@ -29,7 +31,8 @@
  * forgotten, for the unit's end.
  *
  * Whoever is on the bus may send signals to the daemon's own name on it, where no match of the bus stands between. So they are
- * believed from the one connection that has answered: an answer is let through by the bus from who was asked alone. */
+ * believed from the one connection that has answered: an answer is let through by the bus from who was asked alone. If systemd
+ * is executed anew it has another connection, as the bus itself tells. */
 struct unit_start {
 	struct units *units;
 	char *unit;
@@ -188,6 +191,34 @@ static int on_job_removed(sd_bus_message *signal, void *userdata, sd_bus_error *
 	return 0;
 }
 
+/* systemd has another name of its own on the bus. What it has told meanwhile is lost, but for a job's end: jobs go on. */
+static int on_owner(sd_bus_message *signal, void *userdata, sd_bus_error *error)
+{
+	struct units *units = userdata;
+	struct unit_start *start, *next;
+	const char *sender = sd_bus_message_get_sender(signal), *name, *before, *now;
+	char *systemd;
+	int r;
+
+	if (!sender || strcmp(sender, BUS) != 0 ||
+	    sd_bus_message_read(signal, "sss", &name, &before, &now) < 0 || strcmp(name, SYSTEMD) != 0 ||
+	    !now[0])
+		return 0;
+	DL_FOREACH_SAFE(units->starts, start, next) {
+		if (!start->systemd)
+			continue;
+		systemd = strdup(now);
+		if (systemd) {
+			free(start->systemd);
+			start->systemd = systemd;
+		}
+		r = !systemd ? -ENOMEM : start->path ? ask_state(start) : 0;
+		if (r < 0)
+			fail(start, strerror(-r));
+	}
+	return 0;
+}
+
 /* --- the connection --------------------------------------------------------------------------- */
 
 static void disconnect(struct units *units)
@@ -267,6 +298,12 @@ static int connect_bus(struct units *units)
 	if (r >= 0)
 		r = sd_bus_match_signal_async(units->bus, NULL, SYSTEMD, SYSTEMD_PATH, MANAGER, "JobRemoved",
 					      on_job_removed, NULL, units);
+	if (r >= 0)
+		r = sd_bus_add_match_async(units->bus, NULL,
+					   "type='signal',sender='" BUS "',path='" BUS_PATH
+					   "',interface='" BUS "',member='NameOwnerChanged',arg0='" SYSTEMD
+					   "'",
+					   on_owner, NULL, units);
 	/* Without it systemd may not send the signal; an error then shows by the time-out only. */
 	if (r >= 0)
 		r = sd_bus_call_method_async(units->bus, NULL, SYSTEMD, SYSTEMD_PATH, MANAGER, "Subscribe",

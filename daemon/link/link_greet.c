@@ -105,6 +105,11 @@ static void on_greeting(void *userdata)
 							   : "the peer's daemon has gone");
 }
 
+void link_hear_greeting(struct link *link)
+{
+	on_greeting(link);
+}
+
 void link_greet(struct link *link)
 {
 	uint8_t payload[FRAME_PAYLOAD_MAX];

@@ -269,6 +269,8 @@ void link_greet(struct link *link);
 /* As the heartbeat: looks whether something was missed, or the peer has had its time. May free the link, since another
  * one goes on in its place. */
 void link_look_at_greeting(struct link *link, uint64_t now);
+/* Takes what the peer has said, before its loss is believed. May free the link likewise. */
+void link_hear_greeting(struct link *link);
 /* Ends it with a GOODBYE: `error` is negative, -ECONNRESET for what is nobody's fault. */
 void link_stop_greeting(struct link *link, int error, const char *why);
 

@@ -335,6 +335,11 @@ void links_lost(struct links *links, uint32_t domid, bool replaced, const char *
 {
 	struct link *link = link_find(links, domid);
 
+	/* What the peer wrote before lies in the ring: with its HELLO the session has begun, or another goes on. */
+	if (link && link->state == LINK_GREETING) {
+		link_hear_greeting(link);
+		link = link_find(links, domid);
+	}
 	if (!link)
 		return;
 	if (link->state == LINK_AWAY) {

@@ -6,7 +6,8 @@
  *
  * Before a job is done whose unit's name begins with "forged", somebody else on the bus tells who has asked that it has failed,
  * that a job of another unit is done, and that the unit has changed; and tries to pass a descriptor, which is said on standard
- * output if the bus refuses it. The words of a unit that begins with "escaped" would write to a terminal.
+ * output if the bus refuses it. The words of a unit that begins with "escaped" would write to a terminal. Before the job of a
+ * unit that begins with "reborn" has failed, systemd is on the bus by another connection, as after a daemon-reexec.
  *
  * Usage: fake-systemd FOLDER, with DBUS_SYSTEM_BUS_ADDRESS
  */
@@ -150,6 +151,17 @@ static int forge(sd_bus *bus, const char *victim, const char *job, const char *u
 	return r;
 }
 
+/* Returns the connection that is systemd now. */
+static sd_bus *be_reborn(sd_bus *bus)
+{
+	sd_bus *now = NULL;
+
+	if (wait_for_bus(bus) < 0 || sd_bus_open_system(&now) < 0 || sd_bus_release_name(bus, NAME) < 0 ||
+	    sd_bus_request_name(now, NAME, 0) < 0)
+		abort();
+	return now;
+}
+
 static int on_start_unit(sd_bus_message *request, void *userdata, sd_bus_error *error)
 {
 	static uint32_t jobs;
@@ -174,6 +186,14 @@ static int on_start_unit(sd_bus_message *request, void *userdata, sd_bus_error *
 		r = forge(sd_bus_message_get_bus(request), sd_bus_message_get_sender(request), job, unit);
 	if (r < 0)
 		return r;
+	if (!strncmp(unit, "reborn", 6)) {
+		sd_bus *now = be_reborn(sd_bus_message_get_bus(request));
+
+		r = sd_bus_emit_signal(now, PATH, NAME ".Manager", "JobRemoved", "uoss", jobs, job, unit,
+				       "failed");
+		sd_bus_flush_close_unref(now);
+		return r < 0 ? r : sd_bus_request_name(sd_bus_message_get_bus(request), NAME, 0);
+	}
 	return sd_bus_emit_signal(sd_bus_message_get_bus(request), PATH, NAME ".Manager", "JobRemoved",
 				  "uoss", jobs, job, unit, run(userdata, unit) ? "done" : "failed");
 }

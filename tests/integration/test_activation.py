@@ -360,7 +360,7 @@ def node_with_a_unit(nodes, tmp_path, systemd):
     one = nodes(1, start=False)[1]
     one.environment = dict(one.environment, DBUS_SYSTEM_BUS_ADDRESS=systemd.address)
     activation = Activation(one, tmp_path)
-    for name in ("inbox", "none", "denied", "escaped", "broken", "bad", "good", "forged"):
+    for name in ("inbox", "none", "denied", "escaped", "broken", "bad", "good", "forged", "reborn"):
         activation.write(name, f"user = root\nunit = {name}.service\ntimeout = 600s\n")
     environment = "".join(f"export {key}={one.environment[key]}\n" for key in ("XENSIM_DIR", "LD_LIBRARY_PATH") if key in one.environment)
     for name in ("inbox", "forged"):
@@ -389,7 +389,8 @@ def test_a_unit_that_fails_is_an_enoent_with_systemds_words(with_unit):
     for name, words in (("none", "systemd: Unit none.service not found."),
                         ("denied", "systemd: Interactive authentication required. (polkit decides: is it installed? see xenmsg-activation(5))"),
                         ("escaped", "systemd: ?[2Jodd?words??"),
-                        ("broken", "the job of broken.service ended with: failed")):
+                        ("broken", "the job of broken.service ended with: failed"),
+                        ("reborn", "the job of reborn.service ended with: failed")):
         one.send(f"self:{name}", "x", exit_code=EXIT_NO_ENDPOINT)
         assert activation.about(name)["reason"] == words
 

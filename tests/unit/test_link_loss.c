@@ -87,6 +87,28 @@ static void what_the_peer_said_last_counts_though_it_has_gone(void **state)
 	scene_stop(&scene);
 }
 
+/* XenStore may tell of it before the vchan does. */
+static void what_the_peer_said_before_a_loss_in_the_greeting_counts(void **state)
+{
+	struct scene scene;
+	vchan_event_fn event;
+
+	scene_start(&scene);
+	connect_peer(&scene);
+	expect(&scene, FRAME_HELLO);
+	event = scene.peer.vchan->event;
+	scene.peer.vchan->event = NULL;
+	say_hello(&scene, PROTOCOL_MAJOR);
+	scene.peer.vchan->event = event;
+	expect_state(&scene, LINK_GREETING);
+	links_lost(scene.links, 7, true, "its daemon was restarted");
+	settle(&scene);
+	assert_int_equal(scene.ups, 1);
+	assert_int_equal(scene.downs, 1);
+	expect_state(&scene, LINK_IDLE);
+	scene_stop(&scene);
+}
+
 static void reason_in_a_goodbye_is_kept_as_plain_text(void **state)
 {
 	struct scene scene;
@@ -208,6 +230,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(end_at_any_state_ends_the_channels_and_leaves_it_idle),
 		cmocka_unit_test(what_the_peer_said_last_counts_though_it_has_gone),
+		cmocka_unit_test(what_the_peer_said_before_a_loss_in_the_greeting_counts),
 		cmocka_unit_test(reason_in_a_goodbye_is_kept_as_plain_text),
 		cmocka_unit_test(peer_that_stops_is_told_by_a_goodbye),
 		cmocka_unit_test(new_vchan_of_the_peer_takes_the_place_of_the_old_one),
