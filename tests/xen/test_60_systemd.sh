@@ -101,11 +101,17 @@ test_systemd_loads_a_module_for_the_daemon_at_its_start() { # smoke
 # By the drop-in of the manual page; who uses the default path finds the daemon nonetheless.
 test_systemd_moves_the_socket() {
 	systemd_guest
+	allow_all
 	unit '. /rig/env; mkdir -p /etc/systemd/system/xenmsgd.socket.d
 		sed -n "/^\[Socket\]$/,/^[.]fi$/{/^[.]fi$/!p}" "$XENMSG_PREFIX/share/man/man5/xenmsgd.conf.5" >/etc/systemd/system/xenmsgd.socket.d/override.conf
 		cat /etc/systemd/system/xenmsgd.socket.d/override.conf; systemctl daemon-reload; systemctl restart xenmsgd.socket xenmsgd'
 	shows ActiveState=active NRestarts=0
 	unit 'xenmsg status --json | grep "\"socket\".*/run/messages/xenmsg.sock" && systemctl reload xenmsgd && xenmsg status --socket /run/messages/xenmsg.sock >/dev/null'
+	unit 'mkdir -p /etc/xenmsg/serve.d && printf "#!/bin/sh\necho moved\n" >/etc/xenmsg/serve.d/moved && chmod 0755 /etc/xenmsg/serve.d/moved
+		answered() { [ "$(xenmsg call --timeout 30 self:moved </dev/null)" = moved ]; }
+		shown() { wget -q -O - http://127.0.0.1:9470/metrics | grep -q "^xenmsg_up 1$"; }
+		systemctl start xenmsg-serve@moved xenmsg-exporter && eventually 60 answered && eventually 60 shown
+		status=$?; systemctl stop xenmsg-serve@moved xenmsg-exporter; exit $status'
 	unit 'rm -r /etc/systemd/system/xenmsgd.socket.d; systemctl daemon-reload; systemctl restart xenmsgd.socket xenmsgd
 		xenmsg status --json | grep "\"socket\".*/run/xenmsg/xenmsg.sock"'
 }
