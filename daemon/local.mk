@@ -19,7 +19,6 @@ libdaemon_la_SOURCES = \
 	daemon/relay/errands.c daemon/relay/errands.h \
 	daemon/relay/leaving.c daemon/relay/leaving.h \
 	daemon/relay/memory_lives.c daemon/relay/memory_lives.h \
-	daemon/relay/sealing.c daemon/relay/sealing.h \
 	daemon/base/config.c daemon/base/config.h \
 	daemon/base/cost.h \
 	daemon/daemon.c daemon/daemon.h daemon/daemon_internal.h \

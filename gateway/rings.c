@@ -2,6 +2,7 @@
 #include "gateway/rings.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -261,6 +262,9 @@ static int map(struct rings *rings)
 	if (memory == MAP_FAILED)
 		return -ENOMEM;
 	rings->memory = memory;
+	/* The daemon touches it only if nobody can make holes in it, for which it would have to wait. */
+	if (fcntl(rings->fds[GATEWAY_FD_MEMORY], F_ADD_SEALS, F_SEAL_FUTURE_WRITE | F_SEAL_SEAL) < 0)
+		return -EPROTO;
 	close(rings->fds[GATEWAY_FD_MEMORY]);
 	rings->fds[GATEWAY_FD_MEMORY] = -1;
 	view = gateway_ring_view(rings->memory, GATEWAY_RING_OUT);
@@ -268,7 +272,7 @@ static int map(struct rings *rings)
 	view = gateway_ring_view(rings->memory, GATEWAY_RING_IN);
 	view.unaligned = 7;
 	ring_writer_init(&rings->arrived, &view, false);
-	wake_daemon(rings); /* it waits for the mapping */
+	wake_daemon(rings); /* it waits for the mapping and the seal */
 	return 0;
 }
 

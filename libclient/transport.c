@@ -108,6 +108,9 @@ static int map_rings(struct transport *transport, const struct frame_welcome *we
 		transport->memory = NULL;
 		return -ENODATA;
 	}
+	/* The daemon touches it only if nobody can make holes in it, for which it would have to wait. */
+	if (fcntl(fds[FD_MEMORY], F_ADD_SEALS, F_SEAL_FUTURE_WRITE | F_SEAL_SEAL) < 0)
+		return -EPROTO;
 	madvise(transport->memory, transport->memory_size, MADV_DONTFORK);
 	for (unsigned i = 0; i < LOCAL_RINGS; i++)
 		if (place_ring(transport, &welcome->rings[i], &views[i]) < 0)

@@ -24,7 +24,9 @@ int shared_memory_new(size_t size, uint8_t **memory)
 	return fd;
 }
 
-int shared_memory_seal(int fd)
+bool shared_memory_is_sealed(int fd)
 {
-	return fcntl(fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE | F_SEAL_SEAL) < 0 ? -errno : 0;
+	int seals = fcntl(fd, F_GET_SEALS);
+
+	return seals >= 0 && (seals & F_SEAL_FUTURE_WRITE);
 }

@@ -2,6 +2,7 @@
 #ifndef XENMSG_DAEMON_SHARED_MEMORY_H
 #define XENMSG_DAEMON_SHARED_MEMORY_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -9,8 +10,9 @@
  * let it grow. Maps it at *memory, for the caller to munmap(). Returns a descriptor of it, which is the caller's, or a
  * negative errno. */
 int shared_memory_new(size_t size, uint8_t **memory);
-/* Forbids holes in it, other mappings that can be written to, and other seals. May wait for as long as a hole takes that is
- * being made. Returns 0, or a negative errno: the other process has forbidden seals. */
-int shared_memory_seal(int fd);
+/* Whether the other process has sealed it against holes and other mappings that can be written to (F_SEAL_FUTURE_WRITE), which it
+ * does when it has mapped it. Before that, whoever touches a page in which a hole is being made waits. To set the seal waits, too,
+ * for as long as the other process likes: for a hole, or for a write(2) whose source isn't there. To look at it never does. */
+bool shared_memory_is_sealed(int fd);
 
 #endif

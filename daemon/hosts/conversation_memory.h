@@ -23,7 +23,7 @@ struct relay;
 struct conversation_memory {
 	uint8_t *memory; /* NULL: there is none */
 	int life, wake_daemon, wake_gateway;
-	int memory_fd; /* until it is being sealed (sealing.h), before which we don't touch it; -1 */
+	int memory_fd; /* until the gateway has sealed it, before which we don't touch it; -1 */
 };
 
 /* Makes one, for which `charge` has paid, and the descriptors for the gateway, of which the caller closes the first when they

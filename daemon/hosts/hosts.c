@@ -17,11 +17,11 @@
 #include "daemon/base/log.h"
 #include "daemon/base/quota.h"
 #include "daemon/base/self.h"
+#include "daemon/base/shared_memory.h"
 #include "daemon/base/timer.h"
 #include "daemon/hosts/conversation_memory.h"
 #include "daemon/hosts/gateway_socket.h"
 #include "daemon/relay/hop.h"
-#include "daemon/relay/sealing.h"
 #include "wire/gateway.h"
 #include "wire/hash.h"
 
@@ -49,7 +49,6 @@ struct host {
 	struct conversation_memory memory; /* of it, if there is one */
 	struct charge charge;		   /* for that */
 	struct event *rung;		   /* the gateway has mapped it */
-	struct sealing *sealing;	   /* NULL: it isn't being sealed */
 	bool is_sealed;
 	uint64_t asked_ms; /* when */
 	UT_hash_handle hh;
@@ -182,16 +181,15 @@ static void set_up(struct hosts *hosts, struct host *host, bool up, const char *
 
 /* --- conversations ---------------------------------------------------------------------------- */
 
-static void stop_sealing(struct host *host)
+static void stop_listening(struct host *host)
 {
 	free_event(host->rung);
 	host->rung = NULL;
-	sealing_forget(&host->sealing);
 }
 
 static void stop_asking(struct hosts *hosts, struct host *host)
 {
-	stop_sealing(host);
+	stop_listening(host);
 	if (host->memory.memory) {
 		conversation_memory_free(&host->memory, hosts->relay, &host->charge);
 		charge_end(&host->charge);
@@ -249,35 +247,30 @@ static void hand_over(struct host *host)
 
 	if (host->state != HOST_AGREED || !host->is_sealed)
 		return;
-	stop_sealing(host);
+	stop_listening(host);
 	host->memory.memory = NULL;
 	host->state = HOST_IDLE;
 	hosts->callbacks->connected(hosts->userdata, host->number, &memory, &host->charge);
 }
 
-static void on_sealed(void *userdata, int error)
+/* With its first ring the gateway says that it has mapped the memory, and sealed it. */
+static void look_at_seal(struct host *host)
 {
-	struct host *host = userdata;
-
-	host->is_sealed = error == 0;
-	if (error < 0)
-		fail(host->hosts, host, -EHOSTUNREACH, "the memory for the gateway can't be sealed");
-	else
-		hand_over(host);
-}
-
-static void seal(struct host *host)
-{
-	int fd = host->memory.memory_fd;
-
+	if (host->memory.memory_fd < 0)
+		return;
+	host->is_sealed = shared_memory_is_sealed(host->memory.memory_fd);
+	close(host->memory.memory_fd);
 	host->memory.memory_fd = -1;
-	if (fd >= 0)
-		sealing_begin(&host->sealing, host->hosts->relay, fd, &host->charge, on_sealed, host);
+	charge_release(&host->charge, QUOTA_DESCRIPTORS, 1);
+	if (host->is_sealed)
+		hand_over(host);
+	else
+		fail(host->hosts, host, -EHOSTUNREACH, "the gateway hasn't sealed the memory against holes");
 }
 
 static void on_rung(int fd, short what, void *userdata)
 {
-	seal(userdata);
+	look_at_seal(userdata);
 }
 
 /* Keeps what a conversation needs until it is agreed upon and the memory is sealed. 0 or -ENOMEM: then there is none. */
@@ -342,7 +335,7 @@ static void take_connected(struct hosts *hosts, struct host *host, uint64_t id)
 	if (host->state != HOST_ASKED || host->id != id)
 		return; /* it was withdrawn meanwhile */
 	host->state = HOST_AGREED;
-	seal(host);
+	look_at_seal(host);
 	hand_over(host);
 }
 

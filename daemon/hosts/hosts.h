@@ -14,7 +14,7 @@
  *                               └─────both ask, and theirs is to be used──▶ WAITING ──incoming──▶ AGREED
  *   any ──the other end asks──▶ AGREED
  *
- * The memory of a conversation is sealed (sealing.h) when the gateway has mapped it: it rings then, and is in no doubt about it
+ * The memory of a conversation is sealed by the gateway (shared_memory.h) when it has mapped it: it rings then, and is in no doubt about it
  * when it says "connected".
  *
  * A gateway that goes takes the conversations along, and says nothing of the hosts: they are taken to be as they were

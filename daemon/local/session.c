@@ -16,7 +16,6 @@
 #include "daemon/base/self.h"
 #include "daemon/relay/leaving.h"
 #include "daemon/relay/program_socket.h"
-#include "daemon/relay/sealing.h"
 #include "daemon/local/session_internal.h"
 #include "daemon/base/timer.h"
 #include "wire/doorbell.h"
@@ -429,7 +428,7 @@ static void listen_for_end(struct session *session)
 	if (size == -EAGAIN)
 		return;
 	if (size <= 0 && size != -EBADMSG && !session->hop->attached) {
-		session_seal(session); /* there may be something of which the daemon wasn't told */
+		session_use_memory(session); /* there may be something of which the daemon wasn't told */
 		return;
 	}
 	/* What it wrote before it went must still be delivered, and what it has taken counts as delivered. */
@@ -443,7 +442,7 @@ static void listen_for_end(struct session *session)
 		hop_fail(session->hop, -EPROTO, "bytes on the socket of a session that shares memory");
 }
 
-void session_sealed(struct session *session)
+void session_attached(struct session *session)
 {
 	hop_woken(session->hop);
 	listen_for_end(session); /* which may have come meanwhile */
@@ -535,7 +534,6 @@ void session_free(struct session *session)
 	task_cancel(&session->greeting_turn);
 	if (session->hop)
 		hop_retire(session->hop, ENOENT);
-	sealing_forget(&session->sealing);
 	close_all(session);
 	free(session->from_socket);
 	free(session->to_socket);

@@ -12,7 +12,7 @@
  *                 program_socket.h reads and closes it
  *   what is sent  SCM_RIGHTS: the last close of such a descriptor may wait. They stay in the socket's queue,
  *                 and a thread closes it.
- *   the memory    sealed against resizing, and against holes before we touch it (sealing.h); mapped
+ *   the memory    sealed against resizing, and against holes before we touch it (shared_memory.h); mapped
  *   wake_daemon   a doorbell (wire/doorbell.h) that the program rings
  *   wake_program  a doorbell that we ring
  *
@@ -66,8 +66,7 @@ struct session {
 	uint8_t *memory;
 	size_t memory_size;
 	int wake_daemon, wake_program; /* doorbells */
-	int memory_fd;		       /* until it is being sealed; -1 */
-	struct sealing *sealing;       /* NULL: it isn't being sealed */
+	int memory_fd;		       /* until the rings are used; -1 */
 	struct hop_rings rings;	       /* to which the hop is attached then */
 	struct event *wake_event;
 
@@ -82,12 +81,12 @@ struct session {
 };
 
 /* session_memory.c: makes the memory, and says in `welcome` where the rings lie. The hop is attached to them when the program has
- * rung, and so has mapped it, and it is sealed; then session_sealed() is called. Returns 0 or a negative errno. */
+ * rung, and so has mapped it, and it is sealed; then session_attached() is called. Returns 0 or a negative errno. */
 int session_share_memory(struct session *session, struct frame_welcome *welcome);
 /* The program has mapped the memory, or won't any more. */
-void session_seal(struct session *session);
+void session_use_memory(struct session *session);
 /* session.c */
-void session_sealed(struct session *session);
+void session_attached(struct session *session);
 
 /* Returns how many bytes it takes at most, with what the daemon notes about it. */
 uint64_t session_shared_memory(const struct session *session);

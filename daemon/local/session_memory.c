@@ -11,32 +11,31 @@
 #include "daemon/base/shared_memory.h"
 #include "daemon/local/session_internal.h"
 #include "daemon/relay/memory_lives.h"
-#include "daemon/relay/sealing.h"
 #include "wire/doorbell.h"
 #include "wire/local_ring.h"
 
 #define IN_RING_SIZE 262144u
 
-static void on_sealed(void *userdata, int error)
+void session_use_memory(struct session *session)
 {
-	struct session *session = userdata;
+	bool is_sealed;
+	int r;
 
-	if (error == 0)
-		error = hop_attach(session->hop, &session->rings);
-	if (error == 0)
-		session_sealed(session);
-	else
-		hop_fail(session->hop, error == -ENOMEM ? error : -EPROTO, "its memory can't be sealed: %s",
-			 strerror(-error));
-}
-
-void session_seal(struct session *session)
-{
-	int fd = session->memory_fd;
-
+	if (session->memory_fd < 0)
+		return;
+	is_sealed = shared_memory_is_sealed(session->memory_fd);
+	close(session->memory_fd);
 	session->memory_fd = -1;
-	if (fd >= 0)
-		sealing_begin(&session->sealing, session->relay, fd, &session->charge, on_sealed, session);
+	charge_release(&session->charge, QUOTA_DESCRIPTORS, 1);
+	if (!is_sealed) {
+		hop_fail(session->hop, -EPROTO, "its memory isn't sealed against holes");
+		return;
+	}
+	r = hop_attach(session->hop, &session->rings);
+	if (r < 0)
+		hop_fail(session->hop, r, "its rings can't be used: %s", strerror(-r));
+	else
+		session_attached(session);
 }
 
 static void on_wake(int fd, short what, void *userdata)
@@ -46,7 +45,8 @@ static void on_wake(int fd, short what, void *userdata)
 	if (session->hop->attached)
 		hop_woken(session->hop);
 	else
-		session_seal(session); /* with its first ring the program says that it has mapped it */
+		session_use_memory(
+			session); /* with its first ring the program says that it has mapped and sealed it */
 }
 
 static int make_doorbells(struct session *session)

@@ -244,7 +244,7 @@ static void make_descriptors(struct scene *scene, int fds[GATEWAY_FDS])
 	require(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, life) == 0);
 	scene->life = life[0];
 	fds[GATEWAY_FD_LIFE] = life[1];
-	fds[GATEWAY_FD_MEMORY] = memfd_create("fuzz", MFD_CLOEXEC);
+	fds[GATEWAY_FD_MEMORY] = memfd_create("fuzz", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	require(ftruncate(fds[GATEWAY_FD_MEMORY], GATEWAY_MEMORY_SIZE) == 0);
 	scene->memory = mmap(NULL, GATEWAY_MEMORY_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
 			     fds[GATEWAY_FD_MEMORY], 0);

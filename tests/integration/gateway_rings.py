@@ -10,6 +10,8 @@ import struct
 import threading
 import time
 
+from protocol import seal
+
 RING, HEAD = 1 << 20, 4096
 SIZE = HEAD + 2 * RING
 OUT, IN = 0, 1  # seen from the daemon
@@ -126,8 +128,9 @@ class GatewayEnd(End):
     def __init__(self, fds):
         life, memory, wakes, woken = fds
         super().__init__(mmap.mmap(memory, SIZE), socket.socket(fileno=life), wakes, woken, False)
+        seal(memory)
         os.close(memory)
-        self.wake()  # the daemon waits for the mapping
+        self.wake()  # the daemon waits for the mapping and the seal
 
     def put(self, frames):
         """Whole ones, one behind another, as fast as the daemon takes them."""
@@ -150,7 +153,7 @@ class DaemonEnd(End):
 
     def __init__(self):
         ours, theirs = socket.socketpair()
-        memory = os.memfd_create("conversation")
+        memory = os.memfd_create("conversation", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(memory, SIZE)
         wakes, woken = doorbell(), doorbell()
         self.passed = [theirs.detach(), memory, woken, wakes]

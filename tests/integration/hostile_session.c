@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -89,6 +90,7 @@ static int map_rings(struct session *session, const struct frame_welcome *welcom
 		session->memory = NULL;
 		return -ENOMEM;
 	}
+	fcntl(session->memory_fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE);
 	out = local_ring_view(session->memory, &welcome->rings[LOCAL_RING_OUT]);
 	in = local_ring_view(session->memory, &welcome->rings[LOCAL_RING_IN]);
 	deliveries = local_ring_view(session->memory, &welcome->rings[LOCAL_RING_DELIVERIES]);

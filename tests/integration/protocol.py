@@ -5,6 +5,7 @@ It does what it is told, right or wrong: the tests use it to be a bad client, an
 implement the protocol from its document.
 """
 
+import fcntl
 import mmap
 import os
 import select
@@ -139,6 +140,12 @@ class Ring:
             self.consumer = self.index
 
 
+def seal(memory):
+    """Against holes, and mappings that can be written to: before that the other end doesn't touch it."""
+    future_write = 0x10  # F_SEAL_FUTURE_WRITE, which Python doesn't know
+    fcntl.fcntl(memory, fcntl.F_ADD_SEALS, future_write | fcntl.F_SEAL_SEAL)
+
+
 class Program:
     """A connection to a daemon. `shared` asks for shared memory in HELLO, `flags` for more."""
 
@@ -183,6 +190,7 @@ class Program:
             self.wakeups = select.epoll()
             self.wakeups.register(self.descriptors[2], select.EPOLLOUT | select.EPOLLET)
             self.memory = mmap.mmap(self.descriptors[0], os.fstat(self.descriptors[0]).st_size)
+            seal(self.descriptors[0])
             self.rings = [Ring(self.memory, *struct.unpack_from("<III", self.welcome.payload, 40 + 16 * i))
                           for i in range(3)]
             self.out, self.incoming, self.deliveries = self.rings

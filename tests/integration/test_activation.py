@@ -30,7 +30,7 @@ class Activation:
         path.chmod(path.stat().st_mode | stat.S_IXUSR)
         return path
 
-    def add(self, endpoint, text, user="root", timeout="20s"):
+    def add(self, endpoint, text, user="root", timeout="120s"):
         path = self.script(endpoint, text)
         self.write(endpoint, f"user = {user}\nexec = {path}\ntimeout = {timeout}\n")
 
@@ -182,20 +182,27 @@ def test_a_wait_for_a_command_that_lives_on_ends_in_time(started):
     one.send("self:inbox", "third")
 
 
+def pids_of(activation):
+    """Of the command and its child, once both have written theirs."""
+    paths = [activation.directory / name for name in ("inbox.log", "inbox.sh.child")]
+    eventually(lambda: all(path.exists() and path.read_text().endswith("\n") for path in paths), "both have said their numbers")
+    return [int(path.read_text()) for path in paths]
+
+
 def test_what_is_left_of_a_command_that_was_stopped_is_killed(started):
     """Neither the command nor its child listens to SIGTERM."""
     activation, (one, _) = started(1, 2, prepare=lambda activation: activation.add(
-        "inbox", "trap '' TERM; sleep 1000 & echo $! >> $0.child; wait", timeout="300ms"))
+        "inbox", "trap '' TERM; sleep 1000 & echo $! >> $0.child; wait", timeout="2s"))
     one.send("self:inbox", "x", exit_code=EXIT_NO_ENDPOINT)
-    pids = [int((activation.directory / name).read_text()) for name in ("inbox.log", "inbox.sh.child")]
+    pids = pids_of(activation)
     eventually(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids), "both are killed")
 
 
 def test_a_child_that_outlives_its_stopped_command_is_killed(started):
     activation, (one, _) = started(1, 2, prepare=lambda activation: activation.add(
-        "inbox", "(trap '' TERM; exec sleep 1000) & echo $! >> $0.child; wait", timeout="300ms"))
+        "inbox", "(trap '' TERM; exec sleep 1000) & echo $! >> $0.child; wait", timeout="2s"))
     one.send("self:inbox", "x", exit_code=EXIT_NO_ENDPOINT)
-    pids = [int((activation.directory / name).read_text()) for name in ("inbox.log", "inbox.sh.child")]
+    pids = pids_of(activation)
     eventually(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids), "both have gone")
 
 
@@ -203,8 +210,7 @@ def test_commands_end_with_the_daemon(started):
     activation, (one, _) = started(1, 2, prepare=lambda activation: activation.add(
         "inbox", f"{tool('xenmsg')} recv --count 1 inbox\n(trap '' TERM; exec sleep 1000) & echo $! >> $0.child; wait"))
     one.send("self:inbox", "x")
-    eventually((activation.directory / "inbox.sh.child").exists, "it has a child")
-    pids = [int((activation.directory / name).read_text()) for name in ("inbox.log", "inbox.sh.child")]
+    pids = pids_of(activation)
     one.stop()
     eventually(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids), "both have gone")
 

@@ -115,8 +115,9 @@ def test_too_many_streams_at_once_break_and_the_rest_goes_on(nodes):
     server = serve(two)
     held = [one.popen("connect", "2:bench-stream", stdin=subprocess.PIPE) for _ in range(20)]
     for stream in held:
-        stream.stdin.write(b"e")
-        stream.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # it has ended already
+            stream.stdin.write(b"e")
+            stream.stdin.flush()
     eventually(lambda: sum(stream.poll() is not None for stream in held) >= 4, "those above 16 have ended")
     assert sum(stream.poll() is None for stream in held) <= 16
     assert one.xenmsg("call", "2:bench", "hello").stdout == b"hello"

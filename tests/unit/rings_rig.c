@@ -51,7 +51,7 @@ void make_descriptors(struct end *end, int fds[GATEWAY_FDS])
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, life), 0);
 	end->life = life[0];
 	fds[GATEWAY_FD_LIFE] = life[1];
-	fds[GATEWAY_FD_MEMORY] = memfd_create("test", MFD_CLOEXEC);
+	fds[GATEWAY_FD_MEMORY] = memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	assert_int_equal(ftruncate(fds[GATEWAY_FD_MEMORY], GATEWAY_MEMORY_SIZE), 0);
 	end->memory = mmap(NULL, GATEWAY_MEMORY_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
 			   fds[GATEWAY_FD_MEMORY], 0);
