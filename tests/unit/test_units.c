@@ -69,6 +69,13 @@ int sd_bus_match_signal_async(sd_bus *it, sd_bus_slot **slot, const char *sender
 	return 0;
 }
 
+int sd_bus_add_match_async(sd_bus *it, sd_bus_slot **slot, const char *match,
+			   sd_bus_message_handler_t handler, sd_bus_message_handler_t installed,
+			   void *userdata)
+{
+	return 0;
+}
+
 int sd_bus_call_method_async(sd_bus *it, sd_bus_slot **slot, const char *destination, const char *path,
 			     const char *interface, const char *member, sd_bus_message_handler_t handler,
 			     void *userdata, const char *types, ...)
