@@ -116,8 +116,8 @@ class Machine:
 class Host:
     """The machine that Xen runs on. Its disks are thrown away at the end; ROOTS is what make-roots has made, RIG is the disk "rig"."""
 
-    def __init__(self, roots, rig, out):
-        self.roots, self.rig, self.out, self.process = roots, rig, out, None
+    def __init__(self, roots, rig, out, has_release):
+        self.roots, self.rig, self.out, self.has_release, self.process = roots, rig, out, has_release, None
         self.log = (out / "commands.log").open("w")
         self.dom0 = Machine("dom0", out / "dom0.sock", self.log)
         self.guest = Machine("guest", out / "guest.sock", self.log)
