@@ -7,6 +7,7 @@
  */
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <pwd.h>
 #include <signal.h>
@@ -416,6 +417,28 @@ static bool may_use(const struct passwd *user, const struct stat *file, mode_t h
 	return (mode & how) == how;
 }
 
+/* Whether nothing can be made there, not even by root. */
+static bool is_read_only(const char *directory)
+{
+	return access(directory, W_OK) < 0 && errno == EROFS;
+}
+
+/* Looks, where no daemon is there, whether it could make its lock and its socket. */
+static void check_places(struct doctor *doctor, const char *socket)
+{
+	char directory[PATH_MAX], mend[PATH_MAX + 64];
+	const char *end = strrchr(socket, '/');
+
+	snprintf(directory, sizeof(directory), "%.*s", end ? (int)(end - socket) : 0, socket);
+	if (is_read_only("/run"))
+		strcpy(directory, "/run");
+	else if (!is_read_only(directory))
+		return;
+	snprintf(mend, sizeof(mend), "mount -o remount,rw $(findmnt -n -o TARGET -T %s)", directory);
+	ill(doctor, EXIT_OTHER, "access", mend,
+	    "%s is read-only, and the daemon makes its socket or its lock there", directory);
+}
+
 /* Looks, where no daemon is there, whether the unit's user may have what it needs; for us, as root, all of it is open. */
 static void check_access(struct doctor *doctor)
 {
@@ -444,6 +467,9 @@ static void check_access(struct doctor *doctor)
 
 static bool check_daemon(struct doctor *doctor, struct xenmsg **conn)
 {
+	const char *socket = doctor->cli->socket	      ? doctor->cli->socket
+			     : secure_getenv("XENMSG_SOCKET") ? secure_getenv("XENMSG_SOCKET")
+							      : "/run/xenmsg/xenmsg.sock";
 	struct json_object *status = NULL;
 	char *text;
 	int r = xenmsg_open_timed(conn, doctor->cli->socket, ANSWER_MS);
@@ -456,11 +482,8 @@ static bool check_daemon(struct doctor *doctor, struct xenmsg **conn)
 		ill(doctor, EXIT_NO_DAEMON, "daemon",
 		    r == -EACCES ? "let users enter the socket's directory"
 				 : "systemctl start xenmsgd, or see its log: journalctl -u xenmsgd",
-		    "%s: %s",
-		    doctor->cli->socket		     ? doctor->cli->socket
-		    : secure_getenv("XENMSG_SOCKET") ? secure_getenv("XENMSG_SOCKET")
-						     : "/run/xenmsg/xenmsg.sock",
-		    strerror(-r));
+		    "%s: %s", socket, strerror(-r));
+		check_places(doctor, socket);
 		check_access(doctor);
 		return false;
 	}

@@ -119,14 +119,17 @@ static int be_the_only_one(struct daemon *daemon)
 	if (r == -EBUSY)
 		log_error(
 			"another xenmsgd runs in this domain, and there can be only one: stop it first (systemctl stop xenmsgd)");
-	else if (r < 0 && r != -EINTR && r != -ENOMEM) {
+	else if (r == -EROFS)
+		log_error(
+			"can't lock " SINGLETON_DIRECTORY
+			" against a second xenmsgd: %s; mount -o remount,rw $(findmnt -n -o TARGET -T /run)",
+			strerror(-r));
+	else if (r < 0 && r != -EINTR && r != -ENOMEM)
 		log_error("can't lock " SINGLETON_DIRECTORY
 			  " against a second xenmsgd: %s; it must be a directory of the user that "
 			  "xenmsgd is started as (the unit and tmpfiles.d make it)",
 			  strerror(-r));
-		r = -ENODEV;
-	}
-	return r;
+	return r < 0 && r != -EBUSY && r != -EINTR && r != -ENOMEM ? -ENODEV : r;
 }
 
 int startup_xen(struct daemon *daemon)

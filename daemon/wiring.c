@@ -189,6 +189,12 @@ static int start_local(struct daemon *daemon)
 	else if (r == -ENOTSOCK)
 		log_error("%s is there and is no socket: remove it, or listen elsewhere",
 			  daemon->config.socket);
+	else if (r == -EROFS)
+		log_error(
+			"can't listen on %s: %s; mount -o remount,rw $(findmnt -n -o TARGET -T %.*s), or listen elsewhere",
+			daemon->config.socket, strerror(-r),
+			(int)(strrchr(daemon->config.socket, '/') - daemon->config.socket),
+			daemon->config.socket);
 	else if (r < 0)
 		log_error(
 			"can't listen on %s: %s; this user must be able to write to its directory, or start xenmsgd by systemctl, "

@@ -84,6 +84,27 @@ def test_a_directory_unfit_for_the_socket_is_named_with_a_cure(nodes, tmp_path):
     assert f"can't listen on {path}: No such file or directory; " in errors[0] and "xenmsgd.socket" in errors[0]
 
 
+@pytest.mark.parametrize("lacks", ["its lock", "its socket"])
+def test_on_a_read_only_run_daemon_and_doctor_name_one_cure(nodes, tmp_path, lacks):
+    one = nodes(1, start=False)[1]
+    lock, sockets = os.path.join(one.environment["XENSIM_DIR"], "dom-1", "root", "run"), tmp_path / "sockets"
+    os.makedirs(lock, exist_ok=True)
+    sockets.mkdir()
+    # the doctor looks at the machine's own /run
+    places, named = ([lock, "/run"], "/run") if lacks == "its lock" else ([sockets], sockets)
+    mounts = " && ".join(f"mount --bind {place} {place} && mount -o remount,bind,ro {place}" for place in places)
+    shut = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"]), "sh", "-c", f'{mounts} && exec "$@"', "sh"]
+    if subprocess.run([*shut, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("nothing can be mounted here")
+    daemon, doctor = (subprocess.run([*shut, *one.command(*command, "--socket", sockets / "s")], env=one.environment,
+                                     capture_output=True, text=True, timeout=60 * PATIENCE, check=False)
+                      for command in ([tool("xenmsgd")], [tool("xenmsg"), "doctor"]))
+    errors = [line for line in daemon.stderr.splitlines() if " error: " in line]
+    cure = f"mount -o remount,rw $(findmnt -n -o TARGET -T {named})"
+    assert len(errors) == 1 and f"Read-only file system; {cure}" in errors[0], daemon
+    assert f"mend: {cure}\n" in doctor.stdout, doctor
+
+
 def test_a_daemon_whose_queue_is_full_still_has_its_socket(nodes, tmp_path):
     one = nodes(1, start=False)[1]
     path = str(tmp_path / "s")
