@@ -547,7 +547,7 @@ def test_the_commands_and_settings_of_hosts_md(rig):
     shutil.copy(os.path.join(SOURCES, "examples/nats/nats-server.conf"), directory)
     config = directory / "nats-server.conf"
     config.write_text(config.read_text().replace("0.0.0.0:4222", f"127.0.0.1:{port}"))
-    assert start == "nats-server -c nats-server.conf\n"
+    assert start == "PATH=$PATH:/usr/sbin nats-server -c nats-server.conf\n"
     with subprocess.Popen([nats_server(), "-c", "nats-server.conf"], cwd=directory, stderr=subprocess.DEVNULL) as server:
         try:
             gateways = []

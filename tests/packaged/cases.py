@@ -128,6 +128,25 @@ def the_doctor_finds_everything_well(host):
 
 
 @case
+def a_command_is_started_by_the_first_call_as_the_manual_says(host):
+    """xenmsg-activation(5)'s second example, over D-Bus and polkit, in the daemon's unit."""
+    guest, five = host.guest, int(host.dom0.run("root", "xl domid work"))
+    page = (TOP / "doc/xenmsg-activation.5").read_text().replace("\\-", "-")
+    activation, = re.findall(r"^# /etc/xenmsg/activation.d/uptime.conf.*?\n(.*?)^\.fi$", page, re.M | re.S)
+    guest.run("admin", f"""sudo tee /etc/xenmsg/activation.d/uptime.conf <<'END'
+{activation}END
+sudo tee /etc/xenmsg/serve.d/uptime <<'END'
+#!/bin/sh
+echo "as $(id -un)"
+END
+sudo chmod 0755 /etc/xenmsg/serve.d/uptime
+printf '[rule]\\nfrom = 0\\nto = uptime\\naction = allow\\n' | sudo tee /etc/xenmsg/policy.d/uptime.conf
+sudo systemctl reload xenmsgd""")
+    assert host.dom0.run("carol", f"xenmsg call --timeout 100 {five}:uptime </dev/null", 150) == "as xenmsg-serve\n"
+    guest.run("root", "systemctl is-active xenmsg-serve@uptime")
+
+
+@case
 def the_tutorial_works_for_an_ordinary_user(host):
     """On simulated domains, as it says, with the packages for who writes programs. The pauses become waits."""
     dom0 = host.dom0
@@ -177,15 +196,118 @@ def the_commands_of_running_on_xen_work_for_the_administrator(host):
 
 
 @case
+def a_host_is_led_to_others_as_the_page_says(host):
+    """domain 0 is hosta, and nats.example, too; everything in the order of the page's blocks."""
+    dom0 = host.dom0
+    section, = re.findall(r"^## Three hosts$(.*?)^### 4", (TOP / "doc/hosts.md").read_text(), re.M | re.S)
+    disable, = re.findall(r"`(sudo systemctl disable [^`]*nats-server)`", section)
+    dom0.run("admin", "sudo sh -c 'echo 127.0.0.1 nats.example >>/etc/hosts' && export DEBIAN_FRONTEND=noninteractive && "
+             f"sudo -E apt-get install --yes nats-server openssl && {disable} && mkdir nats", 1800)
+    printed = re.findall(r"^```\n(.*?)^```$", section, re.M | re.S)
+    server = None
+    for block in printed:
+        if block.startswith("[nats]"):
+            dom0.run("admin", f"""cd nats && sudo install -o xenmsg-gateway -m 0400 ca.pem hosta.password /etc/xenmsg/
+sudo tee /etc/xenmsg/gateway.conf <<'END'
+{block}END""")
+        elif block.startswith("[hosts]"):
+            dom0.run("admin", f"sudo tee -a /etc/xenmsg/xenmsgd.conf <<'END'\n{block}END")
+        elif " nats-server -c " in block:
+            dom0.run("admin", "cp /usr/share/doc/xenmsg/examples/nats/nats-server.conf nats/")
+            server = dom0.start("admin", f"cd nats && {block}")
+        elif "apt-get install" in block:
+            install(dom0, block)
+        else:
+            dom0.run("admin", f"cd nats && {block}", 300)
+    assert server
+    dom0.becomes("root", "journalctl -u xenmsg-gateway | grep 'host hosta can be reached through'", 100)
+    dom0.becomes("root", "xenmsg hosts | grep hosta")
+    assert "FAIL" not in dom0.run("admin", "sudo xenmsg doctor")
+    dom0.run("root", "systemctl stop xenmsg-gateway; pkill -x nats-server")
+    dom0.end(server)
+
+
+@case
 def the_exporters_unit_serves_metrics_once_it_is_enabled(host):
     guest = host.guest
     guest.run("admin", "sudo apt-get install --yes curl && sudo systemctl enable --now xenmsg-exporter", 1800)
     assert "xenmsg_up 1" in guest.run("carol", "for try in $(seq 100); do curl -sf http://127.0.0.1:9470/metrics && exit; sleep 0.3; done; exit 1")
 
 
+@case
+def the_socket_is_moved_by_the_drop_in_that_the_manual_prints(host):
+    """And all that the package has finds it: reload, exporter, instances that serve, and who types commands."""
+    guest, page = host.guest, (TOP / "doc/xenmsgd.conf.5").read_text()
+    drop_in, = re.findall(r"^\.nf\n(\[Socket\]\n.*?)^\.fi$", page, re.M | re.S)
+    restart, = re.findall(r'"(systemctl restart xenmsgd\.socket [^"]*)"', page)
+    guest.run("admin", f"""set -e
+sudo mkdir -p /etc/systemd/system/xenmsgd.socket.d
+sudo tee /etc/systemd/system/xenmsgd.socket.d/override.conf <<'END'
+{drop_in}END
+sudo systemctl daemon-reload
+sudo {restart}""")
+    guest.becomes("carol", r"xenmsg status --json | grep -E '\"socket\": *\"/run/messages/xenmsg.sock\"'")
+    guest.run("admin", "sudo systemctl reload xenmsgd && sudo systemctl restart xenmsg-exporter && sudo systemctl start xenmsg-serve@uptime")
+    guest.becomes("carol", "curl -sf http://127.0.0.1:9470/metrics | grep -x 'xenmsg_up 1'")
+    guest.becomes("carol", "[ \"$(xenmsg call --timeout 100 self:uptime </dev/null)\" = 'as xenmsg-serve' ]")
+    guest.start("alice", "xenmsg recv inbox")  # the receiver of before has gone with the daemon's socket
+    host.dom0.becomes("carol", f"xenmsg send {host.dom0.run('root', 'xl domid work').strip()}:inbox moved")
+    guest.run("admin", f"sudo rm -r /etc/systemd/system/xenmsgd.socket.d && sudo systemctl daemon-reload && sudo {restart}")
+    guest.start("alice", "xenmsg recv inbox")
+
+
+@case
+def a_guest_is_saved_and_restored(host):
+    """xl save and restore: the daemon of the unit goes on, and messages arrive under its new number."""
+    dom0, guest = host.dom0, host.guest
+    before = guest.run("root", "systemctl show -p MainPID xenmsgd").strip()
+    dom0.run("root", "xl save work /var/tmp/work.saved && xl restore /var/tmp/work.saved && rm /var/tmp/work.saved", 300)
+    host.join_guest()
+    five = int(dom0.run("root", "xl domid work"))
+    guest.becomes("carol", f"xenmsg status --json | grep -E '\"domid\": *{five},'")
+    dom0.becomes("carol", f"xenmsg send {five}:inbox 'after the restore'")
+    assert before == guest.run("root", "systemctl show -p MainPID xenmsgd").strip()
+    guest.run("root", "systemctl is-active xenmsg-keeper")
+
+
+@case
+def an_instance_that_serves_calls_ends_with_its_package(host):
+    """What was started by hand, too, but for the keeper. Links of what debhelper knows stay until the purge, as Debian's do."""
+    guest = host.guest
+    guest.run("admin", "sudo systemctl enable --now xenmsg-serve@uptime")
+    guest.run("admin", "sudo apt-get remove --yes xenmsg libxenmsg0", 1800)
+    left = guest.run("root", "pgrep -a -u xenmsgd,xenmsg-serve; systemctl list-units --plain --no-legend 'xenmsg*'; "
+                     "find /etc/systemd /run/systemd -xtype l -name '*xenmsg-serve*'; true")
+    assert [line for line in left.splitlines() if "keeper" not in line] == [], left
+
+
+@case
+def purged_packages_leave_nothing(host):
+    guest = host.guest
+    guest.run("admin", "sudo apt-get purge --yes xenmsg libxenmsg0", 1800)
+    left = guest.run("root", "find /etc /usr /lib /var/lib -xdev -name '*xenmsg*' ! -path '/var/lib/dpkg/*' ! -path '/usr/share/doc/*'; ls -d /etc/xenmsg; true")
+    assert left.splitlines() in ([], ["ls: cannot access '/etc/xenmsg': No such file or directory"]), left
+
+
+@case
+def the_last_release_is_upgraded_while_it_runs(host):
+    if not host.has_release:
+        return "the packages of the last release aren't there"
+    guest, line = host.guest, line_of("README.md", "sudo apt-get install")
+    install(guest, line, "release")
+    guest.run("root", "modprobe -a xen-evtchn xen-gntdev xen-gntalloc && systemctl restart xenmsgd")  # as its page said
+    guest.becomes("root", "xenmsg status")
+    before = guest.run("root", "dpkg-query -W -f '${Version}' xenmsg")
+    install(guest, line)
+    assert before != guest.run("root", "dpkg-query -W -f '${Version}' xenmsg")
+    five = int(host.dom0.run("root", "xl domid work"))
+    guest.becomes("root", "systemctl is-active xenmsgd && xenmsg status")
+    host.dom0.becomes("carol", f"xenmsg ping --count 1 {five}")
+    return None
+
+
 # What becomes of each block of the pages, by how its first line begins: the case that runs it, or why none does.
 ON_SIMULATOR = "run on the simulator by tests/integration/test_printed.py, and no package changes it"
-NOT_YET = "not yet run on such a machine; tests/integration runs it on simulated hosts, or tests/xen on a prepared one"
 NO_COMMAND = "it isn't typed"
 BLOCKS = {
     "README.md": {
@@ -206,12 +328,12 @@ BLOCKS = {
     "doc/python.md": {"import asyncio": "a fragment with addresses of others; the tutorial has programs"},
     "doc/hosts.md": {
         " host a": NO_COMMAND,
-        "umask 077": NOT_YET,
-        "nats-server": NOT_YET,
-        "sudo apt-get install": NOT_YET,
-        "[nats]": NOT_YET,
-        "[hosts]": NOT_YET,
-        "sudo systemctl enable": NOT_YET,
+        "umask 077": a_host_is_led_to_others_as_the_page_says,
+        "PATH=$PATH:/usr/sbin nats-server": a_host_is_led_to_others_as_the_page_says,
+        "sudo apt-get install": a_host_is_led_to_others_as_the_page_says,
+        "[nats]": a_host_is_led_to_others_as_the_page_says,
+        "[hosts]": a_host_is_led_to_others_as_the_page_says,
+        "sudo systemctl enable": a_host_is_led_to_others_as_the_page_says,
         "[out]": "it takes a second Xen host: tests/integration/test_hosts_nats.py, on simulated ones",
         "[rule]": "as [out]",
         "[see]": "as [out]",
