@@ -529,6 +529,8 @@ static void ping_domain(struct daemon *daemon, struct session *session, uint32_t
 		r = -ENOBUFS;
 	if (r == 0 && is_far)
 		r = via_ping_out(daemon->via, &from, &address, account, on_ping_result, session, request);
+	else if (r == 0 && via_zero_knows(daemon->via, domid))
+		r = -ENOLINK;
 	else if (r == 0)
 		r = links_ping(daemon->links, domid, account, on_ping_result, session, request);
 	if (r == -ENOLINK)

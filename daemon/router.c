@@ -486,6 +486,8 @@ static int lead_to_address(struct router *router, struct channel *channel, struc
 		return r;
 	if (domid == router->with.self->domid)
 		return lead_to_endpoint(router, channel, frame_text_of(address.endpoint));
+	if (via_zero_knows(router->with.via, domid))
+		return via_lead(router->with.via, channel, domid, address.endpoint);
 	hop = links_want(router->with.links, domid, channel->opener.hop->account, &r);
 	if (r == -ENOLINK)
 		return via_lead(router->with.via, channel, domid, address.endpoint);

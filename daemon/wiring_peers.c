@@ -55,6 +55,16 @@ static void leaves_changed(void *userdata, uint32_t domid, unsigned leaves)
 	peers_changed(daemon->peers, &(struct peers_change){.domid = domid, .leaves = leaves});
 }
 
+static bool leads_on(void *userdata, uint32_t guest, uint32_t domid)
+{
+	struct daemon *daemon = userdata;
+	const struct frame_identity from = {.domid = guest};
+
+	return daemon->links && daemon->config.relay && peers_can_be_told(daemon->peers, guest) &&
+	       links_had_session(daemon->links, domid) &&
+	       access_still_relayed(daemon->access, &from, domid) == 0;
+}
+
 static void want_domain_0(void *userdata)
 {
 	struct daemon *daemon = userdata;
@@ -93,6 +103,7 @@ int wiring_start_directory(struct daemon *daemon)
 	static const struct directory_callbacks callbacks = {
 		.send = directory_send,
 		.tells = directory_tells,
+		.leads_on = leads_on,
 		.told = directory_told,
 		.leaves_changed = leaves_changed,
 		.want_link = want_domain_0,
@@ -102,7 +113,8 @@ int wiring_start_directory(struct daemon *daemon)
 	const struct directory_options options = {.self = &daemon->self,
 						  .access = daemon->access,
 						  .domains = daemon->domains,
-						  .believed_ms = NAMES_BELIEVED_MS};
+						  .believed_ms = NAMES_BELIEVED_MS,
+						  .kept_ms = daemon->config.resume_for_ms};
 
 	return directory_new(&daemon->directory, daemon->base, daemon->store, &options, &callbacks, daemon);
 }

@@ -293,6 +293,7 @@ enum directory_state {
 #define CHANGED_NODES	  0x10u
 #define CHANGED_ASKS	  0x20u /* it asks, and is told of the receiver in any case */
 #define CHANGED_ASKS_ALL  0x40u /* it asks, and hears of the receiver only by an answer */
+#define CHANGED_AWAY	  0x80u /* no leaf: it has gone, and domain 0 knows the way to it until it is removed */
 
 struct frame_directory_entry {
 	uint32_t domid;

@@ -107,6 +107,11 @@ struct hop *links_want(struct links *links, uint32_t domid, struct account *acco
 int links_resolve(struct links *links, const char *domain, uint32_t *domid);
 /* Likewise of a domid. */
 uint32_t links_meant(struct links *links, uint32_t domid);
+/* Whether the domain, which has gone, may come back to its session, or has just done so. */
+bool links_had_session(const struct links *links, uint32_t domid);
+/* Whether this domain has no session with us, and domain 0 says that it is away, or comes back and its daemon isn't there
+ * yet. */
+bool links_zero_knows(struct links *links, uint32_t domid);
 /* The directory has learned something of this domain. */
 void links_note_name(struct links *links, uint32_t domid);
 /* Whether the link is up, and its peer takes part in relaying: 1; 0: it isn't up; -EOPNOTSUPP: it is, and the

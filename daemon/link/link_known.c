@@ -124,3 +124,22 @@ int links_resolve(struct links *links, const char *domain, uint32_t *domid)
 		*domid = links_meant(links, *domid);
 	return r;
 }
+
+static bool has_session(const struct link *link)
+{
+	return link && !link->claims && (link->state == LINK_UP || link->state == LINK_AWAY);
+}
+
+bool links_had_session(const struct links *links, uint32_t domid)
+{
+	return has_session(link_find(links, domid)) || find_by_number(links, domid);
+}
+
+bool links_zero_knows(struct links *links, uint32_t domid)
+{
+	if (number_is_host(domid) || has_session(link_find(links, domid)))
+		return false;
+	/* Domain 0 may have said so before we have read that its presence has gone. */
+	return directory_is_away(links->directory, domid) ||
+	       (!links_is_there(links, domid) && directory_comes_back(links->directory, domid));
+}

@@ -322,6 +322,9 @@ void links_failed(struct links *links, uint32_t domid, int error, const char *re
 	if (!link || link->state != LINK_CONNECTING)
 		return;
 	link_set_state(link, LINK_IDLE);
+	/* It was saved when this had been asked for. */
+	if (error == -EHOSTDOWN && links->options.relays && links_zero_knows(links, domid))
+		error = -ENOLINK;
 	if (error == -ENOLINK) {
 		give_away(link, reason);
 		error = -EHOSTUNREACH;

@@ -377,6 +377,12 @@ static int lead_result(struct via *via, uint32_t domid, int r)
 	return 0;
 }
 
+bool via_zero_knows(const struct via *via, uint32_t domid)
+{
+	return via->enabled && is_for_domain_0(via, domid) && links_relays(via->links, 0) == 1 &&
+	       links_zero_knows(via->links, domid);
+}
+
 int via_lead(struct via *via, struct channel *channel, uint32_t domid, const char *endpoint)
 {
 	char address[ADDRESS_SIZE];

@@ -61,6 +61,8 @@ void via_free(struct via *via);
  * negative errno: -EHOSTUNREACH domain 0 can't relay, and the link's last error says why; others as of
  * channel_accept(). */
 int via_lead(struct via *via, struct channel *channel, uint32_t domid, const char *endpoint);
+/* Whether only domain 0 knows the way to this domain, which was saved, perhaps: there via_lead() and via_ping() lead. */
+bool via_zero_knows(const struct via *via, uint32_t domid);
 /* Leads a channel that was opened here to an address on another host. 0, or a negative errno: -EHOSTDOWN its daemon isn't
  * there, -EHOSTUNREACH it can't be reached from this host, -EACCES; others as of channel_accept(). */
 int via_lead_out(struct via *via, struct channel *channel, const struct address *address);

@@ -194,6 +194,27 @@ bool directory_knows(struct directory *directory, uint32_t domid)
 	return domain && domain->known;
 }
 
+bool directory_is_away(const struct directory *directory, uint32_t domid)
+{
+	const struct domain *domain;
+
+	HASH_FIND(hh, directory->domains, &domid, sizeof(domid), domain);
+	return domain && domain->away && directory->self->domid != 0;
+}
+
+bool directory_comes_back(const struct directory *directory, uint32_t domid)
+{
+	const struct domain *domain, *other;
+
+	HASH_FIND(hh, directory->domains, &domid, sizeof(domid), domain);
+	if (!domain || directory->self->domid == 0 || !memcmp(domain->uuid, no_uuid, sizeof(no_uuid)))
+		return false;
+	for (other = directory->domains; other; other = other->hh.next)
+		if (other->away && !memcmp(other->uuid, domain->uuid, sizeof(domain->uuid)))
+			return true;
+	return false;
+}
+
 const char *directory_why_unknown(struct directory *directory, uint32_t domid)
 {
 	if (directory->self->domid == 0 || directory->self->domid == domid)
@@ -271,11 +292,14 @@ int directory_new(struct directory **out, struct event_base *base, struct store 
 	directory->access = options->access;
 	directory->following = options->domains;
 	directory->believed_ms = options->believed_ms;
+	directory->kept_ms = options->kept_ms;
 	directory->callbacks = *callbacks;
 	directory->userdata = userdata;
 	directory->gather = evtimer_new(base, on_gathered, directory);
 	directory->resend = evtimer_new(base, on_gathered, directory);
-	if (!directory->gather || !directory->resend || believe_init(directory, base) < 0 ||
+	directory->away_over = evtimer_new(base, serve_away_over, directory);
+	if (!directory->gather || !directory->resend || !directory->away_over ||
+	    believe_init(directory, base) < 0 ||
 	    (options->self->domid != 0 && !directory_get(directory, options->self->domid)) ||
 	    follow_start(directory) < 0) {
 		directory_free(directory);
@@ -299,6 +323,8 @@ void directory_free(struct directory *directory)
 		event_free(directory->gather);
 	if (directory->resend)
 		event_free(directory->resend);
+	if (directory->away_over)
+		event_free(directory->away_over);
 	believe_destroy(directory);
 	free(directory);
 }

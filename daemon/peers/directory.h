@@ -39,6 +39,8 @@ struct directory_options {
 	/* How long a guest believes what it was told when domain 0's daemon has gone: longer than its upgrade
 	 * takes, shorter than it takes domids to come around. */
 	unsigned believed_ms;
+	/* In domain 0: how long guests go on being told the name of a domain that has gone and may come back. */
+	unsigned kept_ms;
 };
 
 struct directory_callbacks {
@@ -48,6 +50,9 @@ struct directory_callbacks {
 	/* In domain 0: the guest's link has come up or ended. Returns whether it is told from now on, by
 	 * directory_tell(), what changes for it in XenStore. */
 	bool (*tells)(void *userdata, uint32_t guest, bool up);
+	/* In domain 0: whether what the guest opens to this domain, which has gone, may still get there, through us, and the
+	 * guest understands that. */
+	bool (*leads_on)(void *userdata, uint32_t guest, uint32_t domid);
 	/* In a guest: domain 0 tells what changes in XenStore, or doesn't any more, and this has changed. */
 	void (*told)(void *userdata, bool told);
 	void (*leaves_changed)(void *userdata, uint32_t domid, unsigned leaves);
@@ -76,6 +81,10 @@ const char *directory_uuid(struct directory *directory, uint32_t domid);
 /* Returns whether what the two functions above return is complete, even if it is "". It isn't before the
  * domain's nodes were read or domain 0 has told of it, and never for a domain that domain 0 hides from us. */
 bool directory_knows(struct directory *directory, uint32_t domid);
+/* In a guest: returns whether the domain was saved, perhaps, and domain 0 knows the way to it. */
+bool directory_is_away(const struct directory *directory, uint32_t domid);
+/* In a guest: returns whether another domain is away that has the same UUID. */
+bool directory_comes_back(const struct directory *directory, uint32_t domid);
 /* Returns the reason why it isn't known, for people. */
 const char *directory_why_unknown(struct directory *directory, uint32_t domid);
 /* Returns whether other domains can be known at all: this is domain 0, or its daemon serves us. */

@@ -84,7 +84,14 @@ static void take_entry(struct directory *directory, const struct frame_directory
 	char name[DOMAIN_NAME_MAX + 1] = "";
 
 	if (entry->state == DIRECTORY_CHANGED) {
-		directory->callbacks.leaves_changed(directory->userdata, entry->domid, entry->leaves);
+		domain = directory_find(directory, entry->domid);
+		if (domain && (entry->leaves & CHANGED_AWAY)) {
+			domain->away = true;
+			log_limited(LOG_LINK, LOG_BY_DOMAIN(entry->domid), LOG_LEVEL_INFO,
+				    "directory: domain %u is away, and domain 0 leads to it", entry->domid);
+		}
+		if (entry->leaves != CHANGED_AWAY)
+			directory->callbacks.leaves_changed(directory->userdata, entry->domid, entry->leaves);
 		return;
 	}
 	if (entry->domid == directory->self->domid) /* we read our own nodes ourselves */
@@ -99,6 +106,7 @@ static void take_entry(struct directory *directory, const struct frame_directory
 	if (!domain)
 		return;
 	domain->seen = true;
+	domain->away = false;
 	directory_set_uuid(directory, domain, entry->uuid);
 	memcpy(name, entry->name.data, entry->name.size);
 	if (!directory_name_is_usable(name, entry->name.size))

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "daemon/peers/directory_internal.h"
+#include "daemon/base/clock.h"
 #include "daemon/base/log.h"
 #include "daemon/xen/store.h"
 #include "daemon/base/timer.h"
@@ -70,8 +71,10 @@ static void on_name(void *userdata, int error, const char *untrusted_value, size
 	if (is_answer(error)) {
 		take_name(domain->directory, domain, untrusted_value, size);
 		domain->name_read = true;
-		if (error == -ENOENT && domain->directory->following)
+		if (error == -ENOENT && domain->directory->following) {
+			domain->vanishing = true;
 			domains_list(domain->directory->following); /* it may have gone */
+		}
 	}
 	has_read(domain);
 }
@@ -134,7 +137,7 @@ static void on_there(void *userdata, uint32_t domid)
 
 	if (!domain || domain->watch)
 		return;
-	domain->removed = false;
+	domain->removed = domain->away = false;
 	name_path(domid, path);
 	if (store_watch(directory->store, path, on_name_changed, domain, NULL, &domain->watch) < 0)
 		log_error("directory: out of memory: the name of domain %u isn't watched", domid);
@@ -156,7 +159,9 @@ static void on_gone(void *userdata, uint32_t domid)
 	if (!domain)
 		return;
 	follow_end(domain);
+	domain->vanishing = false;
 	domain->removed = true;
+	domain->gone_ms = clock_ms();
 	domain->known = domain->name_read = domain->uuid_read = false;
 	directory_set_name(directory, domain, "", 0);
 	directory_set_uuid(directory, domain, (const uint8_t[16]){0});
@@ -165,7 +170,16 @@ static void on_gone(void *userdata, uint32_t domid)
 
 static void on_listed(void *userdata)
 {
-	check_complete(userdata);
+	struct directory *directory = userdata;
+	struct domain *domain;
+
+	for (domain = directory->domains; domain && domains_are_listed(directory->following);
+	     domain = domain->hh.next) {
+		if (domain->vanishing)
+			directory_has_changed(directory, domain);
+		domain->vanishing = false;
+	}
+	check_complete(directory);
 }
 
 /* --- a guest, which follows its own name --- */

@@ -32,8 +32,11 @@ struct domain {
 	bool name_read, uuid_read; /* in XenStore */
 	bool known;		   /* both, or domain 0 has told of it */
 	bool changed;		   /* domain 0: since the guests were told last */
+	bool vanishing;		   /* domain 0: its name is no more; a list will say whether it has gone */
 	bool removed;		   /* domain 0: kept until the guests have been told */
-	bool seen;		   /* a guest: in the list that is being gone through */
+	bool away;	  /* it has gone and may come back: its guests have been told, or domain 0 says so */
+	uint64_t gone_ms; /* domain 0: when, if it is `removed` */
+	bool seen;	  /* a guest: in the list that is being gone through */
 	struct store_watch *watch; /* domain 0: of the name */
 	struct store_request *name_reading, *uuid_reading;
 	UT_hash_handle hh;
@@ -55,7 +58,8 @@ struct directory {
 	struct domains *following;
 	struct domains_follower follower;
 	struct guest *guests;
-	struct event *resend;
+	struct event *resend, *away_over;
+	unsigned kept_ms;
 	bool complete; /* all domains that there were at the start have been read */
 
 	/* a guest */

@@ -7,6 +7,7 @@
 #include "daemon/peers/directory_internal.h"
 #include "daemon/peers/peers.h"
 #include "daemon/policy/access.h"
+#include "daemon/base/clock.h"
 #include "daemon/base/log.h"
 #include "daemon/base/timer.h"
 #include "wire/frame.h"
@@ -73,6 +74,8 @@ static void batch_add(struct batch *batch, const struct domain *domain, enum dir
 
 	if (batch->length + DIRECTORY_ENTRY_MAX > sizeof(batch->payload))
 		batch_send(batch, more);
+	if (state == DIRECTORY_CHANGED)
+		entry.leaves = CHANGED_AWAY;
 	if (state == DIRECTORY_PRESENT) {
 		memcpy(entry.uuid, domain->uuid, sizeof(entry.uuid));
 		entry.name = frame_text_of(domain->name);
@@ -121,9 +124,41 @@ static int tell_all(struct directory *directory, struct guest *guest)
 	return batch.error;
 }
 
+/* Whether the guest goes on knowing the name of a domain that was perhaps only saved. XenStore has forgotten it, so nobody
+ * can say any more whether policy hides it: that nothing has changed since the guest was told must do. */
+static bool is_kept(struct directory *directory, const struct guest *guest, const struct domain *domain)
+{
+	return domain->removed && is_told(guest, domain->domid) && !guest->is_in_doubt &&
+	       clock_ms() < domain->gone_ms + directory->kept_ms && directory->callbacks.leads_on &&
+	       directory->callbacks.leads_on(directory->userdata, guest->domid, domain->domid);
+}
+
+void serve_away_over(evutil_socket_t fd, short what, void *userdata)
+{
+	struct directory *directory = userdata;
+	struct domain *domain;
+	uint64_t now = clock_ms(), next = UINT64_MAX;
+
+	for (domain = directory->domains; domain; domain = domain->hh.next) {
+		uint64_t until = domain->gone_ms + directory->kept_ms;
+
+		if (!domain->removed || !domain->away)
+			continue;
+		if (now < until) {
+			next = until < next ? until : next;
+			continue;
+		}
+		domain->away = false;
+		directory_has_changed(directory, domain);
+	}
+	if (next != UINT64_MAX)
+		timer_start(directory->away_over, (unsigned)(next - now));
+}
+
 static int tell_changes(struct directory *directory, struct guest *guest)
 {
-	const struct domain *domain, *own = directory_find(directory, guest->domid);
+	struct domain *domain;
+	const struct domain *own = directory_find(directory, guest->domid);
 	bool is_another = own && own->changed; /* what it may see depends on its own name, too */
 	struct batch batch;
 
@@ -133,7 +168,15 @@ static int tell_changes(struct directory *directory, struct guest *guest)
 
 		if (!domain->changed && !is_another && !guest->is_in_doubt)
 			continue;
+		/* Without its name nobody could be told that it is away. */
+		if (domain->vanishing && told)
+			continue;
 		visible = may_see(directory, guest, domain);
+		if (!is_another && is_kept(directory, guest, domain)) {
+			batch_add(&batch, domain, DIRECTORY_CHANGED, 0);
+			domain->away = true;
+			continue;
+		}
 		if (visible && (domain->changed || !told))
 			batch_add(&batch, domain, DIRECTORY_PRESENT, 0);
 		else if (!visible && told)
@@ -175,7 +218,7 @@ void serve_tell(struct directory *directory)
 {
 	struct guest *guest;
 	struct domain *domain, *next;
-	bool again = false;
+	bool again = false, is_any_away = false;
 
 	for (guest = directory->guests; guest; guest = guest->hh.next) {
 		int r = guest->wants_all ? tell_all(directory, guest) : tell_changes(directory, guest);
@@ -187,9 +230,13 @@ void serve_tell(struct directory *directory)
 	}
 	HASH_ITER(hh, directory->domains, domain, next) {
 		domain->changed = false;
-		if (domain->removed)
+		if (domain->removed && domain->away)
+			is_any_away = true;
+		else if (domain->removed)
 			directory_drop(directory, domain);
 	}
+	if (is_any_away && !evtimer_pending(directory->away_over, NULL))
+		timer_start(directory->away_over, directory->kept_ms);
 	if (again)
 		timer_start(directory->resend, RESEND_MS);
 }

@@ -11,9 +11,14 @@
  *   any ──it couldn't be sent──▶ all of it, once more
  *   any ──what it may see has changed──▶ all of it
  *   any ──link lost──▶ left
+ *
+ * Of a domain that XenStore has forgotten while it may come back to its session with us, a guest that knows it is told that
+ * it is away, and its end later (`kept_ms`): so its name and number lead it to us, and us to that session.
  */
 
 #include <stdint.h>
+
+#include <event2/util.h>
 
 struct directory;
 
@@ -23,6 +28,8 @@ void serve_guest_left(struct directory *directory, uint32_t domid);
 void serve_refresh(struct directory *directory);
 /* Removes all guests. */
 void serve_stop(struct directory *directory);
+/* An event's callback: ends what is kept of domains that haven't come back. `userdata` is the directory. */
+void serve_away_over(evutil_socket_t fd, short what, void *userdata);
 /* Tells each guest what has changed, then forgets the domains that have gone. */
 void serve_tell(struct directory *directory);
 

@@ -279,6 +279,13 @@ bool peers_tell(struct peers *peers, uint32_t guest, bool up)
 	return peer->telling.is_told;
 }
 
+bool peers_can_be_told(struct peers *peers, uint32_t guest)
+{
+	const struct peer *peer = peer_find(peers, guest);
+
+	return peer && peer->minor >= PEERS_MINOR_TOLD;
+}
+
 void tell_init(struct peer *peer)
 {
 	task_init(&peer->telling.task, peer->peers->options.turns, account_line(peer->account), on_turn);

@@ -16,7 +16,7 @@ import pytest
 
 from conftest import Conversation
 from library import Connection
-from messaging import (EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_UNREACHABLE, EXIT_USAGE, FAST, PATIENCE, Holder,
+from messaging import (EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_TIMEOUT, EXIT_UNREACHABLE, EXIT_USAGE, FAST, PATIENCE, Holder,
                        eventually, give_up_ring, of_turns)
 from test_resume import calling, numbered, streaming
 
@@ -409,6 +409,38 @@ def test_relayed_traffic_goes_on_if_its_destination_is_restored(host, zero, gues
         restore(times)
     for worker in workers:
         worker.finish()
+    assert host.list()["kernel_log"] == []
+
+
+@pytest.mark.parametrize("may_map", [False, True], ids=["neither may map", "a link could be made"])
+def test_what_is_opened_to_a_saved_guest_waits_in_domain_0(host, nodes, guests, zero, may_map):
+    """By its name, UUID and number; after the restore, too, before its daemon has heard of that."""
+    one, two = nodes(1, 2).values() if may_map else guests(2)
+    name = "dom2" if may_map else guests.names[two.domid]
+    uuid, old = host.domain(two.domid)["uuid"], two.domid
+    addresses = (name, uuid, str(old))
+    eventually(lambda: "tells the names" in one.log.read_text(), "the names are told")
+    eventually(lambda: (zero.link(old) or {}).get("state") == "up", "domain 0 has a session with it")
+    with Connection(one.socket) as sender, Connection(two.socket) as receiver:
+        assert receiver.bind("inbox") == 0
+        results = []
+
+        def post(some):
+            for address in some:
+                assert sender.post(f"{address}:inbox", address.encode(), results.append) == 0
+            sender.wait(1)
+
+        host.sim("suspend", old)
+        eventually(lambda: f"domain {old} is away" in one.log.read_text(), "it is known to be away")
+        assert one.xenmsg("ping", "--timeout", "0.1", name).returncode == EXIT_TIMEOUT
+        post(addresses)
+        assert sender.send(f"{name}:inbox", b"in vain", 100) == -errno.ETIMEDOUT
+        two.domid = int(host.sim("resume", old, "--unaware", 1000).stdout)
+        post(addresses)
+        got = sorted(receiver.receive().data.decode() for _ in range(2 * len(addresses)))
+        assert got == sorted(2 * addresses)
+        eventually(lambda: sender.wait(10) >= 0 and len(results) == 2 * len(addresses), "all have an outcome")
+    assert not any(results)
     assert host.list()["kernel_log"] == []
 
 

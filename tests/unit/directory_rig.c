@@ -65,6 +65,11 @@ static bool on_tells(void *userdata, uint32_t domid, bool up)
 	return up && rig->tells;
 }
 
+static bool on_leads(void *userdata, uint32_t domid, uint32_t to)
+{
+	return ((struct place *)userdata)->rig->leads;
+}
+
 static void on_told(void *userdata, bool told)
 {
 	struct place *place = userdata;
@@ -111,14 +116,17 @@ static void open_place(struct rig *rig, struct place *place, uint32_t domid)
 	static const struct directory_callbacks callbacks = {
 		.send = on_send,
 		.tells = on_tells,
+		.leads_on = on_leads,
 		.told = on_told,
 		.leaves_changed = on_leaves_changed,
 		.want_link = on_want,
 		.changed = on_changed,
 		.flush = on_flush,
 	};
-	struct directory_options options = {
-		.self = &place->self, .access = (void *)place, .believed_ms = BELIEVED_MS};
+	struct directory_options options = {.self = &place->self,
+					    .access = (void *)place,
+					    .believed_ms = BELIEVED_MS,
+					    .kept_ms = KEPT_MS};
 
 	place->rig = rig;
 	place->self.domid = domid;

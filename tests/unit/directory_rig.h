@@ -19,6 +19,7 @@
 #include "daemon/base/self.h"
 
 #define BELIEVED_MS 100
+#define KEPT_MS	    2000
 #define UUID_A	    "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee"
 #define UUID_B	    "12345678-9abc-4def-8012-3456789abcde"
 #define PATIENCE_MS 20000
@@ -45,6 +46,7 @@ struct rig {
 	bool hidden[16];	      /* from guest 1 */
 	int send_error;
 	bool tells; /* domain 0, what changes in XenStore */
+	bool leads; /* it knows the way to who has gone */
 	unsigned asked_to_tell;
 	unsigned frames, entries, removed;
 	uint32_t longest;

@@ -195,6 +195,16 @@ const char *directory_uuid(struct directory *directory, uint32_t domid)
 	return scene->uuid ? scene->uuid : "";
 }
 
+bool directory_is_away(const struct directory *directory, uint32_t domid)
+{
+	return ((const struct scene *)(const void *)directory)->zero_knows == domid;
+}
+
+bool directory_comes_back(const struct directory *directory, uint32_t domid)
+{
+	return ((const struct scene *)(const void *)directory)->zero_sees == domid;
+}
+
 void directory_link_anew(struct directory *directory, uint32_t domid)
 {
 	((struct scene *)(void *)directory)->anews++;
@@ -287,6 +297,7 @@ void scene_start_with(struct scene *scene, uint32_t domid)
 		.idle_close_ms = IDLE_CLOSE_MS,
 		.resume_for_ms = RESUME_FOR_MS,
 		.channels_max = channels_max,
+		.relays = true,
 		.busy_poll_ns = busy_poll_ns,
 		.maker = transport_maker,
 		.ring_size = 65536,

@@ -93,6 +93,45 @@ static void new_and_removed_domains_are_told(void **state)
 	assert_string_equal(directory_uuid(one->directory, 7), "77777777-0000-4000-8000-000000000008");
 }
 
+static void a_domain_that_may_come_back_is_away_for_a_while(void **state)
+{
+	struct rig *rig = *state;
+	struct place *one = guest(rig, 1);
+
+	rig->leads = true;
+	link_up(rig, 1);
+	introduce(rig, 7, "seven", "77777777-0000-4000-8000-000000000007");
+	introduce(rig, 8, "eight", "77777777-0000-4000-8000-000000000007");
+	introduce(rig, 9, "nine", "99999999-0000-4000-8000-000000000009");
+	until(is_named(one, 7, "seven") && is_named(one, 8, "eight") && is_named(one, 9, "nine"));
+	assert_false(directory_is_away(one->directory, 7));
+	release(rig, 7);
+	until(directory_is_away(one->directory, 7));
+	assert_int_equal(resolve(one, "seven"), 7);
+	assert_false(directory_is_away(one->directory, 8));
+	assert_true(directory_comes_back(one->directory, 8));
+	assert_false(directory_comes_back(one->directory, 9));
+	until(is_named(one, 7, ""));
+	assert_int_equal(resolve(one, "seven"), -EHOSTDOWN);
+	assert_false(directory_comes_back(one->directory, 8));
+}
+
+static void a_domid_that_is_used_again_is_not_away(void **state)
+{
+	struct rig *rig = *state;
+	struct place *one = guest(rig, 1);
+
+	rig->leads = true;
+	link_up(rig, 1);
+	introduce(rig, 7, "seven", "77777777-0000-4000-8000-000000000007");
+	until(is_named(one, 7, "seven"));
+	release(rig, 7);
+	until(directory_is_away(one->directory, 7));
+	introduce(rig, 7, "other", "77777777-0000-4000-8000-000000000008");
+	until(is_named(one, 7, "other"));
+	assert_false(directory_is_away(one->directory, 7));
+}
+
 static void a_domain_replaced_between_looks_has_the_new_name_and_uuid(void **state)
 {
 	struct rig *rig = *state;
@@ -482,6 +521,8 @@ int main(void)
 		TEST(a_rename_is_told_as_one_change),
 		TEST(new_and_removed_domains_are_told),
 		TEST(a_domain_replaced_between_looks_has_the_new_name_and_uuid),
+		TEST(a_domain_that_may_come_back_is_away_for_a_while),
+		TEST(a_domid_that_is_used_again_is_not_away),
 		TEST(hidden_domains_are_never_told),
 		TEST(what_is_hidden_later_is_taken_back),
 		TEST(what_a_guest_may_see_follows_its_own_name),

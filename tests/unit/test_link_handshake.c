@@ -58,6 +58,7 @@ static void what_is_not_there_leaves_nothing_behind(void **state)
 		forget_program_channel(&scene);
 	}
 	assert_int_equal(scene.pongs, 2000);
+	assert_int_equal(scene.unlinkable, 0);
 	/* Why, as far as a number doesn't say it. */
 	links_each_failure(scene.links, collect_failure, &failures);
 	assert_int_equal(failures.count, LINKS_FAILURES_MAX);
@@ -89,6 +90,27 @@ static void what_waits_for_a_link_that_cannot_be_goes_elsewhere(void **state)
 	assert_null(links_want(scene.links, 7, NULL, &error));
 	assert_int_equal(error, -ENOLINK);
 	expect_state(&scene, LINK_IDLE);
+	scene_stop(&scene);
+}
+
+static void who_is_away_is_led_to_by_domain_0_also_when_asked_before(void **state)
+{
+	struct scene scene;
+
+	scene_start(&scene);
+	scene.waiting = open_channel(&scene);
+	assert_false(links_zero_knows(scene.links, 7));
+	scene.zero_knows = 7; /* XenStore hasn't said yet that its presence is no more */
+	assert_true(links_zero_knows(scene.links, 7));
+	links_failed(scene.links, 7, -EHOSTDOWN, "gone");
+	assert_int_equal(scene.unlinkable, 1);
+	assert_int_equal(scene.waiting->opener.reset_error, EACCES); /* the rig's way */
+	/* By another number its own daemon is asked as soon as it is there. */
+	scene.zero_knows = 0;
+	scene.zero_sees = 7;
+	assert_false(links_zero_knows(scene.links, 7));
+	scene.is_up = false;
+	assert_true(links_zero_knows(scene.links, 7));
 	scene_stop(&scene);
 }
 
@@ -239,6 +261,7 @@ int main(void)
 		cmocka_unit_test(link_is_made_when_it_is_wanted),
 		cmocka_unit_test(what_is_not_there_leaves_nothing_behind),
 		cmocka_unit_test(what_waits_for_a_link_that_cannot_be_goes_elsewhere),
+		cmocka_unit_test(who_is_away_is_led_to_by_domain_0_also_when_asked_before),
 		cmocka_unit_test(whether_a_peer_relays_is_in_its_hello),
 		cmocka_unit_test(after_a_restore_links_begin_anew_under_the_new_number),
 		cmocka_unit_test(hello_comes_first_and_says_who_we_are),

@@ -212,6 +212,16 @@ const char *directory_uuid(struct directory *directory, uint32_t domid)
 	return "";
 }
 
+bool directory_is_away(const struct directory *directory, uint32_t domid)
+{
+	return false;
+}
+
+bool directory_comes_back(const struct directory *directory, uint32_t domid)
+{
+	return false;
+}
+
 void directory_link_anew(struct directory *directory, uint32_t domid)
 {
 }
