@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Unit tests: one program per part, each linking what it tests. A new one is added to unit_tests and links its part.
 unit_tests =
+check_LTLIBRARIES =
+UNIT_LIBS = libunit.la $(CMOCKA_LIBS)
+libunit_la_SOURCES = tests/unit/unit.c tests/unit/unit_main.c tests/unit/unit.h
 if HAVE_CMOCKA
+check_LTLIBRARIES += libunit.la
 unit_tests += \
 	tests/unit/test_config
 endif
@@ -17,7 +21,7 @@ check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests)
 
 tests_unit_test_config_SOURCES = tests/unit/test_config.c tests/unit/unit.h
-tests_unit_test_config_LDADD = libdaemon.la $(CMOCKA_LIBS)
+tests_unit_test_config_LDADD = libdaemon.la $(UNIT_LIBS)
 
 # What the integration tests start in domains.
 check_PROGRAMS += hostile-peer hostile-program bystander chaos-program

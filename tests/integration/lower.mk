@@ -14,7 +14,7 @@ integration_tests += tests/integration/lower_half.py tests/integration/test_peer
 	tests/integration/test_rendezvous.py tests/integration/test_store.py tests/integration/test_vchan_stock.py
 
 # Preloaded by test_busy_poll.py. With -rpath, or libtool makes no shared library of what isn't installed.
-check_LTLIBRARIES = libkeep-cpu.la
+check_LTLIBRARIES += libkeep-cpu.la
 libkeep_cpu_la_SOURCES = tests/integration/keep_cpu.c
 libkeep_cpu_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhere
 integration_tests += tests/integration/test_guard.py tests/integration/test_steady.py

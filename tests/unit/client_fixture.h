@@ -16,11 +16,14 @@ int set_up_shared(void **state);
 int set_up_socket(void **state);
 int tear_down(void **state);
 
-/* Rows of a table of tests. */
+/* Heads of tests. */
 /* clang-format off */
-#define SHARED(test) {#test " (shared memory)", test, set_up_shared, tear_down, NULL}
-#define SOCKET(test) {#test " (socket)", test, set_up_socket, tear_down, NULL}
-#define BOTH(test) SHARED(test), SOCKET(test)
+#define SHARED(test) UNIT_TESTS(test, SHARED_ROW(test, set_up_shared, tear_down))
+#define SOCKET(test) UNIT_TESTS(test, SOCKET_ROW(test, set_up_socket, tear_down))
+#define BOTH(test) \
+	UNIT_TESTS(test, SHARED_ROW(test, set_up_shared, tear_down), SOCKET_ROW(test, set_up_socket, tear_down))
+#define SHARED_ROW(test, setup, teardown) {#test " (shared memory)", test, setup, teardown, NULL}
+#define SOCKET_ROW(test, setup, teardown) {#test " (socket)", test, setup, teardown, NULL}
 /* clang-format on */
 
 /* Bytes that differ by their place and by `seed`. */

@@ -78,6 +78,4 @@ void settle(struct rig *rig, uint32_t domid);
 void introduce(struct rig *rig, uint32_t domid, const char *name, const char *uuid);
 void release(struct rig *rig, uint32_t domid);
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
-
 #endif

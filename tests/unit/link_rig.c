@@ -10,11 +10,17 @@
 #include <unistd.h>
 
 #include "daemon/base/clock.h"
+#include "daemon/base/log.h"
 #include "daemon/link/link_internal.h"
 #include "daemon/link/vchan_transport.h"
 #include "daemon/peers/directory.h"
 #include "daemon/peers/peers.h"
 #include "wire/bytes.h"
+
+BEFORE_ALL
+{
+	log_set_level(LOG_LEVEL_ERROR);
+}
 
 /* --- time ------------------------------------------------------------------------------------- */
 

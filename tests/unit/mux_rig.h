@@ -39,9 +39,10 @@ int set_up_mux_socket(void **state);
 int tear_down_mux(void **state);
 
 /* clang-format off */
-#define MUX_SHARED(test) {#test " (shared memory)", test, set_up_mux_shared, tear_down_mux, NULL}
-#define MUX_SOCKET(test) {#test " (socket)", test, set_up_mux_socket, tear_down_mux, NULL}
-#define MUX_BOTH(test) MUX_SHARED(test), MUX_SOCKET(test)
+#define MUX_SHARED(test) UNIT_TESTS(test, SHARED_ROW(test, set_up_mux_shared, tear_down_mux))
+#define MUX_BOTH(test) \
+	UNIT_TESTS(test, SHARED_ROW(test, set_up_mux_shared, tear_down_mux), \
+		   SOCKET_ROW(test, set_up_mux_socket, tear_down_mux))
 /* clang-format on */
 
 /* Zeroed, and taking all. */

@@ -39,6 +39,4 @@ struct policy_decision reach(struct fixture *fixture, const struct policy_subjec
 			     const char *endpoint);
 bool allowed(struct fixture *fixture, const struct policy_subject *from, const char *endpoint);
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
-
 #endif

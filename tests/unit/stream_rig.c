@@ -8,6 +8,7 @@
 
 #include <event2/event.h>
 
+#include "daemon/base/log.h"
 #include "daemon/base/quota.h"
 #include "daemon/local/stream.h"
 #include "wire/bytes.h"
@@ -17,6 +18,11 @@
 #define FAR_MAX	    (4u << 20) /* more than all that lies between two programs */
 
 static const struct frame_identity identity = {.domid = 5, .uid = 1000, .gid = 1000, .pid = 77};
+
+BEFORE_ALL
+{
+	log_set_level(LOG_LEVEL_ERROR);
+}
 
 static int on_open(void *userdata, struct stream *stream, struct channel *channel,
 		   const struct frame_open *open);

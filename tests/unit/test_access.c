@@ -31,7 +31,7 @@ static struct access *access_with(struct fixture *fixture, const char *text)
 	return access;
 }
 
-static void what_is_denied_is_told_from_what_is_not_decided_yet(void **state)
+TEST_WITH(what_is_denied_is_told_from_what_is_not_decided_yet, set_up, tear_down)
 {
 	struct access *access = access_with(*state, "[rule]\nfrom = tenant\nto = *\naction = allow\n");
 	const struct frame_identity tenant = {.domid = 3}, other = {.domid = 4};
@@ -45,7 +45,7 @@ static void what_is_denied_is_told_from_what_is_not_decided_yet(void **state)
 	access_free(access);
 }
 
-static void what_goes_to_another_host_needs_a_rule_at_first_and_later(void **state)
+TEST_WITH(what_goes_to_another_host_needs_a_rule_at_first_and_later, set_up, tear_down)
 {
 	struct access *access = access_with(*state, "[out]\nfrom = 3\nto = hostb\naction = allow\n");
 	const struct frame_identity tenant = {.domid = 3}, other = {.domid = 4};
@@ -59,7 +59,7 @@ static void what_goes_to_another_host_needs_a_rule_at_first_and_later(void **sta
 	access_free(access);
 }
 
-static void what_comes_from_another_host_is_relayed_as_rules_say(void **state)
+TEST_WITH(what_comes_from_another_host_is_relayed_as_rules_say, set_up, tear_down)
 {
 	struct access *access = access_with(*state, "[relay]\nfrom = hostb/1\nto = 5\naction = deny\n");
 	char host[] = "hostb";
@@ -75,15 +75,4 @@ static void what_comes_from_another_host_is_relayed_as_rules_say(void **state)
 			assert_int_equal(access_relays_far(access, host, from, NULL, to), expected);
 		}
 	access_free(access);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		TEST(what_is_denied_is_told_from_what_is_not_decided_yet),
-		TEST(what_goes_to_another_host_needs_a_rule_at_first_and_later),
-		TEST(what_comes_from_another_host_is_relayed_as_rules_say),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

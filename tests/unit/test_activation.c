@@ -104,7 +104,7 @@ static uint8_t expect_kind(struct party *party)
 	return open.kind;
 }
 
-static void what_waits_is_led_in_the_order_in_which_it_came(void **state)
+TEST(what_waits_is_led_in_the_order_in_which_it_came)
 {
 	static const uint8_t kinds[] = {CHANNEL_STREAM, CHANNEL_CALL, CHANNEL_MESSAGE, CHANNEL_CALL};
 
@@ -145,7 +145,7 @@ static unsigned fill(struct party *party, const char *address, unsigned most)
 	return most;
 }
 
-static void nobody_gets_more_of_a_room_than_a_share(void **state)
+TEST(nobody_gets_more_of_a_room_than_a_share)
 {
 	struct started started = {0};
 	struct scene *scene = &started.scene;
@@ -159,22 +159,11 @@ static void nobody_gets_more_of_a_room_than_a_share(void **state)
 	stop(&started);
 }
 
-static void room_of_one_account_is_half_of_it(void **state)
+TEST(room_of_one_account_is_half_of_it)
 {
 	struct started started = {0};
 
 	start(&started);
 	assert_int_equal(fill(started.scene.link, "inbox", 200), ACTIVATION_WAITING_MAX / 2);
 	stop(&started);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(what_waits_is_led_in_the_order_in_which_it_came),
-		cmocka_unit_test(nobody_gets_more_of_a_room_than_a_share),
-		cmocka_unit_test(room_of_one_account_is_half_of_it),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

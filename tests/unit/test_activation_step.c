@@ -7,7 +7,7 @@
 #define STOPPED (ACTIVATION_END | ACTIVATION_STOP | ACTIVATION_PAUSE)
 #define LED	(ACTIVATION_LEAD | ACTIVATION_SETTLED)
 
-static void each_event_leads_where_the_table_says(void **state)
+TEST(each_event_leads_where_the_table_says)
 {
 	static const struct {
 		enum activation_state from;
@@ -71,7 +71,7 @@ static unsigned step(struct activation_progress *progress, enum activation_event
 	return activation_step(progress, event, (struct activation_facts){waiting, false, now});
 }
 
-static void pauses_grow_to_a_minute_and_a_bind_ends_them(void **state)
+TEST(pauses_grow_to_a_minute_and_a_bind_ends_them)
 {
 	static const uint32_t pauses[] = {1000, 2000, 4000, 8000, 16000, 32000, 60000, 60000};
 	struct activation_progress progress = {0};
@@ -113,19 +113,8 @@ static unsigned starts_in_a_minute(unsigned every_ms)
 	return starts;
 }
 
-static void program_that_comes_and_goes_is_started_once_a_second_at_most(void **state)
+TEST(program_that_comes_and_goes_is_started_once_a_second_at_most)
 {
 	assert_true(starts_in_a_minute(1) <= 60);
 	assert_int_equal(starts_in_a_minute(3000), 20); /* a quiet one is never refused */
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(each_event_leads_where_the_table_says),
-		cmocka_unit_test(pauses_grow_to_a_minute_and_a_bind_ends_them),
-		cmocka_unit_test(program_that_comes_and_goes_is_started_once_a_second_at_most),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

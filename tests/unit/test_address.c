@@ -48,7 +48,7 @@ static bool domid_is(const char *text, size_t size, uint32_t *domid)
 	return valid;
 }
 
-static void endpoint_names_have_1_to_63_characters(void **state)
+TEST(endpoint_names_have_1_to_63_characters)
 {
 	char name[80];
 
@@ -61,7 +61,7 @@ static void endpoint_names_have_1_to_63_characters(void **state)
 	assert_false(endpoint_is_valid(name, sizeof(name)));
 }
 
-static void endpoint_names_have_letters_digits_underscore_and_hyphen(void **state)
+TEST(endpoint_names_have_letters_digits_underscore_and_hyphen)
 {
 	static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 
@@ -80,7 +80,7 @@ static void endpoint_names_have_letters_digits_underscore_and_hyphen(void **stat
 	}
 }
 
-static void domain_names_are_printable_and_cant_end_an_address(void **state)
+TEST(domain_names_are_printable_and_cant_end_an_address)
 {
 	char name[DOMAIN_NAME_MAX + 1];
 
@@ -95,7 +95,7 @@ static void domain_names_are_printable_and_cant_end_an_address(void **state)
 	assert_false(domain_name_is_valid(name, DOMAIN_NAME_MAX + 1));
 }
 
-static void an_address_is_split_at_its_colon(void **state)
+TEST(an_address_is_split_at_its_colon)
 {
 	static const struct {
 		const char *text, *domain, *endpoint;
@@ -118,7 +118,7 @@ static void an_address_is_split_at_its_colon(void **state)
 	}
 }
 
-static void the_longest_address_fits(void **state)
+TEST(the_longest_address_fits)
 {
 	char text[DOMAIN_NAME_MAX + 1 + ENDPOINT_NAME_MAX + 1];
 	struct address address;
@@ -134,7 +134,7 @@ static void the_longest_address_fits(void **state)
 	assert_int_equal(parse(text, sizeof(text) - 1, &address, NULL), -EINVAL);
 }
 
-static void a_malformed_address_is_refused_with_its_cause(void **state)
+TEST(a_malformed_address_is_refused_with_its_cause)
 {
 #define LONG_NAME "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" /* 64 */
 	static const struct {
@@ -180,7 +180,7 @@ static void a_malformed_address_is_refused_with_its_cause(void **state)
 	}
 }
 
-static void domids_are_decimal_and_below_the_reserved_ones(void **state)
+TEST(domids_are_decimal_and_below_the_reserved_ones)
 {
 	static const struct {
 		const char *text;
@@ -208,19 +208,4 @@ static void domids_are_decimal_and_below_the_reserved_ones(void **state)
 			fail_msg("\"%s\" was taken for a domid", bad[i].text);
 		assert_int_equal(domid, 12345);
 	}
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(endpoint_names_have_1_to_63_characters),
-		cmocka_unit_test(endpoint_names_have_letters_digits_underscore_and_hyphen),
-		cmocka_unit_test(domain_names_are_printable_and_cant_end_an_address),
-		cmocka_unit_test(an_address_is_split_at_its_colon),
-		cmocka_unit_test(the_longest_address_fits),
-		cmocka_unit_test(a_malformed_address_is_refused_with_its_cause),
-		cmocka_unit_test(domids_are_decimal_and_below_the_reserved_ones),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

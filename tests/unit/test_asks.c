@@ -53,7 +53,7 @@ static uint32_t ask_hostb(void)
 
 /* --- the way out ------------------------------------------------------------------------------ */
 
-static void parts_are_put_together(void **state)
+TEST(parts_are_put_together)
 {
 	uint32_t number;
 
@@ -74,7 +74,7 @@ static void parts_are_put_together(void **state)
 }
 
 /* How bad parts differ from a first one with the entries 3 to 5, version 5. */
-static void bad_parts_end_a_question_with_one_error(void **state)
+TEST(bad_parts_end_a_question_with_one_error)
 {
 	static const struct {
 		uint64_t version;
@@ -104,7 +104,7 @@ static void bad_parts_end_a_question_with_one_error(void **state)
 	}
 }
 
-static void an_answer_of_the_largest_size_is_taken_and_no_larger_one(void **state)
+TEST(an_answer_of_the_largest_size_is_taken_and_no_larger_one)
 {
 	unsigned fit = TOLD_MAX / ENTRY, part = TOLD_PART / ENTRY;
 
@@ -127,7 +127,7 @@ static void an_answer_of_the_largest_size_is_taken_and_no_larger_one(void **stat
 	}
 }
 
-static void a_question_ends_with_its_session_or_its_host(void **state)
+TEST(a_question_ends_with_its_session_or_its_host)
 {
 	static const uint32_t errors[] = {ECONNRESET, EHOSTDOWN, EPROTO, EHOSTUNREACH};
 
@@ -150,7 +150,7 @@ static void a_question_ends_with_its_session_or_its_host(void **state)
 	}
 }
 
-static void a_question_that_a_living_peer_does_not_answer_ends(void **state)
+TEST(a_question_that_a_living_peer_does_not_answer_ends)
 {
 	uint32_t here, of_peer;
 
@@ -174,7 +174,7 @@ static void a_question_that_a_living_peer_does_not_answer_ends(void **state)
 	scene_stop(&scene);
 }
 
-static void a_question_to_who_is_away_waits_until_resume_for_is_over(void **state)
+TEST(a_question_to_who_is_away_waits_until_resume_for_is_over)
 {
 	uint64_t begun = clock_ms();
 	uint32_t number;
@@ -202,7 +202,7 @@ static void a_question_to_who_is_away_waits_until_resume_for_is_over(void **stat
 	scene_stop(&scene);
 }
 
-static void what_nobody_wants_any_more_is_withdrawn(void **state)
+TEST(what_nobody_wants_any_more_is_withdrawn)
 {
 	uint32_t number;
 
@@ -221,7 +221,7 @@ static void what_nobody_wants_any_more_is_withdrawn(void **state)
 }
 
 /* That a question waits for its link can't be taken back, so it is paid for until that ends. */
-static void who_asks_and_cancels_without_a_link_pays_until_it_is_known(void **state)
+TEST(who_asks_and_cancels_without_a_link_pays_until_it_is_known)
 {
 	int r = 0;
 	unsigned asked = 0;
@@ -250,7 +250,7 @@ static void who_asks_and_cancels_without_a_link_pays_until_it_is_known(void **st
 	scene_stop(&scene);
 }
 
-static void an_older_domain_0_that_knows_no_hosts_is_told_as_such(void **state)
+TEST(an_older_domain_0_that_knows_no_hosts_is_told_as_such)
 {
 	scene_start(&scene, 1, PLENTY);
 	assert_int_equal(ask_here(&scene, ASK_HOSTS, "", "", 7), 0);
@@ -261,7 +261,7 @@ static void an_older_domain_0_that_knows_no_hosts_is_told_as_such(void **state)
 
 /* --- answered here ---------------------------------------------------------------------------- */
 
-static void an_answer_is_made_in_pieces_and_told_in_parts(void **state)
+TEST(an_answer_is_made_in_pieces_and_told_in_parts)
 {
 	unsigned told = 0, pieces = 0;
 	struct frame_told part;
@@ -288,7 +288,7 @@ static void an_answer_is_made_in_pieces_and_told_in_parts(void **state)
 	scene_stop(&scene);
 }
 
-static void what_does_not_fit_is_left_out(void **state)
+TEST(what_does_not_fit_is_left_out)
 {
 	static const unsigned sizes[] = {5, 59, 63};
 
@@ -311,7 +311,7 @@ static void what_does_not_fit_is_left_out(void **state)
 	}
 }
 
-static void who_knows_the_answer_is_told_when_it_changes(void **state)
+TEST(who_knows_the_answer_is_told_when_it_changes)
 {
 	struct frame_told told;
 
@@ -332,7 +332,7 @@ static void who_knows_the_answer_is_told_when_it_changes(void **state)
 	scene_stop(&scene);
 }
 
-static void who_does_not_read_is_told_later(void **state)
+TEST(who_does_not_read_is_told_later)
 {
 	scene_start(&scene, 1, PLENTY);
 	scene_bind(&scene, 2, 5);
@@ -347,7 +347,7 @@ static void who_does_not_read_is_told_later(void **state)
 	scene_stop(&scene);
 }
 
-static void who_asks_too_much_is_refused_and_others_are_not(void **state)
+TEST(who_asks_too_much_is_refused_and_others_are_not)
 {
 	scene_start(&scene, 1, 3 * CHARGE);
 	scene.send_error = -ENOBUFS; /* so that the questions stay */
@@ -366,7 +366,7 @@ static void who_asks_too_much_is_refused_and_others_are_not(void **state)
 	scene_stop(&scene);
 }
 
-static void only_domain_0_speaks_for_hosts(void **state)
+TEST(only_domain_0_speaks_for_hosts)
 {
 	scene_start(&scene, 1, PLENTY);
 	scene_bind(&scene, 2, 5);
@@ -380,7 +380,7 @@ static void only_domain_0_speaks_for_hosts(void **state)
 	scene_stop(&scene);
 }
 
-static void a_number_that_is_out_is_not_asked_again(void **state)
+TEST(a_number_that_is_out_is_not_asked_again)
 {
 	scene_start(&scene, 0, PLENTY);
 	assert_int_equal(ask_by(&scene, 1, 3, ASK_DOMAINS, 0, "hostb", ""), 0);
@@ -389,7 +389,7 @@ static void a_number_that_is_out_is_not_asked_again(void **state)
 	scene_stop(&scene);
 }
 
-static void hosts_are_told_to_domains_of_this_host(void **state)
+TEST(hosts_are_told_to_domains_of_this_host)
 {
 	struct frame_told_entry entry;
 	struct frame_told told;
@@ -430,7 +430,7 @@ static uint32_t start_and_pass_on(void)
 	return expect_ask(HOSTB, "work");
 }
 
-static void parts_are_passed_on_as_they_come(void **state)
+TEST(parts_are_passed_on_as_they_come)
 {
 	uint32_t number = start_and_pass_on();
 
@@ -446,7 +446,7 @@ static void parts_are_passed_on_as_they_come(void **state)
 }
 
 /* A host that lies can't make domain 0 send its guest more than an answer, at the guest's expense. */
-static void an_answer_without_end_is_ended(void **state)
+TEST(an_answer_without_end_is_ended)
 {
 	for (unsigned count = 0; count < 33; count += 32) {
 		uint32_t number = start_and_pass_on();
@@ -466,7 +466,7 @@ static void an_answer_without_end_is_ended(void **state)
 	}
 }
 
-static void a_guest_that_goes_takes_its_questions_along(void **state)
+TEST(a_guest_that_goes_takes_its_questions_along)
 {
 	uint32_t number = start_and_pass_on();
 
@@ -478,7 +478,7 @@ static void a_guest_that_goes_takes_its_questions_along(void **state)
 	scene_stop(&scene);
 }
 
-static void a_guest_that_has_another_number_gets_its_answer(void **state)
+TEST(a_guest_that_has_another_number_gets_its_answer)
 {
 	uint32_t number;
 
@@ -489,33 +489,4 @@ static void a_guest_that_has_another_number_gets_its_answer(void **state)
 	assert_int_equal(tell_by(&scene, HOSTB, number, 5, 0, 0, 1), 0);
 	assert_int_equal(expect_told(&scene, 1).number, 9);
 	scene_stop(&scene);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(parts_are_put_together),
-		cmocka_unit_test(bad_parts_end_a_question_with_one_error),
-		cmocka_unit_test(an_answer_of_the_largest_size_is_taken_and_no_larger_one),
-		cmocka_unit_test(a_question_ends_with_its_session_or_its_host),
-		cmocka_unit_test(a_question_that_a_living_peer_does_not_answer_ends),
-		cmocka_unit_test(a_question_to_who_is_away_waits_until_resume_for_is_over),
-		cmocka_unit_test(what_nobody_wants_any_more_is_withdrawn),
-		cmocka_unit_test(who_asks_and_cancels_without_a_link_pays_until_it_is_known),
-		cmocka_unit_test(an_older_domain_0_that_knows_no_hosts_is_told_as_such),
-		cmocka_unit_test(an_answer_is_made_in_pieces_and_told_in_parts),
-		cmocka_unit_test(what_does_not_fit_is_left_out),
-		cmocka_unit_test(who_knows_the_answer_is_told_when_it_changes),
-		cmocka_unit_test(who_does_not_read_is_told_later),
-		cmocka_unit_test(who_asks_too_much_is_refused_and_others_are_not),
-		cmocka_unit_test(only_domain_0_speaks_for_hosts),
-		cmocka_unit_test(a_number_that_is_out_is_not_asked_again),
-		cmocka_unit_test(hosts_are_told_to_domains_of_this_host),
-		cmocka_unit_test(parts_are_passed_on_as_they_come),
-		cmocka_unit_test(an_answer_without_end_is_ended),
-		cmocka_unit_test(a_guest_that_goes_takes_its_questions_along),
-		cmocka_unit_test(a_guest_that_has_another_number_gets_its_answer),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -44,7 +44,7 @@ static uint64_t charged(struct call_history *history, void (*what)(uint64_t ns),
 	return call_end(&call, FLAT);
 }
 
-static void an_ordinary_call_costs_what_is_known_of_it(void **state)
+TEST(an_ordinary_call_costs_what_is_known_of_it)
 {
 	struct call_history history = {0};
 	struct call call;
@@ -55,7 +55,7 @@ static void an_ordinary_call_costs_what_is_known_of_it(void **state)
 	}
 }
 
-static void a_long_call_may_be_an_interruption_and_the_next_is_measured(void **state)
+TEST(a_long_call_may_be_an_interruption_and_the_next_is_measured)
 {
 	struct call_history history = {0};
 
@@ -63,14 +63,14 @@ static void a_long_call_may_be_an_interruption_and_the_next_is_measured(void **s
 	assert_true(charged(&history, work, 3 * MS) >= 2 * UNITS);
 }
 
-static void what_the_kernel_gives_to_others_meanwhile_is_not_charged(void **state)
+TEST(what_the_kernel_gives_to_others_meanwhile_is_not_charged)
 {
 	struct call_history history = {.exact = 1};
 
 	assert_in_range(charged(&history, wait_for_others, 3 * MS), FLAT, UNITS);
 }
 
-static void what_is_counted_within_a_span_is_not_counted_again(void **state)
+TEST(what_is_counted_within_a_span_is_not_counted_again)
 {
 	struct relay relay = {0};
 	struct span outer, inner;
@@ -88,7 +88,7 @@ static void what_is_counted_within_a_span_is_not_counted_again(void **state)
 	assert_int_equal(span_units(&outer), 0);
 }
 
-static void slow_calls_are_borne_as_long_as_they_are_rare(void **state)
+TEST(slow_calls_are_borne_as_long_as_they_are_rare)
 {
 	struct call_history history = {.exact = 1};
 	unsigned slow = 0;
@@ -104,17 +104,4 @@ static void slow_calls_are_borne_as_long_as_they_are_rare(void **state)
 		slow++;
 	}
 	assert_in_range(slow, 2, 20);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(an_ordinary_call_costs_what_is_known_of_it),
-		cmocka_unit_test(a_long_call_may_be_an_interruption_and_the_next_is_measured),
-		cmocka_unit_test(what_the_kernel_gives_to_others_meanwhile_is_not_charged),
-		cmocka_unit_test(what_is_counted_within_a_span_is_not_counted_again),
-		cmocka_unit_test(slow_calls_are_borne_as_long_as_they_are_rare),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

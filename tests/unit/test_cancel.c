@@ -107,7 +107,7 @@ static uint32_t found(struct scene *scene, unsigned message)
 	return get_u32(state);
 }
 
-static void message_in_the_ring_of_a_program_is_cancelled_there(void **state)
+TEST(message_in_the_ring_of_a_program_is_cancelled_there)
 {
 	struct scene scene;
 
@@ -124,7 +124,7 @@ static void message_in_the_ring_of_a_program_is_cancelled_there(void **state)
 	scene_stop(&scene);
 }
 
-static void message_that_the_program_has_taken_is_not_cancelled(void **state)
+TEST(message_that_the_program_has_taken_is_not_cancelled)
 {
 	struct scene scene;
 	uint32_t *words, i;
@@ -148,7 +148,7 @@ static void message_that_the_program_has_taken_is_not_cancelled(void **state)
 	scene_stop(&scene);
 }
 
-static void message_in_the_queue_is_cancelled_in_the_queue(void **state)
+TEST(message_in_the_queue_is_cancelled_in_the_queue)
 {
 	struct scene scene;
 
@@ -168,7 +168,7 @@ static void message_in_the_queue_is_cancelled_in_the_queue(void **state)
 
 /* The program has released the message, the daemon has written over the place, and then only comes to the
  * CANCEL. */
-static void cancel_of_a_released_message_harms_no_other(void **state)
+TEST(cancel_of_a_released_message_harms_no_other)
 {
 	struct scene scene;
 	struct hop *hop;
@@ -207,7 +207,7 @@ static void cancel_of_a_released_message_harms_no_other(void **state)
 	scene_stop(&scene);
 }
 
-static void socket_program_is_asked_and_its_answer_passed_on(void **state)
+TEST(socket_program_is_asked_and_its_answer_passed_on)
 {
 	for (uint32_t result = 0; result <= ECANCELED; result += ECANCELED) {
 		struct scene scene;
@@ -236,7 +236,7 @@ static void socket_program_is_asked_and_its_answer_passed_on(void **state)
 	}
 }
 
-static void peer_that_does_not_answer_in_time_leaves_it_unknown(void **state)
+TEST(peer_that_does_not_answer_in_time_leaves_it_unknown)
 {
 	struct scene scene;
 
@@ -254,7 +254,7 @@ static void peer_that_does_not_answer_in_time_leaves_it_unknown(void **state)
 	scene_stop(&scene);
 }
 
-static void offset_that_cannot_be_ends_only_the_session_of_who_sent_it(void **state)
+TEST(offset_that_cannot_be_ends_only_the_session_of_who_sent_it)
 {
 	static const uint64_t offsets[] = {UINT64_MAX - 7, UINT64_MAX & ~7ull, 1ull << 63,
 					   1000 * 24,	   24 * 999 + 24,      4};
@@ -275,7 +275,7 @@ static void offset_that_cannot_be_ends_only_the_session_of_who_sent_it(void **st
 	}
 }
 
-static void torn_word_is_not_asked_of_the_peer(void **state)
+TEST(torn_word_is_not_asked_of_the_peer)
 {
 	struct scene scene;
 	uint8_t bytes[2000] = {0};
@@ -332,7 +332,7 @@ static uint64_t bytes_of(struct scene *scene)
 	return account_usage(scene->a->hop.account, QUOTA_BYTES).used;
 }
 
-static void who_wants_messages_back_pays_until_he_is_answered(void **state)
+TEST(who_wants_messages_back_pays_until_he_is_answered)
 {
 	struct scene scene;
 	struct quota *quota = scene_start_paying(&scene, OTHERS * 200);
@@ -369,7 +369,7 @@ static void who_wants_messages_back_pays_until_he_is_answered(void **state)
 }
 
 /* More than are given up in one turn. */
-static void many_that_are_not_answered_in_time_are_all_unknown(void **state)
+TEST(many_that_are_not_answered_in_time_are_all_unknown)
 {
 	struct scene scene;
 	struct party_channel *channel;
@@ -403,7 +403,7 @@ static void release_until(struct scene *scene, unsigned messages)
 	scene->b->kicked = false;
 }
 
-static void only_what_is_taken_of_those_that_are_asked_for_costs_time(void **state)
+TEST(only_what_is_taken_of_those_that_are_asked_for_costs_time)
 {
 	struct scene scene;
 	struct quota *quota = scene_start_paying(&scene, 1u << 20);
@@ -442,7 +442,7 @@ static void only_what_is_taken_of_those_that_are_asked_for_costs_time(void **sta
 	quota_free(quota);
 }
 
-static void answer_to_a_program_that_does_not_read_ends_nobodys_session(void **state)
+TEST(answer_to_a_program_that_does_not_read_ends_nobodys_session)
 {
 	static const uint8_t zeros[60000];
 	struct scene scene;
@@ -508,7 +508,7 @@ static unsigned cancels_that_come(struct scene *scene)
 	return count;
 }
 
-static void cancels_for_who_takes_nothing_wait_at_their_channel_alone(void **state)
+TEST(cancels_for_who_takes_nothing_wait_at_their_channel_alone)
 {
 	struct scene scene;
 
@@ -521,7 +521,7 @@ static void cancels_for_who_takes_nothing_wait_at_their_channel_alone(void **sta
 	scene_stop(&scene);
 }
 
-static void cancels_that_were_given_up_are_not_sent_any_more(void **state)
+TEST(cancels_that_were_given_up_are_not_sent_any_more)
 {
 	struct scene scene;
 
@@ -541,7 +541,7 @@ static void cancels_that_were_given_up_are_not_sent_any_more(void **state)
 	scene_stop(&scene);
 }
 
-static void what_is_known_of_a_message_is_told_before_a_reset(void **state)
+TEST(what_is_known_of_a_message_is_told_before_a_reset)
 {
 	struct frame_cancelled answer = {.offset = state_of(1), .result = ECANCELED};
 	uint8_t payload[FRAME_SMALL_MAX];
@@ -563,7 +563,7 @@ static void what_is_known_of_a_message_is_told_before_a_reset(void **state)
 }
 
 /* The channel is an orphan, whose acceptor doesn't answer. */
-static void who_goes_pays_no_more_for_cancels_than_they_cost(void **state)
+TEST(who_goes_pays_no_more_for_cancels_than_they_cost)
 {
 	struct scene scene;
 	struct quota *quota = scene_start_paying(&scene, OTHERS * 200);
@@ -594,7 +594,7 @@ static void who_goes_pays_no_more_for_cancels_than_they_cost(void **state)
 	quota_free(quota);
 }
 
-static void what_keeps_a_link_alive_is_sent_though_its_queue_is_full(void **state)
+TEST(what_keeps_a_link_alive_is_sent_though_its_queue_is_full)
 {
 	static const uint8_t zeros[60000];
 	struct scene scene;
@@ -616,29 +616,4 @@ static void what_keeps_a_link_alive_is_sent_though_its_queue_is_full(void **stat
 	}
 	assert_false(scene.link->failed);
 	scene_stop(&scene);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(message_in_the_ring_of_a_program_is_cancelled_there),
-		cmocka_unit_test(message_that_the_program_has_taken_is_not_cancelled),
-		cmocka_unit_test(message_in_the_queue_is_cancelled_in_the_queue),
-		cmocka_unit_test(cancel_of_a_released_message_harms_no_other),
-		cmocka_unit_test(socket_program_is_asked_and_its_answer_passed_on),
-		cmocka_unit_test(peer_that_does_not_answer_in_time_leaves_it_unknown),
-		cmocka_unit_test(offset_that_cannot_be_ends_only_the_session_of_who_sent_it),
-		cmocka_unit_test(torn_word_is_not_asked_of_the_peer),
-		cmocka_unit_test(who_wants_messages_back_pays_until_he_is_answered),
-		cmocka_unit_test(many_that_are_not_answered_in_time_are_all_unknown),
-		cmocka_unit_test(only_what_is_taken_of_those_that_are_asked_for_costs_time),
-		cmocka_unit_test(answer_to_a_program_that_does_not_read_ends_nobodys_session),
-		cmocka_unit_test(cancels_for_who_takes_nothing_wait_at_their_channel_alone),
-		cmocka_unit_test(cancels_that_were_given_up_are_not_sent_any_more),
-		cmocka_unit_test(what_is_known_of_a_message_is_told_before_a_reset),
-		cmocka_unit_test(who_goes_pays_no_more_for_cancels_than_they_cost),
-		cmocka_unit_test(what_keeps_a_link_alive_is_sent_though_its_queue_is_full),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,7 +10,7 @@
 
 /* --- numbers, and frames that come late ------------------------------------------------------- */
 
-static void number_is_free_as_soon_as_the_channel_has_ended(void **state)
+TEST(number_is_free_as_soon_as_the_channel_has_ended)
 {
 	struct scene scene;
 
@@ -38,7 +38,7 @@ static void number_is_free_as_soon_as_the_channel_has_ended(void **state)
 	nothing_is_left(&scene);
 }
 
-static void late_frames_of_an_ended_channel_are_ignored(void **state)
+TEST(late_frames_of_an_ended_channel_are_ignored)
 {
 	struct scene scene;
 	uint8_t bytes[2000] = {0};
@@ -54,7 +54,7 @@ static void late_frames_of_an_ended_channel_are_ignored(void **state)
 	nothing_is_left(&scene);
 }
 
-static void reset_of_an_ended_channel_is_answered_however_long_it_is(void **state)
+TEST(reset_of_an_ended_channel_is_answered_however_long_it_is)
 {
 	struct scene scene;
 	struct party_frame frame;
@@ -68,7 +68,7 @@ static void reset_of_an_ended_channel_is_answered_however_long_it_is(void **stat
 	nothing_is_left(&scene);
 }
 
-static void resets_that_cross_need_no_answer(void **state)
+TEST(resets_that_cross_need_no_answer)
 {
 	struct scene scene;
 	struct party_frame frame;
@@ -87,7 +87,7 @@ static void resets_that_cross_need_no_answer(void **state)
 	nothing_is_left(&scene);
 }
 
-static void data_after_fin_or_a_wrong_total_is_a_violation(void **state)
+TEST(data_after_fin_or_a_wrong_total_is_a_violation)
 {
 	for (int i = 0; i < 3; i++) {
 		struct scene scene;
@@ -114,7 +114,7 @@ static void data_after_fin_or_a_wrong_total_is_a_violation(void **state)
 }
 
 /* Also what comes in many short frames, which are taken together. */
-static void all_bytes_count(void **state)
+TEST(all_bytes_count)
 {
 	struct channel_tally *tally = channel_tally_new();
 	struct channel_end *end;
@@ -168,13 +168,13 @@ static void limit_never_falls_and_the_window_is(enum channel_kind kind, uint64_t
 	nothing_is_left(&scene);
 }
 
-static void limit_never_falls_and_the_window_is_bounded(void **state)
+TEST(limit_never_falls_and_the_window_is_bounded)
 {
 	limit_never_falls_and_the_window_is(CHANNEL_MESSAGE, CHANNEL_WINDOW_MAX);
 	limit_never_falls_and_the_window_is(CHANNEL_STREAM, STREAM_WINDOW_MAX);
 }
 
-static void enormous_limit_of_a_peer_does_not_fill_our_memory(void **state)
+TEST(enormous_limit_of_a_peer_does_not_fill_our_memory)
 {
 	struct scene scene;
 	struct party_channel *channel;
@@ -227,7 +227,7 @@ static void enormous_limit_of_a_peer_does_not_fill_our_memory(void **state)
 	nothing_is_left(&scene);
 }
 
-static void credit_for_bytes_that_were_never_sent_is_a_violation(void **state)
+TEST(credit_for_bytes_that_were_never_sent_is_a_violation)
 {
 	struct scene scene;
 	struct party_frame frame;
@@ -245,7 +245,7 @@ static void credit_for_bytes_that_were_never_sent_is_a_violation(void **state)
 
 /* The opener, who believes its daemon, takes a second one for the end of the session. */
 /* Through a ring that is too small for all of them and their headers. */
-static void messages_that_wait_are_counted_in_the_frames_that_carry_them(void **state)
+TEST(messages_that_wait_are_counted_in_the_frames_that_carry_them)
 {
 	enum { MANY = 64 };
 	const struct frame_header data = {.type = FRAME_DATA, .length = RING / MANY, .messages = 3};
@@ -272,7 +272,7 @@ static void messages_that_wait_are_counted_in_the_frames_that_carry_them(void **
 	rig_stop(&scene.rig);
 }
 
-static void a_sender_hears_of_the_smaller_limit_of_a_message(void **state)
+TEST(a_sender_hears_of_the_smaller_limit_of_a_message)
 {
 	static const uint64_t limits[] = {1000, UINT64_MAX};
 
@@ -297,7 +297,7 @@ static void a_sender_hears_of_the_smaller_limit_of_a_message(void **state)
 	}
 }
 
-static void peer_that_says_twice_that_it_accepts_is_cut_off_alone(void **state)
+TEST(peer_that_says_twice_that_it_accepts_is_cut_off_alone)
 {
 	for (int at_once = 0; at_once < 2; at_once++) {
 		struct scene scene;
@@ -322,24 +322,4 @@ static void peer_that_says_twice_that_it_accepts_is_cut_off_alone(void **state)
 		assert_true(party_channel(scene.a, 0)->reset_in);
 		nothing_is_left(&scene);
 	}
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(number_is_free_as_soon_as_the_channel_has_ended),
-		cmocka_unit_test(late_frames_of_an_ended_channel_are_ignored),
-		cmocka_unit_test(reset_of_an_ended_channel_is_answered_however_long_it_is),
-		cmocka_unit_test(resets_that_cross_need_no_answer),
-		cmocka_unit_test(data_after_fin_or_a_wrong_total_is_a_violation),
-		cmocka_unit_test(all_bytes_count),
-		cmocka_unit_test(limit_never_falls_and_the_window_is_bounded),
-		cmocka_unit_test(enormous_limit_of_a_peer_does_not_fill_our_memory),
-		cmocka_unit_test(credit_for_bytes_that_were_never_sent_is_a_violation),
-		cmocka_unit_test(messages_that_wait_are_counted_in_the_frames_that_carry_them),
-		cmocka_unit_test(a_sender_hears_of_the_smaller_limit_of_a_message),
-		cmocka_unit_test(peer_that_says_twice_that_it_accepts_is_cut_off_alone),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -9,7 +9,7 @@
 
 /* --- what the opener is told ------------------------------------------------------------------ */
 
-static void an_endpoint_that_is_not_there_refuses_with_nothing_taken(void **state)
+TEST(an_endpoint_that_is_not_there_refuses_with_nothing_taken)
 {
 	struct scene scene;
 
@@ -21,7 +21,7 @@ static void an_endpoint_that_is_not_there_refuses_with_nothing_taken(void **stat
 	nothing_is_left(&scene);
 }
 
-static void what_was_sent_before_the_openers_reset_is_delivered_unsure(void **state)
+TEST(what_was_sent_before_the_openers_reset_is_delivered_unsure)
 {
 	struct scene scene;
 
@@ -36,7 +36,7 @@ static void what_was_sent_before_the_openers_reset_is_delivered_unsure(void **st
 	nothing_is_left(&scene);
 }
 
-static void reset_before_a_release_wins_over_it(void **state)
+TEST(reset_before_a_release_wins_over_it)
 {
 	struct scene scene;
 	struct party_frame frame;
@@ -59,7 +59,7 @@ static void reset_before_a_release_wins_over_it(void **state)
 }
 
 /* The daemon reads the program's input in parts, and the RESET lies behind the first part. */
-static void reset_before_a_release_wins_also_if_the_input_is_long(void **state)
+TEST(reset_before_a_release_wins_also_if_the_input_is_long)
 {
 	struct scene scene;
 	struct party_frame frame;
@@ -89,7 +89,7 @@ static void reset_before_a_release_wins_also_if_the_input_is_long(void **state)
 	nothing_is_left(&scene);
 }
 
-static void consumed_is_what_the_program_released_also_within_a_frame(void **state)
+TEST(consumed_is_what_the_program_released_also_within_a_frame)
 {
 	struct scene scene;
 
@@ -112,7 +112,7 @@ static void consumed_is_what_the_program_released_also_within_a_frame(void **sta
 }
 
 /* The caller's ring is too small for the answers when their server resets the channel. */
-static void answers_come_before_the_end_and_nothing_is_taken_behind_it(void **state)
+TEST(answers_come_before_the_end_and_nothing_is_taken_behind_it)
 {
 	const struct party_channel *caller;
 	struct party_frame frame;
@@ -176,7 +176,7 @@ static void expect_outcome(struct scene *scene, uint64_t consumed, uint64_t unsu
 	nothing_is_left(scene);
 }
 
-static void what_was_released_before_it_was_forbidden_counts_as_taken(void **state)
+TEST(what_was_released_before_it_was_forbidden_counts_as_taken)
 {
 	struct scene scene;
 
@@ -186,7 +186,7 @@ static void what_was_released_before_it_was_forbidden_counts_as_taken(void **sta
 	expect_outcome(&scene, 104, 208);
 }
 
-static void so_does_a_part_of_a_frame(void **state)
+TEST(so_does_a_part_of_a_frame)
 {
 	struct scene scene;
 	struct ring_reader *reader;
@@ -199,7 +199,7 @@ static void so_does_a_part_of_a_frame(void **state)
 }
 
 /* The RESET hasn't been read when the channel is forbidden. */
-static void a_reset_before_the_release_says_what_was_taken_also_then(void **state)
+TEST(a_reset_before_the_release_says_what_was_taken_also_then)
 {
 	struct scene scene;
 	uint32_t number = hand_two(&scene, false);
@@ -211,7 +211,7 @@ static void a_reset_before_the_release_says_what_was_taken_also_then(void **stat
 }
 
 /* What was released behind its RESET isn't known, but what was released before is. */
-static void an_answer_says_what_was_taken_besides(void **state)
+TEST(an_answer_says_what_was_taken_besides)
 {
 	struct scene scene;
 	struct party_frame frame;
@@ -226,7 +226,7 @@ static void an_answer_says_what_was_taken_besides(void **state)
 	expect_outcome(&scene, 104, 104);
 }
 
-static void program_that_dies_forbidden_has_taken_what_it_released(void **state)
+TEST(program_that_dies_forbidden_has_taken_what_it_released)
 {
 	struct scene scene;
 	struct party_frame frame;
@@ -369,7 +369,7 @@ static void opener_dies(enum moment moment, bool over_link)
 	nothing_is_left(&scene);
 }
 
-static void death_of_the_acceptor_ends_a_channel_in_every_state(void **state)
+TEST(death_of_the_acceptor_ends_a_channel_in_every_state)
 {
 	for (enum moment moment = 0; moment < MOMENTS; moment++) {
 		acceptor_dies(moment, false);
@@ -377,7 +377,7 @@ static void death_of_the_acceptor_ends_a_channel_in_every_state(void **state)
 	}
 }
 
-static void death_of_the_opener_ends_a_channel_behind_its_data(void **state)
+TEST(death_of_the_opener_ends_a_channel_behind_its_data)
 {
 	for (enum moment moment = 0; moment < MOMENTS; moment++) {
 		opener_dies(moment, false);
@@ -385,7 +385,7 @@ static void death_of_the_opener_ends_a_channel_behind_its_data(void **state)
 	}
 }
 
-static void both_ends_in_one_session_die_together(void **state)
+TEST(both_ends_in_one_session_die_together)
 {
 	struct scene scene;
 
@@ -396,7 +396,7 @@ static void both_ends_in_one_session_die_together(void **state)
 	nothing_is_left(&scene);
 }
 
-static void what_a_program_took_before_it_died_was_delivered(void **state)
+TEST(what_a_program_took_before_it_died_was_delivered)
 {
 	struct scene scene;
 
@@ -412,7 +412,7 @@ static void what_a_program_took_before_it_died_was_delivered(void **state)
 	nothing_is_left(&scene);
 }
 
-static void who_takes_its_leave_leaves_no_doubt(void **state)
+TEST(who_takes_its_leave_leaves_no_doubt)
 {
 	struct scene scene;
 	uint8_t payload[8] = {0};
@@ -428,7 +428,7 @@ static void who_takes_its_leave_leaves_no_doubt(void **state)
 	nothing_is_left(&scene);
 }
 
-static void what_a_program_sent_before_it_died_goes_on(void **state)
+TEST(what_a_program_sent_before_it_died_goes_on)
 {
 	struct scene scene;
 
@@ -441,29 +441,4 @@ static void what_a_program_sent_before_it_died_goes_on(void **state)
 	read_all(&scene);
 	assert_int_equal(party_accepted(scene.link, 1)->taken, 50000);
 	nothing_is_left(&scene);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(an_endpoint_that_is_not_there_refuses_with_nothing_taken),
-		cmocka_unit_test(what_was_sent_before_the_openers_reset_is_delivered_unsure),
-		cmocka_unit_test(reset_before_a_release_wins_over_it),
-		cmocka_unit_test(reset_before_a_release_wins_also_if_the_input_is_long),
-		cmocka_unit_test(consumed_is_what_the_program_released_also_within_a_frame),
-		cmocka_unit_test(answers_come_before_the_end_and_nothing_is_taken_behind_it),
-		cmocka_unit_test(what_was_released_before_it_was_forbidden_counts_as_taken),
-		cmocka_unit_test(so_does_a_part_of_a_frame),
-		cmocka_unit_test(a_reset_before_the_release_says_what_was_taken_also_then),
-		cmocka_unit_test(an_answer_says_what_was_taken_besides),
-		cmocka_unit_test(program_that_dies_forbidden_has_taken_what_it_released),
-		cmocka_unit_test(death_of_the_acceptor_ends_a_channel_in_every_state),
-		cmocka_unit_test(death_of_the_opener_ends_a_channel_behind_its_data),
-		cmocka_unit_test(both_ends_in_one_session_die_together),
-		cmocka_unit_test(what_a_program_took_before_it_died_was_delivered),
-		cmocka_unit_test(who_takes_its_leave_leaves_no_doubt),
-		cmocka_unit_test(what_a_program_sent_before_it_died_goes_on),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

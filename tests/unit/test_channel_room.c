@@ -53,7 +53,7 @@ static void scene_stop(struct scene *scene)
 	rig_stop(&scene->rig);
 }
 
-static void what_waited_arrives_whole_and_in_order(void **state)
+TEST(what_waited_arrives_whole_and_in_order)
 {
 	static const enum hop_kind senders[] = {HOP_SHARED, HOP_LINK};
 
@@ -78,7 +78,7 @@ static void what_waited_arrives_whole_and_in_order(void **state)
 	}
 }
 
-static void opener_hears_nothing_until_it_moves(void **state)
+TEST(opener_hears_nothing_until_it_moves)
 {
 	static struct party_frame frame;
 	struct scene scene;
@@ -93,7 +93,7 @@ static void opener_hears_nothing_until_it_moves(void **state)
 	scene_stop(&scene);
 }
 
-static void channel_that_is_forbidden_leaves_the_room_at_once(void **state)
+TEST(channel_that_is_forbidden_leaves_the_room_at_once)
 {
 	static struct party_frame frame;
 	struct frame_reset reset;
@@ -115,7 +115,7 @@ static void channel_that_is_forbidden_leaves_the_room_at_once(void **state)
 	scene_stop(&scene);
 }
 
-static void what_a_sender_left_behind_arrives(void **state)
+TEST(what_a_sender_left_behind_arrives)
 {
 	struct scene scene;
 
@@ -135,7 +135,7 @@ static void what_a_sender_left_behind_arrives(void **state)
 	rig_stop(&scene.rig);
 }
 
-static void call_is_abandoned_with_its_caller(void **state)
+TEST(call_is_abandoned_with_its_caller)
 {
 	const struct frame_open open = {.kind = CHANNEL_CALL, .name = {"inbox_1", 7}};
 	uint8_t payload[FRAME_PAYLOAD_MAX];
@@ -153,17 +153,4 @@ static void call_is_abandoned_with_its_caller(void **state)
 	hop_cleanup(&scene.room);
 	party_kill(scene.b);
 	rig_stop(&scene.rig);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(what_waited_arrives_whole_and_in_order),
-		cmocka_unit_test(opener_hears_nothing_until_it_moves),
-		cmocka_unit_test(channel_that_is_forbidden_leaves_the_room_at_once),
-		cmocka_unit_test(what_a_sender_left_behind_arrives),
-		cmocka_unit_test(call_is_abandoned_with_its_caller),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -24,7 +24,7 @@ static int tear_down(void **state)
 	return 0;
 }
 
-static void what_was_put_is_found_until_it_is_removed(void **state)
+TEST_WITH(what_was_put_is_found_until_it_is_removed, set_up, tear_down)
 {
 	const uint32_t numbers[] = {0, 1, 63, 64, 1023, 1024, 5000, CHANNEL_NUMBERS - 1};
 	uint32_t at = 0;
@@ -46,7 +46,7 @@ static void what_was_put_is_found_until_it_is_removed(void **state)
 	assert_null(channel_table_next(&table, &at));
 }
 
-static void numbers_from_the_wire_may_be_anything(void **state)
+TEST_WITH(numbers_from_the_wire_may_be_anything, set_up, tear_down)
 {
 	assert_null(channel_table_find(&table, UINT32_MAX));
 	assert_false(channel_table_remove(&table, UINT32_MAX));
@@ -55,7 +55,7 @@ static void numbers_from_the_wire_may_be_anything(void **state)
 	assert_null(channel_table_find(&table, 7 + CHANNEL_NUMBERS));
 }
 
-static void a_number_that_was_used_comes_again_late(void **state)
+TEST_WITH(a_number_that_was_used_comes_again_late, set_up, tear_down)
 {
 	uint32_t number, distance = 0;
 
@@ -70,7 +70,7 @@ static void a_number_that_was_used_comes_again_late(void **state)
 	assert_true(distance >= 1000);
 }
 
-static void all_numbers_of_a_parity_can_be_used(void **state)
+TEST_WITH(all_numbers_of_a_parity_can_be_used, set_up, tear_down)
 {
 	uint32_t number;
 
@@ -86,7 +86,7 @@ static void all_numbers_of_a_parity_can_be_used(void **state)
 	assert_int_equal(number, 4242);
 }
 
-static void no_more_are_given_out_than_the_most(void **state)
+TEST_WITH(no_more_are_given_out_than_the_most, set_up, tear_down)
 {
 	uint32_t number;
 
@@ -95,17 +95,4 @@ static void no_more_are_given_out_than_the_most(void **state)
 	assert_int_equal(channel_table_number(&table, &number), -ENOBUFS);
 	assert_true(channel_table_remove(&table, 1));
 	assert_int_equal(channel_table_number(&table, &number), 0);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(what_was_put_is_found_until_it_is_removed, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(numbers_from_the_wire_may_be_anything, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(a_number_that_was_used_comes_again_late, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(all_numbers_of_a_parity_can_be_used, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(no_more_are_given_out_than_the_most, set_up, tear_down),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -13,7 +13,7 @@
 #include "cli/metrics.h"
 #include "cli/payload.h"
 
-static void only_valid_utf8_is_text(void **state)
+TEST(only_valid_utf8_is_text)
 {
 	static const struct {
 		const char *bytes;
@@ -44,7 +44,7 @@ static void only_valid_utf8_is_text(void **state)
 }
 
 /* The vectors of RFC 4648, section 10. */
-static void base64_is_that_of_the_rfc(void **state)
+TEST(base64_is_that_of_the_rfc)
 {
 	static const char *const pairs[][2] = {
 		{"", ""},
@@ -79,7 +79,7 @@ static char *metrics_of(const char *json)
 	return text;
 }
 
-static void metrics_have_their_help_type_and_labels(void **state)
+TEST(metrics_have_their_help_type_and_labels)
 {
 	char *text = metrics_of(
 		"{\"version\":\"0.1.0\",\"uptime_s\":7,\"time\":{\"units\":123450006789},\"store\":{\"connected\":true},"
@@ -117,7 +117,7 @@ static void metrics_have_their_help_type_and_labels(void **state)
 	free(text);
 }
 
-static void a_daemon_without_an_answer_is_down(void **state)
+TEST(a_daemon_without_an_answer_is_down)
 {
 	char *text = NULL;
 	size_t size;
@@ -147,7 +147,7 @@ static char *read_source(const char *name)
 	return text;
 }
 
-static void the_document_has_the_table_of_all_metrics(void **state)
+TEST(the_document_has_the_table_of_all_metrics)
 {
 	char *document = read_source("doc/metrics.md"), *table = NULL;
 	size_t size;
@@ -161,7 +161,7 @@ static void the_document_has_the_table_of_all_metrics(void **state)
 	free(table);
 }
 
-static void an_odd_status_breaks_nothing(void **state)
+TEST(an_odd_status_breaks_nothing)
 {
 	static const char *const odd[] = {"[]",
 					  "{}",
@@ -176,7 +176,7 @@ static void an_odd_status_breaks_nothing(void **state)
 
 /* ---- histograms ------------------------------------------------------------------------------ */
 
-static void a_percentile_is_right_to_half_a_percent(void **state)
+TEST(a_percentile_is_right_to_half_a_percent)
 {
 	static struct histogram histogram;
 	uint64_t most = 3000000;
@@ -191,7 +191,7 @@ static void a_percentile_is_right_to_half_a_percent(void **state)
 	}
 }
 
-static void any_value_has_a_bucket(void **state)
+TEST(any_value_has_a_bucket)
 {
 	static struct histogram histogram;
 
@@ -209,20 +209,4 @@ static void any_value_has_a_bucket(void **state)
 	assert_int_equal(histogram_at(&histogram, 0.5), 0);
 	histogram_add(&histogram, UINT64_MAX);
 	assert_true(histogram_at(&histogram, 1) > UINT64_MAX / 128 * 127);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(only_valid_utf8_is_text),
-		cmocka_unit_test(base64_is_that_of_the_rfc),
-		cmocka_unit_test(a_percentile_is_right_to_half_a_percent),
-		cmocka_unit_test(any_value_has_a_bucket),
-		cmocka_unit_test(metrics_have_their_help_type_and_labels),
-		cmocka_unit_test(a_daemon_without_an_answer_is_down),
-		cmocka_unit_test(the_document_has_the_table_of_all_metrics),
-		cmocka_unit_test(an_odd_status_breaks_nothing),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -32,7 +32,7 @@ static uint32_t call(struct outcome *outcome, const char *text, bool first, uint
 
 /* ---- the caller ------------------------------------------------------------------------------ */
 
-static void each_call_gets_its_own_answer(void **state)
+BOTH(each_call_gets_its_own_answer)
 {
 	struct outcome one = {0}, two = {0}, three = {0};
 	uint32_t channel, first, second, third;
@@ -58,7 +58,7 @@ static void each_call_gets_its_own_answer(void **state)
 }
 
 /* However many there are, and though each request was taken. */
-static void no_channel_is_closed_whose_calls_are_not_answered(void **state)
+BOTH(no_channel_is_closed_whose_calls_are_not_answered)
 {
 	enum { MANY = 300 };
 	static struct outcome outcomes[MANY];
@@ -81,7 +81,7 @@ static void no_channel_is_closed_whose_calls_are_not_answered(void **state)
 	}
 }
 
-static void what_the_caller_took_of_the_answers_is_reported(void **state)
+BOTH(what_the_caller_took_of_the_answers_is_reported)
 {
 	struct outcome one = {0};
 	struct frame_credit credit;
@@ -99,7 +99,7 @@ static void what_the_caller_took_of_the_answers_is_reported(void **state)
 	assert_int_equal(credit.consumed, 24);
 }
 
-static void an_answer_may_come_in_any_pieces(void **state)
+BOTH(an_answer_may_come_in_any_pieces)
 {
 	static const uint32_t sizes[] = {8, 16, 24, 40, 1000, 65536};
 	static char data[70001];
@@ -146,7 +146,7 @@ static void flood(struct fake *daemon)
 }
 
 /* More than the rings hold, so that some of it waits until they were read, in the middle of a frame. */
-static void answers_come_whole_however_fast(void **state)
+SOCKET(answers_come_whole_however_fast)
 {
 	struct outcome outcomes[FLOOD] = {{0}};
 
@@ -159,7 +159,7 @@ static void answers_come_whole_however_fast(void **state)
 		assert_int_equal(outcomes[i].size, FAKE_MAX_MESSAGE);
 }
 
-static void an_answer_that_is_too_large_fails_its_call_alone(void **state)
+BOTH(an_answer_that_is_too_large_fails_its_call_alone)
 {
 	struct outcome one = {0}, two = {0};
 	uint32_t channel, a = call(&one, "one", true, &channel), b = call(&two, "two", false, &channel);
@@ -188,7 +188,7 @@ static void an_answer_that_is_too_large_fails_its_call_alone(void **state)
 	assert_string_equal(two.text, "fine");
 }
 
-static void an_answer_may_overtake_the_receipt(void **state)
+BOTH(an_answer_may_overtake_the_receipt)
 {
 	struct outcome one = {0}, two = {0};
 	uint32_t channel, number = call(&one, "one", true, &channel);
@@ -217,7 +217,7 @@ static void note_and_hear_of_the_receipt(void *userdata, int result, struct xenm
 	assert_int_equal(xenmsg_send(fake.conn, "2:log", "x", 1, 0), 0);
 }
 
-static void a_receipt_may_come_while_the_answer_is_told(void **state)
+BOTH(a_receipt_may_come_while_the_answer_is_told)
 {
 	struct outcome one = {0}, two = {0};
 	uint32_t number;
@@ -238,7 +238,7 @@ static void a_receipt_may_come_while_the_answer_is_told(void **state)
 	assert_int_equal(one.count + two.count, 2);
 }
 
-static void the_end_of_the_channel_tells_taken_calls_from_others(void **state)
+BOTH(the_end_of_the_channel_tells_taken_calls_from_others)
 {
 	struct outcome one = {0}, two = {0}, three = {0};
 	uint32_t channel;
@@ -258,7 +258,7 @@ static void the_end_of_the_channel_tells_taken_calls_from_others(void **state)
 	assert_false(one.answered || two.answered || three.answered);
 }
 
-static void an_answer_that_makes_no_sense_ends_its_channel_alone(void **state)
+BOTH(an_answer_that_makes_no_sense_ends_its_channel_alone)
 {
 	static const uint8_t types[] = {MESSAGE_PLAIN, MESSAGE_REQUEST, MESSAGE_WITHDRAWAL, 77};
 
@@ -278,7 +278,7 @@ static void an_answer_that_makes_no_sense_ends_its_channel_alone(void **state)
 	}
 }
 
-static void answers_on_a_channel_of_messages_end_the_connection(void **state)
+BOTH(answers_on_a_channel_of_messages_end_the_connection)
 {
 	assert_int_equal(xenmsg_post(fake.conn, "2:work", "x", 1, NULL, NULL), 0);
 	xenmsg_process(fake.conn);
@@ -302,7 +302,7 @@ static void answer_three(struct fake *daemon)
 	send_one(channel, MESSAGE_REPLY, 0, number, "three");
 }
 
-static void a_blocking_call_returns_the_reply(void **state)
+BOTH(a_blocking_call_returns_the_reply)
 {
 	struct xenmsg_message *reply;
 
@@ -343,7 +343,7 @@ static void answer_no_data(struct fake *daemon)
 	send_one(channel, MESSAGE_ERROR, ENODATA, get_u32(daemon->payload + daemon->header.length - 4), "");
 }
 
-static void a_call_that_is_not_decided_yet_is_tried_again(void **state)
+BOTH(a_call_that_is_not_decided_yet_is_tried_again)
 {
 	struct xenmsg_message *reply;
 
@@ -373,7 +373,7 @@ static void answer_both(struct fake *daemon)
 	fake_send(daemon, FRAME_DATA, 0, other_channel, stream, size);
 }
 
-static void what_answered_a_blocking_call_is_told_whatever_ends_after_it(void **state)
+BOTH(what_answered_a_blocking_call_is_told_whatever_ends_after_it)
 {
 	struct outcome one = {0};
 	struct xenmsg_message *reply;
@@ -387,7 +387,7 @@ static void what_answered_a_blocking_call_is_told_whatever_ends_after_it(void **
 	assert_true(one.result == 0 && !one.answered);
 }
 
-static void the_death_of_the_daemon_ends_every_call(void **state)
+BOTH(the_death_of_the_daemon_ends_every_call)
 {
 	struct outcome one = {0}, two = {0};
 	struct xenmsg_message *reply;
@@ -404,7 +404,7 @@ static void the_death_of_the_daemon_ends_every_call(void **state)
 	assert_int_equal(xenmsg_call_post(fake.conn, "2:work", "", 0, note, &one), -ENOTCONN);
 }
 
-static void closing_ends_every_call(void **state)
+BOTH(closing_ends_every_call)
 {
 	struct outcome one = {0};
 	uint32_t channel;
@@ -416,28 +416,4 @@ static void closing_ends_every_call(void **state)
 	fake.conn = NULL;
 	assert_int_equal(one.count, 1);
 	assert_int_equal(one.result, -ECONNRESET);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		BOTH(each_call_gets_its_own_answer),
-		BOTH(no_channel_is_closed_whose_calls_are_not_answered),
-		BOTH(what_the_caller_took_of_the_answers_is_reported),
-		BOTH(an_answer_may_come_in_any_pieces),
-		SOCKET(answers_come_whole_however_fast),
-		BOTH(an_answer_that_is_too_large_fails_its_call_alone),
-		BOTH(an_answer_may_overtake_the_receipt),
-		BOTH(a_receipt_may_come_while_the_answer_is_told),
-		BOTH(the_end_of_the_channel_tells_taken_calls_from_others),
-		BOTH(an_answer_that_makes_no_sense_ends_its_channel_alone),
-		BOTH(answers_on_a_channel_of_messages_end_the_connection),
-		BOTH(a_blocking_call_returns_the_reply),
-		BOTH(a_call_that_is_not_decided_yet_is_tried_again),
-		BOTH(what_answered_a_blocking_call_is_told_whatever_ends_after_it),
-		BOTH(the_death_of_the_daemon_ends_every_call),
-		BOTH(closing_ends_every_call),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -20,7 +20,7 @@ static void say_cancelled(struct fake *daemon)
 	fake_cancelled(daemon, daemon->header.channel, 16, ECANCELED);
 }
 
-static void a_call_that_was_not_taken_in_time_is_cancelled(void **state)
+BOTH(a_call_that_was_not_taken_in_time_is_cancelled)
 {
 	struct xenmsg_message *reply;
 
@@ -38,7 +38,7 @@ static void leave_cancel_unanswered(struct fake *daemon)
 	fake_expect(daemon, FRAME_CANCEL);
 }
 
-static void a_call_ends_soon_though_its_cancel_is_not_answered(void **state)
+BOTH(a_call_ends_soon_though_its_cancel_is_not_answered)
 {
 	struct timespec before, after;
 	struct xenmsg_message *reply;
@@ -76,7 +76,7 @@ static void take_and_keep_silent(struct fake *daemon)
 	send_one(channel, MESSAGE_REPLY, 0, number, "too late");
 }
 
-static void a_call_that_was_taken_is_withdrawn_when_its_time_is_up(void **state)
+BOTH(a_call_that_was_taken_is_withdrawn_when_its_time_is_up)
 {
 	struct xenmsg_message *reply;
 
@@ -102,7 +102,7 @@ static void say_taken(struct fake *daemon)
 	expect_withdrawal(daemon, channel, number);
 }
 
-static void a_call_that_is_taken_while_it_is_cancelled_is_withdrawn(void **state)
+BOTH(a_call_that_is_taken_while_it_is_cancelled_is_withdrawn)
 {
 	struct xenmsg_message *reply;
 
@@ -152,7 +152,7 @@ static void post_and_withdraw(void (*script)(struct fake *daemon), struct outcom
 	assert_int_equal(xenmsg_withdraw(fake.conn, "2:work", one), -ENOENT);
 }
 
-static void a_posted_call_is_withdrawn_before_it_was_taken(void **state)
+BOTH(a_posted_call_is_withdrawn_before_it_was_taken)
 {
 	struct outcome one = {0};
 
@@ -161,7 +161,7 @@ static void a_posted_call_is_withdrawn_before_it_was_taken(void **state)
 	assert_int_equal(xenmsg_timeout(fake.conn), -1);
 }
 
-static void a_posted_call_is_withdrawn_while_it_is_taken(void **state)
+BOTH(a_posted_call_is_withdrawn_while_it_is_taken)
 {
 	struct outcome one = {0};
 
@@ -169,7 +169,7 @@ static void a_posted_call_is_withdrawn_while_it_is_taken(void **state)
 	assert_non_null(strstr(one.reason, "may have been carried out"));
 }
 
-static void a_posted_call_that_was_not_taken_in_time_is_cancelled(void **state)
+BOTH(a_posted_call_that_was_not_taken_in_time_is_cancelled)
 {
 	struct outcome one = {0};
 
@@ -178,7 +178,7 @@ static void a_posted_call_that_was_not_taken_in_time_is_cancelled(void **state)
 	assert_int_equal(xenmsg_timeout(fake.conn), -1);
 }
 
-static void a_posted_call_that_was_taken_is_withdrawn_after_its_time(void **state)
+BOTH(a_posted_call_that_was_taken_is_withdrawn_after_its_time)
 {
 	struct outcome one = {0};
 
@@ -189,7 +189,7 @@ static void a_posted_call_that_was_taken_is_withdrawn_after_its_time(void **stat
 	assert_int_equal(one.count, 1);
 }
 
-static void a_posted_call_taken_while_it_is_cancelled_is_withdrawn(void **state)
+BOTH(a_posted_call_taken_while_it_is_cancelled_is_withdrawn)
 {
 	struct outcome one = {0};
 
@@ -197,7 +197,7 @@ static void a_posted_call_taken_while_it_is_cancelled_is_withdrawn(void **state)
 	assert_non_null(strstr(one.reason, "may have been carried out"));
 }
 
-static void posted_calls_time_out_each_in_its_time(void **state)
+BOTH(posted_calls_time_out_each_in_its_time)
 {
 	static const int times[] = {10000, 900, 500, 700, -1, 300};
 	struct outcome outcomes[6] = {0};
@@ -231,22 +231,4 @@ static void posted_calls_time_out_each_in_its_time(void **state)
 	xenmsg_close(fake.conn);
 	fake.conn = NULL;
 	assert_int_equal(outcomes[4].result, -ECONNRESET);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		BOTH(a_call_that_was_not_taken_in_time_is_cancelled),
-		BOTH(a_call_ends_soon_though_its_cancel_is_not_answered),
-		BOTH(a_call_that_was_taken_is_withdrawn_when_its_time_is_up),
-		BOTH(a_call_that_is_taken_while_it_is_cancelled_is_withdrawn),
-		BOTH(a_posted_call_that_was_not_taken_in_time_is_cancelled),
-		BOTH(a_posted_call_that_was_taken_is_withdrawn_after_its_time),
-		BOTH(a_posted_call_taken_while_it_is_cancelled_is_withdrawn),
-		BOTH(a_posted_call_is_withdrawn_before_it_was_taken),
-		BOTH(a_posted_call_is_withdrawn_while_it_is_taken),
-		BOTH(posted_calls_time_out_each_in_its_time),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -54,7 +54,7 @@ static int open_with_greeting(const void *bytes, size_t size)
 	return r;
 }
 
-static void what_is_no_daemon_is_told(void **state)
+TEST(what_is_no_daemon_is_told)
 {
 	struct frame_header header = {.type = FRAME_GOODBYE, .length = 4};
 	struct frame_welcome welcome = {.major = 2};
@@ -146,7 +146,7 @@ static bool is_readable(struct xenmsg *conn)
 	return poll(&wait, 1, 0) == 1;
 }
 
-static void opening_does_not_wait_for_the_daemon(void **state)
+TEST(opening_does_not_wait_for_the_daemon)
 {
 	const struct frame_welcome welcome = {.major = 1, .domid = 7, .max_message = 4096};
 	struct frame_header header = {.type = FRAME_WELCOME};
@@ -191,7 +191,7 @@ static void opening_does_not_wait_for_the_daemon(void **state)
 	assert_int_equal(opened.outcomes, 1);
 }
 
-static void a_refusal_is_the_outcome_of_opening(void **state)
+TEST(a_refusal_is_the_outcome_of_opening)
 {
 	static const char words[] = "too many programs";
 	const struct frame_goodbye goodbye = {.error = ENOBUFS, .text = {words, strlen(words)}};
@@ -215,7 +215,7 @@ static void a_refusal_is_the_outcome_of_opening(void **state)
 	end_opened(&opened);
 }
 
-static void opening_can_be_given_up(void **state)
+TEST(opening_can_be_given_up)
 {
 	struct opened opened;
 	struct xenmsg *conn;
@@ -281,7 +281,7 @@ static void tell_of_stream(struct opened *opened)
 	say(opened, FRAME_INCOMING, frame, frame_incoming_encode(&incoming, frame + FRAME_HEADER_SIZE));
 }
 
-static void a_stream_that_a_limit_refuses_waits_and_nobody_spins(void **state)
+TEST(a_stream_that_a_limit_refuses_waits_and_nobody_spins)
 {
 	const struct frame_welcome welcome = {.major = 1, .domid = 7, .max_message = 4096};
 	uint8_t frame[FRAME_HEADER_SIZE + FRAME_SMALL_MAX] = {0};
@@ -324,17 +324,4 @@ static void a_stream_that_a_limit_refuses_waits_and_nobody_spins(void **state)
 	assert_int_equal(xenmsg_accept(opened.conn, NULL, 0), -EAGAIN);
 	assert_int_equal(xenmsg_timeout(opened.conn), -1);
 	end_opened(&opened);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(what_is_no_daemon_is_told),
-		cmocka_unit_test(opening_does_not_wait_for_the_daemon),
-		cmocka_unit_test(a_refusal_is_the_outcome_of_opening),
-		cmocka_unit_test(opening_can_be_given_up),
-		cmocka_unit_test(a_stream_that_a_limit_refuses_waits_and_nobody_spins),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

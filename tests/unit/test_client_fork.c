@@ -161,7 +161,7 @@ static uint32_t have_everything(void)
 	return channel;
 }
 
-static void the_parent_loses_nothing_though_the_child_uses_everything(void **state)
+BOTH(the_parent_loses_nothing_though_the_child_uses_everything)
 {
 	uint32_t channel = have_everything(), span = 8 + LENT + 8;
 	int second = PENDING, unread = fake.shared ? ring_writer_unread(&fake.deliveries) : 0;
@@ -219,7 +219,7 @@ static void make_child(void *userdata, struct xenmsg_message *message)
 }
 
 /* Returns to the library in the child, too, where no second message is handled. */
-static void a_child_that_a_handler_makes_has_no_connection_either(void **state)
+BOTH(a_child_that_a_handler_makes_has_no_connection_either)
 {
 	int status;
 
@@ -258,7 +258,7 @@ static const char *look_from_child(void)
 					       : NULL;
 }
 
-static void a_child_is_told_from_its_parent_if_fork_clears_no_page(void **state)
+TEST(a_child_is_told_from_its_parent_if_fork_clears_no_page)
 {
 	origin_note(&origin);
 	assert_non_null(origin.word);
@@ -268,15 +268,4 @@ static void a_child_is_told_from_its_parent_if_fork_clears_no_page(void **state)
 	in_child(look_from_child);
 	origin_forget(&origin);
 	assert_true(origin_is_here(&origin));
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		BOTH(the_parent_loses_nothing_though_the_child_uses_everything),
-		BOTH(a_child_that_a_handler_makes_has_no_connection_either),
-		cmocka_unit_test(a_child_is_told_from_its_parent_if_fork_clears_no_page),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -9,7 +9,7 @@
 #include <poll.h>
 #include <unistd.h>
 
-static void an_answer_and_what_was_taken_for_it_cost_one_notification(void **state)
+BOTH(an_answer_and_what_was_taken_for_it_cost_one_notification)
 {
 	if (!fake.shared)
 		skip();
@@ -43,7 +43,7 @@ static void drop(void *userdata, struct xenmsg_message *message)
 }
 
 /* Fresh out of xenmsg_wait(), a program is about to do something that the daemon will be told of anyway. */
-static void who_waits_reports_what_it_took_with_what_it_does_next(void **state)
+BOTH(who_waits_reports_what_it_took_with_what_it_does_next)
 {
 	if (!fake.shared)
 		skip();
@@ -69,7 +69,7 @@ static void who_waits_reports_what_it_took_with_what_it_does_next(void **state)
 }
 
 /* More messages come than one xenmsg_process() handles, again and again. */
-static void what_is_said_under_a_flood_is_shown_with_the_next_process(void **state)
+BOTH(what_is_said_under_a_flood_is_shown_with_the_next_process)
 {
 	uint32_t size = 0;
 	uint8_t payload[8];
@@ -92,7 +92,7 @@ static void what_is_said_under_a_flood_is_shown_with_the_next_process(void **sta
 	assert_int_equal(fake.header.channel, 1);
 }
 
-static void handlers_run_in_process_and_the_descriptor_tells_when(void **state)
+BOTH(handlers_run_in_process_and_the_descriptor_tells_when)
 {
 	struct pollfd wait;
 
@@ -121,7 +121,7 @@ static void consent_to_unbind(struct fake *daemon)
 	fake_reply(daemon, daemon->header.channel, 0, "", false);
 }
 
-static void unbinding_tells_the_senders_first(void **state)
+BOTH(unbinding_tells_the_senders_first)
 {
 	fake_bind(&fake, "inbox", NULL, NULL);
 	fake_open(&fake, 1, "inbox");
@@ -136,17 +136,4 @@ static void unbinding_tells_the_senders_first(void **state)
 	fake_join(&fake);
 	expect_nothing();
 	assert_int_equal(xenmsg_unbind(fake.conn, "inbox"), -ENOENT);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		BOTH(who_waits_reports_what_it_took_with_what_it_does_next),
-		BOTH(what_is_said_under_a_flood_is_shown_with_the_next_process),
-		BOTH(an_answer_and_what_was_taken_for_it_cost_one_notification),
-		BOTH(handlers_run_in_process_and_the_descriptor_tells_when),
-		BOTH(unbinding_tells_the_senders_first),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -62,7 +62,7 @@ static uint32_t unread(void)
 	return (uint32_t)r;
 }
 
-static void is_in_the_ring_until_it_is_freed(void **state)
+SHARED(is_in_the_ring_until_it_is_freed)
 {
 	struct xenmsg_message *message;
 	uint32_t place;
@@ -81,7 +81,7 @@ static void is_in_the_ring_until_it_is_freed(void **state)
 	assert_int_equal(unread(), 0);
 }
 
-static void is_given_back_in_order_however_it_is_freed(void **state)
+SHARED(is_given_back_in_order_however_it_is_freed)
 {
 	struct xenmsg_message *first, *second, *third;
 
@@ -99,7 +99,7 @@ static void is_given_back_in_order_however_it_is_freed(void **state)
 	assert_int_equal(unread(), 0);
 }
 
-static void is_kept_when_the_program_waits(void **state)
+SHARED(is_kept_when_the_program_waits)
 {
 	struct xenmsg_message *held[3];
 	uint8_t *at[3];
@@ -126,7 +126,7 @@ static void is_kept_when_the_program_waits(void **state)
 	xenmsg_message_free(held[1]);
 }
 
-static void one_that_is_never_freed_holds_up_nothing(void **state)
+SHARED(one_that_is_never_freed_holds_up_nothing)
 {
 	struct xenmsg_message *held;
 
@@ -143,7 +143,7 @@ static void one_that_is_never_freed_holds_up_nothing(void **state)
 	xenmsg_message_free(held);
 }
 
-static void any_size_and_place_comes_as_it_was(void **state)
+BOTH(any_size_and_place_comes_as_it_was)
 {
 	struct xenmsg_message *held[5] = {0};
 	uint32_t sizes[5], seeds[5];
@@ -166,7 +166,7 @@ static void any_size_and_place_comes_as_it_was(void **state)
 		xenmsg_message_free(held[i]);
 }
 
-static void outlives_the_connection_and_counts_as_taken(void **state)
+SHARED(outlives_the_connection_and_counts_as_taken)
 {
 	struct xenmsg_message *message;
 
@@ -181,7 +181,7 @@ static void outlives_the_connection_and_counts_as_taken(void **state)
 	xenmsg_message_free(message);
 }
 
-static void an_end_says_that_it_was_taken(void **state)
+SHARED(an_end_says_that_it_was_taken)
 {
 	struct xenmsg_message *first, *second;
 	uint8_t total[8];
@@ -201,7 +201,7 @@ static void an_end_says_that_it_was_taken(void **state)
 	xenmsg_message_free(second);
 }
 
-static void a_reset_says_that_it_was_taken(void **state)
+SHARED(a_reset_says_that_it_was_taken)
 {
 	struct xenmsg_message *message;
 
@@ -215,7 +215,7 @@ static void a_reset_says_that_it_was_taken(void **state)
 	xenmsg_message_free(message);
 }
 
-static void a_cancelled_one_is_skipped(void **state)
+SHARED(a_cancelled_one_is_skipped)
 {
 	bind_lending();
 	fill(data, SIZE, sent++);
@@ -262,7 +262,7 @@ static void expect_in_stream(uint32_t channel, uint32_t size, uint32_t seed)
 	assert_int_equal(get_u64(bytes + 8 + ((size + 7) & ~7u)), MESSAGE_SENT);
 }
 
-static void is_sent_from_where_it_is_written(void **state)
+BOTH(is_sent_from_where_it_is_written)
 {
 	uint32_t channel;
 	int result;
@@ -283,7 +283,7 @@ static void is_sent_from_where_it_is_written(void **state)
 	assert_int_equal(outcome_of(&result), 0);
 }
 
-static void is_one_at_a_time(void **state)
+BOTH(is_one_at_a_time)
 {
 	void *at, *other;
 
@@ -302,7 +302,7 @@ static void is_one_at_a_time(void **state)
 	assert_int_equal(xenmsg_reserve(fake.conn, "5:inbox", FAKE_MAX_MESSAGE + 1, &other), -EMSGSIZE);
 }
 
-static void makes_way_for_what_is_sent_meanwhile(void **state)
+BOTH(makes_way_for_what_is_sent_meanwhile)
 {
 	uint8_t *at = reserve("5:inbox", SIZE);
 	uint32_t channel, other;
@@ -324,7 +324,7 @@ static void makes_way_for_what_is_sent_meanwhile(void **state)
 	assert_int_equal(outcome_of(&result), 0);
 }
 
-static void any_size_goes(void **state)
+BOTH(any_size_goes)
 {
 	static const uint32_t sizes[] = {0, 1, 4095, 4096, 4097, 40001, 65520, 65521, 200000};
 	static uint8_t bytes[200000 + 16];
@@ -356,7 +356,7 @@ static void any_size_goes(void **state)
 	}
 }
 
-static void can_be_withdrawn_once_it_is_sent(void **state)
+BOTH(can_be_withdrawn_once_it_is_sent)
 {
 	uint8_t *at = reserve("5:inbox", SIZE);
 	uint32_t channel;
@@ -373,7 +373,7 @@ static void can_be_withdrawn_once_it_is_sent(void **state)
 	assert_int_equal(outcome_of(&result), -ETIMEDOUT);
 }
 
-static void ends_with_its_channel_or_the_daemon(void **state)
+BOTH(ends_with_its_channel_or_the_daemon)
 {
 	uint8_t *at = reserve("5:inbox", SIZE);
 	uint32_t channel = expect_open("5:inbox");
@@ -393,27 +393,4 @@ static void ends_with_its_channel_or_the_daemon(void **state)
 	memset(at, 0, SIZE);
 	assert_int_equal(xenmsg_commit(fake.conn, SIZE, NULL, NULL), -ENOTCONN);
 	assert_int_equal(xenmsg_commit(fake.conn, SIZE, NULL, NULL), -ENOTCONN);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		SHARED(is_in_the_ring_until_it_is_freed),
-		SHARED(is_given_back_in_order_however_it_is_freed),
-		SHARED(is_kept_when_the_program_waits),
-		SHARED(one_that_is_never_freed_holds_up_nothing),
-		BOTH(any_size_and_place_comes_as_it_was),
-		SHARED(outlives_the_connection_and_counts_as_taken),
-		SHARED(an_end_says_that_it_was_taken),
-		SHARED(a_reset_says_that_it_was_taken),
-		SHARED(a_cancelled_one_is_skipped),
-		BOTH(is_sent_from_where_it_is_written),
-		BOTH(is_one_at_a_time),
-		BOTH(makes_way_for_what_is_sent_meanwhile),
-		BOTH(any_size_goes),
-		BOTH(can_be_withdrawn_once_it_is_sent),
-		BOTH(ends_with_its_channel_or_the_daemon),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,7 +10,7 @@
 
 #include "wire/bytes.h"
 
-static void a_message_comes_with_its_stamp(void **state)
+BOTH(a_message_comes_with_its_stamp)
 {
 	struct xenmsg_message *message;
 
@@ -33,7 +33,7 @@ static void a_message_comes_with_its_stamp(void **state)
 	xenmsg_message_free(message);
 }
 
-static void only_what_was_taken_is_reported_as_taken(void **state)
+BOTH(only_what_was_taken_is_reported_as_taken)
 {
 	fake_bind(&fake, "inbox", NULL, NULL);
 	fake_open(&fake, 1, "inbox");
@@ -48,7 +48,7 @@ static void only_what_was_taken_is_reported_as_taken(void **state)
 	expect_taken(1, 48);
 }
 
-static void a_channel_of_a_kind_that_it_does_not_know_is_refused(void **state)
+BOTH(a_channel_of_a_kind_that_it_does_not_know_is_refused)
 {
 	const struct frame_open open = {.kind = CHANNEL_STREAM, .name = {"inbox", 5}};
 	uint8_t payload[FRAME_PAYLOAD_MAX];
@@ -59,7 +59,7 @@ static void a_channel_of_a_kind_that_it_does_not_know_is_refused(void **state)
 	expect_reset(1, EPROTONOSUPPORT, 0);
 }
 
-static void a_program_that_takes_nothing_reports_nothing(void **state)
+BOTH(a_program_that_takes_nothing_reports_nothing)
 {
 	fake_bind(&fake, "inbox", NULL, NULL);
 	fake_open(&fake, 1, "inbox");
@@ -79,7 +79,7 @@ static void a_program_that_takes_nothing_reports_nothing(void **state)
 	}
 }
 
-static void a_message_in_pieces_is_put_together(void **state)
+BOTH(a_message_in_pieces_is_put_together)
 {
 	uint32_t size = 130000, span = 8 + size + 8;
 	uint8_t *data = malloc(size), *whole = malloc(span);
@@ -109,7 +109,7 @@ static void a_message_in_pieces_is_put_together(void **state)
 	free(whole);
 }
 
-static void messages_wrap_around_the_ring(void **state)
+BOTH(messages_wrap_around_the_ring)
 {
 	uint8_t *data = malloc(40000), *whole = malloc(40016);
 
@@ -131,7 +131,7 @@ static void messages_wrap_around_the_ring(void **state)
 	free(whole);
 }
 
-static void a_cancelled_message_is_skipped(void **state)
+BOTH(a_cancelled_message_is_skipped)
 {
 	uint32_t size;
 
@@ -144,7 +144,7 @@ static void a_cancelled_message_is_skipped(void **state)
 	expect_nothing();
 }
 
-static void a_cancel_frame_is_settled_by_who_came_first(void **state)
+BOTH(a_cancel_frame_is_settled_by_who_came_first)
 {
 	struct frame_cancelled answer;
 	uint8_t payload[8];
@@ -173,7 +173,7 @@ static void a_cancel_frame_is_settled_by_who_came_first(void **state)
 	assert_int_equal(answer.result, ECANCELED);
 }
 
-static void a_malformed_stream_ends_its_channel_alone(void **state)
+BOTH(a_malformed_stream_ends_its_channel_alone)
 {
 	static const struct {
 		uint32_t size;
@@ -215,7 +215,7 @@ static void a_malformed_stream_ends_its_channel_alone(void **state)
 	}
 }
 
-static void a_huge_announcement_costs_nothing(void **state)
+BOTH(a_huge_announcement_costs_nothing)
 {
 	uint8_t head[16] = {0};
 
@@ -229,7 +229,7 @@ static void a_huge_announcement_costs_nothing(void **state)
 	}
 }
 
-static void a_channel_to_an_endpoint_that_is_not_ours_is_refused(void **state)
+BOTH(a_channel_to_an_endpoint_that_is_not_ours_is_refused)
 {
 	fake_open(&fake, 1, "nobody");
 	DELIVER(1, "lost");
@@ -238,7 +238,7 @@ static void a_channel_to_an_endpoint_that_is_not_ours_is_refused(void **state)
 	expect_reset(1, ENOENT, 0);
 }
 
-static void fin_is_answered_after_the_last_message_was_taken(void **state)
+BOTH(fin_is_answered_after_the_last_message_was_taken)
 {
 	uint8_t payload[8];
 
@@ -261,7 +261,7 @@ static void fin_is_answered_after_the_last_message_was_taken(void **state)
 	expect_message("three");
 }
 
-static void a_reset_takes_what_was_not_taken(void **state)
+BOTH(a_reset_takes_what_was_not_taken)
 {
 	fake_bind(&fake, "inbox", NULL, NULL);
 	fake_open(&fake, 1, "inbox");
@@ -284,7 +284,7 @@ static void note_result(void *userdata, int result)
 }
 
 /* xenmsg_wait() returns at once while a message waits, and yet the outcome of another comes. */
-static void a_message_that_waits_hides_nothing_else(void **state)
+BOTH(a_message_that_waits_hides_nothing_else)
 {
 	static int result; /* it may come as late as in tear_down() */
 	uint32_t channel;
@@ -304,26 +304,4 @@ static void a_message_that_waits_hides_nothing_else(void **state)
 	for (int i = 0; i < 3 && result == 1; i++)
 		assert_true(xenmsg_wait(fake.conn, 10000) > 0);
 	assert_int_equal(result, 0);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		BOTH(a_message_comes_with_its_stamp),
-		BOTH(only_what_was_taken_is_reported_as_taken),
-		BOTH(a_channel_of_a_kind_that_it_does_not_know_is_refused),
-		BOTH(a_program_that_takes_nothing_reports_nothing),
-		BOTH(a_message_in_pieces_is_put_together),
-		BOTH(messages_wrap_around_the_ring),
-		BOTH(a_cancelled_message_is_skipped),
-		BOTH(a_cancel_frame_is_settled_by_who_came_first),
-		BOTH(a_malformed_stream_ends_its_channel_alone),
-		BOTH(a_huge_announcement_costs_nothing),
-		BOTH(a_channel_to_an_endpoint_that_is_not_ours_is_refused),
-		BOTH(fin_is_answered_after_the_last_message_was_taken),
-		BOTH(a_reset_takes_what_was_not_taken),
-		BOTH(a_message_that_waits_hides_nothing_else),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

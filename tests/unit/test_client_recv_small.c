@@ -90,7 +90,7 @@ static void send_small(uint32_t channel)
 	from->size -= size;
 }
 
-static void small_messages_come_whole_and_in_order_wherever_they_lie(void **state)
+BOTH(small_messages_come_whole_and_in_order_wherever_they_lie)
 {
 	struct xenmsg_message *message;
 
@@ -134,7 +134,7 @@ static void count_message(void *userdata, struct xenmsg_message *message)
 }
 
 /* Nothing of a frame is believed because what lies before it was in order. */
-static void what_is_malformed_behind_a_message_ends_its_channel(void **state)
+BOTH(what_is_malformed_behind_a_message_ends_its_channel)
 {
 	static const struct {
 		uint32_t size;
@@ -176,7 +176,7 @@ static void what_is_malformed_behind_a_message_ends_its_channel(void **state)
 }
 
 /* The message's end is in the next frame, whatever lies behind this one in the ring. */
-static void a_message_ends_in_its_stream_and_not_in_the_ring(void **state)
+BOTH(a_message_ends_in_its_stream_and_not_in_the_ring)
 {
 	uint32_t good = fake_message(stream, "good", 4, MESSAGE_SENT);
 	uint8_t data[64];
@@ -201,7 +201,7 @@ static void a_message_ends_in_its_stream_and_not_in_the_ring(void **state)
 
 /* In `in` it is told that the channel has ended, and that another one has its number, while a frame of it is
  * being read. */
-static void what_is_left_of_a_channel_is_not_its_successors(void **state)
+SHARED(what_is_left_of_a_channel_is_not_its_successors)
 {
 	uint32_t size = 0;
 
@@ -253,7 +253,7 @@ static void spoil_one_channel(bool ends)
 	fake_send(&fake, FRAME_DATA, 0, 3, stream, size);
 }
 
-static void a_reset_is_shown_before_what_was_not_taken_is_released(void **state)
+SHARED(a_reset_is_shown_before_what_was_not_taken_is_released)
 {
 	counted = 0;
 	fake_bind(&fake, "inbox", look_for_reset, NULL);
@@ -279,7 +279,7 @@ static void fill_out(void)
 	} while (ring_reader_ready(&fake.out, FAKE_RING_SIZE) > before);
 }
 
-static void a_reset_without_room_holds_up_what_was_taken_behind_it(void **state)
+SHARED(a_reset_without_room_holds_up_what_was_taken_behind_it)
 {
 	counted = 0;
 	fake_bind(&fake, "inbox", count_message, NULL);
@@ -300,7 +300,7 @@ static void a_reset_without_room_holds_up_what_was_taken_behind_it(void **state)
 }
 
 /* Else it would sleep until the program has nothing more to take, in a busy stream for long. */
-static void a_daemon_that_waits_for_room_is_woken_while_there_is_more(void **state)
+SHARED(a_daemon_that_waits_for_room_is_woken_while_there_is_more)
 {
 	uint32_t size = 0, taken = 0;
 
@@ -323,7 +323,7 @@ static void a_daemon_that_waits_for_room_is_woken_while_there_is_more(void **sta
 	} while (fake_notifications(&fake) == 0);
 }
 
-static void half_a_frame_in_the_ring_ends_the_connection(void **state)
+SHARED(half_a_frame_in_the_ring_ends_the_connection)
 {
 	struct frame_header header = {.type = FRAME_DATA, .channel = 1, .length = 64};
 	struct xenmsg_message *message;
@@ -335,27 +335,10 @@ static void half_a_frame_in_the_ring_ends_the_connection(void **state)
 	assert_int_equal(xenmsg_recv(fake.conn, &message, 0), -EPROTO);
 }
 
-static void an_impossible_index_ends_the_connection(void **state)
+SHARED(an_impossible_index_ends_the_connection)
 {
 	struct xenmsg_message *message;
 
 	__atomic_store_n(fake.deliveries.ring.producer, FAKE_RING_SIZE + 8, __ATOMIC_RELEASE);
 	assert_int_equal(xenmsg_recv(fake.conn, &message, 0), -EPROTO);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		BOTH(small_messages_come_whole_and_in_order_wherever_they_lie),
-		BOTH(what_is_malformed_behind_a_message_ends_its_channel),
-		BOTH(a_message_ends_in_its_stream_and_not_in_the_ring),
-		SHARED(what_is_left_of_a_channel_is_not_its_successors),
-		SHARED(a_reset_is_shown_before_what_was_not_taken_is_released),
-		SHARED(a_reset_without_room_holds_up_what_was_taken_behind_it),
-		SHARED(a_daemon_that_waits_for_room_is_woken_while_there_is_more),
-		SHARED(half_a_frame_in_the_ring_ends_the_connection),
-		SHARED(an_impossible_index_ends_the_connection),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

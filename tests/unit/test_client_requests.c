@@ -26,7 +26,7 @@ static void refuse_bind_without_words(struct fake *daemon)
 	fake_reply(daemon, daemon->header.channel, EHOSTUNREACH, "", false);
 }
 
-static void a_refusal_may_come_without_words(void **state)
+BOTH(a_refusal_may_come_without_words)
 {
 	fake_meanwhile(&fake, refuse_bind_without_words);
 	assert_int_equal(xenmsg_bind(fake.conn, "inbox", 0, NULL, NULL), -EHOSTUNREACH);
@@ -34,7 +34,7 @@ static void a_refusal_may_come_without_words(void **state)
 	assert_string_equal(xenmsg_reason(fake.conn), "");
 }
 
-static void a_refusal_comes_with_its_reason(void **state)
+BOTH(a_refusal_comes_with_its_reason)
 {
 	char longest[ENDPOINT_NAME_MAX + 2];
 
@@ -70,7 +70,7 @@ static void answer_ping(struct fake *daemon)
 	fake_send(daemon, FRAME_REPLY, 0, daemon->header.channel, payload, 16);
 }
 
-static void answers_may_come_in_pieces_and_late(void **state)
+BOTH(answers_may_come_in_pieces_and_late)
 {
 	uint64_t rtt;
 	char *json;
@@ -95,7 +95,7 @@ static void deliver_and_answer(struct fake *daemon)
 	fake_reply(daemon, daemon->header.channel, 0, "[]", false);
 }
 
-static void a_request_leaves_the_descriptor_telling_of_what_comes_next(void **state)
+BOTH(a_request_leaves_the_descriptor_telling_of_what_comes_next)
 {
 	struct pollfd wait;
 	char *json;
@@ -148,7 +148,7 @@ static void answer_unwatch(struct fake *daemon)
 	fake_reply(daemon, daemon->header.channel, 0, "", false);
 }
 
-static void events_are_reported_until_unwatch(void **state)
+BOTH(events_are_reported_until_unwatch)
 {
 	int watch;
 
@@ -201,7 +201,7 @@ static int bind_post(const char *endpoint, int *outcome)
 	return xenmsg_bind_post(fake.conn, endpoint, 0, note_bound_and_handle, note_bound, outcome);
 }
 
-static void endpoints_can_be_bound_without_waiting(void **state)
+BOTH(endpoints_can_be_bound_without_waiting)
 {
 	uint32_t first, second;
 
@@ -237,7 +237,7 @@ static void endpoints_can_be_bound_without_waiting(void **state)
 	assert_int_equal(bind_outcomes[1], 0);
 }
 
-static void every_bind_has_one_outcome(void **state)
+BOTH(every_bind_has_one_outcome)
 {
 	/* refused where nobody wants to know */
 	assert_int_equal(xenmsg_bind_post(fake.conn, "inbox", 0, NULL, NULL, NULL), 0);
@@ -255,7 +255,7 @@ static void every_bind_has_one_outcome(void **state)
 	assert_int_equal(bind_outcomes[1], -ECANCELED);
 }
 
-static void the_death_of_the_daemon_ends_a_bind(void **state)
+BOTH(the_death_of_the_daemon_ends_a_bind)
 {
 	assert_int_equal(bind_post("inbox", &bind_outcomes[0]), 0);
 	xenmsg_process(fake.conn);
@@ -272,7 +272,7 @@ static void die(struct fake *daemon)
 	fake_die(daemon);
 }
 
-static void the_death_of_the_daemon_ends_what_waits(void **state)
+BOTH(the_death_of_the_daemon_ends_what_waits)
 {
 	struct xenmsg_message *message;
 	char *json;
@@ -283,21 +283,4 @@ static void the_death_of_the_daemon_ends_what_waits(void **state)
 	assert_int_equal(xenmsg_recv(fake.conn, &message, -1), -ENOTCONN);
 	assert_int_equal(xenmsg_bind(fake.conn, "inbox", 0, NULL, NULL), -ENOTCONN);
 	assert_int_equal(xenmsg_wait(fake.conn, -1), -ENOTCONN);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		BOTH(a_refusal_may_come_without_words),
-		BOTH(a_refusal_comes_with_its_reason),
-		BOTH(answers_may_come_in_pieces_and_late),
-		BOTH(a_request_leaves_the_descriptor_telling_of_what_comes_next),
-		BOTH(events_are_reported_until_unwatch),
-		BOTH(endpoints_can_be_bound_without_waiting),
-		BOTH(every_bind_has_one_outcome),
-		BOTH(the_death_of_the_daemon_ends_a_bind),
-		BOTH(the_death_of_the_daemon_ends_what_waits),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

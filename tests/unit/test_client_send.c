@@ -13,7 +13,7 @@
 
 #include "wire/bytes.h"
 
-static void messages_go_out_before_the_channel_is_opened(void **state)
+BOTH(messages_go_out_before_the_channel_is_opened)
 {
 	uint8_t stream[3 * SPAN_64], data[64];
 	static int results[3];
@@ -40,7 +40,7 @@ static void messages_go_out_before_the_channel_is_opened(void **state)
 	assert_int_equal(outcome_of(&results[2]), 0);
 }
 
-static void an_empty_message_is_a_message(void **state)
+BOTH(an_empty_message_is_a_message)
 {
 	uint8_t stream[16];
 	uint32_t channel;
@@ -54,7 +54,7 @@ static void an_empty_message_is_a_message(void **state)
 	assert_int_equal(outcome_of(&result), 0);
 }
 
-static void bytes_beyond_the_credit_wait_for_it(void **state)
+BOTH(bytes_beyond_the_credit_wait_for_it)
 {
 	size_t size = 200000, span = 8 + size + 8;
 	uint8_t *data = malloc(size), *stream = malloc(span);
@@ -84,7 +84,7 @@ static void bytes_beyond_the_credit_wait_for_it(void **state)
 	free(stream);
 }
 
-static void an_older_credit_takes_none_back(void **state)
+BOTH(an_older_credit_takes_none_back)
 {
 	static uint8_t data[200000], stream[16 + sizeof(data)];
 	static int result;
@@ -98,7 +98,7 @@ static void an_older_credit_takes_none_back(void **state)
 	read_stream(channel, stream, sizeof(stream));
 }
 
-static void what_must_not_wait_is_sent_or_refused(void **state)
+BOTH(what_must_not_wait_is_sent_or_refused)
 {
 	static uint8_t data[XENMSG_AT_ONCE_MAX], stream[16 + sizeof(data)];
 	uint32_t channel;
@@ -116,7 +116,7 @@ static void what_must_not_wait_is_sent_or_refused(void **state)
 	read_stream(channel, stream, 24);
 }
 
-static void a_large_message_does_not_hold_up_a_small_one(void **state)
+BOTH(a_large_message_does_not_hold_up_a_small_one)
 {
 	size_t size = FAKE_MAX_MESSAGE;
 	uint8_t *large = calloc(1, size), small[64] = {1};
@@ -146,7 +146,7 @@ static void a_large_message_does_not_hold_up_a_small_one(void **state)
 	free(large);
 }
 
-static void a_reset_settles_each_message_by_the_rule(void **state)
+BOTH(a_reset_settles_each_message_by_the_rule)
 {
 	uint8_t stream[4 * SPAN_64], data[64] = {0};
 	static int results[5];
@@ -186,7 +186,7 @@ static void refuse_the_first(struct fake *daemon)
 	fake_refuse(daemon, daemon->header.channel, ENODATA, 0);
 }
 
-static void a_refused_message_has_its_number_and_those_behind_ours(void **state)
+BOTH(a_refused_message_has_its_number_and_those_behind_ours)
 {
 	uint8_t stream[3 * SPAN_64], data[64] = {0};
 	struct refusal refusals[3] = {0}, timed = {0};
@@ -223,7 +223,7 @@ static void a_refused_message_has_its_number_and_those_behind_ours(void **state)
 	assert_int_equal(timed.certainty, XENMSG_ANSWERED);
 }
 
-static void the_death_of_the_daemon_ends_every_send_once(void **state)
+BOTH(the_death_of_the_daemon_ends_every_send_once)
 {
 	uint8_t *large = calloc(1, 100000), data[64] = {0};
 	static int results[3];
@@ -243,7 +243,7 @@ static void the_death_of_the_daemon_ends_every_send_once(void **state)
 	free(large);
 }
 
-static void close_ends_every_send_once(void **state)
+BOTH(close_ends_every_send_once)
 {
 	uint8_t *large = calloc(1, 100000), data[64] = {0};
 	static int results[2];
@@ -257,7 +257,7 @@ static void close_ends_every_send_once(void **state)
 	free(large);
 }
 
-static void what_the_peer_does_not_accept_is_taken_out_of_the_stream(void **state)
+BOTH(what_the_peer_does_not_accept_is_taken_out_of_the_stream)
 {
 	uint8_t *large = calloc(1, 70000), data[64] = {3}, stream[2 * SPAN_64];
 	static int results[3];
@@ -277,7 +277,7 @@ static void what_the_peer_does_not_accept_is_taken_out_of_the_stream(void **stat
 	free(large);
 }
 
-static void the_limit_is_the_limit(void **state)
+BOTH(the_limit_is_the_limit)
 {
 	uint8_t *large = calloc(1, FAKE_MAX_MESSAGE + 1);
 	static int result;
@@ -289,7 +289,7 @@ static void the_limit_is_the_limit(void **state)
 	free(large);
 }
 
-static void too_much_for_one_address_is_refused(void **state)
+BOTH(too_much_for_one_address_is_refused)
 {
 	uint8_t *large = calloc(1, FAKE_MAX_MESSAGE), data[64] = {0};
 	int r = 0, posts = 0;
@@ -306,7 +306,7 @@ static void too_much_for_one_address_is_refused(void **state)
 
 /* ---- small messages, which go out by a shorter way where nothing stands before them ---------- */
 
-static void malformed_addresses_are_refused(void **state)
+BOTH(malformed_addresses_are_refused)
 {
 	static const char *const addresses[] = {
 		"",	      "5",
@@ -331,7 +331,7 @@ static bool readable(void)
 	return poll(&wait, 1, 0) == 1;
 }
 
-static void the_descriptor_tells_a_loop_when_to_process(void **state)
+BOTH(the_descriptor_tells_a_loop_when_to_process)
 {
 	uint8_t stream[SPAN_64], data[64] = {0};
 	uint32_t channel;
@@ -371,7 +371,7 @@ static void post_next(void *userdata, int result)
 		assert_int_equal(xenmsg_post(fake.conn, "5:inbox", "x", 1, post_next, at + 1), 0);
 }
 
-static void a_callback_may_post(void **state)
+BOTH(a_callback_may_post)
 {
 	uint8_t stream[24];
 	uint32_t channel;
@@ -387,7 +387,7 @@ static void a_callback_may_post(void **state)
 	}
 }
 
-static void idle_channels_are_closed_when_there_are_many(void **state)
+BOTH(idle_channels_are_closed_when_there_are_many)
 {
 	uint8_t stream[24];
 	bool fin = false;
@@ -427,7 +427,7 @@ static char *add_name(char *at, char c, size_t size)
 	return at + size;
 }
 
-static void an_address_of_the_greatest_length_is_kept_whole(void **state)
+BOTH(an_address_of_the_greatest_length_is_kept_whole)
 {
 	char address[ADDRESS_MAX + 2], *at = add_name(address, 'h', HOST_NAME_SIZE - 1);
 	static int results[3]; /* what isn't taken ends in tear_down() */
@@ -465,30 +465,4 @@ static void an_address_of_the_greatest_length_is_kept_whole(void **state)
 	assert_int_equal(outcome_of(&results[0]), 0);
 	assert_int_equal(xenmsg_withdraw(fake.conn, address, &results[0]), -ENOENT);
 	assert_int_equal(xenmsg_withdraw(fake.conn, "5:inbox", &results[2]), 0);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		BOTH(messages_go_out_before_the_channel_is_opened),
-		BOTH(an_empty_message_is_a_message),
-		BOTH(bytes_beyond_the_credit_wait_for_it),
-		BOTH(an_older_credit_takes_none_back),
-		BOTH(what_must_not_wait_is_sent_or_refused),
-		BOTH(a_large_message_does_not_hold_up_a_small_one),
-		BOTH(a_reset_settles_each_message_by_the_rule),
-		BOTH(a_refused_message_has_its_number_and_those_behind_ours),
-		BOTH(the_death_of_the_daemon_ends_every_send_once),
-		BOTH(close_ends_every_send_once),
-		BOTH(what_the_peer_does_not_accept_is_taken_out_of_the_stream),
-		BOTH(the_limit_is_the_limit),
-		BOTH(too_much_for_one_address_is_refused),
-		BOTH(malformed_addresses_are_refused),
-		BOTH(the_descriptor_tells_a_loop_when_to_process),
-		BOTH(a_callback_may_post),
-		BOTH(idle_channels_are_closed_when_there_are_many),
-		BOTH(an_address_of_the_greatest_length_is_kept_whole),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

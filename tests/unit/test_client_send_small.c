@@ -77,7 +77,7 @@ static void post_small(struct small_stream *to)
 }
 
 /* However full the ring is, and however odd the credit: what stands before a message stays before it. */
-static void small_messages_go_out_whole_and_in_order(void **state)
+SHARED(small_messages_go_out_whole_and_in_order)
 {
 	uint32_t addresses = 1;
 
@@ -129,7 +129,7 @@ static uint32_t room_in_the_ring(void)
 }
 
 /* There is room for the message, but not for the OPEN that stands before it. */
-static void a_small_message_does_not_overtake_its_open(void **state)
+SHARED(a_small_message_does_not_overtake_its_open)
 {
 	uint8_t data[512] = {0};
 	uint32_t channel;
@@ -154,14 +154,4 @@ static void a_small_message_does_not_overtake_its_open(void **state)
 	assert_int_equal(fake.header.type, FRAME_OPEN);
 	xenmsg_process(fake.conn);
 	fake_expect(&fake, FRAME_DATA);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		SHARED(small_messages_go_out_whole_and_in_order),
-		SHARED(a_small_message_does_not_overtake_its_open),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

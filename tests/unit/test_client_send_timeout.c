@@ -30,7 +30,7 @@ static void answer_cancel(struct fake *daemon)
 	fake_cancelled(daemon, channel, offset, cancel_answer);
 }
 
-static void a_timed_out_send_ends_as_its_cancel_is_answered(void **state)
+BOTH(a_timed_out_send_ends_as_its_cancel_is_answered)
 {
 	static const struct {
 		uint32_t answer;
@@ -57,7 +57,7 @@ static void leave_cancel_unanswered(struct fake *daemon)
 	fake_expect(daemon, FRAME_CANCEL);
 }
 
-static void a_timed_out_send_ends_soon_though_its_cancel_is_not_answered(void **state)
+BOTH(a_timed_out_send_ends_soon_though_its_cancel_is_not_answered)
 {
 	struct timespec before, after;
 	uint8_t data[64] = {0};
@@ -100,7 +100,7 @@ static void names_stay_unknown(struct fake *daemon)
 	names_are_unknown(daemon, 2);
 }
 
-static void a_send_that_is_not_decided_yet_is_tried_again_in_its_time(void **state)
+BOTH(a_send_that_is_not_decided_yet_is_tried_again_in_its_time)
 {
 	uint8_t data[64] = {0};
 	static int result;
@@ -135,7 +135,7 @@ static void refuse_all(struct fake *daemon)
 	fake_reply(daemon, daemon->header.channel, 0, "", false);
 }
 
-static void a_send_that_is_never_decided_says_so_when_its_time_is_up(void **state)
+BOTH(a_send_that_is_never_decided_says_so_when_its_time_is_up)
 {
 	uint8_t data[64] = {0};
 	char *answer;
@@ -147,7 +147,7 @@ static void a_send_that_is_never_decided_says_so_when_its_time_is_up(void **stat
 	free(answer);
 }
 
-static void a_post_that_is_withdrawn_ends_as_its_cancel_is_answered(void **state)
+BOTH(a_post_that_is_withdrawn_ends_as_its_cancel_is_answered)
 {
 	static const struct {
 		uint32_t answer;
@@ -175,7 +175,7 @@ static void a_post_that_is_withdrawn_ends_as_its_cancel_is_answered(void **state
 	}
 }
 
-static void a_post_that_never_left_is_withdrawn(void **state)
+BOTH(a_post_that_never_left_is_withdrawn)
 {
 	uint8_t *large = calloc(1, 100000), stream[SPAN_64], data[64] = {7};
 	static int gone, result;
@@ -195,7 +195,7 @@ static void a_post_that_never_left_is_withdrawn(void **state)
 	free(large);
 }
 
-static void a_send_that_never_left_is_withdrawn(void **state)
+BOTH(a_send_that_never_left_is_withdrawn)
 {
 	uint8_t *large = calloc(1, 100000), stream[SPAN_64], data[64] = {7};
 	uint32_t channel;
@@ -211,7 +211,7 @@ static void a_send_that_never_left_is_withdrawn(void **state)
 	free(large);
 }
 
-static void a_message_cancelled_half_way_is_marked_and_completed(void **state)
+BOTH(a_message_cancelled_half_way_is_marked_and_completed)
 {
 	size_t size = 100000, span = 16 + size;
 	uint8_t *large = calloc(1, size), *stream = malloc(span);
@@ -244,7 +244,7 @@ static int post_timed(const char *address, int timeout_ms, int *result)
 	return xenmsg_post_timed(fake.conn, address, data, sizeof(data), timeout_ms, note_result, result);
 }
 
-static void a_timed_post_ends_as_its_cancel_is_answered(void **state)
+BOTH(a_timed_post_ends_as_its_cancel_is_answered)
 {
 	static const struct {
 		uint32_t answer;
@@ -266,7 +266,7 @@ static void a_timed_post_ends_as_its_cancel_is_answered(void **state)
 	}
 }
 
-static void a_timed_post_ends_soon_though_its_cancel_is_not_answered(void **state)
+BOTH(a_timed_post_ends_soon_though_its_cancel_is_not_answered)
 {
 	int result;
 
@@ -276,7 +276,7 @@ static void a_timed_post_ends_soon_though_its_cancel_is_not_answered(void **stat
 	fake_join(&fake);
 }
 
-static void a_timed_post_that_is_taken_in_time_is_delivered(void **state)
+BOTH(a_timed_post_that_is_taken_in_time_is_delivered)
 {
 	int results[2], ever;
 	uint32_t channel;
@@ -299,7 +299,7 @@ static void a_timed_post_that_is_taken_in_time_is_delivered(void **state)
 }
 
 /* It can be withdrawn sooner, and it is the one that was posted last. */
-static void a_timed_post_can_be_withdrawn(void **state)
+BOTH(a_timed_post_can_be_withdrawn)
 {
 	int first = 0, *same = &first;
 	uint64_t offset;
@@ -322,24 +322,4 @@ static void a_timed_post_can_be_withdrawn(void **state)
 	xenmsg_close(fake.conn);
 	fake.conn = NULL;
 	assert_int_equal(*same, -ECONNRESET);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		BOTH(a_timed_out_send_ends_as_its_cancel_is_answered),
-		BOTH(a_timed_out_send_ends_soon_though_its_cancel_is_not_answered),
-		BOTH(a_send_that_is_not_decided_yet_is_tried_again_in_its_time),
-		BOTH(a_send_that_is_never_decided_says_so_when_its_time_is_up),
-		BOTH(a_send_that_never_left_is_withdrawn),
-		BOTH(a_post_that_is_withdrawn_ends_as_its_cancel_is_answered),
-		BOTH(a_post_that_never_left_is_withdrawn),
-		BOTH(a_message_cancelled_half_way_is_marked_and_completed),
-		BOTH(a_timed_post_ends_as_its_cancel_is_answered),
-		BOTH(a_timed_post_ends_soon_though_its_cancel_is_not_answered),
-		BOTH(a_timed_post_that_is_taken_in_time_is_delivered),
-		BOTH(a_timed_post_can_be_withdrawn),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -38,7 +38,7 @@ static void expect_answer(uint32_t channel, uint8_t type, uint16_t error, uint32
 	assert_int_equal(get_u32(fake.payload + fake.header.length - 8), MESSAGE_SENT);
 }
 
-static void an_exit_status_comes_with_an_error(void **state)
+BOTH(an_exit_status_comes_with_an_error)
 {
 	struct xenmsg_message *one;
 
@@ -55,7 +55,7 @@ static void an_exit_status_comes_with_an_error(void **state)
 	xenmsg_message_free(one);
 }
 
-static void a_request_is_answered_once(void **state)
+BOTH(a_request_is_answered_once)
 {
 	struct xenmsg_message *one, *two;
 
@@ -80,7 +80,7 @@ static void a_request_is_answered_once(void **state)
 	xenmsg_message_free(two);
 }
 
-static void an_older_credit_takes_none_of_the_answers_back(void **state)
+BOTH(an_older_credit_takes_none_of_the_answers_back)
 {
 	struct xenmsg_message *one;
 
@@ -94,7 +94,7 @@ static void an_older_credit_takes_none_of_the_answers_back(void **state)
 	xenmsg_message_free(one);
 }
 
-static void a_request_that_is_freed_is_answered_with_an_error(void **state)
+BOTH(a_request_that_is_freed_is_answered_with_an_error)
 {
 	fake_bind(&fake, "work", NULL, NULL);
 	open_calls(1, 65536);
@@ -103,7 +103,7 @@ static void a_request_that_is_freed_is_answered_with_an_error(void **state)
 	expect_answer(1, MESSAGE_ERROR, ECANCELED, 71, "");
 }
 
-static void a_message_wants_no_reply(void **state)
+BOTH(a_message_wants_no_reply)
 {
 	struct xenmsg_message *message;
 
@@ -117,7 +117,7 @@ static void a_message_wants_no_reply(void **state)
 	xenmsg_message_free(message);
 }
 
-static void a_withdrawn_request_can_not_be_answered(void **state)
+BOTH(a_withdrawn_request_can_not_be_answered)
 {
 	struct xenmsg_message *one, *two, *none;
 
@@ -144,7 +144,7 @@ static void a_withdrawn_request_can_not_be_answered(void **state)
 		assert_int_equal(ring_writer_unread(&fake.deliveries), 0);
 }
 
-static void the_end_of_the_channel_ends_its_requests(void **state)
+BOTH(the_end_of_the_channel_ends_its_requests)
 {
 	struct xenmsg_message *one;
 
@@ -159,7 +159,7 @@ static void the_end_of_the_channel_ends_its_requests(void **state)
 	xenmsg_message_free(one);
 }
 
-static void a_request_outlives_its_connection(void **state)
+BOTH(a_request_outlives_its_connection)
 {
 	struct xenmsg_message *one;
 
@@ -174,7 +174,7 @@ static void a_request_outlives_its_connection(void **state)
 	xenmsg_message_free(one);
 }
 
-static void replies_keep_to_the_callers_credit(void **state)
+BOTH(replies_keep_to_the_callers_credit)
 {
 	static char data[1000];
 	struct xenmsg_message *one;
@@ -205,7 +205,7 @@ static void replies_keep_to_the_callers_credit(void **state)
 	assert_int_equal(xenmsg_process(fake.conn), -EPROTO);
 }
 
-static void the_end_is_answered_when_every_request_is(void **state)
+BOTH(the_end_is_answered_when_every_request_is)
 {
 	struct xenmsg_message *one, *none;
 	uint8_t payload[8];
@@ -228,7 +228,7 @@ static void the_end_is_answered_when_every_request_is(void **state)
 	xenmsg_message_free(one);
 }
 
-static void a_malformed_stream_of_requests_ends_its_channel_alone(void **state)
+BOTH(a_malformed_stream_of_requests_ends_its_channel_alone)
 {
 	static const struct {
 		uint8_t type;
@@ -274,7 +274,7 @@ static void keep(void *userdata, struct xenmsg_message *message)
 	kept = message;
 }
 
-static void a_handler_may_answer_later(void **state)
+BOTH(a_handler_may_answer_later)
 {
 	fake_bind(&fake, "work", keep, NULL);
 	open_calls(1, 65536);
@@ -297,7 +297,7 @@ static void agree(struct fake *daemon)
 	assert_int_equal(bind.kinds, bind.endpoint.data[0] == 'b' ? 3 : bind.endpoint.data[0] == 'm' ? 1 : 2);
 }
 
-static void an_endpoint_takes_what_its_options_say(void **state)
+BOTH(an_endpoint_takes_what_its_options_say)
 {
 	static const struct {
 		const char *name;
@@ -309,25 +309,4 @@ static void an_endpoint_takes_what_its_options_say(void **state)
 		assert_int_equal(xenmsg_bind(fake.conn, cases[i].name, cases[i].options, NULL, NULL), 0);
 		fake_join(&fake);
 	}
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		BOTH(a_request_is_answered_once),
-		BOTH(an_exit_status_comes_with_an_error),
-		BOTH(an_older_credit_takes_none_of_the_answers_back),
-		BOTH(a_request_that_is_freed_is_answered_with_an_error),
-		BOTH(a_message_wants_no_reply),
-		BOTH(a_withdrawn_request_can_not_be_answered),
-		BOTH(the_end_of_the_channel_ends_its_requests),
-		BOTH(a_request_outlives_its_connection),
-		BOTH(replies_keep_to_the_callers_credit),
-		BOTH(the_end_is_answered_when_every_request_is),
-		BOTH(a_malformed_stream_of_requests_ends_its_channel_alone),
-		BOTH(a_handler_may_answer_later),
-		BOTH(an_endpoint_takes_what_its_options_say),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

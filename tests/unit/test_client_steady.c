@@ -77,7 +77,7 @@ static uint64_t drain(void)
 	return bytes;
 }
 
-static void a_sender_in_the_steady_state_costs_nothing_but_copies(void **state)
+TEST(a_sender_in_the_steady_state_costs_nothing_but_copies)
 {
 	const unsigned batch = 200;
 	uint64_t consumed = 0;
@@ -111,7 +111,7 @@ static void a_sender_in_the_steady_state_costs_nothing_but_copies(void **state)
 	fake_stop(&fake);
 }
 
-static void a_receiver_in_the_steady_state_costs_nothing_but_copies(void **state)
+TEST(a_receiver_in_the_steady_state_costs_nothing_but_copies)
 {
 	static uint8_t stream[100 * 80];
 	uint8_t data[64] = {0};
@@ -140,7 +140,7 @@ static void a_receiver_in_the_steady_state_costs_nothing_but_copies(void **state
 	fake_stop(&fake);
 }
 
-static void a_queue_that_never_empties_keeps_its_memory(void **state)
+TEST(a_queue_that_never_empties_keeps_its_memory)
 {
 	static uint8_t message[65552];
 	struct fifo fifo = {0};
@@ -163,15 +163,4 @@ static void a_queue_that_never_empties_keeps_its_memory(void **state)
 		assert_int_equal(allocations, 0);
 	assert_true(fifo.capacity <= 12 * sizeof(message));
 	fifo_free(&fifo);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(a_sender_in_the_steady_state_costs_nothing_but_copies),
-		cmocka_unit_test(a_queue_that_never_empties_keeps_its_memory),
-		cmocka_unit_test(a_receiver_in_the_steady_state_costs_nothing_but_copies),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

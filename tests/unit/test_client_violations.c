@@ -7,12 +7,12 @@
 #include <errno.h>
 #include <sys/socket.h>
 
-static void garbage_from_the_daemon_ends_the_connection(void **state)
+TEST_EACH(garbage_from_the_daemon_ends_the_connection, 14)
 {
 	static const uint8_t zeros[64];
 	uint8_t stream[SPAN_64], data[64] = {0};
 	static int result;
-	int what = *(int *)*state;
+	int what = unit_number(state);
 	uint32_t channel;
 
 	fake_start(&fake, what % 2);
@@ -61,9 +61,9 @@ static void garbage_from_the_daemon_ends_the_connection(void **state)
 }
 
 /* Whatever the program does when the library comes upon it: the session is over, and that is what it hears. */
-static void an_impossible_index_ends_the_connection_whoever_finds_it(void **state)
+TEST_EACH(an_impossible_index_ends_the_connection_whoever_finds_it, 8)
 {
-	int which = *(int *)*state, pending = PENDING, r = 0;
+	int which = unit_number(state), pending = PENDING, r = 0;
 	struct xenmsg_message *reply;
 	char *json;
 
@@ -105,28 +105,4 @@ static void an_impossible_index_ends_the_connection_whoever_finds_it(void **stat
 	assert_int_equal(outcome_of(&pending), -ECONNRESET);
 	assert_int_equal(xenmsg_process(fake.conn), -EPROTO);
 	fake_stop(&fake);
-}
-
-static int whats[14], finders[8];
-
-int main(void)
-{
-	struct CMUnitTest garbage[14], impossible[8];
-	int failed;
-
-	for (int i = 0; i < 14; i++) {
-		whats[i] = i;
-		garbage[i] = (struct CMUnitTest){.name = "garbage_from_the_daemon_ends_the_connection",
-						 .test_func = garbage_from_the_daemon_ends_the_connection,
-						 .initial_state = &whats[i]};
-	}
-	for (int i = 0; i < 8; i++) {
-		finders[i] = i;
-		impossible[i] = (struct CMUnitTest){
-			.name = "an_impossible_index_ends_the_connection_whoever_finds_it",
-			.test_func = an_impossible_index_ends_the_connection_whoever_finds_it,
-			.initial_state = &finders[i]};
-	}
-	failed = cmocka_run_group_tests(garbage, NULL, NULL);
-	return failed + cmocka_run_group_tests(impossible, NULL, NULL);
 }

@@ -82,7 +82,7 @@ static void refuse(struct fixture *fixture, const char *text, unsigned line, con
 	refuse_bytes(fixture, text, strlen(text), line, message);
 }
 
-static void the_defaults_are_the_documented_ones(void **state)
+TEST_WITH(the_defaults_are_the_documented_ones, set_up, tear_down)
 {
 	struct fixture *fixture = *state;
 	struct config *config = &fixture->config;
@@ -110,7 +110,7 @@ static void the_defaults_are_the_documented_ones(void **state)
 	assert_int_equal(config->max_message, 16777216);
 }
 
-static void every_key_is_taken(void **state)
+TEST_WITH(every_key_is_taken, set_up, tear_down)
 {
 	struct fixture *fixture = *state;
 	struct config *config = &fixture->config;
@@ -179,7 +179,7 @@ static void every_key_is_taken(void **state)
 	assert_int_equal(config->max_memory, 5368709120ull);
 }
 
-static void unknown_sections_and_keys_are_named(void **state)
+TEST_WITH(unknown_sections_and_keys_are_named, set_up, tear_down)
 {
 	refuse(*state, "\n[demon]\nsocket = /tmp/s\n", 2, "unknown section [demon]");
 	refuse(*state, "[links]\nring_size = 64K\n", 2, "unknown key ring_size in [links]");
@@ -188,7 +188,7 @@ static void unknown_sections_and_keys_are_named(void **state)
 	refuse(*state, "[links]\nmap = no\n\nmap = no\n", 4, "was set before, in line 2");
 }
 
-static void lines_that_are_not_ini_are_errors(void **state)
+TEST_WITH(lines_that_are_not_ini_are_errors, set_up, tear_down)
 {
 	struct fixture *fixture = *state;
 	char text[2048] = "[daemon]\nsocket = /";
@@ -218,7 +218,7 @@ static void lines_that_are_not_ini_are_errors(void **state)
 	assert_non_null(strstr(fixture->error, ":2: "));
 }
 
-static void bad_numbers_are_refused_with_what_is_allowed(void **state)
+TEST_WITH(bad_numbers_are_refused_with_what_is_allowed, set_up, tear_down)
 {
 	static const char *const sizes[] = {"",
 					    "K",
@@ -273,7 +273,7 @@ static void bad_numbers_are_refused_with_what_is_allowed(void **state)
 	assert_int_equal(load(*state, "[links]\nidle-close = 0\nbusy-poll = 0\n"), 0);
 }
 
-static void bad_words_are_refused_with_what_is_allowed(void **state)
+TEST_WITH(bad_words_are_refused_with_what_is_allowed, set_up, tear_down)
 {
 	refuse(*state, "[daemon]\nlog-level = loud\n", 2,
 	       "log-level = loud: must be error, warning, info or debug");
@@ -287,7 +287,7 @@ static void bad_words_are_refused_with_what_is_allowed(void **state)
 	refuse(*state, "[links]\npresence = private\npeers = work\n", 3, "must be domids");
 }
 
-static void a_socket_path_that_does_not_fit_is_refused(void **state)
+TEST_WITH(a_socket_path_that_does_not_fit_is_refused, set_up, tear_down)
 {
 	struct fixture *fixture = *state;
 	char path[200] = "/", text[300];
@@ -307,7 +307,7 @@ static void a_socket_path_that_does_not_fit_is_refused(void **state)
 	refuse(fixture, "[daemon]\nsocket = relative\n", 2, "an absolute path");
 }
 
-static void settings_that_do_not_go_together_are_refused(void **state)
+TEST_WITH(settings_that_do_not_go_together_are_refused, set_up, tear_down)
 {
 	refuse(*state, "[links]\nmin-ring-size = 128K\n", 2,
 	       "min-ring-size (131072 bytes) is larger than ring-size");
@@ -317,7 +317,7 @@ static void settings_that_do_not_go_together_are_refused(void **state)
 	refuse(*state, "[links]\npeers = 3\n", 2, "only for presence = private");
 }
 
-static void a_missing_file_matters_only_if_it_was_asked_for(void **state)
+TEST_WITH(a_missing_file_matters_only_if_it_was_asked_for, set_up, tear_down)
 {
 	struct fixture *fixture = *state;
 
@@ -331,7 +331,7 @@ static void a_missing_file_matters_only_if_it_was_asked_for(void **state)
 	}
 }
 
-static void a_file_that_is_denied_names_the_cure(void **state)
+TEST_WITH(a_file_that_is_denied_names_the_cure, set_up, tear_down)
 {
 	struct fixture *fixture = *state;
 	char cure[256];
@@ -342,7 +342,7 @@ static void a_file_that_is_denied_names_the_cure(void **state)
 	assert_string_equal(fixture->error, cure);
 }
 
-static void an_unreadable_file_is_an_error(void **state)
+TEST_WITH(an_unreadable_file_is_an_error, set_up, tear_down)
 {
 	struct fixture *fixture = *state;
 
@@ -353,25 +353,4 @@ static void an_unreadable_file_is_an_error(void **state)
 		chmod(fixture->path, 0);
 		assert_int_equal(config_load(&fixture->config, fixture->path, &fixture->error), -EACCES);
 	}
-}
-
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		TEST(the_defaults_are_the_documented_ones),
-		TEST(every_key_is_taken),
-		TEST(unknown_sections_and_keys_are_named),
-		TEST(lines_that_are_not_ini_are_errors),
-		TEST(bad_numbers_are_refused_with_what_is_allowed),
-		TEST(bad_words_are_refused_with_what_is_allowed),
-		TEST(a_socket_path_that_does_not_fit_is_refused),
-		TEST(settings_that_do_not_go_together_are_refused),
-		TEST(a_missing_file_matters_only_if_it_was_asked_for),
-		TEST(a_file_that_is_denied_names_the_cure),
-		TEST(an_unreadable_file_is_an_error),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -15,7 +15,7 @@
 
 /* --- one rule each ---------------------------------------------------------------------------- */
 
-static void bytes_go_both_ways(void **state)
+TEST(bytes_go_both_ways)
 {
 	struct network *network = network_open();
 
@@ -30,7 +30,7 @@ static void bytes_go_both_ways(void **state)
 	free(network);
 }
 
-static void a_reader_that_takes_nothing_stops_the_writer_at_the_window(void **state)
+TEST(a_reader_that_takes_nothing_stops_the_writer_at_the_window)
 {
 	struct network *network = network_open();
 	struct end *a = &network->ends[0], *b = &network->ends[1];
@@ -46,7 +46,7 @@ static void a_reader_that_takes_nothing_stops_the_writer_at_the_window(void **st
 	free(network);
 }
 
-static void a_lost_message_ends_both(void **state)
+TEST(a_lost_message_ends_both)
 {
 	struct network *network = network_open();
 
@@ -61,7 +61,7 @@ static void a_lost_message_ends_both(void **state)
 	free(network);
 }
 
-static void a_lost_last_message_is_noticed(void **state)
+TEST(a_lost_last_message_is_noticed)
 {
 	struct network *network = network_open();
 
@@ -74,7 +74,7 @@ static void a_lost_last_message_is_noticed(void **state)
 	free(network);
 }
 
-static void a_lost_word_of_room_is_asked_for(void **state)
+TEST(a_lost_word_of_room_is_asked_for)
 {
 	struct network *network = network_open();
 	struct end *a = &network->ends[0], *b = &network->ends[1];
@@ -90,7 +90,7 @@ static void a_lost_word_of_room_is_asked_for(void **state)
 	free(network);
 }
 
-static void what_comes_twice_counts_once(void **state)
+TEST(what_comes_twice_counts_once)
 {
 	struct network *network = network_open();
 
@@ -104,7 +104,7 @@ static void what_comes_twice_counts_once(void **state)
 	free(network);
 }
 
-static void silence_ends_it(void **state)
+TEST(silence_ends_it)
 {
 	struct network *network = network_open();
 
@@ -120,7 +120,7 @@ static void silence_ends_it(void **state)
 	free(network);
 }
 
-static void an_idle_conversation_stays_and_costs_nothing(void **state)
+TEST(an_idle_conversation_stays_and_costs_nothing)
 {
 	struct network *network = network_open();
 
@@ -133,7 +133,7 @@ static void an_idle_conversation_stays_and_costs_nothing(void **state)
 	free(network);
 }
 
-static void nobody_answers(void **state)
+TEST(nobody_answers)
 {
 	struct network *network = network_new(1);
 
@@ -146,7 +146,7 @@ static void nobody_answers(void **state)
 	free(network);
 }
 
-static void a_lost_question_and_a_lost_answer_are_repeated(void **state)
+TEST(a_lost_question_and_a_lost_answer_are_repeated)
 {
 	struct network *network = network_new(1);
 
@@ -164,7 +164,7 @@ static void a_lost_question_and_a_lost_answer_are_repeated(void **state)
 	free(network);
 }
 
-static void of_two_that_ask_the_lower_ones_stays(void **state)
+TEST(of_two_that_ask_the_lower_ones_stays)
 {
 	for (unsigned order = 0; order < 2; order++) {
 		struct network *network = network_new(1);
@@ -184,7 +184,7 @@ static void of_two_that_ask_the_lower_ones_stays(void **state)
 	}
 }
 
-static void a_new_question_replaces_an_open_one(void **state)
+TEST(a_new_question_replaces_an_open_one)
 {
 	struct network *network = network_open();
 
@@ -200,7 +200,7 @@ static void a_new_question_replaces_an_open_one(void **state)
 	free(network);
 }
 
-static void a_late_question_of_what_is_over_is_none(void **state)
+TEST(a_late_question_of_what_is_over_is_none)
 {
 	struct network *network = network_new(1);
 	struct end *a = &network->ends[0], *b = &network->ends[1];
@@ -223,7 +223,7 @@ static void a_late_question_of_what_is_over_is_none(void **state)
 	free(network);
 }
 
-static void an_answer_that_comes_too_late_is_told(void **state)
+TEST(an_answer_that_comes_too_late_is_told)
 {
 	struct network *network = network_new(1);
 	struct end *b = &network->ends[1];
@@ -237,7 +237,7 @@ static void an_answer_that_comes_too_late_is_told(void **state)
 	free(network);
 }
 
-static void who_declines_is_heard(void **state)
+TEST(who_declines_is_heard)
 {
 	struct network *network = network_new(1);
 
@@ -257,7 +257,7 @@ static void inject(struct end *to, struct message message)
 	conversation_message(&to->conversation, &message, 99, to->network->now);
 }
 
-static void lies_end_the_liars_conversation(void **state)
+TEST(lies_end_the_liars_conversation)
 {
 	static const uint8_t data[16];
 	const struct message lies[] = {
@@ -278,7 +278,7 @@ static void lies_end_the_liars_conversation(void **state)
 	}
 }
 
-static void more_than_the_window_ends_it(void **state)
+TEST(more_than_the_window_ends_it)
 {
 	struct network *network = network_open();
 	struct conversation *conversation = &network->ends[0].conversation;
@@ -292,7 +292,7 @@ static void more_than_the_window_ends_it(void **state)
 	free(network);
 }
 
-static void an_ack_that_was_overtaken_takes_no_room_back(void **state)
+TEST(an_ack_that_was_overtaken_takes_no_room_back)
 {
 	struct network *network = network_open();
 	struct end *end = &network->ends[0];
@@ -304,7 +304,7 @@ static void an_ack_that_was_overtaken_takes_no_room_back(void **state)
 	free(network);
 }
 
-static void many_about_what_isnt_known_get_few_answers(void **state)
+TEST(many_about_what_isnt_known_get_few_answers)
 {
 	struct network *network = network_new(1);
 
@@ -316,7 +316,7 @@ static void many_about_what_isnt_known_get_few_answers(void **state)
 	free(network);
 }
 
-static void who_asks_all_the_time_about_what_is_open_gets_few_answers(void **state)
+TEST(who_asks_all_the_time_about_what_is_open_gets_few_answers)
 {
 	struct network *network = network_open();
 	struct end *a = &network->ends[0], *b = &network->ends[1];
@@ -332,7 +332,7 @@ static void who_asks_all_the_time_about_what_is_open_gets_few_answers(void **sta
 	free(network);
 }
 
-static void who_asks_all_the_time_is_heard_now_and_then(void **state)
+TEST(who_asks_all_the_time_is_heard_now_and_then)
 {
 	struct network *network = network_new(1);
 	struct end *b = &network->ends[1];
@@ -406,7 +406,7 @@ static void settle(struct network *network)
 	assert_int_equal(b->got, a->sent);
 }
 
-static void whatever_the_network_does(void **state)
+TEST(whatever_the_network_does)
 {
 	static const uint32_t rates[] = {0, 2, 20, 200};
 	const char *schedules = getenv("SCHEDULES"), *from = getenv("SEED");
@@ -433,34 +433,4 @@ static void whatever_the_network_does(void **state)
 	print_message("%llu conversations opened, %llu lost, %llu bytes in the last ones\n",
 		      (unsigned long long)opened, (unsigned long long)ended, (unsigned long long)bytes);
 	assert_true(schedules || (opened > count && ended > count / 10 && bytes > count * 100));
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(bytes_go_both_ways),
-		cmocka_unit_test(a_reader_that_takes_nothing_stops_the_writer_at_the_window),
-		cmocka_unit_test(a_lost_message_ends_both),
-		cmocka_unit_test(a_lost_last_message_is_noticed),
-		cmocka_unit_test(a_lost_word_of_room_is_asked_for),
-		cmocka_unit_test(what_comes_twice_counts_once),
-		cmocka_unit_test(silence_ends_it),
-		cmocka_unit_test(an_idle_conversation_stays_and_costs_nothing),
-		cmocka_unit_test(nobody_answers),
-		cmocka_unit_test(a_lost_question_and_a_lost_answer_are_repeated),
-		cmocka_unit_test(of_two_that_ask_the_lower_ones_stays),
-		cmocka_unit_test(a_new_question_replaces_an_open_one),
-		cmocka_unit_test(a_late_question_of_what_is_over_is_none),
-		cmocka_unit_test(an_answer_that_comes_too_late_is_told),
-		cmocka_unit_test(who_declines_is_heard),
-		cmocka_unit_test(lies_end_the_liars_conversation),
-		cmocka_unit_test(more_than_the_window_ends_it),
-		cmocka_unit_test(an_ack_that_was_overtaken_takes_no_room_back),
-		cmocka_unit_test(many_about_what_isnt_known_get_few_answers),
-		cmocka_unit_test(who_asks_all_the_time_about_what_is_open_gets_few_answers),
-		cmocka_unit_test(who_asks_all_the_time_is_heard_now_and_then),
-		cmocka_unit_test(whatever_the_network_does),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -91,7 +91,7 @@ static void tell(void)
 }
 
 /* What it hasn't read makes the next send fail. Whoever sends would lose what it is working with if lost() were called then. */
-static void a_daemon_dead_with_packets_unread_is_lost_to_its_sender(void **state)
+TEST_WITH(a_daemon_dead_with_packets_unread_is_lost_to_its_sender, setup, teardown)
 {
 	tell();
 	close(scene.daemon);
@@ -106,7 +106,7 @@ static void a_daemon_dead_with_packets_unread_is_lost_to_its_sender(void **state
 	assert_true(daemon_socket_is_welcome(scene.socket));
 }
 
-static void a_daemon_that_reads_nothing_is_lost_once_the_sender_is_done(void **state)
+TEST_WITH(a_daemon_that_reads_nothing_is_lost_once_the_sender_is_done, setup, teardown)
 {
 	for (unsigned i = 0; i < 50000; i++) {
 		tell();
@@ -116,15 +116,4 @@ static void a_daemon_that_reads_nothing_is_lost_once_the_sender_is_done(void **s
 		event_base_loop(scene.base, EVLOOP_ONCE);
 	close(scene.daemon);
 	welcome();
-}
-
-int main(void)
-{
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-	const struct CMUnitTest tests[] = {
-		TEST(a_daemon_dead_with_packets_unread_is_lost_to_its_sender),
-		TEST(a_daemon_that_reads_nothing_is_lost_once_the_sender_is_done),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

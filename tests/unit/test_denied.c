@@ -55,7 +55,12 @@ static struct seen seen_in(struct denied *denied)
 	return seen;
 }
 
-static void domain_that_tries_many_names_pushes_out_its_own_only(void **state)
+BEFORE_ALL
+{
+	log_set_level(LOG_LEVEL_ERROR);
+}
+
+TEST(domain_that_tries_many_names_pushes_out_its_own_only)
 {
 	struct denied *denied = denied_new();
 	struct seen seen;
@@ -78,7 +83,7 @@ static void domain_that_tries_many_names_pushes_out_its_own_only(void **state)
 	denied_free(denied);
 }
 
-static void local_users_have_shares_too(void **state)
+TEST(local_users_have_shares_too)
 {
 	struct denied *denied = denied_new();
 
@@ -88,7 +93,7 @@ static void local_users_have_shares_too(void **state)
 	denied_free(denied);
 }
 
-static void there_is_a_place_when_everybody_has_one(void **state)
+TEST(there_is_a_place_when_everybody_has_one)
 {
 	struct denied *denied = denied_new();
 
@@ -96,16 +101,4 @@ static void there_is_a_place_when_everybody_has_one(void **state)
 		add(denied, 100 + i, 0, "inbox");
 	assert_int_equal(seen_in(denied).all, DENIED_MAX);
 	denied_free(denied);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(domain_that_tries_many_names_pushes_out_its_own_only),
-		cmocka_unit_test(local_users_have_shares_too),
-		cmocka_unit_test(there_is_a_place_when_everybody_has_one),
-	};
-
-	log_set_level(LOG_LEVEL_ERROR);
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

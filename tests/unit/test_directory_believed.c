@@ -48,7 +48,7 @@ static int take(struct place *place, uint32_t flags, const struct entry *entries
 	take(place, flags, (const struct entry[]){__VA_ARGS__},                                              \
 	     (uint32_t)(sizeof((const struct entry[]){__VA_ARGS__}) / sizeof(struct entry)))
 
-static void a_guest_knows_its_own_name_by_itself(void **state)
+TEST_WITH(a_guest_knows_its_own_name_by_itself, set_up, tear_down)
 {
 	struct rig *rig = *state;
 	struct place *one = guest(rig, 1);
@@ -69,7 +69,7 @@ static void a_guest_knows_its_own_name_by_itself(void **state)
 	assert_int_equal(resolve(one, "two"), 2);
 }
 
-static void a_guest_knows_of_others_what_it_was_told(void **state)
+TEST_WITH(a_guest_knows_of_others_what_it_was_told, set_up, tear_down)
 {
 	struct rig *rig = *state;
 	struct place *one = guest(rig, 1);
@@ -101,7 +101,7 @@ static void a_guest_knows_of_others_what_it_was_told(void **state)
 	until(directory_knows(directory, 9));
 }
 
-static void a_complete_list_replaces_what_was_known_when_it_is_complete(void **state)
+TEST_WITH(a_complete_list_replaces_what_was_known_when_it_is_complete, set_up, tear_down)
 {
 	struct rig *rig = *state;
 	struct place *one = guest(rig, 1);
@@ -124,7 +124,7 @@ static void a_complete_list_replaces_what_was_known_when_it_is_complete(void **s
 	assert_int_equal(resolve(one, "five"), -EHOSTDOWN);
 }
 
-static void a_list_that_broke_off_takes_nothing_away(void **state)
+TEST_WITH(a_list_that_broke_off_takes_nothing_away, set_up, tear_down)
 {
 	struct rig *rig = *state;
 	struct place *one = guest(rig, 1);
@@ -140,7 +140,7 @@ static void a_list_that_broke_off_takes_nothing_away(void **state)
 	assert_int_equal(resolve(one, "three"), 3);
 }
 
-static void of_a_bad_frame_nothing_is_believed(void **state)
+TEST_WITH(of_a_bad_frame_nothing_is_believed, set_up, tear_down)
 {
 	struct rig *rig = *state;
 	struct place *one = guest(rig, 1);
@@ -161,7 +161,7 @@ static void of_a_bad_frame_nothing_is_believed(void **state)
 	assert_int_equal(resolve(&rig->zero, "evil"), -EHOSTDOWN);
 }
 
-static void a_link_is_wanted_while_dom0s_daemon_is_there(void **state)
+TEST_WITH(a_link_is_wanted_while_dom0s_daemon_is_there, set_up, tear_down)
 {
 	struct rig *rig = *state;
 	struct place *one = guest(rig, 1);
@@ -202,7 +202,7 @@ static void a_link_is_wanted_while_dom0s_daemon_is_there(void **state)
 	assert_int_equal(rig->zero.wants, 0);
 }
 
-static void names_are_believed_for_a_while_without_dom0s_daemon(void **state)
+TEST_WITH(names_are_believed_for_a_while_without_dom0s_daemon, set_up, tear_down)
 {
 	struct rig *rig = *state;
 	struct place *one = guest(rig, 1);
@@ -221,7 +221,7 @@ static void names_are_believed_for_a_while_without_dom0s_daemon(void **state)
 	until(one->has_changed);
 }
 
-static void names_stay_when_dom0s_daemon_comes_back_in_time(void **state)
+TEST_WITH(names_stay_when_dom0s_daemon_comes_back_in_time, set_up, tear_down)
 {
 	struct rig *rig = *state;
 	struct place *one = guest(rig, 1);
@@ -237,7 +237,7 @@ static void names_stay_when_dom0s_daemon_comes_back_in_time(void **state)
 	assert_int_equal(resolve(one, "two"), 2);
 }
 
-static void after_a_restore_nothing_of_the_old_host_is_believed(void **state)
+TEST_WITH(after_a_restore_nothing_of_the_old_host_is_believed, set_up, tear_down)
 {
 	struct rig *rig = *state;
 	struct place *one = guest(rig, 1);
@@ -255,21 +255,4 @@ static void after_a_restore_nothing_of_the_old_host_is_believed(void **state)
 	until(resolve(one, "one") == 9);
 	assert_int_equal(resolve(one, UUID_A), 9);
 	assert_int_equal(one->wants, 0);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		TEST(a_guest_knows_its_own_name_by_itself),
-		TEST(a_guest_knows_of_others_what_it_was_told),
-		TEST(a_complete_list_replaces_what_was_known_when_it_is_complete),
-		TEST(a_list_that_broke_off_takes_nothing_away),
-		TEST(of_a_bad_frame_nothing_is_believed),
-		TEST(a_link_is_wanted_while_dom0s_daemon_is_there),
-		TEST(names_are_believed_for_a_while_without_dom0s_daemon),
-		TEST(names_stay_when_dom0s_daemon_comes_back_in_time),
-		TEST(after_a_restore_nothing_of_the_old_host_is_believed),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

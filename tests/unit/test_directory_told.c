@@ -14,7 +14,7 @@
 #include "wire/address.h"
 #include "wire/frame.h"
 
-static void a_guest_gets_the_complete_list_when_its_link_is_up(void **state)
+TEST_WITH(a_guest_gets_the_complete_list_when_its_link_is_up, set_up, tear_down)
 {
 	struct rig *rig = *state;
 	struct place *one = guest(rig, 1);
@@ -35,7 +35,7 @@ static void a_guest_gets_the_complete_list_when_its_link_is_up(void **state)
 }
 
 /* Or a daemon that starts again would take from the guests what the one before had told them. */
-static void nothing_is_told_before_all_domains_have_been_read(void **state)
+TEST_WITH(nothing_is_told_before_all_domains_have_been_read, set_up, tear_down)
 {
 	struct rig *rig = *state;
 
@@ -50,7 +50,7 @@ static void nothing_is_told_before_all_domains_have_been_read(void **state)
 	assert_int_equal(resolve(guest(rig, 1), "two"), 2);
 }
 
-static void a_rename_is_told_as_one_change(void **state)
+TEST_WITH(a_rename_is_told_as_one_change, set_up, tear_down)
 {
 	struct rig *rig = *state;
 	unsigned entries;
@@ -68,7 +68,7 @@ static void a_rename_is_told_as_one_change(void **state)
 	assert_int_equal(rig->entries, entries + 2); /* one for each guest */
 }
 
-static void new_and_removed_domains_are_told(void **state)
+TEST_WITH(new_and_removed_domains_are_told, set_up, tear_down)
 {
 	struct rig *rig = *state;
 	struct place *one = guest(rig, 1);
@@ -93,7 +93,7 @@ static void new_and_removed_domains_are_told(void **state)
 	assert_string_equal(directory_uuid(one->directory, 7), "77777777-0000-4000-8000-000000000008");
 }
 
-static void a_domain_that_may_come_back_is_away_for_a_while(void **state)
+TEST_WITH(a_domain_that_may_come_back_is_away_for_a_while, set_up, tear_down)
 {
 	struct rig *rig = *state;
 	struct place *one = guest(rig, 1);
@@ -116,7 +116,7 @@ static void a_domain_that_may_come_back_is_away_for_a_while(void **state)
 	assert_false(directory_comes_back(one->directory, 8));
 }
 
-static void a_domid_that_is_used_again_is_not_away(void **state)
+TEST_WITH(a_domid_that_is_used_again_is_not_away, set_up, tear_down)
 {
 	struct rig *rig = *state;
 	struct place *one = guest(rig, 1);
@@ -132,7 +132,7 @@ static void a_domid_that_is_used_again_is_not_away(void **state)
 	assert_false(directory_is_away(one->directory, 7));
 }
 
-static void a_domain_replaced_between_looks_has_the_new_name_and_uuid(void **state)
+TEST_WITH(a_domain_replaced_between_looks_has_the_new_name_and_uuid, set_up, tear_down)
 {
 	struct rig *rig = *state;
 	struct place *one = guest(rig, 1);
@@ -148,7 +148,7 @@ static void a_domain_replaced_between_looks_has_the_new_name_and_uuid(void **sta
 	assert_int_equal(resolve(one, "seven"), -EHOSTDOWN);
 }
 
-static void hidden_domains_are_never_told(void **state)
+TEST_WITH(hidden_domains_are_never_told, set_up, tear_down)
 {
 	struct rig *rig = *state;
 	struct place *one = guest(rig, 1), *two = guest(rig, 2);
@@ -172,7 +172,7 @@ static void hidden_domains_are_never_told(void **state)
 	assert_int_equal(rig->removed, removed + 1); /* to the other guest: to this one not even that */
 }
 
-static void what_is_hidden_later_is_taken_back(void **state)
+TEST_WITH(what_is_hidden_later_is_taken_back, set_up, tear_down)
 {
 	struct rig *rig = *state;
 	struct place *one = guest(rig, 1);
@@ -193,7 +193,7 @@ static void what_is_hidden_later_is_taken_back(void **state)
 }
 
 /* By rules that say its name, and now say something else. */
-static void what_a_guest_may_see_follows_its_own_name(void **state)
+TEST_WITH(what_a_guest_may_see_follows_its_own_name, set_up, tear_down)
 {
 	struct rig *rig = *state;
 	struct place *one = guest(rig, 1);
@@ -210,7 +210,7 @@ static void what_a_guest_may_see_follows_its_own_name(void **state)
 	until(resolve(one, "two") == -EHOSTDOWN);
 }
 
-static void domain_0_knows_a_domain_when_its_name_and_uuid_were_read(void **state)
+TEST_WITH(domain_0_knows_a_domain_when_its_name_and_uuid_were_read, set_up, tear_down)
 {
 	struct rig *rig = *state;
 	struct directory *zero = rig->zero.directory;
@@ -235,7 +235,7 @@ static void domain_0_knows_a_domain_when_its_name_and_uuid_were_read(void **stat
 }
 
 /* A guest isn't told that domain 0's policy was read again, where that changes nothing for it. */
-static void new_rules_that_change_nothing_for_a_guest_tell_it_nothing(void **state)
+TEST_WITH(new_rules_that_change_nothing_for_a_guest_tell_it_nothing, set_up, tear_down)
 {
 	struct rig *rig = *state;
 	struct place *one = guest(rig, 1);
@@ -257,7 +257,7 @@ static void new_rules_that_change_nothing_for_a_guest_tell_it_nothing(void **sta
 	assert_int_equal(rig->entries, entries + 2);
 }
 
-static void many_domains_take_several_small_frames(void **state)
+TEST_WITH(many_domains_take_several_small_frames, set_up, tear_down)
 {
 	struct rig *rig = *state;
 	struct place *one = guest(rig, 1);
@@ -287,7 +287,7 @@ static void many_domains_take_several_small_frames(void **state)
 		assert_true(is_named(one, i, ""));
 }
 
-static void a_guest_that_could_not_take_a_change_gets_everything_again(void **state)
+TEST_WITH(a_guest_that_could_not_take_a_change_gets_everything_again, set_up, tear_down)
 {
 	struct rig *rig = *state;
 	struct place *one = guest(rig, 1);
@@ -304,7 +304,7 @@ static void a_guest_that_could_not_take_a_change_gets_everything_again(void **st
 	until(is_named(one, 2, "work"));
 }
 
-static void a_guest_is_told_what_changes_in_xenstore_if_it_understands(void **state)
+TEST_WITH(a_guest_is_told_what_changes_in_xenstore_if_it_understands, set_up, tear_down)
 {
 	struct rig *rig = *state;
 	struct place *one = guest(rig, 1), *two = guest(rig, 2);
@@ -328,7 +328,7 @@ static void a_guest_is_told_what_changes_in_xenstore_if_it_understands(void **st
 	assert_false(two->told);
 }
 
-static void many_changes_take_several_small_frames(void **state)
+TEST_WITH(many_changes_take_several_small_frames, set_up, tear_down)
 {
 	struct rig *rig = *state;
 	struct peers_change changes[200];
@@ -347,7 +347,7 @@ static void many_changes_take_several_small_frames(void **state)
 }
 
 /* Else it would go without: nobody tells of a change twice. */
-static void after_a_change_that_was_not_told_a_guest_is_told_everything(void **state)
+TEST_WITH(after_a_change_that_was_not_told_a_guest_is_told_everything, set_up, tear_down)
 {
 	const struct peers_change change = {.domid = 7, .leaves = CHANGED_HELLO};
 	struct rig *rig = *state;
@@ -368,7 +368,7 @@ static void after_a_change_that_was_not_told_a_guest_is_told_everything(void **s
 	until(one->told);
 }
 
-static void a_guest_without_a_link_is_told_nothing(void **state)
+TEST_WITH(a_guest_without_a_link_is_told_nothing, set_up, tear_down)
 {
 	struct rig *rig = *state;
 
@@ -383,7 +383,7 @@ static void a_guest_without_a_link_is_told_nothing(void **state)
 	assert_int_equal(rig->frames, 0);
 }
 
-static void names_that_mean_something_else_are_none(void **state)
+TEST_WITH(names_that_mean_something_else_are_none, set_up, tear_down)
 {
 	static const char *const names[] = {
 		"17",  "0",	   "self", "a:b", "a b",
@@ -410,7 +410,7 @@ static void names_that_mean_something_else_are_none(void **state)
 	assert_int_equal(resolve(guest(rig, 1), UUID_B), 2);
 }
 
-static void bad_uuids_are_none(void **state)
+TEST_WITH(bad_uuids_are_none, set_up, tear_down)
 {
 	static const char *const values[] = {"",
 					     "/vm/",
@@ -433,7 +433,7 @@ static void bad_uuids_are_none(void **state)
 	}
 }
 
-static void of_two_domains_with_a_name_the_later_one_is_meant(void **state)
+TEST_WITH(of_two_domains_with_a_name_the_later_one_is_meant, set_up, tear_down)
 {
 	struct rig *rig = *state;
 	struct place *one = guest(rig, 1);
@@ -452,7 +452,7 @@ static void of_two_domains_with_a_name_the_later_one_is_meant(void **state)
 /* --- a guest alone --- */
 
 /* Whatever happens in XenStore, in the end each guest knows of each domain what it may, and nothing else. */
-static void guests_know_what_xenstore_says_after_any_changes(void **state)
+TEST_WITH(guests_know_what_xenstore_says_after_any_changes, set_up, tear_down)
 {
 	struct rig *rig = *state;
 	unsigned seed = 20260727;
@@ -511,34 +511,4 @@ static void guests_know_what_xenstore_says_after_any_changes(void **state)
 					    node ? node->value + 4 : "");
 		}
 	}
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		TEST(a_guest_gets_the_complete_list_when_its_link_is_up),
-		TEST(nothing_is_told_before_all_domains_have_been_read),
-		TEST(a_rename_is_told_as_one_change),
-		TEST(new_and_removed_domains_are_told),
-		TEST(a_domain_replaced_between_looks_has_the_new_name_and_uuid),
-		TEST(a_domain_that_may_come_back_is_away_for_a_while),
-		TEST(a_domid_that_is_used_again_is_not_away),
-		TEST(hidden_domains_are_never_told),
-		TEST(what_is_hidden_later_is_taken_back),
-		TEST(what_a_guest_may_see_follows_its_own_name),
-		TEST(domain_0_knows_a_domain_when_its_name_and_uuid_were_read),
-		TEST(new_rules_that_change_nothing_for_a_guest_tell_it_nothing),
-		TEST(many_domains_take_several_small_frames),
-		TEST(a_guest_that_could_not_take_a_change_gets_everything_again),
-		TEST(a_guest_is_told_what_changes_in_xenstore_if_it_understands),
-		TEST(many_changes_take_several_small_frames),
-		TEST(after_a_change_that_was_not_told_a_guest_is_told_everything),
-		TEST(a_guest_without_a_link_is_told_nothing),
-		TEST(names_that_mean_something_else_are_none),
-		TEST(bad_uuids_are_none),
-		TEST(of_two_domains_with_a_name_the_later_one_is_meant),
-		TEST(guests_know_what_xenstore_says_after_any_changes),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -34,7 +34,12 @@ static int edges(int epoll)
 	return epoll_wait(epoll, &event, 1, 0);
 }
 
-static void each_ring_is_an_edge(void **state)
+BEFORE_ALL
+{
+	alarm(STUCK_S);
+}
+
+TEST(each_ring_is_an_edge)
 {
 	int fd = doorbell_new(), epoll = watch(fd);
 
@@ -53,7 +58,7 @@ static void set_flags(int fd, int flags)
 }
 
 /* It begins like that. The other holder makes reads and writes wait. */
-static void a_full_one_still_rings(void **state)
+TEST(a_full_one_still_rings)
 {
 	const uint64_t one = 1;
 	int fd = doorbell_new(), epoll;
@@ -69,7 +74,7 @@ static void a_full_one_still_rings(void **state)
 	close(fd);
 }
 
-static void an_empty_one_says_so_and_does_not_wait(void **state)
+TEST(an_empty_one_says_so_and_does_not_wait)
 {
 	int fd = eventfd(3, EFD_CLOEXEC | EFD_SEMAPHORE); /* which would wait */
 
@@ -80,7 +85,7 @@ static void an_empty_one_says_so_and_does_not_wait(void **state)
 }
 
 /* Whoever made the descriptor may have passed another one. */
-static void what_is_no_doorbell_does_not_make_it_wait(void **state)
+TEST(what_is_no_doorbell_does_not_make_it_wait)
 {
 	char path[] = "/tmp/xenmsg-doorbell.XXXXXX";
 	int pipes[2], sockets[2], file = mkstemp(path);
@@ -101,24 +106,10 @@ static void what_is_no_doorbell_does_not_make_it_wait(void **state)
 	close(file);
 }
 
-static void only_arm_without_lse_has_atomics_without_a_bound(void **state)
+TEST(only_arm_without_lse_has_atomics_without_a_bound)
 {
 	assert_true(cpu_atomics_are_bounded("x86_64", 0));
 	assert_true(cpu_atomics_are_bounded("aarch64", 1ul << 8));
 	assert_false(cpu_atomics_are_bounded("aarch64", ~(1ul << 8)));
 	assert_false(cpu_atomics_are_bounded("armv7l", ~0ul));
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(each_ring_is_an_edge),
-		cmocka_unit_test(a_full_one_still_rings),
-		cmocka_unit_test(an_empty_one_says_so_and_does_not_wait),
-		cmocka_unit_test(what_is_no_doorbell_does_not_make_it_wait),
-		cmocka_unit_test(only_arm_without_lse_has_atomics_without_a_bound),
-	};
-
-	alarm(STUCK_S);
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -120,7 +120,7 @@ static int teardown(void **state)
 	return 0;
 }
 
-static void a_thread_does_it_and_the_loop_hears_of_it(void **state)
+TEST_WITH(a_thread_does_it_and_the_loop_hears_of_it, setup, teardown)
 {
 	struct scene *scene = *state;
 	struct job job;
@@ -134,7 +134,7 @@ static void a_thread_does_it_and_the_loop_hears_of_it(void **state)
 	assert_false(pthread_equal(job.thread, pthread_self()));
 }
 
-static void who_makes_his_own_slow_delays_neither_loop_nor_others(void **state)
+TEST_WITH(who_makes_his_own_slow_delays_neither_loop_nor_others, setup, teardown)
 {
 	struct scene *scene = *state;
 	struct job slow, behind, other;
@@ -157,7 +157,7 @@ static void who_makes_his_own_slow_delays_neither_loop_nor_others(void **state)
 }
 
 /* He who has given hundreds has one thread, as everybody else. */
-static void of_each_account_one_is_done_at_a_time_in_their_order(void **state)
+TEST_WITH(of_each_account_one_is_done_at_a_time_in_their_order, setup, teardown)
 {
 	static struct job jobs[300];
 	struct scene *scene = *state;
@@ -178,7 +178,7 @@ static void of_each_account_one_is_done_at_a_time_in_their_order(void **state)
 }
 
 /* So many who are slow at a time leave no thread for others, who wait: nothing is lost, and nobody is served twice. */
-static void beyond_the_threads_that_there_are_errands_wait(void **state)
+TEST_WITH(beyond_the_threads_that_there_are_errands_wait, setup, teardown)
 {
 	static struct job jobs[ACCOUNTS];
 	struct scene *scene = *state;
@@ -202,7 +202,7 @@ static void beyond_the_threads_that_there_are_errands_wait(void **state)
 }
 
 /* By what was used, and not by the time that it took. */
-static void what_it_used_of_a_cpu_is_charged_to_the_account(void **state)
+TEST_WITH(what_it_used_of_a_cpu_is_charged_to_the_account, setup, teardown)
 {
 	struct scene *scene = *state;
 	struct job job;
@@ -223,7 +223,7 @@ static void what_it_used_of_a_cpu_is_charged_to_the_account(void **state)
 }
 
 /* Who has no threads does it himself, as unit tests and fuzzers do. */
-static void without_threads_it_is_done_at_once(void **state)
+TEST_WITH(without_threads_it_is_done_at_once, setup, teardown)
 {
 	struct scene *scene = *state;
 	struct errands *errands = scene->relay.errands;
@@ -237,7 +237,7 @@ static void without_threads_it_is_done_at_once(void **state)
 	scene->relay.errands = errands;
 }
 
-static void the_end_waits_for_what_was_given(void **state)
+TEST_WITH(the_end_waits_for_what_was_given, setup, teardown)
 {
 	static struct job jobs[100];
 	struct scene *scene = *state;
@@ -249,23 +249,4 @@ static void the_end_waits_for_what_was_given(void **state)
 	errands_free(scene->relay.errands);
 	scene->relay.errands = NULL;
 	assert_int_equal(scene->done, 100);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(a_thread_does_it_and_the_loop_hears_of_it, setup, teardown),
-		cmocka_unit_test_setup_teardown(who_makes_his_own_slow_delays_neither_loop_nor_others, setup,
-						teardown),
-		cmocka_unit_test_setup_teardown(of_each_account_one_is_done_at_a_time_in_their_order, setup,
-						teardown),
-		cmocka_unit_test_setup_teardown(beyond_the_threads_that_there_are_errands_wait, setup,
-						teardown),
-		cmocka_unit_test_setup_teardown(what_it_used_of_a_cpu_is_charged_to_the_account, setup,
-						teardown),
-		cmocka_unit_test_setup_teardown(without_threads_it_is_done_at_once, setup, teardown),
-		cmocka_unit_test_setup_teardown(the_end_waits_for_what_was_given, setup, teardown),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

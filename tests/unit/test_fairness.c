@@ -57,7 +57,7 @@ static void scene_stop(struct scene *scene)
 }
 
 /* A small message of program B is sent while A's stream never ends: how much of A's arrives before it? */
-static void large_stream_does_not_hold_up_small_messages(void **state)
+TEST(large_stream_does_not_hold_up_small_messages)
 {
 	struct scene scene;
 	struct party *a, *b;
@@ -97,7 +97,7 @@ static void large_stream_does_not_hold_up_small_messages(void **state)
 }
 
 /* The same once the link has been stuck, so that both wait in the daemon's memory. */
-static void large_backlog_does_not_hold_up_small_messages(void **state)
+TEST(large_backlog_does_not_hold_up_small_messages)
 {
 	struct scene scene;
 	struct party *a, *b;
@@ -131,7 +131,7 @@ static void large_backlog_does_not_hold_up_small_messages(void **state)
 	scene_stop(&scene);
 }
 
-static void program_that_never_reads_does_not_hold_up_the_link(void **state)
+TEST(program_that_never_reads_does_not_hold_up_the_link)
 {
 	struct scene scene;
 	struct party *sleeper, *reader;
@@ -172,7 +172,7 @@ static void program_that_never_reads_does_not_hold_up_the_link(void **state)
 	scene_stop(&scene);
 }
 
-static void full_link_makes_programs_wait_and_a_stuck_one_does_not(void **state)
+TEST(full_link_makes_programs_wait_and_a_stuck_one_does_not)
 {
 	struct scene scene;
 	struct party *a, *b;
@@ -206,7 +206,7 @@ static void full_link_makes_programs_wait_and_a_stuck_one_does_not(void **state)
 	scene_stop(&scene);
 }
 
-static void busy_link_is_not_taken_for_a_stuck_one(void **state)
+TEST(busy_link_is_not_taken_for_a_stuck_one)
 {
 	struct scene scene;
 	struct party *a;
@@ -234,7 +234,7 @@ static void busy_link_is_not_taken_for_a_stuck_one(void **state)
 }
 
 /* Three who wait for one link: each gets its turn. */
-static void those_who_wait_take_turns(void **state)
+TEST(those_who_wait_take_turns)
 {
 	struct scene scene;
 	uint64_t least = UINT64_MAX, most = 0;
@@ -265,7 +265,7 @@ static void those_who_wait_take_turns(void **state)
 
 /* The peer stops reading just when there is less room than a frame needs, but a quarter of the ring: no
  * reason to spin. */
-static void ring_with_too_little_room_ends_the_turn(void **state)
+TEST(ring_with_too_little_room_ends_the_turn)
 {
 	for (uint32_t room = 8; room <= 512; room += 8) {
 		struct scene scene;
@@ -307,7 +307,7 @@ static void drain_at_once(void *owner)
 	ring_reader_arm(in, in->ring.size);
 }
 
-static void turn_ends_though_the_other_ends_keep_pace(void **state)
+TEST(turn_ends_though_the_other_ends_keep_pace)
 {
 	struct hop_callbacks callbacks;
 	struct scene scene;
@@ -366,7 +366,7 @@ static void flood_on(struct task *task)
 		task_due(task);
 }
 
-static void what_a_flooding_program_takes_counts(void **state)
+TEST(what_a_flooding_program_takes_counts)
 {
 	struct scene scene;
 	struct flood flood = {.scene = &scene, .left = 300};
@@ -400,21 +400,4 @@ static void what_a_flooding_program_takes_counts(void **state)
 		      (unsigned long long)before);
 	assert_true(before > flooded / 10);
 	scene_stop(&scene);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(large_stream_does_not_hold_up_small_messages),
-		cmocka_unit_test(large_backlog_does_not_hold_up_small_messages),
-		cmocka_unit_test(program_that_never_reads_does_not_hold_up_the_link),
-		cmocka_unit_test(full_link_makes_programs_wait_and_a_stuck_one_does_not),
-		cmocka_unit_test(busy_link_is_not_taken_for_a_stuck_one),
-		cmocka_unit_test(those_who_wait_take_turns),
-		cmocka_unit_test(ring_with_too_little_room_ends_the_turn),
-		cmocka_unit_test(turn_ends_though_the_other_ends_keep_pace),
-		cmocka_unit_test(what_a_flooding_program_takes_counts),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -217,7 +217,7 @@ static uint8_t *exact_copy(const void *bytes, size_t size)
 	return copy;
 }
 
-static void each_frame_is_the_bytes_of_the_document(void **state)
+TEST(each_frame_is_the_bytes_of_the_document)
 {
 	uint8_t *out = malloc(FRAME_PAYLOAD_MAX);
 
@@ -235,7 +235,7 @@ static void each_frame_is_the_bytes_of_the_document(void **state)
 	free(out);
 }
 
-static void each_frame_decodes_to_what_was_encoded(void **state)
+TEST(each_frame_decodes_to_what_was_encoded)
 {
 	FOR_EACH_SAMPLE(sample)
 	{
@@ -247,7 +247,7 @@ static void each_frame_decodes_to_what_was_encoded(void **state)
 	}
 }
 
-static void each_shorter_payload_is_refused(void **state)
+TEST(each_shorter_payload_is_refused)
 {
 	FOR_EACH_SAMPLE(sample)
 	for (uint32_t length = 0; length < sample->fields; length++) {
@@ -260,7 +260,7 @@ static void each_shorter_payload_is_refused(void **state)
 	}
 }
 
-static void text_may_be_empty(void **state)
+TEST(text_may_be_empty)
 {
 	FOR_EACH_SAMPLE(sample)
 	{
@@ -272,7 +272,7 @@ static void text_may_be_empty(void **state)
 	}
 }
 
-static void a_longer_payload_of_a_later_version_is_accepted(void **state)
+TEST(a_longer_payload_of_a_later_version_is_accepted)
 {
 	FOR_EACH_SAMPLE(sample)
 	for (uint32_t more = 1; more < 20; more++) {
@@ -289,7 +289,7 @@ static void a_longer_payload_of_a_later_version_is_accepted(void **state)
 	}
 }
 
-static void text_that_is_too_long_is_cut_at_the_largest_payload(void **state)
+TEST(text_that_is_too_long_is_cut_at_the_largest_payload)
 {
 	char *text = malloc(FRAME_PAYLOAD_MAX + 100);
 	uint8_t *out = malloc(FRAME_PAYLOAD_MAX);
@@ -314,7 +314,7 @@ static void text_that_is_too_long_is_cut_at_the_largest_payload(void **state)
 	free(out);
 }
 
-static void a_hello_names_its_host_or_none(void **state)
+TEST(a_hello_names_its_host_or_none)
 {
 	static const char *const none[] = {"", "Host", "host_a", "-"};
 	struct frame_hello_link hello = {.resumes = true, .version = {"0.2", 3}, .host = {"hosta", 5}},
@@ -336,7 +336,7 @@ static void a_hello_names_its_host_or_none(void **state)
 	}
 }
 
-static void the_longest_open_fits_a_small_payload(void **state)
+TEST(the_longest_open_fits_a_small_payload)
 {
 	char text[FRAME_PAYLOAD_MAX];
 	uint8_t out[FRAME_PAYLOAD_MAX];
@@ -348,7 +348,7 @@ static void the_longest_open_fits_a_small_payload(void **state)
 	assert_in_range(frame_open_encode(&open, out), 1, FRAME_SMALL_MAX);
 }
 
-static void no_text_at_all_encodes_as_empty(void **state)
+TEST(no_text_at_all_encodes_as_empty)
 {
 	uint8_t out[FRAME_SMALL_MAX];
 
@@ -364,7 +364,7 @@ static void no_text_at_all_encodes_as_empty(void **state)
 	"\0"                                                                                                 \
 	"\5\0\0\0\2\5"
 
-static void a_directory_is_the_bytes_of_the_document(void **state)
+TEST(a_directory_is_the_bytes_of_the_document)
 {
 	static const struct frame_directory head = {.flags = DIRECTORY_REPLACES, .count = 3};
 	struct frame_directory_entry entries[3] = {
@@ -384,7 +384,7 @@ static void a_directory_is_the_bytes_of_the_document(void **state)
 	assert_memory_equal(out, DIRECTORY_BYTES, length);
 }
 
-static void a_directory_decodes_to_what_was_encoded(void **state)
+TEST(a_directory_decodes_to_what_was_encoded)
 {
 	/* What a later version adds at the end isn't an entry. */
 	static const char bytes[] = DIRECTORY_BYTES "later";
@@ -429,14 +429,14 @@ static int go_through_directory(const void *bytes, size_t size)
 	return r;
 }
 
-static void a_directory_cut_off_anywhere_is_refused(void **state)
+TEST(a_directory_cut_off_anywhere_is_refused)
 {
 	assert_int_equal(go_through_directory(DIRECTORY_BYTES, sizeof(DIRECTORY_BYTES) - 1), 0);
 	for (size_t size = 0; size < sizeof(DIRECTORY_BYTES) - 1; size++)
 		assert_int_equal(go_through_directory(DIRECTORY_BYTES, size), -EPROTO);
 }
 
-static void impossible_entries_of_a_directory_are_refused(void **state)
+TEST(impossible_entries_of_a_directory_are_refused)
 {
 #define ONE "\0\0\0\0\1\0\0\0"
 #define BAD(literal)                                                                                         \
@@ -466,7 +466,7 @@ static void impossible_entries_of_a_directory_are_refused(void **state)
 			fail_msg("bad entry %zu was taken", i);
 }
 
-static void a_header_is_the_bytes_of_the_document(void **state)
+TEST(a_header_is_the_bytes_of_the_document)
 {
 	static const uint8_t bytes[FRAME_HEADER_SIZE] = {1, 2, 0, 0, 18, 1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12};
 	const struct frame_header header = {
@@ -491,7 +491,7 @@ static void a_header_is_the_bytes_of_the_document(void **state)
 	assert_int_equal(decoded.sequence, header.sequence);
 }
 
-static void a_header_with_an_impossible_length_is_refused(void **state)
+TEST(a_header_with_an_impossible_length_is_refused)
 {
 	static const uint32_t bad[] = {FRAME_PAYLOAD_MAX + 1, 0x7fffffff, 0x80000000, 0xfffffff0, 0xffffffff};
 	struct frame_header header = {.length = FRAME_PAYLOAD_MAX};
@@ -506,7 +506,7 @@ static void a_header_with_an_impossible_length_is_refused(void **state)
 	}
 }
 
-static void a_frame_takes_a_multiple_of_eight(void **state)
+TEST(a_frame_takes_a_multiple_of_eight)
 {
 	assert_int_equal(frame_size(0), 16);
 	assert_int_equal(frame_size(1), 24);
@@ -515,7 +515,7 @@ static void a_frame_takes_a_multiple_of_eight(void **state)
 	assert_int_equal(frame_size(FRAME_PAYLOAD_MAX), 16 + FRAME_PAYLOAD_MAX);
 }
 
-static void each_type_has_its_name(void **state)
+TEST(each_type_has_its_name)
 {
 	unsigned named = 0;
 
@@ -530,29 +530,4 @@ static void each_type_has_its_name(void **state)
 	assert_string_equal(frame_type_name(FRAME_REPLY), "REPLY");
 	assert_string_equal(frame_type_name(0), "unknown");
 	assert_string_equal(frame_type_name(FRAME_OPTIONAL), "unknown");
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(each_frame_is_the_bytes_of_the_document),
-		cmocka_unit_test(each_frame_decodes_to_what_was_encoded),
-		cmocka_unit_test(each_shorter_payload_is_refused),
-		cmocka_unit_test(text_may_be_empty),
-		cmocka_unit_test(a_longer_payload_of_a_later_version_is_accepted),
-		cmocka_unit_test(text_that_is_too_long_is_cut_at_the_largest_payload),
-		cmocka_unit_test(a_hello_names_its_host_or_none),
-		cmocka_unit_test(the_longest_open_fits_a_small_payload),
-		cmocka_unit_test(no_text_at_all_encodes_as_empty),
-		cmocka_unit_test(a_directory_is_the_bytes_of_the_document),
-		cmocka_unit_test(a_directory_decodes_to_what_was_encoded),
-		cmocka_unit_test(a_directory_cut_off_anywhere_is_refused),
-		cmocka_unit_test(impossible_entries_of_a_directory_are_refused),
-		cmocka_unit_test(a_header_is_the_bytes_of_the_document),
-		cmocka_unit_test(a_header_with_an_impossible_length_is_refused),
-		cmocka_unit_test(a_frame_takes_a_multiple_of_eight),
-		cmocka_unit_test(each_type_has_its_name),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

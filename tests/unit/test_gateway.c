@@ -32,7 +32,7 @@ static int decode(const char *text, struct gateway_packet *packet)
 	return gateway_decode(text, strlen(text), packet);
 }
 
-static void each_type_comes_back_as_it_was_written(void **state)
+TEST(each_type_comes_back_as_it_was_written)
 {
 	for (size_t i = 0; i < sizeof(packets) / sizeof(*packets); i++) {
 		char text[GATEWAY_PACKET_MAX];
@@ -48,7 +48,7 @@ static void each_type_comes_back_as_it_was_written(void **state)
 	}
 }
 
-static void unknown_members_and_errors_are_no_mistakes(void **state)
+TEST(unknown_members_and_errors_are_no_mistakes)
 {
 	struct gateway_packet packet;
 
@@ -60,7 +60,7 @@ static void unknown_members_and_errors_are_no_mistakes(void **state)
 	assert_int_equal(packet.id, 3);
 }
 
-static void impossible_packets_are_refused(void **state)
+TEST(impossible_packets_are_refused)
 {
 	static const char *const bad[] = {
 		"",
@@ -89,7 +89,7 @@ static void impossible_packets_are_refused(void **state)
 		assert_int_equal(decode(bad[i], &packet), -EPROTO);
 }
 
-static void texts_are_cut_and_made_printable(void **state)
+TEST(texts_are_cut_and_made_printable)
 {
 	char text[1000], why[600];
 	struct gateway_packet packet;
@@ -102,7 +102,7 @@ static void texts_are_cut_and_made_printable(void **state)
 	assert_memory_equal(packet.why, "???x", 4);
 }
 
-static void the_longest_packet_fits(void **state)
+TEST(the_longest_packet_fits)
 {
 	struct gateway_packet packet = {.type = GATEWAY_FAILED, .id = (1ull << 53) - 1};
 	char text[GATEWAY_PACKET_MAX];
@@ -110,17 +110,4 @@ static void the_longest_packet_fits(void **state)
 	memset(packet.host, 'h', sizeof(packet.host) - 1);
 	memset(packet.why, '\x01', sizeof(packet.why) - 1); /* written in six bytes each */
 	assert_in_range(gateway_encode(&packet, text), sizeof(packet.why) * 5, GATEWAY_PACKET_MAX);
-}
-
-int main(void)
-{
-	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(each_type_comes_back_as_it_was_written),
-		cmocka_unit_test(unknown_members_and_errors_are_no_mistakes),
-		cmocka_unit_test(impossible_packets_are_refused),
-		cmocka_unit_test(texts_are_cut_and_made_printable),
-		cmocka_unit_test(the_longest_packet_fits),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

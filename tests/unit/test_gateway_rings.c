@@ -36,7 +36,7 @@ static void reopen(struct scene *scene)
 
 /* --- what comes ------------------------------------------------------------------------------- */
 
-static void only_whole_frames_are_seen_wherever_they_are_cut(void **state)
+TEST_WITH(only_whole_frames_are_seen_wherever_they_are_cut, setup, teardown)
 {
 	struct scene *scene = *state;
 	struct end *end = &scene->end;
@@ -63,7 +63,7 @@ static void only_whole_frames_are_seen_wherever_they_are_cut(void **state)
 	assert_memory_equal(wire, bytes, size);
 }
 
-static void an_end_at_any_place_leaves_the_whole_frames_before(void **state)
+TEST_WITH(an_end_at_any_place_leaves_the_whole_frames_before, setup, teardown)
 {
 	struct scene *scene = *state;
 	struct end *end = &scene->end;
@@ -92,7 +92,7 @@ static void an_end_at_any_place_leaves_the_whole_frames_before(void **state)
 }
 
 /* What another host may say that can't be: with an honest frame before it, which is seen all the same. */
-static void what_cannot_be_is_the_end(void **state)
+TEST_WITH(what_cannot_be_is_the_end, setup, teardown)
 {
 	struct scene *scene = *state;
 	struct end *end = &scene->end;
@@ -139,7 +139,7 @@ static void what_cannot_be_is_the_end(void **state)
 }
 
 /* A daemon that reads nothing, not even its socket, isn't waited for. */
-static void a_daemon_that_is_gone_is_told_nothing(void **state)
+TEST_WITH(a_daemon_that_is_gone_is_told_nothing, setup, teardown)
 {
 	struct scene *scene = *state;
 	uint8_t head[RINGS_RECORD_HEAD];
@@ -156,7 +156,7 @@ static void a_daemon_that_is_gone_is_told_nothing(void **state)
 	}
 }
 
-static void more_than_there_is_room_for_is_the_end(void **state)
+TEST_WITH(more_than_there_is_room_for_is_the_end, setup, teardown)
 {
 	struct scene *scene = *state;
 	struct end *end = &scene->end;
@@ -176,7 +176,7 @@ static void more_than_there_is_room_for_is_the_end(void **state)
 
 /* --- what leaves ------------------------------------------------------------------------------ */
 
-static void none_is_overwritten_before_the_other_end_has_processed_it(void **state)
+TEST_WITH(none_is_overwritten_before_the_other_end_has_processed_it, setup, teardown)
 {
 	struct scene *scene = *state;
 	struct end *end = &scene->end;
@@ -209,7 +209,7 @@ static void none_is_overwritten_before_the_other_end_has_processed_it(void **sta
 	assert_int_equal(end->rung, 1);
 }
 
-static void a_record_is_as_large_as_may_be(void **state)
+TEST_WITH(a_record_is_as_large_as_may_be, setup, teardown)
 {
 	struct scene *scene = *state;
 	struct end *end = &scene->end;
@@ -226,7 +226,7 @@ static void a_record_is_as_large_as_may_be(void **state)
 			 RINGS_RECORD_MAX + RINGS_RECORD_HEAD);
 }
 
-static void what_is_written_in_a_turn_goes_together(void **state)
+TEST_WITH(what_is_written_in_a_turn_goes_together, setup, teardown)
 {
 	struct scene *scene = *state;
 	struct end *end = &scene->end;
@@ -253,7 +253,7 @@ static void what_is_written_in_a_turn_goes_together(void **state)
 	assert_int_equal(end->ready, 2);
 }
 
-static void nothing_is_lost_while_no_more_is_wanted(void **state)
+TEST_WITH(nothing_is_lost_while_no_more_is_wanted, setup, teardown)
 {
 	struct scene *scene = *state;
 	struct end *end = &scene->end;
@@ -285,7 +285,7 @@ static void nothing_is_lost_while_no_more_is_wanted(void **state)
 
 /* --- what was processed ----------------------------------------------------------------------- */
 
-static void what_was_processed_is_told_of_late_or_along(void **state)
+TEST_WITH(what_was_processed_is_told_of_late_or_along, setup, teardown)
 {
 	struct scene *scene = *state;
 	struct end *end = &scene->end;
@@ -318,7 +318,7 @@ static void what_was_processed_is_told_of_late_or_along(void **state)
 	assert_int_equal(end->wired, 0);
 }
 
-static void much_that_was_processed_is_told_of_at_once(void **state)
+TEST_WITH(much_that_was_processed_is_told_of_at_once, setup, teardown)
 {
 	struct scene *scene = *state;
 	struct end *end = &scene->end;
@@ -349,7 +349,7 @@ static void much_that_was_processed_is_told_of_at_once(void **state)
 }
 
 /* As the timer for telling late would, if it were set again whenever there is nothing to tell of yet. */
-static void a_daemon_that_processes_nothing_is_not_asked_again_and_again(void **state)
+TEST_WITH(a_daemon_that_processes_nothing_is_not_asked_again_and_again, setup, teardown)
 {
 	struct scene *scene = *state;
 	struct end *end = &scene->end;
@@ -390,7 +390,7 @@ static void a_daemon_that_processes_nothing_is_not_asked_again_and_again(void **
 
 /* --- the daemon ------------------------------------------------------------------------------- */
 
-static void a_daemon_that_has_ended_is_heard_to_the_end(void **state)
+TEST_WITH(a_daemon_that_has_ended_is_heard_to_the_end, setup, teardown)
 {
 	struct scene *scene = *state;
 	struct end *end = &scene->end;
@@ -418,7 +418,7 @@ static void a_daemon_that_has_ended_is_heard_to_the_end(void **state)
 	assert_in_range(end->ready, 0, 1);
 }
 
-static void a_daemon_that_ends_wakes_the_gateway_once(void **state)
+TEST_WITH(a_daemon_that_ends_wakes_the_gateway_once, setup, teardown)
 {
 	struct scene *scene = *state;
 	struct end *end = &scene->end;
@@ -434,7 +434,7 @@ static void a_daemon_that_ends_wakes_the_gateway_once(void **state)
 	assert_int_equal(end->last, 0);
 }
 
-static void a_daemon_whose_indices_cannot_be_is_not_believed(void **state)
+TEST_WITH(a_daemon_whose_indices_cannot_be_is_not_believed, setup, teardown)
 {
 	struct scene *scene = *state;
 	struct end *end = &scene->end;
@@ -467,7 +467,7 @@ static void a_daemon_whose_indices_cannot_be_is_not_believed(void **state)
 }
 
 /* All of them are closed: see teardown(). */
-static void wrong_descriptors_are_refused(void **state)
+TEST_WITH(wrong_descriptors_are_refused, setup, teardown)
 {
 	struct scene *scene = *state;
 	struct rings *rings = NULL;
@@ -494,29 +494,4 @@ static void wrong_descriptors_are_refused(void **state)
 		assert_null(rings);
 		close_daemon(&end);
 	}
-}
-
-int main(void)
-{
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-	const struct CMUnitTest tests[] = {
-		TEST(only_whole_frames_are_seen_wherever_they_are_cut),
-		TEST(an_end_at_any_place_leaves_the_whole_frames_before),
-		TEST(what_cannot_be_is_the_end),
-		TEST(a_daemon_that_is_gone_is_told_nothing),
-		TEST(more_than_there_is_room_for_is_the_end),
-		TEST(none_is_overwritten_before_the_other_end_has_processed_it),
-		TEST(a_record_is_as_large_as_may_be),
-		TEST(what_is_written_in_a_turn_goes_together),
-		TEST(nothing_is_lost_while_no_more_is_wanted),
-		TEST(what_was_processed_is_told_of_late_or_along),
-		TEST(much_that_was_processed_is_told_of_at_once),
-		TEST(a_daemon_that_processes_nothing_is_not_asked_again_and_again),
-		TEST(a_daemon_that_has_ended_is_heard_to_the_end),
-		TEST(a_daemon_that_ends_wakes_the_gateway_once),
-		TEST(a_daemon_whose_indices_cannot_be_is_not_believed),
-		TEST(wrong_descriptors_are_refused),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -110,7 +110,7 @@ static void play(struct daemon *daemon, const struct daemon *other, bool is_writ
 }
 
 /* And whoever waits is woken: else this has no end. */
-static void frames_arrive_as_they_were_sent_however_they_are_moved(void **state)
+TEST_WITH(frames_arrive_as_they_were_sent_however_they_are_moved, setup, teardown)
 {
 	struct scene *scene = *state;
 	const char *text = getenv("SEED");
@@ -198,7 +198,7 @@ static void *be_daemon(void *userdata)
 	return fault;
 }
 
-static void nobody_sleeps_on_when_both_are_busy_at_the_same_time(void **state)
+TEST_WITH(nobody_sleeps_on_when_both_are_busy_at_the_same_time, setup, teardown)
 {
 	struct scene *scene = *state;
 	struct end *end = &scene->end;
@@ -211,16 +211,4 @@ static void nobody_sleeps_on_when_both_are_busy_at_the_same_time(void **state)
 	assert_int_equal(pthread_join(thread, &fault), 0);
 	assert_null(fault);
 	assert_int_equal(end->last, 0);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(frames_arrive_as_they_were_sent_however_they_are_moved, setup,
-						teardown),
-		cmocka_unit_test_setup_teardown(nobody_sleeps_on_when_both_are_busy_at_the_same_time, setup,
-						teardown),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

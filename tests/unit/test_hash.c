@@ -21,7 +21,7 @@ struct entry {
 };
 
 /* By `openssl mac -macopt c-rounds:1 -macopt d-rounds:3 SIPHASH`, with the key 00 01 ... 0f. */
-static void siphash_is_as_others_compute_it(void **state)
+TEST(siphash_is_as_others_compute_it)
 {
 	static const uint64_t key[2] = {0x0706050403020100, 0x0f0e0d0c0b0a0908};
 	static const struct {
@@ -50,7 +50,7 @@ static void find_name(char name[NAME_SIZE], unsigned *number)
 	} while (hash & ((1u << SAME_BITS) - 1));
 }
 
-static void names_chosen_to_fall_together_dont(void **state)
+TEST(names_chosen_to_fall_together_dont)
 {
 	struct entry *entries = calloc(NAMES, sizeof(*entries)), *table = NULL;
 	unsigned number = 0, longest = 0;
@@ -68,7 +68,7 @@ static void names_chosen_to_fall_together_dont(void **state)
 }
 
 /* Another process has another key, so what is learned of one helps with no other one. */
-static void each_process_has_a_key_of_its_own(void **state)
+TEST(each_process_has_a_key_of_its_own)
 {
 	char command[64], theirs[16];
 	FILE *other;
@@ -83,15 +83,9 @@ static void each_process_has_a_key_of_its_own(void **state)
 
 int main(int argc, char **argv)
 {
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(siphash_is_as_others_compute_it),
-		cmocka_unit_test(names_chosen_to_fall_together_dont),
-		cmocka_unit_test(each_process_has_a_key_of_its_own),
-	};
-
 	if (argc == 2 && !strcmp(argv[1], "--hash")) {
 		printf("%08x\n", keyed_hash("name", 4));
 		return 0;
 	}
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return unit_run();
 }

@@ -49,7 +49,7 @@ static void local_to_local(uint64_t seed, uint32_t ring, bool lenient_from, bool
 
 static const uint32_t sizes[] = {1024, 2048, 4096, 65536, 262144, 1048576};
 
-static void bytes_between_programs_arrive_complete_and_in_order(void **state)
+TEST(bytes_between_programs_arrive_complete_and_in_order)
 {
 	uint64_t seed = seed_of_run();
 
@@ -77,7 +77,7 @@ static void between_program_and_link(uint64_t seed, uint32_t ring, uint32_t prog
 	rig_stop(&rig);
 }
 
-static void bytes_between_program_and_link_arrive_complete_and_in_order(void **state)
+TEST(bytes_between_program_and_link_arrive_complete_and_in_order)
 {
 	uint64_t seed = seed_of_run();
 
@@ -114,7 +114,7 @@ static void flood(uint64_t seed, uint32_t ring, uint32_t program_ring)
 	rig_stop(&rig);
 }
 
-static void two_daemons_that_flood_each_other_always_make_progress(void **state)
+TEST(two_daemons_that_flood_each_other_always_make_progress)
 {
 	uint64_t seed = seed_of_run();
 
@@ -155,7 +155,7 @@ static void open_and_close(struct rig *rig, unsigned way)
 	}
 }
 
-static void channels_that_come_and_go_leave_nothing_behind(void **state)
+TEST(channels_that_come_and_go_leave_nothing_behind)
 {
 	struct rig rig;
 	size_t before = 0;
@@ -182,16 +182,4 @@ static void channels_that_come_and_go_leave_nothing_behind(void **state)
 	assert_true(link_of[0]->hop.out[OUTLET_MAIN].sequence < CYCLES * 10);
 	assert_true(link_of[1]->hop.out[OUTLET_MAIN].sequence < CYCLES * 10);
 	rig_stop(&rig);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(bytes_between_programs_arrive_complete_and_in_order),
-		cmocka_unit_test(bytes_between_program_and_link_arrive_complete_and_in_order),
-		cmocka_unit_test(two_daemons_that_flood_each_other_always_make_progress),
-		cmocka_unit_test(channels_that_come_and_go_leave_nothing_behind),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,7 +10,7 @@
 
 static const enum hop_kind kinds[] = {HOP_SHARED, HOP_LINK};
 
-static void answers_that_nobody_reads_are_charged_to_their_reader(void **state)
+TEST(answers_that_nobody_reads_are_charged_to_their_reader)
 {
 	const struct quota_limits limits = {.pool = {[QUOTA_BYTES] = 1u << 20},
 					    .max = {[QUOTA_UID] = {[QUOTA_BYTES] = 1u << 20}}};
@@ -45,7 +45,7 @@ static void answers_that_nobody_reads_are_charged_to_their_reader(void **state)
 	quota_free(quota);
 }
 
-static void impossible_producer_index_ends_the_session(void **state)
+TEST(impossible_producer_index_ends_the_session)
 {
 	static const int32_t wrong[] = {-8, 65536 + 8, INT32_MIN, -1};
 
@@ -60,7 +60,7 @@ static void impossible_producer_index_ends_the_session(void **state)
 		}
 }
 
-static void impossible_consumer_index_ends_the_session(void **state)
+TEST(impossible_consumer_index_ends_the_session)
 {
 	for (unsigned k = 0; k < 2; k++)
 		for (unsigned outlet = 0; outlet < (kinds[k] == HOP_SHARED ? 2u : 1u); outlet++) {
@@ -94,7 +94,7 @@ static void bad_frame(enum hop_kind kind, uint8_t type, uint32_t channel, uint32
 	only_the_bad_one_is_cut_off(&hostile, error);
 }
 
-static void frames_that_cannot_be_end_the_session(void **state)
+TEST(frames_that_cannot_be_end_the_session)
 {
 	for (unsigned k = 0; k < 2; k++) {
 		enum hop_kind kind = kinds[k];
@@ -122,7 +122,7 @@ static void bad_open(enum hop_kind hop, uint32_t number, uint8_t kind)
 	only_the_bad_one_is_cut_off(&hostile, -EPROTO);
 }
 
-static void an_open_without_a_senders_number_or_kind_ends_the_session(void **state)
+TEST(an_open_without_a_senders_number_or_kind_ends_the_session)
 {
 	for (unsigned k = 0; k < 2; k++) {
 		uint32_t number = kinds[k] == HOP_SHARED ? 2 : 3;
@@ -134,7 +134,7 @@ static void an_open_without_a_senders_number_or_kind_ends_the_session(void **sta
 	}
 }
 
-static void a_channel_beyond_the_maximum_is_refused_alone(void **state)
+TEST(a_channel_beyond_the_maximum_is_refused_alone)
 {
 	for (unsigned k = 0; k < 2; k++) {
 		uint32_t number = kinds[k] == HOP_SHARED ? 0 : 1;
@@ -154,7 +154,7 @@ static void a_channel_beyond_the_maximum_is_refused_alone(void **state)
 	}
 }
 
-static void unknown_frames_are_skipped_if_they_may_be(void **state)
+TEST(unknown_frames_are_skipped_if_they_may_be)
 {
 	struct hostile hostile;
 
@@ -169,7 +169,7 @@ static void unknown_frames_are_skipped_if_they_may_be(void **state)
 	only_the_bad_one_is_cut_off(&hostile, -EPROTO);
 }
 
-static void number_in_use_cannot_be_opened_again(void **state)
+TEST(number_in_use_cannot_be_opened_again)
 {
 	for (unsigned k = 0; k < 2; k++) {
 		struct hostile hostile;
@@ -183,7 +183,7 @@ static void number_in_use_cannot_be_opened_again(void **state)
 	}
 }
 
-static void bytes_beyond_the_credit_end_the_session(void **state)
+TEST(bytes_beyond_the_credit_end_the_session)
 {
 	for (unsigned k = 0; k < 2; k++) {
 		struct hostile hostile;
@@ -203,21 +203,4 @@ static void bytes_beyond_the_credit_end_the_session(void **state)
 		hostile.receiver->never_reads_deliveries = false;
 		only_the_bad_one_is_cut_off(&hostile, -EPROTO);
 	}
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(answers_that_nobody_reads_are_charged_to_their_reader),
-		cmocka_unit_test(impossible_producer_index_ends_the_session),
-		cmocka_unit_test(impossible_consumer_index_ends_the_session),
-		cmocka_unit_test(frames_that_cannot_be_end_the_session),
-		cmocka_unit_test(an_open_without_a_senders_number_or_kind_ends_the_session),
-		cmocka_unit_test(a_channel_beyond_the_maximum_is_refused_alone),
-		cmocka_unit_test(unknown_frames_are_skipped_if_they_may_be),
-		cmocka_unit_test(number_in_use_cannot_be_opened_again),
-		cmocka_unit_test(bytes_beyond_the_credit_end_the_session),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,7 +4,7 @@
  */
 #include "tests/unit/hop_programs.h"
 
-static void two_rings_that_fill_in_one_turn_cost_one_notification(void **state)
+TEST(two_rings_that_fill_in_one_turn_cost_one_notification)
 {
 	struct rig rig;
 	struct party *peer;
@@ -28,7 +28,7 @@ static void two_rings_that_fill_in_one_turn_cost_one_notification(void **state)
 }
 
 /* On one CPU a program that is woken runs at once, and everybody else waits for it. */
-static void another_domain_hears_first_before_a_program_is_woken(void **state)
+TEST(another_domain_hears_first_before_a_program_is_woken)
 {
 	struct rig rig;
 	struct party *peer;
@@ -52,7 +52,7 @@ static void another_domain_hears_first_before_a_program_is_woken(void **state)
 }
 
 /* Waking up takes longer than copying. */
-static void a_domain_that_sleeps_is_woken_for_the_first_part(void **state)
+TEST(a_domain_that_sleeps_is_woken_for_the_first_part)
 {
 	struct rig rig;
 	struct party *peer;
@@ -99,21 +99,9 @@ static uint32_t first_frame_through(uint32_t ring)
 }
 
 /* Its receiver can be lent only what came whole; and a small ring's reader begins before all of it fits. */
-static void large_frame_is_cut_only_where_the_ring_is_small(void **state)
+TEST(large_frame_is_cut_only_where_the_ring_is_small)
 {
 	assert_int_equal(first_frame_through(1u << 20), 65520);
 	assert_int_equal(first_frame_through(1u << 19), 65520);
 	assert_int_equal(first_frame_through(1u << 18), 32768);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(large_frame_is_cut_only_where_the_ring_is_small),
-		cmocka_unit_test(two_rings_that_fill_in_one_turn_cost_one_notification),
-		cmocka_unit_test(another_domain_hears_first_before_a_program_is_woken),
-		cmocka_unit_test(a_domain_that_sleeps_is_woken_for_the_first_part),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

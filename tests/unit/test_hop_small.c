@@ -60,7 +60,7 @@ static void run_start(struct rig *rig, bool lenient)
 	rig_settle(rig);
 }
 
-static void messages_of_small_frames_are_counted(void **state)
+TEST(messages_of_small_frames_are_counted)
 {
 	struct rig rig;
 	uint64_t size = 0;
@@ -80,7 +80,7 @@ static void messages_of_small_frames_are_counted(void **state)
 }
 
 /* Nothing that comes in several pieces: there is no open frame that it could be appended to. */
-static void small_frames_of_nothing_pass(void **state)
+TEST(small_frames_of_nothing_pass)
 {
 	static const uint32_t lengths[][5] = {{0, 0, 0, 0, 0}, {0, 0, 8, 0, 0}, {64, 0, 0, 64, 0}};
 
@@ -103,7 +103,7 @@ static void small_frames_of_nothing_pass(void **state)
 }
 
 /* Of a program that shares no memory, a frame comes in as the socket cuts it. */
-static void small_frame_that_is_not_all_there_waits_for_its_rest(void **state)
+TEST(small_frame_that_is_not_all_there_waits_for_its_rest)
 {
 	for (uint32_t shown = 0; shown <= 80; shown += 8) {
 		uint8_t rest[128];
@@ -124,7 +124,7 @@ static void small_frame_that_is_not_all_there_waits_for_its_rest(void **state)
 	}
 }
 
-static void small_frame_beyond_the_credit_ends_the_session(void **state)
+TEST(small_frame_beyond_the_credit_ends_the_session)
 {
 	struct rig rig;
 
@@ -154,7 +154,7 @@ static void small_frame_beyond_the_credit_ends_the_session(void **state)
 	rig_stop(&rig);
 }
 
-static void small_frames_behind_a_reset_are_dropped(void **state)
+TEST(small_frames_behind_a_reset_are_dropped)
 {
 	struct rig rig;
 
@@ -171,7 +171,7 @@ static void small_frames_behind_a_reset_are_dropped(void **state)
 }
 
 /* It was to be notified of room when its session ended. */
-static void program_that_is_cut_off_is_not_notified(void **state)
+TEST(program_that_is_cut_off_is_not_notified)
 {
 	struct hostile hostile;
 	uint32_t woken;
@@ -186,18 +186,4 @@ static void program_that_is_cut_off_is_not_notified(void **state)
 	rig_settle(&hostile.rig);
 	assert_int_equal(hostile.bad->woken, woken);
 	only_the_bad_one_is_cut_off(&hostile, -EPROTO);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(messages_of_small_frames_are_counted),
-		cmocka_unit_test(small_frames_of_nothing_pass),
-		cmocka_unit_test(small_frame_that_is_not_all_there_waits_for_its_rest),
-		cmocka_unit_test(small_frame_beyond_the_credit_ends_the_session),
-		cmocka_unit_test(small_frames_behind_a_reset_are_dropped),
-		cmocka_unit_test(program_that_is_cut_off_is_not_notified),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -386,27 +386,27 @@ static void no_schedule_loses(const struct game *game)
 	assert_true(world.schedules >= AT_LEAST);
 }
 
-static void message_and_its_receipt_lose_no_wakeup(void **state)
+TEST(message_and_its_receipt_lose_no_wakeup)
 {
 	for (enum taking taking = RELEASES; taking <= RELEASES_QUIETLY; taking++)
 		no_schedule_loses(&(struct game){.taking = taking, .messages = 1, .deviations = DEVIATIONS});
 }
 
-static void second_message_in_any_window_loses_no_wakeup(void **state)
+TEST(second_message_in_any_window_loses_no_wakeup)
 {
 	for (enum taking taking = RELEASES; taking <= RELEASES_QUIETLY; taking++)
 		no_schedule_loses(
 			&(struct game){.taking = taking, .messages = MESSAGES, .deviations = DEVIATIONS});
 }
 
-static void answers_to_answers_lose_no_wakeup(void **state)
+TEST(answers_to_answers_lose_no_wakeup)
 {
 	for (enum taking taking = RELEASES; taking <= RELEASES_QUIETLY; taking++)
 		no_schedule_loses(&(struct game){
 			.taking = taking, .messages = MESSAGES, .deviations = DEVIATIONS, .in_turn = true});
 }
 
-static void programs_let_go_on_lose_no_wakeup(void **state)
+TEST(programs_let_go_on_lose_no_wakeup)
 {
 	for (enum taking taking = RELEASES; taking <= RELEASES_QUIETLY; taking++)
 		for (unsigned in_turn = 0; in_turn < 2; in_turn++)
@@ -418,27 +418,27 @@ static void programs_let_go_on_lose_no_wakeup(void **state)
 							 .wake = wake_without_letting_go_on});
 }
 
-static void full_ring_to_the_daemon_loses_no_wakeup(void **state)
+TEST(full_ring_to_the_daemon_loses_no_wakeup)
 {
 	for (enum taking taking = RELEASES; taking <= RELEASES_QUIETLY; taking++)
 		no_schedule_loses(&(struct game){
 			.taking = taking, .messages = 3, .deviations = DEVIATIONS, .out_size = 64});
 }
 
-static void full_ring_of_deliveries_loses_no_wakeup(void **state)
+TEST(full_ring_of_deliveries_loses_no_wakeup)
 {
 	for (enum taking taking = RELEASES; taking <= RELEASES_QUIETLY; taking++)
 		no_schedule_loses(&(struct game){
 			.taking = taking, .messages = 3, .deviations = DEVIATIONS, .deliveries_size = 64});
 }
 
-static void the_search_finds_a_daemon_that_never_asks(void **state)
+TEST(the_search_finds_a_daemon_that_never_asks)
 {
 	assert_true(explore(&(struct game){
 			    .messages = MESSAGES, .deviations = 2, .wake = wake_without_asking}) > 0);
 }
 
-static void the_search_finds_a_request_taken_back_for_good(void **state)
+TEST(the_search_finds_a_request_taken_back_for_good)
 {
 	assert_true(explore(&(struct game){.messages = MESSAGES,
 					   .deviations = DEVIATIONS,
@@ -446,24 +446,7 @@ static void the_search_finds_a_request_taken_back_for_good(void **state)
 					   .wake = wake_without_due_look}) > 0);
 }
 
-static void the_search_finds_a_program_that_sleeps_over_what_it_took(void **state)
+TEST(the_search_finds_a_program_that_sleeps_over_what_it_took)
 {
 	assert_true(explore(&(struct game){.messages = 1, .deviations = 1, .taking = NEVER_REPORTS}) > 0);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(message_and_its_receipt_lose_no_wakeup),
-		cmocka_unit_test(second_message_in_any_window_loses_no_wakeup),
-		cmocka_unit_test(answers_to_answers_lose_no_wakeup),
-		cmocka_unit_test(programs_let_go_on_lose_no_wakeup),
-		cmocka_unit_test(full_ring_to_the_daemon_loses_no_wakeup),
-		cmocka_unit_test(full_ring_of_deliveries_loses_no_wakeup),
-		cmocka_unit_test(the_search_finds_a_daemon_that_never_asks),
-		cmocka_unit_test(the_search_finds_a_request_taken_back_for_good),
-		cmocka_unit_test(the_search_finds_a_program_that_sleeps_over_what_it_took),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -252,7 +252,7 @@ static void fail_it(const char *domain, uint32_t error)
 
 /* --- tests ------------------------------------------------------------------------------------ */
 
-static void what_is_there_is_told_first_and_then_each_change(void **state)
+TEST(what_is_there_is_told_first_and_then_each_change)
 {
 	scene_start();
 	watch(1, "work");
@@ -273,7 +273,7 @@ static void what_is_there_is_told_first_and_then_each_change(void **state)
 	scene_stop();
 }
 
-static void a_pattern_means_the_domains_that_are_told(void **state)
+TEST(a_pattern_means_the_domains_that_are_told)
 {
 	scene_start();
 	watch(1, "w*:in*");
@@ -289,7 +289,7 @@ static void a_pattern_means_the_domains_that_are_told(void **state)
 }
 
 /* It goes for all of its questions, in any order, and comes back: nothing is missed, and nothing told twice. */
-static void a_host_that_goes_and_comes_is_told_once_each(void **state)
+TEST(a_host_that_goes_and_comes_is_told_once_each)
 {
 	static const char *const orders[][2] = {{"", "work"}, {"work", ""}};
 
@@ -314,7 +314,7 @@ static void a_host_that_goes_and_comes_is_told_once_each(void **state)
 	}
 }
 
-static void a_lost_question_is_no_event(void **state)
+TEST(a_lost_question_is_no_event)
 {
 	scene_start();
 	watch(1, "work:*");
@@ -332,7 +332,7 @@ static void a_lost_question_is_no_event(void **state)
 }
 
 /* What waits a second is asked again in turns, each question paid for: a user may have thousands. */
-static void questions_are_asked_again_in_pieces(void **state)
+TEST(questions_are_asked_again_in_pieces)
 {
 	char list[4096] = "";
 	unsigned before;
@@ -372,7 +372,7 @@ static void questions_are_asked_again_in_pieces(void **state)
 
 /* A watch of which the host hasn't answered yet isn't asked along with one whose host has gone: a domain that isn't there
  * would refuse it. */
-static void a_domain_is_asked_when_its_host_has_answered(void **state)
+TEST(a_domain_is_asked_when_its_host_has_answered)
 {
 	scene_start();
 	watch(1, "*");
@@ -391,7 +391,7 @@ static void a_domain_is_asked_when_its_host_has_answered(void **state)
 	scene_stop();
 }
 
-static void a_watch_that_cannot_be_is_refused_once(void **state)
+TEST(a_watch_that_cannot_be_is_refused_once)
 {
 	static const char *const bad[] = {"", ":", "work:", "a/b", "work:a:b", "wo rk"};
 	char longest[300];
@@ -428,7 +428,7 @@ static void a_watch_that_cannot_be_is_refused_once(void **state)
 	scene_stop();
 }
 
-static void who_does_not_read_is_cut_off_once(void **state)
+TEST(who_does_not_read_is_cut_off_once)
 {
 	scene_start();
 	watch(1, "work");
@@ -439,20 +439,4 @@ static void who_does_not_read_is_cut_off_once(void **state)
 	assert_int_equal(scene.session.cut_off, -ENOBUFS);
 	host_watches_remove_session(scene.watches, &scene.session);
 	scene_stop();
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(what_is_there_is_told_first_and_then_each_change),
-		cmocka_unit_test(a_pattern_means_the_domains_that_are_told),
-		cmocka_unit_test(a_host_that_goes_and_comes_is_told_once_each),
-		cmocka_unit_test(a_lost_question_is_no_event),
-		cmocka_unit_test(questions_are_asked_again_in_pieces),
-		cmocka_unit_test(a_domain_is_asked_when_its_host_has_answered),
-		cmocka_unit_test(a_watch_that_cannot_be_is_refused_once),
-		cmocka_unit_test(who_does_not_read_is_cut_off_once),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

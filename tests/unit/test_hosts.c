@@ -242,7 +242,7 @@ static void assert_ended(struct scene *scene)
 	}
 }
 
-static void a_packet_with_descriptors_ends_the_gateway(void **state)
+TEST_WITH(a_packet_with_descriptors_ends_the_gateway, setup, teardown)
 {
 	struct scene *scene = *state;
 	static const char text[] = "{\"type\":\"state\",\"up\":true}";
@@ -263,7 +263,7 @@ static void a_packet_with_descriptors_ends_the_gateway(void **state)
 	greet(scene);
 }
 
-static void who_is_refused_has_nothing_closed_either(void **state)
+TEST_WITH(who_is_refused_has_nothing_closed_either, setup, teardown)
 {
 	struct scene *scene = *state;
 	struct gateway_packet packet;
@@ -279,7 +279,7 @@ static void who_is_refused_has_nothing_closed_either(void **state)
 }
 
 /* Whatever it has said by then. */
-static void who_is_refused_reads_why(void **state)
+TEST_WITH(who_is_refused_reads_why, setup, teardown)
 {
 	struct scene *scene = *state;
 	struct gateway_packet packet;
@@ -298,7 +298,7 @@ static void who_is_refused_reads_why(void **state)
 	scene->gateway = first;
 }
 
-static void a_successor_may_be_quick(void **state)
+TEST_WITH(a_successor_may_be_quick, setup, teardown)
 {
 	struct scene *scene = *state;
 
@@ -358,7 +358,7 @@ static void connect_to_hostb(struct scene *scene, int fds[GATEWAY_FDS])
 	assert_int_equal(packet.type, GATEWAY_CONNECT);
 }
 
-static void an_answer_to_a_question_that_was_withdrawn_connects_nobody(void **state)
+TEST_WITH(an_answer_to_a_question_that_was_withdrawn_connects_nobody, setup, teardown)
 {
 	struct scene *scene = *state;
 	struct gateway_packet packet;
@@ -381,7 +381,7 @@ static void an_answer_to_a_question_that_was_withdrawn_connects_nobody(void **st
 	assert_int_equal(scene->connected, 1);
 }
 
-static void a_gateway_that_does_not_answer_is_not_waited_for(void **state)
+TEST_WITH(a_gateway_that_does_not_answer_is_not_waited_for, setup, teardown)
 {
 	struct scene *scene = *state;
 	int fds[GATEWAY_FDS];
@@ -394,7 +394,7 @@ static void a_gateway_that_does_not_answer_is_not_waited_for(void **state)
 	assert_int_equal(scene->failed, 1);
 }
 
-static void a_host_of_which_no_gateway_tells_any_more_is_gone(void **state)
+TEST_WITH(a_host_of_which_no_gateway_tells_any_more_is_gone, setup, teardown)
 {
 	struct scene *scene = *state;
 	uint32_t number;
@@ -411,7 +411,7 @@ static void a_host_of_which_no_gateway_tells_any_more_is_gone(void **state)
 	assert_false(hosts_is_up(scene->hosts, number));
 }
 
-static void another_daemon_of_a_host_is_noticed(void **state)
+TEST_WITH(another_daemon_of_a_host_is_noticed, setup, teardown)
 {
 	struct scene *scene = *state;
 
@@ -430,7 +430,7 @@ static void another_daemon_of_a_host_is_noticed(void **state)
 	}
 }
 
-static void descriptors_in_a_wanted_socket_are_closed_by_others(void **state)
+TEST_WITH(descriptors_in_a_wanted_socket_are_closed_by_others, setup, teardown)
 {
 	struct scene *scene = *state;
 	int fds[GATEWAY_FDS];
@@ -451,7 +451,7 @@ static void assert_no_holes(int memory_fd, uint8_t *mapped)
 }
 
 /* Who is asked for a conversation by the other host maps its memory without being asked whether it did. */
-static void sealed_memory_is_used_at_the_gateways_ring(void **state)
+TEST_WITH(sealed_memory_is_used_at_the_gateways_ring, setup, teardown)
 {
 	struct scene *scene = *state;
 	struct gateway_packet packet;
@@ -478,7 +478,7 @@ static void sealed_memory_is_used_at_the_gateways_ring(void **state)
 }
 
 /* To the kernel its pages may be ours for as long. */
-static void memory_that_the_gateway_keeps_stays_charged(void **state)
+TEST_WITH(memory_that_the_gateway_keeps_stays_charged, setup, teardown)
 {
 	struct scene *scene = *state;
 	int fds[GATEWAY_FDS];
@@ -505,7 +505,7 @@ static void memory_that_the_gateway_keeps_stays_charged(void **state)
 }
 
 /* Whoever doesn't seal its memory has no conversation. */
-static void without_a_seal_there_is_no_conversation(void **state)
+TEST_WITH(without_a_seal_there_is_no_conversation, setup, teardown)
 {
 	struct scene *scene = *state;
 	int fds[GATEWAY_FDS];
@@ -519,7 +519,7 @@ static void without_a_seal_there_is_no_conversation(void **state)
 	close_all(fds);
 }
 
-static void the_gateway_has_the_conversations_memory_of_fixed_size(void **state)
+TEST_WITH(the_gateway_has_the_conversations_memory_of_fixed_size, setup, teardown)
 {
 	struct scene *scene = *state;
 	int fds[GATEWAY_FDS];
@@ -555,7 +555,7 @@ static void the_gateway_has_the_conversations_memory_of_fixed_size(void **state)
 }
 
 /* With many questions out, a host that comes and goes all the time takes more than its packets. */
-static void the_gateway_pays_for_what_a_host_that_goes_takes(void **state)
+TEST_WITH(the_gateway_pays_for_what_a_host_that_goes_takes, setup, teardown)
 {
 	struct scene *scene = *state;
 	uint64_t before = account_time(scene->account)->spent;
@@ -569,7 +569,7 @@ static void the_gateway_pays_for_what_a_host_that_goes_takes(void **state)
 	assert_true(scene->relay.turns.longest_pass <= TURNS_PASS + TURNS_PIECE + LOOKED_AT);
 }
 
-static void a_flood_is_taken_in_pieces_and_paid_for(void **state)
+TEST_WITH(a_flood_is_taken_in_pieces_and_paid_for, setup, teardown)
 {
 	struct scene *scene = *state;
 	uint64_t before = account_time(scene->account)->spent;
@@ -605,7 +605,7 @@ static void a_flood_is_taken_in_pieces_and_paid_for(void **state)
 	assert_int_equal(account_usage(scene->account, QUOTA_MEMORY).used, 0);
 }
 
-static void conversations_are_as_many_as_the_gateways_user_may_pay_for(void **state)
+TEST_WITH(conversations_are_as_many_as_the_gateways_user_may_pay_for, setup, teardown)
 {
 	struct scene *scene = *state;
 	struct account *other = quota_account(scene->quota, QUOTA_UID, geteuid() + 1);
@@ -633,7 +633,7 @@ static void conversations_are_as_many_as_the_gateways_user_may_pay_for(void **st
 	account_unref(other);
 }
 
-static void a_gateway_that_does_not_read_is_let_go(void **state)
+TEST_WITH(a_gateway_that_does_not_read_is_let_go, setup, teardown)
 {
 	struct scene *scene = *state;
 	char text[100];
@@ -647,36 +647,4 @@ static void a_gateway_that_does_not_read_is_let_go(void **state)
 	}
 	assert_true(r);
 	assert_ended(scene);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(a_packet_with_descriptors_ends_the_gateway, setup, teardown),
-		cmocka_unit_test_setup_teardown(who_is_refused_has_nothing_closed_either, setup, teardown),
-		cmocka_unit_test_setup_teardown(who_is_refused_reads_why, setup, teardown),
-		cmocka_unit_test_setup_teardown(a_successor_may_be_quick, setup, teardown),
-		cmocka_unit_test_setup_teardown(descriptors_in_a_wanted_socket_are_closed_by_others, setup,
-						teardown),
-		cmocka_unit_test_setup_teardown(the_gateway_has_the_conversations_memory_of_fixed_size, setup,
-						teardown),
-		cmocka_unit_test_setup_teardown(sealed_memory_is_used_at_the_gateways_ring, setup, teardown),
-		cmocka_unit_test_setup_teardown(memory_that_the_gateway_keeps_stays_charged, setup, teardown),
-		cmocka_unit_test_setup_teardown(without_a_seal_there_is_no_conversation, setup, teardown),
-		cmocka_unit_test_setup_teardown(a_gateway_that_does_not_answer_is_not_waited_for, setup,
-						teardown),
-		cmocka_unit_test_setup_teardown(a_host_of_which_no_gateway_tells_any_more_is_gone, setup,
-						teardown),
-		cmocka_unit_test_setup_teardown(another_daemon_of_a_host_is_noticed, setup, teardown),
-		cmocka_unit_test_setup_teardown(an_answer_to_a_question_that_was_withdrawn_connects_nobody,
-						setup, teardown),
-		cmocka_unit_test_setup_teardown(the_gateway_pays_for_what_a_host_that_goes_takes, setup,
-						teardown),
-		cmocka_unit_test_setup_teardown(a_flood_is_taken_in_pieces_and_paid_for, setup, teardown),
-		cmocka_unit_test_setup_teardown(conversations_are_as_many_as_the_gateways_user_may_pay_for,
-						setup, teardown),
-		cmocka_unit_test_setup_teardown(a_gateway_that_does_not_read_is_let_go, setup, teardown),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -62,7 +62,7 @@ static void put_loud(size_t size)
 		assert_true(inflow_put(scene.inflow, "loud", &loud[i], size));
 }
 
-static void what_a_host_sends_waits_for_one_turn_of_another(void **state)
+TEST_WITH(what_a_host_sends_waits_for_one_turn_of_another, setup, teardown)
 {
 	put_loud(0);
 	assert_true(inflow_put(scene.inflow, "quiet", &quiet, 0));
@@ -71,7 +71,7 @@ static void what_a_host_sends_waits_for_one_turn_of_another(void **state)
 	assert_in_range(scene.quiet_after, 1, TURNS_QUANTUM / COST_MESSAGE + 1);
 }
 
-static void a_message_of_many_bytes_takes_as_much_of_its_hosts_turn(void **state)
+TEST_WITH(a_message_of_many_bytes_takes_as_much_of_its_hosts_turn, setup, teardown)
 {
 	put_loud(1024);
 	assert_true(inflow_put(scene.inflow, "quiet", &quiet, 0));
@@ -80,7 +80,7 @@ static void a_message_of_many_bytes_takes_as_much_of_its_hosts_turn(void **state
 	assert_in_range(scene.quiet_after, 1, TURNS_QUANTUM / (COST_MESSAGE + COST_MESSAGE_BYTES(1024)) + 1);
 }
 
-static void a_pass_is_bounded_and_nothing_is_forgotten_or_reordered(void **state)
+TEST_WITH(a_pass_is_bounded_and_nothing_is_forgotten_or_reordered, setup, teardown)
 {
 	put_loud(0);
 	event_base_loop(scene.base, EVLOOP_ONCE);
@@ -90,7 +90,7 @@ static void a_pass_is_bounded_and_nothing_is_forgotten_or_reordered(void **state
 	assert_true(scene.is_in_order);
 }
 
-static void too_much_of_one_host_is_refused_and_of_others_isnt(void **state)
+TEST_WITH(too_much_of_one_host_is_refused_and_of_others_isnt, setup, teardown)
 {
 	unsigned fit = 0;
 
@@ -104,7 +104,7 @@ static void too_much_of_one_host_is_refused_and_of_others_isnt(void **state)
 	assert_true(inflow_put(scene.inflow, "loud", &loud[fit], 1 << 20)); /* there is room again */
 }
 
-static void all_hosts_together_have_a_bound_and_each_has_a_share(void **state)
+TEST_WITH(all_hosts_together_have_a_bound_and_each_has_a_share, setup, teardown)
 {
 	size_t waits = 0, size = (64 << 10) - INFLOW_MESSAGE;
 	char host[16];
@@ -122,7 +122,7 @@ static void all_hosts_together_have_a_bound_and_each_has_a_share(void **state)
 	assert_true(inflow_put(scene.inflow, "host0", &loud[0], 15 << 20)); /* there is room again */
 }
 
-static void what_is_cleared_is_dropped_once_and_not_taken(void **state)
+TEST_WITH(what_is_cleared_is_dropped_once_and_not_taken, setup, teardown)
 {
 	put_loud(0);
 	inflow_clear(scene.inflow, on_drop, NULL);
@@ -131,19 +131,4 @@ static void what_is_cleared_is_dropped_once_and_not_taken(void **state)
 	event_base_loop(scene.base, 0);
 	assert_int_equal(scene.taken, 0);
 	assert_int_equal(scene.of_quiet, 1);
-}
-
-int main(void)
-{
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-	const struct CMUnitTest tests[] = {
-		TEST(what_a_host_sends_waits_for_one_turn_of_another),
-		TEST(a_message_of_many_bytes_takes_as_much_of_its_hosts_turn),
-		TEST(a_pass_is_bounded_and_nothing_is_forgotten_or_reordered),
-		TEST(too_much_of_one_host_is_refused_and_of_others_isnt),
-		TEST(all_hosts_together_have_a_bound_and_each_has_a_share),
-		TEST(what_is_cleared_is_dropped_once_and_not_taken),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

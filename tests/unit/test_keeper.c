@@ -62,7 +62,7 @@ static bool is_held(int reader)
 	return !(wait.revents & POLLHUP);
 }
 
-static void handle_stays_open_however_few_descriptors_are_left(void **state)
+TEST(handle_stays_open_however_few_descriptors_are_left)
 {
 	struct rlimit limit = {LIMIT, LIMIT};
 
@@ -93,13 +93,4 @@ static void handle_stays_open_however_few_descriptors_are_left(void **state)
 		assert_false(is_held(handle[0]));
 		close(handle[0]);
 	}
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(handle_stays_open_however_few_descriptors_are_left),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

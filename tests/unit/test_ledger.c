@@ -69,7 +69,7 @@ static void compare(struct ledger *ledger, const struct model *model, struct cha
 	assert_int_equal(ledger_is_full(ledger), model->count >= ledger->max);
 }
 
-static void ledger_is_as_a_plain_list(void **state)
+TEST(ledger_is_as_a_plain_list)
 {
 	for (seed = 1; seed < 4; seed++) {
 		struct channel_end ends[ENDS] = {0};
@@ -130,7 +130,7 @@ static unsigned steps_to(const struct ledger *ledger, const struct channel_end *
 	return steps;
 }
 
-static void search_is_logarithmic(void **state)
+TEST(search_is_logarithmic)
 {
 	struct channel_end end = {0};
 	struct ledger ledger;
@@ -148,14 +148,4 @@ static void search_is_logarithmic(void **state)
 	}
 	assert_in_range(most, 1, 3 * 16);
 	ledger_free(&ledger);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(ledger_is_as_a_plain_list),
-		cmocka_unit_test(search_is_logarithmic),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

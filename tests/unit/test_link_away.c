@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/base/log.h"
 #include "daemon/link/link_internal.h"
 #include "daemon/link/vchan_transport.h"
 #include "daemon/relay/channel.h"
@@ -55,7 +54,7 @@ static struct channel *accept_channel(struct scene *scene)
 
 /* --- a program ends ------------------------------------------------------------------------------- */
 
-static void program_that_ends_while_the_peer_is_away_has_ended_then(void **state)
+TEST(program_that_ends_while_the_peer_is_away_has_ended_then)
 {
 	enum { OPENED_BEFORE, OPENED_MEANWHILE, ACCEPTED, SHAPES };
 	struct scene scene;
@@ -98,7 +97,7 @@ static void program_that_ends_while_the_peer_is_away_has_ended_then(void **state
 	}
 }
 
-static void program_that_ends_before_there_is_a_link_leaves_nothing(void **state)
+TEST(program_that_ends_before_there_is_a_link_leaves_nothing)
 {
 	struct scene scene;
 
@@ -136,7 +135,7 @@ static void come_as(struct scene *scene, uint32_t domid)
 	meet_again(scene);
 }
 
-static void peer_saved_again_before_its_proof_comes_back_once_more(void **state)
+TEST(peer_saved_again_before_its_proof_comes_back_once_more)
 {
 	enum { GREETED, PROVING, RESUMING, STAGES };
 	enum { SAVED, LOST, LEFT, SILENT, WAYS };
@@ -199,7 +198,7 @@ static void peer_saved_again_before_its_proof_comes_back_once_more(void **state)
 	}
 }
 
-static void domain_restored_again_before_it_found_its_peer_finds_it(void **state)
+TEST(domain_restored_again_before_it_found_its_peer_finds_it)
 {
 	enum { AT_ONCE, AFTER_GOING_ON, PROVING, RESUMING, STAGES };
 	struct frame_prove ours;
@@ -253,7 +252,7 @@ static void domain_restored_again_before_it_found_its_peer_finds_it(void **state
 }
 
 /* An image and its original: both know the secret. The second one proves it while the first one is being resumed. */
-static void of_two_that_prove_the_same_session_one_goes_on(void **state)
+TEST(of_two_that_prove_the_same_session_one_goes_on)
 {
 	struct frame_prove ours;
 	struct scene scene;
@@ -335,7 +334,7 @@ static void fill(struct quota *quota, uint32_t domid, struct charge *charge)
 }
 
 /* What was kept for it is still sent, and given back; nothing else is let wait for it meanwhile. */
-static void peer_whose_account_is_full_comes_back_to_all_that_was_kept(void **state)
+TEST(peer_whose_account_is_full_comes_back_to_all_that_was_kept)
 {
 	const struct quota_limits limits = {
 		.pool = {[QUOTA_BYTES] = 1u << 20},
@@ -377,19 +376,4 @@ static void peer_whose_account_is_full_comes_back_to_all_that_was_kept(void **st
 		scene_stop(&scene);
 		quota_free(quota);
 	}
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(program_that_ends_while_the_peer_is_away_has_ended_then),
-		cmocka_unit_test(program_that_ends_before_there_is_a_link_leaves_nothing),
-		cmocka_unit_test(peer_saved_again_before_its_proof_comes_back_once_more),
-		cmocka_unit_test(domain_restored_again_before_it_found_its_peer_finds_it),
-		cmocka_unit_test(of_two_that_prove_the_same_session_one_goes_on),
-		cmocka_unit_test(peer_whose_account_is_full_comes_back_to_all_that_was_kept),
-	};
-
-	log_set_level(LOG_LEVEL_ERROR);
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/base/log.h"
 #include "wire/bytes.h"
 
 /* So much has come over it since the last look. */
@@ -42,7 +41,7 @@ static void start_at(struct scene *scene, uint32_t size)
 	assert_false(scene->links->elastic_runs);
 }
 
-static void busy_link_grows_and_quiet_one_shrinks(void **state)
+TEST(busy_link_grows_and_quiet_one_shrinks)
 {
 	struct scene scene;
 
@@ -69,7 +68,7 @@ static void busy_link_grows_and_quiet_one_shrinks(void **state)
 	move_stop(&scene);
 }
 
-static void burst_and_little_traffic_move_nothing(void **state)
+TEST(burst_and_little_traffic_move_nothing)
 {
 	struct scene scene;
 
@@ -85,7 +84,7 @@ static void burst_and_little_traffic_move_nothing(void **state)
 	move_stop(&scene);
 }
 
-static void link_grows_as_far_as_there_are_pages(void **state)
+TEST(link_grows_as_far_as_there_are_pages)
 {
 	struct scene scene;
 
@@ -110,7 +109,7 @@ static void link_grows_as_far_as_there_are_pages(void **state)
 	move_stop(&scene);
 }
 
-static void link_shrinks_at_once_when_others_wait_for_pages(void **state)
+TEST(link_shrinks_at_once_when_others_wait_for_pages)
 {
 	struct scene scene;
 
@@ -128,7 +127,7 @@ static void link_shrinks_at_once_when_others_wait_for_pages(void **state)
 	}
 }
 
-static void a_link_gets_the_smallest_size_and_grows_to_the_first(void **state)
+TEST(a_link_gets_the_smallest_size_and_grows_to_the_first)
 {
 	struct scene scene;
 
@@ -156,7 +155,7 @@ static void a_link_gets_the_smallest_size_and_grows_to_the_first(void **state)
 	move_stop(&scene);
 }
 
-static void link_that_may_not_shrink_is_asked_seldom(void **state)
+TEST(link_that_may_not_shrink_is_asked_seldom)
 {
 	struct scene scene;
 
@@ -188,7 +187,7 @@ static void link_that_may_not_shrink_is_asked_seldom(void **state)
 	move_stop(&scene);
 }
 
-static void peer_that_offers_again_and_again_is_declined(void **state)
+TEST(peer_that_offers_again_and_again_is_declined)
 {
 	struct scene scene;
 	unsigned mapped = 0;
@@ -213,7 +212,7 @@ static void peer_that_offers_again_and_again_is_declined(void **state)
 	move_stop(&scene);
 }
 
-static void shares_are_fair_and_powers_of_two(void **state)
+TEST(shares_are_fair_and_powers_of_two)
 {
 	assert_int_equal(elastic_pages(1024), 1);
 	assert_int_equal(elastic_pages(65536), 33);
@@ -227,21 +226,4 @@ static void shares_are_fair_and_powers_of_two(void **state)
 			assert_true(size == 1u << 20 || elastic_pages(2 * size) * links > pages);
 		}
 	}
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(busy_link_grows_and_quiet_one_shrinks),
-		cmocka_unit_test(burst_and_little_traffic_move_nothing),
-		cmocka_unit_test(link_grows_as_far_as_there_are_pages),
-		cmocka_unit_test(link_shrinks_at_once_when_others_wait_for_pages),
-		cmocka_unit_test(a_link_gets_the_smallest_size_and_grows_to_the_first),
-		cmocka_unit_test(link_that_may_not_shrink_is_asked_seldom),
-		cmocka_unit_test(peer_that_offers_again_and_again_is_declined),
-		cmocka_unit_test(shares_are_fair_and_powers_of_two),
-	};
-
-	log_set_level(LOG_LEVEL_ERROR);
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -9,11 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/base/log.h"
 #include "daemon/link/vchan_transport.h"
 #include "wire/bytes.h"
 
-static void link_is_made_when_it_is_wanted(void **state)
+TEST(link_is_made_when_it_is_wanted)
 {
 	struct scene scene;
 	int error = 0;
@@ -34,7 +33,7 @@ static void link_is_made_when_it_is_wanted(void **state)
 	scene_stop(&scene);
 }
 
-static void what_is_not_there_leaves_nothing_behind(void **state)
+TEST(what_is_not_there_leaves_nothing_behind)
 {
 	struct failures failures = {0};
 	struct scene scene;
@@ -73,7 +72,7 @@ static void what_is_not_there_leaves_nothing_behind(void **state)
 	scene_stop(&scene);
 }
 
-static void what_waits_for_a_link_that_cannot_be_goes_elsewhere(void **state)
+TEST(what_waits_for_a_link_that_cannot_be_goes_elsewhere)
 {
 	struct scene scene;
 	int error;
@@ -93,7 +92,7 @@ static void what_waits_for_a_link_that_cannot_be_goes_elsewhere(void **state)
 	scene_stop(&scene);
 }
 
-static void who_is_away_is_led_to_by_domain_0_also_when_asked_before(void **state)
+TEST(who_is_away_is_led_to_by_domain_0_also_when_asked_before)
 {
 	struct scene scene;
 
@@ -114,7 +113,7 @@ static void who_is_away_is_led_to_by_domain_0_also_when_asked_before(void **stat
 	scene_stop(&scene);
 }
 
-static void whether_a_peer_relays_is_in_its_hello(void **state)
+TEST(whether_a_peer_relays_is_in_its_hello)
 {
 	struct scene scene;
 
@@ -128,7 +127,7 @@ static void whether_a_peer_relays_is_in_its_hello(void **state)
 	}
 }
 
-static void after_a_restore_links_begin_anew_under_the_new_number(void **state)
+TEST(after_a_restore_links_begin_anew_under_the_new_number)
 {
 	struct failures failures = {0};
 	struct scene scene;
@@ -163,7 +162,7 @@ static void after_a_restore_links_begin_anew_under_the_new_number(void **state)
 	scene_stop(&scene);
 }
 
-static void hello_comes_first_and_says_who_we_are(void **state)
+TEST(hello_comes_first_and_says_who_we_are)
 {
 	struct frame_hello_link hello;
 	struct scene scene;
@@ -187,7 +186,7 @@ static void hello_comes_first_and_says_who_we_are(void **state)
 }
 
 /* The peer may name a session in its own: see test_link_tags.c. */
-static void channel_that_was_opened_before_goes_out_behind_both_hellos(void **state)
+TEST(channel_that_was_opened_before_goes_out_behind_both_hellos)
 {
 	struct scene scene;
 
@@ -202,7 +201,7 @@ static void channel_that_was_opened_before_goes_out_behind_both_hellos(void **st
 	scene_stop(&scene);
 }
 
-static void version_of_the_peer_is_plain_text(void **state)
+TEST(version_of_the_peer_is_plain_text)
 {
 	struct scene scene;
 
@@ -211,7 +210,7 @@ static void version_of_the_peer_is_plain_text(void **state)
 	scene_stop(&scene);
 }
 
-static void peers_hello_may_be_there_before_we_look(void **state)
+TEST(peers_hello_may_be_there_before_we_look)
 {
 	struct scene scene;
 	struct vchan *vchan;
@@ -240,7 +239,7 @@ static void peers_hello_may_be_there_before_we_look(void **state)
 	scene_stop(&scene);
 }
 
-static void sender_is_the_domain_at_the_other_end_whatever_it_claims(void **state)
+TEST(sender_is_the_domain_at_the_other_end_whatever_it_claims)
 {
 	struct frame_open open = {
 		.kind = CHANNEL_MESSAGE, .identity = {.domid = 0, .uid = 0}, .name = {"inbox", 5}};
@@ -253,24 +252,4 @@ static void sender_is_the_domain_at_the_other_end_whatever_it_claims(void **stat
 	assert_int_equal(scene.opens, 1); /* on_open() has looked at it */
 	expect(&scene, FRAME_RESET);
 	scene_stop(&scene);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(link_is_made_when_it_is_wanted),
-		cmocka_unit_test(what_is_not_there_leaves_nothing_behind),
-		cmocka_unit_test(what_waits_for_a_link_that_cannot_be_goes_elsewhere),
-		cmocka_unit_test(who_is_away_is_led_to_by_domain_0_also_when_asked_before),
-		cmocka_unit_test(whether_a_peer_relays_is_in_its_hello),
-		cmocka_unit_test(after_a_restore_links_begin_anew_under_the_new_number),
-		cmocka_unit_test(hello_comes_first_and_says_who_we_are),
-		cmocka_unit_test(channel_that_was_opened_before_goes_out_behind_both_hellos),
-		cmocka_unit_test(version_of_the_peer_is_plain_text),
-		cmocka_unit_test(peers_hello_may_be_there_before_we_look),
-		cmocka_unit_test(sender_is_the_domain_at_the_other_end_whatever_it_claims),
-	};
-
-	log_set_level(LOG_LEVEL_ERROR);
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,7 +6,6 @@
 
 #include <errno.h>
 
-#include "daemon/base/log.h"
 #include "wire/bytes.h"
 
 static unsigned heard_pings(struct scene *scene, bool answer)
@@ -23,7 +22,7 @@ static unsigned heard_pings(struct scene *scene, bool answer)
 	return count;
 }
 
-static void peer_that_answers_lives(void **state)
+TEST(peer_that_answers_lives)
 {
 	struct scene scene;
 
@@ -36,7 +35,7 @@ static void peer_that_answers_lives(void **state)
 	scene_stop(&scene);
 }
 
-static void silent_peer_is_dead_after_its_time_and_not_before(void **state)
+TEST(silent_peer_is_dead_after_its_time_and_not_before)
 {
 	struct scene scene;
 
@@ -64,7 +63,7 @@ static void silent_peer_is_dead_after_its_time_and_not_before(void **state)
 #define HIGHER 7u
 
 /* One PING serves both ends. But of two daemons each may be of 1.0, which sends one at each interval. */
-static void one_ping_serves_both_ends(void **state)
+TEST(one_ping_serves_both_ends)
 {
 	struct scene scene;
 
@@ -90,7 +89,7 @@ static void one_ping_serves_both_ends(void **state)
 	}
 }
 
-static void peer_that_pings_rarely_is_asked(void **state)
+TEST(peer_that_pings_rarely_is_asked)
 {
 	struct scene scene;
 
@@ -108,7 +107,7 @@ static void peer_that_pings_rarely_is_asked(void **state)
 }
 
 /* Whoever asks, and whenever it was heard last. */
-static void who_falls_silent_is_dead_within_an_interval_more(void **state)
+TEST(who_falls_silent_is_dead_within_an_interval_more)
 {
 	struct scene scene;
 
@@ -135,7 +134,7 @@ static void who_falls_silent_is_dead_within_an_interval_more(void **state)
 	}
 }
 
-static void who_was_not_asked_is_not_dead(void **state)
+TEST(who_was_not_asked_is_not_dead)
 {
 	struct scene scene;
 
@@ -152,7 +151,7 @@ static void who_was_not_asked_is_not_dead(void **state)
 	scene_stop(&scene);
 }
 
-static void any_frame_is_a_sign_of_life(void **state)
+TEST(any_frame_is_a_sign_of_life)
 {
 	struct scene scene;
 
@@ -172,7 +171,7 @@ static void any_frame_is_a_sign_of_life(void **state)
 }
 
 /* Else a lost event, or a daemon that stood still itself, would cost the link. */
-static void what_lies_unread_is_a_sign_of_life(void **state)
+TEST(what_lies_unread_is_a_sign_of_life)
 {
 	struct scene scene;
 
@@ -188,7 +187,7 @@ static void what_lies_unread_is_a_sign_of_life(void **state)
 	scene_stop(&scene);
 }
 
-static void idle_link_is_closed_and_one_with_a_channel_is_not(void **state)
+TEST(idle_link_is_closed_and_one_with_a_channel_is_not)
 {
 	struct scene scene;
 
@@ -213,7 +212,7 @@ static void idle_link_is_closed_and_one_with_a_channel_is_not(void **state)
 	}
 }
 
-static void link_with_domain_0_is_not_closed_for_being_idle(void **state)
+TEST(link_with_domain_0_is_not_closed_for_being_idle)
 {
 	struct scene scene;
 
@@ -227,7 +226,7 @@ static void link_with_domain_0_is_not_closed_for_being_idle(void **state)
 	scene_stop(&scene);
 }
 
-static void domains_that_never_were_are_forgotten(void **state)
+TEST(domains_that_never_were_are_forgotten)
 {
 	struct link_info info;
 	struct scene scene;
@@ -243,24 +242,4 @@ static void domains_that_never_were_are_forgotten(void **state)
 		assert_int_equal(links_info(scene.links, 7, &info), is_up);
 		scene_stop(&scene);
 	}
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(peer_that_answers_lives),
-		cmocka_unit_test(silent_peer_is_dead_after_its_time_and_not_before),
-		cmocka_unit_test(one_ping_serves_both_ends),
-		cmocka_unit_test(peer_that_pings_rarely_is_asked),
-		cmocka_unit_test(who_falls_silent_is_dead_within_an_interval_more),
-		cmocka_unit_test(who_was_not_asked_is_not_dead),
-		cmocka_unit_test(any_frame_is_a_sign_of_life),
-		cmocka_unit_test(what_lies_unread_is_a_sign_of_life),
-		cmocka_unit_test(idle_link_is_closed_and_one_with_a_channel_is_not),
-		cmocka_unit_test(link_with_domain_0_is_not_closed_for_being_idle),
-		cmocka_unit_test(domains_that_never_were_are_forgotten),
-	};
-
-	log_set_level(LOG_LEVEL_ERROR);
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

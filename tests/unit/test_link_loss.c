@@ -7,10 +7,9 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "daemon/base/log.h"
 #include "wire/bytes.h"
 
-static void end_at_any_state_ends_the_channels_and_leaves_it_idle(void **state)
+TEST(end_at_any_state_ends_the_channels_and_leaves_it_idle)
 {
 	enum { FAILED, LOST, CLOSED, BROKEN, GOODBYE, STOPPED, ENDS };
 	struct scene scene;
@@ -69,7 +68,7 @@ static void end_at_any_state_ends_the_channels_and_leaves_it_idle(void **state)
 	}
 }
 
-static void what_the_peer_said_last_counts_though_it_has_gone(void **state)
+TEST(what_the_peer_said_last_counts_though_it_has_gone)
 {
 	struct scene scene;
 	uint8_t payload[8];
@@ -88,7 +87,7 @@ static void what_the_peer_said_last_counts_though_it_has_gone(void **state)
 }
 
 /* XenStore may tell of it before the vchan does. */
-static void what_the_peer_said_before_a_loss_in_the_greeting_counts(void **state)
+TEST(what_the_peer_said_before_a_loss_in_the_greeting_counts)
 {
 	struct scene scene;
 	vchan_event_fn event;
@@ -109,7 +108,7 @@ static void what_the_peer_said_before_a_loss_in_the_greeting_counts(void **state
 	scene_stop(&scene);
 }
 
-static void reason_in_a_goodbye_is_kept_as_plain_text(void **state)
+TEST(reason_in_a_goodbye_is_kept_as_plain_text)
 {
 	struct scene scene;
 	uint8_t payload[FRAME_SMALL_MAX];
@@ -125,7 +124,7 @@ static void reason_in_a_goodbye_is_kept_as_plain_text(void **state)
 	scene_stop(&scene);
 }
 
-static void peer_that_stops_is_told_by_a_goodbye(void **state)
+TEST(peer_that_stops_is_told_by_a_goodbye)
 {
 	struct scene scene;
 
@@ -142,7 +141,7 @@ static void peer_that_stops_is_told_by_a_goodbye(void **state)
 	}
 }
 
-static void new_vchan_of_the_peer_takes_the_place_of_the_old_one(void **state)
+TEST(new_vchan_of_the_peer_takes_the_place_of_the_old_one)
 {
 	struct scene scene;
 	struct vchan *old;
@@ -164,7 +163,7 @@ static void new_vchan_of_the_peer_takes_the_place_of_the_old_one(void **state)
 	scene_stop(&scene);
 }
 
-static void what_was_said_over_the_old_vchan_counts_after_a_new_one(void **state)
+TEST(what_was_said_over_the_old_vchan_counts_after_a_new_one)
 {
 	struct scene scene;
 	uint8_t payload[8];
@@ -187,7 +186,7 @@ static void what_was_said_over_the_old_vchan_counts_after_a_new_one(void **state
 	scene_stop(&scene);
 }
 
-static void new_vchan_goes_with_the_link_while_the_old_one_is_read(void **state)
+TEST(new_vchan_goes_with_the_link_while_the_old_one_is_read)
 {
 	struct scene scene;
 	struct vchan *old;
@@ -212,7 +211,7 @@ static void new_vchan_goes_with_the_link_while_the_old_one_is_read(void **state)
 	}
 }
 
-static void link_that_cannot_be_notified_ends(void **state)
+TEST(link_that_cannot_be_notified_ends)
 {
 	struct scene scene;
 
@@ -223,22 +222,4 @@ static void link_that_cannot_be_notified_ends(void **state)
 	expect_state(&scene, LINK_IDLE);
 	expect_last_error(&scene, "notifying it");
 	scene_stop(&scene);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(end_at_any_state_ends_the_channels_and_leaves_it_idle),
-		cmocka_unit_test(what_the_peer_said_last_counts_though_it_has_gone),
-		cmocka_unit_test(what_the_peer_said_before_a_loss_in_the_greeting_counts),
-		cmocka_unit_test(reason_in_a_goodbye_is_kept_as_plain_text),
-		cmocka_unit_test(peer_that_stops_is_told_by_a_goodbye),
-		cmocka_unit_test(new_vchan_of_the_peer_takes_the_place_of_the_old_one),
-		cmocka_unit_test(what_was_said_over_the_old_vchan_counts_after_a_new_one),
-		cmocka_unit_test(new_vchan_goes_with_the_link_while_the_old_one_is_read),
-		cmocka_unit_test(link_that_cannot_be_notified_ends),
-	};
-
-	log_set_level(LOG_LEVEL_ERROR);
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "daemon/base/cost.h"
-#include "daemon/base/log.h"
 #include "daemon/base/turns.h"
 #include "daemon/relay/cancel.h"
 #include "daemon/relay/hop_internal.h"
@@ -50,7 +49,7 @@ static uint32_t channels_of(struct scene *scene, uint32_t domid)
 	return info.channels;
 }
 
-static void a_lost_links_thousands_of_channels_end_between_others_turns(void **state)
+TEST(a_lost_links_thousands_of_channels_end_between_others_turns)
 {
 	struct channel **channels = calloc(MANY, sizeof(struct channel *)), *later;
 	unsigned passes = 0, ended = 0;
@@ -142,7 +141,7 @@ static void expect_piece(struct scene *scene, unsigned calls, uint32_t from, uin
 }
 
 /* Also if this domain is restored before that. */
-static void nothing_is_taken_in_before_a_restored_peer_is_seen_to(void **state)
+TEST(nothing_is_taken_in_before_a_restored_peer_is_seen_to)
 {
 	struct vchan *first, *second;
 	struct scene scene;
@@ -182,15 +181,4 @@ static void nothing_is_taken_in_before_a_restored_peer_is_seen_to(void **state)
 		free(first);
 		free(second);
 	}
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(a_lost_links_thousands_of_channels_end_between_others_turns),
-		cmocka_unit_test(nothing_is_taken_in_before_a_restored_peer_is_seen_to),
-	};
-
-	log_set_level(LOG_LEVEL_ERROR);
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

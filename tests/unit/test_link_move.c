@@ -7,12 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/base/log.h"
 #include "wire/bytes.h"
 
 /* --- what goes on ----------------------------------------------------------------------------- */
 
-static void granting_end_offers_and_goes_on_behind_both_moves(void **state)
+TEST(granting_end_offers_and_goes_on_behind_both_moves)
 {
 	struct scene scene;
 
@@ -45,7 +44,7 @@ static void granting_end_offers_and_goes_on_behind_both_moves(void **state)
 	move_stop(&scene);
 }
 
-static void mapping_end_maps_and_goes_on(void **state)
+TEST(mapping_end_maps_and_goes_on)
 {
 	struct scene scene;
 
@@ -74,7 +73,7 @@ static void mapping_end_maps_and_goes_on(void **state)
 }
 
 /* It has read our MOVE before it said its own, so for it the move is over; we may not have looked whether it has. */
-static void peer_may_offer_again_right_behind_its_move(void **state)
+TEST(peer_may_offer_again_right_behind_its_move)
 {
 	const struct frame_offer offer = {.ring_ref = RING_REF, .port = PORT};
 	struct scene scene;
@@ -98,7 +97,7 @@ static void peer_may_offer_again_right_behind_its_move(void **state)
 	move_stop(&scene);
 }
 
-static void peer_that_has_moved_may_close_the_old_vchan_first(void **state)
+TEST(peer_that_has_moved_may_close_the_old_vchan_first)
 {
 	struct scene scene;
 
@@ -120,7 +119,7 @@ static void peer_that_has_moved_may_close_the_old_vchan_first(void **state)
 	move_stop(&scene);
 }
 
-static void peer_that_declines_has_what_it_had(void **state)
+TEST(peer_that_declines_has_what_it_had)
 {
 	struct scene scene;
 
@@ -145,7 +144,7 @@ static void peer_that_declines_has_what_it_had(void **state)
 	move_stop(&scene);
 }
 
-static void peer_that_does_not_move_is_offered_nothing(void **state)
+TEST(peer_that_does_not_move_is_offered_nothing)
 {
 	struct scene scene;
 
@@ -158,7 +157,7 @@ static void peer_that_does_not_move_is_offered_nothing(void **state)
 	move_stop(&scene);
 }
 
-static void goodbye_is_heard_wherever_it_lies(void **state)
+TEST(goodbye_is_heard_wherever_it_lies)
 {
 	struct scene scene;
 
@@ -192,7 +191,7 @@ static void expect_end(struct scene *scene, uint32_t error)
 	move_stop(scene);
 }
 
-static void frames_that_are_not_due(void **state)
+TEST(frames_that_are_not_due)
 {
 	struct scene scene;
 
@@ -246,7 +245,7 @@ static void frames_that_are_not_due(void **state)
 	expect_end(&scene, EINVAL);
 }
 
-static void vchan_that_goes_takes_the_other_one_along(void **state)
+TEST(vchan_that_goes_takes_the_other_one_along)
 {
 	static const struct {
 		enum vchan_state state;
@@ -324,7 +323,7 @@ static void reach_stage(struct scene *scene, enum stage stage)
 	session.heard_sequence = scene->peer.heard_sequence;
 }
 
-static void session_that_is_lost_while_it_moves_is_resumed(void **state)
+TEST(session_that_is_lost_while_it_moves_is_resumed)
 {
 	enum { SAVED, RESTORED, GONE, LEFT, OTHER_LEFT, WAYS };
 	struct scene scene;
@@ -397,7 +396,7 @@ static void session_that_is_lost_while_it_moves_is_resumed(void **state)
 	}
 }
 
-static void peer_that_does_not_answer_an_offer_is_given_up(void **state)
+TEST(peer_that_does_not_answer_an_offer_is_given_up)
 {
 	struct scene scene;
 
@@ -444,7 +443,7 @@ static void move_once(struct scene *scene)
 	expect(scene, FRAME_ACK);
 }
 
-static void a_thousand_moves_leave_no_more_than_ten(void **state)
+TEST(a_thousand_moves_leave_no_more_than_ten)
 {
 	struct scene scene;
 	size_t after_ten = 0;
@@ -462,7 +461,7 @@ static void a_thousand_moves_leave_no_more_than_ten(void **state)
 }
 
 /* Each carries a channel, and ends in one of three ways. */
-static void ten_thousand_links_leave_no_more_than_ten(void **state)
+TEST(ten_thousand_links_leave_no_more_than_ten)
 {
 	struct scene scene;
 	size_t after_ten = 0;
@@ -483,26 +482,4 @@ static void ten_thousand_links_leave_no_more_than_ten(void **state)
 	}
 	assert_int_equal(bytes_allocated(), after_ten);
 	scene_stop(&scene);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(granting_end_offers_and_goes_on_behind_both_moves),
-		cmocka_unit_test(mapping_end_maps_and_goes_on),
-		cmocka_unit_test(peer_may_offer_again_right_behind_its_move),
-		cmocka_unit_test(peer_that_has_moved_may_close_the_old_vchan_first),
-		cmocka_unit_test(peer_that_declines_has_what_it_had),
-		cmocka_unit_test(peer_that_does_not_move_is_offered_nothing),
-		cmocka_unit_test(goodbye_is_heard_wherever_it_lies),
-		cmocka_unit_test(frames_that_are_not_due),
-		cmocka_unit_test(vchan_that_goes_takes_the_other_one_along),
-		cmocka_unit_test(session_that_is_lost_while_it_moves_is_resumed),
-		cmocka_unit_test(peer_that_does_not_answer_an_offer_is_given_up),
-		cmocka_unit_test(a_thousand_moves_leave_no_more_than_ten),
-		cmocka_unit_test(ten_thousand_links_leave_no_more_than_ten),
-	};
-
-	log_set_level(LOG_LEVEL_ERROR);
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

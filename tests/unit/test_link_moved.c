@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "daemon/link/link_internal.h"
-#include "daemon/base/log.h"
 
 /* The peer's domain comes back as domain 9. */
 static void come_back(struct scene *scene)
@@ -24,7 +23,7 @@ static bool is_there(struct scene *scene, uint32_t domid, struct link_info *info
 	return links_info(scene->links, domid, info);
 }
 
-static void session_goes_on_under_another_domid(void **state)
+TEST(session_goes_on_under_another_domid)
 {
 	struct link_info info;
 	struct scene scene;
@@ -88,7 +87,7 @@ static void session_goes_on_under_another_domid(void **state)
 	}
 }
 
-static void who_only_claims_to_be_the_peer_gets_and_disturbs_nothing(void **state)
+TEST(who_only_claims_to_be_the_peer_gets_and_disturbs_nothing)
 {
 	struct frame_prove ours, theirs;
 	struct link_info info;
@@ -125,7 +124,7 @@ static void who_only_claims_to_be_the_peer_gets_and_disturbs_nothing(void **stat
 	}
 }
 
-static void who_claims_to_be_the_peer_without_a_session_gets_its_own(void **state)
+TEST(who_claims_to_be_the_peer_without_a_session_gets_its_own)
 {
 	static const uint8_t none[16];
 	struct link_info info;
@@ -161,7 +160,7 @@ static void start_with_a_liar(struct scene *scene, struct peer *liar)
 	leave(scene);
 }
 
-static void peer_names_one_session_among_several_of_its_instance(void **state)
+TEST(peer_names_one_session_among_several_of_its_instance)
 {
 	struct resumed_session right;
 	struct link_info info;
@@ -204,7 +203,7 @@ static void peer_names_one_session_among_several_of_its_instance(void **state)
 }
 
 /* Both ends have been lied to. */
-static void all_sessions_of_the_instance_are_tried_if_none_is_named(void **state)
+TEST(all_sessions_of_the_instance_are_tried_if_none_is_named)
 {
 	static const uint8_t unknown[16] = "a liar's at it, ";
 	struct frame_hello_link hello;
@@ -236,7 +235,7 @@ static void all_sessions_of_the_instance_are_tried_if_none_is_named(void **state
 	free(liar.vchan);
 }
 
-static void session_that_goes_on_elsewhere_waits_until_its_end_is_heard(void **state)
+TEST(session_that_goes_on_elsewhere_waits_until_its_end_is_heard)
 {
 	struct frame_prove ours, theirs;
 	struct link_info info;
@@ -280,7 +279,7 @@ static void expect_way(struct scene *scene, const char *domain, int64_t to)
 		assert_non_null(links_want(scene->links, domid, NULL, &error));
 }
 
-static void who_was_saved_is_known_by_all_names_until_resume_for_is_over(void **state)
+TEST(who_was_saved_is_known_by_all_names_until_resume_for_is_over)
 {
 	struct scene scene;
 	int error = 0;
@@ -318,7 +317,7 @@ static void who_was_saved_is_known_by_all_names_until_resume_for_is_over(void **
 	}
 }
 
-static void old_number_leads_to_the_session_until_resume_for_is_over(void **state)
+TEST(old_number_leads_to_the_session_until_resume_for_is_over)
 {
 	struct scene scene;
 
@@ -342,7 +341,7 @@ static void old_number_leads_to_the_session_until_resume_for_is_over(void **stat
 	scene_stop(&scene);
 }
 
-static void restored_domain_keeps_the_sessions_that_it_can_resume(void **state)
+TEST(restored_domain_keeps_the_sessions_that_it_can_resume)
 {
 	struct scene scene;
 
@@ -378,7 +377,7 @@ static void restored_domain_keeps_the_sessions_that_it_can_resume(void **state)
 }
 
 /* For a guest's daemon, that of another host is no instance that it could become. */
-static void session_with_another_host_is_not_claimed_by_a_domain(void **state)
+TEST(session_with_another_host_is_not_claimed_by_a_domain)
 {
 	static const uint8_t none[16];
 	struct link *link;
@@ -410,7 +409,7 @@ static uint64_t channels_of(struct quota *quota, uint32_t domid)
 	return used;
 }
 
-static void peer_pays_under_its_new_number_for_what_it_opened_before(void **state)
+TEST(peer_pays_under_its_new_number_for_what_it_opened_before)
 {
 	const struct quota_limits limits = {
 		.pool = {[QUOTA_BYTES] = 1u << 20, [QUOTA_CHANNELS] = 100},
@@ -449,7 +448,7 @@ static void peer_pays_under_its_new_number_for_what_it_opened_before(void **stat
 }
 
 /* Domain 7 has told domain 9 its secret, and both are there. */
-static void two_domains_with_one_secret_hold_no_more_than_one_may(void **state)
+TEST(two_domains_with_one_secret_hold_no_more_than_one_may)
 {
 	const struct quota_limits limits = {
 		.pool = {[QUOTA_BYTES] = 64u << 20, [QUOTA_CHANNELS] = 1000},
@@ -507,7 +506,7 @@ static void two_domains_with_one_secret_hold_no_more_than_one_may(void **state)
 }
 
 /* By the peer's number there is another domain, on another host. */
-static void what_waits_for_a_link_waits_on_when_this_domain_is_restored(void **state)
+TEST(what_waits_for_a_link_waits_on_when_this_domain_is_restored)
 {
 	struct scene scene;
 
@@ -550,7 +549,7 @@ static void what_waits_for_a_link_waits_on_when_this_domain_is_restored(void **s
 	}
 }
 
-static void stranger_under_the_old_number_gets_its_own_session(void **state)
+TEST(stranger_under_the_old_number_gets_its_own_session)
 {
 	static const uint8_t none[16], stranger[16] = "another instance";
 	struct frame_identity identity = {.domid = OWN};
@@ -613,7 +612,7 @@ static void stranger_under_the_old_number_gets_its_own_session(void **state)
 	}
 }
 
-static void session_without_a_number_ends_with_resume_for(void **state)
+TEST(session_without_a_number_ends_with_resume_for)
 {
 	struct link_info info;
 	struct scene scene;
@@ -633,7 +632,7 @@ static void session_without_a_number_ends_with_resume_for(void **state)
 	scene_stop(&scene);
 }
 
-static void rings_are_large_enough_for_what_is_sent_again(void **state)
+TEST(rings_are_large_enough_for_what_is_sent_again)
 {
 	static const uint32_t sizes[][2] = {
 		{4096, 4096}, {65536, 65536}, {131072, 131072}, {1u << 20, 131072}};
@@ -655,29 +654,4 @@ static void rings_are_large_enough_for_what_is_sent_again(void **state)
 		assert_int_equal(links_least_ring(scene.links, 7), 0);
 		scene_stop(&scene);
 	}
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(session_goes_on_under_another_domid),
-		cmocka_unit_test(who_only_claims_to_be_the_peer_gets_and_disturbs_nothing),
-		cmocka_unit_test(who_claims_to_be_the_peer_without_a_session_gets_its_own),
-		cmocka_unit_test(peer_names_one_session_among_several_of_its_instance),
-		cmocka_unit_test(all_sessions_of_the_instance_are_tried_if_none_is_named),
-		cmocka_unit_test(session_that_goes_on_elsewhere_waits_until_its_end_is_heard),
-		cmocka_unit_test(who_was_saved_is_known_by_all_names_until_resume_for_is_over),
-		cmocka_unit_test(old_number_leads_to_the_session_until_resume_for_is_over),
-		cmocka_unit_test(restored_domain_keeps_the_sessions_that_it_can_resume),
-		cmocka_unit_test(session_with_another_host_is_not_claimed_by_a_domain),
-		cmocka_unit_test(two_domains_with_one_secret_hold_no_more_than_one_may),
-		cmocka_unit_test(peer_pays_under_its_new_number_for_what_it_opened_before),
-		cmocka_unit_test(what_waits_for_a_link_waits_on_when_this_domain_is_restored),
-		cmocka_unit_test(stranger_under_the_old_number_gets_its_own_session),
-		cmocka_unit_test(session_without_a_number_ends_with_resume_for),
-		cmocka_unit_test(rings_are_large_enough_for_what_is_sent_again),
-	};
-
-	log_set_level(LOG_LEVEL_ERROR);
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

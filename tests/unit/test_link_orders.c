@@ -79,7 +79,7 @@ static uint64_t next_random(uint64_t *random)
 
 /* Those of before the last one are closed when nothing is to be done any more, each once (vchan_close() looks),
  * and the rendezvous knows whether the last one is. */
-static void each_vchan_is_closed_once_whatever_happens_when(void **state)
+TEST(each_vchan_is_closed_once_whatever_happens_when)
 {
 	uint64_t random = 88172645463325252u;
 
@@ -110,14 +110,4 @@ static void each_vchan_is_closed_once_whatever_happens_when(void **state)
 			free(vchans[i]);
 		}
 	}
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(each_vchan_is_closed_once_whatever_happens_when),
-	};
-
-	log_set_level(LOG_LEVEL_ERROR);
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "daemon/base/log.h"
 #include "wire/bytes.h"
 
 /* --- memory ----------------------------------------------------------------------------------- */
@@ -30,7 +29,7 @@ __attribute__((visibility("default"))) void *malloc(size_t size)
 
 /* --- pings and acknowledgements --------------------------------------------------------------- */
 
-static void ping_is_answered_with_what_was_read(void **state)
+TEST(ping_is_answered_with_what_was_read)
 {
 	struct scene scene;
 	uint64_t before;
@@ -45,7 +44,7 @@ static void ping_is_answered_with_what_was_read(void **state)
 	scene_stop(&scene);
 }
 
-static void what_was_read_is_acknowledged_every_64_kib(void **state)
+TEST(what_was_read_is_acknowledged_every_64_kib)
 {
 	uint8_t skipped[8192] = {0};
 	struct scene scene;
@@ -65,7 +64,7 @@ static void what_was_read_is_acknowledged_every_64_kib(void **state)
 	scene_stop(&scene);
 }
 
-static void acknowledging_takes_no_memory(void **state)
+TEST(acknowledging_takes_no_memory)
 {
 	uint8_t skipped[8192] = {0};
 	struct scene scene;
@@ -85,7 +84,7 @@ static void acknowledging_takes_no_memory(void **state)
 	scene_stop(&scene);
 }
 
-static void ping_is_answered_once_when_the_pong_comes(void **state)
+TEST(ping_is_answered_once_when_the_pong_comes)
 {
 	struct scene scene;
 	uint64_t token;
@@ -110,7 +109,7 @@ static void ping_is_answered_once_when_the_pong_comes(void **state)
 	scene_stop(&scene);
 }
 
-static void round_trips_fall_into_the_bucket_up_to_whose_bound_they_took(void **state)
+TEST(round_trips_fall_into_the_bucket_up_to_whose_bound_they_took)
 {
 	struct round_trips trips = {.count = 0};
 
@@ -124,7 +123,7 @@ static void round_trips_fall_into_the_bucket_up_to_whose_bound_they_took(void **
 	assert_int_equal(trips.count, 2 * ROUND_TRIP_BOUNDS + 1);
 }
 
-static void each_ping_is_sent_once(void **state)
+TEST(each_ping_is_sent_once)
 {
 	struct scene scene;
 	uint64_t tokens[2];
@@ -147,7 +146,7 @@ static void each_ping_is_sent_once(void **state)
 
 static const struct frame_ping_relayed two = {.number = 2};
 
-static void ping_for_another_domain_is_answered_through_the_peer(void **state)
+TEST(ping_for_another_domain_is_answered_through_the_peer)
 {
 	struct frame_ping_relayed ping;
 	uint8_t payload[FRAME_PING_RELAYED_SIZE];
@@ -183,7 +182,7 @@ static void ping_for_another_domain_is_answered_through_the_peer(void **state)
 	scene_stop(&scene);
 }
 
-static void peer_that_does_not_relay_is_asked_for_nothing(void **state)
+TEST(peer_that_does_not_relay_is_asked_for_nothing)
 {
 	struct scene scene;
 
@@ -197,7 +196,7 @@ static void peer_that_does_not_relay_is_asked_for_nothing(void **state)
 	scene_stop(&scene);
 }
 
-static void peer_that_knows_no_hosts_is_asked_for_none_of_them(void **state)
+TEST(peer_that_knows_no_hosts_is_asked_for_none_of_them)
 {
 	const struct frame_ping_relayed far = {.domain = {"hostb/work", 10}};
 	struct frame_ping_relayed ping;
@@ -218,7 +217,7 @@ static void peer_that_knows_no_hosts_is_asked_for_none_of_them(void **state)
 	scene_stop(&scene);
 }
 
-static void ping_of_another_host_says_of_which_domain(void **state)
+TEST(ping_of_another_host_says_of_which_domain)
 {
 	const struct frame_ping_relayed far = {.number = 3, .domain = {"work", 4}, .name = {"play", 4}};
 	uint8_t payload[FRAME_PING_RELAYED_SIZE];
@@ -243,7 +242,7 @@ static void ping_of_another_host_says_of_which_domain(void **state)
 	scene_stop(&scene);
 }
 
-static void ping_ends_with_the_error_that_the_link_ends_with(void **state)
+TEST(ping_ends_with_the_error_that_the_link_ends_with)
 {
 	static const struct {
 		bool reachable;
@@ -270,7 +269,7 @@ static void ping_ends_with_the_error_that_the_link_ends_with(void **state)
 }
 
 /* It lives, and holds what was charged to others. */
-static void ping_that_a_living_peer_does_not_answer_ends(void **state)
+TEST(ping_that_a_living_peer_does_not_answer_ends)
 {
 	struct scene scene;
 
@@ -291,7 +290,7 @@ static void ping_that_a_living_peer_does_not_answer_ends(void **state)
 	scene_stop(&scene);
 }
 
-static void who_awaits_a_link_needs_no_answer_to_a_ping(void **state)
+TEST(who_awaits_a_link_needs_no_answer_to_a_ping)
 {
 	struct scene scene;
 
@@ -308,7 +307,7 @@ static void who_awaits_a_link_needs_no_answer_to_a_ping(void **state)
 	scene_stop(&scene);
 }
 
-static void peer_that_says_anything_before_hello_is_not_waited_for(void **state)
+TEST(peer_that_says_anything_before_hello_is_not_waited_for)
 {
 	struct scene scene;
 
@@ -324,7 +323,7 @@ static void peer_that_says_anything_before_hello_is_not_waited_for(void **state)
 	scene_stop(&scene);
 }
 
-static void cancelled_ping_is_never_answered(void **state)
+TEST(cancelled_ping_is_never_answered)
 {
 	struct scene scene;
 
@@ -341,7 +340,7 @@ static void cancelled_ping_is_never_answered(void **state)
 	scene_stop(&scene);
 }
 
-static void frames_of_others_go_out_only_in_a_session(void **state)
+TEST(frames_of_others_go_out_only_in_a_session)
 {
 	struct scene scene;
 	int error;
@@ -358,29 +357,4 @@ static void frames_of_others_go_out_only_in_a_session(void **state)
 	relay_pass(&scene.relay);
 	expect(&scene, FRAME_DIRECTORY);
 	scene_stop(&scene);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(ping_is_answered_with_what_was_read),
-		cmocka_unit_test(what_was_read_is_acknowledged_every_64_kib),
-		cmocka_unit_test(acknowledging_takes_no_memory),
-		cmocka_unit_test(ping_is_answered_once_when_the_pong_comes),
-		cmocka_unit_test(round_trips_fall_into_the_bucket_up_to_whose_bound_they_took),
-		cmocka_unit_test(each_ping_is_sent_once),
-		cmocka_unit_test(ping_for_another_domain_is_answered_through_the_peer),
-		cmocka_unit_test(peer_that_does_not_relay_is_asked_for_nothing),
-		cmocka_unit_test(peer_that_knows_no_hosts_is_asked_for_none_of_them),
-		cmocka_unit_test(ping_of_another_host_says_of_which_domain),
-		cmocka_unit_test(ping_ends_with_the_error_that_the_link_ends_with),
-		cmocka_unit_test(ping_that_a_living_peer_does_not_answer_ends),
-		cmocka_unit_test(who_awaits_a_link_needs_no_answer_to_a_ping),
-		cmocka_unit_test(peer_that_says_anything_before_hello_is_not_waited_for),
-		cmocka_unit_test(cancelled_ping_is_never_answered),
-		cmocka_unit_test(frames_of_others_go_out_only_in_a_session),
-	};
-
-	log_set_level(LOG_LEVEL_ERROR);
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,7 +4,6 @@
  */
 #include "tests/unit/link_rig.h"
 
-#include "daemon/base/log.h"
 #include "daemon/link/patience.h"
 
 #define BUSY_POLL_MS 100000u /* long, so that what a test does at once is quick on any machine */
@@ -55,7 +54,7 @@ static unsigned say_until_polled(struct scene *scene)
 	return times;
 }
 
-static void what_comes_quickly_is_looked_for_without_being_notified_of(void **state)
+TEST_WITH(what_comes_quickly_is_looked_for_without_being_notified_of, with_busy_poll, without_busy_poll)
 {
 	struct scene scene;
 
@@ -73,7 +72,7 @@ static void what_comes_quickly_is_looked_for_without_being_notified_of(void **st
 	scene_stop(&scene);
 }
 
-static void looking_in_vain_ends_by_asking_and_is_tried_less(void **state)
+TEST_WITH(looking_in_vain_ends_by_asking_and_is_tried_less, with_busy_poll, without_busy_poll)
 {
 	struct scene scene;
 	unsigned times, before = 0;
@@ -91,7 +90,7 @@ static void looking_in_vain_ends_by_asking_and_is_tried_less(void **state)
 	scene_stop(&scene);
 }
 
-static void what_came_before_the_last_look_is_taken_in(void **state)
+TEST_WITH(what_came_before_the_last_look_is_taken_in, with_busy_poll, without_busy_poll)
 {
 	struct scene scene;
 	uint8_t payload[8];
@@ -105,7 +104,7 @@ static void what_came_before_the_last_look_is_taken_in(void **state)
 	scene_stop(&scene);
 }
 
-static void looking_ends_when_others_need_the_cpu(void **state)
+TEST_WITH(looking_ends_when_others_need_the_cpu, with_busy_poll, without_busy_poll)
 {
 	struct scene scene;
 
@@ -118,7 +117,7 @@ static void looking_ends_when_others_need_the_cpu(void **state)
 	scene_stop(&scene);
 }
 
-static void link_that_ends_is_not_looked_at(void **state)
+TEST_WITH(link_that_ends_is_not_looked_at, with_busy_poll, without_busy_poll)
 {
 	struct scene scene;
 
@@ -135,7 +134,7 @@ static void link_that_ends_is_not_looked_at(void **state)
 }
 
 /* Not by what is found in its ring: somebody else knows that it is over. */
-static void link_that_is_lost_while_it_is_looked_at_is_looked_at_no_more(void **state)
+TEST_WITH(link_that_is_lost_while_it_is_looked_at_is_looked_at_no_more, with_busy_poll, without_busy_poll)
 {
 	struct scene scene;
 
@@ -153,7 +152,7 @@ static void link_that_is_lost_while_it_is_looked_at_is_looked_at_no_more(void **
 }
 
 /* A few quick answers in between make no difference. */
-static void slow_link_is_never_looked_at(void **state)
+TEST_WITH(slow_link_is_never_looked_at, with_busy_poll, without_busy_poll)
 {
 	struct scene scene;
 
@@ -167,7 +166,7 @@ static void slow_link_is_never_looked_at(void **state)
 	scene_stop(&scene);
 }
 
-static void nothing_is_looked_for_if_that_is_switched_off(void **state)
+TEST(nothing_is_looked_for_if_that_is_switched_off)
 {
 	struct scene scene;
 
@@ -178,28 +177,4 @@ static void nothing_is_looked_for_if_that_is_switched_off(void **state)
 		assert_false(links_poll(scene.links));
 	}
 	scene_stop(&scene);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(what_comes_quickly_is_looked_for_without_being_notified_of,
-						with_busy_poll, without_busy_poll),
-		cmocka_unit_test_setup_teardown(looking_in_vain_ends_by_asking_and_is_tried_less,
-						with_busy_poll, without_busy_poll),
-		cmocka_unit_test_setup_teardown(what_came_before_the_last_look_is_taken_in, with_busy_poll,
-						without_busy_poll),
-		cmocka_unit_test_setup_teardown(looking_ends_when_others_need_the_cpu, with_busy_poll,
-						without_busy_poll),
-		cmocka_unit_test_setup_teardown(link_that_ends_is_not_looked_at, with_busy_poll,
-						without_busy_poll),
-		cmocka_unit_test_setup_teardown(link_that_is_lost_while_it_is_looked_at_is_looked_at_no_more,
-						with_busy_poll, without_busy_poll),
-		cmocka_unit_test_setup_teardown(slow_link_is_never_looked_at, with_busy_poll,
-						without_busy_poll),
-		cmocka_unit_test(nothing_is_looked_for_if_that_is_switched_off),
-	};
-
-	log_set_level(LOG_LEVEL_ERROR);
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "daemon/link/link_internal.h"
-#include "daemon/base/log.h"
 
 static void up_as_a_guest(struct scene *scene)
 {
@@ -33,7 +32,7 @@ static void expect_to_go_on(struct scene *scene, uint32_t heard)
 	scene_stop(scene);
 }
 
-static void what_a_restored_domain_finds_in_its_ring_counts_for_nothing(void **state)
+TEST(what_a_restored_domain_finds_in_its_ring_counts_for_nothing)
 {
 	uint8_t open[24] = {CHANNEL_MESSAGE};
 	struct scene scene;
@@ -76,7 +75,7 @@ static void what_a_restored_domain_finds_in_its_ring_counts_for_nothing(void **s
 	}
 }
 
-static void what_a_domain_wrote_unaware_of_its_restore_is_not_given_out(void **state)
+TEST(what_a_domain_wrote_unaware_of_its_restore_is_not_given_out)
 {
 	struct scene scene;
 
@@ -104,7 +103,7 @@ static void what_a_domain_wrote_unaware_of_its_restore_is_not_given_out(void **s
 	}
 }
 
-static void restored_domain_that_mapped_has_a_copy_of_what_it_has_sent(void **state)
+TEST(restored_domain_that_mapped_has_a_copy_of_what_it_has_sent)
 {
 	struct scene scene;
 
@@ -141,7 +140,7 @@ static void restored_domain_that_mapped_has_a_copy_of_what_it_has_sent(void **st
 	}
 }
 
-static void attempt_of_a_restored_domain_is_given_up(void **state)
+TEST(attempt_of_a_restored_domain_is_given_up)
 {
 	struct frame_prove ours, theirs;
 	struct scene scene;
@@ -156,17 +155,4 @@ static void attempt_of_a_restored_domain_is_given_up(void **state)
 	scene.peer.vchan->restored = true;
 	say_prove(&scene, &theirs);
 	expect_dropped(&scene);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(what_a_restored_domain_finds_in_its_ring_counts_for_nothing),
-		cmocka_unit_test(what_a_domain_wrote_unaware_of_its_restore_is_not_given_out),
-		cmocka_unit_test(restored_domain_that_mapped_has_a_copy_of_what_it_has_sent),
-		cmocka_unit_test(attempt_of_a_restored_domain_is_given_up),
-	};
-
-	log_set_level(LOG_LEVEL_ERROR);
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

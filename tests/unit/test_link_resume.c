@@ -7,10 +7,9 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "daemon/base/log.h"
 #include "daemon/base/quota.h"
 
-static void what_the_peer_has_not_processed_comes_again_with_its_number(void **state)
+TEST(what_the_peer_has_not_processed_comes_again_with_its_number)
 {
 	struct scene scene;
 
@@ -41,7 +40,7 @@ static void what_the_peer_has_not_processed_comes_again_with_its_number(void **s
 	}
 }
 
-static void what_was_sent_again_and_lost_again_comes_again(void **state)
+TEST(what_was_sent_again_and_lost_again_comes_again)
 {
 	struct scene scene;
 
@@ -71,7 +70,7 @@ static void what_was_sent_again_and_lost_again_comes_again(void **state)
 }
 
 /* Such as the answer to a ping that was relayed. */
-static void what_is_sent_aside_of_channels_while_away_goes_out_later(void **state)
+TEST(what_is_sent_aside_of_channels_while_away_goes_out_later)
 {
 	static const uint8_t none[16];
 	struct scene scene;
@@ -99,7 +98,7 @@ static void what_is_sent_aside_of_channels_while_away_goes_out_later(void **stat
 	}
 }
 
-static void session_frames_right_behind_resume_count(void **state)
+TEST(session_frames_right_behind_resume_count)
 {
 	struct frame_resume resume;
 	uint8_t payload[FRAME_SMALL_MAX];
@@ -119,7 +118,7 @@ static void session_frames_right_behind_resume_count(void **state)
 	scene_stop(&scene);
 }
 
-static void peer_that_has_no_session_gets_a_new_one_over_the_same_vchan(void **state)
+TEST(peer_that_has_no_session_gets_a_new_one_over_the_same_vchan)
 {
 	static const uint8_t none[16], other[16] = "another instance";
 	struct scene scene;
@@ -146,7 +145,7 @@ static void peer_that_has_no_session_gets_a_new_one_over_the_same_vchan(void **s
 }
 
 /* It has been told by somebody else that he is we. */
-static void peer_that_means_another_session_ends_none(void **state)
+TEST(peer_that_means_another_session_ends_none)
 {
 	static const uint8_t unknown[16] = "another session ";
 	struct scene scene;
@@ -172,7 +171,7 @@ static void peer_that_means_another_session_ends_none(void **state)
 	scene_stop(&scene);
 }
 
-static void peer_of_version_1_0_has_no_session(void **state)
+TEST(peer_of_version_1_0_has_no_session)
 {
 	struct scene scene;
 
@@ -189,7 +188,7 @@ static void peer_of_version_1_0_has_no_session(void **state)
 	scene_stop(&scene);
 }
 
-static void dead_daemons_session_ends_at_once(void **state)
+TEST(dead_daemons_session_ends_at_once)
 {
 	struct scene scene;
 
@@ -212,7 +211,7 @@ static void dead_daemons_session_ends_at_once(void **state)
 }
 
 /* Who hides its presence shows itself by its hello alone, and writes none for a moment between two attempts. */
-static void peer_that_seems_gone_for_a_moment_is_only_away(void **state)
+TEST(peer_that_seems_gone_for_a_moment_is_only_away)
 {
 	struct scene scene;
 
@@ -229,7 +228,7 @@ static void peer_that_seems_gone_for_a_moment_is_only_away(void **state)
 	scene_stop(&scene);
 }
 
-static void goodbye_ends_the_session(void **state)
+TEST(goodbye_ends_the_session)
 {
 	struct scene scene;
 
@@ -252,7 +251,7 @@ static void goodbye_ends_the_session(void **state)
 	expect_ended(&scene);
 }
 
-static void resume_for_ends_it(void **state)
+TEST(resume_for_ends_it)
 {
 	struct scene scene;
 
@@ -273,7 +272,7 @@ static void resume_for_ends_it(void **state)
 	}
 }
 
-static void another_vchan_is_asked_for_again_and_again(void **state)
+TEST(another_vchan_is_asked_for_again_and_again)
 {
 	struct scene scene;
 	unsigned connects;
@@ -293,7 +292,7 @@ static void another_vchan_is_asked_for_again_and_again(void **state)
 	scene_stop(&scene);
 }
 
-static void daemon_that_stops_while_the_peer_is_away_leaves_nothing(void **state)
+TEST(daemon_that_stops_while_the_peer_is_away_leaves_nothing)
 {
 	struct scene scene;
 
@@ -312,7 +311,7 @@ static void daemon_that_stops_while_the_peer_is_away_leaves_nothing(void **state
 }
 
 /* It is no more than was in the ring, which is given back. */
-static void what_is_kept_may_be_more_than_its_domain_may_let_wait(void **state)
+TEST(what_is_kept_may_be_more_than_its_domain_may_let_wait)
 {
 	const struct quota_limits limits = {
 		.pool = {[QUOTA_BYTES] = 1000},
@@ -356,7 +355,7 @@ static int no_control(void *owner, const struct frame_header *header, const uint
 }
 
 /* A vchan is lost before what the one before it had left was sent again. */
-static void what_is_kept_a_second_time_is_paid_for_once(void **state)
+TEST(what_is_kept_a_second_time_is_paid_for_once)
 {
 	static const struct hop_callbacks callbacks = {.control = no_control};
 	const struct quota_limits limits = {
@@ -400,28 +399,4 @@ static void what_is_kept_a_second_time_is_paid_for_once(void **state)
 	account_unref(account);
 	quota_free(quota);
 	free(rings);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(what_the_peer_has_not_processed_comes_again_with_its_number),
-		cmocka_unit_test(what_was_sent_again_and_lost_again_comes_again),
-		cmocka_unit_test(what_is_sent_aside_of_channels_while_away_goes_out_later),
-		cmocka_unit_test(session_frames_right_behind_resume_count),
-		cmocka_unit_test(peer_that_has_no_session_gets_a_new_one_over_the_same_vchan),
-		cmocka_unit_test(peer_that_means_another_session_ends_none),
-		cmocka_unit_test(peer_of_version_1_0_has_no_session),
-		cmocka_unit_test(dead_daemons_session_ends_at_once),
-		cmocka_unit_test(peer_that_seems_gone_for_a_moment_is_only_away),
-		cmocka_unit_test(goodbye_ends_the_session),
-		cmocka_unit_test(resume_for_ends_it),
-		cmocka_unit_test(another_vchan_is_asked_for_again_and_again),
-		cmocka_unit_test(daemon_that_stops_while_the_peer_is_away_leaves_nothing),
-		cmocka_unit_test(what_is_kept_may_be_more_than_its_domain_may_let_wait),
-		cmocka_unit_test(what_is_kept_a_second_time_is_paid_for_once),
-	};
-
-	log_set_level(LOG_LEVEL_ERROR);
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,7 +11,6 @@
 
 #include <nettle/hmac.h>
 
-#include "daemon/base/log.h"
 #include "daemon/link/proof.h"
 #include "wire/bytes.h"
 
@@ -46,7 +45,7 @@ static size_t printed(const char *word, uint8_t *bytes, size_t max)
 	return count;
 }
 
-static void the_documents_example_of_a_proof_is_right(void **state)
+TEST(the_documents_example_of_a_proof_is_right)
 {
 	uint8_t key[PROOF_SECRET_SIZE], bytes[92], result[PROOF_SIZE], computed[PROOF_SIZE];
 	struct proof_end sender, receiver;
@@ -69,7 +68,7 @@ static void the_documents_example_of_a_proof_is_right(void **state)
 	assert_memory_equal(computed, result, sizeof(result));
 }
 
-static void wrong_proof_is_not_answered(void **state)
+TEST(wrong_proof_is_not_answered)
 {
 	enum {
 		FLIPPED,
@@ -107,7 +106,7 @@ static void wrong_proof_is_not_answered(void **state)
 	}
 }
 
-static void proof_of_an_earlier_vchan_is_not_answered(void **state)
+TEST(proof_of_an_earlier_vchan_is_not_answered)
 {
 	struct frame_prove ours, earlier;
 	struct scene scene;
@@ -123,7 +122,7 @@ static void proof_of_an_earlier_vchan_is_not_answered(void **state)
 	expect_dropped(&scene);
 }
 
-static void impossible_positions(void **state)
+TEST(impossible_positions)
 {
 	struct frame_prove ours, theirs;
 	struct scene scene;
@@ -156,7 +155,7 @@ static void impossible_positions(void **state)
 	expect_refused(&scene);
 }
 
-static void position_within_a_frame_harms_only_the_peer(void **state)
+TEST(position_within_a_frame_harms_only_the_peer)
 {
 	struct scene scene;
 
@@ -173,7 +172,7 @@ static void position_within_a_frame_harms_only_the_peer(void **state)
 	scene_stop(&scene);
 }
 
-static void epochs_that_were_left_behind(void **state)
+TEST(epochs_that_were_left_behind)
 {
 	struct frame_prove ours, theirs;
 	struct scene scene;
@@ -222,7 +221,7 @@ static void epochs_that_were_left_behind(void **state)
 	expect_ended(&scene);
 }
 
-static void frames_at_the_wrong_time_end_the_attempt(void **state)
+TEST(frames_at_the_wrong_time_end_the_attempt)
 {
 	static const uint8_t types[] = {FRAME_PING,	 FRAME_ACK,	FRAME_OPEN, FRAME_DATA,
 					FRAME_DIRECTORY, FRAME_WELCOME, 200};
@@ -283,7 +282,7 @@ static void frames_at_the_wrong_time_end_the_attempt(void **state)
 	expect_dropped(&scene);
 }
 
-static void silent_attempt_is_given_up(void **state)
+TEST(silent_attempt_is_given_up)
 {
 	struct frame_prove ours;
 	struct scene scene;
@@ -295,7 +294,7 @@ static void silent_attempt_is_given_up(void **state)
 	expect_dropped(&scene);
 }
 
-static void lost_event_of_an_attempt_is_made_good_by_the_heartbeat(void **state)
+TEST(lost_event_of_an_attempt_is_made_good_by_the_heartbeat)
 {
 	uint8_t payload[FRAME_SMALL_MAX];
 	struct frame_prove ours, theirs;
@@ -312,7 +311,7 @@ static void lost_event_of_an_attempt_is_made_good_by_the_heartbeat(void **state)
 	scene_stop(&scene);
 }
 
-static void newer_vchan_takes_the_place_of_an_attempts(void **state)
+TEST(newer_vchan_takes_the_place_of_an_attempts)
 {
 	struct scene scene;
 	struct vchan *old;
@@ -326,23 +325,4 @@ static void newer_vchan_takes_the_place_of_an_attempts(void **state)
 	go_on(&scene);
 	free(old);
 	scene_stop(&scene);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(the_documents_example_of_a_proof_is_right),
-		cmocka_unit_test(wrong_proof_is_not_answered),
-		cmocka_unit_test(proof_of_an_earlier_vchan_is_not_answered),
-		cmocka_unit_test(impossible_positions),
-		cmocka_unit_test(position_within_a_frame_harms_only_the_peer),
-		cmocka_unit_test(epochs_that_were_left_behind),
-		cmocka_unit_test(frames_at_the_wrong_time_end_the_attempt),
-		cmocka_unit_test(silent_attempt_is_given_up),
-		cmocka_unit_test(lost_event_of_an_attempt_is_made_good_by_the_heartbeat),
-		cmocka_unit_test(newer_vchan_takes_the_place_of_an_attempts),
-	};
-
-	log_set_level(LOG_LEVEL_ERROR);
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/base/log.h"
 #include "daemon/link/link_internal.h"
 #include "wire/bytes.h"
 
@@ -79,7 +78,7 @@ static void come_by(struct scene *scene, uint32_t domid)
 	bring_vchan(scene);
 }
 
-static void session_is_named_to_the_other_end_and_goes_on(void **state)
+TEST(session_is_named_to_the_other_end_and_goes_on)
 {
 	struct frame_hello_link hello;
 	struct scene scene;
@@ -107,7 +106,7 @@ static void session_is_named_to_the_other_end_and_goes_on(void **state)
 	}
 }
 
-static void peer_that_names_no_session_has_none_any_more(void **state)
+TEST(peer_that_names_no_session_has_none_any_more)
 {
 	struct frame_hello_link hello;
 	struct scene scene;
@@ -193,7 +192,7 @@ static struct impression impression_on_a_stranger(struct scene *scene, int condu
 	return it;
 }
 
-static void who_names_a_strangers_instance_learns_nothing_of_its_session(void **state)
+TEST(who_names_a_strangers_instance_learns_nothing_of_its_session)
 {
 	for (int conduct = 0; conduct < CONDUCTS; conduct++) {
 		struct impression with, without;
@@ -247,7 +246,7 @@ static void who_names_a_strangers_instance_learns_nothing_of_its_session(void **
 
 /* The heartbeat finds what was written without a notification: PROVE alone, or HELLO before it. The claim's link is freed
  * by that, and is looked at no more. */
-static void claim_is_over_when_the_heartbeat_finds_it_proven(void **state)
+TEST(claim_is_over_when_the_heartbeat_finds_it_proven)
 {
 	struct frame_hello_link hello;
 	struct frame_prove ours, theirs;
@@ -282,7 +281,7 @@ static void claim_is_over_when_the_heartbeat_finds_it_proven(void **state)
 }
 
 /* A domain lies about its instance: the right session is among those of our tags, too, and is found. */
-static void session_is_found_beside_that_of_a_liar(void **state)
+TEST(session_is_found_beside_that_of_a_liar)
 {
 	struct resumed_session right;
 	struct frame_hello_link hello;
@@ -319,7 +318,7 @@ static void session_is_found_beside_that_of_a_liar(void **state)
 }
 
 /* Larger rings than others get are granted to who has named the session, and to nobody before. */
-static void rings_for_what_is_sent_again_come_once_a_session_is_named(void **state)
+TEST(rings_for_what_is_sent_again_come_once_a_session_is_named)
 {
 	struct frame_hello_link hello;
 	struct scene scene;
@@ -343,19 +342,4 @@ static void rings_for_what_is_sent_again_come_once_a_session_is_named(void **sta
 	links_free(scene.links);
 	scene.links = NULL;
 	scene_stop(&scene);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(session_is_named_to_the_other_end_and_goes_on),
-		cmocka_unit_test(peer_that_names_no_session_has_none_any_more),
-		cmocka_unit_test(who_names_a_strangers_instance_learns_nothing_of_its_session),
-		cmocka_unit_test(claim_is_over_when_the_heartbeat_finds_it_proven),
-		cmocka_unit_test(session_is_found_beside_that_of_a_liar),
-		cmocka_unit_test(rings_for_what_is_sent_again_come_once_a_session_is_named),
-	};
-
-	log_set_level(LOG_LEVEL_ERROR);
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

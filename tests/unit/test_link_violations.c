@@ -6,9 +6,7 @@
 
 #include <errno.h>
 
-#include "daemon/base/log.h"
-
-static void another_major_is_refused(void **state)
+TEST(another_major_is_refused)
 {
 	struct scene scene;
 
@@ -25,7 +23,7 @@ static void another_major_is_refused(void **state)
 	}
 }
 
-static void short_hello_is_refused(void **state)
+TEST(short_hello_is_refused)
 {
 	struct scene scene;
 
@@ -38,7 +36,7 @@ static void short_hello_is_refused(void **state)
 	}
 }
 
-static void anything_before_hello_is_refused(void **state)
+TEST(anything_before_hello_is_refused)
 {
 	static const uint8_t types[] = {FRAME_PING, FRAME_PONG, FRAME_ACK, FRAME_DIRECTORY, FRAME_OPEN};
 	struct frame_open open = {.kind = CHANNEL_MESSAGE, .name = {"inbox", 5}};
@@ -56,7 +54,7 @@ static void anything_before_hello_is_refused(void **state)
 	}
 }
 
-static void second_hello_is_busy(void **state)
+TEST(second_hello_is_busy)
 {
 	struct scene scene;
 
@@ -65,7 +63,7 @@ static void second_hello_is_busy(void **state)
 	expect_violation(&scene, EBUSY);
 }
 
-static void wrong_sequence_ends_the_session(void **state)
+TEST(wrong_sequence_ends_the_session)
 {
 	struct scene scene;
 
@@ -84,7 +82,7 @@ static void wrong_sequence_ends_the_session(void **state)
 	}
 }
 
-static void impossible_position_ends_the_session(void **state)
+TEST(impossible_position_ends_the_session)
 {
 	struct scene scene;
 	uint64_t sent;
@@ -107,7 +105,7 @@ static void impossible_position_ends_the_session(void **state)
 	expect_violation(&scene, EPROTO);
 }
 
-static void positions_begin_anew_with_each_session(void **state)
+TEST(positions_begin_anew_with_each_session)
 {
 	struct scene scene;
 
@@ -121,7 +119,7 @@ static void positions_begin_anew_with_each_session(void **state)
 	scene_stop(&scene);
 }
 
-static void only_domain_0_says_who_is_there(void **state)
+TEST(only_domain_0_says_who_is_there)
 {
 	struct scene scene;
 
@@ -139,7 +137,7 @@ static void only_domain_0_says_who_is_there(void **state)
 	expect_violation(&scene, EPROTO);
 }
 
-static void only_domain_0_says_whose_what_it_passes_on_is(void **state)
+TEST(only_domain_0_says_whose_what_it_passes_on_is)
 {
 	static const uint8_t domid[4] = {9};
 	struct scene scene;
@@ -168,7 +166,7 @@ static void only_domain_0_says_whose_what_it_passes_on_is(void **state)
 	}
 }
 
-static void frames_of_local_hops_are_refused(void **state)
+TEST(frames_of_local_hops_are_refused)
 {
 	static const uint8_t types[] = {0,	     FRAME_WELCOME, FRAME_BIND,	  FRAME_WATCH,
 					FRAME_QUERY, FRAME_REPLY,   FRAME_ACCEPT, 99};
@@ -181,7 +179,7 @@ static void frames_of_local_hops_are_refused(void **state)
 	}
 }
 
-static void what_may_be_skipped_is_skipped(void **state)
+TEST(what_may_be_skipped_is_skipped)
 {
 	struct scene scene;
 
@@ -192,24 +190,4 @@ static void what_may_be_skipped_is_skipped(void **state)
 	expect_state(&scene, LINK_UP);
 	expect_silence(&scene);
 	scene_stop(&scene);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(another_major_is_refused),
-		cmocka_unit_test(short_hello_is_refused),
-		cmocka_unit_test(anything_before_hello_is_refused),
-		cmocka_unit_test(second_hello_is_busy),
-		cmocka_unit_test(wrong_sequence_ends_the_session),
-		cmocka_unit_test(impossible_position_ends_the_session),
-		cmocka_unit_test(positions_begin_anew_with_each_session),
-		cmocka_unit_test(only_domain_0_says_who_is_there),
-		cmocka_unit_test(only_domain_0_says_whose_what_it_passes_on_is),
-		cmocka_unit_test(frames_of_local_hops_are_refused),
-		cmocka_unit_test(what_may_be_skipped_is_skipped),
-	};
-
-	log_set_level(LOG_LEVEL_ERROR);
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

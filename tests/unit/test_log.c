@@ -154,25 +154,25 @@ static void nothing_waits(void (*make)(int ends[2]), bool as_nobody, bool journa
 	assert_int_equal(WEXITSTATUS(status), 0);
 }
 
-static void full_pipe_holds_nobody(void **state)
+TEST(full_pipe_holds_nobody)
 {
 	nothing_waits(make_pipe, false, false);
 }
 
-static void full_pipe_of_another_user_holds_nobody(void **state)
+TEST(full_pipe_of_another_user_holds_nobody)
 {
 	if (geteuid() != 0)
 		skip();
 	nothing_waits(make_pipe, true, false);
 }
 
-static void stalled_journal_holds_nobody(void **state)
+TEST(stalled_journal_holds_nobody)
 {
 	nothing_waits(make_socket, false, true);
 }
 
 /* A file that others write, too, is neither overwritten nor emptied. */
-static void file_gets_all_lines_behind_what_is_there(void **state)
+TEST(file_gets_all_lines_behind_what_is_there)
 {
 	char path[] = "/tmp/xenmsg-log-XXXXXX", *text;
 	int fd = mkstemp(path), before = dup(STDERR_FILENO);
@@ -199,7 +199,7 @@ static const char *only_one_host(const void *userdata, uint32_t number)
 	return number == 65536 ? userdata : "";
 }
 
-static void sources_are_named_as_people_know_them(void **state)
+TEST(sources_are_named_as_people_know_them)
 {
 	static const struct {
 		struct log_source source;
@@ -217,17 +217,4 @@ static void sources_are_named_as_people_know_them(void **state)
 		assert_string_equal(text, cases[i].text);
 	}
 	log_name_hosts(NULL, NULL);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(sources_are_named_as_people_know_them),
-		cmocka_unit_test(full_pipe_holds_nobody),
-		cmocka_unit_test(full_pipe_of_another_user_holds_nobody),
-		cmocka_unit_test(stalled_journal_holds_nobody),
-		cmocka_unit_test(file_gets_all_lines_behind_what_is_there),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -29,7 +29,7 @@ static void report(const struct log_source *source, uint64_t held_back)
 		reported.of_2 += held_back;
 }
 
-static void one_source_does_not_hide_another_nor_one_cause_another(void **state)
+TEST(one_source_does_not_hide_another_nor_one_cause_another)
 {
 	struct log_limits limits = {0};
 
@@ -40,7 +40,7 @@ static void one_source_does_not_hide_another_nor_one_cause_another(void **state)
 	log_limits_clear(&limits);
 }
 
-static void many_sources_have_a_limit_and_a_late_one_still_a_part(void **state)
+TEST(many_sources_have_a_limit_and_a_late_one_still_a_part)
 {
 	struct log_limits limits = {0};
 	unsigned written = 0;
@@ -57,7 +57,7 @@ static void many_sources_have_a_limit_and_a_late_one_still_a_part(void **state)
 	log_limits_clear(&limits);
 }
 
-static void what_was_held_back_is_told_when_the_window_is_over(void **state)
+TEST(what_was_held_back_is_told_when_the_window_is_over)
 {
 	struct log_limits limits = {0};
 
@@ -75,15 +75,4 @@ static void what_was_held_back_is_told_when_the_window_is_over(void **state)
 	/* A new window. */
 	assert_int_equal(say(&limits, LOG_DENIED, LOG_BY_DOMAIN(2), 1000), LOG_BURST);
 	log_limits_clear(&limits);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(one_source_does_not_hide_another_nor_one_cause_another),
-		cmocka_unit_test(many_sources_have_a_limit_and_a_late_one_still_a_part),
-		cmocka_unit_test(what_was_held_back_is_told_when_the_window_is_over),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

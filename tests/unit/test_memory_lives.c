@@ -117,7 +117,7 @@ static int teardown(void **state)
 }
 
 /* What isn't the memory's is given back with the session. */
-static void memory_is_paid_for_until_its_last_mapping_is_gone(void **state)
+TEST_WITH(memory_is_paid_for_until_its_last_mapping_is_gone, setup, teardown)
 {
 	struct scene *scene = *state;
 	struct shared shared = share(scene, 4096);
@@ -137,7 +137,7 @@ static void memory_is_paid_for_until_its_last_mapping_is_gone(void **state)
 	wait_for(scene, 0);
 }
 
-static void a_process_that_inherited_a_mapping_has_it_until_it_ends(void **state)
+TEST_WITH(a_process_that_inherited_a_mapping_has_it_until_it_ends, setup, teardown)
 {
 	struct scene *scene = *state;
 	struct shared shared = share(scene, 0);
@@ -164,7 +164,7 @@ static void a_process_that_inherited_a_mapping_has_it_until_it_ends(void **state
 }
 
 /* It is in a socket that nobody reads. */
-static void memory_that_is_under_way_is_paid_for(void **state)
+TEST_WITH(memory_that_is_under_way_is_paid_for, setup, teardown)
 {
 	struct scene *scene = *state;
 	struct shared shared = share(scene, 0);
@@ -193,7 +193,7 @@ static void memory_that_is_under_way_is_paid_for(void **state)
 }
 
 /* Each by itself, in any order, however many go at a time. */
-static void of_many_each_is_paid_for_as_long_as_it_is_there(void **state)
+TEST_WITH(of_many_each_is_paid_for_as_long_as_it_is_there, setup, teardown)
 {
 	struct scene *scene = *state;
 	struct shared all[MANY];
@@ -212,7 +212,7 @@ static void of_many_each_is_paid_for_as_long_as_it_is_there(void **state)
 }
 
 /* Nothing else about it is, such as that it is opened again, mapped or read. */
-static void only_the_end_is_told(void **state)
+TEST_WITH(only_the_end_is_told, setup, teardown)
 {
 	struct scene *scene = *state;
 	struct shared shared = share(scene, 0);
@@ -234,7 +234,7 @@ static void only_the_end_is_told(void **state)
 }
 
 /* Then it is charged as long as the session is there, as everything else. */
-static void memory_that_cannot_be_watched_is_given_back_with_the_session(void **state)
+TEST_WITH(memory_that_cannot_be_watched_is_given_back_with_the_session, setup, teardown)
 {
 	struct scene *scene = *state;
 	struct charge charge;
@@ -248,7 +248,7 @@ static void memory_that_cannot_be_watched_is_given_back_with_the_session(void **
 }
 
 /* The daemon stops; teardown() sees that nothing is left. */
-static void what_is_still_there_at_the_end_is_given_back(void **state)
+TEST_WITH(what_is_still_there_at_the_end_is_given_back, setup, teardown)
 {
 	struct scene *scene = *state;
 	struct shared shared = share(scene, 0);
@@ -257,24 +257,4 @@ static void what_is_still_there_at_the_end_is_given_back(void **state)
 	scene->relay.memory_lives = NULL;
 	assert_int_equal(used(scene), 0);
 	let_go(&shared);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(memory_is_paid_for_until_its_last_mapping_is_gone, setup,
-						teardown),
-		cmocka_unit_test_setup_teardown(a_process_that_inherited_a_mapping_has_it_until_it_ends,
-						setup, teardown),
-		cmocka_unit_test_setup_teardown(memory_that_is_under_way_is_paid_for, setup, teardown),
-		cmocka_unit_test_setup_teardown(of_many_each_is_paid_for_as_long_as_it_is_there, setup,
-						teardown),
-		cmocka_unit_test_setup_teardown(only_the_end_is_told, setup, teardown),
-		cmocka_unit_test_setup_teardown(memory_that_cannot_be_watched_is_given_back_with_the_session,
-						setup, teardown),
-		cmocka_unit_test_setup_teardown(what_is_still_there_at_the_end_is_given_back, setup,
-						teardown),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

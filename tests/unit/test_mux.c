@@ -9,7 +9,7 @@
 
 static uint8_t bytes[512u << 10];
 
-static void a_daemon_that_knows_no_streams_is_told_from_others(void **state)
+TEST(a_daemon_that_knows_no_streams_is_told_from_others)
 {
 	struct xenmsg_mux *none = NULL;
 
@@ -26,7 +26,7 @@ static void a_daemon_that_knows_no_streams_is_told_from_others(void **state)
 	assert_null(none);
 }
 
-static void a_stream_is_opened_when_its_other_side_accepts_it(void **state)
+MUX_BOTH(a_stream_is_opened_when_its_other_side_accepts_it)
 {
 	struct user *user = dial();
 
@@ -42,7 +42,7 @@ static void a_stream_is_opened_when_its_other_side_accepts_it(void **state)
 	expect_silence();
 }
 
-static void a_stream_that_is_refused_is_broken(void **state)
+MUX_BOTH(a_stream_that_is_refused_is_broken)
 {
 	struct user *user = dial(), *other = connected(LIMIT);
 
@@ -60,7 +60,7 @@ static void a_stream_that_is_refused_is_broken(void **state)
 	expect_data(other, "x", 1);
 }
 
-static void an_address_that_is_none_is_refused_at_once(void **state)
+MUX_SHARED(an_address_that_is_none_is_refused_at_once)
 {
 	struct user *user = user_new();
 
@@ -70,7 +70,7 @@ static void an_address_that_is_none_is_refused_at_once(void **state)
 	expect_silence();
 }
 
-static void a_writer_gets_room_when_credit_comes(void **state)
+MUX_BOTH(a_writer_gets_room_when_credit_comes)
 {
 	struct user *user = connected(100), *other = connected(100);
 
@@ -94,7 +94,7 @@ static void a_writer_gets_room_when_credit_comes(void **state)
 }
 
 /* What didn't find room is waited for, whatever else was written meanwhile. */
-static void a_write_that_takes_all_does_not_withdraw_the_wish_for_room(void **state)
+MUX_SHARED(a_write_that_takes_all_does_not_withdraw_the_wish_for_room)
 {
 	struct user *user = connected(100), *hungry = connected(1u << 30);
 	size_t all;
@@ -115,7 +115,7 @@ static void a_write_that_takes_all_does_not_withdraw_the_wish_for_room(void **st
 	expect_silence();
 }
 
-static void one_that_came_in_may_write_when_credit_comes(void **state)
+MUX_BOTH(one_that_came_in_may_write_when_credit_comes)
 {
 	struct user *user = accepted(1, 0);
 
@@ -128,7 +128,7 @@ static void one_that_came_in_may_write_when_credit_comes(void **state)
 	expect_data(user, "hello", 5);
 }
 
-static void a_full_ring_tells_of_room_when_the_daemon_reads(void **state)
+MUX_BOTH(a_full_ring_tells_of_room_when_the_daemon_reads)
 {
 	struct user *user = connected(1u << 30), *other = connected(1u << 30);
 
@@ -159,7 +159,7 @@ static void write_again(struct user *user)
 }
 
 /* There is nearly enough, but not quite. */
-static void a_piece_that_just_finds_no_room_is_not_tried_for_ever(void **state)
+MUX_SHARED(a_piece_that_just_finds_no_room_is_not_tried_for_ever)
 {
 	for (uint32_t left = 4064; left <= 4160; left += 8) {
 		struct user *user = connected(1u << 30);
@@ -192,7 +192,7 @@ static void a_piece_that_just_finds_no_room_is_not_tried_for_ever(void **state)
 	}
 }
 
-static void a_frame_that_finds_no_room_goes_behind_the_others(void **state)
+MUX_SHARED(a_frame_that_finds_no_room_goes_behind_the_others)
 {
 	struct user *user = connected(1u << 30), *other = connected(LIMIT);
 	size_t all = write_until_full(user, 1);
@@ -208,7 +208,7 @@ static void a_frame_that_finds_no_room_goes_behind_the_others(void **state)
 	assert_string_equal(user->log, "");
 }
 
-static void data_is_given_as_it_comes(void **state)
+MUX_BOTH(data_is_given_as_it_comes)
 {
 	struct user *user = connected(LIMIT), *in = accepted(1, 0);
 
@@ -230,7 +230,7 @@ static void resume(struct user *user)
 	xenmsg_stream_resume(user->stream);
 }
 
-static void a_resume_out_of_data_does_nothing(void **state)
+MUX_BOTH(a_resume_out_of_data_does_nothing)
 {
 	struct user *user = connected(LIMIT);
 
@@ -247,7 +247,7 @@ static void a_resume_out_of_data_does_nothing(void **state)
 	assert_memory_equal(user->bytes, "hello", 5);
 }
 
-static void what_is_not_taken_comes_after_a_resume(void **state)
+MUX_BOTH(what_is_not_taken_comes_after_a_resume)
 {
 	struct user *user = connected(LIMIT);
 
@@ -275,7 +275,7 @@ static void what_is_not_taken_comes_after_a_resume(void **state)
 	assert_memory_equal(user->bytes, bytes, 3000);
 }
 
-static void data_that_wraps_around_the_end_of_the_ring_comes_in_order(void **state)
+MUX_BOTH(data_that_wraps_around_the_end_of_the_ring_comes_in_order)
 {
 	struct user *user = connected(LIMIT);
 	uint32_t size = 50001;
@@ -298,7 +298,7 @@ static void data_that_wraps_around_the_end_of_the_ring_comes_in_order(void **sta
 	}
 }
 
-static void what_was_taken_is_reported_in_steps_and_at_the_end(void **state)
+MUX_BOTH(what_was_taken_is_reported_in_steps_and_at_the_end)
 {
 	struct user *user = connected(LIMIT);
 
@@ -337,7 +337,7 @@ static void expect_free(uint32_t number)
 	expect_data(user, "again", 5);
 }
 
-static void the_daemon_ends_first(void **state)
+MUX_BOTH(the_daemon_ends_first)
 {
 	struct user *user = accepted(1, LIMIT);
 
@@ -362,7 +362,7 @@ static void the_daemon_ends_first(void **state)
 	expect_free(1);
 }
 
-static void the_program_ends_first(void **state)
+MUX_BOTH(the_program_ends_first)
 {
 	struct user *user = accepted(1, LIMIT);
 
@@ -384,7 +384,7 @@ static void the_program_ends_first(void **state)
 }
 
 /* Nothing more comes from the daemon, behind which the end could be noticed. */
-static void the_last_end_is_the_programs(void **state)
+MUX_BOTH(the_last_end_is_the_programs)
 {
 	struct user *user = accepted(1, LIMIT), *quiet = accepted(3, LIMIT);
 
@@ -399,7 +399,7 @@ static void the_last_end_is_the_programs(void **state)
 	expect_silence();
 }
 
-static void a_number_is_in_use_until_all_was_reported(void **state)
+MUX_SHARED(a_number_is_in_use_until_all_was_reported)
 {
 	struct user *user = accepted(1, LIMIT);
 
@@ -412,7 +412,7 @@ static void a_number_is_in_use_until_all_was_reported(void **state)
 	assert_int_equal(process_until_over(), -EPROTO);
 }
 
-static void own_numbers_are_used_again_late(void **state)
+MUX_SHARED(own_numbers_are_used_again_late)
 {
 	struct user *first = connected(LIMIT), *user = user_new();
 
@@ -435,7 +435,7 @@ static void own_numbers_are_used_again_late(void **state)
 	}
 }
 
-static void a_new_user_gets_what_the_old_one_has_left(void **state)
+MUX_BOTH(a_new_user_gets_what_the_old_one_has_left)
 {
 	struct user *old = connected(LIMIT), *new = user_new();
 
@@ -469,7 +469,7 @@ static void a_new_user_gets_what_the_old_one_has_left(void **state)
 }
 
 /* Also behind many others. */
-static void there_are_as_many_streams_as_there_are_numbers(void **state)
+MUX_SHARED(there_are_as_many_streams_as_there_are_numbers)
 {
 	static struct xenmsg_stream *streams[CHANNEL_NUMBERS / 2];
 	struct user *user = user_new();
@@ -492,34 +492,4 @@ static void there_are_as_many_streams_as_there_are_numbers(void **state)
 		xenmsg_stream_close(streams[i]);
 	xenmsg_stream_close(more);
 	mux = NULL;
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(a_daemon_that_knows_no_streams_is_told_from_others),
-		MUX_BOTH(a_stream_is_opened_when_its_other_side_accepts_it),
-		MUX_BOTH(a_stream_that_is_refused_is_broken),
-		MUX_SHARED(an_address_that_is_none_is_refused_at_once),
-		MUX_BOTH(a_writer_gets_room_when_credit_comes),
-		MUX_SHARED(a_write_that_takes_all_does_not_withdraw_the_wish_for_room),
-		MUX_BOTH(one_that_came_in_may_write_when_credit_comes),
-		MUX_BOTH(a_full_ring_tells_of_room_when_the_daemon_reads),
-		MUX_SHARED(a_piece_that_just_finds_no_room_is_not_tried_for_ever),
-		MUX_SHARED(a_frame_that_finds_no_room_goes_behind_the_others),
-		MUX_BOTH(data_is_given_as_it_comes),
-		MUX_BOTH(a_resume_out_of_data_does_nothing),
-		MUX_BOTH(what_is_not_taken_comes_after_a_resume),
-		MUX_BOTH(data_that_wraps_around_the_end_of_the_ring_comes_in_order),
-		MUX_BOTH(what_was_taken_is_reported_in_steps_and_at_the_end),
-		MUX_BOTH(the_daemon_ends_first),
-		MUX_BOTH(the_program_ends_first),
-		MUX_BOTH(the_last_end_is_the_programs),
-		MUX_SHARED(a_number_is_in_use_until_all_was_reported),
-		MUX_SHARED(own_numbers_are_used_again_late),
-		MUX_BOTH(a_new_user_gets_what_the_old_one_has_left),
-		MUX_SHARED(there_are_as_many_streams_as_there_are_numbers),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -134,7 +134,7 @@ static void echo_all(struct fake *daemon)
 	}
 }
 
-static void bytes_go_both_ways(void **state)
+MUX_BOTH(bytes_go_both_ways)
 {
 	unsigned over = 0;
 
@@ -156,13 +156,4 @@ static void bytes_go_both_ways(void **state)
 	fake_join(&fake);
 	for (unsigned i = 0; i < STREAMS; i++)
 		xenmsg_stream_close(flows[i].stream);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		MUX_BOTH(bytes_go_both_ways),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -71,7 +71,7 @@ static int listen_while(void (*script)(struct fake *daemon))
 	return r;
 }
 
-static void an_endpoint_is_bound_or_refused(void **state)
+MUX_BOTH(an_endpoint_is_bound_or_refused)
 {
 	assert_int_equal(xenmsg_mux_listen(mux, "not a name", XENMSG_LISTEN_HOSTS), -EINVAL);
 	assert_int_equal(listen_while(refuse), -EACCES);
@@ -92,7 +92,7 @@ static void agree_for_this_host(struct fake *daemon)
 	fake_reply(daemon, daemon->header.channel, 0, "", false);
 }
 
-static void streams_of_other_hosts_are_asked_for(void **state)
+MUX_BOTH(streams_of_other_hosts_are_asked_for)
 {
 	struct frame_bind bind;
 
@@ -114,7 +114,7 @@ static int unlisten_while(void (*script)(struct fake *daemon))
 	return r;
 }
 
-static void an_endpoint_is_removed(void **state)
+MUX_BOTH(an_endpoint_is_removed)
 {
 	assert_int_equal(unlisten_while(know_none), -ENOENT);
 	assert_int_equal(listen_while(agree), 0);
@@ -135,7 +135,7 @@ static void send_open(uint32_t number, const char *endpoint, const char *name, c
 	fake_send(&fake, FRAME_OPEN, 0, number, payload, frame_open_encode(&open, payload));
 }
 
-static void who_opened_a_stream_is_told(void **state)
+MUX_BOTH(who_opened_a_stream_is_told)
 {
 	static const char *const hosts[] = {"", "hostb", "not a host", ""};
 	static const char *const names[] = {"work", "work", "not\na name", ""};
@@ -157,7 +157,7 @@ static void who_opened_a_stream_is_told(void **state)
 	}
 }
 
-static void a_stream_with_which_nothing_is_done_is_closed(void **state)
+MUX_BOTH(a_stream_with_which_nothing_is_done_is_closed)
 {
 	struct user *user = user_new();
 
@@ -170,13 +170,13 @@ static void a_stream_with_which_nothing_is_done_is_closed(void **state)
 	assert_string_equal(user->log, "");
 }
 
-static void a_stream_to_what_is_no_endpoint_ends_the_session(void **state)
+MUX_SHARED(a_stream_to_what_is_no_endpoint_ends_the_session)
 {
 	send_open(1, "not a name", "", "");
 	assert_int_equal(process_until_over(), -EPROTO);
 }
 
-static void a_session_that_does_not_listen_gets_no_streams(void **state)
+MUX_SHARED(a_session_that_does_not_listen_gets_no_streams)
 {
 	xenmsg_mux_close(mux);
 	fake_stop(&fake);
@@ -189,7 +189,7 @@ static void a_session_that_does_not_listen_gets_no_streams(void **state)
 	assert_int_equal(process_until_over(), -EPROTO);
 }
 
-static void a_session_can_be_waited_for(void **state)
+MUX_BOTH(a_session_can_be_waited_for)
 {
 	struct user *user = connected(LIMIT);
 	int r;
@@ -208,7 +208,7 @@ static void a_session_can_be_waited_for(void **state)
 	assert_string_equal(user->log, "db");
 }
 
-static void streams_come_in_while_an_endpoint_is_bound(void **state)
+MUX_BOTH(streams_come_in_while_an_endpoint_is_bound)
 {
 	struct user *user = user_new(), *writer = connected(1u << 30);
 	size_t all;
@@ -245,13 +245,13 @@ static void lose_while_listening(void (*script)(struct fake *daemon))
 	assert_int_equal(xenmsg_mux_listen(mux, "web", XENMSG_LISTEN_HOSTS), -ENOTCONN);
 }
 
-static void a_daemon_that_refuses_to_go_on_while_an_endpoint_is_bound(void **state)
+MUX_BOTH(a_daemon_that_refuses_to_go_on_while_an_endpoint_is_bound)
 {
 	lose_while_listening(hang_up);
 	assert_string_equal(xenmsg_mux_reason(mux), "too many");
 }
 
-static void a_daemon_that_dies_while_an_endpoint_is_bound(void **state)
+MUX_BOTH(a_daemon_that_dies_while_an_endpoint_is_bound)
 {
 	lose_while_listening(vanish);
 }
@@ -286,7 +286,7 @@ static int unlisten_web(void)
 	return xenmsg_mux_unlisten(mux, "web");
 }
 
-static void a_signal_ends_the_waiting_but_not_the_session(void **state)
+MUX_BOTH(a_signal_ends_the_waiting_but_not_the_session)
 {
 	struct user *user = connected(LIMIT);
 
@@ -301,7 +301,7 @@ static void a_signal_ends_the_waiting_but_not_the_session(void **state)
 }
 
 /* Else the daemon would have it, and refuse it to the program that tries again. */
-static void an_endpoint_that_was_not_waited_for_is_not_there(void **state)
+MUX_BOTH(an_endpoint_that_was_not_waited_for_is_not_there)
 {
 	uint32_t number;
 
@@ -320,25 +320,4 @@ static void an_endpoint_that_was_not_waited_for_is_not_there(void **state)
 	assert_int_equal(be_interrupted_in(unlisten_web), -EINTR);
 	fake_expect(&fake, FRAME_UNBIND);
 	expect_silence();
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		MUX_BOTH(an_endpoint_is_bound_or_refused),
-		MUX_BOTH(streams_of_other_hosts_are_asked_for),
-		MUX_BOTH(an_endpoint_is_removed),
-		MUX_BOTH(who_opened_a_stream_is_told),
-		MUX_BOTH(a_stream_with_which_nothing_is_done_is_closed),
-		MUX_SHARED(a_stream_to_what_is_no_endpoint_ends_the_session),
-		MUX_SHARED(a_session_that_does_not_listen_gets_no_streams),
-		MUX_BOTH(a_session_can_be_waited_for),
-		MUX_BOTH(streams_come_in_while_an_endpoint_is_bound),
-		MUX_BOTH(a_daemon_that_refuses_to_go_on_while_an_endpoint_is_bound),
-		MUX_BOTH(a_daemon_that_dies_while_an_endpoint_is_bound),
-		MUX_BOTH(a_signal_ends_the_waiting_but_not_the_session),
-		MUX_BOTH(an_endpoint_that_was_not_waited_for_is_not_there),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -44,7 +44,7 @@ static void expect_alive(struct user *other)
 	expect_data(other, "alive", 5);
 }
 
-static void closing_breaks_a_stream_in_any_state(void **state)
+MUX_BOTH(closing_breaks_a_stream_in_any_state)
 {
 	struct user *other = connected(LIMIT), *user = dial();
 
@@ -109,7 +109,7 @@ static struct user *closed_in_order(void)
 	return user;
 }
 
-static void closing_in_order_waits_for_what_was_sent(void **state)
+MUX_BOTH(closing_in_order_waits_for_what_was_sent)
 {
 	struct user *user = closed_in_order();
 
@@ -121,7 +121,7 @@ static void closing_in_order_waits_for_what_was_sent(void **state)
 	accepted(1, LIMIT);
 }
 
-static void a_stream_that_was_closed_in_order_may_still_be_reset(void **state)
+MUX_BOTH(a_stream_that_was_closed_in_order_may_still_be_reset)
 {
 	struct user *user = closed_in_order();
 
@@ -162,7 +162,7 @@ static void bring_about(struct user *user, enum event event)
 	}
 }
 
-static void streams_may_be_closed_in_every_callback(void **state)
+MUX_BOTH(streams_may_be_closed_in_every_callback)
 {
 	for (enum event event = OPENED; event <= BROKEN; event++) {
 		struct user *user = event == OPENED ? dial() : connected(LIMIT);
@@ -201,7 +201,7 @@ static void streams_may_be_closed_in_every_callback(void **state)
 	}
 }
 
-static void one_that_comes_in_may_be_closed_at_once(void **state)
+MUX_BOTH(one_that_comes_in_may_be_closed_at_once)
 {
 	struct user *other = connected(LIMIT), *user = user_new();
 
@@ -222,7 +222,7 @@ static void one_that_comes_in_may_be_closed_at_once(void **state)
 }
 
 /* Several wait for room; the first to hear of it closes the others. */
-static void those_that_wait_for_room_may_be_closed_by_one_of_them(void **state)
+MUX_SHARED(those_that_wait_for_room_may_be_closed_by_one_of_them)
 {
 	struct user *waiting[3];
 
@@ -249,7 +249,7 @@ static void those_that_wait_for_room_may_be_closed_by_one_of_them(void **state)
 	expect_alive(connected(LIMIT));
 }
 
-static void a_reset_comes_behind_all_data(void **state)
+MUX_BOTH(a_reset_comes_behind_all_data)
 {
 	struct user *user = connected(LIMIT), *ended = accepted(1, LIMIT);
 
@@ -313,7 +313,7 @@ static const struct xenmsg_stream_callbacks echo_callbacks = {
 };
 
 /* What it keeps can't go anywhere any more. */
-static void who_waits_for_room_to_take_more_hears_of_the_break(void **state)
+MUX_BOTH(who_waits_for_room_to_take_more_hears_of_the_break)
 {
 	struct echo reset = {.user = accepted(1, 10)}, lost = {.user = accepted(3, 10)};
 
@@ -333,7 +333,7 @@ static void who_waits_for_room_to_take_more_hears_of_the_break(void **state)
 }
 
 /* Not when the stream ends, is reset, or is lost with the session. */
-static void what_was_not_taken_comes_after_a_resume_only(void **state)
+MUX_BOTH(what_was_not_taken_comes_after_a_resume_only)
 {
 	struct user *ended = accepted(1, LIMIT), *reset = accepted(3, LIMIT), *lost = accepted(5, LIMIT);
 	struct user *users[] = {ended, reset, lost};
@@ -358,7 +358,7 @@ static void what_was_not_taken_comes_after_a_resume_only(void **state)
 	}
 }
 
-static void resets_that_cross_are_not_answered(void **state)
+MUX_BOTH(resets_that_cross_are_not_answered)
 {
 	struct user *user = accepted(1, LIMIT);
 
@@ -371,7 +371,7 @@ static void resets_that_cross_are_not_answered(void **state)
 	accepted(1, LIMIT);
 }
 
-static void a_reset_of_what_has_ended_is_answered(void **state)
+MUX_BOTH(a_reset_of_what_has_ended_is_answered)
 {
 	struct user *user = accepted(1, LIMIT);
 
@@ -461,7 +461,7 @@ static void expect_nothing_works(struct crowd *crowd)
 	assert_true(xenmsg_mux_process(mux) < 0);
 }
 
-static void a_lost_session_breaks_each_stream_once(void **state)
+MUX_BOTH(a_lost_session_breaks_each_stream_once)
 {
 	struct crowd crowd;
 
@@ -472,7 +472,7 @@ static void a_lost_session_breaks_each_stream_once(void **state)
 	expect_nothing_works(&crowd);
 }
 
-static void what_came_before_the_loss_is_given_out(void **state)
+MUX_BOTH(what_came_before_the_loss_is_given_out)
 {
 	struct user *user = connected(LIMIT);
 	/* more than one call takes; the socket doesn't hold as many */
@@ -486,7 +486,7 @@ static void what_came_before_the_loss_is_given_out(void **state)
 	assert_string_equal(user->log, "db");
 }
 
-static void a_goodbye_breaks_each_stream_once(void **state)
+MUX_BOTH(a_goodbye_breaks_each_stream_once)
 {
 	struct frame_goodbye goodbye = {.error = ENOBUFS, .text = {"too many", 8}};
 	uint8_t payload[64];
@@ -501,7 +501,7 @@ static void a_goodbye_breaks_each_stream_once(void **state)
 }
 
 /* In each `broken` others are closed: that were told, that weren't yet, and itself. */
-static void streams_may_be_closed_when_the_session_is_lost(void **state)
+MUX_BOTH(streams_may_be_closed_when_the_session_is_lost)
 {
 	struct crowd crowd;
 
@@ -525,7 +525,7 @@ static void streams_may_be_closed_when_the_session_is_lost(void **state)
 }
 
 /* The rig closes the streams behind xenmsg_mux_close(), and some before. */
-static void a_session_may_be_freed_before_its_streams(void **state)
+MUX_BOTH(a_session_may_be_freed_before_its_streams)
 {
 	struct crowd crowd;
 
@@ -567,7 +567,7 @@ static bool is_refused_everything(struct user *user)
 }
 
 /* It is made in a callback, and returns to the library first: no second one is called there. */
-static void a_child_does_nothing_to_the_session(void **state)
+MUX_BOTH(a_child_does_nothing_to_the_session)
 {
 	struct user *user = connected(LIMIT), *other = connected(LIMIT);
 	struct pollfd end = {.fd = fake.fd, .events = POLLIN | POLLRDHUP};
@@ -592,29 +592,4 @@ static void a_child_does_nothing_to_the_session(void **state)
 	assert_string_equal(user->log, "d");
 	expect_alive(user);
 	expect_alive(other);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		MUX_BOTH(closing_breaks_a_stream_in_any_state),
-		MUX_BOTH(closing_in_order_waits_for_what_was_sent),
-		MUX_BOTH(a_stream_that_was_closed_in_order_may_still_be_reset),
-		MUX_BOTH(streams_may_be_closed_in_every_callback),
-		MUX_BOTH(one_that_comes_in_may_be_closed_at_once),
-		MUX_SHARED(those_that_wait_for_room_may_be_closed_by_one_of_them),
-		MUX_BOTH(a_reset_comes_behind_all_data),
-		MUX_BOTH(who_waits_for_room_to_take_more_hears_of_the_break),
-		MUX_BOTH(what_was_not_taken_comes_after_a_resume_only),
-		MUX_BOTH(resets_that_cross_are_not_answered),
-		MUX_BOTH(a_reset_of_what_has_ended_is_answered),
-		MUX_BOTH(a_lost_session_breaks_each_stream_once),
-		MUX_BOTH(what_came_before_the_loss_is_given_out),
-		MUX_BOTH(a_goodbye_breaks_each_stream_once),
-		MUX_BOTH(streams_may_be_closed_when_the_session_is_lost),
-		MUX_BOTH(a_session_may_be_freed_before_its_streams),
-		MUX_BOTH(a_child_does_nothing_to_the_session),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

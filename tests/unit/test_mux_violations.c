@@ -11,9 +11,9 @@
 static uint8_t bytes[32768];
 
 /* Whoever comes upon it hears nothing of it but from xenmsg_mux_process(). */
-static void an_impossible_index_is_told_by_the_next_process(void **state)
+TEST_EACH(an_impossible_index_is_told_by_the_next_process, 7)
 {
-	int which = *(int *)*state;
+	int which = unit_number(state);
 	struct user *user, *other;
 
 	set_up_mux_shared(NULL);
@@ -85,12 +85,12 @@ static void raw_header(uint32_t length, uint8_t type, uint32_t channel, uint32_t
 
 #define VIOLATIONS 22
 
-static void an_impossible_frame_ends_the_session(void **state)
+TEST_EACH(an_impossible_frame_ends_the_session, 2 * VIOLATIONS)
 {
-	int what = *(int *)*state / 2;
+	int what = unit_number(state) / 2;
 	struct user *user, *other, *in;
 
-	if (*(int *)*state % 2)
+	if (unit_number(state) % 2)
 		set_up_mux_shared(NULL);
 	else
 		set_up_mux_socket(NULL);
@@ -184,7 +184,7 @@ static void an_impossible_frame_ends_the_session(void **state)
 	tear_down_mux(NULL);
 }
 
-static void an_unknown_frame_that_may_be_skipped_is_skipped(void **state)
+MUX_BOTH(an_unknown_frame_that_may_be_skipped_is_skipped)
 {
 	struct user *user = connected(LIMIT);
 
@@ -194,29 +194,4 @@ static void an_unknown_frame_that_may_be_skipped_is_skipped(void **state)
 	assert_int_equal(xenmsg_stream_write(user->stream, "hello", 5), 5);
 	expect_data(user, "hello", 5);
 	assert_string_equal(user->log, "");
-}
-
-static int numbers[2 * VIOLATIONS];
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		MUX_BOTH(an_unknown_frame_that_may_be_skipped_is_skipped),
-	};
-	struct CMUnitTest impossible[7], violations[2 * VIOLATIONS];
-	int failed = cmocka_run_group_tests(tests, NULL, NULL);
-
-	for (int i = 0; i < 2 * VIOLATIONS; i++) {
-		numbers[i] = i;
-		violations[i] = (struct CMUnitTest){.name = "an_impossible_frame_ends_the_session",
-						    .test_func = an_impossible_frame_ends_the_session,
-						    .initial_state = &numbers[i]};
-	}
-	for (int i = 0; i < 7; i++)
-		impossible[i] =
-			(struct CMUnitTest){.name = "an_impossible_index_is_told_by_the_next_process",
-					    .test_func = an_impossible_index_is_told_by_the_next_process,
-					    .initial_state = &numbers[i]};
-	failed += cmocka_run_group_tests(violations, NULL, NULL);
-	return failed + cmocka_run_group_tests(impossible, NULL, NULL);
 }

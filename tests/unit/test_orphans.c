@@ -73,7 +73,7 @@ static uint32_t count_until_refused(struct scene *scene, const char *name)
 	return count;
 }
 
-static void a_program_that_never_answers_is_left_alone(void **state)
+TEST_WITH(a_program_that_never_answers_is_left_alone, start, stop)
 {
 	static struct scene scene; /* outlives the accounts */
 
@@ -99,7 +99,7 @@ static struct party *to_the_last(struct party *party, const char *name)
 	return to;
 }
 
-static void other_programs_of_the_same_user_are_reached(void **state)
+TEST_WITH(other_programs_of_the_same_user_are_reached, start, stop)
 {
 	static struct scene scene; /* outlives the accounts */
 	struct party *third;
@@ -117,7 +117,7 @@ static void other_programs_of_the_same_user_are_reached(void **state)
 	rig_stop(&scene.rig);
 }
 
-static void a_program_that_is_slow_has_time(void **state)
+TEST_WITH(a_program_that_is_slow_has_time, start, stop)
 {
 	static struct scene scene; /* outlives the accounts */
 
@@ -129,7 +129,7 @@ static void a_program_that_is_slow_has_time(void **state)
 	rig_stop(&scene.rig);
 }
 
-static void who_answers_again_is_reached_again(void **state)
+TEST_WITH(who_answers_again_is_reached_again, start, stop)
 {
 	static struct scene scene; /* outlives the accounts */
 
@@ -147,7 +147,7 @@ static void who_answers_again_is_reached_again(void **state)
 	nothing_is_left(&scene);
 }
 
-static void a_peer_holds_at_most_half(void **state)
+TEST_WITH(a_peer_holds_at_most_half, start, stop)
 {
 	static struct scene scene; /* outlives the accounts */
 
@@ -159,7 +159,7 @@ static void a_peer_holds_at_most_half(void **state)
 	rig_stop(&scene.rig);
 }
 
-static void nobody_is_protected_from_himself(void **state)
+TEST_WITH(nobody_is_protected_from_himself, start, stop)
 {
 	static struct scene scene; /* outlives the accounts */
 
@@ -174,7 +174,7 @@ static void nobody_is_protected_from_himself(void **state)
 	rig_stop(&scene.rig);
 }
 
-static void an_end_of_either_side_ends_the_count(void **state)
+TEST_WITH(an_end_of_either_side_ends_the_count, start, stop)
 {
 	static struct scene scene; /* outlives the accounts */
 
@@ -192,19 +192,4 @@ static void an_end_of_either_side_ends_the_count(void **state)
 	assert_null(scene.rig.relay[0].orphans);
 	assert_int_equal(account_usage(payer, QUOTA_CHANNELS).used, 0);
 	rig_stop(&scene.rig);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(a_program_that_never_answers_is_left_alone, start, stop),
-		cmocka_unit_test_setup_teardown(other_programs_of_the_same_user_are_reached, start, stop),
-		cmocka_unit_test_setup_teardown(a_program_that_is_slow_has_time, start, stop),
-		cmocka_unit_test_setup_teardown(who_answers_again_is_reached_again, start, stop),
-		cmocka_unit_test_setup_teardown(a_peer_holds_at_most_half, start, stop),
-		cmocka_unit_test_setup_teardown(nobody_is_protected_from_himself, start, stop),
-		cmocka_unit_test_setup_teardown(an_end_of_either_side_ends_the_count, start, stop),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

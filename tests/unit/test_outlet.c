@@ -150,14 +150,14 @@ static void all_arrives_in_order(enum hop_kind kind)
 	outlet_detach(&scene.outlet);
 }
 
-static void bytes_of_each_channel_arrive_in_order(void **state)
+TEST(bytes_of_each_channel_arrive_in_order)
 {
 	seed = 1;
 	for (unsigned kind = 0; kind < HOP_KINDS; kind++)
 		all_arrives_in_order(kind);
 }
 
-static void small_pieces_become_one_frame_that_is_shown_at_the_end(void **state)
+TEST(small_pieces_become_one_frame_that_is_shown_at_the_end)
 {
 	static struct scene scene;
 
@@ -172,7 +172,7 @@ static void small_pieces_become_one_frame_that_is_shown_at_the_end(void **state)
 	outlet_detach(&scene.outlet);
 }
 
-static void reader_that_sleeps_is_shown_a_smaller_chunk_on_a_link(void **state)
+TEST(reader_that_sleeps_is_shown_a_smaller_chunk_on_a_link)
 {
 	static uint8_t bytes[FRAME_PAYLOAD_MAX], memory[1u << 18];
 	struct ring_words words = {0};
@@ -206,7 +206,7 @@ static void *ask_and_withdraw(void *words)
 }
 
 /* The request is in memory that the reader has, too: between two looks it may be another. */
-static void reader_that_asks_meanwhile_makes_nothing_longer_than_it_is(void **state)
+TEST(reader_that_asks_meanwhile_makes_nothing_longer_than_it_is)
 {
 	static uint8_t bytes[HOP_CHUNK - 8], memory[1u << 16];
 	struct ring_words words = {0};
@@ -236,7 +236,7 @@ static void reader_that_asks_meanwhile_makes_nothing_longer_than_it_is(void **st
 	outlet_detach(&outlet);
 }
 
-static void word_is_found_until_it_is_released(void **state)
+TEST(word_is_found_until_it_is_released)
 {
 	static struct scene scene;
 	uint32_t *word;
@@ -260,7 +260,7 @@ static void word_is_found_until_it_is_released(void **state)
 }
 
 /* What a session sends again is found however much the ring has carried: its positions are those of 32 bits. */
-static void what_is_unread_is_found_behind_many_gigabytes(void **state)
+TEST(what_is_unread_is_found_behind_many_gigabytes)
 {
 	const struct frame_header header = {.type = FRAME_PING, .length = 8};
 	static struct scene scene;
@@ -284,7 +284,7 @@ static void what_is_unread_is_found_behind_many_gigabytes(void **state)
 	outlet_detach(&scene.outlet);
 }
 
-static void impossible_index_is_an_error_of_each(void **state)
+TEST(impossible_index_is_an_error_of_each)
 {
 	static struct scene scene;
 	uint8_t bytes[64] = {0};
@@ -308,19 +308,4 @@ static void impossible_index_is_an_error_of_each(void **state)
 		data = (struct outgoing){.pieces = &piece, .left = 64};
 	assert_int_equal(outlet_write(&scene.outlet, &scene.ends[1], &data), -EPROTO);
 	outlet_detach(&scene.outlet);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(bytes_of_each_channel_arrive_in_order),
-		cmocka_unit_test(small_pieces_become_one_frame_that_is_shown_at_the_end),
-		cmocka_unit_test(reader_that_sleeps_is_shown_a_smaller_chunk_on_a_link),
-		cmocka_unit_test(reader_that_asks_meanwhile_makes_nothing_longer_than_it_is),
-		cmocka_unit_test(word_is_found_until_it_is_released),
-		cmocka_unit_test(what_is_unread_is_found_behind_many_gigabytes),
-		cmocka_unit_test(impossible_index_is_an_error_of_each),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

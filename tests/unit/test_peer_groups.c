@@ -93,7 +93,12 @@ static int has_none(int socket)
 	return peer_groups(socket, &groups, &count) == 0 && count == 0 && !groups ? 0 : 1;
 }
 
-static void test_all_groups_are_known(void **state)
+BEFORE_ALL
+{
+	log_set_level(LOG_LEVEL_ERROR);
+}
+
+TEST(test_all_groups_are_known)
 {
 	if (geteuid() != 0)
 		skip();
@@ -128,7 +133,7 @@ static int may_bind(int socket)
 	return access_bind(denying, socket, 1000, OWN, "org.example", OWN) == 0 ? 0 : 1;
 }
 
-static void test_a_rule_about_the_last_group_holds(void **state)
+TEST(test_a_rule_about_the_last_group_holds)
 {
 	char directory[] = "/tmp/xenmsg-groups-XXXXXX";
 
@@ -141,7 +146,7 @@ static void test_a_rule_about_the_last_group_holds(void **state)
 }
 
 /* A socket that was never connected has no peer whose groups anybody could know. */
-static void test_unknown_groups_allow_nothing(void **state)
+TEST(test_unknown_groups_allow_nothing)
 {
 	char directory[] = "/tmp/xenmsg-groups-XXXXXX";
 	struct access *access = access_that_denies(directory, "@the-last");
@@ -154,16 +159,4 @@ static void test_unknown_groups_allow_nothing(void **state)
 	assert_int_equal(access_bind(access, fd, 1000, OWN, "org.example", OWN), -EACCES);
 	close(fd);
 	access_free(access);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_all_groups_are_known),
-		cmocka_unit_test(test_a_rule_about_the_last_group_holds),
-		cmocka_unit_test(test_unknown_groups_allow_nothing),
-	};
-
-	log_set_level(LOG_LEVEL_ERROR);
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -19,7 +19,7 @@ static int presence(const char *text, unsigned *major)
 	return presence_parse(text, strlen(text), major, &minor, instance);
 }
 
-static void a_presence_is_a_version_and_an_instance(void **state)
+TEST(a_presence_is_a_version_and_an_instance)
 {
 	char instance[PEERS_INSTANCE_SIZE];
 	unsigned major = 0, minor = 7;
@@ -35,7 +35,7 @@ static void a_presence_is_a_version_and_an_instance(void **state)
 	assert_int_equal(presence("1 " UUID " and fields of a later minor", &major), 0);
 }
 
-static void another_major_version_is_told_from_garbage(void **state)
+TEST(another_major_version_is_told_from_garbage)
 {
 	unsigned major = 0;
 
@@ -49,7 +49,7 @@ static void another_major_version_is_told_from_garbage(void **state)
 	assert_int_equal(presence("two", &major), -EINVAL);
 }
 
-static void a_bad_presence_is_refused(void **state)
+TEST(a_bad_presence_is_refused)
 {
 	static const char *const bad[] = {
 		"",
@@ -83,7 +83,7 @@ static void a_bad_presence_is_refused(void **state)
 	assert_int_equal(presence_parse("1 " UUID "\0x", 40, &major, &minor, huge), -EINVAL);
 }
 
-static void a_hello_has_a_nonce_and_says_who_may_map(void **state)
+TEST(a_hello_has_a_nonce_and_says_who_may_map)
 {
 	static const char *const bad[] = {
 		"1 " UUID,
@@ -117,7 +117,7 @@ static int endpoints(const char *text, char ***names, unsigned *count)
 	return endpoints_parse(text, strlen(text), names, count);
 }
 
-static void endpoints_are_valid_names_or_none_at_all(void **state)
+TEST(endpoints_are_valid_names_or_none_at_all)
 {
 	static const char *const bad[] = {" ",	 " a",	 "a ",	     "a  b", "-a",   "a.b",
 					  "a/b", "a\nb", "\xc3\xa4", "+1 a", "a + b"};
@@ -141,7 +141,7 @@ static void endpoints_are_valid_names_or_none_at_all(void **state)
 	}
 }
 
-static void endpoints_that_do_not_fit_are_counted(void **state)
+TEST(endpoints_that_do_not_fit_are_counted)
 {
 	char list[200][24], value[500], **parsed;
 	const char *names[200];
@@ -171,7 +171,7 @@ static void endpoints_that_do_not_fit_are_counted(void **state)
 	}
 }
 
-static void a_node_is_a_positive_number(void **state)
+TEST(a_node_is_a_positive_number)
 {
 	static const char *const bad[] = {"",	"0",  "00", "01",  "-1",	 "+1",
 					  " 1", "1 ", "1x", "0x1", "4294967296", "99999999999"};
@@ -185,7 +185,7 @@ static void a_node_is_a_positive_number(void **state)
 		assert_int_equal(node_number_parse(bad[i], strlen(bad[i]), &number), -EINVAL);
 }
 
-static void a_path_is_ours_or_none_of_our_business(void **state)
+TEST(a_path_is_ours_or_none_of_our_business)
 {
 	static const struct {
 		const char *path;
@@ -240,20 +240,4 @@ static void a_path_is_ours_or_none_of_our_business(void **state)
 		if (kind == PEERS_PATH_NODES)
 			assert_string_equal(nonce, "0123abcd");
 	}
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(a_presence_is_a_version_and_an_instance),
-		cmocka_unit_test(another_major_version_is_told_from_garbage),
-		cmocka_unit_test(a_bad_presence_is_refused),
-		cmocka_unit_test(a_hello_has_a_nonce_and_says_who_may_map),
-		cmocka_unit_test(endpoints_are_valid_names_or_none_at_all),
-		cmocka_unit_test(endpoints_that_do_not_fit_are_counted),
-		cmocka_unit_test(a_node_is_a_positive_number),
-		cmocka_unit_test(a_path_is_ours_or_none_of_our_business),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

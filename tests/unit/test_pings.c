@@ -60,7 +60,7 @@ static int set_up(void **state)
 	return 0;
 }
 
-static void each_gets_the_answer_to_its_own(void **state)
+TEST_WITH(each_gets_the_answer_to_its_own, set_up, NULL)
 {
 	struct program a = {0}, b = {0};
 	struct pings pings = {0};
@@ -84,7 +84,7 @@ static void each_gets_the_answer_to_its_own(void **state)
 	assert_null(pings.list);
 }
 
-static void heartbeat_is_one_at_a_time_and_stays_when_programs_go(void **state)
+TEST_WITH(heartbeat_is_one_at_a_time_and_stays_when_programs_go, set_up, NULL)
 {
 	struct program a = {0};
 	struct pings pings = {0};
@@ -104,7 +104,7 @@ static void heartbeat_is_one_at_a_time_and_stays_when_programs_go(void **state)
 	pings_fail(&pings, -EHOSTDOWN);
 }
 
-static void end_of_the_session_answers_all_and_they_may_ask_again(void **state)
+TEST_WITH(end_of_the_session_answers_all_and_they_may_ask_again, set_up, NULL)
 {
 	struct pings pings = {0};
 	struct program a = {.again = &pings}, b = {0};
@@ -125,7 +125,7 @@ static void end_of_the_session_answers_all_and_they_may_ask_again(void **state)
 	assert_null(pings.list);
 }
 
-static void who_awaits_the_session_hears_that_it_is_up_and_sends_nothing(void **state)
+TEST_WITH(who_awaits_the_session_hears_that_it_is_up_and_sends_nothing, set_up, NULL)
 {
 	struct program a = {0}, b = {0}, c = {0};
 	struct pings pings = {0}, other = {0};
@@ -156,7 +156,7 @@ static void who_awaits_the_session_hears_that_it_is_up_and_sends_nothing(void **
 	assert_null(other.pingers);
 }
 
-static void what_is_not_answered_in_time_ends_and_the_rest_waits_on(void **state)
+TEST_WITH(what_is_not_answered_in_time_ends_and_the_rest_waits_on, set_up, NULL)
 {
 	struct pings pings = {0};
 	struct program a = {.again = &pings}, b = {0};
@@ -184,7 +184,7 @@ static void what_is_not_answered_in_time_ends_and_the_rest_waits_on(void **state
 	assert_int_equal(a.answers, 2);
 }
 
-static void what_finds_no_place_on_its_way_ends(void **state)
+TEST_WITH(what_finds_no_place_on_its_way_ends, set_up, NULL)
 {
 	struct program a = {0}, b = {0};
 	struct pings pings = {0};
@@ -199,7 +199,7 @@ static void what_finds_no_place_on_its_way_ends(void **state)
 	assert_false(pings_are_there(&pings));
 }
 
-static void lies_of_a_peer_cost_no_look_at_all_that_wait(void **state)
+TEST_WITH(lies_of_a_peer_cost_no_look_at_all_that_wait, set_up, NULL)
 {
 	struct program *programs = calloc(PROGRAMS, sizeof(*programs));
 	struct pings pings = {0};
@@ -222,19 +222,4 @@ static void lies_of_a_peer_cost_no_look_at_all_that_wait(void **state)
 	assert_null(pings.list);
 	assert_null(pings.pingers);
 	free(programs);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup(each_gets_the_answer_to_its_own, set_up),
-		cmocka_unit_test_setup(heartbeat_is_one_at_a_time_and_stays_when_programs_go, set_up),
-		cmocka_unit_test_setup(end_of_the_session_answers_all_and_they_may_ask_again, set_up),
-		cmocka_unit_test_setup(who_awaits_the_session_hears_that_it_is_up_and_sends_nothing, set_up),
-		cmocka_unit_test_setup(what_is_not_answered_in_time_ends_and_the_rest_waits_on, set_up),
-		cmocka_unit_test_setup(what_finds_no_place_on_its_way_ends, set_up),
-		cmocka_unit_test_setup(lies_of_a_peer_cost_no_look_at_all_that_wait, set_up),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

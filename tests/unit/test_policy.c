@@ -22,7 +22,7 @@ static struct policy_decision bound(struct fixture *fixture, uid_t uid, gid_t gi
 
 /* --- defaults --------------------------------------------------------------------------------- */
 
-static void without_rules_only_the_domain_itself_may_reach(void **state)
+TEST_WITH(without_rules_only_the_domain_itself_may_reach, set_up, tear_down)
 {
 	struct fixture *fixture = *state;
 
@@ -35,7 +35,7 @@ static void without_rules_only_the_domain_itself_may_reach(void **state)
 	assert_true(policy_shows(fixture->policy, &self, "print"));
 }
 
-static void without_rules_root_and_the_sockets_group_may_bind(void **state)
+TEST_WITH(without_rules_root_and_the_sockets_group_may_bind, set_up, tear_down)
 {
 	struct fixture *fixture = *state;
 	const gid_t groups[] = {5, GROUP};
@@ -50,7 +50,7 @@ static void without_rules_root_and_the_sockets_group_may_bind(void **state)
 	assert_false(policy_bind(fixture->policy, &member, "print", GROUP).allow);
 }
 
-static void a_missing_directory_is_a_policy_without_rules(void **state)
+TEST_WITH(a_missing_directory_is_a_policy_without_rules, set_up, tear_down)
 {
 	struct fixture *fixture = *state;
 
@@ -58,7 +58,7 @@ static void a_missing_directory_is_a_policy_without_rules(void **state)
 	assert_int_equal(policy_rules(fixture->policy), 0);
 }
 
-static void what_is_no_directory_is_an_error(void **state)
+TEST_WITH(what_is_no_directory_is_an_error, set_up, tear_down)
 {
 	struct fixture *fixture = *state;
 
@@ -67,7 +67,7 @@ static void what_is_no_directory_is_an_error(void **state)
 	assert_null(fixture->policy);
 }
 
-static void a_directory_named_like_a_file_is_an_error_that_names_it(void **state)
+TEST_WITH(a_directory_named_like_a_file_is_an_error_that_names_it, set_up, tear_down)
 {
 	struct fixture *fixture = *state;
 	char path[96], message[160];
@@ -83,7 +83,7 @@ static void a_directory_named_like_a_file_is_an_error_that_names_it(void **state
 
 /* --- order ------------------------------------------------------------------------------------ */
 
-static void the_first_rule_that_matches_decides(void **state)
+TEST_WITH(the_first_rule_that_matches_decides, set_up, tear_down)
 {
 	struct fixture *fixture = *state;
 	struct policy_decision decision;
@@ -103,7 +103,7 @@ static void the_first_rule_that_matches_decides(void **state)
 	assert_int_equal(decision.line, 7);
 }
 
-static void a_see_section_hides_domains_and_nothing_else(void **state)
+TEST_WITH(a_see_section_hides_domains_and_nothing_else, set_up, tear_down)
 {
 	static const struct policy_subject tenant = {.domid = 5, .name = "tenant", .uuid = "", .uid = 0};
 	struct fixture *fixture = *state;
@@ -123,7 +123,7 @@ static void a_see_section_hides_domains_and_nothing_else(void **state)
 	refuse(fixture, "[see]\nfrom = 3\naction = deny\n", 1, "this [see] has no domain");
 }
 
-static void a_relay_section_forbids_pairs_one_way(void **state)
+TEST_WITH(a_relay_section_forbids_pairs_one_way, set_up, tear_down)
 {
 	static const struct policy_subject tenant = {.domid = 5, .name = "tenant", .uuid = "", .uid = 0};
 	struct policy_decision decision;
@@ -150,7 +150,7 @@ static void a_relay_section_forbids_pairs_one_way(void **state)
 	refuse(fixture, "[relay]\nfrom = 3\naction = deny\n", 1, "this [relay] has no to");
 }
 
-static void another_hosts_domains_are_meant_by_their_host_alone(void **state)
+TEST_WITH(another_hosts_domains_are_meant_by_their_host_alone, set_up, tear_down)
 {
 	static const struct policy_subject
 		far = {.host = "hostb", .domid = 3, .name = "work", .uuid = "", .uid = 1000},
@@ -178,7 +178,7 @@ static void another_hosts_domains_are_meant_by_their_host_alone(void **state)
 	assert_false(policy_sees(fixture->policy, &far, &self));
 }
 
-static void nothing_goes_to_another_host_that_no_rule_allows(void **state)
+TEST_WITH(nothing_goes_to_another_host_that_no_rule_allows, set_up, tear_down)
 {
 	static const struct policy_subject tenant = {.domid = 5, .name = "tenant", .uuid = "", .uid = 0};
 	struct fixture *fixture = *state;
@@ -191,7 +191,7 @@ static void nothing_goes_to_another_host_that_no_rule_allows(void **state)
 	assert_false(policy_out(fixture->policy, &tenant, "hostb").allow);
 }
 
-static void files_come_in_lexical_order(void **state)
+TEST_WITH(files_come_in_lexical_order, set_up, tear_down)
 {
 	struct fixture *fixture = *state;
 	struct policy_decision decision;
@@ -209,7 +209,7 @@ static void files_come_in_lexical_order(void **state)
 	assert_int_equal(decision.line, 2);
 }
 
-static void one_bad_file_refuses_all(void **state)
+TEST_WITH(one_bad_file_refuses_all, set_up, tear_down)
 {
 	struct fixture *fixture = *state;
 
@@ -220,7 +220,7 @@ static void one_bad_file_refuses_all(void **state)
 
 /* --- binding ---------------------------------------------------------------------------------- */
 
-static void bind_rules_name_users_and_groups(void **state)
+TEST_WITH(bind_rules_name_users_and_groups, set_up, tear_down)
 {
 	struct fixture *fixture = *state;
 	const struct group *group = getgrnam("root");
@@ -243,7 +243,7 @@ static void bind_rules_name_users_and_groups(void **state)
 	assert_true(policy_bind(fixture->policy, &member, "print", GROUP).allow);
 }
 
-static void rules_about_reaching_and_binding_are_kept_apart(void **state)
+TEST_WITH(rules_about_reaching_and_binding_are_kept_apart, set_up, tear_down)
 {
 	struct fixture *fixture = *state;
 
@@ -256,7 +256,7 @@ static void rules_about_reaching_and_binding_are_kept_apart(void **state)
 
 /* --- what is advertised ----------------------------------------------------------------------- */
 
-static void an_endpoint_shows_where_some_user_may_reach_it(void **state)
+TEST_WITH(an_endpoint_shows_where_some_user_may_reach_it, set_up, tear_down)
 {
 	struct fixture *fixture = *state;
 
@@ -273,7 +273,7 @@ static void an_endpoint_shows_where_some_user_may_reach_it(void **state)
 	assert_false(policy_shows(fixture->policy, &guest, "print"));
 }
 
-static void what_is_denied_to_all_users_does_not_show(void **state)
+TEST_WITH(what_is_denied_to_all_users_does_not_show, set_up, tear_down)
 {
 	struct fixture *fixture = *state;
 
@@ -291,7 +291,7 @@ static void write_shown(void *userdata, const char *domain, bool allow)
 	sprintf(text + strlen(text), "%s%s%s", *text ? " " : "", allow ? "" : "!", domain);
 }
 
-static void to_whom_an_endpoint_shows_is_said_in_the_words_of_the_rules(void **state)
+TEST_WITH(to_whom_an_endpoint_shows_is_said_in_the_words_of_the_rules, set_up, tear_down)
 {
 	static const struct {
 		const char *rules[6]; /* from, action */
@@ -334,7 +334,7 @@ static void to_whom_an_endpoint_shows_is_said_in_the_words_of_the_rules(void **s
 	}
 }
 
-static void to_whom_it_shows_depends_on_some_user_only(void **state)
+TEST_WITH(to_whom_it_shows_depends_on_some_user_only, set_up, tear_down)
 {
 	static const struct policy_subject me = {.domid = 1, .is_self = true, .name = "", .uuid = ""};
 	struct fixture *fixture = *state;
@@ -348,30 +348,4 @@ static void to_whom_it_shows_depends_on_some_user_only(void **state)
 	policy_shown_to(fixture->policy, &me, "print", write_shown, shown);
 	assert_string_equal(shown, "!4 *");
 	assert_true(policy_shows(fixture->policy, &guest, "print"));
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		TEST(without_rules_only_the_domain_itself_may_reach),
-		TEST(without_rules_root_and_the_sockets_group_may_bind),
-		TEST(a_missing_directory_is_a_policy_without_rules),
-		TEST(what_is_no_directory_is_an_error),
-		TEST(a_directory_named_like_a_file_is_an_error_that_names_it),
-		TEST(the_first_rule_that_matches_decides),
-		TEST(a_see_section_hides_domains_and_nothing_else),
-		TEST(a_relay_section_forbids_pairs_one_way),
-		TEST(another_hosts_domains_are_meant_by_their_host_alone),
-		TEST(nothing_goes_to_another_host_that_no_rule_allows),
-		TEST(files_come_in_lexical_order),
-		TEST(one_bad_file_refuses_all),
-		TEST(bind_rules_name_users_and_groups),
-		TEST(rules_about_reaching_and_binding_are_kept_apart),
-		TEST(an_endpoint_shows_where_some_user_may_reach_it),
-		TEST(what_is_denied_to_all_users_does_not_show),
-		TEST(to_whom_an_endpoint_shows_is_said_in_the_words_of_the_rules),
-		TEST(to_whom_it_shows_depends_on_some_user_only),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

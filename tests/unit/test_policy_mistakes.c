@@ -12,7 +12,7 @@
 #define REFUSE_BYTES(fixture, text, line, message)                                                           \
 	refuse_bytes(fixture, text, sizeof(text) - 1, line, message)
 
-static void unknown_sections_and_keys_are_errors(void **state)
+TEST_WITH(unknown_sections_and_keys_are_errors, set_up, tear_down)
 {
 	struct fixture *fixture = *state;
 
@@ -28,7 +28,7 @@ static void unknown_sections_and_keys_are_errors(void **state)
 	refuse(fixture, "[rule]]\nfrom = 3\nto = *\naction = allow\n", 1, "behind [rule]");
 }
 
-static void lines_that_are_not_ini_are_errors(void **state)
+TEST_WITH(lines_that_are_not_ini_are_errors, set_up, tear_down)
 {
 	struct fixture *fixture = *state;
 	char text[600];
@@ -55,7 +55,7 @@ static void lines_that_are_not_ini_are_errors(void **state)
 	refuse(fixture, text, 2, "too long");
 }
 
-static void what_a_rule_lacks_is_named_with_its_line(void **state)
+TEST_WITH(what_a_rule_lacks_is_named_with_its_line, set_up, tear_down)
 {
 	struct fixture *fixture = *state;
 
@@ -67,7 +67,7 @@ static void what_a_rule_lacks_is_named_with_its_line(void **state)
 	refuse(fixture, "[rule]\nfrom = 3\nto = a\naction = deny\n[rule]", 5, "this [rule] has no from");
 }
 
-static void keys_that_come_twice_are_errors(void **state)
+TEST_WITH(keys_that_come_twice_are_errors, set_up, tear_down)
 {
 	struct fixture *fixture = *state;
 
@@ -77,7 +77,7 @@ static void keys_that_come_twice_are_errors(void **state)
 	refuse(fixture, "[rule]\naction = deny\naction = deny\n", 3, "action comes twice");
 }
 
-static void bad_entries_of_lists_are_quoted(void **state)
+TEST_WITH(bad_entries_of_lists_are_quoted, set_up, tear_down)
 {
 	struct fixture *fixture = *state;
 
@@ -98,7 +98,7 @@ static void bad_entries_of_lists_are_quoted(void **state)
 	refuse(fixture, "[rule]\naction =\n", 2, "action '': must be allow or deny");
 }
 
-static void comments_and_spaces_do_no_harm(void **state)
+TEST_WITH(comments_and_spaces_do_no_harm, set_up, tear_down)
 {
 	struct fixture *fixture = *state;
 
@@ -121,7 +121,7 @@ static void comments_and_spaces_do_no_harm(void **state)
 	assert_int_equal(policy_rules(fixture->policy), 0);
 }
 
-static void an_unreadable_file_is_an_error(void **state)
+TEST_WITH(an_unreadable_file_is_an_error, set_up, tear_down)
 {
 	struct fixture *fixture = *state;
 	char path[96];
@@ -136,16 +136,4 @@ static void an_unreadable_file_is_an_error(void **state)
 	assert_int_equal(symlink("/tmp", path), 0);
 	assert_true(load(fixture) < 0);
 	assert_non_null(strstr(fixture->error, path));
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		TEST(unknown_sections_and_keys_are_errors),	TEST(lines_that_are_not_ini_are_errors),
-		TEST(what_a_rule_lacks_is_named_with_its_line), TEST(keys_that_come_twice_are_errors),
-		TEST(bad_entries_of_lists_are_quoted),		TEST(comments_and_spaces_do_no_harm),
-		TEST(an_unreadable_file_is_an_error),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,7 +7,7 @@
 
 #include <stdio.h>
 
-static void domains_match_by_number_name_and_uuid(void **state)
+TEST_WITH(domains_match_by_number_name_and_uuid, set_up, tear_down)
 {
 	static const char *const yes[] = {"3", "work",	  UUID,	     "0F0E0D0C-0B0A-4908-8706-050403020100",
 					  "*", "7, work", "self , 3"};
@@ -30,7 +30,7 @@ static void domains_match_by_number_name_and_uuid(void **state)
 	}
 }
 
-static void a_domain_without_a_known_name_matches_no_name(void **state)
+TEST_WITH(a_domain_without_a_known_name_matches_no_name, set_up, tear_down)
 {
 	struct fixture *fixture = *state;
 	struct policy_subject nameless = {.domid = 3, .name = "", .uuid = ""};
@@ -42,7 +42,7 @@ static void a_domain_without_a_known_name_matches_no_name(void **state)
 }
 
 /* The message of `evil` before anybody could tell that it is evil. */
-static void what_might_be_denied_is_undecided_while_names_are_unknown(void **state)
+TEST_WITH(what_might_be_denied_is_undecided_while_names_are_unknown, set_up, tear_down)
 {
 	static const struct policy_subject unknown = {.domid = 3, .uid = 1000, .names_unknown = true};
 	struct fixture *fixture = *state;
@@ -65,7 +65,7 @@ static void what_might_be_denied_is_undecided_while_names_are_unknown(void **sta
 	assert_false(reach(fixture, &unknown, "print").undecided);
 }
 
-static void what_might_be_allowed_is_undecided_while_names_are_unknown(void **state)
+TEST_WITH(what_might_be_allowed_is_undecided_while_names_are_unknown, set_up, tear_down)
 {
 	static const struct policy_subject unknown = {.domid = 3, .uid = 1000, .names_unknown = true};
 	struct fixture *fixture = *state;
@@ -83,7 +83,7 @@ static void what_might_be_allowed_is_undecided_while_names_are_unknown(void **st
 	assert_null(decision.file);
 }
 
-static void what_no_name_could_change_is_decided_without_names(void **state)
+TEST_WITH(what_no_name_could_change_is_decided_without_names, set_up, tear_down)
 {
 	static const struct policy_subject unknown = {.domid = 3, .uid = 1000, .names_unknown = true};
 	struct fixture *fixture = *state;
@@ -116,7 +116,7 @@ static void what_no_name_could_change_is_decided_without_names(void **state)
 	assert_false(reach(fixture, &unknown, "print").undecided);
 }
 
-static void what_might_be_hidden_is_not_shown_while_names_are_unknown(void **state)
+TEST_WITH(what_might_be_hidden_is_not_shown_while_names_are_unknown, set_up, tear_down)
 {
 	static const struct policy_subject unknown = {.domid = 3, .names_unknown = true},
 					   other = {.domid = 4, .names_unknown = true};
@@ -137,7 +137,7 @@ static void what_might_be_hidden_is_not_shown_while_names_are_unknown(void **sta
 	assert_false(policy_sees(fixture->policy, &guest, &guest));
 }
 
-static void what_may_not_be_relayed_is_undecided_while_names_are_unknown(void **state)
+TEST_WITH(what_may_not_be_relayed_is_undecided_while_names_are_unknown, set_up, tear_down)
 {
 	static const struct policy_subject unknown = {.domid = 4, .names_unknown = true};
 	struct fixture *fixture = *state;
@@ -156,7 +156,7 @@ static void what_may_not_be_relayed_is_undecided_while_names_are_unknown(void **
 	assert_false(decision.allow || decision.undecided);
 }
 
-static void rules_about_self_are_about_this_domain(void **state)
+TEST_WITH(rules_about_self_are_about_this_domain, set_up, tear_down)
 {
 	struct fixture *fixture = *state;
 
@@ -166,7 +166,7 @@ static void rules_about_self_are_about_this_domain(void **state)
 	assert_false(allowed(fixture, &guest, "print"));
 }
 
-static void uids_narrow_a_rule(void **state)
+TEST_WITH(uids_narrow_a_rule, set_up, tear_down)
 {
 	struct fixture *fixture = *state;
 	struct policy_subject root = guest;
@@ -179,7 +179,7 @@ static void uids_narrow_a_rule(void **state)
 	assert_true(allowed(fixture, &root, "print"));
 }
 
-static void endpoints_match_as_shell_patterns(void **state)
+TEST_WITH(endpoints_match_as_shell_patterns, set_up, tear_down)
 {
 	static const struct {
 		const char *pattern, *endpoint;
@@ -200,22 +200,4 @@ static void endpoints_match_as_shell_patterns(void **state)
 		if (allowed(fixture, &guest, cases[i].endpoint) != cases[i].matches)
 			fail_msg("%s on %s", cases[i].pattern, cases[i].endpoint);
 	}
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		TEST(domains_match_by_number_name_and_uuid),
-		TEST(a_domain_without_a_known_name_matches_no_name),
-		TEST(what_might_be_denied_is_undecided_while_names_are_unknown),
-		TEST(what_might_be_allowed_is_undecided_while_names_are_unknown),
-		TEST(what_no_name_could_change_is_decided_without_names),
-		TEST(what_might_be_hidden_is_not_shown_while_names_are_unknown),
-		TEST(what_may_not_be_relayed_is_undecided_while_names_are_unknown),
-		TEST(rules_about_self_are_about_this_domain),
-		TEST(uids_narrow_a_rule),
-		TEST(endpoints_match_as_shell_patterns),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

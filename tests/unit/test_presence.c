@@ -126,7 +126,7 @@ static int finish(void **state)
 	return 0;
 }
 
-static void hosts_find_each_other_within_two_seconds(void **state)
+TEST_WITH(hosts_find_each_other_within_two_seconds, begin, finish)
 {
 	struct site *a = come("a"), *b;
 
@@ -140,7 +140,7 @@ static void hosts_find_each_other_within_two_seconds(void **state)
 	assert_int_equal(a->downs + b->downs, 0);
 }
 
-static void a_newcomer_costs_a_message_of_each(void **state)
+TEST_WITH(a_newcomer_costs_a_message_of_each, begin, finish)
 {
 	unsigned heres = 0;
 	struct site *last;
@@ -162,7 +162,7 @@ static void a_newcomer_costs_a_message_of_each(void **state)
 	assert_in_range(heres, 40, 80); /* and it greets those whom it meets */
 }
 
-static void who_says_nothing_is_down_after_dead_after(void **state)
+TEST_WITH(who_says_nothing_is_down_after_dead_after, begin, finish)
 {
 	struct site *a = come("a"), *b = come("b");
 
@@ -175,7 +175,7 @@ static void who_says_nothing_is_down_after_dead_after(void **state)
 	assert_int_equal(a->downs, 1);
 }
 
-static void who_says_good_bye_is_down_at_once(void **state)
+TEST_WITH(who_says_good_bye_is_down_at_once, begin, finish)
 {
 	struct site *a = come("a"), *b = come("b");
 
@@ -188,7 +188,7 @@ static void who_says_good_bye_is_down_at_once(void **state)
 	assert_true(presence_is_up(a->presence, "b"));
 }
 
-static void another_gateway_or_daemon_of_a_host_is_told(void **state)
+TEST_WITH(another_gateway_or_daemon_of_a_host_is_told, begin, finish)
 {
 	struct site *a = come("a"), *b = come("b");
 
@@ -202,7 +202,7 @@ static void another_gateway_or_daemon_of_a_host_is_told(void **state)
 	assert_true(presence_is_up(a->presence, "b"));
 }
 
-static void the_later_of_two_with_one_name_is_nobody_and_steps_back(void **state)
+TEST_WITH(the_later_of_two_with_one_name_is_nobody_and_steps_back, begin, finish)
 {
 	struct site *other = come("b"), *first = come("a"), *second;
 
@@ -217,7 +217,7 @@ static void the_later_of_two_with_one_name_is_nobody_and_steps_back(void **state
 	assert_int_equal(other->others, 0);
 }
 
-static void of_two_that_come_at_once_one_stays(void **state)
+TEST_WITH(of_two_that_come_at_once_one_stays, begin, finish)
 {
 	struct site *first = come("a"), *second = come("a");
 
@@ -225,7 +225,7 @@ static void of_two_that_come_at_once_one_stays(void **state)
 	assert_int_equal(first->has_rival + second->has_rival, 1);
 }
 
-static void of_two_that_were_apart_the_older_stays(void **state)
+TEST_WITH(of_two_that_were_apart_the_older_stays, begin, finish)
 {
 	struct site *first = come("a"), *second;
 
@@ -240,7 +240,7 @@ static void of_two_that_were_apart_the_older_stays(void **state)
 	assert_false(first->has_rival);
 }
 
-static void who_changes_all_the_time_is_heard_now_and_then(void **state)
+TEST_WITH(who_changes_all_the_time_is_heard_now_and_then, begin, finish)
 {
 	struct site *a = come("a"), *b = come("b");
 	unsigned before;
@@ -254,7 +254,7 @@ static void who_changes_all_the_time_is_heard_now_and_then(void **state)
 	assert_int_equal(a->ups, before + 2); /* what it was at last */
 }
 
-static void what_is_no_presence_is_ignored(void **state)
+TEST_WITH(what_is_no_presence_is_ignored, begin, finish)
 {
 	static const char *const texts[] = {
 		"",
@@ -271,24 +271,4 @@ static void what_is_no_presence_is_ignored(void **state)
 	for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++)
 		presence_message(a->presence, "b", texts[i], strlen(texts[i]), network.now);
 	assert_int_equal(a->ups, 0);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(hosts_find_each_other_within_two_seconds, begin, finish),
-		cmocka_unit_test_setup_teardown(a_newcomer_costs_a_message_of_each, begin, finish),
-		cmocka_unit_test_setup_teardown(who_says_nothing_is_down_after_dead_after, begin, finish),
-		cmocka_unit_test_setup_teardown(who_says_good_bye_is_down_at_once, begin, finish),
-		cmocka_unit_test_setup_teardown(another_gateway_or_daemon_of_a_host_is_told, begin, finish),
-		cmocka_unit_test_setup_teardown(the_later_of_two_with_one_name_is_nobody_and_steps_back,
-						begin, finish),
-		cmocka_unit_test_setup_teardown(of_two_that_come_at_once_one_stays, begin, finish),
-		cmocka_unit_test_setup_teardown(of_two_that_were_apart_the_older_stays, begin, finish),
-		cmocka_unit_test_setup_teardown(who_changes_all_the_time_is_heard_now_and_then, begin,
-						finish),
-		cmocka_unit_test_setup_teardown(what_is_no_presence_is_ignored, begin, finish),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

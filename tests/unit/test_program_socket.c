@@ -139,7 +139,7 @@ static int error_of_program(struct scene *scene)
 	}
 }
 
-static void bytes_with_descriptors_are_not_read(void **state)
+TEST(bytes_with_descriptors_are_not_read)
 {
 	struct scene scene;
 	char bytes[8];
@@ -163,7 +163,7 @@ static void bytes_with_descriptors_are_not_read(void **state)
 	scene_stop(&scene);
 }
 
-static void bytes_out_of_band_have_descriptors_like_others(void **state)
+TEST(bytes_out_of_band_have_descriptors_like_others)
 {
 	struct scene scene;
 	char bytes[8];
@@ -185,7 +185,7 @@ static void bytes_out_of_band_have_descriptors_like_others(void **state)
 	scene_stop(&scene);
 }
 
-static void end_is_told_behind_the_bytes(void **state)
+TEST(end_is_told_behind_the_bytes)
 {
 	struct scene scene;
 	char bytes[8];
@@ -201,7 +201,7 @@ static void end_is_told_behind_the_bytes(void **state)
 	scene_stop(&scene);
 }
 
-static void sockets_with_nothing_but_bytes_are_closed_at_once(void **state)
+TEST(sockets_with_nothing_but_bytes_are_closed_at_once)
 {
 	struct scene scene;
 
@@ -216,7 +216,7 @@ static void sockets_with_nothing_but_bytes_are_closed_at_once(void **state)
 	scene_stop(&scene);
 }
 
-static void nothing_comes_between_the_look_and_the_close(void **state)
+TEST(nothing_comes_between_the_look_and_the_close)
 {
 	struct scene scene;
 	uint8_t bytes[8192] = {0};
@@ -230,7 +230,7 @@ static void nothing_comes_between_the_look_and_the_close(void **state)
 	scene_stop(&scene);
 }
 
-static void descriptors_that_linger_are_closed_by_threads_that_do_not(void **state)
+TEST(descriptors_that_linger_are_closed_by_threads_that_do_not)
 {
 	struct scene scene;
 	unsigned before = running_threads();
@@ -261,7 +261,7 @@ static void descriptors_that_linger_are_closed_by_threads_that_do_not(void **sta
 	scene_stop(&scene);
 }
 
-static void programs_not_accepted_yet_are_closed_with_the_listener(void **state)
+TEST(programs_not_accepted_yet_are_closed_with_the_listener)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	socklen_t size = sizeof(sa_family_t);
@@ -281,19 +281,4 @@ static void programs_not_accepted_yet_are_closed_with_the_listener(void **state)
 	assert_true(close_charged(&scene));
 	assert_int_equal(error_of_program(&scene), ECONNRESET);
 	scene_stop(&scene);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(bytes_with_descriptors_are_not_read),
-		cmocka_unit_test(bytes_out_of_band_have_descriptors_like_others),
-		cmocka_unit_test(end_is_told_behind_the_bytes),
-		cmocka_unit_test(sockets_with_nothing_but_bytes_are_closed_at_once),
-		cmocka_unit_test(nothing_comes_between_the_look_and_the_close),
-		cmocka_unit_test(descriptors_that_linger_are_closed_by_threads_that_do_not),
-		cmocka_unit_test(programs_not_accepted_yet_are_closed_with_the_listener),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

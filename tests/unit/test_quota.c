@@ -90,7 +90,12 @@ static uint64_t take_all(struct charge *charge, uint64_t step)
 
 /* --- one account ------------------------------------------------------------------------------ */
 
-static void a_charge_fits_up_to_the_limit_and_no_further(void **state)
+BEFORE_ALL
+{
+	log_set_level(LOG_LEVEL_ERROR);
+}
+
+TEST_WITH(a_charge_fits_up_to_the_limit_and_no_further, set_up, tear_down)
 {
 	struct charge charge = charge_of(*state, QUOTA_UID, 1000);
 
@@ -107,7 +112,7 @@ static void a_charge_fits_up_to_the_limit_and_no_further(void **state)
 	charge_end(&charge);
 }
 
-static void what_does_not_fit_whole_is_not_charged_in_part(void **state)
+TEST_WITH(what_does_not_fit_whole_is_not_charged_in_part, set_up, tear_down)
 {
 	struct charge charge = charge_of(*state, QUOTA_UID, 1000);
 
@@ -119,7 +124,7 @@ static void what_does_not_fit_whole_is_not_charged_in_part(void **state)
 	charge_end(&charge);
 }
 
-static void numbers_that_would_overflow_do_not_fit(void **state)
+TEST_WITH(numbers_that_would_overflow_do_not_fit, set_up, tear_down)
 {
 	struct charge charge = charge_of(*state, QUOTA_UID, 1000);
 
@@ -135,7 +140,7 @@ static void numbers_that_would_overflow_do_not_fit(void **state)
 	assert_int_equal(quota_share(UINT64_MAX, 1, 5), UINT64_MAX / 2 - 5);
 }
 
-static void asking_whether_it_fits_is_no_refusal(void **state)
+TEST_WITH(asking_whether_it_fits_is_no_refusal, set_up, tear_down)
 {
 	struct charge charge = charge_of(*state, QUOTA_UID, 1000);
 
@@ -145,7 +150,7 @@ static void asking_whether_it_fits_is_no_refusal(void **state)
 	charge_end(&charge);
 }
 
-static void what_is_refused_says_which_limit_it_is(void **state)
+TEST_WITH(what_is_refused_says_which_limit_it_is, set_up, tear_down)
 {
 	struct charge user = charge_of(*state, QUOTA_UID, 1000), peer = charge_of(*state, QUOTA_PEER, 7);
 	char why[160];
@@ -166,7 +171,7 @@ static void what_is_refused_says_which_limit_it_is(void **state)
 
 /* --- whose account ---------------------------------------------------------------------------- */
 
-static void users_and_peers_of_the_same_number_pay_for_themselves(void **state)
+TEST_WITH(users_and_peers_of_the_same_number_pay_for_themselves, set_up, tear_down)
 {
 	struct charge user = charge_of(*state, QUOTA_UID, 3), peer = charge_of(*state, QUOTA_PEER, 3);
 	struct charge other = charge_of(*state, QUOTA_PEER, 4);
@@ -188,7 +193,7 @@ static void users_and_peers_of_the_same_number_pay_for_themselves(void **state)
 	charge_end(&other);
 }
 
-static void all_programs_of_a_user_share_an_account(void **state)
+TEST_WITH(all_programs_of_a_user_share_an_account, set_up, tear_down)
 {
 	struct charge one = charge_of(*state, QUOTA_UID, 1000), two = charge_of(*state, QUOTA_UID, 1000);
 
@@ -201,7 +206,7 @@ static void all_programs_of_a_user_share_an_account(void **state)
 	charge_end(&two);
 }
 
-static void a_charge_outlives_the_program_that_caused_it(void **state)
+TEST_WITH(a_charge_outlives_the_program_that_caused_it, set_up, tear_down)
 {
 	struct account *session = quota_account(*state, QUOTA_UID, 1000), *again;
 	struct charge channel;
@@ -220,7 +225,7 @@ static void a_charge_outlives_the_program_that_caused_it(void **state)
 	account_unref(again);
 }
 
-static void a_charge_that_moves_is_held_once(void **state)
+TEST_WITH(a_charge_that_moves_is_held_once, set_up, tear_down)
 {
 	struct charge session = charge_of(*state, QUOTA_UID, 1000), stream;
 
@@ -232,7 +237,7 @@ static void a_charge_that_moves_is_held_once(void **state)
 	assert_int_equal(quota_pool(*state, QUOTA_DESCRIPTORS).used, 0);
 }
 
-static void account_that_joins_another_leaves_it_all_that_it_holds(void **state)
+TEST_WITH(account_that_joins_another_leaves_it_all_that_it_holds, set_up, tear_down)
 {
 	struct charge from = charge_of(*state, QUOTA_PEER, 7), to = charge_of(*state, QUOTA_PEER, 9),
 		      none = charge_of(*state, QUOTA_PEER, 11);
@@ -270,7 +275,7 @@ static void account_that_joins_another_leaves_it_all_that_it_holds(void **state)
 	charge_end(&none);
 }
 
-static void two_accounts_become_no_more_than_one_may_be(void **state)
+TEST_WITH(two_accounts_become_no_more_than_one_may_be, set_up, tear_down)
 {
 	struct charge a, b = charge_of(*state, QUOTA_PEER, 9);
 
@@ -304,7 +309,7 @@ static void two_accounts_become_no_more_than_one_may_be(void **state)
 	charge_end(&b);
 }
 
-static void no_account_has_no_limits(void **state)
+TEST_WITH(no_account_has_no_limits, set_up, tear_down)
 {
 	struct charge charge;
 	char why[16];
@@ -323,7 +328,7 @@ static void no_account_has_no_limits(void **state)
 
 /* --- shares ----------------------------------------------------------------------------------- */
 
-static void one_gets_half_and_each_that_follows_its_part_of_the_rest(void **state)
+TEST_WITH(one_gets_half_and_each_that_follows_its_part_of_the_rest, set_up, tear_down)
 {
 	struct charge charges[9];
 	uint64_t left = POOL;
@@ -353,7 +358,7 @@ static void one_gets_half_and_each_that_follows_its_part_of_the_rest(void **stat
 		charge_end(&charges[i]);
 }
 
-static void the_maximum_holds_where_the_share_would_be_more(void **state)
+TEST_WITH(the_maximum_holds_where_the_share_would_be_more, set_up, tear_down)
 {
 	struct charge charge = charge_of(*state, QUOTA_UID, 1);
 
@@ -363,7 +368,7 @@ static void the_maximum_holds_where_the_share_would_be_more(void **state)
 	charge_end(&charge);
 }
 
-static void what_is_taken_of_one_resource_leaves_the_shares_of_another(void **state)
+TEST_WITH(what_is_taken_of_one_resource_leaves_the_shares_of_another, set_up, tear_down)
 {
 	struct charge greedy = charge_of(*state, QUOTA_UID, 1), other = charge_of(*state, QUOTA_UID, 2);
 
@@ -375,7 +380,7 @@ static void what_is_taken_of_one_resource_leaves_the_shares_of_another(void **st
 
 /* Accounts come, go, take and give back in any order, and always take what they can: what is left is as
  * quota.h proves. */
-static void in_any_order_a_newcomer_finds_its_part(void **state)
+TEST_WITH(in_any_order_a_newcomer_finds_its_part, set_up, tear_down)
 {
 	enum { MOST = 12 };
 	struct charge charges[MOST];
@@ -417,7 +422,7 @@ static void in_any_order_a_newcomer_finds_its_part(void **state)
 		charge_end(&charges[i]);
 }
 
-static void accounts_are_listed_by_kind_and_number(void **state)
+TEST_WITH(accounts_are_listed_by_kind_and_number, set_up, tear_down)
 {
 	struct charge charges[4] = {charge_of(*state, QUOTA_PEER, 1), charge_of(*state, QUOTA_UID, 70000),
 				    charge_of(*state, QUOTA_UID, 3), charge_of(*state, QUOTA_PEER, 0)};
@@ -433,7 +438,7 @@ static void accounts_are_listed_by_kind_and_number(void **state)
 	assert_null(quota_next(*state, NULL));
 }
 
-static void walk_over_accounts_goes_on_where_one_has_gone(void **state)
+TEST_WITH(walk_over_accounts_goes_on_where_one_has_gone, set_up, tear_down)
 {
 	static const uint32_t ids[] = {3, 70000, 70001, 0, 1};
 	struct charge charges[5];
@@ -477,7 +482,7 @@ static void expect_pool(rlim_t soft, rlim_t hard, uint64_t pool)
 	assert_int_equal(status, 0);
 }
 
-static void the_daemon_keeps_some_descriptors_for_itself(void **state)
+TEST(the_daemon_keeps_some_descriptors_for_itself)
 {
 	expect_pool(1000, 1000, 1000 - 64);
 	expect_pool(100, 1000, 1000 - 64); /* raised */
@@ -513,7 +518,7 @@ static bool is_listed(struct quota *quota, uint32_t uid)
 	return account != NULL;
 }
 
-static void a_rest_goes_on_for_who_leaves_and_comes_again(void **state)
+TEST_WITH(a_rest_goes_on_for_who_leaves_and_comes_again, set_up, tear_down)
 {
 	struct event_base *base = event_base_new();
 	struct account *account = quota_account(*state, QUOTA_UID, 7);
@@ -545,7 +550,7 @@ static void a_rest_goes_on_for_who_leaves_and_comes_again(void **state)
 	event_base_free(base);
 }
 
-static void a_debt_is_kept_while_others_want_their_turns(void **state)
+TEST_WITH(a_debt_is_kept_while_others_want_their_turns, set_up, tear_down)
 {
 	struct event_base *base = event_base_new();
 	struct account *account = quota_account(*state, QUOTA_UID, 7),
@@ -574,7 +579,7 @@ static void a_debt_is_kept_while_others_want_their_turns(void **state)
 	event_base_free(base);
 }
 
-static void a_debt_is_paid_in_turns_while_nobody_has_the_account(void **state)
+TEST_WITH(a_debt_is_paid_in_turns_while_nobody_has_the_account, set_up, tear_down)
 {
 	struct event_base *base = event_base_new();
 	struct account *account = quota_account(*state, QUOTA_UID, 7),
@@ -604,37 +609,4 @@ static void a_debt_is_paid_in_turns_while_nobody_has_the_account(void **state)
 	account_unref(other);
 	turns_cleanup(&turns);
 	event_base_free(base);
-}
-
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		TEST(a_charge_fits_up_to_the_limit_and_no_further),
-		TEST(what_does_not_fit_whole_is_not_charged_in_part),
-		TEST(numbers_that_would_overflow_do_not_fit),
-		TEST(asking_whether_it_fits_is_no_refusal),
-		TEST(what_is_refused_says_which_limit_it_is),
-		TEST(users_and_peers_of_the_same_number_pay_for_themselves),
-		TEST(all_programs_of_a_user_share_an_account),
-		TEST(a_charge_outlives_the_program_that_caused_it),
-		TEST(a_charge_that_moves_is_held_once),
-		TEST(account_that_joins_another_leaves_it_all_that_it_holds),
-		TEST(two_accounts_become_no_more_than_one_may_be),
-		TEST(no_account_has_no_limits),
-		TEST(one_gets_half_and_each_that_follows_its_part_of_the_rest),
-		TEST(the_maximum_holds_where_the_share_would_be_more),
-		TEST(what_is_taken_of_one_resource_leaves_the_shares_of_another),
-		TEST(in_any_order_a_newcomer_finds_its_part),
-		TEST(accounts_are_listed_by_kind_and_number),
-		TEST(walk_over_accounts_goes_on_where_one_has_gone),
-		TEST(a_rest_goes_on_for_who_leaves_and_comes_again),
-		TEST(a_debt_is_kept_while_others_want_their_turns),
-		TEST(a_debt_is_paid_in_turns_while_nobody_has_the_account),
-		cmocka_unit_test(the_daemon_keeps_some_descriptors_for_itself),
-	};
-
-	log_set_level(LOG_LEVEL_ERROR);
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

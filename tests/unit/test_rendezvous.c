@@ -21,7 +21,7 @@
 
 /* oxenstored may tell of the nodes of a transaction when the second one isn't visible yet, and tells nothing
  * more then. */
-static void second_node_is_looked_for_though_nothing_tells_of_it(void **state)
+TEST(second_node_is_looked_for_though_nothing_tells_of_it)
 {
 	struct scene scene;
 
@@ -46,7 +46,7 @@ static void second_node_is_looked_for_though_nothing_tells_of_it(void **state)
 }
 
 /* The peer has answered another hello of ours meanwhile, with a new one; the nodes are read before the word of that comes. */
-static void nodes_belong_to_the_hello_that_stands_there_by_then(void **state)
+TEST(nodes_belong_to_the_hello_that_stands_there_by_then)
 {
 	struct scene scene;
 
@@ -64,7 +64,7 @@ static void nodes_belong_to_the_hello_that_stands_there_by_then(void **state)
 
 /* The peer's daemon was restarted, and nothing tells of that but its new hello, or not even that: domain 0's
  * daemon, which tells of changes, was restarted too. */
-static void restarted_peer_is_found_though_its_presence_is_not_told(void **state)
+TEST(restarted_peer_is_found_though_its_presence_is_not_told)
 {
 	struct scene scene;
 
@@ -85,7 +85,7 @@ static void restarted_peer_is_found_though_its_presence_is_not_told(void **state
 	}
 }
 
-static void where_pages_are_short_the_largest_rings_that_fit_are_granted(void **state)
+TEST(where_pages_are_short_the_largest_rings_that_fit_are_granted)
 {
 	struct scene scene;
 
@@ -102,7 +102,7 @@ static void where_pages_are_short_the_largest_rings_that_fit_are_granted(void **
 	held.room = 0;
 }
 
-static void pages_go_to_those_who_came_first(void **state)
+TEST(pages_go_to_those_who_came_first)
 {
 	struct scene scene;
 
@@ -146,7 +146,7 @@ static const char *advertised(struct scene *scene)
 }
 
 /* Each write would fire a watch of the peer's. */
-static void what_a_peer_may_not_see_writes_nothing_for_it(void **state)
+TEST(what_a_peer_may_not_see_writes_nothing_for_it)
 {
 	const char *all[] = {"inbox", "hidden-1", "hidden-2", "hidden-3"};
 	struct scene scene;
@@ -172,7 +172,7 @@ static void what_a_peer_may_not_see_writes_nothing_for_it(void **state)
 	scene_stop(&scene);
 }
 
-static void under_another_number_we_are_shown_anew_and_as_before_nowhere(void **state)
+TEST(under_another_number_we_are_shown_anew_and_as_before_nowhere)
 {
 	const char *all[] = {"inbox"};
 	struct scene scene;
@@ -221,7 +221,7 @@ static void turn(struct scene *scene)
 
 /* What a stranger wrote for us is being read when somebody wants it, or wants all: the rest must be read, too, before the
  * peer is known. It doesn't write it again. */
-static void stranger_that_is_wanted_is_read_as_a_whole(void **state)
+TEST(stranger_that_is_wanted_is_read_as_a_whole)
 {
 	struct peer_info info;
 	struct scene scene;
@@ -247,7 +247,7 @@ static void stranger_that_is_wanted_is_read_as_a_whole(void **state)
 
 /* Who looks up many domains waits for itself, pays for it, and is stopped at its limit; others come in
  * between. */
-static void look_ups_wait_in_the_line_of_who_asks_and_are_charged(void **state)
+TEST(look_ups_wait_in_the_line_of_who_asks_and_are_charged)
 {
 	unsigned asked = 0, steps = 0, users;
 	struct scene scene;
@@ -284,7 +284,7 @@ static void look_ups_wait_in_the_line_of_who_asks_and_are_charged(void **state)
 	scene_stop(&scene);
 }
 
-static void absence_is_believed_for_a_moment_unless_something_appears(void **state)
+TEST(absence_is_believed_for_a_moment_unless_something_appears)
 {
 	struct scene scene;
 
@@ -305,7 +305,7 @@ static void absence_is_believed_for_a_moment_unless_something_appears(void **sta
 	scene_stop(&scene);
 }
 
-static void what_there_is_no_memory_to_ask_for_is_asked_later(void **state)
+TEST(what_there_is_no_memory_to_ask_for_is_asked_later)
 {
 	struct scene scene;
 
@@ -328,7 +328,7 @@ static void what_there_is_no_memory_to_ask_for_is_asked_later(void **state)
 }
 
 /* A link is given up, with the reason, when there is no memory to write for it. */
-static void link_without_memory_for_its_hello_fails(void **state)
+TEST(link_without_memory_for_its_hello_fails)
 {
 	struct scene scene;
 
@@ -349,7 +349,7 @@ static void link_without_memory_for_its_hello_fails(void **state)
 }
 
 /* What a peer does costs its own account, however often it does it. */
-static void peer_pays_for_what_it_writes(void **state)
+TEST(peer_pays_for_what_it_writes)
 {
 	struct account *peer;
 	struct scene scene;
@@ -368,7 +368,7 @@ static void peer_pays_for_what_it_writes(void **state)
 }
 
 /* Whether that leads to another state or not: a new nonce has pages granted again, a rewritten ring-ref has them mapped. */
-static void peer_pays_for_what_is_granted_and_mapped_for_it(void **state)
+TEST(peer_pays_for_what_is_granted_and_mapped_for_it)
 {
 	const uint64_t cost = 20000, rounds = 20;
 	struct scene scene;
@@ -402,7 +402,7 @@ static void peer_pays_for_what_is_granted_and_mapped_for_it(void **state)
 }
 
 /* The peer may have mapped it already, and would take a vchan that is merely closed for the end of our daemon. */
-static void what_was_granted_in_vain_is_left_unless_it_was_for_good(void **state)
+TEST(what_was_granted_in_vain_is_left_unless_it_was_for_good)
 {
 	struct scene scene;
 
@@ -459,7 +459,7 @@ static void mend_each(struct scene *scene, const char *const *paths)
 	}
 }
 
-static void own_nodes_that_others_change_are_written_again_in_any_state(void **state)
+TEST(own_nodes_that_others_change_are_written_again_in_any_state)
 {
 	static const char *const leaves[] = {OURS "/presence", OURS "/endpoints", OURS "/to/2/endpoints",
 					     OURS "/to/2/hello", NULL};
@@ -496,7 +496,7 @@ static void own_nodes_that_others_change_are_written_again_in_any_state(void **s
 }
 
 /* Else a migration to the same number would go unnoticed: there our nodes aren't. */
-static void own_leaf_that_goes_with_its_whole_tree_is_for_its_owner(void **state)
+TEST(own_leaf_that_goes_with_its_whole_tree_is_for_its_owner)
 {
 	struct scene scene;
 
@@ -510,7 +510,7 @@ static void own_leaf_that_goes_with_its_whole_tree_is_for_its_owner(void **state
 }
 
 /* The owner begins anew each time: it can't know that it was no migration. */
-static void who_removes_the_whole_tree_again_and_again_is_not_fought(void **state)
+TEST(who_removes_the_whole_tree_again_and_again_is_not_fought)
 {
 	struct scene scene;
 	unsigned times = 0;
@@ -539,7 +539,7 @@ static void who_removes_the_whole_tree_again_and_again_is_not_fought(void **stat
 	scene_stop(&scene);
 }
 
-static void who_removes_a_node_again_and_again_is_not_fought(void **state)
+TEST(who_removes_a_node_again_and_again_is_not_fought)
 {
 	struct scene scene;
 	unsigned times = 0;
@@ -563,7 +563,7 @@ static void who_removes_a_node_again_and_again_is_not_fought(void **state)
 }
 
 /* A daemon that only answers had answered this nonce, and taken its own hello back when it vanished. */
-static void hello_that_comes_back_is_answered_again(void **state)
+TEST(hello_that_comes_back_is_answered_again)
 {
 	struct scene scene;
 
@@ -592,7 +592,7 @@ static void pass_time(struct scene *scene, unsigned ms)
 }
 
 /* XenStore is slow: the peer hears of our hello when the request is over. */
-static void attempt_goes_on_after_the_request_for_it_has_timed_out(void **state)
+TEST(attempt_goes_on_after_the_request_for_it_has_timed_out)
 {
 	char hello[80];
 	struct scene scene;
@@ -624,33 +624,4 @@ static void attempt_goes_on_after_the_request_for_it_has_timed_out(void **state)
 		scene_stop(&scene);
 	}
 	setup_timeout_ms = 2 * PATIENCE_MS;
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(where_pages_are_short_the_largest_rings_that_fit_are_granted),
-		cmocka_unit_test(pages_go_to_those_who_came_first),
-		cmocka_unit_test(what_a_peer_may_not_see_writes_nothing_for_it),
-		cmocka_unit_test(under_another_number_we_are_shown_anew_and_as_before_nowhere),
-		cmocka_unit_test(stranger_that_is_wanted_is_read_as_a_whole),
-		cmocka_unit_test(look_ups_wait_in_the_line_of_who_asks_and_are_charged),
-		cmocka_unit_test(absence_is_believed_for_a_moment_unless_something_appears),
-		cmocka_unit_test(what_there_is_no_memory_to_ask_for_is_asked_later),
-		cmocka_unit_test(link_without_memory_for_its_hello_fails),
-		cmocka_unit_test(peer_pays_for_what_it_writes),
-		cmocka_unit_test(peer_pays_for_what_is_granted_and_mapped_for_it),
-		cmocka_unit_test(second_node_is_looked_for_though_nothing_tells_of_it),
-		cmocka_unit_test(nodes_belong_to_the_hello_that_stands_there_by_then),
-		cmocka_unit_test(what_was_granted_in_vain_is_left_unless_it_was_for_good),
-		cmocka_unit_test(restarted_peer_is_found_though_its_presence_is_not_told),
-		cmocka_unit_test(own_nodes_that_others_change_are_written_again_in_any_state),
-		cmocka_unit_test(own_leaf_that_goes_with_its_whole_tree_is_for_its_owner),
-		cmocka_unit_test(who_removes_a_node_again_and_again_is_not_fought),
-		cmocka_unit_test(who_removes_the_whole_tree_again_and_again_is_not_fought),
-		cmocka_unit_test(hello_that_comes_back_is_answered_again),
-		cmocka_unit_test(attempt_goes_on_after_the_request_for_it_has_timed_out),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

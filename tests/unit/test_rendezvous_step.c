@@ -155,7 +155,7 @@ static const struct row *row_of(unsigned state, unsigned event, unsigned facts)
 	return found;
 }
 
-static void every_state_with_all_facts_does_what_the_table_says(void **state)
+TEST(every_state_with_all_facts_does_what_the_table_says)
 {
 	bool used[ROWS] = {false};
 
@@ -177,7 +177,7 @@ static void every_state_with_all_facts_does_what_the_table_says(void **state)
 
 /* What leads to HELLO is followed by another step at once, which must not lead back to where it came from; to begin anew
  * there ends the reason for it. */
-static void hello_is_left_forward_only(void **state)
+TEST(hello_is_left_forward_only)
 {
 	for (unsigned facts = 0; facts < ALL_FACTS; facts++) {
 		struct rendezvous_facts gathered = facts_of(RENDEZVOUS_NO_EVENT, facts);
@@ -187,14 +187,4 @@ static void hello_is_left_forward_only(void **state)
 			assert_int_not_equal(action, RENDEZVOUS_BEGIN);
 		assert_int_not_equal(action, RENDEZVOUS_BACK);
 	}
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(every_state_with_all_facts_does_what_the_table_says),
-		cmocka_unit_test(hello_is_left_forward_only),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -529,7 +529,12 @@ static void all_moves_end(void)
 	}
 }
 
-static void nothing_is_lost_or_comes_twice_when_rings_are_lost(void **state)
+BEFORE_ALL
+{
+	log_set_level(getenv("SEED") ? LOG_LEVEL_DEBUG : LOG_LEVEL_ERROR);
+}
+
+TEST(nothing_is_lost_or_comes_twice_when_rings_are_lost)
 {
 	unsigned resumed = 0, lost = 0, moved = 0;
 
@@ -558,14 +563,4 @@ static void nothing_is_lost_or_comes_twice_when_rings_are_lost(void **state)
 	}
 	print_message("%u losses, %u times resumed, %u moves\n", lost, resumed, moved);
 	assert_true(getenv("SEED") || (resumed > schedules() && moved > schedules()));
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(nothing_is_lost_or_comes_twice_when_rings_are_lost),
-	};
-
-	log_set_level(getenv("SEED") ? LOG_LEVEL_DEBUG : LOG_LEVEL_ERROR);
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -75,7 +75,7 @@ static struct resume_facts facts_of(enum resume_event event, unsigned bits)
 	};
 }
 
-static void each_case_is_one_rows_and_does_what_that_says(void **state)
+TEST(each_case_is_one_rows_and_does_what_that_says)
 {
 	unsigned used[sizeof(rows) / sizeof(*rows)] = {0};
 
@@ -105,13 +105,4 @@ static void each_case_is_one_rows_and_does_what_that_says(void **state)
 				}
 	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++)
 		assert_true(used[i]);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(each_case_is_one_rows_and_does_what_that_says),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -32,7 +32,7 @@ static void get(struct ring_fixture *ring, uint64_t position, uint32_t size)
 	free(bytes);
 }
 
-static void every_size_at_every_offset_arrives_unchanged(void **state)
+TEST(every_size_at_every_offset_arrives_unchanged)
 {
 	for (size_t s = 0; s < sizeof(starts) / sizeof(*starts); s++)
 		for (uint32_t offset = 0; offset <= SIZE; offset++)
@@ -56,7 +56,7 @@ static void every_size_at_every_offset_arrives_unchanged(void **state)
 			}
 }
 
-static void a_long_stream_through_a_small_ring_arrives_in_order(void **state)
+TEST(a_long_stream_through_a_small_ring_arrives_in_order)
 {
 	for (size_t s = 0; s < sizeof(starts) / sizeof(*starts); s++) {
 		struct ring_fixture ring;
@@ -92,7 +92,7 @@ static void a_long_stream_through_a_small_ring_arrives_in_order(void **state)
 	}
 }
 
-static void a_full_ring_has_no_space_and_an_empty_one_no_data(void **state)
+TEST(a_full_ring_has_no_space_and_an_empty_one_no_data)
 {
 	struct ring_fixture ring;
 
@@ -113,7 +113,7 @@ static void a_full_ring_has_no_space_and_an_empty_one_no_data(void **state)
 	ring_fixture_stop(&ring);
 }
 
-static void what_is_written_in_place_arrives_also_over_the_wrap(void **state)
+TEST(what_is_written_in_place_arrives_also_over_the_wrap)
 {
 	for (uint32_t offset = 0; offset < SIZE; offset++)
 		for (uint32_t size = 0; size <= SIZE; size++) {
@@ -147,7 +147,7 @@ static void what_is_written_in_place_arrives_also_over_the_wrap(void **state)
 		}
 }
 
-static void part_of_what_is_there_can_be_read_at_any_offset(void **state)
+TEST(part_of_what_is_there_can_be_read_at_any_offset)
 {
 	for (uint32_t start = 0; start < SIZE; start++) {
 		struct ring_fixture ring;
@@ -175,7 +175,7 @@ static void part_of_what_is_there_can_be_read_at_any_offset(void **state)
 	}
 }
 
-static void a_patch_changes_its_bytes_and_no_other(void **state)
+TEST(a_patch_changes_its_bytes_and_no_other)
 {
 	for (uint32_t start = 0; start < SIZE; start++)
 		for (uint32_t at = 0; at + 4 <= SIZE; at++) {
@@ -200,7 +200,7 @@ static void a_patch_changes_its_bytes_and_no_other(void **state)
 		}
 }
 
-static void a_batch_is_seen_at_once_and_costs_one_notification(void **state)
+TEST(a_batch_is_seen_at_once_and_costs_one_notification)
 {
 	struct ring_fixture ring;
 
@@ -226,7 +226,7 @@ static void a_batch_is_seen_at_once_and_costs_one_notification(void **state)
 	ring_fixture_stop(&ring);
 }
 
-static void who_isnt_asked_doesnt_notify(void **state)
+TEST(who_isnt_asked_doesnt_notify)
 {
 	struct ring_fixture ring;
 
@@ -242,7 +242,7 @@ static void who_isnt_asked_doesnt_notify(void **state)
 	ring_fixture_stop(&ring);
 }
 
-static void arming_says_what_is_there_and_leaves_foreign_bits_alone(void **state)
+TEST(arming_says_what_is_there_and_leaves_foreign_bits_alone)
 {
 	struct ring_fixture ring;
 
@@ -265,7 +265,7 @@ static void arming_says_what_is_there_and_leaves_foreign_bits_alone(void **state
 	ring_fixture_stop(&ring);
 }
 
-static void a_used_ring_is_adopted_where_it_stands(void **state)
+TEST(a_used_ring_is_adopted_where_it_stands)
 {
 	struct ring_fixture ring;
 	uint8_t bytes[10];
@@ -286,7 +286,7 @@ static void a_used_ring_is_adopted_where_it_stands(void **state)
 	ring_fixture_stop(&ring);
 }
 
-static void a_new_ring_starts_at_zero_whatever_the_memory_says(void **state)
+TEST(a_new_ring_starts_at_zero_whatever_the_memory_says)
 {
 	struct ring_fixture ring;
 
@@ -302,7 +302,7 @@ static void a_new_ring_starts_at_zero_whatever_the_memory_says(void **state)
 	ring_fixture_stop(&ring);
 }
 
-static void an_impossible_ring_isnt_adopted(void **state)
+TEST(an_impossible_ring_isnt_adopted)
 {
 	static const uint32_t ahead[] = {SIZE + 1, 2 * SIZE, 0x80000000, 0xffffffff};
 	struct ring_fixture ring;
@@ -317,7 +317,7 @@ static void an_impossible_ring_isnt_adopted(void **state)
 	ring_fixture_stop(&ring);
 }
 
-static void a_size_that_is_no_power_of_two_is_refused(void **state)
+TEST(a_size_that_is_no_power_of_two_is_refused)
 {
 	static const uint32_t sizes[] = {0, 1, 4, 7, 12, 1000, 65535, (1u << 30) + 1, 1u << 31, 0xffffffff};
 	struct ring_fixture ring;
@@ -331,7 +331,7 @@ static void a_size_that_is_no_power_of_two_is_refused(void **state)
 	ring_fixture_stop(&ring);
 }
 
-static void both_ends_name_the_same_word(void **state)
+TEST(both_ends_name_the_same_word)
 {
 	for (uint32_t start = 0; start < 4 * SIZE; start += 4) {
 		struct ring_fixture ring;
@@ -350,26 +350,4 @@ static void both_ends_name_the_same_word(void **state)
 		assert_int_equal(out, value);
 		ring_fixture_stop(&ring);
 	}
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(every_size_at_every_offset_arrives_unchanged),
-		cmocka_unit_test(a_long_stream_through_a_small_ring_arrives_in_order),
-		cmocka_unit_test(a_full_ring_has_no_space_and_an_empty_one_no_data),
-		cmocka_unit_test(what_is_written_in_place_arrives_also_over_the_wrap),
-		cmocka_unit_test(part_of_what_is_there_can_be_read_at_any_offset),
-		cmocka_unit_test(a_patch_changes_its_bytes_and_no_other),
-		cmocka_unit_test(a_batch_is_seen_at_once_and_costs_one_notification),
-		cmocka_unit_test(who_isnt_asked_doesnt_notify),
-		cmocka_unit_test(arming_says_what_is_there_and_leaves_foreign_bits_alone),
-		cmocka_unit_test(a_used_ring_is_adopted_where_it_stands),
-		cmocka_unit_test(a_new_ring_starts_at_zero_whatever_the_memory_says),
-		cmocka_unit_test(an_impossible_ring_isnt_adopted),
-		cmocka_unit_test(a_size_that_is_no_power_of_two_is_refused),
-		cmocka_unit_test(both_ends_name_the_same_word),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

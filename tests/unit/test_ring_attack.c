@@ -156,19 +156,10 @@ static void under_attack(uint32_t size, bool vchan)
 	free(memory);
 }
 
-static void overwritten_memory_neither_crashes_nor_leads_outside(void **state)
+TEST(overwritten_memory_neither_crashes_nor_leads_outside)
 {
 	under_attack(8, false);
 	under_attack(64, true);
 	under_attack(4096, false);
 	under_attack(65536, true);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(overwritten_memory_neither_crashes_nor_leads_outside),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -44,7 +44,7 @@ static void used_ring(struct ring_fixture *ring, uint32_t start, uint32_t writte
 	assert_int_equal(ring_writer_space(&ring->writer, SIZE), SIZE - written + released);
 }
 
-static void each_impossible_producer_index_is_found(void **state)
+TEST(each_impossible_producer_index_is_found)
 {
 	unsigned refused = 0;
 
@@ -79,7 +79,7 @@ static void each_impossible_producer_index_is_found(void **state)
 	assert_true(refused > 1000);
 }
 
-static void each_impossible_consumer_index_is_found(void **state)
+TEST(each_impossible_consumer_index_is_found)
 {
 	unsigned refused = 0;
 
@@ -119,7 +119,7 @@ static void each_impossible_consumer_index_is_found(void **state)
 	assert_true(refused > 1000);
 }
 
-static void an_index_that_goes_back_between_two_looks_is_found(void **state)
+TEST(an_index_that_goes_back_between_two_looks_is_found)
 {
 	struct ring_fixture ring;
 
@@ -140,7 +140,7 @@ static void an_index_that_goes_back_between_two_looks_is_found(void **state)
 	ring_fixture_stop(&ring);
 }
 
-static void an_index_moved_between_look_and_arm_is_found(void **state)
+TEST(an_index_moved_between_look_and_arm_is_found)
 {
 	struct ring_fixture ring;
 
@@ -157,7 +157,7 @@ static void an_index_moved_between_look_and_arm_is_found(void **state)
 	ring_fixture_stop(&ring);
 }
 
-static void an_index_that_jumps_by_ringfuls_is_found_once_it_overruns(void **state)
+TEST(an_index_that_jumps_by_ringfuls_is_found_once_it_overruns)
 {
 	struct ring_fixture ring;
 	uint8_t bytes[SIZE];
@@ -176,7 +176,7 @@ static void an_index_that_jumps_by_ringfuls_is_found_once_it_overruns(void **sta
 	ring_fixture_stop(&ring);
 }
 
-static void the_own_index_in_shared_memory_doesnt_matter(void **state)
+TEST(the_own_index_in_shared_memory_doesnt_matter)
 {
 	static const uint32_t values[] = {0, 1, SIZE, SIZE + 1, 0x80000000, 0xffffffff};
 
@@ -206,7 +206,7 @@ static void the_own_index_in_shared_memory_doesnt_matter(void **state)
 	}
 }
 
-static void any_request_byte_is_harmless(void **state)
+TEST(any_request_byte_is_harmless)
 {
 	for (unsigned value = 0; value < 256; value++) {
 		struct ring_fixture ring;
@@ -225,7 +225,7 @@ static void any_request_byte_is_harmless(void **state)
 	}
 }
 
-static void any_position_names_a_word_inside_the_ring(void **state)
+TEST(any_position_names_a_word_inside_the_ring)
 {
 	struct ring_fixture ring;
 
@@ -243,7 +243,7 @@ static void any_position_names_a_word_inside_the_ring(void **state)
 }
 
 /* Nobody waits for what can't come. */
-static void a_frame_that_is_longer_than_its_ring_is_a_violation(void **state)
+TEST(a_frame_that_is_longer_than_its_ring_is_a_violation)
 {
 	for (uint32_t length = 48; length < 50; length++) {
 		const struct frame_header sent = {.type = FRAME_DATA, .length = length};
@@ -259,21 +259,4 @@ static void a_frame_that_is_longer_than_its_ring_is_a_violation(void **state)
 		assert_int_equal(frame_next(&ring.reader, &header, &ready), length == 48 ? 0 : -EPROTO);
 		ring_fixture_stop(&ring);
 	}
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(each_impossible_producer_index_is_found),
-		cmocka_unit_test(each_impossible_consumer_index_is_found),
-		cmocka_unit_test(an_index_that_goes_back_between_two_looks_is_found),
-		cmocka_unit_test(an_index_moved_between_look_and_arm_is_found),
-		cmocka_unit_test(an_index_that_jumps_by_ringfuls_is_found_once_it_overruns),
-		cmocka_unit_test(the_own_index_in_shared_memory_doesnt_matter),
-		cmocka_unit_test(any_request_byte_is_harmless),
-		cmocka_unit_test(a_frame_that_is_longer_than_its_ring_is_a_violation),
-		cmocka_unit_test(any_position_names_a_word_inside_the_ring),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

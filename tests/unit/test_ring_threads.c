@@ -170,7 +170,7 @@ static void exchange(uint32_t size, uint64_t there, uint64_t back, bool vchan, u
 #define BYTES (8u << 20)
 #endif
 
-static void one_way_every_byte_arrives(void **state)
+TEST(one_way_every_byte_arrives)
 {
 	exchange(8, BYTES / 128, 0, false, 0xfffffff0);
 	exchange(64, BYTES / 8, 0, false, 0);
@@ -178,7 +178,7 @@ static void one_way_every_byte_arrives(void **state)
 	exchange(65536, BYTES, 0, false, 0);
 }
 
-static void both_ways_every_byte_arrives(void **state)
+TEST(both_ways_every_byte_arrives)
 {
 	exchange(8, BYTES / 128, BYTES / 128, false, 0x7ffffff9);
 	exchange(64, BYTES / 8, BYTES / 8, false, 1);
@@ -186,7 +186,7 @@ static void both_ways_every_byte_arrives(void **state)
 	exchange(65536, BYTES, BYTES, false, 0xfffffff9);
 }
 
-static void both_ways_with_the_requests_of_a_vchan(void **state)
+TEST(both_ways_with_the_requests_of_a_vchan)
 {
 	exchange(8, BYTES / 128, BYTES / 128, true, 0xfffffff9);
 	exchange(64, BYTES / 8, BYTES / 8, true, 5);
@@ -242,7 +242,7 @@ static void *play_main(void *argument)
 	return NULL;
 }
 
-static void each_of_many_round_trips_is_woken(void **state)
+TEST(each_of_many_round_trips_is_woken)
 {
 	const uint32_t size = 64, rounds = BYTES / 1024;
 
@@ -270,7 +270,7 @@ static void each_of_many_round_trips_is_woken(void **state)
 	}
 }
 
-static void two_processes_share_a_ring_in_a_memfd(void **state)
+TEST(two_processes_share_a_ring_in_a_memfd)
 {
 	const uint32_t size = 4096;
 	int wake[2] = {eventfd(0, EFD_CLOEXEC), eventfd(0, EFD_CLOEXEC)};
@@ -303,17 +303,4 @@ static void two_processes_share_a_ring_in_a_memfd(void **state)
 	close(fd);
 	close(wake[0]);
 	close(wake[1]);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(one_way_every_byte_arrives),
-		cmocka_unit_test(both_ways_every_byte_arrives),
-		cmocka_unit_test(both_ways_with_the_requests_of_a_vchan),
-		cmocka_unit_test(each_of_many_round_trips_is_woken),
-		cmocka_unit_test(two_processes_share_a_ring_in_a_memfd),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

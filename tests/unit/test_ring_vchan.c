@@ -97,7 +97,7 @@ static void stop(struct pair *pair)
 	free(pair->page);
 }
 
-static void bytes_from_the_stock_library_arrive(void **state)
+TEST(bytes_from_the_stock_library_arrive)
 {
 	for (int server = 0; server < 2; server++) {
 		struct pair pair;
@@ -129,7 +129,7 @@ static void bytes_from_the_stock_library_arrive(void **state)
 	}
 }
 
-static void bytes_reach_the_stock_library(void **state)
+TEST(bytes_reach_the_stock_library)
 {
 	for (int server = 0; server < 2; server++) {
 		struct pair pair;
@@ -163,7 +163,7 @@ static void bytes_reach_the_stock_library(void **state)
 	}
 }
 
-static void the_stock_library_notifies_a_sleeping_end(void **state)
+TEST(the_stock_library_notifies_a_sleeping_end)
 {
 	for (int server = 0; server < 2; server++) {
 		struct pair pair;
@@ -197,7 +197,7 @@ static void the_stock_library_notifies_a_sleeping_end(void **state)
 	}
 }
 
-static void a_sleeping_stock_library_is_notified(void **state)
+TEST(a_sleeping_stock_library_is_notified)
 {
 	for (int server = 0; server < 2; server++) {
 		struct pair pair;
@@ -224,16 +224,4 @@ static void a_sleeping_stock_library_is_notified(void **state)
 		assert_int_equal(libxenvchan_buffer_space(&pair.stock), 20);
 		stop(&pair);
 	}
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(bytes_from_the_stock_library_arrive),
-		cmocka_unit_test(bytes_reach_the_stock_library),
-		cmocka_unit_test(the_stock_library_notifies_a_sleeping_end),
-		cmocka_unit_test(a_sleeping_stock_library_is_notified),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -262,7 +262,7 @@ static void no_schedule_loses(void (*a)(struct side *), void (*b)(struct side *)
 	}
 }
 
-static void a_sleeping_reader_is_woken_in_every_order_of_steps(void **state)
+TEST(a_sleeping_reader_is_woken_in_every_order_of_steps)
 {
 	for (int shared_bits = 0; shared_bits < 2; shared_bits++) {
 		world.deviations = ALL;
@@ -272,27 +272,27 @@ static void a_sleeping_reader_is_woken_in_every_order_of_steps(void **state)
 	}
 }
 
-static void a_reader_of_two_messages_is_woken_for_each(void **state)
+TEST(a_reader_of_two_messages_is_woken_for_each)
 {
 	no_schedule_loses(send_two, receive_two, AT_LEAST);
 }
 
-static void a_reader_that_waits_for_more_than_one_publish_is_woken(void **state)
+TEST(a_reader_that_waits_for_more_than_one_publish_is_woken)
 {
 	no_schedule_loses(send_in_halves, receive_one, AT_LEAST);
 }
 
-static void a_writer_into_a_full_ring_is_woken_in_every_order_of_steps(void **state)
+TEST(a_writer_into_a_full_ring_is_woken_in_every_order_of_steps)
 {
 	no_schedule_loses(send_two_ringfuls, receive_two_ringfuls, AT_LEAST);
 }
 
-static void a_request_and_its_reply_lose_no_wakeup(void **state)
+TEST(a_request_and_its_reply_lose_no_wakeup)
 {
 	no_schedule_loses(ask, answer, AT_LEAST);
 }
 
-static void who_waits_for_data_and_space_is_woken_for_both(void **state)
+TEST(who_waits_for_data_and_space_is_woken_for_both)
 {
 	scene.full = true;
 	no_schedule_loses(wait_for_both, make_room_then_send, AT_LEAST);
@@ -374,7 +374,7 @@ static void make_room_clearing_all_bits_then_send(struct side *side)
 	send_bytes(side, &rings.back_writer, 2, 4);
 }
 
-static void the_search_finds_a_missing_second_look(void **state)
+TEST(the_search_finds_a_missing_second_look)
 {
 	world.deviations = DEVIATIONS;
 	assert_true(explore(send_one, receive_without_second_look, false) > 0);
@@ -382,13 +382,13 @@ static void the_search_finds_a_missing_second_look(void **state)
 	assert_true(explore(send_without_second_look, receive_a_ringful, false) > 0);
 }
 
-static void the_search_finds_a_missing_fence(void **state)
+TEST(the_search_finds_a_missing_fence)
 {
 	world.deviations = DEVIATIONS;
 	assert_true(explore(send_without_fence, receive_one, false) > 0);
 }
 
-static void the_search_finds_a_lost_acquire(void **state)
+TEST(the_search_finds_a_lost_acquire)
 {
 	world.deviations = DEVIATIONS;
 	world.forgets_acquire = true;
@@ -397,7 +397,7 @@ static void the_search_finds_a_lost_acquire(void **state)
 	assert_true(world.broken);
 }
 
-static void the_search_finds_a_lost_release(void **state)
+TEST(the_search_finds_a_lost_release)
 {
 	world.deviations = DEVIATIONS;
 	world.forgets_release = true;
@@ -406,7 +406,7 @@ static void the_search_finds_a_lost_release(void **state)
 	assert_true(world.broken);
 }
 
-static void the_search_finds_a_request_cleared_with_the_other_one(void **state)
+TEST(the_search_finds_a_request_cleared_with_the_other_one)
 {
 	world.deviations = DEVIATIONS;
 	scene.full = true;
@@ -415,7 +415,7 @@ static void the_search_finds_a_request_cleared_with_the_other_one(void **state)
 }
 
 /* What was checked is what is used: no second read of the other end's index behind the check. */
-static void an_index_that_changes_after_the_look_isnt_seen(void **state)
+TEST(an_index_that_changes_after_the_look_isnt_seen)
 {
 	uint8_t bytes[RING_SIZE] = {0};
 
@@ -450,24 +450,4 @@ static void an_index_that_changes_after_the_look_isnt_seen(void **state)
 		assert_int_equal(ring_writer_space(&rings.there_writer, 4), -EPROTO);
 	}
 	scene.changes = NULL;
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(a_sleeping_reader_is_woken_in_every_order_of_steps),
-		cmocka_unit_test(a_reader_of_two_messages_is_woken_for_each),
-		cmocka_unit_test(a_reader_that_waits_for_more_than_one_publish_is_woken),
-		cmocka_unit_test(a_writer_into_a_full_ring_is_woken_in_every_order_of_steps),
-		cmocka_unit_test(a_request_and_its_reply_lose_no_wakeup),
-		cmocka_unit_test(who_waits_for_data_and_space_is_woken_for_both),
-		cmocka_unit_test(an_index_that_changes_after_the_look_isnt_seen),
-		cmocka_unit_test(the_search_finds_a_missing_second_look),
-		cmocka_unit_test(the_search_finds_a_missing_fence),
-		cmocka_unit_test(the_search_finds_a_lost_acquire),
-		cmocka_unit_test(the_search_finds_a_lost_release),
-		cmocka_unit_test(the_search_finds_a_request_cleared_with_the_other_one),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

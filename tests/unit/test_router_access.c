@@ -10,7 +10,7 @@
 #include "daemon/relay/hop_internal.h"
 #include "daemon/router.h"
 
-static void who_may_not_reach_it_does_not_learn_whether_it_exists(void **state)
+TEST(who_may_not_reach_it_does_not_learn_whether_it_exists)
 {
 	struct scene scene;
 
@@ -28,7 +28,7 @@ static void who_may_not_reach_it_does_not_learn_whether_it_exists(void **state)
 	}
 }
 
-static void peer_reaches_endpoints_and_nothing_else(void **state)
+TEST(peer_reaches_endpoints_and_nothing_else)
 {
 	struct scene scene;
 
@@ -51,7 +51,7 @@ static void peer_reaches_endpoints_and_nothing_else(void **state)
 	scene_stop(&scene);
 }
 
-static void endpoint_takes_only_the_kinds_it_is_for(void **state)
+TEST(endpoint_takes_only_the_kinds_it_is_for)
 {
 	struct scene scene;
 
@@ -70,7 +70,7 @@ static void endpoint_takes_only_the_kinds_it_is_for(void **state)
 	}
 }
 
-static void program_that_cannot_take_more_refuses_with_the_reason(void **state)
+TEST(program_that_cannot_take_more_refuses_with_the_reason)
 {
 	struct scene scene;
 
@@ -91,7 +91,7 @@ static void program_that_cannot_take_more_refuses_with_the_reason(void **state)
 	scene_stop(&scene);
 }
 
-static void what_the_rules_forbid_from_now_on_ends_for_both(void **state)
+TEST(what_the_rules_forbid_from_now_on_ends_for_both)
 {
 	static struct party_frame frame;
 	struct frame_reset reset;
@@ -129,7 +129,7 @@ static void what_the_rules_forbid_from_now_on_ends_for_both(void **state)
 	scene_stop(&scene);
 }
 
-static void what_is_not_decided_any_more_ends_with_that_error(void **state)
+TEST(what_is_not_decided_any_more_ends_with_that_error)
 {
 	struct scene scene;
 
@@ -173,7 +173,7 @@ static void expect_end(struct scene *scene, uint32_t error)
 	scene_stop(scene);
 }
 
-static void names_unknown_after_a_restore_end_nothing_until_known(void **state)
+TEST(names_unknown_after_a_restore_end_nothing_until_known)
 {
 	static struct party_frame frame;
 	struct scene scene;
@@ -204,7 +204,7 @@ static uint32_t domid_of(struct party *party, uint32_t number)
 	return end->channel->identity.domid;
 }
 
-static void what_a_restored_domain_opened_is_that_of_its_new_number(void **state)
+TEST(what_a_restored_domain_opened_is_that_of_its_new_number)
 {
 	struct scene scene;
 
@@ -226,7 +226,7 @@ static void what_a_restored_domain_opened_is_that_of_its_new_number(void **state
 }
 
 /* Whose name isn't known while it isn't there. */
-static void policy_decides_about_a_peer_that_was_away_when_it_is_back(void **state)
+TEST(policy_decides_about_a_peer_that_was_away_when_it_is_back)
 {
 	static struct party_frame frame;
 	struct scene scene;
@@ -258,7 +258,7 @@ static void policy_decides_about_a_peer_that_was_away_when_it_is_back(void **sta
 	expect_end(&scene, EACCES);
 }
 
-static void policy_decides_on_a_restored_peers_channels_in_pieces(void **state)
+TEST(policy_decides_on_a_restored_peers_channels_in_pieces)
 {
 	enum { MANY = 1000 };
 	struct scene scene;
@@ -288,7 +288,7 @@ static void policy_decides_on_a_restored_peers_channels_in_pieces(void **state)
 	scene_stop(&scene);
 }
 
-static void what_is_not_decided_yet_says_so_and_nothing_else(void **state)
+TEST(what_is_not_decided_yet_says_so_and_nothing_else)
 {
 	struct scene scene;
 
@@ -306,7 +306,7 @@ static void what_is_not_decided_yet_says_so_and_nothing_else(void **state)
 }
 
 /* The program was to reset them, and didn't. */
-static void channels_of_an_unbound_endpoint_end(void **state)
+TEST(channels_of_an_unbound_endpoint_end)
 {
 	static struct party_frame frame;
 	struct frame_reset reset;
@@ -337,7 +337,7 @@ static void channels_of_an_unbound_endpoint_end(void **state)
 }
 
 /* As many as they are, nobody waits for them all. */
-static void channels_of_an_unbound_endpoint_end_in_pieces(void **state)
+TEST(channels_of_an_unbound_endpoint_end_in_pieces)
 {
 	enum { CHANNELS = 100 };
 	struct rig_options program = {
@@ -372,25 +372,4 @@ static void channels_of_an_unbound_endpoint_end_in_pieces(void **state)
 		party_expect_refusal(scene.link, 1 + 2 * i, ENOENT);
 	assert_int_equal(scene.link->hop.channels.count, 0);
 	scene_stop(&scene);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(who_may_not_reach_it_does_not_learn_whether_it_exists),
-		cmocka_unit_test(peer_reaches_endpoints_and_nothing_else),
-		cmocka_unit_test(endpoint_takes_only_the_kinds_it_is_for),
-		cmocka_unit_test(program_that_cannot_take_more_refuses_with_the_reason),
-		cmocka_unit_test(what_the_rules_forbid_from_now_on_ends_for_both),
-		cmocka_unit_test(what_is_not_decided_any_more_ends_with_that_error),
-		cmocka_unit_test(names_unknown_after_a_restore_end_nothing_until_known),
-		cmocka_unit_test(what_a_restored_domain_opened_is_that_of_its_new_number),
-		cmocka_unit_test(policy_decides_about_a_peer_that_was_away_when_it_is_back),
-		cmocka_unit_test(policy_decides_on_a_restored_peers_channels_in_pieces),
-		cmocka_unit_test(what_is_not_decided_yet_says_so_and_nothing_else),
-		cmocka_unit_test(channels_of_an_unbound_endpoint_end),
-		cmocka_unit_test(channels_of_an_unbound_endpoint_end_in_pieces),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,7 +7,7 @@
 #include <errno.h>
 #include <string.h>
 
-static void address_of_this_domain_leads_to_the_program_here(void **state)
+TEST(address_of_this_domain_leads_to_the_program_here)
 {
 	static const char *const addresses[] = {"5:inbox", "self:inbox", "home:inbox"};
 	struct scene scene;
@@ -23,7 +23,7 @@ static void address_of_this_domain_leads_to_the_program_here(void **state)
 	}
 }
 
-static void address_of_another_domain_leads_to_its_link(void **state)
+TEST(address_of_another_domain_leads_to_its_link)
 {
 	static const char *const addresses[] = {"7:inbox", "work:inbox"};
 	struct scene scene;
@@ -41,7 +41,7 @@ static void address_of_another_domain_leads_to_its_link(void **state)
 	}
 }
 
-static void address_of_a_domain_without_a_link_is_relayed(void **state)
+TEST(address_of_a_domain_without_a_link_is_relayed)
 {
 	struct scene scene;
 
@@ -56,7 +56,7 @@ static void address_of_a_domain_without_a_link_is_relayed(void **state)
 	scene_stop(&scene);
 }
 
-static void address_that_leads_nowhere_says_why(void **state)
+TEST(address_that_leads_nowhere_says_why)
 {
 	struct scene scene;
 
@@ -76,7 +76,7 @@ static void address_that_leads_nowhere_says_why(void **state)
 	scene_stop(&scene);
 }
 
-static void number_of_this_domain_may_change(void **state)
+TEST(number_of_this_domain_may_change)
 {
 	struct scene scene;
 
@@ -89,17 +89,4 @@ static void number_of_this_domain_may_change(void **state)
 	expect_open(scene.b, "inbox");
 	assert_int_equal(scene.links, 0);
 	scene_stop(&scene);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(address_of_this_domain_leads_to_the_program_here),
-		cmocka_unit_test(address_of_another_domain_leads_to_its_link),
-		cmocka_unit_test(address_of_a_domain_without_a_link_is_relayed),
-		cmocka_unit_test(address_that_leads_nowhere_says_why),
-		cmocka_unit_test(number_of_this_domain_may_change),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,7 +10,7 @@
 #include "daemon/base/quota.h"
 #include "daemon/router.h"
 
-static void name_has_one_owner_at_a_time(void **state)
+TEST(name_has_one_owner_at_a_time)
 {
 	struct scene scene;
 
@@ -30,7 +30,7 @@ static void name_has_one_owner_at_a_time(void **state)
 	scene_stop(&scene);
 }
 
-static void what_is_no_name_cannot_be_bound(void **state)
+TEST(what_is_no_name_cannot_be_bound)
 {
 	static const char *const bad[] = {"",
 					  "no/name",
@@ -50,7 +50,7 @@ static void what_is_no_name_cannot_be_bound(void **state)
 	scene_stop(&scene);
 }
 
-static void names_go_with_their_program(void **state)
+TEST(names_go_with_their_program)
 {
 	struct scene scene;
 
@@ -67,7 +67,7 @@ static void names_go_with_their_program(void **state)
 	scene_stop(&scene);
 }
 
-static void names_are_listed_in_order(void **state)
+TEST(names_are_listed_in_order)
 {
 	static const char *const names[] = {"print", "a", "inbox", "printer", "Z", "b-1"};
 	char list[256] = "";
@@ -84,7 +84,7 @@ static void names_are_listed_in_order(void **state)
 	scene_stop(&scene);
 }
 
-static void walk_over_names_goes_on_where_one_has_gone(void **state)
+TEST(walk_over_names_goes_on_where_one_has_gone)
 {
 	static const char *const names[] = {"a", "b", "c", "d"};
 	const struct endpoint *endpoint;
@@ -110,7 +110,7 @@ static void walk_over_names_goes_on_where_one_has_gone(void **state)
 }
 
 /* However many come and go in a turn of the loop. */
-static void other_domains_are_told_of_all_names_at_once(void **state)
+TEST(other_domains_are_told_of_all_names_at_once)
 {
 	struct scene scene;
 
@@ -130,7 +130,7 @@ static void other_domains_are_told_of_all_names_at_once(void **state)
 	scene_stop(&scene);
 }
 
-static void endpoint_is_paid_for_until_it_goes(void **state)
+TEST(endpoint_is_paid_for_until_it_goes)
 {
 	struct quota_limits limits = {.pool[QUOTA_ENDPOINTS] = 100, .max[QUOTA_UID][QUOTA_ENDPOINTS] = 2};
 	struct quota *quota = quota_new(&limits);
@@ -152,19 +152,4 @@ static void endpoint_is_paid_for_until_it_goes(void **state)
 	scene_stop(&scene);
 	assert_null(quota_next(quota, NULL));
 	quota_free(quota);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(name_has_one_owner_at_a_time),
-		cmocka_unit_test(what_is_no_name_cannot_be_bound),
-		cmocka_unit_test(names_go_with_their_program),
-		cmocka_unit_test(names_are_listed_in_order),
-		cmocka_unit_test(walk_over_names_goes_on_where_one_has_gone),
-		cmocka_unit_test(other_domains_are_told_of_all_names_at_once),
-		cmocka_unit_test(endpoint_is_paid_for_until_it_goes),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -251,7 +251,12 @@ static void expect_goodbye(struct scene *scene, uint32_t error)
 	scene_stop(scene);
 }
 
-static void garbage_instead_of_a_greeting_is_refused(void **state)
+BEFORE_ALL
+{
+	log_set_level(LOG_LEVEL_ERROR);
+}
+
+TEST(garbage_instead_of_a_greeting_is_refused)
 {
 	struct scene scene;
 
@@ -260,7 +265,7 @@ static void garbage_instead_of_a_greeting_is_refused(void **state)
 	expect_goodbye(&scene, EINVAL);
 }
 
-static void anything_before_hello_is_refused(void **state)
+TEST(anything_before_hello_is_refused)
 {
 	static const uint8_t types[] = {FRAME_BIND, FRAME_OPEN, FRAME_GOODBYE, FRAME_OPTIONAL, 0, 255};
 
@@ -273,7 +278,7 @@ static void anything_before_hello_is_refused(void **state)
 	}
 }
 
-static void hello_that_cannot_be_is_refused(void **state)
+TEST(hello_that_cannot_be_is_refused)
 {
 	struct scene scene;
 	uint8_t bytes[FRAME_HEADER_SIZE];
@@ -294,7 +299,7 @@ static void hello_that_cannot_be_is_refused(void **state)
 	expect_goodbye(&scene, EPROTONOSUPPORT);
 }
 
-static void half_a_frame_and_then_silence_ends_by_the_greeting_timeout(void **state)
+TEST(half_a_frame_and_then_silence_ends_by_the_greeting_timeout)
 {
 	struct scene scene;
 
@@ -305,7 +310,7 @@ static void half_a_frame_and_then_silence_ends_by_the_greeting_timeout(void **st
 	expect_goodbye(&scene, ETIMEDOUT);
 }
 
-static void hello_may_come_byte_by_byte(void **state)
+TEST(hello_may_come_byte_by_byte)
 {
 	uint8_t frame[24] = {8, 0, 0, 0, FRAME_HELLO};
 	struct scene scene;
@@ -321,7 +326,7 @@ static void hello_may_come_byte_by_byte(void **state)
 }
 
 /* A user with a single descriptor left gets a stream. */
-static void a_session_that_becomes_a_stream_pays_for_its_socket_no_more(void **state)
+TEST(a_session_that_becomes_a_stream_pays_for_its_socket_no_more)
 {
 	const struct frame_open open = {.kind = CHANNEL_STREAM, .name = {"5:inbox", 7}};
 	struct account *account;
@@ -342,7 +347,7 @@ static void a_session_that_becomes_a_stream_pays_for_its_socket_no_more(void **s
 	scene_stop(&scene);
 }
 
-static void second_hello_is_busy(void **state)
+TEST(second_hello_is_busy)
 {
 	struct scene scene;
 
@@ -357,7 +362,7 @@ static void second_hello_is_busy(void **state)
 }
 
 /* What an old library asks for. */
-static void earlier_kind_of_shared_memory_is_not_given(void **state)
+TEST(earlier_kind_of_shared_memory_is_not_given)
 {
 	struct scene scene;
 
@@ -369,7 +374,7 @@ static void earlier_kind_of_shared_memory_is_not_given(void **state)
 }
 
 /* A ring is lent from only if it begins at a page, of whichever size they are. */
-static void shared_rings_begin_at_pages(void **state)
+TEST(shared_rings_begin_at_pages)
 {
 	static const long sizes[] = {4096, 16384, 65536};
 
@@ -391,7 +396,7 @@ static void shared_rings_begin_at_pages(void **state)
 	}
 }
 
-static void goodbye_comes_behind_the_answers(void **state)
+TEST(goodbye_comes_behind_the_answers)
 {
 	struct scene scene;
 	uint8_t bytes[2 * FRAME_HEADER_SIZE + 8] = {0};
@@ -415,7 +420,7 @@ static void goodbye_comes_behind_the_answers(void **state)
 	expect_goodbye(&scene, EPROTO);
 }
 
-static void bytes_on_the_socket_beside_shared_memory_are_a_violation(void **state)
+TEST(bytes_on_the_socket_beside_shared_memory_are_a_violation)
 {
 	struct scene scene;
 
@@ -463,7 +468,7 @@ static void seal(const struct scene *scene)
 }
 
 /* It may ring at once, or not before its first frame. */
-static void sealed_memory_is_used_when_the_program_rings(void **state)
+TEST(sealed_memory_is_used_when_the_program_rings)
 {
 	for (int at_once = 0; at_once < 2; at_once++) {
 		struct scene scene;
@@ -486,7 +491,7 @@ static void sealed_memory_is_used_when_the_program_rings(void **state)
 }
 
 /* Its first frame, of which the daemon wasn't told, is its last. */
-static void what_was_written_before_an_end_is_taken_without_a_ring(void **state)
+TEST(what_was_written_before_an_end_is_taken_without_a_ring)
 {
 	struct scene scene;
 	uint8_t *memory;
@@ -503,7 +508,7 @@ static void what_was_written_before_an_end_is_taken_without_a_ring(void **state)
 }
 
 /* To seal it waits for whoever writes to it or makes holes, as long as that takes: so the daemon doesn't. */
-static void a_program_that_does_not_seal_its_memory_is_cut_off(void **state)
+TEST(a_program_that_does_not_seal_its_memory_is_cut_off)
 {
 	struct scene scene;
 	uint8_t *memory;
@@ -520,7 +525,7 @@ static void say_with_descriptor(struct scene *scene, const void *bytes, size_t s
 	run(scene);
 }
 
-static void descriptors_are_a_violation_at_any_time(void **state)
+TEST(descriptors_are_a_violation_at_any_time)
 {
 	static const uint8_t hello[24] = {8, 0, 0, 0, FRAME_HELLO, [16] = 1},
 			     query[24] = {6, 0, 0, 0, FRAME_QUERY, [16] = 's'};
@@ -544,7 +549,7 @@ static void descriptors_are_a_violation_at_any_time(void **state)
 	}
 }
 
-static void end_of_file_at_any_time_leaves_nothing_behind(void **state)
+TEST(end_of_file_at_any_time_leaves_nothing_behind)
 {
 	for (int moment = 0; moment < 5; moment++) {
 		struct scene scene;
@@ -569,7 +574,7 @@ static void end_of_file_at_any_time_leaves_nothing_behind(void **state)
 	}
 }
 
-static void session_ends_with_goodbye_though_the_socket_stays(void **state)
+TEST(session_ends_with_goodbye_though_the_socket_stays)
 {
 	struct scene scene;
 	uint8_t byte;
@@ -586,7 +591,7 @@ static void session_ends_with_goodbye_though_the_socket_stays(void **state)
 
 /* Its last words are behind so much else, or the daemon is about to write when it closes: what it took is in
  * doubt only if it didn't say so. */
-static void last_words_of_a_program_are_heard(void **state)
+TEST(last_words_of_a_program_are_heard)
 {
 	static uint8_t much[FRAME_HEADER_SIZE + 65536];
 	struct scene scene;
@@ -623,7 +628,7 @@ static void last_words_of_a_program_are_heard(void **state)
 	}
 }
 
-static void without_descriptors_left_the_program_is_told(void **state)
+TEST(without_descriptors_left_the_program_is_told)
 {
 	struct scene scene;
 	struct rlimit limit, low;
@@ -645,7 +650,7 @@ static void without_descriptors_left_the_program_is_told(void **state)
 }
 
 /* It goes into logs and into JSON. */
-static void name_of_a_program_is_plain_text(void **state)
+TEST(name_of_a_program_is_plain_text)
 {
 	struct scene scene;
 	char before[16];
@@ -676,7 +681,7 @@ static void ask_at_once(struct scene *scene, unsigned count)
 }
 
 /* A request may be much work: who makes thousands lets the others have their turns. */
-static void requests_are_bounded_in_a_turn(void **state)
+TEST(requests_are_bounded_in_a_turn)
 {
 	struct scene scene;
 	unsigned before = 0, turns = 0;
@@ -693,7 +698,7 @@ static void requests_are_bounded_in_a_turn(void **state)
 	scene_stop(&scene);
 }
 
-static void requests_of_a_program_that_has_gone_are_let_be(void **state)
+TEST(requests_of_a_program_that_has_gone_are_let_be)
 {
 	struct scene scene;
 
@@ -706,7 +711,7 @@ static void requests_of_a_program_that_has_gone_are_let_be(void **state)
 	scene_stop(&scene);
 }
 
-static void request_that_takes_long_is_done_in_turns_before_the_next_one(void **state)
+TEST(request_that_takes_long_is_done_in_turns_before_the_next_one)
 {
 	static const uint8_t types[] = {FRAME_BIND, FRAME_UNBIND};
 	uint8_t frames[2][FRAME_HEADER_SIZE + 8] = {0}, payload[64];
@@ -740,36 +745,4 @@ static void request_that_takes_long_is_done_in_turns_before_the_next_one(void **
 	run(&scene);
 	assert_int_equal(scene.gone, 1);
 	scene_stop(&scene);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(garbage_instead_of_a_greeting_is_refused),
-		cmocka_unit_test(anything_before_hello_is_refused),
-		cmocka_unit_test(hello_that_cannot_be_is_refused),
-		cmocka_unit_test(half_a_frame_and_then_silence_ends_by_the_greeting_timeout),
-		cmocka_unit_test(hello_may_come_byte_by_byte),
-		cmocka_unit_test(a_session_that_becomes_a_stream_pays_for_its_socket_no_more),
-		cmocka_unit_test(second_hello_is_busy),
-		cmocka_unit_test(earlier_kind_of_shared_memory_is_not_given),
-		cmocka_unit_test(shared_rings_begin_at_pages),
-		cmocka_unit_test(goodbye_comes_behind_the_answers),
-		cmocka_unit_test(bytes_on_the_socket_beside_shared_memory_are_a_violation),
-		cmocka_unit_test(sealed_memory_is_used_when_the_program_rings),
-		cmocka_unit_test(what_was_written_before_an_end_is_taken_without_a_ring),
-		cmocka_unit_test(a_program_that_does_not_seal_its_memory_is_cut_off),
-		cmocka_unit_test(descriptors_are_a_violation_at_any_time),
-		cmocka_unit_test(end_of_file_at_any_time_leaves_nothing_behind),
-		cmocka_unit_test(session_ends_with_goodbye_though_the_socket_stays),
-		cmocka_unit_test(last_words_of_a_program_are_heard),
-		cmocka_unit_test(without_descriptors_left_the_program_is_told),
-		cmocka_unit_test(name_of_a_program_is_plain_text),
-		cmocka_unit_test(requests_are_bounded_in_a_turn),
-		cmocka_unit_test(request_that_takes_long_is_done_in_turns_before_the_next_one),
-		cmocka_unit_test(requests_of_a_program_that_has_gone_are_let_be),
-	};
-
-	log_set_level(LOG_LEVEL_ERROR);
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

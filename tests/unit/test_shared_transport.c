@@ -257,7 +257,7 @@ static void assert_over(struct scene *scene, enum transport_state state)
 
 /* --- the tests -------------------------------------------------------------------------------- */
 
-static void what_the_gateway_publishes_is_seen(void **state)
+TEST_WITH(what_the_gateway_publishes_is_seen, setup, teardown)
 {
 	struct scene *scene = *state;
 	struct end *end = &scene->end;
@@ -284,7 +284,7 @@ static void what_the_gateway_publishes_is_seen(void **state)
 	assert_state(scene, TRANSPORT_OPEN);
 }
 
-static void what_is_written_wakes_the_gateway_if_it_asks_for_that(void **state)
+TEST_WITH(what_is_written_wakes_the_gateway_if_it_asks_for_that, setup, teardown)
 {
 	struct scene *scene = *state;
 	struct end *end = &scene->end;
@@ -301,7 +301,7 @@ static void what_is_written_wakes_the_gateway_if_it_asks_for_that(void **state)
 	assert_int_equal(end->rung, 2);
 }
 
-static void an_end_leaves_what_was_published(void **state)
+TEST_WITH(an_end_leaves_what_was_published, setup, teardown)
 {
 	struct scene *scene = *state;
 	struct end *end = &scene->end;
@@ -324,7 +324,7 @@ static void an_end_leaves_what_was_published(void **state)
 	}
 }
 
-static void what_is_said_on_the_socket_breaks_it(void **state)
+TEST_WITH(what_is_said_on_the_socket_breaks_it, setup, teardown)
 {
 	struct scene *scene = *state;
 	struct end *end = &scene->end;
@@ -343,7 +343,7 @@ static void what_is_said_on_the_socket_breaks_it(void **state)
 	}
 }
 
-static void descriptors_are_the_end_and_closed_by_others(void **state)
+TEST_WITH(descriptors_are_the_end_and_closed_by_others, setup, teardown)
 {
 	struct scene *scene = *state;
 	struct end *end = &scene->end;
@@ -379,7 +379,7 @@ static void spoil_bell(struct end *end, int how)
 	assert_int_equal(fcntl(fd, F_SETFL, 0), 0); /* from now on calls wait that aren't told not to */
 }
 
-static void a_gateway_that_spoils_its_bell_makes_nobody_wait(void **state)
+TEST_WITH(a_gateway_that_spoils_its_bell_makes_nobody_wait, setup, teardown)
 {
 	struct scene *scene = *state;
 	struct end *end = &scene->end;
@@ -398,7 +398,7 @@ static void a_gateway_that_spoils_its_bell_makes_nobody_wait(void **state)
 }
 
 /* It takes more than a lifetime to empty one of ours, so this one is a gateway's idea of a bell. */
-static void an_empty_bell_makes_nobody_wait(void **state)
+TEST_WITH(an_empty_bell_makes_nobody_wait, setup, teardown)
 {
 	struct scene *scene = *state;
 	struct conversation_memory memory;
@@ -422,7 +422,7 @@ static void an_empty_bell_makes_nobody_wait(void **state)
 }
 
 /* One event for all that it rings in a pass: it can't keep the loop busy. */
-static void a_gateway_that_rings_on_and_on_is_heard_once_a_pass(void **state)
+TEST_WITH(a_gateway_that_rings_on_and_on_is_heard_once_a_pass, setup, teardown)
 {
 	struct scene *scene = *state;
 	struct end *end = &scene->end;
@@ -437,7 +437,7 @@ static void a_gateway_that_rings_on_and_on_is_heard_once_a_pass(void **state)
 	assert_true(end->events >= 1 && end->events <= 11);
 }
 
-static void indices_that_cannot_be_are_noticed(void **state)
+TEST_WITH(indices_that_cannot_be_are_noticed, setup, teardown)
 {
 	struct scene *scene = *state;
 	struct end *end = &scene->end;
@@ -467,7 +467,7 @@ static void indices_that_cannot_be_are_noticed(void **state)
 	}
 }
 
-static void what_was_written_last_still_goes(void **state)
+TEST_WITH(what_was_written_last_still_goes, setup, teardown)
 {
 	struct scene *scene = *state;
 	struct end *end = &scene->end;
@@ -489,7 +489,7 @@ static void what_was_written_last_still_goes(void **state)
 		assert_int_equal(account_usage(scene->account, i).used, 0);
 }
 
-static void an_end_is_paid_for(void **state)
+TEST_WITH(an_end_is_paid_for, setup, teardown)
 {
 	struct scene *scene = *state;
 	uint64_t before = account_time(scene->account)->spent;
@@ -497,24 +497,4 @@ static void an_end_is_paid_for(void **state)
 	close_life(&scene->end);
 	settle(scene);
 	assert_true(account_time(scene->account)->spent > before);
-}
-
-int main(void)
-{
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-	const struct CMUnitTest tests[] = {
-		TEST(what_the_gateway_publishes_is_seen),
-		TEST(what_is_written_wakes_the_gateway_if_it_asks_for_that),
-		TEST(an_end_leaves_what_was_published),
-		TEST(what_is_said_on_the_socket_breaks_it),
-		TEST(descriptors_are_the_end_and_closed_by_others),
-		TEST(a_gateway_that_spoils_its_bell_makes_nobody_wait),
-		TEST(an_empty_bell_makes_nobody_wait),
-		TEST(a_gateway_that_rings_on_and_on_is_heard_once_a_pass),
-		TEST(indices_that_cannot_be_are_noticed),
-		TEST(what_was_written_last_still_goes),
-		TEST(an_end_is_paid_for),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -89,7 +89,7 @@ static mode_t mode_of(const char *path)
 	return status.st_mode & 07777;
 }
 
-static void only_one_holds_it(void **state)
+TEST_WITH(only_one_holds_it, set_up, tear_down)
 {
 	struct scene *scene = *state;
 	int first = -1, second = -1;
@@ -103,7 +103,7 @@ static void only_one_holds_it(void **state)
 	assert_int_equal(close(second), 0);
 }
 
-static void it_ends_with_the_process(void **state)
+TEST_WITH(it_ends_with_the_process, set_up, tear_down)
 {
 	struct scene *scene = *state;
 	int fd = -1;
@@ -113,7 +113,7 @@ static void it_ends_with_the_process(void **state)
 	assert_int_equal(close(fd), 0);
 }
 
-static void different_directories_are_different_domains(void **state)
+TEST_WITH(different_directories_are_different_domains, set_up, tear_down)
 {
 	struct scene *scene = *state;
 	char other[80];
@@ -127,7 +127,7 @@ static void different_directories_are_different_domains(void **state)
 	assert_int_equal(rmdir(other), 0);
 }
 
-static void a_directory_that_others_may_open_is_closed_to_them(void **state)
+TEST_WITH(a_directory_that_others_may_open_is_closed_to_them, set_up, tear_down)
 {
 	struct scene *scene = *state;
 	int fd = -1;
@@ -139,7 +139,7 @@ static void a_directory_that_others_may_open_is_closed_to_them(void **state)
 	assert_int_equal(close(fd), 0);
 }
 
-static void what_is_no_directory_is_refused(void **state)
+TEST_WITH(what_is_no_directory_is_refused, set_up, tear_down)
 {
 	struct scene *scene = *state;
 	int fd = open(scene->path, O_WRONLY | O_CREAT, 0600), lock = -1;
@@ -154,7 +154,7 @@ static void what_is_no_directory_is_refused(void **state)
 	assert_int_equal(lock, -1);
 }
 
-static void a_member_of_its_group_cannot_take_it(void **state)
+TEST_WITH(a_member_of_its_group_cannot_take_it, set_up, tear_down)
 {
 	struct scene *scene = *state;
 	int fd = -1;
@@ -169,7 +169,7 @@ static void a_member_of_its_group_cannot_take_it(void **state)
 }
 
 /* Nor can he be the one who makes it, and has it so. */
-static void a_stranger_cannot_make_it(void **state)
+TEST_WITH(a_stranger_cannot_make_it, set_up, tear_down)
 {
 	struct scene *scene = *state;
 
@@ -179,7 +179,7 @@ static void a_stranger_cannot_make_it(void **state)
 	assert_int_equal(access(scene->path, F_OK), -1);
 }
 
-static void root_and_the_daemons_user_exclude_each_other(void **state)
+TEST_WITH(root_and_the_daemons_user_exclude_each_other, set_up, tear_down)
 {
 	struct scene *scene = *state;
 	int fd = -1;
@@ -192,23 +192,4 @@ static void root_and_the_daemons_user_exclude_each_other(void **state)
 	assert_int_equal(singleton_claim(scene->path, &fd), 0);
 	assert_int_equal(in_child(DAEMON_UID, DAEMON_UID, claim, scene->path), -EBUSY);
 	assert_int_equal(close(fd), 0);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(only_one_holds_it, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(it_ends_with_the_process, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(different_directories_are_different_domains, set_up,
-						tear_down),
-		cmocka_unit_test_setup_teardown(a_directory_that_others_may_open_is_closed_to_them, set_up,
-						tear_down),
-		cmocka_unit_test_setup_teardown(what_is_no_directory_is_refused, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(a_member_of_its_group_cannot_take_it, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(a_stranger_cannot_make_it, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(root_and_the_daemons_user_exclude_each_other, set_up,
-						tear_down),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

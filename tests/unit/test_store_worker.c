@@ -57,7 +57,7 @@ static unsigned count_firing(struct store_worker *worker)
 	return count;
 }
 
-static void same_path_is_kept_once(void **state)
+TEST_WITH(same_path_is_kept_once, set_up, tear_down)
 {
 	for (unsigned i = 0; i < NAMES; i++) {
 		fire(*state, "3", "/local/domain/7/data/xenmsg/presence");
@@ -71,7 +71,7 @@ static void same_path_is_kept_once(void **state)
 	assert_false(fires(*state, "3 /local/domain/7"));
 }
 
-static void names_that_a_domain_makes_up_become_one_directory_event(void **state)
+TEST_WITH(names_that_a_domain_makes_up_become_one_directory_event, set_up, tear_down)
 {
 	struct store_worker *worker = *state;
 	char path[80];
@@ -91,7 +91,7 @@ static void names_that_a_domain_makes_up_become_one_directory_event(void **state
 	assert_true(fires(worker, "3 /local/domain"));
 }
 
-static void directory_that_fires_by_itself_is_told(void **state)
+TEST_WITH(directory_that_fires_by_itself_is_told, set_up, tear_down)
 {
 	fire(*state, "3", "/local/domain/7/data/xenmsg");
 	assert_false(fires(*state, "3 /local/domain/7"));
@@ -116,7 +116,7 @@ static struct store_request *ask(struct store_worker *worker, enum store_kind ki
 	return request;
 }
 
-static void watch_that_is_wanted_without_a_connection_is_kept_for_one(void **state)
+TEST_WITH(watch_that_is_wanted_without_a_connection_is_kept_for_one, set_up, tear_down)
 {
 	struct store_worker *worker = *state;
 
@@ -127,18 +127,4 @@ static void watch_that_is_wanted_without_a_connection_is_kept_for_one(void **sta
 	assert_false(worker->watched->refused);
 	assert_int_equal(ask(worker, STORE_UNWATCH)->error, 0);
 	assert_null(worker->watched);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(same_path_is_kept_once, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(names_that_a_domain_makes_up_become_one_directory_event,
-						set_up, tear_down),
-		cmocka_unit_test_setup_teardown(directory_that_fires_by_itself_is_told, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(watch_that_is_wanted_without_a_connection_is_kept_for_one,
-						set_up, tear_down),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -8,10 +8,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "daemon/base/log.h"
 #include "wire/bytes.h"
 
-static void guard_is_no_part_of_the_stream_and_stays_unread(void **state)
+TEST(guard_is_no_part_of_the_stream_and_stays_unread)
 {
 	struct scene scene;
 	int unread;
@@ -27,7 +26,7 @@ static void guard_is_no_part_of_the_stream_and_stays_unread(void **state)
 	scene_stop(&scene);
 }
 
-static void program_that_does_not_read_holds_back_the_one_that_writes(void **state)
+TEST(program_that_does_not_read_holds_back_the_one_that_writes)
 {
 	struct scene scene;
 
@@ -54,7 +53,7 @@ static void program_that_does_not_read_holds_back_the_one_that_writes(void **sta
 	expect_gone(&scene, 2);
 }
 
-static void nothing_is_sent_beyond_the_credit(void **state)
+TEST(nothing_is_sent_beyond_the_credit)
 {
 	static struct party_frame frame;
 	const uint64_t steps[] = {CHANNEL_INITIAL_LIMIT + 1, CHANNEL_INITIAL_LIMIT + 1000,
@@ -90,7 +89,7 @@ static uint64_t consumed_at_peer(struct scene *scene, uint64_t before)
 	return before;
 }
 
-static void consumed_is_what_the_programs_socket_has_taken(void **state)
+TEST(consumed_is_what_the_programs_socket_has_taken)
 {
 	struct scene scene;
 	uint64_t consumed;
@@ -107,17 +106,4 @@ static void consumed_is_what_the_programs_socket_has_taken(void **state)
 	/* CREDIT may lag behind by less than what makes it worth a frame; the FIN makes it exact. */
 	assert_true(consumed_at_peer(&scene, consumed) > consumed);
 	scene_stop(&scene);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(guard_is_no_part_of_the_stream_and_stays_unread),
-		cmocka_unit_test(program_that_does_not_read_holds_back_the_one_that_writes),
-		cmocka_unit_test(nothing_is_sent_beyond_the_credit),
-		cmocka_unit_test(consumed_is_what_the_programs_socket_has_taken),
-	};
-
-	log_set_level(LOG_LEVEL_ERROR);
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,7 +11,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "daemon/base/log.h"
 #include "daemon/base/quota.h"
 #include "daemon/base/turns.h"
 #include "daemon/local/stream.h"
@@ -22,7 +21,7 @@
 #define NUMBERS_END 1000
 #define LONG_UNITS  30000u /* 300 us */
 
-static void caller_is_told_once_the_stream_is_there(void **state)
+TEST(caller_is_told_once_the_stream_is_there)
 {
 	struct scene scene;
 
@@ -34,7 +33,7 @@ static void caller_is_told_once_the_stream_is_there(void **state)
 	scene_stop(&scene);
 }
 
-static void refused_caller_is_told_why_and_then_sees_the_end(void **state)
+TEST(refused_caller_is_told_why_and_then_sees_the_end)
 {
 	static struct party_frame frame;
 	struct scene scene;
@@ -54,7 +53,7 @@ static void refused_caller_is_told_why_and_then_sees_the_end(void **state)
 	expect_gone(&scene, 1);
 }
 
-static void caller_that_gives_up_leaves_nothing_behind(void **state)
+TEST(caller_that_gives_up_leaves_nothing_behind)
 {
 	static struct party_frame frame;
 	struct scene scene;
@@ -72,7 +71,7 @@ static void caller_that_gives_up_leaves_nothing_behind(void **state)
 	}
 }
 
-static void caller_may_have_said_all_before_it_is_answered(void **state)
+TEST(caller_may_have_said_all_before_it_is_answered)
 {
 	static struct party_frame frame;
 	struct scene scene;
@@ -89,7 +88,7 @@ static void caller_may_have_said_all_before_it_is_answered(void **state)
 	scene_stop(&scene);
 }
 
-static void waiting_stream_ends_with_its_caller(void **state)
+TEST(waiting_stream_ends_with_its_caller)
 {
 	struct scene scene;
 
@@ -102,7 +101,7 @@ static void waiting_stream_ends_with_its_caller(void **state)
 	expect_gone(&scene, 1);
 }
 
-static void stream_that_nobody_fetches_breaks(void **state)
+TEST(stream_that_nobody_fetches_breaks)
 {
 	struct scene scene;
 
@@ -117,7 +116,7 @@ static void stream_that_nobody_fetches_breaks(void **state)
 	expect_gone(&scene, 1);
 }
 
-static void stream_is_fetched_once(void **state)
+TEST(stream_is_fetched_once)
 {
 	struct scene scene;
 	int other;
@@ -132,7 +131,7 @@ static void stream_is_fetched_once(void **state)
 	scene_stop(&scene);
 }
 
-static void stream_waits_on_if_its_program_did_not_wait_for_the_answer(void **state)
+TEST(stream_waits_on_if_its_program_did_not_wait_for_the_answer)
 {
 	struct scene scene;
 	int other, fd;
@@ -173,7 +172,7 @@ static int *watch_often(int fd, int count)
 	return sets;
 }
 
-static void who_makes_calls_long_pays_and_not_who_opened_the_stream(void **state)
+TEST(who_makes_calls_long_pays_and_not_who_opened_the_stream)
 {
 	struct quota_limits limits = {0};
 	struct quota *quota;
@@ -211,22 +210,4 @@ static void who_makes_calls_long_pays_and_not_who_opened_the_stream(void **state
 	account_unref(scene.opener);
 	account_unref(scene.program);
 	quota_free(quota);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(caller_is_told_once_the_stream_is_there),
-		cmocka_unit_test(refused_caller_is_told_why_and_then_sees_the_end),
-		cmocka_unit_test(caller_that_gives_up_leaves_nothing_behind),
-		cmocka_unit_test(caller_may_have_said_all_before_it_is_answered),
-		cmocka_unit_test(waiting_stream_ends_with_its_caller),
-		cmocka_unit_test(stream_that_nobody_fetches_breaks),
-		cmocka_unit_test(stream_is_fetched_once),
-		cmocka_unit_test(stream_waits_on_if_its_program_did_not_wait_for_the_answer),
-		cmocka_unit_test(who_makes_calls_long_pays_and_not_who_opened_the_stream),
-	};
-
-	log_set_level(LOG_LEVEL_ERROR);
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

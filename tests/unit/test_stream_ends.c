@@ -10,12 +10,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "daemon/base/log.h"
 #include "tests/descriptors.h"
 #include "daemon/local/stream.h"
 #include "wire/bytes.h"
 
-static void each_direction_ends_by_itself(void **state)
+TEST(each_direction_ends_by_itself)
 {
 	struct scene scene;
 
@@ -44,7 +43,7 @@ static void each_direction_ends_by_itself(void **state)
 	}
 }
 
-static void end_comes_behind_all_bytes(void **state)
+TEST(end_comes_behind_all_bytes)
 {
 	struct scene scene;
 	uint64_t written;
@@ -59,7 +58,7 @@ static void end_comes_behind_all_bytes(void **state)
 	expect_gone(&scene, 2);
 }
 
-static void both_may_end_at_once(void **state)
+TEST(both_may_end_at_once)
 {
 	struct scene scene;
 
@@ -72,7 +71,7 @@ static void both_may_end_at_once(void **state)
 	expect_gone(&scene, 2);
 }
 
-static void closing_over_unread_bytes_breaks_the_stream(void **state)
+TEST(closing_over_unread_bytes_breaks_the_stream)
 {
 	struct scene scene;
 
@@ -86,7 +85,7 @@ static void closing_over_unread_bytes_breaks_the_stream(void **state)
 	expect_gone(&scene, 2);
 }
 
-static void descriptor_breaks_the_stream_behind_what_came_before(void **state)
+TEST(descriptor_breaks_the_stream_behind_what_came_before)
 {
 	struct scene scene;
 	uint8_t mark = 0;
@@ -101,7 +100,7 @@ static void descriptor_breaks_the_stream_behind_what_came_before(void **state)
 	expect_gone(&scene, 2);
 }
 
-static void stream_that_is_cut_off_is_never_mistaken_for_one_that_ended(void **state)
+TEST(stream_that_is_cut_off_is_never_mistaken_for_one_that_ended)
 {
 	struct scene scene;
 
@@ -129,7 +128,7 @@ static void stream_that_is_cut_off_is_never_mistaken_for_one_that_ended(void **s
 	}
 }
 
-static void reset_comes_behind_the_data_before_it(void **state)
+TEST(reset_comes_behind_the_data_before_it)
 {
 	static struct party_frame frame;
 	struct scene scene;
@@ -143,7 +142,7 @@ static void reset_comes_behind_the_data_before_it(void **state)
 	expect_gone(&scene, 1);
 }
 
-static void reset_does_not_wait_for_a_program_that_reads_nothing(void **state)
+TEST(reset_does_not_wait_for_a_program_that_reads_nothing)
 {
 	static struct party_frame frame;
 	struct scene scene;
@@ -167,7 +166,7 @@ static void reset_does_not_wait_for_a_program_that_reads_nothing(void **state)
 	expect_gone(&scene, 1);
 }
 
-static void lost_link_breaks_the_stream(void **state)
+TEST(lost_link_breaks_the_stream)
 {
 	struct scene scene;
 
@@ -179,22 +178,4 @@ static void lost_link_breaks_the_stream(void **state)
 	assert_int_equal(recv(scene.a, (char[8]){0}, 8, 0), 7);
 	expect_broken(scene.a);
 	expect_gone(&scene, 1);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(each_direction_ends_by_itself),
-		cmocka_unit_test(end_comes_behind_all_bytes),
-		cmocka_unit_test(both_may_end_at_once),
-		cmocka_unit_test(closing_over_unread_bytes_breaks_the_stream),
-		cmocka_unit_test(descriptor_breaks_the_stream_behind_what_came_before),
-		cmocka_unit_test(stream_that_is_cut_off_is_never_mistaken_for_one_that_ended),
-		cmocka_unit_test(reset_comes_behind_the_data_before_it),
-		cmocka_unit_test(reset_does_not_wait_for_a_program_that_reads_nothing),
-		cmocka_unit_test(lost_link_breaks_the_stream),
-	};
-
-	log_set_level(LOG_LEVEL_ERROR);
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

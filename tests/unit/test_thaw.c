@@ -42,7 +42,7 @@ static int start(void **state)
 	return 0;
 }
 
-static void nothing_happens_for_a_long_time(void **state)
+TEST_WITH(nothing_happens_for_a_long_time, start, NULL)
 {
 	struct thaw thaw;
 
@@ -52,7 +52,7 @@ static void nothing_happens_for_a_long_time(void **state)
 		assert_int_equal(thaw_count(&thaw), 0);
 }
 
-static void each_restore_counts_once(void **state)
+TEST_WITH(each_restore_counts_once, start, NULL)
 {
 	struct thaw thaw;
 
@@ -64,7 +64,7 @@ static void each_restore_counts_once(void **state)
 	}
 }
 
-static void who_sets_the_clock_has_restored_nothing(void **state)
+TEST_WITH(who_sets_the_clock_has_restored_nothing, start, NULL)
 {
 	struct thaw thaw;
 
@@ -78,7 +78,7 @@ static void who_sets_the_clock_has_restored_nothing(void **state)
 }
 
 /* Whoever looks after that sees it, wherever it was. */
-static void restore_amid_a_look_is_seen_by_the_next_one_at_the_latest(void **state)
+TEST_WITH(restore_amid_a_look_is_seen_by_the_next_one_at_the_latest, start, NULL)
 {
 	for (int64_t at = 1; at < 200; at++) {
 		struct thaw thaw;
@@ -97,16 +97,4 @@ static void restore_amid_a_look_is_seen_by_the_next_one_at_the_latest(void **sta
 		day_ns += MS;
 		assert_int_equal(thaw_count(&thaw), 1);
 	}
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup(nothing_happens_for_a_long_time, start),
-		cmocka_unit_test_setup(each_restore_counts_once, start),
-		cmocka_unit_test_setup(who_sets_the_clock_has_restored_nothing, start),
-		cmocka_unit_test_setup(restore_amid_a_look_is_seen_by_the_next_one_at_the_latest, start),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

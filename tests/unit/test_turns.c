@@ -90,7 +90,7 @@ static void one_pass(struct world *world)
 	assert_int_not_equal(event_base_loop(world->base, EVLOOP_ONCE | EVLOOP_NONBLOCK), -1);
 }
 
-static void a_task_runs_once_however_often_it_became_due(void **state)
+TEST_WITH(a_task_runs_once_however_often_it_became_due, set_up, tear_down)
 {
 	struct world *world = *state;
 	struct worker *worker = add(world, 0, 0, 1, 1);
@@ -104,7 +104,7 @@ static void a_task_runs_once_however_often_it_became_due(void **state)
 	assert_int_equal(world->turns.due, 0);
 }
 
-static void sixty_tasks_of_one_account_have_the_time_of_one_of_another(void **state)
+TEST_WITH(sixty_tasks_of_one_account_have_the_time_of_one_of_another, set_up, tear_down)
 {
 	struct world *world = *state;
 	struct worker *other;
@@ -124,7 +124,7 @@ static void sixty_tasks_of_one_account_have_the_time_of_one_of_another(void **st
 	task_cancel(&other->task);
 }
 
-static void dear_things_get_no_more_units_than_cheap_ones(void **state)
+TEST_WITH(dear_things_get_no_more_units_than_cheap_ones, set_up, tear_down)
 {
 	struct world *world = *state;
 
@@ -138,7 +138,7 @@ static void dear_things_get_no_more_units_than_cheap_ones(void **state)
 	task_cancel(&world->workers[1][0].task);
 }
 
-static void lines_that_become_one_have_the_time_of_one(void **state)
+TEST_WITH(lines_that_become_one_have_the_time_of_one, set_up, tear_down)
 {
 	struct world *world = *state;
 	struct line *into = &world->lines[1];
@@ -167,7 +167,7 @@ static void lines_that_become_one_have_the_time_of_one(void **state)
 	assert_null(world->turns.lines);
 }
 
-static void a_line_that_joins_another_brings_its_debt_and_what_was_spent(void **state)
+TEST_WITH(a_line_that_joins_another_brings_its_debt_and_what_was_spent, set_up, tear_down)
 {
 	struct world *world = *state;
 	struct worker *worker = add(world, 0, 0, 10 * TURNS_QUANTUM, 2);
@@ -185,7 +185,7 @@ static void a_line_that_joins_another_brings_its_debt_and_what_was_spent(void **
 	task_cancel(&world->workers[2][0].task);
 }
 
-static void nobody_waits_longer_than_promised(void **state)
+TEST_WITH(nobody_waits_longer_than_promised, set_up, tear_down)
 {
 	struct world *world = *state;
 	const uint64_t largest = 3 * TURNS_QUANTUM;
@@ -207,7 +207,7 @@ static void nobody_waits_longer_than_promised(void **state)
 	task_cancel(&world->workers[2][0].task);
 }
 
-static void a_pass_is_bounded_and_the_rest_goes_on_in_the_next_one(void **state)
+TEST_WITH(a_pass_is_bounded_and_the_rest_goes_on_in_the_next_one, set_up, tear_down)
 {
 	struct world *world = *state;
 	struct worker *worker = add(world, 0, 0, 1000, 10 * TURNS_PASS / 1000);
@@ -223,7 +223,7 @@ static void a_pass_is_bounded_and_the_rest_goes_on_in_the_next_one(void **state)
 	assert_in_range(world->turns.longest_pass, TURNS_PASS, TURNS_PASS + 1000);
 }
 
-static void what_is_measured_is_paid_for_and_not_a_part_of_the_bounds(void **state)
+TEST_WITH(what_is_measured_is_paid_for_and_not_a_part_of_the_bounds, set_up, tear_down)
 {
 	struct world *world = *state;
 	struct worker *dear = add(world, 0, 0, 10, UINT64_MAX), *other = add(world, 1, 0, 10, UINT64_MAX);
@@ -239,7 +239,7 @@ static void what_is_measured_is_paid_for_and_not_a_part_of_the_bounds(void **sta
 	task_cancel(&other->task);
 }
 
-static void a_debt_is_forgotten_when_nobody_waits_for_it(void **state)
+TEST_WITH(a_debt_is_forgotten_when_nobody_waits_for_it, set_up, tear_down)
 {
 	struct world *world = *state;
 	struct worker *worker = add(world, 0, 0, 100 * TURNS_QUANTUM, 1);
@@ -254,7 +254,7 @@ static void a_debt_is_forgotten_when_nobody_waits_for_it(void **state)
 	assert_int_equal(worker->done, 2);
 }
 
-static void a_debt_is_kept_by_who_leaves_and_comes_again(void **state)
+TEST_WITH(a_debt_is_kept_by_who_leaves_and_comes_again, set_up, tear_down)
 {
 	struct world *world = *state;
 	struct worker *dear = add(world, 0, 0, 4 * TURNS_QUANTUM, 1);
@@ -273,7 +273,7 @@ static void a_debt_is_kept_by_who_leaves_and_comes_again(void **state)
 	task_cancel(&world->workers[1][0].task);
 }
 
-static void a_cancelled_task_does_not_run(void **state)
+TEST_WITH(a_cancelled_task_does_not_run, set_up, tear_down)
 {
 	struct world *world = *state;
 	struct worker *first = add(world, 0, 0, 1, 1), *second = add(world, 0, 1, 1, 1);
@@ -285,7 +285,7 @@ static void a_cancelled_task_does_not_run(void **state)
 	assert_int_equal(second->done, 1);
 }
 
-static void a_line_that_rests_has_no_turn_until_its_rest_is_over(void **state)
+TEST_WITH(a_line_that_rests_has_no_turn_until_its_rest_is_over, set_up, tear_down)
 {
 	struct world *world = *state;
 	struct worker *cancelled = add(world, 0, 0, 10, 1), *waiting, *other, *late;
@@ -309,7 +309,7 @@ static void a_line_that_rests_has_no_turn_until_its_rest_is_over(void **state)
 	assert_int_equal(world->turns.due, 0);
 }
 
-static void a_rest_goes_on_in_the_line_that_a_line_becomes_part_of(void **state)
+TEST_WITH(a_rest_goes_on_in_the_line_that_a_line_becomes_part_of, set_up, tear_down)
 {
 	struct world *world = *state;
 	struct worker *first = add(world, 0, 0, 10, 1), *second = add(world, 1, 0, 10, 1);
@@ -328,36 +328,4 @@ static void a_rest_goes_on_in_the_line_that_a_line_becomes_part_of(void **state)
 	while (!first->done || !second->done)
 		assert_int_not_equal(event_base_loop(world->base, EVLOOP_ONCE), -1);
 	assert_int_equal(world->turns.due, 0);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(a_task_runs_once_however_often_it_became_due, set_up,
-						tear_down),
-		cmocka_unit_test_setup_teardown(sixty_tasks_of_one_account_have_the_time_of_one_of_another,
-						set_up, tear_down),
-		cmocka_unit_test_setup_teardown(dear_things_get_no_more_units_than_cheap_ones, set_up,
-						tear_down),
-		cmocka_unit_test_setup_teardown(lines_that_become_one_have_the_time_of_one, set_up,
-						tear_down),
-		cmocka_unit_test_setup_teardown(a_line_that_joins_another_brings_its_debt_and_what_was_spent,
-						set_up, tear_down),
-		cmocka_unit_test_setup_teardown(nobody_waits_longer_than_promised, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(a_pass_is_bounded_and_the_rest_goes_on_in_the_next_one,
-						set_up, tear_down),
-		cmocka_unit_test_setup_teardown(what_is_measured_is_paid_for_and_not_a_part_of_the_bounds,
-						set_up, tear_down),
-		cmocka_unit_test_setup_teardown(a_debt_is_forgotten_when_nobody_waits_for_it, set_up,
-						tear_down),
-		cmocka_unit_test_setup_teardown(a_debt_is_kept_by_who_leaves_and_comes_again, set_up,
-						tear_down),
-		cmocka_unit_test_setup_teardown(a_line_that_rests_has_no_turn_until_its_rest_is_over, set_up,
-						tear_down),
-		cmocka_unit_test_setup_teardown(a_rest_goes_on_in_the_line_that_a_line_becomes_part_of,
-						set_up, tear_down),
-		cmocka_unit_test_setup_teardown(a_cancelled_task_does_not_run, set_up, tear_down),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

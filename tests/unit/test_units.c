@@ -148,7 +148,7 @@ static void end(struct scene *scene)
 	assert_int_equal(bus.opened, bus.closed);
 }
 
-static void each_start_uses_the_same_connection(void **state)
+TEST(each_start_uses_the_same_connection)
 {
 	struct scene scene;
 
@@ -160,7 +160,7 @@ static void each_start_uses_the_same_connection(void **state)
 	end(&scene);
 }
 
-static void connection_whose_first_call_fails_is_made_anew(void **state)
+TEST(connection_whose_first_call_fails_is_made_anew)
 {
 	struct scene scene;
 
@@ -176,7 +176,7 @@ static void connection_whose_first_call_fails_is_made_anew(void **state)
 	}
 }
 
-static void connection_that_broke_unseen_is_made_anew_for_the_next_start(void **state)
+TEST(connection_that_broke_unseen_is_made_anew_for_the_next_start)
 {
 	struct scene scene;
 
@@ -189,7 +189,7 @@ static void connection_that_broke_unseen_is_made_anew_for_the_next_start(void **
 	end(&scene);
 }
 
-static void connection_that_has_nothing_to_wait_for_fails_its_starts(void **state)
+TEST(connection_that_has_nothing_to_wait_for_fails_its_starts)
 {
 	struct scene scene;
 
@@ -203,7 +203,7 @@ static void connection_that_has_nothing_to_wait_for_fails_its_starts(void **stat
 	end(&scene);
 }
 
-static void connection_that_breaks_fails_all_starts(void **state)
+TEST(connection_that_breaks_fails_all_starts)
 {
 	struct scene scene;
 
@@ -218,17 +218,4 @@ static void connection_that_breaks_fails_all_starts(void **state)
 	bus.process = 0;
 	assert_non_null(start(&scene));
 	end(&scene);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(each_start_uses_the_same_connection),
-		cmocka_unit_test(connection_whose_first_call_fails_is_made_anew),
-		cmocka_unit_test(connection_that_broke_unseen_is_made_anew_for_the_next_start),
-		cmocka_unit_test(connection_that_has_nothing_to_wait_for_fails_its_starts),
-		cmocka_unit_test(connection_that_breaks_fails_all_starts),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -21,7 +21,7 @@ static inline __attribute__((always_inline)) void peer_writes(uint32_t *at, uint
 }
 
 /* Without a barrier it reads once for both: what it has read is as good to it as what is there, in either direction. */
-static void a_copy_is_of_what_is_there_when_it_is_made(void **state)
+TEST(a_copy_is_of_what_is_there_when_it_is_made)
 {
 	uint32_t *shared = malloc(sizeof(*shared)), first, second;
 
@@ -34,17 +34,8 @@ static void a_copy_is_of_what_is_there_when_it_is_made(void **state)
 	free(shared);
 }
 #else
-static void a_copy_is_of_what_is_there_when_it_is_made(void **state)
+TEST(a_copy_is_of_what_is_there_when_it_is_made)
 {
 	skip();
 }
 #endif
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(a_copy_is_of_what_is_there_when_it_is_made),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
-}

@@ -321,7 +321,12 @@ static void end(struct vchan *vchan)
 
 /* --- tests ------------------------------------------------------------------------------------ */
 
-static void host_that_cannot_be_made_holds_nothing(void **state)
+BEFORE_ALL
+{
+	log_set_level(0); /* what goes wrong here is meant to */
+}
+
+TEST(host_that_cannot_be_made_holds_nothing)
 {
 	static const char *const devices[] = {"gntalloc", "gntdev", "evtchn"};
 	struct vchan_host *host;
@@ -340,7 +345,7 @@ static void host_that_cannot_be_made_holds_nothing(void **state)
 	}
 }
 
-static void set_up_that_fails_at_any_step_gives_everything_back(void **state)
+TEST(set_up_that_fails_at_any_step_gives_everything_back)
 {
 	static const int errors[] = {ENOSPC, EINVAL, ENOMEM, 0};
 
@@ -367,7 +372,7 @@ static void set_up_that_fails_at_any_step_gives_everything_back(void **state)
 	}
 }
 
-static void impossible_orders_give_everything_back(void **state)
+TEST(impossible_orders_give_everything_back)
 {
 	static const int16_t orders[][2] = {{9, 16},  {16, 21}, {10, 10},   {11, 11},
 					    {-1, 16}, {16, 0},	{16, 32767}};
@@ -385,7 +390,7 @@ static void impossible_orders_give_everything_back(void **state)
 
 /* The attempts of one that waits for pages free nothing that it waits for: telling it would make it try for
  * ever. */
-static void who_waits_for_pages_is_not_told_of_its_own_port(void **state)
+TEST(who_waits_for_pages_is_not_told_of_its_own_port)
 {
 	struct vchan *vchan = NULL, *other = NULL;
 	struct scene scene;
@@ -406,7 +411,7 @@ static void who_waits_for_pages_is_not_told_of_its_own_port(void **state)
 	scene_stop(&scene);
 }
 
-static void who_waits_for_a_port_is_told_when_one_is_unbound(void **state)
+TEST(who_waits_for_a_port_is_told_when_one_is_unbound)
 {
 	struct vchan *vchan = NULL, *other = NULL;
 	struct scene scene;
@@ -430,7 +435,7 @@ static void who_waits_for_a_port_is_told_when_one_is_unbound(void **state)
 }
 
 /* Their ports are not ours to touch any more, whether they were in use or retired; their pages are. */
-static void after_a_restore_no_old_port_is_touched(void **state)
+TEST(after_a_restore_no_old_port_is_touched)
 {
 	struct vchan *granted = NULL, *mapped = NULL, *retired = NULL, *new = NULL;
 	struct scene scene;
@@ -486,7 +491,7 @@ __attribute__((visibility("default"))) int clock_gettime(clockid_t id, struct ti
 
 /* What was bound after a restore, before it was noticed, is unbound, else the keeper would hold it for ever; but nothing if
  * the clocks didn't show the restore. */
-static void ports_bound_before_a_restore_is_noticed_are_unbound(void **state)
+TEST(ports_bound_before_a_restore_is_noticed_are_unbound)
 {
 	for (int seen = 0; seen < 2; seen++) {
 		struct vchan *old = NULL, *old_retired = NULL, *open = NULL, *retired = NULL;
@@ -516,7 +521,7 @@ static void ports_bound_before_a_restore_is_noticed_are_unbound(void **state)
 
 /* A daemon that can't go on after a restore stops, and takes everything down without a handle for events. */
 /* Noticed or not: the references lead nowhere, for the peer, too. */
-static void pages_that_were_granted_before_a_restore_are_not_kept(void **state)
+TEST(pages_that_were_granted_before_a_restore_are_not_kept)
 {
 	struct vchan *vchan = NULL;
 	struct scene scene;
@@ -533,7 +538,7 @@ static void pages_that_were_granted_before_a_restore_are_not_kept(void **state)
 	scene_stop(&scene);
 }
 
-static void restore_without_new_handle_can_still_be_cleaned_up(void **state)
+TEST(restore_without_new_handle_can_still_be_cleaned_up)
 {
 	struct vchan *granted = NULL, *mapped = NULL;
 	struct scene scene;
@@ -560,7 +565,7 @@ static struct vchan *granted_to(struct scene *scene, uint32_t domid, uint32_t si
 
 /* The other side keeps its mapping, or never showed that it has one, and may write what it likes. What it has is two
  * vchans: one that was closed, and another one. */
-static void pages_that_a_peer_may_still_map_are_granted_to_it_again(void **state)
+TEST(pages_that_a_peer_may_still_map_are_granted_to_it_again)
 {
 	static const uint8_t live[] = {1, 2, 0x77};
 	struct scene scene;
@@ -592,7 +597,7 @@ static void pages_that_a_peer_may_still_map_are_granted_to_it_again(void **state
 }
 
 /* A stock libxenvchan learns of the end by a byte in the page, whenever it looks. */
-static void who_has_not_looked_yet_finds_what_it_mapped_closed(void **state)
+TEST(who_has_not_looked_yet_finds_what_it_mapped_closed)
 {
 	struct vchan *first, *second;
 	struct vchan_interface *page;
@@ -621,7 +626,7 @@ static void who_has_not_looked_yet_finds_what_it_mapped_closed(void **state)
 	scene_stop(&scene);
 }
 
-static void peer_that_lets_go_of_nothing_has_what_three_vchans_need(void **state)
+TEST(peer_that_lets_go_of_nothing_has_what_three_vchans_need)
 {
 	struct vchan *vchan, *innocent;
 	struct scene scene;
@@ -651,7 +656,7 @@ static void peer_that_lets_go_of_nothing_has_what_three_vchans_need(void **state
 
 /* It clears the byte and keeps the mapping, which nobody can see. */
 /* However long it takes until what it has let go of is given back. */
-static void a_peer_that_let_go_of_larger_ones_gets_one_of_them(void **state)
+TEST(a_peer_that_let_go_of_larger_ones_gets_one_of_them)
 {
 	struct scene scene;
 	struct vchan *larger[VCHANS_MAX];
@@ -669,7 +674,7 @@ static void a_peer_that_let_go_of_larger_ones_gets_one_of_them(void **state)
 	scene_stop(&scene);
 }
 
-static void what_is_given_back_on_a_peers_word_is_bounded(void **state)
+TEST(what_is_given_back_on_a_peers_word_is_bounded)
 {
 	struct scene scene;
 	uint32_t before;
@@ -689,7 +694,7 @@ static void what_is_given_back_on_a_peers_word_is_bounded(void **state)
 }
 
 /* A link that grows has smaller ones behind it, which are given back on the peer's word, some day. */
-static void what_a_peer_let_go_of_does_not_keep_it_from_a_larger_one(void **state)
+TEST(what_a_peer_let_go_of_does_not_keep_it_from_a_larger_one)
 {
 	struct vchan *smaller[VCHANS_MAX];
 	struct scene scene;
@@ -711,7 +716,7 @@ static void what_a_peer_let_go_of_does_not_keep_it_from_a_larger_one(void **stat
 }
 
 /* Each day some of it is; and what waits is given back when it is time. */
-static void a_peer_is_not_mistrusted_for_ever(void **state)
+TEST(a_peer_is_not_mistrusted_for_ever)
 {
 	struct scene scene;
 	uint32_t before;
@@ -734,7 +739,7 @@ static void a_peer_is_not_mistrusted_for_ever(void **state)
 }
 
 /* What is known of a domain goes with it, also where nothing of it is kept that would be looked at. */
-static void a_new_domain_is_not_mistrusted_for_one_that_had_its_number(void **state)
+TEST(a_new_domain_is_not_mistrusted_for_one_that_had_its_number)
 {
 	struct scene scene;
 	uint32_t before;
@@ -754,30 +759,4 @@ static void a_new_domain_is_not_mistrusted_for_one_that_had_its_number(void **st
 	assert_int_equal(xen.next_ref, before + 10 * 33);
 	assert_int_equal(xen.pages, 0);
 	scene_stop(&scene);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(host_that_cannot_be_made_holds_nothing),
-		cmocka_unit_test(set_up_that_fails_at_any_step_gives_everything_back),
-		cmocka_unit_test(impossible_orders_give_everything_back),
-		cmocka_unit_test(who_waits_for_pages_is_not_told_of_its_own_port),
-		cmocka_unit_test(who_waits_for_a_port_is_told_when_one_is_unbound),
-		cmocka_unit_test(after_a_restore_no_old_port_is_touched),
-		cmocka_unit_test(ports_bound_before_a_restore_is_noticed_are_unbound),
-		cmocka_unit_test(pages_that_were_granted_before_a_restore_are_not_kept),
-		cmocka_unit_test(restore_without_new_handle_can_still_be_cleaned_up),
-		cmocka_unit_test(pages_that_a_peer_may_still_map_are_granted_to_it_again),
-		cmocka_unit_test(who_has_not_looked_yet_finds_what_it_mapped_closed),
-		cmocka_unit_test(peer_that_lets_go_of_nothing_has_what_three_vchans_need),
-		cmocka_unit_test(a_peer_that_let_go_of_larger_ones_gets_one_of_them),
-		cmocka_unit_test(what_is_given_back_on_a_peers_word_is_bounded),
-		cmocka_unit_test(what_a_peer_let_go_of_does_not_keep_it_from_a_larger_one),
-		cmocka_unit_test(a_peer_is_not_mistrusted_for_ever),
-		cmocka_unit_test(a_new_domain_is_not_mistrusted_for_one_that_had_its_number),
-	};
-
-	log_set_level(0); /* what goes wrong here is meant to */
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

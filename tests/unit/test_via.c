@@ -10,7 +10,7 @@
 
 /* --- where it begins -------------------------------------------------------------------------- */
 
-static void what_is_for_a_domain_without_a_link_goes_to_domain_0(void **state)
+TEST(what_is_for_a_domain_without_a_link_goes_to_domain_0)
 {
 	struct scene scene;
 
@@ -24,7 +24,7 @@ static void what_is_for_a_domain_without_a_link_goes_to_domain_0(void **state)
 	scene_stop(&scene);
 }
 
-static void it_waits_until_domain_0_has_said_that_it_relays(void **state)
+TEST(it_waits_until_domain_0_has_said_that_it_relays)
 {
 	struct scene scene;
 
@@ -47,7 +47,7 @@ static void it_waits_until_domain_0_has_said_that_it_relays(void **state)
 	scene_stop(&scene);
 }
 
-static void link_that_is_lost_meanwhile_is_waited_for_again(void **state)
+TEST(link_that_is_lost_meanwhile_is_waited_for_again)
 {
 	struct scene scene;
 
@@ -67,7 +67,7 @@ static void link_that_is_lost_meanwhile_is_waited_for_again(void **state)
 	scene_stop(&scene);
 }
 
-static void what_is_missing_for_it_is_named(void **state)
+TEST(what_is_missing_for_it_is_named)
 {
 	static const struct {
 		bool enabled;
@@ -99,7 +99,7 @@ static int open_to_link_2(struct party *party, struct channel *channel, const st
 	return channel_accept(channel, &the_scene->link[2]->hop, "inbox_1");
 }
 
-static void what_waited_for_the_link_itself_goes_to_domain_0_whole(void **state)
+TEST(what_waited_for_the_link_itself_goes_to_domain_0_whole)
 {
 	struct rig_options absent = {.kind = HOP_LINK, .ring = 65536, .parity = 0, .detached = true};
 	struct scene scene;
@@ -121,7 +121,7 @@ static void what_waited_for_the_link_itself_goes_to_domain_0_whole(void **state)
 
 /* --- domain 0 --------------------------------------------------------------------------------- */
 
-static void domain_0_forwards_the_true_source(void **state)
+TEST(domain_0_forwards_the_true_source)
 {
 	struct scene scene;
 
@@ -132,7 +132,7 @@ static void domain_0_forwards_the_true_source(void **state)
 }
 
 /* Both ways at once, with credit, and until both ends have said FIN; first also through a room. */
-static void domain_0_forwards_every_byte(void **state)
+TEST(domain_0_forwards_every_byte)
 {
 	for (int relays = 0; relays < 2; relays++) {
 		struct scene scene;
@@ -155,7 +155,7 @@ static void domain_0_forwards_every_byte(void **state)
 	}
 }
 
-static void window_from_link_to_link_is_no_more_than_two_rings(void **state)
+TEST(window_from_link_to_link_is_no_more_than_two_rings)
 {
 	struct scene scene;
 	struct channel_end *end;
@@ -176,7 +176,7 @@ static void window_from_link_to_link_is_no_more_than_two_rings(void **state)
 	scene_stop(&scene);
 }
 
-static void domain_0_refuses_what_leads_nowhere(void **state)
+TEST(domain_0_refuses_what_leads_nowhere)
 {
 	struct scene scene;
 
@@ -206,7 +206,7 @@ static void domain_0_refuses_what_leads_nowhere(void **state)
 	scene_stop(&scene);
 }
 
-static void channels_that_new_rules_forbid_end(void **state)
+TEST(channels_that_new_rules_forbid_end)
 {
 	static struct party_frame frame;
 	struct frame_reset reset;
@@ -228,7 +228,7 @@ static void channels_that_new_rules_forbid_end(void **state)
 	scene_stop(&scene);
 }
 
-static void channel_follows_its_destinations_number_if_the_rules_allow(void **state)
+TEST(channel_follows_its_destinations_number_if_the_rules_allow)
 {
 	struct channel_end *end;
 	uint32_t number = 0;
@@ -264,7 +264,7 @@ static int source_moves(struct scene *scene, struct party *party, uint32_t to)
 	return r;
 }
 
-static void destination_is_told_a_moved_sources_number_if_rules_allow(void **state)
+TEST(destination_is_told_a_moved_sources_number_if_rules_allow)
 {
 	static struct party_frame frame;
 	struct scene scene;
@@ -288,7 +288,7 @@ static void destination_is_told_a_moved_sources_number_if_rules_allow(void **sta
 	scene_stop(&scene);
 }
 
-static void destination_that_was_not_told_yet_is_told_the_last_number(void **state)
+TEST(destination_that_was_not_told_yet_is_told_the_last_number)
 {
 	static struct party_frame frame;
 	struct scene scene;
@@ -307,7 +307,7 @@ static void destination_that_was_not_told_yet_is_told_the_last_number(void **sta
 	scene_stop(&scene);
 }
 
-static void restored_domain_takes_what_was_relayed_to_its_earlier_number(void **state)
+TEST(restored_domain_takes_what_was_relayed_to_its_earlier_number)
 {
 	struct scene scene;
 
@@ -322,7 +322,7 @@ static void restored_domain_takes_what_was_relayed_to_its_earlier_number(void **
 	scene_stop(&scene);
 }
 
-static void channels_that_wait_in_domain_0_end_by_new_rules_too(void **state)
+TEST(channels_that_wait_in_domain_0_end_by_new_rules_too)
 {
 	struct scene scene;
 
@@ -345,7 +345,7 @@ static void pinged(struct scene *scene, uint32_t domid, uint32_t error)
 	assert_int_equal(scene->pong, error);
 }
 
-static void domain_0_relays_pings_and_their_errors(void **state)
+TEST(domain_0_relays_pings_and_their_errors)
 {
 	struct scene scene;
 
@@ -379,7 +379,7 @@ static void domain_0_relays_pings_and_their_errors(void **state)
 
 /* --- where it ends ---------------------------------------------------------------------------- */
 
-static void domain_0_is_believed_who_the_sender_is(void **state)
+TEST(domain_0_is_believed_who_the_sender_is)
 {
 	struct scene scene;
 
@@ -392,7 +392,7 @@ static void domain_0_is_believed_who_the_sender_is(void **state)
 	scene_stop(&scene);
 }
 
-static void nobody_else_is(void **state)
+TEST(nobody_else_is)
 {
 	struct scene scene;
 
@@ -406,7 +406,7 @@ static void nobody_else_is(void **state)
 	scene_stop(&scene);
 }
 
-static void domain_0_is_believed_who_the_sender_is_now(void **state)
+TEST(domain_0_is_believed_who_the_sender_is_now)
 {
 	struct channel_end *end;
 	struct scene scene;
@@ -426,7 +426,7 @@ static void domain_0_is_believed_who_the_sender_is_now(void **state)
 	scene_stop(&scene);
 }
 
-static void what_was_relayed_is_not_relayed_again(void **state)
+TEST(what_was_relayed_is_not_relayed_again)
 {
 	struct scene scene;
 
@@ -439,32 +439,4 @@ static void what_was_relayed_is_not_relayed_again(void **state)
 	refused_to(&scene, scene.link[0], 1, "1:inbox", EPROTO);
 	refused_to(&scene, scene.link[0], DOMID_MAX + 1, "1:inbox", EPROTO);
 	scene_stop(&scene);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(what_is_for_a_domain_without_a_link_goes_to_domain_0),
-		cmocka_unit_test(it_waits_until_domain_0_has_said_that_it_relays),
-		cmocka_unit_test(link_that_is_lost_meanwhile_is_waited_for_again),
-		cmocka_unit_test(what_is_missing_for_it_is_named),
-		cmocka_unit_test(what_waited_for_the_link_itself_goes_to_domain_0_whole),
-		cmocka_unit_test(domain_0_forwards_the_true_source),
-		cmocka_unit_test(domain_0_forwards_every_byte),
-		cmocka_unit_test(window_from_link_to_link_is_no_more_than_two_rings),
-		cmocka_unit_test(domain_0_refuses_what_leads_nowhere),
-		cmocka_unit_test(channels_that_new_rules_forbid_end),
-		cmocka_unit_test(channel_follows_its_destinations_number_if_the_rules_allow),
-		cmocka_unit_test(destination_is_told_a_moved_sources_number_if_rules_allow),
-		cmocka_unit_test(destination_that_was_not_told_yet_is_told_the_last_number),
-		cmocka_unit_test(restored_domain_takes_what_was_relayed_to_its_earlier_number),
-		cmocka_unit_test(channels_that_wait_in_domain_0_end_by_new_rules_too),
-		cmocka_unit_test(domain_0_relays_pings_and_their_errors),
-		cmocka_unit_test(domain_0_is_believed_who_the_sender_is),
-		cmocka_unit_test(nobody_else_is),
-		cmocka_unit_test(domain_0_is_believed_who_the_sender_is_now),
-		cmocka_unit_test(what_was_relayed_is_not_relayed_again),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

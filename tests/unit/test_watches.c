@@ -10,7 +10,7 @@
 
 #include "daemon/local/watches.h"
 
-static void what_is_there_is_told_first_and_then_each_change(void **state)
+TEST(what_is_there_is_told_first_and_then_each_change)
 {
 	struct scene scene;
 
@@ -31,7 +31,7 @@ static void what_is_there_is_told_first_and_then_each_change(void **state)
 	scene_stop(&scene);
 }
 
-static void domain_whose_link_is_away_is_told_as_away_and_then_up(void **state)
+TEST(domain_whose_link_is_away_is_told_as_away_and_then_up)
 {
 	struct scene scene;
 
@@ -68,7 +68,7 @@ static void domain_whose_link_is_away_is_told_as_away_and_then_up(void **state)
 	scene_stop(&scene);
 }
 
-static void what_has_not_changed_is_not_told(void **state)
+TEST(what_has_not_changed_is_not_told)
 {
 	struct scene scene;
 
@@ -93,7 +93,7 @@ static void what_has_not_changed_is_not_told(void **state)
 	scene_stop(&scene);
 }
 
-static void list_of_endpoints_is_told_as_what_changed_in_it(void **state)
+TEST(list_of_endpoints_is_told_as_what_changed_in_it)
 {
 	struct scene scene;
 
@@ -110,7 +110,7 @@ static void list_of_endpoints_is_told_as_what_changed_in_it(void **state)
 	scene_stop(&scene);
 }
 
-static void pattern_means_what_it_says(void **state)
+TEST(pattern_means_what_it_says)
 {
 	static const struct {
 		const char *pattern, *told;
@@ -151,7 +151,7 @@ static void pattern_means_what_it_says(void **state)
 	}
 }
 
-static void what_is_no_pattern_is_refused(void **state)
+TEST(what_is_no_pattern_is_refused)
 {
 	char name[DOMAIN_NAME_MAX + 2], endpoint[2 * ENDPOINT_NAME_MAX + 8] = "7:";
 	static const char *const bad[] = {"",	":",	    ":inbox", "7:",	"7:a:b",
@@ -177,7 +177,7 @@ static void what_is_no_pattern_is_refused(void **state)
 	scene_stop(&scene);
 }
 
-static void each_watch_is_told_under_its_own_number(void **state)
+TEST(each_watch_is_told_under_its_own_number)
 {
 	struct scene scene;
 
@@ -192,7 +192,7 @@ static void each_watch_is_told_under_its_own_number(void **state)
 	scene_stop(&scene);
 }
 
-static void watch_that_has_ended_is_silent(void **state)
+TEST(watch_that_has_ended_is_silent)
 {
 	struct scene scene;
 
@@ -213,7 +213,7 @@ static void watch_that_has_ended_is_silent(void **state)
 	scene_stop(&scene);
 }
 
-static void program_may_have_64_watches(void **state)
+TEST(program_may_have_64_watches)
 {
 	struct scene scene;
 
@@ -227,7 +227,7 @@ static void program_may_have_64_watches(void **state)
 	scene_stop(&scene);
 }
 
-static void program_that_does_not_read_is_cut_off_and_others_are_told(void **state)
+TEST(program_that_does_not_read_is_cut_off_and_others_are_told)
 {
 	struct scene scene;
 
@@ -243,7 +243,7 @@ static void program_that_does_not_read_is_cut_off_and_others_are_told(void **sta
 	scene_stop(&scene);
 }
 
-static void renamed_domain_goes_by_its_old_name_and_comes_by_its_new_one(void **state)
+TEST(renamed_domain_goes_by_its_old_name_and_comes_by_its_new_one)
 {
 	struct scene scene;
 
@@ -277,7 +277,7 @@ static void renamed_domain_goes_by_its_old_name_and_comes_by_its_new_one(void **
 	scene_stop(&scene);
 }
 
-static void own_domain_with_another_number_goes_and_comes(void **state)
+TEST(own_domain_with_another_number_goes_and_comes)
 {
 	struct scene scene;
 
@@ -299,7 +299,7 @@ static void own_domain_with_another_number_goes_and_comes(void **state)
 	scene_stop(&scene);
 }
 
-static void program_is_not_told_of_what_it_may_not_learn_of(void **state)
+TEST(program_is_not_told_of_what_it_may_not_learn_of)
 {
 	struct scene scene;
 
@@ -320,25 +320,4 @@ static void program_is_not_told_of_what_it_may_not_learn_of(void **state)
 	assert_int_equal(watch(&scene, &scene.b, 2, "7:*"), 0);
 	expect(&scene, &scene.b, "2+7:secret(work) ");
 	scene_stop(&scene);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(what_is_there_is_told_first_and_then_each_change),
-		cmocka_unit_test(domain_whose_link_is_away_is_told_as_away_and_then_up),
-		cmocka_unit_test(what_has_not_changed_is_not_told),
-		cmocka_unit_test(list_of_endpoints_is_told_as_what_changed_in_it),
-		cmocka_unit_test(pattern_means_what_it_says),
-		cmocka_unit_test(what_is_no_pattern_is_refused),
-		cmocka_unit_test(each_watch_is_told_under_its_own_number),
-		cmocka_unit_test(watch_that_has_ended_is_silent),
-		cmocka_unit_test(program_may_have_64_watches),
-		cmocka_unit_test(program_that_does_not_read_is_cut_off_and_others_are_told),
-		cmocka_unit_test(renamed_domain_goes_by_its_old_name_and_comes_by_its_new_one),
-		cmocka_unit_test(own_domain_with_another_number_goes_and_comes),
-		cmocka_unit_test(program_is_not_told_of_what_it_may_not_learn_of),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

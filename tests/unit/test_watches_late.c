@@ -18,7 +18,7 @@
 
 /* --- who is late ------------------------------------------------------------------------------ */
 
-static void what_came_and_went_before_it_was_told_is_not_told(void **state)
+TEST(what_came_and_went_before_it_was_told_is_not_told)
 {
 	struct scene scene;
 
@@ -45,7 +45,7 @@ static void what_came_and_went_before_it_was_told_is_not_told(void **state)
 	scene_stop(&scene);
 }
 
-static void who_is_late_hears_of_two_names_how_it_ended(void **state)
+TEST(who_is_late_hears_of_two_names_how_it_ended)
 {
 	struct scene scene;
 
@@ -86,7 +86,7 @@ static void leaf(struct scene *scene, unsigned first, unsigned count)
 
 /* One user's 16,000 patterns and a peer's 680 names cost that user's time: another one hears of all of them
  * after a bounded part of it. */
-static void crowd_of_one_user_waits_for_itself_and_others_do_not(void **state)
+TEST(crowd_of_one_user_waits_for_itself_and_others_do_not)
 {
 	static struct session crowd[CROWD];
 	const struct quota_limits limits = {.pool = {1, 1, 1, 1, 1}};
@@ -231,7 +231,7 @@ static void try_at_random(unsigned seed)
 	scene_stop(&scene);
 }
 
-static void in_the_end_each_watch_knows_what_is_there(void **state)
+TEST(in_the_end_each_watch_knows_what_is_there)
 {
 	for (unsigned seed = 1; seed <= SEEDS; seed++)
 		try_at_random(seed);
@@ -244,7 +244,7 @@ static void run_hog(struct task *task)
 }
 
 /* What has gone is kept for who hasn't heard of it, but not without end. */
-static void who_is_too_late_is_cut_off_and_nobody_else(void **state)
+TEST(who_is_too_late_is_cut_off_and_nobody_else)
 {
 	const struct quota_limits limits = {.pool = {1, 1, 1, 1, 1}};
 	struct quota *quota = quota_new(&limits);
@@ -285,17 +285,4 @@ static void who_is_too_late_is_cut_off_and_nobody_else(void **state)
 	account_unref(slow);
 	account_unref(other);
 	quota_free(quota);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(what_came_and_went_before_it_was_told_is_not_told),
-		cmocka_unit_test(who_is_late_hears_of_two_names_how_it_ended),
-		cmocka_unit_test(crowd_of_one_user_waits_for_itself_and_others_do_not),
-		cmocka_unit_test(in_the_end_each_watch_knows_what_is_there),
-		cmocka_unit_test(who_is_too_late_is_cut_off_and_nobody_else),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

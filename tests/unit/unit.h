@@ -2,7 +2,10 @@
 #ifndef XENMSG_TESTS_UNIT_H
 #define XENMSG_TESTS_UNIT_H
 
-/* cmocka, with the headers that it needs before its own. */
+/*
+ * cmocka, with the headers that it needs before its own, and tests that need no table: a program has those that
+ * are defined in it, in the order of their lines. Its main() is in unit_main.c, unless it has one of its own.
+ */
 
 /* clang-format off */
 #include <setjmp.h>
@@ -11,5 +14,38 @@
 #include <stdint.h>
 #include <cmocka.h>
 /* clang-format on */
+
+/* The head of a test, with `state` as its parameter. */
+#define TEST(name) UNIT_TESTS(name, cmocka_unit_test(name))
+/* Either function may be NULL. */
+#define TEST_WITH(name, setup, teardown)                                                                     \
+	UNIT_TESTS(name, cmocka_unit_test_setup_teardown(name, setup, teardown))
+/* A test that runs so often, with the numbers from 0. */
+#define TEST_EACH(name, count) UNIT_TESTS_EACH(name, count, cmocka_unit_test(name))
+static inline int unit_number(void **state)
+{
+	return (int)(intptr_t)*state;
+}
+
+/* The head of a function that runs before all tests. */
+#define BEFORE_ALL __attribute__((constructor)) static void before_all(void)
+
+/* The head of a function that is one or more tests: behind its name are rows as in cmocka's tables. */
+#define UNIT_TESTS(name, ...) UNIT_TESTS_EACH(name, 1, __VA_ARGS__)
+#define UNIT_TESTS_EACH(name, count, ...)                                                                    \
+	static void name(void **state);                                                                      \
+	__attribute__((constructor)) static void name##_is_a_test(void)                                      \
+	{                                                                                                    \
+		const struct CMUnitTest unit_rows[] = {__VA_ARGS__};                                         \
+                                                                                                             \
+		for (size_t i = 0; i < sizeof(unit_rows) / sizeof(unit_rows[0]); i++)                        \
+			unit_add(__LINE__, &unit_rows[i], count);                                            \
+	}                                                                                                    \
+	static void name(__attribute__((unused)) void **state)
+
+/* Adds a test behind those of earlier lines, so often. */
+void unit_add(int line, const struct CMUnitTest *test, int count);
+/* Runs all that were added. Returns how many have failed. */
+int unit_run(void);
 
 #endif
