@@ -341,9 +341,15 @@ TEST_WITH(much_that_was_processed_is_told_of_at_once, setup, teardown)
 		process(end, size);
 		settle(scene);
 		hear(end, &listener);
-		assert_int_equal(listener.index, RINGS_TELL_AT);
 		if (clock_ms() - before < SOON_MS)
 			assert_int_equal(listener.records, 1);
+		/* A slow machine was told of some before, and of the rest it is told late. */
+		while (listener.index < RINGS_TELL_AT) {
+			assert_true(clock_ms() - before >= SOON_MS);
+			event_base_loop(scene->base, EVLOOP_ONCE);
+			hear(end, &listener);
+		}
+		assert_int_equal(listener.index, RINGS_TELL_AT);
 		reopen(scene);
 	}
 }
