@@ -134,3 +134,4 @@ xenmsgd_LDADD = libdaemon.la
 # Holds what mustn't be closed when the daemon ends after a restore: daemon/xen/keeper.h.
 pkglibexec_PROGRAMS = xenmsg-keeper
 xenmsg_keeper_SOURCES = daemon/xen/keeper_main.c
+xenmsg_keeper_LDADD =

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# Unit tests: one program per part, each linking what it tests. A new one is added to unit_tests and links its part.
+# Unit tests: one program per part, each linking what it tests. A new one is added to unit_tests, and is test_NAME.c with
+# the daemon unless its SOURCES and LDADD say otherwise.
 unit_tests =
 check_LTLIBRARIES =
 UNIT_LIBS = libunit.la $(CMOCKA_LIBS)
+LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(UNIT_LIBS)
 libunit_la_SOURCES = tests/unit/unit.c tests/unit/unit_main.c tests/unit/unit.h
 if HAVE_CMOCKA
 check_LTLIBRARIES += libunit.la
@@ -19,9 +21,6 @@ include tests/unit/gateway.mk
 
 check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests)
-
-tests_unit_test_config_SOURCES = tests/unit/test_config.c tests/unit/unit.h
-tests_unit_test_config_LDADD = libdaemon.la $(UNIT_LIBS)
 
 # What the integration tests start in domains.
 check_PROGRAMS += hostile-peer hostile-program bystander chaos-program

@@ -23,7 +23,7 @@ unit_tests += \
 	tests/unit/test_mux_violations \
 	tests/unit/test_mux_busy
 endif
-client_fake = tests/unit/client_fake.c tests/unit/client_fake.h tests/unit/unit.h
+client_fake = tests/unit/client_fake.c tests/unit/client_fake.h
 client_fixture = tests/unit/client_fixture.c tests/unit/client_fixture.h $(client_fake)
 
 client_call_rig = tests/unit/client_call_rig.c tests/unit/client_call_rig.h $(client_fixture)
@@ -53,7 +53,6 @@ tests_unit_test_client_recv_small_LDADD = libclient.la $(UNIT_LIBS)
 
 tests_unit_test_client_lend_SOURCES = tests/unit/test_client_lend.c tests/unit/client_recv_rig.c \
 	tests/unit/client_recv_rig.h $(client_send_rig)
-tests_unit_test_client_lend_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_client_lend_LDADD = libclient.la $(UNIT_LIBS)
 
 tests_unit_test_client_fork_SOURCES = tests/unit/test_client_fork.c tests/unit/client_recv_rig.c \
@@ -103,5 +102,4 @@ EXTRA_DIST += tests/unit/test_client_header.sh
 if HAVE_CMOCKA
 unit_tests += tests/unit/test_cli
 endif
-tests_unit_test_cli_SOURCES = tests/unit/test_cli.c tests/unit/unit.h
 tests_unit_test_cli_LDADD = libcli.la $(UNIT_LIBS) $(JSONC_LIBS)

@@ -2,7 +2,7 @@
 # The tests of the relay: hops and channels with a party at every other end, and what stands around them.
 fake_store = tests/unit/fake_store.c tests/unit/fake_store.h
 hop_rig = tests/unit/hop_rig.c tests/unit/hop_party.c tests/unit/hop_flow.c tests/unit/hop_rig.h \
-	tests/unit/random.h tests/unit/unit.h
+	tests/unit/random.h
 if HAVE_CMOCKA
 unit_tests += \
 	tests/unit/test_activation \
@@ -76,227 +76,100 @@ endif
 hop_programs = tests/unit/hop_programs.c tests/unit/hop_programs.h $(hop_rig)
 
 tests_unit_test_hop_SOURCES = tests/unit/test_hop.c $(hop_programs)
-tests_unit_test_hop_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(UNIT_LIBS)
-
 tests_unit_test_hop_hostile_SOURCES = tests/unit/test_hop_hostile.c $(hop_programs)
-tests_unit_test_hop_hostile_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(UNIT_LIBS)
-
 tests_unit_test_hop_notifications_SOURCES = tests/unit/test_hop_notifications.c $(hop_programs)
-tests_unit_test_hop_notifications_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(UNIT_LIBS)
-
 tests_unit_test_hop_small_SOURCES = tests/unit/test_hop_small.c $(hop_programs)
-tests_unit_test_hop_small_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(UNIT_LIBS)
 
 # Has the relay compiled into it, with steps in place of the atomic operations.
-tests_unit_test_hop_wakeup_SOURCES = tests/unit/test_hop_wakeup.c tests/unit/interleave.h tests/unit/unit.h
-tests_unit_test_hop_wakeup_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(UNIT_LIBS)
+tests_unit_test_hop_wakeup_SOURCES = tests/unit/test_hop_wakeup.c tests/unit/interleave.h
 
 channel_rig = tests/unit/channel_rig.c tests/unit/channel_rig.h $(hop_rig)
 
 tests_unit_test_channel_SOURCES = tests/unit/test_channel.c $(channel_rig)
-tests_unit_test_channel_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(UNIT_LIBS)
-
 tests_unit_test_orphans_SOURCES = tests/unit/test_orphans.c $(channel_rig)
-tests_unit_test_orphans_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(UNIT_LIBS)
 tests_unit_test_channel_loss_SOURCES = tests/unit/test_channel_loss.c $(channel_rig)
-tests_unit_test_channel_loss_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(UNIT_LIBS)
-
-tests_unit_test_activation_step_SOURCES = tests/unit/test_activation_step.c tests/unit/unit.h
-tests_unit_test_activation_step_LDADD = libdaemon.la $(UNIT_LIBS)
 
 tests_unit_test_channel_room_SOURCES = tests/unit/test_channel_room.c $(hop_rig)
-tests_unit_test_channel_room_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(UNIT_LIBS)
-
 tests_unit_test_cancel_SOURCES = tests/unit/test_cancel.c $(hop_rig)
-tests_unit_test_cancel_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(UNIT_LIBS)
-
 tests_unit_test_fairness_SOURCES = tests/unit/test_fairness.c $(hop_rig)
-tests_unit_test_fairness_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(UNIT_LIBS)
 
 # Has sessions, streams, links, peers, a directory, policy and watches of its own.
 router_rig = tests/unit/router_rig.c tests/unit/router_rig.h $(hop_rig)
 
 tests_unit_test_router_names_SOURCES = tests/unit/test_router_names.c $(router_rig)
-tests_unit_test_router_names_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(UNIT_LIBS)
-
 tests_unit_test_router_addresses_SOURCES = tests/unit/test_router_addresses.c $(router_rig)
-tests_unit_test_router_addresses_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(UNIT_LIBS)
 
-tests_unit_test_asks_SOURCES = tests/unit/test_asks.c tests/unit/asks_rig.c tests/unit/asks_rig.h tests/unit/unit.h
-tests_unit_test_asks_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(UNIT_LIBS)
+tests_unit_test_asks_SOURCES = tests/unit/test_asks.c tests/unit/asks_rig.c tests/unit/asks_rig.h
 
 tests_unit_test_via_SOURCES = tests/unit/test_via.c tests/unit/via_rig.c tests/unit/via_rig.h $(hop_rig)
-tests_unit_test_via_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(UNIT_LIBS)
 
 tests_unit_test_router_access_SOURCES = tests/unit/test_router_access.c $(router_rig)
-tests_unit_test_router_access_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(UNIT_LIBS)
-
 tests_unit_test_activation_SOURCES = tests/unit/test_activation.c $(router_rig)
-tests_unit_test_activation_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(UNIT_LIBS)
-
-# Has an sd-bus of its own.
-tests_unit_test_units_SOURCES = tests/unit/test_units.c tests/unit/unit.h
-tests_unit_test_units_LDADD = libdaemon.la $(LIBEVENT_LIBS) $(UNIT_LIBS)
 
 tests_unit_test_program_socket_SOURCES = tests/descriptors.h tests/unit/test_program_socket.c \
-	tests/unit/own_process.h tests/unit/unit.h
-tests_unit_test_program_socket_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(UNIT_LIBS)
+	tests/unit/own_process.h
 
-tests_unit_test_hosts_SOURCES = tests/descriptors.h tests/unit/test_hosts.c tests/unit/own_process.h \
-	tests/unit/unit.h
+tests_unit_test_hosts_SOURCES = tests/descriptors.h tests/unit/test_hosts.c tests/unit/own_process.h
 tests_unit_test_hosts_LDADD = libdaemon.la libwiregateway.la libwire.la $(LIBEVENT_LIBS) $(UNIT_LIBS)
 
 tests_unit_test_shared_transport_SOURCES = tests/descriptors.h tests/unit/test_shared_transport.c \
-	tests/unit/own_process.h tests/unit/unit.h
-tests_unit_test_shared_transport_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(UNIT_LIBS)
+	tests/unit/own_process.h
 
-tests_unit_test_memory_lives_SOURCES = tests/unit/test_memory_lives.c tests/unit/own_process.h tests/unit/unit.h
-tests_unit_test_memory_lives_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(UNIT_LIBS)
-
-tests_unit_test_errands_SOURCES = tests/unit/test_errands.c tests/unit/own_process.h tests/unit/unit.h
-tests_unit_test_errands_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(UNIT_LIBS)
-
-tests_unit_test_session_SOURCES = tests/descriptors.h tests/unit/test_session.c tests/unit/own_process.h \
-	tests/unit/unit.h
-tests_unit_test_session_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(UNIT_LIBS)
+tests_unit_test_memory_lives_SOURCES = tests/unit/test_memory_lives.c tests/unit/own_process.h
+tests_unit_test_errands_SOURCES = tests/unit/test_errands.c tests/unit/own_process.h
+tests_unit_test_session_SOURCES = tests/descriptors.h tests/unit/test_session.c tests/unit/own_process.h
 
 stream_rig = tests/unit/stream_rig.c tests/unit/stream_rig.h $(hop_rig)
 
 tests_unit_test_stream_calls_SOURCES = tests/unit/test_stream_calls.c $(stream_rig)
-tests_unit_test_stream_calls_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(UNIT_LIBS)
-
 tests_unit_test_stream_bytes_SOURCES = tests/unit/test_stream_bytes.c $(stream_rig)
-tests_unit_test_stream_bytes_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(UNIT_LIBS)
 
 tests_unit_test_stream_ends_SOURCES = tests/descriptors.h tests/unit/test_stream_ends.c $(stream_rig)
-tests_unit_test_stream_ends_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(UNIT_LIBS)
 
-# Has a group of its own in place of those of the system.
-tests_unit_test_peer_groups_SOURCES = tests/unit/test_peer_groups.c tests/unit/unit.h
-tests_unit_test_peer_groups_LDADD = libdaemon.la $(UNIT_LIBS)
-
-# Has a hop of its own in place of daemon/relay/hop_output.c.
-tests_unit_test_pings_SOURCES = tests/unit/test_pings.c tests/unit/unit.h
-tests_unit_test_pings_LDADD = libdaemon.la libwire.la $(UNIT_LIBS)
-
-tests_unit_test_log_SOURCES = tests/unit/test_log.c tests/unit/unit.h
-tests_unit_test_log_LDADD = libdaemon.la $(UNIT_LIBS)
-
-tests_unit_test_keeper_SOURCES = tests/unit/test_keeper.c tests/unit/unit.h
-tests_unit_test_keeper_LDADD = libdaemon.la $(UNIT_LIBS)
-tests_unit_test_singleton_SOURCES = tests/unit/test_singleton.c tests/unit/unit.h
-tests_unit_test_singleton_LDADD = libdaemon.la $(UNIT_LIBS)
-
-tests_unit_test_ledger_SOURCES = tests/unit/test_ledger.c tests/unit/random.h tests/unit/unit.h
-tests_unit_test_ledger_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(UNIT_LIBS)
-
-tests_unit_test_outlet_SOURCES = tests/unit/test_outlet.c tests/unit/random.h tests/unit/unit.h
-tests_unit_test_outlet_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(UNIT_LIBS)
-
-tests_unit_test_thaw_SOURCES = tests/unit/test_thaw.c tests/unit/unit.h
-tests_unit_test_thaw_LDADD = libdaemon.la $(UNIT_LIBS)
-
-tests_unit_test_turns_SOURCES = tests/unit/test_turns.c tests/unit/unit.h
-tests_unit_test_turns_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(UNIT_LIBS)
-
-tests_unit_test_call_SOURCES = tests/unit/test_call.c tests/unit/unit.h
-tests_unit_test_call_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(UNIT_LIBS)
-
-tests_unit_test_denied_SOURCES = tests/unit/test_denied.c tests/unit/unit.h
-tests_unit_test_denied_LDADD = libdaemon.la libwire.la $(UNIT_LIBS)
-
-tests_unit_test_log_limit_SOURCES = tests/unit/test_log_limit.c tests/unit/unit.h
-tests_unit_test_log_limit_LDADD = libdaemon.la $(UNIT_LIBS)
+tests_unit_test_ledger_SOURCES = tests/unit/test_ledger.c tests/unit/random.h
+tests_unit_test_outlet_SOURCES = tests/unit/test_outlet.c tests/unit/random.h
 
 # Has sessions of its own in place of daemon/local/session.c and what sends to them.
-watches_rig = tests/unit/watches_rig.c tests/unit/watches_rig.h tests/unit/unit.h
-
-tests_unit_test_host_watches_SOURCES = tests/unit/test_host_watches.c tests/unit/unit.h
-tests_unit_test_host_watches_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(UNIT_LIBS)
+watches_rig = tests/unit/watches_rig.c tests/unit/watches_rig.h
 
 tests_unit_test_watches_SOURCES = tests/unit/test_watches.c $(watches_rig)
-tests_unit_test_watches_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(UNIT_LIBS)
-
 tests_unit_test_watches_late_SOURCES = tests/unit/test_watches_late.c $(watches_rig)
-tests_unit_test_watches_late_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(UNIT_LIBS)
 
 # Has vchans, peers and a directory of its own.
-link_rig = tests/unit/link_rig.c tests/unit/link_rig.h tests/unit/unit.h
+link_rig = tests/unit/link_rig.c tests/unit/link_rig.h
 
 tests_unit_test_link_handshake_SOURCES = tests/unit/test_link_handshake.c $(link_rig)
-tests_unit_test_link_handshake_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(UNIT_LIBS)
-
 tests_unit_test_link_violations_SOURCES = tests/unit/test_link_violations.c $(link_rig)
-tests_unit_test_link_violations_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(UNIT_LIBS)
-
 tests_unit_test_link_pings_SOURCES = tests/unit/test_link_pings.c $(link_rig)
-tests_unit_test_link_pings_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(UNIT_LIBS)
-
 tests_unit_test_link_loss_SOURCES = tests/unit/test_link_loss.c $(link_rig)
-tests_unit_test_link_loss_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(UNIT_LIBS)
-
 tests_unit_test_link_heartbeat_SOURCES = tests/unit/test_link_heartbeat.c $(link_rig)
-tests_unit_test_link_heartbeat_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(UNIT_LIBS)
 
 resume_rig = tests/unit/resume_rig.c tests/unit/resume_rig.h $(link_rig)
 
 tests_unit_test_link_resume_SOURCES = tests/unit/test_link_resume.c $(resume_rig)
-tests_unit_test_link_resume_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(UNIT_LIBS)
-
 tests_unit_test_link_resume_lies_SOURCES = tests/unit/test_link_resume_lies.c $(resume_rig)
-tests_unit_test_link_resume_lies_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(UNIT_LIBS)
-
 tests_unit_test_link_restored_SOURCES = tests/unit/test_link_restored.c $(resume_rig)
-tests_unit_test_link_restored_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(UNIT_LIBS)
-
 tests_unit_test_link_tags_SOURCES = tests/unit/test_link_tags.c $(resume_rig)
-tests_unit_test_link_tags_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(UNIT_LIBS)
 tests_unit_test_link_moved_SOURCES = tests/unit/test_link_moved.c $(resume_rig)
-tests_unit_test_link_moved_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(UNIT_LIBS)
-
 tests_unit_test_link_away_SOURCES = tests/unit/test_link_away.c $(resume_rig)
-tests_unit_test_link_away_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(UNIT_LIBS)
-
 tests_unit_test_link_many_SOURCES = tests/unit/test_link_many.c $(resume_rig)
-tests_unit_test_link_many_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(UNIT_LIBS)
 
 move_rig = tests/unit/move_rig.c tests/unit/move_rig.h $(resume_rig)
 
 tests_unit_test_link_elastic_SOURCES = tests/unit/test_link_elastic.c $(move_rig)
-tests_unit_test_link_elastic_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(UNIT_LIBS)
-
 tests_unit_test_link_move_SOURCES = tests/unit/test_link_move.c $(move_rig)
-tests_unit_test_link_move_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(UNIT_LIBS)
 
 tests_unit_test_link_orders_SOURCES = tests/unit/test_link_orders.c $(link_rig)
-tests_unit_test_link_orders_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(UNIT_LIBS)
-
 tests_unit_test_link_polling_SOURCES = tests/unit/test_link_polling.c $(link_rig)
-tests_unit_test_link_polling_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(UNIT_LIBS)
 
 # Has a XenStore of its own in place of daemon/xen/store.c, and a policy.
-directory_rig = tests/unit/directory_rig.c tests/unit/directory_rig.h $(fake_store) tests/unit/unit.h
+directory_rig = tests/unit/directory_rig.c tests/unit/directory_rig.h $(fake_store)
 
 tests_unit_test_directory_told_SOURCES = tests/unit/test_directory_told.c $(directory_rig)
-tests_unit_test_directory_told_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(UNIT_LIBS)
-
 tests_unit_test_directory_believed_SOURCES = tests/unit/test_directory_believed.c $(directory_rig)
-tests_unit_test_directory_believed_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(UNIT_LIBS)
-
-# Has Xen's libraries of its own.
-tests_unit_test_vchan_SOURCES = tests/unit/test_vchan.c tests/unit/unit.h
-tests_unit_test_vchan_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(UNIT_LIBS)
 
 # Has a XenStore, vchans and a policy of its own.
 tests_unit_test_rendezvous_SOURCES = tests/unit/test_rendezvous.c \
-	tests/unit/rendezvous_rig.c tests/unit/rendezvous_rig.h $(fake_store) tests/unit/unit.h
-tests_unit_test_rendezvous_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(UNIT_LIBS)
+	tests/unit/rendezvous_rig.c tests/unit/rendezvous_rig.h $(fake_store)
 
 tests_unit_test_resume_SOURCES = tests/unit/test_resume.c $(hop_programs)
-tests_unit_test_resume_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(UNIT_LIBS)
-
-tests_unit_test_resume_step_SOURCES = tests/unit/test_resume_step.c tests/unit/unit.h
-tests_unit_test_resume_step_LDADD = libdaemon.la $(UNIT_LIBS)
-
-tests_unit_test_rendezvous_step_SOURCES = tests/unit/test_rendezvous_step.c tests/unit/unit.h
-tests_unit_test_rendezvous_step_LDADD = libdaemon.la $(UNIT_LIBS)

@@ -9,19 +9,9 @@ unit_tests += \
 	tests/unit/test_quota
 endif
 
-policy_rig = tests/unit/policy_rig.c tests/unit/policy_rig.h tests/unit/unit.h
+policy_rig = tests/unit/policy_rig.c tests/unit/policy_rig.h
 
 tests_unit_test_policy_SOURCES = tests/unit/test_policy.c $(policy_rig)
-tests_unit_test_policy_LDADD = libdaemon.la $(UNIT_LIBS)
-
 tests_unit_test_policy_who_SOURCES = tests/unit/test_policy_who.c $(policy_rig)
-tests_unit_test_policy_who_LDADD = libdaemon.la $(UNIT_LIBS)
-
 tests_unit_test_policy_mistakes_SOURCES = tests/unit/test_policy_mistakes.c $(policy_rig)
-tests_unit_test_policy_mistakes_LDADD = libdaemon.la $(UNIT_LIBS)
-
 tests_unit_test_access_SOURCES = tests/unit/test_access.c $(policy_rig)
-tests_unit_test_access_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(UNIT_LIBS)
-
-tests_unit_test_quota_SOURCES = tests/unit/test_quota.c tests/unit/unit.h
-tests_unit_test_quota_LDADD = libdaemon.la $(UNIT_LIBS)

@@ -17,43 +17,30 @@ unit_tests += \
 	tests/unit/test_untrusted_copy
 endif
 
-tests_unit_test_untrusted_copy_SOURCES = tests/unit/test_untrusted_copy.c tests/unit/unit.h
 tests_unit_test_untrusted_copy_LDADD = $(UNIT_LIBS)
-
-tests_unit_test_hash_SOURCES = tests/unit/test_hash.c tests/unit/unit.h
 tests_unit_test_hash_LDADD = libwire.la $(UNIT_LIBS)
-
-tests_unit_test_address_SOURCES = tests/unit/test_address.c tests/unit/unit.h
 tests_unit_test_address_LDADD = libwire.la $(UNIT_LIBS)
-
-tests_unit_test_channel_table_SOURCES = tests/unit/test_channel_table.c tests/unit/unit.h
 tests_unit_test_channel_table_LDADD = libwire.la $(UNIT_LIBS)
-
-tests_unit_test_frame_SOURCES = tests/unit/test_frame.c tests/unit/unit.h
 tests_unit_test_frame_LDADD = libwire.la $(UNIT_LIBS)
 
-tests_unit_test_gateway_SOURCES = tests/unit/test_gateway.c tests/unit/unit.h
-tests_unit_test_gateway_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_gateway_LDADD = libwiregateway.la libwire.la $(UNIT_LIBS)
 
-tests_unit_test_ring_SOURCES = tests/unit/test_ring.c tests/unit/ring_fixture.h tests/unit/unit.h
+tests_unit_test_ring_SOURCES = tests/unit/test_ring.c tests/unit/ring_fixture.h
 tests_unit_test_ring_LDADD = libwire.la $(UNIT_LIBS)
-
-tests_unit_test_doorbell_SOURCES = tests/unit/test_doorbell.c tests/unit/unit.h
 tests_unit_test_doorbell_LDADD = libwire.la $(UNIT_LIBS)
 
-tests_unit_test_ring_hostile_SOURCES = tests/unit/test_ring_hostile.c tests/unit/ring_fixture.h tests/unit/unit.h
+tests_unit_test_ring_hostile_SOURCES = tests/unit/test_ring_hostile.c tests/unit/ring_fixture.h
 tests_unit_test_ring_hostile_LDADD = libwire.la $(UNIT_LIBS)
 
 # Compiles wire/ring.c into itself, with its atomic operations as steps of a schedule.
-tests_unit_test_ring_wakeup_SOURCES = tests/unit/test_ring_wakeup.c tests/unit/interleave.h tests/unit/unit.h
+tests_unit_test_ring_wakeup_SOURCES = tests/unit/test_ring_wakeup.c tests/unit/interleave.h
 tests_unit_test_ring_wakeup_LDADD = $(UNIT_LIBS)
 
-tests_unit_test_ring_threads_SOURCES = tests/unit/test_ring_threads.c tests/unit/ring_ends.h tests/unit/unit.h
+tests_unit_test_ring_threads_SOURCES = tests/unit/test_ring_threads.c tests/unit/ring_ends.h
 tests_unit_test_ring_threads_LDADD = libwire.la $(UNIT_LIBS)
 
-tests_unit_test_ring_attack_SOURCES = tests/unit/test_ring_attack.c tests/unit/ring_ends.h tests/unit/unit.h
+tests_unit_test_ring_attack_SOURCES = tests/unit/test_ring_attack.c tests/unit/ring_ends.h
 tests_unit_test_ring_attack_LDADD = libwire.la $(UNIT_LIBS)
 
-tests_unit_test_ring_vchan_SOURCES = tests/unit/test_ring_vchan.c tests/unit/ring_fixture.h tests/unit/unit.h
+tests_unit_test_ring_vchan_SOURCES = tests/unit/test_ring_vchan.c tests/unit/ring_fixture.h
 tests_unit_test_ring_vchan_LDADD = libwire.la $(UNIT_LIBS) $(XENVCHAN_LIBS)
