@@ -116,7 +116,6 @@ struct listener {
 	char **command;
 	struct loop loop;
 	struct event *on_conn, *on_child;
-	struct event *again; /* tries again what a limit has refused */
 	bool is_short;
 	struct child *children;
 	bool runs, takes_arguments;
@@ -199,16 +198,6 @@ static int accept_next(struct listener *listener, struct xenmsg_peer *peer, int 
 	return stream;
 }
 
-/* Tries again when the library does. */
-static void rest(struct listener *listener)
-{
-	int ms = xenmsg_timeout(listener->conn);
-	const struct timeval pause = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
-
-	if (ms >= 0)
-		evtimer_add(listener->again, &pause);
-}
-
 static void on_conn(evutil_socket_t fd, short what, void *userdata)
 {
 	struct listener *listener = userdata;
@@ -218,10 +207,8 @@ static void on_conn(evutil_socket_t fd, short what, void *userdata)
 		struct xenmsg_peer peer;
 		int stream = accept_next(listener, &peer, 0);
 
-		if (stream == -EAGAIN || cli_is_limit(stream)) {
-			rest(listener);
-			return;
-		}
+		if (stream == -EAGAIN || cli_is_limit(stream))
+			return;	      /* until the descriptor is readable again */
 		if (stream == -EINTR) /* a command has ended */
 			continue;
 		r = stream;
@@ -258,10 +245,9 @@ static int start_listener(struct listener *listener)
 	}
 	listener->on_conn = loop_event(listener->loop.base, xenmsg_fd(listener->conn), EV_READ | EV_PERSIST,
 				       on_conn, listener);
-	listener->again = evtimer_new(listener->loop.base, on_conn, listener);
 	listener->on_child =
 		loop_event(listener->loop.base, SIGCHLD, EV_SIGNAL | EV_PERSIST, on_child, listener);
-	return listener->on_conn && listener->again && listener->on_child ? 0 : -ENOMEM;
+	return listener->on_conn && listener->on_child ? 0 : -ENOMEM;
 }
 
 static void end_listener(struct listener *listener)
@@ -269,7 +255,6 @@ static void end_listener(struct listener *listener)
 	struct child *child, *next;
 
 	loop_event_free(listener->on_conn);
-	loop_event_free(listener->again);
 	loop_event_free(listener->on_child);
 	run_server_free(listener->run_server);
 	loop_cleanup(&listener->loop);

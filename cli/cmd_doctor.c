@@ -487,7 +487,7 @@ static bool check_daemon(struct doctor *doctor, struct xenmsg **conn)
 		check_access(doctor);
 		return false;
 	}
-	r = xenmsg_status(*conn, &text);
+	r = xenmsg_query(*conn, "status", &text);
 	if (r == 0) {
 		status = json_tokener_parse(text);
 		free(text);

@@ -235,15 +235,14 @@ static int read_lines(struct send *send)
 	while (r == 0 && !send->error) {
 		struct pollfd fds[2] = {
 			{.fd = STDIN_FILENO, .events = POLLIN},
-			{.fd = xenmsg_fd(send->conn), .events = (short)xenmsg_events(send->conn)},
+			{.fd = xenmsg_fd(send->conn), .events = POLLIN},
 		};
 		ssize_t n;
 
-		if (poll(fds, 2, xenmsg_timeout(send->conn)) < 0 && errno != EINTR)
+		if (poll(fds, 2, -1) < 0 && errno != EINTR)
 			r = -errno;
-		if (fds[1].revents || xenmsg_timeout(send->conn) == 0)
-			if (xenmsg_process(send->conn) < 0 && !send->error)
-				r = -ENOTCONN;
+		if (fds[1].revents && xenmsg_process(send->conn) < 0 && !send->error)
+			r = -ENOTCONN;
 		if (r < 0 || !fds[0].revents)
 			continue;
 		if (size == capacity) {

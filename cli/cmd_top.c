@@ -100,7 +100,7 @@ static void look(struct top *top)
 	interrupt_allow(NULL);
 	r = top->conn ? 0 : xenmsg_open(&top->conn, top->cli->socket);
 	if (r == 0)
-		r = xenmsg_status(top->conn, &text);
+		r = xenmsg_query(top->conn, "status", &text);
 	interrupt_forbid();
 	if (r < 0) {
 		snprintf(top->trouble, sizeof(top->trouble), "no answer from xenmsgd: %s", strerror(-r));

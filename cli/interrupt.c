@@ -134,16 +134,6 @@ int interrupt_sleep(int fd, int timeout_ms)
 	return sleep_on(&what, 1, timeout_ms);
 }
 
-/* Returns the earlier of the caller's and the library's time-out; -1: none. */
-static int time_to_sleep(struct xenmsg *conn, int64_t left)
-{
-	int own = xenmsg_timeout(conn);
-
-	if (left < 0 || left > INT_MAX)
-		return own;
-	return own >= 0 && own < left ? own : (int)left;
-}
-
 static int wait_for(struct xenmsg *conn, int64_t deadline, bool for_reader)
 {
 	for (;;) {
@@ -155,7 +145,7 @@ static int wait_for(struct xenmsg *conn, int64_t deadline, bool for_reader)
 			return r;
 		if (deadline >= 0 && left <= 0)
 			return 0;
-		r = sleep_on(what, for_reader ? 2 : 1, time_to_sleep(conn, left));
+		r = sleep_on(what, for_reader ? 2 : 1, left < INT_MAX ? (int)left : INT_MAX);
 		if (r < 0)
 			return r;
 		if (what[1].revents & GONE)

@@ -11,7 +11,7 @@ dist_man_MANS += \
 dist_man_MANS += \
 	doc/man3/xenmsg_accept.3 doc/man3/xenmsg_answered.3 doc/man3/xenmsg_bind_post.3 doc/man3/xenmsg_break.3 \
 	doc/man3/xenmsg_call_post.3 doc/man3/xenmsg_call_post_timed.3 doc/man3/xenmsg_certainty.3 doc/man3/xenmsg_close.3 \
-	doc/man3/xenmsg_domid.3 doc/man3/xenmsg_events.3 doc/man3/xenmsg_exit_status.3 doc/man3/xenmsg_fd.3 \
+	doc/man3/xenmsg_domid.3 doc/man3/xenmsg_exit_status.3 doc/man3/xenmsg_fd.3 \
 	doc/man3/xenmsg_listen.3 doc/man3/xenmsg_max_message.3 doc/man3/xenmsg_message_endpoint.3 \
 	doc/man3/xenmsg_message_free.3 doc/man3/xenmsg_message_sender_domid.3 \
 	doc/man3/xenmsg_message_sender_gid.3 doc/man3/xenmsg_message_sender_host.3 \
@@ -19,9 +19,9 @@ dist_man_MANS += \
 	doc/man3/xenmsg_message_sender_pid.3 doc/man3/xenmsg_message_sender_uid.3 doc/man3/xenmsg_message_size.3 \
 	doc/man3/xenmsg_message_wants_reply.3 doc/man3/xenmsg_open_post.3 doc/man3/xenmsg_open_timed.3 \
 	doc/man3/xenmsg_peer_host.3 doc/man3/xenmsg_ping.3 doc/man3/xenmsg_post.3 doc/man3/xenmsg_post_timed.3 doc/man3/xenmsg_recv.3 doc/man3/xenmsg_refuse.3 \
-	doc/man3/xenmsg_reply_error.3 doc/man3/xenmsg_reply_exit_status.3 doc/man3/xenmsg_status.3 \
+	doc/man3/xenmsg_reply_error.3 doc/man3/xenmsg_reply_exit_status.3 doc/man3/xenmsg_version.3 \
 	doc/man3/xenmsg_take.3 \
-	doc/man3/xenmsg_timeout.3 doc/man3/xenmsg_unbind.3 doc/man3/xenmsg_unwatch.3 doc/man3/xenmsg_wait.3 \
+	doc/man3/xenmsg_wake.3 doc/man3/xenmsg_unbind.3 doc/man3/xenmsg_unwatch.3 doc/man3/xenmsg_wait.3 \
 	doc/man3/xenmsg_reserve.3 doc/man3/xenmsg_commit.3 doc/man3/xenmsg_unreserve.3 \
 	doc/man3/xenmsg_withdraw.3 \
 	doc/man3/xenmsg_mux_close.3 doc/man3/xenmsg_mux_fd.3 doc/man3/xenmsg_mux_process.3 \

@@ -121,7 +121,7 @@ static int run(struct chat *chat)
 	r = xenmsg_watch(chat->conn, pattern, on_event, chat);
 	fds[1].fd = xenmsg_fd(chat->conn);
 	while (r >= 0 && (fds[0].fd >= 0 || chat->outstanding)) {
-		if (poll(fds, 2, xenmsg_timeout(chat->conn)) < 0 && errno != EINTR)
+		if (poll(fds, 2, -1) < 0 && errno != EINTR)
 			return -errno;
 		if (fds[0].revents && !take_input(chat))
 			fds[0].fd = -1;

@@ -24,7 +24,6 @@
 struct xenmsg_source {
 	GSource source;
 	struct xenmsg *conn;
-	gpointer tag;
 };
 
 struct loop {
@@ -36,19 +35,6 @@ struct loop {
 };
 
 /* ---- the source: this part suits any program ------------------------------------------------- */
-
-static gboolean prepare(GSource *source, gint *timeout)
-{
-	*timeout = xenmsg_timeout(((struct xenmsg_source *)source)->conn);
-	return *timeout == 0;
-}
-
-static gboolean check(GSource *source)
-{
-	struct xenmsg_source *self = (struct xenmsg_source *)source;
-
-	return g_source_query_unix_fd(source, self->tag) != 0 || xenmsg_timeout(self->conn) == 0;
-}
 
 /* Calls the callback only when the daemon is gone. */
 static gboolean dispatch(GSource *source, GSourceFunc callback, gpointer userdata)
@@ -62,13 +48,13 @@ static gboolean dispatch(GSource *source, GSourceFunc callback, gpointer userdat
 
 static guint add_xenmsg(struct xenmsg *conn, GSourceFunc gone, gpointer userdata)
 {
-	static GSourceFuncs functions = {.prepare = prepare, .check = check, .dispatch = dispatch};
+	static GSourceFuncs functions = {.dispatch = dispatch};
 	GSource *source = g_source_new(&functions, sizeof(struct xenmsg_source));
 	struct xenmsg_source *self = (struct xenmsg_source *)source;
 	guint id;
 
 	self->conn = conn;
-	self->tag = g_source_add_unix_fd(source, xenmsg_fd(conn), G_IO_IN);
+	g_source_add_unix_fd(source, xenmsg_fd(conn), G_IO_IN);
 	g_source_set_callback(source, gone, userdata, NULL);
 	id = g_source_attach(source, NULL);
 	g_source_unref(source);

@@ -53,15 +53,6 @@ static void on_done(void *userdata, int result)
 	stop_if_finished(loop);
 }
 
-/* Sets the timer to how long the library lets the loop sleep, which usually is for ever. */
-static void watch_again(struct loop *loop)
-{
-	int timeout = xenmsg_timeout(loop->conn);
-	struct timeval delay = {.tv_sec = timeout / 1000, .tv_usec = timeout % 1000 * 1000};
-
-	event_add(loop->messages, timeout < 0 ? NULL : &delay);
-}
-
 static void on_xenmsg(evutil_socket_t fd, short what, void *userdata)
 {
 	struct loop *loop = userdata;
@@ -70,9 +61,7 @@ static void on_xenmsg(evutil_socket_t fd, short what, void *userdata)
 	if (r < 0) {
 		fprintf(stderr, "loop: the local xenmsgd has gone: %s\n", strerror(-r));
 		event_base_loopbreak(loop->base);
-		return;
 	}
-	watch_again(loop);
 }
 
 static void on_input(evutil_socket_t fd, short what, void *userdata)
@@ -97,7 +86,6 @@ static void on_input(evutil_socket_t fd, short what, void *userdata)
 		fprintf(stderr, "loop: %s: %s\n", loop->address, strerror(-r));
 	else
 		loop->outstanding++;
-	watch_again(loop);
 }
 
 int main(int argc, char **argv)
@@ -119,7 +107,7 @@ int main(int argc, char **argv)
 	loop.base = event_base_new();
 	loop.messages = event_new(loop.base, xenmsg_fd(loop.conn), EV_READ | EV_PERSIST, on_xenmsg, &loop);
 	loop.input = event_new(loop.base, STDIN_FILENO, EV_READ | EV_PERSIST, on_input, &loop);
-	watch_again(&loop);
+	event_add(loop.messages, NULL);
 	event_add(loop.input, NULL);
 	event_base_dispatch(loop.base);
 	event_free(loop.input);

@@ -24,7 +24,6 @@
 
 struct loop {
 	sd_event *event;
-	sd_event_source *timer;
 	struct xenmsg *conn;
 	const char *address;
 	unsigned outstanding;
@@ -55,36 +54,16 @@ static void on_done(void *userdata, int result)
 	exit_if_finished(loop);
 }
 
-/* Sets the timer to how long the library lets the loop sleep, which usually is for ever. */
-static int set_timer(struct loop *loop)
+static int on_xenmsg(sd_event_source *source, int fd, uint32_t events, void *userdata)
 {
-	int timeout = xenmsg_timeout(loop->conn);
-
-	if (timeout < 0)
-		return sd_event_source_set_enabled(loop->timer, SD_EVENT_OFF);
-	sd_event_source_set_time_relative(loop->timer, (uint64_t)timeout * 1000);
-	return sd_event_source_set_enabled(loop->timer, SD_EVENT_ONESHOT);
-}
-
-static int process(struct loop *loop)
-{
+	struct loop *loop = userdata;
 	int r = xenmsg_process(loop->conn);
 
 	if (r < 0) {
 		fprintf(stderr, "sdevent: the local xenmsgd has gone: %s\n", strerror(-r));
 		return sd_event_exit(loop->event, r);
 	}
-	return set_timer(loop);
-}
-
-static int on_xenmsg(sd_event_source *source, int fd, uint32_t events, void *userdata)
-{
-	return process(userdata);
-}
-
-static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
-{
-	return process(userdata);
+	return 0;
 }
 
 static int on_input(sd_event_source *source, int fd, uint32_t events, void *userdata)
@@ -108,7 +87,7 @@ static int on_input(sd_event_source *source, int fd, uint32_t events, void *user
 		fprintf(stderr, "sdevent: %s: %s\n", loop->address, strerror(-r));
 	else
 		loop->outstanding++;
-	return set_timer(loop);
+	return 0;
 }
 
 static int run(struct loop *loop, const char *endpoint)
@@ -124,9 +103,6 @@ static int run(struct loop *loop, const char *endpoint)
 	if (r >= 0)
 		r = sd_event_add_signal(loop->event, NULL, SIGTERM, NULL, NULL); /* exits the loop */
 	if (r >= 0)
-		r = sd_event_add_time_relative(loop->event, &loop->timer, CLOCK_MONOTONIC, 0, 0, on_timer,
-					       loop);
-	if (r >= 0) /* xenmsg_events() returns POLLIN */
 		r = sd_event_add_io(loop->event, NULL, xenmsg_fd(loop->conn), EPOLLIN, on_xenmsg, loop);
 	if (r >= 0)
 		r = sd_event_add_io(loop->event, NULL, STDIN_FILENO, EPOLLIN, on_input, loop);
@@ -147,7 +123,6 @@ int main(int argc, char **argv)
 		r = run(&loop, argv[1]);
 	if (r < 0)
 		fprintf(stderr, "sdevent: %s\n", strerror(-r));
-	sd_event_source_unref(loop.timer);
 	sd_event_unref(loop.event);
 	xenmsg_close(loop.conn);
 	return r < 0;

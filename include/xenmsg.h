@@ -43,18 +43,22 @@
  * xenmsg_certainty().
  *
  * Threads: a connection and its messages belong to one thread at a time; a process may hold many
- * connections. The library has no global state, starts no thread, and raises no signal.
+ * connections; xenmsg_wake() may be called by any. The library has no global state, starts no thread,
+ * and raises no signal.
  *
  * Processes: a connection belongs to the process that opened it. In a child made by fork() every
  * function that returns an error returns -ECHILD, none calls back, and none changes anything for the
  * parent; xenmsg_close() and xenmsg_message_free() free what the child has of them. A message that was
  * copied can be read there, the memory of XENMSG_BIND_LEND and xenmsg_reserve() may not be there.
- * The child opens a connection of its own. No function may be called in a signal handler.
+ * The child opens a connection of its own. No function but xenmsg_wake() may be called in a signal
+ * handler.
  *
  * Waiting: the blocking functions suit programs without a loop. In a loop, watch xenmsg_fd() for
- * xenmsg_events() and call xenmsg_process(), also when xenmsg_timeout() has passed. Callbacks run
- * only within xenmsg_process(), xenmsg_wait(), xenmsg_send(), xenmsg_call(), xenmsg_recv() and
- * xenmsg_close(); they may call any function here but xenmsg_close().
+ * reading and call xenmsg_process() when it is readable; time-outs make it so, too. Callbacks run
+ * only within xenmsg_process(), xenmsg_wait(), xenmsg_send(), xenmsg_call(), xenmsg_recv(),
+ * xenmsg_peek() and xenmsg_close(). They may call any function: of xenmsg_process() and xenmsg_wait()
+ * they get -EBUSY, and xenmsg_close() ends the connection when the function has returned within which
+ * the callback runs.
  */
 
 #include <stddef.h>
@@ -71,6 +75,11 @@ extern "C" {
 #define XENMSG_API
 #define XENMSG_CHECK
 #endif
+
+/* The version of the library: 0x00MMmmpp, of major, minor and patch. */
+#define XENMSG_VERSION 0x000100u
+/* Returns the version of the library that the program runs with. */
+XENMSG_API uint32_t xenmsg_version(void);
 
 /* A connection to the local daemon. */
 struct xenmsg;
@@ -121,17 +130,15 @@ XENMSG_API XENMSG_CHECK int xenmsg_open_post(struct xenmsg **conn, const char *s
  * callers with -ECONNRESET. So do calls whose replies the daemon hasn't taken yet, because there is
  * no room or the caller doesn't read: call xenmsg_process() before to send those. Messages that
  * were received stay valid until they are freed.
+ * Called by a callback, it does this when the function has returned within which that runs, and no other
+ * function may be called for the connection after that; messages and events are reported no more.
  */
 XENMSG_API void xenmsg_close(struct xenmsg *conn);
 
-/* Returns the descriptor to watch in a loop. It belongs to the connection: don't read or close it.
- * It stays the same until xenmsg_close(). */
+/* Returns the descriptor that a loop watches for reading (POLLIN), by level or by edge: it is readable
+ * whenever xenmsg_process() has something to do, also when a time is up. It belongs to the connection:
+ * don't read or close it. It stays the same until xenmsg_close(). */
 XENMSG_API int xenmsg_fd(struct xenmsg *conn);
-/* Returns what to watch it for, as in poll(2): POLLIN. */
-XENMSG_API int xenmsg_events(struct xenmsg *conn);
-/* Returns how long a loop may sleep, in ms, before it has to call xenmsg_process() even if the
- * descriptor isn't readable; -1: for ever. */
-XENMSG_API int xenmsg_timeout(struct xenmsg *conn);
 
 /*
  * Does what can be done without blocking: sends what waits for room, calls `done` for sends that
@@ -141,12 +148,17 @@ XENMSG_API int xenmsg_timeout(struct xenmsg *conn);
  * after them, so a program with a loop gives a handler to all its endpoints, or to none. Returns
  * the number of callbacks, plus one if a message waits for xenmsg_recv(); or -ENOTCONN (the daemon
  * is gone) or -EPROTO (it violates the protocol): then every send has had its outcome, and only
- * xenmsg_close() is left to call.
+ * xenmsg_close() is left to call; or -EBUSY within a callback; or -ECANCELED: a callback has called
+ * xenmsg_close(), and the connection is gone.
  */
 XENMSG_API int xenmsg_process(struct xenmsg *conn);
 /* Does the same, but sleeps up to timeout_ms until there is something to do. Returns 0 if the time
- * is up, -EINTR if a signal came. */
+ * is up or xenmsg_wake() was called, -EINTR if a signal came. */
 XENMSG_API int xenmsg_wait(struct xenmsg *conn, int timeout_ms);
+/* Makes xenmsg_fd() readable, and xenmsg_wait() return, the next one if none waits. This one function may
+ * be called by any thread, while another one uses the connection and doesn't close it, and by a signal
+ * handler. Returns 0. */
+XENMSG_API int xenmsg_wake(struct xenmsg *conn);
 
 /* Returns the daemon's explanation of the last failed function on this connection, for people; ""
  * if there is none. Valid until the next function is called. */
@@ -209,8 +221,8 @@ XENMSG_API XENMSG_CHECK int xenmsg_bind(struct xenmsg *conn, const char *endpoin
 XENMSG_API XENMSG_CHECK int xenmsg_bind_post(struct xenmsg *conn, const char *endpoint,
 					     unsigned options, xenmsg_message_handler handler,
 					     xenmsg_done done, void *userdata);
-/* Removes an endpoint. Messages that were not taken are not delivered, and their senders are told.
- * Returns -ENOENT if it isn't bound here. */
+/* Removes an endpoint, without waiting. Messages that were not taken are not delivered, and their senders
+ * are told. Returns 0, -ENOENT if it isn't bound here, -ENOTCONN, -ENOMEM. */
 XENMSG_API int xenmsg_unbind(struct xenmsg *conn, const char *endpoint);
 
 /*
@@ -316,8 +328,7 @@ XENMSG_API XENMSG_CHECK int xenmsg_post(struct xenmsg *conn, const char *address
  * Does the same with a time-out: a message that is not taken by then is withdrawn. `done` gets
  * -ETIMEDOUT if it was not taken and never will be, 0 if it was taken meanwhile, and -ECONNRESET if
  * the other side doesn't say which; to settle that may take a tenth of the time-out more (from
- * 0.25 s to 2 s). The time-out acts only while this connection is processed: xenmsg_timeout() says
- * when.
+ * 0.25 s to 2 s). The time-out acts only while this connection is processed.
  * timeout_ms  negative: for ever
  */
 XENMSG_API XENMSG_CHECK int xenmsg_post_timed(struct xenmsg *conn, const char *address,
@@ -426,7 +437,7 @@ XENMSG_API XENMSG_CHECK int xenmsg_call_post(struct xenmsg *conn, const char *ad
  * Does the same with a time-out: a request without an answer by then is withdrawn, and `done` gets
  * -ETIMEDOUT. Within `done`, xenmsg_certainty() says whether it was never taken, or may have been
  * carried out. To settle that may take a tenth of the time-out more (from 0.25 s to 2 s). The
- * time-out acts only while this connection is processed: xenmsg_timeout() says when.
+ * time-out acts only while this connection is processed.
  * timeout_ms  negative: for ever
  */
 XENMSG_API XENMSG_CHECK int xenmsg_call_post_timed(struct xenmsg *conn, const char *address,
@@ -510,7 +521,7 @@ XENMSG_API XENMSG_CHECK int xenmsg_listen(struct xenmsg *conn, const char *endpo
  * Returns a descriptor as xenmsg_connect(), or -EAGAIN (none there, timeout_ms is 0), -ETIMEDOUT,
  * -EINTR, -ENOTCONN, -EMFILE, -ENFILE, -ENOBUFS (over a quota). After these three, and where the
  * daemon hasn't answered (-ETIMEDOUT, -ECONNREFUSED), the stream waits on, and is tried again after
- * a moment: until then this function behaves as if there were none, and xenmsg_timeout() says when.
+ * a moment: until then this function behaves as if there were none, and then xenmsg_fd() is readable.
  * So a program that goes on after them, as it should, doesn't spin.
  */
 XENMSG_API XENMSG_CHECK int xenmsg_accept(struct xenmsg *conn, struct xenmsg_peer *peer,
@@ -559,7 +570,8 @@ typedef void (*xenmsg_event_handler)(void *userdata, const struct xenmsg_event *
  */
 XENMSG_API XENMSG_CHECK int xenmsg_watch(struct xenmsg *conn, const char *pattern,
 					 xenmsg_event_handler handler, void *userdata);
-/* Ends a watch: none of its events is reported any more. -ENOENT: there is no such watch. */
+/* Ends a watch, without waiting: none of its events is reported any more. Returns 0, -ENOENT (there is no
+ * such watch), -ENOTCONN, -ENOMEM. */
 XENMSG_API int xenmsg_unwatch(struct xenmsg *conn, int watch);
 
 /*
@@ -577,8 +589,6 @@ XENMSG_API int xenmsg_unwatch(struct xenmsg *conn, int watch);
  * on the way is too old), -ENOBUFS.
  */
 XENMSG_API XENMSG_CHECK int xenmsg_query(struct xenmsg *conn, const char *what, char **json);
-/* Does the same as xenmsg_query() for "status". */
-XENMSG_API XENMSG_CHECK int xenmsg_status(struct xenmsg *conn, char **json);
 
 /*
  * Measures a round trip between the local daemon and that of a domain.

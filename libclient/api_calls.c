@@ -40,6 +40,7 @@ int xenmsg_call_post_timed(struct xenmsg *conn, const char *address, const void 
 		return r;
 	if (timeout_ms >= 0)
 		call_expires(call, deadline_in(timeout_ms), timeout_ms);
+	conn_set_alarm(conn);
 	conn_push(conn);
 	return 0;
 }
@@ -103,12 +104,27 @@ static int call_in_time(struct xenmsg *conn, const char *address, const void *da
 	return r;
 }
 
+/* Tries again while the policy there isn't known. */
+static int call_again(struct xenmsg *conn, const char *address, const void *data, size_t size,
+		      struct xenmsg_message **reply, int timeout_ms, int64_t deadline)
+{
+	struct again again = {0};
+	int r;
+
+	do {
+		r = call_in_time(conn, address, data, size, reply, timeout_ms, deadline);
+		if (r != -ENODATA || xenmsg_answered(conn))
+			return r;
+		r = wait_again(conn, &again, deadline);
+	} while (r == 0);
+	conn->outbox.certainty = XENMSG_NEVER_TAKEN;
+	return r;
+}
+
 int xenmsg_call(struct xenmsg *conn, const char *address, const void *data, size_t size,
 		struct xenmsg_message **reply, int timeout_ms)
 {
 	int64_t deadline = deadline_in(timeout_ms);
-	struct again again = {0};
-	int r;
 
 	*reply = NULL;
 	if (!conn_is_here(conn))
@@ -118,14 +134,8 @@ int xenmsg_call(struct xenmsg *conn, const char *address, const void *data, size
 	conn->calls.exit_status = 0;
 	if (conn_pump(conn) < 0)
 		return -ENOTCONN;
-	do {
-		r = call_in_time(conn, address, data, size, reply, timeout_ms, deadline);
-		if (r != -ENODATA || xenmsg_answered(conn))
-			return r;
-		r = wait_again(conn, &again, deadline);
-	} while (r == 0);
-	conn->outbox.certainty = XENMSG_NEVER_TAKEN;
-	return r;
+	conn_enter(conn);
+	return conn_leave(conn, call_again(conn, address, data, size, reply, timeout_ms, deadline));
 }
 
 /* ---- replies --------------------------------------------------------------------------------- */

@@ -46,6 +46,7 @@ int xenmsg_post_timed(struct xenmsg *conn, const char *address, const void *data
 	if (r < 0)
 		return r;
 	call_expires(message, deadline_in(timeout_ms), timeout_ms);
+	conn_set_alarm(conn);
 	conn_push(conn);
 	return 0;
 }
@@ -176,21 +177,13 @@ static int send_in_time(struct xenmsg *conn, const char *address, const void *da
 	return r;
 }
 
-int xenmsg_send(struct xenmsg *conn, const char *address, const void *data, size_t size, int timeout_ms)
+/* Tries again while the policy there isn't known. */
+static int send_again(struct xenmsg *conn, const char *address, const void *data, size_t size, int timeout_ms)
 {
+	int64_t deadline = deadline_in(timeout_ms);
 	struct again again = {0};
-	int64_t deadline;
 	int r;
 
-	if (!conn_is_here(conn))
-		return -ECHILD;
-	conn->reason[0] = '\0';
-	conn->outbox.certainty = XENMSG_NEVER_TAKEN;
-	if (conn_pump(conn) < 0)
-		return -ENOTCONN;
-	if (timeout_ms == 0)
-		return send_at_once(conn, address, data, size);
-	deadline = deadline_in(timeout_ms);
 	do {
 		r = send_in_time(conn, address, data, size, timeout_ms, deadline);
 		if (r != -ENODATA || xenmsg_answered(conn))
@@ -201,14 +194,25 @@ int xenmsg_send(struct xenmsg *conn, const char *address, const void *data, size
 	return r;
 }
 
-int xenmsg_recv(struct xenmsg *conn, struct xenmsg_message **message, int timeout_ms)
+int xenmsg_send(struct xenmsg *conn, const char *address, const void *data, size_t size, int timeout_ms)
+{
+	if (!conn_is_here(conn))
+		return -ECHILD;
+	conn->reason[0] = '\0';
+	conn->outbox.certainty = XENMSG_NEVER_TAKEN;
+	if (conn_pump(conn) < 0)
+		return -ENOTCONN;
+	if (timeout_ms == 0)
+		return send_at_once(conn, address, data, size);
+	conn_enter(conn);
+	return conn_leave(conn, send_again(conn, address, data, size, timeout_ms));
+}
+
+static int recv_next(struct xenmsg *conn, struct xenmsg_message **message, int timeout_ms)
 {
 	int64_t deadline = -1;
 	bool timed = false;
 
-	if (!conn_is_here(conn))
-		return -ECHILD;
-	conn->reason[0] = '\0';
 	for (;;) {
 		const struct binding *binding;
 		int r;
@@ -219,6 +223,8 @@ int xenmsg_recv(struct xenmsg *conn, struct xenmsg_message **message, int timeou
 		}
 		/* Messages for handlers that lie before it come first; there may be none of either. */
 		r = conn_run(conn, RUN_BUDGET);
+		if (conn->closing)
+			return -ECANCELED;
 		if (r >= RUN_BUDGET)
 			continue;
 		if (r == -ENOMEM)
@@ -244,13 +250,19 @@ int xenmsg_recv(struct xenmsg *conn, struct xenmsg_message **message, int timeou
 	}
 }
 
-int xenmsg_peek(struct xenmsg *conn, struct xenmsg_message **message)
+int xenmsg_recv(struct xenmsg *conn, struct xenmsg_message **message, int timeout_ms)
 {
-	int r;
-
 	if (!conn_is_here(conn))
 		return -ECHILD;
 	conn->reason[0] = '\0';
+	conn_enter(conn);
+	return conn_leave(conn, recv_next(conn, message, timeout_ms));
+}
+
+static int peek(struct xenmsg *conn, struct xenmsg_message **message)
+{
+	int r;
+
 	do {
 		if (conn_pump(conn) < 0) {
 			conn_run_outcomes(conn, RUN_BUDGET);
@@ -259,6 +271,8 @@ int xenmsg_peek(struct xenmsg *conn, struct xenmsg_message **message)
 		r = conn_run(conn, RUN_BUDGET);
 		if (r < 0)
 			return r;
+		if (conn->closing)
+			return -ECANCELED;
 		if (r >= RUN_BUDGET) { /* it hasn't come to look who receives the next one */
 			r = 0;
 			continue;
@@ -271,6 +285,15 @@ int xenmsg_peek(struct xenmsg *conn, struct xenmsg_message **message)
 		r = conn_peek(conn, message);
 	} while (r == 0);
 	return r < 0 ? r : 0;
+}
+
+int xenmsg_peek(struct xenmsg *conn, struct xenmsg_message **message)
+{
+	if (!conn_is_here(conn))
+		return -ECHILD;
+	conn->reason[0] = '\0';
+	conn_enter(conn);
+	return conn_leave(conn, peek(conn, message));
 }
 
 static int decide(struct xenmsg *conn, const struct xenmsg_message *message, int error)

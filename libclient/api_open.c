@@ -3,8 +3,6 @@
 /* The connection as the program sees it, and the loop that drives it. */
 
 #include <errno.h>
-#include <limits.h>
-#include <poll.h>
 #include <stdlib.h>
 
 #include "libclient/conn.h"
@@ -13,6 +11,11 @@
 
 /* callbacks in one call of xenmsg_process(), so that the loop's other sources get their turn */
 #define BUDGET 1024
+
+uint32_t xenmsg_version(void)
+{
+	return XENMSG_VERSION;
+}
 
 int xenmsg_open(struct xenmsg **opened, const char *socket_path)
 {
@@ -33,27 +36,10 @@ void xenmsg_close(struct xenmsg *conn)
 {
 	if (!conn)
 		return;
-	if (!conn_is_here(conn)) { /* what has no outcome gets it in the process that sent it */
-		outbox_fail(&conn->outbox, -ECANCELED);
-		conn_free(conn);
-		return;
-	}
-	if (conn->opening.pending) {
-		conn->opening.pending = false;
-		if (conn->opening.done)
-			conn->opening.done(conn->opening.userdata, -ECANCELED);
-	}
-	if (!conn->dead) {
-		conn_pump(conn);
-		outbox_finish(&conn->outbox);
-		outbox_fail(&conn->outbox, -ECANCELED);
-		requests_fail(&conn->requests, -ECANCELED);
-		conn->dead = -ENOTCONN;
-	}
-	outbox_run(&conn->outbox, INT_MAX);
-	calls_run(&conn->calls, INT_MAX);
-	conn_run_answers(conn, INT_MAX);
-	conn_free(conn);
+	if (conn->depth > 0)
+		conn->closing = true;
+	else
+		conn_end(conn);
 }
 
 int xenmsg_fd(struct xenmsg *conn)
@@ -63,27 +49,13 @@ int xenmsg_fd(struct xenmsg *conn)
 	return conn->transport.epoll;
 }
 
-int xenmsg_events(struct xenmsg *conn)
+int xenmsg_wake(struct xenmsg *conn)
 {
 	if (!conn_is_here(conn))
 		return -ECHILD;
-	return POLLIN;
-}
-
-int xenmsg_timeout(struct xenmsg *conn)
-{
-	int64_t until;
-
-	if (!conn_is_here(conn))
-		return -ECHILD;
-	if (conn->opening.pending)
-		return deadline_left(conn->opening.expires);
-	if (conn_has_outcomes(conn) || conn->requests.events)
-		return 0;
-	until = conn->calls.timed ? conn->calls.timed->expires : -1;
-	if (conn->incoming.again && (until < 0 || until > conn->incoming.again))
-		until = conn->incoming.again;
-	return deadline_left(until);
+	__atomic_store_n(&conn->woken, true, __ATOMIC_RELEASE);
+	transport_wake(&conn->transport);
+	return 0;
 }
 
 static int process(struct xenmsg *conn)
@@ -102,38 +74,54 @@ static int process(struct xenmsg *conn)
 		if (r < 0)
 			break;
 		count += r;
+		if (conn->closing)
+			break;
 		if (count >= BUDGET) {
 			transport_poke(&conn->transport);
 			break;
 		}
 		r = conn_arm(conn, true);
 	} while (r > 0);
+	conn_set_alarm(conn);
 	if (count > 0 || r >= 0)
 		return count + (conn->recv_waits || incoming_is_ready(&conn->incoming));
 	return r;
 }
 
+/* Returns why the connection can't be processed now; 0: it can. */
+static int refusal(struct xenmsg *conn)
+{
+	return !conn_is_here(conn) ? -ECHILD : conn->depth > 0 ? -EBUSY : 0;
+}
+
+/* To be called last. Returns `r`, or -ECANCELED if a callback has closed the connection, which is gone then. */
+static int leave(struct xenmsg *conn, int r)
+{
+	bool closing = conn->closing;
+
+	return conn_leave(conn, closing ? -ECANCELED : r);
+}
+
 int xenmsg_process(struct xenmsg *conn)
 {
-	if (!conn_is_here(conn))
-		return -ECHILD;
+	int r = refusal(conn);
+
+	if (r < 0)
+		return r;
+	conn_enter(conn);
 	conn->reason[0] = '\0';
 	if (!conn->dead)
 		while (conn_poll(conn, 0) == -EINTR)
 			;
-	return process(conn);
+	return leave(conn, process(conn));
 }
 
-int xenmsg_wait(struct xenmsg *conn, int timeout_ms)
+static int wait_until(struct xenmsg *conn, int64_t deadline)
 {
-	int64_t deadline = deadline_in(timeout_ms);
-
-	if (!conn_is_here(conn))
-		return -ECHILD;
-	conn->reason[0] = '\0';
-	/* What waits for xenmsg_recv() or xenmsg_accept() ends this at once, so it wouldn't come to the sleep in
-	 * which the socket is read. */
-	if (!conn->dead && (conn->recv_waits || conn->incoming.waiting))
+	/* What waits for xenmsg_recv() or xenmsg_accept(), or a wake-up that came before, ends this at once, so it wouldn't
+	 * come to the sleep in which the socket is read. */
+	if (!conn->dead &&
+	    (conn->recv_waits || conn->incoming.waiting || __atomic_load_n(&conn->woken, __ATOMIC_RELAXED)))
 		while (conn_poll(conn, 0) == -EINTR)
 			;
 	for (;;) {
@@ -144,12 +132,24 @@ int xenmsg_wait(struct xenmsg *conn, int timeout_ms)
 		conn->comes_back = true;
 		r = process(conn);
 		conn->comes_back = false;
-		if (r != 0)
+		if (r != 0 || __atomic_exchange_n(&conn->woken, false, __ATOMIC_ACQUIRE))
 			return r;
 		r = conn_sleep(conn, deadline, true);
 		if (r == -EINTR || r == -ETIMEDOUT)
 			return r == -EINTR ? r : 0;
 	}
+}
+
+int xenmsg_wait(struct xenmsg *conn, int timeout_ms)
+{
+	int64_t deadline = deadline_in(timeout_ms);
+	int r = refusal(conn);
+
+	if (r < 0)
+		return r;
+	conn_enter(conn);
+	conn->reason[0] = '\0';
+	return leave(conn, wait_until(conn, deadline));
 }
 
 const char *xenmsg_reason(struct xenmsg *conn)

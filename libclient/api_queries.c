@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* What a program asks its daemon: bind, listen, watch, query, ping. Each function waits for its REPLY while
- * the rest of the connection goes on. */
+/* What a program asks its daemon: bind, listen, watch, query, ping. Each of these functions waits for its REPLY while
+ * the rest of the connection goes on; what ends something (unbind, unwatch) doesn't. */
 
 #include <errno.h>
 #include <stdlib.h>
@@ -68,10 +68,14 @@ static int ask(struct xenmsg *conn, uint8_t type, const void *payload, size_t si
 	return r < 0 ? r : finish(conn, request, timeout_ms, interruptible, body);
 }
 
-/* Sends a request of which only the outcome matters, and waits for it. */
+/* Tells the daemon something, without waiting. */
 static int tell(struct xenmsg *conn, uint8_t type, const void *payload, size_t size)
 {
-	return ask(conn, type, payload, size, PATIENCE_MS, false, NULL);
+	int r = conn_check(conn, requests_tell(&conn->requests, type, payload, size));
+
+	if (r == 0)
+		conn_push_now(conn);
+	return r;
 }
 
 static uint32_t encode_bind(const char *endpoint, uint32_t kinds, uint8_t payload[FRAME_SMALL_MAX])
@@ -86,7 +90,8 @@ static int ask_to_bind(struct xenmsg *conn, const char *endpoint, uint32_t kinds
 {
 	uint8_t payload[FRAME_SMALL_MAX];
 
-	return tell(conn, FRAME_BIND, payload, encode_bind(endpoint, kinds, payload));
+	return ask(conn, FRAME_BIND, payload, encode_bind(endpoint, kinds, payload), PATIENCE_MS, false,
+		   NULL);
 }
 
 /* Checks the arguments and enters the binding, before the daemon does: a message may follow right behind its
@@ -247,6 +252,8 @@ int xenmsg_unwatch(struct xenmsg *conn, int number)
 		return -ECHILD;
 	if (!requests_unwatch(&conn->requests, (uint32_t)number))
 		return -ENOENT;
+	if (conn->dead)
+		return conn->dead;
 	return tell(conn, FRAME_UNWATCH, payload, frame_u32_encode((uint32_t)number, payload));
 }
 
@@ -268,11 +275,6 @@ int xenmsg_query(struct xenmsg *conn, const char *what, char **json)
 	}
 	fifo_free(&body);
 	return *json ? 0 : -ENOMEM;
-}
-
-int xenmsg_status(struct xenmsg *conn, char **json)
-{
-	return xenmsg_query(conn, "status", json);
 }
 
 int xenmsg_ping(struct xenmsg *conn, const char *domain, int timeout_ms, uint64_t *rtt_ns)

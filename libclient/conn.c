@@ -2,6 +2,7 @@
 #include "libclient/conn.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -135,6 +136,13 @@ void conn_push_all(struct xenmsg *conn)
 		transport_poke(&conn->transport);
 }
 
+void conn_push_now(struct xenmsg *conn)
+{
+	conn_push(conn);
+	if (conn->transport.pump && !conn->dead)
+		socket_pump_out(conn->transport.pump);
+}
+
 int conn_pump_all(struct xenmsg *conn)
 {
 	int r;
@@ -146,6 +154,7 @@ int conn_pump_all(struct xenmsg *conn)
 		r = calls_expire(&conn->calls);
 	if (r < 0)
 		return conn_fail(conn, r);
+	conn_set_alarm(conn);
 	return conn_flush(conn);
 }
 
@@ -174,9 +183,10 @@ int conn_run_answers(struct xenmsg *conn, int budget)
 			inbox_unbind(&conn->inbox, binding);
 		if (request->error < 0 && !conn->dead)
 			conn_set_reason(conn, fifo_front(&request->body), fifo_size(&request->body));
-		count++;
-		if (request->done)
+		if (request->done) {
+			count++;
 			request->done(request->userdata, request->error);
+		}
 		request_free(request);
 	}
 	return count;
@@ -188,7 +198,7 @@ int conn_run_outcomes(struct xenmsg *conn, int budget)
 
 	count += calls_run(&conn->calls, budget - count);
 	count += conn_run_answers(conn, budget - count);
-	count += requests_run_events(&conn->requests, budget - count);
+	count += requests_run_events(&conn->requests, budget - count, &conn->closing);
 	came_back(conn);
 	return count;
 }
@@ -300,7 +310,7 @@ int conn_run(struct xenmsg *conn, int budget)
 {
 	int count = conn_run_outcomes(conn, budget);
 
-	while (count < budget) {
+	while (count < budget && !conn->closing) {
 		struct xenmsg_message *message;
 		const struct binding *binding;
 		int r = conn_take(conn, false, &message, &binding);
@@ -348,11 +358,20 @@ int conn_poll(struct xenmsg *conn, int timeout_ms)
 	return r;
 }
 
+void conn_set_alarm(struct xenmsg *conn)
+{
+	if (conn->calls.timed)
+		transport_set_alarm(&conn->transport, conn->calls.timed->expires);
+	if (conn->incoming.again)
+		transport_set_alarm(&conn->transport, conn->incoming.again);
+}
+
 void conn_remind(struct xenmsg *conn)
 {
 	/* One that has failed has reminded already, and one that is being opened has no rings yet. */
 	if (conn->dead)
 		return;
+	conn_set_alarm(conn);
 	if (conn_has_outcomes(conn) || conn->requests.events || incoming_is_ready(&conn->incoming) ||
 	    ring_reader_ready(&conn->transport.deliveries, 1) > 0 || conn_arm(conn, true) > 0)
 		transport_poke(&conn->transport);
@@ -362,18 +381,14 @@ void conn_remind(struct xenmsg *conn)
 static int sleep_while_opening(struct xenmsg *conn, int64_t deadline)
 {
 	struct pollfd answer = {.fd = conn->transport.epoll, .events = POLLIN};
-	int64_t until = conn->opening.expires;
 
-	if (deadline >= 0 && deadline < until)
-		until = deadline;
-	if (poll(&answer, 1, deadline_left(until)) < 0)
+	if (poll(&answer, 1, deadline_left(deadline)) < 0)
 		return -errno;
 	return answer.revents == 0 && deadline_left(deadline) == 0 ? -ETIMEDOUT : 1;
 }
 
 int conn_sleep(struct xenmsg *conn, int64_t deadline, bool deliveries)
 {
-	int64_t until = deadline;
 	int r;
 
 	if (conn->opening.pending)
@@ -382,12 +397,10 @@ int conn_sleep(struct xenmsg *conn, int64_t deadline, bool deliveries)
 	r = conn_arm(conn, deliveries);
 	if (r != 0)
 		return r;
-	if (conn->calls.timed && (deadline < 0 || deadline > conn->calls.timed->expires))
-		until = conn->calls.timed->expires;
-	if (conn->incoming.again && (until < 0 || until > conn->incoming.again))
-		until = conn->incoming.again;
-	r = conn_poll(conn, deadline_left(until));
+	conn_set_alarm(conn);
+	r = conn_poll(conn, deadline_left(deadline));
 	incoming_look(&conn->incoming);
+	conn_set_alarm(conn); /* what the alarm was for may be later than what it came for */
 	if (r != 0)
 		return r;
 	return deadline_left(deadline) == 0 ? -ETIMEDOUT : 1;
@@ -409,11 +422,7 @@ int conn_reply(struct xenmsg *conn, struct xenmsg_message *request, enum message
 	r = conn_check(conn, r);
 	if (r < 0)
 		return r;
-	conn_push(conn);
-	/* Without shared memory, too, a reply is sent at once, unlike a message that was posted: the server
-	 * may be busy for long afterwards. */
-	if (conn->transport.pump && !conn->dead)
-		socket_pump_out(conn->transport.pump);
+	conn_push_now(conn);
 	return 0;
 }
 
@@ -434,6 +443,25 @@ static void give_back(struct xenmsg *conn, struct xenmsg_message *message)
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */
+
+/* Frees a connection of which every outcome was reported. */
+static void free_conn(struct xenmsg *conn)
+{
+	outbox_free(&conn->outbox);
+	calls_free(&conn->calls);
+	if (conn_is_here(conn))
+		inbox_release(&conn->inbox, true);
+	/* Held for lack of memory, or taken behind a RESET for which there was no room: GOODBYE would say that
+	 * they were not taken. */
+	if (conn->inbox.held || conn->inbox.unreported)
+		conn->transport.closed = true;
+	transport_close(&conn->transport);
+	inbox_free(&conn->inbox);
+	requests_free(&conn->requests);
+	incoming_free(&conn->incoming);
+	free(conn->scratch);
+	free(conn);
+}
 
 /* Makes a connection, to which the daemon hasn't answered yet. */
 static int start(struct xenmsg **made, const char *socket_path, int64_t deadline)
@@ -471,7 +499,7 @@ int conn_new(struct xenmsg **made, const char *socket_path, int64_t deadline)
 		return r;
 	r = transport_finish(&conn->transport, deadline);
 	if (r < 0)
-		conn_free(conn);
+		free_conn(conn);
 	else
 		*made = conn;
 	return r;
@@ -486,6 +514,7 @@ int conn_new_post(struct xenmsg **made, const char *socket_path, xenmsg_done don
 	(*made)->dead = -ENOTCONN;
 	(*made)->opening = (struct opening){
 		.pending = true, .done = done, .userdata = userdata, .expires = deadline_in(HANDSHAKE_MS)};
+	transport_set_alarm(&(*made)->transport, (*made)->opening.expires);
 	return 0;
 }
 
@@ -506,20 +535,32 @@ int conn_open_further(struct xenmsg *conn)
 	return 1;
 }
 
-void conn_free(struct xenmsg *conn)
+/* In a child, what has no outcome gets it in the process that sent it. */
+static void settle_all(struct xenmsg *conn)
 {
-	outbox_free(&conn->outbox);
-	calls_free(&conn->calls);
+	if (conn->opening.pending) {
+		conn->opening.pending = false;
+		if (conn->opening.done)
+			conn->opening.done(conn->opening.userdata, -ECANCELED);
+	}
+	if (!conn->dead) {
+		conn_pump(conn);
+		outbox_finish(&conn->outbox);
+		outbox_fail(&conn->outbox, -ECANCELED);
+		requests_fail(&conn->requests, -ECANCELED);
+		conn->dead = -ENOTCONN;
+	}
+	outbox_run(&conn->outbox, INT_MAX);
+	calls_run(&conn->calls, INT_MAX);
+	conn_run_answers(conn, INT_MAX);
+}
+
+void conn_end(struct xenmsg *conn)
+{
+	conn->depth++; /* closing it once more has no effect */
 	if (conn_is_here(conn))
-		inbox_release(&conn->inbox, true);
-	/* Held for lack of memory, or taken behind a RESET for which there was no room: GOODBYE would say that
-	 * they were not taken. */
-	if (conn->inbox.held || conn->inbox.unreported)
-		conn->transport.closed = true;
-	transport_close(&conn->transport);
-	inbox_free(&conn->inbox);
-	requests_free(&conn->requests);
-	incoming_free(&conn->incoming);
-	free(conn->scratch);
-	free(conn);
+		settle_all(conn);
+	else
+		outbox_fail(&conn->outbox, -ECANCELED);
+	free_conn(conn);
 }

@@ -11,6 +11,9 @@
  * fork, whatever calls back looks whether this is still the same process when that returns: in a child `dead` is -ECHILD
  * from then on.
  *
+ * A callback may close the connection: that is put off until the function has returned within which it runs (conn_enter(),
+ * conn_leave()).
+ *
  * conn_pump() reads what the daemon said and sends what waits, without any callback; conn_run() calls the
  * program back. A connection that has failed stays so: `dead` is the error that every later call returns.
  */
@@ -35,6 +38,9 @@ struct xenmsg {
 	struct requests requests;
 	struct incoming incoming;
 	int dead;
+	unsigned depth; /* functions that call back and haven't returned */
+	bool closing;	/* closed by a callback: ended when the outermost one of these returns */
+	bool woken;	/* by xenmsg_wake(), in any thread */
 	/* while it is being opened without waiting, `dead` is -ENOTCONN */
 	struct opening {
 		bool pending;
@@ -57,8 +63,21 @@ int conn_new_post(struct xenmsg **made, const char *socket_path, xenmsg_done don
 /* Looks whether the daemon has answered a connection that is being opened, or the time for it is up. Returns 0
  * if it goes on waiting, 1 if it has called `done`. */
 int conn_open_further(struct xenmsg *conn);
-/* Frees a connection of which every outcome was reported. */
-void conn_free(struct xenmsg *conn);
+/* Reports the outcomes that are left, and frees the connection. */
+void conn_end(struct xenmsg *conn);
+
+/* Called before and after whatever calls the program back. conn_leave() returns `r`; it ends the connection if a callback has
+ * closed it: nothing may touch that afterwards. */
+static inline void conn_enter(struct xenmsg *conn)
+{
+	conn->depth++;
+}
+static inline int conn_leave(struct xenmsg *conn, int r)
+{
+	if (--conn->depth == 0 && conn->closing)
+		conn_end(conn);
+	return r;
+}
 
 /* Returns whether this is the process that opened the connection: else its functions return -ECHILD. */
 static inline bool conn_is_here(const struct xenmsg *conn)
@@ -68,6 +87,9 @@ static inline bool conn_is_here(const struct xenmsg *conn)
 
 /* Sends what was just written. What doesn't fit waits for room, and the daemon is asked to notify. */
 static inline void conn_push(struct xenmsg *conn);
+/* Does the same, without shared memory too, unlike with a message that was posted: the program may be busy for long
+ * afterwards. */
+void conn_push_now(struct xenmsg *conn);
 /* Reads `in` and sends what can be sent. Returns 0 or conn->dead. */
 static inline int conn_pump(struct xenmsg *conn);
 /* Sends what can be sent and publishes it. */
@@ -93,6 +115,8 @@ int conn_sleep(struct xenmsg *conn, int64_t deadline, bool deliveries);
 int conn_poll(struct xenmsg *conn, int timeout_ms);
 /* Arms the notifications and looks once more. Returns 1 if there was something, else 0; or conn->dead. */
 int conn_arm(struct xenmsg *conn, bool deliveries);
+/* Makes the descriptor readable when the next time is up that the connection waits for. */
+void conn_set_alarm(struct xenmsg *conn);
 /* Makes the descriptor readable if callbacks are still due. Called after a function that may have consumed
  * the edge. */
 void conn_remind(struct xenmsg *conn);

@@ -66,19 +66,15 @@ static uint32_t unused_number(struct requests *requests)
 	return requests->last_number;
 }
 
-int request_start(struct requests *requests, uint8_t type, const void *payload, size_t size,
-		  struct request **started)
+static int start(struct requests *requests, uint8_t type, const void *payload, size_t size,
+		 const struct request *like, struct request **started)
 {
-	struct request *request;
+	struct request *request = malloc(sizeof(*request));
 	int r;
 
-	if (size > FRAME_PAYLOAD_MAX)
-		return -EINVAL;
-	if (requests->count >= REQUESTS_MAX)
-		return -ENOBUFS;
-	request = calloc(1, sizeof(*request));
 	if (!request)
 		return -ENOMEM;
+	*request = *like;
 	request->number = unused_number(requests);
 	r = transport_control(requests->transport, type, request->number, payload, (uint32_t)size);
 	if (r < 0) {
@@ -86,9 +82,29 @@ int request_start(struct requests *requests, uint8_t type, const void *payload, 
 		return r;
 	}
 	DL_APPEND(requests->pending, request);
-	requests->count++;
+	requests->count += request->counts;
 	*started = request;
 	return 0;
+}
+
+int request_start(struct requests *requests, uint8_t type, const void *payload, size_t size,
+		  struct request **started)
+{
+	const struct request question = {.counts = true};
+
+	if (size > FRAME_PAYLOAD_MAX)
+		return -EINVAL;
+	if (requests->count >= REQUESTS_MAX)
+		return -ENOBUFS;
+	return start(requests, type, payload, size, &question, started);
+}
+
+int requests_tell(struct requests *requests, uint8_t type, const void *payload, size_t size)
+{
+	const struct request word = {.posted = true};
+	struct request *started;
+
+	return start(requests, type, payload, size, &word, &started);
 }
 
 void request_post(struct request *request, xenmsg_done done, void *userdata)
@@ -116,7 +132,7 @@ void request_free(struct request *request)
 static void leave_pending(struct requests *requests, struct request *request)
 {
 	DL_DELETE(requests->pending, request);
-	requests->count--;
+	requests->count -= request->counts;
 }
 
 void request_end(struct requests *requests, struct request *request)
@@ -245,11 +261,11 @@ int requests_frame(struct requests *requests, const struct frame_header *header,
 					   : on_event(requests, header, payload);
 }
 
-int requests_run_events(struct requests *requests, int budget)
+int requests_run_events(struct requests *requests, int budget, const bool *stop)
 {
 	int count = 0;
 
-	while (requests->events && count < budget && transport_is_here(requests->transport)) {
+	while (requests->events && count < budget && !*stop && transport_is_here(requests->transport)) {
 		struct pending_event *pending = requests->events;
 		struct watch *watch = find_watch(requests, pending->watch);
 

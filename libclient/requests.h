@@ -16,6 +16,7 @@
 struct request {
 	struct request *prev, *next;
 	uint32_t number;
+	bool counts; /* among the REQUESTS_MAX that a program may have asked */
 	bool finished;
 	int error;	  /* negative errno, once finished */
 	struct fifo body; /* of the REPLY, as far as it has come */
@@ -42,6 +43,9 @@ void requests_free(struct requests *requests);
  * -EPROTO. */
 int request_start(struct requests *requests, uint8_t type, const void *payload, size_t size,
 		  struct request **started);
+/* Sends one that the daemon answers at once (UNBIND, UNWATCH), and whose answer is of no interest. There may be any number of
+ * them. Returns 0, -ENOMEM or -EPROTO. */
+int requests_tell(struct requests *requests, uint8_t type, const void *payload, size_t size);
 /* Makes a request that was just started a posted one. */
 void request_post(struct request *request, xenmsg_done done, void *userdata);
 /* Takes the next posted request that has finished, which the caller frees by request_free(); NULL: there is
@@ -62,7 +66,7 @@ int requests_watch(struct requests *requests, const char *pattern, xenmsg_event_
 /* Returns false if there was no such watch. */
 bool requests_unwatch(struct requests *requests, uint32_t number);
 /* Calls back for up to `budget` events. Returns for how many. */
-int requests_run_events(struct requests *requests, int budget);
+int requests_run_events(struct requests *requests, int budget, const bool *stop);
 
 /* Handles the frames REPLY and EVENT. Returns 0, -EPROTO or -ENOMEM. */
 int requests_frame(struct requests *requests, const struct frame_header *header, const uint8_t *payload);

@@ -242,7 +242,7 @@ void socket_pump_arm(struct socket_pump *pump)
 	if (ring_reader_ready(&pump->out, 1) > 0)
 		interest |= EPOLLOUT;
 	if (interest != pump->interest) {
-		struct epoll_event event = {.events = interest, .data.u32 = 1};
+		struct epoll_event event = {.events = interest, .data.u32 = ON_SOCKET};
 
 		epoll_ctl(pump->epoll, EPOLL_CTL_MOD, pump->socket, &event);
 		pump->interest = interest;

@@ -11,6 +11,9 @@
 
 #include "wire/ring.h"
 
+/* What an event of the transport's epoll is about. */
+enum transport_event { ON_RINGS, ON_SOCKET, ON_TIMER };
+
 struct socket_pump;
 
 /* Makes the rings and gives the program its ends of them; with `in_order` all that comes goes to `in`. The

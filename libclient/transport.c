@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "libclient/handshake.h"
@@ -149,7 +150,7 @@ static int dial(struct transport *transport, int64_t deadline)
 	if (r < 0)
 		return r;
 	transport->socket = r;
-	r = watch(transport, transport->socket, EPOLLIN | EPOLLRDHUP, 1);
+	r = watch(transport, transport->socket, EPOLLIN | EPOLLRDHUP, ON_SOCKET);
 	return r < 0 ? r
 		     : handshake_hello(transport->socket,
 				       HELLO_HOSTS | hello->flags | (hello->shared ? HELLO_SHARED_MEMORY : 0),
@@ -175,6 +176,8 @@ int transport_start(struct transport *transport, const char *path, uint32_t flag
 					.wake = -1,
 					.kick = -1,
 					.poke = -1,
+					.timer = -1,
+					.alarm = -1,
 					.closed = true,
 					.hello = hello};
 	origin_note(&transport->origin);
@@ -191,9 +194,12 @@ int transport_start(struct transport *transport, const char *path, uint32_t flag
 	else
 		memcpy(hello->path, path, strlen(path) + 1);
 	transport->poke = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	transport->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
 	transport->epoll = epoll_create1(EPOLL_CLOEXEC);
-	if (r == 0 && (transport->poke < 0 || transport->epoll < 0))
+	if (r == 0 && (transport->poke < 0 || transport->timer < 0 || transport->epoll < 0))
 		r = -errno;
+	if (r == 0)
+		r = watch(transport, transport->timer, EPOLLIN | EPOLLET, ON_TIMER);
 	if (r == 0)
 		r = dial(transport, deadline);
 	if (r < 0)
@@ -215,12 +221,12 @@ static int take_welcome(struct transport *transport, const struct frame_welcome 
 /* Makes the rings fit for use, and the descriptors tell of what happens in them. */
 static int begin_session(struct transport *transport)
 {
-	int r = transport->shared ? watch(transport, transport->wake, EPOLLOUT | EPOLLET, 0) : 0;
+	int r = transport->shared ? watch(transport, transport->wake, EPOLLOUT | EPOLLET, ON_RINGS) : 0;
 
 	if (r == 0 && transport->shared)
 		r = doorbell_ring(transport->kick); /* the memory is mapped, so that the daemon can seal it */
 	if (r == 0)
-		r = watch(transport, transport->poke, EPOLLIN | EPOLLET, 0);
+		r = watch(transport, transport->poke, EPOLLIN | EPOLLET, ON_RINGS);
 	if (r == 0 && !transport->shared)
 		r = socket_pump_new(&transport->pump, transport->socket, transport->epoll, &transport->out,
 				    &transport->in, &transport->deliveries, transport->is_mux);
@@ -270,8 +276,8 @@ int transport_finish(struct transport *transport, int64_t deadline)
 
 void transport_close(struct transport *transport)
 {
-	const int fds[] = {transport->epoll, transport->wake, transport->kick, transport->poke,
-			   transport->socket};
+	const int fds[] = {transport->epoll, transport->wake,  transport->kick,
+			   transport->poke,  transport->timer, transport->socket};
 	bool here = transport_is_here(transport), blocked;
 
 	/* After GOODBYE this end takes nothing more, so the senders of unread messages needn't be left in
@@ -467,17 +473,39 @@ void transport_release_deliveries(struct transport *transport, bool quietly)
 		kick(transport);
 }
 
-void transport_poke(struct transport *transport)
+void transport_wake(const struct transport *transport)
 {
 	const uint64_t one = 1;
+	int kept = errno;
 	ssize_t n;
 
-	if (transport->poked || !transport_is_here(transport))
-		return;
-	transport->poked = true;
 	do
 		n = write(transport->poke, &one, sizeof(one));
 	while (n < 0 && errno == EINTR);
+	errno = kept;
+}
+
+void transport_poke(struct transport *transport)
+{
+	if (transport->poked || !transport_is_here(transport))
+		return;
+	transport->poked = true;
+	transport_wake(transport);
+}
+
+/* An alarm that comes before it is needed costs a look, and one that is put off a system call: so it is never put off. */
+void transport_set_alarm(struct transport *transport, int64_t at)
+{
+	struct itimerspec time = {.it_value = {.tv_sec = at / 1000, .tv_nsec = at % 1000 * 1000000}};
+
+	if (at < 0 || (transport->alarm >= 0 && transport->alarm <= at))
+		return;
+	if (at == 0)
+		time.it_value.tv_nsec = 1; /* zero would be never */
+	if (timerfd_settime(transport->timer, TFD_TIMER_ABSTIME, &time, NULL) == 0)
+		transport->alarm = at;
+	else
+		transport_poke(transport);
 }
 
 /* Reads the end of the connection: with shared memory the socket only says that the daemon is gone, perhaps
@@ -500,15 +528,18 @@ static void read_farewell(struct transport *transport)
 
 int transport_poll(struct transport *transport, int timeout_ms)
 {
-	struct epoll_event events[3];
+	struct epoll_event events[4];
 	int n, r;
 
 	if (!transport_is_here(transport))
 		return -ECHILD;
-	n = epoll_wait(transport->epoll, events, 3, timeout_ms);
+	n = epoll_wait(transport->epoll, events, 4, timeout_ms);
 	if (n < 0)
 		return -errno;
 	transport->poked = false;
+	for (int i = 0; i < n; i++)
+		if (events[i].data.u32 == ON_TIMER)
+			transport->alarm = -1;
 	if (transport->pump) {
 		socket_pump_out(transport->pump);
 		r = socket_pump_in(transport->pump);
@@ -516,7 +547,7 @@ int transport_poll(struct transport *transport, int timeout_ms)
 		return r < 0 ? r : n > 0;
 	}
 	for (int i = 0; i < n; i++)
-		if (events[i].data.u32 == 1)
+		if (events[i].data.u32 == ON_SOCKET)
 			read_farewell(transport);
 	return n > 0;
 }

@@ -8,8 +8,8 @@
  * socket_pump.c. Code that writes and reads frames needn't know which.
  *
  * The descriptor `epoll` is readable whenever there may be something to do. It watches the descriptors by
- * which the daemon notifies us and by which we notify ourselves, both edge-triggered, so that no read is
- * needed to clear them, and the socket. For a sleeping program to be woken, either the requests in the rings
+ * which the daemon notifies us and by which we notify ourselves, and a timer, all edge-triggered, so that no
+ * read is needed to clear them, and the socket. For a sleeping program to be woken, either the requests in the rings
  * are armed or an edge is pending, at any time when nothing drains the rings: after transport_poll(), which
  * consumes the edge, the rings are drained and then transport_arm() is called until it finds nothing.
  */
@@ -34,6 +34,8 @@ struct transport {
 	int wake; /* doorbell: the daemon notifies the program; -1 without shared memory */
 	int kick; /* doorbell: the program notifies the daemon; -1 without shared memory */
 	int poke; /* eventfd: notifies this program itself */
+	int timer;
+	int64_t alarm; /* when the timer is due (deadline.h); negative: it has been, or is not set */
 	bool shared;
 	bool is_mux;	/* the daemon has said that the session carries streams: all comes in `in` */
 	bool is_traced; /* trace.h */
@@ -123,6 +125,10 @@ static inline void transport_release_quietly(struct transport *transport)
 
 /* Makes `epoll` readable. */
 void transport_poke(struct transport *transport);
+/* Does the same from any thread, and from a signal handler. */
+void transport_wake(const struct transport *transport);
+/* Makes `epoll` readable at that time (deadline.h), or before; negative: never. */
+void transport_set_alarm(struct transport *transport, int64_t at);
 /* Sleeps up to timeout_ms (negative: for ever) until something happens, and notes it. Returns 1 if something
  * did, 0 if the time is up, -EINTR or -EPROTO. If it has set transport->closed, what is left in the rings is
  * still to be read. */

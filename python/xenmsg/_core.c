@@ -788,13 +788,6 @@ static PyObject *connection_fileno(PyObject *object, PyObject *ignored)
 	return conn ? PyLong_FromLong(xenmsg_fd(conn)) : NULL;
 }
 
-static PyObject *connection_timeout(PyObject *object, PyObject *ignored)
-{
-	struct xenmsg *conn = usable(object);
-
-	return conn ? PyLong_FromLong(xenmsg_timeout(conn)) : NULL;
-}
-
 /* What both return: the outcomes for which somebody waits. A lost connection has told all outcomes first. */
 static PyObject *after_work(struct connection *self, int result)
 {
@@ -1175,7 +1168,6 @@ static PyMethodDef connection_methods[] = {
 	{"close", connection_close, METH_NOARGS,
 	 "Ends everything; returns the outcomes for which somebody waits."},
 	{"fileno", connection_fileno, METH_NOARGS, "What a loop watches for reading."},
-	{"timeout", connection_timeout, METH_NOARGS, "How many ms a loop may sleep; -1: for ever."},
 	{"process", connection_process, METH_NOARGS,
 	 "xenmsg_process(); returns the outcomes for which somebody waits."},
 	{"wait", connection_wait, METH_O, "xenmsg_wait(timeout_ms), likewise."},

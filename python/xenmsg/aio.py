@@ -71,8 +71,6 @@ class _Link:
         self.fd = core.fileno()
         self.on_readable = _OnReadable(self)
         self.waiting: List[asyncio.Future[None]] = []
-        self.timer: Optional[asyncio.TimerHandle] = None
-        self.due = False  # the loop will call process() in its next round
         self.lost = False
         self.loop.add_reader(self.fd, self.on_readable)
 
@@ -91,8 +89,6 @@ class _Link:
             return
         if not self.lost:
             self.loop.remove_reader(self.fd)
-        if self.timer:
-            self.timer.cancel()
         self.tell(self.core.close())
         self.on_readable.kept = None
 
@@ -108,10 +104,6 @@ class _Link:
     def process(self) -> None:
         if self.core.closed:
             return
-        self.due = False
-        if self.timer:
-            self.timer.cancel()
-            self.timer = None
         try:
             outcomes = self.core.process()
         except Error:
@@ -123,22 +115,9 @@ class _Link:
         self.plan()
 
     def plan(self) -> None:
-        """After everything that may have changed how long the loop may sleep, and for whom."""
+        """After everything that may have changed whether somebody waits for it: that keeps it."""
         busy = not self.lost and (self.waiting or self.core.pending)
         self.on_readable.kept = self if busy else None
-        timeout = -1 if self.lost or self.due else self.core.timeout()
-        if timeout < 0:
-            return
-        if timeout == 0:
-            self.due = True
-            self.loop.call_soon(self.on_readable)
-            return
-        when = self.loop.time() + timeout / 1000
-        if self.timer and self.timer.when() <= when:
-            return
-        if self.timer:
-            self.timer.cancel()
-        self.timer = self.loop.call_at(when, self.on_readable)
 
     async def change(self, until: Optional[float] = None) -> None:
         """Returns when something has happened, or the time is up."""
@@ -415,7 +394,7 @@ class Connection(ConnectionState):
             outcome = post(address, data)
             if outcome is not None:
                 link = self._link
-                if link.on_readable.kept is None or (not link.due and self._core.timeout() >= 0):
+                if link.on_readable.kept is None:
                     link.plan()
                 return outcome
             if until is not None and self._link.loop.time() >= until:

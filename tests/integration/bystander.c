@@ -78,8 +78,8 @@ static void serve(struct xenmsg *conn)
 			exit(3);
 		if (r > 0)
 			continue; /* a message waits for xenmsg_recv() */
-		fds[1] = (struct pollfd){.fd = xenmsg_fd(conn), .events = (short)xenmsg_events(conn)};
-		poll(fds, 2, xenmsg_timeout(conn));
+		fds[1] = (struct pollfd){.fd = xenmsg_fd(conn), .events = POLLIN};
+		poll(fds, 2, -1);
 		if (fds[0].revents)
 			return;
 	}

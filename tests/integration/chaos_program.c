@@ -98,12 +98,10 @@ static int begin_something(struct chaos *chaos, char *const *addresses, unsigned
 /* One round: waits for at most timeout_ms, does what there is to do. */
 static int run(struct chaos *chaos, int timeout_ms)
 {
-	struct pollfd polled[STREAMS_MAX + 1] = {
-		{.fd = xenmsg_fd(chaos->conn), .events = (short)xenmsg_events(chaos->conn)}};
-	int library = xenmsg_timeout(chaos->conn), r;
+	struct pollfd polled[STREAMS_MAX + 1] = {{.fd = xenmsg_fd(chaos->conn), .events = POLLIN}};
+	int r;
 
-	poll(polled, 1 + streams_poll(chaos, polled + 1),
-	     library >= 0 && library < timeout_ms ? library : timeout_ms);
+	poll(polled, 1 + streams_poll(chaos, polled + 1), timeout_ms);
 	r = xenmsg_process(chaos->conn);
 	streams_accept(chaos);
 	streams_run(chaos);

@@ -69,8 +69,7 @@ static const char *use_everything(void)
 	void *data;
 
 	REFUSED(xenmsg_fd(conn));
-	REFUSED(xenmsg_events(conn));
-	REFUSED(xenmsg_timeout(conn));
+	REFUSED(xenmsg_wake(conn));
 	REFUSED(xenmsg_process(conn));
 	REFUSED(xenmsg_wait(conn, 1000));
 	REFUSED(xenmsg_bind(conn, "other", 0, NULL, NULL));
@@ -99,7 +98,6 @@ static const char *use_everything(void)
 	REFUSED(xenmsg_watch(conn, "*", count_event, NULL));
 	REFUSED(xenmsg_unwatch(conn, 1));
 	REFUSED(xenmsg_query(conn, "status", &json));
-	REFUSED(xenmsg_status(conn, &json));
 	REFUSED(xenmsg_ping(conn, "5", 1000, NULL));
 	xenmsg_unreserve(conn);
 	if (xenmsg_message_wants_reply(request))

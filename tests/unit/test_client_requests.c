@@ -102,7 +102,7 @@ BOTH(a_request_leaves_the_descriptor_telling_of_what_comes_next)
 
 	handled = 0;
 	fake_bind(&fake, "inbox", handle, &fake);
-	wait = (struct pollfd){.fd = xenmsg_fd(fake.conn), .events = (short)xenmsg_events(fake.conn)};
+	wait = (struct pollfd){.fd = xenmsg_fd(fake.conn), .events = POLLIN};
 	fake_meanwhile(&fake, deliver_and_answer);
 	assert_int_equal(xenmsg_query(fake.conn, "peers", &json), 0);
 	fake_join(&fake);
@@ -244,7 +244,7 @@ BOTH(every_bind_has_one_outcome)
 	xenmsg_process(fake.conn);
 	fake_expect(&fake, FRAME_BIND);
 	fake_reply(&fake, fake.header.channel, EACCES, "", false);
-	assert_true(xenmsg_wait(fake.conn, 10000) > 0);
+	assert_int_equal(xenmsg_process(fake.conn), 0);
 	fake_bind(&fake, "inbox", NULL, NULL);
 
 	assert_int_equal(bind_post("late", &bind_outcomes[0]), 0);

@@ -326,7 +326,7 @@ BOTH(malformed_addresses_are_refused)
 
 static bool readable(void)
 {
-	struct pollfd wait = {.fd = xenmsg_fd(fake.conn), .events = (short)xenmsg_events(fake.conn)};
+	struct pollfd wait = {.fd = xenmsg_fd(fake.conn), .events = POLLIN};
 
 	return poll(&wait, 1, 0) == 1;
 }
@@ -342,7 +342,6 @@ BOTH(the_descriptor_tells_a_loop_when_to_process)
 	read_stream(channel, stream, sizeof(stream));
 	xenmsg_process(fake.conn);
 	assert_false(readable());
-	assert_int_equal(xenmsg_timeout(fake.conn), -1);
 	fake_credit(&fake, channel, SPAN_64, 65536);
 	assert_true(readable());
 	assert_int_equal(xenmsg_process(fake.conn), 1);
@@ -355,7 +354,7 @@ BOTH(the_descriptor_tells_a_loop_when_to_process)
 	fake_credit(&fake, channel, 2 * SPAN_64, 65536);
 	assert_int_equal(xenmsg_post(fake.conn, "5:inbox", data, 64, NULL, NULL), 0);
 	assert_int_equal(result, PENDING);
-	assert_true(readable() || xenmsg_timeout(fake.conn) == 0);
+	assert_true(readable());
 	xenmsg_process(fake.conn);
 	assert_int_equal(result, 0);
 }

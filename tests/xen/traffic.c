@@ -413,14 +413,14 @@ static void run(struct traffic *traffic)
 
 	while (!traffic->end_delivered || !traffic->end_got || !traffic->in.ended) {
 		struct pollfd polled[2] = {
-			{.fd = xenmsg_fd(traffic->conn), .events = (short)xenmsg_events(traffic->conn)},
+			{.fd = xenmsg_fd(traffic->conn), .events = POLLIN},
 			{.fd = traffic->in.ended && traffic->out.ended ? -1 : traffic->stream,
 			 .events = (short)((traffic->in.ended ? 0 : POLLIN) |
 					   (traffic->out.ended ? 0 : POLLOUT))},
 		};
-		int timeout = xenmsg_timeout(traffic->conn), r;
+		int r;
 
-		poll(polled, 2, timeout >= 0 && timeout < LOOK_MS ? timeout : LOOK_MS);
+		poll(polled, 2, LOOK_MS);
 		r = xenmsg_process(traffic->conn);
 		if (r < 0)
 			fail("process: %s", strerror(-r));

@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What libxenmsg promises to programs with a loop: one descriptor that tells everything, by level and by edge;
+ * wake-ups from anywhere; and what a callback may call.
+ */
+#include "tests/unit/client_recv_rig.h"
+#include "tests/unit/client_send_rig.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "config.h"
+
+static int outcomes, last;
+
+static void note(void *userdata, int result)
+{
+	outcomes++;
+	last = result;
+}
+
+static void leave_cancel_unanswered(struct fake *daemon)
+{
+	fake_expect(daemon, FRAME_OPEN);
+	fake_expect(daemon, FRAME_DATA);
+	fake_expect(daemon, FRAME_DATA);
+	fake_expect(daemon, FRAME_CANCEL);
+}
+
+/* As executors of other languages do it: each edge is told once. */
+BOTH(a_time_out_comes_by_an_edge_of_the_descriptor)
+{
+	struct epoll_event event = {.events = EPOLLIN | EPOLLET};
+	int epoll = epoll_create1(EPOLL_CLOEXEC);
+
+	outcomes = 0;
+	assert_int_equal(epoll_ctl(epoll, EPOLL_CTL_ADD, xenmsg_fd(fake.conn), &event), 0);
+	fake_meanwhile(&fake, leave_cancel_unanswered);
+	assert_int_equal(xenmsg_post_timed(fake.conn, "5:inbox", "x", 1, 60000, NULL, NULL), 0);
+	assert_int_equal(xenmsg_post_timed(fake.conn, "5:inbox", "x", 1, 30, note, NULL), 0);
+	while (outcomes < 1) {
+		while (xenmsg_process(fake.conn) > 0)
+			;
+		if (outcomes < 1)
+			assert_int_equal(epoll_wait(epoll, &event, 1, -1), 1);
+	}
+	assert_int_equal(last, -ECONNRESET);
+	fake_join(&fake);
+	close(epoll);
+}
+
+static void *wake(void *conn)
+{
+	assert_int_equal(xenmsg_wake(conn), 0);
+	return NULL;
+}
+
+static void wake_again(int number)
+{
+	xenmsg_wake(fake.conn);
+}
+
+BOTH(a_wake_up_from_anywhere_ends_the_wait)
+{
+	struct pollfd readable = {.fd = xenmsg_fd(fake.conn), .events = POLLIN};
+	struct sigaction action = {.sa_handler = wake_again, .sa_flags = SA_RESTART};
+	pthread_t thread;
+
+	xenmsg_process(fake.conn);
+	assert_int_equal(pthread_create(&thread, NULL, wake, fake.conn), 0);
+	assert_int_equal(xenmsg_wait(fake.conn, -1), 0);
+	pthread_join(thread, NULL);
+	/* One that comes before the wait isn't lost, and is told once. */
+	assert_int_equal(sigaction(SIGUSR1, &action, NULL), 0);
+	raise(SIGUSR1);
+	assert_int_equal(poll(&readable, 1, -1), 1);
+	assert_int_equal(xenmsg_wait(fake.conn, -1), 0);
+	assert_int_equal(poll(&readable, 1, 0), 0);
+	/* Nor does it end what waits for something else. */
+	raise(SIGUSR1);
+	assert_int_equal(xenmsg_send(fake.conn, "bad address", "x", 1, -1), -EINVAL);
+	assert_int_equal(xenmsg_wait(fake.conn, -1), 0);
+}
+
+static int within[2];
+
+static void process_within(void *userdata, struct xenmsg_message *message)
+{
+	within[0] = xenmsg_process(fake.conn);
+	within[1] = xenmsg_wait(fake.conn, 1000);
+	xenmsg_message_free(message);
+}
+
+BOTH(a_callback_can_not_process)
+{
+	fake_bind(&fake, "inbox", process_within, NULL);
+	fake_open(&fake, 1, "inbox");
+	DELIVER(1, "one", "two");
+	while (xenmsg_wait(fake.conn, -1) != 2)
+		;
+	assert_int_equal(within[0], -EBUSY);
+	assert_int_equal(within[1], -EBUSY);
+}
+
+static void close_within(void *userdata, struct xenmsg_message *message)
+{
+	handled++;
+	xenmsg_close(fake.conn);
+	xenmsg_close(fake.conn);
+	/* It is still there. */
+	assert_int_equal(xenmsg_post(fake.conn, "5:inbox", "x", 1, note, NULL), 0);
+	xenmsg_message_free(message);
+}
+
+static int process_until_closed(void)
+{
+	int r;
+
+	do
+		r = xenmsg_wait(fake.conn, -1);
+	while (r >= 0);
+	return r;
+}
+
+BOTH(a_handler_may_close_the_connection)
+{
+	handled = outcomes = 0;
+	fake_bind(&fake, "inbox", close_within, NULL);
+	fake_open(&fake, 1, "inbox");
+	DELIVER(1, "one", "two");
+	assert_int_equal(xenmsg_post(fake.conn, "5:inbox", "x", 1, note, NULL), 0);
+	assert_int_equal(process_until_closed(), -ECANCELED);
+	fake.conn = NULL;
+	assert_int_equal(handled, 1);
+	assert_int_equal(outcomes, 2);
+}
+
+BOTH(recv_ends_when_a_handler_closes)
+{
+	struct xenmsg_message *message;
+
+	handled = outcomes = 0;
+	fake_bind(&fake, "inbox", close_within, NULL);
+	fake_bind(&fake, "plain", NULL, NULL);
+	fake_open(&fake, 1, "inbox");
+	fake_open(&fake, 3, "plain");
+	DELIVER(1, "one");
+	DELIVER(3, "two");
+	assert_int_equal(xenmsg_recv(fake.conn, &message, -1), -ECANCELED);
+	fake.conn = NULL;
+	assert_int_equal(handled, 1);
+	assert_int_equal(outcomes, 1);
+}
+
+static void close_when_done(void *userdata, int result)
+{
+	note(NULL, result);
+	xenmsg_close(fake.conn);
+}
+
+static void take_both(struct fake *daemon)
+{
+	uint32_t channel;
+
+	fake_expect(daemon, FRAME_OPEN);
+	channel = daemon->header.channel;
+	fake_expect(daemon, FRAME_DATA);
+	fake_expect(daemon, FRAME_DATA);
+	fake_opened(daemon, channel, 65536, FAKE_MAX_MESSAGE);
+	fake_credit(daemon, channel, 2 * 24, 65536);
+}
+
+/* What it has begun has its outcome first. */
+BOTH(a_send_within_which_the_connection_is_closed_ends)
+{
+	outcomes = 0;
+	fake_meanwhile(&fake, take_both);
+	assert_int_equal(xenmsg_post(fake.conn, "5:inbox", "x", 1, close_when_done, NULL), 0);
+	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", "x", 1, -1), 0);
+	fake_join(&fake);
+	fake.conn = NULL;
+	assert_int_equal(outcomes, 1);
+	assert_int_equal(last, 0);
+}
+
+BOTH(a_done_that_is_told_by_close_may_close_again)
+{
+	outcomes = 0;
+	assert_int_equal(xenmsg_post(fake.conn, "5:inbox", "x", 1, close_when_done, NULL), 0);
+	xenmsg_close(fake.conn);
+	fake.conn = NULL;
+	assert_int_equal(outcomes, 1);
+}
+
+/* More of them than a program may ask questions at once. */
+BOTH(endpoints_are_removed_without_waiting)
+{
+	enum { MANY = 100 };
+	char name[16];
+
+	for (int i = 0; i < MANY; i++) {
+		snprintf(name, sizeof(name), "e%d", i);
+		fake_bind(&fake, name, NULL, NULL);
+	}
+	for (int i = 0; i < MANY; i++) {
+		snprintf(name, sizeof(name), "e%d", i);
+		assert_int_equal(xenmsg_unbind(fake.conn, name), 0);
+	}
+	for (int i = 0; i < MANY; i++) {
+		fake_expect(&fake, FRAME_UNBIND);
+		fake_reply(&fake, fake.header.channel, 0, "", false);
+	}
+	assert_int_equal(xenmsg_process(fake.conn), 0);
+	fake_bind(&fake, "e1", NULL, NULL);
+}
+
+TEST(the_version_is_that_of_the_package)
+{
+	char text[32];
+
+	snprintf(text, sizeof(text), "%u.%u.%u", xenmsg_version() >> 16, xenmsg_version() >> 8 & 255,
+		 xenmsg_version() & 255);
+	assert_string_equal(text, PACKAGE_VERSION);
+	assert_int_equal(xenmsg_version(), XENMSG_VERSION);
+}
