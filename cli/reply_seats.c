@@ -80,7 +80,7 @@ static void seat(struct reply_seats *seats, struct waiting_reply *reply, struct 
 	if (seats->taken == seats->most) {
 		struct waiting_reply *other = greediest(seats, &most);
 
-		if (most < seats_of(seats, reply->who) + 2)
+		if (!other || most < seats_of(seats, reply->who) + 2)
 			return;
 		other->seated = false;
 		other->until_ms = 0;
