@@ -502,6 +502,7 @@ static void on_carrier(void *userdata)
 	enum transport_state state = transport_state(&link->carrier);
 
 	link_stop_being_polled(link);
+	relay_spend(link->links->relay, link->hop->account, COST_WAKE_UP);
 	hop_event(link->hop);
 	if (state == TRANSPORT_OPEN || link_note_gone(link, state))
 		return;
