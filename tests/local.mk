@@ -61,7 +61,7 @@ chaos_program_LDFLAGS = -no-install
 integration_tests = \
 	tests/integration/chaos_checks.py \
 	tests/integration/conftest.py \
-	tests/integration/fake_gateway.py tests/integration/gateway_rings.py \
+	tests/integration/fake_gateway.py tests/integration/frames.py tests/integration/gateway_rings.py \
 	tests/integration/gateway_rig.py \
 	tests/integration/library.py \
 	tests/integration/messaging.py \

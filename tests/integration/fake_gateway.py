@@ -143,17 +143,17 @@ class FakeGateway(threading.Thread):
         """From this end to the other one. Returns how many bytes; None: it has ended."""
         here, there = talk.ends[start], talk.ends[1 - start]
         has_ended = here.has_ended()
-        begin, end = there.writes.producer, here.reads.producer
-        size = end - begin & 0xffffffff
+        size = here.reads.ready()
         assert size <= RING
         self.carried += size
         if self.lose_after and self.carried >= self.lose_after[0]:
             self.lose_after.pop(0)
             return None
         if size:
-            for at in range(begin, begin + size, CHUNK):
-                there.writes.write(at, here.reads.read(at, min(CHUNK, begin + size - at)))
-            there.writes.producer = end
+            for at in range(0, size, CHUNK):
+                there.writes.put(here.reads.get(min(CHUNK, size - at), at), publish=False)
+            here.reads.consume(size, release=False)
+            there.writes.producer = there.writes.index
             there.wake()
         processed = there.writes.consumer
         if here.reads.consumer != processed:

@@ -6,17 +6,15 @@ import array
 import mmap
 import os
 import socket
-import struct
 import threading
 import time
 
-from protocol import seal
+from frames import DATA, frame, size_at
+from protocol import Ring, seal
 
 RING, HEAD = 1 << 20, 4096
 SIZE = HEAD + 2 * RING
 OUT, IN = 0, 1  # seen from the daemon
-HEADER = struct.Struct("<IBBHII")  # of a frame: length, type, flags, messages, channel, sequence
-FRAME_DATA = 18
 PIECE = 65536  # the most bytes in a frame
 LOOK = 0.001
 DESCRIPTORS = 4
@@ -29,52 +27,13 @@ def doorbell():
     return fd
 
 
-def padded(length):
-    return HEADER.size + length + -length % 8
-
-
-class Ring:
-    def __init__(self, memory, which):
-        self.memory, self.data = memory, HEAD + which * RING
-        self.words = memoryview(memory)[which * 256:(which + 1) * 256].cast("I")
-
-    def release(self):
-        self.words.release()
-
-    @property
-    def producer(self):
-        return self.words[0]
-
-    @producer.setter
-    def producer(self, value):
-        self.words[0] = value & 0xffffffff
-
-    @property
-    def consumer(self):
-        return self.words[16]
-
-    @consumer.setter
-    def consumer(self, value):
-        self.words[16] = value & 0xffffffff
-
-    def read(self, at, size):
-        at %= RING
-        first = self.memory[self.data + at:self.data + min(at + size, RING)]
-        return first + self.memory[self.data:self.data + size - len(first)]
-
-    def write(self, at, data):
-        at %= RING
-        first = min(len(data), RING - at)
-        self.memory[self.data + at:self.data + at + first] = data[:first]
-        self.memory[self.data:self.data + len(data) - first] = data[first:]
-
-
 class End:
     """One end: a ring that it reads, one that it writes, and what tells of both."""
 
     def __init__(self, memory, life, wakes, woken, is_daemon):
         self.memory, self.life, self.wakes, self.woken = memory, life, wakes, woken
-        self.reads, self.writes = Ring(memory, IN if is_daemon else OUT), Ring(memory, OUT if is_daemon else IN)
+        rings = [Ring(memory, which * 256, HEAD + which * RING, RING) for which in (OUT, IN)]
+        self.writes, self.reads = rings if is_daemon else rings[::-1]
         life.setblocking(False)
         self.lock = threading.RLock()
         self.is_closed = False
@@ -95,18 +54,12 @@ class End:
             return True
 
     def next_frame(self):
-        """Its kind and payload; None: there is none. It is processed with that."""
+        """None: there is none. It is processed with that."""
         with self.lock:
-            ring = self.reads
-            if self.is_closed or ring.producer == ring.consumer:
-                return None
-            at = ring.consumer
-            length, kind, *_ = HEADER.unpack(ring.read(at, HEADER.size))
-            assert ring.producer - at & 0xffffffff >= padded(length), "only whole frames are seen"
-            payload = ring.read(at + HEADER.size, length)
-            ring.consumer = at + padded(length)
-            self.wake()
-            return kind, payload
+            got = None if self.is_closed else self.reads.take()
+            if got:
+                self.wake()
+            return got
 
     def close(self):
         with self.lock:
@@ -136,14 +89,13 @@ class GatewayEnd(End):
         """Whole ones, one behind another, as fast as the daemon takes them."""
         ring, at = self.writes, 0
         while at < len(frames):
-            size = padded(HEADER.unpack_from(frames, at)[0])
-            while not self.is_closed and RING - (ring.producer - ring.consumer & 0xffffffff) < size:
+            size = size_at(frames, at)
+            while not self.is_closed and ring.space() < size:
                 time.sleep(LOOK)
             with self.lock:
                 if self.is_closed:
                     raise BrokenPipeError
-                ring.write(ring.producer, frames[at:at + size])
-                ring.producer += size
+                ring.put(frames[at:at + size])
                 self.wake()
             at += size
 
@@ -178,20 +130,18 @@ class DaemonEnd(End):
 
     def send(self, data):
         data = bytes(data[:PIECE])
-        frame = HEADER.pack(len(data), FRAME_DATA, 0, 0, 0, self.sequence) + data + bytes(-len(data) % 8)
-        ring = self.writes
+        whole = frame(DATA, data, sequence=self.sequence)
 
         def there_is_room():
             if self.has_ended():
                 raise BrokenPipeError
-            return RING - (ring.producer - ring.consumer & 0xffffffff) >= len(frame)
+            return self.writes.space() >= len(whole)
         self.wait(there_is_room)
         with self.lock:
             if self.is_closed:
                 raise BrokenPipeError
             self.sequence += 1
-            ring.write(ring.producer, frame)
-            ring.producer += len(frame)
+            self.writes.put(whole)
             self.wake()
         return len(data)
 
@@ -202,10 +152,10 @@ class DaemonEnd(End):
 
     def take(self):
         """Whether there was another frame, of which the payload is to be read now."""
-        frame = self.next_frame()
-        if frame:
-            self.rest = frame[1]
-        return frame is not None
+        got = self.next_frame()
+        if got:
+            self.rest = got.payload
+        return got is not None
 
     def recv(self, size):
         ended = []

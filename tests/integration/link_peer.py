@@ -19,10 +19,10 @@ import sys
 import time
 import uuid
 
-HELLO, GOODBYE, PING, PONG, ACK, DIRECTORY = 1, 3, 4, 5, 6, 7
-PROVE, RESUME, OFFER, MOVE, DECLINE, ASK, TOLD, UNASK = range(8, 16)
-OPEN, OPENED, DATA, CREDIT, FIN, RESET, CANCEL, CANCELLED = range(16, 24)
-HEADER = struct.Struct("<IBBHII")  # length, type, flags, messages, channel, sequence
+from frames import (ACK, ASK, CANCELLED, CREDIT, DATA, DECLINE, DIRECTORY, FIN, GOODBYE, HEADER, HELLO, MOVE, OFFER, OPEN, OPENED,
+                    PAYLOAD_MAX, PING, PONG, PROVE, RESET, RESUME, TOLD, UNASK, Frame, ask_payload, frame, link_hello_payload,
+                    message, open_payload, reset_payload, size_at, u32, u64)
+
 PIECE = 16384  # with its header and a few more frames it fits into the smallest rings that a link begins with
 PATIENCE = 30
 NONE, READ = 0, 1  # XenStore's permissions
@@ -197,9 +197,9 @@ class Peer:
             self.token, self.secret = token, secret if self.me < self.peer else None
         elif purpose:
             token = self.token
-        payload = struct.pack("<HHI16s16sQQ", 1, int(self.resumes), self.flags, self.instance.bytes, token, 0, 1 << 24) + b"python"
+        payload = link_hello_payload(self.instance.bytes, token, self.flags, int(self.resumes))
         if self.resumes:
-            payload += b"\0" + self.nonce + struct.pack("<I", purpose) + secret
+            payload += b"\0" + self.nonce + u32(purpose) + secret
         if self.tags:
             payload += b"\0" + (self.tag(True) if again else os.urandom(8)) + os.urandom(56)
         return payload
@@ -247,13 +247,13 @@ class Peer:
     def proof(self, ours, epoch):
         mine, theirs = (self.me, self.nonce, self.instance.bytes), (self.peer, self.their_nonce, self.their_instance)
         first, second = (mine, theirs) if ours else (theirs, mine)
-        told = b"xenmsg prove" + struct.pack("<II", first[0], second[0]) + first[1] + second[1] + first[2] + second[2]
-        return hmac.new(self.secret, told + struct.pack("<II", epoch, 1), hashlib.sha256).digest()
+        told = b"xenmsg prove" + u32(first[0], second[0]) + first[1] + second[1] + first[2] + second[2]
+        return hmac.new(self.secret, told + u32(epoch, 1), hashlib.sha256).digest()
 
     def tag(self, ours):
         mine, theirs = (self.me, self.instance.bytes), (self.peer, uuid.UUID(self.their_hello.split(" ")[1]).bytes)
         first, second = (mine, theirs) if ours else (theirs, mine)
-        told = struct.pack("<II", first[0], second[0]) + (self.nonce if ours else self.their_nonce) + first[1] + second[1]
+        told = u32(first[0], second[0]) + (self.nonce if ours else self.their_nonce) + first[1] + second[1]
         return hmac.new(self.secret, b"xenmsg hello" + told, hashlib.sha256).digest()[:8]
 
     def do_impression(self):
@@ -275,20 +275,20 @@ class Peer:
             assert purpose == 0 and self.tag(False) in self.their_tags
         else:
             assert (token, purpose) == (self.token, 1)
-        self.say(PROVE, struct.pack("<II", self.epoch, 0) + self.proof(True, self.epoch))
+        self.say(PROVE, u32(self.epoch, 0) + self.proof(True, self.epoch))
         epoch, _, proof = struct.unpack("<II32s", self.expect(PROVE))
         assert proof == self.proof(False, epoch)
         if self.role == "map":
             self.epoch = max(self.epoch, epoch) + 1
-        self.say(RESUME, struct.pack("<QII", self.processed, self.epoch, 0))
+        self.say(RESUME, u64(self.processed) + u32(self.epoch, 0))
         received, epoch, _ = struct.unpack("<QII", self.expect(RESUME))
         assert received <= self.sent
         if self.role == "grant":
             assert epoch > self.epoch
             self.epoch = epoch
-        self.kept = [(end, frame) for end, frame in self.kept if end > received]
-        for _, frame in self.kept:
-            self.put(frame)
+        self.kept = [(end, whole) for end, whole in self.kept if end > received]
+        for _, whole in self.kept:
+            self.put(whole)
         self.send(PING, 0, bytes(8))
         return f"again {len(self.kept) - 1}"
 
@@ -300,7 +300,7 @@ class Peer:
         place = [int(self.store.read(f"{path}/{leaf}")) for leaf in ("ring-ref", "event-channel")]
         self.store.remove(path)
         count = self.moves
-        self.send(OFFER, 0, struct.pack("<IIII", *place, self.epoch if self.resumes else 0, 0))
+        self.send(OFFER, 0, u32(*place, self.epoch if self.resumes else 0, 0))
         self.until(lambda: self.moves > count or not self.other)
         return str(self.moves) if self.moves > count else "declined"
 
@@ -327,7 +327,7 @@ class Peer:
 
     def say_move(self):
         """The last frame here; then waits until it was read, and goes on in the other one."""
-        self.put(HEADER.pack(0, MOVE, 0, 0, 0, 0))
+        self.put(frame(MOVE))
         end = time.monotonic() + PATIENCE
         while True:
             is_open = self.vchan.is_open()  # the peer closes it when it has read it
@@ -355,15 +355,15 @@ class Peer:
     # ---- frames [1] ----
 
     def send(self, kind, number=0, payload=b""):
-        frame = HEADER.pack(len(payload), kind, 0, 0, number, self.out_sequence) + payload + bytes(-len(payload) % 8)
-        self.sent += len(frame)
-        self.kept.append((self.sent, frame))
+        whole = frame(kind, payload, number, sequence=self.out_sequence)
+        self.sent += len(whole)
+        self.kept.append((self.sent, whole))
         self.out_sequence += 1
-        self.put(frame)
+        self.put(whole)
 
-    def put(self, frame):
+    def put(self, whole):
         end = time.monotonic() + PATIENCE
-        while not self.vchan.send(frame):
+        while not self.vchan.send(whole):
             assert self.vchan.is_open() and time.monotonic() < end, "the peer doesn't read"
             self.vchan.wait(1)
 
@@ -380,26 +380,25 @@ class Peer:
                 return
 
     def take_frame(self):
-        header = self.inlet.receive(16)
+        header = self.inlet.receive(HEADER.size)
         assert header, "an incomplete header in the ring"
-        length, kind, _, _, number, sequence = HEADER.unpack(header)
-        assert length <= 65536
-        padded = length + -length % 8
-        payload = self.inlet.receive(padded)[:length] if padded else b""
-        if kind == MOVE:
-            assert (length, sequence) == (0, 0)
+        size = size_at(header)
+        assert size <= HEADER.size + PAYLOAD_MAX
+        got = Frame(header + self.inlet.receive(size - HEADER.size) if size > HEADER.size else header)
+        if got.kind == MOVE:
+            assert (got.length, got.sequence) == (0, 0)
             self.take_move()
             return
-        assert sequence == self.in_sequence, f"frame {sequence} instead of {self.in_sequence}"
+        assert got.sequence == self.in_sequence, f"frame {got.sequence} instead of {self.in_sequence}"
         self.in_sequence += 1
-        self.processed += 16 + padded
-        self.take(kind, number, payload)
+        self.processed += size
+        self.take(got.kind, got.channel, got.payload)
         if self.processed - self.acknowledged >= 65536:
             self.acknowledge()
 
     def acknowledge(self):  # [5.4]
         self.acknowledged = self.processed
-        self.send(ACK, 0, struct.pack("<Q", self.acknowledged))
+        self.send(ACK, 0, u64(self.acknowledged))
 
     def take(self, kind, number, payload):
         assert self.hello or kind == HELLO, "the first frame is HELLO"
@@ -414,7 +413,7 @@ class Peer:
             self.pongs.append(payload)
         elif kind == ACK:
             self.peer_ack, = struct.unpack_from("<Q", payload)
-            self.kept = [(end, frame) for end, frame in self.kept if end > self.peer_ack]
+            self.kept = [(end, whole) for end, whole in self.kept if end > self.peer_ack]
         elif kind == GOODBYE:
             self.goodbye = struct.unpack_from("<I", payload)[0], payload[4:].decode()
         elif kind == OFFER:
@@ -429,7 +428,7 @@ class Peer:
             assert number % 2 == (self.me < self.peer) and number not in self.channels
             channel = self.channels[number] = Channel(0)
             channel.endpoint, channel.identity = payload[20:].decode(), struct.unpack_from("<4I", payload, 4)
-            self.send(OPENED, number, struct.pack("<QQ", 65536, 1 << 24))
+            self.send(OPENED, number, u64(65536, 1 << 24))
         elif number in self.channels and OPENED <= kind <= CANCELLED:
             self.take_of(self.channels[number], kind, number, payload)
         else:
@@ -447,18 +446,18 @@ class Peer:
             channel.received += len(payload)
             channel.buffer += payload
             self.take_messages(channel)
-            self.send(CREDIT, number, struct.pack("<QQ", channel.received, channel.received + 65536))
+            self.send(CREDIT, number, u64(channel.received, channel.received + 65536))
         elif kind == FIN:
             assert struct.unpack_from("<Q", payload)[0] == channel.received
             channel.fin_received = True
             if not channel.fin_sent:
-                self.send(FIN, number, struct.pack("<Q", channel.sent))
+                self.send(FIN, number, u64(channel.sent))
                 channel.fin_sent = True
             self.forget_ended(number)
         elif kind == RESET:
             channel.error, _, consumed, _ = struct.unpack_from("<IIQQ", payload)
             channel.consumed = max(channel.consumed, consumed)
-            self.send(RESET, number, struct.pack("<IIQQ", channel.error, 0, channel.received, channel.received))
+            self.send(RESET, number, reset_payload(channel.error, channel.received))
             del self.channels[number]
         self.forget_ended(number)
 
@@ -483,14 +482,14 @@ class Peer:
     def open(self, endpoint):
         number, self.next = self.next, self.next + 2
         self.channels[number] = channel = Channel(65536)
-        self.send(OPEN, number, struct.pack("<BBHIIII", 1, 0, 0, self.claimed, 1000, 100, 42) + endpoint.encode())
+        self.send(OPEN, number, open_payload(endpoint, identity=(self.claimed, 1000, 100, 42)))
         return number, channel
 
     def do_send(self, endpoint, size):
         """A message to an endpoint of the peer, on a channel of its own, which is ended in order."""
         number, channel = self.open(endpoint)
         data = pattern(int(size))
-        stream = struct.pack("<IBBH", len(data), 0, 0, 0) + data + bytes(-len(data) % 8) + bytes(8)
+        stream = message(data)
         total = len(stream)
         while stream and channel.error is None:
             size = min(PIECE, channel.limit - channel.sent, len(stream))
@@ -502,7 +501,7 @@ class Peer:
         self.until(lambda: channel.error is not None or channel.consumed == total)
         if channel.error is not None:  # its receiver may have gone when it had taken it [2.4]
             return "delivered" if channel.consumed == total else f"reset {channel.error}"
-        self.send(FIN, number, struct.pack("<Q", channel.sent))
+        self.send(FIN, number, u64(channel.sent))
         channel.fin_sent = True
         self.until(lambda: number not in self.channels)
         return "delivered"
@@ -521,20 +520,18 @@ class Peer:
     def do_ask(self, kind, name, count):  # [5.11]
         """Asks so many times. The errors of the answers."""
         self.told = []
-        identity = struct.pack("<4I", 0, 0, 0, 1)
         for question in range(int(count)):
-            self.send(ASK, 0, struct.pack("<IIQI", question, 0, 0, int(kind)) + identity + name.encode() + b"\0work\0hosta")
+            self.send(ASK, 0, ask_payload(question, int(kind), name + "\0work\0hosta"))
         self.until(lambda: len(self.told) == int(count))
         assert sorted(question for question, _ in self.told) == list(range(int(count)))
-        self.send(UNASK, 0, struct.pack("<I", 7))  # which is answered already
+        self.send(UNASK, 0, u32(7))  # which is answered already
         return ",".join(map(str, sorted({error for _, error in self.told})))
 
     def do_flood(self, kind, name, count):
         """Asks so many times, and reads nothing, as long as there is room."""
         for question in range(int(count)):
-            payload = struct.pack("<IIQI", question, 0, 0, int(kind)) + bytes(16) + name.encode()
-            frame = HEADER.pack(len(payload), ASK, 0, 0, 0, self.out_sequence) + payload + bytes(-len(payload) % 8)
-            if not self.vchan.send(frame):
+            payload = ask_payload(question, int(kind), name, identity=(0, 0, 0, 0))
+            if not self.vchan.send(frame(ASK, payload, sequence=self.out_sequence)):
                 select.select([], [], [], 0.01)
                 continue
             self.out_sequence += 1
@@ -565,7 +562,7 @@ class Peer:
         return "none"
 
     def do_close(self):
-        self.send(GOODBYE, 0, struct.pack("<I", 0))
+        self.send(GOODBYE, 0, u32(0))
         self.store.remove(f"{self.base}/presence")
         self.store.remove(self.base)
         self.until(lambda: not self.vchan.is_open(), self.vchan.fd)

@@ -19,7 +19,8 @@ import time
 
 import pytest
 
-from protocol import CREDIT, DATA, Program, frame, message, receive_exactly
+from frames import DATA, credit_frame, message, receive_exactly
+from protocol import Program
 
 BINDIR = os.environ.get("XENMSG_BINDIR", "")
 SBINDIR = os.environ.get("XENMSG_SBINDIR", os.path.join(os.path.dirname(BINDIR), "sbin") if BINDIR else "")
@@ -361,7 +362,7 @@ def deliver(sender, receiver, endpoint="inbox", data=b"hello"):
         program.data(0, stream)
         got = other.expect(DATA)
         assert got.payload == stream
-        other.send_bytes(frame(CREDIT, struct.pack("<QQ", len(stream), 0), channel=got.channel))
+        other.send_bytes(credit_frame(got.channel, len(stream)))
         program.consumed(0, len(stream))
 
 
@@ -385,7 +386,7 @@ class Holder(Program):
         """The payload of the next DATA, which counts as taken."""
         got = self.expect(DATA, timeout=timeout)
         self.taken[got.channel] = self.taken.get(got.channel, 0) + len(got.payload)
-        self.send_bytes(frame(CREDIT, struct.pack("<QQ", self.taken[got.channel], 0), channel=got.channel))
+        self.send_bytes(credit_frame(got.channel, self.taken[got.channel]))
         return got.payload
 
 

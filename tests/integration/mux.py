@@ -7,36 +7,15 @@ Nothing here waits in one session for another one: both ends of a stream may be 
 import hashlib
 import select
 import socket
-import struct
 import time
 
+from frames import (BIND, CREDIT, DATA, EVENT, FIN, GOODBYE, HEADER, INITIAL_LIMIT, MORE, MUX, OPEN, OPENED, PAYLOAD_MAX, QUERY,
+                    REPLY, RESET, SHARED_MEMORY, STREAM, STREAMS, UNBIND, Frame, bind_payload, credit_frame, fin_frame, frame,
+                    open_frame, reset_frame, size_at)
 from messaging import PATIENCE
-from protocol import (BIND, CREDIT, DATA, EVENT, FIN, GOODBYE, HEADER, MUX, OPEN, OPENED, PAYLOAD_MAX, QUERY, REPLY, RESET, UNBIND,
-                      Frame, Program, frame, padded)
+from protocol import Program
 
-STREAM = 3
-STREAMS = 4  # in the kinds of BIND
-HOSTS = 0x80000000
 BACKLOG = 1 << 18  # bytes that a session of these keeps to be written
-INITIAL_LIMIT = 65536
-
-
-def open_frame(channel, address, kind=STREAM):
-    """The address may be bytes, if it is none."""
-    text = address if isinstance(address, bytes) else address.encode()
-    return frame(OPEN, struct.pack("<BBHIIII", kind, 0, 0, 0, 0, 0, 0) + text, channel=channel)
-
-
-def credit_frame(channel, consumed):
-    return frame(CREDIT, struct.pack("<QQ", consumed, 0), channel=channel)
-
-
-def fin_frame(channel, total):
-    return frame(FIN, struct.pack("<Q", total), channel=channel)
-
-
-def reset_frame(channel, error, consumed=0):
-    return frame(RESET, struct.pack("<IIQQ", error, 0, consumed, consumed), channel=channel)
 
 
 class Stream:
@@ -123,7 +102,7 @@ class Mux(Program):
     def __init__(self, node, shared=False, flags=MUX, timeout=20 * PATIENCE):
         self.node = node
         super().__init__(node.socket, shared, timeout=timeout, flags=flags)
-        assert self.flags & MUX and bool(self.flags & 4) == shared, self.flags
+        assert self.flags & MUX and bool(self.flags & SHARED_MEMORY) == shared, self.flags
         self.streams, self.incoming, self.busy, self.replies = {}, [], set(), {}
         self.free, self.highest, self.asked = [], 0, 0
         self.takes = True  # reads what comes
@@ -146,11 +125,8 @@ class Mux(Program):
             size = min(len(self.outbox), self.out.space())
             # A ring has whole frames only, for which the indices are moved at once.
             whole = 0
-            while whole + HEADER.size <= size:
-                length = padded(struct.unpack_from("<I", self.outbox, whole)[0])
-                if whole + HEADER.size + length > size:
-                    break
-                whole += HEADER.size + length
+            while whole + HEADER.size <= size and whole + size_at(self.outbox, whole) <= size:
+                whole += size_at(self.outbox, whole)
             if whole:
                 self.out.put(bytes(self.outbox[:whole]))
                 del self.outbox[:whole]
@@ -170,14 +146,8 @@ class Mux(Program):
 
     def frames(self):
         if self.rings:
-            while self.incoming_ring().ready():
-                ring = self.incoming_ring()
-                header = ring.get(HEADER.size)
-                length = struct.unpack_from("<I", header)[0]
-                assert HEADER.size + padded(length) <= ring.ready()
-                payload = ring.get(length, HEADER.size)
-                ring.consume(HEADER.size + padded(length))
-                yield Frame(header, payload)
+            while got := self.incoming_ring().take():
+                yield got
             assert not self.deliveries.ready(), "a session of streams has one ring"
         try:
             data, descriptors, ended = b"", [], False
@@ -190,13 +160,9 @@ class Mux(Program):
         self.descriptors += descriptors
         self.input += data
         at = 0
-        while len(self.input) - at >= HEADER.size:
-            length = struct.unpack_from("<I", self.input, at)[0]
-            payload = at + HEADER.size
-            if payload + padded(length) > len(self.input):
-                break
-            yield Frame(bytes(self.input[at:payload]), bytes(self.input[payload:payload + length]))
-            at = payload + padded(length)
+        while len(self.input) - at >= HEADER.size and at + size_at(self.input, at) <= len(self.input):
+            yield Frame(self.input, at)
+            at += size_at(self.input, at)
         del self.input[:at]
         if ended:
             self.over = self.over or "closed"
@@ -234,14 +200,14 @@ class Mux(Program):
         elif got.kind == REPLY:
             error, body = self.replies.get(got.channel, (0, b""))
             self.replies[got.channel] = (error or got.u32(), body + got.payload[8:])
-            if not got.flags & 1:
+            if not got.flags & MORE:
                 self.asked = got.channel
         elif got.kind == EVENT:
             pass
         elif got.kind == OPEN:
             assert got.channel & 1 and got.channel not in self.streams and got.payload[0] == STREAM, got
             stream = Stream(self, got.channel, 0)
-            stream.domid, stream.uid, _, stream.pid = struct.unpack_from("<IIII", got.payload, 4)
+            stream.domid, stream.uid, _, stream.pid = got.identity()
             stream.endpoint, _, stream.name = got.payload[20:].decode().partition("\0")
             stream.opened = True
             self.streams[got.channel] = stream
@@ -302,7 +268,7 @@ class Mux(Program):
     def connect(self, address, number=None):
         number = self.number() if number is None else number
         stream = self.streams[number] = Stream(self, number, INITIAL_LIMIT)
-        self.put(open_frame(number, address))
+        self.put(open_frame(number, address, STREAM))
         return stream
 
     def ask(self, kind, payload, number=7):
@@ -315,7 +281,7 @@ class Mux(Program):
         return self.replies.pop(number)
 
     def listen(self, endpoint, kinds=STREAMS):
-        error, text = self.ask(BIND, struct.pack("<I", kinds) + endpoint.encode())
+        error, text = self.ask(BIND, bind_payload(endpoint, kinds))
         assert error == 0, (error, text)
 
     def unbind(self, endpoint):

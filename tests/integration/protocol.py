@@ -13,77 +13,14 @@ import socket
 import struct
 import time
 
-HELLO, WELCOME, GOODBYE, PING, PONG, ACK = range(1, 7)
-OPEN, OPENED, DATA, CREDIT, FIN, RESET, CANCEL, CANCELLED = range(16, 24)
-BIND, UNBIND, WATCH, UNWATCH, EVENT, QUERY, PROBE, REPLY = range(32, 40)
-
-HEADER = struct.Struct("<IBBHII")  # length, type, flags, messages, channel, sequence
-MORE = 1
-SHARED_MEMORY = 4
-MUX = 0x20
-MESSAGE = 1  # a kind of channel
-PAYLOAD_MAX = 65536
-INITIAL_LIMIT = 65536
+from frames import (BIND, CREDIT, DATA, GOODBYE, HEADER, MORE, PAYLOAD_MAX, QUERY, REPLY, RESET, SHARED_MEMORY, WELCOME, Closed,
+                    Frame, bind_payload, frame, hello, open_frame, size_at)
 
 EINVAL, EBUSY, EPROTO, EPROTONOSUPPORT, ENOENT, EMSGSIZE, ECANCELED, ECONNRESET = 22, 16, 71, 93, 2, 90, 125, 104
 
 
-class Closed(Exception):
-    """The daemon has closed the connection."""
-
-
 class Timeout(Exception):
     """Nothing came in time."""
-
-
-def receive_exactly(connection, size):
-    data = b""
-    while len(data) < size:
-        more = connection.recv(size - len(data))
-        if not more:
-            raise Closed
-        data += more
-    return data
-
-
-def padded(size):
-    return (size + 7) & ~7
-
-
-def frame(kind, payload=b"", channel=0, flags=0, messages=0, length=None):
-    """A whole frame; `length` may lie."""
-    header = HEADER.pack(len(payload) if length is None else length, kind, flags, messages, channel, 0)
-    return header + payload + bytes(padded(len(payload)) - len(payload))
-
-
-def hello(major=1, minor=0, flags=0):
-    return frame(HELLO, struct.pack("<HHI", major, minor, flags))
-
-
-def open_message(channel, address):
-    payload = struct.pack("<BBHIIII", MESSAGE, 0, 0, 0, 0, 0, 0) + address.encode()
-    return frame(OPEN, payload, channel=channel)
-
-
-def message(data, state=0, size=None, kind=0):
-    """A message as it stands in a channel's stream."""
-    return (struct.pack("<IBBH", len(data) if size is None else size, kind, 0, 0) + data
-            + bytes(padded(len(data)) - len(data)) + struct.pack("<II", state, 0))
-
-
-class Frame:
-    def __init__(self, header, payload):
-        self.length, self.kind, self.flags, self.messages, self.channel, self.sequence = HEADER.unpack(header)
-        self.payload = payload
-
-    def u32(self, offset=0):
-        return struct.unpack_from("<I", self.payload, offset)[0]
-
-    def u64(self, offset=0):
-        return struct.unpack_from("<Q", self.payload, offset)[0]
-
-    def __repr__(self):
-        return f"<frame type {self.kind} channel {self.channel} {self.payload[:40]!r}>"
 
 
 class Ring:
@@ -138,6 +75,16 @@ class Ring:
         self.index = (self.index + size) & 0xFFFFFFFF
         if release:
             self.consumer = self.index
+
+    def take(self):
+        """The next frame, which is processed with that; None: there is none."""
+        if not self.ready():
+            return None
+        size = size_at(self.get(HEADER.size))
+        assert size <= min(self.ready(), HEADER.size + PAYLOAD_MAX), "only whole frames are seen"
+        got = Frame(self.get(size))
+        self.consume(size)
+        return got
 
 
 def seal(memory):
@@ -237,12 +184,11 @@ class Program:
                 self.buffer += data
 
         fill(HEADER.size)
-        length = struct.unpack_from("<I", self.buffer)[0]
-        assert length <= PAYLOAD_MAX
-        fill(HEADER.size + padded(length))
-        header, payload = self.buffer[:HEADER.size], self.buffer[HEADER.size:HEADER.size + length]
-        self.buffer = self.buffer[HEADER.size + padded(length):]
-        return Frame(header, payload)
+        size = size_at(self.buffer)
+        assert size <= HEADER.size + PAYLOAD_MAX
+        fill(size)
+        got, self.buffer = Frame(self.buffer), self.buffer[size:]
+        return got
 
     def receive(self, ring=None, timeout=None):
         """The next frame, from the ring `in` unless another one is named, or from the socket if no memory is shared."""
@@ -250,20 +196,15 @@ class Program:
             return self.receive_from_socket(timeout)
         ring = ring or self.incoming
         end = time.monotonic() + (self.timeout if timeout is None else timeout)
-        while not ring.ready():
+        while not (got := ring.take()):
             ring.want_data()
             if ring.ready():
-                break
+                continue
             if time.monotonic() > end:
                 raise Timeout("no frame came")
             if self.wait(0.2):
                 raise Closed
-        header = ring.get(HEADER.size)
-        length = struct.unpack_from("<I", header)[0]
-        assert length <= PAYLOAD_MAX and HEADER.size + padded(length) <= ring.ready()
-        payload = ring.get(length, HEADER.size)
-        ring.consume(HEADER.size + padded(length))
-        return Frame(header, payload)
+        return got
 
     def expect(self, kind, channel=None, timeout=None):
         """The next frame of this type; others are left out. GOODBYE fails unless it is asked for."""
@@ -300,7 +241,7 @@ class Program:
                 return got.u32(), body
 
     def bind(self, endpoint, number=1):
-        error, text = self.request(BIND, struct.pack("<I", 1) + endpoint.encode(), number)
+        error, text = self.request(BIND, bind_payload(endpoint), number)
         assert error == 0, (error, text)
 
     def query(self, what, number=1):
@@ -309,7 +250,7 @@ class Program:
         return body.decode()
 
     def open(self, address, channel=0):
-        self.send_bytes(open_message(channel, address))
+        self.send_bytes(open_frame(channel, address))
 
     def data(self, channel, payload, messages=1):
         for at in range(0, len(payload), PAYLOAD_MAX):

@@ -13,10 +13,11 @@ import threading
 
 import pytest
 
-import protocol
+from frames import (BECOMES_STREAM, BIND, DATA, EVENT, FIN, HELLO, OPEN, PING, PROBE, QUERY, REPLY, RESET, SHARED_MEMORY, UNBIND,
+                    WATCH, WELCOME, Closed, bind_payload, frame, hello, message, open_frame)
 from library import Connection
 from messaging import EXIT_ERROR, EXIT_NO_DAEMON, EXIT_USAGE, FAST, GIVES_UP, PATIENCE, Holder, eventually, stopped, tool, works
-from protocol import EBUSY, EINVAL, ENOENT, EPROTO, EPROTONOSUPPORT, Closed, Program, frame, hello
+from protocol import EBUSY, EINVAL, ENOENT, EPROTO, EPROTONOSUPPORT, Program
 
 
 @pytest.fixture(name="pair")
@@ -166,7 +167,7 @@ def test_garbage_instead_of_hello_ends_the_session(pair):
             assert error in (EINVAL, EPROTO)
 
 
-@pytest.mark.parametrize("kind", [protocol.BIND, protocol.OPEN, protocol.QUERY, protocol.DATA, protocol.WELCOME])
+@pytest.mark.parametrize("kind", [BIND, OPEN, QUERY, DATA, WELCOME])
 def test_anything_before_hello_is_einval(pair, kind):
     with Program(pair[0].socket, greet=False) as program:
         program.socket.sendall(frame(kind, bytes(64)))
@@ -177,32 +178,32 @@ def test_anything_before_hello_is_einval(pair, kind):
 @pytest.mark.parametrize("shared", [False, True], ids=["socket", "rings"])
 def test_a_second_hello_is_ebusy(pair, shared):
     with Program(pair[0].socket, shared) as program:
-        program.send_bytes(protocol.hello())
+        program.send_bytes(hello())
         error, text = program.goodbye()
         assert error == EBUSY and text
 
 
-@pytest.mark.parametrize("flags", [0, protocol.SHARED_MEMORY, 2], ids=["socket", "rings", "stream"])
+@pytest.mark.parametrize("flags", [0, SHARED_MEMORY, BECOMES_STREAM], ids=["socket", "rings", "stream"])
 def test_who_goes_before_its_welcome_is_not_called_refused(pair, flags):
     one, _ = pair
     with stopped(one.pid), Program(one.socket, greet=False) as program:
-        program.socket.sendall(protocol.hello(flags=flags))
+        program.socket.sendall(hello(flags=flags))
     eventually(lambda: len(one.status()["clients"]) == 2, "its session has ended")  # this one and the bystander are left
     assert "refused" not in one.log.read_text()
 
 
 def test_another_major_version_is_refused_with_both_versions(pair):
     with Program(pair[0].socket, greet=False) as program:
-        program.socket.sendall(protocol.hello(major=2))
+        program.socket.sendall(hello(major=2))
         error, text = program.goodbye()
         assert error == EPROTONOSUPPORT and "1" in text and "2" in text
 
 
 def test_a_later_minor_version_with_more_fields_is_welcome(pair):
     with Program(pair[0].socket, greet=False) as program:
-        program.socket.sendall(frame(protocol.HELLO, struct.pack("<HHI", 1, 7, 0) + b"more"))
+        program.socket.sendall(frame(HELLO, struct.pack("<HHI", 1, 7, 0) + b"more"))
         welcome = program.receive()
-        assert welcome.kind == protocol.WELCOME
+        assert welcome.kind == WELCOME
         assert struct.unpack_from("<HH", welcome.payload) == (1, 0)
 
 
@@ -210,18 +211,18 @@ def test_a_later_minor_version_with_more_fields_is_welcome(pair):
 def test_half_a_frame_holds_up_nobody_else(pair, size):
     one, two = pair
     with Program(one.socket, greet=False) as program:
-        program.socket.sendall(protocol.hello()[:size])
+        program.socket.sendall(hello()[:size])
         works(one, two)
         if 0 < size:  # and the rest is still taken
-            program.socket.sendall(protocol.hello()[size:])
-            assert program.receive().kind == protocol.WELCOME
+            program.socket.sendall(hello()[size:])
+            assert program.receive().kind == WELCOME
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["socket", "rings"])
 @pytest.mark.parametrize("length", [65537, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF])
 def test_a_length_over_the_limit_ends_the_session(pair, shared, length):
     with Program(pair[0].socket, shared) as program:
-        program.send_bytes(frame(protocol.DATA, bytes(32), length=length))
+        program.send_bytes(frame(DATA, bytes(32), length=length))
         error, text = program.goodbye()
         assert error == EPROTO and text
 
@@ -229,16 +230,16 @@ def test_a_length_over_the_limit_ends_the_session(pair, shared, length):
 @pytest.mark.parametrize("shared", [False, True], ids=["socket", "rings"])
 @pytest.mark.parametrize("what, bytes_", {
     "unknown type": frame(99, bytes(8)),
-    "a frame of the daemon's": frame(protocol.EVENT, bytes(8)),
-    "a frame of the link's": frame(protocol.PING, bytes(8)),
-    "data without a channel": frame(protocol.DATA, bytes(64), channel=4),
-    "an odd channel": protocol.open_message(1, "self:inbox"),
-    "a channel number over the limit": protocol.open_message(65536, "self:inbox"),
-    "a short open": frame(protocol.OPEN, b"\1", channel=0),
-    "a short bind": frame(protocol.BIND, b"\1", channel=0),
-    "data beyond the credit": protocol.open_message(0, "self:bystander") + b"".join(
-        frame(protocol.DATA, bytes(8192), channel=0) for _ in range(9)),
-    "a fin that lies": protocol.open_message(0, "self:bystander") + frame(protocol.FIN, (500).to_bytes(8, "little"), channel=0),
+    "a frame of the daemon's": frame(EVENT, bytes(8)),
+    "a frame of the link's": frame(PING, bytes(8)),
+    "data without a channel": frame(DATA, bytes(64), channel=4),
+    "an odd channel": open_frame(1, "self:inbox"),
+    "a channel number over the limit": open_frame(65536, "self:inbox"),
+    "a short open": frame(OPEN, b"\1", channel=0),
+    "a short bind": frame(BIND, b"\1", channel=0),
+    "data beyond the credit": open_frame(0, "self:bystander") + b"".join(
+        frame(DATA, bytes(8192), channel=0) for _ in range(9)),
+    "a fin that lies": open_frame(0, "self:bystander") + frame(FIN, (500).to_bytes(8, "little"), channel=0),
 }.items(), ids=lambda value: value.replace(" ", "-") if isinstance(value, str) else "")
 def test_a_violation_ends_the_session_with_a_reason(pair, shared, what, bytes_):
     with Program(pair[0].socket, shared) as program:
@@ -267,20 +268,20 @@ def test_unknown_optional_frames_are_skipped(pair):
 def test_a_malformed_address_ends_the_channel_only(pair, address):
     with Program(pair[0].socket) as program:
         program.open(address)
-        assert program.expect(protocol.RESET).u32() == EINVAL
+        assert program.expect(RESET).u32() == EINVAL
         assert "bystander" in program.query("status")
 
 
 def test_bad_questions_are_answered_with_an_error(pair):
     with Program(pair[0].socket) as program:
         for what in (b"", b"secrets", b"endpoints  ", b"endpoints \xff\xff", b"x" * 65536):
-            error, _ = program.request(protocol.QUERY, what)
+            error, _ = program.request(QUERY, what)
             assert error != 0, what
-        error, _ = program.request(protocol.PROBE, b"\0\0\0")
+        error, _ = program.request(PROBE, b"\0\0\0")
         assert error != 0
-        error, _ = program.request(protocol.UNBIND, b"never-bound")
+        error, _ = program.request(UNBIND, b"never-bound")
         assert error == ENOENT
-        error, _ = program.request(protocol.WATCH, b"a:b:c:\xff")
+        error, _ = program.request(WATCH, b"a:b:c:\xff")
         assert error == EINVAL
         assert "bystander" in program.query("status")
 
@@ -289,11 +290,11 @@ def test_a_program_has_at_most_64_requests_unanswered(nodes):
     one, two, three = nodes(1, 2, 3, config=GIVES_UP).values()
     with stopped(two.pid), stopped(three.pid), Program(one.socket) as program:
         for number in range(1, 66):
-            program.send_bytes(frame(protocol.PROBE, b"23"[number % 2:][:1], channel=number))
-        refused = program.expect(protocol.REPLY)
+            program.send_bytes(frame(PROBE, b"23"[number % 2:][:1], channel=number))
+        refused = program.expect(REPLY)
         assert (refused.channel, refused.u32()) == (65, errno.ENOBUFS)
         program.bind("goes-on", number=65)
-        assert {program.expect(protocol.REPLY).u32() for _ in range(64)} == {errno.EHOSTUNREACH}
+        assert {program.expect(REPLY).u32() for _ in range(64)} == {errno.EHOSTUNREACH}
         program.query("status")
 
 
@@ -301,13 +302,13 @@ def test_a_program_has_at_most_64_requests_unanswered(nodes):
 def test_hostile_messages_reach_only_a_receiver_that_checks(pair, shared):
     """The daemon doesn't look into streams; the library at the other end resets the channel."""
     one, two = pair
-    for stream in (protocol.message(b"x", size=0xFFFFFFFF), protocol.message(b"x", kind=77), protocol.message(b"x", state=9)):
+    for stream in (message(b"x", size=0xFFFFFFFF), message(b"x", kind=77), message(b"x", state=9)):
         with Connection(two.socket) as receiver, Program(one.socket, shared) as program:
             assert receiver.bind("inbox") == 0
             program.open("2:inbox")
             program.data(0, stream)
             assert not hasattr(receiver.receive(300), "data")
-            program.expect(protocol.RESET, channel=0)
+            program.expect(RESET, channel=0)
             with Connection(one.socket) as good:
                 answers = []
                 assert good.post("2:inbox", b"good", answers.append) == 0
@@ -317,7 +318,7 @@ def test_hostile_messages_reach_only_a_receiver_that_checks(pair, shared):
 RING_CORRUPTIONS = {
     "producer far ahead": lambda program: setattr(program.out, "producer", program.out.index + 0x10000000),
     "producer goes back": lambda program: setattr(program.out, "producer", program.out.index - 8),
-    "producer in a frame": lambda program: (program.out.put(frame(protocol.QUERY, b"status", channel=1), publish=False),
+    "producer in a frame": lambda program: (program.out.put(frame(QUERY, b"status", channel=1), publish=False),
                                             setattr(program.out, "producer", program.out.index - 8)),
     "producer unaligned": lambda program: setattr(program.out, "producer", program.out.index + 3),
     "consumer of in ahead": lambda program: setattr(program.incoming, "consumer", program.incoming.producer + 8),
@@ -335,9 +336,9 @@ def test_a_corrupted_ring_ends_the_session_with_a_reason(pair, what):
         # the index of `deliveries` is looked at when something is delivered, not before
         with Program(pair[0].socket) as sender:
             sender.open("self:victim")
-            sender.data(0, protocol.message(b"x"))
+            sender.data(0, message(b"x"))
             error, text = program.goodbye()
-            sender.expect(protocol.RESET)
+            sender.expect(RESET)
         assert error == EPROTO and text
 
 
@@ -349,7 +350,7 @@ def test_who_scribbles_over_shared_memory_harms_only_itself(pair):
             program.bind("scribbler")
             sender = Program(one.socket)
             sender.open("self:scribbler")
-            sender.data(0, protocol.message(b"x"))
+            sender.data(0, message(b"x"))
             try:
                 for _ in range(50):
                     at = noise.randrange(len(program.memory) - 64)
@@ -376,7 +377,7 @@ def test_a_program_that_does_not_read_its_answers_is_cut_off(pair):
         program.socket.settimeout(5)
         try:
             for _ in range(2000):
-                program.socket.sendall(frame(protocol.QUERY, b"status", channel=1) * 20)
+                program.socket.sendall(frame(QUERY, b"status", channel=1) * 20)
         except OSError:
             pass
         works(one, two)
@@ -410,7 +411,7 @@ def test_too_many_endpoints_are_refused(nodes):
     with Program(one.socket) as program:
         for number in range(5):
             program.bind(f"endpoint-{number}")
-        error, text = program.request(protocol.BIND, (1).to_bytes(4, "little") + b"one-more")
+        error, text = program.request(BIND, (1).to_bytes(4, "little") + b"one-more")
         assert error == errno.ENOBUFS and b"max-endpoints-per-uid" in text
 
 
@@ -581,8 +582,8 @@ def test_a_daemon_stops_in_order_while_programs_bind_without_end(nodes):
     counts = [0, 0, 0]
 
     def bind_on(program, number):
-        frames = b"".join(frame(protocol.BIND, struct.pack("<I", 1) + b"e%d" % number, channel=1)
-                          + frame(protocol.UNBIND, b"e%d" % number, channel=2) for _ in range(40))
+        frames = b"".join(frame(BIND, bind_payload(b"e%d" % number), channel=1)
+                          + frame(UNBIND, b"e%d" % number, channel=2) for _ in range(40))
         rest = b""
         program.socket.setblocking(False)
         with contextlib.suppress(ConnectionError):

@@ -10,10 +10,11 @@ import time
 
 import pytest
 
-import protocol
+from frames import BIND, CREDIT, DATA, GOODBYE, MESSAGE, OPEN, UNBIND, Closed, bind_payload, frame, message
 from library import Connection
 from messaging import (EXIT_LIMIT, EXIT_NO_DAEMON, EXIT_NO_ENDPOINT, EXIT_TIMEOUT, EXIT_UNREACHABLE, EXIT_USAGE, PATIENCE,
                        eventually, works)
+from protocol import EINVAL, Program
 
 LIMIT = 16 * 1024 * 1024
 EMSGSIZE, ENOENT, ETIMEDOUT = 90, 2, 110
@@ -82,9 +83,9 @@ def test_messages_of_every_size_arrive_whole(nodes, receiver_domid):
         for size in SIZES:
             assert sender.send(f"{receiver_domid}:sizes", noise[LIMIT - size:], 60000) == 0, size
         thread.join()
-        assert [len(message.data) for message in got] == SIZES
-        for message in got:
-            assert message.data == noise[LIMIT - len(message.data):]
+        assert [len(each.data) for each in got] == SIZES
+        for each in got:
+            assert each.data == noise[LIMIT - len(each.data):]
 
 
 @pytest.mark.parametrize("receiver_domid", [1, 2], ids=["within", "between"])
@@ -223,8 +224,8 @@ def test_the_senders_identity_is_stamped(nodes, receiver_domid):
     pair = nodes(1, 2)
     one = pair[1]
     inbox = pair[receiver_domid].receiver("inbox", "--count", "1", "--json")
-    with protocol.Program(one.socket) as program:  # claims to be domain 0, user 0, process 0
-        stream = protocol.message(b"who am I?")
+    with Program(one.socket) as program:  # claims to be domain 0, user 0, process 0
+        stream = message(b"who am I?")
         program.open(f"{receiver_domid}:inbox")
         program.data(0, stream)
         program.consumed(0, len(stream))
@@ -235,10 +236,10 @@ def test_the_senders_identity_is_stamped(nodes, receiver_domid):
 
 
 LEAVE = {
-    "unbind": lambda program: program.send_bytes(protocol.frame(protocol.UNBIND, b"inbox", channel=2)),
-    "unbind and more": lambda program: program.send_bytes(protocol.frame(protocol.UNBIND, b"inbox", channel=2)
-                                                          + protocol.frame(protocol.BIND, b"\1\0\0\0inbox", channel=3)),
-    "goodbye": lambda program: program.send_bytes(protocol.frame(protocol.GOODBYE, bytes(4))),
+    "unbind": lambda program: program.send_bytes(frame(UNBIND, b"inbox", channel=2)),
+    "unbind and more": lambda program: program.send_bytes(frame(UNBIND, b"inbox", channel=2)
+                                                          + frame(BIND, b"\1\0\0\0inbox", channel=3)),
+    "goodbye": lambda program: program.send_bytes(frame(GOODBYE, bytes(4))),
     "close": lambda program: program.socket.close(),
 }
 
@@ -246,13 +247,13 @@ LEAVE = {
 @pytest.mark.parametrize("leave", LEAVE.values(), ids=LEAVE)
 def test_what_was_released_before_its_receiver_left_is_delivered(nodes, leave):
     one = nodes(1)[1]
-    stream = protocol.message(b"the only one")
+    stream = message(b"the only one")
     for _ in range(20):
-        with protocol.Program(one.socket) as sender, protocol.Program(one.socket, shared=True) as receiver:
+        with Program(one.socket) as sender, Program(one.socket, shared=True) as receiver:
             receiver.bind("inbox")
             sender.open("self:inbox")
             sender.data(0, stream)
-            receiver.expect(protocol.OPEN)
+            receiver.expect(OPEN)
             assert receiver.receive(receiver.deliveries).payload == stream  # takes and releases it
             leave(receiver)
             sender.consumed(0, len(stream))
@@ -261,13 +262,13 @@ def test_what_was_released_before_its_receiver_left_is_delivered(nodes, leave):
 @pytest.mark.parametrize("shared", [False, True], ids=["socket", "rings"])
 def test_who_said_goodbye_is_gone_though_it_keeps_its_socket(nodes, shared):
     one = nodes(1)[1]
-    programs = [protocol.Program(one.socket, shared) for _ in range(5)]
-    with protocol.Program(one.socket) as watcher:
+    programs = [Program(one.socket, shared) for _ in range(5)]
+    with Program(one.socket) as watcher:
         assert len(json.loads(watcher.query("status"))["clients"]) == 6
         for program in programs:
-            program.send_bytes(protocol.frame(protocol.GOODBYE, bytes(4)))
+            program.send_bytes(frame(GOODBYE, bytes(4)))
         for program in programs:
-            with pytest.raises(protocol.Closed):
+            with pytest.raises(Closed):
                 program.receive_from_socket()
         assert len(json.loads(watcher.query("status"))["clients"]) == 1
     for program in programs:
@@ -277,15 +278,15 @@ def test_who_said_goodbye_is_gone_though_it_keeps_its_socket(nodes, shared):
 @pytest.mark.parametrize("shared", [False, True], ids=["socket", "rings"])
 def test_a_client_written_from_the_document_sends_and_receives(nodes, shared):
     one, two = nodes(1, 2).values()
-    with protocol.Program(one.socket, shared) as sender, protocol.Program(two.socket, shared) as receiver:
+    with Program(one.socket, shared) as sender, Program(two.socket, shared) as receiver:
         assert sender.domid == 1 and receiver.domid == 2
         receiver.bind("inbox")
-        stream = protocol.message(b"first") + protocol.message(b"") + protocol.message(b"third" * 1000)
+        stream = message(b"first") + message(b"") + message(b"third" * 1000)
         sender.open("2:inbox")
         sender.data(0, stream, messages=3)
-        opened = receiver.expect(protocol.OPEN)
+        opened = receiver.expect(OPEN)
         assert opened.channel % 2 == 1
-        assert (opened.payload[0], opened.u32(4), opened.u32(8), opened.u32(16)) == (protocol.MESSAGE, 1, os.getuid(),
+        assert (opened.payload[0], opened.u32(4), opened.u32(8), opened.u32(16)) == (MESSAGE, 1, os.getuid(),
                                                                                       os.getpid())
         assert opened.payload[20:] == b"inbox"
         got = b""
@@ -293,10 +294,10 @@ def test_a_client_written_from_the_document_sends_and_receives(nodes, shared):
             if shared:
                 data = receiver.receive(receiver.deliveries)
             else:
-                data = receiver.expect(protocol.DATA)
-                receiver.send_bytes(protocol.frame(protocol.CREDIT, (len(got) + len(data.payload)).to_bytes(8, "little")
+                data = receiver.expect(DATA)
+                receiver.send_bytes(frame(CREDIT, (len(got) + len(data.payload)).to_bytes(8, "little")
                                                    + bytes(8), channel=opened.channel))
-            assert data.kind == protocol.DATA and data.channel == opened.channel
+            assert data.kind == DATA and data.channel == opened.channel
             got += data.payload
         assert got == stream
         sender.consumed(0, len(stream))
@@ -341,6 +342,6 @@ def test_names_of_endpoints_at_the_limit(nodes, name, works):
     else:
         done = one.xenmsg("recv", "--count", "1", "--timeout", "5", "--", name)
         assert done.returncode == EXIT_USAGE, done.stderr
-        with protocol.Program(one.socket) as program:  # nor does the daemon take it from others
-            error, text = program.request(protocol.BIND, (1).to_bytes(4, "little") + name.encode())
-            assert error == protocol.EINVAL, text
+        with Program(one.socket) as program:  # nor does the daemon take it from others
+            error, text = program.request(BIND, bind_payload(name))
+            assert error == EINVAL, text

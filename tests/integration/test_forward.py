@@ -14,9 +14,9 @@ import threading
 
 import pytest
 
+from frames import HELLO, WELCOME, frame
 from library import Connection
 from messaging import EXIT_ERROR, PATIENCE, eventually, is_listening
-from protocol import HELLO, WELCOME, frame
 
 SIZE = 3 << 20
 RESET = struct.pack("ii", 1, 0)  # for SO_LINGER: close() resets

@@ -17,8 +17,8 @@ import pytest
 
 from conftest import Conversation
 from fake_gateway import Side
+from frames import ASK, ASKS, GOODBYE, HELLO, KNOWS_HOSTS, PING, PONG, TOLD, UNASK, ask_payload, frame, link_hello_payload, u32
 from gateway_rings import LOOK
-from link_peer import ASK, GOODBYE, HEADER, HELLO, PING, PONG, TOLD, UNASK
 from messaging import EXIT_DENIED, EXIT_ERROR, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_UNREACHABLE, GIVES_UP, PATIENCE, eventually
 from test_hosts import joined_hosts  # the fixture `hosts`  # noqa: F401  pylint: disable=unused-import
 
@@ -175,7 +175,7 @@ class FarDaemon(threading.Thread):
         with self.lock:
             frames = b""
             for payload in payloads:
-                frames += HEADER.pack(len(payload), kind, 0, 0, 0, self.sequence) + payload + bytes(-len(payload) % 8)
+                frames += frame(kind, payload, sequence=self.sequence)
                 self.sequence += 1
             self.talk.put(frames)
 
@@ -200,12 +200,12 @@ class FarDaemon(threading.Thread):
             self.talk = passed
             self.reset()
             self.side.say(type="connected", host="hostb", id=packet["id"])
-            self.say(HELLO, struct.pack("<HHI16s16sQQ", 1, 0, 0x18, b"i" * 16, bytes(16), 0, 1 << 24) + b"liar")
+            self.say(HELLO, link_hello_payload(b"i" * 16, bytes(16), KNOWS_HOSTS | ASKS, version=b"liar"))
 
     def on_bytes(self):
         has_ended = self.talk.has_ended()
-        while frame := self.talk.next_frame():
-            self.take(*frame)
+        while got := self.talk.next_frame():
+            self.take(got.kind, got.payload)
         if has_ended:
             raise EOFError
 
@@ -227,7 +227,7 @@ class FarDaemon(threading.Thread):
             self.goodbyes.append(struct.unpack_from("<I", payload)[0])
 
     def ask(self, kind, text, *numbers, known=0):
-        self.say(ASK, *(struct.pack("<IIQI", number, 0, known, kind) + struct.pack("<4I", 0, 0, 0, 1) + text for number in numbers))
+        self.say(ASK, *(ask_payload(number, kind, text, known) for number in numbers))
 
     def close(self):
         os.write(self.woken, b"x")
@@ -346,7 +346,7 @@ def test_questions_of_a_host_are_answered_with_what_it_may_know(liar):
     eventually(lambda: errno.ENOBUFS in far.told.values(), "it has too many")
     assert set(far.told.values()) == {errno.ENOBUFS}
     assert nodes[1].xenmsg("peers", "hosta").returncode == EXIT_OK
-    far.say(UNASK, *(struct.pack("<I", number) for number in range(5000)))
+    far.say(UNASK, *(u32(number) for number in range(5000)))
     far.ask(1, b"", 6000)
     eventually(lambda: far.told.get(6000) == 0, "there is room again")
     # The same number again, before there is an answer, ends the session.

@@ -12,9 +12,10 @@ import tempfile
 
 import pytest
 
+from frames import message
 from library import Connection
 from messaging import EXIT_ERROR, EXIT_NO_ENDPOINT, PATIENCE, Holder, Node, eventually
-from protocol import Program, message
+from protocol import Program
 
 OLD = [path for path in os.environ.get("XENMSG_OLD", "").split(":") if path]
 TIMEOUT = 60 * PATIENCE

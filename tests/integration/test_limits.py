@@ -12,9 +12,10 @@ import time
 
 import pytest
 
+from frames import RESET, frame, open_frame
 from library import Connection
 from messaging import FAST, PATIENCE, Holder, eventually
-from protocol import RESET, Program, frame, open_message
+from protocol import Program
 
 GREEDY = 1000
 QUEUE_MAX = 32
@@ -260,7 +261,7 @@ def test_refusals_that_nobody_answers_cost_next_to_nothing(nodes):
     before = resident(node.pid)
     with Program(node.socket) as program:
         for base in range(0, 65536, 512):
-            program.send_bytes(b"".join(open_message(number, "1:nobody") for number in range(base, base + 512, 2)))
+            program.send_bytes(b"".join(open_frame(number, "1:nobody") for number in range(base, base + 512, 2)))
             for number in range(base, base + 512, 2):
                 assert program.expect(RESET, channel=number).u32() == errno.ENOENT
         grown = resident(node.pid) - before

@@ -10,17 +10,17 @@ import os
 import select
 import signal
 import socket
-import struct
 import threading
 import time
 
 import pytest
 
+from frames import (ACCEPT, BECOMES_STREAM, BIND, CANCEL, DATA, HOSTS, INITIAL_LIMIT, MUX, OPENED, PING, PROBE, SHARED_MEMORY,
+                    STREAM, STREAMS, WATCH, bind_payload, credit_frame, fin_frame, frame, hello, open_frame, reset_frame, u64)
 from library import Connection
 from messaging import EXIT_OK, FAST, PATIENCE, eventually, tool
-from mux import (HOSTS, INITIAL_LIMIT, STREAMS, Mux, credit_frame, fin_frame, open_frame, pair, quiet, reset_frame, turn,
-                 until)
-from protocol import BIND, CANCEL, DATA, EPROTO, HELLO, MUX, OPENED, PING, PROBE, WATCH, frame
+from mux import Mux, pair, quiet, turn, until
+from protocol import EPROTO
 from test_activation import with_activations  # the fixture `started`  # noqa: F401  pylint: disable=unused-import
 from test_hosts import joined_hosts  # the fixture `hosts`  # noqa: F401  pylint: disable=unused-import
 from test_policy import rule
@@ -707,11 +707,11 @@ def violations():
         "a call's channel": open_frame(2, "self:inbox", kind=2),
         "a channel of no kind": open_frame(2, "self:t", kind=0),
         "a channel of an unknown kind": open_frame(2, "self:t", kind=4),
-        "a number of the daemon's": open_frame(3, "self:t"),
-        "a number in use": open_frame(0, "self:t"),
-        "a number that is too large": open_frame(65536, "self:t"),
-        "OPENED": frame(OPENED, struct.pack("<QQ", 65536, 65536), channel=1),
-        "OPENED of its own": frame(OPENED, struct.pack("<QQ", 65536, 65536), channel=0),
+        "a number of the daemon's": open_frame(3, "self:t", STREAM),
+        "a number in use": open_frame(0, "self:t", STREAM),
+        "a number that is too large": open_frame(65536, "self:t", STREAM),
+        "OPENED": frame(OPENED, u64(65536, 65536), channel=1),
+        "OPENED of its own": frame(OPENED, u64(65536, 65536), channel=0),
         "CREDIT beyond what has come": credit_frame(1, 1),
         "CREDIT far beyond": credit_frame(0, 1 << 63),
         "CREDIT that is too short": frame(17 + 2, b"1234", channel=1),
@@ -720,12 +720,12 @@ def violations():
         "DATA behind FIN": fin_frame(1, 0) + data_frame(1, b"x"),
         "DATA of no channel": data_frame(44, b"x"),
         "DATA beyond the limit": data_frame(0, bytes(65536)) + data_frame(0, b"x"),
-        "CANCEL": frame(CANCEL, struct.pack("<Q", 0), channel=0),
-        "CANCEL by who has accepted": frame(CANCEL, struct.pack("<Q", 8), channel=1),
+        "CANCEL": frame(CANCEL, u64(0), channel=0),
+        "CANCEL by who has accepted": frame(CANCEL, u64(8), channel=1),
         "a second RESET": reset_frame(0, 5) + reset_frame(0, 5) + data_frame(0, b"x"),
-        "a second HELLO": frame(HELLO, struct.pack("<HHI", 1, 0, MUX)),
-        "ACCEPT": frame(40, struct.pack("<Q", 1)),
-        "a frame of a link": frame(PING, struct.pack("<Q", 1)),
+        "a second HELLO": hello(flags=MUX),
+        "ACCEPT": frame(ACCEPT, u64(1)),
+        "a frame of a link": frame(PING, u64(1)),
         "an unknown frame": frame(99, b"what?"),
         "BIND that is too short": frame(BIND, b"\4", channel=3),
         "a frame that is too long": frame(DATA, b"", channel=0, length=1 << 20),
@@ -766,10 +766,10 @@ def test_a_violation_ends_that_session_and_nothing_else(nodes, mux, what):
 @pytest.mark.parametrize("kinds", [0, 1, 2, 3, 5, 6, 7, 8, 12, 0x80000000, 0x80000001, 0x80000005, 0x40000004, 0xFFFFFFFF])
 def test_an_endpoint_for_anything_but_streams_is_einval(nodes, mux, kinds):
     session = mux(nodes(1)[1])
-    assert session.ask(BIND, struct.pack("<I", kinds) + b"t")[0] == errno.EINVAL
+    assert session.ask(BIND, bind_payload(b"t", kinds))[0] == errno.EINVAL
     session.listen("t")
-    assert session.ask(BIND, struct.pack("<I", STREAMS) + b"t")[0] == errno.EEXIST
-    assert session.ask(BIND, struct.pack("<I", STREAMS) + b"not a name")[0] == errno.EINVAL
+    assert session.ask(BIND, bind_payload(b"t", STREAMS))[0] == errno.EEXIST
+    assert session.ask(BIND, bind_payload(b"not a name", STREAMS))[0] == errno.EINVAL
     exchange(*pair(session, session, "self:t"), MIB, session)
 
 
@@ -788,7 +788,7 @@ def test_flags_of_a_stream_and_of_many_are_a_streams(nodes, shared):
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(20 * PATIENCE)
         connection.connect(one.socket)
-        connection.sendall(frame(HELLO, struct.pack("<HHI", 1, 0, MUX | 2 | (4 if shared else 0))))
+        connection.sendall(hello(flags=MUX | BECOMES_STREAM | (SHARED_MEMORY if shared else 0)))
         assert connection.recv(16)[4] == 2
         assert connection.recv(40, socket.MSG_WAITALL)[4:8] == bytes(4)
     assert one.alive()

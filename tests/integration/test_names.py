@@ -8,8 +8,9 @@ import subprocess
 
 import pytest
 
+from frames import DATA, OPEN, message
 from messaging import EXIT_DENIED, EXIT_OK, EXIT_UNREACHABLE, FAST, TOLD_WATCHES, Holder, Node, deliver, eventually, tool, works
-from protocol import DATA, OPEN, Program, message
+from protocol import Program
 from test_bad_input import answers
 from test_restore import save_and_restore
 

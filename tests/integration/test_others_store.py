@@ -4,14 +4,14 @@
 import errno
 import json
 import os
-import struct
 import time
 import uuid
 
 import pytest
 
+from frames import PROBE, REPLY, RESET, frame, open_frame, reset_frame
 from messaging import deliver, eventually, works
-from protocol import PROBE, REPLY, RESET, Program, frame, open_message
+from protocol import Program
 from test_limits import open_to_others
 from test_shares import User
 
@@ -59,13 +59,13 @@ def numbers(first, count):
 
 
 def opens(domids):
-    return b"".join(open_message(2 * i, f"{domid}:inbox") for i, domid in enumerate(domids))
+    return b"".join(open_frame(2 * i, f"{domid}:inbox") for i, domid in enumerate(domids))
 
 
 def refusals(program, count):
     """The errors of so many channels, which then are free again."""
     resets = [program.expect(RESET) for _ in range(count)]
-    program.send_bytes(b"".join(frame(RESET, struct.pack("<IIQQ", 0, 0, 0, 0), channel=reset.channel) for reset in resets))
+    program.send_bytes(b"".join(reset_frame(reset.channel, 0) for reset in resets))
     return [reset.u32() for reset in resets]
 
 

@@ -5,19 +5,18 @@ import errno
 import json
 import os
 import signal
-import struct
 import subprocess
 import time
 
 import jsonschema
 import pytest
 
+from frames import BIND, INCOMING, OPEN, QUERY, RESET, STREAMS, UNBIND, bind_payload
 from library import Connection
 from messaging import EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_UNREACHABLE, EXIT_USAGE, PATIENCE, Holder, eventually, tool
-from protocol import BIND, OPEN, QUERY, RESET, UNBIND, Program
+from protocol import Program
 
 NOBODY = 65534
-INCOMING = 41
 
 
 def rule(from_, to, action="allow", uid=None):
@@ -81,7 +80,7 @@ def open_to_others(node):
 def binds(node, endpoint):
     """Tries to bind; the daemon's answer as (error, text)."""
     with Program(node.socket) as program:
-        error, text = program.request(BIND, struct.pack("<I", 1) + endpoint.encode())
+        error, text = program.request(BIND, bind_payload(endpoint))
         return [error, text.decode()]
 
 
@@ -226,7 +225,7 @@ def test_what_is_forgotten_is_not_decided_any_more(with_policies, nodes, host):
     """Rules that come while names are unknown hold for what is open already, too."""
     one, two = with_policies({1: None, 2: rule("*", "*")})
     with Program(two.socket) as program, Program(one.socket) as sender:
-        assert program.request(BIND, struct.pack("<I", 1) + b"inbox")[0] == 0
+        assert program.request(BIND, bind_payload(b"inbox"))[0] == 0
         sender.open("2:inbox")
         program.expect(OPEN)
         reload(two, rule("evil", "*", "deny") + rule("*", "*"))
@@ -508,7 +507,7 @@ def test_what_is_open_to_an_endpoint_ends_with_its_name(with_policies, shared):
     one, two = with_policies({1: None, 2: rule("1", "*")})
     with Program(two.socket, shared=shared) as program, Program(one.socket) as sender:
         for name in (b"inbox", b"kept"):
-            assert program.request(BIND, struct.pack("<I", 1) + name)[0] == 0
+            assert program.request(BIND, bind_payload(name))[0] == 0
         sender.open("2:inbox")
         sender.open("2:kept", 2)
         first = {program.expect(OPEN).payload[20:25] for _ in range(2)}
@@ -526,7 +525,7 @@ def test_what_is_open_to_an_endpoint_ends_with_its_name(with_policies, shared):
 def test_streams_that_nobody_has_fetched_end_with_the_endpoint(with_policies):
     one, two = with_policies({1: None, 2: rule("1", "*")})
     with Program(two.socket) as program:
-        assert program.request(BIND, struct.pack("<I", 4) + b"pipe")[0] == 0
+        assert program.request(BIND, bind_payload(b"pipe", STREAMS))[0] == 0
         caller = one.popen("connect", "2:pipe", stdin=subprocess.PIPE)
         program.expect(INCOMING)
         assert caller.poll() is None

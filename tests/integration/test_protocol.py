@@ -16,6 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+import frames
+import xenmsg_client
 from messaging import EXIT_ANSWERED, EXIT_NO_ENDPOINT, EXIT_TIMEOUT, EXIT_UNKNOWN, PATIENCE, eventually
 from xenmsg_client import CREDIT, DATA, HEADER, OPENED, QUERY, REPLY, WELCOME, Client
 
@@ -69,6 +71,31 @@ def test_client_is_small_and_stands_alone():
     imported = [line.split()[1] for line in lines if line.startswith(("import ", "from "))]
     assert len(lines) <= 200
     assert set(imported) <= sys.stdlib_module_names
+
+
+def constants_of_the_header():
+    """{name: value} of what wire/frame.h gives a number, by the names that frames.py has for it."""
+    with open(os.path.join(SOURCES, "wire", "frame.h"), encoding="utf-8") as file:
+        text = file.read()
+    found = {name: int(value, 0) for name, value in re.findall(r"^(?:\t|#define )(\w+)\s*(?:= )?(0x[0-9a-f]+|\d+)u?\b", text, re.M)}
+    named = {name.removeprefix("FRAME_"): value for name, value in found.items() if name.startswith("FRAME_")}
+    named |= {kind: found["CHANNEL_" + kind] for kind in ("MESSAGE", "CALL", "STREAM")}
+    named |= {"MORE": found["FRAME_FLAG_MORE"], "INITIAL_LIMIT": found["CHANNEL_INITIAL_LIMIT"], "HOSTS": found["BIND_HOSTS"],
+              "BECOMES_STREAM": found["HELLO_STREAM"], "KNOWS_HOSTS": found["HELLO_HOSTS"]}
+    named |= {flag: found["HELLO_" + flag] for flag in ("SHARED_MEMORY", "ASKS", "MUX")}
+    return named
+
+
+def test_python_has_the_numbers_of_the_c_header():
+    constants = constants_of_the_header()
+    types = re.findall(r"\bFRAME_(\w+) = \d+,", "".join(open(os.path.join(SOURCES, "wire/frame.h"), encoding="utf-8")))
+    assert len(types) > 30 and not [name for name in types if getattr(frames, name, None) != constants[name]]
+    same = set(vars(frames)) & set(constants)
+    assert {"PAYLOAD_MAX", "HOSTS", "MUX", "MESSAGE"} <= same
+    assert {name: getattr(frames, name) for name in same} == {name: constants[name] for name in same}
+    assert frames.HEADER.size == constants["HEADER_SIZE"]
+    ours = [name for name in types if name in vars(xenmsg_client)]
+    assert {name: getattr(xenmsg_client, name) for name in ours} == {name: constants[name] for name in ours}
 
 
 def test_client_learns_who_it_talks_to(pair):

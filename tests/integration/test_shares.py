@@ -8,14 +8,14 @@ import re
 import resource
 import select
 import statistics
-import struct
 import time
 
 import pytest
 
+from frames import BIND, GOODBYE, MORE, QUERY, STREAMS, bind_payload, frame
 from library import Connection
 from messaging import EXIT_LIMIT, FAST, PATIENCE, Holder, eventually
-from protocol import BIND, GOODBYE, MORE, QUERY, Program, frame
+from protocol import Program
 from test_limits import limits, open_to_others
 from test_streams import RawStream, open_stream, ready, sees_reset
 
@@ -266,7 +266,7 @@ def test_a_newcomer_finds_a_client_an_endpoint_and_a_channel(nodes, user):
             programs.append(program)
         bound, error = 0, 0
         while error == 0:
-            error, text = programs[0].request(BIND, struct.pack("<I", 1) + f"u{os.getuid()}-{bound}".encode())
+            error, text = programs[0].request(BIND, bind_payload(f"u{os.getuid()}-{bound}"))
             bound += error == 0
         for number in range(0, 32, 2):
             programs[0].open("1:sleeper", number)
@@ -304,7 +304,7 @@ def test_streams_of_a_greedy_user_end_in_enobufs_that_says_why(nodes, user):
             stopped(None)
 
     with Program(two.socket) as server, Pace(one, two) as pace:
-        assert server.request(BIND, struct.pack("<I", 4) + b"lazy")[0] == 0
+        assert server.request(BIND, bind_payload(b"lazy", STREAMS))[0] == 0
         greedy = user(GREEDY, one, connects)
         answers, why = greedy.next()
         assert answers == [0] * 7 + [-errno.ENOBUFS] * 23, answers  # the program itself has three
@@ -400,7 +400,7 @@ def test_a_greedy_peer_takes_no_more_than_its_descriptors(nodes):
         node.sees(two)
         two.sees(node)
     with Program(two.socket) as server, Pace(three, two) as pace:
-        assert server.request(BIND, struct.pack("<I", 4) + b"lazy")[0] == 0
+        assert server.request(BIND, bind_payload(b"lazy", STREAMS))[0] == 0
         streams = [RawStream(one.socket, open_stream("2:lazy")) for _ in range(80)]
         eventually(lambda: len(ready([s.socket for s in streams])) == 80, "all are answered")
         answers = [stream.answer() for stream in streams]
@@ -425,7 +425,7 @@ def test_unfetched_streams_of_one_peer_do_not_keep_out_another(nodes):
     one, two, three = nodes(1, 2, 3, config="[limits]\nmax-queued-bytes = 1G\nmax-queued-bytes-per-uid = 512M\n"
                             "max-queued-bytes-per-peer = 512M\n").values()
     with Program(two.socket) as server:
-        assert server.request(BIND, struct.pack("<I", 4) + b"lazy")[0] == 0
+        assert server.request(BIND, bind_payload(b"lazy", STREAMS))[0] == 0
         streams = [RawStream(one.socket, open_stream("2:lazy")) for _ in range(1030)]
         assert [stream.answer() for stream in streams].count(0) == 1024
         with RawStream(three.socket, open_stream("2:lazy")) as stream:

@@ -11,10 +11,11 @@ import threading
 import jsonschema
 import pytest
 
+from frames import MUX, STREAM, open_frame
 from library import Connection
 from messaging import FAST, eventually, stopped
-from mux import Mux, open_frame, pair, until
-from protocol import MUX, Program, cut_off
+from mux import Mux, pair, until
+from protocol import Program, cut_off
 
 SCHEMA = os.path.join(os.path.dirname(__file__), "../../doc/status.schema.json")
 
@@ -274,7 +275,7 @@ def test_what_is_no_address_is_shown_to_nobody(nodes, valid, address):
     one = nodes(1)[1]
     with Program(one.socket, flags=MUX) as session:
         for number in range(0, 1000, 2):  # it doesn't read the refusals
-            session.send_bytes(open_frame(number, address))
+            session.send_bytes(open_frame(number, address, STREAM))
             if number % 100 == 0:
                 status = one.status()
                 valid(status)

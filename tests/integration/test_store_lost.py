@@ -9,9 +9,10 @@ import time
 
 import pytest
 
+from frames import PROBE
 from lower_half import Node, Tree, exchange
 from messaging import FAST, PATIENCE, TOLD_WATCHES, eventually, works
-from protocol import PROBE, Program
+from protocol import Program
 from test_discovery import all_are_told, watches
 
 

@@ -16,12 +16,13 @@ import threading
 
 import pytest
 
+from frames import (ACCEPT, BECOMES_STREAM, BIND, GOODBYE, HELLO, MESSAGE, OPEN, REPLY, STREAM, STREAMS, Frame, bind_payload,
+                    frame, hello, open_frame, open_payload, receive_exactly, receive_frame, u64)
 from library import Connection
 from messaging import (EXIT_DENIED, EXIT_ERROR, EXIT_NO_ENDPOINT, EXIT_UNKNOWN, EXIT_UNREACHABLE, EXIT_USAGE, FAST, PATIENCE,
                        eventually, is_listening, stopped)
-from protocol import BIND, HEADER, HELLO, OPEN, REPLY, Program, frame, hello, padded, receive_exactly
+from protocol import Program
 
-ACCEPT, BECOMES_STREAM, STREAM = 40, 2, 3
 
 
 def listen(node, endpoint, *command, **options):
@@ -57,7 +58,7 @@ class RawStream:
         self.socket.settimeout(20 * PATIENCE)
         self.socket.connect(path)
         self.socket.sendall(hello(flags=BECOMES_STREAM))
-        self.frame()
+        receive_frame(self.socket)
         self.socket.sendall(request + guard)
 
     def __enter__(self):
@@ -66,19 +67,14 @@ class RawStream:
     def __exit__(self, *_):
         self.socket.close()
 
-    def frame(self):
-        header = receive_exactly(self.socket, HEADER.size)
-        length, kind = HEADER.unpack(header)[:2]
-        return kind, receive_exactly(self.socket, padded(length))[:length]
-
     def answer(self):
-        kind, payload = self.frame()
-        assert kind == REPLY
-        return struct.unpack_from("<I", payload)[0]
+        got = receive_frame(self.socket)
+        assert got.kind == REPLY
+        return got.u32()
 
 
 def open_stream(address):
-    return frame(OPEN, struct.pack("<BBHIIII", STREAM, 0, 0, 0, 0, 0, 0) + address.encode())
+    return open_frame(0, address, STREAM)
 
 
 # ---- data ----
@@ -346,14 +342,14 @@ def test_nonsense_in_the_handshake_of_a_stream_is_refused(nodes):
     one, = nodes(1).values()
     requests = (
         frame(OPEN, b""),
-        frame(OPEN, struct.pack("<BBHIIII", 1, 0, 0, 0, 0, 0, 0) + b"self:x"),
-        frame(OPEN, struct.pack("<BBHIIII", 3, 0, 0, 0, 0, 0, 0) + b"self:x\0y"),
-        frame(OPEN, struct.pack("<BBHIIII", 3, 0, 0, 0, 0, 0, 0) + b"x" * 400),
-        frame(OPEN, struct.pack("<BBHIIII", 3, 0, 0, 0, 0, 0, 0)),
+        frame(OPEN, open_payload(b"self:x", MESSAGE)),
+        frame(OPEN, open_payload(b"self:x\0y", STREAM)),
+        frame(OPEN, open_payload(b"x" * 400, STREAM)),
+        frame(OPEN, open_payload(b"", STREAM)),
         open_stream("self:nothing"),
         frame(ACCEPT, b"\1"),
-        frame(ACCEPT, struct.pack("<Q", 0)),
-        frame(ACCEPT, struct.pack("<Q", 4711)),
+        frame(ACCEPT, u64(0)),
+        frame(ACCEPT, u64(4711)),
         frame(HELLO, b"\0" * 8),
         frame(99, b"what?"),
     )
@@ -370,8 +366,7 @@ def test_nonsense_in_the_handshake_of_a_stream_is_refused(nodes):
                 except ConnectionResetError:
                     pass
                 if data:
-                    assert HEADER.unpack_from(data)[1] in (REPLY, 3), data
-                    assert struct.unpack_from("<I", data, HEADER.size)[0] != 0
+                    assert Frame(data).kind in (REPLY, GOODBYE) and Frame(data).u32() != 0, data
     eventually(lambda: one.descriptors() <= before, "nothing is left of them")
     assert one.alive()
 
@@ -400,7 +395,7 @@ def test_a_caller_that_leaves_in_the_handshake_leaves_nothing(nodes):
 def test_streams_that_nobody_fetches_are_bounded_and_end(nodes):
     one, two = nodes(1, 2, config="[limits]\nmax-channels-per-uid = 128\n").values()
     with Program(two.socket) as server:
-        error, text = server.request(BIND, struct.pack("<I", 4) + b"lazy")
+        error, text = server.request(BIND, bind_payload(b"lazy", STREAMS))
         assert error == 0, text
         streams = [RawStream(one.socket, open_stream("2:lazy")) for _ in range(140)]
         eventually(lambda: two.link(1) and two.link(1)["channels"] >= 128, "they wait")

@@ -8,21 +8,20 @@ import resource
 import selectors
 import socket
 import socketserver
-import struct
 import subprocess
 import threading
 import time
 
 import pytest
 
+from frames import BIND, STREAMS, WELCOME, bind_payload, hello
 from library import Connection
 from messaging import EXIT_OK, PATIENCE, eventually, is_listening, tool
 from mux import Mux, until
-from protocol import BIND, WELCOME, Program, hello
+from protocol import Program
 from test_shares import cpu_of
 from test_streams import RawStream, open_stream
 
-STREAMS_ONLY = 4
 
 
 class Echo(socketserver.ThreadingMixIn, socketserver.TCPServer):
@@ -259,7 +258,7 @@ def test_forward_accepts_nothing_at_a_limit_and_says_so_once(nodes, tmp_path):
 def test_a_stream_that_is_being_opened_is_no_client(nodes):
     one = nodes(1, config="[limits]\nmax-clients-per-uid = 2\n")[1]
     with Program(one.socket) as server, contextlib.ExitStack() as stack:
-        assert server.request(BIND, struct.pack("<I", STREAMS_ONLY) + b"lazy")[0] == 0
+        assert server.request(BIND, bind_payload(b"lazy", STREAMS))[0] == 0
         streams = [stack.enter_context(RawStream(one.socket, open_stream("self:lazy"))) for _ in range(300)]
         assert {stream.answer() for stream in streams} == {0}
         with Program(one.socket):
@@ -289,7 +288,7 @@ def test_an_idle_stream_costs_little_and_many_are_seen_in_status(nodes):
     one, two = nodes(1, 2, config="[limits]\nmax-queued-bytes = 1G\nmax-queued-bytes-per-uid = 256M\n"
                                   "max-queued-bytes-per-peer = 256M\n").values()
     with Program(two.socket) as server, contextlib.ExitStack() as stack:
-        assert server.request(BIND, struct.pack("<I", STREAMS_ONLY) + b"lazy")[0] == 0
+        assert server.request(BIND, bind_payload(b"lazy", STREAMS))[0] == 0
         before = resident(one), resident(two)
         streams = [stack.enter_context(RawStream(one.socket, open_stream("2:lazy"))) for _ in range(1000)]
         assert {stream.answer() for stream in streams} == {0}

@@ -10,9 +10,10 @@ import subprocess
 
 import pytest
 
+from frames import EVENT, MORE, QUERY, REPLY, WATCH, frame
 from library import Connection
 from messaging import ALLOW_ALL, EXIT_DENIED, FAST, PATIENCE, Holder, deliver, eventually, tool
-from protocol import EVENT, MORE, QUERY, REPLY, WATCH, Program, frame
+from protocol import Program
 from test_limits import limits, open_to_others
 from test_policy import reload
 from test_shares import User, users  # noqa: F401, pylint: disable=unused-import
