@@ -288,32 +288,6 @@ def test_rules_that_change_end_the_calls_they_forbid(nodes):
         assert caller.call("2:work", b"x") == -errno.EACCES
 
 
-@pytest.mark.parametrize("server_domid", [1, 2], ids=["within", "between"])
-def test_posted_calls_that_time_out_hear_if_they_were_taken(nodes, server_domid):
-    both = nodes(1, 2)
-    both[1].sees(both[2])
-    with Connection(both[server_domid].socket) as server, Connection(both[1].socket) as caller:
-        assert server.bind("work") == 0
-        results = {}
-
-        def note(result, number):
-            assert number not in results
-            results[number] = (result, "may have been carried out" in caller.reason())
-        for number in range(1000):
-            assert caller.call_post(f"{server_domid}:work", b"%d" % number, lambda result, at=number: note(result, at), 2000) == 0
-        requests = [server.take() for _ in range(300)]
-        for request in requests[:100]:
-            assert request.reply(request.data) == 0
-        eventually(lambda: caller.wait(50) >= 0 and len(results) == 1000, "all have ended")
-        assert [results[number] for number in range(100)] == [(b"%d" % number, False) for number in range(100)]
-        assert {results[number] for number in range(100, 300)} == {(-errno.ETIMEDOUT, True)}
-        assert {results[number] for number in range(300, 1000)} == {(-errno.ETIMEDOUT, False)}
-        # What was cancelled isn't received, and the withdrawals lie behind it.
-        eventually(lambda: server.receive(0) == -errno.EAGAIN and not requests[200].wants_reply(), "the server hears of it")
-        for request in requests:
-            request.free()
-
-
 @pytest.mark.parametrize("domains", [(1,), (1, 2)])
 def test_a_server_that_dies_with_a_call_is_a_lost_connection(nodes, memory, domains):
     both = nodes(*domains)
@@ -329,26 +303,6 @@ def test_a_server_that_dies_with_a_call_is_a_lost_connection(nodes, memory, doma
     assert b"can't be known" in err
     done = caller.xenmsg("call", f"{server.domid}:work", "x")
     assert done.returncode == EXIT_NO_ENDPOINT
-
-
-def test_the_death_of_the_servers_daemon_is_a_lost_connection(nodes):
-    one, two = nodes(1, 2).values()
-    one.sees(two)
-    with Connection(two.socket) as server, Connection(one.socket) as caller:
-        assert server.bind("work") == 0
-        results = []
-        assert caller.call_post("2:work", b"x", results.append) == 0
-        request = server.take()
-        two.kill()
-        eventually(lambda: caller.wait(50) and results, "the call ends")
-        assert results == [-errno.ECONNRESET]
-        assert server.wait(20000) == -errno.ENOTCONN
-        assert request.reply(b"late") in (-errno.ENOTCONN, -errno.ECANCELED)
-        request.free()
-    two.start()
-    one.sees(two)
-    Server(two, "work", "cat")
-    assert one.xenmsg("call", "2:work", "again").stdout == b"again"
 
 
 def test_a_reply_is_given_once_and_only_to_who_waits(nodes, memory):

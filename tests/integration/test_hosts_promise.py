@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What becomes of messages and calls between hosts is what becomes of them within one: time-outs, what is withdrawn, slow and
-dead receivers, limits. Tests of `way` do the same in both ways and expect the same; those of `abroad` have their twin within a host in
-another file (doc/promises.md)."""
+dead receivers, limits. A test of `way` does the same in each of its ways and expects the same."""
 
 import errno
 import os
@@ -20,28 +19,29 @@ RING = 1 << 20  # a host link's, in each direction
 
 
 class Way:
-    """From a guest to a guest: of one host, or of another."""
+    """From a guest to one: to itself, to another one, or to one of another host."""
 
-    def __init__(self, hosts, across):
-        if across:
-            here, there = hosts(guests=1)
-            self.sender, self.receiver, self.domain = here[1], there[1], "hostb/1"
-        else:
-            [here] = hosts(count=1, guests=2, join=False)
-            self.sender, self.receiver, self.domain = here[1], here[2], "2"
+    def __init__(self, sender, receiver, domain):
+        self.sender, self.receiver, self.domain = sender, receiver, domain
 
     def to(self, endpoint):
         return f"{self.domain}:{endpoint}"
 
 
-@pytest.fixture(name="way", params=("within", "across"))
-def way_between_two_guests(hosts, request):
-    return Way(hosts, request.param == "across")
+BETWEEN = ("link", "host")
+ANYWHERE = ("itself", *BETWEEN)
 
 
-@pytest.fixture(name="abroad")
-def way_to_a_guest_of_another_host(hosts):
-    return Way(hosts, True)
+@pytest.fixture(name="way", params=BETWEEN)
+def way_between_guests(request):
+    if request.param == "host":
+        here, there = request.getfixturevalue("hosts")(guests=1)
+        return Way(here[1], there[1], "hostb/1")
+    nodes = request.getfixturevalue("nodes")(1, 2)
+    if request.param == "itself":
+        return Way(nodes[1], nodes[1], "1")
+    nodes[1].sees(nodes[2])
+    return Way(nodes[1], nodes[2], "2")
 
 
 def ended(conn, results, count=1):
@@ -51,21 +51,23 @@ def ended(conn, results, count=1):
 
 # ---- what is given up ----
 
-def test_a_message_that_is_not_taken_in_time_is_withdrawn(abroad):
-    with Connection(abroad.receiver.socket) as sleeper, Connection(abroad.sender.socket) as sender:
+@pytest.mark.parametrize("way", ANYWHERE, indirect=True)
+def test_a_message_that_is_not_taken_in_time_is_withdrawn(way):
+    with Connection(way.receiver.socket) as sleeper, Connection(way.sender.socket) as sender:
         assert sleeper.bind("sleeper") == 0
         answers = []
-        assert sender.post(abroad.to("sleeper"), b"first", answers.append) == 0
+        assert sender.post(way.to("sleeper"), b"first", answers.append) == 0
         assert sleeper.receive().data == b"first"
         assert ended(sender, answers) == [0]
-        assert sender.send(abroad.to("sleeper"), b"in vain", 300) == -errno.ETIMEDOUT
-        assert sender.post(abroad.to("sleeper"), b"in time", answers.append) == 0
+        assert sender.send(way.to("sleeper"), b"in vain", 300) == -errno.ETIMEDOUT
+        assert sender.post(way.to("sleeper"), b"in time", answers.append) == 0
         assert sleeper.receive().data == b"in time"  # and not the one that was given up
         assert ended(sender, answers, 2) == [0, 0]
 
 
-def test_posted_calls_that_time_out_hear_if_they_were_taken(abroad):
-    with Connection(abroad.receiver.socket) as server, Connection(abroad.sender.socket) as caller:
+@pytest.mark.parametrize("way", ANYWHERE, indirect=True)
+def test_posted_calls_that_time_out_hear_if_they_were_taken(way):
+    with Connection(way.receiver.socket) as server, Connection(way.sender.socket) as caller:
         assert server.bind("work") == 0
         results = {}
 
@@ -73,7 +75,7 @@ def test_posted_calls_that_time_out_hear_if_they_were_taken(abroad):
             assert number not in results
             results[number] = (result, "may have been carried out" in caller.reason())
         for number in range(200):
-            assert caller.call_post(abroad.to("work"), b"%d" % number, lambda result, at=number: note(result, at), 3000) == 0
+            assert caller.call_post(way.to("work"), b"%d" % number, lambda result, at=number: note(result, at), 3000) == 0
         requests = [server.take() for _ in range(60)]
         for request in requests[:20]:
             assert request.reply(request.data) == 0
@@ -161,20 +163,21 @@ def test_a_stream_whose_daemon_dies_is_not_one_that_ends(way):
 
 # ---- who doesn't read, and who dies ----
 
-def test_a_reader_that_sleeps_delays_nobody_else(abroad):
-    with Connection(abroad.sender.socket) as sender, Connection(abroad.sender.socket) as other, \
-            Connection(abroad.receiver.socket) as sleeper, Connection(abroad.receiver.socket) as reader:
+@pytest.mark.parametrize("way", ANYWHERE, indirect=True)
+def test_a_reader_that_sleeps_delays_nobody_else(way):
+    with Connection(way.sender.socket) as sender, Connection(way.sender.socket) as other, \
+            Connection(way.receiver.socket) as sleeper, Connection(way.receiver.socket) as reader:
         assert sleeper.bind("sleeper") == 0
         assert reader.bind("reader") == 0
         results, posted = [], 0
-        while sender.post(abroad.to("sleeper"), bytes(60000), results.append) == 0:
+        while sender.post(way.to("sleeper"), bytes(60000), results.append) == 0:
             posted += 1
             sender.wait(0)
         thread = threading.Thread(target=lambda: [reader.receive() for _ in range(20)])
         thread.start()
         for _ in range(10):
-            assert other.send(abroad.to("reader"), b"from another program") == 0
-            assert sender.send(abroad.to("reader"), b"from the same program") == 0
+            assert other.send(way.to("reader"), b"from another program") == 0
+            assert sender.send(way.to("reader"), b"from the same program") == 0
         thread.join()
         assert results == []
         thread = threading.Thread(target=lambda: [sleeper.receive() for _ in range(posted)])
@@ -201,19 +204,21 @@ def test_a_receiver_that_ends_leaves_certain_and_unsure_messages(way):
         assert sender.send(way.to("inbox"), b"nobody") == -errno.ENOENT
 
 
-def test_the_death_of_the_servers_daemon_is_a_lost_connection(abroad):
-    with Connection(abroad.receiver.socket) as server, Connection(abroad.sender.socket) as caller:
+def test_the_death_of_the_servers_daemon_is_a_lost_connection(way):
+    with Connection(way.receiver.socket) as server, Connection(way.sender.socket) as caller:
         assert server.bind("work") == 0
         results = []
-        assert caller.call_post(abroad.to("work"), b"x", results.append) == 0
+        assert caller.call_post(way.to("work"), b"x", results.append) == 0
         request = server.take()
-        abroad.receiver.kill()
+        way.receiver.kill()
         assert ended(caller, results) == [-errno.ECONNRESET]
+        assert server.wait(20000) == -errno.ENOTCONN
+        assert request.reply(b"late") in (-errno.ENOTCONN, -errno.ECANCELED)
         request.free()
-    abroad.receiver.start()
-    inbox = abroad.receiver.receiver("inbox", "--count", "1")
-    eventually(lambda: abroad.sender.xenmsg("send", abroad.to("inbox"), "again").returncode == EXIT_OK, "it is reached again")
-    assert b"again" in inbox.output()
+    way.receiver.start()
+    serving = way.receiver.popen("serve", "work", "--", "cat")
+    eventually(lambda: way.sender.xenmsg("call", way.to("work"), "again").stdout == b"again", "it is reached again")
+    serving.terminate()
 
 
 # ---- limits ----
