@@ -65,11 +65,8 @@ int __wrap_connect(int fd, const struct sockaddr *address, socklen_t size)
 
 static size_t put_frame(uint8_t *at, uint8_t type, uint8_t flags, uint32_t channel, uint32_t length)
 {
-	memset(at + FRAME_HEADER_SIZE + length, 0, frame_size(length) - FRAME_HEADER_SIZE - length);
-	frame_header_encode(
-		&(struct frame_header){.type = type, .flags = flags, .channel = channel, .length = length},
-		at);
-	return frame_size(length);
+	return frame_wrap(at, &(struct frame_header){
+				      .type = type, .flags = flags, .channel = channel, .length = length});
 }
 
 static size_t put_welcome(uint8_t *at)

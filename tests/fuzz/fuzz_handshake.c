@@ -147,9 +147,7 @@ static void say(struct world *world, unsigned who, const uint8_t *bytes, size_t 
 
 static size_t put_frame(uint8_t *at, uint8_t type, uint32_t length)
 {
-	memset(at + FRAME_HEADER_SIZE + length, 0, frame_size(length) - FRAME_HEADER_SIZE - length);
-	frame_header_encode(&(struct frame_header){.type = type, .length = length}, at);
-	return frame_size(length);
+	return frame_wrap(at, &(struct frame_header){.type = type, .length = length});
 }
 
 static size_t put_hello(uint8_t *at, uint32_t flags)

@@ -66,13 +66,12 @@ static void says(const void *bytes, size_t size)
 
 static void says_frame(uint8_t type, uint32_t channel, const void *payload, uint32_t length)
 {
-	uint8_t bytes[FRAME_HEADER_SIZE + 65536 + 8] = {0};
+	uint8_t bytes[FRAME_HEADER_SIZE + 65536 + 8];
 
-	frame_header_encode(&(struct frame_header){.type = type, .channel = channel, .length = length},
-			    bytes);
 	if (length)
 		memcpy(bytes + FRAME_HEADER_SIZE, payload, length);
-	says(bytes, frame_size(length));
+	says(bytes,
+	     frame_wrap(bytes, &(struct frame_header){.type = type, .channel = channel, .length = length}));
 }
 
 int __wrap_connect(int fd, const struct sockaddr *address, socklen_t size)

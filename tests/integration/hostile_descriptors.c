@@ -151,15 +151,11 @@ static void hand_in(struct attacker *attacker, struct session *session, const vo
 /* With the HELLO. */
 static unsigned turn_linger_hello(struct attacker *attacker, struct session *session)
 {
-	const struct frame_hello_local hello = {.major = PROTOCOL_MAJOR};
-	uint8_t frame[FRAME_HEADER_SIZE + FRAME_SMALL_MAX] = {0};
-	struct frame_header header = {.type = FRAME_HELLO};
+	uint8_t hello[FRAME_HEADER_SIZE + FRAME_SMALL_MAX];
 
 	if (session->fd >= 0 || (session->fd = session_connect(attacker->path)) < 0)
 		return 0;
-	header.length = frame_hello_local_encode(&hello, frame + FRAME_HEADER_SIZE);
-	frame_header_encode(&header, frame);
-	hand_in(attacker, session, frame, frame_size(header.length));
+	hand_in(attacker, session, hello, whole_hello(hello, 0));
 	return 1;
 }
 

@@ -15,31 +15,6 @@
 #define CHANNELS     16u /* of a session that cancels */
 #define FILLERS	     20u /* channels whose bytes fill the ring of a program that doesn't read */
 
-static bool put_open(struct attacker *attacker, struct session *session, uint32_t number, const char *address)
-{
-	const struct frame_open open = {.kind = CHANNEL_MESSAGE, .name = {address, strlen(address)}};
-	uint8_t payload[FRAME_SMALL_MAX];
-
-	return session_put(attacker, session, FRAME_OPEN, number, payload, frame_open_encode(&open, payload));
-}
-
-static bool put_reset(struct attacker *attacker, struct session *session, uint32_t number)
-{
-	const struct frame_reset reset = {.error = ECANCELED};
-	uint8_t payload[FRAME_SMALL_MAX];
-
-	return session_put(attacker, session, FRAME_RESET, number, payload,
-			   frame_reset_encode(&reset, payload));
-}
-
-static bool put_number(struct attacker *attacker, struct session *session, uint8_t type, uint32_t number,
-		       uint64_t value)
-{
-	uint8_t payload[8];
-
-	return session_put(attacker, session, type, number, payload, frame_u64_encode(value, payload));
-}
-
 /* A message of one byte on channel 0. */
 static bool put_message(struct attacker *attacker, struct session *session)
 {
@@ -69,9 +44,9 @@ static void on_accepted_frame(struct attacker *attacker, struct session *session
 	if (header->type == FRAME_REPLY)
 		attacker->events++; /* it is bound */
 	else if (header->type == FRAME_FIN)
-		put_number(attacker, session, FRAME_FIN, header->channel, 0);
+		session_put_number(attacker, session, FRAME_FIN, header->channel, 0);
 	else if (header->type == FRAME_RESET)
-		put_reset(attacker, session, header->channel);
+		session_put_reset(attacker, session, header->channel, ECANCELED, 0);
 }
 
 static unsigned turn_sink(struct attacker *attacker, struct session *session)
@@ -88,7 +63,7 @@ static unsigned turn_nothing(struct attacker *attacker, struct session *session)
 
 static void begin_channel(struct attacker *attacker, struct session *session)
 {
-	session->is_begun = put_open(attacker, session, 0, attacker->address);
+	session->is_begun = session_put_open(attacker, session, 0, attacker->address);
 	session->sent = session->next = 0;
 	session->limit = CHANNEL_INITIAL_LIMIT;
 }
@@ -101,10 +76,10 @@ static void on_channel_frame(struct attacker *attacker, struct session *session,
 
 	if (header->type == FRAME_RESET && header->channel == 0) {
 		if (session->is_begun)
-			put_reset(attacker, session, 0);
+			session_put_reset(attacker, session, 0, ECANCELED, 0);
 		begin_channel(attacker, session);
 	} else if (header->type == FRAME_RESET) {
-		put_reset(attacker, session, header->channel);
+		session_put_reset(attacker, session, header->channel, ECANCELED, 0);
 	} else if (header->channel != 0) {
 		return;
 	} else if (header->type == FRAME_OPENED &&
@@ -143,7 +118,7 @@ static void on_cancel_frame(struct attacker *attacker, struct session *session,
 			    const struct frame_header *header, const uint8_t *payload)
 {
 	if (header->type == FRAME_RESET) {
-		put_reset(attacker, session, header->channel);
+		session_put_reset(attacker, session, header->channel, ECANCELED, 0);
 		session->numbers[header->channel / 2 % NUMBERS] = NUMBER_FREE;
 	}
 }
@@ -151,7 +126,7 @@ static void on_cancel_frame(struct attacker *attacker, struct session *session,
 static void begin_cancel(struct attacker *attacker, struct session *session)
 {
 	for (uint32_t i = 0; i < CHANNELS; i++)
-		if (put_open(attacker, session, 2 * i, attacker->address))
+		if (session_put_open(attacker, session, 2 * i, attacker->address))
 			session->numbers[i] = NUMBER_OPEN;
 }
 
@@ -185,8 +160,8 @@ static unsigned turn_cancel(struct attacker *attacker, struct session *session)
 		uint32_t number = session->next % CHANNELS * 2;
 
 		session->next += 7919;
-		if (!put_number(attacker, session, FRAME_CANCEL, number,
-				session->next / CHANNELS % messages * MESSAGE_SIZE + STATE_AT))
+		if (!session_put_number(attacker, session, FRAME_CANCEL, number,
+					session->next / CHANNELS % messages * MESSAGE_SIZE + STATE_AT))
 			break;
 		count++;
 	}
@@ -203,7 +178,7 @@ static unsigned fill(struct attacker *attacker, struct session *session)
 	put_u32(filler, sizeof(filler) - MESSAGE_HEAD_SIZE - MESSAGE_TRAILER_SIZE);
 	if (ring_writer_space(&session->out, 2 * sizeof(filler)) < 2 * (int)sizeof(filler))
 		return 0;
-	put_open(attacker, session, number, attacker->address);
+	session_put_open(attacker, session, number, attacker->address);
 	session_put(attacker, session, FRAME_DATA, number, filler, sizeof(filler));
 	session->step++;
 	return 1;
@@ -217,10 +192,11 @@ static unsigned turn_cancel_queued(struct attacker *attacker, struct session *se
 	if (session == attacker->sessions && session->step < FILLERS)
 		return fill(attacker, session);
 	while (count < BURST && session->is_begun && put_message(attacker, session) &&
-	       put_number(attacker, session, FRAME_CANCEL, 0, session->sent - MESSAGE_SIZE + STATE_AT))
+	       session_put_number(attacker, session, FRAME_CANCEL, 0,
+				  session->sent - MESSAGE_SIZE + STATE_AT))
 		count++;
 	if (count == 0 && session->is_begun && session->sent + MESSAGE_SIZE > session->limit &&
-	    put_reset(attacker, session, 0))
+	    session_put_reset(attacker, session, 0, ECANCELED, 0))
 		session->is_begun = false; /* begins anew with the answer */
 	return count;
 }
@@ -240,7 +216,7 @@ static void on_churn_frame(struct attacker *attacker, struct session *session,
 {
 	if (header->type == FRAME_RESET) {
 		if (session->numbers[header->channel / 2 % NUMBERS] == NUMBER_OPEN)
-			put_reset(attacker, session, header->channel);
+			session_put_reset(attacker, session, header->channel, ECANCELED, 0);
 		set_number(session, header->channel, NUMBER_FREE);
 	} else if (header->type == FRAME_FIN) {
 		set_number(session, header->channel, NUMBER_FREE);
@@ -256,7 +232,7 @@ static bool open_next(struct attacker *attacker, struct session *session, const 
 	while (session->numbers[session->next % NUMBERS] != NUMBER_FREE)
 		session->next++;
 	*number = session->next % NUMBERS * 2;
-	if (!put_open(attacker, session, *number, address))
+	if (!session_put_open(attacker, session, *number, address))
 		return false;
 	set_number(session, *number, NUMBER_OPEN);
 	session->next++;
@@ -291,7 +267,7 @@ static unsigned turn_opens_reset(struct attacker *attacker, struct session *sess
 	uint32_t number;
 
 	while (count < BURST && open_next(attacker, session, attacker->address, &number)) {
-		if (put_reset(attacker, session, number))
+		if (session_put_reset(attacker, session, number, ECANCELED, 0))
 			set_number(session, number, NUMBER_ENDING);
 		count++;
 	}
@@ -304,7 +280,7 @@ static unsigned turn_opens_fin(struct attacker *attacker, struct session *sessio
 	uint32_t number;
 
 	while (count < BURST && open_next(attacker, session, attacker->address, &number)) {
-		put_number(attacker, session, FRAME_FIN, number, 0);
+		session_put_number(attacker, session, FRAME_FIN, number, 0);
 		count++;
 	}
 	return count;
@@ -316,7 +292,7 @@ static unsigned turn_opens_high(struct attacker *attacker, struct session *sessi
 	switch (session->step) {
 	case 0:
 		session->next = HIGHEST / 2;
-		session->step += put_open(attacker, session, HIGHEST, attacker->address);
+		session->step += session_put_open(attacker, session, HIGHEST, attacker->address);
 		return 1;
 	case 1:
 		if (session->limit++ < CHANNEL_INITIAL_LIMIT + 20)
@@ -394,7 +370,8 @@ static unsigned turn_cancel_pending(struct attacker *attacker, struct session *s
 	unsigned count = 0;
 
 	while (count < BURST && session->is_begun && put_message(attacker, session) &&
-	       put_number(attacker, session, FRAME_CANCEL, 0, session->sent - MESSAGE_SIZE + STATE_AT))
+	       session_put_number(attacker, session, FRAME_CANCEL, 0,
+				  session->sent - MESSAGE_SIZE + STATE_AT))
 		count++;
 	return count;
 }

@@ -205,7 +205,7 @@ static unsigned turn_come_and_go(struct attacker *attacker, struct session *sess
 static unsigned turn_stream(struct attacker *attacker, struct session *session)
 {
 	uint8_t frames[2 * (FRAME_HEADER_SIZE + FRAME_SMALL_MAX)] = {0};
-	uint32_t size = stream_hello(frames);
+	uint32_t size = whole_hello(frames, HELLO_STREAM);
 	char bytes[512];
 	ssize_t got;
 
@@ -224,7 +224,7 @@ static unsigned turn_stream(struct attacker *attacker, struct session *session)
 	    (session->fd = session_connect(attacker->path)) < 0)
 		return 0;
 	watch_often(attacker, session->fd);
-	size += stream_open(frames + size, CHANNEL_STREAM, attacker->address);
+	size += whole_open(frames + size, CHANNEL_STREAM, attacker->address) + 1;
 	return send(session->fd, frames, size, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)size;
 }
 

@@ -135,14 +135,15 @@ static void put(const void *data, size_t size)
 
 bool link_put_frame(struct link *link, uint8_t type, uint32_t channel, const void *payload, uint32_t length)
 {
-	uint8_t bytes[FRAME_HEADER_SIZE + FRAME_PAYLOAD_MAX + 8] = {0};
+	uint8_t bytes[FRAME_HEADER_SIZE + FRAME_PAYLOAD_MAX + 8];
 	struct frame_header header = {
 		.length = length, .type = type, .channel = channel, .sequence = link->sequence};
+	uint32_t size;
 
-	frame_header_encode(&header, bytes);
 	if (length)
 		memcpy(bytes + FRAME_HEADER_SIZE, payload, length);
-	if (libxenvchan_send(link->vchan, bytes, frame_size(length)) != (int)frame_size(length))
+	size = frame_wrap(bytes, &header);
+	if (libxenvchan_send(link->vchan, bytes, size) != (int)size)
 		return false;
 	link->sequence++;
 	return true;

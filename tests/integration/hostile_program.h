@@ -95,6 +95,13 @@ void session_close(struct session *session);
 /* False: there is no room, nothing was put. */
 bool session_put(struct attacker *attacker, struct session *session, uint8_t type, uint32_t channel,
 		 const void *payload, uint32_t length);
+bool session_put_open(struct attacker *attacker, struct session *session, uint32_t number,
+		      const char *address);
+bool session_put_reset(struct attacker *attacker, struct session *session, uint32_t number, uint32_t error,
+		       uint64_t consumed);
+/* A frame with one number. */
+bool session_put_number(struct attacker *attacker, struct session *session, uint8_t type, uint32_t number,
+			uint64_t value);
 /* Is there room for the answers to a few frames? Who takes them without would have to forget some. */
 bool session_has_room(struct session *session);
 /* The next frame for the program: 1; 0: none; below zero: the session is over. */
@@ -104,11 +111,8 @@ uint32_t session_release_deliveries(struct session *session);
 /* Tells the daemon of what was put, and asks to hear of answers. Below zero: the session is over. */
 int session_notify(struct attacker *attacker, struct session *session);
 uint64_t now_ms(void);
-
-/* ---- hostile_sockets.c ----------------------------------------------------------------------- */
-
-/* The frames that ask for a stream, in a connection of its own. How many bytes. */
-uint32_t stream_hello(uint8_t *out);
-uint32_t stream_open(uint8_t *out, uint8_t kind, const char *address);
+/* Whole frames for a connection without a session. How many bytes. */
+uint32_t whole_hello(uint8_t *out, uint32_t flags);
+uint32_t whole_open(uint8_t *out, uint8_t kind, const char *address);
 
 #endif

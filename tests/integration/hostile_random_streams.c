@@ -18,36 +18,27 @@ static void stream_over(struct session *session, int error)
 
 static unsigned stream_begins(struct attacker *attacker, struct session *session)
 {
-	const struct frame_hello_local hello = {.major = PROTOCOL_MAJOR, .flags = HELLO_STREAM};
 	uint8_t frames[2 * (FRAME_HEADER_SIZE + FRAME_SMALL_MAX)] = {0}, *second;
-	struct frame_header header = {.type = FRAME_HELLO};
+	struct frame_header header;
 	char address[80];
-	struct frame_open open = {
-		.kind = CHANNEL_STREAM,
-		.name = {address, (size_t)choose_address(attacker, address, sizeof(address))}};
-	uint32_t size;
+	uint32_t size = whole_hello(frames, HELLO_STREAM);
 
 	session->fd = session_connect(attacker->path);
 	if (session->fd < 0)
 		return 0;
 	coverage.came++;
-	header.length = frame_hello_local_encode(&hello, frames + FRAME_HEADER_SIZE);
-	frame_header_encode(&header, frames);
-	size = frame_size(header.length);
 	second = frames + size;
 	if (tokens.count && dice(4)) {
 		header = (struct frame_header){.type = FRAME_ACCEPT};
 		header.length = frame_u64_encode(tokens.list[tokens.first], second + FRAME_HEADER_SIZE);
 		tokens.first = (tokens.first + 1) % TOKENS;
 		tokens.count--;
+		size += frame_wrap(second, &header) + 1;
 	} else {
-		open.kind = (uint8_t)(dice(50) ? CHANNEL_STREAM : dice(5));
-		header = (struct frame_header){.type = FRAME_OPEN};
-		header.length = frame_open_encode(&open, second + FRAME_HEADER_SIZE);
+		choose_address(attacker, address, sizeof(address));
+		size += whole_open(second, (uint8_t)(dice(50) ? CHANNEL_STREAM : dice(5)), address) + 1;
 	}
-	frame_header_encode(&header, second);
-	coverage.sent[header.type]++;
-	size += frame_size(header.length) + 1;
+	coverage.sent[second[4]]++;
 	if (send(session->fd, frames, dice(50) ? size : dice(size), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
 		stream_over(session, errno);
 	return 1;

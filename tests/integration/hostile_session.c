@@ -13,6 +13,7 @@
 
 #include "tests/integration/hostile_program.h"
 #include "wire/doorbell.h"
+#include "wire/frame_ring.h"
 #include "wire/local_ring.h"
 
 #define SOCKET_BUFFER (4u * FRAME_PAYLOAD_MAX)
@@ -102,11 +103,8 @@ static int map_rings(struct session *session, const struct frame_welcome *welcom
 
 int session_open(struct attacker *attacker, struct session *session, bool is_shared, bool is_mux)
 {
-	const struct frame_hello_local hello = {.major = PROTOCOL_MAJOR,
-						.flags = (is_shared ? HELLO_SHARED_MEMORY : 0) |
-							 (is_mux ? HELLO_MUX : 0)};
-	uint8_t frame[FRAME_HEADER_SIZE + FRAME_SMALL_MAX] = {0};
-	struct frame_header header = {.type = FRAME_HELLO};
+	uint8_t hello[FRAME_HEADER_SIZE + FRAME_SMALL_MAX];
+	uint32_t size = whole_hello(hello, (is_shared ? HELLO_SHARED_MEMORY : 0) | (is_mux ? HELLO_MUX : 0));
 	struct frame_welcome welcome;
 	int r;
 
@@ -118,9 +116,7 @@ int session_open(struct attacker *attacker, struct session *session, bool is_sha
 	session->fd = session_connect(attacker->path);
 	if (session->fd < 0)
 		return -ECONNREFUSED;
-	header.length = frame_hello_local_encode(&hello, frame + FRAME_HEADER_SIZE);
-	frame_header_encode(&header, frame);
-	r = send(session->fd, frame, frame_size(header.length), MSG_NOSIGNAL) < 0 ? -errno : 0;
+	r = send(session->fd, hello, size, MSG_NOSIGNAL) < 0 ? -errno : 0;
 	if (r == 0)
 		r = receive_welcome(session, &welcome);
 	if (r == 0 && is_shared)
@@ -175,21 +171,61 @@ static void flush_output(struct attacker *attacker, struct session *session)
 		session->output_first = 0;
 }
 
+uint32_t whole_hello(uint8_t *out, uint32_t flags)
+{
+	const struct frame_hello_local hello = {.major = PROTOCOL_MAJOR, .flags = flags};
+	struct frame_header header = {.type = FRAME_HELLO};
+
+	header.length = frame_hello_local_encode(&hello, out + FRAME_HEADER_SIZE);
+	return frame_wrap(out, &header);
+}
+
+uint32_t whole_open(uint8_t *out, uint8_t kind, const char *address)
+{
+	const struct frame_open open = {.kind = kind, .name = frame_text_of(address)};
+	struct frame_header header = {.type = FRAME_OPEN};
+
+	header.length = frame_open_encode(&open, out + FRAME_HEADER_SIZE);
+	return frame_wrap(out, &header);
+}
+
+bool session_put_open(struct attacker *attacker, struct session *session, uint32_t number,
+		      const char *address)
+{
+	const struct frame_open open = {.kind = CHANNEL_MESSAGE, .name = frame_text_of(address)};
+	uint8_t payload[FRAME_SMALL_MAX];
+
+	return session_put(attacker, session, FRAME_OPEN, number, payload, frame_open_encode(&open, payload));
+}
+
+bool session_put_reset(struct attacker *attacker, struct session *session, uint32_t number, uint32_t error,
+		       uint64_t consumed)
+{
+	const struct frame_reset reset = {.error = error, .consumed = consumed, .unsure = consumed};
+	uint8_t payload[FRAME_SMALL_MAX];
+
+	return session_put(attacker, session, FRAME_RESET, number, payload,
+			   frame_reset_encode(&reset, payload));
+}
+
+bool session_put_number(struct attacker *attacker, struct session *session, uint8_t type, uint32_t number,
+			uint64_t value)
+{
+	uint8_t payload[8];
+
+	return session_put(attacker, session, type, number, payload, frame_u64_encode(value, payload));
+}
+
 bool session_put(struct attacker *attacker, struct session *session, uint8_t type, uint32_t channel,
 		 const void *payload, uint32_t length)
 {
-	static const uint8_t zeros[8];
 	const struct frame_header header = {.length = length, .type = type, .channel = channel};
 	uint32_t size = frame_size(length);
-	uint8_t encoded[FRAME_HEADER_SIZE];
 
-	frame_header_encode(&header, encoded);
 	if (session->is_shared) {
 		if (ring_writer_space(&session->out, size) < (int)size)
 			return false;
-		ring_writer_put(&session->out, encoded, FRAME_HEADER_SIZE);
-		ring_writer_put(&session->out, payload, length);
-		ring_writer_put(&session->out, zeros, -length & 7u);
+		frame_put(&session->out, &header, payload);
 		session->is_noted |= ring_writer_publish(&session->out);
 	} else {
 		uint8_t *at;
@@ -199,11 +235,9 @@ bool session_put(struct attacker *attacker, struct session *session, uint8_t typ
 		if (session->output_first + session->output_size + size > SOCKET_BUFFER)
 			return false;
 		at = session->output + session->output_first + session->output_size;
-		memcpy(at, encoded, FRAME_HEADER_SIZE);
 		if (length)
 			memcpy(at + FRAME_HEADER_SIZE, payload, length);
-		memset(at + FRAME_HEADER_SIZE + length, 0, -length & 7u);
-		session->output_size += size;
+		session->output_size += frame_wrap(at, &header);
 	}
 	session->put_bytes += size;
 	attacker->frames++;

@@ -13,16 +13,6 @@
 
 #define FLOOD 65536u /* bytes at once */
 
-static uint32_t put_hello(uint8_t *out, uint32_t flags)
-{
-	const struct frame_hello_local hello = {.major = PROTOCOL_MAJOR, .flags = flags};
-	struct frame_header header = {.type = FRAME_HELLO};
-
-	header.length = frame_hello_local_encode(&hello, out + FRAME_HEADER_SIZE);
-	frame_header_encode(&header, out);
-	return frame_size(header.length);
-}
-
 /* A new connection, and these bytes over it. */
 static bool come(struct attacker *attacker, struct session *session, const void *data, size_t size)
 {
@@ -53,7 +43,7 @@ static unsigned turn_connections(struct attacker *attacker, struct session *sess
 static unsigned turn_half_hellos(struct attacker *attacker, struct session *session)
 {
 	uint8_t hello[FRAME_HEADER_SIZE + FRAME_SMALL_MAX] = {0};
-	uint32_t size = put_hello(hello, HELLO_SHARED_MEMORY);
+	uint32_t size = whole_hello(hello, HELLO_SHARED_MEMORY);
 
 	/* Every other turn, so that all are there at the same time. */
 	if (session->fd >= 0)
@@ -66,7 +56,7 @@ static unsigned turn_half_hellos(struct attacker *attacker, struct session *sess
 static unsigned turn_greeted(struct attacker *attacker, struct session *session)
 {
 	uint8_t hello[FRAME_HEADER_SIZE + FRAME_SMALL_MAX] = {0};
-	uint32_t size = put_hello(hello, HELLO_SHARED_MEMORY);
+	uint32_t size = whole_hello(hello, HELLO_SHARED_MEMORY);
 
 	if (session->fd >= 0)
 		leave(session);
@@ -95,21 +85,6 @@ static bool flood(struct attacker *attacker, struct session *session, const void
 	return true;
 }
 
-uint32_t stream_hello(uint8_t *out)
-{
-	return put_hello(out, HELLO_STREAM);
-}
-
-uint32_t stream_open(uint8_t *out, uint8_t kind, const char *address)
-{
-	const struct frame_open open = {.kind = kind, .name = {address, strlen(address)}};
-	struct frame_header header = {.type = FRAME_OPEN};
-
-	header.length = frame_open_encode(&open, out + FRAME_HEADER_SIZE);
-	frame_header_encode(&header, out);
-	return frame_size(header.length) + 1; /* the byte that isn't part of the stream */
-}
-
 /* A connection for a stream that gets an answer and no stream; the program writes on all the same. */
 static unsigned flood_stream(struct attacker *attacker, struct session *session, uint8_t kind,
 			     const char *address)
@@ -120,8 +95,9 @@ static unsigned flood_stream(struct attacker *attacker, struct session *session,
 	uint32_t size;
 
 	if (session->fd < 0) {
-		size = stream_hello(frames);
-		size += stream_open(frames + size, kind, address);
+		size = whole_hello(frames, HELLO_STREAM);
+		size += whole_open(frames + size, kind, address) +
+			1; /* the byte that isn't part of the stream */
 		if (!come(attacker, session, frames, size))
 			return 0;
 	}
@@ -155,7 +131,7 @@ static unsigned turn_plain_shut(struct attacker *attacker, struct session *sessi
 		header = (struct frame_header){.type = FRAME_QUERY, .length = 6, .channel = 1};
 		frame_header_encode(&header, frames + FLOOD - FRAME_HEADER_SIZE - 8);
 		memcpy(frames + FLOOD - 8, "status", 6);
-		if (!come(attacker, session, hello, put_hello(hello, 0)))
+		if (!come(attacker, session, hello, whole_hello(hello, 0)))
 			return 0;
 	}
 	if (session->step == 0) { /* only when it was let in */

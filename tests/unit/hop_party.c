@@ -9,6 +9,7 @@
 
 #include "wire/address.h"
 #include "wire/bytes.h"
+#include "wire/frame_ring.h"
 
 /* --- frames ----------------------------------------------------------------------------------- */
 
@@ -22,8 +23,6 @@ void party_put_raw(struct party *party, const void *bytes, uint32_t size)
 static bool put_now(struct party *party, uint8_t type, uint32_t channel, const void *payload, uint32_t length)
 {
 	struct frame_header header = {.length = length, .type = type, .channel = channel};
-	uint8_t encoded[FRAME_HEADER_SIZE];
-	static const uint8_t zeros[8];
 
 	if (ring_writer_space(&party->out, frame_size(length)) < (int)frame_size(length)) {
 		assert_true(ring_writer_arm(&party->out, party->out.ring.size) >= 0);
@@ -31,10 +30,7 @@ static bool put_now(struct party *party, uint8_t type, uint32_t channel, const v
 	}
 	if (party->hop.traits->numbers_frames)
 		header.sequence = party->out_sequence++;
-	frame_header_encode(&header, encoded);
-	ring_writer_put(&party->out, encoded, sizeof(encoded));
-	ring_writer_put(&party->out, payload, length);
-	ring_writer_put(&party->out, zeros, -length & 7u);
+	frame_put(&party->out, &header, payload);
 	if (ring_writer_publish(&party->out))
 		party_kick(party);
 	return true;

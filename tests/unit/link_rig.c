@@ -16,6 +16,7 @@
 #include "daemon/peers/directory.h"
 #include "daemon/peers/peers.h"
 #include "wire/bytes.h"
+#include "wire/frame_ring.h"
 
 BEFORE_ALL
 {
@@ -426,12 +427,9 @@ void put(struct scene *scene, uint8_t type, uint32_t channel, const void *payloa
 				      .channel = channel,
 				      .length = length,
 				      .sequence = peer->unnumbered ? 0 : peer->sequence++};
-	uint8_t frame[FRAME_HEADER_SIZE + 65536 + 8] = {0};
 
-	frame_header_encode(&header, frame);
-	memcpy(frame + FRAME_HEADER_SIZE, payload, length);
 	assert_true(ring_writer_space(&peer->out, frame_size(length)) >= (int)frame_size(length));
-	ring_writer_put(&peer->out, frame, frame_size(length));
+	frame_put(&peer->out, &header, payload);
 	ring_writer_publish(&peer->out);
 	peer->put += frame_size(length);
 }

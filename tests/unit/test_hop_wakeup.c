@@ -198,11 +198,8 @@ static void wake_without_due_look(int fd, short what, void *userdata)
 static void put(uint8_t type, const void *payload, uint32_t length)
 {
 	struct frame_header header = {.type = type, .length = length, .messages = type == FRAME_DATA};
-	uint8_t frame[FRAME_HEADER_SIZE + FRAME_SMALL_MAX + 8] = {0};
 
-	frame_header_encode(&header, frame);
-	memcpy(frame + FRAME_HEADER_SIZE, payload, length);
-	ring_writer_put(&scene.out, frame, frame_size(length));
+	frame_put(&scene.out, &header, payload);
 }
 
 /* Puts the next message out, if there is room for it. */

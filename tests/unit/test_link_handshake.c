@@ -11,6 +11,7 @@
 
 #include "daemon/link/vchan_transport.h"
 #include "wire/bytes.h"
+#include "wire/frame_ring.h"
 
 TEST(link_is_made_when_it_is_wanted)
 {
@@ -215,23 +216,21 @@ TEST(peers_hello_may_be_there_before_we_look)
 	struct scene scene;
 	struct vchan *vchan;
 	struct frame_hello_link hello = {.major = PROTOCOL_MAJOR};
-	uint8_t payload[FRAME_SMALL_MAX], frame[FRAME_HEADER_SIZE + FRAME_SMALL_MAX] = {0};
+	struct frame_header header = {.type = FRAME_HELLO};
+	uint8_t payload[FRAME_SMALL_MAX];
 	struct transport transport;
 	struct ring_writer out;
 	struct ring_view view;
-	uint32_t length;
 
 	scene_start(&scene);
 	vchan = calloc(1, sizeof(*vchan));
 	assert_non_null(vchan);
 	vchan->state = VCHAN_CONNECTED;
 	scene.peer.vchan = vchan;
-	length = frame_hello_link_encode(&hello, payload);
-	frame_header_encode(&(struct frame_header){.type = FRAME_HELLO, .length = length}, frame);
-	memcpy(frame + FRAME_HEADER_SIZE, payload, length);
+	header.length = frame_hello_link_encode(&hello, payload);
 	view = private_ring_view(&vchan->in);
 	ring_writer_init(&out, &view, false);
-	ring_writer_put(&out, frame, frame_size(length));
+	frame_put(&out, &header, payload);
 	ring_writer_publish(&out);
 	transport = vchan_transport(vchan);
 	links_connected(scene.links, 7, &transport);

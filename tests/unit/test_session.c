@@ -172,11 +172,10 @@ static void say(struct scene *scene, const void *bytes, size_t size)
 
 static void say_frame(struct scene *scene, uint8_t type, const void *payload, uint32_t length)
 {
-	uint8_t frame[FRAME_HEADER_SIZE + 256] = {0};
+	uint8_t frame[FRAME_HEADER_SIZE + 256];
 
-	frame_header_encode(&(struct frame_header){.type = type, .length = length}, frame);
 	memcpy(frame + FRAME_HEADER_SIZE, payload, length);
-	say(scene, frame, frame_size(length));
+	say(scene, frame, frame_wrap(frame, &(struct frame_header){.type = type, .length = length}));
 }
 
 static void say_hello(struct scene *scene, uint16_t major, uint32_t flags)
