@@ -273,25 +273,18 @@ int hv_domain_save(struct hv_domain *domain, enum hv_save_kind kind, const struc
 
 /* --- and out of it ---------------------------------------------------------------------------- */
 
-/* Moves the domain's directory. Processes keep the paths that they were started with, so the old name leads
- * to the new one. */
-static int move_directory(struct hv_domain *domain, uint32_t domid)
+/* Lets the new number lead to the domain's directory, too. It isn't renamed: processes keep the paths that they were started
+ * with, and a chain of links, one for each number, would be too long for the kernel one day. */
+static int name_directory(const struct hv_domain *domain, uint32_t domid)
 {
-	char *path, name[32];
-	int r = 0;
+	char *path;
+	int r;
 
 	if (asprintf(&path, "%s/dom-%u", domain->hv->dir, domid) < 0)
 		return -ENOMEM;
-	snprintf(name, sizeof(name), "dom-%u", domid);
-	if (rename(domain->path, path) < 0 || symlink(name, domain->path) < 0)
-		r = -errno;
-	if (r < 0) {
-		free(path);
-		return r;
-	}
-	free(domain->path);
-	domain->path = path;
-	return 0;
+	r = symlink(strrchr(domain->path, '/') + 1, path) < 0 ? -errno : 0;
+	free(path);
+	return r;
 }
 
 static void on_silence_over(evutil_socket_t fd, short events, void *userdata)
@@ -327,7 +320,7 @@ int hv_domain_resume(struct hv_domain *domain, const struct hv_restore_options *
 		return -ENOSPC;
 	if (hv_domain_by_id(hv, domid))
 		return -EEXIST;
-	r = domid == old_domid ? 0 : move_directory(domain, domid);
+	r = domid == old_domid ? 0 : name_directory(domain, domid);
 	if (r < 0)
 		return r;
 	if (domid != old_domid)

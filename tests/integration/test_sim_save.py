@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Save and restore on xensim: what XEN-FACTS.md says of a suspended guest and of its peers."""
 
+import os
 import signal
 import subprocess
 
@@ -183,6 +184,16 @@ def test_saved_twice(host):
     new = saved_and_restored(host, saved_and_restored(host, 1))
     assert xen.ask("xs-read", "domid") == f"ok {new}"
     assert host.run(new, "/bin/cat", "/sys/hypervisor/guest_type").stdout == "PVH\n"
+
+
+def test_all_of_a_domains_numbers_lead_to_its_directory(host):
+    """Also after more moves than the kernel follows symbolic links in one path."""
+    numbers = [1]
+    for _ in range(45):
+        numbers.append(int(host.sim("migrate", numbers[-1]).stdout))
+    directories = {os.stat(os.path.dirname(host.socket(number))).st_ino for number in numbers}
+    assert len(directories) == 1
+    assert host.run(numbers[-1], "/bin/cat", "/sys/hypervisor/guest_type").stdout == "PVH\n"
 
 
 def test_a_suspended_domain_can_be_destroyed(host):
