@@ -69,7 +69,9 @@ struct rendezvous {
 	/* the peer's last one that we have answered: not again on our own account */
 	char tried_nonce[PEERS_NONCE_SIZE];
 	char spent_nonce[PEERS_NONCE_SIZE]; /* the peer has connected under it, and will make a new one */
-	uint32_t ring_ref, port;	    /* as read in AWAIT, else 0 */
+	char spared_nonce
+		[PEERS_NONCE_SIZE]; /* an earlier daemon of the peer may have closed what was granted */
+	uint32_t ring_ref, port;    /* as read in AWAIT, else 0 */
 	unsigned node_retries;
 	struct vchan *vchan; /* GRANTED only: afterwards it is the owner's */
 	struct event *timer; /* setup_timeout_ms */

@@ -6,7 +6,7 @@
  * Nonces tell attempts apart. The mapping side's nonce names the place where the granting side publishes, so
  * nodes that lie there are never an earlier attempt's. The granting side grants once for each nonce that a
  * client has come under (`spent`): a hello that outlived its daemon, or a peer that connects and goes in a
- * loop, gets nothing more. A daemon that only answers does so once for each nonce (`tried`), or two daemons
+ * loop, gets nothing more, but once if who went may have been an earlier daemon (`spared`). A daemon that only answers does so once for each nonce (`tried`), or two daemons
  * that can't connect would go on for ever.
  */
 #include <errno.h>
@@ -216,8 +216,13 @@ static void on_granted_event(void *userdata)
 
 	if (state == VCHAN_WAITING)
 		return;
-	/* A client has connected: nothing more is granted for this nonce. */
-	memcpy(rendezvous->spent_nonce, rendezvous->grant_nonce, sizeof(rendezvous->spent_nonce));
+	/* A client has connected: nothing more is granted for this nonce. But who was killed may let go late, and the daemon
+	 * that runs there now waits for its rings: once this is believed. */
+	if (state == VCHAN_CLOSED && vchan_had_mapper(rendezvous->vchan) &&
+	    strcmp(rendezvous->spared_nonce, rendezvous->grant_nonce) != 0)
+		memcpy(rendezvous->spared_nonce, rendezvous->grant_nonce, sizeof(rendezvous->spared_nonce));
+	else
+		memcpy(rendezvous->spent_nonce, rendezvous->grant_nonce, sizeof(rendezvous->spent_nonce));
 	step(peer, state == VCHAN_CONNECTED ? RENDEZVOUS_LIVE : RENDEZVOUS_CLOSED);
 	peer_kick(peer);
 }
@@ -333,6 +338,13 @@ static void map(struct peer *peer)
 			  &vchan);
 
 	rendezvous->ring_ref = rendezvous->port = 0;
+	/* The port may be an earlier daemon's of this domain, whose process ends late, or the nodes those of rings that were
+	 * given up since. */
+	if (r < 0 && r != -EPROTO && rendezvous->node_retries < NODE_RETRIES) {
+		rendezvous->node_retries++;
+		timer_set(rendezvous->retry, NODE_RETRY_MS);
+		return;
+	}
 	if (r < 0) {
 		fail(peer, -EHOSTUNREACH, "can't map the rings of domain %u: %s", peer->domid,
 		     r == -EPROTO ? "their sizes are impossible" : strerror(-r));

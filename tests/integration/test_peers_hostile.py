@@ -151,8 +151,7 @@ def test_a_peer_that_keeps_its_mappings_gets_the_same_pages(host, way, bound):
     assert host.domain(3)["grants"]["used_pages"] <= 3 * 33
     attack.process.stdin.close()
     assert attack.process.wait(TIMEOUT) == 0
-    # With the process, as on Linux: a vchan that is given to it again isn't closed by what it had mapped before.
-    wait_for(lambda: host.domain(2)["mapped_pages"] == 0, "it has nothing mapped any more")
+    # What its process had mapped may be let go of only now, also a vchan that is given to the next one.
     two = Node(host, 2)
     three.await_event("up 2")
     link(three, two)

@@ -62,7 +62,9 @@ bool store_is_connected(const struct store *store)
 /* --- vchans ----------------------------------------------------------------------------------- */
 
 struct vchan {
-	bool granted;
+	bool granted, is_closed;
+	vchan_event_fn event;
+	void *userdata;
 };
 
 struct held held;
@@ -73,8 +75,10 @@ int vchan_grant(struct vchan_host *host, uint32_t domid, uint32_t read_size, uin
 	if (held.room && read_size > held.room)
 		return -ENOSPC;
 	*vchan = calloc(1, sizeof(**vchan));
-	(*vchan)->granted = true;
+	**vchan = (struct vchan){.granted = true, .event = event, .userdata = userdata};
+	held.last = *vchan;
 	held.granted++;
+	held.grants++;
 	held.domids[0] = held.domids[1];
 	held.domids[1] = domid;
 	held.size = read_size;
@@ -87,6 +91,9 @@ int vchan_map(struct vchan_host *host, uint32_t domid, uint32_t ring_ref, uint32
 	assert_int_equal(domid, 2);
 	assert_int_equal(ring_ref, 9);
 	assert_int_equal(port, 17);
+	held.maps++;
+	if (held.unmappable && held.unmappable--)
+		return -EINVAL;
 	*vchan = calloc(1, sizeof(**vchan));
 	held.mapped++;
 	return 0;
@@ -108,7 +115,21 @@ void vchan_leave(struct vchan *vchan)
 
 enum vchan_state vchan_state(const struct vchan *vchan)
 {
+	if (vchan->is_closed)
+		return VCHAN_CLOSED;
 	return vchan->granted ? VCHAN_WAITING : held.peer_is_gone ? VCHAN_CLOSED : VCHAN_CONNECTED;
+}
+
+bool vchan_had_mapper(const struct vchan *vchan)
+{
+	return held.had_mapper;
+}
+
+void close_granted(struct scene *scene)
+{
+	held.last->is_closed = true;
+	held.last->event(held.last->userdata);
+	settle(scene);
 }
 
 uint32_t vchan_ring_ref(const struct vchan *vchan)

@@ -27,7 +27,11 @@ struct held {
 	int granted, mapped;
 	unsigned left;
 	bool peer_is_gone; /* when we map, it has given up the vchan already */
-	uint32_t room;	   /* the largest ring that there are pages for; 0: any */
+	bool had_mapper;   /* what we grant */
+	unsigned grants, maps;
+	unsigned unmappable; /* so many more attempts to map fail */
+	struct vchan *last;  /* granted */
+	uint32_t room;	     /* the largest ring that there are pages for; 0: any */
 	/* of the last grants, the latest last */
 	uint32_t domids[2], size;
 };
@@ -52,6 +56,8 @@ struct scene {
 void fire(struct scene *scene, const char *path);
 /* The watch on what we have written tells of this path. */
 void fire_own(struct scene *scene, const char *path);
+/* Whoever had mapped what was granted last has closed it. */
+void close_granted(struct scene *scene);
 /* All that can be done now is done. */
 void settle(struct scene *scene);
 /* Nothing is known of the peer yet, nor wanted. */

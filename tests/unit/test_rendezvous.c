@@ -591,6 +591,58 @@ static void pass_time(struct scene *scene, unsigned ms)
 	settle(scene);
 }
 
+/* Whose process ends late, after the vchan that it had mapped was granted to the one that runs there now. */
+TEST(who_lets_go_late_does_not_cost_the_next_one_its_rings)
+{
+	struct scene scene;
+
+	for (int late = 0; late < 2; late++) {
+		scene_begin(&scene, false);
+		held.grants = 0;
+		held.had_mapper = late;
+		fake_write(&scene.store, THEIRS "/presence", "1 " INSTANCE);
+		fake_write(&scene.store, THEIRS "/to/1/hello", "1 " INSTANCE " 76543210 1");
+		fire(&scene, THEIRS "/to/1/hello");
+		settle(&scene);
+		assert_int_equal(held.grants, 1);
+		close_granted(&scene);
+		assert_int_equal(held.grants, 1 + late);
+		assert_int_equal(held.granted, late);
+		assert_true(!fake_find(&scene.store, OURS "/to/2/76543210/ring-ref") == !late);
+		if (late) /* not for ever: it may do so on purpose */
+			close_granted(&scene);
+		assert_int_equal(held.granted, 0);
+		fake_write(&scene.store, THEIRS "/to/1/hello", "1 " INSTANCE " 76543211 1");
+		fire(&scene, THEIRS "/to/1/hello");
+		settle(&scene);
+		assert_int_equal(held.granted, 1);
+		scene_stop(&scene);
+	}
+	held.had_mapper = false;
+}
+
+TEST(rings_that_cannot_be_mapped_yet_are_mapped_later)
+{
+	struct scene scene;
+
+	for (int never = 0; never < 2; never++) {
+		scene_start(&scene);
+		held.maps = 0;
+		held.unmappable = never ? 1000 : 2;
+		fake_write(&scene.store, node_path(&scene, "ring-ref"), "9");
+		fake_write(&scene.store, node_path(&scene, "event-channel"), "17");
+		fire(&scene, node_path(&scene, "ring-ref"));
+		if (!never)
+			await_vchan(&scene);
+		while (!scene.vchan && !scene.failures)
+			pass_time(&scene, 10);
+		assert_int_equal(scene.failures, never);
+		assert_in_range(held.maps, 3, 100);
+		scene_stop(&scene);
+	}
+	held.unmappable = 0;
+}
+
 /* XenStore is slow: the peer hears of our hello when the request is over. */
 TEST(attempt_goes_on_after_the_request_for_it_has_timed_out)
 {

@@ -626,6 +626,26 @@ TEST(who_has_not_looked_yet_finds_what_it_mapped_closed)
 	scene_stop(&scene);
 }
 
+TEST(who_had_mapped_what_is_granted_again_may_be_who_closes_it)
+{
+	struct scene scene;
+	struct vchan *vchan;
+
+	scene_start(&scene, false);
+	vchan = granted_to(&scene, 7, 65536);
+	assert_false(vchan_had_mapper(vchan));
+	xen.shared[vchan_ring_ref(vchan)]->cli_live = 1;
+	vchan_close(vchan);
+	xen.pages_left = (unsigned)xen.pages;
+	vchan = granted_to(&scene, 7, 65536);
+	assert_true(vchan_had_mapper(vchan));
+	end(vchan);
+	vchan = granted_to(&scene, 7, 65536);
+	assert_false(vchan_had_mapper(vchan));
+	end(vchan);
+	scene_stop(&scene);
+}
+
 TEST(peer_that_lets_go_of_nothing_has_what_three_vchans_need)
 {
 	struct vchan *vchan, *innocent;
