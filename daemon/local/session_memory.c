@@ -8,6 +8,7 @@
 
 #include <event2/event.h>
 
+#include "daemon/base/cost.h"
 #include "daemon/base/shared_memory.h"
 #include "daemon/local/session_internal.h"
 #include "daemon/relay/memory_lives.h"
@@ -42,6 +43,7 @@ static void on_wake(int fd, short what, void *userdata)
 {
 	struct session *session = userdata;
 
+	relay_spend_long(session->relay, session->hop->account, COST_WAKE_UP);
 	if (session->hop->attached)
 		hop_woken(session->hop);
 	else

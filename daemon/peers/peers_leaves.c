@@ -8,8 +8,9 @@
 
 #include "daemon/base/timer.h"
 
-#define COST_READ 1000u /* in units (turns.h): a request to XenStore, of which its thread has the most */
-#define REREAD_MS 1000
+#define COST_READ   1000u /* in units (turns.h): a request to XenStore, */
+#define COST_THREAD 2000u /* of which its thread has the most, for which nobody's turn waits */
+#define REREAD_MS   1000
 
 void leaf_path(const struct peer *peer, enum peer_leaf leaf, char path[PEERS_PATH_SIZE])
 {
@@ -115,6 +116,7 @@ uint64_t leaves_read(struct peer *peer)
 		if (!(peer->stale & 1u << leaf))
 			continue;
 		cost += COST_READ;
+		turns_spend_measured(peer->task.turns, peer->task.line, COST_THREAD);
 		leaf_path(peer, leaf, path);
 		if (store_read(peers->store, path, on_leaf, read, &read->request) < 0) {
 			timer_start(peers->reread, REREAD_MS); /* it stays stale until then */

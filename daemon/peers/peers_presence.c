@@ -19,7 +19,8 @@
 #include "wire/frame.h"
 
 /* In units (turns.h). */
-#define COST_LEAF 200u /* to parse what was read, */
+#define COST_CHANGE 3000u /* a watch event, most of it in XenStore's thread, for which nobody's turn waits */
+#define COST_LEAF   200u  /* to parse what was read, */
 /* and to look for the names in it, of two bytes at least, among those that are known */
 #define COST_BYTE 10u
 
@@ -500,6 +501,8 @@ void presence_on_change(void *userdata, const char *untrusted_path)
 	if (domid == peers->options.self->domid)
 		return;
 	peer = peer_find(peers, domid);
+	if (peer)
+		turns_spend_measured(peer->task.turns, peer->task.line, COST_CHANGE);
 	if (peer && peers->options.domains)
 		tell_change(peer, untrusted_path);
 	if (path == PEERS_PATH_OTHER ||
