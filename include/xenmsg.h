@@ -55,9 +55,9 @@
  *
  * Waiting: the blocking functions suit programs without a loop. In a loop, watch xenmsg_fd() for
  * reading and call xenmsg_process() when it is readable; time-outs make it so, too. Callbacks run
- * only within xenmsg_process(), xenmsg_wait(), xenmsg_send(), xenmsg_call(), xenmsg_recv(),
- * xenmsg_peek() and xenmsg_close(). They may call any function: of xenmsg_process() and xenmsg_wait()
- * they get -EBUSY, and xenmsg_close() ends the connection when the function has returned within which
+ * only within xenmsg_process(), xenmsg_wait(), xenmsg_flush(), xenmsg_send(), xenmsg_call(),
+ * xenmsg_recv(), xenmsg_peek() and xenmsg_close(). They may call any function: of the first three they
+ * get -EBUSY, and xenmsg_close() ends the connection when the function has returned within which
  * the callback runs.
  */
 
@@ -155,6 +155,13 @@ XENMSG_API int xenmsg_process(struct xenmsg *conn);
 /* Does the same, but sleeps up to timeout_ms until there is something to do. Returns 0 if the time
  * is up or xenmsg_wake() was called, -EINTR if a signal came. */
 XENMSG_API int xenmsg_wait(struct xenmsg *conn, int timeout_ms);
+/*
+ * Waits until everything that was begun here has its outcome, and each call its answer; `done` is called for them,
+ * and events are reported, but no messages. What a callback begins counts as well.
+ * Returns 0, or -ETIMEDOUT (not everything has), -EINTR, -EBUSY, -ECANCELED, or -ENOTCONN or -EPROTO as
+ * xenmsg_process(): then everything has, too.
+ */
+XENMSG_API XENMSG_CHECK int xenmsg_flush(struct xenmsg *conn, int timeout_ms);
 /* Makes xenmsg_fd() readable, and xenmsg_wait() return, the next one if none waits. This one function may
  * be called by any thread, while another one uses the connection and doesn't close it, and by a signal
  * handler. Returns 0. */
@@ -282,6 +289,12 @@ XENMSG_API const char *xenmsg_message_sender_host(const struct xenmsg_message *m
  * answered, or the answer is no longer wanted: the caller's time was up, or it has died. (That
  * becomes known when this connection reads, for example in xenmsg_process().) */
 XENMSG_API int xenmsg_message_wants_reply(const struct xenmsg_message *message);
+/*
+ * Takes a message out of its connection: from now on another thread may use and free it, also while the
+ * connection is used, and when it is closed. What lies in shared memory (XENMSG_BIND_LEND) is copied.
+ * Returns 0, -EBUSY (a call that wasn't answered needs its connection), -ENOMEM.
+ */
+XENMSG_API XENMSG_CHECK int xenmsg_message_detach(struct xenmsg_message *message);
 /* Frees a message; NULL is allowed. Answers a call that wasn't answered with the error ECANCELED.
  * May be called after xenmsg_close(), by the same thread. */
 XENMSG_API void xenmsg_message_free(struct xenmsg_message *message);

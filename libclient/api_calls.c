@@ -142,13 +142,13 @@ int xenmsg_call(struct xenmsg *conn, const char *address, const void *data, size
 
 int xenmsg_message_wants_reply(const struct xenmsg_message *message)
 {
-	return message->reply == REPLY_OWED && conn_is_here(message->pool->conn);
+	return message->reply == REPLY_OWED && conn_is_here(message->pool->conn); /* it isn't detached */
 }
 
 static int answer(struct xenmsg_message *request, enum message_type type, struct message_error error,
 		  const void *data, size_t size)
 {
-	struct xenmsg *conn = request->pool->conn;
+	struct xenmsg *conn = request->pool ? request->pool->conn : NULL;
 
 	if (conn && !conn_is_here(conn))
 		return -ECHILD;

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* Implements xenmsg_post() and xenmsg_post_timed(), xenmsg_reserve(), xenmsg_withdraw(), xenmsg_send(), xenmsg_recv() and
- * xenmsg_peek(). */
+/* Sending and receiving messages. */
 
 #include <errno.h>
 #include <stdbool.h>
@@ -316,4 +315,11 @@ int xenmsg_refuse(struct xenmsg *conn, const struct xenmsg_message *message, int
 	if (error < 0)
 		error = -error;
 	return error <= 0 || error >= 4096 ? -EINVAL : decide(conn, message, error);
+}
+
+int xenmsg_message_detach(struct xenmsg_message *message)
+{
+	const struct message_pool *pool = message->pool;
+
+	return pool && pool->conn && !conn_is_here(pool->conn) ? -ECHILD : message_detach(message);
 }

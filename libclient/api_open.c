@@ -152,6 +152,37 @@ int xenmsg_wait(struct xenmsg *conn, int timeout_ms)
 	return leave(conn, wait_until(conn, deadline));
 }
 
+static int flush(struct xenmsg *conn, int64_t deadline)
+{
+	int r = 0;
+
+	for (;;) {
+		conn_pump(conn);
+		if (conn_run_outcomes(conn, BUDGET) >= BUDGET)
+			continue;
+		if (conn->dead || (outbox_is_settled(&conn->outbox) && !conn->calls.completed))
+			r = conn->dead;
+		else
+			r = conn_sleep(conn, deadline, false);
+		if (r <= 0)
+			break;
+	}
+	conn_remind(conn);
+	return r;
+}
+
+int xenmsg_flush(struct xenmsg *conn, int timeout_ms)
+{
+	int64_t deadline = deadline_in(timeout_ms);
+	int r = refusal(conn);
+
+	if (r < 0)
+		return r;
+	conn_enter(conn);
+	conn->reason[0] = '\0';
+	return leave(conn, flush(conn, deadline));
+}
+
 const char *xenmsg_reason(struct xenmsg *conn)
 {
 	return conn->calls.words ? conn->calls.words : conn->reason;

@@ -98,6 +98,37 @@ static void give_back(struct xenmsg_message *message)
 	message->mirror = NULL;
 }
 
+/* Ends the pool if it was waiting for this message. */
+static void leave_pool(struct message_pool *pool)
+{
+	pool->out--;
+	if (!pool->conn && pool->out == 0)
+		free(pool);
+}
+
+int message_detach(struct xenmsg_message *message)
+{
+	uint8_t *copy;
+
+	if (!message->pool)
+		return 0;
+	if (message->reply == REPLY_OWED)
+		return -EBUSY;
+	if (message->lent) {
+		copy = malloc(message->size);
+		if (!copy)
+			return -ENOMEM;
+		memcpy(copy, message->lent, message->size);
+		give_back(message);
+		free(message->data);
+		message->data = copy;
+		message->capacity = message->size;
+	}
+	leave_pool(message->pool);
+	message->pool = NULL;
+	return 0;
+}
+
 void xenmsg_message_free(struct xenmsg_message *message)
 {
 	struct message_pool *pool;
@@ -105,20 +136,22 @@ void xenmsg_message_free(struct xenmsg_message *message)
 	if (!message)
 		return;
 	pool = message->pool;
+	if (!pool) {
+		destroy(message);
+		return;
+	}
 	if (message->reply == REPLY_OWED)
 		pool->abandon(pool->conn, message);
 	if (message->lent)
 		give_back(message);
-	pool->out--;
 	if (pool->conn && pool->unused_count < KEEP_MESSAGES && message->capacity <= KEEP_CAPACITY) {
 		message->next = pool->unused;
 		pool->unused = message;
 		pool->unused_count++;
-		return;
+	} else {
+		destroy(message);
 	}
-	destroy(message);
-	if (!pool->conn && pool->out == 0)
-		free(pool);
+	leave_pool(pool);
 }
 
 void *xenmsg_message_data(struct xenmsg_message *message)

@@ -46,7 +46,7 @@ struct message_pool {
 };
 
 struct xenmsg_message {
-	struct message_pool *pool;
+	struct message_pool *pool;   /* NULL: detached from it */
 	struct xenmsg_message *next; /* in the pool */
 	uint8_t *data;		     /* memory of its own */
 	size_t size, capacity;
@@ -84,6 +84,9 @@ static inline int message_grow(struct xenmsg_message *message, size_t size, size
  * message_grow(). */
 struct xenmsg_message *message_make(struct message_pool *pool, size_t capacity);
 int message_enlarge(struct xenmsg_message *message, size_t size, size_t most);
+
+/* Takes the message out of its pool. Returns as xenmsg_message_detach(). */
+int message_detach(struct xenmsg_message *message);
 
 static inline int message_grow(struct xenmsg_message *message, size_t size, size_t most)
 {

@@ -77,6 +77,17 @@ void outbox_free(struct outbox *outbox)
 	free(outbox->settled);
 }
 
+bool outbox_is_settled(const struct outbox *outbox)
+{
+	const struct sender *sender;
+	uint32_t number = 0;
+
+	while ((sender = channel_table_next(&outbox->by_number, &number)))
+		if (sender->ops_count || sender->awaited)
+			return false;
+	return outbox->settled_count == 0;
+}
+
 /* ---- outcomes -------------------------------------------------------------------------------- */
 
 static int grow_settled(struct outbox *outbox)

@@ -136,6 +136,8 @@ int outbox_reject(struct outbox *outbox, struct sender *sender, uint32_t error);
 int outbox_flush(struct outbox *outbox, uint32_t *want_space);
 /* Calls `done` for up to `budget` settled messages. Returns for how many. */
 int outbox_run(struct outbox *outbox, int budget);
+/* Returns whether nothing that was put on a channel waits for its outcome, or for its answer. */
+bool outbox_is_settled(const struct outbox *outbox);
 /* Settles everything after the hop was lost; `unsent` is the outcome of messages of which no byte went into
  * the ring. */
 void outbox_fail(struct outbox *outbox, int unsent);

@@ -70,6 +70,8 @@ static const char *use_everything(void)
 
 	REFUSED(xenmsg_fd(conn));
 	REFUSED(xenmsg_wake(conn));
+	REFUSED(xenmsg_flush(conn, 1000));
+	REFUSED(xenmsg_message_detach(plain));
 	REFUSED(xenmsg_process(conn));
 	REFUSED(xenmsg_wait(conn, 1000));
 	REFUSED(xenmsg_bind(conn, "other", 0, NULL, NULL));

@@ -126,6 +126,23 @@ SHARED(is_kept_when_the_program_waits)
 	xenmsg_message_free(held[1]);
 }
 
+SHARED(is_copied_when_it_is_detached)
+{
+	struct xenmsg_message *message;
+
+	bind_lending();
+	deliver_one(SIZE);
+	message = take(SIZE);
+	assert_int_equal(xenmsg_message_detach(message), 0);
+	assert_int_equal(unread(), 0);
+	memset(fake.deliveries.ring.data, 0xee, FAKE_RING_SIZE);
+	expect_content(message, SIZE, 0);
+	xenmsg_close(fake.conn);
+	fake.conn = NULL;
+	expect_content(message, SIZE, 0);
+	xenmsg_message_free(message);
+}
+
 SHARED(one_that_is_never_freed_holds_up_nothing)
 {
 	struct xenmsg_message *held;

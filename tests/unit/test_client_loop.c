@@ -196,6 +196,85 @@ BOTH(a_done_that_is_told_by_close_may_close_again)
 	assert_int_equal(outcomes, 1);
 }
 
+static void take_one(struct fake *daemon)
+{
+	uint32_t channel;
+
+	fake_expect(daemon, FRAME_OPEN);
+	channel = daemon->header.channel;
+	fake_expect(daemon, FRAME_DATA);
+	fake_opened(daemon, channel, 65536, FAKE_MAX_MESSAGE);
+	fake_credit(daemon, channel, 24, 65536);
+}
+
+static void post_another(void *userdata, int result)
+{
+	note(NULL, result);
+	assert_int_equal(xenmsg_flush(fake.conn, -1), -EBUSY);
+	assert_int_equal(xenmsg_post(fake.conn, "6:inbox", "x", 1, note, NULL), 0);
+	fake_meanwhile(&fake, take_one);
+}
+
+BOTH(flush_waits_for_all_that_was_begun)
+{
+	uint32_t channel;
+
+	outcomes = 0;
+	assert_int_equal(xenmsg_flush(fake.conn, -1), 0);
+	/* Also for what nobody wants to hear of. */
+	assert_int_equal(xenmsg_post(fake.conn, "5:inbox", "x", 1, NULL, NULL), 0);
+	assert_int_equal(xenmsg_flush(fake.conn, 0), -ETIMEDOUT);
+	fake_expect(&fake, FRAME_OPEN);
+	channel = fake.header.channel;
+	fake_expect(&fake, FRAME_DATA);
+	fake_opened(&fake, channel, 65536, FAKE_MAX_MESSAGE);
+	fake_credit(&fake, channel, 24, 65536);
+	assert_int_equal(xenmsg_flush(fake.conn, -1), 0);
+	/* And for what a callback begins. */
+	assert_int_equal(xenmsg_post(fake.conn, "5:inbox", "x", 1, post_another, NULL), 0);
+	assert_int_equal(xenmsg_flush(fake.conn, 0), -ETIMEDOUT);
+	fake_expect(&fake, FRAME_DATA);
+	fake_credit(&fake, channel, 48, 65536);
+	assert_int_equal(xenmsg_flush(fake.conn, -1), 0);
+	fake_join(&fake);
+	assert_int_equal(outcomes, 2);
+	/* A call has its answer. */
+	assert_int_equal(xenmsg_call_post(fake.conn, "5:work", "x", 1, NULL, NULL), 0);
+	assert_int_equal(xenmsg_flush(fake.conn, 0), -ETIMEDOUT);
+	fake_die(&fake);
+	assert_int_equal(xenmsg_flush(fake.conn, -1), -ENOTCONN);
+}
+
+static void *use_and_free(void *message)
+{
+	assert_int_equal(xenmsg_message_size(message), 3);
+	assert_memory_equal(xenmsg_message_data(message), "one", 3);
+	xenmsg_message_free(message);
+	return NULL;
+}
+
+BOTH(another_thread_may_have_a_message)
+{
+	struct xenmsg_message *messages[2];
+	pthread_t thread;
+
+	fake_bind(&fake, "inbox", NULL, NULL);
+	fake_open(&fake, 1, "inbox");
+	DELIVER(1, "one", "one");
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(xenmsg_recv(fake.conn, &messages[i], -1), 0);
+		assert_int_equal(xenmsg_message_detach(messages[i]), 0);
+		assert_int_equal(xenmsg_message_detach(messages[i]), 0);
+		assert_int_equal(xenmsg_reply(messages[i], "x", 1), -EINVAL);
+	}
+	assert_int_equal(pthread_create(&thread, NULL, use_and_free, messages[0]), 0);
+	xenmsg_process(fake.conn);
+	xenmsg_close(fake.conn);
+	fake.conn = NULL;
+	pthread_join(thread, NULL);
+	use_and_free(messages[1]);
+}
+
 /* More of them than a program may ask questions at once. */
 BOTH(endpoints_are_removed_without_waiting)
 {

@@ -66,6 +66,7 @@ BOTH(a_request_is_answered_once)
 	one = take("one");
 	two = take("two");
 	assert_true(xenmsg_message_wants_reply(one));
+	assert_int_equal(xenmsg_message_detach(one), -EBUSY);
 	assert_int_equal(xenmsg_message_sender_uid(one), 1000);
 	assert_int_equal(xenmsg_reply(two, "zwei", 4), 0);
 	expect_answer(1, MESSAGE_REPLY, 0, 72, "zwei");
@@ -76,6 +77,9 @@ BOTH(a_request_is_answered_once)
 	assert_int_equal(xenmsg_reply(one, "", 0), -EALREADY);
 	assert_int_equal(xenmsg_reply_error(two, EIO), -EALREADY);
 	assert_false(xenmsg_message_wants_reply(two));
+	assert_int_equal(xenmsg_message_detach(two), 0);
+	assert_false(xenmsg_message_wants_reply(two));
+	assert_int_equal(xenmsg_reply_error(two, EIO), -EALREADY);
 	xenmsg_message_free(one);
 	xenmsg_message_free(two);
 }
