@@ -20,13 +20,11 @@ import time
 import pytest
 
 from frames import DATA, credit_frame, message, receive_exactly
-from protocol import Program
+from protocol import PATIENCE, Program
 
 BINDIR = os.environ.get("XENMSG_BINDIR", "")
 SBINDIR = os.environ.get("XENMSG_SBINDIR", os.path.join(os.path.dirname(BINDIR), "sbin") if BINDIR else "")
 BUILDDIR = os.environ.get("XENMSG_BUILDDIR", "")
-# Sanitizers and valgrind are slow; everything that waits gets this much more time.
-PATIENCE = float(os.environ.get("XENMSG_TEST_PATIENCE", "1"))
 
 EXIT_OK, EXIT_ERROR, EXIT_USAGE, EXIT_NO_ENDPOINT, EXIT_DENIED, EXIT_UNREACHABLE = range(6)
 EXIT_TIMEOUT, EXIT_LIMIT, EXIT_UNKNOWN, EXIT_NO_DAEMON, EXIT_ANSWERED = range(6, 11)
@@ -269,7 +267,7 @@ class Node:
     def kill(self):
         if self.daemon and self.daemon.poll() is None:
             os.kill(self.pid, signal.SIGKILL)
-            self.daemon.wait(timeout=20)
+            self.daemon.wait(timeout=20 * PATIENCE)
         self.daemon = self.pid = None
 
     def alive(self):

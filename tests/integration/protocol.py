@@ -19,6 +19,10 @@ from frames import (BIND, CREDIT, DATA, GOODBYE, HEADER, MORE, PAYLOAD_MAX, QUER
 EINVAL, EBUSY, EPROTO, EPROTONOSUPPORT, ENOENT, EMSGSIZE, ECANCELED, ECONNRESET = 22, 16, 71, 93, 2, 90, 125, 104
 
 
+# Sanitizers and valgrind are slow; everything that waits gets this much more time.
+PATIENCE = float(os.environ.get("XENMSG_TEST_PATIENCE", "1"))
+
+
 class Timeout(Exception):
     """Nothing came in time."""
 
@@ -96,7 +100,7 @@ def seal(memory):
 class Program:
     """A connection to a daemon. `shared` asks for shared memory in HELLO, `flags` for more."""
 
-    def __init__(self, path, shared=False, greet=True, timeout=10, flags=0):
+    def __init__(self, path, shared=False, greet=True, timeout=10 * PATIENCE, flags=0):
         self.timeout = timeout
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         self.socket.settimeout(timeout)

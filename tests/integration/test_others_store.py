@@ -10,7 +10,7 @@ import uuid
 import pytest
 
 from frames import PROBE, REPLY, RESET, frame, open_frame, reset_frame
-from messaging import deliver, eventually, works
+from messaging import PATIENCE, deliver, eventually, works
 from protocol import Program
 from test_limits import open_to_others
 from test_shares import User
@@ -115,7 +115,7 @@ def test_look_ups_are_charged_and_wait_in_the_line_of_who_asks(host, nodes):
     crowd = 500
 
     def flood(path, tell, stopped):
-        with Program(path, timeout=60) as program:
+        with Program(path, timeout=20 * PATIENCE) as program:
             program.send_bytes(opens(numbers(1000, crowd)))
             tell(sorted(set(refusals(program, crowd))))
             stopped(None)

@@ -206,7 +206,7 @@ def try_on_a_unit_test(arguments):
     """gdb, in whose place `-batch` and a question are put."""
     assert arguments[-2] == "gdb"
     asked = ["./libtool", *arguments[:-1], "-batch", "-ex", "info line main", arguments[-1]]
-    assert "test_" in subprocess.run(asked, cwd=BUILDDIR, check=True, capture_output=True, text=True).stdout
+    assert "unit_main.c" in subprocess.run(asked, cwd=BUILDDIR, check=True, capture_output=True, text=True).stdout
 
 
 def try_to_find(program, arguments):

@@ -346,7 +346,7 @@ def test_a_user_who_asks_without_end_delays_nobody(nodes, user):
         times = []
         for _ in range(20):
             start = time.monotonic()
-            with Program(one.socket, timeout=60) as newcomer:
+            with Program(one.socket, timeout=20 * PATIENCE) as newcomer:
                 assert json.loads(newcomer.query("status"))["domid"] == 1
             times.append(time.monotonic() - start)
         pace.is_kept()

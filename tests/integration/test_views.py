@@ -54,7 +54,7 @@ class As:
 
     def ask(self, node, what="status"):
         def work(path):
-            with Program(path, timeout=60) as program:
+            with Program(path, timeout=20 * PATIENCE) as program:
                 return json.loads(program.query(what))
         return self(node, work)
 
@@ -273,14 +273,14 @@ def test_an_answer_of_many_megabytes_arrives_and_takes_no_room(nodes, valid):
                                  max_queued_bytes="256K"))[1]
     reload(one, "".join(f"[rule]\nfrom = {', '.join(map(str, range(begin, begin + 25)))}\nto = *\naction = allow\n"
                         for begin in range(1000, 1250, 25)))
-    with Program(one.socket, timeout=60) as owner:
+    with Program(one.socket, timeout=20 * PATIENCE) as owner:
         for begin in range(0, names, 1000):
             owner.send_bytes(b"".join(frame(32, b"\1\0\0\0" + f"{i:05}-{'x' * 57}".encode(), channel=1 + i % 1000)
                                       for i in range(begin, begin + 1000)))
             for _ in range(1000):
                 owner.expect(REPLY)
         before = memory(one)
-        with Program(one.socket, timeout=60) as asker, Program(one.socket, timeout=60) as slow:
+        with Program(one.socket, timeout=20 * PATIENCE) as asker, Program(one.socket, timeout=20 * PATIENCE) as slow:
             # One doesn't read, and has asked for all of it several times.
             slow.send_bytes(b"".join(frame(QUERY, b"status all", channel=number) for number in range(1, 30)))
             text = asker.query("status all")
@@ -316,7 +316,7 @@ def test_a_list_stays_true_while_programs_come_and_go(nodes, user, valid):
         for program in stay:
             program.close()
     user(ALICE, one, comes_and_goes).next()
-    with Program(one.socket, timeout=60) as program:
+    with Program(one.socket, timeout=20 * PATIENCE) as program:
         for _ in range(100):
             status = json.loads(program.query("status all"))
             valid(status)
@@ -347,7 +347,7 @@ def test_who_asks_for_much_keeps_nobody_waiting(nodes, user):
     reload(one, MAY_BIND + ALLOW_ALL)
 
     def asks_for_everything(path, tell, stopped):
-        programs = [Program(path, timeout=60) for _ in range(60)]
+        programs = [Program(path, timeout=20 * PATIENCE) for _ in range(60)]
         for number in range(500):
             programs[0].bind(f"name{number:03}")
         told = False
@@ -364,7 +364,7 @@ def test_who_asks_for_much_keeps_nobody_waiting(nodes, user):
     user(ALICE, one, asks_for_everything).next()
 
     def asks(path):
-        with Program(path, timeout=60) as program:
+        with Program(path, timeout=20 * PATIENCE) as program:
             for _ in range(30):
                 program.query("status")
             mine, = json.loads(program.query("status"))["accounts"]
