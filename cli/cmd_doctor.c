@@ -7,15 +7,12 @@
  */
 
 #include <errno.h>
-#include <limits.h>
 #include <poll.h>
-#include <pwd.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -25,6 +22,7 @@
 #include <xenstore.h>
 
 #include "cli/cli.h"
+#include "cli/doctor.h"
 #include "cli/fields.h"
 #include "cli/writer.h"
 #include "wire/address.h"
@@ -44,21 +42,8 @@ static const char help[] =
 	"\n"
 	"      --json          one JSON object a line: step, result (ok, warning, failed or left out), text, mend\n";
 
-struct doctor {
-	struct cli *cli;
-	int code; /* exit code of the first step that failed */
-	unsigned failed;
-	struct writer *json;  /* NULL: prints words */
-	char store_domid[16]; /* this domain's number in XenStore; "": unknown */
-};
-
-enum result { WELL, LEFT_OUT, WARNED, ILL };
-
-/* Says what came back in one step, and how to mend it (NULL: that isn't to be told). `code` is the exit code if
- * it is the first one that failed. */
-static void __attribute__((format(printf, 6, 7)))
-report(struct doctor *doctor, enum result result, int code, const char *step, const char *mend,
-       const char *format, ...)
+void doctor_report(struct doctor *doctor, enum result result, int code, const char *step, const char *mend,
+		   const char *format, ...)
 {
 	static const char *const words[] = {"ok", "-", "warn", "FAIL"};
 	static const char *const in_json[] = {"ok", "left out", "warning", "failed"};
@@ -85,11 +70,6 @@ report(struct doctor *doctor, enum result result, int code, const char *step, co
 	}
 	free(text);
 }
-
-#define well(doctor, step, ...)		   report(doctor, WELL, 0, step, NULL, __VA_ARGS__)
-#define left_out(doctor, step, ...)	   report(doctor, LEFT_OUT, 0, step, NULL, __VA_ARGS__)
-#define warned(doctor, step, mend, ...)	   report(doctor, WARNED, 0, step, mend, __VA_ARGS__)
-#define ill(doctor, code, step, mend, ...) report(doctor, ILL, code, step, mend, __VA_ARGS__)
 
 /* ---- Xen ------------------------------------------------------------------------------------- */
 
@@ -407,64 +387,6 @@ static void ill_without_answer(struct doctor *doctor, int error)
 	    "it runs, but doesn't answer: %s", strerror(-error));
 }
 
-/* Whether a user of its own group alone may use a file so: read, write and execute as in the last digit of a mode. */
-static bool may_use(const struct passwd *user, const struct stat *file, mode_t how)
-{
-	mode_t mode = file->st_uid == user->pw_uid   ? file->st_mode >> 6
-		      : file->st_gid == user->pw_gid ? file->st_mode >> 3
-						     : file->st_mode;
-
-	return (mode & how) == how;
-}
-
-/* Whether nothing can be made there, not even by root. */
-static bool is_read_only(const char *directory)
-{
-	return access(directory, W_OK) < 0 && errno == EROFS;
-}
-
-/* Looks, where no daemon is there, whether it could make its lock and its socket. */
-static void check_places(struct doctor *doctor, const char *socket)
-{
-	char directory[PATH_MAX], mend[PATH_MAX + 64];
-	const char *end = strrchr(socket, '/');
-
-	snprintf(directory, sizeof(directory), "%.*s", end ? (int)(end - socket) : 0, socket);
-	if (is_read_only("/run"))
-		strcpy(directory, "/run");
-	else if (!is_read_only(directory))
-		return;
-	snprintf(mend, sizeof(mend), "mount -o remount,rw $(findmnt -n -o TARGET -T %s)", directory);
-	ill(doctor, EXIT_OTHER, "access", mend,
-	    "%s is read-only, and the daemon makes its socket or its lock there", directory);
-}
-
-/* Looks, where no daemon is there, whether the unit's user may have what it needs; for us, as root, all of it is open. */
-static void check_access(struct doctor *doctor)
-{
-	static const char *const devices[] = {"/dev/xen/evtchn", "/dev/xen/gntdev", "/dev/xen/gntalloc",
-					      "/dev/xen/xenbus"};
-	static const char *const settings[] = {"/etc/xenmsg/xenmsgd.conf", "/etc/xenmsg/policy.d"};
-	const struct passwd *user = getpwnam("xenmsgd");
-	struct stat file;
-	char mend[128];
-
-	if (!user)
-		return;
-	for (size_t i = 0; i < sizeof(devices) / sizeof(*devices); i++)
-		if (stat(devices[i], &file) == 0 && !may_use(user, &file, 06))
-			ill(doctor, EXIT_OTHER, "access",
-			    "systemd-tmpfiles --create --prefix=/dev/xen xenmsg.conf",
-			    "the user xenmsgd may not read and write %s", devices[i]);
-	for (size_t i = 0; i < sizeof(settings) / sizeof(*settings); i++)
-		if (stat(settings[i], &file) == 0 && !may_use(user, &file, S_ISDIR(file.st_mode) ? 05 : 04)) {
-			snprintf(mend, sizeof(mend), "chgrp xenmsgd %s && chmod g+rX %s", settings[i],
-				 settings[i]);
-			ill(doctor, EXIT_OTHER, "access", mend, "the user xenmsgd can't read %s",
-			    settings[i]);
-		}
-}
-
 static bool check_daemon(struct doctor *doctor, struct xenmsg **conn)
 {
 	const char *socket = doctor->cli->socket	      ? doctor->cli->socket
@@ -474,6 +396,8 @@ static bool check_daemon(struct doctor *doctor, struct xenmsg **conn)
 	char *text;
 	int r = xenmsg_open_timed(conn, doctor->cli->socket, ANSWER_MS);
 
+	if (r < 0 && doctor_check_socket(doctor, socket))
+		return false;
 	if (r == -ETIMEDOUT) {
 		ill_without_answer(doctor, r);
 		return false;
@@ -483,8 +407,8 @@ static bool check_daemon(struct doctor *doctor, struct xenmsg **conn)
 		    r == -EACCES ? "let users enter the socket's directory"
 				 : "systemctl start xenmsgd, or see its log: journalctl -u xenmsgd",
 		    "%s: %s", socket, strerror(-r));
-		check_places(doctor, socket);
-		check_access(doctor);
+		doctor_check_places(doctor, socket);
+		doctor_check_access(doctor);
 		return false;
 	}
 	r = xenmsg_query(*conn, "status", &text);

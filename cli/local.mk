@@ -30,6 +30,8 @@ xenmsg_SOURCES = \
 	cli/cmd_top.c \
 	cli/cmd_watch.c \
 	cli/command.c cli/command.h \
+	cli/doctor.h \
+	cli/doctor_places.c \
 	cli/interrupt.c cli/interrupt.h \
 	cli/left_socket.c cli/left_socket.h \
 	cli/loop.c cli/loop.h \

@@ -76,6 +76,19 @@ def test_what_is_no_socket_is_not_taken_for_a_daemon_and_stays(nodes, tmp_path):
     assert file.read_text() == "data"
 
 
+def test_the_doctor_says_what_is_where_the_socket_belongs(nodes, tmp_path):
+    one = nodes(1, start=False)[1]
+    (tmp_path / "file").write_text("data")
+    with socket.socket(socket.AF_UNIX) as others:
+        others.bind(str(tmp_path / "others"))
+        others.listen()
+        then = "or listen elsewhere; then: systemctl start xenmsgd"
+        for name, mend in (("file", f"remove it, {then}"), ("others", f"stop it (kill {os.getpid()}), {then}"),
+                           ("none", "systemctl start xenmsgd")):
+            done = one.xenmsg("doctor", "--socket", tmp_path / name)
+            assert done.returncode == EXIT_NO_DAEMON and f"mend: {mend}" in done.stdout.decode(), done
+
+
 def test_a_directory_unfit_for_the_socket_is_named_with_a_cure(nodes, tmp_path):
     one = nodes(1, start=False)[1]
     path = tmp_path / "nowhere" / "s"

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef CLI_DOCTOR_H
+#define CLI_DOCTOR_H
+
+#include <stdbool.h>
+
+struct cli;
+struct writer;
+
+/* What `xenmsg doctor` has found so far. */
+struct doctor {
+	struct cli *cli;
+	int code; /* exit code of the first step that failed */
+	unsigned failed;
+	struct writer *json;  /* NULL: prints words */
+	char store_domid[16]; /* this domain's number in XenStore; "": unknown */
+};
+
+enum result { WELL, LEFT_OUT, WARNED, ILL };
+
+/* Says what came back in one step, and how to mend it (NULL: that isn't to be told). `code` is the exit code if
+ * it is the first one that failed. */
+__attribute__((format(printf, 6, 7))) void doctor_report(struct doctor *doctor, enum result result, int code,
+							 const char *step, const char *mend,
+							 const char *format, ...);
+
+#define well(doctor, step, ...)		   doctor_report(doctor, WELL, 0, step, NULL, __VA_ARGS__)
+#define left_out(doctor, step, ...)	   doctor_report(doctor, LEFT_OUT, 0, step, NULL, __VA_ARGS__)
+#define warned(doctor, step, mend, ...)	   doctor_report(doctor, WARNED, 0, step, mend, __VA_ARGS__)
+#define ill(doctor, code, step, mend, ...) doctor_report(doctor, ILL, code, step, mend, __VA_ARGS__)
+
+/* Says who or what has the place of the daemon's socket instead of it. Returns false: nothing has. */
+bool doctor_check_socket(struct doctor *doctor, const char *socket);
+
+/* Looks, where no daemon is there, whether it could make its lock and its socket. */
+void doctor_check_places(struct doctor *doctor, const char *socket);
+
+/* Looks, where no daemon is there, whether the unit's user may have what it needs; for us, as root, all of it is open. */
+void doctor_check_access(struct doctor *doctor);
+
+#endif
