@@ -6,7 +6,9 @@
 #include <unistd.h>
 #include <fcntl.h>
 
+#include "cli/attempt.h"
 #include "cli/cli.h"
+#include "cli/interrupt.h"
 #include "cli/payload.h"
 #include "cli/writer.h"
 #include "wire/address.h"
@@ -27,6 +29,8 @@ struct call {
 	const char *address;
 	int timeout_ms;
 	bool json;
+	struct attempt attempt;
+	bool answered; /* with a reply */
 };
 
 static int print_json(const char *address, struct xenmsg_message *reply)
@@ -41,53 +45,54 @@ static int print_json(const char *address, struct xenmsg_message *reply)
 	return code;
 }
 
-static int print_reply(const struct call *call, struct xenmsg_message *reply)
+static int print_reply(struct call *call, struct xenmsg_message *reply)
 {
 	int code;
 
-	if (call->json) {
+	call->answered = true;
+	if (call->json)
 		code = print_json(call->address, reply);
-	} else {
-		fwrite(xenmsg_message_data(reply), 1, xenmsg_message_size(reply), stdout);
-		code = cli_flush();
-	}
+	else
+		code = cli_output(xenmsg_message_data(reply), xenmsg_message_size(reply));
 	xenmsg_message_free(reply);
 	return code;
 }
 
-static int make_call(const struct call *call, const void *data, size_t size)
+static int make_call(struct call *call, const void *data, size_t size)
 {
-	struct xenmsg *conn = call->conn;
-	const char *address = call->address;
-	struct xenmsg_message *reply;
-	int r;
+	struct attempt *attempt = &call->attempt;
+	int status;
 
-	if (size > xenmsg_max_message(conn)) {
-		cli_complain("call %s: the request is larger than the limit of %zu bytes", address,
-			     xenmsg_max_message(conn));
+	if (size > xenmsg_max_message(call->conn)) {
+		cli_complain("call %s: the request is larger than the limit of %zu bytes", call->address,
+			     xenmsg_max_message(call->conn));
 		return EXIT_LIMIT;
 	}
-	r = xenmsg_call(conn, address, data, size, &reply, call->timeout_ms);
-	if (r == 0)
-		return print_reply(call, reply);
-	switch (xenmsg_certainty(conn)) {
+	interrupt_forbid();
+	*attempt = (struct attempt){
+		.conn = call->conn, .what = "call", .address = call->address, .timeout_ms = call->timeout_ms};
+	if (attempt_call(attempt, data, size) == 0)
+		return print_reply(call, attempt->reply);
+	switch (attempt->certainty) {
 	case XENMSG_ANSWERED:
-		if (xenmsg_exit_status(conn))
+		status = xenmsg_exit_status(call->conn);
+		if (status)
 			cli_complain(
 				"call %s: the server answered with an error: %s; its command's exit status is %d",
-				address, strerror(-r), xenmsg_exit_status(conn));
+				call->address, strerror(-attempt->result), status);
 		else
-			cli_complain("call %s: the server answered with an error: %s", address, strerror(-r));
+			cli_complain("call %s: the server answered with an error: %s", call->address,
+				     strerror(-attempt->result));
 		return EXIT_ANSWERED;
 	case XENMSG_UNKNOWN:
-		cli_error(conn, "call", address, r);
+		attempt_complain(attempt);
 		return EXIT_LOST;
 	default:
-		return cli_error(conn, "call", address, r);
+		return attempt_complain(attempt);
 	}
 }
 
-static int call_with_file(const struct call *call, const char *file)
+static int call_with_file(struct call *call, const char *file)
 {
 	int fd = file ? open(file, O_RDONLY | O_CLOEXEC) : STDIN_FILENO, r, code;
 	char *data = NULL;
@@ -136,6 +141,8 @@ int cmd_call(struct cli *cli, int argc, char **argv)
 		return cli_usage("call", "MESSAGE and --file exclude each other");
 	if (address_parse(call.address, strlen(call.address), &parsed, &why) < 0)
 		return cli_usage("call", "bad address '%s': %s", call.address, why);
+	interrupt_catch();
+	interrupt_allow_complaint("call %s: interrupted; it was not delivered", call.address);
 	code = cli_open_timed(cli, &call.conn, &call.timeout_ms);
 	if (code)
 		return exit_status ? EXIT_NO_STATUS : code;
@@ -145,5 +152,10 @@ int cmd_call(struct cli *cli, int argc, char **argv)
 	if (exit_status && code)
 		code = xenmsg_exit_status(call.conn) ? xenmsg_exit_status(call.conn) : EXIT_NO_STATUS;
 	xenmsg_close(call.conn);
+	if (interrupt_came() && call.answered)
+		cli_complain("call %s: interrupted, but it was carried out%s", call.address,
+			     code ? "; its reply isn't printed" : "");
+	if (interrupt_came())
+		interrupt_die();
 	return code;
 }

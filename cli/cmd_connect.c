@@ -41,7 +41,7 @@ static const char listen_help[] =
 /* ---- one stream on standard input and output ------------------------------------------------- */
 
 struct stdio {
-	struct event_base *base;
+	struct loop loop;
 	int error;
 	bool at_stream;
 };
@@ -52,7 +52,7 @@ static void on_done(void *userdata, struct pump *pump, int error, bool at_left)
 
 	stdio->error = error;
 	stdio->at_stream = !at_left;
-	event_base_loopbreak(stdio->base);
+	event_base_loopbreak(stdio->loop.base);
 }
 
 static void break_stream(void *userdata, int fd, bool ended)
@@ -60,28 +60,49 @@ static void break_stream(void *userdata, int fd, bool ended)
 	xenmsg_break(fd);
 }
 
+/* What was carried isn't the whole: the other side sees a stream that breaks. */
+static void break_off(struct stdio *stdio, struct pump *pump, const char *command, const char *subject)
+{
+	interrupt_allow_complaint("%s %s: interrupted again; the other side may take what came for the whole",
+				  command, subject);
+	loop_release_signals(&stdio->loop);
+	cli_complain(
+		"%s %s: interrupted; the other side sees a stream that breaks, and what it has read can't be known",
+		command, subject);
+	pump_break(pump);
+}
+
+/* Dies of a signal that comes meanwhile. */
 static int carry_stdio(struct xenmsg *conn, int stream, const char *command, const char *subject,
 		       bool keep_open)
 {
-	struct stdio stdio = {.base = pump_base_new()};
+	struct stdio stdio = {.error = 0};
 	struct pump_end left = {.in = STDIN_FILENO, .out = STDOUT_FILENO};
 	struct pump_end right = {.in = stream, .out = stream, .break_socket = break_stream};
-	struct pump *pump = stdio.base ? pump_new(stdio.base, left, right, on_done, &stdio) : NULL;
+	struct pump *pump = NULL;
 	int code = EXIT_DONE;
 
-	if (!pump)
+	if (loop_init_for_files(&stdio.loop) == 0)
+		pump = pump_new(stdio.loop.base, left, right, on_done, &stdio);
+	if (!pump) {
+		loop_cleanup(&stdio.loop);
 		return cli_error(conn, command, subject, -ENOMEM);
+	}
 	if (!keep_open)
 		pump_ends_with_right(pump);
-	event_base_dispatch(stdio.base);
-	if (stdio.error && stdio.at_stream) {
+	event_base_dispatch(stdio.loop.base);
+	if (stdio.loop.signal) {
+		break_off(&stdio, pump, command, subject);
+		pump = NULL;
+	} else if (stdio.error && stdio.at_stream) {
 		code = cli_error(conn, command, subject, stdio.error == EPIPE ? -ECONNRESET : -stdio.error);
 	} else if (stdio.error && stdio.error != EPIPE) {
 		cli_complain("%s %s: standard input or output: %s", command, subject, strerror(stdio.error));
 		code = EXIT_OTHER;
 	}
 	pump_free(pump);
-	event_base_free(stdio.base);
+	loop_cleanup(&stdio.loop);
+	interrupt_die_of(stdio.loop.signal);
 	return code;
 }
 
@@ -97,6 +118,8 @@ int cmd_connect(struct cli *cli, int argc, char **argv)
 		return code;
 	if (argc - optind != 1)
 		return cli_usage("connect", argc == optind ? "to which ADDRESS?" : "it takes one ADDRESS");
+	interrupt_catch();
+	interrupt_allow_complaint("connect to %s: interrupted; there was no stream yet", argv[optind]);
 	code = cli_open_timed(cli, &conn, &timeout_ms);
 	if (code)
 		return code;
@@ -312,8 +335,11 @@ int cmd_listen(struct cli *cli, int argc, char **argv)
 		code = serve(&listener);
 	else if ((stream = take_one(&listener)) < 0)
 		code = cli_error(conn, "listen on", endpoint, stream);
-	else
+	else {
+		interrupt_catch();
+		interrupt_allow_complaint("listen on %s: interrupted; nothing was carried yet", endpoint);
 		code = carry_stdio(conn, stream, "listen on", endpoint, true);
+	}
 	xenmsg_close(conn);
 	interrupt_die_of(listener.loop.signal);
 	return code;

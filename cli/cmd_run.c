@@ -9,7 +9,8 @@
 #include <event2/event.h>
 
 #include "cli/cli.h"
-#include "cli/pump.h"
+#include "cli/interrupt.h"
+#include "cli/loop.h"
 #include "cli/run_session.h"
 
 static const char help[] =
@@ -22,7 +23,7 @@ static const char help[] =
 	"      --timeout S     give up after S seconds if there is no connection by then\n";
 
 struct run {
-	struct event_base *base;
+	struct loop loop;
 	struct run_session *session;
 	const char *address;
 	bool ready, over;
@@ -32,7 +33,7 @@ struct run {
 static void end_if_done(struct run *run)
 {
 	if (run->over && run_session_sinks_ended(run->session))
-		event_base_loopbreak(run->base);
+		event_base_loopbreak(run->loop.base);
 }
 
 static int on_record(void *userdata, const struct run_record *record)
@@ -48,7 +49,7 @@ static int on_record(void *userdata, const struct run_record *record)
 	if (record->type == RUN_REFUSED) {
 		cli_complain("run %s: refused: %.*s", run->address, record->size, (const char *)record->body);
 		run->over = true;
-		event_base_loopbreak(run->base);
+		event_base_loopbreak(run->loop.base);
 		return 0;
 	}
 	/* What follows EXIT never comes: we would wait for the end of an output for ever. */
@@ -102,21 +103,37 @@ static int make_start(char body[RUN_BODY_MAX], char **arguments)
 	return (int)size;
 }
 
+/* When the connection ends, the other side sends SIGTERM. */
+static void tell_interrupted(const struct run *run)
+{
+	if (run->over)
+		cli_complain(
+			"run %s: interrupted; the command has ended, but not all that it wrote is written here",
+			run->address);
+	else if (run->ready)
+		cli_complain("run %s: interrupted; the command gets SIGTERM, and how it ends can't be known",
+			     run->address);
+	else
+		cli_complain("run %s: interrupted; whether the command was run can't be known", run->address);
+}
+
 static void run_command(struct run *run, int stream, const char *start, size_t size)
 {
 	static const struct run_session_callbacks callbacks = {on_record, on_ended, on_lost};
 	int error;
 
-	run->base = pump_base_new();
-	if (!run->base) {
+	if (loop_init_for_files(&run->loop) < 0) {
+		loop_cleanup(&run->loop);
 		close(stream);
 		return;
 	}
-	run->session = run_session_new(run->base, stream, &callbacks, run);
+	run->session = run_session_new(run->loop.base, stream, &callbacks, run);
 	if (run->session && run_session_sink(run->session, STDOUT_FILENO, STDOUT_FILENO) == 0 &&
 	    run_session_sink(run->session, STDERR_FILENO, dup(STDERR_FILENO)) == 0) {
 		run_session_send(run->session, RUN_START, 0, start, size);
-		event_base_dispatch(run->base);
+		event_base_dispatch(run->loop.base);
+		if (run->loop.signal)
+			tell_interrupted(run);
 		error = run_session_sink_error(run->session);
 		if (error) {
 			cli_complain("run %s: standard output or error: %s", run->address, strerror(error));
@@ -126,7 +143,7 @@ static void run_command(struct run *run, int stream, const char *start, size_t s
 		cli_complain("run %s: %s", run->address, strerror(ENOMEM));
 	}
 	run_session_free(run->session);
-	event_base_free(run->base);
+	loop_cleanup(&run->loop);
 }
 
 int cmd_run(struct cli *cli, int argc, char **argv)
@@ -147,6 +164,8 @@ int cmd_run(struct cli *cli, int argc, char **argv)
 	if (size < 0)
 		return cli_usage("run", "the arguments are too long: at most %d bytes",
 				 RUN_BODY_MAX - RUN_GREETING_SIZE);
+	interrupt_catch();
+	interrupt_allow_complaint("run %s: interrupted; the command was not run", run.address);
 	if (cli_open_timed(cli, &conn, &timeout_ms))
 		return EXIT_NO_STATUS;
 	stream = xenmsg_connect(conn, run.address, timeout_ms);
@@ -155,5 +174,6 @@ int cmd_run(struct cli *cli, int argc, char **argv)
 	else
 		run_command(&run, stream, start, (size_t)size);
 	xenmsg_close(conn);
+	interrupt_die_of(run.loop.signal);
 	return run.code;
 }

@@ -8,7 +8,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <utlist.h>
+
+#include "cli/attempt.h"
 #include "cli/cli.h"
+#include "cli/interrupt.h"
 #include "cli/payload.h"
 #include "wire/address.h"
 
@@ -28,81 +32,91 @@ struct send {
 	struct xenmsg *conn;
 	const char *address;
 	int timeout_ms;
+	bool no_wait;
+	struct attempt attempt;
 	/* only with --lines */
-	uint64_t outstanding, sent, failed;
+	struct line *outstanding; /* utlist, in their order */
+	uint64_t sent, failed, unknown;
 	int error;
 	bool refused; /* that error is the receiver's own */
 	uint64_t error_line;
-	/* of one that is sent with progress; here, since xenmsg_close() may still tell it */
-	int result;
-	bool result_refused; /* by the program there, whose own number `result` is */
 };
 
-static const int pending = 1;
+/* What a terminal shows of one large message. */
+struct progress {
+	const struct send *send;
+	size_t size;
+	int tenths;
+};
 
-static void note_result(void *userdata, int result)
+static void show_progress(void *userdata)
 {
-	struct send *send = userdata;
+	struct progress *progress = userdata;
 
-	send->result = result;
-	send->result_refused = xenmsg_answered(send->conn);
+	if (++progress->tenths >= 5)
+		fprintf(stderr, "\r%.1f MiB to %s, not yet taken after %d.%d s ",
+			(double)progress->size / (1 << 20), progress->send->address, progress->tenths / 10,
+			progress->tenths % 10);
 }
 
-static int tell_error(const struct send *send, const char *where, int error, bool refused)
+static int tell_refused(const char *where, int error)
 {
-	if (!refused)
-		return cli_error(send->conn, "send to", where, error);
 	cli_complain("send to %s: the receiver has given it back: %s; it was not delivered", where,
 		     strerror(-error));
 	return EXIT_ANSWERED;
 }
 
-/* Sends, and shows on a terminal how long that takes. */
-static int send_with_progress(struct send *send, const void *data, size_t size, bool *refused)
+static struct attempt *make_attempt(struct send *send)
 {
-	int tenths = 0, r;
-
-	send->result = pending;
-	r = xenmsg_post(send->conn, send->address, data, size, note_result, send);
-	if (r < 0)
-		return r;
-	while (send->result == pending) {
-		r = xenmsg_wait(send->conn, 100);
-		if (r < 0 && send->result == pending && r != -EINTR)
-			return r;
-		if (r == 0 && ++tenths >= 5)
-			fprintf(stderr, "\r%.1f MiB to %s, not yet taken after %d.%d s ",
-				(double)size / (1 << 20), send->address, tenths / 10, tenths % 10);
-	}
-	if (tenths >= 5)
-		fputs("\r\033[K", stderr);
-	*refused = send->result_refused;
-	return send->result;
+	send->attempt = (struct attempt){
+		.conn = send->conn,
+		.what = "send to",
+		.address = send->address,
+		.timeout_ms = send->timeout_ms,
+	};
+	return &send->attempt;
 }
 
-static int send_one(struct send *send, const void *data, size_t size, bool progress)
+static int too_large(const struct send *send, size_t size, bool at_least)
 {
-	bool refused = false;
-	int r;
+	cli_complain(
+		"send to %s: the message has %s%zu bytes, the limit is %zu; max-message in xenmsgd.conf sets it",
+		send->address, at_least ? "at least " : "", size, xenmsg_max_message(send->conn));
+	return EXIT_LIMIT;
+}
 
-	if (progress && send->timeout_ms < 0) {
-		r = send_with_progress(send, data, size, &refused);
-	} else {
-		r = xenmsg_send(send->conn, send->address, data, size, send->timeout_ms);
-		refused = xenmsg_answered(send->conn);
-	}
-	if (r == -EMSGSIZE && size > xenmsg_max_message(send->conn)) {
-		cli_complain(
-			"send to %s: the message has %zu bytes, the limit is %zu; max-message in xenmsgd.conf sets it",
-			send->address, size, xenmsg_max_message(send->conn));
-		return EXIT_LIMIT;
-	}
-	if (r == -EMSGSIZE && send->timeout_ms == 0 && size > XENMSG_AT_ONCE_MAX) {
+static int hand_over(struct send *send, const void *data, size_t size)
+{
+	int r = xenmsg_send(send->conn, send->address, data, size, 0);
+
+	if (r == -EMSGSIZE && size > XENMSG_AT_ONCE_MAX) {
 		cli_complain("send to %s: the message has %zu bytes, --no-wait takes %d; leave it out",
 			     send->address, size, XENMSG_AT_ONCE_MAX);
 		return EXIT_LIMIT;
 	}
-	return r < 0 ? tell_error(send, send->address, r, refused) : EXIT_DONE;
+	return r < 0 ? cli_error(send->conn, "send to", send->address, r) : EXIT_DONE;
+}
+
+static int send_one(struct send *send, const void *data, size_t size, bool progress)
+{
+	struct attempt *attempt = make_attempt(send);
+	struct progress shown = {.send = send, .size = size};
+
+	if (size > xenmsg_max_message(send->conn))
+		return too_large(send, size, false);
+	interrupt_forbid();
+	if (send->no_wait)
+		return hand_over(send, data, size);
+	if (progress && send->timeout_ms < 0) {
+		attempt->tick = show_progress;
+		attempt->userdata = &shown;
+	}
+	attempt_send(attempt, data, size);
+	if (shown.tenths >= 5)
+		fputs("\r\033[K", stderr);
+	if (attempt->certainty == XENMSG_ANSWERED)
+		return tell_refused(send->address, attempt->result);
+	return attempt->result < 0 ? attempt_complain(attempt) : EXIT_DONE;
 }
 
 static int send_file(struct send *send, const char *path)
@@ -125,15 +139,7 @@ static int send_file(struct send *send, const char *path)
 	if (r == 0 || r == -EMSGSIZE) {
 		if (r == -EMSGSIZE && fstat(fd, &info) == 0 && (size_t)info.st_size > size)
 			size = (size_t)info.st_size;
-		if (size > xenmsg_max_message(send->conn)) {
-			cli_complain(
-				"send to %s: the message has %s%zu bytes, the limit is %zu; max-message in xenmsgd.conf sets it",
-				send->address, r == -EMSGSIZE ? "at least " : "", size,
-				xenmsg_max_message(send->conn));
-			code = EXIT_LIMIT;
-		} else {
-			code = send_one(send, data, size, progress);
-		}
+		code = r == -EMSGSIZE ? too_large(send, size, true) : send_one(send, data, size, progress);
 	} else {
 		cli_complain("%s: %s", path ? path : "standard input", strerror(-r));
 		code = EXIT_OTHER;
@@ -149,23 +155,49 @@ static int send_file(struct send *send, const char *path)
 struct line {
 	struct send *send;
 	uint64_t number;
+	struct line *prev, *next;
 };
+
+static void note_failure(struct send *send, uint64_t number, int result, int certainty)
+{
+	send->failed++;
+	send->unknown += certainty == XENMSG_UNKNOWN;
+	if (send->error)
+		return;
+	send->error = result;
+	send->refused = certainty == XENMSG_ANSWERED;
+	send->error_line = number;
+}
 
 static void on_line_done(void *userdata, int result)
 {
 	struct line *line = userdata;
 	struct send *send = line->send;
 
-	send->outstanding--;
-	if (result < 0) {
-		send->failed++;
-		if (!send->error) {
-			send->error = result;
-			send->refused = xenmsg_answered(send->conn);
-			send->error_line = line->number;
-		}
-	}
+	DL_DELETE(send->outstanding, line);
+	if (result < 0)
+		note_failure(send, line->number, result, xenmsg_certainty(send->conn));
 	free(line);
+}
+
+static int send_line(struct send *send, const char *data, size_t size)
+{
+	struct attempt *attempt = make_attempt(send);
+
+	send->sent++;
+	if (attempt_send(attempt, data, size) < 0)
+		note_failure(send, send->sent, attempt->result, attempt->certainty);
+	return attempt->result;
+}
+
+static int hand_over_line(struct send *send, const char *data, size_t size)
+{
+	int r = xenmsg_send(send->conn, send->address, data, size, 0);
+
+	send->sent++;
+	if (r < 0)
+		note_failure(send, send->sent, r, XENMSG_NEVER_TAKEN);
+	return r;
 }
 
 static int post_line(struct send *send, const char *data, size_t size)
@@ -173,36 +205,28 @@ static int post_line(struct send *send, const char *data, size_t size)
 	struct line *line;
 	int r;
 
-	if (send->timeout_ms >= 0) {
-		send->sent++;
-		r = xenmsg_send(send->conn, send->address, data, size, send->timeout_ms);
-		if (r < 0) {
-			send->error = r;
-			send->refused = xenmsg_answered(send->conn);
-			send->error_line = send->sent;
-			send->failed++;
-		}
-		return r;
-	}
+	if (send->no_wait)
+		return hand_over_line(send, data, size);
+	if (send->timeout_ms >= 0)
+		return send_line(send, data, size);
 	line = malloc(sizeof(*line));
 	if (!line)
 		return -ENOMEM;
 	*line = (struct line){.send = send, .number = ++send->sent};
 	do {
 		r = xenmsg_post(send->conn, send->address, data, size, on_line_done, line);
-		if (r == -EAGAIN && xenmsg_wait(send->conn, -1) == -ENOTCONN)
+		if (r == -EAGAIN && interrupt_wait(send->conn, -1) == -ENOTCONN)
 			r = -ENOTCONN;
-	} while (r == -EAGAIN && !send->error);
+	} while (r == -EAGAIN && !send->error && !interrupt_came());
 	if (r < 0) {
 		free(line);
-		if (!send->error) {
-			send->error = r;
-			send->error_line = send->sent;
-			send->failed++;
-		}
+		if (r == -EAGAIN)
+			send->sent--; /* it is as if it had never been read */
+		else
+			note_failure(send, send->sent, r, XENMSG_NEVER_TAKEN);
 		return r;
 	}
-	send->outstanding++;
+	DL_APPEND(send->outstanding, line);
 	return 0;
 }
 
@@ -232,15 +256,19 @@ static int read_lines(struct send *send)
 	char *data = malloc(capacity);
 	int r = data ? 0 : -ENOMEM;
 
-	while (r == 0 && !send->error) {
+	while (r == 0 && !send->error && !interrupt_came()) {
 		struct pollfd fds[2] = {
 			{.fd = STDIN_FILENO, .events = POLLIN},
 			{.fd = xenmsg_fd(send->conn), .events = POLLIN},
 		};
 		ssize_t n;
 
-		if (poll(fds, 2, -1) < 0 && errno != EINTR)
-			r = -errno;
+		r = interrupt_poll(fds, 2, -1);
+		if (r == -EINTR) {
+			r = 0;
+			continue;
+		}
+		r = r < 0 ? r : 0;
 		if (fds[1].revents && xenmsg_process(send->conn) < 0 && !send->error)
 			r = -ENOTCONN;
 		if (r < 0 || !fds[0].revents)
@@ -271,35 +299,84 @@ static int read_lines(struct send *send)
 	return r;
 }
 
+/* Takes back what wasn't taken yet, the last first: a line isn't to come without those before it. */
+static void withdraw_lines(struct send *send)
+{
+	struct line *line = send->outstanding ? send->outstanding->prev : NULL;
+
+	interrupt_take();
+	interrupt_allow_complaint(
+		"send to %s: interrupted again; which of the last lines were delivered can't be known",
+		send->address);
+	for (; line; line = line == send->outstanding ? NULL : line->prev)
+		xenmsg_withdraw(send->conn, send->address, line);
+}
+
+/* Of these nobody says what became of them; xenmsg_close() frees them. */
+static void give_up_lines(struct send *send)
+{
+	struct line *line;
+
+	DL_FOREACH(send->outstanding, line)
+		note_failure(send, line->number, -ECONNRESET, XENMSG_UNKNOWN);
+}
+
+static int tell_interrupted_lines(const struct send *send)
+{
+	unsigned long long unknown = send->unknown, delivered = send->sent - send->failed,
+			   not_delivered = send->failed - send->unknown;
+
+	if (unknown)
+		cli_complain(
+			"send to %s: interrupted; lines delivered: %llu, not delivered: %llu, can't be known: %llu",
+			send->address, delivered, not_delivered, unknown);
+	else
+		cli_complain("send to %s: interrupted; lines delivered: %llu, not delivered: %llu",
+			     send->address, delivered, not_delivered);
+	return EXIT_OTHER;
+}
+
 static int send_lines(struct send *send)
 {
+	int64_t settled = -1;
 	char where[256];
-	int r = read_lines(send);
+	int r;
 
-	if (r < 0 && !send->error)
+	interrupt_forbid();
+	r = read_lines(send);
+	if (r < 0 && !send->error && !interrupt_came())
 		send->error = r;
-	while (send->outstanding > 0 && xenmsg_wait(send->conn, -1) != -ENOTCONN)
-		;
+	do {
+		if (interrupt_came() && settled < 0) {
+			settled = interrupt_deadline(ATTEMPT_SETTLE_MS);
+			withdraw_lines(send);
+		}
+		r = send->outstanding ? interrupt_wait(send->conn, settled) : 0;
+	} while (send->outstanding && r != 0 && r != -ENOTCONN);
+	give_up_lines(send);
 	if (send->cli->verbose)
-		cli_note(send->cli, "%llu lines delivered",
-			 (unsigned long long)(send->sent - send->failed - send->outstanding));
+		cli_note(send->cli, "%llu lines delivered", (unsigned long long)(send->sent - send->failed));
+	if (interrupt_came())
+		return tell_interrupted_lines(send);
 	if (!send->error)
 		return EXIT_DONE;
 	snprintf(where, sizeof(where), "%s, line %llu%s", send->address, (unsigned long long)send->error_line,
 		 send->failed > 1 ? " and more" : "");
-	return tell_error(send, where, send->error, send->refused);
+	interrupt_allow(NULL);
+	return send->refused ? tell_refused(where, send->error)
+			     : cli_error(send->conn, "send to", where, send->error);
 }
 
 int cmd_send(struct cli *cli, int argc, char **argv)
 {
 	struct send send = {.cli = cli, .timeout_ms = -1};
 	const char *file = NULL, *message = NULL, *why;
-	bool lines = false, no_wait = false;
+	bool lines = false;
 	const struct cli_option options[] = {
 		{"file", .text = &file},
 		{"lines", .flag = &lines},
 		{"timeout", .ms = &send.timeout_ms, .least_ms = 1},
-		{"no-wait", .flag = &no_wait},
+		{"no-wait", .flag = &send.no_wait},
 		{0},
 	};
 	struct address parsed;
@@ -318,17 +395,17 @@ int cmd_send(struct cli *cli, int argc, char **argv)
 		message = NULL; /* "-" means the same as no argument: standard input */
 	if ((message != NULL) + (file != NULL) + lines > 1)
 		return cli_usage("send", "MESSAGE, --file and --lines exclude each other");
-	if (send.timeout_ms >= 0 && no_wait)
+	if (send.timeout_ms >= 0 && send.no_wait)
 		return cli_usage("send", "--timeout and --no-wait exclude each other");
 	if (address_parse(send.address, strlen(send.address), &parsed, &why) < 0)
 		return cli_usage("send", "bad address '%s': %s", send.address, why);
 	left_ms = send.timeout_ms;
+	interrupt_catch();
+	interrupt_allow_complaint("send to %s: interrupted; it was not delivered", send.address);
 	code = cli_open_timed(cli, &send.conn, &left_ms);
 	if (code)
 		return code;
-	if (no_wait)
-		send.timeout_ms = 0;
-	else if (!lines)
+	if (!lines)
 		send.timeout_ms = left_ms;
 	if (lines)
 		code = send_lines(&send);
@@ -337,5 +414,10 @@ int cmd_send(struct cli *cli, int argc, char **argv)
 	else
 		code = send_file(&send, file);
 	xenmsg_close(send.conn);
+	if (interrupt_came() && code == EXIT_DONE)
+		cli_complain("send to %s: interrupted, but it was %s", send.address,
+			     send.no_wait ? "handed over" : "delivered");
+	if (interrupt_came())
+		interrupt_die();
 	return code;
 }

@@ -5,20 +5,25 @@
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "xenmsg.h"
 
-#define GONE (POLLERR | POLLHUP)
+#define GONE	      (POLLERR | POLLHUP)
+#define COMPLAINT_MAX 512
 
 /* A global, because a signal handler gets no argument. */
 static struct {
 	bool catching;
 	volatile sig_atomic_t caught;
 	const char *volatile words;
-	sigset_t ours;	   /* SIGINT and SIGTERM */
+	volatile int words_to; /* the descriptor that they are written to */
+	char complaint[COMPLAINT_MAX];
+	sigset_t ours;	   /* SIGINT and SIGTERM, unless they are ignored */
 	sigset_t original; /* signals blocked before */
 	sigset_t asleep;   /* `original` without `ours` */
 } state;
@@ -30,24 +35,31 @@ static void on_signal(int number)
 	state.caught = number;
 	if (!words)
 		return;
-	if (write(STDOUT_FILENO, words, strlen(words)) < 0)
+	if (write(state.words_to, words, strlen(words)) < 0)
 		state.words = NULL; /* nobody reads it, so nothing can be done */
 	interrupt_die();
 }
 
+static void catch_one(int number)
+{
+	struct sigaction action = {.sa_handler = on_signal}, before;
+
+	if (sigaction(number, NULL, &before) < 0 || before.sa_handler == SIG_IGN)
+		return;
+	sigaddset(&state.ours, number);
+	sigaction(number, &action, NULL);
+}
+
 void interrupt_catch(void)
 {
-	struct sigaction action = {.sa_handler = on_signal};
-
-	sigemptyset(&state.ours);
-	sigaddset(&state.ours, SIGINT);
-	sigaddset(&state.ours, SIGTERM);
-	sigprocmask(SIG_BLOCK, &state.ours, &state.original);
+	sigprocmask(SIG_BLOCK, NULL, &state.original);
 	state.asleep = state.original;
 	sigdelset(&state.asleep, SIGINT);
 	sigdelset(&state.asleep, SIGTERM);
-	sigaction(SIGINT, &action, NULL);
-	sigaction(SIGTERM, &action, NULL);
+	sigemptyset(&state.ours);
+	catch_one(SIGINT);
+	catch_one(SIGTERM);
+	sigprocmask(SIG_BLOCK, &state.ours, NULL);
 	state.catching = true;
 }
 
@@ -63,6 +75,16 @@ bool interrupt_came(void)
 	else if (sigismember(&pending, SIGTERM))
 		state.caught = SIGTERM;
 	return state.caught != 0;
+}
+
+void interrupt_take(void)
+{
+	const struct timespec at_once = {0};
+	sigset_t taken;
+
+	sigemptyset(&taken);
+	sigaddset(&taken, state.caught);
+	sigtimedwait(&taken, NULL, &at_once);
 }
 
 void interrupt_die_of(int number)
@@ -90,6 +112,25 @@ void interrupt_restore(void)
 void interrupt_allow(const char *words)
 {
 	state.words = words;
+	state.words_to = STDOUT_FILENO;
+	sigprocmask(SIG_SETMASK, &state.asleep, NULL);
+}
+
+void interrupt_allow_complaint(const char *format, ...)
+{
+	static const char front[] = "xenmsg: ";
+	va_list arguments;
+	size_t size = sizeof(front) - 1;
+
+	interrupt_forbid();
+	memcpy(state.complaint, front, size);
+	va_start(arguments, format);
+	vsnprintf(state.complaint + size, sizeof(state.complaint) - size - 1, format, arguments);
+	va_end(arguments);
+	size = strlen(state.complaint);
+	memcpy(state.complaint + size, "\n", 2);
+	state.words = state.complaint;
+	state.words_to = STDERR_FILENO;
 	sigprocmask(SIG_SETMASK, &state.asleep, NULL);
 }
 
@@ -125,6 +166,11 @@ static int sleep_on(struct pollfd *what, nfds_t count, int timeout_ms)
 	int r = ppoll(what, count, timeout_ms < 0 ? NULL : &time, state.catching ? &state.asleep : NULL);
 
 	return r < 0 ? -errno : r;
+}
+
+int interrupt_poll(struct pollfd *what, unsigned count, int timeout_ms)
+{
+	return sleep_on(what, count, timeout_ms);
 }
 
 int interrupt_sleep(int fd, int timeout_ms)

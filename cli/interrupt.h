@@ -17,7 +17,8 @@
 
 struct xenmsg;
 
-/* Blocks SIGINT and SIGTERM from now on. */
+/* Blocks SIGINT and SIGTERM from now on, except one that is ignored, as shells start what runs in the background:
+ * that stays so. */
 void interrupt_catch(void);
 /* Returns whether a signal has come. */
 bool interrupt_came(void);
@@ -35,6 +36,11 @@ void interrupt_restore(void);
  * interrupts a sleep, unless it comes just before that. */
 void interrupt_allow(const char *words);
 void interrupt_forbid(void);
+/* Does the same as interrupt_allow(), but the words, which are copied, are a complaint on standard error. */
+void interrupt_allow_complaint(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* Takes the signal that has come off those that are pending: what comes from now on is a second one. Only after
+ * interrupt_came(). */
+void interrupt_take(void);
 
 /* Returns the point in time after so many milliseconds, for interrupt_wait(); negative: never. */
 int64_t interrupt_deadline(int timeout_ms);
@@ -51,6 +57,9 @@ int interrupt_wait_for_reader(struct xenmsg *conn, int64_t deadline);
 bool interrupt_output_is_gone(void);
 /* Sleeps until the descriptor can be read. Returns as ppoll(2), but -EINTR for every signal. */
 int interrupt_sleep(int fd, int timeout_ms);
+/* Does the same for any descriptors. */
+struct pollfd;
+int interrupt_poll(struct pollfd *what, unsigned count, int timeout_ms);
 
 /* Waits until standard output takes 4096 bytes without blocking. Returns false if a signal came first, and
  * true at once if no signal is caught. */

@@ -10,6 +10,7 @@ libcli_la_LIBADD = $(JSONC_LIBS) $(RESOLV_LIBS)
 
 bin_PROGRAMS += xenmsg
 xenmsg_SOURCES = \
+	cli/attempt.c cli/attempt.h \
 	cli/bench_serve.c cli/bench_serve.h \
 	cli/breaker.c cli/breaker.h \
 	cli/cli.c cli/cli.h cli/fields.h \

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 #include <event2/event.h>
@@ -32,14 +33,24 @@ void loop_event_free(struct event *event)
 		event_free(event);
 }
 
-int loop_init(struct loop *loop)
+/* What the shell lets a command in the background ignore stays ignored. */
+static bool is_ignored(int number)
+{
+	struct sigaction action;
+
+	return sigaction(number, NULL, &action) == 0 && action.sa_handler == SIG_IGN;
+}
+
+static int init(struct loop *loop, struct event_base *base)
 {
 	static const int signals[] = {SIGINT, SIGTERM};
 
-	loop->base = event_base_new();
-	if (!loop->base)
+	loop->base = base;
+	if (!base)
 		return -ENOMEM;
 	for (int i = 0; i < 2; i++) {
+		if (is_ignored(signals[i]))
+			continue;
 		loop->stop[i] = loop_event(loop->base, signals[i], EV_SIGNAL | EV_PERSIST, on_stop, loop);
 		if (!loop->stop[i])
 			return -ENOMEM;
@@ -47,10 +58,34 @@ int loop_init(struct loop *loop)
 	return 0;
 }
 
+int loop_init(struct loop *loop)
+{
+	return init(loop, event_base_new());
+}
+
+int loop_init_for_files(struct loop *loop)
+{
+	struct event_config *config = event_config_new();
+	struct event_base *base = NULL;
+
+	if (config && event_config_avoid_method(config, "epoll") == 0)
+		base = event_base_new_with_config(config);
+	if (config)
+		event_config_free(config);
+	return init(loop, base);
+}
+
+void loop_release_signals(struct loop *loop)
+{
+	for (int i = 0; i < 2; i++) {
+		loop_event_free(loop->stop[i]);
+		loop->stop[i] = NULL;
+	}
+}
+
 void loop_cleanup(struct loop *loop)
 {
-	for (int i = 0; i < 2; i++)
-		loop_event_free(loop->stop[i]);
+	loop_release_signals(loop);
 	if (loop->base)
 		event_base_free(loop->base);
 }

@@ -15,6 +15,10 @@ struct loop {
 
 /* Makes the loop, in zeroed memory. Returns 0 or -ENOMEM; loop_cleanup() follows either way. */
 int loop_init(struct loop *loop);
+/* Does the same for a loop that takes any descriptor (epoll refuses regular files). */
+int loop_init_for_files(struct loop *loop);
+/* Lets signals do what they did before the loop was there. */
+void loop_release_signals(struct loop *loop);
 /* Frees the loop. The events that others have in it must be gone. */
 void loop_cleanup(struct loop *loop);
 

@@ -45,18 +45,6 @@ struct pump {
 	bool ends_with_right;
 };
 
-struct event_base *pump_base_new(void)
-{
-	struct event_config *config = event_config_new();
-	struct event_base *base = NULL;
-
-	if (config && event_config_avoid_method(config, "epoll") == 0)
-		base = event_base_new_with_config(config);
-	if (config)
-		event_config_free(config);
-	return base;
-}
-
 static void stop(struct side *side)
 {
 	if (side->end.stream)

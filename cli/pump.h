@@ -6,7 +6,7 @@
  * Carries two byte streams between two ends, each independently, with half-close: when one direction ends,
  * that is passed on and the other continues. An end is a socket, a pair of descriptors (standard input and
  * output), or a stream of a session that carries many (xenmsg-mux.h). A direction holds at most a buffer's
- * worth, so a slow reader slows its writer. Descriptors may be files if the loop is one of pump_base_new().
+ * worth, so a slow reader slows its writer. Descriptors may be files if the loop is one for files (loop.h).
  */
 
 #include <stdbool.h>
@@ -14,9 +14,6 @@
 struct event_base;
 struct xenmsg_stream;
 struct pump;
-
-/* Makes an event loop that takes any descriptor (epoll refuses regular files). */
-struct event_base *pump_base_new(void);
 
 /* Where to read (`in`) and write (`out`); both are the same for a socket. With a stream there is none of them: -1. */
 struct pump_end {

@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "cli/attempt.h"
+
+#include <errno.h>
+
+#include "cli/cli.h"
+#include "cli/interrupt.h"
+#include "libclient/again.h"
+
+#define TICK_MS 100
+
+static void note_result(void *userdata, int result)
+{
+	struct attempt *attempt = userdata;
+
+	attempt->known = true;
+	attempt->result = result;
+	attempt->certainty = xenmsg_certainty(attempt->conn);
+}
+
+static void note_reply(void *userdata, int result, struct xenmsg_message *reply)
+{
+	struct attempt *attempt = userdata;
+
+	attempt->reply = reply;
+	note_result(attempt, result);
+}
+
+static bool is_over(int64_t deadline)
+{
+	return deadline >= 0 && interrupt_deadline(0) >= deadline;
+}
+
+/* Sleeps until something has come, a tick is due, or the deadline. Returns 0, or -ENOTCONN or -EPROTO. */
+static int look(const struct attempt *attempt, int64_t deadline)
+{
+	int left_ms = interrupt_left(deadline), r;
+	bool ticks = attempt->tick && (left_ms < 0 || left_ms > TICK_MS);
+
+	r = interrupt_wait(attempt->conn, ticks ? interrupt_deadline(TICK_MS) : deadline);
+	if (r == 0 && attempt->tick)
+		attempt->tick(attempt->userdata);
+	return r < 0 && r != -EINTR ? r : 0;
+}
+
+/* Obeys the first signal; from now on a second one kills. */
+static void note_signal(struct attempt *attempt)
+{
+	attempt->interrupted = true;
+	interrupt_take();
+	interrupt_allow_complaint("%s %s: interrupted again; whether it was %s can't be known", attempt->what,
+				  attempt->address, attempt->is_call ? "carried out" : "delivered");
+}
+
+static int post(struct attempt *attempt, const void *data, size_t size, int left_ms)
+{
+	if (attempt->is_call)
+		return xenmsg_call_post_timed(attempt->conn, attempt->address, data, size, left_ms,
+					      note_reply, attempt);
+	return xenmsg_post_timed(attempt->conn, attempt->address, data, size, left_ms, note_result, attempt);
+}
+
+/* Posts it, as soon as there is room. Returns 0, or why it isn't out. */
+static int post_in_time(struct attempt *attempt, const void *data, size_t size, int64_t deadline)
+{
+	int r;
+
+	while (!interrupt_came()) {
+		r = post(attempt, data, size, interrupt_left(deadline));
+		if (r != -EAGAIN)
+			return r;
+		if (is_over(deadline))
+			return -ETIMEDOUT;
+		r = look(attempt, deadline);
+		if (r < 0)
+			return r;
+	}
+	note_signal(attempt);
+	return -ETIMEDOUT;
+}
+
+static int try_once(struct attempt *attempt, const void *data, size_t size, int64_t deadline)
+{
+	int64_t settled = -1;
+	int r;
+
+	attempt->known = false;
+	attempt->certainty = XENMSG_NEVER_TAKEN;
+	r = post_in_time(attempt, data, size, deadline);
+	if (r < 0)
+		return r;
+	while (!attempt->known && r == 0) {
+		if (!attempt->interrupted && interrupt_came()) {
+			note_signal(attempt);
+			xenmsg_withdraw(attempt->conn, attempt->address, attempt);
+			settled = interrupt_deadline(ATTEMPT_SETTLE_MS);
+		}
+		/* It tells when the time is up, too, or the daemon gone. */
+		r = is_over(settled) ? -ETIMEDOUT : look(attempt, settled);
+	}
+	if (attempt->known)
+		return attempt->result;
+	attempt->certainty = XENMSG_UNKNOWN;
+	return -ECONNRESET;
+}
+
+/* Waits before the next try. Returns 0, or why there is none. */
+static int rest(struct attempt *attempt, int pause_ms)
+{
+	int64_t end = interrupt_deadline(pause_ms);
+	int r = 0;
+
+	while (r == 0 && !is_over(end)) {
+		if (interrupt_came()) {
+			note_signal(attempt);
+			return -ETIMEDOUT;
+		}
+		r = look(attempt, end);
+	}
+	return r;
+}
+
+/* Says what the error of a posted one doesn't, in the words that the library has for those that it waits for. */
+static const char *reason(const struct attempt *attempt, bool late)
+{
+	if (attempt->certainty != XENMSG_UNKNOWN)
+		return "";
+	if (attempt->result == -ETIMEDOUT)
+		return attempt->interrupted
+			       ? "interrupted; the request was taken, and may have been carried out"
+			       : "timed out; the request was taken, and may have been carried out";
+	if (attempt->result == -EMSGSIZE)
+		return "the reply is larger than is accepted here; the request may have been carried out";
+	if (attempt->result != -ECONNRESET)
+		return "";
+	if (attempt->interrupted)
+		return "interrupted, and the other side doesn't say whether it was taken: whether it was delivered "
+		       "can't be known";
+	return late ? "timed out, and the other side doesn't say whether it was taken: whether it was delivered "
+		      "can't be known"
+		    : "";
+}
+
+static int try_on(struct attempt *attempt, const void *data, size_t size)
+{
+	int64_t deadline = interrupt_deadline(attempt->timeout_ms);
+	struct again again = {0};
+	int r;
+
+	do {
+		attempt->result = try_once(attempt, data, size, deadline);
+		if (attempt->result != -ENODATA || attempt->certainty == XENMSG_ANSWERED)
+			break;
+		/* The policy there isn't known yet. */
+		r = again_pause(&again, deadline);
+		if (r >= 0)
+			r = rest(attempt, r);
+		if (r < 0)
+			attempt->result = r;
+	} while (r == 0);
+	attempt->reason = attempt->result < 0 ? reason(attempt, is_over(deadline)) : "";
+	return attempt->result;
+}
+
+int attempt_send(struct attempt *attempt, const void *data, size_t size)
+{
+	attempt->is_call = false;
+	return try_on(attempt, data, size);
+}
+
+int attempt_call(struct attempt *attempt, const void *data, size_t size)
+{
+	attempt->is_call = true;
+	return try_on(attempt, data, size);
+}
+
+int attempt_complain(const struct attempt *attempt)
+{
+	/* To ask the daemon why may take a while. */
+	if (!attempt->interrupted)
+		interrupt_allow(NULL);
+	if (attempt->interrupted && attempt->result == -ETIMEDOUT && attempt->certainty == XENMSG_NEVER_TAKEN)
+		return cli_error_because("interrupted; it was not delivered", attempt->what, attempt->address,
+					 attempt->result);
+	if (*attempt->reason)
+		return cli_error_because(attempt->reason, attempt->what, attempt->address, attempt->result);
+	return cli_error(attempt->conn, attempt->what, attempt->address, attempt->result);
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_CLI_ATTEMPT_H
+#define XENMSG_CLI_ATTEMPT_H
+
+/*
+ * Sends a message, or makes a call, and waits for the outcome, as xenmsg_send() and xenmsg_call() do; but SIGINT and
+ * SIGTERM, which interrupt.h has caught, withdraw it as a time-out does:
+ *
+ *   posted ──outcome──▶ known
+ *      └──signal──▶ withdrawn ──outcome, at most 3 s later──▶ known, and whoever asked dies of the signal
+ *                       └──another signal──▶ the process says so, and dies at once
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "xenmsg.h"
+
+/* How long what was withdrawn may take to be settled: a daemon that works needs at most 2 s. */
+#define ATTEMPT_SETTLE_MS 3000
+
+/* It lives until xenmsg_close(), which may still tell an outcome. */
+struct attempt {
+	struct xenmsg *conn;
+	const char *what; /* it is, for complaints: "send to" */
+	const char *address;
+	int timeout_ms; /* negative: for ever */
+	/* Called every tenth of a second while there is no outcome; NULL: nobody asks. */
+	void (*tick)(void *userdata);
+	void *userdata;
+	bool is_call;
+	/* the outcome: */
+	bool known, interrupted;
+	int result;
+	int certainty;		      /* enum xenmsg_certainty, 0 if it hasn't failed */
+	const char *reason;	      /* what is known beyond the error, "" if nothing is */
+	struct xenmsg_message *reply; /* of a call, for the caller to free */
+};
+
+/* Each returns the result. A signal that comes at any other time than while it waits is still to come. */
+int attempt_send(struct attempt *attempt, const void *data, size_t size);
+int attempt_call(struct attempt *attempt, const void *data, size_t size);
+/* Complains about a failure, in the words for an interrupted one if it was. Returns the exit code. */
+int attempt_complain(const struct attempt *attempt);
+
+#endif
