@@ -409,6 +409,7 @@ static bool check_daemon(struct doctor *doctor, struct xenmsg **conn)
 		    "%s: %s", socket, strerror(-r));
 		doctor_check_places(doctor, socket);
 		doctor_check_access(doctor);
+		doctor_check_labels(doctor);
 		return false;
 	}
 	r = xenmsg_query(*conn, "status", &text);

@@ -38,4 +38,7 @@ void doctor_check_places(struct doctor *doctor, const char *socket);
 /* Looks, where no daemon is there, whether the unit's user may have what it needs; for us, as root, all of it is open. */
 void doctor_check_access(struct doctor *doctor);
 
+/* Looks, where no daemon is there, whether files were brought to /etc/xenmsg with a label for SELinux of elsewhere. */
+void doctor_check_labels(struct doctor *doctor);
+
 #endif

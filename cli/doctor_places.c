@@ -3,6 +3,7 @@
 #include "cli/doctor.h"
 
 #include <errno.h>
+#include <glob.h>
 #include <limits.h>
 #include <pwd.h>
 #include <stdio.h>
@@ -10,6 +11,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "cli/cli.h"
@@ -132,4 +134,48 @@ void doctor_check_access(struct doctor *doctor)
 			ill(doctor, EXIT_OTHER, "access", mend, "the user xenmsgd can't read %s",
 			    settings[i]);
 		}
+}
+
+static bool selinux_enforces(void)
+{
+	FILE *file = fopen("/sys/fs/selinux/enforce", "re");
+	bool does = file && fgetc(file) == '1';
+
+	if (file)
+		fclose(file);
+	return does;
+}
+
+/* The type in a file's label for SELinux, USER:ROLE:TYPE:LEVEL; "": it has none. */
+static void label_type(const char *path, char type[128])
+{
+	char label[256];
+	ssize_t length = lgetxattr(path, "security.selinux", label, sizeof(label) - 1);
+
+	*type = '\0';
+	if (length <= 0)
+		return;
+	label[length] = '\0';
+	sscanf(label, "%*[^:]:%*[^:]:%127[^:]", type);
+}
+
+void doctor_check_labels(struct doctor *doctor)
+{
+	char usual[128], type[128];
+	glob_t found = {0};
+
+	if (!selinux_enforces())
+		return;
+	label_type("/etc", usual);
+	glob("/etc/xenmsg", 0, NULL, &found);
+	glob("/etc/xenmsg/*", GLOB_APPEND, NULL, &found);
+	glob("/etc/xenmsg/*/*", GLOB_APPEND, NULL, &found);
+	for (size_t i = 0; i < found.gl_pathc; i++) {
+		label_type(found.gl_pathv[i], type);
+		if (*type && strcmp(type, usual) != 0)
+			warned(doctor, "access", "restorecon -Rv /etc/xenmsg",
+			       "SELinux may deny %s: it has the label %s, and /etc has %s", found.gl_pathv[i],
+			       type, usual);
+	}
+	globfree(&found);
 }

@@ -5,6 +5,7 @@ import contextlib
 import errno
 import os
 import random
+import re
 import select
 import socket
 import struct
@@ -117,6 +118,29 @@ def test_on_a_read_only_run_daemon_and_doctor_name_one_cure(nodes, tmp_path, lac
     cure = f"mount -o remount,rw $(findmnt -n -o TARGET -T {named})"
     assert len(errors) == 1 and f"Read-only file system; {cure}" in errors[0], daemon
     assert f"mend: {cure}\n" in doctor.stdout, doctor
+
+
+def test_the_doctor_names_a_label_that_selinux_denies(nodes):
+    """Where that enforces, as a file says here, and only there. Labels are the file system's, also without SELinux."""
+    one = nodes(1, start=False)[1]
+    prepare = """import os
+os.makedirs("/etc/xenmsg/policy.d")
+os.makedirs("/sys/fs/selinux")
+for path, kind in (("/etc", "etc_t"), ("/etc/xenmsg", "etc_t"), ("/etc/xenmsg/policy.d", "etc_t"), ("/etc/xenmsg/policy.d/a.conf", "user_home_t")):
+    if path.endswith("conf"):
+        open(path, "w").close()
+    os.setxattr(path, "security.selinux", f"system_u:object_r:{kind}:s0".encode())
+"""
+    shut = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs /etc && mount -t tmpfs tmpfs /sys/fs && python3 -c "$1" && shift && exec "$@"',
+            "sh", prepare]
+    if subprocess.run([*shut, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("nothing can be mounted or labelled here")
+    for enforces in (1, 0):
+        doctor = subprocess.run([*shut, "sh", "-c", 'echo "$0" >/sys/fs/selinux/enforce && exec "$@"', str(enforces),
+                                 *one.command(tool("xenmsg"), "doctor")], env=one.environment, capture_output=True, text=True,
+                                timeout=60 * PATIENCE, check=False)
+        found = re.findall(r"^warn +access +SELinux may deny (\S+): .*user_home_t.*\n +mend: (.*)$", doctor.stdout, re.M)
+        assert found == [("/etc/xenmsg/policy.d/a.conf", "restorecon -Rv /etc/xenmsg")] * enforces, doctor
 
 
 def test_a_daemon_whose_queue_is_full_still_has_its_socket(nodes, tmp_path):
