@@ -163,7 +163,7 @@ include tests/xen/local.mk
 include tests/store/local.mk
 
 EXTRA_DIST += tests/interop/run
-EXTRA_DIST += tests/packages/in-root tests/packages/run
+EXTRA_DIST += tests/packages/in-root tests/packages/in-root-rpm tests/packages/run
 EXTRA_DIST += tests/mutants/README.md tests/mutants/run tests/mutants/found tests/mutants/client.mutants \
 	tests/mutants/gateway.mutants tests/mutants/link.mutants tests/mutants/peers.mutants tests/mutants/policy.mutants \
 	tests/mutants/relay.mutants tests/mutants/sim.mutants tests/mutants/wire.mutants
