@@ -329,11 +329,11 @@ int cli_open_timed(struct cli *cli, struct xenmsg **conn, int *timeout_ms)
 static bool is_meant(struct json_object *peer, const char *address)
 {
 	static const char *const ways[] = {"domid", "name", "uuid"};
-	size_t size = strcspn(address, ":/");
+	struct address_parts parts = address_split(address, strlen(address));
+	size_t size = parts.domain.size;
 
-	if (address[size] == '/')
-		return strlen(text_or(peer, "host", "")) == size &&
-		       strncmp(text_or(peer, "host", ""), address, size) == 0;
+	if (parts.host.data)
+		return address_part_is(parts.host, text_or(peer, "host", ""));
 	for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
 		struct json_object *value;
 		const char *text;
@@ -386,11 +386,12 @@ char *cli_why_no_link(struct xenmsg *conn, const char *address)
  * whether it is the domain or the endpoint. */
 static const char *why_unknown(struct xenmsg *conn, const char *address)
 {
-	size_t size = strcspn(address, ":");
+	struct address_parts parts = address_split(address, strlen(address));
+	size_t size = parts.domain.size;
 	char question[sizeof("endpoints ") + DOMAIN_NAME_MAX], *json;
 	int r;
 
-	if (!domain_name_is_valid(address, size) || strspn(address, "0123456789") == size)
+	if (parts.host.data || !domain_name_is_valid(address, size) || strspn(address, "0123456789") == size)
 		return NULL;
 	snprintf(question, sizeof(question), "endpoints %.*s", (int)size, address);
 	r = xenmsg_query(conn, question, &json);

@@ -394,7 +394,7 @@ static int parse_target(struct bench *bench, const char *text)
 	const char *why = "";
 
 	snprintf(bench->address, sizeof(bench->address), "%s%s", text,
-		 strchr(text, ':') ? "" : ":" BENCH_ENDPOINT);
+		 address_is_meant(text, strlen(text)) ? "" : ":" BENCH_ENDPOINT);
 	if (strlen(text) >= sizeof(bench->address) - sizeof(BENCH_ENDPOINT) ||
 	    address_parse(bench->address, strlen(bench->address), &bench->to, &why) < 0)
 		return cli_usage("bench", "'%s' can't be measured%s%s; write DOMAIN or DOMAIN:ENDPOINT", text,

@@ -14,6 +14,8 @@
 #include <json-c/json.h>
 #include <xenmsg.h>
 
+#include "wire/address.h"
+
 static struct json_object *ask(struct xenmsg *conn, const char *question)
 {
 	struct json_object *answer;
@@ -35,19 +37,11 @@ static const char *text_of(struct json_object *object, const char *key)
 
 /* --- other hosts ------------------------------------------------------------------------------ */
 
-/* Whether this is the text before a character of the address. */
-static bool is_before(const char *text, const char *address, char end)
-{
-	size_t size = strlen(text);
-
-	return size && !strncmp(text, address, size) && address[size] == end;
-}
-
 /* Guests are told only of the hosts to which an [out] lets them go, and domain 0 of all that it has heard of. */
-static const char *why_denied(struct json_object *hosts, const char *address)
+static const char *why_denied(struct json_object *hosts, struct address_part host)
 {
 	for (size_t i = 0; i < json_object_array_length(hosts); i++)
-		if (is_before(text_of(json_object_array_get_idx(hosts, i), "host"), address, '/'))
+		if (address_part_is(host, text_of(json_object_array_get_idx(hosts, i), "host")))
 			return "denied by policy; an [out] in /etc/xenmsg/policy.d of domain 0 here must let it "
 			       "leave this host, and there a [rule] of the receiving domain let it in";
 	return "nothing leads to that host: an [out] in /etc/xenmsg/policy.d of domain 0 here must let it leave this "
@@ -55,13 +49,13 @@ static const char *why_denied(struct json_object *hosts, const char *address)
 }
 
 /* Where nothing leads to any host, the daemon's own words say so. */
-static char *ask_about_host(struct xenmsg *conn, const char *address, int error)
+static char *ask_about_host(struct xenmsg *conn, struct address_part host, int error)
 {
 	struct json_object *hosts = ask(conn, "hosts");
 	const char *why = hosts ? "" : xenmsg_reason(conn);
 
 	if (error == -EACCES && json_object_is_type(hosts, json_type_array))
-		why = why_denied(hosts, address);
+		why = why_denied(hosts, host);
 	json_object_put(hosts);
 	return *why ? strdup(why) : NULL;
 }
@@ -85,18 +79,19 @@ static struct json_object *find_activation(struct json_object *status, const cha
 	return NULL;
 }
 
-static bool is_here(struct json_object *status, const char *address)
+static bool is_here(struct json_object *status, struct address_part domain)
 {
-	return is_before("self", address, ':') || is_before(text_of(status, "domid"), address, ':') ||
-	       is_before(text_of(status, "name"), address, ':');
+	return domain.size &&
+	       (address_part_is(domain, "self") || address_part_is(domain, text_of(status, "domid")) ||
+		address_part_is(domain, text_of(status, "name")));
 }
 
-static char *ask_about_start(struct xenmsg *conn, const char *address)
+static char *ask_about_start(struct xenmsg *conn, const struct address_parts *parts)
 {
-	const char *colon = strchr(address, ':');
-	struct json_object *status = colon ? ask(conn, "status all") : NULL;
-	struct json_object *activation =
-		status && is_here(status, address) ? find_activation(status, colon + 1) : NULL;
+	struct json_object *status = parts->endpoint.data ? ask(conn, "status all") : NULL;
+	struct json_object *activation = status && is_here(status, parts->domain)
+						 ? find_activation(status, parts->endpoint.data)
+						 : NULL;
 	char *why = NULL;
 
 	if (activation && *text_of(activation, "reason") &&
@@ -110,8 +105,10 @@ static char *ask_about_start(struct xenmsg *conn, const char *address)
 
 char *cli_why_refused(struct xenmsg *conn, const char *address, int error)
 {
-	if (strchr(address, '/'))
-		return error == -EACCES || error == -EHOSTUNREACH ? ask_about_host(conn, address, error)
+	struct address_parts parts = address_split(address, strlen(address));
+
+	if (parts.host.data)
+		return error == -EACCES || error == -EHOSTUNREACH ? ask_about_host(conn, parts.host, error)
 								  : NULL;
-	return error == -ENOENT ? ask_about_start(conn, address) : NULL;
+	return error == -ENOENT ? ask_about_start(conn, &parts) : NULL;
 }

@@ -149,93 +149,76 @@ static void explain_relay(struct daemon *daemon, struct session *session, uint32
 			   access_explain_relay(daemon->access, domid, to_domid, address.endpoint));
 }
 
-/* Whether FROM is on another host: HOST/DOMAIN/UID, or HOST/DOMAIN, unless that can be DOMAIN/UID, or a domid and a
- * mistake. */
-static bool is_far(const char *from)
+/* Reads whose sessions are asked about: user 0 if none is named. */
+static bool uid_of(const struct sender_parts *from, uint32_t *uid)
 {
-	const char *digits = "0123456789", *slash = strchr(from, '/');
-
-	return slash && host_name_is_valid(from, (size_t)(slash - from)) &&
-	       (strchr(slash + 1, '/') ||
-		(slash[1 + strspn(slash + 1, digits)] && from[strspn(from, digits)] != '/'));
+	*uid = 0;
+	return !from->uid.data || uid_parse(from->uid.data, from->uid.size, uid);
 }
 
-/* Answers for such a FROM, which is written to. */
-static void explain_far(struct daemon *daemon, struct session *session, uint32_t request, char *from,
-			const char *to)
+/* Answers for a FROM on another host. */
+static void explain_far(struct daemon *daemon, struct session *session, uint32_t request,
+			const struct sender_parts *from, const char *to)
 {
-	char *domain = from + strcspn(from, "/"), *slash, *end = "";
-	unsigned long uid = 0;
+	char host[HOST_NAME_SIZE], domain[DOMAIN_NAME_MAX + 1];
+	uint32_t uid;
 
-	if (*domain)
-		*domain++ = '\0';
-	slash = strchr(domain, '/');
-	if (slash) {
-		*slash++ = '\0';
-		errno = 0;
-		uid = *slash >= '0' && *slash <= '9' ? strtoul(slash, &end, 10) : UINT32_MAX;
-	}
-	if (*end || uid >= UINT32_MAX || !domain_name_is_valid(domain, strlen(domain)) ||
+	if (!uid_of(from, &uid) || !domain_name_is_valid(from->domain.data, from->domain.size) ||
+	    !address_part_copy(from->host, host, sizeof(host)) ||
+	    !address_part_copy(from->domain, domain, sizeof(domain)) ||
 	    !endpoint_name_is_valid(to, strlen(to)))
 		reply_error(
 			session, request, EINVAL,
 			"FROM on another host is HOST/DOMAIN or HOST/DOMAIN/UID, a uid is a number, and TO an "
 			"endpoint here");
-	else if (!may_ask_policy(daemon, session, UINT32_MAX, (uint32_t)uid, to))
+	else if (!may_ask_policy(daemon, session, UINT32_MAX, uid, to))
 		reply_error(
 			session, request, EPERM,
 			"only root and the daemon's administrators may ask that; others about a TO that they "
 			"have bound");
 	else
-		reply_json(session, request,
-			   access_explain_far(daemon->access, from, domain, (uint32_t)uid, to));
+		reply_json(session, request, access_explain_far(daemon->access, host, domain, uid, to));
 }
 
-/* Skips this host's own name in such a FROM. */
-static char *skip_own_host(const struct daemon *daemon, char *from)
+/* Answers for a FROM on this host. */
+static void explain_here(struct daemon *daemon, struct session *session, uint32_t request,
+			 const struct sender_parts *from, const char *to)
 {
-	const char *own = hosts_own_name(daemon->hosts);
-	size_t size = strlen(own);
+	char domain[DOMAIN_NAME_MAX + 1];
+	uint32_t domid, uid;
 
-	return size && !strncmp(from, own, size) && from[size] == '/' ? from + size + 1 : from;
-}
-
-/* Answers a policy question: FROM is DOMAIN or DOMAIN/UID, TO an endpoint here, or in domain 0 an address. */
-static void explain_policy(struct daemon *daemon, struct session *session, uint32_t request, char *query)
-{
-	char *to = strchr(query, ' '), *slash, *end = "";
-	unsigned long uid = 0;
-	uint32_t domid;
-
-	if (to)
-		*to++ = '\0';
-	if (is_far(query))
-		query = skip_own_host(daemon, query);
-	if (to && is_far(query)) {
-		explain_far(daemon, session, request, query, to);
-		return;
-	}
-	slash = strchr(query, '/');
-	if (slash) {
-		*slash++ = '\0';
-		errno = 0;
-		uid = *slash >= '0' && *slash <= '9' ? strtoul(slash, &end, 10) : UINT32_MAX;
-	}
-	if (!to || !(strchr(to, ':') || endpoint_name_is_valid(to, strlen(to))))
-		reply_error(session, request, EINVAL, "TO must be an endpoint: letters, digits, _ and -");
-	else if (*end || uid >= UINT32_MAX)
+	if (!uid_of(from, &uid))
 		reply_error(session, request, EINVAL, "FROM is DOMAIN or DOMAIN/UID, and a uid is a number");
-	else if (router_resolve(daemon->router, query, &domid) < 0)
+	else if (!address_part_copy(from->domain, domain, sizeof(domain)) ||
+		 router_resolve(daemon->router, domain, &domid) < 0)
 		reply_error(session, request, EHOSTDOWN, why_unknown(daemon));
-	else if (strchr(to, ':'))
+	else if (address_is_meant(to, strlen(to)))
 		explain_relay(daemon, session, request, domid, to);
-	else if (!may_ask_policy(daemon, session, domid, (uint32_t)uid, to))
+	else if (!may_ask_policy(daemon, session, domid, uid, to))
 		reply_error(
 			session, request, EPERM,
 			"only root and the daemon's administrators may ask that; others may ask about FROM self/UID, "
 			"their own, and about a TO that they have bound");
 	else
-		reply_json(session, request, access_explain(daemon->access, domid, (uint32_t)uid, to));
+		reply_json(session, request, access_explain(daemon->access, domid, uid, to));
+}
+
+/* Answers a policy question: FROM is a sender, TO an endpoint here, or in domain 0 an address. */
+static void explain_policy(struct daemon *daemon, struct session *session, uint32_t request,
+			   const char *query)
+{
+	size_t size = strcspn(query, " ");
+	const char *to = query[size] ? query + size + 1 : NULL;
+	struct sender_parts from = address_split_sender(query, size);
+
+	if (address_part_is(from.host, hosts_own_name(daemon->hosts)))
+		from.host = (struct address_part){NULL, 0};
+	if (to && from.host.data)
+		explain_far(daemon, session, request, &from, to);
+	else if (!to || !(address_is_meant(to, strlen(to)) || endpoint_name_is_valid(to, strlen(to))))
+		reply_error(session, request, EINVAL, "TO must be an endpoint: letters, digits, _ and -");
+	else
+		explain_here(daemon, session, request, &from, to);
 }
 
 /* Reloads the policy, for root, and for users who could send us a signal anyway. The answer's text says what
@@ -293,18 +276,19 @@ static struct report *begin_report(struct daemon *daemon, struct session *sessio
 	return report;
 }
 
-/* Splits HOST/DOMAIN, or HOST. Returns the host, which isn't this one, or NULL: what is meant, *domain (NULL: all), is
- * here. */
-static char *far_host(const struct daemon *daemon, char *text, bool is_host, char **domain)
+/* Splits what a question is about: HOST, or [HOST/]DOMAIN. */
+static struct address_parts parts_about(const char *text, bool is_host)
 {
-	char *slash = strchr(text, '/');
+	struct address_parts about = address_split_domain(text, strlen(text));
 
-	*domain = is_host ? NULL : text;
-	if (slash) {
-		*slash = '\0';
-		*domain = slash + 1;
-	}
-	return (slash || is_host) && strcmp(text, hosts_own_name(daemon->hosts)) != 0 ? text : NULL;
+	if (is_host)
+		return (struct address_parts){.host = about.host.data ? about.host : about.domain};
+	return about;
+}
+
+static bool is_far(const struct daemon *daemon, const struct address_parts *about)
+{
+	return about->host.data && !address_part_is(about->host, hosts_own_name(daemon->hosts));
 }
 
 static bool begins_with(struct frame_text text, const char *word)
@@ -315,12 +299,14 @@ static bool begins_with(struct frame_text text, const char *word)
 /* Whether another host answers a question about HOST or HOST/DOMAIN. */
 static bool is_for_host(const struct daemon *daemon, struct frame_text text)
 {
-	char query[QUERY_MAX + 1], *about, *domain;
+	char query[QUERY_MAX + 1], *space;
+	struct address_parts about;
 
 	memcpy(query, text.data, text.size);
 	query[text.size] = '\0';
-	about = strchr(query, ' ');
-	return about && far_host(daemon, about + 1, begins_with(text, "peers"), &domain);
+	space = strchr(query, ' ');
+	about = parts_about(space ? space + 1 : "", begins_with(text, "peers"));
+	return space && is_far(daemon, &about);
 }
 
 bool requests_is_ready(void *userdata, struct frame_text text)
@@ -395,14 +381,17 @@ static void ask_far(struct daemon *daemon, struct session *session, uint32_t req
 }
 
 /* Asks another host: which domains it has, or which endpoints the domain there. */
-static void ask_host(struct daemon *daemon, struct session *session, uint32_t request, const char *host,
-		     const char *domain)
+static void ask_host(struct daemon *daemon, struct session *session, uint32_t request,
+		     const struct address_parts *about)
 {
-	enum ask_kind kind = domain ? ASK_ENDPOINTS : ASK_DOMAINS;
+	enum ask_kind kind = about->domain.data ? ASK_ENDPOINTS : ASK_DOMAINS;
+	char host[HOST_NAME_SIZE], domain[DOMAIN_NAME_MAX + 1];
 
-	if (host_name_is_valid(host, strlen(host)) &&
-	    (!domain || domain_name_is_valid(domain, strlen(domain))))
-		ask_far(daemon, session, request, kind, host, domain);
+	if (host_name_is_valid(about->host.data, about->host.size) &&
+	    (!about->domain.data || domain_name_is_valid(about->domain.data, about->domain.size)) &&
+	    address_part_copy(about->host, host, sizeof(host)) &&
+	    address_part_copy(about->domain, domain, sizeof(domain)))
+		ask_far(daemon, session, request, kind, host, about->domain.data ? domain : NULL);
 	else
 		reply_error(session, request, EINVAL, asks_why_not(kind, EINVAL));
 }
@@ -426,7 +415,8 @@ struct report *requests_begin_answer(void *userdata, struct session *session, ui
 {
 	struct report_question question = {.kind = REPORT_STATUS, .domid = -1};
 	struct daemon *daemon = userdata;
-	char query[QUERY_MAX + 1], *host, *domain;
+	char query[QUERY_MAX + 1], domain[DOMAIN_NAME_MAX + 1];
+	struct address_parts about;
 	uint32_t domid;
 
 	memcpy(query, text.data, text.size);
@@ -444,9 +434,9 @@ struct report *requests_begin_answer(void *userdata, struct session *session, ui
 	} else if (!strcmp(query, "peers")) {
 		question.kind = REPORT_PEERS;
 	} else if (!strncmp(query, "peers ", 6)) {
-		host = far_host(daemon, query + 6, true, &domain);
-		if (host) {
-			ask_host(daemon, session, request, host, NULL);
+		about = parts_about(query + 6, true);
+		if (is_far(daemon, &about)) {
+			ask_host(daemon, session, request, &about);
 			return NULL;
 		}
 		question.kind = REPORT_PEERS;
@@ -459,12 +449,14 @@ struct report *requests_begin_answer(void *userdata, struct session *session, ui
 	} else if (!strncmp(query, "endpoints ", 10)) {
 		int r;
 
-		host = far_host(daemon, query + 10, false, &domain);
-		if (host) {
-			ask_host(daemon, session, request, host, domain);
+		about = parts_about(query + 10, false);
+		if (is_far(daemon, &about)) {
+			ask_host(daemon, session, request, &about);
 			return NULL;
 		}
-		r = router_resolve(daemon->router, domain, &domid);
+		r = address_part_copy(about.domain, domain, sizeof(domain))
+			    ? router_resolve(daemon->router, domain, &domid)
+			    : -EHOSTDOWN;
 		if (r < 0 || (domid != daemon->self.domid && !peers_is_up(daemon->peers, domid))) {
 			reply_error(session, request, EHOSTDOWN,
 				    r < 0 ? why_unknown(daemon) : why_not(EHOSTDOWN));
@@ -542,21 +534,14 @@ static void ping_domain(struct daemon *daemon, struct session *session, uint32_t
 /* Adds a watch, of another host if the pattern has one before a slash. */
 static void watch(struct daemon *daemon, struct session *session, uint32_t request, struct frame_text pattern)
 {
-	const char *own = hosts_own_name(daemon->hosts);
-	const char *colon = memchr(pattern.data, ':', pattern.size);
-	const char *slash = memchr(pattern.data, '/', colon ? (size_t)(colon - pattern.data) : pattern.size);
-	struct frame_text host = {pattern.data, slash ? (size_t)(slash - pattern.data) : 0};
+	struct address_parts parts = address_split(pattern.data, pattern.size);
 	struct frame_identity from = identity_of(daemon, session);
 
-	if (slash) {
-		pattern.data = slash + 1;
-		pattern.size -= host.size + 1;
-	}
-	if (slash && (host.size != strlen(own) || memcmp(host.data, own, host.size) != 0)) {
-		host_watches_add(daemon->host_watches, session, request, host, pattern, &from);
+	if (is_far(daemon, &parts)) {
+		host_watches_add(daemon->host_watches, session, request, &parts, &from);
 		return;
 	}
-	watches_add(daemon->watches, session, request, pattern);
+	watches_add(daemon->watches, session, request, &parts);
 	if (watches_others(daemon->watches))
 		peers_want_all(daemon->peers);
 }

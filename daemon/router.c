@@ -280,7 +280,7 @@ int router_source_moved(struct router *router, struct channel *channel, uint32_t
 		return r;
 	if (!channel->endpoint || channel_is_reset(&channel->opener))
 		return 0;
-	if (r == 0 && strchr(channel->endpoint, ':'))
+	if (r == 0 && channel_is_relayed(channel))
 		r = via_follow_source(router->with.via, channel);
 	else if (r == 0)
 		recheck(router, channel, true);
@@ -300,7 +300,7 @@ bool router_resumed(struct router *router, struct hop *hop, uint32_t from, uint3
 		relay_spend(hop->relay, hop->account, COST_LOOK);
 		if (!channel->endpoint)
 			continue;
-		if (from != to && strchr(channel->endpoint, ':')) {
+		if (from != to && channel_is_relayed(channel)) {
 			relay_spend(hop->relay, hop->account, COST_CHANNEL_END);
 			follow_relayed(router, end, to);
 		} else if (end->is_opener && (channel->identity.domid == from || channel->host) &&

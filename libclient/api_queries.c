@@ -208,17 +208,16 @@ int xenmsg_listen(struct xenmsg *conn, const char *endpoint, unsigned options)
 
 static bool pattern_is_possible(const char *pattern)
 {
-	const char *colon = strchr(pattern, ':'), *slash = strchr(pattern, '/');
 	size_t size = strlen(pattern);
+	struct address_parts parts = address_split(pattern, size);
 
 	if (size == 0 || size > HOST_NAME_SIZE + DOMAIN_NAME_MAX + 1 + ENDPOINT_NAME_MAX)
 		return false;
-	if (slash && (!colon || slash < colon)) { /* of another host */
-		if (!host_name_is_valid(pattern, (size_t)(slash - pattern)))
-			return false;
-		pattern = slash + 1;
-	}
-	return *pattern && (!colon || (colon != pattern && colon[1] != '\0' && !strchr(colon + 1, ':')));
+	if (parts.host.data && !host_name_is_valid(parts.host.data, parts.host.size))
+		return false;
+	return parts.domain.size &&
+	       (!parts.endpoint.data ||
+		(parts.endpoint.size && !address_is_meant(parts.endpoint.data, parts.endpoint.size)));
 }
 
 int xenmsg_watch(struct xenmsg *conn, const char *pattern, xenmsg_event_handler handler, void *userdata)

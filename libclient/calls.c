@@ -322,13 +322,13 @@ int calls_withdraw(struct calls *calls, const char *address, const void *userdat
 
 static void stamp_answer(const struct sender *sender, struct xenmsg_message *message)
 {
-	const char *endpoint = strchr(sender->address, ':') + 1;
+	struct address_parts to = address_split(sender->address, strlen(sender->address));
 
 	message->origin = 0;
 	message->sender = (struct frame_identity){UINT32_MAX, UINT32_MAX, UINT32_MAX, 0};
 	message->sender_name[0] = '\0';
 	message->sender_host[0] = '\0';
-	memcpy(message->endpoint, endpoint, strlen(endpoint) + 1);
+	address_part_copy(to.endpoint, message->endpoint, sizeof(message->endpoint));
 }
 
 static void finish_answer(struct caller *caller)

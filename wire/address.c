@@ -42,67 +42,131 @@ bool host_name_is_valid(const char *name, size_t size)
 	return true;
 }
 
+static const char *find(const char *text, size_t size, char separator)
+{
+	return size ? memchr(text, separator, size) : NULL;
+}
+
+/* Takes what is before the separator, and the separator, from the text. */
+static struct address_part take(const char **text, size_t *size, const char *separator)
+{
+	struct address_part part = {*text, (size_t)(separator - *text)};
+
+	*text = separator + 1;
+	*size -= part.size + 1;
+	return part;
+}
+
+struct address_parts address_split_domain(const char *text, size_t size)
+{
+	const char *slash = find(text, size, '/');
+	struct address_parts parts = {.host = {NULL, 0}};
+
+	if (slash)
+		parts.host = take(&text, &size, slash);
+	parts.domain = (struct address_part){text, size};
+	return parts;
+}
+
+struct address_parts address_split(const char *text, size_t size)
+{
+	const char *colon = find(text, size, ':');
+	struct address_parts parts = address_split_domain(text, colon ? (size_t)(colon - text) : size);
+
+	if (colon)
+		parts.endpoint = (struct address_part){colon + 1, size - (size_t)(colon - text) - 1};
+	return parts;
+}
+
+static bool is_number(struct address_part part)
+{
+	for (size_t i = 0; i < part.size; i++)
+		if (part.data[i] < '0' || part.data[i] > '9')
+			return false;
+	return true;
+}
+
+struct sender_parts address_split_sender(const char *text, size_t size)
+{
+	struct address_parts first = address_split_domain(text, size);
+	struct address_parts second = address_split_domain(first.domain.data, first.domain.size);
+	bool is_far = first.host.data && host_name_is_valid(first.host.data, first.host.size) &&
+		      (second.host.data || (!is_number(first.host) && !is_number(first.domain)));
+
+	if (!first.host.data)
+		return (struct sender_parts){.domain = first.domain};
+	if (!is_far)
+		return (struct sender_parts){.domain = first.host, .uid = first.domain};
+	if (!second.host.data)
+		return (struct sender_parts){.host = first.host, .domain = first.domain};
+	return (struct sender_parts){.host = first.host, .domain = second.host, .uid = second.domain};
+}
+
+bool address_is_meant(const char *text, size_t size)
+{
+	return find(text, size, ':') != NULL;
+}
+
+bool address_part_is(struct address_part part, const char *text)
+{
+	return part.data && part.size == strlen(text) && memcmp(part.data, text, part.size) == 0;
+}
+
+bool address_part_copy(struct address_part part, char *to, size_t room)
+{
+	size_t size = part.size < room ? part.size : 0;
+
+	if (size)
+		memcpy(to, part.data, size);
+	to[size] = '\0';
+	return size == part.size;
+}
+
+/* Returns why it is no address, or NULL. */
+static const char *mistake_in(const struct address_parts *parts)
+{
+	if (!parts->endpoint.data)
+		return "it has no colon; write DOMAIN:ENDPOINT";
+	if (parts->host.data && !host_name_is_valid(parts->host.data, parts->host.size))
+		return "the part before the slash can't be a host's name: a-z, 0-9 and -";
+	if (parts->domain.size == 0)
+		return "the domain before the colon is missing; write a domid, a name or self";
+	if (!domain_name_is_valid(parts->domain.data, parts->domain.size))
+		return "the part before the colon can't be a domain's name";
+	if (endpoint_name_is_valid(parts->endpoint.data, parts->endpoint.size))
+		return NULL;
+	if (parts->endpoint.size == 0)
+		return "the endpoint after the colon is missing";
+	if (parts->endpoint.size > ENDPOINT_NAME_MAX)
+		return "the endpoint is longer than 63 characters";
+	return "an endpoint is letters, digits, _ and -, and begins with a letter or digit";
+}
+
 int address_parse(const char *text, size_t size, struct address *address, const char **why)
 {
-	const char *colon = memchr(text, ':', size);
-	const char *slash = colon ? memchr(text, '/', (size_t)(colon - text)) : NULL;
-	const char *reason = NULL;
-	size_t host = slash ? (size_t)(slash - text) : 0, domain, endpoint;
+	struct address_parts parts = address_split(text, size);
+	const char *mistake = mistake_in(&parts);
 
-	if (!colon) {
-		reason = "it has no colon; write DOMAIN:ENDPOINT";
-		goto bad;
-	}
-	if (slash && !host_name_is_valid(text, host)) {
-		reason = "the part before the slash can't be a host's name: a-z, 0-9 and -";
-		goto bad;
-	}
-	memcpy(address->host, text, host);
-	address->host[host] = '\0';
-	if (slash) {
-		size -= host + 1;
-		text = slash + 1;
-	}
-	domain = (size_t)(colon - text);
-	endpoint = size - domain - 1;
-	if (domain == 0) {
-		reason = "the domain before the colon is missing; write a domid, a name or self";
-		goto bad;
-	}
-	if (!domain_name_is_valid(text, domain)) {
-		reason = "the part before the colon can't be a domain's name";
-		goto bad;
-	}
-	if (!endpoint_name_is_valid(colon + 1, endpoint)) {
-		if (endpoint == 0)
-			reason = "the endpoint after the colon is missing";
-		else if (endpoint > ENDPOINT_NAME_MAX)
-			reason = "the endpoint is longer than 63 characters";
-		else
-			reason = "an endpoint is letters, digits, _ and -, and begins with a letter or digit";
-		goto bad;
-	}
-	memcpy(address->domain, text, domain);
-	address->domain[domain] = '\0';
-	memcpy(address->endpoint, colon + 1, endpoint);
-	address->endpoint[endpoint] = '\0';
+	if (mistake && why)
+		*why = mistake;
+	if (mistake)
+		return -EINVAL;
+	address_part_copy(parts.host, address->host, sizeof(address->host));
+	address_part_copy(parts.domain, address->domain, sizeof(address->domain));
+	address_part_copy(parts.endpoint, address->endpoint, sizeof(address->endpoint));
 	return 0;
-bad:
-	if (why)
-		*why = reason;
-	return -EINVAL;
 }
 
 int address_parse_domain(const char *text, size_t size, struct address *address)
 {
-	const char *slash = memchr(text, '/', size);
-	size_t host = slash ? (size_t)(slash - text) : 0, domain = slash ? size - host - 1 : size;
+	struct address_parts parts = address_split_domain(text, size);
 
 	*address = (struct address){.host = ""};
-	if ((slash && !host_name_is_valid(text, host)) || !domain_name_is_valid(text + size - domain, domain))
+	if ((parts.host.data && !host_name_is_valid(parts.host.data, parts.host.size)) ||
+	    !domain_name_is_valid(parts.domain.data, parts.domain.size))
 		return -EINVAL;
-	memcpy(address->host, text, host);
-	memcpy(address->domain, text + size - domain, domain);
+	address_part_copy(parts.host, address->host, sizeof(address->host));
+	address_part_copy(parts.domain, address->domain, sizeof(address->domain));
 	return 0;
 }
 
@@ -120,5 +184,22 @@ bool domid_parse(const char *text, size_t size, uint32_t *domid)
 	if (value > DOMID_MAX)
 		return false;
 	*domid = value;
+	return true;
+}
+
+bool uid_parse(const char *text, size_t size, uint32_t *uid)
+{
+	uint64_t value = 0;
+
+	if (size == 0)
+		return false;
+	for (size_t i = 0; i < size; i++) {
+		if (text[i] < '0' || text[i] > '9')
+			return false;
+		value = value * 10 + (uint64_t)(text[i] - '0');
+		if (value >= UINT32_MAX)
+			return false;
+	}
+	*uid = (uint32_t)value;
 	return true;
 }

@@ -68,19 +68,20 @@ static int take_about_hosts(struct ask *ask)
 static int take_from_domain(struct ask *ask, const struct frame_open *about)
 {
 	struct asks *asks = ask->asks;
-	const char *slash = memchr(about->name.data, '/', about->name.size);
-	size_t size = slash ? (size_t)(slash - about->name.data) : about->name.size;
+	struct address_parts parts = address_split_domain(about->name.data, about->name.size);
 	char host[HOST_NAME_SIZE] = "", domain[DOMAIN_NAME_MAX + 1] = "";
 
 	ask->from.domid = ask->key.peer;
 	if (ask->kind == ASK_HOSTS)
 		return take_about_hosts(ask);
-	if (!host_name_is_valid(about->name.data, size))
+	if (!parts.host.data) { /* a host's name stands alone */
+		parts.host = parts.domain;
+		parts.domain = (struct address_part){NULL, 0};
+	}
+	if (!host_name_is_valid(parts.host.data, parts.host.size) ||
+	    !address_part_copy(parts.host, host, sizeof(host)))
 		return -EINVAL;
-	memcpy(host, about->name.data, size);
-	if (slash)
-		copy_name(domain, sizeof(domain),
-			  (struct frame_text){slash + 1, about->name.size - size - 1});
+	copy_name(domain, sizeof(domain), (struct frame_text){parts.domain.data, parts.domain.size});
 	if (!strcmp(host, hosts_own_name(asks->with.hosts)) ||
 	    (ask->kind == ASK_ENDPOINTS) != (*domain != '\0'))
 		return -EINVAL;

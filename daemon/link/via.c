@@ -417,7 +417,7 @@ void via_lead_waiting(struct via *via, uint32_t domid, struct hop *hop)
 
 bool via_is_relayed(const struct frame_open *open)
 {
-	return memchr(open->name.data, ':', open->name.size) != NULL;
+	return address_is_meant(open->name.data, open->name.size);
 }
 
 /* Forwards, in domain 0, what a guest opens to another one. */
@@ -646,7 +646,7 @@ static void recheck_hop(void *userdata, struct hop *hop)
 		struct channel *channel = end->channel;
 		int r;
 
-		if (end->is_opener || !channel->endpoint || !strchr(channel->endpoint, ':'))
+		if (end->is_opener || !channel_is_relayed(channel))
 			continue;
 		r = via_still_allowed(via, channel);
 		channel->undecided &=

@@ -73,7 +73,7 @@ bool via_is_far(const struct channel *channel, const struct frame_open *open)
 
 	frame_open_split(&split);
 	return number_is_host(channel->identity.domid) || split.host.size ||
-	       (split.name.size && memchr(split.name.data, '/', split.name.size));
+	       address_split(split.name.data, split.name.size).host.data;
 }
 
 /* Notes who the sender is, as far as we are told. The channel's identity has the domid of its daemon's. */

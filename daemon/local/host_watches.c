@@ -525,24 +525,22 @@ void host_watches_free(struct host_watches *watches)
 }
 
 /* Returns why it can't be watched, or NULL. */
-static const char *split_pattern(struct host_watch *watch, struct frame_text host, struct frame_text pattern)
+static const char *set_pattern(struct host_watch *watch, const struct address_parts *pattern)
 {
-	const char *colon = pattern.size ? memchr(pattern.data, ':', pattern.size) : NULL;
-	size_t domain = colon ? (size_t)(colon - pattern.data) : pattern.size;
-	size_t endpoint = colon ? pattern.size - domain - 1 : 0;
+	const struct address_part *host = &pattern->host, *domain = &pattern->domain;
+	const struct address_part *endpoint = &pattern->endpoint;
 
-	if (!host_name_is_valid(host.data, host.size))
+	if (!host_name_is_valid(host->data, host->size) ||
+	    !address_part_copy(*host, watch->host, sizeof(watch->host)))
 		return "the part before the slash must be a host's name, without * and ?";
-	if (!domain_name_is_valid(pattern.data, domain) || (colon && memchr(colon + 1, ':', endpoint)))
+	if (!domain_name_is_valid(domain->data, domain->size) ||
+	    !address_part_copy(*domain, watch->domain, sizeof(watch->domain)) ||
+	    address_is_meant(endpoint->data, endpoint->size))
 		return "a pattern is HOST/DOMAIN or HOST/DOMAIN:ENDPOINT";
-	if (colon &&
-	    (endpoint == 0 || endpoint >= sizeof(watch->endpoint) || memchr(colon + 1, '\0', endpoint)))
+	if (endpoint->data && (endpoint->size == 0 || memchr(endpoint->data, '\0', endpoint->size) ||
+			       !address_part_copy(*endpoint, watch->endpoint, sizeof(watch->endpoint))))
 		return "the pattern for the endpoint is empty or too long";
-	memcpy(watch->host, host.data, host.size);
-	memcpy(watch->domain, pattern.data, domain);
-	if (colon)
-		memcpy(watch->endpoint, colon + 1, endpoint);
-	watch->endpoints = colon;
+	watch->endpoints = endpoint->data;
 	watch->is_pattern = strpbrk(watch->domain, "*?[");
 	return NULL;
 }
@@ -568,7 +566,7 @@ static int begin(struct host_watch *watch)
 }
 
 void host_watches_add(struct host_watches *watches, struct session *session, uint32_t number,
-		      struct frame_text host, struct frame_text pattern, const struct frame_identity *from)
+		      const struct address_parts *pattern, const struct frame_identity *from)
 {
 	struct host_watch *watch = calloc(1, sizeof(*watch));
 	const char *why;
@@ -585,7 +583,7 @@ void host_watches_add(struct host_watches *watches, struct session *session, uin
 	watch->account = account_ref(session_hop(session)->account);
 	task_init(&watch->task, &watches->relay->turns, account_line(watch->account), on_turn);
 	DL_APPEND(watches->list, watch);
-	why = split_pattern(watch, host, pattern);
+	why = set_pattern(watch, pattern);
 	if (!why && count_of(watches, session) > HOST_WATCHES_PER_SESSION) {
 		why = "a program may have 16 watches of other hosts";
 		r = -ENOBUFS;

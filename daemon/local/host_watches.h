@@ -32,10 +32,10 @@ struct session;
 struct host_watches *host_watches_new(struct relay *relay, struct asks *asks);
 void host_watches_free(struct host_watches *watches);
 
-/* Adds a watch of the program `from`, with the pattern behind the host and its slash. Answers the WATCH request, which has
+/* Adds a watch of the program `from`, with its pattern's parts. Answers the WATCH request, which has
  * this `number`, now or later. */
 void host_watches_add(struct host_watches *watches, struct session *session, uint32_t number,
-		      struct frame_text host, struct frame_text pattern, const struct frame_identity *from);
+		      const struct address_parts *pattern, const struct frame_identity *from);
 /* Removes a watch. Returns 0, or -ENOENT: the session has none with this number. */
 int host_watches_remove(struct host_watches *watches, struct session *session, uint32_t number);
 void host_watches_remove_session(struct host_watches *watches, struct session *session);

@@ -450,20 +450,20 @@ static struct watcher *watcher_get(struct watches *watches, struct session *sess
 	return watcher;
 }
 
-/* Returns whether a pattern is printable: no name has other characters, and patterns go into log lines. */
-static bool is_printable(struct frame_text text)
+/* Returns whether part of a pattern is printable: no name has other characters, and patterns go into log lines. */
+static bool is_printable(struct address_part part)
 {
-	for (size_t i = 0; i < text.size; i++)
-		if (text.data[i] <= ' ' || text.data[i] >= 0x7f)
+	for (size_t i = 0; i < part.size; i++)
+		if (part.data[i] <= ' ' || part.data[i] >= 0x7f)
 			return false;
 	return true;
 }
 
-void watches_add(struct watches *watches, struct session *session, uint32_t number, struct frame_text pattern)
+void watches_add(struct watches *watches, struct session *session, uint32_t number,
+		 const struct address_parts *pattern)
 {
-	const char *why = NULL, *colon = memchr(pattern.data, ':', pattern.size);
-	size_t domain_size = colon ? (size_t)(colon - pattern.data) : pattern.size;
-	size_t endpoint_size = colon ? pattern.size - domain_size - 1 : 0;
+	const struct address_part *domain = &pattern->domain, *endpoint = &pattern->endpoint;
+	const char *why = NULL;
 	struct watcher *watcher = watcher_get(watches, session);
 	struct watch *watch = calloc(1, sizeof(*watch));
 	int error = EINVAL;
@@ -474,10 +474,12 @@ void watches_add(struct watches *watches, struct session *session, uint32_t numb
 	} else if (watcher->count >= WATCHES_PER_SESSION) {
 		error = ENOBUFS;
 		why = "a program may have 64 watches";
-	} else if (domain_size == 0 || domain_size >= sizeof(watch->domain) || !is_printable(pattern) ||
-		   (colon && memchr(colon + 1, ':', endpoint_size))) {
+	} else if (domain->size == 0 || !address_part_copy(*domain, watch->domain, sizeof(watch->domain)) ||
+		   !is_printable(*domain) || !is_printable(*endpoint) ||
+		   address_is_meant(endpoint->data, endpoint->size)) {
 		why = "a pattern is DOMAIN or DOMAIN:ENDPOINT";
-	} else if (colon && (endpoint_size == 0 || endpoint_size >= sizeof(watch->endpoint))) {
+	} else if (endpoint->data && (endpoint->size == 0 || !address_part_copy(*endpoint, watch->endpoint,
+										sizeof(watch->endpoint)))) {
 		why = "the pattern for the endpoint is empty or too long";
 	}
 	if (why) {
@@ -488,12 +490,9 @@ void watches_add(struct watches *watches, struct session *session, uint32_t numb
 		return;
 	}
 	watch->number = number;
-	watch->endpoints = colon != NULL;
-	memcpy(watch->domain, pattern.data, domain_size);
-	watch->domain_size = domain_size;
-	if (colon)
-		memcpy(watch->endpoint, colon + 1, endpoint_size);
-	watch->endpoint_size = endpoint_size;
+	watch->endpoints = endpoint->data != NULL;
+	watch->domain_size = domain->size;
+	watch->endpoint_size = endpoint->size;
 	DL_APPEND(watcher->list, watch);
 	watcher->count++;
 	watches->others += means_others(watch);

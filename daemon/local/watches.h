@@ -44,9 +44,9 @@ void watches_free(struct watches *watches);
  * go and the new one come. */
 void watches_restart(struct watches *watches);
 
-/* Adds a watch and answers its WATCH request, which has this `number`. */
+/* Adds a watch of its pattern's domain and endpoint, and answers its WATCH request, which has this `number`. */
 void watches_add(struct watches *watches, struct session *session, uint32_t number,
-		 struct frame_text pattern);
+		 const struct address_parts *pattern);
 /* Removes a watch. Returns 0, or -ENOENT: the session has none with this number. */
 int watches_remove(struct watches *watches, struct session *session, uint32_t number);
 /* Returns whether some watch may mean another domain than this one. */

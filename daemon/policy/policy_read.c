@@ -47,15 +47,15 @@ static const char *set_host(struct item *item, size_t size)
 
 static const char *set_domain(struct item *item)
 {
-	const char *slash = strchr(item->text, '/');
-	const char *why = slash ? set_host(item, (size_t)(slash - item->text)) : NULL;
+	struct address_parts parts = address_split_domain(item->text, strlen(item->text));
+	const char *why = parts.host.data ? set_host(item, parts.host.size) : NULL;
 
-	item->name = slash ? slash + 1 : item->text;
+	item->name = parts.domain.data;
 	if (why)
 		return why;
 	if (!strcmp(item->name, "*"))
 		item->kind = ITEM_ANY;
-	else if (!strcmp(item->name, "self") && !slash)
+	else if (!strcmp(item->name, "self") && !parts.host.data)
 		item->kind = ITEM_SELF;
 	else if (domid_parse(item->name, strlen(item->name), &item->number))
 		item->kind = ITEM_NUMBER;

@@ -164,6 +164,12 @@ static inline bool channel_is_reset(const struct channel_end *end)
 	return end->out >= OUT_RESETTING;
 }
 
+/* Whether the channel leads by way of domain 0, so that its endpoint is an address. */
+static inline bool channel_is_relayed(const struct channel *channel)
+{
+	return channel->endpoint && address_is_meant(channel->endpoint, strlen(channel->endpoint));
+}
+
 /* Returns how many bytes wait for room at this end. */
 static inline size_t channel_queued(const struct channel_end *end)
 {

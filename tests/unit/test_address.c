@@ -180,6 +180,93 @@ TEST(a_malformed_address_is_refused_with_its_cause)
 	}
 }
 
+static void assert_part(struct address_part part, const char *expected)
+{
+	if (!expected) {
+		assert_null(part.data);
+		assert_int_equal(part.size, 0);
+	} else if (!address_part_is(part, expected)) {
+		fail_msg("the part is \"%.*s\", not \"%s\"", (int)part.size, part.data, expected);
+	}
+}
+
+TEST(a_pattern_is_split_like_an_address_whatever_it_holds)
+{
+	static const struct {
+		const char *text, *host, *domain, *endpoint;
+	} texts[] = {
+		{"", NULL, "", NULL},	      {"*", NULL, "*", NULL},	   {":", NULL, "", ""},
+		{"a/*:lo?", "a", "*", "lo?"}, {"/x", "", "x", NULL},	   {"a/", "a", "", NULL},
+		{"a/b/c:d", "a", "b/c", "d"}, {"5:a:b", NULL, "5", "a:b"}, {"5:a/b", NULL, "5", "a/b"},
+		{"a/b", "a", "b", NULL},
+	};
+
+	for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++) {
+		struct address_parts parts = address_split(texts[i].text, strlen(texts[i].text));
+
+		assert_part(parts.host, texts[i].host);
+		assert_part(parts.domain, texts[i].domain);
+		assert_part(parts.endpoint, texts[i].endpoint);
+		assert_int_equal(address_is_meant(texts[i].text, strlen(texts[i].text)), !!texts[i].endpoint);
+	}
+	assert_part(address_split(NULL, 0).host, NULL);
+	assert_part(address_split_domain("a/b:c", 5).domain, "b:c");
+	assert_part(address_split_domain("a/b:c", 5).endpoint, NULL);
+}
+
+TEST(a_sender_may_be_on_another_host_and_have_a_uid)
+{
+	static const struct {
+		const char *text, *host, *domain, *uid;
+	} texts[] = {
+		{"5", NULL, "5", NULL},
+		{"5/1000", NULL, "5", "1000"},
+		{"work/1000", NULL, "work", "1000"},
+		{"rack/work", "rack", "work", NULL},
+		{"rack/5/0", "rack", "5", "0"},
+		{"rack/work/x", "rack", "work", "x"},
+		{"5/root", NULL, "5", "root"},
+		{"work/", NULL, "work", ""},
+		{"rack//5", "rack", "", "5"},
+		{"Rack/work", NULL, "Rack", "work"},
+		{"Rack/work/5", NULL, "Rack", "work/5"},
+		{"", NULL, "", NULL},
+	};
+
+	for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++) {
+		struct sender_parts parts = address_split_sender(texts[i].text, strlen(texts[i].text));
+
+		assert_part(parts.host, texts[i].host);
+		assert_part(parts.domain, texts[i].domain);
+		assert_part(parts.uid, texts[i].uid);
+	}
+}
+
+TEST(a_part_is_copied_whole_or_not_at_all)
+{
+	char to[4] = "xxx";
+
+	assert_true(address_part_copy((struct address_part){"abcd", 3}, to, sizeof(to)));
+	assert_string_equal(to, "abc");
+	assert_false(address_part_copy((struct address_part){"abcd", 4}, to, sizeof(to)));
+	assert_string_equal(to, "");
+	assert_true(address_part_copy((struct address_part){NULL, 0}, to, sizeof(to)));
+	assert_string_equal(to, "");
+}
+
+TEST(uids_are_decimal_and_below_the_one_that_is_none)
+{
+	static const char *const bad[] = {"",	"-1", "+1",	    " 1",
+					  "1 ", "x",  "4294967295", "18446744073709551616"};
+	uint32_t uid;
+
+	assert_true(uid_parse("0", 1, &uid) && uid == 0);
+	assert_true(uid_parse("4294967294", 10, &uid) && uid == 4294967294u);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
+		if (uid_parse(bad[i], strlen(bad[i]), &uid))
+			fail_msg("\"%s\" was taken for a uid", bad[i]);
+}
+
 TEST(domids_are_decimal_and_below_the_reserved_ones)
 {
 	static const struct {

@@ -186,10 +186,13 @@ static void expect(const char *what)
 static void watch(uint32_t number, const char *pattern)
 {
 	const struct frame_identity from = {.uid = 1000};
+	char text[400];
+	struct address_parts parts;
 
+	snprintf(text, sizeof(text), "b/%s", pattern);
+	parts = address_split(text, strlen(text));
 	scene.session.reply = -1;
-	host_watches_add(scene.watches, &scene.session, number, frame_text_of("b"), frame_text_of(pattern),
-			 &from);
+	host_watches_add(scene.watches, &scene.session, number, &parts, &from);
 }
 
 /* Returns the question that is out about the host ("") or this domain, best one that knows nothing yet. */

@@ -136,9 +136,11 @@ void scene_stop(struct scene *scene)
 
 int watch(struct scene *scene, struct session *session, uint32_t number, const char *pattern)
 {
+	const struct address_parts parts = address_split(pattern, strlen(pattern));
+
 	session->reply = -1;
 	session->heard_before = strlen(session->heard);
-	watches_add(scene->watches, session, number, (struct frame_text){pattern, strlen(pattern)});
+	watches_add(scene->watches, session, number, &parts);
 	assert_int_equal(session->replied_to, number);
 	assert_true(session->reply >= 0);
 	return session->reply;
