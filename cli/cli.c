@@ -17,6 +17,7 @@
 
 #include "cli/fields.h"
 #include "cli/interrupt.h"
+#include "cli/terminal.h"
 #include "cli/why.h"
 #include "wire/address.h"
 
@@ -26,14 +27,16 @@
  * Nothing unprintable reaches the terminal. */
 static void complain(const char *format, va_list arguments)
 {
-	char *text = NULL;
+	char *text = NULL, *line;
 
 	if (vasprintf(&text, format, arguments) < 0)
 		return;
 	for (char *c = text; *c; c++)
 		if ((unsigned char)*c < ' ' || *c == 0x7f)
 			*c = '?';
-	fprintf(stderr, "xenmsg: %s\n", text);
+	line = isatty(STDERR_FILENO) ? terminal_line(text) : NULL;
+	fprintf(stderr, "xenmsg: %s\n", line ? line : text);
+	free(line);
 	free(text);
 }
 
@@ -531,4 +534,43 @@ int cli_output(const char *data, size_t size)
 		size -= n > 0 ? (size_t)n : 0;
 	}
 	return code;
+}
+
+bool cli_is_terminal(void)
+{
+	static int is = -1;
+
+	if (is < 0)
+		is = isatty(STDOUT_FILENO);
+	return is;
+}
+
+int cli_show(const char *data, size_t size)
+{
+	const char *end = data + size;
+	char escaped[4096];
+	int code = 0;
+
+	if (!cli_is_terminal())
+		return cli_output(data, size);
+	while (code == 0 && data < end)
+		code = cli_output(escaped, terminal_escape(&data, end, false, escaped, sizeof(escaped)));
+	return code;
+}
+
+void cli_print_line(const char *format, ...)
+{
+	char *text = NULL, *line;
+	va_list arguments;
+	int r;
+
+	va_start(arguments, format);
+	r = vasprintf(&text, format, arguments);
+	va_end(arguments);
+	if (r < 0)
+		return;
+	line = cli_is_terminal() ? terminal_line(text) : NULL;
+	puts(line ? line : text);
+	free(line);
+	free(text);
 }

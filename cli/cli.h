@@ -98,6 +98,12 @@ void cli_note_limit(const struct cli *cli, bool *waits, const char *command, con
 int cli_flush(void);
 /* Writes data of any size to stdout. Returns 0, or an exit code after a complaint. */
 int cli_output(const char *data, size_t size);
+/* Does the same with what may come from elsewhere: a terminal gets it escaped (terminal.h). */
+int cli_show(const char *data, size_t size);
+/* Prints a line with texts that may come from elsewhere, likewise. */
+void cli_print_line(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* Returns whether stdout is a terminal. */
+bool cli_is_terminal(void);
 
 int cmd_send(struct cli *cli, int argc, char **argv);
 int cmd_recv(struct cli *cli, int argc, char **argv);

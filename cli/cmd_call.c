@@ -17,18 +17,19 @@ static const char help[] =
 	"Usage: xenmsg call [OPTIONS] ADDRESS [MESSAGE]\n"
 	"\n"
 	"Calls ADDRESS (DOMAIN:ENDPOINT, for example 5:clock, work:print) with MESSAGE, or what comes on standard input (also for -), as the\n"
-	"request, and prints the reply as it is.\n"
+	"request, and prints the reply.\n"
 	"\n"
 	"      --file FILE     the contents of FILE are the request\n"
 	"      --exit-status   end with the exit status of the command that 'xenmsg serve' ran, and with 255 if there is none\n"
 	"      --json          print the reply as a JSON object: address, size, and the payload as text if it is UTF-8, else as base64\n"
+	"      --raw           print the reply as it is at a terminal, too, where control characters are escaped else\n"
 	"      --timeout S     give up after S seconds: exit status 6 if the request never was and will be taken, 8 if it was\n";
 
 struct call {
 	struct xenmsg *conn;
 	const char *address;
 	int timeout_ms;
-	bool json;
+	bool json, raw;
 	struct attempt attempt;
 	bool answered; /* with a reply */
 };
@@ -53,7 +54,8 @@ static int print_reply(struct call *call, struct xenmsg_message *reply)
 	if (call->json)
 		code = print_json(call->address, reply);
 	else
-		code = cli_output(xenmsg_message_data(reply), xenmsg_message_size(reply));
+		code = (call->raw ? cli_output : cli_show)(xenmsg_message_data(reply),
+							   xenmsg_message_size(reply));
 	xenmsg_message_free(reply);
 	return code;
 }
@@ -122,6 +124,7 @@ int cmd_call(struct cli *cli, int argc, char **argv)
 		{"timeout", .ms = &call.timeout_ms, .least_ms = 1},
 		{"exit-status", .flag = &exit_status},
 		{"json", .flag = &call.json},
+		{"raw", .flag = &call.raw},
 		{0},
 	};
 	int code;
@@ -139,6 +142,8 @@ int cmd_call(struct cli *cli, int argc, char **argv)
 		message = NULL; /* "-" means the same as no argument: standard input */
 	if (message && file)
 		return cli_usage("call", "MESSAGE and --file exclude each other");
+	if (call.json && call.raw)
+		return cli_usage("call", "--json and --raw exclude each other");
 	if (address_parse(call.address, strlen(call.address), &parsed, &why) < 0)
 		return cli_usage("call", "bad address '%s': %s", call.address, why);
 	interrupt_catch();

@@ -179,7 +179,7 @@ static int list(struct cli *cli, const char *subject, const char *question, bool
 		code = EXIT_OTHER;
 	} else if (as_json) {
 		for (size_t i = 0; i < json_object_array_length(entries); i++)
-			puts(json_line(json_object_array_get_idx(entries, i)));
+			cli_print_line("%s", json_line(json_object_array_get_idx(entries, i)));
 		code = cli_flush();
 	} else {
 		for (size_t i = 0; shape && i < json_object_array_length(entries); i++)

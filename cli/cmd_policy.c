@@ -30,13 +30,13 @@ static const char help[] =
 static void print_words(struct json_object *answer, const char *decision)
 {
 	if (!at(answer, "file"))
-		printf("%s: %s\n", decision, text_or(answer, "reason", ""));
+		cli_print_line("%s: %s", decision, text_or(answer, "reason", ""));
 	else if (json_object_get_boolean(at(answer, "undecided")))
-		printf("%s: %s, line %s: %s\n", decision, text_or(answer, "file", ""),
-		       text_or(answer, "line", ""), text_or(answer, "reason", ""));
+		cli_print_line("%s: %s, line %s: %s", decision, text_or(answer, "file", ""),
+			       text_or(answer, "line", ""), text_or(answer, "reason", ""));
 	else
-		printf("%s: the rule in %s, line %s, decides\n", decision, text_or(answer, "file", ""),
-		       text_or(answer, "line", ""));
+		cli_print_line("%s: the rule in %s, line %s, decides", decision, text_or(answer, "file", ""),
+			       text_or(answer, "line", ""));
 }
 
 static int print_decision(struct json_object *answer, bool as_json)
@@ -46,7 +46,7 @@ static int print_decision(struct json_object *answer, bool as_json)
 	int code;
 
 	if (as_json)
-		puts(json_line(answer));
+		cli_print_line("%s", json_line(answer));
 	else
 		print_words(answer, allow ? "allow" : undecided ? "not decided" : "deny");
 	code = cli_flush();

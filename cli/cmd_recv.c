@@ -25,7 +25,7 @@ static const char help[] =
 	"      --timeout S     end with status 6 when no message comes for S seconds\n"
 	"      --json          one JSON object a line: endpoint, sender {domid, name, uid, gid, pid}, size, and the payload as\n"
 	"                      text if it is UTF-8, else as base64\n"
-	"      --raw           only the payloads, nothing between them\n"
+	"      --raw           only the payloads as they are, also at a terminal, and nothing between them\n"
 	"      --exec CMD      run CMD by the shell for each message, with the payload on its standard input and\n"
 	"                      XENMSG_ENDPOINT, XENMSG_SENDER_DOMID, _NAME, _UID, _GID and _PID in its environment\n"
 	"      --confirm       with --exec: a message counts as delivered only when CMD has ended with status 0, not before CMD\n"
@@ -124,8 +124,10 @@ static int print_message(struct recv *recv, struct xenmsg_message *message)
 
 	if (recv->json)
 		return print_json(recv, message);
-	code = cli_output(xenmsg_message_data(message), xenmsg_message_size(message));
-	if (code || recv->raw)
+	if (recv->raw)
+		return cli_output(xenmsg_message_data(message), xenmsg_message_size(message));
+	code = cli_show(xenmsg_message_data(message), xenmsg_message_size(message));
+	if (code)
 		return code;
 	putchar('\n');
 	return cli_flush();

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <errno.h>
 #include <inttypes.h>
 #include <json-c/json.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "cli/cli.h"
@@ -131,27 +133,29 @@ static int write_summary(struct json_object *status)
 		void (*write)(struct writer *writer, struct json_object *entry);
 	} tables[] = {{"links", write_link}, {"endpoints", write_endpoint}, {"accounts", write_account}};
 	struct json_object *grants = at(status, "grants"), *store = at(status, "store");
+	const char *name = text_or(status, "name", "");
 	int64_t uptime = number_at(status, "uptime_s");
 	int code = EXIT_DONE;
 
-	printf("xenmsgd %s in domain %s", text_at(status, "version"), text_at(status, "domid"));
-	if (at(status, "name") && *text_at(status, "name"))
-		printf(" (%s)", text_at(status, "name"));
-	printf(", up %" PRId64 " d %02" PRId64 ":%02" PRId64 ":%02" PRId64 "\n", uptime / 86400,
-	       uptime / 3600 % 24, uptime / 60 % 60, uptime % 60);
+	cli_print_line("xenmsgd %s in domain %s%s%s%s, up %" PRId64 " d %02" PRId64 ":%02" PRId64
+		       ":%02" PRId64,
+		       text_at(status, "version"), text_at(status, "domid"), *name ? " (" : "", name,
+		       *name ? ")" : "", uptime / 86400, uptime / 3600 % 24, uptime / 60 % 60, uptime % 60);
 	if (at(store, "connected"))
 		printf("XenStore %s\n",
 		       json_object_get_boolean(at(store, "connected")) ? "connected" : "not connected");
 	if (grants)
-		printf("granted pages %s of %s, links waiting for pages %s\n", text_at(grants, "used_pages"),
-		       text_at(grants, "limit_pages"), text_at(grants, "waiting_links"));
+		cli_print_line("granted pages %s of %s, links waiting for pages %s",
+			       text_at(grants, "used_pages"), text_at(grants, "limit_pages"),
+			       text_at(grants, "waiting_links"));
 	printf("%zu peers, %zu links, %zu endpoints, %zu clients\n", total_of(status, "peers"),
 	       total_of(status, "links"), total_of(status, "endpoints"), total_of(status, "clients"));
 	if (number_at(status, "cut_off") > 0)
 		printf("%" PRId64 " sessions were cut off; the log says which, and why\n",
 		       number_at(status, "cut_off"));
 	if (json_object_get_string_len(at(at(status, "policy"), "error")) > 0)
-		printf("policy: older rules are in force: %s\n", text_at(at(status, "policy"), "error"));
+		cli_print_line("policy: older rules are in force: %s",
+			       text_at(at(status, "policy"), "error"));
 	if (is_partial(status))
 		puts("only what is yours, and what isn't about anybody: the rest is for " WHO_SEES_ALL);
 	for (size_t i = 0; code == EXIT_DONE && i < sizeof(tables) / sizeof(tables[0]); i++) {
@@ -162,6 +166,33 @@ static int write_summary(struct json_object *status)
 		write_rest(status, tables[i].list);
 	}
 	return code ? code : cli_flush();
+}
+
+static int show_json(struct json_object *status)
+{
+	const char *text = json_object_to_json_string_ext(status, JSON_C_TO_STRING_PRETTY |
+									  JSON_C_TO_STRING_NOSLASHESCAPE);
+	int code = cli_show(text, strlen(text));
+
+	putchar('\n');
+	return code ? code : cli_flush();
+}
+
+static int show_metrics(struct json_object *status)
+{
+	char *text = NULL;
+	size_t size;
+	FILE *stream = open_memstream(&text, &size);
+	int code = EXIT_OTHER;
+
+	if (stream)
+		metrics_write(status, stream);
+	if (stream && fclose(stream) == 0)
+		code = cli_show(text, size);
+	else
+		cli_complain("status: %s", strerror(ENOMEM));
+	free(text);
+	return code;
 }
 
 int cmd_status(struct cli *cli, int argc, char **argv)
@@ -182,12 +213,9 @@ int cmd_status(struct cli *cli, int argc, char **argv)
 	if (code)
 		return code;
 	if (json) {
-		puts(json_object_to_json_string_ext(status, JSON_C_TO_STRING_PRETTY |
-								    JSON_C_TO_STRING_NOSLASHESCAPE));
-		code = cli_flush();
+		code = show_json(status);
 	} else if (metrics) {
-		metrics_write(status, stdout);
-		code = cli_flush();
+		code = show_metrics(status);
 	} else {
 		code = write_summary(status);
 	}

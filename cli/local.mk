@@ -5,7 +5,8 @@ libcli_la_SOURCES = \
 	cli/histogram.c cli/histogram.h \
 	cli/metrics.c cli/metrics.h \
 	cli/payload.c cli/payload.h \
-	cli/run_record.c cli/run_record.h
+	cli/run_record.c cli/run_record.h \
+	cli/terminal.c cli/terminal.h
 libcli_la_LIBADD = $(JSONC_LIBS) $(RESOLV_LIBS)
 
 bin_PROGRAMS += xenmsg

@@ -11,6 +11,7 @@
 #include <json-c/json.h>
 
 #include "cli/fields.h"
+#include "cli/terminal.h"
 
 #define WORK_UNIT_S 1e-8 /* about: of what status counts as work */
 
@@ -60,6 +61,8 @@ static const char *short_number(double value, char *buffer, size_t size)
 static void __attribute__((format(printf, 3, 4)))
 add_line(struct top *top, bool is_title, const char *format, ...)
 {
+	char text[LINE_MAX_BYTES];
+	const char *at;
 	struct line *line;
 	va_list args;
 
@@ -75,12 +78,15 @@ add_line(struct top *top, bool is_title, const char *format, ...)
 	line = &top->lines[top->count++];
 	*line = (struct line){.is_title = is_title, .index = top->count};
 	va_start(args, format);
-	vsnprintf(line->text, sizeof(line->text), format, args);
+	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
 	/* Programs choose their names: no control character in them may reach the terminal. */
-	for (char *c = line->text; *c; c++)
+	for (char *c = text; *c; c++)
 		if ((unsigned char)*c < ' ' || *c == 0x7f)
 			*c = '?';
+	at = text;
+	line->text[terminal_escape(&at, text + strlen(text), true, line->text, sizeof(line->text) - 1)] =
+		'\0';
 }
 
 /* Gives the row that was just added its weight, or removes it again if the filter hides it. */

@@ -10,6 +10,7 @@
 #include "cli/cli.h"
 #include "cli/fields.h"
 #include "cli/payload.h"
+#include "cli/terminal.h"
 
 /* A writer, which collects a row as a JSON object in every format, since that keeps the order of names. */
 struct writer {
@@ -71,10 +72,40 @@ static const char *text_of(struct json_object *value)
 	return json_object_to_json_string_ext(value, JSON_C_TO_STRING_PLAIN);
 }
 
-static void put_text(const char *text)
+/* Returns a value as it is printed, which the caller frees. */
+static char *printed(struct json_object *value)
 {
-	for (; *text; text++)
-		putchar((unsigned char)*text < ' ' || *text == 0x7f ? '?' : *text);
+	char *text = strdup(text_of(value)), *line;
+
+	if (!text)
+		abort();
+	for (char *c = text; *c; c++)
+		if ((unsigned char)*c < ' ' || *c == 0x7f)
+			*c = '?';
+	if (!cli_is_terminal())
+		return text;
+	line = terminal_line(text);
+	if (!line)
+		abort();
+	free(text);
+	return line;
+}
+
+static int width_of(struct json_object *value)
+{
+	char *text = printed(value);
+	int width = (int)strlen(text);
+
+	free(text);
+	return width;
+}
+
+static void put_value(struct json_object *value)
+{
+	char *text = printed(value);
+
+	fputs(text, stdout);
+	free(text);
 }
 
 static void write_line(struct json_object *row)
@@ -84,7 +115,7 @@ static void write_line(struct json_object *row)
 	json_object_object_foreach(row, name, value) {
 		(void)name;
 		fputs(separator, stdout);
-		put_text(text_of(value));
+		put_value(value);
 		separator = " ";
 	}
 	putchar('\n');
@@ -93,7 +124,7 @@ static void write_line(struct json_object *row)
 static int write_json(struct json_object *row)
 {
 	const char *text = json_line(row);
-	int code = cli_output(text, strlen(text));
+	int code = cli_show(text, strlen(text));
 
 	if (code == 0)
 		putchar('\n');
@@ -145,7 +176,7 @@ static void write_table(struct json_object *rows)
 	for (size_t i = 0; i < count; i++) {
 		column = 0;
 		json_object_object_foreach(json_object_array_get_idx(rows, i), name, value) {
-			int wide = (int)strlen(text_of(value)), head = (int)strlen(name);
+			int wide = width_of(value), head = (int)strlen(name);
 
 			if (column >= 32)
 				break;
@@ -160,17 +191,15 @@ static void write_table(struct json_object *rows)
 		int last = column, at = 0;
 
 		json_object_object_foreach(json_object_array_get_idx(rows, i ? i - 1 : 0), name, value) {
-			const char *text = i ? text_of(value) : name;
-
 			if (at >= 32)
 				break;
 			if (i)
-				put_text(text);
+				put_value(value);
 			else
-				for (const char *c = text; *c; c++)
+				for (const char *c = name; *c; c++)
 					putchar(toupper((unsigned char)*c));
 			if (at < last - 1)
-				printf("%*s  ", width[at] - (int)strlen(text), "");
+				printf("%*s  ", width[at] - (i ? width_of(value) : (int)strlen(name)), "");
 			at++;
 		}
 		putchar('\n');

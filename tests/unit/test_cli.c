@@ -12,6 +12,41 @@
 #include "cli/histogram.h"
 #include "cli/metrics.h"
 #include "cli/payload.h"
+#include "cli/terminal.h"
+
+TEST(what_does_something_at_a_terminal_is_escaped)
+{
+	static const struct {
+		const char *bytes;
+		size_t size;
+		const char *shown, *in_a_line;
+	} cases[] = {
+		{"plain, gr\xc3\xbc\xc3\x9f\xe2\x82\xac\xf0\x9f\x98\x80", 20, NULL, NULL},
+		{"a\tb\n", 4, "a\tb\n", "a\\u0009b\\u000a"},
+		{"\0\a\b\r\x1b[2J", 8, "\\u0000\\u0007\\u0008\\u000d\\u001b[2J", NULL},
+		{"\x7f", 1, "\\u007f", NULL},
+		{"\xc2\x80\xc2\x9b\xc2\x9f\xc2\xa0", 8, "\\u0080\\u009b\\u009f\xc2\xa0", NULL}, /* C1 */
+		{"\x80\x9b", 2, "\\x80\\x9b", NULL}, /* the same for an 8-bit terminal */
+		{"\xe2\x80\xae\xe2\x81\xa9\xd8\x9c", 8, "\\u202e\\u2069\\u061c", NULL}, /* direction */
+		{"\xe2\x80\xa8\xe2\x80\xa7", 6, "\\u2028\xe2\x80\xa7", NULL},
+		{"\xe2\x82", 2, "\\xe2\\x82", NULL}, /* cut */
+		{"\xc0\x9b\xed\xa0\x80", 5, "\\xc0\\x9b\\xed\\xa0\\x80", NULL},
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		for (int one_line = 0; one_line < 2; one_line++) {
+			const char *at = cases[i].bytes, *end = at + cases[i].size;
+			const char *shown = cases[i].shown ? cases[i].shown : cases[i].bytes;
+			char out[256] = "";
+			size_t size = 0;
+
+			/* With the least room, piece by piece. */
+			while (at < end)
+				size += terminal_escape(&at, end, one_line, out + size, TERMINAL_GROWTH);
+			assert_string_equal(out, one_line && cases[i].in_a_line ? cases[i].in_a_line : shown);
+		}
+	}
+}
 
 TEST(only_valid_utf8_is_text)
 {

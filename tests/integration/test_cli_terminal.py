@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What others have written doesn't drive a terminal: commands escape it there, and print it as it is to pipes and files."""
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import select
+import signal
+import socket
+import struct
+import subprocess
+import termios
+import threading
+
+import pytest
+
+from frames import EVENT, HELLO, PROBE, QUERY, REPLY, WATCH, WELCOME, Closed, bytes_of, frame, receive_frame, u32, u64
+from messaging import PATIENCE, eventually, tool
+
+# A title, a cleared screen, DEL, C1's CSI, and text from right to left.
+EVIL = "\x1b]0;owned\x07\x1b[2J\x00\r\x7f\u009b31m\u202eevil"
+SHOWN = r"\u001b]0;owned\u0007\u001b[2J\u0000\u000d\u007f\u009b31m\u202eevil"
+NAME = EVIL.replace("\x00", "")  # as a text of C
+DOES_SOMETHING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufffd]")
+
+
+class Terminal:
+    """A command whose output and errors are one."""
+
+    def __init__(self, node, *arguments):
+        self.master, end = os.openpty()
+        fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
+        self.process = subprocess.Popen(node.command(tool("xenmsg"), *arguments), env=dict(node.environment, TERM="xterm"), stdin=end,
+                                        stdout=end, stderr=end)
+        node.children.append(self.process)
+        os.close(end)
+        self.seen = b""
+
+    def read(self, until=None):
+        """What it shows to its end, or until something is there."""
+        with contextlib.suppress(OSError):  # a terminal's end gives EIO
+            while not (until and until in self.seen):
+                assert select.select([self.master], [], [], 30 * PATIENCE)[0], self.seen
+                self.seen += os.read(self.master, 65536)
+        return self.seen.replace(b"\r\n", b"\n").decode(errors="replace")
+
+    def end(self):
+        text = self.read()
+        self.process.wait(timeout=30 * PATIENCE)
+        os.close(self.master)
+        return text
+
+
+def is_escaped(text):
+    assert not DOES_SOMETHING.search(text), text
+    assert r"\u202e" in text and r"\u009b" in text, text
+
+
+# ---- what another domain sends ----
+
+@pytest.mark.parametrize("how", [[], ["--json"]])
+def test_recv_escapes_what_is_sent(nodes, how):
+    one = nodes(1)[1]
+    terminal = Terminal(one, "recv", "inbox", "--count", "2", *how)
+    eventually(lambda: "inbox" in one.endpoints(), "it is bound")
+    one.send("self:inbox", None, data=EVIL.encode())
+    one.send("self:inbox", None, data="grüße\tand\nmore\xff".encode("latin-1") if not how else "grüße".encode())
+    text = terminal.end()
+    is_escaped(text)
+    if how:
+        assert json.loads(text.splitlines()[0])["text"] == EVIL and "grüße" in text
+    else:
+        assert text == SHOWN + "\n" + "gr\\xfc\\xdfe\tand\nmore\\xff\n"
+
+
+@pytest.mark.parametrize("how", [[], ["--json"]])
+def test_call_escapes_the_reply(nodes, how):
+    one = nodes(1)[1]
+    one.popen("serve", "echo", "--", "cat")
+    eventually(lambda: "echo" in one.endpoints(), "it is bound")
+    text = Terminal(one, "call", "self:echo", NAME.replace("\x7f", ""), *how).end()
+    is_escaped(text)
+    if how:
+        assert json.loads(text)["text"] == NAME.replace("\x7f", "")
+
+
+def test_raw_and_pipes_have_it_as_it_is(nodes):
+    one = nodes(1)[1]
+    one.popen("serve", "echo", "--", "cat")
+    eventually(lambda: "echo" in one.endpoints(), "it is bound")
+    sent = NAME.replace("\r", "")  # the terminal makes something else of it
+    assert Terminal(one, "call", "self:echo", sent, "--raw").end() == sent
+    assert one.xenmsg("call", "self:echo", NAME).stdout == NAME.encode()
+    terminal = Terminal(one, "recv", "inbox", "--count", "1", "--raw")
+    inbox = one.receiver("pipe", "--count", "1")
+    eventually(lambda: "inbox" in one.endpoints(), "it is bound")
+    for endpoint in "inbox", "pipe":
+        one.send(f"self:{endpoint}", None, data=sent.encode())
+    assert terminal.end() == sent and inbox.output() == sent.encode() + b"\n"
+
+
+# ---- what a daemon says, whose words may be another one's ----
+
+class HostileDaemon:
+    """Answers each question with texts that are meant for the terminal."""
+
+    def __init__(self, path):
+        self.path = str(path)
+        self.name = NAME
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(self.path)
+        self.listener.listen()
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=self.serve, args=[self.listener.accept()[0]], daemon=True).start()
+
+    def serve(self, connection):
+        with connection, contextlib.suppress(Closed, OSError):
+            while True:
+                got = receive_frame(connection)
+                if got.kind == HELLO:
+                    connection.sendall(frame(WELCOME, b"\1\0\0\0" + u32(0, 1, 0) + u64(1 << 24) + bytes(16)))
+                elif got.kind == QUERY:
+                    connection.sendall(self.reply(got, json.dumps(self.answer(got.payload), ensure_ascii=False)))
+                elif got.kind == WATCH:
+                    connection.sendall(self.reply(got) + frame(EVENT, u32(1, 2) + NAME.encode(), channel=got.channel))
+                elif got.kind == PROBE:
+                    connection.sendall(self.reply(got, NAME, 113))
+
+    @staticmethod
+    def reply(question, text="", error=0):
+        return frame(REPLY, u32(error, 0) + bytes_of(text), channel=question.channel)
+
+    def answer(self, question):
+        name = self.name
+        link = {"peer": {"domid": 2, "name": name}, "domid": 2, "name": name, "uuid": name, "version": name, "host": name,
+                "link": name, "state": name, "via": name, "last_error": name, "endpoint": name, "kind": name, "visible_to": [name]}
+        if question.startswith(b"status"):
+            return {"domid": 1, "name": name, "version": name, "uptime_s": 1, "links": [link], "clients": [link],
+                    "endpoints": [dict(link, uid=0, pid=1, queued=0)], "policy": {"error": name}, "grants": {"used_pages": name},
+                    "accounts": [{"kind": name, "id": 2, "host": name}], "instance": name, "peers": [link], "streams": [link]}
+        if question.startswith(b"policy"):
+            return {"allow": False, "file": name, "line": 1, "reason": name, "undecided": True}
+        return [link]
+
+    def close(self):
+        self.listener.close()
+
+
+@pytest.fixture(name="hostile")
+def hostile_daemon(tmp_path):
+    daemon = HostileDaemon(tmp_path / "sock")
+    yield daemon
+    daemon.close()
+
+
+@pytest.mark.parametrize("command", ["peers", "endpoints", "hosts", "policy check 2 inbox", "peers --json", "endpoints --json",
+                                     "hosts --json", "policy check 2 inbox --json", "status", "status --json", "status --metrics",
+                                     "doctor", "doctor --json", "ping 2", "watch", "watch --json"])
+def test_what_a_daemon_says_is_escaped(nodes, hostile, command):
+    one = nodes(1, start=False)[1]
+    terminal = Terminal(one, *command.split(), "--socket", hostile.path)
+    if command.startswith("watch"):
+        terminal.read(until=b"evil")
+        terminal.process.send_signal(signal.SIGTERM)
+    is_escaped(terminal.end())
+
+
+def test_top_escapes_what_a_daemon_says(nodes, hostile):
+    hostile.name = "\u202e\u009b"  # the columns are narrow
+    one = nodes(1, start=False)[1]
+    terminal = Terminal(one, "top", "--socket", hostile.path)
+    terminal.read(until=rb"\u202e\u009b")
+    terminal.process.send_signal(signal.SIGTERM)
+    assert not re.search("[\x80-\x9f\u202e\ufffd]", terminal.end())  # ncurses has escape sequences of its own
