@@ -81,14 +81,34 @@ static const struct option common_options[] = {
 	{0},
 };
 
+/* Those of a command's own options that have a letter, in whichever command. */
+static const struct letter {
+	char letter;
+	const char *name;
+} letters[] = {
+	{'n', "count"},
+	{'c', "count"}, /* as ping(8) has it */
+	{'t', "timeout"},
+};
+
 static bool parse_seconds(const char *text, int *ms)
 {
+	static const struct {
+		const char *name;
+		double seconds;
+	} units[] = {{"", 1}, {"s", 1}, {"ms", 0.001}, {"m", 60}, {"h", 3600}};
+	size_t unit = 0;
 	char *end;
 	double seconds;
 
 	errno = 0;
 	seconds = strtod(text, &end);
-	if (end == text || *end || errno || !(seconds >= 0) || seconds > SECONDS_MAX)
+	while (unit < sizeof(units) / sizeof(units[0]) && strcmp(end, units[unit].name) != 0)
+		unit++;
+	if (end == text || unit == sizeof(units) / sizeof(units[0]) || errno)
+		return false;
+	seconds *= units[unit].seconds;
+	if (!(seconds >= 0) || seconds > SECONDS_MAX)
 		return false;
 	*ms = (int)ceil(seconds * 1000);
 	return true;
@@ -134,10 +154,57 @@ static int print_help(const struct cli *cli, const char *help)
 	return cli_flush();
 }
 
-static bool parse(struct cli *cli, int argc, char **argv, const char *short_options, const char *help,
+static const struct cli_option *find_own(const struct cli_option *own, const char *name)
+{
+	for (; own && own->name; own++)
+		if (strcmp(own->name, name) == 0)
+			return own;
+	return NULL;
+}
+
+/* Takes an option that is a command's own, by its place or its letter. */
+static int take(const struct cli *cli, const struct cli_option *own, int option)
+{
+	if (option >= OPTION_OWN)
+		return take_own(cli, &own[option - OPTION_OWN]);
+	for (size_t i = 0; i < sizeof(letters) / sizeof(letters[0]); i++)
+		if (letters[i].letter == option)
+			return take_own(cli, find_own(own, letters[i].name));
+	return EXIT_OTHER;
+}
+
+/* Writes the letters that a command takes, behind what getopt_long() is to be told before them. */
+static void list_letters(const struct cli_option *own, const char *mode, char list[16])
+{
+	strcpy(list, mode);
+	strcat(list, ":hqv");
+	for (size_t i = 0; i < sizeof(letters) / sizeof(letters[0]); i++)
+		if (find_own(own, letters[i].name)) {
+			const char more[] = {letters[i].letter, ':', '\0'};
+
+			strcat(list, more);
+		}
+}
+
+/* Gives a command the --json that stood before it. */
+static int pass_json(const struct cli *cli, const struct cli_option *own)
+{
+	const struct cli_option *json = find_own(own, "json");
+
+	if (!cli->json || !*cli->command)
+		return EXIT_DONE;
+	if (!json)
+		return cli_usage(cli->command, "'%s' has no --json", cli->command);
+	*json->flag = true;
+	return EXIT_DONE;
+}
+
+/* `mode` is "+" for options in front alone, else "". */
+static bool parse(struct cli *cli, int argc, char **argv, const char *mode, const char *help,
 		  const struct cli_option *own, int *code)
 {
 	struct option all[OPTIONS_MAX + sizeof(common_options) / sizeof(common_options[0])];
+	char short_options[16];
 	int count = 0, option;
 
 	*code = EXIT_DONE;
@@ -146,6 +213,7 @@ static bool parse(struct cli *cli, int argc, char **argv, const char *short_opti
 			(struct option){own[count].name, own[count].flag ? no_argument : required_argument,
 					NULL, OPTION_OWN + count};
 	memcpy(all + count, common_options, sizeof(common_options));
+	list_letters(own, mode, short_options);
 	optind = 0; /* getopt starts anew */
 	while (*code == EXIT_DONE && (option = getopt_long(argc, argv, short_options, all, NULL)) != -1) {
 		switch (option) {
@@ -172,22 +240,24 @@ static bool parse(struct cli *cli, int argc, char **argv, const char *short_opti
 			*code = misused(cli, option, argv[optind - 1]);
 			break;
 		default:
-			*code = take_own(cli, &own[option - OPTION_OWN]);
+			*code = take(cli, own, option);
 		}
 	}
+	if (*code == EXIT_DONE)
+		*code = pass_json(cli, own);
 	return *code == EXIT_DONE;
 }
 
 bool cli_options(struct cli *cli, int argc, char **argv, const char *help, const struct cli_option *options,
 		 int *code)
 {
-	return parse(cli, argc, argv, ":hqv", help, options, code);
+	return parse(cli, argc, argv, "", help, options, code);
 }
 
 bool cli_options_in_front(struct cli *cli, int argc, char **argv, const char *help,
 			  const struct cli_option *options, int *code)
 {
-	return parse(cli, argc, argv, "+:hqv", help, options, code);
+	return parse(cli, argc, argv, "+", help, options, code);
 }
 
 char **cli_command(int *argc, char **argv)

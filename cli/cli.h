@@ -35,6 +35,7 @@ struct cli {
 	const char *command; /* the subcommand's name; "" before it is known */
 	const char *socket;  /* NULL: the library's default */
 	bool quiet;
+	bool json; /* --json before the command: it is to take it as its own */
 	int verbose;
 };
 
@@ -44,7 +45,7 @@ struct cli_option {
 	bool *flag;	  /* it takes nothing */
 	const char **text;
 	uint64_t *count; /* above 0 */
-	int *ms;	 /* seconds, which may have a fraction, as milliseconds */
+	int *ms;	 /* seconds, which may have a fraction or another unit, as milliseconds */
 	int least_ms;
 };
 

@@ -26,7 +26,7 @@ static const char help[] =
 	"\n"
 	"      --serve         be the other side, until stopped\n"
 	"      --seconds S     how long each measurement takes (1)\n"
-	"      --timeout S     seconds to wait for each answer (10)\n"
+	"  -t, --timeout S     seconds to wait for each answer (10)\n"
 	"      --json          one JSON object a line: measurement, size, count, per_second, mb_per_second, p50_us, p99_us, p999_us\n"
 	"                      (null: it has none)\n";
 

@@ -23,7 +23,7 @@ static const char help[] =
 	"      --exit-status   end with the exit status of the command that 'xenmsg serve' ran, and with 255 if there is none\n"
 	"      --json          print the reply as a JSON object: address, size, and the payload as text if it is UTF-8, else as base64\n"
 	"      --raw           print the reply as it is at a terminal, too, where control characters are escaped else\n"
-	"      --timeout S     give up after S seconds: exit status 6 if the request never was and will be taken, 8 if it was\n";
+	"  -t, --timeout S     give up after S seconds: exit status 6 if the request never was and will be taken, 8 if it was\n";
 
 struct call {
 	struct xenmsg *conn;

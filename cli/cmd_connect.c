@@ -26,7 +26,7 @@ static const char connect_help[] =
 	"input ends only that direction; the command ends when the other side has sent something and ended.\n"
 	"\n"
 	"      --keep-open     go on sending standard input, until its end, when the other side has ended only its direction\n"
-	"      --timeout S     give up after S seconds if there is no stream by then\n";
+	"  -t, --timeout S     give up after S seconds if there is no stream by then\n";
 
 static const char listen_help[] =
 	"Usage: xenmsg listen [OPTIONS] ENDPOINT [-- COMMAND ARGUMENT...]\n"

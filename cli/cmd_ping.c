@@ -15,9 +15,9 @@ static const char help[] =
 	"Measures round trips between the local daemon and that of DOMAIN (domid, name, UUID or self, or on another host\n"
 	"HOST/DOMAIN). The first one may have to make the link.\n"
 	"\n"
-	"      --count N       how many (4)\n"
+	"  -n, --count N       how many (4)\n"
 	"      --interval S    seconds between them (0.5)\n"
-	"      --timeout S     seconds to wait for each (10)\n"
+	"  -t, --timeout S     seconds to wait for each (10)\n"
 	"      --json          one JSON object a line: domain, number, rtt_us (null: no answer in time)\n";
 
 struct ping {

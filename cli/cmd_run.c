@@ -20,7 +20,7 @@ static const char help[] =
 	"this one, and ends with its exit status. It gets the arguments only if it is served with --args. If xenmsg itself\n"
 	"fails or the connection is lost, the exit status is 255. When this command dies, the other one gets SIGTERM.\n"
 	"\n"
-	"      --timeout S     give up after S seconds if there is no connection by then\n";
+	"  -t, --timeout S     give up after S seconds if there is no connection by then\n";
 
 struct run {
 	struct loop loop;

@@ -24,7 +24,7 @@ static const char help[] =
 	"\n"
 	"      --file FILE     send the contents of FILE as one message\n"
 	"      --lines         send each line of standard input as a message, without its newline\n"
-	"      --timeout S     give up after S seconds (with --lines: for each line); then it is certainly not delivered\n"
+	"  -t, --timeout S     give up after S seconds (with --lines: for each line); then it is certainly not delivered\n"
 	"      --no-wait       only hand it to the daemon, and don't ask what becomes of it; up to 65520 bytes\n";
 
 struct send {

@@ -48,6 +48,7 @@ static const char help_tail[] =
 	"  -v, --verbose       more of them\n"
 	"  -h, --help\n"
 	"      --version\n"
+	"      --json          for those that have it, also behind COMMAND\n"
 	"\n"
 	"Exit status: 0 done, 1 other error, 2 usage, 3 no such endpoint, 4 denied, 5 domain or daemon not reachable,\n"
 	"6 timed out, 7 over a limit, 8 connection lost (delivery unknown), 9 no local daemon.\n";
@@ -138,6 +139,7 @@ static bool keep_places(void)
 int main(int argc, char **argv)
 {
 	struct cli cli = {.command = ""};
+	const struct cli_option options[] = {{"json", .flag = &cli.json}, {0}};
 	char help[4096];
 	int code;
 
@@ -147,7 +149,7 @@ int main(int argc, char **argv)
 		return EXIT_OTHER;
 	make_help(help, sizeof(help));
 	opterr = 0;
-	if (!cli_options_in_front(&cli, argc, argv, help, NULL, &code))
+	if (!cli_options_in_front(&cli, argc, argv, help, options, &code))
 		return code;
 	if (optind >= argc)
 		return cli_usage("", "which command?");

@@ -12,7 +12,8 @@ import tempfile
 import pytest
 
 from library import Connection
-from messaging import EXIT_ERROR, EXIT_NO_DAEMON, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_UNREACHABLE, EXIT_USAGE, PATIENCE, eventually, tool
+from messaging import (EXIT_ERROR, EXIT_NO_DAEMON, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_TIMEOUT, EXIT_UNREACHABLE, EXIT_USAGE, PATIENCE,
+                       eventually, tool)
 
 COMMANDS = ["send", "recv", "peers", "endpoints", "ping", "watch", "status"]
 
@@ -211,6 +212,21 @@ def test_a_number_of_seconds_that_cannot_be_says_which_can(nodes, command, optio
         done = one.xenmsg(command, option, text)
         said = f"{option} takes a number of seconds from {least} to 2147483, not '{text}'"
         assert done.returncode == EXIT_USAGE and said in done.stderr.decode(), done
+
+
+@pytest.mark.parametrize("text", ["0.1", "0.1s", "100ms", "0.002m", "0.00003h"])
+def test_times_may_have_a_unit(nodes, text):
+    done = nodes(1)[1].xenmsg("recv", "inbox", "-t", text)
+    assert done.returncode == EXIT_TIMEOUT and b"no message within" in done.stderr, done
+
+
+def test_json_and_letters_are_taken_where_others_take_them(nodes):
+    one = nodes(1)[1]
+    assert json.loads(one.xenmsg("--json", "policy", "check", "2", "inbox").stdout)["allow"]
+    assert len(one.xenmsg("ping", "-c2", "--interval", "1ms", "self").stdout.splitlines()) == 3
+    assert len(one.xenmsg("--json", "ping", "self", "-n", "2", "--interval", "1ms").stdout.splitlines()) == 2
+    for wrong in (["--json", "send", "self:x", "x"], ["peers", "-n", "2"], ["send", "-n", "2", "self:x", "x"]):
+        assert one.xenmsg(*wrong).returncode == EXIT_USAGE
 
 
 def test_watch_ends_when_nobody_reads_it_any_more(nodes):
