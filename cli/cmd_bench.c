@@ -36,7 +36,7 @@ static const char help[] =
 #define CALLS_MAX 64 /* at once */
 
 /* An outstanding call. */
-struct call {
+struct bench_call {
 	struct bench *bench;
 	uint64_t start; /* 0: none */
 };
@@ -55,7 +55,7 @@ struct bench {
 	uint64_t sent;	/* messages or calls */
 	uint64_t ended; /* those that were delivered or answered */
 	int error;	/* the first that one of them ended in */
-	struct call calls[CALLS_MAX];
+	struct bench_call calls[CALLS_MAX];
 	struct histogram times;
 };
 
@@ -123,7 +123,7 @@ static int measure_call(struct bench *bench, uint64_t start)
 
 static void on_reply(void *userdata, int result, struct xenmsg_message *reply)
 {
-	struct call *call = userdata;
+	struct bench_call *call = userdata;
 
 	if (result < 0 && !call->bench->error)
 		call->bench->error = result;
@@ -141,7 +141,7 @@ static int measure_calls(struct bench *bench, uint64_t start)
 		for (int i = 0; i < CALLS_MAX && !time_is_up(bench, start); i++) {
 			if (bench->calls[i].start)
 				continue;
-			bench->calls[i] = (struct call){.bench = bench, .start = now_ns()};
+			bench->calls[i] = (struct bench_call){.bench = bench, .start = now_ns()};
 			r = xenmsg_call_post(bench->conn, bench->address, bench->data, bench->size, on_reply,
 					     &bench->calls[i]);
 			if (r < 0)

@@ -25,7 +25,7 @@ static const char help[] =
 	"      --raw           print the reply as it is at a terminal, too, where control characters are escaped else\n"
 	"  -t, --timeout S     give up after S seconds: exit status 6 if the request never was and will be taken, 8 if it was\n";
 
-struct call {
+struct call_command {
 	struct xenmsg *conn;
 	const char *address;
 	int timeout_ms;
@@ -46,7 +46,7 @@ static int print_json(const char *address, struct xenmsg_message *reply)
 	return code;
 }
 
-static int print_reply(struct call *call, struct xenmsg_message *reply)
+static int print_reply(struct call_command *call, struct xenmsg_message *reply)
 {
 	int code;
 
@@ -60,7 +60,7 @@ static int print_reply(struct call *call, struct xenmsg_message *reply)
 	return code;
 }
 
-static int make_call(struct call *call, const void *data, size_t size)
+static int make_call(struct call_command *call, const void *data, size_t size)
 {
 	struct attempt *attempt = &call->attempt;
 	int status;
@@ -94,7 +94,7 @@ static int make_call(struct call *call, const void *data, size_t size)
 	}
 }
 
-static int call_with_file(struct call *call, const char *file)
+static int call_with_file(struct call_command *call, const char *file)
 {
 	int fd = file ? open(file, O_RDONLY | O_CLOEXEC) : STDIN_FILENO, r, code;
 	char *data = NULL;
@@ -116,7 +116,7 @@ static int call_with_file(struct call *call, const char *file)
 int cmd_call(struct cli *cli, int argc, char **argv)
 {
 	const char *file = NULL, *message = NULL, *why;
-	struct call call = {.timeout_ms = -1};
+	struct call_command call = {.timeout_ms = -1};
 	struct address parsed;
 	bool exit_status = false;
 	const struct cli_option options[] = {

@@ -58,10 +58,10 @@ static const char help[] =
 struct forward;
 
 /* A connection that has a target. */
-struct carried {
+struct carried_connection {
 	struct forward *forward;
 	struct pump *pump;
-	struct carried *prev, *next;
+	struct carried_connection *prev, *next;
 };
 
 /* What is the same for all connections at a place. */
@@ -82,7 +82,7 @@ struct forward {
 	struct evconnlistener *listener;
 	struct workers *workers; /* dial what isn't xen: */
 	unsigned dials;
-	struct carried *carried;
+	struct carried_connection *carried;
 	struct dial *held; /* to be dialled, in the order in which they came */
 	struct dial *dialled;
 	struct event *again; /* dials the first of them, or accepts again */
@@ -232,7 +232,7 @@ static void note_broken(const struct forward *forward, bool at_left, int error)
 		 at_left ? forward->source.place.text : forward->target.place.text, strerror(error));
 }
 
-static void forget(struct carried *carried)
+static void forget(struct carried_connection *carried)
 {
 	DL_DELETE(carried->forward->carried, carried);
 	free(carried);
@@ -240,7 +240,7 @@ static void forget(struct carried *carried)
 
 static void on_pump_done(void *userdata, struct pump *pump, int error, bool at_left)
 {
-	struct carried *carried = userdata;
+	struct carried_connection *carried = userdata;
 	struct forward *forward = carried->forward;
 
 	if (error)
@@ -254,7 +254,7 @@ static void on_pump_done(void *userdata, struct pump *pump, int error, bool at_l
 /* Breaks all that is carried. */
 static void break_carried(struct forward *forward)
 {
-	struct carried *carried;
+	struct carried_connection *carried;
 
 	while ((carried = forward->carried)) {
 		struct pump *pump = carried->pump;
@@ -292,7 +292,7 @@ static void give_up(struct dial *dial)
 static void carry(struct dial *dial)
 {
 	struct forward *forward = dial->forward;
-	struct carried *carried = dial->source_gone ? NULL : calloc(1, sizeof(*carried));
+	struct carried_connection *carried = dial->source_gone ? NULL : calloc(1, sizeof(*carried));
 
 	if (!carried) {
 		if (!dial->source_gone)
@@ -518,7 +518,7 @@ static void on_session(evutil_socket_t fd, short what, void *userdata)
 		event_base_loopbreak(forward->loop.base);
 	} else {
 		/* All others have been told already. */
-		for (const struct carried *slow = forward->carried; slow; slow = slow->next)
+		for (const struct carried_connection *slow = forward->carried; slow; slow = slow->next)
 			note_broken(forward, false, -r);
 		break_carried(forward);
 		close_session(forward);

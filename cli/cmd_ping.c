@@ -20,20 +20,20 @@ static const char help[] =
 	"  -t, --timeout S     seconds to wait for each (10)\n"
 	"      --json          one JSON object a line: domain, number, rtt_us (null: no answer in time)\n";
 
-struct ping {
+struct ping_options {
 	uint64_t count;
 	int interval_ms, timeout_ms;
 	struct writer *json; /* NULL: prints words */
 };
 
 /* The results so far. */
-struct pings {
+struct ping_results {
 	uint64_t answered, tried;
 	double least, most, sum; /* us */
 	char summary[200];	 /* in words; also printed when a signal interrupts the command */
 };
 
-static void count_answer(struct pings *pings, double rtt)
+static void count_answer(struct ping_results *pings, double rtt)
 {
 	pings->answered++;
 	pings->sum += rtt;
@@ -43,7 +43,7 @@ static void count_answer(struct pings *pings, double rtt)
 		pings->most = rtt;
 }
 
-static void sum_up(const struct ping *ping, struct pings *pings)
+static void sum_up(const struct ping_options *ping, struct ping_results *pings)
 {
 	if (pings->answered && !ping->json)
 		snprintf(pings->summary, sizeof(pings->summary),
@@ -52,8 +52,8 @@ static void sum_up(const struct ping *ping, struct pings *pings)
 			 pings->sum / (double)pings->answered, pings->most);
 }
 
-static int ping_once(struct xenmsg *conn, const char *domain, const struct ping *ping, struct pings *pings,
-		     uint64_t *rtt_ns)
+static int ping_once(struct xenmsg *conn, const char *domain, const struct ping_options *ping,
+		     struct ping_results *pings, uint64_t *rtt_ns)
 {
 	struct timespec interval = {.tv_sec = ping->interval_ms / 1000,
 				    .tv_nsec = ping->interval_ms % 1000 * 1000000L};
@@ -67,7 +67,8 @@ static int ping_once(struct xenmsg *conn, const char *domain, const struct ping 
 	return r;
 }
 
-static int tell(const struct ping *ping, const char *domain, uint64_t tried, bool answered, double rtt)
+static int tell(const struct ping_options *ping, const char *domain, uint64_t tried, bool answered,
+		double rtt)
 {
 	if (!ping->json) {
 		if (answered)
@@ -84,9 +85,10 @@ static int tell(const struct ping *ping, const char *domain, uint64_t tried, boo
 }
 
 /* The domain counts as reachable if a single answer came; else the last error decides. */
-static int ping_domain(struct cli *cli, struct xenmsg *conn, const char *domain, const struct ping *ping)
+static int ping_domain(struct cli *cli, struct xenmsg *conn, const char *domain,
+		       const struct ping_options *ping)
 {
-	struct pings pings = {.summary = ""};
+	struct ping_results pings = {.summary = ""};
 	int error = 0, code;
 
 	while (pings.tried < ping->count) {
@@ -121,7 +123,7 @@ static int ping_domain(struct cli *cli, struct xenmsg *conn, const char *domain,
 
 int cmd_ping(struct cli *cli, int argc, char **argv)
 {
-	struct ping ping = {.count = 4, .interval_ms = 500, .timeout_ms = 10000};
+	struct ping_options ping = {.count = 4, .interval_ms = 500, .timeout_ms = 10000};
 	struct address parsed;
 	struct xenmsg *conn;
 	const char *domain;

@@ -35,7 +35,7 @@ struct send {
 	bool no_wait;
 	struct attempt attempt;
 	/* only with --lines */
-	struct line *outstanding; /* utlist, in their order */
+	struct sent_line *outstanding; /* utlist, in their order */
 	uint64_t sent, failed, unknown;
 	int error;
 	bool refused; /* that error is the receiver's own */
@@ -152,10 +152,10 @@ static int send_file(struct send *send, const char *path)
 
 /* ---- --lines: many on the way at a time ------------------------------------------------------ */
 
-struct line {
+struct sent_line {
 	struct send *send;
 	uint64_t number;
-	struct line *prev, *next;
+	struct sent_line *prev, *next;
 };
 
 static void note_failure(struct send *send, uint64_t number, int result, int certainty)
@@ -171,7 +171,7 @@ static void note_failure(struct send *send, uint64_t number, int result, int cer
 
 static void on_line_done(void *userdata, int result)
 {
-	struct line *line = userdata;
+	struct sent_line *line = userdata;
 	struct send *send = line->send;
 
 	DL_DELETE(send->outstanding, line);
@@ -202,7 +202,7 @@ static int hand_over_line(struct send *send, const char *data, size_t size)
 
 static int post_line(struct send *send, const char *data, size_t size)
 {
-	struct line *line;
+	struct sent_line *line;
 	int r;
 
 	if (send->no_wait)
@@ -212,7 +212,7 @@ static int post_line(struct send *send, const char *data, size_t size)
 	line = malloc(sizeof(*line));
 	if (!line)
 		return -ENOMEM;
-	*line = (struct line){.send = send, .number = ++send->sent};
+	*line = (struct sent_line){.send = send, .number = ++send->sent};
 	do {
 		r = xenmsg_post(send->conn, send->address, data, size, on_line_done, line);
 		if (r == -EAGAIN && interrupt_wait(send->conn, -1) == -ENOTCONN)
@@ -302,7 +302,7 @@ static int read_lines(struct send *send)
 /* Takes back what wasn't taken yet, the last first: a line isn't to come without those before it. */
 static void withdraw_lines(struct send *send)
 {
-	struct line *line = send->outstanding ? send->outstanding->prev : NULL;
+	struct sent_line *line = send->outstanding ? send->outstanding->prev : NULL;
 
 	interrupt_take();
 	interrupt_allow_complaint(
@@ -315,7 +315,7 @@ static void withdraw_lines(struct send *send)
 /* Of these nobody says what became of them; xenmsg_close() frees them. */
 static void give_up_lines(struct send *send)
 {
-	struct line *line;
+	struct sent_line *line;
 
 	DL_FOREACH(send->outstanding, line)
 		note_failure(send, line->number, -ECONNRESET, XENMSG_UNKNOWN);

@@ -16,7 +16,7 @@
 
 #define OUTPUT_MAX 65536 /* sources aren't read while this much waits to be sent */
 
-struct carried {
+struct carried_stream {
 	struct run_session *session;
 	unsigned stream;
 	enum { CLOSED, SOURCE, SINK } kind;
@@ -38,7 +38,7 @@ struct run_session {
 	struct bufferevent *connection;
 	const struct run_session_callbacks *callbacks;
 	void *userdata;
-	struct carried streams[RUN_STREAMS];
+	struct carried_stream streams[RUN_STREAMS];
 	int sink_error;
 	bool lost;
 };
@@ -53,7 +53,7 @@ void run_session_send(struct run_session *session, enum run_type type, unsigned 
 				  run_record_encode(type, stream, body, size, record));
 }
 
-static void clean_up(struct carried *carried)
+static void clean_up(struct carried_stream *carried)
 {
 	loop_event_free(carried->ready);
 	if (carried->waiting)
@@ -65,7 +65,7 @@ static void clean_up(struct carried *carried)
 	carried->waiting = NULL;
 }
 
-static void end_carried(struct carried *carried)
+static void end_carried(struct carried_stream *carried)
 {
 	clean_up(carried);
 	carried->session->callbacks->ended(carried->session->userdata);
@@ -79,7 +79,7 @@ static void lose(struct run_session *session, int error)
 	if (session->connection)
 		bufferevent_disable(session->connection, EV_READ | EV_WRITE);
 	for (unsigned i = 0; i < RUN_STREAMS; i++) {
-		struct carried *carried = &session->streams[i];
+		struct carried_stream *carried = &session->streams[i];
 
 		if (carried->kind == SOURCE)
 			event_del(carried->ready);
@@ -92,7 +92,7 @@ static void lose(struct run_session *session, int error)
 
 /* ---- sources --------------------------------------------------------------------------------- */
 
-static void go_on(struct carried *source)
+static void go_on(struct carried_stream *source)
 {
 	struct run_session *session = source->session;
 
@@ -109,7 +109,7 @@ static void go_on(struct carried *source)
 
 static void on_readable(evutil_socket_t fd, short what, void *userdata)
 {
-	struct carried *source = userdata;
+	struct carried_stream *source = userdata;
 	uint8_t data[RUN_BODY_MAX];
 	size_t most = source->credit < sizeof(data) ? source->credit : sizeof(data);
 	ssize_t size = read(fd, data, most);
@@ -131,7 +131,7 @@ static void on_readable(evutil_socket_t fd, short what, void *userdata)
 
 int run_session_source(struct run_session *session, unsigned stream, int fd)
 {
-	struct carried *source = &session->streams[stream];
+	struct carried_stream *source = &session->streams[stream];
 
 	source->ready = event_new(session->base, fd, EV_READ, on_readable, source);
 	if (!source->ready)
@@ -146,7 +146,7 @@ int run_session_source(struct run_session *session, unsigned stream, int fd)
 void run_session_finish_sources(struct run_session *session)
 {
 	for (unsigned i = 0; i < RUN_STREAMS; i++) {
-		struct carried *source = &session->streams[i];
+		struct carried_stream *source = &session->streams[i];
 
 		if (source->kind != SOURCE)
 			continue;
@@ -157,7 +157,7 @@ void run_session_finish_sources(struct run_session *session)
 	}
 }
 
-static int take_credit(struct carried *source, uint32_t more)
+static int take_credit(struct carried_stream *source, uint32_t more)
 {
 	if (source->kind == SINK || more > RUN_WINDOW - source->credit)
 		return -EPROTO;
@@ -168,7 +168,7 @@ static int take_credit(struct carried *source, uint32_t more)
 
 /* ---- sinks ----------------------------------------------------------------------------------- */
 
-static void stop_reading(struct carried *sink, int error)
+static void stop_reading(struct carried_stream *sink, int error)
 {
 	if (error != EPIPE && !sink->session->sink_error)
 		sink->session->sink_error = error;
@@ -177,7 +177,7 @@ static void stop_reading(struct carried *sink, int error)
 	end_carried(sink);
 }
 
-static void give_credit(struct carried *sink)
+static void give_credit(struct carried_stream *sink)
 {
 	uint8_t body[4];
 
@@ -192,7 +192,7 @@ static void give_credit(struct carried *sink)
 /* Writes at most PIPE_BUF: a larger write may block although a pipe is writable. */
 static void on_writable(evutil_socket_t fd, short what, void *userdata)
 {
-	struct carried *sink = userdata;
+	struct carried_stream *sink = userdata;
 	int size =
 		evbuffer_get_length(sink->waiting) ? evbuffer_write_atmost(sink->waiting, fd, PIPE_BUF) : 0;
 
@@ -212,7 +212,7 @@ static void on_writable(evutil_socket_t fd, short what, void *userdata)
 
 int run_session_sink(struct run_session *session, unsigned stream, int fd)
 {
-	struct carried *sink = &session->streams[stream];
+	struct carried_stream *sink = &session->streams[stream];
 
 	sink->ready = event_new(session->base, fd, EV_WRITE, on_writable, sink);
 	sink->waiting = evbuffer_new();
@@ -226,7 +226,7 @@ int run_session_sink(struct run_session *session, unsigned stream, int fd)
 	return 0;
 }
 
-static int take_data(struct carried *sink, const struct run_record *record)
+static int take_data(struct carried_stream *sink, const struct run_record *record)
 {
 	if (sink->unread)
 		return 0;
@@ -247,7 +247,7 @@ static int take_data(struct carried *sink, const struct run_record *record)
 
 static int take(struct run_session *session, const struct run_record *record)
 {
-	struct carried *carried = &session->streams[record->stream];
+	struct carried_stream *carried = &session->streams[record->stream];
 
 	switch (record->type) {
 	case RUN_DATA:
@@ -320,7 +320,7 @@ struct run_session *run_session_new(struct event_base *base, int connection,
 	session->callbacks = callbacks;
 	session->userdata = userdata;
 	for (unsigned i = 0; i < RUN_STREAMS; i++)
-		session->streams[i] = (struct carried){.session = session, .stream = i, .fd = -1};
+		session->streams[i] = (struct carried_stream){.session = session, .stream = i, .fd = -1};
 	bufferevent_setcb(session->connection, on_input, on_output, on_end, session);
 	bufferevent_setwatermark(session->connection, EV_READ, 0, 2 * RUN_RECORD_MAX);
 	bufferevent_setwatermark(session->connection, EV_WRITE, OUTPUT_MAX / 2, 0);

@@ -29,7 +29,7 @@ struct weight {
 	double traffic, queued; /* bytes a second, bytes */
 };
 
-struct line {
+struct top_line {
 	char text[LINE_MAX_BYTES];
 	bool is_title;
 	struct weight weight;
@@ -41,7 +41,7 @@ struct top {
 	struct xenmsg *conn; /* NULL: the daemon is gone, and each round looks for it */
 	struct json_object *now, *before;
 	double now_s, before_s;
-	struct line *lines;
+	struct top_line *lines;
 	size_t count, room;
 	size_t first; /* the first line shown below the head */
 	bool paused;

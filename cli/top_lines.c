@@ -63,12 +63,12 @@ add_line(struct top *top, bool is_title, const char *format, ...)
 {
 	char text[LINE_MAX_BYTES];
 	const char *at;
-	struct line *line;
+	struct top_line *line;
 	va_list args;
 
 	if (top->count == top->room) {
 		size_t room = top->room ? 2 * top->room : 64;
-		struct line *grown = realloc(top->lines, room * sizeof(*grown));
+		struct top_line *grown = realloc(top->lines, room * sizeof(*grown));
 
 		if (!grown)
 			return;
@@ -76,7 +76,7 @@ add_line(struct top *top, bool is_title, const char *format, ...)
 		top->room = room;
 	}
 	line = &top->lines[top->count++];
-	*line = (struct line){.is_title = is_title, .index = top->count};
+	*line = (struct top_line){.is_title = is_title, .index = top->count};
 	va_start(args, format);
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
@@ -92,14 +92,14 @@ add_line(struct top *top, bool is_title, const char *format, ...)
 /* Gives the row that was just added its weight, or removes it again if the filter hides it. */
 static void weigh(struct top *top, double traffic, double queued)
 {
-	struct line *line = &top->lines[top->count - 1];
+	struct top_line *line = &top->lines[top->count - 1];
 
 	line->weight = (struct weight){traffic, queued};
 	if (top->filter[0] && !strcasestr(line->text, top->filter))
 		top->count--;
 }
 
-static int compare(double one, double other, const struct line *a, const struct line *b)
+static int compare(double one, double other, const struct top_line *a, const struct top_line *b)
 {
 	if (one != other)
 		return one > other ? -1 : 1;
@@ -108,14 +108,14 @@ static int compare(double one, double other, const struct line *a, const struct 
 
 static int by_traffic(const void *one, const void *other)
 {
-	const struct line *a = one, *b = other;
+	const struct top_line *a = one, *b = other;
 
 	return compare(a->weight.traffic, b->weight.traffic, a, b);
 }
 
 static int by_queued(const void *one, const void *other)
 {
-	const struct line *a = one, *b = other;
+	const struct top_line *a = one, *b = other;
 
 	return compare(a->weight.queued, b->weight.queued, a, b);
 }
@@ -123,7 +123,7 @@ static int by_queued(const void *one, const void *other)
 /* Compares numbers by their value: `strverscmp` puts 9 before 10. */
 static int by_first_column(const void *one, const void *other)
 {
-	const struct line *a = one, *b = other;
+	const struct top_line *a = one, *b = other;
 	int order = strverscmp(a->text, b->text);
 
 	return order ? order : a->index < b->index ? -1 : 1;
@@ -235,36 +235,36 @@ static void add_links(struct top *top)
 /* ---- streams --------------------------------------------------------------------------------- */
 
 /* What the streams of one owner carry, in bytes a second. */
-struct carried {
+struct carried_sum {
 	size_t count;
 	double in, out, queued;
 };
 
-static struct carried of_stream(const struct top *top, struct json_object *stream)
+static struct carried_sum of_stream(const struct top *top, struct json_object *stream)
 {
 	struct json_object *before = same(at(top->before, "streams"), "number", stream);
 
-	return (struct carried){1, rate(top, stream, before, "bytes_in"),
-				rate(top, stream, before, "bytes_out"),
-				(double)number_at(stream, "bytes_queued")};
+	return (struct carried_sum){1, rate(top, stream, before, "bytes_in"),
+				    rate(top, stream, before, "bytes_out"),
+				    (double)number_at(stream, "bytes_queued")};
 }
 
 /* Adds up the streams of a program, or (`endpoint`) those that have come in to an endpoint. */
-static struct carried of_streams(const struct top *top, int64_t pid, const char *endpoint)
+static struct carried_sum of_streams(const struct top *top, int64_t pid, const char *endpoint)
 {
 	struct json_object *streams = at(top->now, "streams");
-	struct carried sum = {0};
+	struct carried_sum sum = {0};
 
 	for (size_t i = 0; i < length_of(streams); i++) {
 		struct json_object *stream = json_object_array_get_idx(streams, i);
-		struct carried one;
+		struct carried_sum one;
 
 		if (endpoint ? strcmp(text_or(stream, "endpoint", ""), endpoint) != 0
 			     : number_at(stream, "pid") != pid)
 			continue;
 		one = of_stream(top, stream);
-		sum = (struct carried){sum.count + 1, sum.in + one.in, sum.out + one.out,
-				       sum.queued + one.queued};
+		sum = (struct carried_sum){sum.count + 1, sum.in + one.in, sum.out + one.out,
+					   sum.queued + one.queued};
 	}
 	return sum;
 }
@@ -282,7 +282,7 @@ static void add_streams(struct top *top)
 	first = top->count;
 	for (size_t i = 0; i < length_of(streams); i++) {
 		struct json_object *each = json_object_array_get_idx(streams, i);
-		struct carried carried = of_stream(top, each);
+		struct carried_sum carried = of_stream(top, each);
 		char queued[16], in[16], out[16], where[96];
 
 		if (at(each, "address"))
@@ -314,7 +314,7 @@ static void add_endpoints(struct top *top)
 	first = top->count;
 	for (size_t i = 0; i < length_of(endpoints); i++) {
 		struct json_object *each = json_object_array_get_idx(endpoints, i);
-		struct carried carried = of_streams(top, 0, text_at(each, "name"));
+		struct carried_sum carried = of_streams(top, 0, text_at(each, "name"));
 		double waiting = (double)number_at(each, "queued") + carried.queued;
 		char queued[16], bytes[16];
 
@@ -333,7 +333,7 @@ static void add_program(struct top *top, struct json_object *program, struct jso
 {
 	struct json_object *usage = at(client, "usage");
 	struct json_object *before = at(same(at(top->before, "clients"), "pid", program), "usage");
-	struct carried carried = of_streams(top, number_at(program, "pid"), NULL);
+	struct carried_sum carried = of_streams(top, number_at(program, "pid"), NULL);
 	double waiting = (double)number_at(client, "bytes_queued") + carried.queued;
 	double in = rate(top, usage, before, "bytes_in") + carried.in;
 	double out = rate(top, usage, before, "bytes_out") + carried.out;

@@ -21,7 +21,7 @@ enum {
 	EXIT_NO_XEN = 3, /* the unit doesn't restart the daemon after this one and EXIT_USAGE */
 };
 
-struct arguments {
+struct daemon_arguments {
 	const char *config;
 	const char *socket;
 	const char *unit; /* may it be started? */
@@ -44,7 +44,7 @@ static void print_help(void)
 }
 
 /* Returns the exit status, or a negative number to go on. */
-static int parse_arguments(int argc, char **argv, struct arguments *arguments)
+static int parse_arguments(int argc, char **argv, struct daemon_arguments *arguments)
 {
 	static const struct option options[] = {
 		{"config", required_argument, NULL, 'c'},
@@ -117,7 +117,7 @@ static int check_policy(const struct config *config)
 	return r < 0 ? EXIT_USAGE : EXIT_OK;
 }
 
-static int load(struct config *config, const struct arguments *arguments)
+static int load(struct config *config, const struct daemon_arguments *arguments)
 {
 	const char *socket = arguments->socket;
 	char *error = NULL;
@@ -137,7 +137,7 @@ static int load(struct config *config, const struct arguments *arguments)
 
 int main(int argc, char **argv)
 {
-	struct arguments arguments = {0};
+	struct daemon_arguments arguments = {0};
 	struct daemon *daemon = NULL;
 	struct config config;
 	int r = parse_arguments(argc, argv, &arguments);

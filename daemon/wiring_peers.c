@@ -185,7 +185,7 @@ static void peer_endpoints(void *userdata, uint32_t domid, const char *const *na
 static void peer_connected(void *userdata, uint32_t domid, struct vchan *vchan)
 {
 	struct daemon *daemon = userdata;
-	struct transport transport = vchan_transport(vchan);
+	struct link_transport transport = vchan_transport(vchan);
 
 	links_connected(daemon->links, domid, &transport);
 }
@@ -288,7 +288,7 @@ static void host_connected(void *userdata, uint32_t number, struct conversation_
 			   struct charge *charge)
 {
 	struct daemon *daemon = userdata;
-	struct transport transport;
+	struct link_transport transport;
 	int r = shared_transport_new(&transport, &daemon->relay, memory, charge,
 				     hosts_is_lower(daemon->hosts, number));
 

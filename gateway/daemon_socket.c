@@ -23,8 +23,8 @@
 #define WAITING_MAX 40000u
 
 /* A packet that the daemon's socket had no room for. */
-struct waiting {
-	struct waiting *next;
+struct waiting_packet {
+	struct waiting_packet *next;
 	size_t size;
 	char text[];
 };
@@ -35,8 +35,8 @@ struct daemon_socket {
 	const struct daemon_socket_callbacks *callbacks;
 	void *userdata;
 	int fd;
-	struct waiting *waiting; /* in their order */
-	struct waiting **last;	 /* where the next one goes */
+	struct waiting_packet *waiting; /* in their order */
+	struct waiting_packet **last;	/* where the next one goes */
 	unsigned waiting_count;
 	struct event *writable;		/* only while some wait */
 	struct event *readable, *timer; /* timer: to try again, or until the daemon must have answered */
@@ -50,7 +50,7 @@ struct daemon_socket {
 
 static void disconnect(struct daemon_socket *daemon)
 {
-	struct waiting *packet, *next;
+	struct waiting_packet *packet, *next;
 
 	LL_FOREACH_SAFE(daemon->waiting, packet, next)
 		free(packet);
@@ -93,7 +93,7 @@ static void let_go_later(struct daemon_socket *daemon, const char *why)
 
 static void wait_to_send(struct daemon_socket *daemon, const char *text, size_t size)
 {
-	struct waiting *packet = malloc(sizeof(*packet) + size);
+	struct waiting_packet *packet = malloc(sizeof(*packet) + size);
 
 	if (!packet || daemon->waiting_count == WAITING_MAX || event_add(daemon->writable, NULL) < 0) {
 		free(packet);
@@ -111,7 +111,7 @@ static void wait_to_send(struct daemon_socket *daemon, const char *text, size_t 
 static void on_writable(evutil_socket_t fd, short what, void *userdata)
 {
 	struct daemon_socket *daemon = userdata;
-	struct waiting *packet;
+	struct waiting_packet *packet;
 
 	while (!*daemon->broken && (packet = daemon->waiting)) {
 		if (send(fd, packet->text, packet->size, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {

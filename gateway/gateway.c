@@ -35,7 +35,7 @@
 _Static_assert(TICK_MS == CONVERSATION_TICK_MS && TICK_MS == PRESENCE_TICK_MS, "one timer serves both");
 
 /* Another host. */
-struct peer {
+struct other_host {
 	struct gateway *gateway;
 	char name[HOST_NAME_SIZE];
 	char subject[SUBJECT_SIZE]; /* leads to it */
@@ -57,7 +57,7 @@ struct gateway {
 	char host[HOST_NAME_SIZE], id[33];
 	char server[GATEWAY_TEXT_SIZE], why[GATEWAY_TEXT_SIZE]; /* what STATE says; why: it isn't connected */
 	bool is_forbidden; /* something without which nothing works, until the next connection */
-	struct peer *peers;
+	struct other_host *peers;
 	uint64_t last_id;
 	enum gateway_exit status;
 	uint8_t chunk[MESSAGE_HEAD_SIZE + CHUNK];
@@ -104,7 +104,7 @@ static void tell_failed(struct gateway *gateway, const char *host, uint64_t id, 
 
 static void on_send(void *userdata, const struct message *message)
 {
-	struct peer *peer = userdata;
+	struct other_host *peer = userdata;
 	uint8_t head[MESSAGE_HEAD_SIZE];
 
 	message_encode(message, head);
@@ -113,21 +113,21 @@ static void on_send(void *userdata, const struct message *message)
 
 static void on_incoming(void *userdata, uint64_t id)
 {
-	struct peer *peer = userdata;
+	struct other_host *peer = userdata;
 
 	tell_about(peer->gateway, peer->name, (struct gateway_packet){.type = GATEWAY_INCOMING, .id = id});
 }
 
 static void on_connected(void *userdata, uint64_t id)
 {
-	struct peer *peer = userdata;
+	struct other_host *peer = userdata;
 
 	log_debug("%s: conversation %llu begins", peer->name, (unsigned long long)id);
 	tell_about(peer->gateway, peer->name, (struct gateway_packet){.type = GATEWAY_CONNECTED, .id = id});
 	rings_take_more(peer->rings, true);
 }
 
-static void free_rings(struct peer *peer)
+static void free_rings(struct other_host *peer)
 {
 	rings_free(peer->rings);
 	peer->rings = NULL;
@@ -135,7 +135,7 @@ static void free_rings(struct peer *peer)
 
 static void on_failed(void *userdata, uint64_t id, int error, const char *why)
 {
-	struct peer *peer = userdata;
+	struct other_host *peer = userdata;
 
 	/* The rings of another conversation may be there, when it is the new one that fails. */
 	if (peer->conversation.id == id)
@@ -145,7 +145,7 @@ static void on_failed(void *userdata, uint64_t id, int error, const char *why)
 
 static void on_bytes(void *userdata, const uint8_t *data, size_t size)
 {
-	struct peer *peer = userdata;
+	struct other_host *peer = userdata;
 
 	peer->is_broken |= rings_put(peer->rings, data, size) < 0;
 	peer->put += size;
@@ -153,7 +153,7 @@ static void on_bytes(void *userdata, const uint8_t *data, size_t size)
 
 static void on_ended(void *userdata, const char *why)
 {
-	struct peer *peer = userdata;
+	struct other_host *peer = userdata;
 
 	if (why)
 		log_limited(LOG_LINK, log_by_host(peer->name), LOG_LEVEL_WARNING,
@@ -171,18 +171,18 @@ static const struct conversation_callbacks conversation_callbacks = {
 	.ended = on_ended,
 };
 
-static struct peer *find_peer(struct gateway *gateway, const char *host)
+static struct other_host *find_peer(struct gateway *gateway, const char *host)
 {
-	struct peer *peer;
+	struct other_host *peer;
 
 	HASH_FIND_STR(gateway->peers, host, peer);
 	return peer;
 }
 
 /* Finds or makes it. NULL: out of memory. */
-static struct peer *get_peer(struct gateway *gateway, const char *host)
+static struct other_host *get_peer(struct gateway *gateway, const char *host)
 {
-	struct peer *peer = find_peer(gateway, host);
+	struct other_host *peer = find_peer(gateway, host);
 
 	if (peer || !(peer = calloc(1, sizeof(*peer))))
 		return peer;
@@ -195,7 +195,7 @@ static struct peer *get_peer(struct gateway *gateway, const char *host)
 	return peer;
 }
 
-static void free_peer(struct peer *peer)
+static void free_peer(struct other_host *peer)
 {
 	HASH_DEL(peer->gateway->peers, peer);
 	rings_free(peer->rings);
@@ -204,7 +204,7 @@ static void free_peer(struct peer *peer)
 
 static void lose_all(struct gateway *gateway, const char *why)
 {
-	struct peer *peer, *next;
+	struct other_host *peer, *next;
 
 	HASH_ITER(hh, gateway->peers, peer, next)
 		conversation_lose(&peer->conversation, EHOSTUNREACH, why);
@@ -213,7 +213,7 @@ static void lose_all(struct gateway *gateway, const char *why)
 /* --- the bytes of a conversation -------------------------------------------------------------- */
 
 /* Lets bytes be taken again if they may go. */
-static void go_on(struct peer *peer)
+static void go_on(struct other_host *peer)
 {
 	if (peer->rings && conversation_room(&peer->conversation) > 0 &&
 	    !nats_connection_is_full(peer->gateway->nats))
@@ -221,7 +221,7 @@ static void go_on(struct peer *peer)
 }
 
 /* How much may go at once; 0: nothing now. */
-static size_t chunk_size(struct peer *peer)
+static size_t chunk_size(struct other_host *peer)
 {
 	size_t payload = nats_connection_max_payload(peer->gateway->nats);
 	size_t size = payload > MESSAGE_HEAD_SIZE ? payload - MESSAGE_HEAD_SIZE : 0;
@@ -235,7 +235,7 @@ static size_t chunk_size(struct peer *peer)
 }
 
 /* Ends a conversation that is OPEN, for a reason of ours. */
-static void end_conversation(struct peer *peer, const char *why)
+static void end_conversation(struct other_host *peer, const char *why)
 {
 	if (why)
 		log_limited(LOG_LINK, log_by_host(peer->name), LOG_LEVEL_WARNING,
@@ -245,7 +245,7 @@ static void end_conversation(struct peer *peer, const char *why)
 }
 
 /* Sends the next bytes. False: not now. */
-static bool send_chunk(struct peer *peer)
+static bool send_chunk(struct other_host *peer)
 {
 	struct gateway *gateway = peer->gateway;
 	size_t size = chunk_size(peer);
@@ -274,7 +274,7 @@ static bool send_chunk(struct peer *peer)
 
 static void on_rings_ready(void *userdata)
 {
-	struct peer *peer = userdata;
+	struct other_host *peer = userdata;
 
 	for (unsigned i = 0; i < CHUNKS; i++)
 		if (!send_chunk(peer))
@@ -283,7 +283,7 @@ static void on_rings_ready(void *userdata)
 }
 
 /* The bytes of a message were put into the rings. */
-static void after_bytes(struct peer *peer)
+static void after_bytes(struct other_host *peer)
 {
 	size_t put = peer->put;
 	bool is_broken = peer->is_broken;
@@ -300,7 +300,7 @@ static void after_bytes(struct peer *peer)
 
 static void on_daemon_connect(struct gateway *gateway, const struct gateway_packet *packet, const int *fds)
 {
-	struct peer *peer;
+	struct other_host *peer;
 	struct rings *rings = NULL;
 	uint8_t nonce[MESSAGE_NONCE_SIZE];
 
@@ -330,7 +330,7 @@ static void on_daemon_connect(struct gateway *gateway, const struct gateway_pack
 
 static void on_daemon_accept(struct gateway *gateway, const struct gateway_packet *packet, const int *fds)
 {
-	struct peer *peer = find_peer(gateway, packet->host);
+	struct other_host *peer = find_peer(gateway, packet->host);
 	bool is_awaited =
 		peer && peer->conversation.state == CONVERSATION_ASKED && peer->conversation.id == packet->id;
 
@@ -349,7 +349,7 @@ static void on_daemon_accept(struct gateway *gateway, const struct gateway_packe
 static void on_no_descriptors(struct gateway *gateway, const struct gateway_packet *packet)
 {
 	static const char why[] = "the gateway has no descriptors left: see LimitNOFILE= in its unit";
-	struct peer *peer = find_peer(gateway, packet->host);
+	struct other_host *peer = find_peer(gateway, packet->host);
 
 	log_limited(LOG_LIMIT, log_by_host(packet->host), LOG_LEVEL_WARNING, "%s: %s", packet->host, why);
 	if (packet->type == GATEWAY_ACCEPT && peer)
@@ -360,7 +360,7 @@ static void on_no_descriptors(struct gateway *gateway, const struct gateway_pack
 static void on_packet(void *userdata, const struct gateway_packet *packet, const int *fds)
 {
 	struct gateway *gateway = userdata;
-	struct peer *peer;
+	struct other_host *peer;
 
 	if ((packet->type == GATEWAY_CONNECT || packet->type == GATEWAY_ACCEPT) && !fds)
 		on_no_descriptors(gateway, packet);
@@ -381,7 +381,7 @@ static void on_peer_message(struct gateway *gateway, const char *host, const uin
 {
 	uint64_t now_ms = clock_ms();
 	struct message message;
-	struct peer *peer;
+	struct other_host *peer;
 
 	if (message_decode(untrusted, size, &message) < 0) {
 		log_limited(LOG_BAD_VALUE, log_by_host(host), LOG_LEVEL_WARNING,
@@ -473,7 +473,7 @@ static void on_nats_room(void *userdata)
 {
 	struct gateway *gateway = userdata;
 
-	for (struct peer *peer = gateway->peers; peer; peer = peer->hh.next)
+	for (struct other_host *peer = gateway->peers; peer; peer = peer->hh.next)
 		go_on(peer);
 }
 
@@ -524,7 +524,7 @@ static void on_host(void *userdata, const char *host, const char *instance, bool
 {
 	struct gateway *gateway = userdata;
 	struct gateway_packet packet = {.type = GATEWAY_HOST, .up = up};
-	struct peer *peer = find_peer(gateway, host);
+	struct other_host *peer = find_peer(gateway, host);
 
 	if (peer && is_other)
 		conversation_lose(&peer->conversation, EHOSTDOWN, *why ? why : "it was started anew");
@@ -612,7 +612,7 @@ static void on_welcome(void *userdata, const struct gateway_packet *packet)
 static void on_daemon_lost(void *userdata, const char *why)
 {
 	struct gateway *gateway = userdata;
-	struct peer *peer, *next;
+	struct other_host *peer, *next;
 
 	log_warning("daemon: %s; it is tried again each second", why);
 	HASH_ITER(hh, gateway->peers, peer, next) {
@@ -634,7 +634,7 @@ static void on_tick(evutil_socket_t fd, short what, void *userdata)
 {
 	struct gateway *gateway = userdata;
 	uint64_t now_ms = clock_ms();
-	struct peer *peer, *next;
+	struct other_host *peer, *next;
 
 	if (!gateway->presence)
 		return;
@@ -703,7 +703,7 @@ enum gateway_exit gateway_run(struct gateway *gateway)
 
 void gateway_free(struct gateway *gateway)
 {
-	struct peer *peer, *next;
+	struct other_host *peer, *next;
 
 	if (!gateway)
 		return;

@@ -11,17 +11,17 @@
 #include "daemon/base/turns.h"
 #include "wire/hash.h"
 
-struct entry {
+struct inflow_message {
 	void *message;
 	size_t size;
-	struct entry *prev, *next;
+	struct inflow_message *prev, *next;
 };
 
 struct queue {
 	struct inflow *inflow;
 	struct task task;
 	struct line line;
-	struct entry *entries; /* never empty between two calls */
+	struct inflow_message *entries; /* never empty between two calls */
 	size_t size;
 	UT_hash_handle hh;
 	char host[];
@@ -46,7 +46,7 @@ static void free_queue(struct queue *queue)
 /* Takes the first message out of its queue. */
 static void *remove_first(struct queue *queue)
 {
-	struct entry *entry = queue->entries;
+	struct inflow_message *entry = queue->entries;
 	void *message = entry->message;
 
 	DL_DELETE(queue->entries, entry);
@@ -107,7 +107,7 @@ static bool has_room(const struct queue *queue, size_t size)
 bool inflow_put(struct inflow *inflow, const char *host, void *message, size_t size)
 {
 	struct queue *queue = get_queue(inflow, host);
-	struct entry *entry = NULL;
+	struct inflow_message *entry = NULL;
 
 	if (!queue)
 		return false;
@@ -118,7 +118,7 @@ bool inflow_put(struct inflow *inflow, const char *host, void *message, size_t s
 			free_queue(queue);
 		return false;
 	}
-	*entry = (struct entry){.message = message, .size = size};
+	*entry = (struct inflow_message){.message = message, .size = size};
 	queue->size += size + INFLOW_MESSAGE;
 	inflow->size += size + INFLOW_MESSAGE;
 	DL_APPEND(queue->entries, entry);

@@ -17,7 +17,7 @@
 
 #define HEAP_KEPT (4 * 1024 * 1024)
 
-struct arguments {
+struct gateway_arguments {
 	const char *config;
 	bool check_config;
 };
@@ -36,7 +36,7 @@ static void print_help(void)
 }
 
 /* Returns the exit status, or a negative number to go on. */
-static int parse_arguments(int argc, char **argv, struct arguments *arguments)
+static int parse_arguments(int argc, char **argv, struct gateway_arguments *arguments)
 {
 	static const struct option options[] = {
 		{"config", required_argument, NULL, 'c'},
@@ -104,7 +104,7 @@ static enum gateway_exit run(const struct settings *settings)
 
 int main(int argc, char **argv)
 {
-	struct arguments arguments = {.config = SETTINGS_DEFAULT_PATH};
+	struct gateway_arguments arguments = {.config = SETTINGS_DEFAULT_PATH};
 	struct settings settings = {0};
 	int status = parse_arguments(argc, argv, &arguments);
 

@@ -17,7 +17,7 @@
 #define SAME_AGE_MS  2000
 #define GREET_MS     1000u /* a newcomer is greeted within this time; nobody more often */
 
-struct host {
+struct present_host {
 	char name[HOST_NAME_SIZE];
 	char gateway[GATEWAY_SIZE];
 	char instance[GATEWAY_INSTANCE_SIZE];
@@ -38,7 +38,7 @@ struct presence {
 	uint64_t joining_ms; /* since when */
 	uint64_t told_ms;    /* when it was last published */
 	uint32_t random;
-	struct host *hosts;
+	struct present_host *hosts;
 	unsigned ups;
 };
 
@@ -77,7 +77,7 @@ int presence_new(struct presence **out, const struct presence_callbacks *callbac
 
 void presence_free(struct presence *presence)
 {
-	struct host *host, *next;
+	struct present_host *host, *next;
 
 	if (!presence)
 		return;
@@ -215,17 +215,17 @@ static void on_own_name(struct presence *presence, const struct said *said, uint
 		presence->must_tell = true; /* at the next tick, however often it asks */
 }
 
-static struct host *find(const struct presence *presence, const char *name)
+static struct present_host *find(const struct presence *presence, const char *name)
 {
-	struct host *host;
+	struct present_host *host;
 
 	HASH_FIND_STR(presence->hosts, name, host);
 	return host;
 }
 
-static struct host *add(struct presence *presence, const char *name)
+static struct present_host *add(struct presence *presence, const char *name)
 {
-	struct host *host;
+	struct present_host *host;
 
 	if (HASH_COUNT(presence->hosts) >= PRESENCE_HOSTS_MAX || !(host = calloc(1, sizeof(*host))))
 		return NULL;
@@ -234,7 +234,8 @@ static struct host *add(struct presence *presence, const char *name)
 	return host;
 }
 
-static void set_up(struct presence *presence, struct host *host, bool up, bool is_other, const char *why)
+static void set_up(struct presence *presence, struct present_host *host, bool up, bool is_other,
+		   const char *why)
 {
 	if (up && !host->up)
 		presence->ups++;
@@ -247,7 +248,7 @@ static void set_up(struct presence *presence, struct host *host, bool up, bool i
 void presence_message(struct presence *presence, const char *name, const char *untrusted, size_t size,
 		      uint64_t now_ms)
 {
-	struct host *host;
+	struct present_host *host;
 	bool is_known, is_other;
 	struct said said;
 
@@ -283,7 +284,7 @@ void presence_message(struct presence *presence, const char *name, const char *u
 		set_up(presence, host, true, is_other, "");
 }
 
-static void tick_host(struct presence *presence, struct host *host, uint64_t now_ms)
+static void tick_host(struct presence *presence, struct present_host *host, uint64_t now_ms)
 {
 	char text[PRESENCE_TEXT_MAX];
 
@@ -302,7 +303,7 @@ static void tick_host(struct presence *presence, struct host *host, uint64_t now
 
 void presence_tick(struct presence *presence, uint64_t now_ms)
 {
-	struct host *host, *next;
+	struct present_host *host, *next;
 
 	if (presence->state == JOINING && now_ms - presence->joining_ms >= PRESENCE_JOIN_MS) {
 		presence->state = JOINED;
@@ -319,14 +320,14 @@ void presence_tick(struct presence *presence, uint64_t now_ms)
 
 bool presence_is_up(const struct presence *presence, const char *name)
 {
-	const struct host *host = find(presence, name);
+	const struct present_host *host = find(presence, name);
 
 	return host && host->up;
 }
 
 void presence_tell_all(struct presence *presence)
 {
-	for (struct host *host = presence->hosts; host; host = host->hh.next)
+	for (struct present_host *host = presence->hosts; host; host = host->hh.next)
 		if (host->up)
 			presence->callbacks->host(presence->userdata, host->name, host->instance, true, false,
 						  "");

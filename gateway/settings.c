@@ -11,7 +11,7 @@
 #include "daemon/base/config.h"
 #include "daemon/base/ini_keys.h"
 
-enum value_kind {
+enum setting_kind {
 	VALUE_SERVERS,
 	VALUE_PATH,
 	VALUE_SOCKET,
@@ -24,9 +24,9 @@ enum value_kind {
 #define A_FILE	   "an absolute path"
 #define A_DURATION "a time from 100ms to 1h, such as 5s"
 
-static const struct key {
+static const struct setting_key {
 	const char *section, *name;
-	enum value_kind kind;
+	enum setting_kind kind;
 	size_t offset;
 	const char *allowed; /* completes "must be ..." */
 } keys[] = {

@@ -9,8 +9,8 @@
 
 #define REPLY_MAX (256u << 20) /* larger than any answer */
 
-struct watch {
-	struct watch *prev, *next;
+struct event_watch {
+	struct event_watch *prev, *next;
 	uint32_t number; /* number of the WATCH request */
 	xenmsg_event_handler handler;
 	void *userdata;
@@ -30,7 +30,7 @@ void requests_init(struct requests *requests, struct transport *transport)
 
 void requests_free(struct requests *requests)
 {
-	struct watch *watch, *next_watch;
+	struct event_watch *watch, *next_watch;
 	struct pending_event *event, *next_event;
 	struct request *request;
 
@@ -46,9 +46,9 @@ void requests_free(struct requests *requests)
 
 /* ---- asking ---------------------------------------------------------------------------------- */
 
-static struct watch *find_watch(struct requests *requests, uint32_t number)
+static struct event_watch *find_watch(struct requests *requests, uint32_t number)
 {
-	struct watch *watch;
+	struct event_watch *watch;
 
 	DL_SEARCH_SCALAR(requests->watches, watch, number, number);
 	return watch;
@@ -171,7 +171,7 @@ void requests_fail(struct requests *requests, int error)
 int requests_watch(struct requests *requests, const char *pattern, xenmsg_event_handler handler,
 		   void *userdata, struct request **started)
 {
-	struct watch *watch = malloc(sizeof(*watch));
+	struct event_watch *watch = malloc(sizeof(*watch));
 	int r;
 
 	if (!watch)
@@ -181,14 +181,14 @@ int requests_watch(struct requests *requests, const char *pattern, xenmsg_event_
 		free(watch);
 		return r;
 	}
-	*watch = (struct watch){.number = (*started)->number, .handler = handler, .userdata = userdata};
+	*watch = (struct event_watch){.number = (*started)->number, .handler = handler, .userdata = userdata};
 	DL_APPEND(requests->watches, watch);
 	return 0;
 }
 
 bool requests_unwatch(struct requests *requests, uint32_t number)
 {
-	struct watch *watch = find_watch(requests, number);
+	struct event_watch *watch = find_watch(requests, number);
 
 	if (!watch)
 		return false;
@@ -267,7 +267,7 @@ int requests_run_events(struct requests *requests, int budget, const bool *stop)
 
 	while (requests->events && count < budget && !*stop && transport_is_here(requests->transport)) {
 		struct pending_event *pending = requests->events;
-		struct watch *watch = find_watch(requests, pending->watch);
+		struct event_watch *watch = find_watch(requests, pending->watch);
 
 		DL_DELETE(requests->events, pending);
 		if (watch) {

@@ -32,7 +32,7 @@ struct requests {
 	struct request *answered; /* utlist: posted ones that have finished, to be reported */
 	unsigned count;
 	uint32_t last_number;
-	struct watch *watches;	      /* utlist */
+	struct event_watch *watches;  /* utlist */
 	struct pending_event *events; /* utlist: events to be reported */
 };
 

@@ -21,7 +21,7 @@
 #define STAGING_SIZE   (256u << 10)
 #define FLUSH_SIZE     (64u << 10)
 
-struct private_ring {
+struct pump_ring {
 	struct ring_words words;
 	uint8_t *data;
 };
@@ -30,7 +30,7 @@ struct socket_pump {
 	int socket, epoll;
 	struct ring_writer *program_out;
 	struct ring_reader *program_deliveries;
-	struct private_ring rings[LOCAL_RINGS];
+	struct pump_ring rings[LOCAL_RINGS];
 	struct ring_reader out;
 	struct ring_writer in, deliveries;
 	uint8_t *staging; /* bytes read from the socket that aren't a whole frame yet or found no room */
@@ -42,7 +42,7 @@ struct socket_pump {
 	bool in_order;	   /* nothing goes to `deliveries` */
 };
 
-static int make_ring(struct private_ring *ring, struct ring_view *view)
+static int make_ring(struct pump_ring *ring, struct ring_view *view)
 {
 	ring->data = malloc(RING_SIZE);
 	if (!ring->data)

@@ -31,8 +31,8 @@ void until_it_fails(struct tool *tool, bool (*attempt)(struct tool *tool, long i
 
 static void run_line(struct tool *tool, char *line)
 {
-	static const struct command *const tables[] = {memory_commands, event_commands, store_commands,
-						       domain_commands};
+	static const struct tool_command *const tables[] = {memory_commands, event_commands, store_commands,
+							    domain_commands};
 	char *save = NULL;
 
 	tool->words = 0;
@@ -43,7 +43,7 @@ static void run_line(struct tool *tool, char *line)
 	}
 	errno = 0;
 	for (size_t i = 0; tool->words && i < sizeof(tables) / sizeof(tables[0]); i++)
-		for (const struct command *command = tables[i]; command->name; command++)
+		for (const struct tool_command *command = tables[i]; command->name; command++)
 			if (strcmp(command->name, tool->word[0]) == 0 && command->words == tool->words) {
 				command->run(tool);
 				return;

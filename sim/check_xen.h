@@ -36,13 +36,13 @@ struct tool {
 };
 
 /* In tables that end with an empty one. */
-struct command {
+struct tool_command {
 	const char *name;
 	int words; /* with its name */
 	void (*run)(struct tool *tool);
 };
 
-extern const struct command memory_commands[], event_commands[], store_commands[], domain_commands[];
+extern const struct tool_command memory_commands[], event_commands[], store_commands[], domain_commands[];
 
 /* Answers "ok VALUE", or "error ERRNO" if it is negative. */
 void result(long value);

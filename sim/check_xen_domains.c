@@ -140,7 +140,7 @@ static void read_file(struct tool *tool)
 	fclose(file);
 }
 
-const struct command domain_commands[] = {
+const struct tool_command domain_commands[] = {
 	{"domains", 3, domains},
 	{"domain-state", 2, domain_state},
 	{"domain-uuid", 2, domain_uuid},

@@ -131,7 +131,7 @@ static void pong(struct tool *tool)
 	result(done == tool->number[2] ? done : -1);
 }
 
-const struct command event_commands[] = {
+const struct tool_command event_commands[] = {
 	{"evtchn-open", 1, evtchn_open},
 	{"evtchn-fdopen", 2, evtchn_fdopen},
 	{"evtchn-close", 2, evtchn_close},

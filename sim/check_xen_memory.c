@@ -198,7 +198,7 @@ static void read_word(struct tool *tool)
 	result(*(volatile uint32_t *)(tool->memory[tool->number[1]].start + tool->number[2]));
 }
 
-const struct command memory_commands[] = {
+const struct tool_command memory_commands[] = {
 	{"share", 4, share},
 	{"share-notify", 4, share_notify},
 	{"map", 5, map},

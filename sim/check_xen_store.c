@@ -182,7 +182,7 @@ static void xs_event_on(struct tool *tool)
 	printf("ok none\n");
 }
 
-const struct command store_commands[] = {
+const struct tool_command store_commands[] = {
 	{"xs-read", 2, xs_read_path},
 	{"xs-write", 3, xs_write_path},
 	{"xs-watch", 2, xs_watch_path},

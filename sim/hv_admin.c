@@ -23,7 +23,7 @@
 enum { EXIT_DONE = 0, EXIT_ERROR = 1, EXIT_USAGE = 2, EXIT_LATER = -1 };
 
 /* One connection, one command. */
-struct session {
+struct admin_session {
 	struct hv *hv;
 	struct bufferevent *bev;
 	pid_t pid;
@@ -33,7 +33,7 @@ struct session {
 
 struct command_context {
 	struct hv *hv;
-	struct session *session; /* for a command that answers later */
+	struct admin_session *session; /* for a command that answers later */
 	struct evbuffer *text;
 	pid_t pid; /* of the caller */
 	bool stop; /* once the answer is out */
@@ -41,7 +41,7 @@ struct command_context {
 	const char *word[MAX_WORDS];
 };
 
-struct command {
+struct admin_command {
 	const char *name;
 	const char *usage;
 	int min_words, max_words; /* besides the name */
@@ -481,7 +481,7 @@ static int run_fault(struct command_context *context)
 		      context->word[1]);
 }
 
-static const struct command commands[] = {
+static const struct admin_command commands[] = {
 	{"create", "create [--name NAME] [--type pvh|pv]", 0, 4, run_create},
 	{"destroy", "destroy DOMID", 1, 1, run_destroy},
 	{"pause", "pause DOMID", 1, 1, run_pause},
@@ -501,7 +501,7 @@ static const struct command commands[] = {
 static int run_command(struct command_context *context)
 {
 	for (size_t i = 0; context->count && i < sizeof(commands) / sizeof(commands[0]); i++) {
-		const struct command *command = &commands[i];
+		const struct admin_command *command = &commands[i];
 
 		if (strcmp(command->name, context->word[0]) != 0)
 			continue;
@@ -514,7 +514,7 @@ static int run_command(struct command_context *context)
 		      context->count ? context->word[0] : "");
 }
 
-static void session_free(struct session *session)
+static void session_free(struct admin_session *session)
 {
 	struct hv *hv = session->hv;
 	bool stop = session->stop;
@@ -530,7 +530,7 @@ static void on_written(struct bufferevent *bev, void *userdata)
 	session_free(userdata);
 }
 
-static void session_answer(struct session *session, int status, struct evbuffer *text)
+static void session_answer(struct admin_session *session, int status, struct evbuffer *text)
 {
 	struct evbuffer *output = bufferevent_get_output(session->bev);
 
@@ -542,7 +542,7 @@ static void session_answer(struct session *session, int status, struct evbuffer 
 
 static void on_saved(struct hv_domain *domain, int r, void *userdata)
 {
-	struct session *session = userdata;
+	struct admin_session *session = userdata;
 	struct evbuffer *text = domain->hv->stopping ? NULL : evbuffer_new();
 
 	if (!text) {
@@ -557,7 +557,7 @@ static void on_saved(struct hv_domain *domain, int r, void *userdata)
 	evbuffer_free(text);
 }
 
-static void on_input_end(struct session *session)
+static void on_input_end(struct admin_session *session)
 {
 	struct evbuffer *input = bufferevent_get_input(session->bev);
 	struct command_context context = {.hv = session->hv, .session = session, .pid = session->pid};
@@ -601,7 +601,7 @@ static void on_input(struct bufferevent *bev, void *userdata)
 static void on_connect(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *address,
 		       int length, void *userdata)
 {
-	struct session *session = calloc(1, sizeof(*session));
+	struct admin_session *session = calloc(1, sizeof(*session));
 	struct ucred credentials = {0};
 	socklen_t size = sizeof(credentials);
 	struct hv *hv = userdata;

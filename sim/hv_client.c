@@ -18,7 +18,7 @@
 #define MAX_REPLY   (sizeof(struct sim_reply) + SIM_MAX_SHARE * sizeof(uint32_t))
 
 /* A reply on its way, with its descriptors (they stay ours). */
-struct answer {
+struct queued_reply {
 	union {
 		struct sim_reply reply;
 		char bytes[MAX_REPLY];
@@ -40,7 +40,7 @@ void hv_client_free(struct hv_client *client, bool silent)
 }
 
 static int handle_request(struct hv_client *client, const struct sim_request *request, size_t size,
-			  struct answer *answer)
+			  struct queued_reply *answer)
 {
 	struct sim_reply *reply = &answer->reply;
 	int r;
@@ -82,7 +82,7 @@ static int handle_request(struct hv_client *client, const struct sim_request *re
 	}
 }
 
-static bool send_answer(struct hv_client *client, struct answer *answer, uint32_t values)
+static bool send_answer(struct hv_client *client, struct queued_reply *answer, uint32_t values)
 {
 	union {
 		char buffer[CMSG_SPACE(sizeof(answer->fds))];
@@ -111,7 +111,7 @@ static void on_request(evutil_socket_t fd, short events, void *userdata)
 {
 	struct hv_client *client = userdata;
 	struct hv *hv = client->domain->hv;
-	struct answer answer;
+	struct queued_reply answer;
 	union {
 		struct sim_request request;
 		char bytes[MAX_REQUEST];

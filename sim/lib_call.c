@@ -111,7 +111,7 @@ SIM_EXPORT int xencall_buffers_never_fault(xencall_handle *handle)
 
 /* The hypercalls return 0 or more, or a negative errno. */
 
-union answer {
+union reply_buffer {
 	struct sim_reply reply;
 	uint32_t words[(sizeof(struct sim_reply) + sizeof(struct sim_domain)) / sizeof(uint32_t)];
 };
@@ -119,7 +119,7 @@ union answer {
 static int ask(enum sim_op op, uint32_t domid, uint32_t port, void *facts, size_t size)
 {
 	struct sim_request request = {.op = (uint32_t)op, .domid = domid, .port = port};
-	union answer answer;
+	union reply_buffer answer;
 	int r = sim_lib_call(&request, sizeof(request), &answer.reply, sizeof(answer), NULL);
 
 	if (r == 0 && answer.reply.count * sizeof(uint32_t) != size)

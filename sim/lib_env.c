@@ -64,14 +64,14 @@ static char *const *find(char *const *environment, const char *name)
 }
 
 /* What fill() needs room for. */
-struct room {
+struct room_needed {
 	size_t entries;
 	size_t preload; /* bytes of a value of LD_PRELOAD that is the program's and ours; 0: none */
 };
 
-static struct room measure(char *const *environment)
+static struct room_needed measure(char *const *environment)
 {
-	struct room room = {.entries = NAMES + 1};
+	struct room_needed room = {.entries = NAMES + 1};
 	char *const *theirs = find(environment, PRELOAD);
 
 	while (environment[room.entries - NAMES - 1])
@@ -122,7 +122,7 @@ static bool is_cleared(char *const *environment)
 #define COMPLETE(environment)                                                                                \
 	({                                                                                                   \
 		char *const *given = not_null(environment);                                                  \
-		struct room room = measure(given);                                                           \
+		struct room_needed room = measure(given);                                                    \
 		is_cleared(given) ? fill(given, alloca(room.entries * sizeof(char *)),                       \
 					 room.preload ? alloca(room.preload) : NULL)                         \
 				  : given;                                                                   \

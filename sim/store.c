@@ -31,25 +31,25 @@ void sim_store_options_init(struct sim_store_options *options)
 
 /* ---- domains --------------------------------------------------------------------------------- */
 
-struct sim_domain *sim_domain_find(const struct sim_store *store, unsigned domid)
+struct store_domain *sim_domain_find(const struct sim_store *store, unsigned domid)
 {
-	struct sim_domain *domain;
+	struct store_domain *domain;
 
 	HASH_FIND(hh, store->domains, &domid, sizeof(domid), domain);
 	return domain;
 }
 
-struct sim_domain *sim_domain_find_introduced(const struct sim_store *store, int64_t domid)
+struct store_domain *sim_domain_find_introduced(const struct sim_store *store, int64_t domid)
 {
-	struct sim_domain *domain =
+	struct store_domain *domain =
 		domid < 0 || domid > UINT_MAX ? NULL : sim_domain_find(store, (unsigned)domid);
 
 	return domain && domain->introduced ? domain : NULL;
 }
 
-struct sim_domain *sim_domain_get(struct sim_store *store, unsigned domid)
+struct store_domain *sim_domain_get(struct sim_store *store, unsigned domid)
 {
-	struct sim_domain *domain = sim_domain_find(store, domid);
+	struct store_domain *domain = sim_domain_find(store, domid);
 
 	if (domain)
 		return domain;
@@ -61,17 +61,17 @@ struct sim_domain *sim_domain_get(struct sim_store *store, unsigned domid)
 	return domain;
 }
 
-bool sim_domain_has_kernel(const struct sim_domain *domain)
+bool sim_domain_has_kernel(const struct store_domain *domain)
 {
 	return domain->domid != 0 && !domain->store->options.rings;
 }
 
-struct sim_credentials sim_domain_credentials(const struct sim_domain *domain)
+struct sim_credentials sim_domain_credentials(const struct store_domain *domain)
 {
 	return (struct sim_credentials){domain->domid, domain->target};
 }
 
-static void domain_disconnect(struct sim_domain *domain)
+static void domain_disconnect(struct store_domain *domain)
 {
 	struct sim_connection *connection, *next;
 
@@ -86,7 +86,7 @@ static void domain_disconnect(struct sim_domain *domain)
 	}
 }
 
-static void domain_free(struct sim_domain *domain)
+static void domain_free(struct store_domain *domain)
 {
 	domain_disconnect(domain);
 	HASH_DEL(domain->store->domains, domain);
@@ -97,7 +97,7 @@ static void domain_free(struct sim_domain *domain)
 static void on_reap(evutil_socket_t fd, short what, void *data)
 {
 	struct sim_store *store = data;
-	struct sim_domain *domain, *next;
+	struct store_domain *domain, *next;
 
 	HASH_ITER(hh, store->domains, domain, next) {
 		struct sim_connection *connection, *after;
@@ -138,7 +138,7 @@ struct sim_store *sim_store_new(struct event_base *base, const struct sim_store_
 
 void sim_store_free(struct sim_store *store)
 {
-	struct sim_domain *domain, *next;
+	struct store_domain *domain, *next;
 
 	if (!store)
 		return;
@@ -180,7 +180,7 @@ static int bind_socket(const char *path)
 
 int sim_store_listen(struct sim_store *store, unsigned domid, const char *socket_path)
 {
-	struct sim_domain *domain = sim_domain_get(store, domid);
+	struct store_domain *domain = sim_domain_get(store, domid);
 	int fd, rc;
 
 	if (domain->listener)
@@ -213,7 +213,7 @@ int sim_store_attach(struct sim_store *store, unsigned domid, int fd)
 
 void sim_store_unlisten(struct sim_store *store, unsigned domid)
 {
-	struct sim_domain *domain = sim_domain_find(store, domid);
+	struct store_domain *domain = sim_domain_find(store, domid);
 
 	if (!domain)
 		return;
@@ -223,7 +223,7 @@ void sim_store_unlisten(struct sim_store *store, unsigned domid)
 		domain_free(domain);
 }
 
-static void domain_resumed(struct sim_domain *domain)
+static void domain_resumed(struct store_domain *domain)
 {
 	struct sim_connection *connection;
 
@@ -240,8 +240,8 @@ void sim_store_save_domain(struct sim_store *store, unsigned domid, bool saved)
 
 int sim_store_rename_domain(struct sim_store *store, unsigned domid, unsigned new_domid)
 {
-	struct sim_domain *domain = sim_domain_find(store, domid), *other = sim_domain_find(store, new_domid),
-			  *rest;
+	struct store_domain *domain = sim_domain_find(store, domid),
+			    *other = sim_domain_find(store, new_domid), *rest;
 	bool introduced;
 
 	if (!domain)
@@ -340,7 +340,7 @@ void sim_store_introduce(struct sim_store *store, unsigned domid)
 
 void sim_store_release_in(struct sim_store *store, struct sim_tree *tree, int64_t domid)
 {
-	struct sim_domain *domain = sim_domain_find_introduced(store, domid);
+	struct store_domain *domain = sim_domain_find_introduced(store, domid);
 
 	sim_tree_forget_domain(tree, domid);
 	if (!domain)
@@ -359,7 +359,7 @@ void sim_store_release(struct sim_store *store, unsigned domid)
 
 void sim_store_stall(struct sim_store *store, bool stalled)
 {
-	struct sim_domain *domain, *next;
+	struct store_domain *domain, *next;
 
 	if (store->stalled == stalled)
 		return;
@@ -374,7 +374,7 @@ void sim_store_stall(struct sim_store *store, bool stalled)
 
 void sim_store_disconnect(struct sim_store *store, unsigned domid)
 {
-	struct sim_domain *domain = sim_domain_find(store, domid);
+	struct store_domain *domain = sim_domain_find(store, domid);
 	struct sim_connection *connection;
 
 	if (domain)
@@ -384,7 +384,7 @@ void sim_store_disconnect(struct sim_store *store, unsigned domid)
 
 void sim_store_stats(const struct sim_store *store, unsigned domid, struct sim_store_stats *stats)
 {
-	const struct sim_domain *domain = sim_domain_find(store, domid);
+	const struct store_domain *domain = sim_domain_find(store, domid);
 	const struct sim_connection *connection;
 
 	int nodes = sim_tree_owned(&store->tree, domid);

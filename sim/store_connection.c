@@ -63,8 +63,8 @@ static void send_error(struct sim_connection *connection, const struct xsd_sockm
 	sim_connection_send(connection, &copy, name, strlen(name) + 1);
 }
 
-static void send_reply(struct sim_connection *connection, const struct sim_request *request,
-		       const struct sim_reply *reply)
+static void send_reply(struct sim_connection *connection, const struct store_message *request,
+		       const struct store_reply *reply)
 {
 	struct xsd_sockmsg header = request->header;
 
@@ -78,7 +78,7 @@ static void send_reply(struct sim_connection *connection, const struct sim_reque
 		sim_connection_send(connection, &header, reply->data, reply->len);
 }
 
-static void reply_text(struct sim_reply *reply, const char *text)
+static void reply_text(struct store_reply *reply, const char *text)
 {
 	sim_reply_append(reply, text, strlen(text) + 1);
 }
@@ -92,10 +92,10 @@ static bool is_for_toolstack(uint32_t type)
 }
 
 /* RELEASE changes the tree of the transaction that it is in. */
-static int serve_toolstack(struct sim_store *store, struct sim_tree *tree, const struct sim_request *request,
-			   struct sim_reply *reply)
+static int serve_toolstack(struct sim_store *store, struct sim_tree *tree,
+			   const struct store_message *request, struct store_reply *reply)
 {
-	struct sim_domain *domain = sim_domain_find_introduced(store, request->domid);
+	struct store_domain *domain = sim_domain_find_introduced(store, request->domid);
 
 	switch (request->header.type) {
 	case XS_IS_DOMAIN_INTRODUCED:
@@ -132,7 +132,7 @@ static int serve_toolstack(struct sim_store *store, struct sim_tree *tree, const
 
 /* ---- requests of the connection's own state -------------------------------------------------- */
 
-static void tell_quota(const struct sim_tree *tree, int64_t domid, struct sim_reply *reply)
+static void tell_quota(const struct sim_tree *tree, int64_t domid, struct store_reply *reply)
 {
 	int owned = sim_tree_owned(tree, domid);
 	char text[64];
@@ -146,9 +146,9 @@ static void tell_quota(const struct sim_tree *tree, int64_t domid, struct sim_re
 }
 
 static int serve_own(struct sim_connection *connection, const struct sim_tree *tree,
-		     const struct sim_request *request, struct sim_reply *reply)
+		     const struct store_message *request, struct store_reply *reply)
 {
-	struct sim_domain *domain = connection->domain;
+	struct store_domain *domain = connection->domain;
 	struct sim_credentials who = sim_domain_credentials(domain);
 	struct sim_connection *other;
 	char text[16];
@@ -215,7 +215,7 @@ static void consequence_take(struct sim_store *store, struct consequence *conseq
 }
 
 static void serve_tree(struct sim_connection *connection, struct sim_transaction *transaction,
-		       const struct sim_request *request, struct sim_reply *reply,
+		       const struct store_message *request, struct store_reply *reply,
 		       struct consequence *consequence)
 {
 	struct sim_store *store = connection->domain->store;
@@ -231,7 +231,7 @@ static void serve_tree(struct sim_connection *connection, struct sim_transaction
 }
 
 static void serve_transaction_end(struct sim_connection *connection, struct sim_transaction *transaction,
-				  const struct sim_request *request, struct sim_reply *reply,
+				  const struct store_message *request, struct store_reply *reply,
 				  struct consequence *consequence)
 {
 	struct sim_committed committed = {0};
@@ -252,10 +252,10 @@ static void serve_transaction_end(struct sim_connection *connection, struct sim_
 }
 
 static void serve(struct sim_connection *connection, struct sim_transaction *transaction,
-		  const struct sim_request *request, int decoded, struct sim_reply *reply,
+		  const struct store_message *request, int decoded, struct store_reply *reply,
 		  struct consequence *consequence)
 {
-	struct sim_domain *domain = connection->domain;
+	struct store_domain *domain = connection->domain;
 	struct sim_credentials who = sim_domain_credentials(domain);
 	struct sim_tree *tree = transaction ? &transaction->tree : &domain->store->tree;
 	const uint32_t type = request->header.type;
@@ -277,7 +277,7 @@ static void serve(struct sim_connection *connection, struct sim_transaction *tra
 }
 
 /* Finds the transaction that a request is in. Returns 0, or the error for an id that names none. */
-static int find_transaction(struct sim_connection *connection, const struct sim_request *request,
+static int find_transaction(struct sim_connection *connection, const struct store_message *request,
 			    struct sim_transaction **transaction)
 {
 	const uint32_t type = request->header.type;
@@ -294,8 +294,8 @@ static int find_transaction(struct sim_connection *connection, const struct sim_
 
 /* Serves a request in a transaction, which is then tried again with it, whatever its type is. */
 static void serve_in_transaction(struct sim_connection *connection, struct sim_transaction *transaction,
-				 const struct sim_request *request, int decoded, const void *message,
-				 size_t len, struct sim_reply *reply, struct consequence *consequence)
+				 const struct store_message *request, int decoded, const void *message,
+				 size_t len, struct store_reply *reply, struct consequence *consequence)
 {
 	bool ends = request->header.type == XS_TRANSACTION_END,
 	     has_kernel = sim_domain_has_kernel(connection->domain);
@@ -313,8 +313,8 @@ static void serve_in_transaction(struct sim_connection *connection, struct sim_t
 
 static void serve_message(struct sim_connection *connection, const void *message, size_t len)
 {
-	struct sim_request request;
-	struct sim_reply reply = {0};
+	struct store_message request;
+	struct store_reply reply = {0};
 	struct consequence consequence = {0};
 	struct sim_transaction *transaction;
 	int decoded = sim_wire_decode(&request, message, len);
@@ -404,7 +404,7 @@ void sim_connection_apply_stall(struct sim_connection *connection)
 	}
 }
 
-struct sim_connection *sim_connection_new(struct sim_domain *domain, int fd)
+struct sim_connection *sim_connection_new(struct store_domain *domain, int fd)
 {
 	struct sim_connection *connection = sim_must(calloc(1, sizeof(*connection)));
 

@@ -45,7 +45,7 @@ struct sim_watch {
 struct sim_logged {
 	void *message;
 	size_t len;
-	struct sim_reply reply;
+	struct store_reply reply;
 };
 
 /*
@@ -64,7 +64,7 @@ struct sim_transaction {
 	struct sim_transaction *prev, *next;
 };
 
-struct sim_domain {
+struct store_domain {
 	struct sim_store *store;
 	unsigned domid;
 	int64_t target;
@@ -79,7 +79,7 @@ struct sim_domain {
 };
 
 struct sim_connection {
-	struct sim_domain *domain;
+	struct store_domain *domain;
 	struct bufferevent *bev;	 /* NULL when fed by hand, as the fuzzer does */
 	struct evbuffer *input, *output; /* bev's, or our own */
 	bool doomed;
@@ -94,26 +94,26 @@ struct sim_store {
 	struct sim_store_options options;
 	struct sim_tree tree;
 	struct sim_watch_node watches, special_watches; /* roots */
-	struct sim_domain *domains;
+	struct store_domain *domains;
 	struct event *reap;
 	bool stalled;
 };
 
 /* store.c */
-struct sim_domain *sim_domain_find(const struct sim_store *store, unsigned domid);
+struct store_domain *sim_domain_find(const struct sim_store *store, unsigned domid);
 /* NULL also for a number that is no domid. */
-struct sim_domain *sim_domain_find_introduced(const struct sim_store *store, int64_t domid);
-struct sim_domain *sim_domain_get(struct sim_store *store, unsigned domid);
-struct sim_credentials sim_domain_credentials(const struct sim_domain *domain);
+struct store_domain *sim_domain_find_introduced(const struct sim_store *store, int64_t domid);
+struct store_domain *sim_domain_get(struct sim_store *store, unsigned domid);
+struct sim_credentials sim_domain_credentials(const struct store_domain *domain);
 /* Returns whether the domain's programs reach the store through a kernel, by /dev/xen/xenbus. */
-bool sim_domain_has_kernel(const struct sim_domain *domain);
+bool sim_domain_has_kernel(const struct store_domain *domain);
 
 /* Ends a domain in this tree, the live one or a transaction's, and for the store. */
 void sim_store_release_in(struct sim_store *store, struct sim_tree *tree, int64_t domid);
 
 /* store_connection.c */
 /* Makes a connection. fd -1: it has no socket, and is fed through input and sim_connection_process. */
-struct sim_connection *sim_connection_new(struct sim_domain *domain, int fd);
+struct sim_connection *sim_connection_new(struct store_domain *domain, int fd);
 void sim_connection_free(struct sim_connection *connection);
 /* Serves what has arrived completely. */
 void sim_connection_process(struct sim_connection *connection);
@@ -147,7 +147,7 @@ bool sim_transaction_is_full(const struct sim_connection *connection,
 			     const struct sim_transaction *transaction);
 /* Notes a request in the transaction and its answer. */
 void sim_transaction_log(struct sim_transaction *transaction, const void *message, size_t len,
-			 const struct sim_reply *reply);
+			 const struct store_reply *reply);
 /* Ends and frees the transaction. After a commit that changed something, *committed holds the changes to
  * report; the caller fires the watches behind its reply and then clears it with
  * sim_transaction_committed_clear. */

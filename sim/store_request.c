@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-void sim_reply_append(struct sim_reply *reply, const void *data, size_t len)
+void sim_reply_append(struct store_reply *reply, const void *data, size_t len)
 {
 	reply->data = sim_must(realloc(reply->data, reply->len + len + 1));
 	if (len)
@@ -14,13 +14,13 @@ void sim_reply_append(struct sim_reply *reply, const void *data, size_t len)
 	reply->data[reply->len] = '\0';
 }
 
-void sim_reply_clear(struct sim_reply *reply)
+void sim_reply_clear(struct store_reply *reply)
 {
 	free(reply->data);
-	*reply = (struct sim_reply){0};
+	*reply = (struct store_reply){0};
 }
 
-bool sim_reply_equal(const struct sim_reply *a, const struct sim_reply *b)
+bool sim_reply_equal(const struct store_reply *a, const struct store_reply *b)
 {
 	if (a->error || b->error)
 		return a->error == b->error;
@@ -83,7 +83,7 @@ static void widen(char **top, const char *path, size_t len)
 }
 
 /* Appends the names below a node, each with its NUL. */
-static void append_names(struct sim_reply *reply, const struct sim_node *node)
+static void append_names(struct store_reply *reply, const struct sim_node *node)
 {
 	for (unsigned i = 0; i < node->n_children; i++) {
 		const char *name = node->children[i]->name;
@@ -92,7 +92,7 @@ static void append_names(struct sim_reply *reply, const struct sim_node *node)
 	}
 }
 
-static void reply_with_node(struct sim_reply *reply, const struct sim_request *request,
+static void reply_with_node(struct store_reply *reply, const struct store_message *request,
 			    const struct sim_node *node)
 {
 	char perm[SIM_WIRE_PERM_SIZE];
@@ -116,8 +116,8 @@ static void reply_with_node(struct sim_reply *reply, const struct sim_request *r
 	}
 }
 
-static int change(struct sim_tree *tree, const struct sim_credentials *who, const struct sim_request *request,
-		  const char *path)
+static int change(struct sim_tree *tree, const struct sim_credentials *who,
+		  const struct store_message *request, const char *path)
 {
 	switch (request->header.type) {
 	case XS_WRITE:
@@ -135,7 +135,7 @@ static int change(struct sim_tree *tree, const struct sim_credentials *who, cons
 
 /* Makes the change, and notes what it may have changed: with the parents that stay when it is then refused. */
 static int change_and_note(struct sim_tree *tree, const struct sim_credentials *who,
-			   const struct sim_request *request, char *path, struct sim_changes *changes)
+			   const struct store_message *request, char *path, struct sim_changes *changes)
 {
 	const uint32_t type = request->header.type;
 	/* As long as we hold it, every change makes another root. */
@@ -160,7 +160,7 @@ static int change_and_note(struct sim_tree *tree, const struct sim_credentials *
 }
 
 void sim_request_execute(struct sim_tree *tree, const struct sim_credentials *who,
-			 const struct sim_request *request, struct sim_reply *reply,
+			 const struct store_message *request, struct store_reply *reply,
 			 struct sim_changes *changes)
 {
 	const uint32_t type = request->header.type;

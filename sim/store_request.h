@@ -8,15 +8,15 @@
 
 #include "sim/store_wire.h"
 
-struct sim_reply {
+struct store_reply {
 	int error; /* 0, or a negative errno instead of the data */
 	char *data;
 	size_t len;
 };
 
-void sim_reply_append(struct sim_reply *reply, const void *data, size_t len);
-void sim_reply_clear(struct sim_reply *reply);
-bool sim_reply_equal(const struct sim_reply *a, const struct sim_reply *b);
+void sim_reply_append(struct store_reply *reply, const void *data, size_t len);
+void sim_reply_clear(struct store_reply *reply);
+bool sim_reply_equal(const struct store_reply *a, const struct store_reply *b);
 
 /* A change to report to watches, in order. Special nodes are named as those in the root that they are. */
 struct sim_change {
@@ -38,7 +38,7 @@ void sim_changes_clear(struct sim_changes *changes);
 /* Returns true for requests that read or change a tree, which the function below takes. */
 bool sim_request_is_for_tree(uint32_t type);
 void sim_request_execute(struct sim_tree *tree, const struct sim_credentials *who,
-			 const struct sim_request *request, struct sim_reply *reply,
+			 const struct store_message *request, struct store_reply *reply,
 			 struct sim_changes *changes);
 
 #endif

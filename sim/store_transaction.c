@@ -44,7 +44,7 @@ struct sim_transaction *sim_transaction_find(const struct sim_connection *connec
 	return NULL;
 }
 
-static bool id_in_use(const struct sim_domain *domain, uint32_t id)
+static bool id_in_use(const struct store_domain *domain, uint32_t id)
 {
 	const struct sim_connection *connection;
 
@@ -54,7 +54,7 @@ static bool id_in_use(const struct sim_domain *domain, uint32_t id)
 	return false;
 }
 
-static bool quota_reached(const struct sim_domain *domain)
+static bool quota_reached(const struct store_domain *domain)
 {
 	struct sim_credentials who = sim_domain_credentials(domain);
 	const struct sim_connection *connection;
@@ -67,7 +67,7 @@ static bool quota_reached(const struct sim_domain *domain)
 
 int sim_transaction_start(struct sim_connection *connection, uint32_t *id)
 {
-	struct sim_domain *domain = connection->domain;
+	struct store_domain *domain = connection->domain;
 	struct sim_store *store = domain->store;
 	struct sim_transaction *transaction;
 
@@ -96,7 +96,7 @@ bool sim_transaction_is_full(const struct sim_connection *connection,
 }
 
 void sim_transaction_log(struct sim_transaction *transaction, const void *message, size_t len,
-			 const struct sim_reply *reply)
+			 const struct store_reply *reply)
 {
 	struct sim_logged *logged;
 
@@ -149,8 +149,8 @@ static bool graft(struct sim_store *store, const struct sim_transaction *transac
 
 /* Answers a logged request again. Returns false for a type that oxenstored can't try again. */
 static bool ask_again(const struct sim_logged *logged, struct sim_tree *tree,
-		      const struct sim_credentials *who, struct sim_request *request,
-		      struct sim_changes *changes, struct sim_reply *reply)
+		      const struct sim_credentials *who, struct store_message *request,
+		      struct sim_changes *changes, struct store_reply *reply)
 {
 	int decoded = sim_wire_decode(request, logged->message, logged->len);
 	uint32_t type = request->header.type;
@@ -172,7 +172,7 @@ static int replay(struct sim_connection *connection, struct sim_transaction *tra
 {
 	struct sim_store *store = connection->domain->store;
 	struct sim_credentials who = sim_domain_credentials(connection->domain);
-	struct sim_request *request;
+	struct store_message *request;
 	struct sim_changes changes = {0};
 	struct sim_tree tree;
 	int rc = 0;
@@ -183,7 +183,7 @@ static int replay(struct sim_connection *connection, struct sim_transaction *tra
 	request = sim_must(malloc(sizeof(*request)));
 	sim_tree_snapshot(&tree, &store->tree);
 	for (unsigned i = 0; i < transaction->n_logged && rc == 0; i++) {
-		struct sim_reply reply = {0};
+		struct store_reply reply = {0};
 
 		if (!ask_again(&transaction->log[i], &tree, &who, request, &changes, &reply) ||
 		    !sim_reply_equal(&reply, &transaction->log[i].reply))

@@ -95,7 +95,7 @@ unsigned sim_watch_count(const struct sim_connection *connection)
 
 /* Returns whether the watch quota is reached. A guest's processes share the kernel's one connection, so its
  * quota counts them all; domain 0 has none. */
-static bool quota_reached(const struct sim_domain *domain)
+static bool quota_reached(const struct store_domain *domain)
 {
 	const struct sim_connection *connection;
 	unsigned count = sim_domain_has_kernel(domain) ? KERNEL_WATCHES : 0;
@@ -138,7 +138,7 @@ static void send_event(const struct sim_watch *watch, const char *path)
 
 int sim_watch_add(struct sim_connection *connection, const char *untrusted_path, const char *token)
 {
-	struct sim_domain *domain = connection->domain;
+	struct store_domain *domain = connection->domain;
 	struct sim_credentials who = sim_domain_credentials(domain);
 	char absolute[SIM_PATH_SIZE];
 	struct sim_watch *watch;
@@ -174,7 +174,7 @@ void sim_watch_fire_first(struct sim_connection *connection)
 
 int sim_watch_remove(struct sim_connection *connection, const char *untrusted_path, const char *token)
 {
-	struct sim_domain *domain = connection->domain;
+	struct store_domain *domain = connection->domain;
 	char absolute[SIM_PATH_SIZE];
 	struct sim_watch *watch;
 	int rc;
@@ -201,7 +201,7 @@ void sim_watch_remove_all(struct sim_connection *connection)
 
 void sim_watch_set_again(struct sim_connection *connection)
 {
-	const struct sim_domain *domain = connection->domain;
+	const struct store_domain *domain = connection->domain;
 	char absolute[SIM_PATH_SIZE];
 	struct sim_watch *watch;
 

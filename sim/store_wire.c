@@ -19,20 +19,20 @@ int sim_wire_message_length(const void *data, size_t len)
 }
 
 /* A part of a payload. */
-struct piece {
+struct payload_piece {
 	const char *text;
 	size_t len;
 };
 
 /* Cuts a piece at its NULs, as oxenstored does, into at most max pieces; the last one is the rest. Returns
  * how many there are. */
-static unsigned split(struct piece rest, struct piece *pieces, unsigned max)
+static unsigned split(struct payload_piece rest, struct payload_piece *pieces, unsigned max)
 {
 	unsigned count = 0;
 	const char *nul;
 
 	while (count < max - 1 && rest.len && (nul = memchr(rest.text, '\0', rest.len))) {
-		pieces[count++] = (struct piece){rest.text, (size_t)(nul - rest.text)};
+		pieces[count++] = (struct payload_piece){rest.text, (size_t)(nul - rest.text)};
 		rest.len -= (size_t)(nul - rest.text) + 1;
 		rest.text = nul + 1;
 	}
@@ -56,7 +56,7 @@ static unsigned digit(char c)
 
 /* Reads a number as OCaml's int_of_string does, which oxenstored uses: with a sign, in any base (0x10), and
  * with underscores. */
-static bool parse_number(struct piece piece, int64_t *number)
+static bool parse_number(struct payload_piece piece, int64_t *number)
 {
 	const char *at = piece.text, *end = piece.text + piece.len;
 	uint64_t value = 0, limit = (uint64_t)1 << 62;
@@ -88,7 +88,7 @@ static bool parse_number(struct piece piece, int64_t *number)
 }
 
 /* Reads the first digits that there are, as oxenstored does elsewhere. Without any it is 0. */
-static int64_t first_digits(struct piece piece)
+static int64_t first_digits(struct payload_piece piece)
 {
 	const char *at = piece.text, *end = piece.text + piece.len;
 	uint64_t value = 0;
@@ -100,7 +100,7 @@ static int64_t first_digits(struct piece piece)
 	return wrap(value);
 }
 
-static bool parse_perm(struct piece piece, struct sim_perm *perm)
+static bool parse_perm(struct payload_piece piece, struct sim_perm *perm)
 {
 	if (piece.len == 0)
 		return false;
@@ -120,7 +120,7 @@ static bool parse_perm(struct piece piece, struct sim_perm *perm)
 	default:
 		return false;
 	}
-	return parse_number((struct piece){piece.text + 1, piece.len - 1}, &perm->domid);
+	return parse_number((struct payload_piece){piece.text + 1, piece.len - 1}, &perm->domid);
 }
 
 int sim_wire_print_perm(char text[SIM_WIRE_PERM_SIZE], const struct sim_perm *perm)
@@ -132,9 +132,9 @@ int sim_wire_print_perm(char text[SIM_WIRE_PERM_SIZE], const struct sim_perm *pe
 }
 
 /* What follows the last NUL is left out. */
-static bool parse_perms(struct piece rest, struct sim_request *request)
+static bool parse_perms(struct payload_piece rest, struct store_message *request)
 {
-	struct piece two[2];
+	struct payload_piece two[2];
 
 	while (split(rest, two, 2) == 2) {
 		if (request->n_perms == SIM_WIRE_PERMS_MAX ||
@@ -146,16 +146,16 @@ static bool parse_perms(struct piece rest, struct sim_request *request)
 	return request->n_perms > 0;
 }
 
-static bool is_text(struct piece piece, const char *text)
+static bool is_text(struct payload_piece piece, const char *text)
 {
 	return piece.len == strlen(text) && memcmp(piece.text, text, piece.len) == 0;
 }
 
-int sim_wire_decode(struct sim_request *request, const void *message, size_t len)
+int sim_wire_decode(struct store_message *request, const void *message, size_t len)
 {
-	const struct piece payload = {(const char *)message + sizeof(request->header),
-				      len - sizeof(request->header)};
-	struct piece two[2], all[8];
+	const struct payload_piece payload = {(const char *)message + sizeof(request->header),
+					      len - sizeof(request->header)};
+	struct payload_piece two[2], all[8];
 	unsigned count = split(payload, all, 8);
 	bool has_two = split(payload, two, 2) == 2;
 	/* There is one string and nothing behind it. */

@@ -16,7 +16,7 @@
 
 /* A decoded request. Pointers lead into the message and are valid as long as it is. The type decides which
  * fields are set. */
-struct sim_request {
+struct store_message {
 	struct xsd_sockmsg header;
 	const char *untrusted_path;
 	const char *token;
@@ -36,7 +36,7 @@ int sim_wire_message_length(const void *data, size_t len);
 
 /* Decodes one complete message. Returns 0, -EINVAL: arguments don't have the form of this type, -ENOSYS: no
  * such type. The header is valid in any case. */
-int sim_wire_decode(struct sim_request *request, const void *message, size_t len);
+int sim_wire_decode(struct store_message *request, const void *message, size_t len);
 
 /* Returns the protocol's name of a negative errno. */
 const char *sim_wire_error_name(int error);

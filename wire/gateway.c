@@ -9,7 +9,7 @@
 #define ID_MAX	  ((INT64_C(1) << 53) - 1) /* what every reader of JSON can hold */
 #define DEPTH_MAX 4			   /* of what may be skipped */
 
-enum member {
+enum json_member {
 	VERSION = 1,
 	HOST = 2,
 	INSTANCE = 4,

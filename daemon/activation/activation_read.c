@@ -22,7 +22,7 @@
 #define GROUPS_MAX     65536 /* of a user: Linux' own limit */
 
 /* State of reading one file. */
-struct reader {
+struct activation_reader {
 	struct ini_file file; /* first: begin_section() gets it */
 	struct activation_settings *settings;
 	unsigned section_line;
@@ -31,7 +31,7 @@ struct reader {
 
 static void begin_section(struct ini_file *file, const char *name, size_t size)
 {
-	struct reader *reader = (struct reader *)file;
+	struct activation_reader *reader = (struct activation_reader *)file;
 
 	if (size != strlen("activate") || strncmp(name, "activate", size))
 		ini_file_complain(file, "such a file has only the section [activate]");
@@ -42,12 +42,12 @@ static void begin_section(struct ini_file *file, const char *name, size_t size)
 
 /* --- keys ------------------------------------------------------------------------------------- */
 
-static int out_of_memory(struct reader *reader)
+static int out_of_memory(struct activation_reader *reader)
 {
 	return ini_file_complain(&reader->file, "out of memory");
 }
 
-static int set_endpoint(struct reader *reader, const char *value)
+static int set_endpoint(struct activation_reader *reader, const char *value)
 {
 	if (!endpoint_name_is_valid(value, strlen(value)))
 		return ini_file_complain(
@@ -59,7 +59,7 @@ static int set_endpoint(struct reader *reader, const char *value)
 }
 
 /* Notes the user's groups, and what else the command's process needs. */
-static int keep_identity(struct reader *reader, const struct passwd *entry)
+static int keep_identity(struct activation_reader *reader, const struct passwd *entry)
 {
 	struct activation_settings *settings = reader->settings;
 	int count = 0;
@@ -84,7 +84,7 @@ static int keep_identity(struct reader *reader, const struct passwd *entry)
 	return ini_file_complain(&reader->file, "user = %s: is in too many groups", settings->user);
 }
 
-static int set_user(struct reader *reader, const char *value)
+static int set_user(struct activation_reader *reader, const char *value)
 {
 	const struct passwd *entry = getpwnam(value);
 	char *end = NULL;
@@ -120,7 +120,7 @@ static bool can_be_started(const char *unit)
 	return false;
 }
 
-static int set_unit(struct reader *reader, const char *value)
+static int set_unit(struct activation_reader *reader, const char *value)
 {
 	if (!can_be_started(value))
 		return ini_file_complain(
@@ -130,7 +130,7 @@ static int set_unit(struct reader *reader, const char *value)
 	return reader->settings->unit ? 1 : out_of_memory(reader);
 }
 
-static int set_command(struct reader *reader, const char *value)
+static int set_command(struct activation_reader *reader, const char *value)
 {
 	struct activation_settings *settings = reader->settings;
 	char *rest, *word;
@@ -159,7 +159,7 @@ static int set_command(struct reader *reader, const char *value)
 	return 1;
 }
 
-static int set_timeout(struct reader *reader, const char *value)
+static int set_timeout(struct activation_reader *reader, const char *value)
 {
 	reader->has_timeout = true;
 	if (config_parse_duration(value, TIMEOUT_MIN_MS, TIMEOUT_MAX_MS, &reader->settings->timeout_ms) < 0)
@@ -171,11 +171,11 @@ static int set_timeout(struct reader *reader, const char *value)
 
 static int on_key(void *user, const char *section, const char *key, const char *value)
 {
-	struct reader *reader = user;
+	struct activation_reader *reader = user;
 	struct activation_settings *settings = reader->settings;
 	static const struct {
 		const char *name;
-		int (*set)(struct reader *reader, const char *value);
+		int (*set)(struct activation_reader *reader, const char *value);
 	} keys[] = {
 		{"endpoint", set_endpoint}, {"user", set_user},	      {"unit", set_unit},
 		{"exec", set_command},	    {"timeout", set_timeout},
@@ -201,7 +201,7 @@ static int on_key(void *user, const char *section, const char *key, const char *
 
 /* --- files ------------------------------------------------------------------------------------ */
 
-static void check_user(struct reader *reader, uid_t runs_as)
+static void check_user(struct activation_reader *reader, uid_t runs_as)
 {
 	const struct activation_settings *settings = reader->settings;
 	unsigned line = reader->section_line;
@@ -217,7 +217,8 @@ static void check_user(struct reader *reader, uid_t runs_as)
 				     (unsigned)settings->uid);
 }
 
-static void check_complete(struct reader *reader, const struct activation_settings *list, uid_t runs_as)
+static void check_complete(struct activation_reader *reader, const struct activation_settings *list,
+			   uid_t runs_as)
 {
 	const struct activation_settings *settings = reader->settings, *other;
 	unsigned line = reader->section_line ? reader->section_line : 1;
@@ -239,7 +240,7 @@ static void check_complete(struct reader *reader, const struct activation_settin
 static int read_stream(struct activation_settings *list, struct activation_settings *settings, FILE *file,
 		       uid_t runs_as, char **error)
 {
-	struct reader reader = {
+	struct activation_reader reader = {
 		.file = {.stream = file,
 			 .path = settings->path,
 			 .error = error,

@@ -118,7 +118,7 @@ static void on_child(int number, short what, void *userdata)
 }
 
 /* Everything that the child needs, made before fork(): there only what is safe after it may be called. */
-struct child {
+struct child_setup {
 	const struct activation_settings *settings;
 	char **environment;
 	char *socket, *home, *user, *logname;
@@ -177,14 +177,14 @@ static char *add_variable(char ***end, const char *name, const char *value, int 
 	return text;
 }
 
-static int prepare(struct child *child, const struct starter *starter,
+static int prepare(struct child_setup *child, const struct starter *starter,
 		   const struct activation_settings *settings)
 {
 	unsigned count = 0;
 	char **end;
 	int r = 0;
 
-	*child = (struct child){.settings = settings, .switches = geteuid() != settings->uid};
+	*child = (struct child_setup){.settings = settings, .switches = geteuid() != settings->uid};
 	while (environ[count])
 		count++;
 	child->environment = end = calloc(count + 5, sizeof(char *));
@@ -200,7 +200,7 @@ static int prepare(struct child *child, const struct starter *starter,
 	return r;
 }
 
-static void clean_up(struct child *child)
+static void clean_up(struct child_setup *child)
 {
 	free(child->environment);
 	free(child->socket);
@@ -236,7 +236,7 @@ static bool become(const struct activation_settings *settings)
 }
 
 /* Runs in the child of a process with threads: nothing here but what is safe after fork(). */
-static void __attribute__((noreturn)) run(const struct child *child)
+static void __attribute__((noreturn)) run(const struct child_setup *child)
 {
 	struct sigaction standard = {.sa_handler = SIG_DFL};
 	struct rlimit files;
@@ -267,7 +267,7 @@ static void __attribute__((noreturn)) run(const struct child *child)
 
 static int start_command(struct start *start, const struct activation_settings *settings)
 {
-	struct child child;
+	struct child_setup child;
 	sigset_t all, before;
 	int r;
 

@@ -16,7 +16,7 @@
 #define MIB (1024 * KIB)
 #define GIB (1024 * MIB)
 
-enum value_kind {
+enum config_value_kind {
 	VALUE_SOCKET,
 	VALUE_PATH,
 	VALUE_USER,
@@ -35,9 +35,9 @@ enum value_kind {
 	VALUE_HOST,
 };
 
-struct key {
+struct config_key {
 	const char *section, *name;
-	enum value_kind kind;
+	enum config_value_kind kind;
 	size_t offset;
 	uint64_t min, max;
 	const char *allowed; /* completes "must be ..." */
@@ -50,7 +50,7 @@ struct key {
 #define POOL_MAX       (1u << 20)
 #define POOL_ALLOWED   "a number from 2 to 1048576"
 
-static const struct key keys[] = {
+static const struct config_key keys[] = {
 	{"daemon", "socket", VALUE_SOCKET, AT(socket), 0, 0,
 	 "an absolute path of at most 107 bytes (a Unix socket's limit)"},
 	{"daemon", "policy-dir", VALUE_PATH, AT(policy_dir), 0, 0, "an absolute path"},
@@ -177,7 +177,7 @@ static const struct unit duration_units[] = {
 static const struct unit short_duration_units[] = {{"us", 1}, {"ms", 1000}, {NULL, 0}};
 static const struct unit count_units[] = {{"", 1}, {NULL, 0}};
 
-static const struct unit *units_of(enum value_kind kind)
+static const struct unit *units_of(enum config_value_kind kind)
 {
 	switch (kind) {
 	case VALUE_DURATION:
@@ -191,7 +191,8 @@ static const struct unit *units_of(enum value_kind kind)
 	}
 }
 
-static int parse_number(const char *text, const struct unit *units, const struct key *key, uint64_t *value)
+static int parse_number(const char *text, const struct unit *units, const struct config_key *key,
+			uint64_t *value)
 {
 	const char *end = text;
 	uint64_t number = 0;
@@ -221,7 +222,7 @@ static int parse_number(const char *text, const struct unit *units, const struct
 
 int config_parse_duration(const char *text, uint32_t min, uint32_t max, uint32_t *ms)
 {
-	const struct key key = {.min = min, .max = max};
+	const struct config_key key = {.min = min, .max = max};
 	uint64_t number;
 	int r = parse_number(text, duration_units, &key, &number);
 
@@ -275,7 +276,7 @@ static int parse_value(void *config_, unsigned row, const char *text)
 {
 	static const char *const map_words[] = {"auto", "yes", "no", NULL};
 	static const char *const presence_words[] = {"public", "private", NULL};
-	const struct key *key = &keys[row];
+	const struct config_key *key = &keys[row];
 	struct config *config = config_;
 	void *field = (char *)config + key->offset;
 	uint64_t number;
@@ -334,14 +335,14 @@ static int parse_value(void *config_, unsigned row, const char *text)
 }
 
 /* State of reading one file. */
-struct reading {
+struct config_reading {
 	struct ini_file file;
 	unsigned lines[KEYS]; /* the line that set each key; 0: none did */
 };
 
 /* Returns the line to blame for two settings that don't go together: the later one, 0 if neither is in the
  * file. */
-static unsigned later(const struct reading *reading, const char *a, const char *b)
+static unsigned later(const struct config_reading *reading, const char *a, const char *b)
 {
 	unsigned last = 0;
 
@@ -351,7 +352,7 @@ static unsigned later(const struct reading *reading, const char *a, const char *
 	return last;
 }
 
-static void check_together(struct reading *reading, const struct config *config)
+static void check_together(struct config_reading *reading, const struct config *config)
 {
 	if (config->min_ring_size > config->ring_size)
 		ini_file_complain_at(&reading->file, later(reading, "min-ring-size", "ring-size"),
@@ -387,7 +388,7 @@ int config_load_stream(struct config *config, FILE *file, const char *path, char
 		.manual = "xenmsgd.conf(5)",
 		.parse = parse_value,
 	};
-	struct reading reading = {.file = {.stream = file, .path = path, .error = error}};
+	struct config_reading reading = {.file = {.stream = file, .path = path, .error = error}};
 	int r;
 
 	*error = NULL;

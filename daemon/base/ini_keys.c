@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct reading {
+struct keys_reading {
 	struct ini_file file; /* first: begin_section() gets it */
 	const struct ini_keys *keys;
 	unsigned *lines;
@@ -36,7 +36,7 @@ static const char *name_sections(const struct ini_keys *keys, char *out, size_t 
 
 static void begin_section(struct ini_file *file, const char *name, size_t size)
 {
-	const struct ini_keys *keys = ((const struct reading *)file)->keys;
+	const struct ini_keys *keys = ((const struct keys_reading *)file)->keys;
 	char sections[256];
 
 	for (unsigned i = 0; i < keys->count; i++)
@@ -48,7 +48,7 @@ static void begin_section(struct ini_file *file, const char *name, size_t size)
 
 static int on_key(void *userdata, const char *section, const char *name, const char *value)
 {
-	struct reading *reading = userdata;
+	struct keys_reading *reading = userdata;
 	const struct ini_keys *keys = reading->keys;
 	struct ini_file *file = &reading->file;
 	char sections[256];
@@ -74,7 +74,7 @@ static int on_key(void *userdata, const char *section, const char *name, const c
 
 int ini_keys_read(struct ini_file *file, const struct ini_keys *keys, unsigned *lines, void *userdata)
 {
-	struct reading reading = {*file, keys, lines, userdata};
+	struct keys_reading reading = {*file, keys, lines, userdata};
 	int r;
 
 	reading.file.begin_section = begin_section;

@@ -6,12 +6,12 @@
 #include "daemon/base/share.h"
 #include "wire/hash.h"
 
-struct key {
+struct limit_key {
 	uint32_t kind, id;
 };
 
 struct log_speaker {
-	struct key key;
+	struct limit_key key;
 	unsigned seen[LOG_CAUSES];
 	uint64_t written, held_back;
 	UT_hash_handle hh;
@@ -19,7 +19,7 @@ struct log_speaker {
 
 static struct log_speaker *speaker_of(struct log_limits *limits, struct log_source source)
 {
-	struct key key = {.kind = source.kind, .id = source.id};
+	struct limit_key key = {.kind = source.kind, .id = source.id};
 	struct log_speaker *speaker;
 
 	HASH_FIND(hh, limits->speakers, &key, sizeof(key), speaker);

@@ -148,7 +148,7 @@ static void on_turn(struct task *task)
 	/* What is left makes the socket readable again. */
 	while (socket->fd >= 0 && units < TURNS_QUANTUM) {
 		struct iovec piece = {text, sizeof(text)};
-		struct call call;
+		struct kernel_call call;
 		ssize_t size;
 		uint64_t cost;
 
@@ -280,7 +280,7 @@ bool gateway_socket_has_gateway(const struct gateway_socket *socket)
 int gateway_socket_send(struct gateway_socket *socket, const struct gateway_packet *packet, const int *fds,
 			unsigned count)
 {
-	struct call call;
+	struct kernel_call call;
 	int r;
 
 	if (!socket->greeted)

@@ -8,12 +8,12 @@
 #include "daemon/base/clock.h"
 #include "wire/frame_ring.h"
 
-int attempt_choose(struct attempt *attempt, bool is_lower)
+int attempt_choose(struct link_attempt *attempt, bool is_lower)
 {
 	uint8_t random[sizeof(attempt->nonce) + sizeof(attempt->cover) + sizeof(attempt->secret)];
 	const uint8_t *at = random;
 
-	*attempt = (struct attempt){.begun_ms = clock_ms()};
+	*attempt = (struct link_attempt){.begun_ms = clock_ms()};
 	if (getrandom(random, sizeof(random), 0) != sizeof(random))
 		return -EIO;
 	memcpy(attempt->nonce, at, sizeof(attempt->nonce));
@@ -25,7 +25,7 @@ int attempt_choose(struct attempt *attempt, bool is_lower)
 	return 0;
 }
 
-int attempt_begin(struct attempt *attempt, const struct transport *transport, bool is_lower)
+int attempt_begin(struct link_attempt *attempt, const struct link_transport *transport, bool is_lower)
 {
 	struct ring_view in, out;
 	int r = attempt_choose(attempt, is_lower);
@@ -36,8 +36,8 @@ int attempt_begin(struct attempt *attempt, const struct transport *transport, bo
 	return r < 0 ? r : ring_writer_init(&attempt->out, &out, false);
 }
 
-int attempt_say(struct attempt *attempt, const struct transport *transport, uint8_t type, uint32_t sequence,
-		const void *payload, uint32_t length)
+int attempt_say(struct link_attempt *attempt, const struct link_transport *transport, uint8_t type,
+		uint32_t sequence, const void *payload, uint32_t length)
 {
 	const struct frame_header header = {.type = type, .length = length, .sequence = sequence};
 	int space = ring_writer_space(&attempt->out, frame_size(length));
@@ -48,7 +48,7 @@ int attempt_say(struct attempt *attempt, const struct transport *transport, uint
 	return ring_writer_publish(&attempt->out) ? transport_notify(transport) : 0;
 }
 
-int attempt_hear(struct attempt *attempt, struct frame_header *header, uint8_t *payload)
+int attempt_hear(struct link_attempt *attempt, struct frame_header *header, uint8_t *payload)
 {
 	uint32_t ready;
 	int r = frame_next(&attempt->in, header, &ready);

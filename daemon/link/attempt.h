@@ -14,7 +14,7 @@
 #include "wire/frame.h"
 #include "wire/ring.h"
 
-struct attempt {
+struct link_attempt {
 	struct ring_reader in;
 	struct ring_writer out;
 	uint8_t nonce[16], peer_nonce[16];
@@ -28,17 +28,17 @@ struct attempt {
 
 /* Chooses the nonce of our HELLO, and, for the lower domid, the secret of a session that begins with it. -EIO: no random
  * numbers. */
-int attempt_choose(struct attempt *attempt, bool is_lower);
+int attempt_choose(struct link_attempt *attempt, bool is_lower);
 /* Begins to read and write the transport's rings, having chosen. -EIO; -EINVAL: bad sizes. */
-int attempt_begin(struct attempt *attempt, const struct transport *transport, bool is_lower);
+int attempt_begin(struct link_attempt *attempt, const struct link_transport *transport, bool is_lower);
 /* Writes a frame, lets the other end see it, and notifies it if it asks. Payloads are short, and the rings were empty. The
  * number is 0 but behind the HELLO of a session.
  * -ENOSPC: there is no room, since the other end doesn't read; -EPROTO: it claims impossible things; else as the
  * transport says. */
-int attempt_say(struct attempt *attempt, const struct transport *transport, uint8_t type, uint32_t sequence,
-		const void *payload, uint32_t length);
+int attempt_say(struct link_attempt *attempt, const struct link_transport *transport, uint8_t type,
+		uint32_t sequence, const void *payload, uint32_t length);
 /* Takes the next frame out of the ring. 1: *header and payload are its; 0: there is none, and the other end will notify
  * of the next; -EPROTO: what is there is no such frame. `payload` has room for FRAME_PAYLOAD_MAX bytes. */
-int attempt_hear(struct attempt *attempt, struct frame_header *header, uint8_t *payload);
+int attempt_hear(struct link_attempt *attempt, struct frame_header *header, uint8_t *payload);
 
 #endif

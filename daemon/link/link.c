@@ -571,7 +571,7 @@ uint32_t link_make_hello(struct link *link, enum hello_purpose purpose, uint8_t 
 void link_take_next(struct link *link)
 {
 	link->carrier = link->next;
-	link->next = (struct transport){0};
+	link->next = (struct link_transport){0};
 	link->heard_ms = link->used_ms = clock_ms();
 	patience_init(&link->patience, link->links->options.busy_poll_ns);
 	link_hear_carrier(link);

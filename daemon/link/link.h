@@ -33,7 +33,7 @@ struct link;
 struct links;
 struct peers;
 struct self;
-struct transport;
+struct link_transport;
 struct transport_maker;
 
 #define LINK_REASON_SIZE 240
@@ -135,7 +135,7 @@ void links_each_hop(struct links *links, void (*each)(void *userdata, struct hop
 int links_send(struct links *links, uint32_t domid, uint8_t type, const void *payload, uint32_t length);
 
 /* The callbacks of peers.h. The link owns the transport from now on. */
-void links_connected(struct links *links, uint32_t domid, const struct transport *transport);
+void links_connected(struct links *links, uint32_t domid, const struct link_transport *transport);
 void links_failed(struct links *links, uint32_t domid, int error, const char *reason);
 void links_lost(struct links *links, uint32_t domid, bool replaced, const char *reason);
 void links_saved(struct links *links, uint32_t domid);

@@ -41,7 +41,7 @@ static const char *state_name(enum link_state state)
 
 static void fill_info(struct link *link, struct link_info *info)
 {
-	const struct transport *vchan = link->state == LINK_GREETING ? &link->next : &link->carrier;
+	const struct link_transport *vchan = link->state == LINK_GREETING ? &link->next : &link->carrier;
 
 	*info = (struct link_info){
 		.domid = link->stamped,

@@ -48,7 +48,7 @@ enum move_state {
 };
 struct link_move {
 	enum move_state state;
-	struct transport to;
+	struct link_transport to;
 	uint64_t begun_ms;
 	int gone; /* one of the two isn't there any more: an error to end with, unless nothing was left in it; 0: none */
 };
@@ -77,12 +77,12 @@ struct link {
 	struct links *links;
 	enum link_state state;
 	struct hop *hop;
-	struct transport carrier; /* of the session */
+	struct link_transport carrier; /* of the session */
 	/* The peer has made a new one, while the last frames of `carrier` are read; or the session is away, and
 	 * attempts to go on over this one. */
-	struct transport next;
+	struct link_transport next;
 	struct link_session session;
-	struct attempt attempt;
+	struct link_attempt attempt;
 	bool greeted; /* the other end's HELLO has come over `next` */
 	/* It isn't proven yet that the session is this domain's (link_moved.c); then its link is the `successor`. */
 	bool claims;

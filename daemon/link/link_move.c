@@ -174,7 +174,7 @@ int link_on_move(void *owner)
 void link_on_moved(void *owner)
 {
 	struct link *link = owner;
-	struct transport old = link->carrier;
+	struct link_transport old = link->carrier;
 
 	link->carrier = link->move.to;
 	link->move = (struct link_move){0};

@@ -325,7 +325,7 @@ struct link *link_take_over(struct link *link, const char **why)
 	}
 	links_withdraw(links, own->domid);
 	own->next = link->next;
-	link->next = (struct transport){0};
+	link->next = (struct link_transport){0};
 	own->attempt = link->attempt;
 	own->greeted = true;
 	own->session.attempt = link->session.attempt;

@@ -224,12 +224,12 @@ void links_ping_cancel(struct links *links, const void *userdata)
 
 /* --- what peers tell -------------------------------------------------------------------------- */
 
-void links_connected(struct links *links, uint32_t domid, const struct transport *transport)
+void links_connected(struct links *links, uint32_t domid, const struct link_transport *transport)
 {
 	struct link *link = link_get(links, domid);
 
 	if (!link) {
-		transport_close(&(struct transport){transport->functions, transport->carrier});
+		transport_close(&(struct link_transport){transport->functions, transport->carrier});
 		links_withdraw(links, domid);
 		return;
 	}

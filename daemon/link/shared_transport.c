@@ -76,7 +76,7 @@ static void hear(void *carrier_, transport_event_fn event, void *userdata)
 static int notify(void *carrier_)
 {
 	struct carrier *carrier = carrier_;
-	struct call call;
+	struct kernel_call call;
 
 	if (carrier->state != TRANSPORT_OPEN)
 		return 0;
@@ -117,8 +117,8 @@ static uint32_t pages(void *carrier)
 	return 0;
 }
 
-int shared_transport_new(struct transport *transport, struct relay *relay, struct conversation_memory *memory,
-			 struct charge *charge, bool granter)
+int shared_transport_new(struct link_transport *transport, struct relay *relay,
+			 struct conversation_memory *memory, struct charge *charge, bool granter)
 {
 	static const struct transport_functions functions = {
 		.rings = rings,
@@ -151,6 +151,6 @@ int shared_transport_new(struct transport *transport, struct relay *relay, struc
 		free_carrier(carrier);
 		return -ENOMEM;
 	}
-	*transport = (struct transport){&functions, carrier};
+	*transport = (struct link_transport){&functions, carrier};
 	return 0;
 }

@@ -17,7 +17,7 @@ struct relay;
 
 /* Makes one of a conversation's memory, which is its from now on, as is `charge`, which pays for that: also if it fails.
  * `is_granter`: this end is the one that doesn't number the epochs. -ENOMEM. */
-int shared_transport_new(struct transport *transport, struct relay *relay, struct conversation_memory *memory,
-			 struct charge *charge, bool is_granter);
+int shared_transport_new(struct link_transport *transport, struct relay *relay,
+			 struct conversation_memory *memory, struct charge *charge, bool is_granter);
 
 #endif

@@ -53,7 +53,7 @@ struct transport_place {
 };
 
 /* All zero: there is none. */
-struct transport {
+struct link_transport {
 	const struct transport_functions *functions;
 	void *carrier;
 };
@@ -62,78 +62,79 @@ struct transport {
 struct transport_maker {
 	/* Grants one with rings of this size each way, a power of two, to a domain. -ENOSPC: pages or ports are short; other
 	 * errors. */
-	int (*grant)(void *userdata, uint32_t domid, uint32_t ring_size, struct transport *made,
+	int (*grant)(void *userdata, uint32_t domid, uint32_t ring_size, struct link_transport *made,
 		     struct transport_place *place);
 	/* Maps one that a domain says to have granted. -EPROTO: what is there is impossible; other errors. */
 	int (*map)(void *userdata, uint32_t domid, const struct transport_place *place,
-		   struct transport *made);
+		   struct link_transport *made);
 	/* Returns how many pages may be granted in all; 0: it isn't known. */
 	uint32_t (*pages_limit)(void *userdata);
 	void *userdata;
 };
 
-static inline bool transport_is_there(const struct transport *transport)
+static inline bool transport_is_there(const struct link_transport *transport)
 {
 	return transport->functions != NULL;
 }
 
-static inline void transport_rings(const struct transport *transport, struct ring_view *in,
+static inline void transport_rings(const struct link_transport *transport, struct ring_view *in,
 				   struct ring_view *out)
 {
 	transport->functions->rings(transport->carrier, in, out);
 }
 
-static inline void transport_hear(const struct transport *transport, transport_event_fn event, void *userdata)
+static inline void transport_hear(const struct link_transport *transport, transport_event_fn event,
+				  void *userdata)
 {
 	transport->functions->hear(transport->carrier, event, userdata);
 }
 
-static inline int transport_notify(const struct transport *transport)
+static inline int transport_notify(const struct link_transport *transport)
 {
 	return transport->functions->notify(transport->carrier);
 }
 
-static inline enum transport_state transport_state(const struct transport *transport)
+static inline enum transport_state transport_state(const struct link_transport *transport)
 {
 	return transport->functions->state(transport->carrier);
 }
 
-static inline bool transport_is_guarded(const struct transport *transport)
+static inline bool transport_is_guarded(const struct link_transport *transport)
 {
 	return transport->functions && transport->functions->is_sound;
 }
 
-static inline bool transport_is_sound(const struct transport *transport)
+static inline bool transport_is_sound(const struct link_transport *transport)
 {
 	return !transport->functions->is_sound || transport->functions->is_sound(transport->carrier);
 }
 
 /* Closes it if it is there; then it isn't any more. */
-static inline void transport_end(struct transport *transport, bool to_resume)
+static inline void transport_end(struct link_transport *transport, bool to_resume)
 {
-	struct transport ended = *transport;
+	struct link_transport ended = *transport;
 
-	*transport = (struct transport){0};
+	*transport = (struct link_transport){0};
 	if (ended.functions)
 		ended.functions->close(ended.carrier, to_resume);
 }
 
-static inline void transport_close(struct transport *transport)
+static inline void transport_close(struct link_transport *transport)
 {
 	transport_end(transport, false);
 }
 
-static inline void transport_leave(struct transport *transport)
+static inline void transport_leave(struct link_transport *transport)
 {
 	transport_end(transport, true);
 }
 
-static inline bool transport_is_granter(const struct transport *transport)
+static inline bool transport_is_granter(const struct link_transport *transport)
 {
 	return transport->functions && transport->functions->is_granter(transport->carrier);
 }
 
-static inline uint32_t transport_pages(const struct transport *transport)
+static inline uint32_t transport_pages(const struct link_transport *transport)
 {
 	return transport->functions ? transport->functions->pages(transport->carrier) : 0;
 }

@@ -6,7 +6,7 @@
 
 #include "daemon/xen/vchan.h"
 
-static int grant(void *userdata, uint32_t domid, uint32_t ring_size, struct transport *made,
+static int grant(void *userdata, uint32_t domid, uint32_t ring_size, struct link_transport *made,
 		 struct transport_place *place)
 {
 	struct vchan *vchan;
@@ -19,7 +19,8 @@ static int grant(void *userdata, uint32_t domid, uint32_t ring_size, struct tran
 	return 0;
 }
 
-static int map(void *userdata, uint32_t domid, const struct transport_place *place, struct transport *made)
+static int map(void *userdata, uint32_t domid, const struct transport_place *place,
+	       struct link_transport *made)
 {
 	struct vchan *vchan;
 	int r = vchan_map(userdata, domid, place->ring_ref, place->port, NULL, NULL, &vchan);

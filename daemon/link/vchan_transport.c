@@ -56,7 +56,7 @@ static uint32_t pages(void *carrier)
 	return vchan_pages(carrier);
 }
 
-struct transport vchan_transport(struct vchan *vchan)
+struct link_transport vchan_transport(struct vchan *vchan)
 {
 #define FUNCTIONS                                                                                            \
 	.rings = rings, .hear = hear, .notify = notify, .state = state, .close = close_vchan,                \
@@ -64,5 +64,5 @@ struct transport vchan_transport(struct vchan *vchan)
 	static const struct transport_functions functions = {FUNCTIONS},
 						guarded = {FUNCTIONS, .is_sound = is_sound};
 
-	return (struct transport){vchan_is_guarded(vchan) ? &guarded : &functions, vchan};
+	return (struct link_transport){vchan_is_guarded(vchan) ? &guarded : &functions, vchan};
 }

@@ -10,7 +10,7 @@ struct vchan;
 struct vchan_host;
 
 /* The transport owns the connected vchan from now on. */
-struct transport vchan_transport(struct vchan *vchan);
+struct link_transport vchan_transport(struct vchan *vchan);
 /* Makes more of them. The host must outlive whoever has the maker. */
 struct transport_maker vchan_transport_maker(struct vchan_host *host);
 

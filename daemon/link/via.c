@@ -29,7 +29,7 @@
 #define ADDRESS_SIZE 80u /* of a domid, a colon and an endpoint */
 
 /* Where channels wait for the HELLO of the daemon that is to take them. */
-struct room {
+struct waiting_room {
 	struct via *via;
 	uint32_t domid; /* the daemon's */
 	struct hop hop;
@@ -144,15 +144,15 @@ static int takes(const struct via *via, uint32_t domid, const struct channel *ch
 
 /* --- rooms -------------------------------------------------------------------------------------- */
 
-static struct room *find_room(const struct via *via, uint32_t domid)
+static struct waiting_room *find_room(const struct via *via, uint32_t domid)
 {
-	struct room *room;
+	struct waiting_room *room;
 
 	HASH_FIND(hh, via->rooms, &domid, sizeof(domid), room);
 	return room;
 }
 
-static void free_room(struct room *room)
+static void free_room(struct waiting_room *room)
 {
 	HASH_DEL(room->via->rooms, room);
 	task_cancel(&room->leading);
@@ -169,7 +169,7 @@ static struct channel *next_waiting(const struct hop *hop, uint32_t *number)
 }
 
 /* Ends some of what waits: nothing of it was sent on. */
-static void end_some(struct room *room)
+static void end_some(struct waiting_room *room)
 {
 	struct via *via = room->via;
 	struct channel *channel;
@@ -184,7 +184,7 @@ static void end_some(struct room *room)
 /* Learns that the daemon that is to take the channels is there, or why not. */
 static void on_link_up(void *userdata, uint32_t domid, int64_t result)
 {
-	struct room *room = find_room(userdata, domid);
+	struct waiting_room *room = find_room(userdata, domid);
 
 	if (!room)
 		return;
@@ -193,7 +193,7 @@ static void on_link_up(void *userdata, uint32_t domid, int64_t result)
 	task_due(&room->leading);
 }
 
-static int ask(struct room *room, struct account *account)
+static int ask(struct waiting_room *room, struct account *account)
 {
 	int r;
 
@@ -249,7 +249,7 @@ int via_follow_source(struct via *via, struct channel *channel)
 }
 
 /* Leads some channels on. Returns a negative errno if they all are to end. */
-static int lead_some(struct room *room)
+static int lead_some(struct waiting_room *room)
 {
 	struct via *via = room->via;
 	struct channel *channel;
@@ -283,7 +283,8 @@ static int lead_some(struct room *room)
 
 static void on_leading(struct task *task)
 {
-	struct room *room = (struct room *)((char *)task - offsetof(struct room, leading));
+	struct waiting_room *room =
+		(struct waiting_room *)((char *)task - offsetof(struct waiting_room, leading));
 
 	if (room->error)
 		end_some(room);
@@ -302,10 +303,10 @@ static void on_room_failed(void *owner, int error, const char *why)
 {
 }
 
-static struct room *get_room(struct via *via, uint32_t domid)
+static struct waiting_room *get_room(struct via *via, uint32_t domid)
 {
 	static const struct hop_callbacks callbacks = {.failed = on_room_failed};
-	struct room *room = find_room(via, domid);
+	struct waiting_room *room = find_room(via, domid);
 
 	if (room)
 		return room;
@@ -325,7 +326,7 @@ static struct room *get_room(struct via *via, uint32_t domid)
 
 static int wait_in_room(struct via *via, struct channel *channel, uint32_t domid, const char *address)
 {
-	struct room *room = get_room(via, domid);
+	struct waiting_room *room = get_room(via, domid);
 	int r;
 
 	if (!room)
@@ -607,7 +608,7 @@ void via_take_ping(struct via *via, uint32_t source, const struct frame_ping_rel
 /* Lets what waits for the HELLO of a daemon wait for it under another number. */
 static void renumber_room(struct via *via, uint32_t from, uint32_t to)
 {
-	struct room *room = find_room(via, from);
+	struct waiting_room *room = find_room(via, from);
 
 	if (!room)
 		return;
@@ -658,7 +659,7 @@ static void recheck_hop(void *userdata, struct hop *hop)
 
 void via_recheck(struct via *via)
 {
-	struct room *room, *next;
+	struct waiting_room *room, *next;
 
 	if (!in_domain_0(via))
 		return;
@@ -692,7 +693,7 @@ void via_set_links(struct via *via, struct links *links)
 void via_free(struct via *via)
 {
 	struct relayed_ping *ping, *next_ping;
-	struct room *room, *next;
+	struct waiting_room *room, *next;
 
 	if (!via)
 		return;

@@ -7,7 +7,7 @@
 #include "daemon/base/self.h"
 #include "daemon/link/via.h"
 
-struct room;
+struct waiting_room;
 struct relayed_ping;
 
 struct via {
@@ -16,7 +16,7 @@ struct via {
 	bool enabled;
 	via_open_fn open;
 	void *userdata;
-	struct room *rooms;
+	struct waiting_room *rooms;
 	struct relayed_ping *pings;
 };
 

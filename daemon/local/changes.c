@@ -16,9 +16,9 @@ struct slot {
 
 /* --- domains and records ---------------------------------------------------------------------- */
 
-static struct domain *domain_new(struct changes *changes, uint32_t domid, const char *name)
+static struct named_domain *domain_new(struct changes *changes, uint32_t domid, const char *name)
 {
-	struct domain *domain = calloc(1, sizeof(*domain));
+	struct named_domain *domain = calloc(1, sizeof(*domain));
 
 	if (!domain)
 		return NULL;
@@ -31,32 +31,32 @@ static struct domain *domain_new(struct changes *changes, uint32_t domid, const 
 	return domain;
 }
 
-static struct domain *domain_find(const struct changes *changes, uint32_t domid)
+static struct named_domain *domain_find(const struct changes *changes, uint32_t domid)
 {
-	struct domain *domain;
+	struct named_domain *domain;
 
 	HASH_FIND(hh, changes->domains, &domid, sizeof(domid), domain);
 	return domain;
 }
 
-static struct domain *domain_get(struct changes *changes, uint32_t domid)
+static struct named_domain *domain_get(struct changes *changes, uint32_t domid)
 {
-	struct domain *domain = domain_find(changes, domid);
+	struct named_domain *domain = domain_find(changes, domid);
 
 	return domain ? domain : domain_new(changes, domid, directory_name(changes->directory, domid));
 }
 
-static void domain_unlist(struct changes *changes, struct domain *domain)
+static void domain_unlist(struct changes *changes, struct named_domain *domain)
 {
 	if (domain->is_listed)
 		HASH_DEL(changes->domains, domain);
 	domain->is_listed = false;
 }
 
-static void domain_unref(struct changes *changes, struct domain *domain)
+static void domain_unref(struct changes *changes, struct named_domain *domain)
 {
 	while (domain && --domain->references == 0) {
-		struct domain *before = domain->before;
+		struct named_domain *before = domain->before;
 
 		domain_unlist(changes, domain);
 		free(domain);
@@ -64,14 +64,14 @@ static void domain_unref(struct changes *changes, struct domain *domain)
 	}
 }
 
-static struct domain *domain_ref(struct domain *domain)
+static struct named_domain *domain_ref(struct named_domain *domain)
 {
 	if (domain)
 		domain->references++;
 	return domain;
 }
 
-static struct record *record_find(const struct domain *domain, const char *text)
+static struct record *record_find(const struct named_domain *domain, const char *text)
 {
 	struct record *record;
 
@@ -82,7 +82,7 @@ static struct record *record_find(const struct domain *domain, const char *text)
 }
 
 /* Makes a record of something that isn't there yet. */
-static struct record *record_new(struct changes *changes, struct domain *domain, const char *text)
+static struct record *record_new(struct changes *changes, struct named_domain *domain, const char *text)
 {
 	size_t size = strlen(text);
 	struct record *record = calloc(1, sizeof(*record) + size + 1);
@@ -104,7 +104,7 @@ static struct record *record_new(struct changes *changes, struct domain *domain,
 
 static void record_free(struct changes *changes, struct record *record)
 {
-	struct domain *domain = record->domain;
+	struct named_domain *domain = record->domain;
 
 	if (record->slot != SIZE_MAX)
 		changes->slots[record->slot].record = NULL;
@@ -205,7 +205,7 @@ bool changes_are_sparse(const struct changes *changes)
 /* Removes the empty places, too. */
 void changes_forget(struct changes *changes, uint64_t heard, uint64_t known)
 {
-	struct domain *domain;
+	struct named_domain *domain;
 	size_t used = 0;
 
 	for (domain = changes->domains; domain; domain = domain->hh.next) {
@@ -243,7 +243,7 @@ uint64_t changes_until_gone(const struct changes *changes, size_t count)
 
 /* --- what comes and goes ---------------------------------------------------------------------- */
 
-static void set_up(struct changes *changes, struct domain *domain, const char *text)
+static void set_up(struct changes *changes, struct named_domain *domain, const char *text)
 {
 	struct record *record = record_find(domain, text);
 
@@ -256,7 +256,7 @@ static void set_up(struct changes *changes, struct domain *domain, const char *t
 }
 
 /* Notes that the domain and its endpoints go, endpoints first. */
-static void set_all_down(struct changes *changes, struct domain *domain)
+static void set_all_down(struct changes *changes, struct named_domain *domain)
 {
 	struct record *record;
 
@@ -268,7 +268,7 @@ static void set_all_down(struct changes *changes, struct domain *domain)
 }
 
 /* Frees a domain of which nothing was recorded, as for lack of memory. */
-static void domain_put(struct changes *changes, struct domain *domain)
+static void domain_put(struct changes *changes, struct named_domain *domain)
 {
 	domain->references++;
 	domain_unref(changes, domain);
@@ -276,7 +276,7 @@ static void domain_put(struct changes *changes, struct domain *domain)
 
 void changes_domain(struct changes *changes, uint32_t domid, bool up)
 {
-	struct domain *domain = up ? domain_get(changes, domid) : domain_find(changes, domid);
+	struct named_domain *domain = up ? domain_get(changes, domid) : domain_find(changes, domid);
 
 	if (!domain)
 		return;
@@ -289,7 +289,7 @@ void changes_domain(struct changes *changes, uint32_t domid, bool up)
 
 void changes_away(struct changes *changes, uint32_t domid, bool away)
 {
-	struct domain *domain = domain_find(changes, domid);
+	struct named_domain *domain = domain_find(changes, domid);
 
 	if (!domain || domain->away == away)
 		return;
@@ -300,7 +300,7 @@ void changes_away(struct changes *changes, uint32_t domid, bool away)
 
 void changes_endpoints(struct changes *changes, uint32_t domid, const char *const *names, unsigned count)
 {
-	struct domain *domain = count ? domain_get(changes, domid) : domain_find(changes, domid);
+	struct named_domain *domain = count ? domain_get(changes, domid) : domain_find(changes, domid);
 	struct record *record;
 
 	if (!domain)
@@ -317,7 +317,7 @@ void changes_endpoints(struct changes *changes, uint32_t domid, const char *cons
 
 void changes_endpoint(struct changes *changes, uint32_t domid, const char *text, bool up)
 {
-	struct domain *domain = up ? domain_get(changes, domid) : domain_find(changes, domid);
+	struct named_domain *domain = up ? domain_get(changes, domid) : domain_find(changes, domid);
 	struct record *record;
 
 	if (!domain)
@@ -331,7 +331,8 @@ void changes_endpoint(struct changes *changes, uint32_t domid, const char *text,
 
 /* Takes down the domain `before` with all of its endpoints, and puts them up again under `after`; `renamed`:
  * it is the same domain. `after` is NULL when memory is short: they only go. */
-static void replace(struct changes *changes, struct domain *before, struct domain *after, bool renamed)
+static void replace(struct changes *changes, struct named_domain *before, struct named_domain *after,
+		    bool renamed)
 {
 	struct record *record, *self = before->self && before->self->up ? before->self : NULL;
 	struct record **names = after ? calloc(HASH_COUNT(before->names) + 1, sizeof(*names)) : NULL;
@@ -365,7 +366,7 @@ static void replace(struct changes *changes, struct domain *before, struct domai
 
 void changes_restart(struct changes *changes)
 {
-	struct domain *before = changes->domains, *after;
+	struct named_domain *before = changes->domains, *after;
 
 	while (before && !before->is_own)
 		before = before->hh.next;
@@ -383,7 +384,7 @@ void changes_restart(struct changes *changes)
 
 void changes_renamed(struct changes *changes, uint32_t domid, const char *name)
 {
-	struct domain *before = domain_find(changes, domid), *after;
+	struct named_domain *before = domain_find(changes, domid), *after;
 
 	if (!before || !strcmp(before->name, name))
 		return;

@@ -23,17 +23,17 @@
 struct directory;
 struct self;
 
-/* A domain under one name. When it gets another name, it becomes another struct domain, and its records exist
+/* A domain under one name. When it gets another name, it becomes another struct named_domain, and its records exist
  * under both for a while. */
-struct domain {
+struct named_domain {
 	uint32_t domid;
 	bool is_own;
 	bool away;	/* our link with it is lost, and may be resumed */
 	bool is_listed; /* in changes.domains, by its domid: not when it has got another name or number */
 	uint64_t serial;
-	unsigned references;   /* of records, and of what it is called now */
-	struct domain *before; /* what it was called until this change; NULL: no watch needs it */
-	uint64_t began;	       /* with the changes after this one */
+	unsigned references;	     /* of records, and of what it is called now */
+	struct named_domain *before; /* what it was called until this change; NULL: no watch needs it */
+	uint64_t began;		     /* with the changes after this one */
 	char name[DOMAIN_NAME_MAX + 1];
 	struct record *self;
 	struct record *names;
@@ -42,8 +42,8 @@ struct domain {
 
 /* A domain or an endpoint that is there, or that was, for watches that haven't been told of its end. */
 struct record {
-	struct domain *domain;
-	struct domain *to; /* after it was renamed, with this endpoint */
+	struct named_domain *domain;
+	struct named_domain *to; /* after it was renamed, with this endpoint */
 	bool up, seen;
 	/* Numbers of changes: when it came first, under whatever name of the domain and under this one; since
 	 * when it has been up, under whatever name; when it went last; when it changed last. */
@@ -57,7 +57,7 @@ struct record {
 struct changes {
 	const struct self *self;
 	struct directory *directory;
-	struct domain *domains;
+	struct named_domain *domains;
 	uint64_t last, last_serial;
 	struct slot *slots; /* in the order of changes */
 	size_t slots_used, slots_room;

@@ -38,7 +38,7 @@ enum place_state {
 };
 
 /* What was told, and a cursor over it. */
-struct list {
+struct told_list {
 	uint8_t *text;
 	struct frame_told all, left;
 	struct frame_told_entry entry;
@@ -46,7 +46,7 @@ struct list {
 };
 
 /* What is asked again and again: of a host its domains, or of a domain its endpoints. */
-struct place {
+struct watched_place {
 	struct host_watch *watch;
 	uint32_t id; /* by which answers find it */
 	enum place_state state;
@@ -59,8 +59,8 @@ struct place {
 	uint32_t domid;
 	char name[DOMAIN_NAME_MAX + 1]; /* of the domain, as it was told */
 	uint64_t version;
-	struct list known, fresh;
-	struct place *prev, *next;
+	struct told_list known, fresh;
+	struct watched_place *prev, *next;
 	UT_hash_handle hh;
 };
 
@@ -78,7 +78,7 @@ struct host_watch {
 	struct frame_identity from;
 	struct account *account;
 	struct task task;
-	struct place *places; /* the first is the host */
+	struct watched_place *places; /* the first is the host */
 	unsigned count;
 	struct host_watch *prev, *next;
 };
@@ -87,31 +87,31 @@ struct host_watches {
 	struct relay *relay;
 	struct asks *asks;
 	struct host_watch *list;
-	struct place *by_id;
+	struct watched_place *by_id;
 	uint32_t last_id;
 	struct event *timer;
 };
 
 /* --- what was told ------------------------------------------------------------------------------ */
 
-static void list_advance(struct list *list)
+static void list_advance(struct told_list *list)
 {
 	list->has_entry = frame_told_next(&list->left, &list->entry);
 }
 
-static void list_rewind(struct list *list)
+static void list_rewind(struct told_list *list)
 {
 	list->left = list->all;
 	list_advance(list);
 }
 
-static void list_free(struct list *list)
+static void list_free(struct told_list *list)
 {
 	free(list->text);
-	*list = (struct list){0};
+	*list = (struct told_list){0};
 }
 
-static int list_copy(struct list *list, const struct frame_told *told)
+static int list_copy(struct told_list *list, const struct frame_told *told)
 {
 	size_t size = told->count ? (size_t)(told->end - told->at) : 0;
 
@@ -128,10 +128,10 @@ static int list_copy(struct list *list, const struct frame_told *told)
 
 /* --- life of a place ---------------------------------------------------------------------------- */
 
-static struct place *add_place(struct host_watch *watch, enum ask_kind kind, const char *domain)
+static struct watched_place *add_place(struct host_watch *watch, enum ask_kind kind, const char *domain)
 {
 	struct host_watches *watches = watch->watches;
-	struct place *place = calloc(1, sizeof(*place)), *other;
+	struct watched_place *place = calloc(1, sizeof(*place)), *other;
 
 	if (!place)
 		return NULL;
@@ -150,7 +150,7 @@ static struct place *add_place(struct host_watch *watch, enum ask_kind kind, con
 	return place;
 }
 
-static void free_place(struct place *place)
+static void free_place(struct watched_place *place)
 {
 	struct host_watch *watch = place->watch;
 
@@ -173,7 +173,7 @@ static void free_watch(struct host_watch *watch)
 	free(watch);
 }
 
-static bool is_host(const struct place *place)
+static bool is_host(const struct watched_place *place)
 {
 	return place->kind == ASK_DOMAINS;
 }
@@ -183,7 +183,7 @@ static bool is_host(const struct place *place)
 static void on_told(void *userdata, void *asker, uint32_t id, enum ask_kind kind, const char *host,
 		    const struct frame_told *told);
 
-static int ask(struct place *place)
+static int ask(struct watched_place *place)
 {
 	struct host_watch *watch = place->watch;
 	const struct ask_question question = {
@@ -199,12 +199,12 @@ static int ask(struct place *place)
 	return r;
 }
 
-static void tell_place(struct place *place, bool up);
+static void tell_place(struct watched_place *place, bool up);
 
 /* Begins to report what differs. What is there comes before what it has. */
-static void compare_from_now(struct place *place)
+static void compare_from_now(struct watched_place *place)
 {
-	struct place *other;
+	struct watched_place *other;
 
 	list_rewind(&place->known);
 	list_rewind(&place->fresh);
@@ -218,7 +218,7 @@ static void compare_from_now(struct place *place)
 }
 
 /* Lets all of it be reported as gone. */
-static void let_go(struct place *place)
+static void let_go(struct watched_place *place)
 {
 	if (place->state == PLACE_ASKED)
 		asks_cancel(place->watch->watches->asks, place->watch->watches, place->id);
@@ -230,7 +230,7 @@ static void let_go(struct place *place)
 
 /* Why there is no answer may pass, once: the link was idle, or is another one. Then an answer comes at once, also if
  * nothing has changed. */
-static void note_failure(struct place *place)
+static void note_failure(struct watched_place *place)
 {
 	bool is_first = !place->has_failed && place->is_up;
 
@@ -252,7 +252,7 @@ static void on_told(void *userdata, void *asker, uint32_t id, enum ask_kind kind
 	struct host_watches *watches = asker;
 	char name[DOMAIN_NAME_MAX + 1];
 	struct host_watch *watch;
-	struct place *place;
+	struct watched_place *place;
 
 	HASH_FIND(hh, watches->by_id, &id, sizeof(id), place);
 	if (!place)
@@ -282,14 +282,14 @@ static void on_told(void *userdata, void *asker, uint32_t id, enum ask_kind kind
 	compare_from_now(place);
 }
 
-static void ask_later(struct place *place)
+static void ask_later(struct watched_place *place)
 {
 	place->state = PLACE_WAITS;
 	timer_start(place->watch->watches->timer, RETRY_MS);
 }
 
 /* Asks again, or, for a reason that may pass, later. */
-static void ask_or_wait(struct place *place)
+static void ask_or_wait(struct watched_place *place)
 {
 	if (ask(place) == 0)
 		return;
@@ -303,7 +303,7 @@ static void on_timer(int fd, short what, void *userdata)
 {
 	struct host_watches *watches = userdata;
 	struct host_watch *watch;
-	struct place *place;
+	struct watched_place *place;
 
 	DL_FOREACH(watches->list, watch)
 		DL_FOREACH(watch->places, place)
@@ -328,7 +328,7 @@ static void send_event(struct host_watch *watch, struct frame_event *event)
 }
 
 /* Reports the host, or the domain, as there or gone. */
-static void tell_place(struct place *place, bool up)
+static void tell_place(struct watched_place *place, bool up)
 {
 	struct frame_event event = {.kind = up ? EVENT_HOST_UP : EVENT_HOST_DOWN};
 
@@ -343,7 +343,7 @@ static void tell_place(struct place *place, bool up)
 	send_event(place->watch, &event);
 }
 
-static uint64_t tell_endpoint(struct place *place, struct frame_text name, bool up)
+static uint64_t tell_endpoint(struct watched_place *place, struct frame_text name, bool up)
 {
 	struct host_watch *watch = place->watch;
 	struct frame_event event = {.kind = up ? EVENT_ENDPOINT_UP : EVENT_ENDPOINT_DOWN,
@@ -364,9 +364,9 @@ static uint64_t tell_endpoint(struct place *place, struct frame_text name, bool 
 }
 
 /* Reports the first of the names that are left, if it has come or gone. Returns what it cost. */
-static uint64_t compare_endpoint(struct place *place)
+static uint64_t compare_endpoint(struct watched_place *place)
 {
-	struct list *known = &place->known, *fresh = &place->fresh;
+	struct told_list *known = &place->known, *fresh = &place->fresh;
 	const struct frame_text *a = &known->entry.name, *b = &fresh->entry.name;
 	uint64_t cost = COST_VISIT;
 	int order = !known->has_entry ? 1 : -1;
@@ -387,9 +387,9 @@ static uint64_t compare_endpoint(struct place *place)
 	return cost;
 }
 
-static struct place *find_domain(const struct host_watch *watch, const char *domid)
+static struct watched_place *find_domain(const struct host_watch *watch, const char *domid)
 {
-	struct place *place;
+	struct watched_place *place;
 
 	DL_FOREACH(watch->places, place)
 		if (!is_host(place) && !strcmp(place->domain, domid))
@@ -398,12 +398,12 @@ static struct place *find_domain(const struct host_watch *watch, const char *dom
 }
 
 /* Lets the endpoints of the next domain that the host has told be asked for, if it is meant. */
-static uint64_t visit_domain(struct place *host)
+static uint64_t visit_domain(struct watched_place *host)
 {
 	struct host_watch *watch = host->watch;
 	const struct frame_told_entry *entry = &host->fresh.entry;
 	char domid[16], name[DOMAIN_NAME_MAX + 1];
-	struct place *place;
+	struct watched_place *place;
 	uint64_t cost;
 
 	snprintf(domid, sizeof(domid), "%u", entry->number);
@@ -423,7 +423,7 @@ static uint64_t visit_domain(struct place *host)
 /* Lets go what the host doesn't tell any more, and asks for what it tells now. */
 static void follow_domains(struct host_watch *watch)
 {
-	struct place *place;
+	struct watched_place *place;
 
 	DL_FOREACH(watch->places, place) {
 		if (is_host(place))
@@ -436,13 +436,13 @@ static void follow_domains(struct host_watch *watch)
 }
 
 /* Notes that all was reported. */
-static void end(struct place *place)
+static void end(struct watched_place *place)
 {
 	bool was_going = place->is_going;
 
 	list_free(&place->known);
 	place->known = place->fresh;
-	place->fresh = (struct list){0};
+	place->fresh = (struct told_list){0};
 	place->is_going = false;
 	place->state = PLACE_RESTS;
 	if (was_going && place->is_up)
@@ -460,7 +460,7 @@ static void end(struct place *place)
 }
 
 /* Asks again, or reports some of what differs. Returns what it cost. */
-static uint64_t step(struct place *place)
+static uint64_t step(struct watched_place *place)
 {
 	if (place->state == PLACE_RETRIES) {
 		ask_or_wait(place);
@@ -473,9 +473,9 @@ static uint64_t step(struct place *place)
 	return COST_VISIT;
 }
 
-static struct place *next_with_work(const struct host_watch *watch)
+static struct watched_place *next_with_work(const struct host_watch *watch)
 {
-	struct place *place;
+	struct watched_place *place;
 
 	DL_FOREACH(watch->places, place)
 		if (place->state == PLACE_COMPARES || place->state == PLACE_RETRIES)
@@ -487,7 +487,7 @@ static void on_turn(struct task *task)
 {
 	struct host_watch *watch = (struct host_watch *)((char *)task - offsetof(struct host_watch, task));
 	uint64_t cost = 0;
-	struct place *place;
+	struct watched_place *place;
 
 	while (cost < PIECE && (place = next_with_work(watch)) != NULL)
 		cost += watch->count + step(place);
@@ -558,7 +558,7 @@ static unsigned count_of(const struct host_watches *watches, const struct sessio
 /* Begins to ask. 0, or a negative errno as of asks_ask(). */
 static int begin(struct host_watch *watch)
 {
-	struct place *host = add_place(watch, ASK_DOMAINS, "");
+	struct watched_place *host = add_place(watch, ASK_DOMAINS, "");
 
 	if (!host || (!watch->is_pattern && !add_place(watch, ASK_ENDPOINTS, watch->domain)))
 		return -ENOMEM;

@@ -90,7 +90,7 @@ static int on_open(void *owner, struct channel *channel, const struct frame_open
 
 static void ring_program(struct session *session)
 {
-	struct call call;
+	struct kernel_call call;
 
 	call_begin(&call, &session->hop->calls);
 	doorbell_ring(session->wake_program); /* a program that has spoilt it isn't woken */

@@ -36,7 +36,7 @@
 #define GREETING_FRAME_MAX  384u
 #define SESSION_DESCRIPTORS "descriptors came over the socket" /* why the session is cut off */
 
-enum state {
+enum session_state {
 	GREETING,
 	STREAM,
 	RUNNING,
@@ -49,7 +49,7 @@ struct session {
 	struct session_options options;
 	const struct session_callbacks *callbacks;
 	void *userdata;
-	enum state state;
+	enum session_state state;
 	bool knows_hosts, is_mux; /* its HELLO says so */
 	int fd;
 	struct ucred credentials;

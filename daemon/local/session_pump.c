@@ -15,7 +15,7 @@
 /* bytes read from a program that has shut down only one direction, and may write without end */
 #define LAST_WORDS_MAX 1048576u
 
-static void spend(struct session *session, const struct call *call, uint64_t units)
+static void spend(struct session *session, const struct kernel_call *call, uint64_t units)
 {
 	hop_spend_call(session->hop, session->hop->account, call, units);
 }
@@ -41,7 +41,7 @@ bool session_refill(struct session *session)
 {
 	struct iovec pieces[2];
 	unsigned count;
-	struct call call;
+	struct kernel_call call;
 	int space;
 	ssize_t size;
 
@@ -76,7 +76,7 @@ static void pump_out(struct session *session)
 	struct iovec pieces[2];
 	struct msghdr message = {.msg_iov = pieces};
 	int ready = ring_reader_ready(&session->pump_out, PRIVATE_RING_SIZE);
-	struct call call;
+	struct kernel_call call;
 	ssize_t size;
 
 	if (ready <= 0)

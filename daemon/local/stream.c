@@ -45,7 +45,7 @@ struct stream_rings {
 	struct control_ring from_hop;
 };
 
-enum state {
+enum stream_stage {
 	CALLING,
 	WAITING,
 	FLOWING,
@@ -57,7 +57,7 @@ struct stream {
 	struct relay *relay;
 	const struct stream_callbacks *callbacks;
 	void *userdata;
-	enum state state;
+	enum stream_stage state;
 	struct frame_identity identity;
 	uint64_t token;
 	int fd;
@@ -114,7 +114,7 @@ static void let_program_pay(struct stream *stream)
 		set_payer(stream, stream->program);
 }
 
-static void spend_call(struct stream *stream, const struct call *call, uint64_t units)
+static void spend_call(struct stream *stream, const struct kernel_call *call, uint64_t units)
 {
 	uint64_t cost = call_end(call, units);
 
@@ -212,7 +212,7 @@ static int read_piece(struct stream *stream, uint32_t size)
 	static const uint8_t zeros[8];
 	uint8_t encoded[FRAME_HEADER_SIZE], guard;
 	struct iovec pieces[PROGRAM_SOCKET_PIECES] = {{&guard, 1}};
-	struct call call;
+	struct kernel_call call;
 	unsigned count;
 	ssize_t there;
 
@@ -299,7 +299,7 @@ static int write_frame(struct stream *stream, uint32_t length, int *calls)
 	while (stream->written < length) {
 		struct iovec pieces[2];
 		struct msghdr message = {.msg_iov = pieces};
-		struct call call;
+		struct kernel_call call;
 		ssize_t size;
 
 		if (++*calls > CALLS_MAX) {
@@ -329,7 +329,7 @@ static int write_frame(struct stream *stream, uint32_t length, int *calls)
 static int write_data(struct stream *stream)
 {
 	struct frame_header header;
-	struct call call;
+	struct kernel_call call;
 	uint32_t ready;
 	int r = 1, calls = 0;
 
@@ -352,7 +352,7 @@ static int write_data(struct stream *stream)
 
 static void answer_caller(struct stream *stream, int error)
 {
-	struct call call;
+	struct kernel_call call;
 
 	call_begin(&call, &stream->hop.calls);
 	program_socket_reply(stream->fd, error, "");

@@ -34,15 +34,15 @@ struct share {
 };
 
 /* A program that has streams to fetch. */
-struct listener {
+struct stream_listener {
 	struct session *session;
-	struct entry *waiting;
+	struct stream_entry *waiting;
 	unsigned count;
 	struct share *shares;
 	UT_hash_handle hh;
 };
 
-struct entry {
+struct stream_entry {
 	struct streams *streams;
 	struct stream *stream;
 	uint64_t number; /* in the order in which they were made */
@@ -52,10 +52,11 @@ struct entry {
 	char program[PROGRAM_NAME_SIZE];
 	char host[HOST_NAME_SIZE]; /* of `from`; "": this one */
 	char name[ADDRESS_MAX + 1];
-	struct listener *listener; /* the program that should fetch it, and then the following; else NULL */
+	struct stream_listener
+		*listener; /* the program that should fetch it, and then the following; else NULL */
 	uint64_t token;
 	struct share *share;
-	struct entry *waiting_prev, *waiting_next;
+	struct stream_entry *waiting_prev, *waiting_next;
 	UT_hash_handle all, hh;
 };
 
@@ -63,9 +64,9 @@ struct streams {
 	struct relay *relay;
 	int (*route)(void *userdata, struct channel *channel, const struct frame_open *open);
 	void *userdata;
-	struct entry *list;	    /* all of them, by number */
-	struct entry *waiting;	    /* streams to be fetched, by token */
-	struct listener *listeners; /* by session */
+	struct stream_entry *list;	   /* all of them, by number */
+	struct stream_entry *waiting;	   /* streams to be fetched, by token */
+	struct stream_listener *listeners; /* by session */
 };
 
 struct streams *streams_new(struct relay *relay,
@@ -85,15 +86,15 @@ struct streams *streams_new(struct relay *relay,
 
 /* --- what waits for a program ----------------------------------------------------------------- */
 
-static struct listener *find_listener(const struct streams *streams, const struct session *session)
+static struct stream_listener *find_listener(const struct streams *streams, const struct session *session)
 {
-	struct listener *listener;
+	struct stream_listener *listener;
 
 	HASH_FIND_PTR(streams->listeners, &session, listener);
 	return listener;
 }
 
-static struct share *find_share(const struct listener *listener, const struct account *account)
+static struct share *find_share(const struct stream_listener *listener, const struct account *account)
 {
 	struct share *share;
 
@@ -101,7 +102,7 @@ static struct share *find_share(const struct listener *listener, const struct ac
 	return share;
 }
 
-static void free_if_empty(struct streams *streams, struct listener *listener, struct share *share)
+static void free_if_empty(struct streams *streams, struct stream_listener *listener, struct share *share)
 {
 	if (share && share->waiting == 0) {
 		HASH_DEL(listener->shares, share);
@@ -113,9 +114,9 @@ static void free_if_empty(struct streams *streams, struct listener *listener, st
 	}
 }
 
-static struct listener *listener_of(struct streams *streams, struct session *session)
+static struct stream_listener *listener_of(struct streams *streams, struct session *session)
 {
-	struct listener *listener = find_listener(streams, session);
+	struct stream_listener *listener = find_listener(streams, session);
 
 	if (listener)
 		return listener;
@@ -127,7 +128,7 @@ static struct listener *listener_of(struct streams *streams, struct session *ses
 	return listener;
 }
 
-static struct share *share_of(struct listener *listener, const struct account *account)
+static struct share *share_of(struct stream_listener *listener, const struct account *account)
 {
 	struct share *share = find_share(listener, account);
 
@@ -145,7 +146,7 @@ static struct share *share_of(struct listener *listener, const struct account *a
 static bool has_room(const struct streams *streams, const struct session *session,
 		     const struct account *account)
 {
-	const struct listener *listener = find_listener(streams, session);
+	const struct stream_listener *listener = find_listener(streams, session);
 	const struct share *share = listener ? find_share(listener, account) : NULL;
 	unsigned waiting = listener ? listener->count : 0,
 		 accounts = listener ? HASH_COUNT(listener->shares) : 0;
@@ -155,10 +156,10 @@ static bool has_room(const struct streams *streams, const struct session *sessio
 }
 
 /* Makes the stream wait for the program. Returns 0 or -ENOMEM. */
-static int wait_for(struct entry *entry, struct session *session)
+static int wait_for(struct stream_entry *entry, struct session *session)
 {
 	struct streams *streams = entry->streams;
-	struct listener *listener = listener_of(streams, session);
+	struct stream_listener *listener = listener_of(streams, session);
 	struct share *share = listener ? share_of(listener, stream_account(entry->stream)) : NULL;
 
 	if (!share) {
@@ -175,9 +176,9 @@ static int wait_for(struct entry *entry, struct session *session)
 	return 0;
 }
 
-static void wait_no_more(struct entry *entry)
+static void wait_no_more(struct stream_entry *entry)
 {
-	struct listener *listener = entry->listener;
+	struct stream_listener *listener = entry->listener;
 
 	if (!listener)
 		return;
@@ -192,7 +193,7 @@ static void wait_no_more(struct entry *entry)
 /* --- all of them ------------------------------------------------------------------------------ */
 
 /* Removes an entry, also one whose stream was never made. */
-static void remove_entry(struct entry *entry)
+static void remove_entry(struct stream_entry *entry)
 {
 	struct streams *streams = entry->streams;
 
@@ -211,9 +212,9 @@ void streams_free(struct streams *streams)
 	free(streams);
 }
 
-static struct entry *add_entry(struct streams *streams)
+static struct stream_entry *add_entry(struct streams *streams)
 {
-	struct entry *entry = calloc(1, sizeof(*entry));
+	struct stream_entry *entry = calloc(1, sizeof(*entry));
 
 	if (!entry)
 		return NULL;
@@ -226,7 +227,7 @@ static struct entry *add_entry(struct streams *streams)
 static int on_open(void *userdata, struct stream *stream, struct channel *channel,
 		   const struct frame_open *open)
 {
-	struct streams *streams = ((struct entry *)userdata)->streams;
+	struct streams *streams = ((struct stream_entry *)userdata)->streams;
 
 	return streams->route(streams->userdata, channel, open);
 }
@@ -271,7 +272,7 @@ void streams_connect(struct streams *streams, int fd, const struct frame_identit
 	struct account *account;
 	struct charge charge;
 	struct frame_open open;
-	struct entry *entry;
+	struct stream_entry *entry;
 
 	if (frame_open_decode(payload, length, &open) < 0 || open.kind != CHANNEL_STREAM) {
 		refuse(streams, fd, EPROTO, "");
@@ -312,7 +313,7 @@ void streams_connect(struct streams *streams, int fd, const struct frame_identit
 
 void streams_fetch(struct streams *streams, int fd, const uint8_t *payload, uint32_t length)
 {
-	struct entry *entry;
+	struct stream_entry *entry;
 	uint64_t token;
 
 	if (frame_u64_decode(payload, length, &token) < 0) {
@@ -329,7 +330,7 @@ void streams_fetch(struct streams *streams, int fd, const uint8_t *payload, uint
 }
 
 /* Notes whose it is, for status. */
-static void describe(struct entry *entry, struct session *session, const struct channel *channel,
+static void describe(struct stream_entry *entry, struct session *session, const struct channel *channel,
 		     const char *endpoint)
 {
 	const struct ucred *credentials = session_credentials(session);
@@ -350,7 +351,7 @@ int streams_incoming(struct streams *streams, struct channel *channel, const cha
 	struct frame_incoming incoming = {.identity = channel_sender(channel),
 					  .endpoint = frame_text_of(endpoint)};
 	uint8_t payload[FRAME_PAYLOAD_MAX];
-	struct entry *entry;
+	struct stream_entry *entry;
 	int r;
 
 	if (!has_room(streams, session, channel->charge.account))
@@ -381,8 +382,8 @@ int streams_incoming(struct streams *streams, struct channel *channel, const cha
 
 void streams_forget_session(struct streams *streams, struct session *session)
 {
-	struct listener *listener = find_listener(streams, session);
-	struct entry *entry, *next;
+	struct stream_listener *listener = find_listener(streams, session);
+	struct stream_entry *entry, *next;
 
 	/* Removing the last one frees the listener. */
 	for (entry = listener ? listener->waiting : NULL; entry; entry = next) {
@@ -394,8 +395,8 @@ void streams_forget_session(struct streams *streams, struct session *session)
 bool streams_each_waiting(struct streams *streams, const struct session *session,
 			  bool (*each)(void *userdata, struct stream *stream), void *userdata)
 {
-	struct listener *listener = find_listener(streams, session);
-	struct entry *entry;
+	struct stream_listener *listener = find_listener(streams, session);
+	struct stream_entry *entry;
 
 	if (listener)
 		DL_FOREACH2(listener->waiting, entry, waiting_next)
@@ -407,7 +408,7 @@ bool streams_each_waiting(struct streams *streams, const struct session *session
 void streams_each(struct streams *streams, void (*each)(void *userdata, struct stream *stream),
 		  void *userdata)
 {
-	struct entry *entry, *next;
+	struct stream_entry *entry, *next;
 
 	HASH_ITER(all, streams->list, entry, next)
 		each(userdata, entry->stream);
@@ -416,7 +417,7 @@ void streams_each(struct streams *streams, void (*each)(void *userdata, struct s
 bool streams_next(struct streams *streams, struct stream_info *info)
 {
 	struct stream_traffic traffic;
-	struct entry *entry;
+	struct stream_entry *entry;
 
 	HASH_FIND(all, streams->list, &info->number, sizeof(info->number), entry);
 	if (entry)

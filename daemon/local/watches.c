@@ -148,7 +148,7 @@ static bool matches(const char *pattern, size_t pattern_size, const char *text, 
 	return fnmatch(pattern, text, 0) == 0;
 }
 
-static bool means_domain(struct watch *watch, const struct domain *domain, uint64_t *cost)
+static bool means_domain(struct watch *watch, const struct named_domain *domain, uint64_t *cost)
 {
 	char number[16];
 	int size;
@@ -186,7 +186,7 @@ static bool may_learn_of(const struct watcher *watcher, const struct record *rec
 static void tell_kind(struct watcher *watcher, const struct watch *watch, const struct record *record,
 		      uint32_t kind, uint64_t *cost)
 {
-	const struct domain *domain = record->domain;
+	const struct named_domain *domain = record->domain;
 	struct frame_event event = {
 		.kind = kind, .domid = domain->domid, .text = {domain->name, strlen(domain->name)}};
 	uint8_t payload[FRAME_PAYLOAD_MAX];
@@ -221,9 +221,9 @@ static void tell_away(struct watcher *watcher, const struct watch *watch, const 
 
 /* Returns whether the watch has meant the domain under each of its names since the one by which it knows
  * it. */
-static bool meant_before(struct watch *watch, const struct domain *domain, uint64_t *cost)
+static bool meant_before(struct watch *watch, const struct named_domain *domain, uint64_t *cost)
 {
-	for (const struct domain *before = domain->before; before && means_domain(watch, before, cost);
+	for (const struct named_domain *before = domain->before; before && means_domain(watch, before, cost);
 	     before = before->before)
 		if (watch->known > before->began)
 			return true;

@@ -34,7 +34,7 @@ static struct guest *guest_find(struct directory *directory, uint32_t domid)
 }
 
 /* Entries on their way into frames. */
-struct batch {
+struct entry_batch {
 	struct directory *directory;
 	const struct guest *guest;
 	struct frame_directory head;
@@ -43,10 +43,10 @@ struct batch {
 	int error;
 };
 
-static void batch_begin(struct batch *batch, struct directory *directory, const struct guest *guest,
+static void batch_begin(struct entry_batch *batch, struct directory *directory, const struct guest *guest,
 			uint32_t flags)
 {
-	*batch = (struct batch){
+	*batch = (struct entry_batch){
 		.directory = directory,
 		.guest = guest,
 		.head.flags = flags,
@@ -54,7 +54,7 @@ static void batch_begin(struct batch *batch, struct directory *directory, const 
 	};
 }
 
-static void batch_send(struct batch *batch, uint32_t more)
+static void batch_send(struct entry_batch *batch, uint32_t more)
 {
 	struct directory *directory = batch->directory;
 
@@ -67,7 +67,7 @@ static void batch_send(struct batch *batch, uint32_t more)
 	batch->length = DIRECTORY_HEAD_SIZE;
 }
 
-static void batch_add(struct batch *batch, const struct domain *domain, enum directory_state state,
+static void batch_add(struct entry_batch *batch, const struct domain *domain, enum directory_state state,
 		      uint32_t more)
 {
 	struct frame_directory_entry entry = {.domid = domain->domid, .state = state};
@@ -109,7 +109,7 @@ static bool may_see(struct directory *directory, const struct guest *guest, cons
 static int tell_all(struct directory *directory, struct guest *guest)
 {
 	const struct domain *domain;
-	struct batch batch;
+	struct entry_batch batch;
 	bool tells = directory->callbacks.tells(directory->userdata, guest->domid, true);
 
 	batch_begin(&batch, directory, guest, DIRECTORY_REPLACES | (tells ? DIRECTORY_TELLS : 0));
@@ -160,7 +160,7 @@ static int tell_changes(struct directory *directory, struct guest *guest)
 	struct domain *domain;
 	const struct domain *own = directory_find(directory, guest->domid);
 	bool is_another = own && own->changed; /* what it may see depends on its own name, too */
-	struct batch batch;
+	struct entry_batch batch;
 
 	batch_begin(&batch, directory, guest, 0);
 	for (domain = directory->domains; domain; domain = domain->hh.next) {
@@ -192,7 +192,7 @@ void directory_tell(struct directory *directory, uint32_t domid, const struct pe
 		    unsigned count)
 {
 	struct guest *guest = guest_find(directory, domid);
-	struct batch batch;
+	struct entry_batch batch;
 
 	if (!guest || guest->wants_all) /* then it will be told everything */
 		return;

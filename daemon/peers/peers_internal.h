@@ -142,7 +142,7 @@ struct peer {
 	char presence[PEERS_INSTANCE_SIZE]; /* "" if absent */
 	unsigned minor;			    /* as its presence says; 0: it doesn't, or isn't there */
 	bool hello_seen;
-	struct hello hello;
+	struct rendezvous_hello hello;
 	bool endpoints_seen;
 	/* of the leaf for us and of the public one; then both, as told to the owner: NULL or NULL-terminated */
 	struct names {
@@ -191,7 +191,7 @@ struct peers {
 
 	struct peer *peers; /* by domid; a list in that order, if is_sorted */
 	bool is_sorted;
-	struct asker *askers; /* accounts that wait for look-ups */
+	struct lookup_asker *askers; /* accounts that wait for look-ups */
 	unsigned lookups;
 	struct absent {
 		uint32_t domid;

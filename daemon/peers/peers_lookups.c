@@ -22,13 +22,13 @@
 #define PIECE	    4096u
 
 struct lookup {
-	struct asker *asker;
+	struct lookup_asker *asker;
 	uint32_t domid;
 	struct charge charge;
 	struct lookup *prev, *next;
 };
 
-struct asker {
+struct lookup_asker {
 	struct peers *peers;
 	struct account *account;
 	struct task task;
@@ -37,15 +37,15 @@ struct asker {
 	UT_hash_handle hh;
 };
 
-static struct asker *asker_get(struct peers *peers, struct account *account)
+static struct lookup_asker *asker_get(struct peers *peers, struct account *account)
 {
-	struct asker *asker;
+	struct lookup_asker *asker;
 
 	HASH_FIND_PTR(peers->askers, &account, asker);
 	return asker;
 }
 
-static void asker_free(struct asker *asker)
+static void asker_free(struct lookup_asker *asker)
 {
 	HASH_DEL(asker->peers->askers, asker);
 	task_cancel(&asker->task);
@@ -53,7 +53,7 @@ static void asker_free(struct asker *asker)
 	free(asker);
 }
 
-static void asker_check(struct asker *asker)
+static void asker_check(struct lookup_asker *asker)
 {
 	if (!asker->waiting && asker->under_way == 0)
 		asker_free(asker);
@@ -75,7 +75,7 @@ static bool is_to_be_looked_up(const struct peer *peer)
 }
 
 /* Begins the next look-up that waits. Returns what it cost. */
-static uint64_t begin_one(struct asker *asker)
+static uint64_t begin_one(struct lookup_asker *asker)
 {
 	struct lookup *lookup = asker->waiting;
 	struct peers *peers = asker->peers;
@@ -97,7 +97,8 @@ static uint64_t begin_one(struct asker *asker)
 
 static void on_turn(struct task *task)
 {
-	struct asker *asker = (struct asker *)((char *)task - offsetof(struct asker, task));
+	struct lookup_asker *asker =
+		(struct lookup_asker *)((char *)task - offsetof(struct lookup_asker, task));
 	uint64_t cost = 0;
 
 	while (asker->waiting && asker->under_way < LOOKUPS_AT_ONCE && cost < PIECE)
@@ -110,7 +111,7 @@ static void on_turn(struct task *task)
 int lookups_add(struct peer *peer, struct account *account)
 {
 	struct peers *peers = peer->peers;
-	struct asker *asker = asker_get(peers, account);
+	struct lookup_asker *asker = asker_get(peers, account);
 	struct lookup *lookup, *other;
 	int r = -ENOMEM;
 
@@ -149,7 +150,7 @@ int lookups_add(struct peer *peer, struct account *account)
 void lookups_done(struct peer *peer)
 {
 	struct lookup *lookup = peer->lookup;
-	struct asker *asker;
+	struct lookup_asker *asker;
 
 	if (!lookup)
 		return;
@@ -164,7 +165,7 @@ void lookups_done(struct peer *peer)
 /* Called before the peers are freed. */
 void lookups_destroy(struct peers *peers)
 {
-	struct asker *asker, *next_asker;
+	struct lookup_asker *asker, *next_asker;
 	struct lookup *lookup, *next;
 	struct peer *peer;
 

@@ -126,7 +126,7 @@ int presence_parse(const char *untrusted_value, size_t size, unsigned *major, un
 	return r;
 }
 
-int hello_parse(const char *untrusted_value, size_t size, unsigned *major, struct hello *hello)
+int hello_parse(const char *untrusted_value, size_t size, unsigned *major, struct rendezvous_hello *hello)
 {
 	struct fields fields;
 	const char *field;

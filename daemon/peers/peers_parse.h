@@ -27,12 +27,12 @@
 int presence_parse(const char *untrusted_value, size_t size, unsigned *major, unsigned *minor,
 		   char instance[PEERS_INSTANCE_SIZE]);
 
-struct hello {
+struct rendezvous_hello {
 	char instance[PEERS_INSTANCE_SIZE];
 	char nonce[PEERS_NONCE_SIZE];
 	bool map; /* that domain is willing to map our pages */
 };
-int hello_parse(const char *untrusted_value, size_t size, unsigned *major, struct hello *hello);
+int hello_parse(const char *untrusted_value, size_t size, unsigned *major, struct rendezvous_hello *hello);
 
 /* Returns in *names one allocation, which the caller frees, with a NULL-terminated list of valid names. */
 int endpoints_parse(const char *untrusted_value, size_t size, char ***names, unsigned *count);

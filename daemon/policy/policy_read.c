@@ -20,7 +20,7 @@
 #define PATTERN_MAX 127
 
 /* State of reading one file. */
-struct reader {
+struct policy_reader {
 	struct ini_file file; /* first: begin_section() gets it */
 	struct policy *policy;
 	unsigned section_line;
@@ -113,7 +113,7 @@ static const char *set_pattern(struct item *item)
 	return NULL;
 }
 
-static int add_item(struct reader *reader, struct item **list, char *text, enum list_kind kind)
+static int add_item(struct policy_reader *reader, struct item **list, char *text, enum list_kind kind)
 {
 	struct item *item = calloc(1, sizeof(*item));
 	const char *why;
@@ -133,7 +133,7 @@ static int add_item(struct reader *reader, struct item **list, char *text, enum 
 	return 1;
 }
 
-static int add_list(struct reader *reader, struct item **list, const char *key, const char *value,
+static int add_list(struct policy_reader *reader, struct item **list, const char *key, const char *value,
 		    enum list_kind kind)
 {
 	char *copy, *rest, *part;
@@ -161,7 +161,7 @@ static int add_list(struct reader *reader, struct item **list, const char *key, 
 /* --- files ------------------------------------------------------------------------------------ */
 
 /* Checks and adds the rule of the section that was read last, which is complete. */
-static bool close_rule(struct reader *reader)
+static bool close_rule(struct policy_reader *reader)
 {
 	struct rule *rule = reader->rule;
 	const char *missing = NULL;
@@ -183,7 +183,7 @@ static bool close_rule(struct reader *reader)
 	return !missing;
 }
 
-static struct rule *new_rule(struct reader *reader, const struct section *section)
+static struct rule *new_rule(struct policy_reader *reader, const struct section *section)
 {
 	struct rule *rule = calloc(1, sizeof(*rule));
 
@@ -202,7 +202,7 @@ static struct rule *new_rule(struct reader *reader, const struct section *sectio
 
 static void begin_section(struct ini_file *file, const char *name, size_t size)
 {
-	struct reader *reader = (struct reader *)file;
+	struct policy_reader *reader = (struct policy_reader *)file;
 	const struct section *section = NULL;
 
 	reader->section_line = file->line;
@@ -217,7 +217,7 @@ static void begin_section(struct ini_file *file, const char *name, size_t size)
 		ini_file_complain(file, "out of memory");
 }
 
-static int set_action(struct reader *reader, struct rule *rule, const char *value)
+static int set_action(struct policy_reader *reader, struct rule *rule, const char *value)
 {
 	if (rule->has_action)
 		return ini_file_complain(&reader->file, "action comes twice in this section");
@@ -230,7 +230,7 @@ static int set_action(struct reader *reader, struct rule *rule, const char *valu
 
 static int on_key(void *user, const char *untrusted_section, const char *key, const char *value)
 {
-	struct reader *reader = user;
+	struct policy_reader *reader = user;
 	struct rule *rule = reader->rule;
 	const struct section *section;
 
@@ -254,7 +254,7 @@ static int on_key(void *user, const char *untrusted_section, const char *key, co
 
 static int load_stream(struct policy *policy, FILE *file, const char *path, char **error)
 {
-	struct reader reader = {
+	struct policy_reader reader = {
 		.file = {.stream = file, .path = path, .error = error, .begin_section = begin_section},
 		.policy = policy,
 	};

@@ -9,7 +9,7 @@
 #define SLOW_STEP   4	    /* of slow calls, one in five is let pass */
 #define SLOW_MAX    64
 
-void call_begin_exact(struct call *call)
+void call_begin_exact(struct kernel_call *call)
 {
 	call->used = clock_thread_ns();
 }
@@ -27,7 +27,7 @@ static void note(struct call_history *history, uint64_t cost)
 		history->slow--;
 }
 
-uint64_t call_cost_of_long(const struct call *call, uint64_t took)
+uint64_t call_cost_of_long(const struct kernel_call *call, uint64_t took)
 {
 	if (!call->is_exact) {
 		call->history->exact = EXACT_CALLS;
@@ -46,7 +46,8 @@ void relay_spend_long(struct relay *relay, struct account *account, uint64_t uni
 		turns_rest(&relay->turns, account_line(account), units * TURNS_UNIT_NS * REST_FACTOR);
 }
 
-void relay_spend_call(struct relay *relay, struct account *account, const struct call *call, uint64_t units)
+void relay_spend_call(struct relay *relay, struct account *account, const struct kernel_call *call,
+		      uint64_t units)
 {
 	relay_spend(relay, account, units);
 	relay_spend_long(relay, account, call_end(call, units) - units);

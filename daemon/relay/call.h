@@ -41,15 +41,15 @@ struct call_history {
 	bool is_long;  /* the last one that was measured exactly took long */
 };
 
-struct call {
+struct kernel_call {
 	struct call_history *history;
 	uint64_t began;
 	bool is_exact;
 	uint64_t used; /* CPU time of this thread */
 };
 
-void call_begin_exact(struct call *call);
-static inline void call_begin(struct call *call, struct call_history *history)
+void call_begin_exact(struct kernel_call *call);
+static inline void call_begin(struct kernel_call *call, struct call_history *history)
 {
 	call->history = history;
 	call->is_exact = history->exact;
@@ -59,9 +59,9 @@ static inline void call_begin(struct call *call, struct call_history *history)
 }
 
 /* Returns what the call cost us, in ns, if it was long by the clock, or is measured exactly. */
-uint64_t call_cost_of_long(const struct call *call, uint64_t took);
+uint64_t call_cost_of_long(const struct kernel_call *call, uint64_t took);
 /* Returns what the call cost us, in units; at least `units`, which is what such a call costs otherwise. */
-static inline uint64_t call_end(const struct call *call, uint64_t units)
+static inline uint64_t call_end(const struct kernel_call *call, uint64_t units)
 {
 	uint64_t took = clock_ns() - call->began;
 
@@ -89,6 +89,7 @@ void span_end(const struct span *span, struct account *account);
 /* Counts what a call took beyond what was counted for it, as work that `account` has caused (NULL: nobody). */
 void relay_spend_long(struct relay *relay, struct account *account, uint64_t units);
 /* Counts `units`, and what the call took beyond them. */
-void relay_spend_call(struct relay *relay, struct account *account, const struct call *call, uint64_t units);
+void relay_spend_call(struct relay *relay, struct account *account, const struct kernel_call *call,
+		      uint64_t units);
 
 #endif

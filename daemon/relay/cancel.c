@@ -23,7 +23,7 @@
 
 /* In which list a cancellation is. The frames are made when there is room for them: in the queue of a link that is away
  * they would pile up, which all who use the link share. */
-enum list {
+enum cancel_list {
 	RELEASED, /* the program has released it: it was taken unless a RESET comes */
 	UNASKED,  /* CANCEL is to be sent */
 	ASKED,
@@ -34,7 +34,7 @@ enum list {
 struct channel_cancel {
 	uint64_t offset;
 	uint64_t deadline_ms;
-	enum list list;
+	enum cancel_list list;
 	int result; /* if ANSWERED: 0 or a negative errno */
 	struct channel_cancel *prev, *next;
 	UT_hash_handle hh;
@@ -68,7 +68,7 @@ static void answer_cancel(struct channel_end *end, uint64_t offset, int result)
 		hop_fail(end->hop, r, "answers to its CANCELs pile up");
 }
 
-static void put(struct channel_cancels *cancels, struct channel_cancel *cancel, enum list list)
+static void put(struct channel_cancels *cancels, struct channel_cancel *cancel, enum cancel_list list)
 {
 	cancel->list = list;
 	DL_APPEND(cancels->lists[list], cancel);
@@ -203,7 +203,7 @@ static struct channel_cancel *find_cancel(const struct channel *channel, uint64_
 
 /* Adds a cancellation that waits for its answer. NULL: too many wait already, for this channel or at its
  * opener's cost, or there is no memory. */
-static struct channel_cancel *await_answer(struct channel *channel, uint64_t offset, enum list list)
+static struct channel_cancel *await_answer(struct channel *channel, uint64_t offset, enum cancel_list list)
 {
 	struct channel_cancels *cancels = cancels_of(channel);
 	uint32_t ms = channel->relay->cancel_ms;

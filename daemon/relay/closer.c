@@ -35,7 +35,7 @@ struct parting {
 
 /* A batch belongs to the thread from its start until it reports `done`, but for `fds`; then to the loop until
  * it posts `go`. */
-struct batch {
+struct close_batch {
 	pid_t pid;
 	int done; /* an eventfd */
 	int fds[BATCH_MAX];
@@ -49,7 +49,7 @@ struct closer {
 	int done;
 	struct event *done_event, *retry_timer;
 	struct parting *partings; /* those of the batch first */
-	struct batch *batch;
+	struct close_batch *batch;
 };
 
 /* --- the thread ------------------------------------------------------------------------------- */
@@ -65,7 +65,7 @@ static int own_table(int done)
 }
 
 /* Takes over the descriptors that the process's first thread has under these numbers. */
-static int take(struct batch *batch)
+static int take(struct close_batch *batch)
 {
 	int process = pidfd_open(batch->pid, 0);
 
@@ -79,7 +79,7 @@ static int take(struct batch *batch)
 
 static void *hold_and_end(void *argument)
 {
-	struct batch *batch = argument;
+	struct close_batch *batch = argument;
 	const uint64_t one = 1;
 
 	batch->error = own_table(batch->done);
@@ -96,7 +96,7 @@ static void *hold_and_end(void *argument)
 
 /* --- the loop --------------------------------------------------------------------------------- */
 
-static int start_thread(struct batch *batch)
+static int start_thread(struct close_batch *batch)
 {
 	pthread_attr_t attributes;
 	sigset_t all, before;
@@ -115,7 +115,7 @@ static int start_thread(struct batch *batch)
 
 static int start_batch(struct closer *closer)
 {
-	struct batch *batch = calloc(1, sizeof(*batch));
+	struct close_batch *batch = calloc(1, sizeof(*batch));
 	struct parting *parting;
 	int r;
 
@@ -165,7 +165,7 @@ static void forget(struct closer *closer, struct parting *parting)
 /* Closes what the thread has, too, so these closes are not the last. */
 static void close_held(struct closer *closer)
 {
-	struct batch *batch = closer->batch;
+	struct close_batch *batch = closer->batch;
 	int error = batch->error;
 
 	closer->batch = NULL;

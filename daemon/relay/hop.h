@@ -191,7 +191,7 @@ struct finishing {
 
 /* What a paused hop wrote and the other end hasn't processed, as it lay in the ring: whole frames with their numbers.
  * The other end can write there, too, so what is here isn't to be believed: only it gets to read it. */
-struct kept {
+struct kept_output {
 	uint8_t *bytes;		/* NULL: none */
 	uint32_t size, written; /* of them, so many lie in the new ring again */
 	struct charge charge;
@@ -214,7 +214,7 @@ struct moving {
 };
 
 /* waiting.c: a hop's input waits for room in the output of a link. */
-struct waiting {
+struct hop_waiting {
 	struct hop *blocked_on; /* the hop whose output our input waits for */
 	struct hop *granted_by; /* the hop that lets us go on */
 	struct hop *prev, *next;
@@ -243,7 +243,7 @@ struct hop {
 	struct channel_table channels;
 	struct refused refused;
 	struct taken taken;
-	struct waiting waiting;
+	struct hop_waiting waiting;
 	struct finishing finishing;
 	struct retired retired;
 	bool attached;
@@ -256,7 +256,7 @@ struct hop {
 	/* And nothing that was written into them is there any more after a restore, since they are the other end's. */
 	bool keeps_copy;
 	uint64_t sure; /* the position up to which it was so when it was given out */
-	struct kept kept;
+	struct kept_output kept;
 	struct moving moving;
 	bool said_goodbye; /* the program has sent GOODBYE: it has reported what it took, and takes no more */
 
@@ -375,7 +375,7 @@ bool hop_has_unsent(const struct hop *hop);
 void hop_fail(struct hop *hop, int error, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* Charges `account` with `units` for a call that began with `hop->calls`, and with what it took beyond them; if such calls
  * are slow again and again, the session ends. */
-void hop_spend_call(struct hop *hop, struct account *account, const struct call *call, uint64_t units);
+void hop_spend_call(struct hop *hop, struct account *account, const struct kernel_call *call, uint64_t units);
 /* Does that with what the call took beyond what was counted for it. */
 void hop_spend_long(struct hop *hop, struct account *account, uint64_t units);
 static inline bool hop_is_marked(const struct hop *hop, enum hop_mark mark)

@@ -25,17 +25,17 @@
 /* --- what a program has taken ----------------------------------------------------------------- */
 
 /* One turn's piece of work. It counts everything that the input has caused, whoever pays for it. */
-struct piece {
+struct input_piece {
 	const struct turns *turns;
 	uint64_t start;
 };
 
-static struct piece piece_begin(const struct hop *hop)
+static struct input_piece piece_begin(const struct hop *hop)
 {
-	return (struct piece){&hop->relay->turns, hop->relay->turns.spent};
+	return (struct input_piece){&hop->relay->turns, hop->relay->turns.spent};
 }
 
-static bool piece_is_over(const struct piece *piece)
+static bool piece_is_over(const struct input_piece *piece)
 {
 	return piece->turns->spent - piece->start >= HOP_PIECE_UNITS;
 }
@@ -65,7 +65,7 @@ static void snapshot_taken(struct hop *hop)
 }
 
 /* Counts what was taken out of one ring. False: there is more, but this piece is over. */
-static bool count_taken(struct hop *hop, struct outlet *outlet, const struct piece *piece)
+static bool count_taken(struct hop *hop, struct outlet *outlet, const struct input_piece *piece)
 {
 	bool was_full = ledger_is_full(&outlet->ledger);
 	struct handed *handed;
@@ -96,7 +96,7 @@ static bool count_taken(struct hop *hop, struct outlet *outlet, const struct pie
 
 /* Counts what the snapshot says was released, once everything has been read that the program had sent before
  * that. False: it goes on in the next turn. */
-static bool apply_taken(struct hop *hop, const struct piece *piece)
+static bool apply_taken(struct hop *hop, const struct input_piece *piece)
 {
 	for (unsigned i = 0; hop->traits->release_means_taken && i < hop->traits->outlets; i++)
 		if (!count_taken(hop, &hop->out[i], piece))
@@ -468,7 +468,7 @@ bool hop_ask_for_input(struct hop *hop)
 
 /* Reads frames. True: there may be more, but this piece is over. False: all were read, or the next one waits,
  * or the session is over. */
-static bool read_frames(struct hop *hop, const struct piece *piece)
+static bool read_frames(struct hop *hop, const struct input_piece *piece)
 {
 	int r = 0;
 
@@ -496,7 +496,7 @@ static bool read_frames(struct hop *hop, const struct piece *piece)
 
 /* Tells the openers of forbidden channels what had been taken, as far as the input was read. False: there are more,
  * but this piece is over. */
-static bool settle(struct hop *hop, const struct piece *piece)
+static bool settle(struct hop *hop, const struct input_piece *piece)
 {
 	while (hop->unsettled && hop_has_read(hop, hop->unsettled->settled_at)) {
 		if (piece_is_over(piece))
@@ -520,7 +520,7 @@ static void go_on_finishing(struct hop *hop)
 void hop_on_turn(struct task *task)
 {
 	struct hop *hop = (struct hop *)((char *)task - offsetof(struct hop, input));
-	struct piece piece = piece_begin(hop);
+	struct input_piece piece = piece_begin(hop);
 	uint64_t position = hop->in.position;
 	bool more, may_refill;
 

@@ -15,12 +15,12 @@ void hop_drop_kept(struct hop *hop)
 {
 	free(hop->kept.bytes);
 	charge_end(&hop->kept.charge);
-	hop->kept = (struct kept){0};
+	hop->kept = (struct kept_output){0};
 }
 
 int hop_keep(struct hop *hop)
 {
-	struct kept *before = &hop->kept, kept = {0};
+	struct kept_output *before = &hop->kept, kept = {0};
 	struct outlet *outlet = &hop->out[OUTLET_MAIN];
 	struct iovec pieces[2];
 	uint32_t seen = outlet->writer.tail, unread, first, left = before->size - before->written;
@@ -55,7 +55,7 @@ int hop_keep(struct hop *hop)
 bool hop_emit_kept(struct hop *hop)
 {
 	struct outlet *outlet = &hop->out[OUTLET_MAIN];
-	struct kept *kept = &hop->kept;
+	struct kept_output *kept = &hop->kept;
 
 	while (hop_is_catching_up(hop)) {
 		const uint8_t *untrusted_frame = kept->bytes + kept->written;

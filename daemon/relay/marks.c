@@ -62,7 +62,7 @@ void hop_notify_now(struct hop *hop)
 	hop->callbacks->notify(hop->owner);
 }
 
-void hop_spend_call(struct hop *hop, struct account *account, const struct call *call, uint64_t units)
+void hop_spend_call(struct hop *hop, struct account *account, const struct kernel_call *call, uint64_t units)
 {
 	relay_spend(hop->relay, account, units);
 	hop_spend_long(hop, account, call_end(call, units) - units);

@@ -9,22 +9,22 @@
 #include "daemon/relay/hop.h"
 #include "wire/hash.h"
 
-struct key {
+struct orphan_key {
 	const struct account *payer;
 	const void *holder; /* a hop, or an account */
 };
 
 /* Those that one pays and another one holds. Its channels have references to the payer's account and to the hop. */
 struct orphans {
-	struct key key;
+	struct orphan_key key;
 	uint64_t count;
 	uint64_t answered_ms; /* when one of them was, or the first of them came */
 	UT_hash_handle hh;
 };
 
-static struct key key_of(const struct account *payer, const void *holder)
+static struct orphan_key key_of(const struct account *payer, const void *holder)
 {
-	struct key key;
+	struct orphan_key key;
 
 	memset(&key, 0, sizeof(key)); /* also what lies between its members */
 	key.payer = payer;
@@ -33,7 +33,7 @@ static struct key key_of(const struct account *payer, const void *holder)
 }
 
 /* Returns NULL if there are none. */
-static struct orphans *find(const struct relay *relay, struct key key)
+static struct orphans *find(const struct relay *relay, struct orphan_key key)
 {
 	struct orphans *orphans;
 
@@ -66,7 +66,7 @@ bool orphans_allow(const struct channel *channel, const struct hop *hop)
 	       clock_ms() - orphans->answered_ms < relay->orphans_patience_ms;
 }
 
-static struct orphans *count(struct relay *relay, struct key key)
+static struct orphans *count(struct relay *relay, struct orphan_key key)
 {
 	struct orphans *orphans = find(relay, key);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* Which hop waits for room in the output of which other (struct waiting in hop.h). */
+/* Which hop waits for room in the output of which other (struct hop_waiting in hop.h). */
 
 #include <event2/event.h>
 #include <utlist.h>

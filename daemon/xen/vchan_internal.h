@@ -17,7 +17,7 @@
 #define LIVE_WAITING   2
 
 /* Granted vchans that were closed here, and that their peers may still have mapped: vchan_kept.h. */
-struct kept {
+struct kept_vchans {
 	unsigned count;
 	uint64_t closes;
 	struct event *look; /* while there are any */
@@ -50,7 +50,7 @@ struct vchan_host {
 	bool lost_port;	 /* one more retired, for which there was no memory */
 	bool is_certain; /* no restore lies behind, unless the clocks show another count than this: */
 	unsigned certain_thaws;
-	struct kept kept;
+	struct kept_vchans kept;
 	void (*retired_notify)(void *userdata);
 	void *retired_userdata;
 };

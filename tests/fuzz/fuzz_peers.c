@@ -61,7 +61,7 @@ static void read_path(const char *path)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	char instance[PEERS_INSTANCE_SIZE], *value;
-	struct hello hello;
+	struct rendezvous_hello hello;
 	unsigned major = 0, minor;
 	uint32_t number = 0;
 	unsigned what;

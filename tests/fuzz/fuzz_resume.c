@@ -240,7 +240,7 @@ static struct carrier *current(void)
 static void bring(bool small)
 {
 	struct carrier *carrier;
-	struct transport transport = {.functions = &functions};
+	struct link_transport transport = {.functions = &functions};
 	struct ring_view view;
 
 	if (world.used == CARRIERS)

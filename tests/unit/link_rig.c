@@ -388,7 +388,7 @@ void bring_vchan(struct scene *scene)
 {
 	struct peer *peer = &scene->peer;
 	uint32_t domid = peer->domid;
-	struct transport transport;
+	struct link_transport transport;
 	struct ring_view view;
 
 	free(peer->vchan);

@@ -24,7 +24,7 @@ static void make_other(bool is_mapped)
 	ring_reader_init(&other.in, &view, false);
 }
 
-static int grant(void *userdata, uint32_t domid, uint32_t ring_size, struct transport *made,
+static int grant(void *userdata, uint32_t domid, uint32_t ring_size, struct link_transport *made,
 		 struct transport_place *place)
 {
 	assert_int_equal(domid, 7);
@@ -38,7 +38,8 @@ static int grant(void *userdata, uint32_t domid, uint32_t ring_size, struct tran
 	return 0;
 }
 
-static int map(void *userdata, uint32_t domid, const struct transport_place *place, struct transport *made)
+static int map(void *userdata, uint32_t domid, const struct transport_place *place,
+	       struct link_transport *made)
 {
 	assert_int_equal(domid, 7);
 	assert_true(place->ring_ref == RING_REF && place->port == PORT);

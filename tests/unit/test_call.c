@@ -37,7 +37,7 @@ static void wait_for_others(uint64_t ns)
 
 static uint64_t charged(struct call_history *history, void (*what)(uint64_t ns), uint64_t ns)
 {
-	struct call call;
+	struct kernel_call call;
 
 	call_begin(&call, history);
 	what(ns);
@@ -47,7 +47,7 @@ static uint64_t charged(struct call_history *history, void (*what)(uint64_t ns),
 TEST(an_ordinary_call_costs_what_is_known_of_it)
 {
 	struct call_history history = {0};
-	struct call call;
+	struct kernel_call call;
 
 	for (int i = 0; i < 1000 && !history.exact; i++) {
 		call_begin(&call, &history);

@@ -218,7 +218,7 @@ TEST(peers_hello_may_be_there_before_we_look)
 	struct frame_hello_link hello = {.major = PROTOCOL_MAJOR};
 	struct frame_header header = {.type = FRAME_HELLO};
 	uint8_t payload[FRAME_SMALL_MAX];
-	struct transport transport;
+	struct link_transport transport;
 	struct ring_writer out;
 	struct ring_view view;
 

@@ -97,7 +97,7 @@ TEST(a_hello_has_a_nonce_and_says_who_may_map)
 		"1 " UUID " 0123abcd 10",
 		"1 " UUID "  0123abcd 1",
 	};
-	struct hello hello;
+	struct rendezvous_hello hello;
 	unsigned major;
 
 	assert_int_equal(hello_parse("1 " UUID " 0123abcd 1", 49, &major, &hello), 0);

@@ -273,18 +273,19 @@ static struct pair *make_pair(uint32_t size)
 }
 
 /* The granting end makes another pair, and the other one finds it. */
-static int grant(void *userdata, uint32_t domid, uint32_t ring_size, struct transport *made,
+static int grant(void *userdata, uint32_t domid, uint32_t ring_size, struct link_transport *made,
 		 struct transport_place *place)
 {
 	struct pair *pair = make_pair(ring_size);
 
 	pair->offered = pair->ends[0].closed = true;
-	*made = (struct transport){&functions, &pair->ends[1]};
+	*made = (struct link_transport){&functions, &pair->ends[1]};
 	*place = (struct transport_place){.ring_ref = ++world.offers};
 	return 0;
 }
 
-static int map(void *userdata, uint32_t domid, const struct transport_place *place, struct transport *made)
+static int map(void *userdata, uint32_t domid, const struct transport_place *place,
+	       struct link_transport *made)
 {
 	struct pair *pair;
 
@@ -296,7 +297,7 @@ static int map(void *userdata, uint32_t domid, const struct transport_place *pla
 		return -ENOMEM;
 	pair->offered = pair->ends[0].closed = false;
 	pair->ends[1].kicked = true;
-	*made = (struct transport){&functions, &pair->ends[0]};
+	*made = (struct link_transport){&functions, &pair->ends[0]};
 	return 0;
 }
 
@@ -336,7 +337,7 @@ static bool connect_both(void)
 	for (unsigned side = 0; side < SIDES; side++)
 		world.peers[side] = (struct peers){.side = side, .connected = true};
 	for (unsigned side = 0; side < SIDES; side++) {
-		struct transport transport = {&functions, &pair->ends[side]};
+		struct link_transport transport = {&functions, &pair->ends[side]};
 
 		links_connected(world.links[side], domid_of(1 - side), &transport);
 	}

@@ -30,7 +30,7 @@
 
 /* A transport, with a hop and a gateway that are played here. */
 struct end {
-	struct transport transport;
+	struct link_transport transport;
 	struct ring_reader in;
 	struct ring_writer out;
 	unsigned events;
@@ -402,7 +402,7 @@ TEST_WITH(an_empty_bell_makes_nobody_wait, setup, teardown)
 {
 	struct scene *scene = *state;
 	struct conversation_memory memory;
-	struct transport transport;
+	struct link_transport transport;
 	struct charge charge;
 	int fds[GATEWAY_FDS], empty = eventfd(0, EFD_CLOEXEC | EFD_SEMAPHORE);
 
