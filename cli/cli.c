@@ -17,6 +17,7 @@
 
 #include "cli/fields.h"
 #include "cli/interrupt.h"
+#include "cli/nearest.h"
 #include "cli/terminal.h"
 #include "cli/why.h"
 #include "wire/address.h"
@@ -137,13 +138,28 @@ static int take_own(const struct cli *cli, const struct cli_option *option)
 	return EXIT_DONE;
 }
 
-static int misused(const struct cli *cli, int option, const char *argument)
+static int unknown_option(const struct cli *cli, const struct option *all, const char *argument)
+{
+	char typed[64];
+	struct nearest nearest;
+
+	snprintf(typed, sizeof(typed), "%.*s", (int)strcspn(argument + 2, "="), argument + 2);
+	nearest = nearest_to(typed);
+	for (; all->name; all++)
+		nearest_try(&nearest, all->name);
+	if (nearest.meant)
+		return cli_usage(cli->command, "unknown option '%s'; did you mean '--%s'?", argument,
+				 nearest.meant);
+	return cli_usage(cli->command, "unknown option '%s'", argument);
+}
+
+static int misused(const struct cli *cli, int option, const struct option *all, const char *argument)
 {
 	if (option == ':')
 		return cli_usage(cli->command, "option '%s' needs a value", argument);
 	if (optopt && optopt < 256 && strncmp(argument, "--", 2) != 0)
 		return cli_usage(cli->command, "unknown option '-%c'", optopt);
-	return cli_usage(cli->command, "unknown option '%s'", argument);
+	return unknown_option(cli, all, argument);
 }
 
 static int print_help(const struct cli *cli, const char *help)
@@ -237,7 +253,7 @@ static bool parse(struct cli *cli, int argc, char **argv, const char *mode, cons
 			return false;
 		case ':':
 		case '?':
-			*code = misused(cli, option, argv[optind - 1]);
+			*code = misused(cli, option, all, argv[optind - 1]);
 			break;
 		default:
 			*code = take(cli, own, option);

@@ -182,6 +182,8 @@ static int list(struct cli *cli, const char *subject, const char *question, bool
 			cli_print_line("%s", json_line(json_object_array_get_idx(entries, i)));
 		code = cli_flush();
 	} else {
+		if (!json_object_array_length(entries))
+			cli_note(cli, "%s: there are none that this program may see", cli->command);
 		for (size_t i = 0; shape && i < json_object_array_length(entries); i++)
 			shape(json_object_array_get_idx(entries, i));
 		code = print_table(entries, columns);

@@ -11,6 +11,7 @@
 
 #include "cli/cli.h"
 #include "cli/fields.h"
+#include "cli/nearest.h"
 
 static const char help[] =
 	"Usage: xenmsg policy check [OPTIONS] FROM TO\n"
@@ -104,6 +105,17 @@ static int reload(struct cli *cli)
 	return code;
 }
 
+static int unknown_command(const char *name)
+{
+	struct nearest nearest = nearest_to(name);
+
+	nearest_try(&nearest, "check");
+	nearest_try(&nearest, "reload");
+	if (nearest.meant)
+		return cli_usage("policy", "there is no '%s'; did you mean '%s'?", name, nearest.meant);
+	return cli_usage("policy", "there is no '%s', only 'check' and 'reload'", name);
+}
+
 int cmd_policy(struct cli *cli, int argc, char **argv)
 {
 	bool as_json = false;
@@ -117,8 +129,10 @@ int cmd_policy(struct cli *cli, int argc, char **argv)
 			return cli_usage("policy reload", "it takes no arguments");
 		return reload(cli);
 	}
-	if (optind == argc || strcmp(argv[optind], "check"))
+	if (optind == argc)
 		return cli_usage("policy", "which of its commands? There are 'check' and 'reload'");
+	if (strcmp(argv[optind], "check"))
+		return unknown_command(argv[optind]);
 	if (argc - optind != 3)
 		return cli_usage("policy check", "it takes FROM and TO");
 	if (strchr(argv[optind + 1], ' ') || strchr(argv[optind + 2], ' '))

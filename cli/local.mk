@@ -38,6 +38,7 @@ xenmsg_SOURCES = \
 	cli/left_socket.c cli/left_socket.h \
 	cli/loop.c cli/loop.h \
 	cli/main.c \
+	cli/nearest.c cli/nearest.h \
 	cli/place.c cli/place.h \
 	cli/pump.c cli/pump.h \
 	cli/reply_seats.c cli/reply_seats.h \

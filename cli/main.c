@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "cli/nearest.h"
 
 static const struct command {
 	const char *name;
@@ -63,41 +64,33 @@ static void make_help(char *help, size_t size)
 	snprintf(help + used, size - used, "%s", help_tail);
 }
 
-/* Returns how many letters have to be added, left out or replaced to turn one into the other, at most `most`
- * + 1. */
-static size_t distance(const char *one, const char *other, size_t most)
-{
-	size_t left_out, added, replaced, least;
-
-	if (!*one || !*other || !most) {
-		size_t rest = *one && *other && strcmp(one, other) == 0 ? 0 : strlen(one) + strlen(other);
-
-		return rest > most ? most + 1 : rest;
-	}
-	if (*one == *other)
-		return distance(one + 1, other + 1, most);
-	left_out = 1 + distance(one + 1, other, most - 1);
-	added = 1 + distance(one, other + 1, most - 1);
-	replaced = 1 + distance(one + 1, other + 1, most - 1);
-	least = left_out < added ? left_out : added;
-	return least < replaced ? least : replaced;
-}
+/* What other tools have, and which of ours does that. */
+static const struct {
+	const char *name, *meant;
+} others[] = {
+	{"ls", "endpoints"}, {"list", "endpoints"}, {"pub", "send"},	{"publish", "send"},
+	{"sub", "recv"},     {"subscribe", "recv"}, {"req", "call"},	{"request", "call"},
+	{"reply", "serve"},  {"exec", "run"},	    {"info", "status"}, {"nodes", "peers"},
+	{"check", "doctor"},
+};
 
 static int unknown_command(const char *name)
 {
-	size_t least = strlen(name) > 3 ? 2 : 1; /* a name that is further off is another word */
-	const char *meant = NULL;
+	struct nearest nearest = nearest_to(name);
 
-	for (size_t i = 0; i < COMMANDS; i++) {
-		size_t far = distance(name, commands[i].name, least);
-
-		if (far < least || (far == least && !meant)) {
-			least = far;
-			meant = commands[i].name;
-		}
-	}
-	if (meant)
-		return cli_usage("", "there is no command '%s'; did you mean '%s'?", name, meant);
+	if (strcmp(name, "logs") == 0 || strcmp(name, "log") == 0)
+		return cli_usage(
+			"",
+			"there is no command '%s'; the daemon's log is where its service writes it, as a rule: journalctl -u xenmsgd",
+			name);
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+		if (strcmp(name, others[i].name) == 0)
+			return cli_usage("", "there is no command '%s'; did you mean '%s'?", name,
+					 others[i].meant);
+	for (size_t i = 0; i < COMMANDS; i++)
+		nearest_try(&nearest, commands[i].name);
+	if (nearest.meant)
+		return cli_usage("", "there is no command '%s'; did you mean '%s'?", name, nearest.meant);
 	return cli_usage("", "there is no command '%s'", name);
 }
 

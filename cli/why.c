@@ -14,6 +14,7 @@
 #include <json-c/json.h>
 #include <xenmsg.h>
 
+#include "cli/nearest.h"
 #include "wire/address.h"
 
 static struct json_object *ask(struct xenmsg *conn, const char *question)
@@ -101,14 +102,47 @@ static char *ask_about_start(struct xenmsg *conn, const struct address_parts *pa
 	return why;
 }
 
+/* --- endpoints that aren't there -------------------------------------------------------------- */
+
+/* Names the nearest endpoint of that domain that this program can see. */
+static char *ask_about_names(struct xenmsg *conn, const struct address_parts *parts)
+{
+	char question[sizeof("endpoints ") + DOMAIN_NAME_MAX], typed[ENDPOINT_NAME_MAX + 1];
+	int domain_size = (int)parts->domain.size;
+	struct json_object *endpoints;
+	struct nearest nearest;
+	char *why = NULL;
+
+	if (!parts->endpoint.data || domain_size > DOMAIN_NAME_MAX)
+		return NULL;
+	snprintf(question, sizeof(question), "endpoints %.*s", domain_size, parts->domain.data);
+	/* Behind it may be words of whoever complains. */
+	snprintf(typed, sizeof(typed), "%.*s", (int)strcspn(parts->endpoint.data, ", "),
+		 parts->endpoint.data);
+	nearest = nearest_to(typed);
+	endpoints = ask(conn, question);
+	if (json_object_is_type(endpoints, json_type_array))
+		for (size_t i = 0; i < json_object_array_length(endpoints); i++)
+			nearest_try(&nearest, text_of(json_object_array_get_idx(endpoints, i), "name"));
+	if (nearest.meant && asprintf(&why, "no such endpoint there; did you mean %.*s:%s?", domain_size,
+				      parts->domain.data, nearest.meant) < 0)
+		why = NULL;
+	json_object_put(endpoints);
+	return why;
+}
+
 /* ---------------------------------------------------------------------------------------------- */
 
 char *cli_why_refused(struct xenmsg *conn, const char *address, int error)
 {
 	struct address_parts parts = address_split(address, strlen(address));
+	char *why;
 
 	if (parts.host.data)
 		return error == -EACCES || error == -EHOSTUNREACH ? ask_about_host(conn, parts.host, error)
 								  : NULL;
-	return error == -ENOENT ? ask_about_start(conn, &parts) : NULL;
+	if (error != -ENOENT)
+		return NULL;
+	why = ask_about_start(conn, &parts);
+	return why ? why : ask_about_names(conn, &parts);
 }

@@ -147,6 +147,41 @@ def test_who_mistypes_a_command_is_told_the_nearest(typed, meant):
         assert (f"did you mean '{meant}'? Try" in said) if meant else "did you mean" not in said
 
 
+@pytest.mark.parametrize("typed, meant", [("ls", "'endpoints'"), ("sub", "'recv'"), ("pub", "'send'"), ("info", "'status'"),
+                                          ("logs", "journalctl -u xenmsgd")])
+def test_words_of_other_tools_lead_to_the_command(typed, meant):
+    done = subprocess.run([tool("xenmsg"), typed], capture_output=True, check=False)
+    assert done.returncode == EXIT_USAGE and meant in done.stderr.decode() and done.stderr.count(b"\n") == 1
+
+
+@pytest.mark.parametrize("words, meant", [(["send", "--timout", "1"], "--timeout"), (["recv", "--jsn"], "--json"),
+                                          (["recv", "--cuont=2"], "--count"), (["--sockt"], "--socket"), (["policy", "chek"], "check"),
+                                          (["policy", "relaod"], "reload"), (["send", "--xyzzy"], None), (["policy", "xyzzy"], None)])
+def test_who_mistypes_an_option_is_told_the_nearest(words, meant):
+    done = subprocess.run([tool("xenmsg"), *words], capture_output=True, check=False)
+    assert done.returncode == EXIT_USAGE and done.stderr.count(b"\n") == 1
+    said = done.stderr.decode()
+    assert (f"did you mean '{meant}'? Try" in said) if meant else "did you mean" not in said, said
+
+
+def test_who_mistypes_an_endpoint_is_told_the_nearest(nodes):
+    one, two = nodes(1, 2).values()
+    two.receiver("inbox")
+    eventually(lambda: any(each["name"] == "inbox" for each in one.json("endpoints", "2")), "it can be seen")
+    for words in (["send", "2:inobx", "x"], ["call", "2:inbx", "x"], ["connect", "2:nbox"]):
+        done = one.xenmsg(*words)
+        assert done.returncode == EXIT_NO_ENDPOINT and b"did you mean 2:inbox?" in done.stderr, done
+    assert b"line 1: no such endpoint there; did you mean 2:inbox?" in one.xenmsg("send", "--lines", "2:inbo", data=b"x\n").stderr
+    assert b"did you mean" not in one.xenmsg("send", "2:elsewhere", "x").stderr
+
+
+def test_a_list_without_entries_says_so_on_standard_error(nodes):
+    one = nodes(1)[1]
+    done = one.xenmsg("endpoints")
+    assert done.returncode == 0 and done.stdout == b"" and b"endpoints: there are none" in done.stderr
+    assert one.xenmsg("endpoints", "--json").stderr == one.xenmsg("-q", "endpoints").stderr == b""
+
+
 @pytest.mark.parametrize("command", [["send", "self:x", "y"], ["recv", "x"], ["peers"], ["endpoints"], ["ping", "2"],
                                      ["watch"], ["status"]])
 def test_without_a_daemon_every_command_says_so(tmp_path, command):
