@@ -168,5 +168,6 @@ EXTRA_DIST += tests/packages/in-root tests/packages/in-root-rpm tests/packages/r
 EXTRA_DIST += tests/mutants/README.md tests/mutants/run tests/mutants/found tests/mutants/client.mutants \
 	tests/mutants/gateway.mutants tests/mutants/link.mutants tests/mutants/peers.mutants tests/mutants/policy.mutants \
 	tests/mutants/relay.mutants tests/mutants/sim.mutants tests/mutants/wire.mutants
-EXTRA_DIST += tests/packaged/agent tests/packaged/block tests/packaged/cases.py tests/packaged/machines.py tests/packaged/make-roots tests/packaged/run
+EXTRA_DIST += tests/packaged/agent tests/packaged/block tests/packaged/cases.py tests/packaged/machines.py tests/packaged/make-debs \
+	tests/packaged/make-roots tests/packaged/mirror tests/packaged/run
 EXTRA_DIST += tests/model/README.md tests/model/run tests/model/session.pml

@@ -13,6 +13,12 @@ def case(function):
     return function
 
 
+def on_one(function):
+    """Tried on the first Debian alone. What the next one changes are units, users and what apt does; the rest costs minutes there, too."""
+    function.on_one = True
+    return function
+
+
 def blocks(name, after=""):
     """The blocks between ``` of a page, behind some words."""
     text = (TOP / name).read_text()
@@ -33,6 +39,7 @@ def install(machine, line, folder="packages"):
 
 
 @case
+@on_one
 def each_printed_block_is_run_or_has_its_reason(_):
     """So that a page can't gain commands that nobody tries."""
     for page in (path.relative_to(TOP).as_posix() for path in (TOP / "README.md", *sorted((TOP / "doc").glob("*.md")))):
@@ -147,6 +154,7 @@ sudo systemctl reload xenmsgd""")
 
 
 @case
+@on_one
 def the_tutorial_works_for_an_ordinary_user(host):
     """On simulated domains, as it says, with the packages for who writes programs. The pauses become waits."""
     dom0 = host.dom0
@@ -173,6 +181,7 @@ def the_tutorial_works_for_an_ordinary_user(host):
 
 
 @case
+@on_one
 def the_simulators_session_works_for_an_ordinary_user(host):
     session = blocks("doc/xensim.md")[0]
     out = host.dom0.run("carol", """set -e
@@ -189,6 +198,7 @@ def the_simulators_session_works_for_an_ordinary_user(host):
 
 
 @case
+@on_one
 def the_commands_of_running_on_xen_work_for_the_administrator(host):
     for block in re.findall(r"^ *<!-- run: \w+ -->\n *```sh\n(.*?)^ *```$", (TOP / "doc/running-on-xen.md").read_text(), re.M | re.S):
         machine = host.dom0 if "xenstore-ls" in block else host.guest
@@ -196,6 +206,7 @@ def the_commands_of_running_on_xen_work_for_the_administrator(host):
 
 
 @case
+@on_one
 def a_host_is_led_to_others_as_the_page_says(host):
     """domain 0 is hosta, and nats.example, too; everything in the order of the page's blocks."""
     dom0 = host.dom0
@@ -235,6 +246,7 @@ def the_exporters_unit_serves_metrics_once_it_is_enabled(host):
 
 
 @case
+@on_one
 def the_socket_is_moved_by_the_drop_in_that_the_manual_prints(host):
     """And all that the package has finds it: reload, exporter, instances that serve, and who types commands."""
     guest, page = host.guest, (TOP / "doc/xenmsgd.conf.5").read_text()
@@ -290,6 +302,7 @@ def purged_packages_leave_nothing(host):
 
 
 @case
+@on_one
 def the_last_release_is_upgraded_while_it_runs(host):
     if not host.has_release:
         return "the packages of the last release aren't there"
