@@ -17,7 +17,7 @@ enum type {
 
 static const char *const type_names[] = {"counter", "gauge", "gauge", "histogram", "counter"};
 
-#define UNITS_PER_SECOND 100000000 /* daemon/base/turns.h */
+#define UNITS_PER_SECOND 100000000 /* base/turns.h */
 
 /* The members of an element that become labels, if it has them. */
 static const struct label {

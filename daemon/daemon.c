@@ -10,14 +10,14 @@
 #include <event2/event.h>
 
 #include "daemon/activation/activation.h"
-#include "daemon/base/clock.h"
+#include "base/clock.h"
 #include "daemon/daemon_internal.h"
 #include "daemon/link/link.h"
 #include "daemon/local/local.h"
-#include "daemon/base/log.h"
-#include "daemon/base/notify.h"
+#include "base/log.h"
+#include "base/notify.h"
 #include "daemon/peers/peers.h"
-#include "daemon/base/timer.h"
+#include "base/timer.h"
 #include "daemon/xen/store.h"
 #include "daemon/xen/vchan.h"
 #include "daemon/viewer.h"

@@ -7,7 +7,7 @@
  * stop, and takes everything down in reverse order. Its only task of its own is to answer requests.
  */
 
-#include "daemon/base/config.h"
+#include "base/config.h"
 
 struct daemon;
 

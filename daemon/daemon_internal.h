@@ -18,9 +18,9 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "daemon/base/config.h"
-#include "daemon/base/handed_over.h"
-#include "daemon/base/self.h"
+#include "base/config.h"
+#include "base/handed_over.h"
+#include "base/self.h"
 #include "daemon/link/transport.h"
 #include "daemon/relay/hop.h"
 #include "daemon/peers/peers.h"

@@ -8,23 +8,17 @@ libdaemon_la_SOURCES = \
 	daemon/activation/activation_step.c daemon/activation/activation_step.h \
 	daemon/activation/starter.c daemon/activation/starter.h \
 	daemon/activation/units.c daemon/activation/units.h \
-	daemon/base/conf_dir.c daemon/base/conf_dir.h \
 	daemon/relay/call.c daemon/relay/call.h \
 	daemon/relay/cancel.c daemon/relay/cancel.h \
 	daemon/relay/channel.c daemon/relay/channel.h \
 	daemon/local/changes.c daemon/local/changes.h \
 	daemon/local/host_watches.c daemon/local/host_watches.h \
-	daemon/base/clock.h \
 	daemon/relay/closer.c daemon/relay/closer.h \
 	daemon/relay/errands.c daemon/relay/errands.h \
 	daemon/relay/leaving.c daemon/relay/leaving.h \
 	daemon/relay/memory_lives.c daemon/relay/memory_lives.h \
-	daemon/base/config.c daemon/base/config.h \
-	daemon/base/cost.h \
 	daemon/daemon.c daemon/daemon.h daemon/daemon_internal.h \
 	daemon/policy/denied.c daemon/policy/denied.h \
-	daemon/base/descriptors.c daemon/base/descriptors.h \
-	daemon/base/shared_memory.c daemon/base/shared_memory.h \
 	daemon/peers/directory.c daemon/peers/directory.h daemon/peers/directory_internal.h \
 	daemon/peers/directory_believe.c daemon/peers/directory_believe.h \
 	daemon/peers/directory_follow.c daemon/peers/directory_follow.h \
@@ -41,10 +35,6 @@ libdaemon_la_SOURCES = \
 	daemon/link/asks_here.c daemon/link/asks_out.c daemon/link/asks_taken.c \
 	daemon/link/via_hosts.c daemon/link/via_internal.h \
 	daemon/relay/hop_output.c \
-	daemon/base/ini_file.c daemon/base/ini_file.h \
-	daemon/base/unix_listener.c daemon/base/unix_listener.h \
-	daemon/base/handed_over.c daemon/base/handed_over.h \
-	daemon/base/ini_keys.c daemon/base/ini_keys.h \
 	daemon/xen/keeper.c daemon/xen/keeper.h \
 	daemon/relay/ledger.c daemon/relay/ledger.h \
 	daemon/relay/orphans.c daemon/relay/orphans.h \
@@ -71,9 +61,6 @@ libdaemon_la_SOURCES = \
 	daemon/link/vchan_transport.c daemon/link/vchan_transport.h \
 	daemon/link/vchan_maker.c \
 	daemon/local/local.c daemon/local/local.h \
-	daemon/base/log.c daemon/base/log.h daemon/base/log_limit.c daemon/base/log_limit.h \
-	daemon/base/notify.c daemon/base/notify.h \
-	daemon/base/peer_groups.c daemon/base/peer_groups.h \
 	daemon/peers/peers_lookups.c daemon/peers/peers_lookups.h \
 	daemon/peers/peers.c daemon/peers/peers.h daemon/peers/peers_internal.h \
 	daemon/peers/peers_advertise.c daemon/peers/peers_advertise.h \
@@ -89,11 +76,9 @@ libdaemon_la_SOURCES = \
 	daemon/peers/rendezvous.c daemon/peers/rendezvous_step.c daemon/peers/rendezvous_step.h \
 	daemon/policy/policy.c daemon/policy/policy.h daemon/policy/policy_internal.h \
 	daemon/policy/policy_read.c \
-	daemon/base/privileges.c daemon/base/privileges.h \
 	daemon/relay/private_ring.h \
 	daemon/local/program_name.c daemon/local/program_name.h \
 	daemon/relay/program_socket.c daemon/relay/program_socket.h \
-	daemon/base/quota.c daemon/base/quota.h \
 	daemon/queries.c daemon/queries.h \
 	daemon/relay/relay.c \
 	daemon/reload.c \
@@ -102,8 +87,6 @@ libdaemon_la_SOURCES = \
 	daemon/restore.c \
 	daemon/router.c daemon/router.h \
 	daemon/local/session.c daemon/local/session.h daemon/local/session_internal.h daemon/local/session_memory.c daemon/local/session_pump.c \
-	daemon/base/self.c daemon/base/self.h \
-	daemon/base/share.h \
 	daemon/xen/singleton.c daemon/xen/singleton.h \
 	daemon/startup.c daemon/startup.h \
 	daemon/status.c daemon/status.h \
@@ -113,9 +96,6 @@ libdaemon_la_SOURCES = \
 	daemon/xen/store_write.c daemon/xen/store_write.h \
 	daemon/local/stream.c daemon/local/stream.h \
 	daemon/local/streams.c daemon/local/streams.h \
-	daemon/base/thaw.c daemon/base/thaw.h \
-	daemon/base/timer.h \
-	daemon/base/turns.c daemon/base/turns.h \
 	daemon/xen/vchan.c daemon/xen/vchan.h \
 	daemon/xen/vchan_internal.h daemon/xen/vchan_kept.c daemon/xen/vchan_kept.h \
 	daemon/xen/vchan_layout.c daemon/xen/vchan_layout.h \
@@ -123,7 +103,7 @@ libdaemon_la_SOURCES = \
 	daemon/wiring.c daemon/wiring_links.c daemon/wiring_peers.c \
 	daemon/local/watches.c daemon/local/watches.h
 libdaemon_la_CPPFLAGS = $(AM_CPPFLAGS) -DPKGLIBEXECDIR='"$(pkglibexecdir)"'
-libdaemon_la_LIBADD = libwiregateway.la libwire.la $(XENSTORE_LIBS) $(XENGNTTAB_LIBS) $(XENEVTCHN_LIBS) $(LIBEVENT_LIBS) \
+libdaemon_la_LIBADD = libbase.la libwiregateway.la libwire.la $(XENSTORE_LIBS) $(XENGNTTAB_LIBS) $(XENEVTCHN_LIBS) $(LIBEVENT_LIBS) \
 	$(LIBEVENT_PTHREADS_LIBS) $(JSONC_LIBS) $(INIH_LIBS) $(NETTLE_LIBS) \
 	$(SYSTEMD_LIBS)
 

@@ -8,10 +8,10 @@
 #include <string.h>
 
 #include "daemon/activation/activation_read.h"
-#include "daemon/base/config.h"
+#include "base/config.h"
 #include "daemon/daemon.h"
-#include "daemon/base/log.h"
-#include "daemon/base/privileges.h"
+#include "base/log.h"
+#include "base/privileges.h"
 #include "daemon/policy/policy.h"
 
 enum {

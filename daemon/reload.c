@@ -3,7 +3,7 @@
 /* Reads again what may change while the daemon runs: the policy, and what is started on demand. */
 
 #include "daemon/activation/activation.h"
-#include "daemon/base/notify.h"
+#include "base/notify.h"
 #include "daemon/daemon_internal.h"
 #include "daemon/link/via.h"
 #include "daemon/local/local.h"

@@ -7,9 +7,9 @@
 #include <string.h>
 
 #include "daemon/activation/activation.h"
-#include "daemon/base/cost.h"
-#include "daemon/base/self.h"
-#include "daemon/base/turns.h"
+#include "base/cost.h"
+#include "base/self.h"
+#include "base/turns.h"
 #include "daemon/link/asks.h"
 #include "daemon/link/link.h"
 #include "daemon/link/via.h"

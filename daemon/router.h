@@ -12,7 +12,7 @@
 
 #include <stdint.h>
 
-#include "daemon/base/quota.h"
+#include "base/quota.h"
 #include "wire/address.h"
 #include "wire/frame.h"
 #include "wire/hash.h"

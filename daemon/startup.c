@@ -8,11 +8,11 @@
 #include <event2/event.h>
 
 #include "daemon/daemon_internal.h"
-#include "daemon/base/log.h"
+#include "base/log.h"
 #include "daemon/peers/peers.h"
 #include "daemon/xen/singleton.h"
 #include "daemon/xen/store.h"
-#include "daemon/base/timer.h"
+#include "base/timer.h"
 #include "daemon/xen/vchan.h"
 #include "wire/address.h"
 

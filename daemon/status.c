@@ -8,8 +8,8 @@
 #include <json-c/json.h>
 
 #include "daemon/activation/activation.h"
-#include "daemon/base/config.h"
-#include "daemon/base/self.h"
+#include "base/config.h"
+#include "base/self.h"
 #include "daemon/policy/access.h"
 #include "daemon/relay/channel.h"
 #include "daemon/router.h"

@@ -17,7 +17,7 @@
 #include "daemon/local/local.h"
 #include "daemon/local/streams.h"
 #include "daemon/peers/peers.h"
-#include "daemon/base/quota.h"
+#include "base/quota.h"
 #include "daemon/viewer.h"
 #include "wire/address.h"
 #include "wire/frame.h"

@@ -5,10 +5,10 @@
 #include <config.h>
 
 #include "daemon/activation/activation.h"
-#include "daemon/base/clock.h"
-#include "daemon/base/config.h"
-#include "daemon/base/self.h"
-#include "daemon/base/turns.h"
+#include "base/clock.h"
+#include "base/config.h"
+#include "base/self.h"
+#include "base/turns.h"
 #include "daemon/policy/access.h"
 #include "daemon/status_json.h"
 #include "daemon/xen/store.h"

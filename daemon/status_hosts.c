@@ -6,7 +6,7 @@
 
 #include <json-c/json.h>
 
-#include "daemon/base/self.h"
+#include "base/self.h"
 #include "daemon/status_json.h"
 
 static bool next_own_host(struct status_walk *walk)

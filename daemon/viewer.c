@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "daemon/base/peer_groups.h"
+#include "base/peer_groups.h"
 #include "daemon/local/session.h"
 
 gid_t viewer_group(const char *name)

@@ -12,9 +12,9 @@
 #include <event2/event.h>
 #include <utlist.h>
 
-#include "daemon/base/descriptors.h"
-#include "daemon/base/log.h"
-#include "daemon/base/timer.h"
+#include "base/descriptors.h"
+#include "base/log.h"
+#include "base/timer.h"
 
 #define RETRY_MS	1000u
 #define WELCOME_MS	10000u

@@ -11,11 +11,11 @@
 
 #include <event2/event.h>
 
-#include "daemon/base/clock.h"
-#include "daemon/base/descriptors.h"
-#include "daemon/base/log.h"
-#include "daemon/base/notify.h"
-#include "daemon/base/timer.h"
+#include "base/clock.h"
+#include "base/descriptors.h"
+#include "base/log.h"
+#include "base/notify.h"
+#include "base/timer.h"
 #include "gateway/conversation.h"
 #include "gateway/daemon_socket.h"
 #include "gateway/log_host.h"

@@ -7,8 +7,8 @@
 
 #include <utlist.h>
 
-#include "daemon/base/share.h"
-#include "daemon/base/turns.h"
+#include "base/share.h"
+#include "base/turns.h"
 #include "wire/hash.h"
 
 struct inflow_message {

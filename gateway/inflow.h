@@ -4,7 +4,7 @@
 
 /*
  * What has come from the network and wasn't looked at yet, in a queue for each host that sent it. The queues take turns
- * (daemon/base/turns.h), and each has a bound of its own: whatever one host sends, and however much, what others send waits
+ * (base/turns.h), and each has a bound of its own: whatever one host sends, and however much, what others send waits
  * for a turn or two and is never dropped for it. What waits of all has a bound, too, of which each has a share.
  *
  *   network ── inflow_put() ──► queue of hosta ──┐

@@ -1,14 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# The gateway to other hosts, over NATS: a library of its parts, so that tests link them, and a small main. Of the daemon it has only
-# what reads settings, logs and tells the service manager, and none of Xen's libraries.
+# The gateway to other hosts, over NATS: a library of its parts, so that tests link them, and a small main. It has none of Xen's
+# libraries.
 noinst_LTLIBRARIES += libgateway.la
 libgateway_la_SOURCES = \
-	daemon/base/config.c daemon/base/config.h \
-	daemon/base/descriptors.c daemon/base/descriptors.h \
-	daemon/base/ini_file.c daemon/base/ini_file.h \
-	daemon/base/ini_keys.c daemon/base/ini_keys.h \
-	daemon/base/log.c daemon/base/log.h daemon/base/log_limit.c daemon/base/log_limit.h \
-	daemon/base/turns.c daemon/base/turns.h \
 	gateway/conversation.c gateway/conversation.h \
 	gateway/inflow.c gateway/inflow.h \
 	gateway/message.c gateway/message.h \
@@ -16,13 +10,12 @@ libgateway_la_SOURCES = \
 	gateway/rings.c gateway/rings.h \
 	gateway/settings.c gateway/settings.h
 libgateway_la_CFLAGS = $(AM_CFLAGS) $(LIBEVENT_CFLAGS) $(JSONC_CFLAGS) $(INIH_CFLAGS)
-libgateway_la_LIBADD = libwire.la libwiregateway.la $(JSONC_LIBS) $(INIH_LIBS)
+libgateway_la_LIBADD = libbase.la libwire.la libwiregateway.la $(JSONC_LIBS) $(INIH_LIBS)
 
 if ENABLE_NATS
 sbin_PROGRAMS += xenmsg-gateway
 endif
 xenmsg_gateway_SOURCES = \
-	daemon/base/notify.c daemon/base/notify.h \
 	gateway/daemon_socket.c gateway/daemon_socket.h \
 	gateway/gateway.c gateway/gateway.h \
 	gateway/log_host.h \

@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-#include "daemon/base/log.h"
+#include "base/log.h"
 #include "wire/hash.h"
 
 static inline struct log_source log_by_host(const char *name)

@@ -10,8 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/base/descriptors.h"
-#include "daemon/base/log.h"
+#include "base/descriptors.h"
+#include "base/log.h"
 #include "gateway/gateway.h"
 #include "gateway/settings.h"
 

@@ -16,9 +16,9 @@
 #include <event2/event.h>
 #include <nats/nats.h>
 
-#include "daemon/base/clock.h"
-#include "daemon/base/log.h"
-#include "daemon/base/timer.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/timer.h"
 #include "gateway/inflow.h"
 #include "gateway/log_host.h"
 #include "gateway/nats_options.h"

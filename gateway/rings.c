@@ -11,8 +11,8 @@
 
 #include <event2/event.h>
 
-#include "daemon/base/descriptors.h"
-#include "daemon/base/timer.h"
+#include "base/descriptors.h"
+#include "base/timer.h"
 #include "wire/bytes.h"
 #include "wire/doorbell.h"
 #include "wire/frame.h"

@@ -8,8 +8,8 @@
 #include <string.h>
 #include <sys/un.h>
 
-#include "daemon/base/config.h"
-#include "daemon/base/ini_keys.h"
+#include "base/config.h"
+#include "base/ini_keys.h"
 
 enum setting_kind {
 	VALUE_SERVERS,

@@ -3,11 +3,11 @@
 #define XENMSG_GATEWAY_SETTINGS_H
 
 /* The gateway's settings: /etc/xenmsg/gateway.conf, an INI file that xenmsg-gateway(8) describes. As for the daemon's
- * (daemon/base/config.h), a file is taken whole or not at all. */
+ * (base/config.h), a file is taken whole or not at all. */
 
 #include <stdint.h>
 
-#include "daemon/base/log.h"
+#include "base/log.h"
 
 #define SETTINGS_DEFAULT_PATH "/etc/xenmsg/gateway.conf"
 #define SETTINGS_SERVERS_MAX  16u

@@ -11,9 +11,9 @@
 
 #include <utlist.h>
 
-#include "daemon/base/conf_dir.h"
-#include "daemon/base/config.h"
-#include "daemon/base/ini_file.h"
+#include "base/conf_dir.h"
+#include "base/config.h"
+#include "base/ini_file.h"
 
 #define TIMEOUT_MS     30000u
 #define TIMEOUT_MIN_MS 100u

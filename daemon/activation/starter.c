@@ -21,7 +21,7 @@
 
 #include "daemon/activation/activation_read.h"
 #include "daemon/activation/units.h"
-#include "daemon/base/timer.h"
+#include "base/timer.h"
 
 #define STOP_MS	      5000u /* until a command that was asked to end is killed */
 #define STOP_REST_MS  1000u /* once it has ended: until what is left of its process group is killed */
@@ -254,7 +254,7 @@ static void __attribute__((noreturn)) run(const struct child_setup *child)
 	    dup2(output, STDERR_FILENO) < 0)
 		_exit(127);
 	closefrom(STDERR_FILENO + 1);
-	/* The daemon has raised its own (daemon/base/descriptors.h). */
+	/* The daemon has raised its own (base/descriptors.h). */
 	if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur > FILES_SOFT) {
 		files.rlim_cur = FILES_SOFT;
 		setrlimit(RLIMIT_NOFILE, &files);

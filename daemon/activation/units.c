@@ -12,8 +12,8 @@
 #include <systemd/sd-bus.h>
 #include <utlist.h>
 
-#include "daemon/base/clock.h"
-#include "daemon/base/timer.h"
+#include "base/clock.h"
+#include "base/timer.h"
 
 #define SYSTEMD	     "org.freedesktop.systemd1"
 #define SYSTEMD_PATH "/org/freedesktop/systemd1"

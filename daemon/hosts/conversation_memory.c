@@ -6,9 +6,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "daemon/base/descriptors.h"
-#include "daemon/base/quota.h"
-#include "daemon/base/shared_memory.h"
+#include "base/descriptors.h"
+#include "base/quota.h"
+#include "base/shared_memory.h"
 #include "daemon/relay/call.h"
 #include "daemon/relay/leaving.h"
 #include "daemon/relay/memory_lives.h"

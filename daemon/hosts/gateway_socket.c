@@ -13,11 +13,11 @@
 
 #include <event2/event.h>
 
-#include "daemon/base/cost.h"
-#include "daemon/base/log.h"
-#include "daemon/base/quota.h"
-#include "daemon/base/timer.h"
-#include "daemon/base/unix_listener.h"
+#include "base/cost.h"
+#include "base/log.h"
+#include "base/quota.h"
+#include "base/timer.h"
+#include "base/unix_listener.h"
 #include "daemon/relay/closer.h"
 #include "daemon/relay/hop.h"
 #include "daemon/relay/program_socket.h"

@@ -11,14 +11,14 @@
 
 #include <event2/event.h>
 
-#include "daemon/base/clock.h"
-#include "daemon/base/cost.h"
-#include "daemon/base/handed_over.h"
-#include "daemon/base/log.h"
-#include "daemon/base/quota.h"
-#include "daemon/base/self.h"
-#include "daemon/base/shared_memory.h"
-#include "daemon/base/timer.h"
+#include "base/clock.h"
+#include "base/cost.h"
+#include "base/handed_over.h"
+#include "base/log.h"
+#include "base/quota.h"
+#include "base/self.h"
+#include "base/shared_memory.h"
+#include "base/timer.h"
 #include "daemon/hosts/conversation_memory.h"
 #include "daemon/hosts/gateway_socket.h"
 #include "daemon/relay/hop.h"

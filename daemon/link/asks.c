@@ -8,8 +8,8 @@
 #include <event2/event.h>
 #include <utlist.h>
 
-#include "daemon/base/clock.h"
-#include "daemon/base/timer.h"
+#include "base/clock.h"
+#include "base/timer.h"
 #include "daemon/link/link.h"
 #include "daemon/relay/hop.h"
 

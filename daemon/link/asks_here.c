@@ -14,8 +14,8 @@
 #include <event2/event.h>
 #include <nettle/sha2.h>
 
-#include "daemon/base/cost.h"
-#include "daemon/base/timer.h"
+#include "base/cost.h"
+#include "base/timer.h"
 #include "daemon/hosts/hosts.h"
 #include "daemon/link/link.h"
 #include "daemon/peers/directory.h"

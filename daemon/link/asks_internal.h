@@ -5,9 +5,9 @@
 /* What the four parts of asks.h share: the questions' life (asks.c), their way to the next daemon and what it answers
  * (asks_out.c), what is answered here (asks_here.c), and what peers ask (asks_taken.c). */
 
-#include "daemon/base/quota.h"
-#include "daemon/base/self.h"
-#include "daemon/base/turns.h"
+#include "base/quota.h"
+#include "base/self.h"
+#include "base/turns.h"
 #include "daemon/link/asks.h"
 #include "wire/address.h"
 #include "wire/hash.h"

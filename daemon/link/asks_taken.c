@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "daemon/base/cost.h"
+#include "base/cost.h"
 #include "daemon/hosts/hosts.h"
 #include "daemon/link/link.h"
 #include "daemon/peers/directory.h"

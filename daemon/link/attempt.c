@@ -5,7 +5,7 @@
 #include <string.h>
 #include <sys/random.h>
 
-#include "daemon/base/clock.h"
+#include "base/clock.h"
 #include "wire/frame_ring.h"
 
 int attempt_choose(struct link_attempt *attempt, bool is_lower)

@@ -13,14 +13,14 @@
 #include <utlist.h>
 
 #include "daemon/relay/channel.h"
-#include "daemon/base/clock.h"
-#include "daemon/base/cost.h"
-#include "daemon/base/log.h"
+#include "base/clock.h"
+#include "base/cost.h"
+#include "base/log.h"
 #include "daemon/link/link_internal.h"
 #include "daemon/link/transport.h"
 #include "daemon/peers/directory.h"
 #include "daemon/peers/peers.h"
-#include "daemon/base/self.h"
+#include "base/self.h"
 
 #define ACK_BYTES 65536u
 #define YIELD_NS  20000u /* if others had the CPU for longer than this while we yielded, they need it */

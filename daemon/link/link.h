@@ -25,7 +25,7 @@
 #include "daemon/relay/hop.h"
 #include "daemon/link/pings.h"
 #include "daemon/link/round_trips.h"
-#include "daemon/base/quota.h"
+#include "base/quota.h"
 
 struct directory;
 struct hosts;

@@ -8,9 +8,9 @@
 
 #include <event2/event.h>
 
-#include "daemon/base/clock.h"
-#include "daemon/base/self.h"
-#include "daemon/base/timer.h"
+#include "base/clock.h"
+#include "base/self.h"
+#include "base/timer.h"
 #include "daemon/link/link_internal.h"
 #include "daemon/peers/directory.h"
 #include "daemon/peers/peers.h"

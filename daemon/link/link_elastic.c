@@ -9,8 +9,8 @@
 
 #include <event2/event.h>
 
-#include "daemon/base/clock.h"
-#include "daemon/base/timer.h"
+#include "base/clock.h"
+#include "base/timer.h"
 #include "daemon/link/link_internal.h"
 #include "daemon/peers/peers.h"
 

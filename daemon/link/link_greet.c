@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "daemon/base/clock.h"
+#include "base/clock.h"
 #include "daemon/link/link_internal.h"
 #include "daemon/relay/traits.h"
 

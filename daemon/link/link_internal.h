@@ -12,7 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "daemon/base/log.h"
+#include "base/log.h"
 #include "daemon/link/attempt.h"
 #include "daemon/link/elastic.h"
 #include "daemon/link/link.h"
@@ -22,7 +22,7 @@
 #include "daemon/link/resume_step.h"
 #include "daemon/link/transport.h"
 #include "daemon/hosts/hosts.h"
-#include "daemon/base/self.h"
+#include "base/self.h"
 #include "daemon/peers/peers.h"
 #include "daemon/relay/hop.h"
 #include "wire/address.h"

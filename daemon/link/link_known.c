@@ -12,7 +12,7 @@
 #include <strings.h>
 #include <utlist.h>
 
-#include "daemon/base/clock.h"
+#include "base/clock.h"
 #include "daemon/link/link_internal.h"
 #include "daemon/peers/directory.h"
 #include "wire/address.h"

@@ -25,8 +25,8 @@
 #include <errno.h>
 #include <string.h>
 
-#include "daemon/base/clock.h"
-#include "daemon/base/cost.h"
+#include "base/clock.h"
+#include "base/cost.h"
 #include "daemon/link/link_internal.h"
 #include "wire/frame.h"
 

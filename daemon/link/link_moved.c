@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/base/quota.h"
+#include "base/quota.h"
 #include "daemon/link/link_internal.h"
 #include "daemon/peers/peers.h"
 #include "daemon/relay/channel.h"

@@ -10,7 +10,7 @@
 
 #include <nettle/memops.h>
 
-#include "daemon/base/self.h"
+#include "base/self.h"
 #include "daemon/link/link_internal.h"
 #include "daemon/peers/peers.h"
 

@@ -10,10 +10,10 @@
 #include <event2/event.h>
 #include <utlist.h>
 
-#include "daemon/base/clock.h"
-#include "daemon/base/quota.h"
-#include "daemon/base/self.h"
-#include "daemon/base/timer.h"
+#include "base/clock.h"
+#include "base/quota.h"
+#include "base/self.h"
+#include "base/timer.h"
 #include "daemon/link/link_internal.h"
 #include "daemon/link/transport.h"
 #include "daemon/peers/peers.h"

@@ -7,7 +7,7 @@
 
 #include <utlist.h>
 
-#include "daemon/base/clock.h"
+#include "base/clock.h"
 #include "daemon/relay/hop.h"
 #include "wire/bytes.h"
 #include "wire/frame.h"

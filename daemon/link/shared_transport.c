@@ -6,9 +6,9 @@
 
 #include <event2/event.h>
 
-#include "daemon/base/cost.h"
-#include "daemon/base/quota.h"
-#include "daemon/base/timer.h"
+#include "base/cost.h"
+#include "base/quota.h"
+#include "base/timer.h"
 #include "daemon/hosts/conversation_memory.h"
 #include "daemon/relay/hop.h"
 #include "daemon/relay/program_socket.h"

@@ -9,11 +9,11 @@
 
 #include <utlist.h>
 
-#include "daemon/base/cost.h"
-#include "daemon/base/log.h"
-#include "daemon/base/quota.h"
-#include "daemon/base/self.h"
-#include "daemon/base/turns.h"
+#include "base/cost.h"
+#include "base/log.h"
+#include "base/quota.h"
+#include "base/self.h"
+#include "base/turns.h"
 #include "daemon/link/link.h"
 #include "daemon/link/via_internal.h"
 #include "daemon/policy/access.h"

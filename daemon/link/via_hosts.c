@@ -15,7 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "daemon/base/quota.h"
+#include "base/quota.h"
 #include "daemon/hosts/hosts.h"
 #include "daemon/link/link.h"
 #include "daemon/link/via_internal.h"

@@ -4,7 +4,7 @@
 
 /* What channels between domains (via.c) and to other hosts (via_hosts.c) share. */
 
-#include "daemon/base/self.h"
+#include "base/self.h"
 #include "daemon/link/via.h"
 
 struct waiting_room;

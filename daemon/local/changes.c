@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/base/self.h"
+#include "base/self.h"
 #include "daemon/peers/directory.h"
 
 /* The place of a record, which has only one, by its last change. */

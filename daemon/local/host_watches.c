@@ -11,9 +11,9 @@
 #include <event2/event.h>
 #include <utlist.h>
 
-#include "daemon/base/quota.h"
-#include "daemon/base/timer.h"
-#include "daemon/base/turns.h"
+#include "base/quota.h"
+#include "base/timer.h"
+#include "base/turns.h"
 #include "daemon/link/asks.h"
 #include "daemon/local/session.h"
 #include "daemon/relay/hop.h"

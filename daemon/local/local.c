@@ -11,12 +11,12 @@
 
 #include <event2/event.h>
 
-#include "daemon/base/handed_over.h"
-#include "daemon/base/log.h"
+#include "base/handed_over.h"
+#include "base/log.h"
 #include "daemon/relay/hop.h"
 #include "daemon/relay/program_socket.h"
-#include "daemon/base/timer.h"
-#include "daemon/base/unix_listener.h"
+#include "base/timer.h"
+#include "base/unix_listener.h"
 #include "wire/hash.h"
 
 /* A newcomer waits behind all that are in it, whoever they are; a program that finds it full waits in connect(2). */

@@ -11,13 +11,13 @@
 
 #include <event2/event.h>
 
-#include "daemon/base/cost.h"
-#include "daemon/base/log.h"
-#include "daemon/base/self.h"
+#include "base/cost.h"
+#include "base/log.h"
+#include "base/self.h"
 #include "daemon/relay/leaving.h"
 #include "daemon/relay/program_socket.h"
 #include "daemon/local/session_internal.h"
-#include "daemon/base/timer.h"
+#include "base/timer.h"
 #include "wire/doorbell.h"
 
 /* two doorbells; and, until it is sealed, the memory */

@@ -29,7 +29,7 @@
 
 #include "daemon/relay/hop.h"
 #include "daemon/relay/private_ring.h"
-#include "daemon/base/quota.h"
+#include "base/quota.h"
 #include "daemon/local/program_name.h"
 #include "daemon/local/session.h"
 

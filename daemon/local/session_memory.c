@@ -8,8 +8,8 @@
 
 #include <event2/event.h>
 
-#include "daemon/base/cost.h"
-#include "daemon/base/shared_memory.h"
+#include "base/cost.h"
+#include "base/shared_memory.h"
 #include "daemon/local/session_internal.h"
 #include "daemon/relay/memory_lives.h"
 #include "wire/doorbell.h"

@@ -8,7 +8,7 @@
 
 #include <event2/event.h>
 
-#include "daemon/base/cost.h"
+#include "base/cost.h"
 #include "daemon/relay/program_socket.h"
 #include "daemon/local/session_internal.h"
 

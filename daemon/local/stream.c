@@ -15,12 +15,12 @@
 #include <event2/event.h>
 
 #include "daemon/relay/channel.h"
-#include "daemon/base/cost.h"
-#include "daemon/base/log.h"
+#include "base/cost.h"
+#include "base/log.h"
 #include "daemon/relay/private_ring.h"
 #include "daemon/relay/program_socket.h"
-#include "daemon/base/quota.h"
-#include "daemon/base/timer.h"
+#include "base/quota.h"
+#include "base/timer.h"
 #include "wire/frame_ring.h"
 
 #define PIECE_MAX   32768u

@@ -13,7 +13,7 @@
 #include "daemon/relay/channel.h"
 #include "daemon/local/program_name.h"
 #include "daemon/relay/program_socket.h"
-#include "daemon/base/quota.h"
+#include "base/quota.h"
 #include "daemon/local/session.h"
 #include "daemon/local/stream.h"
 #include "wire/address.h"

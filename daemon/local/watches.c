@@ -12,7 +12,7 @@
 #include "daemon/relay/hop.h"
 #include "daemon/local/changes.h"
 #include "daemon/local/session.h"
-#include "daemon/base/turns.h"
+#include "base/turns.h"
 #include "wire/address.h"
 #include "wire/hash.h"
 

@@ -10,8 +10,8 @@
 #include "daemon/peers/directory_follow.h"
 #include "daemon/peers/directory_internal.h"
 #include "daemon/peers/directory_serve.h"
-#include "daemon/base/log.h"
-#include "daemon/base/timer.h"
+#include "base/log.h"
+#include "base/timer.h"
 
 #define GATHER_MS 10 /* a new domain's nodes are written one by one, and a host starts many domains at once */
 

@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "daemon/peers/directory_internal.h"
-#include "daemon/base/log.h"
-#include "daemon/base/timer.h"
+#include "base/log.h"
+#include "base/timer.h"
 #include "wire/frame.h"
 
 #define WANT_FIRST_MS 250 /* between attempts to link: a failed one costs both sides a rendezvous */

@@ -7,10 +7,10 @@
 #include <string.h>
 
 #include "daemon/peers/directory_internal.h"
-#include "daemon/base/clock.h"
-#include "daemon/base/log.h"
+#include "base/clock.h"
+#include "base/log.h"
 #include "daemon/xen/store.h"
-#include "daemon/base/timer.h"
+#include "base/timer.h"
 
 #define DOMAIN_PATH_MAX 64
 

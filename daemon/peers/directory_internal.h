@@ -13,7 +13,7 @@
 
 #include <event2/event.h>
 
-#include "daemon/base/self.h"
+#include "base/self.h"
 #include "daemon/peers/directory.h"
 #include "daemon/peers/domains.h"
 #include "wire/address.h"

@@ -7,9 +7,9 @@
 #include "daemon/peers/directory_internal.h"
 #include "daemon/peers/peers.h"
 #include "daemon/policy/access.h"
-#include "daemon/base/clock.h"
-#include "daemon/base/log.h"
-#include "daemon/base/timer.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/timer.h"
 #include "wire/frame.h"
 
 #define RESEND_MS     1000 /* to a guest whose link had no room for its list */

@@ -7,7 +7,7 @@
 
 #include <utlist.h>
 
-#include "daemon/base/log.h"
+#include "base/log.h"
 #include "daemon/xen/store.h"
 #include "wire/address.h"
 

@@ -18,7 +18,7 @@
 #include "daemon/peers/peers_saves.h"
 #include "daemon/peers/peers_tell.h"
 #include "daemon/peers/peers_told.h"
-#include "daemon/base/timer.h"
+#include "base/timer.h"
 #include "wire/address.h"
 
 /* In units (turns.h). */

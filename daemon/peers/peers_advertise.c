@@ -8,7 +8,7 @@
 
 #include "daemon/peers/peers_internal.h"
 #include "daemon/policy/access.h"
-#include "daemon/base/timer.h"
+#include "base/timer.h"
 
 #define ADVERTISE_DELAY_MS 10 /* a program that binds ten endpoints in a row makes one write */
 #define ADVERTISE_RETRY_MS 1000

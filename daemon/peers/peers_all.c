@@ -7,7 +7,7 @@
 
 #include "daemon/peers/peers_forget.h"
 #include "daemon/peers/peers_internal.h"
-#include "daemon/base/timer.h"
+#include "base/timer.h"
 
 #define ALL_MS	     60000 /* so long all peers are followed after somebody wanted it last */
 #define SETTLE_MS    100   /* who runs has answered when nothing has come for so long, */

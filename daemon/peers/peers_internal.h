@@ -18,16 +18,16 @@
 
 #include <event2/event.h>
 
-#include "daemon/base/log.h"
+#include "base/log.h"
 #include "daemon/peers/domains.h"
 #include "daemon/peers/peers.h"
 #include "daemon/peers/peers_lookups.h"
 #include "daemon/peers/peers_parse.h"
 #include "daemon/peers/rendezvous_step.h"
-#include "daemon/base/quota.h"
-#include "daemon/base/self.h"
+#include "base/quota.h"
+#include "base/self.h"
 #include "daemon/xen/store.h"
-#include "daemon/base/turns.h"
+#include "base/turns.h"
 #include "daemon/xen/vchan.h"
 #include "wire/hash.h"
 

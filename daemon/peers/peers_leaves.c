@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/base/timer.h"
+#include "base/timer.h"
 
 #define COST_READ   1000u /* in units (turns.h): a request to XenStore, */
 #define COST_THREAD 2000u /* of which its thread has the most, for which nobody's turn waits */

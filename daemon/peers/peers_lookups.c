@@ -7,11 +7,11 @@
 
 #include <utlist.h>
 
-#include "daemon/base/clock.h"
+#include "base/clock.h"
 #include "daemon/peers/peers_internal.h"
 #include "daemon/peers/peers_presence.h"
-#include "daemon/base/quota.h"
-#include "daemon/base/timer.h"
+#include "base/quota.h"
+#include "base/timer.h"
 #include "wire/hash.h"
 
 /* In units (turns.h): three requests to XenStore, and all that is made for the domain. The time of XenStore's thread, for which

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "daemon/base/timer.h"
+#include "base/timer.h"
 #include "daemon/peers/peers_internal.h"
 
 #define HOLD_MS                                                                                              \

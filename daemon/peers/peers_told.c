@@ -3,7 +3,7 @@
 
 #include <errno.h>
 
-#include "daemon/base/timer.h"
+#include "base/timer.h"
 #include "daemon/peers/peers_advertise.h"
 #include "daemon/peers/peers_internal.h"
 #include "daemon/peers/peers_presence.h"

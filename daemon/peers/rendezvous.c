@@ -22,8 +22,8 @@
 #include "daemon/peers/peers_mend.h"
 #include "daemon/peers/peers_presence.h"
 #include "daemon/peers/peers_saves.h"
-#include "daemon/base/clock.h"
-#include "daemon/base/timer.h"
+#include "base/clock.h"
+#include "base/timer.h"
 #include "wire/address.h"
 
 #define COST_STEP                                                                                            \

@@ -10,9 +10,9 @@
 #include <json-c/json.h>
 
 #include "daemon/policy/denied.h"
-#include "daemon/base/log.h"
-#include "daemon/base/peer_groups.h"
-#include "daemon/base/self.h"
+#include "base/log.h"
+#include "base/peer_groups.h"
+#include "base/self.h"
 #include "daemon/policy/policy.h"
 #include "daemon/relay/channel.h"
 #include "wire/address.h"

@@ -8,7 +8,7 @@
 
 #include <utlist.h>
 
-#include "daemon/base/log.h"
+#include "base/log.h"
 #include "daemon/relay/channel.h"
 
 struct pair {

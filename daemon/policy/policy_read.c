@@ -12,8 +12,8 @@
 
 #include <utlist.h>
 
-#include "daemon/base/conf_dir.h"
-#include "daemon/base/ini_file.h"
+#include "base/conf_dir.h"
+#include "base/ini_file.h"
 #include "daemon/policy/policy_internal.h"
 #include "wire/address.h"
 

@@ -23,8 +23,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "daemon/base/clock.h"
-#include "daemon/base/turns.h"
+#include "base/clock.h"
+#include "base/turns.h"
 
 struct account;
 struct relay;

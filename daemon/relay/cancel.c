@@ -10,10 +10,10 @@
 #include <utlist.h>
 
 #include "daemon/relay/channel.h"
-#include "daemon/base/clock.h"
-#include "daemon/base/cost.h"
+#include "base/clock.h"
+#include "base/cost.h"
 #include "daemon/relay/hop_internal.h"
-#include "daemon/base/timer.h"
+#include "base/timer.h"
 #include "wire/hash.h"
 
 #define CANCELS_MAX 4096 /* without an answer, for each channel */

@@ -11,7 +11,7 @@
 #include "daemon/relay/cancel.h"
 #include "daemon/relay/hop_internal.h"
 #include "daemon/relay/orphans.h"
-#include "daemon/base/quota.h"
+#include "base/quota.h"
 #include "wire/probes.h"
 
 void channel_mark_urgent(struct channel_end *end)

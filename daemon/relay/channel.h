@@ -37,7 +37,7 @@
 
 #include <event2/buffer.h>
 
-#include "daemon/base/quota.h"
+#include "base/quota.h"
 #include "wire/frame.h"
 
 struct channel_cancels;

@@ -16,11 +16,11 @@
 #include <event2/event.h>
 #include <utlist.h>
 
-#include "daemon/base/cost.h"
+#include "base/cost.h"
 #include "daemon/relay/hop.h"
-#include "daemon/base/log.h"
-#include "daemon/base/quota.h"
-#include "daemon/base/timer.h"
+#include "base/log.h"
+#include "base/quota.h"
+#include "base/timer.h"
 
 #define BATCH_MAX 64
 #define RETRY_MS  100  /* when no thread could be made */

@@ -6,7 +6,7 @@
 
 #include <event2/buffer.h>
 
-#include "daemon/base/cost.h"
+#include "base/cost.h"
 #include "daemon/relay/hop.h"
 #include "daemon/relay/hop_internal.h"
 

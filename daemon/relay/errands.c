@@ -12,9 +12,9 @@
 #include <event2/event.h>
 #include <utlist.h>
 
-#include "daemon/base/clock.h"
-#include "daemon/base/quota.h"
-#include "daemon/base/timer.h"
+#include "base/clock.h"
+#include "base/quota.h"
+#include "base/timer.h"
 #include "daemon/relay/call.h"
 #include "daemon/relay/hop.h"
 #include "wire/hash.h"

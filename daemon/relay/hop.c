@@ -12,8 +12,8 @@
 #include "daemon/relay/channel.h"
 #include "daemon/relay/hop.h"
 #include "daemon/relay/hop_internal.h"
-#include "daemon/base/cost.h"
-#include "daemon/base/quota.h"
+#include "base/cost.h"
+#include "base/quota.h"
 
 int hop_init(struct hop *hop, struct relay *relay, enum hop_kind kind, const struct hop_callbacks *callbacks,
 	     void *owner, uint32_t parity, uint32_t channels_max)

@@ -53,10 +53,10 @@
 
 #include "daemon/relay/call.h"
 #include "daemon/relay/outlet.h"
-#include "daemon/base/quota.h"
+#include "base/quota.h"
 #include "daemon/relay/refused.h"
 #include "daemon/relay/traits.h"
-#include "daemon/base/turns.h"
+#include "base/turns.h"
 #include "wire/channel_table.h"
 #include "wire/frame.h"
 #include "wire/ring.h"

@@ -13,10 +13,10 @@
 
 #include "daemon/relay/cancel.h"
 #include "daemon/relay/channel.h"
-#include "daemon/base/cost.h"
+#include "base/cost.h"
 #include "daemon/relay/hop.h"
 #include "daemon/relay/hop_internal.h"
-#include "daemon/base/timer.h"
+#include "base/timer.h"
 #include "wire/frame_ring.h"
 #include "wire/probes.h"
 

@@ -9,10 +9,10 @@
 #include <utlist.h>
 
 #include "daemon/relay/channel.h"
-#include "daemon/base/cost.h"
+#include "base/cost.h"
 #include "daemon/relay/hop.h"
 #include "daemon/relay/hop_internal.h"
-#include "daemon/base/timer.h"
+#include "base/timer.h"
 
 #define QUANTUM	       16384u /* bytes of one channel's backlog before the next one's turn */
 #define EMIT_FRAME_MAX frame_size(FRAME_SMALL_MAX)

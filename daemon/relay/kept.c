@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/base/cost.h"
-#include "daemon/base/quota.h"
+#include "base/cost.h"
+#include "base/quota.h"
 #include "daemon/relay/hop.h"
 #include "daemon/relay/hop_internal.h"
 

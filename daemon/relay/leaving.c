@@ -6,8 +6,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "daemon/base/descriptors.h"
-#include "daemon/base/quota.h"
+#include "base/descriptors.h"
+#include "base/quota.h"
 #include "daemon/relay/errands.h"
 
 struct leaving {

@@ -8,7 +8,7 @@
 
 #include <utlist.h>
 
-#include "daemon/base/cost.h"
+#include "base/cost.h"
 #include "daemon/relay/hop.h"
 #include "daemon/relay/hop_internal.h"
 

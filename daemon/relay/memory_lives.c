@@ -10,9 +10,9 @@
 
 #include <event2/event.h>
 
-#include "daemon/base/log.h"
-#include "daemon/base/quota.h"
-#include "daemon/base/timer.h"
+#include "base/log.h"
+#include "base/quota.h"
+#include "base/timer.h"
 #include "daemon/relay/hop.h"
 #include "wire/hash.h"
 

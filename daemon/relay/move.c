@@ -4,7 +4,7 @@
 
 #include <errno.h>
 
-#include "daemon/base/cost.h"
+#include "base/cost.h"
 #include "daemon/relay/hop.h"
 #include "daemon/relay/hop_internal.h"
 #include "wire/frame.h"

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/base/clock.h"
+#include "base/clock.h"
 #include "daemon/relay/channel.h"
 #include "daemon/relay/hop.h"
 #include "wire/hash.h"

@@ -8,7 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "daemon/base/log.h"
+#include "base/log.h"
 #include "daemon/relay/closer.h"
 #include "daemon/relay/hop.h"
 #include "wire/frame.h"

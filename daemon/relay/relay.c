@@ -9,7 +9,7 @@
 #include <utlist.h>
 
 #include "daemon/relay/channel.h"
-#include "daemon/base/cost.h"
+#include "base/cost.h"
 #include "daemon/relay/hop.h"
 #include "daemon/relay/hop_internal.h"
 #include "daemon/relay/orphans.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "daemon/relay/traits.h"
 
-#include "daemon/base/cost.h"
+#include "base/cost.h"
 
 const struct hop_traits hop_traits[HOP_KINDS] = {
 	[HOP_LINK] =

@@ -7,7 +7,7 @@
 
 #include "daemon/relay/hop.h"
 #include "daemon/relay/hop_internal.h"
-#include "daemon/base/timer.h"
+#include "base/timer.h"
 
 #define STUCK_MS    10
 #define STUCK_BYTES 16384u /* fewer bytes than this in that time: stuck */

@@ -15,8 +15,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "daemon/base/log.h"
-#include "daemon/base/unix_listener.h"
+#include "base/log.h"
+#include "base/unix_listener.h"
 #include "daemon/xen/singleton.h"
 
 #define LISTEN_FD 3 /* the keeper's, as the service manager would have it */

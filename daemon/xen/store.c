@@ -11,10 +11,10 @@
 #include <event2/event.h>
 #include <utlist.h>
 
-#include "daemon/base/clock.h"
-#include "daemon/base/log.h"
+#include "base/clock.h"
+#include "base/log.h"
 #include "daemon/xen/store_worker.h"
-#include "daemon/base/timer.h"
+#include "base/timer.h"
 
 /* store_free() lets the thread finish what others can see (removing our nodes), unless XenStore doesn't answer one
  * request for so long, or all of it takes too long. */

@@ -14,8 +14,8 @@
 #include <utlist.h>
 #include <xenstore.h>
 
-#include "daemon/base/clock.h"
-#include "daemon/base/log.h"
+#include "base/clock.h"
+#include "base/log.h"
 #include "daemon/xen/store_write.h"
 
 /* Conflicts and exhausted quotas pass within milliseconds when others are busy at start-up. The requests

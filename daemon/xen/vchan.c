@@ -13,7 +13,7 @@
 #include <event2/event.h>
 
 #include "daemon/xen/keeper.h"
-#include "daemon/base/log.h"
+#include "base/log.h"
 #include "daemon/xen/vchan_internal.h"
 #include "daemon/xen/vchan_kept.h"
 #include "daemon/xen/vchan_layout.h"

@@ -9,7 +9,7 @@
 #include <libxenvchan.h>
 #include <xentoollog.h>
 
-#include "daemon/base/thaw.h"
+#include "base/thaw.h"
 #include "wire/hash.h"
 
 #define LIVE_CLOSED    0

@@ -6,9 +6,9 @@
 
 #include <event2/event.h>
 
-#include "daemon/base/clock.h"
-#include "daemon/base/log.h"
-#include "daemon/base/timer.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/timer.h"
 #include "daemon/xen/vchan_internal.h"
 
 #define LOOK_MS	   1000

@@ -12,7 +12,7 @@
 
 #include <event2/event.h>
 
-#include "daemon/base/self.h"
+#include "base/self.h"
 #include "daemon/peers/directory.h"
 #include "daemon/policy/access.h"
 #include "tests/unit/fake_store.h"

@@ -16,9 +16,9 @@
 
 #include <event2/event.h>
 
-#include "daemon/base/self.h"
+#include "base/self.h"
 #include "daemon/relay/channel.h"
-#include "daemon/base/log.h"
+#include "base/log.h"
 #include "daemon/local/session.h"
 #include "daemon/local/streams.h"
 #include "tests/descriptors.h"

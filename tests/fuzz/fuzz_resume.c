@@ -19,8 +19,8 @@
 
 #include <event2/event.h>
 
-#include "daemon/base/log.h"
-#include "daemon/base/self.h"
+#include "base/log.h"
+#include "base/self.h"
 #include "daemon/link/link.h"
 #include "daemon/link/proof.h"
 #include "daemon/link/transport.h"

@@ -15,11 +15,11 @@
  * Events: "up N", "down N", "forgotten N", "endpoints N NAME…", "connected N granted|mapped PAGES",
  * "failed N ERRNO REASON", "lost N REASON". After "lost" the vchan is closed, as its owner must.
  */
-#include "daemon/base/self.h"
+#include "base/self.h"
 #include "daemon/peers/domains.h"
 #include "daemon/peers/peers.h"
 #include "daemon/xen/store.h"
-#include "daemon/base/turns.h"
+#include "base/turns.h"
 #include "daemon/xen/vchan.h"
 #include "tests/integration/check_lines.h"
 

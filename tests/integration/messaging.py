@@ -64,8 +64,8 @@ def eventually(condition, what, timeout=20):
 
 
 def of_turns(name, header="turns.h"):
-    """A number of a header in daemon/base."""
-    path = os.path.join(os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "../..")), "daemon/base", header)
+    """A number of a header in base."""
+    path = os.path.join(os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "../..")), "base", header)
     with open(path, encoding="utf-8") as file:
         return int(re.search(rf"#define {name}\s+(\d+)u", file.read())[1])
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Time: whoever makes the daemon work as hard as he can leaves the others their turns (daemon/base/turns.h).
+"""Time: whoever makes the daemon work as hard as he can leaves the others their turns (base/turns.h).
 
 In domain 1 programs of one user call an echo of a third one, and so do those of domain 2. Meanwhile a user of domain 1, domain 3's
 programs, or domain 3 in place of its daemon attacks. Nothing is asserted in seconds, since machines are slow and busy in their own

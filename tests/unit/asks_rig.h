@@ -7,8 +7,8 @@
 
 #include "tests/unit/unit.h"
 
-#include "daemon/base/quota.h"
-#include "daemon/base/self.h"
+#include "base/quota.h"
+#include "base/self.h"
 #include "daemon/hosts/hosts.h"
 #include "daemon/link/asks.h"
 #include "daemon/link/link.h"

@@ -16,7 +16,7 @@
 
 #include <event2/event.h>
 
-#include "daemon/base/self.h"
+#include "base/self.h"
 
 #define BELIEVED_MS 100
 #define KEPT_MS	    2000

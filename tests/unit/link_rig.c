@@ -9,8 +9,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "daemon/base/clock.h"
-#include "daemon/base/log.h"
+#include "base/clock.h"
+#include "base/log.h"
 #include "daemon/link/link_internal.h"
 #include "daemon/link/vchan_transport.h"
 #include "daemon/peers/directory.h"

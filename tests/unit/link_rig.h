@@ -14,7 +14,7 @@
 
 #include <event2/event.h>
 
-#include "daemon/base/self.h"
+#include "base/self.h"
 #include "daemon/link/link.h"
 #include "daemon/relay/channel.h"
 #include "daemon/relay/private_ring.h"

@@ -10,9 +10,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "daemon/base/quota.h"
-#include "daemon/base/self.h"
-#include "daemon/base/turns.h"
+#include "base/quota.h"
+#include "base/self.h"
+#include "base/turns.h"
 #include "daemon/peers/peers.h"
 #include "tests/unit/fake_store.h"
 

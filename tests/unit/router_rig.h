@@ -11,7 +11,7 @@
 
 #include <stdint.h>
 
-#include "daemon/base/self.h"
+#include "base/self.h"
 
 #define ANY_KIND 7u
 

@@ -8,8 +8,8 @@
 
 #include <event2/event.h>
 
-#include "daemon/base/log.h"
-#include "daemon/base/quota.h"
+#include "base/log.h"
+#include "base/quota.h"
 #include "daemon/local/stream.h"
 #include "wire/bytes.h"
 

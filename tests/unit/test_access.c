@@ -7,7 +7,7 @@
 
 #include <errno.h>
 
-#include "daemon/base/self.h"
+#include "base/self.h"
 #include "daemon/policy/access.h"
 #include "daemon/relay/channel.h"
 

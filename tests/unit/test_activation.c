@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "daemon/activation/activation.h"
-#include "daemon/base/quota.h"
+#include "base/quota.h"
 #include "daemon/router.h"
 
 struct started {

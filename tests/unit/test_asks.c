@@ -7,7 +7,7 @@
 
 #include <event2/event.h>
 
-#include "daemon/base/clock.h"
+#include "base/clock.h"
 
 #define PLENTY (1u << 26)
 #define CHARGE (TOLD_MAX + 1024u)

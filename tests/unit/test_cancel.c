@@ -11,8 +11,8 @@
 #include <event2/buffer.h>
 #include <event2/event.h>
 
-#include "daemon/base/clock.h"
-#include "daemon/base/quota.h"
+#include "base/clock.h"
+#include "base/quota.h"
 #include "wire/bytes.h"
 
 struct scene {

@@ -10,8 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "daemon/base/config.h"
-#include "daemon/base/ini_file.h"
+#include "base/config.h"
+#include "base/ini_file.h"
 
 struct fixture {
 	char path[64];

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "daemon/policy/denied.h"
-#include "daemon/base/log.h"
+#include "base/log.h"
 
 #define OWN 1
 

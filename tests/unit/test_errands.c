@@ -11,8 +11,8 @@
 
 #include <event2/event.h>
 
-#include "daemon/base/clock.h"
-#include "daemon/base/quota.h"
+#include "base/clock.h"
+#include "base/quota.h"
 #include "daemon/relay/errands.h"
 #include "daemon/relay/hop.h"
 #include "tests/unit/own_process.h"

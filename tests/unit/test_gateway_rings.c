@@ -14,7 +14,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "daemon/base/clock.h"
+#include "base/clock.h"
 #include "wire/doorbell.h"
 #include "wire/ring.h"
 

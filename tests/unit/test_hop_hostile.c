@@ -6,7 +6,7 @@
 
 #include <errno.h>
 
-#include "daemon/base/quota.h"
+#include "base/quota.h"
 
 static const enum hop_kind kinds[] = {HOP_SHARED, HOP_LINK};
 

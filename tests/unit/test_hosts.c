@@ -20,9 +20,9 @@
 
 #include <event2/event.h>
 
-#include "daemon/base/log.h"
-#include "daemon/base/quota.h"
-#include "daemon/base/self.h"
+#include "base/log.h"
+#include "base/quota.h"
+#include "base/self.h"
 #include "daemon/hosts/conversation_memory.h"
 #include "daemon/hosts/hosts.h"
 #include "daemon/relay/closer.h"

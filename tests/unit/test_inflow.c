@@ -9,7 +9,7 @@
 
 #include <event2/event.h>
 
-#include "daemon/base/turns.h"
+#include "base/turns.h"
 #include "gateway/inflow.h"
 
 #define MANY 10000u

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/base/cost.h"
-#include "daemon/base/turns.h"
+#include "base/cost.h"
+#include "base/turns.h"
 #include "daemon/relay/cancel.h"
 #include "daemon/relay/hop_internal.h"
 

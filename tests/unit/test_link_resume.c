@@ -7,7 +7,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "daemon/base/quota.h"
+#include "base/quota.h"
 
 TEST(what_the_peer_has_not_processed_comes_again_with_its_number)
 {

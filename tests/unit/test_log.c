@@ -14,7 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "daemon/base/log.h"
+#include "base/log.h"
 
 #define LINES	3000u
 #define SECONDS 30u

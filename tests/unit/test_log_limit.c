@@ -2,7 +2,7 @@
 /* The log's limits: for each source and cause, for each source, and for all together, in bounded memory. */
 #include "tests/unit/unit.h"
 
-#include "daemon/base/log_limit.h"
+#include "base/log_limit.h"
 
 static unsigned say(struct log_limits *limits, enum log_cause cause, struct log_source source, unsigned times)
 {

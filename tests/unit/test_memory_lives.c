@@ -13,9 +13,9 @@
 
 #include <event2/event.h>
 
-#include "daemon/base/log.h"
-#include "daemon/base/quota.h"
-#include "daemon/base/shared_memory.h"
+#include "base/log.h"
+#include "base/quota.h"
+#include "base/shared_memory.h"
 #include "daemon/relay/hop.h"
 #include "daemon/relay/memory_lives.h"
 #include "tests/unit/own_process.h"

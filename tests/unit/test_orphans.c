@@ -6,7 +6,7 @@
 
 #include <errno.h>
 
-#include "daemon/base/quota.h"
+#include "base/quota.h"
 #include "daemon/relay/orphans.h"
 
 #define CHANNELS 200u /* that an account may have */

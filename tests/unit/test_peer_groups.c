@@ -13,9 +13,9 @@
 #include <unistd.h>
 
 #include "daemon/policy/access.h"
-#include "daemon/base/log.h"
-#include "daemon/base/peer_groups.h"
-#include "daemon/base/self.h"
+#include "base/log.h"
+#include "base/peer_groups.h"
+#include "base/self.h"
 
 #define FIRST	100000u
 #define MEMBERS 20001u

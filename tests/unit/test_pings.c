@@ -6,7 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "daemon/base/clock.h"
+#include "base/clock.h"
 #include "daemon/relay/hop.h"
 #include "daemon/link/pings.h"
 #include "wire/bytes.h"

@@ -19,7 +19,7 @@
 #include "daemon/relay/closer.h"
 #include "daemon/relay/hop.h"
 #include "daemon/relay/program_socket.h"
-#include "daemon/base/quota.h"
+#include "base/quota.h"
 #include "tests/descriptors.h"
 #include "tests/unit/own_process.h"
 

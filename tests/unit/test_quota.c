@@ -12,10 +12,10 @@
 
 #include <event2/event.h>
 
-#include "daemon/base/descriptors.h"
-#include "daemon/base/log.h"
-#include "daemon/base/quota.h"
-#include "daemon/base/turns.h"
+#include "base/descriptors.h"
+#include "base/log.h"
+#include "base/quota.h"
+#include "base/turns.h"
 
 #define POOL 1000000u
 

@@ -15,8 +15,8 @@
 #include <event2/event.h>
 #include <utlist.h>
 
-#include "daemon/base/log.h"
-#include "daemon/base/self.h"
+#include "base/log.h"
+#include "base/self.h"
 #include "daemon/link/link_internal.h"
 #include "daemon/peers/directory.h"
 #include "daemon/peers/peers.h"

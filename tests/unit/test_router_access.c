@@ -6,7 +6,7 @@
 
 #include <errno.h>
 
-#include "daemon/base/cost.h"
+#include "base/cost.h"
 #include "daemon/relay/hop_internal.h"
 #include "daemon/router.h"
 

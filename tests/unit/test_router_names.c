@@ -7,7 +7,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "daemon/base/quota.h"
+#include "base/quota.h"
 #include "daemon/router.h"
 
 TEST(name_has_one_owner_at_a_time)

@@ -16,10 +16,10 @@
 
 #include <event2/event.h>
 
-#include "daemon/base/quota.h"
-#include "daemon/base/self.h"
+#include "base/quota.h"
+#include "base/self.h"
 #include "daemon/relay/channel.h"
-#include "daemon/base/log.h"
+#include "base/log.h"
 #include "daemon/local/session.h"
 #include "tests/descriptors.h"
 #include "tests/unit/own_process.h"

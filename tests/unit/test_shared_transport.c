@@ -16,7 +16,7 @@
 
 #include <event2/event.h>
 
-#include "daemon/base/quota.h"
+#include "base/quota.h"
 #include "daemon/hosts/conversation_memory.h"
 #include "daemon/link/shared_transport.h"
 #include "daemon/relay/closer.h"

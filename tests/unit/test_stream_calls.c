@@ -11,8 +11,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "daemon/base/quota.h"
-#include "daemon/base/turns.h"
+#include "base/quota.h"
+#include "base/turns.h"
 #include "daemon/local/stream.h"
 #include "wire/bytes.h"
 

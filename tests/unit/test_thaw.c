@@ -2,7 +2,7 @@
 /* A restore, as the clocks show it. */
 #include "tests/unit/unit.h"
 
-#include "daemon/base/thaw.h"
+#include "base/thaw.h"
 
 #define MS INT64_C(1000000)
 

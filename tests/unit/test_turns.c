@@ -7,7 +7,7 @@
 
 #include <event2/event.h>
 
-#include "daemon/base/turns.h"
+#include "base/turns.h"
 
 #define LINES 4
 #define TASKS 60 /* at most, of a line */

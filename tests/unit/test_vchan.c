@@ -20,7 +20,7 @@
 #include <xentoollog.h>
 
 #include "daemon/xen/keeper.h"
-#include "daemon/base/log.h"
+#include "base/log.h"
 #include "daemon/xen/vchan.h"
 #include "daemon/xen/vchan_kept.h"
 

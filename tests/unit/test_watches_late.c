@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/base/quota.h"
+#include "base/quota.h"
 #include "daemon/local/watches.h"
 
 #define SEEDS 20u

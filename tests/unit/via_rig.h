@@ -5,7 +5,7 @@
 /* A daemon that relays: its via.h, with the rig's own links and policy; the parties are a program and the daemons of other
  * domains. */
 
-#include "daemon/base/self.h"
+#include "base/self.h"
 #include "daemon/link/link.h"
 #include "daemon/link/via.h"
 #include "tests/unit/hop_rig.h"

@@ -14,8 +14,8 @@
 
 #include <event2/event.h>
 
-#include "daemon/base/self.h"
-#include "daemon/base/turns.h"
+#include "base/self.h"
+#include "base/turns.h"
 #include "daemon/relay/hop.h"
 
 #define OWN	      5

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "base/descriptors.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/log.h"
+
+#define RESERVE 64u /* an idle daemon has about 20 open */
+#define ENOUGH	(1u << 20)
+
+uint64_t descriptors_pool(void)
+{
+	struct rlimit limit;
+	uint64_t count;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return ENOUGH;
+	if (limit.rlim_cur < limit.rlim_max) {
+		struct rlimit raised = {.rlim_cur = limit.rlim_max, .rlim_max = limit.rlim_max};
+
+		if (setrlimit(RLIMIT_NOFILE, &raised) == 0)
+			limit = raised;
+		else
+			log_warning("can't raise the limit of open files from %llu to %llu: %s",
+				    (unsigned long long)limit.rlim_cur, (unsigned long long)limit.rlim_max,
+				    strerror(errno));
+	}
+	count = limit.rlim_cur < ENOUGH ? limit.rlim_cur : ENOUGH;
+	/* With very few descriptors, half of them have to be enough for the daemon. */
+	return count - (count / 2 < RESERVE ? count / 2 : RESERVE);
+}
+
+void descriptors_close(const int *fds, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		if (fds[i] >= 0)
+			close(fds[i]);
+}

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_BASE_HANDED_OVER_H
+#define XENMSG_BASE_HANDED_OVER_H
+
+/*
+ * The sockets that the service manager made for us and listens at already (sd_listen_fds(3)). Their files are its own, and
+ * it keeps the sockets for the next daemon: nobody here removes the one or shuts down the other.
+ */
+
+struct handed_over {
+	int programs; /* where programs connect; -1: none */
+	int gateway; /* where a gateway to other hosts does; it is named "gateway" (FileDescriptorName=); -1: none */
+};
+
+/* Takes them over, which works once in a process. Whoever uses one sets it to -1. 0, -ENOMEM, or -EBADMSG: it isn't them
+ * that were handed over; what is wrong has been logged. */
+int handed_over_take(struct handed_over *out);
+/* Closes those that nobody has used. */
+void handed_over_close(struct handed_over *sockets);
+/* Returns the path at which a Unix socket listens, to be freed; NULL: it has none, or no memory. */
+char *handed_over_path(int fd);
+
+#endif

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_BASE_INI_FILE_H
+#define XENMSG_BASE_INI_FILE_H
+
+/*
+ * Reads a file of sections and keys by libinih, and tells its first mistake as "PATH:LINE: what is wrong".
+ *
+ * It fetches the lines for libinih, which on its own would return values that nobody wrote: it cuts long lines
+ * in two, takes an indented line as the continuation of the one before, ends a line at a NUL byte, and ignores
+ * what follows a [section]. It doesn't tell where a section begins either, and a section may come many times.
+ */
+
+#include <stdbool.h>
+#include <stdio.h>
+
+#include <ini.h>
+
+struct ini_file {
+	FILE *stream;
+	const char *path;
+	char **error; /* what was wrong; the caller frees it. NULL in it: out of memory */
+	/* Called where a section begins. The name isn't terminated. */
+	void (*begin_section)(struct ini_file *file, const char *name, size_t size);
+
+	unsigned line; /* the one that was read last */
+	bool failed;   /* a mistake was found; nothing more is read */
+	int read_error;
+	unsigned noticed; /* the line that had been read when it failed */
+};
+
+/* Notes a mistake in the line that was read last, if it is the first mistake. Returns 0, as inih's handlers do
+ * for an error. */
+int ini_file_complain(struct ini_file *file, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Does the same about another line. */
+int ini_file_complain_at(struct ini_file *file, unsigned line, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+/* Notes an error that no line of a file is to blame for. Returns `r`, a negative errno. */
+int ini_file_unreadable(const char *path, int r, char **error);
+/* Reads all lines. 0; -EINVAL: there is a mistake; else a negative errno, why it can't be read. */
+int ini_file_parse(struct ini_file *file, ini_handler on_key, void *userdata);
+
+#endif

@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# What a daemon and its gateway are built on: settings, logs, clocks, and whose turn it is.
+noinst_LTLIBRARIES += libbase.la
+libbase_la_SOURCES = \
+	base/clock.h \
+	base/conf_dir.c base/conf_dir.h \
+	base/config.c base/config.h \
+	base/cost.h \
+	base/descriptors.c base/descriptors.h \
+	base/handed_over.c base/handed_over.h \
+	base/ini_file.c base/ini_file.h \
+	base/ini_keys.c base/ini_keys.h \
+	base/log.c base/log.h \
+	base/log_limit.c base/log_limit.h \
+	base/notify.c base/notify.h \
+	base/peer_groups.c base/peer_groups.h \
+	base/privileges.c base/privileges.h \
+	base/quota.c base/quota.h \
+	base/self.c base/self.h \
+	base/share.h \
+	base/shared_memory.c base/shared_memory.h \
+	base/thaw.c base/thaw.h \
+	base/timer.h \
+	base/turns.c base/turns.h \
+	base/unix_listener.c base/unix_listener.h
+libbase_la_CFLAGS = $(AM_CFLAGS) $(LIBEVENT_CFLAGS) $(INIH_CFLAGS) $(SYSTEMD_CFLAGS)

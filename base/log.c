@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "base/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log_limit.h"
+
+static enum log_level threshold = LOG_LEVEL_INFO;
+
+void log_set_level(enum log_level level)
+{
+	__atomic_store_n(&threshold, level, __ATOMIC_RELAXED);
+}
+
+static const char *const level_names[] = {
+	[LOG_LEVEL_ERROR] = "error",
+	[LOG_LEVEL_WARNING] = "warning",
+	[LOG_LEVEL_INFO] = "info",
+	[LOG_LEVEL_DEBUG] = "debug",
+};
+#define LEVEL_NAMES (sizeof(level_names) / sizeof(*level_names))
+
+int log_level_parse(const char *text, enum log_level *level)
+{
+	for (size_t i = 0; i < LEVEL_NAMES; i++)
+		if (level_names[i] && !strcmp(text, level_names[i])) {
+			*level = (enum log_level)i;
+			return 0;
+		}
+	return -EINVAL;
+}
+
+/* --- writing without waiting ------------------------------------------------------------------ */
+
+#define LINE_MAX_SIZE 1024
+
+/* How stderr is written to, as long as it leads to the same file. It is the process's, as stderr is. */
+static struct {
+	pthread_mutex_t lock; /* nothing that may block is done under it */
+	enum { WAY_NONE, WAY_SOCKET, WAY_OWN, WAY_POLLED, WAY_FILE } way;
+	dev_t device;
+	ino_t inode;
+	int own; /* WAY_OWN: stderr, opened once more and non-blocking */
+	bool is_journal;
+	unsigned long lost;
+} out = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+/* Whether stderr leads to the journal, as the service manager has set it up (systemd.exec(5)). */
+static bool leads_to_journal(const struct stat *status)
+{
+	const char *stream = getenv("JOURNAL_STREAM");
+	unsigned long long device, inode;
+
+	return stream && sscanf(stream, "%llu:%llu", &device, &inode) == 2 && device == status->st_dev &&
+	       inode == status->st_ino;
+}
+
+static void choose_way(void)
+{
+	struct stat status;
+
+	if (fstat(STDERR_FILENO, &status) < 0)
+		status = (struct stat){0};
+	if (out.way != WAY_NONE && status.st_dev == out.device && status.st_ino == out.inode)
+		return;
+	if (out.way == WAY_OWN)
+		close(out.own);
+	out.device = status.st_dev;
+	out.inode = status.st_ino;
+	out.is_journal = leads_to_journal(&status);
+	out.way = S_ISSOCK(status.st_mode) ? WAY_SOCKET : WAY_FILE;
+	if (!S_ISFIFO(status.st_mode) && !S_ISCHR(status.st_mode))
+		return;
+	out.own = open("/proc/self/fd/2", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	out.way = out.own >= 0 ? WAY_OWN : WAY_POLLED;
+}
+
+/* Writes the text. -EAGAIN: nobody reads. No other error is worth reporting, nor is there anybody to report
+ * it to. */
+static int put(const char *text, size_t size)
+{
+	struct pollfd room = {.fd = STDERR_FILENO, .events = POLLOUT};
+	ssize_t written;
+
+	switch (out.way) {
+	case WAY_SOCKET:
+		written = send(STDERR_FILENO, text, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+		break;
+	case WAY_OWN:
+		written = write(out.own, text, size);
+		break;
+	case WAY_POLLED:
+		if (poll(&room, 1, 0) == 1 && !(room.revents & POLLOUT))
+			return 0;
+		if (!room.revents)
+			return -EAGAIN;
+		written = write(STDERR_FILENO, text, size);
+		break;
+	default:
+		written = write(STDERR_FILENO, text, size);
+	}
+	return written < 0 && errno == EAGAIN ? -EAGAIN : 0;
+}
+
+/* Writes the line as one piece of at most PIPE_BUF: all of it, or nothing. */
+static int put_line(enum log_level level, const char *line)
+{
+	char text[LINE_MAX_SIZE + 48];
+	int size;
+
+	_Static_assert(sizeof(text) <= PIPE_BUF, "a write of more may be torn");
+	if (out.is_journal) {
+		size = snprintf(text, sizeof(text), "<%d>%s\n", (int)level, line);
+	} else {
+		char when[24] = "";
+		struct timespec now;
+		struct tm parts;
+
+		/* The time is UTC, since for the local time a file may have to be read. */
+		clock_gettime(CLOCK_REALTIME, &now);
+		if (gmtime_r(&now.tv_sec, &parts))
+			strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%S", &parts);
+		size = snprintf(text, sizeof(text), "%s.%03dZ %s: %s\n", when, (int)(now.tv_nsec / 1000000),
+				level_names[level], line);
+	}
+	return put(text, (size_t)size);
+}
+
+static void tell_lost(void)
+{
+	char line[80];
+
+	if (out.lost == 0)
+		return;
+	snprintf(line, sizeof(line), "log: %lu lines are lost, which nobody had read", out.lost);
+	if (put_line(LOG_LEVEL_WARNING, line) == 0)
+		out.lost = 0;
+}
+
+static void __attribute__((format(printf, 2, 0)))
+log_vline(enum log_level level, const char *format, va_list args)
+{
+	char line[LINE_MAX_SIZE];
+	int size;
+
+	if (level > __atomic_load_n(&threshold, __ATOMIC_RELAXED))
+		return;
+	size = vsnprintf(line, sizeof(line), format, args);
+	if (size < 0)
+		return;
+	for (char *c = line; *c; c++) /* a message stays one line, whatever text of others is in it */
+		if ((unsigned char)*c < ' ' || *c == 0x7f)
+			*c = '?';
+	pthread_mutex_lock(&out.lock);
+	choose_way();
+	tell_lost();
+	if (put_line(level, line) == -EAGAIN)
+		out.lost++;
+	pthread_mutex_unlock(&out.lock);
+}
+
+void log_line(enum log_level level, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	log_vline(level, format, args);
+	va_end(args);
+}
+
+static struct {
+	const char *(*name)(const void *userdata, uint32_t number);
+	const void *userdata;
+} hosts;
+
+void log_name_hosts(const char *(*name)(const void *userdata, uint32_t number), const void *userdata)
+{
+	hosts.name = name;
+	hosts.userdata = userdata;
+}
+
+void log_source_text(const struct log_source *source, char *text, size_t size)
+{
+	const char *host = "";
+
+	if (source->kind == LOG_DOMAIN && hosts.name)
+		host = hosts.name(hosts.userdata, source->id);
+	if (source->kind == LOG_OURSELVES)
+		snprintf(text, size, "this daemon");
+	else if (source->kind == LOG_HOST)
+		snprintf(text, size, "another host");
+	else if (*host)
+		snprintf(text, size, "host %s", host);
+	else
+		snprintf(text, size, "%s %u", source->kind == LOG_UID ? "uid" : "domain", source->id);
+}
+
+static void report(const struct log_source *source, uint64_t held_back)
+{
+	unsigned long long count = held_back;
+	char who[96];
+
+	if (!source) {
+		log_line(LOG_LEVEL_WARNING, "log: %llu more lines of others were held back", count);
+		return;
+	}
+	log_source_text(source, who, sizeof(who));
+	log_line(LOG_LEVEL_WARNING, "log: %llu more lines about %s were held back", count, who);
+}
+
+void log_limited(enum log_cause cause, struct log_source source, enum log_level level, const char *format,
+		 ...)
+{
+	static struct log_limits limits;
+	va_list args;
+
+	if (level > __atomic_load_n(&threshold, __ATOMIC_RELAXED))
+		return;
+	log_limits_turn(&limits, clock_ms(), report);
+	if (!log_limits_allow(&limits, cause, source))
+		return;
+	va_start(args, format);
+	log_vline(level, format, args);
+	va_end(args);
+}

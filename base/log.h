@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_BASE_LOG_H
+#define XENMSG_BASE_LOG_H
+
+/*
+ * The daemon's log: lines on stderr. To the journal (JOURNAL_STREAM) each has the priority prefix that
+ * journald reads (sd-daemon(3)), to anything else the time (UTC) and the level in words. The level and the
+ * limits are the process's, as stderr is. A line says what failed, for which peer, endpoint or path, and what
+ * happens next; errors that a peer or program can cause at will go through log_limited().
+ *
+ * No line waits for its reader, since the event loop would wait along: while the journal is stalled or a pipe
+ * is full, lines are lost, and their number is logged when there is room again. stderr's description is
+ * shared with others, so it isn't made non-blocking:
+ *
+ *   a socket (journald's)   send(MSG_DONTWAIT)
+ *   a pipe, a terminal      is opened once more, by /proc/self/fd, for a non-blocking description of our own
+ *   one that we may not     poll() without waiting, and a write of less than PIPE_BUF: it waits only if
+ *   open (another user's)   another process that has the same pipe fills it in between
+ *   a file                  write()
+ */
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum log_level {
+	LOG_LEVEL_ERROR = 3,
+	LOG_LEVEL_WARNING = 4,
+	LOG_LEVEL_INFO = 6,
+	LOG_LEVEL_DEBUG = 7,
+};
+
+void log_set_level(enum log_level level);
+/* Parses "error", "warning", "info" or "debug"; -EINVAL for anything else. */
+int log_level_parse(const char *text, enum log_level *level);
+void log_line(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* What caused a line, and which source: each has a limit of its own (log_limit.h). */
+enum log_cause {
+	LOG_ACCEPTING, /* of programs */
+	LOG_BAD_VALUE, /* in XenStore */
+	LOG_BINDING,
+	LOG_CUT_OFF,
+	LOG_DENIED,
+	LOG_LINK,
+	LOG_LIMIT,
+	LOG_PAGES,
+	LOG_PRESENCE,
+	LOG_STORE,
+	LOG_UNDECIDED,
+	LOG_UNREACHABLE,
+	LOG_CAUSES,
+};
+
+struct log_source {
+	enum log_source_kind {
+		LOG_OURSELVES,
+		LOG_UID,
+		LOG_DOMAIN,
+		LOG_HOST, /* in the gateway: gateway/log_host.h */
+	} kind;
+	uint32_t id;
+};
+#define LOG_BY_US	     ((struct log_source){LOG_OURSELVES, 0})
+#define LOG_BY_UID(uid)	     ((struct log_source){LOG_UID, (uid)})
+#define LOG_BY_DOMAIN(domid) ((struct log_source){LOG_DOMAIN, (domid)})
+
+/* Has the log name the hosts among LOG_DOMAIN: `name` returns that of the host with this number, "" if it is a domain's.
+ * NULL: none are. */
+void log_name_hosts(const char *(*name)(const void *userdata, uint32_t number), const void *userdata);
+
+/* Logs a line unless its source's limit is reached. For the event loop's thread only. */
+void log_limited(enum log_cause cause, struct log_source source, enum log_level level, const char *format,
+		 ...) __attribute__((format(printf, 4, 5)));
+
+/* Writes whom a source means, for people. */
+void log_source_text(const struct log_source *source, char *text, size_t size);
+
+#define log_error(...)	 log_line(LOG_LEVEL_ERROR, __VA_ARGS__)
+#define log_warning(...) log_line(LOG_LEVEL_WARNING, __VA_ARGS__)
+#define log_info(...)	 log_line(LOG_LEVEL_INFO, __VA_ARGS__)
+#define log_debug(...)	 log_line(LOG_LEVEL_DEBUG, __VA_ARGS__)
+
+#endif

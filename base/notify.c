@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "base/notify.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+#include <systemd/sd-daemon.h>
+
+#include "base/clock.h"
+#include "base/timer.h"
+
+#define TEXT_INTERVAL_US 5000000u
+#define AGAIN_MS	 100u
+#define WAITING_MAX	 16u
+
+struct notify {
+	struct event *timer, *again;
+	notify_text_fn text;
+	void *userdata;
+	bool has_watchdog, is_ready;
+	struct timeval interval;
+	char told[512];
+	/* what the manager must hear in its order, and had no room for; the first is the next */
+	char waiting[WAITING_MAX][64];
+	unsigned count;
+};
+
+/* Does what sd_notify(3) does, which waits while the manager's socket is full, as others can make it. Returns 0,
+ * also if there is no manager, or a negative errno; -EAGAIN: it is full. */
+static int tell(const char *text)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	const char *path = getenv("NOTIFY_SOCKET");
+	size_t length = path ? strlen(path) : 0;
+	int fd, r = 0;
+
+	if (length < 2 || length >= sizeof(address.sun_path) || (path[0] != '/' && path[0] != '@'))
+		return 0;
+	memcpy(address.sun_path, path, length);
+	if (path[0] == '@')
+		address.sun_path[0] = '\0';
+	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return -errno;
+	if (sendto(fd, text, strlen(text), MSG_NOSIGNAL, (struct sockaddr *)&address,
+		   (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length)) < 0)
+		r = -errno;
+	close(fd);
+	return r;
+}
+
+static void on_again(evutil_socket_t fd, short what, void *userdata)
+{
+	struct notify *notify = userdata;
+
+	while (notify->count && tell(notify->waiting[0]) != -EAGAIN)
+		memmove(notify->waiting[0], notify->waiting[1], --notify->count * sizeof(notify->waiting[0]));
+	if (notify->count)
+		timer_set(notify->again, AGAIN_MS);
+}
+
+/* Tells what the manager waits for, once it has room. Who asks for more reloads than it hears of loses the oldest. */
+static void tell_in_turn(struct notify *notify, const char *text)
+{
+	if (!notify->count && tell(text) != -EAGAIN)
+		return;
+	if (notify->count == WAITING_MAX)
+		memmove(notify->waiting[0], notify->waiting[1], --notify->count * sizeof(notify->waiting[0]));
+	snprintf(notify->waiting[notify->count++], sizeof(notify->waiting[0]), "%s", text);
+	timer_set(notify->again, AGAIN_MS);
+}
+
+/* Sends the text only when it has changed: the manager writes each into its own state. */
+static void tell_text(struct notify *notify)
+{
+	char text[sizeof(notify->told)] = "", line[sizeof(text) + sizeof("STATUS=")];
+
+	notify->text(notify->userdata, text, sizeof(text));
+	if (!strcmp(text, notify->told))
+		return;
+	snprintf(line, sizeof(line), "STATUS=%s", text);
+	if (tell(line) == 0)
+		memcpy(notify->told, text, sizeof(text));
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *userdata)
+{
+	struct notify *notify = userdata;
+
+	if (notify->has_watchdog)
+		tell("WATCHDOG=1");
+	tell_text(notify);
+}
+
+int notify_new(struct notify **out, struct event_base *base, notify_text_fn text, void *userdata)
+{
+	struct notify *notify = calloc(1, sizeof(*notify));
+	uint64_t interval_us = TEXT_INTERVAL_US, watchdog_us = 0;
+
+	if (!notify)
+		return -ENOMEM;
+	notify->text = text;
+	notify->userdata = userdata;
+	notify->has_watchdog = sd_watchdog_enabled(0, &watchdog_us) > 0;
+	/* sd_watchdog_enabled(3) recommends half of the time; a third leaves room for a busy turn of the
+	 * loop. */
+	if (notify->has_watchdog && watchdog_us / 3 < interval_us)
+		interval_us = watchdog_us / 3;
+	notify->interval.tv_sec = (time_t)(interval_us / 1000000);
+	notify->interval.tv_usec = (suseconds_t)(interval_us % 1000000);
+	notify->timer = event_new(base, -1, EV_PERSIST, on_timer, notify);
+	notify->again = evtimer_new(base, on_again, notify);
+	if (!notify->timer || !notify->again) {
+		notify_free(notify);
+		return -ENOMEM;
+	}
+	*out = notify;
+	return 0;
+}
+
+void notify_free(struct notify *notify)
+{
+	if (!notify)
+		return;
+	free_event(notify->timer);
+	free_event(notify->again);
+	free(notify);
+}
+
+void notify_ready(struct notify *notify)
+{
+	tell_text(notify);
+	tell_in_turn(notify, "READY=1");
+	if (notify->is_ready || !getenv("NOTIFY_SOCKET"))
+		return;
+	notify->is_ready = true;
+	event_add(notify->timer, &notify->interval);
+	event_active(notify->timer, EV_TIMEOUT, 0);
+}
+
+void notify_reloading(struct notify *notify)
+{
+	char text[sizeof(notify->waiting[0])];
+
+	/* Type=notify-reload needs the time of the reload. */
+	snprintf(text, sizeof(text), "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, clock_ns() / 1000);
+	tell_in_turn(notify, text);
+}
+
+void notify_stopping(struct notify *notify)
+{
+	tell("STOPPING=1");
+}

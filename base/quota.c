@@ -1,0 +1,477 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "base/quota.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "base/turns.h"
+#include "wire/hash.h"
+
+static const struct resource {
+	const char *name;
+	const char *words;
+	const char *max[QUOTA_KINDS]; /* the names of the settings */
+	const char *pool;
+} resources[QUOTA_RESOURCES] = {
+	[QUOTA_CLIENTS] = {"clients", "clients", {"max-clients-per-uid", ""}, "max-clients"},
+	[QUOTA_ENDPOINTS] = {"endpoints", "endpoints", {"max-endpoints-per-uid", ""}, "max-endpoints"},
+	[QUOTA_CHANNELS] = {"channels",
+			    "channels",
+			    {"max-channels-per-uid", "max-channels-per-peer"},
+			    "max-channels"},
+	[QUOTA_BYTES] = {"queued_bytes",
+			 "queued bytes",
+			 {"max-queued-bytes-per-uid", "max-queued-bytes-per-peer"},
+			 "max-queued-bytes"},
+	[QUOTA_DESCRIPTORS] = {"descriptors",
+			       "descriptors",
+			       {"max-descriptors-per-uid", "max-descriptors-per-peer"},
+			       "its limit of open files"},
+	[QUOTA_MEMORY] = {"memory",
+			  "bytes of memory",
+			  {"max-memory-per-uid", "max-memory-per-peer"},
+			  "max-memory"},
+};
+
+struct account {
+	struct account_key key;
+	struct quota *quota;
+	unsigned references;
+	uint64_t used[QUOTA_RESOURCES];
+	uint64_t refused[QUOTA_RESOURCES];
+	struct account_sent sent;
+	uint64_t cut_off; /* sessions */
+	struct line line;
+	bool unlisted;	      /* nobody finds it by its number */
+	struct account *into; /* has all of this one's, which is none any more: a reference */
+	UT_hash_handle hh;
+};
+
+struct quota {
+	struct quota_limits limits;
+	struct quota_pool pools[QUOTA_RESOURCES];
+	struct account *accounts; /* in the order of their keys, if is_sorted */
+	bool is_sorted;
+	uint64_t cut_off;	 /* sessions, also of accounts that are no more */
+	quota_host_fn host_name; /* NULL: there are none */
+	const void *userdata;
+};
+
+struct quota *quota_new(const struct quota_limits *limits)
+{
+	struct quota *quota = calloc(1, sizeof(*quota));
+
+	if (!quota)
+		return NULL;
+	quota->limits = *limits;
+	for (unsigned i = 0; i < QUOTA_RESOURCES; i++)
+		quota->pools[i].size = limits->pool[i];
+	return quota;
+}
+
+static void forget(struct account *account)
+{
+	struct account *into = account->into;
+
+	if (!account->unlisted)
+		HASH_DEL(account->quota->accounts, account);
+	line_end(&account->line);
+	free(account);
+	account_unref(into);
+}
+
+void quota_free(struct quota *quota)
+{
+	struct account *account, *next;
+
+	if (!quota)
+		return;
+	HASH_ITER(hh, quota->accounts, account, next)
+		forget(account); /* whose rest isn't over */
+	free(quota);
+}
+
+const char *quota_resource_name(enum quota_resource resource)
+{
+	return resources[resource].name;
+}
+
+struct quota_pool quota_pool(const struct quota *quota, enum quota_resource resource)
+{
+	return quota->pools[resource];
+}
+
+/* --- accounts --------------------------------------------------------------------------------- */
+
+static int by_key(const struct account *a, const struct account *b)
+{
+	if (a->key.kind != b->key.kind)
+		return a->key.kind < b->key.kind ? -1 : 1;
+	return a->key.id < b->key.id ? -1 : a->key.id > b->key.id;
+}
+
+const struct account *quota_next(struct quota *quota, const struct account_key *after)
+{
+	const struct account *account;
+	struct account like;
+
+	if (!quota->is_sorted)
+		HASH_SRT(hh, quota->accounts, by_key);
+	quota->is_sorted = true;
+	if (!after)
+		return quota->accounts;
+	HASH_FIND(hh, quota->accounts, after, sizeof(*after), account);
+	if (account)
+		return account->hh.next;
+	like.key = *after;
+	for (account = quota->accounts; account && by_key(account, &like) < 0; account = account->hh.next)
+		;
+	return account;
+}
+
+void quota_name_hosts(struct quota *quota, quota_host_fn name, const void *userdata)
+{
+	quota->host_name = name;
+	quota->userdata = userdata;
+}
+
+struct account *quota_account(struct quota *quota, enum quota_kind kind, uint32_t id)
+{
+	struct account_key key = {.kind = kind, .id = id};
+	struct account *account;
+
+	HASH_FIND(hh, quota->accounts, &key, sizeof(key), account);
+	if (account) {
+		line_take_back(&account->line);
+		return account_ref(account);
+	}
+	account = calloc(1, sizeof(*account));
+	if (!account)
+		return NULL;
+	account->key = key;
+	account->quota = quota;
+	account->references = 1;
+	/* Behind all others: to find its place would take as many steps as there are accounts. */
+	HASH_ADD(hh, quota->accounts, key, sizeof(account->key), account);
+	quota->is_sorted = false;
+	return account;
+}
+
+struct account *account_ref(struct account *account)
+{
+	if (account)
+		account->references++;
+	return account;
+}
+
+static void on_over(struct line *line)
+{
+	forget((struct account *)((char *)line - offsetof(struct account, line)));
+}
+
+void account_unref(struct account *account)
+{
+	if (!account || --account->references > 0)
+		return;
+	if (account->unlisted)
+		forget(account);
+	else
+		line_leave_behind(&account->line, on_over);
+}
+
+/* Returns the account that this one is by now; NULL for NULL. */
+static struct account *present(const struct account *account)
+{
+	while (account && account->into)
+		account = account->into;
+	return (struct account *)account;
+}
+
+bool account_is(const struct account *account, const struct account *other)
+{
+	return present(account) == present(other);
+}
+
+void account_unlist(struct account *account)
+{
+	account = present(account);
+	if (!account->unlisted)
+		HASH_DEL(account->quota->accounts, account);
+	account->unlisted = true;
+}
+
+enum quota_kind account_kind(const struct account *account)
+{
+	return (enum quota_kind)present(account)->key.kind;
+}
+
+uint32_t account_id(const struct account *account)
+{
+	return present(account)->key.id;
+}
+
+struct log_source account_source(const struct account *account)
+{
+	account = present(account);
+	if (!account)
+		return LOG_BY_US;
+	return account->key.kind == QUOTA_UID ? LOG_BY_UID(account->key.id) : LOG_BY_DOMAIN(account->key.id);
+}
+
+static uint64_t max_of(const struct account *account, enum quota_resource resource)
+{
+	return account->quota->limits.max[account->key.kind][resource];
+}
+
+/* Returns what is left of the account's maximum. */
+static uint64_t below_max(const struct account *account, enum quota_resource resource)
+{
+	uint64_t max = max_of(account, resource), used = account->used[resource];
+
+	return used < max ? max - used : 0;
+}
+
+/* Returns what is left of the account's share. */
+static uint64_t of_share(const struct account *account, enum quota_resource resource)
+{
+	const struct quota_pool *pool = &account->quota->pools[resource];
+	uint64_t used = account->used[resource], left = pool->used < pool->size ? pool->size - pool->used : 0;
+
+	return quota_share(left, pool->accounts + (used == 0), used);
+}
+
+static uint64_t available(const struct account *account, enum quota_resource resource)
+{
+	uint64_t max = below_max(account, resource), share = of_share(account, resource);
+
+	return max < share ? max : share;
+}
+
+/* Whether `to` could hold what both do, if `from` weren't there. Who holds nothing only gets another name for it. */
+static bool fits_together(const struct account *from, const struct account *to, enum quota_resource resource)
+{
+	const struct quota_pool *pool = &from->quota->pools[resource];
+	uint64_t more = from->used[resource], left = pool->used < pool->size ? pool->size - pool->used : 0;
+
+	if (!more || !to->used[resource])
+		return true;
+	return more <= below_max(to, resource) &&
+	       more <= quota_share(left + more, pool->accounts - 1, to->used[resource]);
+}
+
+int account_merge(struct account *from, struct account *to)
+{
+	struct quota *quota;
+
+	from = present(from);
+	to = present(to);
+	if (!from || !to || from == to)
+		return 0;
+	quota = from->quota;
+	for (unsigned i = 0; i < QUOTA_RESOURCES; i++)
+		if (!fits_together(from, to, i))
+			return -ENOBUFS;
+	for (unsigned i = 0; i < QUOTA_RESOURCES; i++) {
+		quota->pools[i].accounts -= from->used[i] && to->used[i];
+		to->used[i] += from->used[i];
+		to->refused[i] += from->refused[i];
+	}
+	to->sent.bytes += from->sent.bytes;
+	to->sent.messages += from->sent.messages;
+	to->cut_off += from->cut_off;
+	line_merge(&from->line, &to->line);
+	account_unlist(from);
+	from->into = account_ref(to);
+	return 0;
+}
+
+bool account_may_hold(const struct account *account, enum quota_resource resource)
+{
+	return account && max_of(present(account), resource) > 0;
+}
+
+struct line *account_line(struct account *account)
+{
+	return account ? &present(account)->line : NULL;
+}
+
+const struct line *account_time(const struct account *account)
+{
+	return &present(account)->line;
+}
+
+struct quota_usage account_usage(const struct account *account, enum quota_resource resource)
+{
+	account = present(account);
+	if (!account)
+		return (struct quota_usage){0};
+	return (struct quota_usage){
+		.used = account->used[resource],
+		.max = max_of(account, resource),
+		.available = available(account, resource),
+		.refused = account->refused[resource],
+	};
+}
+
+void account_note_sent(struct account *account, uint64_t bytes, uint64_t messages)
+{
+	account = present(account);
+	if (!account)
+		return;
+	account->sent.bytes += bytes;
+	account->sent.messages += messages;
+}
+
+struct account_sent account_sent(const struct account *account)
+{
+	return present(account)->sent;
+}
+
+void account_note_cut_off(struct account *account)
+{
+	account = present(account);
+	if (!account)
+		return;
+	account->cut_off++;
+	account->quota->cut_off++;
+}
+
+uint64_t account_cut_off(const struct account *account)
+{
+	return present(account)->cut_off;
+}
+
+uint64_t quota_cut_off(const struct quota *quota)
+{
+	return quota->cut_off;
+}
+
+/* Returns the name of the host whose account it is, "" if it is no host's. */
+static const char *host_of(const struct account *account)
+{
+	const struct quota *quota = account->quota;
+
+	return account->key.kind == QUOTA_PEER && quota->host_name
+		       ? quota->host_name(quota->userdata, account->key.id)
+		       : "";
+}
+
+void account_explain(const struct account *account, enum quota_resource resource, uint64_t amount, char *text,
+		     size_t size)
+{
+	const struct resource *what = &resources[resource];
+	const char *who;
+
+	snprintf(text, size, "%s", "");
+	account = present(account);
+	if (!account)
+		return;
+	who = account->key.kind == QUOTA_UID ? "user" : *host_of(account) ? "host" : "domain";
+	if (amount > below_max(account, resource))
+		snprintf(text, size, "this %s has as many %s as %s allows", who, what->words,
+			 what->max[account->key.kind]);
+	else
+		snprintf(text, size, "this %s has its share of the daemon's %s (%s), the rest is for others",
+			 who, what->words, what->pool);
+}
+
+static void refuse(struct account *account, enum quota_resource resource, uint64_t amount)
+{
+	const struct log_source source = account_source(account);
+	char why[160], who[96];
+
+	/* Logged once for each account; status has the number of refusals. */
+	if (account->refused[resource]++ > 0)
+		return;
+	account_explain(account, resource, amount, why, sizeof(why));
+	log_source_text(&source, who, sizeof(who));
+	log_limited(LOG_LIMIT, source, LOG_LEVEL_WARNING, "%s gets ENOBUFS: %s", who, why);
+}
+
+/* --- charges ---------------------------------------------------------------------------------- */
+
+void charge_init(struct charge *charge, struct account *account)
+{
+	*charge = (struct charge){.account = account_ref(account)};
+}
+
+bool charge_fits(const struct charge *charge, enum quota_resource resource, uint64_t amount)
+{
+	return !charge->account || amount == 0 || amount <= available(present(charge->account), resource);
+}
+
+static void take(struct charge *charge, enum quota_resource resource, uint64_t amount)
+{
+	struct account *account = present(charge->account);
+	struct quota_pool *pool;
+
+	charge->held[resource] += amount;
+	if (!account || amount == 0)
+		return;
+	pool = &account->quota->pools[resource];
+	pool->accounts += account->used[resource] == 0;
+	pool->used += amount;
+	account->used[resource] += amount;
+}
+
+int charge_all(struct charge *charge, const uint64_t amounts[QUOTA_RESOURCES])
+{
+	for (unsigned i = 0; i < QUOTA_RESOURCES; i++) {
+		if (charge_fits(charge, i, amounts[i]))
+			continue;
+		refuse(present(charge->account), i, amounts[i]);
+		return -ENOBUFS;
+	}
+	for (unsigned i = 0; i < QUOTA_RESOURCES; i++)
+		take(charge, i, amounts[i]);
+	return 0;
+}
+
+int charge_add(struct charge *charge, enum quota_resource resource, uint64_t amount)
+{
+	uint64_t amounts[QUOTA_RESOURCES] = {0};
+
+	amounts[resource] = amount;
+	return charge_all(charge, amounts);
+}
+
+void charge_exceed(struct charge *charge, enum quota_resource resource, uint64_t amount)
+{
+	take(charge, resource, amount);
+}
+
+void charge_pass(struct charge *to, struct charge *from, enum quota_resource resource, uint64_t amount)
+{
+	from->held[resource] -= amount;
+	to->held[resource] += amount;
+}
+
+void charge_release(struct charge *charge, enum quota_resource resource, uint64_t amount)
+{
+	struct account *account = present(charge->account);
+	struct quota_pool *pool;
+
+	charge->held[resource] -= amount;
+	if (!account || amount == 0)
+		return;
+	pool = &account->quota->pools[resource];
+	account->used[resource] -= amount;
+	pool->used -= amount;
+	pool->accounts -= account->used[resource] == 0;
+}
+
+void charge_end(struct charge *charge)
+{
+	for (unsigned i = 0; i < QUOTA_RESOURCES; i++)
+		charge_release(charge, i, charge->held[i]);
+	account_unref(charge->account);
+	charge->account = NULL;
+}
+
+void charge_move(struct charge *to, struct charge *from)
+{
+	*to = *from;
+	*from = (struct charge){0};
+}
