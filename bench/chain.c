@@ -28,10 +28,10 @@ struct chain {
 	uint64_t answers, replies; /* that have come and weren't taken by the engine */
 };
 
-static void delivered(void *userdata, int result)
+static void delivered(void *userdata, const struct xenmsg_result *result)
 {
-	if (result < 0)
-		engine_fail("delivery", result);
+	if (result->error < 0)
+		engine_fail("delivery", result->error);
 }
 
 static void wait_once(struct chain *chain)
@@ -145,14 +145,14 @@ static const void *receive(void *userdata, size_t size)
 	return ""; /* what is in it was looked at */
 }
 
-static void on_reply(void *userdata, int result, struct xenmsg_message *reply)
+static void on_reply(void *userdata, const struct xenmsg_result *result)
 {
 	struct chain *chain = userdata;
 
-	if (result < 0)
-		engine_fail("call", result);
+	if (result->error < 0)
+		engine_fail("call", result->error);
 	chain->replies++;
-	xenmsg_message_free(reply);
+	xenmsg_message_free(result->reply);
 }
 
 static void call(void *userdata, const void *data, size_t size)
@@ -191,7 +191,7 @@ static void measure(struct chain *chain, bool lends, const char *peer, const cha
 	engine_measure(&end, mode, size, seconds);
 }
 
-static void count_delivery(void *userdata, int result)
+static void count_delivery(void *userdata, const struct xenmsg_result *result)
 {
 	struct chain *chain = userdata;
 

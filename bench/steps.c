@@ -64,11 +64,11 @@ static void on_answer(void *userdata, struct xenmsg_message *message)
 	xenmsg_message_free(message);
 }
 
-static void on_delivery(void *userdata, int result)
+static void on_delivery(void *userdata, const struct xenmsg_result *result)
 {
 	struct steps *steps = userdata;
 
-	must("delivery", result);
+	must("delivery", result->error);
 	steps->ended++;
 }
 
@@ -83,12 +83,8 @@ static void trip(struct steps *steps, size_t size, unsigned long count)
 
 static void call(struct steps *steps, size_t size, unsigned long count)
 {
-	for (unsigned long i = 0; i < count; i++) {
-		struct xenmsg_message *reply;
-
-		must("call", xenmsg_call(steps->conn, steps->address, steps->data, size, &reply, 30000));
-		xenmsg_message_free(reply);
-	}
+	for (unsigned long i = 0; i < count; i++)
+		must("call", xenmsg_call(steps->conn, steps->address, steps->data, size, 30000, NULL));
 }
 
 static void batch(struct steps *steps, size_t size, unsigned long count)

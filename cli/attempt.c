@@ -9,21 +9,19 @@
 
 #define TICK_MS 100
 
-static void note_result(void *userdata, int result)
+/* The reasons of messages and calls are texts that stay. */
+static void note_result(void *userdata, const struct xenmsg_result *result)
 {
 	struct attempt *attempt = userdata;
 
 	attempt->known = true;
-	attempt->result = result;
-	attempt->certainty = xenmsg_certainty(attempt->conn);
+	attempt->result = *result;
 }
 
-static void note_reply(void *userdata, int result, struct xenmsg_message *reply)
+static int fail(struct attempt *attempt, int error, enum xenmsg_fate fate)
 {
-	struct attempt *attempt = userdata;
-
-	attempt->reply = reply;
-	note_result(attempt, result);
+	attempt->result = (struct xenmsg_result){.error = error, .fate = fate, .reason = ""};
+	return error;
 }
 
 static bool is_over(int64_t deadline)
@@ -56,7 +54,7 @@ static int post(struct attempt *attempt, const void *data, size_t size, int left
 {
 	if (attempt->is_call)
 		return xenmsg_call_post_timed(attempt->conn, attempt->address, data, size, left_ms,
-					      note_reply, attempt);
+					      note_result, attempt);
 	return xenmsg_post_timed(attempt->conn, attempt->address, data, size, left_ms, note_result, attempt);
 }
 
@@ -85,10 +83,9 @@ static int try_once(struct attempt *attempt, const void *data, size_t size, int6
 	int r;
 
 	attempt->known = false;
-	attempt->certainty = XENMSG_NEVER_TAKEN;
 	r = post_in_time(attempt, data, size, deadline);
 	if (r < 0)
-		return r;
+		return fail(attempt, r, XENMSG_NOT_DONE);
 	while (!attempt->known && r == 0) {
 		if (!attempt->interrupted && interrupt_came()) {
 			note_signal(attempt);
@@ -98,10 +95,7 @@ static int try_once(struct attempt *attempt, const void *data, size_t size, int6
 		/* It tells when the time is up, too, or the daemon gone. */
 		r = is_over(settled) ? -ETIMEDOUT : look(attempt, settled);
 	}
-	if (attempt->known)
-		return attempt->result;
-	attempt->certainty = XENMSG_UNKNOWN;
-	return -ECONNRESET;
+	return attempt->known ? attempt->result.error : fail(attempt, -ECONNRESET, XENMSG_UNKNOWN);
 }
 
 /* Waits before the next try. Returns 0, or why there is none. */
@@ -120,25 +114,17 @@ static int rest(struct attempt *attempt, int pause_ms)
 	return r;
 }
 
-/* Says what the error of a posted one doesn't, in the words that the library has for those that it waits for. */
-static const char *reason(const struct attempt *attempt, bool late)
+/* Says that it was the signal that ended the wait, where the library says that the time was up. */
+static const char *interrupted_reason(const struct xenmsg_result *result)
 {
-	if (attempt->certainty != XENMSG_UNKNOWN)
-		return "";
-	if (attempt->result == -ETIMEDOUT)
-		return attempt->interrupted
-			       ? "interrupted; the request was taken, and may have been carried out"
-			       : "timed out; the request was taken, and may have been carried out";
-	if (attempt->result == -EMSGSIZE)
-		return "the reply is larger than is accepted here; the request may have been carried out";
-	if (attempt->result != -ECONNRESET)
-		return "";
-	if (attempt->interrupted)
+	if (result->error == -ETIMEDOUT && result->fate == XENMSG_UNKNOWN)
+		return "interrupted; the request was taken, and may have been carried out";
+	if (result->error == -ETIMEDOUT)
+		return "interrupted; it was not delivered";
+	if (result->error == -ECONNRESET)
 		return "interrupted, and the other side doesn't say whether it was taken: whether it was delivered "
 		       "can't be known";
-	return late ? "timed out, and the other side doesn't say whether it was taken: whether it was delivered "
-		      "can't be known"
-		    : "";
+	return result->reason;
 }
 
 static int try_on(struct attempt *attempt, const void *data, size_t size)
@@ -148,18 +134,19 @@ static int try_on(struct attempt *attempt, const void *data, size_t size)
 	int r;
 
 	do {
-		attempt->result = try_once(attempt, data, size, deadline);
-		if (attempt->result != -ENODATA || attempt->certainty == XENMSG_ANSWERED)
+		r = try_once(attempt, data, size, deadline);
+		if (r != -ENODATA)
 			break;
 		/* The policy there isn't known yet. */
 		r = again_pause(&again, deadline);
 		if (r >= 0)
 			r = rest(attempt, r);
 		if (r < 0)
-			attempt->result = r;
+			fail(attempt, r, XENMSG_NOT_DONE);
 	} while (r == 0);
-	attempt->reason = attempt->result < 0 ? reason(attempt, is_over(deadline)) : "";
-	return attempt->result;
+	if (attempt->interrupted)
+		attempt->result.reason = interrupted_reason(&attempt->result);
+	return attempt->result.error;
 }
 
 int attempt_send(struct attempt *attempt, const void *data, size_t size)
@@ -179,10 +166,8 @@ int attempt_complain(const struct attempt *attempt)
 	/* To ask the daemon why may take a while. */
 	if (!attempt->interrupted)
 		interrupt_allow(NULL);
-	if (attempt->interrupted && attempt->result == -ETIMEDOUT && attempt->certainty == XENMSG_NEVER_TAKEN)
-		return cli_error_because("interrupted; it was not delivered", attempt->what, attempt->address,
-					 attempt->result);
-	if (*attempt->reason)
-		return cli_error_because(attempt->reason, attempt->what, attempt->address, attempt->result);
-	return cli_error(attempt->conn, attempt->what, attempt->address, attempt->result);
+	if (*attempt->result.reason)
+		return cli_error_because(attempt->result.reason, attempt->what, attempt->address,
+					 attempt->result.error);
+	return cli_error(attempt->conn, attempt->what, attempt->address, attempt->result.error);
 }

@@ -31,13 +31,10 @@ struct attempt {
 	bool is_call;
 	/* the outcome: */
 	bool known, interrupted;
-	int result;
-	int certainty;		      /* enum xenmsg_certainty, 0 if it hasn't failed */
-	const char *reason;	      /* what is known beyond the error, "" if nothing is */
-	struct xenmsg_message *reply; /* of a call, for the caller to free */
+	struct xenmsg_result result; /* its reply is for the caller to free */
 };
 
-/* Each returns the result. A signal that comes at any other time than while it waits is still to come. */
+/* Each returns the error. A signal that comes at any other time than while it waits is still to come. */
 int attempt_send(struct attempt *attempt, const void *data, size_t size);
 int attempt_call(struct attempt *attempt, const void *data, size_t size);
 /* Complains about a failure, in the words for an interrupted one if it was. Returns the exit code. */

@@ -115,7 +115,7 @@ static void take_message(void *userdata, struct xenmsg_message *message)
 	/* The caller may have gone, so whether the reply arrives doesn't matter here. */
 	if (xenmsg_message_wants_reply(message) &&
 	    xenmsg_reply(message, xenmsg_message_data(message), xenmsg_message_size(message)) == -EAGAIN)
-		xenmsg_reply_error(message, EAGAIN);
+		xenmsg_reply_error(message, EAGAIN, NULL, 0);
 	xenmsg_message_free(message);
 }
 

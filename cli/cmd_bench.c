@@ -106,14 +106,14 @@ static int measure_call(struct bench *bench, uint64_t start)
 	uint64_t before = start;
 
 	do {
-		struct xenmsg_message *reply;
-		int r = xenmsg_call(bench->conn, bench->address, bench->data, bench->size, &reply,
-				    bench->timeout_ms);
+		struct xenmsg_result result;
+		int r = xenmsg_call(bench->conn, bench->address, bench->data, bench->size, bench->timeout_ms,
+				    &result);
 		uint64_t now = now_ns();
 
 		if (r < 0)
 			return r;
-		xenmsg_message_free(reply);
+		xenmsg_message_free(result.reply);
 		histogram_add(&bench->times, now - before);
 		before = now;
 		bench->ended++;
@@ -121,16 +121,16 @@ static int measure_call(struct bench *bench, uint64_t start)
 	return 0;
 }
 
-static void on_reply(void *userdata, int result, struct xenmsg_message *reply)
+static void on_reply(void *userdata, const struct xenmsg_result *result)
 {
 	struct bench_call *call = userdata;
 
-	if (result < 0 && !call->bench->error)
-		call->bench->error = result;
+	if (result->error < 0 && !call->bench->error)
+		call->bench->error = result->error;
 	histogram_add(&call->bench->times, now_ns() - call->start);
 	call->bench->ended++;
 	call->start = 0;
-	xenmsg_message_free(reply);
+	xenmsg_message_free(result->reply);
 }
 
 static int measure_calls(struct bench *bench, uint64_t start)
@@ -155,12 +155,12 @@ static int measure_calls(struct bench *bench, uint64_t start)
 	return 0;
 }
 
-static void on_delivery(void *userdata, int result)
+static void on_delivery(void *userdata, const struct xenmsg_result *result)
 {
 	struct bench *bench = userdata;
 
-	if (result < 0 && !bench->error)
-		bench->error = result;
+	if (result->error < 0 && !bench->error)
+		bench->error = result->error;
 	bench->ended++;
 }
 
@@ -368,13 +368,9 @@ static int measure(struct cli *cli, struct bench *bench, const struct measuremen
 /* Makes the link and the channel, so that this isn't measured, and finds out whether somebody serves. */
 static int prepare(struct bench *bench)
 {
-	struct xenmsg_message *reply;
-	int r = xenmsg_call(bench->conn, bench->address, bench->data, 1, &reply, bench->timeout_ms);
+	int r = xenmsg_call(bench->conn, bench->address, bench->data, 1, bench->timeout_ms, NULL);
 
-	if (r < 0)
-		return fail(bench, &measurements[1], r);
-	xenmsg_message_free(reply);
-	return EXIT_DONE;
+	return r < 0 ? fail(bench, &measurements[1], r) : EXIT_DONE;
 }
 
 static int measure_all(struct cli *cli, struct bench *bench)

@@ -25,6 +25,8 @@ static const char help[] =
 	"      --raw           print the reply as it is at a terminal, too, where control characters are escaped else\n"
 	"  -t, --timeout S     give up after S seconds: exit status 6 if the request never was and will be taken, 8 if it was\n";
 
+#define LINE_MAX_SIZE 400 /* of what comes with an error: more is no line for people */
+
 struct call_command {
 	struct xenmsg *conn;
 	const char *address;
@@ -60,10 +62,38 @@ static int print_reply(struct call_command *call, struct xenmsg_message *reply)
 	return code;
 }
 
+/* Returns whether these are a line that can stand in a complaint. */
+static bool is_line(const char *data, size_t size)
+{
+	for (size_t i = 0; i < size; i++)
+		if ((unsigned char)data[i] < ' ')
+			return false;
+	return size > 0 && size <= LINE_MAX_SIZE;
+}
+
+/* The server has answered with an error of its own. */
+static int tell_answer(struct call_command *call, const struct xenmsg_result *result)
+{
+	struct xenmsg_message *data = result->reply;
+
+	if (data && is_line(xenmsg_message_data(data), xenmsg_message_size(data)))
+		cli_complain("call %s: the server answered with error %u: %.*s", call->address, result->code,
+			     (int)xenmsg_message_size(data), (const char *)xenmsg_message_data(data));
+	else if (result->exit_status)
+		cli_complain(
+			"call %s: the server answered with an error: %s; its command's exit status is %d",
+			call->address, strerror((int)result->code), result->exit_status);
+	else
+		cli_complain("call %s: the server answered with an error: %s", call->address,
+			     strerror((int)result->code));
+	xenmsg_message_free(data);
+	return EXIT_ANSWERED;
+}
+
 static int make_call(struct call_command *call, const void *data, size_t size)
 {
 	struct attempt *attempt = &call->attempt;
-	int status;
+	int code;
 
 	if (size > xenmsg_max_message(call->conn)) {
 		cli_complain("call %s: the request is larger than the limit of %zu bytes", call->address,
@@ -73,24 +103,14 @@ static int make_call(struct call_command *call, const void *data, size_t size)
 	interrupt_forbid();
 	*attempt = (struct attempt){
 		.conn = call->conn, .what = "call", .address = call->address, .timeout_ms = call->timeout_ms};
-	if (attempt_call(attempt, data, size) == 0)
-		return print_reply(call, attempt->reply);
-	switch (attempt->certainty) {
-	case XENMSG_ANSWERED:
-		status = xenmsg_exit_status(call->conn);
-		if (status)
-			cli_complain(
-				"call %s: the server answered with an error: %s; its command's exit status is %d",
-				call->address, strerror(-attempt->result), status);
-		else
-			cli_complain("call %s: the server answered with an error: %s", call->address,
-				     strerror(-attempt->result));
-		return EXIT_ANSWERED;
-	case XENMSG_UNKNOWN:
-		attempt_complain(attempt);
-		return EXIT_LOST;
+	switch (attempt_call(attempt, data, size)) {
+	case 0:
+		return print_reply(call, attempt->result.reply);
+	case -EREMOTEIO:
+		return tell_answer(call, &attempt->result);
 	default:
-		return attempt_complain(attempt);
+		code = attempt_complain(attempt);
+		return attempt->result.fate == XENMSG_UNKNOWN ? EXIT_LOST : code;
 	}
 }
 
@@ -155,7 +175,7 @@ int cmd_call(struct cli *cli, int argc, char **argv)
 		file = NULL;
 	code = message ? make_call(&call, message, strlen(message)) : call_with_file(&call, file);
 	if (exit_status && code)
-		code = xenmsg_exit_status(call.conn) ? xenmsg_exit_status(call.conn) : EXIT_NO_STATUS;
+		code = call.attempt.result.exit_status ? call.attempt.result.exit_status : EXIT_NO_STATUS;
 	xenmsg_close(call.conn);
 	if (interrupt_came() && call.answered)
 		cli_complain("call %s: interrupted, but it was carried out%s", call.address,

@@ -38,7 +38,7 @@ struct send {
 	struct sent_line *outstanding; /* utlist, in their order */
 	uint64_t sent, failed, unknown;
 	int error;
-	bool refused; /* that error is the receiver's own */
+	unsigned code; /* with -EREMOTEIO: which error it is to the receiver */
 	uint64_t error_line;
 };
 
@@ -59,10 +59,10 @@ static void show_progress(void *userdata)
 			progress->tenths % 10);
 }
 
-static int tell_refused(const char *where, int error)
+static int tell_refused(const char *where, unsigned code)
 {
 	cli_complain("send to %s: the receiver has given it back: %s; it was not delivered", where,
-		     strerror(-error));
+		     strerror((int)code));
 	return EXIT_ANSWERED;
 }
 
@@ -87,7 +87,7 @@ static int too_large(const struct send *send, size_t size, bool at_least)
 
 static int hand_over(struct send *send, const void *data, size_t size)
 {
-	int r = xenmsg_send(send->conn, send->address, data, size, 0);
+	int r = xenmsg_send(send->conn, send->address, data, size, 0, NULL);
 
 	if (r == -EMSGSIZE && size > XENMSG_AT_ONCE_MAX) {
 		cli_complain("send to %s: the message has %zu bytes, --no-wait takes %d; leave it out",
@@ -114,9 +114,9 @@ static int send_one(struct send *send, const void *data, size_t size, bool progr
 	attempt_send(attempt, data, size);
 	if (shown.tenths >= 5)
 		fputs("\r\033[K", stderr);
-	if (attempt->certainty == XENMSG_ANSWERED)
-		return tell_refused(send->address, attempt->result);
-	return attempt->result < 0 ? attempt_complain(attempt) : EXIT_DONE;
+	if (attempt->result.error == -EREMOTEIO)
+		return tell_refused(send->address, attempt->result.code);
+	return attempt->result.error < 0 ? attempt_complain(attempt) : EXIT_DONE;
 }
 
 static int send_file(struct send *send, const char *path)
@@ -158,25 +158,25 @@ struct sent_line {
 	struct sent_line *prev, *next;
 };
 
-static void note_failure(struct send *send, uint64_t number, int result, int certainty)
+static void note_failure(struct send *send, uint64_t number, const struct xenmsg_result *result)
 {
 	send->failed++;
-	send->unknown += certainty == XENMSG_UNKNOWN;
+	send->unknown += result->fate == XENMSG_UNKNOWN;
 	if (send->error)
 		return;
-	send->error = result;
-	send->refused = certainty == XENMSG_ANSWERED;
+	send->error = result->error;
+	send->code = result->code;
 	send->error_line = number;
 }
 
-static void on_line_done(void *userdata, int result)
+static void on_line_done(void *userdata, const struct xenmsg_result *result)
 {
 	struct sent_line *line = userdata;
 	struct send *send = line->send;
 
 	DL_DELETE(send->outstanding, line);
-	if (result < 0)
-		note_failure(send, line->number, result, xenmsg_certainty(send->conn));
+	if (result->error < 0)
+		note_failure(send, line->number, result);
 	free(line);
 }
 
@@ -186,17 +186,18 @@ static int send_line(struct send *send, const char *data, size_t size)
 
 	send->sent++;
 	if (attempt_send(attempt, data, size) < 0)
-		note_failure(send, send->sent, attempt->result, attempt->certainty);
-	return attempt->result;
+		note_failure(send, send->sent, &attempt->result);
+	return attempt->result.error;
 }
 
 static int hand_over_line(struct send *send, const char *data, size_t size)
 {
-	int r = xenmsg_send(send->conn, send->address, data, size, 0);
+	struct xenmsg_result result;
+	int r = xenmsg_send(send->conn, send->address, data, size, 0, &result);
 
 	send->sent++;
 	if (r < 0)
-		note_failure(send, send->sent, r, XENMSG_NEVER_TAKEN);
+		note_failure(send, send->sent, &result);
 	return r;
 }
 
@@ -223,7 +224,8 @@ static int post_line(struct send *send, const char *data, size_t size)
 		if (r == -EAGAIN)
 			send->sent--; /* it is as if it had never been read */
 		else
-			note_failure(send, send->sent, r, XENMSG_NEVER_TAKEN);
+			note_failure(send, send->sent,
+				     &(struct xenmsg_result){.error = r, .fate = XENMSG_NOT_DONE});
 		return r;
 	}
 	DL_APPEND(send->outstanding, line);
@@ -315,10 +317,11 @@ static void withdraw_lines(struct send *send)
 /* Of these nobody says what became of them; xenmsg_close() frees them. */
 static void give_up_lines(struct send *send)
 {
+	const struct xenmsg_result unknown = {.error = -ECONNRESET, .fate = XENMSG_UNKNOWN};
 	struct sent_line *line;
 
 	DL_FOREACH(send->outstanding, line)
-		note_failure(send, line->number, -ECONNRESET, XENMSG_UNKNOWN);
+		note_failure(send, line->number, &unknown);
 }
 
 static int tell_interrupted_lines(const struct send *send)
@@ -363,8 +366,8 @@ static int send_lines(struct send *send)
 	snprintf(where, sizeof(where), "%s, line %llu%s", send->address, (unsigned long long)send->error_line,
 		 send->failed > 1 ? " and more" : "");
 	interrupt_allow(NULL);
-	return send->refused ? tell_refused(where, send->error)
-			     : cli_error(send->conn, "send to", where, send->error);
+	return send->error == -EREMOTEIO ? tell_refused(where, send->code)
+					 : cli_error(send->conn, "send to", where, send->error);
 }
 
 int cmd_send(struct cli *cli, int argc, char **argv)

@@ -167,7 +167,7 @@ static bool answer(struct job *job)
 		if (job->exit_status)
 			xenmsg_reply_exit_status(job->request, job->exit_status);
 		else
-			xenmsg_reply_error(job->request, job->error);
+			xenmsg_reply_error(job->request, (unsigned)job->error, NULL, 0);
 		return true;
 	}
 	r = xenmsg_reply(job->request, job->reply, job->size);
@@ -176,9 +176,9 @@ static bool answer(struct job *job)
 	/* Tell the caller what went wrong here. That a caller is gone isn't worth a word. */
 	if (r == -EAGAIN) {
 		fail_job(job, ENOBUFS, "the reply is dropped:", "its caller doesn't read");
-		xenmsg_reply_error(job->request, ENOBUFS);
+		xenmsg_reply_error(job->request, ENOBUFS, NULL, 0);
 	} else if (r == -EMSGSIZE || r == -ENOMEM) {
-		xenmsg_reply_error(job->request, -r);
+		xenmsg_reply_error(job->request, (unsigned)-r, NULL, 0);
 	} else if (r == 0) {
 		slow_callers_forget(&job->serve->slow, job->request);
 	}
@@ -328,7 +328,7 @@ static void start_job(struct serve *serve, struct xenmsg_message *request)
 	int r;
 
 	if (!job) {
-		xenmsg_reply_error(request, ENOMEM);
+		xenmsg_reply_error(request, ENOMEM, NULL, 0);
 		xenmsg_message_free(request);
 		return;
 	}

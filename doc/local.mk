@@ -9,9 +9,9 @@ dist_man_MANS += \
 	doc/man3/xenmsg_mux_open.3 doc/man3/xenmsg_open.3 doc/man3/xenmsg_peek.3 doc/man3/xenmsg_process.3 doc/man3/xenmsg_query.3 doc/man3/xenmsg_reason.3 \
 	doc/man3/xenmsg_reply.3 doc/man3/xenmsg_send.3 doc/man3/xenmsg_watch.3
 dist_man_MANS += \
-	doc/man3/xenmsg_accept.3 doc/man3/xenmsg_answered.3 doc/man3/xenmsg_bind_post.3 doc/man3/xenmsg_break.3 \
-	doc/man3/xenmsg_call_post.3 doc/man3/xenmsg_call_post_timed.3 doc/man3/xenmsg_certainty.3 doc/man3/xenmsg_close.3 \
-	doc/man3/xenmsg_domid.3 doc/man3/xenmsg_exit_status.3 doc/man3/xenmsg_fd.3 doc/man3/xenmsg_flush.3 \
+	doc/man3/xenmsg_accept.3 doc/man3/xenmsg_bind_post.3 doc/man3/xenmsg_break.3 \
+	doc/man3/xenmsg_call_post.3 doc/man3/xenmsg_call_post_timed.3 doc/man3/xenmsg_close.3 \
+	doc/man3/xenmsg_domid.3 doc/man3/xenmsg_fd.3 doc/man3/xenmsg_flush.3 \
 	doc/man3/xenmsg_listen.3 doc/man3/xenmsg_max_message.3 doc/man3/xenmsg_message_detach.3 doc/man3/xenmsg_message_endpoint.3 \
 	doc/man3/xenmsg_message_free.3 doc/man3/xenmsg_message_sender_domid.3 \
 	doc/man3/xenmsg_message_sender_gid.3 doc/man3/xenmsg_message_sender_host.3 \

@@ -53,11 +53,11 @@ static int receive(struct xenmsg *conn, const char *endpoint)
 static unsigned under_way;
 static int outcome; /* the first error */
 
-static void delivered(void *userdata, int result)
+static void delivered(void *userdata, const struct xenmsg_result *result)
 {
 	under_way--;
-	if (result < 0 && outcome == 0)
-		outcome = result;
+	if (result->error < 0 && outcome == 0)
+		outcome = result->error;
 }
 
 /* Sends a block. Returns its size, 0 for the last, which is empty, or a negative errno. */

@@ -63,13 +63,13 @@ static void on_message(void *userdata, struct xenmsg_message *message)
 	xenmsg_message_free(message);
 }
 
-static void on_done(void *userdata, int result)
+static void on_done(void *userdata, const struct xenmsg_result *result)
 {
 	struct chat *chat = userdata;
 
 	chat->outstanding--;
-	if (result < 0)
-		fprintf(stderr, "chat: somebody didn't get that: %s\n", strerror(-result));
+	if (result->error < 0)
+		fprintf(stderr, "chat: somebody didn't get that: %s\n", strerror(-result->error));
 }
 
 static void say(struct chat *chat, const char *text, size_t size)

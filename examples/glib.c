@@ -77,12 +77,12 @@ static void quit_if_finished(struct loop *loop)
 		g_main_loop_quit(loop->main);
 }
 
-static void on_done(void *userdata, int result)
+static void on_done(void *userdata, const struct xenmsg_result *result)
 {
 	struct loop *loop = userdata;
 
-	if (result < 0)
-		fprintf(stderr, "glib: %s: %s\n", loop->address, strerror(-result));
+	if (result->error < 0)
+		fprintf(stderr, "glib: %s: %s\n", loop->address, strerror(-result->error));
 	loop->outstanding--;
 	quit_if_finished(loop);
 }

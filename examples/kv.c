@@ -112,6 +112,14 @@ static int set(struct entry **entries, const struct request *request)
 	return 0;
 }
 
+/* What goes wrong here, as numbers of our own; the words are for people. */
+enum { NO_SUCH_KEY = 1, BAD_REQUEST = 2, NO_MEMORY = 3 };
+
+static int fail(struct xenmsg_message *message, unsigned code, const char *words)
+{
+	return xenmsg_reply_error(message, code, words, strlen(words));
+}
+
 static int list(const struct entry *entries, const struct request *request, struct xenmsg_message *message)
 {
 	char *text = NULL;
@@ -120,11 +128,11 @@ static int list(const struct entry *entries, const struct request *request, stru
 	int r;
 
 	if (!out)
-		return xenmsg_reply_error(message, -ENOMEM);
+		return fail(message, NO_MEMORY, "no memory");
 	for (; entries; entries = entries->next)
 		if (entries->domid == request->domid)
 			fprintf(out, "%s\n", entries->key);
-	r = fclose(out) == 0 ? xenmsg_reply(message, text, size) : xenmsg_reply_error(message, -ENOMEM);
+	r = fclose(out) == 0 ? xenmsg_reply(message, text, size) : fail(message, NO_MEMORY, "no memory");
 	free(text);
 	return r;
 }
@@ -133,27 +141,26 @@ static int answer(struct entry **entries, struct xenmsg_message *message)
 {
 	struct request request;
 	struct entry **place;
-	int error;
 
 	parse(message, &request);
 	if (is(&request, "list"))
 		return list(*entries, &request, message);
 	if (request.key_size == 0 || memchr(request.key, '\0', request.key_size))
-		return xenmsg_reply_error(message, -EINVAL);
+		return fail(message, BAD_REQUEST, "get, set, delete or list, and a key");
 	place = find(entries, &request);
 	if (is(&request, "get"))
 		return *place ? xenmsg_reply(message, (*place)->value, (*place)->size)
-			      : xenmsg_reply_error(message, -ENOENT);
-	if (is(&request, "set"))
-		error = set(entries, &request);
-	else if (is(&request, "delete"))
-		error = *place ? 0 : -ENOENT;
-	else
-		error = -EINVAL;
-	if (error)
-		return xenmsg_reply_error(message, error);
-	if (is(&request, "delete"))
+			      : fail(message, NO_SUCH_KEY, "there is no such key");
+	if (is(&request, "set")) {
+		if (set(entries, &request) < 0)
+			return fail(message, NO_MEMORY, "no memory");
+	} else if (!is(&request, "delete")) {
+		return fail(message, BAD_REQUEST, "get, set, delete or list, and a key");
+	} else if (!*place) {
+		return fail(message, NO_SUCH_KEY, "there is no such key");
+	} else {
 		drop(place);
+	}
 	return xenmsg_reply(message, NULL, 0);
 }
 
@@ -180,7 +187,7 @@ static int serve(struct xenmsg *conn, const char *endpoint)
 
 static int ask(struct xenmsg *conn, const char *address, int words, char **word)
 {
-	struct xenmsg_message *reply;
+	struct xenmsg_result result;
 	char *text = NULL;
 	size_t size = 0;
 	FILE *out = open_memstream(&text, &size);
@@ -191,15 +198,20 @@ static int ask(struct xenmsg *conn, const char *address, int words, char **word)
 	for (int i = 0; i < words; i++)
 		fprintf(out, "%s%s", i ? " " : "", word[i]);
 	if (fclose(out) == 0)
-		r = xenmsg_call(conn, address, text, size, &reply, 5000);
+		r = xenmsg_call(conn, address, text, size, 5000, &result);
 	free(text);
-	if (r < 0)
+	if (r == -EREMOTEIO && result.reply)
+		fprintf(stderr, "kv: %s answers: %.*s\n", address, (int)xenmsg_message_size(result.reply),
+			(const char *)xenmsg_message_data(result.reply));
+	if (r < 0 && r != -EREMOTEIO)
 		return r;
-	fwrite(xenmsg_message_data(reply), 1, xenmsg_message_size(reply), stdout);
-	if (strcmp(word[0], "get") == 0)
-		putchar('\n');
-	xenmsg_message_free(reply);
-	return 0;
+	if (r == 0) {
+		fwrite(xenmsg_message_data(result.reply), 1, xenmsg_message_size(result.reply), stdout);
+		if (strcmp(word[0], "get") == 0)
+			putchar('\n');
+	}
+	xenmsg_message_free(result.reply);
+	return r;
 }
 
 int main(int argc, char **argv)
@@ -220,9 +232,7 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	r = serving ? serve(conn, subject) : ask(conn, subject, argc - 2, argv + 2);
-	if (r < 0 && !serving && xenmsg_answered(conn))
-		fprintf(stderr, "kv: %s answers: %s\n", subject, strerror(-r));
-	else if (r < 0)
+	if (r < 0 && r != -EREMOTEIO)
 		fprintf(stderr, "kv: %s: %s\n", subject,
 			*xenmsg_reason(conn) ? xenmsg_reason(conn) : strerror(-r));
 	xenmsg_close(conn);

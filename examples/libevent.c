@@ -43,12 +43,12 @@ static void stop_if_finished(struct loop *loop)
 		event_base_loopbreak(loop->base);
 }
 
-static void on_done(void *userdata, int result)
+static void on_done(void *userdata, const struct xenmsg_result *result)
 {
 	struct loop *loop = userdata;
 
-	if (result < 0)
-		fprintf(stderr, "loop: %s: %s\n", loop->address, strerror(-result));
+	if (result->error < 0)
+		fprintf(stderr, "loop: %s: %s\n", loop->address, strerror(-result->error));
 	loop->outstanding--;
 	stop_if_finished(loop);
 }

@@ -42,7 +42,8 @@ static int echo(struct xenmsg *conn, const char *endpoint)
 			break;
 		address = xenmsg_message_data(message);
 		if (memchr(address, '\0', xenmsg_message_size(message))) {
-			int sent = xenmsg_send(conn, address, address, xenmsg_message_size(message), 5000);
+			int sent =
+				xenmsg_send(conn, address, address, xenmsg_message_size(message), 5000, NULL);
 
 			if (sent < 0)
 				fprintf(stderr, "ping: answer to %s: %s\n", address, strerror(-sent));
@@ -71,7 +72,7 @@ static int ping(struct xenmsg *conn, const char *address, const char *reply, lon
 		struct xenmsg_message *message;
 		double start = now_us();
 
-		r = xenmsg_send(conn, address, reply, strlen(reply) + 1, 5000);
+		r = xenmsg_send(conn, address, reply, strlen(reply) + 1, 5000, NULL);
 		if (r == 0)
 			r = xenmsg_recv(conn, &message, 5000);
 		if (r < 0)

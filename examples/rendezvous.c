@@ -25,13 +25,13 @@ struct game {
 	int started, error;
 };
 
-static void on_done(void *userdata, int result)
+static void on_done(void *userdata, const struct xenmsg_result *result)
 {
 	struct game *game = userdata;
 
 	game->outstanding--;
-	if (result < 0)
-		game->error = result;
+	if (result->error < 0)
+		game->error = result->error;
 }
 
 /* A notification is a message without any bytes. */

@@ -49,13 +49,14 @@ static int serve(struct xenmsg *conn, const char *endpoint)
 
 static int call(struct xenmsg *conn, const char *address, const char *text)
 {
-	struct xenmsg_message *reply;
-	int r = xenmsg_call(conn, address, text, strlen(text), &reply, 5000);
+	struct xenmsg_result result;
+	int r = xenmsg_call(conn, address, text, strlen(text), 5000, &result);
 
 	if (r < 0)
 		return r;
-	printf("%.*s\n", (int)xenmsg_message_size(reply), (const char *)xenmsg_message_data(reply));
-	xenmsg_message_free(reply);
+	printf("%.*s\n", (int)xenmsg_message_size(result.reply),
+	       (const char *)xenmsg_message_data(result.reply));
+	xenmsg_message_free(result.reply);
 	return 0;
 }
 

@@ -44,12 +44,12 @@ static void exit_if_finished(struct loop *loop)
 		sd_event_exit(loop->event, 0);
 }
 
-static void on_done(void *userdata, int result)
+static void on_done(void *userdata, const struct xenmsg_result *result)
 {
 	struct loop *loop = userdata;
 
-	if (result < 0)
-		fprintf(stderr, "sdevent: %s: %s\n", loop->address, strerror(-result));
+	if (result->error < 0)
+		fprintf(stderr, "sdevent: %s: %s\n", loop->address, strerror(-result->error));
 	loop->outstanding--;
 	exit_if_finished(loop);
 }

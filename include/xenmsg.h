@@ -37,10 +37,11 @@
  *   -ECONNRESET    the receiver or a daemon died or doesn't answer, or a channel was ended while the
  *                  message lay before the receiver (by new rules, say), and it can't be known whether
  *                  the message was taken
+ *   -EREMOTEIO     the program there has refused it (xenmsg_refuse()), or answered a call with an error
+ *                  (xenmsg_reply_error()): the number of that is its own, and in no way one of these
  *
- * All errors but -ECONNRESET are definite: the message was not delivered and never will be. Later
- * versions may return further errors. Of what a program refused, or answered, the number is its own:
- * xenmsg_certainty().
+ * Of a message, all errors but -ECONNRESET are definite: it was not delivered and never will be. Of a
+ * call, struct xenmsg_result says what is known. Later versions may return further errors.
  *
  * Threads: a connection and its messages belong to one thread at a time; a process may hold many
  * connections; xenmsg_wake() may be called by any. The library has no global state, starts no thread,
@@ -104,9 +105,32 @@ XENMSG_API XENMSG_CHECK int xenmsg_open(struct xenmsg **conn, const char *socket
 XENMSG_API XENMSG_CHECK int xenmsg_open_timed(struct xenmsg **conn, const char *socket_path,
 					      int timeout_ms);
 
-/* Called with the outcome of what was begun without waiting: 0, or an error; of a message one of
- * those listed at the top. */
-typedef void (*xenmsg_done)(void *userdata, int result);
+/* What is known of something that was begun. */
+enum xenmsg_fate {
+	XENMSG_DONE = 0,     /* it is done; of a call: a handler has answered it */
+	XENMSG_NOT_DONE = 1, /* it isn't, and never will be: it may be begun again */
+	XENMSG_UNKNOWN = 2   /* it may have been, and nobody can know */
+};
+
+/* What became of something that was begun. */
+struct xenmsg_result {
+	int error; /* 0, or a negative errno; of a message one of those listed at the top */
+	enum xenmsg_fate fate;
+	/* with -EREMOTEIO: which error it is to the program there, as that said, 0 to 65535; else 0 */
+	unsigned code;
+	int exit_status; /* with -EREMOTEIO: from xenmsg_reply_exit_status(), 1 to 255; 0: it doesn't come from there */
+	/* more words for people than the error has; "" if there are none. Valid within the callback; from a
+	 * function until the next one is called for the connection */
+	const char *reason;
+	/* of a call: the answer, or with -EREMOTEIO the data that came with it if there are some; else NULL. Who
+	 * gets the result frees it with xenmsg_message_free(). Its sender isn't filled in: the program that was
+	 * called is the one that answers */
+	struct xenmsg_message *reply;
+	uint64_t reserved[4]; /* for members of later versions */
+};
+
+/* Called with what became of what was begun without waiting. */
+typedef void (*xenmsg_done)(void *userdata, const struct xenmsg_result *result);
 
 /*
  * Begins to connect to the local daemon, without waiting, for programs with a loop: they watch
@@ -257,13 +281,14 @@ XENMSG_API XENMSG_CHECK int xenmsg_peek(struct xenmsg *conn, struct xenmsg_messa
  * Returns 0, or -ECANCELED (it isn't there any more: its sender has withdrawn it or gone),
  * -ENOTCONN, -EPROTO, -ENOMEM. */
 XENMSG_API XENMSG_CHECK int xenmsg_take(struct xenmsg *conn, const struct xenmsg_message *message);
-/* Gives it back: it isn't delivered, and its sender gets `error` (an errno of either sign), which
- * xenmsg_certainty() tells there from an error of ours, and for what it has sent behind it and wasn't
- * taken -ECANCELED. Where a daemon or the sender's library is older, it gets the bare number for all of
- * them. Of a message larger than 64 KiB, parts of which were released before, it gets -ECONNRESET.
- * Returns as xenmsg_take(), or -EINVAL (no errno). */
+/* Gives it back: it isn't delivered, and its sender gets -EREMOTEIO with this code, and for what it has
+ * sent behind it and wasn't taken -ECANCELED. Where a daemon or the sender's library is older, it gets the
+ * bare code, as an errno, for all of them. Of a message larger than 64 KiB, parts of which were released
+ * before, it gets -ECONNRESET.
+ * code  1 to 4095, of any meaning to the two programs
+ * Returns as xenmsg_take(), or -EINVAL (another code). */
 XENMSG_API XENMSG_CHECK int xenmsg_refuse(struct xenmsg *conn, const struct xenmsg_message *message,
-					  int error);
+					  unsigned code);
 
 /* Returns the payload, aligned to 8 bytes, without a terminator; never NULL. The program may write
  * to it, up to its size. */
@@ -314,6 +339,7 @@ XENMSG_API void xenmsg_message_free(struct xenmsg_message *message);
  *             0: hands it to the daemon if that is possible at once, and returns 0 without knowing
  *             the outcome; else returns -EAGAIN, and it was not sent. So it has at most
  *             XENMSG_AT_ONCE_MAX bytes; more are -EMSGSIZE.
+ * result      [out] what became of it; NULL: what is returned is enough
  * Meanwhile only outcomes of other sends and calls are reported; messages aren't handled. So two
  * programs that send to each other like this take nothing from each other, nor does one that sends
  * to itself: such programs use xenmsg_post(). Returns the outcome; or -EINVAL (the address is
@@ -322,7 +348,7 @@ XENMSG_API void xenmsg_message_free(struct xenmsg_message *message);
  * means that nothing was sent.
  */
 XENMSG_API XENMSG_CHECK int xenmsg_send(struct xenmsg *conn, const char *address, const void *data,
-					size_t size, int timeout_ms);
+					size_t size, int timeout_ms, struct xenmsg_result *result);
 
 /*
  * Sends a message without waiting. Bytes that don't fit into the daemon's ring are copied, and sent
@@ -396,13 +422,12 @@ XENMSG_API int xenmsg_withdraw(struct xenmsg *conn, const char *address, const v
 /*
  * Calls a program: sends it a request and waits for its reply.
  * address     DOMAIN:ENDPOINT
- * reply       [out] free it with xenmsg_message_free(); NULL unless this returns 0. Its sender
- *             isn't filled in: the program that was called is the one that answers.
  * timeout_ms  a request without an answer by then is withdrawn; to settle that may take a tenth of
  *             it more (from 0.25 s to 2 s) if the other side doesn't answer
- * Returns 0, or one of the errors listed at the top, or -EPROTOTYPE (that endpoint takes no calls), or
- * an error with which the server answered: xenmsg_certainty() tells that from ours. Where it says
- * XENMSG_UNKNOWN, the request may have been carried out:
+ * result      [out] what became of it, and the reply; NULL: what is returned is enough
+ * Returns 0, or one of the errors listed at the top (of -EREMOTEIO the result says which it is to the
+ * server), or -EPROTOTYPE (that endpoint takes no calls). Where the result says XENMSG_UNKNOWN, the
+ * request may have been carried out:
  *   -ETIMEDOUT   it was taken, and not answered in time
  *   -ECONNRESET  the server or a daemon died before the answer came, or doesn't answer
  *   -EMSGSIZE    the reply is larger than is accepted here
@@ -411,31 +436,7 @@ XENMSG_API int xenmsg_withdraw(struct xenmsg *conn, const char *address, const v
  * like this both wait in vain, as does one that calls itself.
  */
 XENMSG_API XENMSG_CHECK int xenmsg_call(struct xenmsg *conn, const char *address, const void *data,
-					size_t size, struct xenmsg_message **reply, int timeout_ms);
-/* What is known of a message or call that has failed. */
-enum xenmsg_certainty {
-	/* It never reached a handler and never will: it may be sent again. */
-	XENMSG_NEVER_TAKEN = 1,
-	/* A handler was called, and has answered with this error, or a program has refused this message with
-	 * it, which isn't delivered. Its number is the program's own: -ENOENT isn't "no such endpoint", nor is
-	 * -ETIMEDOUT a time-out of the call. */
-	XENMSG_ANSWERED = 2,
-	/* It may have reached a handler, and nobody can know what came of it. */
-	XENMSG_UNKNOWN = 3
-};
-/* Returns which of these it is, for the error that the last xenmsg_send() or xenmsg_call() returned or
- * with which the running callback was called; 0: it hasn't failed. */
-XENMSG_API int xenmsg_certainty(struct xenmsg *conn);
-/* Returns 1 if it is XENMSG_ANSWERED: the error is the program's own, from xenmsg_reply_error() or
- * xenmsg_refuse(); else 0. */
-XENMSG_API int xenmsg_answered(struct xenmsg *conn);
-/* Returns the exit status, 1 to 255, that came with that error, from xenmsg_reply_exit_status(); 0:
- * none did. */
-XENMSG_API int xenmsg_exit_status(struct xenmsg *conn);
-
-/* Called with a call's outcome, as xenmsg_call() returns it, and with 0 the reply, which the
- * callback frees. */
-typedef void (*xenmsg_call_done)(void *userdata, int result, struct xenmsg_message *reply);
+					size_t size, int timeout_ms, struct xenmsg_result *result);
 /*
  * Calls without waiting; thousands of calls may be outstanding. Each waits as long as there is a
  * server that hasn't answered.
@@ -444,18 +445,18 @@ typedef void (*xenmsg_call_done)(void *userdata, int result, struct xenmsg_messa
  * Returns 0, or the errors of xenmsg_post().
  */
 XENMSG_API XENMSG_CHECK int xenmsg_call_post(struct xenmsg *conn, const char *address,
-					     const void *data, size_t size, xenmsg_call_done done,
+					     const void *data, size_t size, xenmsg_done done,
 					     void *userdata);
 /*
  * Does the same with a time-out: a request without an answer by then is withdrawn, and `done` gets
- * -ETIMEDOUT. Within `done`, xenmsg_certainty() says whether it was never taken, or may have been
+ * -ETIMEDOUT, with XENMSG_NOT_DONE if it was never taken, and XENMSG_UNKNOWN if it may have been
  * carried out. To settle that may take a tenth of the time-out more (from 0.25 s to 2 s). The
  * time-out acts only while this connection is processed.
  * timeout_ms  negative: for ever
  */
 XENMSG_API XENMSG_CHECK int xenmsg_call_post_timed(struct xenmsg *conn, const char *address,
 						   const void *data, size_t size, int timeout_ms,
-						   xenmsg_call_done done, void *userdata);
+						   xenmsg_done done, void *userdata);
 
 /*
  * Answers a call, at any time and in any order while its message exists. The data are copied, and
@@ -472,12 +473,18 @@ XENMSG_API XENMSG_CHECK int xenmsg_call_post_timed(struct xenmsg *conn, const ch
  */
 XENMSG_API XENMSG_CHECK int xenmsg_reply(struct xenmsg_message *message, const void *data,
 					 size_t size);
-/* Answers a call with an error, which the caller's xenmsg_call() returns. `error` is an errno of
- * either sign. Returns as xenmsg_reply(), or -EINVAL if `error` is no errno; never -EAGAIN. */
-XENMSG_API int xenmsg_reply_error(struct xenmsg_message *message, int error);
+/*
+ * Answers a call with an error of the program's own: the caller's xenmsg_call() returns -EREMOTEIO, with
+ * this code and these data. (A caller with an older library gets the code as an errno, and no data.)
+ * code  1 to 65535, of any meaning to the two programs; up to 4095 where the caller may be older
+ * data  what else there is to say: a text for people, for example. May be NULL if size is 0
+ * Returns as xenmsg_reply(), or -EINVAL (another code); without data never -EAGAIN.
+ */
+XENMSG_API int xenmsg_reply_error(struct xenmsg_message *message, unsigned code, const void *data,
+				  size_t size);
 /* Answers a call with how the command that was run for it ended: the caller's xenmsg_call() returns
- * -EIO, and its xenmsg_exit_status() returns `status`. (A caller with an older library gets only
- * the error.)
+ * -EREMOTEIO, with the code EIO and this exit status. (A caller with an older library gets only the code,
+ * as an errno.)
  * status  1 to 255; by custom 128 and the number of the signal that killed the command
  * Returns as xenmsg_reply_error(), with -EINVAL for another status. */
 XENMSG_API int xenmsg_reply_exit_status(struct xenmsg_message *message, int status);

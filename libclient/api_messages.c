@@ -113,22 +113,6 @@ void xenmsg_unreserve(struct xenmsg *conn)
 		outbox_unreserve(&conn->outbox);
 }
 
-struct outcome {
-	const struct outbox *outbox;
-	bool known;
-	uint8_t certainty; /* a copy, since messages that end later change it */
-	int result;
-};
-
-static void note_outcome(void *userdata, int result)
-{
-	struct outcome *outcome = userdata;
-
-	outcome->known = true;
-	outcome->certainty = outcome->outbox->certainty;
-	outcome->result = result;
-}
-
 static int send_at_once(struct xenmsg *conn, const char *address, const void *data, size_t size)
 {
 	int r = conn_check(conn, outbox_post(&conn->outbox, address, data, size, true, NULL, NULL, NULL));
@@ -141,70 +125,71 @@ static int send_at_once(struct xenmsg *conn, const char *address, const void *da
 }
 
 static int send_in_time(struct xenmsg *conn, const char *address, const void *data, size_t size,
-			int timeout_ms, int64_t deadline)
+			int timeout_ms, int64_t deadline, struct xenmsg_result *result)
 {
-	struct outcome outcome = {.outbox = &conn->outbox, .result = -ECONNRESET};
+	struct outcome outcome = {.known = false};
 	struct outbox_ticket ticket;
 	int r;
 
 	do
-		r = conn_check(conn, outbox_post(&conn->outbox, address, data, size, false, note_outcome,
+		r = conn_check(conn, outbox_post(&conn->outbox, address, data, size, false, outcome_note,
 						 &outcome, &ticket));
 	while (r == -EAGAIN && (r = wait_for_room(conn, deadline)) == 0);
 	if (r == 0) {
 		wait_for_outcome(conn, &outcome.known, deadline);
-		if (conn->dead == -ECHILD)
-			return -ECHILD;
-		if (!outcome.known) {
+		if (!outcome.known && conn->dead != -ECHILD) {
 			r = outbox_cancel(&conn->outbox, &ticket);
 			if (r < 0)
 				conn_fail(conn, r);
 			wait_for_outcome(conn, &outcome.known, deadline_in(outbox_settle_ms(timeout_ms)));
-			if (conn->dead == -ECHILD)
-				return -ECHILD;
-			if (!outcome.known || outcome.result == -ECONNRESET)
-				conn_set_reason(conn, OUTBOX_UNSETTLED, strlen(OUTBOX_UNSETTLED));
 		}
-		if (!outcome.known) {
+		if (!outcome.known && conn->dead != -ECHILD) {
 			outbox_abandon(&conn->outbox, &ticket);
 			wait_for_outcome(conn, &outcome.known, 0);
 		}
-		r = outcome.result;
+		r = conn->dead == -ECHILD ? -ECHILD : 0;
 	}
-	conn_remind(conn);
-	conn->outbox.certainty = outcome.known ? outcome.certainty : outcome_certainty(r);
-	return r;
+	return outcome_give(conn, &outcome, r, result);
 }
 
 /* Tries again while the policy there isn't known. */
-static int send_again(struct xenmsg *conn, const char *address, const void *data, size_t size, int timeout_ms)
+static int send_again(struct xenmsg *conn, const char *address, const void *data, size_t size, int timeout_ms,
+		      struct xenmsg_result *result)
 {
 	int64_t deadline = deadline_in(timeout_ms);
 	struct again again = {0};
 	int r;
 
 	do {
-		r = send_in_time(conn, address, data, size, timeout_ms, deadline);
-		if (r != -ENODATA || xenmsg_answered(conn))
+		r = send_in_time(conn, address, data, size, timeout_ms, deadline, result);
+		if (r != -ENODATA)
 			return r;
 		r = wait_again(conn, &again, deadline);
 	} while (r == 0);
-	conn->outbox.certainty = XENMSG_NEVER_TAKEN;
-	return r;
+	return result_without_op(result, r);
 }
 
-int xenmsg_send(struct xenmsg *conn, const char *address, const void *data, size_t size, int timeout_ms)
+int xenmsg_send(struct xenmsg *conn, const char *address, const void *data, size_t size, int timeout_ms,
+		struct xenmsg_result *result)
 {
+	struct xenmsg_result unwanted;
+	int r;
+
+	if (!result)
+		result = &unwanted;
 	if (!conn_is_here(conn))
-		return -ECHILD;
+		return result_without_op(result, -ECHILD);
 	conn->reason[0] = '\0';
-	conn->outbox.certainty = XENMSG_NEVER_TAKEN;
 	if (conn_pump(conn) < 0)
-		return -ENOTCONN;
-	if (timeout_ms == 0)
-		return send_at_once(conn, address, data, size);
+		return result_without_op(result, -ENOTCONN);
+	if (timeout_ms == 0) {
+		r = result_without_op(result, send_at_once(conn, address, data, size));
+		if (r == 0)
+			result->fate = XENMSG_UNKNOWN;
+		return r;
+	}
 	conn_enter(conn);
-	return conn_leave(conn, send_again(conn, address, data, size, timeout_ms));
+	return conn_leave(conn, send_again(conn, address, data, size, timeout_ms, result));
 }
 
 static int recv_next(struct xenmsg *conn, struct xenmsg_message **message, int timeout_ms)
@@ -295,14 +280,14 @@ int xenmsg_peek(struct xenmsg *conn, struct xenmsg_message **message)
 	return conn_leave(conn, peek(conn, message));
 }
 
-static int decide(struct xenmsg *conn, const struct xenmsg_message *message, int error)
+static int decide(struct xenmsg *conn, const struct xenmsg_message *message, uint32_t error)
 {
 	if (!conn_is_here(conn))
 		return -ECHILD;
 	conn->reason[0] = '\0';
 	if (conn_pump(conn) < 0)
 		return conn->dead;
-	return conn_decide(conn, message, (uint32_t)error);
+	return conn_decide(conn, message, error);
 }
 
 int xenmsg_take(struct xenmsg *conn, const struct xenmsg_message *message)
@@ -310,11 +295,9 @@ int xenmsg_take(struct xenmsg *conn, const struct xenmsg_message *message)
 	return decide(conn, message, 0);
 }
 
-int xenmsg_refuse(struct xenmsg *conn, const struct xenmsg_message *message, int error)
+int xenmsg_refuse(struct xenmsg *conn, const struct xenmsg_message *message, unsigned code)
 {
-	if (error < 0)
-		error = -error;
-	return error <= 0 || error >= 4096 ? -EINVAL : decide(conn, message, error);
+	return code < 1 || code > 4095 ? -EINVAL : decide(conn, message, code);
 }
 
 int xenmsg_message_detach(struct xenmsg_message *message)

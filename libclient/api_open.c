@@ -185,7 +185,7 @@ int xenmsg_flush(struct xenmsg *conn, int timeout_ms)
 
 const char *xenmsg_reason(struct xenmsg *conn)
 {
-	return conn->calls.words ? conn->calls.words : conn->reason;
+	return conn->reason;
 }
 
 uint32_t xenmsg_domid(struct xenmsg *conn)

@@ -44,7 +44,7 @@ void call_expires(struct call *call, int64_t deadline, int timeout_ms)
 	set_expiry(call, deadline);
 }
 
-static void complete(struct call *call, int result, struct xenmsg_message *reply)
+static void complete(struct call *call, struct op_result result, struct xenmsg_message *reply)
 {
 	forget_time(call);
 	if (call->caller) {
@@ -54,30 +54,20 @@ static void complete(struct call *call, int result, struct xenmsg_message *reply
 	call->caller = NULL;
 	call->completed = true;
 	call->result = result;
-	call->certainty = outcome_certainty(result);
 	call->reply = reply;
 	DL_APPEND(call->calls->completed, call);
 }
 
-/* Completes a call that was taken, whatever its error may mean of one that wasn't. */
-static void complete_unsurely(struct call *call, int result, const char *words)
-{
-	complete(call, result, NULL);
-	call->certainty = XENMSG_UNKNOWN;
-	call->words = words;
-}
-
-/* Notes what became of the request: the `done` of its op. */
-static void on_settled(void *userdata, int result)
+/* Notes what became of the request: of its op. */
+static void on_settled(void *userdata, const struct op_result *result)
 {
 	struct call *call = userdata;
 
 	call->unsettled = false;
 	if (call->reported)
 		free(call);
-	else if (!call->completed && (result < 0 || call->message)) {
-		complete(call, result, NULL);
-		call->certainty = call->calls->outbox->settling;
+	else if (!call->completed && (result->error < 0 || call->message)) {
+		complete(call, *result, NULL);
 	} else if (!call->completed && call->expired) {
 		/* It was taken after all. calls_expire() is to withdraw it, not a function that is working on
 		 * its channel. */
@@ -91,7 +81,7 @@ void calls_ended(struct caller *caller)
 	struct call *call, *next;
 
 	HASH_ITER(hh, caller->waiting, call, next)
-		complete(call, -ECONNRESET, NULL);
+		complete(call, op_result(-ECONNRESET), NULL);
 	if (caller->unreported)
 		DL_DELETE(caller->calls->unreported, caller);
 	assembly_drop(&caller->answer);
@@ -107,17 +97,13 @@ int calls_run(struct calls *calls, int budget)
 
 		DL_DELETE(calls->completed, call);
 		count++;
-		calls->outbox->certainty = call->certainty;
-		calls->exit_status = call->exit_status;
-		calls->words = call->words;
-		if (call->message) {
-			if (call->message_done)
-				call->message_done(call->userdata, call->result);
-		} else if (call->done)
-			call->done(call->userdata, call->result, call->reply);
-		else
+		if (call->done) {
+			struct xenmsg_result result = op_result_told(&call->result, call->reply);
+
+			call->done(call->userdata, &result);
+		} else {
 			xenmsg_message_free(call->reply);
-		calls->words = NULL;
+		}
 		/* Not before: the program may have read meanwhile what became of the request. */
 		call->reported = true;
 		if (!call->unsettled)
@@ -184,7 +170,7 @@ static int start(struct calls *calls, const struct call *like, const struct mess
 			return -ENOMEM;
 		}
 	}
-	op = (struct op){.done = on_settled, .userdata = call, .internal = true};
+	op = (struct op){.settled = on_settled, .userdata = call};
 	r = outbox_put(calls->outbox, call->sender, pieces, &op);
 	if (r < 0) {
 		if (call->caller)
@@ -198,8 +184,8 @@ static int start(struct calls *calls, const struct call *like, const struct mess
 	return 0;
 }
 
-int calls_start(struct calls *calls, const char *address, const void *data, size_t size,
-		xenmsg_call_done done, void *userdata, struct call **started)
+int calls_start(struct calls *calls, const char *address, const void *data, size_t size, xenmsg_done done,
+		void *userdata, struct call **started)
 {
 	struct call call = {.done = done, .userdata = userdata};
 	struct message_pieces pieces;
@@ -223,7 +209,7 @@ int calls_start_message(struct calls *calls, const char *address, const void *da
 			xenmsg_done done, void *userdata, struct call **started)
 {
 	const struct message_pieces pieces = message_pieces(data, size);
-	struct call message = {.message = true, .message_done = done, .userdata = userdata};
+	struct call message = {.message = true, .done = done, .userdata = userdata};
 	int r;
 
 	if (size > calls->outbox->transport->max_message)
@@ -244,7 +230,7 @@ static int withdraw(struct call *call)
 	int r;
 
 	message_pieces_mark(&pieces, MESSAGE_WITHDRAWAL, (struct message_error){0}, call->number);
-	complete_unsurely(call, -ETIMEDOUT, CALL_TAKEN);
+	complete(call, op_result_unknown(-ETIMEDOUT, CALL_TAKEN), NULL);
 	r = outbox_put(call->calls->outbox, sender, &pieces, &nobody);
 	/* If there is no room for it, the server answers in vain, which does no harm. */
 	return r == -EAGAIN || r == -ENOMEM ? 0 : r;
@@ -284,8 +270,8 @@ static struct call *find_message(const struct calls *calls, const char *address,
 	struct call *call, *last = NULL;
 
 	DL_FOREACH2(calls->timed, call, timed_next)
-		if (call->message && call->sender == sender && call->message_done &&
-		    call->userdata == userdata && (!last || call->number > last->number))
+		if (call->message && call->sender == sender && call->done && call->userdata == userdata &&
+		    (!last || call->number > last->number))
 			last = call;
 	return last;
 }
@@ -343,15 +329,20 @@ static void finish_answer(struct caller *caller)
 	if (!call || get_u32(answer->trailer) == MESSAGE_CANCELLED) {
 		xenmsg_message_free(message);
 	} else if (assembly_type(answer) == MESSAGE_ERROR) {
-		xenmsg_message_free(message);
-		call->exit_status = assembly_error(answer).exit_status;
-		complete(call, frame_error(assembly_error(answer).number, -EPROTO), NULL);
-		call->certainty = XENMSG_ANSWERED;
+		const struct message_error error = assembly_error(answer);
+
+		if (message && message->size == 0) {
+			xenmsg_message_free(message);
+			message = NULL;
+		}
+		if (message)
+			stamp_answer(caller->sender, message);
+		complete(call, op_result_remote(error.number, error.exit_status, XENMSG_DONE), message);
 	} else if (!message) {
-		complete_unsurely(call, -EMSGSIZE, CALL_REPLY_TOO_LARGE);
+		complete(call, op_result_unknown(-EMSGSIZE, CALL_REPLY_TOO_LARGE), NULL);
 	} else {
 		stamp_answer(caller->sender, message);
-		complete(call, 0, message);
+		complete(call, op_result(0), message);
 	}
 }
 

@@ -26,7 +26,7 @@
 #include "wire/frame.h"
 #include "xenmsg.h"
 
-/* What xenmsg_reason() says of a call that the server took, but didn't answer in time. */
+/* The reason in the result of a call that the server took, but didn't answer in time. */
 #define CALL_TAKEN "timed out; the request was taken, and may have been carried out"
 /* and of one whose answer came, but can't be given to the program */
 #define CALL_REPLY_TOO_LARGE                                                                                 \
@@ -39,8 +39,6 @@ struct calls {
 	struct call *timed;	   /* utlist: calls and messages with a deadline, the earliest first */
 	uint32_t last_message;	   /* counts messages with a time-out */
 	struct caller *unreported; /* utlist; without shared memory: callers with progress to report */
-	uint8_t exit_status;	   /* which came with the error reported last; 0: none */
-	const char *words;	   /* about the call being reported; NULL: none */
 };
 
 /* The library's end of a channel of kind call. */
@@ -59,19 +57,15 @@ struct call {
 	struct calls *calls;
 	struct sender *sender; /* valid while it is unsettled or has a caller */
 	struct caller *caller; /* NULL: it has ended, its answer is no longer wanted, or it is a message */
-	xenmsg_call_done done;
-	xenmsg_done message_done;
+	xenmsg_done done;
 	bool message;
 	void *userdata;
 	bool unsettled; /* its op has no outcome yet */
 	bool completed, reported;
-	uint8_t certainty;   /* enum xenmsg_certainty */
-	uint8_t exit_status; /* which came with the server's own error; 0: none */
-	const char *words;   /* why it isn't known whether it was carried out; NULL: the error says it */
-	bool expired;	     /* its time is up, and it is being cancelled */
-	int64_t expires;     /* its deadline, -1: none; then the deadline for the answer to a CANCEL */
-	int settle_ms;	     /* how long that answer may take */
-	int result;
+	bool expired;	 /* its time is up, and it is being cancelled */
+	int64_t expires; /* its deadline, -1: none; then the deadline for the answer to a CANCEL */
+	int settle_ms;	 /* how long that answer may take */
+	struct op_result result;
 	struct xenmsg_message *reply;
 	struct call *prev, *next;	      /* in calls->completed */
 	struct call *timed_prev, *timed_next; /* in calls->timed, by `expires` */
@@ -85,8 +79,8 @@ void calls_free(struct calls *calls);
 void calls_ended(struct caller *caller);
 
 /* Posts a request. Returns as xenmsg_call_post(). */
-int calls_start(struct calls *calls, const char *address, const void *data, size_t size,
-		xenmsg_call_done done, void *userdata, struct call **started);
+int calls_start(struct calls *calls, const char *address, const void *data, size_t size, xenmsg_done done,
+		void *userdata, struct call **started);
 /* Posts a message that is to have a deadline. Returns as xenmsg_post(). */
 int calls_start_message(struct calls *calls, const char *address, const void *data, size_t size,
 			xenmsg_done done, void *userdata, struct call **started);

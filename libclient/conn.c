@@ -169,6 +169,16 @@ static bool came_back(struct xenmsg *conn)
 	return false;
 }
 
+/* Tells what became of a question, of which `reason` has the daemon's words. */
+static void tell(struct xenmsg *conn, xenmsg_done done, void *userdata, int error)
+{
+	const struct xenmsg_result result = {.error = error,
+					     .fate = error < 0 ? XENMSG_NOT_DONE : XENMSG_DONE,
+					     .reason = error < 0 ? conn->reason : ""};
+
+	done(userdata, &result);
+}
+
 int conn_run_answers(struct xenmsg *conn, int budget)
 {
 	struct request *request;
@@ -185,7 +195,7 @@ int conn_run_answers(struct xenmsg *conn, int budget)
 			conn_set_reason(conn, fifo_front(&request->body), fifo_size(&request->body));
 		if (request->done) {
 			count++;
-			request->done(request->userdata, request->error);
+			tell(conn, request->done, request->userdata, request->error);
 		}
 		request_free(request);
 	}
@@ -530,7 +540,7 @@ int conn_open_further(struct xenmsg *conn)
 	else
 		conn_set_reason(conn, conn->transport.reason, strlen(conn->transport.reason));
 	if (conn->opening.done)
-		conn->opening.done(conn->opening.userdata, r);
+		tell(conn, conn->opening.done, conn->opening.userdata, r);
 	came_back(conn);
 	return 1;
 }
@@ -541,7 +551,7 @@ static void settle_all(struct xenmsg *conn)
 	if (conn->opening.pending) {
 		conn->opening.pending = false;
 		if (conn->opening.done)
-			conn->opening.done(conn->opening.userdata, -ECANCELED);
+			tell(conn, conn->opening.done, conn->opening.userdata, -ECANCELED);
 	}
 	if (!conn->dead) {
 		conn_pump(conn);

@@ -109,29 +109,21 @@ static int grow_settled(struct outbox *outbox)
 /* Returns whether the outcome goes to the list of settled messages. */
 static bool is_reported(const struct op *op)
 {
-	return op->done && !op->internal;
+	return op->done != NULL;
 }
 
-static void settle_as(struct outbox *outbox, const struct sender *sender, const struct op *op, int result,
-		      uint8_t certainty)
+static void settle(struct outbox *outbox, const struct sender *sender, const struct op *op,
+		   struct op_result result)
 {
 	TRACE(outbox->transport, "%s: the message up to %llu of channel %u: %s", sender->address,
-	      (unsigned long long)op->end, sender->number, trace_outcome(result));
-	PROBE3(xenmsg, outcome, sender->address, sender->number, result);
-	if (!op->done)
-		return;
-	if (op->internal) {
-		outbox->settling = certainty;
-		op->done(op->userdata, result);
-		return;
-	}
-	outbox->settled[(outbox->settled_head + outbox->settled_count++) & (outbox->settled_capacity - 1)] =
-		(struct settled){op->done, op->userdata, result, certainty};
-}
-
-static void settle(struct outbox *outbox, const struct sender *sender, const struct op *op, int result)
-{
-	settle_as(outbox, sender, op, result, outcome_certainty(result));
+	      (unsigned long long)op->end, sender->number, trace_outcome(result.error));
+	PROBE3(xenmsg, outcome, sender->address, sender->number, result.error);
+	if (op->settled)
+		op->settled(op->userdata, &result);
+	else if (op->done)
+		outbox->settled[(outbox->settled_head + outbox->settled_count++) &
+				(outbox->settled_capacity - 1)] =
+			(struct settled){op->done, op->userdata, result};
 }
 
 int outbox_run(struct outbox *outbox, int budget)
@@ -140,13 +132,13 @@ int outbox_run(struct outbox *outbox, int budget)
 
 	while (outbox->settled_count > 0 && count < budget && transport_is_here(outbox->transport)) {
 		struct settled settled = outbox->settled[outbox->settled_head];
+		struct xenmsg_result result = op_result_told(&settled.result, NULL);
 
 		outbox->settled_head = (outbox->settled_head + 1) & (outbox->settled_capacity - 1);
 		outbox->settled_count--;
 		outbox->outstanding--;
 		count++;
-		outbox->certainty = settled.certainty;
-		settled.done(settled.userdata, settled.result);
+		settled.done(settled.userdata, &result);
 	}
 	return count;
 }
@@ -162,7 +154,7 @@ static void settle_delivered(struct outbox *outbox, struct sender *sender)
 
 		if (op->end > sender->consumed || op->cancelling)
 			break;
-		settle(outbox, sender, op, 0);
+		settle(outbox, sender, op, op_result(0));
 		count++;
 	}
 	sender_drop_ops(sender, count);
@@ -172,25 +164,24 @@ static void settle_delivered(struct outbox *outbox, struct sender *sender)
  * ring was certainly not delivered, whatever the other end says. `refused`: what the program there said of the message that
  * begins at `unsure`; 0: nothing. */
 static void settle_all(struct outbox *outbox, struct sender *sender, uint64_t unsure, int error, int unsent,
-		       int refused)
+		       uint16_t refused)
 {
 	settle_delivered(outbox, sender);
 	while (sender->ops_count > 0) {
 		uint64_t begin = sender->settled;
 		struct op op = *sender_op(sender, 0);
-		int result;
+		struct op_result result;
 
 		sender_drop_ops(sender, 1);
 
 		if (begin >= sender->framed)
-			result = unsent;
+			result = op_result(unsent);
 		else if (op.end <= sender->consumed && !op.cancelling)
-			result = 0;
-		else if (refused && begin == unsure) {
-			settle_as(outbox, sender, &op, refused, XENMSG_ANSWERED);
-			continue;
-		} else
-			result = begin >= unsure ? error : -ECONNRESET;
+			result = op_result(0);
+		else if (refused && begin == unsure)
+			result = op_result_remote(refused, 0, XENMSG_NOT_DONE);
+		else
+			result = op_result(begin >= unsure ? error : -ECONNRESET);
 		settle(outbox, sender, &op, result);
 	}
 }
@@ -668,7 +659,7 @@ static struct op *find_ticket(const struct outbox_ticket *ticket, uint32_t *inde
 	for (uint32_t i = ticket->sender->ops_count; i > 0; i--) {
 		struct op *op = sender_op(ticket->sender, i - 1);
 
-		if (op->done && op->userdata == ticket->userdata) {
+		if ((op->done || op->settled) && op->userdata == ticket->userdata) {
 			*index = i - 1;
 			return op;
 		}
@@ -676,10 +667,12 @@ static struct op *find_ticket(const struct outbox_ticket *ticket, uint32_t *inde
 	return NULL;
 }
 
-static void settle_now(struct outbox *outbox, const struct sender *sender, struct op *op, int result)
+static void settle_now(struct outbox *outbox, const struct sender *sender, struct op *op,
+		       struct op_result result)
 {
 	settle(outbox, sender, op, result);
 	op->done = NULL;
+	op->settled = NULL;
 	op->cancelling = false;
 }
 
@@ -698,7 +691,7 @@ int outbox_cancel(struct outbox *outbox, const struct outbox_ticket *ticket)
 		op->cancelling = true;
 		return transport_offset(outbox->transport, FRAME_CANCEL, sender->number, state);
 	}
-	settle_now(outbox, sender, op, -ETIMEDOUT);
+	settle_now(outbox, sender, op, op_result(-ETIMEDOUT));
 	if (begin >= sender->framed && index == sender->ops_count - 1) {
 		fifo_truncate(&sender->queue, (size_t)(op->end - begin));
 		sender->accepted = begin;
@@ -737,7 +730,7 @@ void outbox_abandon(struct outbox *outbox, const struct outbox_ticket *ticket)
 
 	if (!op)
 		return;
-	settle_now(outbox, ticket->sender, op, -ECONNRESET);
+	settle_now(outbox, ticket->sender, op, op_result_unknown(-ECONNRESET, OUTBOX_UNSETTLED));
 	settle_delivered(outbox, ticket->sender);
 }
 
@@ -756,7 +749,7 @@ static void drop_oversized(struct outbox *outbox, struct sender *sender)
 
 		if (begin >= sender->framed &&
 		    get_u32(fifo_front(&sender->queue) + at) > sender->max_message) {
-			settle(outbox, sender, &op, -EMSGSIZE);
+			settle(outbox, sender, &op, op_result(-EMSGSIZE));
 			removed += span;
 		} else {
 			if (removed)
@@ -832,7 +825,7 @@ static int on_reset(struct outbox *outbox, struct sender *sender, const uint8_t 
 	if (r < 0)
 		return r;
 	if (refused)
-		settle_all(outbox, sender, reset.unsure, -ECANCELED, -ECANCELED, error);
+		settle_all(outbox, sender, reset.unsure, -ECANCELED, -ECANCELED, (uint16_t)-error);
 	else
 		settle_all(outbox, sender, reset.unsure, error, error, 0);
 	remove_sender(outbox, sender);
@@ -852,9 +845,11 @@ static int on_cancelled(struct outbox *outbox, struct sender *sender, const uint
 	if (!op || !op->cancelling)
 		return 0;
 	if (cancelled.result == 0)
-		settle_now(outbox, sender, op, 0);
+		settle_now(outbox, sender, op, op_result(0));
+	else if (cancelled.result == ECANCELED)
+		settle_now(outbox, sender, op, op_result(-ETIMEDOUT));
 	else
-		settle_now(outbox, sender, op, cancelled.result == ECANCELED ? -ETIMEDOUT : -ECONNRESET);
+		settle_now(outbox, sender, op, op_result_unknown(-ECONNRESET, OUTBOX_UNSETTLED));
 	settle_delivered(outbox, sender);
 	return 0;
 }

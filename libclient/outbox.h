@@ -20,16 +20,16 @@
  * Channels with a queue and credit take turns, a frame each, so none holds up the others.
  */
 
-#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "libclient/op_result.h"
 #include "libclient/transport.h"
 #include "wire/address.h"
 #include "wire/channel_table.h"
 #include "xenmsg.h"
 
-/* What xenmsg_reason() says if a CANCEL wasn't answered. */
+/* The reason in the result if a CANCEL wasn't answered. */
 #define OUTBOX_UNSETTLED                                                                                     \
 	"timed out, and the other side doesn't say whether it was taken: whether it was delivered can't be known"
 
@@ -38,17 +38,10 @@ struct sender;
 struct message_pieces;
 struct op;
 
-/* What this result of a message says; of a call that was taken, calls.c knows more. */
-static inline uint8_t outcome_certainty(int result)
-{
-	return result >= 0 ? 0 : result == -ECONNRESET ? XENMSG_UNKNOWN : XENMSG_NEVER_TAKEN;
-}
-
 struct settled {
 	xenmsg_done done;
 	void *userdata;
-	int result;
-	uint8_t certainty;
+	struct op_result result;
 };
 
 /* Called when a channel of kind call has ended and its messages are settled. */
@@ -77,8 +70,6 @@ struct outbox {
 	 * for those that settle. */
 	struct settled *settled;
 	uint32_t settled_head, settled_count, settled_capacity, outstanding;
-	uint8_t certainty; /* of what was reported last: enum xenmsg_certainty */
-	uint8_t settling;  /* the same, of the op whose `done` is called now, if that is the library's own */
 	outbox_ended ended;
 };
 

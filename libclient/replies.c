@@ -98,7 +98,7 @@ int reply_put(struct xenmsg_message *request, enum message_type type, struct mes
 	uint64_t most = 2 * replies->outbox->transport->max_message;
 	int r;
 
-	if (type == MESSAGE_REPLY && queued &&
+	if ((type == MESSAGE_REPLY || size > 0) && queued &&
 	    queued + message_span(size) > (most > REPLIES_MIN ? most : REPLIES_MIN))
 		return -EAGAIN;
 	if (queued > most + REPLIES_MIN + ERRORS_MAX)

@@ -15,6 +15,7 @@
 
 #include "libclient/hash.h"
 #include "libclient/fifo.h"
+#include "libclient/op_result.h"
 #include "libclient/transport.h"
 #include "libclient/pieces.h"
 #include "wire/address.h"
@@ -29,14 +30,17 @@ enum sender_state {
 	SENDER_RESET_SENT,
 };
 
+typedef void (*op_settled)(void *userdata, const struct op_result *result);
+
 /* A message without an outcome. It starts where the one before it ends. */
 struct op {
 	uint64_t end;
-	xenmsg_done done; /* NULL: nobody waits for the outcome */
+	xenmsg_done done; /* NULL: the program doesn't want to know the outcome */
+	op_settled
+		settled; /* the library's own, instead of `done`: called at once, and doesn't change the outbox */
 	void *userdata;
 	/* CANCEL was sent: only its answer decides, since `consumed` passes skipped messages, too */
 	bool cancelling;
-	bool internal; /* `done` is the library's own: it is called at once, and doesn't change the outbox */
 };
 
 struct sender {

@@ -2,6 +2,7 @@
 #include "libclient/wait.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "libclient/deadline.h"
 
@@ -27,6 +28,36 @@ void wait_for_outcome(struct xenmsg *conn, const bool *known, int64_t deadline)
 		if (*known || conn->dead == -ECHILD || conn_sleep(conn, deadline, false) == -ETIMEDOUT)
 			return;
 	}
+}
+
+void outcome_note(void *userdata, const struct xenmsg_result *result)
+{
+	struct outcome *outcome = userdata;
+
+	outcome->known = true;
+	outcome->result = *result;
+}
+
+int result_without_op(struct xenmsg_result *result, int error)
+{
+	const struct op_result known = op_result(error);
+
+	*result = op_result_told(&known, NULL);
+	return error;
+}
+
+int outcome_give(struct xenmsg *conn, const struct outcome *outcome, int r, struct xenmsg_result *result)
+{
+	conn_remind(conn);
+	if (r == 0 && outcome->known)
+		*result = outcome->result;
+	else
+		result_without_op(result, r < 0 ? r : -ECONNRESET);
+	if (*result->reason)
+		conn_set_reason(conn, result->reason, strlen(result->reason));
+	else
+		result->reason = conn->reason;
+	return result->error;
 }
 
 int wait_again(struct xenmsg *conn, struct again *again, int64_t deadline)

@@ -19,6 +19,19 @@ int wait_for_room(struct xenmsg *conn, int64_t deadline);
 /* Waits until a callback sets *known, or until the deadline. */
 void wait_for_outcome(struct xenmsg *conn, const bool *known, int64_t deadline);
 
+/* What became of what somebody waits for. */
+struct outcome {
+	bool known;
+	struct xenmsg_result result;
+};
+
+/* A `done`: notes it in the struct outcome. */
+void outcome_note(void *userdata, const struct xenmsg_result *result);
+/* Gives the program what became of it; `r` is negative if it couldn't be begun. Returns the error. */
+int outcome_give(struct xenmsg *conn, const struct outcome *outcome, int r, struct xenmsg_result *result);
+/* Does the same if nothing was begun: `error` is 0 or what prevented it. */
+int result_without_op(struct xenmsg_result *result, int error);
+
 /* Waits for as long as `again` says. Returns 0, -ENODATA, -EINTR or -ENOTCONN. */
 int wait_again(struct xenmsg *conn, struct again *again, int64_t deadline);
 

@@ -16,9 +16,9 @@ and without, in xenmsg.blocking, the same names:
 
 from . import blocking
 from ._core import Message
-from ._errors import Answered, Cancelled, Certainty, Error, TimedOut
+from ._errors import Answered, Cancelled, Error, Fate, TimedOut
 from ._types import Event, EventKind, Peer
 from .aio import Accepted, Connection, Endpoint, Listener, Outcome, Watch, break_stream, open
 
-__all__ = ["Accepted", "Answered", "Cancelled", "Certainty", "Connection", "Endpoint", "Error", "Event", "EventKind", "Listener",
+__all__ = ["Accepted", "Answered", "Cancelled", "Connection", "Endpoint", "Error", "Event", "EventKind", "Fate", "Listener",
            "Message", "Outcome", "Peer", "TimedOut", "Watch", "blocking", "break_stream", "open"]

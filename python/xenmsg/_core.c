@@ -59,12 +59,17 @@ static void shared_release(struct shared *shared)
 	free(shared);
 }
 
-/* Raises xenmsg.Error(errno, reason, certainty, address, exit_status). `reason` and `address` may be NULL. */
-static PyObject *raise_words(int error, const char *reason, int certainty, const char *address,
-			     int exit_status)
+/* What isn't a message or call has failed: the error says what is known. */
+#define FATE_OF_ERROR (-1)
+
+/* Raises xenmsg.Error(errno, reason, fate, address, code, exit_status, data). `reason`, `address` and `data` may be NULL. */
+static PyObject *raise_result(const struct xenmsg_result *result, int fate, const char *address,
+			      PyObject *data)
 {
-	PyObject *exception = PyObject_CallFunction(make_error, "isizi", error < 0 ? -error : error,
-						    reason ? reason : "", certainty, address, exit_status);
+	PyObject *exception = PyObject_CallFunction(make_error, "isizIiO",
+						    result->error < 0 ? -result->error : result->error,
+						    result->reason ? result->reason : "", fate, address,
+						    result->code, result->exit_status, data ? data : Py_None);
 
 	if (exception) {
 		PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
@@ -73,11 +78,17 @@ static PyObject *raise_words(int error, const char *reason, int certainty, const
 	return NULL;
 }
 
+static PyObject *raise_words(int error, const char *reason, const char *address)
+{
+	const struct xenmsg_result result = {.error = error, .reason = reason};
+
+	return raise_result(&result, FATE_OF_ERROR, address, NULL);
+}
+
 static int check_usable(const struct shared *shared)
 {
 	if (shared->forks != forks) {
-		raise_words(-ECHILD, "the connection was opened before fork(), by another process", 0, NULL,
-			    0);
+		raise_words(-ECHILD, "the connection was opened before fork(), by another process", NULL);
 		return -1;
 	}
 	if (shared->busy) {
@@ -128,7 +139,7 @@ static PyObject *raise_error(struct shared *shared, int error, const char *addre
 {
 	if (error == -ENOMEM)
 		return PyErr_NoMemory();
-	return raise_words(error, shared->conn ? xenmsg_reason(shared->conn) : "", 0, address, 0);
+	return raise_words(error, shared->conn ? xenmsg_reason(shared->conn) : "", address);
 }
 
 static PyObject *none_or_error(struct shared *shared, int result, const char *address)
@@ -262,9 +273,7 @@ static PyObject *after_reply(struct message *self, int r)
 {
 	if (r == 0)
 		self->owed = false;
-	return r == -ENOMEM ? PyErr_NoMemory()
-	       : r < 0	    ? raise_words(r, NULL, 0, NULL, 0)
-			    : Py_NewRef(Py_None);
+	return r == -ENOMEM ? PyErr_NoMemory() : r < 0 ? raise_words(r, NULL, NULL) : Py_NewRef(Py_None);
 }
 
 static PyObject *message_reply(PyObject *object, PyObject *argument)
@@ -291,17 +300,22 @@ static PyObject *message_reply(PyObject *object, PyObject *argument)
 	return after_reply(self, r);
 }
 
-static PyObject *message_reply_error(PyObject *object, PyObject *argument)
+static PyObject *message_reply_error(PyObject *object, PyObject *arguments)
 {
 	struct message *self = (struct message *)object;
-	long error = PyLong_AsLong(argument);
+	unsigned int code;
+	Py_buffer data = {.buf = NULL};
 	int r;
 
-	if (PyErr_Occurred() || check_usable(self->shared) < 0)
+	if (!PyArg_ParseTuple(arguments, "I|y*", &code, &data))
 		return NULL;
-	/* 0 is no error, and is refused as what is out of range. */
-	r = xenmsg_reply_error(self->message, error > -4096 && error < 4096 ? (int)error : 0);
-	return after_reply(self, r);
+	r = check_usable(self->shared);
+	if (r == 0)
+		r = xenmsg_reply_error(self->message, code, data.buf, (size_t)data.len);
+	else
+		r = 1;
+	PyBuffer_Release(&data);
+	return r > 0 ? NULL : after_reply(self, r);
 }
 
 static PyObject *message_reply_exit_status(PyObject *object, PyObject *argument)
@@ -349,10 +363,11 @@ static PyMethodDef message_methods[] = {
 	 "reply(data)\n--\n\nAnswers the call with bytes, which are copied. Raises Error: EALREADY (answered before), "
 	 "ECANCELED (nobody waits for it any more), EINVAL (no call), EMSGSIZE, EAGAIN (the caller doesn't read; the "
 	 "endpoint's reply() waits for him), ENOTCONN."},
-	{"reply_error", message_reply_error, METH_O,
-	 "reply_error(errno)\n--\n\nAnswers the call with an error, which the caller's call() raises. Raises as reply()."},
+	{"reply_error", message_reply_error, METH_VARARGS,
+	 "reply_error(code, data=b'')\n--\n\nAnswers the call with an error of the program's own, 1 to 65535: the caller's call() raises "
+	 "Answered with this code and these data. Raises as reply(), and EINVAL for another code."},
 	{"reply_exit_status", message_reply_exit_status, METH_O,
-	 "reply_exit_status(status)\n--\n\nAnswers the call with EIO and the exit status, 1 to 255, of the command that was "
+	 "reply_exit_status(status)\n--\n\nAnswers the call with the code EIO and the exit status, 1 to 255, of the command that was "
 	 "run for it, which is exit_status of the caller's Error. Raises as reply(), and EINVAL for another status."},
 	{NULL, NULL, 0, NULL},
 };
@@ -390,8 +405,7 @@ struct outcome {
 	PyObject *waiter;		  /* whatever Python wants to be told with */
 	PyObject *reply;		  /* Message */
 	struct xenmsg_message *raw_reply; /* as it came, until there is the GIL */
-	char *reason;
-	int result, certainty, exit_status;
+	struct xenmsg_result result;	  /* `reason` is ours; its reply is in `raw_reply`, then in `reply` */
 	bool ended, seen;
 };
 
@@ -469,7 +483,7 @@ static void outcome_dealloc(PyObject *object)
 	Py_XDECREF(self->connection);
 	Py_XDECREF(self->reply);
 	Py_XDECREF(self->address);
-	free(self->reason);
+	free((char *)self->result.reason);
 	/* a subclass's own deallocator, which calls this one, sees to the type */
 	Py_TYPE(object)->tp_free(object);
 }
@@ -484,9 +498,9 @@ static PyObject *outcome_result(PyObject *object, PyObject *ignored)
 		return NULL;
 	}
 	self->seen = true;
-	if (self->result < 0)
-		return raise_words(self->result, self->reason, self->certainty,
-				   PyUnicode_AsUTF8(self->address), self->exit_status);
+	if (self->result.error < 0)
+		return raise_result(&self->result, (int)self->result.fate, PyUnicode_AsUTF8(self->address),
+				    self->reply);
 	return Py_NewRef(self->reply ? self->reply : Py_None);
 }
 
@@ -520,12 +534,12 @@ static PyObject *outcome_get_error(PyObject *object, void *closure)
 
 	if (!self->ended)
 		Py_RETURN_NONE;
-	return PyLong_FromLong(-self->result);
+	return PyLong_FromLong(-self->result.error);
 }
 
 static PyObject *outcome_get_answered(PyObject *object, void *closure)
 {
-	return PyBool_FromLong(((struct outcome *)object)->certainty == XENMSG_ANSWERED);
+	return PyBool_FromLong(((struct outcome *)object)->result.error == -EREMOTEIO);
 }
 
 static PyMemberDef outcome_members[] = {
@@ -568,38 +582,17 @@ static PyTypeObject outcome_type = {
 
 /* ---- the library's callbacks: perhaps without the GIL ------------------------------------------ */
 
-static void end(struct outcome *outcome, int result)
+static void on_done(void *userdata, const struct xenmsg_result *result)
 {
+	struct outcome *outcome = userdata;
 	struct connection *connection = outcome->connection;
 
-	outcome->result = result;
+	outcome->raw_reply = result->reply;
+	outcome->result = *result;
+	outcome->result.reason = *result->reason ? strdup(result->reason) : NULL;
 	list_remove(&connection->pending, outcome);
 	connection->pending_count--;
 	list_add(&connection->ended, outcome);
-}
-
-static void on_sent(void *userdata, int result)
-{
-	struct outcome *outcome = userdata;
-
-	if (result < 0)
-		outcome->certainty = xenmsg_certainty(outcome->connection->shared->conn);
-	end(outcome, result);
-}
-
-static void on_answered(void *userdata, int result, struct xenmsg_message *reply)
-{
-	struct outcome *outcome = userdata;
-	struct xenmsg *conn = outcome->connection->shared->conn;
-
-	outcome->raw_reply = reply;
-	if (result < 0) {
-		outcome->certainty = xenmsg_certainty(conn);
-		outcome->exit_status = xenmsg_exit_status(conn);
-		if (*xenmsg_reason(conn))
-			outcome->reason = strdup(xenmsg_reason(conn));
-	}
-	end(outcome, result);
 }
 
 static void on_event(void *userdata, const struct xenmsg_event *come)
@@ -641,7 +634,7 @@ static PyObject *collect(struct connection *self)
 			outcome->reply = message_wrap(self->shared, outcome->raw_reply);
 		if (outcome->raw_reply && !outcome->reply) {
 			PyErr_Clear();
-			outcome->result = -ENOMEM;
+			outcome->result.error = -ENOMEM;
 		}
 		outcome->raw_reply = NULL;
 		outcome->ended = true;
@@ -649,7 +642,8 @@ static PyObject *collect(struct connection *self)
 		if (outcome->waiter && outcome->waiter != Py_None) {
 			if (PyList_Append(waited_for, (PyObject *)outcome) < 0)
 				PyErr_Clear();
-		} else if (outcome->result < 0 && (!self->failed || ((struct outcome *)self->failed)->seen)) {
+		} else if (outcome->result.error < 0 &&
+			   (!self->failed || ((struct outcome *)self->failed)->seen)) {
 			Py_XSETREF(self->failed, Py_NewRef((PyObject *)outcome));
 		}
 		Py_DECREF(outcome);
@@ -666,7 +660,7 @@ static struct xenmsg *usable(PyObject *object)
 	if (check_usable(self->shared) < 0)
 		return NULL;
 	if (!self->shared->conn)
-		raise_words(-ENOTCONN, "the connection is closed", 0, NULL, 0);
+		raise_words(-ENOTCONN, "the connection is closed", NULL);
 	return self->shared->conn;
 }
 
@@ -701,7 +695,7 @@ static PyObject *connection_new(PyTypeObject *type, PyObject *arguments, PyObjec
 	lock(shared, state);
 	if (r < 0) {
 		shared->conn = NULL;
-		raise_words(r, NULL, 0, path ? PyBytes_AS_STRING(path) : NULL, 0);
+		raise_words(r, NULL, path ? PyBytes_AS_STRING(path) : NULL);
 		Py_CLEAR(self);
 	}
 	Py_XDECREF(path);
@@ -713,14 +707,15 @@ static void shut(struct connection *self)
 {
 	struct shared *shared = self->shared;
 	struct xenmsg *conn = shared->conn;
+	/* What has no outcome here gets it in the process that sent it. */
+	const struct xenmsg_result elsewhere = {.error = -ECHILD, .fate = XENMSG_UNKNOWN, .reason = ""};
 
 	if (!conn || (shared->forks != forks && shared->busy))
 		return;
-	xenmsg_close(conn); /* whose callbacks ask it about errors */
+	xenmsg_close(conn);
 	shared->conn = NULL;
-	/* What has no outcome here gets it in the process that sent it. */
 	while (self->pending.first)
-		end(self->pending.first, -ECHILD);
+		on_done(self->pending.first, &elsewhere);
 }
 
 static PyObject *connection_close(PyObject *object, PyObject *ignored)
@@ -974,8 +969,8 @@ static PyObject *post(PyObject *object, PyObject *const *arguments, Py_ssize_t c
 	}
 	if (data.len > COPIED_WITH_GIL)
 		state = unlock(self->shared);
-	r = call ? xenmsg_call_post(conn, address, data.buf, (size_t)data.len, on_answered, outcome)
-		 : xenmsg_post(conn, address, data.buf, (size_t)data.len, on_sent, outcome);
+	r = call ? xenmsg_call_post(conn, address, data.buf, (size_t)data.len, on_done, outcome)
+		 : xenmsg_post(conn, address, data.buf, (size_t)data.len, on_done, outcome);
 	if (r == 0) {
 		list_add(&self->pending, outcome);
 		self->pending_count++;

@@ -16,41 +16,32 @@ if TYPE_CHECKING:
 PATIENCE = 5.0
 
 
-class Certainty(enum.IntEnum):
-    """What is known of a message or call that has failed."""
+class Fate(enum.IntEnum):
+    """What is known of a message or call."""
 
-    NEVER_TAKEN = 1  # it never reached a handler and never will: it may be sent again
-    ANSWERED = 2  # a handler has answered with this error, or refused this message with it: the number is its own
-    UNKNOWN = 3  # it may have reached a handler, and nobody can know what came of it
+    DONE = 0  # it was delivered; of a call: a handler has answered it
+    NOT_DONE = 1  # it wasn't, and never will be: it may be sent again
+    UNKNOWN = 2  # it may have been, and nobody can know
 
 
 class Error(OSError):
-    """What failed: `errno` (one of those in xenmsg.h, or the handler's own), `strerror` (what that means), and
+    """What failed: `errno` (one of those in xenmsg.h), `strerror` (what that means), and
 
-    certainty  what is known of the message or call
+    fate      what is known of the message or call
     reason    the daemon's words, "" if it had none
     address   the address, endpoint, pattern or question, if there was one
-    exit_status  of the command that was run for a call, if that failed; else 0
     """
 
-    def __init__(self, errno: int, reason: str = "", certainty: int = 0, address: Optional[str] = None,
-                 exit_status: int = 0):
+    def __init__(self, errno: int, reason: str = "", fate: int = -1, address: Optional[str] = None):
         super().__init__(errno, os.strerror(errno))
         self.reason = reason
-        self.certainty = Certainty(certainty or (Certainty.UNKNOWN if errno in (_errno.ECONNRESET, _errno.ECHILD)
-                                                 else Certainty.NEVER_TAKEN))
+        self.fate = Fate(fate) if fate >= 0 else (Fate.UNKNOWN if errno in (_errno.ECONNRESET, _errno.ECHILD) else Fate.NOT_DONE)
         self.address = address
-        self.exit_status = exit_status
 
     @property
     def definite(self) -> bool:
-        """Whether it is certain that it never reached a handler, and never will: it may be sent again."""
-        return self.certainty is Certainty.NEVER_TAKEN
-
-    @property
-    def answered(self) -> bool:
-        """Whether it is the answer of the handler that was called."""
-        return self.certainty is Certainty.ANSWERED
+        """Whether it is certain that it never was taken, and never will be: it may be sent again."""
+        return self.fate is Fate.NOT_DONE
 
     def __str__(self) -> str:
         words = self.strerror if not self.reason or self.reason == self.strerror else f"{self.strerror}: {self.reason}"
@@ -58,11 +49,27 @@ class Error(OSError):
 
 
 class Answered(Error):
-    """The error with which the handler of a call has answered, or with which a program has refused a message. Its number is
-    that program's own: ENOENT isn't "no such endpoint"."""
+    """The handler of a call has answered with an error of its own, or a program has refused a message, which isn't delivered
+    then. Its errno is EREMOTEIO, and
+
+    code         which error it is to that program
+    data         what it has sent along, bytes
+    exit_status  of the command that was run for the call; 0: there was none
+    """
+
+    def __init__(self, code: int, data: bytes = b"", exit_status: int = 0, fate: int = Fate.DONE, address: Optional[str] = None):
+        super().__init__(_errno.EREMOTEIO, "", fate, address)
+        self.code = code
+        self.data = data
+        self.exit_status = exit_status
 
     def __str__(self) -> str:
-        return f"{self.address}: it answered: {self.strerror}"
+        try:
+            words = self.data.decode()
+        except UnicodeDecodeError:
+            words = ""
+        words = f"error {self.code}: {words}" if words.isprintable() and words else f"error {self.code}"
+        return f"{self.address} answered: {words}" if self.address else f"answered: {words}"
 
 
 class TimedOut(Error, TimeoutError):
@@ -97,14 +104,16 @@ class Cancelled(Exception):
         try:
             self.outcome.result()
         except Error as error:
-            return {Certainty.NEVER_TAKEN: False, Certainty.ANSWERED: True, Certainty.UNKNOWN: None}[error.certainty]
+            return {Fate.NOT_DONE: False, Fate.DONE: True, Fate.UNKNOWN: None}[error.fate]
         return True
 
 
-def make_error(errno: int, reason: str, certainty: int, address: Optional[str], exit_status: int = 0) -> Error:
-    """Of certainty 0: as the number says."""
-    kind = Answered if certainty == Certainty.ANSWERED else TimedOut if errno == _errno.ETIMEDOUT else Error
-    return kind(errno, reason, certainty, address, exit_status)
+def make_error(errno: int, reason: str, fate: int, address: Optional[str], code: int = 0, exit_status: int = 0,
+               data: Optional[_core.Message] = None) -> Error:
+    """Of a negative fate: as the number says."""
+    if errno == _errno.EREMOTEIO:
+        return Answered(code, bytes(data) if data is not None else b"", exit_status, fate, address)
+    return (TimedOut if errno == _errno.ETIMEDOUT else Error)(errno, reason, fate, address)
 
 
 class Again:

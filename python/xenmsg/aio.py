@@ -17,7 +17,7 @@ from typing import (Any, AsyncIterator, Awaitable, Callable, Dict, Generator, Ge
 
 from . import _core
 from ._core import Message
-from ._errors import PATIENCE, Again, Cancelled, Error, make_error
+from ._errors import PATIENCE, Again, Answered, Cancelled, Error, make_error
 from ._seats import ReplySeats
 from ._types import ConnectionState, Data, Event, Peer, make_event, milliseconds
 
@@ -197,7 +197,7 @@ class _Lazy(Generic[T]):
     async def _open(self) -> _Link:
         async with self._opening:
             if self._closed:
-                raise make_error(errno.ENOTCONN, "it is closed", 0, None)
+                raise make_error(errno.ENOTCONN, "it is closed", -1, None)
             if not self._link:
                 path, start = self._path, self._start
 
@@ -208,7 +208,7 @@ class _Lazy(Generic[T]):
                 core = await _in_thread(work)
                 if self._closed:
                     core.close()
-                    raise make_error(errno.ENOTCONN, "it is closed", 0, None)
+                    raise make_error(errno.ENOTCONN, "it is closed", -1, None)
                 self._link = _Link(core, forgettable=True)
             return self._link
 
@@ -236,13 +236,13 @@ class _Lazy(Generic[T]):
         self._burst += 1
         while True:
             if self._closed:
-                raise make_error(errno.ENOTCONN, "it is closed", 0, None)
+                raise make_error(errno.ENOTCONN, "it is closed", -1, None)
             # Taken and returned without a pause, in which it could be lost by cancelling.
             taken = self._take(link.core)
             if taken is not None:
                 return taken
             if until is not None and link.loop.time() >= until:
-                raise make_error(errno.ETIMEDOUT, "", 0, None)
+                raise make_error(errno.ETIMEDOUT, "", -1, None)
             self._burst = 0
             await link.change(until)
 
@@ -281,7 +281,7 @@ class Endpoint(_Lazy[Message]):
                 if error.errno != errno.EAGAIN:
                     raise
             if until is not None and link.loop.time() >= until:
-                raise make_error(errno.ETIMEDOUT, "the caller doesn't read its replies", 0, None)
+                raise make_error(errno.ETIMEDOUT, "the caller doesn't read its replies", -1, None)
             await link.change(until)
 
     async def __aenter__(self) -> Endpoint:
@@ -398,7 +398,7 @@ class Connection(ConnectionState):
                     link.plan()
                 return outcome
             if until is not None and self._link.loop.time() >= until:
-                raise make_error(errno.ETIMEDOUT, "", 0, address)
+                raise make_error(errno.ETIMEDOUT, "", -1, address)
             await self._link.change(until)
 
     def _withdraw(self, outcome: Outcome) -> None:
@@ -413,7 +413,7 @@ class Connection(ConnectionState):
             self._withdraw(outcome)
             if not await outcome._known(self._link.loop.time() + PATIENCE):
                 outcome.waiter = []  # so flush() doesn't tell of it, too
-                raise make_error(errno.ECONNRESET, "the local daemon doesn't answer", 0, outcome.address)
+                raise make_error(errno.ECONNRESET, "the local daemon doesn't answer", -1, outcome.address)
         except asyncio.CancelledError as cancelled:
             self._withdraw(outcome)
             try:
@@ -433,7 +433,7 @@ class Connection(ConnectionState):
             while True:
                 outcome = await self._post(post, address, data, until)
                 await self._settle(outcome, until)
-                pause = again.next_pause(now(), until) if outcome.errno == errno.ENODATA and not outcome.answered else None
+                pause = again.next_pause(now(), until) if outcome.errno == errno.ENODATA else None
                 if pause is None:
                     return outcome.result()
                 await asyncio.sleep(pause)
@@ -466,7 +466,7 @@ class Connection(ConnectionState):
 
     async def call(self, address: str, data: Data, *, timeout: Optional[float] = None) -> Message:
         """Calls a program and returns its reply. Raises Error: as send(), or EPROTOTYPE (it takes no calls); or Answered, the
-        server's own. `certainty` says whether the request never reached it, was answered, or nobody can know.
+        server's own. `fate` says whether the request never reached it, or nobody can know.
         Cancelled, the request is withdrawn as a message is."""
         return cast(Message, await self._send(self._core.call_post, address, data, timeout))
 
@@ -577,6 +577,9 @@ async def _answer(link: _Link, message: Message, handler: Callable[[Message], Aw
     try:
         try:
             await _reply(link, message, await handler(message) or b"", seats)
+        except Answered as error:
+            if message.wants_reply:
+                message.reply_error(error.code, error.data)
         except OSError as error:
             if message.wants_reply:
                 message.reply_error(error.errno or errno.EIO)

@@ -17,7 +17,7 @@ from typing import Any, Callable, Generic, Iterator, List, Optional, Tuple, Type
 
 from . import _core
 from ._core import Message
-from ._errors import PATIENCE, Again, Certainty, Error, make_error
+from ._errors import PATIENCE, Again, Answered, Error, Fate, make_error
 from ._seats import ReplySeats, WaitingReply
 from ._types import ConnectionState, Data, Event, Peer, make_event, milliseconds
 
@@ -65,7 +65,7 @@ class _Source(Generic[T]):
             if taken is not None:
                 return taken
             if until is not None and time.monotonic() >= until:
-                raise make_error(errno.ETIMEDOUT, "", 0, None)
+                raise make_error(errno.ETIMEDOUT, "", -1, None)
 
     def __iter__(self: SelfT) -> SelfT:
         return self
@@ -104,7 +104,7 @@ class Endpoint(_Source[Message]):
                 if error.errno != errno.EAGAIN:
                     raise
             if until is not None and time.monotonic() >= until:
-                raise make_error(errno.ETIMEDOUT, "the caller doesn't read its replies", 0, None)
+                raise make_error(errno.ETIMEDOUT, "the caller doesn't read its replies", -1, None)
             self._wait_for_room(until)
 
     def _wait_for_room(self, until: Optional[float]) -> None:
@@ -162,7 +162,9 @@ class _Replies:
 
 def _answer_error(message: Message, error: OSError) -> None:
     try:
-        if message.wants_reply:
+        if message.wants_reply and isinstance(error, Answered):
+            message.reply_error(error.code, error.data)
+        elif message.wants_reply:
             message.reply_error(error.errno or errno.EIO)
     except Error:
         pass  # nobody waits for the answer any more
@@ -222,7 +224,7 @@ class Connection(ConnectionState):
             if outcome is not None:
                 return outcome
             if until is not None and time.monotonic() >= until:
-                raise make_error(errno.ETIMEDOUT, "", 0, address)
+                raise make_error(errno.ETIMEDOUT, "", -1, address)
             self._core.wait(_left(until))
 
     def _known(self, outcome: Outcome, until: Optional[float]) -> bool:
@@ -240,7 +242,7 @@ class Connection(ConnectionState):
             raise
         outcome.withdraw()
         if not self._known(outcome, time.monotonic() + PATIENCE):
-            raise make_error(errno.ECONNRESET, "the local daemon doesn't answer", 0, outcome.address)
+            raise make_error(errno.ECONNRESET, "the local daemon doesn't answer", -1, outcome.address)
 
     def _send(self, post: Callable[[str, Data], Optional[Outcome]], address: str, data: Data,
               timeout: Optional[float]) -> Optional[Message]:
@@ -250,7 +252,7 @@ class Connection(ConnectionState):
             outcome = self._post(post, address, data, until)
             outcome.waiter = True  # so flush() doesn't tell of it, too
             self._settle(outcome, until)
-            pause = again.next_pause(time.monotonic(), until) if outcome.errno == errno.ENODATA and not outcome.answered else None
+            pause = again.next_pause(time.monotonic(), until) if outcome.errno == errno.ENODATA else None
             if pause is None:
                 return outcome.result()
             time.sleep(pause)
@@ -271,7 +273,7 @@ class Connection(ConnectionState):
         """Waits for the outcome of what was posted here; returns if it was delivered, else raises its Error. When the time is
         up, TimedOut, and it stays posted: outcome.done() is False then."""
         if not self._known(outcome, _until(timeout)):
-            raise make_error(errno.ETIMEDOUT, "it isn't delivered yet", Certainty.UNKNOWN, outcome.address)
+            raise make_error(errno.ETIMEDOUT, "it isn't delivered yet", Fate.UNKNOWN, outcome.address)
         outcome.result()
 
     def flush(self, timeout: Optional[float] = None) -> None:
@@ -280,7 +282,7 @@ class Connection(ConnectionState):
         until = _until(timeout)
         while self._core.pending:
             if until is not None and time.monotonic() >= until:
-                raise make_error(errno.ETIMEDOUT, "not all is delivered yet", Certainty.UNKNOWN, None)
+                raise make_error(errno.ETIMEDOUT, "not all is delivered yet", Fate.UNKNOWN, None)
             self._core.wait(_left(until))
         failed = self._core.take_failed()
         if failed:
@@ -288,7 +290,7 @@ class Connection(ConnectionState):
 
     def call(self, address: str, data: Data, *, timeout: Optional[float] = None) -> Message:
         """Calls a program and returns its reply. Raises Error: as send(), or EPROTOTYPE (it takes no calls); or Answered, the
-        server's own. `certainty` says whether the request never reached it, was answered, or nobody can know."""
+        server's own. `fate` says whether the request never reached it, or nobody can know."""
         return cast(Message, self._send(self._core.call_post, address, data, timeout))
 
     # ---- receiving ----

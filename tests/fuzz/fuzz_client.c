@@ -96,18 +96,18 @@ static void daemon_says(const uint8_t *bytes, size_t size)
 		return; /* the library doesn't read any more */
 }
 
-static void on_done(void *userdata, int result)
+static void on_done(void *userdata, const struct xenmsg_result *result)
 {
-	if (result > 0 || !daemon_end.outstanding--)
+	if (result->error > 0 || !daemon_end.outstanding--)
 		abort();
 }
 
-static void on_call_done(void *userdata, int result, struct xenmsg_message *reply)
+static void on_call_done(void *userdata, const struct xenmsg_result *result)
 {
 	on_done(userdata, result);
-	if (!result != !!reply)
+	if (result->reply ? result->error && result->error != -EREMOTEIO : !result->error)
 		abort();
-	xenmsg_message_free(reply);
+	xenmsg_message_free(result->reply);
 }
 
 static void use(struct xenmsg_message *message, uint8_t how)

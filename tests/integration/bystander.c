@@ -90,13 +90,13 @@ static void call(struct xenmsg *conn, const char *address)
 	bool told;
 
 	for (;;) {
-		struct xenmsg_message *reply = NULL;
+		struct xenmsg_result result;
 		uint64_t start = now_us();
-		int r = xenmsg_call(conn, address, "hello", 5, &reply, TIMEOUT_MS);
+		int r = xenmsg_call(conn, address, "hello", 5, TIMEOUT_MS, &result);
 
 		if (r == 0) {
 			times[count++ % TIMES_MAX] = (uint32_t)(now_us() - start);
-			xenmsg_message_free(reply);
+			xenmsg_message_free(result.reply);
 		} else {
 			failed++;
 			error = -r;

@@ -22,49 +22,46 @@ static struct pending pending[PENDING_MAX];
 static unsigned pending_count;
 static struct chaos *calling; /* `done` has room for the number only */
 
-static void note_outcome(struct chaos *chaos, uint64_t call, int result, bool taken,
-			 struct xenmsg_message *reply)
+static void note_outcome(struct chaos *chaos, uint64_t call, const struct xenmsg_result *result)
 {
+	struct xenmsg_message *reply = result->reply;
 	uint64_t number;
 	bool whole;
 
 	chaos->last_outcome = now_ms();
-	if (result == 0) {
+	if (result->error == 0) {
 		whole = payload_whole(xenmsg_message_data(reply), xenmsg_message_size(reply), &number);
 		if (!whole || number != (call | BACKWARDS))
 			note(chaos, FAULT, call, -EBADMSG);
 	}
-	if (result < 0 && xenmsg_answered(chaos->conn))
-		note(chaos, CALL_ANSWERED, call, result);
+	if (result->error == -EREMOTEIO)
+		note(chaos, CALL_ANSWERED, call, -(int)result->code);
+	else if (result->error == -ETIMEDOUT && result->fate == XENMSG_UNKNOWN)
+		note(chaos, CALL_MAYBE, call, result->error);
 	else
-		note(chaos, taken ? CALL_MAYBE : CALL_ENDED, call, result);
+		note(chaos, CALL_ENDED, call, result->error);
 	xenmsg_message_free(reply);
 }
 
-static bool was_taken(struct chaos *chaos, int result)
-{
-	return result == -ETIMEDOUT && strstr(xenmsg_reason(chaos->conn), "request was taken");
-}
-
-static void ended(void *userdata, int result, struct xenmsg_message *reply)
+static void ended(void *userdata, const struct xenmsg_result *result)
 {
 	calling->in_flight--;
-	note_outcome(calling, (uint64_t)(uintptr_t)userdata, result, was_taken(calling, result), reply);
+	note_outcome(calling, (uint64_t)(uintptr_t)userdata, result);
 }
 
 int calls_make(struct chaos *chaos, unsigned to, const char *address)
 {
 	uint64_t call = ++chaos->last_number;
 	size_t size = payload_size(chaos);
-	struct xenmsg_message *reply;
+	struct xenmsg_result result;
 	int r;
 
 	calling = chaos;
 	payload_fill(call, payload, size);
 	note(chaos, CALL_STARTED, call, (int32_t)to);
 	if (dice(chaos, 8) == 0) {
-		r = xenmsg_call(chaos->conn, address, payload, size, &reply, (int)dice(chaos, 100) + 1);
-		note_outcome(chaos, call, r, was_taken(chaos, r), reply);
+		r = xenmsg_call(chaos->conn, address, payload, size, (int)dice(chaos, 100) + 1, &result);
+		note_outcome(chaos, call, &result);
 	} else {
 		chaos->in_flight++;
 		r = xenmsg_call_post_timed(chaos->conn, address, payload, size,
@@ -90,7 +87,7 @@ static bool answer(struct chaos *chaos, struct xenmsg_message *message, uint64_t
 		note(chaos, REPLYING, number, -ECANCELED);
 	} else if (how == 1) {
 		note(chaos, REPLYING, number, -OWN_ERROR);
-		r = xenmsg_reply_error(message, OWN_ERROR);
+		r = xenmsg_reply_error(message, OWN_ERROR, NULL, 0);
 	} else {
 		payload_fill(number | BACKWARDS, payload, size);
 		note(chaos, REPLYING, number, 0);

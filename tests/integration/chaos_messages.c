@@ -55,11 +55,11 @@ void messages_take(struct chaos *chaos, struct xenmsg_message *message)
 	xenmsg_message_free(message);
 }
 
-static void ended(void *userdata, int result)
+static void ended(void *userdata, const struct xenmsg_result *result)
 {
 	sending->in_flight--;
 	sending->last_outcome = now_ms();
-	note(sending, ENDED, (uint64_t)(uintptr_t)userdata, result);
+	note(sending, ENDED, (uint64_t)(uintptr_t)userdata, result->error);
 }
 
 int messages_send(struct chaos *chaos, unsigned to, const char *address)
@@ -73,7 +73,7 @@ int messages_send(struct chaos *chaos, unsigned to, const char *address)
 	note(chaos, STARTED, message, (int32_t)to);
 	if (dice(chaos, 8) == 0) {
 		/* often too short a time, so that cancelling is tried, too */
-		r = xenmsg_send(chaos->conn, address, payload, size, (int)dice(chaos, 50) + 1);
+		r = xenmsg_send(chaos->conn, address, payload, size, (int)dice(chaos, 50) + 1, NULL);
 		note(chaos, ENDED, message, r);
 	} else {
 		chaos->in_flight++;

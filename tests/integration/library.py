@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """As much of libxenmsg as the tests call from Python, through ctypes."""
 
+import collections
 import ctypes
 import os
 import subprocess
@@ -9,8 +10,17 @@ import sys
 from messaging import BINDIR
 
 HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
-DONE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int)
-CALL_DONE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
+
+
+class Result(ctypes.Structure):
+    """struct xenmsg_result"""
+    _fields_ = [("error", ctypes.c_int), ("fate", ctypes.c_int), ("code", ctypes.c_uint), ("exit_status", ctypes.c_int),
+                ("reason", ctypes.c_char_p), ("reply", ctypes.c_void_p), ("reserved", ctypes.c_uint64 * 4)]
+
+
+DONE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.POINTER(Result))
+Ended = collections.namedtuple("Ended", "error fate code exit_status reason data")
+FATE_DONE, FATE_NOT_DONE, FATE_UNKNOWN = range(3)
 
 
 def load():
@@ -24,7 +34,7 @@ def load():
             ("bind", ctypes.c_int, [pointer, text, ctypes.c_uint, pointer, pointer]),
             ("bind_post", ctypes.c_int, [pointer, text, ctypes.c_uint, pointer, DONE, pointer]),
             ("unbind", ctypes.c_int, [pointer, text]),
-            ("send", ctypes.c_int, [pointer, text, text, size, ctypes.c_int]),
+            ("send", ctypes.c_int, [pointer, text, text, size, ctypes.c_int, ctypes.POINTER(Result)]),
             ("post", ctypes.c_int, [pointer, text, text, size, DONE, pointer]),
             ("post_timed", ctypes.c_int, [pointer, text, text, size, ctypes.c_int, DONE, pointer]),
             ("wait", ctypes.c_int, [pointer, ctypes.c_int]),
@@ -33,15 +43,12 @@ def load():
             ("connect", ctypes.c_int, [pointer, text, ctypes.c_int]),
             ("accept", ctypes.c_int, [pointer, pointer, ctypes.c_int]),
             ("peer_host", text, [pointer]),
-            ("call", ctypes.c_int, [pointer, text, text, size, ctypes.POINTER(pointer), ctypes.c_int]),
-            ("call_post", ctypes.c_int, [pointer, text, text, size, CALL_DONE, pointer]),
-            ("call_post_timed", ctypes.c_int, [pointer, text, text, size, ctypes.c_int, CALL_DONE, pointer]),
-            ("answered", ctypes.c_int, [pointer]),
-            ("exit_status", ctypes.c_int, [pointer]),
+            ("call", ctypes.c_int, [pointer, text, text, size, ctypes.c_int, ctypes.POINTER(Result)]),
+            ("call_post_timed", ctypes.c_int, [pointer, text, text, size, ctypes.c_int, DONE, pointer]),
             ("reason", text, [pointer]),
             ("message_wants_reply", ctypes.c_int, [pointer]),
             ("reply", ctypes.c_int, [pointer, text, size]),
-            ("reply_error", ctypes.c_int, [pointer, ctypes.c_int]),
+            ("reply_error", ctypes.c_int, [pointer, ctypes.c_uint, text, size]),
             ("message_data", pointer, [pointer]),
             ("message_size", size, [pointer]),
             ("message_sender_domid", ctypes.c_uint32, [pointer]),
@@ -75,8 +82,8 @@ class Message:
     def reply(self, data):
         return self.library.xenmsg_reply(self.message, data, len(data))
 
-    def reply_error(self, error):
-        return self.library.xenmsg_reply_error(self.message, error)
+    def reply_error(self, code, data=b""):
+        return self.library.xenmsg_reply_error(self.message, code, data, len(data))
 
 
 class Connection:
@@ -90,6 +97,7 @@ class Connection:
             Connection.library = load()
         self.conn = ctypes.c_void_p()
         self.callbacks = []
+        self.last = None  # what became of what ended last: error, fate, code, exit status, reason, data of the reply
         if opened:
             result = self.library.xenmsg_open_post(ctypes.byref(self.conn), path.encode(), self.done(opened), None)
         else:
@@ -98,9 +106,14 @@ class Connection:
 
     def done(self, take):
         """A callback for an outcome, which lives as long as this connection."""
-        callback = DONE(lambda _, result: take(result))
+        callback = DONE(lambda _, result: take(self.note(result.contents).error))
         self.callbacks.append(callback)
         return callback
+
+    def note(self, result):
+        data = Message(self.library, ctypes.c_void_p(result.reply)).data if result.reply else None
+        self.last = Ended(result.error, result.fate, result.code, result.exit_status, result.reason.decode(), data)
+        return self.last
 
     @classmethod
     def result_of_opening(cls, path):
@@ -140,7 +153,10 @@ class Connection:
         return self.library.xenmsg_unbind(self.conn, endpoint.encode())
 
     def send(self, address, data, timeout_ms=20000):
-        return self.library.xenmsg_send(self.conn, address.encode(), data, len(data), timeout_ms)
+        result = Result()
+        error = self.library.xenmsg_send(self.conn, address.encode(), data, len(data), timeout_ms, ctypes.byref(result))
+        assert self.note(result).error == error
+        return error
 
     def post(self, address, data, done):
         return self.library.xenmsg_post(self.conn, address.encode(), data, len(data), self.done(done), None)
@@ -171,28 +187,17 @@ class Connection:
 
     def call(self, address, data, timeout_ms=20000):
         """The reply's bytes, or a negative errno."""
-        reply = ctypes.c_void_p()
-        result = self.library.xenmsg_call(self.conn, address.encode(), data, len(data), ctypes.byref(reply), timeout_ms)
-        if result == 0:
-            return Message(self.library, reply).data
-        assert not reply
-        return result
+        result = Result()
+        error = self.library.xenmsg_call(self.conn, address.encode(), data, len(data), timeout_ms, ctypes.byref(result))
+        assert self.note(result).error == error and (self.last.data is not None or error)
+        return error or self.last.data
 
     def call_post(self, address, data, done, timeout_ms=-1):
         """done gets the reply's bytes, or a negative errno."""
-        callback = CALL_DONE(lambda _, result, reply: done(Message(self.library, ctypes.c_void_p(reply)).data
-                                                           if result == 0 else result))
-        self.callbacks.append(callback)
-        result = self.library.xenmsg_call_post_timed(self.conn, address.encode(), data, len(data), timeout_ms, callback,
-                                                     None)
+        result = self.library.xenmsg_call_post_timed(self.conn, address.encode(), data, len(data), timeout_ms,
+                                                     self.done(lambda error: done(error or self.last.data)), None)
         self.wait(0)  # without shared memory it goes out when the connection is processed
         return result
-
-    def exit_status(self):
-        return self.library.xenmsg_exit_status(self.conn)
-
-    def answered(self):
-        return bool(self.library.xenmsg_answered(self.conn))
 
     def reason(self):
         return self.library.xenmsg_reason(self.conn).decode()

@@ -2,6 +2,7 @@
 """The Python module under test, and what its tests share."""
 
 import asyncio
+import errno
 import os
 import sys
 import time
@@ -45,3 +46,10 @@ async def raises(number, awaitable):
         await awaitable
     assert caught.value.errno == number, caught.value
     return caught.value
+
+
+async def answers(code, awaitable):
+    """With an error of its own."""
+    answered = await raises(errno.EREMOTEIO, awaitable)
+    assert isinstance(answered, xenmsg.Answered) and answered.code == code, answered
+    return answered

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from library import DEAF_CALLS, Connection, deaf_callers
+from library import DEAF_CALLS, FATE_DONE, FATE_UNKNOWN, Connection, deaf_callers
 from messaging import (EXIT_ANSWERED, EXIT_DENIED, EXIT_ERROR, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_TIMEOUT, EXIT_UNKNOWN, EXIT_UNREACHABLE,
                        EXIT_USAGE, FAST, PATIENCE, eventually)
 
@@ -111,9 +111,9 @@ def test_a_command_that_fails_is_an_error_with_its_exit_status(nodes, command, s
     assert (done.returncode, done.stdout) == (status, b"")
     with Connection(node.socket) as caller:
         results = []
-        assert caller.call_post("self:fail", b"x", lambda result: results.append((result, caller.exit_status())) or None) == 0
+        assert caller.call_post("self:fail", b"x", lambda _: results.append(caller.last)) == 0
         eventually(lambda: caller.wait(50) and results, "it is answered")
-        assert results == [(-errno.EIO, status)]
+        assert results == [(-errno.EREMOTEIO, FATE_DONE, errno.EIO, status, "", None)]
     done = node.xenmsg("call", "self:fail", "x")
     assert (done.returncode, done.stdout) == (EXIT_ANSWERED, b"")
     assert b"the server answered with an error: Input/output error; its command's exit status is %d\n" % status in done.stderr
@@ -208,14 +208,14 @@ def test_a_caller_who_reads_no_replies_holds_up_nobody_for_long(nodes):
     results = []
     with Connection(node.socket) as greedy:
         for _ in range(30):
-            assert greedy.call_post("self:big", b"", lambda result: results.append(result) or None) == 0
+            assert greedy.call_post("self:big", b"", lambda _: results.append(greedy.last)) == 0
         for _ in range(2):
             done = node.xenmsg("call", "--timeout", "40", "self:big")
             assert done.returncode == EXIT_OK and len(done.stdout) == 1000000, done.stderr
         eventually(lambda: greedy.wait(50) >= 0 and len(results) == 30, "each call has its outcome", timeout=60)
-    refused = [result for result in results if isinstance(result, int)]
-    assert refused and set(refused) == {-errno.ENOBUFS}, refused
-    assert all(len(result) == 1000000 for result in results if not isinstance(result, int))
+    refused = [(result.error, result.code) for result in results if result.error]
+    assert refused and set(refused) == {(-errno.EREMOTEIO, errno.ENOBUFS)}, refused
+    assert all(len(result.data) == 1000000 for result in results if not result.error)
     _, err, _ = server.stop()
     assert b"its caller doesn't read" in err
 
@@ -312,16 +312,18 @@ def test_a_reply_is_given_once_and_only_to_who_waits(nodes, memory):
         assert server.bind("work") == 0
         results = []
         for text in (b"a", b"b", b"c"):
-            assert caller.call_post("2:work", text, results.append) == 0
+            assert caller.call_post("2:work", text, lambda _: results.append(caller.last[:3] + caller.last[5:])) == 0
         first, second, third = server.take(), server.take(), server.take()
         assert third.reply(b"C") == 0
         assert third.reply(b"C") == -errno.EALREADY
         assert third.reply_error(errno.EIO) == -errno.EALREADY
         assert first.reply_error(0) == -errno.EINVAL
-        assert first.reply_error(errno.EDOM) == 0
+        assert first.reply_error(65536) == -errno.EINVAL
+        assert first.reply_error(60000, b"and why") == 0
         second.free()
         eventually(lambda: caller.wait(50) and len(results) == 3, "all are answered")
-        assert results == [b"C", -errno.EDOM, -errno.ECANCELED]
+        answered = -errno.EREMOTEIO, FATE_DONE
+        assert results == [(0, FATE_DONE, 0, b"C"), (*answered, 60000, b"and why"), (*answered, errno.ECANCELED, None)]
         assert caller.post("2:work", b"no call", lambda _: None) == 0
         caller.wait(0)
         message = server.take()
@@ -345,7 +347,7 @@ def test_a_caller_that_gave_up_or_died_is_known_to_the_server(nodes, memory):
         thread = threading.Thread(target=take_and_keep_silent)
         thread.start()
         assert caller.call("2:work", b"patient", timeout_ms=1000) == -errno.ETIMEDOUT
-        assert "may have been carried out" in caller.reason()
+        assert caller.last.fate == FATE_UNKNOWN and "may have been carried out" in caller.last.reason
         thread.join()
         request = taken[0]
         assert not request.wants_reply()

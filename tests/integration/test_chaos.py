@@ -361,7 +361,7 @@ def test_chaos(host, tmp_path, request):
         chaos.zero.stop()  # with whom the guests keep their links
         for node in chaos.places:
             eventually(lambda node=node: all(link["pages"] == 0 for link in node.status()["links"]), "idle links are closed")
-            assert node.status()["grants"]["used_pages"] == 0
+            eventually(lambda node=node: node.status()["grants"]["used_pages"] == 0, "nobody maps what it has kept for a peer")
         for node in chaos.places:
             eventually(lambda node=node: node.descriptors() <= chaos.idle_descriptors,
                        f"the daemon of domain {node.domid} holds no more than {chaos.idle_descriptors} descriptors")

@@ -336,7 +336,7 @@ def test_what_is_confirmed_is_delivered_when_the_command_ended(one, tmp_path, si
     seen, go = tmp_path / "seen", tmp_path / "go"
     inbox = one.receiver("inbox", "--count", "2", "--confirm", "--exec",
                          f"wc -c >{seen}; until [ -s {go} ]; do sleep 0.02; done; status=$(cat {go}); rm {go}; exit $status")
-    for status, result in (("7", -errno.EIO if size < 65536 else -errno.ECONNRESET), ("0", 0)):
+    for status, result in (("7", -errno.EREMOTEIO if size < 65536 else -errno.ECONNRESET), ("0", 0)):
         outcomes = []
         with Connection(one.socket) as sender:
             sender.post("self:inbox", b"x" * size, outcomes.append)

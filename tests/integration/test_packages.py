@@ -87,7 +87,7 @@ int main(void)
     struct xenmsg *conn = NULL;
     int r = xenmsg_open(&conn, NULL);
     if (r == 0)
-        r = xenmsg_send(conn, "self:inbox", "built by CMake", 14, 5000);
+        r = xenmsg_send(conn, "self:inbox", "built by CMake", 14, 5000, NULL);
     xenmsg_close(conn);
     return -r;
 }

@@ -39,7 +39,7 @@ def test_opening_and_binding_wait_for_no_daemon(nodes):
     with Connection(one.socket) as other:
         assert other.bind_post("inbox", taken.append) == 0
         eventually(lambda: process(other) or taken, "it is refused")
-        assert taken == [-errno.EEXIST] and "bound" in other.reason()
+        assert taken == [-errno.EEXIST] and "bound" in other.last.reason
         assert other.post("self:inbox", b"hello", taken.append) == 0
         process(other)
         assert conn.receive().data == b"hello"

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "tests/unit/client_call_rig.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -36,22 +37,25 @@ void expect_data(uint32_t channel)
 
 int noted;
 
-void note(void *userdata, int result, struct xenmsg_message *reply)
+void note(void *userdata, const struct xenmsg_result *result)
 {
 	struct outcome *outcome = userdata;
 
 	outcome->count++;
-	outcome->result = result;
-	outcome->answered = xenmsg_answered(fake.conn);
-	outcome->certainty = xenmsg_certainty(fake.conn);
+	outcome->result = result->error;
+	outcome->fate = (int)result->fate;
+	outcome->code = result->code;
+	outcome->exit_status = result->exit_status;
 	outcome->order = ++noted;
-	snprintf(outcome->reason, sizeof(outcome->reason), "%s", xenmsg_reason(fake.conn));
-	assert_int_equal(result == 0, reply != NULL);
-	if (reply) {
-		outcome->size = xenmsg_message_size(reply);
-		memcpy(outcome->text, xenmsg_message_data(reply), outcome->size < 63 ? outcome->size : 63);
+	snprintf(outcome->reason, sizeof(outcome->reason), "%s", result->reason);
+	assert_true(result->reply ? result->error == 0 || result->error == -EREMOTEIO : result->error < 0);
+	assert_int_equal(result->code != 0, result->error == -EREMOTEIO);
+	if (result->reply) {
+		outcome->size = xenmsg_message_size(result->reply);
+		memcpy(outcome->text, xenmsg_message_data(result->reply),
+		       outcome->size < 63 ? outcome->size : 63);
 	}
-	xenmsg_message_free(reply);
+	xenmsg_message_free(result->reply);
 }
 
 void wait_for(const struct outcome *outcome)

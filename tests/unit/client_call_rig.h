@@ -22,7 +22,8 @@ struct outcome {
 	int count, result;
 	char text[64];
 	size_t size;
-	int answered, certainty;
+	unsigned code;
+	int fate, exit_status;
 	char reason[128];
 	int order; /* among all that were noted */
 };
@@ -30,7 +31,7 @@ struct outcome {
 /* How many outcomes there were. */
 extern int noted;
 
-void note(void *userdata, int result, struct xenmsg_message *reply);
+void note(void *userdata, const struct xenmsg_result *result);
 void wait_for(const struct outcome *outcome);
 
 #endif

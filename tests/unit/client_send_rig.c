@@ -5,13 +5,13 @@
 
 #include "wire/bytes.h"
 
-static void note(void *userdata, int result)
+static void note(void *userdata, const struct xenmsg_result *result)
 {
 	int *at = userdata;
 
 	/* Exactly once. */
 	assert_int_equal(*at, PENDING);
-	*at = result;
+	*at = result->error;
 }
 
 int outcome_of(const int *result)

@@ -42,17 +42,19 @@ BOTH(each_call_gets_its_own_answer)
 	third = call(&three, "three", false, &channel);
 	assert_true(first != second && second != third && first != third);
 	send_one(channel, MESSAGE_REPLY, 0, third, "drei");
-	send_one(channel, MESSAGE_ERROR, EDOM, first, "");
+	send_one(channel, MESSAGE_ERROR, 65535, first, "why");
 	send_one(channel, MESSAGE_REPLY, 0, 4711, "never asked");
 	send_one(channel, MESSAGE_REPLY, 0, third, "again");
 	send_one(channel, MESSAGE_REPLY, 0, second, "zwei");
 	wait_for(&two);
 	assert_string_equal(three.text, "drei");
 	assert_string_equal(two.text, "zwei");
-	assert_int_equal(one.result, -EDOM);
-	assert_true(one.answered && !two.answered);
-	assert_int_equal(one.certainty, XENMSG_ANSWERED);
-	assert_int_equal(two.certainty, 0);
+	/* The server's number is its own, and so are the words. */
+	assert_int_equal(one.result, -EREMOTEIO);
+	assert_int_equal(one.code, 65535);
+	assert_int_equal(one.fate, XENMSG_DONE);
+	assert_string_equal(one.text, "why");
+	assert_int_equal(two.fate, XENMSG_DONE);
 	assert_int_equal(one.count + two.count + three.count, 3);
 }
 
@@ -182,7 +184,7 @@ BOTH(an_answer_that_is_too_large_fails_its_call_alone)
 	wait_for(&two);
 	assert_int_equal(one.result, -EMSGSIZE);
 	/* Not the request: somebody has answered it. */
-	assert_int_equal(one.certainty, XENMSG_UNKNOWN);
+	assert_int_equal(one.fate, XENMSG_UNKNOWN);
 	assert_non_null(strstr(one.reason, "may have been carried out"));
 	assert_string_equal(two.text, "fine");
 }
@@ -208,12 +210,12 @@ BOTH(an_answer_may_overtake_the_receipt)
 static uint32_t channel_to_confirm;
 
 /* What the program does while it is told of an answer may read the receipt of the same call's request. */
-static void note_and_hear_of_the_receipt(void *userdata, int result, struct xenmsg_message *reply)
+static void note_and_hear_of_the_receipt(void *userdata, const struct xenmsg_result *result)
 {
-	note(userdata, result, reply);
+	note(userdata, result);
 	fake_credit(&fake, channel_to_confirm, 24, 65536);
-	assert_int_equal(xenmsg_send(fake.conn, "2:log", "x", 1, 0), 0);
-	assert_int_equal(xenmsg_send(fake.conn, "2:log", "x", 1, 0), 0);
+	assert_int_equal(xenmsg_send(fake.conn, "2:log", "x", 1, 0, NULL), 0);
+	assert_int_equal(xenmsg_send(fake.conn, "2:log", "x", 1, 0, NULL), 0);
 }
 
 BOTH(a_receipt_may_come_while_the_answer_is_told)
@@ -251,10 +253,9 @@ BOTH(the_end_of_the_channel_tells_taken_calls_from_others)
 	assert_int_equal(one.result, -ECONNRESET);
 	assert_int_equal(two.result, -ECONNRESET);
 	assert_int_equal(three.result, -ENOENT);
-	assert_int_equal(one.certainty, XENMSG_UNKNOWN);
-	assert_int_equal(two.certainty, XENMSG_UNKNOWN);
-	assert_int_equal(three.certainty, XENMSG_NEVER_TAKEN);
-	assert_false(one.answered || two.answered || three.answered);
+	assert_int_equal(one.fate, XENMSG_UNKNOWN);
+	assert_int_equal(two.fate, XENMSG_UNKNOWN);
+	assert_int_equal(three.fate, XENMSG_NOT_DONE);
 }
 
 BOTH(an_answer_that_makes_no_sense_ends_its_channel_alone)
@@ -303,16 +304,19 @@ static void answer_three(struct fake *daemon)
 
 BOTH(a_blocking_call_returns_the_reply)
 {
-	struct xenmsg_message *reply;
+	struct xenmsg_result result;
 
 	fake_meanwhile(&fake, answer_three);
-	assert_int_equal(xenmsg_call(fake.conn, "2:work", "1+2", 3, &reply, 10000), 0);
+	assert_int_equal(xenmsg_call(fake.conn, "2:work", "1+2", 3, 10000, &result), 0);
 	fake_join(&fake);
-	assert_memory_equal(xenmsg_message_data(reply), "three", 5);
-	assert_string_equal(xenmsg_message_endpoint(reply), "work");
-	assert_false(xenmsg_message_wants_reply(reply));
-	assert_int_equal(xenmsg_reply(reply, "", 0), -EINVAL);
-	xenmsg_message_free(reply);
+	assert_int_equal(result.error, 0);
+	assert_int_equal(result.fate, XENMSG_DONE);
+	assert_string_equal(result.reason, "");
+	assert_memory_equal(xenmsg_message_data(result.reply), "three", 5);
+	assert_string_equal(xenmsg_message_endpoint(result.reply), "work");
+	assert_false(xenmsg_message_wants_reply(result.reply));
+	assert_int_equal(xenmsg_reply(result.reply, "", 0), -EINVAL);
+	xenmsg_message_free(result.reply);
 }
 
 /* The first is refused by a policy that can't be decided yet, the second isn't. */
@@ -344,18 +348,21 @@ static void answer_no_data(struct fake *daemon)
 
 BOTH(a_call_that_is_not_decided_yet_is_tried_again)
 {
-	struct xenmsg_message *reply;
+	struct xenmsg_result result;
 
 	fake_meanwhile(&fake, answer_at_the_second_try);
-	assert_int_equal(xenmsg_call(fake.conn, "2:work", "1+2", 3, &reply, 60000), 0);
+	/* a reply that nobody wants is freed */
+	assert_int_equal(xenmsg_call(fake.conn, "2:work", "1+2", 3, 60000, NULL), 0);
 	fake_join(&fake);
-	xenmsg_message_free(reply);
 	fake_meanwhile(&fake, answer_no_data);
-	assert_int_equal(xenmsg_call(fake.conn, "2:work", "1+2", 3, &reply, 60000), -ENODATA);
+	assert_int_equal(xenmsg_call(fake.conn, "2:work", "1+2", 3, 60000, &result), -EREMOTEIO);
 	fake_join(&fake);
-	assert_int_equal(xenmsg_certainty(fake.conn), XENMSG_ANSWERED);
-	assert_int_equal(xenmsg_call(fake.conn, "no address", "1+2", 3, &reply, 60000), -EINVAL);
-	assert_int_equal(xenmsg_certainty(fake.conn), XENMSG_NEVER_TAKEN);
+	assert_int_equal(result.code, ENODATA);
+	assert_int_equal(result.fate, XENMSG_DONE);
+	assert_null(result.reply);
+	assert_int_equal(xenmsg_call(fake.conn, "no address", "1+2", 3, 60000, &result), -EINVAL);
+	assert_int_equal(result.fate, XENMSG_NOT_DONE);
+	assert_null(result.reply);
 }
 
 static uint32_t other_channel, other_number;
@@ -375,21 +382,20 @@ static void answer_both(struct fake *daemon)
 BOTH(what_answered_a_blocking_call_is_told_whatever_ends_after_it)
 {
 	struct outcome one = {0};
-	struct xenmsg_message *reply;
+	struct xenmsg_result result;
 
 	other_number = call(&one, "one", true, &other_channel);
 	fake_meanwhile(&fake, answer_both);
-	assert_int_equal(xenmsg_call(fake.conn, "2:work", "1+2", 3, &reply, 10000), -EDOM);
+	assert_int_equal(xenmsg_call(fake.conn, "2:work", "1+2", 3, 10000, &result), -EREMOTEIO);
 	fake_join(&fake);
-	assert_true(xenmsg_answered(fake.conn));
+	assert_int_equal(result.code, EDOM);
 	wait_for(&one);
-	assert_true(one.result == 0 && !one.answered);
+	assert_int_equal(one.result, 0);
 }
 
 BOTH(the_death_of_the_daemon_ends_every_call)
 {
 	struct outcome one = {0}, two = {0};
-	struct xenmsg_message *reply;
 	uint32_t channel;
 
 	call(&one, "one", true, &channel);
@@ -399,7 +405,7 @@ BOTH(the_death_of_the_daemon_ends_every_call)
 	wait_for(&two);
 	assert_int_equal(one.result, -ECONNRESET);
 	assert_int_equal(two.result, -ECONNRESET);
-	assert_int_equal(xenmsg_call(fake.conn, "2:work", "", 0, &reply, 50), -ENOTCONN);
+	assert_int_equal(xenmsg_call(fake.conn, "2:work", "", 0, 50, NULL), -ENOTCONN);
 	assert_int_equal(xenmsg_call_post(fake.conn, "2:work", "", 0, note, &one), -ENOTCONN);
 }
 

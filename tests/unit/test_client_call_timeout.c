@@ -22,13 +22,14 @@ static void say_cancelled(struct fake *daemon)
 
 BOTH(a_call_that_was_not_taken_in_time_is_cancelled)
 {
-	struct xenmsg_message *reply;
+	struct xenmsg_result result;
 
 	fake_meanwhile(&fake, say_cancelled);
-	assert_int_equal(xenmsg_call(fake.conn, "2:work", "x", 1, &reply, 500), -ETIMEDOUT);
+	assert_int_equal(xenmsg_call(fake.conn, "2:work", "x", 1, 500, &result), -ETIMEDOUT);
 	fake_join(&fake);
-	assert_string_equal(xenmsg_reason(fake.conn), "");
-	assert_null(reply);
+	assert_string_equal(result.reason, "");
+	assert_int_equal(result.fate, XENMSG_NOT_DONE);
+	assert_null(result.reply);
 }
 
 static void leave_cancel_unanswered(struct fake *daemon)
@@ -41,16 +42,17 @@ static void leave_cancel_unanswered(struct fake *daemon)
 BOTH(a_call_ends_soon_though_its_cancel_is_not_answered)
 {
 	struct timespec before, after;
-	struct xenmsg_message *reply;
+	struct xenmsg_result result;
 
 	fake_meanwhile(&fake, leave_cancel_unanswered);
 	clock_gettime(CLOCK_MONOTONIC, &before);
-	assert_int_equal(xenmsg_call(fake.conn, "2:work", "x", 1, &reply, 30), -ECONNRESET);
+	assert_int_equal(xenmsg_call(fake.conn, "2:work", "x", 1, 30, &result), -ECONNRESET);
 	clock_gettime(CLOCK_MONOTONIC, &after);
 	fake_join(&fake);
 	assert_true(after.tv_sec - before.tv_sec < 2);
-	assert_non_null(strstr(xenmsg_reason(fake.conn), "can't be known"));
-	assert_null(reply);
+	assert_non_null(strstr(result.reason, "can't be known"));
+	assert_int_equal(result.fate, XENMSG_UNKNOWN);
+	assert_null(result.reply);
 }
 
 static void expect_withdrawal(struct fake *daemon, uint32_t channel, uint32_t number)
@@ -78,13 +80,14 @@ static void take_and_keep_silent(struct fake *daemon)
 
 BOTH(a_call_that_was_taken_is_withdrawn_when_its_time_is_up)
 {
-	struct xenmsg_message *reply;
+	struct xenmsg_result result;
 
 	fake_meanwhile(&fake, take_and_keep_silent);
-	assert_int_equal(xenmsg_call(fake.conn, "2:work", "x", 1, &reply, 500), -ETIMEDOUT);
+	assert_int_equal(xenmsg_call(fake.conn, "2:work", "x", 1, 500, &result), -ETIMEDOUT);
 	fake_join(&fake);
-	assert_non_null(strstr(xenmsg_reason(fake.conn), "may have been carried out"));
-	assert_int_equal(xenmsg_certainty(fake.conn), XENMSG_UNKNOWN);
+	assert_non_null(strstr(result.reason, "may have been carried out"));
+	assert_string_equal(result.reason, xenmsg_reason(fake.conn));
+	assert_int_equal(result.fate, XENMSG_UNKNOWN);
 	/* The answer that crossed it is nobody's. */
 	assert_int_equal(xenmsg_process(fake.conn), 0);
 }
@@ -104,12 +107,12 @@ static void say_taken(struct fake *daemon)
 
 BOTH(a_call_that_is_taken_while_it_is_cancelled_is_withdrawn)
 {
-	struct xenmsg_message *reply;
+	struct xenmsg_result result;
 
 	fake_meanwhile(&fake, say_taken);
-	assert_int_equal(xenmsg_call(fake.conn, "2:work", "x", 1, &reply, 500), -ETIMEDOUT);
+	assert_int_equal(xenmsg_call(fake.conn, "2:work", "x", 1, 500, &result), -ETIMEDOUT);
 	fake_join(&fake);
-	assert_non_null(strstr(xenmsg_reason(fake.conn), "may have been carried out"));
+	assert_non_null(strstr(result.reason, "may have been carried out"));
 }
 
 /* As a loop does it, which relies on the descriptor alone. */

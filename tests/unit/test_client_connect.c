@@ -105,12 +105,12 @@ static void say(const struct opened *opened, uint8_t type, uint8_t *frame, uint3
 	assert_int_equal(send(opened->fd, frame, size, MSG_NOSIGNAL), size);
 }
 
-static void note_opened(void *userdata, int result)
+static void note_opened(void *userdata, const struct xenmsg_result *result)
 {
 	struct opened *opened = userdata;
 
 	opened->outcomes++;
-	opened->result = result;
+	opened->result = result->error;
 }
 
 /* The program opens a connection, and the daemon, which is this test, has accepted it and read HELLO. */
@@ -162,7 +162,7 @@ TEST(opening_does_not_wait_for_the_daemon)
 	assert_int_equal(xenmsg_wait(opened.conn, 1), 0);
 	assert_int_equal(xenmsg_domid(opened.conn), 0);
 	assert_int_equal(xenmsg_post(opened.conn, "5:inbox", "x", 1, NULL, NULL), -ENOTCONN);
-	assert_int_equal(xenmsg_send(opened.conn, "5:inbox", "x", 1, -1), -ENOTCONN);
+	assert_int_equal(xenmsg_send(opened.conn, "5:inbox", "x", 1, -1, NULL), -ENOTCONN);
 	assert_int_equal(xenmsg_bind(opened.conn, "inbox", 0, NULL, NULL), -ENOTCONN);
 	assert_int_equal(xenmsg_recv(opened.conn, &message, -1), -ENOTCONN);
 	assert_int_equal(xenmsg_accept(opened.conn, NULL, -1), -ENOTCONN);

@@ -42,12 +42,7 @@ static void in_child(const char *(*run)(void))
 	assert_int_equal(status, 0);
 }
 
-static void count_done(void *userdata, int outcome)
-{
-	called++;
-}
-
-static void count_answer(void *userdata, int outcome, struct xenmsg_message *reply)
+static void count_done(void *userdata, const struct xenmsg_result *told)
 {
 	called++;
 }
@@ -81,18 +76,18 @@ static const char *use_everything(void)
 	REFUSED(xenmsg_peek(conn, &message));
 	REFUSED(xenmsg_take(conn, plain));
 	REFUSED(xenmsg_refuse(conn, plain, EIO));
-	REFUSED(xenmsg_send(conn, "5:inbox", "child", 5, 1000));
-	REFUSED(xenmsg_send(conn, "5:inbox", "child", 5, 0));
+	REFUSED(xenmsg_send(conn, "5:inbox", "child", 5, 1000, NULL));
+	REFUSED(xenmsg_send(conn, "5:inbox", "child", 5, 0, NULL));
 	REFUSED(xenmsg_post(conn, "5:inbox", "child", 5, count_done, NULL));
 	REFUSED(xenmsg_post_timed(conn, "5:inbox", "child", 5, 1000, count_done, NULL));
 	REFUSED(xenmsg_reserve(conn, "5:inbox", 5, &data));
 	REFUSED(xenmsg_commit(conn, 5, count_done, NULL));
 	REFUSED(xenmsg_withdraw(conn, "5:inbox", &result));
-	REFUSED(xenmsg_call(conn, "5:inbox", "child", 5, &message, 1000));
-	REFUSED(xenmsg_call_post(conn, "5:inbox", "child", 5, count_answer, NULL));
-	REFUSED(xenmsg_call_post_timed(conn, "5:inbox", "child", 5, 1000, count_answer, NULL));
+	REFUSED(xenmsg_call(conn, "5:inbox", "child", 5, 1000, NULL));
+	REFUSED(xenmsg_call_post(conn, "5:inbox", "child", 5, count_done, NULL));
+	REFUSED(xenmsg_call_post_timed(conn, "5:inbox", "child", 5, 1000, count_done, NULL));
 	REFUSED(xenmsg_reply(request, "child", 5));
-	REFUSED(xenmsg_reply_error(request, EIO));
+	REFUSED(xenmsg_reply_error(request, EIO, NULL, 0));
 	REFUSED(xenmsg_reply_exit_status(request, 1));
 	REFUSED(xenmsg_connect(conn, "5:inbox", 1000));
 	REFUSED(xenmsg_listen(conn, "streams", 0));

@@ -254,10 +254,10 @@ static void *reserve(const char *address, size_t size)
 	return at;
 }
 
-static void note(void *userdata, int result)
+static void note(void *userdata, const struct xenmsg_result *result)
 {
 	assert_int_equal(*(int *)userdata, PENDING);
-	*(int *)userdata = result;
+	*(int *)userdata = result->error;
 }
 
 static void commit(size_t size, int *result)

@@ -17,10 +17,10 @@
 
 static int outcomes, last;
 
-static void note(void *userdata, int result)
+static void note(void *userdata, const struct xenmsg_result *result)
 {
 	outcomes++;
-	last = result;
+	last = result->error;
 }
 
 static void leave_cancel_unanswered(struct fake *daemon)
@@ -82,7 +82,7 @@ BOTH(a_wake_up_from_anywhere_ends_the_wait)
 	assert_int_equal(poll(&readable, 1, 0), 0);
 	/* Nor does it end what waits for something else. */
 	raise(SIGUSR1);
-	assert_int_equal(xenmsg_send(fake.conn, "bad address", "x", 1, -1), -EINVAL);
+	assert_int_equal(xenmsg_send(fake.conn, "bad address", "x", 1, -1, NULL), -EINVAL);
 	assert_int_equal(xenmsg_wait(fake.conn, -1), 0);
 }
 
@@ -156,7 +156,7 @@ BOTH(recv_ends_when_a_handler_closes)
 	assert_int_equal(outcomes, 1);
 }
 
-static void close_when_done(void *userdata, int result)
+static void close_when_done(void *userdata, const struct xenmsg_result *result)
 {
 	note(NULL, result);
 	xenmsg_close(fake.conn);
@@ -180,7 +180,7 @@ BOTH(a_send_within_which_the_connection_is_closed_ends)
 	outcomes = 0;
 	fake_meanwhile(&fake, take_both);
 	assert_int_equal(xenmsg_post(fake.conn, "5:inbox", "x", 1, close_when_done, NULL), 0);
-	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", "x", 1, -1), 0);
+	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", "x", 1, -1, NULL), 0);
 	fake_join(&fake);
 	fake.conn = NULL;
 	assert_int_equal(outcomes, 1);
@@ -207,7 +207,7 @@ static void take_one(struct fake *daemon)
 	fake_credit(daemon, channel, 24, 65536);
 }
 
-static void post_another(void *userdata, int result)
+static void post_another(void *userdata, const struct xenmsg_result *result)
 {
 	note(NULL, result);
 	assert_int_equal(xenmsg_flush(fake.conn, -1), -EBUSY);

@@ -278,9 +278,9 @@ BOTH(a_reset_takes_what_was_not_taken)
 	assert_int_equal(fake.header.channel, 1);
 }
 
-static void note_result(void *userdata, int result)
+static void note_result(void *userdata, const struct xenmsg_result *result)
 {
-	*(int *)userdata = result;
+	*(int *)userdata = result->error;
 }
 
 /* xenmsg_wait() returns at once while a message waits, and yet the outcome of another comes. */

@@ -177,9 +177,9 @@ BOTH(events_are_reported_until_unwatch)
 
 static int bind_outcomes[2];
 
-static void note_bound(void *userdata, int result)
+static void note_bound(void *userdata, const struct xenmsg_result *result)
 {
-	*(int *)userdata = result;
+	*(int *)userdata = result->error;
 }
 
 static void note_bound_and_handle(void *userdata, struct xenmsg_message *message)

@@ -103,16 +103,16 @@ BOTH(what_must_not_wait_is_sent_or_refused)
 	static uint8_t data[XENMSG_AT_ONCE_MAX], stream[16 + sizeof(data)];
 	uint32_t channel;
 
-	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", data, sizeof(data) + 1, 0), -EMSGSIZE);
-	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", data, sizeof(data), 0), 0);
-	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", data, 1, 0),
+	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", data, sizeof(data) + 1, 0, NULL), -EMSGSIZE);
+	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", data, sizeof(data), 0, NULL), 0);
+	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", data, 1, 0, NULL),
 			 -EAGAIN); /* there is no credit left */
 	channel = expect_open("5:inbox");
 	read_stream(channel, stream, sizeof(stream));
 	fake_opened(&fake, channel, 1 << 20, FAKE_MAX_MESSAGE);
 	xenmsg_process(fake.conn);
 	assert_false(fake_has_frame(&fake)); /* what was refused isn't sent later */
-	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", data, 1, 0), 0);
+	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", data, 1, 0, NULL), 0);
 	read_stream(channel, stream, 24);
 }
 
@@ -171,12 +171,13 @@ BOTH(a_reset_settles_each_message_by_the_rule)
 }
 
 struct refusal {
-	int result, certainty;
+	int result, fate;
+	unsigned code;
 };
 
-static void note_refusal(void *userdata, int result)
+static void note_refusal(void *userdata, const struct xenmsg_result *result)
 {
-	*(struct refusal *)userdata = (struct refusal){result, xenmsg_certainty(fake.conn)};
+	*(struct refusal *)userdata = (struct refusal){result->error, (int)result->fate, result->code};
 }
 
 static void refuse_the_first(struct fake *daemon)
@@ -190,6 +191,7 @@ BOTH(a_refused_message_has_its_number_and_those_behind_ours)
 {
 	uint8_t stream[3 * SPAN_64], data[64] = {0};
 	struct refusal refusals[3] = {0}, timed = {0};
+	struct xenmsg_result result;
 	uint32_t channel;
 
 	for (int i = 0; i < 3; i++)
@@ -201,15 +203,17 @@ BOTH(a_refused_message_has_its_number_and_those_behind_ours)
 	while (!refusals[2].result)
 		xenmsg_process(fake.conn);
 	assert_int_equal(refusals[0].result, 0);
-	assert_int_equal(refusals[1].result, -ENOENT);
-	assert_int_equal(refusals[1].certainty, XENMSG_ANSWERED);
+	assert_int_equal(refusals[1].result, -EREMOTEIO);
+	assert_int_equal(refusals[1].code, ENOENT);
+	assert_int_equal(refusals[1].fate, XENMSG_NOT_DONE);
 	assert_int_equal(refusals[2].result, -ECANCELED);
-	assert_int_equal(refusals[2].certainty, XENMSG_NEVER_TAKEN);
+	assert_int_equal(refusals[2].fate, XENMSG_NOT_DONE);
 	fake_expect(&fake, FRAME_RESET);
 	/* Of ours, this number would say that it is to be tried again. */
 	fake_meanwhile(&fake, refuse_the_first);
-	assert_int_equal(xenmsg_send(fake.conn, "5:other", data, sizeof(data), -1), -ENODATA);
-	assert_int_equal(xenmsg_certainty(fake.conn), XENMSG_ANSWERED);
+	assert_int_equal(xenmsg_send(fake.conn, "5:other", data, sizeof(data), -1, &result), -EREMOTEIO);
+	assert_int_equal(result.code, ENODATA);
+	assert_int_equal(result.fate, XENMSG_NOT_DONE);
 	fake_join(&fake);
 	assert_int_equal(
 		xenmsg_post_timed(fake.conn, "5:timed", data, sizeof(data), 60000, note_refusal, &timed), 0);
@@ -219,8 +223,8 @@ BOTH(a_refused_message_has_its_number_and_those_behind_ours)
 	fake_refuse(&fake, channel, ENOENT, 0);
 	while (!timed.result)
 		xenmsg_process(fake.conn);
-	assert_int_equal(timed.result, -ENOENT);
-	assert_int_equal(timed.certainty, XENMSG_ANSWERED);
+	assert_int_equal(timed.result, -EREMOTEIO);
+	assert_int_equal(timed.code, ENOENT);
 }
 
 BOTH(the_death_of_the_daemon_ends_every_send_once)
@@ -238,7 +242,7 @@ BOTH(the_death_of_the_daemon_ends_every_send_once)
 	assert_int_equal(outcome_of(&results[0]), -ECONNRESET);
 	assert_int_equal(outcome_of(&results[1]), -ECONNRESET);
 	assert_int_equal(xenmsg_post(fake.conn, "5:inbox", data, 64, NULL, NULL), -ENOTCONN);
-	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", data, 64, 1000), -ENOTCONN);
+	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", data, 64, 1000, NULL), -ENOTCONN);
 	assert_int_equal(xenmsg_process(fake.conn), -ENOTCONN);
 	free(large);
 }
@@ -300,7 +304,7 @@ BOTH(too_much_for_one_address_is_refused)
 	}
 	assert_int_equal(r, -EAGAIN);
 	assert_int_equal(xenmsg_post(fake.conn, "5:other", data, 64, NULL, NULL), 0);
-	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", data, 64, 0), -EAGAIN);
+	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", data, 64, 0, NULL), -EAGAIN);
 	free(large);
 }
 
@@ -361,11 +365,11 @@ BOTH(the_descriptor_tells_a_loop_when_to_process)
 
 static int chain_results[3];
 
-static void post_next(void *userdata, int result)
+static void post_next(void *userdata, const struct xenmsg_result *result)
 {
 	int *at = userdata;
 
-	*at = result;
+	*at = result->error;
 	if (at + 1 < chain_results + 3)
 		assert_int_equal(xenmsg_post(fake.conn, "5:inbox", "x", 1, post_next, at + 1), 0);
 }

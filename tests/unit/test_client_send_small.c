@@ -65,7 +65,7 @@ static void post_small(struct small_stream *to)
 
 	fill(data, size, (uint32_t)rand());
 	if (rand() % 8 ? xenmsg_post(fake.conn, to->address, data, size, NULL, NULL) < 0
-		       : xenmsg_send(fake.conn, to->address, data, size, 0) < 0)
+		       : xenmsg_send(fake.conn, to->address, data, size, 0, NULL) < 0)
 		return;
 	if (to->room < to->size + 1024) { /* doubled, since AddressSanitizer copies at each realloc() */
 		to->room = 2 * (to->size + 1024);

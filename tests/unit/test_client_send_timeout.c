@@ -45,7 +45,8 @@ BOTH(a_timed_out_send_ends_as_its_cancel_is_answered)
 		address[7] = (char)('0' + i);
 		cancel_answer = cases[i].answer;
 		fake_meanwhile(&fake, answer_cancel);
-		assert_int_equal(xenmsg_send(fake.conn, address, data, sizeof(data), 30), cases[i].result);
+		assert_int_equal(xenmsg_send(fake.conn, address, data, sizeof(data), 30, NULL),
+				 cases[i].result);
 		fake_join(&fake);
 	}
 }
@@ -65,7 +66,7 @@ BOTH(a_timed_out_send_ends_soon_though_its_cancel_is_not_answered)
 
 	fake_meanwhile(&fake, leave_cancel_unanswered);
 	clock_gettime(CLOCK_MONOTONIC, &before);
-	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", data, sizeof(data), 30), -ECONNRESET);
+	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", data, sizeof(data), 30, NULL), -ECONNRESET);
 	clock_gettime(CLOCK_MONOTONIC, &after);
 	fake_join(&fake);
 	assert_true(after.tv_sec - before.tv_sec < 2);
@@ -107,10 +108,10 @@ BOTH(a_send_that_is_not_decided_yet_is_tried_again_in_its_time)
 	static int result;
 
 	fake_meanwhile(&fake, names_become_known);
-	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", data, sizeof(data), 60000), 0);
+	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", data, sizeof(data), 60000, NULL), 0);
 	fake_join(&fake);
 	fake_meanwhile(&fake, names_become_known);
-	assert_int_equal(xenmsg_send(fake.conn, "5:other", data, sizeof(data), -1), 0);
+	assert_int_equal(xenmsg_send(fake.conn, "5:other", data, sizeof(data), -1, NULL), 0);
 	fake_join(&fake);
 	/* Who doesn't wait has it told. */
 	post("5:third", data, sizeof(data), &result);
@@ -142,7 +143,7 @@ BOTH(a_send_that_is_never_decided_says_so_when_its_time_is_up)
 	char *answer;
 
 	fake_meanwhile(&fake, refuse_all);
-	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", data, sizeof(data), 300), -ENODATA);
+	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", data, sizeof(data), 300, NULL), -ENODATA);
 	assert_int_equal(xenmsg_query(fake.conn, "end", &answer), 0);
 	fake_join(&fake);
 	free(answer);
@@ -202,7 +203,7 @@ BOTH(a_send_that_never_left_is_withdrawn)
 	uint32_t channel;
 	static int result;
 
-	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", large, 100000, 30), -ETIMEDOUT);
+	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", large, 100000, 30, NULL), -ETIMEDOUT);
 	channel = expect_open("5:inbox");
 	post("5:inbox", data, sizeof(data), &result);
 	/* No CANCEL, no byte of it: the stream begins with the next message. */
@@ -218,11 +219,11 @@ BOTH(a_message_cancelled_half_way_is_marked_and_completed)
 	uint8_t *large = calloc(1, size), *stream = malloc(span);
 	uint32_t channel;
 
-	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", large, 0, 0), 0);
+	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", large, 0, 0, NULL), 0);
 	channel = expect_open("5:inbox");
 	read_stream(channel, stream, 16);
 	fake_opened(&fake, channel, 65536, FAKE_MAX_MESSAGE);
-	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", large, size, 30), -ETIMEDOUT);
+	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", large, size, 30, NULL), -ETIMEDOUT);
 	read_stream(channel, stream, 65536 - 16);
 	fake_credit(&fake, channel, 16, 1 << 20);
 	read_stream(channel, stream + 65536 - 16, span - (65536 - 16));
@@ -232,9 +233,9 @@ BOTH(a_message_cancelled_half_way_is_marked_and_completed)
 	free(stream);
 }
 
-static void note_result(void *userdata, int result)
+static void note_result(void *userdata, const struct xenmsg_result *result)
 {
-	*(int *)userdata = result;
+	*(int *)userdata = result->error;
 }
 
 static int post_timed(const char *address, int timeout_ms, int *result)

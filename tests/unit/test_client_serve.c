@@ -70,16 +70,16 @@ BOTH(a_request_is_answered_once)
 	assert_int_equal(xenmsg_message_sender_uid(one), 1000);
 	assert_int_equal(xenmsg_reply(two, "zwei", 4), 0);
 	expect_answer(1, MESSAGE_REPLY, 0, 72, "zwei");
-	assert_int_equal(xenmsg_reply_error(one, 0), -EINVAL);
-	assert_int_equal(xenmsg_reply_error(one, 4096), -EINVAL);
-	assert_int_equal(xenmsg_reply_error(one, -EDOM), 0);
-	expect_answer(1, MESSAGE_ERROR, EDOM, 71, "");
+	assert_int_equal(xenmsg_reply_error(one, 0, NULL, 0), -EINVAL);
+	assert_int_equal(xenmsg_reply_error(one, 65536, NULL, 0), -EINVAL);
+	assert_int_equal(xenmsg_reply_error(one, 65535, "why", 3), 0);
+	expect_answer(1, MESSAGE_ERROR, 65535, 71, "why");
 	assert_int_equal(xenmsg_reply(one, "", 0), -EALREADY);
-	assert_int_equal(xenmsg_reply_error(two, EIO), -EALREADY);
+	assert_int_equal(xenmsg_reply_error(two, EIO, NULL, 0), -EALREADY);
 	assert_false(xenmsg_message_wants_reply(two));
 	assert_int_equal(xenmsg_message_detach(two), 0);
 	assert_false(xenmsg_message_wants_reply(two));
-	assert_int_equal(xenmsg_reply_error(two, EIO), -EALREADY);
+	assert_int_equal(xenmsg_reply_error(two, EIO, NULL, 0), -EALREADY);
 	xenmsg_message_free(one);
 	xenmsg_message_free(two);
 }
@@ -117,7 +117,7 @@ BOTH(a_message_wants_no_reply)
 	message = take("plain");
 	assert_false(xenmsg_message_wants_reply(message));
 	assert_int_equal(xenmsg_reply(message, "", 0), -EINVAL);
-	assert_int_equal(xenmsg_reply_error(message, EIO), -EINVAL);
+	assert_int_equal(xenmsg_reply_error(message, EIO, NULL, 0), -EINVAL);
 	xenmsg_message_free(message);
 }
 

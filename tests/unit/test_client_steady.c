@@ -58,9 +58,9 @@ int epoll_wait(int epfd, struct epoll_event *events, int count, int timeout)
 static struct fake fake;
 static unsigned long done_count;
 
-static void on_done(void *userdata, int result)
+static void on_done(void *userdata, const struct xenmsg_result *result)
 {
-	assert_int_equal(result, 0);
+	assert_int_equal(result->error, 0);
 	done_count++;
 }
 

@@ -168,18 +168,19 @@ static void compare(uint64_t key, enum kind kind, uint64_t number, size_t size,
 
 /* ---- messages ---- */
 
-static void delivered(void *userdata, int result)
+static void delivered(void *userdata, const struct xenmsg_result *result)
 {
 	struct traffic *traffic = userdata;
 
-	if (!traffic->met && (result == -ENOENT || result == -EHOSTDOWN || result == -EHOSTUNREACH) &&
+	if (!traffic->met &&
+	    (result->error == -ENOENT || result->error == -EHOSTDOWN || result->error == -EHOSTUNREACH) &&
 	    now_ms() < traffic->begin_until_ms) {
 		traffic->sent = 0; /* the other one isn't there yet: once more, later */
 		traffic->again_ms = now_ms() + LOOK_MS;
 		return;
 	}
-	if (result < 0)
-		fail("message: %s (%s)", strerror(-result), xenmsg_reason(traffic->conn));
+	if (result->error < 0)
+		fail("message: %s (%s)", strerror(-result->error), result->reason);
 	traffic->met = true;
 	if (traffic->end_sent)
 		traffic->end_delivered = true;
@@ -239,15 +240,15 @@ static void take_message(struct traffic *traffic, struct xenmsg_message *message
 
 /* ---- calls ---- */
 
-static void answered(void *userdata, int result, struct xenmsg_message *reply)
+static void answered(void *userdata, const struct xenmsg_result *result)
 {
 	struct traffic *traffic = userdata;
 
-	if (result < 0)
-		fail("call: %s (%s)", strerror(-result), xenmsg_reason(traffic->conn));
+	if (result->error < 0)
+		fail("call: %s (%s)", strerror(-result->error), result->reason);
 	/* Calls to one endpoint are answered in their order here. */
-	compare(traffic->other_key, REPLY, traffic->answered, size_of(traffic->answered), reply);
-	xenmsg_message_free(reply);
+	compare(traffic->other_key, REPLY, traffic->answered, size_of(traffic->answered), result->reply);
+	xenmsg_message_free(result->reply);
 	traffic->answered++;
 }
 
