@@ -14,6 +14,7 @@
 #include <event2/event.h>
 #include <utlist.h>
 
+#include "base/clock.h"
 #include "daemon/peers/peers_lookups.h"
 #include "daemon/xen/vchan.h"
 #include "tests/unit/rendezvous_rig.h"
@@ -644,6 +645,30 @@ TEST(rings_that_cannot_be_mapped_yet_are_mapped_later)
 }
 
 /* XenStore is slow: the peer hears of our hello when the request is over. */
+/* Begins an attempt, and lets three requests for it time out. Returns false if the machine stood still for so long
+ * meanwhile that the attempt has ended, as it may after ten. */
+static bool let_requests_time_out(struct scene *scene, char hello[80])
+{
+	const uint64_t begun_ms = clock_ms();
+
+	assert_int_equal(peers_connect(scene->peers, 2, NULL), 0);
+	settle(scene);
+	snprintf(hello, 80, "%s", fake_find(&scene->store, OURS "/to/2/hello")->value);
+	for (unsigned i = 1; i <= 3; i++) {
+		const struct fake_node *node;
+
+		while (scene->failures < i)
+			pass_time(scene, 10);
+		node = fake_find(&scene->store, OURS "/to/2/hello");
+		if (clock_ms() - begun_ms >= 10 * (uint64_t)setup_timeout_ms)
+			return false;
+		assert_non_null(node);
+		assert_string_equal(node->value, hello);
+		assert_int_equal(peers_connect(scene->peers, 2, NULL), 0);
+	}
+	return true;
+}
+
 TEST(attempt_goes_on_after_the_request_for_it_has_timed_out)
 {
 	char hello[80];
@@ -653,16 +678,9 @@ TEST(attempt_goes_on_after_the_request_for_it_has_timed_out)
 	for (int answered = 0; answered < 2; answered++) {
 		scene_begin(&scene, true);
 		fake_write(&scene.store, THEIRS "/presence", "1 " INSTANCE);
-		assert_int_equal(peers_connect(scene.peers, 2, NULL), 0);
-		settle(&scene);
-		snprintf(hello, sizeof(hello), "%s", fake_find(&scene.store, OURS "/to/2/hello")->value);
-		for (unsigned i = 1; i <= 3; i++) {
-			while (scene.failures < i)
-				pass_time(&scene, 10);
-			assert_string_equal(fake_find(&scene.store, OURS "/to/2/hello")->value, hello);
-			assert_int_equal(peers_connect(scene.peers, 2, NULL), 0);
-		}
-		if (answered) {
+		if (!let_requests_time_out(&scene, hello)) {
+			answered--; /* once more */
+		} else if (answered) {
 			assert_int_equal(sscanf(hello, "1 " INSTANCE " %8s", scene.nonce), 1);
 			fake_write(&scene.store, THEIRS "/to/1/hello", "1 " INSTANCE " 76543210 1");
 			fake_write(&scene.store, node_path(&scene, "ring-ref"), "9");
