@@ -182,6 +182,26 @@ def the_tutorial_works_for_an_ordinary_user(host):
 
 @case
 @on_one
+def the_program_of_pythons_page_works_between_domains(host):
+    """Its 5 and db are both the guest; it is in domain 0, run by who may bind, as it binds inbox."""
+    dom0, guest = host.dom0, host.guest
+    five = int(dom0.run("root", "xl domid work"))
+    block, = blocks("doc/python.md")
+    program = seen_from_the_readme(block, 0, five).replace('"db:', '"work:').replace("timeout=2)", "timeout=200)")
+    for machine, who, what in ((guest, 0, "inbox, kv"), (dom0, five, "inbox")):
+        machine.run("admin", f"printf '[rule]\\nfrom = {who}\\nto = {what}\\naction = allow\\n' | sudo tee /etc/xenmsg/policy.d/python.conf && "
+                    "sudo systemctl reload xenmsgd")
+    guest.start("alice", "xenmsg serve kv -- echo blue")
+    guest.becomes("carol", "xenmsg endpoints self | grep -w kv")
+    running = dom0.start("alice", f"cat >page.py <<'END'\n{program}END\npython3 -u page.py >page.out 2>&1 &\n"
+                         "while kill -0 $! && ! grep -q hi page.out; do sleep 0.3; done; kill $!; cat page.out")
+    guest.becomes("carol", "xenmsg send 0:inbox hi")
+    out = dom0.end(running).out
+    assert "blue\n" in out and f"{five} b'hi'\n" in out, out
+
+
+@case
+@on_one
 def the_simulators_session_works_for_an_ordinary_user(host):
     session = blocks("doc/xensim.md")[0]
     out = host.dom0.run("carol", """set -e
@@ -338,7 +358,7 @@ BLOCKS = {
     "doc/run.md": "no page of commands",
     "doc/security.md": "no page of commands",
     "doc/probes.md": "bpftrace and SystemTap need a kernel's debugging symbols; tests/integration/test_probes.py reads the probes",
-    "doc/python.md": {"import asyncio": "a fragment with addresses of others; the tutorial has programs"},
+    "doc/python.md": {"import asyncio": the_program_of_pythons_page_works_between_domains},
     "doc/hosts.md": {
         " host a": NO_COMMAND,
         "umask 077": a_host_is_led_to_others_as_the_page_says,
