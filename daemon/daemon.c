@@ -20,7 +20,7 @@
 #include "base/timer.h"
 #include "daemon/xen/store.h"
 #include "daemon/xen/vchan.h"
-#include "daemon/viewer.h"
+#include "daemon/serve/viewer.h"
 #include "wire/cpu_atomics.h"
 
 /* --- signals ---------------------------------------------------------------------------------- */

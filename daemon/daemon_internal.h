@@ -9,8 +9,6 @@
  *   wiring.c    makes the modules, connects their callbacks, takes them down
  *   daemon.c    runs, stops
  *   reload.c    reads files again that may change while the daemon runs
- *   requests.c  answers requests of programs. A costly answer waits in queries.c and is made in pieces by
- *               report.c from the entries of status.c, those that viewer.c lets the program see
  *   restore.c   starts over when the domain has another number
  */
 
@@ -25,7 +23,8 @@
 #include "daemon/relay/hop.h"
 #include "daemon/peers/peers.h"
 #include "daemon/local/session.h"
-#include "daemon/status.h"
+#include "daemon/serve/requests.h"
+#include "daemon/serve/status.h"
 
 struct event;
 struct event_base;
@@ -61,6 +60,7 @@ struct daemon {
 	struct streams *streams;
 	struct notify *notify;
 	struct status_sources sources;
+	struct request_context request_context;
 
 	uint64_t started_ms;
 	gid_t administrators; /* or VIEWER_NO_GROUP */
@@ -78,14 +78,6 @@ struct daemon {
 	char own_leaf[PEERS_OWN_LEAF_SIZE];
 	bool failed;
 };
-
-/* requests.c: what sessions call. */
-extern const struct session_callbacks requests_session_callbacks;
-/* Returns whether the question can be answered now: a list of all domains has to be asked for first. */
-bool requests_is_ready(void *userdata, struct frame_text text);
-/* requests.c: begins the answer to a question whose turn has come (queries_begin_fn). */
-struct report *requests_begin_answer(void *userdata, struct session *session, uint32_t request,
-				     struct frame_text text);
 
 /* restore.c: called by the watch on our own `domid`. */
 void restore_on_domid_changed(void *userdata, const char *untrusted_path);

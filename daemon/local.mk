@@ -79,18 +79,18 @@ libdaemon_la_SOURCES = \
 	daemon/relay/private_ring.h \
 	daemon/local/program_name.c daemon/local/program_name.h \
 	daemon/relay/program_socket.c daemon/relay/program_socket.h \
-	daemon/queries.c daemon/queries.h \
+	daemon/serve/queries.c daemon/serve/queries.h \
 	daemon/relay/relay.c \
 	daemon/reload.c \
-	daemon/report.c daemon/report.h \
-	daemon/requests.c \
+	daemon/serve/report.c daemon/serve/report.h \
+	daemon/serve/requests.c daemon/serve/requests.h \
 	daemon/restore.c \
-	daemon/router.c daemon/router.h \
+	daemon/serve/router.c daemon/serve/router.h \
 	daemon/local/session.c daemon/local/session.h daemon/local/session_internal.h daemon/local/session_memory.c daemon/local/session_pump.c \
 	daemon/xen/singleton.c daemon/xen/singleton.h \
 	daemon/startup.c daemon/startup.h \
-	daemon/status.c daemon/status.h \
-	daemon/status_head.c daemon/status_hosts.c daemon/status_json.h \
+	daemon/serve/status.c daemon/serve/status.h \
+	daemon/serve/status_head.c daemon/serve/status_hosts.c daemon/serve/status_json.h \
 	daemon/xen/store.c daemon/xen/store.h \
 	daemon/xen/store_worker.c daemon/xen/store_worker.h \
 	daemon/xen/store_write.c daemon/xen/store_write.h \
@@ -99,7 +99,7 @@ libdaemon_la_SOURCES = \
 	daemon/xen/vchan.c daemon/xen/vchan.h \
 	daemon/xen/vchan_internal.h daemon/xen/vchan_kept.c daemon/xen/vchan_kept.h \
 	daemon/xen/vchan_layout.c daemon/xen/vchan_layout.h \
-	daemon/viewer.c daemon/viewer.h \
+	daemon/serve/viewer.c daemon/serve/viewer.h \
 	daemon/wiring.c daemon/wiring_links.c daemon/wiring_peers.c \
 	daemon/local/watches.c daemon/local/watches.h
 libdaemon_la_CPPFLAGS = $(AM_CPPFLAGS) -DPKGLIBEXECDIR='"$(pkglibexecdir)"'

@@ -11,7 +11,7 @@
 #include "daemon/local/streams.h"
 #include "daemon/peers/directory.h"
 #include "daemon/policy/access.h"
-#include "daemon/router.h"
+#include "daemon/serve/router.h"
 
 /* What is done with the hop of each program, each stream, and each room where channels wait for a program. */
 struct visit {

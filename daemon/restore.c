@@ -17,7 +17,7 @@
 #include "base/log.h"
 #include "base/timer.h"
 #include "daemon/peers/peers.h"
-#include "daemon/router.h"
+#include "daemon/serve/router.h"
 #include "daemon/xen/store.h"
 #include "daemon/xen/vchan.h"
 #include "daemon/local/watches.h"

@@ -24,10 +24,10 @@
 #include "base/log.h"
 #include "base/notify.h"
 #include "daemon/peers/peers.h"
-#include "daemon/queries.h"
+#include "daemon/serve/queries.h"
 #include "base/privileges.h"
 #include "base/quota.h"
-#include "daemon/router.h"
+#include "daemon/serve/router.h"
 #include "daemon/startup.h"
 #include "daemon/xen/store.h"
 #include "daemon/local/streams.h"
@@ -181,7 +181,8 @@ static int start_local(struct daemon *daemon)
 				.can_share_memory = doorbells_work(),
 			},
 	};
-	int r = local_new(&daemon->local, &daemon->relay, &options, &requests_session_callbacks, daemon);
+	int r = local_new(&daemon->local, &daemon->relay, &options, &requests_session_callbacks,
+			  &daemon->request_context);
 
 	if (r == -EADDRINUSE)
 		log_error("another daemon listens on %s: stop it, or listen elsewhere",
@@ -224,8 +225,41 @@ static int start_queries(struct daemon *daemon)
 		.host = daemon->host,
 	};
 	daemon->queries = queries_new(&daemon->relay, &daemon->sources, requests_is_ready,
-				      requests_begin_answer, daemon);
+				      requests_begin_answer, &daemon->request_context);
 	return daemon->queries ? 0 : -ENOMEM;
+}
+
+static int reload(void *userdata, const char **why)
+{
+	struct daemon *daemon = userdata;
+	int r = reload_files(daemon);
+
+	*why = reload_error(daemon);
+	return r;
+}
+
+static int start_request_context(struct daemon *daemon)
+{
+	daemon->request_context = (struct request_context){
+		.self = &daemon->self,
+		.access = daemon->access,
+		.asks = daemon->asks,
+		.directory = daemon->directory,
+		.host_watches = daemon->host_watches,
+		.hosts = daemon->hosts,
+		.links = daemon->links,
+		.local = daemon->local,
+		.peers = daemon->peers,
+		.queries = daemon->queries,
+		.router = daemon->router,
+		.streams = daemon->streams,
+		.via = daemon->via,
+		.watches = daemon->watches,
+		.administrators = daemon->administrators,
+		.reload = reload,
+		.userdata = daemon,
+	};
+	return 0;
 }
 
 /* Writes the line for `systemctl status`. */
@@ -284,6 +318,7 @@ int wiring_start(struct daemon *daemon)
 		startup_await_presence,
 		start_local,
 		start_queries,
+		start_request_context,
 		start_notify,
 		follow_own_domid,
 		read_activations,

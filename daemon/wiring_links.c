@@ -11,7 +11,7 @@
 #include "daemon/link/via.h"
 #include "daemon/link/asks.h"
 #include "daemon/relay/channel.h"
-#include "daemon/router.h"
+#include "daemon/serve/router.h"
 #include "daemon/local/streams.h"
 #include "daemon/xen/vchan.h"
 #include "daemon/local/host_watches.h"

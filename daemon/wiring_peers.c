@@ -16,10 +16,10 @@
 #include "daemon/link/asks.h"
 #include "base/log.h"
 #include "daemon/peers/peers.h"
-#include "daemon/queries.h"
+#include "daemon/serve/queries.h"
 #include "base/quota.h"
 #include "daemon/xen/vchan.h"
-#include "daemon/viewer.h"
+#include "daemon/serve/viewer.h"
 #include "daemon/local/watches.h"
 
 #define NAMES_BELIEVED_MS 60000

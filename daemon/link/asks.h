@@ -69,9 +69,10 @@ struct ask_question {
 	uint64_t
 		known; /* the version of the answer that is known: it is told when there is another one; 0: now */
 	struct frame_identity from; /* a program of this domain */
+	void *userdata;		    /* of the function that is told */
 };
 /* Called with the whole answer, which is there until it returns, or with told->error. Its entries have been checked, and are
- * in order. `userdata` is that of asks_new(). */
+ * in order. `userdata` is that of the question. */
 typedef void (*asks_told_fn)(void *userdata, void *asker, uint32_t request, enum ask_kind kind,
 			     const char *host, const struct frame_told *told);
 

@@ -202,7 +202,7 @@ void ask_tell_program(struct ask *ask, struct frame_told *told)
 		ask->text = NULL;
 	}
 	ask_free(ask);
-	answered.told(answered.asks->userdata, answered.key.asker, answered.key.number, answered.kind,
+	answered.told(answered.userdata, answered.key.asker, answered.key.number, answered.kind,
 		      answered.of_host, told);
 	if (!told->error)
 		free(answered.text);

@@ -50,6 +50,7 @@ struct ask {
 	char name[HOST_NAME_SIZE + 1 + DOMAIN_NAME_MAX];
 	/* Who has asked us: a program, of this host, or, without `told`, a peer. */
 	asks_told_fn told;
+	void *userdata; /* of told() */
 	char of_host[HOST_NAME_SIZE];
 	struct ask_key key;
 	bool is_keyed;

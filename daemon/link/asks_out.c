@@ -99,6 +99,7 @@ int asks_ask(struct asks *asks, const struct ask_question *question, struct acco
 	if (r < 0)
 		return r;
 	ask->told = told;
+	ask->userdata = question->userdata;
 	ask_set_key(ask, &(struct ask_key){.asker = asker, .number = request});
 	ask->kind = question->kind;
 	ask->known = question->known;

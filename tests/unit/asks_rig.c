@@ -241,8 +241,11 @@ void scene_bind(struct scene *scene, unsigned count, unsigned size)
 
 int ask_here(struct scene *scene, enum ask_kind kind, const char *host, const char *domain, uint32_t request)
 {
-	const struct ask_question question = {
-		.kind = kind, .host = host, .domain = domain, .from = {scene->self.domid, UID, 100, 42}};
+	const struct ask_question question = {.kind = kind,
+					      .host = host,
+					      .domain = domain,
+					      .from = {scene->self.domid, UID, 100, 42},
+					      .userdata = scene};
 
 	return asks_ask(scene->asks, &question, scene->account, on_told, scene, request);
 }

@@ -14,7 +14,7 @@
 #include "daemon/peers/directory.h"
 #include "daemon/peers/peers.h"
 #include "daemon/policy/access.h"
-#include "daemon/router.h"
+#include "daemon/serve/router.h"
 
 #define OWN 5
 

@@ -13,7 +13,7 @@
 
 #include "daemon/activation/activation.h"
 #include "base/quota.h"
-#include "daemon/router.h"
+#include "daemon/serve/router.h"
 
 struct started {
 	struct scene scene;

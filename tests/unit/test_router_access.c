@@ -8,7 +8,7 @@
 
 #include "base/cost.h"
 #include "daemon/relay/hop_internal.h"
-#include "daemon/router.h"
+#include "daemon/serve/router.h"
 
 TEST(who_may_not_reach_it_does_not_learn_whether_it_exists)
 {

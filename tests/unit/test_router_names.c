@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "base/quota.h"
-#include "daemon/router.h"
+#include "daemon/serve/router.h"
 
 TEST(name_has_one_owner_at_a_time)
 {

@@ -19,7 +19,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "daemon/viewer.h"
+#include "daemon/serve/viewer.h"
 
 struct evbuffer;
 struct report;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "daemon/queries.h"
+#include "daemon/serve/queries.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -10,7 +10,7 @@
 #include <utlist.h>
 
 #include "daemon/relay/hop.h"
-#include "daemon/report.h"
+#include "daemon/serve/report.h"
 #include "daemon/local/session.h"
 #include "wire/hash.h"
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "daemon/report.h"
+#include "daemon/serve/report.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -8,7 +8,7 @@
 #include <event2/buffer.h>
 #include <json-c/json.h>
 
-#include "daemon/status.h"
+#include "daemon/serve/status.h"
 
 #define PIECE_UNITS 4096u /* a piece ends after so many */
 #define STEP_UNITS  5u	  /* of one entry, listed or not */

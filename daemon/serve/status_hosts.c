@@ -2,12 +2,12 @@
 
 /* The lists of other hosts, and of what they tell of their domains and endpoints. */
 
-#include "daemon/status.h"
+#include "daemon/serve/status.h"
 
 #include <json-c/json.h>
 
 #include "base/self.h"
-#include "daemon/status_json.h"
+#include "daemon/serve/status_json.h"
 
 static bool next_own_host(struct status_walk *walk)
 {

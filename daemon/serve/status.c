@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "daemon/status.h"
+#include "daemon/serve/status.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -12,8 +12,8 @@
 #include "base/self.h"
 #include "daemon/policy/access.h"
 #include "daemon/relay/channel.h"
-#include "daemon/router.h"
-#include "daemon/status_json.h"
+#include "daemon/serve/router.h"
+#include "daemon/serve/status_json.h"
 
 static void add_traffic(struct json_object *object, const char *key, const struct hop_stats *stats)
 {

@@ -18,7 +18,7 @@
 #include "daemon/local/streams.h"
 #include "daemon/peers/peers.h"
 #include "base/quota.h"
-#include "daemon/viewer.h"
+#include "daemon/serve/viewer.h"
 #include "wire/address.h"
 #include "wire/frame.h"
 

@@ -10,7 +10,7 @@
 
 #include "daemon/hosts/hosts.h"
 #include "daemon/peers/directory.h"
-#include "daemon/status.h"
+#include "daemon/serve/status.h"
 
 static inline void add_number(struct json_object *object, const char *key, uint64_t value)
 {

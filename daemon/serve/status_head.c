@@ -10,7 +10,7 @@
 #include "base/self.h"
 #include "base/turns.h"
 #include "daemon/policy/access.h"
-#include "daemon/status_json.h"
+#include "daemon/serve/status_json.h"
 #include "daemon/xen/store.h"
 #include "daemon/xen/vchan.h"
 

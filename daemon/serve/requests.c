@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-
-/* Answers the requests of programs. */
+#include "daemon/serve/requests.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -14,7 +13,8 @@
 #include "daemon/activation/activation.h"
 #include "daemon/policy/access.h"
 #include "daemon/relay/channel.h"
-#include "daemon/daemon_internal.h"
+#include "base/self.h"
+#include "daemon/relay/hop.h"
 #include "daemon/peers/directory.h"
 #include "daemon/hosts/hosts.h"
 #include "daemon/link/asks.h"
@@ -22,22 +22,23 @@
 #include "daemon/link/via.h"
 #include "daemon/local/local.h"
 #include "daemon/peers/peers.h"
-#include "daemon/queries.h"
-#include "daemon/report.h"
-#include "daemon/router.h"
+#include "daemon/serve/queries.h"
+#include "daemon/serve/report.h"
+#include "daemon/serve/router.h"
 #include "daemon/local/streams.h"
-#include "daemon/viewer.h"
+#include "daemon/serve/status.h"
+#include "daemon/serve/viewer.h"
 #include "daemon/local/host_watches.h"
 #include "daemon/local/watches.h"
 
 #define QUERY_MAX (32 + HOST_NAME_SIZE + DOMAIN_NAME_MAX + ENDPOINT_NAME_MAX)
 
-static struct frame_identity identity_of(const struct daemon *daemon, const struct session *session)
+static struct frame_identity identity_of(const struct request_context *context, const struct session *session)
 {
 	const struct ucred *credentials = session_credentials(session);
 
 	return (struct frame_identity){
-		.domid = daemon->self.domid,
+		.domid = context->self->domid,
 		.uid = credentials->uid,
 		.gid = credentials->gid,
 		.pid = (uint32_t)credentials->pid,
@@ -67,7 +68,7 @@ static const char *why_not_bound(int error)
 	}
 }
 
-static void bind_endpoint(struct daemon *daemon, struct session *session, uint32_t request,
+static void bind_endpoint(struct request_context *context, struct session *session, uint32_t request,
 			  const struct frame_bind *bind)
 {
 	const struct ucred *credentials = session_credentials(session);
@@ -82,16 +83,16 @@ static void bind_endpoint(struct daemon *daemon, struct session *session, uint32
 	if (endpoint_name_is_valid(bind->endpoint.data, bind->endpoint.size)) {
 		memcpy(name, bind->endpoint.data, bind->endpoint.size);
 		name[bind->endpoint.size] = '\0';
-		endpoint = router_find(daemon->router, name);
+		endpoint = router_find(context->router, name);
 		/* Its file says who may, whatever the rules say. */
 		if (endpoint && endpoint->activation)
 			r = activation_may_bind(endpoint->activation, credentials->uid) ? 0 : -EPERM;
 		else
-			r = access_bind(daemon->access, session_socket(session), credentials->uid,
-					credentials->gid, name, local_group(daemon->local));
+			r = access_bind(context->access, session_socket(session), credentials->uid,
+					credentials->gid, name, local_group(context->local));
 	}
 	if (r == 0)
-		r = router_bind(daemon->router, session, bind->endpoint, bind->kinds);
+		r = router_bind(context->router, session, bind->endpoint, bind->kinds);
 	if (r == -ENOBUFS)
 		account_explain(session_hop(session)->account, QUOTA_ENDPOINTS, 1, why, sizeof(why));
 	else
@@ -109,44 +110,44 @@ static void reply_json(struct session *session, uint32_t request, struct json_ob
 	json_object_put(object);
 }
 
-static const char *why_unknown(const struct daemon *daemon)
+static const char *why_unknown(const struct request_context *context)
 {
-	return directory_is_served(daemon->directory)
+	return directory_is_served(context->directory)
 		       ? "no domain of that name is known here; 'xenmsg peers' lists who is there"
 		       : "no domain of that name is known here; names need xenmsgd in domain 0";
 }
 
 /* Returns whether the program may ask: what it may reach itself, and who may reach what it has bound, since
  * it could find that out anyway. The rest concerns others only. */
-static bool may_ask_policy(struct daemon *daemon, struct session *session, uint32_t domid, uint32_t uid,
-			   const char *to)
+static bool may_ask_policy(struct request_context *context, struct session *session, uint32_t domid,
+			   uint32_t uid, const char *to)
 {
-	struct viewer viewer = viewer_of(session, daemon->administrators);
-	const struct endpoint *endpoint = router_find(daemon->router, to);
+	struct viewer viewer = viewer_of(session, context->administrators);
+	const struct endpoint *endpoint = router_find(context->router, to);
 
-	return viewer.sees_all || (domid == daemon->self.domid && uid == viewer.uid) ||
+	return viewer.sees_all || (domid == context->self->domid && uid == viewer.uid) ||
 	       (endpoint && endpoint->session && session_credentials(endpoint->session)->uid == viewer.uid);
 }
 
 /* Answers, in domain 0, whether it relays what FROM opens to the address TO. */
-static void explain_relay(struct daemon *daemon, struct session *session, uint32_t request, uint32_t domid,
-			  const char *to)
+static void explain_relay(struct request_context *context, struct session *session, uint32_t request,
+			  uint32_t domid, const char *to)
 {
 	struct address address;
 	uint32_t to_domid;
 
-	if (daemon->self.domid != 0 || address_parse(to, strlen(to), &address, NULL) < 0)
+	if (context->self->domid != 0 || address_parse(to, strlen(to), &address, NULL) < 0)
 		reply_error(session, request, EINVAL,
 			    "TO must be an endpoint: letters, digits, _ and -; or in domain 0 an address, "
 			    "DOMAIN:ENDPOINT, to which it may relay");
-	else if (router_resolve(daemon->router, address.domain, &to_domid) < 0)
-		reply_error(session, request, EHOSTDOWN, why_unknown(daemon));
-	else if (!viewer_of(session, daemon->administrators).sees_all)
+	else if (router_resolve(context->router, address.domain, &to_domid) < 0)
+		reply_error(session, request, EHOSTDOWN, why_unknown(context));
+	else if (!viewer_of(session, context->administrators).sees_all)
 		reply_error(session, request, EPERM,
 			    "only root and the daemon's administrators may ask that");
 	else
 		reply_json(session, request,
-			   access_explain_relay(daemon->access, domid, to_domid, address.endpoint));
+			   access_explain_relay(context->access, domid, to_domid, address.endpoint));
 }
 
 /* Reads whose sessions are asked about: user 0 if none is named. */
@@ -157,7 +158,7 @@ static bool uid_of(const struct sender_parts *from, uint32_t *uid)
 }
 
 /* Answers for a FROM on another host. */
-static void explain_far(struct daemon *daemon, struct session *session, uint32_t request,
+static void explain_far(struct request_context *context, struct session *session, uint32_t request,
 			const struct sender_parts *from, const char *to)
 {
 	char host[HOST_NAME_SIZE], domain[DOMAIN_NAME_MAX + 1];
@@ -171,17 +172,17 @@ static void explain_far(struct daemon *daemon, struct session *session, uint32_t
 			session, request, EINVAL,
 			"FROM on another host is HOST/DOMAIN or HOST/DOMAIN/UID, a uid is a number, and TO an "
 			"endpoint here");
-	else if (!may_ask_policy(daemon, session, UINT32_MAX, uid, to))
+	else if (!may_ask_policy(context, session, UINT32_MAX, uid, to))
 		reply_error(
 			session, request, EPERM,
 			"only root and the daemon's administrators may ask that; others about a TO that they "
 			"have bound");
 	else
-		reply_json(session, request, access_explain_far(daemon->access, host, domain, uid, to));
+		reply_json(session, request, access_explain_far(context->access, host, domain, uid, to));
 }
 
 /* Answers for a FROM on this host. */
-static void explain_here(struct daemon *daemon, struct session *session, uint32_t request,
+static void explain_here(struct request_context *context, struct session *session, uint32_t request,
 			 const struct sender_parts *from, const char *to)
 {
 	char domain[DOMAIN_NAME_MAX + 1];
@@ -190,59 +191,58 @@ static void explain_here(struct daemon *daemon, struct session *session, uint32_
 	if (!uid_of(from, &uid))
 		reply_error(session, request, EINVAL, "FROM is DOMAIN or DOMAIN/UID, and a uid is a number");
 	else if (!address_part_copy(from->domain, domain, sizeof(domain)) ||
-		 router_resolve(daemon->router, domain, &domid) < 0)
-		reply_error(session, request, EHOSTDOWN, why_unknown(daemon));
+		 router_resolve(context->router, domain, &domid) < 0)
+		reply_error(session, request, EHOSTDOWN, why_unknown(context));
 	else if (address_is_meant(to, strlen(to)))
-		explain_relay(daemon, session, request, domid, to);
-	else if (!may_ask_policy(daemon, session, domid, uid, to))
+		explain_relay(context, session, request, domid, to);
+	else if (!may_ask_policy(context, session, domid, uid, to))
 		reply_error(
 			session, request, EPERM,
 			"only root and the daemon's administrators may ask that; others may ask about FROM self/UID, "
 			"their own, and about a TO that they have bound");
 	else
-		reply_json(session, request, access_explain(daemon->access, domid, uid, to));
+		reply_json(session, request, access_explain(context->access, domid, uid, to));
 }
 
 /* Answers a policy question: FROM is a sender, TO an endpoint here, or in domain 0 an address. */
-static void explain_policy(struct daemon *daemon, struct session *session, uint32_t request,
+static void explain_policy(struct request_context *context, struct session *session, uint32_t request,
 			   const char *query)
 {
 	size_t size = strcspn(query, " ");
 	const char *to = query[size] ? query + size + 1 : NULL;
 	struct sender_parts from = address_split_sender(query, size);
 
-	if (address_part_is(from.host, hosts_own_name(daemon->hosts)))
+	if (address_part_is(from.host, hosts_own_name(context->hosts)))
 		from.host = (struct address_part){NULL, 0};
 	if (to && from.host.data)
-		explain_far(daemon, session, request, &from, to);
+		explain_far(context, session, request, &from, to);
 	else if (!to || !(address_is_meant(to, strlen(to)) || endpoint_name_is_valid(to, strlen(to))))
 		reply_error(session, request, EINVAL, "TO must be an endpoint: letters, digits, _ and -");
 	else
-		explain_here(daemon, session, request, &from, to);
+		explain_here(context, session, request, &from, to);
 }
 
 /* Reloads the policy, for root, and for users who could send us a signal anyway. The answer's text says what
  * is wrong with the rules. */
-static void reload_policy(struct daemon *daemon, struct session *session, uint32_t request)
+static void reload_policy(struct request_context *context, struct session *session, uint32_t request)
 {
 	struct json_object *object;
+	const char *why = NULL;
 	int r;
 
-	if (!viewer_of(session, daemon->administrators).sees_all) {
+	if (!viewer_of(session, context->administrators).sees_all) {
 		reply_error(
 			session, request, EPERM,
 			"only root, the user that xenmsgd runs as and administrators (admin-group) may have it read its policy again");
 		return;
 	}
-	r = reload_files(daemon);
+	r = context->reload(context->userdata, &why);
 	if (r < 0) {
-		const char *error = reload_error(daemon);
-
-		reply_error(session, request, r == -ENOMEM ? ENOMEM : EINVAL, error ? error : "");
+		reply_error(session, request, r == -ENOMEM ? ENOMEM : EINVAL, why ? why : "");
 		return;
 	}
 	object = json_object_new_object();
-	json_object_object_add(object, "rules", json_object_new_uint64(access_rules(daemon->access)));
+	json_object_object_add(object, "rules", json_object_new_uint64(access_rules(context->access)));
 	reply_json(session, request, object);
 }
 
@@ -264,12 +264,12 @@ static const char *why_not(int error)
 
 /* --- questions about the daemon --------------------------------------------------------------- */
 
-static struct report *begin_report(struct daemon *daemon, struct session *session, uint32_t request,
+static struct report *begin_report(struct request_context *context, struct session *session, uint32_t request,
 				   struct report_question question)
 {
 	struct report *report;
 
-	question.viewer = viewer_of(session, daemon->administrators);
+	question.viewer = viewer_of(session, context->administrators);
 	report = report_new(&question);
 	if (!report)
 		reply_error(session, request, ENOMEM, strerror(ENOMEM));
@@ -286,9 +286,9 @@ static struct address_parts parts_about(const char *text, bool is_host)
 	return about;
 }
 
-static bool is_far(const struct daemon *daemon, const struct address_parts *about)
+static bool is_far(const struct request_context *context, const struct address_parts *about)
 {
-	return about->host.data && !address_part_is(about->host, hosts_own_name(daemon->hosts));
+	return about->host.data && !address_part_is(about->host, hosts_own_name(context->hosts));
 }
 
 static bool begins_with(struct frame_text text, const char *word)
@@ -297,7 +297,7 @@ static bool begins_with(struct frame_text text, const char *word)
 }
 
 /* Whether another host answers a question about HOST or HOST/DOMAIN. */
-static bool is_for_host(const struct daemon *daemon, struct frame_text text)
+static bool is_for_host(const struct request_context *context, struct frame_text text)
 {
 	char query[QUERY_MAX + 1], *space;
 	struct address_parts about;
@@ -306,17 +306,17 @@ static bool is_for_host(const struct daemon *daemon, struct frame_text text)
 	query[text.size] = '\0';
 	space = strchr(query, ' ');
 	about = parts_about(space ? space + 1 : "", begins_with(text, "peers"));
-	return space && is_far(daemon, &about);
+	return space && is_far(context, &about);
 }
 
 bool requests_is_ready(void *userdata, struct frame_text text)
 {
-	struct daemon *daemon = userdata;
+	struct request_context *context = userdata;
 	bool lists =
 		begins_with(text, "peers") ||
 		(begins_with(text, "endpoints") && !(text.size == 14 && begins_with(text, "endpoints self")));
 
-	return !lists || is_for_host(daemon, text) || peers_want_all(daemon->peers);
+	return !lists || is_for_host(context, text) || peers_want_all(context->peers);
 }
 
 /* --- about other hosts ------------------------------------------------------------------------ */
@@ -349,7 +349,7 @@ static void on_told(void *userdata, void *asker, uint32_t request, enum ask_kind
 	};
 	struct report_question question = {.kind = kinds[kind], .domid = -1};
 	struct report *report = NULL;
-	struct daemon *daemon = userdata;
+	struct request_context *context = userdata;
 
 	if (told->error) {
 		reply_error(asker, request, (int)told->error, asks_why_not(kind, (int)told->error));
@@ -360,28 +360,29 @@ static void on_told(void *userdata, void *asker, uint32_t request, enum ask_kind
 		report = report_new(&question);
 	if (!report)
 		free(question.far);
-	if (!report || queries_add_report(daemon->queries, asker, request, report) < 0)
+	if (!report || queries_add_report(context->queries, asker, request, report) < 0)
 		reply_error(asker, request, ENOMEM, strerror(ENOMEM));
 }
 
 /* Asks domain 0, or another host by way of it. */
-static void ask_far(struct daemon *daemon, struct session *session, uint32_t request, enum ask_kind kind,
-		    const char *host, const char *domain)
+static void ask_far(struct request_context *context, struct session *session, uint32_t request,
+		    enum ask_kind kind, const char *host, const char *domain)
 {
 	struct ask_question question = {
 		.kind = kind,
 		.host = host,
 		.domain = domain,
-		.from = identity_of(daemon, session),
+		.from = identity_of(context, session),
+		.userdata = context,
 	};
-	int r = asks_ask(daemon->asks, &question, session_hop(session)->account, on_told, session, request);
+	int r = asks_ask(context->asks, &question, session_hop(session)->account, on_told, session, request);
 
 	if (r < 0)
 		reply_error(session, request, -r, asks_why_not(kind, -r));
 }
 
 /* Asks another host: which domains it has, or which endpoints the domain there. */
-static void ask_host(struct daemon *daemon, struct session *session, uint32_t request,
+static void ask_host(struct request_context *context, struct session *session, uint32_t request,
 		     const struct address_parts *about)
 {
 	enum ask_kind kind = about->domain.data ? ASK_ENDPOINTS : ASK_DOMAINS;
@@ -391,17 +392,17 @@ static void ask_host(struct daemon *daemon, struct session *session, uint32_t re
 	    (!about->domain.data || domain_name_is_valid(about->domain.data, about->domain.size)) &&
 	    address_part_copy(about->host, host, sizeof(host)) &&
 	    address_part_copy(about->domain, domain, sizeof(domain)))
-		ask_far(daemon, session, request, kind, host, about->domain.data ? domain : NULL);
+		ask_far(context, session, request, kind, host, about->domain.data ? domain : NULL);
 	else
 		reply_error(session, request, EINVAL, asks_why_not(kind, EINVAL));
 }
 
 /* Whether this daemon knows of other hosts; else it has answered why not, or asked domain 0. */
-static bool can_list_hosts(struct daemon *daemon, struct session *session, uint32_t request)
+static bool can_list_hosts(struct request_context *context, struct session *session, uint32_t request)
 {
-	if (daemon->self.domid != 0)
-		ask_far(daemon, session, request, ASK_HOSTS, "", "");
-	else if (*hosts_own_name(daemon->hosts))
+	if (context->self->domid != 0)
+		ask_far(context, session, request, ASK_HOSTS, "", "");
+	else if (*hosts_own_name(context->hosts))
 		return true;
 	else
 		reply_error(session, request, EHOSTUNREACH,
@@ -414,7 +415,7 @@ struct report *requests_begin_answer(void *userdata, struct session *session, ui
 				     struct frame_text text)
 {
 	struct report_question question = {.kind = REPORT_STATUS, .domid = -1};
-	struct daemon *daemon = userdata;
+	struct request_context *context = userdata;
 	char query[QUERY_MAX + 1], domain[DOMAIN_NAME_MAX + 1];
 	struct address_parts about;
 	uint32_t domid;
@@ -422,11 +423,11 @@ struct report *requests_begin_answer(void *userdata, struct session *session, ui
 	memcpy(query, text.data, text.size);
 	query[text.size] = '\0';
 	if (!strncmp(query, "policy ", 7)) {
-		explain_policy(daemon, session, request, query + 7);
+		explain_policy(context, session, request, query + 7);
 		return NULL;
 	}
 	if (!strcmp(query, "reload")) {
-		reload_policy(daemon, session, request);
+		reload_policy(context, session, request);
 		return NULL;
 	}
 	if (!strcmp(query, "status all")) {
@@ -435,13 +436,13 @@ struct report *requests_begin_answer(void *userdata, struct session *session, ui
 		question.kind = REPORT_PEERS;
 	} else if (!strncmp(query, "peers ", 6)) {
 		about = parts_about(query + 6, true);
-		if (is_far(daemon, &about)) {
-			ask_host(daemon, session, request, &about);
+		if (is_far(context, &about)) {
+			ask_host(context, session, request, &about);
 			return NULL;
 		}
 		question.kind = REPORT_PEERS;
 	} else if (!strcmp(query, "hosts")) {
-		if (!can_list_hosts(daemon, session, request))
+		if (!can_list_hosts(context, session, request))
 			return NULL;
 		question.kind = REPORT_HOSTS;
 	} else if (!strcmp(query, "endpoints")) {
@@ -450,16 +451,16 @@ struct report *requests_begin_answer(void *userdata, struct session *session, ui
 		int r;
 
 		about = parts_about(query + 10, false);
-		if (is_far(daemon, &about)) {
-			ask_host(daemon, session, request, &about);
+		if (is_far(context, &about)) {
+			ask_host(context, session, request, &about);
 			return NULL;
 		}
 		r = address_part_copy(about.domain, domain, sizeof(domain))
-			    ? router_resolve(daemon->router, domain, &domid)
+			    ? router_resolve(context->router, domain, &domid)
 			    : -EHOSTDOWN;
-		if (r < 0 || (domid != daemon->self.domid && !peers_is_up(daemon->peers, domid))) {
+		if (r < 0 || (domid != context->self->domid && !peers_is_up(context->peers, domid))) {
 			reply_error(session, request, EHOSTDOWN,
-				    r < 0 ? why_unknown(daemon) : why_not(EHOSTDOWN));
+				    r < 0 ? why_unknown(context) : why_not(EHOSTDOWN));
 			return NULL;
 		}
 		question.kind = REPORT_ENDPOINTS;
@@ -471,15 +472,16 @@ struct report *requests_begin_answer(void *userdata, struct session *session, ui
 			"reload");
 		return NULL;
 	}
-	return begin_report(daemon, session, request, question);
+	return begin_report(context, session, request, question);
 }
 
-static void ask(struct daemon *daemon, struct session *session, uint32_t request, struct frame_text text)
+static void ask(struct request_context *context, struct session *session, uint32_t request,
+		struct frame_text text)
 {
 	int r = -EINVAL;
 
 	if (text.size <= QUERY_MAX)
-		r = queries_add(daemon->queries, session, request, text);
+		r = queries_add(context->queries, session, request, text);
 	if (r == -ENOBUFS)
 		session_cut_off(session, r, "the program asks more before it is answered than it may");
 	else if (r < 0)
@@ -497,59 +499,60 @@ static void on_ping_result(void *userdata, uint32_t request, int64_t result)
 		session_reply(session, request, 0, rtt, frame_u64_encode((uint64_t)result, rtt));
 }
 
-static void ping_domain(struct daemon *daemon, struct session *session, uint32_t request,
+static void ping_domain(struct request_context *context, struct session *session, uint32_t request,
 			struct frame_text text)
 {
 	struct account *account = session_hop(session)->account;
-	struct frame_identity from = identity_of(daemon, session);
+	struct frame_identity from = identity_of(context, session);
 	struct address address;
 	uint32_t domid = 0;
 	int r = address_parse_domain(text.data, text.size, &address);
-	bool is_far = r == 0 && address.host[0] && strcmp(address.host, hosts_own_name(daemon->hosts)) != 0;
+	bool is_far = r == 0 && address.host[0] && strcmp(address.host, hosts_own_name(context->hosts)) != 0;
 
 	if (r == 0 && !is_far)
-		r = router_resolve_way(daemon->router, address.domain, &domid);
-	if (r == 0 && !is_far && domid == daemon->self.domid) {
+		r = router_resolve_way(context->router, address.domain, &domid);
+	if (r == 0 && !is_far && domid == context->self->domid) {
 		on_ping_result(session, request, 0);
 		return;
 	}
 	if (r == -EHOSTDOWN) {
-		reply_error(session, request, EHOSTDOWN, why_unknown(daemon));
+		reply_error(session, request, EHOSTDOWN, why_unknown(context));
 		return;
 	}
 	if (r == 0 && session_unanswered(session) > REQUESTS_MAX)
 		r = -ENOBUFS;
 	if (r == 0 && is_far)
-		r = via_ping_out(daemon->via, &from, &address, account, on_ping_result, session, request);
-	else if (r == 0 && via_zero_knows(daemon->via, domid))
+		r = via_ping_out(context->via, &from, &address, account, on_ping_result, session, request);
+	else if (r == 0 && via_zero_knows(context->via, domid))
 		r = -ENOLINK;
 	else if (r == 0)
-		r = links_ping(daemon->links, domid, account, on_ping_result, session, request);
+		r = links_ping(context->links, domid, account, on_ping_result, session, request);
 	if (r == -ENOLINK)
-		r = via_ping(daemon->via, domid, account, on_ping_result, session, request);
+		r = via_ping(context->via, domid, account, on_ping_result, session, request);
 	if (r < 0)
 		reply_error(session, request, -r, why_not(-r));
 }
 
 /* Adds a watch, of another host if the pattern has one before a slash. */
-static void watch(struct daemon *daemon, struct session *session, uint32_t request, struct frame_text pattern)
+static void watch(struct request_context *context, struct session *session, uint32_t request,
+		  struct frame_text pattern)
 {
 	struct address_parts parts = address_split(pattern.data, pattern.size);
-	struct frame_identity from = identity_of(daemon, session);
+	struct frame_identity from = identity_of(context, session);
 
-	if (is_far(daemon, &parts)) {
-		host_watches_add(daemon->host_watches, session, request, &parts, &from);
+	if (is_far(context, &parts)) {
+		host_watches_add(context->host_watches, session, request, &parts, &from);
 		return;
 	}
-	watches_add(daemon->watches, session, request, &parts);
-	if (watches_others(daemon->watches))
-		peers_want_all(daemon->peers);
+	watches_add(context->watches, session, request, &parts);
+	if (watches_others(context->watches))
+		peers_want_all(context->peers);
 }
 
 static int on_request(void *userdata, struct session *session, const struct frame_header *header,
 		      const uint8_t *payload)
 {
-	struct daemon *daemon = userdata;
+	struct request_context *context = userdata;
 	struct frame_text text = {.data = (const char *)payload, .size = header->length};
 	struct frame_bind bind;
 	uint32_t number;
@@ -560,41 +563,41 @@ static int on_request(void *userdata, struct session *session, const struct fram
 		r = frame_bind_decode(payload, header->length, &bind);
 		if (r < 0)
 			return r;
-		bind_endpoint(daemon, session, header->channel, &bind);
+		bind_endpoint(context, session, header->channel, &bind);
 		return 0;
 	case FRAME_UNBIND:
-		r = router_unbind(daemon->router, session, text);
+		r = router_unbind(context->router, session, text);
 		if (r < 0)
 			reply_error(session, header->channel, -r, "this program has not bound it");
 		else
 			session_go_on_later(session, header->channel, text);
 		return 0;
 	case FRAME_WATCH:
-		watch(daemon, session, header->channel, text);
+		watch(context, session, header->channel, text);
 		return 0;
 	case FRAME_UNWATCH:
 		r = frame_u32_decode(payload, header->length, &number);
 		if (r < 0)
 			return r;
-		r = watches_remove(daemon->watches, session, number);
+		r = watches_remove(context->watches, session, number);
 		if (r == -ENOENT)
-			r = host_watches_remove(daemon->host_watches, session, number);
+			r = host_watches_remove(context->host_watches, session, number);
 		reply_error(session, header->channel, -r, r ? "no such watch" : "");
 		return 0;
 	case FRAME_QUERY:
-		ask(daemon, session, header->channel, text);
+		ask(context, session, header->channel, text);
 		return 0;
 	default: /* FRAME_PROBE */
-		ping_domain(daemon, session, header->channel, text);
+		ping_domain(context, session, header->channel, text);
 		return 0;
 	}
 }
 
 static bool go_on_unbinding(void *userdata, struct session *session, struct session_rest *rest)
 {
-	struct daemon *daemon = userdata;
+	struct request_context *context = userdata;
 
-	if (router_end_channels(daemon->router, session, frame_text_of(rest->text), &rest->at))
+	if (router_end_channels(context->router, session, frame_text_of(rest->text), &rest->at))
 		return true;
 	session_reply(session, rest->request, 0, NULL, 0);
 	return false;
@@ -603,10 +606,10 @@ static bool go_on_unbinding(void *userdata, struct session *session, struct sess
 static int open_from_program(void *userdata, struct session *session, struct channel *channel,
 			     const struct frame_open *open)
 {
-	struct daemon *daemon = userdata;
+	struct request_context *context = userdata;
 
-	channel->identity = identity_of(daemon, session);
-	router_open_address(daemon->router, channel, open->name);
+	channel->identity = identity_of(context, session);
+	router_open_address(context->router, channel, open->name);
 	/* For listings, which do without it if there is no memory. What isn't led anywhere may be no address. */
 	if (session_is_mux(session) && channel->endpoint)
 		channel->address = strndup(open->name.data, open->name.size);
@@ -616,34 +619,34 @@ static int open_from_program(void *userdata, struct session *session, struct cha
 static void stream_from_program(void *userdata, struct session *session, int fd,
 				const struct frame_header *header, const uint8_t *payload)
 {
-	struct daemon *daemon = userdata;
-	struct frame_identity identity = identity_of(daemon, session);
+	struct request_context *context = userdata;
+	struct frame_identity identity = identity_of(context, session);
 
 	if (header->type == FRAME_ACCEPT)
-		streams_fetch(daemon->streams, fd, payload, header->length);
+		streams_fetch(context->streams, fd, payload, header->length);
 	else
-		streams_connect(daemon->streams, fd, &identity, payload, header->length);
+		streams_connect(context->streams, fd, &identity, payload, header->length);
 }
 
 static void session_drained(void *userdata, struct session *session)
 {
-	struct daemon *daemon = userdata;
+	struct request_context *context = userdata;
 
-	queries_go_on(daemon->queries, session);
+	queries_go_on(context->queries, session);
 }
 
 static void session_gone(void *userdata, struct session *session)
 {
-	struct daemon *daemon = userdata;
+	struct request_context *context = userdata;
 
-	router_unbind_all(daemon->router, session);
-	streams_forget_session(daemon->streams, session);
-	watches_remove_session(daemon->watches, session);
-	host_watches_remove_session(daemon->host_watches, session);
-	queries_forget_session(daemon->queries, session);
-	links_ping_cancel(daemon->links, session);
-	asks_forget(daemon->asks, session);
-	local_remove(daemon->local, session);
+	router_unbind_all(context->router, session);
+	streams_forget_session(context->streams, session);
+	watches_remove_session(context->watches, session);
+	host_watches_remove_session(context->host_watches, session);
+	queries_forget_session(context->queries, session);
+	links_ping_cancel(context->links, session);
+	asks_forget(context->asks, session);
+	local_remove(context->local, session);
 }
 
 const struct session_callbacks requests_session_callbacks = {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "daemon/viewer.h"
+#include "daemon/serve/viewer.h"
 
 #include <grp.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "daemon/router.h"
+#include "daemon/serve/router.h"
 
 #include <errno.h>
 #include <stddef.h>

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_DAEMON_REQUESTS_H
+#define XENMSG_DAEMON_REQUESTS_H
+
+/*
+ * Answers the requests of programs. A costly answer waits in queries.h and is made in pieces by report.h from the entries
+ * of status.h, those that viewer.h lets the program see.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "daemon/local/session.h"
+#include "wire/frame.h"
+
+struct access;
+struct asks;
+struct directory;
+struct host_watches;
+struct hosts;
+struct links;
+struct local;
+struct peers;
+struct queries;
+struct report;
+struct router;
+struct self;
+struct streams;
+struct via;
+struct watches;
+
+/* What answers are made of. Nothing of it is owned, and all of it is there before the first program is. */
+struct request_context {
+	const struct self *self;
+	struct access *access;
+	struct asks *asks;
+	struct directory *directory;
+	struct host_watches *host_watches;
+	struct hosts *hosts;
+	struct links *links;
+	struct local *local;
+	struct peers *peers;
+	struct queries *queries;
+	struct router *router;
+	struct streams *streams;
+	struct via *via;
+	struct watches *watches;
+	gid_t administrators; /* or VIEWER_NO_GROUP */
+	/* Reads files again that may change while the daemon runs. Returns 0 or a negative errno, and then *why says what is
+	 * wrong (NULL: nothing more is known). */
+	int (*reload)(void *userdata, const char **why);
+	void *userdata; /* of reload() */
+};
+
+/* What sessions call; their userdata is a struct request_context. */
+extern const struct session_callbacks requests_session_callbacks;
+/* Returns whether the question can be answered now: a list of all domains has to be asked for first. Its userdata is a
+ * struct request_context, too, as it is of the next one. */
+bool requests_is_ready(void *userdata, struct frame_text text);
+/* Begins the answer to a question whose turn has come (queries_begin_fn). */
+struct report *requests_begin_answer(void *userdata, struct session *session, uint32_t request,
+				     struct frame_text text);
+
+#endif
