@@ -25,7 +25,7 @@ echo "found $name in domain $domid"
 count=${3:-10}
 xenmsg recv "$name-back" --count "$count" >"$directory/answers" &
 exec 3<"$directory/answers"
-while ! xenmsg endpoints self | grep -q "$name-back"; do :; done
+while ! xenmsg --quiet endpoints self | grep -q "$name-back"; do :; done
 i=0
 while [ "$i" -lt "$count" ]; do
 	xenmsg send "$domid:$name" ping
