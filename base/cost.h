@@ -10,9 +10,9 @@
 #define COST_FRAME	 4u /* a small DATA frame, besides its bytes */
 #define COST_IGNORED	 2u /* a frame that says nothing */
 #define COST_BYTES(n)	 ((n) / 128u)
-#define COST_CONTROL	 20u   /* any other frame of a channel, in or out */
-#define COST_OPEN	 100u  /* policy is asked, and a channel made */
-#define COST_CANCEL	 60u   /* the message is searched for, and the request answered */
+#define COST_CONTROL	 10u   /* any other frame of a channel, in or out */
+#define COST_OPEN	 50u   /* policy is asked, and a channel made */
+#define COST_CANCEL	 30u   /* the message is searched for, and the request answered */
 #define COST_TAKEN	 8u    /* for each entry of the ledger */
 #define COST_REQUEST	 4096u /* of a program: a bind, a watch, a ping; it ends a piece */
 #define COST_SYSCALL	 60u   /* one that moves little: a notification, a look at a socket */

@@ -522,7 +522,7 @@ enum xenmsg_listen_options {
 	/* Streams may also come from other hosts, where rules allow that: the program asks
 	 * xenmsg_peer_host(). Without it they are refused with -EOPNOTSUPP, for it would take the peer's
 	 * domid for one of its own host. */
-	XENMSG_LISTEN_HOSTS = 1
+	XENMSG_LISTEN_HOSTS = 512 /* no number of enum xenmsg_bind_options */
 };
 
 /*

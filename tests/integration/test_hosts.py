@@ -358,7 +358,7 @@ def test_a_ping_of_the_own_host_needs_no_gateway(hosts):
 
 # ---- streams ----
 
-LISTEN_HOSTS = 1
+LISTEN_HOSTS = 512
 
 
 class Stream:
