@@ -7,7 +7,8 @@
 #include "cli/interrupt.h"
 #include "libclient/again.h"
 
-#define TICK_MS 100
+#define TICK_MS	   100
+#define LONG_TICKS 20 /* 2 s */
 
 /* The reasons of messages and calls are texts that stay. */
 static void note_result(void *userdata, const struct xenmsg_result *result)
@@ -29,15 +30,32 @@ static bool is_over(int64_t deadline)
 	return deadline >= 0 && interrupt_deadline(0) >= deadline;
 }
 
+/* Nobody waits in silence at a terminal. */
+static void tell_wait(struct attempt *attempt)
+{
+	bool is_away = cli_is_away(attempt->conn, attempt->address);
+
+	attempt->ticks = -1;
+	if (attempt->known)
+		return;
+	cli_note(attempt->cli, "%s %s: not yet %s%s%s", attempt->what, attempt->address,
+		 attempt->is_call ? "answered" : "taken",
+		 is_away ? ": its domain is away, and waited for" : "",
+		 attempt->timeout_ms < 0 ? "; Ctrl-C gives up, and --timeout or XENMSG_TIMEOUT would in time"
+					 : "");
+}
+
 /* Sleeps until something has come, a tick is due, or the deadline. Returns 0, or -ENOTCONN or -EPROTO. */
-static int look(const struct attempt *attempt, int64_t deadline)
+static int look(struct attempt *attempt, int64_t deadline)
 {
 	int left_ms = interrupt_left(deadline), r;
-	bool ticks = attempt->tick && (left_ms < 0 || left_ms > TICK_MS);
+	bool ticks = (attempt->tick || attempt->ticks >= 0) && (left_ms < 0 || left_ms > TICK_MS);
 
 	r = interrupt_wait(attempt->conn, ticks ? interrupt_deadline(TICK_MS) : deadline);
 	if (r == 0 && attempt->tick)
 		attempt->tick(attempt->userdata);
+	if (r == 0 && attempt->ticks >= 0 && ++attempt->ticks == LONG_TICKS)
+		tell_wait(attempt);
 	return r < 0 && r != -EINTR ? r : 0;
 }
 
@@ -133,6 +151,8 @@ static int try_on(struct attempt *attempt, const void *data, size_t size)
 	struct again again = {0};
 	int r;
 
+	/* Who shows its progress says enough. */
+	attempt->ticks = !attempt->tick && cli_is_watched(attempt->cli) ? 0 : -1;
 	do {
 		r = try_once(attempt, data, size, deadline);
 		if (r != -ENODATA)

@@ -16,11 +16,14 @@
 
 #include "xenmsg.h"
 
+struct cli;
+
 /* How long what was withdrawn may take to be settled: a daemon that works needs at most 2 s. */
 #define ATTEMPT_SETTLE_MS 3000
 
 /* It lives until xenmsg_close(), which may still tell an outcome. */
 struct attempt {
+	const struct cli *cli;
 	struct xenmsg *conn;
 	const char *what; /* it is, for complaints: "send to" */
 	const char *address;
@@ -29,6 +32,7 @@ struct attempt {
 	void (*tick)(void *userdata);
 	void *userdata;
 	bool is_call;
+	int ticks; /* so far; -1: that it takes long was told, or isn't to be */
 	/* the outcome: */
 	bool known, interrupted;
 	struct xenmsg_result result; /* its reply is for the caller to free */

@@ -124,7 +124,7 @@ static bool parse_count(const char *text, uint64_t *count)
 	return *text >= '0' && *text <= '9' && !*end && !errno && *count > 0;
 }
 
-static int take_own(const struct cli *cli, const struct cli_option *option)
+static int take_own(struct cli *cli, const struct cli_option *option)
 {
 	if (option->flag)
 		*option->flag = true;
@@ -135,6 +135,20 @@ static int take_own(const struct cli *cli, const struct cli_option *option)
 	else if (option->ms && (!parse_seconds(optarg, option->ms) || *option->ms < option->least_ms))
 		return cli_usage(cli->command, "--%s takes a number of seconds from %g to %d, not '%s'",
 				 option->name, option->least_ms / 1000.0, SECONDS_MAX, optarg);
+	if (option->from_environment)
+		cli->timeout_given = true;
+	return EXIT_DONE;
+}
+
+static int take_environment(const struct cli *cli, const struct cli_option *own)
+{
+	const char *text = secure_getenv("XENMSG_TIMEOUT");
+
+	for (; text && *text && own && own->name; own++)
+		if (own->from_environment && !(parse_seconds(text, own->ms) && *own->ms >= own->least_ms))
+			return cli_usage(cli->command,
+					 "XENMSG_TIMEOUT is a number of seconds from %g to %d, not '%s'",
+					 own->least_ms / 1000.0, SECONDS_MAX, text);
 	return EXIT_DONE;
 }
 
@@ -179,7 +193,7 @@ static const struct cli_option *find_own(const struct cli_option *own, const cha
 }
 
 /* Takes an option that is a command's own, by its place or its letter. */
-static int take(const struct cli *cli, const struct cli_option *own, int option)
+static int take(struct cli *cli, const struct cli_option *own, int option)
 {
 	if (option >= OPTION_OWN)
 		return take_own(cli, &own[option - OPTION_OWN]);
@@ -223,7 +237,7 @@ static bool parse(struct cli *cli, int argc, char **argv, const char *mode, cons
 	char short_options[16];
 	int count = 0, option;
 
-	*code = EXIT_DONE;
+	*code = take_environment(cli, own);
 	for (; own && own[count].name; count++)
 		all[count] =
 			(struct option){own[count].name, own[count].flag ? no_argument : required_argument,
@@ -437,8 +451,8 @@ static bool is_meant(struct json_object *peer, const char *address)
 	return false;
 }
 
-/* Returns a copy of last_error of the domain in this list, or NULL. */
-static char *last_error_in(struct json_object *status, const char *list, const char *address)
+/* Returns what the status says by this key of the link with the domain, in this list, or NULL. */
+static char *word_in(struct json_object *status, const char *list, const char *address, const char *key)
 {
 	struct json_object *links, *peer, *value;
 
@@ -448,27 +462,61 @@ static char *last_error_in(struct json_object *status, const char *list, const c
 		struct json_object *link = json_object_array_get_idx(links, i);
 
 		if (json_object_object_get_ex(link, "peer", &peer) && is_meant(peer, address) &&
-		    json_object_object_get_ex(link, "last_error", &value) &&
-		    json_object_get_string_len(value))
+		    json_object_object_get_ex(link, key, &value) && json_object_get_string_len(value))
 			return strdup(json_object_get_string(value));
 	}
 	return NULL;
 }
 
-char *cli_why_no_link(struct xenmsg *conn, const char *address)
+static struct json_object *ask_status(struct xenmsg *conn)
 {
 	struct json_object *status;
-	char *json, *why;
+	char *json;
 
 	if (xenmsg_query(conn, "status all", &json) < 0)
 		return NULL;
 	status = json_tokener_parse(json);
 	free(json);
-	why = last_error_in(status, "links", address);
+	return status;
+}
+
+char *cli_why_no_link(struct xenmsg *conn, const char *address)
+{
+	struct json_object *status = ask_status(conn);
+	char *why = word_in(status, "links", address, "last_error");
+
 	if (!why)
-		why = last_error_in(status, "failures", address);
+		why = word_in(status, "failures", address, "last_error");
 	json_object_put(status);
 	return why;
+}
+
+bool cli_is_away(struct xenmsg *conn, const char *address)
+{
+	struct json_object *status = ask_status(conn);
+	char *state = word_in(status, "links", address, "state");
+	bool is_away = state && !strcmp(state, "away");
+
+	free(state);
+	json_object_put(status);
+	return is_away;
+}
+
+bool cli_is_watched(const struct cli *cli)
+{
+	return !cli->quiet && isatty(STDERR_FILENO);
+}
+
+void cli_note_bound(const struct cli *cli, struct xenmsg *conn, const char *endpoint)
+{
+	if (cli->verbose || cli_is_watched(cli))
+		cli_note(cli, "bound %u:%s", xenmsg_domid(conn), endpoint);
+}
+
+void cli_note_typing(const struct cli *cli, const char *what)
+{
+	if (cli_is_watched(cli) && isatty(STDIN_FILENO))
+		cli_note(cli, "%s; Ctrl-D ends it", what);
 }
 
 /* Returns the daemon's words if it is the domain that isn't known, else NULL. The error itself doesn't say

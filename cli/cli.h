@@ -37,6 +37,7 @@ struct cli {
 	bool quiet;
 	bool json; /* --json before the command: it is to take it as its own */
 	int verbose;
+	bool timeout_given; /* --timeout, and not only XENMSG_TIMEOUT */
 };
 
 /* An option --NAME of a command: one of the pointers says where its value goes, and so what it takes. */
@@ -47,6 +48,7 @@ struct cli_option {
 	uint64_t *count; /* above 0 */
 	int *ms;	 /* seconds, which may have a fraction or another unit, as milliseconds */
 	int least_ms;
+	bool from_environment; /* XENMSG_TIMEOUT says it where the option doesn't */
 };
 
 /* Parses the options of a command, which may stand anywhere among its arguments, and those of every command.
@@ -85,6 +87,14 @@ int cli_error_because(const char *reason, const char *what, const char *subject,
 char *cli_why_no_link(struct xenmsg *conn, const char *address);
 /* Prints a note on stderr, unless quiet. */
 void cli_note(const struct cli *cli, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Returns whether somebody may read a note at a terminal. */
+bool cli_is_watched(const struct cli *cli);
+/* Notes what is bound: always if verbose, else only where somebody watches. */
+void cli_note_bound(const struct cli *cli, struct xenmsg *conn, const char *endpoint);
+/* Notes, where somebody watches, what is read from a terminal, and how that ends. */
+void cli_note_typing(const struct cli *cli, const char *what);
+/* Returns whether the session with the domain of this address is away: lost, and waited for. */
+bool cli_is_away(struct xenmsg *conn, const char *address);
 /* Returns what an error of the library means, in words for people. */
 const char *cli_cause(int error);
 /* -EPROTOTYPE, of who connects. */

@@ -446,7 +446,7 @@ int cmd_bench(struct cli *cli, int argc, char **argv)
 	const struct cli_option options[] = {
 		{"serve", .flag = &serves},
 		{"seconds", .ms = &bench.seconds_ms, .least_ms = 1},
-		{"timeout", .ms = &bench.timeout_ms, .least_ms = 1},
+		{"timeout", .ms = &bench.timeout_ms, .least_ms = 1, .from_environment = true},
 		{"json", .flag = &json},
 		{0},
 	};

@@ -28,6 +28,7 @@ static const char help[] =
 #define LINE_MAX_SIZE 400 /* of what comes with an error: more is no line for people */
 
 struct call_command {
+	const struct cli *cli;
 	struct xenmsg *conn;
 	const char *address;
 	int timeout_ms;
@@ -101,8 +102,11 @@ static int make_call(struct call_command *call, const void *data, size_t size)
 		return EXIT_LIMIT;
 	}
 	interrupt_forbid();
-	*attempt = (struct attempt){
-		.conn = call->conn, .what = "call", .address = call->address, .timeout_ms = call->timeout_ms};
+	*attempt = (struct attempt){.cli = call->cli,
+				    .conn = call->conn,
+				    .what = "call",
+				    .address = call->address,
+				    .timeout_ms = call->timeout_ms};
 	switch (attempt_call(attempt, data, size)) {
 	case 0:
 		return print_reply(call, attempt->result.reply);
@@ -120,6 +124,8 @@ static int call_with_file(struct call_command *call, const char *file)
 	char *data = NULL;
 	size_t size = 0;
 
+	if (!file)
+		cli_note_typing(call->cli, "what you type is the request");
 	r = fd < 0 ? -errno : payload_read(fd, xenmsg_max_message(call->conn), &data, &size);
 	if (r == 0 || r == -EMSGSIZE) {
 		code = make_call(call, data, size);
@@ -136,12 +142,12 @@ static int call_with_file(struct call_command *call, const char *file)
 int cmd_call(struct cli *cli, int argc, char **argv)
 {
 	const char *file = NULL, *message = NULL, *why;
-	struct call_command call = {.timeout_ms = -1};
+	struct call_command call = {.cli = cli, .timeout_ms = -1};
 	struct address parsed;
 	bool exit_status = false;
 	const struct cli_option options[] = {
 		{"file", .text = &file},
-		{"timeout", .ms = &call.timeout_ms, .least_ms = 1},
+		{"timeout", .ms = &call.timeout_ms, .least_ms = 1, .from_environment = true},
 		{"exit-status", .flag = &exit_status},
 		{"json", .flag = &call.json},
 		{"raw", .flag = &call.raw},

@@ -111,8 +111,9 @@ int cmd_connect(struct cli *cli, int argc, char **argv)
 	struct xenmsg *conn;
 	int code, timeout_ms = -1, stream;
 	bool keep_open = false;
-	const struct cli_option options[] = {
-		{"timeout", .ms = &timeout_ms}, {"keep-open", .flag = &keep_open}, {0}};
+	const struct cli_option options[] = {{"timeout", .ms = &timeout_ms, .from_environment = true},
+					     {"keep-open", .flag = &keep_open},
+					     {0}};
 
 	if (!cli_options(cli, argc, argv, connect_help, options, &code))
 		return code;
@@ -329,6 +330,8 @@ int cmd_listen(struct cli *cli, int argc, char **argv)
 	listener.conn = conn;
 	listener.endpoint = endpoint;
 	r = xenmsg_listen(conn, endpoint, XENMSG_LISTEN_HOSTS);
+	if (r == 0)
+		cli_note_bound(cli, conn, endpoint);
 	if (r < 0)
 		code = cli_error(conn, "listen on", endpoint, r);
 	else if (command)

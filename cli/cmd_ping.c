@@ -131,7 +131,7 @@ int cmd_ping(struct cli *cli, int argc, char **argv)
 	const struct cli_option options[] = {
 		{"count", .count = &ping.count},
 		{"interval", .ms = &ping.interval_ms},
-		{"timeout", .ms = &ping.timeout_ms},
+		{"timeout", .ms = &ping.timeout_ms, .from_environment = true},
 		{"json", .flag = &json},
 		{0},
 	};

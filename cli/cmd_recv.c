@@ -258,8 +258,7 @@ int cmd_recv(struct cli *cli, int argc, char **argv)
 	if (r < 0) {
 		code = cli_error(conn, "bind", endpoint, r);
 	} else {
-		if (cli->verbose)
-			cli_note(cli, "bound %u:%s", xenmsg_domid(conn), endpoint);
+		cli_note_bound(cli, conn, endpoint);
 		interrupt_catch();
 		code = receive(&recv, conn, endpoint, count, timeout_ms);
 	}

@@ -152,7 +152,7 @@ int cmd_run(struct cli *cli, int argc, char **argv)
 	char start[RUN_BODY_MAX];
 	struct xenmsg *conn;
 	int code, timeout_ms = -1, stream, size;
-	const struct cli_option options[] = {{"timeout", .ms = &timeout_ms}, {0}};
+	const struct cli_option options[] = {{"timeout", .ms = &timeout_ms, .from_environment = true}, {0}};
 
 	/* What follows the address are the other command's arguments, whatever they look like. */
 	if (!cli_options_in_front(cli, argc, argv, help, options, &code))

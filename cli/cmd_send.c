@@ -69,6 +69,7 @@ static int tell_refused(const char *where, unsigned code)
 static struct attempt *make_attempt(struct send *send)
 {
 	send->attempt = (struct attempt){
+		.cli = send->cli,
 		.conn = send->conn,
 		.what = "send to",
 		.address = send->address,
@@ -135,6 +136,8 @@ static int send_file(struct send *send, const char *path)
 		cli_complain("%s: %s", path, strerror(errno));
 		return EXIT_OTHER;
 	}
+	if (!path)
+		cli_note_typing(send->cli, "what you type is the message");
 	r = payload_read(fd, xenmsg_max_message(send->conn), &data, &size);
 	if (r == 0 || r == -EMSGSIZE) {
 		if (r == -EMSGSIZE && fstat(fd, &info) == 0 && (size_t)info.st_size > size)
@@ -345,6 +348,7 @@ static int send_lines(struct send *send)
 	char where[256];
 	int r;
 
+	cli_note_typing(send->cli, "each line that you type is a message");
 	interrupt_forbid();
 	r = read_lines(send);
 	if (r < 0 && !send->error && !interrupt_came())
@@ -378,7 +382,7 @@ int cmd_send(struct cli *cli, int argc, char **argv)
 	const struct cli_option options[] = {
 		{"file", .text = &file},
 		{"lines", .flag = &lines},
-		{"timeout", .ms = &send.timeout_ms, .least_ms = 1},
+		{"timeout", .ms = &send.timeout_ms, .least_ms = 1, .from_environment = true},
 		{"no-wait", .flag = &send.no_wait},
 		{0},
 	};
@@ -398,7 +402,7 @@ int cmd_send(struct cli *cli, int argc, char **argv)
 		message = NULL; /* "-" means the same as no argument: standard input */
 	if ((message != NULL) + (file != NULL) + lines > 1)
 		return cli_usage("send", "MESSAGE, --file and --lines exclude each other");
-	if (send.timeout_ms >= 0 && send.no_wait)
+	if (cli->timeout_given && send.no_wait)
 		return cli_usage("send", "--timeout and --no-wait exclude each other");
 	if (address_parse(send.address, strlen(send.address), &parsed, &why) < 0)
 		return cli_usage("send", "bad address '%s': %s", send.address, why);

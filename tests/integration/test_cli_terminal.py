@@ -16,8 +16,9 @@ import threading
 
 import pytest
 
-from frames import EVENT, HELLO, PROBE, QUERY, REPLY, WATCH, WELCOME, Closed, bytes_of, frame, receive_frame, u32, u64
-from messaging import PATIENCE, eventually, tool
+from frames import (BIND, CALLS, EVENT, HELLO, PROBE, QUERY, REPLY, WATCH, WELCOME, Closed, bind_payload, bytes_of, frame, receive_frame,
+                    u32, u64)
+from messaging import EXIT_OK, EXIT_USAGE, PATIENCE, Holder, eventually, stopped, tool
 
 # A title, a cleared screen, DEL, C1's CSI, and text from right to left.
 EVIL = "\x1b]0;owned\x07\x1b[2J\x00\r\x7f\u009b31m\u202eevil"
@@ -63,7 +64,7 @@ def is_escaped(text):
 @pytest.mark.parametrize("how", [[], ["--json"]])
 def test_recv_escapes_what_is_sent(nodes, how):
     one = nodes(1)[1]
-    terminal = Terminal(one, "recv", "inbox", "--count", "2", *how)
+    terminal = Terminal(one, "--quiet", "recv", "inbox", "--count", "2", *how)
     eventually(lambda: "inbox" in one.endpoints(), "it is bound")
     one.send("self:inbox", None, data=EVIL.encode())
     one.send("self:inbox", None, data="grüße\tand\nmore\xff".encode("latin-1") if not how else "grüße".encode())
@@ -93,7 +94,7 @@ def test_raw_and_pipes_have_it_as_it_is(nodes):
     sent = NAME.replace("\r", "")  # the terminal makes something else of it
     assert Terminal(one, "call", "self:echo", sent, "--raw").end() == sent
     assert one.xenmsg("call", "self:echo", NAME).stdout == NAME.encode()
-    terminal = Terminal(one, "recv", "inbox", "--count", "1", "--raw")
+    terminal = Terminal(one, "--quiet", "recv", "inbox", "--count", "1", "--raw")
     inbox = one.receiver("pipe", "--count", "1")
     eventually(lambda: "inbox" in one.endpoints(), "it is bound")
     for endpoint in "inbox", "pipe":
@@ -178,3 +179,52 @@ def test_top_escapes_what_a_daemon_says(nodes, hostile):
     terminal.read(until=rb"\u202e\u009b")
     terminal.process.send_signal(signal.SIGTERM)
     assert not re.search("[\x80-\x9f\u202e\ufffd]", terminal.end())  # ncurses has escape sequences of its own
+
+
+# ---- who waits is told ----
+
+def test_who_waits_at_a_terminal_is_told_for_what(nodes):
+    one, two = nodes(1, 2).values()
+    with Holder(two, "lazy") as lazy:
+        assert lazy.request(BIND, bind_payload("work", CALLS), number=2)[0] == 0
+        for words, state in ((("send", "2:lazy", "x"), "taken"), (("call", "2:work", "x"), "answered")):
+            terminal = Terminal(one, *words)
+            assert f"{words[1]}: not yet {state}; Ctrl-C gives up" in terminal.read(until=b"XENMSG_TIMEOUT")
+            terminal.process.send_signal(signal.SIGINT)
+            assert "interrupted" in terminal.end()
+        with stopped(two.pid):
+            eventually(lambda: one.link(2)["state"] == "away", "its daemon doesn't answer")
+            terminal = Terminal(one, "send", "2:lazy", "x", "--timeout", "60")
+            assert "send to 2:lazy: not yet taken: its domain is away, and waited for\n" in terminal.read(until=b"waited for\r\n")
+            terminal.process.send_signal(signal.SIGTERM)
+            terminal.end()
+
+
+def test_a_terminal_is_told_what_is_bound_and_what_is_read(nodes):
+    one = nodes(1)[1]
+    for command in ("recv", "serve", "listen"):
+        terminal = Terminal(one, command, "box", *(["--", "cat"] if command == "serve" else []))
+        assert "bound 1:box\n" in terminal.read(until=b"\r\n")
+        if command == "recv":
+            typing = Terminal(one, "send", "self:box")
+            assert "what you type is the message; Ctrl-D ends it" in typing.read(until=b"\r\n")
+            os.write(typing.master, b"typed\n\x04")
+            typing.end()
+            assert "typed" in terminal.read(until=b"typed")
+        terminal.process.terminate()
+        terminal.end()
+
+
+def test_the_environment_has_a_time_out_too(nodes):
+    one = nodes(1)[1]
+    plain, given = one.environment, dict(one.environment, XENMSG_TIMEOUT="200ms")
+    with Holder(one, "lazy"):
+        one.environment = given
+        assert b"timed out" in one.xenmsg("send", "self:lazy", "x").stderr
+        assert one.xenmsg("send", "--no-wait", "self:lazy", "x").returncode == EXIT_OK
+        assert one.xenmsg("send", "--no-wait", "--timeout", "1", "self:lazy", "x").returncode == EXIT_USAGE
+        for value in ("soon", "-1", "0"):
+            one.environment = dict(plain, XENMSG_TIMEOUT=value)
+            done = one.xenmsg("send", "self:lazy", "x")
+            assert done.returncode == EXIT_USAGE and "XENMSG_TIMEOUT is a number of seconds from 0.001 to" in done.stderr.decode()
+    one.environment = plain
