@@ -129,7 +129,7 @@ def test_names_of_the_greatest_length_are_kept_whole_everywhere(hosts):
     assert (two["sender"]["name"], two["endpoint"]) == (domain, endpoint), two
 
     with Connection(here[1].socket) as client, Connection(there[1].socket) as server:
-        assert server.listen(endpoint, 1) == 0
+        assert server.listen(endpoint, LISTEN_HOSTS) == 0
         watch = here[1].popen("watch", "--json", f"{hosts.names[1]}/{domain}:{endpoint}")
         event = next(event for event in map(json.loads, watch.stdout) if event["kind"] == "endpoint")
         assert (event["host"], event["name"], event["domain"]) == (hosts.names[1], endpoint, domain), event
