@@ -78,7 +78,6 @@ int xenmsg_call(struct xenmsg *conn, const char *address, const void *data, size
 {
 	int64_t deadline = deadline_in(timeout_ms);
 	struct xenmsg_result unwanted;
-	int r;
 
 	if (!result)
 		result = &unwanted;
@@ -88,10 +87,10 @@ int xenmsg_call(struct xenmsg *conn, const char *address, const void *data, size
 	if (conn_pump(conn) < 0)
 		return result_without_op(result, -ENOTCONN);
 	conn_enter(conn);
-	r = call_again(conn, address, data, size, timeout_ms, deadline, result);
+	call_again(conn, address, data, size, timeout_ms, deadline, result);
 	if (result == &unwanted)
 		xenmsg_message_free(result->reply);
-	return conn_leave(conn, r);
+	return result_leave(conn, result);
 }
 
 /* ---- replies --------------------------------------------------------------------------------- */

@@ -189,7 +189,8 @@ int xenmsg_send(struct xenmsg *conn, const char *address, const void *data, size
 		return r;
 	}
 	conn_enter(conn);
-	return conn_leave(conn, send_again(conn, address, data, size, timeout_ms, result));
+	send_again(conn, address, data, size, timeout_ms, result);
+	return result_leave(conn, result);
 }
 
 static int recv_next(struct xenmsg *conn, struct xenmsg_message **message, int timeout_ms)

@@ -32,6 +32,14 @@ int outcome_give(struct xenmsg *conn, const struct outcome *outcome, int r, stru
 /* Does the same if nothing was begun: `error` is 0 or what prevented it. */
 int result_without_op(struct xenmsg_result *result, int error);
 
+/* conn_leave(), which may end the connection, and with it the words of a result. Returns the error. */
+static inline int result_leave(struct xenmsg *conn, struct xenmsg_result *result)
+{
+	if (conn->depth == 1 && conn->closing)
+		result->reason = "";
+	return conn_leave(conn, result->error);
+}
+
 /* Waits for as long as `again` says. Returns 0, -ENODATA, -EINTR or -ENOTCONN. */
 int wait_again(struct xenmsg *conn, struct again *again, int64_t deadline);
 

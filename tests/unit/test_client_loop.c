@@ -177,10 +177,13 @@ static void take_both(struct fake *daemon)
 /* What it has begun has its outcome first. */
 BOTH(a_send_within_which_the_connection_is_closed_ends)
 {
+	struct xenmsg_result result;
+
 	outcomes = 0;
 	fake_meanwhile(&fake, take_both);
 	assert_int_equal(xenmsg_post(fake.conn, "5:inbox", "x", 1, close_when_done, NULL), 0);
-	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", "x", 1, -1, NULL), 0);
+	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", "x", 1, -1, &result), 0);
+	assert_string_equal(result.reason, ""); /* though the connection is gone */
 	fake_join(&fake);
 	fake.conn = NULL;
 	assert_int_equal(outcomes, 1);
