@@ -7,6 +7,7 @@
  */
 
 #include <errno.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -253,6 +254,12 @@ static void check_cpu(struct doctor *doctor)
 
 static void check_policy(struct doctor *doctor, struct json_object *policy)
 {
+	int64_t rules = number_at(policy, "rules");
+
+	if (at(policy, "rules"))
+		well(doctor, "policy", "%" PRId64 " %s in force%s", rules,
+		     rules == 1 ? "rule is" : "rules are",
+		     rules ? "" : ", so no other domain may reach anything here");
 	if (json_object_get_string_len(at(policy, "error")) > 0)
 		ill(doctor, EXIT_OTHER, "policy", "correct it, then: xenmsg policy reload",
 		    "older rules are in force, since the files have a mistake: %s",
@@ -263,6 +270,18 @@ static void check_policy(struct doctor *doctor, struct json_object *policy)
 		    "start xenmsgd in domain 0; with presence = private there, its peers must name this domain",
 		    "rules name domains, and no names are known: what hangs on them isn't decided, and was refused %s times",
 		    text_or(policy, "undecided", "0"));
+}
+
+static void check_denied(struct doctor *doctor, struct json_object *denied)
+{
+	struct json_object *last = length_of(denied) ? json_object_array_get_idx(denied, 0) : NULL;
+
+	if (last)
+		well(doctor, "policy",
+		     "it refuses some: last domain %s, uid %s, to %s (%s time%s); 'xenmsg policy check %s/%s %s' says why, and 'xenmsg policy denied' lists them",
+		     text_or(last, "from", ""), text_or(last, "uid", "0"), text_or(last, "to", ""),
+		     text_or(last, "count", ""), number_at(last, "count") == 1 ? "" : "s",
+		     text_or(last, "from", ""), text_or(last, "uid", "0"), text_or(last, "to", ""));
 }
 
 /* Looks at what is started on demand. */
@@ -342,8 +361,7 @@ static void check_time(struct doctor *doctor, struct json_object *status)
 
 static void check_status(struct doctor *doctor, struct json_object *status)
 {
-	struct json_object *grants = at(status, "grants"), *store = at(status, "store"),
-			   *denied = at(status, "denied");
+	struct json_object *grants = at(status, "grants"), *store = at(status, "store");
 	const char *domid = text_or(status, "domid", "");
 
 	well(doctor, "daemon", "xenmsgd %s serves domain %s at %s", text_or(status, "version", ""), domid,
@@ -370,14 +388,7 @@ static void check_status(struct doctor *doctor, struct json_object *status)
 	check_activation(doctor, status);
 	check_hosts(doctor, at(status, "hosts"));
 	check_time(doctor, status);
-	if (length_of(denied) > 0) {
-		struct json_object *last = json_object_array_get_idx(denied, 0);
-
-		well(doctor, "policy",
-		     "it refuses some: last domain %s to %s; 'xenmsg policy check %s %s' says why",
-		     text_or(last, "from", ""), text_or(last, "to", ""), text_or(last, "from", ""),
-		     text_or(last, "to", ""));
-	}
+	check_denied(doctor, at(status, "denied"));
 }
 
 static void ill_without_answer(struct doctor *doctor, int error)

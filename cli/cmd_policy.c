@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* policy check: asks which rule decides about a sender and an endpoint here. policy reload: lets the daemon
- * read its rules again. */
+/* policy check: asks which rule decides about a sender and an endpoint here. policy show, denied: list the rules in force, and
+ * what they have refused. policy reload: lets the daemon read its rules again. */
 
 #include <json-c/json.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,22 +13,85 @@
 #include "cli/cli.h"
 #include "cli/fields.h"
 #include "cli/nearest.h"
+#include "cli/writer.h"
 
 static const char help[] =
 	"Usage: xenmsg policy check [OPTIONS] FROM TO\n"
-	"       xenmsg policy reload [OPTIONS]\n"
+	"       xenmsg policy show | denied | reload [OPTIONS]\n"
 	"\n"
-	"check: says whether programs of FROM may reach the endpoint TO of this domain, and which rule of which file decides.\n"
-	"FROM is a domain (domid, name, UUID or self), or DOMAIN/UID for the programs of one user there; the user is root\n"
-	"if none is named. On another host it is HOST/DOMAIN or HOST/DOMAIN/UID. In domain 0 TO may also be an address, DOMAIN:ENDPOINT: whether it relays to there.\n"
-	"Exit status 0: allowed; 4: denied; 5: not decided, for a rule needs names that aren't known now.\n"
+	"check: says whether programs of FROM may reach the endpoint TO of this domain,\n"
+	"by which rule of which file, and which rule would allow what is denied. FROM\n"
+	"is a domain (domid, name, UUID or self), or DOMAIN/UID for the programs of one\n"
+	"user there; the user is root if none is named. On another host it is\n"
+	"HOST/DOMAIN or HOST/DOMAIN/UID. In domain 0 TO may also be an address,\n"
+	"[HOST/]DOMAIN:ENDPOINT: whether it relays to there, or lets it go to that host.\n"
+	"Exit status 0: allowed; 4: denied; 5: not decided, for a rule needs names that\n"
+	"aren't known now.\n"
 	"\n"
-	"reload: has the daemon read its policy again, for root and the user that it runs as. Exit status 0: the new rules are in\n"
-	"force; 2: they have a mistake, which is told with file and line, and the old ones stay.\n"
+	"show: prints the rules in force, with file and line, in the order in which they\n"
+	"are asked.\n"
 	"\n"
-	"      --json          the answer as a JSON object\n";
+	"denied: lists who was refused what, how often, when last, and by which rule; the\n"
+	"daemon keeps the latest 64 pairs of sender and endpoint.\n"
+	"\n"
+	"reload: has the daemon read its policy again, and says how many rules of which\n"
+	"files are in force. Exit status 2: they have a mistake, which is told with file\n"
+	"and line, and the old ones stay.\n"
+	"\n"
+	"show, denied and reload are for root, the user that the daemon runs as, and\n"
+	"members of its admin-group.\n"
+	"\n"
+	"      --json          the same as JSON, one object a line\n";
 
-/* Prints the decision on one line. */
+/* ---- rules ----------------------------------------------------------------------------------- */
+
+/* Returns a list as a policy file has it, which the caller frees. */
+static char *joined(struct json_object *list)
+{
+	char *text = NULL;
+	size_t size;
+	FILE *stream = open_memstream(&text, &size);
+
+	if (!stream)
+		return NULL;
+	for (size_t i = 0; i < length_of(list); i++)
+		fprintf(stream, "%s%s", i ? ", " : "",
+			json_object_get_string(json_object_array_get_idx(list, i)));
+	if (fclose(stream) == 0)
+		return text;
+	free(text);
+	return NULL;
+}
+
+/* Prints a rule as a policy file has it: the daemon tells its keys in that order. */
+static void print_rule(struct json_object *rule)
+{
+	cli_print_line("[%s]", text_or(rule, "section", ""));
+	json_object_object_foreach(rule, key, value) {
+		char *list = json_object_is_type(value, json_type_array) ? joined(value) : NULL;
+
+		if (list)
+			cli_print_line("%s = %s", key, list);
+		free(list);
+	}
+	cli_print_line("action = %s", text_or(rule, "action", ""));
+}
+
+/* ---- check ----------------------------------------------------------------------------------- */
+
+/* Prints the rule that would allow it, to be pasted. */
+static void print_cure(struct json_object *cure)
+{
+	putchar('\n');
+	if (at(cure, "line"))
+		cli_print_line("To allow it, put this before it, and then: xenmsg policy reload");
+	else
+		cli_print_line("To allow it, add this to %s, and then: xenmsg policy reload",
+			       text_or(cure, "file", ""));
+	print_rule(cure);
+}
+
+/* Prints the decision on one line, and the rules that it is about. */
 static void print_words(struct json_object *answer, const char *decision)
 {
 	if (!at(answer, "file"))
@@ -38,6 +102,10 @@ static void print_words(struct json_object *answer, const char *decision)
 	else
 		cli_print_line("%s: the rule in %s, line %s, decides", decision, text_or(answer, "file", ""),
 			       text_or(answer, "line", ""));
+	if (at(answer, "rule"))
+		print_rule(at(answer, "rule"));
+	if (at(answer, "cure"))
+		print_cure(at(answer, "cure"));
 }
 
 static int print_decision(struct json_object *answer, bool as_json)
@@ -81,7 +149,11 @@ static int check(struct cli *cli, const char *from, const char *to, bool as_json
 	return code;
 }
 
-static int reload(struct cli *cli)
+/* ---- the rules in force ---------------------------------------------------------------------- */
+
+/* Asks for what only administrators are told. Returns 0 and the answer, which the caller puts, or an exit code
+ * after a complaint. */
+static int ask(struct cli *cli, const char *command, const char *question, struct json_object **answer)
 {
 	struct xenmsg *conn;
 	char *text;
@@ -89,53 +161,190 @@ static int reload(struct cli *cli)
 
 	if (code)
 		return code;
-	r = xenmsg_query(conn, "reload", &text);
+	r = xenmsg_query(conn, question, &text);
 	if (r == 0) {
+		*answer = json_tokener_parse(text);
 		free(text);
-	} else if (r == -EINVAL) { /* the reason has what is wrong, with file and line */
-		cli_complain("policy reload: %s; the old rules stay in force", xenmsg_reason(conn));
-		code = EXIT_USAGE;
 	} else if (r == -EPERM) {
-		cli_complain("policy reload: %s", xenmsg_reason(conn));
+		cli_complain("%s: %s", command, xenmsg_reason(conn));
 		code = EXIT_DENIED;
+	} else if (r == -EINVAL && !strcmp(question, "reload")) { /* what is wrong, with file and line */
+		cli_complain("%s: %s; the old rules stay in force", command, xenmsg_reason(conn));
+		code = EXIT_USAGE;
 	} else {
-		code = cli_error(conn, "policy reload", "", r);
+		code = cli_error(conn, command, "", r);
 	}
 	xenmsg_close(conn);
 	return code;
 }
+
+static void print_files(struct json_object *answer)
+{
+	struct json_object *files = at(answer, "files");
+	int64_t rules = number_at(answer, "rules");
+
+	if (length_of(files) == 0)
+		cli_print_line("no rules are in force: there are no files *.conf in %s",
+			       text_or(answer, "directory", "the policy's directory"));
+	else
+		cli_print_line("%" PRId64 " %s in force", rules, rules == 1 ? "rule is" : "rules are");
+	for (size_t i = 0; i < length_of(files); i++) {
+		struct json_object *file = json_object_array_get_idx(files, i);
+
+		cli_print_line("  %s of %s", text_or(file, "rules", ""), text_or(file, "file", ""));
+	}
+}
+
+static int reload(struct cli *cli, bool as_json)
+{
+	struct json_object *answer;
+	int code = ask(cli, "policy reload", "reload", &answer);
+
+	if (code)
+		return code;
+	if (as_json)
+		cli_print_line("%s", json_line(answer));
+	else
+		print_files(answer);
+	json_object_put(answer);
+	return cli_flush();
+}
+
+static int print_lines(struct json_object *list)
+{
+	for (size_t i = 0; i < length_of(list); i++)
+		cli_print_line("%s", json_line(json_object_array_get_idx(list, i)));
+	return cli_flush();
+}
+
+static int print_rules(struct cli *cli, struct json_object *rules)
+{
+	for (size_t i = 0; i < length_of(rules); i++) {
+		struct json_object *rule = json_object_array_get_idx(rules, i);
+
+		if (i > 0)
+			putchar('\n');
+		cli_print_line("# %s, line %s", text_or(rule, "file", ""), text_or(rule, "line", ""));
+		print_rule(rule);
+	}
+	if (length_of(rules) == 0)
+		cli_note(cli,
+			 "policy show: there are no rules; programs of this domain reach each other, "
+			 "and those of others nothing here");
+	return cli_flush();
+}
+
+static int show(struct cli *cli, bool as_json)
+{
+	struct json_object *rules;
+	int code = ask(cli, "policy show", "rules", &rules);
+
+	if (code)
+		return code;
+	code = as_json ? print_lines(rules) : print_rules(cli, rules);
+	json_object_put(rules);
+	return code;
+}
+
+/* ---- what was denied ------------------------------------------------------------------------- */
+
+static void write_denied(struct writer *writer, struct json_object *entry)
+{
+	char when[32], rule[64];
+
+	time_text((time_t)number_at(entry, "last"), true, when, sizeof(when));
+	snprintf(rule, sizeof(rule), "no [%s]", text_or(entry, "section", "rule"));
+	writer_text(writer, "from", text_or(entry, "from", NULL));
+	writer_text(writer, "domain", text_or(entry, "domain", NULL));
+	writer_text(writer, "uid", text_or(entry, "uid", NULL));
+	writer_text(writer, "to", text_or(entry, "to", NULL));
+	writer_text(writer, "count", text_or(entry, "count", NULL));
+	writer_text(writer, "last", when);
+	if (at(entry, "file")) {
+		char *place = NULL;
+
+		if (asprintf(&place, "%s:%s", text_or(entry, "file", ""), text_or(entry, "line", "")) < 0)
+			place = NULL;
+		writer_text(writer, "rule", place);
+		free(place);
+	} else {
+		writer_text(writer, "rule", rule);
+	}
+	writer_end_row(writer);
+}
+
+static int print_denied(struct cli *cli, struct json_object *list)
+{
+	struct writer *writer = writer_new(WRITER_TABLE);
+	int code;
+
+	for (size_t i = 0; i < length_of(list); i++)
+		write_denied(writer, json_object_array_get_idx(list, i));
+	code = writer_finish(writer);
+	writer_free(writer);
+	if (length_of(list) == 0)
+		cli_note(cli, "policy denied: nobody was refused anything since the daemon started");
+	return code ? code : cli_flush();
+}
+
+static int denied(struct cli *cli, bool as_json)
+{
+	struct json_object *list;
+	int code = ask(cli, "policy denied", "denied", &list);
+
+	if (code)
+		return code;
+	code = as_json ? print_lines(list) : print_denied(cli, list);
+	json_object_put(list);
+	return code;
+}
+
+/* ---------------------------------------------------------------------------------------------- */
+
+/* Those without arguments. */
+static const struct subcommand {
+	const char *name;
+	int (*run)(struct cli *cli, bool as_json);
+} subcommands[] = {{"show", show}, {"denied", denied}, {"reload", reload}};
+#define SUBCOMMANDS (sizeof(subcommands) / sizeof(subcommands[0]))
 
 static int unknown_command(const char *name)
 {
 	struct nearest nearest = nearest_to(name);
 
 	nearest_try(&nearest, "check");
-	nearest_try(&nearest, "reload");
+	for (size_t i = 0; i < SUBCOMMANDS; i++)
+		nearest_try(&nearest, subcommands[i].name);
 	if (nearest.meant)
 		return cli_usage("policy", "there is no '%s'; did you mean '%s'?", name, nearest.meant);
-	return cli_usage("policy", "there is no '%s', only 'check' and 'reload'", name);
+	return cli_usage("policy", "there is no '%s', only 'check', 'show', 'denied' and 'reload'", name);
 }
 
 int cmd_policy(struct cli *cli, int argc, char **argv)
 {
 	bool as_json = false;
 	const struct cli_option options[] = {{"json", .flag = &as_json}, {0}};
+	const char *from, *to;
 	int code;
 
 	if (!cli_options(cli, argc, argv, help, options, &code))
 		return code;
-	if (optind < argc && !strcmp(argv[optind], "reload")) {
-		if (argc - optind != 1 || as_json)
-			return cli_usage("policy reload", "it takes no arguments");
-		return reload(cli);
-	}
 	if (optind == argc)
-		return cli_usage("policy", "which of its commands? There are 'check' and 'reload'");
+		return cli_usage("policy",
+				 "which of its commands? There are 'check', 'show', 'denied' and 'reload'");
+	for (size_t i = 0; i < SUBCOMMANDS; i++)
+		if (!strcmp(argv[optind], subcommands[i].name)) {
+			if (argc - optind != 1)
+				return cli_usage("policy", "'%s' takes no arguments", subcommands[i].name);
+			return subcommands[i].run(cli, as_json);
+		}
 	if (strcmp(argv[optind], "check"))
 		return unknown_command(argv[optind]);
 	if (argc - optind != 3)
 		return cli_usage("policy check", "it takes FROM and TO");
-	if (strchr(argv[optind + 1], ' ') || strchr(argv[optind + 2], ' '))
+	from = argv[optind + 1];
+	to = argv[optind + 2];
+	if (strchr(from, ' ') || strchr(to, ' '))
 		return cli_usage("policy check", "neither FROM nor TO has spaces in it");
-	return check(cli, argv[optind + 1], argv[optind + 2], as_json);
+	return check(cli, from, to, as_json);
 }

@@ -126,6 +126,26 @@ static int write_table(struct json_object *list,
 	return code;
 }
 
+/* Says how many rules there are, and whom they have refused last. */
+static void write_policy(struct json_object *status)
+{
+	struct json_object *denied = at(status, "denied");
+	struct json_object *last = length_of(denied) ? json_object_array_get_idx(denied, 0) : NULL;
+	int64_t rules = number_at(at(status, "policy"), "rules");
+	char when[32];
+
+	if (at(at(status, "policy"), "rules"))
+		printf("policy: %" PRId64 " %s in force\n", rules, rules == 1 ? "rule is" : "rules are");
+	if (!last)
+		return;
+	time_text((time_t)number_at(last, "last"), true, when, sizeof(when));
+	cli_print_line(
+		"policy: refused last domain %s, uid %s, to %s, %s time%s, last %s; 'xenmsg policy denied' "
+		"lists all",
+		text_at(last, "from"), text_at(last, "uid"), text_at(last, "to"), text_at(last, "count"),
+		number_at(last, "count") == 1 ? "" : "s", when);
+}
+
 static int write_summary(struct json_object *status)
 {
 	static const struct {
@@ -153,6 +173,7 @@ static int write_summary(struct json_object *status)
 	if (number_at(status, "cut_off") > 0)
 		printf("%" PRId64 " sessions were cut off; the log says which, and why\n",
 		       number_at(status, "cut_off"));
+	write_policy(status);
 	if (json_object_get_string_len(at(at(status, "policy"), "error")) > 0)
 		cli_print_line("policy: older rules are in force: %s",
 			       text_at(at(status, "policy"), "error"));

@@ -68,14 +68,19 @@ static inline bool is_partial(struct json_object *status)
 	return json_object_get_boolean(at(status, "partial"));
 }
 
-/* Writes the member `since` by the local clock, as a time, or as one of some day. */
-static inline void since_text(struct json_object *object, bool of_some_day, char *text, size_t size)
+/* Writes a time by the local clock, of today or of some day. */
+static inline void time_text(time_t time, bool of_some_day, char *text, size_t size)
 {
-	time_t since = (time_t)number_at(object, "since");
 	struct tm local;
 
-	if (!localtime_r(&since, &local) || !strftime(text, size, of_some_day ? "%F %T" : "%H:%M:%S", &local))
+	if (!localtime_r(&time, &local) || !strftime(text, size, of_some_day ? "%F %T" : "%H:%M:%S", &local))
 		snprintf(text, size, "?");
+}
+
+/* Writes the member `since` likewise. */
+static inline void since_text(struct json_object *object, bool of_some_day, char *text, size_t size)
+{
+	time_text((time_t)number_at(object, "since"), of_some_day, text, size);
 }
 
 /* Writes of a link that is away since when, and how often it was resumed before. */

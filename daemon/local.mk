@@ -2,7 +2,8 @@
 # The daemon: a library of its parts, so that tests link them, and a small main.
 noinst_LTLIBRARIES += libdaemon.la
 libdaemon_la_SOURCES = \
-	daemon/policy/access.c daemon/policy/access.h \
+	daemon/policy/access.c daemon/policy/access.h daemon/policy/access_internal.h \
+	daemon/policy/access_explain.c \
 	daemon/activation/activation.c daemon/activation/activation.h \
 	daemon/activation/activation_read.c daemon/activation/activation_read.h \
 	daemon/activation/activation_step.c daemon/activation/activation_step.h \
@@ -90,7 +91,7 @@ libdaemon_la_SOURCES = \
 	daemon/xen/singleton.c daemon/xen/singleton.h \
 	daemon/startup.c daemon/startup.h \
 	daemon/serve/status.c daemon/serve/status.h \
-	daemon/serve/status_head.c daemon/serve/status_hosts.c daemon/serve/status_json.h \
+	daemon/serve/status_head.c daemon/serve/status_hosts.c daemon/serve/status_policy.c daemon/serve/status_json.h \
 	daemon/xen/store.c daemon/xen/store.h \
 	daemon/xen/store_worker.c daemon/xen/store_worker.h \
 	daemon/xen/store_write.c daemon/xen/store_write.h \

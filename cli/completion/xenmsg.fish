@@ -24,6 +24,6 @@ complete -c xenmsg -n '__fish_seen_subcommand_from help' -f -a '(__xenmsg_comman
 complete -c xenmsg -n '__fish_seen_subcommand_from (__xenmsg_commands); and string match -q -- "-*" (commandline -ct)' -a '(__xenmsg_options)'
 complete -c xenmsg -n '__fish_seen_subcommand_from send call connect run' -a '(__xenmsg_addresses)'
 complete -c xenmsg -n '__fish_seen_subcommand_from ping bench doctor endpoints watch policy' -f -a '(__xenmsg_domains)'
-complete -c xenmsg -n '__fish_seen_subcommand_from policy' -f -a 'check reload'
+complete -c xenmsg -n '__fish_seen_subcommand_from policy' -f -a 'check show denied reload'
 complete -c xenmsg -n '__fish_seen_subcommand_from peers' -f -a '(__xenmsg_hosts)'
 complete -c xenmsg -n '__fish_seen_subcommand_from endpoints watch' -f -a '(__xenmsg_hosts | sed "s,\$,/,")'

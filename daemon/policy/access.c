@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "daemon/policy/access.h"
+#include "daemon/policy/access_internal.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -13,22 +13,8 @@
 #include "base/log.h"
 #include "base/peer_groups.h"
 #include "base/self.h"
-#include "daemon/policy/policy.h"
 #include "daemon/relay/channel.h"
 #include "wire/address.h"
-
-struct access {
-	const struct self *self;
-	char *directory;
-	struct policy *policy;
-	uint64_t since; /* when the policy was read, in seconds since 1970 */
-	char *error;	/* what was wrong with the files that were read last; NULL: nothing */
-	uint64_t error_since;
-	uint64_t undecided; /* how often a sender was told to try again */
-	struct denied *denied;
-	access_names_fn names;
-	void *userdata;
-};
 
 /* Keeps the error, and the time of the first failure. The text may quote what a file holds, and goes into
  * JSON and to systemd, so only printable ASCII is kept. */
@@ -71,9 +57,9 @@ const char *access_error(const struct access *access)
 	return access->error;
 }
 
-unsigned access_rules(const struct access *access)
+const char *access_directory(const struct access *access)
 {
-	return policy_rules(access->policy);
+	return access->directory;
 }
 
 bool access_needs_names(const struct access *access)
@@ -115,7 +101,7 @@ void access_free(struct access *access)
 	free(access);
 }
 
-static struct policy_subject subject_of(struct access *access, uint32_t domid, uint32_t uid)
+struct policy_subject access_subject(struct access *access, uint32_t domid, uint32_t uid)
 {
 	struct policy_subject subject = {
 		.domid = domid,
@@ -133,8 +119,7 @@ static struct policy_subject subject_of(struct access *access, uint32_t domid, u
 	return subject;
 }
 
-/* What we know of a sender on another host is what its daemons say. */
-static struct policy_subject far_subject(const char *host, uint32_t domid, const char *name, uint32_t uid)
+struct policy_subject access_far_subject(const char *host, uint32_t domid, const char *name, uint32_t uid)
 {
 	return (struct policy_subject){
 		.host = host,
@@ -148,13 +133,14 @@ static struct policy_subject far_subject(const char *host, uint32_t domid, const
 
 static struct policy_subject sender_of(const struct channel *channel)
 {
-	return far_subject(channel->host, channel->far_domid, channel->domain_name, channel->identity.uid);
+	return access_far_subject(channel->host, channel->far_domid, channel->domain_name,
+				  channel->identity.uid);
 }
 
 static struct policy_decision decide(struct access *access, const struct frame_identity *from,
 				     const char *endpoint)
 {
-	struct policy_subject subject = subject_of(access, from->domid, from->uid);
+	struct policy_subject subject = access_subject(access, from->domid, from->uid);
 
 	return policy_reach(access->policy, &subject, endpoint);
 }
@@ -164,7 +150,7 @@ static int result_of(const struct policy_decision *decision)
 	return decision->allow ? 0 : decision->undecided ? -ENODATA : -EACCES;
 }
 
-static const char *why_unknown(struct access *access, uint32_t domid)
+const char *access_why_unknown(struct access *access, uint32_t domid)
 {
 	const char *name, *uuid, *why = access->names(access->userdata, domid, &name, &uuid);
 
@@ -181,7 +167,7 @@ static void count_undecided(struct access *access, const struct frame_identity *
 		LOG_LEVEL_WARNING,
 		"not decided yet: domain %u, uid %u to %s: %s:%u needs a domain's name, which isn't known: %s",
 		from->domid, from->uid, endpoint, decision->file, decision->line,
-		why_unknown(access, from->domid));
+		access_why_unknown(access, from->domid));
 }
 
 int access_reach(struct access *access, const struct frame_identity *from, const char *endpoint)
@@ -191,8 +177,7 @@ int access_reach(struct access *access, const struct frame_identity *from, const
 	if (decision.undecided)
 		count_undecided(access, from, endpoint, &decision);
 	else if (!decision.allow)
-		denied_add(access->denied, from, from->domid == access->self->domid, endpoint, decision.file,
-			   decision.line);
+		denied_add(access->denied, from, from->domid == access->self->domid, endpoint, &decision);
 	return result_of(&decision);
 }
 
@@ -209,7 +194,7 @@ static int count_far(struct access *access, const struct channel *channel, const
 			channel->host, channel->far_domid, channel->identity.uid, to, decision->file,
 			decision->line);
 	} else if (!decision->allow) {
-		denied_add_far(access->denied, channel, to, decision->file, decision->line);
+		denied_add_far(access->denied, channel, to, decision);
 	}
 	return result_of(decision);
 }
@@ -233,7 +218,7 @@ int access_still_allowed_far(struct access *access, const struct channel *channe
 bool access_shows_far(struct access *access, const char *host, const struct frame_identity *from,
 		      const char *name, const char *endpoint)
 {
-	struct policy_subject subject = far_subject(host, from->domid, name, from->uid);
+	struct policy_subject subject = access_far_subject(host, from->domid, name, from->uid);
 
 	return policy_reach(access->policy, &subject, endpoint).allow;
 }
@@ -241,8 +226,8 @@ bool access_shows_far(struct access *access, const char *host, const struct fram
 bool access_sees_far(struct access *access, const char *host, const struct frame_identity *from,
 		     const char *name, uint32_t other)
 {
-	struct policy_subject subject = far_subject(host, from->domid, name, from->uid),
-			      seen = subject_of(access, other, 0);
+	struct policy_subject subject = access_far_subject(host, from->domid, name, from->uid),
+			      seen = access_subject(access, other, 0);
 
 	return policy_sees(access->policy, &subject, &seen);
 }
@@ -254,29 +239,29 @@ int access_still_allowed(struct access *access, const struct frame_identity *fro
 	return result_of(&decision);
 }
 
-static struct policy_decision decide_relay(struct access *access, const struct frame_identity *from,
+struct policy_decision access_decide_relay(struct access *access, const struct frame_identity *from,
 					   uint32_t to)
 {
-	struct policy_subject source = subject_of(access, from->domid, from->uid);
-	struct policy_subject destination = subject_of(access, to, 0);
+	struct policy_subject source = access_subject(access, from->domid, from->uid);
+	struct policy_subject destination = access_subject(access, to, 0);
 
 	return policy_relay(access->policy, &source, &destination);
 }
 
 int access_relay(struct access *access, const struct frame_identity *from, uint32_t to, const char *address)
 {
-	struct policy_decision decision = decide_relay(access, from, to);
+	struct policy_decision decision = access_decide_relay(access, from, to);
 
 	if (decision.undecided)
 		count_undecided(access, from, address, &decision);
 	else if (!decision.allow)
-		denied_add(access->denied, from, false, address, decision.file, decision.line);
+		denied_add(access->denied, from, false, address, &decision);
 	return result_of(&decision);
 }
 
 int access_still_relayed(struct access *access, const struct frame_identity *from, uint32_t to)
 {
-	struct policy_decision decision = decide_relay(access, from, to);
+	struct policy_decision decision = access_decide_relay(access, from, to);
 
 	return result_of(&decision);
 }
@@ -284,7 +269,7 @@ int access_still_relayed(struct access *access, const struct frame_identity *fro
 static struct policy_decision decide_relay_far(struct access *access, const struct policy_subject *source,
 					       uint32_t to)
 {
-	struct policy_subject destination = subject_of(access, to, 0);
+	struct policy_subject destination = access_subject(access, to, 0);
 
 	return policy_relay(access->policy, source, &destination);
 }
@@ -307,7 +292,7 @@ int access_still_relayed_far(struct access *access, const struct channel *channe
 
 int access_relays_far(struct access *access, const char *host, uint32_t domid, const char *name, uint32_t to)
 {
-	struct policy_subject source = far_subject(host, domid, name, 0);
+	struct policy_subject source = access_far_subject(host, domid, name, 0);
 	struct policy_decision decision = decide_relay_far(access, &source, to);
 
 	return result_of(&decision);
@@ -316,20 +301,19 @@ int access_relays_far(struct access *access, const char *host, uint32_t domid, c
 int access_out(struct access *access, const struct frame_identity *from, const char *host,
 	       const char *address)
 {
-	struct policy_subject source = subject_of(access, from->domid, from->uid);
+	struct policy_subject source = access_subject(access, from->domid, from->uid);
 	struct policy_decision decision = policy_out(access->policy, &source, host);
 
 	if (decision.undecided)
 		count_undecided(access, from, address, &decision);
 	else if (!decision.allow)
-		denied_add(access->denied, from, from->domid == access->self->domid, address, decision.file,
-			   decision.line);
+		denied_add(access->denied, from, from->domid == access->self->domid, address, &decision);
 	return result_of(&decision);
 }
 
 int access_still_out(struct access *access, const struct frame_identity *from, const char *host)
 {
-	struct policy_subject source = subject_of(access, from->domid, from->uid);
+	struct policy_subject source = access_subject(access, from->domid, from->uid);
 	struct policy_decision decision = policy_out(access->policy, &source, host);
 
 	return result_of(&decision);
@@ -368,14 +352,15 @@ int access_bind(struct access *access, int fd, uid_t uid, gid_t gid, const char 
 
 bool access_sees(struct access *access, uint32_t domid, uint32_t other)
 {
-	struct policy_subject from = subject_of(access, domid, 0), subject = subject_of(access, other, 0);
+	struct policy_subject from = access_subject(access, domid, 0),
+			      subject = access_subject(access, other, 0);
 
 	return policy_sees(access->policy, &from, &subject);
 }
 
 bool access_visible(struct access *access, uint32_t domid, const char *endpoint)
 {
-	struct policy_subject subject = subject_of(access, domid, 0);
+	struct policy_subject subject = access_subject(access, domid, 0);
 
 	return policy_shows(access->policy, &subject, endpoint);
 }
@@ -387,7 +372,7 @@ static void count_shown(void *userdata, const char *domain, bool allow)
 
 bool access_visible_to_all(struct access *access, const char *endpoint)
 {
-	struct policy_subject self = subject_of(access, access->self->domid, 0);
+	struct policy_subject self = access_subject(access, access->self->domid, 0);
 	int shown = 0;
 
 	policy_shown_to(access->policy, &self, endpoint, count_shown, &shown);
@@ -404,7 +389,7 @@ static void add_shown(void *userdata, const char *domain, bool allow)
 
 struct json_object *access_visible_to(struct access *access, const char *endpoint)
 {
-	struct policy_subject self = subject_of(access, access->self->domid, 0);
+	struct policy_subject self = access_subject(access, access->self->domid, 0);
 	struct json_object *shown = json_object_new_array();
 
 	policy_shown_to(access->policy, &self, endpoint, add_shown, shown);
@@ -428,79 +413,6 @@ struct json_object *access_status(const struct access *access)
 			       access->error ? json_object_new_uint64(access->error_since) : NULL);
 	json_object_object_add(object, "needs_names", json_object_new_boolean(access_needs_names(access)));
 	json_object_object_add(object, "undecided", json_object_new_uint64(access->undecided));
-	return object;
-}
-
-/* Returns the decision and the rule that made it, or `by_default` where none did. */
-static struct json_object *explain(struct access *access, const struct policy_decision *decision,
-				   uint32_t domid, uint32_t unknown, const char *by_default)
-{
-	struct json_object *object = json_object_new_object();
-	const char *reason = decision->file ? "a rule decides" : by_default;
-	char why[256];
-
-	if (decision->undecided) {
-		snprintf(why, sizeof(why), "the rule needs the name of domain %u, which isn't known: %s",
-			 unknown, why_unknown(access, unknown));
-		reason = why;
-	}
-	json_object_object_add(object, "allow", json_object_new_boolean(decision->allow));
-	json_object_object_add(object, "undecided", json_object_new_boolean(decision->undecided));
-	json_object_object_add(object, "domid", json_object_new_uint64(domid));
-	json_object_object_add(object, "file", text_or_null(decision->file));
-	json_object_object_add(object, "line",
-			       decision->file ? json_object_new_uint64(decision->line) : NULL);
-	json_object_object_add(object, "reason", json_object_new_string(reason));
-	return object;
-}
-
-struct json_object *access_explain(struct access *access, uint32_t domid, uint32_t uid, const char *endpoint)
-{
-	struct policy_subject subject = subject_of(access, domid, uid);
-	struct policy_decision decision = policy_reach(access->policy, &subject, endpoint);
-	struct json_object *object =
-		explain(access, &decision, domid, domid,
-			subject.is_self ? "no rule matches; within the domain that means allow"
-					: "no rule matches; between domains that means deny");
-
-	json_object_object_add(object, "uid", json_object_new_uint64(uid));
-	json_object_object_add(object, "endpoint", json_object_new_string(endpoint));
-	return object;
-}
-
-struct json_object *access_explain_far(struct access *access, const char *host, const char *domain,
-				       uint32_t uid, const char *endpoint)
-{
-	uint32_t domid = UINT32_MAX; /* none: only its name is known */
-	bool is_number = domid_parse(domain, strlen(domain), &domid);
-	struct policy_subject subject = far_subject(host, domid, is_number ? NULL : domain, uid);
-	struct policy_decision decision = policy_reach(access->policy, &subject, endpoint);
-	struct json_object *object =
-		explain(access, &decision, domid, domid, "no rule matches; between hosts that means deny");
-
-	if (!is_number)
-		json_object_object_add(object, "domid", NULL);
-	if (decision.undecided)
-		json_object_object_add(object, "reason",
-				       json_object_new_string("the rule needs the name of that domain"));
-	json_object_object_add(object, "host", json_object_new_string(host));
-	json_object_object_add(object, "uid", json_object_new_uint64(uid));
-	json_object_object_add(object, "endpoint", json_object_new_string(endpoint));
-	return object;
-}
-
-struct json_object *access_explain_relay(struct access *access, uint32_t domid, uint32_t to,
-					 const char *endpoint)
-{
-	const struct frame_identity from = {.domid = domid};
-	struct policy_decision decision = decide_relay(access, &from, to);
-	struct policy_subject source = subject_of(access, domid, 0);
-	struct json_object *object = explain(access, &decision, domid, source.names_unknown ? domid : to,
-					     "no rule matches; for relaying that means allow");
-
-	json_object_object_add(object, "uid", json_object_new_uint64(0));
-	json_object_object_add(object, "to", json_object_new_uint64(to));
-	json_object_object_add(object, "endpoint", json_object_new_string(endpoint));
 	return object;
 }
 

@@ -16,9 +16,11 @@
 #include "wire/frame.h"
 
 struct access;
+struct address;
 struct channel;
 struct denied;
 struct json_object;
+struct rule;
 struct self;
 
 /* Gets a domain's name and UUID, "" if it has none. Returns NULL, or in words for people why they aren't
@@ -34,7 +36,7 @@ void access_free(struct access *access);
 int access_reload(struct access *access);
 /* Returns what was wrong in the last reload, so that older rules are in force; NULL: nothing. */
 const char *access_error(const struct access *access);
-unsigned access_rules(const struct access *access);
+const char *access_directory(const struct access *access);
 /* Whether some rule names domains. */
 bool access_needs_names(const struct access *access);
 
@@ -80,14 +82,25 @@ struct json_object *access_visible_to(struct access *access, const char *endpoin
 /* Returns the rules in force, since when, and what is wrong with newer ones: `policy` in status. The caller
  * puts it. */
 struct json_object *access_status(const struct access *access);
-/* Returns what would be decided, and by which rule: for `xenmsg policy check`. The caller puts it. */
-struct json_object *access_explain(struct access *access, uint32_t domid, uint32_t uid, const char *endpoint);
+/* Returns how many rules of which files are in force. The caller puts it. */
+struct json_object *access_files(const struct access *access);
+/* Returns the rule that is asked as the one with this index; NULL: there are no more. */
+const struct rule *access_rule_at(const struct access *access, unsigned index);
+/* Describes a rule: its file, line and section, and its keys in the file's order, lists as arrays. */
+void access_describe_rule(const struct rule *rule, struct json_object *object);
+/* Returns what would be decided, by which rule, and which one would allow what is denied: for `xenmsg policy check`.
+ * `asked` is how the domain was named. The caller puts it. */
+struct json_object *access_explain(struct access *access, const char *asked, uint32_t domid, uint32_t uid,
+				   const char *endpoint);
 /* Returns the same for a sender in domain `domain` (a domid or a name) of another host. */
 struct json_object *access_explain_far(struct access *access, const char *host, const char *domain,
 				       uint32_t uid, const char *endpoint);
-/* Returns likewise whether domain 0 relays what the domain opens to `endpoint` in domain `to`. */
-struct json_object *access_explain_relay(struct access *access, uint32_t domid, uint32_t to,
-					 const char *endpoint);
+/* Returns likewise whether domain 0 relays what the domain opens to this address, which is in domain `to`. */
+struct json_object *access_explain_relay(struct access *access, const char *asked, uint32_t domid,
+					 const struct address *address, uint32_t to);
+/* Returns likewise whether domain 0 lets what the domain opens to this address go to its host. */
+struct json_object *access_explain_out(struct access *access, const char *asked, uint32_t domid,
+				       const struct address *address);
 
 struct denied *access_denied(struct access *access);
 

@@ -9,6 +9,7 @@
 #include <utlist.h>
 
 #include "base/log.h"
+#include "daemon/policy/policy.h"
 #include "daemon/relay/channel.h"
 
 struct pair {
@@ -105,8 +106,21 @@ static struct pair *place_for(struct denied *denied, const char *host, uint32_t 
 	return pair;
 }
 
+/* Keeps the rule, of which a policy that is read again leaves nothing. */
+static void note_rule(struct denied_entry *entry, const struct policy_decision *decision)
+{
+	const char *slash = decision->file ? strrchr(decision->file, '/') : NULL;
+
+	entry->section = decision->section;
+	entry->line = decision->line;
+	snprintf(entry->file, sizeof(entry->file), "%s",
+		 slash		  ? slash + 1
+		 : decision->file ? decision->file
+				  : "");
+}
+
 static void add(struct denied *denied, const char *host, uint32_t domid, uint32_t uid,
-		struct log_source source, const char *endpoint, const char *file, unsigned line)
+		struct log_source source, const char *endpoint, const struct policy_decision *decision)
 {
 	struct pair *pair = place_for(denied, host, domid, source, endpoint);
 	const char *slash = *host ? "/" : "";
@@ -114,12 +128,14 @@ static void add(struct denied *denied, const char *host, uint32_t domid, uint32_
 	if (pair) {
 		pair->entry.count++;
 		pair->entry.last = (uint64_t)time(NULL);
+		pair->entry.uid = uid;
+		note_rule(&pair->entry, decision);
 		DL_PREPEND(denied->pairs, pair);
 	}
-	if (file)
+	if (decision->file)
 		log_limited(LOG_DENIED, source, LOG_LEVEL_WARNING,
 			    "denied: domain %s%s%u, uid %u to %s, by %s:%u", host, slash, domid, uid,
-			    endpoint, file, line);
+			    endpoint, decision->file, decision->line);
 	else
 		log_limited(LOG_DENIED, source, LOG_LEVEL_WARNING,
 			    "denied: domain %s%s%u, uid %u to %s: no rule allows it", host, slash, domid, uid,
@@ -127,17 +143,17 @@ static void add(struct denied *denied, const char *host, uint32_t domid, uint32_
 }
 
 void denied_add(struct denied *denied, const struct frame_identity *from, bool is_local, const char *endpoint,
-		const char *file, unsigned line)
+		const struct policy_decision *decision)
 {
 	add(denied, "", from->domid, from->uid, is_local ? LOG_BY_UID(from->uid) : LOG_BY_DOMAIN(from->domid),
-	    endpoint, file, line);
+	    endpoint, decision);
 }
 
 void denied_add_far(struct denied *denied, const struct channel *channel, const char *endpoint,
-		    const char *file, unsigned line)
+		    const struct policy_decision *decision)
 {
 	add(denied, channel->host, channel->far_domid, channel->identity.uid,
-	    LOG_BY_DOMAIN(channel->identity.domid), endpoint, file, line);
+	    LOG_BY_DOMAIN(channel->identity.domid), endpoint, decision);
 }
 
 void denied_each(struct denied *denied, void (*each)(void *userdata, const struct denied_entry *entry),

@@ -9,6 +9,7 @@
  * displace another's.
  */
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -19,23 +20,29 @@
 
 struct channel;
 struct denied;
+struct policy_decision;
 
 struct denied *denied_new(void);
 void denied_free(struct denied *denied);
-/* Counts a refusal. `file` and `line` are those of the rule that decided; NULL: no rule allows it. */
+/* Counts what was refused by this decision. */
 void denied_add(struct denied *denied, const struct frame_identity *from, bool is_local, const char *endpoint,
-		const char *file, unsigned line);
+		const struct policy_decision *decision);
 
 /* Counts the same of a channel whose sender is on another host. */
 void denied_add_far(struct denied *denied, const struct channel *channel, const char *endpoint,
-		    const char *file, unsigned line);
+		    const struct policy_decision *decision);
 
 struct denied_entry {
 	char host[HOST_NAME_SIZE]; /* "": this one */
 	uint32_t domid;
 	char endpoint[ADDRESS_MAX + 1]; /* or, of what wasn't relayed or let out, the address */
 	uint64_t count;
+	/* of the last one: */
 	uint64_t last; /* seconds since 1970 */
+	uint32_t uid;
+	const char *section;	 /* the name of those that decide about this: "rule", "relay", "out" */
+	char file[NAME_MAX + 1]; /* the rule's, in the policy's directory; "": none matched */
+	unsigned line;
 };
 /* Calls `each` for each pair, the latest refused first. */
 void denied_each(struct denied *denied, void (*each)(void *userdata, const struct denied_entry *entry),

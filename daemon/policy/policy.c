@@ -34,18 +34,22 @@ static void free_rule(struct rule *rule)
 	free_items(rule->from);
 	free_items(rule->uid);
 	free_items(rule->to);
-	free(rule->file);
 	free(rule);
 }
 
 void policy_free(struct policy *policy)
 {
+	struct policy_file *file, *next_file;
 	struct rule *rule, *next;
 
 	if (!policy)
 		return;
 	LL_FOREACH_SAFE(policy->rules, rule, next)
 		free_rule(rule);
+	LL_FOREACH_SAFE(policy->files, file, next_file) {
+		free(file->path);
+		free(file);
+	}
 	free(policy);
 }
 
@@ -56,6 +60,25 @@ unsigned policy_rules(const struct policy *policy)
 
 	LL_COUNT(policy->rules, rule, count);
 	return count;
+}
+
+const struct rule *policy_rule_at(const struct policy *policy, unsigned index)
+{
+	const struct rule *rule = policy->rules;
+
+	while (rule && index-- > 0)
+		rule = rule->next;
+	return rule;
+}
+
+const char *policy_file_at(const struct policy *policy, unsigned index, unsigned *rules)
+{
+	const struct policy_file *file = policy->files;
+
+	while (file && index-- > 0)
+		file = file->next;
+	*rules = file ? file->rules : 0;
+	return file ? file->path : NULL;
 }
 
 static bool has_name(const struct item *items)
@@ -191,7 +214,18 @@ static bool name_matches(const struct item *items, const char *endpoint)
 
 static struct policy_decision decided_by(const struct rule *rule)
 {
-	return (struct policy_decision){.allow = rule->allow, .file = rule->file, .line = rule->line};
+	return (struct policy_decision){
+		.allow = rule->allow,
+		.section = rule->section->name,
+		.rule = rule,
+		.file = rule->file->path,
+		.line = rule->line,
+	};
+}
+
+static struct policy_decision decided_without(const struct section *section, bool allow)
+{
+	return (struct policy_decision){.allow = allow, .section = section->name};
 }
 
 /* Returns the first rule that matches; NULL: none. */
@@ -212,7 +246,7 @@ static const struct rule *find_rule(const struct policy *policy, const struct po
 
 static struct policy_decision decide(const struct rule *rule, const struct policy_subject *from)
 {
-	return rule ? decided_by(rule) : (struct policy_decision){.allow = from->is_self};
+	return rule ? decided_by(rule) : decided_without(&policy_sections[SECTION_RULE], from->is_self);
 }
 
 /* Where names are unknown, it is decided if their worst case has the same result as their best. */
@@ -378,7 +412,7 @@ struct policy_decision policy_relay(const struct policy *policy, const struct po
 	const struct section *section = &policy_sections[SECTION_RELAY];
 	const struct rule *worst = find_pair(policy, section, from, to, matches_at_worst);
 	const struct rule *best = find_pair(policy, section, from, to, matches_at_best);
-	struct policy_decision decision = {.allow = true};
+	struct policy_decision decision = decided_without(section, true);
 
 	if (worst)
 		decision = decided_by(worst);
@@ -411,7 +445,7 @@ struct policy_decision policy_out(const struct policy *policy, const struct poli
 {
 	const struct rule *worst = find_out(policy, from, host, matches_at_worst);
 	const struct rule *best = find_out(policy, from, host, matches_at_best);
-	struct policy_decision decision = {0};
+	struct policy_decision decision = decided_without(&policy_sections[SECTION_OUT], false);
 
 	if (worst)
 		decision = decided_by(worst);
@@ -432,5 +466,5 @@ struct policy_decision policy_bind(const struct policy *policy, const struct pol
 		    name_matches(rule->to, endpoint))
 			return decided_by(rule);
 	}
-	return (struct policy_decision){.allow = who->uid == 0 || in_group(who, socket_group)};
+	return decided_without(&policy_sections[SECTION_BIND], who->uid == 0 || in_group(who, socket_group));
 }

@@ -24,6 +24,7 @@
 #include <sys/types.h>
 
 struct policy;
+struct rule;
 
 /* Reads a policy; an empty or missing directory is one without rules. -EINVAL: a file has a mistake; else why
  * it can't be read. *error is a sentence for people with file and line, which the caller frees. */
@@ -32,6 +33,11 @@ int policy_load(struct policy **policy, const char *directory, char **error);
 int policy_load_stream(struct policy **policy, FILE *file, const char *path, char **error);
 void policy_free(struct policy *policy);
 unsigned policy_rules(const struct policy *policy);
+/* Returns the rule that is asked as the one with this index; NULL: there are no more. */
+const struct rule *policy_rule_at(const struct policy *policy, unsigned index);
+/* Returns the path of the file that was read as the one with this index, and how many rules it has; NULL: there are
+ * no more. */
+const char *policy_file_at(const struct policy *policy, unsigned index, unsigned *rules);
 /* Whether some rules name domains, by name or UUID. */
 bool policy_needs_names(const struct policy *policy);
 
@@ -54,7 +60,9 @@ struct policy_decision {
 	bool allow;
 	/* a rule may match, by a name that isn't known; then `allow` is false, and this is the rule */
 	bool undecided;
-	const char *file; /* of the rule, lives as long as the policy; NULL: no rule matched */
+	const char *section;	 /* the name of those that decide about this: "rule", "relay" */
+	const struct rule *rule; /* lives as long as the policy; NULL: none matched */
+	const char *file;	 /* of the rule, likewise */
 	unsigned line;
 };
 

@@ -56,13 +56,20 @@ struct rule {
 	/* `to` has the names of a [bind], the domains of a [see] or [relay]; no uid: any */
 	struct item *from, *uid, *to;
 	bool has_action, allow;
-	char *file;
+	const struct policy_file *file;
 	unsigned line;
 	struct rule *next;
 };
 
+struct policy_file {
+	char *path;
+	unsigned rules;
+	struct policy_file *next;
+};
+
 struct policy {
 	struct rule *rules;
+	struct policy_file *files; /* all that were read, in this order */
 };
 
 #endif

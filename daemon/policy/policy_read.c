@@ -23,6 +23,7 @@
 struct policy_reader {
 	struct ini_file file; /* first: begin_section() gets it */
 	struct policy *policy;
+	struct policy_file *of;
 	unsigned section_line;
 	struct rule *rule; /* the rule of the section that is being read */
 };
@@ -187,12 +188,10 @@ static struct rule *new_rule(struct policy_reader *reader, const struct section 
 {
 	struct rule *rule = calloc(1, sizeof(*rule));
 
-	if (rule)
-		rule->file = strdup(reader->file.path);
-	if (!rule || !rule->file) {
-		free(rule);
+	if (!rule)
 		return NULL;
-	}
+	rule->file = reader->of;
+	reader->of->rules++;
 	rule->section = section;
 	rule->line = reader->section_line;
 	LL_APPEND(reader->policy->rules, rule);
@@ -252,13 +251,26 @@ static int on_key(void *user, const char *untrusted_section, const char *key, co
 				 section->keys);
 }
 
+static struct policy_file *add_file(struct policy *policy, const char *path)
+{
+	struct policy_file *file = calloc(1, sizeof(*file));
+
+	if (!file || !(file->path = strdup(path))) {
+		free(file);
+		return NULL;
+	}
+	LL_APPEND(policy->files, file);
+	return file;
+}
+
 static int load_stream(struct policy *policy, FILE *file, const char *path, char **error)
 {
 	struct policy_reader reader = {
 		.file = {.stream = file, .path = path, .error = error, .begin_section = begin_section},
 		.policy = policy,
+		.of = add_file(policy, path),
 	};
-	int r = ini_file_parse(&reader.file, on_key, &reader);
+	int r = reader.of ? ini_file_parse(&reader.file, on_key, &reader) : -ENOMEM;
 
 	if (r == 0)
 		close_rule(&reader);

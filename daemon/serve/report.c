@@ -42,6 +42,8 @@ struct report *report_new(const struct report_question *question)
 		[REPORT_PEERS] = status_peers_lists,
 		[REPORT_ENDPOINTS] = status_endpoints_lists,
 		[REPORT_HOSTS] = status_hosts_lists,
+		[REPORT_RULES] = status_rules_lists,
+		[REPORT_DENIED] = status_denied_lists,
 		[REPORT_FAR_DOMAINS] = status_far_domains_lists,
 		[REPORT_FAR_ENDPOINTS] = status_far_endpoints_lists,
 		[REPORT_FAR_HOSTS] = status_far_hosts_lists,

@@ -33,6 +33,8 @@ enum report_kind {
 	REPORT_PEERS,
 	REPORT_ENDPOINTS,
 	REPORT_HOSTS,
+	REPORT_RULES,
+	REPORT_DENIED,
 	REPORT_FAR_DOMAINS, /* of another host, as it has told */
 	REPORT_FAR_ENDPOINTS,
 	REPORT_FAR_HOSTS, /* the hosts, as domain 0 has told */

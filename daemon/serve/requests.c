@@ -129,9 +129,9 @@ static bool may_ask_policy(struct request_context *context, struct session *sess
 	       (endpoint && endpoint->session && session_credentials(endpoint->session)->uid == viewer.uid);
 }
 
-/* Answers, in domain 0, whether it relays what FROM opens to the address TO. */
-static void explain_relay(struct request_context *context, struct session *session, uint32_t request,
-			  uint32_t domid, const char *to)
+/* Answers, in domain 0, whether it relays what FROM opens to the address TO, or lets it go to another host. */
+static void explain_address(struct request_context *context, struct session *session, uint32_t request,
+			    const char *from, uint32_t domid, const char *to)
 {
 	struct address address;
 	uint32_t to_domid;
@@ -139,15 +139,17 @@ static void explain_relay(struct request_context *context, struct session *sessi
 	if (context->self->domid != 0 || address_parse(to, strlen(to), &address, NULL) < 0)
 		reply_error(session, request, EINVAL,
 			    "TO must be an endpoint: letters, digits, _ and -; or in domain 0 an address, "
-			    "DOMAIN:ENDPOINT, to which it may relay");
-	else if (router_resolve(context->router, address.domain, &to_domid) < 0)
-		reply_error(session, request, EHOSTDOWN, why_unknown(context));
+			    "[HOST/]DOMAIN:ENDPOINT, to which it may relay");
 	else if (!viewer_of(session, context->administrators).sees_all)
 		reply_error(session, request, EPERM,
 			    "only root and the daemon's administrators may ask that");
+	else if (address.host[0] && strcmp(address.host, hosts_own_name(context->hosts)) != 0)
+		reply_json(session, request, access_explain_out(context->access, from, domid, &address));
+	else if (router_resolve(context->router, address.domain, &to_domid) < 0)
+		reply_error(session, request, EHOSTDOWN, why_unknown(context));
 	else
 		reply_json(session, request,
-			   access_explain_relay(context->access, domid, to_domid, address.endpoint));
+			   access_explain_relay(context->access, from, domid, &address, to_domid));
 }
 
 /* Reads whose sessions are asked about: user 0 if none is named. */
@@ -194,14 +196,14 @@ static void explain_here(struct request_context *context, struct session *sessio
 		 router_resolve(context->router, domain, &domid) < 0)
 		reply_error(session, request, EHOSTDOWN, why_unknown(context));
 	else if (address_is_meant(to, strlen(to)))
-		explain_relay(context, session, request, domid, to);
+		explain_address(context, session, request, domain, domid, to);
 	else if (!may_ask_policy(context, session, domid, uid, to))
 		reply_error(
 			session, request, EPERM,
 			"only root and the daemon's administrators may ask that; others may ask about FROM self/UID, "
 			"their own, and about a TO that they have bound");
 	else
-		reply_json(session, request, access_explain(context->access, domid, uid, to));
+		reply_json(session, request, access_explain(context->access, domain, domid, uid, to));
 }
 
 /* Answers a policy question: FROM is a sender, TO an endpoint here, or in domain 0 an address. */
@@ -226,7 +228,6 @@ static void explain_policy(struct request_context *context, struct session *sess
  * is wrong with the rules. */
 static void reload_policy(struct request_context *context, struct session *session, uint32_t request)
 {
-	struct json_object *object;
 	const char *why = NULL;
 	int r;
 
@@ -237,13 +238,10 @@ static void reload_policy(struct request_context *context, struct session *sessi
 		return;
 	}
 	r = context->reload(context->userdata, &why);
-	if (r < 0) {
+	if (r < 0)
 		reply_error(session, request, r == -ENOMEM ? ENOMEM : EINVAL, why ? why : "");
-		return;
-	}
-	object = json_object_new_object();
-	json_object_object_add(object, "rules", json_object_new_uint64(access_rules(context->access)));
-	reply_json(session, request, object);
+	else
+		reply_json(session, request, access_files(context->access));
 }
 
 /* Returns the reason for an error. The status has the reason why a link can't be made, which may be a peer's
@@ -430,7 +428,16 @@ struct report *requests_begin_answer(void *userdata, struct session *session, ui
 		reload_policy(context, session, request);
 		return NULL;
 	}
-	if (!strcmp(query, "status all")) {
+	if (!strcmp(query, "rules") || !strcmp(query, "denied")) {
+		if (!viewer_of(session, context->administrators).sees_all) {
+			reply_error(
+				session, request, EPERM,
+				"only root, the user that xenmsgd runs as and administrators (admin-group) "
+				"may see the rules, and whom they refuse");
+			return NULL;
+		}
+		question.kind = query[0] == 'r' ? REPORT_RULES : REPORT_DENIED;
+	} else if (!strcmp(query, "status all")) {
 		question.all = true;
 	} else if (!strcmp(query, "peers")) {
 		question.kind = REPORT_PEERS;
@@ -468,8 +475,8 @@ struct report *requests_begin_answer(void *userdata, struct session *session, ui
 	} else if (strcmp(query, "status")) {
 		reply_error(
 			session, request, EINVAL,
-			"a query is status [all], peers [HOST], endpoints [[HOST/]DOMAIN], hosts, policy FROM TO or "
-			"reload");
+			"a query is status [all], peers [HOST], endpoints [[HOST/]DOMAIN], hosts, policy FROM TO, "
+			"rules, denied or reload");
 		return NULL;
 	}
 	return begin_report(context, session, request, question);

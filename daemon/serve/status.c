@@ -521,49 +521,6 @@ const struct status_list status_endpoints_lists[] = {
 	{.name = NULL},
 };
 
-/* --- refusals --------------------------------------------------------------------------------- */
-
-struct search {
-	const struct denied_entry *found;
-	unsigned left;
-};
-
-static void find_denied(void *userdata, const struct denied_entry *entry)
-{
-	struct search *search = userdata;
-
-	if (search->left-- == 0)
-		search->found = entry;
-}
-
-static bool next_denied(struct status_walk *walk)
-{
-	struct search search = {.left = walk->index++};
-
-	walk->units += walk->index;
-	denied_each(access_denied(walk->sources->access), find_denied, &search);
-	walk->denied = search.found;
-	return search.found != NULL;
-}
-
-/* Gives all refusals one rank: the walk has the latest first. */
-static unsigned rank_of_denied(struct status_walk *walk)
-{
-	return 0;
-}
-
-static void describe_denied(struct status_walk *walk, struct json_object *object)
-{
-	const struct denied_entry *entry = walk->denied;
-	char from[HOST_NAME_SIZE + 16];
-
-	snprintf(from, sizeof(from), "%s%s%u", entry->host, *entry->host ? "/" : "", entry->domid);
-	add_text(object, "from", from);
-	add_text(object, "to", entry->endpoint);
-	add_number(object, "count", entry->count);
-	add_number(object, "last", entry->last);
-}
-
 /* --- accounts --------------------------------------------------------------------------------- */
 
 static bool next_account(struct status_walk *walk)
@@ -646,8 +603,8 @@ const struct status_list status_lists[] = {
 	{.name = "peers", .next = next_peer, .rank = rank_of_peer, .describe = describe_peer},
 	{.name = "denied",
 	 .of_others = true,
-	 .next = next_denied,
-	 .rank = rank_of_denied,
-	 .describe = describe_denied},
+	 .next = status_next_denied,
+	 .rank = status_rank_of_denied,
+	 .describe = status_describe_denied},
 	{.name = NULL},
 };

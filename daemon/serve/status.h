@@ -4,7 +4,7 @@
 
 /*
  * The daemon's status as JSON (doc/status.schema.json), and the shorter lists for `xenmsg peers`, `xenmsg
- * endpoints` and `xenmsg hosts`: describes each entry, and decides who may see it. Report.h makes one text of them. This reads
+ * endpoints`, `xenmsg hosts` and `xenmsg policy`: describes each entry, and decides who may see it. Report.h makes one text of them. This reads
  * the other modules and changes nothing.
  */
 
@@ -30,6 +30,7 @@ struct local;
 struct peers;
 struct quota;
 struct router;
+struct rule;
 struct self;
 struct store;
 struct streams;
@@ -82,6 +83,7 @@ struct status_walk {
 	const struct account *account;
 	const struct endpoint *endpoint;
 	const struct denied_entry *denied;
+	const struct rule *rule;
 	struct session *session;
 	struct stream_info stream;
 	/* of a stream that a session carries; NULL: the entry is no stream */
@@ -109,8 +111,8 @@ struct status_list {
 /* Each array ends with a list without a name. Those of `status` are members of its object; the others'
  * entries form one array. */
 extern const struct status_list status_lists[], status_peers_lists[], status_endpoints_lists[],
-	status_hosts_lists[], status_far_domains_lists[], status_far_endpoints_lists[],
-	status_far_hosts_lists[];
+	status_hosts_lists[], status_rules_lists[], status_denied_lists[], status_far_domains_lists[],
+	status_far_endpoints_lists[], status_far_hosts_lists[];
 
 /* Returns an object with what isn't a list. The caller puts it. */
 struct json_object *status_head(const struct status_sources *sources, const struct viewer *viewer);

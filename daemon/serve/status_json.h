@@ -85,4 +85,9 @@ static inline void add_host(struct json_object *object, const struct host_info *
 	add_number(object, "since", info->since);
 }
 
+/* The list of what policy has refused, which more than one question has (status_policy.c). */
+bool status_next_denied(struct status_walk *walk);
+unsigned status_rank_of_denied(struct status_walk *walk);
+void status_describe_denied(struct status_walk *walk, struct json_object *object);
+
 #endif

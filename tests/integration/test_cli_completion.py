@@ -31,6 +31,7 @@ def test_bash_offers_commands_options_domains_and_endpoints(nodes):
     assert offered(one, "xenmsg send 2:i") == {"inbox"}  # behind the colon
     assert "--serve" in offered(one, "xenmsg bench --s") and {"2", "self"} <= offered(one, "xenmsg bench ")
     assert {"2", "self"} <= offered(one, "xenmsg ping ") and offered(one, "xenmsg policy c") == {"check"}
+    assert {"check", "show", "denied", "reload"} <= offered(one, "xenmsg policy ")
     one.kill()
     assert offered(one, "xenmsg send ") == set()
 

@@ -72,6 +72,17 @@ def test_decisions(nodes, valid):
     assert not valid("policy", printed(one, "policy", "check", "2", "x", code=EXIT_DENIED))[0]["allow"]
 
 
+def test_rules_and_refusals(nodes, valid):
+    one, two = nodes(1, 2).values()
+    two.write_policy("[rule]\nfrom = 1\nuid = 0\nto = print\naction = deny\n[see]\nfrom = 1\ndomain = *\naction = allow\n")
+    reload, = valid("policy reload", printed(two, "policy", "reload"))
+    assert reload["rules"] == 2
+    for to in ("print", "other"):
+        one.send(f"2:{to}", "x", exit_code=EXIT_DENIED)
+    assert [refusal["to"] for refusal in valid("policy denied", printed(two, "policy", "denied"))] == ["other", "print"]
+    assert [rule["section"] for rule in valid("policy show", printed(two, "policy", "show"))] == ["rule", "see"]
+
+
 def test_replies(nodes, valid):
     one, two = nodes(1, 2).values()
     two.popen("serve", "same", "--", "cat")

@@ -409,7 +409,8 @@ def test_a_reload_reports(with_policies):
     receiver = two.receiver("inbox")
     two.write_policy(rule("1", "other"))
     done = two.xenmsg("policy", "reload")
-    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.decode() == "1 rule is in force\n  1 of /etc/xenmsg/policy.d/50-test.conf\n"
     one.send("2:inbox", "b", exit_code=EXIT_DENIED)
     two.write_policy(rule("1", "inbox", "alow"))
     before = two.status()["policy"]
@@ -573,18 +574,147 @@ def test_policy_check_tells_which_rule_decides(with_policies):
         assert done.returncode == code, done
         return (done.stderr or done.stdout).decode()
     path = "/etc/xenmsg/policy.d/50-test.conf"
-    assert check("3", "print", code=0) == f"allow: the rule in {path}, line 6, decides\n"
-    assert check("3/1000", "print", code=EXIT_DENIED) == f"deny: the rule in {path}, line 1, decides\n"
+    assert check("3", "print", code=0) == f"allow: the rule in {path}, line 6, decides\n" + rule("3", "print")
+    assert check("3/1000", "print", code=EXIT_DENIED) == (
+        f"deny: the rule in {path}, line 1, decides\n" + rule("3", "print", "deny", uid=1000)
+        + "\nTo allow it, put this before it, and then: xenmsg policy reload\n" + rule("3", "print", uid=1000))
     assert "between domains that means deny" in check("3", "scan", code=EXIT_DENIED)
     assert "within the domain that means allow" in check("self", "scan", code=0)
     answer = json.loads(check("3/1000", "print", "--json", code=EXIT_DENIED))
+    decides = {"file": path, "line": 1, "section": "rule", "from": ["3"], "uid": ["1000"], "to": ["print"], "action": "deny"}
     assert answer == {"allow": False, "undecided": False, "domid": 3, "uid": 1000, "endpoint": "print", "file": path, "line": 1,
-                      "reason": "a rule decides"}
+                      "reason": "a rule decides", "rule": decides, "cure": dict(decides, action="allow")}
     answer = json.loads(check("3", "scan", "--json", code=EXIT_DENIED))
-    assert answer["file"] is None and answer["line"] is None
+    assert answer["file"] is None and answer["line"] is None and answer["rule"] is None
+    assert answer["cure"] == {"file": path, "line": None, "section": "rule", "from": ["3"], "to": ["scan"], "action": "allow"}
     assert "no domain of that name" in check("nowhere", "print", code=EXIT_UNREACHABLE)
     assert check("3", "a.b", code=EXIT_USAGE).count("\n") == 1
     assert check("3/x", "print", code=EXIT_USAGE).count("\n") == 1
     assert "it takes FROM and TO" in check("3", code=EXIT_USAGE)
     # To ask is not to be refused.
     assert one.status()["denied"] == []
+
+
+def cure_in(done):
+    """What `policy check` has printed to be pasted."""
+    return done.stdout.decode().partition("To allow it, ")[2].partition("\n")[2]
+
+
+@pytest.mark.parametrize("policy", ["", rule("2", "inbox", "deny") + rule("*", "*", "deny"), rule("*", "print", uid=7)])
+def test_the_rule_that_policy_check_prints_allows_it(with_policies, policy):
+    one, _ = with_policies({1: policy, 2: None})
+    for who, to in (("2", "inbox"), ("2/1000", "scan"), ("hostb/work", "inbox"), ("hostb/7/12", "a-b")):
+        done = one.xenmsg("policy", "check", who, to)
+        assert done.returncode == EXIT_DENIED and cure_in(done), done
+        one.write_policy(cure_in(done) + policy)
+        assert one.xenmsg("policy", "reload").returncode == 0
+        done = one.xenmsg("policy", "check", who, to)
+        assert done.returncode == 0 and not cure_in(done), done
+        # It allows no more than was asked about.
+        assert one.xenmsg("policy", "check", "3", to).returncode == EXIT_DENIED
+        one.write_policy(policy)
+        assert one.xenmsg("policy", "reload").returncode == 0
+
+
+def test_policy_check_names_a_file_where_there_is_none(with_policies):
+    one, = with_policies({1: None})
+    done = one.xenmsg("policy", "check", "2", "inbox")
+    assert "add this to /etc/xenmsg/policy.d/50-local.conf, and" in done.stdout.decode()
+    done = one.xenmsg("policy", "reload")
+    assert done.stdout == b"no rules are in force: there are no files *.conf in /etc/xenmsg/policy.d\n"
+    done = one.xenmsg("policy", "show")
+    assert (done.returncode, done.stdout) == (0, b"") and b"there are no rules" in done.stderr
+
+
+def test_policy_check_in_domain_0_asks_the_outs(with_policies):
+    zero, = with_policies({0: None})
+    done = zero.xenmsg("policy", "check", "2", "hostb/work:inbox")
+    assert done.returncode == EXIT_DENIED and cure_in(done) == "[out]\nfrom = 2\nto = hostb\naction = allow\n", done
+    zero.write_policy(cure_in(done))
+    assert zero.xenmsg("policy", "reload").returncode == 0
+    done = zero.xenmsg("policy", "check", "2", "hostb/work:inbox")
+    assert done.returncode == 0 and "[out]" in done.stdout.decode()
+    answer = json.loads(zero.xenmsg("policy", "check", "--json", "2", "hostc/work:inbox").stdout)
+    assert (answer["allow"], answer["to_host"], answer["endpoint"]) == (False, "hostc", "inbox")
+
+
+# ---- policy show, policy denied ----
+
+def test_policy_show_prints_files_that_mean_the_same(with_policies):
+    one, = with_policies({1: None})
+    first = "# nothing\n"
+    second = rule("2, hostb/*", "print, scan-?", uid="0,1000") + "[bind]\nname = a*\nuid = root, @root, *\naction = deny\n"
+    third = "[see]\nfrom = *\ndomain = self\naction = allow\n[relay]\nfrom = 2\nto = 3\naction = deny\n[out]\nfrom = 1\nto = *\naction = allow\n"
+    for name, text in (("10-a.conf", first), ("20-b.conf", second), ("30-c.conf", third)):
+        one.write_policy(text, name)
+    done = one.xenmsg("policy", "reload")
+    place = "/etc/xenmsg/policy.d"
+    assert done.stdout.decode() == f"5 rules are in force\n  0 of {place}/10-a.conf\n  2 of {place}/20-b.conf\n  3 of {place}/30-c.conf\n"
+    files = json.loads(one.xenmsg("policy", "reload", "--json").stdout)
+    assert files == {"directory": place, "rules": 5, "files": [{"file": f"{place}/{name}", "rules": rules} for name, rules in
+                                                               (("10-a.conf", 0), ("20-b.conf", 2), ("30-c.conf", 3))]}
+    shown = one.xenmsg("policy", "show").stdout.decode()
+    assert shown.startswith(f"# {place}/20-b.conf, line 1\n[rule]\nfrom = 2, hostb/*\nuid = 0, 1000\nto = print, scan-?\naction = allow\n\n"
+                            f"# {place}/20-b.conf, line 6\n[bind]\n")
+    rows = [json.loads(line) for line in one.xenmsg("policy", "show", "--json").stdout.splitlines()]
+    assert [(os.path.basename(row["file"]), row["line"], row["section"]) for row in rows] == [
+        ("20-b.conf", 1, "rule"), ("20-b.conf", 6, "bind"), ("30-c.conf", 1, "see"), ("30-c.conf", 5, "relay"), ("30-c.conf", 9, "out")]
+    assert rows[1]["name"] == ["a*"] and rows[1]["uid"] == ["root", "@root", "*"] and rows[2]["domain"] == ["self"]
+    # What is printed is itself a policy, and the same.
+    one.write_policy(shown, "20-b.conf")
+    one.write_policy("", "30-c.conf")
+    assert one.xenmsg("policy", "reload").returncode == 0
+
+    def meant(row):
+        return {key: value for key, value in row.items() if key not in ("file", "line")}
+    again = [json.loads(line) for line in one.xenmsg("policy", "show", "--json").stdout.splitlines()]
+    assert [meant(row) for row in again] == [meant(row) for row in rows]
+
+
+def test_policy_show_has_five_thousand_rules(with_policies):
+    one, = with_policies({1: "".join(rule("2", f"name{i}") for i in range(5000))})
+    rows = [json.loads(line) for line in one.xenmsg("policy", "show", "--json").stdout.splitlines()]
+    assert [row["to"] for row in rows] == [[f"name{i}"] for i in range(5000)]
+    assert "policy: 5000 rules are in force" in one.xenmsg("status").stdout.decode()
+
+
+def test_policy_denied_tells_who_what_how_often_and_by_what_rule(with_policies):
+    one, two = with_policies({1: None, 2: rule("1", "closed", "deny")})
+    done = two.xenmsg("policy", "denied")
+    assert (done.returncode, done.stdout) == (0, b"") and b"nobody was refused" in done.stderr
+    for _ in range(3):
+        one.send("2:closed", "x", exit_code=EXIT_DENIED)
+    one.send("2:other", "x", exit_code=EXIT_DENIED)
+    path = "/etc/xenmsg/policy.d/50-test.conf"
+    other, closed = [json.loads(line) for line in two.xenmsg("policy", "denied", "--json").stdout.splitlines()]
+    assert abs(closed.pop("last") - time.time()) < 600 and abs(other.pop("last") - time.time()) < 600
+    assert closed == {"from": "1", "domain": None, "uid": 0, "to": "closed", "count": 3, "section": "rule", "file": path, "line": 1}
+    assert other == {"from": "1", "domain": None, "uid": 0, "to": "other", "count": 1, "section": "rule", "file": None, "line": None}
+    # It is kept which rule it was, whatever has become of that.
+    two.write_policy("")
+    assert two.xenmsg("policy", "reload").returncode == 0
+    head, first, second = two.xenmsg("policy", "denied").stdout.decode().splitlines()
+    assert head.split() == ["FROM", "DOMAIN", "UID", "TO", "COUNT", "LAST", "RULE"]
+    assert first.split()[:5] == ["1", "-", "0", "other", "1"] and first.endswith("no [rule]")
+    assert second.split()[:5] == ["1", "-", "0", "closed", "3"] and second.endswith(f"{path}:1")
+    assert "policy: refused last domain 1, uid 0, to other, 1 time," in two.xenmsg("status").stdout.decode()
+    said = two.xenmsg("doctor", "1").stdout.decode()
+    assert "0 rules are in force, so no other domain may reach anything here" in said
+    assert "last domain 1, uid 0, to other (1 time); 'xenmsg policy check 1/0 other' says why" in said
+
+
+def test_only_administrators_see_rules_and_refusals(with_policies):
+    one, = with_policies({1: rule("2", "secret")})
+    open_to_others(one)
+
+    def ask(question):
+        with Program(one.socket) as program:
+            error, text = program.request(QUERY, question)
+            return [error, text.decode()]
+    for question in (b"rules", b"denied"):
+        error, text = as_user(NOBODY, lambda question=question: ask(question))
+        assert error == errno.EPERM and "administrators" in text and "secret" not in text
+        assert ask(question)[0] == 0
+    for command in ("show", "denied", "reload"):
+        done = one.xenmsg("policy", command, "x")
+        assert done.returncode == EXIT_USAGE and b"takes no arguments" in done.stderr

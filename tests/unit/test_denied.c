@@ -6,15 +6,18 @@
 #include <string.h>
 
 #include "daemon/policy/denied.h"
+#include "daemon/policy/policy.h"
 #include "base/log.h"
 
 #define OWN 1
+
+static const struct policy_decision no_rule = {.section = "rule"};
 
 static void add(struct denied *denied, uint32_t domid, uint32_t uid, const char *endpoint)
 {
 	const struct frame_identity from = {.domid = domid, .uid = uid};
 
-	denied_add(denied, &from, domid == OWN, endpoint, NULL, 0);
+	denied_add(denied, &from, domid == OWN, endpoint, &no_rule);
 }
 
 static void try_names(struct denied *denied, uint32_t domid, uint32_t uid, unsigned count)
@@ -100,5 +103,33 @@ TEST(there_is_a_place_when_everybody_has_one)
 	for (unsigned i = 0; i < 2 * DENIED_MAX; i++)
 		add(denied, 100 + i, 0, "inbox");
 	assert_int_equal(seen_in(denied).all, DENIED_MAX);
+	denied_free(denied);
+}
+
+static void keep(void *userdata, const struct denied_entry *entry)
+{
+	*(struct denied_entry *)userdata = *entry;
+}
+
+TEST(last_rule_and_user_of_a_pair_are_kept)
+{
+	char path[] = "/etc/xenmsg/policy.d/10.conf";
+	struct policy_decision by_rule = {.section = "rule", .file = path, .line = 7};
+	const struct frame_identity from = {.domid = 3, .uid = 1000};
+	struct denied *denied = denied_new();
+	struct denied_entry entry = {0};
+
+	add(denied, 3, 0, "inbox");
+	denied_each(denied, keep, &entry);
+	assert_int_equal(entry.uid, 0);
+	assert_string_equal(entry.file, "");
+	denied_add(denied, &from, false, "inbox", &by_rule);
+	memset(path, 'x', sizeof(path) - 1); /* the policy is read again */
+	denied_each(denied, keep, &entry);
+	assert_int_equal(entry.count, 2);
+	assert_int_equal(entry.uid, 1000);
+	assert_string_equal(entry.section, "rule");
+	assert_string_equal(entry.file, "10.conf");
+	assert_int_equal(entry.line, 7);
 	denied_free(denied);
 }

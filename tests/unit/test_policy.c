@@ -349,3 +349,29 @@ TEST_WITH(to_whom_it_shows_depends_on_some_user_only, set_up, tear_down)
 	assert_string_equal(shown, "!4 *");
 	assert_true(policy_shows(fixture->policy, &guest, "print"));
 }
+
+/* --- what is in force ------------------------------------------------------------------------- */
+
+TEST_WITH(files_and_rules_are_listed_in_the_order_of_asking, set_up, tear_down)
+{
+	struct fixture *fixture = *state;
+	const struct rule *first, *second;
+	unsigned count;
+
+	put(fixture, "20-b.conf", "[rule]\nfrom = 3\nto = print\naction = allow\n");
+	put(fixture, "10-a.conf", "[rule]\nfrom = 3\nto = scan\naction = deny\n");
+	put(fixture, "30-c.conf", "# none\n");
+	assert_int_equal(load(fixture), 0);
+	first = policy_rule_at(fixture->policy, 0);
+	second = policy_rule_at(fixture->policy, 1);
+	assert_ptr_equal(first, reach(fixture, &guest, "scan").rule);
+	assert_ptr_equal(second, reach(fixture, &guest, "print").rule);
+	assert_null(policy_rule_at(fixture->policy, 2));
+	assert_null(reach(fixture, &guest, "other").rule);
+	assert_string_equal(reach(fixture, &guest, "other").section, "rule");
+	assert_non_null(strstr(policy_file_at(fixture->policy, 0, &count), "10-a.conf"));
+	assert_int_equal(count, 1);
+	assert_non_null(strstr(policy_file_at(fixture->policy, 2, &count), "30-c.conf"));
+	assert_int_equal(count, 0);
+	assert_null(policy_file_at(fixture->policy, 3, &count));
+}
