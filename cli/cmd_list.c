@@ -3,6 +3,7 @@
 /* peers, endpoints and hosts: print the daemon's JSON answer as a table, or as it is. */
 
 #include <json-c/json.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,9 +26,11 @@ static const char endpoints_help[] =
 	"Usage: xenmsg endpoints [OPTIONS] [[HOST/]DOMAIN]\n"
 	"\n"
 	"Lists the endpoints that can be reached from here, in all domains or in DOMAIN (domid, name, UUID or self).\n"
+	"KIND: what it takes, messages, calls, streams, or any of them, where that is known.\n"
 	"VISIBLE_TO: of those here, which other domains may reach them by policy; !DOMAIN before * is left out.\n"
 	"STARTED: of those here that are started on demand, activatable, starting, running, lingering or failed.\n"
-	"Of a domain of another HOST: those that its policy lets this domain and user reach, and for what KIND of channels.\n"
+	"USER, PID, PROGRAM: who has bound those here, as far as this user may know: his own, and root all.\n"
+	"Of a domain of another HOST: those that its policy lets this domain and user reach.\n"
 	"\n"
 	"      --json          the same as JSON, one object a line\n";
 
@@ -132,6 +135,21 @@ static void shape_host(struct json_object *host)
 	json_object_object_add(host, "link", link_for_table(link, text_at(link, "state")));
 }
 
+/* Puts who has bound it in words, or leaves that out. */
+static void shape_endpoint(struct json_object *endpoint)
+{
+	const struct passwd *user = at(endpoint, "uid") ? getpwuid((uid_t)number_at(endpoint, "uid")) : NULL;
+
+	if (!at(endpoint, "pid")) {
+		json_object_object_del(endpoint, "pid");
+		return;
+	}
+	json_object_object_add(endpoint, "user",
+			       user ? json_object_new_string(user->pw_name)
+				    : json_object_get(at(endpoint, "uid")));
+	json_object_object_add(endpoint, "program", json_object_get(at(endpoint, "comm")));
+}
+
 static bool some_have(struct json_object *list, const char *column)
 {
 	for (size_t i = 0; i < json_object_array_length(list); i++)
@@ -218,8 +236,8 @@ int cmd_peers(struct cli *cli, int argc, char **argv)
 
 int cmd_endpoints(struct cli *cli, int argc, char **argv)
 {
-	static const char *const columns[] = {"host", "domid",	    "domain",  "name",
-					      "kind", "visible_to", "started", NULL};
+	static const char *const columns[] = {"host",	 "domid", "domain", "name",    "kind", "visible_to",
+					      "started", "user",  "pid",    "program", NULL};
 	char question[sizeof("endpoints ") + HOST_NAME_SIZE + 1 + DOMAIN_NAME_MAX] = "endpoints";
 	const char *domain = "";
 	struct address parsed;
@@ -240,7 +258,7 @@ int cmd_endpoints(struct cli *cli, int argc, char **argv)
 				domain);
 		snprintf(question, sizeof(question), "endpoints %s", domain);
 	}
-	return list(cli, domain, question, json, columns, NULL);
+	return list(cli, domain, question, json, columns, shape_endpoint);
 }
 
 int cmd_hosts(struct cli *cli, int argc, char **argv)

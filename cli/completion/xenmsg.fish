@@ -17,12 +17,15 @@ function __xenmsg_hosts
     timeout 2 xenmsg hosts 2>/dev/null | awk 'NR > 2 { print $1 }'
 end
 function __xenmsg_addresses
-    timeout 2 xenmsg endpoints 2>/dev/null | awk 'NR > 1 { print $1 ":" $3; if ($2 != "-") print $2 ":" $3 }'
+    timeout 2 xenmsg endpoints 2>/dev/null | awk -v kind=$argv[1] '
+        NR > 1 && ($4 == kind || $4 == "any" || $4 == "-") { print $1 ":" $3; if ($2 != "-") print $2 ":" $3 }'
 end
 complete -c xenmsg -n 'not __fish_seen_subcommand_from (__xenmsg_commands)' -f -a '(__xenmsg_commands)'
 complete -c xenmsg -n '__fish_seen_subcommand_from help' -f -a '(__xenmsg_commands)'
 complete -c xenmsg -n '__fish_seen_subcommand_from (__xenmsg_commands); and string match -q -- "-*" (commandline -ct)' -a '(__xenmsg_options)'
-complete -c xenmsg -n '__fish_seen_subcommand_from send call connect run' -a '(__xenmsg_addresses)'
+complete -c xenmsg -n '__fish_seen_subcommand_from send' -a '(__xenmsg_addresses message)'
+complete -c xenmsg -n '__fish_seen_subcommand_from call' -a '(__xenmsg_addresses call)'
+complete -c xenmsg -n '__fish_seen_subcommand_from connect run' -a '(__xenmsg_addresses stream)'
 complete -c xenmsg -n '__fish_seen_subcommand_from ping bench doctor endpoints watch policy' -f -a '(__xenmsg_domains)'
 complete -c xenmsg -n '__fish_seen_subcommand_from policy' -f -a 'check show denied reload'
 complete -c xenmsg -n '__fish_seen_subcommand_from peers' -f -a '(__xenmsg_hosts)'

@@ -241,6 +241,7 @@ static void describe_endpoint(struct status_walk *walk, struct json_object *obje
 		credentials = session_credentials(endpoint->session);
 		add_number(object, "uid", credentials->uid);
 		add_number(object, "pid", (uint64_t)credentials->pid);
+		add_text(object, "comm", session_comm(endpoint->session));
 		add_number(object, "queued", queued_for(walk, session_hop(endpoint->session)));
 	}
 	if (endpoint->activation)
@@ -436,15 +437,27 @@ const struct status_list status_peers_lists[] = {
 
 /* --- endpoints, here and there ---------------------------------------------------------------- */
 
-/* Describes an endpoint by its name. `visible_to`: NULL for viewers who may not know, and where only the
+/* Describes an endpoint by its name. `kind`, `visible_to`: NULL for viewers who may not know, and where only the
  * daemon there knows. */
 static void describe_name(const struct status_walk *walk, struct json_object *object, uint32_t domid,
-			  const char *name, struct json_object *visible_to)
+			  const char *name, const char *kind, struct json_object *visible_to)
 {
 	add_number(object, "domid", domid);
 	add_text(object, "domain", directory_name(walk->sources->directory, domid));
 	add_text(object, "name", name);
+	json_object_object_add(object, "kind", kind ? json_object_new_string(kind) : NULL);
 	json_object_object_add(object, "visible_to", visible_to);
+}
+
+/* Tells who has bound it; `session`: NULL for viewers who may not know, and where nobody has. */
+static void describe_binder(struct json_object *object, struct session *session)
+{
+	const struct ucred *credentials = session ? session_credentials(session) : NULL;
+
+	json_object_object_add(object, "uid", credentials ? json_object_new_uint64(credentials->uid) : NULL);
+	json_object_object_add(object, "pid", credentials ? json_object_new_int64(credentials->pid) : NULL);
+	json_object_object_add(object, "comm",
+			       credentials ? json_object_new_string(session_comm(session)) : NULL);
 }
 
 static bool next_name_here(struct status_walk *walk)
@@ -456,10 +469,13 @@ static void describe_name_here(struct status_walk *walk, struct json_object *obj
 {
 	const struct endpoint *endpoint = walk->endpoint;
 	struct json_object *visible_to = NULL;
+	bool may_know = is_owner(walk, endpoint);
 
-	if (is_owner(walk, endpoint))
+	if (may_know)
 		visible_to = access_visible_to(walk->sources->access, endpoint->name);
-	describe_name(walk, object, walk->sources->self->domid, endpoint->name, visible_to);
+	describe_name(walk, object, walk->sources->self->domid, endpoint->name, kind_name(endpoint->kinds),
+		      visible_to);
+	describe_binder(object, may_know ? endpoint->session : NULL);
 	if (endpoint->activation)
 		add_text(object, "started", activation_info(endpoint->activation).state);
 }
@@ -509,7 +525,8 @@ static bool next_name_there(struct status_walk *walk)
 
 static void describe_name_there(struct status_walk *walk, struct json_object *object)
 {
-	describe_name(walk, object, walk->peer.domid, walk->name, NULL);
+	describe_name(walk, object, walk->peer.domid, walk->name, NULL, NULL);
+	describe_binder(object, NULL);
 }
 
 const struct status_list status_endpoints_lists[] = {

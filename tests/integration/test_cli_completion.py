@@ -27,7 +27,12 @@ def test_bash_offers_commands_options_domains_and_endpoints(nodes):
     assert offered(one, "xenmsg send --t") == {"--timeout"} and "--exec" in offered(one, "xenmsg recv --")
     two.receiver("inbox")
     eventually(lambda: "2:inbox" in offered(one, "xenmsg send "), "the endpoint is offered")
-    assert "2:inbox" in offered(one, "xenmsg run ")
+    one.popen("listen", "sort")
+    one.receiver("log")
+    eventually(lambda: "1:sort" in offered(one, "xenmsg run "), "what takes streams is offered")
+    assert "1:sort" in offered(one, "xenmsg connect ") and "1:sort" not in offered(one, "xenmsg send ")
+    assert "1:log" in offered(one, "xenmsg send ") and "1:log" not in offered(one, "xenmsg call ") | offered(one, "xenmsg run ")
+    assert "2:inbox" in offered(one, "xenmsg run ")  # of what kind that is, only domain 2 knows
     assert offered(one, "xenmsg send 2:i") == {"inbox"}  # behind the colon
     assert "--serve" in offered(one, "xenmsg bench --s") and {"2", "self"} <= offered(one, "xenmsg bench ")
     assert {"2", "self"} <= offered(one, "xenmsg ping ") and offered(one, "xenmsg policy c") == {"check"}

@@ -61,8 +61,20 @@ def test_endpoints_lists_what_can_be_reached(nodes):
     assert listed("2") == [(2, "print"), (2, "scan")]
     assert listed("self") == [(1, "log")]
     table = [line.split() for line in one.xenmsg("endpoints", "2").stdout.decode().splitlines()]
-    assert table[0] == ["DOMID", "DOMAIN", "NAME", "VISIBLE_TO"]
-    assert sorted((row[0], row[2], row[3]) for row in table[1:]) == [("2", "print", "-"), ("2", "scan", "-")]
+    assert table[0] == ["DOMID", "DOMAIN", "NAME", "KIND", "VISIBLE_TO"]
+    assert sorted((row[0], row[2], row[4]) for row in table[1:]) == [("2", "print", "-"), ("2", "scan", "-")]
+
+
+def test_endpoints_tells_kinds_and_who_has_bound_what(nodes):
+    one = nodes(1)[1]
+    started = {"log": one.receiver("log").process, "upper": one.popen("serve", "upper", "--", "cat"), "sort": one.popen("listen", "sort")}
+    bound = eventually(lambda: (all_ := {entry["name"]: entry for entry in one.json("endpoints")}).keys() == started.keys() and all_, "all")
+    assert {name: entry["kind"] for name, entry in bound.items()} == {"log": "message", "upper": "call", "sort": "stream"}
+    assert {name: (entry["uid"], entry["pid"], entry["comm"]) for name, entry in bound.items()} == {
+        name: (0, process.pid, "xenmsg") for name, process in started.items()}
+    head, *rows = [line.split() for line in one.xenmsg("endpoints").stdout.decode().splitlines()]
+    assert head == ["DOMID", "DOMAIN", "NAME", "KIND", "VISIBLE_TO", "USER", "PID", "PROGRAM"]
+    assert {tuple(row[5:]) for row in rows} == {("root", str(process.pid), "xenmsg") for process in started.values()}
 
 
 def test_ping_counts_and_sums_up(nodes):

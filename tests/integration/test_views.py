@@ -129,6 +129,8 @@ def test_the_names_of_endpoints_are_told_to_who_may_reach_them(scene):
     seen = by_name(As(ALICE).ask(one, "endpoints"))
     assert set(seen) == {"alices", "bobs"}
     assert seen["alices"]["visible_to"] == ["*"] and seen["bobs"]["visible_to"] is None
+    assert seen["alices"]["uid"] == ALICE and seen["alices"]["pid"] and seen["alices"]["comm"]
+    assert seen["bobs"]["kind"] and [seen["bobs"][key] for key in ("uid", "pid", "comm")] == [None, None, None]
     assert set(by_name(As(ALICE).ask(one, "endpoints self"))) == {"alices", "bobs"}
     assert set(by_name(As(BOB).ask(one, "endpoints"))) == {"alices", "bobs", "bobs-secret"}
 
