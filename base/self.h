@@ -4,7 +4,7 @@
 
 /*
  * The identity of this domain, and of this daemon in it. The daemon has the only copy; all others have a
- * const pointer to it, since the number changes when the domain is restored or migrated (daemon/restore.c).
+ * const pointer to it, since the number changes when the domain is restored or migrated (daemon/main/restore.c).
  * The domain's name is in the directory, like those of all others.
  */
 

@@ -18,7 +18,7 @@ libdaemon_la_SOURCES = \
 	daemon/relay/errands.c daemon/relay/errands.h \
 	daemon/relay/leaving.c daemon/relay/leaving.h \
 	daemon/relay/memory_lives.c daemon/relay/memory_lives.h \
-	daemon/daemon.c daemon/daemon.h daemon/daemon_internal.h \
+	daemon/main/daemon.c daemon/main/daemon.h daemon/main/daemon_internal.h \
 	daemon/policy/denied.c daemon/policy/denied.h \
 	daemon/peers/directory.c daemon/peers/directory.h daemon/peers/directory_internal.h \
 	daemon/peers/directory_believe.c daemon/peers/directory_believe.h \
@@ -82,14 +82,14 @@ libdaemon_la_SOURCES = \
 	daemon/relay/program_socket.c daemon/relay/program_socket.h \
 	daemon/serve/queries.c daemon/serve/queries.h \
 	daemon/relay/relay.c \
-	daemon/reload.c \
+	daemon/main/reload.c \
 	daemon/serve/report.c daemon/serve/report.h \
 	daemon/serve/requests.c daemon/serve/requests.h \
-	daemon/restore.c \
+	daemon/main/restore.c \
 	daemon/serve/router.c daemon/serve/router.h \
 	daemon/local/session.c daemon/local/session.h daemon/local/session_internal.h daemon/local/session_memory.c daemon/local/session_pump.c \
 	daemon/xen/singleton.c daemon/xen/singleton.h \
-	daemon/startup.c daemon/startup.h \
+	daemon/main/startup.c daemon/main/startup.h \
 	daemon/serve/status.c daemon/serve/status.h \
 	daemon/serve/status_head.c daemon/serve/status_hosts.c daemon/serve/status_policy.c daemon/serve/status_json.h \
 	daemon/xen/store.c daemon/xen/store.h \
@@ -101,7 +101,7 @@ libdaemon_la_SOURCES = \
 	daemon/xen/vchan_internal.h daemon/xen/vchan_kept.c daemon/xen/vchan_kept.h \
 	daemon/xen/vchan_layout.c daemon/xen/vchan_layout.h \
 	daemon/serve/viewer.c daemon/serve/viewer.h \
-	daemon/wiring.c daemon/wiring_links.c daemon/wiring_peers.c \
+	daemon/main/wiring.c daemon/main/wiring_links.c daemon/main/wiring_peers.c \
 	daemon/local/watches.c daemon/local/watches.h
 libdaemon_la_CPPFLAGS = $(AM_CPPFLAGS) -DPKGLIBEXECDIR='"$(pkglibexecdir)"'
 libdaemon_la_LIBADD = libbase.la libwiregateway.la libwire.la $(XENSTORE_LIBS) $(XENGNTTAB_LIBS) $(XENEVTCHN_LIBS) $(LIBEVENT_LIBS) \
@@ -109,7 +109,7 @@ libdaemon_la_LIBADD = libbase.la libwiregateway.la libwire.la $(XENSTORE_LIBS) $
 	$(SYSTEMD_LIBS)
 
 sbin_PROGRAMS += xenmsgd
-xenmsgd_SOURCES = daemon/main.c
+xenmsgd_SOURCES = daemon/main/main.c
 xenmsgd_LDADD = libdaemon.la
 
 # Holds what mustn't be closed when the daemon ends after a restore: daemon/xen/keeper.h.

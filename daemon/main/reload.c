@@ -4,7 +4,7 @@
 
 #include "daemon/activation/activation.h"
 #include "base/notify.h"
-#include "daemon/daemon_internal.h"
+#include "daemon/main/daemon_internal.h"
 #include "daemon/link/via.h"
 #include "daemon/local/local.h"
 #include "daemon/local/stream.h"

@@ -10,7 +10,7 @@
 
 #include <event2/event.h>
 
-#include "daemon/daemon_internal.h"
+#include "daemon/main/daemon_internal.h"
 #include "daemon/hosts/hosts.h"
 #include "daemon/peers/directory.h"
 #include "daemon/link/link.h"

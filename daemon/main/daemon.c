@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "daemon/daemon.h"
+#include "daemon/main/daemon.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -11,7 +11,7 @@
 
 #include "daemon/activation/activation.h"
 #include "base/clock.h"
-#include "daemon/daemon_internal.h"
+#include "daemon/main/daemon_internal.h"
 #include "daemon/link/link.h"
 #include "daemon/local/local.h"
 #include "base/log.h"

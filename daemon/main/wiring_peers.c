@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "daemon/policy/access.h"
-#include "daemon/daemon_internal.h"
+#include "daemon/main/daemon_internal.h"
 #include "daemon/peers/directory.h"
 #include "daemon/peers/domains.h"
 #include "daemon/hosts/hosts.h"

@@ -5,8 +5,10 @@
 /*
  * What the daemon's own parts share. No other file includes this.
  *
+ *   main.c      reads the command line and the settings
  *   startup.c   opens the devices, checks that no other daemon runs, learns the domain's number
- *   wiring.c    makes the modules, connects their callbacks, takes them down
+ *   wiring.c    makes the modules, connects their callbacks, takes them down; wiring_links.c and wiring_peers.c
+ *               have the callbacks
  *   daemon.c    runs, stops
  *   reload.c    reads files again that may change while the daemon runs
  *   restore.c   starts over when the domain has another number

@@ -4,7 +4,7 @@
 
 #include <errno.h>
 
-#include "daemon/daemon_internal.h"
+#include "daemon/main/daemon_internal.h"
 #include "daemon/hosts/hosts.h"
 #include "daemon/link/link.h"
 #include "daemon/link/vchan_transport.h"

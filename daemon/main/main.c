@@ -9,7 +9,7 @@
 
 #include "daemon/activation/activation_read.h"
 #include "base/config.h"
-#include "daemon/daemon.h"
+#include "daemon/main/daemon.h"
 #include "base/log.h"
 #include "base/privileges.h"
 #include "daemon/policy/policy.h"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "daemon/startup.h"
+#include "daemon/main/startup.h"
 
 #include <errno.h>
 #include <string.h>
@@ -7,7 +7,7 @@
 
 #include <event2/event.h>
 
-#include "daemon/daemon_internal.h"
+#include "daemon/main/daemon_internal.h"
 #include "base/log.h"
 #include "daemon/peers/peers.h"
 #include "daemon/xen/singleton.h"
