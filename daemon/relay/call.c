@@ -39,6 +39,11 @@ uint64_t call_cost_of_long(const struct kernel_call *call, uint64_t took)
 	return took;
 }
 
+void relay_spend(struct relay *relay, struct account *account, uint64_t units)
+{
+	turns_spend(&relay->turns, account_line(account), units);
+}
+
 void relay_spend_long(struct relay *relay, struct account *account, uint64_t units)
 {
 	turns_spend_measured(&relay->turns, account_line(account), units);

@@ -86,6 +86,8 @@ uint64_t span_units(const struct span *span);
 /* Counts that as work that `account` has caused. */
 void span_end(const struct span *span, struct account *account);
 
+/* Counts `units` (turns.h) of work that `account` has caused (NULL: nobody). */
+void relay_spend(struct relay *relay, struct account *account, uint64_t units);
 /* Counts what a call took beyond what was counted for it, as work that `account` has caused (NULL: nobody). */
 void relay_spend_long(struct relay *relay, struct account *account, uint64_t units);
 /* Counts `units`, and what the call took beyond them. */

@@ -14,32 +14,10 @@
 #include "base/quota.h"
 #include "wire/probes.h"
 
-void channel_mark_urgent(struct channel_end *end)
-{
-	if (!end->hop)
-		return;
-	if (!end->in_urgent) {
-		end->in_urgent = true;
-		DL_APPEND2(end->hop->urgent, end, urgent_prev, urgent_next);
-	}
-	hop_mark(end->hop, MARK_DIRTY);
-}
-
 static void owe(struct channel_end *end, enum channel_owed frame)
 {
 	end->owed |= (uint8_t)frame;
 	channel_mark_urgent(end);
-}
-
-void channel_mark_backlog(struct channel_end *end)
-{
-	if (!end->hop)
-		return;
-	if (!end->in_backlog) {
-		end->in_backlog = true;
-		DL_APPEND2(end->hop->backlog, end, backlog_prev, backlog_next);
-	}
-	hop_mark(end->hop, MARK_DIRTY);
 }
 
 static void drop_queue(struct channel_end *end)

@@ -262,16 +262,12 @@ void channel_taken(struct channel_end *end, uint64_t offset);
  * taken. */
 void channel_lost(struct channel_end *end, int error, bool unsure);
 
-/* Notes that `end` has a control frame to send. */
-void channel_mark_urgent(struct channel_end *end);
 /* Fills in the next control frame that `end` has to send. False: no (further) frame can be sent now. */
 struct channel_frame {
 	struct frame_header header;
 	uint8_t payload[FRAME_SMALL_MAX];
 };
 bool channel_next_control(struct channel_end *end, struct channel_frame *frame);
-/* Marks that the end has spilled data, which its hop sends when there is room. */
-void channel_mark_backlog(struct channel_end *end);
 /* Notes that all spilled data has been sent. */
 void channel_backlog_gone(struct channel_end *end);
 /* Removes the end from its hop if the channel has ended there. */

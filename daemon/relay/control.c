@@ -124,16 +124,6 @@ int hop_answer(struct hop *hop, uint8_t type, uint32_t channel, const void *payl
 	return queue(hop, &header, payload);
 }
 
-void hop_farewell(struct hop *hop, const void *payload, uint32_t length)
-{
-	struct frame_header header = {.length = length, .type = FRAME_GOODBYE};
-
-	hop_move_hastily(hop);
-	if (hop_has_room(hop, frame_size(length)))
-		hop_put_frame(hop, hop->account, &header, payload);
-	hop_publish(hop);
-}
-
 bool hop_emit_is_over(const struct hop *hop)
 {
 	const struct turns *turns = &hop->relay->turns;

@@ -153,11 +153,6 @@ int hop_pause(struct hop *hop)
 	return 0;
 }
 
-uint64_t hop_sent(const struct hop *hop)
-{
-	return hop->out[OUTLET_MAIN].position;
-}
-
 uint64_t hop_given_out(const struct hop *hop)
 {
 	return hop->sure;

@@ -112,8 +112,6 @@ void relay_pass_quick(struct relay *relay);
 bool relay_is_busy(const struct relay *relay);
 /* Runs passes until what has ended is freed. The hops were cleaned up before. */
 void relay_cleanup(struct relay *relay);
-/* Counts `units` (turns.h) of work that `account` has caused (NULL: nobody). */
-void relay_spend(struct relay *relay, struct account *account, uint64_t units);
 
 /* Given by the owner of a hop (session.c, link.c), and called with `owner`. */
 struct hop_callbacks {
@@ -319,7 +317,10 @@ void hop_detach(struct hop *hop);
 int hop_pause(struct hop *hop);
 /* The positions of a session (doc/protocol.md 5.4), of one that is paused: what was sent, what of it the other end has
  * processed as far as is known, and what was received. */
-uint64_t hop_sent(const struct hop *hop);
+static inline uint64_t hop_sent(const struct hop *hop)
+{
+	return hop->out[OUTLET_MAIN].position;
+}
 /* What of it can have reached the other end: not what was written after this domain was restored. */
 uint64_t hop_given_out(const struct hop *hop);
 uint64_t hop_acked(const struct hop *hop);

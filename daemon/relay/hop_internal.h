@@ -3,9 +3,10 @@
 #define XENMSG_DAEMON_HOP_INTERNAL_H
 
 /*
- * What the parts of a hop know of each other. In order from below; each calls only those before it:
+ * What the parts of a hop know of each other, in their order from below. Each calls only those before it: doc/architecture.md
+ * has the order of all files here, and scripts/check-floors holds them to it.
  *
- *   marks.c ─ waiting.c ─ control.c ─ kept.c ─ move.c ─ (cancel.c ─ channel.c) ─ hop_output.c ─ hop_input.c ─ hop.c, relay.c
+ *   marks.c ─ waiting.c ─ control.c ─ move.c ─ kept.c ─ cancel.c ─ channel.c ─ hop_output.c ─ hop_input.c ─ hop.c, relay.c
  *
  * So output never calls input: it marks what is due, and the pass gets to it.
  */
@@ -23,8 +24,11 @@
 /* --- marks.c: besides hop_fail() and hop_mark(, MARK_DIRTY) */
 /* Notifies the other end, which asked for it: a daemon now, a program after all output. */
 void hop_notify(struct hop *hop);
-void hop_let_go_on(struct hop *hop);
 void hop_notify_now(struct hop *hop);
+/* Notes that `end` has a control frame to send. */
+void channel_mark_urgent(struct channel_end *end);
+/* Notes that `end` has spilled data, which its hop sends when there is room. */
+void channel_mark_backlog(struct channel_end *end);
 /* Makes the hop's input due. */
 static inline void hop_due(struct hop *hop)
 {
@@ -51,7 +55,7 @@ static inline bool hop_must_wait(const struct hop *output, const struct hop *hop
 	return (output->waiting.waiters || output->waiting.granted) && output->waiting.granted != hop;
 }
 
-/* --- control.c: besides hop_send() and hop_farewell() */
+/* --- control.c: besides hop_send() and hop_answer() */
 static inline struct outlet *hop_outlet(struct hop *hop, const struct channel_end *end)
 {
 	return &hop->out[end->is_opener ? hop->traits->opened_outlet : hop->traits->accepted_outlet];
@@ -87,14 +91,6 @@ static inline bool hop_has_read(const struct hop *hop, uint32_t mark)
 /* Forgets the end in the outlets; it is about to go. */
 void hop_forget_end(struct hop *hop, struct channel_end *end);
 
-/* --- kept.c */
-/* Copies what the other end hasn't processed, and what was still to be written again. -ENOMEM. */
-int hop_keep(struct hop *hop);
-void hop_drop_kept(struct hop *hop);
-/* Writes again what was kept, as far as there is room, before everything else, since it was sent before; numbers and
- * positions are as they were. False: some of it still waits. */
-bool hop_emit_kept(struct hop *hop);
-
 /* --- move.c */
 /* Goes on in a ring out that is there already. */
 void hop_move_outlet(struct hop *hop, const struct ring_writer *out);
@@ -107,7 +103,15 @@ uint32_t hop_unread_of_session(const struct hop *hop, uint32_t unread);
 /* Goes on in the new ring at once, if MOVE was said, since nothing that matters is lost any more. */
 void hop_move_hastily(struct hop *hop);
 
-/* --- hop_output.c */
+/* --- kept.c */
+/* Copies what the other end hasn't processed, and what was still to be written again. -ENOMEM. */
+int hop_keep(struct hop *hop);
+void hop_drop_kept(struct hop *hop);
+/* Writes again what was kept, as far as there is room, before everything else, since it was sent before; numbers and
+ * positions are as they were. False: some of it still waits. */
+bool hop_emit_kept(struct hop *hop);
+
+/* --- hop_output.c: besides hop_farewell() */
 /* Forwards DATA that came in at `end` and lies at `offset` of the reader. Returns how many of the `length`
  * bytes have been forwarded or kept; if fewer, the rest waits for channel_other(end)->hop. -EPROTO: a
  * violation; -ENOMEM. */
@@ -127,7 +131,9 @@ void hop_ask_for_output(struct hop *hop);
 /* Ends at once what is left of all hops that have retired. */
 void hop_free_retired(struct relay *relay);
 
-/* --- hop_input.c */
+/* --- hop_input.c: besides hop_look() and what else tells of input */
+/* Lets the hop's program go on before we ask for its next notification. */
+void hop_let_go_on(struct hop *hop);
 /* Runs the hop's task: takes in a piece of input, and notes what was taken. */
 void hop_on_turn(struct task *task);
 /* Asks to be notified of input, unless it has already. True: there is some now. */

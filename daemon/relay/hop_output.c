@@ -269,6 +269,16 @@ void hop_emit(struct hop *hop)
 	hop_mark(hop, MARK_AWAKE);
 }
 
+void hop_farewell(struct hop *hop, const void *payload, uint32_t length)
+{
+	struct frame_header header = {.length = length, .type = FRAME_GOODBYE};
+
+	hop_move_hastily(hop);
+	if (hop_has_room(hop, frame_size(length)))
+		hop_put_frame(hop, hop->account, &header, payload);
+	hop_publish(hop);
+}
+
 /* --- before the loop sleeps ------------------------------------------------------------------- */
 
 /* Asks to be woken when the program has taken something. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* Marks of what is to be done for a hop, in the phase of a pass that does it (relay.c). */
+/* Marks of what is to be done for a hop, in the phase of a pass that does it (relay.c), and for which of its channels. */
 
 #include <errno.h>
 #include <stdarg.h>
@@ -27,6 +27,28 @@ void hop_unmark(struct hop *hop, enum hop_mark mark)
 	hop->marks[mark].is_set = false;
 	hop->relay->marks -= mark != MARK_RETIRED;
 	DL_DELETE2(hop->relay->marked[mark], hop, marks[mark].prev, marks[mark].next);
+}
+
+void channel_mark_urgent(struct channel_end *end)
+{
+	if (!end->hop)
+		return;
+	if (!end->in_urgent) {
+		end->in_urgent = true;
+		DL_APPEND2(end->hop->urgent, end, urgent_prev, urgent_next);
+	}
+	hop_mark(end->hop, MARK_DIRTY);
+}
+
+void channel_mark_backlog(struct channel_end *end)
+{
+	if (!end->hop)
+		return;
+	if (!end->in_backlog) {
+		end->in_backlog = true;
+		DL_APPEND2(end->hop->backlog, end, backlog_prev, backlog_next);
+	}
+	hop_mark(end->hop, MARK_DIRTY);
 }
 
 void hop_fail(struct hop *hop, int error, const char *format, ...)
@@ -82,9 +104,4 @@ void hop_notify(struct hop *hop)
 		hop_notify_now(hop);
 	else
 		hop_mark(hop, MARK_TO_NOTIFY);
-}
-
-void relay_spend(struct relay *relay, struct account *account, uint64_t units)
-{
-	turns_spend(&relay->turns, account_line(account), units);
 }
