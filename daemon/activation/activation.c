@@ -54,7 +54,7 @@ struct activations {
 
 static struct channel *next_waiting(const struct activation *activation, uint32_t *number)
 {
-	struct channel_end *end = channel_table_next(&activation->room.channels, number);
+	struct channel_end *end = hop_next_channel(&activation->room, number);
 
 	return end ? end->channel : NULL;
 }
@@ -63,7 +63,7 @@ static struct channel *next_waiting(const struct activation *activation, uint32_
  * given out, and only behind the highest the lowest of all. */
 static struct channel *first_waiting(const struct activation *activation)
 {
-	uint32_t number = activation->room.channels.next, lowest = 0;
+	uint32_t number = hop_next_number(&activation->room), lowest = 0;
 	struct channel *channel = next_waiting(activation, &number);
 
 	return channel ? channel : next_waiting(activation, &lowest);
@@ -71,7 +71,7 @@ static struct channel *first_waiting(const struct activation *activation)
 
 bool activation_has_waiting(const struct activation *activation)
 {
-	return activation->room.channels.count > 0;
+	return hop_channel_count(&activation->room) > 0;
 }
 
 /* Whether the opener may have another place. Accounts that hold some are few, since each gets a share of what
@@ -96,7 +96,7 @@ static bool has_place(struct activation *activation, const struct channel *chann
 		if (i == count)
 			holders[count++] = other->charge.account;
 	}
-	waiting = activation->room.channels.count;
+	waiting = hop_channel_count(&activation->room);
 	relay_spend(activation->activations->relay, channel->charge.account, waiting);
 	return quota_share(ACTIVATION_WAITING_MAX - waiting, count + (held == 0), held) > 0;
 }
@@ -313,7 +313,7 @@ struct activation_info activation_info(const struct activation *activation)
 		.unit = settings->unit,
 		.command = settings->words,
 		.why = activation->why,
-		.waiting = activation->room.channels.count,
+		.waiting = hop_channel_count(&activation->room),
 		.starts = activation->starts,
 	};
 }

@@ -64,7 +64,7 @@ void link_drop_carrier(struct link *link, int error, const char *why)
 
 	if (!transport_is_there(&link->carrier))
 		return;
-	if (transport_state(&link->carrier) == TRANSPORT_OPEN && link->hop->attached)
+	if (transport_state(&link->carrier) == TRANSPORT_OPEN && hop_has_rings(link->hop))
 		hop_farewell(link->hop, payload, frame_goodbye_encode(&goodbye, payload));
 	hop_detach(link->hop);
 	transport_close(&link->carrier);
@@ -84,7 +84,7 @@ void link_drop_next(struct link *link)
  * with another one. */
 static void end_channels(struct link *link, int error)
 {
-	struct hop *before = link->hop, *hop = before->channels.count ? link_new_hop(link) : NULL;
+	struct hop *before = link->hop, *hop = hop_channel_count(before) ? link_new_hop(link) : NULL;
 
 	if (!hop) { /* or there is no memory for another one */
 		hop_detach(before);
@@ -92,17 +92,16 @@ static void end_channels(struct link *link, int error)
 		hop_set_parity(before, parity_of(link)); /* one of the two may have had another number */
 		return;
 	}
-	hop->tx = before->tx;
-	hop->rx = before->rx;
-	if (before->account)
-		hop_set_account(hop, account_ref(before->account));
+	hop_count_on(hop, before);
+	if (hop_account(before))
+		hop_set_account(hop, account_ref(hop_account(before)));
 	link->hop = hop;
 	hop_retire(before, error);
 }
 
 void link_end_session(struct link *link, int error, const char *why)
 {
-	bool was_wanted = link->hop->channels.count || pings_are_there(&link->pings),
+	bool was_wanted = hop_channel_count(link->hop) || pings_are_there(&link->pings),
 	     was_up = link->state == LINK_UP, was_away = link->state == LINK_AWAY;
 
 	snprintf(link->last_error, sizeof(link->last_error), "%s", why);
@@ -277,7 +276,7 @@ static int take_ask(struct link *link, const struct frame_header *header, const 
 static int take_source(struct link *link, const struct frame_header *header, const uint8_t *payload)
 {
 	const struct links *links = link->links;
-	struct channel_end *end = channel_table_find(&link->hop->channels, header->channel);
+	struct channel_end *end = hop_find_channel(link->hop, header->channel);
 	uint32_t domid;
 	int r = frame_u32_decode(payload, header->length, &domid);
 
@@ -285,7 +284,7 @@ static int take_source(struct link *link, const struct frame_header *header, con
 		return -EINVAL;
 	if (r < 0 || !links->callbacks.source || (link->domid != 0 && !link_is_far(link)))
 		return -EPROTO;
-	relay_spend(links->relay, link->hop->account, COST_OPEN);
+	hop_spend(link->hop, COST_OPEN);
 	if (!end) /* it has ended here while this was on its way */
 		return 0;
 	return end->is_opener ? links->callbacks.source(links->userdata, end->channel, domid) : -EPROTO;
@@ -322,7 +321,7 @@ static int on_control(void *owner, const struct frame_header *header, const uint
 		return r;
 	switch (header->type) {
 	case FRAME_PING:
-		link->acked = link->hop->in.position;
+		link->acked = hop_received(link->hop);
 		r = hop_answer(link->hop, FRAME_PONG, 0, payload, 8);
 		if (r == 0) {
 			uint8_t ack[8];
@@ -340,7 +339,7 @@ static int on_control(void *owner, const struct frame_header *header, const uint
 		}
 		return 0;
 	default:
-		if (number > link->hop->out[OUTLET_MAIN].position || number < link->acked_by_peer)
+		if (number > hop_sent(link->hop) || number < link->acked_by_peer)
 			return -EPROTO;
 		link->acked_by_peer = number;
 		return 0;
@@ -414,18 +413,18 @@ static void send_due_ack(struct link *link)
 {
 	uint8_t payload[8];
 
-	if (link->state != LINK_UP || link->hop->in.position - link->acked < ACK_BYTES)
+	if (link->state != LINK_UP || hop_received(link->hop) - link->acked < ACK_BYTES)
 		return;
-	link->acked = link->hop->in.position;
+	link->acked = hop_received(link->hop);
 	hop_answer(link->hop, FRAME_ACK, 0, payload, frame_u64_encode(link->acked, payload));
 }
 
 /* Notes that something was taken in, so the peer lives. */
 static void note_heard(struct link *link, uint64_t now)
 {
-	if (link->hop->rx.frames == link->heard_frames)
+	if (hop_rx(link->hop)->frames == link->heard_frames)
 		return;
-	link->heard_frames = link->hop->rx.frames;
+	link->heard_frames = hop_rx(link->hop)->frames;
 	link->heard_ms = now;
 }
 
@@ -502,7 +501,7 @@ static void on_carrier(void *userdata)
 	enum transport_state state = transport_state(&link->carrier);
 
 	link_stop_being_polled(link);
-	relay_spend(link->links->relay, link->hop->account, COST_WAKE_UP);
+	hop_spend(link->hop, COST_WAKE_UP);
 	hop_event(link->hop);
 	if (state == TRANSPORT_OPEN || link_note_gone(link, state))
 		return;
@@ -579,7 +578,7 @@ void link_take_next(struct link *link)
 
 void link_hear_carrier(struct link *link)
 {
-	link->ring_bytes = link->hop->out[OUTLET_MAIN].writer.ring.size;
+	link->ring_bytes = hop_ring_size(link->hop);
 	transport_hear(&link->carrier, on_carrier, link);
 	on_carrier(link); /* the peer may have been quicker */
 }

@@ -316,7 +316,7 @@ static bool take_hello(struct link *link, const uint8_t *payload, uint32_t lengt
 		return false;
 	link->greeted = true;
 	if (!link_is_far(link))
-		relay_spend(link->links->relay, link->hop->account, LINK_COST_HELLO);
+		hop_spend(link->hop, LINK_COST_HELLO);
 	own = link_is_far(link) ? NULL : link_find_tagged(link, &hello);
 	if (own) {
 		take_tagged(link, own, &hello);
@@ -420,7 +420,7 @@ static void on_next(void *userdata)
 		}
 		if (r <= 0)
 			break;
-		relay_spend(link->links->relay, link->hop->account, COST_FRAME_BEFORE);
+		hop_spend(link->hop, COST_FRAME_BEFORE);
 		if (!take_frame(link, &header, payload)) {
 			r = -EPROTO;
 			break;

@@ -41,7 +41,8 @@ static struct supply look_at_all(struct links *links)
 	struct link *link, *next;
 
 	HASH_ITER(hh, links->links, link, next) {
-		elastic_look(&link->elastic, link->hop->tx.bytes, link->hop->rx.bytes, options->ring_size);
+		elastic_look(&link->elastic, hop_tx(link->hop)->bytes, hop_rx(link->hop)->bytes,
+			     options->ring_size);
 		supply.lacking += is_elastic(link) && link->elastic.is_short;
 		if (is_elastic(link) && link->elastic.is_busy)
 			supply.busy++;
@@ -141,8 +142,8 @@ void link_elastic_used(struct link *link)
 	if (links->elastic_runs || !options->maker ||
 	    (options->max_ring_size <= options->ring_size && link->ring_bytes <= options->ring_size))
 		return;
-	if (link->hop->tx.bytes - link->elastic.sent < options->ring_size &&
-	    link->hop->rx.bytes - link->elastic.received < options->ring_size)
+	if (hop_tx(link->hop)->bytes - link->elastic.sent < options->ring_size &&
+	    hop_rx(link->hop)->bytes - link->elastic.received < options->ring_size)
 		return;
 	if (is_elastic(link))
 		links->elastic_runs = timer_set(links->elastic, ELASTIC_LOOK_MS) == 0;

@@ -48,7 +48,7 @@ static void take_hello(struct link *link, const uint8_t *payload, uint32_t lengt
 		link_stop_greeting(link, r, why);
 		return;
 	}
-	relay_spend(link->links->relay, link->hop->account, LINK_COST_HELLO);
+	hop_spend(link->hop, LINK_COST_HELLO);
 	own = link_is_far(link) ? NULL : link_find_tagged(link, &hello);
 	if (!own) {
 		link_begin_over_next(link, &hello);
@@ -90,7 +90,7 @@ static void on_greeting(void *userdata)
 	enum transport_state state = transport_state(&link->next);
 	int r = attempt_hear(&link->attempt, &header, payload);
 
-	relay_spend(link->links->relay, link->hop->account, COST_FRAME);
+	hop_spend(link->hop, COST_FRAME);
 	if (!transport_is_sound(&link->next))
 		link_stop_greeting(link, -ECONNRESET, "this domain was restored");
 	else if (r < 0)

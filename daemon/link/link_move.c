@@ -96,7 +96,7 @@ void link_look_at_move(struct link *link, uint64_t now)
 bool link_may_move(const struct link *link)
 {
 	return link->links->options.maker && link->state == LINK_UP && hop_is_up(link->hop) &&
-	       !link->hop->finishing.left && !hop_is_held(link->hop) && link->move.state == MOVE_NOT &&
+	       !hop_is_finishing(link->hop) && !hop_is_held(link->hop) && link->move.state == MOVE_NOT &&
 	       !transport_is_there(&link->next) && (link->flags & HELLO_MOVES) &&
 	       transport_is_granter(&link->carrier);
 }
@@ -110,7 +110,7 @@ int link_offer(struct link *link, uint32_t ring_size)
 	uint8_t payload[FRAME_SMALL_MAX];
 	int r;
 
-	relay_spend(link->links->relay, link->hop->account, COST_VCHAN);
+	hop_spend(link->hop, COST_VCHAN);
 	r = maker->grant(maker->userdata, link->domid, ring_size, &move->to, &place);
 	if (r < 0)
 		return r;
@@ -204,7 +204,7 @@ int link_take_offer(struct link *link, const uint8_t *payload, uint32_t length)
 	/* What was sent again after a loss names a vchan that was given up then. */
 	if (r < 0 || offer.epoch != link->session.epoch)
 		return r;
-	if (link->hop->finishing.left) /* the vchan is being left: it is offered again after that */
+	if (hop_is_finishing(link->hop)) /* the vchan is being left: it is offered again after that */
 		return 0;
 	if (!maker || link_is_far(link) || link->state != LINK_UP || link->move.state != MOVE_NOT ||
 	    transport_is_granter(&link->carrier))
@@ -213,7 +213,7 @@ int link_take_offer(struct link *link, const uint8_t *payload, uint32_t length)
 	if (!elastic_may_move(&link->elastic, now, 0))
 		return decline(link, offer.epoch, "it was moved a moment ago");
 	elastic_offered(&link->elastic, now);
-	relay_spend(link->links->relay, link->hop->account, COST_VCHAN);
+	hop_spend(link->hop, COST_VCHAN);
 	r = maker->map(maker->userdata, link->domid, &(struct transport_place){offer.ring_ref, offer.port},
 		       &link->move.to);
 	if (r == -EPROTO)

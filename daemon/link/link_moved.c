@@ -188,8 +188,8 @@ void link_lose_number(struct link *link)
 	link->domid = LINK_NOWHERE + links->next_nowhere++;
 	HASH_ADD(hh, links->links, domid, sizeof(link->domid),
 		 link); /* behind all others: their order is that of numbers */
-	if (link->hop->account)
-		account_unlist(link->hop->account);
+	if (hop_account(link->hop))
+		account_unlist(hop_account(link->hop));
 }
 
 void link_seek(struct link *link)
@@ -215,7 +215,7 @@ static void move_waiting(struct hop *from, struct hop *to)
 	struct channel_end *end;
 	uint32_t number = 0;
 
-	while ((end = channel_table_next(&from->channels, &number))) {
+	while ((end = hop_next_channel(from, &number))) {
 		char *endpoint;
 
 		if (channel_is_abandoned(end->channel)) { /* its opener has gone meanwhile */
@@ -234,7 +234,7 @@ bool link_keep_waiting(struct link *link)
 	if (link_is_far(link) ||
 	    (link->state != LINK_CONNECTING && link->state != LINK_GREETING && !link->claims))
 		return false; /* or something may have been said: GREETING is HELLO alone */
-	if (!link->hop->channels.count && !pings_are_there(&link->pings))
+	if (!hop_channel_count(link->hop) && !pings_are_there(&link->pings))
 		return false;
 	/* Domain 0 is the same by its number on any host. */
 	if (link->domid != 0 && !peers_instance(link->links->peers, link->domid, link->awaited))
@@ -256,8 +256,8 @@ void link_connect_again(struct link *link)
 	int r = hop ? 0 : -ENOMEM;
 
 	if (r == 0) {
-		if (before->account)
-			hop_set_account(hop, account_ref(before->account));
+		if (hop_account(before))
+			hop_set_account(hop, account_ref(hop_account(before)));
 		move_waiting(before, hop);
 		link->hop = hop;
 		hop_retire(before, ECONNRESET);
@@ -287,7 +287,7 @@ void link_check_awaited(struct link *link)
 static int take_account(struct link *link, uint32_t domid)
 {
 	struct quota *quota = link->links->relay->quota;
-	struct account *before = link->hop->account,
+	struct account *before = hop_account(link->hop),
 		       *account = quota ? quota_account(quota, QUOTA_PEER, domid) : NULL;
 	int r;
 
@@ -365,7 +365,7 @@ void link_note_resumed(struct link *link)
 		if (links->callbacks.renumbered)
 			links->callbacks.renumbered(links->userdata, from, link->domid);
 	}
-	if (link->hop->holds_input)
+	if (hop_holds_input(link->hop))
 		stamping->again = true;
 	else
 		*stamping = (struct link_stamping){.from = from, .to = link->domid};

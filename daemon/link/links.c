@@ -138,7 +138,7 @@ int links_take_asks(const struct links *links, uint32_t domid)
 
 bool link_takes_sources(const struct hop *hop)
 {
-	const struct link *link = hop->owner;
+	const struct link *link = hop_owner(hop);
 
 	return link->flags & HELLO_SOURCES;
 }
@@ -275,7 +275,7 @@ static void forget_if_absent(struct link *link, int error, const char *reason)
 {
 	struct links *links = link->links;
 
-	if (link->state != LINK_IDLE || link->hop->channels.count || pings_are_there(&link->pings) ||
+	if (link->state != LINK_IDLE || hop_channel_count(link->hop) || pings_are_there(&link->pings) ||
 	    links_is_there(links, link->domid))
 		return;
 	if (error != -EHOSTDOWN)
@@ -411,7 +411,7 @@ static void beat(struct link *link, uint64_t now)
 	 * other comes. And a peer whose frames lie there unread isn't dead: it was we who stood still. */
 	hop_look(link->hop);
 	link_look_at_move(link, now);
-	if (link->hop->channels.count || pings_are_there(&link->pings))
+	if (hop_channel_count(link->hop) || pings_are_there(&link->pings))
 		link->used_ms = now;
 	/* Nor is one that had nothing to say and wasn't asked: this may come late, and the last time was
 	 * early. */
@@ -432,7 +432,7 @@ static void beat(struct link *link, uint64_t now)
 /* Returns whether what is remembered of a lost link is old enough to be dropped. */
 static bool is_forgotten(const struct link *link, uint64_t now)
 {
-	return link->state == LINK_IDLE && !link->hop->channels.count && !pings_are_there(&link->pings) &&
+	return link->state == LINK_IDLE && !hop_channel_count(link->hop) && !pings_are_there(&link->pings) &&
 	       now - link->used_ms >= link->links->options.dead_after_ms;
 }
 

@@ -163,7 +163,7 @@ static void free_room(struct waiting_room *room)
 /* Returns the next channel that waits, by its number there. NULL: there is no more. */
 static struct channel *next_waiting(const struct hop *hop, uint32_t *number)
 {
-	struct channel_end *end = channel_table_next(&hop->channels, number);
+	struct channel_end *end = hop_next_channel(hop, number);
 
 	return end ? end->channel : NULL;
 }
@@ -292,7 +292,7 @@ static void on_leading(struct task *task)
 		room->error = lead_some(room);
 	if (room->asked)
 		return;
-	if (room->hop.channels.count)
+	if (hop_channel_count(&room->hop))
 		task_due(task);
 	else
 		free_room(room);
@@ -336,7 +336,7 @@ static int wait_in_room(struct via *via, struct channel *channel, uint32_t domid
 	r = room->leading.is_due ? 0 : ask(room, channel->charge.account);
 	if (r == 0)
 		r = channel_accept(channel, &room->hop, address);
-	if (r < 0 && !room->asked && !room->hop.channels.count)
+	if (r < 0 && !room->asked && !hop_channel_count(&room->hop))
 		free_room(room);
 	return r;
 }
@@ -642,8 +642,8 @@ static void recheck_hop(void *userdata, struct hop *hop)
 	struct channel_end *end;
 	uint32_t number = 0;
 
-	relay_spend(via->with.relay, NULL, hop->channels.page_count + hop->channels.count);
-	while ((end = channel_table_next(&hop->channels, &number))) {
+	relay_spend(via->with.relay, NULL, hop_channel_pages(hop) + hop_channel_count(hop));
+	while ((end = hop_next_channel(hop, &number))) {
 		struct channel *channel = end->channel;
 		int r;
 

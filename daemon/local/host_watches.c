@@ -580,7 +580,7 @@ void host_watches_add(struct host_watches *watches, struct session *session, uin
 	watch->session = session;
 	watch->number = number;
 	watch->from = *from;
-	watch->account = account_ref(session_hop(session)->account);
+	watch->account = account_ref(hop_account(session_hop(session)));
 	task_init(&watch->task, &watches->relay->turns, account_line(watch->account), on_turn);
 	DL_APPEND(watches->list, watch);
 	why = set_pattern(watch, pattern);

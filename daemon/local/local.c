@@ -63,7 +63,7 @@ static void add_session(struct local *local, int fd, const struct span *span)
 	}
 	member->number = ++local->last_number;
 	HASH_ADD_PTR(local->members, session, member);
-	span_end(span, session_hop(member->session)->account);
+	span_end(span, hop_account(session_hop(member->session)));
 	r = session_admit(member->session, why, sizeof(why));
 	if (r < 0)
 		session_refuse(member->session, r, why);

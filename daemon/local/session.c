@@ -46,7 +46,7 @@ static void send_goodbye(struct session *session, int error, const char *why)
 	span_begin(&span, session->relay);
 	if (send(session->fd, frame, frame_wrap(frame, &header), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
 		log_debug("no goodbye for pid %d: %s", session->credentials.pid, strerror(errno));
-	span_end(&span, session->hop->account);
+	span_end(&span, hop_account(session->hop));
 }
 
 /* --- as the owner of the hop ------------------------------------------------------------------ */
@@ -64,12 +64,12 @@ static int on_control(void *owner, const struct frame_header *header, const uint
 	case FRAME_UNWATCH:
 	case FRAME_QUERY:
 	case FRAME_PROBE:
-		if (session->hop->finishing.left)
+		if (hop_is_finishing(session->hop))
 			return 0; /* no program is there to be answered, and there may be thousands */
 		session->unanswered++;
 		return session->callbacks->request(session->userdata, session, header, payload);
 	case FRAME_GOODBYE:
-		session->hop->said_goodbye = true;
+		hop_note_goodbye(session->hop);
 		/* Not at once: what the program has taken is still to be noted. And without waiting for the end of
 		 * file, which a program that keeps its socket never sends. */
 		hop_finish(session->hop, -ECONNRESET, "the program has taken its leave");
@@ -92,9 +92,9 @@ static void ring_program(struct session *session)
 {
 	struct kernel_call call;
 
-	call_begin(&call, &session->hop->calls);
+	hop_begin_call(session->hop, &call);
 	doorbell_ring(session->wake_program); /* a program that has spoilt it isn't woken */
-	hop_spend_call(session->hop, session->hop->account, &call, 0);
+	hop_spend_call(session->hop, hop_account(session->hop), &call, 0);
 }
 
 /* Notifies the program. Neither call can block (session_internal.h). */
@@ -137,7 +137,7 @@ static void on_failed(void *owner, int error, const char *why)
 	if (session->state == OVER)
 		return;
 	if (error != -ECONNRESET) {
-		account_note_cut_off(session->hop->account);
+		account_note_cut_off(hop_account(session->hop));
 		log_limited(LOG_CUT_OFF, LOG_BY_UID(session->credentials.uid), LOG_LEVEL_WARNING,
 			    "%s (pid %d, uid %u) is cut off: %s", session_comm(session),
 			    session->credentials.pid, session->credentials.uid, why);
@@ -407,7 +407,7 @@ static void greet(struct session *session)
 static void on_greeting_turn(struct task *task)
 {
 	struct session *session = (struct session *)((char *)task - offsetof(struct session, greeting_turn));
-	struct account *account = account_ref(session->hop->account); /* since the session may end */
+	struct account *account = account_ref(hop_account(session->hop)); /* since the session may end */
 	struct span span;
 
 	span_begin(&span, session->relay);
@@ -427,7 +427,7 @@ static void listen_for_end(struct session *session)
 
 	if (size == -EAGAIN)
 		return;
-	if (size <= 0 && size != -EBADMSG && !session->hop->attached) {
+	if (size <= 0 && size != -EBADMSG && !hop_has_rings(session->hop)) {
 		session_use_memory(session); /* there may be something of which the daemon wasn't told */
 		return;
 	}
@@ -493,9 +493,9 @@ int session_new(struct session **out, struct relay *relay, int fd, const struct 
 	if (relay->quota)
 		hop_set_account(session->hop,
 				quota_account(relay->quota, QUOTA_UID, session->credentials.uid));
-	task_init(&session->greeting_turn, &relay->turns, account_line(session->hop->account),
+	task_init(&session->greeting_turn, &relay->turns, account_line(hop_account(session->hop)),
 		  on_greeting_turn);
-	charge_init(&session->charge, session->hop->account);
+	charge_init(&session->charge, hop_account(session->hop));
 	session->socket_event = event_new(relay->base, fd, EV_READ | EV_PERSIST | EV_ET, on_socket, session);
 	session->greeting_timer = evtimer_new(relay->base, on_greeting_timeout, session);
 	if (!session->socket_event || !session->greeting_timer ||

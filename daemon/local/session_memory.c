@@ -43,8 +43,8 @@ static void on_wake(int fd, short what, void *userdata)
 {
 	struct session *session = userdata;
 
-	relay_spend_long(session->relay, session->hop->account, COST_WAKE_UP);
-	if (session->hop->attached)
+	relay_spend_long(session->relay, hop_account(session->hop), COST_WAKE_UP);
+	if (hop_has_rings(session->hop))
 		hop_woken(session->hop);
 	else
 		session_use_memory(

@@ -17,7 +17,7 @@
 
 static void spend(struct session *session, const struct kernel_call *call, uint64_t units)
 {
-	hop_spend_call(session->hop, session->hop->account, call, units);
+	hop_spend_call(session->hop, hop_account(session->hop), call, units);
 }
 
 /* Ends the input: the program writes no more. What it wrote before must still be delivered, and what it has
@@ -45,13 +45,13 @@ bool session_refill(struct session *session)
 	int space;
 	ssize_t size;
 
-	if (!session->may_have_more || session->hop->waiting.blocked_on)
+	if (!session->may_have_more || hop_is_blocked(session->hop))
 		return false;
 	space = ring_writer_space(&session->pump_in, PRIVATE_RING_SIZE);
 	if (space <= 0)
 		return true;
 	count = (unsigned)ring_writer_reserve(&session->pump_in, (uint32_t)space, pieces);
-	call_begin(&call, &session->hop->calls);
+	hop_begin_call(session->hop, &call);
 	size = program_socket_read(session->fd, pieces, count);
 	spend(session, &call, 2 * COST_SYSCALL + (size > 0 ? COST_BYTES((uint64_t)size) : 0));
 	if (size > 0) {
@@ -82,7 +82,7 @@ static void pump_out(struct session *session)
 	if (ready <= 0)
 		return;
 	message.msg_iovlen = (size_t)ring_reader_peek(&session->pump_out, 0, (uint32_t)ready, pieces);
-	call_begin(&call, &session->hop->calls);
+	hop_begin_call(session->hop, &call);
 	size = sendmsg(session->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 	spend(session, &call, COST_SYSCALL + (size > 0 ? COST_BYTES((uint64_t)size) : 0));
 	if (size < 0 && errno != EAGAIN && errno != EINTR) {
@@ -115,7 +115,7 @@ static void on_writable(int fd, short what, void *userdata)
 {
 	struct session *session = userdata;
 
-	if (session->hop->calls.is_long)
+	if (hop_calls_are_long(session->hop))
 		hop_mark(session->hop, MARK_TO_NOTIFY); /* in its turn */
 	else
 		session_pump(session);

@@ -118,7 +118,7 @@ static void spend_call(struct stream *stream, const struct kernel_call *call, ui
 {
 	uint64_t cost = call_end(call, units);
 
-	if (stream->hop.calls.is_long)
+	if (hop_calls_are_long(&stream->hop))
 		let_program_pay(stream);
 	relay_spend(stream->relay, stream->payer, units);
 	hop_spend_long(&stream->hop, stream->payer, cost - units);
@@ -224,7 +224,7 @@ static int read_piece(struct stream *stream, uint32_t size)
 	if (there < 0)
 		return -ECONNRESET; /* a descriptor that came with the bytes breaks the stream */
 	header.length = (uint32_t)there - 1;
-	call_begin(&call, &stream->hop.calls);
+	hop_begin_call(&stream->hop, &call);
 	there = program_socket_take(stream->fd, pieces, count, header.length);
 	spend_call(stream, &call, COST_BYTES(header.length));
 	if (there != (ssize_t)header.length)
@@ -309,7 +309,7 @@ static int write_frame(struct stream *stream, uint32_t length, int *calls)
 		message.msg_iovlen =
 			(size_t)ring_reader_peek(&stream->data_reader, FRAME_HEADER_SIZE + stream->written,
 						 length - stream->written, pieces);
-		call_begin(&call, &stream->hop.calls);
+		hop_begin_call(&stream->hop, &call);
 		size = sendmsg(stream->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 		spend_call(stream, &call, COST_SYSCALL + (size > 0 ? COST_BYTES((uint64_t)size) : 0));
 		if (size < 0 && errno == EINTR)
@@ -342,7 +342,7 @@ static int write_data(struct stream *stream)
 	}
 	ring_reader_release(&stream->data_reader);
 	if (r >= 0 && stream->fin_came && !stream->end_written && stream->taken == stream->total) {
-		call_begin(&call, &stream->hop.calls);
+		hop_begin_call(&stream->hop, &call);
 		shutdown(stream->fd, SHUT_WR);
 		spend_call(stream, &call, COST_SYSCALL);
 		stream->end_written = true;
@@ -354,7 +354,7 @@ static void answer_caller(struct stream *stream, int error)
 {
 	struct kernel_call call;
 
-	call_begin(&call, &stream->hop.calls);
+	hop_begin_call(&stream->hop, &call);
 	program_socket_reply(stream->fd, error, "");
 	spend_call(stream, &call, COST_SYSCALL);
 }
@@ -463,7 +463,7 @@ static uint32_t progress(const struct stream *stream)
 /* Ends the stream if both directions have ended and everything was delivered. */
 static void finish_if_done(struct stream *stream)
 {
-	if (stream->end_read && stream->end_written && !stream->hop.channels.count)
+	if (stream->end_read && stream->end_written && !hop_channel_count(&stream->hop))
 		finish(stream, true);
 }
 

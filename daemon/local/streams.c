@@ -360,7 +360,7 @@ int streams_incoming(struct streams *streams, struct channel *channel, const cha
 	if (!entry)
 		return -ENOMEM;
 	describe(entry, session, channel, endpoint);
-	r = stream_wait(&entry->stream, streams->relay, channel, endpoint, session_hop(session)->account,
+	r = stream_wait(&entry->stream, streams->relay, channel, endpoint, hop_account(session_hop(session)),
 			&callbacks, entry);
 	if (r == 0)
 		r = wait_for(entry, session);

@@ -444,7 +444,7 @@ static struct watcher *watcher_get(struct watches *watches, struct session *sess
 		return NULL;
 	watcher->watches = watches;
 	watcher->session = session;
-	watcher->account = account_ref(session_hop(session)->account);
+	watcher->account = account_ref(hop_account(session_hop(session)));
 	task_init(&watcher->task, watches->turns, account_line(watcher->account), on_turn);
 	HASH_ADD_PTR(watches->watchers, session, watcher);
 	return watcher;

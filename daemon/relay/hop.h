@@ -315,8 +315,8 @@ void hop_detach(struct hop *hop);
 /* Takes the rings away, and keeps the session, with a copy of what the other end hasn't processed, at the cost of the
  * hop's account, even if that is full. -ENOMEM: it couldn't be kept, and the hop is detached. Only for a link. */
 int hop_pause(struct hop *hop);
-/* The positions of a session (doc/protocol.md 5.4), of one that is paused: what was sent, what of it the other end has
- * processed as far as is known, and what was received. */
+/* The positions of a session (doc/protocol.md 5.4): what was sent; of one that is paused, what the other end has processed
+ * of it as far as is known; and what was received. */
 static inline uint64_t hop_sent(const struct hop *hop)
 {
 	return hop->out[OUTLET_MAIN].position;
@@ -424,5 +424,117 @@ void hop_reset_channels(struct hop *hop, int error);
 
 /* Returns how many bytes were sent to the other end that it isn't known to have taken out of the ring. */
 uint32_t hop_unacknowledged(struct hop *hop);
+
+/* --- what the owner of a hop and others may know of it; nobody outside of daemon/relay/ touches its fields */
+
+static inline struct account *hop_account(const struct hop *hop)
+{
+	return hop->account;
+}
+/* Counts `units` of work that the hop's account has caused. */
+static inline void hop_spend(const struct hop *hop, uint64_t units)
+{
+	relay_spend(hop->relay, hop->account, units);
+}
+/* Returns how much work was done in all, by which a caller ends its piece. */
+static inline uint64_t hop_spent_by_all(const struct hop *hop)
+{
+	return hop->relay->turns.spent;
+}
+static inline void *hop_owner(const struct hop *hop)
+{
+	return hop->owner;
+}
+static inline uint32_t hop_channel_count(const struct hop *hop)
+{
+	return hop->channels.count;
+}
+/* Returns the number that the next channel is given here. */
+static inline uint32_t hop_next_number(const struct hop *hop)
+{
+	return hop->channels.next;
+}
+/* Returns how many pages a walk over the channels looks at. */
+static inline uint32_t hop_channel_pages(const struct hop *hop)
+{
+	return hop->channels.page_count;
+}
+/* Returns the end of the first channel whose number here is *number or above, and sets *number to the one after it. NULL:
+ * there is none. The channel may end between two calls. */
+static inline struct channel_end *hop_next_channel(const struct hop *hop, uint32_t *number)
+{
+	return channel_table_next(&hop->channels, number);
+}
+/* NULL: no channel has this number. */
+static inline struct channel_end *hop_find_channel(const struct hop *hop, uint32_t number)
+{
+	return channel_table_find(&hop->channels, number);
+}
+static inline const struct hop_stats *hop_tx(const struct hop *hop)
+{
+	return &hop->tx;
+}
+static inline const struct hop_stats *hop_rx(const struct hop *hop)
+{
+	return &hop->rx;
+}
+/* Goes on counting where another hop, which this one replaces, has stopped. */
+static inline void hop_count_on(struct hop *hop, const struct hop *before)
+{
+	hop->tx = before->tx;
+	hop->rx = before->rx;
+}
+/* Returns the size of the main ring out. */
+static inline uint32_t hop_ring_size(const struct hop *hop)
+{
+	return hop->out[OUTLET_MAIN].writer.ring.size;
+}
+static inline bool hop_tells_late(const struct hop *hop)
+{
+	return hop->traits->tells_late;
+}
+static inline bool hop_has_rings(const struct hop *hop)
+{
+	return hop->attached;
+}
+/* Whether the other end has gone, and what it left is being taken in. */
+static inline bool hop_is_finishing(const struct hop *hop)
+{
+	return hop->finishing.left;
+}
+static inline bool hop_holds_input(const struct hop *hop)
+{
+	return hop->holds_input;
+}
+/* Whether it is a link's whose domain may be another one by its number, until its session goes on and its owner has seen to
+ * what comes before input. */
+static inline bool hop_is_away(const struct hop *hop)
+{
+	return hop->traits->is_daemon && (hop->paused || hop->holds_input);
+}
+/* Whether input waits for room in another hop's output. */
+static inline bool hop_is_blocked(const struct hop *hop)
+{
+	return hop->waiting.blocked_on;
+}
+/* Notes that the program has sent GOODBYE: it has reported what it took, and takes no more. */
+static inline void hop_note_goodbye(struct hop *hop)
+{
+	hop->said_goodbye = true;
+}
+static inline bool hop_said_goodbye(const struct hop *hop)
+{
+	return hop->said_goodbye;
+}
+/* Begins a call into the kernel about what the program holds, too, for hop_spend_call(). */
+static inline void hop_begin_call(struct hop *hop, struct kernel_call *call)
+{
+	call_begin(call, &hop->calls);
+}
+/* Whether the last of these that was measured exactly took long. */
+static inline bool hop_calls_are_long(const struct hop *hop)
+{
+	return hop->calls.is_long;
+}
 
 #endif

@@ -48,7 +48,7 @@ struct queries {
 
 static struct line *line_of(const struct asker *asker)
 {
-	return account_line(session_hop(asker->session)->account);
+	return account_line(hop_account(session_hop(asker->session)));
 }
 
 static struct asker *find(struct queries *queries, struct session *session)

@@ -94,7 +94,7 @@ static void bind_endpoint(struct request_context *context, struct session *sessi
 	if (r == 0)
 		r = router_bind(context->router, session, bind->endpoint, bind->kinds);
 	if (r == -ENOBUFS)
-		account_explain(session_hop(session)->account, QUOTA_ENDPOINTS, 1, why, sizeof(why));
+		account_explain(hop_account(session_hop(session)), QUOTA_ENDPOINTS, 1, why, sizeof(why));
 	else
 		snprintf(why, sizeof(why), "%s", why_not_bound(-r));
 	reply_error(session, request, r == -EPERM ? EACCES : -r, why);
@@ -373,7 +373,8 @@ static void ask_far(struct request_context *context, struct session *session, ui
 		.from = identity_of(context, session),
 		.userdata = context,
 	};
-	int r = asks_ask(context->asks, &question, session_hop(session)->account, on_told, session, request);
+	int r = asks_ask(context->asks, &question, hop_account(session_hop(session)), on_told, session,
+			 request);
 
 	if (r < 0)
 		reply_error(session, request, -r, asks_why_not(kind, -r));
@@ -509,7 +510,7 @@ static void on_ping_result(void *userdata, uint32_t request, int64_t result)
 static void ping_domain(struct request_context *context, struct session *session, uint32_t request,
 			struct frame_text text)
 {
-	struct account *account = session_hop(session)->account;
+	struct account *account = hop_account(session_hop(session));
 	struct frame_identity from = identity_of(context, session);
 	struct address address;
 	uint32_t domid = 0;

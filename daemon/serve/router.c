@@ -137,7 +137,7 @@ int router_bind(struct router *router, struct session *session, struct frame_tex
 	endpoint = find(router, name.data, name.size);
 	if (endpoint && endpoint->session)
 		return -EEXIST;
-	charge_init(&charge, session_hop(session)->account);
+	charge_init(&charge, hop_account(session_hop(session)));
 	r = charge_add(&charge, QUOTA_ENDPOINTS, 1);
 	if (r == 0 && !endpoint)
 		endpoint = add_endpoint(router, name.data, name.size);
@@ -207,7 +207,7 @@ static struct channel *next_accepted(const struct hop *hop, uint32_t *number)
 {
 	struct channel_end *end;
 
-	while ((end = channel_table_next(&hop->channels, number)))
+	while ((end = hop_next_channel(hop, number)))
 		if (!end->is_opener && end->channel->endpoint)
 			return end->channel;
 	return NULL;
@@ -233,7 +233,7 @@ void router_recheck_hop(struct router *router, struct hop *hop)
 
 	while ((channel = next_accepted(hop, &number))) {
 		const struct hop *from = channel->opener.hop;
-		bool is_away = from && from->traits->is_daemon && (from->paused || from->holds_input);
+		bool is_away = from && hop_is_away(from);
 
 		/* By this number it may be another domain now, until it is resumed. */
 		if (!is_away || !channel->undecided)
@@ -246,7 +246,7 @@ void router_restart_hop(struct router *router, struct hop *hop, uint32_t was)
 	struct channel_end *end;
 	uint32_t number = 0;
 
-	while ((end = channel_table_next(&hop->channels, &number))) {
+	while ((end = hop_next_channel(hop, &number))) {
 		struct channel *channel = end->channel;
 
 		/* A peer may have had the number that is ours now, but not ours before. */
@@ -291,26 +291,26 @@ int router_source_moved(struct router *router, struct channel *channel, uint32_t
 
 bool router_resumed(struct router *router, struct hop *hop, uint32_t from, uint32_t to, uint32_t *at)
 {
-	uint64_t start = hop->relay->turns.spent;
+	uint64_t start = hop_spent_by_all(hop);
 	struct channel_end *end;
 
-	while ((end = channel_table_next(&hop->channels, at))) {
+	while ((end = hop_next_channel(hop, at))) {
 		struct channel *channel = end->channel;
 
-		relay_spend(hop->relay, hop->account, COST_LOOK);
+		hop_spend(hop, COST_LOOK);
 		if (!channel->endpoint)
 			continue;
 		if (from != to && channel_is_relayed(channel)) {
-			relay_spend(hop->relay, hop->account, COST_CHANNEL_END);
+			hop_spend(hop, COST_CHANNEL_END);
 			follow_relayed(router, end, to);
 		} else if (end->is_opener && (channel->identity.domid == from || channel->host) &&
 			   (from != to || channel->undecided)) {
-			relay_spend(hop->relay, hop->account, COST_OPEN);
+			hop_spend(hop, COST_OPEN);
 			if (!channel->host)
 				channel->identity.domid = to;
 			recheck(router, channel, true);
 		}
-		if (hop->relay->turns.spent - start >= PIECE_UNITS)
+		if (hop_spent_by_all(hop) - start >= PIECE_UNITS)
 			return true;
 	}
 	return false;
@@ -337,13 +337,13 @@ static bool end_some(const struct ending *ending, struct hop *hop, uint32_t *at)
 {
 	struct channel_end *end;
 
-	while ((end = channel_table_next(&hop->channels, at))) {
-		relay_spend(hop->relay, hop->account, COST_LOOK);
+	while ((end = hop_next_channel(hop, at))) {
+		hop_spend(hop, COST_LOOK);
 		if (is_for(end, ending->name)) {
-			relay_spend(hop->relay, hop->account, COST_CHANNEL_END);
+			hop_spend(hop, COST_CHANNEL_END);
 			channel_forbid(end->channel, ENOENT);
 		}
-		if (hop->relay->turns.spent - ending->start >= PIECE_UNITS)
+		if (hop_spent_by_all(hop) - ending->start >= PIECE_UNITS)
 			return true;
 	}
 	return false;
@@ -359,10 +359,10 @@ static bool end_stream(void *userdata, struct stream *stream)
 bool router_end_channels(struct router *router, struct session *session, struct frame_text name, uint32_t *at)
 {
 	struct hop *hop = session_hop(session);
-	struct ending ending = {.name = name, .start = hop->relay->turns.spent};
+	struct ending ending = {.name = name, .start = hop_spent_by_all(hop)};
 
 	/* Measured: half a nanosecond for an empty place of the table, 6 for a channel. */
-	relay_spend(hop->relay, hop->account, hop->channels.page_count);
+	hop_spend(hop, hop_channel_pages(hop));
 	return end_some(&ending, hop, at) ||
 	       streams_each_waiting(router->with.streams, session, end_stream, &ending);
 }
@@ -488,7 +488,7 @@ static int lead_to_address(struct router *router, struct channel *channel, struc
 		return lead_to_endpoint(router, channel, frame_text_of(address.endpoint));
 	if (via_zero_knows(router->with.via, domid))
 		return via_lead(router->with.via, channel, domid, address.endpoint);
-	hop = links_want(router->with.links, domid, channel->opener.hop->account, &r);
+	hop = links_want(router->with.links, domid, hop_account(channel->opener.hop), &r);
 	if (r == -ENOLINK)
 		return via_lead(router->with.via, channel, domid, address.endpoint);
 	return hop ? channel_accept(channel, hop, address.endpoint) : r;

@@ -143,7 +143,7 @@ static void describe_link(struct status_walk *walk, struct json_object *link)
 /* Returns how much of what a program hasn't said it has taken can wait for it. */
 static uint64_t not_taken(struct hop *hop, uint64_t untold)
 {
-	uint64_t unread = hop->traits->tells_late ? hop_unacknowledged(hop) : UINT64_MAX;
+	uint64_t unread = hop_tells_late(hop) ? hop_unacknowledged(hop) : UINT64_MAX;
 
 	return unread < untold ? unread : untold;
 }
@@ -155,8 +155,8 @@ static uint64_t queued_for(struct status_walk *walk, struct hop *hop)
 	struct channel_end *end;
 	uint32_t number = 0;
 
-	walk->units += hop->channels.page_count + hop->channels.count;
-	while ((end = channel_table_next(&hop->channels, &number))) {
+	walk->units += hop_channel_pages(hop) + hop_channel_count(hop);
+	while ((end = hop_next_channel(hop, &number))) {
 		queued += channel_queued(end);
 		untold += end->sent - end->consumed;
 	}
@@ -212,7 +212,7 @@ static unsigned rank_of_endpoint(struct status_walk *walk)
 	if (!is_owner(walk, walk->endpoint) || !walk->endpoint->session)
 		return 0;
 	hop = session_hop(walk->endpoint->session);
-	return rank_of(hop->channels.count, traffic_of(&hop->tx, &hop->rx));
+	return rank_of(hop_channel_count(hop), traffic_of(hop_tx(hop), hop_rx(hop)));
 }
 
 /* Describes how the endpoint is started on demand. */
@@ -272,7 +272,7 @@ static unsigned rank_of_client(struct status_walk *walk)
 {
 	const struct hop *hop = session_hop(walk->session);
 
-	return rank_of(hop->channels.count, traffic_of(&hop->tx, &hop->rx));
+	return rank_of(hop_channel_count(hop), traffic_of(hop_tx(hop), hop_rx(hop)));
 }
 
 static void describe_client(struct status_walk *walk, struct json_object *object)
@@ -284,16 +284,16 @@ static void describe_client(struct status_walk *walk, struct json_object *object
 	add_number(object, "uid", credentials->uid);
 	add_number(object, "pid", (uint64_t)credentials->pid);
 	add_text(object, "comm", session_comm(walk->session));
-	add_number(object, "channels", hop->channels.count);
+	add_number(object, "channels", hop_channel_count(hop));
 	add_number(object, "bytes_queued", queued_for(walk, hop));
 	add_flag(object, "shared_memory", session_shares_memory(walk->session));
 	add_flag(object, "carries_streams", session_is_mux(walk->session));
 	usage = add_object(object, "usage");
-	add_number(usage, "frames_in", hop->rx.frames);
-	add_number(usage, "frames_out", hop->tx.frames);
-	add_number(usage, "bytes_in", hop->rx.bytes);
-	add_number(usage, "bytes_out", hop->tx.bytes);
-	add_usage(usage, hop->account);
+	add_number(usage, "frames_in", hop_rx(hop)->frames);
+	add_number(usage, "frames_out", hop_tx(hop)->frames);
+	add_number(usage, "bytes_in", hop_rx(hop)->bytes);
+	add_number(usage, "bytes_out", hop_tx(hop)->bytes);
+	add_usage(usage, hop_account(hop));
 }
 
 static const char *state_of_carried(const struct channel_end *end)
@@ -313,7 +313,7 @@ static bool next_carried(struct status_walk *walk)
 	uint32_t from = walk->channel;
 
 	walk->carried = end = session && session_is_mux(session)
-				      ? channel_table_next(&session_hop(session)->channels, &walk->channel)
+				      ? hop_next_channel(session_hop(session), &walk->channel)
 				      : NULL;
 	if (!end) {
 		walk->channel = 0;

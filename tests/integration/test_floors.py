@@ -54,6 +54,13 @@ BREACHES = [
     ("daemon/relay/ledger.c", "static void end(struct hop *hop)\n{\n\thop_retire(hop, 0);\n}", "ledger calls hop, which is above it"),
     ("daemon/hosts/conversation_memory.c", "static void end(struct hosts *hosts)\n{\n\thosts_free(hosts);\n}",
      "conversation_memory, hosts call each other"),
+    ("daemon/link/pings.c", "static int look(struct link *link)\n{\n\treturn link->hop->error;\n}", "error is the relay's field of a hop"),
+    ("daemon/local/stream.c", "static int look(struct stream *stream)\n{\n\treturn stream->hop.in.missing;\n}",
+     "in is the relay's field of a hop"),
+    ("daemon/serve/viewer.c", "static int look(struct session *session)\n{\n\treturn session_hop(session)->relay;\n}",
+     "relay is the relay's field of a hop"),
+    ("daemon/link/round_trips.h", "static inline int look(struct hop *first)\n{\n\treturn first->beyond;\n}",
+     "beyond is the relay's field of a hop"),
     ("gateway/gateway.c", "enum hop { HOP_ONE };", "hop is the name of something else in daemon/relay/hop.h"),
 ]
 
