@@ -33,6 +33,7 @@ void link_set_state(struct link *link, enum link_state state)
 	if (link->state != state)
 		link->since = (uint64_t)time(NULL);
 	link->state = state;
+	link->word_until_ms = 0;
 	if (was_away != (state == LINK_AWAY) && links->callbacks.away)
 		links->callbacks.away(links->userdata, link->stamped, !was_away);
 }

@@ -65,6 +65,8 @@ static void on_again(int fd, short what, void *userdata)
 {
 	struct link *link = userdata;
 
+	if (link->state == LINK_CONNECTING)
+		link_end_wait_for_word(link);
 	if (link->state != LINK_AWAY)
 		return;
 	if (clock_ms() >= away_until(link)) {
@@ -75,6 +77,13 @@ static void on_again(int fd, short what, void *userdata)
 		wait_to_try_again(link);
 	else
 		ask(link);
+}
+
+int link_make_timer(struct link *link)
+{
+	if (!link->again)
+		link->again = evtimer_new(link->links->relay->base, on_again, link);
+	return link->again ? 0 : -ENOMEM;
 }
 
 /* Ends an attempt, but not the session. Who only claims that it has one has none. */
@@ -98,10 +107,8 @@ void link_leave(struct link *link, const char *why)
 	transport_leave(&link->carrier);
 	link_drop_move(link, true);
 	elastic_forget(&link->elastic);
-	if (r == 0 && !link->again) {
-		link->again = evtimer_new(links->relay->base, on_again, link);
-		r = link->again ? 0 : -ENOMEM;
-	}
+	if (r == 0)
+		r = link_make_timer(link);
 	if (r < 0)
 		transport_close(&link->next);
 	if (!transport_is_there(&link->next)) /* else it is connected anew already */

@@ -98,7 +98,9 @@ struct link {
 	/* CONNECTING: what waits was meant for this instance, by which the domain was known before this one was restored. */
 	bool awaits;
 	uint8_t awaited[PROOF_ID_SIZE];
-	struct event *again;	 /* while away: to try again, or to give up */
+	/* While away: to try again, or to give up. CONNECTING: to end what waits for domain 0's word (link_known.c). */
+	struct event *again;
+	uint64_t word_until_ms; /* CONNECTING: it waits for domain 0's word until then; 0: it doesn't */
 	uint32_t resumes, moves; /* of all sessions */
 	struct link_move move;
 	struct elastic elastic;
@@ -214,6 +216,13 @@ void link_replace(struct link *instead, struct link *link);
 /* Frees what the link holds, and itself. It is no link any more. */
 void link_free(struct link *link);
 
+/* --- link_known.c */
+/* Whether what waits goes on to wait: no daemon was found there, but domain 0 tells of the domain, and may be about to say
+ * that it is away. Once it has said what it knows, or after a moment, the link has failed. */
+bool link_waits_for_word(struct link *link, int error, const char *reason);
+/* The timer `again` of a link that is CONNECTING. */
+void link_end_wait_for_word(struct link *link);
+
 /* --- link_move.c */
 /* Whether the session could be offered other rings now. */
 bool link_may_move(const struct link *link);
@@ -243,6 +252,8 @@ void link_elastic_used(struct link *link);
 /* --- link_away.c */
 /* Whether an error of the hop means that only the vchan was lost, and the session can be resumed. */
 bool link_may_resume(const struct link *link, int error);
+/* Makes the timer `again`, unless it is there. -ENOMEM. */
+int link_make_timer(struct link *link);
 /* Leaves the vchan, and tries to get another one. */
 void link_leave(struct link *link, const char *why);
 /* Tries to go on over `next`. */

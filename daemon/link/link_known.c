@@ -13,6 +13,7 @@
 #include <utlist.h>
 
 #include "base/clock.h"
+#include "base/timer.h"
 #include "daemon/link/link_internal.h"
 #include "daemon/peers/directory.h"
 #include "wire/address.h"
@@ -46,8 +47,11 @@ void links_note_name(struct links *links, uint32_t domid)
 {
 	struct link *link = link_find(links, domid);
 
-	if (link)
-		link_note_name(link);
+	if (!link)
+		return;
+	link_note_name(link);
+	if (link->word_until_ms) /* in a turn of its own, since domain 0's frame is being read */
+		timer_set(link->again, 0);
 }
 
 void link_note_former(struct link *link, uint32_t domid)
@@ -142,4 +146,43 @@ bool links_zero_knows(struct links *links, uint32_t domid)
 	/* Domain 0 may have said so before we have read that its presence has gone. */
 	return directory_is_away(links->directory, domid) ||
 	       (!links_is_there(links, domid) && directory_comes_back(links->directory, domid));
+}
+
+/* --- domain 0's word ------------------------------------------------------------------------------ */
+
+/* A domain that is saved has gone from XenStore, where whoever asks reads it, before domain 0 has heard of that and told it. */
+#define WORD_MS 500
+
+static bool may_be_told(const struct link *link)
+{
+	struct links *links = link->links;
+
+	return links->options.relays && links->options.self->domid != 0 && link->domid != 0 &&
+	       !link_is_far(link) && links_relays(links, 0) == 1 &&
+	       directory_knows(links->directory, link->domid);
+}
+
+bool link_waits_for_word(struct link *link, int error, const char *reason)
+{
+	uint64_t now = clock_ms();
+
+	if (error != -EHOSTDOWN || links_zero_knows(link->links, link->domid) || !may_be_told(link))
+		return false;
+	if (link_make_timer(link) < 0)
+		return false;
+	if (!link->word_until_ms)
+		link->word_until_ms = now + WORD_MS;
+	if (now >= link->word_until_ms || timer_set(link->again, link->word_until_ms - now) < 0)
+		return false;
+	snprintf(link->last_error, sizeof(link->last_error), "%s", reason);
+	return true;
+}
+
+void link_end_wait_for_word(struct link *link)
+{
+	char reason[LINK_REASON_SIZE];
+
+	if (link->word_until_ms)
+		links_failed(link->links, link->domid, -EHOSTDOWN,
+			     memcpy(reason, link->last_error, sizeof(reason)));
 }

@@ -91,7 +91,8 @@ struct hop *links_want(struct links *links, uint32_t domid, struct account *acco
 	if (link && link->state == LINK_AWAY && link_is_far(link) && !links_is_there(links, domid))
 		*error = -EHOSTDOWN;
 	/* Ask even if another account has asked already: the one whose turn comes first has it looked up. */
-	if (*error == 0 && (!link || link->state == LINK_IDLE || link->state == LINK_CONNECTING))
+	if (*error == 0 &&
+	    (!link || link->state == LINK_IDLE || (link->state == LINK_CONNECTING && !link->word_until_ms)))
 		*error = links_ask(links, domid, account);
 	if (*error < 0 && *error != -ENOLINK)
 		return NULL;
@@ -319,7 +320,7 @@ void links_failed(struct links *links, uint32_t domid, int error, const char *re
 
 	if (link && link->state == LINK_AWAY)
 		link_lose_attempt(link, false, reason);
-	if (!link || link->state != LINK_CONNECTING)
+	if (!link || link->state != LINK_CONNECTING || link_waits_for_word(link, error, reason))
 		return;
 	link_set_state(link, LINK_IDLE);
 	/* It was saved when this had been asked for. */

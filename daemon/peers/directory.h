@@ -59,7 +59,7 @@ struct directory_callbacks {
 	/* In a guest: asks for a link with domain 0. */
 	void (*want_link)(void *userdata);
 	/* The name or UUID known of this domain has changed ("": it has none), or it is known for the first
-	 * time that it has none, or nothing is known any more. */
+	 * time that it has none, or nothing is known any more, or domain 0 says that it is away. */
 	void (*changed)(void *userdata, uint32_t domid, const char *old_name, const char *name);
 	/* Ends a turn, some milliseconds after the first change, not within any of the calls below: sends
 	 * what was queued. `changed`: something has changed for some domain, so rules about names may decide

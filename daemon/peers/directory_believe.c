@@ -89,6 +89,8 @@ static void take_entry(struct directory *directory, const struct frame_directory
 			domain->away = true;
 			log_limited(LOG_LINK, LOG_BY_DOMAIN(entry->domid), LOG_LEVEL_INFO,
 				    "directory: domain %u is away, and domain 0 leads to it", entry->domid);
+			directory->callbacks.changed(directory->userdata, domain->domid, domain->name,
+						     domain->name);
 		}
 		if (entry->leaves != CHANGED_AWAY)
 			directory->callbacks.leaves_changed(directory->userdata, entry->domid, entry->leaves);

@@ -450,6 +450,28 @@ def test_what_is_opened_to_a_saved_guest_waits_in_domain_0(host, nodes, guests, 
     assert host.list()["kernel_log"] == []
 
 
+@pytest.mark.parametrize("way", ["name", "uuid", "number"])
+def test_what_is_opened_at_once_to_a_saved_guest_waits_too(host, nodes, zero, way):
+    """Before domain 0 has said that it is away, to a guest that hasn't looked it up before."""
+    two = nodes(2)[2]
+    address = {"name": "dom2", "uuid": host.domain(2)["uuid"], "number": "2"}[way]
+    eventually(lambda: (zero.link(2) or {}).get("state") == "up", "domain 0 has a session with it")
+    one = nodes(1)[1]
+    eventually(lambda: "tells the names of" in one.log.read_text(), "the names are told")
+    with Connection(one.socket) as sender, Connection(two.socket) as receiver:
+        assert receiver.bind("inbox") == 0
+        results = []
+        host.sim("suspend", 2)
+        for number in range(50):  # the first ones while domain 0 hears of it itself
+            assert sender.post(f"{address}:inbox", str(number).encode(), results.append) == 0
+            sender.wait(1)
+        two.domid = int(host.sim("resume", 2, "--unaware", 200).stdout)
+        assert sorted(int(receiver.receive().data) for _ in range(50)) == list(range(50))
+        eventually(lambda: sender.wait(10) >= 0 and len(results) == 50, "all have an outcome")
+        assert not any(results)
+    assert host.list()["kernel_log"] == []
+
+
 def test_relayed_traffic_goes_on_if_its_source_is_restored(host, zero, guests):
     """Under traffic: nothing is lost, nothing comes twice, the order is kept, and nobody hears of it but by the new number."""
     one, two = guests(2)

@@ -70,6 +70,7 @@ struct scene {
 	const char *name, *uuid;	/* of any domain, as the directory knows them; NULL: it doesn't */
 	uint32_t found;			/* the domid of any name, or UUID; 0: none has it */
 	uint32_t zero_knows, zero_sees; /* the domid that domain 0 calls away, and that comes back; 0: none */
+	uint32_t zero_tells;		/* the domid of which it tells; 0: none */
 	int connect_error;
 	bool is_connected; /* has handed over a vchan, and wasn't told that it ended */
 	unsigned connects, disconnects, ups, downs, anews, directories, opens, sources;

@@ -114,6 +114,62 @@ TEST(who_is_away_is_led_to_by_domain_0_also_when_asked_before)
 	scene_stop(&scene);
 }
 
+/* A link with domain 0, and one with domain 7, in which no daemon was found. */
+static void find_nobody(struct scene *scene)
+{
+	int error = 0;
+
+	scene_start_with(scene, 0);
+	scene->peer_flags = HELLO_RELAYS;
+	greet(scene);
+	scene->other = 7;
+	scene->zero_tells = 7;
+	assert_non_null(links_want(scene->links, 7, NULL, &error));
+	assert_int_equal(links_ping(scene->links, 7, NULL, on_pong, scene, 77), 0);
+	links_failed(scene->links, 7, -EHOSTDOWN, "it isn't there");
+	/* It isn't asked for again. */
+	scene->connect_error = -EHOSTDOWN;
+	assert_non_null(links_want(scene->links, 7, NULL, &error));
+	assert_int_equal(scene->pongs, 0);
+}
+
+TEST(what_nobody_is_there_for_waits_until_domain_0_has_said_why)
+{
+	enum { AWAY, NO_MORE, NOTHING, UP_AGAIN, WORDS };
+	struct scene scene;
+
+	for (int word = 0; word < WORDS; word++) {
+		find_nobody(&scene);
+		if (word == AWAY)
+			scene.zero_knows = 7;
+		if (word == NO_MORE)
+			scene.zero_tells = 0;
+		if (word == UP_AGAIN) {
+			scene.connect_error = 0;
+			links_failed(scene.links, 7, -EHOSTUNREACH, "another reason");
+			assert_int_equal(scene.pong, -EHOSTUNREACH);
+			scene_stop(&scene);
+			continue;
+		}
+		if (word == NOTHING) {
+			pass(&scene, 300);
+			links_note_name(scene.links, 7); /* something else was said of it */
+			pass(&scene, 100);
+			assert_int_equal(scene.pongs, 0);
+			pass(&scene, 200);
+		} else {
+			links_note_name(scene.links, 7);
+			assert_int_equal(scene.pongs, 0);
+			pass(&scene, 1);
+		}
+		/* Who is away is reached through domain 0, which is asked to ping it. */
+		assert_int_equal(scene.pongs, word == AWAY ? 0 : 1);
+		if (word != AWAY)
+			assert_int_equal(scene.pong, -EHOSTDOWN);
+		scene_stop(&scene);
+	}
+}
+
 TEST(whether_a_peer_relays_is_in_its_hello)
 {
 	struct scene scene;

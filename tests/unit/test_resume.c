@@ -212,6 +212,11 @@ const char *directory_uuid(struct directory *directory, uint32_t domid)
 	return "";
 }
 
+bool directory_knows(struct directory *directory, uint32_t domid)
+{
+	return false;
+}
+
 bool directory_is_away(const struct directory *directory, uint32_t domid)
 {
 	return false;
