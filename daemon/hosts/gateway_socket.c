@@ -25,7 +25,7 @@
 
 #define REFUSED_READ	  4 /* packets: more than it has reason to say */
 #define BACKLOG		  16
-#define COST_PACKET(size) (COST_REQUEST / 4 + (size))
+#define COST_PACKET(size) (1024u + (size))
 #define RETRY_MS	  1000 /* when no connection could be accepted */
 #define NO_SUCH_USER	  ((uid_t)-1)
 

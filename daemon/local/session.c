@@ -51,6 +51,21 @@ static void send_goodbye(struct session *session, int error, const char *why)
 
 /* --- as the owner of the hop ------------------------------------------------------------------ */
 
+static unsigned cost_of_request(uint8_t type)
+{
+	switch (type) {
+	case FRAME_BIND:
+	case FRAME_UNBIND:
+		return COST_BIND;
+	case FRAME_QUERY:
+		return COST_QUERY;
+	case FRAME_PROBE:
+		return COST_PROBE;
+	default:
+		return COST_WATCH;
+	}
+}
+
 static int on_control(void *owner, const struct frame_header *header, const uint8_t *payload)
 {
 	struct session *session = owner;
@@ -66,6 +81,7 @@ static int on_control(void *owner, const struct frame_header *header, const uint
 	case FRAME_PROBE:
 		if (hop_is_finishing(session->hop))
 			return 0; /* no program is there to be answered, and there may be thousands */
+		relay_spend(session->relay, hop_account(session->hop), cost_of_request(header->type));
 		session->unanswered++;
 		return session->callbacks->request(session->userdata, session, header, payload);
 	case FRAME_GOODBYE:

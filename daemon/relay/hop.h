@@ -159,6 +159,7 @@ struct inlet {
 	bool has_asked;	   /* for a notification of input, which hasn't come yet */
 	bool must_not_ask; /* its owner polls for input (hop_dont_ask) */
 	bool has_moved;	   /* input was forwarded in this turn */
+	bool has_asked_us; /* the last frame of this piece asks for something */
 	bool was_woken;	   /* by its program, which is let go on before we ask for more */
 };
 

@@ -249,7 +249,8 @@ static int take_frame(struct hop *hop, const struct frame_header *header)
 	default:
 		if (header->type >= FRAME_OPTIONAL)
 			return 0;
-		spend(hop, COST_CONTROL + hop->traits->request_cost);
+		spend(hop, COST_CONTROL);
+		hop->in.has_asked_us = hop->traits->asks;
 		return hop->callbacks->control(hop->owner, header, payload);
 	}
 }
@@ -473,6 +474,7 @@ static bool read_frames(struct hop *hop, const struct input_piece *piece)
 	int r = 0;
 
 	hop->in.missing = 1;
+	hop->in.has_asked_us = false;
 	while (hop_is_up(hop) && !hop->waiting.blocked_on && !hop->holds_input) {
 		r = take_next(hop);
 		/* More may come while we look: the longer we read on, the less often the receivers are
@@ -486,7 +488,7 @@ static bool read_frames(struct hop *hop, const struct input_piece *piece)
 			break;
 		if (hop->in.unreleased >= HOP_CHUNK)
 			give_back(hop);
-		if (piece_is_over(piece))
+		if (piece_is_over(piece) || hop->in.has_asked_us)
 			break;
 	}
 	if (hop_is_up(hop))

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "daemon/relay/traits.h"
 
-#include "base/cost.h"
-
 const struct hop_traits hop_traits[HOP_KINDS] = {
 	[HOP_LINK] =
 		{
@@ -17,7 +15,7 @@ const struct hop_traits hop_traits[HOP_KINDS] = {
 			.outlets = 2,
 			.accepted_outlet = OUTLET_DELIVERIES,
 			.first_chunk = HOP_CHUNK,
-			.request_cost = COST_REQUEST,
+			.asks = true,
 			.whole_frames = true,
 			.release_means_taken = true,
 		},
@@ -25,13 +23,13 @@ const struct hop_traits hop_traits[HOP_KINDS] = {
 		{
 			.outlets = 1,
 			.first_chunk = HOP_CHUNK,
-			.request_cost = COST_REQUEST,
+			.asks = true,
 		},
 	[HOP_MUX] =
 		{
 			.outlets = 1,
 			.first_chunk = HOP_CHUNK,
-			.request_cost = COST_REQUEST,
+			.asks = true,
 			.whole_frames = true,
 			.tells_late = true,
 		},
@@ -41,7 +39,6 @@ const struct hop_traits hop_traits[HOP_KINDS] = {
 			.accepted_outlet = OUTLET_DELIVERIES,
 			.opened_outlet = OUTLET_DELIVERIES,
 			.first_chunk = HOP_CHUNK,
-			.request_cost = COST_REQUEST,
 			.whole_frames = true,
 		},
 	[HOP_ROOM] =

@@ -28,10 +28,12 @@ struct hop_traits {
 	unsigned outlets;
 	/* the outlet for the DATA of a channel whose acceptor is on the hop, and of one whose opener is */
 	unsigned accepted_outlet, opened_outlet;
-	uint32_t first_chunk;  /* bytes for which a sleeping reader is woken */
-	uint64_t request_cost; /* of a session frame, besides its bytes */
-	bool numbers_frames;   /* in sequence */
-	bool whole_frames;     /* an incomplete frame in the ring is a violation (else: wait for the rest) */
+	uint32_t first_chunk; /* bytes for which a sleeping reader is woken */
+	/* Its session frames ask for something. Each is the last in its piece, so that its answer goes out before that of
+	 * what lies behind it. */
+	bool asks;
+	bool numbers_frames; /* in sequence */
+	bool whole_frames;   /* an incomplete frame in the ring is a violation (else: wait for the rest) */
 	bool release_means_taken; /* otherwise the other end reports by CREDIT */
 	bool tells_late; /* it does so only now and then, so what has left the ring isn't waiting any more */
 	/* The other end is a daemon, which forwards: it grants credit as it proceeds, and reports by OPENED

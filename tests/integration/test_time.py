@@ -362,7 +362,8 @@ def attack_from(scene, node, name, sessions):
 MEASURED = {"locked-doorbells", "watched-doorbell", "watched-socket", "most-watched-doorbell", "most-watched-socket", "connections",
             "half-hellos", "greeted"}
 # Those that take the time that is known beforehand, on whatever machine.
-KNOWN = {"descriptors", "ignored", "opens-fin", "opens-refused", "opens-reset"}
+KNOWN = {"binds", "cancel", "cancel-queued", "descriptors", "ignored", "opens-fin", "opens-refused", "opens-reset", "pings", "queries",
+         "queries-unread", "watches"}
 # Those that take longest and are much like another one that isn't here, by the other hop or from another domain.
 LONG_TWINS = {"ignored", "linger-hello", "linger-unread", "plain-flood", "queries-unread", "small-frames-plain"}
 

@@ -16,6 +16,7 @@
 
 #include <event2/event.h>
 
+#include "base/cost.h"
 #include "base/quota.h"
 #include "base/self.h"
 #include "daemon/relay/channel.h"
@@ -689,7 +690,7 @@ TEST(requests_are_bounded_in_a_turn)
 	ask_at_once(&scene, 1000);
 	while (scene.requests < 1000 && turns++ < 10000) {
 		event_base_loop(scene.base, EVLOOP_NONBLOCK | EVLOOP_ONCE);
-		assert_true(scene.requests - before <= 20);
+		assert_true(scene.requests - before <= TURNS_PASS / COST_BIND + 1);
 		before = scene.requests;
 	}
 	assert_int_equal(scene.requests, 1000);
