@@ -26,7 +26,7 @@ libdaemon_la_SOURCES = \
 	daemon/peers/directory_serve.c daemon/peers/directory_serve.h \
 	daemon/peers/domains.c daemon/peers/domains.h \
 	daemon/peers/peers_forget.c daemon/peers/peers_forget.h \
-	daemon/relay/hop.c daemon/relay/hop.h daemon/relay/hop_internal.h \
+	daemon/relay/hop.c daemon/relay/hop.h daemon/relay/hop_internal.h daemon/relay/hop_life.h \
 	daemon/relay/hop_input.c \
 	daemon/hosts/conversation_memory.c daemon/hosts/conversation_memory.h \
 	daemon/hosts/gateway_socket.c daemon/hosts/gateway_socket.h \

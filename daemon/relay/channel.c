@@ -335,8 +335,9 @@ static void note_released(struct channel_end *acceptor)
 
 static bool has_unread_releases(const struct channel_end *acceptor)
 {
-	return acceptor->hop && acceptor->hop->traits->release_means_taken && hop_is_up(acceptor->hop) &&
-	       !channel_is_reset(acceptor) && acceptor->consumed != acceptor->sent;
+	return acceptor->hop && acceptor->hop->traits->release_means_taken &&
+	       hop_is_readable(acceptor->hop) && !channel_is_reset(acceptor) &&
+	       acceptor->consumed != acceptor->sent;
 }
 
 void channel_forbid(struct channel *channel, int error)
@@ -362,7 +363,8 @@ void channel_settle(struct channel_end *end)
 
 bool channel_is_waiting(const struct channel *channel)
 {
-	return channel->acceptor.hop && channel->acceptor.out == OUT_NEW && !channel->acceptor.hop->attached;
+	return channel->acceptor.hop && channel->acceptor.out == OUT_NEW &&
+	       !hop_has_rings(channel->acceptor.hop);
 }
 
 bool channel_is_abandoned(const struct channel *channel)
@@ -413,7 +415,7 @@ static uint32_t window_max(const struct channel_end *end)
 	uint32_t most = end->channel->kind == CHANNEL_STREAM ? STREAM_WINDOW_MAX : CHANNEL_WINDOW_MAX, ring;
 
 	if (!from || !from->traits->is_daemon || !end->hop || end->hop->traits->release_means_taken ||
-	    !end->hop->attached)
+	    !hop_has_rings(end->hop))
 		return most;
 	ring = hop_outlet(end->hop, end)->writer.ring.size;
 	return ring >= CHANNEL_WINDOW_MAX / 2 ? most

@@ -101,7 +101,7 @@ int hop_send(struct hop *hop, uint8_t type, uint8_t flags, uint32_t channel, con
 	/* A frame for a link waits only if there is no room, and every 64 KiB from the link need an ACK: in a
 	 * busy stream the queue would allocate memory for each. A program's answers always go through the
 	 * queue, so that it shows whether the program reads them. */
-	if (hop->traits->is_daemon && hop->attached && !hop_has_unsent(hop) && !hop_is_held(hop) &&
+	if (hop->traits->is_daemon && hop_has_rings(hop) && !hop_has_unsent(hop) && !hop_is_held(hop) &&
 	    hop_has_room(hop, frame_size(length))) {
 		hop_put_frame(hop, hop->account, &header, payload);
 		hop_mark(hop, MARK_DIRTY);
@@ -167,7 +167,7 @@ int hop_handed_word(struct hop *hop, struct channel_end *end, uint64_t offset, u
 {
 	int r;
 
-	if (!hop_is_up(hop))
+	if (!hop_is_readable(hop))
 		return -ENOENT;
 	r = outlet_find_word(hop_outlet(hop, end), end, offset, word);
 	if (r != -EPROTO)

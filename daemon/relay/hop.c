@@ -62,9 +62,10 @@ void hop_set_account(struct hop *hop, struct account *account)
 
 static void begin(struct hop *hop)
 {
-	hop->finishing.left = 0;
 	hop->waiting.stuck = hop->taken.pending = false;
-	hop->attached = true;
+	hop_change(hop, HOP_IS_ATTACHED);
+	if (hop_is_marked(hop, MARK_FAILED)) /* of what its owner is still to be told */
+		hop_change(hop, HOP_IS_FAILING);
 	hop_mark(hop, MARK_DIRTY);
 }
 
@@ -104,12 +105,13 @@ void hop_attach_begun(struct hop *hop, const struct ring_reader *in, const struc
 }
 
 /* Takes the rings away, but leaves what is the session's. */
-static void leave_rings(struct hop *hop)
+static void leave_rings(struct hop *hop, enum hop_change change)
 {
+	hop_change(hop, change);
 	hop_unmark(hop, MARK_FAILED); /* what failed is over */
 	hop->moving = (struct moving){0};
 	hop->is_to_notify = false;
-	hop->attached = hop->guarded = hop->keeps_copy = false;
+	hop->guarded = hop->keeps_copy = false;
 	hop->waiting.stuck = true;
 	hop_stop_waiting(hop);
 	hop_unmark(hop, MARK_TO_NOTIFY);
@@ -121,10 +123,10 @@ static void leave_rings(struct hop *hop)
 
 void hop_detach(struct hop *hop)
 {
-	if (!hop->attached && !hop->paused)
+	if (!hop_has_rings(hop) && hop->life != HOP_PAUSED)
 		return;
-	leave_rings(hop);
-	hop->paused = hop->holds_input = false;
+	leave_rings(hop, HOP_IS_DETACHED);
+	hop->holds_input = false;
 	hop_drop_kept(hop);
 	refused_clear(&hop->refused);
 	for (unsigned i = 0; i < hop->traits->outlets; i++)
@@ -139,7 +141,7 @@ int hop_pause(struct hop *hop)
 {
 	int r;
 
-	if (!hop->attached)
+	if (!hop_has_rings(hop))
 		return 0;
 	r = hop_keep(hop);
 	if (r < 0) {
@@ -148,8 +150,7 @@ int hop_pause(struct hop *hop)
 	}
 	if (hop_is_sound(hop))
 		hop->sure = hop_sent(hop);
-	leave_rings(hop);
-	hop->paused = true;
+	leave_rings(hop, HOP_IS_PAUSED);
 	return 0;
 }
 
@@ -181,7 +182,6 @@ void hop_resume(struct hop *hop, const struct ring_reader *in, const struct ring
 	hop->kept.written += (uint32_t)(received - hop_acked(hop));
 	if (hop->kept.written == hop->kept.size)
 		hop_drop_kept(hop);
-	hop->paused = false;
 	begin(hop);
 	hop_move_outlet(hop, out);
 }
@@ -240,6 +240,7 @@ void hop_retire(struct hop *hop, int error)
 	hop->owner = NULL;
 	task_cancel(&hop->input);
 	task_init(&hop->input, &hop->relay->turns, account_line(hop->account), end_some_channels);
+	hop_change(hop, HOP_IS_RETIRED);
 	hop_mark(hop, MARK_RETIRED);
 	if (hop->channels.count)
 		task_due(&hop->input);
@@ -287,7 +288,7 @@ void hop_cleanup(struct hop *hop)
 
 uint32_t hop_unacknowledged(struct hop *hop)
 {
-	int unread = hop->attached ? ring_writer_unread(&hop->out[OUTLET_MAIN].writer) : 0;
+	int unread = hop_has_rings(hop) ? ring_writer_unread(&hop->out[OUTLET_MAIN].writer) : 0;
 
 	return (unread < 0 ? 0 : (uint32_t)unread) + hop->kept.size - hop->kept.written;
 }

@@ -20,11 +20,8 @@
  *
  * A hop is attached (it has rings) or detached (a link that isn't up; a program that is gone). Frames for a
  * detached hop wait in its channels. A link's hop may also be paused: it has lost its rings but not its session, keeps
- * what it wrote and the other end hasn't processed, and goes on over other rings as if nothing had happened:
- *
- *   detached ──hop_attach()──▶ attached ──hop_pause()──▶ paused ──hop_resume()──▶ attached, first writes again
- *       ▲                          │                        │
- *       └──────hop_detach()────────┴────────────────────────┘
+ * what it wrote and the other end hasn't processed, and goes on over other rings, where it first writes that again, as
+ * if nothing had happened. hop_life.h has the table of all that.
  *
  * hop_fail() ends a hop's session from wherever the fault was found; the
  * owner is told at the end of the turn, when nothing on the stack uses the hop any more.
@@ -54,6 +51,7 @@
 #include "daemon/relay/call.h"
 #include "daemon/relay/outlet.h"
 #include "base/quota.h"
+#include "daemon/relay/hop_life.h"
 #include "daemon/relay/refused.h"
 #include "daemon/relay/traits.h"
 #include "base/turns.h"
@@ -245,9 +243,8 @@ struct hop {
 	struct hop_waiting waiting;
 	struct finishing finishing;
 	struct retired retired;
-	bool attached;
-	bool paused;
-	bool holds_input; /* the owner has something to do first */
+	enum hop_life life;
+	bool holds_input; /* the owner has something to do first, as soon as there are rings */
 	/* This domain may be saved and restored, and what the other end wrote into the rings is then stale or torn: so
 	 * what was copied out of them counts only if is_sound() says so afterwards, and what was written into them is
 	 * given out only if it says so before (doc/protocol.md 5.7, rule 8). */
@@ -297,7 +294,7 @@ void hop_cleanup(struct hop *hop);
 void hop_retire(struct hop *hop, int error);
 static inline bool hop_is_retired(const struct hop *hop)
 {
-	return hop->marks[MARK_RETIRED].is_set;
+	return hop->life == HOP_RETIRED;
 }
 
 /* Says of the rings that the hop gets next whether it is guarded there, and keeps a copy. */
@@ -409,7 +406,16 @@ static inline bool hop_is_held(const struct hop *hop)
 /* Whether the hop has rings and no fault was found. */
 static inline bool hop_is_up(const struct hop *hop)
 {
-	return hop->attached && !hop_is_marked(hop, MARK_FAILED);
+	return hop->life == HOP_UP || hop->life == HOP_FINISHING;
+}
+static inline bool hop_has_rings(const struct hop *hop)
+{
+	return hop_life_has_rings(hop->life);
+}
+/* Whether what lies in the rings may be looked at: while the owner is told of a failure, too, but not before. */
+static inline bool hop_is_readable(const struct hop *hop)
+{
+	return hop_has_rings(hop) && !hop_is_marked(hop, MARK_FAILED);
 }
 
 /* Sends a GOODBYE with this payload at once, behind everything that was written, if there is room: the hop is
@@ -494,14 +500,10 @@ static inline bool hop_tells_late(const struct hop *hop)
 {
 	return hop->traits->tells_late;
 }
-static inline bool hop_has_rings(const struct hop *hop)
-{
-	return hop->attached;
-}
 /* Whether the other end has gone, and what it left is being taken in. */
 static inline bool hop_is_finishing(const struct hop *hop)
 {
-	return hop->finishing.left;
+	return hop->life == HOP_FINISHING;
 }
 static inline bool hop_holds_input(const struct hop *hop)
 {
@@ -511,7 +513,7 @@ static inline bool hop_holds_input(const struct hop *hop)
  * what comes before input. */
 static inline bool hop_is_away(const struct hop *hop)
 {
-	return hop->traits->is_daemon && (hop->paused || hop->holds_input);
+	return hop->traits->is_daemon && (hop->life == HOP_PAUSED || hop->holds_input);
 }
 /* Whether input waits for room in another hop's output. */
 static inline bool hop_is_blocked(const struct hop *hop)

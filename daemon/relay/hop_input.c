@@ -53,7 +53,7 @@ static void mark_input(struct hop *hop)
 
 static void snapshot_taken(struct hop *hop)
 {
-	if (hop->taken.pending || !(hop->traits->release_means_taken || hop->finishing.left))
+	if (hop->taken.pending || !(hop->traits->release_means_taken || hop_is_finishing(hop)))
 		return;
 	for (unsigned i = 0; hop->traits->release_means_taken && i < hop->traits->outlets; i++) {
 		int r = outlet_see_taken(&hop->out[i]);
@@ -285,7 +285,7 @@ static int take_data(struct hop *hop, const struct frame_header *header)
 		return -EPROTO;
 	r = hop_forward(end, &hop->in.reader, FRAME_HEADER_SIZE + hop->in.progress,
 			header->length - hop->in.progress, header->messages,
-			!hop->traits->is_daemon && !hop->finishing.left);
+			!hop->traits->is_daemon && !hop_is_finishing(hop));
 	if (r < 0)
 		return r;
 	if (r > 0)
@@ -317,7 +317,7 @@ static int take_move(struct hop *hop, const struct frame_header *header)
 
 static void give_back(struct hop *hop)
 {
-	if (!hop->attached || !hop->in.unreleased)
+	if (!hop_has_rings(hop) || !hop->in.unreleased)
 		return;
 	hop->in.unreleased = 0;
 	if (ring_reader_release(&hop->in.reader))
@@ -443,7 +443,7 @@ static int take_next(struct hop *hop)
 	if (hop->waiting.blocked_on)
 		return 0;
 	hop->in.progress = 0;
-	if (!hop->attached)
+	if (!hop_has_rings(hop))
 		return 0;
 	if (header.type == FRAME_MOVE)
 		return 1;
@@ -551,13 +551,13 @@ void hop_on_turn(struct task *task)
 	piece = piece_begin(hop);
 	if (!settle(hop, &piece))
 		more = true;
-	if (hop->taken.pending && (hop_has_read(hop, hop->taken.mark) || (hop->finishing.left && !more))) {
+	if (hop->taken.pending && (hop_has_read(hop, hop->taken.mark) || (hop_is_finishing(hop) && !more))) {
 		/* a piece of its own: otherwise a program that sends without end would never have taken
 		 * anything */
 		piece = piece_begin(hop);
 		if (!apply_taken(hop, &piece))
 			more = true;
-		else if (hop->finishing.left)
+		else if (hop_is_finishing(hop))
 			go_on_finishing(hop);
 	}
 	if (more || (may_refill && !hop->waiting.blocked_on))
@@ -577,7 +577,7 @@ void hop_look(struct hop *hop)
 
 void hop_dont_ask(struct hop *hop)
 {
-	if (!hop->attached || hop->in.must_not_ask)
+	if (!hop_has_rings(hop) || hop->in.must_not_ask)
 		return;
 	hop->in.must_not_ask = true;
 	hop->in.has_asked = false;
@@ -598,7 +598,7 @@ void hop_polled(struct hop *hop)
 /* An impossible index counts as input, so that hop_look() finds it. */
 bool hop_has_input(struct hop *hop)
 {
-	return hop->attached && ring_reader_ready(&hop->in.reader, 1) != 0;
+	return hop_has_rings(hop) && ring_reader_ready(&hop->in.reader, 1) != 0;
 }
 
 void hop_hold_input(struct hop *hop)
@@ -630,8 +630,9 @@ void hop_finish(struct hop *hop, int error, const char *format, ...)
 {
 	va_list args;
 
-	if (!hop_is_up(hop) || hop->finishing.left)
+	if (!hop_is_up(hop) || hop_is_finishing(hop))
 		return;
+	hop_change(hop, HOP_IS_FINISHING);
 	hop->finishing.error = error;
 	va_start(args, format);
 	vsnprintf(hop->finishing.why, sizeof(hop->finishing.why), format, args);

@@ -21,6 +21,11 @@
 #define HOP_PIECE_UNITS	  2048u
 #define HOP_POLL_FIRST_MS 2 /* then less and less often: for a program that takes without waking us */
 
+static inline void hop_change(struct hop *hop, enum hop_change change)
+{
+	hop->life = hop_life_after(hop->life, change);
+}
+
 /* --- marks.c: besides hop_fail() and hop_mark(, MARK_DIRTY) */
 /* Notifies the other end, which asked for it: a daemon now, a program after all output. */
 void hop_notify(struct hop *hop);

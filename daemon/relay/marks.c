@@ -61,10 +61,11 @@ void hop_fail(struct hop *hop, int error, const char *format, ...)
 	va_start(args, format);
 	vsnprintf(hop->why, sizeof(hop->why), format, args);
 	va_end(args);
-	if (hop->attached && !hop_is_sound(hop)) { /* so the other end has done nothing wrong */
+	if (hop_has_rings(hop) && !hop_is_sound(hop)) { /* so the other end has done nothing wrong */
 		hop->error = -ENOLINK;
 		snprintf(hop->why, sizeof(hop->why), "this domain was restored");
 	}
+	hop_change(hop, HOP_IS_FAILING);
 	hop_mark(hop, MARK_FAILED);
 }
 

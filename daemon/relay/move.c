@@ -72,7 +72,7 @@ bool hop_emit_move(struct hop *hop)
 
 void hop_look_at_move(struct hop *hop)
 {
-	if (hop->attached && hop->moving.out == MOVING_SAID)
+	if (hop_has_rings(hop) && hop->moving.out == MOVING_SAID)
 		hop_emit_move(hop);
 }
 

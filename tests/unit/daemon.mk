@@ -16,6 +16,7 @@ unit_tests += \
 	tests/unit/test_directory_told \
 	tests/unit/test_directory_believed \
 	tests/unit/test_fairness \
+	tests/unit/test_hop_life \
 	tests/unit/test_hop \
 	tests/unit/test_hop_hostile \
 	tests/unit/test_hop_notifications \

@@ -70,7 +70,7 @@ void flows_run(struct rig *rig, uint32_t send_max, uint32_t read_max)
 		if (steps >= STEPS_MAX || idle > 1000)
 			fail_msg("the flows stand still after %u steps", steps);
 		LL_FOREACH(rig->parties, party) {
-			if (party->wired || !party->hop.attached)
+			if (party->wired || !hop_has_rings(&party->hop))
 				continue;
 			if (rig_random(rig, 3))
 				moved += party_read(party, rig_random(rig, read_max) + 8);
@@ -88,7 +88,7 @@ void flows_run(struct rig *rig, uint32_t send_max, uint32_t read_max)
 
 		rig_settle(rig);
 		LL_FOREACH(rig->parties, party)
-			if (!party->wired && party->hop.attached)
+			if (!party->wired && hop_has_rings(&party->hop))
 				party_read(party, 1u << 30);
 	}
 	rig_settle(rig);

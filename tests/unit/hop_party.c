@@ -394,7 +394,7 @@ uint32_t party_read(struct party *party, uint32_t budget)
 {
 	uint32_t done = 0;
 
-	if (!party->hop.attached || party->never_reads)
+	if (!hop_has_rings(&party->hop) || party->never_reads)
 		return 0;
 	flush_queue(party);
 	for (unsigned i = 0; i < HOP_OUTLETS; i++)

@@ -147,7 +147,6 @@ TEST(small_frame_beyond_the_credit_ends_the_session)
 	rig_settle(&rig);
 	assert_true(programs[0]->failed);
 	assert_int_equal(programs[0]->error, -EPROTO);
-	programs[0]->hop.attached = false;
 	programs[1]->never_reads_deliveries = false;
 	party_read(programs[1], 262144);
 	expect_captured(programs[1], CHANNEL_INITIAL_LIMIT);

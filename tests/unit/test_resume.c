@@ -382,7 +382,7 @@ static bool is_time_to_lose(unsigned side)
 	struct link *link = link_at(side);
 	bool is_new = link->session.epoch != link->session.confirmed || link->move.state != MOVE_NOT;
 	bool hurts = hop_is_catching_up(link->hop) ||
-		     (link->hop->attached && hop_unacknowledged(link->hop) > 16384);
+		     (hop_has_rings(link->hop) && hop_unacknowledged(link->hop) > 16384);
 
 	return rig_random(world.rig, is_new || hurts ? 10 : world.one_in) == 0;
 }

@@ -245,7 +245,7 @@ TEST(policy_decides_about_a_peer_that_was_away_when_it_is_back)
 		assert_int_equal(scene.asked_about, to);
 		rig_settle(&scene.rig);
 		hop_drop_kept(&scene.link->hop);
-		scene.link->hop.paused = false;
+		scene.link->hop.life = HOP_DETACHED;
 		decide(&scene, ENODATA);
 		assert_false(party_get(scene.b, 0, &frame));
 		decide(&scene, EACCES);
