@@ -7,7 +7,9 @@
  */
 
 #include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdint.h>
@@ -36,6 +38,7 @@ struct counts {
 	uint64_t calls;		/* of the system */
 	uint64_t notifications; /* of a peer, by an event channel */
 	uint64_t copied;	/* bytes, by memcpy() */
+	uint64_t held;		/* allocations that weren't freed */
 };
 
 static struct counts before_main, *counts = &before_main;
@@ -49,22 +52,61 @@ void *__libc_malloc(size_t size);
 void *__libc_calloc(size_t count, size_t size);
 void *__libc_realloc(void *memory, size_t size);
 
-SHOWN void *malloc(size_t size)
+void *__libc_memalign(size_t alignment, size_t size);
+void __libc_free(void *memory);
+
+static void *counted(void *memory)
 {
 	COUNT(allocations, 1);
-	return __libc_malloc(size);
+	if (memory)
+		COUNT(held, 1);
+	return memory;
+}
+
+SHOWN void free(void *memory)
+{
+	if (memory)
+		COUNT(held, -1);
+	__libc_free(memory);
+}
+
+SHOWN void *malloc(size_t size)
+{
+	return counted(__libc_malloc(size));
 }
 
 SHOWN void *calloc(size_t number, size_t size)
 {
-	COUNT(allocations, 1);
-	return __libc_calloc(number, size);
+	return counted(__libc_calloc(number, size));
 }
 
 SHOWN void *realloc(void *memory, size_t size)
 {
+	void *other;
+
+	if (!memory)
+		return malloc(size);
 	COUNT(allocations, 1);
-	return __libc_realloc(memory, size);
+	other = __libc_realloc(memory, size);
+	if (!other && !size)
+		COUNT(held, -1);
+	return other;
+}
+
+SHOWN void *memalign(size_t alignment, size_t size)
+{
+	return counted(__libc_memalign(alignment, size));
+}
+
+SHOWN void *aligned_alloc(size_t alignment, size_t size)
+{
+	return memalign(alignment, size);
+}
+
+SHOWN int posix_memalign(void **memory, size_t alignment, size_t size)
+{
+	*memory = memalign(alignment, size);
+	return *memory ? 0 : ENOMEM;
 }
 
 /* ---- copies ---------------------------------------------------------------------------------- */
@@ -138,8 +180,10 @@ static void __attribute__((constructor)) begin(void)
 		return;
 	if (ftruncate(fd, sizeof(*counts)) == 0) {
 		shared = mmap(NULL, sizeof(*counts), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-		if (shared != MAP_FAILED)
+		if (shared != MAP_FAILED) {
 			counts = shared;
+			counts->held = before_main.held;
+		}
 	}
 	close(fd);
 }

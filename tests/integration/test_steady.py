@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from messaging import BUILDDIR, eventually, tool
+from messaging import BUILDDIR, FAST, eventually, tool
 
 LIBRARY = os.path.join(BUILDDIR, ".libs", "libcount.so")
 
@@ -21,6 +21,9 @@ class Cost:
 
     def allocations(self):
         return int.from_bytes((self.counts / str(self.pid)).read_bytes()[:8], "little")
+
+    def held(self):
+        return int.from_bytes((self.counts / str(self.pid)).read_bytes()[32:40], "little")
 
     def calls(self):
         total = 0
@@ -70,3 +73,37 @@ def test_a_pipelined_message_takes_no_allocation_or_system_call(nodes, tmp_path,
 
     eventually(is_steady, "messages take neither memory nor system calls")
     client.kill()
+
+
+MOVES = 100
+
+
+@pytest.mark.skipif("XENSIM_PRELOAD_FIRST" in os.environ, reason="a sanitizer has an allocator of its own")
+def test_moves_leave_no_memory_behind(host, nodes, tmp_path):
+    """After ten of them all queues and tables have found their size. Who has gone is known for resume-for, and in the log for a minute."""
+    both = nodes(0, 2, start=False, config=FAST + "resume-for = 2s\n[daemon]\nlog-level = error\n")
+    for node in both.values():
+        node.environment = dict(node.environment, COUNT_DIR=str(tmp_path), LD_PRELOAD=LIBRARY)
+        node.start()
+    zero, two = both.values()
+    zero.sees(two)
+    costs = {"domain 0": Cost(zero.pid, tmp_path), "the domain that moves": Cost(two.pid, tmp_path)}
+
+    def move(times):
+        for _ in range(times):
+            host.sim("suspend", two.domid)
+            two.domid = int(host.sim("resume", two.domid).stdout)
+            eventually(lambda: (zero.link(two.domid) or {}).get("state") == "up", "the link goes on")
+            assert zero.xenmsg("ping", "-c", 1, two.domid).returncode == 0
+        return {name: cost.held() for name, cost in costs.items()}
+
+    before = move(10)
+    after = move(MOVES)
+    print(before, after)
+    assert all(0 < held < 100000 for held in before.values())
+
+    def nothing_is_left():
+        now = {name: cost.held() for name, cost in costs.items()}
+        return all(now[name] - before[name] < MOVES // 2 for name in now)
+
+    eventually(nothing_is_left, f"what {MOVES} moves took is freed")
