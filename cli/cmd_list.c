@@ -2,6 +2,7 @@
 
 /* peers, endpoints and hosts: print the daemon's JSON answer as a table, or as it is. */
 
+#include <errno.h>
 #include <json-c/json.h>
 #include <pwd.h>
 #include <stdio.h>
@@ -14,11 +15,11 @@
 #include "wire/address.h"
 
 static const char peers_help[] =
-	"Usage: xenmsg peers [OPTIONS] [HOST]\n"
+	"Usage: xenmsg peers [OPTIONS] [HOST|DOMID]\n"
 	"\n"
 	"Lists the domains that the local daemon knows of: domid, name, UUID, version of their daemon, state of the link,\n"
 	"and its last round-trip time in microseconds. VIA: the domain whose daemon relays, where there can be no link.\n"
-	"Of another HOST: domid and name of those that its policy lets this domain know.\n"
+	"Of another HOST: domid and name of those that its policy lets this domain know. A number is a domain here: it alone.\n"
 	"\n"
 	"      --json          the same as JSON, one object a line\n";
 
@@ -182,8 +183,22 @@ static int print_table(struct json_object *list, const char *const *columns)
 	return code;
 }
 
-/* Asks and prints. `shape`: makes an entry what the table has of it; NULL: it is as it comes. */
-static int list(struct cli *cli, const char *subject, const char *question, bool as_json,
+/* Leaves those entries whose domid is this one, or all. Returns whether there are any. */
+static bool keep_only(struct json_object *entries, const char *domid)
+{
+	size_t i = 0;
+
+	while (domid && i < json_object_array_length(entries))
+		if (number_at(json_object_array_get_idx(entries, i), "domid") == strtoll(domid, NULL, 10))
+			i++;
+		else
+			json_object_array_del_idx(entries, i, 1);
+	return !domid || i > 0;
+}
+
+/* Asks and prints. `domid`: list it alone; NULL: all. `shape`: makes an entry what the table has of it; NULL: it is as it
+ * comes. */
+static int list(struct cli *cli, const char *subject, const char *question, const char *domid, bool as_json,
 		const char *const *columns, void (*shape)(struct json_object *entry))
 {
 	struct json_object *answer, *entries;
@@ -195,6 +210,8 @@ static int list(struct cli *cli, const char *subject, const char *question, bool
 	if (!entries) {
 		cli_complain("%s: the daemon's answer is no JSON list", cli->command);
 		code = EXIT_OTHER;
+	} else if (!keep_only(entries, domid)) {
+		code = cli_error_because("", cli->command, subject, -EHOSTDOWN);
 	} else if (as_json) {
 		for (size_t i = 0; i < json_object_array_length(entries); i++)
 			cli_print_line("%s", json_line(json_object_array_get_idx(entries, i)));
@@ -215,7 +232,7 @@ int cmd_peers(struct cli *cli, int argc, char **argv)
 	static const char *const columns[] = {"host", "domid", "name",	 "uuid", "version",
 					      "link", "via",   "rtt_us", NULL};
 	char question[sizeof("peers ") + HOST_NAME_SIZE] = "peers";
-	const char *host = "";
+	const char *host = "", *domid = NULL;
 	bool json = false;
 	const struct cli_option options[] = {{"json", .flag = &json}, {0}};
 	int code;
@@ -223,15 +240,18 @@ int cmd_peers(struct cli *cli, int argc, char **argv)
 	if (!cli_options(cli, argc, argv, peers_help, options, &code))
 		return code;
 	if (argc - optind > 1)
-		return cli_usage("peers", "one host at most");
+		return cli_usage("peers", "one host or domain at most");
 	if (optind < argc) {
 		host = argv[optind];
 		if (!host_name_is_valid(host, strlen(host)))
 			return cli_usage("peers", "'%s' can't be a host: write 1 to 63 of a-z, 0-9 and -",
 					 host);
-		snprintf(question, sizeof(question), "peers %s", host);
+		if (host[strspn(host, "0123456789")] == '\0')
+			domid = host;
+		else
+			snprintf(question, sizeof(question), "peers %s", host);
 	}
-	return list(cli, host, question, json, columns, shape_peer);
+	return list(cli, host, question, domid, json, columns, shape_peer);
 }
 
 int cmd_endpoints(struct cli *cli, int argc, char **argv)
@@ -258,7 +278,7 @@ int cmd_endpoints(struct cli *cli, int argc, char **argv)
 				domain);
 		snprintf(question, sizeof(question), "endpoints %s", domain);
 	}
-	return list(cli, domain, question, json, columns, shape_endpoint);
+	return list(cli, domain, question, NULL, json, columns, shape_endpoint);
 }
 
 int cmd_hosts(struct cli *cli, int argc, char **argv)
@@ -273,5 +293,5 @@ int cmd_hosts(struct cli *cli, int argc, char **argv)
 		return code;
 	if (optind < argc)
 		return cli_usage("hosts", "it takes no arguments");
-	return list(cli, "", "hosts", json, columns, shape_host);
+	return list(cli, "", "hosts", NULL, json, columns, shape_host);
 }

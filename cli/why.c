@@ -38,27 +38,77 @@ static const char *text_of(struct json_object *object, const char *key)
 
 /* --- other hosts ------------------------------------------------------------------------------ */
 
-/* Guests are told only of the hosts to which an [out] lets them go, and domain 0 of all that it has heard of. */
-static const char *why_denied(struct json_object *hosts, struct address_part host)
+static bool is_listed(struct json_object *hosts, struct address_part host)
 {
 	for (size_t i = 0; i < json_object_array_length(hosts); i++)
 		if (address_part_is(host, text_of(json_object_array_get_idx(hosts, i), "host")))
-			return "denied by policy; an [out] in /etc/xenmsg/policy.d of domain 0 here must let it "
-			       "leave this host, and there a [rule] of the receiving domain let it in";
-	return "nothing leads to that host: an [out] in /etc/xenmsg/policy.d of domain 0 here must let it leave this "
-	       "host, and 'xenmsg hosts' list that one";
+			return true;
+	return false;
+}
+
+/* Asks the policy of domain 0, in which we are. Returns what it is to be mended by; NULL: it lets that out, or doesn't tell. */
+static struct json_object *ask_for_cure(struct xenmsg *conn, const char *address)
+{
+	struct json_object *answer, *cure = NULL;
+	char question[512];
+
+	if (xenmsg_domid(conn) != 0 ||
+	    snprintf(question, sizeof(question), "policy 0 %s", address) >= (int)sizeof(question))
+		return NULL;
+	answer = ask(conn, question);
+	if (json_object_object_get_ex(answer, "cure", &cure))
+		json_object_get(cure);
+	json_object_put(answer);
+	return cure;
+}
+
+/* Says why policy denies it: here, where domain 0 lets it leave the host, or there. Guests are told only of the hosts to which
+ * an [out] lets them go, and domain 0 of all that it has heard of. */
+static char *why_denied(struct xenmsg *conn, struct json_object *hosts, struct address_part host,
+			const char *address)
+{
+	struct json_object *cure = ask_for_cure(conn, address);
+	const char *line = text_of(cure, "line");
+	int size = (int)host.size;
+	uint32_t domid = xenmsg_domid(conn);
+	char *why = NULL;
+	int r;
+
+	if (cure)
+		r = asprintf(&why,
+			     "no [out] lets it leave this host: add one to %s%s%s, with from = 0, to = %.*s, "
+			     "action = allow, as 'xenmsg policy check 0 %s' prints it",
+			     text_of(cure, "file"), line ? ", before line " : "", line ? line : "", size,
+			     host.data, address);
+	else if (is_listed(hosts, host))
+		r = asprintf(
+			&why,
+			"denied by policy; an [out] in /etc/xenmsg/policy.d of domain 0 here must let it "
+			"leave this host, and there a [rule] of the receiving domain let it in");
+	else
+		r = asprintf(
+			&why,
+			"nothing leads to that host: an [out] in /etc/xenmsg/policy.d of domain 0 here must "
+			"let it leave this host, with from = %u, to = %.*s, action = allow (there 'xenmsg "
+			"policy check %u %s' prints it), and 'xenmsg hosts' list that one",
+			domid, size, host.data, domid, address);
+	json_object_put(cure);
+	return r < 0 ? NULL : why;
 }
 
 /* Where nothing leads to any host, the daemon's own words say so. */
-static char *ask_about_host(struct xenmsg *conn, struct address_part host, int error)
+static char *ask_about_host(struct xenmsg *conn, struct address_part host, const char *address, int error)
 {
 	struct json_object *hosts = ask(conn, "hosts");
-	const char *why = hosts ? "" : xenmsg_reason(conn);
+	const char *reason = hosts ? "" : xenmsg_reason(conn);
+	char *why = NULL;
 
 	if (error == -EACCES && json_object_is_type(hosts, json_type_array))
-		why = why_denied(hosts, host);
+		why = why_denied(conn, hosts, host, address);
+	else if (*reason)
+		why = strdup(reason);
 	json_object_put(hosts);
-	return *why ? strdup(why) : NULL;
+	return why;
 }
 
 /* --- what is started on demand ---------------------------------------------------------------- */
@@ -139,8 +189,9 @@ char *cli_why_refused(struct xenmsg *conn, const char *address, int error)
 	char *why;
 
 	if (parts.host.data)
-		return error == -EACCES || error == -EHOSTUNREACH ? ask_about_host(conn, parts.host, error)
-								  : NULL;
+		return error == -EACCES || error == -EHOSTUNREACH
+			       ? ask_about_host(conn, parts.host, address, error)
+			       : NULL;
 	if (error != -ENOENT)
 		return NULL;
 	why = ask_about_start(conn, &parts);

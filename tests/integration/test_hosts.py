@@ -205,9 +205,21 @@ def why_refused(node, address, code):
 
 def test_what_keeps_a_message_from_another_host_is_named(hosts):
     here, _ = hosts(guests=1, policy=OUT.replace("to = *", "to = hostb"))
+    text = why_refused(here[1], "hostc/0:inbox", EXIT_DENIED)
+    assert "an [out] in /etc/xenmsg/policy.d of domain 0 here" in text and "from = 1, to = hostc, action = allow" in text
+    text = why_refused(here[0], "hostc/0:inbox", EXIT_DENIED)
+    assert "no [out] lets it leave this host: add one to /etc/xenmsg/policy.d/50-test.conf, with from = 0, to = hostc, action = allow" in text
     for node in here.values():
-        assert "an [out] in /etc/xenmsg/policy.d of domain 0 here" in why_refused(node, "hostc/0:inbox", EXIT_DENIED)
         assert "there a [rule] of the receiving domain" in why_refused(node, "hostb/0:inbox", EXIT_DENIED)
+    # Either names the command that prints it.
+    for node in here.values():
+        command, = re.findall("'xenmsg (policy check [^']*)' prints it", why_refused(node, "hostc/0:inbox", EXIT_DENIED))
+        done = here[0].xenmsg(*command.split())
+        assert done.returncode == EXIT_DENIED and f"[out]\nfrom = {node.domid}\nto = hostc\naction = allow\n" in done.stdout.decode()
+    # A rule that denies stands before others.
+    here[0].write_policy("[out]\nfrom = *\nto = *\naction = deny\n", "10-no.conf")
+    assert here[0].xenmsg("policy", "reload").returncode == EXIT_OK
+    assert "add one to /etc/xenmsg/policy.d/10-no.conf, before line 1, with" in why_refused(here[0], "hostb/0:inbox", EXIT_DENIED)
 
 
 def test_a_host_without_a_name_says_that_nothing_leads_to_others(nodes):
