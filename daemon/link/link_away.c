@@ -65,8 +65,10 @@ static void on_again(int fd, short what, void *userdata)
 {
 	struct link *link = userdata;
 
-	if (link->state == LINK_CONNECTING)
-		link_end_wait_for_word(link);
+	if (link->state == LINK_CONNECTING) {
+		link_end_wait_for_word(link); /* it may be gone with this */
+		return;
+	}
 	if (link->state != LINK_AWAY)
 		return;
 	if (clock_ms() >= away_until(link)) {

@@ -100,7 +100,7 @@ struct link {
 	uint8_t awaited[PROOF_ID_SIZE];
 	/* While away: to try again, or to give up. CONNECTING: to end what waits for domain 0's word (link_known.c). */
 	struct event *again;
-	uint64_t word_until_ms; /* CONNECTING: it waits for domain 0's word until then; 0: it doesn't */
+	uint64_t word_until_ms;	 /* CONNECTING: it waits for domain 0's word until then; 0: it doesn't */
 	uint32_t resumes, moves; /* of all sessions */
 	struct link_move move;
 	struct elastic elastic;
