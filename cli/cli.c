@@ -68,7 +68,7 @@ int cli_usage(const char *command, const char *format, ...)
 
 /* ---- options --------------------------------------------------------------------------------- */
 
-#define OPTIONS_MAX 8 /* of a command's own */
+#define OPTIONS_MAX 12 /* of a command's own */
 
 /* What getopt_long() returns for an option that has no letter; for a command's own, its place added. */
 enum { OPTION_SOCKET = 256, OPTION_VERSION, OPTION_OWN };
@@ -90,6 +90,7 @@ static const struct letter {
 	{'n', "count"},
 	{'c', "count"}, /* as ping(8) has it */
 	{'t', "timeout"},
+	{'o', "fields"}, /* as ps(1) has it */
 };
 
 static bool parse_seconds(const char *text, int *ms)

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/choice.h"
 #include "cli/cli.h"
 #include "cli/fields.h"
 #include "cli/writer.h"
@@ -21,6 +22,9 @@ static const char peers_help[] =
 	"and its last round-trip time in microseconds. VIA: the domain whose daemon relays, where there can be no link.\n"
 	"Of another HOST: domid and name of those that its policy lets this domain know. A number is a domain here: it alone.\n"
 	"\n"
+	"  -o, --fields LIST   only these fields, parted by commas, in their order:\n"
+	"                      host, domid, name, uuid, version, link, via, rtt_us\n"
+	"      --format TEXT   TEXT for each, with %{FIELD} for their values\n"
 	"      --json          the same as JSON, one object a line\n";
 
 static const char endpoints_help[] =
@@ -33,6 +37,10 @@ static const char endpoints_help[] =
 	"USER, PID, PROGRAM: who has bound those here, as far as this user may know: his own, and root all.\n"
 	"Of a domain of another HOST: those that its policy lets this domain and user reach.\n"
 	"\n"
+	"  -o, --fields LIST   only these fields, parted by commas, in their order:\n"
+	"                      address (as send takes it), host, domid, domain, name,\n"
+	"                      kind, visible_to, started, user, uid, pid, program\n"
+	"      --format TEXT   TEXT for each, with %{FIELD} for their values\n"
 	"      --json          the same as JSON, one object a line\n";
 
 static const char hosts_help[] =
@@ -43,6 +51,9 @@ static const char hosts_help[] =
 	"link between the two daemons; it is made when it is needed. INSTANCE: of the daemon. LAST_ERROR: what was wrong last.\n"
 	"In other domains it lists those hosts that policy lets the domain reach, with STATE, and LINK if that is away.\n"
 	"\n"
+	"  -o, --fields LIST   only these fields, parted by commas, in their order:\n"
+	"                      host, state, link, rtt_us, instance, last_error\n"
+	"      --format TEXT   TEXT for each, with %{FIELD} for their values\n"
 	"      --json          the same as JSON, one object a line\n";
 
 /* Returns the list in an answer, which is the answer itself or the only member of an object. */
@@ -136,6 +147,19 @@ static void shape_host(struct json_object *host)
 	json_object_object_add(host, "link", link_for_table(link, text_at(link, "state")));
 }
 
+/* Adds what `xenmsg send` takes to reach it. */
+static void add_address(struct json_object *endpoint)
+{
+	const char *host = text_or(endpoint, "host", "");
+	char *address = NULL;
+
+	if (asprintf(&address, "%s%s%s:%s", host, *host ? "/" : "", text_at(endpoint, "domid"),
+		     text_at(endpoint, "name")) < 0)
+		abort();
+	json_object_object_add(endpoint, "address", json_object_new_string(address));
+	free(address);
+}
+
 /* Puts who has bound it in words, or leaves that out. */
 static void shape_endpoint(struct json_object *endpoint)
 {
@@ -159,28 +183,52 @@ static bool some_have(struct json_object *list, const char *column)
 	return false;
 }
 
-/* Prints a table of the list, with these members as columns, but for those that no object has. */
-static int print_table(struct json_object *list, const char *const *columns)
+/* A command that lists. */
+struct listing {
+	const char *subject, *question;
+	const char *domid;			     /* list it alone; NULL: all */
+	const char *const *columns;		     /* of its table, but for those that no entry has */
+	const char *const *fields;		     /* what can be chosen */
+	void (*complete)(struct json_object *entry); /* adds what the daemon doesn't say; NULL: nothing */
+	void (*shape)(struct json_object *entry);    /* makes an entry what people read */
+	struct choice choice;
+	bool json;
+};
+
+/* Prints a table of the entries, or what is chosen of each. */
+static int print_entries(const struct listing *listing, struct json_object *entries)
 {
-	struct writer *writer = writer_new(WRITER_TABLE);
-	size_t count = json_object_array_length(list);
-	int code;
+	struct writer *writer = writer_new_for(WRITER_TABLE, &listing->choice);
+	bool chosen = choice_is_made(&listing->choice);
+	size_t count = json_object_array_length(entries);
+	int code = EXIT_DONE;
 
-	for (size_t i = 0; i < count; i++) {
-		struct json_object *entry = json_object_array_get_idx(list, i);
+	for (size_t i = 0; code == EXIT_DONE && i < count; i++) {
+		struct json_object *entry = json_object_array_get_idx(entries, i);
+		const char *const *name = chosen ? listing->fields : listing->columns;
 
-		for (const char *const *column = columns; *column; column++) {
-			struct json_object *value = json_object_object_get(entry, *column);
-
-			if (!some_have(list, *column))
-				continue;
-			writer_json(writer, *column, text_for_table(value));
-		}
-		writer_end_row(writer);
+		for (; *name; name++)
+			if (chosen || some_have(entries, *name))
+				writer_json(writer, *name, text_for_table(at(entry, *name)));
+		code = writer_end_row(writer);
 	}
-	code = writer_finish(writer);
+	if (code == EXIT_DONE)
+		code = writer_finish(writer);
 	writer_free(writer);
 	return code;
+}
+
+static int print_json(struct json_object *entries)
+{
+	for (size_t i = 0; i < json_object_array_length(entries); i++)
+		cli_print_line("%s", json_line(json_object_array_get_idx(entries, i)));
+	return cli_flush();
+}
+
+static void for_each(struct json_object *entries, void (*change)(struct json_object *entry))
+{
+	for (size_t i = 0; change && i < json_object_array_length(entries); i++)
+		change(json_object_array_get_idx(entries, i));
 }
 
 /* Leaves those entries whose domid is this one, or all. Returns whether there are any. */
@@ -196,13 +244,11 @@ static bool keep_only(struct json_object *entries, const char *domid)
 	return !domid || i > 0;
 }
 
-/* Asks and prints. `domid`: list it alone; NULL: all. `shape`: makes an entry what the table has of it; NULL: it is as it
- * comes. */
-static int list(struct cli *cli, const char *subject, const char *question, const char *domid, bool as_json,
-		const char *const *columns, void (*shape)(struct json_object *entry))
+/* Asks and prints. */
+static int list(struct cli *cli, const struct listing *listing)
 {
 	struct json_object *answer, *entries;
-	int code = cli_ask(cli, question, subject, -1, &answer);
+	int code = cli_ask(cli, listing->question, listing->subject, -1, &answer);
 
 	if (code)
 		return code;
@@ -210,21 +256,31 @@ static int list(struct cli *cli, const char *subject, const char *question, cons
 	if (!entries) {
 		cli_complain("%s: the daemon's answer is no JSON list", cli->command);
 		code = EXIT_OTHER;
-	} else if (!keep_only(entries, domid)) {
-		code = cli_error_because("", cli->command, subject, -EHOSTDOWN);
-	} else if (as_json) {
-		for (size_t i = 0; i < json_object_array_length(entries); i++)
-			cli_print_line("%s", json_line(json_object_array_get_idx(entries, i)));
-		code = cli_flush();
+	} else if (!keep_only(entries, listing->domid)) {
+		code = cli_error_because("", cli->command, listing->subject, -EHOSTDOWN);
 	} else {
-		if (!json_object_array_length(entries))
+		for_each(entries, listing->complete);
+		if (!listing->json && !json_object_array_length(entries))
 			cli_note(cli, "%s: there are none that this program may see", cli->command);
-		for (size_t i = 0; shape && i < json_object_array_length(entries); i++)
-			shape(json_object_array_get_idx(entries, i));
-		code = print_table(entries, columns);
+		if (!listing->json)
+			for_each(entries, listing->shape);
+		code = listing->json ? print_json(entries) : print_entries(listing, entries);
 	}
 	json_object_put(answer);
 	return code;
+}
+
+/* Takes the options of a listing. Returns whether to go on, else an exit code in *code. */
+static bool take_options(struct cli *cli, int argc, char **argv, const char *help, struct listing *listing,
+			 int *code)
+{
+	const struct cli_option options[] = {
+		{"json", .flag = &listing->json}, CHOICE_OPTIONS(listing->choice), {0}};
+
+	if (!cli_options(cli, argc, argv, help, options, code))
+		return false;
+	*code = choice_check(&listing->choice, cli->command, listing->json, listing->fields);
+	return *code == EXIT_DONE;
 }
 
 int cmd_peers(struct cli *cli, int argc, char **argv)
@@ -232,45 +288,55 @@ int cmd_peers(struct cli *cli, int argc, char **argv)
 	static const char *const columns[] = {"host", "domid", "name",	 "uuid", "version",
 					      "link", "via",   "rtt_us", NULL};
 	char question[sizeof("peers ") + HOST_NAME_SIZE] = "peers";
-	const char *host = "", *domid = NULL;
-	bool json = false;
-	const struct cli_option options[] = {{"json", .flag = &json}, {0}};
+	struct listing listing = {.subject = "",
+				  .question = question,
+				  .columns = columns,
+				  .fields = columns,
+				  .shape = shape_peer};
+	const char *host;
 	int code;
 
-	if (!cli_options(cli, argc, argv, peers_help, options, &code))
+	if (!take_options(cli, argc, argv, peers_help, &listing, &code))
 		return code;
 	if (argc - optind > 1)
 		return cli_usage("peers", "one host or domain at most");
 	if (optind < argc) {
-		host = argv[optind];
+		host = listing.subject = argv[optind];
 		if (!host_name_is_valid(host, strlen(host)))
 			return cli_usage("peers", "'%s' can't be a host: write 1 to 63 of a-z, 0-9 and -",
 					 host);
 		if (host[strspn(host, "0123456789")] == '\0')
-			domid = host;
+			listing.domid = host;
 		else
 			snprintf(question, sizeof(question), "peers %s", host);
 	}
-	return list(cli, host, question, domid, json, columns, shape_peer);
+	return list(cli, &listing);
 }
 
 int cmd_endpoints(struct cli *cli, int argc, char **argv)
 {
 	static const char *const columns[] = {"host",	 "domid", "domain", "name",    "kind", "visible_to",
 					      "started", "user",  "pid",    "program", NULL};
+	static const char *const fields[] = {"address", "host",	      "domid",	 "domain", "name",
+					     "kind",	"visible_to", "started", "user",   "uid",
+					     "pid",	"program",    NULL};
 	char question[sizeof("endpoints ") + HOST_NAME_SIZE + 1 + DOMAIN_NAME_MAX] = "endpoints";
-	const char *domain = "";
+	struct listing listing = {.subject = "",
+				  .question = question,
+				  .columns = columns,
+				  .fields = fields,
+				  .complete = add_address,
+				  .shape = shape_endpoint};
 	struct address parsed;
-	bool json = false;
-	const struct cli_option options[] = {{"json", .flag = &json}, {0}};
+	const char *domain;
 	int code;
 
-	if (!cli_options(cli, argc, argv, endpoints_help, options, &code))
+	if (!take_options(cli, argc, argv, endpoints_help, &listing, &code))
 		return code;
 	if (argc - optind > 1)
 		return cli_usage("endpoints", "one domain at most");
 	if (optind < argc) {
-		domain = argv[optind];
+		domain = listing.subject = argv[optind];
 		if (address_parse_domain(domain, strlen(domain), &parsed) < 0)
 			return cli_usage(
 				"endpoints",
@@ -278,20 +344,23 @@ int cmd_endpoints(struct cli *cli, int argc, char **argv)
 				domain);
 		snprintf(question, sizeof(question), "endpoints %s", domain);
 	}
-	return list(cli, domain, question, NULL, json, columns, shape_endpoint);
+	return list(cli, &listing);
 }
 
 int cmd_hosts(struct cli *cli, int argc, char **argv)
 {
 	static const char *const columns[] = {"host",	  "state",	"link", "rtt_us",
 					      "instance", "last_error", NULL};
-	bool json = false;
-	const struct cli_option options[] = {{"json", .flag = &json}, {0}};
+	struct listing listing = {.subject = "",
+				  .question = "hosts",
+				  .columns = columns,
+				  .fields = columns,
+				  .shape = shape_host};
 	int code;
 
-	if (!cli_options(cli, argc, argv, hosts_help, options, &code))
+	if (!take_options(cli, argc, argv, hosts_help, &listing, &code))
 		return code;
 	if (optind < argc)
 		return cli_usage("hosts", "it takes no arguments");
-	return list(cli, "", "hosts", NULL, json, columns, shape_host);
+	return list(cli, &listing);
 }

@@ -7,10 +7,13 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "cli/choice.h"
 #include "cli/cli.h"
 #include "cli/command.h"
+#include "cli/fields.h"
 #include "cli/interrupt.h"
 #include "cli/writer.h"
 #include "wire/address.h"
@@ -23,8 +26,13 @@ static const char help[] =
 	"\n"
 	"  -n, --count N       end after N messages\n"
 	"  -t, --timeout S     end with status 6 when no message comes for S seconds\n"
-	"      --json          one JSON object a line: endpoint, sender {domid, name, uid, gid, pid}, size, and the payload as\n"
-	"                      text if it is UTF-8, else as base64\n"
+	"  -v, --verbose       say on standard error of each who has sent it, and when\n"
+	"      --format TEXT   print TEXT for each, with %{FIELD} for their values: time,\n"
+	"                      endpoint, address (of the sender's domain), host, domid,\n"
+	"                      domain, uid, gid, pid, size, payload\n"
+	"      --json          one JSON object a line: time, endpoint, sender {host, domid,\n"
+	"                      name, uid, gid, pid}, size, and the payload as text if it is\n"
+	"                      UTF-8, else as base64\n"
 	"      --raw           only the payloads as they are, also at a terminal, and nothing between them\n"
 	"      --exec CMD      run CMD by the shell for each message, with the payload on its standard input and\n"
 	"                      XENMSG_ENDPOINT, XENMSG_SENDER_DOMID, _NAME, _UID, _GID and _PID in its environment\n"
@@ -36,8 +44,17 @@ struct recv {
 	bool json, raw;
 	bool confirm; /* a message is taken when the command has ended with 0 */
 	const char *exec;
+	struct choice choice;
 	struct writer *writer;
 };
+
+static double now(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_REALTIME, &time);
+	return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
+}
 
 static int print_json(struct recv *recv, struct xenmsg_message *message)
 {
@@ -53,10 +70,58 @@ static int print_json(struct recv *recv, struct xenmsg_message *message)
 	json_object_object_add(sender, "uid", json_object_new_int64(xenmsg_message_sender_uid(message)));
 	json_object_object_add(sender, "gid", json_object_new_int64(xenmsg_message_sender_gid(message)));
 	json_object_object_add(sender, "pid", json_object_new_int64(xenmsg_message_sender_pid(message)));
+	writer_real(recv->writer, "time", now(), 3);
 	writer_text(recv->writer, "endpoint", xenmsg_message_endpoint(message));
 	writer_json(recv->writer, "sender", sender);
 	writer_payload(recv->writer, xenmsg_message_data(message), xenmsg_message_size(message));
 	return writer_end_row(recv->writer);
+}
+
+/* Writes where its sender is, [HOST/]DOMID. */
+static void sender_place(struct xenmsg_message *message, char *text, size_t size)
+{
+	const char *host = xenmsg_message_sender_host(message);
+
+	snprintf(text, size, "%s%s%u", host, *host ? "/" : "", xenmsg_message_sender_domid(message));
+}
+
+/* Prints it as --format says. */
+static int print_formatted(struct recv *recv, struct xenmsg_message *message)
+{
+	struct writer *writer = recv->writer;
+	const char *host = xenmsg_message_sender_host(message), *name = xenmsg_message_sender_name(message);
+	char when[32], place[128];
+
+	time_text(time(NULL), true, when, sizeof(when));
+	sender_place(message, place, sizeof(place));
+	writer_text(writer, "time", when);
+	writer_text(writer, "endpoint", xenmsg_message_endpoint(message));
+	writer_text(writer, "address", place);
+	writer_text(writer, "host", *host ? host : NULL);
+	writer_number(writer, "domid", xenmsg_message_sender_domid(message));
+	writer_text(writer, "domain", *name ? name : NULL);
+	writer_number(writer, "uid", xenmsg_message_sender_uid(message));
+	writer_number(writer, "gid", xenmsg_message_sender_gid(message));
+	writer_number(writer, "pid", xenmsg_message_sender_pid(message));
+	writer_number(writer, "size", (int64_t)xenmsg_message_size(message));
+	writer_json(
+		writer, CHOICE_PAYLOAD,
+		json_object_new_string_len(xenmsg_message_data(message), (int)xenmsg_message_size(message)));
+	return writer_end_row(writer);
+}
+
+/* Notes who has sent it, and when. */
+static void note_sender(const struct recv *recv, struct xenmsg_message *message)
+{
+	const char *name = xenmsg_message_sender_name(message);
+	char when[32], place[128];
+
+	time_text(time(NULL), true, when, sizeof(when));
+	sender_place(message, place, sizeof(place));
+	cli_note(recv->cli, "%s: %zu byte%s to %s from domain %s%s%s%s, uid %u, pid %u", when,
+		 xenmsg_message_size(message), xenmsg_message_size(message) == 1 ? "" : "s",
+		 xenmsg_message_endpoint(message), place, *name ? " (" : "", name, *name ? ")" : "",
+		 xenmsg_message_sender_uid(message), xenmsg_message_sender_pid(message));
 }
 
 /* Writes the payload to a file in memory, so that a CMD that doesn't read it blocks nothing. */
@@ -124,6 +189,8 @@ static int print_message(struct recv *recv, struct xenmsg_message *message)
 
 	if (recv->json)
 		return print_json(recv, message);
+	if (recv->choice.format)
+		return print_formatted(recv, message);
 	if (recv->raw)
 		return cli_output(xenmsg_message_data(message), xenmsg_message_size(message));
 	code = cli_show(xenmsg_message_data(message), xenmsg_message_size(message));
@@ -145,6 +212,8 @@ static int handle_message(struct recv *recv, struct xenmsg *conn, struct xenmsg_
 	bool failed = true;
 	int code, r;
 
+	if (recv->cli->verbose)
+		note_sender(recv, message);
 	if (recv->exec) {
 		code = run_command(recv, message, &failed);
 	} else {
@@ -221,6 +290,8 @@ static int receive(struct recv *recv, struct xenmsg *conn, const char *endpoint,
 
 int cmd_recv(struct cli *cli, int argc, char **argv)
 {
+	static const char *const fields[] = {"time", "endpoint", "address", "host", "domid",	    "domain",
+					     "uid",  "gid",	 "pid",	    "size", CHOICE_PAYLOAD, NULL};
 	struct recv recv = {.cli = cli};
 	struct xenmsg *conn;
 	const char *endpoint;
@@ -233,6 +304,7 @@ int cmd_recv(struct cli *cli, int argc, char **argv)
 		{"raw", .flag = &recv.raw},
 		{"exec", .text = &recv.exec},
 		{"confirm", .flag = &recv.confirm},
+		{"format", .text = &recv.choice.format},
 		{0},
 	};
 
@@ -240,8 +312,11 @@ int cmd_recv(struct cli *cli, int argc, char **argv)
 		return code;
 	if (argc - optind != 1)
 		return cli_usage("recv", optind >= argc ? "on which endpoint?" : "one endpoint only");
-	if (recv.json + recv.raw + (recv.exec != NULL) > 1)
-		return cli_usage("recv", "--json, --raw and --exec exclude each other");
+	if (recv.json + recv.raw + (recv.exec != NULL) + (recv.choice.format != NULL) > 1)
+		return cli_usage("recv", "--json, --raw, --exec and --format exclude each other");
+	code = choice_check(&recv.choice, "recv", false, fields);
+	if (code)
+		return code;
 	if (recv.confirm && !recv.exec)
 		return cli_usage("recv", "--confirm is for --exec");
 	endpoint = argv[optind];
@@ -253,7 +328,7 @@ int cmd_recv(struct cli *cli, int argc, char **argv)
 	code = cli_open(cli, &conn);
 	if (code)
 		return code;
-	recv.writer = writer_new(WRITER_JSON_LINES);
+	recv.writer = writer_new_for(WRITER_JSON_LINES, &recv.choice);
 	r = xenmsg_bind(conn, endpoint, XENMSG_BIND_MESSAGES, NULL, NULL);
 	if (r < 0) {
 		code = cli_error(conn, "bind", endpoint, r);

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cli/choice.h"
 #include "cli/cli.h"
 #include "cli/interrupt.h"
 #include "cli/writer.h"
@@ -17,11 +18,15 @@ static const char help[] =
 	"A domain that gets another name is printed as up once more; one whose link is lost and may be resumed is away, and then\n"
 	"up once more.\n"
 	"\n"
+	"  -o, --fields LIST   only these fields, parted by commas, in their order: event,\n"
+	"                      kind, address (as send takes it), host, domid, domain, name\n"
+	"      --format TEXT   TEXT for each event, with %{FIELD} for their values\n"
 	"      --json          one JSON object a line: event (up, down or away), kind (domain, endpoint or host), domid,\n"
 	"                      name, domain, and host if it is another one\n";
 
 struct watching {
 	struct writer *writer;
+	struct choice choice;
 	bool json;
 	int code;
 };
@@ -54,30 +59,40 @@ static const char *what_of(const struct xenmsg_event *event)
 	}
 }
 
-static void add_json(struct writer *writer, const struct xenmsg_event *event, const char *kind)
+/* Adds what can be chosen; the address is what `xenmsg send` takes. */
+static void add_fields(struct writer *writer, const struct xenmsg_event *event, const char *kind)
 {
+	bool is_endpoint = !strcmp(kind, "endpoint"), is_host = !strcmp(kind, "host");
+	char address[500];
+
 	if (*event->host)
 		writer_text(writer, "host", event->host);
-	if (!strcmp(kind, "host"))
+	if (is_host)
 		return;
 	writer_number(writer, "domid", event->domid);
 	if (*event->name)
 		writer_text(writer, "name", event->name);
-	if (!strcmp(kind, "endpoint") && *event->domain_name)
+	if (!is_endpoint)
+		return;
+	if (*event->domain_name)
 		writer_text(writer, "domain", event->domain_name);
+	snprintf(address, sizeof(address), "%.100s%s%u:%.100s", event->host, *event->host ? "/" : "",
+		 event->domid, event->name);
+	writer_text(writer, "address", address);
 }
 
-static void add_address(struct writer *writer, const struct xenmsg_event *event, const char *kind)
+/* Adds where it is, in words. */
+static void add_place(struct writer *writer, const struct xenmsg_event *event, const char *kind)
 {
 	bool endpoint = !strcmp(kind, "endpoint");
-	char address[500];
-	int size = snprintf(address, sizeof(address), "%.100s", event->host);
+	char place[500];
+	int size = snprintf(place, sizeof(place), "%.100s", event->host);
 
 	if (strcmp(kind, "host") != 0)
-		snprintf(address + size, sizeof(address) - (size_t)size, "%s%u%s%.100s%s%.200s",
-			 size ? "/" : "", event->domid, endpoint ? ":" : "", endpoint ? event->name : "",
+		snprintf(place + size, sizeof(place) - (size_t)size, "%s%u%s%.100s%s%.200s", size ? "/" : "",
+			 event->domid, endpoint ? ":" : "", endpoint ? event->name : "",
 			 *event->domain_name ? " " : "", event->domain_name);
-	writer_text(writer, "address", address);
+	writer_text(writer, "place", place);
 }
 
 static void on_event(void *userdata, const struct xenmsg_event *event)
@@ -89,10 +104,10 @@ static void on_event(void *userdata, const struct xenmsg_event *event)
 		return;
 	writer_text(watching->writer, "event", what_of(event));
 	writer_text(watching->writer, "kind", kind);
-	if (watching->json)
-		add_json(watching->writer, event, kind);
+	if (watching->json || choice_is_made(&watching->choice))
+		add_fields(watching->writer, event, kind);
 	else
-		add_address(watching->writer, event, kind);
+		add_place(watching->writer, event, kind);
 	watching->code = writer_end_row(watching->writer);
 }
 
@@ -112,17 +127,23 @@ int cmd_watch(struct cli *cli, int argc, char **argv)
 {
 	struct watching watching = {.code = 0};
 	struct xenmsg *conn;
-	const struct cli_option options[] = {{"json", .flag = &watching.json}, {0}};
+	static const char *const fields[] = {"event", "kind",	"address", "host",
+					     "domid", "domain", "name",	   NULL};
+	const struct cli_option options[] = {
+		{"json", .flag = &watching.json}, CHOICE_OPTIONS(watching.choice), {0}};
 	int code, r;
 
 	if (!cli_options(cli, argc, argv, help, options, &code))
 		return code;
 	if (argc - optind > 1)
 		return cli_usage("watch", "one pattern at most; quote it");
+	code = choice_check(&watching.choice, "watch", watching.json, fields);
+	if (code)
+		return code;
 	code = cli_open(cli, &conn);
 	if (code)
 		return code;
-	watching.writer = writer_new(watching.json ? WRITER_JSON_LINES : WRITER_LINES);
+	watching.writer = writer_new_for(watching.json ? WRITER_JSON_LINES : WRITER_LINES, &watching.choice);
 	code = add_watch(conn, optind < argc ? argv[optind] : "*", &watching);
 	interrupt_catch();
 	while (code == 0 && watching.code == 0 && !interrupt_came()) {

@@ -14,6 +14,7 @@ xenmsg_SOURCES = \
 	cli/attempt.c cli/attempt.h \
 	cli/bench_serve.c cli/bench_serve.h \
 	cli/breaker.c cli/breaker.h \
+	cli/choice.c cli/choice.h \
 	cli/cli.c cli/cli.h cli/fields.h \
 	cli/cmd_bench.c \
 	cli/cmd_call.c \

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/choice.h"
 #include "cli/cli.h"
 #include "cli/fields.h"
 #include "cli/payload.h"
@@ -15,6 +16,7 @@
 /* A writer, which collects a row as a JSON object in every format, since that keeps the order of names. */
 struct writer {
 	enum writer_format format;
+	const struct choice *choice; /* NULL: everything */
 	struct json_object *rows, *row;
 };
 
@@ -27,6 +29,14 @@ struct writer *writer_new(enum writer_format format)
 	writer->format = format;
 	writer->rows = json_object_new_array();
 	writer->row = json_object_new_object();
+	return writer;
+}
+
+struct writer *writer_new_for(enum writer_format format, const struct choice *choice)
+{
+	struct writer *writer = writer_new(format);
+
+	writer->choice = choice;
 	return writer;
 }
 
@@ -60,28 +70,11 @@ void writer_json(struct writer *writer, const char *name, struct json_object *va
 	json_object_object_add(writer->row, name, value);
 }
 
-static const char *text_of(struct json_object *value)
-{
-	if (!value)
-		return "-";
-	if (json_object_is_type(value, json_type_string)) {
-		const char *text = json_object_get_string(value);
-
-		return *text ? text : "-";
-	}
-	return json_object_to_json_string_ext(value, JSON_C_TO_STRING_PLAIN);
-}
-
 /* Returns a value as it is printed, which the caller frees. */
 static char *printed(struct json_object *value)
 {
-	char *text = strdup(text_of(value)), *line;
+	char *text = choice_printed(value), *line;
 
-	if (!text)
-		abort();
-	for (char *c = text; *c; c++)
-		if ((unsigned char)*c < ' ' || *c == 0x7f)
-			*c = '?';
 	if (!cli_is_terminal())
 		return text;
 	line = terminal_line(text);
@@ -145,12 +138,29 @@ void writer_payload(struct writer *writer, const void *data, size_t size)
 	free(text);
 }
 
+static int write_formatted(const struct choice *choice, struct json_object *row)
+{
+	size_t size;
+	char *text = choice_text(choice, row, &size);
+	int code = cli_show(text, size);
+
+	free(text);
+	return code;
+}
+
 int writer_end_row(struct writer *writer)
 {
 	struct json_object *row = writer->row;
 	int code = 0;
 
 	writer->row = json_object_new_object();
+	if (writer->choice && writer->choice->format) {
+		code = write_formatted(writer->choice, row);
+		json_object_put(row);
+		return code; /* it is written already */
+	}
+	if (writer->choice && writer->choice->fields)
+		row = choice_row(writer->choice, row);
 	if (writer->format == WRITER_TABLE) {
 		json_object_array_add(writer->rows, row);
 		return 0;

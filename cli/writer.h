@@ -14,6 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct choice;
 struct json_object;
 struct writer;
 
@@ -24,6 +25,8 @@ enum writer_format {
 };
 
 struct writer *writer_new(enum writer_format format);
+/* Does the same, to write of each row what is chosen, which must live as long. */
+struct writer *writer_new_for(enum writer_format format, const struct choice *choice);
 void writer_free(struct writer *writer);
 
 /* Each adds a value to the current row. Control characters don't reach a terminal. A NULL text is unknown,

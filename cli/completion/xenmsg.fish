@@ -11,14 +11,14 @@ function __xenmsg_options
 end
 function __xenmsg_domains
     echo self
-    timeout 2 xenmsg peers 2>/dev/null | awk 'NR > 1 { print $1; if ($2 != "-") print $2 }'
+    timeout 2 xenmsg peers --format '%{domid}\n%{name}' 2>/dev/null | grep -vx -e -
 end
 function __xenmsg_hosts
-    timeout 2 xenmsg hosts 2>/dev/null | awk 'NR > 2 { print $1 }'
+    timeout 2 xenmsg hosts --format '%{host}' 2>/dev/null | sed 1d
 end
 function __xenmsg_addresses
-    timeout 2 xenmsg endpoints 2>/dev/null | awk -v kind=$argv[1] '
-        NR > 1 && ($4 == kind || $4 == "any" || $4 == "-") { print $1 ":" $3; if ($2 != "-") print $2 ":" $3 }'
+    timeout 2 xenmsg endpoints --format '%{kind}\t%{address}\n%{kind}\t%{domain}:%{name}' 2>/dev/null |
+        sed -n "s/^\($argv[1]\|any\|-\)\t//p" | grep -v '^-:'
 end
 complete -c xenmsg -n 'not __fish_seen_subcommand_from (__xenmsg_commands)' -f -a '(__xenmsg_commands)'
 complete -c xenmsg -n '__fish_seen_subcommand_from help' -f -a '(__xenmsg_commands)'

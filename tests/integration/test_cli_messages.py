@@ -52,6 +52,27 @@ def test_raw_prints_payloads_and_nothing_else(one):
     assert inbox.output() == b"one\x00\xff\n"
 
 
+def test_a_format_prints_who_has_sent_it_and_when(one):
+    begun = time.time()
+    inbox = one.receiver("inbox", "--count", "2", "--format", r"%{time}|%{address}|%{domain}|%{uid}|%{size}|%{payload}|%{host}")
+    for data in (b"one\x00\xff\n", b""):
+        one.send("self:inbox", None, data=data)
+    first, second = inbox.output().split(b"|-\n")[:2]
+    when, *rest = first.split(b"|")
+    assert rest == [b"1", b"dom1", str(os.getuid()).encode(), b"6", b"one\x00\xff\n"] and second.endswith(b"|0|")
+    assert int(begun) <= time.mktime(time.strptime(when.decode(), "%Y-%m-%d %H:%M:%S")) <= time.time()
+    inbox = one.receiver("inbox", "--count", "1", "--json")
+    one.send("self:inbox", "x")
+    assert begun <= json.loads(inbox.output())["time"] <= time.time() + 0.001
+
+
+def test_who_wants_to_know_more_is_told_who_sent_what(one):
+    inbox = one.receiver("inbox", "--count", "1", "-v")
+    one.send("self:inbox", "hello")
+    out, err = inbox.process.communicate(timeout=30 * PATIENCE)
+    assert out == b"hello\n" and f": 5 bytes to inbox from domain 1 (dom1), uid {os.getuid()}, pid ".encode() in err
+
+
 def test_lines_arrive_in_order_without_their_newlines(one):
     inbox = one.receiver("inbox", "--json", "--count", "4")
     one.send("self:inbox", None, "--lines", data=b"one\n\nthree\nunfinished")

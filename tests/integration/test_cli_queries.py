@@ -81,6 +81,41 @@ def test_endpoints_tells_kinds_and_who_has_bound_what(nodes):
     assert {tuple(row[5:]) for row in rows} == {("root", str(process.pid), "xenmsg") for process in started.values()}
 
 
+def test_lists_have_the_fields_that_are_chosen(nodes):
+    one, two = nodes(1, 2).values()
+    one.receiver("log")
+    two.receiver("inbox")
+    eventually(lambda: len(one.json("endpoints")) == 2, "both are listed")
+    assert one.xenmsg("endpoints", "-o", "kind,address", "self").stdout == b"KIND     ADDRESS\nmessage  1:log\n"
+    done = one.xenmsg("endpoints", "--format", r"<%{address}>\t%{program} 100%%\\n\n%{started}|")
+    assert done.stdout == b"<1:log>\txenmsg 100%\\n\n-|\n<2:inbox>\t- 100%\\n\n-|\n", done
+    assert one.xenmsg("peers", "-odomid,version", "2").stdout.splitlines()[1].split()[:1] == [b"2"]
+    assert one.xenmsg("endpoints", "--fields=started,user", "self").stdout.split() == [b"STARTED", b"USER", b"-", b"root"]
+    for address in one.xenmsg("endpoints", "--format", "%{address}").stdout.decode().split():
+        one.send(address, "hello")  # it is taken as it is
+    assert [entry["address"] for entry in one.json("endpoints")] == ["1:log", "2:inbox"]
+
+
+@pytest.mark.parametrize("words, said", [
+    (["endpoints", "-o", "adress"], "no field 'adress'; did you mean 'address'?"),
+    (["peers", "-o", "domid,xyzzy"], "no field 'xyzzy', but host, domid,"), (["peers", "-o", ""], "no field ''"),
+    (["hosts", "-o", "host,"], "no field ''"), (["watch", "--format", "%{nmae}"], "did you mean 'name'?"),
+    (["recv", "x", "--format", "%{"], "stands {FIELD}"), (["recv", "x", "--format", "%x"], "stands {FIELD}"),
+    (["recv", "x", "--format", "5 %"], "stands {FIELD}"), (["endpoints", "--json", "-o", "name"], "exclude each other"),
+    (["watch", "--format", "x", "-o", "name"], "exclude each other"), (["recv", "x", "--raw", "--format", "x"], "exclude each other")])
+def test_a_choice_that_cannot_be_is_wrong_usage(words, said):
+    done = subprocess.run([tool("xenmsg"), *words], capture_output=True, check=False)
+    assert done.returncode == EXIT_USAGE and done.stdout == b"" and done.stderr.count(b"\n") == 1
+    assert said in done.stderr.decode(), done
+
+
+def test_watch_prints_the_fields_that_are_chosen(nodes):
+    one, two = nodes(1, 2).values()
+    watches = [one.popen("watch", "2:*", *how) for how in (["-o", "address,event"], ["--format", "%{event} %{address}!"])]
+    two.receiver("inbox")
+    assert [watch.stdout.readline() for watch in watches] == [b"2:inbox up\n", b"up 2:inbox!\n"]
+
+
 def test_ping_counts_and_sums_up(nodes):
     one = nodes(1, 2)[1]
     done = one.xenmsg("ping", "--count", "3", "--interval", "0", "2")
@@ -123,7 +158,7 @@ def test_watch_of_a_pattern_reports_only_what_matches(nodes):
     two.receiver("scan")
     two.receiver("print")
     first = json.loads(lines_until(watch, lambda line: True)[0])
-    assert first == {"event": "up", "kind": "endpoint", "domid": 2, "name": "print"}
+    assert first == {"event": "up", "kind": "endpoint", "domid": 2, "name": "print", "address": "2:print"}
     watch.terminate()
     watch.wait(timeout=30 * PATIENCE)
 
