@@ -8,7 +8,7 @@
 #include "libclient/again.h"
 
 #define TICK_MS	   100
-#define LONG_TICKS 20 /* 2 s */
+#define LONG_TICKS (CLI_LONG_MS / TICK_MS)
 
 /* The reasons of messages and calls are texts that stay. */
 static void note_result(void *userdata, const struct xenmsg_result *result)
@@ -41,8 +41,7 @@ static void tell_wait(struct attempt *attempt)
 	cli_note(attempt->cli, "%s %s: not yet %s%s%s", attempt->what, attempt->address,
 		 attempt->is_call ? "answered" : "taken",
 		 is_away ? ": its domain is away, and waited for" : "",
-		 attempt->timeout_ms < 0 ? "; Ctrl-C gives up, and --timeout or XENMSG_TIMEOUT would in time"
-					 : "");
+		 attempt->timeout_ms < 0 ? "; " CLI_ENDS_WAIT : "");
 }
 
 /* Sleeps until something has come, a tick is due, or the deadline. Returns 0, or -ENOTCONN or -EPROTO. */

@@ -469,21 +469,21 @@ static char *word_in(struct json_object *status, const char *list, const char *a
 	return NULL;
 }
 
-static struct json_object *ask_status(struct xenmsg *conn)
+static struct json_object *ask(struct xenmsg *conn, const char *question)
 {
-	struct json_object *status;
+	struct json_object *answer;
 	char *json;
 
-	if (xenmsg_query(conn, "status all", &json) < 0)
+	if (xenmsg_query(conn, question, &json) < 0)
 		return NULL;
-	status = json_tokener_parse(json);
+	answer = json_tokener_parse(json);
 	free(json);
-	return status;
+	return answer;
 }
 
 char *cli_why_no_link(struct xenmsg *conn, const char *address)
 {
-	struct json_object *status = ask_status(conn);
+	struct json_object *status = ask(conn, "status all");
 	char *why = word_in(status, "links", address, "last_error");
 
 	if (!why)
@@ -494,7 +494,7 @@ char *cli_why_no_link(struct xenmsg *conn, const char *address)
 
 bool cli_is_away(struct xenmsg *conn, const char *address)
 {
-	struct json_object *status = ask_status(conn);
+	struct json_object *status = ask(conn, "status all");
 	char *state = word_in(status, "links", address, "state");
 	bool is_away = state && !strcmp(state, "away");
 
@@ -508,10 +508,40 @@ bool cli_is_watched(const struct cli *cli)
 	return !cli->quiet && isatty(STDERR_FILENO);
 }
 
+/* "!3" leaves one out of others that follow. */
+static bool shows_any(struct json_object *shown)
+{
+	for (size_t i = 0; i < json_object_array_length(shown); i++)
+		if (*json_object_get_string(json_object_array_get_idx(shown, i)) != '!')
+			return true;
+	return false;
+}
+
+/* Returns whether no rule shows the endpoint of this domain to another one. */
+static bool is_for_this_domain_alone(struct xenmsg *conn, const char *endpoint)
+{
+	struct json_object *endpoints = ask(conn, "endpoints self");
+	bool is = false;
+
+	for (size_t i = 0; i < length_of(endpoints); i++) {
+		struct json_object *entry = json_object_array_get_idx(endpoints, i),
+				   *shown = at(entry, "visible_to");
+
+		if (!strcmp(text_or(entry, "name", ""), endpoint))
+			is = json_object_is_type(shown, json_type_array) && !shows_any(shown);
+	}
+	json_object_put(endpoints);
+	return is;
+}
+
 void cli_note_bound(const struct cli *cli, struct xenmsg *conn, const char *endpoint)
 {
 	if (cli->verbose || cli_is_watched(cli))
-		cli_note(cli, "bound %u:%s", xenmsg_domid(conn), endpoint);
+		cli_note(cli, "bound %u:%s%s", xenmsg_domid(conn), endpoint,
+			 is_for_this_domain_alone(conn, endpoint)
+				 ? "; no rule lets another domain of this host in: 'xenmsg policy check "
+				   "DOMAIN ENDPOINT' prints one that would"
+				 : "");
 }
 
 void cli_note_typing(const struct cli *cli, const char *what)

@@ -89,7 +89,10 @@ char *cli_why_no_link(struct xenmsg *conn, const char *address);
 void cli_note(const struct cli *cli, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Returns whether somebody may read a note at a terminal. */
 bool cli_is_watched(const struct cli *cli);
-/* Notes what is bound: always if verbose, else only where somebody watches. */
+/* After how long who watches is told what a command waits for, and what ends a wait without a time-out. */
+#define CLI_LONG_MS   2000
+#define CLI_ENDS_WAIT "Ctrl-C gives up, and --timeout or XENMSG_TIMEOUT would in time"
+/* Notes what is bound, and if policy lets no other domain in: always if verbose, else only where somebody watches. */
 void cli_note_bound(const struct cli *cli, struct xenmsg *conn, const char *endpoint);
 /* Notes, where somebody watches, what is read from a terminal, and how that ends. */
 void cli_note_typing(const struct cli *cli, const char *what);

@@ -14,6 +14,7 @@
 #include "cli/cli.h"
 #include "cli/histogram.h"
 #include "cli/interrupt.h"
+#include "cli/long_wait.h"
 #include "cli/writer.h"
 #include "wire/address.h"
 
@@ -366,16 +367,18 @@ static int measure(struct cli *cli, struct bench *bench, const struct measuremen
 }
 
 /* Makes the link and the channel, so that this isn't measured, and finds out whether somebody serves. */
-static int prepare(struct bench *bench)
+static int prepare(struct cli *cli, struct bench *bench)
 {
+	struct long_wait wait = long_wait_begin(cli, "bench", bench->address, "no answer", bench->timeout_ms);
 	int r = xenmsg_call(bench->conn, bench->address, bench->data, 1, bench->timeout_ms, NULL);
 
+	long_wait_end(&wait);
 	return r < 0 ? fail(bench, &measurements[1], r) : EXIT_DONE;
 }
 
 static int measure_all(struct cli *cli, struct bench *bench)
 {
-	int code = prepare(bench);
+	int code = prepare(cli, bench);
 
 	for (size_t i = 0; code == EXIT_DONE && i < MEASUREMENTS; i++)
 		code = measure(cli, bench, &measurements[i]);

@@ -15,6 +15,7 @@
 #include "cli/cli.h"
 #include "cli/command.h"
 #include "cli/interrupt.h"
+#include "cli/long_wait.h"
 #include "cli/loop.h"
 #include "cli/pump.h"
 #include "cli/run_server.h"
@@ -109,6 +110,7 @@ static int carry_stdio(struct xenmsg *conn, int stream, const char *command, con
 int cmd_connect(struct cli *cli, int argc, char **argv)
 {
 	struct xenmsg *conn;
+	struct long_wait wait;
 	int code, timeout_ms = -1, stream;
 	bool keep_open = false;
 	const struct cli_option options[] = {{"timeout", .ms = &timeout_ms, .from_environment = true},
@@ -124,7 +126,9 @@ int cmd_connect(struct cli *cli, int argc, char **argv)
 	code = cli_open_timed(cli, &conn, &timeout_ms);
 	if (code)
 		return code;
+	wait = long_wait_begin(cli, "connect to", argv[optind], "no stream", timeout_ms);
 	stream = xenmsg_connect(conn, argv[optind], timeout_ms);
+	long_wait_end(&wait);
 	code = stream < 0 ? cli_error(conn, "connect to", argv[optind], stream)
 			  : carry_stdio(conn, stream, "connect to", argv[optind], keep_open);
 	xenmsg_close(conn);

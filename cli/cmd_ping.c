@@ -6,6 +6,7 @@
 
 #include "cli/cli.h"
 #include "cli/interrupt.h"
+#include "cli/long_wait.h"
 #include "cli/writer.h"
 #include "wire/address.h"
 
@@ -89,12 +90,14 @@ static int ping_domain(struct cli *cli, struct xenmsg *conn, const char *domain,
 		       const struct ping_options *ping)
 {
 	struct ping_results pings = {.summary = ""};
+	struct long_wait wait = long_wait_begin(cli, "ping", domain, "no answer", ping->timeout_ms);
 	int error = 0, code;
 
 	while (pings.tried < ping->count) {
 		uint64_t rtt_ns;
 		int r = ping_once(conn, domain, ping, &pings, &rtt_ns);
 
+		long_wait_end(&wait);
 		pings.tried++;
 		if (r == 0)
 			count_answer(&pings, (double)rtt_ns / 1e3);

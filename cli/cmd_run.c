@@ -10,6 +10,7 @@
 
 #include "cli/cli.h"
 #include "cli/interrupt.h"
+#include "cli/long_wait.h"
 #include "cli/loop.h"
 #include "cli/run_session.h"
 
@@ -151,6 +152,7 @@ int cmd_run(struct cli *cli, int argc, char **argv)
 	struct run run = {.code = EXIT_NO_STATUS};
 	char start[RUN_BODY_MAX];
 	struct xenmsg *conn;
+	struct long_wait wait;
 	int code, timeout_ms = -1, stream, size;
 	const struct cli_option options[] = {{"timeout", .ms = &timeout_ms, .from_environment = true}, {0}};
 
@@ -168,7 +170,9 @@ int cmd_run(struct cli *cli, int argc, char **argv)
 	interrupt_allow_complaint("run %s: interrupted; the command was not run", run.address);
 	if (cli_open_timed(cli, &conn, &timeout_ms))
 		return EXIT_NO_STATUS;
+	wait = long_wait_begin(cli, "run", run.address, "no connection", timeout_ms);
 	stream = xenmsg_connect(conn, run.address, timeout_ms);
+	long_wait_end(&wait);
 	if (stream < 0)
 		cli_error(conn, "run", run.address, stream);
 	else

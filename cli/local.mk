@@ -37,6 +37,7 @@ xenmsg_SOURCES = \
 	cli/doctor_places.c \
 	cli/interrupt.c cli/interrupt.h \
 	cli/left_socket.c cli/left_socket.h \
+	cli/long_wait.c cli/long_wait.h \
 	cli/loop.c cli/loop.h \
 	cli/main.c \
 	cli/nearest.c cli/nearest.h \

@@ -200,6 +200,56 @@ def test_who_waits_at_a_terminal_is_told_for_what(nodes):
             terminal.end()
 
 
+@pytest.mark.parametrize("words, missing", [("connect 2:shell", "no stream"), ("run 2:shell", "no connection"), ("ping 2", "no answer"),
+                                            ("bench 2", "no answer")])
+def test_who_connects_or_measures_is_told_what_is_missing(nodes, words, missing):
+    one, two = nodes(1, 2).values()
+    one.xenmsg("ping", "2", "-n", "1")
+    command, address = words.split()
+    with stopped(two.pid):
+        eventually(lambda: one.link(2)["state"] == "away", "its daemon doesn't answer")
+        subject = {"connect": "connect to", "bench": "bench"}.get(command, command) + f" {address}" + ":bench" * (command == "bench")
+        for option, ending in ((["-t", "500"], "after 500 s, by --timeout, it gives up"), ([], "Ctrl-C gives up, and --timeout or")):
+            if command in ("ping", "bench") and not option:
+                ending = "after 10 s, by --timeout"
+            terminal = Terminal(one, command, *option, address)
+            assert f"xenmsg: {subject}: {missing} yet: its domain is away, and waited for; {ending}" in terminal.read(until=b"imeout")
+            terminal.process.send_signal(signal.SIGINT)
+            terminal.end()
+        # Nobody watches the errors of these.
+        assert b"yet" not in one.xenmsg(command, "-t", "3", address).stderr
+
+
+def test_what_ends_while_it_waits_says_nothing_more(nodes):
+    one, two = nodes(1, 2).values()
+    one.xenmsg("ping", "2", "-n", "1")
+    with stopped(two.pid):
+        terminal = Terminal(one, "connect", "2:shell")
+        eventually(lambda: children_of(terminal), "one of them watches the clock")
+        terminal.process.kill()
+        assert "yet" not in terminal.end()
+
+
+def children_of(terminal):
+    """Whether the command has a child, whichever runs it in its domain."""
+    with open(f"/proc/{terminal.process.pid}/task/{terminal.process.pid}/children", encoding="ascii") as children:
+        return children.read().split()
+
+
+def test_a_terminal_is_told_if_no_rule_lets_another_domain_in(nodes):
+    one = nodes(1, start=False)[1]
+    one.policy = "[rule]\nfrom = 2\nto = open\naction = allow\n[rule]\nfrom = 3\nto = *\naction = deny\n"
+    one.start()
+    for command in ("recv", "serve", "listen", "listen --run"):
+        words = command.split()
+        for name in ("closed", "open"):
+            terminal = Terminal(one, *words, name, *([] if command in ("recv", "listen") else ["--", "cat"]))
+            said = terminal.read(until=b"\n")
+            assert f"bound 1:{name}" in said and ("no rule lets another domain of this host in" in said) == (name == "closed")
+            terminal.process.terminate()
+            terminal.end()
+
+
 def test_a_terminal_is_told_what_is_bound_and_what_is_read(nodes):
     one = nodes(1)[1]
     for command in ("recv", "serve", "listen"):
