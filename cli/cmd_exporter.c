@@ -37,7 +37,8 @@ static const char help[] =
 	"Serves the local daemon's status to Prometheus at /metrics, until it is stopped (doc/metrics.md lists what).\n"
 	"\n"
 	"      --listen WHERE  a Unix socket, for its owner and group; or a TCP socket of this machine alone, like\n"
-	"                      tcp:127.0.0.1:9470 or tcp:[::1]:9470 (port 0: any, which is then told)\n";
+	"                      tcp:127.0.0.1:9470 or tcp:[::1]:9470 (port 0: any, which is\n"
+	"                      then told on standard output, as tcp:ADDRESS:PORT)\n";
 
 #define DAEMON_MS      5000 /* how long the daemon may take to accept us */
 #define REQUEST_S      10   /* how long a client may take to send its request, and to read the answer */
@@ -269,7 +270,7 @@ static int start(struct exporter *exporter)
 		return EXIT_OTHER;
 	evconnlistener_set_error_cb(evhttp_bound_socket_get_listener(socket), on_accept_error);
 	if (!is_unix(exporter) && tcp_place_is_port_0(&exporter->tcp))
-		tcp_place_tell_port(exporter->cli, "exporter", exporter->where, exporter->fd);
+		return tcp_place_tell_port(exporter->cli, "exporter", exporter->where, exporter->fd);
 	return 0;
 }
 

@@ -43,7 +43,8 @@ static const char help[] =
 	"Accepts connections at SOURCE and carries each to a connection of its own to TARGET, until it is stopped. Each is\n"
 	"\n"
 	"  unix:PATH       a Unix socket\n"
-	"  tcp:HOST:PORT   a TCP socket; an IPv6 address stands in brackets. SOURCE with port 0: any, which is then told\n"
+	"  tcp:HOST:PORT   a TCP socket; an IPv6 address stands in brackets. SOURCE with port 0: any; then\n"
+	"                  standard output gets a line that says which, as tcp:HOST:PORT\n"
 	"  xen:ADDRESS     a byte stream: as SOURCE an endpoint of this domain (xen:ENDPOINT), as TARGET DOMAIN:ENDPOINT\n"
 	"\n"
 	"      --linger S    keep a Unix socket whose connection broke open for so long, without an end of file (0)\n"
@@ -572,8 +573,8 @@ static int listen_socket(struct forward *forward)
 	}
 	evconnlistener_set_error_cb(forward->listener, on_accept_error);
 	if (place_is_port_0(source))
-		tcp_place_tell_port(forward->cli, "forward", source->text,
-				    evconnlistener_get_fd(forward->listener));
+		return tcp_place_tell_port(forward->cli, "forward", source->text,
+					   evconnlistener_get_fd(forward->listener));
 	return 0;
 }
 

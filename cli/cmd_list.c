@@ -3,6 +3,7 @@
 /* peers, endpoints and hosts: print the daemon's JSON answer as a table, or as it is. */
 
 #include <errno.h>
+#include <fnmatch.h>
 #include <json-c/json.h>
 #include <pwd.h>
 #include <stdio.h>
@@ -16,11 +17,12 @@
 #include "wire/address.h"
 
 static const char peers_help[] =
-	"Usage: xenmsg peers [OPTIONS] [HOST|DOMID]\n"
+	"Usage: xenmsg peers [OPTIONS] [HOST|[HOST/]DOMAIN]\n"
 	"\n"
 	"Lists the domains that the local daemon knows of: domid, name, UUID, version of their daemon, state of the link,\n"
 	"and its last round-trip time in microseconds. VIA: the domain whose daemon relays, where there can be no link.\n"
 	"Of another HOST: domid and name of those that its policy lets this domain know. A number is a domain here: it alone.\n"
+	"DOMAIN may also be a pattern of domids, names and UUIDs: 'web*', 'hostb/*'.\n"
 	"\n"
 	"  -o, --fields LIST   only these fields, parted by commas, in their order:\n"
 	"                      host, domid, name, uuid, version, link, via, rtt_us\n"
@@ -28,9 +30,10 @@ static const char peers_help[] =
 	"      --json          the same as JSON, one object a line\n";
 
 static const char endpoints_help[] =
-	"Usage: xenmsg endpoints [OPTIONS] [[HOST/]DOMAIN]\n"
+	"Usage: xenmsg endpoints [OPTIONS] [[HOST/]DOMAIN[:ENDPOINT]]\n"
 	"\n"
 	"Lists the endpoints that can be reached from here, in all domains or in DOMAIN (domid, name, UUID or self).\n"
+	"Both may be patterns, as for 'xenmsg watch': '*:print', 'web*', '3:scan*'.\n"
 	"KIND: what it takes, messages, calls, streams, or any of them, where that is known.\n"
 	"VISIBLE_TO: of those here, which other domains may reach them by policy; !DOMAIN before * is left out.\n"
 	"STARTED: of those here that are started on demand, activatable, starting, running, lingering or failed.\n"
@@ -121,7 +124,7 @@ static void since_words(struct json_object *host, char *text, size_t size)
 	if (!at(host, "since"))
 		return;
 	snprintf(text, size, "%s", head);
-	since_text(host, true, text + strlen(head), size - strlen(head));
+	since_text(host, false, text + strlen(head), size - strlen(head));
 }
 
 static void shape_host(struct json_object *host)
@@ -185,8 +188,11 @@ static bool some_have(struct json_object *list, const char *column)
 
 /* A command that lists. */
 struct listing {
-	const char *subject, *question;
-	const char *domid;			     /* list it alone; NULL: all */
+	const char *subject; /* as it was typed */
+	char question[HOST_NAME_SIZE + DOMAIN_NAME_MAX + 16];
+	char domain[DOMAIN_NAME_MAX + 1]; /* a pattern of which domains are meant; "": all that are told */
+	char endpoint[ENDPOINT_NAME_MAX + 1];	     /* likewise of endpoints */
+	const char *domain_name;		     /* the member that has the domain's name */
 	const char *const *columns;		     /* of its table, but for those that no entry has */
 	const char *const *fields;		     /* what can be chosen */
 	void (*complete)(struct json_object *entry); /* adds what the daemon doesn't say; NULL: nothing */
@@ -231,40 +237,79 @@ static void for_each(struct json_object *entries, void (*change)(struct json_obj
 		change(json_object_array_get_idx(entries, i));
 }
 
-/* Leaves those entries whose domid is this one, or all. Returns whether there are any. */
-static bool keep_only(struct json_object *entries, const char *domid)
+static bool fits(const char *pattern, const char *text)
 {
-	size_t i = 0;
+	return text && fnmatch(pattern, text, 0) == 0;
+}
 
-	while (domid && i < json_object_array_length(entries))
-		if (number_at(json_object_array_get_idx(entries, i), "domid") == strtoll(domid, NULL, 10))
-			i++;
-		else
-			json_object_array_del_idx(entries, i, 1);
-	return !domid || i > 0;
+/* Returns whether a pattern is of one domain. */
+static bool is_one(const char *pattern)
+{
+	return !strpbrk(pattern, "*?[");
+}
+
+/* Returns whether the entry is of such a domain, by its domid, name or UUID, and is such an endpoint. */
+static bool is_meant(const struct listing *listing, struct json_object *entry)
+{
+	const char *const of_domain[] = {text_or(entry, "domid", NULL),
+					 text_or(entry, listing->domain_name, NULL),
+					 text_or(entry, "uuid", NULL)};
+	bool domain_fits = !*listing->domain;
+
+	for (size_t i = 0; !domain_fits && i < sizeof(of_domain) / sizeof(of_domain[0]); i++)
+		domain_fits = fits(listing->domain, of_domain[i]);
+	return domain_fits && (!*listing->endpoint || fits(listing->endpoint, text_or(entry, "name", NULL)));
+}
+
+/* Returns a list, which the caller puts, of those entries that are meant. */
+static struct json_object *meant(const struct listing *listing, struct json_object *entries)
+{
+	struct json_object *left = json_object_new_array();
+
+	for (size_t i = 0; i < json_object_array_length(entries); i++) {
+		struct json_object *entry = json_object_array_get_idx(entries, i);
+
+		if (is_meant(listing, entry))
+			json_object_array_add(left, json_object_get(entry));
+	}
+	return left;
+}
+
+/* Prints the entries, of which there may be none. */
+static int print_all(struct cli *cli, const struct listing *listing, struct json_object *entries)
+{
+	if (!json_object_array_length(entries)) {
+		if (*listing->endpoint && is_one(listing->endpoint) && is_one(listing->subject))
+			return cli_error_because("", cli->command, listing->subject, -ENOENT);
+		if (*listing->domain && is_one(listing->domain))
+			return cli_error_because("", cli->command, listing->subject, -EHOSTDOWN);
+		if (!listing->json)
+			cli_note(cli, "%s%s%s: there are none that this program may see", cli->command,
+				 *listing->subject ? " " : "", listing->subject);
+	}
+	for_each(entries, listing->complete);
+	if (listing->json)
+		return print_json(entries);
+	for_each(entries, listing->shape);
+	return print_entries(listing, entries);
 }
 
 /* Asks and prints. */
 static int list(struct cli *cli, const struct listing *listing)
 {
-	struct json_object *answer, *entries;
+	struct json_object *answer, *entries, *left;
 	int code = cli_ask(cli, listing->question, listing->subject, -1, &answer);
 
 	if (code)
 		return code;
 	entries = list_in(answer);
-	if (!entries) {
+	if (entries) {
+		left = meant(listing, entries);
+		code = print_all(cli, listing, left);
+		json_object_put(left);
+	} else {
 		cli_complain("%s: the daemon's answer is no JSON list", cli->command);
 		code = EXIT_OTHER;
-	} else if (!keep_only(entries, listing->domid)) {
-		code = cli_error_because("", cli->command, listing->subject, -EHOSTDOWN);
-	} else {
-		for_each(entries, listing->complete);
-		if (!listing->json && !json_object_array_length(entries))
-			cli_note(cli, "%s: there are none that this program may see", cli->command);
-		if (!listing->json)
-			for_each(entries, listing->shape);
-		code = listing->json ? print_json(entries) : print_entries(listing, entries);
 	}
 	json_object_put(answer);
 	return code;
@@ -283,34 +328,71 @@ static bool take_options(struct cli *cli, int argc, char **argv, const char *hel
 	return *code == EXIT_DONE;
 }
 
+/* Takes HOST, HOST/DOMAIN, or DOMAIN: a number or a pattern, which can't be a host. Returns whether that may be. */
+static bool take_domains(struct listing *listing, const char *typed)
+{
+	struct address_parts parts = address_split_domain(typed, strlen(typed));
+	bool is_number = strspn(typed, "0123456789") == strlen(typed);
+	char host[HOST_NAME_SIZE];
+
+	if (!parts.host.data && !is_number && is_one(typed)) {
+		parts.host = parts.domain;
+	} else if (!domain_name_is_valid(parts.domain.data, parts.domain.size) ||
+		   !address_part_copy(parts.domain, listing->domain, sizeof(listing->domain))) {
+		return false;
+	}
+	if (!parts.host.data)
+		return true;
+	snprintf(listing->question, sizeof(listing->question), "peers %.*s", (int)parts.host.size,
+		 parts.host.data);
+	return address_part_copy(parts.host, host, sizeof(host)) && host_name_is_valid(host, strlen(host));
+}
+
 int cmd_peers(struct cli *cli, int argc, char **argv)
 {
 	static const char *const columns[] = {"host", "domid", "name",	 "uuid", "version",
 					      "link", "via",   "rtt_us", NULL};
-	char question[sizeof("peers ") + HOST_NAME_SIZE] = "peers";
 	struct listing listing = {.subject = "",
-				  .question = question,
+				  .question = "peers",
+				  .domain_name = "name",
 				  .columns = columns,
 				  .fields = columns,
 				  .shape = shape_peer};
-	const char *host;
 	int code;
 
 	if (!take_options(cli, argc, argv, peers_help, &listing, &code))
 		return code;
 	if (argc - optind > 1)
-		return cli_usage("peers", "one host or domain at most");
-	if (optind < argc) {
-		host = listing.subject = argv[optind];
-		if (!host_name_is_valid(host, strlen(host)))
-			return cli_usage("peers", "'%s' can't be a host: write 1 to 63 of a-z, 0-9 and -",
-					 host);
-		if (host[strspn(host, "0123456789")] == '\0')
-			listing.domid = host;
-		else
-			snprintf(question, sizeof(question), "peers %s", host);
-	}
+		return cli_usage("peers", "one host, domain or pattern at most; quote it");
+	if (optind < argc)
+		listing.subject = argv[optind];
+	if (optind < argc && !take_domains(&listing, listing.subject))
+		return cli_usage(
+			"peers",
+			"'%s' can't be a host, which has 1 to 63 of a-z, 0-9 and -, nor a domid, or a pattern of domains",
+			listing.subject);
 	return list(cli, &listing);
+}
+
+/* Takes [HOST/]DOMAIN[:ENDPOINT]. Returns whether that may be. */
+static bool take_endpoints(struct listing *listing, const char *typed)
+{
+	struct address_parts parts = address_split(typed, strlen(typed));
+	size_t size = parts.endpoint.data ? (size_t)(parts.endpoint.data - 1 - typed) : strlen(typed);
+	struct address parsed;
+
+	if (address_parse_domain(typed, size, &parsed) < 0)
+		return false;
+	if (parts.endpoint.data &&
+	    (!parts.endpoint.size || memchr(parts.endpoint.data, ':', parts.endpoint.size) ||
+	     !address_part_copy(parts.endpoint, listing->endpoint, sizeof(listing->endpoint))))
+		return false;
+	if (is_one(parsed.domain)) {
+		snprintf(listing->question, sizeof(listing->question), "endpoints %.*s", (int)size, typed);
+		return true;
+	}
+	snprintf(listing->domain, sizeof(listing->domain), "%s", parsed.domain);
+	return !parts.host.data; /* another host tells of one domain at a time */
 }
 
 int cmd_endpoints(struct cli *cli, int argc, char **argv)
@@ -320,30 +402,27 @@ int cmd_endpoints(struct cli *cli, int argc, char **argv)
 	static const char *const fields[] = {"address", "host",	      "domid",	 "domain", "name",
 					     "kind",	"visible_to", "started", "user",   "uid",
 					     "pid",	"program",    NULL};
-	char question[sizeof("endpoints ") + HOST_NAME_SIZE + 1 + DOMAIN_NAME_MAX] = "endpoints";
 	struct listing listing = {.subject = "",
-				  .question = question,
+				  .question = "endpoints",
+				  .domain_name = "domain",
 				  .columns = columns,
 				  .fields = fields,
 				  .complete = add_address,
 				  .shape = shape_endpoint};
-	struct address parsed;
-	const char *domain;
 	int code;
 
 	if (!take_options(cli, argc, argv, endpoints_help, &listing, &code))
 		return code;
 	if (argc - optind > 1)
-		return cli_usage("endpoints", "one domain at most");
-	if (optind < argc) {
-		domain = listing.subject = argv[optind];
-		if (address_parse_domain(domain, strlen(domain), &parsed) < 0)
-			return cli_usage(
-				"endpoints",
-				"'%s' can't be a domain; write a domid, a name, a UUID or self, or HOST/DOMAIN",
-				domain);
-		snprintf(question, sizeof(question), "endpoints %s", domain);
-	}
+		return cli_usage("endpoints", "one domain or pattern at most; quote it");
+	if (optind < argc)
+		listing.subject = argv[optind];
+	if (optind < argc && !take_endpoints(&listing, listing.subject))
+		return cli_usage(
+			"endpoints",
+			"'%s' can't be a domain; write a domid, a name, a UUID or self, or HOST/DOMAIN, or "
+			"a pattern of domains, or :ENDPOINT or a pattern of endpoints behind one",
+			listing.subject);
 	return list(cli, &listing);
 }
 
@@ -353,6 +432,7 @@ int cmd_hosts(struct cli *cli, int argc, char **argv)
 					      "instance", "last_error", NULL};
 	struct listing listing = {.subject = "",
 				  .question = "hosts",
+				  .domain_name = "host",
 				  .columns = columns,
 				  .fields = columns,
 				  .shape = shape_host};

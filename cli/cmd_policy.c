@@ -252,7 +252,7 @@ static void write_denied(struct writer *writer, struct json_object *entry)
 {
 	char when[32], rule[64];
 
-	time_text((time_t)number_at(entry, "last"), true, when, sizeof(when));
+	time_text((time_t)number_at(entry, "last"), false, when, sizeof(when));
 	snprintf(rule, sizeof(rule), "no [%s]", text_or(entry, "section", "rule"));
 	writer_text(writer, "from", text_or(entry, "from", NULL));
 	writer_text(writer, "domain", text_or(entry, "domain", NULL));

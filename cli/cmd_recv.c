@@ -92,7 +92,7 @@ static int print_formatted(struct recv *recv, struct xenmsg_message *message)
 	const char *host = xenmsg_message_sender_host(message), *name = xenmsg_message_sender_name(message);
 	char when[32], place[128];
 
-	time_text(time(NULL), true, when, sizeof(when));
+	time_text(time(NULL), false, when, sizeof(when));
 	sender_place(message, place, sizeof(place));
 	writer_text(writer, "time", when);
 	writer_text(writer, "endpoint", xenmsg_message_endpoint(message));
@@ -114,12 +114,14 @@ static int print_formatted(struct recv *recv, struct xenmsg_message *message)
 static void note_sender(const struct recv *recv, struct xenmsg_message *message)
 {
 	const char *name = xenmsg_message_sender_name(message);
-	char when[32], place[128];
+	size_t size = xenmsg_message_size(message);
+	char when[32], place[128], amount[24];
 
-	time_text(time(NULL), true, when, sizeof(when));
+	time_text(time(NULL), false, when, sizeof(when));
 	sender_place(message, place, sizeof(place));
-	cli_note(recv->cli, "%s: %zu byte%s to %s from domain %s%s%s%s, uid %u, pid %u", when,
-		 xenmsg_message_size(message), xenmsg_message_size(message) == 1 ? "" : "s",
+	size_text((int64_t)size, amount, sizeof(amount));
+	cli_note(recv->cli, "%s: %s%s%s to %s from domain %s%s%s%s, uid %u, pid %u", when, amount,
+		 size < 1024 ? " byte" : "iB", size < 1024 ? plural((int64_t)size) : "",
 		 xenmsg_message_endpoint(message), place, *name ? " (" : "", name, *name ? ")" : "",
 		 xenmsg_message_sender_uid(message), xenmsg_message_sender_pid(message));
 }

@@ -59,7 +59,11 @@ static void write_link(struct writer *writer, struct json_object *link)
 	copy(writer, "rtt_us", link, "rtt_us");
 	copy(writer, "sent", at(link, "tx"), "messages");
 	copy(writer, "received", at(link, "rx"), "messages");
-	copy(writer, "last_error", link, "last_error");
+	/* Why a link that nobody needs was closed last is no error. */
+	if (strcmp(text_at(link, "state"), "idle") != 0)
+		copy(writer, "last_error", link, "last_error");
+	else
+		writer_text(writer, "last_error", NULL);
 }
 
 static void write_endpoint(struct writer *writer, struct json_object *endpoint)
@@ -71,13 +75,19 @@ static void write_endpoint(struct writer *writer, struct json_object *endpoint)
 }
 
 /* Writes how much of a resource the account uses, and how much it could have now. */
-static void write_use(struct writer *writer, struct json_object *account, const char *name, int64_t *refused)
+static void write_use(struct writer *writer, struct json_object *account, const char *name, bool is_size,
+		      int64_t *refused)
 {
 	struct json_object *resource = at(account, name);
-	int64_t used = number_at(resource, "used");
-	char text[48];
+	int64_t used = number_at(resource, "used"), most = used + number_at(resource, "available");
+	char text[48], has[24], might_have[24];
 
-	snprintf(text, sizeof(text), "%" PRId64 "/%" PRId64, used, used + number_at(resource, "available"));
+	size_text(used, has, sizeof(has));
+	size_text(most, might_have, sizeof(might_have));
+	if (is_size)
+		snprintf(text, sizeof(text), "%s/%s", has, might_have);
+	else
+		snprintf(text, sizeof(text), "%" PRId64 "/%" PRId64, used, most);
 	writer_text(writer, name, resource ? text : NULL);
 	*refused += number_at(resource, "refused");
 }
@@ -94,8 +104,11 @@ static void write_rests(struct writer *writer, struct json_object *time)
 
 static void write_account(struct writer *writer, struct json_object *account)
 {
-	static const char *const names[] = {"clients",	    "endpoints",   "channels",
-					    "queued_bytes", "descriptors", "memory"};
+	static const struct {
+		const char *name;
+		bool is_size;
+	} uses[] = {{"clients", false},	    {"endpoints", false},   {"channels", false},
+		    {"queued_bytes", true}, {"descriptors", false}, {"memory", true}};
 	int64_t refused = 0;
 	const char *kind = strcmp(text_at(account, "kind"), "uid") ? "domain" : "uid";
 	bool is_host = at(account, "host");
@@ -104,8 +117,8 @@ static void write_account(struct writer *writer, struct json_object *account)
 	snprintf(who, sizeof(who), "%s %s", is_host ? "host" : kind,
 		 text_at(account, is_host ? "host" : "id"));
 	writer_text(writer, "account", who);
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-		write_use(writer, account, names[i], &refused);
+	for (size_t i = 0; i < sizeof(uses) / sizeof(uses[0]); i++)
+		write_use(writer, account, uses[i].name, uses[i].is_size, &refused);
 	writer_number(writer, "refused", refused);
 	write_rests(writer, at(account, "time"));
 	copy(writer, "cut_off", account, "cut_off");
@@ -138,7 +151,7 @@ static void write_policy(struct json_object *status)
 		printf("policy: %" PRId64 " %s in force\n", rules, rules == 1 ? "rule is" : "rules are");
 	if (!last)
 		return;
-	time_text((time_t)number_at(last, "last"), true, when, sizeof(when));
+	time_text((time_t)number_at(last, "last"), false, when, sizeof(when));
 	cli_print_line(
 		"policy: refused last domain %s, uid %s, to %s, %s time%s, last %s; 'xenmsg policy denied' "
 		"lists all",
@@ -152,6 +165,7 @@ static int write_summary(struct json_object *status)
 		const char *list;
 		void (*write)(struct writer *writer, struct json_object *entry);
 	} tables[] = {{"links", write_link}, {"endpoints", write_endpoint}, {"accounts", write_account}};
+	static const char *const counted[] = {"peers", "links", "endpoints", "clients"};
 	struct json_object *grants = at(status, "grants"), *store = at(status, "store");
 	const char *name = text_or(status, "name", "");
 	int64_t uptime = number_at(status, "uptime_s");
@@ -168,11 +182,16 @@ static int write_summary(struct json_object *status)
 		cli_print_line("granted pages %s of %s, links waiting for pages %s",
 			       text_at(grants, "used_pages"), text_at(grants, "limit_pages"),
 			       text_at(grants, "waiting_links"));
-	printf("%zu peers, %zu links, %zu endpoints, %zu clients\n", total_of(status, "peers"),
-	       total_of(status, "links"), total_of(status, "endpoints"), total_of(status, "clients"));
+	for (size_t i = 0; i < sizeof(counted) / sizeof(counted[0]); i++) {
+		size_t count = total_of(status, counted[i]);
+
+		printf("%s%zu %.*s", i ? ", " : "", count, (int)strlen(counted[i]) - (count == 1),
+		       counted[i]);
+	}
+	putchar('\n');
 	if (number_at(status, "cut_off") > 0)
-		printf("%" PRId64 " sessions were cut off; the log says which, and why\n",
-		       number_at(status, "cut_off"));
+		printf("%" PRId64 " session%s cut off; the log says which, and why\n",
+		       number_at(status, "cut_off"), number_at(status, "cut_off") == 1 ? " was" : "s were");
 	write_policy(status);
 	if (json_object_get_string_len(at(at(status, "policy"), "error")) > 0)
 		cli_print_line("policy: older rules are in force: %s",

@@ -5,6 +5,7 @@
 /* Reads members of the daemon's JSON, which may come from another version: a missing member, or a value that
  * isn't an object, is absent and no error. */
 
+#include <inttypes.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -68,27 +69,55 @@ static inline bool is_partial(struct json_object *status)
 	return json_object_get_boolean(at(status, "partial"));
 }
 
-/* Writes a time by the local clock, of today or of some day. */
-static inline void time_text(time_t time, bool of_some_day, char *text, size_t size)
+/* Writes a time by the local clock: the hour alone if it is to be short and the day is today. */
+static inline void time_text(time_t when, bool is_short, char *text, size_t size)
 {
-	struct tm local;
+	time_t now = time(NULL);
+	struct tm today, local;
+	bool is_today = localtime_r(&now, &today) && localtime_r(&when, &local) &&
+			local.tm_year == today.tm_year && local.tm_yday == today.tm_yday;
 
-	if (!localtime_r(&time, &local) || !strftime(text, size, of_some_day ? "%F %T" : "%H:%M:%S", &local))
+	if (!localtime_r(&when, &local) ||
+	    !strftime(text, size, is_short && is_today ? "%H:%M:%S" : "%F %T", &local))
 		snprintf(text, size, "?");
 }
 
 /* Writes the member `since` likewise. */
-static inline void since_text(struct json_object *object, bool of_some_day, char *text, size_t size)
+static inline void since_text(struct json_object *object, bool is_short, char *text, size_t size)
 {
-	time_text((time_t)number_at(object, "since"), of_some_day, text, size);
+	time_text((time_t)number_at(object, "since"), is_short, text, size);
+}
+
+/* Writes a size in bytes with a unit as settings have it, and three digits at most: 64K, 1.5M. */
+static inline void size_text(int64_t bytes, char *text, size_t size)
+{
+	static const char units[] = " KMGTPE";
+	double value = (double)bytes;
+	unsigned unit = 0;
+
+	while (value >= 999.5 && (unit > 0 || bytes >= 1024) && units[unit + 1]) {
+		value /= 1024;
+		unit++;
+	}
+	if (unit == 0)
+		snprintf(text, size, "%" PRId64, bytes);
+	else
+		snprintf(text, size, "%.*f%c", value < 9.95 && (int)(value * 10 + 0.5) % 10, value,
+			 units[unit]);
+}
+
+/* Returns what makes a word that many. */
+static inline const char *plural(int64_t count)
+{
+	return count == 1 ? "" : "s";
 }
 
 /* Writes of a link that is away since when, and how often it was resumed before. */
 static inline void away_text(struct json_object *link, char *text, size_t size)
 {
-	char when[16];
+	char when[32];
 
-	since_text(link, false, when, sizeof(when));
+	since_text(link, true, when, sizeof(when));
 	snprintf(text, size, "away since %s, resumes %s", when, text_at(link, "resumes"));
 }
 

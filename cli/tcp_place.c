@@ -39,13 +39,16 @@ bool tcp_place_is_port_0(const struct tcp_place *place)
 	return strspn(place->port, "0") == strlen(place->port);
 }
 
-void tcp_place_tell_port(const struct cli *cli, const char *command, const char *text, int fd)
+int tcp_place_tell_port(const struct cli *cli, const char *command, const char *text, int fd)
 {
 	struct sockaddr_storage address;
 	socklen_t size = sizeof(address);
 	char port[8];
 
-	if (getsockname(fd, (struct sockaddr *)&address, &size) == 0 &&
-	    getnameinfo((struct sockaddr *)&address, size, NULL, 0, port, sizeof(port), NI_NUMERICSERV) == 0)
-		cli_note(cli, "%s: %s listens on port %s", command, text, port);
+	if (getsockname(fd, (struct sockaddr *)&address, &size) < 0 ||
+	    getnameinfo((struct sockaddr *)&address, size, NULL, 0, port, sizeof(port), NI_NUMERICSERV) != 0)
+		return EXIT_DONE;
+	cli_note(cli, "%s: %s listens on port %s", command, text, port);
+	cli_print_line("%.*s:%s", (int)(strrchr(text, ':') - text), text, port);
+	return cli_flush();
 }

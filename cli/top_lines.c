@@ -89,13 +89,29 @@ add_line(struct top *top, bool is_title, const char *format, ...)
 		'\0';
 }
 
-/* Gives the row that was just added its weight, or removes it again if the filter hides it. */
-static void weigh(struct top *top, double traffic, double queued)
+/* Returns whether a text that belongs to what the row is about has another text in it. */
+static bool some_text_has(struct json_object *value, const char *text)
+{
+	if (json_object_is_type(value, json_type_string))
+		return strcasestr(json_object_get_string(value), text);
+	if (!json_object_is_type(value, json_type_object))
+		return false;
+	json_object_object_foreach(value, name, member) {
+		(void)name;
+		if (some_text_has(member, text))
+			return true;
+	}
+	return false;
+}
+
+/* Gives the row that was just added its weight, or removes it again if the filter hides it: a column may have been too
+ * narrow for what the filter looks for. */
+static void weigh(struct top *top, struct json_object *about, double traffic, double queued)
 {
 	struct top_line *line = &top->lines[top->count - 1];
 
 	line->weight = (struct weight){traffic, queued};
-	if (top->filter[0] && !strcasestr(line->text, top->filter))
+	if (top->filter[0] && !strcasestr(line->text, top->filter) && !some_text_has(about, top->filter))
 		top->count--;
 }
 
@@ -227,7 +243,7 @@ static void add_links(struct top *top)
 				 number_of(peer), name_of(peer), text_at(link, "state"),
 				 at(link, "via") ? "via 0" : text_at(link, "role"), text_at(link, "channels"),
 				 text_at(link, "rtt_us"), sent, received, bytes);
-		weigh(top, traffic, (double)number_at(link, "unacked"));
+		weigh(top, link, traffic, (double)number_at(link, "unacked"));
 	}
 	end_table(top, first, "links");
 }
@@ -296,7 +312,7 @@ static void add_streams(struct top *top)
 		short_number(carried.out, out, sizeof(out));
 		add_line(top, false, "%-8s %-14.14s %-24.24s %-7.7s %7s %7s %7s", text_at(each, "pid"),
 			 text_at(each, "comm"), where, text_at(each, "state"), queued, in, out);
-		weigh(top, carried.in + carried.out, carried.queued);
+		weigh(top, each, carried.in + carried.out, carried.queued);
 	}
 	end_table(top, first, "streams");
 }
@@ -323,7 +339,7 @@ static void add_endpoints(struct top *top)
 		add_line(top, false, "%-24.24s %-8.8s %7s %8s %8s %8zu %8s", text_at(each, "name"),
 			 text_at(each, "kind"), text_at(each, "uid"), text_at(each, "pid"), queued,
 			 carried.count, bytes);
-		weigh(top, carried.in + carried.out, waiting);
+		weigh(top, each, carried.in + carried.out, waiting);
 	}
 	end_table(top, first, "endpoints");
 }
@@ -345,7 +361,7 @@ static void add_program(struct top *top, struct json_object *program, struct jso
 	add_line(top, false, "%-8s %-16.16s %7s %6s %8zu %9s %9s %9s", text_at(program, "pid"),
 		 text_at(program, "comm"), text_at(program, "uid"), text_at(client, "channels"),
 		 carried.count, queued, in_text, out_text);
-	weigh(top, in + out, waiting);
+	weigh(top, program, in + out, waiting);
 }
 
 /* Returns whether an earlier entry of the list is of the same program. */
@@ -424,7 +440,7 @@ static void add_accounts(struct top *top)
 		add_line(top, false, "%-24.24s %7s %7s %7.1f %8s %8s%s", who, messages_text, bytes_text,
 			 work * WORK_UNIT_S * 100, text_at(time, "rests"), text_at(each, "cut_off"),
 			 json_object_get_boolean(at(time, "resting")) ? "  resting" : "");
-		weigh(top, bytes, (double)number_at(at(each, "queued_bytes"), "used"));
+		weigh(top, each, bytes, (double)number_at(at(each, "queued_bytes"), "used"));
 	}
 	end_table(top, first, "accounts");
 }

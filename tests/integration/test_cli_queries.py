@@ -2,8 +2,10 @@
 """xenmsg peers, endpoints, ping, watch and status, and what all commands share."""
 
 import contextlib
+import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -94,6 +96,34 @@ def test_lists_have_the_fields_that_are_chosen(nodes):
     for address in one.xenmsg("endpoints", "--format", "%{address}").stdout.decode().split():
         one.send(address, "hello")  # it is taken as it is
     assert [entry["address"] for entry in one.json("endpoints")] == ["1:log", "2:inbox"]
+
+
+def test_lists_take_patterns_as_watch_does(nodes):
+    one, two = nodes(1, 2).values()
+    for node, endpoint in ((one, "log"), (one, "print"), (two, "print"), (two, "scan")):
+        node.receiver(endpoint)
+    listed = lambda *words: one.xenmsg("endpoints", "--format", "%{address}", *words).stdout.decode().split()
+    eventually(lambda: len(listed()) == 4, "all are listed")
+    expected = {"*:print": ["1:print", "2:print"], "2:*": ["2:print", "2:scan"], "self:p*": ["1:print"], "?": listed(), "d*:log": ["1:log"],
+                "2:print": ["2:print"], "[13]:*": ["1:log", "1:print"], "7*": []}
+    assert {pattern: listed(pattern) for pattern in expected} == expected
+    assert one.json("endpoints", "*:scan")[0]["address"] == "2:scan"
+    assert b"endpoints 7*: there are none" in one.xenmsg("endpoints", "7*").stderr
+    assert one.xenmsg("endpoints", "2:none").returncode == EXIT_NO_ENDPOINT
+    domids = lambda *words: one.xenmsg("peers", "--format", "%{domid}", *words).stdout.split()
+    assert domids("*") == domids("[2-9]") == [b"2"] and domids("x*") == [] and b"there are none" in one.xenmsg("peers", "x*").stderr
+
+
+def test_status_counts_in_words_and_sizes_for_people(nodes):
+    one, two = nodes(1, 2).values()
+    two.receiver("inbox")
+    one.send("2:inbox", "hello")
+    text = one.xenmsg("status").stdout.decode()
+    assert re.search(r"^\d peers?, 1 link, 0 endpoints, 1 client$", text, re.M), text
+    head, row = next((line.split(), below.split()) for line, below in itertools.pairwise(text.splitlines()) if line.startswith("ACCOUNT"))
+    used = dict(zip(head[-7:], row[-7:]))
+    assert re.fullmatch(r"\d+/\d+M", used["QUEUED_BYTES"]) and re.fullmatch(r"[\d.]+[KM]?/[\d.]+[MG]", used["MEMORY"]), (head, row)
+    assert isinstance(one.status()["accounts"][0]["memory"]["used"], int)
 
 
 @pytest.mark.parametrize("words, said", [
@@ -263,8 +293,9 @@ def test_a_setuid_program_believes_no_environment_of_its_user(nodes):
         assert one.socket.encode() not in done.stderr and b"/run/xenmsg/xenmsg.sock" in done.stderr
 
 
-@pytest.mark.parametrize("arguments", [["peers", "x", "y"], ["peers", "X"], ["hosts", "x"], ["endpoints", "a", "b"], ["endpoints", "a:b"],
-                                       ["endpoints", "a/b/c"], ["ping"], ["ping", "a", "b"], ["ping", "--count", "none", "2"], ["watch", "a", "b"],
+@pytest.mark.parametrize("arguments", [["peers", "x", "y"], ["peers", "X"], ["hosts", "x"], ["endpoints", "a", "b"], ["endpoints", "a:b:c"],
+                                       ["endpoints", "a/b/c"], ["endpoints", "a:"], ["endpoints", ":a"], ["endpoints", "h/*"],
+                                       ["peers", "a:b"], ["peers", "a/"], ["peers", "A/b"], ["peers", "h" * 64], ["ping"], ["ping", "a", "b"], ["ping", "--count", "none", "2"], ["watch", "a", "b"],
                                        ["status", "--json", "--metrics"], ["status", "x"], ["peers", "--jso", "-x"]])
 def test_wrong_usage_is_told_in_one_line(arguments):
     done = subprocess.run([tool("xenmsg"), *arguments], capture_output=True, check=False)

@@ -34,6 +34,7 @@ def an_exporter_on_tcp(nodes):
     told = process.stderr.readline().decode()
     process.port = int(re.search(r"listens on port (\d+)", told).group(1))
     process.node = one
+    assert process.stdout.readline() == f"tcp:127.0.0.1:{process.port}\n".encode()  # for scripts
     yield process
     stop(process)
     inbox.stop()

@@ -110,7 +110,9 @@ class Rig:
         process = node.popen("forward", *options, source, target)
         if kind == "tcp":
             port = re.search(rb"listens on port (\d+)", process.stderr.readline())[1]
-            return process, f"tcp:127.0.0.1:{port.decode()}"
+            place = process.stdout.readline().decode().rstrip("\n")
+            assert place == f"tcp:127.0.0.1:{port.decode()}"  # for scripts
+            return process, place
         eventually(lambda: name in node.endpoints() if kind == "xen" else is_listening(str(self.path / name)), "it listens")
         return process, source
 

@@ -82,7 +82,7 @@ def test_the_endpoints_of_another_host_are_listed(hosts):
     for asker in here.values():
         assert listed(asker, "hostb/0") == ["print", "scan"]
         answer, = asker.json("endpoints", "hostb/1")
-        assert answer == {"host": "hostb", "domid": 1, "domain": answer["domain"], "name": "rev", "kind": "call"}
+        assert answer == {"host": "hostb", "domid": 1, "domain": answer["domain"], "name": "rev", "kind": "call", "address": "hostb/1:rev"}
         assert listed(asker, f"hostb/{answer['domain']}") == ["rev"]
         rows = asker.xenmsg("endpoints", "hostb/0").stdout.decode().splitlines()
         assert rows[0].split() == ["HOST", "DOMID", "DOMAIN", "NAME", "KIND"] and rows[1].split()[0] == "hostb"

@@ -148,6 +148,21 @@ def test_rows_are_sorted_and_filtered(nodes, terminal):
     assert top.code() == 0
 
 
+def test_the_filter_finds_what_its_column_has_no_room_for(nodes, terminal):
+    one = nodes(1)[1]
+    for name in ("a" * 50 + "-first", "a" * 50 + "-second"):
+        one.receiver(name)
+    top = terminal(one, tool("xenmsg"), "top", "--delay", "0.2")
+    rows = lambda: sum(line.startswith("aaaa") for line in top.screen())
+    eventually(lambda: rows() == 2, "both are shown")
+    top.press("/")
+    top.press("-", "s", "e", "c", "Enter")
+    top.shows("/ filter: -sec")
+    eventually(lambda: rows() == 1, "the other one is hidden")
+    top.press("q")
+    assert top.code() == 0
+
+
 def test_a_long_list_scrolls_below_the_head(nodes, terminal):
     one = nodes(1)[1]
     for i in range(4):

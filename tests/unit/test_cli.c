@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/fields.h"
 #include "cli/histogram.h"
 #include "cli/metrics.h"
 #include "cli/payload.h"
@@ -46,6 +47,40 @@ TEST(what_does_something_at_a_terminal_is_escaped)
 			assert_string_equal(out, one_line && cases[i].in_a_line ? cases[i].in_a_line : shown);
 		}
 	}
+}
+
+TEST(sizes_have_units_and_three_digits_at_most)
+{
+	static const struct {
+		int64_t bytes;
+		const char *text;
+	} cases[] = {
+		{0, "0"},	   {1, "1"},	      {1023, "1023"},	 {1024, "1K"},	      {1536, "1.5K"},
+		{10200, "10K"},	   {65536, "64K"},    {1023000, "999K"}, {1023 * 1024, "1M"}, {1 << 20, "1M"},
+		{5 << 19, "2.5M"}, {16 << 20, "16M"}, {3LL << 30, "3G"}, {INT64_MAX, "8E"},
+	};
+	char text[24];
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		size_text(cases[i].bytes, text, sizeof(text));
+		assert_string_equal(text, cases[i].text);
+	}
+}
+
+TEST(a_time_of_another_day_has_its_date)
+{
+	time_t now = time(NULL);
+	char text[32];
+
+	time_text(now, false, text, sizeof(text));
+	assert_int_equal(strlen(text), strlen("2026-11-20 12:00:00"));
+	time_text(now - 7 * 86400, true, text, sizeof(text));
+	assert_int_equal(strlen(text), strlen("2026-11-20 12:00:00"));
+	do { /* midnight may come in between */
+		now = time(NULL);
+		time_text(now, true, text, sizeof(text));
+	} while (time(NULL) / 60 != now / 60);
+	assert_int_equal(strlen(text), strlen("12:00:00"));
 }
 
 TEST(only_valid_utf8_is_text)
