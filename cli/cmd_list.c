@@ -150,6 +150,40 @@ static void shape_host(struct json_object *host)
 	json_object_object_add(host, "link", link_for_table(link, text_at(link, "state")));
 }
 
+/* Makes an entry have all of these members, which may be objects with some more: null is what isn't known, and what
+ * only others have. A text that says nothing, and a time at which nothing was, are unknown, too. */
+static void add_unknown(struct json_object *entry, const char *const *members)
+{
+	for (; *members; members++) {
+		struct json_object *value = at(entry, *members);
+		bool is_empty =
+			json_object_is_type(value, json_type_string) && !json_object_get_string_len(value);
+
+		if (!value || is_empty || (!strcmp(*members, "since") && !number_at(entry, "since")))
+			json_object_object_add(entry, *members, NULL);
+	}
+}
+
+static void complete_peer(struct json_object *peer)
+{
+	static const char *const members[] = {"host", "domid", "name",	  "uuid", "version", "up",
+					      "link", "since", "resumes", "via",  "rtt_us",  NULL};
+
+	add_unknown(peer, members);
+}
+
+static void complete_host(struct json_object *host)
+{
+	static const char *const members[] = {"host", "own",  "instance", "gateway",	"server",
+					      "up",   "link", "since",	  "last_error", NULL};
+	static const char *const of_link[] = {"state", "version",    "rtt_us", "resumes",
+					      "since", "last_error", NULL};
+
+	add_unknown(host, members);
+	if (at(host, "link"))
+		add_unknown(at(host, "link"), of_link);
+}
+
 /* Adds what `xenmsg send` takes to reach it. */
 static void add_address(struct json_object *endpoint)
 {
@@ -163,11 +197,21 @@ static void add_address(struct json_object *endpoint)
 	free(address);
 }
 
+static void complete_endpoint(struct json_object *endpoint)
+{
+	static const char *const members[] = {"host", "domid", "domain", "name",    "kind", "visible_to",
+					      "uid",  "pid",   "comm",	 "started", NULL};
+
+	add_address(endpoint);
+	add_unknown(endpoint, members);
+}
+
 /* Puts who has bound it in words, or leaves that out. */
 static void shape_endpoint(struct json_object *endpoint)
 {
 	const struct passwd *user = at(endpoint, "uid") ? getpwuid((uid_t)number_at(endpoint, "uid")) : NULL;
 
+	add_address(endpoint);
 	if (!at(endpoint, "pid")) {
 		json_object_object_del(endpoint, "pid");
 		return;
@@ -195,7 +239,7 @@ struct listing {
 	const char *domain_name;		     /* the member that has the domain's name */
 	const char *const *columns;		     /* of its table, but for those that no entry has */
 	const char *const *fields;		     /* what can be chosen */
-	void (*complete)(struct json_object *entry); /* adds what the daemon doesn't say; NULL: nothing */
+	void (*complete)(struct json_object *entry); /* makes an entry what programs read */
 	void (*shape)(struct json_object *entry);    /* makes an entry what people read */
 	struct choice choice;
 	bool json;
@@ -233,7 +277,7 @@ static int print_json(struct json_object *entries)
 
 static void for_each(struct json_object *entries, void (*change)(struct json_object *entry))
 {
-	for (size_t i = 0; change && i < json_object_array_length(entries); i++)
+	for (size_t i = 0; i < json_object_array_length(entries); i++)
 		change(json_object_array_get_idx(entries, i));
 }
 
@@ -287,11 +331,8 @@ static int print_all(struct cli *cli, const struct listing *listing, struct json
 			cli_note(cli, "%s%s%s: there are none that this program may see", cli->command,
 				 *listing->subject ? " " : "", listing->subject);
 	}
-	for_each(entries, listing->complete);
-	if (listing->json)
-		return print_json(entries);
-	for_each(entries, listing->shape);
-	return print_entries(listing, entries);
+	for_each(entries, listing->json ? listing->complete : listing->shape);
+	return listing->json ? print_json(entries) : print_entries(listing, entries);
 }
 
 /* Asks and prints. */
@@ -357,6 +398,7 @@ int cmd_peers(struct cli *cli, int argc, char **argv)
 				  .domain_name = "name",
 				  .columns = columns,
 				  .fields = columns,
+				  .complete = complete_peer,
 				  .shape = shape_peer};
 	int code;
 
@@ -407,7 +449,7 @@ int cmd_endpoints(struct cli *cli, int argc, char **argv)
 				  .domain_name = "domain",
 				  .columns = columns,
 				  .fields = fields,
-				  .complete = add_address,
+				  .complete = complete_endpoint,
 				  .shape = shape_endpoint};
 	int code;
 
@@ -435,6 +477,7 @@ int cmd_hosts(struct cli *cli, int argc, char **argv)
 				  .domain_name = "host",
 				  .columns = columns,
 				  .fields = columns,
+				  .complete = complete_host,
 				  .shape = shape_host};
 	int code;
 

@@ -19,7 +19,7 @@ static const char help[] =
 	"  -n, --count N       how many (4)\n"
 	"      --interval S    seconds between them (0.5)\n"
 	"  -t, --timeout S     seconds to wait for each (10)\n"
-	"      --json          one JSON object a line: domain, number, rtt_us (null: no answer in time)\n";
+	"      --json          one JSON object a line: to, number, rtt_us (null: no answer in time)\n";
 
 struct ping_options {
 	uint64_t count;
@@ -76,7 +76,7 @@ static int tell(const struct ping_options *ping, const char *domain, uint64_t tr
 			printf("%s: %.1f us\n", domain, rtt);
 		return cli_flush();
 	}
-	writer_text(ping->json, "domain", domain);
+	writer_text(ping->json, "to", domain);
 	writer_number(ping->json, "number", (int64_t)tried);
 	if (answered)
 		writer_real(ping->json, "rtt_us", rtt, 1);

@@ -31,7 +31,7 @@ static const char help[] =
 	"                      endpoint, address (of the sender's domain), host, domid,\n"
 	"                      domain, uid, gid, pid, size, payload\n"
 	"      --json          one JSON object a line: time, endpoint, sender {host, domid,\n"
-	"                      name, uid, gid, pid}, size, and the payload as text if it is\n"
+	"                      domain, uid, gid, pid}, size, and the payload as text if it is\n"
 	"                      UTF-8, else as base64\n"
 	"      --raw           only the payloads as they are, also at a terminal, and nothing between them\n"
 	"      --exec CMD      run CMD by the shell for each message, with the payload on its standard input and\n"
@@ -59,14 +59,11 @@ static double now(void)
 static int print_json(struct recv *recv, struct xenmsg_message *message)
 {
 	struct json_object *sender = json_object_new_object();
-	const char *name = xenmsg_message_sender_name(message);
+	const char *host = xenmsg_message_sender_host(message), *name = xenmsg_message_sender_name(message);
 
+	json_object_object_add(sender, "host", *host ? json_object_new_string(host) : NULL);
 	json_object_object_add(sender, "domid", json_object_new_int64(xenmsg_message_sender_domid(message)));
-	if (*xenmsg_message_sender_host(message))
-		json_object_object_add(sender, "host",
-				       json_object_new_string(xenmsg_message_sender_host(message)));
-	if (*name)
-		json_object_object_add(sender, "name", json_object_new_string(name));
+	json_object_object_add(sender, "domain", *name ? json_object_new_string(name) : NULL);
 	json_object_object_add(sender, "uid", json_object_new_int64(xenmsg_message_sender_uid(message)));
 	json_object_object_add(sender, "gid", json_object_new_int64(xenmsg_message_sender_gid(message)));
 	json_object_object_add(sender, "pid", json_object_new_int64(xenmsg_message_sender_pid(message)));

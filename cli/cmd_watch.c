@@ -21,8 +21,8 @@ static const char help[] =
 	"  -o, --fields LIST   only these fields, parted by commas, in their order: event,\n"
 	"                      kind, address (as send takes it), host, domid, domain, name\n"
 	"      --format TEXT   TEXT for each event, with %{FIELD} for their values\n"
-	"      --json          one JSON object a line: event (up, down or away), kind (domain, endpoint or host), domid,\n"
-	"                      name, domain, and host if it is another one\n";
+	"      --json          one JSON object a line with these fields: event is up, down or\n"
+	"                      away, kind domain, endpoint or host\n";
 
 struct watching {
 	struct writer *writer;
@@ -65,20 +65,16 @@ static void add_fields(struct writer *writer, const struct xenmsg_event *event, 
 	bool is_endpoint = !strcmp(kind, "endpoint"), is_host = !strcmp(kind, "host");
 	char address[500];
 
-	if (*event->host)
-		writer_text(writer, "host", event->host);
-	if (is_host)
-		return;
-	writer_number(writer, "domid", event->domid);
-	if (*event->name)
-		writer_text(writer, "name", event->name);
-	if (!is_endpoint)
-		return;
-	if (*event->domain_name)
-		writer_text(writer, "domain", event->domain_name);
 	snprintf(address, sizeof(address), "%.100s%s%u:%.100s", event->host, *event->host ? "/" : "",
 		 event->domid, event->name);
-	writer_text(writer, "address", address);
+	writer_text(writer, "address", is_endpoint ? address : NULL);
+	writer_text(writer, "host", *event->host ? event->host : NULL);
+	if (is_host)
+		writer_json(writer, "domid", NULL);
+	else
+		writer_number(writer, "domid", event->domid);
+	writer_text(writer, "domain", *event->domain_name ? event->domain_name : NULL);
+	writer_text(writer, "name", *event->name ? event->name : NULL);
 }
 
 /* Adds where it is, in words. */

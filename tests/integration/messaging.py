@@ -200,6 +200,12 @@ class Node:
         assert done.returncode == EXIT_OK, done.stderr
         return [json.loads(line) for line in done.stdout.splitlines()]
 
+    def told(self, *arguments):
+        """The same, without what is unknown."""
+        def known(value):
+            return {name: known(member) for name, member in value.items() if member is not None} if isinstance(value, dict) else value
+        return [known(entry) for entry in self.json(*arguments)]
+
     def send(self, address, message=None, *options, exit_code=EXIT_OK, data=b""):
         """Sends and holds the command to its exit code; an error is one line that names the address."""
         arguments = ["send", *options, address] + ([message] if message is not None else [])

@@ -49,7 +49,7 @@ def test_lists(nodes, valid):
 def test_round_trips(nodes, valid):
     one, two = nodes(1, 2).values()
     trips = valid("ping", printed(one, "ping", "2", "--count", "3", "--interval", "0"))
-    assert [(trip["domain"], trip["number"]) for trip in trips] == [("2", 1), ("2", 2), ("2", 3)]
+    assert [(trip["to"], trip["number"]) for trip in trips] == [("2", 1), ("2", 2), ("2", 3)]
     assert all(trip["rtt_us"] > 0 for trip in trips)
     with stopped(two.pid):
         trips = valid("ping", printed(one, "ping", "2", "--count", "2", "--interval", "0", "--timeout", "0.1", code=EXIT_TIMEOUT))
@@ -92,6 +92,55 @@ def test_replies(nodes, valid):
     done = one.xenmsg("call", "--json", "2:same", data=b"\xff\n")
     reply, = valid("call", done.stdout.splitlines())
     assert reply == {"address": "2:same", "size": 2, "base64": "/wo="}
+
+
+TYPES = {"text": {"string"}, "number": {"integer", "number"}, "flag": {"boolean"}, "list": {"array"}}
+
+
+def types_of(schema, schemas):
+    """Which types a value may have; of an enum those of its values."""
+    if "$ref" in schema:
+        return types_of(schemas["$defs"][schema["$ref"].rpartition("/")[2]], schemas)
+    if "enum" in schema:
+        return {"null" if value is None else "string" for value in schema["enum"]}
+    if "anyOf" in schema:
+        return set().union(*(types_of(each, schemas) for each in schema["anyOf"]))
+    found = schema.get("type", [])
+    return {found} if isinstance(found, str) else set(found)
+
+
+def fields_of(schema, schemas, where):
+    """Each field of an object, and of those in it, with the object's place. A rule has the keys of a policy's file."""
+    for name, member in schema.get("properties", {}).items():
+        if isinstance(member, dict) and types_of(member, schemas):
+            yield name, where, types_of(member, schemas) - {"null"}
+        yield from fields_of(member, schemas, f"{where}/{name}") if isinstance(member, dict) else ()
+    for name, member in schema.items():
+        if name in ("items", "additionalProperties") and isinstance(member, dict):
+            yield from fields_of(member, schemas, where)
+        elif name in ("anyOf", "allOf", "oneOf"):
+            for each in member:
+                yield from fields_of(each, schemas, where)
+    for name, member in schema.get("$defs", {}).items():
+        if name != "rule":
+            yield from fields_of(member, schemas, f"{where}/{name}")
+
+
+def test_a_field_means_the_same_wherever_it_is():
+    folder = os.path.dirname(SCHEMA)
+    with open(os.path.join(folder, "fields.md"), encoding="utf-8") as file:
+        table = dict(re.findall(r"^\| `(\w+)` \| (\w+) \|", file.read(), re.M))
+    assert len(table) > 25
+    places = {}
+    for name in ("commands", "status"):
+        with open(os.path.join(folder, f"{name}.schema.json"), encoding="utf-8") as file:
+            schema = json.load(file)
+        for field, where, types in fields_of(schema, schema, name):
+            places.setdefault(field, set()).add(where)
+            assert field not in table or types <= TYPES[table[field]], (where, field, types)
+    assert table.keys() <= {field for field, where in places.items() if len(where) > 1} | {"gid"}
+    # Those by which people and domains are known are in it wherever they are.
+    assert {"host", "domid", "domain", "name", "address", "uid", "pid", "comm", "uuid"} <= table.keys()
 
 
 # What others have written passes through these as it is; send says nothing; top is for eyes, and the exporter for Prometheus.

@@ -188,7 +188,7 @@ def test_watch_of_a_pattern_reports_only_what_matches(nodes):
     two.receiver("scan")
     two.receiver("print")
     first = json.loads(lines_until(watch, lambda line: True)[0])
-    assert first == {"event": "up", "kind": "endpoint", "domid": 2, "name": "print", "address": "2:print"}
+    assert first == {"event": "up", "kind": "endpoint", "address": "2:print", "host": None, "domid": 2, "domain": None, "name": "print"}
     watch.terminate()
     watch.wait(timeout=30 * PATIENCE)
 

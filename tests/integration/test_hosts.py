@@ -125,8 +125,8 @@ def test_names_of_the_greatest_length_are_kept_whole_everywhere(hosts):
     eventually(lambda: here[1].xenmsg("send", address, "one").returncode == EXIT_OK, "the name is known")
     eventually(lambda: there[1].xenmsg("send", f"{domain}:{endpoint}", "two").returncode == EXIT_OK, "there, too")
     one, two = map(json.loads, inbox.output().splitlines())
-    assert (one["sender"]["host"], one["sender"]["name"]) == (hosts.names[0], "s" * 127), one
-    assert (two["sender"]["name"], two["endpoint"]) == (domain, endpoint), two
+    assert (one["sender"]["host"], one["sender"]["domain"]) == (hosts.names[0], "s" * 127), one
+    assert (two["sender"]["domain"], two["endpoint"]) == (domain, endpoint), two
 
     with Connection(here[1].socket) as client, Connection(there[1].socket) as server:
         assert server.listen(endpoint, LISTEN_HOSTS) == 0
@@ -347,7 +347,7 @@ def test_another_daemon_ends_what_was_open(hosts):
 def test_a_ping_is_answered_from_another_host(hosts, near, domain):
     here, there = hosts(guests=1)
     [first, _] = here[near].json("ping", "--json", "--count", "2", "--interval", "0", f"hostb/{domain}")
-    assert first["domain"] == f"hostb/{domain}" and first["rtt_us"] > 0
+    assert first["to"] == f"hostb/{domain}" and first["rtt_us"] > 0
 
 
 def test_a_ping_of_another_host_fails_as_a_message_does(hosts):

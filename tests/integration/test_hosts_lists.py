@@ -17,7 +17,7 @@ from test_hosts import IN, OUT, Stream, joined_hosts  # the fixture `hosts`  # n
 def test_the_hosts_are_listed(hosts):
     here, there = hosts(join=False)
     own, = here.json("hosts")
-    assert (own["host"], own["own"], own["gateway"], own["server"]) == ("hosta", True, "missing", "")
+    assert (own["host"], own["own"], own["gateway"], own["server"]) == ("hosta", True, "missing", None)
     hosts.join()
     own, other = here.json("hosts")
     assert (own["gateway"], own["server"]) == ("connected", "fake://here")
@@ -41,17 +41,17 @@ def test_a_guest_lists_the_hosts_that_rules_let_it_reach(hosts):
     here, _, _ = hosts(count=3, guests=2, policy=IN + "[out]\nfrom = 1\nto = hostb\naction = allow\n"
                        "[out]\nfrom = 0\nto = *\naction = allow\n", join=False)
     own = {"host": "hosta", "own": True, "gateway": "missing"}
-    assert here[1].json("hosts") == [own]
+    assert here[1].told("hosts") == [own]
     hosts.join()
     own["gateway"] = "connected"
     eventually(lambda: len(here[0].json("hosts")) == 3, "all are known")
-    assert here[1].json("hosts") == [own, {"host": "hostb", "own": False, "up": True}]
-    assert here[2].json("hosts") == [own]
+    assert here[1].told("hosts") == [own, {"host": "hostb", "own": False, "up": True}]
+    assert here[2].told("hosts") == [own]
     assert [row.split() for row in here[1].xenmsg("hosts").stdout.decode().splitlines()] == [
         ["HOST", "STATE"], ["hosta", "gateway", "connected"], ["hostb", "up"]]
     assert here[0].xenmsg("ping", "--count", "1", "hostb/0").returncode == EXIT_OK
     hosts.gateway.close()
-    eventually(lambda: here[1].json("hosts")[1].get("link") == {"state": "away"}, "the link is away")
+    eventually(lambda: here[1].told("hosts")[1].get("link") == {"state": "away"}, "the link is away")
     rows = here[1].xenmsg("hosts").stdout.decode().splitlines()
     assert (rows[0].split(), rows[2].split()) == (["HOST", "STATE", "LINK"], ["hostb", "up", "away"])
     eventually(lambda: not here[1].json("hosts")[1]["up"], "the other host is taken to be down after dead-after")
@@ -81,7 +81,7 @@ def test_the_endpoints_of_another_host_are_listed(hosts):
     eventually(lambda: "rev" in there[1].endpoints(), "the server is bound")
     for asker in here.values():
         assert listed(asker, "hostb/0") == ["print", "scan"]
-        answer, = asker.json("endpoints", "hostb/1")
+        answer, = asker.told("endpoints", "hostb/1")
         assert answer == {"host": "hostb", "domid": 1, "domain": answer["domain"], "name": "rev", "kind": "call", "address": "hostb/1:rev"}
         assert listed(asker, f"hostb/{answer['domain']}") == ["rev"]
         rows = asker.xenmsg("endpoints", "hostb/0").stdout.decode().splitlines()

@@ -47,7 +47,7 @@ def test_guests_reach_each_other_by_name_and_uuid(nodes, host):
     for sender, receiver in ((one, two), (two, one), (zero, one), (one, zero)):
         name = host.domain(receiver.domid)["name"]
         got = receives(receiver, sender, f"{name}:inbox")
-        assert (got["domid"], got["name"]) == (sender.domid, host.domain(sender.domid)["name"])
+        assert (got["domid"], got["domain"]) == (sender.domid, host.domain(sender.domid)["name"])
     for sender, receiver in ((one, two), (zero, two), (two, two)):
         address = f"{uuid_of(host, receiver.domid)}:inbox"
         assert receives(receiver, sender, address)["domid"] == sender.domid
@@ -86,8 +86,8 @@ def test_a_rename_is_followed(nodes, host):
     host.sim("rename", 2, "work")
     for node in (zero, one, two):
         knows(node, {2: "work"})
-    assert receives(two, one, "work:inbox")["name"] == "dom1"
-    assert receives(two, two, "work:inbox")["name"] == "work"
+    assert receives(two, one, "work:inbox")["domain"] == "dom1"
+    assert receives(two, two, "work:inbox")["domain"] == "work"
     error = one.send("dom2:inbox", "x", exit_code=EXIT_UNREACHABLE)
     assert "no domain of that name is known here" in error
     # the name goes to another domain
@@ -95,7 +95,7 @@ def test_a_rename_is_followed(nodes, host):
     host.sim("rename", 1, "work")
     for node in (zero, one, two):
         knows(node, {1: "work", 2: "old-work"})
-    assert receives(one, two, "work:inbox")["name"] == "old-work"
+    assert receives(one, two, "work:inbox")["domain"] == "old-work"
 
 
 @pytest.mark.parametrize("name", ["17", "self", "a:b", "with space", "11111111-2222-4333-8444-555555555555"])
@@ -106,7 +106,7 @@ def test_a_name_that_means_something_else_in_an_address_is_none(nodes, host, nam
         store.write("/local/domain/2/name", name)
     knows(one, {2: ""})
     deliver(one, nodes.by_domid[2])
-    assert receives(nodes.by_domid[2], one, uuid_of(host, 2) + ":inbox")["name"] == "dom1"
+    assert receives(nodes.by_domid[2], one, uuid_of(host, 2) + ":inbox")["domain"] == "dom1"
 
 
 def test_new_and_destroyed_domains_are_followed(nodes, host, tmp_path):
@@ -118,7 +118,7 @@ def test_new_and_destroyed_domains_are_followed(nodes, host, tmp_path):
     fresh.start()
     knows(one, {domid: "fresh"})
     knows(fresh, {1: "dom1", domid: "fresh"})
-    assert receives(fresh, one, "fresh:inbox")["name"] == "dom1"
+    assert receives(fresh, one, "fresh:inbox")["domain"] == "dom1"
     host.sim("destroy", domid)
     fresh.daemon.wait()
     fresh.daemon = fresh.pid = None
@@ -126,7 +126,7 @@ def test_new_and_destroyed_domains_are_followed(nodes, host, tmp_path):
     again = int(host.sim("create", "--name", "fresh").stdout)
     assert again != domid
     nodes.by_domid[again] = Node(host, again, tmp_path).start()
-    assert receives(nodes.by_domid[again], one, "fresh:inbox")["name"] == "dom1"
+    assert receives(nodes.by_domid[again], one, "fresh:inbox")["domain"] == "dom1"
 
 
 def test_without_a_daemon_in_dom0_names_say_what_is_missing(nodes, host):
@@ -137,11 +137,11 @@ def test_without_a_daemon_in_dom0_names_say_what_is_missing(nodes, host):
     done = one.xenmsg("ping", "--count", "1", "dom2")
     assert done.returncode == EXIT_UNREACHABLE and b"names need xenmsgd in domain 0" in done.stderr
     # its own it knows by itself
-    assert receives(one, one, "dom1:inbox")["name"] == "dom1"
-    assert receives(one, one, uuid_of(host, 1) + ":inbox")["name"] == "dom1"
+    assert receives(one, one, "dom1:inbox")["domain"] == "dom1"
+    assert receives(one, one, uuid_of(host, 1) + ":inbox")["domain"] == "dom1"
     # and the others' as soon as there is one
     nodes(0)
-    assert receives(two, one, "dom2:inbox")["name"] == "dom1"
+    assert receives(two, one, "dom2:inbox")["domain"] == "dom1"
 
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
@@ -151,11 +151,11 @@ def test_names_survive_a_restart_of_dom0s_daemon(nodes, host, how):
     knows(two, {1: "dom1"})
     getattr(zero, how)()
     eventually(lambda: not one.link(0) or one.link(0)["state"] != "up", "the link is down")
-    assert receives(two, one, "dom2:inbox")["name"] == "dom1"
+    assert receives(two, one, "dom2:inbox")["domain"] == "dom1"
     host.sim("rename", 2, "work")
     zero.start()
     knows(one, {2: "work"})
-    assert receives(two, one, "work:inbox")["name"] == "dom1"
+    assert receives(two, one, "work:inbox")["domain"] == "dom1"
 
 
 def test_a_domain_without_a_daemon_is_told_from_an_unknown_name(nodes):
@@ -173,7 +173,7 @@ def test_many_domains_come_in_several_frames(make_host, tmp_path):
     try:
         for node in (zero, one, last):
             node.start()
-        assert receives(last, one, "a-domain-with-a-name-of-some-length-40:inbox")["name"].endswith("length-1")
+        assert receives(last, one, "a-domain-with-a-name-of-some-length-40:inbox")["domain"].endswith("length-1")
         assert uuid_of(host, 40) in [peer["uuid"] for peer in one.status_with_all_peers()["peers"]]
     finally:
         for node in (zero, one, last):
@@ -260,7 +260,7 @@ def test_a_guest_that_tells_names_is_not_believed_and_cut_off(nodes, mode):
     assert any(line.startswith(f"GOODBYE {EPROTO} ") for line in got), got
     assert known(one)[2] == "dom2"
     assert "no domain of that name" in one.send("work:inbox", "x", exit_code=EXIT_UNREACHABLE)
-    assert receives(two, one, "dom2:inbox")["name"] == "dom1"
+    assert receives(two, one, "dom2:inbox")["domain"] == "dom1"
     assert one.link(0)["state"] == "up"
     # nor by dom0
     got = answers(one_hostile(bad, zero, mode))
@@ -288,11 +288,11 @@ def one_hostile(node, peer, mode):
 def test_names_follow_a_restored_domain_to_its_new_number(nodes, host, saved):
     pair = nodes(0, 1, 2)
     other = pair[3 - saved]
-    assert receives(pair[saved], other, f"dom{saved}:inbox")["name"] == f"dom{3 - saved}"
+    assert receives(pair[saved], other, f"dom{saved}:inbox")["domain"] == f"dom{3 - saved}"
     save_and_restore(host, pair[saved])
     knows(other, {pair[saved].domid: f"dom{saved}"})
-    assert receives(pair[saved], other, f"dom{saved}:inbox")["name"] == f"dom{3 - saved}"
-    assert receives(other, pair[saved], f"dom{3 - saved}:inbox")["name"] == f"dom{saved}"
+    assert receives(pair[saved], other, f"dom{saved}:inbox")["domain"] == f"dom{3 - saved}"
+    assert receives(other, pair[saved], f"dom{3 - saved}:inbox")["domain"] == f"dom{saved}"
 
 
 def test_guests_without_each_others_names_hear_of_their_links(nodes, host):

@@ -353,6 +353,7 @@ BLOCKS = {
         "./autogen.sh": "from source: scripts/check builds and installs so; its usermod is run by groups_are_given_as_the_readme_says",
     },
     "doc/architecture.md": "no page of commands",
+    "doc/fields.md": "no page of commands",
     "doc/protocol.md": "no page of commands",
     "doc/metrics.md": "no blocks; its unit is tried by the_exporters_unit_serves_metrics_once_it_is_enabled",
     "doc/run.md": "no page of commands",
