@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -19,6 +20,7 @@
 #include "cli/loop.h"
 #include "cli/pump.h"
 #include "cli/run_server.h"
+#include "wire/address.h"
 
 static const char connect_help[] =
 	"Usage: xenmsg connect [OPTIONS] ADDRESS\n"
@@ -38,6 +40,8 @@ static const char listen_help[] =
 	"\n"
 	"      --run           for 'xenmsg run': its caller also gets the command's standard error and exit status\n"
 	"      --args          with --run: the command gets the caller's arguments, behind its own\n";
+
+static const char connecting[] = "connect to";
 
 /* ---- one stream on standard input and output ------------------------------------------------- */
 
@@ -73,6 +77,22 @@ static void break_off(struct stdio *stdio, struct pump *pump, const char *comman
 	pump_break(pump);
 }
 
+static int tell_broken(struct xenmsg *conn, const struct pump *pump, const char *command, const char *subject,
+		       int error)
+{
+	char reason[ADDRESS_MAX + 128];
+
+	if (error == EPIPE)
+		error = ECONNRESET;
+	if (error != ECONNRESET || strcmp(command, connecting) != 0 || pump_has_brought(pump))
+		return cli_error(conn, command, subject, -error);
+	snprintf(
+		reason, sizeof(reason),
+		"it was broken before anything came; is it served by 'xenmsg listen --run'? Then: xenmsg run %s",
+		subject);
+	return cli_error_because(reason, command, subject, -error);
+}
+
 /* Dies of a signal that comes meanwhile. */
 static int carry_stdio(struct xenmsg *conn, int stream, const char *command, const char *subject,
 		       bool keep_open)
@@ -96,7 +116,7 @@ static int carry_stdio(struct xenmsg *conn, int stream, const char *command, con
 		break_off(&stdio, pump, command, subject);
 		pump = NULL;
 	} else if (stdio.error && stdio.at_stream) {
-		code = cli_error(conn, command, subject, stdio.error == EPIPE ? -ECONNRESET : -stdio.error);
+		code = tell_broken(conn, pump, command, subject, stdio.error);
 	} else if (stdio.error && stdio.error != EPIPE) {
 		cli_complain("%s %s: standard input or output: %s", command, subject, strerror(stdio.error));
 		code = EXIT_OTHER;
@@ -126,11 +146,11 @@ int cmd_connect(struct cli *cli, int argc, char **argv)
 	code = cli_open_timed(cli, &conn, &timeout_ms);
 	if (code)
 		return code;
-	wait = long_wait_begin(cli, "connect to", argv[optind], "no stream", timeout_ms);
+	wait = long_wait_begin(cli, connecting, argv[optind], "no stream", timeout_ms);
 	stream = xenmsg_connect(conn, argv[optind], timeout_ms);
 	long_wait_end(&wait);
-	code = stream < 0 ? cli_error(conn, "connect to", argv[optind], stream)
-			  : carry_stdio(conn, stream, "connect to", argv[optind], keep_open);
+	code = stream < 0 ? cli_error(conn, connecting, argv[optind], stream)
+			  : carry_stdio(conn, stream, connecting, argv[optind], keep_open);
 	xenmsg_close(conn);
 	return code;
 }

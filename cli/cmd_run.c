@@ -21,12 +21,20 @@ static const char help[] =
 	"this one, and ends with its exit status. It gets the arguments only if it is served with --args. If xenmsg itself\n"
 	"fails or the connection is lost, the exit status is 255. When this command dies, the other one gets SIGTERM.\n"
 	"\n"
-	"  -t, --timeout S     give up after S seconds if there is no connection by then\n";
+	"  -t, --timeout S     give up after S seconds if there is no connection by then, and after as many (10) if\n"
+	"                      nobody answers there as 'xenmsg listen --run' does\n";
+
+#define READY_MS 10000 /* how long the other side may take to answer START, without --timeout */
 
 struct run {
 	struct loop loop;
+	struct xenmsg *conn;
+	struct long_wait wait;
+	struct event *late; /* it hasn't answered */
+	int ready_ms;
 	struct run_session *session;
 	const char *address;
+	bool waits; /* without --timeout, for a domain that is away */
 	bool ready, over;
 	int code; /* the exit status, once it is over */
 };
@@ -45,6 +53,8 @@ static int on_record(void *userdata, const struct run_record *record)
 		return -EPROTO;
 	if (record->type == RUN_READY && !run->ready) {
 		run->ready = true;
+		event_del(run->late);
+		long_wait_end(&run->wait);
 		return run_session_source(run->session, STDIN_FILENO, STDIN_FILENO);
 	}
 	if (record->type == RUN_REFUSED) {
@@ -104,6 +114,31 @@ static int make_start(char body[RUN_BODY_MAX], char **arguments)
 	return (int)size;
 }
 
+static void set_late(struct run *run)
+{
+	struct timeval after = {.tv_sec = run->ready_ms / 1000, .tv_usec = run->ready_ms % 1000 * 1000};
+
+	event_add(run->late, &after);
+}
+
+static void on_late(evutil_socket_t fd, short what, void *userdata)
+{
+	struct run *run = userdata;
+
+	if (run->waits && cli_is_away(run->conn, run->address)) {
+		set_late(run);
+		return;
+	}
+	cli_complain(
+		"run %s: nobody there has answered within %g s as 'xenmsg listen --run' does; whether the command was run "
+		"can't be known. If a plain 'xenmsg listen' serves it: xenmsg connect %s",
+		run->address, run->ready_ms / 1000.0, run->address);
+	/* A plain listen isn't to wait for more. */
+	run_session_break(run->session);
+	run->over = true;
+	event_base_loopbreak(run->loop.base);
+}
+
 /* When the connection ends, the other side sends SIGTERM. */
 static void tell_interrupted(const struct run *run)
 {
@@ -123,7 +158,9 @@ static void run_command(struct run *run, int stream, const char *start, size_t s
 	static const struct run_session_callbacks callbacks = {on_record, on_ended, on_lost};
 	int error;
 
-	if (loop_init_for_files(&run->loop) < 0) {
+	if (loop_init_for_files(&run->loop) == 0)
+		run->late = evtimer_new(run->loop.base, on_late, run);
+	if (!run->late) {
 		loop_cleanup(&run->loop);
 		close(stream);
 		return;
@@ -132,6 +169,7 @@ static void run_command(struct run *run, int stream, const char *start, size_t s
 	if (run->session && run_session_sink(run->session, STDOUT_FILENO, STDOUT_FILENO) == 0 &&
 	    run_session_sink(run->session, STDERR_FILENO, dup(STDERR_FILENO)) == 0) {
 		run_session_send(run->session, RUN_START, 0, start, size);
+		set_late(run);
 		event_base_dispatch(run->loop.base);
 		if (run->loop.signal)
 			tell_interrupted(run);
@@ -144,6 +182,7 @@ static void run_command(struct run *run, int stream, const char *start, size_t s
 		cli_complain("run %s: %s", run->address, strerror(ENOMEM));
 	}
 	run_session_free(run->session);
+	loop_event_free(run->late);
 	loop_cleanup(&run->loop);
 }
 
@@ -151,8 +190,6 @@ int cmd_run(struct cli *cli, int argc, char **argv)
 {
 	struct run run = {.code = EXIT_NO_STATUS};
 	char start[RUN_BODY_MAX];
-	struct xenmsg *conn;
-	struct long_wait wait;
 	int code, timeout_ms = -1, stream, size;
 	const struct cli_option options[] = {{"timeout", .ms = &timeout_ms, .from_environment = true}, {0}};
 
@@ -168,16 +205,18 @@ int cmd_run(struct cli *cli, int argc, char **argv)
 				 RUN_BODY_MAX - RUN_GREETING_SIZE);
 	interrupt_catch();
 	interrupt_allow_complaint("run %s: interrupted; the command was not run", run.address);
-	if (cli_open_timed(cli, &conn, &timeout_ms))
+	if (cli_open_timed(cli, &run.conn, &timeout_ms))
 		return EXIT_NO_STATUS;
-	wait = long_wait_begin(cli, "run", run.address, "no connection", timeout_ms);
-	stream = xenmsg_connect(conn, run.address, timeout_ms);
-	long_wait_end(&wait);
+	run.wait = long_wait_begin(cli, "run", run.address, "no answer", timeout_ms);
+	run.waits = timeout_ms < 0;
+	run.ready_ms = timeout_ms > 0 ? timeout_ms : READY_MS;
+	stream = xenmsg_connect(run.conn, run.address, timeout_ms);
 	if (stream < 0)
-		cli_error(conn, "run", run.address, stream);
+		cli_error(run.conn, "run", run.address, stream);
 	else
 		run_command(&run, stream, start, (size_t)size);
-	xenmsg_close(conn);
+	long_wait_end(&run.wait);
+	xenmsg_close(run.conn);
 	interrupt_die_of(run.loop.signal);
 	return run.code;
 }

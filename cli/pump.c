@@ -330,6 +330,11 @@ void pump_ends_with_right(struct pump *pump)
 	pump->ends_with_right = true;
 }
 
+bool pump_has_brought(const struct pump *pump)
+{
+	return pump->back.used;
+}
+
 void pump_break(struct pump *pump)
 {
 	pump->broken = true;

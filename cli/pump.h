@@ -37,6 +37,8 @@ void pump_catch_up(struct pump *pump);
  * can be read at the left without waiting.
  * Unless the left end has ended, too, pump_free() then breaks what leads to the right. */
 void pump_ends_with_right(struct pump *pump);
+/* Returns whether anything has come from the right end. */
+bool pump_has_brought(const struct pump *pump);
 /* Closes the ends, both of which see a broken stream, without `done`. */
 void pump_break(struct pump *pump);
 /* Closes the ends; after an error, both ends see a broken stream. May be called from `done`. */

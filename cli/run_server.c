@@ -106,6 +106,7 @@ static void on_deadline(evutil_socket_t fd, short what, void *userdata)
 		cli_note(job->server->cli,
 			 "listen on %s: a stream from %s is broken: nothing was asked for within %d s",
 			 job->server->endpoint, job->opener, START_S);
+		run_session_break(job->session);
 		free_job(job);
 		return;
 	}
@@ -271,6 +272,9 @@ static void on_lost(void *userdata, int error)
 	if (!job->answered && error == EPROTO)
 		cli_note(job->server->cli, "listen on %s: a stream from %s isn't from 'xenmsg run'",
 			 job->server->endpoint, job->opener);
+	/* It isn't to take that for the end of what was served. */
+	if (!job->started)
+		run_session_break(job->session);
 	if (job->pid > 0 && !job->ended) {
 		kill(-job->pid, SIGTERM);
 		set_deadline(job, STOP_S);

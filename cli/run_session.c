@@ -13,6 +13,7 @@
 
 #include "cli/loop.h"
 #include "wire/bytes.h"
+#include "xenmsg.h"
 
 #define OUTPUT_MAX 65536 /* sources aren't read while this much waits to be sent */
 
@@ -333,6 +334,15 @@ void run_session_hang_up(struct run_session *session)
 	if (session->connection)
 		bufferevent_free(session->connection);
 	session->connection = NULL;
+}
+
+void run_session_break(struct run_session *session)
+{
+	int connection = session->connection ? dup(bufferevent_getfd(session->connection)) : -1;
+
+	run_session_hang_up(session);
+	if (connection >= 0)
+		xenmsg_break(connection);
 }
 
 void run_session_free(struct run_session *session)

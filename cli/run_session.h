@@ -46,6 +46,8 @@ int run_session_sink(struct run_session *session, unsigned stream, int fd);
 /* Ends the sources when what can be read from them now is sent: children of a command that has ended may
  * still hold the other ends. */
 void run_session_finish_sources(struct run_session *session);
+/* Breaks the connection: the other side sees no mere end. */
+void run_session_break(struct run_session *session);
 /* Closes the connection, while the sinks go on. */
 void run_session_hang_up(struct run_session *session);
 /* Returns whether no source (or no sink) is open. */

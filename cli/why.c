@@ -14,6 +14,7 @@
 #include <json-c/json.h>
 #include <xenmsg.h>
 
+#include "cli/fields.h"
 #include "cli/nearest.h"
 #include "wire/address.h"
 
@@ -181,6 +182,45 @@ static char *ask_about_names(struct xenmsg *conn, const struct address_parts *pa
 	return why;
 }
 
+/* --- endpoints of another kind ---------------------------------------------------------------- */
+
+/* Names the command for what the endpoint takes, where that is known. */
+static char *ask_about_kind(struct xenmsg *conn, const char *address, const struct address_parts *parts)
+{
+	static const struct {
+		const char *kind, *takes, *command, *or_else;
+	} kinds[] = {
+		{"message", "messages", "send", ""},
+		{"call", "calls", "call", ""},
+		{"stream", "streams", "connect", ", or run if 'xenmsg listen --run' serves it"},
+	};
+	char question[sizeof("endpoints ") + ADDRESS_MAX];
+	int size = (int)strcspn(address, ", "); /* behind it may be words of whoever complains */
+	struct json_object *endpoints;
+	char *why = NULL;
+
+	if (!parts->endpoint.data || size > ADDRESS_MAX)
+		return NULL;
+	snprintf(question, sizeof(question), "endpoints %.*s", (int)(parts->endpoint.data - 1 - address),
+		 address);
+	endpoints = ask(conn, question);
+	for (size_t i = 0; !why && i < length_of(endpoints); i++) {
+		struct json_object *endpoint = json_object_array_get_idx(endpoints, i);
+		const char *name = text_of(endpoint, "name"), *kind = text_of(endpoint, "kind");
+
+		if (strncmp(name, parts->endpoint.data, strlen(name)) != 0 ||
+		    parts->endpoint.data + strlen(name) != address + size)
+			continue;
+		for (size_t j = 0; kind && j < sizeof(kinds) / sizeof(kinds[0]); j++)
+			if (!strcmp(kind, kinds[j].kind) &&
+			    asprintf(&why, "it takes %s: xenmsg %s %.*s%s", kinds[j].takes, kinds[j].command,
+				     size, address, kinds[j].or_else) < 0)
+				why = NULL;
+	}
+	json_object_put(endpoints);
+	return why;
+}
+
 /* ---------------------------------------------------------------------------------------------- */
 
 char *cli_why_refused(struct xenmsg *conn, const char *address, int error)
@@ -188,6 +228,8 @@ char *cli_why_refused(struct xenmsg *conn, const char *address, int error)
 	struct address_parts parts = address_split(address, strlen(address));
 	char *why;
 
+	if (error == -EPROTOTYPE)
+		return ask_about_kind(conn, address, &parts);
 	if (parts.host.data)
 		return error == -EACCES || error == -EHOSTUNREACH
 			       ? ask_about_host(conn, parts.host, address, error)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "config.h"
 
+#include "cli/nearest.h"
 #include "sim/hv.h"
 
 #include <ctype.h>
@@ -467,14 +468,19 @@ static int run_fault(struct command_context *context)
 		{"evtchn-limit", fault_evtchn_limit}, {"corrupt-ring-index", fault_corrupt_ring_index},
 	};
 	const char *value = context->count > 3 ? context->word[3] : NULL;
+	struct nearest nearest = nearest_to(context->word[1]);
 	struct hv_domain *domain;
 
 	for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++) {
+		nearest_try(&nearest, faults[i].name);
 		if (strcmp(faults[i].name, context->word[1]) != 0)
 			continue;
 		domain = named_domain(context, context->word[2], false);
 		return domain ? faults[i].run(context, domain, value) : EXIT_ERROR;
 	}
+	if (nearest.meant)
+		return answer(context, EXIT_USAGE, "unknown fault '%s'; did you mean '%s'?", context->word[1],
+			      nearest.meant);
 	return answer(context, EXIT_USAGE,
 		      "unknown fault '%s': stall-store, lose-store, lose-event, refuse-grant, refuse-map, "
 		      "grant-limit, evtchn-limit or corrupt-ring-index",

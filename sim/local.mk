@@ -15,6 +15,8 @@ xensim_SOURCES = \
 	sim/hv_report.c \
 	sim/hv_save.c \
 	sim/xensim.c
+# What may be meant is told as the command xenmsg tells it.
+xensim_SOURCES += cli/nearest.c cli/nearest.h
 xensim_CPPFLAGS = $(AM_CPPFLAGS) -DPKGLIBDIR='"$(pkglibdir)"' -DSBINDIR='"$(sbindir)"'
 xensim_LDADD = libsimstore.la $(LIBEVENT_LIBS) $(JSONC_LIBS)
 

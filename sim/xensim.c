@@ -5,6 +5,7 @@
  */
 #include "config.h"
 
+#include "cli/nearest.h"
 #include "sim/hv.h"
 
 #include <ctype.h>
@@ -127,6 +128,86 @@ static int usage_error(const char *message, const char *what)
 {
 	fprintf(stderr, "xensim: %s%s%s: see xensim --help\n", message, what ? " " : "", what ? what : "");
 	return EXIT_USAGE;
+}
+
+/* Says what is unknown, and what may be meant. */
+static int unknown(const char *what, const char *typed, const char *meant)
+{
+	fprintf(stderr, "xensim: unknown %s '%s'%s%s%s: see xensim --help\n", what, typed,
+		meant ? "; did you mean '" : "", meant ? meant : "", meant ? "'?" : "");
+	return EXIT_USAGE;
+}
+
+static int unknown_command(const char *name)
+{
+	/* What xl(1) and others call it. */
+	static const struct {
+		const char *name, *meant;
+	} others[] = {
+		{"ls", "list"},	     {"info", "list"},	    {"status", "list"},	     {"ps", "list"},
+		{"save", "suspend"}, {"restore", "resume"}, {"shutdown", "destroy"}, {"kill", "destroy"},
+		{"console", "exec"}, {"shell", "exec"},	    {"new", "create"},	     {"up", "start"},
+		{"down", "stop"},
+	};
+	struct nearest nearest = nearest_to(name);
+
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+		if (strcmp(name, others[i].name) == 0)
+			return unknown("command", name, others[i].meant);
+	for (size_t i = 0; i < sizeof(help_texts) / sizeof(help_texts[0]); i++)
+		nearest_try(&nearest, help_texts[i].name);
+	return unknown("command", name, nearest.meant);
+}
+
+/* Takes the next option that a help text names, its -- with it. Returns false if there is none. */
+static bool next_option(const char **text, char option[32])
+{
+	const char *at = strstr(*text, "--");
+	size_t size = at ? 2 + strspn(at + 2, "abcdefghijklmnopqrstuvwxyz-") : 0;
+
+	if (!at)
+		return false;
+	*text = at + size;
+	snprintf(option, 32, "%.*s", (int)size, at);
+	return true;
+}
+
+/* Looks whether the help of the command names the option, which may be shortened. Copies into `meant` the one that may be meant;
+ * "": none. */
+static bool has_option(const struct help *help, const char *typed, char meant[32])
+{
+	const char *texts[] = {help->arguments, help->details};
+	struct nearest nearest = nearest_to(typed);
+	char option[32];
+
+	meant[0] = '\0';
+	for (size_t i = 0; i < 2; i++)
+		while (next_option(&texts[i], option)) {
+			const char *before = nearest.meant;
+
+			if (strncmp(option, typed, strlen(typed)) == 0)
+				return true;
+			nearest_try(&nearest, option);
+			if (nearest.meant != before)
+				memcpy(meant, option, 32);
+			nearest.meant = before || nearest.meant ? meant : NULL;
+		}
+	return false;
+}
+
+/* Complains about the first option that the command doesn't have and that is near one. What isn't is the command's to refuse. */
+static int check_options(const struct help *help, int count, char **words)
+{
+	char typed[32], meant[32];
+
+	for (int i = 2; i < count && strcmp(words[i], "--") != 0; i++) {
+		if (strncmp(words[i], "--", 2) != 0)
+			continue;
+		snprintf(typed, sizeof(typed), "%.*s", (int)strcspn(words[i], "="), words[i]);
+		if (!has_option(help, typed, meant) && meant[0])
+			return unknown("option", typed, meant);
+	}
+	return EXIT_SUCCESS;
 }
 
 /* Returns the host's directory, which the caller frees. */
@@ -598,6 +679,10 @@ int main(int argc, char **argv)
 		print_help_of(help);
 		return EXIT_SUCCESS;
 	}
+	if (!help)
+		return unknown_command(argv[1]);
+	if (check_options(help, argc, argv) != EXIT_SUCCESS)
+		return EXIT_USAGE;
 	if (strcmp(argv[1], "start") == 0)
 		return command_start(argc - 1, argv + 1);
 	if (strcmp(argv[1], "run") == 0)

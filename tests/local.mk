@@ -83,6 +83,7 @@ integration_tests = \
 	tests/integration/test_cli_queries.py \
 	tests/integration/test_cli_streams.py \
 	tests/integration/test_cli_terminal.py \
+	tests/integration/test_cli_verbs.py \
 	tests/integration/test_forward.py \
 	tests/integration/test_conformance.py \
 	tests/integration/test_delivery.py \

@@ -200,7 +200,7 @@ def test_who_waits_at_a_terminal_is_told_for_what(nodes):
             terminal.end()
 
 
-@pytest.mark.parametrize("words, missing", [("connect 2:shell", "no stream"), ("run 2:shell", "no connection"), ("ping 2", "no answer"),
+@pytest.mark.parametrize("words, missing", [("connect 2:shell", "no stream"), ("run 2:shell", "no answer"), ("ping 2", "no answer"),
                                             ("bench 2", "no answer")])
 def test_who_connects_or_measures_is_told_what_is_missing(nodes, words, missing):
     one, two = nodes(1, 2).values()

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Whoever types the wrong word is told the right one: each command for each kind of endpoint, options, and words of other tools."""
+
+import subprocess
+
+import pytest
+
+from messaging import EXIT_ERROR, EXIT_OK, EXIT_UNKNOWN, EXIT_USAGE, eventually, tool
+
+SERVERS = {"recv": ["recv", "x"], "serve": ["serve", "x", "--", "cat"], "listen": ["listen", "x"],
+           "listen, each": ["listen", "x", "--", "sh", "-c", "exec sleep 1000"], "listen --run": ["listen", "--run", "x", "--", "cat"]}
+CLIENTS = {"send": ["send", "x"], "call": ["call", "x"], "connect": ["connect"], "run": ["run"]}
+NO_STREAMS = "takes messages (xenmsg send) or calls (xenmsg call)"
+# What is said to those that don't fit each other, by the address there and by that here, whose kind is known; and the exit code.
+WRONG = {
+    ("send", "serve"): ("it takes calls", "it takes calls: xenmsg call self:x", EXIT_ERROR),
+    ("send", "listen"): ("streams (xenmsg connect)", "it takes streams: xenmsg connect self:x", EXIT_ERROR),
+    ("call", "recv"): ("it takes messages", "it takes messages: xenmsg send self:x", EXIT_ERROR),
+    ("call", "listen"): ("streams (xenmsg connect)", "it takes streams: xenmsg connect self:x", EXIT_ERROR),
+    ("connect", "recv"): (NO_STREAMS, "it takes messages: xenmsg send self:x", EXIT_ERROR),
+    ("connect", "serve"): (NO_STREAMS, "it takes calls: xenmsg call self:x", EXIT_ERROR),
+    ("connect", "listen --run"): ("xenmsg run 2:x", "xenmsg run self:x", EXIT_UNKNOWN),
+    ("run", "recv"): (NO_STREAMS, "it takes messages: xenmsg send self:x", 255),
+    ("run", "serve"): (NO_STREAMS, "it takes calls: xenmsg call self:x", 255),
+    ("run", "listen"): ("If a plain 'xenmsg listen' serves it: xenmsg connect 2:x", "xenmsg connect self:x", 255),
+}
+WRONG |= {(client, other): WRONG[client, "listen"] for client in ("send", "call") for other in ("listen, each", "listen --run")}
+WRONG["run", "listen, each"] = WRONG["run", "listen"]
+
+
+@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.parametrize("client", CLIENTS)
+def test_the_wrong_verb_names_the_right_one(nodes, client, server):
+    one, two = nodes(1, 2).values()
+    one.sees(two)
+    serving = two.popen(*SERVERS[server], stdin=subprocess.PIPE)
+    eventually(lambda: "x" in two.endpoints(), "it is bound")
+    if (client, server) not in WRONG:
+        assert (client, server) in {("send", "recv"), ("call", "serve"), ("connect", "listen"), ("connect", "listen, each"),
+                                    ("run", "listen --run")}
+        return
+    there, here, code = WRONG[client, server]
+    word, *rest = CLIENTS[client]
+    for node, address, said in ((one, "2:x", there), (two, "self:x", here)):
+        done = node.xenmsg(word, *(["-t", "1"] if word == "run" else []), address, *rest)
+        assert done.returncode == code, done
+        assert said in done.stderr.decode() and done.stderr.count(b"\n") == 1, done
+        if server == "listen" and word == "run":  # it takes one stream, and it was that
+            serving.wait(timeout=60)
+            serving = two.popen(*SERVERS[server], stdin=subprocess.PIPE)
+            eventually(lambda: "x" in two.endpoints(), "it is bound again")
+
+
+def test_run_waits_no_longer_than_10_s_for_an_answer(nodes):
+    one = nodes(1)[1]
+    one.popen("listen", "x", "--", "sleep", "1000")
+    eventually(lambda: "x" in one.endpoints(), "it is bound")
+    assert b"nobody there has answered within 10 s" in one.xenmsg("run", "self:x").stderr
+
+
+def test_who_says_nothing_to_a_run_server_is_broken_off(nodes):
+    """At a terminal nothing comes, and nothing ends."""
+    one = nodes(1)[1]
+    one.popen("listen", "--run", "x", "--", "cat")
+    eventually(lambda: "x" in one.endpoints(), "it is bound")
+    silent = one.popen("connect", "self:x", stdin=subprocess.PIPE)
+    assert silent.wait(timeout=60) == EXIT_UNKNOWN
+    assert b"is it served by 'xenmsg listen --run'? Then: xenmsg run self:x" in silent.stderr.read()
+
+
+@pytest.mark.parametrize("typed, meant", [
+    (["statr"], "did you mean 'start'?"), (["ls"], "did you mean 'list'?"), (["save", "1"], "did you mean 'suspend'?"),
+    (["restore", "1"], "did you mean 'resume'?"), (["shutdown", "1"], "did you mean 'destroy'?"),
+    (["console", "1"], "did you mean 'exec'?"), (["list", "--jsno"], "did you mean '--json'?"),
+    (["create", "--nmae", "x"], "did you mean '--name'?"), (["start", "--domans", "2"], "did you mean '--domains'?"),
+    (["run", "--domians=2", "--", "true"], "did you mean '--domains'?"), (["exec", "1", "ls"], "usage: xensim exec"),
+    (["fault", "lose-evnet", "1"], "did you mean 'lose-event'?"), (["zzzzzz"], "unknown command 'zzzzzz'")])
+def test_xensim_names_what_was_meant(nodes, typed, meant):
+    one = nodes(1, start=False)[1]
+    done = subprocess.run([tool("xensim"), *typed], env=one.environment, capture_output=True, check=False, timeout=60)
+    assert done.returncode == EXIT_USAGE and meant in done.stderr.decode() and done.stderr.count(b"\n") == 1, done
+
+
+def test_xensim_leaves_the_options_of_others_alone(nodes):
+    one = nodes(1, start=False)[1]
+    done = subprocess.run([tool("xensim"), "exec", "1", "--", "echo", "--domians"], env=one.environment, capture_output=True,
+                          check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (EXIT_OK, b"--domians\n")
