@@ -30,16 +30,18 @@
 #include "wire/cpu_atomics.h"
 
 #define STORE_ANSWER_MS 5000
-#define PING_MS		5000
 #define ANSWER_MS	5000
 #define RESTS_MANY	10
 #define REST_PERIOD_S	60
 
 static const char help[] =
-	"Usage: xenmsg doctor [OPTIONS] [DOMAIN...]\n"
+	"Usage: xenmsg doctor [OPTIONS] [DOMAIN | ADDRESS]...\n"
 	"\n"
-	"Tries each step from the device nodes to the daemon of DOMAIN (of all that are there, if none is named), and says what\n"
-	"came back and how to mend what failed. As root it can try everything. Exit status 0: nothing failed.\n"
+	"Tries each step from the device nodes to the daemon of DOMAIN (of all that are\n"
+	"there, if none is named), and says what came back and how to mend what failed.\n"
+	"To an ADDRESS it goes on: host, domain, link, endpoint, kind and rule, up to the\n"
+	"first that is wrong. As root it can try everything. Exit status 0: nothing\n"
+	"failed.\n"
 	"\n"
 	"      --json          one JSON object a line: step, result (ok, warning, failed or left out), text, mend\n";
 
@@ -444,7 +446,7 @@ static void check_peer(struct doctor *doctor, struct xenmsg *conn, const char *d
 {
 	char step[160], reason[256], *why;
 	uint64_t rtt_ns;
-	int r = xenmsg_ping(conn, domain, PING_MS, &rtt_ns);
+	int r = xenmsg_ping(conn, domain, DOCTOR_PING_MS, &rtt_ns);
 
 	snprintf(step, sizeof(step), "peer %s", domain);
 	if (r == 0) {
@@ -469,7 +471,10 @@ static void check_peers(struct doctor *doctor, struct xenmsg *conn, char **domai
 	char *text;
 
 	for (int i = 0; i < count; i++)
-		check_peer(doctor, conn, domains[i]);
+		if (address_is_meant(domains[i], strlen(domains[i])))
+			doctor_check_address(doctor, conn, domains[i]);
+		else
+			check_peer(doctor, conn, domains[i]);
 	if (count > 0 || xenmsg_query(conn, "peers", &text) < 0)
 		return;
 	peers = json_tokener_parse(text);
@@ -479,6 +484,21 @@ static void check_peers(struct doctor *doctor, struct xenmsg *conn, char **domai
 	for (size_t i = 0; i < length_of(peers); i++)
 		check_peer(doctor, conn, text_or(json_object_array_get_idx(peers, i), "domid", ""));
 	json_object_put(peers);
+}
+
+static int check_argument(const char *text)
+{
+	struct address parsed;
+	const char *why;
+
+	if (address_is_meant(text, strlen(text)))
+		return address_parse(text, strlen(text), &parsed, &why) < 0
+			       ? cli_usage("doctor", "bad address '%s': %s", text, why)
+			       : EXIT_DONE;
+	if (!domain_name_is_valid(text, strlen(text)))
+		return cli_usage("doctor",
+				 "'%s' can't be a domain; write a domid, a name, self or an address", text);
+	return EXIT_DONE;
 }
 
 int cmd_doctor(struct cli *cli, int argc, char **argv)
@@ -491,10 +511,11 @@ int cmd_doctor(struct cli *cli, int argc, char **argv)
 
 	if (!cli_options(cli, argc, argv, help, options, &code))
 		return code;
-	for (int i = optind; i < argc; i++)
-		if (!domain_name_is_valid(argv[i], strlen(argv[i])))
-			return cli_usage("doctor", "'%s' can't be a domain; write a domid, a name or self",
-					 argv[i]);
+	for (int i = optind; i < argc; i++) {
+		code = check_argument(argv[i]);
+		if (code)
+			return code;
+	}
 	if (json)
 		doctor.json = writer_new(WRITER_JSON_LINES);
 	check_cpu(&doctor);

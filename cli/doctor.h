@@ -16,6 +16,8 @@ struct doctor {
 	char store_domid[16]; /* this domain's number in XenStore; "": unknown */
 };
 
+#define DOCTOR_PING_MS 5000
+
 enum result { WELL, LEFT_OUT, WARNED, ILL };
 
 /* Says what came back in one step, and how to mend it (NULL: that isn't to be told). `code` is the exit code if
@@ -40,5 +42,9 @@ void doctor_check_access(struct doctor *doctor);
 
 /* Looks, where no daemon is there, whether files were brought to /etc/xenmsg with a label for SELinux of elsewhere. */
 void doctor_check_labels(struct doctor *doctor);
+
+/* Goes the way to an address, and says the first that is wrong. */
+struct xenmsg;
+void doctor_check_address(struct doctor *doctor, struct xenmsg *conn, const char *address);
 
 #endif

@@ -34,6 +34,7 @@ xenmsg_SOURCES = \
 	cli/cmd_watch.c \
 	cli/command.c cli/command.h \
 	cli/doctor.h \
+	cli/doctor_address.c \
 	cli/doctor_places.c \
 	cli/interrupt.c cli/interrupt.h \
 	cli/left_socket.c cli/left_socket.h \

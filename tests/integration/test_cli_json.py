@@ -8,7 +8,7 @@ import re
 import jsonschema
 import pytest
 
-from messaging import EXIT_DENIED, EXIT_TIMEOUT, EXIT_UNREACHABLE, eventually, stopped
+from messaging import EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_TIMEOUT, EXIT_UNREACHABLE, eventually, stopped
 
 SCHEMA = os.path.join(os.path.dirname(__file__), "../../doc/commands.schema.json")
 
@@ -62,6 +62,8 @@ def test_the_doctor(nodes, valid):
     assert {step["step"]: step["result"] for step in steps}["peer 2"] == "ok"
     steps = valid("doctor", printed(one, "doctor", "77", code=EXIT_UNREACHABLE))
     assert [step["step"] for step in steps if step["result"] == "failed"] == ["peer 77"]
+    steps = valid("doctor", printed(one, "doctor", "self:none", code=EXIT_NO_ENDPOINT))
+    assert [step["step"] for step in steps][-3:] == ["domain", "link", "endpoint"] and "recv none" in steps[-1]["mend"]
 
 
 def test_decisions(nodes, valid):

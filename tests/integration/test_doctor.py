@@ -6,7 +6,8 @@ import os
 import re
 import subprocess
 
-from messaging import EXIT_ERROR, EXIT_NO_DAEMON, EXIT_OK, EXIT_UNREACHABLE, EXIT_USAGE, stopped, tool
+from messaging import (EXIT_DENIED, EXIT_ERROR, EXIT_NO_DAEMON, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_TIMEOUT, EXIT_UNREACHABLE, EXIT_USAGE,
+                       eventually, stopped, tool)
 from protocol import cut_off
 
 
@@ -111,3 +112,63 @@ def test_without_xen_it_says_so(tmp_path):
 def test_a_domain_that_cannot_be_one_is_a_usage_error(nodes):
     one = nodes(1, start=False)[1]
     assert one.xenmsg("doctor", "a b").returncode == EXIT_USAGE
+
+
+# ---- the way to an address ----
+
+def seen(node, domid):
+    return [entry["name"] for entry in node.json("endpoints", str(domid))]
+
+
+WAY = ["domain", "link", "endpoint", "kind", "rule"]
+
+
+def way(node, address, code):
+    """What came back of the steps to an address, in their order, and all that was said."""
+    text = examine(node, address, code=code)
+    steps = re.findall(r"^(ok|FAIL|-) +(host|domain|link|endpoint|kind|rule) +" + re.escape(address) + ": ", text, re.MULTILINE)
+    return [(step, result) for result, step in steps], text
+
+
+def test_the_way_to_an_address_is_tried_step_by_step(nodes):
+    one, two = nodes(1, 2).values()
+    one.sees(two)
+    two.popen("recv", "box")
+    eventually(lambda: "box" in seen(one, 2), "it is seen")
+    found, text = way(one, "2:box", EXIT_OK)
+    assert [step for step, _ in found] == WAY and {result for _, result in found} <= {"ok", "-"} and "mend" not in text, text
+    found, text = way(two, "self:box", EXIT_OK)
+    assert found == [(step, "ok") for step in WAY] and "takes messages (xenmsg send)" in text and "50-test.conf:1 allows it" in text, text
+    assert way(two, "2:box", EXIT_OK)[0] == found
+
+
+def test_the_first_step_that_is_wrong_is_the_last_and_has_a_cure(nodes):
+    one, two = nodes(1, 2, start=False).values()
+    two.policy = "[rule]\nfrom = self\nto = box\naction = deny\n[rule]\nfrom = *\nto = b*\naction = allow\n"
+    one.start()
+    two.start()
+    one.sees(two)
+    for name in ("box", "other"):
+        two.popen("recv", name)
+        eventually(lambda name=name: name in two.endpoints(), "it is bound")
+    eventually(lambda: "box" in seen(one, 2), "it is seen")
+    for node, address, step, code, said in (
+            (one, "2:boxx", "endpoint", EXIT_NO_ENDPOINT, "did you mean 2:box?"),
+            (one, "2:other", "endpoint", EXIT_NO_ENDPOINT, "mend: in that domain 'xenmsg endpoints self' says whether it is bound, and "
+                                                           "'xenmsg policy check 1 other' whether a rule"),
+            (one, "77:box", "domain", EXIT_UNREACHABLE, "mend: start xenmsgd in that domain"),
+            (one, "hostb/2:box", "host", EXIT_DENIED, "host hostb"),
+            (two, "self:nobody", "endpoint", EXIT_NO_ENDPOINT, "bind it: xenmsg recv nobody"),
+            (two, "self:box", "rule", EXIT_DENIED, "50-test.conf, before line 1")):
+        found, text = way(node, address, code)
+        assert found[-1] == (step, "FAIL") and "FAIL" not in [result for _, result in found[:-1]] and said in text, text
+    with stopped(two.pid):
+        found, text = way(one, "2:box", EXIT_TIMEOUT)
+        assert found == [("domain", "ok"), ("link", "FAIL")], text
+
+
+def test_a_bad_address_is_no_way(nodes):
+    one = nodes(1)[1]
+    for address in ("2:", ":box", "2:a b", "2:" + "x" * 64, "a/b/c:d", "2:x:y", "\x1b:x"):
+        done = one.xenmsg("doctor", address)
+        assert done.returncode == EXIT_USAGE and b"bad address" in done.stderr and done.stderr.count(b"\n") == 1, done
