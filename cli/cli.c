@@ -179,9 +179,13 @@ static int misused(const struct cli *cli, int option, const struct option *all, 
 
 static int print_help(const struct cli *cli, const char *help)
 {
-	fputs(help, stdout);
+	const char *examples = strstr(help, "\nExamples:\n");
+	size_t size = examples ? (size_t)(examples - help) : strlen(help);
+
+	fwrite(help, 1, size, stdout);
 	if (*cli->command)
 		puts("      --socket PATH, -q, -v, -h, --version: as for every command");
+	fputs(help + size, stdout);
 	return cli_flush();
 }
 

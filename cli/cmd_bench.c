@@ -22,14 +22,20 @@ static const char help[] =
 	"Usage: xenmsg bench [OPTIONS] DOMAIN[:ENDPOINT]\n"
 	"       xenmsg bench --serve [OPTIONS] [ENDPOINT]\n"
 	"\n"
-	"Measures round trips, calls, messages and streams between this domain and DOMAIN, where 'xenmsg bench --serve' runs. That\n"
-	"takes what comes to ENDPOINT (bench) and ENDPOINT-stream; the policy there must allow both to this domain.\n"
+	"Measures round trips, calls, messages and streams between this domain and\n"
+	"DOMAIN, where 'xenmsg bench --serve' runs. That takes what comes to ENDPOINT\n"
+	"(bench) and ENDPOINT-stream; the policy there must allow both to this domain.\n"
 	"\n"
 	"      --serve         be the other side, until stopped\n"
 	"      --seconds S     how long each measurement takes (1)\n"
 	"  -t, --timeout S     seconds to wait for each answer (10)\n"
-	"      --json          one JSON object a line: measurement, size, count, per_second, mb_per_second, p50_us, p99_us, p999_us\n"
-	"                      (null: it has none)\n";
+	"      --json          one JSON object a line: measurement, size, count,\n"
+	"                      per_second, mb_per_second, p50_us, p99_us, p999_us (null:\n"
+	"                      it has none)\n"
+	"\n"
+	"Examples:\n"
+	"  xenmsg bench --serve\n"
+	"  xenmsg bench --seconds 5 work\n";
 
 #define SMALL	  64
 #define WRITE	  (64u << 10)

@@ -16,14 +16,24 @@
 static const char help[] =
 	"Usage: xenmsg call [OPTIONS] ADDRESS [MESSAGE]\n"
 	"\n"
-	"Calls ADDRESS (DOMAIN:ENDPOINT, for example 5:clock, work:print) with MESSAGE, or what comes on standard input (also for -), as the\n"
-	"request, and prints the reply.\n"
+	"Calls ADDRESS (DOMAIN:ENDPOINT, on another host HOST/DOMAIN:ENDPOINT) with\n"
+	"MESSAGE, or what comes on standard input (also for -), as the request, and\n"
+	"prints the reply.\n"
 	"\n"
 	"      --file FILE     the contents of FILE are the request\n"
-	"      --exit-status   end with the exit status of the command that 'xenmsg serve' ran, and with 255 if there is none\n"
-	"      --json          print the reply as a JSON object: address, size, and the payload as text if it is UTF-8, else as base64\n"
-	"      --raw           print the reply as it is at a terminal, too, where control characters are escaped else\n"
-	"  -t, --timeout S     give up after S seconds: exit status 6 if the request never was and will be taken, 8 if it was\n";
+	"      --exit-status   end with the exit status of the command that 'xenmsg\n"
+	"                      serve' ran, and with 255 if there is none\n"
+	"      --json          print the reply as a JSON object: address, size, and the\n"
+	"                      payload as text if it is UTF-8, else as base64\n"
+	"      --raw           print the reply as it is at a terminal, too, where control\n"
+	"                      characters are escaped else\n"
+	"  -t, --timeout S     give up after S seconds: exit status 6 if the request\n"
+	"                      never was and will be taken, 8 if it was\n"
+	"\n"
+	"Examples:\n"
+	"  xenmsg call 5:clock ''\n"
+	"  xenmsg call work:upper 'words' --timeout 5s\n"
+	"  xenmsg call --file question.json --json hostb/work:answers\n";
 
 #define LINE_MAX_SIZE 400 /* of what comes with an error: more is no line for people */
 

@@ -25,21 +25,35 @@
 static const char connect_help[] =
 	"Usage: xenmsg connect [OPTIONS] ADDRESS\n"
 	"\n"
-	"Opens a byte stream to ADDRESS (DOMAIN:ENDPOINT) and carries it on standard input and output. The end of standard\n"
-	"input ends only that direction; the command ends when the other side has sent something and ended.\n"
+	"Opens a byte stream to ADDRESS (DOMAIN:ENDPOINT) and carries it on standard\n"
+	"input and output. The end of standard input ends only that direction; the\n"
+	"command ends when the other side has sent something and ended.\n"
 	"\n"
-	"      --keep-open     go on sending standard input, until its end, when the other side has ended only its direction\n"
-	"  -t, --timeout S     give up after S seconds if there is no stream by then\n";
+	"      --keep-open     go on sending standard input, until its end, when the\n"
+	"                      other side has ended only its direction\n"
+	"  -t, --timeout S     give up after S seconds if there is no stream by then\n"
+	"\n"
+	"Examples:\n"
+	"  xenmsg connect work:chat\n"
+	"  tar c . | xenmsg connect 5:backup\n";
 
 static const char listen_help[] =
 	"Usage: xenmsg listen [OPTIONS] ENDPOINT [-- COMMAND ARGUMENT...]\n"
 	"\n"
-	"Accepts byte streams on ENDPOINT: one, on standard input and output, or, with a COMMAND, any number at once: each runs\n"
-	"the command with the stream as its standard input and output, and who opened it in XENMSG_SENDER_HOST, _DOMID, _NAME,\n"
-	"_UID and _PID in its environment.\n"
+	"Accepts byte streams on ENDPOINT: one, on standard input and output, or, with a\n"
+	"COMMAND, any number at once: each runs the command with the stream as its\n"
+	"standard input and output, and who opened it in XENMSG_SENDER_HOST, _DOMID,\n"
+	"_NAME, _UID and _PID in its environment.\n"
 	"\n"
-	"      --run           for 'xenmsg run': its caller also gets the command's standard error and exit status\n"
-	"      --args          with --run: the command gets the caller's arguments, behind its own\n";
+	"      --run           for 'xenmsg run': its caller also gets the command's\n"
+	"                      standard error and exit status\n"
+	"      --args          with --run: the command gets the caller's arguments,\n"
+	"                      behind its own\n"
+	"\n"
+	"Examples:\n"
+	"  xenmsg listen backup >backup.tar\n"
+	"  xenmsg listen shout -- tr a-z A-Z\n"
+	"  xenmsg listen --run --args words -- wc -w --\n";
 
 static const char connecting[] = "connect to";
 

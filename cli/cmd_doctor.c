@@ -43,7 +43,13 @@ static const char help[] =
 	"first that is wrong. As root it can try everything. Exit status 0: nothing\n"
 	"failed.\n"
 	"\n"
-	"      --json          one JSON object a line: step, result (ok, warning, failed or left out), text, mend\n";
+	"      --json          one JSON object a line: step, result (ok, warning, failed\n"
+	"                      or left out), text, mend\n"
+	"\n"
+	"Examples:\n"
+	"  xenmsg doctor\n"
+	"  xenmsg doctor work\n"
+	"  xenmsg doctor 5:inbox\n";
 
 void doctor_report(struct doctor *doctor, enum result result, int code, const char *step, const char *mend,
 		   const char *format, ...)

@@ -34,11 +34,17 @@
 static const char help[] =
 	"Usage: xenmsg exporter --listen unix:PATH|tcp:ADDRESS:PORT\n"
 	"\n"
-	"Serves the local daemon's status to Prometheus at /metrics, until it is stopped (doc/metrics.md lists what).\n"
+	"Serves the local daemon's status to Prometheus at /metrics, until it is stopped\n"
+	"(doc/metrics.md lists what).\n"
 	"\n"
-	"      --listen WHERE  a Unix socket, for its owner and group; or a TCP socket of this machine alone, like\n"
-	"                      tcp:127.0.0.1:9470 or tcp:[::1]:9470 (port 0: any, which is\n"
-	"                      then told on standard output, as tcp:ADDRESS:PORT)\n";
+	"      --listen WHERE  a Unix socket, for its owner and group; or a TCP socket of\n"
+	"                      this machine alone, like tcp:127.0.0.1:9470 or\n"
+	"                      tcp:[::1]:9470 (port 0: any, which is then told on\n"
+	"                      standard output, as tcp:ADDRESS:PORT)\n"
+	"\n"
+	"Examples:\n"
+	"  xenmsg exporter --listen tcp:127.0.0.1:9470\n"
+	"  xenmsg exporter --listen unix:/run/xenmsg-exporter.sock\n";
 
 #define DAEMON_MS      5000 /* how long the daemon may take to accept us */
 #define REQUEST_S      10   /* how long a client may take to send its request, and to read the answer */

@@ -40,17 +40,22 @@
 static const char help[] =
 	"Usage: xenmsg forward [OPTIONS] SOURCE TARGET\n"
 	"\n"
-	"Accepts connections at SOURCE and carries each to a connection of its own to TARGET, until it is stopped. Each is\n"
+	"Accepts connections at SOURCE and carries each to a connection of its own to\n"
+	"TARGET, until it is stopped. Each is\n"
 	"\n"
 	"  unix:PATH       a Unix socket\n"
-	"  tcp:HOST:PORT   a TCP socket; an IPv6 address stands in brackets. SOURCE with port 0: any; then\n"
-	"                  standard output gets a line that says which, as tcp:HOST:PORT\n"
-	"  xen:ADDRESS     a byte stream: as SOURCE an endpoint of this domain (xen:ENDPOINT), as TARGET DOMAIN:ENDPOINT\n"
+	"  tcp:HOST:PORT   a TCP socket; an IPv6 address stands in brackets. SOURCE with\n"
+	"                  port 0: any; then standard output gets a line that says which,\n"
+	"                  as tcp:HOST:PORT\n"
+	"  xen:ADDRESS     a byte stream: as SOURCE an endpoint of this domain\n"
+	"                  (xen:ENDPOINT), as TARGET DOMAIN:ENDPOINT\n"
 	"\n"
-	"      --linger S    keep a Unix socket whose connection broke open for so long, without an end of file (0)\n"
+	"      --linger S      keep a Unix socket whose connection broke open for so\n"
+	"                      long, without an end of file (0)\n"
 	"\n"
-	"for example: xenmsg forward tcp:127.0.0.1:5432 xen:db:postgres\n"
-	"\n";
+	"Examples:\n"
+	"  xenmsg forward tcp:127.0.0.1:5432 xen:db:postgres\n"
+	"  xenmsg forward xen:postgres unix:/run/postgresql/.s.PGSQL.5432\n";
 
 #define BACKLOG	  4096 /* a client that finds it full waits, or is refused if its Unix socket doesn't block */
 #define DIALS_MAX 64   /* at once; further connections wait until one of them ends */

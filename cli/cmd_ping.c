@@ -13,13 +13,19 @@
 static const char help[] =
 	"Usage: xenmsg ping [OPTIONS] DOMAIN\n"
 	"\n"
-	"Measures round trips between the local daemon and that of DOMAIN (domid, name, UUID or self, or on another host\n"
-	"HOST/DOMAIN). The first one may have to make the link.\n"
+	"Measures round trips between the local daemon and that of DOMAIN (domid, name,\n"
+	"UUID or self, or on another host HOST/DOMAIN). The first one may have to make\n"
+	"the link.\n"
 	"\n"
 	"  -n, --count N       how many (4)\n"
 	"      --interval S    seconds between them (0.5)\n"
 	"  -t, --timeout S     seconds to wait for each (10)\n"
-	"      --json          one JSON object a line: to, number, rtt_us (null: no answer in time)\n";
+	"      --json          one JSON object a line: to, number, rtt_us (null: no\n"
+	"                      answer in time)\n"
+	"\n"
+	"Examples:\n"
+	"  xenmsg ping work\n"
+	"  xenmsg ping -n 1 -t 2s hostb/5\n";
 
 struct ping_options {
 	uint64_t count;

@@ -16,32 +16,83 @@
 #include "cli/writer.h"
 
 static const char help[] =
-	"Usage: xenmsg policy check [OPTIONS] FROM TO\n"
-	"       xenmsg policy show | denied | reload [OPTIONS]\n"
+	"Usage: xenmsg policy check | show | denied | reload [OPTIONS] ...\n"
 	"\n"
-	"check: says whether programs of FROM may reach the endpoint TO of this domain,\n"
-	"by which rule of which file, and which rule would allow what is denied. FROM\n"
-	"is a domain (domid, name, UUID or self), or DOMAIN/UID for the programs of one\n"
-	"user there; the user is root if none is named. On another host it is\n"
-	"HOST/DOMAIN or HOST/DOMAIN/UID. In domain 0 TO may also be an address,\n"
-	"[HOST/]DOMAIN:ENDPOINT: whether it relays to there, or lets it go to that host.\n"
+	"check    whether FROM may reach TO, by which rule, and which one would allow it\n"
+	"show     the rules in force\n"
+	"denied   who was refused what\n"
+	"reload   read the rules again\n"
+	"\n"
+	"'xenmsg help policy check' and so on say more.\n"
+	"\n"
+	"      --json          the same as JSON, one object a line\n"
+	"\n"
+	"Examples:\n"
+	"  xenmsg policy check work print\n"
+	"  xenmsg policy denied\n"
+	"  xenmsg policy reload\n";
+
+static const char reload_help[] =
+	"Usage: xenmsg policy reload [OPTIONS]\n"
+	"\n"
+	"Has the daemon read its policy again, and says how many rules of which files are\n"
+	"in force. This is for root, the user that the daemon runs as, and members of its\n"
+	"admin-group.\n"
+	"\n"
+	"Exit status 2: the files have a mistake, which is told with file and line, and\n"
+	"the old rules stay.\n"
+	"\n"
+	"      --json          the same as a JSON object\n"
+	"\n"
+	"Examples:\n"
+	"  xenmsg policy reload\n"
+	"  xenmsg policy reload --json\n";
+
+static const char denied_help[] =
+	"Usage: xenmsg policy denied [OPTIONS]\n"
+	"\n"
+	"Lists who was refused what, how often, when last, and by which rule; the daemon\n"
+	"keeps the latest 64 pairs of sender and endpoint. This is for root, the user\n"
+	"that the daemon runs as, and members of its admin-group.\n"
+	"\n"
+	"      --json          the same as JSON, one object a line\n"
+	"\n"
+	"Examples:\n"
+	"  xenmsg policy denied\n"
+	"  xenmsg policy denied --json\n";
+
+static const char show_help[] =
+	"Usage: xenmsg policy show [OPTIONS]\n"
+	"\n"
+	"Prints the rules in force, with file and line, in the order in which they are\n"
+	"asked. This is for root, the user that the daemon runs as, and members of\n"
+	"its admin-group.\n"
+	"\n"
+	"      --json          the same as JSON, one object a line\n"
+	"\n"
+	"Examples:\n"
+	"  xenmsg policy show\n"
+	"  xenmsg policy show --json\n";
+
+static const char check_help[] =
+	"Usage: xenmsg policy check [OPTIONS] FROM TO\n"
+	"\n"
+	"Says whether programs of FROM may reach the endpoint TO of this domain, by which\n"
+	"rule of which file, and which rule would allow what is denied. FROM is a domain\n"
+	"(domid, name, UUID or self), or DOMAIN/UID for the programs of one user there;\n"
+	"the user is root if none is named. On another host it is HOST/DOMAIN or\n"
+	"HOST/DOMAIN/UID. In domain 0 TO may also be an address, [HOST/]DOMAIN:ENDPOINT:\n"
+	"whether it relays to there, or lets it go to that host.\n"
+	"\n"
 	"Exit status 0: allowed; 4: denied; 5: not decided, for a rule needs names that\n"
 	"aren't known now.\n"
 	"\n"
-	"show: prints the rules in force, with file and line, in the order in which they\n"
-	"are asked.\n"
+	"      --json          the decision as a JSON object\n"
 	"\n"
-	"denied: lists who was refused what, how often, when last, and by which rule; the\n"
-	"daemon keeps the latest 64 pairs of sender and endpoint.\n"
-	"\n"
-	"reload: has the daemon read its policy again, and says how many rules of which\n"
-	"files are in force. Exit status 2: they have a mistake, which is told with file\n"
-	"and line, and the old ones stay.\n"
-	"\n"
-	"show, denied and reload are for root, the user that the daemon runs as, and\n"
-	"members of its admin-group.\n"
-	"\n"
-	"      --json          the same as JSON, one object a line\n";
+	"Examples:\n"
+	"  xenmsg policy check work print\n"
+	"  xenmsg policy check 5/1000 print\n"
+	"  xenmsg policy check hostb/work print\n";
 
 /* ---- rules ----------------------------------------------------------------------------------- */
 
@@ -305,7 +356,9 @@ static int denied(struct cli *cli, bool as_json)
 static const struct subcommand {
 	const char *name;
 	int (*run)(struct cli *cli, bool as_json);
-} subcommands[] = {{"show", show}, {"denied", denied}, {"reload", reload}};
+	const char *help;
+} subcommands[] = {
+	{"show", show, show_help}, {"denied", denied, denied_help}, {"reload", reload, reload_help}};
 #define SUBCOMMANDS (sizeof(subcommands) / sizeof(subcommands[0]))
 
 static int unknown_command(const char *name)
@@ -320,6 +373,21 @@ static int unknown_command(const char *name)
 	return cli_usage("policy", "there is no '%s', only 'check', 'show', 'denied' and 'reload'", name);
 }
 
+/* Returns the help of the first of these words that is a subcommand, else that of all. */
+static const char *help_for(char **words)
+{
+	while (*++words) {
+		if (!strcmp(*words, "check"))
+			return check_help;
+		for (size_t i = 0; i < SUBCOMMANDS; i++)
+			if (!strcmp(*words, subcommands[i].name))
+				return subcommands[i].help;
+		if (**words != '-')
+			break;
+	}
+	return help;
+}
+
 int cmd_policy(struct cli *cli, int argc, char **argv)
 {
 	bool as_json = false;
@@ -327,7 +395,9 @@ int cmd_policy(struct cli *cli, int argc, char **argv)
 	const char *from, *to;
 	int code;
 
-	if (!cli_options(cli, argc, argv, help, options, &code))
+	if (argc == 3 && *argv[1] != '-' && help_for(argv) == help)
+		return unknown_command(argv[1]);
+	if (!cli_options(cli, argc, argv, help_for(argv), options, &code))
 		return code;
 	if (optind == argc)
 		return cli_usage("policy",

@@ -21,8 +21,8 @@
 static const char help[] =
 	"Usage: xenmsg recv [OPTIONS] ENDPOINT\n"
 	"\n"
-	"Binds ENDPOINT in this domain and prints each message that comes, with a newline behind it. A message counts as\n"
-	"delivered when it was written.\n"
+	"Binds ENDPOINT in this domain and prints each message that comes, with a newline\n"
+	"behind it. A message counts as delivered when it was written.\n"
 	"\n"
 	"  -n, --count N       end after N messages\n"
 	"  -t, --timeout S     end with status 6 when no message comes for S seconds\n"
@@ -30,14 +30,23 @@ static const char help[] =
 	"      --format TEXT   print TEXT for each, with %{FIELD} for their values: time,\n"
 	"                      endpoint, address (of the sender's domain), host, domid,\n"
 	"                      domain, uid, gid, pid, size, payload\n"
-	"      --json          one JSON object a line: time, endpoint, sender {host, domid,\n"
-	"                      domain, uid, gid, pid}, size, and the payload as text if it is\n"
-	"                      UTF-8, else as base64\n"
-	"      --raw           only the payloads as they are, also at a terminal, and nothing between them\n"
-	"      --exec CMD      run CMD by the shell for each message, with the payload on its standard input and\n"
-	"                      XENMSG_ENDPOINT, XENMSG_SENDER_DOMID, _NAME, _UID, _GID and _PID in its environment\n"
-	"      --confirm       with --exec: a message counts as delivered only when CMD has ended with status 0, not before CMD\n"
-	"                      is run; else its sender gets an error\n";
+	"      --json          one JSON object a line: time, endpoint, sender {host,\n"
+	"                      domid, domain, uid, gid, pid}, size, and the payload as\n"
+	"                      text if it is UTF-8, else as base64\n"
+	"      --raw           only the payloads as they are, also at a terminal, and\n"
+	"                      nothing between them\n"
+	"      --exec CMD      run CMD by the shell for each message, with the payload on\n"
+	"                      its standard input and XENMSG_ENDPOINT,\n"
+	"                      XENMSG_SENDER_DOMID, _NAME, _UID, _GID and _PID in its\n"
+	"                      environment\n"
+	"      --confirm       with --exec: a message counts as delivered only when CMD\n"
+	"                      has ended with status 0, not before CMD is run; else its\n"
+	"                      sender gets an error\n"
+	"\n"
+	"Examples:\n"
+	"  xenmsg recv inbox\n"
+	"  xenmsg recv --count 1 --raw inbox >picture.png\n"
+	"  xenmsg recv --exec 'logger -t xenmsg' --confirm log\n";
 
 struct recv {
 	struct cli *cli;

@@ -17,12 +17,18 @@
 static const char help[] =
 	"Usage: xenmsg run [OPTIONS] ADDRESS [ARGUMENT...]\n"
 	"\n"
-	"Runs the command of 'xenmsg listen --run' at ADDRESS (DOMAIN:ENDPOINT), with the standard input, output and error of\n"
-	"this one, and ends with its exit status. It gets the arguments only if it is served with --args. If xenmsg itself\n"
-	"fails or the connection is lost, the exit status is 255. When this command dies, the other one gets SIGTERM.\n"
+	"Runs the command that 'xenmsg listen' serves at ADDRESS (DOMAIN:ENDPOINT) for\n"
+	"this, with the standard input, output and error of this one, and ends with its\n"
+	"exit status. It gets the arguments only if it is served so. If xenmsg itself\n"
+	"fails or the connection is lost, the exit status is 255. When this command dies,\n"
+	"the other one gets SIGTERM. Options stand before ADDRESS.\n"
 	"\n"
-	"  -t, --timeout S     give up after S seconds if there is no connection by then, and after as many (10) if\n"
-	"                      nobody answers there as 'xenmsg listen --run' does\n";
+	"  -t, --timeout S     give up after S seconds if there is no connection by then,\n"
+	"                      and after as many (10) if nobody answers there for run\n"
+	"\n"
+	"Examples:\n"
+	"  xenmsg run work:build\n"
+	"  xenmsg run --timeout 5s 5:words -c <README.md\n";
 
 #define READY_MS 10000 /* how long the other side may take to answer START, without --timeout */
 

@@ -19,13 +19,22 @@
 static const char help[] =
 	"Usage: xenmsg send [OPTIONS] ADDRESS [MESSAGE]\n"
 	"\n"
-	"Sends MESSAGE, or what comes on standard input (also for -), to ADDRESS (DOMAIN:ENDPOINT, for example 5:inbox, work:print,\n"
-	"self:log), and waits until the receiving program has taken it.\n"
+	"Sends MESSAGE, or what comes on standard input (also for -), to ADDRESS\n"
+	"(DOMAIN:ENDPOINT, on another host HOST/DOMAIN:ENDPOINT), and waits until the\n"
+	"receiving program has taken it.\n"
 	"\n"
 	"      --file FILE     send the contents of FILE as one message\n"
-	"      --lines         send each line of standard input as a message, without its newline\n"
-	"  -t, --timeout S     give up after S seconds (with --lines: for each line); then it is certainly not delivered\n"
-	"      --no-wait       only hand it to the daemon, and don't ask what becomes of it; up to 65520 bytes\n";
+	"      --lines         send each line of standard input as a message, without its\n"
+	"                      newline\n"
+	"  -t, --timeout S     give up after S seconds (with --lines: for each line);\n"
+	"                      then it is certainly not delivered\n"
+	"      --no-wait       only hand it to the daemon, and don't ask what becomes of\n"
+	"                      it; up to 65520 bytes\n"
+	"\n"
+	"Examples:\n"
+	"  xenmsg send 5:inbox 'hello'\n"
+	"  date | xenmsg send work:log\n"
+	"  xenmsg send --timeout 10s --file README.md hostb/5:inbox\n";
 
 struct send {
 	struct cli *cli;

@@ -26,11 +26,18 @@
 static const char help[] =
 	"Usage: xenmsg serve [OPTIONS] ENDPOINT -- COMMAND [ARGUMENT...]\n"
 	"\n"
-	"Answers calls to ENDPOINT: runs the command for each, with the request as its standard input; what it writes to\n"
-	"standard output is the reply, once it has ended with status 0, else the caller gets an error with its exit status. Who\n"
-	"called is in its environment: XENMSG_SENDER_DOMID, _NAME, _UID and _PID. A command whose caller has given up gets SIGTERM.\n"
+	"Answers calls to ENDPOINT: runs the command for each, with the request as its\n"
+	"standard input; what it writes to standard output is the reply, once it has\n"
+	"ended with status 0, else the caller gets an error with its exit status. Who\n"
+	"called is in its environment: XENMSG_SENDER_DOMID, _NAME, _UID and _PID. A\n"
+	"command whose caller has given up gets SIGTERM.\n"
 	"\n"
-	"      --jobs N        run at most N commands at a time (else: as many as there are CPUs)\n";
+	"      --jobs N        run at most N commands at a time (else: as many as there\n"
+	"                      are CPUs)\n"
+	"\n"
+	"Examples:\n"
+	"  xenmsg serve clock -- date\n"
+	"  xenmsg serve --jobs 4 upper -- tr a-z A-Z\n";
 
 struct serve {
 	struct cli *cli;

@@ -16,9 +16,14 @@ static const char help[] =
 	"\n"
 	"Shows the local daemon's account of itself: links, endpoints, clients, limits.\n"
 	"\n"
-	"      --json          the same and more as JSON (doc/status.schema.json describes it)\n"
+	"      --json          the same and more as JSON (doc/status.schema.json)\n"
 	"      --metrics       its numbers as Prometheus text\n"
-	"      --all           every entry of each list, not only the 100 that matter most\n";
+	"      --all           every entry of each list, not only the 100 that matter\n"
+	"                      most\n"
+	"\n"
+	"Examples:\n"
+	"  xenmsg status\n"
+	"  xenmsg status --json --all\n";
 
 static void write_rest(struct json_object *status, const char *list)
 {

@@ -20,11 +20,16 @@
 static const char help[] =
 	"Usage: xenmsg top [OPTIONS]\n"
 	"\n"
-	"Shows links, endpoints, programs, streams and accounts of the local daemon, live. Keys: arrows and page up and down scroll,\n"
-	"s sorts by traffic, by what is queued, or by the first column, / shows only lines with a text (escape: all again), space stops and\n"
-	"goes on, q ends.\n"
+	"Shows links, endpoints, programs, streams and accounts of the local daemon,\n"
+	"live. Keys: arrows and page up and down scroll, s sorts by traffic, by what is\n"
+	"queued, or by the first column, / shows only lines with a text (escape: all\n"
+	"again), space stops and goes on, q ends.\n"
 	"\n"
-	"      --delay S       look every S seconds (1); at least 0.1\n";
+	"      --delay S       look every S seconds (1); at least 0.1\n"
+	"\n"
+	"Examples:\n"
+	"  xenmsg top\n"
+	"  xenmsg top --delay 5s\n";
 
 #define DELAY_MIN_MS 100
 #define ESCAPE	     27

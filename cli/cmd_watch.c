@@ -11,18 +11,25 @@
 static const char help[] =
 	"Usage: xenmsg watch [OPTIONS] [PATTERN]\n"
 	"\n"
-	"Prints who is there, and then comings and goings as they happen, until it is interrupted: of domains and their\n"
-	"endpoints for a PATTERN like '3', 'work' or '*' (the default), only of endpoints for one like '3:print' or '*:scan*'.\n"
-	"With HOST/ before it, PATTERN is about another host, as far as its policy lets this program know, and about the host\n"
-	"itself.\n"
-	"A domain that gets another name is printed as up once more; one whose link is lost and may be resumed is away, and then\n"
-	"up once more.\n"
+	"Prints who is there, and then comings and goings as they happen, until it is\n"
+	"interrupted: of domains and their endpoints for a PATTERN like '3', 'work' or\n"
+	"'*' (the default), only of endpoints for one like '3:print' or '*:scan*'. With\n"
+	"HOST/ before it, PATTERN is about another host, as far as its policy lets this\n"
+	"program know, and about the host itself. A domain that gets another name is\n"
+	"printed as up once more; one whose link is lost and may be resumed is away, and\n"
+	"then up once more.\n"
 	"\n"
-	"  -o, --fields LIST   only these fields, parted by commas, in their order: event,\n"
-	"                      kind, address (as send takes it), host, domid, domain, name\n"
+	"  -o, --fields LIST   only these fields, parted by commas, in their order:\n"
+	"                      event, kind, address (as send takes it), host, domid,\n"
+	"                      domain, name\n"
 	"      --format TEXT   TEXT for each event, with %{FIELD} for their values\n"
-	"      --json          one JSON object a line with these fields: event is up, down or\n"
-	"                      away, kind domain, endpoint or host\n";
+	"      --json          one JSON object a line with these fields: event is up,\n"
+	"                      down or away, kind domain, endpoint or host\n"
+	"\n"
+	"Examples:\n"
+	"  xenmsg watch\n"
+	"  xenmsg watch '*:print'\n"
+	"  xenmsg watch --format '%{event} %{address}' 'hostb/*'\n";
 
 struct watching {
 	struct writer *writer;

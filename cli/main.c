@@ -8,30 +8,32 @@
 #include "cli/cli.h"
 #include "cli/nearest.h"
 
+/* In the order in which the help groups them. */
 static const struct command {
 	const char *name;
 	int (*run)(struct cli *cli, int argc, char **argv);
 	const char *text;
+	const char *group; /* which begins here, or NULL */
 } commands[] = {
-	{"send", cmd_send, "send a message, or each line as one, and wait until it is delivered"},
-	{"recv", cmd_recv, "bind an endpoint and print what comes"},
-	{"connect", cmd_connect, "open a byte stream on standard input and output"},
-	{"listen", cmd_listen, "accept byte streams, one or with a command for each"},
-	{"run", cmd_run, "run a command in another domain, with its streams and exit status"},
-	{"forward", cmd_forward, "carry connections between Unix, TCP and Xen addresses"},
-	{"call", cmd_call, "send a request and print the reply"},
-	{"serve", cmd_serve, "answer calls with a command"},
-	{"peers", cmd_peers, "list the domains"},
-	{"endpoints", cmd_endpoints, "list what can be reached"},
-	{"hosts", cmd_hosts, "list the other hosts, and what leads to them"},
-	{"ping", cmd_ping, "measure round trips to a domain's daemon"},
-	{"bench", cmd_bench, "measure messages, calls and streams to another domain"},
-	{"watch", cmd_watch, "print comings and goings as they happen"},
-	{"policy", cmd_policy, "say which rule decides who may reach what here; read the rules again"},
-	{"doctor", cmd_doctor, "try each step to the other domains, and say how to mend what fails"},
-	{"status", cmd_status, "show the local daemon's account of itself"},
-	{"top", cmd_top, "the same, live, in a terminal"},
-	{"exporter", cmd_exporter, "the same for Prometheus, by HTTP"},
+	{"send", cmd_send, "send a message, or each line as one; wait until it is delivered", "Messages"},
+	{"recv", cmd_recv, "bind an endpoint and print what comes", NULL},
+	{"call", cmd_call, "send a request and print the reply", "Calls"},
+	{"serve", cmd_serve, "answer calls with a command", NULL},
+	{"connect", cmd_connect, "open a byte stream on standard input and output", "Streams"},
+	{"listen", cmd_listen, "accept byte streams, one or with a command for each", NULL},
+	{"forward", cmd_forward, "carry connections between Unix, TCP and Xen addresses", NULL},
+	{"run", cmd_run, "run a command elsewhere, with its streams and exit status", "Commands"},
+	{"peers", cmd_peers, "list the domains", "See"},
+	{"endpoints", cmd_endpoints, "list what can be reached", NULL},
+	{"hosts", cmd_hosts, "list the other hosts, and what leads to them", NULL},
+	{"watch", cmd_watch, "print comings and goings as they happen", NULL},
+	{"status", cmd_status, "show the local daemon's account of itself", NULL},
+	{"top", cmd_top, "the same, live, in a terminal", NULL},
+	{"doctor", cmd_doctor, "try each step to others, and say how to mend what fails", "Mend"},
+	{"ping", cmd_ping, "measure round trips to a domain's daemon", NULL},
+	{"bench", cmd_bench, "measure messages, calls and streams to another domain", NULL},
+	{"policy", cmd_policy, "which rules are in force, what they decide and have refused", "Policy"},
+	{"exporter", cmd_exporter, "the status for Prometheus, by HTTP", "Export"},
 };
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
@@ -44,23 +46,26 @@ static const char help_head[] =
 static const char help_tail[] =
 	"\n"
 	"Options of every command:\n"
-	"      --socket PATH   the daemon's socket (else $XENMSG_SOCKET, else /run/xenmsg/xenmsg.sock)\n"
+	"      --socket PATH   the daemon's socket; else $XENMSG_SOCKET, else\n"
+	"                      /run/xenmsg/xenmsg.sock\n"
 	"  -q, --quiet         no notes on standard error\n"
 	"  -v, --verbose       more of them\n"
 	"  -h, --help\n"
 	"      --version\n"
 	"      --json          for those that have it, also behind COMMAND\n"
 	"\n"
-	"Exit status: 0 done, 1 other error, 2 usage, 3 no such endpoint, 4 denied, 5 domain or daemon not reachable,\n"
-	"6 timed out, 7 over a limit, 8 connection lost (delivery unknown), 9 no local daemon.\n";
+	"Exit status: 0 done, 1 other error, 2 usage, 3 no such endpoint, 4 denied,\n"
+	"5 domain or daemon not reachable, 6 timed out, 7 over a limit, 8 connection lost\n"
+	"(delivery unknown), 9 no local daemon, 10 an error that the other program gave.\n";
 
 static void make_help(char *help, size_t size)
 {
 	size_t used = (size_t)snprintf(help, size, "%s", help_head);
 
 	for (size_t i = 0; i < COMMANDS; i++)
-		used += (size_t)snprintf(help + used, size - used, "  %-10s %s\n", commands[i].name,
-					 commands[i].text);
+		used += (size_t)snprintf(help + used, size - used, "%s%s  %-10s %s\n",
+					 commands[i].group ? commands[i].group : "",
+					 commands[i].group ? ":\n" : "", commands[i].name, commands[i].text);
 	snprintf(help + used, size - used, "%s", help_tail);
 }
 
@@ -108,12 +113,16 @@ static int run(struct cli *cli, int argc, char **argv)
 /* Prints the help of a command; `argv` begins with "help". */
 static int run_help(struct cli *cli, int argc, char **argv, const char *help)
 {
-	char option[] = "--help", *of[] = {argc > 1 ? argv[1] : NULL, option, NULL};
+	char option[] = "--help", *of[] = {NULL, option, option, NULL};
+	bool has_two_words = argc == 3 && strcmp(argv[1], "policy") == 0;
 
-	if (argc > 2)
+	if (argc > 2 && !has_two_words)
 		return cli_usage("", "help takes one command");
-	if (argc == 2)
-		return run(cli, 2, of);
+	for (int i = 1; i < argc; i++)
+		of[i - 1] = argv[i];
+	of[argc] = NULL;
+	if (argc > 1)
+		return run(cli, argc, of);
 	fputs(help, stdout);
 	return cli_flush();
 }

@@ -77,6 +77,7 @@ integration_tests = \
 	tests/integration/test_chaos_checks.py \
 	tests/integration/test_chaos_hosts.py \
 	tests/integration/test_cli_bench.py tests/integration/test_cli_completion.py \
+	tests/integration/test_cli_help.py \
 	tests/integration/test_cli_interrupt.py \
 	tests/integration/test_cli_json.py \
 	tests/integration/test_cli_messages.py \
