@@ -178,6 +178,8 @@ static void shape_host(struct json_object *host)
  * only others have. A text that says nothing, and a time at which nothing was, are unknown, too. */
 static void add_unknown(struct json_object *entry, const char *const *members)
 {
+	if (!json_object_is_type(entry, json_type_object))
+		return; /* another version's */
 	for (; *members; members++) {
 		struct json_object *value = at(entry, *members);
 		bool is_empty =
