@@ -34,7 +34,7 @@ static void tell(const struct cli *cli, const char *what, const char *address, c
 	if (timeout_ms < 0)
 		cli_note(cli, "%s %s: %s yet%s; " CLI_ENDS_WAIT, what, address, missing, away);
 	else
-		cli_note(cli, "%s %s: %s yet%s; after %g s, by --timeout, it gives up", what, address,
+		cli_note(cli, "%s %s: %s yet%s; after %.0f s, by --timeout, it gives up", what, address,
 			 missing, away, timeout_ms / 1000.0);
 }
 
