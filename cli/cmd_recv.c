@@ -19,10 +19,10 @@
 #include "wire/address.h"
 
 static const char help[] =
-	"Usage: xenmsg recv [OPTIONS] ENDPOINT\n"
+	"Usage: xenmsg recv [OPTIONS] ENDPOINT...\n"
 	"\n"
-	"Binds ENDPOINT in this domain and prints each message that comes, with a newline\n"
-	"behind it. A message counts as delivered when it was written.\n"
+	"Binds each ENDPOINT in this domain and prints each message that comes, with a\n"
+	"newline behind it. A message counts as delivered when it was written.\n"
 	"\n"
 	"  -n, --count N       end after N messages\n"
 	"  -t, --timeout S     end with status 6 when no message comes for S seconds\n"
@@ -39,6 +39,7 @@ static const char help[] =
 	"                      its standard input and XENMSG_ENDPOINT,\n"
 	"                      XENMSG_SENDER_DOMID, _NAME, _UID, _GID and _PID in its\n"
 	"                      environment\n"
+	"      --jobs N        with --exec: run up to N commands at a time (1)\n"
 	"      --confirm       with --exec: a message counts as delivered only when CMD\n"
 	"                      has ended with status 0, not before CMD is run; else its\n"
 	"                      sender gets an error\n"
@@ -53,6 +54,8 @@ struct recv {
 	bool json, raw;
 	bool confirm; /* a message is taken when the command has ended with 0 */
 	const char *exec;
+	uint64_t jobs, running; /* how many commands may run at a time, and do */
+	const char *endpoints;	/* as they were typed */
 	struct choice choice;
 	struct writer *writer;
 };
@@ -156,14 +159,13 @@ static int payload_file(struct xenmsg_message *message)
 	return fd;
 }
 
-/* Returns an exit code, and in *failed whether the command did. */
-static int run_command(struct recv *recv, struct xenmsg_message *message, bool *failed)
+/* Starts the command, or ends with an exit code after a complaint. */
+static int start_command(struct recv *recv, struct xenmsg_message *message, pid_t *pid)
 {
-	int fd = payload_file(message), status = 0;
-	char words[32];
-	pid_t pid = fd < 0 ? -1 : fork();
+	int fd = payload_file(message);
 
-	if (pid == 0) {
+	*pid = fd < 0 ? -1 : fork();
+	if (*pid == 0) {
 		signal(SIGPIPE, SIG_DFL);
 		interrupt_restore();
 		dup2(fd, STDIN_FILENO);
@@ -176,19 +178,93 @@ static int run_command(struct recv *recv, struct xenmsg_message *message, bool *
 		cli_complain("/bin/sh: %s", strerror(errno));
 		_exit(127);
 	}
-	if (pid < 0)
+	if (*pid < 0)
 		cli_complain("can't run '%s': %s", recv->exec, strerror(errno));
 	if (fd >= 0)
 		close(fd);
-	if (pid < 0)
-		return EXIT_OTHER;
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		;
-	*failed = status != 0;
+	return *pid < 0 ? EXIT_OTHER : EXIT_DONE;
+}
+
+/* Says how a command ended that failed. Returns whether it did. */
+static bool has_failed(const struct recv *recv, int status)
+{
+	char words[32];
+
 	if (status != 0)
 		cli_note(recv->cli, "'%s' %s%s", recv->exec, command_end(status, words),
 			 recv->confirm ? "; the message is given back" : "");
+	return status != 0;
+}
+
+/* Looks which of several commands have ended, or (`to_the_end`) waits until all have. */
+static void reap(struct recv *recv, bool to_the_end)
+{
+	while (recv->running > 0) {
+		int status;
+		pid_t pid = waitpid(-1, &status, to_the_end ? 0 : WNOHANG);
+
+		if (pid < 0 && errno == EINTR)
+			continue;
+		if (pid <= 0)
+			return;
+		recv->running--;
+		has_failed(recv, status);
+	}
+}
+
+/* Waits while no further command may run. Returns 0, or an error of the connection. */
+static int wait_for_a_place(struct recv *recv, struct xenmsg *conn)
+{
+	for (;;) {
+		int r;
+
+		reap(recv, false);
+		if (recv->jobs == 1 || recv->running < recv->jobs || interrupt_came())
+			return 0;
+		/* Who has sent the last one is to know at once that it was taken. */
+		r = xenmsg_process(conn);
+		if (r < 0)
+			return r;
+		interrupt_sleep(-1, -1); /* until a command ends, or a signal comes */
+	}
+}
+
+/* Runs the command, and leaves in *failed whether it did. With several jobs that isn't waited for. Returns an exit
+ * code. */
+static int run_command(struct recv *recv, struct xenmsg_message *message, bool *failed)
+{
+	int status = 0, code;
+	pid_t pid;
+
+	code = start_command(recv, message, &pid);
+	if (code)
+		return code;
+	*failed = false;
+	if (recv->jobs > 1) {
+		recv->running++;
+		return EXIT_DONE;
+	}
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	*failed = has_failed(recv, status);
 	return EXIT_DONE;
+}
+
+static void on_child(int number)
+{
+	(void)number;
+}
+
+/* Lets the end of a command end a wait, and nothing else. */
+static void catch_children(void)
+{
+	const struct sigaction action = {.sa_handler = on_child};
+	sigset_t child;
+
+	sigemptyset(&child);
+	sigaddset(&child, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &child, NULL);
+	sigaction(SIGCHLD, &action, NULL);
 }
 
 static int print_message(struct recv *recv, struct xenmsg_message *message)
@@ -242,7 +318,7 @@ static int handle_message(struct recv *recv, struct xenmsg *conn, struct xenmsg_
 
 /* Waits for the next message. Takes none if a signal has come (-EINTR), or if the reader of standard output
  * is gone (-EPIPE). */
-static int next_message(const struct recv *recv, struct xenmsg *conn, struct xenmsg_message **message,
+static int next_message(struct recv *recv, struct xenmsg *conn, struct xenmsg_message **message,
 			int timeout_ms)
 {
 	int64_t deadline = interrupt_deadline(timeout_ms);
@@ -250,6 +326,9 @@ static int next_message(const struct recv *recv, struct xenmsg *conn, struct xen
 	for (;;) {
 		int r;
 
+		r = wait_for_a_place(recv, conn);
+		if (r < 0)
+			return r;
 		if (interrupt_came())
 			return -EINTR;
 		if (!recv->exec && interrupt_output_is_gone())
@@ -265,8 +344,7 @@ static int next_message(const struct recv *recv, struct xenmsg *conn, struct xen
 	}
 }
 
-static int receive(struct recv *recv, struct xenmsg *conn, const char *endpoint, uint64_t count,
-		   int timeout_ms)
+static int receive(struct recv *recv, struct xenmsg *conn, uint64_t count, int timeout_ms)
 {
 	bool endless = count == 0;
 
@@ -277,17 +355,18 @@ static int receive(struct recv *recv, struct xenmsg *conn, const char *endpoint,
 		if (r == -EINTR)
 			return EXIT_DONE;
 		if (r == -ETIMEDOUT) {
-			cli_complain("recv on %s: no message within %.3g s", endpoint, timeout_ms / 1000.0);
+			cli_complain("recv on %s: no message within %.3g s", recv->endpoints,
+				     timeout_ms / 1000.0);
 			return EXIT_TIMED_OUT;
 		}
 		if (r == -EPIPE) {
 			cli_note(recv->cli,
 				 "recv on %s: nobody reads standard output any more, so no more is taken",
-				 endpoint);
+				 recv->endpoints);
 			return EXIT_OTHER;
 		}
 		if (r < 0)
-			return cli_error(conn, "recv on", endpoint, r);
+			return cli_error(conn, "recv on", recv->endpoints, r);
 		code = handle_message(recv, conn, message);
 		xenmsg_message_free(message);
 		if (code)
@@ -296,21 +375,51 @@ static int receive(struct recv *recv, struct xenmsg *conn, const char *endpoint,
 	return EXIT_DONE;
 }
 
+/* Binds the endpoints, whose list ends with NULL. Returns 0, or an exit code after a complaint. */
+static int bind_all(struct cli *cli, struct xenmsg *conn, char **endpoints)
+{
+	for (; *endpoints; endpoints++) {
+		int r = xenmsg_bind(conn, *endpoints, XENMSG_BIND_MESSAGES, NULL, NULL);
+
+		if (r < 0)
+			return cli_error(conn, "bind", *endpoints, r);
+		cli_note_bound(cli, conn, *endpoints);
+	}
+	return EXIT_DONE;
+}
+
+/* Returns the words of a list that ends with NULL, which the caller frees. */
+static char *joined(char **words)
+{
+	char *text = NULL;
+	size_t size;
+	FILE *stream = open_memstream(&text, &size);
+
+	if (!stream)
+		abort();
+	for (char **word = words; *word; word++)
+		fprintf(stream, "%s%s", word == words ? "" : ", ", *word);
+	if (fclose(stream) != 0)
+		abort();
+	return text;
+}
+
 int cmd_recv(struct cli *cli, int argc, char **argv)
 {
 	static const char *const fields[] = {"time", "endpoint", "address", "host", "domid",	    "domain",
 					     "uid",  "gid",	 "pid",	    "size", CHOICE_PAYLOAD, NULL};
-	struct recv recv = {.cli = cli};
+	struct recv recv = {.cli = cli, .jobs = 1};
 	struct xenmsg *conn;
-	const char *endpoint;
+	char *endpoints;
 	uint64_t count = 0;
-	int code, timeout_ms = -1, r;
+	int code, timeout_ms = -1;
 	const struct cli_option options[] = {
 		{"count", .count = &count},
 		{"timeout", .ms = &timeout_ms},
 		{"json", .flag = &recv.json},
 		{"raw", .flag = &recv.raw},
 		{"exec", .text = &recv.exec},
+		{"jobs", .count = &recv.jobs},
 		{"confirm", .flag = &recv.confirm},
 		{"format", .text = &recv.choice.format},
 		{0},
@@ -318,8 +427,8 @@ int cmd_recv(struct cli *cli, int argc, char **argv)
 
 	if (!cli_options(cli, argc, argv, help, options, &code))
 		return code;
-	if (argc - optind != 1)
-		return cli_usage("recv", optind >= argc ? "on which endpoint?" : "one endpoint only");
+	if (optind >= argc)
+		return cli_usage("recv", "on which endpoint?");
 	if (recv.json + recv.raw + (recv.exec != NULL) + (recv.choice.format != NULL) > 1)
 		return cli_usage("recv", "--json, --raw, --exec and --format exclude each other");
 	code = choice_check(&recv.choice, "recv", false, fields);
@@ -327,24 +436,30 @@ int cmd_recv(struct cli *cli, int argc, char **argv)
 		return code;
 	if (recv.confirm && !recv.exec)
 		return cli_usage("recv", "--confirm is for --exec");
-	endpoint = argv[optind];
-	if (!endpoint_name_is_valid(endpoint, strlen(endpoint)))
-		return cli_usage(
-			"recv",
-			"bad endpoint '%s': 1 to 63 letters, digits, _ and -, beginning with a letter or digit",
-			endpoint);
+	if (recv.jobs > 1 && (!recv.exec || recv.confirm))
+		return cli_usage("recv", "--jobs is for --exec without --confirm");
+	for (int i = optind; i < argc; i++)
+		if (!endpoint_name_is_valid(argv[i], strlen(argv[i])))
+			return cli_usage(
+				"recv",
+				"bad endpoint '%s': 1 to 63 letters, digits, _ and -, beginning with a letter or digit",
+				argv[i]);
 	code = cli_open(cli, &conn);
 	if (code)
 		return code;
 	recv.writer = writer_new_for(WRITER_JSON_LINES, &recv.choice);
-	r = xenmsg_bind(conn, endpoint, XENMSG_BIND_MESSAGES, NULL, NULL);
-	if (r < 0) {
-		code = cli_error(conn, "bind", endpoint, r);
-	} else {
-		cli_note_bound(cli, conn, endpoint);
+	recv.endpoints = endpoints = joined(argv + optind);
+	code = bind_all(cli, conn, argv + optind);
+	if (code == EXIT_DONE) {
 		interrupt_catch();
-		code = receive(&recv, conn, endpoint, count, timeout_ms);
+		if (recv.jobs > 1)
+			catch_children();
+		code = receive(&recv, conn, count, timeout_ms);
+		if (recv.running && xenmsg_process(conn) < 0)
+			code = code ? code : EXIT_OTHER;
+		reap(&recv, true);
 	}
+	free(endpoints);
 	writer_free(recv.writer);
 	xenmsg_close(conn);
 	if (interrupt_came())

@@ -118,7 +118,9 @@ static int add_watch(struct xenmsg *conn, const char *pattern, struct watching *
 {
 	int r = xenmsg_watch(conn, pattern, on_event, watching);
 
-	if (r == -EINVAL && !*xenmsg_reason(conn))
+	if (r == -EINVAL && *xenmsg_reason(conn))
+		return cli_usage("watch", "bad pattern '%s': %s", pattern, xenmsg_reason(conn));
+	if (r == -EINVAL)
 		return cli_usage(
 			"watch",
 			"bad pattern '%s': write DOMAIN or DOMAIN:ENDPOINT, each may have * and ?, or HOST/ before it",

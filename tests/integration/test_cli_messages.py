@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import termios
@@ -332,6 +333,42 @@ def test_exec_gets_the_payload_and_who_sent_it(one, tmp_path):
     assert out.read_text() == f"{stamp}one\n{stamp}$(two)\n"
 
 
+def test_one_recv_takes_what_comes_to_several_endpoints(one):
+    inbox = one.popen("recv", "a", "b", "c", "--format", "%{endpoint} %{payload}", "--count", "4")
+    eventually(lambda: {"a", "b", "c"} <= set(one.endpoints()), "all are bound")
+    for name in "bacb":
+        one.send(f"self:{name}", name.upper())
+    out, _ = inbox.communicate(timeout=30 * PATIENCE)
+    assert inbox.returncode == 0 and out == b"b B\na A\nc C\nb B\n"
+    done = one.xenmsg("recv", "a", "b", "--timeout", "0.01")
+    assert done.returncode == EXIT_TIMEOUT and b"recv on a, b: no message" in done.stderr
+    assert one.xenmsg("recv", "a", "b:c").returncode == EXIT_USAGE and one.endpoints() == []
+
+
+def test_several_commands_run_at_a_time(one, tmp_path):
+    command = f'cd "{tmp_path}"; read -r name; touch "begun-$name"; until [ -e "go-$name" ]; do sleep 0.01; done; exit "$name"'
+    inbox = one.receiver("inbox", "--exec", command, "--jobs", "3", "--count", "4")
+    begun = lambda: sorted(path.name[6:] for path in tmp_path.glob("begun-*"))
+    for name in range(3):
+        one.send("self:inbox", f"{name}")
+    eventually(lambda: begun() == ["0", "1", "2"], "three have begun")
+    one.send("self:inbox", None, "--no-wait", data=b"3")
+    (tmp_path / "go-1").touch()
+    eventually(lambda: len(begun()) == 4, "the fourth begins when one has ended")
+    assert inbox.process.poll() is None
+    for name in (0, 2, 3):
+        (tmp_path / f"go-{name}").touch()
+    _, err = inbox.process.communicate(timeout=30 * PATIENCE)
+    assert inbox.process.returncode == 0
+    assert sorted(re.findall(rb"ended with status (\d)", err)) == [b"1", b"2", b"3"]
+
+
+def test_the_end_of_one_of_several_commands_is_told_at_once(one):
+    inbox = one.receiver("inbox", "--exec", "exit 7", "--jobs", "2")
+    one.send("self:inbox", "x")
+    assert b"ended with status 7" in inbox.process.stderr.readline()
+
+
 def test_a_failing_exec_is_told_and_goes_on(one):
     inbox = one.receiver("inbox", "--count", "2", "--exec", "exit 7")
     one.send("self:inbox", None, data=bytes(1000000))
@@ -417,7 +454,7 @@ def test_progress_is_for_terminals_only(one, tmp_path):
     ["send"], ["send", "self"], ["send", "self:x", "a", "b"], ["send", "--lines", "self:x", "a"],
     ["send", "--timeout", "soon", "self:x", "a"], ["send", "--timeout", "-1", "self:x", "a"],
     ["send", "--no-wait", "--timeout", "1", "self:x", "a"], ["send", "--nonsense"], ["send", "--file"],
-    ["recv"], ["recv", "a", "b"], ["recv", "a.b"], ["recv", ""], ["recv", "x" * 64], ["recv", "--count", "0", "a"],
+    ["recv"], ["recv", "--jobs", "2", "a"], ["recv", "--jobs", "2", "--confirm", "--exec", "x", "a"], ["recv", "a.b"], ["recv", ""], ["recv", "x" * 64], ["recv", "--count", "0", "a"],
     ["recv", "--count", "-1", "a"], ["recv", "--json", "--raw", "a"], ["recv", "--confirm", "a"], ["nonsense"], []])
 def test_wrong_usage_is_one_line_that_points_to_help(one, arguments):
     done = one.xenmsg(*arguments)

@@ -193,7 +193,7 @@ def test_watch_of_a_pattern_reports_only_what_matches(nodes):
     watch.wait(timeout=30 * PATIENCE)
 
 
-@pytest.mark.parametrize("pattern", ["", "2:", ":x", "2:a:b"])
+@pytest.mark.parametrize("pattern", ["", "2:", ":x", "2:a:b", "a b", "2:a b", "h/x:y:z", "x" * 300, "2:" + "x" * 300])
 def test_a_bad_pattern_is_wrong_usage(nodes, pattern):
     done = nodes(1)[1].xenmsg("watch", pattern)
     assert done.returncode == EXIT_USAGE and done.stderr.count(b"\n") == 1
