@@ -66,3 +66,22 @@ fishcompletiondir = $(datadir)/fish/vendor_completions.d
 dist_bashcompletion_DATA = cli/completion/bash/xenmsg
 dist_zshcompletion_DATA = cli/completion/_xenmsg
 dist_fishcompletion_DATA = cli/completion/xenmsg.fish
+
+# A manual page for each command, made from its help.
+command_pages = \
+	doc/xenmsg-bench.1 doc/xenmsg-call.1 doc/xenmsg-connect.1 doc/xenmsg-doctor.1 doc/xenmsg-endpoints.1 \
+	doc/xenmsg-exporter.1 doc/xenmsg-forward.1 doc/xenmsg-hosts.1 doc/xenmsg-listen.1 doc/xenmsg-peers.1 \
+	doc/xenmsg-ping.1 doc/xenmsg-policy.1 doc/xenmsg-policy-check.1 doc/xenmsg-policy-denied.1 \
+	doc/xenmsg-policy-reload.1 doc/xenmsg-policy-show.1 doc/xenmsg-recv.1 doc/xenmsg-run.1 doc/xenmsg-send.1 \
+	doc/xenmsg-serve.1 doc/xenmsg-status.1 doc/xenmsg-top.1 doc/xenmsg-watch.1
+pages_sources = $(srcdir)/doc/xenmsg.1 $(srcdir)/cli/main.c $(srcdir)/cli/cmd_bench.c $(srcdir)/cli/cmd_call.c \
+	$(srcdir)/cli/cmd_connect.c $(srcdir)/cli/cmd_doctor.c $(srcdir)/cli/cmd_exporter.c $(srcdir)/cli/cmd_forward.c \
+	$(srcdir)/cli/cmd_list.c $(srcdir)/cli/cmd_ping.c $(srcdir)/cli/cmd_policy.c $(srcdir)/cli/cmd_recv.c \
+	$(srcdir)/cli/cmd_run.c $(srcdir)/cli/cmd_send.c $(srcdir)/cli/cmd_serve.c $(srcdir)/cli/cmd_status.c \
+	$(srcdir)/cli/cmd_top.c $(srcdir)/cli/cmd_watch.c
+man_MANS = $(command_pages)
+CLEANFILES += $(command_pages)
+EXTRA_DIST += cli/help-to-man
+$(command_pages): $(srcdir)/cli/help-to-man $(pages_sources)
+	$(AM_V_GEN)$(MKDIR_P) doc && command=$@ && command=$${command#doc/xenmsg-} && \
+		$(AWK) -f $(srcdir)/cli/help-to-man -v command=$${command%.1} $(pages_sources) >$@-t && mv -f $@-t $@

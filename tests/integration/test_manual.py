@@ -3,12 +3,14 @@
 
 import errno
 import os
+import pathlib
 import re
+import shutil
 import subprocess
 
 import pytest
 
-from messaging import BINDIR
+from messaging import BINDIR, BUILDDIR, tool
 
 SOURCES = os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "..", ".."))
 PAGES = os.path.join(SOURCES, "doc", "man3")
@@ -84,6 +86,43 @@ def test_the_pages_are_installed():
     if not os.path.isdir(manuals):
         pytest.skip("manual pages aren't installed where the programs are")
     assert {f"{name}.3" for name in functions()} <= set(os.listdir(manuals))
+
+
+def commands():
+    """Of each command, policy's subcommands too, the words of its help."""
+    listed = subprocess.run([tool("xenmsg"), "help"], capture_output=True, text=True, check=True).stdout
+    names = [[name] for name in re.findall(r"^  ([a-z]+) +", listed.partition("Commands")[2].partition("\n\n")[0], re.M)]
+    names += [["policy", name] for name in ("check", "show", "denied", "reload")]
+    return {"-".join(name): subprocess.run([tool("xenmsg"), "help", *name], capture_output=True, text=True, check=True).stdout for name in names}
+
+
+def test_each_command_has_a_page_that_says_what_its_help_says(tmp_path):
+    if not os.path.isdir(os.path.join(BUILDDIR or "", "doc")):
+        pytest.skip("pages are looked at where they are made")
+    pages = {file[len("xenmsg-"):-2]: pathlib.Path(BUILDDIR, "doc", file).read_text(encoding="utf-8")
+             for file in os.listdir(os.path.join(BUILDDIR, "doc")) if re.fullmatch(r"xenmsg-.*\.1", file)}
+    helps = commands()
+    assert pages.keys() == helps.keys() and len(pages) > 20
+    for name, text in helps.items():
+        # What the program adds to each help, the page says in its own words.
+        wanted = re.sub(r"^Usage:|^Examples:|^ *--socket .*$", "", text, flags=re.M)
+        seen = plain(shown(pages[name]))
+        lacking = [paragraph for paragraph in re.split(r"\n\s*\n", wanted) if any(word not in seen for word in paragraph.split())]
+        assert not lacking, (name, lacking)
+        for example in text.partition("Examples:\n")[2].splitlines():
+            assert example.strip() in seen, (name, example)
+        if shutil.which("groff"):
+            (tmp_path / "page.1").write_text(pages[name], encoding="utf-8")
+            done = subprocess.run(["groff", "-man", "-Tutf8", "-ww", tmp_path / "page.1"], capture_output=True, check=False)
+            assert done.returncode == 0 and done.stderr == b"", (name, done.stderr)
+
+
+@pytest.mark.skipif(not BINDIR, reason="on what is installed")
+def test_the_pages_of_the_commands_are_installed():
+    manuals = os.path.join(os.path.dirname(BINDIR), "share", "man", "man1")
+    if not os.path.isdir(manuals):
+        pytest.skip("manual pages aren't installed where the programs are")
+    assert {f"xenmsg-{name}.1" for name in commands()} <= set(os.listdir(manuals))
 
 
 def test_every_decision_is_installed():
