@@ -196,7 +196,7 @@ static bool check_kind(struct tried_way *way)
 			     kinds[i].command);
 			return true;
 		}
-	left_out(way->doctor, "kind", "%s: only the daemon there knows what it takes", way->text);
+	left_out(way->doctor, "kind", "%s: the daemon there doesn't tell what it takes", way->text);
 	return true;
 }
 

@@ -353,6 +353,7 @@ static void fill_info(const struct peer *peer, struct peer_info *info)
 		.instance = peer->instance,
 		.state = rendezvous_state_name(peer),
 		.endpoints = (const char *const *)peer->endpoints.list,
+		.kinds = peer->endpoints.kinds,
 	};
 }
 

@@ -132,8 +132,8 @@ void peers_disconnect(struct peers *peers, uint32_t domid);
 
 /* Advertises the endpoints of this domain, to each peer those that policy lets it know of. Call it also when
  * policy changes. Writes are coalesced and bounded to what a XenStore value can hold; names that don't fit
- * are left out, and ` +N` at the end counts them. */
-void peers_advertise(struct peers *peers, const char *const *names, unsigned count);
+ * are left out, and ` +N` at the end counts them. `kinds`, by their places: the bits of BIND, or NULL: they aren't told. */
+void peers_advertise(struct peers *peers, const char *const *names, const uint8_t *kinds, unsigned count);
 
 /* Does the same for one peer, for which policy decides differently now. */
 void peers_advertise_to(struct peers *peers, uint32_t domid);
@@ -160,6 +160,7 @@ struct peer_info {
 	const char *instance; /* "" if unknown */
 	const char *state;    /* of the rendezvous: "idle", "hello", "granted", "await", "connected" */
 	const char *const *endpoints; /* NULL-terminated, may be NULL */
+	const uint8_t *kinds;	      /* by their places, the bits of BIND; 0: it isn't told */
 };
 /* Returns in *info the first peer, by domid, behind `after` (-1: the first of all), which may have gone.
  * False: there is no more. */

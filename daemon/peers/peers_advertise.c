@@ -60,23 +60,53 @@ void advertise_anew(struct peer *peer)
 	peer->advertised_value = NULL;
 }
 
+/* Those of our endpoints that are for a leaf. */
+struct chosen {
+	const char **names;
+	uint8_t *kinds; /* NULL: they aren't told */
+	unsigned count;
+};
+
+static bool choose_begin(const struct peers *peers, struct chosen *chosen)
+{
+	*chosen = (struct chosen){.names = calloc(peers->names_count + 1, sizeof(*chosen->names))};
+	if (chosen->names && peers->names_kinds)
+		chosen->kinds = malloc(peers->names_count + 1);
+	if (chosen->names && (chosen->kinds || !peers->names_kinds))
+		return true;
+	free(chosen->names);
+	return false;
+}
+
+static void choose(const struct peers *peers, struct chosen *chosen, unsigned i)
+{
+	if (chosen->kinds)
+		chosen->kinds[chosen->count] = peers->names_kinds[i];
+	chosen->names[chosen->count++] = peers->names[i];
+}
+
+static void choose_end(struct chosen *chosen, char value[PEERS_ADVERTISE_SIZE])
+{
+	endpoints_format(chosen->names, chosen->kinds, chosen->count, value, PEERS_ADVERTISE_SIZE);
+	free(chosen->names);
+	free(chosen->kinds);
+}
+
 /* Formats the endpoints that the peer may know of, without those that it sees in the leaf for all. Returns
  * false if memory is short. */
 static bool format_for(struct peer *peer, char value[PEERS_ADVERTISE_SIZE])
 {
 	struct peers *peers = peer->peers;
 	struct access *access = peers->options.access;
-	const char **names = calloc(peers->names_count + 1, sizeof(*names));
-	unsigned count = 0;
+	struct chosen chosen;
 
-	if (!names)
+	if (!choose_begin(peers, &chosen))
 		return false;
 	for (unsigned i = 0; i < peers->names_count; i++)
 		if (!(peer->minor >= PEERS_MINOR_PUBLIC && peers->names_public && peers->names_public[i]) &&
 		    (!access || access_visible(access, peer->domid, peers->names[i])))
-			names[count++] = peers->names[i];
-	endpoints_format(names, count, value, PEERS_ADVERTISE_SIZE);
-	free(names);
+			choose(peers, &chosen, i);
+	choose_end(&chosen, value);
 	return true;
 }
 
@@ -178,17 +208,15 @@ static int look_at_names(struct peers *peers)
 static int advertise_to_all(struct peers *peers)
 {
 	char path[PEERS_PATH_SIZE], value[PEERS_ADVERTISE_SIZE];
-	const char **names = calloc(peers->names_count + 1, sizeof(*names));
-	unsigned count = 0;
+	struct chosen chosen;
 	int r;
 
-	if (!names)
+	if (!choose_begin(peers, &chosen))
 		return -ENOMEM;
 	for (unsigned i = 0; i < peers->names_count; i++)
 		if (peers->names_public[i])
-			names[count++] = peers->names[i];
-	endpoints_format(names, count, value, sizeof(value));
-	free(names);
+			choose(peers, &chosen, i);
+	choose_end(&chosen, value);
 	peers->public_version = peers->advertised;
 	if (!peers->public_unknown && !strcmp(peers->public_value ? peers->public_value : "", value))
 		return 0;
@@ -313,20 +341,26 @@ static void free_names(struct peers *peers)
 	for (unsigned i = 0; i < peers->names_count; i++)
 		free(peers->names[i]);
 	free(peers->names);
+	free(peers->names_kinds);
 	free(peers->names_public);
 	peers->names = NULL;
+	peers->names_kinds = NULL;
 	peers->names_public = NULL;
 	peers->names_looked = 0;
 	peers->names_count = 0;
 }
 
-void peers_advertise(struct peers *peers, const char *const *names, unsigned count)
+void peers_advertise(struct peers *peers, const char *const *names, const uint8_t *kinds, unsigned count)
 {
 	free_names(peers);
 	peers->names = calloc(count + 1, sizeof(*peers->names));
-	for (unsigned i = 0; peers->names && i < count; i++)
+	peers->names_kinds = kinds ? malloc(count + 1) : NULL;
+	for (unsigned i = 0; peers->names && i < count; i++) {
+		if (peers->names_kinds)
+			peers->names_kinds[peers->names_count] = kinds[i];
 		if ((peers->names[peers->names_count] = strdup(names[i])) != NULL)
 			peers->names_count++;
+	}
 	peers->advertised++;
 	timer_start(peers->advertise, ADVERTISE_DELAY_MS);
 }

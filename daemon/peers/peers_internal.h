@@ -144,11 +144,8 @@ struct peer {
 	bool hello_seen;
 	struct rendezvous_hello hello;
 	bool endpoints_seen;
-	/* of the leaf for us and of the public one; then both, as told to the owner: NULL or NULL-terminated */
-	struct names {
-		char **list;
-		unsigned count;
-	} for_us, for_all, endpoints;
+	/* of the leaf for us and of the public one; then both, as told to the owner */
+	struct offered for_us, for_all, endpoints;
 	unsigned presence_major, hello_major; /* of a leaf in another version, else 0 */
 
 	/* Others say that it has written something for us, which wasn't found yet: that it is there isn't
@@ -220,6 +217,7 @@ struct peers {
 	unsigned advertise_failures;
 	struct event *answer_again; /* those that have asked again since it was set */
 	char **names;		    /* what we advertise, as far as policy lets a peer know */
+	uint8_t *names_kinds;	    /* their kinds; NULL: they aren't told */
 	unsigned names_count;
 	bool *names_public;	 /* everyone may see it, by its place in `names` */
 	unsigned names_looked;	 /* of them it is known */

@@ -8,6 +8,8 @@
 
 #include "wire/address.h"
 
+#define ENDPOINT_KINDS 7 /* messages, calls, streams */
+
 /* A cursor over the fields of a value. */
 struct fields {
 	const char *at, *end;
@@ -147,64 +149,93 @@ int hello_parse(const char *untrusted_value, size_t size, unsigned *major, struc
 	return 0;
 }
 
-int endpoints_parse(const char *untrusted_value, size_t size, char ***names, unsigned *count)
+/* Takes the kinds behind "+N:", if there is one for each name. Daemons of before them skip the field. */
+static void kinds_parse(const char *field, size_t size, struct offered *offered)
+{
+	const char *colon = memchr(field, ':', size);
+
+	if (!colon || size - (size_t)(colon + 1 - field) != offered->count)
+		return;
+	for (unsigned i = 0; i < offered->count; i++)
+		if (colon[1 + i] < '0' || colon[1 + i] > '0' + ENDPOINT_KINDS)
+			return;
+	for (unsigned i = 0; i < offered->count; i++)
+		offered->kinds[i] = (uint8_t)(colon[1 + i] - '0');
+}
+
+int endpoints_parse(const char *untrusted_value, size_t size, struct offered *offered)
 {
 	struct fields fields;
 	const char *field;
 	size_t field_size;
 	unsigned fields_count = size ? 1 : 0;
-	char **list, *text;
+	char *text;
 	int r = fields_begin(&fields, untrusted_value, size);
 
+	*offered = (struct offered){.list = NULL};
 	if (r < 0)
 		return r;
 	for (size_t i = 0; i < size; i++)
 		fields_count += untrusted_value[i] == ' ';
-	list = malloc((fields_count + 1) * sizeof(*list) + size + 1);
-	if (!list)
+	offered->list = calloc(1, (fields_count + 1) * sizeof(*offered->list) + fields_count + size + 1);
+	if (!offered->list)
 		return -ENOMEM;
-	text = (char *)(list + fields_count + 1);
-	*count = 0;
+	offered->kinds = (uint8_t *)(offered->list + fields_count + 1);
+	text = (char *)(offered->kinds + fields_count);
 	while ((r = fields_next(&fields, &field, &field_size)) == 0) {
-		if (*field == '+' && !fields.more)
-			continue; /* the number of names left out */
+		if (*field == '+' && !fields.more) {
+			kinds_parse(field, field_size, offered);
+			continue;
+		}
 		if (!endpoint_name_is_valid(field, field_size)) {
 			r = -EINVAL;
 			break;
 		}
 		memcpy(text, field, field_size);
-		text[field_size] = '\0';
-		list[(*count)++] = text;
+		offered->list[offered->count++] = text;
 		text += field_size + 1;
 	}
 	if (r != -ENOENT) {
-		free(list);
-		*count = 0;
+		free(offered->list);
+		*offered = (struct offered){.list = NULL};
 		return r;
 	}
-	list[*count] = NULL;
-	*names = list;
 	return 0;
 }
 
-void endpoints_format(const char *const *names, unsigned count, char *value, size_t size)
+/* Writes the last field, about those names that are written. */
+static void format_end(const uint8_t *kinds, unsigned written, unsigned left_out, char *at, size_t size)
 {
-	const size_t reserve = sizeof(" +4294967295");
+	size_t used = (size_t)snprintf(at, size, "+%u%s", left_out, kinds ? ":" : "");
+
+	for (unsigned i = 0; kinds && i < written; i++)
+		at[used + i] = (char)('0' + (kinds[i] & ENDPOINT_KINDS));
+	at[used + (kinds ? written : 0)] = '\0';
+}
+
+void endpoints_format(const char *const *names, const uint8_t *kinds, unsigned count, char *value,
+		      size_t size)
+{
+	const size_t reserve = sizeof(" +4294967295:");
 	size_t used = 0;
+	unsigned i = 0;
 
 	value[0] = '\0';
-	for (unsigned i = 0; i < count; i++) {
-		size_t length = strlen(names[i]);
+	for (; i < count; i++) {
+		size_t length = strlen(names[i]), end = kinds ? reserve + i + 1 : i + 1 < count ? reserve : 1;
 
-		if (used + 1 + length + (i + 1 < count ? reserve : 1) > size) {
-			snprintf(value + used, size - used, "%s+%u", used ? " " : "", count - i);
-			return;
-		}
+		if (used + 1 + length + end > size)
+			break;
 		if (used)
 			value[used++] = ' ';
 		memcpy(value + used, names[i], length + 1);
 		used += length;
 	}
+	if (i == count && (!kinds || !count))
+		return;
+	if (used)
+		value[used++] = ' ';
+	format_end(kinds, i, count - i, value + used, size - used);
 }
 
 int node_number_parse(const char *untrusted_value, size_t size, uint32_t *number)

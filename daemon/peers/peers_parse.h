@@ -34,10 +34,17 @@ struct rendezvous_hello {
 };
 int hello_parse(const char *untrusted_value, size_t size, unsigned *major, struct rendezvous_hello *hello);
 
-/* Returns in *names one allocation, which the caller frees, with a NULL-terminated list of valid names. */
-int endpoints_parse(const char *untrusted_value, size_t size, char ***names, unsigned *count);
-/* Writes the value for these names: those that fit into `size` bytes, then "+N" for the N that don't. */
-void endpoints_format(const char *const *names, unsigned count, char *value, size_t size);
+/* Endpoints of a domain, in one allocation, to be freed by free(list). */
+struct offered {
+	char **list;	/* of valid names, NULL-terminated; or NULL */
+	uint8_t *kinds; /* by their places, the bits of BIND; 0: it isn't told */
+	unsigned count;
+};
+int endpoints_parse(const char *untrusted_value, size_t size, struct offered *offered);
+/* Writes the value for these names: those that fit into `size` bytes, then "+N", for the N that don't, and ":" and their kinds;
+ * without kinds (NULL) the latter not, and "+N" only if there are any. */
+void endpoints_format(const char *const *names, const uint8_t *kinds, unsigned count, char *value,
+		      size_t size);
 
 /* Parses a grant reference or a port: decimal, not 0. */
 int node_number_parse(const char *untrusted_value, size_t size, uint32_t *number);

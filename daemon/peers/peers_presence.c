@@ -71,26 +71,37 @@ void presence_watch_leaf(struct peer *peer)
 	}
 }
 
-/* Puts the two lists together. A daemon that moves a name from one to the other may have it in both for a moment. */
-static int join(const struct names *a, const struct names *b, struct names *all)
+static const struct offered nothing = {.list = NULL};
+
+static const char *offered_name(const struct offered *a, const struct offered *b, unsigned i)
 {
-	size_t size = 0;
+	return i < a->count ? a->list[i] : b->list[i - a->count];
+}
+
+/* Puts the two lists together. A daemon that moves a name from one to the other may have it in both for a moment. */
+static int join(const struct offered *a, const struct offered *b, struct offered *all)
+{
+	unsigned count = a->count + b->count;
+	size_t size = count;
 	char *text;
 
-	*all = (struct names){.list = NULL};
+	*all = (struct offered){.list = NULL};
 	if (!a->list && !b->list)
 		return 0;
-	for (unsigned i = 0; i < a->count + b->count; i++)
-		size += strlen(i < a->count ? a->list[i] : b->list[i - a->count]) + 1;
-	all->list = malloc((a->count + b->count + 1) * sizeof(*all->list) + size);
+	for (unsigned i = 0; i < count; i++)
+		size += strlen(offered_name(a, b, i)) + 1;
+	all->list = malloc((count + 1) * sizeof(*all->list) + size);
 	if (!all->list)
 		return -ENOMEM;
-	text = (char *)(all->list + a->count + b->count + 1);
-	for (unsigned i = 0; i < a->count + b->count; i++) {
-		all->list[all->count++] = text;
-		text = stpcpy(text, i < a->count ? a->list[i] : b->list[i - a->count]) + 1;
+	all->kinds = (uint8_t *)(all->list + count + 1);
+	text = (char *)(all->kinds + count);
+	for (unsigned i = 0; i < count; i++) {
+		all->kinds[i] = i < a->count ? a->kinds[i] : b->kinds[i - a->count];
+		all->list[i] = text;
+		text = stpcpy(text, offered_name(a, b, i)) + 1;
 	}
-	all->list[all->count] = NULL;
+	all->count = count;
+	all->list[count] = NULL;
 	return 0;
 }
 
@@ -98,7 +109,7 @@ static void tell_endpoints(struct peer *peer)
 {
 	static const char *const none[] = {NULL};
 	struct peers *peers = peer->peers;
-	struct names all;
+	struct offered all;
 	bool same;
 
 	if (join(&peer->for_us, &peer->for_all, &all) < 0)
@@ -113,10 +124,10 @@ static void tell_endpoints(struct peer *peer)
 					   all.list ? (const char *const *)all.list : none, all.count);
 }
 
-static void set_endpoints(struct peer *peer, struct names *which, char **list, unsigned count)
+static void set_endpoints(struct peer *peer, struct offered *which, const struct offered *offered)
 {
 	free(which->list);
-	*which = (struct names){list, count};
+	*which = *offered;
 	if (!peer->is_stranger)
 		tell_endpoints(peer);
 }
@@ -124,8 +135,8 @@ static void set_endpoints(struct peer *peer, struct names *which, char **list, u
 static void take_down(struct peer *peer)
 {
 	peer->up = false;
-	set_endpoints(peer, &peer->for_us, NULL, 0);
-	set_endpoints(peer, &peer->for_all, NULL, 0);
+	set_endpoints(peer, &peer->for_us, &nothing);
+	set_endpoints(peer, &peer->for_all, &nothing);
 }
 
 void presence_forget(struct peer *peer)
@@ -246,7 +257,7 @@ static void take_presence(struct peer *peer, const char *untrusted_value, size_t
 	if (peer->minor >= PEERS_MINOR_PUBLIC)
 		peer_read(peer, LEAF_PUBLIC);
 	else
-		set_endpoints(peer, &peer->for_all, NULL, 0);
+		set_endpoints(peer, &peer->for_all, &nothing);
 	if (peer->minor != minor_before)
 		peers_advertise_to(peer->peers, peer->domid);
 	/* no watch fires for the other leaves if they have gone with their directory */
@@ -281,15 +292,14 @@ static void take_hello(struct peer *peer, const char *untrusted_value, size_t si
 }
 
 /* Parses a list of endpoints. Returns whether there is one. */
-static bool parse_endpoints(struct peer *peer, const char *untrusted_value, size_t size, char ***names,
-			    unsigned *count)
+static bool parse_endpoints(struct peer *peer, const char *untrusted_value, size_t size,
+			    struct offered *offered)
 {
 	int r = -ENOENT;
 
-	*names = NULL;
-	*count = 0;
+	*offered = nothing;
 	if (untrusted_value) {
-		r = endpoints_parse(untrusted_value, size, names, count);
+		r = endpoints_parse(untrusted_value, size, offered);
 		if (r < 0)
 			complain(peer, "list of endpoints", r, 0);
 	}
@@ -298,29 +308,27 @@ static bool parse_endpoints(struct peer *peer, const char *untrusted_value, size
 
 static void take_public(struct peer *peer, const char *untrusted_value, size_t size)
 {
-	char **names;
-	unsigned count;
+	struct offered offered;
 
-	parse_endpoints(peer, untrusted_value, size, &names, &count);
+	parse_endpoints(peer, untrusted_value, size, &offered);
 	if (peer->up) {
-		set_endpoints(peer, &peer->for_all, names, count);
+		set_endpoints(peer, &peer->for_all, &offered);
 		return;
 	}
-	free(names);
+	free(offered.list);
 }
 
 static void take_endpoints(struct peer *peer, const char *untrusted_value, size_t size)
 {
 	bool were_seen = peer->endpoints_seen;
-	char **names;
-	unsigned count;
+	struct offered offered;
 
-	peer->endpoints_seen = parse_endpoints(peer, untrusted_value, size, &names, &count);
+	peer->endpoints_seen = parse_endpoints(peer, untrusted_value, size, &offered);
 	if (!untrusted_value && peer->presence[0] &&
 	    (peer->is_held || (were_seen && forget_was_forgotten(peer))))
 		return;
 	conclude_presence(peer);
-	set_endpoints(peer, &peer->for_us, names, count);
+	set_endpoints(peer, &peer->for_us, &offered);
 }
 
 static void take(struct peer *peer, enum peer_leaf leaf, const char *untrusted_value, size_t size)

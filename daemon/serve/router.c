@@ -41,13 +41,17 @@ void router_advertise(struct router *router)
 {
 	unsigned count = HASH_COUNT(router->endpoints), i = 0;
 	const char **names = calloc(count + 1, sizeof(*names));
+	uint8_t *kinds = calloc(count + 1, 1);
 	const struct endpoint *endpoint;
 
-	for (endpoint = router->endpoints; names && endpoint; endpoint = endpoint->hh.next)
+	for (endpoint = router->endpoints; names && kinds && endpoint; endpoint = endpoint->hh.next) {
+		kinds[i] = (uint8_t)(endpoint->kinds & ~BIND_HOSTS);
 		names[i++] = endpoint->name;
-	if (names)
-		peers_advertise(router->with.peers, names, count);
+	}
+	if (names && kinds)
+		peers_advertise(router->with.peers, names, kinds, count);
 	asks_changed(router->with.asks);
+	free(kinds);
 	free(names);
 }
 

@@ -480,15 +480,18 @@ static void describe_name_here(struct status_walk *walk, struct json_object *obj
 		add_text(object, "started", activation_info(endpoint->activation).state);
 }
 
-/* Returns the peer's name at this index. NULL: it has no more. */
-static const char *name_of_peer(const struct peer_info *info, unsigned index)
+/* Returns the peer's name at this index, and of what kinds it is (0: unknown). NULL: it has no more. */
+static const char *name_of_peer(const struct peer_info *info, unsigned index, uint8_t *kinds)
 {
 	const char *const *name = info->up ? info->endpoints : NULL;
 
+	*kinds = 0;
 	while (name && *name && index > 0) {
 		name++;
 		index--;
 	}
+	if (name && *name)
+		*kinds = info->kinds[name - info->endpoints];
 	return name ? *name : NULL;
 }
 
@@ -514,7 +517,7 @@ static bool next_name_there(struct status_walk *walk)
 			walk->index = 0;
 		walk->domid = after;
 		walk->units += 1 + walk->index / 4;
-		name = name_of_peer(&walk->peer, walk->index);
+		name = name_of_peer(&walk->peer, walk->index, &walk->name_kinds);
 		if (name) {
 			snprintf(walk->name, sizeof(walk->name), "%s", name);
 			return true;
@@ -525,7 +528,8 @@ static bool next_name_there(struct status_walk *walk)
 
 static void describe_name_there(struct status_walk *walk, struct json_object *object)
 {
-	describe_name(walk, object, walk->peer.domid, walk->name, NULL, NULL);
+	describe_name(walk, object, walk->peer.domid, walk->name,
+		      walk->name_kinds ? kind_name(walk->name_kinds) : NULL, NULL);
 	describe_binder(object, NULL);
 }
 

@@ -76,6 +76,7 @@ struct status_walk {
 	int64_t domid; /* below zero: none yet */
 	unsigned index;
 	char name[ENDPOINT_NAME_MAX + 1];
+	uint8_t name_kinds; /* of an endpoint of that name elsewhere; 0: unknown */
 	struct local_place place;
 	uint32_t channel; /* the number from which on the session's channels are still to be listed */
 

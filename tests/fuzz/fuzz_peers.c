@@ -30,20 +30,21 @@ static void check_hex(const char *text, size_t size)
 
 static void read_endpoints(const char *value, size_t size)
 {
-	char text[2000], **names, **again;
-	unsigned count, count_again;
+	char text[2000];
+	struct offered offered, again;
 
-	if (endpoints_parse(value, size, &names, &count) < 0)
+	if (endpoints_parse(value, size, &offered) < 0)
 		return;
-	check(!names[count]);
-	for (unsigned i = 0; i < count; i++)
-		check(endpoint_name_is_valid(names[i], strlen(names[i])));
-	endpoints_format((const char *const *)names, count, text, sizeof(text));
-	check(endpoints_parse(text, strlen(text), &again, &count_again) == 0 && count_again <= count);
-	for (unsigned i = 0; i < count_again; i++)
-		check(!strcmp(names[i], again[i]));
-	free(again);
-	free(names);
+	check(!offered.list[offered.count]);
+	for (unsigned i = 0; i < offered.count; i++)
+		check(endpoint_name_is_valid(offered.list[i], strlen(offered.list[i])) &&
+		      offered.kinds[i] < 8);
+	endpoints_format((const char *const *)offered.list, offered.kinds, offered.count, text, sizeof(text));
+	check(endpoints_parse(text, strlen(text), &again) == 0 && again.count <= offered.count);
+	for (unsigned i = 0; i < again.count; i++)
+		check(!strcmp(offered.list[i], again.list[i]) && offered.kinds[i] == again.kinds[i]);
+	free(again.list);
+	free(offered.list);
 }
 
 static void read_path(const char *path)

@@ -220,7 +220,7 @@ static void command(void *userdata, char *words[LINES_WORDS], int count)
 		close_link(tool, domid);
 		lines_result(lines, 0);
 	} else if (!strcmp(name, "advertise")) {
-		peers_advertise(tool->peers, (const char *const *)&words[1], (unsigned)count - 1);
+		peers_advertise(tool->peers, (const char *const *)&words[1], NULL, (unsigned)count - 1);
 		lines_result(lines, 0);
 	} else if (!strcmp(name, "state")) {
 		lines_answer(lines, "ok %s", state_of(tool, domid));

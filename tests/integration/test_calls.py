@@ -245,11 +245,12 @@ def test_an_endpoint_of_another_kind_says_so(nodes):
     Server(two, "calls", "cat")
     two.popen("listen", "streams", "--", "cat")
     eventually(lambda: "streams" in two.endpoints(), "streams are listened for")
-    for kind, *arguments in (["calls", "call", "2:inbox", "x"], ["messages", "send", "2:calls", "x"],
-                             ["calls", "call", "2:streams", "x"], ["streams", "connect", "2:calls"]):
+    eventually(lambda: len(one.json("endpoints", "2")) == 3, "their kinds are known")
+    for kind, *arguments in (["messages", "call", "2:inbox", "x"], ["calls", "send", "2:calls", "x"],
+                             ["streams", "call", "2:streams", "x"], ["calls", "connect", "2:calls"]):
         done = one.xenmsg(*arguments)
         assert done.returncode == EXIT_ERROR, arguments
-        assert f"not for {kind}: it takes" in done.stderr.decode()
+        assert f"it takes {kind}: xenmsg" in done.stderr.decode()
     assert one.xenmsg("call", "2:nothing", "x").returncode == EXIT_NO_ENDPOINT
     assert one.xenmsg("call", "7:calls", "x").returncode == EXIT_UNREACHABLE
     assert one.xenmsg("call", "2:calls:x", "x").returncode == EXIT_USAGE

@@ -376,3 +376,33 @@ def test_a_closed_standard_descriptor_becomes_nothing_else_s(nodes, closed):
 def test_a_socket_of_no_name_is_wrong_usage(nodes):
     done = nodes(1)[1].xenmsg("peers", "--socket", "")
     assert done.returncode == EXIT_USAGE and done.stderr.startswith(b"xenmsg: --socket takes a path"), done
+
+
+def test_endpoints_of_other_domains_have_their_kinds_too(nodes):
+    one, two = nodes(1, 2).values()
+
+    def kinds():
+        return {entry["name"]: entry["kind"] for entry in one.json("endpoints", "2")}
+    inbox = two.receiver("inbox")
+    two.popen("serve", "upper", "--", "cat")
+    two.popen("listen", "shell", "--", "cat")
+    eventually(lambda: kinds() == {"inbox": "message", "upper": "call", "shell": "stream"}, "all are told")
+    assert sorted(one.xenmsg("endpoints", "2", "-o", "kind").stdout.decode().split()) == ["KIND", "call", "message", "stream"]
+    # Another program takes something else there.
+    inbox.stop()
+    two.popen("serve", "inbox", "--", "cat")
+    eventually(lambda: kinds() == {"inbox": "call", "upper": "call", "shell": "stream"}, "it is told once more")
+
+
+def test_hundreds_of_endpoints_have_their_own_kinds(nodes):
+    """As many as one leaf holds: others are left out, and no kind is another one's."""
+    one, two = nodes(1, 2).values()
+    with Connection(two.socket) as program:
+        for number in range(250):
+            name = f"a-name-that-is-long-{number:03}"
+            assert (program.listen(name) if number % 3 else program.bind(name)) == 0
+        eventually(lambda: len(one.json("endpoints", "2")) > 60, "as many as fit are told")
+        listed = one.json("endpoints", "2")
+        assert len(listed) < 250
+        for entry in listed:
+            assert (entry["kind"] == "stream") == bool(int(entry["name"][-3:]) % 3), entry

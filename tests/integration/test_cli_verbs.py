@@ -5,24 +5,27 @@ import subprocess
 
 import pytest
 
+from frames import BIND, CALLS, MESSAGES, bind_payload
 from messaging import EXIT_ERROR, EXIT_OK, EXIT_UNKNOWN, EXIT_USAGE, eventually, tool
+from protocol import Program
 
 SERVERS = {"recv": ["recv", "x"], "serve": ["serve", "x", "--", "cat"], "listen": ["listen", "x"],
            "listen, each": ["listen", "x", "--", "sh", "-c", "exec sleep 1000"], "listen --run": ["listen", "--run", "x", "--", "cat"]}
 CLIENTS = {"send": ["send", "x"], "call": ["call", "x"], "connect": ["connect"], "run": ["run"]}
-NO_STREAMS = "takes messages (xenmsg send) or calls (xenmsg call)"
-# What is said to those that don't fit each other, by the address there and by that here, whose kind is known; and the exit code.
+TO_SEND, TO_CALL, TO_CONNECT = (f"it takes {kind}s: xenmsg {verb} {{}}:x" for kind, verb in (
+    ("message", "send"), ("call", "call"), ("stream", "connect")))
+# What is said to those that don't fit each other, by the domain, and the exit code.
 WRONG = {
-    ("send", "serve"): ("it takes calls", "it takes calls: xenmsg call self:x", EXIT_ERROR),
-    ("send", "listen"): ("streams (xenmsg connect)", "it takes streams: xenmsg connect self:x", EXIT_ERROR),
-    ("call", "recv"): ("it takes messages", "it takes messages: xenmsg send self:x", EXIT_ERROR),
-    ("call", "listen"): ("streams (xenmsg connect)", "it takes streams: xenmsg connect self:x", EXIT_ERROR),
-    ("connect", "recv"): (NO_STREAMS, "it takes messages: xenmsg send self:x", EXIT_ERROR),
-    ("connect", "serve"): (NO_STREAMS, "it takes calls: xenmsg call self:x", EXIT_ERROR),
-    ("connect", "listen --run"): ("xenmsg run 2:x", "xenmsg run self:x", EXIT_UNKNOWN),
-    ("run", "recv"): (NO_STREAMS, "it takes messages: xenmsg send self:x", 255),
-    ("run", "serve"): (NO_STREAMS, "it takes calls: xenmsg call self:x", 255),
-    ("run", "listen"): ("If a plain 'xenmsg listen' serves it: xenmsg connect 2:x", "xenmsg connect self:x", 255),
+    ("send", "serve"): (TO_CALL, EXIT_ERROR),
+    ("send", "listen"): (TO_CONNECT, EXIT_ERROR),
+    ("call", "recv"): (TO_SEND, EXIT_ERROR),
+    ("call", "listen"): (TO_CONNECT, EXIT_ERROR),
+    ("connect", "recv"): (TO_SEND, EXIT_ERROR),
+    ("connect", "serve"): (TO_CALL, EXIT_ERROR),
+    ("connect", "listen --run"): ("is it served by 'xenmsg listen --run'? Then: xenmsg run {}:x", EXIT_UNKNOWN),
+    ("run", "recv"): (TO_SEND, 255),
+    ("run", "serve"): (TO_CALL, 255),
+    ("run", "listen"): ("If a plain 'xenmsg listen' serves it: xenmsg connect {}:x", 255),
 }
 WRONG |= {(client, other): WRONG[client, "listen"] for client in ("send", "call") for other in ("listen, each", "listen --run")}
 WRONG["run", "listen, each"] = WRONG["run", "listen"]
@@ -39,16 +42,26 @@ def test_the_wrong_verb_names_the_right_one(nodes, client, server):
         assert (client, server) in {("send", "recv"), ("call", "serve"), ("connect", "listen"), ("connect", "listen, each"),
                                     ("run", "listen --run")}
         return
-    there, here, code = WRONG[client, server]
+    said, code = WRONG[client, server]
     word, *rest = CLIENTS[client]
-    for node, address, said in ((one, "2:x", there), (two, "self:x", here)):
-        done = node.xenmsg(word, *(["-t", "1"] if word == "run" else []), address, *rest)
+    eventually(lambda: "x" in [entry["name"] for entry in one.json("endpoints", "2")], "its kind is known")
+    for node, domain in ((one, "2"), (two, "self")):
+        done = node.xenmsg(word, *(["-t", "1"] if word == "run" else []), f"{domain}:x", *rest)
         assert done.returncode == code, done
-        assert said in done.stderr.decode() and done.stderr.count(b"\n") == 1, done
+        assert said.format(domain) in done.stderr.decode() and done.stderr.count(b"\n") == 1, done
         if server == "listen" and word == "run":  # it takes one stream, and it was that
             serving.wait(timeout=60)
             serving = two.popen(*SERVERS[server], stdin=subprocess.PIPE)
             eventually(lambda: "x" in two.endpoints(), "it is bound again")
+
+
+def test_where_several_kinds_are_taken_all_verbs_are_named(nodes):
+    one, two = nodes(1, 2).values()
+    with Program(two.socket) as program:
+        assert program.request(BIND, bind_payload("x", MESSAGES | CALLS), 1)[0] == 0
+        eventually(lambda: "x" in [entry["name"] for entry in one.json("endpoints", "2")], "it is seen")
+        said = one.xenmsg("connect", "2:x").stderr.decode()
+        assert "not for streams: it takes messages (xenmsg send) or calls (xenmsg call)" in said and said.count("\n") == 1
 
 
 def test_run_waits_no_longer_than_10_s_for_an_answer(nodes):

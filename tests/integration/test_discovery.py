@@ -330,8 +330,8 @@ def test_an_endpoint_for_all_costs_one_write_for_any_number(nodes, host):
         after = counted(host)
         assert after[1]["writes"] - before[1]["writes"] == 1
         assert after[3]["writes"] == before[3]["writes"]
-        assert leaf(host, "1/data/xenmsg/endpoints") == "public"
-        assert Tree(host, 3).read("/local/domain/1/data/xenmsg/endpoints") == "public"
+        assert leaf(host, "1/data/xenmsg/endpoints") == "public +0:1"
+        assert Tree(host, 3).read("/local/domain/1/data/xenmsg/endpoints") == "public +0:1"
     eventually(lambda: "public" not in str(every[3].status()["peers"]), "it is seen going")
 
 
@@ -348,8 +348,8 @@ def test_an_endpoint_for_one_is_in_no_leaf_that_others_read(nodes, host):
         def listed(node):
             return {entry["name"] for entry in node.json("endpoints")}
         eventually(lambda: listed(two) == {"secret", "public"} and listed(three) == {"public"}, "each sees what is for it")
-        assert leaf(host, "1/data/xenmsg/endpoints") == "public"
-        assert leaf(host, "1/data/xenmsg/to/2/endpoints") == "secret"
+        assert leaf(host, "1/data/xenmsg/endpoints") == "public +0:1"
+        assert leaf(host, "1/data/xenmsg/to/2/endpoints") == "secret +0:1"
         assert leaf(host, "1/data/xenmsg/to/3/endpoints") == ""
         # It becomes one for nobody else, and then for all.
         one.write_policy("[rule]\nfrom = 2\nto = *\naction = allow\n")
@@ -371,8 +371,19 @@ def test_a_daemon_that_reads_no_public_leaf_gets_all_in_its_own(nodes, host):
     hand.write("to/1/endpoints", "old", 1)
     with Program(one.socket) as program:
         program.bind("public")
-        eventually(lambda: leaf(host, "1/data/xenmsg/to/2/endpoints") == "public", "it is told")
+        eventually(lambda: leaf(host, "1/data/xenmsg/to/2/endpoints") == "public +0:1", "it is told")
         eventually(lambda: "old" in str(one.status()["peers"]), "it is seen")
+
+
+def test_a_leaf_tells_kinds_or_does_not(nodes, host):
+    """As of this version, of one that tells none, and of one that tells what can't be."""
+    one = nodes(1)[1]
+    hand = Tree(host, 2)
+    hand.write("presence", f"1 {INSTANCE} 3")
+    for value, kinds in (("a b c d +0:1247", ["message", "call", "stream", "any"]), ("a b", [None, None]), ("a b +3", [None, None]),
+                         ("a b +0:1", [None, None]), ("a b +0:19", [None, None]), ("a +12:2", ["call"]), ("a +0:0", [None])):
+        hand.write("to/1/endpoints", value, 1)
+        eventually(lambda kinds=kinds: [entry["kind"] for entry in one.json("endpoints", "2")] == kinds, value)
 
 
 def test_a_private_daemon_has_no_leaf_for_all(nodes, host):
@@ -382,7 +393,7 @@ def test_a_private_daemon_has_no_leaf_for_all(nodes, host):
     two.start()
     with Program(one.socket) as program:
         program.bind("inbox")
-        eventually(lambda: leaf(host, "1/data/xenmsg/to/2/endpoints") == "inbox", "domain 2 is told")
+        eventually(lambda: leaf(host, "1/data/xenmsg/to/2/endpoints") == "inbox +0:1", "domain 2 is told")
     assert leaf(host, "1/data/xenmsg/endpoints") is None
 
 

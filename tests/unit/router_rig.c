@@ -162,7 +162,7 @@ void watches_endpoint(struct watches *watches, uint32_t domid, const char *name,
 	snprintf(scene->last, sizeof(scene->last), "%s", name);
 }
 
-void peers_advertise(struct peers *peers, const char *const *names, unsigned count)
+void peers_advertise(struct peers *peers, const char *const *names, const uint8_t *kinds, unsigned count)
 {
 	struct scene *scene = (struct scene *)(void *)peers;
 

@@ -112,63 +112,94 @@ TEST(a_hello_has_a_nonce_and_says_who_may_map)
 		assert_int_equal(hello_parse(bad[i], strlen(bad[i]), &major, &hello), -EINVAL);
 }
 
-static int endpoints(const char *text, char ***names, unsigned *count)
+static int endpoints(const char *text, struct offered *offered)
 {
-	return endpoints_parse(text, strlen(text), names, count);
+	return endpoints_parse(text, strlen(text), offered);
 }
 
 TEST(endpoints_are_valid_names_or_none_at_all)
 {
 	static const char *const bad[] = {" ",	 " a",	 "a ",	     "a  b", "-a",   "a.b",
 					  "a/b", "a\nb", "\xc3\xa4", "+1 a", "a + b"};
-	char **names;
-	unsigned count;
+	struct offered offered;
 
-	assert_int_equal(endpoints("", &names, &count), 0);
-	assert_int_equal(count, 0);
-	assert_null(names[0]);
-	free(names);
-	assert_int_equal(endpoints("print scan_2 X-y +3", &names, &count), 0);
-	assert_int_equal(count, 3);
-	assert_string_equal(names[0], "print");
-	assert_string_equal(names[1], "scan_2");
-	assert_string_equal(names[2], "X-y");
-	assert_null(names[3]);
-	free(names);
+	assert_int_equal(endpoints("", &offered), 0);
+	assert_int_equal(offered.count, 0);
+	assert_null(offered.list[0]);
+	free(offered.list);
+	assert_int_equal(endpoints("print scan_2 X-y +3", &offered), 0);
+	assert_int_equal(offered.count, 3);
+	assert_string_equal(offered.list[0], "print");
+	assert_string_equal(offered.list[1], "scan_2");
+	assert_string_equal(offered.list[2], "X-y");
+	assert_null(offered.list[3]);
+	free(offered.list);
 	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
-		assert_int_equal(endpoints(bad[i], &names, &count), -EINVAL);
-		assert_int_equal(count, 0);
+		assert_int_equal(endpoints(bad[i], &offered), -EINVAL);
+		assert_int_equal(offered.count, 0);
+		assert_null(offered.list);
+	}
+}
+
+TEST(the_last_field_tells_the_kinds_of_all_names_or_of_none)
+{
+	static const struct {
+		const char *text;
+		uint8_t kinds[2];
+	} cases[] = {
+		{"print scan +0:14", {1, 4}}, {"print scan +9:70", {7, 0}}, {"print scan", {0}},
+		{"print scan +0", {0}},	      {"print scan +0:1", {0}},	    {"print scan +0:124", {0}},
+		{"print scan +0:18", {0}},    {"print scan +0:1a", {0}},    {"print scan +:12", {1, 2}},
+		{"print scan +0:12:", {0}},   {"print scan +0:/1", {0}},    {"print scan +", {0}},
+	};
+	struct offered offered;
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		assert_int_equal(endpoints(cases[i].text, &offered), 0);
+		assert_int_equal(offered.count, 2);
+		assert_memory_equal(offered.kinds, cases[i].kinds, 2);
+		free(offered.list);
 	}
 }
 
 TEST(endpoints_that_do_not_fit_are_counted)
 {
-	char list[200][24], value[500], **parsed;
+	char list[200][24], value[500];
 	const char *names[200];
-	unsigned count;
+	uint8_t kinds[200];
+	struct offered offered;
 
 	for (unsigned i = 0; i < 200; i++) {
 		snprintf(list[i], sizeof(list[i]), "name-%u", i);
 		names[i] = list[i];
+		kinds[i] = (uint8_t)(i % 8);
 	}
-	endpoints_format(names, 0, value, sizeof(value));
+	endpoints_format(names, NULL, 0, value, sizeof(value));
 	assert_string_equal(value, "");
-	endpoints_format(names, 2, value, sizeof(value));
+	endpoints_format(names, kinds, 0, value, sizeof(value));
+	assert_string_equal(value, "");
+	endpoints_format(names, NULL, 2, value, sizeof(value));
 	assert_string_equal(value, "name-0 name-1");
-	endpoints_format(names, 200, value, sizeof(value));
-	assert_true(strlen(value) < sizeof(value));
-	assert_int_equal(endpoints(value, &parsed, &count), 0);
-	assert_true(count > 40 && count < 200);
-	assert_int_equal(atoi(strchr(value, '+') + 1), 200 - (int)count);
-	free(parsed);
+	endpoints_format(names, kinds, 2, value, sizeof(value));
+	assert_string_equal(value, "name-0 name-1 +0:01");
 	/* Whatever the size, it's never exceeded and always valid. */
-	for (size_t size = sizeof(" +4294967295"); size < sizeof(value); size++) {
-		memset(value, '~', sizeof(value));
-		endpoints_format(names, 200, value, size);
-		assert_true(strlen(value) < size);
-		assert_int_equal(endpoints(value, &parsed, &count), 0);
-		free(parsed);
-	}
+	for (size_t size = sizeof(" +4294967295:"); size < sizeof(value); size++)
+		for (int with_kinds = 0; with_kinds < 2; with_kinds++) {
+			memset(value, '~', sizeof(value));
+			endpoints_format(names, with_kinds ? kinds : NULL, 200, value, size);
+			assert_true(strlen(value) < size);
+			assert_int_equal(endpoints(value, &offered), 0);
+			assert_int_equal(atoi(strchr(value, '+') + 1), 200 - (int)offered.count);
+			for (unsigned i = 0; i < offered.count; i++) {
+				assert_string_equal(offered.list[i], names[i]);
+				assert_int_equal(offered.kinds[i], with_kinds ? kinds[i] : 0);
+			}
+			free(offered.list);
+		}
+	endpoints_format(names, kinds, 200, value, sizeof(value));
+	assert_int_equal(endpoints(value, &offered), 0);
+	assert_true(offered.count > 40 && offered.count < 200);
+	free(offered.list);
 }
 
 TEST(a_node_is_a_positive_number)

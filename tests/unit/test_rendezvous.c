@@ -133,7 +133,7 @@ static void advertise(struct scene *scene, const char *const *names, unsigned co
 {
 	struct timeval pause = {.tv_usec = 20000};
 
-	peers_advertise(scene->peers, names, count);
+	peers_advertise(scene->peers, names, NULL, count);
 	event_base_loopexit(scene->base, &pause);
 	event_base_dispatch(scene->base);
 	settle(scene);
