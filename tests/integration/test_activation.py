@@ -311,7 +311,7 @@ def test_a_sender_that_goes_or_gives_up_while_it_waits(started):
 def test_a_program_that_lacks_the_kind_ends_what_waits_for_it(started):
     _, (one, _) = started(1, 2, prepare=lambda activation: activation.add("rev", xenmsg("serve rev -- rev")))
     one_way = one.xenmsg("send", "self:rev", "x")
-    assert one_way.returncode != EXIT_OK and b"not for messages" in one_way.stderr
+    assert one_way.returncode != EXIT_OK and b"it takes calls: xenmsg call self:rev" in one_way.stderr
 
 
 def test_a_unit_without_systemd_fails_with_the_reason(nodes, tmp_path):
