@@ -4,29 +4,87 @@ function __xenmsg_commands
     echo help
     xenmsg help 2>/dev/null | sed -n '/^Commands/,/^$/s/^  \([a-z]*\) .*/\1/p'
 end
+# The command and what follows it, but for the word at the cursor.
+function __xenmsg_words
+    set -l words (commandline -opc)[2..-1]
+    while string match -q -- '-*' "$words[1]" # options before the command
+        test "$words[1]" = --socket; and set -e words[1]
+        set -e words[1]
+    end
+    for word in $words
+        echo $word
+    end
+end
 function __xenmsg_options
-    set -l words (commandline -opc)
+    set -l words (__xenmsg_words)
     echo --socket
-    xenmsg help $words[2] 2>/dev/null | grep -oE -- '--[a-z][a-z-]*'
+    set -l what $words[1]
+    test "$what" = policy; and set -a what (string match -v -- '-*' $words[2])
+    xenmsg help $what 2>/dev/null | sed '/^Examples/,$d' | grep -oE -- '--[a-z][a-z-]*'
 end
 function __xenmsg_domains
     echo self
     timeout 2 xenmsg peers --format '%{domid}\n%{name}' 2>/dev/null | grep -vx -e -
 end
+# Other hosts: this one is the first.
 function __xenmsg_hosts
-    timeout 2 xenmsg hosts --format '%{host}' 2>/dev/null | sed 1d
+    timeout 2 xenmsg hosts --format "%{host}$argv[1]" 2>/dev/null | sed 1d
 end
+# Those that take one of these kinds (a pattern of sed), as far as that is known.
 function __xenmsg_addresses
     timeout 2 xenmsg endpoints --format '%{kind}\t%{address}\n%{kind}\t%{domain}:%{name}' 2>/dev/null |
-        sed -n "s/^\($argv[1]\|any\|-\)\t//p" | grep -v '^-:'
+        sed -n "s/^\($argv[1]\|any\|-\)\t//p" | grep -v '^-:' | sed "s/^/$argv[2]/"
 end
-complete -c xenmsg -n 'not __fish_seen_subcommand_from (__xenmsg_commands)' -f -a '(__xenmsg_commands)'
-complete -c xenmsg -n '__fish_seen_subcommand_from help' -f -a '(__xenmsg_commands)'
-complete -c xenmsg -n '__fish_seen_subcommand_from (__xenmsg_commands); and string match -q -- "-*" (commandline -ct)' -a '(__xenmsg_options)'
-complete -c xenmsg -n '__fish_seen_subcommand_from send' -a '(__xenmsg_addresses message)'
-complete -c xenmsg -n '__fish_seen_subcommand_from call' -a '(__xenmsg_addresses call)'
-complete -c xenmsg -n '__fish_seen_subcommand_from connect run' -a '(__xenmsg_addresses stream)'
-complete -c xenmsg -n '__fish_seen_subcommand_from ping bench doctor endpoints watch policy' -f -a '(__xenmsg_domains)'
-complete -c xenmsg -n '__fish_seen_subcommand_from policy' -f -a 'check show denied reload'
-complete -c xenmsg -n '__fish_seen_subcommand_from peers' -f -a '(__xenmsg_hosts)'
-complete -c xenmsg -n '__fish_seen_subcommand_from endpoints watch' -f -a '(__xenmsg_hosts | sed "s,\$,/,")'
+function __xenmsg_arguments
+    set -l words (__xenmsg_words)
+    set -l current (commandline -ct)
+    switch "$words[1]"
+        case ''
+            __xenmsg_commands
+        case help
+            if test "$words[2]" = policy
+                printf '%s\n' check show denied reload
+            else
+                __xenmsg_commands
+            end
+        case send
+            __xenmsg_addresses message
+        case call
+            __xenmsg_addresses call
+        case connect run
+            __xenmsg_addresses stream
+        case peers
+            __xenmsg_hosts
+        case endpoints watch ping
+            __xenmsg_domains
+            __xenmsg_hosts /
+        case doctor
+            __xenmsg_domains
+            __xenmsg_addresses '.*'
+        case bench
+            __xenmsg_domains
+        case forward
+            printf '%s\n' unix: tcp: xen:
+            string match -q 'xen:*' -- $current; and __xenmsg_addresses stream xen:
+        case exporter
+            test "$words[-1]" = --listen; and printf '%s\n' unix: tcp:127.0.0.1:
+        case policy
+            if test (count $words) = 1
+                printf '%s\n' check show denied reload
+            else if test "$words[2]" = check -a (count $words) = 2
+                __xenmsg_domains
+            else if test "$words[2]" = check -a (count $words) = 3
+                timeout 2 xenmsg endpoints self --format '%{name}' 2>/dev/null
+            end
+    end
+end
+function __xenmsg_wants_file
+    contains -- (commandline -opc)[-1] --file --socket
+end
+function __xenmsg_wants_option
+    string match -q -- '-*' (commandline -ct)
+end
+complete -c xenmsg -n 'not __xenmsg_wants_file; and not __xenmsg_wants_option' -f -a '(__xenmsg_arguments)'
+complete -c xenmsg -n '__xenmsg_wants_option; and not __xenmsg_wants_file; and test (count (__xenmsg_words)) -gt 0' -f -a '(__xenmsg_options)'
+complete -c xenmsg -n '__xenmsg_wants_option; and test (count (__xenmsg_words)) -eq 0' -f -a '--help --version --socket --quiet --verbose --json'
+complete -c xenmsg -n __xenmsg_wants_file -F

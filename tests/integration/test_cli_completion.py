@@ -1,55 +1,130 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What the shells offer to complete: what there is to type, and who is there now."""
+"""What the shells offer to complete: what there is to type, and who is there now. Each shell completes with its own script."""
 
 import os
+import re
 import shutil
 import subprocess
 
 import pytest
 
-from messaging import eventually, tool
+from messaging import PATIENCE, eventually, tool
 from test_hosts import joined_hosts  # the fixture `hosts`  # noqa: F401  pylint: disable=unused-import
 
 SCRIPTS = os.path.join(os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "..", "..")), "cli/completion")
-OFFER = """PATH=$(dirname "$2"):$PATH; . "$1"; COMP_LINE=$3; COMP_POINT=${#3}; _xenmsg; printf '%s\\n' "${COMPREPLY[@]}" """
+BASH = """PATH=$(dirname "$2"):$PATH; . "$1"; COMP_LINE=$3; COMP_POINT=${#3}; _xenmsg; printf '%s\\n' "${COMPREPLY[@]}" """
+FISH = 'set -x PATH (dirname $argv[2]) $PATH; source $argv[1]; complete -C "$argv[3]"'
+# zsh completes only at a terminal. What it is given to offer goes to a file, since it draws lists as it likes.
+ZSH = r"""
+zmodload zsh/zpty
+export PATH=$(dirname "$2"):$PATH OFFERED=$(mktemp) TERM=dumb
+print -r -- "fpath=(${(q)1} \$fpath); autoload -Uz compinit; compinit -u -D; LISTMAX=0
+compadd() { local -a seen; builtin compadd -O seen \"\$@\"; print -rl -- \$seen >>\$OFFERED; builtin compadd \"\$@\"; }
+offer() { zle complete-word; print -r -- END >>\$OFFERED; }; zle -N offer; bindkey '^I' offer" >$OFFERED.rc
+zpty shell zsh -f -i
+zpty -w shell "source $OFFERED.rc; print END >$OFFERED"
+wait_for() { until [[ $(grep -cx END $OFFERED) == $1 ]]; do zpty -r -t shell line; sleep 0.02; done }
+wait_for 1
+zpty -w -n shell "$3"$'\t'
+wait_for 2
+zpty -d shell
+grep -vx -e END -e '' $OFFERED
+rm -f $OFFERED $OFFERED.rc
+exit 0
+"""
 
 
-def offered(node, line):
-    done = node.run_command("bash", "-c", OFFER, "bash", os.path.join(SCRIPTS, "bash/xenmsg"), tool("xenmsg"), line)
-    assert done.returncode == 0 and done.stderr == b"", done
-    return set(done.stdout.decode().split())
+class Shell:
+    def __init__(self, name):
+        self.name = name
+        self.command = {"bash": ["bash", "-c", BASH, "bash", os.path.join(SCRIPTS, "bash/xenmsg")],
+                        "zsh": ["zsh", "-f", "-c", ZSH, "zsh", SCRIPTS],
+                        "fish": ["fish", "--no-config", "-c", FISH, os.path.join(SCRIPTS, "xenmsg.fish")]}[name]
+
+    def offers(self, node, line):
+        done = node.run_command(*self.command, tool("xenmsg"), line)
+        assert done.returncode == 0 and done.stderr == b"", done
+        return {each.split("\t")[0] for each in done.stdout.decode().splitlines()} - {""}
 
 
-def test_bash_offers_commands_options_domains_and_endpoints(nodes):
+@pytest.fixture(name="shell", params=["bash", "zsh", "fish"])
+def a_shell(request):
+    if not shutil.which(request.param):
+        pytest.skip(f"{request.param} is not there")
+    return Shell(request.param)
+
+
+def test_commands_and_options_are_what_the_help_says(nodes, shell):
+    one = nodes(1)[1]
+    said = subprocess.run([tool("xenmsg"), "help"], capture_output=True, text=True, check=True).stdout
+    commands = set(re.findall(r"^  ([a-z]+) +", said.partition("Commands")[2].partition("\n\n")[0], re.M))
+    assert shell.offers(one, "xenmsg ") == commands | {"help"} and {"forward", "exporter"} <= commands
+    assert shell.offers(one, "xenmsg se") == {"send", "serve"} == shell.offers(one, "xenmsg help se")
+    assert shell.offers(one, "xenmsg --quiet --socket /nix se") == {"send", "serve"}
+    assert shell.offers(one, "xenmsg --js") == {"--json"}
+    for command in ("recv", "forward", "exporter", "top"):
+        text = subprocess.run([tool("xenmsg"), "help", command], capture_output=True, text=True, check=True).stdout
+        options = set(re.findall(r"--[a-z][a-z-]*", text.partition("\nExamples")[0]))
+        assert shell.offers(one, f"xenmsg {command} --") >= options > {"--socket"}, command
+    assert shell.offers(one, "xenmsg send --t") == {"--timeout"}
+    assert shell.offers(one, "xenmsg help policy c") == {"check"} == shell.offers(one, "xenmsg policy c")
+    assert "--json" in shell.offers(one, "xenmsg policy check --")
+
+
+def test_endpoints_are_offered_to_what_they_take(nodes, shell):
     one, two = nodes(1, 2).values()
-    assert {"help", "send", "recv", "status", "top"} <= offered(one, "xenmsg ")
-    assert offered(one, "xenmsg se") == {"send", "serve"} and offered(one, "xenmsg help se") == {"send", "serve"}
-    assert offered(one, "xenmsg send --t") == {"--timeout"} and "--exec" in offered(one, "xenmsg recv --")
     two.receiver("inbox")
-    eventually(lambda: "2:inbox" in offered(one, "xenmsg send "), "the endpoint is offered")
     one.popen("listen", "sort")
     one.receiver("log")
-    eventually(lambda: "1:sort" in offered(one, "xenmsg run "), "what takes streams is offered")
-    assert "1:sort" in offered(one, "xenmsg connect ") and "1:sort" not in offered(one, "xenmsg send ")
-    assert "1:log" in offered(one, "xenmsg send ") and "1:log" not in offered(one, "xenmsg call ") | offered(one, "xenmsg run ")
-    assert "2:inbox" not in offered(one, "xenmsg run ") | offered(one, "xenmsg call ")  # its domain tells what it takes
-    assert offered(one, "xenmsg send 2:i") == {"inbox"}  # behind the colon
-    assert "--serve" in offered(one, "xenmsg bench --s") and {"2", "self"} <= offered(one, "xenmsg bench ")
-    assert {"2", "self"} <= offered(one, "xenmsg ping ") and offered(one, "xenmsg policy c") == {"check"}
-    assert {"check", "show", "denied", "reload"} <= offered(one, "xenmsg policy ")
+    listed = lambda: {entry["address"] for entry in one.json("endpoints")}
+    eventually(lambda: listed() == {"1:sort", "1:log", "2:inbox"}, "all are there")
+    stream, message = shell.offers(one, "xenmsg run "), shell.offers(one, "xenmsg send ")
+    assert {"1:sort", "dom1:sort"} <= stream and "1:log" not in stream and stream == shell.offers(one, "xenmsg connect ")
+    assert {"1:log", "2:inbox"} <= message and "1:sort" not in message
+    assert not {"1:log", "2:inbox"} & (shell.offers(one, "xenmsg call ") | stream)  # its domain tells what it takes
+    # bash puts in only what is behind the colon.
+    assert shell.offers(one, "xenmsg send 2:i") == {"inbox" if shell.name == "bash" else "2:inbox"}
+    assert shell.offers(one, "xenmsg forward ") == {"unix:", "tcp:", "xen:"}
+    assert shell.offers(one, "xenmsg forward tcp:127.0.0.1:80 xen:1:s") == {"sort" if shell.name == "bash" else "xen:1:sort"}
+    assert {"2", "self", "1:log", "2:inbox"} <= shell.offers(one, "xenmsg doctor ")
     one.kill()
-    assert offered(one, "xenmsg send ") == set()
+    assert shell.offers(one, "xenmsg send ") == set()
 
 
-def test_bash_offers_other_hosts(hosts):
+def test_domains_are_offered_where_they_go(nodes, shell):
+    one, two = nodes(1, 2).values()
+    one.receiver("log")
+    one.sees(two)
+    for line in ("ping", "bench", "endpoints", "watch", "policy check", "--json ping"):
+        offered = shell.offers(one, f"xenmsg {line} ")
+        assert {"2", "self"} <= offered and "log" not in offered, line
+    assert shell.offers(one, "xenmsg policy check 2 ") == {"log"}
+    for line in ("policy", "policy show", "policy denied", "policy check 2 log", "recv", "serve", "status", "exporter"):
+        assert not {"2", "self"} & shell.offers(one, f"xenmsg {line} "), line
+    assert {"check", "show", "denied", "reload"} == shell.offers(one, "xenmsg policy ")
+    assert "unix:" in shell.offers(one, "xenmsg exporter --listen ")
+
+
+def test_files_are_offered_where_they_go(nodes, shell, tmp_path):
+    (tmp_path / "report.pdf").touch()
+    offered = shell.offers(nodes(1)[1], f"xenmsg send --file {tmp_path}/re")
+    assert "report.pdf" in map(os.path.basename, offered) and "self" not in offered
+
+
+def test_other_hosts_are_offered(hosts, shell):
     here, _ = hosts()
-    assert offered(here, "xenmsg peers ") == {"hostb"} and "hostb/" in offered(here, "xenmsg endpoints ho")
-    assert {"hostb/", "self"} <= offered(here, "xenmsg watch ")
+    assert shell.offers(here, "xenmsg peers ") == {"hostb"} and "hostb/" in shell.offers(here, "xenmsg endpoints ho")
+    assert {"hostb/", "self"} <= shell.offers(here, "xenmsg watch ")
 
 
-@pytest.mark.parametrize("shell, script", [("bash", "bash/xenmsg"), ("zsh", "_xenmsg"), ("fish", "xenmsg.fish")])
-def test_each_shell_can_read_its_own(shell, script):
-    if not shutil.which(shell):
-        pytest.skip(f"{shell} is not there")
-    done = subprocess.run([shell, "-n", os.path.join(SCRIPTS, script)], capture_output=True, check=False)
-    assert done.returncode == 0 and done.stderr == b""
+@pytest.mark.skipif(not shutil.which("bash"), reason="bash is not there")
+def test_a_line_in_bash_is_completed_behind_the_colon(nodes):
+    """In a terminal, with readline, which parts words at colons."""
+    one = nodes(1)[1]
+    one.receiver("inbox")
+    script = os.path.join(SCRIPTS, "bash/xenmsg")
+    typed = f"PATH={os.path.dirname(tool('xenmsg'))}:$PATH; . {script}; PS1=\nxenmsg send 1:in\t'hello there'; exit\n"
+    process = one.popen_command("script", "-qec", "bash --norc --noprofile -i", "/dev/null", stdin=subprocess.PIPE,
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    process.communicate(typed.encode(), timeout=60 * PATIENCE)
+    eventually(lambda: one.status()["endpoints"][0]["messages"] == 1, "it was sent to 1:inbox")
