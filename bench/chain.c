@@ -3,7 +3,7 @@
 /*
  * The whole chain, program → daemon → ring → daemon → program, by libxenmsg's functions in C.
  *
- * 	bench-chain server [COUNT]                 binds `bench`, `lend` (XENMSG_BIND_LEND), and so many more
+ * 	bench-chain server [COUNT]                 binds `bench`, `lend` (XENMSG_LEND), and so many more
  * 	                                           endpoints
  * 	bench-chain client PEER MODE SIZE SECONDS  prints what engine.h says
  * 	bench-chain lend PEER MODE SIZE SECONDS    the same to `lend`, with messages that are reserved
@@ -52,7 +52,7 @@ static void answer(struct xenmsg *conn, struct xenmsg_message *message, size_t s
 
 	snprintf(address, sizeof(address), "%s%s%u:bench-reply", host, *host ? "/" : "",
 		 (unsigned)xenmsg_message_sender_domid(message));
-	r = xenmsg_post(conn, address, xenmsg_message_data(message), size, NULL, NULL);
+	r = xenmsg_begin_send(conn, address, xenmsg_message_data(message), size, NULL, NULL, NULL, NULL);
 	if (r < 0)
 		engine_fail("answer", r);
 }
@@ -76,15 +76,15 @@ static void take(void *userdata, struct xenmsg_message *message)
 
 static int serve(struct xenmsg *conn, unsigned count)
 {
-	int r = xenmsg_bind(conn, "bench", 0, take, conn);
+	int r = xenmsg_bind(conn, "bench", NULL, take, conn);
 
 	if (r == 0)
-		r = xenmsg_bind(conn, "lend", XENMSG_BIND_LEND, take, conn);
+		r = xenmsg_bind(conn, "lend", XENMSG_FLAGS(XENMSG_LEND), take, conn);
 	for (unsigned i = 0; i < count && r == 0; i++) {
 		char name[32];
 
 		snprintf(name, sizeof(name), "b%u", i);
-		r = xenmsg_bind(conn, name, 0, take, conn);
+		r = xenmsg_bind(conn, name, NULL, take, conn);
 	}
 	if (r < 0)
 		engine_fail("bind", r);
@@ -103,7 +103,8 @@ static void post(void *userdata, const void *data, size_t size)
 	struct chain *chain = userdata;
 	int r;
 
-	while ((r = xenmsg_post(chain->conn, chain->address, data, size, delivered, chain)) == -EAGAIN)
+	while ((r = xenmsg_begin_send(chain->conn, chain->address, data, size, NULL, delivered, chain,
+				      NULL)) == -EAGAIN)
 		wait_once(chain);
 	if (r < 0)
 		engine_fail("post", r);
@@ -121,7 +122,7 @@ static void post_lent(void *userdata, const void *data, size_t size)
 		wait_once(chain);
 	if (r == 0) {
 		memcpy(place, data, 1);
-		r = xenmsg_commit(chain->conn, size, delivered, chain);
+		r = xenmsg_commit(chain->conn, size, NULL, delivered, chain, NULL);
 	}
 	if (r < 0)
 		engine_fail("post", r);
@@ -160,7 +161,8 @@ static void call(void *userdata, const void *data, size_t size)
 	struct chain *chain = userdata;
 	int r;
 
-	while ((r = xenmsg_call_post(chain->conn, chain->address, data, size, on_reply, chain)) == -EAGAIN)
+	while ((r = xenmsg_begin_call(chain->conn, chain->address, data, size, NULL, on_reply, chain,
+				      NULL)) == -EAGAIN)
 		wait_once(chain);
 	if (r < 0)
 		engine_fail("call", r);
@@ -179,7 +181,8 @@ static void measure(struct chain *chain, bool lends, const char *peer, const cha
 		    double seconds)
 {
 	struct end end = {.userdata = chain, .send = lends ? post_lent : post, .receive = receive};
-	int r = xenmsg_bind(chain->conn, "bench-reply", lends ? XENMSG_BIND_LEND : 0, on_answer, chain);
+	int r = xenmsg_bind(chain->conn, "bench-reply", XENMSG_FLAGS(lends ? XENMSG_LEND : 0), on_answer,
+			    chain);
 
 	if (r < 0)
 		engine_fail("bind", r);
@@ -203,12 +206,12 @@ static void count_delivery(void *userdata, const struct xenmsg_result *result)
 static void hold(const char *peer, unsigned count)
 {
 	struct chain chain = {.conn = NULL};
-	int r = xenmsg_open(&chain.conn, NULL);
+	int r = xenmsg_open(&chain.conn, NULL, NULL);
 
 	for (unsigned i = 0; i < count && r == 0; i++) {
 		snprintf(chain.address, sizeof(chain.address), "%s:b%u", peer, i);
-		while ((r = xenmsg_post(chain.conn, chain.address, "\0", 1, count_delivery, &chain)) ==
-		       -EAGAIN)
+		while ((r = xenmsg_begin_send(chain.conn, chain.address, "\0", 1, NULL, count_delivery,
+					      &chain, NULL)) == -EAGAIN)
 			wait_once(&chain);
 	}
 	if (r < 0)
@@ -245,7 +248,7 @@ int main(int argc, char **argv)
 			"usage: bench-chain server [COUNT] | client|lend PEER MODE SIZE SECONDS | hold PEER COUNT CONNECTIONS\n");
 		return 2;
 	}
-	r = xenmsg_open(&chain.conn, NULL);
+	r = xenmsg_open(&chain.conn, NULL, NULL);
 	if (r < 0)
 		engine_fail("open", r);
 	if (server)

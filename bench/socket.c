@@ -137,16 +137,16 @@ static int connect_socket(const char *where)
 static int open_xenmsg(const char *where, int server)
 {
 	struct xenmsg *conn;
-	int r = xenmsg_open(&conn, NULL);
+	int r = xenmsg_open(&conn, NULL, NULL);
 
 	if (r == 0 && server) {
-		r = xenmsg_listen(conn, where, 0);
+		r = xenmsg_listen(conn, where, NULL);
 		if (r == 0)
 			engine_ready();
 		if (r == 0)
-			r = xenmsg_accept(conn, NULL, -1);
+			r = xenmsg_accept(conn, NULL, NULL);
 	} else if (r == 0) {
-		r = xenmsg_connect(conn, where, 10000);
+		r = xenmsg_connect(conn, where, XENMSG_WITHIN(10000));
 	}
 	if (r < 0)
 		engine_fail(where, r);

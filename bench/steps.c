@@ -76,7 +76,8 @@ static void trip(struct steps *steps, size_t size, unsigned long count)
 {
 	steps->data[0] = ANSWER_ALL;
 	for (unsigned long i = 1; i <= count; i++) {
-		must("post", xenmsg_post(steps->conn, steps->address, steps->data, size, NULL, NULL));
+		must("post", xenmsg_begin_send(steps->conn, steps->address, steps->data, size, NULL, NULL,
+					       NULL, NULL));
 		wait_for(steps, i);
 	}
 }
@@ -84,7 +85,8 @@ static void trip(struct steps *steps, size_t size, unsigned long count)
 static void call(struct steps *steps, size_t size, unsigned long count)
 {
 	for (unsigned long i = 0; i < count; i++)
-		must("call", xenmsg_call(steps->conn, steps->address, steps->data, size, 30000, NULL));
+		must("call",
+		     xenmsg_call(steps->conn, steps->address, steps->data, size, XENMSG_WITHIN(30000), NULL));
 }
 
 static void batch(struct steps *steps, size_t size, unsigned long count)
@@ -93,8 +95,8 @@ static void batch(struct steps *steps, size_t size, unsigned long count)
 	for (unsigned long i = 1; i <= count; i++) {
 		int r;
 
-		while ((r = xenmsg_post(steps->conn, steps->address, steps->data, size, on_delivery,
-					steps)) == -EAGAIN)
+		while ((r = xenmsg_begin_send(steps->conn, steps->address, steps->data, size, NULL,
+					      on_delivery, steps, NULL)) == -EAGAIN)
 			wait_for(steps, steps->ended + 1);
 		must("post", r);
 		if (i % BATCH == 0 || i == count)
@@ -115,7 +117,7 @@ static void lend(struct steps *steps, const char *peer, size_t size, unsigned lo
 			wait_for(steps, steps->ended + 1);
 		must("reserve", r);
 		*(char *)data = ANSWER_NONE;
-		must("commit", xenmsg_commit(steps->conn, size, on_delivery, steps));
+		must("commit", xenmsg_commit(steps->conn, size, NULL, on_delivery, steps, NULL));
 		if (i % BATCH == 0 || i == count)
 			wait_for(steps, i);
 	}
@@ -138,7 +140,7 @@ static void connect_stream(struct steps *steps, const char *peer, struct stream 
 	char address[64];
 
 	snprintf(address, sizeof(address), "%s:bench-stream", peer);
-	stream->fd = xenmsg_connect(steps->conn, address, 30000);
+	stream->fd = xenmsg_connect(steps->conn, address, XENMSG_WITHIN(30000));
 	must("connect", stream->fd);
 }
 
@@ -195,8 +197,8 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: bench-steps PEER PATH\n");
 		return 2;
 	}
-	must("open", xenmsg_open(&steps.conn, NULL));
-	must("bind", xenmsg_bind(steps.conn, "bench-reply", 0, on_answer, &steps));
+	must("open", xenmsg_open(&steps.conn, NULL, NULL));
+	must("bind", xenmsg_bind(steps.conn, "bench-reply", NULL, on_answer, &steps));
 	snprintf(steps.address, sizeof(steps.address), "%s:bench", argv[1]);
 	engine_ready();
 	while (fgets(line, sizeof(line), stdin)) {

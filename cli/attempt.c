@@ -67,21 +67,22 @@ static void note_signal(struct attempt *attempt)
 				  attempt->address, attempt->is_call ? "carried out" : "delivered");
 }
 
-static int post(struct attempt *attempt, const void *data, size_t size, int left_ms)
+static int begin(struct attempt *attempt, const void *data, size_t size, int left_ms)
 {
 	if (attempt->is_call)
-		return xenmsg_call_post_timed(attempt->conn, attempt->address, data, size, left_ms,
-					      note_result, attempt);
-	return xenmsg_post_timed(attempt->conn, attempt->address, data, size, left_ms, note_result, attempt);
+		return xenmsg_begin_call(attempt->conn, attempt->address, data, size, XENMSG_WITHIN(left_ms),
+					 note_result, attempt, &attempt->op);
+	return xenmsg_begin_send(attempt->conn, attempt->address, data, size, XENMSG_WITHIN(left_ms),
+				 note_result, attempt, &attempt->op);
 }
 
-/* Posts it, as soon as there is room. Returns 0, or why it isn't out. */
-static int post_in_time(struct attempt *attempt, const void *data, size_t size, int64_t deadline)
+/* Begins it, as soon as there is room. Returns 0, or why it isn't out. */
+static int begin_in_time(struct attempt *attempt, const void *data, size_t size, int64_t deadline)
 {
 	int r;
 
 	while (!interrupt_came()) {
-		r = post(attempt, data, size, interrupt_left(deadline));
+		r = begin(attempt, data, size, interrupt_left(deadline));
 		if (r != -EAGAIN)
 			return r;
 		if (is_over(deadline))
@@ -100,13 +101,13 @@ static int try_once(struct attempt *attempt, const void *data, size_t size, int6
 	int r;
 
 	attempt->known = false;
-	r = post_in_time(attempt, data, size, deadline);
+	r = begin_in_time(attempt, data, size, deadline);
 	if (r < 0)
 		return fail(attempt, r, XENMSG_NOT_DONE);
 	while (!attempt->known && r == 0) {
 		if (!attempt->interrupted && interrupt_came()) {
 			note_signal(attempt);
-			xenmsg_withdraw(attempt->conn, attempt->address, attempt);
+			xenmsg_op_withdraw(attempt->op);
 			settled = interrupt_deadline(ATTEMPT_SETTLE_MS);
 		}
 		/* It tells when the time is up, too, or the daemon gone. */

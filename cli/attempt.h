@@ -6,7 +6,7 @@
  * Sends a message, or makes a call, and waits for the outcome, as xenmsg_send() and xenmsg_call() do; but SIGINT and
  * SIGTERM, which interrupt.h has caught, withdraw it as a time-out does:
  *
- *   posted ──outcome──▶ known
+ *   begun ───outcome──▶ known
  *      └──signal──▶ withdrawn ──outcome, at most 3 s later──▶ known, and whoever asked dies of the signal
  *                       └──another signal──▶ the process says so, and dies at once
  */
@@ -35,6 +35,7 @@ struct attempt {
 	int ticks; /* so far; -1: that it takes long was told, or isn't to be */
 	/* the outcome: */
 	bool known, interrupted;
+	struct xenmsg_op *op;
 	struct xenmsg_result result; /* its reply is for the caller to free */
 };
 

@@ -84,7 +84,7 @@ static int take_streams(struct cli *cli, struct xenmsg *conn, const char *endpoi
 	for (;;) {
 		struct xenmsg_peer peer;
 		char opener[COMMAND_SENDER_SIZE];
-		int stream = xenmsg_accept(conn, &peer, 0), r = -EMFILE;
+		int stream = xenmsg_accept(conn, XENMSG_WITHIN(0), &peer), r = -EMFILE;
 
 		while (running->count && waitpid(-1, NULL, WNOHANG) > 0)
 			running->count--;
@@ -128,10 +128,10 @@ int bench_serve(struct cli *cli, struct xenmsg *conn, const char *endpoint)
 
 	snprintf(streams, sizeof(streams), "%s%s", endpoint, BENCH_STREAMS);
 	interrupt_catch();
-	r = xenmsg_bind(conn, endpoint, 0, take_message, NULL);
+	r = xenmsg_bind(conn, endpoint, NULL, take_message, NULL);
 	if (r == 0) {
 		name = streams;
-		r = xenmsg_listen(conn, streams, XENMSG_LISTEN_HOSTS);
+		r = xenmsg_listen(conn, streams, XENMSG_FLAGS(XENMSG_FROM_HOSTS));
 	}
 	if (r < 0)
 		return cli_error(conn, "bench --serve on", name, r);

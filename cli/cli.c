@@ -333,7 +333,7 @@ static const struct cause {
 	 "a link to that domain can't be made; 'xenmsg status' and the log of xenmsgd say why"},
 	{EOPNOTSUPP, EXIT_OTHER,
 	 "the program there can't tell other hosts from its own: its library is an older one, or it listens without "
-	 "XENMSG_LISTEN_HOSTS"},
+	 "XENMSG_FROM_HOSTS"},
 	{ETIMEDOUT, EXIT_TIMED_OUT, "timed out; it was not delivered"},
 	{ENOBUFS, EXIT_LIMIT, "over a limit; 'xenmsg status' shows the limits and who uses them"},
 	{EMSGSIZE, EXIT_LIMIT,
@@ -421,7 +421,8 @@ int cli_open_timed(struct cli *cli, struct xenmsg **conn, int *timeout_ms)
 {
 	const char *path = socket_path(cli);
 	int64_t deadline = interrupt_deadline(*timeout_ms);
-	int r = *timeout_ms <= 0 ? xenmsg_open(conn, path) : xenmsg_open_timed(conn, path, *timeout_ms);
+	int r = *timeout_ms <= 0 ? xenmsg_open(conn, path, NULL)
+				 : xenmsg_open(conn, path, XENMSG_WITHIN(*timeout_ms));
 
 	if (*timeout_ms > 0)
 		*timeout_ms = interrupt_left(deadline);
@@ -478,7 +479,7 @@ static struct json_object *ask(struct xenmsg *conn, const char *question)
 	struct json_object *answer;
 	char *json;
 
-	if (xenmsg_query(conn, question, &json) < 0)
+	if (xenmsg_query(conn, question, NULL, &json) < 0)
 		return NULL;
 	answer = json_tokener_parse(json);
 	free(json);
@@ -566,7 +567,7 @@ static const char *why_unknown(struct xenmsg *conn, const char *address)
 	if (parts.host.data || !domain_name_is_valid(address, size) || strspn(address, "0123456789") == size)
 		return NULL;
 	snprintf(question, sizeof(question), "endpoints %.*s", (int)size, address);
-	r = xenmsg_query(conn, question, &json);
+	r = xenmsg_query(conn, question, NULL, &json);
 	if (r == 0)
 		free(json);
 	return r == -EHOSTDOWN ? xenmsg_reason(conn) : NULL;
@@ -631,7 +632,7 @@ int cli_ask(struct cli *cli, const char *question, const char *subject, int time
 
 	if (code)
 		return code;
-	r = xenmsg_query(conn, question, &text);
+	r = xenmsg_query(conn, question, NULL, &text);
 	if (r < 0)
 		code = cli_error(conn, cli->command, subject, r);
 	xenmsg_close(conn);

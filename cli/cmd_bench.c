@@ -98,7 +98,7 @@ static int measure_daemons(struct bench *bench, uint64_t start)
 {
 	do {
 		uint64_t rtt_ns;
-		int r = xenmsg_ping(bench->conn, bench->to.domain, bench->timeout_ms, &rtt_ns);
+		int r = xenmsg_ping(bench->conn, bench->to.domain, XENMSG_WITHIN(bench->timeout_ms), &rtt_ns);
 
 		if (r < 0)
 			return r;
@@ -114,8 +114,8 @@ static int measure_call(struct bench *bench, uint64_t start)
 
 	do {
 		struct xenmsg_result result;
-		int r = xenmsg_call(bench->conn, bench->address, bench->data, bench->size, bench->timeout_ms,
-				    &result);
+		int r = xenmsg_call(bench->conn, bench->address, bench->data, bench->size,
+				    XENMSG_WITHIN(bench->timeout_ms), &result);
 		uint64_t now = now_ns();
 
 		if (r < 0)
@@ -149,8 +149,8 @@ static int measure_calls(struct bench *bench, uint64_t start)
 			if (bench->calls[i].start)
 				continue;
 			bench->calls[i] = (struct bench_call){.bench = bench, .start = now_ns()};
-			r = xenmsg_call_post(bench->conn, bench->address, bench->data, bench->size, on_reply,
-					     &bench->calls[i]);
+			r = xenmsg_begin_call(bench->conn, bench->address, bench->data, bench->size, NULL,
+					      on_reply, &bench->calls[i], NULL);
 			if (r < 0)
 				return r;
 			bench->sent++;
@@ -177,7 +177,8 @@ static int measure_messages(struct bench *bench, uint64_t start)
 
 	/* Reading the clock costs as much as a small message, so it is read now and then only. */
 	do {
-		r = xenmsg_post(bench->conn, bench->address, bench->data, bench->size, on_delivery, bench);
+		r = xenmsg_begin_send(bench->conn, bench->address, bench->data, bench->size, NULL,
+				      on_delivery, bench, NULL);
 		if (r == 0)
 			bench->sent++;
 		else if (r == -EAGAIN)
@@ -198,7 +199,7 @@ static int open_stream(struct bench *bench, char kind)
 {
 	struct timeval timeout = {.tv_sec = bench->timeout_ms / 1000,
 				  .tv_usec = bench->timeout_ms % 1000 * 1000};
-	int stream = xenmsg_connect(bench->conn, bench->streams, bench->timeout_ms);
+	int stream = xenmsg_connect(bench->conn, bench->streams, XENMSG_WITHIN(bench->timeout_ms));
 
 	if (stream < 0)
 		return stream;
@@ -376,7 +377,8 @@ static int measure(struct cli *cli, struct bench *bench, const struct measuremen
 static int prepare(struct cli *cli, struct bench *bench)
 {
 	struct long_wait wait = long_wait_begin(cli, "bench", bench->address, "no answer", bench->timeout_ms);
-	int r = xenmsg_call(bench->conn, bench->address, bench->data, 1, bench->timeout_ms, NULL);
+	int r = xenmsg_call(bench->conn, bench->address, bench->data, 1, XENMSG_WITHIN(bench->timeout_ms),
+			    NULL);
 
 	long_wait_end(&wait);
 	return r < 0 ? fail(bench, &measurements[1], r) : EXIT_DONE;

@@ -161,7 +161,7 @@ int cmd_connect(struct cli *cli, int argc, char **argv)
 	if (code)
 		return code;
 	wait = long_wait_begin(cli, connecting, argv[optind], "no stream", timeout_ms);
-	stream = xenmsg_connect(conn, argv[optind], timeout_ms);
+	stream = xenmsg_connect(conn, argv[optind], XENMSG_WITHIN(timeout_ms));
 	long_wait_end(&wait);
 	code = stream < 0 ? cli_error(conn, connecting, argv[optind], stream)
 			  : carry_stdio(conn, stream, connecting, argv[optind], keep_open);
@@ -252,7 +252,7 @@ static void serve_run(struct listener *listener, int stream, const struct xenmsg
 /* Takes the next stream, if there is one. Returns as xenmsg_accept(). */
 static int accept_next(struct listener *listener, struct xenmsg_peer *peer, int timeout_ms)
 {
-	int stream = xenmsg_accept(listener->conn, peer, timeout_ms);
+	int stream = xenmsg_accept(listener->conn, XENMSG_WITHIN(timeout_ms), peer);
 
 	if (stream >= 0 || cli_is_limit(stream))
 		cli_note_limit(listener->cli, &listener->is_short, "listen on", listener->endpoint,
@@ -367,7 +367,7 @@ int cmd_listen(struct cli *cli, int argc, char **argv)
 		return code;
 	listener.conn = conn;
 	listener.endpoint = endpoint;
-	r = xenmsg_listen(conn, endpoint, XENMSG_LISTEN_HOSTS);
+	r = xenmsg_listen(conn, endpoint, XENMSG_FLAGS(XENMSG_FROM_HOSTS));
 	if (r == 0)
 		cli_note_bound(cli, conn, endpoint);
 	if (r < 0)

@@ -413,7 +413,7 @@ static bool check_daemon(struct doctor *doctor, struct xenmsg **conn)
 							      : "/run/xenmsg/xenmsg.sock";
 	struct json_object *status = NULL;
 	char *text;
-	int r = xenmsg_open_timed(conn, doctor->cli->socket, ANSWER_MS);
+	int r = xenmsg_open(conn, doctor->cli->socket, XENMSG_WITHIN(ANSWER_MS));
 
 	if (r < 0 && doctor_check_socket(doctor, socket))
 		return false;
@@ -431,7 +431,7 @@ static bool check_daemon(struct doctor *doctor, struct xenmsg **conn)
 		doctor_check_labels(doctor);
 		return false;
 	}
-	r = xenmsg_query(*conn, "status", &text);
+	r = xenmsg_query(*conn, "status", NULL, &text);
 	if (r == 0) {
 		status = json_tokener_parse(text);
 		free(text);
@@ -452,7 +452,7 @@ static void check_peer(struct doctor *doctor, struct xenmsg *conn, const char *d
 {
 	char step[160], reason[256], *why;
 	uint64_t rtt_ns;
-	int r = xenmsg_ping(conn, domain, DOCTOR_PING_MS, &rtt_ns);
+	int r = xenmsg_ping(conn, domain, XENMSG_WITHIN(DOCTOR_PING_MS), &rtt_ns);
 
 	snprintf(step, sizeof(step), "peer %s", domain);
 	if (r == 0) {
@@ -481,7 +481,7 @@ static void check_peers(struct doctor *doctor, struct xenmsg *conn, char **domai
 			doctor_check_address(doctor, conn, domains[i]);
 		else
 			check_peer(doctor, conn, domains[i]);
-	if (count > 0 || xenmsg_query(conn, "peers", &text) < 0)
+	if (count > 0 || xenmsg_query(conn, "peers", NULL, &text) < 0)
 		return;
 	peers = json_tokener_parse(text);
 	free(text);

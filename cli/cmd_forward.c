@@ -553,7 +553,7 @@ static int listen_xen(struct forward *forward)
 
 	if (r < 0)
 		return cli_no_session(forward->cli, r);
-	r = xenmsg_mux_listen(forward->mux, forward->source.place.path, XENMSG_LISTEN_HOSTS);
+	r = xenmsg_mux_listen(forward->mux, forward->source.place.path, XENMSG_FROM_HOSTS);
 	return r < 0 ? cli_error_because(xenmsg_mux_reason(forward->mux), "forward from",
 					 forward->source.place.text, r)
 		     : 0;

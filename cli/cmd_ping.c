@@ -69,7 +69,7 @@ static int ping_once(struct xenmsg *conn, const char *domain, const struct ping_
 	interrupt_allow(pings->summary);
 	if (pings->tried > 0)
 		nanosleep(&interval, NULL);
-	r = xenmsg_ping(conn, domain, ping->timeout_ms, rtt_ns);
+	r = xenmsg_ping(conn, domain, XENMSG_WITHIN(ping->timeout_ms), rtt_ns);
 	interrupt_forbid();
 	return r;
 }

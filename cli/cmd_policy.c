@@ -185,7 +185,7 @@ static int check(struct cli *cli, const char *from, const char *to, bool as_json
 	code = cli_open(cli, &conn);
 	if (code)
 		return code;
-	r = xenmsg_query(conn, question, &text);
+	r = xenmsg_query(conn, question, NULL, &text);
 	if (r == 0) {
 		answer = json_tokener_parse(text);
 		code = print_decision(answer, as_json);
@@ -212,7 +212,7 @@ static int ask(struct cli *cli, const char *command, const char *question, struc
 
 	if (code)
 		return code;
-	r = xenmsg_query(conn, question, &text);
+	r = xenmsg_query(conn, question, NULL, &text);
 	if (r == 0) {
 		*answer = json_tokener_parse(text);
 		free(text);

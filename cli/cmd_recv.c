@@ -379,7 +379,7 @@ static int receive(struct recv *recv, struct xenmsg *conn, uint64_t count, int t
 static int bind_all(struct cli *cli, struct xenmsg *conn, char **endpoints)
 {
 	for (; *endpoints; endpoints++) {
-		int r = xenmsg_bind(conn, *endpoints, XENMSG_BIND_MESSAGES, NULL, NULL);
+		int r = xenmsg_bind(conn, *endpoints, XENMSG_FLAGS(XENMSG_ONLY_MESSAGES), NULL, NULL);
 
 		if (r < 0)
 			return cli_error(conn, "bind", *endpoints, r);

@@ -216,7 +216,7 @@ int cmd_run(struct cli *cli, int argc, char **argv)
 	run.wait = long_wait_begin(cli, "run", run.address, "no answer", timeout_ms);
 	run.waits = timeout_ms < 0;
 	run.ready_ms = timeout_ms > 0 ? timeout_ms : READY_MS;
-	stream = xenmsg_connect(run.conn, run.address, timeout_ms);
+	stream = xenmsg_connect(run.conn, run.address, XENMSG_WITHIN(timeout_ms));
 	if (stream < 0)
 		cli_error(run.conn, "run", run.address, stream);
 	else

@@ -97,11 +97,11 @@ static int too_large(const struct send *send, size_t size, bool at_least)
 
 static int hand_over(struct send *send, const void *data, size_t size)
 {
-	int r = xenmsg_send(send->conn, send->address, data, size, 0, NULL);
+	int r = xenmsg_send(send->conn, send->address, data, size, XENMSG_FLAGS(XENMSG_AT_ONCE), NULL);
 
-	if (r == -EMSGSIZE && size > XENMSG_AT_ONCE_MAX) {
-		cli_complain("send to %s: the message has %zu bytes, --no-wait takes %d; leave it out",
-			     send->address, size, XENMSG_AT_ONCE_MAX);
+	if (r == -EMSGSIZE && size > xenmsg_max_at_once(send->conn)) {
+		cli_complain("send to %s: the message has %zu bytes, --no-wait takes %zu; leave it out",
+			     send->address, size, xenmsg_max_at_once(send->conn));
 		return EXIT_LIMIT;
 	}
 	return r < 0 ? cli_error(send->conn, "send to", send->address, r) : EXIT_DONE;
@@ -167,6 +167,7 @@ static int send_file(struct send *send, const char *path)
 struct sent_line {
 	struct send *send;
 	uint64_t number;
+	struct xenmsg_op *op;
 	struct sent_line *prev, *next;
 };
 
@@ -205,7 +206,7 @@ static int send_line(struct send *send, const char *data, size_t size)
 static int hand_over_line(struct send *send, const char *data, size_t size)
 {
 	struct xenmsg_result result;
-	int r = xenmsg_send(send->conn, send->address, data, size, 0, &result);
+	int r = xenmsg_send(send->conn, send->address, data, size, XENMSG_FLAGS(XENMSG_AT_ONCE), &result);
 
 	send->sent++;
 	if (r < 0)
@@ -227,7 +228,8 @@ static int post_line(struct send *send, const char *data, size_t size)
 		return -ENOMEM;
 	*line = (struct sent_line){.send = send, .number = ++send->sent};
 	do {
-		r = xenmsg_post(send->conn, send->address, data, size, on_line_done, line);
+		r = xenmsg_begin_send(send->conn, send->address, data, size, NULL, on_line_done, line,
+				      &line->op);
 		if (r == -EAGAIN && interrupt_wait(send->conn, -1) == -ENOTCONN)
 			r = -ENOTCONN;
 	} while (r == -EAGAIN && !send->error && !interrupt_came());
@@ -323,7 +325,7 @@ static void withdraw_lines(struct send *send)
 		"send to %s: interrupted again; which of the last lines were delivered can't be known",
 		send->address);
 	for (; line; line = line == send->outstanding ? NULL : line->prev)
-		xenmsg_withdraw(send->conn, send->address, line);
+		xenmsg_op_withdraw(line->op);
 }
 
 /* Of these nobody says what became of them; xenmsg_close() frees them. */

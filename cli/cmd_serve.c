@@ -447,7 +447,7 @@ int cmd_serve(struct cli *cli, int argc, char **argv)
 	if (code)
 		return code;
 	reply_seats_init(&serve.seats, xenmsg_domid(serve.conn), serve.jobs_max);
-	r = xenmsg_bind(serve.conn, serve.endpoint, XENMSG_BIND_CALLS, NULL, NULL);
+	r = xenmsg_bind(serve.conn, serve.endpoint, XENMSG_FLAGS(XENMSG_ONLY_CALLS), NULL, NULL);
 	if (r == 0)
 		cli_note_bound(cli, serve.conn, serve.endpoint);
 	code = r < 0 ? cli_error(serve.conn, "serve", serve.endpoint, r) : serve_calls(&serve);

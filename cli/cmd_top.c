@@ -103,9 +103,9 @@ static void look(struct top *top)
 	int r;
 
 	interrupt_allow(NULL);
-	r = top->conn ? 0 : xenmsg_open(&top->conn, top->cli->socket);
+	r = top->conn ? 0 : xenmsg_open(&top->conn, top->cli->socket, NULL);
 	if (r == 0)
-		r = xenmsg_query(top->conn, "status", &text);
+		r = xenmsg_query(top->conn, "status", NULL, &text);
 	interrupt_forbid();
 	if (r < 0) {
 		snprintf(top->trouble, sizeof(top->trouble), "no answer from xenmsgd: %s", strerror(-r));

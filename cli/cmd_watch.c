@@ -116,7 +116,7 @@ static void on_event(void *userdata, const struct xenmsg_event *event)
 
 static int add_watch(struct xenmsg *conn, const char *pattern, struct watching *watching)
 {
-	int r = xenmsg_watch(conn, pattern, on_event, watching);
+	int r = xenmsg_watch(conn, pattern, NULL, on_event, watching);
 
 	if (r == -EINVAL && *xenmsg_reason(conn))
 		return cli_usage("watch", "bad pattern '%s': %s", pattern, xenmsg_reason(conn));

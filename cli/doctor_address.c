@@ -32,7 +32,7 @@ static struct json_object *ask(const struct tried_way *way, const char *question
 	struct json_object *answer;
 	char *json;
 
-	if (xenmsg_query(way->conn, question, &json) < 0)
+	if (xenmsg_query(way->conn, question, NULL, &json) < 0)
 		return NULL;
 	answer = json_tokener_parse(json);
 	free(json);
@@ -114,7 +114,7 @@ static bool check_domain(struct tried_way *way)
 {
 	char reason[256];
 	uint64_t rtt_ns;
-	int r = xenmsg_ping(way->conn, way->domain, DOCTOR_PING_MS, &rtt_ns);
+	int r = xenmsg_ping(way->conn, way->domain, XENMSG_WITHIN(DOCTOR_PING_MS), &rtt_ns);
 
 	snprintf(reason, sizeof(reason), "%s",
 		 *xenmsg_reason(way->conn) ? xenmsg_reason(way->conn) : cli_cause(r));

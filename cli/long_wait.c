@@ -19,7 +19,7 @@ static bool is_away(const struct cli *cli, const char *address)
 	struct xenmsg *conn;
 	bool is = false;
 
-	if (xenmsg_open_timed(&conn, cli->socket, ASK_MS) < 0)
+	if (xenmsg_open(&conn, cli->socket, XENMSG_WITHIN(ASK_MS)) < 0)
 		return false;
 	is = cli_is_away(conn, address);
 	xenmsg_close(conn);

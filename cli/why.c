@@ -23,7 +23,7 @@ static struct json_object *ask(struct xenmsg *conn, const char *question)
 	struct json_object *answer;
 	char *json;
 
-	if (xenmsg_query(conn, question, &json) < 0)
+	if (xenmsg_query(conn, question, NULL, &json) < 0)
 		return NULL;
 	answer = json_tokener_parse(json);
 	free(json);

@@ -6,24 +6,24 @@ dist_man_MANS += doc/xenmsg.1 doc/xensim.1 doc/xenmsg.3 doc/xenmsg-policy.5 doc/
 # A page for each group of functions, and a link to it for each other function of the group.
 dist_man_MANS += \
 	doc/man3/xenmsg_bind.3 doc/man3/xenmsg_call.3 doc/man3/xenmsg_connect.3 doc/man3/xenmsg_message_data.3 \
-	doc/man3/xenmsg_mux_open.3 doc/man3/xenmsg_open.3 doc/man3/xenmsg_peek.3 doc/man3/xenmsg_process.3 doc/man3/xenmsg_query.3 doc/man3/xenmsg_reason.3 \
+	doc/man3/xenmsg_mux_open.3 doc/man3/xenmsg_op_withdraw.3 doc/man3/xenmsg_open.3 doc/man3/xenmsg_peek.3 doc/man3/xenmsg_process.3 doc/man3/xenmsg_query.3 doc/man3/xenmsg_reason.3 \
 	doc/man3/xenmsg_reply.3 doc/man3/xenmsg_send.3 doc/man3/xenmsg_watch.3
 dist_man_MANS += \
-	doc/man3/xenmsg_accept.3 doc/man3/xenmsg_bind_post.3 doc/man3/xenmsg_break.3 \
-	doc/man3/xenmsg_call_post.3 doc/man3/xenmsg_call_post_timed.3 doc/man3/xenmsg_close.3 \
+	doc/man3/xenmsg_accept.3 doc/man3/xenmsg_begin_bind.3 doc/man3/xenmsg_break.3 \
+	doc/man3/xenmsg_begin_call.3 doc/man3/xenmsg_begin_query.3 doc/man3/xenmsg_close.3 \
 	doc/man3/xenmsg_domid.3 doc/man3/xenmsg_fd.3 doc/man3/xenmsg_flush.3 \
 	doc/man3/xenmsg_listen.3 doc/man3/xenmsg_max_message.3 doc/man3/xenmsg_message_detach.3 doc/man3/xenmsg_message_endpoint.3 \
 	doc/man3/xenmsg_message_free.3 doc/man3/xenmsg_message_sender_domid.3 \
 	doc/man3/xenmsg_message_sender_gid.3 doc/man3/xenmsg_message_sender_host.3 \
 	doc/man3/xenmsg_message_sender_name.3 \
 	doc/man3/xenmsg_message_sender_pid.3 doc/man3/xenmsg_message_sender_uid.3 doc/man3/xenmsg_message_size.3 \
-	doc/man3/xenmsg_message_wants_reply.3 doc/man3/xenmsg_open_post.3 doc/man3/xenmsg_open_timed.3 \
-	doc/man3/xenmsg_peer_host.3 doc/man3/xenmsg_ping.3 doc/man3/xenmsg_post.3 doc/man3/xenmsg_post_timed.3 doc/man3/xenmsg_recv.3 doc/man3/xenmsg_refuse.3 \
+	doc/man3/xenmsg_message_wants_reply.3 doc/man3/xenmsg_begin_open.3 doc/man3/xenmsg_begin_listen.3 \
+	doc/man3/xenmsg_peer_host.3 doc/man3/xenmsg_ping.3 doc/man3/xenmsg_begin_send.3 doc/man3/xenmsg_begin_ping.3 doc/man3/xenmsg_recv.3 doc/man3/xenmsg_refuse.3 \
 	doc/man3/xenmsg_reply_error.3 doc/man3/xenmsg_reply_exit_status.3 doc/man3/xenmsg_version.3 \
 	doc/man3/xenmsg_take.3 \
-	doc/man3/xenmsg_wake.3 doc/man3/xenmsg_unbind.3 doc/man3/xenmsg_unwatch.3 doc/man3/xenmsg_wait.3 \
+	doc/man3/xenmsg_wake.3 doc/man3/xenmsg_begin_connect.3 doc/man3/xenmsg_begin_watch.3 doc/man3/xenmsg_unbind.3 doc/man3/xenmsg_unwatch.3 doc/man3/xenmsg_wait.3 \
 	doc/man3/xenmsg_reserve.3 doc/man3/xenmsg_commit.3 doc/man3/xenmsg_unreserve.3 \
-	doc/man3/xenmsg_withdraw.3 \
+	doc/man3/xenmsg_max_at_once.3 \
 	doc/man3/xenmsg_mux_close.3 doc/man3/xenmsg_mux_fd.3 doc/man3/xenmsg_mux_process.3 \
 	doc/man3/xenmsg_mux_wait.3 doc/man3/xenmsg_mux_reason.3 doc/man3/xenmsg_mux_listen.3 \
 	doc/man3/xenmsg_mux_unlisten.3 doc/man3/xenmsg_mux_connect.3 doc/man3/xenmsg_stream_set_callbacks.3 \

@@ -33,7 +33,7 @@ static int write_all(const char *data, size_t size)
 
 static int receive(struct xenmsg *conn, const char *endpoint)
 {
-	int r = xenmsg_bind(conn, endpoint, XENMSG_BIND_MESSAGES | XENMSG_BIND_LEND, NULL, NULL);
+	int r = xenmsg_bind(conn, endpoint, XENMSG_FLAGS(XENMSG_ONLY_MESSAGES | XENMSG_LEND), NULL, NULL);
 	size_t size = 1;
 
 	while (r == 0 && size > 0) {
@@ -77,7 +77,7 @@ static ssize_t send_block(struct xenmsg *conn, const char *address, size_t size)
 		xenmsg_unreserve(conn);
 		return -errno;
 	}
-	r = xenmsg_commit(conn, (size_t)n, delivered, NULL);
+	r = xenmsg_commit(conn, (size_t)n, NULL, delivered, NULL, NULL);
 	if (r < 0)
 		return r;
 	under_way++;
@@ -105,7 +105,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: blocks ENDPOINT | blocks ADDRESS SIZE\n");
 		return 2;
 	}
-	r = xenmsg_open(&conn, NULL);
+	r = xenmsg_open(&conn, NULL, NULL);
 	if (r == 0)
 		r = argc == 2 ? receive(conn, argv[1]) : send_all(conn, argv[1], (size_t)atol(argv[2]));
 	if (r < 0)

@@ -80,7 +80,7 @@ static void say(struct chat *chat, const char *text, size_t size)
 		int r;
 
 		snprintf(address, sizeof(address), "%u:%s", chat->members[i], chat->room);
-		r = xenmsg_post(chat->conn, address, text, size, on_done, chat);
+		r = xenmsg_begin_send(chat->conn, address, text, size, NULL, on_done, chat, NULL);
 		if (r < 0)
 			fprintf(stderr, "chat: %s: %s\n", address, strerror(-r));
 		else
@@ -113,12 +113,12 @@ static int run(struct chat *chat)
 {
 	struct pollfd fds[2] = {{.fd = STDIN_FILENO, .events = POLLIN}, {.events = POLLIN}};
 	char pattern[80];
-	int r = xenmsg_bind(chat->conn, chat->room, XENMSG_BIND_MESSAGES, on_message, chat);
+	int r = xenmsg_bind(chat->conn, chat->room, XENMSG_FLAGS(XENMSG_ONLY_MESSAGES), on_message, chat);
 
 	if (r < 0)
 		return r;
 	snprintf(pattern, sizeof(pattern), "*:%s", chat->room);
-	r = xenmsg_watch(chat->conn, pattern, on_event, chat);
+	r = xenmsg_watch(chat->conn, pattern, NULL, on_event, chat);
 	fds[1].fd = xenmsg_fd(chat->conn);
 	while (r >= 0 && (fds[0].fd >= 0 || chat->outstanding)) {
 		if (poll(fds, 2, -1) < 0 && errno != EINTR)
@@ -140,7 +140,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: chat [ROOM]\n");
 		return 2;
 	}
-	r = xenmsg_open(&chat.conn, NULL);
+	r = xenmsg_open(&chat.conn, NULL, NULL);
 	if (r == 0) {
 		r = run(&chat);
 		xenmsg_close(chat.conn);

@@ -96,7 +96,7 @@ static int send_file(struct xenmsg *conn, const char *path, const char *address)
 		r = -errno;
 	else
 		r = S_ISREG(info.st_mode) ? 0 : -EINVAL;
-	stream = r == 0 ? xenmsg_connect(conn, address, 10000) : r;
+	stream = r == 0 ? xenmsg_connect(conn, address, XENMSG_WITHIN(10000)) : r;
 	if (stream < 0) {
 		close(file);
 		return stream;
@@ -114,12 +114,12 @@ static int send_file(struct xenmsg *conn, const char *path, const char *address)
 
 static int receive_file(struct xenmsg *conn, const char *endpoint, const char *path)
 {
-	int stream, file, r = xenmsg_listen(conn, endpoint, 0);
+	int stream, file, r = xenmsg_listen(conn, endpoint, NULL);
 	uint64_t size;
 
 	if (r < 0)
 		return r;
-	stream = xenmsg_accept(conn, NULL, -1);
+	stream = xenmsg_accept(conn, NULL, NULL);
 	if (stream < 0)
 		return stream;
 	file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
@@ -144,7 +144,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: copy FILE ADDRESS | copy --receive ENDPOINT FILE\n");
 		return 2;
 	}
-	r = xenmsg_open(&conn, NULL);
+	r = xenmsg_open(&conn, NULL, NULL);
 	if (r == 0) {
 		r = receive ? receive_file(conn, argv[2], argv[3]) : send_file(conn, argv[1], argv[2]);
 		xenmsg_close(conn);

@@ -112,7 +112,7 @@ static gboolean on_input(gint fd, GIOCondition condition, gpointer userdata)
 	}
 	if (line[n - 1] == '\n')
 		n--;
-	r = xenmsg_post(loop->conn, loop->address, line, (size_t)n, on_done, loop);
+	r = xenmsg_begin_send(loop->conn, loop->address, line, (size_t)n, NULL, on_done, loop, NULL);
 	if (r < 0)
 		fprintf(stderr, "glib: %s: %s\n", loop->address, strerror(-r));
 	else
@@ -135,9 +135,9 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: glib ENDPOINT ADDRESS\n");
 		return 2;
 	}
-	r = xenmsg_open(&loop.conn, NULL);
+	r = xenmsg_open(&loop.conn, NULL, NULL);
 	if (r == 0)
-		r = xenmsg_bind(loop.conn, argv[1], 0, on_message, &loop);
+		r = xenmsg_bind(loop.conn, argv[1], NULL, on_message, &loop);
 	if (r < 0) {
 		fprintf(stderr, "glib: %s\n", strerror(-r));
 		xenmsg_close(loop.conn);

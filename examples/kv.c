@@ -167,7 +167,7 @@ static int answer(struct entry **entries, struct xenmsg_message *message)
 static int serve(struct xenmsg *conn, const char *endpoint)
 {
 	struct entry *entries = NULL;
-	int r = xenmsg_bind(conn, endpoint, XENMSG_BIND_CALLS, NULL, NULL);
+	int r = xenmsg_bind(conn, endpoint, XENMSG_FLAGS(XENMSG_ONLY_CALLS), NULL, NULL);
 
 	while (r == 0) {
 		struct xenmsg_message *message;
@@ -198,7 +198,7 @@ static int ask(struct xenmsg *conn, const char *address, int words, char **word)
 	for (int i = 0; i < words; i++)
 		fprintf(out, "%s%s", i ? " " : "", word[i]);
 	if (fclose(out) == 0)
-		r = xenmsg_call(conn, address, text, size, 5000, &result);
+		r = xenmsg_call(conn, address, text, size, XENMSG_WITHIN(5000), &result);
 	free(text);
 	if (r == -EREMOTEIO && result.reply)
 		fprintf(stderr, "kv: %s answers: %.*s\n", address, (int)xenmsg_message_size(result.reply),
@@ -226,7 +226,7 @@ int main(int argc, char **argv)
 			argv[0]);
 		return 2;
 	}
-	r = xenmsg_open(&conn, NULL);
+	r = xenmsg_open(&conn, NULL, NULL);
 	if (r < 0) {
 		fprintf(stderr, "kv: no connection to xenmsgd: %s\n", strerror(-r));
 		return 1;

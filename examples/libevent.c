@@ -81,7 +81,7 @@ static void on_input(evutil_socket_t fd, short what, void *userdata)
 	}
 	if (line[n - 1] == '\n')
 		n--;
-	r = xenmsg_post(loop->conn, loop->address, line, (size_t)n, on_done, loop);
+	r = xenmsg_begin_send(loop->conn, loop->address, line, (size_t)n, NULL, on_done, loop, NULL);
 	if (r < 0)
 		fprintf(stderr, "loop: %s: %s\n", loop->address, strerror(-r));
 	else
@@ -97,9 +97,9 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: loop ENDPOINT ADDRESS\n");
 		return 2;
 	}
-	r = xenmsg_open(&loop.conn, NULL);
+	r = xenmsg_open(&loop.conn, NULL, NULL);
 	if (r == 0)
-		r = xenmsg_bind(loop.conn, argv[1], 0, on_message, &loop);
+		r = xenmsg_bind(loop.conn, argv[1], NULL, on_message, &loop);
 	if (r < 0) {
 		fprintf(stderr, "loop: %s\n", strerror(-r));
 		return 1;

@@ -69,7 +69,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "mirror: no session with xenmsgd: %s\n", strerror(-r));
 		return 1;
 	}
-	r = xenmsg_mux_listen(mux, argv[1], XENMSG_LISTEN_HOSTS);
+	r = xenmsg_mux_listen(mux, argv[1], XENMSG_FROM_HOSTS);
 	if (r < 0)
 		fprintf(stderr, "mirror: %s: %s\n", argv[1],
 			*xenmsg_mux_reason(mux) ? xenmsg_mux_reason(mux) : strerror(-r));

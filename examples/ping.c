@@ -31,7 +31,7 @@ static int fail(struct xenmsg *conn, const char *what, int error)
 
 static int echo(struct xenmsg *conn, const char *endpoint)
 {
-	int r = xenmsg_bind(conn, endpoint, 0, NULL, NULL);
+	int r = xenmsg_bind(conn, endpoint, NULL, NULL, NULL);
 
 	while (r == 0) {
 		struct xenmsg_message *message;
@@ -42,8 +42,8 @@ static int echo(struct xenmsg *conn, const char *endpoint)
 			break;
 		address = xenmsg_message_data(message);
 		if (memchr(address, '\0', xenmsg_message_size(message))) {
-			int sent =
-				xenmsg_send(conn, address, address, xenmsg_message_size(message), 5000, NULL);
+			int sent = xenmsg_send(conn, address, address, xenmsg_message_size(message),
+					       XENMSG_WITHIN(5000), NULL);
 
 			if (sent < 0)
 				fprintf(stderr, "ping: answer to %s: %s\n", address, strerror(-sent));
@@ -64,7 +64,7 @@ static double now_us(void)
 static int ping(struct xenmsg *conn, const char *address, const char *reply, long count)
 {
 	const char *colon = strchr(reply, ':');
-	int r = colon ? xenmsg_bind(conn, colon + 1, 0, NULL, NULL) : -22;
+	int r = colon ? xenmsg_bind(conn, colon + 1, NULL, NULL, NULL) : -22;
 
 	if (r < 0)
 		return fail(conn, reply, r);
@@ -72,7 +72,7 @@ static int ping(struct xenmsg *conn, const char *address, const char *reply, lon
 		struct xenmsg_message *message;
 		double start = now_us();
 
-		r = xenmsg_send(conn, address, reply, strlen(reply) + 1, 5000, NULL);
+		r = xenmsg_send(conn, address, reply, strlen(reply) + 1, XENMSG_WITHIN(5000), NULL);
 		if (r == 0)
 			r = xenmsg_recv(conn, &message, 5000);
 		if (r < 0)
@@ -94,7 +94,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: ping ECHO-ENDPOINT | ping ADDRESS REPLY-ADDRESS [COUNT]\n");
 		return 2;
 	}
-	r = xenmsg_open(&conn, NULL);
+	r = xenmsg_open(&conn, NULL, NULL);
 	if (r < 0)
 		return fail(NULL, "the local xenmsgd", r);
 	if (argc == 2)

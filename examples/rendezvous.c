@@ -41,7 +41,7 @@ static void notify(struct game *game, uint32_t domid)
 	int r;
 
 	snprintf(address, sizeof(address), "%u:%s", domid, game->name);
-	r = xenmsg_post(game->conn, address, NULL, 0, on_done, game);
+	r = xenmsg_begin_send(game->conn, address, NULL, 0, NULL, on_done, game, NULL);
 	if (r < 0) {
 		game->error = r;
 		return;
@@ -76,13 +76,13 @@ static void on_message(void *userdata, struct xenmsg_message *message)
 
 static int play(struct game *game)
 {
-	int r = xenmsg_bind(game->conn, game->name, XENMSG_BIND_MESSAGES, on_message, game);
+	int r = xenmsg_bind(game->conn, game->name, XENMSG_FLAGS(XENMSG_ONLY_MESSAGES), on_message, game);
 	char pattern[80];
 
 	if (r < 0)
 		return r;
 	snprintf(pattern, sizeof(pattern), "*:%s", game->name);
-	r = xenmsg_watch(game->conn, pattern, on_event, game);
+	r = xenmsg_watch(game->conn, pattern, NULL, on_event, game);
 	while (r >= 0 && !game->error && (game->received < game->count || game->outstanding))
 		r = xenmsg_wait(game->conn, -1);
 	return r < 0 ? r : game->error;
@@ -97,7 +97,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: rendezvous NAME [COUNT]\n");
 		return 2;
 	}
-	r = xenmsg_open(&game.conn, NULL);
+	r = xenmsg_open(&game.conn, NULL, NULL);
 	if (r == 0) {
 		r = play(&game);
 		xenmsg_close(game.conn);

@@ -28,7 +28,7 @@ static void turn_around(char *text, size_t size)
 
 static int serve(struct xenmsg *conn, const char *endpoint)
 {
-	int r = xenmsg_bind(conn, endpoint, XENMSG_BIND_CALLS, NULL, NULL);
+	int r = xenmsg_bind(conn, endpoint, XENMSG_FLAGS(XENMSG_ONLY_CALLS), NULL, NULL);
 
 	while (r == 0) {
 		struct xenmsg_message *request;
@@ -50,7 +50,7 @@ static int serve(struct xenmsg *conn, const char *endpoint)
 static int call(struct xenmsg *conn, const char *address, const char *text)
 {
 	struct xenmsg_result result;
-	int r = xenmsg_call(conn, address, text, strlen(text), 5000, &result);
+	int r = xenmsg_call(conn, address, text, strlen(text), XENMSG_WITHIN(5000), &result);
 
 	if (r < 0)
 		return r;
@@ -70,7 +70,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: %s serve ENDPOINT | call ADDRESS TEXT\n", argv[0]);
 		return 2;
 	}
-	r = xenmsg_open(&conn, NULL);
+	r = xenmsg_open(&conn, NULL, NULL);
 	if (r < 0) {
 		fprintf(stderr, "request-reply: no connection to xenmsgd: %s\n", strerror(-r));
 		return 1;

@@ -82,7 +82,7 @@ static int on_input(sd_event_source *source, int fd, uint32_t events, void *user
 	}
 	if (line[n - 1] == '\n')
 		n--;
-	r = xenmsg_post(loop->conn, loop->address, line, (size_t)n, on_done, loop);
+	r = xenmsg_begin_send(loop->conn, loop->address, line, (size_t)n, NULL, on_done, loop, NULL);
 	if (r < 0)
 		fprintf(stderr, "sdevent: %s: %s\n", loop->address, strerror(-r));
 	else
@@ -93,7 +93,7 @@ static int on_input(sd_event_source *source, int fd, uint32_t events, void *user
 static int run(struct loop *loop, const char *endpoint)
 {
 	sigset_t signals;
-	int r = xenmsg_bind(loop->conn, endpoint, 0, on_message, loop);
+	int r = xenmsg_bind(loop->conn, endpoint, NULL, on_message, loop);
 
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGTERM);
@@ -118,7 +118,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: sdevent ENDPOINT ADDRESS\n");
 		return 2;
 	}
-	r = xenmsg_open(&loop.conn, NULL);
+	r = xenmsg_open(&loop.conn, NULL, NULL);
 	if (r == 0)
 		r = run(&loop, argv[1]);
 	if (r < 0)

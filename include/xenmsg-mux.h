@@ -104,7 +104,7 @@ XENMSG_API const char *xenmsg_mux_reason(const struct xenmsg_mux *mux);
 
 /*
  * Makes an endpoint for streams; waits for the daemon's answer.
- * options  0 or XENMSG_LISTEN_HOSTS, for a program that looks at the `host` of each
+ * options  0 or XENMSG_FROM_HOSTS, for a program that looks at the `host` of each
  * Returns 0, or -EINVAL (not an endpoint's name, an unknown option, or no `incoming`), -EEXIST, -EACCES,
  * -ENOBUFS as xenmsg_bind(), -ETIMEDOUT (the daemon didn't answer within 30 s), -EINTR, or the errors of
  * xenmsg_mux_process(). After -ETIMEDOUT and -EINTR there is no such endpoint here: streams that may have

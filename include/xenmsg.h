@@ -11,8 +11,13 @@
  * letter or digit. A message has 0 bytes to 16 MiB (or what the daemons are configured for).
  *
  * Functions return 0 or a count, or a negative errno. They copy texts and messages: the caller may
- * reuse its memory when a function returns (xenmsg_reserve() and XENMSG_BIND_LEND save that copy).
- * Time-outs are in milliseconds; a negative one never ends.
+ * reuse its memory when a function returns (xenmsg_reserve() and XENMSG_LEND save that copy).
+ * Time-outs are in milliseconds: with 0 something is tried, and with a negative one it is waited for for ever.
+ *
+ * What takes time has two forms. xenmsg_begin_send() and its like begin it and return; `done` is called with what
+ * became of it, exactly once if the function returned 0, else never, and never within that function. xenmsg_send()
+ * and its like begin it and wait: for programs without a loop. Both take the same options (struct
+ * xenmsg_options). A signal ends each wait with -EINTR, and what was begun is withdrawn as if its time were up.
  *
  * Every message that was accepted for sending ends in exactly one outcome:
  *
@@ -21,8 +26,8 @@
  *   -EACCES        a policy denies it
  *   -ENODATA       not decided by policy yet: a rule there names a domain, and that name isn't
  *                  known there at the moment (names need a daemon in domain 0). xenmsg_send(),
- *                  xenmsg_call() and xenmsg_connect() try again until their time is up, or for
- *                  30 s if it never ends; messages that are posted meanwhile may overtake theirs
+ *                  xenmsg_call() and xenmsg_connect() begin it again until their time is up, or for
+ *                  30 s if it never ends; messages that are begun meanwhile may overtake theirs
  *   -EHOSTDOWN     no such domain, or no daemon in it; or no domain of that name is known (names
  *                  need a daemon in domain 0)
  *   -EHOSTUNREACH  a link to that domain can't be made, nor is there a way through domain 0
@@ -50,7 +55,7 @@
  * Processes: a connection belongs to the process that opened it. In a child made by fork() every
  * function that returns an error returns -ECHILD, none calls back, and none changes anything for the
  * parent; xenmsg_close() and xenmsg_message_free() free what the child has of them. A message that was
- * copied can be read there, the memory of XENMSG_BIND_LEND and xenmsg_reserve() may not be there.
+ * copied can be read there, the memory of XENMSG_LEND and xenmsg_reserve() may not be there.
  * The child opens a connection of its own. No function but xenmsg_wake() may be called in a signal
  * handler.
  *
@@ -87,23 +92,71 @@ struct xenmsg;
 /* A received message. */
 struct xenmsg_message;
 
-/* ---- the connection -------------------------------------------------------------------------- */
+/* ---- what is begun, and what becomes of it --------------------------------------------------- */
+
+/* Other ways to do something. What a function doesn't know it refuses with -EINVAL. */
+enum xenmsg_flags {
+	XENMSG_ONLY_MESSAGES =
+		1, /* bind: the endpoint takes no calls, they are refused with -EPROTOTYPE */
+	XENMSG_ONLY_CALLS = 2, /* bind: it takes nothing but calls */
+	/*
+	 * bind: the payload of a message may stay in the memory that is shared with the daemon until
+	 * xenmsg_message_free(), which saves a copy: of one of 4 KiB to 64 KiB that came in one piece, while there
+	 * is room; of any other it is a copy as always. Either way its address stays the same, and only this
+	 * program and its daemon, which it trusts, can change it. What this changes:
+	 *   - its sender may learn that it was delivered only when it is freed, or when this connection
+	 *     next waits, if that comes first
+	 *   - messages that are still held when the connection waits, or that hold half of the room, are
+	 *     copied then, which costs more than a copy at once: this is for programs that free a
+	 *     message before they wait for the next
+	 *   - a process made by fork() mustn't read it
+	 */
+	XENMSG_LEND = 256,
+	/* listen: streams may also come from other hosts, where rules allow that: the program asks
+	 * xenmsg_peer_host(). Without it they are refused with -EOPNOTSUPP, for it would take the peer's domid for
+	 * one of its own host. */
+	XENMSG_FROM_HOSTS = 512,
+	/* send: the message is handed to the daemon at once, as a whole, or not sent: -EAGAIN. It has at most
+	 * xenmsg_max_at_once() bytes. xenmsg_send() then doesn't wait for the outcome. */
+	XENMSG_AT_ONCE = 1024
+};
+
+/* The time-out that a function has if no options are given. */
+#define XENMSG_USUAL_MS (-2147483647 - 1)
+
+/* How something is to be done. All functions that take it take NULL, too: the usual. */
+struct xenmsg_options {
+	size_t size;	/* sizeof(struct xenmsg_options): later versions have more members */
+	int timeout_ms; /* XENMSG_USUAL_MS, 0: tries, negative: for ever */
+	unsigned flags; /* of enum xenmsg_flags */
+};
+
+/* Options for one function call: with this time-out; with these flags. */
+#ifdef __cplusplus
+static inline const struct xenmsg_options *
+xenmsg_options_given(const struct xenmsg_options &options)
+{
+	return &options;
+}
+#define XENMSG_WITH(timeout_ms, flags)                                                             \
+	xenmsg_options_given(xenmsg_options{sizeof(struct xenmsg_options), (timeout_ms), (flags)})
+#else
+#define XENMSG_WITH(timeout_ms, flags)                                                             \
+	(&(const struct xenmsg_options){sizeof(struct xenmsg_options), (timeout_ms), (flags)})
+#endif
+#define XENMSG_WITHIN(timeout_ms) XENMSG_WITH(timeout_ms, 0)
+#define XENMSG_FLAGS(flags)	  XENMSG_WITH(XENMSG_USUAL_MS, flags)
+
+/* Something that was begun. Valid until its `done` is called. */
+struct xenmsg_op;
 
 /*
- * Connects to the local daemon.
- * conn         [out] the connection; close it with xenmsg_close()
- * socket_path  the daemon's socket; NULL: $XENMSG_SOCKET if set, else /run/xenmsg/xenmsg.sock. A
- *              program with more rights than its user believes no environment
- * Returns 0, or -ECONNREFUSED or -ENOENT (no daemon there), -EACCES (not allowed to use its
- * socket), -ENAMETOOLONG (a path over 107 bytes), -EPROTONOSUPPORT (a daemon of another major
- * version), -ETIMEDOUT (it didn't answer within 10 s), -EPROTO (it isn't xenmsgd), -EBUSY or
- * -ENOBUFS (the daemon refuses another client), -ENOMEM, -EMFILE. With XENMSG_NO_SHARED_MEMORY=1 in
- * the environment the connection shares no memory with the daemon, which is slower.
+ * Withdraws something that was begun, as if its time were up now. `done` is called as always, exactly once and
+ * with the truth, and not within this function. Of a message: -ETIMEDOUT if it was not taken and never will be, 0
+ * if it was taken meanwhile, -ECONNRESET if the other side doesn't say which; of a call, as for xenmsg_call(). To
+ * settle that may take up to 2 s. Returns 0, or -EALREADY (the outcome is known, and will be reported).
  */
-XENMSG_API XENMSG_CHECK int xenmsg_open(struct xenmsg **conn, const char *socket_path);
-/* Does the same, but waits for the daemon for timeout_ms instead of 10 s. Negative: for ever. */
-XENMSG_API XENMSG_CHECK int xenmsg_open_timed(struct xenmsg **conn, const char *socket_path,
-					      int timeout_ms);
+XENMSG_API int xenmsg_op_withdraw(struct xenmsg_op *op);
 
 /* What is known of something that was begun. */
 enum xenmsg_fate {
@@ -126,16 +179,35 @@ struct xenmsg_result {
 	 * gets the result frees it with xenmsg_message_free(). Its sender isn't filled in: the program that was
 	 * called is the one that answers */
 	struct xenmsg_message *reply;
+	char *json; /* of a query: the answer, which who gets the result frees with free(3); else NULL */
+	uint64_t round_trip_ns; /* of a ping: nanoseconds; else 0 */
+	int stream; /* of a connect: the descriptor, which who gets the result closes; else -1 */
 	uint64_t reserved[4]; /* for members of later versions */
 };
 
-/* Called with what became of what was begun without waiting. */
+/* Called with what became of what was begun. It may call any function. */
 typedef void (*xenmsg_done)(void *userdata, const struct xenmsg_result *result);
 
+/* ---- the connection -------------------------------------------------------------------------- */
+
+/*
+ * Connects to the local daemon.
+ * conn         [out] the connection; close it with xenmsg_close()
+ * socket_path  the daemon's socket; NULL: $XENMSG_SOCKET if set, else /run/xenmsg/xenmsg.sock. A
+ *              program with more rights than its user believes no environment
+ * options      a time-out; usually 10 s
+ * Returns 0, or -ECONNREFUSED or -ENOENT (no daemon there), -EACCES (not allowed to use its
+ * socket), -ENAMETOOLONG (a path over 107 bytes), -EPROTONOSUPPORT (a daemon of another major
+ * version), -ETIMEDOUT (it didn't answer in time), -EINTR, -EPROTO (it isn't xenmsgd), -EBUSY or
+ * -ENOBUFS (the daemon refuses another client), -ENOMEM, -EMFILE. With XENMSG_NO_SHARED_MEMORY=1 in
+ * the environment the connection shares no memory with the daemon, which is slower.
+ */
+XENMSG_API XENMSG_CHECK int xenmsg_open(struct xenmsg **conn, const char *socket_path,
+					const struct xenmsg_options *options);
 /*
  * Begins to connect to the local daemon, without waiting, for programs with a loop: they watch
- * xenmsg_fd() and call xenmsg_process() as always, which calls `done` when the daemon has answered.
- * Until then functions that need the daemon return -ENOTCONN, and xenmsg_domid() and
+ * xenmsg_fd() and call xenmsg_process() as always, which calls `done` when the daemon has answered. To
+ * withdraw it is xenmsg_close(). Until then functions that need the daemon return -ENOTCONN, and xenmsg_domid() and
  * xenmsg_max_message() 0.
  * done  called exactly once if this returned 0, else never; never within this function: with 0, or
  *       an error of xenmsg_open(), which xenmsg_reason() may explain and after which only
@@ -144,8 +216,9 @@ typedef void (*xenmsg_done)(void *userdata, const struct xenmsg_result *result);
  * Returns 0; or -EAGAIN (too many programs are just connecting: try again later), -ECONNREFUSED,
  * -ENOENT, -EACCES, -ENAMETOOLONG, -ENOMEM, -EMFILE as xenmsg_open().
  */
-XENMSG_API XENMSG_CHECK int xenmsg_open_post(struct xenmsg **conn, const char *socket_path,
-					     xenmsg_done done, void *userdata);
+XENMSG_API XENMSG_CHECK int xenmsg_begin_open(struct xenmsg **conn, const char *socket_path,
+					      const struct xenmsg_options *options,
+					      xenmsg_done done, void *userdata);
 
 /*
  * Ends the connection; NULL is allowed. Sends that have no outcome yet end here: their `done` is
@@ -202,26 +275,6 @@ XENMSG_API size_t xenmsg_max_message(struct xenmsg *conn);
 
 /* ---- receiving ------------------------------------------------------------------------------- */
 
-/* What an endpoint takes, if it isn't everything. The numbers are those of BIND in the protocol. */
-enum xenmsg_bind_options {
-	XENMSG_BIND_MESSAGES = 1, /* only messages: calls are refused with EPROTOTYPE */
-	XENMSG_BIND_CALLS = 2,	  /* only calls */
-	/*
-	 * May be added to either, or stand alone. The payload of a message may stay in the memory that is
-	 * shared with the daemon until xenmsg_message_free(), which saves a copy: of one of 4 KiB to 64 KiB
-	 * that came in one piece, while there is room; of any other it is a copy as always. Either way
-	 * its address stays the same, and only this program and its daemon, which it trusts, can
-	 * change it. What this option changes:
-	 *   - its sender may learn that it was delivered only when it is freed, or when this connection
-	 *     next waits, if that comes first
-	 *   - messages that are still held when the connection waits, or that hold half of the room, are
-	 *     copied then, which costs more than a copy at once: this is for programs that free a
-	 *     message before they wait for the next
-	 *   - a process made by fork() mustn't read it
-	 */
-	XENMSG_BIND_LEND = 256
-};
-
 /* Called when a message has come. The handler owns it: free it, now or later, with
  * xenmsg_message_free(). */
 typedef void (*xenmsg_message_handler)(void *userdata, struct xenmsg_message *message);
@@ -229,29 +282,29 @@ typedef void (*xenmsg_message_handler)(void *userdata, struct xenmsg_message *me
 /*
  * Makes an endpoint, which exists until xenmsg_unbind() or xenmsg_close(). Waits for the daemon's
  * answer.
- * options   0: it takes messages and calls, which come as messages that want a reply; or
- *           XENMSG_BIND_MESSAGES or XENMSG_BIND_CALLS, and XENMSG_BIND_LEND
+ * options   a time-out, usually 30 s, and XENMSG_ONLY_MESSAGES or XENMSG_ONLY_CALLS, and XENMSG_LEND. With
+ *           neither of the first two it takes messages and calls, which come as messages that want a reply
  * handler   called for every message; NULL: messages are taken with xenmsg_recv()
- * Returns 0, or -EINVAL (not an endpoint's name, or an unknown option), -EEXIST (bound already,
+ * Returns 0, or -EINVAL (not an endpoint's name, or an unknown flag), -EEXIST (bound already,
  * here or by another program), -EACCES (a policy denies it), -ENOBUFS (over a quota), -ENOTCONN,
- * -ETIMEDOUT (the daemon didn't answer within 30 s), -ENOMEM.
+ * -ETIMEDOUT (the daemon didn't answer in time), -EINTR, -ENOMEM.
  */
-XENMSG_API XENMSG_CHECK int xenmsg_bind(struct xenmsg *conn, const char *endpoint, unsigned options,
+XENMSG_API XENMSG_CHECK int xenmsg_bind(struct xenmsg *conn, const char *endpoint,
+					const struct xenmsg_options *options,
 					xenmsg_message_handler handler, void *userdata);
 /*
- * Does the same without waiting for the daemon's answer. Messages may be handled before `done` is
- * called.
- * done      called exactly once if this returned 0, else never; never within this function: with 0,
- *           or an error of xenmsg_bind(), which xenmsg_reason() may explain: then there is no such
- *           endpoint here; or with -ECANCELED within xenmsg_close(). NULL: the outcome is of no
- *           interest
+ * Begins to make an endpoint. Messages may be handled before `done` is called.
+ * done      with 0, or an error of xenmsg_bind(): then there is no such endpoint here; or with -ECANCELED within
+ *           xenmsg_close(). NULL: the outcome is of no interest
  * userdata  of both `handler` and `done`
+ * op        [out] what was begun; NULL: that isn't wanted
  * Returns 0; or -EINVAL, -EEXIST (bound already, here), -ENOBUFS (64 questions to the daemon have no
  * answer yet), -ENOTCONN, -ENOMEM.
  */
-XENMSG_API XENMSG_CHECK int xenmsg_bind_post(struct xenmsg *conn, const char *endpoint,
-					     unsigned options, xenmsg_message_handler handler,
-					     xenmsg_done done, void *userdata);
+XENMSG_API XENMSG_CHECK int xenmsg_begin_bind(struct xenmsg *conn, const char *endpoint,
+					      const struct xenmsg_options *options,
+					      xenmsg_message_handler handler, xenmsg_done done,
+					      void *userdata, struct xenmsg_op **op);
 /* Removes an endpoint, without waiting. Messages that were not taken are not delivered, and their senders
  * are told. Returns 0, -ENOENT if it isn't bound here, -ENOTCONN, -ENOMEM. */
 XENMSG_API int xenmsg_unbind(struct xenmsg *conn, const char *endpoint);
@@ -316,7 +369,7 @@ XENMSG_API const char *xenmsg_message_sender_host(const struct xenmsg_message *m
 XENMSG_API int xenmsg_message_wants_reply(const struct xenmsg_message *message);
 /*
  * Takes a message out of its connection: from now on another thread may use and free it, also while the
- * connection is used, and when it is closed. What lies in shared memory (XENMSG_BIND_LEND) is copied.
+ * connection is used, and when it is closed. What lies in shared memory (XENMSG_LEND) is copied.
  * Returns 0, -EBUSY (a call that wasn't answered needs its connection), -ENOMEM.
  */
 XENMSG_API XENMSG_CHECK int xenmsg_message_detach(struct xenmsg_message *message);
@@ -326,57 +379,48 @@ XENMSG_API void xenmsg_message_free(struct xenmsg_message *message);
 
 /* ---- sending --------------------------------------------------------------------------------- */
 
-/* The size of the largest message that can be sent without waiting for anything, in bytes. */
-#define XENMSG_AT_ONCE_MAX 65520
+/* Returns the size of the largest message that can be sent with XENMSG_AT_ONCE, in bytes. */
+XENMSG_API size_t xenmsg_max_at_once(struct xenmsg *conn);
 
 /*
  * Sends a message and waits for its outcome.
  * address     DOMAIN:ENDPOINT
  * data        may be NULL if size is 0
- * timeout_ms  a message that is not taken by then is withdrawn; to settle that may take a tenth of
- *             it more (from 0.25 s to 2 s) if the other side doesn't answer: then the outcome is
- *             -ECONNRESET.
- *             0: hands it to the daemon if that is possible at once, and returns 0 without knowing
- *             the outcome; else returns -EAGAIN, and it was not sent. So it has at most
- *             XENMSG_AT_ONCE_MAX bytes; more are -EMSGSIZE.
+ * options     a time-out, usually none: a message that is not taken by then is withdrawn; to settle that may take a
+ *             tenth of it more (from 0.25 s to 2 s) if the other side doesn't answer: then the outcome is
+ *             -ECONNRESET. XENMSG_AT_ONCE: returns 0 without knowing the outcome
  * result      [out] what became of it; NULL: what is returned is enough
  * Meanwhile only outcomes of other sends and calls are reported; messages aren't handled. So two
  * programs that send to each other like this take nothing from each other, nor does one that sends
- * to itself: such programs use xenmsg_post(). Returns the outcome; or -EINVAL (the address is
- * malformed), -EMSGSIZE, -EAGAIN, -ENOBUFS (too many addresses at once), -EINTR (a signal came
- * while there was no room to send; later ones don't interrupt), -ENOTCONN, -ENOMEM: each of them
- * means that nothing was sent.
+ * to itself: such programs use xenmsg_begin_send(). Returns the outcome; or -EINVAL (the address is
+ * malformed), -EMSGSIZE, -EAGAIN, -ENOBUFS (too many addresses at once), -ENOTCONN, -ENOMEM: each of them
+ * means that nothing was sent; or -EINTR: a signal came, the message was withdrawn, and the result says whether it
+ * is known what became of it.
  */
 XENMSG_API XENMSG_CHECK int xenmsg_send(struct xenmsg *conn, const char *address, const void *data,
-					size_t size, int timeout_ms, struct xenmsg_result *result);
+					size_t size, const struct xenmsg_options *options,
+					struct xenmsg_result *result);
 
 /*
- * Sends a message without waiting. Bytes that don't fit into the daemon's ring are copied, and sent
- * when there is room, so a large message doesn't block those to other addresses.
- * done  called exactly once with the outcome if this returned 0, else never; never within this
- *       function. NULL: the outcome is of no interest
- * Messages to one address arrive in the order in which they were sent, as long as each ends in 0.
+ * Begins to send a message. Bytes that don't fit into the daemon's ring are copied, and sent when there is room, so
+ * a large message doesn't block those to other addresses. Messages to one address arrive in the order in which they
+ * were begun, as long as each ends in 0.
+ * options  as for xenmsg_send(). The time-out acts only while this connection is processed
+ * done     with the outcome. NULL: it is of no interest
+ * op       [out] what was begun, for xenmsg_op_withdraw(); NULL: that isn't wanted. Without `done` there is none
  * Returns 0 if the message was accepted; or -EAGAIN (too much is waiting for this address: call
  * xenmsg_process() or xenmsg_wait() first), or -EINVAL, -EMSGSIZE, -ENOBUFS, -ENOTCONN, -ENOMEM as
  * for xenmsg_send().
  */
-XENMSG_API XENMSG_CHECK int xenmsg_post(struct xenmsg *conn, const char *address, const void *data,
-					size_t size, xenmsg_done done, void *userdata);
-
-/*
- * Does the same with a time-out: a message that is not taken by then is withdrawn. `done` gets
- * -ETIMEDOUT if it was not taken and never will be, 0 if it was taken meanwhile, and -ECONNRESET if
- * the other side doesn't say which; to settle that may take a tenth of the time-out more (from
- * 0.25 s to 2 s). The time-out acts only while this connection is processed.
- * timeout_ms  negative: for ever
- */
-XENMSG_API XENMSG_CHECK int xenmsg_post_timed(struct xenmsg *conn, const char *address,
-					      const void *data, size_t size, int timeout_ms,
-					      xenmsg_done done, void *userdata);
+XENMSG_API XENMSG_CHECK int xenmsg_begin_send(struct xenmsg *conn, const char *address,
+					      const void *data, size_t size,
+					      const struct xenmsg_options *options,
+					      xenmsg_done done, void *userdata,
+					      struct xenmsg_op **op);
 
 /*
  * Reserves memory for a message to be written where it is sent from, which saves the copy of
- * xenmsg_post(): a message of 4 KiB to XENMSG_AT_ONCE_MAX lies in the memory that is shared with the
+ * xenmsg_begin_send(): a message of 4 KiB to xenmsg_max_at_once() lies in the memory that is shared with the
  * daemon, if nothing waits before it and there is room; any other in memory of the library's, and is
  * copied by xenmsg_commit(). The program can't tell which, and may call anything in between: if that
  * needs the place, the library moves the message, and `data` stays valid. There is one at a time in a
@@ -387,76 +431,57 @@ XENMSG_API XENMSG_CHECK int xenmsg_post_timed(struct xenmsg *conn, const char *a
  * size     the most that the message may have, in bytes
  * data     [out] `size` bytes, aligned to 8, of any content, to be written until xenmsg_commit(),
  *          xenmsg_unreserve() or xenmsg_close(); NULL unless this returns 0
- * Returns 0, or -EBUSY (there is one already), or as xenmsg_post().
+ * Returns 0, or -EBUSY (there is one already), or as xenmsg_begin_send().
  */
 XENMSG_API XENMSG_CHECK int xenmsg_reserve(struct xenmsg *conn, const char *address, size_t size,
 					   void **data);
 /*
- * Sends the message that was reserved, as xenmsg_post() does: it comes behind those that were sent
- * before this is called, and xenmsg_withdraw() can withdraw it.
- * size  of the message, at most what was reserved
- * done  as for xenmsg_post()
+ * Begins to send the message that was reserved, as xenmsg_begin_send() does: it comes behind those that were begun
+ * before this is called.
+ * size     of the message, at most what was reserved
+ * options  a time-out
  * Returns 0, or -EINVAL (nothing is reserved, or less), -EAGAIN, -ENOBUFS or -ENOMEM: the message is
  * still reserved; or -EMSGSIZE or -ENOTCONN: it isn't any more.
  */
-XENMSG_API XENMSG_CHECK int xenmsg_commit(struct xenmsg *conn, size_t size, xenmsg_done done,
-					  void *userdata);
+XENMSG_API XENMSG_CHECK int xenmsg_commit(struct xenmsg *conn, size_t size,
+					  const struct xenmsg_options *options, xenmsg_done done,
+					  void *userdata, struct xenmsg_op **op);
 /* Gives up the message that was reserved, if there is one: nothing is sent. */
 XENMSG_API void xenmsg_unreserve(struct xenmsg *conn);
-
-/*
- * Withdraws a message or call that was posted and has no outcome yet. `done` is called as always,
- * exactly once and with the truth: -ETIMEDOUT if it was not taken and never will be; 0 if it was
- * taken meanwhile; for a call that was taken, as xenmsg_call_post_timed() says. To settle that may
- * take up to 2 s. `done` is not called within this function.
- * address   to which it was posted
- * userdata  with which it was posted, not NULL. Of several, the one posted last is withdrawn; those
- *           with a time-out come after those without
- * Returns 0, or -ENOENT (none has no outcome: it has been reported, or the next xenmsg_process()
- * will report it), -ENOTCONN.
- */
-XENMSG_API int xenmsg_withdraw(struct xenmsg *conn, const char *address, const void *userdata);
 
 /* ---- calls ----------------------------------------------------------------------------------- */
 
 /*
  * Calls a program: sends it a request and waits for its reply.
  * address     DOMAIN:ENDPOINT
- * timeout_ms  a request without an answer by then is withdrawn; to settle that may take a tenth of
- *             it more (from 0.25 s to 2 s) if the other side doesn't answer
+ * options     a time-out, usually none: a request without an answer by then is withdrawn; to settle that may take
+ *             a tenth of it more (from 0.25 s to 2 s) if the other side doesn't answer
  * result      [out] what became of it, and the reply; NULL: what is returned is enough
  * Returns 0, or one of the errors listed at the top (of -EREMOTEIO the result says which it is to the
  * server), or -EPROTOTYPE (that endpoint takes no calls). Where the result says XENMSG_UNKNOWN, the
  * request may have been carried out:
  *   -ETIMEDOUT   it was taken, and not answered in time
+ *   -EINTR       it was taken, and not answered when a signal came
  *   -ECONNRESET  the server or a daemon died before the answer came, or doesn't answer
  *   -EMSGSIZE    the reply is larger than is accepted here
- * Or returns -EINVAL, -EAGAIN, -EINTR, -ENOTCONN,
+ * Or returns -EINVAL, -EAGAIN, -ENOTCONN,
  * -ENOMEM as xenmsg_send(). Messages aren't handled meanwhile: two programs that call each other
  * like this both wait in vain, as does one that calls itself.
  */
 XENMSG_API XENMSG_CHECK int xenmsg_call(struct xenmsg *conn, const char *address, const void *data,
-					size_t size, int timeout_ms, struct xenmsg_result *result);
+					size_t size, const struct xenmsg_options *options,
+					struct xenmsg_result *result);
 /*
- * Calls without waiting; thousands of calls may be outstanding. Each waits as long as there is a
- * server that hasn't answered.
- * done  called exactly once if this returned 0, else never; never within this function. NULL: the
- *       answer is of no interest
- * Returns 0, or the errors of xenmsg_post().
+ * Begins a call; thousands may be outstanding. Each waits as long as there is a server that hasn't answered, or
+ * for its time-out, which acts only while this connection is processed.
+ * options, done, op  as for xenmsg_begin_send()
+ * Returns 0, or the errors of xenmsg_begin_send().
  */
-XENMSG_API XENMSG_CHECK int xenmsg_call_post(struct xenmsg *conn, const char *address,
-					     const void *data, size_t size, xenmsg_done done,
-					     void *userdata);
-/*
- * Does the same with a time-out: a request without an answer by then is withdrawn, and `done` gets
- * -ETIMEDOUT, with XENMSG_NOT_DONE if it was never taken, and XENMSG_UNKNOWN if it may have been
- * carried out. To settle that may take a tenth of the time-out more (from 0.25 s to 2 s). The
- * time-out acts only while this connection is processed.
- * timeout_ms  negative: for ever
- */
-XENMSG_API XENMSG_CHECK int xenmsg_call_post_timed(struct xenmsg *conn, const char *address,
-						   const void *data, size_t size, int timeout_ms,
-						   xenmsg_done done, void *userdata);
+XENMSG_API XENMSG_CHECK int xenmsg_begin_call(struct xenmsg *conn, const char *address,
+					      const void *data, size_t size,
+					      const struct xenmsg_options *options,
+					      xenmsg_done done, void *userdata,
+					      struct xenmsg_op **op);
 
 /*
  * Answers a call, at any time and in any order while its message exists. The data are copied, and
@@ -498,11 +523,22 @@ XENMSG_API int xenmsg_reply_exit_status(struct xenmsg_message *message, int stat
  * programs dies, reading gives what came before and then ECONNRESET, writing EPIPE or ECONNRESET.
  * Returns the descriptor (blocking, close-on-exec), or -EINVAL (malformed address), -ENOENT,
  * -EPROTOTYPE (that endpoint takes no streams), -EOPNOTSUPP (none of other hosts: see
- * XENMSG_LISTEN_HOSTS), -EACCES, -ENODATA, -EHOSTDOWN, -EHOSTUNREACH, -ENOBUFS, -ETIMEDOUT,
+ * XENMSG_FROM_HOSTS), -EACCES, -ENODATA, -EHOSTDOWN, -EHOSTUNREACH, -ENOBUFS, -ETIMEDOUT,
  * -ENOTCONN, -ECONNREFUSED, -EMFILE.
  */
 XENMSG_API XENMSG_CHECK int xenmsg_connect(struct xenmsg *conn, const char *address,
-					   int timeout_ms);
+					   const struct xenmsg_options *options);
+/*
+ * Begins to connect to an endpoint.
+ * done  with a descriptor as result->stream, which is the program's to close, or an error of xenmsg_connect();
+ *       -ECANCELED within xenmsg_close(). Not NULL
+ * op    [out] what was begun; NULL: that isn't wanted
+ * Returns 0; or -EINVAL, -EMFILE, -ENOTCONN, -ENOMEM.
+ */
+XENMSG_API XENMSG_CHECK int xenmsg_begin_connect(struct xenmsg *conn, const char *address,
+						 const struct xenmsg_options *options,
+						 xenmsg_done done, void *userdata,
+						 struct xenmsg_op **op);
 
 /*
  * Closes a stream so that the other side reads what came before and then ECONNRESET, not an orderly
@@ -518,34 +554,34 @@ struct xenmsg_peer {
 	char domain_name[128]; /* of domid, "" if unknown */
 };
 
-enum xenmsg_listen_options {
-	/* Streams may also come from other hosts, where rules allow that: the program asks
-	 * xenmsg_peer_host(). Without it they are refused with -EOPNOTSUPP, for it would take the peer's
-	 * domid for one of its own host. */
-	XENMSG_LISTEN_HOSTS = 512 /* no number of enum xenmsg_bind_options */
-};
-
 /*
  * Makes an endpoint for streams. Up to 1024 of them wait for xenmsg_accept(), of one user or domain;
  * more are refused.
  * xenmsg_unbind() removes it.
- * options  0 or XENMSG_LISTEN_HOSTS
+ * options  a time-out, usually 30 s, and XENMSG_FROM_HOSTS
  * Returns 0, or as xenmsg_bind().
  */
 XENMSG_API XENMSG_CHECK int xenmsg_listen(struct xenmsg *conn, const char *endpoint,
-					  unsigned options);
+					  const struct xenmsg_options *options);
+/* Begins to make an endpoint for streams. `done`, `op` and what is returned are as for xenmsg_begin_bind(). */
+XENMSG_API XENMSG_CHECK int xenmsg_begin_listen(struct xenmsg *conn, const char *endpoint,
+						const struct xenmsg_options *options,
+						xenmsg_done done, void *userdata,
+						struct xenmsg_op **op);
 /*
- * Takes the next stream that came to any of these endpoints. In a loop: when xenmsg_process() has
- * returned, with timeout_ms 0 until -EAGAIN.
- * peer  [out] the program that opened it; may be NULL
- * Returns a descriptor as xenmsg_connect(), or -EAGAIN (none there, timeout_ms is 0), -ETIMEDOUT,
+ * Takes the next stream that came to any of these endpoints.
+ * options  a time-out, usually none. In a loop, which mustn't wait, 0: when xenmsg_process() has returned, until
+ *          -EAGAIN. A stream that has to be fetched from the daemon first is taken by a later call: xenmsg_fd() is
+ *          readable then
+ * peer     [out] the program that opened it; may be NULL
+ * Returns a descriptor as xenmsg_connect(), or -EAGAIN (none there, and the time-out is 0), -ETIMEDOUT,
  * -EINTR, -ENOTCONN, -EMFILE, -ENFILE, -ENOBUFS (over a quota). After these three, and where the
- * daemon hasn't answered (-ETIMEDOUT, -ECONNREFUSED), the stream waits on, and is tried again after
+ * daemon hasn't answered (-ECONNREFUSED), the stream waits on, and is tried again after
  * a moment: until then this function behaves as if there were none, and then xenmsg_fd() is readable.
  * So a program that goes on after them, as it should, doesn't spin.
  */
-XENMSG_API XENMSG_CHECK int xenmsg_accept(struct xenmsg *conn, struct xenmsg_peer *peer,
-					  int timeout_ms);
+XENMSG_API XENMSG_CHECK int xenmsg_accept(struct xenmsg *conn, const struct xenmsg_options *options,
+					  struct xenmsg_peer *peer);
 
 /* Returns the name of the host on which the program is whose stream xenmsg_accept() took last; "" for
  * this host. Valid until the next xenmsg_accept(). */
@@ -584,12 +620,25 @@ typedef void (*xenmsg_event_handler)(void *userdata, const struct xenmsg_event *
  *          be a shell pattern: "*", "*:print", "3:scan*". HOST/ before it: of another host, as far as
  *          its policy lets this program know, and of domains by a shell pattern those that xenmsg
  *          peers HOST lists
+ * options  a time-out, usually 30 s
  * Returns a positive number for xenmsg_unwatch(), or -EINVAL (malformed pattern), -ENOBUFS (over a
- * quota), -ENOTCONN, -ETIMEDOUT, -ENOMEM; of another host, which can't be asked, also -EHOSTDOWN,
+ * quota), -ENOTCONN, -ETIMEDOUT, -EINTR, -ENOMEM; of another host, which can't be asked, also -EHOSTDOWN,
  * -EHOSTUNREACH, -EACCES, -EOPNOTSUPP.
  */
 XENMSG_API XENMSG_CHECK int xenmsg_watch(struct xenmsg *conn, const char *pattern,
+					 const struct xenmsg_options *options,
 					 xenmsg_event_handler handler, void *userdata);
+/*
+ * Begins a watch. Events may be reported before `done` is called.
+ * done      with 0, or an error of xenmsg_watch(): then there is no such watch. NULL: the outcome is of no interest
+ * userdata  of both `handler` and `done`
+ * Returns the number for xenmsg_unwatch(), or -EINVAL, -ENOBUFS (64 questions to the daemon have no answer yet),
+ * -ENOTCONN, -ENOMEM.
+ */
+XENMSG_API XENMSG_CHECK int xenmsg_begin_watch(struct xenmsg *conn, const char *pattern,
+					       const struct xenmsg_options *options,
+					       xenmsg_event_handler handler, xenmsg_done done,
+					       void *userdata, struct xenmsg_op **op);
 /* Ends a watch, without waiting: none of its events is reported any more. Returns 0, -ENOENT (there is no
  * such watch), -ENOTCONN, -ENOMEM. */
 XENMSG_API int xenmsg_unwatch(struct xenmsg *conn, int watch);
@@ -601,6 +650,7 @@ XENMSG_API int xenmsg_unwatch(struct xenmsg *conn, int watch);
  *       HOST/DOMAIN" (of another one), or "policy FROM TO": which rule decides whether FROM (a domain,
  *       or DOMAIN/UID) may reach TO, an endpoint here, as xenmsg policy check asks; doc/protocol.md has
  *       the others
+ * options  a time-out, usually 30 s, after which the answer's next piece must have come
  * json  [out] text, free(3) it
  * A caller that is neither root nor an administrator (admin-group in xenmsgd.conf(5)) is told only
  * what is its own and what isn't about any user. Returns 0, or -EINVAL (unknown question),
@@ -608,17 +658,32 @@ XENMSG_API int xenmsg_unwatch(struct xenmsg *conn, int watch);
  * -ENOMEM; about other hosts also -EACCES, -EHOSTUNREACH (nothing leads there), -EOPNOTSUPP (a daemon
  * on the way is too old), -ENOBUFS.
  */
-XENMSG_API XENMSG_CHECK int xenmsg_query(struct xenmsg *conn, const char *what, char **json);
+XENMSG_API XENMSG_CHECK int xenmsg_query(struct xenmsg *conn, const char *what,
+					 const struct xenmsg_options *options, char **json);
+/* Begins to ask. `done`, not NULL, gets the answer as result->json; `op` and what is returned are as for
+ * xenmsg_begin_bind(). */
+XENMSG_API XENMSG_CHECK int xenmsg_begin_query(struct xenmsg *conn, const char *what,
+					       const struct xenmsg_options *options,
+					       xenmsg_done done, void *userdata,
+					       struct xenmsg_op **op);
 
 /*
  * Measures a round trip between the local daemon and that of a domain.
- * domain  domid, name, or "self"; on another host HOST/DOMAIN
- * rtt_ns  [out] nanoseconds; may be NULL
+ * domain         domid, name, or "self"; on another host HOST/DOMAIN
+ * options        a time-out, usually 30 s
+ * round_trip_ns  [out] nanoseconds; may be NULL
  * Returns 0, or -EHOSTDOWN, -EHOSTUNREACH, -EACCES, -ETIMEDOUT, -EINVAL, -ENOTCONN, -EINTR,
  * -ENOMEM.
  */
-XENMSG_API XENMSG_CHECK int xenmsg_ping(struct xenmsg *conn, const char *domain, int timeout_ms,
-					uint64_t *rtt_ns);
+XENMSG_API XENMSG_CHECK int xenmsg_ping(struct xenmsg *conn, const char *domain,
+					const struct xenmsg_options *options,
+					uint64_t *round_trip_ns);
+/* Begins to measure. `done`, not NULL, gets result->round_trip_ns; `op` and what is returned are as for
+ * xenmsg_begin_bind(). */
+XENMSG_API XENMSG_CHECK int xenmsg_begin_ping(struct xenmsg *conn, const char *domain,
+					      const struct xenmsg_options *options,
+					      xenmsg_done done, void *userdata,
+					      struct xenmsg_op **op);
 
 #ifdef __cplusplus
 }

@@ -9,12 +9,16 @@
 #include "libclient/deadline.h"
 #include "libclient/wait.h"
 
-int xenmsg_call_post_timed(struct xenmsg *conn, const char *address, const void *data, size_t size,
-			   int timeout_ms, xenmsg_done done, void *userdata)
+int xenmsg_begin_call(struct xenmsg *conn, const char *address, const void *data, size_t size,
+		      const struct xenmsg_options *options, xenmsg_done done, void *userdata,
+		      struct xenmsg_op **op)
 {
 	struct call *call;
-	int r;
+	struct how how;
+	int r = how_read(&how, options, 0, FOR_EVER);
 
+	if (r < 0 || (op && !done))
+		return -EINVAL;
 	if (!conn_is_here(conn))
 		return -ECHILD;
 	conn->reason[0] = '\0';
@@ -23,21 +27,18 @@ int xenmsg_call_post_timed(struct xenmsg *conn, const char *address, const void 
 	r = conn_check(conn, calls_start(&conn->calls, address, data, size, done, userdata, &call));
 	if (r < 0)
 		return r;
-	if (timeout_ms >= 0)
-		call_expires(call, deadline_in(timeout_ms), timeout_ms);
+	call->op.conn = conn;
+	call_expires(call, deadline_in(how.timeout_ms), how.timeout_ms);
+	if (op)
+		*op = &call->op;
 	conn_set_alarm(conn);
 	conn_push(conn);
 	return 0;
 }
 
-int xenmsg_call_post(struct xenmsg *conn, const char *address, const void *data, size_t size,
-		     xenmsg_done done, void *userdata)
-{
-	return xenmsg_call_post_timed(conn, address, data, size, -1, done, userdata);
-}
-
-static int call_in_time(struct xenmsg *conn, const char *address, const void *data, size_t size,
-			int timeout_ms, int64_t deadline, struct xenmsg_result *result)
+/* Begins it and waits. */
+static int call_once(struct xenmsg *conn, const char *address, const void *data, size_t size, int timeout_ms,
+		     int64_t deadline, struct xenmsg_result *result)
 {
 	struct outcome outcome = {.known = false};
 	struct call *call;
@@ -48,24 +49,23 @@ static int call_in_time(struct xenmsg *conn, const char *address, const void *da
 			       calls_start(&conn->calls, address, data, size, outcome_note, &outcome, &call));
 	while (r == -EAGAIN && (r = wait_for_room(conn, deadline)) == 0);
 	if (r == 0) {
-		if (deadline >= 0)
-			call_expires(call, deadline, timeout_ms);
-		/* A call whose time is up gets an answer, too. */
-		wait_for_outcome(conn, &outcome.known, -1);
+		call_expires(call, deadline, timeout_ms);
+		wait_for_outcome(conn, &call->op, &outcome);
 		r = conn->dead == -ECHILD ? -ECHILD : 0;
 	}
 	return outcome_give(conn, &outcome, r, result);
 }
 
-/* Tries again while the policy there isn't known. */
+/* Begins it again while the policy there isn't known. */
 static int call_again(struct xenmsg *conn, const char *address, const void *data, size_t size, int timeout_ms,
-		      int64_t deadline, struct xenmsg_result *result)
+		      struct xenmsg_result *result)
 {
+	int64_t deadline = deadline_in(timeout_ms);
 	struct again again = {0};
 	int r;
 
 	do {
-		r = call_in_time(conn, address, data, size, timeout_ms, deadline, result);
+		r = call_once(conn, address, data, size, timeout_ms, deadline, result);
 		if (r != -ENODATA)
 			return r;
 		r = wait_again(conn, &again, deadline);
@@ -73,21 +73,23 @@ static int call_again(struct xenmsg *conn, const char *address, const void *data
 	return result_without_op(result, r);
 }
 
-int xenmsg_call(struct xenmsg *conn, const char *address, const void *data, size_t size, int timeout_ms,
-		struct xenmsg_result *result)
+int xenmsg_call(struct xenmsg *conn, const char *address, const void *data, size_t size,
+		const struct xenmsg_options *options, struct xenmsg_result *result)
 {
-	int64_t deadline = deadline_in(timeout_ms);
 	struct xenmsg_result unwanted;
+	struct how how;
 
 	if (!result)
 		result = &unwanted;
+	if (how_read(&how, options, 0, FOR_EVER) < 0)
+		return result_without_op(result, -EINVAL);
 	if (!conn_is_here(conn))
 		return result_without_op(result, -ECHILD);
 	conn->reason[0] = '\0';
 	if (conn_pump(conn) < 0)
 		return result_without_op(result, -ENOTCONN);
 	conn_enter(conn);
-	call_again(conn, address, data, size, timeout_ms, deadline, result);
+	call_again(conn, address, data, size, how.timeout_ms, result);
 	if (result == &unwanted)
 		xenmsg_message_free(result->reply);
 	return result_leave(conn, result);

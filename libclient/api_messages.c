@@ -8,67 +8,74 @@
 
 #include "libclient/conn.h"
 #include "libclient/deadline.h"
+#include "libclient/sender.h"
 #include "libclient/wait.h"
 
-int xenmsg_post(struct xenmsg *conn, const char *address, const void *data, size_t size, xenmsg_done done,
-		void *userdata)
+size_t xenmsg_max_at_once(struct xenmsg *conn)
 {
-	int r;
+	size_t most = xenmsg_max_message(conn);
 
-	if (!conn_is_here(conn))
-		return -ECHILD;
-	conn->reason[0] = '\0';
-	if (conn_pump(conn) < 0)
-		return -ENOTCONN;
-	r = conn_check(conn, outbox_post(&conn->outbox, address, data, size, false, done, userdata, NULL));
-	if (r < 0)
-		return r;
-	conn_push(conn);
-	return 0;
+	return most < OUTBOX_AT_ONCE_MAX ? most : OUTBOX_AT_ONCE_MAX;
 }
 
-int xenmsg_post_timed(struct xenmsg *conn, const char *address, const void *data, size_t size, int timeout_ms,
-		      xenmsg_done done, void *userdata)
+/* Begins what the functions are about. Returns 0, -ECHILD or -ENOTCONN. */
+static int enter(struct xenmsg *conn)
 {
-	struct call *message;
-	int r;
-
 	if (!conn_is_here(conn))
 		return -ECHILD;
-	if (timeout_ms < 0)
-		return xenmsg_post(conn, address, data, size, done, userdata);
 	conn->reason[0] = '\0';
-	if (conn_pump(conn) < 0)
-		return -ENOTCONN;
-	r = conn_check(conn,
-		       calls_start_message(&conn->calls, address, data, size, done, userdata, &message));
-	if (r < 0)
-		return r;
-	call_expires(message, deadline_in(timeout_ms), timeout_ms);
+	return conn_pump(conn) < 0 ? -ENOTCONN : 0;
+}
+
+/* A message that nobody can withdraw, and without a time-out, needs no call to remember it. */
+static bool is_plain(const struct how *how, struct xenmsg_op **op)
+{
+	return !op && how->timeout_ms < 0;
+}
+
+/* Ends a function that has begun this message. */
+static void begun(struct xenmsg *conn, struct call *message, const struct how *how, struct xenmsg_op **op)
+{
+	message->op.conn = conn;
+	call_expires(message, deadline_in(how->timeout_ms), how->timeout_ms);
 	conn_set_alarm(conn);
+	if (op)
+		*op = &message->op;
+}
+
+int xenmsg_begin_send(struct xenmsg *conn, const char *address, const void *data, size_t size,
+		      const struct xenmsg_options *options, xenmsg_done done, void *userdata,
+		      struct xenmsg_op **op)
+{
+	struct call *message = NULL;
+	struct how how;
+	int r = how_read(&how, options, XENMSG_AT_ONCE, FOR_EVER);
+
+	if (r == 0)
+		r = op && !done ? -EINVAL : enter(conn);
+	if (r < 0)
+		return r;
+	if (is_plain(&how, op))
+		r = outbox_send(&conn->outbox, address, data, size, how.flags & XENMSG_AT_ONCE, done,
+				userdata);
+	else
+		r = calls_start_message(&conn->calls, address, data, size, how.flags & XENMSG_AT_ONCE, done,
+					userdata, &message);
+	r = conn_check(conn, r);
+	if (r < 0)
+		return r;
+	if (message)
+		begun(conn, message, &how, op);
 	conn_push(conn);
 	return 0;
 }
 
-int xenmsg_withdraw(struct xenmsg *conn, const char *address, const void *userdata)
+int xenmsg_op_withdraw(struct xenmsg_op *op)
 {
-	int r;
-
-	if (!conn_is_here(conn))
+	if (!conn_is_here(op->conn))
 		return -ECHILD;
-	conn->reason[0] = '\0';
-	if (conn_pump(conn) < 0)
-		return -ENOTCONN;
-	r = outbox_withdraw(&conn->outbox, address, userdata);
-	if (r == -ENOENT)
-		r = calls_withdraw(&conn->calls, address, userdata);
-	if (r < 0 && r != -ENOENT) {
-		conn_fail(conn, r);
-		return -ENOTCONN;
-	}
-	conn_push(conn);
-	conn_remind(conn);
-	return r;
+	op->conn->reason[0] = '\0';
+	return conn_withdraw(op->conn, op);
 }
 
 int xenmsg_reserve(struct xenmsg *conn, const char *address, size_t size, void **data)
@@ -76,11 +83,9 @@ int xenmsg_reserve(struct xenmsg *conn, const char *address, size_t size, void *
 	int r;
 
 	*data = NULL;
-	if (!conn_is_here(conn))
-		return -ECHILD;
-	conn->reason[0] = '\0';
-	if (conn_pump(conn) < 0)
-		return -ENOTCONN;
+	r = enter(conn);
+	if (r < 0)
+		return r;
 	r = conn_check(conn, outbox_reserve(&conn->outbox, address, size, data));
 	/* The channel may have been opened for it. What waits to be sent stays so: it would take the place. */
 	if (!conn->dead)
@@ -88,10 +93,17 @@ int xenmsg_reserve(struct xenmsg *conn, const char *address, size_t size, void *
 	return r;
 }
 
-int xenmsg_commit(struct xenmsg *conn, size_t size, xenmsg_done done, void *userdata)
+int xenmsg_commit(struct xenmsg *conn, size_t size, const struct xenmsg_options *options, xenmsg_done done,
+		  void *userdata, struct xenmsg_op **op)
 {
-	int r;
+	const struct op plain = {.done = done, .userdata = userdata};
+	struct call *message = NULL;
+	struct sender *sender;
+	struct how how;
+	int r = how_read(&how, options, 0, FOR_EVER);
 
+	if (r < 0 || (op && !done))
+		return -EINVAL;
 	if (!conn_is_here(conn))
 		return -ECHILD;
 	conn->reason[0] = '\0';
@@ -100,9 +112,13 @@ int xenmsg_commit(struct xenmsg *conn, size_t size, xenmsg_done done, void *user
 		outbox_unreserve(&conn->outbox);
 		return -ENOTCONN;
 	}
-	r = conn_check(conn, outbox_commit(&conn->outbox, size, done, userdata));
+	r = is_plain(&how, op) ? outbox_commit(&conn->outbox, size, &plain, &sender)
+			       : calls_commit_message(&conn->calls, size, done, userdata, &message);
+	r = conn_check(conn, r);
 	if (r < 0)
 		return r;
+	if (message)
+		begun(conn, message, &how, op);
 	conn_push(conn);
 	return 0;
 }
@@ -115,7 +131,7 @@ void xenmsg_unreserve(struct xenmsg *conn)
 
 static int send_at_once(struct xenmsg *conn, const char *address, const void *data, size_t size)
 {
-	int r = conn_check(conn, outbox_post(&conn->outbox, address, data, size, true, NULL, NULL, NULL));
+	int r = conn_check(conn, outbox_send(&conn->outbox, address, data, size, true, NULL, NULL));
 
 	if (conn_flush(conn) < 0)
 		return -ENOTCONN;
@@ -124,35 +140,27 @@ static int send_at_once(struct xenmsg *conn, const char *address, const void *da
 	return r;
 }
 
-static int send_in_time(struct xenmsg *conn, const char *address, const void *data, size_t size,
-			int timeout_ms, int64_t deadline, struct xenmsg_result *result)
+/* Begins it and waits. */
+static int send_once(struct xenmsg *conn, const char *address, const void *data, size_t size, int timeout_ms,
+		     int64_t deadline, struct xenmsg_result *result)
 {
 	struct outcome outcome = {.known = false};
-	struct outbox_ticket ticket;
+	struct call *message;
 	int r;
 
 	do
-		r = conn_check(conn, outbox_post(&conn->outbox, address, data, size, false, outcome_note,
-						 &outcome, &ticket));
+		r = conn_check(conn, calls_start_message(&conn->calls, address, data, size, false,
+							 outcome_note, &outcome, &message));
 	while (r == -EAGAIN && (r = wait_for_room(conn, deadline)) == 0);
 	if (r == 0) {
-		wait_for_outcome(conn, &outcome.known, deadline);
-		if (!outcome.known && conn->dead != -ECHILD) {
-			r = outbox_cancel(&conn->outbox, &ticket);
-			if (r < 0)
-				conn_fail(conn, r);
-			wait_for_outcome(conn, &outcome.known, deadline_in(outbox_settle_ms(timeout_ms)));
-		}
-		if (!outcome.known && conn->dead != -ECHILD) {
-			outbox_abandon(&conn->outbox, &ticket);
-			wait_for_outcome(conn, &outcome.known, 0);
-		}
+		call_expires(message, deadline, timeout_ms);
+		wait_for_outcome(conn, &message->op, &outcome);
 		r = conn->dead == -ECHILD ? -ECHILD : 0;
 	}
 	return outcome_give(conn, &outcome, r, result);
 }
 
-/* Tries again while the policy there isn't known. */
+/* Begins it again while the policy there isn't known. */
 static int send_again(struct xenmsg *conn, const char *address, const void *data, size_t size, int timeout_ms,
 		      struct xenmsg_result *result)
 {
@@ -161,7 +169,7 @@ static int send_again(struct xenmsg *conn, const char *address, const void *data
 	int r;
 
 	do {
-		r = send_in_time(conn, address, data, size, timeout_ms, deadline, result);
+		r = send_once(conn, address, data, size, timeout_ms, deadline, result);
 		if (r != -ENODATA)
 			return r;
 		r = wait_again(conn, &again, deadline);
@@ -169,27 +177,27 @@ static int send_again(struct xenmsg *conn, const char *address, const void *data
 	return result_without_op(result, r);
 }
 
-int xenmsg_send(struct xenmsg *conn, const char *address, const void *data, size_t size, int timeout_ms,
-		struct xenmsg_result *result)
+int xenmsg_send(struct xenmsg *conn, const char *address, const void *data, size_t size,
+		const struct xenmsg_options *options, struct xenmsg_result *result)
 {
 	struct xenmsg_result unwanted;
-	int r;
+	struct how how;
+	int r = how_read(&how, options, XENMSG_AT_ONCE, FOR_EVER);
 
 	if (!result)
 		result = &unwanted;
-	if (!conn_is_here(conn))
-		return result_without_op(result, -ECHILD);
-	conn->reason[0] = '\0';
-	if (conn_pump(conn) < 0)
-		return result_without_op(result, -ENOTCONN);
-	if (timeout_ms == 0) {
+	if (r == 0)
+		r = enter(conn);
+	if (r < 0)
+		return result_without_op(result, r);
+	if (how.flags & XENMSG_AT_ONCE) {
 		r = result_without_op(result, send_at_once(conn, address, data, size));
 		if (r == 0)
 			result->fate = XENMSG_UNKNOWN;
 		return r;
 	}
 	conn_enter(conn);
-	send_again(conn, address, data, size, timeout_ms, result);
+	send_again(conn, address, data, size, how.timeout_ms, result);
 	return result_leave(conn, result);
 }
 

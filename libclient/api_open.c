@@ -17,19 +17,23 @@ uint32_t xenmsg_version(void)
 	return XENMSG_VERSION;
 }
 
-int xenmsg_open(struct xenmsg **opened, const char *socket_path)
+int xenmsg_open(struct xenmsg **opened, const char *socket_path, const struct xenmsg_options *options)
 {
-	return xenmsg_open_timed(opened, socket_path, HANDSHAKE_MS);
+	struct how how;
+
+	if (how_read(&how, options, 0, HANDSHAKE_MS) < 0)
+		return -EINVAL;
+	return conn_new(opened, handshake_path(socket_path), deadline_in(how.timeout_ms));
 }
 
-int xenmsg_open_timed(struct xenmsg **opened, const char *socket_path, int timeout_ms)
+int xenmsg_begin_open(struct xenmsg **opened, const char *socket_path, const struct xenmsg_options *options,
+		      xenmsg_done done, void *userdata)
 {
-	return conn_new(opened, handshake_path(socket_path), deadline_in(timeout_ms));
-}
+	struct how how;
 
-int xenmsg_open_post(struct xenmsg **opened, const char *socket_path, xenmsg_done done, void *userdata)
-{
-	return conn_new_post(opened, handshake_path(socket_path), done, userdata);
+	if (how_read(&how, options, 0, HANDSHAKE_MS) < 0)
+		return -EINVAL;
+	return conn_begin(opened, handshake_path(socket_path), how.timeout_ms, done, userdata);
 }
 
 void xenmsg_close(struct xenmsg *conn)

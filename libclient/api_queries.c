@@ -1,81 +1,59 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* What a program asks its daemon: bind, listen, watch, query, ping. Each of these functions waits for its REPLY while
- * the rest of the connection goes on; what ends something (unbind, unwatch) doesn't. */
+/* What a program asks its daemon: bind, listen, watch, query, ping. Each of these is begun; the form that waits for its REPLY
+ * lets the rest of the connection go on meanwhile, but calls nobody back. What ends something (unbind, unwatch) waits for
+ * nothing. */
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "libclient/conn.h"
-#include "libclient/deadline.h"
+#include "libclient/wait.h"
 #include "wire/address.h"
-#include "wire/bytes.h"
 
-#define PATIENCE_MS 30000 /* the daemon answers these by itself, so this is ample */
-
-/* Waits for the answer, or for its next piece, and removes the request. Returns -EINTR at a signal if
- * `interruptible`. A request that nobody waits for any longer stays until its answer comes, so that its
- * number isn't reused before. */
-static int finish(struct xenmsg *conn, struct request *request, int timeout_ms, bool interruptible,
-		  struct fifo *body)
-{
-	int64_t deadline = deadline_in(timeout_ms);
-	size_t size = 0;
-	int r = 0;
-
-	conn_pump(conn);
-	while (!request->finished && (r >= 0 || (r == -EINTR && !interruptible)) && !conn->dead) {
-		if (fifo_size(&request->body) > size) {
-			size = fifo_size(&request->body);
-			deadline = deadline_in(timeout_ms);
-		}
-		r = conn_sleep(conn, deadline, false);
-		conn_pump(conn);
-	}
-	conn_remind(conn);
-	if (!request->finished)
-		return r;
-	r = request->error;
-	if (r < 0 && !conn->dead)
-		conn_set_reason(conn, fifo_front(&request->body), fifo_size(&request->body));
-	if (r == 0 && body) {
-		*body = request->body;
-		request->body = (struct fifo){0};
-	}
-	request_end(&conn->requests, request);
-	return r;
-}
+#define PATIENCE_MS 30000 /* what is usual: the daemon answers these by itself, so this is ample */
 
 /* Prepares the connection for a request. */
-static int begin(struct xenmsg *conn)
+static int enter(struct xenmsg *conn)
 {
 	if (!conn_is_here(conn))
 		return -ECHILD;
 	conn->reason[0] = '\0';
-	requests_sweep(&conn->requests);
 	return conn->dead;
 }
 
-static int ask(struct xenmsg *conn, uint8_t type, const void *payload, size_t size, int timeout_ms,
-	       bool interruptible, struct fifo *body)
+/* Begins a request. Whoever waits for it looks at it by himself. */
+static int begin(struct xenmsg *conn, uint8_t type, const void *payload, size_t size, const struct how *how,
+		 xenmsg_done done, void *userdata, struct request **request)
 {
-	struct request *request;
-	int r = begin(conn);
+	int r = conn_check(conn, request_begin(&conn->requests, type, payload, size, how->timeout_ms, done,
+					       userdata, request));
 
 	if (r == 0)
-		r = conn_check(conn, request_start(&conn->requests, type, payload, size, &request));
-	return r < 0 ? r : finish(conn, request, timeout_ms, interruptible, body);
+		(*request)->op.conn = conn;
+	return r;
 }
 
-/* Tells the daemon something, without waiting. */
-static int tell(struct xenmsg *conn, uint8_t type, const void *payload, size_t size)
+/* Ends a function that has begun this. */
+static void begun(struct xenmsg *conn, struct request *request, struct xenmsg_op **op)
 {
-	int r = conn_check(conn, requests_tell(&conn->requests, type, payload, size));
+	if (op)
+		*op = &request->op;
+	conn_set_alarm(conn);
+	conn_push(conn);
+}
 
-	if (r == 0)
-		conn_push_now(conn);
-	return r;
+/* Waits for what was begun for `outcome`, and ends it. Returns its error. */
+static int finish(struct xenmsg *conn, struct request *request, struct outcome *outcome)
+{
+	bool interrupted = wait_for_answer(conn, &request->op);
+
+	conn_tell_answer(conn, request);
+	conn_remind(conn);
+	if (interrupted && outcome->result.error == -ETIMEDOUT)
+		outcome->result.error = -EINTR;
+	return outcome->result.error;
 }
 
 static uint32_t encode_bind(const char *endpoint, uint32_t kinds, uint8_t payload[FRAME_SMALL_MAX])
@@ -85,31 +63,20 @@ static uint32_t encode_bind(const char *endpoint, uint32_t kinds, uint8_t payloa
 	return frame_bind_encode(&bind, payload);
 }
 
-/* Sends BIND for these kinds of channels. */
-static int ask_to_bind(struct xenmsg *conn, const char *endpoint, uint32_t kinds)
-{
-	uint8_t payload[FRAME_SMALL_MAX];
-
-	return ask(conn, FRAME_BIND, payload, encode_bind(endpoint, kinds, payload), PATIENCE_MS, false,
-		   NULL);
-}
-
 /* Checks the arguments and enters the binding, before the daemon does: a message may follow right behind its
  * answer. Sets *kinds to those of BIND. */
-static int enter_binding(struct xenmsg *conn, const char *endpoint, unsigned options,
+static int enter_binding(struct xenmsg *conn, const char *endpoint, unsigned flags,
 			 xenmsg_message_handler handler, void *userdata, uint32_t *kinds)
 {
-	const unsigned known = XENMSG_BIND_MESSAGES | XENMSG_BIND_CALLS;
-	bool lends = options & XENMSG_BIND_LEND;
+	const unsigned both = XENMSG_ONLY_MESSAGES | XENMSG_ONLY_CALLS;
 	size_t size = strlen(endpoint);
 
-	options &= ~(unsigned)XENMSG_BIND_LEND;
-	if ((options & ~known) || !endpoint_name_is_valid(endpoint, size))
+	if (!endpoint_name_is_valid(endpoint, size))
 		return -EINVAL;
 	if (inbox_find(&conn->inbox, endpoint, size))
 		return -EEXIST;
-	*kinds = options ? options : known;
-	return inbox_bind(&conn->inbox, endpoint, lends, handler, userdata);
+	*kinds = flags & both ? flags & both : both;
+	return inbox_bind(&conn->inbox, endpoint, flags & XENMSG_LEND, handler, userdata);
 }
 
 static void leave_binding(struct xenmsg *conn, const char *endpoint)
@@ -120,48 +87,51 @@ static void leave_binding(struct xenmsg *conn, const char *endpoint)
 		inbox_unbind(&conn->inbox, binding);
 }
 
-int xenmsg_bind(struct xenmsg *conn, const char *endpoint, unsigned options, xenmsg_message_handler handler,
-		void *userdata)
+/* `done` has a userdata of its own here. */
+static int bind_for(struct xenmsg *conn, const char *endpoint, const struct xenmsg_options *options,
+		    xenmsg_message_handler handler, void *userdata, xenmsg_done done, void *done_userdata,
+		    struct request **request)
 {
-	uint32_t kinds;
-	int r;
+	uint8_t payload[FRAME_SMALL_MAX];
+	struct how how;
+	uint32_t kinds = 0;
+	int r = how_read(&how, options, XENMSG_ONLY_MESSAGES | XENMSG_ONLY_CALLS | XENMSG_LEND, PATIENCE_MS);
 
-	if (!conn_is_here(conn))
-		return -ECHILD;
-	r = enter_binding(conn, endpoint, options, handler, userdata, &kinds);
+	if (r == 0)
+		r = enter(conn);
+	if (r == 0)
+		r = enter_binding(conn, endpoint, how.flags, handler, userdata, &kinds);
 	if (r < 0)
 		return r;
-	r = ask_to_bind(conn, endpoint, kinds);
-	if (r < 0)
+	r = begin(conn, FRAME_BIND, payload, encode_bind(endpoint, kinds, payload), &how, done, done_userdata,
+		  request);
+	if (r == 0)
+		inbox_find(&conn->inbox, endpoint, strlen(endpoint))->asked = (*request)->number;
+	else
 		leave_binding(conn, endpoint);
 	return r;
 }
 
-int xenmsg_bind_post(struct xenmsg *conn, const char *endpoint, unsigned options,
-		     xenmsg_message_handler handler, xenmsg_done done, void *userdata)
+int xenmsg_begin_bind(struct xenmsg *conn, const char *endpoint, const struct xenmsg_options *options,
+		      xenmsg_message_handler handler, xenmsg_done done, void *userdata, struct xenmsg_op **op)
 {
-	uint8_t payload[FRAME_SMALL_MAX];
 	struct request *request;
-	uint32_t kinds;
-	int r;
+	int r = op && !done ? -EINVAL
+			    : bind_for(conn, endpoint, options, handler, userdata, done, userdata, &request);
 
-	if (!conn_is_here(conn))
-		return -ECHILD;
-	if (begin(conn) < 0)
-		return -ENOTCONN;
-	r = enter_binding(conn, endpoint, options, handler, userdata, &kinds);
-	if (r < 0)
-		return r;
-	r = conn_check(conn, request_start(&conn->requests, FRAME_BIND, payload,
-					   encode_bind(endpoint, kinds, payload), &request));
-	if (r < 0) {
-		leave_binding(conn, endpoint);
-		return r;
-	}
-	request_post(request, done, userdata);
-	inbox_find(&conn->inbox, endpoint, strlen(endpoint))->asked = request->number;
-	conn_push(conn);
-	return 0;
+	if (r == 0)
+		begun(conn, request, op);
+	return r;
+}
+
+int xenmsg_bind(struct xenmsg *conn, const char *endpoint, const struct xenmsg_options *options,
+		xenmsg_message_handler handler, void *userdata)
+{
+	struct outcome outcome = {.known = false};
+	struct request *request;
+	int r = bind_for(conn, endpoint, options, handler, userdata, outcome_note, &outcome, &request);
+
+	return r < 0 ? r : finish(conn, request, &outcome);
 }
 
 int xenmsg_unbind(struct xenmsg *conn, const char *endpoint)
@@ -177,33 +147,61 @@ int xenmsg_unbind(struct xenmsg *conn, const char *endpoint)
 	if (conn->dead)
 		return conn->dead;
 	if (!binding)
-		return tell(conn, FRAME_UNBIND, endpoint, size);
+		return conn_tell_daemon(conn, FRAME_UNBIND, endpoint, size);
 	/* First refuses what has arrived, so that every sender of it learns that nothing more was taken; what
 	 * arrives until the daemon knows finds no binding. */
 	conn->recv_waits = false;
 	r = inbox_unbind(&conn->inbox, binding);
 	if (r < 0)
 		return conn_fail(conn, r);
-	return tell(conn, FRAME_UNBIND, endpoint, size);
+	return conn_tell_daemon(conn, FRAME_UNBIND, endpoint, size);
 }
 
-int xenmsg_listen(struct xenmsg *conn, const char *endpoint, unsigned options)
+static int listen_for(struct xenmsg *conn, const char *endpoint, const struct xenmsg_options *options,
+		      xenmsg_done done, void *userdata, struct request **request)
 {
-	int r;
+	uint8_t payload[FRAME_SMALL_MAX];
+	uint32_t kinds = BIND_STREAMS;
+	struct how how;
+	int r = how_read(&how, options, XENMSG_FROM_HOSTS, PATIENCE_MS);
 
-	if (!conn_is_here(conn))
-		return -ECHILD;
-	if ((options & ~(unsigned)XENMSG_LISTEN_HOSTS) || !endpoint_name_is_valid(endpoint, strlen(endpoint)))
-		return -EINVAL;
-	if (conn->dead)
-		return conn->dead;
-	r = incoming_listen(&conn->incoming, endpoint);
+	if (r == 0 && !endpoint_name_is_valid(endpoint, strlen(endpoint)))
+		r = -EINVAL;
+	if (r == 0)
+		r = enter(conn);
+	if (r == 0)
+		r = incoming_listen(&conn->incoming, endpoint);
 	if (r < 0)
 		return r;
-	r = ask_to_bind(conn, endpoint, BIND_STREAMS | (options & XENMSG_LISTEN_HOSTS ? BIND_HOSTS : 0));
-	if (r < 0)
+	if (how.flags & XENMSG_FROM_HOSTS)
+		kinds |= BIND_HOSTS;
+	r = begin(conn, FRAME_BIND, payload, encode_bind(endpoint, kinds, payload), &how, done, userdata,
+		  request);
+	if (r == 0)
+		incoming_asked(&conn->incoming, (*request)->number);
+	else
 		incoming_forget(&conn->incoming, endpoint);
 	return r;
+}
+
+int xenmsg_begin_listen(struct xenmsg *conn, const char *endpoint, const struct xenmsg_options *options,
+			xenmsg_done done, void *userdata, struct xenmsg_op **op)
+{
+	struct request *request;
+	int r = op && !done ? -EINVAL : listen_for(conn, endpoint, options, done, userdata, &request);
+
+	if (r == 0)
+		begun(conn, request, op);
+	return r;
+}
+
+int xenmsg_listen(struct xenmsg *conn, const char *endpoint, const struct xenmsg_options *options)
+{
+	struct outcome outcome = {.known = false};
+	struct request *request;
+	int r = listen_for(conn, endpoint, options, outcome_note, &outcome, &request);
+
+	return r < 0 ? r : finish(conn, request, &outcome);
 }
 
 static bool pattern_is_possible(const char *pattern)
@@ -220,27 +218,51 @@ static bool pattern_is_possible(const char *pattern)
 		(parts.endpoint.size && !address_is_meant(parts.endpoint.data, parts.endpoint.size)));
 }
 
-int xenmsg_watch(struct xenmsg *conn, const char *pattern, xenmsg_event_handler handler, void *userdata)
+static int watch_for(struct xenmsg *conn, const char *pattern, const struct xenmsg_options *options,
+		     xenmsg_event_handler handler, void *userdata, xenmsg_done done, void *done_userdata,
+		     struct request **request)
+{
+	struct how how;
+	int r = how_read(&how, options, 0, PATIENCE_MS);
+
+	if (r == 0)
+		r = enter(conn);
+	if (r == 0 && (!pattern_is_possible(pattern) || !handler))
+		r = -EINVAL;
+	if (r == 0)
+		r = conn_check(conn, requests_watch(&conn->requests, pattern, how.timeout_ms, handler,
+						    userdata, done, done_userdata, request));
+	if (r == 0)
+		(*request)->op.conn = conn;
+	return r;
+}
+
+int xenmsg_begin_watch(struct xenmsg *conn, const char *pattern, const struct xenmsg_options *options,
+		       xenmsg_event_handler handler, xenmsg_done done, void *userdata, struct xenmsg_op **op)
 {
 	struct request *request;
-	uint32_t number;
-	int r;
+	int r = op && !done ? -EINVAL
+			    : watch_for(conn, pattern, options, handler, userdata, done, userdata, &request);
 
-	if (!pattern_is_possible(pattern) || !handler) {
-		conn->reason[0] = '\0';
-		return -EINVAL;
-	}
-	r = begin(conn);
-	if (r == 0)
-		r = conn_check(conn, requests_watch(&conn->requests, pattern, handler, userdata, &request));
+	if (r < 0)
+		return r;
+	begun(conn, request, op);
+	return (int)request->number;
+}
+
+int xenmsg_watch(struct xenmsg *conn, const char *pattern, const struct xenmsg_options *options,
+		 xenmsg_event_handler handler, void *userdata)
+{
+	struct outcome outcome = {.known = false};
+	struct request *request;
+	uint32_t number;
+	int r = watch_for(conn, pattern, options, handler, userdata, outcome_note, &outcome, &request);
+
 	if (r < 0)
 		return r;
 	number = request->number;
-	r = finish(conn, request, PATIENCE_MS, false, NULL);
-	if (r == 0)
-		return (int)number;
-	requests_unwatch(&conn->requests, number);
-	return r;
+	r = finish(conn, request, &outcome);
+	return r < 0 ? r : (int)number;
 }
 
 int xenmsg_unwatch(struct xenmsg *conn, int number)
@@ -253,45 +275,79 @@ int xenmsg_unwatch(struct xenmsg *conn, int number)
 		return -ENOENT;
 	if (conn->dead)
 		return conn->dead;
-	return tell(conn, FRAME_UNWATCH, payload, frame_u32_encode((uint32_t)number, payload));
+	return conn_tell_daemon(conn, FRAME_UNWATCH, payload, frame_u32_encode((uint32_t)number, payload));
 }
 
-int xenmsg_query(struct xenmsg *conn, const char *what, char **json)
+static int query_for(struct xenmsg *conn, const char *what, const struct xenmsg_options *options,
+		     xenmsg_done done, void *userdata, struct request **request)
 {
-	struct fifo body = {0};
-	size_t size;
-	int r;
+	struct how how;
+	int r = how_read(&how, options, 0, PATIENCE_MS);
 
-	r = ask(conn, FRAME_QUERY, what, strlen(what), PATIENCE_MS, true, &body);
-	if (r < 0)
-		return r;
-	size = fifo_size(&body);
-	*json = malloc(size + 1);
-	if (*json) {
-		if (size)
-			memcpy(*json, fifo_front(&body), size);
-		(*json)[size] = '\0';
-	}
-	fifo_free(&body);
-	return *json ? 0 : -ENOMEM;
+	if (r == 0)
+		r = enter(conn);
+	return r < 0 ? r : begin(conn, FRAME_QUERY, what, strlen(what), &how, done, userdata, request);
 }
 
-int xenmsg_ping(struct xenmsg *conn, const char *domain, int timeout_ms, uint64_t *rtt_ns)
+int xenmsg_begin_query(struct xenmsg *conn, const char *what, const struct xenmsg_options *options,
+		       xenmsg_done done, void *userdata, struct xenmsg_op **op)
+{
+	struct request *request;
+	int r = !done ? -EINVAL : query_for(conn, what, options, done, userdata, &request);
+
+	if (r == 0)
+		begun(conn, request, op);
+	return r;
+}
+
+int xenmsg_query(struct xenmsg *conn, const char *what, const struct xenmsg_options *options, char **json)
+{
+	struct outcome outcome = {.known = false};
+	struct request *request;
+	int r = query_for(conn, what, options, outcome_note, &outcome, &request);
+
+	if (r == 0)
+		r = finish(conn, request, &outcome);
+	if (r == 0)
+		*json = outcome.result.json;
+	return r;
+}
+
+static int ping_for(struct xenmsg *conn, const char *domain, const struct xenmsg_options *options,
+		    xenmsg_done done, void *userdata, struct request **request)
 {
 	struct address parsed;
-	struct fifo body = {0};
-	int r;
+	struct how how;
+	int r = how_read(&how, options, 0, PATIENCE_MS);
 
-	conn->reason[0] = '\0';
-	if (address_parse_domain(domain, strlen(domain), &parsed) < 0)
-		return -EINVAL;
-	r = ask(conn, FRAME_PROBE, domain, strlen(domain), timeout_ms, true, &body);
-	if (r < 0)
-		return r;
-	if (fifo_size(&body) < 8)
-		r = -EPROTO;
-	else if (rtt_ns)
-		*rtt_ns = get_u64(fifo_front(&body));
-	fifo_free(&body);
+	if (r == 0)
+		r = enter(conn);
+	if (r == 0 && address_parse_domain(domain, strlen(domain), &parsed) < 0)
+		r = -EINVAL;
+	return r < 0 ? r : begin(conn, FRAME_PROBE, domain, strlen(domain), &how, done, userdata, request);
+}
+
+int xenmsg_begin_ping(struct xenmsg *conn, const char *domain, const struct xenmsg_options *options,
+		      xenmsg_done done, void *userdata, struct xenmsg_op **op)
+{
+	struct request *request;
+	int r = !done ? -EINVAL : ping_for(conn, domain, options, done, userdata, &request);
+
+	if (r == 0)
+		begun(conn, request, op);
+	return r;
+}
+
+int xenmsg_ping(struct xenmsg *conn, const char *domain, const struct xenmsg_options *options,
+		uint64_t *round_trip_ns)
+{
+	struct outcome outcome = {.known = false};
+	struct request *request;
+	int r = ping_for(conn, domain, options, outcome_note, &outcome, &request);
+
+	if (r == 0)
+		r = finish(conn, request, &outcome);
+	if (r == 0 && round_trip_ns)
+		*round_trip_ns = outcome.result.round_trip_ns;
 	return r;
 }

@@ -1,190 +1,154 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/*
- * Byte streams (doc/protocol.md, section 6). Each stream has a connection to the daemon of its own, which
- * after a handshake carries nothing but the stream's bytes, so that the program gets a plain socket. The
- * session of the program only announces incoming streams.
- */
+/* Byte streams: those that the program opens, and those that come to it, which its session only announces. dial.h
+ * has how they are opened. */
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "libclient/conn.h"
 #include "libclient/deadline.h"
-#include "libclient/handshake.h"
+#include "libclient/dial.h"
 #include "libclient/wait.h"
 #include "wire/address.h"
 
-#define GUARD 1 /* size of the guard: the byte behind the handshake that the daemon leaves unread */
-
-/* Connects to the daemon of the session. */
-static int dial(struct xenmsg *conn, int64_t deadline)
-{
-	struct sockaddr_un address = {0};
-	socklen_t size = sizeof(address) - 1;
-	int r;
-
-	if (getpeername(conn->transport.socket, (struct sockaddr *)&address, &size) < 0)
-		return -ENOTCONN;
-	r = handshake_connect(address.sun_path, deadline);
-	/* The file of the socket isn't there, or not for us; these numbers would speak of the endpoint. */
-	return r == -ENOENT || r == -EACCES ? -ECONNREFUSED : r;
-}
-
-/* Reads WELCOME, then the REPLY that says whether there is a stream. */
-static int await_stream(struct xenmsg *conn, int fd, int64_t deadline)
-{
-	struct handshake_answer answer = {.got = 0};
-	struct frame_reply reply;
-	int r = handshake_read(fd, &answer, NULL, deadline);
-
-	if (r == 0 && answer.header.type == FRAME_WELCOME)
-		r = handshake_read(fd, &answer, NULL, deadline);
-	if (r < 0 && answer.reason.size)
-		conn_set_reason(conn, answer.reason.data, answer.reason.size);
-	if (r < 0)
-		return r;
-	if (answer.header.type != FRAME_REPLY ||
-	    frame_reply_decode(answer.payload, answer.header.length, &reply) < 0)
-		return -EPROTO;
-	if (reply.error == 0)
-		return 0;
-	conn_set_reason(conn, reply.body.data, reply.body.size);
-	return frame_error(reply.error, -EPROTO);
-}
-
-/* Sends HELLO for a stream, the frame that says which stream (its buffer has room for the guard behind it),
- * and the guard. Returns the descriptor. */
-static int open_stream(struct xenmsg *conn, uint8_t *request, uint32_t size, int64_t deadline)
-{
-	int fd = dial(conn, deadline), r;
-
-	if (fd < 0)
-		return fd;
-	memset(request + size, 0, GUARD);
-	r = handshake_hello(fd, HELLO_STREAM, request, size + GUARD) < 0 ? -ECONNREFUSED : 0;
-	if (r == 0)
-		r = await_stream(conn, fd, deadline);
-	if (r == 0 && fcntl(fd, F_SETFL, 0) < 0)
-		r = -errno;
-	if (r < 0) {
-		close(fd);
-		return r;
-	}
-	return fd;
-}
-
-int xenmsg_connect(struct xenmsg *conn, const char *address, int timeout_ms)
+static int connect_for(struct xenmsg *conn, const char *address, const struct xenmsg_options *options,
+		       xenmsg_done done, void *userdata, struct stream_dial **dial)
 {
 	struct frame_open open = {.kind = CHANNEL_STREAM, .name = {.data = address, .size = strlen(address)}};
-	uint8_t request[FRAME_HEADER_SIZE + FRAME_SMALL_MAX + 8 + GUARD]; /* the frame, and its padding */
+	uint8_t payload[FRAME_SMALL_MAX];
 	struct address parsed;
-	int64_t deadline = deadline_in(timeout_ms);
-	struct again again = {0};
-	struct frame_header header = {.type = FRAME_OPEN};
-	uint32_t size;
-	int r, pause_ms;
+	struct how how;
 
 	if (!conn_is_here(conn))
 		return -ECHILD;
 	conn->reason[0] = '\0';
-	if (address_parse(address, strlen(address), &parsed, NULL) < 0)
+	if (how_read(&how, options, 0, FOR_EVER) < 0 ||
+	    address_parse(address, strlen(address), &parsed, NULL) < 0)
 		return -EINVAL;
 	if (conn->dead)
 		return conn->dead;
-	header.length = frame_open_encode(&open, request + FRAME_HEADER_SIZE);
-	size = frame_wrap(request, &header);
-	for (;;) {
-		r = open_stream(conn, request, size, deadline);
-		pause_ms = r == -ENODATA ? again_pause(&again, deadline) : -1;
-		if (pause_ms < 0)
-			return r;
-		poll(NULL, 0, pause_ms);
-	}
+	return dials_begin(&conn->dials, FRAME_OPEN, payload, frame_open_encode(&open, payload),
+			   how.timeout_ms, done, userdata, dial);
 }
 
-/* The daemon takes bytes that come with a descriptor as the request to break the stream. */
+int xenmsg_begin_connect(struct xenmsg *conn, const char *address, const struct xenmsg_options *options,
+			 xenmsg_done done, void *userdata, struct xenmsg_op **op)
+{
+	struct stream_dial *dial;
+	int r = !done ? -EINVAL : connect_for(conn, address, options, done, userdata, &dial);
+
+	if (r < 0)
+		return r;
+	dial->op.conn = conn;
+	if (op)
+		*op = &dial->op;
+	conn_remind(conn); /* it may be settled */
+	return 0;
+}
+
+int xenmsg_connect(struct xenmsg *conn, const char *address, const struct xenmsg_options *options)
+{
+	struct outcome outcome = {.known = false};
+	struct stream_dial *dial;
+	int r = connect_for(conn, address, options, outcome_note, &outcome, &dial);
+	bool interrupted;
+
+	if (r < 0)
+		return r;
+	interrupted = wait_for_answer(conn, &dial->op);
+	conn_tell_stream(conn, dial);
+	conn_remind(conn);
+	if (interrupted && outcome.result.error == -ETIMEDOUT)
+		return -EINTR;
+	return outcome.result.error < 0 ? outcome.result.error : outcome.result.stream;
+}
+
 void xenmsg_break(int stream)
 {
-	uint8_t mark = 0;
-	struct iovec piece = {&mark, 1};
-	union {
-		char space[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} control = {0};
-	struct msghdr message = {.msg_iov = &piece,
-				 .msg_iovlen = 1,
-				 .msg_control = control.space,
-				 .msg_controllen = sizeof(control.space)};
-	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&message);
-	ssize_t sent;
-
-	cmsg->cmsg_level = SOL_SOCKET;
-	cmsg->cmsg_type = SCM_RIGHTS;
-	cmsg->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(cmsg), &stream, sizeof(int));
-	sent = sendmsg(stream, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-	/* There is no room for it because the other program is slow: wait as a write would. */
-	if (sent < 0 && errno == EAGAIN && fcntl(stream, F_SETFL, 0) == 0)
-		sendmsg(stream, &message, MSG_NOSIGNAL);
-	close(stream);
+	dial_break(stream);
 }
 
 /* ---- streams that come in -------------------------------------------------------------------- */
 
-/* Fetches the first waiting stream. Returns its descriptor, or -ENOENT if it has ended meanwhile. */
-static int fetch(struct xenmsg *conn, struct xenmsg_peer *peer)
+/* Begins to fetch the first waiting stream. */
+static int fetch(struct xenmsg *conn)
 {
-	const struct arrival *arrival = conn->incoming.waiting;
-	uint8_t request[FRAME_HEADER_SIZE + FRAME_SMALL_MAX];
-	const struct frame_header header = {
-		.type = FRAME_ACCEPT,
-		.length = frame_u64_encode(arrival->token, request + FRAME_HEADER_SIZE)};
-	int fd = open_stream(conn, request, frame_wrap(request, &header), deadline_in(HANDSHAKE_MS));
+	struct incoming *incoming = &conn->incoming;
+	uint8_t payload[8];
+
+	return dials_begin(&conn->dials, FRAME_ACCEPT, payload,
+			   frame_u64_encode(incoming->waiting->token, payload), HANDSHAKE_MS, NULL, NULL,
+			   &incoming->fetch);
+}
+
+/* Takes the one that was fetched. Returns its descriptor, or -ENOENT if it has ended meanwhile. */
+static int take(struct xenmsg *conn, struct xenmsg_peer *peer)
+{
+	struct incoming *incoming = &conn->incoming;
+	const struct arrival *arrival = incoming->waiting;
+	struct stream_dial *dial = incoming->fetch;
+	int fd = dial->error < 0 ? dial->error : dial->fd;
 
 	if (fd >= 0)
-		memcpy(conn->incoming.host, arrival->host, sizeof(arrival->host));
+		memcpy(incoming->host, arrival->host, sizeof(arrival->host));
 	if (fd >= 0 && peer)
 		*peer = arrival->peer;
+	if (fd < 0)
+		conn_set_reason(conn, dial->reason, strlen(dial->reason));
+	dial->fd = -1;
+	dial_free(dial);
+	incoming->fetch = NULL;
 	/* The stream waits at the daemon until it was fetched, or has ended, and its opener with it: if descriptors have run
 	 * out, here or by a limit of the daemon's, or the daemon hasn't answered in time, it can still be fetched later. */
 	if (fd >= 0 || fd == -ENOENT)
-		incoming_drop(&conn->incoming);
+		incoming_drop(incoming);
 	else
-		incoming_rest(&conn->incoming);
-	return fd;
+		incoming_rest(incoming);
+	return fd == -ETIMEDOUT ? -ECONNREFUSED : fd;
 }
 
-int xenmsg_accept(struct xenmsg *conn, struct xenmsg_peer *peer, int timeout_ms)
+/* Returns a stream, or -EAGAIN if none is there yet, or an error of xenmsg_accept(). */
+static int accept_now(struct xenmsg *conn, struct xenmsg_peer *peer)
 {
-	int64_t deadline = deadline_in(timeout_ms);
+	int r = 0;
+
+	conn_pump(conn);
+	incoming_look(&conn->incoming);
+	while (!conn->dead && incoming_is_ready(&conn->incoming)) {
+		r = conn->incoming.fetch ? 0 : fetch(conn);
+		if (r == 0 && conn->incoming.fetch->op.settled)
+			r = take(conn, peer);
+		else if (r == 0)
+			break;
+		if (r != -ENOENT)
+			return r;
+	}
+	return conn->dead ? conn->dead : -EAGAIN;
+}
+
+int xenmsg_accept(struct xenmsg *conn, const struct xenmsg_options *options, struct xenmsg_peer *peer)
+{
+	int64_t deadline;
+	struct how how;
 	int r;
 
 	if (!conn_is_here(conn))
 		return -ECHILD;
 	conn->reason[0] = '\0';
-	for (;;) {
-		conn_pump(conn);
-		incoming_look(&conn->incoming);
-		while (incoming_is_ready(&conn->incoming) && !conn->dead) {
-			r = fetch(conn, peer);
-			if (r != -ENOENT)
-				goto out;
-		}
-		r = conn->dead;
-		if (r == 0)
-			r = conn_sleep(conn, deadline, false);
-		if (r == -ETIMEDOUT && timeout_ms == 0)
+	if (how_read(&how, options, 0, FOR_EVER) < 0)
+		return -EINVAL;
+	deadline = deadline_in(how.timeout_ms);
+	while ((r = accept_now(conn, peer)) == -EAGAIN) {
+		r = conn_sleep(conn, deadline, false);
+		if (r == -ETIMEDOUT && how.timeout_ms == 0)
 			r = -EAGAIN;
 		if (r < 0)
-			goto out;
+			break;
 	}
-out:
 	conn_remind(conn);
 	return r;
 }

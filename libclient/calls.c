@@ -40,6 +40,8 @@ static void set_expiry(struct call *call, int64_t expires)
 
 void call_expires(struct call *call, int64_t deadline, int timeout_ms)
 {
+	if (deadline < 0)
+		return;
 	call->settle_ms = outbox_settle_ms(timeout_ms);
 	set_expiry(call, deadline);
 }
@@ -52,7 +54,7 @@ static void complete(struct call *call, struct op_result result, struct xenmsg_m
 		call->caller->sender->awaited--;
 	}
 	call->caller = NULL;
-	call->completed = true;
+	call->op.settled = true;
 	call->result = result;
 	call->reply = reply;
 	DL_APPEND(call->calls->completed, call);
@@ -66,9 +68,9 @@ static void on_settled(void *userdata, const struct op_result *result)
 	call->unsettled = false;
 	if (call->reported)
 		free(call);
-	else if (!call->completed && (result->error < 0 || call->message)) {
+	else if (!call->op.settled && (result->error < 0 || call->message)) {
 		complete(call, *result, NULL);
-	} else if (!call->completed && call->expired) {
+	} else if (!call->op.settled && call->expired) {
 		/* It was taken after all. calls_expire() is to withdraw it, not a function that is working on
 		 * its channel. */
 		forget_time(call);
@@ -148,9 +150,20 @@ static uint32_t unused_number(struct caller *caller)
 	return caller->last_number;
 }
 
-/* Makes a call, or what is like one, and puts its message on the channel. */
+static int withdraw_op(struct xenmsg_op *op)
+{
+	struct call *call = (struct call *)op;
+
+	if (op->settled || call->expired) /* or it is being cancelled already */
+		return 0;
+	forget_time(call);
+	set_expiry(call, 0);
+	return calls_expire(call->calls);
+}
+
+/* Makes a call, or what is like one, and puts its message on the channel; NULL: the one that was reserved. */
 static int start(struct calls *calls, const struct call *like, const struct message_pieces *pieces,
-		 struct call **started)
+		 size_t size, bool at_once, struct call **started)
 {
 	struct call *call = malloc(sizeof(*call));
 	struct op op;
@@ -159,6 +172,7 @@ static int start(struct calls *calls, const struct call *like, const struct mess
 	if (!call)
 		return -ENOMEM;
 	*call = *like;
+	call->op.withdraw = withdraw_op;
 	call->calls = calls;
 	call->unsettled = true;
 	call->expires = -1;
@@ -171,7 +185,8 @@ static int start(struct calls *calls, const struct call *like, const struct mess
 		}
 	}
 	op = (struct op){.settled = on_settled, .userdata = call};
-	r = outbox_put(calls->outbox, call->sender, pieces, &op);
+	r = pieces ? outbox_put(calls->outbox, call->sender, pieces, at_once, &op)
+		   : outbox_commit(calls->outbox, size, &op, &call->sender);
 	if (r < 0) {
 		if (call->caller)
 			HASH_DEL(call->caller->waiting, call);
@@ -202,23 +217,28 @@ int calls_start(struct calls *calls, const char *address, const void *data, size
 	call.number = unused_number(call.caller);
 	pieces = message_pieces(data, size);
 	message_pieces_mark(&pieces, MESSAGE_REQUEST, (struct message_error){0}, call.number);
-	return start(calls, &call, &pieces, started);
+	return start(calls, &call, &pieces, size, false, started);
 }
 
-int calls_start_message(struct calls *calls, const char *address, const void *data, size_t size,
+int calls_start_message(struct calls *calls, const char *address, const void *data, size_t size, bool at_once,
 			xenmsg_done done, void *userdata, struct call **started)
 {
 	const struct message_pieces pieces = message_pieces(data, size);
 	struct call message = {.message = true, .done = done, .userdata = userdata};
 	int r;
 
-	if (size > calls->outbox->transport->max_message)
+	if (size > calls->outbox->transport->max_message || (at_once && size > OUTBOX_AT_ONCE_MAX))
 		return -EMSGSIZE;
 	r = outbox_channel(calls->outbox, address, CHANNEL_MESSAGE, &message.sender);
-	if (r < 0)
-		return r;
-	message.number = ++calls->last_message;
-	return start(calls, &message, &pieces, started);
+	return r < 0 ? r : start(calls, &message, &pieces, size, at_once, started);
+}
+
+int calls_commit_message(struct calls *calls, size_t size, xenmsg_done done, void *userdata,
+			 struct call **started)
+{
+	const struct call message = {.message = true, .done = done, .userdata = userdata};
+
+	return start(calls, &message, NULL, size, false, started);
 }
 
 /* Ends a call that was taken and whose time is up: completes it with -ETIMEDOUT and tells the server. */
@@ -231,7 +251,7 @@ static int withdraw(struct call *call)
 
 	message_pieces_mark(&pieces, MESSAGE_WITHDRAWAL, (struct message_error){0}, call->number);
 	complete(call, op_result_unknown(-ETIMEDOUT, CALL_TAKEN), NULL);
-	r = outbox_put(call->calls->outbox, sender, &pieces, &nobody);
+	r = outbox_put(call->calls->outbox, sender, &pieces, false, &nobody);
 	/* If there is no room for it, the server answers in vain, which does no harm. */
 	return r == -EAGAIN || r == -ENOMEM ? 0 : r;
 }
@@ -262,46 +282,6 @@ int calls_expire(struct calls *calls)
 			r = cancel(call, &ticket, now);
 	}
 	return r;
-}
-
-static struct call *find_message(const struct calls *calls, const char *address, const void *userdata)
-{
-	const struct sender *sender = outbox_lookup(calls->outbox, address, CHANNEL_MESSAGE);
-	struct call *call, *last = NULL;
-
-	DL_FOREACH2(calls->timed, call, timed_next)
-		if (call->message && call->sender == sender && call->done && call->userdata == userdata &&
-		    (!last || call->number > last->number))
-			last = call;
-	return last;
-}
-
-static struct call *find_call(const struct calls *calls, const char *address, const void *userdata)
-{
-	const struct sender *sender = outbox_lookup(calls->outbox, address, CHANNEL_CALL);
-	struct call *call, *next, *last = NULL;
-
-	if (!sender || !sender->caller)
-		return NULL;
-	HASH_ITER(hh, sender->caller->waiting, call, next)
-		if (call->done && call->userdata == userdata)
-			last = call;
-	return last;
-}
-
-int calls_withdraw(struct calls *calls, const char *address, const void *userdata)
-{
-	struct call *last = find_message(calls, address, userdata);
-
-	if (!last)
-		last = find_call(calls, address, userdata);
-	if (!last)
-		return -ENOENT;
-	if (last->expired)
-		return 0; /* it is being cancelled already */
-	forget_time(last);
-	set_expiry(last, 0);
-	return calls_expire(calls);
 }
 
 /* ---- answers --------------------------------------------------------------------------------- */

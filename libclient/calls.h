@@ -7,13 +7,13 @@
  * of kind call, assembled as its bytes arrive (protocol.md, section 2.3). A request is a message of the
  * outbox, and its op says whether it was taken.
  *
- *   posted ──taken──▶ taken ──answer──▶ completed ──done called──▶ gone
+ *   begun ───taken──▶ taken ──answer──▶ completed ──done called──▶ gone
  *      │                └──channel ends (ECONNRESET), time is up (ETIMEDOUT, withdrawn)──▶ completed
  *      ├──not taken, for the reason that the outbox says──▶ completed
  *      ├──time is up──▶ cancelled ──not taken (ETIMEDOUT)──▶ completed, or ──taken──▶ withdrawn, as above
  *      └──answer (the receipt is still on its way)──▶ completed ──done called──▶ waits for its op ──▶ gone
  *
- * A message that was posted with a time-out is kept here, too, as a call without an answer: what becomes of its
+ * A message that has a time-out, or that the program may withdraw, is kept here, too, as a call without an answer: what becomes of its
  * op completes it.
  */
 
@@ -22,6 +22,7 @@
 
 #include "libclient/hash.h"
 #include "libclient/assembly.h"
+#include "libclient/op.h"
 #include "libclient/outbox.h"
 #include "wire/frame.h"
 #include "xenmsg.h"
@@ -37,7 +38,6 @@ struct calls {
 	struct message_pool *pool;
 	struct call *completed;	   /* utlist: calls to be reported */
 	struct call *timed;	   /* utlist: calls and messages with a deadline, the earliest first */
-	uint32_t last_message;	   /* counts messages with a time-out */
 	struct caller *unreported; /* utlist; without shared memory: callers with progress to report */
 };
 
@@ -53,6 +53,7 @@ struct caller {
 };
 
 struct call {
+	struct xenmsg_op op; /* the first */
 	uint32_t number;
 	struct calls *calls;
 	struct sender *sender; /* valid while it is unsettled or has a caller */
@@ -61,7 +62,7 @@ struct call {
 	bool message;
 	void *userdata;
 	bool unsettled; /* its op has no outcome yet */
-	bool completed, reported;
+	bool reported;
 	bool expired;	 /* its time is up, and it is being cancelled */
 	int64_t expires; /* its deadline, -1: none; then the deadline for the answer to a CANCEL */
 	int settle_ms;	 /* how long that answer may take */
@@ -78,21 +79,20 @@ void calls_free(struct calls *calls);
 /* Ends the calls of a channel that has ended and whose ops are settled. For outbox_init(). */
 void calls_ended(struct caller *caller);
 
-/* Posts a request. Returns as xenmsg_call_post(). */
+/* Begins a call. Returns as xenmsg_begin_call(). */
 int calls_start(struct calls *calls, const char *address, const void *data, size_t size, xenmsg_done done,
 		void *userdata, struct call **started);
-/* Posts a message that is to have a deadline. Returns as xenmsg_post(). */
-int calls_start_message(struct calls *calls, const char *address, const void *data, size_t size,
+/* Begins to send a message that can be withdrawn, or may have a deadline. Returns as xenmsg_begin_send(). */
+int calls_start_message(struct calls *calls, const char *address, const void *data, size_t size, bool at_once,
 			xenmsg_done done, void *userdata, struct call **started);
-/* Sets the call's deadline, which was made from a time-out of timeout_ms milliseconds. */
+/* Does the same with the message that was reserved. Returns as xenmsg_commit(). */
+int calls_commit_message(struct calls *calls, size_t size, xenmsg_done done, void *userdata,
+			 struct call **started);
+/* Sets the call's deadline, which was made from a time-out of timeout_ms milliseconds; FOR_EVER: it has none. */
 void call_expires(struct call *call, int64_t deadline, int timeout_ms);
 /* Gives up calls whose time is up: cancels those that weren't taken, withdraws those that were, and abandons
  * those whose CANCEL wasn't answered in time. Returns 0 or -EPROTO. */
 int calls_expire(struct calls *calls);
-
-/* Gives up the call, or message with a time-out, that was posted last with this userdata, as if its time were
- * up. Returns 0, -ENOENT or -EPROTO. */
-int calls_withdraw(struct calls *calls, const char *address, const void *userdata);
 
 /* Takes DATA of a channel that this end opened: bytes of answers. Returns 0, -ENOMEM or -EPROTO. */
 int calls_frame(struct calls *calls, const struct frame_header *header, const uint8_t *payload);

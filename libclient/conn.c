@@ -4,14 +4,17 @@
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <utlist.h>
 
 #include "libclient/deadline.h"
 #include "libclient/handshake.h"
 #include "libclient/replies.h"
 #include "libclient/sender.h"
 #include "libclient/socket_pump.h"
+#include "wire/bytes.h"
 #include "wire/frame_ring.h"
 
 void conn_set_reason(struct xenmsg *conn, const void *text, size_t size)
@@ -105,6 +108,7 @@ int conn_fail(struct xenmsg *conn, int error)
 		conn_set_reason(conn, conn->transport.reason, strlen(conn->transport.reason));
 	outbox_fail(&conn->outbox, -ENOTCONN);
 	requests_fail(&conn->requests, error);
+	dials_fail(&conn->dials, error);
 	conn->transport.closed = true;
 	transport_poke(&conn->transport);
 	return conn->dead;
@@ -154,6 +158,8 @@ int conn_pump_all(struct xenmsg *conn)
 		r = calls_expire(&conn->calls);
 	if (r < 0)
 		return conn_fail(conn, r);
+	requests_look(&conn->requests);
+	dials_look(&conn->dials);
 	conn_set_alarm(conn);
 	return conn_flush(conn);
 }
@@ -169,37 +175,143 @@ static bool came_back(struct xenmsg *conn)
 	return false;
 }
 
-/* Tells what became of a question, of which `reason` has the daemon's words. */
-static void tell(struct xenmsg *conn, xenmsg_done done, void *userdata, int error)
+/* Tells what became of something that only the daemon has to do with, and of which `reason` has its words. */
+static void tell(struct xenmsg *conn, xenmsg_done done, void *userdata, struct xenmsg_result result)
 {
-	const struct xenmsg_result result = {.error = error,
-					     .fate = error < 0 ? XENMSG_NOT_DONE : XENMSG_DONE,
-					     .reason = error < 0 ? conn->reason : ""};
+	int error = result.error;
 
+	if (!done)
+		return;
+	if (error == 0)
+		result.fate = XENMSG_DONE;
+	else if (result.fate == XENMSG_DONE)
+		result.fate = XENMSG_NOT_DONE;
+	result.reason = error < 0 ? conn->reason : "";
 	done(userdata, &result);
+}
+
+int conn_tell_daemon(struct xenmsg *conn, uint8_t type, const void *payload, size_t size)
+{
+	int r = conn_check(conn, requests_tell(&conn->requests, type, payload, size));
+
+	if (r == 0)
+		conn_push_now(conn);
+	return r;
+}
+
+/* What was to be bound isn't; one that was given up may be there by now, or soon. */
+static void undo_bind(struct xenmsg *conn, const struct request *request)
+{
+	struct binding *binding = inbox_find_asked(&conn->inbox, request->number);
+	const char *listening = incoming_find_asked(&conn->incoming, request->number);
+	char endpoint[ENDPOINT_NAME_MAX + 1] = "";
+
+	/* The daemon hasn't bound it, so nothing has come for it. */
+	if (binding) {
+		snprintf(endpoint, sizeof(endpoint), "%s", binding->endpoint);
+		inbox_unbind(&conn->inbox, binding);
+	} else if (listening) {
+		snprintf(endpoint, sizeof(endpoint), "%s", listening);
+		incoming_forget(&conn->incoming, endpoint);
+	}
+	if (!request->finished && endpoint[0] && !conn->dead)
+		conn_tell_daemon(conn, FRAME_UNBIND, endpoint, strlen(endpoint));
+}
+
+static void undo_watch(struct xenmsg *conn, const struct request *request)
+{
+	uint8_t payload[4];
+
+	if (requests_unwatch(&conn->requests, request->number) && !request->finished && !conn->dead)
+		conn_tell_daemon(conn, FRAME_UNWATCH, payload, frame_u32_encode(request->number, payload));
+}
+
+static char *text_of(const struct fifo *body)
+{
+	size_t size = fifo_size(body);
+	char *text = malloc(size + 1);
+
+	if (!text)
+		return NULL;
+	if (size)
+		memcpy(text, fifo_front(body), size);
+	text[size] = '\0';
+	return text;
+}
+
+/* Takes from the answer what the program gets of it. */
+static void read_answer(const struct request *request, struct xenmsg_result *result)
+{
+	if (request->type == FRAME_QUERY) {
+		result->json = text_of(&request->body);
+		result->error = result->json ? 0 : -ENOMEM;
+	} else if (request->type == FRAME_PROBE && fifo_size(&request->body) < 8) {
+		result->error = -EPROTO;
+	} else if (request->type == FRAME_PROBE) {
+		result->round_trip_ns = get_u64(fifo_front(&request->body));
+	}
+}
+
+void conn_tell_answer(struct xenmsg *conn, struct request *request)
+{
+	struct xenmsg_result result = {.error = request->error, .stream = -1};
+
+	request_take(request);
+	if (request->error == 0)
+		read_answer(request, &result);
+	else if (request->type == FRAME_BIND)
+		undo_bind(conn, request);
+	else if (request->type == FRAME_WATCH)
+		undo_watch(conn, request);
+	else if (request->type == FRAME_QUERY && (!request->finished || conn->dead))
+		result.fate = XENMSG_UNKNOWN; /* there are some that do something */
+	if (request->error < 0 && !conn->dead)
+		conn_set_reason(conn, fifo_front(&request->body),
+				request->finished ? fifo_size(&request->body) : 0);
+	tell(conn, request->done, request->userdata, result);
+	request_release(request);
+}
+
+void conn_tell_stream(struct xenmsg *conn, struct stream_dial *dial)
+{
+	const struct xenmsg_result result = {.error = dial->error, .stream = dial->fd};
+
+	DL_DELETE(conn->dials.settled, dial);
+	if (dial->error < 0 && !conn->dead)
+		conn_set_reason(conn, dial->reason, strlen(dial->reason));
+	dial->fd = -1;
+	tell(conn, dial->done, dial->userdata, result);
+	dial_free(dial);
 }
 
 int conn_run_answers(struct xenmsg *conn, int budget)
 {
-	struct request *request;
 	int count = 0;
 
-	while (count < budget && came_back(conn) && (request = requests_take_answered(&conn->requests))) {
-		struct binding *binding =
-			request->error < 0 ? inbox_find_asked(&conn->inbox, request->number) : NULL;
-
-		/* The daemon hasn't bound it, so nothing has come for it. */
-		if (binding)
-			inbox_unbind(&conn->inbox, binding);
-		if (request->error < 0 && !conn->dead)
-			conn_set_reason(conn, fifo_front(&request->body), fifo_size(&request->body));
-		if (request->done) {
-			count++;
-			tell(conn, request->done, request->userdata, request->error);
-		}
-		request_free(request);
+	while (count < budget && conn->requests.settled && came_back(conn)) {
+		count += conn->requests.settled->done != NULL;
+		conn_tell_answer(conn, conn->requests.settled);
+	}
+	while (count < budget && conn->dials.settled && came_back(conn)) {
+		count++;
+		conn_tell_stream(conn, conn->dials.settled);
 	}
 	return count;
+}
+
+int conn_withdraw(struct xenmsg *conn, struct xenmsg_op *op)
+{
+	int r;
+
+	if (conn_pump(conn) < 0) /* then it is settled */
+		return -EALREADY;
+	r = op->settled ? -EALREADY : 0;
+	if (r == 0 && op->withdraw(op) < 0)
+		conn_fail(conn, -EPROTO);
+	else
+		conn_push(conn);
+	conn_remind(conn);
+	return r;
 }
 
 int conn_run_outcomes(struct xenmsg *conn, int budget)
@@ -374,6 +486,10 @@ void conn_set_alarm(struct xenmsg *conn)
 		transport_set_alarm(&conn->transport, conn->calls.timed->expires);
 	if (conn->incoming.again)
 		transport_set_alarm(&conn->transport, conn->incoming.again);
+	if (conn->requests.due >= 0)
+		transport_set_alarm(&conn->transport, conn->requests.due);
+	if (conn->dials.due >= 0)
+		transport_set_alarm(&conn->transport, conn->dials.due);
 }
 
 void conn_remind(struct xenmsg *conn)
@@ -459,6 +575,8 @@ static void free_conn(struct xenmsg *conn)
 {
 	outbox_free(&conn->outbox);
 	calls_free(&conn->calls);
+	dials_free(&conn->dials);
+	incoming_free(&conn->incoming);
 	if (conn_is_here(conn))
 		inbox_release(&conn->inbox, true);
 	/* Held for lack of memory, or taken behind a RESET for which there was no room: GOODBYE would say that
@@ -468,9 +586,15 @@ static void free_conn(struct xenmsg *conn)
 	transport_close(&conn->transport);
 	inbox_free(&conn->inbox);
 	requests_free(&conn->requests);
-	incoming_free(&conn->incoming);
 	free(conn->scratch);
 	free(conn);
+}
+
+static void on_stream(void *userdata, int fd)
+{
+	struct xenmsg *conn = userdata;
+
+	dials_ready(&conn->dials, fd);
 }
 
 /* Makes a connection, to which the daemon hasn't answered yet. */
@@ -496,6 +620,9 @@ static int start(struct xenmsg **made, const char *socket_path, int64_t deadline
 	calls_init(&conn->calls, &conn->outbox, pool);
 	inbox_init(&conn->inbox, &conn->transport, &conn->outbox, pool);
 	requests_init(&conn->requests, &conn->transport);
+	dials_init(&conn->dials, &conn->transport);
+	conn->transport.on_stream = on_stream;
+	conn->transport.userdata = conn;
 	*made = conn;
 	return 0;
 }
@@ -515,7 +642,8 @@ int conn_new(struct xenmsg **made, const char *socket_path, int64_t deadline)
 	return r;
 }
 
-int conn_new_post(struct xenmsg **made, const char *socket_path, xenmsg_done done, void *userdata)
+int conn_begin(struct xenmsg **made, const char *socket_path, int timeout_ms, xenmsg_done done,
+	       void *userdata)
 {
 	int r = start(made, socket_path, 0);
 
@@ -523,7 +651,7 @@ int conn_new_post(struct xenmsg **made, const char *socket_path, xenmsg_done don
 		return r == -ETIMEDOUT ? -EAGAIN : r;
 	(*made)->dead = -ENOTCONN;
 	(*made)->opening = (struct opening){
-		.pending = true, .done = done, .userdata = userdata, .expires = deadline_in(HANDSHAKE_MS)};
+		.pending = true, .done = done, .userdata = userdata, .expires = deadline_in(timeout_ms)};
 	transport_set_alarm(&(*made)->transport, (*made)->opening.expires);
 	return 0;
 }
@@ -532,15 +660,15 @@ int conn_open_further(struct xenmsg *conn)
 {
 	int r = transport_finish(&conn->transport, 0);
 
-	if (r == -ETIMEDOUT && deadline_left(conn->opening.expires) > 0)
+	if (r == -ETIMEDOUT && deadline_left(conn->opening.expires) != 0)
 		return 0;
 	conn->opening.pending = false;
 	if (r == 0)
 		conn->dead = 0;
 	else
 		conn_set_reason(conn, conn->transport.reason, strlen(conn->transport.reason));
-	if (conn->opening.done)
-		tell(conn, conn->opening.done, conn->opening.userdata, r);
+	tell(conn, conn->opening.done, conn->opening.userdata,
+	     (struct xenmsg_result){.error = r, .stream = -1});
 	came_back(conn);
 	return 1;
 }
@@ -550,14 +678,15 @@ static void settle_all(struct xenmsg *conn)
 {
 	if (conn->opening.pending) {
 		conn->opening.pending = false;
-		if (conn->opening.done)
-			tell(conn, conn->opening.done, conn->opening.userdata, -ECANCELED);
+		tell(conn, conn->opening.done, conn->opening.userdata,
+		     (struct xenmsg_result){.error = -ECANCELED, .stream = -1});
 	}
 	if (!conn->dead) {
 		conn_pump(conn);
 		outbox_finish(&conn->outbox);
 		outbox_fail(&conn->outbox, -ECANCELED);
 		requests_fail(&conn->requests, -ECANCELED);
+		dials_fail(&conn->dials, -ECANCELED);
 		conn->dead = -ENOTCONN;
 	}
 	outbox_run(&conn->outbox, INT_MAX);

@@ -23,6 +23,7 @@
 #include <stdint.h>
 
 #include "libclient/calls.h"
+#include "libclient/dial.h"
 #include "libclient/inbox.h"
 #include "libclient/incoming.h"
 #include "libclient/outbox.h"
@@ -37,6 +38,7 @@ struct xenmsg {
 	struct inbox inbox;
 	struct requests requests;
 	struct incoming incoming;
+	struct dials dials;
 	int dead;
 	unsigned depth; /* functions that call back and haven't returned */
 	bool closing;	/* closed by a callback: ended when the outermost one of these returns */
@@ -58,8 +60,9 @@ struct xenmsg {
 
 /* Connects, until the deadline. Returns 0, or the errors of xenmsg_open(). */
 int conn_new(struct xenmsg **made, const char *socket_path, int64_t deadline);
-/* Begins to connect, without waiting. Returns 0, or the errors of xenmsg_open_post(). */
-int conn_new_post(struct xenmsg **made, const char *socket_path, xenmsg_done done, void *userdata);
+/* Begins to connect, without waiting. Returns 0, or the errors of xenmsg_begin_open(). */
+int conn_begin(struct xenmsg **made, const char *socket_path, int timeout_ms, xenmsg_done done,
+	       void *userdata);
 /* Looks whether the daemon has answered a connection that is being opened, or the time for it is up. Returns 0
  * if it goes on waiting, 1 if it has called `done`. */
 int conn_open_further(struct xenmsg *conn);
@@ -94,17 +97,25 @@ void conn_push_now(struct xenmsg *conn);
 static inline int conn_pump(struct xenmsg *conn);
 /* Sends what can be sent and publishes it. */
 int conn_flush(struct xenmsg *conn);
-/* Returns whether outcomes of sends, calls or posted requests are to be reported. */
+/* Returns whether outcomes of what was begun are to be reported. */
 static inline bool conn_has_outcomes(const struct xenmsg *conn)
 {
-	return conn->outbox.settled_count > 0 || conn->calls.completed || conn->requests.answered;
+	return conn->outbox.settled_count > 0 || conn->calls.completed || conn->requests.settled ||
+	       conn->dials.settled;
 }
-/* Reports posted requests that were answered, up to `budget`. Returns how many. */
+/* Each reports one request, or stream, that is settled, and lets it go. */
+void conn_tell_answer(struct xenmsg *conn, struct request *request);
+void conn_tell_stream(struct xenmsg *conn, struct stream_dial *dial);
+/* Reports requests and streams that are settled, up to `budget`. Returns how many. */
 int conn_run_answers(struct xenmsg *conn, int budget);
+/* Withdraws what was begun. Returns 0, or -EALREADY: it is settled. */
+int conn_withdraw(struct xenmsg *conn, struct xenmsg_op *op);
+/* Tells the daemon something, without waiting. Returns 0, -ENOMEM or -ENOTCONN. */
+int conn_tell_daemon(struct xenmsg *conn, uint8_t type, const void *payload, size_t size);
 /* Calls back for what has come, up to `budget` times. Returns how often, or conn->dead if nothing is left to
  * report. */
 int conn_run(struct xenmsg *conn, int budget);
-/* Does the same for sends, calls, posted requests and events, but not for messages. */
+/* Does the same for what was begun and for events, but not for messages. */
 int conn_run_outcomes(struct xenmsg *conn, int budget);
 /* Sleeps until there is work for conn_pump() or, with `deliveries`, for conn_run(). Without `deliveries`,
  * messages that lie there don't end the sleep. Returns 1 if there may be work, -ETIMEDOUT if there is none at
@@ -155,8 +166,9 @@ void conn_push_all(struct xenmsg *conn);
 static inline bool conn_is_quiet(struct xenmsg *conn)
 {
 	return conn->transport.shared && !conn->dead && ring_reader_ready(&conn->transport.in, 1) == 0 &&
-	       !conn->outbox.ready && !conn->inbox.ending && !conn->calls.timed &&
-	       fifo_size(&conn->transport.backlog) == 0 && !ring_writer_is_ahead(&conn->transport.out);
+	       !conn->outbox.ready && !conn->inbox.ending && !conn->calls.timed && conn->requests.due < 0 &&
+	       conn->dials.due < 0 && fifo_size(&conn->transport.backlog) == 0 &&
+	       !ring_writer_is_ahead(&conn->transport.out);
 }
 
 static inline int conn_pump(struct xenmsg *conn)

@@ -12,6 +12,7 @@
 
 struct listening {
 	char endpoint[ENDPOINT_NAME_MAX + 1];
+	uint32_t asked; /* number of its BIND */
 	struct listening *prev, *next;
 };
 
@@ -37,6 +38,8 @@ void incoming_look(struct incoming *incoming)
 
 void incoming_free(struct incoming *incoming)
 {
+	if (incoming->fetch)
+		dial_free(incoming->fetch);
 	while (incoming->waiting)
 		incoming_drop(incoming);
 	while (incoming->listening)
@@ -52,6 +55,19 @@ int incoming_listen(struct incoming *incoming, const char *endpoint)
 	memcpy(listening->endpoint, endpoint, strlen(endpoint));
 	DL_APPEND(incoming->listening, listening);
 	return 0;
+}
+
+void incoming_asked(struct incoming *incoming, uint32_t asked)
+{
+	incoming->listening->prev->asked = asked; /* the last of the list */
+}
+
+const char *incoming_find_asked(const struct incoming *incoming, uint32_t asked)
+{
+	const struct listening *listening;
+
+	DL_SEARCH_SCALAR(incoming->listening, listening, asked, asked);
+	return listening ? listening->endpoint : NULL;
 }
 
 bool incoming_forget(struct incoming *incoming, const char *endpoint)

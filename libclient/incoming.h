@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "libclient/dial.h"
 #include "wire/address.h"
 #include "wire/frame.h"
 #include "xenmsg.h"
@@ -24,6 +25,8 @@ struct incoming {
 	struct arrival *waiting;     /* utlist, the first one first */
 	struct listening *listening; /* utlist */
 	char host[HOST_NAME_SIZE];   /* of the peer whose stream was taken last */
+	/* the first waiting one, while it is fetched, or when it was; NULL: it isn't */
+	struct stream_dial *fetch;
 	int64_t again; /* a limit has refused the first one: when it may be tried again (deadline.h); 0: at once */
 };
 
@@ -34,6 +37,10 @@ int incoming_peer(struct xenmsg_peer *peer, char host[HOST_NAME_SIZE], const str
 void incoming_free(struct incoming *incoming);
 /* Remembers an endpoint at which the program listens. Returns 0 or -ENOMEM. */
 int incoming_listen(struct incoming *incoming, const char *endpoint);
+/* Notes by which BIND the endpoint that was remembered last was asked for. */
+void incoming_asked(struct incoming *incoming, uint32_t asked);
+/* Returns the endpoint for which this BIND was; NULL: it was forgotten. */
+const char *incoming_find_asked(const struct incoming *incoming, uint32_t asked);
 /* Forgets an endpoint. Returns false if the program didn't listen at it. */
 bool incoming_forget(struct incoming *incoming, const char *endpoint);
 /* Takes the frame INCOMING. Returns 0, -EPROTO or -ENOMEM. */
@@ -44,9 +51,11 @@ void incoming_drop(struct incoming *incoming);
 void incoming_rest(struct incoming *incoming);
 /* Ends that rest if its time is up. */
 void incoming_look(struct incoming *incoming);
-/* Returns whether a stream waits and may be tried. */
+/* Returns whether xenmsg_accept() has something to do: a stream waits and may be fetched, or was. */
 static inline bool incoming_is_ready(const struct incoming *incoming)
 {
+	if (incoming->fetch)
+		return incoming->fetch->op.settled;
 	return incoming->waiting && !incoming->again;
 }
 

@@ -18,12 +18,14 @@ libclient_la_SOURCES = \
 	libclient/calls.c libclient/calls.h \
 	libclient/conn.c libclient/conn.h \
 	libclient/deadline.h \
+	libclient/dial.c libclient/dial.h \
 	libclient/fifo.c libclient/fifo.h \
 	libclient/hash.h \
 	libclient/handshake.c libclient/handshake.h \
 	libclient/inbox.c libclient/inbox.h \
 	libclient/incoming.c libclient/incoming.h \
 	libclient/message.c libclient/message.h \
+	libclient/op.c libclient/op.h \
 	libclient/origin.c libclient/origin.h \
 	libclient/outbox.c libclient/outbox.h \
 	libclient/pieces.h \

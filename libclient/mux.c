@@ -363,11 +363,11 @@ static uint32_t encode_unbind(struct xenmsg_mux *mux, const char *endpoint)
 
 int xenmsg_mux_listen(struct xenmsg_mux *mux, const char *endpoint, unsigned options)
 {
-	struct frame_bind bind = {.kinds = BIND_STREAMS | (options & XENMSG_LISTEN_HOSTS ? BIND_HOSTS : 0),
+	struct frame_bind bind = {.kinds = BIND_STREAMS | (options & XENMSG_FROM_HOSTS ? BIND_HOSTS : 0),
 				  .endpoint = {endpoint, strlen(endpoint)}};
 	int r;
 
-	if ((options & ~(unsigned)XENMSG_LISTEN_HOSTS) || !mux->incoming ||
+	if ((options & ~(unsigned)XENMSG_FROM_HOSTS) || !mux->incoming ||
 	    !endpoint_name_is_valid(endpoint, strlen(endpoint)))
 		return -EINVAL;
 	r = ask(mux, FRAME_BIND, frame_bind_encode(&bind, mux->scratch));

@@ -47,7 +47,8 @@ static inline struct xenmsg_result op_result_told(const struct op_result *result
 				      .code = result->code,
 				      .exit_status = result->exit_status,
 				      .reason = result->reason ? result->reason : "",
-				      .reply = reply};
+				      .reply = reply,
+				      .stream = -1};
 }
 
 #endif

@@ -451,9 +451,9 @@ static inline __attribute__((always_inline)) int put(struct outbox *outbox, stru
 }
 
 int outbox_put(struct outbox *outbox, struct sender *sender, const struct message_pieces *pieces,
-	       const struct op *op)
+	       bool at_once, const struct op *op)
 {
-	return put(outbox, sender, pieces, false, op);
+	return put(outbox, sender, pieces, at_once, op);
 }
 
 int outbox_put_reply(struct outbox *outbox, struct sender *sender, const struct message_pieces *pieces)
@@ -483,28 +483,21 @@ void outbox_detach(struct outbox *outbox, struct sender *sender)
 	sender->ready = false;
 }
 
-int outbox_post(struct outbox *outbox, const char *address, const void *data, size_t size, bool at_once,
-		xenmsg_done done, void *userdata, struct outbox_ticket *ticket)
+int outbox_send(struct outbox *outbox, const char *address, const void *data, size_t size, bool at_once,
+		xenmsg_done done, void *userdata)
 {
 	const struct op op = {.done = done, .userdata = userdata};
 	const struct message_pieces pieces = message_pieces(data, size);
 	struct sender *sender;
 	int r;
 
-	if (size > outbox->transport->max_message)
-		return -EMSGSIZE;
 	/* A new channel never takes more at once, so another try would be in vain. */
-	_Static_assert(XENMSG_AT_ONCE_MAX + MESSAGE_HEAD_SIZE + MESSAGE_TRAILER_SIZE == CHANNEL_INITIAL_LIMIT,
+	_Static_assert(OUTBOX_AT_ONCE_MAX + MESSAGE_HEAD_SIZE + MESSAGE_TRAILER_SIZE == CHANNEL_INITIAL_LIMIT,
 		       "what the header promises");
-	if (at_once && size > XENMSG_AT_ONCE_MAX)
+	if (size > outbox->transport->max_message || (at_once && size > OUTBOX_AT_ONCE_MAX))
 		return -EMSGSIZE;
 	r = outbox_channel(outbox, address, CHANNEL_MESSAGE, &sender);
-	if (r < 0)
-		return r;
-	r = put(outbox, sender, &pieces, at_once, &op);
-	if (r == 0 && ticket)
-		*ticket = (struct outbox_ticket){.sender = sender, .userdata = userdata};
-	return r;
+	return r < 0 ? r : put(outbox, sender, &pieces, at_once, &op);
 }
 
 /* ---- messages that the program writes where they are sent from ------------------------------- */
@@ -573,7 +566,7 @@ void outbox_unreserve(struct outbox *outbox)
 	}
 }
 
-static int commit(struct outbox *outbox, size_t size, const struct op *op)
+static int commit(struct outbox *outbox, size_t size, const struct op *op, struct sender **chosen)
 {
 	struct transport *transport = outbox->transport;
 	const struct message_pieces pieces = message_pieces(outbox->reserved.data, size);
@@ -583,6 +576,7 @@ static int commit(struct outbox *outbox, size_t size, const struct op *op)
 
 	if (r < 0)
 		return r;
+	*chosen = sender;
 	/* Meanwhile its room in the ring may have been needed, or its channel may have ended and another have begun. */
 	if (!transport->lent_room || !sender_can_frame(sender, transport, span) || size > sender->max_message)
 		return put(outbox, sender, &pieces, false, op);
@@ -595,14 +589,13 @@ static int commit(struct outbox *outbox, size_t size, const struct op *op)
 	return 0;
 }
 
-int outbox_commit(struct outbox *outbox, size_t size, xenmsg_done done, void *userdata)
+int outbox_commit(struct outbox *outbox, size_t size, const struct op *op, struct sender **sender)
 {
-	const struct op op = {.done = done, .userdata = userdata};
 	int r;
 
 	if (!outbox->reserved.data || size > outbox->reserved.size)
 		return -EINVAL;
-	r = commit(outbox, size, &op);
+	r = commit(outbox, size, op, sender);
 	if (r != -EAGAIN && r != -ENOMEM && r != -ENOBUFS)
 		outbox_unreserve(outbox);
 	return r;
@@ -705,15 +698,6 @@ int outbox_cancel(struct outbox *outbox, const struct outbox_ticket *ticket)
 	 * receiver skips it. */
 	put_u32(fifo_front(&sender->queue) + (state - sender->framed), MESSAGE_CANCELLED);
 	return 0;
-}
-
-int outbox_withdraw(struct outbox *outbox, const char *address, const void *userdata)
-{
-	struct outbox_ticket ticket = {.sender = outbox_lookup(outbox, address, CHANNEL_MESSAGE),
-				       .userdata = userdata};
-	uint32_t index;
-
-	return ticket.sender && find_ticket(&ticket, &index) ? outbox_cancel(outbox, &ticket) : -ENOENT;
 }
 
 int outbox_settle_ms(int timeout_ms)

@@ -73,7 +73,7 @@ struct outbox {
 	outbox_ended ended;
 };
 
-/* Names a message, so that it can be withdrawn. Valid until its `done` was called. */
+/* Names a message, by its op's userdata, so that it can be withdrawn. Valid until it has its outcome. */
 struct outbox_ticket {
 	struct sender *sender;
 	const void *userdata;
@@ -83,22 +83,22 @@ void outbox_init(struct outbox *outbox, struct transport *transport, outbox_ende
 /* Frees the outbox without any callback. outbox_fail() and outbox_run() come first. */
 void outbox_free(struct outbox *outbox);
 
-/* Accepts a message. Returns as xenmsg_post(). With `at_once` the message is never queued: -EAGAIN if it
+/* The size of the largest message that can be sent without waiting for anything. */
+#define OUTBOX_AT_ONCE_MAX 65520
+
+/* Accepts a message. Returns as xenmsg_begin_send(). With `at_once` the message is never queued: -EAGAIN if it
  * doesn't fit into the ring as a whole. */
-int outbox_post(struct outbox *outbox, const char *address, const void *data, size_t size, bool at_once,
-		xenmsg_done done, void *userdata, struct outbox_ticket *ticket);
+int outbox_send(struct outbox *outbox, const char *address, const void *data, size_t size, bool at_once,
+		xenmsg_done done, void *userdata);
 /* Reserves memory for a message. Returns as xenmsg_reserve(). */
 int outbox_reserve(struct outbox *outbox, const char *address, size_t size, void **data);
-/* Sends it, with this size. Returns as xenmsg_commit(). */
-int outbox_commit(struct outbox *outbox, size_t size, xenmsg_done done, void *userdata);
+/* Sends it, with this size, on *sender; `op` is as for outbox_put(). Returns as xenmsg_commit(). */
+int outbox_commit(struct outbox *outbox, size_t size, const struct op *op, struct sender **sender);
 /* Gives it up, if there is one. */
 void outbox_unreserve(struct outbox *outbox);
 /* Gives up a message that has no outcome. Its outcome is -ETIMEDOUT at once if its end hasn't been handed to
  * the daemon, else it follows from the answer to a CANCEL. */
 int outbox_cancel(struct outbox *outbox, const struct outbox_ticket *ticket);
-/* Does the same for the message that was posted last with this userdata. Returns -ENOENT if none without an
- * outcome was. */
-int outbox_withdraw(struct outbox *outbox, const char *address, const void *userdata);
 /* Returns for how many milliseconds to wait for that answer, after a time-out of timeout_ms (negative: there
  * was none). Most answers take a round trip; the daemon gives one after 2 s even if the other end doesn't. */
 int outbox_settle_ms(int timeout_ms);
@@ -111,9 +111,9 @@ struct sender *outbox_lookup(const struct outbox *outbox, const char *address, e
 int outbox_channel(struct outbox *outbox, const char *address, enum channel_kind kind,
 		   struct sender **sender);
 /* Puts a message on a channel. `op` says who is told of the outcome; its `end` is filled in. Returns as
- * outbox_post(). */
+ * outbox_send(). */
 int outbox_put(struct outbox *outbox, struct sender *sender, const struct message_pieces *pieces,
-	       const struct op *op);
+	       bool at_once, const struct op *op);
 /* Puts a message on a stream of replies, whose outcomes nobody waits for. */
 int outbox_put_reply(struct outbox *outbox, struct sender *sender, const struct message_pieces *pieces);
 /* Raises the limit of a stream. */

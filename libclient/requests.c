@@ -7,6 +7,8 @@
 #include <string.h>
 #include <utlist.h>
 
+#include "libclient/deadline.h"
+
 #define REPLY_MAX (256u << 20) /* larger than any answer */
 
 struct event_watch {
@@ -25,7 +27,7 @@ struct pending_event {
 
 void requests_init(struct requests *requests, struct transport *transport)
 {
-	*requests = (struct requests){.transport = transport};
+	*requests = (struct requests){.transport = transport, .due = -1};
 }
 
 void requests_free(struct requests *requests)
@@ -35,9 +37,10 @@ void requests_free(struct requests *requests)
 	struct request *request;
 
 	requests_fail(requests, -ENOTCONN);
-	requests_sweep(requests);
-	while ((request = requests_take_answered(requests)))
-		request_free(request);
+	while ((request = requests->settled)) {
+		request_take(request);
+		request_release(request);
+	}
 	DL_FOREACH_SAFE(requests->watches, watch, next_watch)
 		free(watch);
 	DL_FOREACH_SAFE(requests->events, event, next_event)
@@ -66,6 +69,56 @@ static uint32_t unused_number(struct requests *requests)
 	return requests->last_number;
 }
 
+static void leave_pending(struct request *request)
+{
+	struct requests *requests = request->requests;
+
+	DL_DELETE(requests->pending, request);
+	requests->count -= request->counts;
+	if (!requests->pending)
+		requests->due = -1;
+}
+
+static void free_request(struct request *request)
+{
+	fifo_free(&request->body);
+	free(request);
+}
+
+static void settle(struct request *request, int error)
+{
+	request->error = error;
+	request->op.settled = true;
+	request->expires = -1;
+	DL_APPEND2(request->requests->settled, request, told_prev, told_next);
+}
+
+static void finish(struct request *request, int error)
+{
+	leave_pending(request);
+	request->finished = true;
+	if (!request->op.settled)
+		settle(request, error);
+	else if (request->told)
+		free_request(request);
+}
+
+static int withdraw(struct xenmsg_op *op)
+{
+	if (!op->settled)
+		settle((struct request *)op, -ETIMEDOUT);
+	return 0;
+}
+
+static void expires(struct request *request, int timeout_ms)
+{
+	struct requests *requests = request->requests;
+
+	request->expires = deadline_in(timeout_ms);
+	if (timeout_ms >= 0 && (requests->due < 0 || request->expires < requests->due))
+		requests->due = request->expires;
+}
+
 static int start(struct requests *requests, uint8_t type, const void *payload, size_t size,
 		 const struct request *like, struct request **started)
 {
@@ -75,6 +128,9 @@ static int start(struct requests *requests, uint8_t type, const void *payload, s
 	if (!request)
 		return -ENOMEM;
 	*request = *like;
+	request->op.withdraw = withdraw;
+	request->requests = requests;
+	request->type = type;
 	request->number = unused_number(requests);
 	r = transport_control(requests->transport, type, request->number, payload, (uint32_t)size);
 	if (r < 0) {
@@ -83,105 +139,85 @@ static int start(struct requests *requests, uint8_t type, const void *payload, s
 	}
 	DL_APPEND(requests->pending, request);
 	requests->count += request->counts;
+	expires(request, request->timeout_ms);
 	*started = request;
 	return 0;
 }
 
-int request_start(struct requests *requests, uint8_t type, const void *payload, size_t size,
-		  struct request **started)
+int request_begin(struct requests *requests, uint8_t type, const void *payload, size_t size, int timeout_ms,
+		  xenmsg_done done, void *userdata, struct request **begun)
 {
-	const struct request question = {.counts = true};
+	const struct request question = {
+		.counts = true, .timeout_ms = timeout_ms, .done = done, .userdata = userdata};
 
 	if (size > FRAME_PAYLOAD_MAX)
 		return -EINVAL;
 	if (requests->count >= REQUESTS_MAX)
 		return -ENOBUFS;
-	return start(requests, type, payload, size, &question, started);
+	return start(requests, type, payload, size, &question, begun);
 }
 
 int requests_tell(struct requests *requests, uint8_t type, const void *payload, size_t size)
 {
-	const struct request word = {.posted = true};
+	/* Nobody is to be told. */
+	const struct request word = {.op.settled = true, .told = true, .timeout_ms = FOR_EVER};
 	struct request *started;
 
 	return start(requests, type, payload, size, &word, &started);
 }
 
-void request_post(struct request *request, xenmsg_done done, void *userdata)
+void requests_look(struct requests *requests)
 {
-	request->posted = true;
-	request->done = done;
-	request->userdata = userdata;
-}
+	struct request *request;
+	int64_t now;
 
-struct request *requests_take_answered(struct requests *requests)
-{
-	struct request *request = requests->answered;
-
-	if (request)
-		DL_DELETE(requests->answered, request);
-	return request;
-}
-
-void request_free(struct request *request)
-{
-	fifo_free(&request->body);
-	free(request);
-}
-
-static void leave_pending(struct requests *requests, struct request *request)
-{
-	DL_DELETE(requests->pending, request);
-	requests->count -= request->counts;
-}
-
-void request_end(struct requests *requests, struct request *request)
-{
-	leave_pending(requests, request);
-	request_free(request);
-}
-
-static void finish_request(struct requests *requests, struct request *request, int error)
-{
-	request->finished = true;
-	request->error = error;
-	if (request->posted) {
-		leave_pending(requests, request);
-		DL_APPEND(requests->answered, request);
+	if (requests->due < 0 || (now = now_ms()) < requests->due)
+		return;
+	requests->due = -1;
+	DL_FOREACH(requests->pending, request) {
+		if (request->expires < 0)
+			continue;
+		if (request->expires <= now)
+			settle(request, -ETIMEDOUT);
+		else if (requests->due < 0 || request->expires < requests->due)
+			requests->due = request->expires;
 	}
 }
 
-void requests_sweep(struct requests *requests)
+void request_take(struct request *request)
 {
-	struct request *request, *next;
+	DL_DELETE2(request->requests->settled, request, told_prev, told_next);
+}
 
-	DL_FOREACH_SAFE(requests->pending, request, next)
-		if (request->finished)
-			request_end(requests, request);
+void request_release(struct request *request)
+{
+	request->told = true;
+	if (request->finished)
+		free_request(request);
 }
 
 void requests_fail(struct requests *requests, int error)
 {
-	struct request *request, *next;
-
-	DL_FOREACH_SAFE(requests->pending, request, next)
-		finish_request(requests, request, error);
+	while (requests->pending)
+		finish(requests->pending, error);
 }
 
-int requests_watch(struct requests *requests, const char *pattern, xenmsg_event_handler handler,
-		   void *userdata, struct request **started)
+int requests_watch(struct requests *requests, const char *pattern, int timeout_ms,
+		   xenmsg_event_handler handler, void *userdata, xenmsg_done done, void *done_userdata,
+		   struct request **begun)
 {
 	struct event_watch *watch = malloc(sizeof(*watch));
 	int r;
 
 	if (!watch)
 		return -ENOMEM;
-	r = request_start(requests, FRAME_WATCH, pattern, strlen(pattern), started);
+	r = request_begin(requests, FRAME_WATCH, pattern, strlen(pattern), timeout_ms, done, done_userdata,
+			  begun);
 	if (r < 0) {
 		free(watch);
 		return r;
 	}
-	*watch = (struct event_watch){.number = (*started)->number, .handler = handler, .userdata = userdata};
+	*watch = (struct event_watch){.number = (*begun)->number, .handler = handler, .userdata = userdata};
 	DL_APPEND(requests->watches, watch);
 	return 0;
 }
@@ -207,13 +243,16 @@ static int on_reply(struct requests *requests, const struct frame_header *header
 	if (frame_reply_decode(payload, header->length, &reply) < 0)
 		return -EPROTO;
 	DL_SEARCH_SCALAR(requests->pending, request, number, header->channel);
-	if (!request || request->finished || fifo_size(&request->body) + reply.body.size > REPLY_MAX)
+	if (!request || fifo_size(&request->body) + reply.body.size > REPLY_MAX)
 		return -EPROTO;
-	if (fifo_append(&request->body, reply.body.data, reply.body.size) < 0)
+	if (!request->op.settled && fifo_append(&request->body, reply.body.data, reply.body.size) < 0)
 		return -ENOMEM;
-	if (header->flags & FRAME_FLAG_MORE)
+	if (header->flags & FRAME_FLAG_MORE) {
+		if (request->expires >= 0)
+			expires(request, request->timeout_ms);
 		return 0;
-	finish_request(requests, request, reply.error ? frame_error(reply.error, -EPROTO) : 0);
+	}
+	finish(request, reply.error ? frame_error(reply.error, -EPROTO) : 0);
 	return 0;
 }
 

@@ -9,29 +9,42 @@
 #include <stdint.h>
 
 #include "libclient/fifo.h"
+#include "libclient/op.h"
 #include "libclient/transport.h"
 #include "xenmsg.h"
 
-/* A request that waits for its REPLY. */
+/*
+ * A request that waits for its REPLY. One that was given up stays until that has come, so that its number isn't used
+ * again before:
+ *
+ *   pending ──REPLY──▶ settled, finished ──told──▶ gone
+ *      └──its time is up, withdrawn──▶ settled ──told──▶ forsaken ──REPLY──▶ gone
+ */
 struct request {
-	struct request *prev, *next;
+	struct xenmsg_op op; /* the first */
+	struct requests *requests;
+	struct request *prev, *next;	       /* in requests->pending, until it is finished */
+	struct request *told_prev, *told_next; /* in requests->settled */
 	uint32_t number;
-	bool counts; /* among the REQUESTS_MAX that a program may have asked */
-	bool finished;
-	int error;	  /* negative errno, once finished */
+	uint8_t type;  /* of its frame */
+	bool counts;   /* among the REQUESTS_MAX that a program may have asked */
+	bool finished; /* its REPLY has come, or the session is over */
+	bool told;
+	int error;	  /* negative errno, once settled */
 	struct fifo body; /* of the REPLY, as far as it has come */
-	/* nobody waits for it: when it has finished, it goes to requests->answered, and `done` is called */
-	bool posted;
+	int timeout_ms;
+	int64_t expires; /* deadline.h */
 	xenmsg_done done;
 	void *userdata;
 };
 
 struct requests {
 	struct transport *transport;
-	struct request *pending;  /* utlist */
-	struct request *answered; /* utlist: posted ones that have finished, to be reported */
+	struct request *pending; /* utlist */
+	struct request *settled; /* utlist, by told_next: those of which somebody is to be told */
 	unsigned count;
 	uint32_t last_number;
+	int64_t due;		      /* no earlier is the time of one up; -1: none has a time-out */
 	struct event_watch *watches;  /* utlist */
 	struct pending_event *events; /* utlist: events to be reported */
 };
@@ -39,30 +52,27 @@ struct requests {
 void requests_init(struct requests *requests, struct transport *transport);
 void requests_free(struct requests *requests);
 
-/* Sends a request. Returns 0, -EINVAL if it is too large, -ENOBUFS if too many are pending, -ENOMEM or
- * -EPROTO. */
-int request_start(struct requests *requests, uint8_t type, const void *payload, size_t size,
-		  struct request **started);
+/* Sends a request, whose answer, or next piece of it, must come within timeout_ms, which may be FOR_EVER. Returns 0, -EINVAL if
+ * it is too large, -ENOBUFS if too many are pending, -ENOMEM or -EPROTO. */
+int request_begin(struct requests *requests, uint8_t type, const void *payload, size_t size, int timeout_ms,
+		  xenmsg_done done, void *userdata, struct request **begun);
 /* Sends one that the daemon answers at once (UNBIND, UNWATCH), and whose answer is of no interest. There may be any number of
  * them. Returns 0, -ENOMEM or -EPROTO. */
 int requests_tell(struct requests *requests, uint8_t type, const void *payload, size_t size);
-/* Makes a request that was just started a posted one. */
-void request_post(struct request *request, xenmsg_done done, void *userdata);
-/* Takes the next posted request that has finished, which the caller frees by request_free(); NULL: there is
- * none. */
-struct request *requests_take_answered(struct requests *requests);
-void request_free(struct request *request);
-/* Removes a request and its body. */
-void request_end(struct requests *requests, struct request *request);
-/* Removes finished requests that were abandoned while they waited for their answer. */
-void requests_sweep(struct requests *requests);
+/* Gives up those whose time is up. */
+void requests_look(struct requests *requests);
+/* Takes a request that is settled out of those of which somebody is to be told. */
+void request_take(struct request *request);
+/* Lets it go when that was told. */
+void request_release(struct request *request);
 /* Finishes all requests with an error, since the session is over. */
 void requests_fail(struct requests *requests, int error);
 
 /* Starts the request WATCH. EVENTs with its number go to the handler, from now on until requests_unwatch().
- * Returns as request_start(). */
-int requests_watch(struct requests *requests, const char *pattern, xenmsg_event_handler handler,
-		   void *userdata, struct request **started);
+ * Returns as request_begin(). */
+int requests_watch(struct requests *requests, const char *pattern, int timeout_ms,
+		   xenmsg_event_handler handler, void *userdata, xenmsg_done done, void *done_userdata,
+		   struct request **begun);
 /* Returns false if there was no such watch. */
 bool requests_unwatch(struct requests *requests, uint32_t number);
 /* Calls back for up to `budget` events. Returns for how many. */

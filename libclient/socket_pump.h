@@ -12,7 +12,7 @@
 #include "wire/ring.h"
 
 /* What an event of the transport's epoll is about. */
-enum transport_event { ON_RINGS, ON_SOCKET, ON_TIMER };
+enum transport_event { ON_RINGS, ON_SOCKET, ON_TIMER, ON_STREAM };
 
 struct socket_pump;
 

@@ -130,9 +130,20 @@ static int map_rings(struct transport *transport, const struct frame_welcome *we
 
 static int watch(const struct transport *transport, int fd, uint32_t events, uint32_t number)
 {
-	struct epoll_event event = {.events = events, .data.u32 = number};
+	struct epoll_event event = {.events = events, .data.u64 = number | (uint64_t)fd << 32};
 
 	return epoll_ctl(transport->epoll, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+}
+
+int transport_watch_stream(const struct transport *transport, int fd)
+{
+	return watch(transport, fd, EPOLLIN | EPOLLRDHUP, ON_STREAM);
+}
+
+void transport_forget_stream(const struct transport *transport, int fd)
+{
+	if (transport_is_here(transport))
+		epoll_ctl(transport->epoll, EPOLL_CTL_DEL, fd, NULL);
 }
 
 static void close_all(const int *fds, size_t count)
@@ -538,8 +549,10 @@ int transport_poll(struct transport *transport, int timeout_ms)
 		return -errno;
 	transport->poked = false;
 	for (int i = 0; i < n; i++)
-		if (events[i].data.u32 == ON_TIMER)
+		if ((uint32_t)events[i].data.u64 == ON_TIMER)
 			transport->alarm = -1;
+		else if ((uint32_t)events[i].data.u64 == ON_STREAM)
+			transport->on_stream(transport->userdata, (int)(events[i].data.u64 >> 32));
 	if (transport->pump) {
 		socket_pump_out(transport->pump);
 		r = socket_pump_in(transport->pump);
@@ -547,7 +560,7 @@ int transport_poll(struct transport *transport, int timeout_ms)
 		return r < 0 ? r : n > 0;
 	}
 	for (int i = 0; i < n; i++)
-		if (events[i].data.u32 == ON_SOCKET)
+		if ((uint32_t)events[i].data.u64 == ON_SOCKET)
 			read_farewell(transport);
 	return n > 0;
 }

@@ -58,6 +58,9 @@ struct transport {
 	uint32_t domid;
 	uint64_t max_message;
 	char reason[256]; /* the daemon's last words */
+	/* called when something has come on a socket of transport_watch_stream() */
+	void (*on_stream)(void *userdata, int fd);
+	void *userdata;
 };
 
 /* Connects, until the deadline, and sends HELLO, with these flags besides those of the transport. From now on `epoll` is readable when transport_finish() has
@@ -123,6 +126,10 @@ static inline void transport_release_quietly(struct transport *transport)
 		ring_reader_release_quietly(&transport->deliveries);
 }
 
+/* Makes `epoll` readable when something comes on this socket of a stream, and calls `on_stream`; and no more. Returns 0 or an
+ * error of epoll_ctl(2). */
+int transport_watch_stream(const struct transport *transport, int fd);
+void transport_forget_stream(const struct transport *transport, int fd);
 /* Makes `epoll` readable. */
 void transport_poke(struct transport *transport);
 /* Does the same from any thread, and from a signal handler. */

@@ -18,16 +18,39 @@ int wait_for_room(struct xenmsg *conn, int64_t deadline)
 	return 0;
 }
 
-void wait_for_outcome(struct xenmsg *conn, const bool *known, int64_t deadline)
+void wait_for_outcome(struct xenmsg *conn, struct xenmsg_op *op, struct outcome *outcome)
 {
+	bool interrupted = false;
+
 	for (;;) {
 		conn_pump(conn);
 		do
 			conn_run_outcomes(conn, RUN_BUDGET);
-		while (!*known && conn_has_outcomes(conn) && conn->dead != -ECHILD);
-		if (*known || conn->dead == -ECHILD || conn_sleep(conn, deadline, false) == -ETIMEDOUT)
-			return;
+		while (!outcome->known && conn_has_outcomes(conn) && conn->dead != -ECHILD);
+		if (outcome->known || conn->dead == -ECHILD)
+			break;
+		if (conn_sleep(conn, -1, false) == -EINTR && !interrupted) {
+			interrupted = true;
+			conn_withdraw(conn, op);
+		}
 	}
+	if (interrupted && outcome->result.error == -ETIMEDOUT)
+		outcome->result.error = -EINTR;
+}
+
+bool wait_for_answer(struct xenmsg *conn, struct xenmsg_op *op)
+{
+	bool interrupted = false;
+
+	conn_pump(conn);
+	while (!op->settled) {
+		if (conn_sleep(conn, -1, false) == -EINTR && !interrupted) {
+			interrupted = true;
+			conn_withdraw(conn, op);
+		}
+		conn_pump(conn);
+	}
+	return interrupted;
 }
 
 void outcome_note(void *userdata, const struct xenmsg_result *result)

@@ -2,8 +2,7 @@
 #ifndef XENMSG_LIBCLIENT_WAIT_H
 #define XENMSG_LIBCLIENT_WAIT_H
 
-/* Waiting, until a deadline, for what was posted. All functions call back for sends, calls and events
- * meanwhile, but not for messages. */
+/* Waiting for what was begun. A signal ends each wait, and withdraws it. */
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -13,12 +12,9 @@
 
 #define RUN_BUDGET 256 /* callbacks before the next look at the connection */
 
-/* Waits until something comes, and handles it: what was refused with -EAGAIN may be tried again. Returns 0,
- * -EINTR, -ETIMEDOUT or -ENOTCONN. */
+/* Waits until something comes, and handles it: what was refused with -EAGAIN may be tried again. Calls back for what was
+ * begun and for events meanwhile, but not for messages. Returns 0, -EINTR, -ETIMEDOUT or -ENOTCONN. */
 int wait_for_room(struct xenmsg *conn, int64_t deadline);
-/* Waits until a callback sets *known, or until the deadline. */
-void wait_for_outcome(struct xenmsg *conn, const bool *known, int64_t deadline);
-
 /* What became of what somebody waits for. */
 struct outcome {
 	bool known;
@@ -27,6 +23,11 @@ struct outcome {
 
 /* A `done`: notes it in the struct outcome. */
 void outcome_note(void *userdata, const struct xenmsg_result *result);
+/* Waits for a message or call, calling back as wait_for_room() does. */
+void wait_for_outcome(struct xenmsg *conn, struct xenmsg_op *op, struct outcome *outcome);
+/* Waits for a request or stream that is settled by the daemon alone, without any callback. It is not reported yet. Returns
+ * whether a signal came. */
+bool wait_for_answer(struct xenmsg *conn, struct xenmsg_op *op);
 /* Gives the program what became of it; `r` is negative if it couldn't be begun. Returns the error. */
 int outcome_give(struct xenmsg *conn, const struct outcome *outcome, int r, struct xenmsg_result *result);
 /* Does the same if nothing was begun: `error` is 0 or what prevented it. */

@@ -405,6 +405,7 @@ struct outcome {
 	PyObject *waiter;		  /* whatever Python wants to be told with */
 	PyObject *reply;		  /* Message */
 	struct xenmsg_message *raw_reply; /* as it came, until there is the GIL */
+	struct xenmsg_op *op;		  /* valid until it has ended */
 	struct xenmsg_result result;	  /* `reason` is ours; its reply is in `raw_reply`, then in `reply` */
 	bool ended, seen;
 };
@@ -522,8 +523,8 @@ static PyObject *outcome_withdraw(PyObject *object, PyObject *ignored)
 		return NULL;
 	if (!shared->conn)
 		Py_RETURN_FALSE;
-	r = xenmsg_withdraw(shared->conn, PyUnicode_AsUTF8(self->address), self);
-	if (r < 0 && r != -ENOENT && r != -ENOTCONN)
+	r = xenmsg_op_withdraw(self->op);
+	if (r < 0 && r != -EALREADY)
 		return raise_error(shared, r, NULL);
 	return PyBool_FromLong(r == 0);
 }
@@ -691,7 +692,7 @@ static PyObject *connection_new(PyTypeObject *type, PyObject *arguments, PyObjec
 	self->outcome_class = Py_NewRef(outcome_class);
 	self->last_event = &self->events;
 	state = unlock(shared);
-	r = xenmsg_open(&shared->conn, path ? PyBytes_AS_STRING(path) : NULL);
+	r = xenmsg_open(&shared->conn, path ? PyBytes_AS_STRING(path) : NULL, NULL);
 	lock(shared, state);
 	if (r < 0) {
 		shared->conn = NULL;
@@ -858,22 +859,22 @@ static PyObject *connection_endpoint(PyObject *object, const char *endpoint,
 
 static int bind_both(struct xenmsg *conn, const char *endpoint)
 {
-	return xenmsg_bind(conn, endpoint, 0, NULL, NULL);
+	return xenmsg_bind(conn, endpoint, NULL, NULL, NULL);
 }
 
 static int bind_messages(struct xenmsg *conn, const char *endpoint)
 {
-	return xenmsg_bind(conn, endpoint, XENMSG_BIND_MESSAGES, NULL, NULL);
+	return xenmsg_bind(conn, endpoint, XENMSG_FLAGS(XENMSG_ONLY_MESSAGES), NULL, NULL);
 }
 
 static int bind_calls(struct xenmsg *conn, const char *endpoint)
 {
-	return xenmsg_bind(conn, endpoint, XENMSG_BIND_CALLS, NULL, NULL);
+	return xenmsg_bind(conn, endpoint, XENMSG_FLAGS(XENMSG_ONLY_CALLS), NULL, NULL);
 }
 
 static int listen_plain(struct xenmsg *conn, const char *endpoint)
 {
-	return xenmsg_listen(conn, endpoint, XENMSG_LISTEN_HOSTS);
+	return xenmsg_listen(conn, endpoint, XENMSG_FLAGS(XENMSG_FROM_HOSTS));
 }
 
 static PyObject *connection_bind(PyObject *object, PyObject *arguments)
@@ -969,8 +970,10 @@ static PyObject *post(PyObject *object, PyObject *const *arguments, Py_ssize_t c
 	}
 	if (data.len > COPIED_WITH_GIL)
 		state = unlock(self->shared);
-	r = call ? xenmsg_call_post(conn, address, data.buf, (size_t)data.len, on_done, outcome)
-		 : xenmsg_post(conn, address, data.buf, (size_t)data.len, on_done, outcome);
+	r = call ? xenmsg_begin_call(conn, address, data.buf, (size_t)data.len, NULL, on_done, outcome,
+				     &outcome->op)
+		 : xenmsg_begin_send(conn, address, data.buf, (size_t)data.len, NULL, on_done, outcome,
+				     &outcome->op);
 	if (r == 0) {
 		list_add(&self->pending, outcome);
 		self->pending_count++;
@@ -1007,7 +1010,7 @@ static PyObject *connection_connect(PyObject *object, PyObject *arguments)
 	if (!PyArg_ParseTuple(arguments, "si", &address, &timeout) || !(conn = usable(object)))
 		return NULL;
 	state = unlock(self->shared);
-	r = xenmsg_connect(conn, address, timeout);
+	r = xenmsg_connect(conn, address, XENMSG_WITHIN(timeout));
 	lock(self->shared, state);
 	return r < 0 ? raise_error(self->shared, r, address) : PyLong_FromLong(r);
 }
@@ -1024,7 +1027,7 @@ static PyObject *connection_accept(PyObject *object, PyObject *argument)
 	if (PyErr_Occurred() || !(conn = usable(object)))
 		return NULL;
 	state = unlock(self->shared);
-	r = xenmsg_accept(conn, &peer, timeout > INT_MAX ? INT_MAX : (int)timeout);
+	r = xenmsg_accept(conn, XENMSG_WITHIN(timeout > INT_MAX ? INT_MAX : (int)timeout), &peer);
 	lock(self->shared, state);
 	if (r == -EINTR && PyErr_CheckSignals() < 0)
 		return NULL;
@@ -1047,7 +1050,7 @@ static PyObject *connection_watch(PyObject *object, PyObject *argument)
 	if (!conn || !pattern)
 		return NULL;
 	state = unlock(self->shared);
-	r = xenmsg_watch(conn, pattern, on_event, self);
+	r = xenmsg_watch(conn, pattern, NULL, on_event, self);
 	lock(self->shared, state);
 	return none_or_error(self->shared, r, pattern);
 }
@@ -1089,7 +1092,7 @@ static PyObject *connection_query(PyObject *object, PyObject *argument)
 		return NULL;
 	do {
 		state = unlock(self->shared);
-		r = xenmsg_query(conn, what, &json);
+		r = xenmsg_query(conn, what, NULL, &json);
 		lock(self->shared, state);
 	} while (r == -EINTR && PyErr_CheckSignals() == 0 && (conn = usable(object)));
 	if (PyErr_Occurred())
@@ -1114,7 +1117,7 @@ static PyObject *connection_ping(PyObject *object, PyObject *arguments)
 		return NULL;
 	do {
 		state = unlock(self->shared);
-		r = xenmsg_ping(conn, domain, timeout, &rtt_ns);
+		r = xenmsg_ping(conn, domain, XENMSG_WITHIN(timeout), &rtt_ns);
 		lock(self->shared, state);
 	} while (r == -EINTR && PyErr_CheckSignals() == 0 && (conn = usable(object)));
 	if (PyErr_Occurred())

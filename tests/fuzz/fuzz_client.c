@@ -159,7 +159,8 @@ static void stream_call(struct xenmsg *conn, uint8_t what, const uint8_t *payloa
 	if (size)
 		memcpy(bytes + used, payload, size);
 	answer_with(bytes, used + size);
-	fd = what & 0x40 ? xenmsg_accept(conn, &peer, 0) : xenmsg_connect(conn, "5:inbox", 0);
+	fd = what & 0x40 ? xenmsg_accept(conn, XENMSG_WITHIN(0), &peer)
+			 : xenmsg_connect(conn, "5:inbox", XENMSG_WITHIN(0));
 	close_streams();
 	if (fd >= 0)
 		close(fd);
@@ -192,8 +193,10 @@ static void act(struct xenmsg *conn, uint8_t what, const uint8_t *payload, size_
 		break;
 	case 4:
 		daemon_end.outstanding++;
-		r = what & 0x80 ? xenmsg_call_post(conn, "5:inbox", payload, size, on_call_done, NULL)
-				: xenmsg_post(conn, "5:inbox", payload, size, on_done, NULL);
+		r = what & 0x80
+			    ? xenmsg_begin_call(conn, "5:inbox", payload, size, NULL, on_call_done, NULL,
+						NULL)
+			    : xenmsg_begin_send(conn, "5:inbox", payload, size, NULL, on_done, NULL, NULL);
 		if (r < 0)
 			daemon_end.outstanding--;
 		break;
@@ -231,16 +234,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (size && data[0] == 0xff) {
 		answer_with(data + 1,
 			    size - 1 < sizeof(daemon_end.answer) ? size - 1 : sizeof(daemon_end.answer));
-		if (xenmsg_open(&conn, "daemon") == 0)
+		if (xenmsg_open(&conn, "daemon", NULL) == 0)
 			xenmsg_close(conn);
 		close_streams();
 	} else {
 		answer_with(bytes, used);
 		daemon_end.goes_on = true;
-		if (xenmsg_open(&conn, "daemon") < 0)
+		if (xenmsg_open(&conn, "daemon", NULL) < 0)
 			abort();
 		daemon_says(bytes, put_reply(bytes, INBOX_BIND));
-		if (xenmsg_bind(conn, "inbox", 0, NULL, NULL) < 0)
+		if (xenmsg_bind(conn, "inbox", NULL, NULL, NULL) < 0)
 			abort();
 		while (size >= 2) {
 			size_t length = data[1] < size - 2 ? data[1] : size - 2;

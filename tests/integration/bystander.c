@@ -92,7 +92,7 @@ static void call(struct xenmsg *conn, const char *address)
 	for (;;) {
 		struct xenmsg_result result;
 		uint64_t start = now_us();
-		int r = xenmsg_call(conn, address, "hello", 5, TIMEOUT_MS, &result);
+		int r = xenmsg_call(conn, address, "hello", 5, XENMSG_WITHIN(TIMEOUT_MS), &result);
 
 		if (r == 0) {
 			times[count++ % TIMES_MAX] = (uint32_t)(now_us() - start);
@@ -119,9 +119,9 @@ int main(int argc, char **argv)
 	uid = (uid_t)atoi(argv[1]);
 	if (uid && (setgroups(0, NULL) < 0 || setgid(uid) < 0 || setuid(uid) < 0))
 		return 1;
-	r = xenmsg_open(&conn, argv[2]);
+	r = xenmsg_open(&conn, argv[2], NULL);
 	if (r == 0 && !strcmp(argv[3], "serve"))
-		r = xenmsg_bind(conn, argv[4], 0, NULL, NULL);
+		r = xenmsg_bind(conn, argv[4], NULL, NULL, NULL);
 	printf("%s %d\n", r < 0 ? "error" : "ok", -r);
 	fflush(stdout);
 	if (r < 0)

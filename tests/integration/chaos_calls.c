@@ -60,13 +60,14 @@ int calls_make(struct chaos *chaos, unsigned to, const char *address)
 	payload_fill(call, payload, size);
 	note(chaos, CALL_STARTED, call, (int32_t)to);
 	if (dice(chaos, 8) == 0) {
-		r = xenmsg_call(chaos->conn, address, payload, size, (int)dice(chaos, 100) + 1, &result);
+		r = xenmsg_call(chaos->conn, address, payload, size, XENMSG_WITHIN((int)dice(chaos, 100) + 1),
+				&result);
 		note_outcome(chaos, call, &result);
 	} else {
 		chaos->in_flight++;
-		r = xenmsg_call_post_timed(chaos->conn, address, payload, size,
-					   dice(chaos, 4) ? -1 : (int)dice(chaos, 200), ended,
-					   (void *)(uintptr_t)call);
+		r = xenmsg_begin_call(chaos->conn, address, payload, size,
+				      XENMSG_WITHIN(dice(chaos, 4) ? -1 : (int)dice(chaos, 200)), ended,
+				      (void *)(uintptr_t)call, NULL);
 		if (r < 0) {
 			chaos->in_flight--;
 			note(chaos, REFUSED, call, r);

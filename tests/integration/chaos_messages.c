@@ -73,11 +73,13 @@ int messages_send(struct chaos *chaos, unsigned to, const char *address)
 	note(chaos, STARTED, message, (int32_t)to);
 	if (dice(chaos, 8) == 0) {
 		/* often too short a time, so that cancelling is tried, too */
-		r = xenmsg_send(chaos->conn, address, payload, size, (int)dice(chaos, 50) + 1, NULL);
+		r = xenmsg_send(chaos->conn, address, payload, size, XENMSG_WITHIN((int)dice(chaos, 50) + 1),
+				NULL);
 		note(chaos, ENDED, message, r);
 	} else {
 		chaos->in_flight++;
-		r = xenmsg_post(chaos->conn, address, payload, size, ended, (void *)(uintptr_t)message);
+		r = xenmsg_begin_send(chaos->conn, address, payload, size, NULL, ended,
+				      (void *)(uintptr_t)message, NULL);
 		if (r < 0) {
 			chaos->in_flight--;
 			note(chaos, REFUSED, message, r);

@@ -118,10 +118,10 @@ static int run(struct chaos *chaos, int timeout_ms)
 static int bind_endpoints(struct chaos *chaos, const char *endpoint)
 {
 	char streams[72];
-	int r = xenmsg_bind(chaos->conn, endpoint, 0, take, chaos);
+	int r = xenmsg_bind(chaos->conn, endpoint, NULL, take, chaos);
 
 	snprintf(streams, sizeof(streams), "%s-s", endpoint);
-	return r < 0 ? r : xenmsg_listen(chaos->conn, streams, 0);
+	return r < 0 ? r : xenmsg_listen(chaos->conn, streams, NULL);
 }
 
 /* With one daemon, until it or we end. */
@@ -191,7 +191,7 @@ int main(int argc, char **argv)
 	while (!stopping) {
 		/* Streams live on without the connection, until they notice that the daemon is gone. */
 		streams_run(&chaos);
-		if (xenmsg_open(&chaos.conn, NULL) == 0)
+		if (xenmsg_open(&chaos.conn, NULL, NULL) == 0)
 			session(&chaos, argv[4], argv + 5, (unsigned)argc - 5);
 		else /* the daemon is being restarted */
 			poll(NULL, 0, 20);

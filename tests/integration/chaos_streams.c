@@ -82,7 +82,8 @@ void streams_connect(struct chaos *chaos, unsigned to, const char *address)
 		return;
 	note(chaos, CONNECTING, number, (int32_t)to);
 	/* often too short a time */
-	fd = xenmsg_connect(chaos->conn, address, (int)dice(chaos, dice(chaos, 3) ? 2000 : 30) + 1);
+	fd = xenmsg_connect(chaos->conn, address,
+			    XENMSG_WITHIN((int)dice(chaos, dice(chaos, 3) ? 2000 : 30) + 1));
 	note(chaos, CONNECTED, number, fd < 0 ? fd : 0);
 	if (fd < 0)
 		return;
@@ -96,7 +97,7 @@ void streams_accept(struct chaos *chaos)
 	struct xenmsg_peer peer;
 	int fd;
 
-	while (count < STREAMS_MAX && (fd = xenmsg_accept(chaos->conn, &peer, 0)) >= 0)
+	while (count < STREAMS_MAX && (fd = xenmsg_accept(chaos->conn, XENMSG_WITHIN(0), &peer)) >= 0)
 		add(chaos, fd)->peer_pid = peer.pid;
 }
 

@@ -15,7 +15,21 @@ HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
 class Result(ctypes.Structure):
     """struct xenmsg_result"""
     _fields_ = [("error", ctypes.c_int), ("fate", ctypes.c_int), ("code", ctypes.c_uint), ("exit_status", ctypes.c_int),
-                ("reason", ctypes.c_char_p), ("reply", ctypes.c_void_p), ("reserved", ctypes.c_uint64 * 4)]
+                ("reason", ctypes.c_char_p), ("reply", ctypes.c_void_p), ("json", ctypes.c_void_p),
+                ("round_trip_ns", ctypes.c_uint64), ("stream", ctypes.c_int), ("reserved", ctypes.c_uint64 * 4)]
+
+
+class Options(ctypes.Structure):
+    """struct xenmsg_options"""
+    _fields_ = [("size", ctypes.c_size_t), ("timeout_ms", ctypes.c_int), ("flags", ctypes.c_uint)]
+
+
+USUAL_MS = -2**31
+AT_ONCE = 1024
+
+
+def options(timeout_ms=USUAL_MS, flags=0):
+    return ctypes.byref(Options(ctypes.sizeof(Options), timeout_ms, flags))
 
 
 DONE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.POINTER(Result))
@@ -28,23 +42,22 @@ def load():
     library = ctypes.CDLL(os.path.join(directory, "libxenmsg.so.0") if directory else "libxenmsg.so.0")
     pointer, text, size = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t
     for name, result, arguments in (
-            ("open", ctypes.c_int, [ctypes.POINTER(pointer), text]),
-            ("open_post", ctypes.c_int, [ctypes.POINTER(pointer), text, DONE, pointer]),
+            ("open", ctypes.c_int, [ctypes.POINTER(pointer), text, pointer]),
+            ("begin_open", ctypes.c_int, [ctypes.POINTER(pointer), text, pointer, DONE, pointer]),
             ("close", None, [pointer]),
-            ("bind", ctypes.c_int, [pointer, text, ctypes.c_uint, pointer, pointer]),
-            ("bind_post", ctypes.c_int, [pointer, text, ctypes.c_uint, pointer, DONE, pointer]),
+            ("bind", ctypes.c_int, [pointer, text, pointer, pointer, pointer]),
+            ("begin_bind", ctypes.c_int, [pointer, text, pointer, pointer, DONE, pointer, pointer]),
             ("unbind", ctypes.c_int, [pointer, text]),
-            ("send", ctypes.c_int, [pointer, text, text, size, ctypes.c_int, ctypes.POINTER(Result)]),
-            ("post", ctypes.c_int, [pointer, text, text, size, DONE, pointer]),
-            ("post_timed", ctypes.c_int, [pointer, text, text, size, ctypes.c_int, DONE, pointer]),
+            ("send", ctypes.c_int, [pointer, text, text, size, pointer, ctypes.POINTER(Result)]),
+            ("begin_send", ctypes.c_int, [pointer, text, text, size, pointer, DONE, pointer, pointer]),
             ("wait", ctypes.c_int, [pointer, ctypes.c_int]),
             ("recv", ctypes.c_int, [pointer, ctypes.POINTER(pointer), ctypes.c_int]),
-            ("listen", ctypes.c_int, [pointer, text, ctypes.c_uint]),
-            ("connect", ctypes.c_int, [pointer, text, ctypes.c_int]),
-            ("accept", ctypes.c_int, [pointer, pointer, ctypes.c_int]),
+            ("listen", ctypes.c_int, [pointer, text, pointer]),
+            ("connect", ctypes.c_int, [pointer, text, pointer]),
+            ("accept", ctypes.c_int, [pointer, pointer, pointer]),
             ("peer_host", text, [pointer]),
-            ("call", ctypes.c_int, [pointer, text, text, size, ctypes.c_int, ctypes.POINTER(Result)]),
-            ("call_post_timed", ctypes.c_int, [pointer, text, text, size, ctypes.c_int, DONE, pointer]),
+            ("call", ctypes.c_int, [pointer, text, text, size, pointer, ctypes.POINTER(Result)]),
+            ("begin_call", ctypes.c_int, [pointer, text, text, size, pointer, DONE, pointer, pointer]),
             ("reason", text, [pointer]),
             ("message_wants_reply", ctypes.c_int, [pointer]),
             ("reply", ctypes.c_int, [pointer, text, size]),
@@ -99,9 +112,9 @@ class Connection:
         self.callbacks = []
         self.last = None  # what became of what ended last: error, fate, code, exit status, reason, data of the reply
         if opened:
-            result = self.library.xenmsg_open_post(ctypes.byref(self.conn), path.encode(), self.done(opened), None)
+            result = self.library.xenmsg_begin_open(ctypes.byref(self.conn), path.encode(), None, self.done(opened), None)
         else:
-            result = self.library.xenmsg_open(ctypes.byref(self.conn), path.encode())
+            result = self.library.xenmsg_open(ctypes.byref(self.conn), path.encode(), None)
         assert result == 0, result
 
     def done(self, take):
@@ -120,7 +133,7 @@ class Connection:
         """Of a connection that is closed at once, if it was opened."""
         cls.library = cls.library or load()
         conn = ctypes.c_void_p()
-        result = cls.library.xenmsg_open(ctypes.byref(conn), path.encode())
+        result = cls.library.xenmsg_open(ctypes.byref(conn), path.encode(), None)
         if result == 0:
             cls.library.xenmsg_close(conn)
         return result
@@ -136,66 +149,67 @@ class Connection:
             self.library.xenmsg_close(self.conn)
             self.conn = None
 
-    def bind(self, endpoint, options=0):
-        return self.library.xenmsg_bind(self.conn, endpoint.encode(), options, None, None)
+    def bind(self, endpoint, flags=0):
+        return self.library.xenmsg_bind(self.conn, endpoint.encode(), options(flags=flags), None, None)
 
     def handle(self, endpoint, take):
         """Binds with a handler; take(data) is called for each message."""
         handler = HANDLER(lambda _, message: take(Message(self.library, message).data))
         self.callbacks.append(handler)  # as long as the library may call it
-        return self.library.xenmsg_bind(self.conn, endpoint.encode(), 0, ctypes.cast(handler, ctypes.c_void_p), None)
+        return self.library.xenmsg_bind(self.conn, endpoint.encode(), None, ctypes.cast(handler, ctypes.c_void_p), None)
 
     def bind_post(self, endpoint, done):
         """Without a handler, and without waiting."""
-        return self.library.xenmsg_bind_post(self.conn, endpoint.encode(), 0, None, self.done(done), None)
+        return self.library.xenmsg_begin_bind(self.conn, endpoint.encode(), None, None, self.done(done), None, None)
 
     def unbind(self, endpoint):
         return self.library.xenmsg_unbind(self.conn, endpoint.encode())
 
     def send(self, address, data, timeout_ms=20000):
         result = Result()
-        error = self.library.xenmsg_send(self.conn, address.encode(), data, len(data), timeout_ms, ctypes.byref(result))
+        how = options(timeout_ms) if timeout_ms else options(flags=AT_ONCE)
+        error = self.library.xenmsg_send(self.conn, address.encode(), data, len(data), how, ctypes.byref(result))
         assert self.note(result).error == error
         return error
 
     def post(self, address, data, done):
-        return self.library.xenmsg_post(self.conn, address.encode(), data, len(data), self.done(done), None)
+        return self.library.xenmsg_begin_send(self.conn, address.encode(), data, len(data), None, self.done(done), None, None)
 
     def post_timed(self, address, data, timeout_ms, done):
-        return self.library.xenmsg_post_timed(self.conn, address.encode(), data, len(data), timeout_ms, self.done(done), None)
+        return self.library.xenmsg_begin_send(self.conn, address.encode(), data, len(data), options(timeout_ms), self.done(done), None, None)
 
     def wait(self, timeout_ms=1000):
         return self.library.xenmsg_wait(self.conn, timeout_ms)
 
-    def listen(self, endpoint, options=0):
-        return self.library.xenmsg_listen(self.conn, endpoint.encode(), options)
+    def listen(self, endpoint, flags=0):
+        return self.library.xenmsg_listen(self.conn, endpoint.encode(), options(flags=flags))
 
     def connect(self, address, timeout_ms=20000):
         """The descriptor of a stream, or a negative errno."""
-        return self.library.xenmsg_connect(self.conn, address.encode(), timeout_ms)
+        return self.library.xenmsg_connect(self.conn, address.encode(), options(timeout_ms))
 
     def accept(self, timeout_ms=20000):
         """The descriptor of a stream, or a negative errno."""
-        return self.library.xenmsg_accept(self.conn, None, timeout_ms)
+        return self.library.xenmsg_accept(self.conn, options(timeout_ms), None)
 
     def accept_peer(self, timeout_ms=20000):
         """The descriptor of a stream, and the host and domid of who opened it."""
         peer = (ctypes.c_uint32 * 52)()  # struct xenmsg_peer: domid, uid, gid, pid, and two texts
-        fd = self.library.xenmsg_accept(self.conn, ctypes.byref(peer), timeout_ms)
+        fd = self.library.xenmsg_accept(self.conn, options(timeout_ms), ctypes.byref(peer))
         assert fd >= 0, fd
         return fd, self.library.xenmsg_peer_host(self.conn).decode(), peer[0]
 
     def call(self, address, data, timeout_ms=20000):
         """The reply's bytes, or a negative errno."""
         result = Result()
-        error = self.library.xenmsg_call(self.conn, address.encode(), data, len(data), timeout_ms, ctypes.byref(result))
+        error = self.library.xenmsg_call(self.conn, address.encode(), data, len(data), options(timeout_ms), ctypes.byref(result))
         assert self.note(result).error == error and (self.last.data is not None or error)
         return error or self.last.data
 
     def call_post(self, address, data, done, timeout_ms=-1):
         """done gets the reply's bytes, or a negative errno."""
-        result = self.library.xenmsg_call_post_timed(self.conn, address.encode(), data, len(data), timeout_ms,
-                                                     self.done(lambda error: done(error or self.last.data)), None)
+        result = self.library.xenmsg_begin_call(self.conn, address.encode(), data, len(data), options(timeout_ms),
+                                                self.done(lambda error: done(error or self.last.data)), None, None)
         self.wait(0)  # without shared memory it goes out when the connection is processed
         return result
 

@@ -85,9 +85,9 @@ PROGRAM = """
 int main(void)
 {
     struct xenmsg *conn = NULL;
-    int r = xenmsg_open(&conn, NULL);
+    int r = xenmsg_open(&conn, NULL, NULL);
     if (r == 0)
-        r = xenmsg_send(conn, "self:inbox", "built by CMake", 14, 5000, NULL);
+        r = xenmsg_send(conn, "self:inbox", "built by CMake", 14, XENMSG_WITHIN(5000), NULL);
     xenmsg_close(conn);
     return -r;
 }

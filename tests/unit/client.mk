@@ -8,6 +8,7 @@ unit_tests += \
 	tests/unit/test_client_recv \
 	tests/unit/test_client_handlers \
 	tests/unit/test_client_loop \
+	tests/unit/test_client_ops \
 	tests/unit/test_client_requests \
 	tests/unit/test_client_recv_small \
 	tests/unit/test_client_lend \
@@ -50,6 +51,8 @@ tests_unit_test_client_loop_SOURCES = tests/unit/test_client_loop.c tests/unit/c
 	tests/unit/client_recv_rig.h $(client_send_rig)
 tests_unit_test_client_loop_LDADD = libclient.la $(UNIT_LIBS)
 
+tests_unit_test_client_ops_SOURCES = tests/unit/test_client_ops.c $(client_send_rig)
+tests_unit_test_client_ops_LDADD = libclient.la $(UNIT_LIBS)
 tests_unit_test_client_requests_SOURCES = tests/unit/test_client_requests.c $(client_recv_rig)
 tests_unit_test_client_requests_LDADD = libclient.la $(UNIT_LIBS)
 

@@ -169,7 +169,7 @@ void fake_await(struct fake *fake, bool shared, bool is_mux)
 void fake_start(struct fake *fake, bool shared)
 {
 	fake_await(fake, shared, false);
-	assert_int_equal(xenmsg_open(&fake->conn, fake->path), 0);
+	assert_int_equal(xenmsg_open(&fake->conn, fake->path, NULL), 0);
 	fake_join(fake);
 }
 
@@ -422,6 +422,6 @@ static void consent(struct fake *fake)
 void fake_bind(struct fake *fake, const char *endpoint, xenmsg_message_handler handler, void *userdata)
 {
 	fake_meanwhile(fake, consent);
-	assert_int_equal(xenmsg_bind(fake->conn, endpoint, 0, handler, userdata), 0);
+	assert_int_equal(xenmsg_bind(fake->conn, endpoint, NULL, handler, userdata), 0);
 	fake_join(fake);
 }

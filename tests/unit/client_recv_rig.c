@@ -74,6 +74,6 @@ void answer(void *userdata, struct xenmsg_message *message)
 {
 	struct fake *to = userdata;
 
-	assert_int_equal(xenmsg_post(to->conn, "2:x", "yes", 3, NULL, NULL), 0);
+	assert_int_equal(xenmsg_begin_send(to->conn, "2:x", "yes", 3, NULL, NULL, NULL, NULL), 0);
 	xenmsg_message_free(message);
 }

@@ -25,7 +25,16 @@ int outcome_of(const int *result)
 void post(const char *address, const void *data, size_t size, int *result)
 {
 	*result = PENDING;
-	assert_int_equal(xenmsg_post(fake.conn, address, data, size, note, result), 0);
+	assert_int_equal(xenmsg_begin_send(fake.conn, address, data, size, NULL, note, result, NULL), 0);
+}
+
+struct xenmsg_op *begin(const char *address, const void *data, size_t size, int *result)
+{
+	struct xenmsg_op *op;
+
+	*result = PENDING;
+	assert_int_equal(xenmsg_begin_send(fake.conn, address, data, size, NULL, note, result, &op), 0);
+	return op;
 }
 
 void read_stream(uint32_t channel, uint8_t *stream, uint64_t size)

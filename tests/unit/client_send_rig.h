@@ -16,6 +16,8 @@
 /* Lets the library work until this outcome is known. */
 int outcome_of(const int *result);
 void post(const char *address, const void *data, size_t size, int *result);
+/* Does the same, and returns what it was, which can be withdrawn. */
+struct xenmsg_op *begin(const char *address, const void *data, size_t size, int *result);
 /* Reads DATA frames of a channel until `size` bytes of its stream are there; the library gets to run in
  * between. */
 void read_stream(uint32_t channel, uint8_t *stream, uint64_t size);

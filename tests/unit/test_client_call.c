@@ -14,7 +14,8 @@
 /* Posts a call and reads its frames. The channel is opened by the first. */
 static uint32_t call(struct outcome *outcome, const char *text, bool first, uint32_t *channel)
 {
-	assert_int_equal(xenmsg_call_post(fake.conn, "2:work", text, strlen(text), note, outcome), 0);
+	assert_int_equal(
+		xenmsg_begin_call(fake.conn, "2:work", text, strlen(text), NULL, note, outcome, NULL), 0);
 	xenmsg_process(fake.conn);
 	if (first) {
 		struct frame_open open;
@@ -70,7 +71,8 @@ BOTH(no_channel_is_closed_whose_calls_are_not_answered)
 		uint32_t channel;
 
 		snprintf(address, sizeof(address), "5:work%d", i);
-		assert_int_equal(xenmsg_call_post(fake.conn, address, "x", 1, note, &outcomes[i]), 0);
+		assert_int_equal(
+			xenmsg_begin_call(fake.conn, address, "x", 1, NULL, note, &outcomes[i], NULL), 0);
 		xenmsg_process(fake.conn);
 		fake_expect(&fake, FRAME_OPEN);
 		channel = fake.header.channel;
@@ -214,8 +216,8 @@ static void note_and_hear_of_the_receipt(void *userdata, const struct xenmsg_res
 {
 	note(userdata, result);
 	fake_credit(&fake, channel_to_confirm, 24, 65536);
-	assert_int_equal(xenmsg_send(fake.conn, "2:log", "x", 1, 0, NULL), 0);
-	assert_int_equal(xenmsg_send(fake.conn, "2:log", "x", 1, 0, NULL), 0);
+	assert_int_equal(xenmsg_send(fake.conn, "2:log", "x", 1, XENMSG_FLAGS(XENMSG_AT_ONCE), NULL), 0);
+	assert_int_equal(xenmsg_send(fake.conn, "2:log", "x", 1, XENMSG_FLAGS(XENMSG_AT_ONCE), NULL), 0);
 }
 
 BOTH(a_receipt_may_come_while_the_answer_is_told)
@@ -223,7 +225,8 @@ BOTH(a_receipt_may_come_while_the_answer_is_told)
 	struct outcome one = {0}, two = {0};
 	uint32_t number;
 
-	assert_int_equal(xenmsg_call_post(fake.conn, "2:work", "one", 3, note_and_hear_of_the_receipt, &one),
+	assert_int_equal(xenmsg_begin_call(fake.conn, "2:work", "one", 3, NULL, note_and_hear_of_the_receipt,
+					   &one, NULL),
 			 0);
 	xenmsg_process(fake.conn);
 	fake_expect(&fake, FRAME_OPEN);
@@ -233,7 +236,7 @@ BOTH(a_receipt_may_come_while_the_answer_is_told)
 	send_one(channel_to_confirm, MESSAGE_REPLY, 0, number, "quick");
 	wait_for(&one);
 	assert_string_equal(one.text, "quick");
-	assert_int_equal(xenmsg_call_post(fake.conn, "2:work", "two", 3, note, &two), 0);
+	assert_int_equal(xenmsg_begin_call(fake.conn, "2:work", "two", 3, NULL, note, &two, NULL), 0);
 	fake_reset(&fake, channel_to_confirm, ENOENT, 24, 24);
 	wait_for(&two);
 	assert_int_equal(one.count + two.count, 2);
@@ -280,7 +283,7 @@ BOTH(an_answer_that_makes_no_sense_ends_its_channel_alone)
 
 BOTH(answers_on_a_channel_of_messages_end_the_connection)
 {
-	assert_int_equal(xenmsg_post(fake.conn, "2:work", "x", 1, NULL, NULL), 0);
+	assert_int_equal(xenmsg_begin_send(fake.conn, "2:work", "x", 1, NULL, NULL, NULL, NULL), 0);
 	xenmsg_process(fake.conn);
 	fake_expect(&fake, FRAME_OPEN);
 	send_one(fake.header.channel, MESSAGE_REPLY, 0, 1, "x");
@@ -307,7 +310,7 @@ BOTH(a_blocking_call_returns_the_reply)
 	struct xenmsg_result result;
 
 	fake_meanwhile(&fake, answer_three);
-	assert_int_equal(xenmsg_call(fake.conn, "2:work", "1+2", 3, 10000, &result), 0);
+	assert_int_equal(xenmsg_call(fake.conn, "2:work", "1+2", 3, XENMSG_WITHIN(10000), &result), 0);
 	fake_join(&fake);
 	assert_int_equal(result.error, 0);
 	assert_int_equal(result.fate, XENMSG_DONE);
@@ -352,15 +355,17 @@ BOTH(a_call_that_is_not_decided_yet_is_tried_again)
 
 	fake_meanwhile(&fake, answer_at_the_second_try);
 	/* a reply that nobody wants is freed */
-	assert_int_equal(xenmsg_call(fake.conn, "2:work", "1+2", 3, 60000, NULL), 0);
+	assert_int_equal(xenmsg_call(fake.conn, "2:work", "1+2", 3, XENMSG_WITHIN(60000), NULL), 0);
 	fake_join(&fake);
 	fake_meanwhile(&fake, answer_no_data);
-	assert_int_equal(xenmsg_call(fake.conn, "2:work", "1+2", 3, 60000, &result), -EREMOTEIO);
+	assert_int_equal(xenmsg_call(fake.conn, "2:work", "1+2", 3, XENMSG_WITHIN(60000), &result),
+			 -EREMOTEIO);
 	fake_join(&fake);
 	assert_int_equal(result.code, ENODATA);
 	assert_int_equal(result.fate, XENMSG_DONE);
 	assert_null(result.reply);
-	assert_int_equal(xenmsg_call(fake.conn, "no address", "1+2", 3, 60000, &result), -EINVAL);
+	assert_int_equal(xenmsg_call(fake.conn, "no address", "1+2", 3, XENMSG_WITHIN(60000), &result),
+			 -EINVAL);
 	assert_int_equal(result.fate, XENMSG_NOT_DONE);
 	assert_null(result.reply);
 }
@@ -386,7 +391,8 @@ BOTH(what_answered_a_blocking_call_is_told_whatever_ends_after_it)
 
 	other_number = call(&one, "one", true, &other_channel);
 	fake_meanwhile(&fake, answer_both);
-	assert_int_equal(xenmsg_call(fake.conn, "2:work", "1+2", 3, 10000, &result), -EREMOTEIO);
+	assert_int_equal(xenmsg_call(fake.conn, "2:work", "1+2", 3, XENMSG_WITHIN(10000), &result),
+			 -EREMOTEIO);
 	fake_join(&fake);
 	assert_int_equal(result.code, EDOM);
 	wait_for(&one);
@@ -405,8 +411,8 @@ BOTH(the_death_of_the_daemon_ends_every_call)
 	wait_for(&two);
 	assert_int_equal(one.result, -ECONNRESET);
 	assert_int_equal(two.result, -ECONNRESET);
-	assert_int_equal(xenmsg_call(fake.conn, "2:work", "", 0, 50, NULL), -ENOTCONN);
-	assert_int_equal(xenmsg_call_post(fake.conn, "2:work", "", 0, note, &one), -ENOTCONN);
+	assert_int_equal(xenmsg_call(fake.conn, "2:work", "", 0, XENMSG_WITHIN(50), NULL), -ENOTCONN);
+	assert_int_equal(xenmsg_begin_call(fake.conn, "2:work", "", 0, NULL, note, &one, NULL), -ENOTCONN);
 }
 
 BOTH(closing_ends_every_call)

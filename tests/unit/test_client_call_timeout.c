@@ -25,7 +25,7 @@ BOTH(a_call_that_was_not_taken_in_time_is_cancelled)
 	struct xenmsg_result result;
 
 	fake_meanwhile(&fake, say_cancelled);
-	assert_int_equal(xenmsg_call(fake.conn, "2:work", "x", 1, 500, &result), -ETIMEDOUT);
+	assert_int_equal(xenmsg_call(fake.conn, "2:work", "x", 1, XENMSG_WITHIN(500), &result), -ETIMEDOUT);
 	fake_join(&fake);
 	assert_string_equal(result.reason, "");
 	assert_int_equal(result.fate, XENMSG_NOT_DONE);
@@ -46,7 +46,7 @@ BOTH(a_call_ends_soon_though_its_cancel_is_not_answered)
 
 	fake_meanwhile(&fake, leave_cancel_unanswered);
 	clock_gettime(CLOCK_MONOTONIC, &before);
-	assert_int_equal(xenmsg_call(fake.conn, "2:work", "x", 1, 30, &result), -ECONNRESET);
+	assert_int_equal(xenmsg_call(fake.conn, "2:work", "x", 1, XENMSG_WITHIN(30), &result), -ECONNRESET);
 	clock_gettime(CLOCK_MONOTONIC, &after);
 	fake_join(&fake);
 	assert_true(after.tv_sec - before.tv_sec < 2);
@@ -83,7 +83,7 @@ BOTH(a_call_that_was_taken_is_withdrawn_when_its_time_is_up)
 	struct xenmsg_result result;
 
 	fake_meanwhile(&fake, take_and_keep_silent);
-	assert_int_equal(xenmsg_call(fake.conn, "2:work", "x", 1, 500, &result), -ETIMEDOUT);
+	assert_int_equal(xenmsg_call(fake.conn, "2:work", "x", 1, XENMSG_WITHIN(500), &result), -ETIMEDOUT);
 	fake_join(&fake);
 	assert_non_null(strstr(result.reason, "may have been carried out"));
 	assert_string_equal(result.reason, xenmsg_reason(fake.conn));
@@ -110,7 +110,7 @@ BOTH(a_call_that_is_taken_while_it_is_cancelled_is_withdrawn)
 	struct xenmsg_result result;
 
 	fake_meanwhile(&fake, say_taken);
-	assert_int_equal(xenmsg_call(fake.conn, "2:work", "x", 1, 500, &result), -ETIMEDOUT);
+	assert_int_equal(xenmsg_call(fake.conn, "2:work", "x", 1, XENMSG_WITHIN(500), &result), -ETIMEDOUT);
 	fake_join(&fake);
 	assert_non_null(strstr(result.reason, "may have been carried out"));
 }
@@ -130,7 +130,8 @@ static void loop_until(const struct outcome *outcome)
 static void post_until_its_time_is_up(void (*script)(struct fake *daemon), struct outcome *one)
 {
 	fake_meanwhile(&fake, script);
-	assert_int_equal(xenmsg_call_post_timed(fake.conn, "2:work", "x", 1, 500, note, one), 0);
+	assert_int_equal(xenmsg_begin_call(fake.conn, "2:work", "x", 1, XENMSG_WITHIN(500), note, one, NULL),
+			 0);
 	loop_until(one);
 	fake_join(&fake);
 	assert_int_equal(one->result, -ETIMEDOUT);
@@ -139,18 +140,18 @@ static void post_until_its_time_is_up(void (*script)(struct fake *daemon), struc
 /* Posts a call without an end and withdraws it, while the daemon does something. */
 static void post_and_withdraw(void (*script)(struct fake *daemon), struct outcome *one)
 {
+	struct xenmsg_op *op;
 	int again;
 
 	fake_meanwhile(&fake, script);
-	assert_int_equal(xenmsg_call_post(fake.conn, "2:work", "x", 1, note, one), 0);
-	assert_int_equal(xenmsg_withdraw(fake.conn, "2:work", one), 0);
-	again = xenmsg_withdraw(fake.conn, "2:work", one);
-	assert_true(again == 0 || again == -ENOENT); /* its end may be known by now */
+	assert_int_equal(xenmsg_begin_call(fake.conn, "2:work", "x", 1, NULL, note, one, &op), 0);
+	assert_int_equal(xenmsg_op_withdraw(op), 0);
+	again = xenmsg_op_withdraw(op);
+	assert_true(again == 0 || again == -EALREADY); /* its end may be known by now */
 	assert_int_equal(one->count, 0);
 	loop_until(one);
 	fake_join(&fake);
 	assert_int_equal(one->result, -ETIMEDOUT);
-	assert_int_equal(xenmsg_withdraw(fake.conn, "2:work", one), -ENOENT);
 }
 
 BOTH(a_posted_call_is_withdrawn_before_it_was_taken)
@@ -204,8 +205,9 @@ BOTH(posted_calls_time_out_each_in_its_time)
 
 	noted = 0;
 	for (unsigned i = 0; i < 6; i++) {
-		assert_int_equal(
-			xenmsg_call_post_timed(fake.conn, "2:work", "x", 1, times[i], note, &outcomes[i]), 0);
+		assert_int_equal(xenmsg_begin_call(fake.conn, "2:work", "x", 1, XENMSG_WITHIN(times[i]), note,
+						   &outcomes[i], NULL),
+				 0);
 		xenmsg_process(fake.conn);
 		if (i == 0) {
 			fake_expect(&fake, FRAME_OPEN);

@@ -46,7 +46,7 @@ static int open_with_greeting(const void *bytes, size_t size)
 	assert_int_equal(bind(listener, (struct sockaddr *)&address, sizeof(address)), 0);
 	assert_int_equal(listen(listener, 1), 0);
 	assert_int_equal(pthread_create(&thread, NULL, greet, &listener), 0);
-	r = xenmsg_open(&conn, address.sun_path);
+	r = xenmsg_open(&conn, address.sun_path, NULL);
 	pthread_join(thread, NULL);
 	close(listener);
 	unlink(address.sun_path);
@@ -62,11 +62,11 @@ TEST(what_is_no_daemon_is_told)
 	struct xenmsg *conn;
 	char path[200];
 
-	assert_int_equal(xenmsg_open(&conn, "/nonexistent/socket"), -ENOENT);
+	assert_int_equal(xenmsg_open(&conn, "/nonexistent/socket", NULL), -ENOENT);
 	memset(path, 'a', sizeof(path));
 	path[0] = '/';
 	path[108] = '\0';
-	assert_int_equal(xenmsg_open(&conn, path), -ENAMETOOLONG);
+	assert_int_equal(xenmsg_open(&conn, path, NULL), -ENAMETOOLONG);
 	assert_int_equal(open_with_greeting("", 0), -ECONNREFUSED);
 	assert_int_equal(open_with_greeting("HTTP/1.0 400 Bad Request\r\n\r\n", 28), -EPROTO);
 	assert_int_equal(open_with_greeting("\x10\0\0\0\2\0\0\0\0\0\0\0\0\0\0\0", 16), -ECONNREFUSED);
@@ -125,7 +125,8 @@ static void begin_to_open(struct opened *opened)
 	assert_int_equal(bind(opened->listener, (struct sockaddr *)&opened->address, sizeof(opened->address)),
 			 0);
 	assert_int_equal(listen(opened->listener, 1), 0);
-	assert_int_equal(xenmsg_open_post(&opened->conn, opened->address.sun_path, note_opened, opened), 0);
+	assert_int_equal(
+		xenmsg_begin_open(&opened->conn, opened->address.sun_path, NULL, note_opened, opened), 0);
 	opened->fd = accept(opened->listener, NULL, NULL);
 	assert_int_equal(recv(opened->fd, hello, sizeof(hello), MSG_WAITALL), sizeof(hello));
 }
@@ -161,11 +162,12 @@ TEST(opening_does_not_wait_for_the_daemon)
 	assert_int_equal(xenmsg_process(opened.conn), 0);
 	assert_int_equal(xenmsg_wait(opened.conn, 1), 0);
 	assert_int_equal(xenmsg_domid(opened.conn), 0);
-	assert_int_equal(xenmsg_post(opened.conn, "5:inbox", "x", 1, NULL, NULL), -ENOTCONN);
-	assert_int_equal(xenmsg_send(opened.conn, "5:inbox", "x", 1, -1, NULL), -ENOTCONN);
-	assert_int_equal(xenmsg_bind(opened.conn, "inbox", 0, NULL, NULL), -ENOTCONN);
+	assert_int_equal(xenmsg_begin_send(opened.conn, "5:inbox", "x", 1, NULL, NULL, NULL, NULL),
+			 -ENOTCONN);
+	assert_int_equal(xenmsg_send(opened.conn, "5:inbox", "x", 1, NULL, NULL), -ENOTCONN);
+	assert_int_equal(xenmsg_bind(opened.conn, "inbox", NULL, NULL, NULL), -ENOTCONN);
 	assert_int_equal(xenmsg_recv(opened.conn, &message, -1), -ENOTCONN);
-	assert_int_equal(xenmsg_accept(opened.conn, NULL, -1), -ENOTCONN);
+	assert_int_equal(xenmsg_accept(opened.conn, NULL, NULL), -ENOTCONN);
 
 	header.length = frame_welcome_encode(&welcome, frame + FRAME_HEADER_SIZE);
 	frame_header_encode(&header, frame);
@@ -180,7 +182,7 @@ TEST(opening_does_not_wait_for_the_daemon)
 	assert_int_equal(xenmsg_fd(opened.conn), fd);
 	assert_int_equal(xenmsg_domid(opened.conn), 7);
 	assert_int_equal(xenmsg_max_message(opened.conn), 4096);
-	assert_int_equal(xenmsg_post(opened.conn, "5:inbox", "x", 1, NULL, NULL), 0);
+	assert_int_equal(xenmsg_begin_send(opened.conn, "5:inbox", "x", 1, NULL, NULL, NULL, NULL), 0);
 	xenmsg_process(opened.conn);
 	assert_int_equal(recv(opened.fd, frame, FRAME_HEADER_SIZE, MSG_WAITALL), FRAME_HEADER_SIZE);
 	assert_int_equal(frame_header_decode(frame, &header), 0);
@@ -202,7 +204,8 @@ TEST(a_refusal_is_the_outcome_of_opening)
 	assert_int_equal(opened.result, -ENOBUFS);
 	assert_string_equal(xenmsg_reason(opened.conn), words);
 	assert_int_equal(xenmsg_process(opened.conn), -ENOTCONN);
-	assert_int_equal(xenmsg_post(opened.conn, "5:inbox", "x", 1, NULL, NULL), -ENOTCONN);
+	assert_int_equal(xenmsg_begin_send(opened.conn, "5:inbox", "x", 1, NULL, NULL, NULL, NULL),
+			 -ENOTCONN);
 	end_opened(&opened);
 	assert_int_equal(opened.outcomes, 1);
 
@@ -222,7 +225,8 @@ TEST(opening_can_be_given_up)
 	end_opened(&opened);
 	assert_int_equal(opened.outcomes, 1);
 	assert_int_equal(opened.result, -ECANCELED);
-	assert_int_equal(xenmsg_open_post(&conn, "/nonexistent/socket", note_opened, &opened), -ENOENT);
+	assert_int_equal(xenmsg_begin_open(&conn, "/nonexistent/socket", NULL, note_opened, &opened),
+			 -ENOENT);
 	assert_int_equal(opened.outcomes, 1);
 }
 
@@ -235,12 +239,18 @@ static void *answer_fetch(void *userdata)
 	const struct frame_goodbye goodbye = {.error = (uint32_t)opened->result};
 	const struct frame_welcome welcome = {.major = 1, .domid = 7};
 	const struct frame_reply reply = {.error = 0};
-	uint8_t frames[2 * (FRAME_HEADER_SIZE + FRAME_SMALL_MAX)] = {0}, request[24 + FRAME_HEADER_SIZE + 8];
-	struct frame_header header = {.type = FRAME_GOODBYE};
+	uint8_t frames[2 * (FRAME_HEADER_SIZE + FRAME_SMALL_MAX)] = {0},
+						request[FRAME_HEADER_SIZE + FRAME_SMALL_MAX];
+	const size_t first = 24 + FRAME_HEADER_SIZE; /* HELLO, and the next header */
+	struct frame_header header;
 	int fd = accept(opened->listener, NULL, NULL);
 	uint32_t size;
 
-	assert_int_equal(recv(fd, request, sizeof(request), MSG_WAITALL), sizeof(request));
+	assert_int_equal(recv(fd, request, first, MSG_WAITALL), first);
+	assert_int_equal(frame_header_decode(request + 24, &header), 0);
+	size = frame_size(header.length) - FRAME_HEADER_SIZE;
+	assert_int_equal(recv(fd, request, size, MSG_WAITALL), size);
+	header = (struct frame_header){.type = FRAME_GOODBYE};
 	if (opened->result) {
 		header.length = frame_goodbye_encode(&goodbye, frames + FRAME_HEADER_SIZE);
 		size = frame_wrap(frames, &header);
@@ -257,7 +267,7 @@ static void *answer_fetch(void *userdata)
 	return NULL;
 }
 
-/* Calls xenmsg_accept(), of which the daemon hears, and answers with this error. */
+/* Calls xenmsg_accept(), as a loop does, of which the daemon hears, and answers with this error. */
 static int accept_answered(struct opened *opened, int error)
 {
 	pthread_t thread;
@@ -265,7 +275,11 @@ static int accept_answered(struct opened *opened, int error)
 
 	opened->result = error;
 	assert_int_equal(pthread_create(&thread, NULL, answer_fetch, opened), 0);
-	r = xenmsg_accept(opened->conn, NULL, 0);
+	while ((r = xenmsg_accept(opened->conn, XENMSG_WITHIN(0), NULL)) == -EAGAIN) {
+		assert_int_equal(
+			poll(&(struct pollfd){.fd = xenmsg_fd(opened->conn), .events = POLLIN}, 1, -1), 1);
+		assert_true(xenmsg_process(opened->conn) >= 0);
+	}
 	pthread_join(thread, NULL);
 	return r;
 }
@@ -295,7 +309,7 @@ TEST(a_stream_that_a_limit_refuses_waits_and_nobody_spins)
 
 	assert_int_equal(accept_answered(&opened, ENOBUFS), -ENOBUFS);
 	/* The daemon isn't asked again at once: nobody is there to answer. */
-	assert_int_equal(xenmsg_accept(opened.conn, NULL, 0), -EAGAIN);
+	assert_int_equal(xenmsg_accept(opened.conn, XENMSG_WITHIN(0), NULL), -EAGAIN);
 	assert_int_equal(xenmsg_process(opened.conn), 0);
 	assert_false(is_readable(opened.conn));
 	assert_int_equal(xenmsg_wait(opened.conn, 0), 0);
@@ -304,12 +318,12 @@ TEST(a_stream_that_a_limit_refuses_waits_and_nobody_spins)
 	/* Nor is it lost when nobody could say whether it is still there, as while the daemon begins anew. */
 	snprintf(elsewhere, sizeof(elsewhere), "%s.x", opened.address.sun_path);
 	assert_int_equal(rename(opened.address.sun_path, elsewhere), 0);
-	assert_int_equal(xenmsg_accept(opened.conn, NULL, 0), -ECONNREFUSED);
-	assert_int_equal(xenmsg_connect(opened.conn, "5:shell", 0),
+	assert_int_equal(xenmsg_accept(opened.conn, XENMSG_WITHIN(0), NULL), -ECONNREFUSED);
+	assert_int_equal(xenmsg_connect(opened.conn, "5:shell", XENMSG_WITHIN(0)),
 			 -ECONNREFUSED); /* not: no such endpoint */
 	assert_int_equal(rename(elsewhere, opened.address.sun_path), 0);
 	assert_int_equal(xenmsg_wait(opened.conn, -1), 1);
-	assert_int_equal(accept_answered(&opened, ETIMEDOUT), -ETIMEDOUT);
+	assert_int_equal(accept_answered(&opened, ETIMEDOUT), -ECONNREFUSED);
 	/* As a loop does. */
 	assert_int_equal(poll(&(struct pollfd){.fd = xenmsg_fd(opened.conn), .events = POLLIN}, 1, -1), 1);
 	assert_int_equal(xenmsg_process(opened.conn), 1);
@@ -318,6 +332,99 @@ TEST(a_stream_that_a_limit_refuses_waits_and_nobody_spins)
 	assert_true(fd >= 0);
 	close(fd);
 	assert_string_equal(xenmsg_peer_host(opened.conn), "hostb");
-	assert_int_equal(xenmsg_accept(opened.conn, NULL, 0), -EAGAIN);
+	assert_int_equal(xenmsg_accept(opened.conn, XENMSG_WITHIN(0), NULL), -EAGAIN);
 	end_opened(&opened);
+}
+
+/* ---- streams that go out --------------------------------------------------------------------- */
+
+struct dialled {
+	int times, error, stream;
+};
+
+static void note_stream(void *userdata, const struct xenmsg_result *result)
+{
+	struct dialled *dialled = userdata;
+
+	dialled->times++;
+	dialled->error = result->error;
+	dialled->stream = result->stream;
+}
+
+static void begin_with_daemon(struct opened *opened)
+{
+	const struct frame_welcome welcome = {.major = 1, .domid = 7, .max_message = 4096};
+	uint8_t frame[FRAME_HEADER_SIZE + FRAME_SMALL_MAX] = {0};
+
+	begin_to_open(opened);
+	say(opened, FRAME_WELCOME, frame, frame_welcome_encode(&welcome, frame + FRAME_HEADER_SIZE));
+	assert_int_equal(xenmsg_wait(opened->conn, -1), 1);
+}
+
+/* As a loop does. */
+static void loop_until_dialled(struct opened *opened, const struct dialled *dialled)
+{
+	while (!dialled->times) {
+		assert_int_equal(
+			poll(&(struct pollfd){.fd = xenmsg_fd(opened->conn), .events = POLLIN}, 1, 60000), 1);
+		assert_true(xenmsg_process(opened->conn) >= 0);
+	}
+}
+
+/* Begins to connect, and the daemon answers with this error. */
+static struct dialled dial_answered(struct opened *opened, int error)
+{
+	struct dialled dialled = {0};
+	pthread_t thread;
+
+	opened->result = error;
+	assert_int_equal(xenmsg_begin_connect(opened->conn, "5:shell", NULL, note_stream, &dialled, NULL), 0);
+	assert_int_equal(pthread_create(&thread, NULL, answer_fetch, opened), 0);
+	assert_int_equal(dialled.times, 0);
+	loop_until_dialled(opened, &dialled);
+	pthread_join(thread, NULL);
+	assert_int_equal(dialled.times, 1);
+	return dialled;
+}
+
+TEST(a_stream_is_opened_without_waiting)
+{
+	struct opened opened;
+	struct dialled dialled;
+
+	begin_with_daemon(&opened);
+	dialled = dial_answered(&opened, EACCES);
+	assert_int_equal(dialled.error, -EACCES);
+	assert_int_equal(dialled.stream, -1);
+	dialled = dial_answered(&opened, 0);
+	assert_int_equal(dialled.error, 0);
+	assert_true(dialled.stream >= 0);
+	assert_false(is_readable(opened.conn)); /* it is the program's own now */
+	close(dialled.stream);
+	end_opened(&opened);
+}
+
+TEST(a_stream_that_nobody_answers_ends_in_time_or_withdrawn)
+{
+	struct dialled late = {0}, given_up = {0}, left = {0};
+	struct opened opened;
+	struct xenmsg_op *op;
+
+	begin_with_daemon(&opened);
+	assert_int_equal(
+		xenmsg_begin_connect(opened.conn, "5:shell", XENMSG_WITHIN(30), note_stream, &late, NULL), 0);
+	loop_until_dialled(&opened, &late);
+	assert_int_equal(late.error, -ETIMEDOUT);
+	assert_int_equal(xenmsg_begin_connect(opened.conn, "5:shell", NULL, note_stream, &given_up, &op), 0);
+	assert_int_equal(xenmsg_op_withdraw(op), 0);
+	assert_int_equal(given_up.times, 0);
+	loop_until_dialled(&opened, &given_up);
+	assert_int_equal(given_up.error, -ETIMEDOUT);
+	assert_int_equal(xenmsg_begin_connect(opened.conn, "5:shell", NULL, note_stream, &left, NULL), 0);
+	assert_int_equal(xenmsg_begin_connect(opened.conn, "shell", NULL, note_stream, &left, NULL), -EINVAL);
+	assert_int_equal(xenmsg_begin_connect(opened.conn, "5:shell", NULL, NULL, NULL, NULL), -EINVAL);
+	end_opened(&opened);
+	assert_int_equal(left.times, 1);
+	assert_int_equal(left.error, -ECANCELED);
+	assert_int_equal(late.times + given_up.times, 2);
 }

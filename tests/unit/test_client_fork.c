@@ -22,6 +22,7 @@
 static uint8_t lent_bytes[LENT];
 static struct xenmsg_message *plain, *request, *lent;
 static void *reserved;
+static struct xenmsg_op *begun;
 static int result, called;
 
 /* Runs it in a child, in which it returns what was wrong; NULL: nothing. */
@@ -69,33 +70,33 @@ static const char *use_everything(void)
 	REFUSED(xenmsg_message_detach(plain));
 	REFUSED(xenmsg_process(conn));
 	REFUSED(xenmsg_wait(conn, 1000));
-	REFUSED(xenmsg_bind(conn, "other", 0, NULL, NULL));
-	REFUSED(xenmsg_bind_post(conn, "other", 0, NULL, count_done, NULL));
+	REFUSED(xenmsg_bind(conn, "other", NULL, NULL, NULL));
+	REFUSED(xenmsg_begin_bind(conn, "other", NULL, NULL, count_done, NULL, NULL));
 	REFUSED(xenmsg_unbind(conn, "inbox"));
 	REFUSED(xenmsg_recv(conn, &message, 1000));
 	REFUSED(xenmsg_peek(conn, &message));
 	REFUSED(xenmsg_take(conn, plain));
 	REFUSED(xenmsg_refuse(conn, plain, EIO));
-	REFUSED(xenmsg_send(conn, "5:inbox", "child", 5, 1000, NULL));
-	REFUSED(xenmsg_send(conn, "5:inbox", "child", 5, 0, NULL));
-	REFUSED(xenmsg_post(conn, "5:inbox", "child", 5, count_done, NULL));
-	REFUSED(xenmsg_post_timed(conn, "5:inbox", "child", 5, 1000, count_done, NULL));
+	REFUSED(xenmsg_send(conn, "5:inbox", "child", 5, XENMSG_WITHIN(1000), NULL));
+	REFUSED(xenmsg_send(conn, "5:inbox", "child", 5, XENMSG_FLAGS(XENMSG_AT_ONCE), NULL));
+	REFUSED(xenmsg_begin_send(conn, "5:inbox", "child", 5, NULL, count_done, NULL, NULL));
+	REFUSED(xenmsg_begin_send(conn, "5:inbox", "child", 5, XENMSG_WITHIN(1000), count_done, NULL, NULL));
 	REFUSED(xenmsg_reserve(conn, "5:inbox", 5, &data));
-	REFUSED(xenmsg_commit(conn, 5, count_done, NULL));
-	REFUSED(xenmsg_withdraw(conn, "5:inbox", &result));
-	REFUSED(xenmsg_call(conn, "5:inbox", "child", 5, 1000, NULL));
-	REFUSED(xenmsg_call_post(conn, "5:inbox", "child", 5, count_done, NULL));
-	REFUSED(xenmsg_call_post_timed(conn, "5:inbox", "child", 5, 1000, count_done, NULL));
+	REFUSED(xenmsg_commit(conn, 5, NULL, count_done, NULL, NULL));
+	REFUSED(xenmsg_op_withdraw(begun));
+	REFUSED(xenmsg_call(conn, "5:inbox", "child", 5, XENMSG_WITHIN(1000), NULL));
+	REFUSED(xenmsg_begin_call(conn, "5:inbox", "child", 5, NULL, count_done, NULL, NULL));
+	REFUSED(xenmsg_begin_call(conn, "5:inbox", "child", 5, XENMSG_WITHIN(1000), count_done, NULL, NULL));
 	REFUSED(xenmsg_reply(request, "child", 5));
 	REFUSED(xenmsg_reply_error(request, EIO, NULL, 0));
 	REFUSED(xenmsg_reply_exit_status(request, 1));
-	REFUSED(xenmsg_connect(conn, "5:inbox", 1000));
-	REFUSED(xenmsg_listen(conn, "streams", 0));
-	REFUSED(xenmsg_accept(conn, NULL, 1000));
-	REFUSED(xenmsg_watch(conn, "*", count_event, NULL));
+	REFUSED(xenmsg_connect(conn, "5:inbox", XENMSG_WITHIN(1000)));
+	REFUSED(xenmsg_listen(conn, "streams", NULL));
+	REFUSED(xenmsg_accept(conn, XENMSG_WITHIN(1000), NULL));
+	REFUSED(xenmsg_watch(conn, "*", NULL, count_event, NULL));
 	REFUSED(xenmsg_unwatch(conn, 1));
-	REFUSED(xenmsg_query(conn, "status", &json));
-	REFUSED(xenmsg_ping(conn, "5", 1000, NULL));
+	REFUSED(xenmsg_query(conn, "status", NULL, &json));
+	REFUSED(xenmsg_ping(conn, "5", XENMSG_WITHIN(1000), NULL));
 	xenmsg_unreserve(conn);
 	if (xenmsg_message_wants_reply(request))
 		return "it may answer";
@@ -126,7 +127,8 @@ static uint32_t have_everything(void)
 
 	called = 0;
 	result = PENDING;
-	assert_int_equal(xenmsg_bind_post(fake.conn, "inbox", XENMSG_BIND_LEND, NULL, NULL, NULL), 0);
+	assert_int_equal(
+		xenmsg_begin_bind(fake.conn, "inbox", XENMSG_FLAGS(XENMSG_LEND), NULL, NULL, NULL, NULL), 0);
 	xenmsg_process(fake.conn);
 	fake_expect(&fake, FRAME_BIND);
 	fake_reply(&fake, fake.header.channel, 0, "", false);
@@ -143,7 +145,7 @@ static uint32_t have_everything(void)
 	lent = take_one();
 	while (fake_has_frame(&fake))
 		fake_read(&fake);
-	post("5:inbox", "posted", 6, &result);
+	begun = begin("5:inbox", "posted", 6, &result);
 	channel = expect_open("5:inbox");
 	fake_opened(&fake, channel, 1u << 20, FAKE_MAX_MESSAGE);
 	do
@@ -172,7 +174,7 @@ BOTH(the_parent_loses_nothing_though_the_child_uses_everything)
 	/* What was lent is still there, in both directions. */
 	assert_memory_equal(xenmsg_message_data(lent), lent_bytes, LENT);
 	memcpy(reserved, lent_bytes, LENT);
-	assert_int_equal(xenmsg_commit(fake.conn, LENT, NULL, NULL), 0);
+	assert_int_equal(xenmsg_commit(fake.conn, LENT, NULL, NULL, NULL, NULL), 0);
 	post("5:inbox", "second", 6, &second);
 	xenmsg_process(fake.conn);
 	do
@@ -228,8 +230,9 @@ BOTH(a_child_that_a_handler_makes_has_no_connection_either)
 	while (!handled)
 		xenmsg_process(fake.conn);
 	if (made == 0) {
-		bool right = handled == 1 && xenmsg_process(fake.conn) == -ECHILD &&
-			     xenmsg_post(fake.conn, "5:inbox", "x", 1, NULL, NULL) == -ECHILD;
+		bool right =
+			handled == 1 && xenmsg_process(fake.conn) == -ECHILD &&
+			xenmsg_begin_send(fake.conn, "5:inbox", "x", 1, NULL, NULL, NULL, NULL) == -ECHILD;
 
 		xenmsg_close(fake.conn);
 		_exit(!right);
@@ -239,7 +242,7 @@ BOTH(a_child_that_a_handler_makes_has_no_connection_either)
 	xenmsg_process(fake.conn);
 	expect_taken(1, 24);
 	assert_false(fake_has_frame(&fake));
-	assert_int_equal(xenmsg_post(fake.conn, "5:inbox", "x", 1, NULL, NULL), 0);
+	assert_int_equal(xenmsg_begin_send(fake.conn, "5:inbox", "x", 1, NULL, NULL, NULL, NULL), 0);
 	xenmsg_process(fake.conn);
 	expect_open("5:inbox");
 }

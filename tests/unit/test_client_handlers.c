@@ -59,7 +59,8 @@ BOTH(who_waits_reports_what_it_took_with_what_it_does_next)
 		assert_int_equal(ring_writer_unread(&fake.deliveries), 0);
 		assert_int_equal(fake_notifications(&fake), 0);
 		if (i == 0)
-			assert_int_equal(xenmsg_post(fake.conn, "2:x", "yes", 3, NULL, NULL), 0);
+			assert_int_equal(
+				xenmsg_begin_send(fake.conn, "2:x", "yes", 3, NULL, NULL, NULL, NULL), 0);
 		else
 			assert_int_equal(xenmsg_wait(fake.conn, 0), 0);
 		assert_int_equal(fake_notifications(&fake), 1);

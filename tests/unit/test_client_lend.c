@@ -22,8 +22,9 @@ static uint32_t sent, came;
 static void bind_lending(void)
 {
 	sent = came = 0;
-	assert_int_equal(xenmsg_bind_post(fake.conn, "inbox", XENMSG_BIND_MESSAGES | XENMSG_BIND_LEND, NULL,
-					  NULL, NULL),
+	assert_int_equal(xenmsg_begin_bind(fake.conn, "inbox",
+					   XENMSG_FLAGS(XENMSG_ONLY_MESSAGES | XENMSG_LEND), NULL, NULL, NULL,
+					   NULL),
 			 0);
 	xenmsg_process(fake.conn);
 	fake_expect(&fake, FRAME_BIND);
@@ -263,7 +264,7 @@ static void note(void *userdata, const struct xenmsg_result *result)
 static void commit(size_t size, int *result)
 {
 	*result = PENDING;
-	assert_int_equal(xenmsg_commit(fake.conn, size, note, result), 0);
+	assert_int_equal(xenmsg_commit(fake.conn, size, NULL, note, result, NULL), 0);
 }
 
 static void expect_in_stream(uint32_t channel, uint32_t size, uint32_t seed)
@@ -304,17 +305,17 @@ BOTH(is_one_at_a_time)
 {
 	void *at, *other;
 
-	assert_int_equal(xenmsg_commit(fake.conn, 0, NULL, NULL), -EINVAL);
+	assert_int_equal(xenmsg_commit(fake.conn, 0, NULL, NULL, NULL, NULL), -EINVAL);
 	at = reserve("5:inbox", SIZE);
 	assert_int_equal(xenmsg_reserve(fake.conn, "5:inbox", SIZE, &other), -EBUSY);
 	assert_null(other);
-	assert_int_equal(xenmsg_commit(fake.conn, SIZE + 1, NULL, NULL), -EINVAL);
+	assert_int_equal(xenmsg_commit(fake.conn, SIZE + 1, NULL, NULL, NULL, NULL), -EINVAL);
 	fill(at, SIZE, 3);
 	xenmsg_unreserve(fake.conn);
 	xenmsg_unreserve(fake.conn);
 	expect_open("5:inbox");
 	assert_false(fake_has_frame(&fake));
-	assert_int_equal(xenmsg_commit(fake.conn, 0, NULL, NULL), -EINVAL);
+	assert_int_equal(xenmsg_commit(fake.conn, 0, NULL, NULL, NULL, NULL), -EINVAL);
 	assert_int_equal(xenmsg_reserve(fake.conn, "nonsense", SIZE, &other), -EINVAL);
 	assert_int_equal(xenmsg_reserve(fake.conn, "5:inbox", FAKE_MAX_MESSAGE + 1, &other), -EMSGSIZE);
 }
@@ -376,13 +377,14 @@ BOTH(any_size_goes)
 BOTH(can_be_withdrawn_once_it_is_sent)
 {
 	uint8_t *at = reserve("5:inbox", SIZE);
+	struct xenmsg_op *op;
 	uint32_t channel;
 	int result;
 
 	memset(at, 1, SIZE);
-	assert_int_equal(xenmsg_withdraw(fake.conn, "5:inbox", &result), -ENOENT);
-	commit(SIZE, &result);
-	assert_int_equal(xenmsg_withdraw(fake.conn, "5:inbox", &result), 0);
+	result = PENDING;
+	assert_int_equal(xenmsg_commit(fake.conn, SIZE, NULL, note, &result, &op), 0);
+	assert_int_equal(xenmsg_op_withdraw(op), 0);
 	channel = expect_open("5:inbox");
 	fake_expect(&fake, FRAME_DATA);
 	fake_expect(&fake, FRAME_CANCEL);
@@ -408,6 +410,6 @@ BOTH(ends_with_its_channel_or_the_daemon)
 	fake_die(&fake);
 	assert_int_equal(outcome_of(&result), -ECONNRESET);
 	memset(at, 0, SIZE);
-	assert_int_equal(xenmsg_commit(fake.conn, SIZE, NULL, NULL), -ENOTCONN);
-	assert_int_equal(xenmsg_commit(fake.conn, SIZE, NULL, NULL), -ENOTCONN);
+	assert_int_equal(xenmsg_commit(fake.conn, SIZE, NULL, NULL, NULL, NULL), -ENOTCONN);
+	assert_int_equal(xenmsg_commit(fake.conn, SIZE, NULL, NULL, NULL, NULL), -ENOTCONN);
 }

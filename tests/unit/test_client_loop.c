@@ -40,8 +40,10 @@ BOTH(a_time_out_comes_by_an_edge_of_the_descriptor)
 	outcomes = 0;
 	assert_int_equal(epoll_ctl(epoll, EPOLL_CTL_ADD, xenmsg_fd(fake.conn), &event), 0);
 	fake_meanwhile(&fake, leave_cancel_unanswered);
-	assert_int_equal(xenmsg_post_timed(fake.conn, "5:inbox", "x", 1, 60000, NULL, NULL), 0);
-	assert_int_equal(xenmsg_post_timed(fake.conn, "5:inbox", "x", 1, 30, note, NULL), 0);
+	assert_int_equal(
+		xenmsg_begin_send(fake.conn, "5:inbox", "x", 1, XENMSG_WITHIN(60000), NULL, NULL, NULL), 0);
+	assert_int_equal(xenmsg_begin_send(fake.conn, "5:inbox", "x", 1, XENMSG_WITHIN(30), note, NULL, NULL),
+			 0);
 	while (outcomes < 1) {
 		while (xenmsg_process(fake.conn) > 0)
 			;
@@ -82,7 +84,7 @@ BOTH(a_wake_up_from_anywhere_ends_the_wait)
 	assert_int_equal(poll(&readable, 1, 0), 0);
 	/* Nor does it end what waits for something else. */
 	raise(SIGUSR1);
-	assert_int_equal(xenmsg_send(fake.conn, "bad address", "x", 1, -1, NULL), -EINVAL);
+	assert_int_equal(xenmsg_send(fake.conn, "bad address", "x", 1, NULL, NULL), -EINVAL);
 	assert_int_equal(xenmsg_wait(fake.conn, -1), 0);
 }
 
@@ -112,7 +114,7 @@ static void close_within(void *userdata, struct xenmsg_message *message)
 	xenmsg_close(fake.conn);
 	xenmsg_close(fake.conn);
 	/* It is still there. */
-	assert_int_equal(xenmsg_post(fake.conn, "5:inbox", "x", 1, note, NULL), 0);
+	assert_int_equal(xenmsg_begin_send(fake.conn, "5:inbox", "x", 1, NULL, note, NULL, NULL), 0);
 	xenmsg_message_free(message);
 }
 
@@ -132,7 +134,7 @@ BOTH(a_handler_may_close_the_connection)
 	fake_bind(&fake, "inbox", close_within, NULL);
 	fake_open(&fake, 1, "inbox");
 	DELIVER(1, "one", "two");
-	assert_int_equal(xenmsg_post(fake.conn, "5:inbox", "x", 1, note, NULL), 0);
+	assert_int_equal(xenmsg_begin_send(fake.conn, "5:inbox", "x", 1, NULL, note, NULL, NULL), 0);
 	assert_int_equal(process_until_closed(), -ECANCELED);
 	fake.conn = NULL;
 	assert_int_equal(handled, 1);
@@ -181,8 +183,9 @@ BOTH(a_send_within_which_the_connection_is_closed_ends)
 
 	outcomes = 0;
 	fake_meanwhile(&fake, take_both);
-	assert_int_equal(xenmsg_post(fake.conn, "5:inbox", "x", 1, close_when_done, NULL), 0);
-	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", "x", 1, -1, &result), 0);
+	assert_int_equal(xenmsg_begin_send(fake.conn, "5:inbox", "x", 1, NULL, close_when_done, NULL, NULL),
+			 0);
+	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", "x", 1, NULL, &result), 0);
 	assert_string_equal(result.reason, ""); /* though the connection is gone */
 	fake_join(&fake);
 	fake.conn = NULL;
@@ -193,7 +196,8 @@ BOTH(a_send_within_which_the_connection_is_closed_ends)
 BOTH(a_done_that_is_told_by_close_may_close_again)
 {
 	outcomes = 0;
-	assert_int_equal(xenmsg_post(fake.conn, "5:inbox", "x", 1, close_when_done, NULL), 0);
+	assert_int_equal(xenmsg_begin_send(fake.conn, "5:inbox", "x", 1, NULL, close_when_done, NULL, NULL),
+			 0);
 	xenmsg_close(fake.conn);
 	fake.conn = NULL;
 	assert_int_equal(outcomes, 1);
@@ -214,7 +218,7 @@ static void post_another(void *userdata, const struct xenmsg_result *result)
 {
 	note(NULL, result);
 	assert_int_equal(xenmsg_flush(fake.conn, -1), -EBUSY);
-	assert_int_equal(xenmsg_post(fake.conn, "6:inbox", "x", 1, note, NULL), 0);
+	assert_int_equal(xenmsg_begin_send(fake.conn, "6:inbox", "x", 1, NULL, note, NULL, NULL), 0);
 	fake_meanwhile(&fake, take_one);
 }
 
@@ -225,7 +229,7 @@ BOTH(flush_waits_for_all_that_was_begun)
 	outcomes = 0;
 	assert_int_equal(xenmsg_flush(fake.conn, -1), 0);
 	/* Also for what nobody wants to hear of. */
-	assert_int_equal(xenmsg_post(fake.conn, "5:inbox", "x", 1, NULL, NULL), 0);
+	assert_int_equal(xenmsg_begin_send(fake.conn, "5:inbox", "x", 1, NULL, NULL, NULL, NULL), 0);
 	assert_int_equal(xenmsg_flush(fake.conn, 0), -ETIMEDOUT);
 	fake_expect(&fake, FRAME_OPEN);
 	channel = fake.header.channel;
@@ -234,7 +238,7 @@ BOTH(flush_waits_for_all_that_was_begun)
 	fake_credit(&fake, channel, 24, 65536);
 	assert_int_equal(xenmsg_flush(fake.conn, -1), 0);
 	/* And for what a callback begins. */
-	assert_int_equal(xenmsg_post(fake.conn, "5:inbox", "x", 1, post_another, NULL), 0);
+	assert_int_equal(xenmsg_begin_send(fake.conn, "5:inbox", "x", 1, NULL, post_another, NULL, NULL), 0);
 	assert_int_equal(xenmsg_flush(fake.conn, 0), -ETIMEDOUT);
 	fake_expect(&fake, FRAME_DATA);
 	fake_credit(&fake, channel, 48, 65536);
@@ -242,7 +246,7 @@ BOTH(flush_waits_for_all_that_was_begun)
 	fake_join(&fake);
 	assert_int_equal(outcomes, 2);
 	/* A call has its answer. */
-	assert_int_equal(xenmsg_call_post(fake.conn, "5:work", "x", 1, NULL, NULL), 0);
+	assert_int_equal(xenmsg_begin_call(fake.conn, "5:work", "x", 1, NULL, NULL, NULL, NULL), 0);
 	assert_int_equal(xenmsg_flush(fake.conn, 0), -ETIMEDOUT);
 	fake_die(&fake);
 	assert_int_equal(xenmsg_flush(fake.conn, -1), -ENOTCONN);

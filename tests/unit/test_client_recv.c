@@ -294,7 +294,8 @@ BOTH(a_message_that_waits_hides_nothing_else)
 	fake_open(&fake, 1, "inbox");
 	DELIVER(1, "one");
 	assert_int_equal(xenmsg_wait(fake.conn, 10000), 1);
-	assert_int_equal(xenmsg_post(fake.conn, "5:inbox", "x", 1, note_result, &result), 0);
+	assert_int_equal(xenmsg_begin_send(fake.conn, "5:inbox", "x", 1, NULL, note_result, &result, NULL),
+			 0);
 	xenmsg_process(fake.conn);
 	fake_expect(&fake, FRAME_OPEN);
 	channel = fake.header.channel;

@@ -269,13 +269,13 @@ static void fill_out(void)
 	uint32_t channel;
 	int before;
 
-	assert_int_equal(xenmsg_post(fake.conn, "5:x", NULL, 0, NULL, NULL), 0);
+	assert_int_equal(xenmsg_begin_send(fake.conn, "5:x", NULL, 0, NULL, NULL, NULL, NULL), 0);
 	fake_expect(&fake, FRAME_OPEN);
 	channel = fake.header.channel;
 	fake_opened(&fake, channel, UINT32_MAX, FAKE_MAX_MESSAGE);
 	do {
 		before = ring_reader_ready(&fake.out, FAKE_RING_SIZE);
-		assert_int_equal(xenmsg_post(fake.conn, "5:x", NULL, 0, NULL, NULL), 0);
+		assert_int_equal(xenmsg_begin_send(fake.conn, "5:x", NULL, 0, NULL, NULL, NULL, NULL), 0);
 	} while (ring_reader_ready(&fake.out, FAKE_RING_SIZE) > before);
 }
 

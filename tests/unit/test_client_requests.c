@@ -29,7 +29,7 @@ static void refuse_bind_without_words(struct fake *daemon)
 BOTH(a_refusal_may_come_without_words)
 {
 	fake_meanwhile(&fake, refuse_bind_without_words);
-	assert_int_equal(xenmsg_bind(fake.conn, "inbox", 0, NULL, NULL), -EHOSTUNREACH);
+	assert_int_equal(xenmsg_bind(fake.conn, "inbox", NULL, NULL, NULL), -EHOSTUNREACH);
 	fake_join(&fake);
 	assert_string_equal(xenmsg_reason(fake.conn), "");
 }
@@ -39,15 +39,15 @@ BOTH(a_refusal_comes_with_its_reason)
 	char longest[ENDPOINT_NAME_MAX + 2];
 
 	fake_meanwhile(&fake, refuse_bind);
-	assert_int_equal(xenmsg_bind(fake.conn, "inbox", 0, NULL, NULL), -EEXIST);
+	assert_int_equal(xenmsg_bind(fake.conn, "inbox", NULL, NULL, NULL), -EEXIST);
 	fake_join(&fake);
 	assert_string_equal(xenmsg_reason(fake.conn), "pid 17 has bound it");
 	memset(longest, 'a', sizeof(longest));
 	longest[ENDPOINT_NAME_MAX + 1] = '\0';
-	assert_int_equal(xenmsg_bind(fake.conn, longest, 0, NULL, NULL), -EINVAL);
-	assert_int_equal(xenmsg_bind(fake.conn, "", 0, NULL, NULL), -EINVAL);
-	assert_int_equal(xenmsg_bind(fake.conn, "a.b", 0, NULL, NULL), -EINVAL);
-	assert_int_equal(xenmsg_bind(fake.conn, "fine", 4, NULL, NULL), -EINVAL);
+	assert_int_equal(xenmsg_bind(fake.conn, longest, NULL, NULL, NULL), -EINVAL);
+	assert_int_equal(xenmsg_bind(fake.conn, "", NULL, NULL, NULL), -EINVAL);
+	assert_int_equal(xenmsg_bind(fake.conn, "a.b", NULL, NULL, NULL), -EINVAL);
+	assert_int_equal(xenmsg_bind(fake.conn, "fine", XENMSG_FLAGS(4), NULL, NULL), -EINVAL);
 	longest[ENDPOINT_NAME_MAX] = '\0';
 	fake_bind(&fake, longest, NULL, NULL);
 }
@@ -76,15 +76,15 @@ BOTH(answers_may_come_in_pieces_and_late)
 	char *json;
 
 	fake_meanwhile(&fake, answer_query);
-	assert_int_equal(xenmsg_query(fake.conn, "peers", &json), 0);
+	assert_int_equal(xenmsg_query(fake.conn, "peers", NULL, &json), 0);
 	fake_join(&fake);
 	assert_string_equal(json, "[1,2]");
 	free(json);
-	assert_int_equal(xenmsg_ping(fake.conn, "2", 20, &rtt), -ETIMEDOUT);
+	assert_int_equal(xenmsg_ping(fake.conn, "2", XENMSG_WITHIN(20), &rtt), -ETIMEDOUT);
 	fake_expect(&fake, FRAME_PROBE);
 	fake_reply(&fake, fake.header.channel, EHOSTDOWN, "too late", false);
 	fake_meanwhile(&fake, answer_ping);
-	assert_int_equal(xenmsg_ping(fake.conn, "2", 10000, &rtt), 0);
+	assert_int_equal(xenmsg_ping(fake.conn, "2", XENMSG_WITHIN(10000), &rtt), 0);
 	fake_join(&fake);
 	assert_int_equal(rtt, 123456);
 }
@@ -104,7 +104,7 @@ BOTH(a_request_leaves_the_descriptor_telling_of_what_comes_next)
 	fake_bind(&fake, "inbox", handle, &fake);
 	wait = (struct pollfd){.fd = xenmsg_fd(fake.conn), .events = POLLIN};
 	fake_meanwhile(&fake, deliver_and_answer);
-	assert_int_equal(xenmsg_query(fake.conn, "peers", &json), 0);
+	assert_int_equal(xenmsg_query(fake.conn, "peers", NULL, &json), 0);
 	fake_join(&fake);
 	free(json);
 	fake_open(&fake, 1, "inbox");
@@ -154,7 +154,7 @@ BOTH(events_are_reported_until_unwatch)
 
 	seen[0] = '\0';
 	fake_meanwhile(&fake, answer_watch);
-	watch = xenmsg_watch(fake.conn, "*", on_event, NULL);
+	watch = xenmsg_watch(fake.conn, "*", NULL, on_event, NULL);
 	fake_join(&fake);
 	assert_true(watch > 0);
 	send_event(&fake, EVENT_ENDPOINT_UP, 2, "print");
@@ -169,8 +169,8 @@ BOTH(events_are_reported_until_unwatch)
 	xenmsg_process(fake.conn);
 	assert_string_equal(seen, "1:2: 3:2:print 5:2:work ");
 	assert_int_equal(xenmsg_unwatch(fake.conn, watch), -ENOENT);
-	assert_int_equal(xenmsg_watch(fake.conn, "", on_event, NULL), -EINVAL);
-	assert_int_equal(xenmsg_watch(fake.conn, "2:", on_event, NULL), -EINVAL);
+	assert_int_equal(xenmsg_watch(fake.conn, "", NULL, on_event, NULL), -EINVAL);
+	assert_int_equal(xenmsg_watch(fake.conn, "2:", NULL, on_event, NULL), -EINVAL);
 }
 
 /* ---- without waiting ------------------------------------------------------------------------- */
@@ -198,7 +198,7 @@ static void await_bound(const int *outcome)
 static int bind_post(const char *endpoint, int *outcome)
 {
 	*outcome = 1;
-	return xenmsg_bind_post(fake.conn, endpoint, 0, note_bound_and_handle, note_bound, outcome);
+	return xenmsg_begin_bind(fake.conn, endpoint, NULL, note_bound_and_handle, note_bound, outcome, NULL);
 }
 
 BOTH(endpoints_can_be_bound_without_waiting)
@@ -240,7 +240,7 @@ BOTH(endpoints_can_be_bound_without_waiting)
 BOTH(every_bind_has_one_outcome)
 {
 	/* refused where nobody wants to know */
-	assert_int_equal(xenmsg_bind_post(fake.conn, "inbox", 0, NULL, NULL, NULL), 0);
+	assert_int_equal(xenmsg_begin_bind(fake.conn, "inbox", NULL, NULL, NULL, NULL, NULL), 0);
 	xenmsg_process(fake.conn);
 	fake_expect(&fake, FRAME_BIND);
 	fake_reply(&fake, fake.header.channel, EACCES, "", false);
@@ -278,9 +278,9 @@ BOTH(the_death_of_the_daemon_ends_what_waits)
 	char *json;
 
 	fake_meanwhile(&fake, die);
-	assert_int_equal(xenmsg_query(fake.conn, "status", &json), -ENOTCONN);
+	assert_int_equal(xenmsg_query(fake.conn, "status", NULL, &json), -ENOTCONN);
 	fake_join(&fake);
 	assert_int_equal(xenmsg_recv(fake.conn, &message, -1), -ENOTCONN);
-	assert_int_equal(xenmsg_bind(fake.conn, "inbox", 0, NULL, NULL), -ENOTCONN);
+	assert_int_equal(xenmsg_bind(fake.conn, "inbox", NULL, NULL, NULL), -ENOTCONN);
 	assert_int_equal(xenmsg_wait(fake.conn, -1), -ENOTCONN);
 }

@@ -16,6 +16,8 @@
 BOTH(messages_go_out_before_the_channel_is_opened)
 {
 	uint8_t stream[3 * SPAN_64], data[64];
+#define AT_ONCE_MAX 65520 /* what xenmsg_max_at_once() says */
+
 	static int results[3];
 	uint32_t channel;
 
@@ -100,19 +102,22 @@ BOTH(an_older_credit_takes_none_back)
 
 BOTH(what_must_not_wait_is_sent_or_refused)
 {
-	static uint8_t data[XENMSG_AT_ONCE_MAX], stream[16 + sizeof(data)];
+	static uint8_t data[AT_ONCE_MAX], stream[16 + sizeof(data)];
 	uint32_t channel;
 
-	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", data, sizeof(data) + 1, 0, NULL), -EMSGSIZE);
-	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", data, sizeof(data), 0, NULL), 0);
-	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", data, 1, 0, NULL),
+	assert_int_equal(
+		xenmsg_send(fake.conn, "5:inbox", data, sizeof(data) + 1, XENMSG_FLAGS(XENMSG_AT_ONCE), NULL),
+		-EMSGSIZE);
+	assert_int_equal(
+		xenmsg_send(fake.conn, "5:inbox", data, sizeof(data), XENMSG_FLAGS(XENMSG_AT_ONCE), NULL), 0);
+	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", data, 1, XENMSG_FLAGS(XENMSG_AT_ONCE), NULL),
 			 -EAGAIN); /* there is no credit left */
 	channel = expect_open("5:inbox");
 	read_stream(channel, stream, sizeof(stream));
 	fake_opened(&fake, channel, 1 << 20, FAKE_MAX_MESSAGE);
 	xenmsg_process(fake.conn);
 	assert_false(fake_has_frame(&fake)); /* what was refused isn't sent later */
-	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", data, 1, 0, NULL), 0);
+	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", data, 1, XENMSG_FLAGS(XENMSG_AT_ONCE), NULL), 0);
 	read_stream(channel, stream, 24);
 }
 
@@ -195,8 +200,9 @@ BOTH(a_refused_message_has_its_number_and_those_behind_ours)
 	uint32_t channel;
 
 	for (int i = 0; i < 3; i++)
-		assert_int_equal(
-			xenmsg_post(fake.conn, "5:inbox", data, sizeof(data), note_refusal, &refusals[i]), 0);
+		assert_int_equal(xenmsg_begin_send(fake.conn, "5:inbox", data, sizeof(data), NULL,
+						   note_refusal, &refusals[i], NULL),
+				 0);
 	channel = expect_open("5:inbox");
 	read_stream(channel, stream, sizeof(stream));
 	fake_refuse(&fake, channel, ENOENT, SPAN_64);
@@ -211,12 +217,13 @@ BOTH(a_refused_message_has_its_number_and_those_behind_ours)
 	fake_expect(&fake, FRAME_RESET);
 	/* Of ours, this number would say that it is to be tried again. */
 	fake_meanwhile(&fake, refuse_the_first);
-	assert_int_equal(xenmsg_send(fake.conn, "5:other", data, sizeof(data), -1, &result), -EREMOTEIO);
+	assert_int_equal(xenmsg_send(fake.conn, "5:other", data, sizeof(data), NULL, &result), -EREMOTEIO);
 	assert_int_equal(result.code, ENODATA);
 	assert_int_equal(result.fate, XENMSG_NOT_DONE);
 	fake_join(&fake);
-	assert_int_equal(
-		xenmsg_post_timed(fake.conn, "5:timed", data, sizeof(data), 60000, note_refusal, &timed), 0);
+	assert_int_equal(xenmsg_begin_send(fake.conn, "5:timed", data, sizeof(data), XENMSG_WITHIN(60000),
+					   note_refusal, &timed, NULL),
+			 0);
 	fake_expect(&fake, FRAME_RESET);
 	channel = expect_open("5:timed");
 	read_stream(channel, stream, SPAN_64);
@@ -241,8 +248,9 @@ BOTH(the_death_of_the_daemon_ends_every_send_once)
 	assert_int_equal(outcome_of(&results[2]), -ENOTCONN);
 	assert_int_equal(outcome_of(&results[0]), -ECONNRESET);
 	assert_int_equal(outcome_of(&results[1]), -ECONNRESET);
-	assert_int_equal(xenmsg_post(fake.conn, "5:inbox", data, 64, NULL, NULL), -ENOTCONN);
-	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", data, 64, 1000, NULL), -ENOTCONN);
+	assert_int_equal(xenmsg_begin_send(fake.conn, "5:inbox", data, 64, NULL, NULL, NULL, NULL),
+			 -ENOTCONN);
+	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", data, 64, XENMSG_WITHIN(1000), NULL), -ENOTCONN);
 	assert_int_equal(xenmsg_process(fake.conn), -ENOTCONN);
 	free(large);
 }
@@ -277,7 +285,8 @@ BOTH(what_the_peer_does_not_accept_is_taken_out_of_the_stream)
 	assert_int_equal(get_u32(stream + SPAN_64), 64);
 	fake_credit(&fake, channel, 2 * SPAN_64, 1 << 20);
 	assert_int_equal(outcome_of(&results[2]), 0);
-	assert_int_equal(xenmsg_post(fake.conn, "5:inbox", large, 1001, NULL, NULL), -EMSGSIZE);
+	assert_int_equal(xenmsg_begin_send(fake.conn, "5:inbox", large, 1001, NULL, NULL, NULL, NULL),
+			 -EMSGSIZE);
 	free(large);
 }
 
@@ -288,8 +297,9 @@ BOTH(the_limit_is_the_limit)
 
 	assert_int_equal(xenmsg_max_message(fake.conn), FAKE_MAX_MESSAGE);
 	post("5:inbox", large, FAKE_MAX_MESSAGE, &result);
-	assert_int_equal(xenmsg_post(fake.conn, "5:inbox", large, FAKE_MAX_MESSAGE + 1, NULL, NULL),
-			 -EMSGSIZE);
+	assert_int_equal(
+		xenmsg_begin_send(fake.conn, "5:inbox", large, FAKE_MAX_MESSAGE + 1, NULL, NULL, NULL, NULL),
+		-EMSGSIZE);
 	free(large);
 }
 
@@ -299,12 +309,13 @@ BOTH(too_much_for_one_address_is_refused)
 	int r = 0, posts = 0;
 
 	while (r == 0 && posts < 100) {
-		r = xenmsg_post(fake.conn, "5:inbox", large, FAKE_MAX_MESSAGE, NULL, NULL);
+		r = xenmsg_begin_send(fake.conn, "5:inbox", large, FAKE_MAX_MESSAGE, NULL, NULL, NULL, NULL);
 		posts++;
 	}
 	assert_int_equal(r, -EAGAIN);
-	assert_int_equal(xenmsg_post(fake.conn, "5:other", data, 64, NULL, NULL), 0);
-	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", data, 64, 0, NULL), -EAGAIN);
+	assert_int_equal(xenmsg_begin_send(fake.conn, "5:other", data, 64, NULL, NULL, NULL, NULL), 0);
+	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", data, 64, XENMSG_FLAGS(XENMSG_AT_ONCE), NULL),
+			 -EAGAIN);
 	free(large);
 }
 
@@ -323,7 +334,8 @@ BOTH(malformed_addresses_are_refused)
 	};
 
 	for (size_t i = 0; i < sizeof(addresses) / sizeof(addresses[0]); i++)
-		assert_int_equal(xenmsg_post(fake.conn, addresses[i], "x", 1, NULL, NULL), -EINVAL);
+		assert_int_equal(xenmsg_begin_send(fake.conn, addresses[i], "x", 1, NULL, NULL, NULL, NULL),
+				 -EINVAL);
 	xenmsg_process(fake.conn);
 	assert_false(fake_has_frame(&fake));
 }
@@ -356,7 +368,7 @@ BOTH(the_descriptor_tells_a_loop_when_to_process)
 	xenmsg_process(fake.conn);
 	fake_expect(&fake, FRAME_DATA);
 	fake_credit(&fake, channel, 2 * SPAN_64, 65536);
-	assert_int_equal(xenmsg_post(fake.conn, "5:inbox", data, 64, NULL, NULL), 0);
+	assert_int_equal(xenmsg_begin_send(fake.conn, "5:inbox", data, 64, NULL, NULL, NULL, NULL), 0);
 	assert_int_equal(result, PENDING);
 	assert_true(readable());
 	xenmsg_process(fake.conn);
@@ -371,7 +383,8 @@ static void post_next(void *userdata, const struct xenmsg_result *result)
 
 	*at = result->error;
 	if (at + 1 < chain_results + 3)
-		assert_int_equal(xenmsg_post(fake.conn, "5:inbox", "x", 1, post_next, at + 1), 0);
+		assert_int_equal(
+			xenmsg_begin_send(fake.conn, "5:inbox", "x", 1, NULL, post_next, at + 1, NULL), 0);
 }
 
 BOTH(a_callback_may_post)
@@ -381,7 +394,8 @@ BOTH(a_callback_may_post)
 
 	for (int i = 0; i < 3; i++)
 		chain_results[i] = PENDING;
-	assert_int_equal(xenmsg_post(fake.conn, "5:inbox", "x", 1, post_next, &chain_results[0]), 0);
+	assert_int_equal(
+		xenmsg_begin_send(fake.conn, "5:inbox", "x", 1, NULL, post_next, &chain_results[0], NULL), 0);
 	channel = expect_open("5:inbox");
 	for (uint64_t i = 0; i < 3; i++) {
 		read_stream(channel, stream, sizeof(stream));
@@ -434,6 +448,7 @@ BOTH(an_address_of_the_greatest_length_is_kept_whole)
 {
 	char address[ADDRESS_MAX + 2], *at = add_name(address, 'h', HOST_NAME_SIZE - 1);
 	static int results[3]; /* what isn't taken ends in tear_down() */
+	struct xenmsg_op *last;
 	uint32_t channel, other;
 	void *place;
 
@@ -443,7 +458,7 @@ BOTH(an_address_of_the_greatest_length_is_kept_whole)
 	at = add_name(at, 'e', ENDPOINT_NAME_MAX);
 	assert_int_equal(at - address, ADDRESS_MAX);
 	strcpy(at, "e");
-	assert_int_equal(xenmsg_post(fake.conn, address, "x", 1, NULL, NULL), -EINVAL);
+	assert_int_equal(xenmsg_begin_send(fake.conn, address, "x", 1, NULL, NULL, NULL, NULL), -EINVAL);
 	*at = '\0';
 
 	/* Whatever is sent to it goes through one channel, and other addresses are found beside it. */
@@ -455,8 +470,8 @@ BOTH(an_address_of_the_greatest_length_is_kept_whole)
 	fake_expect(&fake, FRAME_DATA);
 	assert_int_equal(xenmsg_reserve(fake.conn, address, 8, &place), 0);
 	memcpy(place, "reserved", 8);
-	assert_int_equal(xenmsg_commit(fake.conn, 8, NULL, NULL), 0);
-	post("5:inbox", "other", 5, &results[2]);
+	assert_int_equal(xenmsg_commit(fake.conn, 8, NULL, NULL, NULL, NULL), 0);
+	last = begin("5:inbox", "other", 5, &results[2]);
 	xenmsg_process(fake.conn);
 	fake_expect(&fake, FRAME_DATA);
 	assert_int_equal(fake.header.channel, channel);
@@ -466,6 +481,5 @@ BOTH(an_address_of_the_greatest_length_is_kept_whole)
 	fake_opened(&fake, channel, 65536, FAKE_MAX_MESSAGE);
 	fake_credit(&fake, channel, 24, 65536);
 	assert_int_equal(outcome_of(&results[0]), 0);
-	assert_int_equal(xenmsg_withdraw(fake.conn, address, &results[0]), -ENOENT);
-	assert_int_equal(xenmsg_withdraw(fake.conn, "5:inbox", &results[2]), 0);
+	assert_int_equal(xenmsg_op_withdraw(last), 0);
 }

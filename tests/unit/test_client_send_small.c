@@ -64,8 +64,9 @@ static void post_small(struct small_stream *to)
 	uint8_t data[1024];
 
 	fill(data, size, (uint32_t)rand());
-	if (rand() % 8 ? xenmsg_post(fake.conn, to->address, data, size, NULL, NULL) < 0
-		       : xenmsg_send(fake.conn, to->address, data, size, 0, NULL) < 0)
+	if (rand() % 8
+		    ? xenmsg_begin_send(fake.conn, to->address, data, size, NULL, NULL, NULL, NULL) < 0
+		    : xenmsg_send(fake.conn, to->address, data, size, XENMSG_FLAGS(XENMSG_AT_ONCE), NULL) < 0)
 		return;
 	if (to->room < to->size + 1024) { /* doubled, since AddressSanitizer copies at each realloc() */
 		to->room = 2 * (to->size + 1024);
@@ -141,11 +142,13 @@ SHARED(a_small_message_does_not_overtake_its_open)
 	while (room_in_the_ring() > 40) {
 		uint32_t room = room_in_the_ring() - 40;
 
-		assert_int_equal(
-			xenmsg_post(fake.conn, "5:full", data, room < 600 ? room - 32 : 480, NULL, NULL), 0);
+		assert_int_equal(xenmsg_begin_send(fake.conn, "5:full", data, room < 600 ? room - 32 : 480,
+						   NULL, NULL, NULL, NULL),
+				 0);
 	}
 	assert_int_equal(room_in_the_ring(), 40);
-	assert_int_equal(xenmsg_post(fake.conn, "6:a-name-that-takes-room", data, 0, NULL, NULL), 0);
+	assert_int_equal(
+		xenmsg_begin_send(fake.conn, "6:a-name-that-takes-room", data, 0, NULL, NULL, NULL, NULL), 0);
 	assert_int_equal(room_in_the_ring(), 40);
 	do {
 		xenmsg_process(fake.conn);

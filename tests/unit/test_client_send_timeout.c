@@ -45,7 +45,7 @@ BOTH(a_timed_out_send_ends_as_its_cancel_is_answered)
 		address[7] = (char)('0' + i);
 		cancel_answer = cases[i].answer;
 		fake_meanwhile(&fake, answer_cancel);
-		assert_int_equal(xenmsg_send(fake.conn, address, data, sizeof(data), 30, NULL),
+		assert_int_equal(xenmsg_send(fake.conn, address, data, sizeof(data), XENMSG_WITHIN(30), NULL),
 				 cases[i].result);
 		fake_join(&fake);
 	}
@@ -66,7 +66,8 @@ BOTH(a_timed_out_send_ends_soon_though_its_cancel_is_not_answered)
 
 	fake_meanwhile(&fake, leave_cancel_unanswered);
 	clock_gettime(CLOCK_MONOTONIC, &before);
-	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", data, sizeof(data), 30, NULL), -ECONNRESET);
+	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", data, sizeof(data), XENMSG_WITHIN(30), NULL),
+			 -ECONNRESET);
 	clock_gettime(CLOCK_MONOTONIC, &after);
 	fake_join(&fake);
 	assert_true(after.tv_sec - before.tv_sec < 2);
@@ -108,10 +109,11 @@ BOTH(a_send_that_is_not_decided_yet_is_tried_again_in_its_time)
 	static int result;
 
 	fake_meanwhile(&fake, names_become_known);
-	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", data, sizeof(data), 60000, NULL), 0);
+	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", data, sizeof(data), XENMSG_WITHIN(60000), NULL),
+			 0);
 	fake_join(&fake);
 	fake_meanwhile(&fake, names_become_known);
-	assert_int_equal(xenmsg_send(fake.conn, "5:other", data, sizeof(data), -1, NULL), 0);
+	assert_int_equal(xenmsg_send(fake.conn, "5:other", data, sizeof(data), NULL, NULL), 0);
 	fake_join(&fake);
 	/* Who doesn't wait has it told. */
 	post("5:third", data, sizeof(data), &result);
@@ -143,8 +145,9 @@ BOTH(a_send_that_is_never_decided_says_so_when_its_time_is_up)
 	char *answer;
 
 	fake_meanwhile(&fake, refuse_all);
-	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", data, sizeof(data), 300, NULL), -ENODATA);
-	assert_int_equal(xenmsg_query(fake.conn, "end", &answer), 0);
+	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", data, sizeof(data), XENMSG_WITHIN(300), NULL),
+			 -ENODATA);
+	assert_int_equal(xenmsg_query(fake.conn, "end", NULL, &answer), 0);
 	fake_join(&fake);
 	free(answer);
 }
@@ -157,23 +160,23 @@ BOTH(a_post_that_is_withdrawn_ends_as_its_cancel_is_answered)
 	} cases[] = {{ECANCELED, -ETIMEDOUT}, {0, 0}, {ECONNRESET, -ECONNRESET}};
 	uint8_t data[64] = {0};
 	static int result;
+	int again;
 
 	for (int i = 0; i < 3; i++) {
 		char address[16] = "5:inbox0";
+		struct xenmsg_op *op;
 
 		address[7] = (char)('0' + i);
 		cancel_answer = cases[i].answer;
-		post(address, data, sizeof(data), &result);
-		assert_int_equal(xenmsg_withdraw(fake.conn, "5:other", &result), -ENOENT);
-		assert_int_equal(xenmsg_withdraw(fake.conn, address, &cases), -ENOENT);
+		op = begin(address, data, sizeof(data), &result);
 		fake_meanwhile(&fake, answer_cancel);
-		assert_int_equal(xenmsg_withdraw(fake.conn, address, &result), 0);
+		assert_int_equal(xenmsg_op_withdraw(op), 0);
 		/* Once more changes nothing, and nothing is told from within. */
-		assert_int_equal(xenmsg_withdraw(fake.conn, address, &result), 0);
+		again = xenmsg_op_withdraw(op);
+		assert_true(again == 0 || again == -EALREADY);
 		assert_int_equal(result, PENDING);
 		assert_int_equal(outcome_of(&result), cases[i].result);
 		fake_join(&fake);
-		assert_int_equal(xenmsg_withdraw(fake.conn, address, &result), -ENOENT);
 	}
 }
 
@@ -181,10 +184,12 @@ BOTH(a_post_that_never_left_is_withdrawn)
 {
 	uint8_t *large = calloc(1, 100000), stream[SPAN_64], data[64] = {7};
 	static int gone, result;
+	struct xenmsg_op *op;
 	uint32_t channel;
 
-	post("5:inbox", large, 100000, &gone);
-	assert_int_equal(xenmsg_withdraw(fake.conn, "5:inbox", &gone), 0);
+	op = begin("5:inbox", large, 100000, &gone);
+	assert_int_equal(xenmsg_op_withdraw(op), 0);
+	assert_int_equal(xenmsg_op_withdraw(op), -EALREADY);
 	assert_int_equal(gone, PENDING);
 	/* A loop is told of it. */
 	assert_int_equal(poll(&(struct pollfd){.fd = xenmsg_fd(fake.conn), .events = POLLIN}, 1, 0), 1);
@@ -203,7 +208,8 @@ BOTH(a_send_that_never_left_is_withdrawn)
 	uint32_t channel;
 	static int result;
 
-	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", large, 100000, 30, NULL), -ETIMEDOUT);
+	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", large, 100000, XENMSG_WITHIN(30), NULL),
+			 -ETIMEDOUT);
 	channel = expect_open("5:inbox");
 	post("5:inbox", data, sizeof(data), &result);
 	/* No CANCEL, no byte of it: the stream begins with the next message. */
@@ -219,11 +225,11 @@ BOTH(a_message_cancelled_half_way_is_marked_and_completed)
 	uint8_t *large = calloc(1, size), *stream = malloc(span);
 	uint32_t channel;
 
-	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", large, 0, 0, NULL), 0);
+	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", large, 0, XENMSG_FLAGS(XENMSG_AT_ONCE), NULL), 0);
 	channel = expect_open("5:inbox");
 	read_stream(channel, stream, 16);
 	fake_opened(&fake, channel, 65536, FAKE_MAX_MESSAGE);
-	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", large, size, 30, NULL), -ETIMEDOUT);
+	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", large, size, XENMSG_WITHIN(30), NULL), -ETIMEDOUT);
 	read_stream(channel, stream, 65536 - 16);
 	fake_credit(&fake, channel, 16, 1 << 20);
 	read_stream(channel, stream + 65536 - 16, span - (65536 - 16));
@@ -243,7 +249,8 @@ static int post_timed(const char *address, int timeout_ms, int *result)
 	static const uint8_t data[64];
 
 	*result = PENDING;
-	return xenmsg_post_timed(fake.conn, address, data, sizeof(data), timeout_ms, note_result, result);
+	return xenmsg_begin_send(fake.conn, address, data, sizeof(data), XENMSG_WITHIN(timeout_ms),
+				 note_result, result, NULL);
 }
 
 BOTH(a_timed_post_ends_as_its_cancel_is_answered)
@@ -297,28 +304,31 @@ BOTH(a_timed_post_that_is_taken_in_time_is_delivered)
 	assert_int_equal(outcome_of(&ever), -EACCES);
 }
 
-/* It can be withdrawn sooner, and it is the one that was posted last. */
+/* It can be withdrawn sooner, and no other is. */
 BOTH(a_timed_post_can_be_withdrawn)
 {
-	int first = 0, *same = &first;
+	static int first, second;
+	struct xenmsg_op *op;
 	uint64_t offset;
 	uint32_t channel;
 
-	assert_int_equal(post_timed("5:inbox", 50000, same), 0);
-	assert_int_equal(post_timed("5:inbox", 40000, same), 0);
+	assert_int_equal(post_timed("5:inbox", 50000, &first), 0);
+	second = PENDING;
+	assert_int_equal(xenmsg_begin_send(fake.conn, "5:inbox", (uint8_t[64]){0}, 64, XENMSG_WITHIN(40000),
+					   note_result, &second, &op),
+			 0);
 	xenmsg_process(fake.conn);
 	channel = expect_open("5:inbox");
 	fake_expect(&fake, FRAME_DATA);
 	fake_expect(&fake, FRAME_DATA);
-	assert_int_equal(xenmsg_withdraw(fake.conn, "5:other", same), -ENOENT);
-	assert_int_equal(xenmsg_withdraw(fake.conn, "5:inbox", same), 0);
+	assert_int_equal(xenmsg_op_withdraw(op), 0);
 	fake_expect(&fake, FRAME_CANCEL);
 	assert_int_equal(frame_u64_decode(fake.payload, fake.header.length, &offset), 0);
 	assert_int_equal(offset, 2 * SPAN_64 - 8);
 	fake_cancelled(&fake, channel, offset, ECANCELED);
-	assert_int_equal(outcome_of(same), -ETIMEDOUT);
-	*same = PENDING;
+	assert_int_equal(outcome_of(&second), -ETIMEDOUT);
+	assert_int_equal(first, PENDING);
 	xenmsg_close(fake.conn);
 	fake.conn = NULL;
-	assert_int_equal(*same, -ECONNRESET);
+	assert_int_equal(first, -ECONNRESET);
 }

@@ -306,11 +306,12 @@ BOTH(an_endpoint_takes_what_its_options_say)
 	static const struct {
 		const char *name;
 		unsigned options;
-	} cases[] = {{"both", 0}, {"messages", XENMSG_BIND_MESSAGES}, {"calls", XENMSG_BIND_CALLS}};
+	} cases[] = {{"both", 0}, {"messages", XENMSG_ONLY_MESSAGES}, {"calls", XENMSG_ONLY_CALLS}};
 
 	for (unsigned i = 0; i < 3; i++) {
 		fake_meanwhile(&fake, agree);
-		assert_int_equal(xenmsg_bind(fake.conn, cases[i].name, cases[i].options, NULL, NULL), 0);
+		assert_int_equal(
+			xenmsg_bind(fake.conn, cases[i].name, XENMSG_FLAGS(cases[i].options), NULL, NULL), 0);
 		fake_join(&fake);
 	}
 }

@@ -89,8 +89,8 @@ TEST(a_sender_in_the_steady_state_costs_nothing_but_copies)
 		if (round == 100)
 			allocations = system_calls = 0;
 		for (unsigned i = 0; i < batch; i++)
-			assert_int_equal(xenmsg_post(fake.conn, i % 2 ? "5:inbox" : "5:other", data,
-						     sizeof(data), on_done, NULL),
+			assert_int_equal(xenmsg_begin_send(fake.conn, i % 2 ? "5:inbox" : "5:other", data,
+							   sizeof(data), NULL, on_done, NULL, NULL),
 					 0);
 		consumed += drain() / 2;
 		if (round == 0) {

@@ -56,7 +56,8 @@ TEST_EACH(garbage_from_the_daemon_ends_the_connection, 14)
 		xenmsg_wait(fake.conn, 100);
 	assert_int_equal(result, -ECONNRESET);
 	assert_int_equal(xenmsg_process(fake.conn), -EPROTO);
-	assert_int_equal(xenmsg_post(fake.conn, "5:inbox", data, 64, NULL, NULL), -ENOTCONN);
+	assert_int_equal(xenmsg_begin_send(fake.conn, "5:inbox", data, 64, NULL, NULL, NULL, NULL),
+			 -ENOTCONN);
 	fake_stop(&fake);
 }
 
@@ -71,33 +72,33 @@ TEST_EACH(an_impossible_index_ends_the_connection_whoever_finds_it, 8)
 	fake_opened(&fake, expect_open("5:inbox"), 1ull << 40, FAKE_MAX_MESSAGE);
 	xenmsg_process(fake.conn);
 	while (r == 0)
-		r = xenmsg_send(fake.conn, "5:inbox", NULL, 0, 0, NULL);
+		r = xenmsg_send(fake.conn, "5:inbox", NULL, 0, XENMSG_FLAGS(XENMSG_AT_ONCE), NULL);
 	assert_int_equal(r, -EAGAIN); /* the ring is full, so the next one looks how much was taken */
 	*fake.out.ring.consumer = *fake.out.ring.producer + 8;
 	switch (which) {
 	case 0:
-		r = xenmsg_send(fake.conn, "5:inbox", NULL, 0, 0, NULL);
+		r = xenmsg_send(fake.conn, "5:inbox", NULL, 0, XENMSG_FLAGS(XENMSG_AT_ONCE), NULL);
 		break;
 	case 1:
-		r = xenmsg_send(fake.conn, "5:other", NULL, 0, 0, NULL);
+		r = xenmsg_send(fake.conn, "5:other", NULL, 0, XENMSG_FLAGS(XENMSG_AT_ONCE), NULL);
 		break;
 	case 2:
-		r = xenmsg_send(fake.conn, "5:other", NULL, 0, 1000, NULL);
+		r = xenmsg_send(fake.conn, "5:other", NULL, 0, XENMSG_WITHIN(1000), NULL);
 		break;
 	case 3:
-		r = xenmsg_post(fake.conn, "5:other", NULL, 0, NULL, NULL);
+		r = xenmsg_begin_send(fake.conn, "5:other", NULL, 0, NULL, NULL, NULL, NULL);
 		break;
 	case 4:
-		r = xenmsg_call(fake.conn, "5:other", NULL, 0, 1000, NULL);
+		r = xenmsg_call(fake.conn, "5:other", NULL, 0, XENMSG_WITHIN(1000), NULL);
 		break;
 	case 5:
-		r = xenmsg_call_post(fake.conn, "5:other", NULL, 0, NULL, NULL);
+		r = xenmsg_begin_call(fake.conn, "5:other", NULL, 0, NULL, NULL, NULL, NULL);
 		break;
 	case 6:
-		r = xenmsg_query(fake.conn, "status", &json);
+		r = xenmsg_query(fake.conn, "status", NULL, &json);
 		break;
 	case 7:
-		r = xenmsg_bind(fake.conn, "mine", 0, NULL, NULL);
+		r = xenmsg_bind(fake.conn, "mine", NULL, NULL, NULL);
 		break;
 	}
 	assert_int_equal(r, -ENOTCONN);

@@ -66,14 +66,14 @@ static int listen_while(void (*script)(struct fake *daemon))
 	int r;
 
 	fake_meanwhile(&fake, script);
-	r = xenmsg_mux_listen(mux, "web", XENMSG_LISTEN_HOSTS);
+	r = xenmsg_mux_listen(mux, "web", XENMSG_FROM_HOSTS);
 	fake_join(&fake);
 	return r;
 }
 
 MUX_BOTH(an_endpoint_is_bound_or_refused)
 {
-	assert_int_equal(xenmsg_mux_listen(mux, "not a name", XENMSG_LISTEN_HOSTS), -EINVAL);
+	assert_int_equal(xenmsg_mux_listen(mux, "not a name", XENMSG_FROM_HOSTS), -EINVAL);
 	assert_int_equal(listen_while(refuse), -EACCES);
 	assert_string_equal(xenmsg_mux_reason(mux), "not for you");
 	assert_int_equal(listen_while(agree), 0);
@@ -242,7 +242,7 @@ static void lose_while_listening(void (*script)(struct fake *daemon))
 	}
 	assert_int_equal(listen_while(script), -ENOTCONN);
 	assert_string_equal(user->log, "b");
-	assert_int_equal(xenmsg_mux_listen(mux, "web", XENMSG_LISTEN_HOSTS), -ENOTCONN);
+	assert_int_equal(xenmsg_mux_listen(mux, "web", XENMSG_FROM_HOSTS), -ENOTCONN);
 }
 
 MUX_BOTH(a_daemon_that_refuses_to_go_on_while_an_endpoint_is_bound)
@@ -278,7 +278,7 @@ static int be_interrupted_in(int (*ask)(void))
 
 static int listen_to_web(void)
 {
-	return xenmsg_mux_listen(mux, "web", XENMSG_LISTEN_HOSTS);
+	return xenmsg_mux_listen(mux, "web", XENMSG_FROM_HOSTS);
 }
 
 static int unlisten_web(void)

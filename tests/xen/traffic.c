@@ -195,7 +195,8 @@ static void send_messages(struct traffic *traffic)
 	while (!stopping && now_ms() >= traffic->again_ms && traffic->sent - traffic->delivered < most) {
 		size_t size = size_of(traffic->sent);
 		const uint8_t *data = make(traffic->own_key, MESSAGE, traffic->sent, size);
-		int r = xenmsg_post(traffic->conn, traffic->address, data, size, delivered, traffic);
+		int r = xenmsg_begin_send(traffic->conn, traffic->address, data, size, NULL, delivered,
+					  traffic, NULL);
 
 		if (r == -EAGAIN)
 			return;
@@ -256,9 +257,9 @@ static void make_calls(struct traffic *traffic)
 {
 	while (!stopping && traffic->met && traffic->asked - traffic->answered < CALLS_MAX) {
 		size_t size = size_of(traffic->asked + 5);
-		int r = xenmsg_call_post(traffic->conn, traffic->address,
-					 make(traffic->own_key, CALL, traffic->asked, size), size, answered,
-					 traffic);
+		int r = xenmsg_begin_call(traffic->conn, traffic->address,
+					  make(traffic->own_key, CALL, traffic->asked, size), size, NULL,
+					  answered, traffic, NULL);
 
 		if (r == -EAGAIN)
 			return;
@@ -321,11 +322,11 @@ static void open_stream(struct traffic *traffic)
 
 	if (traffic->own_key < traffic->other_key) {
 		snprintf(address, sizeof(address), "%s-s", traffic->address);
-		traffic->stream = xenmsg_connect(traffic->conn, address, BEGIN_MS);
+		traffic->stream = xenmsg_connect(traffic->conn, address, XENMSG_WITHIN(BEGIN_MS));
 		if (traffic->stream < 0)
 			fail("connect: %s", strerror(-traffic->stream));
 	} else {
-		traffic->stream = xenmsg_accept(traffic->conn, NULL, 0);
+		traffic->stream = xenmsg_accept(traffic->conn, XENMSG_WITHIN(0), NULL);
 	}
 }
 
@@ -391,7 +392,8 @@ static void send_end(struct traffic *traffic)
 	    traffic->asked != traffic->answered)
 		return;
 	traffic->end_sent = true;
-	r = xenmsg_post(traffic->conn, traffic->address, &end, sizeof(end), delivered, traffic);
+	r = xenmsg_begin_send(traffic->conn, traffic->address, &end, sizeof(end), NULL, delivered, traffic,
+			      NULL);
 	if (r < 0)
 		fail("the end: %s", strerror(-r));
 }
@@ -465,12 +467,12 @@ int main(int argc, char **argv)
 	snprintf(traffic.address, sizeof(traffic.address), "%s:%s", argv[4], traffic.tag);
 	snprintf(name, sizeof(name), "/tmp/%s.counts", traffic.tag);
 	traffic.counts = open(name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-	r = xenmsg_open(&traffic.conn, NULL);
+	r = xenmsg_open(&traffic.conn, NULL, NULL);
 	snprintf(name, sizeof(name), "%s-s", traffic.tag);
 	if (r == 0)
-		r = xenmsg_listen(traffic.conn, name, 0);
+		r = xenmsg_listen(traffic.conn, name, NULL);
 	if (r == 0)
-		r = xenmsg_bind(traffic.conn, traffic.tag, 0, take, &traffic);
+		r = xenmsg_bind(traffic.conn, traffic.tag, NULL, take, &traffic);
 	if (r < 0)
 		fail("open: %s", strerror(-r));
 	run(&traffic);

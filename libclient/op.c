@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "libclient/op.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define FIRST_SIZE (offsetof(struct xenmsg_options, flags) + sizeof(unsigned)) /* of version 0.2 */
+
+/* Members of a later version, which this one doesn't know, may be there, but not be used. */
+static bool uses_more(const struct xenmsg_options *options)
+{
+	const char *bytes = (const char *)options;
+
+	for (size_t i = sizeof(*options); i < options->size; i++)
+		if (bytes[i])
+			return true;
+	return false;
+}
+
+int how_read_given(struct how *how, const struct xenmsg_options *options, unsigned flags)
+{
+	if (options->size < FIRST_SIZE || uses_more(options) || (options->flags & ~flags))
+		return -EINVAL;
+	how->flags = options->flags;
+	if (options->timeout_ms != XENMSG_USUAL_MS)
+		how->timeout_ms = options->timeout_ms < 0 ? FOR_EVER : options->timeout_ms;
+	return 0;
+}

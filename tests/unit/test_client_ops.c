@@ -1,0 +1,338 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What libxenmsg promises about all that is begun: its options, its one outcome, its withdrawal, and what a signal does to the
+ * form that waits.
+ */
+#include "tests/unit/client_send_rig.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "wire/bytes.h"
+
+struct ended {
+	int times;
+	struct xenmsg_result result;
+	char reason[64];
+};
+
+static void note_end(void *userdata, const struct xenmsg_result *result)
+{
+	struct ended *ended = userdata;
+
+	ended->times++;
+	ended->result = *result;
+	strncpy(ended->reason, result->reason, sizeof(ended->reason) - 1);
+}
+
+/* As a loop does. */
+static void loop_until(const struct ended *ended)
+{
+	while (!ended->times) {
+		struct pollfd what = {.fd = xenmsg_fd(fake.conn), .events = POLLIN};
+
+		assert_int_equal(poll(&what, 1, 60000), 1);
+		assert_true(xenmsg_process(fake.conn) >= 0);
+	}
+	assert_int_equal(ended->times, 1);
+}
+
+static void ignore(void *userdata, const struct xenmsg_event *event)
+{
+}
+
+/* ---- options --------------------------------------------------------------------------------- */
+
+BOTH(options_that_nobody_knows_are_refused)
+{
+	struct {
+		struct xenmsg_options known;
+		uint64_t later;
+	} options = {.known = {.size = sizeof(options), .timeout_ms = -1}};
+	static int result;
+	struct xenmsg_op *op;
+	char *json;
+
+	/* A program of a later version that doesn't use what is new there. */
+	assert_int_equal(xenmsg_begin_send(fake.conn, "5:inbox", "x", 1, &options.known, NULL, NULL, NULL),
+			 0);
+	options.later = 1;
+	assert_int_equal(xenmsg_begin_send(fake.conn, "5:inbox", "x", 1, &options.known, NULL, NULL, NULL),
+			 -EINVAL);
+	options.later = 0;
+	options.known.size = 8;
+	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", "x", 1, &options.known, NULL), -EINVAL);
+	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", "x", 1, XENMSG_FLAGS(XENMSG_LEND), NULL), -EINVAL);
+	assert_int_equal(xenmsg_call(fake.conn, "5:inbox", "x", 1, XENMSG_FLAGS(XENMSG_AT_ONCE), NULL),
+			 -EINVAL);
+	assert_int_equal(xenmsg_bind(fake.conn, "a", XENMSG_FLAGS(XENMSG_FROM_HOSTS), NULL, NULL), -EINVAL);
+	assert_int_equal(xenmsg_listen(fake.conn, "a", XENMSG_FLAGS(XENMSG_ONLY_CALLS)), -EINVAL);
+	assert_int_equal(xenmsg_watch(fake.conn, "*", XENMSG_FLAGS(1), ignore, NULL), -EINVAL);
+	assert_int_equal(xenmsg_query(fake.conn, "peers", XENMSG_FLAGS(1), &json), -EINVAL);
+	assert_int_equal(xenmsg_ping(fake.conn, "5", XENMSG_FLAGS(1), NULL), -EINVAL);
+	assert_int_equal(xenmsg_connect(fake.conn, "5:a", XENMSG_FLAGS(1)), -EINVAL);
+	assert_int_equal(xenmsg_accept(fake.conn, XENMSG_FLAGS(1), NULL), -EINVAL);
+	/* An op is valid until `done` is called, so there has to be one. */
+	assert_int_equal(xenmsg_begin_send(fake.conn, "5:inbox", "x", 1, NULL, NULL, NULL, &op), -EINVAL);
+	assert_int_equal(xenmsg_begin_bind(fake.conn, "a", NULL, NULL, NULL, NULL, &op), -EINVAL);
+	assert_int_equal(xenmsg_begin_query(fake.conn, "peers", NULL, NULL, NULL, NULL), -EINVAL);
+	post("5:inbox", "x", 1, &result); /* nothing is left of all that */
+	xenmsg_process(fake.conn);
+	expect_open("5:inbox");
+	fake_expect(&fake, FRAME_DATA);
+	fake_expect(&fake, FRAME_DATA);
+	assert_false(fake_has_frame(&fake));
+}
+
+BOTH(what_is_sent_at_once_has_its_outcome)
+{
+	static uint8_t large[65536 + 8];
+	struct ended ended = {0};
+	uint32_t channel;
+
+	assert_true(xenmsg_max_at_once(fake.conn) < sizeof(large));
+	assert_int_equal(xenmsg_begin_send(fake.conn, "5:inbox", large, sizeof(large),
+					   XENMSG_FLAGS(XENMSG_AT_ONCE), note_end, &ended, NULL),
+			 -EMSGSIZE);
+	assert_int_equal(xenmsg_begin_send(fake.conn, "5:inbox", large, 64,
+					   XENMSG_WITH(60000, XENMSG_AT_ONCE), note_end, &ended, NULL),
+			 0);
+	xenmsg_process(fake.conn);
+	channel = expect_open("5:inbox");
+	fake_expect(&fake, FRAME_DATA);
+	fake_credit(&fake, channel, SPAN_64, 65536);
+	loop_until(&ended);
+	assert_int_equal(ended.result.error, 0);
+	assert_int_equal(ended.result.fate, XENMSG_DONE);
+	assert_int_equal(ended.result.stream, -1);
+}
+
+/* ---- requests -------------------------------------------------------------------------------- */
+
+BOTH(questions_are_answered_in_the_loop)
+{
+	struct ended query = {0}, ping = {0}, watch = {0}, refused = {0};
+	uint8_t round_trip[16] = {0};
+	uint32_t numbers[4];
+	int number;
+
+	assert_int_equal(xenmsg_begin_query(fake.conn, "peers", NULL, note_end, &query, NULL), 0);
+	assert_int_equal(xenmsg_begin_ping(fake.conn, "5", NULL, note_end, &ping, NULL), 0);
+	number = xenmsg_begin_watch(fake.conn, "*", NULL, ignore, note_end, &watch, NULL);
+	assert_true(number > 0);
+	assert_int_equal(xenmsg_begin_listen(fake.conn, "streams", NULL, note_end, &refused, NULL), 0);
+	assert_int_equal(query.times + ping.times + watch.times + refused.times, 0);
+	xenmsg_process(fake.conn);
+	for (int i = 0; i < 4; i++) {
+		static const uint8_t types[] = {FRAME_QUERY, FRAME_PROBE, FRAME_WATCH, FRAME_BIND};
+
+		fake_expect(&fake, types[i]);
+		numbers[i] = fake.header.channel;
+	}
+	assert_int_equal(numbers[2], number);
+	fake_reply(&fake, numbers[3], EACCES, "not you", false);
+	loop_until(&refused);
+	assert_int_equal(refused.result.error, -EACCES);
+	assert_int_equal(refused.result.fate, XENMSG_NOT_DONE);
+	assert_string_equal(refused.reason, "not you");
+	assert_int_equal(xenmsg_unbind(fake.conn, "streams"), -ENOENT);
+	fake_reply(&fake, numbers[0], 0, "[", true);
+	fake_reply(&fake, numbers[0], 0, "]", false);
+	loop_until(&query);
+	assert_int_equal(query.result.error, 0);
+	assert_string_equal(query.result.json, "[]");
+	free(query.result.json);
+	put_u64(round_trip + 8, 4711);
+	fake_send(&fake, FRAME_REPLY, 0, numbers[1], round_trip, sizeof(round_trip));
+	loop_until(&ping);
+	assert_int_equal(ping.result.round_trip_ns, 4711);
+	assert_null(ping.result.json);
+	fake_reply(&fake, numbers[2], 0, "", false);
+	loop_until(&watch);
+	assert_int_equal(xenmsg_unwatch(fake.conn, number), 0);
+}
+
+BOTH(what_is_withdrawn_is_undone_at_the_daemon)
+{
+	struct ended bind = {0}, listen = {0}, watch = {0}, query = {0};
+	struct xenmsg_op *ops[4];
+	int number;
+
+	assert_int_equal(xenmsg_begin_bind(fake.conn, "inbox", NULL, NULL, note_end, &bind, &ops[0]), 0);
+	assert_int_equal(xenmsg_begin_listen(fake.conn, "streams", NULL, note_end, &listen, &ops[1]), 0);
+	number = xenmsg_begin_watch(fake.conn, "*", NULL, ignore, note_end, &watch, &ops[2]);
+	assert_int_equal(xenmsg_begin_query(fake.conn, "policy reload", NULL, note_end, &query, &ops[3]), 0);
+	for (int i = 0; i < 4; i++) {
+		assert_int_equal(xenmsg_op_withdraw(ops[i]), 0);
+		assert_int_equal(xenmsg_op_withdraw(ops[i]), -EALREADY);
+	}
+	assert_int_equal(bind.times, 0);
+	loop_until(&query);
+	assert_int_equal(bind.result.error, -ETIMEDOUT);
+	assert_int_equal(bind.result.fate, XENMSG_NOT_DONE);
+	assert_int_equal(listen.result.error, -ETIMEDOUT);
+	assert_int_equal(watch.result.error, -ETIMEDOUT);
+	assert_int_equal(query.result.error, -ETIMEDOUT);
+	assert_int_equal(query.result.fate, XENMSG_UNKNOWN); /* it may be carried out */
+	assert_int_equal(xenmsg_unwatch(fake.conn, number), -ENOENT);
+	fake_expect(&fake, FRAME_BIND);
+	fake_reply(&fake, fake.header.channel, 0, "", false); /* it was too late to prevent that */
+	fake_expect(&fake, FRAME_BIND);
+	fake_expect(&fake, FRAME_WATCH);
+	fake_expect(&fake, FRAME_QUERY);
+	fake_expect(&fake, FRAME_UNBIND);
+	assert_memory_equal(fake.payload, "inbox", 5);
+	fake_expect(&fake, FRAME_UNBIND);
+	assert_memory_equal(fake.payload, "streams", 7);
+	fake_expect(&fake, FRAME_UNWATCH);
+	/* Nothing is told twice, and the name is free again. */
+	fake_bind(&fake, "inbox", NULL, NULL);
+	assert_int_equal(bind.times, 1);
+}
+
+BOTH(a_question_whose_time_is_up_ends_in_the_loop)
+{
+	struct ended late = {0}, soon = {0};
+	uint32_t number;
+
+	assert_int_equal(xenmsg_begin_query(fake.conn, "peers", XENMSG_WITHIN(60000), note_end, &late, NULL),
+			 0);
+	assert_int_equal(xenmsg_begin_ping(fake.conn, "5", XENMSG_WITHIN(30), note_end, &soon, NULL), 0);
+	xenmsg_process(fake.conn);
+	fake_expect(&fake, FRAME_QUERY);
+	number = fake.header.channel;
+	fake_expect(&fake, FRAME_PROBE);
+	loop_until(&soon);
+	assert_int_equal(soon.result.error, -ETIMEDOUT);
+	assert_int_equal(late.times, 0);
+	/* What comes later is of no interest, and does no harm. */
+	fake_reply(&fake, fake.header.channel, 0, "12345678", false);
+	fake_reply(&fake, number, 0, "[]", false);
+	loop_until(&late);
+	assert_string_equal(late.result.json, "[]");
+	free(late.result.json);
+	assert_int_equal(soon.times, 1);
+}
+
+BOTH(each_question_has_its_outcome_when_the_connection_ends)
+{
+	struct ended ended[3] = {{0}};
+
+	assert_int_equal(xenmsg_begin_query(fake.conn, "peers", NULL, note_end, &ended[0], NULL), 0);
+	assert_int_equal(xenmsg_begin_ping(fake.conn, "5", NULL, note_end, &ended[1], NULL), 0);
+	assert_true(xenmsg_begin_watch(fake.conn, "*", NULL, ignore, note_end, &ended[2], NULL) > 0);
+	xenmsg_close(fake.conn);
+	fake.conn = NULL;
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(ended[i].times, 1);
+		assert_int_equal(ended[i].result.error, -ECANCELED);
+	}
+}
+
+/* ---- signals --------------------------------------------------------------------------------- */
+
+static pthread_t waiting;
+static volatile bool has_returned;
+static uint8_t awaited; /* the frame behind which the signals come */
+
+static void do_nothing(int number)
+{
+}
+
+/* Signals come until the function has returned: it may not sleep yet when the first does. */
+static void interrupt(struct fake *daemon)
+{
+	fake_expect(daemon, awaited);
+	while (!has_returned) {
+		pthread_kill(waiting, SIGUSR1);
+		usleep(10000);
+	}
+}
+
+static void expect_signal(uint8_t frame)
+{
+	struct sigaction action = {.sa_handler = do_nothing};
+
+	sigaction(SIGUSR1, &action, NULL);
+	waiting = pthread_self();
+	has_returned = false;
+	awaited = frame;
+	fake_meanwhile(&fake, interrupt);
+}
+
+static int end_signal(int r)
+{
+	has_returned = true;
+	fake_join(&fake);
+	return r;
+}
+
+BOTH(a_signal_ends_a_question)
+{
+	char *json;
+
+	expect_signal(FRAME_QUERY);
+	assert_int_equal(end_signal(xenmsg_query(fake.conn, "peers", NULL, &json)), -EINTR);
+	expect_signal(FRAME_PROBE);
+	assert_int_equal(end_signal(xenmsg_ping(fake.conn, "5", NULL, NULL)), -EINTR);
+	expect_signal(FRAME_WATCH);
+	assert_int_equal(end_signal(xenmsg_watch(fake.conn, "*", NULL, ignore, NULL)), -EINTR);
+	fake_expect(&fake, FRAME_UNWATCH);
+	expect_signal(FRAME_BIND);
+	assert_int_equal(end_signal(xenmsg_bind(fake.conn, "inbox", NULL, NULL, NULL)), -EINTR);
+	fake_expect(&fake, FRAME_UNBIND);
+	expect_signal(FRAME_BIND);
+	assert_int_equal(end_signal(xenmsg_listen(fake.conn, "streams", NULL)), -EINTR);
+	fake_expect(&fake, FRAME_UNBIND);
+	fake_bind(&fake, "inbox", NULL, NULL);
+}
+
+static bool was_taken;
+
+/* The receiver takes it only if `was_taken`. */
+static void interrupt_and_settle(struct fake *daemon)
+{
+	uint64_t offset;
+	uint32_t channel;
+
+	fake_expect(daemon, FRAME_OPEN);
+	channel = daemon->header.channel;
+	fake_expect(daemon, FRAME_DATA);
+	fake_opened(daemon, channel, 65536, FAKE_MAX_MESSAGE);
+	while (!fake_has_frame(daemon)) {
+		pthread_kill(waiting, SIGUSR1);
+		usleep(10000);
+	}
+	fake_expect(daemon, FRAME_CANCEL);
+	assert_int_equal(frame_u64_decode(daemon->payload, daemon->header.length, &offset), 0);
+	fake_cancelled(daemon, channel, offset, was_taken ? 0 : ECANCELED);
+}
+
+static int send_interrupted(const char *address, bool taken, struct xenmsg_result *result)
+{
+	struct sigaction action = {.sa_handler = do_nothing};
+	uint8_t data[64] = {0};
+	int r;
+
+	sigaction(SIGUSR1, &action, NULL);
+	waiting = pthread_self();
+	was_taken = taken;
+	fake_meanwhile(&fake, interrupt_and_settle);
+	r = xenmsg_send(fake.conn, address, data, sizeof(data), NULL, result);
+	fake_join(&fake);
+	return r;
+}
+
+BOTH(a_signal_withdraws_a_message_that_waits)
+{
+	struct xenmsg_result result;
+
+	assert_int_equal(send_interrupted("5:inbox", false, &result), -EINTR);
+	assert_int_equal(result.fate, XENMSG_NOT_DONE);
+	assert_int_equal(send_interrupted("6:inbox", true, &result), 0);
+	assert_int_equal(result.fate, XENMSG_DONE);
+}
