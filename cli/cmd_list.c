@@ -256,6 +256,8 @@ static bool some_have(struct json_object *list, const char *column)
 	return false;
 }
 
+#define FIELDS_MAX 16 /* of an entry */
+
 /* A command that lists. */
 struct listing {
 	const char *subject; /* as it was typed */
@@ -276,16 +278,18 @@ static int print_entries(const struct listing *listing, struct json_object *entr
 {
 	struct writer *writer = writer_new_for(WRITER_TABLE, &listing->choice);
 	bool chosen = choice_is_made(&listing->choice);
-	size_t count = json_object_array_length(entries);
+	const char *const *names = chosen ? listing->fields : listing->columns;
+	bool shown[FIELDS_MAX];
 	int code = EXIT_DONE;
 
-	for (size_t i = 0; code == EXIT_DONE && i < count; i++) {
+	for (size_t i = 0; names[i]; i++)
+		shown[i] = chosen || some_have(entries, names[i]);
+	for (size_t i = 0; code == EXIT_DONE && i < json_object_array_length(entries); i++) {
 		struct json_object *entry = json_object_array_get_idx(entries, i);
-		const char *const *name = chosen ? listing->fields : listing->columns;
 
-		for (; *name; name++)
-			if (chosen || some_have(entries, *name))
-				writer_json(writer, *name, text_for_table(at(entry, *name)));
+		for (size_t k = 0; names[k]; k++)
+			if (shown[k])
+				writer_json(writer, names[k], text_for_table(at(entry, names[k])));
 		code = writer_end_row(writer);
 	}
 	if (code == EXIT_DONE)

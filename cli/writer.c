@@ -84,11 +84,14 @@ static char *printed(struct json_object *value)
 	return line;
 }
 
+/* Returns how many letters it has: in UTF-8 one has a byte that doesn't begin with binary 10. */
 static int width_of(struct json_object *value)
 {
 	char *text = printed(value);
-	int width = (int)strlen(text);
+	int width = 0;
 
+	for (const char *c = text; *c; c++)
+		width += (*c & 0xc0) != 0x80;
 	free(text);
 	return width;
 }

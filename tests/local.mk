@@ -80,6 +80,7 @@ integration_tests = \
 	tests/integration/test_cli_help.py \
 	tests/integration/test_cli_interrupt.py \
 	tests/integration/test_cli_json.py \
+	tests/integration/test_cli_large.py \
 	tests/integration/test_cli_messages.py \
 	tests/integration/test_cli_queries.py \
 	tests/integration/test_cli_streams.py \

@@ -30,9 +30,9 @@ DOES_SOMETHING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202
 class Terminal:
     """A command whose output and errors are one."""
 
-    def __init__(self, node, *arguments):
+    def __init__(self, node, *arguments, columns=80):
         self.master, end = os.openpty()
-        fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
+        fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("4H", 24, columns, 0, 0))
         self.process = subprocess.Popen(node.command(tool("xenmsg"), *arguments), env=dict(node.environment, TERM="xterm"), stdin=end,
                                         stdout=end, stderr=end)
         node.children.append(self.process)

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Listings of hosts with 500 domains and 5,000 endpoints, whoever reads them: nothing is garbled, slow or silent."""
+
+import contextlib
+import json
+import os
+import subprocess
+
+import pytest
+
+from frames import HELLO, MORE, QUERY, REPLY, WELCOME, Closed, bytes_of, frame, receive_frame, u32, u64
+from messaging import EXIT_ERROR, EXIT_NO_DAEMON, EXIT_OK, PATIENCE, tool
+from test_cli_terminal import HostileDaemon, Terminal
+
+DOMAINS, ENDPOINTS = 500, 5000
+PIECE = 30000
+NAME = "grüße-€"
+LISTS = {"peers": DOMAINS, "endpoints": ENDPOINTS, "hosts": DOMAINS}
+
+
+class LargeDaemon(HostileDaemon):
+    """Answers with long lists, in pieces; `pieces`: it ends behind so many."""
+
+    pieces = None
+
+    def serve(self, connection):
+        with connection, contextlib.suppress(Closed, OSError):
+            while True:
+                got = receive_frame(connection)
+                if got.kind == HELLO:
+                    connection.sendall(frame(WELCOME, b"\1\0\0\0" + u32(0, 1, 0) + u64(1 << 24) + bytes(16)))
+                elif got.kind == QUERY:
+                    text = json.dumps(self.answer(got.payload), ensure_ascii=False).encode()
+                    parts = [text[at:at + PIECE] for at in range(0, len(text), PIECE)]
+                    for number, part in enumerate(parts[:self.pieces]):
+                        more = MORE if number < len(parts) - 1 else 0
+                        connection.sendall(frame(REPLY, u32(0, 0) + bytes_of(part), channel=got.channel, flags=more))
+                    if self.pieces:
+                        return
+
+    def answer(self, question):
+        peers = [{"domid": domid, "name": f"{NAME}-{domid}", "uuid": None, "version": "0.1.0", "up": True, "link": "up", "since": 1,
+                  "resumes": 0, "rtt_us": 1.5} for domid in range(DOMAINS)]
+        endpoints = [{"domid": number // 10, "domain": (NAME, "plain")[number % 2], "name": f"endpoint-{number}", "kind": "message",
+                      "visible_to": ["*"], "uid": 0, "pid": 1, "comm": NAME} for number in range(ENDPOINTS)]
+        if question.startswith(b"status"):
+            links = [{"peer": peer, "state": "up", "role": "maps", "channels": 1, "rtt_us": 1.5} for peer in peers]
+            return {"domid": 1, "version": "0.1.0", "uptime_s": 1, "links": links, "peers": peers, "clients": [], "streams": [],
+                    "endpoints": [dict(endpoint, queued=0) for endpoint in endpoints], "accounts": []}
+        if question.startswith(b"hosts"):
+            return [{"host": f"host{number}", "own": number == 0, "gateway": "connected", "up": True} for number in range(DOMAINS)]
+        return peers if question.startswith(b"peers") else endpoints
+
+
+@pytest.fixture(name="large")
+def large_daemon(tmp_path):
+    daemon = LargeDaemon(tmp_path / "sock")
+    yield daemon
+    daemon.close()
+
+
+def run(daemon, *words, **options):
+    options = {"stdout": subprocess.PIPE, **options}
+    return subprocess.run([tool("xenmsg"), "--socket", daemon.path, *words], stderr=subprocess.PIPE, timeout=20 * PATIENCE, check=False,
+                          env=dict(os.environ, LC_ALL="C"), **options)
+
+
+@pytest.mark.parametrize("command, count", LISTS.items())
+def test_long_lists_are_whole_and_take_no_time(large, command, count):
+    done = run(large, command)
+    head, *rows = done.stdout.decode().splitlines()
+    assert done.returncode == EXIT_OK and done.stderr == b"" and len(rows) == count and head.isupper()
+    assert all(len(row.split()) == len(rows[1].split()) for row in rows[1:])
+    if command == "endpoints":
+        assert len({row.index("endpoint-") for row in rows}) == 1  # names of more bytes than letters move no column
+    entries = [json.loads(line) for line in run(large, command, "--json").stdout.splitlines()]
+    assert len(entries) == count
+    field = {"endpoints": "address"}.get(command, "host" if command == "hosts" else "name")
+    assert run(large, command, "--format", f"%{{{field}}}").stdout.decode().splitlines() == [entry[field] for entry in entries]
+
+
+def test_a_long_status_is_whole(large):
+    lines = run(large, "status").stdout.decode().splitlines()
+    assert sum(line.endswith(" 0") or " endpoint-" in line for line in lines) >= ENDPOINTS
+    assert f"{DOMAINS} peers, {DOMAINS} links, {ENDPOINTS} endpoints, 0 clients" in lines
+    assert len(json.loads(run(large, "status", "--json").stdout)["endpoints"]) == ENDPOINTS
+
+
+@pytest.mark.parametrize("command", [*LISTS, "status", "peers --json", "endpoints --format %{name}", "status --json", "status --metrics"])
+def test_what_cannot_be_written_is_told_in_one_line(large, command):
+    with open("/dev/full", "wb") as full:
+        done = run(large, *command.split(), stdout=full)
+    assert done.returncode == EXIT_ERROR and done.stderr == b"xenmsg: can't write to standard output: No space left on device\n", done
+    done = subprocess.run(["sh", "-c", 'exec "$@" >&-', "sh", tool("xenmsg"), "--socket", large.path, *command.split()],
+                          stderr=subprocess.PIPE, timeout=20 * PATIENCE, check=False)
+    assert done.returncode == EXIT_ERROR and done.stderr == b"xenmsg: can't write to standard output: Bad file descriptor\n", done
+    # Who has read enough hears nothing.
+    done = subprocess.run(["bash", "-c", '"$@" | head -n 1; exit ${PIPESTATUS[0]}', "bash", tool("xenmsg"), "--socket", large.path,
+                           *command.split()], capture_output=True, timeout=20 * PATIENCE, check=False)
+    assert done.returncode in (EXIT_OK, EXIT_ERROR) and done.stderr == b"" and done.stdout.count(b"\n") == 1, done
+
+
+@pytest.mark.parametrize("command", [*LISTS, "status"])
+def test_a_daemon_that_stops_in_the_middle_is_told(large, command):
+    large.pieces = 1
+    done = run(large, command)
+    assert done.returncode == EXIT_NO_DAEMON and done.stdout == b"" and done.stderr.count(b"\n") == 1, done
+    assert b"xenmsgd has gone away" in done.stderr
+
+
+@pytest.mark.parametrize("columns", [40, 1])
+def test_narrow_terminals_get_every_line(nodes, large, columns):
+    one = nodes(1, start=False)[1]
+    for command, count in LISTS.items():
+        terminal = Terminal(one, "--socket", large.path, command, columns=columns)
+        assert terminal.end().count("\n") == count + 1
+        assert terminal.process.returncode == EXIT_OK
