@@ -9,6 +9,7 @@ import subprocess
 from messaging import (EXIT_DENIED, EXIT_ERROR, EXIT_NO_DAEMON, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_TIMEOUT, EXIT_UNREACHABLE, EXIT_USAGE,
                        eventually, stopped, tool)
 from protocol import cut_off
+from test_hosts import IN, OUT, joined_hosts  # the fixture `hosts`  # noqa: F401  pylint: disable=unused-import
 
 
 def examine(node, *domains, code):
@@ -172,3 +173,23 @@ def test_a_bad_address_is_no_way(nodes):
     for address in ("2:", ":box", "2:a b", "2:" + "x" * 64, "a/b/c:d", "2:x:y", "\x1b:x"):
         done = one.xenmsg("doctor", address)
         assert done.returncode == EXIT_USAGE and b"bad address" in done.stderr and done.stderr.count(b"\n") == 1, done
+
+
+def test_the_way_leads_to_other_hosts(hosts):
+    here, there = hosts(guests=1)
+    there[1].popen("serve", "rev", "--", "rev")
+    eventually(lambda: "rev" in there[1].endpoints(), "the server is bound")
+    for node in (here[0], here[1]):
+        found, text = way(node, "hostb/1:rev", EXIT_OK)
+        assert found == [(step, "ok") for step in ("host", *WAY)] and "takes calls (xenmsg call)" in text, text
+        assert way(node, "hostb/1:none", EXIT_NO_ENDPOINT)[0][-1] == ("endpoint", "FAIL")
+        assert way(node, "hostb/9:rev", EXIT_UNREACHABLE)[0][-1] == ("domain", "FAIL")
+        found, text = way(node, "hostc/1:rev", EXIT_DENIED)
+        assert found == [("host", "FAIL")] and "hostc" in text and "mend: " in text, text
+
+
+def test_without_an_out_the_way_ends_in_domain_0(hosts):
+    here, _ = hosts(guests=1, policy=IN + OUT.replace("from = *", "from = 9"))
+    for node in (here[0], here[1]):
+        found, text = way(node, "hostb/1:rev", EXIT_DENIED)
+        assert found[-1][1] == "FAIL" and found[-1][0] in ("host", "rule") and "[out]" in text, text
