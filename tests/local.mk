@@ -114,6 +114,7 @@ integration_tests = \
 	tests/integration/test_python.py \
 	tests/integration/test_python_ends.py \
 	tests/integration/test_relay.py \
+	tests/integration/test_first_hour.py \
 	tests/integration/test_floors.py \
 	tests/integration/test_report.py \
 	tests/integration/test_restore.py \

@@ -354,6 +354,7 @@ BLOCKS = {
     },
     "doc/architecture.md": "no page of commands",
     "doc/fields.md": "no page of commands",
+    "doc/first-hour.md": "what a terminal shows: tests/integration/test_first_hour.py types it again",
     "doc/protocol.md": "no page of commands",
     "doc/metrics.md": "no blocks; its unit is tried by the_exporters_unit_serves_metrics_once_it_is_enabled",
     "doc/run.md": "no page of commands",

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""doc/first-hour.md shows what is typed in the first hour, and what the terminal shows then."""
+
+import os
+import re
+import shlex
+
+import pytest
+
+from messaging import BINDIR, Node, eventually
+from test_cli_terminal import Terminal
+
+PAGE = os.path.join(os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "..", "..")), "doc", "first-hour.md")
+POLICY = "[rule]\nfrom = 3\nto = inbox, upper\naction = allow\n"
+
+
+def plain(text):
+    """Without what differs each time: numbers, UUIDs, and how wide they make a column."""
+    text = re.sub(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "UUID", text)
+    return re.sub(r"[ \t]+", " ", re.sub(r"\d+(\.\d+)?[KMGT]?", "0", text)).replace(" \n", "\n")
+
+
+def typed(node, line):
+    """What the terminal shows, on lines of its own."""
+    text = Terminal(node, *shlex.split(line)[2:], columns=110).end()
+    return f"{line}\n{text}" + ("\n" if text and not text.endswith("\n") else "")
+
+
+def typed_again(page, nodes):
+    """The page with what is shown now."""
+    def shown(match):
+        domid, block = int(match[1]), match[2]
+        lines = [line for line in block.splitlines() if line.startswith("$ ")]
+        texts = "".join(typed(nodes[domid], line) for line in lines).replace(nodes[domid].socket, "/run/xenmsg/xenmsg.sock")
+        return f"In domain {domid}:\n```\n{texts}```\n"
+    return re.sub(r"^In domain (\d):\n```\n(.*?)^```\n", shown, page, flags=re.M | re.S)
+
+
+@pytest.mark.skipif(not BINDIR, reason="on what is installed")
+def test_the_first_hour_is_as_the_page_shows_it(make_host, tmp_path):
+    host = make_host(5)
+    three, five = (Node(host, domid, tmp_path, policy=policy) for domid, policy in ((3, None), (5, POLICY)))
+    try:
+        look_at_the_page(three.start(), five.start())
+    finally:
+        for node in (three, five):
+            node.end()
+
+
+def look_at_the_page(three, five):
+    five.receiver("inbox")
+    five.popen("serve", "upper", "--", "tr", "a-z", "A-Z")
+    five.popen("listen", "sort", "--", "sort")
+    listed = lambda: {(entry["name"], entry["kind"]) for entry in three.json("endpoints", "5")}
+    eventually(lambda: listed() == {("inbox", "message"), ("upper", "call")}, "domain 3 sees what it may reach")
+    eventually(lambda: "sort" in five.endpoints(), "it is bound, too")
+    three.sees(five)
+    eventually(lambda: three.xenmsg("ping", "5", "--count", "1").returncode == 0, "the link is there")
+    with open(PAGE, encoding="utf-8") as file:
+        page = file.read()
+    again = typed_again(page, {3: three, 5: five})
+    if os.environ.get("XENMSG_UPDATE"):
+        with open(PAGE, "w", encoding="utf-8") as file:
+            file.write(again)
+        return
+    assert plain(again).splitlines() == plain(page).splitlines()
