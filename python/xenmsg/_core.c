@@ -25,6 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <structmember.h>
+#include <unistd.h>
 
 #include "xenmsg.h"
 
@@ -397,7 +398,7 @@ static PyTypeObject message_type = {
 
 struct connection;
 
-/* A message or call that was posted. Until it has ended, the connection holds a reference and is in `connection`. */
+/* What was begun. Until it has ended, the connection holds a reference and is in `connection`. */
 struct outcome {
 	PyObject_HEAD struct connection *connection;
 	struct outcome *prev, *next; /* of those that have not ended, or have and are to be handed on */
@@ -405,7 +406,7 @@ struct outcome {
 	PyObject *waiter;		  /* whatever Python wants to be told with */
 	PyObject *reply;		  /* Message */
 	struct xenmsg_message *raw_reply; /* as it came, until there is the GIL */
-	struct xenmsg_op *op;		  /* valid until it has ended */
+	struct xenmsg_op *op;		  /* valid until it has ended; NULL: it can't be withdrawn */
 	struct xenmsg_result result;	  /* `reason` is ours; its reply is in `raw_reply`, then in `reply` */
 	bool ended, seen;
 };
@@ -452,7 +453,9 @@ struct connection {
 	PyObject *outcome_class; /* what post() makes: a subclass of Outcome */
 	struct list pending, ended;
 	size_t pending_count;
-	PyObject *failed; /* the first Outcome with an error that nobody has looked at */
+	struct outcome *opening;  /* of the connection itself, until it is taken */
+	struct outcome *watching; /* of the watch that was begun last, until it has ended */
+	PyObject *failed;	  /* the first Outcome with an error that nobody has looked at */
 	struct event *events, **last_event;
 	bool events_lost;
 	PyObject *weak_references;
@@ -485,11 +488,30 @@ static void outcome_dealloc(PyObject *object)
 	Py_XDECREF(self->reply);
 	Py_XDECREF(self->address);
 	free((char *)self->result.reason);
+	free(self->result.json);
+	if (self->ended && self->result.stream >= 0)
+		close(self->result.stream); /* nobody has taken it */
 	/* a subclass's own deallocator, which calls this one, sees to the type */
 	Py_TYPE(object)->tp_free(object);
 }
 
-/* None, the reply, or the error raised. */
+/* What came of it, which only the first one gets if it is a stream. */
+static PyObject *outcome_value(struct outcome *self)
+{
+	int stream = self->result.stream;
+
+	self->result.stream = -1;
+	if (stream >= 0)
+		return PyLong_FromLong(stream);
+	if (self->result.json)
+		return PyUnicode_DecodeUTF8(self->result.json, (Py_ssize_t)strlen(self->result.json),
+					    "replace");
+	if (self->result.round_trip_ns)
+		return PyFloat_FromDouble((double)self->result.round_trip_ns / 1e9);
+	return Py_NewRef(self->reply ? self->reply : Py_None);
+}
+
+/* None, the reply, what else came of it, or the error raised. */
 static PyObject *outcome_result(PyObject *object, PyObject *ignored)
 {
 	struct outcome *self = (struct outcome *)object;
@@ -502,7 +524,7 @@ static PyObject *outcome_result(PyObject *object, PyObject *ignored)
 	if (self->result.error < 0)
 		return raise_result(&self->result, (int)self->result.fate, PyUnicode_AsUTF8(self->address),
 				    self->reply);
-	return Py_NewRef(self->reply ? self->reply : Py_None);
+	return outcome_value(self);
 }
 
 static PyObject *outcome_done(PyObject *object, PyObject *ignored)
@@ -516,7 +538,7 @@ static PyObject *outcome_withdraw(PyObject *object, PyObject *ignored)
 	struct shared *shared;
 	int r;
 
-	if (self->ended || !self->connection)
+	if (self->ended || !self->connection || !self->op)
 		Py_RETURN_FALSE;
 	shared = self->connection->shared;
 	if (check_usable(shared) < 0)
@@ -560,7 +582,8 @@ static PyGetSetDef outcome_properties[] = {
 static PyMethodDef outcome_methods[] = {
 	{"done", outcome_done, METH_NOARGS, "done()\n--\n\nWhether it is known."},
 	{"result", outcome_result, METH_NOARGS,
-	 "result()\n--\n\nNone, or a call's reply; raises Error if it has failed, RuntimeError if it isn't known yet."},
+	 "result()\n--\n\nNone, a call's reply, a descriptor, an answer's JSON, or a ping's seconds; raises Error if it has "
+	 "failed, RuntimeError if it isn't known yet."},
 	{"withdraw", outcome_withdraw, METH_NOARGS,
 	 "withdraw()\n--\n\nGives it up. Its outcome follows within 2 s: ETIMEDOUT if it was not taken and never will be. "
 	 "False: it is too late for that."},
@@ -569,7 +592,7 @@ static PyMethodDef outcome_methods[] = {
 
 static PyTypeObject outcome_type = {
 	PyVarObject_HEAD_INIT(NULL, 0).tp_name = "xenmsg._core.Outcome",
-	.tp_doc = "What becomes of a message or call that was posted.",
+	.tp_doc = "What becomes of a message, a call, or something else that was begun.",
 	.tp_basicsize = sizeof(struct outcome),
 	.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE |
 		    Py_TPFLAGS_DISALLOW_INSTANTIATION,
@@ -594,6 +617,16 @@ static void on_done(void *userdata, const struct xenmsg_result *result)
 	list_remove(&connection->pending, outcome);
 	connection->pending_count--;
 	list_add(&connection->ended, outcome);
+}
+
+/* A watch's events and its outcome have the same userdata. */
+static void on_watched(void *userdata, const struct xenmsg_result *result)
+{
+	struct connection *connection = userdata;
+	struct outcome *outcome = connection->watching;
+
+	connection->watching = NULL;
+	on_done(outcome, result);
 }
 
 static void on_event(void *userdata, const struct xenmsg_event *come)
@@ -665,17 +698,55 @@ static struct xenmsg *usable(PyObject *object)
 	return self->shared->conn;
 }
 
+static struct outcome *outcome_new(struct connection *self, PyObject *address)
+{
+	PyTypeObject *type = (PyTypeObject *)self->outcome_class;
+	struct outcome *outcome = (struct outcome *)type->tp_alloc(type, 0);
+
+	if (!outcome)
+		return NULL;
+	outcome->result.stream = -1;
+	outcome->address = Py_NewRef(address);
+	outcome->connection = (struct connection *)Py_NewRef((PyObject *)self);
+	return outcome;
+}
+
+static void add_pending(struct connection *self, struct outcome *outcome)
+{
+	list_add(&self->pending, outcome);
+	self->pending_count++;
+}
+
+static int begin_open(struct connection *self, PyObject *path)
+{
+	const char *socket_path = path ? PyBytes_AS_STRING(path) : NULL;
+	PyObject *address = PyUnicode_DecodeFSDefault(socket_path ? socket_path : "");
+	struct outcome *outcome = address ? outcome_new(self, address) : NULL;
+	int r = outcome ? xenmsg_begin_open(&self->shared->conn, socket_path, NULL, on_done, outcome)
+			: -ENOMEM;
+
+	Py_XDECREF(address);
+	if (r == 0) {
+		add_pending(self, outcome);
+		self->opening = (struct outcome *)Py_NewRef((PyObject *)outcome);
+	} else {
+		Py_XDECREF(outcome);
+	}
+	return r;
+}
+
 static PyObject *connection_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
 {
-	static char *names[] = {"path", "outcome_class", NULL};
+	static char *names[] = {"path", "outcome_class", "begin", NULL};
+	int begin = 0;
 	PyObject *given = Py_None, *path = NULL, *outcome_class = (PyObject *)&outcome_type;
 	struct connection *self;
 	struct shared *shared;
 	PyThreadState *state;
 	int r;
 
-	if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "|OO!", names, &given, &PyType_Type,
-					 &outcome_class))
+	if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "|OO!p", names, &given, &PyType_Type,
+					 &outcome_class, &begin))
 		return NULL;
 	if (given != Py_None && !PyUnicode_FSConverter(given, &path))
 		return NULL;
@@ -691,9 +762,13 @@ static PyObject *connection_new(PyTypeObject *type, PyObject *arguments, PyObjec
 	self->shared = shared;
 	self->outcome_class = Py_NewRef(outcome_class);
 	self->last_event = &self->events;
-	state = unlock(shared);
-	r = xenmsg_open(&shared->conn, path ? PyBytes_AS_STRING(path) : NULL, NULL);
-	lock(shared, state);
+	if (begin) {
+		r = begin_open(self, path);
+	} else {
+		state = unlock(shared);
+		r = xenmsg_open(&shared->conn, path ? PyBytes_AS_STRING(path) : NULL, NULL);
+		lock(shared, state);
+	}
 	if (r < 0) {
 		shared->conn = NULL;
 		raise_words(r, NULL, path ? PyBytes_AS_STRING(path) : NULL);
@@ -735,6 +810,7 @@ static int connection_traverse(PyObject *object, visitproc visit, void *arg)
 
 	Py_VISIT(self->outcome_class);
 	Py_VISIT(self->failed);
+	Py_VISIT(self->opening);
 	/* A thread in the library may change the list at any time. It holds a reference, so this is no garbage. */
 	if (!self->shared->busy)
 		for (struct outcome *outcome = self->pending.first; outcome; outcome = outcome->next)
@@ -753,6 +829,7 @@ static int connection_clear(PyObject *object)
 	PyErr_Clear();
 	Py_CLEAR(self->outcome_class);
 	Py_CLEAR(self->failed);
+	Py_CLEAR(self->opening);
 	return 0;
 }
 
@@ -851,10 +928,12 @@ static PyObject *connection_endpoint(PyObject *object, const char *endpoint,
 
 	if (!conn || !endpoint)
 		return NULL;
-	state = unlock(self->shared);
-	r = what(conn, endpoint);
-	lock(self->shared, state);
-	return none_or_error(self->shared, r, endpoint);
+	do {
+		state = unlock(self->shared);
+		r = what(conn, endpoint);
+		lock(self->shared, state);
+	} while (r == -EINTR && PyErr_CheckSignals() == 0 && (conn = usable(object)));
+	return PyErr_Occurred() ? NULL : none_or_error(self->shared, r, endpoint);
 }
 
 static int bind_both(struct xenmsg *conn, const char *endpoint)
@@ -931,18 +1010,6 @@ static PyObject *connection_recv(PyObject *object, PyObject *argument)
 	return raise_error(self->shared, r, NULL);
 }
 
-static struct outcome *outcome_new(struct connection *self, PyObject *address)
-{
-	PyTypeObject *type = (PyTypeObject *)self->outcome_class;
-	struct outcome *outcome = (struct outcome *)type->tp_alloc(type, 0);
-
-	if (!outcome)
-		return NULL;
-	outcome->address = Py_NewRef(address);
-	outcome->connection = (struct connection *)Py_NewRef((PyObject *)self);
-	return outcome;
-}
-
 /* post(address, data) and call_post(address, data) */
 static PyObject *post(PyObject *object, PyObject *const *arguments, Py_ssize_t count, bool call)
 {
@@ -974,10 +1041,8 @@ static PyObject *post(PyObject *object, PyObject *const *arguments, Py_ssize_t c
 				     &outcome->op)
 		 : xenmsg_begin_send(conn, address, data.buf, (size_t)data.len, NULL, on_done, outcome,
 				     &outcome->op);
-	if (r == 0) {
-		list_add(&self->pending, outcome);
-		self->pending_count++;
-	}
+	if (r == 0)
+		add_pending(self, outcome);
 	if (state)
 		lock(self->shared, state);
 	PyBuffer_Release(&data);
@@ -1009,9 +1074,13 @@ static PyObject *connection_connect(PyObject *object, PyObject *arguments)
 
 	if (!PyArg_ParseTuple(arguments, "si", &address, &timeout) || !(conn = usable(object)))
 		return NULL;
-	state = unlock(self->shared);
-	r = xenmsg_connect(conn, address, XENMSG_WITHIN(timeout));
-	lock(self->shared, state);
+	do {
+		state = unlock(self->shared);
+		r = xenmsg_connect(conn, address, XENMSG_WITHIN(timeout));
+		lock(self->shared, state);
+	} while (r == -EINTR && PyErr_CheckSignals() == 0 && (conn = usable(object)));
+	if (PyErr_Occurred())
+		return NULL;
 	return r < 0 ? raise_error(self->shared, r, address) : PyLong_FromLong(r);
 }
 
@@ -1049,10 +1118,12 @@ static PyObject *connection_watch(PyObject *object, PyObject *argument)
 
 	if (!conn || !pattern)
 		return NULL;
-	state = unlock(self->shared);
-	r = xenmsg_watch(conn, pattern, NULL, on_event, self);
-	lock(self->shared, state);
-	return none_or_error(self->shared, r, pattern);
+	do {
+		state = unlock(self->shared);
+		r = xenmsg_watch(conn, pattern, NULL, on_event, self);
+		lock(self->shared, state);
+	} while (r == -EINTR && PyErr_CheckSignals() == 0 && (conn = usable(object)));
+	return PyErr_Occurred() ? NULL : none_or_error(self->shared, r, pattern);
 }
 
 /* The next event as a tuple, None: there is none. */
@@ -1125,6 +1196,143 @@ static PyObject *connection_ping(PyObject *object, PyObject *arguments)
 	return r < 0 ? raise_error(self->shared, r, domain) : PyFloat_FromDouble((double)rtt_ns / 1e9);
 }
 
+/* ---- what is begun, for who has a loop --------------------------------------------------------- */
+
+/* How it is to be begun. */
+struct asked {
+	int timeout_ms;
+	unsigned flags;
+};
+
+typedef int (*beginner)(struct xenmsg *conn, const char *name, const struct asked *asked,
+			struct outcome *outcome);
+
+/* Returns the Outcome. None of these waits, so they keep the GIL. */
+static PyObject *begin(PyObject *object, PyObject *name, beginner what, const struct asked *asked)
+{
+	struct connection *self = (struct connection *)object;
+	const char *text = text_of(name);
+	struct xenmsg *conn = text ? usable(object) : NULL;
+	struct outcome *outcome = conn ? outcome_new(self, name) : NULL;
+	int r;
+
+	if (!outcome)
+		return NULL;
+	r = what(conn, text, asked, outcome);
+	if (r < 0) {
+		Py_DECREF(outcome);
+		return raise_error(self->shared, r, text);
+	}
+	add_pending(self, outcome);
+	return Py_NewRef((PyObject *)outcome);
+}
+
+static int begin_bind(struct xenmsg *conn, const char *name, const struct asked *asked,
+		      struct outcome *outcome)
+{
+	return xenmsg_begin_bind(conn, name, XENMSG_FLAGS(asked->flags), NULL, on_done, outcome,
+				 &outcome->op);
+}
+
+static int begin_listen(struct xenmsg *conn, const char *name, const struct asked *asked,
+			struct outcome *outcome)
+{
+	return xenmsg_begin_listen(conn, name, XENMSG_FLAGS(asked->flags), on_done, outcome, &outcome->op);
+}
+
+static int begin_watch(struct xenmsg *conn, const char *name, const struct asked *asked,
+		       struct outcome *outcome)
+{
+	struct connection *connection = outcome->connection;
+	int r = connection->watching ? -EBUSY
+				     : xenmsg_begin_watch(conn, name, NULL, on_event, on_watched, connection,
+							  &outcome->op);
+
+	if (r >= 0)
+		connection->watching = outcome;
+	return r;
+}
+
+static int begin_query(struct xenmsg *conn, const char *name, const struct asked *asked,
+		       struct outcome *outcome)
+{
+	return xenmsg_begin_query(conn, name, NULL, on_done, outcome, &outcome->op);
+}
+
+static int begin_ping(struct xenmsg *conn, const char *name, const struct asked *asked,
+		      struct outcome *outcome)
+{
+	return xenmsg_begin_ping(conn, name, XENMSG_WITHIN(asked->timeout_ms), on_done, outcome,
+				 &outcome->op);
+}
+
+static int begin_connect(struct xenmsg *conn, const char *name, const struct asked *asked,
+			 struct outcome *outcome)
+{
+	return xenmsg_begin_connect(conn, name, XENMSG_WITHIN(asked->timeout_ms), on_done, outcome,
+				    &outcome->op);
+}
+
+static PyObject *connection_begin_bind(PyObject *object, PyObject *arguments)
+{
+	struct asked asked = {0};
+	int messages, calls;
+	PyObject *name;
+
+	if (!PyArg_ParseTuple(arguments, "Upp", &name, &messages, &calls))
+		return NULL;
+	if (!messages && !calls) {
+		PyErr_SetString(PyExc_ValueError, "an endpoint takes messages, calls, or both");
+		return NULL;
+	}
+	asked.flags = !calls ? XENMSG_ONLY_MESSAGES : !messages ? XENMSG_ONLY_CALLS : 0;
+	return begin(object, name, begin_bind, &asked);
+}
+
+static PyObject *connection_begin_listen(PyObject *object, PyObject *name)
+{
+	return begin(object, name, begin_listen, &(struct asked){.flags = XENMSG_FROM_HOSTS});
+}
+
+static PyObject *connection_begin_watch(PyObject *object, PyObject *name)
+{
+	return begin(object, name, begin_watch, NULL);
+}
+
+static PyObject *connection_begin_query(PyObject *object, PyObject *name)
+{
+	return begin(object, name, begin_query, NULL);
+}
+
+static PyObject *begin_within(PyObject *object, PyObject *arguments, beginner what)
+{
+	struct asked asked = {0};
+	PyObject *name;
+
+	if (!PyArg_ParseTuple(arguments, "Ui", &name, &asked.timeout_ms))
+		return NULL;
+	return begin(object, name, what, &asked);
+}
+
+static PyObject *connection_begin_ping(PyObject *object, PyObject *arguments)
+{
+	return begin_within(object, arguments, begin_ping);
+}
+
+static PyObject *connection_begin_connect(PyObject *object, PyObject *arguments)
+{
+	return begin_within(object, arguments, begin_connect);
+}
+
+static PyObject *connection_take_opening(PyObject *object, PyObject *ignored)
+{
+	struct connection *self = (struct connection *)object;
+	struct outcome *opening = self->opening;
+
+	self->opening = NULL;
+	return opening ? (PyObject *)opening : Py_NewRef(Py_None);
+}
+
 static PyObject *connection_get(PyObject *object, void *closure)
 {
 	struct connection *self = (struct connection *)object;
@@ -1187,6 +1395,17 @@ static PyMethodDef connection_methods[] = {
 	{"event", connection_event, METH_NOARGS, "The next event (kind, domid, name, domain_name), or None."},
 	{"query", connection_query, METH_O, "query(what): JSON text"},
 	{"ping", connection_ping, METH_VARARGS, "ping(domain, timeout_ms): seconds"},
+	{"take_opening", connection_take_opening, METH_NOARGS,
+	 "The Outcome of opening it, if that was begun and nobody has taken it."},
+	{"begin_bind", connection_begin_bind, METH_VARARGS,
+	 "begin_bind(endpoint, messages, calls): an Outcome"},
+	{"begin_listen", connection_begin_listen, METH_O, "begin_listen(endpoint): an Outcome"},
+	{"begin_watch", connection_begin_watch, METH_O, "begin_watch(pattern): an Outcome; one at a time"},
+	{"begin_query", connection_begin_query, METH_O, "begin_query(what): an Outcome, of JSON text"},
+	{"begin_ping", connection_begin_ping, METH_VARARGS,
+	 "begin_ping(domain, timeout_ms): an Outcome, of seconds"},
+	{"begin_connect", connection_begin_connect, METH_VARARGS,
+	 "begin_connect(address, timeout_ms): an Outcome, of a descriptor"},
 	{NULL, NULL, 0, NULL},
 };
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Connections for asyncio. What may wait for the daemon (to open, bind, listen, watch, connect, ask) is done in a thread of the
-loop's executor, on a connection of its own; everything else in the loop, without waiting."""
+"""Connections for asyncio. Whatever takes time is begun, and its outcome awaited: nothing waits for the daemon in the loop, and
+no thread is needed."""
 
 from __future__ import annotations
 
@@ -22,22 +22,13 @@ from ._seats import ReplySeats
 from ._types import ConnectionState, Data, Event, Peer, make_event, milliseconds
 
 T = TypeVar("T")
+OPEN_PATIENCE, OPEN_PAUSE = 10.0, 0.02  # seconds
 BURST = 64  # what a task takes at most without letting others run
 
 
 def _set(future: "asyncio.Future[None]") -> None:
     if not future.done():
         future.set_result(None)
-
-
-async def _in_thread(work: Callable[[], T]) -> T:
-    """A result that comes after the task was cancelled is dropped, which closes it."""
-    future = asyncio.get_running_loop().run_in_executor(None, work)
-    try:
-        return await asyncio.shield(future)
-    except asyncio.CancelledError:
-        future.add_done_callback(lambda done: done.cancelled() or done.exception())
-        raise
 
 
 class _OnReadable:
@@ -119,6 +110,17 @@ class _Link:
         busy = not self.lost and (self.waiting or self.core.pending)
         self.on_readable.kept = self if busy else None
 
+    async def outcome_of(self, outcome: Outcome) -> Any:
+        """Of what was just begun on this link. Who is cancelled meanwhile gives it up."""
+        self.plan()
+        try:
+            return await outcome
+        except asyncio.CancelledError:
+            if not self.core.closed:
+                outcome.withdraw()
+                self.plan()
+            raise
+
     async def change(self, until: Optional[float] = None) -> None:
         """Returns when something has happened, or the time is up."""
         if self.lost:
@@ -142,7 +144,7 @@ class Outcome(_core.Outcome):
 
     __slots__ = ()
 
-    def __await__(self) -> Generator[Any, None, Optional[Message]]:
+    def __await__(self) -> Generator[Any, None, Any]:
         yield from self._known(None).__await__()
         return self.result()
 
@@ -161,6 +163,26 @@ class Outcome(_core.Outcome):
             if self.waiter:
                 self.waiter = [other for other in self.waiter if other is not future] or None
         return self.done()
+
+
+async def _open_link(path: Optional[str], forgettable: bool = False) -> _Link:
+    loop = asyncio.get_running_loop()
+    until = loop.time() + OPEN_PATIENCE
+    while True:
+        try:
+            core = _core.Connection(path, Outcome, True)
+            break
+        except Error as error:
+            if error.errno != errno.EAGAIN or loop.time() >= until:
+                raise
+            await asyncio.sleep(OPEN_PAUSE)  # too many programs are just connecting
+    link = _Link(core, forgettable)
+    try:
+        await link.outcome_of(core.take_opening())
+    except BaseException:
+        link.close()
+        raise
+    return link
 
 
 class _Opened(Generic[T]):
@@ -186,7 +208,7 @@ class _Lazy(Generic[T]):
     """One endpoint, listener or watch: opened by `async with`, `await`, or the first use, closed by close() or when it is
     forgotten. It has a connection to the daemon of its own, so what it doesn't take holds up nothing else."""
 
-    def __init__(self, path: Optional[str], start: Callable[[_core.Connection], None]):
+    def __init__(self, path: Optional[str], start: Callable[[_core.Connection], Any]):
         self._path = path
         self._start = start
         self._link: Optional[_Link] = None
@@ -199,17 +221,16 @@ class _Lazy(Generic[T]):
             if self._closed:
                 raise make_error(errno.ENOTCONN, "it is closed", -1, None)
             if not self._link:
-                path, start = self._path, self._start
-
-                def work() -> _core.Connection:
-                    core = _core.Connection(path)
-                    start(core)
-                    return core
-                core = await _in_thread(work)
+                link = await _open_link(self._path, forgettable=True)
+                try:
+                    await link.outcome_of(self._start(link.core))
+                except BaseException:
+                    link.close()
+                    raise
                 if self._closed:
-                    core.close()
+                    link.close()
                     raise make_error(errno.ENOTCONN, "it is closed", -1, None)
-                self._link = _Link(core, forgettable=True)
+                self._link = link
             return self._link
 
     def close(self) -> None:
@@ -314,7 +335,7 @@ class Listener:
     """An endpoint that streams come to: `async for reader, writer, peer in conn.listen("shell")`."""
 
     def __init__(self, path: Optional[str], endpoint: str):
-        self._listening = _Listening(path, lambda core: core.listen(endpoint))
+        self._listening = _Listening(path, lambda core: core.begin_listen(endpoint))
 
     async def accept(self, timeout: Optional[float] = None) -> Accepted:
         """The next stream. Raises as Endpoint.recv()."""
@@ -370,10 +391,10 @@ class Watch(_Lazy[Event]):
 class Connection(ConnectionState):
     """A connection to the local daemon; see open(). Time-outs are in seconds, None is for ever."""
 
-    def __init__(self, core: _core.Connection, path: Optional[str]):
+    def __init__(self, link: _Link, path: Optional[str]):
         self._path = path
-        self._core = core
-        self._link = _Link(core)
+        self._core = link.core
+        self._link = link
 
     def close(self) -> None:
         """Ends the connection. Sends without an outcome end here: with ECANCELED if nothing had left, else with ECONNRESET;
@@ -435,7 +456,7 @@ class Connection(ConnectionState):
                 await self._settle(outcome, until)
                 pause = again.next_pause(now(), until) if outcome.errno == errno.ENODATA else None
                 if pause is None:
-                    return outcome.result()
+                    return cast(Optional[Message], outcome.result())
                 await asyncio.sleep(pause)
         except asyncio.CancelledError as cancelled:
             if Cancelled.of(cancelled):
@@ -475,7 +496,7 @@ class Connection(ConnectionState):
     def bind(self, endpoint: str, *, messages: bool = True, calls: bool = True) -> Endpoint:
         """An endpoint. It is bound when it is entered, awaited or iterated over, until it is closed or forgotten; that raises
         Error: EINVAL, EEXIST (somebody has it), EACCES, ENOBUFS, ENOTCONN, ETIMEDOUT."""
-        return Endpoint(self._path, lambda core: core.bind(endpoint, messages, calls))
+        return Endpoint(self._path, lambda core: core.begin_bind(endpoint, messages, calls))
 
     async def serve(self, endpoint: str, handler: Callable[[Message], Awaitable[Optional[Data]]], *,
                     concurrency: int = 64) -> None:
@@ -521,11 +542,8 @@ class Connection(ConnectionState):
                       timeout: Optional[float] = None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A byte stream to an endpoint that a program listens on. writer.write_eof() ends one direction; if something between
         the two dies, reading gives what came before and then raises ConnectionResetError. Needs the connection no longer."""
-        path = self._path
-
-        def work() -> socket.socket:
-            return socket.socket(fileno=_core.Connection(path).connect(address, milliseconds(timeout)))
-        return await asyncio.open_unix_connection(sock=await _in_thread(work))
+        fd = await self._link.outcome_of(self._core.begin_connect(address, milliseconds(timeout)))
+        return await asyncio.open_unix_connection(sock=socket.socket(fileno=fd))
 
     def listen(self, endpoint: str) -> Listener:
         """An endpoint for streams; as bind()."""
@@ -533,12 +551,11 @@ class Connection(ConnectionState):
 
     def watch(self, pattern: str) -> Watch:
         """Comings and goings: "DOMAIN" of domains and their endpoints, "DOMAIN:ENDPOINT" of endpoints, both shell patterns; "HOST/" before either: of another host."""
-        return Watch(self._path, lambda core: core.watch(pattern))
+        return Watch(self._path, lambda core: core.begin_watch(pattern))
 
     async def query(self, what: str) -> Any:
         """Asks the daemon (xenmsg_query() in xenmsg.h says what) and returns what its JSON says."""
-        path = self._path
-        return json.loads(await _in_thread(lambda: _core.Connection(path).query(what)))
+        return json.loads(await self._link.outcome_of(self._core.begin_query(what)))
 
     async def status(self) -> Any:
         """The daemon's account of itself, as doc/status.schema.json has it."""
@@ -546,8 +563,7 @@ class Connection(ConnectionState):
 
     async def ping(self, domain: str, *, timeout: Optional[float] = None) -> float:
         """Seconds of a round trip between the local daemon and that of a domain."""
-        path = self._path
-        return await _in_thread(lambda: _core.Connection(path).ping(domain, milliseconds(timeout)))
+        return cast(float, await self._link.outcome_of(self._core.begin_ping(domain, milliseconds(timeout))))
 
 
 def _cancel_withdrawn(tasks: Dict[asyncio.Task[None], Message]) -> None:
@@ -596,7 +612,7 @@ def open(path: Optional[str] = None) -> _Opened[Connection]:
     conn.close(). `path` is that of its socket, else $XENMSG_SOCKET, else /run/xenmsg/xenmsg.sock. Raises Error: ECONNREFUSED,
     ENOENT (no daemon there), EACCES and others (xenmsg_open() in xenmsg.h)."""
     async def make() -> Connection:
-        return Connection(await _in_thread(lambda: _core.Connection(path, Outcome)), path)
+        return Connection(await _open_link(path), path)
     return _Opened(make)
 
 
@@ -604,4 +620,5 @@ async def break_stream(writer: asyncio.StreamWriter) -> None:
     """Closes a stream so that the other side reads ECONNRESET behind what came before, and not an orderly end."""
     fd = os.dup(writer.get_extra_info("socket").fileno())
     writer.transport.abort()
-    await _in_thread(lambda: _core.break_stream(fd))
+    # The one thing here that may wait, while the other side doesn't read.
+    await asyncio.get_running_loop().run_in_executor(None, _core.break_stream, fd)

@@ -254,7 +254,7 @@ class Connection(ConnectionState):
             self._settle(outcome, until)
             pause = again.next_pause(time.monotonic(), until) if outcome.errno == errno.ENODATA else None
             if pause is None:
-                return outcome.result()
+                return cast(Optional[Message], outcome.result())
             time.sleep(pause)
 
     def send(self, address: str, data: Data, *, timeout: Optional[float] = None) -> None:

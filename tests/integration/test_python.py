@@ -303,6 +303,40 @@ def test_a_daemon_that_stands_still_holds_nobody_for_ever(nodes):
     run(main())
 
 
+def test_asyncio_needs_no_thread_and_gives_up_what_is_cancelled(nodes):
+    one, two = nodes(1, 2).values()
+
+    async def main():
+        def no_thread(*_):
+            raise AssertionError("a thread of the executor")
+        asyncio.get_running_loop().run_in_executor = no_thread
+        async with xenmsg.open(one.socket) as conn, xenmsg.open(two.socket) as other, other.listen("shell") as shell, \
+                conn.watch("2") as watch:
+            assert (await watch.next(LONG)).domid == 2
+            reader, writer = await conn.connect("2:shell", timeout=LONG)
+            accepted = await shell.accept(LONG)
+            accepted.writer.write(b"by itself")
+            accepted.writer.close()
+            assert await reader.read() == b"by itself"
+            writer.close()
+            assert 0 < await conn.ping("2", timeout=LONG) < LONG
+            assert (await conn.status())["domid"] == 1
+            with stopped(one.pid):
+                begun = [asyncio.create_task(each) for each in (
+                    conn.ping("2"), conn.connect("2:shell"), conn.query("peers"), conn.bind("inbox").recv(),
+                    xenmsg.open(one.socket).__aenter__())]
+                await asyncio.sleep(0)
+                for task in begun:
+                    task.cancel()
+                assert all(isinstance(each, asyncio.CancelledError)
+                           for each in await asyncio.gather(*begun, return_exceptions=True))
+            # Nothing is left of it.
+            async with conn.bind("inbox") as inbox:
+                _, message = await asyncio.gather(conn.send("self:inbox", b"free", timeout=LONG), inbox.recv(LONG))
+                assert bytes(message) == b"free"
+    run(main())
+
+
 # ---- calls ----
 
 def test_calls_get_their_replies(nodes):
