@@ -784,7 +784,8 @@ static void shut(struct connection *self)
 	struct shared *shared = self->shared;
 	struct xenmsg *conn = shared->conn;
 	/* What has no outcome here gets it in the process that sent it. */
-	const struct xenmsg_result elsewhere = {.error = -ECHILD, .fate = XENMSG_UNKNOWN, .reason = ""};
+	const struct xenmsg_result elsewhere = {
+		.error = -ECHILD, .fate = XENMSG_UNKNOWN, .reason = "", .stream = -1};
 
 	if (!conn || (shared->forks != forks && shared->busy))
 		return;
