@@ -133,14 +133,14 @@ static const void *receive(void *userdata, size_t size)
 
 static void start(struct program *program, const char *where, bool is_server)
 {
-	int r = xenmsg_mux_open(&program->mux, NULL, is_server ? on_incoming : NULL, program);
+	int r = xenmsg_mux_open(&program->mux, NULL, NULL, is_server ? on_incoming : NULL, program);
 
 	program->buffer = malloc(CAPACITY);
 	if (!program->buffer)
 		engine_fail("memory", ENOMEM);
 	if (r == 0)
 		r = is_server
-			    ? xenmsg_mux_listen(program->mux, where, 0)
+			    ? xenmsg_mux_listen(program->mux, where, NULL)
 			    : xenmsg_mux_connect(program->mux, where, &callbacks, program, &program->stream);
 	if (r < 0)
 		engine_fail(where, r);

@@ -533,7 +533,7 @@ static void on_session(evutil_socket_t fd, short what, void *userdata)
 
 static int open_session(struct forward *forward)
 {
-	int r = xenmsg_mux_open(&forward->mux, forward->cli->socket, on_incoming, forward);
+	int r = xenmsg_mux_open(&forward->mux, forward->cli->socket, NULL, on_incoming, forward);
 
 	if (r < 0)
 		return r;
@@ -553,7 +553,7 @@ static int listen_xen(struct forward *forward)
 
 	if (r < 0)
 		return cli_no_session(forward->cli, r);
-	r = xenmsg_mux_listen(forward->mux, forward->source.place.path, XENMSG_FROM_HOSTS);
+	r = xenmsg_mux_listen(forward->mux, forward->source.place.path, XENMSG_FLAGS(XENMSG_FROM_HOSTS));
 	return r < 0 ? cli_error_because(xenmsg_mux_reason(forward->mux), "forward from",
 					 forward->source.place.text, r)
 		     : 0;

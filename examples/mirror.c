@@ -64,12 +64,12 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: mirror ENDPOINT\n");
 		return 2;
 	}
-	r = xenmsg_mux_open(&mux, NULL, on_incoming, NULL);
+	r = xenmsg_mux_open(&mux, NULL, NULL, on_incoming, NULL);
 	if (r < 0) {
 		fprintf(stderr, "mirror: no session with xenmsgd: %s\n", strerror(-r));
 		return 1;
 	}
-	r = xenmsg_mux_listen(mux, argv[1], XENMSG_FROM_HOSTS);
+	r = xenmsg_mux_listen(mux, argv[1], XENMSG_FLAGS(XENMSG_FROM_HOSTS));
 	if (r < 0)
 		fprintf(stderr, "mirror: %s: %s\n", argv[1],
 			*xenmsg_mux_reason(mux) ? xenmsg_mux_reason(mux) : strerror(-r));

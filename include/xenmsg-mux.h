@@ -72,11 +72,13 @@ typedef void (*xenmsg_mux_incoming)(void *userdata, struct xenmsg_stream *stream
  * Connects to the local daemon; waits for its answer.
  * mux          [out] close it with xenmsg_mux_close()
  * socket_path  as for xenmsg_open()
+ * options      a time-out; usually 10 s
  * incoming     called for each stream that comes in; NULL for a program that doesn't listen
  * Returns 0, or the errors of xenmsg_open(); -EPROTONOSUPPORT also from a daemon of a version that
  * knows no such sessions (0.1.0).
  */
 XENMSG_API XENMSG_CHECK int xenmsg_mux_open(struct xenmsg_mux **mux, const char *socket_path,
+					    const struct xenmsg_options *options,
 					    xenmsg_mux_incoming incoming, void *userdata);
 /* Ends the session, without any callback; NULL is allowed. Streams that the program hasn't closed are
  * broken. All that can still be done with them is xenmsg_stream_close(), which each of them needs. One that
@@ -104,14 +106,14 @@ XENMSG_API const char *xenmsg_mux_reason(const struct xenmsg_mux *mux);
 
 /*
  * Makes an endpoint for streams; waits for the daemon's answer.
- * options  0 or XENMSG_FROM_HOSTS, for a program that looks at the `host` of each
- * Returns 0, or -EINVAL (not an endpoint's name, an unknown option, or no `incoming`), -EEXIST, -EACCES,
- * -ENOBUFS as xenmsg_bind(), -ETIMEDOUT (the daemon didn't answer within 30 s), -EINTR, or the errors of
+ * options  a time-out, usually 30 s, and XENMSG_FROM_HOSTS, for a program that looks at the `host` of each
+ * Returns 0, or -EINVAL (not an endpoint's name, an unknown flag, or no `incoming`), -EEXIST, -EACCES,
+ * -ENOBUFS as xenmsg_bind(), -ETIMEDOUT (the daemon didn't answer in time), -EINTR, or the errors of
  * xenmsg_mux_process(). After -ETIMEDOUT and -EINTR there is no such endpoint here: streams that may have
  * come to it meanwhile are broken.
  */
 XENMSG_API XENMSG_CHECK int xenmsg_mux_listen(struct xenmsg_mux *mux, const char *endpoint,
-					      unsigned options);
+					      const struct xenmsg_options *options);
 /* Removes an endpoint, and breaks the streams that came to it. Returns 0, -ENOENT if it isn't one of this
  * session, or else as xenmsg_mux_listen(): -ETIMEDOUT and -EINTR end only the waiting. */
 XENMSG_API int xenmsg_mux_unlisten(struct xenmsg_mux *mux, const char *endpoint);

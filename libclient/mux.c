@@ -11,6 +11,7 @@
 
 #include "libclient/deadline.h"
 #include "libclient/handshake.h"
+#include "libclient/op.h"
 #include "libclient/incoming.h"
 #include "libclient/mux_stream.h"
 #include "wire/address.h"
@@ -258,13 +259,18 @@ int xenmsg_mux_wait(struct xenmsg_mux *mux, int timeout_ms)
 	return r < 0 ? r : 1;
 }
 
-int xenmsg_mux_open(struct xenmsg_mux **made, const char *socket_path, xenmsg_mux_incoming incoming,
-		    void *userdata)
+int xenmsg_mux_open(struct xenmsg_mux **made, const char *socket_path, const struct xenmsg_options *options,
+		    xenmsg_mux_incoming incoming, void *userdata)
 {
-	struct xenmsg_mux *mux = calloc(1, sizeof(*mux));
-	int64_t deadline = deadline_in(HANDSHAKE_MS);
+	struct xenmsg_mux *mux;
+	int64_t deadline;
+	struct how how;
 	int r = -ENOMEM;
 
+	if (how_read(&how, options, 0, HANDSHAKE_MS) < 0)
+		return -EINVAL;
+	deadline = deadline_in(how.timeout_ms);
+	mux = calloc(1, sizeof(*mux));
 	if (!mux)
 		return -ENOMEM;
 	mux->incoming = incoming;
@@ -322,9 +328,9 @@ const char *xenmsg_mux_reason(const struct xenmsg_mux *mux)
 }
 
 /* Sends a request whose payload is in mux->scratch, and waits for the answer. */
-static int ask(struct xenmsg_mux *mux, uint8_t type, uint32_t length)
+static int ask(struct xenmsg_mux *mux, uint8_t type, uint32_t length, int timeout_ms)
 {
-	int64_t deadline = deadline_in(PATIENCE_MS);
+	int64_t deadline = deadline_in(timeout_ms);
 	int r;
 
 	if (!transport_is_here(&mux->transport))
@@ -361,16 +367,18 @@ static uint32_t encode_unbind(struct xenmsg_mux *mux, const char *endpoint)
 	return (uint32_t)size;
 }
 
-int xenmsg_mux_listen(struct xenmsg_mux *mux, const char *endpoint, unsigned options)
+int xenmsg_mux_listen(struct xenmsg_mux *mux, const char *endpoint, const struct xenmsg_options *options)
 {
-	struct frame_bind bind = {.kinds = BIND_STREAMS | (options & XENMSG_FROM_HOSTS ? BIND_HOSTS : 0),
-				  .endpoint = {endpoint, strlen(endpoint)}};
+	struct frame_bind bind = {.kinds = BIND_STREAMS, .endpoint = {endpoint, strlen(endpoint)}};
+	struct how how;
 	int r;
 
-	if ((options & ~(unsigned)XENMSG_FROM_HOSTS) || !mux->incoming ||
+	if (how_read(&how, options, XENMSG_FROM_HOSTS, PATIENCE_MS) < 0 || !mux->incoming ||
 	    !endpoint_name_is_valid(endpoint, strlen(endpoint)))
 		return -EINVAL;
-	r = ask(mux, FRAME_BIND, frame_bind_encode(&bind, mux->scratch));
+	if (how.flags & XENMSG_FROM_HOSTS)
+		bind.kinds |= BIND_HOSTS;
+	r = ask(mux, FRAME_BIND, frame_bind_encode(&bind, mux->scratch), how.timeout_ms);
 	if (r == -ETIMEDOUT || r == -EINTR) { /* the daemon may bind it yet */
 		mux_check(mux, transport_control(&mux->transport, FRAME_UNBIND, ++mux->request.number,
 						 mux->scratch, encode_unbind(mux, endpoint)));
@@ -383,7 +391,7 @@ int xenmsg_mux_unlisten(struct xenmsg_mux *mux, const char *endpoint)
 {
 	if (!endpoint_name_is_valid(endpoint, strlen(endpoint)))
 		return -EINVAL;
-	return ask(mux, FRAME_UNBIND, encode_unbind(mux, endpoint));
+	return ask(mux, FRAME_UNBIND, encode_unbind(mux, endpoint), PATIENCE_MS);
 }
 
 int xenmsg_mux_connect(struct xenmsg_mux *mux, const char *address,

@@ -418,7 +418,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	for (unsigned i = 0; i < USERS; i++)
 		users[i] = (struct user){.take = SIZE_MAX, .when = 255};
 	setenv("XENMSG_NO_SHARED_MEMORY", "1", 1);
-	check(xenmsg_mux_open(&mux, "daemon", on_incoming, NULL) == 0);
+	check(xenmsg_mux_open(&mux, "daemon", NULL, on_incoming, NULL) == 0);
 	while (size >= 2) {
 		size_t length = data[1] < size - 2 ? data[1] : size - 2;
 

@@ -131,7 +131,7 @@ static void on_incoming(void *userdata, struct xenmsg_stream *stream, const stru
 static int set_up(bool shared)
 {
 	fake_await(&fake, shared, true);
-	assert_int_equal(xenmsg_mux_open(&mux, fake.path, on_incoming, &mux), 0);
+	assert_int_equal(xenmsg_mux_open(&mux, fake.path, NULL, on_incoming, &mux), 0);
 	fake_join(&fake);
 	assert_true(fake.asks_mux);
 	return 0;

@@ -15,14 +15,14 @@ TEST(a_daemon_that_knows_no_streams_is_told_from_others)
 
 	for (int shared = 0; shared < 2; shared++) {
 		fake_await(&fake, shared, false);
-		assert_int_equal(xenmsg_mux_open(&none, fake.path, NULL, NULL), -EPROTONOSUPPORT);
+		assert_int_equal(xenmsg_mux_open(&none, fake.path, NULL, NULL, NULL), -EPROTONOSUPPORT);
 		assert_null(none);
 		fake_join(&fake);
 		assert_true(fake.asks_mux);
 		fake_stop(&fake);
 	}
 	xenmsg_mux_close(NULL);
-	assert_int_equal(xenmsg_mux_open(&none, fake.path, NULL, NULL), -ENOENT); /* it has gone */
+	assert_int_equal(xenmsg_mux_open(&none, fake.path, NULL, NULL, NULL), -ENOENT); /* it has gone */
 	assert_null(none);
 }
 

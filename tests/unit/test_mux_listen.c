@@ -66,19 +66,19 @@ static int listen_while(void (*script)(struct fake *daemon))
 	int r;
 
 	fake_meanwhile(&fake, script);
-	r = xenmsg_mux_listen(mux, "web", XENMSG_FROM_HOSTS);
+	r = xenmsg_mux_listen(mux, "web", XENMSG_FLAGS(XENMSG_FROM_HOSTS));
 	fake_join(&fake);
 	return r;
 }
 
 MUX_BOTH(an_endpoint_is_bound_or_refused)
 {
-	assert_int_equal(xenmsg_mux_listen(mux, "not a name", XENMSG_FROM_HOSTS), -EINVAL);
+	assert_int_equal(xenmsg_mux_listen(mux, "not a name", XENMSG_FLAGS(XENMSG_FROM_HOSTS)), -EINVAL);
 	assert_int_equal(listen_while(refuse), -EACCES);
 	assert_string_equal(xenmsg_mux_reason(mux), "not for you");
 	assert_int_equal(listen_while(agree), 0);
 	settle();
-	assert_int_equal(xenmsg_mux_listen(mux, "web", 2), -EINVAL);
+	assert_int_equal(xenmsg_mux_listen(mux, "web", XENMSG_FLAGS(2)), -EINVAL);
 	expect_silence();
 }
 
@@ -97,7 +97,7 @@ MUX_BOTH(streams_of_other_hosts_are_asked_for)
 	struct frame_bind bind;
 
 	fake_meanwhile(&fake, agree_for_this_host);
-	assert_int_equal(xenmsg_mux_listen(mux, "web", 0), 0);
+	assert_int_equal(xenmsg_mux_listen(mux, "web", NULL), 0);
 	fake_join(&fake);
 	assert_int_equal(listen_while(agree), 0);
 	assert_int_equal(frame_bind_decode(fake.payload, fake.header.length, &bind), 0);
@@ -181,9 +181,9 @@ MUX_SHARED(a_session_that_does_not_listen_gets_no_streams)
 	xenmsg_mux_close(mux);
 	fake_stop(&fake);
 	fake_await(&fake, true, true);
-	assert_int_equal(xenmsg_mux_open(&mux, fake.path, NULL, NULL), 0);
+	assert_int_equal(xenmsg_mux_open(&mux, fake.path, NULL, NULL, NULL), 0);
 	fake_join(&fake);
-	assert_int_equal(xenmsg_mux_listen(mux, "web", 0), -EINVAL);
+	assert_int_equal(xenmsg_mux_listen(mux, "web", NULL), -EINVAL);
 	expect_silence();
 	send_open(1, "web", "", "");
 	assert_int_equal(process_until_over(), -EPROTO);
@@ -242,7 +242,7 @@ static void lose_while_listening(void (*script)(struct fake *daemon))
 	}
 	assert_int_equal(listen_while(script), -ENOTCONN);
 	assert_string_equal(user->log, "b");
-	assert_int_equal(xenmsg_mux_listen(mux, "web", XENMSG_FROM_HOSTS), -ENOTCONN);
+	assert_int_equal(xenmsg_mux_listen(mux, "web", XENMSG_FLAGS(XENMSG_FROM_HOSTS)), -ENOTCONN);
 }
 
 MUX_BOTH(a_daemon_that_refuses_to_go_on_while_an_endpoint_is_bound)
@@ -278,7 +278,7 @@ static int be_interrupted_in(int (*ask)(void))
 
 static int listen_to_web(void)
 {
-	return xenmsg_mux_listen(mux, "web", XENMSG_FROM_HOSTS);
+	return xenmsg_mux_listen(mux, "web", XENMSG_FLAGS(XENMSG_FROM_HOSTS));
 }
 
 static int unlisten_web(void)

@@ -554,7 +554,8 @@ static bool is_refused_everything(struct user *user)
 {
 	struct xenmsg_stream *stream;
 	bool refused = xenmsg_mux_fd(mux) == -ECHILD && xenmsg_mux_process(mux) == -ECHILD &&
-		       xenmsg_mux_wait(mux, 1000) == -ECHILD && xenmsg_mux_listen(mux, "x", 0) == -ECHILD &&
+		       xenmsg_mux_wait(mux, 1000) == -ECHILD &&
+		       xenmsg_mux_listen(mux, "x", NULL) == -ECHILD &&
 		       xenmsg_mux_unlisten(mux, "x") == -ECHILD &&
 		       xenmsg_mux_connect(mux, PEER, &user_callbacks, user, &stream) == -ECHILD &&
 		       xenmsg_stream_write(user->stream, "child", 5) == 0;

@@ -55,7 +55,7 @@ TEST_EACH(an_impossible_index_is_told_by_the_next_process, 7)
 		send_data(other, bytes, 20000);
 		break;
 	case 5:
-		assert_int_equal(xenmsg_mux_listen(mux, "web", XENMSG_FROM_HOSTS), -EPROTO);
+		assert_int_equal(xenmsg_mux_listen(mux, "web", XENMSG_FLAGS(XENMSG_FROM_HOSTS)), -EPROTO);
 		break;
 	}
 	if (which != 5)
