@@ -14,22 +14,30 @@ from test_hosts import joined_hosts  # the fixture `hosts`  # noqa: F401  pylint
 SCRIPTS = os.path.join(os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "..", "..")), "cli/completion")
 BASH = """PATH=$(dirname "$2"):$PATH; . "$1"; COMP_LINE=$3; COMP_POINT=${#3}; _xenmsg; printf '%s\\n' "${COMPREPLY[@]}" """
 FISH = 'set -x PATH (dirname $argv[2]) $PATH; source $argv[1]; complete -C "$argv[3]"'
-# zsh completes only at a terminal. What it is given to offer goes to a file, since it draws lists as it likes.
+# zsh completes only at a terminal. What it is given to offer goes to a file, since it draws lists as it likes, and may ask before it
+# draws a long one. Keys are for its line editor, so they are typed when that has begun.
+# Only xenmsg gets the domain's libraries: with those of AddressSanitizer an interactive zsh may stand still.
 ZSH = r"""
 zmodload zsh/zpty
-export PATH=$(dirname "$2"):$PATH OFFERED=$(mktemp) TERM=dumb
-print -r -- "fpath=(${(q)1} \$fpath); autoload -Uz compinit; compinit -u -D; LISTMAX=0
+export OFFERED=$(mktemp) TERM=dumb BIN=$(mktemp -d)
+print -r -- "#!/bin/sh
+LD_PRELOAD='$LD_PRELOAD' exec '$2' \"\$@\"" >$BIN/xenmsg
+chmod +x $BIN/xenmsg
+unset LD_PRELOAD
+export PATH=$BIN:$PATH
+print -r -- "fpath=(${(q)1} \$fpath); autoload -Uz compinit; compinit -u -D; setopt noautolist; LISTMAX=9999
 compadd() { local -a seen; builtin compadd -O seen \"\$@\"; print -rl -- \$seen >>\$OFFERED; builtin compadd \"\$@\"; }
-offer() { zle complete-word; print -r -- END >>\$OFFERED; }; zle -N offer; bindkey '^I' offer" >$OFFERED.rc
+offer() { zle complete-word; print -r -- END >>\$OFFERED; }; zle -N offer; bindkey '^I' offer
+zle-line-init() { print -r -- END >>\$OFFERED; }; zle -N zle-line-init" >$OFFERED.rc
 zpty shell zsh -f -i
-zpty -w shell "source $OFFERED.rc; print END >$OFFERED"
+zpty -w shell "source $OFFERED.rc"
 wait_for() { until [[ $(grep -cx END $OFFERED) == $1 ]]; do zpty -r -t shell line; sleep 0.02; done }
 wait_for 1
 zpty -w -n shell "$3"$'\t'
 wait_for 2
 zpty -d shell
 grep -vx -e END -e '' $OFFERED
-rm -f $OFFERED $OFFERED.rc
+rm -rf $OFFERED $OFFERED.rc $BIN
 exit 0
 """
 
