@@ -382,12 +382,16 @@ def test_a_caller_that_leaves_in_the_handshake_leaves_nothing(nodes):
                 if i % 2:
                     assert stream.answer() == 0
         accepted = 0
-        while (stream := server.accept(2000 if accepted < 20 else 0)) >= 0:  # they have ended in the backlog
-            assert os.read(stream, 1) == b""
-            os.close(stream)
-            accepted += 1
+
+        def all_are_taken():  # they have ended in the backlog
+            nonlocal accepted
+            while (stream := server.accept(2000 if accepted < 20 else 0)) >= 0:
+                assert os.read(stream, 1) == b""
+                os.close(stream)
+                accepted += 1
+            return not any(link["channels"] for node in (one, two) for link in node.status()["links"])
+        eventually(all_are_taken, "no channel is left")
         assert 20 <= accepted <= 40
-        idle(one, two)
         # Before, the session of the ping may still have been closing.
         eventually(lambda: all(node.descriptors() <= count for node, count in zip((one, two), before)), "no descriptor is left")
 
