@@ -27,7 +27,8 @@ static const char peers_help[] =
 	"UUIDs: 'web*', 'hostb/*'.\n"
 	"\n"
 	"  -o, --fields LIST   only these fields, parted by commas, in their order:\n"
-	"                      host, domid, name, uuid, version, link, via, rtt_us\n"
+	"                      host, domid, name, uuid, version, link, via, why,\n"
+	"                      rtt_us\n"
 	"      --format TEXT   TEXT for each, with %{FIELD} for their values\n"
 	"      --json          the same as JSON, one object a line\n"
 	"\n"
@@ -192,8 +193,8 @@ static void add_unknown(struct json_object *entry, const char *const *members)
 
 static void complete_peer(struct json_object *peer)
 {
-	static const char *const members[] = {"host", "domid", "name",	  "uuid", "version", "up",
-					      "link", "since", "resumes", "via",  "rtt_us",  NULL};
+	static const char *const members[] = {"host",  "domid",	  "name", "uuid", "version", "up", "link",
+					      "since", "resumes", "via",  "why",  "rtt_us",  NULL};
 
 	add_unknown(peer, members);
 }
@@ -421,8 +422,8 @@ static bool take_domains(struct listing *listing, const char *typed)
 
 int cmd_peers(struct cli *cli, int argc, char **argv)
 {
-	static const char *const columns[] = {"host", "domid", "name",	 "uuid", "version",
-					      "link", "via",   "rtt_us", NULL};
+	static const char *const columns[] = {"host", "domid", "name", "uuid",	 "version",
+					      "link", "via",   "why",  "rtt_us", NULL};
 	struct listing listing = {.subject = "",
 				  .question = "peers",
 				  .domain_name = "name",

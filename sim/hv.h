@@ -139,6 +139,12 @@ struct hv_client {
 	struct hv_handle *handles;
 };
 
+/* Two domains that Xen lets share nothing, as a policy of Flask. */
+struct hv_forbidden {
+	struct hv_forbidden *next;
+	uint32_t one, other;
+};
+
 /* Identifies a process, since its number alone may soon be another one's. */
 struct hv_starting {
 	pid_t pid;
@@ -181,6 +187,8 @@ struct hv {
 	struct hv_domain *suspended; /* saved, without a domid */
 	uint32_t next_domid;
 	bool store_stalled;
+	bool silo; /* guests share nothing but with domain 0, as XSM's SILO has it */
+	struct hv_forbidden *forbidden;
 	bool orphans_watched; /* a timer runs */
 	bool stopping;	      /* zombies are freed with all other domains */
 	struct evconnlistener *admin;
@@ -306,6 +314,8 @@ int hv_evtchn_bind_unbound(struct hv_client *client, const struct sim_request *r
 			   struct sim_reply *reply);
 int hv_evtchn_bind_interdomain(struct hv_client *client, const struct sim_request *request,
 			       struct sim_reply *reply);
+/* Whether Xen (XSM) lets the two domains have grants and event channels with each other. */
+bool hv_may_share(const struct hv *hv, uint32_t one, uint32_t other);
 int hv_evtchn_unbind(struct hv_client *client, const struct sim_request *request);
 int hv_evtchn_peer(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply,
 		   int fds[2], unsigned *fd_count);

@@ -17,6 +17,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
+#include <utlist.h>
 
 #define MAX_WORDS 16
 #define MAX_INPUT 8192
@@ -487,6 +488,52 @@ static int run_fault(struct command_context *context)
 		      context->word[1]);
 }
 
+static int allow(struct hv *hv, uint32_t one, uint32_t other)
+{
+	struct hv_forbidden *pair, *next;
+
+	LL_FOREACH_SAFE(hv->forbidden, pair, next) {
+		if ((pair->one == one && pair->other == other) ||
+		    (pair->one == other && pair->other == one)) {
+			LL_DELETE(hv->forbidden, pair);
+			free(pair);
+		}
+	}
+	return 0;
+}
+
+static int forbid(struct hv *hv, uint32_t one, uint32_t other)
+{
+	struct hv_forbidden *pair = malloc(sizeof(*pair));
+
+	if (!pair)
+		return -ENOMEM;
+	allow(hv, one, other);
+	*pair = (struct hv_forbidden){.one = one, .other = other};
+	LL_PREPEND(hv->forbidden, pair);
+	return 0;
+}
+
+static int run_xsm(struct command_context *context)
+{
+	const char *what = context->word[1];
+	bool forbids = strcmp(what, "forbid") == 0;
+	const struct hv_domain *one, *other;
+
+	if (context->count == 2 && (strcmp(what, "silo") == 0 || strcmp(what, "dummy") == 0)) {
+		context->hv->silo = strcmp(what, "silo") == 0;
+		return EXIT_DONE;
+	}
+	if (context->count != 4 || (!forbids && strcmp(what, "allow") != 0))
+		return answer(context, EXIT_USAGE,
+			      "usage: xensim xsm silo|dummy, or forbid|allow DOMID DOMID");
+	one = named_domain(context, context->word[2], false);
+	other = one ? named_domain(context, context->word[3], false) : NULL;
+	if (!other)
+		return EXIT_ERROR;
+	return finish(context, "xsm", (forbids ? forbid : allow)(context->hv, one->domid, other->domid));
+}
+
 static const struct admin_command commands[] = {
 	{"create", "create [--name NAME] [--type pvh|pv]", 0, 4, run_create},
 	{"destroy", "destroy DOMID", 1, 1, run_destroy},
@@ -500,6 +547,7 @@ static const struct admin_command commands[] = {
 	{"rename", "rename DOMID NAME", 2, 2, run_rename},
 	{"list", "list [--json]", 0, 1, run_list},
 	{"fault", "fault KIND DOMID [VALUE]", 2, 3, run_fault},
+	{"xsm", "xsm silo|dummy, or forbid|allow DOMID DOMID", 1, 3, run_xsm},
 	{"exec", "exec DOMID -- CMD [ARGUMENT]…", 1, 1, run_exec},
 	{"stop", "stop", 0, 0, run_stop},
 };

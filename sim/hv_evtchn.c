@@ -189,6 +189,19 @@ static int port_new(struct hv_handle *handle, uint32_t remote_domid, struct hv_p
 	return 0;
 }
 
+bool hv_may_share(const struct hv *hv, uint32_t one, uint32_t other)
+{
+	const struct hv_forbidden *forbidden;
+
+	if (hv->silo && one != other && one != 0 && other != 0)
+		return false;
+	LL_FOREACH(hv->forbidden, forbidden)
+		if ((forbidden->one == one && forbidden->other == other) ||
+		    (forbidden->one == other && forbidden->other == one))
+			return false;
+	return true;
+}
+
 int hv_evtchn_bind_unbound(struct hv_client *client, const struct sim_request *request,
 			   struct sim_reply *reply)
 {
@@ -198,6 +211,8 @@ int hv_evtchn_bind_unbound(struct hv_client *client, const struct sim_request *r
 
 	if (!handle)
 		return -EINVAL;
+	if (!hv_may_share(client->domain->hv, client->domain->domid, request->domid))
+		return -EPERM;
 	/* Xen doesn't ask whether that domain exists. */
 	r = port_new(handle, request->domid, &port);
 	if (r == 0)
@@ -225,6 +240,8 @@ int hv_evtchn_bind_interdomain(struct hv_client *client, const struct sim_reques
 		    remote->remote_domid != client->domain->domid)
 			return -EINVAL;
 	}
+	if (!hv_may_share(client->domain->hv, client->domain->domid, request->domid))
+		return -EPERM;
 	r = port_new(handle, request->domid, &port);
 	if (r < 0)
 		return r;

@@ -231,7 +231,7 @@ int hv_grant_unshare(struct hv_client *client, uint32_t id)
 	return 0;
 }
 
-/* Xen refuses a reference that doesn't exist, is another domain's, or is read-only: gntdev answers EINVAL to
+/* Xen refuses a reference that doesn't exist, is another domain's, which XSM forbids, or is read-only: gntdev answers EINVAL to
  * all of these. */
 static int find_page(struct hv_client *client, uint32_t domid, uint32_t number, bool writable,
 		     struct hv_mapped *page)
@@ -241,6 +241,8 @@ static int find_page(struct hv_client *client, uint32_t domid, uint32_t number, 
 
 	if (granter)
 		HASH_FIND(hh, granter->refs, &number, sizeof(number), ref);
+	if (!hv_may_share(client->domain->hv, client->domain->domid, domid))
+		return -EINVAL;
 	if (!ref || ref->share->granted_domid != client->domain->domid || (writable && !ref->share->writable))
 		return -EINVAL;
 	page->share = ref->share;

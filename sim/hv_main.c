@@ -15,6 +15,7 @@
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
+#include <utlist.h>
 
 static void log_line(struct hv *hv, const char *prefix, const char *format, va_list arguments)
 	__attribute__((format(printf, 3, 0)));
@@ -127,10 +128,14 @@ static int remove_entry(const char *path, const struct stat *status, int type, s
 
 static void finish(struct hv *hv)
 {
+	struct hv_forbidden *forbidden, *next;
+
 	if (hv->silence)
 		event_free(hv->silence);
 	if (hv->admin)
 		evconnlistener_free(hv->admin);
+	LL_FOREACH_SAFE(hv->forbidden, forbidden, next)
+		free(forbidden);
 	hv_domains_free(hv);
 	if (hv->store)
 		sim_store_free(hv->store);

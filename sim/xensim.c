@@ -91,6 +91,13 @@ static const struct help {
 	 "  grant-limit DOMID PAGES\n"
 	 "  evtchn-limit DOMID PORTS\n"
 	 "  corrupt-ring-index DOMID left-cons|left-prod|right-cons|right-prod=NUMBER\n"},
+	{"xsm", "silo|dummy, or forbid|allow DOMID DOMID", "let Xen forbid domains to share memory",
+	 "  silo             guests have grants and event channels with domain 0 alone, as Xen's XSM SILO\n"
+	 "                   has it, which Debian's Xen for arm64 begins with\n"
+	 "  dummy            no more: the default\n"
+	 "  forbid|allow DOMID DOMID    for these two alone, as a policy of Flask may\n"
+	 "\n"
+	 "What is granted and bound already stays.\n"},
 	{"stop", "", "kill all that runs in the host and remove its directory", ""},
 };
 

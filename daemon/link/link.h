@@ -124,6 +124,8 @@ int links_take_asks(const struct links *links, uint32_t domid);
 /* Whether the peer's daemon takes SOURCE (protocol.md, 5.8), as its HELLO in the session said that this hop, a link's, has or
  * is to go on with. */
 bool link_takes_sources(const struct hop *hop);
+/* Whether there is no link with the domain because Xen lets the two share no memory, as peers_is_forbidden() has it. */
+bool links_are_forbidden(const struct links *links, uint32_t domid);
 /* Sets what is remembered as the reason why there is no link with this domain. */
 void links_explain(struct links *links, uint32_t domid, const char *reason);
 /* Calls `each` for the hop of each link. */

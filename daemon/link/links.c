@@ -144,6 +144,11 @@ bool link_takes_sources(const struct hop *hop)
 	return link->flags & HELLO_SOURCES;
 }
 
+bool links_are_forbidden(const struct links *links, uint32_t domid)
+{
+	return !number_is_host(domid) && peers_is_forbidden(links->peers, domid);
+}
+
 void links_explain(struct links *links, uint32_t domid, const char *reason)
 {
 	struct link *link = link_find(links, domid);

@@ -76,16 +76,6 @@ uint32_t via_destination(const struct channel *channel)
 
 /* --- why it can't be ---------------------------------------------------------------------------- */
 
-/* Remembers for the programs of a guest why there is no link with this domain, and what follows. */
-static void explain_here(struct via *via, uint32_t domid, const char *what_follows)
-{
-	char why[LINK_REASON_SIZE];
-
-	snprintf(why, sizeof(why), "neither domain %u nor domain %u may map the other's pages, %s",
-		 via->with.self->domid, domid, what_follows);
-	links_explain(via->links, domid, why);
-}
-
 /* Whether domain 0 could relay to this domain: none does for domain 0 itself, or on the way there. */
 static bool is_for_domain_0(const struct via *via, uint32_t domid)
 {
@@ -95,17 +85,27 @@ static bool is_for_domain_0(const struct via *via, uint32_t domid)
 static const char *what_is_missing(const struct via *via, uint32_t domid, int error)
 {
 	if (!is_for_domain_0(via, domid))
-		return "and nobody relays between these two: set map = yes under [links] in one of them";
+		return "and nobody relays between these two";
 	if (!via->enabled)
-		return "and relay = no is set here, nor map = yes under [links] in one of the two";
+		return "and relay = no is set here";
 	if (error == -EHOSTDOWN)
-		return "and no xenmsgd runs in domain 0 that would relay: start it, or set map = yes under [links] in "
-		       "one of the two";
+		return "and no xenmsgd runs in domain 0 that would relay";
 	if (error == -EOPNOTSUPP)
-		return "and xenmsgd in domain 0 doesn't relay, being an older one or by relay = no; or set map = yes "
-		       "under [links] in one of the two";
-	return "and domain 0, which would relay, can't be reached, as 'xenmsg doctor 0' explains; or set map = yes "
-	       "under [links] in one of the two";
+		return "and xenmsgd in domain 0 doesn't relay, being an older one or by relay = no";
+	return "and domain 0, which would relay, can't be reached, as 'xenmsg doctor 0' explains";
+}
+
+/* Remembers for the programs of a guest why there is no link with this domain, and what follows. */
+static void explain_here(struct via *via, uint32_t domid, const char *what_follows, const char *what_helps)
+{
+	char why[LINK_REASON_SIZE];
+
+	snprintf(why, sizeof(why),
+		 links_are_forbidden(via->links, domid)
+			 ? "Xen lets domain %u and domain %u share no memory (XSM), %s%.0s"
+			 : "neither domain %u nor domain %u may map the other's pages, %s%s",
+		 via->with.self->domid, domid, what_follows, what_helps);
+	links_explain(via->links, domid, why);
 }
 
 /* Tells why no channel of domain `source` gets to this domain: to our programs, or, if it isn't they that ask,
@@ -124,7 +124,8 @@ static int explain(struct via *via, uint32_t domid, uint32_t source, int error)
 				? "its xenmsgd takes nothing relayed: it is an older one, or has relay = no"
 				: "there is no link with it");
 	else
-		explain_here(via, domid, what_is_missing(via, domid, error));
+		explain_here(via, domid, what_is_missing(via, domid, error),
+			     ": set map = yes under [links] in one of the two");
 	return -EHOSTUNREACH;
 }
 
@@ -374,7 +375,7 @@ static int lead_result(struct via *via, uint32_t domid, int r)
 {
 	if (r < 0)
 		return explain(via, domid, via->with.self->domid, r);
-	explain_here(via, domid, "so domain 0 relays; where that fails, the log of its xenmsgd says why");
+	explain_here(via, domid, "so domain 0 relays; where that fails, the log of its xenmsgd says why", "");
 	return 0;
 }
 

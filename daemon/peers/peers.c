@@ -322,7 +322,7 @@ int peers_connect(struct peers *peers, uint32_t domid, struct account *account)
 	rendezvous = &peer->rendezvous;
 	if (rendezvous->state == RENDEZVOUS_CONNECTED)
 		return 0;
-	if (rendezvous->unlinkable && !rendezvous->wanted)
+	if (!rendezvous->wanted && !rendezvous_may_be_tried(peer))
 		return -ENOLINK;
 	if (account && rendezvous->state == RENDEZVOUS_IDLE && !peer->up)
 		r = lookups_add(peer, account);
@@ -389,6 +389,13 @@ bool peers_is_unlinkable(struct peers *peers, uint32_t domid)
 	const struct peer *peer = peer_find(peers, domid);
 
 	return peer && peer->up && peer->rendezvous.unlinkable;
+}
+
+bool peers_is_forbidden(struct peers *peers, uint32_t domid)
+{
+	const struct peer *peer = peer_find(peers, domid);
+
+	return peer && peer->up && peer->rendezvous.was_forbidden;
 }
 
 const char *peers_own_leaf_name(const struct peers *peers)

@@ -88,7 +88,7 @@ struct peers_callbacks {
 	 * vchan_set_event(), and calls peers_disconnect() after closing it. */
 	void (*connected)(void *userdata, uint32_t domid, struct vchan *vchan);
 	/* A connection that was asked for can't be made: -EHOSTDOWN no such domain or no daemon there,
-	 * -ENOLINK neither of the two domains may map, -EHOSTUNREACH otherwise; `reason` is a sentence for
+	 * -ENOLINK neither of the two domains may map, or Xen forbids it, -EHOSTUNREACH otherwise; `reason` is a sentence for
 	 * people. */
 	void (*failed)(void *userdata, uint32_t domid, int error, const char *reason);
 	/* The peer has given up the connected vchan, or its daemon has gone, with its domain perhaps, which may come
@@ -169,8 +169,11 @@ bool peers_is_up(struct peers *peers, uint32_t domid);
 /* Gets the instance of the daemon there, as it says itself. Returns false if it isn't known. */
 bool peers_instance(struct peers *peers, uint32_t domid, uint8_t instance[16]);
 /* Whether neither this domain nor the peer may map the other's pages, as the hello of the daemon said that
- * runs there now. */
+ * runs there now, */
 bool peers_is_unlinkable(struct peers *peers, uint32_t domid);
+/* and that because Xen forbids it (XSM), as one of the two has found. It is tried again some minutes later, if a link is
+ * wanted then, or when another daemon runs there. */
+bool peers_is_forbidden(struct peers *peers, uint32_t domid);
 /* Returns the number of domains whose look-up an account waits for. */
 unsigned peers_lookups(const struct peers *peers);
 /* Returns the number of peers whose vchan waits for grant pages to come free. */

@@ -62,7 +62,10 @@ struct rendezvous {
 	bool published;	    /* so do the nodes under grant_nonce */
 	bool hello_lost;    /* it couldn't be written, since the connection to XenStore was lost, */
 	bool publish_lost;  /* nor could they */
-	bool unlinkable;    /* the peer's daemon has said that it may not map, and nor may we */
+	bool unlinkable;    /* neither may map, as the peer's daemon has said of itself, or Xen forbids it, */
+	bool forbidden;	    /* as we, */
+	bool was_forbidden; /* or one of us has found, */
+	uint64_t forbidden_ms; /* then */
 	char our_nonce[PEERS_NONCE_SIZE];
 	char grant_nonce[PEERS_NONCE_SIZE];	/* the peer's, for which `vchan` was granted */
 	char connected_nonce[PEERS_NONCE_SIZE]; /* the peer's when we got CONNECTED */
@@ -263,6 +266,8 @@ bool peer_hello_is_current(const struct peer *peer);
 int rendezvous_init(struct peer *peer);
 /* Gives the attempt that is under way, or is to begin, its time: a link is asked for. */
 void rendezvous_wanted(struct peer *peer);
+/* Whether a link may be tried: not where neither may map; and what Xen has forbidden only some minutes later. */
+bool rendezvous_may_be_tried(struct peer *peer);
 void rendezvous_destroy(struct peer *peer);
 void rendezvous_advance(struct peer *peer);
 /* Reads the peer's nodes if they are awaited, since they may have changed. */

@@ -146,6 +146,7 @@ int hello_parse(const char *untrusted_value, size_t size, unsigned *major, struc
 	    (*field != '0' && *field != '1'))
 		return -EINVAL;
 	hello->map = *field == '1';
+	hello->forbidden = fields_next(&fields, &field, &field_size) == 0 && field_size == 1 && *field == '1';
 	return 0;
 }
 

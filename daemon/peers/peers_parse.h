@@ -30,7 +30,8 @@ int presence_parse(const char *untrusted_value, size_t size, unsigned *major, un
 struct rendezvous_hello {
 	char instance[PEERS_INSTANCE_SIZE];
 	char nonce[PEERS_NONCE_SIZE];
-	bool map; /* that domain is willing to map our pages */
+	bool map;	/* that domain is willing to map our pages */
+	bool forbidden; /* it has found that Xen lets the two share no memory */
 };
 int hello_parse(const char *untrusted_value, size_t size, unsigned *major, struct rendezvous_hello *hello);
 

@@ -35,6 +35,8 @@
 #define AGAIN_FIRST_MS 500  /* then twice as long, and so on */
 #define SWEEP_MS       1000 /* as often as the store tries to connect again */
 #define PAGES_RETRY_MS 1000 /* other programs of this domain give pages back without telling us */
+/* What Xen forbids isn't tried again for so long: an administrator may have loaded another policy since. */
+#define FORBIDDEN_MS (10 * 60 * 1000)
 
 bool rendezvous_may_map(const struct peers_options *options)
 {
@@ -284,6 +286,8 @@ static int grant_something(struct peer *peer)
 	return r;
 }
 
+static void forbid(struct peer *peer);
+
 static void grant(struct peer *peer)
 {
 	struct peers *peers = peer->peers;
@@ -306,8 +310,13 @@ static void grant(struct peer *peer)
 	}
 	if (in_queue)
 		DL_DELETE2(peers->waiting, peer, rendezvous.wait_prev, rendezvous.wait_next);
-	if (r < 0) {
+	if (r < 0)
 		rendezvous->state = RENDEZVOUS_HELLO;
+	if (r == -EPERM) {
+		forbid(peer);
+		return;
+	}
+	if (r < 0) {
 		fail(peer, -EHOSTUNREACH, "can't grant rings to domain %u: %s", peer->domid, strerror(-r));
 		return;
 	}
@@ -340,6 +349,11 @@ static void map(struct peer *peer)
 	rendezvous->ring_ref = rendezvous->port = 0;
 	/* The port may be an earlier daemon's of this domain, whose process ends late, or the nodes those of rings that were
 	 * given up since. */
+	if (r == -EPERM) {
+		step_back(peer, RENDEZVOUS_HELLO);
+		forbid(peer);
+		return;
+	}
 	if (r < 0 && r != -EPROTO && rendezvous->node_retries < NODE_RETRIES) {
 		rendezvous->node_retries++;
 		timer_set(rendezvous->retry, NODE_RETRY_MS);
@@ -405,8 +419,11 @@ static void on_hello_written(void *userdata, int error, const char *value, size_
 
 static void format_hello(const struct peer *peer, char value[RENDEZVOUS_NODE_SIZE])
 {
-	snprintf(value, RENDEZVOUS_NODE_SIZE, "%d %s %s %d", PEERS_MAJOR,
-		 peer->peers->options.self->instance_text, peer->rendezvous.our_nonce, peer->peers->may_map);
+	bool forbidden = peer->rendezvous.forbidden;
+
+	snprintf(value, RENDEZVOUS_NODE_SIZE, "%d %s %s %d%s", PEERS_MAJOR,
+		 peer->peers->options.self->instance_text, peer->rendezvous.our_nonce,
+		 peer->peers->may_map && !forbidden, forbidden ? " 1" : "");
 }
 
 static int write_hello(struct peer *peer)
@@ -488,9 +505,46 @@ static void refuse(struct peer *peer)
 	char reason[160];
 
 	peer->rendezvous.wanted = false;
-	snprintf(reason, sizeof(reason), "neither domain %u nor domain %u may map the other's pages",
-		 peers->options.self->domid, peer->domid);
+	snprintf(
+		reason, sizeof(reason),
+		peer->rendezvous.was_forbidden
+			? "Xen lets domain %u and domain %u share no memory (XSM: SILO, or a policy of Flask)"
+			: "neither domain %u nor domain %u may map the other's pages",
+		peers->options.self->domid, peer->domid);
 	peers->callbacks.failed(peers->userdata, peer->domid, -ENOLINK, reason);
+}
+
+/* Notes that Xen lets the two domains share nothing. */
+static void note_forbidden(struct peer *peer)
+{
+	peer->rendezvous.unlinkable = peer->rendezvous.was_forbidden = true;
+	peer->rendezvous.forbidden_ms = clock_ms();
+}
+
+/* Xen has refused it to us: tells the peer, which would wait, and fails our attempt. */
+static void forbid(struct peer *peer)
+{
+	struct rendezvous *rendezvous = &peer->rendezvous;
+
+	note_forbidden(peer);
+	rendezvous->forbidden = true;
+	memcpy(rendezvous->tried_nonce, peer->hello.nonce, sizeof(rendezvous->tried_nonce));
+	rendezvous_write_again(peer, LEAF_OUR_HELLO);
+	if (rendezvous->wanted)
+		refuse(peer);
+}
+
+bool rendezvous_may_be_tried(struct peer *peer)
+{
+	struct rendezvous *rendezvous = &peer->rendezvous;
+
+	if (!rendezvous->unlinkable)
+		return true;
+	if (!rendezvous->was_forbidden || clock_ms() - rendezvous->forbidden_ms < FORBIDDEN_MS)
+		return false;
+	withdraw(peer);
+	rendezvous->forbidden = rendezvous->was_forbidden = rendezvous->unlinkable = false;
+	return true;
 }
 
 /* Leaves the attempt where it is, though a time-out has answered who wanted it. False: it has lasted long enough. */
@@ -545,6 +599,7 @@ static struct rendezvous_facts gather(const struct peer *peer, enum rendezvous_e
 	const struct rendezvous *rendezvous = &peer->rendezvous;
 	const char *nonce = peer->hello.nonce;
 	bool connected = rendezvous->state == RENDEZVOUS_CONNECTED;
+	bool forbidden = rendezvous->forbidden || peer->hello.forbidden;
 	bool looking_at_hello = (peer->stale | peer->reading | peer->came | peer->missed) & 1u << LEAF_HELLO;
 
 	return (struct rendezvous_facts){
@@ -564,8 +619,8 @@ static struct rendezvous_facts gather(const struct peer *peer, enum rendezvous_e
 		.tried = !strcmp(nonce, rendezvous->tried_nonce),
 		.spent = !strcmp(nonce, rendezvous->spent_nonce),
 		.same = !strcmp(nonce, connected ? rendezvous->connected_nonce : rendezvous->grant_nonce),
-		.we_may_map = peer->peers->may_map,
-		.they_may_map = peer->hello.map,
+		.we_may_map = peer->peers->may_map && !forbidden,
+		.they_may_map = peer->hello.map && !forbidden,
 		.we_are_lower = peer->peers->options.self->domid < peer->domid,
 		.nodes = rendezvous->ring_ref && rendezvous->port && !looking_at_hello,
 	};
@@ -577,7 +632,13 @@ static void note(struct peer *peer)
 {
 	struct rendezvous *rendezvous = &peer->rendezvous;
 
-	rendezvous->unlinkable = !peer->hello.map && !peer->peers->may_map;
+	if (rendezvous->forbidden || peer->hello.forbidden) {
+		if (!rendezvous->was_forbidden)
+			note_forbidden(peer);
+	} else {
+		rendezvous->was_forbidden = false;
+		rendezvous->unlinkable = !peer->hello.map && !peer->peers->may_map;
+	}
 	if (!strcmp(rendezvous->tried_nonce, peer->hello.nonce))
 		return;
 	rendezvous->begun_ms = clock_ms();
@@ -667,15 +728,40 @@ static void act(struct peer *peer, enum rendezvous_action action)
 	}
 }
 
+/* What Xen has forbidden us may be tried once more. */
+static void forget_forbidden(struct peer *peer)
+{
+	struct rendezvous *rendezvous = &peer->rendezvous;
+
+	if (!rendezvous->forbidden)
+		return;
+	rendezvous->forbidden = false;
+	if (rendezvous->hello_written)
+		rendezvous_write_again(peer, LEAF_OUR_HELLO);
+}
+
+/* Whether the peer has begun anew long after that. */
+static bool is_asked_again(const struct peer *peer)
+{
+	const struct rendezvous *rendezvous = &peer->rendezvous;
+
+	return rendezvous->forbidden && clock_ms() - rendezvous->forbidden_ms >= FORBIDDEN_MS &&
+	       peer_hello_is_current(peer) && strcmp(rendezvous->tried_nonce, peer->hello.nonce) != 0;
+}
+
 /* Takes the next step at the peer's expense. Granting, mapping and giving up cost what the kernel takes for as many pages
  * as there are, whether that leads to another state or not. */
 static void step(struct peer *peer, enum rendezvous_event event)
 {
-	const struct rendezvous_facts facts = gather(peer, event);
 	const enum rendezvous_state state = peer->rendezvous.state;
-	enum rendezvous_action action = rendezvous_step(state, &facts);
+	struct rendezvous_facts facts;
+	enum rendezvous_action action;
 	uint64_t before, cost;
 
+	if (is_asked_again(peer))
+		forget_forbidden(peer);
+	facts = gather(peer, event);
+	action = rendezvous_step(state, &facts);
 	if (action == RENDEZVOUS_NOTHING)
 		return;
 	before = clock_thread_ns();
@@ -707,7 +793,8 @@ void rendezvous_hello_gone(struct peer *peer)
 
 void rendezvous_peer_gone(struct peer *peer, bool replaced)
 {
-	peer->rendezvous.unlinkable = false;
+	peer->rendezvous.unlinkable = peer->rendezvous.was_forbidden = false;
+	forget_forbidden(peer);
 	step(peer, replaced ? RENDEZVOUS_REPLACED : RENDEZVOUS_GONE);
 }
 

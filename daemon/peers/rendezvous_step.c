@@ -47,11 +47,12 @@ static enum rendezvous_action step_on(enum rendezvous_state state, const struct 
 	case RENDEZVOUS_HELLO:
 		return step_hello(facts);
 	case RENDEZVOUS_PAGES:
-		return facts->hello ? RENDEZVOUS_NOTHING : RENDEZVOUS_BACK;
+		return facts->hello && facts->they_may_map ? RENDEZVOUS_NOTHING : RENDEZVOUS_BACK;
 	case RENDEZVOUS_GRANTED:
-		return facts->hello && facts->same ? RENDEZVOUS_NOTHING : RENDEZVOUS_BACK;
+		return facts->hello && facts->same && facts->they_may_map ? RENDEZVOUS_NOTHING
+									  : RENDEZVOUS_BACK;
 	case RENDEZVOUS_AWAIT:
-		if (!facts->hello)
+		if (!facts->hello || !facts->we_may_map)
 			return RENDEZVOUS_BACK;
 		if (!facts->tried) /* it has begun anew: what was read was an earlier attempt's */
 			return RENDEZVOUS_EXPECT;
@@ -83,7 +84,7 @@ enum rendezvous_action rendezvous_step(enum rendezvous_state state, const struct
 	case RENDEZVOUS_PAGES_FREE:
 		/* Without the hello it stops waiting, and the pages go to the next one. */
 		if (state == RENDEZVOUS_PAGES)
-			return facts->hello ? RENDEZVOUS_GRANT : RENDEZVOUS_BACK;
+			return facts->hello && facts->they_may_map ? RENDEZVOUS_GRANT : RENDEZVOUS_BACK;
 		return RENDEZVOUS_NOTHING;
 	case RENDEZVOUS_LIVE:
 		return state == RENDEZVOUS_GRANTED ? RENDEZVOUS_TAKE : RENDEZVOUS_NOTHING;

@@ -27,7 +27,8 @@
  * HELLO, GRANTED and AWAIT as they are until the attempt has lasted for ten: who is told of changes late, since
  * XenStore is slow, still finds our hello, and the next request goes on from there. But a peer that has answered this
  * nonce and given up won't answer it again, so the next request has a new one. "lost" stays CONNECTED until
- * peers_disconnect().
+ * peers_disconnect(). Where Xen forbids the pair to share memory, who finds that out says so in its hello: as if
+ * neither might map, from any state before CONNECTED.
  */
 
 #include <stdbool.h>
@@ -65,13 +66,13 @@ struct rendezvous_facts {
 	bool looked : 1;  /* all that would show it was read since the request, */
 	bool looking : 1; /* or is being read, or waits for its turn */
 	bool store_down : 1;
-	bool other_presence : 1; /* is of another major version, */
-	bool other_hello : 1;	 /* likewise */
-	bool hello : 1;		 /* the peer's is there, and current: and its nonce */
-	bool tried : 1;		 /* was answered already, */
-	bool spent : 1;		 /* has had its vchan, */
-	bool same : 1;		 /* is the one that the vchan was granted or connected under */
-	bool we_may_map : 1, they_may_map : 1;
+	bool other_presence : 1;	       /* is of another major version, */
+	bool other_hello : 1;		       /* likewise */
+	bool hello : 1;			       /* the peer's is there, and current: and its nonce */
+	bool tried : 1;			       /* was answered already, */
+	bool spent : 1;			       /* has had its vchan, */
+	bool same : 1;			       /* is the one that the vchan was granted or connected under */
+	bool we_may_map : 1, they_may_map : 1; /* neither does where Xen forbids it */
 	bool we_are_lower : 1; /* our domid is: of two that may map, this one does (so domain 0) */
 	bool nodes : 1;	       /* both have been read, and the hello after them */
 };

@@ -107,15 +107,23 @@ static bool is_relayed(const struct status_sources *sources, uint32_t domid)
 	       peers_is_unlinkable(sources->peers, domid);
 }
 
-/* Adds the state of the link, and the way that takes its place. */
+static const char *why_relayed(const struct status_sources *sources, uint32_t domid)
+{
+	return peers_is_forbidden(sources->peers, domid) ? "Xen lets the two share no memory (XSM)"
+							 : "neither may map the other's pages";
+}
+
+/* Adds the state of the link, and the way that takes its place, and why. */
 static void add_state(struct json_object *object, const char *key, const struct status_walk *walk,
 		      uint32_t domid)
 {
 	bool relayed = walk->link.state == LINK_IDLE && is_relayed(walk->sources, domid);
 
 	add_text(object, key, relayed ? "relayed" : walk->link.state_name);
-	if (relayed)
+	if (relayed) {
 		add_number(object, "via", 0);
+		add_text(object, "why", why_relayed(walk->sources, domid));
+	}
 }
 
 static void describe_link(struct status_walk *walk, struct json_object *link)

@@ -143,6 +143,11 @@ void peers_disconnect(struct peers *peers, uint32_t domid)
 		scene->is_connected = false;
 }
 
+bool peers_is_forbidden(struct peers *peers, uint32_t domid)
+{
+	return false;
+}
+
 bool peers_is_up(struct peers *peers, uint32_t domid)
 {
 	return domid < LINK_NOWHERE && ((struct scene *)(void *)peers)->is_up;

@@ -5,6 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
 
 #include <event2/event.h>
 #include <utlist.h>
@@ -68,10 +71,22 @@ struct vchan {
 };
 
 struct held held;
+uint64_t later_ms;
+
+__attribute__((visibility("default"))) int clock_gettime(clockid_t id, struct timespec *now)
+{
+	int r = (int)syscall(SYS_clock_gettime, id, now);
+
+	if (id == CLOCK_MONOTONIC)
+		now->tv_sec += (time_t)(later_ms / 1000);
+	return r;
+}
 
 int vchan_grant(struct vchan_host *host, uint32_t domid, uint32_t read_size, uint32_t write_size,
 		vchan_event_fn event, void *userdata, struct vchan **vchan)
 {
+	if (held.forbidden)
+		return -EPERM;
 	if (held.room && read_size > held.room)
 		return -ENOSPC;
 	*vchan = calloc(1, sizeof(**vchan));
@@ -92,6 +107,8 @@ int vchan_map(struct vchan_host *host, uint32_t domid, uint32_t ring_ref, uint32
 	assert_int_equal(ring_ref, 9);
 	assert_int_equal(port, 17);
 	held.maps++;
+	if (held.forbidden)
+		return -EPERM;
 	if (held.unmappable && held.unmappable--)
 		return -EINVAL;
 	*vchan = calloc(1, sizeof(**vchan));

@@ -31,13 +31,15 @@ struct held {
 	unsigned grants, maps;
 	unsigned unmappable; /* so many more attempts to map fail */
 	struct vchan *last;  /* granted */
+	bool forbidden;	     /* Xen refuses to grant and to map */
 	uint32_t room;	     /* the largest ring that there are pages for; 0: any */
 	/* of the last grants, the latest last */
 	uint32_t domids[2], size;
 };
 extern struct held held;
 extern unsigned setup_timeout_ms;
-extern unsigned writes; /* of our endpoints for domain 2 */
+extern uint64_t later_ms; /* the clock of ages is ahead by this */
+extern unsigned writes;	  /* of our endpoints for domain 2 */
 
 struct scene {
 	struct self self;

@@ -104,8 +104,12 @@ TEST(a_hello_has_a_nonce_and_says_who_may_map)
 	assert_string_equal(hello.instance, UUID);
 	assert_string_equal(hello.nonce, "0123abcd");
 	assert_true(hello.map);
+	assert_false(hello.forbidden);
+	assert_int_equal(hello_parse("1 " UUID " 0123abcd 0 1 x", 53, &major, &hello), 0);
+	assert_true(hello.forbidden);
 	assert_int_equal(hello_parse("1 " UUID " 0123abcd 0 x", 51, &major, &hello), 0);
 	assert_false(hello.map);
+	assert_false(hello.forbidden);
 	assert_int_equal(hello_parse("7 x", 3, &major, &hello), -EPROTONOSUPPORT);
 	assert_int_equal(major, 7);
 	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)

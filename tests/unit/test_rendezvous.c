@@ -695,3 +695,93 @@ TEST(attempt_goes_on_after_the_request_for_it_has_timed_out)
 	}
 	setup_timeout_ms = 2 * PATIENCE_MS;
 }
+
+/* --- what Xen forbids (XSM) -------------------------------------------------------------------- */
+
+static void expect_forbidden(struct scene *scene, const char *hello)
+{
+	assert_int_equal(scene->failures, 1);
+	assert_true(peers_is_forbidden(scene->peers, 2));
+	assert_true(peers_is_unlinkable(scene->peers, 2));
+	assert_int_equal(peers_connect(scene->peers, 2, scene->user), -ENOLINK);
+	settle(scene);
+	assert_int_equal(scene->failures, 1);
+	assert_non_null(strstr(fake_find(&scene->store, OURS "/to/2/hello")->value, hello));
+}
+
+TEST(what_xen_forbids_to_grant_is_told_to_the_peer)
+{
+	struct scene scene;
+
+	held.forbidden = true;
+	scene_start_with(&scene, false);
+	expect_forbidden(&scene, " 0 1");
+	/* Another daemon there, or another domain: perhaps it is allowed now. */
+	held.forbidden = false;
+	fake_write(&scene.store, THEIRS "/to/1/hello", "1 " OTHER_INSTANCE " 76543211 1");
+	fake_write(&scene.store, THEIRS "/presence", "1 " OTHER_INSTANCE);
+	fire(&scene, THEIRS "/to/1/hello");
+	fire(&scene, THEIRS "/presence");
+	settle(&scene);
+	assert_false(peers_is_forbidden(scene.peers, 2));
+	assert_int_equal(peers_connect(scene.peers, 2, scene.user), 0);
+	settle(&scene);
+	assert_int_equal(held.granted, 1);
+	assert_null(strstr(fake_find(&scene.store, OURS "/to/2/hello")->value, " 0 1"));
+	scene_stop(&scene);
+}
+
+TEST(what_xen_forbids_is_tried_again_after_a_while)
+{
+	struct scene scene;
+
+	for (int peer_begins = 0; peer_begins < 2; peer_begins++) {
+		held.forbidden = true;
+		scene_start_with(&scene, false);
+		expect_forbidden(&scene, " 0 1");
+		held.forbidden = false;
+		later_ms += 11 * 60 * 1000;
+		if (!peer_begins)
+			assert_int_equal(peers_connect(scene.peers, 2, scene.user), 0);
+		else
+			fake_write(&scene.store, THEIRS "/to/1/hello", "1 " INSTANCE " 76543213 1");
+		fire(&scene, THEIRS "/to/1/hello");
+		settle(&scene);
+		assert_int_equal(held.granted, 1);
+		assert_false(peers_is_forbidden(scene.peers, 2));
+		assert_null(strstr(fake_find(&scene.store, OURS "/to/2/hello")->value, " 0 1"));
+		scene_stop(&scene);
+	}
+}
+
+TEST(what_xen_forbids_to_map_is_told_to_the_peer)
+{
+	struct scene scene;
+
+	scene_start(&scene);
+	held.forbidden = true;
+	fake_write(&scene.store, node_path(&scene, "ring-ref"), "9");
+	fake_write(&scene.store, node_path(&scene, "event-channel"), "17");
+	fire(&scene, node_path(&scene, "event-channel"));
+	settle(&scene);
+	expect_forbidden(&scene, " 0 1");
+	held.forbidden = false;
+	scene_stop(&scene);
+}
+
+TEST(peer_that_finds_that_xen_forbids_it_is_believed)
+{
+	struct scene scene;
+
+	scene_start(&scene);
+	fake_write(&scene.store, THEIRS "/to/1/hello", "1 " INSTANCE " 76543210 0 1");
+	fire(&scene, THEIRS "/to/1/hello");
+	settle(&scene);
+	expect_forbidden(&scene, " 1");
+	/* It tries again. */
+	fake_write(&scene.store, THEIRS "/to/1/hello", "1 " INSTANCE " 76543212 1");
+	fire(&scene, THEIRS "/to/1/hello");
+	settle(&scene);
+	assert_false(peers_is_forbidden(scene.peers, 2));
+	scene_stop(&scene);
+}

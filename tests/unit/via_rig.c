@@ -86,6 +86,11 @@ void links_ping_cancel(struct links *links, const void *userdata)
 {
 }
 
+bool links_are_forbidden(const struct links *links, uint32_t domid)
+{
+	return the_scene->forbidden;
+}
+
 void links_explain(struct links *links, uint32_t domid, const char *reason)
 {
 	assert_int_equal(domid, 2);
