@@ -457,6 +457,7 @@ static void check_peer(struct doctor *doctor, struct xenmsg *conn, const char *d
 	snprintf(step, sizeof(step), "peer %s", domain);
 	if (r == 0) {
 		well(doctor, step, "its daemon answers within %.1f us", (double)rtt_ns / 1e3);
+		doctor_check_way(doctor, conn, domain);
 		return;
 	}
 	snprintf(reason, sizeof(reason), "%s", *xenmsg_reason(conn) ? xenmsg_reason(conn) : strerror(-r));

@@ -43,8 +43,11 @@ void doctor_check_access(struct doctor *doctor);
 /* Looks, where no daemon is there, whether files were brought to /etc/xenmsg with a label for SELinux of elsewhere. */
 void doctor_check_labels(struct doctor *doctor);
 
-/* Goes the way to an address, and says the first that is wrong. */
 struct xenmsg;
+/* Says why what is for that domain, which answers, goes through domain 0, if it does. */
+void doctor_check_way(struct doctor *doctor, struct xenmsg *conn, const char *domain);
+
+/* Goes the way to an address, and says the first that is wrong. */
 void doctor_check_address(struct doctor *doctor, struct xenmsg *conn, const char *address);
 
 #endif

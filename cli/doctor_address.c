@@ -131,6 +131,7 @@ static bool check_domain(struct tried_way *way)
 		return no_link(way, r);
 	well(way->doctor, "link", "%s: the daemon there answers within %.1f us", way->text,
 	     (double)rtt_ns / 1e3);
+	doctor_check_way(way->doctor, way->conn, way->domain);
 	return true;
 }
 

@@ -35,6 +35,7 @@ xenmsg_SOURCES = \
 	cli/command.c cli/command.h \
 	cli/doctor.h \
 	cli/doctor_address.c \
+	cli/doctor_way.c \
 	cli/doctor_places.c \
 	cli/interrupt.c cli/interrupt.h \
 	cli/left_socket.c cli/left_socket.h \

@@ -32,6 +32,10 @@ def test_guests_that_may_share_nothing_go_through_domain_0(host, nodes, silo, fi
     assert why(one, two) == why(two, one) == SILO
     assert "WHY" in one.xenmsg("peers").stdout.decode() and SILO in one.xenmsg("peers").stdout.decode()
     assert one.xenmsg("ping", "--count", "1", str(two.domid)).returncode == EXIT_OK
+    for what in (str(two.domid), f"{two.domid}:inbox", f"dom{two.domid}"):
+        words = one.xenmsg("doctor", what).stdout.decode()
+        assert SILO in words and "the hypervisor refuses an event channel" in words, words
+    assert "direct" not in one.xenmsg("doctor", "0").stdout.decode()
     works(zero, one)
     works(two, zero)
     assert one.link(0)["state"] == two.link(0)["state"] == "up"
