@@ -13,7 +13,7 @@ import pytest
 from conftest import program, wait_for
 
 COMMANDS = ["run", "start", "exec", "create", "destroy", "pause", "unpause", "suspend", "resume", "checkpoint", "migrate", "rename",
-            "list", "fault", "stop"]
+            "list", "fault", "xsm", "stop"]
 PATH = os.path.dirname(program("xensim")) + ":" + os.environ["PATH"]
 
 
