@@ -22,6 +22,7 @@ enum config_value_kind {
 	VALUE_USER,
 	VALUE_GROUP,
 	VALUE_LOG_LEVEL,
+	VALUE_LOG_TARGET,
 	VALUE_RING, /* a size that is a power of two */
 	VALUE_SIZE, /* a size of 32 bits */
 	VALUE_SIZE64,
@@ -56,6 +57,7 @@ static const struct config_key keys[] = {
 	{"daemon", "policy-dir", VALUE_PATH, AT(policy_dir), 0, 0, "an absolute path"},
 	{"daemon", "activation-dir", VALUE_PATH, AT(activation_dir), 0, 0, "an absolute path"},
 	{"daemon", "log-level", VALUE_LOG_LEVEL, AT(log_level), 0, 0, "error, warning, info or debug"},
+	{"daemon", "log-to", VALUE_LOG_TARGET, AT(log_target), 0, 0, "stderr, syslog or journal"},
 	{"daemon", "user", VALUE_USER, AT(user), 0, 0, "the name of a user that exists here"},
 	{"daemon", "admin-group", VALUE_GROUP, AT(admin_group), 0, 0,
 	 "the name of a group, which need not exist"},
@@ -115,6 +117,7 @@ int config_init(struct config *config)
 	*config = (struct config){
 		.socket = "/run/xenmsg/xenmsg.sock",
 		.log_level = LOG_LEVEL_INFO,
+		.ready_fd = -1,
 		.ring_size = 64 * KIB,
 		.min_ring_size = KIB,
 		.max_ring_size = MIB,
@@ -297,6 +300,8 @@ static int parse_value(void *config_, unsigned row, const char *text)
 		return *text ? ini_set_string(field, text) : -EINVAL;
 	case VALUE_LOG_LEVEL:
 		return log_level_parse(text, field);
+	case VALUE_LOG_TARGET:
+		return log_target_parse(text, field);
 	case VALUE_RING:
 	case VALUE_SIZE:
 	case VALUE_SIZE64:

@@ -36,6 +36,8 @@ struct config {
 	char *policy_dir;
 	char *activation_dir;
 	enum log_level log_level;
+	enum log_target log_target;
+	int ready_fd;	   /* by the command line (notify.h); -1: none */
 	char *user;	   /* NULL: no user was named */
 	char *admin_group; /* the group need not exist */
 

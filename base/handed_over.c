@@ -10,9 +10,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include <systemd/sd-daemon.h>
-
 #include "base/log.h"
+#include "base/service.h"
 
 #define GATEWAY "gateway"
 
@@ -41,7 +40,7 @@ static int refuse_second(int first, int second)
 
 static int take(int *place, int fd, int type, const char *what)
 {
-	char *path = sd_is_socket_unix(fd, type, 1, NULL, 0) > 0 ? handed_over_path(fd) : NULL;
+	char *path = service_is_listener(fd, type) ? handed_over_path(fd) : NULL;
 	int flags = fcntl(fd, F_GETFL);
 	bool is_good = path && flags >= 0 && fcntl(fd, F_SETFL, flags | O_NONBLOCK) == 0;
 
@@ -59,20 +58,19 @@ static int take(int *place, int fd, int type, const char *what)
 int handed_over_take(struct handed_over *out)
 {
 	char **names = NULL;
-	int count = sd_listen_fds_with_names(1, &names), r = count < 0 ? count : 0;
+	int *fds = NULL, count = service_sockets(&fds, &names), r = count < 0 ? count : 0;
 
 	*out = (struct handed_over){-1, -1};
 	for (int i = 0; i < count; i++) {
-		int fd = SD_LISTEN_FDS_START + i;
-
 		if (r == 0 && !strcmp(names[i], GATEWAY))
-			r = take(&out->gateway, fd, SOCK_SEQPACKET,
+			r = take(&out->gateway, fds[i], SOCK_SEQPACKET,
 				 "one listening Unix socket for packets that is named " GATEWAY);
 		else if (r == 0)
-			r = take(&out->programs, fd, SOCK_STREAM, "one listening Unix stream socket");
+			r = take(&out->programs, fds[i], SOCK_STREAM, "one listening Unix stream socket");
 		free(names[i]);
 	}
 	free(names);
+	free(fds);
 	return r;
 }
 

@@ -17,10 +17,16 @@ libbase_la_SOURCES = \
 	base/privileges.c base/privileges.h \
 	base/quota.c base/quota.h \
 	base/self.c base/self.h \
+	base/service.h \
 	base/share.h \
 	base/shared_memory.c base/shared_memory.h \
 	base/thaw.c base/thaw.h \
 	base/timer.h \
 	base/turns.c base/turns.h \
 	base/unix_listener.c base/unix_listener.h
+if WITH_SYSTEMD
+libbase_la_SOURCES += base/service_systemd.c
+else
+libbase_la_SOURCES += base/service_none.c
+endif
 libbase_la_CFLAGS = $(AM_CFLAGS) $(LIBEVENT_CFLAGS) $(INIH_CFLAGS) $(SYSTEMD_CFLAGS)

@@ -13,6 +13,8 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syslog.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -44,6 +46,22 @@ int log_level_parse(const char *text, enum log_level *level)
 	return -EINVAL;
 }
 
+static const char *const target_names[] = {
+	[LOG_TO_STDERR] = "stderr",
+	[LOG_TO_SYSLOG] = "syslog",
+	[LOG_TO_JOURNAL] = "journal",
+};
+
+int log_target_parse(const char *text, enum log_target *target)
+{
+	for (size_t i = 0; i < sizeof(target_names) / sizeof(*target_names); i++)
+		if (!strcmp(text, target_names[i])) {
+			*target = (enum log_target)i;
+			return 0;
+		}
+	return -EINVAL;
+}
+
 /* --- writing without waiting ------------------------------------------------------------------ */
 
 #define LINE_MAX_SIZE 1024
@@ -57,7 +75,24 @@ static struct {
 	int own; /* WAY_OWN: stderr, opened once more and non-blocking */
 	bool is_journal;
 	unsigned long lost;
-} out = {.lock = PTHREAD_MUTEX_INITIALIZER};
+	enum log_target target;
+	const char *path; /* of the target's socket */
+	int socket;	  /* connected to it; -1: not yet, or not any more */
+} out = {.lock = PTHREAD_MUTEX_INITIALIZER, .socket = -1};
+
+void log_set_target(enum log_target target, const char *path)
+{
+	static const char *const paths[] = {
+		[LOG_TO_SYSLOG] = "/dev/log", [LOG_TO_JOURNAL] = "/run/systemd/journal/socket"};
+
+	pthread_mutex_lock(&out.lock);
+	out.target = target;
+	out.path = path || target == LOG_TO_STDERR ? path : paths[target];
+	if (out.socket >= 0)
+		close(out.socket);
+	out.socket = -1;
+	pthread_mutex_unlock(&out.lock);
+}
 
 /* Whether stderr leads to the journal, as the service manager has set it up (systemd.exec(5)). */
 static bool leads_to_journal(const struct stat *status)
@@ -140,6 +175,57 @@ static int put_line(enum log_level level, const char *line)
 	return put(text, (size_t)size);
 }
 
+static bool connect_socket(void)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+
+	if (strlen(out.path) >= sizeof(address.sun_path))
+		return false;
+	strcpy(address.sun_path, out.path);
+	out.socket = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (out.socket >= 0 && connect(out.socket, (struct sockaddr *)&address, sizeof(address)) == 0)
+		return true;
+	if (out.socket >= 0)
+		close(out.socket);
+	out.socket = -1;
+	return false;
+}
+
+/* Sends the line to syslog or the journal. -EAGAIN: nobody reads there; -ENOTCONN: nobody listens. */
+static int send_line(enum log_level level, const char *line)
+{
+	char text[LINE_MAX_SIZE + 128];
+	const char *name = program_invocation_short_name;
+	int pid = (int)getpid(), size;
+
+	if (out.target == LOG_TO_SYSLOG)
+		size = snprintf(text, sizeof(text), "<%d>%.32s[%d]: %s", LOG_DAEMON | (int)level, name, pid,
+				line);
+	else
+		size = snprintf(text, sizeof(text),
+				"PRIORITY=%d\nSYSLOG_IDENTIFIER=%.32s\nSYSLOG_PID=%d\nMESSAGE=%s\n",
+				(int)level, name, pid, line);
+	/* Whoever listens may be another one than before: then a second connection finds him. */
+	for (int attempt = 0; attempt < 2; attempt++) {
+		if (out.socket < 0 && !connect_socket())
+			return -ENOTCONN;
+		if (send(out.socket, text, (size_t)size, MSG_NOSIGNAL) >= 0)
+			return 0;
+		if (errno == EAGAIN || errno == ENOBUFS)
+			return -EAGAIN;
+		close(out.socket);
+		out.socket = -1;
+	}
+	return -ENOTCONN;
+}
+
+static int deliver(enum log_level level, const char *line)
+{
+	int r = out.target == LOG_TO_STDERR ? -ENOTCONN : send_line(level, line);
+
+	return r == -ENOTCONN ? put_line(level, line) : r;
+}
+
 static void tell_lost(void)
 {
 	char line[80];
@@ -147,7 +233,7 @@ static void tell_lost(void)
 	if (out.lost == 0)
 		return;
 	snprintf(line, sizeof(line), "log: %lu lines are lost, which nobody had read", out.lost);
-	if (put_line(LOG_LEVEL_WARNING, line) == 0)
+	if (deliver(LOG_LEVEL_WARNING, line) == 0)
 		out.lost = 0;
 }
 
@@ -168,7 +254,7 @@ log_vline(enum log_level level, const char *format, va_list args)
 	pthread_mutex_lock(&out.lock);
 	choose_way();
 	tell_lost();
-	if (put_line(level, line) == -EAGAIN)
+	if (deliver(level, line) == -EAGAIN)
 		out.lost++;
 	pthread_mutex_unlock(&out.lock);
 }

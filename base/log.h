@@ -3,9 +3,9 @@
 #define XENMSG_BASE_LOG_H
 
 /*
- * The daemon's log: lines on stderr. To the journal (JOURNAL_STREAM) each has the priority prefix that
- * journald reads (sd-daemon(3)), to anything else the time (UTC) and the level in words. The level and the
- * limits are the process's, as stderr is. A line says what failed, for which peer, endpoint or path, and what
+ * The daemon's log: lines on stderr, or to syslog or the journal, where the settings say so. On stderr each has, if it
+ * leads to the journal (JOURNAL_STREAM), the priority prefix that journald reads (sd-daemon(3)), else the time (UTC) and
+ * the level in words. The level, the target and the limits are the process's, as stderr is. A line says what failed, for which peer, endpoint or path, and what
  * happens next; errors that a peer or program can cause at will go through log_limited().
  *
  * No line waits for its reader, since the event loop would wait along: while the journal is stalled or a pipe
@@ -17,6 +17,9 @@
  *   one that we may not     poll() without waiting, and a write of less than PIPE_BUF: it waits only if
  *   open (another user's)   another process that has the same pipe fills it in between
  *   a file                  write()
+ *
+ * Syslog (/dev/log) and the journal (systemd's native protocol) are sockets of datagrams, of which each is a line; while
+ * nobody listens there, lines go to stderr.
  */
 
 #include <stddef.h>
@@ -32,6 +35,14 @@ enum log_level {
 void log_set_level(enum log_level level);
 /* Parses "error", "warning", "info" or "debug"; -EINVAL for anything else. */
 int log_level_parse(const char *text, enum log_level *level);
+
+enum log_target { LOG_TO_STDERR, LOG_TO_SYSLOG, LOG_TO_JOURNAL };
+
+/* Parses "stderr", "syslog" or "journal"; -EINVAL for anything else. */
+int log_target_parse(const char *text, enum log_target *target);
+/* Lets lines go there from now on. `path`: the socket of syslog or the journal, which must stay valid; NULL: the one that
+ * all programs use. */
+void log_set_target(enum log_target target, const char *path);
 void log_line(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* What caused a line, and which source: each has a limit of its own (log_limit.h). */

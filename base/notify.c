@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "base/notify.h"
 
+#include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -14,9 +17,10 @@
 #include <unistd.h>
 
 #include <event2/event.h>
-#include <systemd/sd-daemon.h>
 
 #include "base/clock.h"
+#include "base/log.h"
+#include "base/service.h"
 #include "base/timer.h"
 
 #define TEXT_INTERVAL_US 5000000u
@@ -27,6 +31,7 @@ struct notify {
 	struct event *timer, *again;
 	notify_text_fn text;
 	void *userdata;
+	int ready_fd;
 	bool has_watchdog, is_ready;
 	struct timeval interval;
 	char told[512];
@@ -102,16 +107,42 @@ static void on_timer(evutil_socket_t fd, short what, void *userdata)
 	tell_text(notify);
 }
 
-int notify_new(struct notify **out, struct event_base *base, notify_text_fn text, void *userdata)
+int notify_parse_fd(const char *text, int *fd)
+{
+	char *end;
+	long number;
+	int mode;
+
+	errno = 0;
+	number = strtol(text, &end, 10);
+	if (!isdigit((unsigned char)*text) || *end || errno || number > INT_MAX)
+		return -EINVAL;
+	mode = fcntl((int)number, F_GETFL) & O_ACCMODE;
+	if (mode != O_WRONLY && mode != O_RDWR)
+		return -EINVAL;
+	*fd = (int)number;
+	return fcntl(*fd, F_SETFD, FD_CLOEXEC) < 0 ? -errno : 0;
+}
+
+static void close_ready_fd(struct notify *notify)
+{
+	if (notify->ready_fd >= 0)
+		close(notify->ready_fd);
+	notify->ready_fd = -1;
+}
+
+int notify_new(struct notify **out, struct event_base *base, int ready_fd, notify_text_fn text,
+	       void *userdata)
 {
 	struct notify *notify = calloc(1, sizeof(*notify));
-	uint64_t interval_us = TEXT_INTERVAL_US, watchdog_us = 0;
+	uint64_t interval_us = TEXT_INTERVAL_US, watchdog_us = service_watchdog_us();
 
 	if (!notify)
 		return -ENOMEM;
+	notify->ready_fd = ready_fd;
 	notify->text = text;
 	notify->userdata = userdata;
-	notify->has_watchdog = sd_watchdog_enabled(0, &watchdog_us) > 0;
+	notify->has_watchdog = watchdog_us > 0;
 	/* sd_watchdog_enabled(3) recommends half of the time; a third leaves room for a busy turn of the
 	 * loop. */
 	if (notify->has_watchdog && watchdog_us / 3 < interval_us)
@@ -132,6 +163,7 @@ void notify_free(struct notify *notify)
 {
 	if (!notify)
 		return;
+	close_ready_fd(notify);
 	free_event(notify->timer);
 	free_event(notify->again);
 	free(notify);
@@ -141,6 +173,10 @@ void notify_ready(struct notify *notify)
 {
 	tell_text(notify);
 	tell_in_turn(notify, "READY=1");
+	/* If it can't be told, the manager decides for itself how long it waits. */
+	if (notify->ready_fd >= 0 && write(notify->ready_fd, "\n", 1) < 0)
+		log_warning("the service manager can't be told that this is ready: %s", strerror(errno));
+	close_ready_fd(notify);
 	if (notify->is_ready || !getenv("NOTIFY_SOCKET"))
 		return;
 	notify->is_ready = true;

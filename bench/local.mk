@@ -2,7 +2,7 @@
 # The programs that bench/run measures with; never installed.
 noinst_LTLIBRARIES += libengine.la
 libengine_la_SOURCES = bench/engine.c bench/engine.h cli/histogram.c cli/histogram.h
-noinst_PROGRAMS += bench-raw bench-chain bench-mux bench-socket bench-dbus bench-steps
+noinst_PROGRAMS += bench-raw bench-chain bench-mux bench-socket bench-steps
 bench_raw_SOURCES = bench/raw.c
 bench_raw_LDADD = libengine.la $(XENVCHAN_LIBS)
 bench_chain_SOURCES = bench/chain.c
@@ -13,8 +13,11 @@ bench_socket_SOURCES = bench/socket.c
 bench_socket_LDADD = libengine.la libxenmsg.la
 bench_steps_SOURCES = bench/steps.c
 bench_steps_LDADD = libengine.la libxenmsg.la
+if WITH_SYSTEMD
+noinst_PROGRAMS += bench-dbus
 bench_dbus_SOURCES = bench/dbus.c
 bench_dbus_LDADD = libengine.la $(SYSTEMD_LIBS)
+endif
 
 # Preloaded by bench/guard and test_steady.py. With -rpath, or libtool makes no shared library of what isn't installed.
 noinst_LTLIBRARIES += libcount.la

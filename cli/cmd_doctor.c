@@ -26,6 +26,7 @@
 #include "cli/doctor.h"
 #include "cli/fields.h"
 #include "cli/writer.h"
+#include "wire/advice.h"
 #include "wire/address.h"
 #include "wire/cpu_atomics.h"
 
@@ -210,7 +211,8 @@ static void store_failed(struct doctor *doctor, int error)
 		left_out(doctor, "xenstore", "only root may try it");
 	else
 		ill(doctor, EXIT_OTHER, "xenstore",
-		    "in domain 0: start xenstored (systemctl start xenstored, or xen on Debian); in a guest: is there /dev/xen/xenbus, or /proc/xen mounted?",
+		    "in domain 0: start xenstored (" ADVICE_START(
+			    "xenstored") ", or xen on Debian); in a guest: is there /dev/xen/xenbus, or /proc/xen mounted?",
 		    "it can't be read: %s", strerror(error));
 }
 
@@ -320,7 +322,7 @@ static void check_hosts(struct doctor *doctor, struct json_object *hosts)
 
 	if (!strcmp(gateway, "missing"))
 		ill(doctor, EXIT_OTHER, "hosts",
-		    "systemctl start xenmsg-gateway, or see its log: journalctl -u xenmsg-gateway",
+		    ADVICE_START("xenmsg-gateway") ", or see its log: " ADVICE_LOG("xenmsg-gateway"),
 		    "no gateway to other hosts is connected%s%s", *error ? ": " : "", error);
 	else if (!strcmp(gateway, "waiting"))
 		ill(doctor, EXIT_OTHER, "hosts",
@@ -363,7 +365,8 @@ static void check_time(struct doctor *doctor, struct json_object *status)
 	}
 	if (number_at(status, "cut_off") > 0)
 		warned(doctor, "programs",
-		       "its log says which, and why (journalctl -u xenmsgd | grep 'cut off'): mend or end these",
+		       "its log says which, and why (" ADVICE_LOG(
+			       "xenmsgd") " | grep 'cut off'): mend or end these",
 		       "the daemon has cut off %s sessions of programs", text_or(status, "cut_off", ""));
 }
 
@@ -402,7 +405,7 @@ static void check_status(struct doctor *doctor, struct json_object *status)
 static void ill_without_answer(struct doctor *doctor, int error)
 {
 	ill(doctor, EXIT_OTHER, "daemon",
-	    "systemctl restart xenmsgd; before that its log may say why: journalctl -u xenmsgd",
+	    ADVICE_RESTART("xenmsgd") "; before that its log may say why: " ADVICE_LOG("xenmsgd"),
 	    "it runs, but doesn't answer: %s", strerror(-error));
 }
 
@@ -424,7 +427,7 @@ static bool check_daemon(struct doctor *doctor, struct xenmsg **conn)
 	if (r < 0) {
 		ill(doctor, EXIT_NO_DAEMON, "daemon",
 		    r == -EACCES ? "let users enter the socket's directory"
-				 : "systemctl start xenmsgd, or see its log: journalctl -u xenmsgd",
+				 : ADVICE_START("xenmsgd") ", or see its log: " ADVICE_LOG("xenmsgd"),
 		    "%s: %s", socket, strerror(-r));
 		doctor_check_places(doctor, socket);
 		doctor_check_access(doctor);

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "wire/advice.h"
 
 /* The process that listens on a socket; 0: it can't be told. */
 static pid_t listener(const char *path)
@@ -64,7 +65,7 @@ bool doctor_check_socket(struct doctor *doctor, const char *socket)
 		return false;
 	if (!S_ISSOCK(file.st_mode)) {
 		ill(doctor, EXIT_NO_DAEMON, "daemon",
-		    "remove it, or listen elsewhere; then: systemctl start xenmsgd",
+		    "remove it, or listen elsewhere; then: " ADVICE_START("xenmsgd"),
 		    "%s is there and is no socket", socket);
 		return true;
 	}
@@ -73,7 +74,7 @@ bool doctor_check_socket(struct doctor *doctor, const char *socket)
 	/* systemd listens for the daemon, and goes on to while that runs. */
 	if (pid <= 1 || !*name || !strcmp(name, "xenmsgd") || !strcmp(name, "systemd"))
 		return false;
-	snprintf(mend, sizeof(mend), "stop it (kill %d), or listen elsewhere; then: systemctl start xenmsgd",
+	snprintf(mend, sizeof(mend), "stop it (kill %d), or listen elsewhere; then: " ADVICE_START("xenmsgd"),
 		 (int)pid);
 	ill(doctor, EXIT_NO_DAEMON, "daemon", mend, "another program, %s (process %d), listens on %s", name,
 	    (int)pid, socket);
@@ -124,8 +125,7 @@ void doctor_check_access(struct doctor *doctor)
 		return;
 	for (size_t i = 0; i < sizeof(devices) / sizeof(*devices); i++)
 		if (stat(devices[i], &file) == 0 && !may_use(user, &file, 06))
-			ill(doctor, EXIT_OTHER, "access",
-			    "systemd-tmpfiles --create --prefix=/dev/xen xenmsg.conf",
+			ill(doctor, EXIT_OTHER, "access", ADVICE_DEVICES,
 			    "the user xenmsgd may not read and write %s", devices[i]);
 	for (size_t i = 0; i < sizeof(settings) / sizeof(*settings); i++)
 		if (stat(settings[i], &file) == 0 && !may_use(user, &file, S_ISDIR(file.st_mode) ? 05 : 04)) {

@@ -7,6 +7,7 @@
 
 #include "cli/cli.h"
 #include "cli/nearest.h"
+#include "wire/advice.h"
 
 /* In the order in which the help groups them. */
 static const struct command {
@@ -86,7 +87,8 @@ static int unknown_command(const char *name)
 	if (strcmp(name, "logs") == 0 || strcmp(name, "log") == 0)
 		return cli_usage(
 			"",
-			"there is no command '%s'; the daemon's log is where its service writes it, as a rule: journalctl -u xenmsgd",
+			"there is no command '%s'; the daemon's log is where its service writes it, as a rule: " ADVICE_LOG(
+				"xenmsgd"),
 			name);
 	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
 		if (strcmp(name, others[i].name) == 0)

@@ -8,7 +8,7 @@ libdaemon_la_SOURCES = \
 	daemon/activation/activation_read.c daemon/activation/activation_read.h \
 	daemon/activation/activation_step.c daemon/activation/activation_step.h \
 	daemon/activation/starter.c daemon/activation/starter.h \
-	daemon/activation/units.c daemon/activation/units.h \
+	daemon/activation/units.h \
 	daemon/relay/call.c daemon/relay/call.h \
 	daemon/relay/cancel.c daemon/relay/cancel.h \
 	daemon/relay/channel.c daemon/relay/channel.h \
@@ -103,6 +103,11 @@ libdaemon_la_SOURCES = \
 	daemon/serve/viewer.c daemon/serve/viewer.h \
 	daemon/main/wiring.c daemon/main/wiring_links.c daemon/main/wiring_peers.c \
 	daemon/local/watches.c daemon/local/watches.h
+if WITH_SYSTEMD
+libdaemon_la_SOURCES += daemon/activation/units.c
+else
+libdaemon_la_SOURCES += daemon/activation/units_none.c
+endif
 libdaemon_la_CPPFLAGS = $(AM_CPPFLAGS) -DPKGLIBEXECDIR='"$(pkglibexecdir)"'
 libdaemon_la_LIBADD = libbase.la libwiregateway.la libwire.la $(XENSTORE_LIBS) $(XENGNTTAB_LIBS) $(XENEVTCHN_LIBS) $(LIBEVENT_LIBS) \
 	$(LIBEVENT_PTHREADS_LIBS) $(JSONC_LIBS) $(INIH_LIBS) $(NETTLE_LIBS) \

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Examples compile in every build, so that they stay true, and are installed as sources.
 check_PROGRAMS += examples/ping examples/loop examples/blocks examples/chat examples/copy examples/kv examples/mirror examples/rendezvous \
-	examples/request-reply examples/sdevent
+	examples/request-reply
 examples_ping_SOURCES = examples/ping.c
 examples_ping_LDADD = libxenmsg.la
 # Run by tests in simulated domains, so without libtool's wrappers.
@@ -18,8 +18,11 @@ examples_mirror_SOURCES = examples/mirror.c
 examples_mirror_LDADD = libxenmsg.la
 examples_rendezvous_SOURCES = examples/rendezvous.c
 examples_rendezvous_LDADD = libxenmsg.la
+if WITH_SYSTEMD
+check_PROGRAMS += examples/sdevent
 examples_sdevent_SOURCES = examples/sdevent.c
 examples_sdevent_LDADD = libxenmsg.la $(SYSTEMD_LIBS)
+endif
 # Run by tests in simulated domains, so without libtool's wrappers.
 examples_request_reply_SOURCES = examples/request-reply.c
 examples_request_reply_LDADD = libxenmsg.la

@@ -679,7 +679,7 @@ int gateway_new(struct gateway **out, const struct settings *settings)
 	gateway->on_int = evsignal_new(gateway->base, SIGINT, on_signal, gateway);
 	if (!gateway->tick || !gateway->on_term || !gateway->on_int || event_add(gateway->tick, &tick) < 0 ||
 	    event_add(gateway->on_term, NULL) < 0 || event_add(gateway->on_int, NULL) < 0 ||
-	    notify_new(&gateway->notify, gateway->base, write_condition, gateway) < 0 ||
+	    notify_new(&gateway->notify, gateway->base, settings->ready_fd, write_condition, gateway) < 0 ||
 	    daemon_socket_new(&gateway->daemon, gateway->base, settings->daemon_socket, &daemon_callbacks,
 			      gateway) < 0)
 		goto fail;

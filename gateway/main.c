@@ -12,6 +12,7 @@
 
 #include "base/descriptors.h"
 #include "base/log.h"
+#include "base/notify.h"
 #include "gateway/gateway.h"
 #include "gateway/settings.h"
 
@@ -20,6 +21,9 @@
 struct gateway_arguments {
 	const char *config;
 	bool check_config;
+	int ready_fd;
+	bool has_log_target;
+	enum log_target log_target;
 };
 
 static void print_help(void)
@@ -30,6 +34,8 @@ static void print_help(void)
 	       "      --config FILE    read FILE instead of " SETTINGS_DEFAULT_PATH
 	       "\n"
 	       "      --check-config   only check the configuration\n"
+	       "      --log-to TARGET  log to stderr, syslog or journal, whatever the configuration says\n"
+	       "      --ready-fd N     write a line to descriptor N, and close it, once it is ready\n"
 	       "  -h, --help           print this and exit\n"
 	       "      --version        print the version and exit\n\n"
 	       "See xenmsg-gateway(8).\n");
@@ -41,6 +47,8 @@ static int parse_arguments(int argc, char **argv, struct gateway_arguments *argu
 	static const struct option options[] = {
 		{"config", required_argument, NULL, 'c'},
 		{"check-config", no_argument, NULL, 'k'},
+		{"log-to", required_argument, NULL, 'l'},
+		{"ready-fd", required_argument, NULL, 'r'},
 		{"help", no_argument, NULL, 'h'},
 		{"version", no_argument, NULL, 'V'},
 		{NULL, 0, NULL, 0},
@@ -55,6 +63,20 @@ static int parse_arguments(int argc, char **argv, struct gateway_arguments *argu
 		case 'k':
 			arguments->check_config = true;
 			break;
+		case 'l':
+			arguments->has_log_target = true;
+			if (log_target_parse(optarg, &arguments->log_target) == 0)
+				break;
+			fprintf(stderr, "xenmsg-gateway: --log-to %s: must be stderr, syslog or journal\n",
+				optarg);
+			return GATEWAY_EXIT_USAGE;
+		case 'r':
+			if (notify_parse_fd(optarg, &arguments->ready_fd) == 0)
+				break;
+			fprintf(stderr,
+				"xenmsg-gateway: --ready-fd %s: must be a descriptor that is open for writing\n",
+				optarg);
+			return GATEWAY_EXIT_USAGE;
 		case 'h':
 			print_help();
 			return GATEWAY_EXIT_OK;
@@ -104,7 +126,7 @@ static enum gateway_exit run(const struct settings *settings)
 
 int main(int argc, char **argv)
 {
-	struct gateway_arguments arguments = {.config = SETTINGS_DEFAULT_PATH};
+	struct gateway_arguments arguments = {.config = SETTINGS_DEFAULT_PATH, .ready_fd = -1};
 	struct settings settings = {0};
 	int status = parse_arguments(argc, argv, &arguments);
 
@@ -112,14 +134,18 @@ int main(int argc, char **argv)
 		return status;
 	/* Messages come and go all the time: what one was in isn't given back to the kernel before the next one. */
 	mallopt(M_TRIM_THRESHOLD, HEAP_KEPT);
-	descriptors_pool();	  /* three for each host that is talked to */
-	signal(SIGPIPE, SIG_IGN); /* OpenSSL writes without MSG_NOSIGNAL */
+	descriptors_pool();			    /* three for each host that is talked to */
+	signal(SIGPIPE, SIG_IGN);		    /* OpenSSL writes without MSG_NOSIGNAL */
+	log_set_target(arguments.log_target, NULL); /* also for what is wrong with the configuration */
 	if (load(&settings, arguments.config) < 0)
 		status = GATEWAY_EXIT_USAGE;
 	else if (arguments.check_config)
 		status = GATEWAY_EXIT_OK;
 	else {
 		log_set_level(settings.log_level);
+		if (!arguments.has_log_target)
+			log_set_target(settings.log_target, NULL);
+		settings.ready_fd = arguments.ready_fd;
 		status = run(&settings);
 	}
 	settings_free(&settings);

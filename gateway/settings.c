@@ -18,6 +18,7 @@ enum setting_kind {
 	VALUE_TEXT,
 	VALUE_DURATION,
 	VALUE_LOG_LEVEL,
+	VALUE_LOG_TARGET,
 };
 
 #define AT(field)  offsetof(struct settings, field)
@@ -45,6 +46,7 @@ static const struct setting_key {
 	{"gateway", "presence-interval", VALUE_DURATION, AT(presence_interval_ms), A_DURATION},
 	{"gateway", "dead-after", VALUE_DURATION, AT(dead_after_ms), A_DURATION},
 	{"gateway", "log-level", VALUE_LOG_LEVEL, AT(log_level), "error, warning, info or debug"},
+	{"gateway", "log-to", VALUE_LOG_TARGET, AT(log_target), "stderr, syslog or journal"},
 };
 #define KEYS (sizeof(keys) / sizeof(keys[0]))
 
@@ -55,6 +57,7 @@ int settings_init(struct settings *settings)
 		.presence_interval_ms = 5000,
 		.dead_after_ms = 15000,
 		.log_level = LOG_LEVEL_INFO,
+		.ready_fd = -1,
 	};
 	return settings->daemon_socket ? 0 : -ENOMEM;
 }
@@ -115,6 +118,8 @@ static int parse_value(void *settings_, unsigned index, const char *text)
 		return config_parse_duration(text, 100, 3600000, field);
 	case VALUE_LOG_LEVEL:
 		return log_level_parse(text, field);
+	case VALUE_LOG_TARGET:
+		return log_target_parse(text, field);
 	}
 	return -EINVAL;
 }

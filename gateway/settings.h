@@ -25,6 +25,8 @@ struct settings {
 	char *daemon_socket;
 	uint32_t presence_interval_ms, dead_after_ms;
 	enum log_level log_level;
+	enum log_target log_target;
+	int ready_fd; /* by the command line (base/notify.h); -1: none */
 };
 
 /* Sets the defaults. 0 or -ENOMEM. */

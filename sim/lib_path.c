@@ -276,3 +276,45 @@ SIM_EXPORT int mkdir(const char *path, mode_t mode)
 
 	return ((__typeof__(&mkdir))sim_next_function(&next, "mkdir"))(redirect(path, buffer), mode);
 }
+
+SIM_EXPORT int chmod(const char *path, mode_t mode)
+{
+	static _Atomic(void *) next;
+	char buffer[PATH_MAX];
+
+	return ((__typeof__(&chmod))sim_next_function(&next, "chmod"))(redirect(path, buffer), mode);
+}
+
+SIM_EXPORT int fchmodat(int dirfd, const char *path, mode_t mode, int flags)
+{
+	static _Atomic(void *) next;
+	char buffer[PATH_MAX];
+
+	return ((__typeof__(&fchmodat))sim_next_function(&next, "fchmodat"))(dirfd, redirect(path, buffer),
+									     mode, flags);
+}
+
+SIM_EXPORT int chown(const char *path, uid_t user, gid_t group)
+{
+	static _Atomic(void *) next;
+	char buffer[PATH_MAX];
+
+	return ((__typeof__(&chown))sim_next_function(&next, "chown"))(redirect(path, buffer), user, group);
+}
+
+SIM_EXPORT int lchown(const char *path, uid_t user, gid_t group)
+{
+	static _Atomic(void *) next;
+	char buffer[PATH_MAX];
+
+	return ((__typeof__(&lchown))sim_next_function(&next, "lchown"))(redirect(path, buffer), user, group);
+}
+
+SIM_EXPORT int fchownat(int dirfd, const char *path, uid_t user, gid_t group, int flags)
+{
+	static _Atomic(void *) next;
+	char buffer[PATH_MAX];
+
+	return ((__typeof__(&fchownat))sim_next_function(&next, "fchownat"))(dirfd, redirect(path, buffer),
+									     user, group, flags);
+}

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # The units and what else of the system they need. Below $(prefix), so that an installation elsewhere stays in one place.
+if WITH_SYSTEMD
 systemdunitdir = $(prefix)/lib/systemd/system
 nodist_systemdunit_DATA = systemd/xenmsgd.service systemd/xenmsg-keeper.service systemd/xenmsg-exporter.service \
 	systemd/xenmsg-serve@.service
@@ -9,12 +10,13 @@ nodist_systemdunit_DATA += systemd/xenmsg-gateway.service
 dist_systemdunit_DATA += systemd/xenmsg-gateway.socket
 gateway_sysusers = systemd/xenmsg-gateway-sysusers.conf
 endif
+polkitrulesdir = $(datadir)/polkit-1/rules.d
+nodist_polkitrules_DATA = systemd/xenmsg-polkit.rules
+endif
 modulesloaddir = $(prefix)/lib/modules-load.d
 dist_modulesload_DATA = systemd/xenmsg-modules.conf
 udevrulesdir = $(prefix)/lib/udev/rules.d
 dist_udevrules_DATA = systemd/70-xenmsg.rules
-polkitrulesdir = $(datadir)/polkit-1/rules.d
-nodist_polkitrules_DATA = systemd/xenmsg-polkit.rules
 EXTRA_DIST += systemd/xenmsg-polkit.rules.in systemd/xenmsg-exporter.service.in systemd/xenmsg-serve@.service.in systemd/xenmsgd.service.in systemd/xenmsg-keeper.service.in systemd/xenmsg-sysusers.conf systemd/xenmsg-tmpfiles.conf
 EXTRA_DIST += systemd/xenmsg-gateway.service.in systemd/xenmsg-gateway-sysusers.conf
 CLEANFILES += systemd/xenmsg-gateway.service systemd/xenmsg-polkit.rules systemd/xenmsg-exporter.service systemd/xenmsg-serve@.service systemd/xenmsgd.service systemd/xenmsg-keeper.service
@@ -33,6 +35,7 @@ systemd/xenmsg-keeper.service: $(srcdir)/systemd/xenmsg-keeper.service.in Makefi
 systemd/xenmsg-polkit.rules: $(srcdir)/systemd/xenmsg-polkit.rules.in Makefile
 	$(make_unit) $(srcdir)/systemd/xenmsg-polkit.rules.in >$@
 
+if WITH_SYSTEMD
 # Each directory says by itself whose the file is: both are called xenmsg.conf there.
 install-data-local:
 	$(MKDIR_P) "$(DESTDIR)$(prefix)/lib/sysusers.d" "$(DESTDIR)$(prefix)/lib/tmpfiles.d"
@@ -45,3 +48,4 @@ install-data-local:
 uninstall-local:
 	rm -f "$(DESTDIR)$(prefix)/lib/sysusers.d/xenmsg-gateway.conf"
 	rm -f "$(DESTDIR)$(prefix)/lib/sysusers.d/xenmsg.conf" "$(DESTDIR)$(prefix)/lib/tmpfiles.d/xenmsg.conf"
+endif

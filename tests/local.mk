@@ -168,6 +168,7 @@ include tests/xen/local.mk
 include tests/store/local.mk
 
 EXTRA_DIST += tests/interop/run
+EXTRA_DIST += tests/services/in-root tests/services/run
 EXTRA_DIST += tests/packages/in-root tests/packages/in-root-rpm tests/packages/run
 EXTRA_DIST += tests/mutants/README.md tests/mutants/run tests/mutants/found tests/mutants/client.mutants \
 	tests/mutants/gateway.mutants tests/mutants/link.mutants tests/mutants/peers.mutants tests/mutants/policy.mutants \

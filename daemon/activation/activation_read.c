@@ -14,6 +14,7 @@
 #include "base/conf_dir.h"
 #include "base/config.h"
 #include "base/ini_file.h"
+#include "daemon/activation/units.h"
 
 #define TIMEOUT_MS     30000u
 #define TIMEOUT_MIN_MS 100u
@@ -122,6 +123,10 @@ static bool can_be_started(const char *unit)
 
 static int set_unit(struct activation_reader *reader, const char *value)
 {
+	if (!units_are_supported)
+		return ini_file_complain(
+			&reader->file,
+			"unit = %s: this xenmsgd was built without systemd; exec = starts a command", value);
 	if (!can_be_started(value))
 		return ini_file_complain(
 			&reader->file, "unit = %s: must be the name of a systemd unit, such as print.service",

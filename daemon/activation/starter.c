@@ -11,16 +11,15 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/syslog.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <event2/event.h>
-#include <systemd/sd-journal.h>
 #include <utlist.h>
 
 #include "daemon/activation/activation_read.h"
 #include "daemon/activation/units.h"
+#include "base/service.h"
 #include "base/timer.h"
 
 #define STOP_MS	      5000u /* until a command that was asked to end is killed */
@@ -222,7 +221,7 @@ static int own_output(const char *name, int null)
 	if (S_ISREG(status.st_mode) && !flags)
 		return STDERR_FILENO;
 	if (S_ISSOCK(status.st_mode))
-		fd = sd_journal_stream_fd(name, LOG_INFO, 1); /* needs no memory and no lock */
+		fd = service_open_output(name);
 	else
 		fd = open("/proc/self/fd/2", O_WRONLY | O_NOCTTY | flags);
 	return fd >= 0 ? fd : null;

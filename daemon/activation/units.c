@@ -46,6 +46,8 @@ struct unit_start {
 	struct unit_start *prev, *next;
 };
 
+const bool units_are_supported = true;
+
 struct units {
 	struct event_base *base;
 	sd_bus *bus; /* NULL: not connected */

@@ -5,7 +5,10 @@
 /*
  * Asks systemd over D-Bus to start units (libsystemd's sd-bus, without waiting for any answer). The
  * connection is made for the first start, since most daemons never need one, and anew when it broke.
+ * Built without systemd (units_none.c), none can be started.
  */
+
+#include <stdbool.h>
 
 struct event_base;
 struct unit_start;
@@ -13,6 +16,9 @@ struct units;
 
 /* Tells that systemd won't start the unit, or couldn't, or that the unit has ended; the start is over then. */
 typedef void (*unit_failed_fn)(void *userdata, const char *why);
+
+/* Whether units can be started at all. */
+extern const bool units_are_supported;
 
 /* 0 or -ENOMEM. */
 int units_new(struct units **units, struct event_base *base);

@@ -11,6 +11,7 @@
 #include "base/config.h"
 #include "daemon/main/daemon.h"
 #include "base/log.h"
+#include "base/notify.h"
 #include "base/privileges.h"
 #include "daemon/policy/policy.h"
 
@@ -26,6 +27,9 @@ struct daemon_arguments {
 	const char *socket;
 	const char *unit; /* may it be started? */
 	bool check_config;
+	int ready_fd;
+	bool has_log_target;
+	enum log_target log_target;
 };
 
 static void print_help(void)
@@ -38,6 +42,8 @@ static void print_help(void)
 	       "      --socket PATH    listen there, whatever the configuration says\n"
 	       "      --check-config   only check the configuration, the policy and what is started on demand\n"
 	       "      --may-start UNIT only tell by the exit status whether it may start this unit of systemd\n"
+	       "      --log-to TARGET  log to stderr, syslog or journal, whatever the configuration says\n"
+	       "      --ready-fd N     write a line to descriptor N, and close it, once it is ready\n"
 	       "  -h, --help           print this and exit\n"
 	       "      --version        print the version and exit\n\n"
 	       "See xenmsgd(8) and xenmsgd.conf(5).\n");
@@ -50,6 +56,8 @@ static int parse_arguments(int argc, char **argv, struct daemon_arguments *argum
 		{"config", required_argument, NULL, 'c'},
 		{"socket", required_argument, NULL, 's'},
 		{"check-config", no_argument, NULL, 'k'},
+		{"log-to", required_argument, NULL, 'l'},
+		{"ready-fd", required_argument, NULL, 'r'},
 		{"may-start", required_argument, NULL, 'm'},
 		{"help", no_argument, NULL, 'h'},
 		{"version", no_argument, NULL, 'V'},
@@ -68,6 +76,19 @@ static int parse_arguments(int argc, char **argv, struct daemon_arguments *argum
 		case 'k':
 			arguments->check_config = true;
 			break;
+		case 'l':
+			arguments->has_log_target = true;
+			if (log_target_parse(optarg, &arguments->log_target) == 0)
+				break;
+			fprintf(stderr, "xenmsgd: --log-to %s: must be stderr, syslog or journal\n", optarg);
+			return EXIT_USAGE;
+		case 'r':
+			if (notify_parse_fd(optarg, &arguments->ready_fd) == 0)
+				break;
+			fprintf(stderr,
+				"xenmsgd: --ready-fd %s: must be a descriptor that is open for writing\n",
+				optarg);
+			return EXIT_USAGE;
 		case 'm':
 			arguments->unit = optarg;
 			break;
@@ -137,13 +158,14 @@ static int load(struct config *config, const struct daemon_arguments *arguments)
 
 int main(int argc, char **argv)
 {
-	struct daemon_arguments arguments = {0};
+	struct daemon_arguments arguments = {.ready_fd = -1};
 	struct daemon *daemon = NULL;
 	struct config config;
 	int r = parse_arguments(argc, argv, &arguments);
 
 	if (r >= 0)
 		return r;
+	log_set_target(arguments.log_target, NULL); /* also for what is wrong with the configuration */
 	if (load(&config, &arguments) < 0) {
 		config_free(&config);
 		return EXIT_USAGE;
@@ -161,6 +183,9 @@ int main(int argc, char **argv)
 		return r;
 	}
 	log_set_level(config.log_level);
+	if (!arguments.has_log_target)
+		log_set_target(config.log_target, NULL);
+	config.ready_fd = arguments.ready_fd;
 	r = daemon_new(&daemon, &config);
 	if (r == 0)
 		r = daemon_run(daemon);

@@ -14,6 +14,7 @@
 #include "daemon/xen/store.h"
 #include "base/timer.h"
 #include "daemon/xen/vchan.h"
+#include "wire/advice.h"
 #include "wire/address.h"
 
 #define STORE_ANSWER_MS	   30000
@@ -93,8 +94,7 @@ static void explain_device(const char *device, int error)
 	else if (error == -EACCES || error == -EPERM)
 		log_error(
 			"can't open %s: %s; start xenmsgd as root and name a user under [daemon], or let this user read and write "
-			"/dev/xen/evtchn, gntdev, gntalloc and xenbus (systemd-tmpfiles --create --prefix=/dev/xen xenmsg.conf "
-			"lets xenmsgd)",
+			"/dev/xen/evtchn, gntdev, gntalloc and xenbus (" ADVICE_DEVICES " lets xenmsgd)",
 			device, strerror(-error));
 	else
 		log_error("can't open %s: %s", device, strerror(-error));
@@ -118,7 +118,8 @@ static int be_the_only_one(struct daemon *daemon)
 	free_event(timer);
 	if (r == -EBUSY)
 		log_error(
-			"another xenmsgd runs in this domain, and there can be only one: stop it first (systemctl stop xenmsgd)");
+			"another xenmsgd runs in this domain, and there can be only one: stop it first (" ADVICE_STOP(
+				"xenmsgd") ")");
 	else if (r == -EROFS)
 		log_error(
 			"can't lock " SINGLETON_DIRECTORY
@@ -148,7 +149,7 @@ int startup_xen(struct daemon *daemon)
 	r = store_new(&daemon->store, daemon->base);
 	if (r < 0) {
 		log_error(
-			"can't connect to XenStore: %s; in domain 0 start xenstored (systemctl start xenstored), in a guest there "
+			"can't connect to XenStore: %s; in domain 0 start xenstored (" ADVICE_START("xenstored") "), in a guest there "
 			"must be /dev/xen/xenbus",
 			strerror(-r));
 		return -ENODEV;

@@ -11,6 +11,7 @@
 #include "daemon/relay/closer.h"
 #include "daemon/relay/errands.h"
 #include "daemon/relay/memory_lives.h"
+#include "wire/advice.h"
 #include "wire/doorbell.h"
 #include "daemon/main/daemon_internal.h"
 #include "base/descriptors.h"
@@ -198,8 +199,7 @@ static int start_local(struct daemon *daemon)
 			daemon->config.socket);
 	else if (r < 0)
 		log_error(
-			"can't listen on %s: %s; this user must be able to write to its directory, or start xenmsgd by systemctl, "
-			"where xenmsgd.socket makes the socket",
+			"can't listen on %s: %s; this user must be able to write to its directory, or " ADVICE_LISTEN,
 			daemon->config.socket, strerror(-r));
 	return r;
 }
@@ -275,7 +275,7 @@ static void describe(void *userdata, char *text, size_t size)
 
 static int start_notify(struct daemon *daemon)
 {
-	return notify_new(&daemon->notify, daemon->base, describe, daemon);
+	return notify_new(&daemon->notify, daemon->base, daemon->config.ready_fd, describe, daemon);
 }
 
 /* --- all of them ------------------------------------------------------------------------------ */

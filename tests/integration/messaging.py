@@ -49,6 +49,23 @@ def tool(name):
     return shutil.which(name) or pytest.fail(f"{name} is not there: see conftest.py")
 
 
+def is_built_with_systemd():
+    """Whether xenmsgd takes what systemd gives; of a program that isn't installed it is taken for granted."""
+    path = os.path.join(SBINDIR, "xenmsgd")
+    linked = subprocess.run(["ldd", path], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
+    return linked.returncode != 0 or b"libsystemd" in linked.stdout
+
+
+needs_systemd = pytest.mark.skipif(not is_built_with_systemd(), reason="built without systemd")
+
+
+def advised(verb, name):
+    """How people are told to start, stop, restart or look into the log of a service: wire/advice.h."""
+    if is_built_with_systemd():
+        return f"journalctl -u {name}" if verb == "log" else f"systemctl {verb} {name}"
+    return f"the log of the service {name}" if verb == "log" else f"{verb} the service {name}"
+
+
 def eventually(condition, what, timeout=20):
     """Waits until condition() is true and returns its value."""
     end = time.monotonic() + timeout * PATIENCE

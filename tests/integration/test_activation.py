@@ -11,7 +11,7 @@ import time
 import jsonschema
 import pytest
 
-from messaging import EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_OK, eventually, tool
+from messaging import EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_OK, eventually, is_built_with_systemd, needs_systemd, tool
 
 
 class Activation:
@@ -246,6 +246,7 @@ def test_a_reload_that_removes_it_ends_what_waits(started):
     eventually(lambda: not os.path.exists(f"/proc/{pid}"), "it was stopped and reaped")
 
 
+@needs_systemd
 def test_a_bad_file_leaves_the_old_ones_in_force(started):
     activation, (one, _) = started(1, 2, prepare=lambda activation: activation.add("rev", xenmsg("serve rev -- rev")))
     activation.write("other", "user = root\nunit = x.service\nexec = /bin/true\n")
@@ -259,6 +260,7 @@ def test_a_bad_file_leaves_the_old_ones_in_force(started):
     assert one.xenmsg("policy", "reload").returncode == EXIT_OK
 
 
+@needs_systemd
 @pytest.mark.parametrize("unit", ["print", ".service", ".print.service", "..service", "print.", "print.servic", "a/b.service",
                                   "a b.service", "print@.service", "@x.service", "x.device"])
 def test_what_is_no_unit_to_start_is_refused_with_file_and_line(nodes, tmp_path, unit):
@@ -269,6 +271,18 @@ def test_what_is_no_unit_to_start_is_refused_with_file_and_line(nodes, tmp_path,
     config.write_text(f"[daemon]\nactivation-dir = {activation.directory}\n")
     check = one.run_command(tool("xenmsgd"), "--config", config, "--check-config")
     assert check.returncode == 2 and f"inbox.conf:4: unit = {unit}: must be the name of a systemd unit".encode() in check.stderr
+
+
+@pytest.mark.skipif(is_built_with_systemd(), reason="built with systemd")
+def test_a_unit_is_refused_where_there_is_no_systemd(nodes, tmp_path):
+    one = nodes(1, start=False)[1]
+    activation = Activation(one, tmp_path)
+    activation.write("inbox", "user = root\nunit = inbox.service\n")
+    config = tmp_path / "xenmsgd.conf"
+    config.write_text(f"[daemon]\nactivation-dir = {activation.directory}\n")
+    check = one.run_command(tool("xenmsgd"), "--config", config, "--check-config")
+    assert check.returncode == 2
+    assert b"inbox.conf:4: unit = inbox.service: this xenmsgd was built without systemd; exec = starts a command" in check.stderr
 
 
 def test_what_policy_denies_starts_nothing(nodes, tmp_path):
@@ -314,6 +328,7 @@ def test_a_program_that_lacks_the_kind_ends_what_waits_for_it(started):
     assert one_way.returncode != EXIT_OK and b"it takes calls: xenmsg call self:rev" in one_way.stderr
 
 
+@needs_systemd
 def test_a_unit_without_systemd_fails_with_the_reason(nodes, tmp_path):
     one = nodes(1, start=False)[1]
     one.environment = dict(one.environment, DBUS_SYSTEM_BUS_ADDRESS=f"unix:path={tmp_path}/nobody")
@@ -329,6 +344,9 @@ def test_a_unit_without_systemd_fails_with_the_reason(nodes, tmp_path):
 @pytest.fixture(name="systemd")
 def with_systemd(tmp_path):
     """A D-Bus and what plays systemd on it; `folder` has the units' programs, `bus` is its address."""
+    if not is_built_with_systemd():
+        pytest.skip("built without systemd")
+
     class Systemd:
         folder = tmp_path / "units"
         address = f"unix:path={tmp_path}/bus"
@@ -439,6 +457,7 @@ def test_a_bus_that_was_restarted_is_found_again(systemd, with_unit):
     eventually(lambda: activation.output("inbox").read_text() == "first\nsecond\n", "both have arrived")
 
 
+@needs_systemd
 def test_the_units_that_may_be_started_are_those_of_the_files(nodes, tmp_path):
     one = nodes(1, start=False)[1]
     activation = Activation(one, tmp_path)

@@ -17,7 +17,7 @@ import pytest
 from frames import (BECOMES_STREAM, BIND, DATA, EVENT, FIN, HELLO, OPEN, PING, PROBE, QUERY, REPLY, RESET, SHARED_MEMORY, UNBIND,
                     WATCH, WELCOME, Closed, bind_payload, frame, hello, message, open_frame)
 from library import Connection
-from messaging import EXIT_ERROR, EXIT_NO_DAEMON, EXIT_USAGE, FAST, GIVES_UP, PATIENCE, Holder, eventually, stopped, tool, works
+from messaging import EXIT_ERROR, EXIT_NO_DAEMON, EXIT_USAGE, FAST, GIVES_UP, PATIENCE, Holder, advised, eventually, stopped, tool, works
 from protocol import EBUSY, EINVAL, ENOENT, EPROTO, EPROTONOSUPPORT, Program
 
 
@@ -83,9 +83,9 @@ def test_the_doctor_says_what_is_where_the_socket_belongs(nodes, tmp_path):
     with socket.socket(socket.AF_UNIX) as others:
         others.bind(str(tmp_path / "others"))
         others.listen()
-        then = "or listen elsewhere; then: systemctl start xenmsgd"
+        then = "or listen elsewhere; then: " + advised("start", "xenmsgd")
         for name, mend in (("file", f"remove it, {then}"), ("others", f"stop it (kill {os.getpid()}), {then}"),
-                           ("none", "systemctl start xenmsgd")):
+                           ("none", advised("start", "xenmsgd"))):
             done = one.xenmsg("doctor", "--socket", tmp_path / name)
             assert done.returncode == EXIT_NO_DAEMON and f"mend: {mend}" in done.stdout.decode(), done
 
@@ -96,7 +96,8 @@ def test_a_directory_unfit_for_the_socket_is_named_with_a_cure(nodes, tmp_path):
     done = one.run_command(tool("xenmsgd"), "--socket", path)
     errors = [line for line in done.stderr.decode().splitlines() if " error: " in line]
     assert done.returncode == EXIT_ERROR and len(errors) == 1, done
-    assert f"can't listen on {path}: No such file or directory; " in errors[0] and "xenmsgd.socket" in errors[0]
+    assert f"can't listen on {path}: No such file or directory; " in errors[0]
+    assert errors[0].endswith(("where xenmsgd.socket makes the socket", "start the service xenmsgd, which makes it"))
 
 
 @pytest.mark.parametrize("lacks", ["its lock", "its socket"])

@@ -15,7 +15,7 @@ import pytest
 
 from library import Connection
 from messaging import (EXIT_ERROR, EXIT_NO_DAEMON, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_TIMEOUT, EXIT_UNREACHABLE, EXIT_USAGE, PATIENCE,
-                       eventually, tool)
+                       advised, eventually, tool)
 
 COMMANDS = ["send", "recv", "peers", "endpoints", "ping", "watch", "status"]
 
@@ -229,7 +229,7 @@ def test_who_mistypes_a_command_is_told_the_nearest(typed, meant):
 
 
 @pytest.mark.parametrize("typed, meant", [("ls", "'endpoints'"), ("sub", "'recv'"), ("pub", "'send'"), ("info", "'status'"),
-                                          ("logs", "journalctl -u xenmsgd")])
+                                          ("logs", advised("log", "xenmsgd"))])
 def test_words_of_other_tools_lead_to_the_command(typed, meant):
     done = subprocess.run([tool("xenmsg"), typed], capture_output=True, check=False)
     assert done.returncode == EXIT_USAGE and meant in done.stderr.decode() and done.stderr.count(b"\n") == 1

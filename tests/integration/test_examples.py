@@ -15,8 +15,8 @@ PYTHON = os.environ.get("XENMSG_PYTHONDIR", "")
 
 def example(name):
     path = os.path.join(SOURCES if name.endswith((".py", ".sh")) else BUILDDIR, "examples", name)
-    if name == "glib" and not os.path.exists(path):
-        pytest.skip("built without GLib")
+    if name in ("glib", "sdevent") and not os.path.exists(path):
+        pytest.skip("built without GLib or systemd")
     if name.endswith(".py") and not os.path.exists(os.path.join(PYTHON, "xenmsg", "_core.so")):
         pytest.skip("built without the Python module")
     return path

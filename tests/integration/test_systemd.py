@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import re
+import select
 import shutil
 import signal
 import socket
@@ -13,7 +14,7 @@ import time
 
 import pytest
 
-from messaging import EXIT_USAGE, PATIENCE, eventually, is_listening, peer_pid, stopped, tool
+from messaging import EXIT_USAGE, PATIENCE, eventually, is_listening, needs_systemd, peer_pid, stopped, tool
 
 PREFIX = os.path.dirname(os.environ.get("XENMSG_BINDIR", "/usr/bin"))
 QUEUE_MAX = 32  # connections that wait to be accepted
@@ -137,6 +138,7 @@ def test_the_status_line_follows(one, manager):
     receiver.stop()
 
 
+@needs_systemd
 def test_the_watchdog_hears_of_a_loop_that_turns_and_of_no_other(one, manager):
     start(one, manager, WATCHDOG_USEC="600000")
     manager.wait_for("READY=1")
@@ -160,6 +162,38 @@ def test_without_a_watchdog_there_are_no_signs_of_life(one, manager):
     assert "WATCHDOG=1" not in manager.lines
 
 
+def read_all(fd, timeout):
+    """What was written there until it was closed; None: it wasn't, in this time."""
+    text = b""
+    while select.select([fd], [], [], timeout)[0]:
+        piece = os.read(fd, 64)
+        if not piece:
+            return text
+        text += piece
+    return None
+
+
+def test_another_manager_reads_on_a_descriptor_that_it_is_ready(host, one):
+    ready, fd = os.pipe()
+    host.fault("stall-store", 1, "on")
+    daemon = one.popen_command(tool("xenmsgd"), "--ready-fd", str(fd), stdin=subprocess.DEVNULL, pass_fds=[fd])
+    os.close(fd)
+    assert read_all(ready, 1) is None
+    host.fault("stall-store", 1, "off")
+    assert read_all(ready, 20 * PATIENCE) == b"\n"
+    os.close(ready)
+    assert peer_pid(one.socket)
+    daemon.terminate()
+    assert daemon.wait(20 * PATIENCE) == 0
+
+
+@pytest.mark.parametrize("fd", ["", "x", "-1", "0", "77", "3x", "99999999999999999999"])
+def test_a_descriptor_that_cannot_be_written_to_is_refused(one, fd):
+    done = one.run_command(tool("xenmsgd"), "--ready-fd", fd)
+    assert done.returncode == EXIT_USAGE
+    assert f"--ready-fd {fd}: must be a descriptor that is open for writing".encode() in done.stderr
+
+
 def activate(node, tmp_path, *sockets):
     """systemd-socket-activate, which becomes xenmsgd when somebody comes."""
     config, log = tmp_path / "activated.conf", tmp_path / "activated.log"
@@ -172,6 +206,7 @@ def activate(node, tmp_path, *sockets):
                                 stderr=output), log
 
 
+@needs_systemd
 @pytest.mark.skipif(not shutil.which("systemd-socket-activate"), reason="systemd-socket-activate is not there")
 def test_a_socket_handed_over_is_served_and_left_where_it_is(one, tmp_path):
     path = str(tmp_path / "activated.sock")
@@ -217,6 +252,7 @@ def handed_over(node, tmp_path, config, *unnamed, **named):
         assert daemon.wait(timeout=20 * PATIENCE) == 0, log.read_text()
 
 
+@needs_systemd
 def test_the_next_daemon_serves_the_socket_of_the_one_before(one, tmp_path):
     """The service manager keeps its socket: a daemon that ends leaves it as it was, also with somebody waiting at it."""
     with listener(tmp_path / "kept.sock") as programs:
@@ -241,6 +277,7 @@ def gateway_welcome(path):
             return json.loads(gateway.recv(4096))
 
 
+@needs_systemd
 def test_a_gateway_is_served_at_the_socket_handed_over_for_it(domain_0, tmp_path):
     """It is the manager's, too: the next daemon serves it again. Other names than the gateway's are the programs'."""
     path = tmp_path / "elsewhere" / "gateway.sock"
@@ -254,6 +291,7 @@ def test_a_gateway_is_served_at_the_socket_handed_over_for_it(domain_0, tmp_path
             assert path.exists() and not (tmp_path / "gateway.sock").exists()
 
 
+@needs_systemd
 def test_a_daemon_without_a_hosts_name_tells_a_gateway_so(domain_0, tmp_path):
     path = tmp_path / "gateway.sock"
     with listener(tmp_path / "programs.sock") as programs, listener(path, socket.SOCK_SEQPACKET) as gateway:
@@ -262,6 +300,7 @@ def test_a_daemon_without_a_hosts_name_tells_a_gateway_so(domain_0, tmp_path):
     assert answer["type"] == "refused" and "[hosts] name" in answer["why"], answer
 
 
+@needs_systemd
 def test_without_a_gateways_socket_status_names_the_cure(domain_0, tmp_path):
     """As where the gateway's package isn't there yet: the daemon can't make that socket itself."""
     (tmp_path / "gateway.sock").mkdir()
@@ -276,6 +315,7 @@ def test_without_a_gateways_socket_status_names_the_cure(domain_0, tmp_path):
     assert re.search(" warning: no gateway .*systemctl enable xenmsg-gateway.socket", log.read_text())
 
 
+@needs_systemd
 @pytest.mark.skipif(not shutil.which("systemd-socket-activate"), reason="systemd-socket-activate is not there")
 @pytest.mark.parametrize("kind, more, reason", [
     (socket.SOCK_DGRAM, ["--datagram"], "the service manager must hand over one listening Unix stream socket"),

@@ -66,12 +66,14 @@ unit_tests += \
 	tests/unit/test_thaw \
 	tests/unit/test_turns \
 	tests/unit/test_call \
-	tests/unit/test_units \
 	tests/unit/test_vchan \
 	tests/unit/test_asks \
 	tests/unit/test_via \
 	tests/unit/test_watches \
 	tests/unit/test_watches_late
+if WITH_SYSTEMD
+unit_tests += tests/unit/test_units
+endif
 endif
 
 hop_programs = tests/unit/hop_programs.c tests/unit/hop_programs.h $(hop_rig)

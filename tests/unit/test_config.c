@@ -92,6 +92,7 @@ TEST_WITH(the_defaults_are_the_documented_ones, set_up, tear_down)
 	assert_string_equal(config->socket, "/run/xenmsg/xenmsg.sock");
 	assert_string_equal(config->policy_dir, "/etc/xenmsg/policy.d");
 	assert_int_equal(config->log_level, LOG_LEVEL_INFO);
+	assert_int_equal(config->log_target, LOG_TO_STDERR);
 	assert_null(config->user);
 	assert_string_equal(config->admin_group, "xenmsg-admin");
 	assert_int_equal(config->ring_size, 65536);
@@ -123,6 +124,7 @@ TEST_WITH(every_key_is_taken, set_up, tear_down)
 		     "policy-dir=/tmp/policy\n"
 		     "activation-dir=/tmp/activation\n"
 		     "   log-level = debug\n"
+		     "log-to = syslog\n"
 		     "user = root\n"
 		     "admin-group = wheel\n"
 		     "\n"
@@ -143,6 +145,7 @@ TEST_WITH(every_key_is_taken, set_up, tear_down)
 	assert_string_equal(config->policy_dir, "/tmp/policy");
 	assert_string_equal(config->activation_dir, "/tmp/activation");
 	assert_int_equal(config->log_level, LOG_LEVEL_DEBUG);
+	assert_int_equal(config->log_target, LOG_TO_SYSLOG);
 	assert_string_equal(config->user, "root");
 	assert_string_equal(config->admin_group, "wheel");
 	assert_int_equal(config->ring_size, 131072);

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -169,6 +170,107 @@ TEST(full_pipe_of_another_user_holds_nobody)
 TEST(stalled_journal_holds_nobody)
 {
 	nothing_waits(make_socket, false, true);
+}
+
+/* Who reads what programs send to syslog or the journal. */
+static int listen_at(const char *path)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_DGRAM, 0);
+
+	assert_true(fd >= 0 && strlen(path) < sizeof(address.sun_path));
+	strcpy(address.sun_path, path);
+	unlink(path);
+	assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	return fd;
+}
+
+/* `form` has our number at %d and our name at %s. */
+static void expect_datagram(int fd, const char *form)
+{
+	char expected[256], text[256] = "", number[16];
+	const char *name = program_invocation_short_name;
+	size_t size = 0;
+
+	snprintf(number, sizeof(number), "%d", (int)getpid());
+	for (; *form; form++) {
+		const char *part = *form != '%' ? NULL : *++form == 's' ? name : number;
+
+		size += (size_t)(part ? snprintf(expected + size, sizeof(expected) - size, "%s", part)
+				      : snprintf(expected + size, sizeof(expected) - size, "%c", *form));
+	}
+
+	assert_true(recv(fd, text, sizeof(text) - 1, MSG_DONTWAIT) > 0);
+	assert_string_equal(text, expected);
+}
+
+static void goes_to_a_socket(enum log_target target, const char *info, const char *warning)
+{
+	char path[] = "/tmp/xenmsg-log-XXXXXX", lost[64], *told;
+	int fd, ends[2], before = dup(STDERR_FILENO);
+	unsigned came = 0;
+
+	alarm(SECONDS);
+	assert_true(before >= 0 && mkstemp(path) >= 0);
+	make_pipe(ends);
+	assert_true(dup2(ends[1], STDERR_FILENO) >= 0);
+	fd = listen_at(path);
+	log_set_target(target, path);
+	log_info("one line\nof ours");
+	expect_datagram(fd, info);
+	close(fd); /* it is restarted */
+	fd = listen_at(path);
+	log_warning("for who came back");
+	expect_datagram(fd, warning);
+	put_lines(); /* more than the socket takes */
+	for (char text[256]; recv(fd, text, sizeof(text), MSG_DONTWAIT) > 0;)
+		came++;
+	assert_in_range(came, 1, LINES - 1);
+	log_info("there is room again");
+	snprintf(lost, sizeof(lost), "log: %u lines are lost", LINES - came);
+	told = read_all(fd);
+	assert_non_null(strstr(told, lost));
+	free(told);
+	told = read_all(ends[0]);
+	assert_string_equal(told, "");
+	free(told);
+	close(fd);
+	unlink(path);
+	log_info("nobody listens");
+	told = read_all(ends[0]);
+	assert_true(is_line(told, 6, false, "nobody listens\n"));
+	free(told);
+	log_set_target(LOG_TO_STDERR, NULL);
+	assert_true(dup2(before, STDERR_FILENO) >= 0);
+	close(before);
+	close(ends[0]);
+	close(ends[1]);
+	alarm(0);
+}
+
+TEST(syslog_gets_lines_and_holds_nobody)
+{
+	goes_to_a_socket(LOG_TO_SYSLOG, "<30>%s[%d]: one line?of ours", "<28>%s[%d]: for who came back");
+}
+
+TEST(journal_gets_lines_in_its_protocol_and_holds_nobody)
+{
+	goes_to_a_socket(LOG_TO_JOURNAL,
+			 "PRIORITY=6\nSYSLOG_IDENTIFIER=%s\nSYSLOG_PID=%d\nMESSAGE=one line?of ours\n",
+			 "PRIORITY=4\nSYSLOG_IDENTIFIER=%s\nSYSLOG_PID=%d\nMESSAGE=for who came back\n");
+}
+
+TEST(target_has_one_of_three_names)
+{
+	static const char *const names[] = {"stderr", "syslog", "journal"};
+	enum log_target target;
+
+	for (unsigned i = 0; i < 3; i++) {
+		assert_int_equal(log_target_parse(names[i], &target), 0);
+		assert_int_equal(target, i);
+	}
+	assert_int_equal(log_target_parse("", &target), -EINVAL);
+	assert_int_equal(log_target_parse("Syslog", &target), -EINVAL);
 }
 
 /* A file that others write, too, is neither overwritten nor emptied. */
