@@ -30,7 +30,9 @@ enum config_value_kind {
 	VALUE_SHORT_DURATION, /* in microseconds */
 	VALUE_COUNT,
 	VALUE_MAP,
+	VALUE_SIGHT,
 	VALUE_RELAY,
+	VALUE_HOST_POLICY,
 	VALUE_PRESENCE,
 	VALUE_PEERS,
 	VALUE_HOST,
@@ -55,12 +57,15 @@ static const struct config_key keys[] = {
 	{"daemon", "socket", VALUE_SOCKET, AT(socket), 0, 0,
 	 "an absolute path of at most 107 bytes (a Unix socket's limit)"},
 	{"daemon", "policy-dir", VALUE_PATH, AT(policy_dir), 0, 0, "an absolute path"},
+	{"daemon", "host-policy", VALUE_HOST_POLICY, AT(host_policy), 0, 0, "obey, ignore or require"},
+	{"daemon", "host-policy-dir", VALUE_PATH, AT(host_policy_dir), 0, 0, "an absolute path"},
 	{"daemon", "activation-dir", VALUE_PATH, AT(activation_dir), 0, 0, "an absolute path"},
 	{"daemon", "log-level", VALUE_LOG_LEVEL, AT(log_level), 0, 0, "error, warning, info or debug"},
 	{"daemon", "log-to", VALUE_LOG_TARGET, AT(log_target), 0, 0, "stderr, syslog or journal"},
 	{"daemon", "user", VALUE_USER, AT(user), 0, 0, "the name of a user that exists here"},
 	{"daemon", "admin-group", VALUE_GROUP, AT(admin_group), 0, 0,
 	 "the name of a group, which need not exist"},
+	{"daemon", "host-sight", VALUE_SIGHT, 0, 0, 0, "links, full or none"},
 	{"links", "ring-size", VALUE_RING, AT(ring_size), KIB, MIB, RING_ALLOWED},
 	{"links", "min-ring-size", VALUE_RING, AT(min_ring_size), KIB, MIB, RING_ALLOWED},
 	{"links", "max-ring-size", VALUE_RING, AT(max_ring_size), KIB, MIB, RING_ALLOWED},
@@ -147,10 +152,12 @@ int config_init(struct config *config)
 		.max_memory = 1536 * MIB,
 	};
 	config->policy_dir = strdup("/etc/xenmsg/policy.d");
+	config->host_policy_dir = strdup("/etc/xenmsg/host-policy.d");
 	config->activation_dir = strdup("/etc/xenmsg/activation.d");
 	config->admin_group = strdup("xenmsg-admin");
 	config->gateway_user = strdup("xenmsg-gateway");
-	return config->policy_dir && config->activation_dir && config->admin_group && config->gateway_user
+	return config->policy_dir && config->host_policy_dir && config->activation_dir &&
+			       config->admin_group && config->gateway_user
 		       ? 0
 		       : -ENOMEM;
 }
@@ -158,6 +165,7 @@ int config_init(struct config *config)
 void config_free(struct config *config)
 {
 	free(config->policy_dir);
+	free(config->host_policy_dir);
 	free(config->activation_dir);
 	free(config->user);
 	free(config->admin_group);
@@ -278,6 +286,8 @@ bad:
 static int parse_value(void *config_, unsigned row, const char *text)
 {
 	static const char *const map_words[] = {"auto", "yes", "no", NULL};
+	static const char *const sight_words[] = {"links", "full", "none", NULL};
+	static const char *const host_policy_words[] = {"obey", "ignore", "require", NULL};
 	static const char *const presence_words[] = {"public", "private", NULL};
 	const struct config_key *key = &keys[row];
 	struct config *config = config_;
@@ -321,10 +331,20 @@ static int parse_value(void *config_, unsigned row, const char *text)
 		if (r == 0)
 			config->map = (enum config_map)index;
 		return r;
+	case VALUE_SIGHT:
+		r = parse_word(text, sight_words, &index);
+		if (r == 0)
+			config->host_sight = (enum config_sight)index;
+		return r;
 	case VALUE_RELAY:
 		r = parse_word(text, map_words, &index);
 		if (r == 0)
 			config->relay = index != CONFIG_MAP_NO;
+		return r;
+	case VALUE_HOST_POLICY:
+		r = parse_word(text, host_policy_words, &index);
+		if (r == 0)
+			config->host_policy = (enum config_host_policy)index;
 		return r;
 	case VALUE_PRESENCE:
 		r = parse_word(text, presence_words, &index);

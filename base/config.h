@@ -30,16 +30,33 @@ enum config_map {
 	CONFIG_MAP_NO,
 };
 
+/* What domain 0's administrators may see of this daemon. */
+enum config_sight {
+	CONFIG_SIGHT_LINKS, /* the daemon itself, its links, and what domain 0 may reach here */
+	CONFIG_SIGHT_FULL,
+	CONFIG_SIGHT_NONE,
+};
+
+/* What a domain's daemon does with what domain 0 tells it of the host's policy. */
+enum config_host_policy {
+	CONFIG_HOST_POLICY_OBEY,
+	CONFIG_HOST_POLICY_IGNORE,
+	CONFIG_HOST_POLICY_REQUIRE, /* and until it was told, nothing comes in */
+};
+
 struct config {
 	/* [daemon] */
 	char socket[CONFIG_SOCKET_MAX];
 	char *policy_dir;
+	char *host_policy_dir; /* for domain 0 */
+	enum config_host_policy host_policy;
 	char *activation_dir;
 	enum log_level log_level;
 	enum log_target log_target;
 	int ready_fd;	   /* by the command line (notify.h); -1: none */
 	char *user;	   /* NULL: no user was named */
 	char *admin_group; /* the group need not exist */
+	enum config_sight host_sight;
 
 	/* [links] sizes in bytes, for each direction; times in milliseconds */
 	uint32_t ring_size, min_ring_size, max_ring_size;

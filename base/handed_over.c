@@ -60,7 +60,7 @@ int handed_over_take(struct handed_over *out)
 	char **names = NULL;
 	int *fds = NULL, count = service_sockets(&fds, &names), r = count < 0 ? count : 0;
 
-	*out = (struct handed_over){-1, -1};
+	*out = (struct handed_over){.programs = -1, .gateway = -1};
 	for (int i = 0; i < count; i++) {
 		if (r == 0 && !strcmp(names[i], GATEWAY))
 			r = take(&out->gateway, fds[i], SOCK_SEQPACKET,
@@ -80,5 +80,5 @@ void handed_over_close(struct handed_over *sockets)
 		close(sockets->programs);
 	if (sockets->gateway >= 0)
 		close(sockets->gateway);
-	*sockets = (struct handed_over){-1, -1};
+	*sockets = (struct handed_over){.programs = -1, .gateway = -1};
 }

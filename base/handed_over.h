@@ -7,8 +7,11 @@
  * it keeps the sockets for the next daemon: nobody here removes the one or shuts down the other.
  */
 
+#include <stdbool.h>
+
 struct handed_over {
-	int programs; /* where programs connect; -1: none */
+	int programs;  /* where programs connect; -1: none */
+	bool are_ours; /* not the service manager's, but those of the daemon before this (base/image.h) */
 	int gateway; /* where a gateway to other hosts does; it is named "gateway" (FileDescriptorName=); -1: none */
 };
 

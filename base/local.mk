@@ -7,7 +7,9 @@ libbase_la_SOURCES = \
 	base/config.c base/config.h \
 	base/cost.h \
 	base/descriptors.c base/descriptors.h \
+	base/domid_set.h \
 	base/handed_over.c base/handed_over.h \
+	base/image.c base/image.h \
 	base/ini_file.c base/ini_file.h \
 	base/ini_keys.c base/ini_keys.h \
 	base/log.c base/log.h \
@@ -16,6 +18,7 @@ libbase_la_SOURCES = \
 	base/peer_groups.c base/peer_groups.h \
 	base/privileges.c base/privileges.h \
 	base/quota.c base/quota.h \
+	base/peer_id.h \
 	base/self.c base/self.h \
 	base/service.h \
 	base/share.h \

@@ -283,14 +283,14 @@ void log_source_text(const struct log_source *source, char *text, size_t size)
 {
 	const char *host = "";
 
-	if (source->kind == LOG_DOMAIN && hosts.name)
+	if (source->kind == LOG_HOST && hosts.name)
 		host = hosts.name(hosts.userdata, source->id);
 	if (source->kind == LOG_OURSELVES)
 		snprintf(text, size, "this daemon");
-	else if (source->kind == LOG_HOST)
-		snprintf(text, size, "another host");
 	else if (*host)
 		snprintf(text, size, "host %s", host);
+	else if (source->kind == LOG_HOST)
+		snprintf(text, size, "another host");
 	else
 		snprintf(text, size, "%s %u", source->kind == LOG_UID ? "uid" : "domain", source->id);
 }

@@ -67,16 +67,16 @@ struct log_source {
 		LOG_OURSELVES,
 		LOG_UID,
 		LOG_DOMAIN,
-		LOG_HOST, /* in the gateway: gateway/log_host.h */
+		LOG_HOST, /* by its number; in the gateway gateway/log_host.h */
 	} kind;
 	uint32_t id;
 };
 #define LOG_BY_US	     ((struct log_source){LOG_OURSELVES, 0})
 #define LOG_BY_UID(uid)	     ((struct log_source){LOG_UID, (uid)})
 #define LOG_BY_DOMAIN(domid) ((struct log_source){LOG_DOMAIN, (domid)})
+#define LOG_BY_HOST(number)  ((struct log_source){LOG_HOST, (number)})
 
-/* Has the log name the hosts among LOG_DOMAIN: `name` returns that of the host with this number, "" if it is a domain's.
- * NULL: none are. */
+/* Has the log name the hosts: `name` returns that of the one with this number, "" if there is none. NULL: none has one. */
 void log_name_hosts(const char *(*name)(const void *userdata, uint32_t number), const void *userdata);
 
 /* Logs a line unless its source's limit is reached. For the event loop's thread only. */

@@ -12,7 +12,7 @@
 static const struct resource {
 	const char *name;
 	const char *words;
-	const char *max[QUOTA_KINDS]; /* the names of the settings */
+	const char *max[QUOTA_HOST]; /* the names of the settings */
 	const char *pool;
 } resources[QUOTA_RESOURCES] = {
 	[QUOTA_CLIENTS] = {"clients", "clients", {"max-clients-per-uid", ""}, "max-clients"},
@@ -54,9 +54,7 @@ struct quota {
 	struct quota_pool pools[QUOTA_RESOURCES];
 	struct account *accounts; /* in the order of their keys, if is_sorted */
 	bool is_sorted;
-	uint64_t cut_off;	 /* sessions, also of accounts that are no more */
-	quota_host_fn host_name; /* NULL: there are none */
-	const void *userdata;
+	uint64_t cut_off; /* sessions, also of accounts that are no more */
 };
 
 struct quota *quota_new(const struct quota_limits *limits)
@@ -129,12 +127,6 @@ const struct account *quota_next(struct quota *quota, const struct account_key *
 	for (account = quota->accounts; account && by_key(account, &like) < 0; account = account->hh.next)
 		;
 	return account;
-}
-
-void quota_name_hosts(struct quota *quota, quota_host_fn name, const void *userdata)
-{
-	quota->host_name = name;
-	quota->userdata = userdata;
 }
 
 struct account *quota_account(struct quota *quota, enum quota_kind kind, uint32_t id)
@@ -217,12 +209,25 @@ struct log_source account_source(const struct account *account)
 	account = present(account);
 	if (!account)
 		return LOG_BY_US;
-	return account->key.kind == QUOTA_UID ? LOG_BY_UID(account->key.id) : LOG_BY_DOMAIN(account->key.id);
+	switch (account->key.kind) {
+	case QUOTA_UID:
+		return LOG_BY_UID(account->key.id);
+	case QUOTA_HOST:
+		return LOG_BY_HOST(account->key.id);
+	default:
+		return LOG_BY_DOMAIN(account->key.id);
+	}
+}
+
+/* Returns whose limits the account has. */
+static enum quota_kind limits_of(const struct account *account)
+{
+	return account->key.kind == QUOTA_UID ? QUOTA_UID : QUOTA_PEER;
 }
 
 static uint64_t max_of(const struct account *account, enum quota_resource resource)
 {
-	return account->quota->limits.max[account->key.kind][resource];
+	return account->quota->limits.max[limits_of(account)][resource];
 }
 
 /* Returns what is left of the account's maximum. */
@@ -348,30 +353,21 @@ uint64_t quota_cut_off(const struct quota *quota)
 	return quota->cut_off;
 }
 
-/* Returns the name of the host whose account it is, "" if it is no host's. */
-static const char *host_of(const struct account *account)
-{
-	const struct quota *quota = account->quota;
-
-	return account->key.kind == QUOTA_PEER && quota->host_name
-		       ? quota->host_name(quota->userdata, account->key.id)
-		       : "";
-}
-
 void account_explain(const struct account *account, enum quota_resource resource, uint64_t amount, char *text,
 		     size_t size)
 {
 	const struct resource *what = &resources[resource];
+	static const char *const kinds[QUOTA_KINDS] = {"user", "domain", "host"};
 	const char *who;
 
 	snprintf(text, size, "%s", "");
 	account = present(account);
 	if (!account)
 		return;
-	who = account->key.kind == QUOTA_UID ? "user" : *host_of(account) ? "host" : "domain";
+	who = kinds[account->key.kind];
 	if (amount > below_max(account, resource))
 		snprintf(text, size, "this %s has as many %s as %s allows", who, what->words,
-			 what->max[account->key.kind]);
+			 what->max[limits_of(account)]);
 	else
 		snprintf(text, size, "this %s has its share of the daemon's %s (%s), the rest is for others",
 			 who, what->words, what->pool);

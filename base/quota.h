@@ -37,11 +37,13 @@
 #include <stdint.h>
 
 #include "base/log.h"
+#include "base/peer_id.h"
 #include "base/share.h"
 
 enum quota_kind {
 	QUOTA_UID,
-	QUOTA_PEER,
+	QUOTA_PEER, /* a domain of this host */
+	QUOTA_HOST, /* another one, which may have as much */
 	QUOTA_KINDS,
 };
 
@@ -57,7 +59,8 @@ enum quota_resource {
 
 struct quota_limits {
 	uint64_t pool[QUOTA_RESOURCES];
-	uint64_t max[QUOTA_KINDS][QUOTA_RESOURCES]; /* 0: accounts of this kind never need any */
+	uint64_t max[QUOTA_HOST]
+		    [QUOTA_RESOURCES]; /* of users and peers, which hosts are; 0: they never need any */
 };
 
 struct quota_usage {
@@ -89,10 +92,6 @@ struct quota *quota_new(const struct quota_limits *limits);
 /* Frees the quota, before the turns in which its accounts have lines. There must be no references to its accounts any
  * more. */
 void quota_free(struct quota *quota);
-/* Has texts for people name the hosts among the peers: `name` returns that of the host with this number, "" if it is a
- * domain's. NULL: none are. */
-typedef const char *(*quota_host_fn)(const void *userdata, uint32_t number);
-void quota_name_hosts(struct quota *quota, quota_host_fn name, const void *userdata);
 /* Returns the resource's name in status: "clients", ... */
 const char *quota_resource_name(enum quota_resource resource);
 struct quota_pool quota_pool(const struct quota *quota, enum quota_resource resource);
@@ -100,8 +99,13 @@ struct quota_pool quota_pool(const struct quota *quota, enum quota_resource reso
  * account itself may have gone. NULL: there are no more. */
 const struct account *quota_next(struct quota *quota, const struct account_key *after);
 
-/* Returns a reference to the account of a uid or domid. NULL: out of memory. */
+/* Returns a reference to the account of a uid, a domid or a host. NULL: out of memory. */
 struct account *quota_account(struct quota *quota, enum quota_kind kind, uint32_t id);
+/* The same of a domain or a host. */
+static inline struct account *peer_account(struct quota *quota, struct peer_id peer)
+{
+	return quota_account(quota, peer_is_host(peer) ? QUOTA_HOST : QUOTA_PEER, peer.number);
+}
 /* The functions below take NULL for an account without limits. */
 struct account *account_ref(struct account *account);
 void account_unref(struct account *account);

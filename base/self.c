@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/random.h>
 
 int self_new_instance(struct self *self)
@@ -13,25 +14,38 @@ int self_new_instance(struct self *self)
 		return -EIO;
 	id[6] = (uint8_t)((id[6] & 0x0f) | 0x40); /* RFC 4122, version 4 */
 	id[8] = (uint8_t)((id[8] & 0x3f) | 0x80);
-	snprintf(self->instance_text, sizeof(self->instance_text),
-		 "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", id[0], id[1], id[2],
-		 id[3], id[4], id[5], id[6], id[7], id[8], id[9], id[10], id[11], id[12], id[13], id[14],
-		 id[15]);
+	uuid_print(id, self->instance_text);
 	return 0;
 }
 
-bool instance_parse(const char *text, uint8_t instance[16])
+bool uuid_parse(const char *text, size_t size, uint8_t uuid[16])
 {
-	unsigned char high, low;
+	static const char digits[] = "0123456789abcdefABCDEF";
+	const char *digit;
+	unsigned count = 0;
 
-	for (int i = 0; i < 16; i++) {
-		text += *text == '-';
-		if (sscanf(text, "%1hhx%1hhx", &high, &low) != 2)
+	if (size != SELF_UUID_TEXT_SIZE - 1)
+		return false;
+	for (size_t i = 0; i < size; i++) {
+		if (i == 8 || i == 13 || i == 18 || i == 23) {
+			if (text[i] != '-')
+				return false;
+			continue;
+		}
+		digit = memchr(digits, text[i], sizeof(digits) - 1);
+		if (!digit)
 			return false;
-		instance[i] = (uint8_t)(high << 4 | low);
-		text += 2;
+		uuid[count / 2] =
+			(uint8_t)(uuid[count / 2] << 4 | (digit - digits - (digit > digits + 15 ? 6 : 0)));
+		count++;
 	}
-	return *text == '\0';
+	return true;
+}
+
+void uuid_print(const uint8_t uuid[16], char text[SELF_UUID_TEXT_SIZE])
+{
+	for (unsigned i = 0; i < 16; i++)
+		text += sprintf(text, i == 4 || i == 6 || i == 8 || i == 10 ? "-%02x" : "%02x", uuid[i]);
 }
 
 void self_renumber(struct self *self, uint32_t domid)

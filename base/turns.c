@@ -215,6 +215,13 @@ void turns_spend_measured(struct turns *turns, struct line *line, uint64_t units
 	(line ? present(line) : &turns->own)->measured += units;
 }
 
+void turns_yield(struct turns *turns, struct line *line)
+{
+	line = line ? present(line) : &turns->own;
+	if (line->credit > 0)
+		line->credit = 0;
+}
+
 /* --- rests ------------------------------------------------------------------------------------ */
 
 static void set_rest_timer(struct turns *turns)

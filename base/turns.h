@@ -119,6 +119,8 @@ void turns_spend(struct turns *turns, struct line *line, uint64_t units);
  * what is known: to measure also says what the machine was like. */
 void turns_spend_measured(struct turns *turns, struct line *line, uint64_t units);
 
+/* Ends the turn of a line whose task did what others pay for: it would go on for as long as they do. */
+void turns_yield(struct turns *turns, struct line *line);
 /* Lets a line get no turns for a while, however little others have to do: what it does at once is so long that it mustn't be
  * in each gap between others' turns. */
 void turns_rest(struct turns *turns, struct line *line, uint64_t ns);

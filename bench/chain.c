@@ -46,12 +46,12 @@ static void wait_once(struct chain *chain)
 
 static void answer(struct xenmsg *conn, struct xenmsg_message *message, size_t size)
 {
-	const char *host = xenmsg_message_sender_host(message);
+	const char *host = xenmsg_peer_host(xenmsg_message_sender(message));
 	char address[128];
 	int r;
 
 	snprintf(address, sizeof(address), "%s%s%u:bench-reply", host, *host ? "/" : "",
-		 (unsigned)xenmsg_message_sender_domid(message));
+		 (unsigned)xenmsg_peer_domid(xenmsg_message_sender(message)));
 	r = xenmsg_begin_send(conn, address, xenmsg_message_data(message), size, NULL, NULL, NULL, NULL);
 	if (r < 0)
 		engine_fail("answer", r);

@@ -20,7 +20,9 @@ bench_dbus_LDADD = libengine.la $(SYSTEMD_LIBS)
 endif
 
 # Preloaded by bench/guard and test_steady.py. With -rpath, or libtool makes no shared library of what isn't installed.
+if GLIBC
 noinst_LTLIBRARIES += libcount.la
+endif
 libcount_la_SOURCES = bench/count.c
 # or gcc makes memmove() of memcpy() a call of itself
 libcount_la_CFLAGS = $(AM_CFLAGS) -fno-builtin

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * A byte stream of a session that carries many (xenmsg-mux.h).
+ * A byte stream of a connection that carries many (xenmsg-stream.h).
  *
  * 	bench-mux server ENDPOINT                       serves one stream
  * 	bench-mux client ADDRESS MODE SIZE SECONDS      prints what engine.h says
@@ -14,13 +14,13 @@
 #include <string.h>
 
 #include "bench/engine.h"
-#include "xenmsg-mux.h"
+#include "xenmsg-stream.h"
 
 #define LARGEST	 (1u << 20)		  /* message */
 #define CAPACITY (LARGEST + (256u << 10)) /* as much as bench/socket.c reads at once */
 
 struct program {
-	struct xenmsg_mux *mux;
+	struct xenmsg *conn;
 	struct xenmsg_stream *stream;
 	bool opened, gone;
 	bool room, held; /* there is some for what is sent, none for what comes */
@@ -28,14 +28,14 @@ struct program {
 	size_t start, end; /* what came and wasn't handed out */
 };
 
-static void on_opened(void *userdata)
+static void on_opened(void *userdata, struct xenmsg_stream *stream)
 {
 	struct program *program = userdata;
 
 	program->opened = true;
 }
 
-static size_t on_data(void *userdata, const void *data, size_t size)
+static size_t on_data(void *userdata, struct xenmsg_stream *stream, const void *data, size_t size)
 {
 	struct program *program = userdata;
 	size_t room = CAPACITY - program->end;
@@ -47,26 +47,27 @@ static size_t on_data(void *userdata, const void *data, size_t size)
 	return taken;
 }
 
-static void on_ended(void *userdata)
+static void on_ended(void *userdata, struct xenmsg_stream *stream)
 {
 	struct program *program = userdata;
 
 	program->gone = true;
 }
 
-static void on_room(void *userdata)
+static void on_room(void *userdata, struct xenmsg_stream *stream)
 {
 	struct program *program = userdata;
 
 	program->room = true;
 }
 
-static void on_broken(void *userdata, int error)
+static void on_broken(void *userdata, struct xenmsg_stream *stream, int error)
 {
-	on_ended(userdata);
+	on_ended(userdata, stream);
 }
 
 static const struct xenmsg_stream_callbacks callbacks = {
+	.size = sizeof(struct xenmsg_stream_callbacks),
 	.opened = on_opened,
 	.data = on_data,
 	.ended = on_ended,
@@ -74,8 +75,7 @@ static const struct xenmsg_stream_callbacks callbacks = {
 	.broken = on_broken,
 };
 
-static void on_incoming(void *userdata, struct xenmsg_stream *stream, const struct xenmsg_peer *peer,
-			const char *host)
+static void on_incoming(void *userdata, struct xenmsg_stream *stream, const struct xenmsg_peer *peer)
 {
 	struct program *program = userdata;
 
@@ -88,7 +88,7 @@ static void on_incoming(void *userdata, struct xenmsg_stream *stream, const stru
 
 static void wait_for_something(struct program *program)
 {
-	if (xenmsg_mux_wait(program->mux, -1) < 0)
+	if (xenmsg_wait(program->conn, -1) < 0)
 		program->gone = true;
 }
 
@@ -96,10 +96,14 @@ static void send_all(void *userdata, const void *data, size_t size)
 {
 	struct program *program = userdata;
 	size_t sent = 0;
+	ssize_t n;
 
 	for (;;) {
 		program->room = false;
-		sent += xenmsg_stream_write(program->stream, (const char *)data + sent, size - sent);
+		n = xenmsg_stream_write(program->stream, (const char *)data + sent, size - sent);
+		if (n < 0)
+			engine_fail("write", (int)n);
+		sent += (size_t)n;
 		if (sent == size)
 			return;
 		while (!program->room && !program->gone)
@@ -133,15 +137,15 @@ static const void *receive(void *userdata, size_t size)
 
 static void start(struct program *program, const char *where, bool is_server)
 {
-	int r = xenmsg_mux_open(&program->mux, NULL, NULL, is_server ? on_incoming : NULL, program);
+	int r = xenmsg_open(&program->conn, NULL, NULL);
 
 	program->buffer = malloc(CAPACITY);
 	if (!program->buffer)
 		engine_fail("memory", ENOMEM);
 	if (r == 0)
-		r = is_server
-			    ? xenmsg_mux_listen(program->mux, where, NULL)
-			    : xenmsg_mux_connect(program->mux, where, &callbacks, program, &program->stream);
+		r = is_server ? xenmsg_stream_listen(program->conn, where, NULL, on_incoming, program)
+			      : xenmsg_stream_connect(program->conn, where, NULL, &callbacks, program,
+						      &program->stream);
 	if (r < 0)
 		engine_fail(where, r);
 	if (is_server)
@@ -179,7 +183,7 @@ int main(int argc, char **argv)
 		send_all(&program, &size, sizeof(size));
 		engine_measure(&end, argv[3], size, atof(argv[5]));
 	}
-	xenmsg_mux_close(program.mux);
+	xenmsg_close(program.conn);
 	xenmsg_stream_close(program.stream);
 	free(program.buffer);
 	return 0;

@@ -70,10 +70,11 @@ static void note_signal(struct attempt *attempt)
 static int begin(struct attempt *attempt, const void *data, size_t size, int left_ms)
 {
 	if (attempt->is_call)
-		return xenmsg_begin_call(attempt->conn, attempt->address, data, size, XENMSG_WITHIN(left_ms),
-					 note_result, attempt, &attempt->op);
-	return xenmsg_begin_send(attempt->conn, attempt->address, data, size, XENMSG_WITHIN(left_ms),
-				 note_result, attempt, &attempt->op);
+		return xenmsg_begin_call(attempt->conn, attempt->address, data, size,
+					 XENMSG_WITH(left_ms, attempt->flags), note_result, attempt,
+					 &attempt->op);
+	return xenmsg_begin_send(attempt->conn, attempt->address, data, size,
+				 XENMSG_WITH(left_ms, attempt->flags), note_result, attempt, &attempt->op);
 }
 
 /* Begins it, as soon as there is room. Returns 0, or why it isn't out. */
@@ -103,7 +104,7 @@ static int try_once(struct attempt *attempt, const void *data, size_t size, int6
 	attempt->known = false;
 	r = begin_in_time(attempt, data, size, deadline);
 	if (r < 0)
-		return fail(attempt, r, XENMSG_NOT_DONE);
+		return fail(attempt, r, XENMSG_FATE_NOT_DONE);
 	while (!attempt->known && r == 0) {
 		if (!attempt->interrupted && interrupt_came()) {
 			note_signal(attempt);
@@ -113,7 +114,7 @@ static int try_once(struct attempt *attempt, const void *data, size_t size, int6
 		/* It tells when the time is up, too, or the daemon gone. */
 		r = is_over(settled) ? -ETIMEDOUT : look(attempt, settled);
 	}
-	return attempt->known ? attempt->result.error : fail(attempt, -ECONNRESET, XENMSG_UNKNOWN);
+	return attempt->known ? attempt->result.error : fail(attempt, -ECONNRESET, XENMSG_FATE_UNKNOWN);
 }
 
 /* Waits before the next try. Returns 0, or why there is none. */
@@ -135,7 +136,7 @@ static int rest(struct attempt *attempt, int pause_ms)
 /* Says that it was the signal that ended the wait, where the library says that the time was up. */
 static const char *interrupted_reason(const struct xenmsg_result *result)
 {
-	if (result->error == -ETIMEDOUT && result->fate == XENMSG_UNKNOWN)
+	if (result->error == -ETIMEDOUT && result->fate == XENMSG_FATE_UNKNOWN)
 		return "interrupted; the request was taken, and may have been carried out";
 	if (result->error == -ETIMEDOUT)
 		return "interrupted; it was not delivered";
@@ -162,7 +163,7 @@ static int try_on(struct attempt *attempt, const void *data, size_t size)
 		if (r >= 0)
 			r = rest(attempt, r);
 		if (r < 0)
-			fail(attempt, r, XENMSG_NOT_DONE);
+			fail(attempt, r, XENMSG_FATE_NOT_DONE);
 	} while (r == 0);
 	if (attempt->interrupted)
 		attempt->result.reason = interrupted_reason(&attempt->result);

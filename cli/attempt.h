@@ -28,6 +28,7 @@ struct attempt {
 	const char *what; /* it is, for complaints: "send to" */
 	const char *address;
 	int timeout_ms; /* negative: for ever */
+	unsigned flags; /* 0, or XENMSG_WAIT */
 	/* Called every tenth of a second while there is no outcome; NULL: nobody asks. */
 	void (*tick)(void *userdata);
 	void *userdata;

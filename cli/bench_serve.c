@@ -11,6 +11,7 @@
 #include "cli/command.h"
 #include "cli/interrupt.h"
 #include "wire/address.h"
+#include "wire/libc.h"
 
 #define BUFFER_SIZE (256u << 10)
 /* Each stream has a process, so what others open must have a bound. */
@@ -82,7 +83,7 @@ static int start_stream(int stream)
 static int take_streams(struct cli *cli, struct xenmsg *conn, const char *endpoint, struct running *running)
 {
 	for (;;) {
-		struct xenmsg_peer peer;
+		const struct xenmsg_peer *peer;
 		char opener[COMMAND_SENDER_SIZE];
 		int stream = xenmsg_accept(conn, XENMSG_WITHIN(0), &peer), r = -EMFILE;
 
@@ -105,7 +106,7 @@ static int take_streams(struct cli *cli, struct xenmsg *conn, const char *endpoi
 			running->count++;
 		else
 			cli_note(cli, "bench: a stream from %s is refused: %s",
-				 command_sender(xenmsg_peer_host(conn), peer.domid, opener),
+				 command_sender(xenmsg_peer_host(peer), xenmsg_peer_domid(peer), opener),
 				 r == -EMFILE ? "there are too many at once" : strerror(-r));
 	}
 }

@@ -69,6 +69,8 @@ char **cli_command(int *argc, char **argv);
 
 /* Connects. Returns 0, or an exit code after a complaint. */
 int cli_open(struct cli *cli, struct xenmsg **conn);
+/* Does the same with these flags of xenmsg_open(). */
+int cli_open_with(struct cli *cli, struct xenmsg **conn, unsigned flags);
 /* Does the same within *timeout_ms (not above 0: as cli_open()), and subtracts the time that it took. */
 int cli_open_timed(struct cli *cli, struct xenmsg **conn, int *timeout_ms);
 /* Complains that there is no session, for this error of opening one. Returns the exit code. */
@@ -130,11 +132,14 @@ int cmd_forward(struct cli *cli, int argc, char **argv);
 int cmd_peers(struct cli *cli, int argc, char **argv);
 int cmd_endpoints(struct cli *cli, int argc, char **argv);
 int cmd_hosts(struct cli *cli, int argc, char **argv);
+int cmd_daemon(struct cli *cli, int argc, char **argv);
 int cmd_policy(struct cli *cli, int argc, char **argv);
 int cmd_ping(struct cli *cli, int argc, char **argv);
 int cmd_bench(struct cli *cli, int argc, char **argv);
 int cmd_watch(struct cli *cli, int argc, char **argv);
 int cmd_doctor(struct cli *cli, int argc, char **argv);
+int cmd_publish(struct cli *cli, int argc, char **argv);
+int cmd_subscribe(struct cli *cli, int argc, char **argv);
 int cmd_status(struct cli *cli, int argc, char **argv);
 int cmd_exporter(struct cli *cli, int argc, char **argv);
 int cmd_top(struct cli *cli, int argc, char **argv);

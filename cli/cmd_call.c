@@ -29,6 +29,9 @@ static const char help[] =
 	"                      characters are escaped else\n"
 	"  -t, --timeout S     give up after S seconds: exit status 6 if the request\n"
 	"                      never was and will be taken, 8 if it was\n"
+	"      --wait          wait, within the time-out, until the server is there: its\n"
+	"                      domain, its daemon, and a program that has bound the\n"
+	"                      endpoint\n"
 	"\n"
 	"Examples:\n"
 	"  xenmsg call 5:clock ''\n"
@@ -42,7 +45,7 @@ struct call_command {
 	struct xenmsg *conn;
 	const char *address;
 	int timeout_ms;
-	bool json, raw;
+	bool json, raw, wait;
 	struct attempt attempt;
 	bool answered; /* with a reply */
 };
@@ -116,7 +119,8 @@ static int make_call(struct call_command *call, const void *data, size_t size)
 				    .conn = call->conn,
 				    .what = "call",
 				    .address = call->address,
-				    .timeout_ms = call->timeout_ms};
+				    .timeout_ms = call->timeout_ms,
+				    .flags = call->wait ? XENMSG_WAIT : 0};
 	switch (attempt_call(attempt, data, size)) {
 	case 0:
 		return print_reply(call, attempt->result.reply);
@@ -124,7 +128,7 @@ static int make_call(struct call_command *call, const void *data, size_t size)
 		return tell_answer(call, &attempt->result);
 	default:
 		code = attempt_complain(attempt);
-		return attempt->result.fate == XENMSG_UNKNOWN ? EXIT_LOST : code;
+		return attempt->result.fate == XENMSG_FATE_UNKNOWN ? EXIT_LOST : code;
 	}
 }
 
@@ -161,6 +165,7 @@ int cmd_call(struct cli *cli, int argc, char **argv)
 		{"exit-status", .flag = &exit_status},
 		{"json", .flag = &call.json},
 		{"raw", .flag = &call.raw},
+		{"wait", .flag = &call.wait},
 		{0},
 	};
 	int code;

@@ -16,6 +16,7 @@
 #include "cli/cli.h"
 #include "cli/command.h"
 #include "cli/interrupt.h"
+#include "cli/lasting.h"
 #include "cli/long_wait.h"
 #include "cli/loop.h"
 #include "cli/pump.h"
@@ -32,6 +33,9 @@ static const char connect_help[] =
 	"      --keep-open     go on sending standard input, until its end, when the\n"
 	"                      other side has ended only its direction\n"
 	"  -t, --timeout S     give up after S seconds if there is no stream by then\n"
+	"      --wait          wait, within the time-out, until the other side is there:\n"
+	"                      its domain, its daemon, and a program that has bound the\n"
+	"                      endpoint\n"
 	"\n"
 	"Examples:\n"
 	"  xenmsg connect work:chat\n"
@@ -49,9 +53,14 @@ static const char listen_help[] =
 	"                      standard error and exit status\n"
 	"      --args          with --run: the command gets the caller's arguments,\n"
 	"                      behind its own\n"
+	"      --shared        other programs of this user may listen on ENDPOINT beside\n"
+	"                      this one, if all say so: each stream is accepted by one,\n"
+	"                      and those that one hasn't accepted when it ends by another\n"
+	"      --once          end when the xenmsgd of this domain ends; else it goes on\n"
+	"                      with the next one\n"
 	"\n"
 	"Examples:\n"
-	"  xenmsg listen backup >backup.tar\n"
+	"  xenmsg listen backup </dev/null >backup.tar\n"
 	"  xenmsg listen shout -- tr a-z A-Z\n"
 	"  xenmsg listen --run --args words -- wc -w --\n";
 
@@ -146,9 +155,10 @@ int cmd_connect(struct cli *cli, int argc, char **argv)
 	struct xenmsg *conn;
 	struct long_wait wait;
 	int code, timeout_ms = -1, stream;
-	bool keep_open = false;
+	bool keep_open = false, waits = false;
 	const struct cli_option options[] = {{"timeout", .ms = &timeout_ms, .from_environment = true},
 					     {"keep-open", .flag = &keep_open},
+					     {"wait", .flag = &waits},
 					     {0}};
 
 	if (!cli_options(cli, argc, argv, connect_help, options, &code))
@@ -161,7 +171,7 @@ int cmd_connect(struct cli *cli, int argc, char **argv)
 	if (code)
 		return code;
 	wait = long_wait_begin(cli, connecting, argv[optind], "no stream", timeout_ms);
-	stream = xenmsg_connect(conn, argv[optind], XENMSG_WITHIN(timeout_ms));
+	stream = xenmsg_connect(conn, argv[optind], XENMSG_WITH(timeout_ms, waits ? XENMSG_WAIT : 0));
 	long_wait_end(&wait);
 	code = stream < 0 ? cli_error(conn, connecting, argv[optind], stream)
 			  : carry_stdio(conn, stream, connecting, argv[optind], keep_open);
@@ -182,6 +192,7 @@ struct listener {
 	struct child *children;
 	bool runs, takes_arguments;
 	struct run_server *run_server; /* NULL: the streams are the commands' own */
+	struct lasting lasting;
 	int code;
 };
 
@@ -195,7 +206,7 @@ struct child {
 /* Runs the command in a process of its own, with the stream as its standard input and output. */
 static int run_for(struct listener *listener, int stream, const struct xenmsg_peer *peer)
 {
-	const char *host = xenmsg_peer_host(listener->conn);
+	const char *host = xenmsg_peer_host(peer);
 	struct child *child = malloc(sizeof(*child));
 	pid_t pid = child ? command_fork() : -1;
 
@@ -208,11 +219,12 @@ static int run_for(struct listener *listener, int stream, const struct xenmsg_pe
 			return -error;
 		}
 		child->pid = pid;
-		command_sender(host, peer->domid, child->opener);
+		command_sender(host, xenmsg_peer_domid(peer), child->opener);
 		DL_APPEND(listener->children, child);
 		return 0;
 	}
-	command_set_sender(host, peer->domid, peer->domain_name, peer->uid, peer->pid);
+	command_set_sender(host, xenmsg_peer_domid(peer), xenmsg_peer_domain_name(peer),
+			   xenmsg_peer_uid(peer), xenmsg_peer_pid(peer));
 	if (dup2(stream, STDIN_FILENO) >= 0 && dup2(stream, STDOUT_FILENO) >= 0)
 		execvp(listener->command[0], listener->command);
 	cli_complain("listen: %s: %s", listener->command[0], strerror(errno));
@@ -239,18 +251,17 @@ static void on_child(evutil_socket_t number, short what, void *userdata)
 
 static void serve_run(struct listener *listener, int stream, const struct xenmsg_peer *peer)
 {
-	const char *host = xenmsg_peer_host(listener->conn);
-	int r = run_server_take(listener->run_server, stream, peer, host);
+	int r = run_server_take(listener->run_server, stream, peer);
 	char opener[COMMAND_SENDER_SIZE];
 
 	if (r < 0)
 		cli_note(listener->cli, "listen on %s: a stream from %s is refused: %s", listener->endpoint,
-			 command_sender(host, peer->domid, opener),
+			 command_sender(xenmsg_peer_host(peer), xenmsg_peer_domid(peer), opener),
 			 r == -EMFILE ? "it has too many at once" : strerror(-r));
 }
 
 /* Takes the next stream, if there is one. Returns as xenmsg_accept(). */
-static int accept_next(struct listener *listener, struct xenmsg_peer *peer, int timeout_ms)
+static int accept_next(struct listener *listener, const struct xenmsg_peer **peer, int timeout_ms)
 {
 	int stream = xenmsg_accept(listener->conn, XENMSG_WITHIN(timeout_ms), peer);
 
@@ -265,8 +276,8 @@ static void on_conn(evutil_socket_t fd, short what, void *userdata)
 	struct listener *listener = userdata;
 	int r = xenmsg_process(listener->conn);
 
-	while (r >= 0) {
-		struct xenmsg_peer peer;
+	while (r >= 0 && !listener->lasting.code) {
+		const struct xenmsg_peer *peer;
 		int stream = accept_next(listener, &peer, 0);
 
 		if (stream == -EAGAIN || cli_is_limit(stream))
@@ -275,24 +286,31 @@ static void on_conn(evutil_socket_t fd, short what, void *userdata)
 			continue;
 		r = stream;
 		if (stream >= 0 && listener->run_server)
-			serve_run(listener, stream, &peer);
-		else if (stream >= 0 && (stream = run_for(listener, stream, &peer)) < 0)
+			serve_run(listener, stream, peer);
+		else if (stream >= 0 && (stream = run_for(listener, stream, peer)) < 0)
 			cli_complain("listen on %s: can't start a process: %s", listener->endpoint,
 				     strerror(-stream));
 	}
-	listener->code = cli_error(listener->conn, "listen on", listener->endpoint, r);
+	listener->code = r < 0 ? cli_error(listener->conn, "listen on", listener->endpoint, r)
+			       : listener->lasting.code;
 	event_base_loopbreak(listener->loop.base);
 }
 
-/* Takes one stream, waiting for it. Returns as xenmsg_accept(). */
+/* Takes one stream, waiting for it. Returns as xenmsg_accept(); -ECANCELED: the listener ends. */
 static int take_one(struct listener *listener)
 {
-	int stream;
+	int stream, r = 0;
 
-	do
-		stream = accept_next(listener, NULL, -1);
-	while (cli_is_limit(stream));
-	return stream;
+	for (;;) {
+		stream = accept_next(listener, NULL, 0);
+		if (stream != -EAGAIN && !cli_is_limit(stream))
+			return stream;
+		r = xenmsg_wait(listener->conn, -1);
+		if (r < 0 && r != -EINTR)
+			return r;
+		if (listener->lasting.code)
+			return -ECANCELED;
+	}
 }
 
 static int start_listener(struct listener *listener)
@@ -343,10 +361,15 @@ int cmd_listen(struct cli *cli, int argc, char **argv)
 {
 	char **command = cli_command(&argc, argv);
 	struct xenmsg *conn;
-	struct listener listener = {.cli = cli, .command = command};
+	struct listener listener = {
+		.cli = cli, .command = command, .lasting = {.cli = cli, .what = "listen on"}};
 	const char *endpoint;
-	const struct cli_option options[] = {
-		{"run", .flag = &listener.runs}, {"args", .flag = &listener.takes_arguments}, {0}};
+	bool shared = false;
+	const struct cli_option options[] = {{"run", .flag = &listener.runs},
+					     {"args", .flag = &listener.takes_arguments},
+					     {"once", .flag = &listener.lasting.once},
+					     {"shared", .flag = &shared},
+					     {0}};
 	int code, r, stream;
 
 	if (!cli_options(cli, argc, argv, listen_help, options, &code))
@@ -362,12 +385,14 @@ int cmd_listen(struct cli *cli, int argc, char **argv)
 		return cli_usage("listen", "--args goes with --run");
 	if (command && !command_can_be_run(command[0]))
 		return cli_usage("listen", "the command '%s' can't be run: %s", command[0], strerror(errno));
-	code = cli_open(cli, &conn);
+	listener.lasting.subject = endpoint;
+	code = lasting_open(&listener.lasting, &conn);
 	if (code)
 		return code;
 	listener.conn = conn;
 	listener.endpoint = endpoint;
-	r = xenmsg_listen(conn, endpoint, XENMSG_FLAGS(XENMSG_FROM_HOSTS));
+	r = xenmsg_listen(conn, endpoint,
+			  XENMSG_FLAGS(XENMSG_FROM_HOSTS | (shared ? XENMSG_BIND_SHARED : 0)));
 	if (r == 0)
 		cli_note_bound(cli, conn, endpoint);
 	if (r < 0)
@@ -375,7 +400,8 @@ int cmd_listen(struct cli *cli, int argc, char **argv)
 	else if (command)
 		code = serve(&listener);
 	else if ((stream = take_one(&listener)) < 0)
-		code = cli_error(conn, "listen on", endpoint, stream);
+		code = listener.lasting.code ? listener.lasting.code
+					     : cli_error(conn, "listen on", endpoint, stream);
 	else {
 		interrupt_catch();
 		interrupt_allow_complaint("listen on %s: interrupted; nothing was carried yet", endpoint);

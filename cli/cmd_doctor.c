@@ -7,7 +7,6 @@
  */
 
 #include <errno.h>
-#include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -32,11 +31,10 @@
 
 #define STORE_ANSWER_MS 5000
 #define ANSWER_MS	5000
-#define RESTS_MANY	10
-#define REST_PERIOD_S	60
 
 static const char help[] =
 	"Usage: xenmsg doctor [OPTIONS] [DOMAIN | ADDRESS]...\n"
+	"       xenmsg doctor --host\n"
 	"\n"
 	"Tries each step from the device nodes to the daemon of DOMAIN (of all that are\n"
 	"there, if none is named), and says what came back and how to mend what failed.\n"
@@ -46,6 +44,9 @@ static const char help[] =
 	"\n"
 	"      --json          one JSON object a line: step, result (ok, warning, failed\n"
 	"                      or left out), text, mend\n"
+	"      --host          in domain 0, for its administrators: what the daemon of\n"
+	"                      each domain says of itself, as far as its host-sight\n"
+	"                      lets domain 0 see\n"
 	"\n"
 	"Examples:\n"
 	"  xenmsg doctor\n"
@@ -57,8 +58,13 @@ void doctor_report(struct doctor *doctor, enum result result, int code, const ch
 {
 	static const char *const words[] = {"ok", "-", "warn", "FAIL"};
 	static const char *const in_json[] = {"ok", "left out", "warning", "failed"};
-	char *text = NULL;
+	char *text = NULL, of_domain[DOMAIN_NAME_MAX + 80];
 	va_list args;
+
+	if (doctor->domain) {
+		snprintf(of_domain, sizeof(of_domain), "%s: %s", doctor->domain, step);
+		step = of_domain;
+	}
 
 	if (result == ILL && !doctor->failed++)
 		doctor->code = code;
@@ -209,6 +215,11 @@ static void store_failed(struct doctor *doctor, int error)
 {
 	if ((error == EACCES || error == EPERM) && geteuid() != 0)
 		left_out(doctor, "xenstore", "only root may try it");
+	else if (getenv("XENSTORED_PATH")) /* libxenstore looks nowhere else then */
+		ill(doctor, EXIT_OTHER, "xenstore",
+		    "is xenstored's socket there, or the device xenbus? else name the right place, or unset XENSTORED_PATH",
+		    "it can't be read at %s, which XENSTORED_PATH names: %s", getenv("XENSTORED_PATH"),
+		    strerror(error));
 	else
 		ill(doctor, EXIT_OTHER, "xenstore",
 		    "in domain 0: start xenstored (" ADVICE_START(
@@ -262,146 +273,6 @@ static void check_cpu(struct doctor *doctor)
 		     "it lacks LSE (ARMv8.1): who writes without end to memory that it shares with a daemon can hold that daemon; see doc/security.md, Known limits");
 }
 
-static void check_policy(struct doctor *doctor, struct json_object *policy)
-{
-	int64_t rules = number_at(policy, "rules");
-
-	if (at(policy, "rules"))
-		well(doctor, "policy", "%" PRId64 " %s in force%s", rules,
-		     rules == 1 ? "rule is" : "rules are",
-		     rules ? "" : ", so no other domain may reach anything here");
-	if (json_object_get_string_len(at(policy, "error")) > 0)
-		ill(doctor, EXIT_OTHER, "policy", "correct it, then: xenmsg policy reload",
-		    "older rules are in force, since the files have a mistake: %s",
-		    text_or(policy, "error", ""));
-	if (json_object_get_boolean(at(policy, "needs_names")) && at(policy, "names_known") &&
-	    !json_object_get_boolean(at(policy, "names_known")))
-		ill(doctor, EXIT_UNREACHABLE, "policy",
-		    "start xenmsgd in domain 0; with presence = private there, its peers must name this domain",
-		    "rules name domains, and no names are known: what hangs on them isn't decided, and was refused %s times",
-		    text_or(policy, "undecided", "0"));
-}
-
-static void check_denied(struct doctor *doctor, struct json_object *denied)
-{
-	struct json_object *last = length_of(denied) ? json_object_array_get_idx(denied, 0) : NULL;
-
-	if (last)
-		well(doctor, "policy",
-		     "it refuses some: last domain %s, uid %s, to %s (%s time%s); 'xenmsg policy check %s/%s %s' says why, and 'xenmsg policy denied' lists them",
-		     text_or(last, "from", ""), text_or(last, "uid", "0"), text_or(last, "to", ""),
-		     text_or(last, "count", ""), number_at(last, "count") == 1 ? "" : "s",
-		     text_or(last, "from", ""), text_or(last, "uid", "0"), text_or(last, "to", ""));
-}
-
-/* Looks at what is started on demand. */
-static void check_activation(struct doctor *doctor, struct json_object *status)
-{
-	struct json_object *endpoints = at(status, "endpoints");
-
-	if (json_object_get_string_len(at(at(status, "activation"), "error")) > 0)
-		ill(doctor, EXIT_OTHER, "activation", "correct it, then: xenmsg policy reload",
-		    "older files are in force, since the newer ones have a mistake: %s",
-		    text_or(at(status, "activation"), "error", ""));
-	for (size_t i = 0; i < length_of(endpoints); i++) {
-		struct json_object *endpoint = json_object_array_get_idx(endpoints, i);
-		struct json_object *activation = at(endpoint, "activation");
-
-		if (!strcmp(text_or(activation, "state", ""), "failed"))
-			ill(doctor, EXIT_OTHER, "activation",
-			    "look at the program's own log; see xenmsg-activation(5)",
-			    "the program for %s couldn't be started: %s", text_or(endpoint, "name", ""),
-			    text_or(activation, "reason", ""));
-	}
-}
-
-/* Looks at the way to other hosts, where this host has a name for them. */
-static void check_hosts(struct doctor *doctor, struct json_object *hosts)
-{
-	const char *gateway = text_or(hosts, "gateway", ""), *error = text_or(hosts, "last_error", "");
-
-	if (!strcmp(gateway, "missing"))
-		ill(doctor, EXIT_OTHER, "hosts",
-		    ADVICE_START("xenmsg-gateway") ", or see its log: " ADVICE_LOG("xenmsg-gateway"),
-		    "no gateway to other hosts is connected%s%s", *error ? ": " : "", error);
-	else if (!strcmp(gateway, "waiting"))
-		ill(doctor, EXIT_OTHER, "hosts",
-		    "correct /etc/xenmsg/gateway.conf, or start the NATS server that it names",
-		    "the gateway has no connection to the network%s%s", *error ? ": " : "", error);
-	else if (*gateway)
-		well(doctor, "hosts", "the gateway is connected to %s", text_or(hosts, "server", ""));
-}
-
-/* Whether it is more than chance, such as that of a virtual machine that another one took the CPU from. */
-static bool rests_again_and_again(struct json_object *status, struct json_object *time)
-{
-	int64_t rests = number_at(time, "rests");
-
-	return rests >= RESTS_MANY && (json_object_get_boolean(at(time, "resting")) ||
-				       rests * REST_PERIOD_S >= number_at(status, "uptime_s"));
-}
-
-/* Looks for users and domains that keep the daemon in the kernel, and for programs that it has cut off. */
-static void check_time(struct doctor *doctor, struct json_object *status)
-{
-	struct json_object *accounts = at(status, "accounts");
-
-	for (size_t i = 0; i < length_of(accounts); i++) {
-		struct json_object *account = json_object_array_get_idx(accounts, i),
-				   *time = at(account, "time");
-		bool is_uid = !strcmp(text_or(account, "kind", ""), "uid");
-
-		if (rests_again_and_again(status, time))
-			warned(doctor, "time",
-			       is_uid ? "end its programs, or mend them: something watches their sockets, doorbells or streams thousands of times (epoll)"
-				      : "see that domain's programs, and those here that accept its streams",
-			       "%s %s had to rest %s times%s, since calls into the kernel for it took too long",
-			       at(account, "host") ? "host"
-			       : is_uid		   ? "uid"
-						   : "domain",
-			       text_or(account, at(account, "host") ? "host" : "id", ""),
-			       text_or(time, "rests", ""),
-			       json_object_get_boolean(at(time, "resting")) ? ", and does now" : "");
-	}
-	if (number_at(status, "cut_off") > 0)
-		warned(doctor, "programs",
-		       "its log says which, and why (" ADVICE_LOG(
-			       "xenmsgd") " | grep 'cut off'): mend or end these",
-		       "the daemon has cut off %s sessions of programs", text_or(status, "cut_off", ""));
-}
-
-static void check_status(struct doctor *doctor, struct json_object *status)
-{
-	struct json_object *grants = at(status, "grants"), *store = at(status, "store");
-	const char *domid = text_or(status, "domid", "");
-
-	well(doctor, "daemon", "xenmsgd %s serves domain %s at %s", text_or(status, "version", ""), domid,
-	     text_or(status, "socket", ""));
-	if (doctor->store_domid[0] && strcmp(domid, doctor->store_domid))
-		ill(doctor, EXIT_OTHER, "daemon", "restart xenmsgd; was the domain restored?",
-		    "it takes this for domain %s, and XenStore says %s", domid, doctor->store_domid);
-	if (at(store, "connected") && !json_object_get_boolean(at(store, "connected")))
-		ill(doctor, EXIT_OTHER, "daemon", "look at xenstored in domain 0, then restart xenmsgd",
-		    "it has lost XenStore");
-	else if (json_object_get_double(at(store, "stalled_s")) > 1)
-		ill(doctor, EXIT_OTHER, "daemon", "look at xenstored in domain 0",
-		    "it has been waiting for XenStore for %.0f s",
-		    json_object_get_double(at(store, "stalled_s")));
-	if (json_object_get_int64(at(grants, "waiting_links")) > 0)
-		ill(doctor, EXIT_LIMIT, "daemon",
-		    "raise /sys/module/xen_gntalloc/parameters/limit, or make ring-size in xenmsgd.conf smaller",
-		    "%s links wait for pages to grant; %s of %s are in use",
-		    text_or(grants, "waiting_links", ""), text_or(grants, "used_pages", ""),
-		    text_or(grants, "limit_pages", ""));
-	if (is_partial(status))
-		well(doctor, "policy", "whom it refuses is shown to " WHO_SEES_ALL " only");
-	check_policy(doctor, at(status, "policy"));
-	check_activation(doctor, status);
-	check_hosts(doctor, at(status, "hosts"));
-	check_time(doctor, status);
-	check_denied(doctor, at(status, "denied"));
-}
-
 static void ill_without_answer(struct doctor *doctor, int error)
 {
 	ill(doctor, EXIT_OTHER, "daemon",
@@ -440,60 +311,13 @@ static bool check_daemon(struct doctor *doctor, struct xenmsg **conn)
 		free(text);
 	}
 	if (status) {
-		check_status(doctor, status);
+		doctor_check_status(doctor, status);
 		json_object_put(status);
 		return true;
 	}
 	ill_without_answer(doctor, r < 0 ? r : -EPROTO);
 	xenmsg_close(*conn);
 	return false;
-}
-
-/* ---- peers ----------------------------------------------------------------------------------- */
-
-static void check_peer(struct doctor *doctor, struct xenmsg *conn, const char *domain)
-{
-	char step[160], reason[256], *why;
-	uint64_t rtt_ns;
-	int r = xenmsg_ping(conn, domain, XENMSG_WITHIN(DOCTOR_PING_MS), &rtt_ns);
-
-	snprintf(step, sizeof(step), "peer %s", domain);
-	if (r == 0) {
-		well(doctor, step, "its daemon answers within %.1f us", (double)rtt_ns / 1e3);
-		doctor_check_way(doctor, conn, domain);
-		return;
-	}
-	snprintf(reason, sizeof(reason), "%s", *xenmsg_reason(conn) ? xenmsg_reason(conn) : strerror(-r));
-	why = r == -EHOSTUNREACH ? cli_why_no_link(conn, domain) : NULL;
-	if (why)
-		snprintf(reason, sizeof(reason), "%s", why);
-	free(why);
-	ill(doctor, r == -ETIMEDOUT ? EXIT_TIMED_OUT : EXIT_UNREACHABLE, step,
-	    r == -EHOSTDOWN
-		    ? "start xenmsgd in that domain; with presence = private there, its peers must name this domain"
-		    : "run 'xenmsg doctor' in that domain, and see the logs of both daemons",
-	    "%s", reason);
-}
-
-static void check_peers(struct doctor *doctor, struct xenmsg *conn, char **domains, int count)
-{
-	struct json_object *peers;
-	char *text;
-
-	for (int i = 0; i < count; i++)
-		if (address_is_meant(domains[i], strlen(domains[i])))
-			doctor_check_address(doctor, conn, domains[i]);
-		else
-			check_peer(doctor, conn, domains[i]);
-	if (count > 0 || xenmsg_query(conn, "peers", NULL, &text) < 0)
-		return;
-	peers = json_tokener_parse(text);
-	free(text);
-	if (length_of(peers) == 0)
-		left_out(doctor, "peers", "no other domain has a daemon that shows itself here");
-	for (size_t i = 0; i < length_of(peers); i++)
-		check_peer(doctor, conn, text_or(json_object_array_get_idx(peers, i), "domid", ""));
-	json_object_put(peers);
 }
 
 static int check_argument(const char *text)
@@ -511,12 +335,34 @@ static int check_argument(const char *text)
 	return EXIT_DONE;
 }
 
+/* Tries each step from the devices to the daemons of these domains. */
+static void check_all(struct doctor *doctor, char **named, int count)
+{
+	struct xenmsg *conn;
+
+	check_cpu(doctor);
+	if (check_xen(doctor)) {
+		check_events(doctor);
+		check_grants(doctor);
+		check_maps(doctor);
+		check_store(doctor);
+	} else {
+		left_out(doctor, "devices", "without Xen there are none");
+		left_out(doctor, "xenstore", "without Xen there is none");
+	}
+	if (check_daemon(doctor, &conn)) {
+		doctor_check_peers(doctor, conn, named, count);
+		xenmsg_close(conn);
+	} else {
+		left_out(doctor, "peers", "without a daemon they can't be reached");
+	}
+}
+
 int cmd_doctor(struct cli *cli, int argc, char **argv)
 {
 	struct doctor doctor = {.cli = cli};
-	struct xenmsg *conn;
-	bool json = false;
-	const struct cli_option options[] = {{"json", .flag = &json}, {0}};
+	bool json = false, host = false;
+	const struct cli_option options[] = {{"json", .flag = &json}, {"host", .flag = &host}, {0}};
 	int code;
 
 	if (!cli_options(cli, argc, argv, help, options, &code))
@@ -526,26 +372,17 @@ int cmd_doctor(struct cli *cli, int argc, char **argv)
 		if (code)
 			return code;
 	}
+	if (host && optind < argc)
+		return cli_usage("doctor", "--host looks at all domains, and takes none");
 	if (json)
 		doctor.json = writer_new(WRITER_JSON_LINES);
-	check_cpu(&doctor);
-	if (check_xen(&doctor)) {
-		check_events(&doctor);
-		check_grants(&doctor);
-		check_maps(&doctor);
-		check_store(&doctor);
-	} else {
-		left_out(&doctor, "devices", "without Xen there are none");
-		left_out(&doctor, "xenstore", "without Xen there is none");
-	}
-	if (check_daemon(&doctor, &conn)) {
-		check_peers(&doctor, conn, argv + optind, argc - optind);
-		xenmsg_close(conn);
-	} else {
-		left_out(&doctor, "peers", "without a daemon they can't be reached");
-	}
+	code = host ? doctor_check_host(&doctor) : 0;
+	if (!host)
+		check_all(&doctor, argv + optind, argc - optind);
 	if (json)
 		writer_free(doctor.json);
+	if (code)
+		return code;
 	code = cli_flush();
 	return code ? code : doctor.code;
 }

@@ -25,6 +25,8 @@
 #include <json-c/json.h>
 
 #include "cli/cli.h"
+#include "cli/fields.h"
+#include "cli/host_statuses.h"
 #include "cli/interrupt.h"
 #include "cli/left_socket.h"
 #include "cli/loop.h"
@@ -32,7 +34,7 @@
 #include "cli/tcp_place.h"
 
 static const char help[] =
-	"Usage: xenmsg exporter --listen unix:PATH|tcp:ADDRESS:PORT\n"
+	"Usage: xenmsg exporter [--host] --listen unix:PATH|tcp:ADDRESS:PORT\n"
 	"\n"
 	"Serves the local daemon's status to Prometheus at /metrics, until it is stopped\n"
 	"(doc/metrics.md lists what).\n"
@@ -41,10 +43,14 @@ static const char help[] =
 	"                      this machine alone, like tcp:127.0.0.1:9470 or\n"
 	"                      tcp:[::1]:9470 (port 0: any, which is then told on\n"
 	"                      standard output, as tcp:ADDRESS:PORT)\n"
+	"      --host          in domain 0, for its administrators: the daemons of all\n"
+	"                      domains, each with its name as the label domain, as far\n"
+	"                      as its host-sight lets domain 0 see\n"
 	"\n"
 	"Examples:\n"
 	"  xenmsg exporter --listen tcp:127.0.0.1:9470\n"
-	"  xenmsg exporter --listen unix:/run/xenmsg-exporter.sock\n";
+	"  xenmsg exporter --listen unix:/run/xenmsg-exporter.sock\n"
+	"  xenmsg exporter --host --listen tcp:127.0.0.1:9471\n";
 
 #define DAEMON_MS      5000 /* how long the daemon may take to accept us */
 #define REQUEST_S      10   /* how long a client may take to send its request, and to read the answer */
@@ -72,6 +78,7 @@ struct exporter {
 	struct evhttp *http;
 	int fd;
 	bool bound;
+	bool is_host; /* the daemons of all domains */
 };
 
 /* ---- where to listen ------------------------------------------------------------------------- */
@@ -214,13 +221,44 @@ static bool host_is_here(struct evhttp_request *request)
 	return strcasecmp(name, "localhost") == 0;
 }
 
+/* Writes those of each domain. One whose name isn't known has its number. */
+static void write_host(struct json_object *all, FILE *out)
+{
+	size_t count = length_of(all);
+	struct metrics_source *sources = calloc(count + 1, sizeof(*sources));
+
+	for (size_t i = 0; sources && i < count; i++) {
+		struct json_object *entry = json_object_array_get_idx(all, i);
+
+		sources[i].domain = text_or(entry, "name", text_or(entry, "domid", ""));
+		sources[i].status = at(entry, "status");
+	}
+	if (sources)
+		metrics_write_host(sources, count, out);
+	free(sources);
+}
+
+static void write_metrics(struct exporter *exporter, FILE *out)
+{
+	struct json_object *answer = NULL; /* if there is none */
+
+	if (exporter->is_host)
+		host_statuses(exporter->cli, DAEMON_MS, &answer);
+	else
+		cli_ask(exporter->cli, "status all", "", DAEMON_MS, &answer);
+	if (answer && exporter->is_host)
+		write_host(answer, out);
+	else
+		metrics_write(answer, out);
+	json_object_put(answer);
+}
+
 static void on_request(struct evhttp_request *request, void *userdata)
 {
 	struct evkeyvalq *headers = evhttp_request_get_output_headers(request);
 	const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(request);
 	const char *path = uri ? evhttp_uri_get_path(uri) : NULL;
 	struct exporter *exporter = userdata;
-	struct json_object *status = NULL; /* if there is no answer */
 	char *text = NULL;
 	size_t size;
 	FILE *out;
@@ -243,9 +281,7 @@ static void on_request(struct evhttp_request *request, void *userdata)
 		refuse(request, HTTP_SERVUNAVAIL, "Service Unavailable", "Out of memory.\n");
 		return;
 	}
-	cli_ask(exporter->cli, "status all", "", DAEMON_MS, &status);
-	metrics_write(status, out);
-	json_object_put(status);
+	write_metrics(exporter, out);
 	fclose(out);
 	evhttp_add_header(headers, "Content-Type", CONTENT_TYPE);
 	reply(request, HTTP_OK, "OK", text, size);
@@ -294,7 +330,8 @@ int cmd_exporter(struct cli *cli, int argc, char **argv)
 {
 	struct exporter exporter = {.cli = cli, .fd = -1};
 	const char *where = NULL, *why;
-	const struct cli_option options[] = {{"listen", .text = &where}, {0}};
+	const struct cli_option options[] = {
+		{"listen", .text = &where}, {"host", .flag = &exporter.is_host}, {0}};
 	int code;
 
 	if (!cli_options(cli, argc, argv, help, options, &code))

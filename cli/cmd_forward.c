@@ -2,7 +2,7 @@
 
 /*
  * forward: carries each connection to SOURCE to TARGET, any number of them at once. Streams of Xen go through one
- * session with the daemon (xenmsg-mux.h). Reaching another target may take a while (a name is looked up), so
+ * connection (xenmsg-stream.h). Reaching another target may take a while (a name is looked up), so
  * threads do it.
  *
  *   accepted ──held until its turn──▶ dialled ──▶ carried ──both ends have ended──▶ gone
@@ -30,12 +30,13 @@
 #include "cli/breaker.h"
 #include "cli/cli.h"
 #include "cli/interrupt.h"
+#include "cli/lasting.h"
 #include "cli/loop.h"
 #include "cli/place.h"
 #include "cli/pump.h"
 #include "cli/workers.h"
 #include "libclient/again.h"
-#include "xenmsg-mux.h"
+#include "xenmsg-stream.h"
 
 static const char help[] =
 	"Usage: xenmsg forward [OPTIONS] SOURCE TARGET\n"
@@ -52,14 +53,18 @@ static const char help[] =
 	"\n"
 	"      --linger S      keep a Unix socket whose connection broke open for so\n"
 	"                      long, without an end of file (0)\n"
+	"      --once          with xen: as SOURCE, end when the xenmsgd of this domain\n"
+	"                      ends; else it goes on with the next one\n"
 	"\n"
 	"Examples:\n"
 	"  xenmsg forward tcp:127.0.0.1:5432 xen:db:postgres\n"
 	"  xenmsg forward xen:postgres unix:/run/postgresql/.s.PGSQL.5432\n";
 
-#define BACKLOG	  4096 /* a client that finds it full waits, or is refused if its Unix socket doesn't block */
-#define DIALS_MAX 64   /* at once; further connections wait until one of them ends */
-#define HELD_MS	  100  /* between attempts to dial what a limit holds up, unless a connection ends */
+#define BACKLOG		4096 /* a client that finds it full waits, or is refused if its Unix socket doesn't block */
+#define DIALS_MAX	64   /* at once; further connections wait until one of them ends */
+#define REOPEN_FIRST_MS 20   /* after the daemon was lost; then twice as much each time, */
+#define REOPEN_LAST_MS	1000 /* up to this */
+#define HELD_MS		100  /* between attempts to dial what a limit holds up, unless a connection ends */
 
 struct forward;
 
@@ -82,9 +87,12 @@ struct forward {
 	struct end_at source, target;
 	struct breaker *breaker;
 	bool has_truncated;
-	/* if one of them is xen:. As a target, it is opened anew if the daemon has gone */
-	struct xenmsg_mux *mux;
+	/* if one of them is xen:. It is opened anew if the daemon has gone: as a target for the next connection, */
+	struct xenmsg *conn;
 	struct event *session;
+	struct event *reopen; /* and as a source after a moment */
+	int pause_ms;
+	struct lasting lasting; /* its lines */
 	struct evconnlistener *listener;
 	struct workers *workers; /* dial what isn't xen: */
 	unsigned dials;
@@ -335,7 +343,7 @@ static int retry_ms(struct dial *dial, int result)
 	if (result == -ENODATA) /* a name isn't known yet */
 		return again_pause(&dial->again, -1);
 	/* The session is over, and will be closed. */
-	return result == -ENOTCONN && dial->forward->mux ? 0 : -1;
+	return result == -ENOTCONN && dial->forward->conn ? 0 : -1;
 }
 
 static bool try_again(struct dial *dial, int result)
@@ -389,7 +397,7 @@ static void on_dialled(struct work *work)
 
 /* ---- streams --------------------------------------------------------------------------------- */
 
-static void on_opened(void *userdata)
+static void on_opened(void *userdata, struct xenmsg_stream *stream)
 {
 	struct dial *dial = userdata;
 	struct forward *forward = dial->forward;
@@ -398,12 +406,12 @@ static void on_opened(void *userdata)
 	go_on(forward);
 }
 
-static void on_refused(void *userdata, int error)
+static void on_refused(void *userdata, struct xenmsg_stream *stream, int error)
 {
 	struct dial *dial = userdata;
 	struct forward *forward = dial->forward;
 
-	xenmsg_stream_close(dial->target.stream);
+	xenmsg_stream_close(stream);
 	dial->target.stream = NULL;
 	on_result(dial, error);
 	go_on(forward);
@@ -411,6 +419,7 @@ static void on_refused(void *userdata, int error)
 
 /* Nothing comes before `opened`, after which a pump is told. */
 static const struct xenmsg_stream_callbacks target_callbacks = {
+	.size = sizeof(struct xenmsg_stream_callbacks),
 	.opened = on_opened,
 	.broken = on_refused,
 };
@@ -421,11 +430,11 @@ static int open_session(struct forward *forward);
 static int dial_stream(struct dial *dial)
 {
 	struct forward *forward = dial->forward;
-	int r = forward->mux ? 0 : open_session(forward);
+	int r = forward->conn ? 0 : open_session(forward);
 
 	return r < 0 ? r
-		     : xenmsg_mux_connect(forward->mux, forward->target.place.path, &target_callbacks, dial,
-					  &dial->target.stream);
+		     : xenmsg_stream_connect(forward->conn, forward->target.place.path, NULL,
+					     &target_callbacks, dial, &dial->target.stream);
 }
 
 /* Begins to dial. Returns 0, or a negative errno: that is the result. */
@@ -436,21 +445,11 @@ static int begin(struct dial *dial)
 		       : workers_give(dial->forward->workers, &dial->work);
 }
 
-/* The source's stream is kept until there is a target. */
-static size_t on_early_data(void *userdata, const void *data, size_t size)
-{
-	return 0;
-}
-
-static void on_early_end(void *userdata)
-{
-}
-
-static void on_source_broken(void *userdata, int error)
+static void on_source_broken(void *userdata, struct xenmsg_stream *stream, int error)
 {
 	struct dial *dial = userdata;
 
-	xenmsg_stream_close(dial->source.stream);
+	xenmsg_stream_close(stream);
 	dial->source_gone = true;
 	if (!dial->is_held)
 		return; /* until the target is reached or not */
@@ -458,9 +457,9 @@ static void on_source_broken(void *userdata, int error)
 	free(dial);
 }
 
+/* What comes is kept until there is a target. */
 static const struct xenmsg_stream_callbacks source_callbacks = {
-	.data = on_early_data,
-	.ended = on_early_end,
+	.size = sizeof(struct xenmsg_stream_callbacks),
 	.broken = on_source_broken,
 };
 
@@ -497,8 +496,7 @@ static void on_accept_error(struct evconnlistener *listener, void *userdata)
 	rest(forward);
 }
 
-static void on_incoming(void *userdata, struct xenmsg_stream *stream, const struct xenmsg_peer *peer,
-			const char *host)
+static void on_incoming(void *userdata, struct xenmsg_stream *stream, const struct xenmsg_peer *peer)
 {
 	take(userdata, end_of_stream(stream));
 }
@@ -506,38 +504,50 @@ static void on_incoming(void *userdata, struct xenmsg_stream *stream, const stru
 static void close_session(struct forward *forward)
 {
 	loop_event_free(forward->session);
-	xenmsg_mux_close(forward->mux);
+	xenmsg_close(forward->conn);
 	forward->session = NULL;
-	forward->mux = NULL;
+	forward->conn = NULL;
+}
+
+static void reopen_later(struct forward *forward, int pause_ms)
+{
+	const struct timeval pause = {.tv_sec = pause_ms / 1000, .tv_usec = pause_ms % 1000 * 1000};
+
+	forward->pause_ms = pause_ms;
+	event_add(forward->reopen, &pause);
 }
 
 static void on_session(evutil_socket_t fd, short what, void *userdata)
 {
 	struct forward *forward = userdata;
-	int r = xenmsg_mux_process(forward->mux);
+	int r = xenmsg_process(forward->conn);
 
 	if (r >= 0)
 		return;
-	if (forward->source.place.kind == PLACE_XEN) {
-		forward->code = cli_error_because(xenmsg_mux_reason(forward->mux), "forward from",
+	if (forward->source.place.kind == PLACE_XEN && forward->lasting.once) {
+		forward->code = cli_error_because(xenmsg_reason(forward->conn), "forward from",
 						  forward->source.place.text, r);
 		event_base_loopbreak(forward->loop.base);
-	} else {
-		/* All others have been told already. */
-		for (const struct carried_connection *slow = forward->carried; slow; slow = slow->next)
-			note_broken(forward, false, -r);
-		break_carried(forward);
-		close_session(forward);
+		return;
 	}
+	if (forward->source.place.kind == PLACE_XEN)
+		lasting_note_lost(&forward->lasting, xenmsg_reason(forward->conn));
+	/* All others have been told already. */
+	for (const struct carried_connection *slow = forward->carried; slow; slow = slow->next)
+		note_broken(forward, false, -r);
+	break_carried(forward);
+	close_session(forward);
+	if (forward->source.place.kind == PLACE_XEN)
+		reopen_later(forward, REOPEN_FIRST_MS);
 }
 
 static int open_session(struct forward *forward)
 {
-	int r = xenmsg_mux_open(&forward->mux, forward->cli->socket, NULL, on_incoming, forward);
+	int r = xenmsg_open(&forward->conn, forward->cli->socket, NULL);
 
 	if (r < 0)
 		return r;
-	forward->session = loop_event(forward->loop.base, xenmsg_mux_fd(forward->mux), EV_READ | EV_PERSIST,
+	forward->session = loop_event(forward->loop.base, xenmsg_fd(forward->conn), EV_READ | EV_PERSIST,
 				      on_session, forward);
 	if (forward->session)
 		return 0;
@@ -547,16 +557,40 @@ static int open_session(struct forward *forward)
 
 /* ---- starting -------------------------------------------------------------------------------- */
 
+static int listen_in_session(struct forward *forward)
+{
+	int r = xenmsg_stream_listen(forward->conn, forward->source.place.path,
+				     XENMSG_FLAGS(XENMSG_FROM_HOSTS), on_incoming, forward);
+
+	if (r == -EPROTONOSUPPORT)
+		return cli_no_session(forward->cli, r);
+	return r < 0 ? cli_error_because(xenmsg_reason(forward->conn), "forward from",
+					 forward->source.place.text, r)
+		     : 0;
+}
+
 static int listen_xen(struct forward *forward)
 {
 	int r = open_session(forward);
 
-	if (r < 0)
-		return cli_no_session(forward->cli, r);
-	r = xenmsg_mux_listen(forward->mux, forward->source.place.path, XENMSG_FLAGS(XENMSG_FROM_HOSTS));
-	return r < 0 ? cli_error_because(xenmsg_mux_reason(forward->mux), "forward from",
-					 forward->source.place.text, r)
-		     : 0;
+	return r < 0 ? cli_no_session(forward->cli, r) : listen_in_session(forward);
+}
+
+/* Listens at the next daemon, if it is there by now. What it refuses ends the command. */
+static void on_reopen(evutil_socket_t fd, short what, void *userdata)
+{
+	struct forward *forward = userdata;
+
+	if (open_session(forward) < 0) {
+		reopen_later(forward,
+			     forward->pause_ms < REOPEN_LAST_MS / 2 ? 2 * forward->pause_ms : REOPEN_LAST_MS);
+		return;
+	}
+	forward->code = listen_in_session(forward);
+	if (forward->code)
+		event_base_loopbreak(forward->loop.base);
+	else
+		lasting_note_back(&forward->lasting);
 }
 
 static int listen_socket(struct forward *forward)
@@ -594,9 +628,10 @@ static int start(struct forward *forward, int linger_ms)
 	if (loop_init(&forward->loop) < 0)
 		return EXIT_OTHER;
 	forward->again = evtimer_new(forward->loop.base, on_again, forward);
+	forward->reopen = evtimer_new(forward->loop.base, on_reopen, forward);
 	forward->workers = workers_new(forward->loop.base, dial_target, on_dialled);
 	forward->breaker = breaker_new(forward->cli, forward->loop.base, linger_ms);
-	if (!forward->again || !forward->workers || !forward->breaker)
+	if (!forward->again || !forward->reopen || !forward->workers || !forward->breaker)
 		return EXIT_OTHER;
 	/* If there is no daemon yet, there may be one for the first connection. */
 	if (forward->source.place.kind != PLACE_XEN && forward->target.place.kind == PLACE_XEN)
@@ -621,6 +656,7 @@ static void end(struct forward *forward)
 	}
 	DL_FOREACH(forward->dialled, dial)
 		abandon(dial);
+	loop_event_free(forward->reopen);
 	close_session(forward);
 	breaker_wait(forward->breaker);
 	forward->has_truncated = breaker_free(forward->breaker);
@@ -633,14 +669,21 @@ int cmd_forward(struct cli *cli, int argc, char **argv)
 {
 	static struct forward forward; /* static, as threads may use it after this function has returned */
 	int linger_ms = 0, code;
-	const struct cli_option options[] = {{.name = "linger", .ms = &linger_ms}, {0}};
+	const struct cli_option options[] = {
+		{.name = "linger", .ms = &linger_ms}, {.name = "once", .flag = &forward.lasting.once}, {0}};
 	const char *why;
 
 	if (!cli_options(cli, argc, argv, help, options, &code))
 		return code;
 	if (argc - optind != 2)
 		return cli_usage("forward", "it takes SOURCE and TARGET");
-	forward = (struct forward){.cli = cli, .source.forward = &forward, .target.forward = &forward};
+	forward = (struct forward){.cli = cli,
+				   .source.forward = &forward,
+				   .target.forward = &forward,
+				   .lasting = {.cli = cli,
+					       .what = "forward from",
+					       .subject = argv[optind],
+					       .once = forward.lasting.once}};
 	why = place_parse(&forward.source.place, argv[optind], true);
 	if (why)
 		return cli_usage("forward", "SOURCE '%s': %s", argv[optind], why);

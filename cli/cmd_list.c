@@ -13,6 +13,7 @@
 #include "cli/choice.h"
 #include "cli/cli.h"
 #include "cli/fields.h"
+#include "cli/nearest.h"
 #include "cli/writer.h"
 #include "wire/address.h"
 
@@ -136,6 +137,11 @@ static struct json_object *link_for_table(struct json_object *link, const char *
 
 static void shape_peer(struct json_object *peer)
 {
+	static const char *const rare[] = {"host", "via", "why"}; /* no columns where none has them */
+
+	for (size_t i = 0; i < sizeof(rare) / sizeof(rare[0]); i++)
+		if (!at(peer, rare[i]))
+			json_object_object_del(peer, rare[i]);
 	if (at(peer, "link")) /* else it is of another host */
 		json_object_object_add(peer, "link", link_for_table(peer, text_at(peer, "link")));
 }
@@ -170,7 +176,7 @@ static void shape_host(struct json_object *host)
 		return;
 	if (json_object_object_get_ex(link, "rtt_us", &rtt))
 		json_object_object_add(host, "rtt_us", json_object_get(rtt));
-	if (!*text_at(host, "last_error"))
+	if (!at(host, "last_error") && at(link, "last_error"))
 		json_object_object_add(host, "last_error", json_object_get(at(link, "last_error")));
 	json_object_object_add(host, "link", link_for_table(link, text_at(link, "state")));
 }
@@ -226,11 +232,24 @@ static void add_address(struct json_object *endpoint)
 
 static void complete_endpoint(struct json_object *endpoint)
 {
-	static const char *const members[] = {"host", "domid", "domain", "name",    "kind", "visible_to",
-					      "uid",  "pid",   "comm",	 "started", NULL};
+	static const char *const members[] = {"host", "domid", "domain", "name",     "kind",	"visible_to",
+					      "uid",  "pid",   "comm",	 "programs", "started", NULL};
 
 	add_address(endpoint);
 	add_unknown(endpoint, members);
+}
+
+/* Returns the name of the program that has bound it, with how many do if they share it. */
+static struct json_object *program_of(struct json_object *endpoint)
+{
+	struct json_object *programs = at(endpoint, "programs");
+	size_t count = programs ? json_object_array_length(programs) : 1;
+	char text[96];
+
+	if (count == 1)
+		return json_object_get(at(endpoint, "comm"));
+	snprintf(text, sizeof(text), "%s, %zu programs", text_at(endpoint, "comm"), count);
+	return json_object_new_string(text);
 }
 
 /* Puts who has bound it in words, or leaves that out. */
@@ -246,7 +265,7 @@ static void shape_endpoint(struct json_object *endpoint)
 	json_object_object_add(endpoint, "user",
 			       user ? json_object_new_string(user->pw_name)
 				    : json_object_get(at(endpoint, "uid")));
-	json_object_object_add(endpoint, "program", json_object_get(at(endpoint, "comm")));
+	json_object_object_add(endpoint, "program", program_of(endpoint));
 }
 
 static bool some_have(struct json_object *list, const char *column)
@@ -350,12 +369,28 @@ static struct json_object *meant(const struct listing *listing, struct json_obje
 	return left;
 }
 
-/* Prints the entries, of which there may be none. */
-static int print_all(struct cli *cli, const struct listing *listing, struct json_object *entries)
+/* Complains that there is no such endpoint, and names the nearest of those that are listed. */
+static int no_endpoint(struct cli *cli, const struct listing *listing, struct json_object *all)
+{
+	const char *colon = strrchr(listing->subject, ':');
+	struct nearest nearest = nearest_to(listing->endpoint);
+	char reason[DOMAIN_NAME_MAX + HOST_NAME_SIZE + ENDPOINT_NAME_MAX + 64] = "";
+
+	for (size_t i = 0; i < json_object_array_length(all); i++)
+		nearest_try(&nearest, text_or(json_object_array_get_idx(all, i), "name", ""));
+	if (nearest.meant && colon)
+		snprintf(reason, sizeof(reason), "no such endpoint there; did you mean %.*s:%.64s?",
+			 (int)(colon - listing->subject), listing->subject, nearest.meant);
+	return cli_error_because(reason, cli->command, listing->subject, -ENOENT);
+}
+
+/* Prints the entries that are meant, of which there may be none, of all. */
+static int print_all(struct cli *cli, const struct listing *listing, struct json_object *entries,
+		     struct json_object *all)
 {
 	if (!json_object_array_length(entries)) {
 		if (*listing->endpoint && is_one(listing->endpoint) && is_one(listing->subject))
-			return cli_error_because("", cli->command, listing->subject, -ENOENT);
+			return no_endpoint(cli, listing, all);
 		if (*listing->domain && is_one(listing->domain))
 			return cli_error_because("", cli->command, listing->subject, -EHOSTDOWN);
 		if (!listing->json)
@@ -364,6 +399,18 @@ static int print_all(struct cli *cli, const struct listing *listing, struct json
 	}
 	for_each(entries, listing->json ? listing->complete : listing->shape);
 	return listing->json ? print_json(entries) : print_entries(listing, entries);
+}
+
+/* Compares two entries by where they are, and then by name. */
+static int compare_places(const void *one, const void *other)
+{
+	struct json_object *first = *(struct json_object *const *)one,
+			   *second = *(struct json_object *const *)other;
+	int64_t domids[] = {number_at(first, "domid"), number_at(second, "domid")};
+
+	if (domids[0] != domids[1])
+		return domids[0] < domids[1] ? -1 : 1;
+	return strcmp(text_or(first, "name", ""), text_or(second, "name", ""));
 }
 
 /* Asks and prints. */
@@ -377,7 +424,9 @@ static int list(struct cli *cli, const struct listing *listing)
 	entries = list_in(answer);
 	if (entries) {
 		left = meant(listing, entries);
-		code = print_all(cli, listing, left);
+		if (!strncmp(listing->question, "endpoints", strlen("endpoints"))) /* told in any order */
+			json_object_array_sort(left, compare_places);
+		code = print_all(cli, listing, left, entries);
 		json_object_put(left);
 	} else {
 		cli_complain("%s: the daemon's answer is no JSON list", cli->command);

@@ -112,7 +112,9 @@ static int ping_domain(struct cli *cli, struct xenmsg *conn, const char *domain,
 			error = r;
 			if (r != -ETIMEDOUT)
 				break;
-			cli_note(cli, "ping %s: no answer within %.3g s", domain, ping->timeout_ms / 1000.0);
+			if (ping->count > 1)
+				cli_note(cli, "ping %s: no answer within %.3g s", domain,
+					 ping->timeout_ms / 1000.0);
 		}
 		code = tell(ping, domain, pings.tried, r == 0, r == 0 ? (double)rtt_ns / 1e3 : 0);
 		if (code)
@@ -120,7 +122,9 @@ static int ping_domain(struct cli *cli, struct xenmsg *conn, const char *domain,
 	}
 	if (pings.answered == 0) {
 		if (error == -ETIMEDOUT) {
-			cli_complain("ping %s: no answer", domain);
+			cli_complain("ping %s: timed out%s; nothing has answered within %.3g s", domain,
+				     cli_is_away(conn, domain) ? ", since it is away" : "",
+				     ping->timeout_ms / 1000.0);
 			return EXIT_TIMED_OUT;
 		}
 		return cli_error(conn, "ping", domain, error);

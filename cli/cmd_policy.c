@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* policy check: asks which rule decides about a sender and an endpoint here. policy show, denied: list the rules in force, and
+/* policy check, test: ask which rule decides about a sender and an endpoint here. policy show, denied: list the rules in force, and
  * what they have refused. policy reload: lets the daemon read its rules again. */
 
 #include <json-c/json.h>
@@ -13,12 +13,14 @@
 #include "cli/cli.h"
 #include "cli/fields.h"
 #include "cli/nearest.h"
+#include "cli/policy_table.h"
 #include "cli/writer.h"
 
 static const char help[] =
-	"Usage: xenmsg policy check | show | denied | reload [OPTIONS] ...\n"
+	"Usage: xenmsg policy check | test | show | denied | reload [OPTIONS] ...\n"
 	"\n"
 	"check    whether FROM may reach TO, by which rule, and which one would allow it\n"
+	"test     whether it decides as a table says\n"
 	"show     the rules in force\n"
 	"denied   who was refused what\n"
 	"reload   read the rules again\n"
@@ -94,6 +96,21 @@ static const char check_help[] =
 	"  xenmsg policy check 5/1000 print\n"
 	"  xenmsg policy check hostb/work print\n";
 
+static const char test_help[] =
+	"Usage: xenmsg policy test [OPTIONS] FILE\n"
+	"\n"
+	"Asks about each line of FILE (-: standard input) what 'xenmsg policy check'\n"
+	"does, and prints what isn't as the line says. A line is FROM TO ANSWER, and the\n"
+	"answer allow, deny or undecided; what is behind a # says nothing. In domain 0 it\n"
+	"tests the host's policy, too. This is for root, the user that the daemon runs\n"
+	"as, and members of its admin-group.\n"
+	"\n"
+	"Exit status 0: all is as expected; 1: something isn't.\n"
+	"\n"
+	"Examples:\n"
+	"  xenmsg policy test expected.txt\n"
+	"  echo work print allow | xenmsg policy test -\n";
+
 /* ---- rules ----------------------------------------------------------------------------------- */
 
 /* Returns a list as a policy file has it, which the caller frees. */
@@ -151,8 +168,9 @@ static void print_words(struct json_object *answer, const char *decision)
 		cli_print_line("%s: %s, line %s: %s", decision, text_or(answer, "file", ""),
 			       text_or(answer, "line", ""), text_or(answer, "reason", ""));
 	else
-		cli_print_line("%s: the rule in %s, line %s, decides", decision, text_or(answer, "file", ""),
-			       text_or(answer, "line", ""));
+		cli_print_line("%s: the %srule in %s, line %s, decides", decision,
+			       strcmp(text_or(answer, "policy", "own"), "host") ? "" : "host policy's ",
+			       text_or(answer, "file", ""), text_or(answer, "line", ""));
 	if (at(answer, "rule"))
 		print_rule(at(answer, "rule"));
 	if (at(answer, "cure"))
@@ -361,16 +379,27 @@ static const struct subcommand {
 	{"show", show, show_help}, {"denied", denied, denied_help}, {"reload", reload, reload_help}};
 #define SUBCOMMANDS (sizeof(subcommands) / sizeof(subcommands[0]))
 
+static int test(struct cli *cli, int count, char **words, bool as_json)
+{
+	if (count != 1)
+		return cli_usage("policy test", "it takes a FILE, or - for standard input");
+	if (as_json)
+		return cli_usage("policy test", "it has no --json; 'xenmsg policy check' has");
+	return policy_table_check(cli, words[0]);
+}
+
 static int unknown_command(const char *name)
 {
 	struct nearest nearest = nearest_to(name);
 
 	nearest_try(&nearest, "check");
+	nearest_try(&nearest, "test");
 	for (size_t i = 0; i < SUBCOMMANDS; i++)
 		nearest_try(&nearest, subcommands[i].name);
 	if (nearest.meant)
 		return cli_usage("policy", "there is no '%s'; did you mean '%s'?", name, nearest.meant);
-	return cli_usage("policy", "there is no '%s', only 'check', 'show', 'denied' and 'reload'", name);
+	return cli_usage("policy", "there is no '%s', only 'check', 'test', 'show', 'denied' and 'reload'",
+			 name);
 }
 
 /* Returns the help of the first of these words that is a subcommand, else that of all. */
@@ -379,6 +408,8 @@ static const char *help_for(char **words)
 	while (*++words) {
 		if (!strcmp(*words, "check"))
 			return check_help;
+		if (!strcmp(*words, "test"))
+			return test_help;
 		for (size_t i = 0; i < SUBCOMMANDS; i++)
 			if (!strcmp(*words, subcommands[i].name))
 				return subcommands[i].help;
@@ -400,14 +431,17 @@ int cmd_policy(struct cli *cli, int argc, char **argv)
 	if (!cli_options(cli, argc, argv, help_for(argv), options, &code))
 		return code;
 	if (optind == argc)
-		return cli_usage("policy",
-				 "which of its commands? There are 'check', 'show', 'denied' and 'reload'");
+		return cli_usage(
+			"policy",
+			"which of its commands? There are 'check', 'test', 'show', 'denied' and 'reload'");
 	for (size_t i = 0; i < SUBCOMMANDS; i++)
 		if (!strcmp(argv[optind], subcommands[i].name)) {
 			if (argc - optind != 1)
 				return cli_usage("policy", "'%s' takes no arguments", subcommands[i].name);
 			return subcommands[i].run(cli, as_json);
 		}
+	if (!strcmp(argv[optind], "test"))
+		return test(cli, argc - optind - 1, argv + optind + 1, as_json);
 	if (strcmp(argv[optind], "check"))
 		return unknown_command(argv[optind]);
 	if (argc - optind != 3)

@@ -15,6 +15,8 @@
 #include "cli/command.h"
 #include "cli/fields.h"
 #include "cli/interrupt.h"
+#include "cli/lasting.h"
+#include "cli/received.h"
 #include "cli/writer.h"
 #include "wire/address.h"
 
@@ -43,6 +45,12 @@ static const char help[] =
 	"      --confirm       with --exec: a message counts as delivered only when CMD\n"
 	"                      has ended with status 0, not before CMD is run; else its\n"
 	"                      sender gets an error\n"
+	"      --shared        other programs of this user may bind ENDPOINT beside this\n"
+	"                      one, if all say so: each sender gets to the one with the\n"
+	"                      least to do, and what one hasn't taken when it ends goes\n"
+	"                      to another\n"
+	"      --once          end when the xenmsgd of this domain ends; else it goes on\n"
+	"                      with the next one\n"
 	"\n"
 	"Examples:\n"
 	"  xenmsg recv inbox\n"
@@ -52,53 +60,32 @@ static const char help[] =
 struct recv {
 	struct cli *cli;
 	bool json, raw;
+	bool shared;
 	bool confirm; /* a message is taken when the command has ended with 0 */
 	const char *exec;
 	uint64_t jobs, running; /* how many commands may run at a time, and do */
 	const char *endpoints;	/* as they were typed */
 	struct choice choice;
 	struct writer *writer;
+	struct lasting lasting;
+	unsigned losses; /* of the xenmsgd */
 };
-
-static double now(void)
-{
-	struct timespec time;
-
-	clock_gettime(CLOCK_REALTIME, &time);
-	return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
-}
-
-static int print_json(struct recv *recv, struct xenmsg_message *message)
-{
-	struct json_object *sender = json_object_new_object();
-	const char *host = xenmsg_message_sender_host(message), *name = xenmsg_message_sender_name(message);
-
-	json_object_object_add(sender, "host", *host ? json_object_new_string(host) : NULL);
-	json_object_object_add(sender, "domid", json_object_new_int64(xenmsg_message_sender_domid(message)));
-	json_object_object_add(sender, "domain", *name ? json_object_new_string(name) : NULL);
-	json_object_object_add(sender, "uid", json_object_new_int64(xenmsg_message_sender_uid(message)));
-	json_object_object_add(sender, "gid", json_object_new_int64(xenmsg_message_sender_gid(message)));
-	json_object_object_add(sender, "pid", json_object_new_int64(xenmsg_message_sender_pid(message)));
-	writer_real(recv->writer, "time", now(), 3);
-	writer_text(recv->writer, "endpoint", xenmsg_message_endpoint(message));
-	writer_json(recv->writer, "sender", sender);
-	writer_payload(recv->writer, xenmsg_message_data(message), xenmsg_message_size(message));
-	return writer_end_row(recv->writer);
-}
 
 /* Writes where its sender is, [HOST/]DOMID. */
 static void sender_place(struct xenmsg_message *message, char *text, size_t size)
 {
-	const char *host = xenmsg_message_sender_host(message);
+	const char *host = xenmsg_peer_host(xenmsg_message_sender(message));
 
-	snprintf(text, size, "%s%s%u", host, *host ? "/" : "", xenmsg_message_sender_domid(message));
+	snprintf(text, size, "%s%s%u", host, *host ? "/" : "",
+		 xenmsg_peer_domid(xenmsg_message_sender(message)));
 }
 
 /* Prints it as --format says. */
 static int print_formatted(struct recv *recv, struct xenmsg_message *message)
 {
 	struct writer *writer = recv->writer;
-	const char *host = xenmsg_message_sender_host(message), *name = xenmsg_message_sender_name(message);
+	const char *host = xenmsg_peer_host(xenmsg_message_sender(message)),
+		   *name = xenmsg_peer_domain_name(xenmsg_message_sender(message));
 	char when[32], place[128];
 
 	time_text(time(NULL), false, when, sizeof(when));
@@ -107,11 +94,11 @@ static int print_formatted(struct recv *recv, struct xenmsg_message *message)
 	writer_text(writer, "endpoint", xenmsg_message_endpoint(message));
 	writer_text(writer, "address", place);
 	writer_text(writer, "host", *host ? host : NULL);
-	writer_number(writer, "domid", xenmsg_message_sender_domid(message));
+	writer_number(writer, "domid", xenmsg_peer_domid(xenmsg_message_sender(message)));
 	writer_text(writer, "domain", *name ? name : NULL);
-	writer_number(writer, "uid", xenmsg_message_sender_uid(message));
-	writer_number(writer, "gid", xenmsg_message_sender_gid(message));
-	writer_number(writer, "pid", xenmsg_message_sender_pid(message));
+	writer_number(writer, "uid", xenmsg_peer_uid(xenmsg_message_sender(message)));
+	writer_number(writer, "gid", xenmsg_peer_gid(xenmsg_message_sender(message)));
+	writer_number(writer, "pid", xenmsg_peer_pid(xenmsg_message_sender(message)));
 	writer_number(writer, "size", (int64_t)xenmsg_message_size(message));
 	writer_json(
 		writer, CHOICE_PAYLOAD,
@@ -122,7 +109,7 @@ static int print_formatted(struct recv *recv, struct xenmsg_message *message)
 /* Notes who has sent it, and when. */
 static void note_sender(const struct recv *recv, struct xenmsg_message *message)
 {
-	const char *name = xenmsg_message_sender_name(message);
+	const char *name = xenmsg_peer_domain_name(xenmsg_message_sender(message));
 	size_t size = xenmsg_message_size(message);
 	char when[32], place[128], amount[24];
 
@@ -132,7 +119,8 @@ static void note_sender(const struct recv *recv, struct xenmsg_message *message)
 	cli_note(recv->cli, "%s: %s%s%s to %s from domain %s%s%s%s, uid %u, pid %u", when, amount,
 		 size < 1024 ? " byte" : "iB", size < 1024 ? plural((int64_t)size) : "",
 		 xenmsg_message_endpoint(message), place, *name ? " (" : "", name, *name ? ")" : "",
-		 xenmsg_message_sender_uid(message), xenmsg_message_sender_pid(message));
+		 xenmsg_peer_uid(xenmsg_message_sender(message)),
+		 xenmsg_peer_pid(xenmsg_message_sender(message)));
 }
 
 /* Writes the payload to a file in memory, so that a CMD that doesn't read it blocks nothing. */
@@ -170,10 +158,12 @@ static int start_command(struct recv *recv, struct xenmsg_message *message, pid_
 		interrupt_restore();
 		dup2(fd, STDIN_FILENO);
 		setenv("XENMSG_ENDPOINT", xenmsg_message_endpoint(message), 1);
-		command_set_sender(xenmsg_message_sender_host(message), xenmsg_message_sender_domid(message),
-				   xenmsg_message_sender_name(message), xenmsg_message_sender_uid(message),
-				   xenmsg_message_sender_pid(message));
-		command_set_number("XENMSG_SENDER_GID", xenmsg_message_sender_gid(message));
+		command_set_sender(xenmsg_peer_host(xenmsg_message_sender(message)),
+				   xenmsg_peer_domid(xenmsg_message_sender(message)),
+				   xenmsg_peer_domain_name(xenmsg_message_sender(message)),
+				   xenmsg_peer_uid(xenmsg_message_sender(message)),
+				   xenmsg_peer_pid(xenmsg_message_sender(message)));
+		command_set_number("XENMSG_SENDER_GID", xenmsg_peer_gid(xenmsg_message_sender(message)));
 		execl("/bin/sh", "sh", "-c", recv->exec, (char *)NULL);
 		cli_complain("/bin/sh: %s", strerror(errno));
 		_exit(127);
@@ -212,41 +202,52 @@ static void reap(struct recv *recv, bool to_the_end)
 	}
 }
 
-/* Waits while no further command may run. Returns 0, or an error of the connection. */
+/* Waits while no further command may run. What is there for the connection is done meanwhile: senders are told what
+ * was taken, and may withdraw what waits. Returns 0, or an error of the connection. */
 static int wait_for_a_place(struct recv *recv, struct xenmsg *conn)
 {
 	for (;;) {
 		int r;
 
 		reap(recv, false);
-		if (recv->jobs == 1 || recv->running < recv->jobs || interrupt_came())
+		if (recv->running < recv->jobs || interrupt_came())
 			return 0;
-		/* Who has sent the last one is to know at once that it was taken. */
-		r = xenmsg_process(conn);
-		if (r < 0)
+		r = interrupt_wait(conn, -1); /* until a command ends, too */
+		if (r < 0 && r != -EINTR)
 			return r;
-		interrupt_sleep(-1, -1); /* until a command ends, or a signal comes */
 	}
 }
 
-/* Runs the command, and leaves in *failed whether it did. With several jobs that isn't waited for. Returns an exit
- * code. */
-static int run_command(struct recv *recv, struct xenmsg_message *message, bool *failed)
+/* Waits until a command has ended. The connection is served meanwhile, so long as it is there. */
+static int wait_for_command(struct xenmsg *conn, pid_t pid)
 {
-	int status = 0, code;
+	bool is_served = true;
+	int status = 0;
+
+	for (;;) {
+		pid_t ended = waitpid(pid, &status, is_served && !interrupt_came() ? WNOHANG : 0);
+		int r;
+
+		if (ended == pid || (ended < 0 && errno != EINTR))
+			return status;
+		r = is_served ? interrupt_wait(conn, -1) : 0;
+		is_served = r >= 0 || r == -EINTR;
+	}
+}
+
+/* Runs the command. With --confirm that is waited for, and *failed says whether it did. Returns an exit code. */
+static int run_command(struct recv *recv, struct xenmsg *conn, struct xenmsg_message *message, bool *failed)
+{
+	int code;
 	pid_t pid;
 
 	code = start_command(recv, message, &pid);
 	if (code)
 		return code;
-	*failed = false;
-	if (recv->jobs > 1) {
+	if (recv->confirm)
+		*failed = has_failed(recv, wait_for_command(conn, pid));
+	else
 		recv->running++;
-		return EXIT_DONE;
-	}
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		;
-	*failed = has_failed(recv, status);
 	return EXIT_DONE;
 }
 
@@ -269,19 +270,9 @@ static void catch_children(void)
 
 static int print_message(struct recv *recv, struct xenmsg_message *message)
 {
-	int code;
-
 	if (recv->json)
-		return print_json(recv, message);
-	if (recv->choice.format)
-		return print_formatted(recv, message);
-	if (recv->raw)
-		return cli_output(xenmsg_message_data(message), xenmsg_message_size(message));
-	code = cli_show(xenmsg_message_data(message), xenmsg_message_size(message));
-	if (code)
-		return code;
-	putchar('\n');
-	return cli_flush();
+		return received_json(recv->writer, "endpoint", message);
+	return recv->choice.format ? print_formatted(recv, message) : received_text(message, recv->raw);
 }
 
 /* Whether a message is taken before anything is done with it. */
@@ -293,13 +284,14 @@ static bool takes_first(const struct recv *recv)
 /* Does what is to be done with a message, and then takes it or, if that failed, gives it back. */
 static int handle_message(struct recv *recv, struct xenmsg *conn, struct xenmsg_message *message)
 {
+	unsigned losses = recv->losses;
 	bool failed = true;
 	int code, r;
 
 	if (recv->cli->verbose)
 		note_sender(recv, message);
 	if (recv->exec) {
-		code = run_command(recv, message, &failed);
+		code = run_command(recv, conn, message, &failed);
 	} else {
 		code = print_message(recv, message);
 		failed = code != EXIT_DONE;
@@ -307,7 +299,12 @@ static int handle_message(struct recv *recv, struct xenmsg *conn, struct xenmsg_
 	if (takes_first(recv))
 		return code;
 	r = failed ? xenmsg_refuse(conn, message, EIO) : xenmsg_take(conn, message);
-	if (r == -ECANCELED && !failed)
+	if (r == -ECANCELED && !failed && losses != recv->losses)
+		cli_note(
+			recv->cli,
+			"recv on %s: xenmsgd was lost before it heard that what was just %s was taken: its sender can't know",
+			xenmsg_message_endpoint(message), recv->exec ? "handled" : "written");
+	else if (r == -ECANCELED && !failed)
 		cli_note(recv->cli,
 			 "recv on %s: what was just %s was withdrawn meanwhile: its sender had given up",
 			 xenmsg_message_endpoint(message), recv->exec ? "handled" : "written");
@@ -329,7 +326,7 @@ static int next_message(struct recv *recv, struct xenmsg *conn, struct xenmsg_me
 		r = wait_for_a_place(recv, conn);
 		if (r < 0)
 			return r;
-		if (interrupt_came())
+		if (interrupt_came() || recv->lasting.code)
 			return -EINTR;
 		if (!recv->exec && interrupt_output_is_gone())
 			return -EPIPE;
@@ -353,7 +350,7 @@ static int receive(struct recv *recv, struct xenmsg *conn, uint64_t count, int t
 		int code, r = next_message(recv, conn, &message, timeout_ms);
 
 		if (r == -EINTR)
-			return EXIT_DONE;
+			return recv->lasting.code;
 		if (r == -ETIMEDOUT) {
 			cli_complain("recv on %s: no message within %.3g s", recv->endpoints,
 				     timeout_ms / 1000.0);
@@ -376,10 +373,12 @@ static int receive(struct recv *recv, struct xenmsg *conn, uint64_t count, int t
 }
 
 /* Binds the endpoints, whose list ends with NULL. Returns 0, or an exit code after a complaint. */
-static int bind_all(struct cli *cli, struct xenmsg *conn, char **endpoints)
+static int bind_all(struct cli *cli, struct xenmsg *conn, char **endpoints, bool shared)
 {
+	unsigned flags = XENMSG_ONLY_MESSAGES | (shared ? XENMSG_BIND_SHARED : 0);
+
 	for (; *endpoints; endpoints++) {
-		int r = xenmsg_bind(conn, *endpoints, XENMSG_FLAGS(XENMSG_ONLY_MESSAGES), NULL, NULL);
+		int r = xenmsg_bind(conn, *endpoints, XENMSG_FLAGS(flags), NULL, NULL);
 
 		if (r < 0)
 			return cli_error(conn, "bind", *endpoints, r);
@@ -404,11 +403,21 @@ static char *joined(char **words)
 	return text;
 }
 
+static void on_change(void *userdata, const struct xenmsg_change *change)
+{
+	struct recv *recv = userdata;
+
+	recv->losses += change->kind == XENMSG_DAEMON_LOST;
+}
+
 int cmd_recv(struct cli *cli, int argc, char **argv)
 {
 	static const char *const fields[] = {"time", "endpoint", "address", "host", "domid",	    "domain",
 					     "uid",  "gid",	 "pid",	    "size", CHOICE_PAYLOAD, NULL};
-	struct recv recv = {.cli = cli, .jobs = 1};
+	struct recv recv = {
+		.cli = cli,
+		.jobs = 1,
+		.lasting = {.cli = cli, .what = "recv on", .changed = on_change, .userdata = &recv}};
 	struct xenmsg *conn;
 	char *endpoints;
 	uint64_t count = 0;
@@ -422,6 +431,8 @@ int cmd_recv(struct cli *cli, int argc, char **argv)
 		{"jobs", .count = &recv.jobs},
 		{"confirm", .flag = &recv.confirm},
 		{"format", .text = &recv.choice.format},
+		{"once", .flag = &recv.lasting.once},
+		{"shared", .flag = &recv.shared},
 		{0},
 	};
 
@@ -444,15 +455,17 @@ int cmd_recv(struct cli *cli, int argc, char **argv)
 				"recv",
 				"bad endpoint '%s': 1 to 63 letters, digits, _ and -, beginning with a letter or digit",
 				argv[i]);
-	code = cli_open(cli, &conn);
-	if (code)
+	recv.endpoints = recv.lasting.subject = endpoints = joined(argv + optind);
+	code = lasting_open(&recv.lasting, &conn);
+	if (code) {
+		free(endpoints);
 		return code;
+	}
 	recv.writer = writer_new_for(WRITER_JSON_LINES, &recv.choice);
-	recv.endpoints = endpoints = joined(argv + optind);
-	code = bind_all(cli, conn, argv + optind);
+	code = bind_all(cli, conn, argv + optind, recv.shared);
 	if (code == EXIT_DONE) {
 		interrupt_catch();
-		if (recv.jobs > 1)
+		if (recv.exec)
 			catch_children();
 		code = receive(&recv, conn, count, timeout_ms);
 		if (recv.running && xenmsg_process(conn) < 0)

@@ -25,10 +25,13 @@ static const char help[] =
 	"\n"
 	"  -t, --timeout S     give up after S seconds if there is no connection by then,\n"
 	"                      and after as many (10) if nobody answers there for run\n"
+	"      --wait          wait, within the time-out, until the other side is there:\n"
+	"                      its domain, its daemon, and a program that has bound the\n"
+	"                      endpoint\n"
 	"\n"
 	"Examples:\n"
 	"  xenmsg run work:build\n"
-	"  xenmsg run --timeout 5s 5:words -c <README.md\n";
+	"  xenmsg run --timeout 5s 5:words - <README.md\n";
 
 #define READY_MS 10000 /* how long the other side may take to answer START, without --timeout */
 
@@ -196,8 +199,10 @@ int cmd_run(struct cli *cli, int argc, char **argv)
 {
 	struct run run = {.code = EXIT_NO_STATUS};
 	char start[RUN_BODY_MAX];
+	bool wait = false;
 	int code, timeout_ms = -1, stream, size;
-	const struct cli_option options[] = {{"timeout", .ms = &timeout_ms, .from_environment = true}, {0}};
+	const struct cli_option options[] = {
+		{"timeout", .ms = &timeout_ms, .from_environment = true}, {"wait", .flag = &wait}, {0}};
 
 	/* What follows the address are the other command's arguments, whatever they look like. */
 	if (!cli_options_in_front(cli, argc, argv, help, options, &code))
@@ -216,7 +221,7 @@ int cmd_run(struct cli *cli, int argc, char **argv)
 	run.wait = long_wait_begin(cli, "run", run.address, "no answer", timeout_ms);
 	run.waits = timeout_ms < 0;
 	run.ready_ms = timeout_ms > 0 ? timeout_ms : READY_MS;
-	stream = xenmsg_connect(run.conn, run.address, XENMSG_WITHIN(timeout_ms));
+	stream = xenmsg_connect(run.conn, run.address, XENMSG_WITH(timeout_ms, wait ? XENMSG_WAIT : 0));
 	if (stream < 0)
 		cli_error(run.conn, "run", run.address, stream);
 	else

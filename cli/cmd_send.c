@@ -28,6 +28,9 @@ static const char help[] =
 	"                      newline\n"
 	"  -t, --timeout S     give up after S seconds (with --lines: for each line);\n"
 	"                      then it is certainly not delivered\n"
+	"      --wait          wait, within the time-out, until the receiver is there:\n"
+	"                      its domain, its daemon, and a program that has bound\n"
+	"                      ENDPOINT\n"
 	"      --no-wait       only hand it to the daemon, and don't ask what becomes of\n"
 	"                      it; up to 65520 bytes\n"
 	"\n"
@@ -42,6 +45,7 @@ struct send {
 	const char *address;
 	int timeout_ms;
 	bool no_wait;
+	unsigned flags; /* 0, or XENMSG_WAIT */
 	struct attempt attempt;
 	/* only with --lines */
 	struct sent_line *outstanding; /* utlist, in their order */
@@ -83,6 +87,7 @@ static struct attempt *make_attempt(struct send *send)
 		.what = "send to",
 		.address = send->address,
 		.timeout_ms = send->timeout_ms,
+		.flags = send->flags,
 	};
 	return &send->attempt;
 }
@@ -174,7 +179,7 @@ struct sent_line {
 static void note_failure(struct send *send, uint64_t number, const struct xenmsg_result *result)
 {
 	send->failed++;
-	send->unknown += result->fate == XENMSG_UNKNOWN;
+	send->unknown += result->fate == XENMSG_FATE_UNKNOWN;
 	if (send->error)
 		return;
 	send->error = result->error;
@@ -214,8 +219,9 @@ static int hand_over_line(struct send *send, const char *data, size_t size)
 	return r;
 }
 
-static int post_line(struct send *send, const char *data, size_t size)
+static int post_line(void *userdata, const char *data, size_t size)
 {
+	struct send *send = userdata;
 	struct sent_line *line;
 	int r;
 
@@ -228,8 +234,8 @@ static int post_line(struct send *send, const char *data, size_t size)
 		return -ENOMEM;
 	*line = (struct sent_line){.send = send, .number = ++send->sent};
 	do {
-		r = xenmsg_begin_send(send->conn, send->address, data, size, NULL, on_line_done, line,
-				      &line->op);
+		r = xenmsg_begin_send(send->conn, send->address, data, size, XENMSG_FLAGS(send->flags),
+				      on_line_done, line, &line->op);
 		if (r == -EAGAIN && interrupt_wait(send->conn, -1) == -ENOTCONN)
 			r = -ENOTCONN;
 	} while (r == -EAGAIN && !send->error && !interrupt_came());
@@ -239,31 +245,11 @@ static int post_line(struct send *send, const char *data, size_t size)
 			send->sent--; /* it is as if it had never been read */
 		else
 			note_failure(send, send->sent,
-				     &(struct xenmsg_result){.error = r, .fate = XENMSG_NOT_DONE});
+				     &(struct xenmsg_result){.error = r, .fate = XENMSG_FATE_NOT_DONE});
 		return r;
 	}
 	DL_APPEND(send->outstanding, line);
 	return 0;
-}
-
-/* Sends the whole lines in the buffer, and at the end of input the rest, too. */
-static int post_lines(struct send *send, char *data, size_t *size, bool end)
-{
-	size_t from = 0;
-	int r = 0;
-
-	while (r == 0 && from < *size) {
-		char *newline = memchr(data + from, '\n', *size - from);
-		size_t length = newline ? (size_t)(newline - data) - from : *size - from;
-
-		if (!newline && !end)
-			break;
-		r = post_line(send, data + from, length);
-		from += length + (newline ? 1 : 0);
-	}
-	memmove(data, data + from, *size - from);
-	*size -= from;
-	return r;
 }
 
 static int read_lines(struct send *send)
@@ -307,7 +293,7 @@ static int read_lines(struct send *send)
 		if (n > 0)
 			size += (size_t)n;
 		if (n >= 0 && r == 0)
-			r = post_lines(send, data, &size, n == 0);
+			r = payload_take_lines(data, &size, n == 0, post_line, send);
 		if (n == 0)
 			break;
 	}
@@ -331,7 +317,7 @@ static void withdraw_lines(struct send *send)
 /* Of these nobody says what became of them; xenmsg_close() frees them. */
 static void give_up_lines(struct send *send)
 {
-	const struct xenmsg_result unknown = {.error = -ECONNRESET, .fate = XENMSG_UNKNOWN};
+	const struct xenmsg_result unknown = {.error = -ECONNRESET, .fate = XENMSG_FATE_UNKNOWN};
 	struct sent_line *line;
 
 	DL_FOREACH(send->outstanding, line)
@@ -389,12 +375,13 @@ int cmd_send(struct cli *cli, int argc, char **argv)
 {
 	struct send send = {.cli = cli, .timeout_ms = -1};
 	const char *file = NULL, *message = NULL, *why;
-	bool lines = false;
+	bool lines = false, wait = false;
 	const struct cli_option options[] = {
 		{"file", .text = &file},
 		{"lines", .flag = &lines},
 		{"timeout", .ms = &send.timeout_ms, .least_ms = 1, .from_environment = true},
 		{"no-wait", .flag = &send.no_wait},
+		{"wait", .flag = &wait},
 		{0},
 	};
 	struct address parsed;
@@ -413,6 +400,9 @@ int cmd_send(struct cli *cli, int argc, char **argv)
 		message = NULL; /* "-" means the same as no argument: standard input */
 	if ((message != NULL) + (file != NULL) + lines > 1)
 		return cli_usage("send", "MESSAGE, --file and --lines exclude each other");
+	if (wait && send.no_wait)
+		return cli_usage("send", "--wait and --no-wait exclude each other");
+	send.flags = wait ? XENMSG_WAIT : 0;
 	if (cli->timeout_given && send.no_wait)
 		return cli_usage("send", "--timeout and --no-wait exclude each other");
 	if (address_parse(send.address, strlen(send.address), &parsed, &why) < 0)

@@ -8,7 +8,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/pidfd.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -19,9 +18,12 @@
 #include "cli/cli.h"
 #include "cli/command.h"
 #include "cli/interrupt.h"
+#include "cli/lasting.h"
 #include "cli/loop.h"
 #include "cli/reply_seats.h"
 #include "cli/slow_callers.h"
+#include "cli/worker_set.h"
+#include "wire/libc.h"
 
 static const char help[] =
 	"Usage: xenmsg serve [OPTIONS] ENDPOINT -- COMMAND [ARGUMENT...]\n"
@@ -34,10 +36,19 @@ static const char help[] =
 	"\n"
 	"      --jobs N        run at most N commands at a time (else: as many as there\n"
 	"                      are CPUs)\n"
+	"      --shared        other programs of this user may serve ENDPOINT beside this\n"
+	"                      one, if all say so: each caller gets to the one with the\n"
+	"                      least to do. At SIGTERM it answers the calls that it has\n"
+	"                      taken, and the others get the rest\n"
+	"      --workers N     serve with N processes that share ENDPOINT; one that is\n"
+	"                      killed is replaced\n"
+	"      --once          end when the xenmsgd of this domain ends; else it goes on\n"
+	"                      with the next one\n"
 	"\n"
 	"Examples:\n"
 	"  xenmsg serve clock -- date\n"
-	"  xenmsg serve --jobs 4 upper -- tr a-z A-Z\n";
+	"  xenmsg serve --jobs 4 upper -- tr a-z A-Z\n"
+	"  xenmsg serve --shared sort -- sort\n";
 
 struct serve {
 	struct cli *cli;
@@ -45,11 +56,14 @@ struct serve {
 	const char *endpoint;
 	char **command;
 	uint64_t jobs_max, count;
+	bool shared;
+	bool leaving; /* takes no more calls, and answers those that it has */
 	struct job *jobs;
 	struct loop loop;
 	struct event *on_conn;
 	struct slow_callers slow;
 	struct reply_seats seats;
+	struct lasting lasting;
 	int code;
 };
 
@@ -74,6 +88,8 @@ struct job {
 	int error;	 /* sent instead of the reply; 0: none */
 	int exit_status; /* of the command, sent with EIO; 0: it succeeded, or something else failed */
 	bool ended, told_to_stop;
+	struct xenmsg_op *room; /* for its answer, which is waited for; NULL: it isn't */
+	bool gone;		/* only that is left of it */
 };
 
 static void take_calls(struct serve *serve);
@@ -98,7 +114,11 @@ static void job_free(struct job *job)
 	loop_event_free(job->on_time);
 	xenmsg_message_free(job->request);
 	free(job->reply);
-	free(job);
+	job->gone = true;
+	if (job->room)
+		xenmsg_op_withdraw(job->room); /* frees the job when that has ended */
+	else
+		free(job);
 }
 
 static void stop_command(struct job *job)
@@ -116,8 +136,8 @@ static void fail_job(struct job *job, int error, const char *what, const char *d
 		job->error = error;
 	if (!job->told_to_stop)
 		cli_note(job->serve->cli, "serve %s: a call from %s: %s %s", job->serve->endpoint,
-			 command_sender(xenmsg_message_sender_host(job->request),
-					xenmsg_message_sender_domid(job->request), sender),
+			 command_sender(xenmsg_peer_host(xenmsg_message_sender(job->request)),
+					xenmsg_peer_domid(xenmsg_message_sender(job->request)), sender),
 			 what, detail);
 }
 
@@ -139,6 +159,8 @@ static void set_time(struct job *job, uint64_t ms)
 	event_add(job->on_time, &left);
 }
 
+static void on_room(void *userdata, const struct xenmsg_result *result);
+
 /* Waits for the caller to read. Returns false if it isn't waited for. */
 static bool wait_for_caller(struct job *job)
 {
@@ -158,6 +180,9 @@ static bool wait_for_caller(struct job *job)
 			slow_callers_add(&serve->slow, job->request);
 		return false;
 	}
+	if (!job->room &&
+	    xenmsg_begin_await_reply_room(job->request, job->size, NULL, on_room, job, &job->room) < 0)
+		return false;
 	/* Not at once: who calls this may be at that job next. */
 	if (unseated)
 		set_time((struct job *)unseated, 0);
@@ -190,6 +215,17 @@ static bool answer(struct job *job)
 		slow_callers_forget(&job->serve->slow, job->request);
 	}
 	return true;
+}
+
+static void on_room(void *userdata, const struct xenmsg_result *result)
+{
+	struct job *job = userdata;
+
+	job->room = NULL;
+	if (job->gone)
+		free(job);
+	else if (answer(job))
+		job_free(job);
 }
 
 static void on_time(int fd, short what, void *userdata)
@@ -287,9 +323,11 @@ static void run_command(struct job *job, const int in[2], const int out[2])
 	char **command = job->serve->command;
 
 	setpgid(0, 0);
-	command_set_sender(xenmsg_message_sender_host(request), xenmsg_message_sender_domid(request),
-			   xenmsg_message_sender_name(request), xenmsg_message_sender_uid(request),
-			   xenmsg_message_sender_pid(request));
+	command_set_sender(xenmsg_peer_host(xenmsg_message_sender(request)),
+			   xenmsg_peer_domid(xenmsg_message_sender(request)),
+			   xenmsg_peer_domain_name(xenmsg_message_sender(request)),
+			   xenmsg_peer_uid(xenmsg_message_sender(request)),
+			   xenmsg_peer_pid(xenmsg_message_sender(request)));
 	if (dup2(in[0], STDIN_FILENO) >= 0 && dup2(out[1], STDOUT_FILENO) >= 0)
 		execvp(command[0], command);
 	cli_complain("serve: %s: %s", command[0], strerror(errno));
@@ -329,6 +367,11 @@ static int start_command(struct job *job)
 
 /* ---- calls ----------------------------------------------------------------------------------- */
 
+static void on_withdrawn(void *userdata, struct xenmsg_message *request)
+{
+	stop_command(userdata);
+}
+
 static void start_job(struct serve *serve, struct xenmsg_message *request)
 {
 	struct job *job = calloc(1, sizeof(*job));
@@ -345,8 +388,11 @@ static void start_job(struct serve *serve, struct xenmsg_message *request)
 	DL_APPEND(serve->jobs, job);
 	serve->count++;
 	r = start_command(job);
-	if (r == 0)
+	if (r == 0) {
+		if (xenmsg_message_on_withdrawn(request, on_withdrawn, job) == -ECANCELED)
+			stop_command(job);
 		return;
+	}
 	fail_job(job, -r, "the command can't be started:", strerror(-r));
 	stop_command(job);
 	if (job->pid > 0)
@@ -357,7 +403,7 @@ static void start_job(struct serve *serve, struct xenmsg_message *request)
 
 static void take_calls(struct serve *serve)
 {
-	while (serve->count - serve->seats.taken < serve->jobs_max) {
+	while (!serve->leaving && serve->count - serve->seats.taken < serve->jobs_max) {
 		struct xenmsg_message *request;
 		int r = xenmsg_recv(serve->conn, &request, 0);
 
@@ -377,21 +423,27 @@ static void take_calls(struct serve *serve)
 static void on_conn(int fd, short what, void *userdata)
 {
 	struct serve *serve = userdata;
-	struct job *job, *next;
 	int r = xenmsg_process(serve->conn);
 
-	if (r < 0) {
-		serve->code = cli_error(serve->conn, "serve", serve->endpoint, r);
+	if (r < 0 || serve->lasting.code) {
+		serve->code =
+			r < 0 ? cli_error(serve->conn, "serve", serve->endpoint, r) : serve->lasting.code;
 		event_base_loopbreak(serve->loop.base);
 		return;
 	}
-	DL_FOREACH_SAFE(serve->jobs, job, next) {
-		if (job->ended && answer(job))
-			job_free(job);
-		else if (!job->ended && !xenmsg_message_wants_reply(job->request))
-			stop_command(job);
-	}
 	take_calls(serve);
+}
+
+/* Answers the calls that it has; whatever it hasn't taken goes to those that share the endpoint. A second signal ends that. */
+static void finish_calls(struct serve *serve)
+{
+	int number = serve->loop.signal;
+
+	serve->leaving = true;
+	serve->loop.signal = 0;
+	while (serve->jobs && !serve->loop.signal && serve->code == EXIT_DONE)
+		event_base_loop(serve->loop.base, EVLOOP_ONCE);
+	serve->loop.signal = number;
 }
 
 static int serve_calls(struct serve *serve)
@@ -404,6 +456,8 @@ static int serve_calls(struct serve *serve)
 	if (serve->on_conn) {
 		take_calls(serve);
 		event_base_dispatch(serve->loop.base);
+		if (serve->shared && serve->loop.signal)
+			finish_calls(serve);
 	} else {
 		serve->code = cli_error(serve->conn, "serve", serve->endpoint, -ENOMEM);
 	}
@@ -426,16 +480,23 @@ static uint64_t cpus(void)
 
 int cmd_serve(struct cli *cli, int argc, char **argv)
 {
-	struct serve serve = {.cli = cli, .jobs_max = cpus(), .code = EXIT_DONE};
-	const struct cli_option options[] = {{"jobs", .count = &serve.jobs_max}, {0}};
-	int code, r;
+	struct serve serve = {
+		.cli = cli, .jobs_max = cpus(), .lasting = {.cli = cli, .what = "serve"}, .code = EXIT_DONE};
+	uint64_t workers = 1;
+	const struct cli_option options[] = {{"jobs", .count = &serve.jobs_max},
+					     {"shared", .flag = &serve.shared},
+					     {"workers", .count = &workers},
+					     {"once", .flag = &serve.lasting.once},
+					     {0}};
+	unsigned flags = XENMSG_ONLY_CALLS;
+	int code, number, r;
 
 	serve.command = cli_command(&argc, argv);
 	if (!cli_options(cli, argc, argv, help, options, &code))
 		return code;
 	if (optind >= argc)
 		return cli_usage("serve", "on which endpoint?");
-	serve.endpoint = argv[optind++];
+	serve.endpoint = serve.lasting.subject = argv[optind++];
 	if (optind < argc)
 		return cli_usage("serve", "'%s' is too much: the command stands behind --", argv[optind]);
 	if (!serve.command)
@@ -443,11 +504,20 @@ int cmd_serve(struct cli *cli, int argc, char **argv)
 	if (!command_can_be_run(serve.command[0]))
 		return cli_usage("serve", "the command '%s' can't be run: %s", serve.command[0],
 				 strerror(errno));
-	code = cli_open(cli, &serve.conn);
+	if (workers > WORKERS_MAX)
+		return cli_usage("serve", "at most %u workers", WORKERS_MAX);
+	serve.shared |= workers > 1;
+	if (workers > 1 && !worker_set_start(cli, "serve", workers, &code, &number)) {
+		interrupt_die_of(number);
+		return code;
+	}
+	code = lasting_open(&serve.lasting, &serve.conn);
 	if (code)
 		return code;
+	if (serve.shared)
+		flags |= XENMSG_BIND_SHARED;
 	reply_seats_init(&serve.seats, xenmsg_domid(serve.conn), serve.jobs_max);
-	r = xenmsg_bind(serve.conn, serve.endpoint, XENMSG_FLAGS(XENMSG_ONLY_CALLS), NULL, NULL);
+	r = xenmsg_bind(serve.conn, serve.endpoint, XENMSG_FLAGS(flags), NULL, NULL);
 	if (r == 0)
 		cli_note_bound(cli, serve.conn, serve.endpoint);
 	code = r < 0 ? cli_error(serve.conn, "serve", serve.endpoint, r) : serve_calls(&serve);

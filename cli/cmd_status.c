@@ -7,15 +7,20 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "cli/far_status.h"
 #include "cli/fields.h"
 #include "cli/metrics.h"
 #include "cli/writer.h"
+#include "wire/address.h"
 
 static const char help[] =
 	"Usage: xenmsg status [OPTIONS]\n"
 	"\n"
 	"Shows the local daemon's account of itself: links, endpoints, clients, limits.\n"
+	"In domain 0 its administrators also see that of another domain's daemon, in\n"
+	"its own words, as far as host-sight in its xenmsgd.conf lets them.\n"
 	"\n"
+	"      --domain DOMAIN the daemon of DOMAIN\n"
 	"      --json          the same and more as JSON (doc/status.schema.json)\n"
 	"      --metrics       its numbers as Prometheus text\n"
 	"      --all           every entry of each list, not only the 100 that matter\n"
@@ -23,7 +28,8 @@ static const char help[] =
 	"\n"
 	"Examples:\n"
 	"  xenmsg status\n"
-	"  xenmsg status --json --all\n";
+	"  xenmsg status --json --all\n"
+	"  xenmsg status --domain work\n";
 
 static void write_rest(struct json_object *status, const char *list)
 {
@@ -171,7 +177,8 @@ static int write_summary(struct json_object *status)
 		void (*write)(struct writer *writer, struct json_object *entry);
 	} tables[] = {{"links", write_link}, {"endpoints", write_endpoint}, {"accounts", write_account}};
 	static const char *const counted[] = {"peers", "links", "endpoints", "clients"};
-	struct json_object *grants = at(status, "grants"), *store = at(status, "store");
+	struct json_object *grants = at(status, "grants"), *store = at(status, "store"),
+			   *renewed = at(status, "renewed");
 	const char *name = text_or(status, "name", "");
 	int64_t uptime = number_at(status, "uptime_s");
 	int code = EXIT_DONE;
@@ -180,6 +187,9 @@ static int write_summary(struct json_object *status)
 		       ":%02" PRId64,
 		       text_at(status, "version"), text_at(status, "domid"), *name ? " (" : "", name,
 		       *name ? ")" : "", uptime / 86400, uptime / 3600 % 24, uptime / 60 % 60, uptime % 60);
+	if (renewed)
+		cli_print_line("took over from xenmsgd %s then, hand-overs so far: %s",
+			       text_at(renewed, "from"), text_at(renewed, "times"));
 	if (at(store, "connected"))
 		printf("XenStore %s\n",
 		       json_object_get_boolean(at(store, "connected")) ? "connected" : "not connected");
@@ -190,8 +200,9 @@ static int write_summary(struct json_object *status)
 	for (size_t i = 0; i < sizeof(counted) / sizeof(counted[0]); i++) {
 		size_t count = total_of(status, counted[i]);
 
-		printf("%s%zu %.*s", i ? ", " : "", count, (int)strlen(counted[i]) - (count == 1),
-		       counted[i]);
+		if (at(status, counted[i]))
+			printf("%s%zu %.*s", i ? ", " : "", count, (int)strlen(counted[i]) - (count == 1),
+			       counted[i]);
 	}
 	putchar('\n');
 	if (number_at(status, "cut_off") > 0)
@@ -201,7 +212,9 @@ static int write_summary(struct json_object *status)
 	if (json_object_get_string_len(at(at(status, "policy"), "error")) > 0)
 		cli_print_line("policy: older rules are in force: %s",
 			       text_at(at(status, "policy"), "error"));
-	if (is_partial(status))
+	if (at(status, "host_sight") && is_partial(status))
+		puts("only what host-sight = links in its xenmsgd.conf lets domain 0 see: no programs, users and refusals");
+	else if (is_partial(status))
 		puts("only what is yours, and what isn't about anybody: the rest is for " WHO_SEES_ALL);
 	for (size_t i = 0; code == EXIT_DONE && i < sizeof(tables) / sizeof(tables[0]); i++) {
 		if (listed_in(status, tables[i].list) == 0)
@@ -240,11 +253,39 @@ static int show_metrics(struct json_object *status)
 	return code;
 }
 
+/* Asks the daemon of another domain, or for this one's own status. */
+static int ask_domain(struct cli *cli, const char *domain, struct json_object **status)
+{
+	char question[sizeof("status of ") + DOMAIN_NAME_MAX];
+	struct json_object *answer;
+	const char *why;
+	int code;
+
+	snprintf(question, sizeof(question), "status of %s", domain);
+	code = cli_ask(cli, question, domain, -1, &answer);
+	if (code)
+		return code;
+	if (json_object_is_type(answer, json_type_object)) {
+		*status = answer; /* that of the local daemon */
+		return EXIT_DONE;
+	}
+	*status = far_status_read(answer, &why);
+	json_object_put(answer);
+	if (*status)
+		return EXIT_DONE;
+	cli_complain("status %s: %s", domain, why);
+	return EXIT_OTHER;
+}
+
 int cmd_status(struct cli *cli, int argc, char **argv)
 {
 	bool json = false, metrics = false, all = false;
-	const struct cli_option options[] = {
-		{"json", .flag = &json}, {"metrics", .flag = &metrics}, {"all", .flag = &all}, {0}};
+	const char *domain = NULL;
+	const struct cli_option options[] = {{"json", .flag = &json},
+					     {"metrics", .flag = &metrics},
+					     {"all", .flag = &all},
+					     {"domain", .text = &domain},
+					     {0}};
 	struct json_object *status;
 	int code;
 
@@ -254,7 +295,15 @@ int cmd_status(struct cli *cli, int argc, char **argv)
 		return cli_usage("status", "it takes no arguments");
 	if (json && metrics)
 		return cli_usage("status", "--json and --metrics exclude each other");
-	code = cli_ask(cli, all ? "status all" : "status", "", -1, &status);
+	if (domain && all)
+		return cli_usage(
+			"status",
+			"--domain and --all exclude each other: another domain tells the most important");
+	if (domain && !domain_name_is_valid(domain, strlen(domain)))
+		return cli_usage("status", "--domain '%s' can't be a domain; write a domid or a name",
+				 domain);
+	code = domain ? ask_domain(cli, domain, &status)
+		      : cli_ask(cli, all ? "status all" : "status", "", -1, &status);
 	if (code)
 		return code;
 	if (json) {

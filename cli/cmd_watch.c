@@ -5,7 +5,9 @@
 
 #include "cli/choice.h"
 #include "cli/cli.h"
+#include "cli/first_list.h"
 #include "cli/interrupt.h"
+#include "cli/lasting.h"
 #include "cli/writer.h"
 
 static const char help[] =
@@ -17,14 +19,17 @@ static const char help[] =
 	"HOST/ before it, PATTERN is about another host, as far as its policy lets this\n"
 	"program know, and about the host itself. A domain that gets another name is\n"
 	"printed as up once more; one whose link is lost and may be resumed is away, and\n"
-	"then up once more.\n"
+	"then up once more. What is there comes first, each domain before its endpoints.\n"
 	"\n"
 	"  -o, --fields LIST   only these fields, parted by commas, in their order:\n"
 	"                      event, kind, address (as send takes it), host, domid,\n"
 	"                      domain, name\n"
 	"      --format TEXT   TEXT for each event, with %{FIELD} for their values\n"
 	"      --json          one JSON object a line with these fields: event is up,\n"
-	"                      down or away, kind domain, endpoint or host\n"
+	"                      down or away, kind domain, endpoint or host; behind what\n"
+	"                      was there comes one whose event is listed\n"
+	"      --once          end when the xenmsgd of this domain ends; else it begins\n"
+	"                      anew with the next one\n"
 	"\n"
 	"Examples:\n"
 	"  xenmsg watch\n"
@@ -34,7 +39,8 @@ static const char help[] =
 struct watching {
 	struct writer *writer;
 	struct choice choice;
-	bool json;
+	struct first_list first;
+	bool json, has_printed;
 	int code;
 };
 
@@ -98,13 +104,14 @@ static void add_place(struct writer *writer, const struct xenmsg_event *event, c
 	writer_text(writer, "place", place);
 }
 
-static void on_event(void *userdata, const struct xenmsg_event *event)
+static void print_event(void *userdata, const struct xenmsg_event *event)
 {
 	struct watching *watching = userdata;
 	const char *kind = kind_of(event);
 
 	if (watching->code)
 		return;
+	watching->has_printed = true;
 	writer_text(watching->writer, "event", what_of(event));
 	writer_text(watching->writer, "kind", kind);
 	if (watching->json || choice_is_made(&watching->choice))
@@ -112,6 +119,26 @@ static void on_event(void *userdata, const struct xenmsg_event *event)
 	else
 		add_place(watching->writer, event, kind);
 	watching->code = writer_end_row(watching->writer);
+}
+
+/* Says that all was printed that was there. */
+static void print_listed(struct watching *watching)
+{
+	static const char *const others[] = {"kind", "address", "host", "domid", "domain", "name"};
+
+	if (!watching->json || watching->code)
+		return;
+	writer_text(watching->writer, "event", "listed");
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+		writer_json(watching->writer, others[i], NULL);
+	watching->code = writer_end_row(watching->writer);
+}
+
+static void on_event(void *userdata, const struct xenmsg_event *event)
+{
+	struct watching *watching = userdata;
+
+	first_list_take(&watching->first, event);
 }
 
 static int add_watch(struct xenmsg *conn, const char *pattern, struct watching *watching)
@@ -131,11 +158,14 @@ static int add_watch(struct xenmsg *conn, const char *pattern, struct watching *
 int cmd_watch(struct cli *cli, int argc, char **argv)
 {
 	struct watching watching = {.code = 0};
+	struct lasting lasting = {.cli = cli, .what = "watch"};
 	struct xenmsg *conn;
 	static const char *const fields[] = {"event", "kind",	"address", "host",
 					     "domid", "domain", "name",	   NULL};
-	const struct cli_option options[] = {
-		{"json", .flag = &watching.json}, CHOICE_OPTIONS(watching.choice), {0}};
+	const struct cli_option options[] = {{"json", .flag = &watching.json},
+					     {"once", .flag = &lasting.once},
+					     CHOICE_OPTIONS(watching.choice),
+					     {0}};
 	int code, r;
 
 	if (!cli_options(cli, argc, argv, help, options, &code))
@@ -145,22 +175,36 @@ int cmd_watch(struct cli *cli, int argc, char **argv)
 	code = choice_check(&watching.choice, "watch", watching.json, fields);
 	if (code)
 		return code;
-	code = cli_open(cli, &conn);
+	lasting.subject = optind < argc ? argv[optind] : "*";
+	code = lasting_open(&lasting, &conn);
 	if (code)
 		return code;
 	watching.writer = writer_new_for(watching.json ? WRITER_JSON_LINES : WRITER_LINES, &watching.choice);
-	code = add_watch(conn, optind < argc ? argv[optind] : "*", &watching);
+	watching.first =
+		(struct first_list){.pattern = lasting.subject, .print = print_event, .userdata = &watching};
+	code = add_watch(conn, lasting.subject, &watching);
+	if (code == 0)
+		first_list_begin(&watching.first, conn);
 	interrupt_catch();
-	while (code == 0 && watching.code == 0 && !interrupt_came()) {
-		r = interrupt_wait_for_reader(conn, -1);
+	while (code == 0 && watching.code == 0 && lasting.code == 0 && !interrupt_came()) {
+		if (first_list_ends(&watching.first)) {
+			print_listed(&watching);
+			if (!watching.has_printed && cli_is_watched(cli))
+				cli_note(cli, "watch %s: nothing that this program may see is there yet",
+					 lasting.subject);
+		}
+		if (watching.code)
+			break;
+		r = interrupt_wait_for_reader(conn, first_list_deadline(&watching.first));
 		if (r == -EPIPE)
 			code = EXIT_OTHER;
 		else if (r < 0 && r != -EINTR)
 			code = cli_error(conn, "watch", optind < argc ? argv[optind] : "", r);
 	}
-	writer_free(watching.writer);
 	xenmsg_close(conn);
+	first_list_free(&watching.first);
+	writer_free(watching.writer);
 	if (interrupt_came())
 		interrupt_die();
-	return code ? code : watching.code;
+	return code ? code : watching.code ? watching.code : lasting.code;
 }

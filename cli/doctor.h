@@ -14,9 +14,11 @@ struct doctor {
 	unsigned failed;
 	struct writer *json;  /* NULL: prints words */
 	char store_domid[16]; /* this domain's number in XenStore; "": unknown */
+	const char *domain;   /* whose daemon is looked at, of those of the host; NULL: the local one */
 };
 
-#define DOCTOR_PING_MS 5000
+#define DOCTOR_PING_MS	 5000
+#define DOCTOR_ANSWER_MS 5000
 
 enum result { WELL, LEFT_OUT, WARNED, ILL };
 
@@ -43,9 +45,21 @@ void doctor_check_access(struct doctor *doctor);
 /* Looks, where no daemon is there, whether files were brought to /etc/xenmsg with a label for SELinux of elsewhere. */
 void doctor_check_labels(struct doctor *doctor);
 
+struct json_object;
 struct xenmsg;
+/* Looks at what a daemon says of itself. */
+void doctor_check_status(struct doctor *doctor, struct json_object *status);
+
+/* Looks, in domain 0, at the daemons of all domains. Returns 0, or an exit code after a complaint: it can't. */
+int doctor_check_host(struct doctor *doctor);
+
+/* Returns what the daemon knows of other domains, which the caller puts; NULL: it doesn't say. */
+struct json_object *doctor_peers(struct xenmsg *conn);
 /* Says why what is for that domain, which answers, goes through domain 0, if it does. */
-void doctor_check_way(struct doctor *doctor, struct xenmsg *conn, const char *domain);
+void doctor_check_way(struct doctor *doctor, struct json_object *peers, const char *domain);
+
+/* Tries the daemons of these domains, and the ways to these addresses; without any, of all domains. */
+void doctor_check_peers(struct doctor *doctor, struct xenmsg *conn, char **named, int count);
 
 /* Goes the way to an address, and says the first that is wrong. */
 void doctor_check_address(struct doctor *doctor, struct xenmsg *conn, const char *address);

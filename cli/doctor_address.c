@@ -112,6 +112,7 @@ static bool no_link(struct tried_way *way, int error)
 
 static bool check_domain(struct tried_way *way)
 {
+	struct json_object *peers;
 	char reason[256];
 	uint64_t rtt_ns;
 	int r = xenmsg_ping(way->conn, way->domain, XENMSG_WITHIN(DOCTOR_PING_MS), &rtt_ns);
@@ -131,7 +132,9 @@ static bool check_domain(struct tried_way *way)
 		return no_link(way, r);
 	well(way->doctor, "link", "%s: the daemon there answers within %.1f us", way->text,
 	     (double)rtt_ns / 1e3);
-	doctor_check_way(way->doctor, way->conn, way->domain);
+	peers = doctor_peers(way->conn);
+	doctor_check_way(way->doctor, peers, way->domain);
+	json_object_put(peers);
 	return true;
 }
 
@@ -186,6 +189,7 @@ static bool check_kind(struct tried_way *way)
 	} kinds[] = {
 		{"message", "messages", "xenmsg send"},
 		{"call", "calls", "xenmsg call"},
+		{"topic", "subscribers", "xenmsg subscribe"},
 		{"stream", "streams", "xenmsg connect, or run if 'xenmsg listen --run' serves it"},
 		{"any", "messages and calls, perhaps streams", "xenmsg send, call"},
 	};

@@ -33,16 +33,22 @@ static bool is_forbidden(uint32_t domid)
 	return forbidden;
 }
 
-void doctor_check_way(struct doctor *doctor, struct xenmsg *conn, const char *domain)
+struct json_object *doctor_peers(struct xenmsg *conn)
 {
-	struct json_object *peers = NULL;
-	uint32_t domid;
+	struct json_object *peers;
 	char *text;
 
-	if (xenmsg_query(conn, "peers", NULL, &text) == 0) {
-		peers = json_tokener_parse(text);
-		free(text);
-	}
+	if (xenmsg_query(conn, "peers", NULL, &text) < 0)
+		return NULL;
+	peers = json_tokener_parse(text);
+	free(text);
+	return peers;
+}
+
+void doctor_check_way(struct doctor *doctor, struct json_object *peers, const char *domain)
+{
+	uint32_t domid;
+
 	for (size_t i = 0; i < length_of(peers); i++) {
 		struct json_object *peer = json_object_array_get_idx(peers, i);
 		const char *number = text_or(peer, "domid", "");
@@ -57,5 +63,4 @@ void doctor_check_way(struct doctor *doctor, struct xenmsg *conn, const char *do
 				 ? "; the hypervisor refuses an event channel with it"
 				 : "");
 	}
-	json_object_put(peers);
 }

@@ -2,12 +2,13 @@
 # The command. What doesn't need a daemon is a library of its own, for its unit tests.
 noinst_LTLIBRARIES += libcli.la
 libcli_la_SOURCES = \
+	cli/far_status.c cli/far_status.h \
 	cli/histogram.c cli/histogram.h \
 	cli/metrics.c cli/metrics.h \
 	cli/payload.c cli/payload.h \
 	cli/run_record.c cli/run_record.h \
 	cli/terminal.c cli/terminal.h
-libcli_la_LIBADD = $(JSONC_LIBS) $(RESOLV_LIBS)
+libcli_la_LIBADD = $(JSONC_LIBS) $(NETTLE_LIBS)
 
 bin_PROGRAMS += xenmsg
 xenmsg_SOURCES = \
@@ -19,30 +20,40 @@ xenmsg_SOURCES = \
 	cli/cmd_bench.c \
 	cli/cmd_call.c \
 	cli/cmd_connect.c \
+	cli/cmd_daemon.c \
 	cli/cmd_doctor.c \
 	cli/cmd_exporter.c \
 	cli/cmd_forward.c \
 	cli/cmd_list.c \
 	cli/cmd_ping.c \
-	cli/cmd_policy.c \
-	cli/cmd_recv.c \
+	cli/cmd_policy.c cli/policy_table.c cli/policy_table.h \
+	cli/cmd_publish.c \
+	cli/cmd_recv.c cli/received.c cli/received.h \
 	cli/cmd_run.c \
 	cli/cmd_send.c \
 	cli/cmd_serve.c \
 	cli/cmd_status.c \
+	cli/cmd_subscribe.c \
 	cli/cmd_top.c \
 	cli/cmd_watch.c \
 	cli/command.c cli/command.h \
 	cli/doctor.h \
 	cli/doctor_address.c \
+	cli/doctor_host.c \
+	cli/doctor_peers.c \
+	cli/doctor_status.c \
 	cli/doctor_way.c \
 	cli/doctor_places.c \
+	cli/first_list.c cli/first_list.h \
+	cli/host_statuses.c cli/host_statuses.h \
 	cli/interrupt.c cli/interrupt.h \
 	cli/left_socket.c cli/left_socket.h \
 	cli/long_wait.c cli/long_wait.h \
+	cli/lasting.c cli/lasting.h \
 	cli/loop.c cli/loop.h \
 	cli/main.c \
 	cli/nearest.c cli/nearest.h \
+	cli/options.c \
 	cli/place.c cli/place.h \
 	cli/pump.c cli/pump.h \
 	cli/reply_seats.c cli/reply_seats.h \
@@ -52,7 +63,7 @@ xenmsg_SOURCES = \
 	cli/tcp_place.c cli/tcp_place.h \
 	cli/top.h cli/top_lines.c \
 	cli/why.c cli/why.h \
-	cli/workers.c cli/workers.h \
+	cli/workers.c cli/workers.h cli/worker_set.c cli/worker_set.h \
 	cli/writer.c cli/writer.h
 # When to try again what waits for a name is the library's, but no part of its interface.
 xenmsg_SOURCES += libclient/again.c libclient/again.h
@@ -70,16 +81,17 @@ dist_fishcompletion_DATA = cli/completion/xenmsg.fish
 
 # A manual page for each command, made from its help.
 command_pages = \
-	doc/xenmsg-bench.1 doc/xenmsg-call.1 doc/xenmsg-connect.1 doc/xenmsg-doctor.1 doc/xenmsg-endpoints.1 \
+	doc/xenmsg-bench.1 doc/xenmsg-call.1 doc/xenmsg-connect.1 doc/xenmsg-daemon.1 doc/xenmsg-doctor.1 doc/xenmsg-endpoints.1 \
 	doc/xenmsg-exporter.1 doc/xenmsg-forward.1 doc/xenmsg-hosts.1 doc/xenmsg-listen.1 doc/xenmsg-peers.1 \
 	doc/xenmsg-ping.1 doc/xenmsg-policy.1 doc/xenmsg-policy-check.1 doc/xenmsg-policy-denied.1 \
-	doc/xenmsg-policy-reload.1 doc/xenmsg-policy-show.1 doc/xenmsg-recv.1 doc/xenmsg-run.1 doc/xenmsg-send.1 \
-	doc/xenmsg-serve.1 doc/xenmsg-status.1 doc/xenmsg-top.1 doc/xenmsg-watch.1
+	doc/xenmsg-policy-reload.1 doc/xenmsg-policy-show.1 doc/xenmsg-policy-test.1 doc/xenmsg-publish.1 doc/xenmsg-recv.1 doc/xenmsg-run.1 doc/xenmsg-send.1 \
+	doc/xenmsg-serve.1 doc/xenmsg-status.1 doc/xenmsg-subscribe.1 doc/xenmsg-top.1 doc/xenmsg-watch.1
 pages_sources = $(srcdir)/doc/xenmsg.1 $(srcdir)/cli/main.c $(srcdir)/cli/cmd_bench.c $(srcdir)/cli/cmd_call.c \
-	$(srcdir)/cli/cmd_connect.c $(srcdir)/cli/cmd_doctor.c $(srcdir)/cli/cmd_exporter.c $(srcdir)/cli/cmd_forward.c \
+	$(srcdir)/cli/cmd_connect.c $(srcdir)/cli/cmd_daemon.c $(srcdir)/cli/cmd_doctor.c $(srcdir)/cli/cmd_exporter.c $(srcdir)/cli/cmd_forward.c \
 	$(srcdir)/cli/cmd_list.c $(srcdir)/cli/cmd_ping.c $(srcdir)/cli/cmd_policy.c $(srcdir)/cli/cmd_recv.c \
 	$(srcdir)/cli/cmd_run.c $(srcdir)/cli/cmd_send.c $(srcdir)/cli/cmd_serve.c $(srcdir)/cli/cmd_status.c \
-	$(srcdir)/cli/cmd_top.c $(srcdir)/cli/cmd_watch.c
+	$(srcdir)/cli/cmd_top.c $(srcdir)/cli/cmd_watch.c \
+	$(srcdir)/cli/cmd_publish.c $(srcdir)/cli/cmd_subscribe.c
 man_MANS = $(command_pages)
 CLEANFILES += $(command_pages)
 EXTRA_DIST += cli/help-to-man

@@ -18,6 +18,8 @@ static const struct command {
 } commands[] = {
 	{"send", cmd_send, "send a message, or each line as one; wait until it is delivered", "Messages"},
 	{"recv", cmd_recv, "bind an endpoint and print what comes", NULL},
+	{"publish", cmd_publish, "publish messages on a topic, to all who subscribe", "Topics"},
+	{"subscribe", cmd_subscribe, "print what is published, and what was missed", NULL},
 	{"call", cmd_call, "send a request and print the reply", "Calls"},
 	{"serve", cmd_serve, "answer calls with a command", NULL},
 	{"connect", cmd_connect, "open a byte stream on standard input and output", "Streams"},
@@ -33,6 +35,7 @@ static const struct command {
 	{"doctor", cmd_doctor, "try each step to others, and say how to mend what fails", "Mend"},
 	{"ping", cmd_ping, "measure round trips to a domain's daemon", NULL},
 	{"bench", cmd_bench, "measure messages, calls and streams to another domain", NULL},
+	{"daemon", cmd_daemon, "have the daemon hand over to the program that is installed now", NULL},
 	{"policy", cmd_policy, "which rules are in force, what they decide and have refused", "Policy"},
 	{"exporter", cmd_exporter, "the status for Prometheus, by HTTP", "Export"},
 };
@@ -74,10 +77,9 @@ static void make_help(char *help, size_t size)
 static const struct {
 	const char *name, *meant;
 } others[] = {
-	{"ls", "endpoints"}, {"list", "endpoints"}, {"pub", "send"},	{"publish", "send"},
-	{"sub", "recv"},     {"subscribe", "recv"}, {"req", "call"},	{"request", "call"},
-	{"reply", "serve"},  {"exec", "run"},	    {"info", "status"}, {"nodes", "peers"},
-	{"check", "doctor"},
+	{"ls", "endpoints"}, {"list", "endpoints"}, {"pub", "publish"},	 {"sub", "subscribe"},
+	{"req", "call"},     {"request", "call"},   {"reply", "serve"},	 {"exec", "run"},
+	{"info", "status"},  {"nodes", "peers"},    {"check", "doctor"},
 };
 
 static int unknown_command(const char *name)

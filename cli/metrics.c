@@ -64,8 +64,7 @@ static const struct metric {
 	ONE("store_stalled_seconds", GAUGE, "For how long XenStore hasn't answered.", "store.stalled_s"),
 	ONE("store_lookups", GAUGE, "Domains that programs wait to have looked up.", "store.lookups"),
 	ONE("grant_pages", GAUGE, "Pages that are granted to other domains.", "grants.used_pages"),
-	ONE("grant_limit_pages", GAUGE, "Pages that the kernel lets be granted, 0 if unknown.",
-	    "grants.limit_pages"),
+	ONE("grant_limit_pages", GAUGE, "Pages that the kernel lets be granted.", "grants.limit_pages"),
 	ONE("links_waiting_for_pages", GAUGE, "Links that can't be made for want of pages.",
 	    "grants.waiting_links"),
 	ONE("policy_rules", GAUGE, "Rules in force.", "policy.rules"),
@@ -179,6 +178,7 @@ static void write_label(const char *name, const char *value, bool *first, FILE *
 /* One value with what it is labelled with: an element's labels, and those of the sample alone. */
 struct sample {
 	const struct metric *metric;
+	const char *domain; /* whose daemon it is; NULL: there is only one */
 	struct json_object *element;
 	const char *suffix;	     /* of the name */
 	const char *label, *labeled; /* NULL: none */
@@ -189,6 +189,8 @@ static void write_sample(const struct sample *sample, const char *value, FILE *o
 	bool first = true;
 
 	fprintf(out, "%s%s", sample->metric->name, sample->suffix);
+	if (sample->domain)
+		write_label("domain", sample->domain, &first, out);
 	for (const struct label *label = sample->metric->labels; label && label->name; label++) {
 		const char *text = json_object_get_string(member(sample->element, label->path));
 
@@ -220,9 +222,9 @@ static void write_work(const struct sample *sample, struct json_object *units, F
 static void write_histogram(struct sample sample, struct json_object *value, FILE *out)
 {
 	struct json_object *buckets = at(value, "buckets"), *count = at(value, "count");
-	char text[32];
+	char text[32], reached[24];
 
-	if (!json_object_is_type(buckets, json_type_array) || !count)
+	if (!json_object_is_type(buckets, json_type_array) || !json_object_is_type(count, json_type_int))
 		return;
 	sample.suffix = "_bucket";
 	sample.label = "le";
@@ -230,7 +232,8 @@ static void write_histogram(struct sample sample, struct json_object *value, FIL
 		struct json_object *bucket = json_object_array_get_idx(buckets, i);
 
 		sample.labeled = seconds(at(bucket, "up_to_us"), text);
-		write_sample(&sample, text_or(bucket, "count", "0"), out);
+		snprintf(reached, sizeof(reached), "%" PRId64, number_at(bucket, "count"));
+		write_sample(&sample, reached, out);
 	}
 	sample.labeled = "+Inf";
 	write_sample(&sample, json_object_get_string(count), out);
@@ -273,9 +276,9 @@ static void write_resources(struct sample *sample, struct json_object *resources
 	}
 }
 
-static void write_of(const struct metric *metric, struct json_object *element, FILE *out)
+static void write_of(const struct metric *metric, const char *domain, struct json_object *element, FILE *out)
 {
-	struct sample sample = {.metric = metric, .element = element, .suffix = ""};
+	struct sample sample = {.metric = metric, .domain = domain, .element = element, .suffix = ""};
 	const char *star = strchr(metric->path, '*');
 	char before[32];
 
@@ -308,26 +311,54 @@ static bool is_cut(struct json_object *status)
 	return false;
 }
 
+static void write_up(const struct metrics_source *source, FILE *out)
+{
+	bool first = true;
+
+	fputs("xenmsg_up", out);
+	if (source->domain)
+		write_label("domain", source->domain, &first, out);
+	fprintf(out, "%s %d\n", first ? "" : "}", source->status != NULL);
+}
+
+/* Writes what the metric is of one daemon. */
+static void write_of_daemon(const struct metric *metric, const struct metrics_source *source, FILE *out)
+{
+	struct json_object *list = metric->list ? at(source->status, metric->list) : NULL;
+
+	if (!metric->list)
+		write_of(metric, source->domain, source->status, out);
+	for (size_t i = 0; i < length_of(list); i++)
+		write_of(metric, source->domain, json_object_array_get_idx(list, i), out);
+}
+
+void metrics_write_host(const struct metrics_source *sources, size_t count, FILE *out)
+{
+	bool any = false;
+
+	write_head("xenmsg_up", UP_HELP, "gauge", out);
+	for (size_t i = 0; i < count; i++) {
+		write_up(&sources[i], out);
+		any = any || sources[i].status;
+	}
+	for (size_t i = 0; i < METRICS && any; i++) {
+		write_head(metrics[i].name, metrics[i].help, type_names[metrics[i].type], out);
+		for (size_t j = 0; j < count; j++)
+			write_of_daemon(&metrics[i], &sources[j], out);
+	}
+}
+
 void metrics_write(struct json_object *status, FILE *out)
 {
+	const struct metrics_source source = {.domain = NULL, .status = status};
+
 	if (status && is_partial(status))
 		fputs("# Only what is the asker's, and what isn't about anybody: the rest is for " WHO_SEES_ALL
 		      ".\n",
 		      out);
 	if (status && is_cut(status))
 		fputs("# Of each list the 100 entries that matter most; --all has every one.\n", out);
-	write_head("xenmsg_up", UP_HELP, "gauge", out);
-	fprintf(out, "xenmsg_up %d\n", status != NULL);
-	for (size_t i = 0; i < METRICS && status; i++) {
-		const struct metric *metric = &metrics[i];
-		struct json_object *list = metric->list ? at(status, metric->list) : NULL;
-
-		write_head(metric->name, metric->help, type_names[metric->type], out);
-		if (!metric->list)
-			write_of(metric, status, out);
-		for (size_t j = 0; j < listed_in(status, metric->list ? metric->list : ""); j++)
-			write_of(metric, json_object_array_get_idx(list, j), out);
-	}
+	metrics_write_host(&source, 1, out);
 }
 
 void metrics_write_table(FILE *out)

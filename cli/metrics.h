@@ -8,12 +8,21 @@
  * here. What a peer or a sender chooses freely, pids and programs' names are no labels.
  */
 
+#include <stddef.h>
 #include <stdio.h>
 
 struct json_object;
 
+/* A daemon whose metrics are written. */
+struct metrics_source {
+	const char *domain; /* of each of its metrics the label; NULL: it is the only one, and has none */
+	struct json_object *status; /* NULL: it doesn't answer */
+};
+
 /* Writes all metrics that the status has. NULL: the daemon doesn't answer, which is all that is written. */
 void metrics_write(struct json_object *status, FILE *out);
+/* Writes those of several daemons, each metric together. */
+void metrics_write_host(const struct metrics_source *sources, size_t count, FILE *out);
 /* Writes the table itself in Markdown. */
 void metrics_write_table(FILE *out);
 

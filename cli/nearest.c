@@ -3,11 +3,11 @@
 
 #include <string.h>
 
-/* Returns how many letters have to be added, left out or replaced to turn one into the other, at most `most`
- * + 1. */
+/* Returns how many letters have to be added, left out, replaced or swapped with the next one to turn one into the other,
+ * at most `most` + 1. */
 static size_t distance(const char *one, const char *other, size_t most)
 {
-	size_t left_out, added, replaced, least;
+	size_t left_out, added, replaced, swapped = most + 1, least;
 
 	if (!*one || !*other || !most) {
 		size_t rest = *one && *other && strcmp(one, other) == 0 ? 0 : strlen(one) + strlen(other);
@@ -19,7 +19,10 @@ static size_t distance(const char *one, const char *other, size_t most)
 	left_out = 1 + distance(one + 1, other, most - 1);
 	added = 1 + distance(one, other + 1, most - 1);
 	replaced = 1 + distance(one + 1, other + 1, most - 1);
+	if (one[0] == other[1] && one[1] == other[0])
+		swapped = 1 + distance(one + 2, other + 2, most - 1);
 	least = left_out < added ? left_out : added;
+	least = least < swapped ? least : swapped;
 	return least < replaced ? least : replaced;
 }
 

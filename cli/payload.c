@@ -2,10 +2,12 @@
 #include "cli/payload.h"
 
 #include <errno.h>
-#include <resolv.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
+
+#include <nettle/base64.h>
 
 bool payload_is_utf8(const void *data, size_t size)
 {
@@ -47,13 +49,13 @@ bool payload_is_utf8(const void *data, size_t size)
 
 char *payload_base64(const void *data, size_t size)
 {
-	size_t room = (size + 2) / 3 * 4 + 1;
-	char *text = malloc(room);
+	size_t length = BASE64_ENCODE_RAW_LENGTH(size);
+	char *text = malloc(length + 1);
 
-	if (text && b64_ntop(data, size, text, room) < 0) {
-		free(text);
-		text = NULL;
-	}
+	if (!text)
+		return NULL;
+	base64_encode_raw(text, size, data);
+	text[length] = '\0';
 	return text;
 }
 
@@ -85,4 +87,24 @@ int payload_read(int fd, size_t most, char **data, size_t *size)
 		if (n > 0)
 			*size += (size_t)n;
 	}
+}
+
+int payload_take_lines(char *data, size_t *size, bool end,
+		       int (*take)(void *userdata, const char *line, size_t size), void *userdata)
+{
+	size_t from = 0;
+	int r = 0;
+
+	while (r == 0 && from < *size) {
+		char *newline = memchr(data + from, '\n', *size - from);
+		size_t length = newline ? (size_t)(newline - data) - from : *size - from;
+
+		if (!newline && !end)
+			break;
+		r = take(userdata, data + from, length);
+		from += length + (newline ? 1 : 0);
+	}
+	memmove(data, data + from, *size - from);
+	*size -= from;
+	return r;
 }

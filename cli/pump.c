@@ -13,7 +13,7 @@
 #include <event2/event.h>
 
 #include "cli/loop.h"
-#include "xenmsg-mux.h"
+#include "xenmsg-stream.h"
 
 #define BUFFER_SIZE 65536
 
@@ -100,6 +100,14 @@ static void pass_on_end(struct direction *direction)
 		look_left(pump);
 }
 
+/* What is written to a broken stream is lost, as what is on the way there is: it says so itself, behind what came from it. */
+static ssize_t write_to_stream(struct xenmsg_stream *stream, const char *at, size_t size)
+{
+	ssize_t written = xenmsg_stream_write(stream, at, size);
+
+	return written == -EPIPE ? (ssize_t)size : written;
+}
+
 /* Writes what the output takes; at most PIPE_BUF to a pipe, since a larger write may block although the pipe
  * is writable. Returns how much that is, or a negative errno. */
 static ssize_t write_some(const struct side *side, const char *at, size_t size)
@@ -107,7 +115,7 @@ static ssize_t write_some(const struct side *side, const char *at, size_t size)
 	ssize_t written;
 
 	if (side->end.stream)
-		return (ssize_t)xenmsg_stream_write(side->end.stream, at, size);
+		return write_to_stream(side->end.stream, at, size);
 	if (side->to_socket)
 		written = send(side->end.out, at, size, MSG_DONTWAIT | MSG_NOSIGNAL);
 	else
@@ -215,7 +223,7 @@ static void on_readable(evutil_socket_t fd, short what, void *userdata)
 
 /* ---- streams --------------------------------------------------------------------------------- */
 
-static size_t on_data(void *userdata, const void *data, size_t size)
+static size_t on_data(void *userdata, struct xenmsg_stream *stream, const void *data, size_t size)
 {
 	struct direction *direction = ((struct side *)userdata)->incoming;
 	ssize_t written = write_some(direction->to, data, size);
@@ -230,17 +238,17 @@ static size_t on_data(void *userdata, const void *data, size_t size)
 	return (size_t)written;
 }
 
-static void on_ended(void *userdata)
+static void on_ended(void *userdata, struct xenmsg_stream *stream)
 {
 	pass_on_end(((struct side *)userdata)->incoming);
 }
 
-static void on_stream_room(void *userdata)
+static void on_stream_room(void *userdata, struct xenmsg_stream *stream)
 {
 	on_room(((struct side *)userdata)->outgoing);
 }
 
-static void on_broken(void *userdata, int error)
+static void on_broken(void *userdata, struct xenmsg_stream *stream, int error)
 {
 	struct side *side = userdata;
 
@@ -248,6 +256,7 @@ static void on_broken(void *userdata, int error)
 }
 
 static const struct xenmsg_stream_callbacks stream_callbacks = {
+	.size = sizeof(struct xenmsg_stream_callbacks),
 	.data = on_data,
 	.ended = on_ended,
 	.room = on_stream_room,

@@ -5,7 +5,7 @@
 /*
  * Carries two byte streams between two ends, each independently, with half-close: when one direction ends,
  * that is passed on and the other continues. An end is a socket, a pair of descriptors (standard input and
- * output), or a stream of a session that carries many (xenmsg-mux.h). A direction holds at most a buffer's
+ * output), or a stream of a connection that carries many (xenmsg-stream.h). A direction holds at most a buffer's
  * worth, so a slow reader slows its writer. Descriptors may be files if the loop is one for files (loop.h).
  */
 

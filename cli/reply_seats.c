@@ -20,15 +20,16 @@ void reply_seats_init(struct reply_seats *seats, uint32_t domid, uint64_t jobs)
 static void set_who(const struct reply_seats *seats, struct waiting_reply *reply,
 		    const struct xenmsg_message *request)
 {
-	const char *host = xenmsg_message_sender_host(request);
-	uint32_t domid = xenmsg_message_sender_domid(request);
+	const char *host = xenmsg_peer_host(xenmsg_message_sender(request));
+	uint32_t domid = xenmsg_peer_domid(xenmsg_message_sender(request));
 
 	if (*host)
 		snprintf(reply->who, sizeof(reply->who), "%s/", host);
 	else if (domid != seats->domid)
 		snprintf(reply->who, sizeof(reply->who), "%" PRIu32, domid);
 	else
-		snprintf(reply->who, sizeof(reply->who), "user %" PRIu32, xenmsg_message_sender_uid(request));
+		snprintf(reply->who, sizeof(reply->who), "user %" PRIu32,
+			 xenmsg_peer_uid(xenmsg_message_sender(request)));
 }
 
 static unsigned seats_of(const struct reply_seats *seats, const char *who)

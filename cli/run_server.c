@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/pidfd.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -19,6 +18,7 @@
 #include "cli/loop.h"
 #include "cli/run_session.h"
 #include "wire/address.h"
+#include "wire/libc.h"
 
 /* A stream costs its descriptor, three pipes and a pidfd, and for a moment the other ends of the pipes. */
 #define DESCRIPTORS_EACH 8
@@ -35,6 +35,13 @@ struct run_server {
 	bool takes_arguments;
 	unsigned count, most;
 	struct run_job *jobs;
+};
+
+/* Who has opened a stream. */
+struct run_opener {
+	uint32_t domid, uid, pid;
+	char domain_name[DOMAIN_NAME_MAX + 1];
+	char host[HOST_NAME_SIZE];
 };
 
 /*
@@ -55,8 +62,7 @@ struct run_job {
 	struct run_job *prev, *next;
 	struct run_server *server;
 	struct run_session *session;
-	struct xenmsg_peer peer;
-	char host[HOST_NAME_SIZE];	  /* of the peer */
+	struct run_opener from;
 	char opener[COMMAND_SENDER_SIZE]; /* it in words */
 	struct event *on_end, *gone;
 	struct event *deadline; /* for START, or of a command that is to end */
@@ -186,7 +192,8 @@ static void execute(struct run_job *job, char **command, int pipes[RUN_STREAMS][
 	int own_stderr = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
 
 	setpgid(0, 0);
-	command_set_sender(job->host, job->peer.domid, job->peer.domain_name, job->peer.uid, job->peer.pid);
+	command_set_sender(job->from.host, job->from.domid, job->from.domain_name, job->from.uid,
+			   job->from.pid);
 	if (dup2(pipes[0][0], 0) >= 0 && dup2(pipes[1][1], 1) >= 0 && dup2(pipes[2][1], 2) >= 0)
 		execvp(command[0], command);
 	/* The path of a command here is nothing to tell the other domain. */
@@ -285,19 +292,30 @@ static void on_lost(void *userdata, int error)
 
 /* Whether the two have one share: those of a domain here, or of another host, which may say of each that it is another
  * domain's. */
-static bool is_of_the_same(const struct run_job *job, const struct xenmsg_peer *peer, const char *host)
+static bool is_of_the_same(const struct run_job *job, const struct xenmsg_peer *peer)
 {
-	return strcmp(job->host, host) == 0 && (*host || job->peer.domid == peer->domid);
+	const char *host = xenmsg_peer_host(peer);
+
+	return strcmp(job->from.host, host) == 0 && (*host || job->from.domid == xenmsg_peer_domid(peer));
 }
 
-int run_server_take(struct run_server *server, int stream, const struct xenmsg_peer *peer, const char *host)
+static void note_opener(struct run_job *job, const struct xenmsg_peer *peer)
+{
+	job->from = (struct run_opener){
+		.domid = xenmsg_peer_domid(peer), .uid = xenmsg_peer_uid(peer), .pid = xenmsg_peer_pid(peer)};
+	snprintf(job->from.host, sizeof(job->from.host), "%s", xenmsg_peer_host(peer));
+	snprintf(job->from.domain_name, sizeof(job->from.domain_name), "%s", xenmsg_peer_domain_name(peer));
+	command_sender(job->from.host, job->from.domid, job->opener);
+}
+
+int run_server_take(struct run_server *server, int stream, const struct xenmsg_peer *peer)
 {
 	static const struct run_session_callbacks callbacks = {on_record, on_stream_ended, on_lost};
 	struct run_job *job;
 	unsigned same = 0;
 
 	DL_FOREACH(server->jobs, job)
-		same += is_of_the_same(job, peer, host);
+		same += is_of_the_same(job, peer);
 	/* So there is always some room for a domain that has none. */
 	if (same >= server->most - server->count) {
 		xenmsg_break(stream);
@@ -309,9 +327,7 @@ int run_server_take(struct run_server *server, int stream, const struct xenmsg_p
 		return -ENOMEM;
 	}
 	job->server = server;
-	job->peer = *peer;
-	snprintf(job->host, sizeof(job->host), "%s", host);
-	command_sender(host, peer->domid, job->opener);
+	note_opener(job, peer);
 	job->pidfd = -1;
 	DL_APPEND(server->jobs, job);
 	server->count++;

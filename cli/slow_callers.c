@@ -7,10 +7,10 @@
 
 static bool is_of(const struct slow_caller *caller, const struct xenmsg_message *request)
 {
-	return caller->used && caller->domid == xenmsg_message_sender_domid(request) &&
-	       caller->uid == xenmsg_message_sender_uid(request) &&
-	       caller->pid == xenmsg_message_sender_pid(request) &&
-	       strcmp(caller->host, xenmsg_message_sender_host(request)) == 0;
+	return caller->used && caller->domid == xenmsg_peer_domid(xenmsg_message_sender(request)) &&
+	       caller->uid == xenmsg_peer_uid(xenmsg_message_sender(request)) &&
+	       caller->pid == xenmsg_peer_pid(xenmsg_message_sender(request)) &&
+	       strcmp(caller->host, xenmsg_peer_host(xenmsg_message_sender(request))) == 0;
 }
 
 /* Returns where it is; SLOW_CALLERS: nowhere. */
@@ -31,12 +31,12 @@ void slow_callers_add(struct slow_callers *callers, const struct xenmsg_message 
 		return;
 	callers->next = (callers->next + 1) % SLOW_CALLERS;
 	*caller = (struct slow_caller){
-		.domid = xenmsg_message_sender_domid(request),
-		.uid = xenmsg_message_sender_uid(request),
-		.pid = xenmsg_message_sender_pid(request),
+		.domid = xenmsg_peer_domid(xenmsg_message_sender(request)),
+		.uid = xenmsg_peer_uid(xenmsg_message_sender(request)),
+		.pid = xenmsg_peer_pid(xenmsg_message_sender(request)),
 		.used = true,
 	};
-	snprintf(caller->host, sizeof(caller->host), "%s", xenmsg_message_sender_host(request));
+	snprintf(caller->host, sizeof(caller->host), "%s", xenmsg_peer_host(xenmsg_message_sender(request)));
 }
 
 bool slow_callers_have(const struct slow_callers *callers, const struct xenmsg_message *request)

@@ -44,6 +44,7 @@ struct top {
 	struct top_line *lines;
 	size_t count, room;
 	size_t first; /* the first line shown below the head */
+	int left;     /* how many columns are scrolled out of sight, behind the first one of each table */
 	bool paused;
 	enum sort sort;
 	char filter[FILTER_MAX]; /* "": every row is shown */

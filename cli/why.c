@@ -6,6 +6,7 @@
 #include "cli/why.h"
 
 #include <errno.h>
+#include <pwd.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,9 +33,7 @@ static struct json_object *ask(struct xenmsg *conn, const char *question)
 
 static const char *text_of(struct json_object *object, const char *key)
 {
-	struct json_object *value;
-
-	return json_object_object_get_ex(object, key, &value) ? json_object_get_string(value) : "";
+	return text_or(object, key, "");
 }
 
 /* --- other hosts ------------------------------------------------------------------------------ */
@@ -79,8 +78,8 @@ static char *why_denied(struct xenmsg *conn, struct json_object *hosts, struct a
 		r = asprintf(&why,
 			     "no [out] lets it leave this host: add one to %s%s%s, with from = 0, to = %.*s, "
 			     "action = allow, as 'xenmsg policy check 0 %s' prints it",
-			     text_of(cure, "file"), line ? ", before line " : "", line ? line : "", size,
-			     host.data, address);
+			     text_of(cure, "file"), *line ? ", before line " : "", line, size, host.data,
+			     address);
 	else if (is_listed(hosts, host))
 		r = asprintf(
 			&why,
@@ -117,16 +116,15 @@ static char *ask_about_host(struct xenmsg *conn, struct address_part host, const
 /* Returns how the endpoint is started, or NULL. */
 static struct json_object *find_activation(struct json_object *status, const char *name)
 {
-	struct json_object *endpoints, *activation;
+	struct json_object *endpoints;
 
 	if (!json_object_object_get_ex(status, "endpoints", &endpoints))
 		return NULL;
 	for (size_t i = 0; i < json_object_array_length(endpoints); i++) {
 		struct json_object *endpoint = json_object_array_get_idx(endpoints, i);
 
-		if (!strcmp(text_of(endpoint, "name"), name) &&
-		    json_object_object_get_ex(endpoint, "activation", &activation))
-			return activation;
+		if (!strcmp(text_of(endpoint, "name"), name))
+			return at(endpoint, "activation");
 	}
 	return NULL;
 }
@@ -182,6 +180,63 @@ static char *ask_about_names(struct xenmsg *conn, const struct address_parts *pa
 	return why;
 }
 
+/* --- endpoints that are bound already ---------------------------------------------------------- */
+
+/* Says who has bound an endpoint here, to who may know. */
+static char *ask_about_binder(struct xenmsg *conn, const char *endpoint)
+{
+	struct json_object *endpoints = ask(conn, "endpoints self");
+	char *why = NULL;
+
+	for (size_t i = 0; !why && i < length_of(endpoints); i++) {
+		struct json_object *entry = json_object_array_get_idx(endpoints, i);
+		const struct passwd *user;
+
+		if (strcmp(text_of(entry, "name"), endpoint) != 0 || !at(entry, "pid"))
+			continue;
+		user = getpwuid((uid_t)number_at(entry, "uid"));
+		if (asprintf(&why, "%s (pid %s, user %s) has bound this endpoint already",
+			     text_or(entry, "comm", "a program"), text_of(entry, "pid"),
+			     user ? user->pw_name : text_of(entry, "uid")) < 0)
+			why = NULL;
+	}
+	json_object_put(endpoints);
+	return why;
+}
+
+/* --- domains that aren't there ---------------------------------------------------------------- */
+
+/* Names the nearest domain, where one is typed by a name that isn't known. */
+static char *ask_about_domains(struct xenmsg *conn, const char *address)
+{
+	size_t size = strcspn(address, ":, "); /* behind it may be words of whoever complains */
+	char typed[DOMAIN_NAME_MAX + 1];
+	struct json_object *peers;
+	struct nearest nearest;
+	char *why = NULL;
+
+	if (size == 0 || size > DOMAIN_NAME_MAX || memchr(address, '/', size) ||
+	    strspn(address, "0123456789") >= size)
+		return NULL;
+	snprintf(typed, sizeof(typed), "%.*s", (int)size, address);
+	nearest = nearest_to(typed);
+	peers = ask(conn, "peers");
+	for (size_t i = 0; i < length_of(peers); i++) {
+		const char *name = text_of(json_object_array_get_idx(peers, i), "name");
+
+		if (!strcmp(name, typed)) { /* it is known, and no daemon runs there */
+			nearest.meant = NULL;
+			break;
+		}
+		nearest_try(&nearest, name);
+	}
+	if (nearest.meant && asprintf(&why, "no domain of that name is known here; did you mean %s%.*s?",
+				      nearest.meant, (int)strcspn(address + size, ", "), address + size) < 0)
+		why = NULL;
+	json_object_put(peers);
+	return why;
+}
+
 /* --- endpoints of another kind ---------------------------------------------------------------- */
 
 /* Names the command for what the endpoint takes, where that is known. */
@@ -192,6 +247,7 @@ static char *ask_about_kind(struct xenmsg *conn, const char *address, const stru
 	} kinds[] = {
 		{"message", "messages", "send", ""},
 		{"call", "calls", "call", ""},
+		{"topic", "subscribers", "subscribe", ""},
 		{"stream", "streams", "connect", ", or run if 'xenmsg listen --run' serves it"},
 	};
 	char question[sizeof("endpoints ") + ADDRESS_MAX];
@@ -230,6 +286,10 @@ char *cli_why_refused(struct xenmsg *conn, const char *address, int error)
 
 	if (error == -EPROTOTYPE)
 		return ask_about_kind(conn, address, &parts);
+	if (error == -EHOSTDOWN)
+		return ask_about_domains(conn, address);
+	if (error == -EEXIST)
+		return ask_about_binder(conn, address);
 	if (parts.host.data)
 		return error == -EACCES || error == -EHOSTUNREACH
 			       ? ask_about_host(conn, parts.host, address, error)

@@ -3,37 +3,53 @@
 noinst_LTLIBRARIES += libdaemon.la
 libdaemon_la_SOURCES = \
 	daemon/policy/access.c daemon/policy/access.h daemon/policy/access_internal.h \
-	daemon/policy/access_explain.c \
+	daemon/policy/access_explain.c daemon/policy/access_host.c \
+	daemon/policy/host_policy.c daemon/policy/host_policy.h daemon/policy/host_policy_internal.h \
+	daemon/policy/host_policy_read.c daemon/policy/host_policy_share.c \
+	daemon/policy/host_told.c daemon/policy/host_told.h \
 	daemon/activation/activation.c daemon/activation/activation.h \
 	daemon/activation/activation_read.c daemon/activation/activation_read.h \
 	daemon/activation/activation_step.c daemon/activation/activation_step.h \
 	daemon/activation/starter.c daemon/activation/starter.h \
 	daemon/activation/units.h \
 	daemon/relay/call.c daemon/relay/call.h \
+	daemon/relay/inner.c daemon/relay/inner.h \
+	daemon/topic/topics.c daemon/topic/topics.h daemon/topic/topic_internal.h \
+	daemon/topic/topic.c daemon/topic/replica.c daemon/topic/subscriber.c \
+	daemon/topic/topic_intake.c daemon/topic/waiting.c \
+	daemon/topic/topic_kept.c daemon/topic/topic_kept.h daemon/topic/topic_log.c daemon/topic/topic_log.h \
 	daemon/relay/cancel.c daemon/relay/cancel.h \
-	daemon/relay/channel.c daemon/relay/channel.h \
-	daemon/local/changes.c daemon/local/changes.h \
+	daemon/relay/withdraw.c daemon/relay/withdraw.h \
+	daemon/relay/channel.c daemon/relay/channel.h daemon/relay/channel_input.c \
+	daemon/relay/channel_internal.h daemon/relay/channel_state.c \
+	daemon/relay/sharing.c daemon/relay/sharing.h \
+	daemon/relay/takeover.c daemon/relay/takeover.h \
+	daemon/known/changes.c daemon/known/changes.h \
+	daemon/known/known.c daemon/known/known.h \
 	daemon/local/host_watches.c daemon/local/host_watches.h \
 	daemon/relay/closer.c daemon/relay/closer.h \
 	daemon/relay/errands.c daemon/relay/errands.h \
 	daemon/relay/leaving.c daemon/relay/leaving.h \
 	daemon/relay/memory_lives.c daemon/relay/memory_lives.h \
 	daemon/main/daemon.c daemon/main/daemon.h daemon/main/daemon_internal.h \
+	daemon/main/handover.c daemon/main/handover.h \
+	daemon/main/renewal.c daemon/main/renewal.h \
 	daemon/policy/denied.c daemon/policy/denied.h \
-	daemon/peers/directory.c daemon/peers/directory.h daemon/peers/directory_internal.h \
-	daemon/peers/directory_believe.c daemon/peers/directory_believe.h \
-	daemon/peers/directory_follow.c daemon/peers/directory_follow.h \
-	daemon/peers/directory_serve.c daemon/peers/directory_serve.h \
+	daemon/link/directory.c daemon/link/directory.h daemon/link/directory_internal.h \
+	daemon/link/directory_believe.c \
+	daemon/peers/names.c daemon/peers/names.h \
+	daemon/link/directory_serve.c \
 	daemon/peers/domains.c daemon/peers/domains.h \
 	daemon/peers/peers_forget.c daemon/peers/peers_forget.h \
 	daemon/relay/hop.c daemon/relay/hop.h daemon/relay/hop_internal.h daemon/relay/hop_life.h \
 	daemon/relay/hop_input.c \
+	daemon/relay/hop_image.c daemon/relay/hop_image.h \
 	daemon/hosts/conversation_memory.c daemon/hosts/conversation_memory.h \
 	daemon/hosts/gateway_socket.c daemon/hosts/gateway_socket.h \
 	daemon/hosts/hosts.c daemon/hosts/hosts.h \
 	daemon/link/shared_transport.c daemon/link/shared_transport.h \
 	daemon/link/asks.c daemon/link/asks.h daemon/link/asks_internal.h \
-	daemon/link/asks_here.c daemon/link/asks_out.c daemon/link/asks_taken.c \
+	daemon/link/asks_here.c daemon/link/asks_out.c daemon/link/asks_status.c daemon/link/asks_taken.c \
 	daemon/link/via_hosts.c daemon/link/via_internal.h \
 	daemon/relay/hop_output.c \
 	daemon/xen/keeper.c daemon/xen/keeper.h \
@@ -62,10 +78,12 @@ libdaemon_la_SOURCES = \
 	daemon/link/vchan_transport.c daemon/link/vchan_transport.h \
 	daemon/link/vchan_maker.c \
 	daemon/local/local.c daemon/local/local.h \
+	daemon/local/session_image.c \
 	daemon/peers/peers_lookups.c daemon/peers/peers_lookups.h \
 	daemon/peers/peers.c daemon/peers/peers.h daemon/peers/peers_internal.h \
 	daemon/peers/peers_advertise.c daemon/peers/peers_advertise.h \
 	daemon/peers/peers_all.c daemon/peers/peers_all.h \
+	daemon/peers/peers_askers.c daemon/peers/peers_askers.h \
 	daemon/peers/peers_parse.c daemon/peers/peers_parse.h \
 	daemon/peers/peers_leaves.c daemon/peers/peers_leaves.h \
 	daemon/peers/peers_mend.c daemon/peers/peers_mend.h \
@@ -74,7 +92,8 @@ libdaemon_la_SOURCES = \
 	daemon/peers/peers_saves.c daemon/peers/peers_saves.h \
 	daemon/peers/peers_told.c daemon/peers/peers_told.h \
 	daemon/link/pings.c daemon/link/patience.h daemon/link/pings.h daemon/link/round_trips.h \
-	daemon/peers/rendezvous.c daemon/peers/rendezvous_step.c daemon/peers/rendezvous_step.h \
+	daemon/peers/rendezvous.c daemon/peers/rendezvous_hello.c daemon/peers/rendezvous_internal.h \
+	daemon/peers/rendezvous_rings.c daemon/peers/rendezvous_step.c daemon/peers/rendezvous_step.h \
 	daemon/policy/policy.c daemon/policy/policy.h daemon/policy/policy_internal.h \
 	daemon/policy/policy_read.c \
 	daemon/relay/private_ring.h \
@@ -93,11 +112,11 @@ libdaemon_la_SOURCES = \
 	daemon/serve/status.c daemon/serve/status.h \
 	daemon/serve/status_head.c daemon/serve/status_hosts.c daemon/serve/status_policy.c daemon/serve/status_json.h \
 	daemon/xen/store.c daemon/xen/store.h \
-	daemon/xen/store_worker.c daemon/xen/store_worker.h \
+	daemon/xen/store_watched.c daemon/xen/store_worker.c daemon/xen/store_worker.h daemon/xen/store_worker_internal.h \
 	daemon/xen/store_write.c daemon/xen/store_write.h \
-	daemon/local/stream.c daemon/local/stream.h \
+	daemon/local/stream.c daemon/local/stream.h daemon/local/stream_internal.h daemon/local/stream_socket.c \
 	daemon/local/streams.c daemon/local/streams.h \
-	daemon/xen/vchan.c daemon/xen/vchan.h \
+	daemon/xen/vchan.c daemon/xen/vchan.h daemon/xen/vchan_host.c \
 	daemon/xen/vchan_internal.h daemon/xen/vchan_kept.c daemon/xen/vchan_kept.h \
 	daemon/xen/vchan_layout.c daemon/xen/vchan_layout.h \
 	daemon/serve/viewer.c daemon/serve/viewer.h \

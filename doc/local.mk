@@ -2,36 +2,35 @@
 if ENABLE_NATS
 dist_man_MANS += doc/xenmsg-gateway.8
 endif
-dist_man_MANS += doc/xenmsg.1 doc/xensim.1 doc/xenmsg.3 doc/xenmsg-policy.5 doc/xenmsg-activation.5 doc/xenmsgd.8 doc/xenmsgd.conf.5
+dist_man_MANS += doc/xenmsg.1 doc/xenmsg.3 doc/xenmsg-policy.5 doc/xenmsg-activation.5 doc/xenmsgd.8 doc/xenmsgd.conf.5
 # A page for each group of functions, and a link to it for each other function of the group.
 dist_man_MANS += \
 	doc/man3/xenmsg_bind.3 doc/man3/xenmsg_call.3 doc/man3/xenmsg_connect.3 doc/man3/xenmsg_message_data.3 \
-	doc/man3/xenmsg_mux_open.3 doc/man3/xenmsg_op_withdraw.3 doc/man3/xenmsg_open.3 doc/man3/xenmsg_peek.3 doc/man3/xenmsg_process.3 doc/man3/xenmsg_query.3 doc/man3/xenmsg_reason.3 \
-	doc/man3/xenmsg_reply.3 doc/man3/xenmsg_send.3 doc/man3/xenmsg_watch.3
+	doc/man3/xenmsg_op_withdraw.3 doc/man3/xenmsg_open.3 doc/man3/xenmsg_pause.3 doc/man3/xenmsg_peek.3 doc/man3/xenmsg_process.3 doc/man3/xenmsg_query.3 doc/man3/xenmsg_reason.3 \
+	doc/man3/xenmsg_reply.3 doc/man3/xenmsg_send.3 doc/man3/xenmsg_stream_connect.3 doc/man3/xenmsg_subscribe.3 doc/man3/xenmsg_watch.3
 dist_man_MANS += \
 	doc/man3/xenmsg_accept.3 doc/man3/xenmsg_begin_bind.3 doc/man3/xenmsg_break.3 \
 	doc/man3/xenmsg_begin_call.3 doc/man3/xenmsg_begin_query.3 doc/man3/xenmsg_close.3 \
 	doc/man3/xenmsg_domid.3 doc/man3/xenmsg_fd.3 doc/man3/xenmsg_flush.3 \
 	doc/man3/xenmsg_listen.3 doc/man3/xenmsg_max_message.3 doc/man3/xenmsg_message_detach.3 doc/man3/xenmsg_message_endpoint.3 \
-	doc/man3/xenmsg_message_free.3 doc/man3/xenmsg_message_sender_domid.3 \
-	doc/man3/xenmsg_message_sender_gid.3 doc/man3/xenmsg_message_sender_host.3 \
-	doc/man3/xenmsg_message_sender_name.3 \
-	doc/man3/xenmsg_message_sender_pid.3 doc/man3/xenmsg_message_sender_uid.3 doc/man3/xenmsg_message_size.3 \
+	doc/man3/xenmsg_message_free.3 doc/man3/xenmsg_message_sender.3 doc/man3/xenmsg_message_size.3 \
+	doc/man3/xenmsg_drain.3 doc/man3/xenmsg_begin_drain.3 doc/man3/xenmsg_resume.3 doc/man3/xenmsg_message_on_withdrawn.3 doc/man3/xenmsg_await_room.3 \
+	doc/man3/xenmsg_begin_await_room.3 doc/man3/xenmsg_await_reply_room.3 doc/man3/xenmsg_begin_await_reply_room.3 \
+	doc/man3/xenmsg_message_time_left.3 doc/man3/xenmsg_message_trace.3 \
 	doc/man3/xenmsg_message_wants_reply.3 doc/man3/xenmsg_begin_open.3 doc/man3/xenmsg_begin_listen.3 \
-	doc/man3/xenmsg_peer_host.3 doc/man3/xenmsg_ping.3 doc/man3/xenmsg_begin_send.3 doc/man3/xenmsg_begin_ping.3 doc/man3/xenmsg_recv.3 doc/man3/xenmsg_refuse.3 \
+	doc/man3/xenmsg_peer_domain_name.3 doc/man3/xenmsg_peer_domid.3 doc/man3/xenmsg_peer_endpoint.3 doc/man3/xenmsg_peer_gid.3 doc/man3/xenmsg_peer_host.3 doc/man3/xenmsg_peer_pid.3 doc/man3/xenmsg_peer_uid.3 doc/man3/xenmsg_ping.3 doc/man3/xenmsg_begin_send.3 doc/man3/xenmsg_begin_ping.3 doc/man3/xenmsg_recv.3 doc/man3/xenmsg_refuse.3 \
 	doc/man3/xenmsg_reply_error.3 doc/man3/xenmsg_reply_exit_status.3 doc/man3/xenmsg_version.3 \
-	doc/man3/xenmsg_take.3 \
+	doc/man3/xenmsg_take.3 doc/man3/xenmsg_on_change.3 \
 	doc/man3/xenmsg_wake.3 doc/man3/xenmsg_begin_connect.3 doc/man3/xenmsg_begin_watch.3 doc/man3/xenmsg_unbind.3 doc/man3/xenmsg_unwatch.3 doc/man3/xenmsg_wait.3 \
 	doc/man3/xenmsg_reserve.3 doc/man3/xenmsg_commit.3 doc/man3/xenmsg_unreserve.3 \
-	doc/man3/xenmsg_max_at_once.3 \
-	doc/man3/xenmsg_mux_close.3 doc/man3/xenmsg_mux_fd.3 doc/man3/xenmsg_mux_process.3 \
-	doc/man3/xenmsg_mux_wait.3 doc/man3/xenmsg_mux_reason.3 doc/man3/xenmsg_mux_listen.3 \
-	doc/man3/xenmsg_mux_unlisten.3 doc/man3/xenmsg_mux_connect.3 doc/man3/xenmsg_stream_set_callbacks.3 \
+	doc/man3/xenmsg_max_at_once.3 doc/man3/xenmsg_begin_subscribe.3 doc/man3/xenmsg_unsubscribe.3 doc/man3/xenmsg_message_key.3 doc/man3/xenmsg_message_notice.3 \
+	\
+	doc/man3/xenmsg_stream_listen.3 doc/man3/xenmsg_begin_stream_listen.3 doc/man3/xenmsg_stream_set_callbacks.3 \
 	doc/man3/xenmsg_stream_write.3 doc/man3/xenmsg_stream_end.3 doc/man3/xenmsg_stream_resume.3 \
 	doc/man3/xenmsg_stream_close.3
-dist_doc_DATA += doc/architecture.md doc/fields.md doc/first-hour.md doc/hosts.md doc/metrics.md doc/probes.md doc/promises.md doc/protocol.md doc/python.md doc/run.md doc/xensim.md doc/running-on-xen.md doc/security.md doc/tutorial.md doc/status.schema.json \
+dist_doc_DATA += doc/architecture.md doc/examples.md doc/fields.md doc/first-hour.md doc/handover.md doc/hosts.md doc/metrics.md doc/probes.md doc/promises.md doc/protocol.md doc/python.md doc/rust.md doc/run.md doc/running-on-xen.md doc/security.md doc/tutorial.md doc/upgrade.md doc/status.schema.json \
 	doc/commands.schema.json \
-	doc/way-of-a-message.svg
+	doc/way-of-a-message.svg doc/terminal-doctor.svg doc/terminal-status.svg doc/terminal-top.svg
 EXTRA_DIST += NEWS scripts/demo scripts/draw doc/way-of-a-message.dot
 performancedir = $(docdir)/performance
 dist_performance_DATA = doc/performance/README.md doc/performance/results.md doc/performance/results.json \
@@ -75,4 +74,13 @@ dist_decisions_DATA = \
 	doc/decisions/0036-the-gateway-shares-memory.md \
 	doc/decisions/0037-many-streams-in-one-session.md \
 	doc/decisions/0038-what-lies-in-the-kernel-is-measured.md \
+	doc/decisions/0039-shared-endpoints.md \
+	doc/decisions/0040-one-table-of-who-is-there.md \
+	doc/decisions/0041-a-connection-outlives-its-daemon.md \
+	doc/decisions/0042-rust-borrows-its-connection.md \
+	doc/decisions/0043-who-waits-for-a-receiver-watches.md \
+	doc/decisions/0044-one-to-many-is-a-log-with-positions.md \
+	doc/decisions/0045-the-image-and-memory-that-can-t-be-mapped-again.md \
+	doc/decisions/0046-the-hosts-policy-is-told-as-shares.md \
+	doc/decisions/0047-domain-0-sees-what-guests-let-it.md \
 	doc/decisions/README.md

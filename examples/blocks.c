@@ -68,14 +68,15 @@ static ssize_t send_block(struct xenmsg *conn, const char *address, size_t size)
 	int r;
 
 	while ((r = xenmsg_reserve(conn, address, size, &data)) == -EAGAIN)
-		if (xenmsg_wait(conn, -1) < 0)
-			return -ENOTCONN;
+		if ((r = xenmsg_await_room(conn, address, size, NULL)) < 0)
+			return r;
 	if (r < 0)
 		return r;
 	n = read(STDIN_FILENO, data, size);
 	if (n < 0) {
+		r = -errno;
 		xenmsg_unreserve(conn);
-		return -errno;
+		return r;
 	}
 	r = xenmsg_commit(conn, (size_t)n, NULL, delivered, NULL, NULL);
 	if (r < 0)
@@ -90,9 +91,12 @@ static int send_all(struct xenmsg *conn, const char *address, size_t size)
 
 	while ((n = send_block(conn, address, size)) > 0 && outcome == 0)
 		;
-	while (n >= 0 && under_way && outcome == 0)
-		if (xenmsg_wait(conn, -1) < 0)
-			return -ENOTCONN;
+	while (n >= 0 && under_way && outcome == 0) {
+		int r = xenmsg_wait(conn, -1);
+
+		if (r < 0)
+			return r;
+	}
 	return n < 0 ? (int)n : outcome;
 }
 

@@ -58,8 +58,9 @@ static void on_event(void *userdata, const struct xenmsg_event *event)
 
 static void on_message(void *userdata, struct xenmsg_message *message)
 {
-	show(xenmsg_message_sender_domid(message), xenmsg_message_sender_name(message),
-	     xenmsg_message_data(message), xenmsg_message_size(message));
+	show(xenmsg_peer_domid(xenmsg_message_sender(message)),
+	     xenmsg_peer_domain_name(xenmsg_message_sender(message)), xenmsg_message_data(message),
+	     xenmsg_message_size(message));
 	xenmsg_message_free(message);
 }
 

@@ -56,7 +56,7 @@ static void parse(struct xenmsg_message *message, struct request *request)
 	const char *rest = xenmsg_message_data(message);
 	size_t left = xenmsg_message_size(message);
 
-	request->domid = xenmsg_message_sender_domid(message);
+	request->domid = xenmsg_peer_domid(xenmsg_message_sender(message));
 	request->verb = rest;
 	request->verb_size = next_word(&rest, &left);
 	request->key = rest;
@@ -177,7 +177,7 @@ static int serve(struct xenmsg *conn, const char *endpoint)
 			break;
 		if (answer(&entries, message) < 0)
 			fprintf(stderr, "kv: a caller in domain %u got no answer\n",
-				xenmsg_message_sender_domid(message));
+				xenmsg_peer_domid(xenmsg_message_sender(message)));
 		xenmsg_message_free(message);
 	}
 	while (entries)

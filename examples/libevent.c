@@ -31,7 +31,7 @@ struct loop {
 
 static void on_message(void *userdata, struct xenmsg_message *message)
 {
-	printf("from domain %u: %.*s\n", xenmsg_message_sender_domid(message),
+	printf("from domain %u: %.*s\n", xenmsg_peer_domid(xenmsg_message_sender(message)),
 	       (int)xenmsg_message_size(message), (const char *)xenmsg_message_data(message));
 	fflush(stdout);
 	xenmsg_message_free(message);
@@ -99,9 +99,10 @@ int main(int argc, char **argv)
 	}
 	r = xenmsg_open(&loop.conn, NULL, NULL);
 	if (r == 0)
-		r = xenmsg_bind(loop.conn, argv[1], NULL, on_message, &loop);
+		r = xenmsg_bind(loop.conn, argv[1], XENMSG_FLAGS(XENMSG_ONLY_MESSAGES), on_message, &loop);
 	if (r < 0) {
 		fprintf(stderr, "loop: %s\n", strerror(-r));
+		xenmsg_close(loop.conn);
 		return 1;
 	}
 	loop.base = event_base_new();

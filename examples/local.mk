@@ -1,7 +1,16 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Examples compile in every build, so that they stay true, and are installed as sources.
 check_PROGRAMS += examples/ping examples/loop examples/blocks examples/chat examples/copy examples/kv examples/mirror examples/rendezvous \
-	examples/request-reply
+	examples/request-reply examples/agent examples/busy examples/deadline examples/proxy
+examples_agent_SOURCES = examples/agent.c
+examples_agent_LDADD = libxenmsg.la
+examples_busy_SOURCES = examples/busy.c
+examples_busy_LDADD = libxenmsg.la
+examples_deadline_SOURCES = examples/deadline.c
+examples_deadline_LDADD = libxenmsg.la
+examples_deadline_LDFLAGS = -no-install
+examples_proxy_SOURCES = examples/proxy.c
+examples_proxy_LDADD = libxenmsg.la
 examples_ping_SOURCES = examples/ping.c
 examples_ping_LDADD = libxenmsg.la
 # Run by tests in simulated domains, so without libtool's wrappers.
@@ -36,22 +45,31 @@ examples_glib_SOURCES = examples/glib.c
 examples_glib_CFLAGS = $(AM_CFLAGS) $(GLIB_CFLAGS)
 examples_glib_LDADD = libxenmsg.la $(GLIB_LIBS)
 endif
+if HAVE_LIBUV
+check_PROGRAMS += examples/libuv
+examples_libuv_SOURCES = examples/libuv.c
+examples_libuv_CFLAGS = $(AM_CFLAGS) $(LIBUV_CFLAGS)
+examples_libuv_LDADD = libxenmsg.la $(LIBUV_LIBS)
+endif
 
-exampledir = $(docdir)/examples
-dist_example_DATA = \
+dist_example_DATA += \
+	examples/agent.c \
 	examples/blocks.c \
+	examples/busy.c \
 	examples/chat.c \
 	examples/copy.c \
+	examples/deadline.c \
 	examples/glib.c \
 	examples/kv.c \
 	examples/libevent.c \
+	examples/libuv.c \
 	examples/mirror.c \
 	examples/ping.c \
+	examples/proxy.c \
 	examples/rendezvous.c \
 	examples/request-reply.c \
-	examples/sdevent.c \
-	examples/xensim-workflow.yml
+	examples/sdevent.c
 natsexampledir = $(exampledir)/nats
 dist_natsexample_DATA = examples/nats/nats-server.conf
-dist_example_SCRIPTS = examples/chat.sh examples/kv.sh examples/loop.py examples/rendezvous.sh examples/request-reply.py \
-	examples/request-reply.sh examples/xensim-test.sh
+dist_example_SCRIPTS += examples/chat.sh examples/kv.sh examples/loop.py examples/rendezvous.sh examples/request-reply.py \
+	examples/request-reply.sh

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * Echoes what comes on any number of byte streams at once, all of them in one session with the daemon.
+ * Echoes what comes on any number of byte streams at once, all of them in one connection.
  *
  *   mirror glass                      in domain 5, say
  *   xenmsg connect 5:glass            in domain 3: what you type comes back
@@ -16,65 +16,70 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <xenmsg-mux.h>
+#include <xenmsg-stream.h>
 
 /* What comes is echoed at once, as far as there is room. The rest stays with the library until there is some. */
-static size_t on_data(void *userdata, const void *data, size_t size)
+static size_t on_data(void *userdata, struct xenmsg_stream *stream, const void *data, size_t size)
 {
-	return xenmsg_stream_write(userdata, data, size);
+	ssize_t written = xenmsg_stream_write(stream, data, size);
+
+	return written < 0 ? size : (size_t)written; /* it is broken: nothing can be done with what came */
 }
 
-static void on_room(void *userdata)
+static void on_room(void *userdata, struct xenmsg_stream *stream)
 {
-	xenmsg_stream_resume(userdata);
+	xenmsg_stream_resume(stream);
 }
 
-static void on_ended(void *userdata)
+static void on_ended(void *userdata, struct xenmsg_stream *stream)
 {
-	xenmsg_stream_end(userdata);
-	xenmsg_stream_close(userdata);
+	xenmsg_stream_end(stream);
+	xenmsg_stream_close(stream);
 }
 
-static void on_broken(void *userdata, int error)
+static void on_broken(void *userdata, struct xenmsg_stream *stream, int error)
 {
-	xenmsg_stream_close(userdata);
+	xenmsg_stream_close(stream);
 }
 
 static const struct xenmsg_stream_callbacks callbacks = {
+	.size = sizeof(struct xenmsg_stream_callbacks),
 	.data = on_data,
 	.ended = on_ended,
 	.room = on_room,
 	.broken = on_broken,
 };
 
-static void on_incoming(void *userdata, struct xenmsg_stream *stream, const struct xenmsg_peer *peer,
-			const char *host)
+static void on_incoming(void *userdata, struct xenmsg_stream *stream, const struct xenmsg_peer *peer)
 {
-	printf("a stream from uid %u of domain %u%s%s\n", peer->uid, peer->domid, *host ? " on " : "", host);
+	const char *host = xenmsg_peer_host(peer);
+
+	printf("a stream from uid %u of domain %u%s%s\n", xenmsg_peer_uid(peer), xenmsg_peer_domid(peer),
+	       *host ? " on " : "", host);
 	fflush(stdout);
-	xenmsg_stream_set_callbacks(stream, &callbacks, stream);
+	xenmsg_stream_set_callbacks(stream, &callbacks, NULL);
 }
 
 int main(int argc, char **argv)
 {
-	struct xenmsg_mux *mux;
+	struct xenmsg *conn;
 	int r;
 
 	if (argc != 2) {
 		fprintf(stderr, "usage: mirror ENDPOINT\n");
 		return 2;
 	}
-	r = xenmsg_mux_open(&mux, NULL, NULL, on_incoming, NULL);
+	r = xenmsg_open(&conn, NULL, XENMSG_FLAGS(XENMSG_RECONNECT));
 	if (r < 0) {
-		fprintf(stderr, "mirror: no session with xenmsgd: %s\n", strerror(-r));
+		fprintf(stderr, "mirror: no connection to xenmsgd: %s\n", strerror(-r));
 		return 1;
 	}
-	r = xenmsg_mux_listen(mux, argv[1], XENMSG_FLAGS(XENMSG_FROM_HOSTS));
+	r = xenmsg_stream_listen(conn, argv[1], XENMSG_FLAGS(XENMSG_FROM_HOSTS), on_incoming, NULL);
 	if (r < 0)
 		fprintf(stderr, "mirror: %s: %s\n", argv[1],
-			*xenmsg_mux_reason(mux) ? xenmsg_mux_reason(mux) : strerror(-r));
+			*xenmsg_reason(conn) ? xenmsg_reason(conn) : strerror(-r));
 	while (r >= 0)
-		r = xenmsg_mux_wait(mux, -1);
-	xenmsg_mux_close(mux);
+		r = xenmsg_wait(conn, -1);
+	xenmsg_close(conn);
 	return 1;
 }

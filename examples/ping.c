@@ -14,6 +14,7 @@
  *   cc ping.c $(pkg-config --cflags --libs xenmsg) -o ping
  */
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,7 +32,7 @@ static int fail(struct xenmsg *conn, const char *what, int error)
 
 static int echo(struct xenmsg *conn, const char *endpoint)
 {
-	int r = xenmsg_bind(conn, endpoint, NULL, NULL, NULL);
+	int r = xenmsg_bind(conn, endpoint, XENMSG_FLAGS(XENMSG_ONLY_MESSAGES), NULL, NULL);
 
 	while (r == 0) {
 		struct xenmsg_message *message;
@@ -64,7 +65,8 @@ static double now_us(void)
 static int ping(struct xenmsg *conn, const char *address, const char *reply, long count)
 {
 	const char *colon = strchr(reply, ':');
-	int r = colon ? xenmsg_bind(conn, colon + 1, NULL, NULL, NULL) : -22;
+	int r = colon ? xenmsg_bind(conn, colon + 1, XENMSG_FLAGS(XENMSG_ONLY_MESSAGES), NULL, NULL)
+		      : -EINVAL;
 
 	if (r < 0)
 		return fail(conn, reply, r);
@@ -78,7 +80,7 @@ static int ping(struct xenmsg *conn, const char *address, const char *reply, lon
 		if (r < 0)
 			return fail(conn, address, r);
 		printf("%s: %.1f us, from domain %u\n", address, now_us() - start,
-		       xenmsg_message_sender_domid(message));
+		       xenmsg_peer_domid(xenmsg_message_sender(message)));
 		xenmsg_message_free(message);
 	}
 	xenmsg_close(conn);

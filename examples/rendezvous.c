@@ -67,10 +67,10 @@ static void on_message(void *userdata, struct xenmsg_message *message)
 
 	game->received++;
 	if (!game->started)
-		printf("found by domain %u\n", xenmsg_message_sender_domid(message));
+		printf("found by domain %u\n", xenmsg_peer_domid(xenmsg_message_sender(message)));
 	game->started = 1;
 	if (game->sent < game->count)
-		notify(game, xenmsg_message_sender_domid(message));
+		notify(game, xenmsg_peer_domid(xenmsg_message_sender(message)));
 	xenmsg_message_free(message);
 }
 

@@ -17,7 +17,7 @@ mkfifo "$directory/events" "$directory/answers"
 
 xenmsg watch --json "*:$name" >"$directory/events" &
 watch=$!
-read -r event <"$directory/events"
+event=$(grep -m 1 '"domid": *[0-9]' "$directory/events") # the end of the first list is of no domain
 kill "$watch" 2>/dev/null || true # the closed pipe may have ended it
 domid=$(echo "$event" | sed 's/.*"domid": *\([0-9]*\).*/\1/')
 echo "found $name in domain $domid"

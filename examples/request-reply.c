@@ -36,7 +36,7 @@ static int serve(struct xenmsg *conn, const char *endpoint)
 		r = xenmsg_recv(conn, &request, -1);
 		if (r < 0)
 			break;
-		printf("a call from domain %u\n", xenmsg_message_sender_domid(request));
+		printf("a call from domain %u\n", xenmsg_peer_domid(xenmsg_message_sender(request)));
 		turn_around(xenmsg_message_data(request), xenmsg_message_size(request));
 		/* An error only means that this caller is gone, so the service goes on. Freeing a request
 		 * that wasn't answered sends an error. */
@@ -52,12 +52,11 @@ static int call(struct xenmsg *conn, const char *address, const char *text)
 	struct xenmsg_result result;
 	int r = xenmsg_call(conn, address, text, strlen(text), XENMSG_WITHIN(5000), &result);
 
-	if (r < 0)
-		return r;
-	printf("%.*s\n", (int)xenmsg_message_size(result.reply),
-	       (const char *)xenmsg_message_data(result.reply));
-	xenmsg_message_free(result.reply);
-	return 0;
+	if (r == 0)
+		printf("%.*s\n", (int)xenmsg_message_size(result.reply),
+		       (const char *)xenmsg_message_data(result.reply));
+	xenmsg_message_free(result.reply); /* an error that the service has sent may have one, too */
+	return r;
 }
 
 int main(int argc, char **argv)

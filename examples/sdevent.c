@@ -32,7 +32,7 @@ struct loop {
 
 static void on_message(void *userdata, struct xenmsg_message *message)
 {
-	printf("from domain %u: %.*s\n", xenmsg_message_sender_domid(message),
+	printf("from domain %u: %.*s\n", xenmsg_peer_domid(xenmsg_message_sender(message)),
 	       (int)xenmsg_message_size(message), (const char *)xenmsg_message_data(message));
 	fflush(stdout);
 	xenmsg_message_free(message);
@@ -93,7 +93,7 @@ static int on_input(sd_event_source *source, int fd, uint32_t events, void *user
 static int run(struct loop *loop, const char *endpoint)
 {
 	sigset_t signals;
-	int r = xenmsg_bind(loop->conn, endpoint, NULL, on_message, loop);
+	int r = xenmsg_bind(loop->conn, endpoint, XENMSG_FLAGS(XENMSG_ONLY_MESSAGES), on_message, loop);
 
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGTERM);

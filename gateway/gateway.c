@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "gateway/gateway.h"
+#include "gateway/gateway_internal.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -12,56 +12,16 @@
 #include <event2/event.h>
 
 #include "base/clock.h"
-#include "base/descriptors.h"
 #include "base/log.h"
 #include "base/notify.h"
 #include "base/timer.h"
-#include "gateway/conversation.h"
-#include "gateway/daemon_socket.h"
 #include "gateway/log_host.h"
 #include "gateway/nats_connection.h"
 #include "gateway/presence.h"
-#include "gateway/rings.h"
-#include "gateway/settings.h"
-#include "wire/hash.h"
 
-#define SUBJECT_SIZE (sizeof("xenmsg.to..") + 2 * HOST_NAME_SIZE)
-/* Bytes in one message, if the server takes as many. With its head and its line it stays below 32 KiB: a message that comes
- * in two pieces nats-server copies to memory made for it, and what is larger than that Go's heap makes for each anew. */
-#define CHUNK	(32u * 1024 - 256)
-#define CHUNKS	8u /* that a conversation sends before others have their turn */
 #define TICK_MS 250u
 
 _Static_assert(TICK_MS == CONVERSATION_TICK_MS && TICK_MS == PRESENCE_TICK_MS, "one timer serves both");
-
-/* Another host. */
-struct other_host {
-	struct gateway *gateway;
-	char name[HOST_NAME_SIZE];
-	char subject[SUBJECT_SIZE]; /* leads to it */
-	struct conversation conversation;
-	struct rings *rings; /* of the conversation: ASKING and OPEN */
-	size_t put;	     /* bytes that came with the message that is being read, */
-	bool is_broken;	     /* and can't be */
-	UT_hash_handle hh;
-};
-
-struct gateway {
-	const struct settings *settings;
-	struct event_base *base;
-	struct event *tick, *on_term, *on_int;
-	struct notify *notify;
-	struct daemon_socket *daemon;
-	struct nats_connection *nats; /* since the first welcome, as the name is needed; so is presence */
-	struct presence *presence;
-	char host[HOST_NAME_SIZE], id[33];
-	char server[GATEWAY_TEXT_SIZE], why[GATEWAY_TEXT_SIZE]; /* what STATE says; why: it isn't connected */
-	bool is_forbidden; /* something without which nothing works, until the next connection */
-	struct other_host *peers;
-	uint64_t last_id;
-	enum gateway_exit status;
-	uint8_t chunk[MESSAGE_HEAD_SIZE + CHUNK];
-};
 
 static void quit(struct gateway *gateway, enum gateway_exit status)
 {
@@ -71,308 +31,19 @@ static void quit(struct gateway *gateway, enum gateway_exit status)
 
 /* --- what the daemon is told ------------------------------------------------------------------ */
 
-static bool is_connected(const struct gateway *gateway)
+bool gateway_is_connected(const struct gateway *gateway)
 {
 	return gateway->presence && presence_is_joined(gateway->presence) && !gateway->is_forbidden;
 }
 
 static void tell_state(struct gateway *gateway)
 {
-	struct gateway_packet packet = {.type = GATEWAY_STATE, .up = is_connected(gateway)};
+	struct gateway_packet packet = {.type = GATEWAY_STATE, .up = gateway_is_connected(gateway)};
 
 	memcpy(packet.server, gateway->server, sizeof(packet.server));
 	if (!packet.up)
 		memcpy(packet.why, gateway->why, sizeof(packet.why));
 	daemon_socket_send(gateway->daemon, &packet);
-}
-
-static void tell_about(struct gateway *gateway, const char *host, struct gateway_packet packet)
-{
-	snprintf(packet.host, sizeof(packet.host), "%s", host);
-	daemon_socket_send(gateway->daemon, &packet);
-}
-
-static void tell_failed(struct gateway *gateway, const char *host, uint64_t id, int error, const char *why)
-{
-	struct gateway_packet packet = {.type = GATEWAY_FAILED, .id = id, .error = error};
-
-	snprintf(packet.why, sizeof(packet.why), "%s", why);
-	tell_about(gateway, host, packet);
-}
-
-/* --- conversations ---------------------------------------------------------------------------- */
-
-static void on_send(void *userdata, const struct message *message)
-{
-	struct other_host *peer = userdata;
-	uint8_t head[MESSAGE_HEAD_SIZE];
-
-	message_encode(message, head);
-	nats_connection_publish(peer->gateway->nats, peer->subject, head, sizeof(head));
-}
-
-static void on_incoming(void *userdata, uint64_t id)
-{
-	struct other_host *peer = userdata;
-
-	tell_about(peer->gateway, peer->name, (struct gateway_packet){.type = GATEWAY_INCOMING, .id = id});
-}
-
-static void on_connected(void *userdata, uint64_t id)
-{
-	struct other_host *peer = userdata;
-
-	log_debug("%s: conversation %llu begins", peer->name, (unsigned long long)id);
-	tell_about(peer->gateway, peer->name, (struct gateway_packet){.type = GATEWAY_CONNECTED, .id = id});
-	rings_take_more(peer->rings, true);
-}
-
-static void free_rings(struct other_host *peer)
-{
-	rings_free(peer->rings);
-	peer->rings = NULL;
-}
-
-static void on_failed(void *userdata, uint64_t id, int error, const char *why)
-{
-	struct other_host *peer = userdata;
-
-	/* The rings of another conversation may be there, when it is the new one that fails. */
-	if (peer->conversation.id == id)
-		free_rings(peer);
-	tell_failed(peer->gateway, peer->name, id, error, why);
-}
-
-static void on_bytes(void *userdata, const uint8_t *data, size_t size)
-{
-	struct other_host *peer = userdata;
-
-	peer->is_broken |= rings_put(peer->rings, data, size) < 0;
-	peer->put += size;
-}
-
-static void on_ended(void *userdata, const char *why)
-{
-	struct other_host *peer = userdata;
-
-	if (why)
-		log_limited(LOG_LINK, log_by_host(peer->name), LOG_LEVEL_WARNING,
-			    "%s: the conversation is lost: %s; the daemons resume on another one", peer->name,
-			    why);
-	free_rings(peer);
-}
-
-static const struct conversation_callbacks conversation_callbacks = {
-	.send = on_send,
-	.incoming = on_incoming,
-	.connected = on_connected,
-	.failed = on_failed,
-	.bytes = on_bytes,
-	.ended = on_ended,
-};
-
-static struct other_host *find_peer(struct gateway *gateway, const char *host)
-{
-	struct other_host *peer;
-
-	HASH_FIND_STR(gateway->peers, host, peer);
-	return peer;
-}
-
-/* Finds or makes it. NULL: out of memory. */
-static struct other_host *get_peer(struct gateway *gateway, const char *host)
-{
-	struct other_host *peer = find_peer(gateway, host);
-
-	if (peer || !(peer = calloc(1, sizeof(*peer))))
-		return peer;
-	peer->gateway = gateway;
-	snprintf(peer->name, sizeof(peer->name), "%s", host);
-	snprintf(peer->subject, sizeof(peer->subject), "xenmsg.to.%s.%s", host, gateway->host);
-	conversation_init(&peer->conversation, &conversation_callbacks, peer,
-			  strcmp(gateway->host, host) < 0);
-	HASH_ADD_STR(gateway->peers, name, peer);
-	return peer;
-}
-
-static void free_peer(struct other_host *peer)
-{
-	HASH_DEL(peer->gateway->peers, peer);
-	rings_free(peer->rings);
-	free(peer);
-}
-
-static void lose_all(struct gateway *gateway, const char *why)
-{
-	struct other_host *peer, *next;
-
-	HASH_ITER(hh, gateway->peers, peer, next)
-		conversation_lose(&peer->conversation, EHOSTUNREACH, why);
-}
-
-/* --- the bytes of a conversation -------------------------------------------------------------- */
-
-/* Lets bytes be taken again if they may go. */
-static void go_on(struct other_host *peer)
-{
-	if (peer->rings && conversation_room(&peer->conversation) > 0 &&
-	    !nats_connection_is_full(peer->gateway->nats))
-		rings_take_more(peer->rings, true);
-}
-
-/* How much may go at once; 0: nothing now. */
-static size_t chunk_size(struct other_host *peer)
-{
-	size_t payload = nats_connection_max_payload(peer->gateway->nats);
-	size_t size = payload > MESSAGE_HEAD_SIZE ? payload - MESSAGE_HEAD_SIZE : 0;
-	size_t room = conversation_room(&peer->conversation);
-
-	if (size > CHUNK)
-		size = CHUNK;
-	if (size > room)
-		size = room;
-	return size < RINGS_TAKE_MIN ? 0 : size;
-}
-
-/* Ends a conversation that is OPEN, for a reason of ours. */
-static void end_conversation(struct other_host *peer, const char *why)
-{
-	if (why)
-		log_limited(LOG_LINK, log_by_host(peer->name), LOG_LEVEL_WARNING,
-			    "%s: the conversation ends: %s", peer->name, why);
-	conversation_close(&peer->conversation);
-	free_rings(peer);
-}
-
-/* Sends the next bytes. False: not now. */
-static bool send_chunk(struct other_host *peer)
-{
-	struct gateway *gateway = peer->gateway;
-	size_t size = chunk_size(peer);
-	struct message message;
-	ssize_t got;
-
-	if (size == 0 || nats_connection_is_full(gateway->nats)) {
-		if (size == 0)
-			conversation_wait(&peer->conversation);
-		rings_take_more(peer->rings, false); /* until go_on() */
-		return false;
-	}
-	got = rings_take(peer->rings, gateway->chunk + MESSAGE_HEAD_SIZE, size);
-	if (got == -EAGAIN)
-		return false;
-	if (got <= 0) {
-		end_conversation(peer, got < 0 ? "the daemon has spoilt its ring" : NULL);
-		return false;
-	}
-	conversation_data(&peer->conversation, (size_t)got, &message, clock_ms());
-	message_encode(&message, gateway->chunk);
-	nats_connection_publish(gateway->nats, peer->subject, gateway->chunk,
-				MESSAGE_HEAD_SIZE + (size_t)got);
-	return true;
-}
-
-static void on_rings_ready(void *userdata)
-{
-	struct other_host *peer = userdata;
-
-	for (unsigned i = 0; i < CHUNKS; i++)
-		if (!send_chunk(peer))
-			return;
-	rings_again(peer->rings);
-}
-
-/* The bytes of a message were put into the rings. */
-static void after_bytes(struct other_host *peer)
-{
-	size_t put = peer->put;
-	bool is_broken = peer->is_broken;
-
-	peer->put = 0;
-	peer->is_broken = false;
-	if (peer->rings && is_broken)
-		end_conversation(peer, "that host sends what can't be");
-	else if (peer->rings && put)
-		conversation_taken(&peer->conversation, put);
-}
-
-/* --- what the daemon asks --------------------------------------------------------------------- */
-
-static void on_daemon_connect(struct gateway *gateway, const struct gateway_packet *packet, const int *fds)
-{
-	struct other_host *peer;
-	struct rings *rings = NULL;
-	uint8_t nonce[MESSAGE_NONCE_SIZE];
-
-	if (!is_connected(gateway) || !presence_is_up(gateway->presence, packet->host)) {
-		descriptors_close(fds, GATEWAY_FDS);
-		if (!is_connected(gateway))
-			tell_failed(gateway, packet->host, packet->id, EHOSTUNREACH, gateway->why);
-		else
-			tell_failed(gateway, packet->host, packet->id, EHOSTDOWN, "no such host is there");
-		return;
-	}
-	peer = get_peer(gateway, packet->host);
-	if (!peer)
-		descriptors_close(fds, GATEWAY_FDS);
-	if (!peer || rings_new(&rings, gateway->base, fds, on_rings_ready, peer) < 0 ||
-	    getrandom(nonce, sizeof(nonce), 0) != sizeof(nonce)) {
-		rings_free(rings);
-		tell_failed(gateway, packet->host, packet->id, EHOSTUNREACH, "out of memory");
-		return;
-	}
-	conversation_connect(&peer->conversation, packet->id, nonce, clock_ms());
-	if (peer->conversation.state == CONVERSATION_ASKING && peer->conversation.id == packet->id)
-		peer->rings = rings;
-	else
-		rings_free(rings);
-}
-
-static void on_daemon_accept(struct gateway *gateway, const struct gateway_packet *packet, const int *fds)
-{
-	struct other_host *peer = find_peer(gateway, packet->host);
-	bool is_awaited =
-		peer && peer->conversation.state == CONVERSATION_ASKED && peer->conversation.id == packet->id;
-
-	if (is_awaited && rings_new(&peer->rings, gateway->base, fds, on_rings_ready, peer) == 0) {
-		conversation_accept(&peer->conversation, packet->id, clock_ms());
-		return;
-	}
-	if (is_awaited)
-		conversation_decline(&peer->conversation, packet->id); /* out of memory */
-	else
-		descriptors_close(fds, GATEWAY_FDS);
-	tell_failed(gateway, packet->host, packet->id, EAGAIN,
-		    "the other end doesn't wait for that any more");
-}
-
-static void on_no_descriptors(struct gateway *gateway, const struct gateway_packet *packet)
-{
-	static const char why[] = "the gateway has no descriptors left: see LimitNOFILE= in its unit";
-	struct other_host *peer = find_peer(gateway, packet->host);
-
-	log_limited(LOG_LIMIT, log_by_host(packet->host), LOG_LEVEL_WARNING, "%s: %s", packet->host, why);
-	if (packet->type == GATEWAY_ACCEPT && peer)
-		conversation_decline(&peer->conversation, packet->id);
-	tell_failed(gateway, packet->host, packet->id, EHOSTUNREACH, why);
-}
-
-static void on_packet(void *userdata, const struct gateway_packet *packet, const int *fds)
-{
-	struct gateway *gateway = userdata;
-	struct other_host *peer;
-
-	if ((packet->type == GATEWAY_CONNECT || packet->type == GATEWAY_ACCEPT) && !fds)
-		on_no_descriptors(gateway, packet);
-	else if (packet->type == GATEWAY_CONNECT)
-		on_daemon_connect(gateway, packet, fds);
-	else if (packet->type == GATEWAY_ACCEPT)
-		on_daemon_accept(gateway, packet, fds);
-	else if (fds)
-		descriptors_close(fds, GATEWAY_FDS);
-	peer = packet->type == GATEWAY_DECLINE ? find_peer(gateway, packet->host) : NULL;
-	if (peer)
-		conversation_decline(&peer->conversation, packet->id);
 }
 
 /* --- what comes from NATS --------------------------------------------------------------------- */
@@ -381,7 +52,6 @@ static void on_peer_message(struct gateway *gateway, const char *host, const uin
 {
 	uint64_t now_ms = clock_ms();
 	struct message message;
-	struct other_host *peer;
 
 	if (message_decode(untrusted, size, &message) < 0) {
 		log_limited(LOG_BAD_VALUE, log_by_host(host), LOG_LEVEL_WARNING,
@@ -393,15 +63,8 @@ static void on_peer_message(struct gateway *gateway, const char *host, const uin
 		return;
 	}
 	/* A host that isn't known yet asks again. */
-	if (!is_connected(gateway) || !presence_is_up(gateway->presence, host) ||
-	    !(peer = get_peer(gateway, host)))
-		return;
-	if (message.kind == MESSAGE_CONNECT && !daemon_socket_is_welcome(gateway->daemon))
-		return;
-	if (conversation_message(&peer->conversation, &message, gateway->last_id + 2, now_ms))
-		gateway->last_id += 2;
-	after_bytes(peer);
-	go_on(peer);
+	if (gateway_is_connected(gateway) && presence_is_up(gateway->presence, host))
+		other_host_message(gateway, host, &message, now_ms);
 }
 
 static void on_message(void *userdata, const char *subject, const uint8_t *data, size_t size)
@@ -441,7 +104,7 @@ static void on_nats_lost(void *userdata, const char *why)
 	gateway->server[0] = '\0';
 	presence_stop(gateway->presence);
 	snprintf(gateway->why, sizeof(gateway->why), "not connected to NATS: %s", why);
-	lose_all(gateway, gateway->why);
+	other_hosts_lose_all(gateway, gateway->why);
 	if (strcmp(before, gateway->why)) { /* it is tried each second or two */
 		log_warning("%s; it is tried again", gateway->why);
 		tell_state(gateway);
@@ -465,7 +128,7 @@ static void on_complaint(void *userdata, const char *what)
 		 gateway->host, what);
 	log_error("%s; is the user in [nats] the one of %s?", gateway->why, gateway->host);
 	presence_stop(gateway->presence);
-	lose_all(gateway, gateway->why);
+	other_hosts_lose_all(gateway, gateway->why);
 	tell_state(gateway);
 }
 
@@ -474,7 +137,7 @@ static void on_nats_room(void *userdata)
 	struct gateway *gateway = userdata;
 
 	for (struct other_host *peer = gateway->peers; peer; peer = peer->hh.next)
-		go_on(peer);
+		other_host_go_on(peer);
 }
 
 static const struct nats_callbacks nats_callbacks = {
@@ -524,17 +187,17 @@ static void on_host(void *userdata, const char *host, const char *instance, bool
 {
 	struct gateway *gateway = userdata;
 	struct gateway_packet packet = {.type = GATEWAY_HOST, .up = up};
-	struct other_host *peer = find_peer(gateway, host);
+	struct other_host *peer = other_host_find(gateway, host);
 
 	if (peer && is_other)
 		conversation_lose(&peer->conversation, EHOSTDOWN, *why ? why : "it was started anew");
 	if (peer && !up)
-		free_peer(peer);
+		other_host_free(peer);
 	log_limited(LOG_PRESENCE, log_by_host(host), LOG_LEVEL_INFO, "host %s is %s%s%s", host,
 		    up ? "up" : "down", *why ? ": " : "", why);
 	snprintf(packet.instance, sizeof(packet.instance), "%s", instance);
 	snprintf(packet.why, sizeof(packet.why), "%s", why);
-	tell_about(gateway, host, packet);
+	gateway_tell_about(gateway, host, packet);
 }
 
 static void on_rival(void *userdata, const char *id, const char *instance)
@@ -617,9 +280,14 @@ static void on_daemon_lost(void *userdata, const char *why)
 	log_warning("daemon: %s; it is tried again each second", why);
 	HASH_ITER(hh, gateway->peers, peer, next) {
 		conversation_close(&peer->conversation);
-		free_rings(peer);
+		other_host_free_rings(peer);
 	}
 	presence_leave(gateway->presence, clock_ms());
+}
+
+static void on_packet(void *userdata, const struct gateway_packet *packet, const int *fds)
+{
+	other_host_packet(userdata, packet, fds);
 }
 
 static const struct daemon_socket_callbacks daemon_callbacks = {
@@ -654,7 +322,7 @@ static void write_condition(void *userdata, char *text, size_t size)
 
 	if (!gateway->presence)
 		snprintf(text, size, "waits for the daemon");
-	else if (!is_connected(gateway))
+	else if (!gateway_is_connected(gateway))
 		snprintf(text, size, "host %s: %s", gateway->host, gateway->why);
 	else
 		snprintf(text, size, "host %s, connected to %s, %u other hosts are up", gateway->host,
@@ -710,7 +378,7 @@ void gateway_free(struct gateway *gateway)
 	HASH_ITER(hh, gateway->peers, peer, next) {
 		if (gateway->nats)
 			conversation_close(&peer->conversation);
-		free_peer(peer);
+		other_host_free(peer);
 	}
 	nats_connection_free(gateway->nats);
 	presence_free(gateway->presence);

@@ -17,10 +17,11 @@ sbin_PROGRAMS += xenmsg-gateway
 endif
 xenmsg_gateway_SOURCES = \
 	gateway/daemon_socket.c gateway/daemon_socket.h \
-	gateway/gateway.c gateway/gateway.h \
+	gateway/gateway.c gateway/gateway.h gateway/gateway_internal.h \
 	gateway/log_host.h \
 	gateway/main.c \
 	gateway/nats_connection.c gateway/nats_connection.h \
-	gateway/nats_options.c gateway/nats_options.h
+	gateway/nats_options.c gateway/nats_options.h \
+	gateway/other_host.c
 xenmsg_gateway_CFLAGS = $(AM_CFLAGS) $(LIBEVENT_CFLAGS) $(SYSTEMD_CFLAGS) $(NATS_CFLAGS)
 xenmsg_gateway_LDADD = libgateway.la $(LIBEVENT_LIBS) $(SYSTEMD_LIBS) $(NATS_LIBS)

@@ -13,6 +13,8 @@
  * Functions return 0 or a count, or a negative errno. They copy texts and messages: the caller may
  * reuse its memory when a function returns (xenmsg_reserve() and XENMSG_LEND save that copy).
  * Time-outs are in milliseconds: with 0 something is tried, and with a negative one it is waited for for ever.
+ * xenmsg_wait(), xenmsg_flush() and xenmsg_recv() have a bare one, as poll(2) has: they begin nothing, so there is nothing else to
+ * say of how it is done. Whatever begins something takes it among its options.
  *
  * What takes time has two forms. xenmsg_begin_send() and its like begin it and return; `done` is called with what
  * became of it, exactly once if the function returned 0, else never, and never within that function. xenmsg_send()
@@ -61,9 +63,9 @@
  *
  * Waiting: the blocking functions suit programs without a loop. In a loop, watch xenmsg_fd() for
  * reading and call xenmsg_process() when it is readable; time-outs make it so, too. Callbacks run
- * only within xenmsg_process(), xenmsg_wait(), xenmsg_flush(), xenmsg_send(), xenmsg_call(),
- * xenmsg_recv(), xenmsg_peek() and xenmsg_close(). They may call any function: of the first three they
- * get -EBUSY, and xenmsg_close() ends the connection when the function has returned within which
+ * only within xenmsg_process(), xenmsg_wait(), xenmsg_flush(), xenmsg_stream_listen(), xenmsg_stream_resume(), xenmsg_send(), xenmsg_call(),
+ * xenmsg_recv(), xenmsg_peek(), xenmsg_drain(), xenmsg_await_room(), xenmsg_await_reply_room() and xenmsg_close(). They may call any
+ * function: of the first four they get -EBUSY, and xenmsg_close() ends the connection when the function has returned within which
  * the callback runs.
  */
 
@@ -92,13 +94,33 @@ struct xenmsg;
 /* A received message. */
 struct xenmsg_message;
 
+/* ---- who is at the other end ------------------------------------------------------------------ */
+
+/* The program at the other end of a message or a stream. It belongs to what it was got from. */
+struct xenmsg_peer;
+
+/* Each returns a part of its identity. The domid comes from the hypervisor. The daemon of that domain has uid, gid and
+ * pid from its kernel: they are as trustworthy as that domain. Of a program on another host all of it is as trustworthy
+ * as that host. */
+XENMSG_API uint32_t xenmsg_peer_domid(const struct xenmsg_peer *peer);
+XENMSG_API uint32_t xenmsg_peer_uid(const struct xenmsg_peer *peer);
+XENMSG_API uint32_t xenmsg_peer_gid(const struct xenmsg_peer *peer);
+XENMSG_API uint32_t xenmsg_peer_pid(const struct xenmsg_peer *peer);
+/* Returns the name of its domain, "" if the daemon here doesn't know it (names come from domain 0's daemon). */
+XENMSG_API const char *xenmsg_peer_domain_name(const struct xenmsg_peer *peer);
+/* Returns the name of its host, "" for this one. A domid and a name mean another domain on each host, so whoever decides
+ * by them asks for this, too. Policy lets no other host's domain in unless a rule names it. */
+XENMSG_API const char *xenmsg_peer_host(const struct xenmsg_peer *peer);
+/* Returns the endpoint to which it has sent, or opened the stream; of who answers, the one that was called. */
+XENMSG_API const char *xenmsg_peer_endpoint(const struct xenmsg_peer *peer);
+
 /* ---- what is begun, and what becomes of it --------------------------------------------------- */
 
 /* Other ways to do something. What a function doesn't know it refuses with -EINVAL. */
 enum xenmsg_flags {
 	XENMSG_ONLY_MESSAGES =
 		1, /* bind: the endpoint takes no calls, they are refused with -EPROTOTYPE */
-	XENMSG_ONLY_CALLS = 2, /* bind: it takes nothing but calls */
+	XENMSG_ONLY_CALLS = 2, /* bind: it takes nothing but calls; room: for calls */
 	/*
 	 * bind: the payload of a message may stay in the memory that is shared with the daemon until
 	 * xenmsg_message_free(), which saves a copy: of one of 4 KiB to 64 KiB that came in one piece, while there
@@ -118,7 +140,42 @@ enum xenmsg_flags {
 	XENMSG_FROM_HOSTS = 512,
 	/* send: the message is handed to the daemon at once, as a whole, or not sent: -EAGAIN. It has at most
 	 * xenmsg_max_at_once() bytes. xenmsg_send() then doesn't wait for the outcome. */
-	XENMSG_AT_ONCE = 1024
+	XENMSG_AT_ONCE = 1024,
+	/*
+	 * open: the connection outlives its daemon. When that ends or is killed, what was under way ends with what
+	 * is known of it, as always. Then the connection looks for the next daemon by itself, binds the program's
+	 * endpoints there, sets its watches again, and sends what was begun meanwhile, which waits for that within
+	 * its time-out; xenmsg_on_change() tells. xenmsg_fd() stays the same. Streams that are sockets end with their
+	 * daemon, and -ENOTCONN of later functions means no more than that the one thing isn't done.
+	 */
+	XENMSG_RECONNECT = 2048,
+	/*
+	 * bind, listen: other programs of this user that say so, too, may bind the endpoint beside this one. What
+	 * is opened to it, all that one sender sends there, goes to the one with the least to do. When one unbinds
+	 * it or ends, others get what it hadn't taken, and the sender notices nothing: so a service is replaced by
+	 * starting the new one first. A call that was taken and isn't answered by then ends as always; who stops
+	 * answers what it has first (xenmsg_drain()).
+	 */
+	XENMSG_BIND_SHARED = 4096,
+	/*
+	 * send, call, connect: waits, within its time-out, until the receiver is there: where -ENOENT or -EHOSTDOWN
+	 * would be the outcome, since no program has bound the endpoint, its domain or daemon isn't there, or nothing is
+	 * known by that name, it is tried again when the endpoint comes. A time-out says -ETIMEDOUT, and that it isn't
+	 * done. As long as the endpoint is listed all the same, it is tried after pauses, of a second in the end.
+	 * Until then it has cost nobody but this program, which keeps a copy of the message, and one of the 64
+	 * watches of its connection for each address (-ENOBUFS: there are no more). What is for one address is sent in
+	 * the order in which it was begun. Of another host that isn't known the error is as without it.
+	 */
+	XENMSG_WAIT = 32768,
+	/*
+	 * bind: the endpoint is a topic. Only this program sends to it, by "self:" and its name, and what it sends goes
+	 * to all who subscribe (xenmsg_subscribe()). It is delivered when the daemon has it: that waits for no
+	 * subscriber. With no other flag and no handler: nothing comes to it
+	 */
+	XENMSG_TOPIC = 8192,
+	/* bind, with XENMSG_TOPIC: the last message is kept for who subscribes later, as long as the topic is there: he gets it
+	 * first, behind the notice XENMSG_KEPT. So a state is published when it changes, and everybody knows it. */
+	XENMSG_RETAIN = 16384
 };
 
 /* The time-out that a function has if no options are given. */
@@ -129,20 +186,36 @@ struct xenmsg_options {
 	size_t size;	/* sizeof(struct xenmsg_options): later versions have more members */
 	int timeout_ms; /* XENMSG_USUAL_MS, 0: tries, negative: for ever */
 	unsigned flags; /* of enum xenmsg_flags */
+	/* send, commit, call: where the message belongs in a trace, which its receiver is told by
+	 * xenmsg_message_trace(); 1 to 255 printable characters of ASCII, by custom a `traceparent`; NULL: nothing.
+	 * Not with XENMSG_AT_ONCE */
+	const char *trace;
+	/* send, commit, to a topic of this program's: whose value the message is, which subscribers are told by
+	 * xenmsg_message_key(); 1 to 255 printable characters of ASCII; NULL: nobody's. Not with XENMSG_AT_ONCE or
+	 * XENMSG_WAIT */
+	const char *key;
+	/* bind, with XENMSG_RETAIN: not one message is kept for who subscribes later, but the last one of each key, of so many keys,
+	 * those that were published last; an empty message keeps none of its key. Up to XENMSG_KEYS_MAX */
+	unsigned keys;
 };
+#define XENMSG_KEYS_MAX 4095
 
-/* Options for one function call: with this time-out; with these flags. */
+/* Options for one function call: with all of this; with time-out and flags; with one of the two. */
 #ifdef __cplusplus
 static inline const struct xenmsg_options *
 xenmsg_options_given(const struct xenmsg_options &options)
 {
 	return &options;
 }
-#define XENMSG_WITH(timeout_ms, flags)                                                             \
-	xenmsg_options_given(xenmsg_options{sizeof(struct xenmsg_options), (timeout_ms), (flags)})
+#define XENMSG_TRACED(timeout_ms, flags, trace)                                                    \
+	xenmsg_options_given(xenmsg_options{sizeof(struct xenmsg_options), (timeout_ms), (flags),  \
+					    (trace), nullptr, 0})
+#define XENMSG_WITH(timeout_ms, flags) XENMSG_TRACED(timeout_ms, flags, nullptr)
 #else
-#define XENMSG_WITH(timeout_ms, flags)                                                             \
-	(&(const struct xenmsg_options){sizeof(struct xenmsg_options), (timeout_ms), (flags)})
+#define XENMSG_TRACED(timeout_ms, flags, trace)                                                    \
+	(&(const struct xenmsg_options){sizeof(struct xenmsg_options), (timeout_ms), (flags),      \
+					(trace), NULL, 0})
+#define XENMSG_WITH(timeout_ms, flags) XENMSG_TRACED(timeout_ms, flags, NULL)
 #endif
 #define XENMSG_WITHIN(timeout_ms) XENMSG_WITH(timeout_ms, 0)
 #define XENMSG_FLAGS(flags)	  XENMSG_WITH(XENMSG_USUAL_MS, flags)
@@ -160,9 +233,9 @@ XENMSG_API int xenmsg_op_withdraw(struct xenmsg_op *op);
 
 /* What is known of something that was begun. */
 enum xenmsg_fate {
-	XENMSG_DONE = 0,     /* it is done; of a call: a handler has answered it */
-	XENMSG_NOT_DONE = 1, /* it isn't, and never will be: it may be begun again */
-	XENMSG_UNKNOWN = 2   /* it may have been, and nobody can know */
+	XENMSG_FATE_UNKNOWN = 0, /* it may have been done, and nobody can know */
+	XENMSG_FATE_DONE = 1,	 /* it is done; of a call: a handler has answered it */
+	XENMSG_FATE_NOT_DONE = 2 /* it isn't, and never will be: it may be begun again */
 };
 
 /* What became of something that was begun. */
@@ -176,8 +249,8 @@ struct xenmsg_result {
 	 * function until the next one is called for the connection */
 	const char *reason;
 	/* of a call: the answer, or with -EREMOTEIO the data that came with it if there are some; else NULL. Who
-	 * gets the result frees it with xenmsg_message_free(). Its sender isn't filled in: the program that was
-	 * called is the one that answers */
+	 * gets the result frees it with xenmsg_message_free(). Its sender is the program that was called, as it was
+	 * when its first call reached it; uid UINT32_MAX: a daemon on the way is too old to tell */
 	struct xenmsg_message *reply;
 	char *json; /* of a query: the answer, which who gets the result frees with free(3); else NULL */
 	uint64_t round_trip_ns; /* of a ping: nanoseconds; else 0 */
@@ -246,7 +319,8 @@ XENMSG_API int xenmsg_fd(struct xenmsg *conn);
  * the number of callbacks, plus one if a message waits for xenmsg_recv(); or -ENOTCONN (the daemon
  * is gone) or -EPROTO (it violates the protocol): then every send has had its outcome, and only
  * xenmsg_close() is left to call; or -EBUSY within a callback; or -ECANCELED: a callback has called
- * xenmsg_close(), and the connection is gone.
+ * xenmsg_close(), and the connection is gone; or -ENOMEM: there is no memory for the message that has come next. It stays where it
+ * is, and is tried again, at the latest after 100 ms, of which the descriptor tells: the program goes on as ever.
  */
 XENMSG_API int xenmsg_process(struct xenmsg *conn);
 /* Does the same, but sleeps up to timeout_ms until there is something to do. Returns 0 if the time
@@ -264,10 +338,39 @@ XENMSG_API XENMSG_CHECK int xenmsg_flush(struct xenmsg *conn, int timeout_ms);
  * handler. Returns 0. */
 XENMSG_API int xenmsg_wake(struct xenmsg *conn);
 
+/* What happens to a connection: but for the last one to one that outlives its daemon (XENMSG_RECONNECT). */
+enum xenmsg_change_kind {
+	/* the daemon is lost. What watches have told is out of date: they begin anew */
+	XENMSG_DAEMON_LOST = 1,
+	/* there is a daemon again, and endpoints and watches are there again */
+	XENMSG_DAEMON_BACK = 2,
+	/* but not this one, which the new daemon refuses: it is gone, as if the program had ended it. Comes before
+	 * XENMSG_DAEMON_BACK */
+	XENMSG_NOT_RESTORED = 3,
+	/* of any connection: this domain was restored or migrated, and has another number, which xenmsg_domid() says */
+	XENMSG_RENUMBERED = 4
+};
+
+struct xenmsg_change {
+	enum xenmsg_change_kind kind;
+	int error; /* of XENMSG_DAEMON_LOST: -ENOTCONN or -EPROTO; of XENMSG_NOT_RESTORED that of xenmsg_bind() or xenmsg_watch() */
+	int watch; /* of XENMSG_NOT_RESTORED: the watch's number, or 0 */
+	/* of XENMSG_NOT_RESTORED: the endpoint, else "". Valid during the callback */
+	const char *endpoint;
+	const char *reason; /* the daemon's words for people, "" if there are none. Likewise */
+};
+
+typedef void (*xenmsg_change_handler)(void *userdata, const struct xenmsg_change *change);
+
+/* Sets who is told of these changes, within the functions that call back. NULL: nobody. */
+XENMSG_API void xenmsg_on_change(struct xenmsg *conn, xenmsg_change_handler handler,
+				 void *userdata);
+
 /* Returns the daemon's explanation of the last failed function on this connection, for people; ""
  * if there is none. Valid until the next function is called. */
 XENMSG_API const char *xenmsg_reason(struct xenmsg *conn);
-/* Returns the domid of the domain that this program runs in, as the daemon says. */
+/* Returns the domid of the domain that this program runs in, as the daemon says. It changes when the domain is restored or migrated;
+ * xenmsg_on_change() tells. */
 XENMSG_API uint32_t xenmsg_domid(struct xenmsg *conn);
 /* Returns the size of the largest message that the local daemon accepts, in bytes. The receiving
  * side may accept less. */
@@ -282,11 +385,12 @@ typedef void (*xenmsg_message_handler)(void *userdata, struct xenmsg_message *me
 /*
  * Makes an endpoint, which exists until xenmsg_unbind() or xenmsg_close(). Waits for the daemon's
  * answer.
- * options   a time-out, usually 30 s, and XENMSG_ONLY_MESSAGES or XENMSG_ONLY_CALLS, and XENMSG_LEND. With
- *           neither of the first two it takes messages and calls, which come as messages that want a reply
+ * options   a time-out, usually 30 s, and XENMSG_ONLY_MESSAGES or XENMSG_ONLY_CALLS, XENMSG_LEND and
+ *           XENMSG_BIND_SHARED; or XENMSG_TOPIC, with or without XENMSG_RETAIN. With neither of the first two it takes messages and calls, which come as messages
+ *           that want a reply
  * handler   called for every message; NULL: messages are taken with xenmsg_recv()
  * Returns 0, or -EINVAL (not an endpoint's name, or an unknown flag), -EEXIST (bound already,
- * here or by another program), -EACCES (a policy denies it), -ENOBUFS (over a quota), -ENOTCONN,
+ * here or by another program, and they don't share it), -EACCES (a policy denies it), -ENOBUFS (over a quota), -ENOTCONN,
  * -ETIMEDOUT (the daemon didn't answer in time), -EINTR, -ENOMEM.
  */
 XENMSG_API XENMSG_CHECK int xenmsg_bind(struct xenmsg *conn, const char *endpoint,
@@ -306,8 +410,84 @@ XENMSG_API XENMSG_CHECK int xenmsg_begin_bind(struct xenmsg *conn, const char *e
 					      xenmsg_message_handler handler, xenmsg_done done,
 					      void *userdata, struct xenmsg_op **op);
 /* Removes an endpoint, without waiting. Messages that were not taken are not delivered, and their senders
- * are told. Returns 0, -ENOENT if it isn't bound here, -ENOTCONN, -ENOMEM. */
+ * are told; calls in service end (xenmsg_drain() lets them go on). Returns 0, -ENOENT if it isn't bound here, -ENOTCONN, -ENOMEM. */
 XENMSG_API int xenmsg_unbind(struct xenmsg *conn, const char *endpoint);
+
+/*
+ * Subscribes to a topic, which another program, or this one, has bound (XENMSG_TOPIC): until xenmsg_unsubscribe() or
+ * xenmsg_close() all that is published there comes as messages, whose xenmsg_message_endpoint() is the address as it was
+ * given here, and whose sender is the publisher. A topic waits for nobody. So between the messages come notices
+ * (xenmsg_message_notice()), each in its place, that tell what is missing: nothing is lost without one, and nothing
+ * comes twice or in another order. A subscription waits for its topic: that may come, go and come again.
+ * address  DOMAIN:ENDPOINT
+ * options  a time-out, usually 30 s, and XENMSG_LEND
+ * handler  called for every message and notice; NULL: they are taken with xenmsg_recv()
+ * Returns 0: the first thing that comes is a notice, XENMSG_SUBSCRIBED or XENMSG_WAITING. Or returns -EINVAL (the address is
+ * malformed, or an unknown flag), -EEXIST (this connection has subscribed to that address already), -EACCES (a
+ * policy denies it), -EPROTOTYPE (that endpoint is no topic), -EOPNOTSUPP (the daemon is too old), -ENOBUFS (over a
+ * quota), -ENOTCONN, -ETIMEDOUT, -EINTR, -ENOMEM.
+ */
+XENMSG_API XENMSG_CHECK int xenmsg_subscribe(struct xenmsg *conn, const char *address,
+					     const struct xenmsg_options *options,
+					     xenmsg_message_handler handler, void *userdata);
+/* Begins to subscribe. `done` is called with what xenmsg_subscribe() returns; it, `userdata` and `op` are as for
+ * xenmsg_begin_bind(). Returns 0; or -EINVAL, -EEXIST, -EOPNOTSUPP, -ENOBUFS (64 questions to the daemon have no answer
+ * yet), -ENOTCONN, -ENOMEM. */
+XENMSG_API XENMSG_CHECK int xenmsg_begin_subscribe(struct xenmsg *conn, const char *address,
+						   const struct xenmsg_options *options,
+						   xenmsg_message_handler handler, xenmsg_done done,
+						   void *userdata, struct xenmsg_op **op);
+/* Ends a subscription, without waiting. Returns 0, -ENOENT if there is none of that address, -ENOTCONN, -ENOMEM. */
+XENMSG_API int xenmsg_unsubscribe(struct xenmsg *conn, const char *address);
+
+/* What a subscriber is told between the messages of a topic, by the daemons: no publisher can say it. */
+enum xenmsg_notice_kind {
+	/* From here on the subscriber gets everything, or is told what is missing. `count` is how many messages were
+	 * published before; `unknown`: the subscriber was subscribed before, and may have missed some. */
+	XENMSG_SUBSCRIBED = 1,
+	/* `count` messages are missing here, since this program or the way to it was too slow; `unknown`: and perhaps more. */
+	XENMSG_MISSED = 2,
+	/* The topic has gone, or isn't there yet, and the subscription waits for it; `unknown`: it, or the way to
+	 * it, was lost, and with it perhaps messages that were published last. */
+	XENMSG_WAITING = 3,
+	/* The subscription has ended, with `error`: -EACCES (a policy denies it by now), -EPROTOTYPE (what came again is no
+	 * topic), or what else nothing but a change there can mend. xenmsg_unsubscribe() lets subscribe again. */
+	XENMSG_ENDED = 4,
+	/* The message that comes next is one that the topic has kept (XENMSG_RETAIN): it was published before. This always
+	 * comes behind XENMSG_SUBSCRIBED. */
+	XENMSG_KEPT = 5
+};
+
+/* It grows at its end in later versions. */
+struct xenmsg_notice {
+	enum xenmsg_notice_kind kind; /* a kind that isn't known is skipped */
+	int error;
+	uint64_t count;
+	int unknown; /* 1: nobody knows how many more, perhaps none */
+};
+
+/* Returns what is told by a message that is a notice, and has no payload; NULL: it is a message. Valid until the message is
+ * freed. */
+XENMSG_API const struct xenmsg_notice *xenmsg_message_notice(const struct xenmsg_message *message);
+/* Returns the key of a message that came from a topic, "" if it has none. Valid until the message is freed. */
+XENMSG_API const char *xenmsg_message_key(const struct xenmsg_message *message);
+
+/*
+ * Removes an endpoint, but lets go on what is in service: the calls that the program has taken and not answered, which it
+ * answers as always. Nothing new comes: whoever sends to it gets -ENOENT, also for what wasn't taken yet, or finds the next
+ * program that binds it. While it waits, no messages are handled.
+ * options  a time-out, usually none: then what is still in service ends, as by xenmsg_unbind()
+ * Returns 0 when all callers have their answers, or -ENOENT (it isn't bound here for messages or calls), -EOPNOTSUPP (the daemon
+ * is too old), -ETIMEDOUT, -EINTR, -ENOTCONN, -ENOMEM.
+ */
+XENMSG_API XENMSG_CHECK int xenmsg_drain(struct xenmsg *conn, const char *endpoint,
+					 const struct xenmsg_options *options);
+/* Begins to drain an endpoint. `done`, not NULL, is called with what xenmsg_drain() returns, or -ECANCELED within xenmsg_close();
+ * `op` is as for xenmsg_begin_bind(). Returns 0; or -EINVAL, -ENOENT, -EOPNOTSUPP, -ENOTCONN, -ENOMEM: nothing has changed. */
+XENMSG_API XENMSG_CHECK int xenmsg_begin_drain(struct xenmsg *conn, const char *endpoint,
+					       const struct xenmsg_options *options,
+					       xenmsg_done done, void *userdata,
+					       struct xenmsg_op **op);
 
 /*
  * Takes the next message for an endpoint that was bound without a handler, which makes it
@@ -343,30 +523,51 @@ XENMSG_API XENMSG_CHECK int xenmsg_take(struct xenmsg *conn, const struct xenmsg
 XENMSG_API XENMSG_CHECK int xenmsg_refuse(struct xenmsg *conn, const struct xenmsg_message *message,
 					  unsigned code);
 
+/*
+ * Takes no messages, until xenmsg_resume(): no handler of messages is called, and xenmsg_recv() and xenmsg_peek() behave as if
+ * there were none. They wait where they are, and their senders for them, each as long as it wants to; what was begun, events, and
+ * calls that are withdrawn (xenmsg_message_on_withdrawn()) are reported as always. So a server takes no more than it can do at
+ * once. This holds for the whole connection, whose endpoints' messages come in one order: what is to be paused apart is bound by a
+ * connection of its own. Both may be called in a handler: the next message isn't handled. Both return 0.
+ */
+XENMSG_API int xenmsg_pause(struct xenmsg *conn);
+/* Goes on taking messages: xenmsg_fd() is readable. */
+XENMSG_API int xenmsg_resume(struct xenmsg *conn);
+
 /* Returns the payload, aligned to 8 bytes, without a terminator; never NULL. The program may write
  * to it, up to its size. */
 XENMSG_API void *xenmsg_message_data(struct xenmsg_message *message);
 XENMSG_API size_t xenmsg_message_size(const struct xenmsg_message *message);
 /* Returns the endpoint that it was sent to. */
 XENMSG_API const char *xenmsg_message_endpoint(const struct xenmsg_message *message);
-/* Each returns a part of the sender's identity. The domid comes from the hypervisor. The sender's
- * daemon has uid, gid and pid from its kernel: they are as trustworthy as that domain. Of a sender on
- * another host (xenmsg_message_sender_host()) all of it is as trustworthy as that host. */
-XENMSG_API uint32_t xenmsg_message_sender_domid(const struct xenmsg_message *message);
-XENMSG_API uint32_t xenmsg_message_sender_uid(const struct xenmsg_message *message);
-XENMSG_API uint32_t xenmsg_message_sender_gid(const struct xenmsg_message *message);
-XENMSG_API uint32_t xenmsg_message_sender_pid(const struct xenmsg_message *message);
-/* Returns the name of the sender's domain, "" if the daemon doesn't know it (names come from domain
- * 0's daemon). */
-XENMSG_API const char *xenmsg_message_sender_name(const struct xenmsg_message *message);
-/* Returns the name of the sender's host, "" for this one. A domid and a name mean another domain on each
- * host, so whoever decides by them asks for this, too. Policy lets no other host's domain send unless a
- * rule names it. */
-XENMSG_API const char *xenmsg_message_sender_host(const struct xenmsg_message *message);
+/* Returns who has sent it; of an answer, who was called. Valid until the message is freed. */
+XENMSG_API const struct xenmsg_peer *xenmsg_message_sender(const struct xenmsg_message *message);
+/*
+ * Returns for how many milliseconds the answer to a call is still wanted, as its caller's time-out says; negative: the caller has
+ * set none, or its library or a daemon on the way is older, or it is no call. This suits as the time-out of what the server
+ * calls in turn. What the request has waited for on its way isn't known here, so the caller may give up before, which
+ * xenmsg_message_wants_reply() tells.
+ */
+XENMSG_API int xenmsg_message_time_left(const struct xenmsg_message *message);
+/* Returns the trace that its sender has given in the options, as that said, and thus as trustworthy as the sender; "" if there
+ * is none, or a daemon on the way is older. Valid until the message is freed. */
+XENMSG_API const char *xenmsg_message_trace(const struct xenmsg_message *message);
 /* Returns 1 if it is a call that waits for xenmsg_reply(). Returns 0 if it is no call, or was
  * answered, or the answer is no longer wanted: the caller's time was up, or it has died. (That
  * becomes known when this connection reads, for example in xenmsg_process().) */
 XENMSG_API int xenmsg_message_wants_reply(const struct xenmsg_message *message);
+/* Called when the answer to a call that the program has taken is no longer wanted. The message is still the program's, which frees
+ * it, now or later. */
+typedef void (*xenmsg_withdrawn)(void *userdata, struct xenmsg_message *message);
+/*
+ * Asks to be told when the answer to a call is no longer wanted: the caller's time is up, it has withdrawn the call or died, or
+ * the endpoint was unbound. That goes past messages that the program hasn't taken, so it comes to one that is paused, too.
+ * withdrawn  called at most once, and not if the program has answered or freed the message before, nor when the connection ends;
+ *            NULL: it doesn't want to know any more
+ * Returns 0; or -EINVAL (it wants no reply), -EALREADY (it was answered), or -ECANCELED: the answer is no longer wanted already.
+ */
+XENMSG_API int xenmsg_message_on_withdrawn(struct xenmsg_message *message,
+					   xenmsg_withdrawn withdrawn, void *userdata);
 /*
  * Takes a message out of its connection: from now on another thread may use and free it, also while the
  * connection is used, and when it is closed. What lies in shared memory (XENMSG_LEND) is copied.
@@ -408,8 +609,8 @@ XENMSG_API XENMSG_CHECK int xenmsg_send(struct xenmsg *conn, const char *address
  * options  as for xenmsg_send(). The time-out acts only while this connection is processed
  * done     with the outcome. NULL: it is of no interest
  * op       [out] what was begun, for xenmsg_op_withdraw(); NULL: that isn't wanted. Without `done` there is none
- * Returns 0 if the message was accepted; or -EAGAIN (too much is waiting for this address: call
- * xenmsg_process() or xenmsg_wait() first), or -EINVAL, -EMSGSIZE, -ENOBUFS, -ENOTCONN, -ENOMEM as
+ * Returns 0 if the message was accepted; or -EAGAIN (too much is waiting for this address:
+ * xenmsg_begin_await_room() tells when there is room), or -EINVAL, -EMSGSIZE, -ENOBUFS, -ENOTCONN, -ENOMEM as
  * for xenmsg_send().
  */
 XENMSG_API XENMSG_CHECK int xenmsg_begin_send(struct xenmsg *conn, const char *address,
@@ -417,6 +618,24 @@ XENMSG_API XENMSG_CHECK int xenmsg_begin_send(struct xenmsg *conn, const char *a
 					      const struct xenmsg_options *options,
 					      xenmsg_done done, void *userdata,
 					      struct xenmsg_op **op);
+
+/*
+ * Waits until there is room for a message to an address: what a program does after -EAGAIN from xenmsg_begin_send(),
+ * xenmsg_reserve() or xenmsg_begin_call().
+ * address  DOMAIN:ENDPOINT
+ * size     of the message, in bytes
+ * options  a time-out, usually none, and XENMSG_ONLY_CALLS: room for a call
+ * Returns 0 (what was begun meanwhile may have filled it again), or -EINVAL, -ETIMEDOUT, -EINTR, -ENOTCONN, -ENOMEM.
+ */
+XENMSG_API XENMSG_CHECK int xenmsg_await_room(struct xenmsg *conn, const char *address, size_t size,
+					      const struct xenmsg_options *options);
+/* Begins to wait for room. `done`, not NULL, is called with what xenmsg_await_room() returns, or -ECANCELED within xenmsg_close(); `op`
+ * is as for xenmsg_begin_send(). Returns 0; or -EINVAL, -ENOTCONN, -ENOMEM. */
+XENMSG_API XENMSG_CHECK int xenmsg_begin_await_room(struct xenmsg *conn, const char *address,
+						    size_t size,
+						    const struct xenmsg_options *options,
+						    xenmsg_done done, void *userdata,
+						    struct xenmsg_op **op);
 
 /*
  * Reserves memory for a message to be written where it is sent from, which saves the copy of
@@ -454,11 +673,12 @@ XENMSG_API void xenmsg_unreserve(struct xenmsg *conn);
 /*
  * Calls a program: sends it a request and waits for its reply.
  * address     DOMAIN:ENDPOINT
- * options     a time-out, usually none: a request without an answer by then is withdrawn; to settle that may take
- *             a tenth of it more (from 0.25 s to 2 s) if the other side doesn't answer
+ * options     a time-out, usually none: a request without an answer by then is withdrawn, and the server is told
+ *             how long its answer is wanted (xenmsg_message_time_left()); to settle that may take a tenth of it more
+ *             (from 0.25 s to 2 s) if the other side doesn't answer
  * result      [out] what became of it, and the reply; NULL: what is returned is enough
  * Returns 0, or one of the errors listed at the top (of -EREMOTEIO the result says which it is to the
- * server), or -EPROTOTYPE (that endpoint takes no calls). Where the result says XENMSG_UNKNOWN, the
+ * server), or -EPROTOTYPE (that endpoint takes no calls). Where the result says XENMSG_FATE_UNKNOWN, the
  * request may have been carried out:
  *   -ETIMEDOUT   it was taken, and not answered in time
  *   -EINTR       it was taken, and not answered when a signal came
@@ -492,12 +712,22 @@ XENMSG_API XENMSG_CHECK int xenmsg_begin_call(struct xenmsg *conn, const char *a
  *               endpoint was unbound
  *   -EINVAL     the message wants no reply
  *   -EMSGSIZE   larger than a message may be: answer something else
- *   -EAGAIN     too much waits for this caller, which doesn't read it: call xenmsg_process(), and
- *               try again
+ *   -EAGAIN     too much waits for this caller, which doesn't read it: xenmsg_begin_await_reply_room() tells
+ *               when there is room
  *   -ENOTCONN, -ENOMEM
  */
 XENMSG_API XENMSG_CHECK int xenmsg_reply(struct xenmsg_message *message, const void *data,
 					 size_t size);
+/* Waits until there is room for an answer of `size` bytes to a call, after -EAGAIN. Returns as xenmsg_await_room(), or -ECANCELED: the
+ * answer is no longer wanted, or -EINVAL: none is. */
+XENMSG_API XENMSG_CHECK int xenmsg_await_reply_room(struct xenmsg_message *message, size_t size,
+						    const struct xenmsg_options *options);
+/* Begins to wait for that, as xenmsg_begin_await_room() does. The message may be freed meanwhile. */
+XENMSG_API XENMSG_CHECK int xenmsg_begin_await_reply_room(struct xenmsg_message *message,
+							  size_t size,
+							  const struct xenmsg_options *options,
+							  xenmsg_done done, void *userdata,
+							  struct xenmsg_op **op);
 /*
  * Answers a call with an error of the program's own: the caller's xenmsg_call() returns -EREMOTEIO, with
  * this code and these data. (A caller with an older library gets the code as an errno, and no data.)
@@ -543,22 +773,16 @@ XENMSG_API XENMSG_CHECK int xenmsg_begin_connect(struct xenmsg *conn, const char
 /*
  * Closes a stream so that the other side reads what came before and then ECONNRESET, not an orderly
  * end: for a program that had to stop halfway. close() alone is an orderly end. This function may
- * wait while the other side doesn't read.
+ * wait while the other side doesn't read. (If this side leaves unread what came to it, and the other one doesn't read
+ * either, what the daemon had no room for is lost.)
  */
 XENMSG_API void xenmsg_break(int stream);
-
-/* The program at the other end of a stream; its identity is like that of a message's sender. */
-struct xenmsg_peer {
-	uint32_t domid, uid, gid, pid;
-	char endpoint[64];     /* the endpoint to which it was opened */
-	char domain_name[128]; /* of domid, "" if unknown */
-};
 
 /*
  * Makes an endpoint for streams. Up to 1024 of them wait for xenmsg_accept(), of one user or domain;
  * more are refused.
  * xenmsg_unbind() removes it.
- * options  a time-out, usually 30 s, and XENMSG_FROM_HOSTS
+ * options  a time-out, usually 30 s, XENMSG_FROM_HOSTS and XENMSG_BIND_SHARED
  * Returns 0, or as xenmsg_bind().
  */
 XENMSG_API XENMSG_CHECK int xenmsg_listen(struct xenmsg *conn, const char *endpoint,
@@ -573,7 +797,8 @@ XENMSG_API XENMSG_CHECK int xenmsg_begin_listen(struct xenmsg *conn, const char 
  * options  a time-out, usually none. In a loop, which mustn't wait, 0: when xenmsg_process() has returned, until
  *          -EAGAIN. A stream that has to be fetched from the daemon first is taken by a later call: xenmsg_fd() is
  *          readable then
- * peer     [out] the program that opened it; may be NULL
+ * peer     [out] the program that opened it, valid until the next xenmsg_accept() or xenmsg_close(); NULL: that isn't
+ *          wanted
  * Returns a descriptor as xenmsg_connect(), or -EAGAIN (none there, and the time-out is 0), -ETIMEDOUT,
  * -EINTR, -ENOTCONN, -EMFILE, -ENFILE, -ENOBUFS (over a quota). After these three, and where the
  * daemon hasn't answered (-ECONNREFUSED), the stream waits on, and is tried again after
@@ -581,11 +806,7 @@ XENMSG_API XENMSG_CHECK int xenmsg_begin_listen(struct xenmsg *conn, const char 
  * So a program that goes on after them, as it should, doesn't spin.
  */
 XENMSG_API XENMSG_CHECK int xenmsg_accept(struct xenmsg *conn, const struct xenmsg_options *options,
-					  struct xenmsg_peer *peer);
-
-/* Returns the name of the host on which the program is whose stream xenmsg_accept() took last; "" for
- * this host. Valid until the next xenmsg_accept(). */
-XENMSG_API const char *xenmsg_peer_host(const struct xenmsg *conn);
+					  const struct xenmsg_peer **peer);
 
 /* ---- who is there ---------------------------------------------------------------------------- */
 

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "libclient/await.h"
 #include "libclient/conn.h"
 #include "libclient/deadline.h"
 #include "libclient/sender.h"
@@ -27,10 +28,29 @@ static int enter(struct xenmsg *conn)
 	return conn_pump(conn) < 0 ? -ENOTCONN : 0;
 }
 
-/* A message that nobody can withdraw, and without a time-out, needs no call to remember it. */
+/* A message that nobody can withdraw, without a time-out and without properties, needs no call to remember it. */
 static bool is_plain(const struct how *how, struct xenmsg_op **op)
 {
-	return !op && how->timeout_ms < 0;
+	return !op && how->timeout_ms < 0 && !how->trace && !how->key;
+}
+
+static struct properties properties_of_message(const struct how *how)
+{
+	return (struct properties){.trace = frame_text_of(how->trace), .key = frame_text_of(how->key)};
+}
+
+/* What is sent at once can't wait until it is known whether the receiver knows properties. */
+static int read_how(struct how *how, const struct xenmsg_options *options)
+{
+	int r = how_read(how, options, XENMSG_AT_ONCE | XENMSG_WAIT | HOW_TRACE | HOW_KEY, FOR_EVER);
+	bool waits, at_once;
+
+	if (r < 0)
+		return r;
+	waits = how->flags & XENMSG_WAIT;
+	at_once = how->flags & XENMSG_AT_ONCE;
+	/* Who publishes has nobody to wait for. */
+	return (at_once && (waits || how->trace || how->key)) || (waits && how->key) ? -EINVAL : 0;
 }
 
 /* Ends a function that has begun this message. */
@@ -48,19 +68,25 @@ int xenmsg_begin_send(struct xenmsg *conn, const char *address, const void *data
 		      struct xenmsg_op **op)
 {
 	struct call *message = NULL;
+	struct properties properties;
 	struct how how;
-	int r = how_read(&how, options, XENMSG_AT_ONCE, FOR_EVER);
+	int r = read_how(&how, options);
 
 	if (r == 0)
 		r = op && !done ? -EINVAL : enter(conn);
 	if (r < 0)
 		return r;
-	if (is_plain(&how, op))
+	if (how.flags & XENMSG_WAIT)
+		return await_begin(conn, xenmsg_begin_send, CHANNEL_MESSAGE, address, data, size, &how, done,
+				   userdata, op);
+	if (is_plain(&how, op)) {
 		r = outbox_send(&conn->outbox, address, data, size, how.flags & XENMSG_AT_ONCE, done,
 				userdata);
-	else
-		r = calls_start_message(&conn->calls, address, data, size, how.flags & XENMSG_AT_ONCE, done,
-					userdata, &message);
+	} else {
+		properties = properties_of_message(&how);
+		r = calls_start_message(&conn->calls, address, data, size, &properties,
+					how.flags & XENMSG_AT_ONCE, done, userdata, &message);
+	}
 	r = conn_check(conn, r);
 	if (r < 0)
 		return r;
@@ -98,9 +124,10 @@ int xenmsg_commit(struct xenmsg *conn, size_t size, const struct xenmsg_options 
 {
 	const struct op plain = {.done = done, .userdata = userdata};
 	struct call *message = NULL;
+	struct properties properties;
 	struct sender *sender;
 	struct how how;
-	int r = how_read(&how, options, 0, FOR_EVER);
+	int r = how_read(&how, options, HOW_TRACE, FOR_EVER);
 
 	if (r < 0 || (op && !done))
 		return -EINVAL;
@@ -112,8 +139,10 @@ int xenmsg_commit(struct xenmsg *conn, size_t size, const struct xenmsg_options 
 		outbox_unreserve(&conn->outbox);
 		return -ENOTCONN;
 	}
-	r = is_plain(&how, op) ? outbox_commit(&conn->outbox, size, &plain, &sender)
-			       : calls_commit_message(&conn->calls, size, done, userdata, &message);
+	properties = properties_of_message(&how);
+	r = is_plain(&how, op)
+		    ? outbox_commit(&conn->outbox, size, NULL, &plain, &sender)
+		    : calls_commit_message(&conn->calls, size, &properties, done, userdata, &message);
 	r = conn_check(conn, r);
 	if (r < 0)
 		return r;
@@ -129,6 +158,44 @@ void xenmsg_unreserve(struct xenmsg *conn)
 		outbox_unreserve(&conn->outbox);
 }
 
+/* Checks the arguments. Returns 0 with *sender the channel to the address (NULL: there is none), or a negative errno. */
+static int find_room(struct xenmsg *conn, const char *address, const struct xenmsg_options *options,
+		     struct how *how, struct sender **sender)
+{
+	struct address parsed;
+	int r = how_read(how, options, XENMSG_ONLY_CALLS, FOR_EVER);
+
+	if (r == 0)
+		r = address_parse(address, strlen(address), &parsed, NULL);
+	if (r == 0)
+		r = enter(conn);
+	if (r == 0)
+		*sender = outbox_lookup(&conn->outbox, address,
+					how->flags & XENMSG_ONLY_CALLS ? CHANNEL_CALL : CHANNEL_MESSAGE);
+	return r;
+}
+
+int xenmsg_begin_await_room(struct xenmsg *conn, const char *address, size_t size,
+			    const struct xenmsg_options *options, xenmsg_done done, void *userdata,
+			    struct xenmsg_op **op)
+{
+	struct sender *sender;
+	struct how how;
+	int r = done ? find_room(conn, address, options, &how, &sender) : -EINVAL;
+
+	return r < 0 ? r : room_begin(conn, sender, size, &how, done, userdata, op);
+}
+
+int xenmsg_await_room(struct xenmsg *conn, const char *address, size_t size,
+		      const struct xenmsg_options *options)
+{
+	struct sender *sender;
+	struct how how;
+	int r = find_room(conn, address, options, &how, &sender);
+
+	return r < 0 ? r : room_wait(conn, sender, size, &how);
+}
+
 static int send_at_once(struct xenmsg *conn, const char *address, const void *data, size_t size)
 {
 	int r = conn_check(conn, outbox_send(&conn->outbox, address, data, size, true, NULL, NULL));
@@ -141,19 +208,23 @@ static int send_at_once(struct xenmsg *conn, const char *address, const void *da
 }
 
 /* Begins it and waits. */
-static int send_once(struct xenmsg *conn, const char *address, const void *data, size_t size, int timeout_ms,
-		     int64_t deadline, struct xenmsg_result *result)
+static int send_once(struct xenmsg *conn, const char *address, const void *data, size_t size,
+		     const struct how *how, int64_t deadline, struct xenmsg_result *result)
 {
+	const struct properties properties = properties_of_message(how);
 	struct outcome outcome = {.known = false};
 	struct call *message;
 	int r;
 
+	if (how->flags & XENMSG_WAIT)
+		return await_outcome(conn, xenmsg_begin_send, CHANNEL_MESSAGE, address, data, size, how,
+				     deadline, result);
 	do
-		r = conn_check(conn, calls_start_message(&conn->calls, address, data, size, false,
-							 outcome_note, &outcome, &message));
+		r = conn_check(conn, calls_start_message(&conn->calls, address, data, size, &properties,
+							 false, outcome_note, &outcome, &message));
 	while (r == -EAGAIN && (r = wait_for_room(conn, deadline)) == 0);
 	if (r == 0) {
-		call_expires(message, deadline, timeout_ms);
+		call_expires(message, deadline, how->timeout_ms);
 		wait_for_outcome(conn, &message->op, &outcome);
 		r = conn->dead == -ECHILD ? -ECHILD : 0;
 	}
@@ -161,15 +232,15 @@ static int send_once(struct xenmsg *conn, const char *address, const void *data,
 }
 
 /* Begins it again while the policy there isn't known. */
-static int send_again(struct xenmsg *conn, const char *address, const void *data, size_t size, int timeout_ms,
-		      struct xenmsg_result *result)
+static int send_again(struct xenmsg *conn, const char *address, const void *data, size_t size,
+		      const struct how *how, struct xenmsg_result *result)
 {
-	int64_t deadline = deadline_in(timeout_ms);
+	int64_t deadline = deadline_in(how->timeout_ms);
 	struct again again = {0};
 	int r;
 
 	do {
-		r = send_once(conn, address, data, size, timeout_ms, deadline, result);
+		r = send_once(conn, address, data, size, how, deadline, result);
 		if (r != -ENODATA)
 			return r;
 		r = wait_again(conn, &again, deadline);
@@ -182,7 +253,7 @@ int xenmsg_send(struct xenmsg *conn, const char *address, const void *data, size
 {
 	struct xenmsg_result unwanted;
 	struct how how;
-	int r = how_read(&how, options, XENMSG_AT_ONCE, FOR_EVER);
+	int r = read_how(&how, options);
 
 	if (!result)
 		result = &unwanted;
@@ -193,11 +264,11 @@ int xenmsg_send(struct xenmsg *conn, const char *address, const void *data, size
 	if (how.flags & XENMSG_AT_ONCE) {
 		r = result_without_op(result, send_at_once(conn, address, data, size));
 		if (r == 0)
-			result->fate = XENMSG_UNKNOWN;
+			result->fate = XENMSG_FATE_UNKNOWN;
 		return r;
 	}
 	conn_enter(conn);
-	send_again(conn, address, data, size, how.timeout_ms, result);
+	send_again(conn, address, data, size, &how, result);
 	return result_leave(conn, result);
 }
 

@@ -10,7 +10,8 @@
 #include "libclient/handshake.h"
 
 /* callbacks in one call of xenmsg_process(), so that the loop's other sources get their turn */
-#define BUDGET 1024
+#define BUDGET	     1024
+#define NO_MEMORY_MS 100 /* after which it is tried again */
 
 uint32_t xenmsg_version(void)
 {
@@ -21,9 +22,10 @@ int xenmsg_open(struct xenmsg **opened, const char *socket_path, const struct xe
 {
 	struct how how;
 
-	if (how_read(&how, options, 0, HANDSHAKE_MS) < 0)
+	if (how_read(&how, options, XENMSG_RECONNECT, HANDSHAKE_MS) < 0)
 		return -EINVAL;
-	return conn_new(opened, handshake_path(socket_path), deadline_in(how.timeout_ms));
+	return conn_new(opened, handshake_path(socket_path), how.flags & XENMSG_RECONNECT,
+			deadline_in(how.timeout_ms));
 }
 
 int xenmsg_begin_open(struct xenmsg **opened, const char *socket_path, const struct xenmsg_options *options,
@@ -31,9 +33,16 @@ int xenmsg_begin_open(struct xenmsg **opened, const char *socket_path, const str
 {
 	struct how how;
 
-	if (how_read(&how, options, 0, HANDSHAKE_MS) < 0)
+	if (how_read(&how, options, XENMSG_RECONNECT, HANDSHAKE_MS) < 0)
 		return -EINVAL;
-	return conn_begin(opened, handshake_path(socket_path), how.timeout_ms, done, userdata);
+	return conn_begin(opened, handshake_path(socket_path), how.flags & XENMSG_RECONNECT, how.timeout_ms,
+			  done, userdata);
+}
+
+void xenmsg_on_change(struct xenmsg *conn, xenmsg_change_handler handler, void *userdata)
+{
+	conn->reconnect.handler = handler;
+	conn->reconnect.userdata = userdata;
 }
 
 void xenmsg_close(struct xenmsg *conn)
@@ -53,6 +62,8 @@ int xenmsg_fd(struct xenmsg *conn)
 	return conn->transport.epoll;
 }
 
+/* The word first, then the bell: who waits and finds no word hears the bell, and then finds it
+ * (tests/model/order/wake.litmus). */
 int xenmsg_wake(struct xenmsg *conn)
 {
 	if (!conn_is_here(conn))
@@ -60,6 +71,14 @@ int xenmsg_wake(struct xenmsg *conn)
 	__atomic_store_n(&conn->woken, true, __ATOMIC_RELEASE);
 	transport_wake(&conn->transport);
 	return 0;
+}
+
+/* Returns whether nothing has come, and nothing waits, but for streams. */
+static bool has_only_streams(struct xenmsg *conn)
+{
+	return !conn->dead && transport_is_armed(&conn->transport) && conn_is_quiet(conn) &&
+	       !conn_has_outcomes(conn) && !conn->requests.events && !conn->inbox.unreported &&
+	       !conn->inbox.held && !conn->want_space && conn->reconnect.state <= RECONNECT_UP;
 }
 
 static int process(struct xenmsg *conn)
@@ -72,9 +91,15 @@ static int process(struct xenmsg *conn)
 			return 0;
 	}
 	incoming_look(&conn->incoming);
+	if (conn->mux)
+		count += conn_run_streams(conn);
+	if (conn->closing || (conn->mux && has_only_streams(conn)))
+		return count + incoming_is_ready(&conn->incoming);
 	do {
 		conn_pump(conn);
 		r = conn_run(conn, BUDGET - count);
+		if (r == -ENOMEM) /* of a message, which stays */
+			transport_set_alarm(&conn->transport, deadline_in(NO_MEMORY_MS));
 		if (r < 0)
 			break;
 		count += r;
@@ -164,7 +189,8 @@ static int flush(struct xenmsg *conn, int64_t deadline)
 		conn_pump(conn);
 		if (conn_run_outcomes(conn, BUDGET) >= BUDGET)
 			continue;
-		if (conn->dead || (outbox_is_settled(&conn->outbox) && !conn->calls.completed))
+		if (conn->dead ||
+		    (outbox_is_settled(&conn->outbox) && !conn->calls.rooms && !conn->calls.completed))
 			r = conn->dead;
 		else
 			r = conn_sleep(conn, deadline, false);
@@ -185,6 +211,25 @@ int xenmsg_flush(struct xenmsg *conn, int timeout_ms)
 	conn_enter(conn);
 	conn->reason[0] = '\0';
 	return leave(conn, flush(conn, deadline));
+}
+
+int xenmsg_pause(struct xenmsg *conn)
+{
+	if (!conn_is_here(conn))
+		return -ECHILD;
+	conn->paused = true;
+	conn->recv_waits = false;
+	return 0;
+}
+
+int xenmsg_resume(struct xenmsg *conn)
+{
+	if (!conn_is_here(conn))
+		return -ECHILD;
+	if (conn->paused && !conn->dead)
+		transport_poke(&conn->transport);
+	conn->paused = false;
+	return 0;
 }
 
 const char *xenmsg_reason(struct xenmsg *conn)

@@ -5,10 +5,12 @@
  * nothing. */
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "libclient/conn.h"
+#include "libclient/deadline.h"
 #include "libclient/wait.h"
 #include "wire/address.h"
 
@@ -63,11 +65,22 @@ static uint32_t encode_bind(const char *endpoint, uint32_t kinds, uint8_t payloa
 	return frame_bind_encode(&bind, payload);
 }
 
+/* The daemon doesn't know what the program asks for. Returns -EOPNOTSUPP, with a reason. */
+static int daemon_is_too_old(struct xenmsg *conn, const char *what)
+{
+	char text[100];
+	int size = snprintf(text, sizeof(text), "the xenmsgd of this domain is too old for %s", what);
+
+	conn_set_reason(conn, text, (size_t)size);
+	return -EOPNOTSUPP;
+}
+
 /* Checks the arguments and enters the binding, before the daemon does: a message may follow right behind its
  * answer. Sets *kinds to those of BIND. */
-static int enter_binding(struct xenmsg *conn, const char *endpoint, unsigned flags,
+static int enter_binding(struct xenmsg *conn, const char *endpoint, const struct how *how,
 			 xenmsg_message_handler handler, void *userdata, uint32_t *kinds)
 {
+	unsigned flags = how->flags;
 	const unsigned both = XENMSG_ONLY_MESSAGES | XENMSG_ONLY_CALLS;
 	size_t size = strlen(endpoint);
 
@@ -75,8 +88,20 @@ static int enter_binding(struct xenmsg *conn, const char *endpoint, unsigned fla
 		return -EINVAL;
 	if (inbox_find(&conn->inbox, endpoint, size))
 		return -EEXIST;
-	*kinds = flags & both ? flags & both : both;
-	return inbox_bind(&conn->inbox, endpoint, flags & XENMSG_LEND, handler, userdata);
+	if (flags & XENMSG_TOPIC) {
+		if ((flags & ~(unsigned)XENMSG_RETAIN) != XENMSG_TOPIC || handler ||
+		    (how->keys && !(flags & XENMSG_RETAIN)) || how->keys > XENMSG_KEYS_MAX)
+			return -EINVAL;
+		*kinds =
+			BIND_TOPIC | (flags & XENMSG_RETAIN ? BIND_RETAIN : 0) | how->keys << BIND_KEYS_SHIFT;
+		return conn->transport.knows_topics
+			       ? inbox_bind(&conn->inbox, endpoint, *kinds, false, NULL, userdata)
+			       : daemon_is_too_old(conn, "topics");
+	}
+	if ((flags & XENMSG_RETAIN) || how->keys)
+		return -EINVAL;
+	*kinds = (flags & both ? flags & both : both) | (flags & XENMSG_BIND_SHARED ? BIND_SHARED : 0);
+	return inbox_bind(&conn->inbox, endpoint, *kinds, flags & XENMSG_LEND, handler, userdata);
 }
 
 static void leave_binding(struct xenmsg *conn, const char *endpoint)
@@ -95,12 +120,15 @@ static int bind_for(struct xenmsg *conn, const char *endpoint, const struct xenm
 	uint8_t payload[FRAME_SMALL_MAX];
 	struct how how;
 	uint32_t kinds = 0;
-	int r = how_read(&how, options, XENMSG_ONLY_MESSAGES | XENMSG_ONLY_CALLS | XENMSG_LEND, PATIENCE_MS);
+	int r = how_read(&how, options,
+			 XENMSG_ONLY_MESSAGES | XENMSG_ONLY_CALLS | XENMSG_LEND | XENMSG_BIND_SHARED |
+				 XENMSG_TOPIC | XENMSG_RETAIN | HOW_KEYS,
+			 PATIENCE_MS);
 
 	if (r == 0)
 		r = enter(conn);
 	if (r == 0)
-		r = enter_binding(conn, endpoint, how.flags, handler, userdata, &kinds);
+		r = enter_binding(conn, endpoint, &how, handler, userdata, &kinds);
 	if (r < 0)
 		return r;
 	r = begin(conn, FRAME_BIND, payload, encode_bind(endpoint, kinds, payload), &how, done, done_userdata,
@@ -134,27 +162,172 @@ int xenmsg_bind(struct xenmsg *conn, const char *endpoint, const struct xenmsg_o
 	return r < 0 ? r : finish(conn, request, &outcome);
 }
 
+/* Ends what is bound under this name, and tells the daemon. */
+static int end_binding(struct xenmsg *conn, struct binding *binding, uint8_t type, const char *endpoint)
+{
+	int r;
+
+	/* First refuses what has arrived, so that every sender of it learns that nothing more was taken; what
+	 * arrives until the daemon knows finds no binding. */
+	conn->recv_waits = false;
+	r = inbox_unbind(&conn->inbox, binding);
+	return r < 0 ? conn_fail(conn, r) : conn_tell_daemon(conn, type, endpoint, strlen(endpoint));
+}
+
 int xenmsg_unbind(struct xenmsg *conn, const char *endpoint)
 {
 	size_t size = strlen(endpoint);
 	struct binding *binding = inbox_find(&conn->inbox, endpoint, size);
-	int r;
 
 	if (!conn_is_here(conn))
 		return -ECHILD;
+	if (binding && !binding->kinds)
+		return -ENOENT;
+	if (!binding && conn->mux && mux_find(conn->mux, endpoint, size))
+		return conn->dead ? conn->dead : conn_check(conn, mux_unlisten(conn->mux, endpoint));
 	if (!binding && !incoming_forget(&conn->incoming, endpoint))
 		return -ENOENT;
 	if (conn->dead)
 		return conn->dead;
 	if (!binding)
 		return conn_tell_daemon(conn, FRAME_UNBIND, endpoint, size);
-	/* First refuses what has arrived, so that every sender of it learns that nothing more was taken; what
-	 * arrives until the daemon knows finds no binding. */
-	conn->recv_waits = false;
-	r = inbox_unbind(&conn->inbox, binding);
+	return end_binding(conn, binding, FRAME_UNBIND, endpoint);
+}
+
+/* ---- topics ---------------------------------------------------------------------------------- */
+
+static int subscribe_for(struct xenmsg *conn, const char *address, const struct xenmsg_options *options,
+			 xenmsg_message_handler handler, void *userdata, xenmsg_done done,
+			 void *done_userdata, struct request **request)
+{
+	const struct frame_subscribe subscribe = {.address = frame_text_of(address)};
+	uint8_t payload[4 + ADDRESS_MAX];
+	size_t size = strlen(address);
+	struct address parsed;
+	struct how how;
+	int r = how_read(&how, options, XENMSG_LEND, PATIENCE_MS);
+
+	if (r == 0)
+		r = enter(conn);
+	if (r == 0)
+		r = address_parse(address, size, &parsed, NULL);
+	if (r == 0 && inbox_find(&conn->inbox, address, size))
+		r = -EEXIST;
+	if (r == 0 && !conn->transport.knows_topics)
+		r = daemon_is_too_old(conn, "topics");
+	if (r == 0)
+		r = inbox_bind(&conn->inbox, address, 0, how.flags & XENMSG_LEND, handler, userdata);
 	if (r < 0)
-		return conn_fail(conn, r);
-	return conn_tell_daemon(conn, FRAME_UNBIND, endpoint, size);
+		return r;
+	r = begin(conn, FRAME_SUBSCRIBE, payload, frame_subscribe_encode(&subscribe, payload), &how, done,
+		  done_userdata, request);
+	if (r == 0)
+		inbox_find(&conn->inbox, address, size)->asked = (*request)->number;
+	else
+		leave_binding(conn, address);
+	return r;
+}
+
+int xenmsg_begin_subscribe(struct xenmsg *conn, const char *address, const struct xenmsg_options *options,
+			   xenmsg_message_handler handler, xenmsg_done done, void *userdata,
+			   struct xenmsg_op **op)
+{
+	struct request *request;
+	int r = op && !done
+			? -EINVAL
+			: subscribe_for(conn, address, options, handler, userdata, done, userdata, &request);
+
+	if (r == 0)
+		begun(conn, request, op);
+	return r;
+}
+
+int xenmsg_subscribe(struct xenmsg *conn, const char *address, const struct xenmsg_options *options,
+		     xenmsg_message_handler handler, void *userdata)
+{
+	struct outcome outcome = {.known = false};
+	struct request *request;
+	int r = subscribe_for(conn, address, options, handler, userdata, outcome_note, &outcome, &request);
+
+	return r < 0 ? r : finish(conn, request, &outcome);
+}
+
+int xenmsg_unsubscribe(struct xenmsg *conn, const char *address)
+{
+	struct binding *binding = inbox_find(&conn->inbox, address, strlen(address));
+
+	if (!conn_is_here(conn))
+		return -ECHILD;
+	if (!binding || binding->kinds)
+		return -ENOENT;
+	return conn->dead ? conn->dead : end_binding(conn, binding, FRAME_UNSUBSCRIBE, address);
+}
+
+/* ---- draining -------------------------------------------------------------------------------- */
+
+static int drain_for(struct xenmsg *conn, const char *endpoint, const struct xenmsg_options *options,
+		     xenmsg_done done, void *userdata, struct call **drain)
+{
+	struct binding *binding;
+	struct how how;
+	int r = how_read(&how, options, 0, FOR_EVER);
+
+	if (r == 0)
+		r = enter(conn);
+	if (r < 0)
+		return r;
+	binding = inbox_find(&conn->inbox, endpoint, strlen(endpoint));
+	if (!binding || !binding->kinds)
+		return -ENOENT;
+	if (conn->transport.minor < CHANNEL_MINOR_MORE)
+		return daemon_is_too_old(conn, "draining");
+	r = calls_await(&conn->calls, done, userdata, drain);
+	if (r < 0)
+		return r;
+	(*drain)->op.conn = conn;
+	call_expires(*drain, deadline_in(how.timeout_ms), how.timeout_ms);
+	conn->recv_waits = false;
+	/* What goes wrong from here on ends the session, and with it this. */
+	r = conn_tell_daemon(conn, FRAME_DRAIN, endpoint, strlen(endpoint));
+	if (r == 0)
+		r = inbox_drain(&conn->inbox, binding, *drain);
+	else
+		call_end(*drain, r);
+	if (r < 0)
+		conn_fail(conn, -EPROTO);
+	conn_push_now(conn);
+	conn_remind(conn);
+	return 0;
+}
+
+int xenmsg_begin_drain(struct xenmsg *conn, const char *endpoint, const struct xenmsg_options *options,
+		       xenmsg_done done, void *userdata, struct xenmsg_op **op)
+{
+	struct call *drain;
+	int r = done ? drain_for(conn, endpoint, options, done, userdata, &drain) : -EINVAL;
+
+	if (r == 0 && op)
+		*op = &drain->op;
+	return r;
+}
+
+int xenmsg_drain(struct xenmsg *conn, const char *endpoint, const struct xenmsg_options *options)
+{
+	struct outcome outcome = {.known = false};
+	struct xenmsg_result result;
+	struct call *drain;
+	int r;
+
+	if (!conn_is_here(conn))
+		return -ECHILD;
+	conn_enter(conn);
+	r = drain_for(conn, endpoint, options, outcome_note, &outcome, &drain);
+	if (r == 0) {
+		wait_for_outcome(conn, &drain->op, &outcome);
+		r = conn->dead == -ECHILD ? -ECHILD : 0;
+	}
+	outcome_give(conn, &outcome, r, &result);
+	return result_leave(conn, &result);
 }
 
 static int listen_for(struct xenmsg *conn, const char *endpoint, const struct xenmsg_options *options,
@@ -163,18 +336,20 @@ static int listen_for(struct xenmsg *conn, const char *endpoint, const struct xe
 	uint8_t payload[FRAME_SMALL_MAX];
 	uint32_t kinds = BIND_STREAMS;
 	struct how how;
-	int r = how_read(&how, options, XENMSG_FROM_HOSTS, PATIENCE_MS);
+	int r = how_read(&how, options, XENMSG_FROM_HOSTS | XENMSG_BIND_SHARED, PATIENCE_MS);
 
 	if (r == 0 && !endpoint_name_is_valid(endpoint, strlen(endpoint)))
 		r = -EINVAL;
 	if (r == 0)
 		r = enter(conn);
-	if (r == 0)
-		r = incoming_listen(&conn->incoming, endpoint);
-	if (r < 0)
-		return r;
 	if (how.flags & XENMSG_FROM_HOSTS)
 		kinds |= BIND_HOSTS;
+	if (how.flags & XENMSG_BIND_SHARED)
+		kinds |= BIND_SHARED;
+	if (r == 0)
+		r = incoming_listen(&conn->incoming, endpoint, kinds);
+	if (r < 0)
+		return r;
 	r = begin(conn, FRAME_BIND, payload, encode_bind(endpoint, kinds, payload), &how, done, userdata,
 		  request);
 	if (r == 0)

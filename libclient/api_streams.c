@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "libclient/await.h"
 #include "libclient/conn.h"
 #include "libclient/deadline.h"
 #include "libclient/dial.h"
@@ -35,11 +36,46 @@ static int connect_for(struct xenmsg *conn, const char *address, const struct xe
 			   how.timeout_ms, done, userdata, dial);
 }
 
+/* Begins an attempt of one that waits. */
+static int begin_attempt(struct xenmsg *conn, const char *address, const void *data, size_t size,
+			 const struct xenmsg_options *options, xenmsg_done done, void *userdata,
+			 struct xenmsg_op **op)
+{
+	return xenmsg_begin_connect(conn, address, options, done, userdata, op);
+}
+
+static bool waits(const struct xenmsg *conn, const struct xenmsg_options *options, struct how *how)
+{
+	return conn_is_here(conn) && !conn->dead && how_read(how, options, XENMSG_WAIT, FOR_EVER) == 0 &&
+	       (how->flags & XENMSG_WAIT);
+}
+
+/* As xenmsg_connect(), of one that waits, during which the program is called back. */
+static int connect_waiting(struct xenmsg *conn, const char *address, const struct how *how)
+{
+	struct xenmsg_result result;
+	int r;
+
+	conn->reason[0] = '\0';
+	conn_enter(conn);
+	r = await_outcome(conn, begin_attempt, CHANNEL_STREAM, address, NULL, 0, how,
+			  deadline_in(how->timeout_ms), &result);
+	return conn_leave(conn, r < 0 ? r : result.stream);
+}
+
 int xenmsg_begin_connect(struct xenmsg *conn, const char *address, const struct xenmsg_options *options,
 			 xenmsg_done done, void *userdata, struct xenmsg_op **op)
 {
 	struct stream_dial *dial;
-	int r = !done ? -EINVAL : connect_for(conn, address, options, done, userdata, &dial);
+	struct how how;
+	int r;
+
+	if (done && waits(conn, options, &how)) {
+		conn->reason[0] = '\0';
+		return await_begin(conn, begin_attempt, CHANNEL_STREAM, address, NULL, 0, &how, done,
+				   userdata, op);
+	}
+	r = !done ? -EINVAL : connect_for(conn, address, options, done, userdata, &dial);
 
 	if (r < 0)
 		return r;
@@ -54,9 +90,13 @@ int xenmsg_connect(struct xenmsg *conn, const char *address, const struct xenmsg
 {
 	struct outcome outcome = {.known = false};
 	struct stream_dial *dial;
-	int r = connect_for(conn, address, options, outcome_note, &outcome, &dial);
 	bool interrupted;
+	struct how how;
+	int r;
 
+	if (waits(conn, options, &how))
+		return connect_waiting(conn, address, &how);
+	r = connect_for(conn, address, options, outcome_note, &outcome, &dial);
 	if (r < 0)
 		return r;
 	interrupted = wait_for_answer(conn, &dial->op);
@@ -86,7 +126,7 @@ static int fetch(struct xenmsg *conn)
 }
 
 /* Takes the one that was fetched. Returns its descriptor, or -ENOENT if it has ended meanwhile. */
-static int take(struct xenmsg *conn, struct xenmsg_peer *peer)
+static int take(struct xenmsg *conn)
 {
 	struct incoming *incoming = &conn->incoming;
 	const struct arrival *arrival = incoming->waiting;
@@ -94,9 +134,7 @@ static int take(struct xenmsg *conn, struct xenmsg_peer *peer)
 	int fd = dial->error < 0 ? dial->error : dial->fd;
 
 	if (fd >= 0)
-		memcpy(incoming->host, arrival->host, sizeof(arrival->host));
-	if (fd >= 0 && peer)
-		*peer = arrival->peer;
+		incoming->peer = arrival->peer;
 	if (fd < 0)
 		conn_set_reason(conn, dial->reason, strlen(dial->reason));
 	dial->fd = -1;
@@ -112,7 +150,7 @@ static int take(struct xenmsg *conn, struct xenmsg_peer *peer)
 }
 
 /* Returns a stream, or -EAGAIN if none is there yet, or an error of xenmsg_accept(). */
-static int accept_now(struct xenmsg *conn, struct xenmsg_peer *peer)
+static int accept_now(struct xenmsg *conn)
 {
 	int r = 0;
 
@@ -121,7 +159,7 @@ static int accept_now(struct xenmsg *conn, struct xenmsg_peer *peer)
 	while (!conn->dead && incoming_is_ready(&conn->incoming)) {
 		r = conn->incoming.fetch ? 0 : fetch(conn);
 		if (r == 0 && conn->incoming.fetch->op.settled)
-			r = take(conn, peer);
+			r = take(conn);
 		else if (r == 0)
 			break;
 		if (r != -ENOENT)
@@ -130,7 +168,7 @@ static int accept_now(struct xenmsg *conn, struct xenmsg_peer *peer)
 	return conn->dead ? conn->dead : -EAGAIN;
 }
 
-int xenmsg_accept(struct xenmsg *conn, const struct xenmsg_options *options, struct xenmsg_peer *peer)
+int xenmsg_accept(struct xenmsg *conn, const struct xenmsg_options *options, const struct xenmsg_peer **peer)
 {
 	int64_t deadline;
 	struct how how;
@@ -142,7 +180,7 @@ int xenmsg_accept(struct xenmsg *conn, const struct xenmsg_options *options, str
 	if (how_read(&how, options, 0, FOR_EVER) < 0)
 		return -EINVAL;
 	deadline = deadline_in(how.timeout_ms);
-	while ((r = accept_now(conn, peer)) == -EAGAIN) {
+	while ((r = accept_now(conn)) == -EAGAIN) {
 		r = conn_sleep(conn, deadline, false);
 		if (r == -ETIMEDOUT && how.timeout_ms == 0)
 			r = -EAGAIN;
@@ -150,10 +188,7 @@ int xenmsg_accept(struct xenmsg *conn, const struct xenmsg_options *options, str
 			break;
 	}
 	conn_remind(conn);
+	if (r >= 0 && peer)
+		*peer = &conn->incoming.peer;
 	return r;
-}
-
-const char *xenmsg_peer_host(const struct xenmsg *conn)
-{
-	return conn->incoming.host;
 }

@@ -33,6 +33,11 @@ static inline uint8_t assembly_type(const struct assembly *assembly)
 	return assembly->head[4];
 }
 
+static inline bool assembly_has_block(const struct assembly *assembly)
+{
+	return assembly_type(assembly) & MESSAGE_PROPERTIES;
+}
+
 static inline struct message_error assembly_error(const struct assembly *assembly)
 {
 	return (struct message_error){.number = get_u16(assembly->head + 6),

@@ -49,6 +49,12 @@ void call_expires(struct call *call, int64_t deadline, int timeout_ms)
 static void complete(struct call *call, struct op_result result, struct xenmsg_message *reply)
 {
 	forget_time(call);
+	if (call->room) {
+		if (call->sender)
+			DL_DELETE(call->sender->rooms, call);
+		call->sender = NULL;
+		call->calls->rooms--;
+	}
 	if (call->caller) {
 		HASH_DEL(call->caller->waiting, call);
 		call->caller->sender->awaited--;
@@ -78,7 +84,7 @@ static void on_settled(void *userdata, const struct op_result *result)
 	}
 }
 
-void calls_ended(struct caller *caller)
+static void on_ended(struct caller *caller)
 {
 	struct call *call, *next;
 
@@ -89,6 +95,51 @@ void calls_ended(struct caller *caller)
 	assembly_drop(&caller->answer);
 	free(caller);
 }
+
+/* Ends those that wait for room there; with OUTBOX_MORE_ROOM only those for which it is enough. */
+static void on_room(struct sender *sender, int error)
+{
+	struct call *call, *next;
+
+	DL_FOREACH_SAFE(sender->rooms, call, next)
+		if (error != OUTBOX_MORE_ROOM || outbox_has_room(sender, call->span))
+			complete(call, op_result(error == OUTBOX_MORE_ROOM ? 0 : error), NULL);
+}
+
+/* Ends what the server before hasn't answered, once all that it has answered was read. */
+static void end_deserted(struct caller *caller)
+{
+	struct call *call, *next;
+
+	if (!caller->is_taken_over || caller->sender->taken < caller->answers)
+		return;
+	caller->is_taken_over = false;
+	assembly_drop(&caller->answer);
+	HASH_ITER(hh, caller->waiting, call, next)
+		if (call->deserted)
+			complete(call, op_result(-ECONNRESET), NULL);
+}
+
+/* What has no outcome by now goes to the other one. */
+static int on_taken_over(struct caller *caller, uint64_t answers)
+{
+	struct call *call, *next;
+
+	if (caller->is_taken_over || answers < caller->sender->taken)
+		return -EPROTO;
+	HASH_ITER(hh, caller->waiting, call, next)
+		call->deserted = !call->unsettled;
+	caller->is_taken_over = true;
+	caller->answers = answers;
+	end_deserted(caller);
+	return 0;
+}
+
+const struct outbox_callbacks calls_outbox_callbacks = {
+	.ended = on_ended,
+	.taken_over = on_taken_over,
+	.room = on_room,
+};
 
 int calls_run(struct calls *calls, int budget)
 {
@@ -161,9 +212,18 @@ static int withdraw_op(struct xenmsg_op *op)
 	return calls_expire(call->calls);
 }
 
-/* Makes a call, or what is like one, and puts its message on the channel; NULL: the one that was reserved. */
+/* Writes the properties into `block` and adds them to the message, if the other end may know them. */
+static void add_properties(const struct sender *sender, struct message_pieces *pieces,
+			   const struct properties *properties, uint8_t block[PROPERTIES_WRITE])
+{
+	if (properties_are_there(properties) && sender_may_know_properties(sender))
+		message_pieces_add(pieces, block, properties_encode(properties, block));
+}
+
+/* Makes a call, or what is like one, and puts its message on the channel; NULL: the one that was reserved, with `size` bytes
+ * and these properties. */
 static int start(struct calls *calls, const struct call *like, const struct message_pieces *pieces,
-		 size_t size, bool at_once, struct call **started)
+		 size_t size, const struct properties *properties, bool at_once, struct call **started)
 {
 	struct call *call = malloc(sizeof(*call));
 	struct op op;
@@ -186,7 +246,7 @@ static int start(struct calls *calls, const struct call *like, const struct mess
 	}
 	op = (struct op){.settled = on_settled, .userdata = call};
 	r = pieces ? outbox_put(calls->outbox, call->sender, pieces, at_once, &op)
-		   : outbox_commit(calls->outbox, size, &op, &call->sender);
+		   : outbox_commit(calls->outbox, size, properties, &op, &call->sender);
 	if (r < 0) {
 		if (call->caller)
 			HASH_DEL(call->caller->waiting, call);
@@ -199,10 +259,11 @@ static int start(struct calls *calls, const struct call *like, const struct mess
 	return 0;
 }
 
-int calls_start(struct calls *calls, const char *address, const void *data, size_t size, xenmsg_done done,
-		void *userdata, struct call **started)
+int calls_start(struct calls *calls, const char *address, const void *data, size_t size,
+		const struct properties *properties, xenmsg_done done, void *userdata, struct call **started)
 {
 	struct call call = {.done = done, .userdata = userdata};
+	uint8_t block[PROPERTIES_WRITE];
 	struct message_pieces pieces;
 	int r;
 
@@ -217,28 +278,80 @@ int calls_start(struct calls *calls, const char *address, const void *data, size
 	call.number = unused_number(call.caller);
 	pieces = message_pieces(data, size);
 	message_pieces_mark(&pieces, MESSAGE_REQUEST, (struct message_error){0}, call.number);
-	return start(calls, &call, &pieces, size, false, started);
+	add_properties(call.sender, &pieces, properties, block);
+	return start(calls, &call, &pieces, size, NULL, false, started);
 }
 
-int calls_start_message(struct calls *calls, const char *address, const void *data, size_t size, bool at_once,
-			xenmsg_done done, void *userdata, struct call **started)
+int calls_start_message(struct calls *calls, const char *address, const void *data, size_t size,
+			const struct properties *properties, bool at_once, xenmsg_done done, void *userdata,
+			struct call **started)
 {
-	const struct message_pieces pieces = message_pieces(data, size);
+	struct message_pieces pieces = message_pieces(data, size);
+	uint8_t block[PROPERTIES_WRITE];
 	struct call message = {.message = true, .done = done, .userdata = userdata};
 	int r;
 
 	if (size > calls->outbox->transport->max_message || (at_once && size > OUTBOX_AT_ONCE_MAX))
 		return -EMSGSIZE;
 	r = outbox_channel(calls->outbox, address, CHANNEL_MESSAGE, &message.sender);
-	return r < 0 ? r : start(calls, &message, &pieces, size, at_once, started);
+	if (r < 0)
+		return r;
+	add_properties(message.sender, &pieces, properties, block);
+	return start(calls, &message, &pieces, size, NULL, at_once, started);
 }
 
-int calls_commit_message(struct calls *calls, size_t size, xenmsg_done done, void *userdata,
-			 struct call **started)
+int calls_commit_message(struct calls *calls, size_t size, const struct properties *properties,
+			 xenmsg_done done, void *userdata, struct call **started)
 {
 	const struct call message = {.message = true, .done = done, .userdata = userdata};
 
-	return start(calls, &message, NULL, size, false, started);
+	return start(calls, &message, NULL, size, properties, false, started);
+}
+
+int calls_await(struct calls *calls, xenmsg_done done, void *userdata, struct call **started)
+{
+	struct call *call = malloc(sizeof(*call));
+
+	if (!call)
+		return -ENOMEM;
+	*call = (struct call){.op.withdraw = withdraw_op,
+			      .calls = calls,
+			      .room = true,
+			      .done = done,
+			      .userdata = userdata,
+			      .expires = -1};
+	calls->rooms++;
+	*started = call;
+	return 0;
+}
+
+void call_end(struct call *call, int error)
+{
+	complete(call, op_result(error), NULL);
+}
+
+void call_on_given_up(struct call *call, int (*given_up)(void *userdata, void *of), void *userdata, void *of)
+{
+	call->given_up = given_up;
+	call->given_up_userdata = userdata;
+	call->given_up_of = of;
+}
+
+int calls_await_room(struct calls *calls, struct sender *sender, size_t size, xenmsg_done done,
+		     void *userdata, struct call **started)
+{
+	int r = calls_await(calls, done, userdata, started);
+	struct call *call = *started;
+
+	if (r < 0)
+		return r;
+	call->span = message_span(size);
+	call->sender = sender;
+	if (sender)
+		DL_APPEND(sender->rooms, call);
+	if (!sender || outbox_has_room(sender, call->span))
+		complete(call, op_result(0), NULL);
+	return 0;
 }
 
 /* Ends a call that was taken and whose time is up: completes it with -ETIMEDOUT and tells the server. */
@@ -247,8 +360,14 @@ static int withdraw(struct call *call)
 	struct sender *sender = call->caller->sender;
 	const struct op nobody = {.done = NULL};
 	struct message_pieces pieces = message_pieces(NULL, 0);
+	uint8_t number[4];
 	int r;
 
+	if (sender->minor >= CHANNEL_MINOR_MORE) { /* past what the server hasn't taken */
+		complete(call, op_result_unknown(-ETIMEDOUT, CALL_TAKEN), NULL);
+		return transport_control(call->calls->outbox->transport, FRAME_WITHDRAW, sender->number,
+					 number, frame_u32_encode(call->number, number));
+	}
 	message_pieces_mark(&pieces, MESSAGE_WITHDRAWAL, (struct message_error){0}, call->number);
 	complete(call, op_result_unknown(-ETIMEDOUT, CALL_TAKEN), NULL);
 	r = outbox_put(call->calls->outbox, sender, &pieces, false, &nobody);
@@ -274,7 +393,10 @@ int calls_expire(struct calls *calls)
 		struct outbox_ticket ticket = {.sender = call->sender, .userdata = call};
 
 		forget_time(call);
-		if (!call->unsettled)
+		if (call->room) {
+			r = call->given_up ? call->given_up(call->given_up_userdata, call->given_up_of) : 0;
+			complete(call, op_result(-ETIMEDOUT), NULL);
+		} else if (!call->unsettled)
 			r = withdraw(call);
 		else if (call->expired)
 			outbox_abandon(calls->outbox, &ticket);
@@ -286,29 +408,52 @@ int calls_expire(struct calls *calls)
 
 /* ---- answers --------------------------------------------------------------------------------- */
 
+static uint8_t type_of(const struct assembly *answer)
+{
+	return assembly_type(answer) & (uint8_t)~MESSAGE_PROPERTIES;
+}
+
+static bool is_answer(uint8_t type)
+{
+	return type == MESSAGE_REPLY || type == MESSAGE_ERROR || type == MESSAGE_REFUSAL;
+}
+
 static void stamp_answer(const struct sender *sender, struct xenmsg_message *message)
 {
 	struct address_parts to = address_split(sender->address, strlen(sender->address));
 
 	message->origin = 0;
-	message->sender = (struct frame_identity){UINT32_MAX, UINT32_MAX, UINT32_MAX, 0};
-	message->sender_name[0] = '\0';
-	message->sender_host[0] = '\0';
-	address_part_copy(to.endpoint, message->endpoint, sizeof(message->endpoint));
+	message->sender.identity = sender->has_identity
+					   ? sender->identity
+					   : (struct frame_identity){UINT32_MAX, UINT32_MAX, UINT32_MAX, 0};
+	message->sender.domain_name[0] = '\0';
+	address_part_copy(to.host, message->sender.host, sizeof(message->sender.host));
+	address_part_copy(to.endpoint, message->sender.endpoint, sizeof(message->sender.endpoint));
 }
 
-static void finish_answer(struct caller *caller)
+/* Returns 0, -EPROTO: it makes no sense, or -ENOMEM. */
+static int finish_answer(struct caller *caller)
 {
 	const struct assembly *answer = &caller->answer;
 	struct xenmsg_message *message = assembly_take(&caller->answer);
 	uint32_t number = get_u32(answer->trailer + 4);
+	int r = message && assembly_has_block(answer) ? message_take_block(message) : 0;
 	struct call *call;
 
+	if (r < 0) {
+		xenmsg_message_free(message);
+		return r;
+	}
 	HASH_FIND(hh, caller->waiting, &number, sizeof(number), call);
 	/* The call was withdrawn, or never made. */
 	if (!call || get_u32(answer->trailer) == MESSAGE_CANCELLED) {
 		xenmsg_message_free(message);
-	} else if (assembly_type(answer) == MESSAGE_ERROR) {
+	} else if (type_of(answer) == MESSAGE_REFUSAL) {
+		/* The next call may find another server. */
+		outbox_leave(caller->calls->outbox, caller->sender);
+		xenmsg_message_free(message);
+		complete(call, op_result(frame_error(assembly_error(answer).number, -EPROTO)), NULL);
+	} else if (type_of(answer) == MESSAGE_ERROR) {
 		const struct message_error error = assembly_error(answer);
 
 		if (message && message->size == 0) {
@@ -317,13 +462,20 @@ static void finish_answer(struct caller *caller)
 		}
 		if (message)
 			stamp_answer(caller->sender, message);
-		complete(call, op_result_remote(error.number, error.exit_status, XENMSG_DONE), message);
+		complete(call, op_result_remote(error.number, error.exit_status, XENMSG_FATE_DONE), message);
 	} else if (!message) {
 		complete(call, op_result_unknown(-EMSGSIZE, CALL_REPLY_TOO_LARGE), NULL);
 	} else {
 		stamp_answer(caller->sender, message);
 		complete(call, op_result(0), message);
 	}
+	return 0;
+}
+
+/* Returns how large an answer may be, with its properties. */
+static uint64_t most_of(const struct calls *calls, const struct assembly *answer)
+{
+	return calls->outbox->transport->max_message + (assembly_has_block(answer) ? PROPERTIES_MAX : 0);
 }
 
 /* Consumes some of the bytes. Returns how many; 0 if they make no sense; -ENOMEM. */
@@ -343,9 +495,9 @@ static int64_t feed(struct caller *caller, const uint8_t *data, uint32_t size)
 		answer->at += n;
 		if (answer->at < MESSAGE_HEAD_SIZE)
 			return n;
-		if (assembly_type(answer) != MESSAGE_REPLY && assembly_type(answer) != MESSAGE_ERROR)
+		if (!is_answer(type_of(answer)))
 			return 0;
-		if (assembly_size(answer) > calls->outbox->transport->max_message)
+		if (assembly_size(answer) > most_of(calls, answer))
 			assembly_skip(answer);
 		else
 			r = assembly_begin(answer, calls->pool, size - n);
@@ -359,9 +511,19 @@ static int64_t feed(struct caller *caller, const uint8_t *data, uint32_t size)
 		memcpy(answer->trailer + (MESSAGE_TRAILER_SIZE - wanted), data, n);
 		answer->at += n;
 		if (n == wanted)
-			finish_answer(caller);
+			r = finish_answer(caller);
+		if (r == -EPROTO)
+			return 0;
 	}
 	return r < 0 ? (int64_t)r : (int64_t)n;
+}
+
+/* Returns how many of these bytes of answers are of the same server. */
+static uint32_t of_one_server(const struct caller *caller, uint32_t size)
+{
+	uint64_t left = caller->answers - caller->sender->taken;
+
+	return caller->is_taken_over && left < size ? (uint32_t)left : size;
 }
 
 int calls_frame(struct calls *calls, const struct frame_header *header, const uint8_t *payload)
@@ -375,7 +537,7 @@ int calls_frame(struct calls *calls, const struct frame_header *header, const ui
 	if (!sender->caller)
 		return -EPROTO;
 	while (left > 0) {
-		int64_t n = feed(sender->caller, payload, left);
+		int64_t n = feed(sender->caller, payload, of_one_server(sender->caller, left));
 
 		if (n < 0)
 			return (int)n;
@@ -384,6 +546,7 @@ int calls_frame(struct calls *calls, const struct frame_header *header, const ui
 		sender->taken += (uint64_t)n;
 		payload += n;
 		left -= (uint32_t)n;
+		end_deserted(sender->caller);
 	}
 	if (calls->outbox->transport->pump && !sender->caller->unreported) {
 		sender->caller->unreported = true;

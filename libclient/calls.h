@@ -25,6 +25,7 @@
 #include "libclient/op.h"
 #include "libclient/outbox.h"
 #include "wire/frame.h"
+#include "wire/properties.h"
 #include "xenmsg.h"
 
 /* The reason in the result of a call that the server took, but didn't answer in time. */
@@ -39,6 +40,7 @@ struct calls {
 	struct call *completed;	   /* utlist: calls to be reported */
 	struct call *timed;	   /* utlist: calls and messages with a deadline, the earliest first */
 	struct caller *unreported; /* utlist; without shared memory: callers with progress to report */
+	unsigned rooms;		   /* that are waited for */
 };
 
 /* The library's end of a channel of kind call. */
@@ -50,6 +52,9 @@ struct caller {
 	struct assembly answer;
 	bool unreported;
 	struct caller *prev, *next; /* in calls->unreported */
+	/* Another server goes on: up to there the stream of answers is that of the one before, which answers no more. */
+	bool is_taken_over;
+	uint64_t answers;
 };
 
 struct call {
@@ -60,15 +65,22 @@ struct call {
 	struct caller *caller; /* NULL: it has ended, its answer is no longer wanted, or it is a message */
 	xenmsg_done done;
 	bool message;
+	/* It waits for room for so many bytes on its sender, in whose list `rooms` it is; `sender` is NULL when it has ended. */
+	bool room;
+	uint64_t span;
+	/* or for something else: called if it is given up, with these two */
+	int (*given_up)(void *userdata, void *of);
+	void *given_up_userdata, *given_up_of;
 	void *userdata;
 	bool unsettled; /* its op has no outcome yet */
 	bool reported;
+	bool deserted;	 /* the server that has taken it is gone */
 	bool expired;	 /* its time is up, and it is being cancelled */
 	int64_t expires; /* its deadline, -1: none; then the deadline for the answer to a CANCEL */
 	int settle_ms;	 /* how long that answer may take */
 	struct op_result result;
 	struct xenmsg_message *reply;
-	struct call *prev, *next;	      /* in calls->completed */
+	struct call *prev, *next;	      /* in calls->completed, or sender->rooms */
 	struct call *timed_prev, *timed_next; /* in calls->timed, by `expires` */
 	UT_hash_handle hh;
 };
@@ -76,18 +88,29 @@ struct call {
 void calls_init(struct calls *calls, struct outbox *outbox, struct message_pool *pool);
 /* Frees what is to be reported, without any callback. outbox_fail() comes first. */
 void calls_free(struct calls *calls);
-/* Ends the calls of a channel that has ended and whose ops are settled. For outbox_init(). */
-void calls_ended(struct caller *caller);
+/* Ends the calls of a channel that has ended and whose ops are settled, or that another server has taken over. For
+ * outbox_init(). */
+extern const struct outbox_callbacks calls_outbox_callbacks;
 
-/* Begins a call. Returns as xenmsg_begin_call(). */
-int calls_start(struct calls *calls, const char *address, const void *data, size_t size, xenmsg_done done,
-		void *userdata, struct call **started);
-/* Begins to send a message that can be withdrawn, or may have a deadline. Returns as xenmsg_begin_send(). */
-int calls_start_message(struct calls *calls, const char *address, const void *data, size_t size, bool at_once,
-			xenmsg_done done, void *userdata, struct call **started);
+/* Begins a call, with these properties if the server knows any. Returns as xenmsg_begin_call(). */
+int calls_start(struct calls *calls, const char *address, const void *data, size_t size,
+		const struct properties *properties, xenmsg_done done, void *userdata, struct call **started);
+/* Begins to send a message that can be withdrawn, or may have a deadline or properties. Returns as xenmsg_begin_send(). */
+int calls_start_message(struct calls *calls, const char *address, const void *data, size_t size,
+			const struct properties *properties, bool at_once, xenmsg_done done, void *userdata,
+			struct call **started);
 /* Does the same with the message that was reserved. Returns as xenmsg_commit(). */
-int calls_commit_message(struct calls *calls, size_t size, xenmsg_done done, void *userdata,
-			 struct call **started);
+int calls_commit_message(struct calls *calls, size_t size, const struct properties *properties,
+			 xenmsg_done done, void *userdata, struct call **started);
+/* Begins to wait until there is room for a message of this size at the sender (NULL: there is). Returns 0 or -ENOMEM. */
+int calls_await_room(struct calls *calls, struct sender *sender, size_t size, xenmsg_done done,
+		     void *userdata, struct call **started);
+/* Makes one that waits for something until call_end(). Returns 0 or -ENOMEM. */
+int calls_await(struct calls *calls, xenmsg_done done, void *userdata, struct call **started);
+/* Completes one that waits. */
+void call_end(struct call *call, int error);
+/* Sets what is called, with 0, -ENOMEM or -EPROTO to return, if it is withdrawn or its time is up. */
+void call_on_given_up(struct call *call, int (*given_up)(void *userdata, void *of), void *userdata, void *of);
 /* Sets the call's deadline, which was made from a time-out of timeout_ms milliseconds; FOR_EVER: it has none. */
 void call_expires(struct call *call, int64_t deadline, int timeout_ms);
 /* Gives up calls whose time is up: cancels those that weren't taken, withdraws those that were, and abandons

@@ -38,6 +38,19 @@ static int on_goodbye(struct xenmsg *conn, const uint8_t *payload, uint32_t leng
 	return -ENOTCONN;
 }
 
+/* This domain was restored or migrated. */
+static int on_self(struct xenmsg *conn, const uint8_t *payload, uint32_t length)
+{
+	uint32_t domid;
+
+	if (frame_u32_decode(payload, length, &domid) < 0)
+		return -EPROTO;
+	if (domid != conn->transport.domid)
+		reconnect_renumbered(&conn->reconnect);
+	conn->transport.domid = domid;
+	return 0;
+}
+
 static int dispatch(struct xenmsg *conn, const struct frame_header *header, const uint8_t *payload)
 {
 	switch (header->type) {
@@ -48,6 +61,8 @@ static int dispatch(struct xenmsg *conn, const struct frame_header *header, cons
 		return requests_frame(&conn->requests, header, payload);
 	case FRAME_INCOMING:
 		return incoming_frame(&conn->incoming, header, payload);
+	case FRAME_SELF:
+		return on_self(conn, payload, header->length);
 	case FRAME_DATA:
 	case FRAME_OPENED:
 	case FRAME_CREDIT:
@@ -56,6 +71,8 @@ static int dispatch(struct xenmsg *conn, const struct frame_header *header, cons
 	case FRAME_CANCEL:
 	case FRAME_FIN:
 	case FRAME_RESET:
+	case FRAME_WITHDRAW:
+	case FRAME_TAKEOVER:
 		if (header->channel >= CHANNEL_NUMBERS)
 			return -EPROTO;
 		if (header->channel & 1)
@@ -96,6 +113,20 @@ static int read_in(struct xenmsg *conn)
 	return frames;
 }
 
+/* Goes on without the daemon. What waited for room ends, too: who sends next sends in a new session. */
+static void outlive(struct xenmsg *conn, int error)
+{
+	outbox_fail(&conn->outbox, -ENOTCONN);
+	dials_fail(&conn->dials, error);
+	conn->recv_waits = false;
+	conn->want_space = 0;
+	reconnect_lose(&conn->reconnect, error, conn->transport.reason);
+	if (conn->mux)
+		mux_lose(conn->mux, error, conn->reconnect.losses);
+	transport_poke(&conn->transport);
+	conn_set_alarm(conn);
+}
+
 /* Frames that the daemon sent before it went still count: messages may have been delivered. */
 int conn_fail(struct xenmsg *conn, int error)
 {
@@ -103,12 +134,20 @@ int conn_fail(struct xenmsg *conn, int error)
 		return conn->dead;
 	if (error == -ENOTCONN)
 		read_in(conn);
-	conn->dead = error;
 	if (conn->transport.reason[0])
 		conn_set_reason(conn, conn->transport.reason, strlen(conn->transport.reason));
+	if (reconnect_is_wanted(&conn->reconnect) && conn_is_here(conn)) {
+		outlive(conn, error);
+		return 0;
+	}
+	conn->dead = error;
 	outbox_fail(&conn->outbox, -ENOTCONN);
+	inbox_fail(&conn->inbox, -ENOTCONN);
 	requests_fail(&conn->requests, error);
 	dials_fail(&conn->dials, error);
+	awaited_fail(conn->awaited, error);
+	if (conn->mux)
+		mux_lose(conn->mux, error, 0);
 	conn->transport.closed = true;
 	transport_poke(&conn->transport);
 	return conn->dead;
@@ -153,6 +192,8 @@ int conn_pump_all(struct xenmsg *conn)
 
 	if (conn->dead)
 		return conn->dead;
+	if (reconnect_is_lost(&conn->reconnect))
+		reconnect_further(&conn->reconnect, mux_is_unanswered(conn->mux));
 	r = read_in(conn);
 	if (r >= 0)
 		r = calls_expire(&conn->calls);
@@ -160,6 +201,9 @@ int conn_pump_all(struct xenmsg *conn)
 		return conn_fail(conn, r);
 	requests_look(&conn->requests);
 	dials_look(&conn->dials);
+	if (conn->mux)
+		mux_look(conn->mux, !reconnect_is_lost(&conn->reconnect),
+			 reconnect_is_wanted(&conn->reconnect));
 	conn_set_alarm(conn);
 	return conn_flush(conn);
 }
@@ -175,18 +219,19 @@ static bool came_back(struct xenmsg *conn)
 	return false;
 }
 
-/* Tells what became of something that only the daemon has to do with, and of which `reason` has its words. */
+/* What became of something that only the daemon has to do with, and that isn't done if there was an error. */
+static struct xenmsg_result result_of(int error)
+{
+	return (struct xenmsg_result){
+		.error = error, .fate = error < 0 ? XENMSG_FATE_NOT_DONE : XENMSG_FATE_DONE, .stream = -1};
+}
+
+/* Tells it; `reason` has the daemon's words. */
 static void tell(struct xenmsg *conn, xenmsg_done done, void *userdata, struct xenmsg_result result)
 {
-	int error = result.error;
-
 	if (!done)
 		return;
-	if (error == 0)
-		result.fate = XENMSG_DONE;
-	else if (result.fate == XENMSG_DONE)
-		result.fate = XENMSG_NOT_DONE;
-	result.reason = error < 0 ? conn->reason : "";
+	result.reason = result.error < 0 ? conn->reason : "";
 	done(userdata, &result);
 }
 
@@ -204,7 +249,8 @@ static void undo_bind(struct xenmsg *conn, const struct request *request)
 {
 	struct binding *binding = inbox_find_asked(&conn->inbox, request->number);
 	const char *listening = incoming_find_asked(&conn->incoming, request->number);
-	char endpoint[ENDPOINT_NAME_MAX + 1] = "";
+	char endpoint[ADDRESS_MAX + 1] = "";
+	uint8_t type = request->type == FRAME_SUBSCRIBE ? FRAME_UNSUBSCRIBE : FRAME_UNBIND;
 
 	/* The daemon hasn't bound it, so nothing has come for it. */
 	if (binding) {
@@ -215,7 +261,7 @@ static void undo_bind(struct xenmsg *conn, const struct request *request)
 		incoming_forget(&conn->incoming, endpoint);
 	}
 	if (!request->finished && endpoint[0] && !conn->dead)
-		conn_tell_daemon(conn, FRAME_UNBIND, endpoint, strlen(endpoint));
+		conn_tell_daemon(conn, type, endpoint, strlen(endpoint));
 }
 
 static void undo_watch(struct xenmsg *conn, const struct request *request)
@@ -239,6 +285,17 @@ static char *text_of(const struct fifo *body)
 	return text;
 }
 
+/* Returns the endpoint, or topic, for which this was asked; NULL: none that the program still wants. */
+static const char *bound_by(struct xenmsg *conn, const struct request *request)
+{
+	const struct binding *binding;
+
+	if (request->requests != &conn->requests)
+		return mux_find_asked(conn->mux, request->number);
+	binding = inbox_find_asked(&conn->inbox, request->number);
+	return binding ? binding->endpoint : incoming_find_asked(&conn->incoming, request->number);
+}
+
 /* Takes from the answer what the program gets of it. */
 static void read_answer(const struct request *request, struct xenmsg_result *result)
 {
@@ -254,17 +311,21 @@ static void read_answer(const struct request *request, struct xenmsg_result *res
 
 void conn_tell_answer(struct xenmsg *conn, struct request *request)
 {
-	struct xenmsg_result result = {.error = request->error, .stream = -1};
+	struct xenmsg_result result = result_of(request->error);
 
 	request_take(request);
+	if (request->after_loss && request->error < 0)
+		reconnect_refused(&conn->reconnect, request, bound_by(conn, request));
 	if (request->error == 0)
 		read_answer(request, &result);
-	else if (request->type == FRAME_BIND)
+	else if (request->requests != &conn->requests)
+		mux_undo(conn->mux, request, conn->dead);
+	else if (request->type == FRAME_BIND || request->type == FRAME_SUBSCRIBE)
 		undo_bind(conn, request);
 	else if (request->type == FRAME_WATCH)
 		undo_watch(conn, request);
 	else if (request->type == FRAME_QUERY && (!request->finished || conn->dead))
-		result.fate = XENMSG_UNKNOWN; /* there are some that do something */
+		result.fate = XENMSG_FATE_UNKNOWN; /* there are some that do something */
 	if (request->error < 0 && !conn->dead)
 		conn_set_reason(conn, fifo_front(&request->body),
 				request->finished ? fifo_size(&request->body) : 0);
@@ -274,11 +335,12 @@ void conn_tell_answer(struct xenmsg *conn, struct request *request)
 
 void conn_tell_stream(struct xenmsg *conn, struct stream_dial *dial)
 {
-	const struct xenmsg_result result = {.error = dial->error, .stream = dial->fd};
+	struct xenmsg_result result = result_of(dial->error);
 
 	DL_DELETE(conn->dials.settled, dial);
 	if (dial->error < 0 && !conn->dead)
 		conn_set_reason(conn, dial->reason, strlen(dial->reason));
+	result.stream = dial->fd;
 	dial->fd = -1;
 	tell(conn, dial->done, dial->userdata, result);
 	dial_free(dial);
@@ -292,11 +354,40 @@ int conn_run_answers(struct xenmsg *conn, int budget)
 		count += conn->requests.settled->done != NULL;
 		conn_tell_answer(conn, conn->requests.settled);
 	}
+	while (count < budget && conn->mux && conn->mux->requests.settled && came_back(conn)) {
+		count += conn->mux->requests.settled->done != NULL;
+		conn_tell_answer(conn, conn->mux->requests.settled);
+	}
 	while (count < budget && conn->dials.settled && came_back(conn)) {
 		count++;
 		conn_tell_stream(conn, conn->dials.settled);
 	}
 	return count;
+}
+
+struct mux *conn_mux(struct xenmsg *conn)
+{
+	if (!conn->mux)
+		conn->mux = mux_new(&conn->transport, &conn->closing, conn);
+	return conn->mux;
+}
+
+int conn_run_streams(struct xenmsg *conn)
+{
+	struct mux *mux = conn->mux;
+	int r;
+
+	mux->told = 0;
+	r = mux_run(mux);
+	if (!came_back(conn) || r >= 0 || conn->closing)
+		return mux->told;
+	/* The end of this session is that of the connection. */
+	if (mux->transport.reason[0])
+		memcpy(conn->transport.reason, mux->transport.reason, sizeof(conn->transport.reason));
+	conn_fail(conn, r);
+	mux_run(mux);
+	came_back(conn);
+	return mux->told;
 }
 
 int conn_withdraw(struct xenmsg *conn, struct xenmsg_op *op)
@@ -320,7 +411,10 @@ int conn_run_outcomes(struct xenmsg *conn, int budget)
 
 	count += calls_run(&conn->calls, budget - count);
 	count += conn_run_answers(conn, budget - count);
+	count += message_tell_withdrawn(conn->inbox.pool, budget - count, &conn->closing);
 	count += requests_run_events(&conn->requests, budget - count, &conn->closing);
+	if (came_back(conn) && !conn->closing)
+		count += reconnect_run(&conn->reconnect, mux_is_unanswered(conn->mux), budget - count);
 	came_back(conn);
 	return count;
 }
@@ -432,7 +526,7 @@ int conn_run(struct xenmsg *conn, int budget)
 {
 	int count = conn_run_outcomes(conn, budget);
 
-	while (count < budget && !conn->closing) {
+	while (count < budget && !conn->closing && !conn->paused) {
 		struct xenmsg_message *message;
 		const struct binding *binding;
 		int r = conn_take(conn, false, &message, &binding);
@@ -461,9 +555,10 @@ int conn_arm(struct xenmsg *conn, bool deliveries)
 	if (r == 0)
 		r = conn_flush(conn);
 	if (r == 0)
-		r = transport_arm(&conn->transport, deliveries && !conn->recv_waits, conn->want_space);
+		r = transport_arm(&conn->transport, deliveries && !conn->recv_waits && !conn->paused,
+				  conn->want_space);
 	if (r < 0 && !conn->dead)
-		conn_fail(conn, r);
+		r = conn_fail(conn, r);
 	return conn->dead ? conn->dead : r;
 }
 
@@ -490,6 +585,10 @@ void conn_set_alarm(struct xenmsg *conn)
 		transport_set_alarm(&conn->transport, conn->requests.due);
 	if (conn->dials.due >= 0)
 		transport_set_alarm(&conn->transport, conn->dials.due);
+	if (reconnect_is_lost(&conn->reconnect))
+		transport_set_alarm(&conn->transport, conn->reconnect.due);
+	if (conn->mux)
+		mux_set_alarm(conn->mux, !reconnect_is_lost(&conn->reconnect));
 }
 
 void conn_remind(struct xenmsg *conn)
@@ -499,8 +598,11 @@ void conn_remind(struct xenmsg *conn)
 		return;
 	conn_set_alarm(conn);
 	if (conn_has_outcomes(conn) || conn->requests.events || incoming_is_ready(&conn->incoming) ||
-	    ring_reader_ready(&conn->transport.deliveries, 1) > 0 || conn_arm(conn, true) > 0)
+	    (!conn->paused && ring_reader_ready(&conn->transport.deliveries, 1) > 0) ||
+	    conn_arm(conn, true) > 0)
 		transport_poke(&conn->transport);
+	if (conn->mux)
+		mux_remind(conn->mux);
 }
 
 /* Sleeps until the daemon may have answered a connection that is being opened. */
@@ -574,9 +676,12 @@ static void give_back(struct xenmsg *conn, struct xenmsg_message *message)
 static void free_conn(struct xenmsg *conn)
 {
 	outbox_free(&conn->outbox);
+	awaited_free(conn->awaited);
 	calls_free(&conn->calls);
 	dials_free(&conn->dials);
 	incoming_free(&conn->incoming);
+	reconnect_free(&conn->reconnect);
+	mux_close(conn->mux);
 	if (conn_is_here(conn))
 		inbox_release(&conn->inbox, true);
 	/* Held for lack of memory, or taken behind a RESET for which there was no room: GOODBYE would say that
@@ -616,18 +721,29 @@ static int start(struct xenmsg **made, const char *socket_path, int64_t deadline
 		free(conn);
 		return r;
 	}
-	outbox_init(&conn->outbox, &conn->transport, calls_ended);
+	outbox_init(&conn->outbox, &conn->transport, &calls_outbox_callbacks);
 	calls_init(&conn->calls, &conn->outbox, pool);
 	inbox_init(&conn->inbox, &conn->transport, &conn->outbox, pool);
 	requests_init(&conn->requests, &conn->transport);
 	dials_init(&conn->dials, &conn->transport);
+	conn->reconnect.parts.transport = &conn->transport;
 	conn->transport.on_stream = on_stream;
 	conn->transport.userdata = conn;
 	*made = conn;
 	return 0;
 }
 
-int conn_new(struct xenmsg **made, const char *socket_path, int64_t deadline)
+static void begin_to_outlive(struct xenmsg *conn)
+{
+	const struct reconnect_parts parts = {.transport = &conn->transport,
+					      .inbox = &conn->inbox,
+					      .requests = &conn->requests,
+					      .incoming = &conn->incoming};
+
+	reconnect_init(&conn->reconnect, &parts);
+}
+
+int conn_new(struct xenmsg **made, const char *socket_path, bool outlives, int64_t deadline)
 {
 	struct xenmsg *conn;
 	int r = start(&conn, socket_path, deadline);
@@ -635,24 +751,32 @@ int conn_new(struct xenmsg **made, const char *socket_path, int64_t deadline)
 	if (r < 0)
 		return r;
 	r = transport_finish(&conn->transport, deadline);
-	if (r < 0)
+	if (r < 0) {
 		free_conn(conn);
-	else
-		*made = conn;
-	return r;
+		return r;
+	}
+	if (outlives)
+		begin_to_outlive(conn);
+	*made = conn;
+	return 0;
 }
 
-int conn_begin(struct xenmsg **made, const char *socket_path, int timeout_ms, xenmsg_done done,
+int conn_begin(struct xenmsg **made, const char *socket_path, bool outlives, int timeout_ms, xenmsg_done done,
 	       void *userdata)
 {
-	int r = start(made, socket_path, 0);
+	struct xenmsg *conn;
+	int r = start(&conn, socket_path, 0);
 
 	if (r < 0)
 		return r == -ETIMEDOUT ? -EAGAIN : r;
-	(*made)->dead = -ENOTCONN;
-	(*made)->opening = (struct opening){
-		.pending = true, .done = done, .userdata = userdata, .expires = deadline_in(timeout_ms)};
-	transport_set_alarm(&(*made)->transport, (*made)->opening.expires);
+	conn->dead = -ENOTCONN;
+	conn->opening = (struct opening){.pending = true,
+					 .done = done,
+					 .userdata = userdata,
+					 .expires = deadline_in(timeout_ms),
+					 .outlives = outlives};
+	transport_set_alarm(&conn->transport, conn->opening.expires);
+	*made = conn;
 	return 0;
 }
 
@@ -663,12 +787,13 @@ int conn_open_further(struct xenmsg *conn)
 	if (r == -ETIMEDOUT && deadline_left(conn->opening.expires) != 0)
 		return 0;
 	conn->opening.pending = false;
+	if (r == 0 && conn->opening.outlives)
+		begin_to_outlive(conn);
 	if (r == 0)
 		conn->dead = 0;
 	else
 		conn_set_reason(conn, conn->transport.reason, strlen(conn->transport.reason));
-	tell(conn, conn->opening.done, conn->opening.userdata,
-	     (struct xenmsg_result){.error = r, .stream = -1});
+	tell(conn, conn->opening.done, conn->opening.userdata, result_of(r));
 	came_back(conn);
 	return 1;
 }
@@ -678,15 +803,19 @@ static void settle_all(struct xenmsg *conn)
 {
 	if (conn->opening.pending) {
 		conn->opening.pending = false;
-		tell(conn, conn->opening.done, conn->opening.userdata,
-		     (struct xenmsg_result){.error = -ECANCELED, .stream = -1});
+		tell(conn, conn->opening.done, conn->opening.userdata, result_of(-ECANCELED));
 	}
+	conn->reconnect.state = RECONNECT_OFF;
 	if (!conn->dead) {
 		conn_pump(conn);
 		outbox_finish(&conn->outbox);
 		outbox_fail(&conn->outbox, -ECANCELED);
+		inbox_fail(&conn->inbox, -ECANCELED);
 		requests_fail(&conn->requests, -ECANCELED);
 		dials_fail(&conn->dials, -ECANCELED);
+		awaited_fail(conn->awaited, -ECANCELED);
+		if (conn->mux)
+			requests_fail(&conn->mux->requests, -ECANCELED);
 		conn->dead = -ENOTCONN;
 	}
 	outbox_run(&conn->outbox, INT_MAX);
@@ -697,9 +826,12 @@ static void settle_all(struct xenmsg *conn)
 void conn_end(struct xenmsg *conn)
 {
 	conn->depth++; /* closing it once more has no effect */
-	if (conn_is_here(conn))
+	if (conn_is_here(conn)) {
 		settle_all(conn);
-	else
+	} else {
 		outbox_fail(&conn->outbox, -ECANCELED);
+		inbox_fail(&conn->inbox, -ECANCELED);
+		awaited_fail(conn->awaited, -ECANCELED);
+	}
 	free_conn(conn);
 }

@@ -15,18 +15,22 @@
  * conn_leave()).
  *
  * conn_pump() reads what the daemon said and sends what waits, without any callback; conn_run() calls the
- * program back. A connection that has failed stays so: `dead` is the error that every later call returns.
+ * program back. A connection that has failed stays so: `dead` is the error that every later call returns. But one that outlives
+ * its daemon (reconnect.h) goes on without it, and is never dead for that: its rings stand still, and what it has to send waits.
  */
 
 #include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "libclient/awaited.h"
 #include "libclient/calls.h"
 #include "libclient/dial.h"
 #include "libclient/inbox.h"
 #include "libclient/incoming.h"
+#include "libclient/mux.h"
 #include "libclient/outbox.h"
+#include "libclient/reconnect.h"
 #include "libclient/requests.h"
 #include "libclient/transport.h"
 #include "xenmsg.h"
@@ -39,6 +43,9 @@ struct xenmsg {
 	struct requests requests;
 	struct incoming incoming;
 	struct dials dials;
+	struct reconnect reconnect;
+	struct mux *mux;	 /* its streams of xenmsg-stream.h; NULL: there were none yet */
+	struct awaited *awaited; /* utlist: addresses for which something waits (await.h) */
 	int dead;
 	unsigned depth; /* functions that call back and haven't returned */
 	bool closing;	/* closed by a callback: ended when the outermost one of these returns */
@@ -49,19 +56,21 @@ struct xenmsg {
 		xenmsg_done done;
 		void *userdata;
 		int64_t expires;
+		bool outlives; /* its daemon */
 	} opening;
 	uint32_t want_space; /* how much room the outbox waits for; 0: it doesn't wait */
 	/* the program is in xenmsg_wait(): what it took is reported with what it does next */
 	bool comes_back;
+	bool paused;	  /* no message is taken */
 	bool recv_waits;  /* at the front of the deliveries lies a message for xenmsg_recv() */
 	uint8_t *scratch; /* FRAME_PAYLOAD_MAX bytes: a payload, copied out */
 	char reason[512];
 };
 
-/* Connects, until the deadline. Returns 0, or the errors of xenmsg_open(). */
-int conn_new(struct xenmsg **made, const char *socket_path, int64_t deadline);
+/* Connects, until the deadline; `outlives`: it outlives its daemon. Returns 0, or the errors of xenmsg_open(). */
+int conn_new(struct xenmsg **made, const char *socket_path, bool outlives, int64_t deadline);
 /* Begins to connect, without waiting. Returns 0, or the errors of xenmsg_begin_open(). */
-int conn_begin(struct xenmsg **made, const char *socket_path, int timeout_ms, xenmsg_done done,
+int conn_begin(struct xenmsg **made, const char *socket_path, bool outlives, int timeout_ms, xenmsg_done done,
 	       void *userdata);
 /* Looks whether the daemon has answered a connection that is being opened, or the time for it is up. Returns 0
  * if it goes on waiting, 1 if it has called `done`. */
@@ -101,7 +110,8 @@ int conn_flush(struct xenmsg *conn);
 static inline bool conn_has_outcomes(const struct xenmsg *conn)
 {
 	return conn->outbox.settled_count > 0 || conn->calls.completed || conn->requests.settled ||
-	       conn->dials.settled;
+	       conn->dials.settled || conn->reconnect.changes || conn->inbox.pool->withdrawn ||
+	       (conn->mux && conn->mux->requests.settled);
 }
 /* Each reports one request, or stream, that is settled, and lets it go. */
 void conn_tell_answer(struct xenmsg *conn, struct request *request);
@@ -135,6 +145,10 @@ void conn_remind(struct xenmsg *conn);
  * Returns 1 with *message set (NULL if it was cancelled), 0 if there is none, or a negative errno. */
 int conn_take(struct xenmsg *conn, bool recv, struct xenmsg_message **message,
 	      const struct binding **binding);
+/* Returns the connection's streams, for the first of which this begins a session; NULL: memory is short. */
+struct mux *conn_mux(struct xenmsg *conn);
+/* Calls back for what has come to them. Returns how often. */
+int conn_run_streams(struct xenmsg *conn);
 /* Copies the message that conn_run() has left at the front for xenmsg_recv(). Returns 1, 0 if it was cancelled,
  * or the errors of xenmsg_peek(). */
 int conn_peek(struct xenmsg *conn, struct xenmsg_message **copy);
@@ -144,7 +158,7 @@ int conn_decide(struct xenmsg *conn, const struct xenmsg_message *copy, uint32_t
 /* Sends the reply that is owed to a request. Returns as xenmsg_reply(). */
 int conn_reply(struct xenmsg *conn, struct xenmsg_message *request, enum message_type type,
 	       struct message_error error, const void *data, size_t size);
-/* Ends the session and settles every outcome, without reporting it. Returns conn->dead. */
+/* Ends the session and settles every outcome, without reporting it. Returns conn->dead: 0 if the connection outlives that. */
 int conn_fail(struct xenmsg *conn, int error);
 /* Checks what a part has returned to a function that the program called. -EPROTO isn't about that function:
  * it ends the session, and the program gets -ENOTCONN. Returns any other result unchanged. */
@@ -168,7 +182,7 @@ static inline bool conn_is_quiet(struct xenmsg *conn)
 	return conn->transport.shared && !conn->dead && ring_reader_ready(&conn->transport.in, 1) == 0 &&
 	       !conn->outbox.ready && !conn->inbox.ending && !conn->calls.timed && conn->requests.due < 0 &&
 	       conn->dials.due < 0 && fifo_size(&conn->transport.backlog) == 0 &&
-	       !ring_writer_is_ahead(&conn->transport.out);
+	       (!conn->mux || mux_is_quiet(conn->mux)) && !ring_writer_is_ahead(&conn->transport.out);
 }
 
 static inline int conn_pump(struct xenmsg *conn)

@@ -13,8 +13,9 @@
 #include "libclient/deadline.h"
 #include "libclient/transport.h"
 
-#define GUARD	 1  /* size of the guard */
-#define QUEUE_MS 20 /* until the daemon's queue of connections has room, perhaps */
+#define GUARD 1 /* size of the guard */
+#define QUEUE_MS                                                                                             \
+	20 /* until the daemon's queue of connections has room, or there is a daemon again, perhaps */
 
 void dials_init(struct dials *dials, struct transport *transport)
 {
@@ -68,13 +69,15 @@ static void rest(struct stream_dial *dial, int pause_ms)
 	look_at(dial->dials, dial->rests_until);
 }
 
-/* Connects to the daemon of the session. Returns the socket, or an error of handshake_connect(). */
+/* Connects to the daemon of the session. Returns the socket, or an error of handshake_connect(); -EAGAIN: there is none now. */
 static int connect_there(const struct transport *transport)
 {
 	struct sockaddr_un address = {0};
 	socklen_t size = sizeof(address) - 1;
 	int fd;
 
+	if (transport->socket < 0) /* the daemon is lost, and will be found again */
+		return -EAGAIN;
 	if (getpeername(transport->socket, (struct sockaddr *)&address, &size) < 0)
 		return -ENOTCONN;
 	fd = handshake_connect(address.sun_path, 0);

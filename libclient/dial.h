@@ -8,8 +8,8 @@
  * waits: the socket is in the epoll of the session's transport until the stream is there.
  *
  *   dialling ──the daemon takes it──▶ asked ──REPLY──▶ settled (a descriptor, or an error)
- *       ▲  └──its queue is full──▶ resting ──┐   └──a policy there isn't known yet (ENODATA)──▶ resting
- *       └────────────────────────────────────┘   time is up, withdrawn, the session is over──▶ settled
+ *       ▲  └──its queue is full, it is lost──▶ resting ──┐   └──a policy there isn't known yet (ENODATA)──▶ resting
+ *       └───────────────────────────────────────────────┘   time is up, withdrawn, the session is over──▶ settled
  */
 
 #include <stdbool.h>

@@ -7,39 +7,11 @@
 #include <utlist.h>
 
 #include "libclient/assembly.h"
-#include "libclient/pieces.h"
+#include "libclient/calls.h"
+#include "libclient/inbox_internal.h"
+#include "libclient/receiver.h"
 #include "libclient/replies.h"
 #include "libclient/sender.h"
-#include "wire/bytes.h"
-#include "wire/frame_ring.h"
-#include "wire/probes.h"
-#include "wire/untrusted_copy.h"
-
-enum receiver_state {
-	RECEIVER_OPEN,
-	RECEIVER_RESET_SENT,
-};
-
-/* A channel that the daemon opened. */
-struct receiver {
-	struct receiver *prev, *next; /* in inbox->dirty */
-	struct receiver *ending_prev, *ending_next;
-	bool dirty, ending;
-	enum receiver_state state;
-	uint32_t number;
-	uint64_t origin;	 /* marks messages that were filled in from this receiver */
-	struct replies *replies; /* NULL: it isn't a channel of kind call */
-	struct binding *binding; /* NULL once RESET was sent */
-	struct frame_identity sender;
-	char sender_name[DOMAIN_NAME_MAX + 1];
-	char sender_host[HOST_NAME_SIZE];
-	uint64_t taken; /* offset in the stream up to which it was consumed */
-	bool fin;	/* the stream ends at: */
-	uint64_t total;
-	struct assembly part; /* a message that spans frames; its trailer stays in the ring */
-	uint64_t *cancelled;  /* offsets of state words of messages to be skipped */
-	uint32_t cancelled_count;
-};
 
 void inbox_init(struct inbox *inbox, struct transport *transport, struct outbox *outbox,
 		struct message_pool *pool)
@@ -48,8 +20,22 @@ void inbox_init(struct inbox *inbox, struct transport *transport, struct outbox 
 	channel_table_init(&inbox->by_number, 1, CHANNEL_NUMBERS / 2);
 }
 
+/* The channel leads nowhere any more. The last one ends a binding that is drained. */
+static void leave_binding(struct receiver *receiver)
+{
+	struct binding *binding = receiver->binding;
+
+	receiver->binding = NULL;
+	if (!binding || --binding->users || !binding->drains)
+		return;
+	if (binding->drain)
+		call_end(binding->drain, 0);
+	free(binding);
+}
+
 static void remove_receiver(struct inbox *inbox, struct receiver *receiver)
 {
+	leave_binding(receiver);
 	assembly_drop(&receiver->part);
 	replies_free(receiver->replies);
 	if (receiver->dirty)
@@ -65,30 +51,59 @@ static void remove_receiver(struct inbox *inbox, struct receiver *receiver)
 	free(receiver);
 }
 
-void inbox_free(struct inbox *inbox)
+void inbox_leave(struct inbox *inbox)
 {
-	struct xenmsg_message *message, *next_message;
-	struct binding *binding, *next;
+	struct xenmsg_message *message, *next;
 	struct receiver *receiver;
 	uint32_t number = 0;
 
 	while ((receiver = channel_table_next(&inbox->by_number, &number)))
 		remove_receiver(inbox, receiver);
 	channel_table_free(&inbox->by_number);
+	/* They stay where they lie, in the mirror, which they use. */
+	DL_FOREACH_SAFE2(inbox->held, message, next, held_next)
+		message->holds = false;
+	mirror_release(inbox->mirror);
+	*inbox = (struct inbox){.transport = inbox->transport,
+				.outbox = inbox->outbox,
+				.pool = inbox->pool,
+				.bindings = inbox->bindings,
+				.last_origin = inbox->last_origin};
+	channel_table_init(&inbox->by_number, 1, CHANNEL_NUMBERS / 2);
+}
+
+void inbox_free(struct inbox *inbox)
+{
+	struct binding *binding, *next;
+
+	inbox_leave(inbox);
+	channel_table_free(&inbox->by_number);
 	HASH_ITER(hh, inbox->bindings, binding, next) {
 		HASH_DEL(inbox->bindings, binding);
 		free(binding);
 	}
-	DL_FOREACH_SAFE2(inbox->held, message, next_message, held_next)
-		message->holds = false;
-	mirror_release(inbox->mirror);
 	message_pool_close(inbox->pool);
+}
+
+void inbox_fail(struct inbox *inbox, int error)
+{
+	struct receiver *receiver;
+	uint32_t number = 0;
+
+	while ((receiver = channel_table_next(&inbox->by_number, &number))) {
+		if (receiver->replies && receiver->replies->sender->rooms)
+			inbox->outbox->callbacks->room(receiver->replies->sender, error);
+		if (receiver->binding && receiver->binding->drain) {
+			call_end(receiver->binding->drain, error);
+			receiver->binding->drain = NULL;
+		}
+	}
 }
 
 /* ---- bindings -------------------------------------------------------------------------------- */
 
-int inbox_bind(struct inbox *inbox, const char *endpoint, bool lends, xenmsg_message_handler handler,
-	       void *userdata)
+int inbox_bind(struct inbox *inbox, const char *endpoint, uint32_t kinds, bool lends,
+	       xenmsg_message_handler handler, void *userdata)
 {
 	struct binding *binding = calloc(1, sizeof(*binding));
 
@@ -98,6 +113,7 @@ int inbox_bind(struct inbox *inbox, const char *endpoint, bool lends, xenmsg_mes
 	binding->handler = handler;
 	binding->userdata = userdata;
 	binding->lends = lends;
+	binding->kinds = kinds;
 	HASH_ADD_STR(inbox->bindings, endpoint, binding);
 	if (!HASH_ADDED(binding)) {
 		free(binding);
@@ -124,15 +140,6 @@ struct binding *inbox_find_asked(struct inbox *inbox, uint32_t asked)
 	return NULL;
 }
 
-static void tell_taken(const struct inbox *inbox, const struct receiver *receiver,
-		       const struct xenmsg_message *message)
-{
-	TRACE(inbox->transport, "%s: took a message of %zu bytes from domain %u, up to %llu of channel %u",
-	      message->endpoint, message->size, receiver->sender.domid, (unsigned long long)receiver->taken,
-	      receiver->number);
-	PROBE3(xenmsg, receive, message->endpoint, message->sender.domid, message->size);
-}
-
 /* Tells the daemon that nothing beyond `taken` will be taken. */
 static int send_reset(struct inbox *inbox, const struct receiver *receiver, uint32_t error, uint32_t flags)
 {
@@ -147,21 +154,26 @@ static int end_receiver(struct inbox *inbox, struct receiver *receiver, uint32_t
 	if (receiver->state == RECEIVER_RESET_SENT)
 		return 0;
 	receiver->state = RECEIVER_RESET_SENT;
-	receiver->binding = NULL;
+	leave_binding(receiver);
 	assembly_drop(&receiver->part);
 	replies_free(receiver->replies);
 	receiver->replies = NULL;
 	return send_reset(inbox, receiver, error, flags);
 }
 
-static int reset_receiver(struct inbox *inbox, struct receiver *receiver, uint32_t error)
+int inbox_reset_receiver(struct inbox *inbox, struct receiver *receiver, uint32_t error)
 {
 	return end_receiver(inbox, receiver, error, 0);
 }
 
 int inbox_reset(struct inbox *inbox, uint32_t number, uint32_t error)
 {
-	return reset_receiver(inbox, channel_table_find(&inbox->by_number, number), error);
+	return inbox_reset_receiver(inbox, channel_table_find(&inbox->by_number, number), error);
+}
+
+int inbox_refuse(struct inbox *inbox, const struct inbox_front *front, uint32_t error)
+{
+	return end_receiver(inbox, front->receiver, error, RESET_REFUSED);
 }
 
 int inbox_unbind(struct inbox *inbox, struct binding *binding)
@@ -172,10 +184,78 @@ int inbox_unbind(struct inbox *inbox, struct binding *binding)
 
 	while (r == 0 && (receiver = channel_table_next(&inbox->by_number, &number)))
 		if (receiver->binding == binding)
-			r = reset_receiver(inbox, receiver, ENOENT);
+			r = inbox_reset_receiver(inbox, receiver, ENOENT);
 	HASH_DEL(inbox->bindings, binding);
 	free(binding);
 	return r;
+}
+
+/* ---- draining -------------------------------------------------------------------------------- */
+
+/* Ends a channel that is drained, if all that was taken is answered and the caller has the answers. */
+static int end_if_drained(struct inbox *inbox, struct receiver *receiver)
+{
+	const struct replies *replies = receiver->replies;
+
+	if (receiver->state != RECEIVER_OPEN || !receiver->binding->drains ||
+	    (replies && (!replies_are_done(replies) || replies->sender->consumed < replies->sender->framed)))
+		return 0;
+	return inbox_reset_receiver(inbox, receiver, ENOENT);
+}
+
+/* Goes through all channels to it: ends them, or only those that are drained. */
+static int end_channels(struct inbox *inbox, const struct binding *binding, bool all)
+{
+	struct receiver *receiver;
+	uint32_t number = 0, left = binding->users;
+	int r = 0;
+
+	while (r == 0 && left && (receiver = channel_table_next(&inbox->by_number, &number)))
+		if (receiver->binding == binding) {
+			left--; /* the last one may free the binding */
+			r = all ? inbox_reset_receiver(inbox, receiver, ENOENT)
+				: end_if_drained(inbox, receiver);
+		}
+	return r;
+}
+
+static int give_up_drain(void *userdata, void *of)
+{
+	struct binding *binding = of;
+
+	binding->drain = NULL;
+	return end_channels(userdata, binding, true);
+}
+
+int inbox_drain(struct inbox *inbox, struct binding *binding, struct call *drain)
+{
+	HASH_DEL(inbox->bindings, binding);
+	binding->drains = true;
+	binding->drain = drain;
+	call_on_given_up(drain, give_up_drain, inbox, binding);
+	if (binding->users)
+		return end_channels(inbox, binding, false);
+	call_end(drain, 0);
+	free(binding);
+	return 0;
+}
+
+/* Refuses the request at the front, which has come to an endpoint that is drained: it isn't handed to the program. */
+int inbox_refuse_request(struct inbox *inbox, const struct inbox_front *front)
+{
+	const struct message_error no_endpoint = {.number = ENOENT};
+	enum message_type type =
+		front->receiver->minor >= CHANNEL_MINOR_MORE ? MESSAGE_REFUSAL : MESSAGE_ERROR;
+	struct xenmsg_message *request = NULL;
+	int r = inbox_take(inbox, front, &request);
+
+	if (r <= 0)
+		return r;
+	r = reply_put(request, type, no_endpoint, NULL, 0);
+	if (request->reply == REPLY_OWED)
+		reply_lose(request);
+	xenmsg_message_free(request);
+	return r == -ENOBUFS ? inbox_reset_receiver(inbox, front->receiver, ENOBUFS) : r;
 }
 
 /* ---- frames about channels ------------------------------------------------------------------- */
@@ -210,123 +290,23 @@ static int on_open(struct inbox *inbox, uint32_t number, const uint8_t *payload,
 	keep_sender_name(receiver, open.domain_name);
 	if (host_name_is_valid(open.host.data, open.host.size))
 		memcpy(receiver->sender_host, open.host.data, open.host.size);
+	receiver->minor = open.minor;
 	receiver->binding = inbox_find(inbox, open.name.data, open.name.size);
 	TRACE(inbox->transport, "%.*s: channel %u comes from uid %u of domain %u%s", (int)open.name.size,
 	      open.name.data, number, open.identity.uid, open.identity.domid,
 	      receiver->binding ? "" : ", but it isn't bound any more");
 	if (!receiver->binding)
-		return reset_receiver(inbox, receiver, ENOENT);
+		return inbox_reset_receiver(inbox, receiver, ENOENT);
+	receiver->binding->users++;
 	if (open.kind == CHANNEL_CALL) {
 		receiver->replies = replies_new(inbox->outbox, number);
 		return receiver->replies ? 0 : -ENOMEM;
 	}
 	if (open.kind != CHANNEL_MESSAGE)
-		return reset_receiver(inbox, receiver, EPROTONOSUPPORT);
+		return inbox_reset_receiver(inbox, receiver, EPROTONOSUPPORT);
 	/* The daemon answers the opener for this program: it knows our endpoints, and nothing but the ring
 	 * limits what it may send here. */
 	return 0;
-}
-
-/* ---- messages that stay in the ring ---------------------------------------------------------- */
-
-#define PAUSE_MIN 16u
-#define PAUSE_MAX 4096u
-
-static void note_held(struct inbox *inbox)
-{
-	inbox->transport->holds = inbox->held != NULL;
-	if (inbox->held)
-		inbox->transport->held_at = inbox->held->begin;
-}
-
-/* Puts private pages in place of those of the first held message, and of those that follow it closely. */
-static int keep_some(struct inbox *inbox)
-{
-	struct xenmsg_message *message = inbox->held, *last = message;
-	uint8_t *from = message->lent, *to = from + message->size;
-	int r;
-
-	while ((last = last->held_next) && last->mirror == message->mirror && last->lent >= to &&
-	       last->lent - to < LEND_MIN)
-		to = last->lent + last->size;
-	r = mirror_keep(message->mirror, from, (uint32_t)(to - from));
-	if (r < 0)
-		return r;
-	if (inbox->mirror == message->mirror) {
-		mirror_release(inbox->mirror);
-		inbox->mirror = NULL;
-	}
-	while (inbox->held != last) {
-		message = inbox->held;
-		DL_DELETE2(inbox->held, message, held_prev, held_next);
-		message->holds = false;
-	}
-	note_held(inbox);
-	return 0;
-}
-
-/* Lets the program keep what it holds of the ring, in private pages. Returns 0; or -ENOMEM: some of it is still
- * held. */
-static int keep_held(struct inbox *inbox)
-{
-	uint32_t pause = inbox->lend_pause * 2;
-	int r = 0;
-
-	if (!inbox->held)
-		return 0;
-	inbox->lend_pause = inbox->lend_later = pause < PAUSE_MIN   ? PAUSE_MIN
-						: pause > PAUSE_MAX ? PAUSE_MAX
-								    : pause;
-	while (r == 0 && inbox->held)
-		r = keep_some(inbox);
-	return r;
-}
-
-/* Lends the message whose payload begins `offset` bytes behind the front of the ring. Returns false if it is to be
- * copied. */
-static bool lend(struct inbox *inbox, struct xenmsg_message *message, uint32_t size, uint32_t offset)
-{
-	struct transport *transport = inbox->transport;
-	const struct ring_reader *ring = &transport->deliveries;
-	uint32_t begin = ring->tail;
-
-	if (!transport->shared || size < LEND_MIN || size > ring->ring.size / 4)
-		return false;
-	if (inbox->lend_later) {
-		inbox->lend_later--;
-		return false;
-	}
-	if (inbox->held && begin - transport->held_at + size > ring->ring.size / 2) {
-		keep_held(inbox);
-		return false;
-	}
-	if (!inbox->mirror)
-		inbox->mirror = mirror_new(&ring->ring);
-	if (!inbox->mirror) {
-		inbox->lend_later = PAUSE_MAX;
-		return false;
-	}
-	message->begin = begin;
-	message->lent = mirror_at(inbox->mirror, begin + offset);
-	message->mirror = inbox->mirror;
-	message->holds = true;
-	mirror_use(message->mirror);
-	DL_APPEND2(inbox->held, message, held_prev, held_next);
-	note_held(inbox);
-	return true;
-}
-
-void inbox_take_back(struct inbox *inbox, struct xenmsg_message *message)
-{
-	DL_DELETE2(inbox->held, message, held_prev, held_next);
-	message->holds = false;
-	note_held(inbox);
-	inbox->lend_pause /= 2;
-	inbox->unreported +=
-		(uint32_t)message->size; /* it may have been reported that nothing more was taken */
-	/* Behind a RESET that isn't published yet, nothing is released. */
-	if (!inbox->reset_sent)
-		transport_release_quietly(inbox->transport);
 }
 
 /* What is released counts as taken, unless the channel was reset before, so the daemon must see the RESET first.
@@ -348,7 +328,7 @@ static int show_resets(struct inbox *inbox)
 
 /* Sends FIN when all was taken and answered. FIN says that all was taken, so it follows the report of that:
  * the ring's consumer index, or CREDIT. */
-static int end_if_finished(struct inbox *inbox, struct receiver *receiver)
+int inbox_end_if_finished(struct inbox *inbox, struct receiver *receiver)
 {
 	int r;
 
@@ -364,7 +344,7 @@ static int end_if_finished(struct inbox *inbox, struct receiver *receiver)
 		receiver->ending = true;
 		return 0;
 	}
-	r = keep_held(inbox);
+	r = inbox_keep_held(inbox);
 	if (r < 0)
 		return r;
 	transport_release_deliveries(inbox->transport, true);
@@ -381,7 +361,7 @@ int inbox_end_some(struct inbox *inbox)
 
 	DL_FOREACH_SAFE2(inbox->ending, receiver, next, ending_next)
 		if (r == 0)
-			r = end_if_finished(inbox, receiver);
+			r = inbox_end_if_finished(inbox, receiver);
 	return r;
 }
 
@@ -392,7 +372,7 @@ static int on_fin(struct inbox *inbox, struct receiver *receiver, const uint8_t 
 	if (receiver->state != RECEIVER_OPEN || receiver->fin)
 		return 0;
 	receiver->fin = true;
-	return end_if_finished(inbox, receiver);
+	return inbox_end_if_finished(inbox, receiver);
 }
 
 static int on_reset(struct inbox *inbox, struct receiver *receiver, const uint8_t *payload, uint32_t length)
@@ -432,14 +412,35 @@ static int on_cancel(struct inbox *inbox, struct receiver *receiver, const uint8
 				 frame_cancelled_encode(&answer, out));
 }
 
-static int on_credit(struct receiver *receiver, const uint8_t *payload, uint32_t length)
+static int on_credit(struct inbox *inbox, struct receiver *receiver, const uint8_t *payload, uint32_t length)
 {
 	struct frame_credit credit;
+	int r;
 
 	if (frame_credit_decode(payload, length, &credit) < 0)
 		return -EPROTO;
 	/* This end sends nothing on a channel of messages. */
-	return receiver->replies ? replies_credit(receiver->replies, credit.consumed, credit.limit) : 0;
+	if (!receiver->replies)
+		return 0;
+	r = replies_credit(receiver->replies, credit.consumed, credit.limit);
+	return r < 0 ? r : end_if_drained(inbox, receiver);
+}
+
+static int on_withdraw(struct inbox *inbox, struct receiver *receiver, const uint8_t *payload,
+		       uint32_t length)
+{
+	uint32_t number;
+	int r;
+
+	if (frame_u32_decode(payload, length, &number) < 0)
+		return -EPROTO;
+	if (receiver->state != RECEIVER_OPEN)
+		return 0;
+	if (!receiver->replies)
+		return -EPROTO;
+	replies_withdraw(receiver->replies, number);
+	r = end_if_drained(inbox, receiver);
+	return r < 0 ? r : inbox_end_if_finished(inbox, receiver);
 }
 
 int inbox_frame(struct inbox *inbox, const struct frame_header *header, const uint8_t *payload)
@@ -459,337 +460,12 @@ int inbox_frame(struct inbox *inbox, const struct frame_header *header, const ui
 	case FRAME_CANCEL:
 		return on_cancel(inbox, receiver, payload, header->length);
 	case FRAME_CREDIT:
-		return on_credit(receiver, payload, header->length);
+		return on_credit(inbox, receiver, payload, header->length);
+	case FRAME_WITHDRAW:
+		return on_withdraw(inbox, receiver, payload, header->length);
 	default:
 		return -EPROTO;
 	}
-}
-
-/* ---- messages -------------------------------------------------------------------------------- */
-
-static void mark_dirty(struct inbox *inbox, struct receiver *receiver)
-{
-	if (!inbox->transport->pump || receiver->dirty)
-		return;
-	receiver->dirty = true;
-	DL_APPEND(inbox->dirty, receiver);
-}
-
-/* Consumes bytes of the frame at the front. */
-static void consume(struct inbox *inbox, struct receiver *receiver, uint32_t size)
-{
-	ring_reader_consume(&inbox->transport->deliveries, size);
-	inbox->unreported += size;
-	inbox->frame_left -= size;
-	if (receiver) {
-		receiver->taken += size;
-		mark_dirty(inbox, receiver);
-	}
-	if (inbox->frame_left == 0) {
-		ring_reader_consume(&inbox->transport->deliveries, inbox->frame_padding);
-		inbox->unreported += inbox->frame_padding;
-		inbox->frame_stale = false;
-	}
-}
-
-void inbox_skip_frame(struct inbox *inbox)
-{
-	if (inbox->frame_left > 0)
-		consume(inbox, NULL, inbox->frame_left);
-}
-
-/* Goes to the next frame. Returns 1 if there is one, with at least one byte; 0; or a negative errno. */
-static int next_frame(struct inbox *inbox)
-{
-	struct ring_reader *ring = &inbox->transport->deliveries;
-
-	for (;;) {
-		struct frame_header header;
-		uint32_t ready, size;
-		int r = frame_next(ring, &header, &ready);
-
-		/* A writer publishes whole frames only. */
-		if (r <= 0)
-			return r < 0 || ready == 0 ? r : -EPROTO;
-		if (header.type != FRAME_DATA && header.type < FRAME_OPTIONAL)
-			return -EPROTO;
-		size = frame_size(header.length);
-		if (header.type != FRAME_DATA || header.length == 0) {
-			ring_reader_consume(ring, size);
-			inbox->unreported += size;
-			continue;
-		}
-		ring_reader_consume(ring, FRAME_HEADER_SIZE);
-		inbox->unreported += FRAME_HEADER_SIZE;
-		inbox->frame_channel = header.channel;
-		inbox->receiver = NULL;
-		inbox->frame_left = header.length;
-		inbox->frame_padding = size - FRAME_HEADER_SIZE - header.length;
-		inbox->frame_stale = false;
-		return 1;
-	}
-}
-
-/* Fills in who sent it. Usually an unused message was one of the same channel before and has all of it. */
-static void fill_in(const struct receiver *receiver, struct xenmsg_message *message)
-{
-	if (message->origin == receiver->origin)
-		return;
-	message->origin = receiver->origin;
-	message->sender = receiver->sender;
-	memcpy(message->endpoint, receiver->binding->endpoint, sizeof(message->endpoint));
-	memcpy(message->sender_name, receiver->sender_name, sizeof(message->sender_name));
-	memcpy(message->sender_host, receiver->sender_host, sizeof(message->sender_host));
-}
-
-/* Adds the bytes of the frame to the message, or as many as lie in one piece. Returns 1 if only the trailer
- * is missing, 0 if more is to come, or -ENOMEM. */
-static int continue_part(struct inbox *inbox, struct receiver *receiver)
-{
-	uint64_t wanted = assembly_wants(&receiver->part);
-	struct iovec pieces[2];
-	uint32_t size;
-
-	if (wanted > inbox->frame_left)
-		wanted = inbox->frame_left;
-	if (wanted > 0) {
-		ring_reader_peek(&inbox->transport->deliveries, 0, (uint32_t)wanted, pieces);
-		size = (uint32_t)pieces[0].iov_len;
-		if (assembly_add(&receiver->part, pieces[0].iov_base, size) < 0)
-			return -ENOMEM;
-		consume(inbox, receiver, size);
-	}
-	return inbox->frame_left > 0 && assembly_wants(&receiver->part) == 0;
-}
-
-static bool head_is_possible(const struct receiver *receiver, uint8_t type, uint32_t size)
-{
-	if (!receiver->replies)
-		return type == MESSAGE_PLAIN;
-	return type == MESSAGE_REQUEST || (type == MESSAGE_WITHDRAWAL && size == 0);
-}
-
-/* Copies the head to where the message may be assembled. Returns 1 if it makes sense, 0 if the channel was
- * reset, or a negative errno. */
-static int read_head(struct inbox *inbox, struct receiver *receiver)
-{
-	struct assembly *part = &receiver->part;
-
-	ring_reader_copy(&inbox->transport->deliveries, 0, part->head, sizeof(part->head));
-	if (!head_is_possible(receiver, assembly_type(part), assembly_size(part)))
-		return reset_receiver(inbox, receiver, EPROTO);
-	if (assembly_size(part) > inbox->transport->max_message)
-		return reset_receiver(inbox, receiver, EMSGSIZE);
-	return 1;
-}
-
-/* Notes that the caller no longer waits for an answer. `before` bytes of the frame lie before the trailer. */
-static int take_withdrawal(struct inbox *inbox, struct receiver *receiver, uint32_t before)
-{
-	uint8_t number[4];
-
-	ring_reader_copy(&inbox->transport->deliveries, before + 4, number, sizeof(number));
-	replies_withdraw(receiver->replies, get_u32(number));
-	assembly_drop(&receiver->part);
-	consume(inbox, receiver, before + MESSAGE_TRAILER_SIZE);
-	return end_if_finished(inbox, receiver);
-}
-
-int inbox_front(struct inbox *inbox, struct inbox_front *front, bool *unknown_channel)
-{
-	*unknown_channel = false;
-	for (;;) {
-		struct receiver *receiver;
-		struct assembly *part;
-		bool whole = false; /* the message lies in this frame as a whole */
-		int r;
-
-		if (inbox->frame_left == 0) {
-			r = next_frame(inbox);
-			if (r <= 0)
-				return r;
-		}
-		if (!inbox->receiver && !inbox->frame_stale)
-			inbox->receiver = channel_table_find(&inbox->by_number, inbox->frame_channel);
-		receiver = inbox->receiver;
-		if (!receiver && !inbox->frame_stale) {
-			*unknown_channel = true;
-			return 0;
-		}
-		if (!receiver || receiver->state != RECEIVER_OPEN) {
-			inbox_skip_frame(inbox);
-			continue;
-		}
-		/* Frames carry multiples of 8 bytes, so a state word never straddles two of them. */
-		if (inbox->frame_left % 8 != 0) {
-			r = reset_receiver(inbox, receiver, EPROTO);
-			if (r < 0)
-				return r;
-			continue;
-		}
-		part = &receiver->part;
-		if (part->at == 0) {
-			r = read_head(inbox, receiver);
-			if (r < 0)
-				return r;
-			if (r == 0)
-				continue;
-			whole = message_span(assembly_size(part)) <= inbox->frame_left;
-			if (!whole) {
-				if (assembly_begin(part, inbox->pool, inbox->frame_left - MESSAGE_HEAD_SIZE) <
-				    0)
-					return -ENOMEM;
-				consume(inbox, receiver, MESSAGE_HEAD_SIZE);
-			}
-		}
-		r = whole ? 1 : continue_part(inbox, receiver);
-		if (r > 0 && assembly_type(part) != MESSAGE_WITHDRAWAL) {
-			*front = (struct inbox_front){receiver, receiver->binding, assembly_size(part)};
-			return 1;
-		}
-		if (r > 0)
-			r = take_withdrawal(inbox, receiver, whole ? MESSAGE_HEAD_SIZE : 0);
-		if (r < 0)
-			return r;
-	}
-}
-
-bool inbox_front_quick(struct inbox *inbox, struct inbox_front *front)
-{
-	struct receiver *receiver = inbox->receiver;
-	uint8_t copy[MESSAGE_HEAD_SIZE];
-	const uint8_t *at;
-	uint64_t head;
-	uint32_t size;
-
-	if (inbox->frame_left < MESSAGE_HEAD_SIZE || inbox->frame_left % 8 || !receiver ||
-	    receiver->state != RECEIVER_OPEN || receiver->part.at)
-		return false;
-	at = ring_reader_piece(&inbox->transport->deliveries, MESSAGE_HEAD_SIZE);
-	if (!at)
-		return false;
-	untrusted_copy(copy, at, sizeof(copy));
-	head = get_u64(copy);
-	size = (uint32_t)head;
-	if (receiver->replies || head >> 32 != MESSAGE_PLAIN || size > inbox->transport->max_message ||
-	    message_span(size) > inbox->frame_left)
-		return false;
-	*front = (struct inbox_front){receiver, receiver->binding, size};
-	return true;
-}
-
-static bool was_cancelled(struct receiver *receiver, uint64_t state)
-{
-	for (uint32_t i = 0; i < receiver->cancelled_count; i++)
-		if (receiver->cancelled[i] == state) {
-			receiver->cancelled[i] = receiver->cancelled[--receiver->cancelled_count];
-			return true;
-		}
-	return false;
-}
-
-/* Returns how many bytes lie in the ring before the trailer of the message at the front. */
-static uint32_t before_trailer(const struct inbox_front *front)
-{
-	return front->receiver->part.message ? 0 : (uint32_t)message_span(front->size) - MESSAGE_TRAILER_SIZE;
-}
-
-int inbox_take(struct inbox *inbox, const struct inbox_front *front, struct xenmsg_message **taken)
-{
-	struct receiver *receiver = front->receiver;
-	struct ring_reader *ring = &inbox->transport->deliveries;
-	struct xenmsg_message *message = receiver->part.message;
-	bool whole = !message, lends;
-	uint32_t before = before_trailer(front);
-	uint8_t number[4];
-	uint32_t sent = htole32(MESSAGE_SENT);
-	bool mine;
-	int r;
-
-	/* FIN, if it has come, is answered when the last one is taken: nothing may be held then. */
-	lends = whole && front->binding->lends &&
-		!(receiver->fin && receiver->taken + message_span(front->size) >= receiver->total);
-	if (whole)
-		message = message_new(inbox->pool, lends ? 0 : front->size);
-	if (!message)
-		return -ENOMEM;
-	if (lends && !lend(inbox, message, front->size, MESSAGE_HEAD_SIZE) &&
-	    message_grow(message, front->size, front->size) < 0) {
-		xenmsg_message_free(message);
-		return -ENOMEM;
-	}
-	mine = !was_cancelled(receiver, receiver->taken + before) &&
-	       __atomic_compare_exchange_n(ring_reader_word(ring, before), &sent, htole32(MESSAGE_TAKEN),
-					   false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
-	if (whole) {
-		if (mine && !message->lent)
-			ring_reader_copy(ring, MESSAGE_HEAD_SIZE, message->data, front->size);
-		message->size = front->size;
-	}
-	if (mine)
-		fill_in(receiver, message);
-	ring_reader_copy(ring, before + 4, number, sizeof(number));
-	assembly_take(&receiver->part);
-	consume(inbox, receiver, before + MESSAGE_TRAILER_SIZE);
-	if (!mine) {
-		xenmsg_message_free(message);
-		/* The state is neither sent nor cancelled: the writer has violated the protocol. */
-		if (sent != htole32(MESSAGE_SENT) && sent != htole32(MESSAGE_CANCELLED))
-			return reset_receiver(inbox, receiver, EPROTO);
-	} else {
-		r = receiver->replies ? replies_add(receiver->replies, message, get_u32(number)) : 0;
-		if (r < 0) {
-			xenmsg_message_free(message);
-			return reset_receiver(inbox, receiver, (uint32_t)-r);
-		}
-		tell_taken(inbox, receiver, message);
-		*taken = message;
-	}
-	r = end_if_finished(inbox, receiver);
-	/* -ENOMEM would say that it wasn't taken. It was, and the channel's end can't be said. */
-	return r == -ENOMEM ? -EPROTO : r < 0 ? r : mine;
-}
-
-int inbox_peek(struct inbox *inbox, const struct inbox_front *front, struct xenmsg_message **copy)
-{
-	struct receiver *receiver = front->receiver;
-	struct ring_reader *ring = &inbox->transport->deliveries;
-	const struct xenmsg_message *part = receiver->part.message;
-	uint32_t before = before_trailer(front);
-	uint64_t offset = receiver->taken + before;
-	bool sent =
-		__atomic_load_n(ring_reader_word(ring, before), __ATOMIC_ACQUIRE) == htole32(MESSAGE_SENT);
-	struct xenmsg_message *message;
-
-	if (receiver->replies)
-		return -EPROTOTYPE;
-	for (uint32_t i = 0; i < receiver->cancelled_count; i++)
-		sent = sent && receiver->cancelled[i] != offset;
-	if (!sent)
-		return inbox_take(inbox, front, copy);
-	message = message_new(inbox->pool, front->size);
-	if (!message)
-		return -ENOMEM;
-	if (part)
-		memcpy(message->data, part->data, front->size);
-	else
-		ring_reader_copy(ring, MESSAGE_HEAD_SIZE, message->data, front->size);
-	message->size = front->size;
-	message->offset = offset;
-	fill_in(receiver, message);
-	*copy = message;
-	return 1;
-}
-
-bool inbox_is_front(const struct inbox_front *front, const struct xenmsg_message *copy)
-{
-	return front->receiver->origin == copy->origin &&
-	       front->receiver->taken + before_trailer(front) == copy->offset;
-}
-
-int inbox_refuse(struct inbox *inbox, const struct inbox_front *front, uint32_t error)
-{
-	return end_receiver(inbox, front->receiver, error, RESET_REFUSED);
 }
 
 int inbox_release(struct inbox *inbox, bool now)
@@ -800,7 +476,7 @@ int inbox_release(struct inbox *inbox, bool now)
 
 	/* The program may sleep next. If there is no memory, they stay held until they are freed. */
 	if (now && inbox->held) {
-		keep_held(inbox);
+		inbox_keep_held(inbox);
 		inbox->unreported++;
 	}
 	if (inbox->unreported == 0)
@@ -820,7 +496,7 @@ int inbox_release(struct inbox *inbox, bool now)
 		if (receiver->state == RECEIVER_OPEN && r == 0)
 			r = transport_credit(inbox->transport, receiver->number, receiver->taken);
 		if (r == 0)
-			r = end_if_finished(inbox, receiver);
+			r = inbox_end_if_finished(inbox, receiver);
 	}
 	return r;
 }

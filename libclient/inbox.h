@@ -39,14 +39,20 @@
 /* bytes taken after which a sleeping daemon is woken to refill the ring, though more is there to take */
 #define INBOX_RELEASE_AFTER 262144u
 
+struct call;
 struct receiver;
 
 struct binding {
-	char endpoint[ENDPOINT_NAME_MAX + 1];
+	char endpoint[ADDRESS_MAX + 1]; /* or the address of a topic to which the program has subscribed */
 	xenmsg_message_handler handler;
 	void *userdata;
 	bool lends;	/* its messages may stay in the ring until they are freed */
+	uint32_t kinds; /* of BIND; 0: it is a subscription */
 	uint32_t asked; /* number of the BIND that was posted for it, 0 if none was */
+	uint32_t users; /* channels that lead here */
+	/* It isn't among inbox->bindings any more: it takes nothing new, and goes when its last channel does. */
+	bool drains;
+	struct call *drain; /* completed then; NULL: nobody waits for that */
 	UT_hash_handle hh;
 };
 
@@ -69,6 +75,7 @@ struct inbox {
 	/* utlist, in the order of the ring: messages that the program has and that lie there */
 	struct xenmsg_message *held;
 	struct mirror *mirror; /* in which the next are lent; NULL: not made yet */
+	uint32_t mirror_of;    /* the memory that it mirrors (transport->memories) */
 	/* After a copy, since the program held messages for too long, so many are copied at once: more each time. */
 	uint32_t lend_pause, lend_later;
 };
@@ -77,15 +84,24 @@ struct inbox {
 void inbox_init(struct inbox *inbox, struct transport *transport, struct outbox *outbox,
 		struct message_pool *pool);
 void inbox_free(struct inbox *inbox);
+/* Lets go of all that came from a daemon that has gone. The bindings stay, and what the program holds. */
+void inbox_leave(struct inbox *inbox);
+
+/* Ends what waits for room for replies, or until an endpoint is drained, since the session is over. */
+void inbox_fail(struct inbox *inbox, int error);
 
 /* Enters a binding of the program, before the daemon is asked. Returns 0 or -ENOMEM. */
-int inbox_bind(struct inbox *inbox, const char *endpoint, bool lends, xenmsg_message_handler handler,
-	       void *userdata);
+int inbox_bind(struct inbox *inbox, const char *endpoint, uint32_t kinds, bool lends,
+	       xenmsg_message_handler handler, void *userdata);
 struct binding *inbox_find(struct inbox *inbox, const char *endpoint, size_t size);
 /* Finds the binding for which this BIND was posted; NULL: it has been removed. */
 struct binding *inbox_find_asked(struct inbox *inbox, uint32_t asked);
 /* Ends the channels to the endpoint and removes its binding, before the daemon is told. */
 int inbox_unbind(struct inbox *inbox, struct binding *binding);
+
+/* Ends the channels to the endpoint, but those on which calls are in service: these end when all are answered. `drain` is completed
+ * when none is left, which may be now. Returns 0, -ENOMEM or -EPROTO. */
+int inbox_drain(struct inbox *inbox, struct binding *binding, struct call *drain);
 
 /* Ends an existing channel with RESET. */
 int inbox_reset(struct inbox *inbox, uint32_t number, uint32_t error);
@@ -98,7 +114,8 @@ int inbox_frame(struct inbox *inbox, const struct frame_header *header, const ui
 struct inbox_front {
 	struct receiver *receiver;
 	const struct binding *binding;
-	uint32_t size; /* of the payload, if it lies in the ring as a whole */
+	uint32_t size;	/* of the payload and the properties before it */
+	bool has_block; /* there are properties */
 };
 /* Finds the message at the front. Returns 1 if there is one, 0 if there is none yet, -EPROTO or -ENOMEM. Sets
  * *unknown_channel if DATA has come whose OPEN is still unread in `in`. */

@@ -10,12 +10,6 @@
 
 #define REST_MS 100
 
-struct listening {
-	char endpoint[ENDPOINT_NAME_MAX + 1];
-	uint32_t asked; /* number of its BIND */
-	struct listening *prev, *next;
-};
-
 void incoming_drop(struct incoming *incoming)
 {
 	struct arrival *arrival = incoming->waiting;
@@ -36,23 +30,30 @@ void incoming_look(struct incoming *incoming)
 		incoming->again = 0;
 }
 
-void incoming_free(struct incoming *incoming)
+void incoming_leave(struct incoming *incoming)
 {
 	if (incoming->fetch)
 		dial_free(incoming->fetch);
+	incoming->fetch = NULL;
 	while (incoming->waiting)
 		incoming_drop(incoming);
+}
+
+void incoming_free(struct incoming *incoming)
+{
+	incoming_leave(incoming);
 	while (incoming->listening)
 		incoming_forget(incoming, incoming->listening->endpoint);
 }
 
-int incoming_listen(struct incoming *incoming, const char *endpoint)
+int incoming_listen(struct incoming *incoming, const char *endpoint, uint32_t kinds)
 {
 	struct listening *listening = calloc(1, sizeof(*listening));
 
 	if (!listening)
 		return -ENOMEM;
 	memcpy(listening->endpoint, endpoint, strlen(endpoint));
+	listening->kinds = kinds;
 	DL_APPEND(incoming->listening, listening);
 	return 0;
 }
@@ -83,28 +84,6 @@ bool incoming_forget(struct incoming *incoming, const char *endpoint)
 	return false;
 }
 
-int incoming_peer(struct xenmsg_peer *peer, char host[HOST_NAME_SIZE], const struct frame_identity *identity,
-		  struct frame_text endpoint, struct frame_text domain_name, struct frame_text from_host)
-{
-	size_t size = strnlen(endpoint.data, endpoint.size);
-
-	if (!endpoint_name_is_valid(endpoint.data, size))
-		return -EPROTO;
-	*peer = (struct xenmsg_peer){
-		.domid = identity->domid,
-		.uid = identity->uid,
-		.gid = identity->gid,
-		.pid = identity->pid,
-	};
-	memcpy(peer->endpoint, endpoint.data, size);
-	if (domain_name_is_valid(domain_name.data, domain_name.size))
-		memcpy(peer->domain_name, domain_name.data, domain_name.size);
-	memset(host, 0, HOST_NAME_SIZE);
-	if (host_name_is_valid(from_host.data, from_host.size))
-		memcpy(host, from_host.data, from_host.size);
-	return 0;
-}
-
 int incoming_frame(struct incoming *incoming, const struct frame_header *header, const uint8_t *payload)
 {
 	struct frame_incoming frame;
@@ -117,8 +96,7 @@ int incoming_frame(struct incoming *incoming, const struct frame_header *header,
 	if (!arrival)
 		return -ENOMEM;
 	arrival->token = frame.token;
-	r = incoming_peer(&arrival->peer, arrival->host, &frame.identity, frame.endpoint, frame.domain_name,
-			  frame.host);
+	r = peer_set(&arrival->peer, &frame.identity, frame.endpoint, frame.domain_name, frame.host);
 	if (r < 0) {
 		free(arrival);
 		return r;

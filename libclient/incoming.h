@@ -9,14 +9,22 @@
 #include <stdint.h>
 
 #include "libclient/dial.h"
+#include "libclient/peer.h"
 #include "wire/address.h"
 #include "wire/frame.h"
 #include "xenmsg.h"
 
+/* An endpoint at which the program listens. */
+struct listening {
+	char endpoint[ENDPOINT_NAME_MAX + 1];
+	uint32_t kinds; /* of its BIND, */
+	uint32_t asked; /* which has this number */
+	struct listening *prev, *next;
+};
+
 struct arrival {
 	uint64_t token; /* by which the daemon is asked for the stream */
 	struct xenmsg_peer peer;
-	char host[HOST_NAME_SIZE]; /* of the peer; "": this one */
 	struct arrival *prev, *next;
 };
 
@@ -24,19 +32,17 @@ struct arrival {
 struct incoming {
 	struct arrival *waiting;     /* utlist, the first one first */
 	struct listening *listening; /* utlist */
-	char host[HOST_NAME_SIZE];   /* of the peer whose stream was taken last */
+	struct xenmsg_peer peer;     /* whose stream was taken last */
 	/* the first waiting one, while it is fetched, or when it was; NULL: it isn't */
 	struct stream_dial *fetch;
 	int64_t again; /* a limit has refused the first one: when it may be tried again (deadline.h); 0: at once */
 };
 
-/* Sets *peer, and the peer's host in `host` ("" for this one), as a daemon's frame has them. Returns 0, or -EPROTO: it isn't an
- * endpoint. */
-int incoming_peer(struct xenmsg_peer *peer, char host[HOST_NAME_SIZE], const struct frame_identity *identity,
-		  struct frame_text endpoint, struct frame_text domain_name, struct frame_text from_host);
 void incoming_free(struct incoming *incoming);
-/* Remembers an endpoint at which the program listens. Returns 0 or -ENOMEM. */
-int incoming_listen(struct incoming *incoming, const char *endpoint);
+/* Forgets the streams of a daemon that has gone. The endpoints stay. */
+void incoming_leave(struct incoming *incoming);
+/* Remembers an endpoint at which the program listens, with these `kinds` of its BIND. Returns 0 or -ENOMEM. */
+int incoming_listen(struct incoming *incoming, const char *endpoint, uint32_t kinds);
 /* Notes by which BIND the endpoint that was remembered last was asked for. */
 void incoming_asked(struct incoming *incoming, uint32_t asked);
 /* Returns the endpoint for which this BIND was; NULL: it was forgotten. */

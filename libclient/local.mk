@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # libxenmsg. Its parts are a library of their own too, so that tests reach what the shared one doesn't export.
-include_HEADERS += include/xenmsg.h include/xenmsg-mux.h
+include_HEADERS += include/xenmsg.h include/xenmsg-stream.h
 pkgconfig_DATA += libclient/xenmsg.pc
 cmakedir = $(libdir)/cmake/xenmsg
 cmake_DATA = libclient/xenmsg-config.cmake libclient/xenmsg-config-version.cmake
@@ -11,10 +11,13 @@ libclient_la_SOURCES = \
 	libclient/again.c libclient/again.h \
 	libclient/api_calls.c \
 	libclient/api_messages.c \
+	libclient/api_mux.c \
 	libclient/api_open.c \
 	libclient/api_queries.c \
 	libclient/api_streams.c \
 	libclient/assembly.c libclient/assembly.h \
+	libclient/await.c libclient/await.h \
+	libclient/awaited.c libclient/awaited.h \
 	libclient/calls.c libclient/calls.h \
 	libclient/conn.c libclient/conn.h \
 	libclient/deadline.h \
@@ -23,13 +26,23 @@ libclient_la_SOURCES = \
 	libclient/hash.h \
 	libclient/handshake.c libclient/handshake.h \
 	libclient/inbox.c libclient/inbox.h \
+	libclient/inbox_front.c \
+	libclient/inbox_held.c \
+	libclient/inbox_internal.h \
 	libclient/incoming.c libclient/incoming.h \
 	libclient/message.c libclient/message.h \
 	libclient/op.c libclient/op.h \
+	libclient/op_result.h \
 	libclient/origin.c libclient/origin.h \
 	libclient/outbox.c libclient/outbox.h \
+	libclient/outbox_frame.c \
+	libclient/outbox_internal.h \
+	libclient/outbox_outcome.c \
+	libclient/peer.c libclient/peer.h \
+	libclient/reconnect.c libclient/reconnect.h \
 	libclient/pieces.h \
 	libclient/socket_pump.c libclient/socket_pump.h \
+	libclient/receiver.h \
 	libclient/replies.c libclient/replies.h \
 	libclient/requests.c libclient/requests.h \
 	libclient/sender.c libclient/sender.h \
@@ -37,7 +50,7 @@ libclient_la_SOURCES = \
 	libclient/transport.c libclient/transport.h \
 	libclient/wait.c libclient/wait.h \
 	libclient/mirror.c libclient/mirror.h \
-	libclient/mux.c \
+	libclient/mux.c libclient/mux.h \
 	libclient/mux_stream.c libclient/mux_stream.h
 libclient_la_LIBADD = libwire.la
 

@@ -2,9 +2,12 @@
 #include "libclient/message.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <utlist.h>
 
+#include "libclient/deadline.h"
 #include "libclient/mirror.h"
 
 #define KEEP_MESSAGES 64	 /* in the pool */
@@ -21,8 +24,84 @@ struct message_pool *message_pool_new(struct xenmsg *conn, message_abandon aband
 	return pool;
 }
 
+int message_set_properties(struct xenmsg_message *message, const struct properties *properties)
+{
+	struct message_properties *kept = message->properties ? message->properties : malloc(sizeof(*kept));
+
+	if (!kept)
+		return -ENOMEM;
+	kept->deadline = -1;
+	if (properties->has_deadline && properties->deadline_ms <= INT_MAX)
+		kept->deadline = deadline_in((int)properties->deadline_ms);
+	if (properties->trace.size)
+		memcpy(kept->trace, properties->trace.data, properties->trace.size);
+	kept->trace[properties->trace.size] = '\0';
+	if (properties->key.size)
+		memcpy(kept->key, properties->key.data, properties->key.size);
+	kept->key[properties->key.size] = '\0';
+	kept->notice = (struct xenmsg_notice){
+		.kind = (enum xenmsg_notice_kind)properties->notice.kind,
+		.error = properties->notice.kind != NOTICE_ENDED ? 0
+			 : properties->notice.error < 4096	 ? -(int)properties->notice.error
+								 : -EPROTO,
+		.count = properties->notice.count,
+		.unknown = (properties->notice.flags & NOTICE_UNKNOWN) != 0,
+	};
+	message->properties = kept;
+	message->has_properties = true;
+	return 0;
+}
+
+int message_take_block(struct xenmsg_message *message)
+{
+	struct properties properties;
+	int block, r;
+
+	block = message->size < PROPERTIES_HEAD ? -EPROTO : properties_length(message->data, message->size);
+	r = block < 0 ? block : properties_decode(message->data, (uint32_t)block, &properties);
+	if (r == 0)
+		r = message_set_properties(message, &properties);
+	if (r < 0)
+		return r;
+	message->skipped = (size_t)block;
+	message->size -= (size_t)block;
+	return 0;
+}
+
+static void forget_withdrawn(struct xenmsg_message *message)
+{
+	if (message->is_due)
+		DL_DELETE2(message->pool->withdrawn, message, due_prev, due_next);
+	message->is_due = false;
+	message->withdrawn = NULL;
+}
+
+void message_note_lost(struct xenmsg_message *message)
+{
+	if (!message->withdrawn)
+		return;
+	message->is_due = true;
+	DL_APPEND2(message->pool->withdrawn, message, due_prev, due_next);
+}
+
+int message_tell_withdrawn(struct message_pool *pool, int budget, const bool *stop)
+{
+	int count = 0;
+
+	while (pool->withdrawn && count < budget && !*stop) {
+		struct xenmsg_message *message = pool->withdrawn;
+		xenmsg_withdrawn withdrawn = message->withdrawn;
+
+		forget_withdrawn(message);
+		withdrawn(message->withdrawn_userdata, message);
+		count++;
+	}
+	return count;
+}
+
 static void destroy(struct xenmsg_message *message)
 {
+	free(message->properties);
 	free(message->data);
 	free(message);
 }
@@ -124,6 +203,7 @@ int message_detach(struct xenmsg_message *message)
 		message->data = copy;
 		message->capacity = message->size;
 	}
+	forget_withdrawn(message);
 	leave_pool(message->pool);
 	message->pool = NULL;
 	return 0;
@@ -144,6 +224,12 @@ void xenmsg_message_free(struct xenmsg_message *message)
 		pool->abandon(pool->conn, message);
 	if (message->lent)
 		give_back(message);
+	if (message->has_properties) {
+		message->has_properties = false;
+		message->skipped = 0;
+	}
+	if (message->withdrawn)
+		forget_withdrawn(message);
 	if (pool->conn && pool->unused_count < KEEP_MESSAGES && message->capacity <= KEEP_CAPACITY) {
 		message->next = pool->unused;
 		pool->unused = message;
@@ -156,7 +242,7 @@ void xenmsg_message_free(struct xenmsg_message *message)
 
 void *xenmsg_message_data(struct xenmsg_message *message)
 {
-	return message->lent ? message->lent : message->data;
+	return message->lent ? message->lent : message->data + message->skipped;
 }
 
 size_t xenmsg_message_size(const struct xenmsg_message *message)
@@ -164,37 +250,36 @@ size_t xenmsg_message_size(const struct xenmsg_message *message)
 	return message->size;
 }
 
+int xenmsg_message_time_left(const struct xenmsg_message *message)
+{
+	return message->has_properties ? deadline_left(message->properties->deadline) : -1;
+}
+
+const char *xenmsg_message_trace(const struct xenmsg_message *message)
+{
+	return message->has_properties ? message->properties->trace : "";
+}
+
+const char *xenmsg_message_key(const struct xenmsg_message *message)
+{
+	return message->has_properties ? message->properties->key : "";
+}
+
+const struct xenmsg_notice *xenmsg_message_notice(const struct xenmsg_message *message)
+{
+	/* Only of a topic is it a daemon's word. */
+	return message->has_properties && message->properties->notice.kind &&
+			       strchr(message->sender.endpoint, ':')
+		       ? &message->properties->notice
+		       : NULL;
+}
+
 const char *xenmsg_message_endpoint(const struct xenmsg_message *message)
 {
-	return message->endpoint;
+	return message->sender.endpoint;
 }
 
-uint32_t xenmsg_message_sender_domid(const struct xenmsg_message *message)
+const struct xenmsg_peer *xenmsg_message_sender(const struct xenmsg_message *message)
 {
-	return message->sender.domid;
-}
-
-uint32_t xenmsg_message_sender_uid(const struct xenmsg_message *message)
-{
-	return message->sender.uid;
-}
-
-uint32_t xenmsg_message_sender_gid(const struct xenmsg_message *message)
-{
-	return message->sender.gid;
-}
-
-uint32_t xenmsg_message_sender_pid(const struct xenmsg_message *message)
-{
-	return message->sender.pid;
-}
-
-const char *xenmsg_message_sender_host(const struct xenmsg_message *message)
-{
-	return message->sender_host;
-}
-
-const char *xenmsg_message_sender_name(const struct xenmsg_message *message)
-{
-	return message->sender_name;
+	return &message->sender;
 }

@@ -10,8 +10,10 @@
 #include <stdbool.h>
 
 #include "libclient/hash.h"
+#include "libclient/peer.h"
 #include "wire/address.h"
 #include "wire/frame.h"
+#include "wire/properties.h"
 #include "xenmsg.h"
 
 struct replies;
@@ -39,6 +41,7 @@ typedef void (*message_give_back)(struct xenmsg *conn, struct xenmsg_message *me
 
 struct message_pool {
 	struct xenmsg_message *unused;
+	struct xenmsg_message *withdrawn; /* utlist: calls of which the program is to be told */
 	unsigned unused_count, out;
 	struct xenmsg *conn; /* NULL: it was closed */
 	message_abandon abandon;
@@ -50,22 +53,34 @@ struct xenmsg_message {
 	struct xenmsg_message *next; /* in the pool */
 	uint8_t *data;		     /* memory of its own */
 	size_t size, capacity;
-	uint8_t *lent; /* where the payload lies instead, in `mirror`; else NULL */
+	size_t skipped; /* bytes there before the payload; 0 unless there are properties */
+	uint8_t *lent;	/* where the payload lies instead, in `mirror`; else NULL */
 	struct mirror *mirror;
 	/* While it holds a part of the ring, from `begin` on, it is in inbox->held. */
 	bool holds;
 	uint32_t begin;
 	struct xenmsg_message *held_prev, *held_next;
 	uint64_t origin; /* the owner's number for the sender that the following fields describe; 0: none */
-	struct frame_identity sender;
-	char endpoint[ENDPOINT_NAME_MAX + 1];
-	char sender_name[DOMAIN_NAME_MAX + 1];
-	char sender_host[HOST_NAME_SIZE];
+	struct xenmsg_peer sender;
 	enum reply_state reply;
 	uint32_t number;	 /* of the call */
 	uint64_t offset;	 /* of one that was only looked at: where its state word lies in the stream */
 	struct replies *replies; /* where the reply goes, while it is owed */
 	UT_hash_handle hh;	 /* in replies->requests */
+	bool has_properties;
+	struct message_properties *properties; /* kept for the next message, too; NULL: it never had some */
+	/* Called when its reply gets LOST: then it is in pool->withdrawn until that was done. NULL: nobody wants to know. */
+	xenmsg_withdrawn withdrawn;
+	void *withdrawn_userdata;
+	bool is_due;
+	struct xenmsg_message *due_prev, *due_next;
+};
+
+/* What came with a message beside its payload. */
+struct message_properties {
+	int64_t deadline; /* deadline.h: until when an answer is wanted; -1: without an end */
+	char trace[TRACE_MAX + 1], key[TRACE_MAX + 1];
+	struct xenmsg_notice notice; /* of a topic's daemon; its kind is 0: there is none */
 };
 
 /* Makes a pool. Returns NULL if memory has run out. */
@@ -84,6 +99,17 @@ static inline int message_grow(struct xenmsg_message *message, size_t size, size
  * message_grow(). */
 struct xenmsg_message *message_make(struct message_pool *pool, size_t capacity);
 int message_enlarge(struct xenmsg_message *message, size_t size, size_t most);
+
+/* Gives the message its properties. Returns 0, or -ENOMEM: nothing has changed. */
+int message_set_properties(struct xenmsg_message *message, const struct properties *properties);
+/* Takes the block of properties that stands before the payload in the message's own memory. Returns 0, -EPROTO: it makes no
+ * sense, or -ENOMEM: nothing has changed. */
+int message_take_block(struct xenmsg_message *message);
+
+/* Notes that its reply got LOST, so that message_tell_withdrawn() tells. */
+void message_note_lost(struct xenmsg_message *message);
+/* Calls back for up to `budget` calls whose answer is no longer wanted. Returns for how many. */
+int message_tell_withdrawn(struct message_pool *pool, int budget, const bool *stop);
 
 /* Takes the message out of its pool. Returns as xenmsg_message_detach(). */
 int message_detach(struct xenmsg_message *message);

@@ -16,7 +16,7 @@
 #define BURST	    16u
 #define CREDIT_STEP 8192u /* as for a stream with a socket (daemon/local/stream.c) */
 
-int stream_new(struct xenmsg_mux *mux, uint32_t number, struct xenmsg_stream **made)
+int stream_new(struct mux *mux, uint32_t number, struct xenmsg_stream **made)
 {
 	struct xenmsg_stream *stream = calloc(1, sizeof(*stream));
 	int r;
@@ -31,13 +31,14 @@ int stream_new(struct xenmsg_mux *mux, uint32_t number, struct xenmsg_stream **m
 	mux->streams++;
 	stream->mux = mux;
 	stream->number = number;
+	stream->expires = -1;
 	*made = stream;
 	return 0;
 }
 
 void stream_release(struct xenmsg_stream *stream)
 {
-	struct xenmsg_mux *mux = stream->mux;
+	struct mux *mux = stream->mux;
 
 	stream->calls--;
 	if (stream->state != GONE || !stream->closed || stream->calls)
@@ -52,7 +53,10 @@ void stream_release(struct xenmsg_stream *stream)
 void xenmsg_stream_set_callbacks(struct xenmsg_stream *stream,
 				 const struct xenmsg_stream_callbacks *callbacks, void *userdata)
 {
-	stream->callbacks = callbacks;
+	size_t size = callbacks->size < sizeof(*callbacks) ? callbacks->size : sizeof(*callbacks);
+
+	memset(&stream->callbacks, 0, sizeof(stream->callbacks));
+	memcpy(&stream->callbacks, callbacks, size);
 	stream->userdata = userdata;
 	stream->ended_told = stream->broken_told = false;
 }
@@ -86,21 +90,22 @@ static void forget_if_done(struct xenmsg_stream *stream)
 		forget(stream);
 }
 
-void mux_check(struct xenmsg_mux *mux, int r)
+void mux_check(struct mux *mux, int r)
 {
-	if (r >= 0 || mux->failed || !transport_is_here(&mux->transport))
+	if (r >= 0 || mux->failed || mux->abandoned || !transport_is_here(&mux->transport))
 		return;
 	mux->failed = r;
 	transport_poke(&mux->transport);
 }
 
-void mux_push(struct xenmsg_mux *mux)
+void mux_push(struct mux *mux)
 {
-	if (mux->dead || mux->processing || !transport_is_here(&mux->transport))
+	if (mux->abandoned || mux->processing || !transport_is_here(&mux->transport))
 		return;
 	transport_publish(&mux->transport);
 	/* The socket is written to there, and what has to wait goes on there. */
-	if (mux->transport.pump || (!mux->armed && (mux->hungry || fifo_size(&mux->transport.backlog) > 0)))
+	if (mux->transport.pump || mux->state == MUX_RESTS ||
+	    (!mux->armed && (mux->hungry || fifo_size(&mux->transport.backlog) > 0)))
 		transport_poke(&mux->transport);
 }
 
@@ -117,14 +122,29 @@ static void tell_taken(struct xenmsg_stream *stream)
 	mux_check(stream->mux, transport_credit(&stream->mux->transport, stream->number, stream->taken));
 }
 
+/* Returns whether the program may be told something of it now, and counts that. */
+static bool may_tell(struct xenmsg_stream *stream)
+{
+	struct mux *mux = stream->mux;
+
+	if (stream->closed || *mux->stop || !transport_is_here(&mux->transport))
+		return false;
+	mux->told++;
+	return true;
+}
+
 /* Gives these bytes to the program. Returns how many it has taken. */
 static size_t give(struct xenmsg_stream *stream, const void *data, size_t size)
 {
-	size_t taken;
+	size_t taken = stream->closed ? size : 0;
 
-	stream->is_given = true;
-	taken = stream->closed ? size : stream->callbacks->data(stream->userdata, data, size);
-	stream->is_given = false;
+	if (stream->callbacks.data && may_tell(stream)) {
+		stream->is_given = true;
+		taken = stream->callbacks.data(stream->userdata, stream, data, size);
+		stream->is_given = false;
+	}
+	if (taken > size)
+		taken = size;
 	stream->taken += taken;
 	return taken;
 }
@@ -132,15 +152,17 @@ static size_t give(struct xenmsg_stream *stream, const void *data, size_t size)
 /* Tells the program of the end, behind all that came before. */
 static void tell_end(struct xenmsg_stream *stream)
 {
-	if (stream->closed || stream->broken_told || fifo_size(&stream->queue) > 0 ||
-	    !transport_is_here(&stream->mux->transport))
+	if (stream->broken_told || fifo_size(&stream->queue) > 0)
 		return;
-	if (stream->error) {
+	if (stream->error && may_tell(stream)) {
 		stream->broken_told = true;
-		stream->callbacks->broken(stream->userdata, stream->error);
-	} else if (!stream->ended_told && stream->fin_came && stream->taken == stream->total) {
+		if (stream->callbacks.broken)
+			stream->callbacks.broken(stream->userdata, stream, stream->error);
+	} else if (!stream->error && !stream->ended_told && stream->fin_came &&
+		   stream->taken == stream->total && may_tell(stream)) {
 		stream->ended_told = true;
-		stream->callbacks->ended(stream->userdata);
+		if (stream->callbacks.ended)
+			stream->callbacks.ended(stream->userdata, stream);
 	}
 }
 
@@ -165,7 +187,7 @@ static void catch_up(struct xenmsg_stream *stream)
 	settle(stream);
 }
 
-void xenmsg_stream_resume(struct xenmsg_stream *stream)
+void stream_resume(struct xenmsg_stream *stream)
 {
 	if (stream->is_given || !transport_is_here(&stream->mux->transport))
 		return;
@@ -176,7 +198,7 @@ void xenmsg_stream_resume(struct xenmsg_stream *stream)
 }
 
 /* Takes the payload of the DATA frame at the front of the ring. */
-static int on_data(struct xenmsg_mux *mux, struct xenmsg_stream *stream, uint32_t length)
+static int on_data(struct mux *mux, struct xenmsg_stream *stream, uint32_t length)
 {
 	struct iovec pieces[2];
 	int count = ring_reader_peek(&mux->transport.in, FRAME_HEADER_SIZE, length, pieces);
@@ -200,11 +222,12 @@ static int on_data(struct xenmsg_mux *mux, struct xenmsg_stream *stream, uint32_
 
 static void tell_room(struct xenmsg_stream *stream)
 {
-	if (!stream->wants_room || stream->closed || !transport_is_here(&stream->mux->transport))
+	if (!stream->wants_room || !may_tell(stream))
 		return;
 	stream->wants_room = false;
 	be_full(stream);
-	stream->callbacks->room(stream->userdata);
+	if (stream->callbacks.room)
+		stream->callbacks.room(stream->userdata, stream);
 }
 
 static int on_opened(struct xenmsg_stream *stream, const uint8_t *payload, uint32_t length)
@@ -217,7 +240,8 @@ static int on_opened(struct xenmsg_stream *stream, const uint8_t *payload, uint3
 		return stream->state == RESET_SENT ? 0 : -EPROTO;
 	stream->state = OPEN;
 	stream->limit = opened.limit;
-	stream->callbacks->opened(stream->userdata);
+	if (may_tell(stream) && stream->callbacks.opened)
+		stream->callbacks.opened(stream->userdata, stream);
 	return 0;
 }
 
@@ -252,9 +276,8 @@ static int on_fin(struct xenmsg_stream *stream, const uint8_t *payload, uint32_t
 }
 
 /* It is broken. Who waits for room before he takes what came learns that there will be no other. */
-static void end_broken(struct xenmsg_stream *stream)
+static void tell_broken(struct xenmsg_stream *stream)
 {
-	forget(stream);
 	if (fifo_size(&stream->queue) > 0)
 		tell_room(stream);
 	tell_end(stream);
@@ -263,7 +286,7 @@ static void end_broken(struct xenmsg_stream *stream)
 /* The RESET answers ours, or is answered. */
 static int on_reset(struct xenmsg_stream *stream, const uint8_t *payload, uint32_t length)
 {
-	struct xenmsg_mux *mux = stream->mux;
+	struct mux *mux = stream->mux;
 	struct frame_reset reset;
 	int r = 0;
 
@@ -272,15 +295,18 @@ static int on_reset(struct xenmsg_stream *stream, const uint8_t *payload, uint32
 	if (stream->state != RESET_SENT)
 		r = transport_reset(&mux->transport, stream->number, reset.error, 0, stream->taken);
 	/* Of one that has carried something, what broke it on the way says little. */
-	stream->error = stream->state == OPENING || reset.error == EACCES ? frame_error(reset.error, -EPROTO)
-									  : -ECONNRESET;
-	end_broken(stream);
+	if (!stream->error)
+		stream->error = stream->state == OPENING || reset.error == EACCES
+					? frame_error(reset.error, -EPROTO)
+					: -ECONNRESET;
+	forget(stream);
+	tell_broken(stream);
 	return r;
 }
 
 int stream_take(struct xenmsg_stream *stream, const struct frame_header *header)
 {
-	struct xenmsg_mux *mux = stream->mux;
+	struct mux *mux = stream->mux;
 	int r;
 
 	stream_hold(stream);
@@ -314,13 +340,43 @@ void stream_drop(struct xenmsg_stream *stream)
 	stream_release(stream);
 }
 
-void stream_break(struct xenmsg_stream *stream)
+static void leave_cut(struct xenmsg_stream *stream)
+{
+	if (stream->is_cut)
+		DL_DELETE(stream->mux->cut, stream);
+	stream->is_cut = false;
+}
+
+void stream_cut(struct xenmsg_stream *stream, int error)
 {
 	stream_hold(stream);
 	if (!stream->error)
-		stream->error = -ECONNRESET;
-	end_broken(stream);
+		stream->error = error;
+	forget(stream);
+	if (!stream->closed && !stream->is_cut) {
+		stream->is_cut = true;
+		DL_APPEND(stream->mux->cut, stream);
+	}
 	stream_release(stream);
+}
+
+void stream_tell_cut(struct xenmsg_stream *stream)
+{
+	stream_hold(stream);
+	leave_cut(stream);
+	tell_broken(stream);
+	stream_release(stream);
+}
+
+void stream_expire(struct xenmsg_stream *stream)
+{
+	struct mux *mux = stream->mux;
+
+	stream->state = RESET_SENT;
+	stream->error = -ETIMEDOUT;
+	stream->is_cut = true;
+	DL_APPEND(mux->cut, stream);
+	mux_check(mux, transport_reset(&mux->transport, stream->number, ECONNRESET, 0, 0));
 }
 
 /* Writes one frame. Returns the size of its payload, or 0: there is no room for one. */
@@ -357,20 +413,18 @@ static uint32_t write_frame(struct xenmsg_stream *stream, const void *data, size
 	return header.length;
 }
 
-size_t xenmsg_stream_write(struct xenmsg_stream *stream, const void *data, size_t size)
+ssize_t xenmsg_stream_write(struct xenmsg_stream *stream, const void *data, size_t size)
 {
 	size_t written = 0;
 	uint32_t length = 1;
 
-	if (stream->fin_sent || !transport_is_here(&stream->mux->transport))
+	if (!transport_is_here(&stream->mux->transport) && !stream->mux->abandoned)
+		return -ECHILD;
+	if (stream->fin_sent || (stream->state != OPEN && stream->state != OPENING))
+		return -EPIPE;
+	if (stream->state == OPENING)
 		return 0;
-	/* Lost, like all that is on the way: who takes what came only when there is room here hears of the break
-	 * behind that. */
-	if (stream->error && !stream->broken_told)
-		return size;
-	if (stream->state != OPEN)
-		return 0;
-	while (length && written < size && !stream->mux->dead) {
+	while (length && written < size && !stream->mux->failed) {
 		length = write_frame(stream, (const uint8_t *)data + written, size - written);
 		written += length;
 	}
@@ -378,7 +432,7 @@ size_t xenmsg_stream_write(struct xenmsg_stream *stream, const void *data, size_
 	mux_push(stream->mux);
 	if (++stream->mux->burst % BURST == 0)
 		sched_yield();
-	return written;
+	return (ssize_t)written;
 }
 
 void stream_feed(struct xenmsg_stream *stream)
@@ -404,12 +458,13 @@ void xenmsg_stream_end(struct xenmsg_stream *stream)
 
 void xenmsg_stream_close(struct xenmsg_stream *stream)
 {
-	struct xenmsg_mux *mux = stream->mux;
+	struct mux *mux = stream->mux;
 	bool orderly = stream->fin_sent && stream->fin_came && stream->taken == stream->total;
 
 	stream_hold(stream);
 	stream->closed = true;
 	be_full(stream);
+	leave_cut(stream);
 	if ((stream->state == OPEN && !orderly) || stream->state == OPENING) {
 		stream->state = RESET_SENT;
 		mux_check(mux,

@@ -3,11 +3,11 @@
 #define XENMSG_LIBCLIENT_MUX_STREAM_H
 
 /*
- * A stream of a session that carries many (xenmsg-mux.h), and what it knows of the session. It belongs to the
+ * A stream of a connection (xenmsg-stream.h), and what it knows of the session that carries it. It belongs to the
  * session's table by its number until its channel has ended, and to the program until that closes it.
  *
  *   OPENING ──OPENED──▶ OPEN ──both directions ended and told, or RESET──▶ GONE
- *      └───────────────────┴──closed by the program──▶ RESET_SENT ──RESET──┘
+ *      └───────────────────┴──closed, or its time is up──▶ RESET_SENT ──RESET──┘
  */
 
 #include <stdbool.h>
@@ -15,10 +15,12 @@
 #include <stdint.h>
 
 #include "libclient/fifo.h"
+#include "libclient/requests.h"
 #include "libclient/transport.h"
+#include "wire/address.h"
 #include "wire/channel_table.h"
 #include "wire/frame.h"
-#include "xenmsg-mux.h"
+#include "xenmsg-stream.h"
 
 #define STREAM_ROOM_MIN 4096u /* a shorter piece of more isn't worth a frame */
 /* bytes of a stream, after which the daemon learns at once what was taken, and not only when all that has come was: the
@@ -34,10 +36,10 @@ enum stream_state {
 };
 
 struct xenmsg_stream {
-	struct xenmsg_mux *mux;
-	const struct xenmsg_stream_callbacks *callbacks;
+	struct mux *mux;
+	struct xenmsg_stream_callbacks callbacks; /* as far as the program knows them */
 	void *userdata;
-	struct xenmsg_stream *prev, *next; /* in mux->hungry */
+	struct xenmsg_stream *prev, *next; /* in mux->hungry, or mux->cut */
 	enum stream_state state;
 	uint32_t number;
 	uint64_t sent, limit, consumed; /* of our direction */
@@ -45,49 +47,66 @@ struct xenmsg_stream {
 	uint64_t total;			/* with fin_came: its size */
 	struct fifo queue;		/* what the program hasn't taken */
 	int error;			/* why it is broken, a negative errno */
+	int64_t expires;		/* while it is OPENING (deadline.h); -1: never */
 	bool fin_came, fin_sent;
 	bool is_given; /* `data` is on the stack */
 	bool hungry;   /* waits for room in the ring */
 	bool wants_room;
+	bool is_cut; /* is in mux->cut */
 	bool ended_told, broken_told;
 	bool closed;	/* by the program */
 	unsigned calls; /* of it that are on the stack */
 };
 
-struct xenmsg_mux {
-	struct transport transport;
-	xenmsg_mux_incoming incoming;
+/* An endpoint for streams. */
+struct mux_listening {
+	char endpoint[ENDPOINT_NAME_MAX + 1];
+	uint32_t kinds; /* of its BIND, */
+	uint32_t asked; /* which has this number */
+	xenmsg_stream_incoming incoming;
 	void *userdata;
-	struct channel_table mine, theirs; /* even and odd numbers */
-	struct xenmsg_stream *hungry;
-	int failed; /* the session is over, a negative errno: xenmsg_mux_process() will tell everyone */
-	int dead;   /* it has */
-	struct {
-		uint32_t number;
-		bool answered;
-		int error;
-	} request;	     /* the last one */
-	unsigned streams;    /* that the program or the daemon knows */
-	bool abandoned;	     /* by xenmsg_mux_close(): goes with the last stream */
-	bool processing;     /* xenmsg_mux_process() is on the stack */
-	unsigned burst;	     /* writes since xenmsg_mux_process() */
-	bool has_taken_much; /* which the daemon hasn't been told */
-	bool armed;	     /* the daemon is asked to tell when there is room */
-	uint8_t *scratch;    /* FRAME_PAYLOAD_MAX bytes */
+	struct mux_listening *prev, *next;
 };
 
-static inline struct channel_table *mux_table(struct xenmsg_mux *mux, uint32_t number)
+enum mux_state { MUX_IDLE, MUX_RESTS, MUX_DIALS, MUX_UP };
+
+struct mux {
+	struct transport transport;
+	struct requests requests;	 /* BIND, UNBIND */
+	struct mux_listening *listening; /* utlist */
+	enum mux_state state;
+	int64_t due;	     /* when to dial, or to give up waiting for an answer (deadline.h) */
+	int64_t opening_due; /* no earlier is the time of a stream up that is OPENING; -1: none has a time-out */
+	struct channel_table mine, theirs; /* even and odd numbers */
+	struct xenmsg_stream *hungry;
+	struct xenmsg_stream *cut; /* utlist: broken here, of which the program is still to be told */
+	int failed;		   /* the session is over, a negative errno: mux_run() will say so */
+	int lost;		   /* the daemon is, a negative errno: likewise */
+	uint32_t loss;		   /* the number of that; 0: for ever */
+	const bool *stop;	   /* the program wants to be told nothing more */
+	struct xenmsg *conn;	   /* NULL: it was closed */
+	int told;		   /* callbacks */
+	unsigned streams;	   /* that the program or the daemon knows */
+	bool abandoned;		   /* by mux_close(): goes with the last stream */
+	bool processing;	   /* mux_run() is on the stack */
+	unsigned burst;		   /* writes since mux_run() */
+	bool has_taken_much;	   /* which the daemon hasn't been told */
+	bool armed;		   /* the daemon is asked to tell when there is room */
+	uint8_t *scratch;	   /* FRAME_PAYLOAD_MAX bytes */
+};
+
+static inline struct channel_table *mux_table(struct mux *mux, uint32_t number)
 {
 	return number & 1 ? &mux->theirs : &mux->mine;
 }
 
-/* Notes an error of the session, if `r` is one, for xenmsg_mux_process(): who writes expects no callback. */
-void mux_check(struct xenmsg_mux *mux, int r);
-/* Lets the daemon see what was written, unless xenmsg_mux_process() will do that. */
-void mux_push(struct xenmsg_mux *mux);
+/* Notes an error of the session, if `r` is one, for mux_run(): who writes expects no callback. */
+void mux_check(struct mux *mux, int r);
+/* Lets the daemon see what was written, unless mux_run() will do that. */
+void mux_push(struct mux *mux);
 
 /* Makes a stream with this number. Returns 0, -ENOMEM, or as channel_table_put(). */
-int stream_new(struct xenmsg_mux *mux, uint32_t number, struct xenmsg_stream **made);
+int stream_new(struct mux *mux, uint32_t number, struct xenmsg_stream **made);
 /* Keeps it while functions work on it, whatever callbacks do. */
 static inline void stream_hold(struct xenmsg_stream *stream)
 {
@@ -100,8 +119,14 @@ void stream_drop(struct xenmsg_stream *stream);
 /* Takes a frame about it; the payload of DATA is at the front of the ring, that of others in mux->scratch. Returns
  * 0 or a negative errno, which ends the session. May release the stream. */
 int stream_take(struct xenmsg_stream *stream, const struct frame_header *header);
-/* Tells that it was broken by the end of the session. */
-void stream_break(struct xenmsg_stream *stream);
+/* Ends its channel with the session, because of `error`. If the program is to be told, it is in mux->cut then, and
+ * stream_tell_cut() tells. */
+void stream_cut(struct xenmsg_stream *stream, int error);
+void stream_tell_cut(struct xenmsg_stream *stream);
+/* Breaks one that is OPENING, as its time is up: likewise. */
+void stream_expire(struct xenmsg_stream *stream);
+/* As xenmsg_stream_resume(). */
+void stream_resume(struct xenmsg_stream *stream);
 /* Tells that there is room in the ring for what it waits for. */
 void stream_feed(struct xenmsg_stream *stream);
 

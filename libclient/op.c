@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "wire/properties.h"
+
 #define FIRST_SIZE (offsetof(struct xenmsg_options, flags) + sizeof(unsigned)) /* of version 0.2 */
 
 /* Members of a later version, which this one doesn't know, may be there, but not be used. */
@@ -19,7 +21,20 @@ static bool uses_more(const struct xenmsg_options *options)
 
 int how_read_given(struct how *how, const struct xenmsg_options *options, unsigned flags)
 {
-	if (options->size < FIRST_SIZE || uses_more(options) || (options->flags & ~flags))
+	if (options->size < FIRST_SIZE || uses_more(options) ||
+	    (options->flags & (~flags | HOW_TRACE | HOW_KEY | HOW_KEYS)))
+		return -EINVAL;
+	if (options->size >= offsetof(struct xenmsg_options, trace) + sizeof(options->trace))
+		how->trace = options->trace;
+	if (options->size >= offsetof(struct xenmsg_options, keys) + sizeof(options->keys)) {
+		how->key = options->key;
+		how->keys = options->keys;
+	}
+	if ((how->keys && !(flags & HOW_KEYS)) ||
+	    (how->key && (!(flags & HOW_KEY) || !trace_is_valid(how->key, strnlen(how->key, TRACE_MAX + 1)))))
+		return -EINVAL;
+	if (how->trace &&
+	    (!(flags & HOW_TRACE) || !trace_is_valid(how->trace, strnlen(how->trace, TRACE_MAX + 1))))
 		return -EINVAL;
 	how->flags = options->flags;
 	if (options->timeout_ms != XENMSG_USUAL_MS)

@@ -10,6 +10,7 @@
  */
 
 #include <stdbool.h>
+#include <stddef.h>
 
 #include "xenmsg.h"
 
@@ -24,9 +25,16 @@ struct xenmsg_op {
 struct how {
 	int timeout_ms;
 	unsigned flags;
+	const char *trace, *key; /* NULL: none */
+	unsigned keys;
 };
 
 #define FOR_EVER (-1)
+
+/* Flags that are not for the program: options with a trace have a meaning here. */
+#define HOW_TRACE 0x80000000u
+#define HOW_KEY	  0x40000000u /* with a key */
+#define HOW_KEYS  0x20000000u /* with a number of keys */
 
 /* Reads options (NULL: none), of which these flags have a meaning here. Returns 0 or -EINVAL. */
 int how_read_given(struct how *how, const struct xenmsg_options *options, unsigned flags);

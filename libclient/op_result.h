@@ -21,9 +21,9 @@ struct op_result {
 static inline struct op_result op_result(int error)
 {
 	return (struct op_result){.error = error,
-				  .fate = error >= 0		 ? XENMSG_DONE
-					  : error == -ECONNRESET ? XENMSG_UNKNOWN
-								 : XENMSG_NOT_DONE};
+				  .fate = error >= 0		 ? XENMSG_FATE_DONE
+					  : error == -ECONNRESET ? XENMSG_FATE_UNKNOWN
+								 : XENMSG_FATE_NOT_DONE};
 }
 
 /* `fate` is that of a message that was refused, or of a call that was answered. */
@@ -36,7 +36,7 @@ static inline struct op_result op_result_remote(uint16_t code, uint8_t exit_stat
 /* Of a call that was taken, and of which nobody can know what came of it. */
 static inline struct op_result op_result_unknown(int error, const char *reason)
 {
-	return (struct op_result){.error = error, .fate = XENMSG_UNKNOWN, .reason = reason};
+	return (struct op_result){.error = error, .fate = XENMSG_FATE_UNKNOWN, .reason = reason};
 }
 
 static inline struct xenmsg_result op_result_told(const struct op_result *result,

@@ -6,9 +6,11 @@
 #include <string.h>
 #include <utlist.h>
 
+#include "libclient/outbox_internal.h"
 #include "libclient/sender.h"
 #include "wire/bytes.h"
 #include "wire/probes.h"
+#include "wire/properties.h"
 
 #define CHANNELS_KEPT 256u /* idle channels beyond this many are closed */
 /* limits of the queue of an address, before its channel is open and then; a single message may exceed them */
@@ -16,13 +18,13 @@
 #define QUEUE_MAX	  65536u
 #define OWN_KEPT	  (1u << 20) /* a larger memory for a reserved message isn't kept for the next */
 
-void outbox_init(struct outbox *outbox, struct transport *transport, outbox_ended ended)
+void outbox_init(struct outbox *outbox, struct transport *transport, const struct outbox_callbacks *callbacks)
 {
-	*outbox = (struct outbox){.transport = transport, .ended = ended};
+	*outbox = (struct outbox){.transport = transport, .callbacks = callbacks};
 	channel_table_init(&outbox->by_number, 0, CHANNEL_NUMBERS / 2);
 }
 
-static void forget_address(struct outbox *outbox, struct sender *sender)
+void outbox_forget_address(struct outbox *outbox, struct sender *sender)
 {
 	if (outbox->last == sender)
 		outbox->last = NULL;
@@ -35,7 +37,7 @@ static void forget_address(struct outbox *outbox, struct sender *sender)
 	sender->hh.tbl = NULL;
 }
 
-static void set_ready(struct outbox *outbox, struct sender *sender)
+void outbox_set_ready(struct outbox *outbox, struct sender *sender)
 {
 	bool ready = fifo_size(&sender->queue) > 0 && sender_budget(sender) > 0;
 
@@ -48,20 +50,33 @@ static void set_ready(struct outbox *outbox, struct sender *sender)
 		DL_DELETE(outbox->ready, sender);
 }
 
-static void end_caller(struct outbox *outbox, struct sender *sender)
+void outbox_end_caller(struct outbox *outbox, struct sender *sender)
 {
 	if (sender->caller)
-		outbox->ended(sender->caller);
+		outbox->callbacks->ended(sender->caller);
 	sender->caller = NULL;
 }
 
-static void remove_sender(struct outbox *outbox, struct sender *sender)
+void outbox_tell_room(struct outbox *outbox, struct sender *sender)
 {
-	forget_address(outbox, sender);
-	end_caller(outbox, sender);
+	if (sender->rooms)
+		outbox->callbacks->room(sender, OUTBOX_MORE_ROOM);
+}
+
+void outbox_remove_failed(struct outbox *outbox, struct sender *sender, int error)
+{
+	if (sender->rooms)
+		outbox->callbacks->room(sender, error);
+	outbox_forget_address(outbox, sender);
+	outbox_end_caller(outbox, sender);
 	outbox_detach(outbox, sender);
 	channel_table_remove(&outbox->by_number, sender->number);
 	sender_free(sender);
+}
+
+void outbox_remove_sender(struct outbox *outbox, struct sender *sender)
+{
+	outbox_remove_failed(outbox, sender, 0);
 }
 
 void outbox_free(struct outbox *outbox)
@@ -70,7 +85,7 @@ void outbox_free(struct outbox *outbox)
 	uint32_t number = 0;
 
 	while ((sender = channel_table_next(&outbox->by_number, &number)))
-		remove_sender(outbox, sender);
+		outbox_remove_sender(outbox, sender);
 	channel_table_free(&outbox->by_number);
 	outbox_unreserve(outbox);
 	free(outbox->reserved.own);
@@ -82,119 +97,15 @@ bool outbox_is_settled(const struct outbox *outbox)
 	const struct sender *sender;
 	uint32_t number = 0;
 
-	while ((sender = channel_table_next(&outbox->by_number, &number)))
-		if (sender->ops_count || sender->awaited)
-			return false;
-	return outbox->settled_count == 0;
-}
-
-/* ---- outcomes -------------------------------------------------------------------------------- */
-
-static int grow_settled(struct outbox *outbox)
-{
-	uint32_t capacity = outbox->settled_capacity ? outbox->settled_capacity * 2 : 64;
-	struct settled *settled = malloc(capacity * sizeof(*settled));
-
-	if (!settled)
-		return -ENOMEM;
-	for (uint32_t i = 0; i < outbox->settled_count; i++)
-		settled[i] = outbox->settled[(outbox->settled_head + i) & (outbox->settled_capacity - 1)];
-	free(outbox->settled);
-	outbox->settled = settled;
-	outbox->settled_head = 0;
-	outbox->settled_capacity = capacity;
-	return 0;
-}
-
-/* Returns whether the outcome goes to the list of settled messages. */
-static bool is_reported(const struct op *op)
-{
-	return op->done != NULL;
-}
-
-static void settle(struct outbox *outbox, const struct sender *sender, const struct op *op,
-		   struct op_result result)
-{
-	TRACE(outbox->transport, "%s: the message up to %llu of channel %u: %s", sender->address,
-	      (unsigned long long)op->end, sender->number, trace_outcome(result.error));
-	PROBE3(xenmsg, outcome, sender->address, sender->number, result.error);
-	if (op->settled)
-		op->settled(op->userdata, &result);
-	else if (op->done)
-		outbox->settled[(outbox->settled_head + outbox->settled_count++) &
-				(outbox->settled_capacity - 1)] =
-			(struct settled){op->done, op->userdata, result};
-}
-
-int outbox_run(struct outbox *outbox, int budget)
-{
-	int count = 0;
-
-	while (outbox->settled_count > 0 && count < budget && transport_is_here(outbox->transport)) {
-		struct settled settled = outbox->settled[outbox->settled_head];
-		struct xenmsg_result result = op_result_told(&settled.result, NULL);
-
-		outbox->settled_head = (outbox->settled_head + 1) & (outbox->settled_capacity - 1);
-		outbox->settled_count--;
-		outbox->outstanding--;
-		count++;
-		settled.done(settled.userdata, &result);
-	}
-	return count;
-}
-
-/* Settles as delivered everything up to `consumed`, except a message that is being cancelled and those behind
- * it. */
-static void settle_delivered(struct outbox *outbox, struct sender *sender)
-{
-	uint32_t count = 0;
-
-	while (count < sender->ops_count) {
-		const struct op *op = sender_op(sender, count);
-
-		if (op->end > sender->consumed || op->cancelling)
-			break;
-		settle(outbox, sender, op, op_result(0));
-		count++;
-	}
-	sender_drop_ops(sender, count);
-}
-
-/* Settles all messages of a channel that has ended: protocol.md, section 2.3. A message that isn't in the
- * ring was certainly not delivered, whatever the other end says. `refused`: what the program there said of the message that
- * begins at `unsure`; 0: nothing. */
-static void settle_all(struct outbox *outbox, struct sender *sender, uint64_t unsure, int error, int unsent,
-		       uint16_t refused)
-{
-	settle_delivered(outbox, sender);
-	while (sender->ops_count > 0) {
-		uint64_t begin = sender->settled;
-		struct op op = *sender_op(sender, 0);
-		struct op_result result;
-
-		sender_drop_ops(sender, 1);
-
-		if (begin >= sender->framed)
-			result = op_result(unsent);
-		else if (op.end <= sender->consumed && !op.cancelling)
-			result = op_result(0);
-		else if (refused && begin == unsure)
-			result = op_result_remote(refused, 0, XENMSG_NOT_DONE);
-		else
-			result = op_result(begin >= unsure ? error : -ECONNRESET);
-		settle(outbox, sender, &op, result);
-	}
-}
-
-void outbox_fail(struct outbox *outbox, int unsent)
-{
-	struct sender *sender;
-	uint32_t number = 0;
-
 	while ((sender = channel_table_next(&outbox->by_number, &number))) {
-		settle_all(outbox, sender, UINT64_MAX, -ECONNRESET, unsent, 0);
-		remove_sender(outbox, sender);
+		if (sender->awaited)
+			return false;
+		for (uint32_t i = sender->ops_count; i > 0;
+		     i--) /* the last is the likeliest to be under way */
+			if (!sender_op(sender, i - 1)->told)
+				return false;
 	}
+	return outbox->settled_count == 0;
 }
 
 /* ---- opening and closing --------------------------------------------------------------------- */
@@ -203,9 +114,9 @@ static void send_fin(struct outbox *outbox, struct sender *sender)
 {
 	transport_offset(outbox->transport, FRAME_FIN, sender->number, sender->accepted);
 	sender->state = SENDER_CLOSING;
-	forget_address(outbox, sender);
+	outbox_forget_address(outbox, sender);
 	if (sender->fin_received && sender->ops_count == 0)
-		remove_sender(outbox, sender);
+		outbox_remove_sender(outbox, sender);
 }
 
 void outbox_finish(struct outbox *outbox)
@@ -276,7 +187,7 @@ static int open_channel(struct outbox *outbox, const char *address, enum channel
 		r = transport_control(outbox->transport, FRAME_OPEN, number, payload,
 				      frame_open_encode(&open, payload));
 		if (r < 0)
-			forget_address(outbox, sender);
+			outbox_forget_address(outbox, sender);
 	}
 	if (r < 0) {
 		channel_table_remove(&outbox->by_number, number);
@@ -326,12 +237,14 @@ int outbox_channel(struct outbox *outbox, const char *address, enum channel_kind
 
 /* ---- sending --------------------------------------------------------------------------------- */
 
-/* Returns whether the queue has room. It is short: long enough that a sender needn't be woken for every piece
- * of room; any more would only be copied twice. */
-static bool queue_has_room(const struct sender *sender, uint64_t span)
+/* The queue is short: long enough that a sender needn't be woken for every piece of room; any more would only be copied twice.
+ * Of replies it is longer (replies.c). */
+bool outbox_has_room(const struct sender *sender, uint64_t span)
 {
 	uint64_t queued = fifo_size(&sender->queue);
-	uint64_t most = sender->state == SENDER_OPENING ? QUEUE_OPENING_MAX : QUEUE_MAX;
+	uint64_t most = sender->queue_most		  ? sender->queue_most
+			: sender->state == SENDER_OPENING ? QUEUE_OPENING_MAX
+							  : QUEUE_MAX;
 
 	return queued == 0 || queued + span <= most;
 }
@@ -357,7 +270,7 @@ static int fits_at_once(struct outbox *outbox, struct sender *sender, uint64_t s
  * `accepted`. Returns 0; -ENOMEM if nothing was accepted; -EPROTO if the session is over. */
 static int frame_or_queue(struct outbox *outbox, struct sender *sender, const struct message_pieces *pieces)
 {
-	uint64_t span = message_span(pieces->size);
+	uint64_t span = message_pieces_span(pieces);
 	int64_t framed = 0;
 	int r;
 
@@ -380,8 +293,8 @@ static inline int reserve_op(struct outbox *outbox, struct sender *sender, const
 {
 	int r = sender_has_room_for_op(sender) ? 0 : sender_grow_ops(sender);
 
-	if (r == 0 && is_reported(op) && outbox->outstanding == outbox->settled_capacity)
-		r = grow_settled(outbox);
+	if (r == 0 && op_is_reported(op) && outbox->outstanding == outbox->settled_capacity)
+		r = outbox_grow_settled(outbox);
 	return r;
 }
 
@@ -398,18 +311,19 @@ static inline void push_op(struct outbox *outbox, struct sender *sender, const s
 	      sender->kind == CHANNEL_CALL ? "call" : "message", (unsigned long long)span,
 	      (unsigned long long)pushed->end, sender->number);
 	PROBE3(xenmsg, send, sender->address, sender->number, span);
-	outbox->outstanding += is_reported(op);
+	outbox->outstanding += op_is_reported(op);
 }
 
 /* Sends a message that is large or that waits behind others. */
 static int put_slowly(struct outbox *outbox, struct sender *sender, const struct message_pieces *pieces,
 		      bool at_once)
 {
-	uint64_t span = message_span(pieces->size);
+	uint64_t span = message_pieces_span(pieces);
 	bool held = false;
 	int r;
 
-	if (sender->state == SENDER_OPENING && span > CHANNEL_INITIAL_LIMIT && sender->hold == UINT64_MAX) {
+	if (sender->state == SENDER_OPENING && (span > CHANNEL_INITIAL_LIMIT || pieces->block_size) &&
+	    sender->hold == UINT64_MAX) {
 		sender->hold = sender->accepted;
 		held = true;
 	}
@@ -426,17 +340,18 @@ static inline __attribute__((always_inline)) int put(struct outbox *outbox, stru
 						     const struct message_pieces *pieces, bool at_once,
 						     const struct op *op)
 {
-	uint64_t span = message_span(pieces->size);
+	uint64_t span = message_pieces_span(pieces);
 	int r;
 
 	if (pieces->size > sender->max_message)
 		return -EMSGSIZE;
-	if (!queue_has_room(sender, span))
+	if (!outbox_has_room(sender, span))
 		return -EAGAIN;
 	r = reserve_op(outbox, sender, op);
 	if (r < 0)
 		return r;
-	if (sender_frame_small(sender, outbox->transport, pieces)) {
+	if (!(pieces->block_size && sender->state == SENDER_OPENING) &&
+	    sender_frame_small(sender, outbox->transport, pieces)) {
 		push_op(outbox, sender, op, span);
 		sender->ops_framed = sender->ops_count;
 		return 0;
@@ -446,7 +361,7 @@ static inline __attribute__((always_inline)) int put(struct outbox *outbox, stru
 		return r;
 	push_op(outbox, sender, op, span);
 	sender_count_framed(sender);
-	set_ready(outbox, sender);
+	outbox_set_ready(outbox, sender);
 	return 0;
 }
 
@@ -463,8 +378,8 @@ int outbox_put_reply(struct outbox *outbox, struct sender *sender, const struct 
 			: frame_or_queue(outbox, sender, pieces);
 
 	if (r == 0) {
-		sender->accepted += message_span(pieces->size);
-		set_ready(outbox, sender);
+		sender->accepted += message_pieces_span(pieces);
+		outbox_set_ready(outbox, sender);
 	}
 	return r;
 }
@@ -473,7 +388,12 @@ void outbox_credit(struct outbox *outbox, struct sender *sender, uint64_t limit)
 {
 	if (limit > sender->limit)
 		sender->limit = limit;
-	set_ready(outbox, sender);
+	outbox_set_ready(outbox, sender);
+}
+
+void outbox_leave(struct outbox *outbox, struct sender *sender)
+{
+	outbox_forget_address(outbox, sender);
 }
 
 void outbox_detach(struct outbox *outbox, struct sender *sender)
@@ -533,7 +453,7 @@ int outbox_reserve(struct outbox *outbox, const char *address, size_t size, void
 		return r;
 	if (size > sender->max_message)
 		return -EMSGSIZE;
-	if (!queue_has_room(sender, message_span(size)))
+	if (!outbox_has_room(sender, message_span(size)))
 		return -EAGAIN;
 	lent = sender_lend(sender, outbox->transport, size);
 	r = lent ? 0 : reserve_own(reserved, size);
@@ -566,10 +486,12 @@ void outbox_unreserve(struct outbox *outbox)
 	}
 }
 
-static int commit(struct outbox *outbox, size_t size, const struct op *op, struct sender **chosen)
+static int commit(struct outbox *outbox, size_t size, const struct properties *properties,
+		  const struct op *op, struct sender **chosen)
 {
 	struct transport *transport = outbox->transport;
-	const struct message_pieces pieces = message_pieces(outbox->reserved.data, size);
+	struct message_pieces pieces = message_pieces(outbox->reserved.data, size);
+	uint8_t block[PROPERTIES_WRITE];
 	uint64_t span = message_span(size);
 	struct sender *sender;
 	int r = outbox_channel(outbox, outbox->reserved.address, CHANNEL_MESSAGE, &sender);
@@ -577,8 +499,12 @@ static int commit(struct outbox *outbox, size_t size, const struct op *op, struc
 	if (r < 0)
 		return r;
 	*chosen = sender;
+	/* Before its payload there is no room for properties. */
+	if (properties && properties_are_there(properties) && sender_may_know_properties(sender))
+		message_pieces_add(&pieces, block, properties_encode(properties, block));
 	/* Meanwhile its room in the ring may have been needed, or its channel may have ended and another have begun. */
-	if (!transport->lent_room || !sender_can_frame(sender, transport, span) || size > sender->max_message)
+	if (pieces.block_size || !transport->lent_room || !sender_can_frame(sender, transport, span) ||
+	    size > sender->max_message)
 		return put(outbox, sender, &pieces, false, op);
 	r = reserve_op(outbox, sender, op);
 	if (r < 0)
@@ -589,13 +515,14 @@ static int commit(struct outbox *outbox, size_t size, const struct op *op, struc
 	return 0;
 }
 
-int outbox_commit(struct outbox *outbox, size_t size, const struct op *op, struct sender **sender)
+int outbox_commit(struct outbox *outbox, size_t size, const struct properties *properties,
+		  const struct op *op, struct sender **sender)
 {
 	int r;
 
 	if (!outbox->reserved.data || size > outbox->reserved.size)
 		return -EINVAL;
-	r = commit(outbox, size, op, sender);
+	r = commit(outbox, size, properties, op, sender);
 	if (r != -EAGAIN && r != -ENOMEM && r != -ENOBUFS)
 		outbox_unreserve(outbox);
 	return r;
@@ -624,258 +551,8 @@ int outbox_flush(struct outbox *outbox, uint32_t *want_space)
 		/* Move it to the end of the queue. */
 		DL_DELETE(outbox->ready, sender);
 		sender->ready = false;
-		set_ready(outbox, sender);
+		outbox_set_ready(outbox, sender);
+		outbox_tell_room(outbox, sender);
 	}
 	return 0;
-}
-
-/* ---- cancelling ------------------------------------------------------------------------------ */
-
-static struct op *find_op(struct sender *sender, uint64_t end, uint32_t *index)
-{
-	for (uint32_t i = sender->ops_count; i > 0; i--) {
-		struct op *op = sender_op(sender, i - 1);
-
-		if (op->end == end) {
-			*index = i - 1;
-			return op;
-		}
-		if (op->end < end)
-			break;
-	}
-	return NULL;
-}
-
-/* Finds it by the program's userdata, since offsets may change while a message waits in the queue. */
-static struct op *find_ticket(const struct outbox_ticket *ticket, uint32_t *index)
-{
-	for (uint32_t i = ticket->sender->ops_count; i > 0; i--) {
-		struct op *op = sender_op(ticket->sender, i - 1);
-
-		if ((op->done || op->settled) && op->userdata == ticket->userdata) {
-			*index = i - 1;
-			return op;
-		}
-	}
-	return NULL;
-}
-
-static void settle_now(struct outbox *outbox, const struct sender *sender, struct op *op,
-		       struct op_result result)
-{
-	settle(outbox, sender, op, result);
-	op->done = NULL;
-	op->settled = NULL;
-	op->cancelling = false;
-}
-
-int outbox_cancel(struct outbox *outbox, const struct outbox_ticket *ticket)
-{
-	struct sender *sender = ticket->sender;
-	uint64_t begin, state;
-	uint32_t index;
-	struct op *op = find_ticket(ticket, &index);
-
-	if (!op || op->cancelling)
-		return 0;
-	state = op->end - MESSAGE_TRAILER_SIZE;
-	begin = index > 0 ? sender_op(sender, index - 1)->end : sender->settled;
-	if (state < sender->framed) {
-		op->cancelling = true;
-		return transport_offset(outbox->transport, FRAME_CANCEL, sender->number, state);
-	}
-	settle_now(outbox, sender, op, op_result(-ETIMEDOUT));
-	if (begin >= sender->framed && index == sender->ops_count - 1) {
-		fifo_truncate(&sender->queue, (size_t)(op->end - begin));
-		sender->accepted = begin;
-		sender->ops_count--;
-		if (sender->hold == begin)
-			sender->hold = UINT64_MAX;
-		set_ready(outbox, sender);
-		return 0;
-	}
-	/* Its beginning is in the ring, or other messages are queued behind it: the stream goes on, and the
-	 * receiver skips it. */
-	put_u32(fifo_front(&sender->queue) + (state - sender->framed), MESSAGE_CANCELLED);
-	return 0;
-}
-
-int outbox_settle_ms(int timeout_ms)
-{
-	int tenth = timeout_ms / 10;
-
-	return timeout_ms < 0 || tenth > 2000 ? 2000 : tenth < 250 ? 250 : tenth;
-}
-
-void outbox_abandon(struct outbox *outbox, const struct outbox_ticket *ticket)
-{
-	uint32_t index;
-	struct op *op = find_ticket(ticket, &index);
-
-	if (!op)
-		return;
-	settle_now(outbox, ticket->sender, op, op_result_unknown(-ECONNRESET, OUTBOX_UNSETTLED));
-	settle_delivered(outbox, ticket->sender);
-}
-
-/* ---- what the daemon says -------------------------------------------------------------------- */
-
-/* Removes messages from the queue that are larger than the other side accepts, now that its limit is
- * known. */
-static void drop_oversized(struct outbox *outbox, struct sender *sender)
-{
-	uint64_t begin = sender->settled, removed = 0;
-	uint32_t kept = 0;
-
-	for (uint32_t i = 0; i < sender->ops_count; i++) {
-		struct op op = *sender_op(sender, i);
-		uint64_t span = op.end - begin, at = begin - sender->framed;
-
-		if (begin >= sender->framed &&
-		    get_u32(fifo_front(&sender->queue) + at) > sender->max_message) {
-			settle(outbox, sender, &op, op_result(-EMSGSIZE));
-			removed += span;
-		} else {
-			if (removed)
-				memmove(fifo_front(&sender->queue) + (at - removed),
-					fifo_front(&sender->queue) + at, span);
-			*sender_op(sender, kept) = op;
-			sender_op(sender, kept++)->end -= removed;
-		}
-		begin += span;
-	}
-	sender->ops_count = kept;
-	sender->accepted -= removed;
-	fifo_truncate(&sender->queue, (size_t)removed);
-}
-
-static int on_opened(struct outbox *outbox, struct sender *sender, const uint8_t *payload, uint32_t length)
-{
-	struct frame_opened opened;
-
-	if (frame_opened_decode(payload, length, &opened) < 0 || sender->state == SENDER_OPEN)
-		return -EPROTO;
-	if (sender->state == SENDER_OPENING)
-		sender->state = SENDER_OPEN;
-	if (opened.limit > sender->limit)
-		sender->limit = opened.limit;
-	sender->max_message = opened.max_message;
-	sender->hold = UINT64_MAX;
-	drop_oversized(outbox, sender);
-	set_ready(outbox, sender);
-	return 0;
-}
-
-static int on_credit(struct outbox *outbox, struct sender *sender, const uint8_t *payload, uint32_t length)
-{
-	struct frame_credit credit;
-
-	if (frame_credit_decode(payload, length, &credit) < 0 || credit.consumed > sender->framed)
-		return -EPROTO;
-	if (credit.consumed > sender->consumed)
-		sender->consumed = credit.consumed;
-	if (credit.limit > sender->limit)
-		sender->limit = credit.limit;
-	settle_delivered(outbox, sender);
-	set_ready(outbox, sender);
-	return 0;
-}
-
-int outbox_reject(struct outbox *outbox, struct sender *sender, uint32_t error)
-{
-	forget_address(outbox, sender);
-	outbox_detach(outbox, sender);
-	sender->state = SENDER_RESET_SENT;
-	/* The reason for the rejection says nothing about what the other side may still take. */
-	settle_all(outbox, sender, UINT64_MAX, -ECONNRESET, -(int)error, 0);
-	end_caller(outbox, sender);
-	return transport_reset(outbox->transport, sender->number, error, 0, sender->taken);
-}
-
-static int on_reset(struct outbox *outbox, struct sender *sender, const uint8_t *payload, uint32_t length)
-{
-	struct frame_reset reset;
-	bool refused;
-	int error, r;
-
-	if (frame_reset_decode(payload, length, &reset) < 0 || reset.consumed > sender->framed)
-		return -EPROTO;
-	error = frame_error(reset.error, -EPROTO);
-	/* Its number is of that message alone, and isn't ours. */
-	refused = (reset.flags & RESET_REFUSED) && sender->kind == CHANNEL_MESSAGE;
-	if (reset.consumed > sender->consumed)
-		sender->consumed = reset.consumed;
-	r = transport_reset(outbox->transport, sender->number, reset.error, 0, sender->taken);
-	if (r < 0)
-		return r;
-	if (refused)
-		settle_all(outbox, sender, reset.unsure, -ECANCELED, -ECANCELED, (uint16_t)-error);
-	else
-		settle_all(outbox, sender, reset.unsure, error, error, 0);
-	remove_sender(outbox, sender);
-	return 0;
-}
-
-static int on_cancelled(struct outbox *outbox, struct sender *sender, const uint8_t *payload, uint32_t length)
-{
-	struct frame_cancelled cancelled;
-	struct op *op;
-	uint32_t index;
-
-	if (frame_cancelled_decode(payload, length, &cancelled) < 0)
-		return -EPROTO;
-	op = find_op(sender, cancelled.offset + MESSAGE_TRAILER_SIZE, &index);
-	/* This end may have given up waiting for the answer. */
-	if (!op || !op->cancelling)
-		return 0;
-	if (cancelled.result == 0)
-		settle_now(outbox, sender, op, op_result(0));
-	else if (cancelled.result == ECANCELED)
-		settle_now(outbox, sender, op, op_result(-ETIMEDOUT));
-	else
-		settle_now(outbox, sender, op, op_result_unknown(-ECONNRESET, OUTBOX_UNSETTLED));
-	settle_delivered(outbox, sender);
-	return 0;
-}
-
-struct sender *outbox_find(const struct outbox *outbox, uint32_t number)
-{
-	struct sender *sender = channel_table_find(&outbox->by_number, number);
-
-	return sender && sender->state != SENDER_RESET_SENT ? sender : NULL;
-}
-
-int outbox_frame(struct outbox *outbox, const struct frame_header *header, const uint8_t *payload)
-{
-	struct sender *sender = channel_table_find(&outbox->by_number, header->channel);
-
-	if (!sender)
-		return transport_take_late(outbox->transport, header, payload);
-	if (sender->state == SENDER_RESET_SENT) {
-		if (header->type == FRAME_RESET)
-			remove_sender(outbox, sender);
-		return 0;
-	}
-	switch (header->type) {
-	case FRAME_OPENED:
-		return on_opened(outbox, sender, payload, header->length);
-	case FRAME_CREDIT:
-		return on_credit(outbox, sender, payload, header->length);
-	case FRAME_CANCELLED:
-		return on_cancelled(outbox, sender, payload, header->length);
-	case FRAME_RESET:
-		return on_reset(outbox, sender, payload, header->length);
-	case FRAME_FIN:
-		/* The other side of a channel of messages sends nothing, so its FIN comes first or answers
-		 * ours. */
-		sender->fin_received = true;
-		if (sender->state == SENDER_CLOSING)
-			remove_sender(outbox, sender);
-		else if (sender->kind == CHANNEL_CALL)
-			/* a server that answers no more can't be called either */
-			return outbox_reject(outbox, sender, EPROTO);
-		return 0;
-	default:
-		return -EPROTO;
-	}
 }

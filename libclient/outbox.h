@@ -37,6 +37,7 @@ struct caller;
 struct sender;
 struct message_pieces;
 struct op;
+struct properties;
 
 struct settled {
 	xenmsg_done done;
@@ -44,8 +45,18 @@ struct settled {
 	struct op_result result;
 };
 
-/* Called when a channel of kind call has ended and its messages are settled. */
-typedef void (*outbox_ended)(struct caller *caller);
+/* What happens to a channel. */
+struct outbox_callbacks {
+	/* One of kind call has ended, and its messages are settled. */
+	void (*ended)(struct caller *caller);
+	/* Another server goes on with it: the answers to what the one before had taken end at this offset of theirs. Returns 0
+	 * or -EPROTO. */
+	int (*taken_over)(struct caller *caller, uint64_t answers);
+	/* Less is queued there than before, with OUTBOX_MORE_ROOM, or the channel has ended, with what that means to those
+	 * that wait for room. */
+	void (*room)(struct sender *sender, int error);
+};
+#define OUTBOX_MORE_ROOM 1
 
 /* A message that the program writes where it is sent from, or in memory of our own. */
 struct reservation {
@@ -70,7 +81,7 @@ struct outbox {
 	 * for those that settle. */
 	struct settled *settled;
 	uint32_t settled_head, settled_count, settled_capacity, outstanding;
-	outbox_ended ended;
+	const struct outbox_callbacks *callbacks;
 };
 
 /* Names a message, by its op's userdata, so that it can be withdrawn. Valid until it has its outcome. */
@@ -79,7 +90,8 @@ struct outbox_ticket {
 	const void *userdata;
 };
 
-void outbox_init(struct outbox *outbox, struct transport *transport, outbox_ended ended);
+void outbox_init(struct outbox *outbox, struct transport *transport,
+		 const struct outbox_callbacks *callbacks);
 /* Frees the outbox without any callback. outbox_fail() and outbox_run() come first. */
 void outbox_free(struct outbox *outbox);
 
@@ -92,8 +104,10 @@ int outbox_send(struct outbox *outbox, const char *address, const void *data, si
 		xenmsg_done done, void *userdata);
 /* Reserves memory for a message. Returns as xenmsg_reserve(). */
 int outbox_reserve(struct outbox *outbox, const char *address, size_t size, void **data);
-/* Sends it, with this size, on *sender; `op` is as for outbox_put(). Returns as xenmsg_commit(). */
-int outbox_commit(struct outbox *outbox, size_t size, const struct op *op, struct sender **sender);
+/* Sends it, with this size and these properties (NULL: none), on *sender; `op` is as for outbox_put(). Returns as
+ * xenmsg_commit(). */
+int outbox_commit(struct outbox *outbox, size_t size, const struct properties *properties,
+		  const struct op *op, struct sender **sender);
 /* Gives it up, if there is one. */
 void outbox_unreserve(struct outbox *outbox);
 /* Gives up a message that has no outcome. Its outcome is -ETIMEDOUT at once if its end hasn't been handed to
@@ -116,8 +130,12 @@ int outbox_put(struct outbox *outbox, struct sender *sender, const struct messag
 	       bool at_once, const struct op *op);
 /* Puts a message on a stream of replies, whose outcomes nobody waits for. */
 int outbox_put_reply(struct outbox *outbox, struct sender *sender, const struct message_pieces *pieces);
+/* Returns whether a message with so many bytes of the stream is accepted. */
+bool outbox_has_room(const struct sender *sender, uint64_t span);
 /* Raises the limit of a stream. */
 void outbox_credit(struct outbox *outbox, struct sender *sender, uint64_t limit);
+/* Lets the next message to the address of this channel open another one. */
+void outbox_leave(struct outbox *outbox, struct sender *sender);
 /* Stops sending a stream of replies. */
 void outbox_detach(struct outbox *outbox, struct sender *sender);
 /* Sends RESET on a channel whose incoming frames make no sense. */

@@ -16,17 +16,26 @@ struct message_pieces {
 	const void *data;
 	uint64_t size;
 	uint64_t trailer;
+	const void *block; /* properties, which stand before the payload */
+	uint64_t block_size;
 };
-
-/* Returns the size of a message in the stream. */
-static inline uint64_t message_span(uint64_t size)
-{
-	return MESSAGE_HEAD_SIZE + ((size + 7) & ~(uint64_t)7) + MESSAGE_TRAILER_SIZE;
-}
 
 static inline struct message_pieces message_pieces(const void *data, size_t size)
 {
 	return (struct message_pieces){.head = size, .data = data, .size = size, .trailer = MESSAGE_SENT};
+}
+
+static inline uint64_t message_pieces_span(const struct message_pieces *pieces)
+{
+	return message_span(pieces->size + pieces->block_size);
+}
+
+/* Adds a block of properties, which stays where it is. */
+static inline void message_pieces_add(struct message_pieces *pieces, const void *block, uint32_t size)
+{
+	pieces->block = block;
+	pieces->block_size = size;
+	pieces->head += size | (uint64_t)MESSAGE_PROPERTIES << 32;
 }
 
 /* What MESSAGE_ERROR says; all zero in other messages. */
@@ -44,15 +53,18 @@ static inline void message_pieces_mark(struct message_pieces *pieces, enum messa
 	pieces->trailer |= (uint64_t)number << 32;
 }
 
-/* Writes the whole message, message_span() bytes, to memory that may be shared: nothing is read back. */
+/* Writes the whole message, message_pieces_span() bytes, to memory that may be shared: nothing is read back. */
 static inline void message_pieces_write(const struct message_pieces *pieces, uint8_t *at)
 {
-	uint8_t *trailer = at + message_span(pieces->size) - MESSAGE_TRAILER_SIZE;
+	uint8_t *trailer = at + message_pieces_span(pieces) - MESSAGE_TRAILER_SIZE;
 
 	put_u64(trailer - 8, 0); /* writes the padding, together with the bytes before it in the same word */
 	put_u64(at, pieces->head);
+	at += MESSAGE_HEAD_SIZE;
+	if (pieces->block_size)
+		memcpy(at, pieces->block, pieces->block_size);
 	if (pieces->size)
-		memcpy(at + MESSAGE_HEAD_SIZE, pieces->data, pieces->size);
+		memcpy(at + pieces->block_size, pieces->data, pieces->size);
 	put_u64(trailer, pieces->trailer);
 }
 

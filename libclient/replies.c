@@ -16,6 +16,7 @@
 struct replies *replies_new(struct outbox *outbox, uint32_t number)
 {
 	struct replies *replies = calloc(1, sizeof(*replies));
+	uint64_t most;
 
 	if (!replies)
 		return NULL;
@@ -26,6 +27,8 @@ struct replies *replies_new(struct outbox *outbox, uint32_t number)
 		return NULL;
 	}
 	replies->sender->limit = 0; /* only the opener starts with credit */
+	most = 2 * outbox->transport->max_message;
+	replies->sender->queue_most = most > REPLIES_MIN ? most : REPLIES_MIN;
 	return replies;
 }
 
@@ -34,6 +37,8 @@ static void end_request(struct xenmsg_message *request, enum reply_state state)
 	HASH_DEL(request->replies->requests, request);
 	request->reply = state;
 	request->replies = NULL;
+	if (state == REPLY_LOST)
+		message_note_lost(request);
 }
 
 void replies_free(struct replies *replies)
@@ -44,6 +49,8 @@ void replies_free(struct replies *replies)
 		return;
 	HASH_ITER(hh, replies->requests, request, next)
 		end_request(request, REPLY_LOST);
+	if (replies->sender->rooms)
+		replies->outbox->callbacks->room(replies->sender, -ECANCELED);
 	outbox_detach(replies->outbox, replies->sender);
 	sender_free(replies->sender);
 	free(replies);
@@ -83,6 +90,8 @@ int replies_credit(struct replies *replies, uint64_t consumed, uint64_t limit)
 {
 	if (consumed > replies->sender->framed)
 		return -EPROTO;
+	if (consumed > replies->sender->consumed)
+		replies->sender->consumed = consumed;
 	outbox_credit(replies->outbox, replies->sender, limit);
 	return 0;
 }
@@ -95,13 +104,11 @@ int reply_put(struct xenmsg_message *request, enum message_type type, struct mes
 	struct replies *replies = request->replies;
 	struct message_pieces pieces = message_pieces(data, size);
 	uint64_t queued = fifo_size(&replies->sender->queue);
-	uint64_t most = 2 * replies->outbox->transport->max_message;
 	int r;
 
-	if ((type == MESSAGE_REPLY || size > 0) && queued &&
-	    queued + message_span(size) > (most > REPLIES_MIN ? most : REPLIES_MIN))
+	if ((type == MESSAGE_REPLY || size > 0) && !outbox_has_room(replies->sender, message_span(size)))
 		return -EAGAIN;
-	if (queued > most + REPLIES_MIN + ERRORS_MAX)
+	if (queued > 2 * replies->outbox->transport->max_message + REPLIES_MIN + ERRORS_MAX)
 		return -ENOBUFS;
 	message_pieces_mark(&pieces, type, error, request->number);
 	r = outbox_put_reply(replies->outbox, replies->sender, &pieces);
@@ -112,5 +119,6 @@ int reply_put(struct xenmsg_message *request, enum message_type type, struct mes
 
 void reply_lose(struct xenmsg_message *request)
 {
+	request->withdrawn = NULL; /* it is the program that gives it up */
 	end_request(request, REPLY_LOST);
 }

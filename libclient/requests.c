@@ -10,13 +10,7 @@
 #include "libclient/deadline.h"
 
 #define REPLY_MAX (256u << 20) /* larger than any answer */
-
-struct event_watch {
-	struct event_watch *prev, *next;
-	uint32_t number; /* number of the WATCH request */
-	xenmsg_event_handler handler;
-	void *userdata;
-};
+#define REST_MS	  1000
 
 struct pending_event {
 	struct pending_event *prev, *next;
@@ -131,7 +125,8 @@ static int start(struct requests *requests, uint8_t type, const void *payload, s
 	request->op.withdraw = withdraw;
 	request->requests = requests;
 	request->type = type;
-	request->number = unused_number(requests);
+	if (!request->number)
+		request->number = unused_number(requests);
 	r = transport_control(requests->transport, type, request->number, payload, (uint32_t)size);
 	if (r < 0) {
 		free(request);
@@ -166,18 +161,51 @@ int requests_tell(struct requests *requests, uint8_t type, const void *payload, 
 	return start(requests, type, payload, size, &word, &started);
 }
 
+/* Another host isn't known to a daemon that has just begun. A watch that it has already goes on when a host goes and comes,
+ * so this one does, too. */
+static bool may_pass(const struct request *request, int error)
+{
+	const struct event_watch *watch = find_watch(request->requests, request->number);
+
+	return request->after_loss && request->type == FRAME_WATCH && watch && strchr(watch->pattern, '/') &&
+	       (error == -EHOSTDOWN || error == -EHOSTUNREACH);
+}
+
+static void watch_later(struct request *request)
+{
+	request->rests = true;
+	fifo_free(&request->body);
+	expires(request, REST_MS);
+}
+
+static void watch_again(struct request *request)
+{
+	const struct event_watch *watch = find_watch(request->requests, request->number);
+
+	request->expires = -1;
+	if (!watch) { /* ended meanwhile, of which the daemon was told, and knew nothing */
+		settle(request, 0);
+		finish(request, 0);
+	} else if (transport_control(request->requests->transport, FRAME_WATCH, request->number,
+				     watch->pattern, (uint32_t)strlen(watch->pattern)) < 0) {
+		watch_later(request);
+	}
+}
+
 void requests_look(struct requests *requests)
 {
-	struct request *request;
+	struct request *request, *next;
 	int64_t now;
 
 	if (requests->due < 0 || (now = now_ms()) < requests->due)
 		return;
 	requests->due = -1;
-	DL_FOREACH(requests->pending, request) {
+	DL_FOREACH_SAFE(requests->pending, request, next) {
 		if (request->expires < 0)
 			continue;
-		if (request->expires <= now)
+		if (request->expires <= now && request->rests)
+			watch_again(request);
+		else if (request->expires <= now)
 			settle(request, -ETIMEDOUT);
 		else if (requests->due < 0 || request->expires < requests->due)
 			requests->due = request->expires;
@@ -202,22 +230,92 @@ void requests_fail(struct requests *requests, int error)
 		finish(requests->pending, error);
 }
 
+static bool is_a_wish(const struct request *request)
+{
+	return !request->op.settled && !request->after_loss &&
+	       (request->type == FRAME_BIND || request->type == FRAME_WATCH ||
+		request->type == FRAME_SUBSCRIBE);
+}
+
+/* Lets nobody be told of it. */
+static void forget(struct request *request)
+{
+	if (request->op.settled)
+		request_take(request);
+	else
+		leave_pending(request);
+	free_request(request);
+}
+
+void requests_leave(struct requests *requests, int error)
+{
+	struct pending_event *event, *next_event;
+	struct request *request, *next;
+
+	DL_FOREACH_SAFE2(requests->settled, request, next, told_next)
+		if (request->after_loss)
+			forget(request);
+	DL_FOREACH_SAFE(requests->pending, request, next) {
+		if (request->after_loss)
+			forget(request);
+		else if (!is_a_wish(request))
+			finish(request, error);
+	}
+	DL_FOREACH_SAFE(requests->events, event, next_event)
+		free(event);
+	requests->events = NULL;
+}
+
+bool requests_are_unanswered(const struct requests *requests)
+{
+	const struct request *request;
+
+	DL_FOREACH(requests->pending, request)
+		if (request->after_loss && !request->rests)
+			return true;
+	DL_FOREACH2(requests->settled, request, told_next)
+		if (request->after_loss)
+			return true;
+	return false;
+}
+
+int requests_ask_again(struct requests *requests, uint8_t type, const void *payload, size_t size,
+		       uint32_t after_loss, bool is_new, uint32_t *number)
+{
+	const struct request own = {
+		.after_loss = after_loss, .number = is_new ? 0 : *number, .timeout_ms = FOR_EVER};
+	struct request *request;
+	int r;
+
+	DL_SEARCH_SCALAR(requests->pending, request, number, *number);
+	if (request)
+		return transport_control(requests->transport, type, *number, payload, (uint32_t)size);
+	DL_FOREACH2(requests->settled, request, told_next)
+		if (request->number == *number && request->type == type && request->error < 0)
+			return -ENOENT;
+	r = start(requests, type, payload, size, &own, &request);
+	if (r == 0)
+		*number = request->number;
+	return r;
+}
+
 int requests_watch(struct requests *requests, const char *pattern, int timeout_ms,
 		   xenmsg_event_handler handler, void *userdata, xenmsg_done done, void *done_userdata,
 		   struct request **begun)
 {
-	struct event_watch *watch = malloc(sizeof(*watch));
+	size_t size = strlen(pattern);
+	struct event_watch *watch = malloc(sizeof(*watch) + size + 1);
 	int r;
 
 	if (!watch)
 		return -ENOMEM;
-	r = request_begin(requests, FRAME_WATCH, pattern, strlen(pattern), timeout_ms, done, done_userdata,
-			  begun);
+	r = request_begin(requests, FRAME_WATCH, pattern, size, timeout_ms, done, done_userdata, begun);
 	if (r < 0) {
 		free(watch);
 		return r;
 	}
 	*watch = (struct event_watch){.number = (*begun)->number, .handler = handler, .userdata = userdata};
+	memcpy(watch->pattern, pattern, size + 1);
 	DL_APPEND(requests->watches, watch);
 	return 0;
 }
@@ -239,6 +337,7 @@ static int on_reply(struct requests *requests, const struct frame_header *header
 {
 	struct frame_reply reply;
 	struct request *request;
+	int error;
 
 	if (frame_reply_decode(payload, header->length, &reply) < 0)
 		return -EPROTO;
@@ -252,7 +351,11 @@ static int on_reply(struct requests *requests, const struct frame_header *header
 			expires(request, request->timeout_ms);
 		return 0;
 	}
-	finish(request, reply.error ? frame_error(reply.error, -EPROTO) : 0);
+	error = reply.error ? frame_error(reply.error, -EPROTO) : 0;
+	if (may_pass(request, error))
+		watch_later(request);
+	else
+		finish(request, error);
 	return 0;
 }
 

@@ -26,8 +26,11 @@ struct request {
 	struct request *prev, *next;	       /* in requests->pending, until it is finished */
 	struct request *told_prev, *told_next; /* in requests->settled */
 	uint32_t number;
-	uint8_t type;  /* of its frame */
-	bool counts;   /* among the REQUESTS_MAX that a program may have asked */
+	uint8_t type; /* of its frame */
+	bool counts;  /* among the REQUESTS_MAX that a program may have asked */
+	/* The library asks by itself, for what it had of an earlier daemon: the number of that loss; 0: the program has asked. */
+	uint32_t after_loss;
+	bool rests;    /* such a one has failed for a reason that passes: it is sent again at `expires` */
 	bool finished; /* its REPLY has come, or the session is over */
 	bool told;
 	int error;	  /* negative errno, once settled */
@@ -36,6 +39,15 @@ struct request {
 	int64_t expires; /* deadline.h */
 	xenmsg_done done;
 	void *userdata;
+};
+
+/* A watch, from its WATCH until it is ended. */
+struct event_watch {
+	struct event_watch *prev, *next;
+	uint32_t number; /* of the WATCH, and the program's name for it */
+	xenmsg_event_handler handler;
+	void *userdata;
+	char pattern[];
 };
 
 struct requests {
@@ -67,6 +79,16 @@ void request_take(struct request *request);
 void request_release(struct request *request);
 /* Finishes all requests with an error, since the session is over. */
 void requests_fail(struct requests *requests, int error);
+/* Does so with those whose answer would have been of a daemon that has gone; what is to be bound or watched is still wanted, and
+ * waits for requests_ask_again(). Forgets what the library had asked by itself, and events that nobody was told of. */
+void requests_leave(struct requests *requests, int error);
+/* Returns whether the library waits for an answer to what it has asked by itself, or hasn't looked at that yet. */
+bool requests_are_unanswered(const struct requests *requests);
+/* Asks the next daemon for what an earlier one had answered, or not yet, under `number`: sends the same request once more, if
+ * it has no answer, and else begins one of the library's own, with that number or (`is_new`) another one, after this loss. 0; or
+ * -ENOENT: it wasn't granted, of which the program is still to be told; -ENOMEM, -EPROTO. */
+int requests_ask_again(struct requests *requests, uint8_t type, const void *payload, size_t size,
+		       uint32_t after_loss, bool is_new, uint32_t *number);
 
 /* Starts the request WATCH. EVENTs with its number go to the handler, from now on until requests_unwatch().
  * Returns as request_begin(). */

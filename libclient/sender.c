@@ -70,13 +70,12 @@ static void put_range(const struct message_pieces *pieces, uint64_t from, uint64
 		const void *data;
 		uint64_t size;
 	} parts[] = {
-		{&head, MESSAGE_HEAD_SIZE},
-		{pieces->data, pieces->size},
-		{&padding, -pieces->size & 7u},
+		{&head, MESSAGE_HEAD_SIZE},	  {pieces->block, pieces->block_size},
+		{pieces->data, pieces->size},	  {&padding, -pieces->size & 7u},
 		{&trailer, MESSAGE_TRAILER_SIZE},
 	};
 
-	for (unsigned i = 0; i < 4 && size > 0; i++) {
+	for (unsigned i = 0; i < 5 && size > 0; i++) {
 		const uint8_t *at;
 		uint64_t n;
 
@@ -134,7 +133,7 @@ static void write_frame(const struct sender *sender, const struct message_pieces
 bool sender_frame_small(struct sender *sender, struct transport *transport,
 			const struct message_pieces *pieces)
 {
-	uint64_t span = message_span(pieces->size);
+	uint64_t span = message_pieces_span(pieces);
 	uint32_t size = FRAME_HEADER_SIZE + (uint32_t)span;
 	uint8_t *at;
 
@@ -196,7 +195,7 @@ void sender_frame_lent(struct sender *sender, struct transport *transport, uint3
 int64_t sender_frame_pieces(struct sender *sender, struct transport *transport,
 			    const struct message_pieces *pieces)
 {
-	uint64_t span = message_span(pieces->size), done = 0;
+	uint64_t span = message_pieces_span(pieces), done = 0;
 	uint8_t raw[FRAME_HEADER_SIZE];
 	uint32_t want;
 
@@ -225,7 +224,7 @@ int64_t sender_frame_pieces(struct sender *sender, struct transport *transport,
 
 void sender_queue_pieces(struct sender *sender, const struct message_pieces *pieces, uint64_t from)
 {
-	uint64_t span = message_span(pieces->size);
+	uint64_t span = message_pieces_span(pieces);
 
 	if (from == 0)
 		message_pieces_write(pieces, fifo_extend(&sender->queue, span));

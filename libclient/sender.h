@@ -21,6 +21,7 @@
 #include "wire/address.h"
 #include "xenmsg.h"
 
+struct call;
 struct caller;
 
 enum sender_state {
@@ -41,7 +42,14 @@ struct op {
 	void *userdata;
 	/* CANCEL was sent: only its answer decides, since `consumed` passes skipped messages, too */
 	bool cancelling;
+	bool told; /* its outcome is known, though its bytes still lie before the receiver */
 };
+
+/* Returns whether the outcome goes to the list of settled messages. */
+static inline bool op_is_reported(const struct op *op)
+{
+	return op->done != NULL;
+}
 
 struct sender {
 	char address[ADDRESS_MAX + 1];
@@ -51,9 +59,13 @@ struct sender {
 	enum sender_state state;
 	enum channel_kind kind;
 	bool fin_received;
+	uint8_t minor; /* CHANNEL_MINOR_MORE: of the other end, as OPENED says */
+	bool has_identity;
+	struct frame_identity identity; /* of the program there, likewise */
 	uint32_t number;
 	uint64_t framed, accepted, limit, consumed;
-	uint64_t hold;	  /* framing stops here: the next message may be too large, which OPENED will tell */
+	/* framing stops here: of the next message OPENED will tell whether it is too large, or may have properties */
+	uint64_t hold;
 	uint64_t settled; /* end of the last op with an outcome */
 	uint64_t max_message;
 	uint64_t used;	   /* outbox->clock when it was used last */
@@ -65,6 +77,8 @@ struct sender {
 	struct caller *caller; /* gets what comes back; NULL: nobody does */
 	uint32_t awaited;      /* answers still to come: while there are some, the channel isn't idle */
 	uint64_t taken;	       /* received bytes of the stream of answers */
+	struct call *rooms;    /* utlist: what waits for room in the queue */
+	uint64_t queue_most;   /* of a stream of replies: how much may be queued; 0: it isn't one */
 };
 
 static inline struct op *sender_op(const struct sender *sender, uint32_t index)
@@ -78,6 +92,12 @@ static inline uint64_t sender_budget(const struct sender *sender)
 	uint64_t end = sender->limit < sender->hold ? sender->limit : sender->hold;
 
 	return end > sender->framed ? (end - sender->framed) & ~(uint64_t)7 : 0;
+}
+
+/* Returns whether the other end may know properties: it does, or hasn't said yet. */
+static inline bool sender_may_know_properties(const struct sender *sender)
+{
+	return sender->state == SENDER_OPENING || sender->minor >= CHANNEL_MINOR_MORE;
 }
 
 /* Returns whether there is room for an op: usually there is. */

@@ -242,7 +242,8 @@ void socket_pump_arm(struct socket_pump *pump)
 	if (ring_reader_ready(&pump->out, 1) > 0)
 		interest |= EPOLLOUT;
 	if (interest != pump->interest) {
-		struct epoll_event event = {.events = interest, .data.u32 = ON_SOCKET};
+		struct epoll_event event = {.events = interest,
+					    .data.u64 = ON_SOCKET | (uint64_t)pump->socket << 32};
 
 		epoll_ctl(pump->epoll, EPOLL_CTL_MOD, pump->socket, &event);
 		pump->interest = interest;

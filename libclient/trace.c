@@ -10,6 +10,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "wire/libc.h"
+
 bool trace_is_wanted(void)
 {
 	const char *wanted = secure_getenv("XENMSG_DEBUG");

@@ -23,12 +23,12 @@
 #define RING_MIN 8192u /* in smaller rings messages would be split into useless pieces */
 
 #define LEND_LATER 64u
+#define EVENTS	   8 /* that are taken at once; what is left is told the next time */
 
 enum { FD_MEMORY, FD_KICK, FD_WAKE }; /* in the order in which the daemon sends them */
 
 /* What is kept until the daemon has answered. */
 struct hello {
-	char path[108]; /* as long as that of a socket may be */
 	bool shared;	/* shared memory is asked for */
 	uint32_t flags; /* of HELLO, besides */
 	struct handshake_answer answer;
@@ -156,7 +156,7 @@ static void close_all(const int *fds, size_t count)
 static int dial(struct transport *transport, int64_t deadline)
 {
 	const struct hello *hello = transport->hello;
-	int r = handshake_connect(hello->path, deadline);
+	int r = handshake_connect(transport->path, deadline);
 
 	if (r < 0)
 		return r;
@@ -164,7 +164,8 @@ static int dial(struct transport *transport, int64_t deadline)
 	r = watch(transport, transport->socket, EPOLLIN | EPOLLRDHUP, ON_SOCKET);
 	return r < 0 ? r
 		     : handshake_hello(transport->socket,
-				       HELLO_HOSTS | hello->flags | (hello->shared ? HELLO_SHARED_MEMORY : 0),
+				       HELLO_HOSTS | HELLO_TAKEOVERS | HELLO_MEMORY | hello->flags |
+					       (hello->shared ? HELLO_SHARED_MEMORY : 0),
 				       NULL, 0);
 }
 
@@ -176,11 +177,26 @@ static void forget_hello(struct transport *transport)
 	transport->hello = NULL;
 }
 
-int transport_start(struct transport *transport, const char *path, uint32_t flags, int64_t deadline)
+/* Prepares what is said to the daemon. */
+static int hello_new(struct transport *transport, uint32_t flags)
 {
 	const char *without = secure_getenv("XENMSG_NO_SHARED_MEMORY");
-	struct hello *hello = calloc(1, sizeof(*hello));
-	int r = 0;
+	struct hello *hello;
+
+	hello = calloc(1, sizeof(*hello));
+	if (!hello)
+		return -ENOMEM;
+	for (unsigned i = 0; i < HANDSHAKE_FDS; i++)
+		hello->fds[i] = -1;
+	hello->shared = !without || strcmp(without, "1") != 0;
+	hello->flags = flags;
+	transport->hello = hello;
+	return 0;
+}
+
+int transport_start(struct transport *transport, const char *path, uint32_t flags, int64_t deadline)
+{
+	int r;
 
 	*transport = (struct transport){.socket = -1,
 					.epoll = -1,
@@ -189,21 +205,11 @@ int transport_start(struct transport *transport, const char *path, uint32_t flag
 					.poke = -1,
 					.timer = -1,
 					.alarm = -1,
-					.closed = true,
-					.hello = hello};
+					.closed = true};
 	origin_note(&transport->origin);
-	if (!hello) {
-		origin_forget(&transport->origin);
-		return -ENOMEM;
-	}
-	for (unsigned i = 0; i < HANDSHAKE_FDS; i++)
-		hello->fds[i] = -1;
-	hello->shared = !without || strcmp(without, "1") != 0;
-	hello->flags = flags;
-	if (strlen(path) >= sizeof(hello->path))
-		r = -ENAMETOOLONG;
-	else
-		memcpy(hello->path, path, strlen(path) + 1);
+	r = strlen(path) < sizeof(transport->path) ? hello_new(transport, flags) : -ENAMETOOLONG;
+	if (r == 0)
+		memcpy(transport->path, path, strlen(path) + 1);
 	transport->poke = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	transport->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
 	transport->epoll = epoll_create1(EPOLL_CLOEXEC);
@@ -212,18 +218,38 @@ int transport_start(struct transport *transport, const char *path, uint32_t flag
 	if (r == 0)
 		r = watch(transport, transport->timer, EPOLLIN | EPOLLET, ON_TIMER);
 	if (r == 0)
+		r = watch(transport, transport->poke, EPOLLIN | EPOLLET, ON_RINGS);
+	if (r == 0)
 		r = dial(transport, deadline);
 	if (r < 0)
 		transport_close(transport);
 	return r;
 }
 
+void transport_join(struct transport *transport, struct transport *first)
+{
+	*transport = (struct transport){.first = first,
+					.socket = -1,
+					.epoll = first->epoll,
+					.wake = -1,
+					.kick = -1,
+					.poke = -1,
+					.timer = -1,
+					.alarm = -1};
+	memcpy(transport->path, first->path, sizeof(transport->path));
+	origin_note(&transport->origin);
+	transport_hang_up(transport);
+	first->second = transport;
+}
+
 /* Takes what WELCOME says. Returns -ENODATA if the memory that came with it can't be mapped. */
 static int take_welcome(struct transport *transport, const struct frame_welcome *welcome)
 {
 	transport->domid = welcome->domid;
+	transport->minor = welcome->minor;
 	transport->max_message = welcome->max_message;
 	transport->is_mux = welcome->flags & HELLO_MUX;
+	transport->knows_topics = welcome->flags & HELLO_TOPICS;
 	if (!(welcome->flags & HELLO_SHARED_MEMORY))
 		return 0;
 	return transport->hello->shared ? map_rings(transport, welcome, transport->hello->fds) : -EPROTO;
@@ -236,8 +262,6 @@ static int begin_session(struct transport *transport)
 
 	if (r == 0 && transport->shared)
 		r = doorbell_ring(transport->kick); /* the memory is mapped, so that the daemon can seal it */
-	if (r == 0)
-		r = watch(transport, transport->poke, EPOLLIN | EPOLLET, ON_RINGS);
 	if (r == 0 && !transport->shared)
 		r = socket_pump_new(&transport->pump, transport->socket, transport->epoll, &transport->out,
 				    &transport->in, &transport->deliveries, transport->is_mux);
@@ -285,10 +309,59 @@ int transport_finish(struct transport *transport, int64_t deadline)
 	return r;
 }
 
+/* Frees what is shared with the daemon, and what is about it. */
+static void let_go(struct transport *transport)
+{
+	const int fds[] = {transport->wake, transport->kick, transport->socket};
+
+	forget_hello(transport);
+	socket_pump_free(transport->pump);
+	mirror_release(transport->out_mirror);
+	/* Where it lay, a child may have something else. */
+	if (transport->memory && transport_is_here(transport))
+		munmap(transport->memory, transport->memory_size);
+	close_all(fds, sizeof(fds) / sizeof(*fds));
+}
+
+void transport_leave(struct transport *transport)
+{
+	transport_hang_up(transport);
+	fifo_free(&transport->backlog);
+}
+
+void transport_hang_up(struct transport *transport)
+{
+	struct limbo *limbo = &transport->limbo;
+	struct ring_view views[3];
+
+	let_go(transport);
+	transport->pump = NULL;
+	transport->out_mirror = NULL;
+	transport->memory = NULL;
+	transport->wake = transport->kick = transport->socket = -1;
+	transport->shared = transport->closed = transport->holds = false;
+	transport->lent_room = transport->lend_later = 0;
+	transport->error = 0;
+	transport->is_read = transport->is_unwatched = false;
+	*limbo = (struct limbo){.words[0].producer = sizeof(limbo->data)};
+	for (unsigned i = 0; i < 3; i++)
+		views[i] = ring_words_view(&limbo->words[i], limbo->data, sizeof(limbo->data));
+	ring_writer_init(&transport->out, &views[0], true);
+	ring_reader_init(&transport->in, &views[1], false);
+	ring_reader_init(&transport->deliveries, &views[2], false);
+}
+
+int transport_dial_again(struct transport *transport, uint32_t flags)
+{
+	int r = hello_new(transport, flags);
+
+	transport->reason[0] = '\0';
+	return r < 0 ? r : dial(transport, 0);
+}
+
 void transport_close(struct transport *transport)
 {
-	const int fds[] = {transport->epoll, transport->wake,  transport->kick,
-			   transport->poke,  transport->timer, transport->socket};
+	const int fds[] = {transport->epoll, transport->poke, transport->timer};
 	bool here = transport_is_here(transport), blocked;
 
 	/* After GOODBYE this end takes nothing more, so the senders of unread messages needn't be left in
@@ -302,13 +375,11 @@ void transport_close(struct transport *transport)
 		if (transport->pump)
 			socket_pump_out(transport->pump);
 	}
-	forget_hello(transport);
-	socket_pump_free(transport->pump);
-	mirror_release(transport->out_mirror);
-	/* Where it lay, a child may have something else. */
-	if (here && transport->memory)
-		munmap(transport->memory, transport->memory_size);
-	close_all(fds, sizeof(fds) / sizeof(*fds));
+	let_go(transport);
+	if (transport->first)
+		transport->first->second = NULL;
+	else
+		close_all(fds, sizeof(fds) / sizeof(*fds));
 	fifo_free(&transport->backlog);
 	origin_forget(&transport->origin);
 }
@@ -498,6 +569,8 @@ void transport_wake(const struct transport *transport)
 
 void transport_poke(struct transport *transport)
 {
+	if (transport->first)
+		transport = transport->first;
 	if (transport->poked || !transport_is_here(transport))
 		return;
 	transport->poked = true;
@@ -509,6 +582,8 @@ void transport_set_alarm(struct transport *transport, int64_t at)
 {
 	struct itimerspec time = {.it_value = {.tv_sec = at / 1000, .tv_nsec = at % 1000 * 1000000}};
 
+	if (transport->first)
+		transport = transport->first;
 	if (at < 0 || (transport->alarm >= 0 && transport->alarm <= at))
 		return;
 	if (at == 0)
@@ -519,32 +594,163 @@ void transport_set_alarm(struct transport *transport, int64_t at)
 		transport_poke(transport);
 }
 
-/* Reads the end of the connection: with shared memory the socket only says that the daemon is gone, perhaps
- * after a GOODBYE. */
-static void read_farewell(struct transport *transport)
+/* --- other memory ----------------------------------------------------------------------------- */
+
+static void move_ring(struct ring_view *ring, const uint8_t *from, uint8_t *to)
+{
+	ring->data = to + (ring->data - from);
+	ring->producer = (uint32_t *)(void *)(to + ((uint8_t *)ring->producer - from));
+	ring->consumer = (uint32_t *)(void *)(to + ((uint8_t *)ring->consumer - from));
+	ring->wants_data = to + (ring->wants_data - from);
+	ring->wants_space = to + (ring->wants_space - from);
+}
+
+/* Goes on in other memory of the same layout, since the daemon has handed over to another one, which can't map the old one. All
+ * that is in there goes along, so all positions stay. What the program was lent stays where it is. Returns 0, or -EPROTO or -ENOMEM,
+ * with which the connection ends. */
+static int take_memory(struct transport *transport, int fd)
+{
+	struct stat status;
+	uint8_t *memory;
+	int r;
+
+	if (!transport->shared || fstat(fd, &status) < 0 || status.st_size != (off_t)transport->memory_size ||
+	    !(fcntl(fd, F_GET_SEALS) & F_SEAL_SHRINK))
+		return -EPROTO;
+	r = transport->lent_room ? take_room_back(transport) : 0;
+	if (r < 0)
+		return r;
+	mirror_release(transport->out_mirror);
+	transport->out_mirror = NULL;
+	memory = mmap(NULL, transport->memory_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (memory == MAP_FAILED)
+		return -ENOMEM;
+	madvise(memory, transport->memory_size, MADV_DONTFORK);
+	memcpy(memory, transport->memory, transport->memory_size);
+	move_ring(&transport->out.ring, transport->memory, memory);
+	move_ring(&transport->in.ring, transport->memory, memory);
+	move_ring(&transport->deliveries.ring, transport->memory, memory);
+	munmap(transport->memory, transport->memory_size);
+	transport->memory = memory;
+	transport->memories++;
+	if (fcntl(fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE | F_SEAL_SEAL) < 0)
+		return -EPROTO;
+	TRACE(transport, "the daemon was renewed; going on in other memory");
+	return doorbell_ring(transport->kick);
+}
+
+/* Receives a frame that comes over the socket with its descriptor, if one did; -1: none. */
+static ssize_t receive(const struct transport *transport, void *buffer, size_t size, int *fd)
+{
+	union {
+		char space[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control;
+	struct iovec piece = {buffer, size};
+	struct msghdr message = {.msg_iov = &piece,
+				 .msg_iovlen = 1,
+				 .msg_control = control.space,
+				 .msg_controllen = sizeof(control.space)};
+	ssize_t n = recvmsg(transport->socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	const struct cmsghdr *cmsg = n > 0 ? CMSG_FIRSTHDR(&message) : NULL;
+
+	*fd = -1;
+	if (cmsg && cmsg->cmsg_level == SOL_SOCKET && cmsg->cmsg_type == SCM_RIGHTS)
+		memcpy(fd, CMSG_DATA(cmsg), sizeof(*fd));
+	return n;
+}
+
+/* Reads what comes over the socket though memory is shared: other memory, or the end of the connection, perhaps with a GOODBYE. */
+static void read_socket(struct transport *transport)
 {
 	uint8_t buffer[FRAME_HEADER_SIZE + 1024];
-	struct frame_header header;
+	struct frame_header header = {0};
 	struct frame_goodbye goodbye;
-	ssize_t n = recv(transport->socket, buffer, sizeof(buffer), MSG_DONTWAIT);
+	int fd;
+	/* Only MEMORY comes with a descriptor, and a read ends behind the bytes of one. */
+	ssize_t n = receive(transport, buffer, sizeof(buffer), &fd);
+	bool is_frame = n >= (ssize_t)FRAME_HEADER_SIZE && frame_header_decode(buffer, &header) == 0 &&
+			header.length <= (uint32_t)n - FRAME_HEADER_SIZE;
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
+	if (is_frame && header.type == FRAME_MEMORY && fd >= 0 && take_memory(transport, fd) == 0) {
+		close(fd);
+		return;
+	}
+	if (fd >= 0)
+		close(fd);
 	transport->closed = true;
-	if (n >= (ssize_t)FRAME_HEADER_SIZE && frame_header_decode(buffer, &header) == 0 &&
-	    header.type == FRAME_GOODBYE && header.length <= (uint32_t)n - FRAME_HEADER_SIZE &&
+	if (is_frame && header.type == FRAME_GOODBYE &&
 	    frame_goodbye_decode(buffer + FRAME_HEADER_SIZE, header.length, &goodbye) == 0)
 		transport_keep_reason(transport, goodbye.text);
 }
 
+/* --- polling ---------------------------------------------------------------------------------- */
+
+static bool is_about_socket(const struct transport *transport, const struct epoll_event *events, int n)
+{
+	bool is = false;
+
+	for (int i = 0; i < n; i++)
+		is |= (uint32_t)events[i].data.u64 == ON_SOCKET &&
+		      (int)(events[i].data.u64 >> 32) == transport->socket;
+	return is;
+}
+
+/* Serves one session. Returns 0 or a negative errno. */
+static int take_events(struct transport *transport, const struct epoll_event *events, int n)
+{
+	bool on_socket = is_about_socket(transport, events, n);
+	int r;
+
+	if (transport->pump) {
+		socket_pump_out(transport->pump);
+		r = on_socket || !transport->first ? socket_pump_in(transport->pump) : 0;
+		transport->closed |= r > 0;
+		if (transport->first)
+			socket_pump_arm(transport->pump); /* until somebody reads its rings */
+		return r < 0 ? r : 0;
+	}
+	if (on_socket && !transport_is_dialling(transport))
+		read_socket(transport);
+	return 0;
+}
+
+/* Serves the second session, whose end the program may hear of much later. */
+static void take_second_events(struct transport *transport, const struct epoll_event *events, int n)
+{
+	if (transport->error || transport->closed)
+		return;
+	if (transport->is_read && !transport->pump) {
+		transport->is_unwatched = transport->is_unwatched || is_about_socket(transport, events, n);
+		if (transport->is_unwatched) /* it would wake again and again who can't read it now */
+			epoll_ctl(transport->epoll, EPOLL_CTL_DEL, transport->socket, NULL);
+		return;
+	}
+	transport->error = take_events(transport, events, n);
+	if (transport->error || transport->closed)
+		epoll_ctl(transport->epoll, EPOLL_CTL_DEL, transport->socket, NULL);
+}
+
+void transport_hold_memory(struct transport *transport, bool holds)
+{
+	transport->is_read = holds;
+	if (holds || !transport->is_unwatched || !transport_is_here(transport))
+		return;
+	transport->is_unwatched = false;
+	if (watch(transport, transport->socket, EPOLLIN | EPOLLRDHUP, ON_SOCKET) < 0)
+		transport->closed = true;
+}
+
 int transport_poll(struct transport *transport, int timeout_ms)
 {
-	struct epoll_event events[4];
+	struct epoll_event events[EVENTS];
 	int n, r;
 
 	if (!transport_is_here(transport))
 		return -ECHILD;
-	n = epoll_wait(transport->epoll, events, 4, timeout_ms);
+	n = epoll_wait(transport->epoll, events, EVENTS, timeout_ms);
 	if (n < 0)
 		return -errno;
 	transport->poked = false;
@@ -553,16 +759,10 @@ int transport_poll(struct transport *transport, int timeout_ms)
 			transport->alarm = -1;
 		else if ((uint32_t)events[i].data.u64 == ON_STREAM)
 			transport->on_stream(transport->userdata, (int)(events[i].data.u64 >> 32));
-	if (transport->pump) {
-		socket_pump_out(transport->pump);
-		r = socket_pump_in(transport->pump);
-		transport->closed |= r > 0;
-		return r < 0 ? r : n > 0;
-	}
-	for (int i = 0; i < n; i++)
-		if ((uint32_t)events[i].data.u64 == ON_SOCKET)
-			read_farewell(transport);
-	return n > 0;
+	if (transport->second)
+		take_second_events(transport->second, events, n);
+	r = take_events(transport, events, n);
+	return r < 0 ? r : n > 0;
 }
 
 int transport_arm(struct transport *transport, bool deliveries, uint32_t want_space)

@@ -12,6 +12,9 @@
  * read is needed to clear them, and the socket. For a sleeping program to be woken, either the requests in the rings
  * are armed or an edge is pending, at any time when nothing drains the rings: after transport_poll(), which
  * consumes the edge, the rings are drained and then transport_arm() is called until it finds nothing.
+ *
+ * A connection may have a second session, whose descriptors the `epoll` of the first watches, too: transport_poll() of the first
+ * then serves both.
  */
 
 #include <stdbool.h>
@@ -28,8 +31,17 @@
 struct hello;
 struct socket_pump;
 
+/* Rings that stand in for those of a daemon that has gone: `out` is full and the others are empty, so that nothing goes in or out,
+ * and what is to be sent waits where it does when there is no room. */
+struct limbo {
+	struct ring_words words[3];
+	uint8_t data[8];
+};
+
 struct transport {
 	struct origin origin;
+	struct transport *first, *second; /* of the same connection; NULL: it is the first, there is none */
+	char path[108];			  /* the daemon's, as long as that of a socket may be */
 	int socket, epoll;
 	int wake; /* doorbell: the daemon notifies the program; -1 without shared memory */
 	int kick; /* doorbell: the program notifies the daemon; -1 without shared memory */
@@ -41,8 +53,13 @@ struct transport {
 	bool is_traced; /* trace.h */
 	bool poked;	/* `poke` was notified, and not polled since */
 	bool closed;	/* the daemon has closed the socket */
+	int error;	/* of the second: what transport_poll() has found wrong with it, a negative errno */
+	bool is_read; /* of the second: somebody works on bytes where they lie in `in`, so the memory has to stay */
+	bool is_unwatched; /* and something has come on the socket meanwhile, which `epoll` doesn't watch until then */
 	void *memory;
 	size_t memory_size;
+	uint32_t memories; /* how often it was given other memory */
+	struct limbo limbo;
 	struct ring_writer out;
 	struct ring_reader in, deliveries;
 	struct hello *hello;	  /* only until the daemon has answered */
@@ -55,6 +72,8 @@ struct transport {
 	uint32_t lent_room;
 	uint32_t lend_later;	   /* room isn't lent so many times, since it had to be taken back */
 	struct mirror *out_mirror; /* NULL: not made yet */
+	uint16_t minor;		   /* of the daemon */
+	bool knows_topics;	   /* it does */
 	uint32_t domid;
 	uint64_t max_message;
 	char reason[256]; /* the daemon's last words */
@@ -66,9 +85,30 @@ struct transport {
 /* Connects, until the deadline, and sends HELLO, with these flags besides those of the transport. From now on `epoll` is readable when transport_finish() has
  * something to do. Returns 0, or the errors of xenmsg_open(). */
 int transport_start(struct transport *transport, const char *path, uint32_t flags, int64_t deadline);
+/* Makes it a second session of the first one's connection, without a daemon as yet: transport_dial_again() begins to connect. */
+void transport_join(struct transport *transport, struct transport *first);
 /* Reads the daemon's answer, until the deadline. Returns 0, or the errors of xenmsg_open(); after -ETIMEDOUT it
  * may be called again, after any other only transport_close(). */
 int transport_finish(struct transport *transport, int64_t deadline);
+/*
+ * For a connection that outlives its daemon:
+ *
+ *   connected ──transport_leave()──▶ without one ──transport_dial_again()──▶ dialling ──transport_finish()──▶ connected
+ *                                         ▲                                     │
+ *                                         └──────────transport_hang_up()────────┘
+ *
+ * transport_leave() lets go of the daemon and of all that was shared with it, and drops the backlog; `epoll` stays.
+ * What is sent from then on waits in the backlog, or where it does when there is no room. transport_dial_again() begins to
+ * connect to the next daemon, without waiting, with these flags in its HELLO. Returns 0, or the errors of transport_start(); -ETIMEDOUT: its queue is full.
+ * transport_hang_up() gives that up.
+ */
+void transport_leave(struct transport *transport);
+int transport_dial_again(struct transport *transport, uint32_t flags);
+void transport_hang_up(struct transport *transport);
+static inline bool transport_is_dialling(const struct transport *transport)
+{
+	return transport->hello != NULL;
+}
 /* Closes the connection, after it has sent as much as the daemon takes at once. In a child of the process that opened it only frees
  * what the child has of it. */
 void transport_close(struct transport *transport);
@@ -144,6 +184,14 @@ int transport_poll(struct transport *transport, int timeout_ms);
  * free bytes in `out` unless that is 0. Returns 1 if there is something already, 0 if everything is armed, or
  * -EPROTO. */
 int transport_arm(struct transport *transport, bool deliveries, uint32_t want_space);
+/* Says whether somebody works on bytes where they lie in `in`, of the second session. */
+void transport_hold_memory(struct transport *transport, bool holds);
+/* Returns whether what was asked for still stands, with shared memory: of frames in both rings. */
+static inline bool transport_is_armed(const struct transport *transport)
+{
+	return transport->shared && ring_reader_is_armed(&transport->in) &&
+	       ring_reader_is_armed(&transport->deliveries);
+}
 /* Asks only for the notification of free space in `out`. */
 int transport_arm_space(struct transport *transport, uint32_t want_space);
 

@@ -83,6 +83,40 @@ int outcome_give(struct xenmsg *conn, const struct outcome *outcome, int r, stru
 	return result->error;
 }
 
+int room_begin(struct xenmsg *conn, struct sender *sender, size_t size, const struct how *how,
+	       xenmsg_done done, void *userdata, struct xenmsg_op **op)
+{
+	struct call *call;
+	int r = calls_await_room(&conn->calls, sender, size, done, userdata, &call);
+
+	if (r < 0)
+		return r;
+	call->op.conn = conn;
+	if (!call->op.settled)
+		call_expires(call, deadline_in(how->timeout_ms), how->timeout_ms);
+	if (op)
+		*op = &call->op;
+	conn_remind(conn);
+	return 0;
+}
+
+int room_wait(struct xenmsg *conn, struct sender *sender, size_t size, const struct how *how)
+{
+	struct outcome outcome = {.known = false};
+	struct xenmsg_result result;
+	struct xenmsg_op *op;
+	int r;
+
+	conn_enter(conn);
+	r = room_begin(conn, sender, size, how, outcome_note, &outcome, &op);
+	if (r == 0) {
+		wait_for_outcome(conn, op, &outcome);
+		r = conn->dead == -ECHILD ? -ECHILD : 0;
+	}
+	outcome_give(conn, &outcome, r, &result);
+	return result_leave(conn, &result);
+}
+
 int wait_again(struct xenmsg *conn, struct again *again, int64_t deadline)
 {
 	int pause_ms = again_pause(again, deadline), r = 0;

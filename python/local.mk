@@ -10,6 +10,13 @@ xenmsg_python_sources = \
 	python/xenmsg/aio.py \
 	python/xenmsg/blocking.py \
 	python/xenmsg/py.typed
+# For the tests of projects that run on simulated hosts: of xensim's package, since it needs nothing else.
+xensim_python_sources = python/xensim/__init__.py
+if ENABLE_PYTHON
+xensimpythondir = $(pyexecdir)/xensim
+dist_xensimpython_DATA = $(xensim_python_sources)
+endif
+if WITH_XENMSG
 if ENABLE_PYTHON
 xenmsgpythondir = $(pyexecdir)/xenmsg
 dist_xenmsgpython_DATA = $(xenmsg_python_sources)
@@ -19,5 +26,6 @@ _core_la_CFLAGS = $(AM_CFLAGS) $(PYTHON_DEV_CFLAGS)
 _core_la_LDFLAGS = -module -avoid-version -shared -export-symbols-regex '^PyInit_'
 _core_la_LIBADD = libxenmsg.la
 else
-EXTRA_DIST += $(xenmsg_python_sources) python/xenmsg/_core.c
+EXTRA_DIST += $(xenmsg_python_sources) $(xensim_python_sources) python/xenmsg/_core.c
+endif
 endif

@@ -32,7 +32,7 @@ void until_it_fails(struct tool *tool, bool (*attempt)(struct tool *tool, long i
 static void run_line(struct tool *tool, char *line)
 {
 	static const struct tool_command *const tables[] = {memory_commands, event_commands, store_commands,
-							    domain_commands};
+							    domain_commands, raw_commands};
 	char *save = NULL;
 
 	tool->words = 0;

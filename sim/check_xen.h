@@ -42,8 +42,11 @@ struct tool_command {
 	void (*run)(struct tool *tool);
 };
 
-extern const struct tool_command memory_commands[], event_commands[], store_commands[], domain_commands[];
+extern const struct tool_command memory_commands[], event_commands[], store_commands[], domain_commands[],
+	raw_commands[];
 
+/* domain-end DOMID: of that domain alone: dying, shut down, why. */
+void domain_end(struct tool *tool);
 /* Answers "ok VALUE", or "error ERRNO" if it is negative. */
 void result(long value);
 /* Repeats an attempt until it fails, and answers the errno; "ok" when the limit was reached. */

@@ -3,8 +3,10 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
+#include <xenforeignmemory.h>
 
 /* For what libxenctrl says; opened when it is first needed. */
 static xc_interface *control(struct tool *tool)
@@ -43,6 +45,21 @@ static void domain_state(struct tool *tool)
 		       !!(info.flags & XEN_DOMINF_paused), !!(info.flags & XEN_DOMINF_hvm_guest));
 	else
 		result(count);
+}
+
+void domain_end(struct tool *tool)
+{
+	xc_domaininfo_t info;
+	int count = control(tool) ? xc_domain_getinfolist(tool->xc, (uint32_t)tool->number[1], 1, &info) : -1;
+
+	if (count == 1 && info.domain == tool->number[1])
+		printf("ok %u %u %u\n", !!(info.flags & XEN_DOMINF_dying),
+		       !!(info.flags & XEN_DOMINF_shutdown),
+		       info.flags & XEN_DOMINF_shutdown
+			       ? info.flags >> XEN_DOMINF_shutdownshift & XEN_DOMINF_shutdownmask
+			       : 0);
+	else
+		printf("none\n");
 }
 
 /* domain-uuid DOMID */
@@ -140,10 +157,29 @@ static void read_file(struct tool *tool)
 	fclose(file);
 }
 
+/* foreign DOMID FRAME: maps that frame of the domain's memory */
+static void map_foreign(struct tool *tool)
+{
+	xenforeignmemory_handle *memory = xenforeignmemory_open(NULL, 0);
+	const xen_pfn_t frame = (xen_pfn_t)tool->number[2];
+	void *page =
+		memory ? xenforeignmemory_map(memory, (uint32_t)tool->number[1], PROT_READ, 1, &frame, NULL)
+		       : NULL;
+
+	/* Before errno is another one. */
+	result(page ? 0 : -1);
+	if (page)
+		xenforeignmemory_unmap(memory, page, 1);
+	if (memory)
+		xenforeignmemory_close(memory);
+}
+
 const struct tool_command domain_commands[] = {
+	{"foreign", 3, map_foreign},
 	{"domains", 3, domains},
 	{"domain-state", 2, domain_state},
 	{"domain-uuid", 2, domain_uuid},
+	{"domain-end", 2, domain_end},
 	{"domain-single", 2, domain_single},
 	{"port-status", 3, port_status},
 	{"fork", 1, fork_holder},

@@ -22,6 +22,21 @@ static void evtchn_fdopen(struct tool *tool)
 	result(tool->evtchn[tool->evtchn_count] ? (long)tool->evtchn_count++ : -1);
 }
 
+/* evtchn-open-kept: the descriptor of one that is still open after `exec`; evtchn-adopt FD: there */
+static void evtchn_open_kept(struct tool *tool)
+{
+	xenevtchn_handle *opened = xenevtchn_open(NULL, XENEVTCHN_NO_CLOEXEC);
+
+	tool->evtchn[tool->evtchn_count++] = opened;
+	result(opened ? xenevtchn_fd(opened) : -1);
+}
+
+static void evtchn_adopt(struct tool *tool)
+{
+	tool->evtchn[tool->evtchn_count] = xenevtchn_fdopen(NULL, (int)tool->number[1], 0);
+	result(tool->evtchn[tool->evtchn_count] ? (long)tool->evtchn_count++ : -1);
+}
+
 static void evtchn_close(struct tool *tool)
 {
 	result(xenevtchn_close(handle(tool)));
@@ -75,6 +90,12 @@ static void poll_handle(struct tool *tool)
 	struct pollfd pollfd = {.fd = xenevtchn_fd(handle(tool)), .events = POLLIN};
 
 	result(poll(&pollfd, 1, (int)tool->number[2]));
+}
+
+/* evtchn-restrict HANDLE DOMID */
+static void restrict_handle(struct tool *tool)
+{
+	result(xenevtchn_restrict(handle(tool), (domid_t)tool->number[2]));
 }
 
 static bool bind_one_more(struct tool *tool, long i)
@@ -135,6 +156,8 @@ const struct tool_command event_commands[] = {
 	{"evtchn-open", 1, evtchn_open},
 	{"evtchn-fdopen", 2, evtchn_fdopen},
 	{"evtchn-close", 2, evtchn_close},
+	{"evtchn-open-kept", 1, evtchn_open_kept},
+	{"evtchn-adopt", 2, evtchn_adopt},
 	{"nonblock", 2, nonblock},
 	{"bind-unbound", 3, bind_unbound},
 	{"bind-interdomain", 4, bind_interdomain},
@@ -144,6 +167,7 @@ const struct tool_command event_commands[] = {
 	{"pending", 2, pending},
 	{"unmask", 3, unmask},
 	{"poll", 3, poll_handle},
+	{"evtchn-restrict", 3, restrict_handle},
 	{"bind-many", 4, bind_many},
 	{"bind-and-unbind", 5, bind_and_unbind},
 	{"ping", 4, ping},

@@ -70,6 +70,61 @@ static void map_notify(struct tool *tool)
 		   1, NULL);
 }
 
+/* map-notify-read DOMID REF OFFSET PORT: the same, for reading alone */
+static void map_notify_read(struct tool *tool)
+{
+	add_memory(tool,
+		   xengnttab_map_grant_ref_notify(tool->gnttab, (uint32_t)tool->number[1],
+						  (uint32_t)tool->number[2], PROT_READ,
+						  (uint32_t)tool->number[3], (evtchn_port_t)tool->number[4]),
+		   1, NULL);
+}
+
+/* gnttab-open FLAGS: one more handle, which is closed again */
+static void open_with_flags(struct tool *tool)
+{
+	xengnttab_handle *handle = xengnttab_open(NULL, (unsigned)tool->number[1]);
+
+	result(handle ? xengnttab_close(handle) : -1);
+}
+
+/* copy DOMID REF OFFSET BYTES: from there to a buffer of our own: the status, and the first byte; copy-to: the
+ * other way, of bytes that are 7 */
+static void copy_either_way(struct tool *tool, bool there)
+{
+	static unsigned char buffer[4096];
+	xengnttab_grant_copy_segment_t segment = {.len = (uint16_t)tool->number[4]};
+
+	memset(buffer, there ? 7 : 0, sizeof(buffer));
+	if (there) {
+		segment.source.virt = buffer;
+		segment.dest.foreign.domid = (domid_t)tool->number[1];
+		segment.dest.foreign.ref = (uint32_t)tool->number[2];
+		segment.dest.foreign.offset = (uint16_t)tool->number[3];
+		segment.flags = GNTCOPY_dest_gref;
+	} else {
+		segment.dest.virt = buffer;
+		segment.source.foreign.domid = (domid_t)tool->number[1];
+		segment.source.foreign.ref = (uint32_t)tool->number[2];
+		segment.source.foreign.offset = (uint16_t)tool->number[3];
+		segment.flags = GNTCOPY_source_gref;
+	}
+	if (xengnttab_grant_copy(tool->gnttab, 1, &segment) < 0)
+		result(-1);
+	else
+		printf("ok %d %u\n", segment.status, buffer[0]);
+}
+
+static void copy_from(struct tool *tool)
+{
+	copy_either_way(tool, false);
+}
+
+static void copy_to(struct tool *tool)
+{
+	copy_either_way(tool, true);
+}
+
 static void take_back(struct tool *tool)
 {
 	result(xengntshr_unshare(tool->gntshr, tool->memory[tool->number[1]].start,
@@ -203,6 +258,10 @@ const struct tool_command memory_commands[] = {
 	{"share-notify", 4, share_notify},
 	{"map", 5, map},
 	{"map-notify", 5, map_notify},
+	{"map-notify-read", 5, map_notify_read},
+	{"gnttab-open", 2, open_with_flags},
+	{"copy", 5, copy_from},
+	{"copy-to", 5, copy_to},
 	{"unshare", 2, take_back},
 	{"unmap", 2, unmap},
 	{"munmap", 4, plain_munmap},

@@ -2,6 +2,8 @@
 #include "sim/check_xen.h"
 
 #include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -40,6 +42,99 @@ static void xs_event(struct tool *tool)
 		event = xs_read_watch(tool->xs, &count);
 	printf("ok %s\n", event ? event[XS_WATCH_PATH] : "none");
 	free(event);
+}
+
+/* xs-overtakes PATH TIMES: how often a program that ends a transaction in which it wrote what it watches
+ * doesn't find the event there at once */
+static void xs_overtakes(struct tool *tool)
+{
+	long count = 0;
+
+	for (long i = 0; i < tool->number[2]; i++) {
+		xs_transaction_t transaction = xs_transaction_start(tool->xs);
+		char **event;
+
+		if (!xs_write(tool->xs, transaction, tool->word[1], "x", 1) ||
+		    !xs_transaction_end(tool->xs, transaction, false))
+			break;
+		event = xs_check_watch(tool->xs);
+		if (!event) {
+			struct pollfd pollfd = {.fd = xs_fileno(tool->xs), .events = POLLIN};
+
+			count++;
+			poll(&pollfd, 1, 60000);
+			event = xs_check_watch(tool->xs);
+		}
+		free(event);
+	}
+	result(count);
+}
+
+/* xs-writes PATH TIMES: begins to write; xs-written: how often, once it is done or goes on no more */
+static struct {
+	pthread_t thread;
+	struct xs_handle *xs;
+	char path[1024];
+	long times;
+	_Atomic long done;
+} writer;
+
+static void *write_in_thread(void *userdata)
+{
+	while (writer.done < writer.times && xs_write(writer.xs, XBT_NULL, writer.path, "x", 1))
+		writer.done++;
+	return NULL;
+}
+
+static void begin_to_write(struct tool *tool)
+{
+	writer.xs = tool->xs;
+	writer.times = tool->number[2];
+	writer.done = 0;
+	snprintf(writer.path, sizeof(writer.path), "%s", tool->word[1]);
+	result(pthread_create(&writer.thread, NULL, write_in_thread, NULL));
+}
+
+static void written(struct tool *tool)
+{
+	long before;
+
+	do {
+		before = writer.done;
+		poll(NULL, 0, 2000);
+	} while (writer.done > before);
+	result(before);
+}
+
+/* xs-events MILLISECONDS: how many there are, until none comes for so long */
+static void xs_events(struct tool *tool)
+{
+	struct pollfd pollfd = {.fd = xs_fileno(tool->xs), .events = POLLIN};
+	unsigned count;
+	long events = 0;
+
+	while (poll(&pollfd, 1, (int)tool->number[1]) == 1) {
+		char **event = xs_read_watch(tool->xs, &count);
+
+		events += event != NULL;
+		free(event);
+	}
+	result(events);
+}
+
+/* xs-event-and-end PATH DOMID: waits for an event on that path, and tells at once what domain-end tells */
+static void xs_event_and_end(struct tool *tool)
+{
+	unsigned count;
+	char **event;
+	bool is_it = false;
+
+	while (!is_it && (event = xs_read_watch(tool->xs, &count))) {
+		is_it = strcmp(event[XS_WATCH_PATH], tool->word[1]) == 0;
+		free(event);
+	}
+	tool->number[1] = tool->number[2];
+	domain_end(tool);
 }
 
 static void xs_remove(struct tool *tool)
@@ -188,6 +283,11 @@ const struct tool_command store_commands[] = {
 	{"xs-watch", 2, xs_watch_path},
 	{"xs-event", 2, xs_event},
 	{"xs-event-on", 3, xs_event_on},
+	{"xs-overtakes", 3, xs_overtakes},
+	{"xs-writes", 3, begin_to_write},
+	{"xs-written", 1, written},
+	{"xs-events", 2, xs_events},
+	{"xs-event-and-end", 3, xs_event_and_end},
 	{"xs-rm", 2, xs_remove},
 	{"xs-mkdir", 2, xs_make},
 	{"xs-begin", 1, xs_begin},

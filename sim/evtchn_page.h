@@ -28,9 +28,11 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
-#define SIM_MAX_PORTS 4096u
+/* What Xen has for a domain that isn't limited, as domain 0. */
+#define SIM_MAX_PORTS 131072u
 
 #define SIM_PORT_PENDING 1u
 #define SIM_PORT_MASKED	 2u
@@ -40,8 +42,9 @@
 
 /* The driver makes its first ring for so many ports, and doubles it when more than that are bound. */
 #define SIM_RING_FIRST 64u
-/* A ring of this size has room for all ports. */
-#define SIM_RING_SLOTS SIM_MAX_PORTS
+/* Powers of 2, with room for all ports of a guest, and of domain 0: all of it is used in turn, and takes memory. */
+#define SIM_GUEST_SLOTS 4096u
+#define SIM_DOM0_SLOTS	SIM_MAX_PORTS
 
 struct sim_evtchn_page {
 	/* Fault injection: the number of notifications to drop. */
@@ -53,20 +56,21 @@ struct sim_evtchn_page {
 	_Atomic uint32_t ring_size;
 	_Atomic uint32_t overflow;
 	_Atomic uint32_t producer, consumer;
-	uint8_t pad[40];
+	uint32_t slots; /* of the ring, as they are there */
+	uint8_t pad[36];
 	_Atomic uint32_t port[SIM_MAX_PORTS];
 	/* The hypervisor increments it when the port's peer changes; the owner then asks again where to
 	 * notify. */
 	_Atomic uint32_t sequence[SIM_MAX_PORTS];
 	/* The upper half says for which round of the indices the slot is; the lower one is the port + 1, or
 	 * 0 while the slot is free. */
-	_Atomic uint64_t ring[SIM_RING_SLOTS];
+	_Atomic uint64_t ring[SIM_DOM0_SLOTS];
 };
 
 /* A slot that is free for the entry with this index. */
-static inline uint64_t sim_ring_free_slot(uint32_t index)
+static inline uint64_t sim_ring_free_slot(const struct sim_evtchn_page *page, uint32_t index)
 {
-	return (uint64_t)(index / SIM_RING_SLOTS) << 32;
+	return (uint64_t)(index / page->slots) << 32;
 }
 
 static inline void sim_ring_advance(_Atomic uint32_t *index, uint32_t from)
@@ -78,7 +82,8 @@ static inline void sim_evtchn_token(int eventfd)
 {
 	const uint64_t one = 1;
 
-	while (write(eventfd, &one, sizeof(one)) < 0 && errno == EINTR)
+	/* Not by write(), which in a domain looks whether it is for a device. */
+	while (syscall(SYS_write, eventfd, &one, sizeof(one)) < 0 && errno == EINTR)
 		;
 }
 
@@ -87,7 +92,7 @@ static inline bool sim_ring_put(struct sim_evtchn_page *page, uint32_t port)
 {
 	for (;;) {
 		uint32_t index = atomic_load(&page->producer);
-		uint64_t slot = sim_ring_free_slot(index);
+		uint64_t slot = sim_ring_free_slot(page, index);
 		int32_t used = (int32_t)(index - atomic_load(&page->consumer));
 		bool put;
 
@@ -96,7 +101,7 @@ static inline bool sim_ring_put(struct sim_evtchn_page *page, uint32_t port)
 			continue;
 		if ((uint32_t)used >= atomic_load(&page->ring_size))
 			return false;
-		put = atomic_compare_exchange_strong(&page->ring[index % SIM_RING_SLOTS], &slot,
+		put = atomic_compare_exchange_strong(&page->ring[index % page->slots], &slot,
 						     slot | (port + 1));
 		sim_ring_advance(&page->producer, index);
 		if (put)
@@ -110,21 +115,21 @@ static inline int sim_evtchn_take(struct sim_evtchn_page *page)
 {
 	for (;;) {
 		uint32_t index = atomic_load(&page->consumer);
-		uint64_t slot = atomic_load(&page->ring[index % SIM_RING_SLOTS]);
+		uint64_t slot = atomic_load(&page->ring[index % page->slots]);
 		uint32_t port = (uint32_t)slot - 1;
 		bool taken = false;
 
-		if (slot == sim_ring_free_slot(index)) {
+		if (slot == sim_ring_free_slot(page, index)) {
 			/* It was taken and put once more around the ring if the index has moved since. */
 			if (index == atomic_load(&page->consumer))
 				return -1;
 			continue;
 		}
-		if (slot >> 32 == index / SIM_RING_SLOTS) {
+		if (slot >> 32 == index / page->slots) {
 			/* Its producer may not have come to this yet. */
 			sim_ring_advance(&page->producer, index);
-			taken = atomic_compare_exchange_strong(&page->ring[index % SIM_RING_SLOTS], &slot,
-							       sim_ring_free_slot(index + SIM_RING_SLOTS));
+			taken = atomic_compare_exchange_strong(&page->ring[index % page->slots], &slot,
+							       sim_ring_free_slot(page, index + page->slots));
 		}
 		sim_ring_advance(&page->consumer, index);
 		if (taken) {
@@ -206,10 +211,10 @@ static inline void sim_evtchn_complete(struct sim_evtchn_page *page, int eventfd
 	if (!(atomic_fetch_and(&page->port[port], ~SIM_PORT_SENDING) & SIM_PORT_SENDING))
 		return;
 	/* The producer may have died before it moved its index. */
-	if ((uint32_t)atomic_load(&page->ring[producer % SIM_RING_SLOTS]) != 0)
+	if ((uint32_t)atomic_load(&page->ring[producer % page->slots]) != 0)
 		producer++;
 	for (uint32_t i = consumer; i != producer; i++)
-		found |= (uint32_t)atomic_load(&page->ring[i % SIM_RING_SLOTS]) == port + 1;
+		found |= (uint32_t)atomic_load(&page->ring[i % page->slots]) == port + 1;
 	if (!found)
 		sim_evtchn_interrupt(page, eventfd, port);
 	else if (tokens < producer - consumer)

@@ -3,14 +3,17 @@
  * The hypervisor process of a simulated host: what Xen, the toolstack and the kernels of the domains know.
  *
  *	hv_main.c     start, event loop, stop
- *	hv_domain.c   domains: creation, death, their homes in XenStore
+ *	hv_domain.c   domains, and their homes in XenStore; hv_life.c: how they are paused, shut down and destroyed
+ *	hv_device.c   the devices of domains that end
+ *	hv_order.c    in which order things happen, for tests; hv_rest.c: when all programs rest
+ *	hv_record.c   a record of what passes
  *	hv_save.c     save, checkpoint, migration and restore
  *	hv_process.c  which processes live in a domain; stopping and killing them
  *	hv_client.c   the connections of these processes (proto.h)
- *	hv_grant.c    granted and mapped pages
+ *	hv_grant.c    granted and mapped pages; hv_grant_save.c: what a save makes of them
  *	hv_evtchn.c   event channels
  *	hv_call.c     what programs ask by hypercalls
- *	hv_admin.c    the commands of xensim(1), hv_report.c its list
+ *	hv_admin.c    the commands of xensim(1), hv_fault.c its faults, hv_report.c its list
  *
  * One thread, one event loop. The tree of ownership: host > domain > client > shares, mappings, channel
  * handles. Two things outlive their owner: a page that others still map (its share, and the dead domain as a
@@ -26,24 +29,33 @@
 #ifndef XENMSG_SIM_HV_H
 #define XENMSG_SIM_HV_H
 
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <sys/types.h>
+#include <time.h>
 #include <uthash.h>
 
 #include "sim/evtchn_page.h"
 #include "sim/proto.h"
 #include "sim/store.h"
 
+/* In a host's directory; what tells that it is one. */
+#define HV_LOG "xensim.log"
+
 /* Xen's first domid that means something else. */
 #define HV_FIRST_RESERVED_DOMID 0x7ff0u
+/* Of these, the one that means who says it. */
+#define HV_DOMID_SELF 0x7ff0u
 /* What is usable in a guest of xl's default of 1023, after the kernel's own. */
 #define HV_FIRST_PORT	      8u
 #define HV_GUEST_EVTCHN_LIMIT 1016u
 #define HV_DOM0_EVTCHN_LIMIT  (SIM_MAX_PORTS - HV_FIRST_PORT)
-#define HV_GRANT_LIMIT	      1024u
+/* What its handles have room for. */
+#define HV_MOST_GUEST_PORTS (SIM_GUEST_SLOTS - HV_FIRST_PORT)
+#define HV_GRANT_LIMIT	    1024u
 
 struct event_base;
 struct event;
@@ -53,10 +65,22 @@ struct hv_client;
 struct hv_domain;
 struct hv_handle;
 struct hv_saving;
+struct hv_ending;
+struct hv_order;
 
 enum hv_type { HV_DOM0, HV_PVH, HV_PV };
 
+/* Xen's numbers, sched.h. */
+enum hv_shutdown { HV_NOT_SHUT_DOWN = -1, HV_POWER_OFF, HV_REBOOT, HV_SUSPEND, HV_CRASH };
+
 enum hv_state { HV_RUNNING, HV_PAUSED, HV_SUSPENDED, HV_DYING, HV_ZOMBIE };
+
+/* The processes that have what another one has made, since it has forked: it lives as long as one of them
+ * has it. */
+struct hv_heirs {
+	struct hv_client **client;
+	size_t count;
+};
 
 /* The pages granted by one call. A share is on its owner's list while the owner has it mapped; after that
  * only references and mappings lead here, and it ends with the last of these. */
@@ -64,6 +88,7 @@ struct hv_share {
 	struct hv_share *prev, *next;
 	struct hv_domain *domain; /* where its references live; NULL once there are none */
 	struct hv_client *owner;  /* NULL once unshared */
+	struct hv_heirs heirs;
 	uint32_t id;
 	uint32_t granted_domid;
 	bool writable;
@@ -85,16 +110,18 @@ struct hv_share {
 	} page[];
 };
 
-/* Where a domain's reference leads. */
+/* Where a domain's reference leads. A free one waits to be used again. */
 struct hv_ref {
 	uint32_t ref;
 	uint32_t index;
-	struct hv_share *share;
+	struct hv_share *share; /* NULL: it is free */
+	struct hv_ref *next_free;
 	UT_hash_handle hh;
 };
 
 struct hv_mapping {
 	struct hv_mapping *prev, *next;
+	struct hv_heirs heirs;
 	uint32_t id;
 	uint32_t count; /* 0: released by the domain's save */
 	uint32_t notify_offset;
@@ -118,22 +145,28 @@ struct hv_port {
 struct hv_handle {
 	struct hv_handle *prev, *next;
 	struct hv_client *client; /* NULL: its process has gone, but another holds the descriptor */
+	struct hv_heirs heirs;
 	struct hv_domain *domain;
-	uint32_t id;
+	uint32_t id, number; /* of the host, and of its domain */
 	int eventfd, page_fd;
+	/* While events come in an order: where others send, and we take from (hv_order.c). */
+	int diverted;
+	struct event *diverted_event;
 	struct sim_evtchn_page *page;
 	unsigned ports;
+	bool is_restricted;
+	uint32_t restricted_to;
 	bool stale; /* it had ports when its domain was saved: closing it is a kernel BUG */
 };
 
 struct hv_client {
 	struct hv_client *prev, *next;
 	struct hv_domain *domain;
+	uint32_t number; /* of its domain */
 	int fd;
 	pid_t pid;
 	bool lost_mappings; /* between save and restore: it mapped pages of others */
 	struct event *event;
-	uint32_t next_id;
 	struct hv_share *shares;
 	struct hv_mapping *mappings;
 	struct hv_handle *handles;
@@ -160,21 +193,31 @@ struct hv_domain {
 	char uuid[37];
 	enum hv_type type;
 	enum hv_state state;
+	enum hv_shutdown shutdown;
+	bool preserve;		  /* when it has shut down by itself: the toolstack doesn't destroy it */
 	struct hv_saving *saving; /* a save, checkpoint or migration under way */
+	struct hv_ending *ending; /* its end, if that is under way */
+	_Atomic uint32_t *pauses; /* how often it went on after a pause, for its processes to read */
+	bool pauses_interrupt;
 	uint32_t restores;
-	char *path; /* its directory, for the sockets and the files of root/ */
+	char *path;	/* its directory, for the sockets and the files of root/ */
+	bool has_files; /* of its kernel: made for its first process */
 	struct evconnlistener *listener;
 	struct hv_client *clients;
+	uint32_t clients_made, handles_made;
 	struct hv_handle *orphans; /* handles without a client */
-	struct hv_ref *refs;
-	uint32_t next_ref;
+	struct hv_ref *refs, *free_refs;
+	uint32_t new_refs;     /* how many there were so far */
 	uint32_t shared_pages; /* against the limit */
 	uint32_t foreign_maps; /* pages of this domain that other domains map */
-	struct hv_port *port[SIM_MAX_PORTS];
+	struct hv_port **port; /* by number */
+	uint32_t port_room;
 	uint32_t port_count, port_limit;
 	uint32_t port_end; /* one above the highest that was ever bound; the first ones are the kernel's */
-	/* Faults: the number of calls that fail, UINT32_MAX for all. */
-	uint32_t refuse_grants, refuse_maps;
+	/* Faults: the number of calls that fail, UINT32_MAX for all, after so many that don't. */
+	struct hv_refusal {
+		uint32_t after, times;
+	} refuse_grants, refuse_maps, refuse_binds;
 	struct hv_starting *starting; /* `xensim exec` while it isn't yet the command */
 	size_t starting_count;
 };
@@ -186,24 +229,60 @@ struct hv {
 	struct hv_domain *domains;   /* by domid: running, paused and zombies */
 	struct hv_domain *suspended; /* saved, without a domid */
 	uint32_t next_domid;
+	uint32_t next_id; /* of shares, mappings and handles: one space of numbers for all */
 	bool store_stalled;
 	bool silo; /* guests share nothing but with domain 0, as XSM's SILO has it */
 	struct hv_forbidden *forbidden;
 	bool orphans_watched; /* a timer runs */
 	bool stopping;	      /* zombies are freed with all other domains */
 	struct evconnlistener *admin;
-	struct event *silence; /* after a restore, XenStore says nothing until it fires */
+	struct hv_order *order; /* NULL: things happen as they come */
+	struct event *silence;	/* after a restore, XenStore says nothing until it fires */
 	FILE *log;
+	FILE *record; /* NULL: there is none */
+	struct timespec record_start;
 	char *kernel_log; /* what the kernels of domains would have complained about, a line each */
 };
 
 /* hv_main.c: runs the host, and writes one byte to ready_fd when it is up. Returns 0 after hv_stop, or a
  * negative errno after a failure to start, with a line on stderr. */
-int hv_run(const char *dir, unsigned domains, int ready_fd);
+int hv_run(const char *dir, unsigned domains, bool like_xenstored, int ready_fd);
 void hv_stop(struct hv *hv);
 void hv_log(struct hv *hv, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Notes that a domain's kernel would have died or complained, for `list --json`. */
 void hv_kernel_log(struct hv_domain *domain, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Returns whether this call is to fail. */
+static inline bool hv_refused(struct hv_refusal *refusal)
+{
+	if (refusal->times == 0)
+		return false;
+	if (refusal->after) {
+		refusal->after--;
+		return false;
+	}
+	if (refusal->times != UINT32_MAX)
+		refusal->times--;
+	return true;
+}
+
+/* hv_order.c: one thing at a time, when all programs rest, chosen by a seed, or as a file has it. */
+void hv_order_end(struct hv *hv);
+/* Where others notify the handle. */
+int hv_order_wake_fd(struct hv_handle *handle);
+/* Ends what it has for the handle. */
+void hv_order_forget(struct hv_handle *handle);
+
+/* hv_rest.c: whether all processes of all domains sleep, so that none does anything until it is woken. */
+bool hv_all_rest(struct hv *hv);
+
+/* hv_record.c: a file of all that passes, from now on or no more. Returns 0 or a negative errno. */
+int hv_record_begin(struct hv *hv, const char *path);
+void hv_record_end(struct hv *hv);
+void hv_record_request(const struct hv_client *client, const struct sim_request *request,
+		       const struct sim_reply *reply);
+void hv_record_host(struct hv *hv, const char *format, va_list arguments)
+	__attribute__((format(printf, 2, 0)));
 
 /* hv_domain.c; all return 0 or a negative errno. */
 int hv_domain_create(struct hv *hv, bool dom0, const char *name, enum hv_type type,
@@ -216,21 +295,49 @@ struct hv_domain *hv_domain_by_id(struct hv *hv, uint32_t domid);
  * UUID's part if that is NULL), and what is left as long as others map its pages. */
 struct hv_domain *hv_domain_new(struct hv *hv, uint32_t domid, const char *name, enum hv_type type);
 void hv_domain_free(struct hv_domain *domain);
+/* Makes the files that its kernel shows to its programs, unless they are there. */
+int hv_domain_need_files(struct hv_domain *domain);
 int hv_domain_write_home(struct hv_domain *domain);
-void hv_domain_remove_home(struct hv *hv, uint32_t domid, const char *uuid);
 void hv_domain_become_zombie(struct hv_domain *domain);
-void hv_domain_destroy(struct hv_domain *domain);
-void hv_domain_pause(struct hv_domain *domain);
-void hv_domain_unpause(struct hv_domain *domain);
 int hv_domain_rename(struct hv_domain *domain, const char *name);
 /* Frees a zombie that no other domain maps any longer. */
 void hv_domain_reap(struct hv_domain *domain);
-void hv_domains_free(struct hv *hv);
+/* Makes one in another's place: of this name and UUID. */
+int hv_domain_create_as(struct hv *hv, const char *name, enum hv_type type, const char *uuid,
+			struct hv_domain **domain);
+/* Counts that the domain went on after a pause. */
+void hv_pauses_count(struct hv_domain *domain);
 const char *hv_type_name(enum hv_type type);
 int hv_type_parse(const char *name, enum hv_type *type);
-const char *hv_state_name(enum hv_state state);
+const char *hv_state_name(const struct hv_domain *domain);
+
+/* hv_life.c */
+void hv_domain_pause(struct hv_domain *domain);
+void hv_domain_unpause(struct hv_domain *domain);
+/* After a save instead: that may end waits of its processes. */
+void hv_domain_go_on(struct hv_domain *domain);
+void hv_domain_remove_home(struct hv *hv, uint32_t domid, const char *uuid);
+/* Called when it is done, or with a negative errno; successor: after a reboot. */
+typedef void hv_ended(int r, struct hv_domain *successor, void *userdata);
+/* From the end of a domain's home to its own. */
+#define HV_LINGER_MS 10u
+/* These begin an end, and return 0 or a negative errno. A guest that shuts down by itself ends its processes,
+ * by force after so long. */
+int hv_domain_begin_destroy(struct hv_domain *domain, uint32_t linger_ms, hv_ended *done, void *userdata);
+int hv_domain_shut_down(struct hv_domain *domain, enum hv_shutdown reason, uint32_t patience_ms,
+			hv_ended *done, void *userdata);
+int hv_domain_crash(struct hv_domain *domain, hv_ended *done, void *userdata);
+/* Destroys it at once. */
+void hv_domain_destroy(struct hv_domain *domain);
+void hv_domains_free(struct hv *hv);
+
+/* hv_device.c: tells the backends of a domain's devices to close, says how many haven't, and removes them. */
+void hv_devices_close(struct hv *hv, uint32_t domid);
+unsigned hv_devices_open(struct hv *hv, uint32_t domid);
+void hv_devices_remove(struct hv *hv, uint32_t domid);
 
 /* hv_save.c */
+void hv_domain_write_shutdown(const struct hv_domain *domain, const char *value);
 enum hv_save_kind { HV_SAVE, HV_CHECKPOINT, HV_MIGRATION };
 struct hv_save_options {
 	uint32_t notice_ms; /* from control/shutdown = suspend to the stop; 0: nothing is written */
@@ -258,6 +365,7 @@ void hv_process_table_free(struct hv_process_table *table);
 /* Returns how many of them live in the domain. */
 size_t hv_processes_count(struct hv_process_table *table, const struct hv_domain *domain);
 size_t hv_processes(struct hv_domain *domain, pid_t **pids); /* the caller frees pids */
+size_t hv_processes_of_all(struct hv *hv, pid_t **pids);
 void hv_processes_signal(struct hv_domain *domain, int signal_number);
 void hv_processes_stop(struct hv_domain *domain); /* returns when none runs any more */
 void hv_processes_kill(struct hv_domain *domain); /* returns when all are dead */
@@ -266,15 +374,25 @@ void hv_processes_kill_all(const struct hv *hv);
 /* Tells all threads of a stopped process of the restore (proto.h), before they go on. */
 void hv_process_restored(pid_t pid, uint32_t restore);
 void hv_processes_add(struct hv_domain *domain, pid_t pid);
+/* Returns the kernel's number of an eventfd, the same for all descriptors of it, from a file below fdinfo; or
+ * -1. */
+int hv_eventfd_id(const char *fdinfo_path);
 /* Returns whether a process of the domain has this eventfd open, other than as its sender. */
 bool hv_eventfd_is_held(struct hv_domain *domain, const struct hv_handle *handle);
 
 /* hv_client.c */
+/* One more process has it, or one less; the heir that it goes to when its owner lets it go, NULL if there is
+ * none. */
+int hv_heirs_add(struct hv_heirs *heirs, struct hv_client *client);
+bool hv_heirs_remove(struct hv_heirs *heirs, const struct hv_client *client);
+struct hv_client *hv_heirs_take(struct hv_heirs *heirs);
 int hv_client_listen(struct hv_domain *domain);
 /* silent: the other side sees nothing of it, as when a whole domain dies. */
 void hv_client_free(struct hv_client *client, bool silent);
 /* Handles what the processes of a stopped domain have asked before. */
 void hv_clients_drain(struct hv_domain *domain);
+/* Serves the request that has come, or the end of the connection, which frees the client. */
+void hv_client_serve(struct hv_client *client);
 
 /* hv_grant.c: checks the requests. Descriptors stay the hypervisor's. */
 int hv_grant_share(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply,
@@ -283,6 +401,12 @@ int hv_grant_unshare(struct hv_client *client, uint32_t id);
 int hv_grant_map(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply,
 		 int *fds, unsigned *fd_count);
 int hv_grant_unmap(struct hv_client *client, uint32_t id);
+int hv_grant_unmap_pages(struct hv_client *client, uint32_t id);
+int hv_grant_notify(struct hv_client *client, const struct sim_request *request);
+int hv_grant_copy_page(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply,
+		       int *fd);
+/* Lets a process have what another one of its domain has; false: there is no such share or mapping. */
+bool hv_grant_inherit(struct hv_client *client, uint32_t id);
 void hv_grant_client_gone(struct hv_client *client, bool silent);
 /* Handles the death of the domid: only references to mapped pages stay. */
 void hv_grant_domid_dies(struct hv_domain *domain);
@@ -310,6 +434,10 @@ unsigned hv_grant_corrupt(struct hv_domain *domain, uint32_t offset, uint32_t va
 /* hv_evtchn.c */
 int hv_evtchn_open(struct hv_client *client, struct sim_reply *reply, int fds[2]);
 int hv_evtchn_close(struct hv_client *client, uint32_t id);
+int hv_evtchn_adopt(struct hv_client *client, uint32_t eventfd_id, struct sim_reply *reply, int fds[2],
+		    unsigned *fd_count);
+bool hv_evtchn_inherit(struct hv_client *client, uint32_t id);
+int hv_evtchn_restrict(struct hv_client *client, const struct sim_request *request);
 int hv_evtchn_bind_unbound(struct hv_client *client, const struct sim_request *request,
 			   struct sim_reply *reply);
 int hv_evtchn_bind_interdomain(struct hv_client *client, const struct sim_request *request,
@@ -327,6 +455,8 @@ void hv_evtchn_domain_gone(struct hv_domain *domain);
 void hv_evtchn_orphans_check(struct hv_domain *domain);
 void hv_evtchn_orphans_free(struct hv_domain *domain);
 struct hv_port *hv_evtchn_hold(struct hv_domain *domain, uint32_t number);
+/* NULL: there is none of that number. */
+struct hv_port *hv_evtchn_port(const struct hv_domain *domain, uint32_t number);
 /* Ends a notification's hold on the port, after sending it if `fire`. */
 void hv_evtchn_release(struct hv_port *port, bool fire);
 void hv_evtchn_fire(struct hv_port *port); /* at its other end */

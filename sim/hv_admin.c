@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "config.h"
 
-#include "cli/nearest.h"
-#include "sim/hv.h"
+#include "sim/hv_admin.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -19,29 +18,7 @@
 #include <unistd.h>
 #include <utlist.h>
 
-#define MAX_WORDS 16
 #define MAX_INPUT 8192
-
-enum { EXIT_DONE = 0, EXIT_ERROR = 1, EXIT_USAGE = 2, EXIT_LATER = -1 };
-
-/* One connection, one command. */
-struct admin_session {
-	struct hv *hv;
-	struct bufferevent *bev;
-	pid_t pid;
-	const char *command;
-	bool stop;
-};
-
-struct command_context {
-	struct hv *hv;
-	struct admin_session *session; /* for a command that answers later */
-	struct evbuffer *text;
-	pid_t pid; /* of the caller */
-	bool stop; /* once the answer is out */
-	int count;
-	const char *word[MAX_WORDS];
-};
 
 struct admin_command {
 	const char *name;
@@ -50,10 +27,7 @@ struct admin_command {
 	int (*run)(struct command_context *context);
 };
 
-static int answer(struct command_context *context, int status, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
-
-static int answer(struct command_context *context, int status, const char *format, ...)
+int hv_answer(struct command_context *context, int status, const char *format, ...)
 {
 	va_list arguments;
 
@@ -63,34 +37,38 @@ static int answer(struct command_context *context, int status, const char *forma
 	return status;
 }
 
-static int finish(struct command_context *context, const char *what, int error)
+int hv_finish(struct command_context *context, const char *what, int error)
 {
-	return error == 0
-		       ? EXIT_DONE
-		       : answer(context, EXIT_ERROR, "%s %s: %s", what, context->word[1], strerror(-error));
+	return error == 0 ? EXIT_DONE
+			  : hv_answer(context, EXIT_ERROR, "%s %s: %s", what, context->word[1],
+				      strerror(-error));
 }
 
 /* Returns the domain named by the first word, or NULL with the answer given. Only a guest if `guest`. */
-static struct hv_domain *named_domain(struct command_context *context, const char *name, bool guest)
+struct hv_domain *hv_named_domain(struct command_context *context, const char *name, bool guest)
 {
 	struct hv_domain *domain = hv_domain_find(context->hv, name, false);
 
 	if (!domain && hv_domain_find(context->hv, name, true))
-		answer(context, EXIT_ERROR, "domain %s is suspended: resume it first", name);
+		hv_answer(context, EXIT_ERROR, "domain %s is suspended: resume it first", name);
 	else if (!domain)
-		answer(context, EXIT_ERROR, "no domain %s: `xensim list` shows those that there are", name);
+		hv_answer(context, EXIT_ERROR, "no domain %s: `xensim list` shows those that there are",
+			  name);
 	else if (guest && domain->type == HV_DOM0) {
-		answer(context, EXIT_ERROR, "domain 0 can't be %s",
-		       strcmp(context->word[0], "destroy") == 0 ? "destroyed" : "paused or saved");
+		hv_answer(context, EXIT_ERROR, "domain 0 can't be %s",
+			  strcmp(context->word[0], "destroy") == 0 ? "destroyed" : "paused or saved");
+		domain = NULL;
+	} else if (guest && domain->shutdown == HV_CRASH && strcmp(context->word[0], "destroy") != 0) {
+		hv_answer(context, EXIT_ERROR, "domain %s has crashed: destroy it", name);
 		domain = NULL;
 	} else if (guest && domain->saving && strcmp(context->word[0], "destroy") != 0) {
-		answer(context, EXIT_ERROR, "domain %s is being saved: wait for its end", name);
+		hv_answer(context, EXIT_ERROR, "domain %s is being saved: wait for its end", name);
 		domain = NULL;
 	}
 	return domain;
 }
 
-static int parse_number(const char *text, uint32_t *number)
+int hv_parse_number(const char *text, uint32_t *number)
 {
 	unsigned long long value;
 	char *end;
@@ -115,9 +93,9 @@ static bool name_is_valid(const char *name)
 
 static int bad_name(struct command_context *context, const char *name)
 {
-	return answer(context, EXIT_USAGE,
-		      "bad domain name '%s': 1 to 64 of letters, digits, '.', '_' and '-', not a number",
-		      name);
+	return hv_answer(context, EXIT_USAGE,
+			 "bad domain name '%s': 1 to 64 of letters, digits, '.', '_' and '-', not a number",
+			 name);
 }
 
 static int run_create(struct command_context *context)
@@ -125,60 +103,37 @@ static int run_create(struct command_context *context)
 	struct hv_domain *domain;
 	enum hv_type type = HV_PVH;
 	const char *name = NULL;
+	bool preserve = false;
 	int r;
 
 	for (int i = 1; i < context->count; i += 2) {
 		const char *value = i + 1 < context->count ? context->word[i + 1] : NULL;
 
 		if (!value)
-			return answer(context, EXIT_USAGE, "create: %s needs a value", context->word[i]);
+			return hv_answer(context, EXIT_USAGE, "create: %s needs a value", context->word[i]);
 		if (strcmp(context->word[i], "--name") == 0)
 			name = value;
+		else if (strcmp(context->word[i], "--on-crash") == 0 &&
+			 (strcmp(value, "preserve") == 0 || strcmp(value, "destroy") == 0))
+			preserve = value[0] == 'p';
+		else if (strcmp(context->word[i], "--on-crash") == 0)
+			return hv_answer(context, EXIT_USAGE, "create: --on-crash destroy|preserve, not '%s'",
+					 value);
 		else if (strcmp(context->word[i], "--type") != 0)
-			return answer(context, EXIT_USAGE, "create: unknown option '%s'", context->word[i]);
+			return hv_answer(context, EXIT_USAGE, "create: unknown option '%s'",
+					 context->word[i]);
 		else if (hv_type_parse(value, &type) < 0)
-			return answer(context, EXIT_USAGE, "create: unknown type '%s': pvh or pv", value);
+			return hv_answer(context, EXIT_USAGE, "create: unknown type '%s': pvh or pv", value);
 	}
 	if (name && !name_is_valid(name))
 		return bad_name(context, name);
 	r = hv_domain_create(context->hv, false, name, type, &domain);
 	if (r == -EEXIST)
-		return answer(context, EXIT_ERROR, "create: a domain named '%s' exists already", name);
+		return hv_answer(context, EXIT_ERROR, "create: a domain named '%s' exists already", name);
 	if (r < 0)
-		return answer(context, EXIT_ERROR, "create: %s", strerror(-r));
-	return answer(context, EXIT_DONE, "%u\n", domain->domid);
-}
-
-static int run_destroy(struct command_context *context)
-{
-	struct hv_domain *domain = hv_domain_find(context->hv, context->word[1], true);
-
-	if (!domain)
-		domain = named_domain(context, context->word[1], true);
-	if (!domain)
-		return EXIT_ERROR;
-	hv_domain_destroy(domain);
-	return EXIT_DONE;
-}
-
-static int run_pause(struct command_context *context)
-{
-	struct hv_domain *domain = named_domain(context, context->word[1], true);
-
-	if (!domain)
-		return EXIT_ERROR;
-	hv_domain_pause(domain);
-	return EXIT_DONE;
-}
-
-static int run_unpause(struct command_context *context)
-{
-	struct hv_domain *domain = named_domain(context, context->word[1], true);
-
-	if (!domain)
-		return EXIT_ERROR;
-	hv_domain_unpause(domain);
-	return EXIT_DONE;
+		return hv_answer(context, EXIT_ERROR, "create: %s", strerror(-r));
+	domain->preserve = preserve;
+	return hv_answer(context, EXIT_DONE, "%u\n", domain->domid);
 }
 
 /* An option behind the domain, with a number of at most `most` behind it; 0: it takes none, and means 1. */
@@ -197,19 +152,92 @@ static int parse_options(struct command_context *context, const struct number_op
 		while (option < options + count && strcmp(option->name, context->word[i]) != 0)
 			option++;
 		if (option == options + count)
-			return answer(context, EXIT_USAGE, "%s: unknown option '%s'", context->word[0],
-				      context->word[i]);
+			return hv_answer(context, EXIT_USAGE, "%s: unknown option '%s'", context->word[0],
+					 context->word[i]);
 		if (option->most == 0) {
 			*option->value = 1;
 			continue;
 		}
 		if (i + 1 < context->count)
 			value = context->word[++i];
-		if (parse_number(value, option->value) < 0 || *option->value > option->most)
-			return answer(context, EXIT_USAGE, "%s: %s takes a number up to %u, not '%s'",
-				      context->word[0], option->name, option->most, value);
+		if (hv_parse_number(value, option->value) < 0 || *option->value > option->most)
+			return hv_answer(context, EXIT_USAGE, "%s: %s takes a number up to %u, not '%s'",
+					 context->word[0], option->name, option->most, value);
 	}
 	return EXIT_DONE;
+}
+
+/* On the end of a domain, answers who asked for it. */
+static void on_ended(int r, struct hv_domain *successor, void *userdata);
+
+static int begin_end(struct command_context *context, int r)
+{
+	if (r == -EBUSY)
+		return hv_answer(context, EXIT_ERROR, "%s: domain %s is being destroyed", context->word[0],
+				 context->word[1]);
+	return r < 0 ? hv_finish(context, context->word[0], r) : EXIT_LATER;
+}
+
+static int run_destroy(struct command_context *context)
+{
+	uint32_t linger_ms = HV_LINGER_MS;
+	const struct number_option known[] = {{"--linger", 60000, &linger_ms}};
+	struct hv_domain *domain;
+	int r = parse_options(context, known, 1);
+
+	if (r != EXIT_DONE)
+		return r;
+	domain = hv_domain_find(context->hv, context->word[1], true);
+	if (!domain)
+		domain = hv_named_domain(context, context->word[1], true);
+	if (!domain)
+		return EXIT_ERROR;
+	return begin_end(context, hv_domain_begin_destroy(domain, linger_ms, on_ended, context->session));
+}
+
+static int run_crash(struct command_context *context)
+{
+	struct hv_domain *domain = hv_named_domain(context, context->word[1], true);
+
+	return domain ? begin_end(context, hv_domain_crash(domain, on_ended, context->session)) : EXIT_ERROR;
+}
+
+static int run_pause(struct command_context *context)
+{
+	struct hv_domain *domain = hv_named_domain(context, context->word[1], true);
+
+	if (!domain)
+		return EXIT_ERROR;
+	hv_domain_pause(domain);
+	return EXIT_DONE;
+}
+
+static int run_unpause(struct command_context *context)
+{
+	struct hv_domain *domain = hv_named_domain(context, context->word[1], true);
+
+	if (!domain)
+		return EXIT_ERROR;
+	hv_domain_unpause(domain);
+	return EXIT_DONE;
+}
+
+static int run_shutdown(struct command_context *context)
+{
+	uint32_t reboot = 0, patience_ms = 2000;
+	const struct number_option known[] = {{"--reboot", 0, &reboot}, {"--timeout", 600000, &patience_ms}};
+	int r = parse_options(context, known, 2);
+	struct hv_domain *domain;
+
+	if (r != EXIT_DONE)
+		return r;
+	domain = hv_named_domain(context, context->word[1], true);
+	if (!domain)
+		return EXIT_ERROR;
+	if (domain->state == HV_PAUSED)
+		return hv_answer(context, EXIT_ERROR, "shutdown: domain %s is paused", context->word[1]);
+	return begin_end(context, hv_domain_shut_down(domain, reboot ? HV_REBOOT : HV_POWER_OFF, patience_ms,
+						      on_ended, context->session));
 }
 
 /* What the options of saves and restores mean if they aren't given. */
@@ -234,11 +262,11 @@ static int begin_save(struct command_context *context, enum hv_save_kind kind,
 
 	if (r != EXIT_DONE)
 		return r;
-	domain = named_domain(context, context->word[1], true);
+	domain = hv_named_domain(context, context->word[1], true);
 	if (!domain)
 		return EXIT_ERROR;
 	r = hv_domain_save(domain, kind, save, restore, on_saved, context->session);
-	return r < 0 ? finish(context, context->word[0], r) : EXIT_LATER;
+	return r < 0 ? hv_finish(context, context->word[0], r) : EXIT_LATER;
 }
 
 static int run_suspend(struct command_context *context)
@@ -289,19 +317,19 @@ static int run_resume(struct command_context *context)
 		return r;
 	domain = hv_domain_find(context->hv, context->word[1], true);
 	if (!domain)
-		return answer(context, EXIT_ERROR,
-			      "no suspended domain %s: `xensim list` shows those that there are",
-			      context->word[1]);
+		return hv_answer(context, EXIT_ERROR,
+				 "no suspended domain %s: `xensim list` shows those that there are",
+				 context->word[1]);
 	r = hv_domain_resume(domain, &options);
 	if (r == -EEXIST)
-		return answer(context, EXIT_ERROR, "resume: others still map pages of domain %u",
-			      domain->domid);
-	return r < 0 ? finish(context, "resume", r) : answer(context, EXIT_DONE, "%u\n", domain->domid);
+		return hv_answer(context, EXIT_ERROR, "resume: others still map pages of domain %u",
+				 domain->domid);
+	return r < 0 ? hv_finish(context, "resume", r) : hv_answer(context, EXIT_DONE, "%u\n", domain->domid);
 }
 
 static int run_rename(struct command_context *context)
 {
-	struct hv_domain *domain = named_domain(context, context->word[1], false);
+	struct hv_domain *domain = hv_named_domain(context, context->word[1], false);
 	int r;
 
 	if (!domain)
@@ -310,9 +338,18 @@ static int run_rename(struct command_context *context)
 		return bad_name(context, context->word[2]);
 	r = hv_domain_rename(domain, context->word[2]);
 	if (r == -EEXIST)
-		return answer(context, EXIT_ERROR, "rename: a domain named '%s' exists already",
-			      context->word[2]);
-	return finish(context, "rename", r);
+		return hv_answer(context, EXIT_ERROR, "rename: a domain named '%s' exists already",
+				 context->word[2]);
+	return hv_finish(context, "rename", r);
+}
+
+static int run_record(struct command_context *context)
+{
+	if (strcmp(context->word[1], "off") == 0) {
+		hv_record_end(context->hv);
+		return EXIT_DONE;
+	}
+	return hv_finish(context, "record", hv_record_begin(context->hv, context->word[1]));
 }
 
 static int run_list(struct command_context *context)
@@ -321,16 +358,16 @@ static int run_list(struct command_context *context)
 	char *text;
 
 	if (context->count == 2 && strcmp(context->word[1], "--json") != 0)
-		return answer(context, EXIT_USAGE, "list: unknown option '%s'", context->word[1]);
+		return hv_answer(context, EXIT_USAGE, "list: unknown option '%s'", context->word[1]);
 	if (context->count == 2) {
 		json = hv_report_json(context->hv);
-		answer(context, EXIT_DONE, "%s\n",
-		       json_object_to_json_string_ext(json, JSON_C_TO_STRING_PRETTY));
+		hv_answer(context, EXIT_DONE, "%s\n",
+			  json_object_to_json_string_ext(json, JSON_C_TO_STRING_PRETTY));
 		json_object_put(json);
 		return EXIT_DONE;
 	}
 	text = hv_report_text(context->hv);
-	answer(context, EXIT_DONE, "%s", text ? text : "");
+	hv_answer(context, EXIT_DONE, "%s", text ? text : "");
 	free(text);
 	return EXIT_DONE;
 }
@@ -339,19 +376,24 @@ static int run_list(struct command_context *context)
  * each. */
 static int run_exec(struct command_context *context)
 {
-	struct hv_domain *domain = named_domain(context, context->word[1], false);
+	struct hv_domain *domain = hv_named_domain(context, context->word[1], false);
+	int r;
 
 	if (!domain)
 		return EXIT_ERROR;
+	r = hv_domain_need_files(domain);
+	if (r < 0)
+		return hv_answer(context, EXIT_ERROR, "exec: the files of domain %s: %s", context->word[1],
+				 strerror(-r));
 	hv_processes_add(domain, context->pid);
-	answer(context, EXIT_DONE, "XENSTORED_PATH=%s/xenstored.sock\n", domain->path);
-	answer(context, EXIT_DONE, "XENMSG_SOCKET=%s/xenmsg.sock\n", domain->path);
-	answer(context, EXIT_DONE, SIM_ENV_CONTROL "=%s/hv.sock\n", domain->path);
-	answer(context, EXIT_DONE, SIM_ENV_ROOT "=%s/root\n", domain->path);
-	answer(context, EXIT_DONE, SIM_ENV_DOMID "=%u\n", domain->domid);
-	answer(context, EXIT_DONE, SIM_ENV_UUID "=%s@%s\n", domain->uuid, domain->hv->dir);
+	hv_answer(context, EXIT_DONE, "XENSTORED_PATH=%s/xenstored.sock\n", domain->path);
+	hv_answer(context, EXIT_DONE, "XENMSG_SOCKET=%s/xenmsg.sock\n", domain->path);
+	hv_answer(context, EXIT_DONE, SIM_ENV_CONTROL "=%s/hv.sock\n", domain->path);
+	hv_answer(context, EXIT_DONE, SIM_ENV_ROOT "=%s/root\n", domain->path);
+	hv_answer(context, EXIT_DONE, SIM_ENV_DOMID "=%u\n", domain->domid);
+	hv_answer(context, EXIT_DONE, SIM_ENV_UUID "=%s@%s\n", domain->uuid, domain->hv->dir);
 	if (domain->state == HV_PAUSED)
-		answer(context, EXIT_DONE, "STOP\n");
+		hv_answer(context, EXIT_DONE, "STOP\n");
 	return EXIT_DONE;
 }
 
@@ -359,133 +401,6 @@ static int run_stop(struct command_context *context)
 {
 	context->stop = true;
 	return EXIT_DONE;
-}
-
-/* Faults. The second word is the domain, the third the value. */
-
-static int fault_stall_store(struct command_context *context, struct hv_domain *domain, const char *value)
-{
-	bool on = value && strcmp(value, "on") == 0;
-
-	if (!on && (!value || strcmp(value, "off") != 0))
-		return answer(context, EXIT_USAGE,
-			      "fault stall-store DOMID on|off (one xenstored serves all domains)");
-	sim_store_stall(context->hv->store, on);
-	context->hv->store_stalled = on;
-	return EXIT_DONE;
-}
-
-static int fault_lose_store(struct command_context *context, struct hv_domain *domain, const char *value)
-{
-	if (value)
-		return answer(context, EXIT_USAGE, "fault lose-store DOMID");
-	sim_store_disconnect(context->hv->store, domain->domid);
-	return EXIT_DONE;
-}
-
-static int parse_times(struct command_context *context, const char *value, uint32_t *times)
-{
-	if (!value || strcmp(value, "on") == 0)
-		*times = UINT32_MAX;
-	else if (strcmp(value, "off") == 0)
-		*times = 0;
-	else if (parse_number(value, times) < 0)
-		return answer(context, EXIT_USAGE, "fault %s: '%s' is not a number, on or off",
-			      context->word[1], value);
-	return EXIT_DONE;
-}
-
-static int fault_refuse_grant(struct command_context *context, struct hv_domain *domain, const char *value)
-{
-	return parse_times(context, value, &domain->refuse_grants);
-}
-
-static int fault_refuse_map(struct command_context *context, struct hv_domain *domain, const char *value)
-{
-	return parse_times(context, value, &domain->refuse_maps);
-}
-
-static int fault_lose_event(struct command_context *context, struct hv_domain *domain, const char *value)
-{
-	uint32_t events = 1;
-	int r = value ? parse_times(context, value, &events) : EXIT_DONE;
-
-	if (r == EXIT_DONE)
-		hv_evtchn_lose(domain, events);
-	return r;
-}
-
-static int fault_grant_limit(struct command_context *context, struct hv_domain *domain, const char *value)
-{
-	uint32_t limit;
-
-	if (!value || parse_number(value, &limit) < 0)
-		return answer(context, EXIT_USAGE, "fault grant-limit DOMID PAGES");
-	return finish(context, "fault", hv_grant_set_limit(domain, limit));
-}
-
-static int fault_evtchn_limit(struct command_context *context, struct hv_domain *domain, const char *value)
-{
-	uint32_t limit;
-
-	if (!value || parse_number(value, &limit) < 0 || limit > HV_DOM0_EVTCHN_LIMIT)
-		return answer(context, EXIT_USAGE, "fault evtchn-limit DOMID PORTS (at most %u)",
-			      HV_DOM0_EVTCHN_LIMIT);
-	domain->port_limit = limit;
-	return EXIT_DONE;
-}
-
-/* FIELD=VALUE; FIELD is an index of struct vchan_interface: left is what the server reads. */
-static int fault_corrupt_ring_index(struct command_context *context, struct hv_domain *domain,
-				    const char *value)
-{
-	static const char *const fields[] = {"left-cons", "left-prod", "right-cons", "right-prod"};
-	uint32_t offset = 4, index = 0xdeadbeef;
-	const char *equals = value ? strchr(value, '=') : NULL;
-	bool found = !value;
-
-	for (uint32_t i = 0; equals && i < 4; i++) {
-		if (strncmp(value, fields[i], (size_t)(equals - value)) == 0 && !fields[i][equals - value]) {
-			offset = 4 * i;
-			found = parse_number(equals + 1, &index) == 0;
-		}
-	}
-	if (!found)
-		return answer(
-			context, EXIT_USAGE,
-			"fault corrupt-ring-index DOMID left-cons|left-prod|right-cons|right-prod=NUMBER");
-	return answer(context, EXIT_DONE, "%u\n", hv_grant_corrupt(domain, offset, index));
-}
-
-static int run_fault(struct command_context *context)
-{
-	static const struct {
-		const char *name;
-		int (*run)(struct command_context *context, struct hv_domain *domain, const char *value);
-	} faults[] = {
-		{"stall-store", fault_stall_store},   {"lose-store", fault_lose_store},
-		{"lose-event", fault_lose_event},     {"refuse-grant", fault_refuse_grant},
-		{"refuse-map", fault_refuse_map},     {"grant-limit", fault_grant_limit},
-		{"evtchn-limit", fault_evtchn_limit}, {"corrupt-ring-index", fault_corrupt_ring_index},
-	};
-	const char *value = context->count > 3 ? context->word[3] : NULL;
-	struct nearest nearest = nearest_to(context->word[1]);
-	struct hv_domain *domain;
-
-	for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++) {
-		nearest_try(&nearest, faults[i].name);
-		if (strcmp(faults[i].name, context->word[1]) != 0)
-			continue;
-		domain = named_domain(context, context->word[2], false);
-		return domain ? faults[i].run(context, domain, value) : EXIT_ERROR;
-	}
-	if (nearest.meant)
-		return answer(context, EXIT_USAGE, "unknown fault '%s'; did you mean '%s'?", context->word[1],
-			      nearest.meant);
-	return answer(context, EXIT_USAGE,
-		      "unknown fault '%s': stall-store, lose-store, lose-event, refuse-grant, refuse-map, "
-		      "grant-limit, evtchn-limit or corrupt-ring-index",
-		      context->word[1]);
 }
 
 static int allow(struct hv *hv, uint32_t one, uint32_t other)
@@ -525,18 +440,20 @@ static int run_xsm(struct command_context *context)
 		return EXIT_DONE;
 	}
 	if (context->count != 4 || (!forbids && strcmp(what, "allow") != 0))
-		return answer(context, EXIT_USAGE,
-			      "usage: xensim xsm silo|dummy, or forbid|allow DOMID DOMID");
-	one = named_domain(context, context->word[2], false);
-	other = one ? named_domain(context, context->word[3], false) : NULL;
+		return hv_answer(context, EXIT_USAGE,
+				 "usage: xensim xsm silo|dummy, or forbid|allow DOMID DOMID");
+	one = hv_named_domain(context, context->word[2], false);
+	other = one ? hv_named_domain(context, context->word[3], false) : NULL;
 	if (!other)
 		return EXIT_ERROR;
-	return finish(context, "xsm", (forbids ? forbid : allow)(context->hv, one->domid, other->domid));
+	return hv_finish(context, "xsm", (forbids ? forbid : allow)(context->hv, one->domid, other->domid));
 }
 
 static const struct admin_command commands[] = {
-	{"create", "create [--name NAME] [--type pvh|pv]", 0, 4, run_create},
-	{"destroy", "destroy DOMID", 1, 1, run_destroy},
+	{"create", "create [--name NAME] [--type pvh|pv] [--on-crash destroy|preserve]", 0, 6, run_create},
+	{"destroy", "destroy DOMID [--linger MS]", 1, 3, run_destroy},
+	{"shutdown", "shutdown DOMID [--reboot] [--timeout MS]", 1, 4, run_shutdown},
+	{"crash", "crash DOMID", 1, 1, run_crash},
 	{"pause", "pause DOMID", 1, 1, run_pause},
 	{"unpause", "unpause DOMID", 1, 1, run_unpause},
 	{"suspend", "suspend DOMID [--notice MS] [--stale MS] [--seed N]", 1, 7, run_suspend},
@@ -546,7 +463,9 @@ static const struct admin_command commands[] = {
 	{"resume", "resume DOMID [--unaware MS] [--clock MS] [--same-domid]", 1, 6, run_resume},
 	{"rename", "rename DOMID NAME", 2, 2, run_rename},
 	{"list", "list [--json]", 0, 1, run_list},
-	{"fault", "fault KIND DOMID [VALUE]", 2, 3, run_fault},
+	{"record", "record FILE|off", 1, 1, run_record},
+	{"order", "order [hold|off], or order seed N [FILE], order replay FILE", 0, 3, hv_run_order},
+	{"fault", "fault KIND DOMID [VALUE]", 2, 3, hv_run_fault},
 	{"xsm", "xsm silo|dummy, or forbid|allow DOMID DOMID", 1, 3, run_xsm},
 	{"exec", "exec DOMID -- CMD [ARGUMENT]…", 1, 1, run_exec},
 	{"stop", "stop", 0, 0, run_stop},
@@ -560,12 +479,12 @@ static int run_command(struct command_context *context)
 		if (strcmp(command->name, context->word[0]) != 0)
 			continue;
 		if (context->count - 1 < command->min_words || context->count - 1 > command->max_words)
-			return answer(context, EXIT_USAGE, "usage: xensim %s", command->usage);
+			return hv_answer(context, EXIT_USAGE, "usage: xensim %s", command->usage);
 		context->session->command = command->name;
 		return command->run(context);
 	}
-	return answer(context, EXIT_USAGE, "unknown command '%s': see xensim --help",
-		      context->count ? context->word[0] : "");
+	return hv_answer(context, EXIT_USAGE, "unknown command '%s': see xensim --help",
+			 context->count ? context->word[0] : "");
 }
 
 static void session_free(struct admin_session *session)
@@ -584,13 +503,19 @@ static void on_written(struct bufferevent *bev, void *userdata)
 	session_free(userdata);
 }
 
+/* Who asked may have been in the domain that has ended. */
+static void on_reader_gone(struct bufferevent *bev, short events, void *userdata)
+{
+	session_free(userdata);
+}
+
 static void session_answer(struct admin_session *session, int status, struct evbuffer *text)
 {
 	struct evbuffer *output = bufferevent_get_output(session->bev);
 
 	evbuffer_add_printf(output, "%d\n", status);
 	evbuffer_add_buffer(output, text);
-	bufferevent_setcb(session->bev, NULL, on_written, NULL, session);
+	bufferevent_setcb(session->bev, NULL, on_written, on_reader_gone, session);
 	bufferevent_enable(session->bev, EV_WRITE);
 }
 
@@ -607,6 +532,23 @@ static void on_saved(struct hv_domain *domain, int r, void *userdata)
 		evbuffer_add_printf(text, "%s: %s", session->command, strerror(-r));
 	else if (strcmp(session->command, "migrate") == 0)
 		evbuffer_add_printf(text, "%u\n", domain->domid);
+	session_answer(session, r < 0 ? EXIT_ERROR : EXIT_DONE, text);
+	evbuffer_free(text);
+}
+
+static void on_ended(int r, struct hv_domain *successor, void *userdata)
+{
+	struct admin_session *session = userdata;
+	struct evbuffer *text = session->hv->stopping ? NULL : evbuffer_new();
+
+	if (!text) {
+		session_free(session);
+		return;
+	}
+	if (r < 0)
+		evbuffer_add_printf(text, "%s: %s", session->command, strerror(-r));
+	else if (successor)
+		evbuffer_add_printf(text, "%u\n", successor->domid);
 	session_answer(session, r < 0 ? EXIT_ERROR : EXIT_DONE, text);
 	evbuffer_free(text);
 }

@@ -11,8 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define DOMID_OF_CALLER 0x7ff0u
-
 /* The values of a reply have room for either structure, and are of words as these are. */
 static void answer(struct sim_reply *reply, const void *structure, size_t size)
 {
@@ -49,7 +47,9 @@ int hv_call_domain(struct hv_client *client, const struct sim_request *request, 
 		.domid = first->domid,
 		.pvh = first->type == HV_PVH,
 		/* A domain that dies is paused first. */
-		.paused = first->state != HV_RUNNING,
+		.paused = first->state != HV_RUNNING &&
+			  (first->shutdown == HV_NOT_SHUT_DOWN || first->state == HV_ZOMBIE),
+		.shutdown = (uint32_t)(first->shutdown + 1),
 		.dead = first->state == HV_ZOMBIE,
 	};
 	parse_uuid(first->uuid, facts.uuid);
@@ -59,7 +59,7 @@ int hv_call_domain(struct hv_client *client, const struct sim_request *request, 
 
 int hv_call_port_status(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply)
 {
-	struct hv_domain *domain = request->domid == DOMID_OF_CALLER
+	struct hv_domain *domain = request->domid == HV_DOMID_SELF
 					   ? client->domain
 					   : hv_domain_by_id(client->domain->hv, request->domid);
 	struct sim_port facts = {.state = SIM_PORT_CLOSED};
@@ -67,11 +67,12 @@ int hv_call_port_status(struct hv_client *client, const struct sim_request *requ
 
 	if (!domain)
 		return -ESRCH;
-	if (request->port >= SIM_MAX_PORTS || request->port >= domain->port_end)
+	/* Xen makes room for 64 at a time. */
+	if (request->port >= (domain->port_end + 63) / 64 * 64)
 		return -EINVAL;
 	if (domain != client->domain && client->domain->type != HV_DOM0)
 		return -EPERM;
-	port = domain->port[request->port];
+	port = hv_evtchn_port(domain, request->port);
 	if (port && port->peer) {
 		facts.state = SIM_PORT_CONNECTED;
 		facts.domid = port->peer->domain->domid;

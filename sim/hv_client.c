@@ -27,6 +27,47 @@ struct queued_reply {
 	unsigned fd_count;
 };
 
+int hv_heirs_add(struct hv_heirs *heirs, struct hv_client *client)
+{
+	struct hv_client **more = realloc(heirs->client, (heirs->count + 1) * sizeof(struct hv_client *));
+
+	if (!more)
+		return -ENOMEM;
+	heirs->client = more;
+	heirs->client[heirs->count++] = client;
+	return 0;
+}
+
+bool hv_heirs_remove(struct hv_heirs *heirs, const struct hv_client *client)
+{
+	for (size_t i = 0; i < heirs->count; i++) {
+		if (heirs->client[i] == client) {
+			heirs->client[i] = heirs->client[--heirs->count];
+			return true;
+		}
+	}
+	return false;
+}
+
+struct hv_client *hv_heirs_take(struct hv_heirs *heirs)
+{
+	if (heirs->count)
+		return heirs->client[--heirs->count];
+	free(heirs->client);
+	heirs->client = NULL;
+	return NULL;
+}
+
+static int inherit(struct hv_client *client, const struct sim_request *request, size_t size)
+{
+	if (request->count > 2 * SIM_MAX_MAP || size != sizeof(*request) + request->count * sizeof(uint32_t))
+		return -EBADMSG;
+	for (uint32_t i = 0; i < request->count; i++)
+		if (!hv_grant_inherit(client, request->refs[i]))
+			hv_evtchn_inherit(client, request->refs[i]);
+	return 0;
+}
+
 void hv_client_free(struct hv_client *client, bool silent)
 {
 	hv_evtchn_complete(client);
@@ -59,6 +100,14 @@ static int handle_request(struct hv_client *client, const struct sim_request *re
 		return hv_grant_map(client, request, reply, answer->fds, &answer->fd_count);
 	case SIM_OP_UNMAP:
 		return hv_grant_unmap(client, request->id);
+	case SIM_OP_UNMAP_PAGES:
+		return hv_grant_unmap_pages(client, request->id);
+	case SIM_OP_NOTIFY:
+		return hv_grant_notify(client, request);
+	case SIM_OP_COPY:
+		r = hv_grant_copy_page(client, request, reply, answer->fds);
+		answer->fd_count = r == 0 && reply->id == 0;
+		return r;
 	case SIM_OP_EVTCHN_OPEN:
 		r = hv_evtchn_open(client, reply, answer->fds);
 		answer->fd_count = r == 0 ? 2 : 0;
@@ -71,6 +120,15 @@ static int handle_request(struct hv_client *client, const struct sim_request *re
 		return hv_evtchn_bind_interdomain(client, request, reply);
 	case SIM_OP_UNBIND:
 		return hv_evtchn_unbind(client, request);
+	case SIM_OP_RESTRICT:
+		return hv_evtchn_restrict(client, request);
+	case SIM_OP_EVTCHN_ADOPT:
+		return hv_evtchn_adopt(client, request->port, reply, answer->fds, &answer->fd_count);
+	case SIM_OP_INHERIT:
+		return inherit(client, request, size);
+	case SIM_OP_BE:
+		client->pid = (pid_t)request->id;
+		return 0;
 	case SIM_OP_PEER:
 		return hv_evtchn_peer(client, request, reply, answer->fds, &answer->fd_count);
 	case SIM_OP_DOMAIN:
@@ -139,6 +197,7 @@ static void on_request(evutil_socket_t fd, short events, void *userdata)
 		return;
 	}
 	answer.reply.error = r;
+	hv_record_request(client, &in.request, &answer.reply);
 	values = r < 0 ? 0 : answer.reply.count * (in.request.op == SIM_OP_MAP ? 2 : 1);
 	if (!send_answer(client, &answer, values)) {
 		hv_log(hv, "d%u: process %d doesn't take its answer: %m", client->domain->domid,
@@ -147,13 +206,18 @@ static void on_request(evutil_socket_t fd, short events, void *userdata)
 	}
 }
 
+void hv_client_serve(struct hv_client *client)
+{
+	on_request(client->fd, EV_READ, client);
+}
+
 void hv_clients_drain(struct hv_domain *domain)
 {
 	struct hv_client *client, *next;
 
 	/* A process waits for the answer to its request before it makes another. */
 	DL_FOREACH_SAFE(domain->clients, client, next)
-		on_request(client->fd, EV_READ, client);
+		hv_client_serve(client);
 }
 
 static void on_connect(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *address,
@@ -172,10 +236,12 @@ static void on_connect(struct evconnlistener *listener, evutil_socket_t fd, stru
 		return;
 	}
 	client->domain = domain;
+	client->number = ++domain->clients_made;
 	client->fd = fd;
 	client->pid = credentials.pid;
 	DL_APPEND(domain->clients, client);
-	event_add(client->event, NULL);
+	if (!domain->hv->order)
+		event_add(client->event, NULL);
 	/* A paused domain may have started the process at the last moment. */
 	if (domain->state == HV_PAUSED || domain->state == HV_SUSPENDED)
 		kill(client->pid, SIGSTOP);

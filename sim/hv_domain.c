@@ -7,11 +7,12 @@
 #include <errno.h>
 #include <event2/listener.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 #include <utlist.h>
 
@@ -40,9 +41,11 @@ int hv_type_parse(const char *name, enum hv_type *type)
 	return -EINVAL;
 }
 
-const char *hv_state_name(enum hv_state state)
+const char *hv_state_name(const struct hv_domain *domain)
 {
-	return state_names[state];
+	if (domain->state == HV_PAUSED && domain->shutdown == HV_CRASH)
+		return "crashed";
+	return state_names[domain->state];
 }
 
 struct hv_domain *hv_domain_by_id(struct hv *hv, uint32_t domid)
@@ -116,13 +119,13 @@ static int write_file(const struct hv_domain *domain, const char *name, mode_t m
 	return r;
 }
 
-/* Makes a directory like an empty /run, for what a daemon makes there. */
-static int make_run(const struct hv_domain *domain)
+/* Makes an empty directory, for what a daemon and its administrator make there. */
+static int make_empty(const struct hv_domain *domain, const char *name)
 {
 	char *path = NULL;
 	int r;
 
-	if (asprintf(&path, "%s/root/run/", domain->path) < 0)
+	if (asprintf(&path, "%s/root/%s/", domain->path, name) < 0)
 		return -ENOMEM;
 	r = make_directories(path);
 	free(path);
@@ -163,75 +166,180 @@ static int write_files(const struct hv_domain *domain)
 		r = write_file(domain, name, 0600, "%s", "");
 	}
 	if (r == 0)
-		r = make_run(domain);
+		r = make_empty(domain, "run");
+	if (r == 0)
+		r = make_empty(domain, "etc");
+	/* The files of the kernel's device have an old place, too; xenstored runs in domain 0. */
+	if (r == 0)
+		r = write_file(domain, "proc/xen/xenbus", 0600, "%s", "");
+	if (r == 0)
+		r = write_file(domain, "proc/xen/privcmd", 0600, "%s", "");
+	if (r == 0 && dom0)
+		r = write_file(domain, "run/xenstored/socket", 0600, "%s", "");
+	if (r == 0 && dom0)
+		r = write_file(domain, "var/run/xenstored/socket", 0600, "%s", "");
 	return r;
 }
 
 /* The home in XenStore, as the toolstack makes it. */
 
+enum owner { TOOLSTACK, GUEST, GUEST_SHOWS /* it to domain 0 */ };
+
 static int write_node(struct hv_domain *domain, const char *base, const char *name, const char *value,
-		      bool guest_owns)
+		      enum owner owner)
 {
 	const struct sim_perm read_only[] = {{0, SIM_PERM_NONE}, {domain->domid, SIM_PERM_READ}};
-	const struct sim_perm owned[] = {{domain->domid, SIM_PERM_NONE}};
+	const struct sim_perm owned[] = {{domain->domid, SIM_PERM_NONE}, {0, SIM_PERM_READ}};
 	char path[256];
 
 	snprintf(path, sizeof(path), "%s%s%s", base, name[0] ? "/" : "", name);
-	return sim_store_write(domain->hv->store, path, value, guest_owns ? owned : read_only,
-			       guest_owns ? 1 : 2);
+	if (owner == TOOLSTACK)
+		return sim_store_write(domain->hv->store, path, value, read_only, 2);
+	return sim_store_write(domain->hv->store, path, value, owned, owner == GUEST ? 1 : 2);
 }
+
+int hv_domain_need_files(struct hv_domain *domain)
+{
+	int r = domain->has_files ? 0 : write_files(domain);
+
+	domain->has_files = r == 0;
+	return r;
+}
+
+/* What xl and xenstored write for a guest, in this order, and the kernel of the guest itself (recorded by
+ * tests/conformance, home). "=": the domain's own, by the name of the node. */
+struct home_node {
+	const char *name, *value;
+	enum owner owner;
+};
+
+static const struct home_node vm_nodes[] = {
+	{"", "", TOOLSTACK},
+	{"name", "=", TOOLSTACK},
+	{"uuid", "=", TOOLSTACK},
+	{"start_time", "=", TOOLSTACK},
+	{"image", "", TOOLSTACK},
+	{"image/ostype", "linux", TOOLSTACK},
+	{"image/kernel", "/boot/vmlinuz", TOOLSTACK},
+	{"image/ramdisk", "/boot/initrd.img", TOOLSTACK},
+	{"image/cmdline", "console=hvc0", TOOLSTACK},
+};
+
+/* The domid is the last: a restored guest that watches it then finds all of its home. */
+static const struct home_node home_nodes[] = {
+	{"", "", TOOLSTACK},
+	{"vm", "=", TOOLSTACK},
+	{"name", "=", TOOLSTACK},
+	{"cpu", "", TOOLSTACK},
+	{"cpu/0", "", TOOLSTACK},
+	{"cpu/0/availability", "online", TOOLSTACK},
+	{"memory", "", TOOLSTACK},
+	{"memory/static-max", "131072", TOOLSTACK},
+	{"memory/target", "131073", TOOLSTACK},
+	{"memory/videoram", "-1", TOOLSTACK},
+	{"device", "", TOOLSTACK},
+	{"device/suspend", "", TOOLSTACK},
+	{"device/suspend/event-channel", "", GUEST},
+	{"console", "", TOOLSTACK},
+	{"console/backend", "=", TOOLSTACK},
+	{"console/backend-id", "0", GUEST_SHOWS},
+	{"console/limit", "1048576", TOOLSTACK},
+	{"console/output", "pty", TOOLSTACK},
+	{"console/port", "2", TOOLSTACK},
+	{"console/ring-ref", "2", TOOLSTACK},
+	{"console/type", "xenconsoled", TOOLSTACK},
+	{"control", "", TOOLSTACK},
+	{"control/shutdown", "", GUEST},
+	{"control/feature-poweroff", "1", GUEST},
+	{"control/feature-reboot", "1", GUEST},
+	{"control/feature-suspend", "1", GUEST},
+	{"control/sysrq", "", GUEST},
+	{"control/platform-feature-multiprocessor-suspend", "1", TOOLSTACK},
+	{"control/platform-feature-xs_reset_watches", "1", TOOLSTACK},
+	{"data", "", GUEST},
+	{"drivers", "", GUEST},
+	{"feature", "", GUEST},
+	{"attr", "", GUEST},
+	{"error", "", GUEST},
+	{"store", "", TOOLSTACK},
+	{"store/port", "1", TOOLSTACK},
+	{"store/ring-ref", "1", TOOLSTACK},
+	{"domid", "=", TOOLSTACK},
+};
+
+static const struct home_node dom0_nodes[] = {
+	{"name", "=", TOOLSTACK},
+	{"control", "", TOOLSTACK},
+	{"control/feature-poweroff", "1", TOOLSTACK},
+	{"control/feature-reboot", "1", TOOLSTACK},
+	{"control/feature-suspend", "1", TOOLSTACK},
+	{"domid", "=", TOOLSTACK},
+};
+
+/* Nobody but domain 0 reads these. */
+static const struct home_node libxl_nodes[] = {
+	{"", "", TOOLSTACK},
+	{"device", "", TOOLSTACK},
+	{"dm-version", "qemu_xen", TOOLSTACK},
+	{"type", "=", TOOLSTACK},
+};
+
+static void own_value(const struct hv_domain *domain, const char *name, char *value, size_t size)
+{
+	if (strcmp(name, "name") == 0)
+		snprintf(value, size, "%s", domain->name);
+	else if (strcmp(name, "uuid") == 0)
+		snprintf(value, size, "%s", domain->uuid);
+	else if (strcmp(name, "vm") == 0)
+		snprintf(value, size, "/vm/%s", domain->uuid);
+	else if (strcmp(name, "domid") == 0)
+		snprintf(value, size, "%u", domain->domid);
+	else if (strcmp(name, "console/backend") == 0)
+		snprintf(value, size, "/local/domain/0/backend/console/%u/0", domain->domid);
+	else if (strcmp(name, "type") == 0)
+		snprintf(value, size, "%s", hv_type_name(domain->type));
+	else
+		snprintf(value, size, "%lld.00", (long long)time(NULL));
+}
+
+enum readers { GUEST_READS, TOOLSTACK_READS };
+
+static int write_nodes(struct hv_domain *domain, const char *base, const struct home_node *nodes,
+		       size_t count, enum readers readers)
+{
+	char value[128], path[256];
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < count; i++) {
+		if (strcmp(nodes[i].value, "=") == 0)
+			own_value(domain, nodes[i].name, value, sizeof(value));
+		else
+			snprintf(value, sizeof(value), "%s", nodes[i].value);
+		snprintf(path, sizeof(path), "%s%s%s", base, nodes[i].name[0] ? "/" : "", nodes[i].name);
+		if (readers == TOOLSTACK_READS)
+			r = sim_store_write(domain->hv->store, path, value, NULL, 0);
+		else
+			r = write_node(domain, base, nodes[i].name, value, nodes[i].owner);
+	}
+	return r;
+}
+
+#define NODES(table) table, sizeof(table) / sizeof((table)[0])
 
 int hv_domain_write_home(struct hv_domain *domain)
 {
-	static const char *const owned[] = {"data", "drivers", "feature",
-					    "attr", "error",   "control/shutdown"};
-	char base[64], vm[64], domid[16];
+	char base[64], vm[64], libxl[64];
 	int r;
 
 	snprintf(base, sizeof(base), "/local/domain/%u", domain->domid);
 	snprintf(vm, sizeof(vm), "/vm/%s", domain->uuid);
-	snprintf(domid, sizeof(domid), "%u", domain->domid);
-	if (domain->type == HV_DOM0) {
-		char path[80];
-
-		snprintf(path, sizeof(path), "%s/name", base);
-		r = sim_store_write(domain->hv->store, path, domain->name, NULL, 0);
-		snprintf(path, sizeof(path), "%s/domid", base);
-		return r ? r : sim_store_write(domain->hv->store, path, domid, NULL, 0);
-	}
-	r = write_node(domain, vm, "", "", false);
+	snprintf(libxl, sizeof(libxl), "/libxl/%u", domain->domid);
+	if (domain->type == HV_DOM0)
+		return write_nodes(domain, base, NODES(dom0_nodes), TOOLSTACK_READS);
+	r = write_nodes(domain, libxl, NODES(libxl_nodes), TOOLSTACK_READS);
 	if (r == 0)
-		r = write_node(domain, vm, "name", domain->name, false);
-	if (r == 0)
-		r = write_node(domain, vm, "uuid", domain->uuid, false);
-	if (r == 0)
-		r = write_node(domain, base, "", "", false);
-	if (r == 0)
-		r = write_node(domain, base, "vm", vm, false);
-	if (r == 0)
-		r = write_node(domain, base, "name", domain->name, false);
-	if (r == 0)
-		r = write_node(domain, base, "control", "", false);
-	if (r == 0)
-		r = write_node(domain, base, "device", "", false);
-	for (size_t i = 0; r == 0 && i < sizeof(owned) / sizeof(owned[0]); i++)
-		r = write_node(domain, base, owned[i], "", true);
-	/* Write this last: a restored guest that watches its domid then finds all of its home. */
-	if (r == 0)
-		r = write_node(domain, base, "domid", domid, false);
-	return r;
-}
-
-void hv_domain_remove_home(struct hv *hv, uint32_t domid, const char *uuid)
-{
-	char path[64];
-
-	snprintf(path, sizeof(path), "/local/domain/%u", domid);
-	sim_store_rm(hv->store, path);
-	snprintf(path, sizeof(path), "/vm/%s", uuid ? uuid : "");
-	if (uuid)
-		sim_store_rm(hv->store, path);
-	sim_store_release(hv->store, domid);
+		r = write_nodes(domain, vm, NODES(vm_nodes), GUEST_READS);
+	return r ? r : write_nodes(domain, base, NODES(home_nodes), GUEST_READS);
 }
 
 /* Life and death */
@@ -242,6 +350,9 @@ void hv_domain_free(struct hv_domain *domain)
 	hv_evtchn_domain_gone(domain);
 	if (domain->listener)
 		evconnlistener_free(domain->listener);
+	if (domain->pauses)
+		munmap(domain->pauses, sizeof(*domain->pauses));
+	free(domain->port);
 	free(domain->starting);
 	free(domain->name);
 	free(domain->path);
@@ -278,6 +389,7 @@ struct hv_domain *hv_domain_new(struct hv *hv, uint32_t domid, const char *name,
 	domain->hv = hv;
 	domain->domid = domid;
 	domain->type = type;
+	domain->shutdown = HV_NOT_SHUT_DOWN;
 	domain->port_end = HV_FIRST_PORT;
 	domain->port_limit = type == HV_DOM0 ? HV_DOM0_EVTCHN_LIMIT : HV_GUEST_EVTCHN_LIMIT;
 	domain->name = strdup(name);
@@ -288,8 +400,36 @@ struct hv_domain *hv_domain_new(struct hv *hv, uint32_t domid, const char *name,
 	return NULL;
 }
 
-int hv_domain_create(struct hv *hv, bool dom0, const char *name, enum hv_type type,
-		     struct hv_domain **created)
+static int open_pauses(struct hv_domain *domain)
+{
+	char *path;
+	void *page;
+	int fd;
+
+	if (asprintf(&path, "%s/pauses", domain->path) < 0)
+		return -ENOMEM;
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+	free(path);
+	if (fd < 0)
+		return -errno;
+	page = ftruncate(fd, sizeof(*domain->pauses)) < 0
+		       ? MAP_FAILED
+		       : mmap(NULL, sizeof(*domain->pauses), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	close(fd);
+	if (page == MAP_FAILED)
+		return -ENOMEM;
+	domain->pauses = page;
+	return 0;
+}
+
+void hv_pauses_count(struct hv_domain *domain)
+{
+	if (domain->pauses && !domain->pauses_interrupt)
+		atomic_fetch_add(domain->pauses, 1);
+}
+
+static int create(struct hv *hv, bool dom0, const char *name, enum hv_type type, const char *uuid,
+		  struct hv_domain **created)
 {
 	uint32_t domid = dom0 ? 0 : hv->next_domid;
 	struct hv_domain *domain;
@@ -308,9 +448,13 @@ int hv_domain_create(struct hv *hv, bool dom0, const char *name, enum hv_type ty
 		return -ENOMEM;
 	if (dom0)
 		strcpy(domain->uuid, "00000000-0000-0000-0000-000000000000");
+	else if (uuid)
+		snprintf(domain->uuid, sizeof(domain->uuid), "%s", uuid);
 	else
 		read_uuid(domain->uuid);
-	r = mkdir(domain->path, 0755) < 0 ? -errno : write_files(domain);
+	r = mkdir(domain->path, 0755) < 0 ? -errno : 0;
+	if (r == 0)
+		r = open_pauses(domain);
 	if (r == 0)
 		r = domain_listen(domain);
 	if (r == 0)
@@ -327,6 +471,17 @@ int hv_domain_create(struct hv *hv, bool dom0, const char *name, enum hv_type ty
 	hv_log(hv, "d%u: created, name %s, type %s", domid, name, hv_type_name(domain->type));
 	*created = domain;
 	return 0;
+}
+
+int hv_domain_create(struct hv *hv, bool dom0, const char *name, enum hv_type type, struct hv_domain **domain)
+{
+	return create(hv, dom0, name, type, NULL, domain);
+}
+
+int hv_domain_create_as(struct hv *hv, const char *name, enum hv_type type, const char *uuid,
+			struct hv_domain **domain)
+{
+	return create(hv, false, name, type, uuid, domain);
 }
 
 void hv_domain_become_zombie(struct hv_domain *domain)
@@ -350,54 +505,6 @@ void hv_domain_reap(struct hv_domain *domain)
 	hv_domain_free(domain);
 }
 
-static void drop_clients(struct hv_domain *domain)
-{
-	while (domain->clients)
-		hv_client_free(domain->clients, true);
-	hv_evtchn_orphans_free(domain);
-}
-
-void hv_domain_destroy(struct hv_domain *domain)
-{
-	struct hv *hv = domain->hv;
-
-	hv_saving_cancel(domain);
-	/* Nothing that happens to its processes from here on shows at the other end of a channel. */
-	if (domain->state == HV_SUSPENDED) {
-		LL_DELETE2(hv->suspended, domain, next_suspended);
-	} else {
-		domain->state = HV_DYING;
-	}
-	hv_log(hv, "d%u: destroyed", domain->domid);
-	if (domain->listener)
-		evconnlistener_free(domain->listener);
-	domain->listener = NULL;
-	hv_processes_kill(domain);
-	sim_store_unlisten(hv->store, domain->domid);
-	drop_clients(domain);
-	if (domain->state == HV_SUSPENDED) {
-		/* Its domid has gone with the save. */
-		hv_domain_free(domain);
-		return;
-	}
-	hv_evtchn_domain_gone(domain);
-	hv_grant_domid_dies(domain);
-	hv_domain_remove_home(hv, domain->domid, domain->uuid);
-	hv_domain_become_zombie(domain);
-}
-
-void hv_domain_pause(struct hv_domain *domain)
-{
-	domain->state = HV_PAUSED;
-	hv_processes_signal(domain, SIGSTOP);
-}
-
-void hv_domain_unpause(struct hv_domain *domain)
-{
-	domain->state = HV_RUNNING;
-	hv_processes_signal(domain, SIGCONT);
-}
-
 int hv_domain_rename(struct hv_domain *domain, const char *name)
 {
 	char base[64];
@@ -412,28 +519,7 @@ int hv_domain_rename(struct hv_domain *domain, const char *name)
 	domain->name = copy;
 	snprintf(base, sizeof(base), "/vm/%s", domain->uuid);
 	if (domain->type != HV_DOM0)
-		write_node(domain, base, "name", name, false);
+		write_node(domain, base, "name", name, TOOLSTACK);
 	snprintf(base, sizeof(base), "/local/domain/%u", domain->domid);
-	return write_node(domain, base, "name", name, false);
-}
-
-void hv_domains_free(struct hv *hv)
-{
-	struct hv_domain *domain, *next;
-
-	hv->stopping = true;
-	HASH_ITER(hh, hv->domains, domain, next)
-		hv_saving_cancel(domain);
-	while (hv->suspended)
-		hv_domain_destroy(hv->suspended);
-	hv_processes_kill_all(hv);
-	HASH_ITER(hh, hv->domains, domain, next) {
-		if (domain->state != HV_ZOMBIE)
-			domain->state = HV_DYING;
-		drop_clients(domain);
-	}
-	HASH_ITER(hh, hv->domains, domain, next) {
-		HASH_DEL(hv->domains, domain);
-		hv_domain_free(domain);
-	}
+	return write_node(domain, base, "name", name, TOOLSTACK);
 }

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -13,6 +14,8 @@
 
 static void handle_free(struct hv_handle *handle)
 {
+	free(handle->heirs.client);
+	hv_order_forget(handle);
 	if (handle->page)
 		munmap(handle->page, sizeof(*handle->page));
 	if (handle->page_fd >= 0)
@@ -29,6 +32,7 @@ int hv_evtchn_open(struct hv_client *client, struct sim_reply *reply, int fds[2]
 
 	if (!handle)
 		return -ENOMEM;
+	handle->diverted = -1;
 	handle->eventfd = eventfd(0, EFD_CLOEXEC | EFD_SEMAPHORE);
 	handle->page_fd = memfd_create("xensim-evtchn", MFD_CLOEXEC);
 	if (handle->eventfd < 0 || handle->page_fd < 0 ||
@@ -38,9 +42,11 @@ int hv_evtchn_open(struct hv_client *client, struct sim_reply *reply, int fds[2]
 	if (page == MAP_FAILED)
 		goto fail;
 	handle->page = page;
+	handle->page->slots = client->domain->type == HV_DOM0 ? SIM_DOM0_SLOTS : SIM_GUEST_SLOTS;
 	handle->client = client;
 	handle->domain = client->domain;
-	handle->id = ++client->next_id;
+	handle->id = ++client->domain->hv->next_id;
+	handle->number = ++client->domain->handles_made;
 	DL_APPEND(client->handles, handle);
 	reply->id = handle->id;
 	fds[0] = handle->eventfd;
@@ -51,14 +57,90 @@ fail:
 	return -ENFILE;
 }
 
-static struct hv_handle *find_handle(struct hv_client *client, uint32_t id)
+static struct hv_handle *find_in(struct hv_handle *handles, uint32_t id)
 {
 	struct hv_handle *handle;
 
-	DL_FOREACH(client->handles, handle)
+	DL_FOREACH(handles, handle)
 		if (handle->id == id)
 			return handle;
 	return NULL;
+}
+
+/* A handle may be used by who has inherited its descriptor, too. */
+static struct hv_handle *find_handle(const struct hv_client *client, uint32_t id)
+{
+	struct hv_handle *handle = find_in(client->handles, id);
+	const struct hv_client *other;
+
+	DL_FOREACH(client->domain->clients, other)
+		handle = handle ? handle : find_in(other->handles, id);
+	return handle ? handle : find_in(client->domain->orphans, id);
+}
+
+bool hv_evtchn_inherit(struct hv_client *client, uint32_t id)
+{
+	struct hv_handle *handle = find_handle(client, id);
+
+	return handle && hv_heirs_add(&handle->heirs, client) == 0;
+}
+
+/* The handle with that eventfd, of any process of the domain. */
+static struct hv_handle *find_by_eventfd(const struct hv_domain *domain, uint32_t eventfd_id)
+{
+	const struct hv_client *client;
+	struct hv_handle *handle;
+	char path[64];
+
+	DL_FOREACH(domain->clients, client) {
+		DL_FOREACH(client->handles, handle) {
+			snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", handle->eventfd);
+			if (hv_eventfd_id(path) == (int)eventfd_id)
+				return handle;
+		}
+	}
+	DL_FOREACH(domain->orphans, handle) {
+		snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", handle->eventfd);
+		if (hv_eventfd_id(path) == (int)eventfd_id)
+			return handle;
+	}
+	return NULL;
+}
+
+int hv_evtchn_adopt(struct hv_client *client, uint32_t eventfd_id, struct sim_reply *reply, int fds[2],
+		    unsigned *fd_count)
+{
+	struct hv_handle *handle = find_by_eventfd(client->domain, eventfd_id);
+
+	if (!handle)
+		return -EINVAL;
+	if (handle->client != client && hv_heirs_add(&handle->heirs, client) < 0)
+		return -ENOMEM;
+	reply->id = handle->id;
+	fds[0] = handle->page_fd;
+	*fd_count = 1;
+	return 0;
+}
+
+int hv_evtchn_restrict(struct hv_client *client, const struct sim_request *request)
+{
+	struct hv_handle *handle = find_handle(client, request->id);
+
+	if (!handle)
+		return -EINVAL;
+	if (handle->is_restricted)
+		return -EACCES;
+	if (request->domid == 0 || request->domid >= HV_FIRST_RESERVED_DOMID)
+		return -EINVAL;
+	handle->is_restricted = true;
+	handle->restricted_to = request->domid;
+	return 0;
+}
+
+/* A number that a program gives: its own domain has one more. */
+static uint32_t resolve(const struct hv_client *client, uint32_t domid)
+{
+	return domid == HV_DOMID_SELF ? client->domain->domid : domid;
 }
 
 /* Makes the port's user ask for its peer again at its next notification. */
@@ -71,7 +153,7 @@ static void peer_changed(struct hv_port *port)
 static void set_pending(struct hv_port *port)
 {
 	if (port->handle)
-		sim_evtchn_set_pending(port->handle->page, port->handle->eventfd, port->number);
+		sim_evtchn_set_pending(port->handle->page, hv_order_wake_fd(port->handle), port->number);
 }
 
 void hv_evtchn_fire(struct hv_port *port)
@@ -80,13 +162,13 @@ void hv_evtchn_fire(struct hv_port *port)
 		set_pending(port->peer);
 }
 
-static uint64_t tokens(const struct hv_handle *handle)
+static uint64_t tokens(int eventfd)
 {
 	char path[64], line[128];
 	unsigned long long count = UINT64_MAX;
 	FILE *file;
 
-	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", handle->eventfd);
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", eventfd);
 	file = fopen(path, "re");
 	while (file && fgets(line, sizeof(line), file))
 		if (sscanf(line, "eventfd-count: %llx", &count) == 1)
@@ -96,17 +178,27 @@ static uint64_t tokens(const struct hv_handle *handle)
 	return count;
 }
 
+static uint64_t tokens_of(const struct hv_handle *handle)
+{
+	return tokens(handle->eventfd) + (handle->diverted < 0 ? 0 : tokens(handle->diverted));
+}
+
 void hv_evtchn_complete(struct hv_client *client)
 {
-	for (uint32_t i = 0; client->handles && i < SIM_MAX_PORTS; i++) {
+	for (uint32_t i = 0; client->handles && i < client->domain->port_room; i++) {
 		struct hv_port *port = client->domain->port[i], *peer = port ? port->peer : NULL;
 
 		if (!peer || !peer->handle || !port->handle || port->handle->client != client)
 			continue;
 		if (atomic_load(&peer->handle->page->port[peer->number]) & SIM_PORT_SENDING)
-			sim_evtchn_complete(peer->handle->page, peer->handle->eventfd, peer->number,
-					    tokens(peer->handle));
+			sim_evtchn_complete(peer->handle->page, hv_order_wake_fd(peer->handle), peer->number,
+					    tokens_of(peer->handle));
 	}
+}
+
+struct hv_port *hv_evtchn_port(const struct hv_domain *domain, uint32_t number)
+{
+	return number < domain->port_room ? domain->port[number] : NULL;
 }
 
 /* Closes a port as Xen does: the other end is unbound again, and isn't notified. */
@@ -137,7 +229,7 @@ static void port_unbind(struct hv_port *port)
 
 struct hv_port *hv_evtchn_hold(struct hv_domain *domain, uint32_t number)
 {
-	struct hv_port *port = number < SIM_MAX_PORTS ? domain->port[number] : NULL;
+	struct hv_port *port = hv_evtchn_port(domain, number);
 
 	if (!port || !port->handle)
 		return NULL;
@@ -159,21 +251,37 @@ void hv_evtchn_release(struct hv_port *port, bool fire)
 	}
 }
 
+static bool make_room(struct hv_domain *domain, uint32_t number)
+{
+	uint32_t room = domain->port_room ? domain->port_room : 32;
+	struct hv_port **more;
+
+	if (number < domain->port_room)
+		return true;
+	while (room <= number)
+		room *= 2;
+	more = realloc(domain->port, room * sizeof(struct hv_port *));
+	if (!more)
+		return false;
+	memset(more + domain->port_room, 0, (room - domain->port_room) * sizeof(struct hv_port *));
+	domain->port = more;
+	domain->port_room = room;
+	return true;
+}
+
 static int port_new(struct hv_handle *handle, uint32_t remote_domid, struct hv_port **new_port)
 {
 	struct hv_domain *domain = handle->domain;
 	struct hv_port *port;
 	uint32_t number = HV_FIRST_PORT;
 
-	if (domain->port_count >= domain->port_limit)
+	if (hv_refused(&domain->refuse_binds) || domain->port_count >= domain->port_limit)
 		return -ENOSPC;
-	while (number < SIM_MAX_PORTS && domain->port[number])
+	while (hv_evtchn_port(domain, number))
 		number++;
-	if (number == SIM_MAX_PORTS)
-		return -ENOSPC;
-	port = calloc(1, sizeof(*port));
+	port = number < SIM_MAX_PORTS && make_room(domain, number) ? calloc(1, sizeof(*port)) : NULL;
 	if (!port)
-		return -ENOMEM;
+		return number < SIM_MAX_PORTS ? -ENOMEM : -ENOSPC;
 	port->domain = domain;
 	port->handle = handle;
 	port->number = number;
@@ -209,12 +317,17 @@ int hv_evtchn_bind_unbound(struct hv_client *client, const struct sim_request *r
 	struct hv_port *port;
 	int r;
 
+	uint32_t domid = resolve(client, request->domid);
+
 	if (!handle)
 		return -EINVAL;
-	if (!hv_may_share(client->domain->hv, client->domain->domid, request->domid))
+	/* The driver can't tell for whom Xen would take it. */
+	if (handle->is_restricted)
+		return -EACCES;
+	if (!hv_may_share(client->domain->hv, client->domain->domid, domid))
 		return -EPERM;
 	/* Xen doesn't ask whether that domain exists. */
-	r = port_new(handle, request->domid, &port);
+	r = port_new(handle, domid, &port);
 	if (r == 0)
 		reply->port = port->number;
 	return r;
@@ -225,32 +338,30 @@ int hv_evtchn_bind_interdomain(struct hv_client *client, const struct sim_reques
 {
 	struct hv_handle *handle = find_handle(client, request->id);
 	struct hv_domain *remote_domain;
-	struct hv_port *port, *remote = NULL;
+	struct hv_port *port, *remote;
+	uint32_t domid = resolve(client, request->domid);
 	int r;
 
-	if (!handle || request->domid >= HV_FIRST_RESERVED_DOMID || request->port >= SIM_MAX_PORTS)
+	if (!handle)
 		return -EINVAL;
-	remote_domain = hv_domain_by_id(client->domain->hv, request->domid);
+	if (handle->is_restricted && handle->restricted_to != request->domid)
+		return -EACCES;
+	remote_domain = hv_domain_by_id(client->domain->hv, domid);
 	if (!remote_domain)
 		return -ESRCH;
-	/* A dead domain that others still map takes bindings, which lead nowhere. */
-	if (remote_domain->state != HV_ZOMBIE) {
-		remote = remote_domain->port[request->port];
-		if (!remote || remote->peer || !remote->handle ||
-		    remote->remote_domid != client->domain->domid)
-			return -EINVAL;
-	}
-	if (!hv_may_share(client->domain->hv, client->domain->domid, request->domid))
+	/* A dead domain that others still map has none. */
+	remote = hv_evtchn_port(remote_domain, request->port);
+	if (!remote || remote->peer || !remote->handle || remote->remote_domid != client->domain->domid)
+		return -EINVAL;
+	if (!hv_may_share(client->domain->hv, client->domain->domid, domid))
 		return -EPERM;
-	r = port_new(handle, request->domid, &port);
+	r = port_new(handle, domid, &port);
 	if (r < 0)
 		return r;
 	reply->port = port->number;
-	if (remote) {
-		port->peer = remote;
-		remote->peer = port;
-		peer_changed(remote);
-	}
+	port->peer = remote;
+	remote->peer = port;
+	peer_changed(remote);
 	/* A notification may have been lost before, so Xen always sets the new port pending. */
 	set_pending(port);
 	return 0;
@@ -273,7 +384,7 @@ int hv_evtchn_unbind(struct hv_client *client, const struct sim_request *request
 
 	if (!handle || request->port >= SIM_MAX_PORTS)
 		return -EINVAL;
-	port = client->domain->port[request->port];
+	port = hv_evtchn_port(client->domain, request->port);
 	if (!port || port->handle != handle)
 		return is_stale(handle, "unbind") ? 0 : -ENOTCONN;
 	port_unbind(port);
@@ -285,7 +396,7 @@ static void handle_close(struct hv_handle *handle)
 	struct hv_domain *domain = handle->domain;
 
 	is_stale(handle, "close");
-	for (uint32_t i = 0; handle->ports && i < SIM_MAX_PORTS; i++)
+	for (uint32_t i = 0; handle->ports && i < domain->port_room; i++)
 		if (domain->port[i] && domain->port[i]->handle == handle)
 			port_unbind(domain->port[i]);
 	handle_free(handle);
@@ -320,7 +431,11 @@ static void watch_orphans(struct hv *hv)
 static void handle_release(struct hv_handle *handle)
 {
 	DL_DELETE(handle->client->handles, handle);
-	handle->client = NULL;
+	handle->client = hv_heirs_take(&handle->heirs);
+	if (handle->client) {
+		DL_APPEND(handle->client->handles, handle);
+		return;
+	}
 	if ((handle->ports || handle->stale) && hv_eventfd_is_held(handle->domain, handle)) {
 		DL_APPEND(handle->domain->orphans, handle);
 		watch_orphans(handle->domain->hv);
@@ -335,12 +450,21 @@ int hv_evtchn_close(struct hv_client *client, uint32_t id)
 
 	if (!handle)
 		return -EINVAL;
-	handle_release(handle);
+	if (!hv_heirs_remove(&handle->heirs, client) && handle->client == client)
+		handle_release(handle);
 	return 0;
 }
 
 void hv_evtchn_client_gone(struct hv_client *client, bool silent)
 {
+	struct hv_client *other;
+	struct hv_handle *theirs;
+
+	DL_FOREACH(client->domain->clients, other)
+		DL_FOREACH(other->handles, theirs)
+			hv_heirs_remove(&theirs->heirs, client);
+	DL_FOREACH(client->domain->orphans, theirs)
+		hv_heirs_remove(&theirs->heirs, client);
 	while (client->handles) {
 		struct hv_handle *handle = client->handles;
 
@@ -382,7 +506,7 @@ void hv_evtchn_orphans_free(struct hv_domain *domain)
  * notification. */
 void hv_evtchn_domain_gone(struct hv_domain *domain)
 {
-	for (uint32_t i = 0; i < SIM_MAX_PORTS; i++) {
+	for (uint32_t i = 0; i < domain->port_room; i++) {
 		struct hv_port *port = domain->port[i];
 
 		if (!port)
@@ -416,11 +540,13 @@ int hv_evtchn_peer(struct hv_client *client, const struct sim_request *request, 
 		return -EINVAL;
 	/* A stale or unbound port has no peer, which is an answer as well. */
 	reply->sequence = atomic_load(&handle->page->sequence[request->port]);
-	port = client->domain->port[request->port];
+	port = hv_evtchn_port(client->domain, request->port);
+	if (request->count && (!port || port->handle != handle))
+		return -ENOTCONN;
 	if (!port || port->handle != handle || !port->peer || !port->peer->handle)
 		return 0;
 	reply->port = port->peer->number;
-	fds[0] = port->peer->handle->eventfd;
+	fds[0] = hv_order_wake_fd(port->peer->handle);
 	fds[1] = port->peer->handle->page_fd;
 	*fd_count = 2;
 	return 0;

@@ -11,9 +11,6 @@
 #include <unistd.h>
 #include <utlist.h>
 
-/* References wrap late, so that a stale one leads nowhere for long. */
-#define LAST_REF (1u << 20)
-
 static char *limit_path(const struct hv_domain *domain)
 {
 	char *path;
@@ -52,15 +49,6 @@ int hv_grant_set_limit(const struct hv_domain *domain, uint32_t limit)
 	return fclose(file) ? -errno : r;
 }
 
-static bool refused(uint32_t *fault)
-{
-	if (*fault == 0)
-		return false;
-	if (*fault != UINT32_MAX)
-		--*fault;
-	return true;
-}
-
 static void drop_ref(struct hv_share *share, uint32_t index)
 {
 	struct hv_ref *ref;
@@ -70,7 +58,9 @@ static void drop_ref(struct hv_share *share, uint32_t index)
 	HASH_FIND(hh, share->domain->refs, &share->page[index].ref, sizeof(uint32_t), ref);
 	if (ref) {
 		HASH_DEL(share->domain->refs, ref);
-		free(ref);
+		/* Linux takes the one that came free last for the next page. */
+		ref->share = NULL;
+		LL_PREPEND2(share->domain->free_refs, ref, next_free);
 	}
 	share->page[index].ref = 0;
 	if (--share->refs == 0)
@@ -91,6 +81,7 @@ static void share_free(struct hv_share *share)
 	for (uint32_t i = 0; i < share->count; i++)
 		drop_ref(share, i);
 	free(share->copy);
+	free(share->heirs.client);
 	if (share->fd >= 0)
 		close(share->fd);
 	if (share->fd_read_only >= 0)
@@ -110,16 +101,16 @@ static struct hv_share *find_share(struct hv_client *client, uint32_t id)
 
 static int add_ref(struct hv_domain *domain, struct hv_share *share, uint32_t index)
 {
-	struct hv_ref *ref = malloc(sizeof(*ref)), *taken;
+	struct hv_ref *ref = domain->free_refs;
 
-	if (!ref)
-		return -ENOMEM;
-	do {
-		if (domain->next_ref < SIM_FIRST_REF || domain->next_ref >= LAST_REF)
-			domain->next_ref = SIM_FIRST_REF;
-		ref->ref = domain->next_ref++;
-		HASH_FIND(hh, domain->refs, &ref->ref, sizeof(uint32_t), taken);
-	} while (taken);
+	if (ref) {
+		LL_DELETE2(domain->free_refs, ref, next_free);
+	} else {
+		ref = malloc(sizeof(*ref));
+		if (!ref)
+			return -ENOMEM;
+		ref->ref = SIM_FIRST_REF + domain->new_refs++;
+	}
 	ref->share = share;
 	ref->index = index;
 	HASH_ADD(hh, domain->refs, ref, sizeof(uint32_t), ref);
@@ -161,7 +152,8 @@ int hv_grant_share(struct hv_client *client, const struct sim_request *request, 
 	if (request->count == 0 || request->count > SIM_MAX_SHARE ||
 	    request->domid >= HV_FIRST_RESERVED_DOMID)
 		return -EINVAL;
-	if (refused(&domain->refuse_grants) || domain->shared_pages + request->count > hv_grant_limit(domain))
+	if (hv_refused(&domain->refuse_grants) ||
+	    domain->shared_pages + request->count > hv_grant_limit(domain))
 		return -ENOSPC;
 	share = calloc(1, sizeof(*share) + request->count * sizeof(share->page[0]));
 	if (!share)
@@ -173,7 +165,7 @@ int hv_grant_share(struct hv_client *client, const struct sim_request *request, 
 	share->notify_offset = request->notify_offset;
 	share->domain = domain;
 	share->owner = client;
-	share->id = ++client->next_id;
+	share->id = ++domain->hv->next_id;
 
 	r = share_make_pages(share);
 	for (uint32_t i = 0; r == 0 && i < share->count; i++)
@@ -203,9 +195,24 @@ static void clear_byte(const struct hv_share *share, uint32_t index, uint32_t of
 		hv_log(share->domain->hv, "clearing a live byte failed: %m");
 }
 
+/* Lets a process that has inherited the share be its owner. */
+static bool share_hand_over(struct hv_share *share)
+{
+	struct hv_client *heir = hv_heirs_take(&share->heirs);
+
+	if (!heir)
+		return false;
+	DL_DELETE(share->owner->shares, share);
+	share->owner = heir;
+	DL_APPEND(heir->shares, share);
+	return true;
+}
+
 /* Ends the owner's mapping of the share. */
 static void share_end(struct hv_share *share, bool silent)
 {
+	if (share_hand_over(share))
+		return;
 	/* Linux clears it in the owner's page, which after a restore isn't any more what others have mapped. */
 	if (!silent)
 		clear_byte(share, share->is_restored ? share->count : 0, share->notify_offset);
@@ -224,11 +231,18 @@ static void share_end(struct hv_share *share, bool silent)
 int hv_grant_unshare(struct hv_client *client, uint32_t id)
 {
 	struct hv_share *share = find_share(client, id);
+	struct hv_client *other;
 
-	if (!share)
-		return -EINVAL;
-	share_end(share, false);
-	return 0;
+	if (share) {
+		share_end(share, false);
+		return 0;
+	}
+	DL_FOREACH(client->domain->clients, other) {
+		share = find_share(other, id);
+		if (share && hv_heirs_remove(&share->heirs, client))
+			return 0;
+	}
+	return -EINVAL;
 }
 
 /* Xen refuses a reference that doesn't exist, is another domain's, which XSM forbids, or is read-only: gntdev answers EINVAL to
@@ -277,7 +291,7 @@ int hv_grant_map(struct hv_client *client, const struct sim_request *request, st
 	struct hv_mapping *mapping;
 	int r = 0;
 
-	if (request->count == 0 || request->count > SIM_MAX_MAP || refused(&client->domain->refuse_maps))
+	if (request->count == 0 || request->count > SIM_MAX_MAP || hv_refused(&client->domain->refuse_maps))
 		return -EINVAL;
 	mapping = calloc(1, sizeof(*mapping) + request->count * sizeof(mapping->page[0]));
 	if (!mapping)
@@ -291,7 +305,7 @@ int hv_grant_map(struct hv_client *client, const struct sim_request *request, st
 		free(mapping);
 		return r;
 	}
-	mapping->id = ++client->next_id;
+	mapping->id = ++client->domain->hv->next_id;
 	mapping->count = request->count;
 	mapping->notify_offset = request->notify_offset;
 	for (uint32_t i = 0; i < mapping->count; i++) {
@@ -329,6 +343,13 @@ static void unmap_pages(struct hv_client *client, struct hv_mapping *mapping)
 
 static void mapping_end(struct hv_client *client, struct hv_mapping *mapping, bool silent)
 {
+	struct hv_client *heir = hv_heirs_take(&mapping->heirs);
+
+	if (heir) {
+		DL_DELETE(client->mappings, mapping);
+		DL_APPEND(heir->mappings, mapping);
+		return;
+	}
 	if (!silent && mapping->count)
 		clear_byte(mapping->page[0].share, mapping->page[0].index, mapping->notify_offset);
 	if (mapping->notify_port)
@@ -338,21 +359,128 @@ static void mapping_end(struct hv_client *client, struct hv_mapping *mapping, bo
 	free(mapping);
 }
 
-int hv_grant_unmap(struct hv_client *client, uint32_t id)
+static struct hv_mapping *find_mapping(struct hv_client *client, uint32_t id)
 {
 	struct hv_mapping *mapping;
 
 	DL_FOREACH(client->mappings, mapping)
 		if (mapping->id == id)
-			break;
+			return mapping;
+	return NULL;
+}
+
+int hv_grant_unmap(struct hv_client *client, uint32_t id)
+{
+	struct hv_mapping *mapping = find_mapping(client, id);
+	struct hv_client *other;
+
+	if (mapping) {
+		mapping_end(client, mapping, false);
+		return 0;
+	}
+	DL_FOREACH(client->domain->clients, other) {
+		mapping = find_mapping(other, id);
+		if (mapping && hv_heirs_remove(&mapping->heirs, client))
+			return 0;
+	}
+	return -EINVAL;
+}
+
+int hv_grant_unmap_pages(struct hv_client *client, uint32_t id)
+{
+	struct hv_mapping *mapping = find_mapping(client, id);
+
 	if (!mapping)
 		return -EINVAL;
-	mapping_end(client, mapping, false);
+	if (mapping->count)
+		clear_byte(mapping->page[0].share, mapping->page[0].index, mapping->notify_offset);
+	unmap_pages(client, mapping);
 	return 0;
+}
+
+int hv_grant_notify(struct hv_client *client, const struct sim_request *request)
+{
+	struct hv_share *share = find_share(client, request->id);
+	struct hv_mapping *mapping = share ? NULL : find_mapping(client, request->id);
+	struct hv_port *port, **current;
+	int r;
+
+	if (!share && !mapping)
+		return -EINVAL;
+	r = check_notify(client, request, &port);
+	if (r < 0)
+		return r;
+	current = share ? &share->notify_port : &mapping->notify_port;
+	if (*current)
+		hv_evtchn_release(*current, false);
+	*current = port;
+	if (share)
+		share->notify_offset = request->notify_offset;
+	else
+		mapping->notify_offset = request->notify_offset;
+	return 0;
+}
+
+/* The status is Xen's, whose names are in xen/grant_table.h. */
+int hv_grant_copy_page(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply,
+		       int *fd)
+{
+	enum { GENERAL_ERROR = 1, BAD_DOMAIN = 2, BAD_REFERENCE = 3, NOT_PERMITTED = 8 };
+	const struct hv_domain *granter;
+	const struct hv_share *share;
+	struct hv_ref *ref = NULL;
+	uint32_t domid = request->domid == HV_DOMID_SELF ? client->domain->domid : request->domid;
+
+	granter = hv_domain_by_id(client->domain->hv, domid);
+	if (granter)
+		HASH_FIND(hh, granter->refs, &request->port, sizeof(uint32_t), ref);
+	share = ref ? ref->share : NULL;
+	if (!granter)
+		reply->id = BAD_DOMAIN;
+	else if (!hv_may_share(client->domain->hv, client->domain->domid, domid))
+		reply->id = NOT_PERMITTED;
+	else if (!share)
+		reply->id = BAD_REFERENCE;
+	else if (share->granted_domid != client->domain->domid || (request->writable && !share->writable))
+		reply->id = GENERAL_ERROR;
+	else {
+		*fd = share->writable ? share->fd : share->fd_read_only;
+		reply->port = ref->index;
+	}
+	return 0;
+}
+
+bool hv_grant_inherit(struct hv_client *client, uint32_t id)
+{
+	struct hv_client *other;
+
+	DL_FOREACH(client->domain->clients, other) {
+		struct hv_share *share = find_share(other, id);
+		struct hv_mapping *mapping = share ? NULL : find_mapping(other, id);
+
+		if (share || mapping)
+			return hv_heirs_add(share ? &share->heirs : &mapping->heirs, client) == 0;
+	}
+	return false;
+}
+
+static void leave_inheritance(struct hv_client *client)
+{
+	struct hv_client *other;
+	struct hv_share *share;
+	struct hv_mapping *mapping;
+
+	DL_FOREACH(client->domain->clients, other) {
+		DL_FOREACH(other->shares, share)
+			hv_heirs_remove(&share->heirs, client);
+		DL_FOREACH(other->mappings, mapping)
+			hv_heirs_remove(&mapping->heirs, client);
+	}
 }
 
 void hv_grant_client_gone(struct hv_client *client, bool silent)
 {
+	leave_inheritance(client);
 	while (client->mappings)
 		mapping_end(client, client->mappings, silent);
 	while (client->shares)
@@ -369,196 +497,6 @@ unsigned hv_grant_drop_mappings(struct hv_client *client)
 		unmap_pages(client, mapping);
 	}
 	return pages;
-}
-
-/* --- a save ----------------------------------------------------------------------------------- */
-
-static size_t share_bytes(const struct hv_share *share)
-{
-	return (size_t)share->count * SIM_PAGE_SIZE;
-}
-
-static uint8_t *read_pages(const struct hv_share *share)
-{
-	uint8_t *pages = malloc(share_bytes(share));
-
-	if (pages && pread(share->fd, pages, share_bytes(share), 0) == (ssize_t)share_bytes(share))
-		return pages;
-	free(pages);
-	return NULL;
-}
-
-/* Returns the next number, the same for the same seed on every machine (xorshift). */
-static uint32_t next_random(uint32_t *state)
-{
-	*state ^= *state << 13;
-	*state ^= *state >> 17;
-	*state ^= *state << 5;
-	return *state;
-}
-
-/* Half of the pages are copied at the first moment, the others at any later one; a quarter of those that
- * aren't copied at the last one are torn, at a multiple of 64 bytes. */
-static void choose_moment(struct hv_page *page, uint32_t random)
-{
-	page->moment = random % 2 ? 0 : 1 + random / 2 % (HV_MOMENTS - 1);
-	page->torn = page->moment + 1 < HV_MOMENTS && random / 64 % 4 == 0
-			     ? 64 * (1 + random / 256 % (SIM_PAGE_SIZE / 64 - 1))
-			     : 0;
-	page->dirty = false;
-}
-
-int hv_grant_copy_begin(struct hv_domain *domain, uint32_t seed)
-{
-	uint32_t random = seed * 2654435761u | 1;
-	struct hv_client *client;
-	struct hv_share *share;
-
-	DL_FOREACH(domain->clients, client) {
-		DL_FOREACH(client->shares, share) {
-			/* What was granted before an earlier save is nobody's but the domain's. */
-			if (share->domain != domain)
-				continue;
-			share->copy = malloc(share_bytes(share));
-			if (!share->copy)
-				return -ENOMEM;
-			for (uint32_t i = 0; i < share->count; i++)
-				choose_moment(&share->page[i], next_random(&random));
-		}
-	}
-	return 0;
-}
-
-static int copy_part(const struct hv_share *share, uint32_t page, uint32_t from, uint32_t to)
-{
-	size_t offset = (size_t)page * SIM_PAGE_SIZE + from;
-
-	return pread(share->fd, share->copy + offset, to - from, (off_t)offset) == (ssize_t)(to - from)
-		       ? 0
-		       : -EIO;
-}
-
-int hv_grant_copy(struct hv_domain *domain, uint32_t moment)
-{
-	struct hv_client *client;
-	struct hv_share *share;
-	int r = 0;
-
-	DL_FOREACH(domain->clients, client) {
-		DL_FOREACH(client->shares, share) {
-			for (uint32_t i = 0; r == 0 && share->copy && i < share->count; i++) {
-				const struct hv_page *page = &share->page[i];
-
-				if (page->moment == moment)
-					r = copy_part(share, i, page->torn, SIM_PAGE_SIZE);
-				else if (page->torn && page->moment + 1 == moment)
-					r = copy_part(share, i, 0, page->torn);
-			}
-		}
-	}
-	return r;
-}
-
-static uint32_t le16_at(const uint8_t *bytes)
-{
-	return bytes[0] | (uint32_t)bytes[1] << 8;
-}
-
-/* Returns whether the server has written its fields of a vchan's first page since it was copied: the
- * consumer index of "left", the producer index of "right", its live byte, or a bit that it shares with the
- * client. */
-static bool first_page_has_changed(const uint8_t *copy, const uint8_t *now)
-{
-	return memcmp(copy, now, 4) != 0 || memcmp(copy + 12, now + 12, 4) != 0 ||
-	       memcmp(copy + 21, now + 21, 3) != 0;
-}
-
-/*
- * Marks the pages of a vchan that the domain itself has written. Xen copies a page once more if the domain
- * wrote to it, not if others did through their mapping. A vchan's first page tells who writes where
- * (xen/io/libxenvchan.h): both write to that page, the client to the ring "left", whose pages come first, and
- * the server, which grants, to "right".
- */
-static void mark_ring_pages(struct hv_domain *domain, struct hv_share *share, const uint8_t *first)
-{
-	uint32_t left = le16_at(first + 16), right = le16_at(first + 18), number;
-	struct hv_ref *ref;
-
-	if (first_page_has_changed(share->copy, first))
-		share->page[0].dirty = true;
-	left = left >= 12 && left <= 20 ? 1u << (left - 12) : 0;
-	right = right >= 12 && right <= 20 ? 1u << (right - 12) : 0;
-	for (uint32_t i = left; i < left + right && 24 + 4 * i + 4 <= SIM_PAGE_SIZE; i++) {
-		memcpy(&number, first + 24 + 4 * i, sizeof(number));
-		HASH_FIND(hh, domain->refs, &number, sizeof(number), ref);
-		if (ref)
-			ref->share->page[ref->index].dirty = true;
-	}
-}
-
-/* Of a page that nobody else can write, the domain's own writes are all that there is. */
-static bool is_outdated(const struct hv_share *share, uint32_t index)
-{
-	return share->page[index].dirty || !share->writable || share->page[index].maps == 0;
-}
-
-static int make_image_of(struct hv_share *share, bool live)
-{
-	uint8_t *pages = read_pages(share);
-	int r = pages ? 0 : -ENOMEM;
-
-	for (uint32_t i = 0; pages && share->copy && i < share->count; i++)
-		if (!live || !is_outdated(share, i))
-			memcpy(pages + (size_t)i * SIM_PAGE_SIZE, share->copy + (size_t)i * SIM_PAGE_SIZE,
-			       SIM_PAGE_SIZE);
-	if (r == 0 && (ftruncate(share->fd, 2 * (off_t)share_bytes(share)) < 0 ||
-		       pwrite(share->fd, pages, share_bytes(share), (off_t)share_bytes(share)) !=
-			       (ssize_t)share_bytes(share)))
-		r = -EIO;
-	free(pages);
-	share->is_restored = r == 0;
-	return r;
-}
-
-static int mark_vchan(struct hv_domain *domain, struct hv_share *share)
-{
-	uint8_t *pages = read_pages(share);
-
-	if (!pages)
-		return -ENOMEM;
-	mark_ring_pages(domain, share, pages);
-	free(pages);
-	return 0;
-}
-
-int hv_grant_make_image(struct hv_domain *domain, bool live)
-{
-	struct hv_client *client;
-	struct hv_share *share;
-	int r = 0;
-
-	DL_FOREACH(domain->clients, client)
-		DL_FOREACH(client->shares, share)
-			if (r == 0 && live && share->copy && share->notify_port)
-				r = mark_vchan(domain, share);
-	DL_FOREACH(domain->clients, client)
-		DL_FOREACH(client->shares, share)
-			if (r == 0 && share->domain == domain)
-				r = make_image_of(share, live);
-	return r;
-}
-
-void hv_grant_copy_end(struct hv_domain *domain)
-{
-	struct hv_client *client;
-	struct hv_share *share;
-
-	DL_FOREACH(domain->clients, client) {
-		DL_FOREACH(client->shares, share) {
-			free(share->copy);
-			share->copy = NULL;
-		}
-	}
 }
 
 uint32_t hv_grant_mapped_pages(const struct hv_client *client)
@@ -598,6 +536,9 @@ void hv_grant_domid_gone(struct hv_domain *domain)
 
 	HASH_ITER(hh, domain->refs, ref, next)
 		drop_ref(ref->share, ref->index);
+	LL_FOREACH_SAFE2(domain->free_refs, ref, next, next_free)
+	free(ref);
+	domain->free_refs = NULL;
 }
 
 /* Overwrites an index of a ring page: one page with an unmap notification, as each vchan has it. */

@@ -40,6 +40,9 @@ void hv_log(struct hv *hv, const char *format, ...)
 	va_start(arguments, format);
 	log_line(hv, "", format, arguments);
 	va_end(arguments);
+	va_start(arguments, format);
+	hv_record_host(hv, format, arguments);
+	va_end(arguments);
 }
 
 void hv_kernel_log(struct hv_domain *domain, const char *format, ...)
@@ -94,22 +97,25 @@ static int open_log(struct hv *hv)
 {
 	char *path;
 
-	if (asprintf(&path, "%s/xensim.log", hv->dir) < 0)
+	if (asprintf(&path, "%s/" HV_LOG, hv->dir) < 0)
 		return -ENOMEM;
 	hv->log = fopen(path, "ae");
 	free(path);
 	return hv->log ? 0 : -errno;
 }
 
-static int start(struct hv *hv, unsigned domains)
+static int start(struct hv *hv, unsigned domains, bool like_xenstored)
 {
+	struct sim_store_options options;
 	struct hv_domain *domain;
 	int r = open_log(hv);
 
 	if (r < 0)
 		return complain("cannot write the log", r);
 	hv->base = event_base_new();
-	hv->store = hv->base ? sim_store_new(hv->base, NULL) : NULL;
+	sim_store_options_init(&options);
+	options.like_xenstored = like_xenstored;
+	hv->store = hv->base ? sim_store_new(hv->base, &options) : NULL;
 	if (!hv->store)
 		return complain("cannot start", -ENOMEM);
 	r = hv_domain_create(hv, true, NULL, HV_DOM0, &domain);
@@ -136,9 +142,11 @@ static void finish(struct hv *hv)
 		evconnlistener_free(hv->admin);
 	LL_FOREACH_SAFE(hv->forbidden, forbidden, next)
 		free(forbidden);
+	hv_order_end(hv);
 	hv_domains_free(hv);
 	if (hv->store)
-		sim_store_free(hv->store);
+		hv_record_end(hv);
+	sim_store_free(hv->store);
 	if (hv->base)
 		event_base_free(hv->base);
 	if (hv->log)
@@ -148,7 +156,7 @@ static void finish(struct hv *hv)
 	free(hv->dir);
 }
 
-int hv_run(const char *dir, unsigned domains, int ready_fd)
+int hv_run(const char *dir, unsigned domains, bool like_xenstored, int ready_fd)
 {
 	struct hv hv = {.next_domid = 1};
 	struct event *terminate = NULL, *interrupt = NULL;
@@ -159,7 +167,7 @@ int hv_run(const char *dir, unsigned domains, int ready_fd)
 	hv.dir = strdup(dir);
 	if (!hv.dir)
 		return -ENOMEM;
-	r = start(&hv, domains);
+	r = start(&hv, domains, like_xenstored);
 	if (r == 0) {
 		terminate = evsignal_new(hv.base, SIGTERM, on_signal, &hv);
 		interrupt = evsignal_new(hv.base, SIGINT, on_signal, &hv);

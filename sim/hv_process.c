@@ -228,7 +228,9 @@ size_t hv_processes_count(struct hv_process_table *table, const struct hv_domain
 /* The processes of a domain; NULL: of all that aren't zombies. Returns how many; the caller frees `pids`. */
 static size_t find(const struct hv *hv, const struct hv_domain *only, pid_t **pids)
 {
-	struct hv_process_table *table = hv_process_table_new();
+	/* Nothing was ever started in a domain without files. */
+	const bool none = only && !only->has_files && !only->clients;
+	struct hv_process_table *table = none ? NULL : hv_process_table_new();
 	struct hv_domain *domain, *next;
 	size_t count = 0, found = 0;
 
@@ -254,6 +256,11 @@ static size_t find(const struct hv *hv, const struct hv_domain *only, pid_t **pi
 size_t hv_processes(struct hv_domain *domain, pid_t **pids)
 {
 	return find(domain->hv, domain, pids);
+}
+
+size_t hv_processes_of_all(struct hv *hv, pid_t **pids)
+{
+	return find(hv, NULL, pids);
 }
 
 void hv_processes_add(struct hv_domain *domain, pid_t pid)
@@ -417,8 +424,7 @@ void hv_processes_kill_all(const struct hv *hv)
 	kill_found(hv, NULL);
 }
 
-/* Returns the kernel's number of an eventfd, the same for all descriptors of it. */
-static int eventfd_id(const char *fdinfo_path)
+int hv_eventfd_id(const char *fdinfo_path)
 {
 	char text[512];
 	const char *line;
@@ -433,7 +439,7 @@ static int eventfd_id(const char *fdinfo_path)
 /* Returns whether the process only holds the eventfd to send: peers do, and that isn't the open device. */
 static bool is_peer(const struct hv_domain *domain, const struct hv_handle *handle, pid_t pid)
 {
-	for (uint32_t i = 0; i < SIM_MAX_PORTS; i++) {
+	for (uint32_t i = 0; i < domain->port_room; i++) {
 		const struct hv_port *port = domain->port[i];
 
 		if (port && port->handle == handle && port->peer && port->peer->handle &&
@@ -463,7 +469,7 @@ static bool process_holds(pid_t pid, int id)
 		if (n <= 0 || !memmem(target, (size_t)n, "[eventfd]", 9))
 			continue;
 		snprintf(path, sizeof(path), "/proc/%d/fdinfo/%s", (int)pid, entry->d_name);
-		holds = eventfd_id(path) == id;
+		holds = hv_eventfd_id(path) == id;
 	}
 	if (dir)
 		closedir(dir);
@@ -479,7 +485,7 @@ bool hv_eventfd_is_held(struct hv_domain *domain, const struct hv_handle *handle
 	int id;
 
 	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", handle->eventfd);
-	id = eventfd_id(path);
+	id = hv_eventfd_id(path);
 	if (id < 0)
 		return false;
 	count = hv_processes(domain, &pids);

@@ -56,7 +56,7 @@ static struct json_object *domain_json(struct hv_domain *domain, struct hv_proce
 	json_object_object_add(object, "name", json_object_new_string(domain->name));
 	json_object_object_add(object, "uuid", json_object_new_string(domain->uuid));
 	json_object_object_add(object, "type", json_object_new_string(hv_type_name(domain->type)));
-	json_object_object_add(object, "state", json_object_new_string(hv_state_name(domain->state)));
+	json_object_object_add(object, "state", json_object_new_string(hv_state_name(domain)));
 	add_number(object, "processes", usage.processes);
 	part = json_object_new_object();
 	add_number(part, "used_pages", usage.granted);
@@ -129,7 +129,7 @@ static void print_domain(FILE *out, struct hv_domain *domain, struct hv_process_
 
 	measure(domain, table, &usage);
 	fprintf(out, "%5u  %-16s %-5s %-9s %9u %6u/%-6u %6u %6u/%-5u %6u %7u %8lu %7lu\n", domain->domid,
-		domain->name, hv_type_name(domain->type), hv_state_name(domain->state), usage.processes,
+		domain->name, hv_type_name(domain->type), hv_state_name(domain), usage.processes,
 		usage.granted, usage.limit, usage.mappings, usage.ports, usage.port_limit, usage.store.nodes,
 		usage.store.watches, usage.store.requests, usage.store.events);
 }

@@ -78,10 +78,10 @@ static void go_on(struct hv_domain *domain, const struct hv_restore_options *opt
 	DL_FOREACH(domain->clients, client)
 		hv_process_restored(client->pid,
 				    SIM_RESTORE(1 + domain->restores % 3, true, options->clock_ms));
-	hv_domain_unpause(domain);
+	hv_domain_go_on(domain);
 }
 
-static void write_shutdown(const struct hv_domain *domain, const char *value)
+void hv_domain_write_shutdown(const struct hv_domain *domain, const char *value)
 {
 	char path[64];
 
@@ -96,6 +96,9 @@ static void stop(struct hv_domain *domain, bool goes_on)
 	hv_clients_drain(domain);
 	if (!goes_on)
 		sim_store_save_domain(domain->hv->store, domain->domid, true);
+	/* Its kernel has shut down, with a reason of its own. */
+	domain->shutdown = HV_SUSPEND;
+	sim_store_tell_of_release(domain->hv->store);
 	hv_log(domain->hv, "d%u: stopped to be saved", domain->domid);
 }
 
@@ -154,6 +157,7 @@ static int end_save(struct hv_domain *domain)
 	if (r < 0)
 		return r;
 	hv_domain_remove_home(domain->hv, domain->domid, domain->uuid);
+	sim_store_release(domain->hv->store, domain->domid);
 	hv_domain_become_zombie(zombie);
 	return 0;
 }
@@ -168,6 +172,7 @@ static int end_migration(struct hv_domain *domain, const struct hv_restore_optio
 		return r;
 	r = hv_domain_resume(domain, options);
 	hv_domain_remove_home(domain->hv, zombie->domid, r < 0 ? domain->uuid : NULL);
+	sim_store_release(domain->hv->store, zombie->domid);
 	hv_domain_become_zombie(zombie);
 	return r;
 }
@@ -204,11 +209,11 @@ static int64_t do_step(struct hv_saving *saving)
 	switch (step) {
 	case NOTICE:
 		if (saving->save.notice_ms)
-			write_shutdown(saving->domain, "suspend");
+			hv_domain_write_shutdown(saving->domain, "suspend");
 		return saving->save.notice_ms / 2;
 	case ACKNOWLEDGE:
 		if (saving->save.notice_ms)
-			write_shutdown(saving->domain, "");
+			hv_domain_write_shutdown(saving->domain, "");
 		return saving->save.notice_ms - saving->save.notice_ms / 2;
 	case STOP:
 		stop(saving->domain, saving->kind == HV_CHECKPOINT);
@@ -244,7 +249,7 @@ static void on_timer(evutil_socket_t fd, short events, void *userdata)
 	/* A save that fails leaves the domain as it was. */
 	if (r < 0 && domain->state == HV_PAUSED) {
 		sim_store_save_domain(domain->hv->store, domain->domid, false);
-		hv_domain_unpause(domain);
+		hv_domain_go_on(domain);
 	}
 	finish(saving, r);
 }
@@ -329,6 +334,7 @@ int hv_domain_resume(struct hv_domain *domain, const struct hv_restore_options *
 	domain->next_suspended = NULL;
 	domain->domid = domid;
 	domain->state = HV_RUNNING;
+	domain->shutdown = HV_NOT_SHUT_DOWN;
 	HASH_ADD(hh, hv->domains, domid, sizeof(domain->domid), domain);
 	be_silent(hv, options->unaware_ms);
 	r = hv_domain_write_home(domain);

@@ -5,18 +5,20 @@
  * /sys/hypervisor and /dev/xen.
  *
  *	lib_conn.c    the process's one connection to the hypervisor process
- *	lib_gnt.c     granting, mapping, and munmap
+ *	lib_gnt.c     granting, mapping, and munmap; lib_gnttab.c: libxengnttab
  *	lib_evtchn.c  event channels
+ *	lib_device.c  the same for programs that open the devices themselves
  *	lib_call.c    hypercalls of programs: libxencall, below libxenctrl
  *	lib_path.c    paths of Xen's files
+ *	lib_pause.c   waits that a pause doesn't end
  *	lib_clock.c   clocks, which a restore moves
  *	lib_env.c     environments that are cleared
  *
  * As it replaces a kernel, it has global state per process, unlike anything else in this project.
  *
- * Fork and exec: all descriptors are CLOEXEC. A forked child has a connection of its own from its first call
- * on; the parent's grants and mappings aren't mapped in it (gntdev does the same), and event channel handles
- * that it has inherited can be held, polled and closed, not bound or unbound.
+ * Fork and exec: all descriptors are CLOEXEC, but for an event channel handle that was opened otherwise. A
+ * forked child has what its parent had, and a connection of its own, which was made before the fork, so that
+ * nothing ends while the child has it.
  */
 #ifndef XENMSG_SIM_LIB_H
 #define XENMSG_SIM_LIB_H
@@ -43,6 +45,9 @@ int sim_lib_call(const struct sim_request *request, size_t request_size, struct 
 		 size_t reply_size, struct sim_fds *fds);
 /* Opens the connection if there is none. Same errors. */
 int sim_lib_connect(void);
+/* Whether this descriptor is the connection, which no program may close. */
+bool sim_lib_has(int fd);
+int sim_lib_fd(void); /* -1: there is none yet */
 void sim_fds_close(struct sim_fds *fds);
 
 /* Returns a setting of the environment (proto.h), also if the program has cleared that; NULL: there was none
@@ -58,6 +63,9 @@ void sim_clock_move(int milliseconds);
 /* Hooks around fork, called in this order by lib_conn.c, for the locks and the child's copy of each part's
  * state. */
 void sim_gnt_before_fork(void);
+/* What a child will have: puts as many ids into the array as there is room for, and returns their number. */
+size_t sim_gnt_ids(uint32_t *ids, size_t room);
+size_t sim_evtchn_ids(uint32_t *ids, size_t room);
 void sim_gnt_after_fork(bool child);
 void sim_evtchn_before_fork(void);
 void sim_evtchn_after_fork(bool child);

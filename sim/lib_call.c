@@ -16,7 +16,7 @@
  */
 #include "config.h"
 
-#include "sim/lib.h"
+#include "sim/lib_device.h"
 
 /* Declares what is for the toolstack alone. */
 #define __XEN_TOOLS__ 1
@@ -30,6 +30,7 @@
 #include <unistd.h>
 #include <xen/event_channel.h>
 #include <xen/sysctl.h>
+#include <xen/sys/privcmd.h>
 #include <xen/version.h>
 #include <xen/xen.h>
 #include <xencall.h>
@@ -143,6 +144,8 @@ static void fill_in(struct xen_domctl_getdomaininfo *info, const struct sim_doma
 		info->flags |= XEN_DOMINF_paused;
 	if (domain->dead)
 		info->flags |= XEN_DOMINF_dying;
+	if (domain->shutdown)
+		info->flags |= XEN_DOMINF_shutdown | (domain->shutdown - 1) << XEN_DOMINF_shutdownshift;
 	memcpy(info->handle, domain->uuid, sizeof(info->handle));
 }
 
@@ -275,7 +278,7 @@ static bool kernel_lets(void)
 	return read_line(UNRESTRICTED, line, sizeof(line)) && strchr("Yy1", line[0]);
 }
 
-static long hypercall(unsigned op, uint64_t first, uint64_t second)
+long sim_hypercall(unsigned op, uint64_t first, uint64_t second)
 {
 	if (!kernel_lets())
 		return -EPERM;
@@ -294,9 +297,29 @@ static long hypercall(unsigned op, uint64_t first, uint64_t second)
 	}
 }
 
+int sim_foreign_map(const privcmd_mmapbatch_v2_t *batch)
+{
+	struct sim_domain domain;
+	int r;
+
+	if (!kernel_lets())
+		return -EPERM;
+	if (batch->num == 0 || batch->num > INT32_MAX / SIM_PAGE_SIZE)
+		return -EINVAL;
+	if (!batch->arr || !batch->err)
+		return -EFAULT;
+	r = ask(SIM_OP_DOMAIN, batch->dom, 0, &domain, sizeof(domain));
+	if (r < 0 && r != -ESRCH)
+		return r;
+	/* No domain has any frame but those that it grants, whose numbers nobody knows. */
+	for (unsigned i = 0; i < batch->num; i++)
+		batch->err[i] = r == 0 && domain.domid == batch->dom ? -EPERM : -ESRCH;
+	return 0;
+}
+
 SIM_EXPORT long xencall2L(xencall_handle *handle, unsigned op, uint64_t first, uint64_t second)
 {
-	long r = hypercall(op, first, second);
+	long r = sim_hypercall(op, first, second);
 
 	return r < 0 ? fail((int)-r) : r;
 }

@@ -11,6 +11,7 @@
 #include "config.h"
 
 #include "sim/lib.h"
+#include "sim/static.h"
 
 #include <alloca.h>
 #include <errno.h>
@@ -23,8 +24,8 @@
 
 #define PRELOAD "LD_PRELOAD"
 
-static const char *const names[] = {SIM_ENV_CONTROL,  SIM_ENV_ROOT,    SIM_ENV_DOMID, SIM_ENV_UUID,
-				    "XENSTORED_PATH", "XENMSG_SOCKET", PRELOAD};
+static const char *const names[] = {SIM_ENV_CONTROL,  SIM_ENV_ROOT,    SIM_ENV_DOMID,	SIM_ENV_UUID,
+				    "XENSTORED_PATH", "XENMSG_SOCKET", SIM_ENV_COMMAND, PRELOAD};
 #define NAMES (sizeof(names) / sizeof(names[0]))
 
 /* NAME=VALUE of those that were set when the program was started. */
@@ -134,13 +135,48 @@ static bool is_cleared(char *const *environment)
 		(__typeof__(&name))sim_next_function(&next, #name);                                          \
 	})
 
+/* Whether a program stays in the domain, and is one into which this library won't be loaded. */
+static bool needs_attendant(const char *path, char *const *environment)
+{
+	return find(environment, PRELOAD) && find(environment, SIM_ENV_ROOT) && sim_env(SIM_ENV_COMMAND) &&
+	       sim_is_static(path);
+}
+
+static size_t count_words(char *const *words)
+{
+	size_t count = 0;
+
+	while (words && words[count])
+		count++;
+	return count;
+}
+
+static char **attended_words(const char *path, char *const *words, char **attended)
+{
+	attended[0] = (char *)"xensim";
+	attended[1] = (char *)SIM_STATIC_COMMAND;
+	attended[2] = (char *)path;
+	for (size_t i = 0; i <= count_words(words); i++)
+		attended[i + 3] = words ? words[i] : NULL;
+	return attended;
+}
+
+/* The words by which xensim becomes such a program. A macro, since the caller's stack has the memory. */
+#define ATTENDED(path, words) attended_words(path, words, alloca((count_words(words) + 4) * sizeof(char *)))
+
 SIM_EXPORT int execve(const char *path, char *const argv[], char *const envp[])
 {
-	return NEXT(execve)(path, argv, COMPLETE(envp));
+	char *const *environment = COMPLETE(envp);
+
+	if (needs_attendant(path, environment))
+		return NEXT(execve)(sim_env(SIM_ENV_COMMAND), ATTENDED(path, argv), environment);
+	return NEXT(execve)(path, argv, environment);
 }
 
 SIM_EXPORT int execvpe(const char *file, char *const argv[], char *const envp[])
 {
+	if (strchr(file, '/'))
+		return execve(file, argv, envp);
 	return NEXT(execvpe)(file, argv, COMPLETE(envp));
 }
 
@@ -214,7 +250,12 @@ SIM_EXPORT int execle(const char *path, const char *first, ...)
 SIM_EXPORT int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions,
 			   const posix_spawnattr_t *attributes, char *const argv[], char *const envp[])
 {
-	return NEXT(posix_spawn)(pid, path, actions, attributes, argv, COMPLETE(envp));
+	char *const *environment = COMPLETE(envp);
+
+	if (needs_attendant(path, environment))
+		return NEXT(posix_spawn)(pid, sim_env(SIM_ENV_COMMAND), actions, attributes,
+					 ATTENDED(path, argv), environment);
+	return NEXT(posix_spawn)(pid, path, actions, attributes, argv, environment);
 }
 
 SIM_EXPORT int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_actions_t *actions,

@@ -16,8 +16,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 #include <utlist.h>
 #include <xenevtchn.h>
@@ -33,15 +37,21 @@ struct port {
 	int peer_eventfd;
 };
 
+/* An epoll instance that watches a device for edges. */
+struct edge_watch {
+	struct edge_watch *prev, *next;
+	int epoll;
+	struct epoll_event event;
+};
+
 /* The open device behind a descriptor; handles made by xenevtchn_fdopen share it. */
 struct channel_device {
 	struct channel_device *prev, *next;
 	unsigned handles;
-	bool inherited; /* from the process that forked us, or over exec: the hypervisor doesn't know it as
-			   ours */
 	uint32_t id;
 	int fd;
 	struct sim_evtchn_page *page;
+	_Atomic(struct edge_watch *) edges;
 	_Atomic(struct port *) port[SIM_MAX_PORTS];
 };
 
@@ -54,6 +64,18 @@ static struct {
 	struct channel_device *devices;
 } evtchn = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
+static void unlock_ports(struct channel_device *device)
+{
+	uint32_t end = device->page ? atomic_load(&device->page->end) : 0;
+
+	for (uint32_t i = 0; i < end && i < SIM_MAX_PORTS; i++) {
+		struct port *port = atomic_load(&device->port[i]);
+
+		if (port)
+			pthread_mutex_init(&port->lock, NULL);
+	}
+}
+
 void sim_evtchn_before_fork(void)
 {
 	pthread_mutex_lock(&evtchn.lock);
@@ -63,10 +85,24 @@ void sim_evtchn_after_fork(bool child)
 {
 	struct channel_device *device;
 
+	/* Another thread of the parent may have had a port's lock. */
 	if (child)
 		DL_FOREACH(evtchn.devices, device)
-			device->inherited = true;
+			unlock_ports(device);
 	pthread_mutex_unlock(&evtchn.lock);
+}
+
+size_t sim_evtchn_ids(uint32_t *ids, size_t room)
+{
+	const struct channel_device *device;
+	size_t count = 0;
+
+	DL_FOREACH(evtchn.devices, device) {
+		if (count < room)
+			ids[count] = device->id;
+		count++;
+	}
+	return count;
 }
 
 static int fail(int error)
@@ -80,8 +116,6 @@ static int simple_call(enum sim_op op, const struct channel_device *device, uint
 {
 	struct sim_request request = {.op = (uint32_t)op, .id = device->id, .port = port, .domid = domid};
 
-	if (device->inherited)
-		return -EPERM;
 	return sim_lib_call(&request, sizeof(request), reply, sizeof(*reply), NULL);
 }
 
@@ -108,6 +142,12 @@ static void forget_peer(struct port *port)
 
 static void device_free(struct channel_device *device)
 {
+	struct edge_watch *watch = atomic_load(&device->edges), *next;
+
+	for (; watch; watch = next) {
+		next = watch->next;
+		free(watch);
+	}
 	uint32_t end = device->page ? atomic_load(&device->page->end) : 0;
 
 	for (uint32_t i = 0; i < end && i < SIM_MAX_PORTS; i++) {
@@ -194,6 +234,34 @@ SIM_EXPORT xenevtchn_handle *xenevtchn_open(struct xentoollog_logger *logger, un
 	return handle;
 }
 
+/* A device whose descriptor came over exec, with the ports that it has. */
+static int device_adopt(struct channel_device *device, int fd)
+{
+	struct sim_request request = {.op = SIM_OP_EVTCHN_ADOPT};
+	char path[64], text[512] = "";
+	struct sim_reply reply;
+	struct sim_fds fds;
+	const char *line;
+	int info, r;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	info = open(path, O_RDONLY | O_CLOEXEC);
+	if (info < 0 || read(info, text, sizeof(text) - 1) < 0)
+		text[0] = 0;
+	if (info >= 0)
+		close(info);
+	line = strstr(text, "eventfd-id:");
+	if (!line || sscanf(line, "eventfd-id: %u", &request.port) != 1)
+		return -EINVAL;
+	r = sim_lib_call(&request, sizeof(request), &reply, sizeof(reply), &fds);
+	if (r < 0)
+		return r;
+	device->id = reply.id;
+	device->page = fds.count == 1 ? map_page(fds.fd[0]) : NULL;
+	sim_fds_close(&fds);
+	return device->page ? 0 : -ENOMEM;
+}
+
 SIM_EXPORT xenevtchn_handle *xenevtchn_fdopen(struct xentoollog_logger *logger, int fd, unsigned flags)
 {
 	struct channel_device *device;
@@ -208,10 +276,14 @@ SIM_EXPORT xenevtchn_handle *xenevtchn_fdopen(struct xentoollog_logger *logger, 
 		if (device->fd == fd)
 			break;
 	if (!device && (device = device_new())) {
-		/* It was inherited over exec, and can be held, polled and closed. */
 		device->fd = fd;
-		device->inherited = true;
-		DL_APPEND(evtchn.devices, device);
+		if (device_adopt(device, fd) < 0) {
+			munmap(device, sizeof(*device));
+			device = NULL;
+			errno = EINVAL;
+		} else {
+			DL_APPEND(evtchn.devices, device);
+		}
 	}
 	if (device)
 		handle = handle_new(device);
@@ -238,9 +310,8 @@ SIM_EXPORT int xenevtchn_close(xenevtchn_handle *handle)
 	if (last) {
 		/* Close the descriptor first: the hypervisor checks whether another process still holds
 		 * it. */
-		r = close(device->fd);
-		if (!device->inherited)
-			simple_call(SIM_OP_EVTCHN_CLOSE, device, 0, 0, &reply);
+		r = (int)syscall(SYS_close, device->fd);
+		simple_call(SIM_OP_EVTCHN_CLOSE, device, 0, 0, &reply);
 		device_free(device);
 	}
 	return r;
@@ -253,9 +324,10 @@ SIM_EXPORT int xenevtchn_fd(xenevtchn_handle *handle)
 
 SIM_EXPORT int xenevtchn_restrict(xenevtchn_handle *handle, domid_t domid)
 {
-	/* The driver allows this to the privileged domain's handles before their first bind; no program here
-	 * needs it. */
-	return fail(EACCES);
+	struct sim_reply reply;
+	int r = simple_call(SIM_OP_RESTRICT, handle->device, 0, domid, &reply);
+
+	return r < 0 ? fail(-r) : 0;
 }
 
 static struct port *find_port(const struct channel_device *device, evtchn_port_t number)
@@ -319,9 +391,27 @@ SIM_EXPORT xenevtchn_port_or_error_t xenevtchn_bind_virq(xenevtchn_handle *handl
 	return fail(EINVAL);
 }
 
+/* Returns a port also if it was bound by another process that has the device. NULL: it isn't the device's. */
+static struct port *known_port(struct channel_device *device, evtchn_port_t number)
+{
+	struct sim_request request = {.op = SIM_OP_PEER, .id = device->id, .port = number, .count = 1};
+	struct port *port = find_port(device, number);
+	struct sim_reply reply;
+	struct sim_fds fds;
+	int r;
+
+	if (port || number >= SIM_MAX_PORTS || !device->page || number >= atomic_load(&device->page->end))
+		return port;
+	r = sim_lib_call(&request, sizeof(request), &reply, sizeof(reply), &fds);
+	if (r < 0)
+		return NULL;
+	sim_fds_close(&fds);
+	return adopt_port(device, number) == 0 ? find_port(device, number) : NULL;
+}
+
 SIM_EXPORT int xenevtchn_unbind(xenevtchn_handle *handle, evtchn_port_t number)
 {
-	struct port *port = find_port(handle->device, number);
+	struct port *port = known_port(handle->device, number);
 	struct sim_reply reply;
 	bool was_bound;
 	int r;
@@ -349,7 +439,7 @@ static void find_peer(const struct channel_device *device, struct port *port, ui
 	struct sim_fds fds;
 
 	forget_peer(port);
-	if (device->inherited || sim_lib_call(&request, sizeof(request), &reply, sizeof(reply), &fds) < 0)
+	if (sim_lib_call(&request, sizeof(request), &reply, sizeof(reply), &fds) < 0)
 		return;
 	port->sequence = reply.sequence;
 	if (fds.count == 2 && reply.port < SIM_MAX_PORTS) {
@@ -366,8 +456,8 @@ static void find_peer(const struct channel_device *device, struct port *port, ui
 
 SIM_EXPORT int xenevtchn_notify(xenevtchn_handle *handle, evtchn_port_t number)
 {
-	const struct channel_device *device = handle->device;
-	struct port *port = find_port(device, number);
+	struct channel_device *device = handle->device;
+	struct port *port = known_port(device, number);
 	bool bound;
 
 	if (!port)
@@ -385,9 +475,94 @@ SIM_EXPORT int xenevtchn_notify(xenevtchn_handle *handle, evtchn_port_t number)
 	return bound ? 0 : fail(ENOTCONN);
 }
 
+/* As read(), which for a program that has opened the device itself would lead here. */
+static int read_token(int fd, uint64_t *token)
+{
+	static _Atomic(void *) next;
+
+	return ((__typeof__(&read))sim_next_function(&next, "read"))(fd, token, sizeof(*token)) ==
+			       sizeof(*token)
+		       ? 0
+		       : -1;
+}
+
+/*
+ * The driver wakes who waits, and makes an edge for epoll, when an event comes into an empty ring; the eventfd
+ * makes one for each. So who watches a device for edges is woken once, and again when the ring was emptied
+ * meanwhile: as a level that is shown once.
+ */
+static void apply_edge(const struct channel_device *device, int operation, struct edge_watch *watch)
+{
+	static _Atomic(void *) next;
+	struct epoll_event event = watch->event;
+
+	event.events = (event.events & ~(uint32_t)EPOLLET) | EPOLLONESHOT;
+	((__typeof__(&epoll_ctl))sim_next_function(&next, "epoll_ctl"))(watch->epoll, operation, device->fd,
+									&event);
+}
+
+static void ring_is_empty(struct channel_device *device)
+{
+	struct edge_watch *head, *watch;
+
+	pthread_mutex_lock(&evtchn.lock);
+	head = atomic_load(&device->edges);
+	DL_FOREACH(head, watch)
+		apply_edge(device, EPOLL_CTL_MOD, watch);
+	pthread_mutex_unlock(&evtchn.lock);
+}
+
+/* Notes what an instance wants of the device. Returns its watch, or NULL: it wants no edges. Needs the lock. */
+static struct edge_watch *note_edge(struct channel_device *device, int epoll, int operation,
+				    const struct epoll_event *event)
+{
+	struct edge_watch *head = atomic_load(&device->edges), *watch;
+	bool wanted = operation != EPOLL_CTL_DEL && event && (event->events & EPOLLET) &&
+		      !(event->events & EPOLLONESHOT);
+
+	DL_FOREACH(head, watch)
+		if (watch->epoll == epoll)
+			break;
+	if (!wanted && watch) {
+		DL_DELETE(head, watch);
+		free(watch);
+		watch = NULL;
+	} else if (wanted && !watch) {
+		watch = calloc(1, sizeof(*watch));
+		if (watch)
+			DL_APPEND(head, watch);
+	}
+	atomic_store(&device->edges, head);
+	if (watch) {
+		watch->epoll = epoll;
+		watch->event = *event;
+	}
+	return watch;
+}
+
+SIM_EXPORT int epoll_ctl(int epoll, int operation, int fd, struct epoll_event *event)
+{
+	static _Atomic(void *) next;
+	const struct edge_watch *watch = NULL;
+	struct channel_device *device;
+	struct epoll_event once;
+
+	pthread_mutex_lock(&evtchn.lock);
+	DL_FOREACH(evtchn.devices, device)
+		if (device->fd == fd)
+			watch = note_edge(device, epoll, operation, event);
+	if (watch) {
+		once = *event;
+		once.events = (once.events & ~(uint32_t)EPOLLET) | EPOLLONESHOT;
+	}
+	pthread_mutex_unlock(&evtchn.lock);
+	return ((__typeof__(&epoll_ctl))sim_next_function(&next, "epoll_ctl"))(epoll, operation, fd,
+									       watch ? &once : event);
+}
+
 SIM_EXPORT xenevtchn_port_or_error_t xenevtchn_pending(xenevtchn_handle *handle)
 {
-	const struct channel_device *device = handle->device;
+	struct channel_device *device = handle->device;
 	uint64_t token;
 	int number;
 
@@ -395,11 +570,14 @@ SIM_EXPORT xenevtchn_port_or_error_t xenevtchn_pending(xenevtchn_handle *handle)
 		/* The tokens of a ring that overflowed stay, so that the descriptor is readable for good. */
 		if (device->page && atomic_load(&device->page->overflow))
 			return fail(EFBIG);
-		if (read(device->fd, &token, sizeof(token)) != sizeof(token))
+		if (read_token(device->fd, &token) < 0)
 			return -1;
 		if (!device->page)
 			return fail(EINVAL);
 		number = sim_evtchn_take(device->page);
+		if (atomic_load_explicit(&device->edges, memory_order_relaxed) &&
+		    atomic_load(&device->page->consumer) == atomic_load(&device->page->producer))
+			ring_is_empty(device);
 	} while (number < 0);
 	return number;
 }
@@ -409,7 +587,7 @@ SIM_EXPORT int xenevtchn_unmask(xenevtchn_handle *handle, evtchn_port_t number)
 	const struct channel_device *device = handle->device;
 
 	/* The driver takes any number and skips those that it doesn't know. */
-	if (find_port(device, number) && device->page)
+	if (number < SIM_MAX_PORTS && device->page && number < atomic_load(&device->page->end))
 		sim_evtchn_unmask(device->page, device->fd, number);
 	return 0;
 }

@@ -1,41 +1,49 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * libxengnttab's functions. A granted page is a page of a memfd that the hypervisor process made; it passes
- * the memfd to the granter, and to a process of the granted domain that maps the reference.
+ * Granted and mapped pages, below libxengnttab's functions (lib_gnttab.c) and below the devices themselves
+ * (lib_device.c). A granted page is a page of a memfd that the hypervisor process made; it passes the memfd to
+ * the granter, and to a process of the granted domain that maps the reference.
  *
- * Nothing is freed by closing a handle: as on Xen, a grant lives as long as the granter's mapping of its
- * page, and libxenvchan ends some of them by a plain munmap. So munmap is interposed: it looks for our
- * regions, page by page, and tells the hypervisor when the last page of a region is gone.
+ * A grant lives as long as the granter's mapping of its page, whatever becomes of the handle; so munmap is
+ * interposed: it looks for our regions, page by page, and tells the hypervisor when the last page of a region
+ * is gone. A mapping of another's page is gntdev's: it ends when it is unmapped by its device, or with the
+ * device, which lives until it is closed and none of its pages is mapped any more. After a plain munmap it is
+ * still there, and nobody is told. Only a PV guest's kernel then takes at once what Xen has mapped for it.
+ *
+ * A forked child has all of it, too, but for what a PV guest's process maps of others (gntdev asks for that).
  */
 #include "config.h"
 
-#include "sim/lib.h"
+#include "sim/lib_gnt.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 #include <utlist.h>
-#include <xengnttab.h>
 
-/* Xen's header has one type for both kinds of handle. Grants don't depend on it. */
-struct xengntdev_handle {
-	int fd; /* for xengnttab_fd and xengntshr_fd: nothing can be done with it, as with the real one */
+/* An open /dev/xen/gntdev. */
+struct sim_gnt_file {
+	bool closed;
+	size_t mapped;	     /* of its regions, those with pages */
+	struct region *kept; /* and the others */
 };
 
 struct region {
 	struct region *prev, *next;
 	char *start;
 	size_t pages;
-	size_t live; /* pages still mapped */
-	bool is_map; /* else a share */
+	size_t live;		   /* pages still mapped */
+	struct sim_gnt_file *file; /* of a mapping; NULL: a share */
+	uint64_t index;		   /* by which programs that use the device name it */
+	bool writable;
 	size_t ids;
 	uint32_t *id;	     /* the hypervisor's: of one share, or of a mapping for each SIM_MAX_MAP pages */
 	unsigned char *gone; /* one for each page */
@@ -61,7 +69,7 @@ static void blank_mappings(void)
 	struct region *region;
 
 	DL_FOREACH(gnt.regions, region) {
-		for (size_t i = 0; region->is_map && i < region->pages; i++) {
+		for (size_t i = 0; region->file && i < region->pages; i++) {
 			char *page = region->start + i * SIM_PAGE_SIZE;
 
 			if (region->gone[i])
@@ -155,31 +163,23 @@ void sim_gnt_expect_restores(void)
 	sigaction(SIM_SIGNAL_RESTORED, &action, NULL);
 }
 
-void sim_gnt_before_fork(void)
+/* Whether this domain's kernel takes back at munmap what Xen has mapped, and gives none of it to a child: a PV
+ * guest's does, whose pages Xen maps at the addresses of the process itself. */
+static bool takes_at_once(void)
 {
-	lock_regions();
-}
+	static atomic_int known; /* 1: no, 2: yes */
+	char text[8] = "";
+	int fd;
 
-void sim_gnt_after_fork(bool child)
-{
-	struct region *region, *next;
-
-	if (child) {
-		/* They aren't mapped in the child, by MADV_DONTFORK. */
-		DL_FOREACH_SAFE(gnt.regions, region, next) {
-			DL_DELETE(gnt.regions, region);
-			free(region->id);
-			free(region->gone);
-			free(region);
-		}
-		atomic_store(&gnt.low, UINTPTR_MAX);
-		atomic_store(&gnt.high, 0);
-		carry_out(atomic_load(&gnt.restore));
-		/* The next one that it hears of may have any number. */
-		atomic_store(&gnt.restore, 0);
-		atomic_store(&gnt.carried_out, 0);
+	if (!known) {
+		fd = open("/sys/hypervisor/guest_type", O_RDONLY | O_CLOEXEC);
+		if (fd >= 0 && read(fd, text, sizeof(text) - 1) < 0)
+			text[0] = 0;
+		if (fd >= 0)
+			close(fd);
+		known = strcmp(text, "PV\n") == 0 ? 2 : 1;
 	}
-	unlock_regions();
+	return known == 2;
 }
 
 static void region_free(struct region *region)
@@ -191,8 +191,45 @@ static void region_free(struct region *region)
 	free(region);
 }
 
+void sim_gnt_before_fork(void)
+{
+	lock_regions();
+}
+
+void sim_gnt_after_fork(bool child)
+{
+	struct region *region, *next;
+
+	if (child) {
+		/* These aren't mapped in the child, by MADV_DONTFORK. */
+		DL_FOREACH_SAFE(gnt.regions, region, next) {
+			if (!region->file || !takes_at_once())
+				continue;
+			DL_DELETE(gnt.regions, region);
+			region_free(region);
+		}
+		carry_out(atomic_load(&gnt.restore));
+		/* The next one that it hears of may have any number. */
+		atomic_store(&gnt.restore, 0);
+		atomic_store(&gnt.carried_out, 0);
+	}
+	unlock_regions();
+}
+
+size_t sim_gnt_ids(uint32_t *ids, size_t room)
+{
+	const struct region *region;
+	size_t count = 0;
+
+	DL_FOREACH(gnt.regions, region)
+		for (size_t i = 0; i < region->ids && !(region->file && takes_at_once()); i++, count++)
+			if (count < room)
+				ids[count] = region->id[i];
+	return count;
+}
+
 /* Reserves address space for so many pages, and makes its record, not yet listed. NULL: ENOMEM. */
-static struct region *region_new(size_t pages, size_t ids, bool is_map)
+static struct region *region_new(size_t pages, size_t ids, struct sim_gnt_file *file, void *at)
 {
 	struct region *region = calloc(1, sizeof(*region));
 	void *start;
@@ -203,13 +240,13 @@ static struct region *region_new(size_t pages, size_t ids, bool is_map)
 	region->gone = calloc(pages, 1);
 	if (!region->id || !region->gone)
 		goto fail;
-	start = mmap(NULL, pages * SIM_PAGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
-		     0);
+	start = mmap(at, pages * SIM_PAGE_SIZE, PROT_NONE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | (at ? MAP_FIXED : 0), -1, 0);
 	if (start == MAP_FAILED)
 		goto fail;
 	region->start = start;
 	region->pages = region->live = pages;
-	region->is_map = is_map;
+	region->file = file;
 	return region;
 fail:
 	region_free(region);
@@ -222,9 +259,10 @@ static void region_list(struct region *region)
 {
 	uintptr_t start = (uintptr_t)region->start, end = start + region->pages * SIM_PAGE_SIZE;
 
-	madvise(region->start, region->pages * SIM_PAGE_SIZE, MADV_DONTFORK);
-	if (region->image)
-		madvise(region->image, region->pages * SIM_PAGE_SIZE, MADV_DONTFORK);
+	if (region->file && takes_at_once())
+		madvise(region->start, region->pages * SIM_PAGE_SIZE, MADV_DONTFORK);
+	if (region->file)
+		region->file->mapped++;
 	DL_APPEND(gnt.regions, region);
 	if (start < atomic_load(&gnt.low))
 		atomic_store(&gnt.low, start);
@@ -232,20 +270,24 @@ static void region_list(struct region *region)
 		atomic_store(&gnt.high, end);
 }
 
-/* Frees the region, and tells the hypervisor, which applies the unmap notification. */
-static void region_release(struct region *region)
+static void tell(enum sim_op op, const struct region *region)
 {
-	if (region->image)
-		syscall(SYS_munmap, region->image, region->pages * SIM_PAGE_SIZE);
 	for (size_t i = 0; i < region->ids; i++) {
-		struct sim_request request = {.op = region->is_map ? SIM_OP_UNMAP : SIM_OP_UNSHARE,
-					      .id = region->id[i]};
+		struct sim_request request = {.op = (uint32_t)op, .id = region->id[i]};
 		struct sim_reply reply;
 
 		/* A failure doesn't matter: without a hypervisor there is nothing left to free. */
 		if (sim_lib_call(&request, sizeof(request), &reply, sizeof(reply), NULL) < 0)
 			continue;
 	}
+}
+
+/* Frees the region, and tells the hypervisor, which applies the unmap notification. */
+static void region_release(struct region *region)
+{
+	if (region->image)
+		syscall(SYS_munmap, region->image, region->pages * SIM_PAGE_SIZE);
+	tell(region->file ? SIM_OP_UNMAP : SIM_OP_UNSHARE, region);
 	region_free(region);
 }
 
@@ -282,6 +324,32 @@ static struct region *take_unmapped(uintptr_t start, uintptr_t end)
 	return ended;
 }
 
+/* The open file has gone when it was closed and none of its pages is mapped. Needs the lock. */
+static void file_end(struct sim_gnt_file *file, struct region **ended)
+{
+	struct region *region, *next;
+
+	if (!file->closed || file->mapped)
+		return;
+	DL_FOREACH_SAFE(file->kept, region, next) {
+		DL_DELETE(file->kept, region);
+		DL_APPEND(*ended, region);
+	}
+	free(file);
+}
+
+/* Keeps a mapping without pages, until its device ends it. Needs the lock. */
+static void keep(struct region *region, struct region **ended)
+{
+	struct sim_gnt_file *file = region->file;
+
+	if (takes_at_once())
+		tell(SIM_OP_UNMAP_PAGES, region);
+	DL_APPEND(file->kept, region);
+	file->mapped--;
+	file_end(file, ended);
+}
+
 SIM_EXPORT int munmap(void *address, size_t length)
 {
 	uintptr_t start = (uintptr_t)address, end = start + length;
@@ -297,6 +365,12 @@ SIM_EXPORT int munmap(void *address, size_t length)
 	r = (int)syscall(SYS_munmap, address, length);
 	ended = r == 0 ? take_unmapped(start, (end + SIM_PAGE_SIZE - 1) & ~(uintptr_t)(SIM_PAGE_SIZE - 1))
 		       : NULL;
+	DL_FOREACH_SAFE(ended, region, next) {
+		if (!region->file)
+			continue;
+		DL_DELETE(ended, region);
+		keep(region, &ended);
+	}
 	unlock_regions();
 	DL_FOREACH_SAFE(ended, region, next) {
 		DL_DELETE(ended, region);
@@ -305,39 +379,91 @@ SIM_EXPORT int munmap(void *address, size_t length)
 	return r;
 }
 
-static struct xengntdev_handle *handle_open(unsigned flags)
-{
-	struct xengntdev_handle *handle;
-	int r;
+/* --- /dev/xen/gntdev as an open file ------------------------------------------------------------ */
 
-	if (flags) {
-		errno = EINVAL;
-		return NULL;
-	}
-	r = sim_lib_connect();
-	if (r < 0) {
-		errno = -r;
-		return NULL;
-	}
-	handle = malloc(sizeof(*handle));
-	if (!handle)
-		return NULL;
-	handle->fd = eventfd(0, EFD_CLOEXEC);
-	if (handle->fd < 0) {
-		free(handle);
-		return NULL;
-	}
-	return handle;
+struct sim_gnt_file *sim_gnt_open(void)
+{
+	return calloc(1, sizeof(struct sim_gnt_file));
 }
 
-static int handle_close(struct xengntdev_handle *handle)
+void sim_gnt_close(struct sim_gnt_file *file)
 {
-	int r;
+	struct region *ended = NULL, *region, *next;
 
-	if (!handle)
-		return 0;
-	r = close(handle->fd);
-	free(handle);
+	lock_regions();
+	file->closed = true;
+	file_end(file, &ended);
+	unlock_regions();
+	DL_FOREACH_SAFE(ended, region, next) {
+		DL_DELETE(ended, region);
+		region_release(region);
+	}
+}
+
+/* One that is mapped, or one that is kept. */
+static struct region *find_region(const struct sim_gnt_file *file, const char *start, uint64_t index)
+{
+	struct region *region;
+
+	if (start) {
+		DL_FOREACH(gnt.regions, region)
+			if (region->file == file && region->start == start)
+				return region;
+	} else {
+		DL_FOREACH(file->kept, region)
+			if (region->index == index)
+				return region;
+	}
+	return NULL;
+}
+
+int sim_gnt_find(const struct sim_gnt_file *file, const void *start, uint64_t *index, uint32_t *count)
+{
+	const struct region *region;
+
+	lock_regions();
+	region = find_region(file, start, 0);
+	if (region) {
+		*index = region->index;
+		*count = (uint32_t)region->pages;
+	}
+	unlock_regions();
+	return region ? 0 : -EINVAL;
+}
+
+int sim_gnt_unmap(struct sim_gnt_file *file, uint64_t index, uint32_t count)
+{
+	struct region *region;
+
+	lock_regions();
+	region = find_region(file, NULL, index);
+	if (region && region->pages == count)
+		DL_DELETE(file->kept, region);
+	else
+		region = NULL;
+	unlock_regions();
+	if (!region)
+		return -EINVAL;
+	region_release(region);
+	return 0;
+}
+
+int sim_gnt_notify(const struct sim_gnt_file *file, const void *start, uint32_t offset, uint32_t port)
+{
+	struct sim_request request = {.op = SIM_OP_NOTIFY, .notify_offset = offset, .notify_port = port};
+	struct sim_reply reply;
+	const struct region *region;
+	int r = -ENOENT;
+
+	lock_regions();
+	region = find_region(file, start, 0);
+	if (region && file && !region->writable && offset != SIM_NO_NOTIFY) {
+		r = -EINVAL;
+	} else if (region) {
+		request.id = region->id[0];
+		r = sim_lib_call(&request, sizeof(request), &reply, sizeof(reply), NULL);
+	}
+	unlock_regions();
 	return r;
 }
 
@@ -369,7 +495,7 @@ static void *share_locked(uint32_t domid, uint32_t count, uint32_t *refs, bool w
 		errno = count ? ENOSPC : EINVAL;
 		return NULL;
 	}
-	region = region_new(count, 1, false);
+	region = region_new(count, 1, NULL, NULL);
 	reply = malloc(reply_size);
 	if (!region || !reply) {
 		free(reply);
@@ -405,8 +531,8 @@ static void *share_locked(uint32_t domid, uint32_t count, uint32_t *refs, bool w
 }
 
 /* Holds the lock from the request on: a restore finds the region in the list. */
-static void *share(uint32_t domid, uint32_t count, uint32_t *refs, bool writable, uint32_t notify_offset,
-		   uint32_t notify_port)
+void *sim_gnt_share(uint32_t domid, uint32_t count, uint32_t *refs, bool writable, uint32_t notify_offset,
+		    uint32_t notify_port)
 {
 	void *start;
 	int error;
@@ -420,18 +546,16 @@ static void *share(uint32_t domid, uint32_t count, uint32_t *refs, bool writable
 }
 
 /* Maps one request's worth of pages into their place in the region. */
-static int map_part(struct region *region, size_t first, uint32_t count, const uint32_t *domids,
-		    bool single_domain, const uint32_t *refs, int prot, uint32_t notify_offset,
-		    uint32_t notify_port)
+static int map_part(struct region *region, size_t first, uint32_t count, const struct sim_gnt_pages *pages)
 {
 	struct {
 		struct sim_request request;
 		uint32_t refs[2 * SIM_MAX_MAP];
 	} out = {.request = {.op = SIM_OP_MAP,
 			     .count = count,
-			     .writable = (prot & PROT_WRITE) != 0,
-			     .notify_offset = notify_offset,
-			     .notify_port = notify_port}};
+			     .writable = (pages->prot & PROT_WRITE) != 0,
+			     .notify_offset = pages->notify_offset,
+			     .notify_port = pages->notify_port}};
 	struct {
 		struct sim_reply reply;
 		uint32_t values[2 * SIM_MAX_MAP];
@@ -440,8 +564,8 @@ static int map_part(struct region *region, size_t first, uint32_t count, const u
 	int r;
 
 	for (uint32_t i = 0; i < count; i++) {
-		out.refs[2 * i] = domids[single_domain ? 0 : first + i];
-		out.refs[2 * i + 1] = refs[first + i];
+		out.refs[2 * i] = pages->domids[pages->single_domain ? 0 : first + i];
+		out.refs[2 * i + 1] = pages->refs[first + i];
 	}
 	r = sim_lib_call(&out.request, sizeof(out.request) + 2 * count * sizeof(uint32_t), &in.reply,
 			 sizeof(in), &fds);
@@ -458,7 +582,7 @@ static int map_part(struct region *region, size_t first, uint32_t count, const u
 		     run++)
 			;
 		if (index >= fds.count ||
-		    mmap(region->start + (first + i) * SIM_PAGE_SIZE, run * SIM_PAGE_SIZE, prot,
+		    mmap(region->start + (first + i) * SIM_PAGE_SIZE, run * SIM_PAGE_SIZE, pages->prot,
 			 MAP_SHARED | MAP_FIXED, fds.fd[index], (off_t)offset * SIM_PAGE_SIZE) == MAP_FAILED)
 			r = -EIO;
 	}
@@ -466,23 +590,25 @@ static int map_part(struct region *region, size_t first, uint32_t count, const u
 	return r;
 }
 
-static void *map_locked(uint32_t count, const uint32_t *domids, bool single_domain, const uint32_t *refs,
-			int prot, uint32_t notify_offset, uint32_t notify_port)
+static void *map_locked(struct sim_gnt_file *file, uint64_t index, const struct sim_gnt_pages *pages)
 {
+	uint32_t count = pages->count;
 	struct region *region;
 
-	/* gntdev's own limit of pages in a mapping. */
-	if (count == 0 || count > 64 * 1024) {
+	/* gntdev's own limit of pages in a mapping; and it clears no byte that it may only read. */
+	if (count == 0 || count > 64 * 1024 ||
+	    (pages->notify_offset != SIM_NO_NOTIFY && !(pages->prot & PROT_WRITE))) {
 		errno = EINVAL;
 		return NULL;
 	}
-	region = region_new(count, (count + SIM_MAX_MAP - 1) / SIM_MAX_MAP, true);
+	region = region_new(count, (count + SIM_MAX_MAP - 1) / SIM_MAX_MAP, file, pages->at);
 	if (!region)
 		return NULL;
+	region->index = index;
+	region->writable = (pages->prot & PROT_WRITE) != 0;
 	for (size_t first = 0; first < count; first += SIM_MAX_MAP) {
 		uint32_t part = count - first < SIM_MAX_MAP ? (uint32_t)(count - first) : SIM_MAX_MAP;
-		int r = map_part(region, first, part, domids, single_domain, refs, prot, notify_offset,
-				 notify_port);
+		int r = map_part(region, first, part, pages);
 
 		if (r < 0)
 			return fail_region(region, -r);
@@ -491,116 +617,35 @@ static void *map_locked(uint32_t count, const uint32_t *domids, bool single_doma
 	return region->start;
 }
 
-/* Holds the lock, as share(). */
-static void *map(uint32_t count, const uint32_t *domids, bool single_domain, const uint32_t *refs, int prot,
-		 uint32_t notify_offset, uint32_t notify_port)
+void *sim_gnt_map(struct sim_gnt_file *file, uint64_t index, const struct sim_gnt_pages *pages)
 {
 	void *start;
 	int error;
 
 	lock_regions();
-	start = map_locked(count, domids, single_domain, refs, prot, notify_offset, notify_port);
+	start = map_locked(file, index, pages);
 	error = errno;
 	unlock_regions();
 	errno = error;
 	return start;
 }
 
-SIM_EXPORT xengntshr_handle *xengntshr_open(struct xentoollog_logger *logger, unsigned flags)
+int sim_gnt_copy(void *local, uint32_t domid, uint32_t ref, uint32_t offset, uint32_t length, bool to_them)
 {
-	return handle_open(flags);
-}
+	struct sim_request request = {.op = SIM_OP_COPY, .domid = domid, .port = ref, .writable = to_them};
+	struct sim_reply reply;
+	struct sim_fds fds;
+	off_t at;
+	ssize_t n;
 
-SIM_EXPORT int xengntshr_close(xengntshr_handle *handle)
-{
-	return handle_close(handle);
-}
-
-SIM_EXPORT int xengntshr_fd(xengntshr_handle *handle)
-{
-	return handle->fd;
-}
-
-SIM_EXPORT void *xengntshr_share_pages(xengntshr_handle *handle, uint32_t domid, int count, uint32_t *refs,
-				       int writable)
-{
-	return share(domid, count < 0 ? 0 : (uint32_t)count, refs, writable, SIM_NO_NOTIFY, SIM_NO_NOTIFY);
-}
-
-SIM_EXPORT void *xengntshr_share_page_notify(xengntshr_handle *handle, uint32_t domid, uint32_t *ref,
-					     int writable, uint32_t notify_offset, evtchn_port_t notify_port)
-{
-	return share(domid, 1, ref, writable, notify_offset, notify_port);
-}
-
-SIM_EXPORT int xengntshr_unshare(xengntshr_handle *handle, void *start, uint32_t count)
-{
-	return munmap(start, (size_t)count * SIM_PAGE_SIZE);
-}
-
-SIM_EXPORT xengnttab_handle *xengnttab_open(struct xentoollog_logger *logger, unsigned flags)
-{
-	return handle_open(flags);
-}
-
-SIM_EXPORT int xengnttab_close(xengnttab_handle *handle)
-{
-	return handle_close(handle);
-}
-
-SIM_EXPORT int xengnttab_fd(xengnttab_handle *handle)
-{
-	return handle->fd;
-}
-
-SIM_EXPORT void *xengnttab_map_grant_ref(xengnttab_handle *handle, uint32_t domid, uint32_t ref, int prot)
-{
-	return map(1, &domid, true, &ref, prot, SIM_NO_NOTIFY, SIM_NO_NOTIFY);
-}
-
-SIM_EXPORT void *xengnttab_map_grant_refs(xengnttab_handle *handle, uint32_t count, uint32_t *domids,
-					  uint32_t *refs, int prot)
-{
-	return map(count, domids, false, refs, prot, SIM_NO_NOTIFY, SIM_NO_NOTIFY);
-}
-
-SIM_EXPORT void *xengnttab_map_domain_grant_refs(xengnttab_handle *handle, uint32_t count, uint32_t domid,
-						 uint32_t *refs, int prot)
-{
-	return map(count, &domid, true, refs, prot, SIM_NO_NOTIFY, SIM_NO_NOTIFY);
-}
-
-SIM_EXPORT void *xengnttab_map_grant_ref_notify(xengnttab_handle *handle, uint32_t domid, uint32_t ref,
-						int prot, uint32_t notify_offset, evtchn_port_t notify_port)
-{
-	return map(1, &domid, true, &ref, prot, notify_offset, notify_port);
-}
-
-SIM_EXPORT int xengnttab_unmap(xengnttab_handle *handle, void *start, uint32_t count)
-{
-	struct region *region;
-	bool found = false;
-
-	/* gntdev unmaps what one call mapped, and nothing less. */
-	lock_regions();
-	DL_FOREACH(gnt.regions, region)
-		found |= region->is_map && region->start == start && region->pages == count;
-	unlock_regions();
-	if (!found) {
-		errno = EINVAL;
+	if (sim_lib_call(&request, sizeof(request), &reply, sizeof(reply), &fds) < 0)
 		return -1;
+	if (fds.count != 1 || reply.id) {
+		sim_fds_close(&fds);
+		return reply.id ? -(int)reply.id : -1;
 	}
-	return munmap(start, (size_t)count * SIM_PAGE_SIZE);
-}
-
-SIM_EXPORT int xengnttab_set_max_grants(xengnttab_handle *handle, uint32_t count)
-{
-	return 0;
-}
-
-SIM_EXPORT int xengnttab_grant_copy(xengnttab_handle *handle, uint32_t count,
-				    xengnttab_grant_copy_segment_t *segments)
-{
-	errno = ENOSYS;
-	return -1;
+	at = (off_t)reply.port * SIM_PAGE_SIZE + offset;
+	n = to_them ? pwrite(fds.fd[0], local, length, at) : pread(fds.fd[0], local, length, at);
+	sim_fds_close(&fds);
+	return n == (ssize_t)length ? 0 : -1;
 }

@@ -6,7 +6,8 @@
  */
 #include "config.h"
 
-#include "sim/lib.h"
+#include "sim/lib_device.h"
+#include "sim/xen_path.h"
 
 #include <dirent.h>
 #include <dlfcn.h>
@@ -18,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 /* glibc's fortified variants, which programs call without a declaration of their own. */
@@ -30,35 +32,88 @@ int open64(const char *path, int flags, ...);
 int openat64(int dirfd, const char *path, int flags, ...);
 FILE *fopen64(const char *path, const char *mode);
 
-static bool is_xen_path(const char *path)
+/* Whether a relative path may lead to Xen's files, since they are below the current directory: 0, not known yet; 1,
+ * no. Programs such as mkdir -p go there step by step. */
+static atomic_int below_current;
+
+static bool is_above_xen_path(const char *directory)
 {
-	static const char *const prefixes[] = {"/sys/hypervisor", "/dev/xen", "/proc/xen", "/etc/xenmsg",
-					       "/run/xenmsgd"};
+	static const char *const above[] = {"/",    "/etc",  "/run", "/var",	   "/var/run",
+					    "/dev", "/proc", "/sys", "/sys/module"};
 
-	if (path[0] != '/')
-		return false;
-	for (size_t i = 0; i < sizeof(prefixes) / sizeof(prefixes[0]); i++) {
-		size_t length = strlen(prefixes[i]);
-
-		if (strncmp(path, prefixes[i], length) == 0 && (path[length] == '/' || path[length] == 0))
+	for (size_t i = 0; i < sizeof(above) / sizeof(above[0]); i++)
+		if (strcmp(above[i], directory) == 0)
 			return true;
+	return false;
+}
+
+/* Returns a relative path as an absolute one, if it may be one of Xen's; NULL: it is none. */
+static const char *absolute(const char *path, char *buffer)
+{
+	char current[PATH_MAX];
+	int length;
+
+	if (path[0] == 0 || atomic_load_explicit(&below_current, memory_order_relaxed) == 1)
+		return NULL;
+	if (syscall(SYS_getcwd, current, sizeof(current)) <= 0 || !is_above_xen_path(current)) {
+		atomic_store(&below_current, 1);
+		return NULL;
 	}
-	return strncmp(path, "/sys/module/xen_", 16) == 0;
+	while (strncmp(path, "./", 2) == 0)
+		path += 2;
+	length = snprintf(buffer, PATH_MAX, "%s/%s", current[1] ? current : "", path);
+	return length > 0 && length < PATH_MAX ? buffer : NULL;
+}
+
+/* glibc's header says that it isn't NULL, so the compiler would leave out who asks; but programs of Rust pass NULL to statx(), to
+ * see whether the kernel has it. */
+static inline const char *as_it_came(const char *path)
+{
+	__asm__("" : "+r"(path));
+	return path;
 }
 
 /* Returns the path to use; buffer holds PATH_MAX bytes. */
 static const char *redirect(const char *path, char *buffer)
 {
-	const char *root;
+	char whole[PATH_MAX];
+	const char *root, *given;
 	int length;
 
-	if (!path || !is_xen_path(path))
-		return path;
+	path = as_it_came(path);
+	given = path;
+	if (path && path[0] != '/')
+		path = absolute(path, whole);
+	if (!path || !sim_is_xen_path(path))
+		return given;
 	root = sim_env(SIM_ENV_ROOT);
 	if (!root)
-		return path;
+		return given;
 	length = snprintf(buffer, PATH_MAX, "%s%s", root, path);
-	return length > 0 && length < PATH_MAX ? buffer : path;
+	return length > 0 && length < PATH_MAX ? buffer : given;
+}
+
+static const char *redirect_at(int dirfd, const char *path, char *buffer)
+{
+	path = as_it_came(path);
+	return path && path[0] != '/' && dirfd != AT_FDCWD ? path : redirect(path, buffer);
+}
+
+SIM_EXPORT int chdir(const char *path)
+{
+	char buffer[PATH_MAX];
+	int r = (int)syscall(SYS_chdir, redirect(path, buffer));
+
+	atomic_store(&below_current, 0);
+	return r;
+}
+
+SIM_EXPORT int fchdir(int fd)
+{
+	int r = (int)syscall(SYS_fchdir, fd);
+
+	atomic_store(&below_current, 0);
+	return r;
 }
 
 void *sim_next_function(_Atomic(void *) *cache, const char *name)
@@ -70,6 +125,12 @@ void *sim_next_function(_Atomic(void *) *cache, const char *name)
 		atomic_store_explicit(cache, function, memory_order_relaxed);
 	}
 	return function;
+}
+
+/* What was opened, which may be a device. */
+static int opened(const char *path, int fd, int flags)
+{
+	return path && sim_device_is(path) && sim_env(SIM_ENV_ROOT) ? sim_device_open(path, fd, flags) : fd;
 }
 
 /* open's third argument is there only if a file may be made. */
@@ -90,7 +151,10 @@ SIM_EXPORT int open(const char *path, int flags, ...)
 	va_start(arguments, flags);
 	mode = mode_argument(flags, arguments);
 	va_end(arguments);
-	return ((__typeof__(&open))sim_next_function(&next, "open"))(redirect(path, buffer), flags, mode);
+	return opened(
+		path,
+		((__typeof__(&open))sim_next_function(&next, "open"))(redirect(path, buffer), flags, mode),
+		flags);
 }
 
 SIM_EXPORT int open64(const char *path, int flags, ...)
@@ -103,7 +167,10 @@ SIM_EXPORT int open64(const char *path, int flags, ...)
 	va_start(arguments, flags);
 	mode = mode_argument(flags, arguments);
 	va_end(arguments);
-	return ((__typeof__(&open64))sim_next_function(&next, "open64"))(redirect(path, buffer), flags, mode);
+	return opened(path,
+		      ((__typeof__(&open64))sim_next_function(&next, "open64"))(redirect(path, buffer), flags,
+										mode),
+		      flags);
 }
 
 SIM_EXPORT int openat(int dirfd, const char *path, int flags, ...)
@@ -116,8 +183,10 @@ SIM_EXPORT int openat(int dirfd, const char *path, int flags, ...)
 	va_start(arguments, flags);
 	mode = mode_argument(flags, arguments);
 	va_end(arguments);
-	return ((__typeof__(&openat))sim_next_function(&next, "openat"))(dirfd, redirect(path, buffer), flags,
-									 mode);
+	return opened(path,
+		      ((__typeof__(&openat))sim_next_function(&next, "openat"))(
+			      dirfd, redirect_at(dirfd, path, buffer), flags, mode),
+		      flags);
 }
 
 SIM_EXPORT int openat64(int dirfd, const char *path, int flags, ...)
@@ -130,8 +199,10 @@ SIM_EXPORT int openat64(int dirfd, const char *path, int flags, ...)
 	va_start(arguments, flags);
 	mode = mode_argument(flags, arguments);
 	va_end(arguments);
-	return ((__typeof__(&openat64))sim_next_function(&next, "openat64"))(dirfd, redirect(path, buffer),
-									     flags, mode);
+	return opened(path,
+		      ((__typeof__(&openat64))sim_next_function(&next, "openat64"))(
+			      dirfd, redirect_at(dirfd, path, buffer), flags, mode),
+		      flags);
 }
 
 SIM_EXPORT int __open_2(const char *path, int flags)
@@ -139,7 +210,10 @@ SIM_EXPORT int __open_2(const char *path, int flags)
 	static _Atomic(void *) next;
 	char buffer[PATH_MAX];
 
-	return ((__typeof__(&__open_2))sim_next_function(&next, "__open_2"))(redirect(path, buffer), flags);
+	return opened(
+		path,
+		((__typeof__(&__open_2))sim_next_function(&next, "__open_2"))(redirect(path, buffer), flags),
+		flags);
 }
 
 SIM_EXPORT int __open64_2(const char *path, int flags)
@@ -147,8 +221,10 @@ SIM_EXPORT int __open64_2(const char *path, int flags)
 	static _Atomic(void *) next;
 	char buffer[PATH_MAX];
 
-	return ((__typeof__(&__open64_2))sim_next_function(&next, "__open64_2"))(redirect(path, buffer),
-										 flags);
+	return opened(path,
+		      ((__typeof__(&__open64_2))sim_next_function(&next, "__open64_2"))(
+			      redirect(path, buffer), flags),
+		      flags);
 }
 
 SIM_EXPORT int __openat_2(int dirfd, const char *path, int flags)
@@ -156,8 +232,10 @@ SIM_EXPORT int __openat_2(int dirfd, const char *path, int flags)
 	static _Atomic(void *) next;
 	char buffer[PATH_MAX];
 
-	return ((__typeof__(&__openat_2))sim_next_function(&next, "__openat_2"))(
-		dirfd, redirect(path, buffer), flags);
+	return opened(path,
+		      ((__typeof__(&__openat_2))sim_next_function(&next, "__openat_2"))(
+			      dirfd, redirect_at(dirfd, path, buffer), flags),
+		      flags);
 }
 
 SIM_EXPORT int __openat64_2(int dirfd, const char *path, int flags)
@@ -165,8 +243,10 @@ SIM_EXPORT int __openat64_2(int dirfd, const char *path, int flags)
 	static _Atomic(void *) next;
 	char buffer[PATH_MAX];
 
-	return ((__typeof__(&__openat64_2))sim_next_function(&next, "__openat64_2"))(
-		dirfd, redirect(path, buffer), flags);
+	return opened(path,
+		      ((__typeof__(&__openat64_2))sim_next_function(&next, "__openat64_2"))(
+			      dirfd, redirect_at(dirfd, path, buffer), flags),
+		      flags);
 }
 
 SIM_EXPORT FILE *fopen(const char *path, const char *mode)
@@ -198,8 +278,8 @@ SIM_EXPORT int faccessat(int dirfd, const char *path, int mode, int flags)
 	static _Atomic(void *) next;
 	char buffer[PATH_MAX];
 
-	return ((__typeof__(&faccessat))sim_next_function(&next, "faccessat"))(dirfd, redirect(path, buffer),
-									       mode, flags);
+	return ((__typeof__(&faccessat))sim_next_function(&next, "faccessat"))(
+		dirfd, redirect_at(dirfd, path, buffer), mode, flags);
 }
 
 SIM_EXPORT int stat(const char *path, struct stat *status)
@@ -223,8 +303,8 @@ SIM_EXPORT int fstatat(int dirfd, const char *path, struct stat *status, int fla
 	static _Atomic(void *) next;
 	char buffer[PATH_MAX];
 
-	return ((__typeof__(&fstatat))sim_next_function(&next, "fstatat"))(dirfd, redirect(path, buffer),
-									   status, flags);
+	return ((__typeof__(&fstatat))sim_next_function(&next, "fstatat"))(
+		dirfd, redirect_at(dirfd, path, buffer), status, flags);
 }
 
 SIM_EXPORT int stat64(const char *path, struct stat64 *status)
@@ -248,17 +328,20 @@ SIM_EXPORT int fstatat64(int dirfd, const char *path, struct stat64 *status, int
 	static _Atomic(void *) next;
 	char buffer[PATH_MAX];
 
-	return ((__typeof__(&fstatat64))sim_next_function(&next, "fstatat64"))(dirfd, redirect(path, buffer),
-									       status, flags);
+	return ((__typeof__(&fstatat64))sim_next_function(&next, "fstatat64"))(
+		dirfd, redirect_at(dirfd, path, buffer), status, flags);
 }
+
+/* Without the header's promise that the path isn't NULL, which a sanitizer would hold us to (as_it_came). */
+typedef int statx_of_any_path(int dirfd, const char *path, int flags, unsigned mask, struct statx *status);
 
 SIM_EXPORT int statx(int dirfd, const char *path, int flags, unsigned mask, struct statx *status)
 {
 	static _Atomic(void *) next;
 	char buffer[PATH_MAX];
 
-	return ((__typeof__(&statx))sim_next_function(&next, "statx"))(dirfd, redirect(path, buffer), flags,
-								       mask, status);
+	return ((statx_of_any_path *)sim_next_function(&next, "statx"))(
+		dirfd, redirect_at(dirfd, path, buffer), flags, mask, status);
 }
 
 SIM_EXPORT DIR *opendir(const char *path)
@@ -290,8 +373,8 @@ SIM_EXPORT int fchmodat(int dirfd, const char *path, mode_t mode, int flags)
 	static _Atomic(void *) next;
 	char buffer[PATH_MAX];
 
-	return ((__typeof__(&fchmodat))sim_next_function(&next, "fchmodat"))(dirfd, redirect(path, buffer),
-									     mode, flags);
+	return ((__typeof__(&fchmodat))sim_next_function(&next, "fchmodat"))(
+		dirfd, redirect_at(dirfd, path, buffer), mode, flags);
 }
 
 SIM_EXPORT int chown(const char *path, uid_t user, gid_t group)
@@ -315,6 +398,6 @@ SIM_EXPORT int fchownat(int dirfd, const char *path, uid_t user, gid_t group, in
 	static _Atomic(void *) next;
 	char buffer[PATH_MAX];
 
-	return ((__typeof__(&fchownat))sim_next_function(&next, "fchownat"))(dirfd, redirect(path, buffer),
-									     user, group, flags);
+	return ((__typeof__(&fchownat))sim_next_function(&next, "fchownat"))(
+		dirfd, redirect_at(dirfd, path, buffer), user, group, flags);
 }

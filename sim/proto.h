@@ -29,6 +29,7 @@
 #define SIM_ENV_CONTROL "XENSIM_CONTROL" /* this protocol's socket */
 #define SIM_ENV_ROOT	"XENSIM_ROOT"	 /* stands for /sys/hypervisor, /dev/xen and the like */
 #define SIM_ENV_DOMID	"XENSIM_DOMID"	 /* the domid at the time of exec; a restore changes the real one */
+#define SIM_ENV_COMMAND "XENSIM_COMMAND" /* xensim itself, which runs static programs */
 #define SIM_ENV_UUID	"XENSIM_UUID"	 /* by which the hypervisor finds the processes of a domain */
 
 /* Sent to the threads of a restored domain before they go on: what they map of others is gone, and what
@@ -48,12 +49,21 @@ enum sim_op {
 	SIM_OP_UNSHARE,		 /* the owner's mapping of a share is gone */
 	SIM_OP_MAP,		 /* map count pages of others */
 	SIM_OP_UNMAP,		 /* the mapping is gone */
+	SIM_OP_UNMAP_PAGES,	 /* its pages are gone, and it isn't: gntdev still has it */
+	SIM_OP_NOTIFY,		 /* gives a share or a mapping an unmap notification, or another */
+	SIM_OP_COPY,		 /* -> the page of a reference, to be copied from or to */
 	SIM_OP_EVTCHN_OPEN,	 /* new handle: eventfd and page in the reply */
 	SIM_OP_EVTCHN_CLOSE,	 /* closes a handle and all its ports */
 	SIM_OP_BIND_UNBOUND,	 /* -> port */
 	SIM_OP_BIND_INTERDOMAIN, /* -> port */
 	SIM_OP_UNBIND,
-	SIM_OP_PEER, /* where notifications of a port go now */
+	SIM_OP_RESTRICT,     /* a handle to one other domain */
+	SIM_OP_EVTCHN_ADOPT, /* the handle that has this eventfd (port), which came over exec */
+	/* A process about to fork: this new connection is the child's, and has all that these ids name, too;
+	 * and then the child, of its number (id). */
+	SIM_OP_INHERIT,
+	SIM_OP_BE,
+	SIM_OP_PEER, /* where notifications of a port go now; count 1: ENOTCONN if the handle hasn't that port */
 	/* What Xen tells the toolstack. */
 	SIM_OP_DOMAIN,	    /* the first domain whose number is domid or above: a struct sim_domain */
 	SIM_OP_PORT_STATUS, /* of the port of domid: a struct sim_port */
@@ -64,7 +74,8 @@ struct sim_domain {
 	uint32_t domid;
 	uint32_t pvh; /* else it is a PV guest, or domain 0 */
 	uint32_t paused;
-	uint32_t dead; /* a zombie */
+	uint32_t dead;	   /* a zombie */
+	uint32_t shutdown; /* 0: it isn't; else one more than the reason */
 	uint8_t uuid[16];
 };
 
@@ -86,7 +97,7 @@ struct sim_request {
 	uint32_t writable;
 	uint32_t notify_offset; /* byte to clear at the end of a mapping, SIM_NO_NOTIFY for none */
 	uint32_t notify_port;	/* port to notify then, SIM_NO_NOTIFY for none */
-	uint32_t refs[];	/* MAP: 2 * count numbers, domid and reference */
+	uint32_t refs[];	/* MAP: 2 * count numbers, domid and reference; INHERIT: count ids */
 };
 
 /* error: 0 or a negative errno. Fields that an operation doesn't use are 0. */

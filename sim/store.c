@@ -71,9 +71,35 @@ struct sim_credentials sim_domain_credentials(const struct store_domain *domain)
 	return (struct sim_credentials){domain->domid, domain->target};
 }
 
+/* The domain takes its events, or there is none that could. */
+static void let_go_on(struct store_domain *domain)
+{
+	struct store_domain *other, *next;
+	struct sim_connection *connection;
+
+	domain->paused = false;
+	domain->kept = 0;
+	HASH_ITER(hh, domain->store->domains, other, next)
+		DL_FOREACH(other->connections, connection)
+			if (connection->waits_for == domain)
+				sim_connection_go_on(connection);
+}
+
+void sim_store_pause_domain(struct sim_store *store, unsigned domid, bool paused)
+{
+	struct store_domain *domain = sim_domain_find(store, domid);
+
+	if (domain && paused)
+		domain->paused = true;
+	else if (domain)
+		let_go_on(domain);
+}
+
 static void domain_disconnect(struct store_domain *domain)
 {
 	struct sim_connection *connection, *next;
+
+	let_go_on(domain);
 
 	DL_FOREACH_SAFE(domain->connections, connection, next)
 		sim_connection_free(connection);
@@ -256,7 +282,7 @@ int sim_store_rename_domain(struct sim_store *store, unsigned domid, unsigned ne
 	introduced = domain->introduced;
 	HASH_DEL(store->domains, domain);
 	domain->domid = new_domid;
-	domain->saved = false;
+	domain->saved = domain->paused = false;
 	domain->introduced = other && other->introduced;
 	if (other)
 		domain_free(other);
@@ -332,6 +358,41 @@ bool sim_store_exists(struct sim_store *store, const char *path)
 	return resolve(store, path, absolute) == 0 && sim_node_find(store->tree.root, absolute);
 }
 
+int sim_store_read(const struct sim_store *store, const char *path, char *value, size_t size)
+{
+	char absolute[SIM_PATH_SIZE];
+	const struct sim_node *node =
+		resolve(store, path, absolute) == 0 ? sim_node_find(store->tree.root, absolute) : NULL;
+	size_t length;
+
+	if (!node)
+		return -ENOENT;
+	length = node->value_len < size ? node->value_len : size - 1;
+	memcpy(value, node->value, length);
+	value[length] = '\0';
+	return 0;
+}
+
+int sim_store_list(const struct sim_store *store, const char *path,
+		   void (*visit)(const char *name, void *userdata), void *userdata)
+{
+	char absolute[SIM_PATH_SIZE];
+	const struct sim_node *found =
+		resolve(store, path, absolute) == 0 ? sim_node_find(store->tree.root, absolute) : NULL;
+	struct sim_node *node;
+	int count;
+
+	if (!found)
+		return -ENOENT;
+	/* As long as we hold it, it stays as it is. */
+	node = sim_node_ref((struct sim_node *)found);
+	count = (int)node->n_children;
+	for (unsigned i = 0; i < node->n_children && visit; i++)
+		visit(node->children[i]->name, userdata);
+	sim_node_unref(node);
+	return count;
+}
+
 void sim_store_introduce(struct sim_store *store, unsigned domid)
 {
 	sim_domain_get(store, domid)->introduced = true;
@@ -350,6 +411,11 @@ void sim_store_release_in(struct sim_store *store, struct sim_tree *tree, int64_
 	if (!domain->listener && !domain->connections)
 		domain_free(domain);
 	sim_watch_fire_special(store, tree->root, "@releaseDomain");
+}
+
+void sim_store_tell_of_release(struct sim_store *store)
+{
+	sim_watch_fire_special(store, store->tree.root, "@releaseDomain");
 }
 
 void sim_store_release(struct sim_store *store, unsigned domid)
@@ -380,6 +446,23 @@ void sim_store_disconnect(struct sim_store *store, unsigned domid)
 	if (domain)
 		DL_FOREACH(domain->connections, connection)
 			sim_connection_doom(connection);
+}
+
+void sim_store_delay_events(struct sim_store *store, unsigned domid, unsigned milliseconds)
+{
+	sim_domain_get(store, domid)->late_ms = milliseconds;
+}
+
+void sim_store_record(struct sim_store *store,
+		      void (*record)(const struct sim_store_seen *seen, void *userdata), void *userdata)
+{
+	store->record = record;
+	store->record_userdata = userdata;
+}
+
+void sim_store_conflict(struct sim_store *store, unsigned domid, unsigned times)
+{
+	sim_domain_get(store, domid)->conflicts = times;
 }
 
 void sim_store_stats(const struct sim_store *store, unsigned domid, struct sim_store_stats *stats)

@@ -51,6 +51,7 @@ struct sim_perm {
 };
 
 struct sim_store_options {
+	bool like_xenstored; /* C xenstored's rules where oxenstored has others */
 	bool rings; /* a guest's connection is its ring, as xenstored sees it: there is no kernel in between */
 	struct sim_store_limits limits;
 };
@@ -77,6 +78,9 @@ void sim_store_unlisten(struct sim_store *store, unsigned domid);
 /* Notes that the domain is stopped to be saved: until it is restored, its watches report nothing. Or that
  * the save has failed. */
 void sim_store_save_domain(struct sim_store *store, unsigned domid, bool saved);
+/* Notes that the domain is paused, and takes no events: whoever makes more of them than the store keeps isn't
+ * answered until it goes on, or has gone. */
+void sim_store_pause_domain(struct sim_store *store, unsigned domid, bool paused);
 /* Moves the connections, watches and socket of domid to new_domid, which may be the same, after a save and
  * restore. Relative paths then mean the new home, every watch fires once, open transactions end in EAGAIN.
  * -ENOENT: no such domain, -EEXIST: new_domid has a socket already. The caller writes and removes the trees
@@ -91,6 +95,12 @@ int sim_store_write(struct sim_store *store, const char *path, const char *value
 /* Removes the node and all below it; absence is no error as long as the parent exists (else -ENOENT). */
 int sim_store_rm(struct sim_store *store, const char *path);
 bool sim_store_exists(struct sim_store *store, const char *path);
+/* Copies a value, as far as there is room, with a NUL. -ENOENT: there is no such node. */
+int sim_store_read(const struct sim_store *store, const char *path, char *value, size_t size);
+/* Visits the names below a node, which may remove nodes; visit may be NULL. Returns how many there are, or
+ * -ENOENT. */
+int sim_store_list(const struct sim_store *store, const char *path,
+		   void (*visit)(const char *name, void *userdata), void *userdata);
 
 /* These begin and end a domain for XenStore. Each fires its special watch, @introduceDomain or
  * @releaseDomain. Release also removes what the domain owned and its entries in permission lists, as
@@ -98,6 +108,8 @@ bool sim_store_exists(struct sim_store *store, const char *path);
  * peers' watches. */
 void sim_store_introduce(struct sim_store *store, unsigned domid);
 void sim_store_release(struct sim_store *store, unsigned domid);
+/* Fires @releaseDomain for a domain that has shut down, or was suspended. */
+void sim_store_tell_of_release(struct sim_store *store);
 
 /* Injects a fault: while stalled, requests queue up and nothing is answered or reported; connecting still
  * works. */
@@ -106,6 +118,43 @@ void sim_store_stall(struct sim_store *store, bool stalled);
 /* Injects another: closes the domain's connections, with all watches and transactions. New ones can be made at
  * once. */
 void sim_store_disconnect(struct sim_store *store, unsigned domid);
+
+/* Injects one more: the domain's events come by so many milliseconds after the answers, as they may in a guest,
+ * whose kernel has a thread of its own for them. 0: no more. */
+void sim_store_delay_events(struct sim_store *store, unsigned domid, unsigned milliseconds);
+
+/* What passed: a request with its answer, or an event (XS_WATCH_EVENT, with an empty answer). */
+struct sim_store_seen {
+	unsigned domid;
+	uint32_t type, transaction;
+	const char *text;
+	size_t length;
+	int error; /* 0, or a negative errno in place of the answer */
+	const char *answer;
+	size_t answer_length;
+};
+
+/* Calls it for all that passes from now on. NULL: no more. */
+void sim_store_record(struct sim_store *store,
+		      void (*record)(const struct sim_store_seen *seen, void *userdata), void *userdata);
+
+/* From now on nothing is served or written but by turns, of which the caller chooses one after the other. */
+struct sim_store_turn {
+	unsigned domid;
+	unsigned connection; /* the domain's first has 1 */
+	bool writes;	     /* what it has to write; else one request is served */
+	void *handle;
+};
+void sim_store_take_turns(struct sim_store *store, bool by_turns);
+/* Calls it for each turn that could be had now, in the order of domains and connections. Returns whether something is
+ * still on its way between a program and the store, so that there may soon be more. */
+bool sim_store_turns(struct sim_store *store,
+		     void (*visit)(const struct sim_store_turn *turn, void *userdata), void *userdata);
+void sim_store_take_turn(const struct sim_store_turn *turn);
+
+/* Injects a last one: the domain's next transactions that would be committed end in EAGAIN, as if they had
+ * conflicted with another's. UINT_MAX: all of them. */
+void sim_store_conflict(struct sim_store *store, unsigned domid, unsigned times);
 
 struct sim_store_stats {
 	unsigned nodes; /* owned, as the quota counts them */

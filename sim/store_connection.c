@@ -13,7 +13,11 @@
 
 #include "sim/store_internal.h"
 
-#define INPUT_ENOUGH  (64 * 1024) /* holds many messages, and certainly one */
+#define KERNEL_MESSAGE_MAX 4096 /* with its header */
+
+/* Of a node, with C xenstored. */
+#define XENSTORED_MAX_PERMS 5
+
 #define OUTPUT_ENOUGH (256 * 1024)
 #define OUTPUT_LIMIT  (16 * 1024 * 1024)
 
@@ -29,10 +33,37 @@ void sim_connection_doom(struct sim_connection *connection)
 
 static void send_error(struct sim_connection *connection, const struct xsd_sockmsg *header, int error);
 
+static void on_late(evutil_socket_t fd, short what, void *data)
+{
+	struct sim_connection *connection = data;
+
+	if (!connection->doomed)
+		evbuffer_add_buffer(connection->output, connection->late);
+}
+
+/* Where an event goes: behind the answers that come in the next time, if the domain's events are late. */
+static struct evbuffer *output_for_event(struct sim_connection *connection)
+{
+	const unsigned late_ms = connection->domain->late_ms;
+	const struct timeval time = {.tv_sec = late_ms / 1000, .tv_usec = late_ms % 1000 * 1000};
+
+	if (!late_ms && (!connection->late || evbuffer_get_length(connection->late) == 0))
+		return connection->output;
+	if (!connection->late) {
+		connection->late = sim_must(evbuffer_new());
+		connection->late_timer =
+			sim_must(evtimer_new(connection->domain->store->base, on_late, connection));
+	}
+	if (evbuffer_get_length(connection->late) == 0)
+		evtimer_add(connection->late_timer, &time);
+	return connection->late;
+}
+
 void sim_connection_send(struct sim_connection *connection, const struct xsd_sockmsg *header,
 			 const void *data, size_t len)
 {
 	struct xsd_sockmsg sized = *header;
+	struct evbuffer *output;
 
 	if (connection->doomed)
 		return;
@@ -48,16 +79,18 @@ void sim_connection_send(struct sim_connection *connection, const struct xsd_soc
 		return;
 	}
 	sized.len = (uint32_t)len;
-	if (evbuffer_expand(connection->output, sizeof(sized) + len) < 0 ||
-	    evbuffer_add(connection->output, &sized, sizeof(sized)) < 0 ||
-	    evbuffer_add(connection->output, data, len) < 0)
+	output = header->type == XS_WATCH_EVENT ? output_for_event(connection) : connection->output;
+	if (evbuffer_expand(output, sizeof(sized) + len) < 0 ||
+	    evbuffer_add(output, &sized, sizeof(sized)) < 0 || evbuffer_add(output, data, len) < 0)
 		abort();
 }
 
 static void send_error(struct sim_connection *connection, const struct xsd_sockmsg *header, int error)
 {
 	struct xsd_sockmsg copy = *header;
-	const char *name = sim_wire_error_name(error);
+	/* There C xenstored says another one. */
+	const bool spells = error == -EDQUOT && connection->domain->store->options.like_xenstored;
+	const char *name = sim_wire_error_name(!spells ? error : header->type == XS_WATCH ? -E2BIG : -ENOSPC);
 
 	copy.type = XS_ERROR;
 	sim_connection_send(connection, &copy, name, strlen(name) + 1);
@@ -222,6 +255,8 @@ static void serve_tree(struct sim_connection *connection, struct sim_transaction
 	struct sim_credentials who = sim_domain_credentials(connection->domain);
 
 	if (transaction) {
+		if (store->options.like_xenstored)
+			sim_transaction_look(connection, transaction, request);
 		sim_request_execute(&transaction->tree, &who, request, reply, &transaction->changes);
 		return;
 	}
@@ -251,6 +286,19 @@ static void serve_transaction_end(struct sim_connection *connection, struct sim_
 		reply_text(reply, "OK");
 }
 
+/* What C xenstored asks of permissions before it looks at the node. */
+static int check_perms(const struct sim_store *store, const struct sim_credentials *who,
+		       const struct store_message *request)
+{
+	if (!sim_credentials_privileged(who) && request->n_perms > XENSTORED_MAX_PERMS)
+		return -ENOSPC;
+	/* It asks Xen, which knows domains before they are introduced. */
+	return request->perms[0].domid >= 0 && request->perms[0].domid < DOMID_FIRST_RESERVED &&
+			       sim_domain_find(store, (unsigned)request->perms[0].domid)
+		       ? 0
+		       : -ENOENT;
+}
+
 static void serve(struct sim_connection *connection, struct sim_transaction *transaction,
 		  const struct store_message *request, int decoded, struct store_reply *reply,
 		  struct consequence *consequence)
@@ -268,6 +316,9 @@ static void serve(struct sim_connection *connection, struct sim_transaction *tra
 		reply->error = serve_toolstack(domain->store, tree, request, reply);
 	} else if (type == XS_TRANSACTION_END) {
 		serve_transaction_end(connection, transaction, request, reply, consequence);
+	} else if (type == XS_SET_PERMS && domain->store->options.like_xenstored &&
+		   (reply->error = check_perms(domain->store, &who, request)) < 0) {
+		return;
 	} else if (sim_request_is_for_tree(type)) {
 		serve_tree(connection, transaction, request, reply, consequence);
 	} else {
@@ -288,7 +339,10 @@ static int find_transaction(struct sim_connection *connection, const struct stor
 		return 0;
 	*transaction = sim_transaction_find(connection, request->header.tx_id);
 	if (!*transaction || ((*transaction)->stale && type != XS_TRANSACTION_END))
-		return has_kernel && type != XS_TRANSACTION_START ? -ENOENT : -EIO;
+		return !*transaction && (has_kernel || connection->domain->store->options.like_xenstored) &&
+				       type != XS_TRANSACTION_START
+			       ? -ENOENT
+			       : -EIO;
 	return 0;
 }
 
@@ -311,6 +365,23 @@ static void serve_in_transaction(struct sim_connection *connection, struct sim_t
 		sim_transaction_log(transaction, message, len, reply);
 }
 
+static void record(const struct sim_connection *connection, const struct store_message *request,
+		   const char *text, size_t length, const struct store_reply *reply)
+{
+	const struct sim_store *store = connection->domain->store;
+	const struct sim_store_seen seen = {.domid = connection->domain->domid,
+					    .type = request->header.type,
+					    .transaction = request->header.tx_id,
+					    .text = text,
+					    .length = length,
+					    .error = reply->error,
+					    .answer = reply->data,
+					    .answer_length = reply->len};
+
+	if (store->record)
+		store->record(&seen, store->record_userdata);
+}
+
 static void serve_message(struct sim_connection *connection, const void *message, size_t len)
 {
 	struct store_message request;
@@ -318,7 +389,11 @@ static void serve_message(struct sim_connection *connection, const void *message
 	struct consequence consequence = {0};
 	struct sim_transaction *transaction;
 	int decoded = sim_wire_decode(&request, message, len);
+	const bool like_xenstored = connection->domain->store->options.like_xenstored;
 
+	if (request.header.type == XS_DIRECTORY_PART && !like_xenstored)
+		decoded = -ENOSYS;
+	connection->domain->store->served = connection;
 	connection->domain->requests++;
 	connection->domain->writes += request.header.type == XS_WRITE;
 	reply.error = find_transaction(connection, &request, &transaction);
@@ -331,40 +406,80 @@ static void serve_message(struct sim_connection *connection, const void *message
 				     &consequence);
 	else if (!reply.error)
 		serve(connection, NULL, &request, decoded, &reply, &consequence);
+	/* C xenstored answers when it has told of what was done. */
+	if (like_xenstored)
+		consequence_take(connection->domain->store, &consequence);
 	send_reply(connection, &request, &reply);
-	consequence_take(connection->domain->store, &consequence);
+	record(connection, &request, (const char *)message + sizeof(request.header),
+	       len - sizeof(request.header), &reply);
+	if (!like_xenstored)
+		consequence_take(connection->domain->store, &consequence);
 	if (request.header.type == XS_WATCH && !reply.error)
 		sim_watch_fire_first(connection);
 	/* A guest's kernel fails the write of a refused watch, and libxenstore closes its descriptor then. */
 	if (request.header.type == XS_WATCH && reply.error && sim_domain_has_kernel(connection->domain))
 		connection->ending = true;
 	sim_reply_clear(&reply);
+	connection->domain->store->served = NULL;
+}
+
+/* A guest's kernel has room for less than XenStore takes, since it counts the header, too. It fails the write,
+ * and libxenstore closes its descriptor then. */
+static void refuse_message(struct sim_connection *connection, const struct xsd_sockmsg *header)
+{
+	send_error(connection, header, -E2BIG);
+	connection->ending = true;
+}
+
+/* Returns the length of the message to be served next, 0 if there is none now, or a negative errno: its beginning can't
+ * be found any more. */
+static int next_message(const struct sim_connection *connection, struct xsd_sockmsg *header)
+{
+	const size_t arrived = evbuffer_get_length(connection->input);
+	ev_ssize_t copied;
+	int len;
+
+	if (connection->doomed || connection->ending || connection->waits_for ||
+	    connection->domain->store->stalled || evbuffer_get_length(connection->output) > OUTPUT_ENOUGH)
+		return 0;
+	copied = evbuffer_copyout(connection->input, header, sizeof(*header));
+	len = sim_wire_message_length(header, copied < 0 ? 0 : (size_t)copied);
+	if (len <= 0 || arrived < (size_t)len)
+		return len < 0 ? len : 0;
+	/* oxenstored looks at a request without payload only when more has come by the socket. */
+	if (header->len == 0 && connection->domain->domid == 0 && arrived == sizeof(*header))
+		return 0;
+	return len;
+}
+
+bool sim_connection_process_one(struct sim_connection *connection)
+{
+	struct xsd_sockmsg header;
+	int len = next_message(connection, &header);
+
+	if (len < 0)
+		sim_connection_doom(connection);
+	if (len <= 0)
+		return false;
+	if (len > KERNEL_MESSAGE_MAX && sim_domain_has_kernel(connection->domain))
+		refuse_message(connection, &header);
+	else
+		serve_message(connection, evbuffer_pullup(connection->input, len), (size_t)len);
+	evbuffer_drain(connection->input, (size_t)len);
+	return true;
 }
 
 void sim_connection_process(struct sim_connection *connection)
 {
-	struct evbuffer *input = connection->input;
+	while (!connection->domain->store->by_turns && sim_connection_process_one(connection))
+		;
+}
 
-	while (!connection->doomed && !connection->ending && !connection->domain->store->stalled &&
-	       evbuffer_get_length(connection->output) <= OUTPUT_ENOUGH) {
-		struct xsd_sockmsg header;
-		ev_ssize_t copied = evbuffer_copyout(input, &header, sizeof(header));
-		int len = sim_wire_message_length(&header, copied < 0 ? 0 : (size_t)copied);
+bool sim_connection_has_request(const struct sim_connection *connection)
+{
+	struct xsd_sockmsg header;
 
-		if (len < 0) {
-			/* The beginning of the next message can't be found any more. */
-			sim_connection_doom(connection);
-			return;
-		}
-		if (len == 0 || evbuffer_get_length(input) < (size_t)len)
-			return;
-		/* oxenstored looks at a request without payload only when more has come by the socket. */
-		if (header.len == 0 && connection->domain->domid == 0 &&
-		    evbuffer_get_length(input) == sizeof(header))
-			return;
-		serve_message(connection, evbuffer_pullup(input, len), (size_t)len);
-		evbuffer_drain(input, (size_t)len);
-	}
+	return next_message(connection, &header) != 0;
 }
 
 /* ---- the socket ------------------------------------------------------------------------------ */
@@ -381,6 +496,8 @@ static void on_written(struct bufferevent *bev, void *data)
 
 	if (connection->ending)
 		sim_connection_doom(connection);
+	else if (connection->domain->store->by_turns)
+		bufferevent_disable(bev, EV_WRITE);
 	else
 		sim_connection_process(connection);
 }
@@ -390,12 +507,23 @@ static void on_closed(struct bufferevent *bev, short what, void *data)
 	sim_connection_doom(data);
 }
 
+void sim_connection_go_on(struct sim_connection *connection)
+{
+	connection->waits_for = NULL;
+	if (connection->bev && !connection->doomed)
+		bufferevent_trigger(connection->bev, EV_READ,
+				    BEV_TRIG_IGNORE_WATERMARKS | BEV_OPT_DEFER_CALLBACKS);
+}
+
 void sim_connection_apply_stall(struct sim_connection *connection)
 {
 	if (!connection->bev || connection->doomed)
 		return;
 	if (connection->domain->store->stalled) {
 		bufferevent_disable(connection->bev, EV_READ | EV_WRITE);
+	} else if (connection->domain->store->by_turns) {
+		bufferevent_enable(connection->bev, EV_READ);
+		bufferevent_disable(connection->bev, EV_WRITE);
 	} else {
 		bufferevent_enable(connection->bev, EV_READ | EV_WRITE);
 		/* Run from the loop, which serves requests that came before the stall like new ones. */
@@ -409,6 +537,7 @@ struct sim_connection *sim_connection_new(struct store_domain *domain, int fd)
 	struct sim_connection *connection = sim_must(calloc(1, sizeof(*connection)));
 
 	connection->domain = domain;
+	connection->number = ++domain->connections_made;
 	if (fd < 0) {
 		connection->input = sim_must(evbuffer_new());
 		connection->output = sim_must(evbuffer_new());
@@ -418,7 +547,7 @@ struct sim_connection *sim_connection_new(struct store_domain *domain, int fd)
 		connection->input = bufferevent_get_input(connection->bev);
 		connection->output = bufferevent_get_output(connection->bev);
 		bufferevent_setcb(connection->bev, on_readable, on_written, on_closed, connection);
-		bufferevent_setwatermark(connection->bev, EV_READ, 0, INPUT_ENOUGH);
+		bufferevent_setwatermark(connection->bev, EV_READ, 0, SIM_INPUT_ENOUGH);
 	}
 	DL_APPEND(domain->connections, connection);
 	sim_connection_apply_stall(connection);
@@ -430,6 +559,10 @@ void sim_connection_free(struct sim_connection *connection)
 	DL_DELETE(connection->domain->connections, connection);
 	sim_watch_remove_all(connection);
 	sim_transaction_abort_all(connection);
+	if (connection->late) {
+		event_free(connection->late_timer);
+		evbuffer_free(connection->late);
+	}
 	if (connection->bev) {
 		bufferevent_free(connection->bev);
 	} else {

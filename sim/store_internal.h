@@ -22,6 +22,13 @@
 
 struct sim_connection;
 
+/* How many events oxenstored keeps for a guest: 1024 for its connection, as many for a watch, and what its ring
+ * has room for (recorded by tests/conformance, a_paused_watcher). */
+#define SIM_KEPT_EVENTS 2074
+
+/* What a connection reads at most before it is served: it holds many messages, and certainly one. */
+#define SIM_INPUT_ENOUGH (64 * 1024)
+
 /* The watches of one path, in a tree of all paths that are watched: so a change finds those that it concerns
  * without looking at the others, as in oxenstored. A node goes with its last watch and child. */
 struct sim_watch_node {
@@ -61,6 +68,11 @@ struct sim_transaction {
 	struct sim_changes changes;
 	struct sim_logged *log;
 	unsigned n_logged;
+	struct sim_looked {
+		char *path;
+		uint64_t generation; /* when it was first looked at; 0: it wasn't there */
+	} * looked;		     /* with C xenstored: all that it has looked at, also in vain */
+	unsigned n_looked;
 	struct sim_transaction *prev, *next;
 };
 
@@ -70,8 +82,13 @@ struct store_domain {
 	int64_t target;
 	bool introduced;
 	bool saved;				/* no event is sent to it */
+	bool paused;				/* it takes none */
+	unsigned late_ms;			/* its events are */
+	unsigned kept;				/* since it was paused */
+	unsigned conflicts;			/* that are still to be made up */
 	unsigned long requests, writes, events; /* since it began; writes are requests, too */
 	uint32_t next_transaction;
+	unsigned connections_made;
 	struct evconnlistener *listener;
 	char *socket_path;
 	struct sim_connection *connections;
@@ -82,8 +99,12 @@ struct sim_connection {
 	struct store_domain *domain;
 	struct bufferevent *bev;	 /* NULL when fed by hand, as the fuzzer does */
 	struct evbuffer *input, *output; /* bev's, or our own */
+	struct evbuffer *late;		 /* events that come later (sim_store_delay_events) */
+	struct event *late_timer;
 	bool doomed;
-	bool ending; /* ends when the answers are written */
+	bool ending;			/* ends when the answers are written */
+	unsigned number;		/* of its domain's connections */
+	struct store_domain *waits_for; /* to go on: nothing more is served */
 	struct sim_watch *watches;
 	struct sim_transaction *transactions;
 	struct sim_connection *prev, *next;
@@ -96,7 +117,11 @@ struct sim_store {
 	struct sim_watch_node watches, special_watches; /* roots */
 	struct store_domain *domains;
 	struct event *reap;
+	struct sim_connection *served; /* at this moment */
 	bool stalled;
+	bool by_turns; /* sim_store_take_turns() */
+	void (*record)(const struct sim_store_seen *seen, void *userdata);
+	void *record_userdata;
 };
 
 /* store.c */
@@ -121,8 +146,14 @@ void sim_connection_process(struct sim_connection *connection);
 void sim_connection_doom(struct sim_connection *connection);
 void sim_connection_send(struct sim_connection *connection, const struct xsd_sockmsg *header,
 			 const void *data, size_t len);
-/* Called after store->stalled has changed. */
+/* What it waited for has gone on, or has gone. */
+void sim_connection_go_on(struct sim_connection *connection);
+/* Called after store->stalled or store->by_turns has changed. */
 void sim_connection_apply_stall(struct sim_connection *connection);
+/* Whether it has a request that could be served now. */
+bool sim_connection_has_request(const struct sim_connection *connection);
+/* Serves it. Returns false if there was none. */
+bool sim_connection_process_one(struct sim_connection *connection);
 
 /* store_watch.c */
 int sim_watch_add(struct sim_connection *connection, const char *untrusted_path, const char *token);
@@ -148,6 +179,9 @@ bool sim_transaction_is_full(const struct sim_connection *connection,
 /* Notes a request in the transaction and its answer. */
 void sim_transaction_log(struct sim_transaction *transaction, const void *message, size_t len,
 			 const struct store_reply *reply);
+/* Notes what a request looks at. */
+void sim_transaction_look(const struct sim_connection *connection, struct sim_transaction *transaction,
+			  const struct store_message *request);
 /* Ends and frees the transaction. After a commit that changed something, *committed holds the changes to
  * report; the caller fires the watches behind its reply and then clears it with
  * sim_transaction_committed_clear. */

@@ -52,6 +52,7 @@ bool sim_request_is_for_tree(uint32_t type)
 {
 	switch (type) {
 	case XS_DIRECTORY:
+	case XS_DIRECTORY_PART:
 	case XS_READ:
 	case XS_GET_PERMS:
 	case XS_WRITE:
@@ -82,18 +83,46 @@ static void widen(char **top, const char *path, size_t len)
 	(*top)[common] = '\0';
 }
 
-/* Appends the names below a node, each with its NUL. */
-static void append_names(struct store_reply *reply, const struct sim_node *node)
+/* Appends the names below a node, each with its NUL: oxenstored's are in their order, C xenstored's in that in which
+ * they were made. */
+static void append_names(struct store_reply *reply, const struct sim_node *node, bool as_made)
 {
-	for (unsigned i = 0; i < node->n_children; i++) {
-		const char *name = node->children[i]->name;
+	struct sim_node **children = as_made ? sim_node_children_as_made(node) : node->children;
 
-		sim_reply_append(reply, name, strlen(name) + 1);
+	for (unsigned i = 0; i < node->n_children; i++)
+		sim_reply_append(reply, children[i]->name, strlen(children[i]->name) + 1);
+	if (as_made)
+		free(children);
+}
+
+/* A directory's generation, and its names from an offset on, as many as there is room for; after the last one an empty
+ * one. */
+static void reply_with_part(struct store_reply *reply, const struct sim_node *node, size_t offset)
+{
+	struct store_reply names = {0};
+	char generation[24];
+	size_t length = (size_t)snprintf(generation, sizeof(generation), "%" PRIu64, node->generation) + 1,
+	       taken = 0;
+
+	append_names(&names, node, true);
+	sim_reply_append(reply, generation, length);
+	if (offset > names.len)
+		offset = names.len;
+	while (offset + taken < names.len) {
+		size_t name = strlen(names.data + offset + taken);
+
+		if (taken + name >= XENSTORE_PAYLOAD_MAX - length - 1)
+			break;
+		taken += name + 1;
 	}
+	sim_reply_append(reply, names.data ? names.data + offset : "", taken);
+	if (offset + taken == names.len)
+		sim_reply_append(reply, "", 1);
+	sim_reply_clear(&names);
 }
 
 static void reply_with_node(struct store_reply *reply, const struct store_message *request,
-			    const struct sim_node *node)
+			    const struct sim_node *node, bool like_xenstored)
 {
 	char perm[SIM_WIRE_PERM_SIZE];
 
@@ -102,7 +131,10 @@ static void reply_with_node(struct store_reply *reply, const struct store_messag
 		sim_reply_append(reply, node->value, node->value_len);
 		break;
 	case XS_DIRECTORY:
-		append_names(reply, node);
+		append_names(reply, node, like_xenstored);
+		break;
+	case XS_DIRECTORY_PART:
+		reply_with_part(reply, node, (size_t)request->domid);
 		break;
 	case XS_GET_PERMS:
 		for (unsigned i = 0; i < node->n_perms; i++) {
@@ -183,11 +215,12 @@ void sim_request_execute(struct sim_tree *tree, const struct sim_credentials *wh
 	switch (type) {
 	case XS_READ:
 	case XS_DIRECTORY:
+	case XS_DIRECTORY_PART:
 	case XS_GET_PERMS:
 		reply->error = sim_tree_get(tree, who, path, &node);
 		if (reply->error)
 			return;
-		reply_with_node(reply, request, node);
+		reply_with_node(reply, request, node, tree->options->like_xenstored);
 		widen(&changes->top_read, path, strcmp(path, "/") == 0 ? 0 : strlen(path));
 		return;
 	default:

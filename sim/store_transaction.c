@@ -6,6 +6,7 @@
  * so what was asked for in vain isn't looked at. Otherwise it tries all requests again on the live tree:
  * equal answers commit, any other ends in EAGAIN.
  */
+#include <limits.h>
 #include <string.h>
 
 #include "sim/store_internal.h"
@@ -17,6 +18,9 @@ static void transaction_free(struct sim_transaction *transaction)
 		sim_reply_clear(&transaction->log[i].reply);
 	}
 	free(transaction->log);
+	for (unsigned i = 0; i < transaction->n_looked; i++)
+		free(transaction->looked[i].path);
+	free(transaction->looked);
 	sim_changes_clear(&transaction->changes);
 	sim_tree_clear(&transaction->tree);
 	sim_tree_clear(&transaction->before);
@@ -109,6 +113,97 @@ void sim_transaction_log(struct sim_transaction *transaction, const void *messag
 		sim_reply_append(&logged->reply, reply->data, reply->len);
 }
 
+/* ---- C xenstored ----------------------------------------------------------------------------------------------- */
+
+static uint64_t generation_of(const struct sim_node *root, const char *path)
+{
+	const struct sim_node *node = sim_node_find(root, path);
+
+	return node ? node->generation : 0;
+}
+
+static void look_at(struct sim_transaction *transaction, const char *path, size_t length)
+{
+	struct sim_looked *looked;
+	char *copy = sim_must(length ? strndup(path, length) : strdup("/"));
+
+	for (unsigned i = 0; i < transaction->n_looked; i++)
+		if (strcmp(transaction->looked[i].path, copy) == 0) {
+			free(copy);
+			return;
+		}
+	transaction->looked =
+		sim_must(realloc(transaction->looked, (transaction->n_looked + 1) * sizeof(*looked)));
+	looked = &transaction->looked[transaction->n_looked++];
+	*looked = (struct sim_looked){copy, generation_of(transaction->before.root, copy)};
+}
+
+void sim_transaction_look(const struct sim_connection *connection, struct sim_transaction *transaction,
+			  const struct store_message *request)
+{
+	const struct sim_store *store = connection->domain->store;
+	char path[SIM_PATH_SIZE];
+	size_t length;
+
+	if (!request->untrusted_path || request->header.type == XS_GET_DOMAIN_PATH ||
+	    sim_path_resolve(path, request->untrusted_path, connection->domain->domid,
+			     &store->options.limits) < 0 ||
+	    path[0] == '@')
+		return;
+	length = strlen(path);
+	look_at(transaction, path, length);
+	/* Of what isn't there, the nearest that is; and what is removed is taken out of its parent. */
+	if (request->header.type == XS_RM && length > 1)
+		look_at(transaction, path, sim_path_parent_length(path));
+	while (length > 1 && !sim_node_find(transaction->tree.root, path)) {
+		length = sim_path_parent_length(path);
+		path[length] = '\0';
+		look_at(transaction, path, length);
+		if (!length)
+			break;
+	}
+}
+
+/* Returns whether anybody has changed what it has looked at. */
+static bool is_outdated(const struct sim_transaction *transaction, const struct sim_node *now)
+{
+	for (unsigned i = 0; i < transaction->n_looked; i++)
+		if (generation_of(now, transaction->looked[i].path) != transaction->looked[i].generation)
+			return true;
+	return false;
+}
+
+/* Tells of each node once, in the order in which they were first looked at. */
+static void tell_once(struct sim_transaction *transaction)
+{
+	struct sim_changes *changes = &transaction->changes;
+	struct sim_change *list = sim_must(calloc(changes->count + 1, sizeof(*list)));
+	size_t kept = 0;
+
+	for (unsigned i = 0; i < transaction->n_looked; i++) {
+		bool found = false;
+
+		for (size_t k = 0; k < changes->count; k++) {
+			if (!changes->list[k].path ||
+			    strcmp(changes->list[k].path, transaction->looked[i].path) != 0)
+				continue;
+			if (found)
+				free(list[kept].path);
+			list[kept] = changes->list[k];
+			changes->list[k].path = NULL;
+			found = true;
+		}
+		kept += found;
+	}
+	for (size_t k = 0; k < changes->count; k++)
+		free(changes->list[k].path);
+	free(changes->list);
+	changes->list = list;
+	changes->count = kept;
+}
+
+/* ---- oxenstored ------------------------------------------------------------------------------------------------ */
+
 /* Returns whether the same nodes are there, with the same permissions on the way to them. */
 static bool same_below(const struct sim_node *before, const struct sim_node *now, const char *top)
 {
@@ -157,7 +252,8 @@ static bool ask_again(const struct sim_logged *logged, struct sim_tree *tree,
 
 	if (type == XS_WATCH_EVENT || type == XS_ERROR)
 		reply->error = -ENOSYS;
-	else if (!sim_request_is_for_tree(type))
+	else if (!sim_request_is_for_tree(type) ||
+		 (type == XS_DIRECTORY_PART && !tree->options->like_xenstored))
 		return false;
 	else if (decoded < 0)
 		reply->error = decoded;
@@ -212,6 +308,16 @@ int sim_transaction_end(struct sim_connection *connection, struct sim_transactio
 		rc = commit ? -EAGAIN : 0;
 		commit = false;
 	}
+	if (commit && connection->domain->conflicts) {
+		connection->domain->conflicts -= connection->domain->conflicts != UINT_MAX;
+		rc = -EAGAIN;
+		commit = false;
+	}
+	if (commit && store->options.like_xenstored) {
+		rc = is_outdated(transaction, store->tree.root) ? -EAGAIN : 0;
+		commit = rc == 0;
+		tell_once(transaction);
+	}
 	/* A transaction that has only read commits, whatever happened meanwhile. */
 	if (commit && transaction->changes.count == 0)
 		commit = false;
@@ -224,7 +330,7 @@ int sim_transaction_end(struct sim_connection *connection, struct sim_transactio
 			sim_tree_snapshot(&tree, &transaction->tree);
 			sim_tree_clear(&store->tree);
 			store->tree = tree;
-		} else if (!graft(store, transaction)) {
+		} else if (store->options.like_xenstored || !graft(store, transaction)) {
 			rc = replay(connection, transaction);
 		}
 		if (rc == 0) {

@@ -13,6 +13,9 @@ bool sim_credentials_privileged(const struct sim_credentials *who)
 	return who->domid == 0 || who->target == 0;
 }
 
+/* Of all nodes and changes. */
+static uint64_t last_number;
+
 static bool acts_as(const struct sim_credentials *who, int64_t domid)
 {
 	return who->domid == domid || (who->target >= 0 && who->target == domid);
@@ -26,6 +29,7 @@ static struct sim_node *node_new(const char *name, size_t name_len, const struct
 	struct sim_node *node = sim_must(calloc(1, sizeof(*node)));
 
 	node->refs = 1;
+	node->serial = node->generation = ++last_number;
 	node->name = sim_must(strndup(name, name_len));
 	node->perms = sim_must(malloc(n_perms * sizeof(*perms)));
 	memcpy(node->perms, perms, n_perms * sizeof(*perms));
@@ -73,6 +77,8 @@ static struct sim_node *node_own(struct sim_node **slot)
 	if (shared->refs == 1)
 		return shared;
 	own = node_new(shared->name, strlen(shared->name), shared->perms, shared->n_perms);
+	own->serial = shared->serial;
+	own->generation = shared->generation;
 	if (shared->value)
 		node_set_value(own, shared->value, shared->value_len);
 	if (shared->n_children) {
@@ -145,6 +151,23 @@ bool sim_node_permits(const struct sim_node *node, const struct sim_credentials 
 	return sim_credentials_privileged(who) || acts_as(who, node->perms[0].domid) ||
 	       permits_domain(node, who->domid, access) ||
 	       (who->target >= 0 && permits_domain(node, who->target, access));
+}
+
+static int by_serial(const void *a, const void *b)
+{
+	const struct sim_node *one = *(struct sim_node *const *)a, *other = *(struct sim_node *const *)b;
+
+	return one->serial < other->serial ? -1 : one->serial > other->serial;
+}
+
+struct sim_node **sim_node_children_as_made(const struct sim_node *node)
+{
+	struct sim_node **children = sim_must(calloc(node->n_children + 1, sizeof(struct sim_node *)));
+
+	if (node->n_children)
+		memcpy(children, node->children, node->n_children * sizeof(struct sim_node *));
+	qsort(children, node->n_children, sizeof(struct sim_node *), by_serial);
+	return children;
 }
 
 /* ---- nodes by path --------------------------------------------------------------------------- */
@@ -240,6 +263,20 @@ static void discharge(struct sim_tree *tree, const struct sim_node *node)
 		discharge(tree, node->children[i]);
 }
 
+/* Of a guest C xenstored limits what an entry of its data base takes: 24 bytes, 8 for each permission, the value, and
+ * the names below. */
+static bool is_too_large(const struct sim_tree *tree, const struct sim_credentials *who,
+			 const struct sim_node *node, size_t value_len, unsigned n_perms, size_t more_names)
+{
+	size_t size = 24 + 8 * (size_t)n_perms + value_len + more_names;
+
+	if (!tree->options->like_xenstored || sim_credentials_privileged(who))
+		return false;
+	for (unsigned i = 0; node && i < node->n_children; i++)
+		size += strlen(node->children[i]->name) + 1;
+	return size >= tree->options->limits.value_bytes;
+}
+
 /* ---- the tree -------------------------------------------------------------------------------- */
 
 void sim_tree_init(struct sim_tree *tree, const struct sim_store_options *options)
@@ -272,8 +309,11 @@ int sim_tree_get(const struct sim_tree *tree, const struct sim_credentials *who,
 	bool exact;
 	const struct sim_node *found = sim_node_nearest(tree->root, path, &exact);
 
+	/* C xenstored tells only who may read there that there is nothing. */
 	if (!exact)
-		return -ENOENT;
+		return tree->options->like_xenstored && !sim_node_permits(found, who, SIM_PERM_READ)
+			       ? -EACCES
+			       : -ENOENT;
 	if (!sim_node_permits(found, who, SIM_PERM_READ))
 		return -EACCES;
 	*node = found;
@@ -285,22 +325,31 @@ static int add_child(struct sim_tree *tree, const struct sim_credentials *who, c
 		     const char *path, size_t parent_len, const char *name, size_t name_len,
 		     const struct sim_node **added)
 {
-	int64_t owner = parent->perms[0].domid;
+	/* With C xenstored it is the maker's. */
+	bool makers = tree->options->like_xenstored && !sim_credentials_privileged(who);
+	int64_t owner = makers ? who->domid : parent->perms[0].domid;
 	struct sim_node *own, *child;
 	unsigned position;
 
+	if (makers && !sim_node_permits(parent, who, SIM_PERM_WRITE))
+		return -EACCES;
 	if (!sim_credentials_privileged(who) && owner > 0 &&
 	    sim_tree_owned(tree, owner) >= (int)tree->options->limits.nodes)
 		return -EDQUOT;
 	if (!sim_node_permits(parent, who, SIM_PERM_WRITE))
 		return -EACCES;
 
+	if (is_too_large(tree, who, parent, parent->value_len, parent->n_perms, name_len + 1))
+		return -ENOSPC;
+
 	child = node_new(name, name_len, parent->perms, parent->n_perms);
+	child->perms[0].domid = owner;
 	node_set_value(child, "", 0);
 	owner_add(tree, owner, 1);
 	own = own_path(tree, path, parent_len);
 	child_position(own, name, name_len, &position);
 	child_insert(own, position, child);
+	own->generation = ++last_number;
 	*added = child;
 	return 0;
 }
@@ -335,6 +384,13 @@ static void set_value(struct sim_tree *tree, const char *path, const void *value
 {
 	const struct sim_node *node = sim_node_find(tree->root, path);
 
+	if (tree->options->like_xenstored) {
+		struct sim_node *own = own_path(tree, path, strlen(path));
+
+		node_set_value(own, value, len);
+		own->generation = ++last_number;
+		return;
+	}
 	/* oxenstored keeps a node whose value stays the same, but makes all nodes above it new. */
 	if (node->value_len != len || memcmp(node->value, value, len) != 0)
 		node_set_value(own_path(tree, path, strlen(path)), value, len);
@@ -348,11 +404,18 @@ int sim_tree_write(struct sim_tree *tree, const struct sim_credentials *who, con
 	const struct sim_node *node;
 	int rc;
 
+	if (tree->options->like_xenstored) {
+		node = sim_node_find(tree->root, path);
+		if (node && !sim_node_permits(node, who, SIM_PERM_WRITE))
+			return -EACCES;
+		if (is_too_large(tree, who, node, len, node ? node->n_perms : 1, 0))
+			return -ENOSPC;
+	}
 	/* oxenstored makes the parents first, which stay when the leaf is then refused. */
 	rc = create(tree, who, path, false);
 	if (rc < 0)
 		return rc;
-	if (len > tree->options->limits.value_bytes)
+	if (len > tree->options->limits.value_bytes && !tree->options->like_xenstored)
 		return -E2BIG; /* for domain 0, too */
 	node = sim_node_find(tree->root, path);
 	if (!node) {
@@ -373,7 +436,7 @@ int sim_tree_mkdir(struct sim_tree *tree, const struct sim_credentials *who, con
 	if (!node)
 		return create(tree, who, path, true);
 	/* Everybody makes the root, which changes nothing. */
-	if (node == tree->root)
+	if (node == tree->root && !tree->options->like_xenstored)
 		return 0;
 	return sim_node_permits(node, who, SIM_PERM_WRITE) ? 1 : -EACCES;
 }
@@ -384,6 +447,15 @@ int sim_tree_rm(struct sim_tree *tree, const struct sim_credentials *who, const 
 	const char *name = path[0] == '@' ? path : strrchr(path, '/') + 1;
 	struct sim_node *own;
 	unsigned position;
+	bool exact;
+
+	if (tree->options->like_xenstored) {
+		node = sim_node_nearest(tree->root, path, &exact);
+		if (!sim_node_permits(node, who, SIM_PERM_WRITE))
+			return -EACCES;
+		if (node == tree->root && exact)
+			return -EINVAL;
+	}
 
 	if (strcmp(path, "/") == 0) {
 		if (!sim_node_permits(tree->root, who, SIM_PERM_WRITE))
@@ -403,7 +475,9 @@ int sim_tree_rm(struct sim_tree *tree, const struct sim_credentials *who, const 
 	if (!sim_node_permits(node, who, SIM_PERM_WRITE))
 		return -EACCES;
 	discharge(tree, node);
-	child_remove(own_path(tree, path, sim_path_parent_length(path)), position);
+	own = own_path(tree, path, sim_path_parent_length(path));
+	child_remove(own, position);
+	own->generation = ++last_number;
 	return 0;
 }
 
@@ -414,6 +488,17 @@ int sim_tree_set_perms(struct sim_tree *tree, const struct sim_credentials *who,
 	struct sim_node *own;
 	struct sim_perm *copy;
 
+	if (tree->options->like_xenstored && !sim_credentials_privileged(who)) {
+		bool exact;
+		const struct sim_node *nearest = sim_node_nearest(tree->root, path, &exact);
+
+		if (!exact)
+			return sim_node_permits(nearest, who, SIM_PERM_WRITE) ? -ENOENT : -EACCES;
+		if (!acts_as(who, node->perms[0].domid))
+			return -EACCES;
+		if (perms[0].domid != node->perms[0].domid)
+			return -EPERM;
+	}
 	if (!node)
 		return -ENOENT;
 	/* An owner can't give a node away, since another domain would then be charged for it. Of the root it is
@@ -423,6 +508,8 @@ int sim_tree_set_perms(struct sim_tree *tree, const struct sim_credentials *who,
 	     (node != tree->root && !acts_as(who, node->perms[0].domid))))
 		return -EACCES;
 
+	if (is_too_large(tree, who, node, node->value_len, n_perms, 0))
+		return -ENOSPC;
 	own = own_path(tree, path, strlen(path));
 	owner_add(tree, own->perms[0].domid, -1);
 	owner_add(tree, perms[0].domid, 1);
@@ -431,6 +518,7 @@ int sim_tree_set_perms(struct sim_tree *tree, const struct sim_credentials *who,
 	free(own->perms);
 	own->perms = copy;
 	own->n_perms = n_perms;
+	own->generation = ++last_number;
 	return 0;
 }
 

@@ -41,6 +41,8 @@ struct sim_node {
 	unsigned n_perms;
 	struct sim_node **children; /* by name */
 	unsigned n_children;
+	uint64_t serial;     /* the order in which nodes were made */
+	uint64_t generation; /* of its last change: its value, permissions and the names below it */
 };
 
 struct sim_owner {
@@ -61,6 +63,8 @@ void sim_tree_clear(struct sim_tree *tree);
 
 struct sim_node *sim_node_ref(struct sim_node *node);
 void sim_node_unref(struct sim_node *node);
+/* The children in the order in which they were made, in an array that the caller frees. */
+struct sim_node **sim_node_children_as_made(const struct sim_node *node);
 const struct sim_node *sim_node_find(const struct sim_node *root, const char *path);
 /* Returns the node (*exact), or else its nearest ancestor that exists. */
 const struct sim_node *sim_node_nearest(const struct sim_node *root, const char *path, bool *exact);

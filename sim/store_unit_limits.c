@@ -165,9 +165,9 @@ static void an_impossible_length_ends_that_connection_alone(void **state)
 	struct unit_client *second = unit_connect(f->host, 1);
 	struct sim_store_stats stats;
 	struct xsd_sockmsg header = {.type = XS_READ, .len = XENSTORE_PAYLOAD_MAX + 1};
-	char payload[XENSTORE_PAYLOAD_MAX] = "data";
+	char payload[XENSTORE_PAYLOAD_MAX - sizeof(header)] = "data";
 
-	/* The longest path is allowed. */
+	/* The longest path that a guest's kernel takes. */
 	assert_int_equal(unit_ask(second, XS_READ, 0, payload, sizeof(payload)), -EINVAL);
 	unit_watch_quietly(second, "data", "t");
 	unit_send(second, &header, sizeof(header));

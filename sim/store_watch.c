@@ -133,6 +133,18 @@ static void send_event(const struct sim_watch *watch, const char *path)
 	memcpy(payload, path, path_size);
 	memcpy(payload + path_size, watch->token, token_size);
 	connection->domain->events++;
+	if (connection->domain->store->record) {
+		const struct sim_store_seen seen = {.domid = connection->domain->domid,
+						    .type = XS_WATCH_EVENT,
+						    .text = payload,
+						    .length = path_size + token_size};
+
+		connection->domain->store->record(&seen, connection->domain->store->record_userdata);
+	}
+	/* Whoever fires more than oxenstored keeps for a guest that takes none waits until it goes on. */
+	if (connection->domain->paused && !connection->domain->store->options.like_xenstored &&
+	    ++connection->domain->kept > SIM_KEPT_EVENTS && connection->domain->store->served)
+		connection->domain->store->served->waits_for = connection->domain;
 	sim_connection_send(connection, &header, payload, path_size + token_size);
 }
 
@@ -306,11 +318,70 @@ static void fire_change(struct sim_store *store, const struct sim_change *change
 		fire_below(node, old_root);
 }
 
+/* ---- events as C xenstored tells them -------------------------------------------------------------------------- */
+
+static bool is_below(const char *path, const char *top)
+{
+	size_t length = strlen(top);
+
+	return strcmp(top, "/") == 0 ||
+	       (strncmp(path, top, length) == 0 && (path[length] == '/' || path[length] == '\0'));
+}
+
+/* A connection's watches hear in the order in which they were set: those of the path alone, or those above it, too. */
+static void tell_all(struct sim_store *store, const char *path, bool exact, const struct sight *before,
+		     const struct sight *after)
+{
+	struct store_domain *domain, *next;
+	struct sim_connection *connection;
+	struct sim_watch *watch;
+
+	HASH_ITER(hh, store->domains, domain, next)
+		DL_FOREACH(domain->connections, connection)
+			DL_FOREACH(connection->watches, watch)
+				if ((exact ? strcmp(path, watch->absolute) == 0
+					   : is_below(path, watch->absolute)) &&
+				    (may_know(after, watch) || may_know(before, watch)))
+					send_event(watch, as_registered(watch, path));
+}
+
+/* Of a removed node: those below it first, each for itself. */
+static void tell_removed(struct sim_store *store, const struct sim_node *old_root,
+			 const struct sim_node *node, const char *path, bool is_top)
+{
+	struct sight before = sight_of(old_root, path), after = {0};
+	struct sim_node **children = sim_node_children_as_made(node);
+
+	for (unsigned i = 0; i < node->n_children; i++) {
+		char below[SIM_PATH_SIZE];
+		int length = snprintf(below, sizeof(below), "%s/%s", path, children[i]->name);
+
+		if (length < (int)sizeof(below))
+			tell_removed(store, old_root, children[i], below, false);
+	}
+	free(children);
+	tell_all(store, path, !is_top, &before, &after);
+}
+
+static void tell_change(struct sim_store *store, const struct sim_change *change,
+			const struct sim_node *old_root, const struct sim_node *new_root)
+{
+	const struct sim_node *removed = change->type == XS_RM ? sim_node_find(old_root, change->path) : NULL;
+	struct sight before = sight_of(change->type == XS_SET_PERMS ? old_root : NULL, change->path);
+	struct sight after = sight_of(new_root, change->path);
+
+	if (removed)
+		tell_removed(store, old_root, removed, change->path, true);
+	else if (change->type != XS_RM)
+		tell_all(store, change->path, false, &before, &after);
+}
+
 void sim_watch_fire_changes(struct sim_store *store, const struct sim_changes *changes,
 			    const struct sim_node *old_root, const struct sim_node *new_root)
 {
 	for (size_t i = 0; i < changes->count; i++)
-		fire_change(store, &changes->list[i], old_root, new_root);
+		(store->options.like_xenstored ? tell_change : fire_change)(store, &changes->list[i],
+									    old_root, new_root);
 }
 
 void sim_watch_fire_special(struct sim_store *store, const struct sim_node *root, const char *name)

@@ -183,6 +183,11 @@ int sim_wire_decode(struct store_message *request, const void *message, size_t l
 		/* The value is whatever follows, NULs included. */
 		valid = has_two;
 		break;
+	case XS_DIRECTORY_PART:
+		/* Of C xenstored alone, whose atoi() takes no digits for 0. */
+		valid = count == 3 && all[2].len == 0;
+		request->domid = valid && all[1].len && digit(*all[1].text) <= 9 ? first_digits(all[1]) : 0;
+		break;
 	case XS_SET_PERMS:
 		valid = has_two && parse_perms(two[1], request);
 		break;

@@ -41,6 +41,7 @@ hostile_program_SOURCES = \
 	tests/descriptors.h \
 	tests/integration/hostile_descriptors.c \
 	tests/integration/hostile_kernel.c \
+	tests/integration/hostile_topics.c \
 	tests/integration/hostile_frames.c \
 	tests/integration/hostile_program.c \
 	tests/integration/hostile_program.h \
@@ -56,8 +57,6 @@ bystander_LDADD = libxenmsg.la
 bystander_LDFLAGS = -no-install
 chaos_program_LDFLAGS = -no-install
 
-# The integration tests run the installed programs, on simulated hosts, and tests/store compares xensim's XenStore with a real one:
-# `make install && make installcheck`.
 integration_tests = \
 	tests/integration/chaos_checks.py \
 	tests/integration/conftest.py \
@@ -68,20 +67,23 @@ integration_tests = \
 	tests/integration/mux.py \
 	tests/integration/nats_rig.py \
 	tests/integration/python_module.py \
-	tests/integration/protocol.py \
+	tests/integration/protocol.py tests/integration/polling.py \
 	tests/integration/test_activation.py \
 	tests/integration/test_bad_input.py \
+	tests/integration/test_properties.py \
 	tests/integration/test_busy_poll.py \
 	tests/integration/test_calls.py \
 	tests/integration/test_chaos.py \
 	tests/integration/test_chaos_checks.py \
 	tests/integration/test_chaos_hosts.py \
 	tests/integration/test_cli_bench.py tests/integration/test_cli_completion.py \
+	tests/integration/test_cli_hard.py \
 	tests/integration/test_cli_help.py \
 	tests/integration/test_cli_interrupt.py \
 	tests/integration/test_cli_json.py \
 	tests/integration/test_cli_large.py \
 	tests/integration/test_cli_messages.py \
+	tests/integration/test_cli_paused.py \
 	tests/integration/test_cli_queries.py \
 	tests/integration/test_cli_streams.py \
 	tests/integration/test_cli_terminal.py \
@@ -90,6 +92,7 @@ integration_tests = \
 	tests/integration/test_conformance.py \
 	tests/integration/test_delivery.py \
 	tests/integration/test_discovery.py tests/integration/test_forgetting.py \
+	tests/integration/test_container.py \
 	tests/integration/test_doctor.py \
 	tests/integration/test_example_calls.py \
 	tests/integration/test_exporter.py \
@@ -110,9 +113,10 @@ integration_tests = \
 	tests/integration/test_packages.py \
 	tests/integration/test_peers_life.py \
 	tests/integration/test_printed.py \
-	tests/integration/test_policy.py \
+	tests/integration/test_policy.py tests/integration/test_host_policy.py \
 	tests/integration/test_python.py \
-	tests/integration/test_python_ends.py \
+	tests/integration/test_python_ends.py tests/integration/test_python_topics.py \
+	tests/integration/test_handover.py tests/integration/test_reconnect.py \
 	tests/integration/test_relay.py \
 	tests/integration/test_first_hour.py \
 	tests/integration/test_floors.py \
@@ -122,14 +126,19 @@ integration_tests = \
 	tests/integration/test_resume_restored.py \
 	tests/integration/test_elastic.py \
 	tests/integration/test_run.py \
+	tests/integration/test_shared.py \
 	tests/integration/test_shares.py \
-	tests/integration/test_sim_control.py \
+	tests/integration/test_rust.py \
+	tests/integration/test_shown_examples.py tests/integration/test_sight.py \
+	tests/integration/test_sim_bad.py \
+	tests/integration/test_sim_control.py tests/integration/test_sim_device.py \
 	tests/integration/test_sim_evtchn.py \
 	tests/integration/test_sim_grants.py \
-	tests/integration/test_sim_host.py \
-	tests/integration/test_sim_run.py \
-	tests/integration/test_sim_save.py \
+	tests/integration/test_sim_header.py tests/integration/test_sim_host.py \
+	tests/integration/test_sim_life.py tests/integration/test_sim_pytest.py tests/integration/test_sim_run.py \
+	tests/integration/test_sim_order.py tests/integration/test_sim_record.py tests/integration/test_sim_save.py \
 	tests/integration/test_sim_vchan.py \
+	tests/integration/static_program.c tests/integration/test_sim_static.py \
 	tests/integration/test_stale.py \
 	tests/integration/test_status.py \
 	tests/integration/test_store_lost.py \
@@ -139,23 +148,14 @@ integration_tests = \
 	tests/integration/test_systemd.py \
 	tests/integration/test_time.py \
 	tests/integration/test_top.py \
+	tests/integration/test_topics.py tests/integration/test_topics_hostile.py \
+	tests/integration/test_waiting.py \
 	tests/integration/test_watch_quota.py \
 	tests/integration/test_without_waiting.py \
 	tests/integration/test_xen_rig.py
 include tests/integration/lower.mk
 include tests/integration/protocol.mk
 EXTRA_DIST += $(integration_tests) tests/lsan.supp
-PYTEST_FLAGS =
-PYTEST_TESTS = "$(srcdir)/tests/integration" "$(srcdir)/tests/store"
-
-if HAVE_PYTEST
-installcheck-local: $(check_PROGRAMS) $(check_LTLIBRARIES)
-	XENMSG_BINDIR="$(DESTDIR)$(bindir)" XENMSG_SBINDIR="$(DESTDIR)$(sbindir)" \
-	XENMSG_BUILDDIR="$(abs_top_builddir)" XENMSG_SRCDIR="$(abs_top_srcdir)" \
-	XENMSG_PYTHONDIR="$(DESTDIR)$(pyexecdir)" XENSIM_LIBRARY="$(DESTDIR)$(pkglibdir)/libxensim.so" LD_LIBRARY_PATH="$(DESTDIR)$(libdir):$$LD_LIBRARY_PATH" \
-	$(PYTHON3) -m pytest -p no:cacheprovider $(PYTEST_FLAGS) $(PYTEST_TESTS)
-endif
-
 include tests/fuzz/local.mk
 include tests/fuzz/wire.mk
 include tests/fuzz/daemon.mk
@@ -168,11 +168,14 @@ include tests/xen/local.mk
 include tests/store/local.mk
 
 EXTRA_DIST += tests/interop/run
-EXTRA_DIST += tests/services/in-root tests/services/run
+EXTRA_DIST += tests/services/in-root tests/services/run tests/musl/libraries tests/musl/run
 EXTRA_DIST += tests/packages/in-root tests/packages/in-root-rpm tests/packages/run
 EXTRA_DIST += tests/mutants/README.md tests/mutants/run tests/mutants/found tests/mutants/client.mutants \
 	tests/mutants/gateway.mutants tests/mutants/link.mutants tests/mutants/peers.mutants tests/mutants/policy.mutants \
 	tests/mutants/relay.mutants tests/mutants/sim.mutants tests/mutants/wire.mutants
 EXTRA_DIST += tests/packaged/agent tests/packaged/block tests/packaged/cases.py tests/packaged/machines.py tests/packaged/make-debs \
 	tests/packaged/make-roots tests/packaged/mirror tests/packaged/run
-EXTRA_DIST += tests/model/README.md tests/model/run tests/model/session.pml
+EXTRA_DIST += tests/model/README.md tests/model/run tests/model/session.pml tests/model/orders tests/model/c11.py \
+	tests/model/order/again.litmus tests/model/order/asleep.litmus tests/model/order/bits.litmus tests/model/order/bytes.litmus \
+	tests/model/order/cancel.litmus tests/model/order/close.litmus tests/model/order/readers.litmus \
+	tests/model/order/storebuffer.litmus tests/model/order/wake.litmus

@@ -75,4 +75,10 @@ bool domid_parse(const char *text, size_t size, uint32_t *domid);
 /* Returns true if `text` is a uid, that is, only digits and below UINT32_MAX, which means that there is none. */
 bool uid_parse(const char *text, size_t size, uint32_t *uid);
 
+/* Whether what somebody calls a domain's number can be one. */
+static inline bool domid_is_valid(uint32_t untrusted_number)
+{
+	return untrusted_number <= DOMID_MAX;
+}
+
 #endif

@@ -4,8 +4,9 @@
 #include <errno.h>
 #include <stdint.h>
 #include <sys/eventfd.h>
-#include <sys/uio.h>
 #include <unistd.h>
+
+#include "wire/libc.h"
 
 #define FULL (UINT64_MAX - 1)
 

@@ -37,6 +37,10 @@ static void split_sender(struct frame_text *text, struct frame_text *domain_name
 	split_two(domain_name, host);
 }
 
+#define OPENED_IDENTITY 0x1u
+#define OPENED_TOPIC	2u /* it is a topic that has accepted it */
+#define OPENED_SIZE	36u
+
 const char *frame_type_name(uint8_t type)
 {
 	static const char *const names[] = {
@@ -64,6 +68,8 @@ const char *frame_type_name(uint8_t type)
 		[FRAME_CANCEL] = "CANCEL",
 		[FRAME_CANCELLED] = "CANCELLED",
 		[FRAME_SOURCE] = "SOURCE",
+		[FRAME_WITHDRAW] = "WITHDRAW",
+		[FRAME_TAKEOVER] = "TAKEOVER",
 		[FRAME_BIND] = "BIND",
 		[FRAME_UNBIND] = "UNBIND",
 		[FRAME_WATCH] = "WATCH",
@@ -74,6 +80,12 @@ const char *frame_type_name(uint8_t type)
 		[FRAME_REPLY] = "REPLY",
 		[FRAME_ACCEPT] = "ACCEPT",
 		[FRAME_INCOMING] = "INCOMING",
+		[FRAME_DRAIN] = "DRAIN",
+		[FRAME_SELF] = "SELF",
+		[FRAME_SUBSCRIBE] = "SUBSCRIBE",
+		[FRAME_UNSUBSCRIBE] = "UNSUBSCRIBE",
+		[FRAME_MEMORY] = "MEMORY",
+		[FRAME_POLICY] = "POLICY",
 	};
 
 	return type < sizeof(names) / sizeof(names[0]) && names[type] ? names[type] : "unknown";
@@ -159,7 +171,7 @@ int frame_goodbye_decode(const uint8_t *payload, uint32_t length, struct frame_g
 
 uint32_t frame_open_encode(const struct frame_open *open, uint8_t *out)
 {
-	put_u32(out, open->kind);
+	put_u32(out, open->kind | (uint32_t)open->minor << 8);
 	put_identity(out + 4, &open->identity);
 	return (uint32_t)(put_sender(put_text(out + 20, out, open->name), out, open->domain_name,
 				     open->host) -
@@ -171,7 +183,7 @@ int frame_open_decode(const uint8_t *payload, uint32_t length, struct frame_open
 	struct cursor cursor = cursor_of(payload, length);
 
 	open->kind = take_u8(&cursor);
-	take_u8(&cursor);
+	open->minor = take_u8(&cursor);
 	take_u16(&cursor);
 	take_identity(&cursor, &open->identity);
 	open->name = take_text(&cursor);
@@ -188,15 +200,34 @@ uint32_t frame_opened_encode(const struct frame_opened *opened, uint8_t *out)
 {
 	put_u64(out, opened->limit);
 	put_u64(out + 8, opened->max_message);
-	return 16;
+	put_u16(out + 16, opened->minor);
+	put_u16(out + 18, (uint16_t)((opened->has_identity ? OPENED_IDENTITY : 0) |
+				     (opened->is_topic ? OPENED_TOPIC : 0)));
+	if (!opened->has_identity)
+		return OPENED_SIZE - 16;
+	put_identity(out + 20, &opened->identity);
+	return OPENED_SIZE;
 }
 
 int frame_opened_decode(const uint8_t *payload, uint32_t length, struct frame_opened *opened)
 {
-	struct cursor cursor = cursor_of(payload, length);
+	struct cursor cursor = cursor_of(payload, length), more;
+	uint16_t minor, flags;
 
+	memset(opened, 0, sizeof(*opened));
 	opened->limit = take_u64(&cursor);
 	opened->max_message = take_u64(&cursor);
+	more = cursor;
+	minor = take_u16(&more);
+	flags = take_u16(&more);
+	if (more.error == 0) {
+		opened->minor = minor;
+		opened->is_topic = flags & OPENED_TOPIC;
+	}
+	if (more.error == 0 && (flags & OPENED_IDENTITY)) {
+		take_identity(&more, &opened->identity);
+		opened->has_identity = more.error == 0;
+	}
 	return cursor.error;
 }
 
@@ -236,6 +267,24 @@ int frame_reset_decode(const uint8_t *payload, uint32_t length, struct frame_res
 	return cursor.error;
 }
 
+uint32_t frame_takeover_encode(const struct frame_takeover *takeover, uint8_t *out)
+{
+	put_u64(out, takeover->consumed);
+	put_u64(out + 8, takeover->unsure);
+	put_u64(out + 16, takeover->answers);
+	return 24;
+}
+
+int frame_takeover_decode(const uint8_t *payload, uint32_t length, struct frame_takeover *takeover)
+{
+	struct cursor cursor = cursor_of(payload, length);
+
+	takeover->consumed = take_u64(&cursor);
+	takeover->unsure = take_u64(&cursor);
+	takeover->answers = take_u64(&cursor);
+	return cursor.error;
+}
+
 uint32_t frame_cancelled_encode(const struct frame_cancelled *cancelled, uint8_t *out)
 {
 	put_u64(out, cancelled->offset);
@@ -264,6 +313,21 @@ int frame_bind_decode(const uint8_t *payload, uint32_t length, struct frame_bind
 
 	bind->kinds = take_u32(&cursor);
 	bind->endpoint = take_text(&cursor);
+	return cursor.error;
+}
+
+uint32_t frame_subscribe_encode(const struct frame_subscribe *subscribe, uint8_t *out)
+{
+	put_u32(out, subscribe->flags);
+	return (uint32_t)(put_text(out + 4, out, subscribe->address) - out);
+}
+
+int frame_subscribe_decode(const uint8_t *payload, uint32_t length, struct frame_subscribe *subscribe)
+{
+	struct cursor cursor = cursor_of(payload, length);
+
+	subscribe->flags = take_u32(&cursor);
+	subscribe->address = take_text(&cursor);
 	return cursor.error;
 }
 

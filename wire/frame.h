@@ -23,7 +23,7 @@
 #define FRAME_FLAG_MORE	  0x01u
 
 #define PROTOCOL_MAJOR	    1
-#define PROTOCOL_MINOR	    0 /* of the local hop */
+#define PROTOCOL_MINOR	    1 /* of the local hop, and of channels */
 #define PROTOCOL_LINK_MINOR 1
 
 #define CHANNEL_NUMBERS	      65536u /* channel numbers of a hop are below this */
@@ -55,6 +55,8 @@ enum frame_type {
 	FRAME_CANCEL = 22,
 	FRAME_CANCELLED = 23,
 	FRAME_SOURCE = 24,
+	FRAME_WITHDRAW = 25,
+	FRAME_TAKEOVER = 26,
 	FRAME_BIND = 32,
 	FRAME_UNBIND = 33,
 	FRAME_WATCH = 34,
@@ -65,6 +67,12 @@ enum frame_type {
 	FRAME_REPLY = 39,
 	FRAME_ACCEPT = 40,
 	FRAME_INCOMING = 41,
+	FRAME_DRAIN = 42,
+	FRAME_SELF = 43,
+	FRAME_SUBSCRIBE = 44,
+	FRAME_UNSUBSCRIBE = 45,
+	FRAME_MEMORY = 46,
+	FRAME_POLICY = 48,
 	FRAME_OPTIONAL = 128, /* receivers may skip types from here on if they don't know them */
 };
 
@@ -93,12 +101,20 @@ enum message_type {
 	MESSAGE_REPLY = 2,
 	MESSAGE_ERROR = 3,
 	MESSAGE_WITHDRAWAL = 4,
+	MESSAGE_REFUSAL = 5,
+	MESSAGE_PROPERTIES = 0x80, /* a bit: properties stand before the payload (wire/properties.h) */
 };
 enum message_state {
 	MESSAGE_SENT = 0,
 	MESSAGE_TAKEN = 1,
 	MESSAGE_CANCELLED = 2,
 };
+
+/* Returns the size of a message in the stream. */
+static inline uint64_t message_span(uint64_t size)
+{
+	return MESSAGE_HEAD_SIZE + ((size + 7) & ~(uint64_t)7) + MESSAGE_TRAILER_SIZE;
+}
 
 struct frame_header {
 	uint32_t length;
@@ -128,7 +144,8 @@ struct frame_hello_local {
 	uint32_t flags;
 };
 #define HELLO_SHARED_MEMORY 0x4u
-#define HELLO_STREAM	    0x2u /* this connection is to become a stream */
+#define HELLO_STREAM	    0x2u   /* this connection is to become a stream */
+#define HELLO_TOPICS	    0x100u /* of WELCOME: the daemon knows topics (protocol.md, 2.8) */
 #define HELLO_MUX	    0x20u /* of a program, and in WELCOME: the session carries streams (protocol.md, 6.1) */
 
 struct frame_ring_place {
@@ -197,10 +214,14 @@ struct frame_offer {
 
 #define HELLO_RELAYS                                                                                         \
 	0x1u /* of a link: takes relayed OPENs (protocol.md, 5.8), and relayed PINGs in domain 0 */
-#define HELLO_MOVES   0x2u  /* of a link: takes OFFER, and moves */
-#define HELLO_HOSTS   0x8u  /* of a link and of a program: knows of other hosts (protocol.md, 5.10) */
-#define HELLO_ASKS    0x10u /* of a link: takes ASK (protocol.md, 5.11) */
-#define HELLO_SOURCES 0x40u /* of a link: takes SOURCE (protocol.md, 5.8) */
+#define HELLO_MOVES	0x2u	/* of a link: takes OFFER, and moves */
+#define HELLO_HOSTS	0x8u	/* of a link and of a program: knows of other hosts (protocol.md, 5.10) */
+#define HELLO_ASKS	0x10u	/* of a link: takes ASK (protocol.md, 5.11) */
+#define HELLO_SOURCES	0x40u	/* of a link: takes SOURCE (protocol.md, 5.8) */
+#define HELLO_TAKEOVERS 0x80u	/* of a link and of a program: takes TAKEOVER (protocol.md, 2.7) */
+#define HELLO_MEMORY	0x200u	/* of a program: takes MEMORY (protocol.md, 4.5) */
+#define HELLO_OBEYS	0x800u	/* of a link: takes POLICY from domain 0 (protocol.md, 5.12) */
+#define HELLO_IGNORES	0x1000u /* of a link: knows POLICY, and takes none, by its settings */
 
 /* A relayed PING or PONG, 12 bytes instead of 8, or a PING of a domain on another host, which has text behind them. */
 #define FRAME_PING_RELAYED_SIZE 12u
@@ -214,6 +235,15 @@ struct frame_ping_relayed {
 	struct frame_text name;	  /* of the domain that asks */
 };
 
+/* A part of what domain 0 tells of the host's policy, as text. */
+struct frame_policy {
+	uint32_t flags;
+	struct frame_text text;
+};
+#define POLICY_REPLACES 0x1u /* a whole share begins */
+#define POLICY_MORE	0x2u /* it goes on in the next frame */
+#define POLICY_HEAD	4u   /* bytes before the text */
+
 struct frame_goodbye {
 	uint32_t error;
 	struct frame_text text;
@@ -221,6 +251,7 @@ struct frame_goodbye {
 
 struct frame_open {
 	uint8_t kind;
+	uint8_t minor; /* of a channel, see CHANNEL_MINOR_MORE: what the opener and the daemons up to here know */
 	struct frame_identity identity;
 	struct frame_text
 		name; /* address from a program to its daemon and in a relayed OPEN, else endpoint */
@@ -232,7 +263,15 @@ struct frame_open {
 
 struct frame_opened {
 	uint64_t limit, max_message;
+	/* An earlier daemon writes none of these. */
+	uint16_t minor; /* likewise, of the acceptor and the daemons up to here */
+	bool has_identity;
+	struct frame_identity identity; /* of the acceptor */
+	bool is_topic;			/* which is a topic */
 };
+
+/* From this minor version of a channel on its ends know properties, WITHDRAW and MESSAGE_REFUSAL. */
+#define CHANNEL_MINOR_MORE 1u
 
 struct frame_credit {
 	uint64_t consumed, limit;
@@ -247,6 +286,12 @@ struct frame_reset {
 	uint64_t consumed, unsure;
 };
 
+/* Another program goes on with the channel where the one that had accepted it has left it (protocol.md, 2.7). */
+struct frame_takeover {
+	uint64_t consumed, unsure; /* as in RESET; what begins at `unsure` goes to the other one */
+	uint64_t answers;	   /* up to there the stream of answers is the first one's */
+};
+
 struct frame_cancelled {
 	uint64_t offset;
 	uint32_t result;
@@ -258,8 +303,24 @@ struct frame_bind {
 };
 
 #define BIND_STREAMS (1u << (CHANNEL_STREAM - 1))
+/* The endpoint is a topic (protocol.md, 2.8). */
+#define BIND_TOPIC  0x8u
+#define BIND_RETAIN 0x20000000u /* and its last message is kept for who subscribes later */
+/* or that of each key, of so many keys; 0: one */
+#define BIND_KEYS	0xfff00u
+#define BIND_KEYS_SHIFT 8
 /* The program takes streams of other hosts, and asks which host each is from. */
 #define BIND_HOSTS 0x80000000u
+/* Other programs of its user that say so, too, may bind the endpoint beside it. */
+#define BIND_SHARED 0x40000000u
+/* What else BIND says beside the kinds. */
+#define BIND_FLAGS (BIND_HOSTS | BIND_SHARED | BIND_RETAIN | BIND_KEYS)
+
+struct frame_subscribe {
+	uint32_t flags; /* bits that aren't known mean nothing */
+	struct frame_text address;
+};
+#define SUBSCRIBE_AGAIN 1u /* the program had subscribed to it by an earlier daemon */
 
 struct frame_event {
 	uint32_t kind;
@@ -311,6 +372,7 @@ enum ask_kind {
 	ASK_DOMAINS = 1,   /* which are there? */
 	ASK_ENDPOINTS = 2, /* which has a domain? */
 	ASK_HOSTS = 3,	   /* which hosts are there? of domain 0 of the asker's own */
+	ASK_STATUS = 4,	   /* how is its daemon? by domain 0, of a domain of its own host */
 };
 
 /* What is told of a host: of the own one about its gateway, of others about their daemon. */
@@ -343,6 +405,8 @@ struct frame_told {
 	const uint8_t *at, *end;
 };
 #define TOLD_MORE 0x1u /* another part follows */
+#define TOLD_TEXT                                                                                            \
+	0x2u /* instead of entries `count` bytes of a text follow, with no end of their own: of ASK_STATUS */
 
 /* An entry: a domain's number and name, or an endpoint's kinds (as in BIND) and name. */
 struct frame_told_entry {
@@ -352,7 +416,8 @@ struct frame_told_entry {
 #define TOLD_ENTRY_SIZE(name_size) (5u + (uint32_t)(name_size))
 #define TOLD_PART		   336u /* bytes of entries in a part, so that it fits into half of the smallest ring */
 #define TOLD_PART_SIZE		   (29u + DOMAIN_NAME_MAX + TOLD_PART)
-#define TOLD_MAX		   16384u /* bytes of entries in all */
+#define TOLD_MAX		   16384u  /* bytes of entries in all */
+#define TOLD_TEXT_MAX		   524288u /* bytes of a text in all */
 
 struct frame_incoming {
 	uint64_t token;
@@ -429,6 +494,8 @@ uint32_t frame_offer_encode(const struct frame_offer *offer, uint8_t *out);
 int frame_offer_decode(const uint8_t *payload, uint32_t length, struct frame_offer *offer);
 uint32_t frame_goodbye_encode(const struct frame_goodbye *goodbye, uint8_t *out);
 int frame_goodbye_decode(const uint8_t *payload, uint32_t length, struct frame_goodbye *goodbye);
+uint32_t frame_policy_encode(const struct frame_policy *policy, uint8_t *out);
+int frame_policy_decode(const uint8_t *payload, uint32_t length, struct frame_policy *policy);
 uint32_t frame_open_encode(const struct frame_open *open, uint8_t *out);
 int frame_open_decode(const uint8_t *payload, uint32_t length, struct frame_open *open);
 /* Splits the name of an OPEN, which the decoder leaves whole, from what is behind it. */
@@ -439,10 +506,14 @@ uint32_t frame_credit_encode(const struct frame_credit *credit, uint8_t *out);
 int frame_credit_decode(const uint8_t *payload, uint32_t length, struct frame_credit *credit);
 uint32_t frame_reset_encode(const struct frame_reset *reset, uint8_t *out);
 int frame_reset_decode(const uint8_t *payload, uint32_t length, struct frame_reset *reset);
+uint32_t frame_takeover_encode(const struct frame_takeover *takeover, uint8_t *out);
+int frame_takeover_decode(const uint8_t *payload, uint32_t length, struct frame_takeover *takeover);
 uint32_t frame_cancelled_encode(const struct frame_cancelled *cancelled, uint8_t *out);
 int frame_cancelled_decode(const uint8_t *payload, uint32_t length, struct frame_cancelled *cancelled);
 uint32_t frame_bind_encode(const struct frame_bind *bind, uint8_t *out);
 int frame_bind_decode(const uint8_t *payload, uint32_t length, struct frame_bind *bind);
+uint32_t frame_subscribe_encode(const struct frame_subscribe *subscribe, uint8_t *out);
+int frame_subscribe_decode(const uint8_t *payload, uint32_t length, struct frame_subscribe *subscribe);
 uint32_t frame_event_encode(const struct frame_event *event, uint8_t *out);
 int frame_event_decode(const uint8_t *payload, uint32_t length, struct frame_event *event);
 uint32_t frame_reply_encode(const struct frame_reply *reply, uint8_t *out);
@@ -462,7 +533,7 @@ uint32_t frame_ask_encode(const struct frame_ask *ask, uint8_t *out);
 int frame_ask_decode(const uint8_t *payload, uint32_t length, struct frame_ask *ask);
 /* Writes the entries, too: TOLD_PART_SIZE at most. */
 uint32_t frame_told_encode(const struct frame_told *told, uint8_t *out);
-/* Checks all entries, too, but for their order. */
+/* Checks all entries, too, but for their order; nothing of a text. */
 int frame_told_decode(const uint8_t *payload, uint32_t length, struct frame_told *told);
 /* Writes an entry. Returns its size. */
 uint32_t frame_told_entry_encode(const struct frame_told_entry *entry, uint8_t *out);
@@ -470,7 +541,7 @@ uint32_t frame_told_entry_encode(const struct frame_told_entry *entry, uint8_t *
 bool frame_told_next(struct frame_told *told, struct frame_told_entry *entry);
 uint32_t frame_ping_relayed_encode(const struct frame_ping_relayed *ping, uint8_t *out);
 int frame_ping_relayed_decode(const uint8_t *payload, uint32_t length, struct frame_ping_relayed *ping);
-/* PING, PONG, ACK, FIN, CANCEL, ACCEPT: a single u64. UNWATCH, SOURCE: a single u32. */
+/* PING, PONG, ACK, FIN, CANCEL, ACCEPT: a single u64. UNWATCH, SOURCE, WITHDRAW, SELF: a single u32. */
 uint32_t frame_u64_encode(uint64_t value, uint8_t *out);
 int frame_u64_decode(const uint8_t *payload, uint32_t length, uint64_t *value);
 uint32_t frame_u32_encode(uint32_t value, uint8_t *out);

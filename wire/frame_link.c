@@ -262,6 +262,21 @@ bool frame_told_next(struct frame_told *told, struct frame_told_entry *entry)
 	return true;
 }
 
+uint32_t frame_policy_encode(const struct frame_policy *policy, uint8_t *out)
+{
+	put_u32(out, policy->flags);
+	return (uint32_t)(put_text(out + POLICY_HEAD, out, policy->text) - out);
+}
+
+int frame_policy_decode(const uint8_t *payload, uint32_t length, struct frame_policy *policy)
+{
+	struct cursor cursor = cursor_of(payload, length);
+
+	policy->flags = take_u32(&cursor);
+	policy->text = take_text(&cursor);
+	return cursor.error;
+}
+
 uint32_t frame_told_encode(const struct frame_told *told, uint8_t *out)
 {
 	size_t size = told->count ? (size_t)(told->end - told->at) : 0;
@@ -299,6 +314,12 @@ int frame_told_decode(const uint8_t *payload, uint32_t length, struct frame_told
 	if (cursor.error || told->domid > DOMID_MAX || told->count > TOLD_PART ||
 	    (told->name.size && !domain_name_is_valid(told->name.data, told->name.size)))
 		return -EPROTO;
+	if (told->flags & TOLD_TEXT) {
+		if (told->count > (size_t)(told->end - told->at))
+			return -EPROTO;
+		told->end = told->at + told->count; /* likewise */
+		return 0;
+	}
 	for (left = *told; left.count;)
 		if (!frame_told_next(&left, &entry) ||
 		    (entry.name.size && !domain_name_is_valid(entry.name.data, entry.name.size)))

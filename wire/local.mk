@@ -10,7 +10,9 @@ libwire_la_SOURCES = \
 	wire/doorbell.c wire/doorbell.h \
 	wire/frame.c wire/frame.h wire/frame_link.c wire/frame_ring.h \
 	wire/hash.c wire/hash.h \
+	wire/libc.h \
 	wire/probes.h \
+	wire/properties.c wire/properties.h \
 	wire/ring.c wire/ring.h wire/ring_inline.h wire/local_ring.h wire/untrusted_copy.h \
 	wire/cpu_atomics.c wire/cpu_atomics.h
 

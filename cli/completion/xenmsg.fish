@@ -35,15 +35,27 @@ function __xenmsg_addresses
     timeout 2 xenmsg endpoints --format '%{kind}\t%{address}\n%{kind}\t%{domain}:%{name}' 2>/dev/null |
         sed -n "s/^\($argv[1]\|any\|-\)\t//p" | grep -v '^-:' | sed "s/^/$argv[2]/"
 end
+# The fields that -o takes, as the help says, behind those that are typed.
+function __xenmsg_fields
+    set -l typed (string match -r '.*,' -- (commandline -ct))
+    for field in (xenmsg help $argv[1] 2>/dev/null | sed -n '/--fields LIST/,/--format/{/--format/d;s/.*their order://;s/([^)]*)//g;p}' |
+            tr -s ',\n ' '\n' | grep -x '[a-z_][a-z_]*')
+        contains -- $field (string split , -- "$typed"); or echo "$typed$field"
+    end
+end
 function __xenmsg_arguments
     set -l words (__xenmsg_words)
     set -l current (commandline -ct)
+    if contains -- (commandline -opc)[-1] -o --fields
+        __xenmsg_fields "$words[1]"
+        return
+    end
     switch "$words[1]"
         case ''
             __xenmsg_commands
         case help
             if test "$words[2]" = policy
-                printf '%s\n' check show denied reload
+                printf '%s\n' check test show denied reload
             else
                 __xenmsg_commands
             end
@@ -51,6 +63,8 @@ function __xenmsg_arguments
             __xenmsg_addresses message
         case call
             __xenmsg_addresses call
+        case subscribe
+            __xenmsg_addresses topic
         case connect run
             __xenmsg_addresses stream
         case peers
@@ -66,11 +80,15 @@ function __xenmsg_arguments
         case forward
             printf '%s\n' unix: tcp: xen:
             string match -q 'xen:*' -- $current; and __xenmsg_addresses stream xen:
+        case status
+            test "$words[-1]" = --domain; and __xenmsg_domains
         case exporter
             test "$words[-1]" = --listen; and printf '%s\n' unix: tcp:127.0.0.1:
+        case daemon
+            test (count $words) = 1; and echo renew
         case policy
             if test (count $words) = 1
-                printf '%s\n' check show denied reload
+                printf '%s\n' check test show denied reload
             else if test "$words[2]" = check -a (count $words) = 2
                 __xenmsg_domains
             else if test "$words[2]" = check -a (count $words) = 3

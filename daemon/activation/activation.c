@@ -368,10 +368,10 @@ static int add(struct activations *activations, struct activation_settings *sett
 	return r;
 }
 
-static void remove_activation(struct activations *activations, struct activation *activation)
+static void remove_activation(struct activations *activations, struct activation *activation, int error)
 {
 	LL_DELETE(activations->list, activation);
-	end_waiting(activation, ENOENT);
+	end_waiting(activation, error);
 	activations->callbacks->removed(activations->userdata, activation);
 	free_activation(activation);
 }
@@ -410,7 +410,7 @@ static int apply(struct activations *activations, struct activation_settings *li
 	}
 	LL_FOREACH_SAFE(activations->list, activation, next)
 		if (!activation->stays)
-			remove_activation(activations, activation);
+			remove_activation(activations, activation, ENOENT);
 	return r;
 }
 
@@ -481,6 +481,15 @@ void activations_stop(struct activations *activations)
 {
 	if (activations)
 		activations->stopping = true;
+}
+
+void activations_leave(struct activations *activations)
+{
+	struct activation *activation, *next;
+
+	activations->stopping = true;
+	LL_FOREACH_SAFE(activations->list, activation, next)
+		remove_activation(activations, activation, EHOSTDOWN);
 }
 
 void activations_free(struct activations *activations)

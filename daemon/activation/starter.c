@@ -21,6 +21,7 @@
 #include "daemon/activation/units.h"
 #include "base/service.h"
 #include "base/timer.h"
+#include "wire/libc.h"
 
 #define STOP_MS	      5000u /* until a command that was asked to end is killed */
 #define STOP_REST_MS  1000u /* once it has ended: until what is left of its process group is killed */

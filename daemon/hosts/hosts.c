@@ -76,7 +76,7 @@ struct hosts {
 
 static struct host *at(const struct hosts *hosts, uint32_t number)
 {
-	return number_is_host(number) && number - HOST_FIRST < hosts->count
+	return number >= HOST_FIRST && number - HOST_FIRST < hosts->count
 		       ? hosts->by_number[number - HOST_FIRST]
 		       : NULL;
 }

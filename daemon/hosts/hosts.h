@@ -6,8 +6,8 @@
  * The other hosts that we have heard of: their names, whether their daemons are there, and how a conversation with one
  * begins. A gateway (gateway_socket.h) tells it all; what a host's conversation carries is the business of a link.
  *
- * Each gets a number above all domids, as long as this daemon runs. So links and accounts treat a host's daemon as that of
- * another domain, and who knows nothing of hosts takes a number for a domain that isn't there, never for one of ours.
+ * Each gets a number, as long as this daemon runs, by which links and accounts know it (base/peer_id.h). It is above all
+ * domids, so that who reads it in a list of domains, knowing nothing of hosts, takes it for none that is there.
  *
  *   IDLE ──hosts_connect()──▶ ASKED ──connected──▶ AGREED ──the memory is sealed──▶ IDLE, with callback `connected`
  *                               ├─────failed, no answer, no gateway──▶ IDLE, with callback `failed`
@@ -33,15 +33,10 @@ struct hosts;
 struct relay;
 struct self;
 
+struct handed_over;
+
 #define HOST_FIRST 0x10000u
 #define HOSTS_MAX  16384u
-
-static inline bool number_is_host(uint32_t number)
-{
-	return number >= HOST_FIRST && number < HOST_FIRST + HOSTS_MAX;
-}
-
-struct handed_over;
 
 struct hosts_options {
 	const struct self *self;

@@ -25,7 +25,7 @@ struct ask *asks_find(const struct asks *asks, uint32_t id)
 	return ask;
 }
 
-struct ask *asks_find_key(const struct asks *asks, const struct ask_key *key)
+static struct ask *find_key(const struct asks *asks, const struct ask_key *key)
 {
 	struct ask *ask;
 
@@ -73,7 +73,8 @@ int ask_new(struct asks *asks, struct account *account, struct ask **out)
 	return 0;
 }
 
-bool ask_is_a_peers(const struct ask *ask)
+/* Whether a peer has asked, and wants the answer. */
+static bool is_a_peers(const struct ask *ask)
 {
 	return ask->is_keyed && !ask->told;
 }
@@ -87,6 +88,7 @@ void ask_free(struct ask *ask)
 	DL_DELETE(asks->list, ask);
 	task_cancel(&ask->task);
 	charge_end(&ask->charge);
+	ask_end_status(ask);
 	free(ask->text);
 	free(ask);
 }
@@ -100,7 +102,8 @@ void ask_withdraw(struct ask *ask)
 				 frame_u32_encode(ask->id, payload));
 }
 
-void ask_drop(struct ask *ask)
+/* Forgets a question to which nobody wants the answer any more. */
+static void drop(struct ask *ask)
 {
 	if (ask->state != ASK_WAITS) {
 		ask_withdraw(ask);
@@ -129,16 +132,16 @@ void asks_forget(struct asks *asks, const void *asker)
 
 	DL_FOREACH_SAFE(asks->list, ask, next)
 		if (ask->told && ask->key.asker == asker)
-			ask_drop(ask);
+			drop(ask);
 }
 
 void asks_cancel(struct asks *asks, void *asker, uint32_t request)
 {
 	const struct ask_key key = {.asker = asker, .number = request};
-	struct ask *ask = asks_find_key(asks, &key);
+	struct ask *ask = find_key(asks, &key);
 
 	if (ask)
-		ask_drop(ask);
+		drop(ask);
 }
 
 /* For ASK_HOSTS: what is asked is domain 0. */
@@ -157,10 +160,36 @@ static const char *why_no_hosts(int error)
 	}
 }
 
+/* For ASK_STATUS: what is asked is a domain of this host. */
+static const char *why_no_status(int error)
+{
+	switch (error) {
+	case EACCES:
+		return "that domain tells domain 0 nothing of itself: it has host-sight = none in its xenmsgd.conf(5)";
+	case EHOSTDOWN:
+		return "no such domain, or no xenmsgd runs in it; 'xenmsg peers' lists who is there";
+	case EHOSTUNREACH:
+		return "no link can be made to that domain; 'xenmsg status' says why";
+	case EOPNOTSUPP:
+		return "xenmsgd in that domain is older than this one and can't tell; ask there";
+	case ETIMEDOUT:
+		return "xenmsgd in that domain runs and doesn't answer";
+	case EMSGSIZE:
+	case EPROTO:
+		return "what xenmsgd in that domain answers can't be its status";
+	case ENOBUFS:
+		return "this user, or domain 0 in that domain, asks more than it may";
+	default:
+		return strerror(error);
+	}
+}
+
 const char *asks_why_not(enum ask_kind kind, int error)
 {
 	if (kind == ASK_HOSTS)
 		return why_no_hosts(error);
+	if (kind == ASK_STATUS)
+		return why_no_status(error);
 	switch (error) {
 	case EINVAL:
 		return "that can't be a domain of another host";
@@ -199,9 +228,12 @@ static void on_timer(int fd, short what, void *userdata)
 	}
 }
 
-void asks_changed(struct asks *asks)
+static void on_known(void *userdata, enum known_what what, uint32_t domid)
 {
-	if (asks && asks->list)
+	struct asks *asks = userdata;
+	bool is_told = what != KNOWN_AWAY && (what != KNOWN_ENDPOINTS || domid == asks->with.self->domid);
+
+	if (is_told && asks->list)
 		timer_start(asks->timer, GATHER_MS);
 }
 
@@ -264,7 +296,7 @@ bool asks_follow_peers(const struct asks *asks)
 	return false;
 }
 
-int asks_take(struct asks *asks, uint32_t peer, uint8_t type, const uint8_t *payload, uint32_t length)
+int asks_take(struct asks *asks, struct peer_id peer, uint8_t type, const uint8_t *payload, uint32_t length)
 {
 	struct frame_ask frame;
 	struct frame_told told;
@@ -276,7 +308,7 @@ int asks_take(struct asks *asks, uint32_t peer, uint8_t type, const uint8_t *pay
 	case FRAME_ASK:
 		r = frame_ask_decode(payload, length, &frame);
 		key.number = frame.number;
-		if (r < 0 || asks_find_key(asks, &key))
+		if (r < 0 || find_key(asks, &key))
 			return -EPROTO;
 		frame_open_split(&frame.about);
 		asks_take_ask(asks, peer, &frame);
@@ -288,28 +320,28 @@ int asks_take(struct asks *asks, uint32_t peer, uint8_t type, const uint8_t *pay
 		return r;
 	default:
 		r = frame_u32_decode(payload, length, &key.number);
-		ask = r < 0 ? NULL : asks_find_key(asks, &key);
+		ask = r < 0 ? NULL : find_key(asks, &key);
 		if (ask) /* else it is answered already */
-			ask_drop(ask);
+			drop(ask);
 		return r;
 	}
 }
 
-void asks_session_ended(struct asks *asks, uint32_t peer, int error)
+void asks_session_ended(struct asks *asks, struct peer_id peer, int error)
 {
 	struct ask *ask, *next;
 
 	if (!asks)
 		return;
 	DL_FOREACH_SAFE(asks->list, ask, next) {
-		if (ask_is_a_peers(ask) && ask->key.peer == peer)
-			ask_drop(ask);
-		else if (ask->state == ASK_SENT && ask->to == peer)
+		if (is_a_peers(ask) && peer_is(ask->key.peer, peer))
+			drop(ask);
+		else if (ask->state == ASK_SENT && peer_is(ask->to, peer))
 			ask_fail(ask, -error);
 	}
 }
 
-unsigned asks_host_gone(struct asks *asks, uint32_t host)
+unsigned asks_host_gone(struct asks *asks, struct peer_id host)
 {
 	struct ask *ask, *next;
 	unsigned count = 0;
@@ -318,7 +350,7 @@ unsigned asks_host_gone(struct asks *asks, uint32_t host)
 		return 0;
 	DL_FOREACH_SAFE(asks->list, ask, next) {
 		count++;
-		if (ask->to != host || (ask->state != ASK_SENT && ask->state != ASK_WAITS))
+		if (!peer_is(ask->to, host) || (ask->state != ASK_SENT && ask->state != ASK_WAITS))
 			continue;
 		ask_withdraw(ask);
 		ask_fail(ask, -EHOSTDOWN);
@@ -333,10 +365,11 @@ void asks_renumber(struct asks *asks, uint32_t from, uint32_t to)
 	if (from == to)
 		return;
 	DL_FOREACH(asks->list, ask) {
-		if (ask->to == from)
-			ask->to = to;
-		if (ask_is_a_peers(ask) && ask->key.peer == from)
-			ask_set_key(ask, &(struct ask_key){.peer = to, .number = ask->key.number});
+		if (peer_is_domain(ask->to, from))
+			ask->to.number = to;
+		if (is_a_peers(ask) && peer_is_domain(ask->key.peer, from))
+			ask_set_key(ask,
+				    &(struct ask_key){.peer = peer_domain(to), .number = ask->key.number});
 	}
 }
 
@@ -361,6 +394,7 @@ int asks_new(struct asks **out, const struct asks_collaborators *collaborators, 
 		free(asks);
 		return -ENOMEM;
 	}
+	known_listen(asks->with.known, &asks->sink, on_known, asks);
 	*out = asks;
 	return 0;
 }
@@ -378,6 +412,7 @@ void asks_free(struct asks *asks)
 		links_ping_cancel(asks->links, asks);
 	while (asks->list)
 		ask_free(asks->list);
+	known_leave(asks->with.known, &asks->sink);
 	event_free(asks->overdue);
 	event_free(asks->timer);
 	free(asks);

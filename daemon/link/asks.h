@@ -11,6 +11,9 @@
  *   program ─ its daemon ══ ASK ══▶ domain 0 ══ ASK ══▶ domain 0 there ══ ASK ══▶ the domain's daemon
  *                        ◀══ TOLD ══         ◀══ TOLD ══               ◀══ TOLD ══
  *
+ * Domain 0's daemon asks those of its guests, over its link with each, how they are (ASK_STATUS): a guest's tells it, and
+ * nobody else, what its administrator lets it see, and is not believed in what it says.
+ *
  * Each daemon has one `struct ask` for a question, until it is answered:
  *
  *   WAITS ──the link is up──▶ SENT ──TOLD, the session ends, or too late──▶ answered
@@ -26,28 +29,40 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/peer_id.h"
 #include "wire/frame.h"
 
 struct access;
 struct account;
+struct evbuffer;
 struct asks;
-struct directory;
+struct known;
 struct hosts;
 struct links;
 struct peers;
 struct relay;
 struct self;
 
+/* Makes this daemon's status for domain 0, in pieces. */
+struct asks_maker {
+	/* Begins to make what this sender may see. 0, -EACCES: nothing, or -ENOMEM. */
+	int (*begin)(void *userdata, const struct frame_identity *from, void **made);
+	/* Adds a piece. Returns 1: there is more to come, 0: that was all, or -ENOMEM. *units: what it cost. */
+	int (*more)(void *userdata, void *made, struct evbuffer *text, uint64_t *units);
+	void (*end)(void *made);
+};
+
 /* The modules that it calls. They outlive it, but for `links`, which is set later. */
 struct asks_collaborators {
 	const struct self *self;
 	struct relay *relay;
-	struct access *access;	     /* decides who may be told of what */
-	struct directory *directory; /* knows the domains' names */
+	struct access *access; /* decides who may be told of what */
+	struct known *known;   /* whose changes are told */
 	struct hosts *hosts;
-	struct peers *peers;	/* the domains of this host */
-	uint32_t answer_ms;	/* so long an answer may take, */
-	uint32_t resume_for_ms; /* and while the link is away, so much longer */
+	struct peers *peers;		/* the domains of this host */
+	uint32_t answer_ms;		/* so long an answer may take, */
+	uint32_t resume_for_ms;		/* and while the link is away, so much longer */
+	const struct asks_maker *maker; /* with the userdata of asks_new(); NULL: domain 0 is told nothing */
 };
 
 /* Returns the first endpoint here, by name, behind `after` ("": the first of all), and its kinds. NULL: there is no
@@ -64,15 +79,16 @@ void asks_free(struct asks *asks);
 
 struct ask_question {
 	enum ask_kind kind;
-	const char *host;   /* another one; "" for ASK_HOSTS, which domain 0 doesn't ask */
+	const char *host; /* another one; "" for ASK_HOSTS, which domain 0 doesn't ask, and for ASK_STATUS */
 	const char *domain; /* there; for ASK_ENDPOINTS */
+	uint32_t domid;	    /* of this host; for ASK_STATUS, which domain 0 alone asks */
 	uint64_t
 		known; /* the version of the answer that is known: it is told when there is another one; 0: now */
 	struct frame_identity from; /* a program of this domain */
 	void *userdata;		    /* of the function that is told */
 };
 /* Called with the whole answer, which is there until it returns, or with told->error. Its entries have been checked, and are
- * in order. `userdata` is that of the question. */
+ * in order; nothing of a text has. `userdata` is that of the question. */
 typedef void (*asks_told_fn)(void *userdata, void *asker, uint32_t request, enum ask_kind kind,
 			     const char *host, const struct frame_told *told);
 
@@ -86,18 +102,17 @@ void asks_cancel(struct asks *asks, void *asker, uint32_t request);
 /* Says for people what a (positive) errno of asks_ask(), or an answer, means. */
 const char *asks_why_not(enum ask_kind kind, int error);
 
-/* Something here has changed: endpoints, domains, rules, names. This, and the three functions behind it, take NULL. */
-void asks_changed(struct asks *asks);
-/* Whether all peers are to be known, since another host wants to hear of changes. */
+/* Whether all peers are to be known, since another host wants to hear of changes. This, and the two functions behind it,
+ * take NULL. */
 bool asks_follow_peers(const struct asks *asks);
 /* The session with this peer has ended with a (positive) errno; or it is a host that has gone, and it may be resumed:
  * returns how many questions were looked at. */
-void asks_session_ended(struct asks *asks, uint32_t peer, int error);
-unsigned asks_host_gone(struct asks *asks, uint32_t host);
+void asks_session_ended(struct asks *asks, struct peer_id peer, int error);
+unsigned asks_host_gone(struct asks *asks, struct peer_id host);
 
 /* Called for ASK, TOLD and UNASK, which the peer of this link has sent. -EPROTO: it can't be one. */
-int asks_take(struct asks *asks, uint32_t peer, uint8_t type, const uint8_t *payload, uint32_t length);
-/* The peer `from` has the number `to` now. */
+int asks_take(struct asks *asks, struct peer_id peer, uint8_t type, const uint8_t *payload, uint32_t length);
+/* The domain `from` has the number `to` now. */
 void asks_renumber(struct asks *asks, uint32_t from, uint32_t to);
 
 #endif

@@ -18,7 +18,7 @@
 #include "base/timer.h"
 #include "daemon/hosts/hosts.h"
 #include "daemon/link/link.h"
-#include "daemon/peers/directory.h"
+#include "daemon/known/known.h"
 #include "daemon/peers/peers.h"
 #include "daemon/policy/access.h"
 #include "daemon/relay/hop.h"
@@ -59,7 +59,7 @@ static int next_domain(struct ask *ask, struct frame_told_entry *entry)
 	if (ask->after >= 0 && !peers_next(asks->with.peers, ask->after, &info))
 		return -ENOENT;
 	ask->after = info.domid;
-	name = directory_name(asks->with.directory, info.domid);
+	name = known_name(asks->with.known, info.domid);
 	*entry = (struct frame_told_entry){.number = info.domid, .name = frame_text_of(name)};
 	return info.up && (info.domid == 0 || access_sees_far(asks->with.access, ask->host, &ask->from,
 							      ask_domain_name(ask), info.domid));
@@ -79,7 +79,7 @@ static enum told_host state_of_host(const struct asks *asks, const struct host_i
 
 	if (!info->up)
 		return TOLD_HOST_DOWN;
-	links_info(asks->links, info->number, &link);
+	links_info(asks->links, peer_host(info->number), &link);
 	return link.state == LINK_AWAY ? TOLD_HOST_AWAY : TOLD_HOST_UP;
 }
 
@@ -138,7 +138,7 @@ static void rest(struct ask *ask)
 static int begin_walk(struct ask *ask)
 {
 	if (ask->kind == ASK_DOMAINS && !peers_want_all(ask->asks->with.peers)) {
-		rest(ask); /* until asks_changed() */
+		rest(ask); /* until KNOWN_ALL */
 		return -EAGAIN;
 	}
 	ask->text = malloc(TOLD_MAX);
@@ -195,6 +195,8 @@ void ask_tell_program(struct ask *ask, struct frame_told *told)
 {
 	struct ask answered = *ask;
 
+	if (ask->kind == ASK_STATUS)
+		told->domid = ask->to.number;
 	if (!told->error) {
 		told->count = ask->count;
 		told->at = ask->text;
@@ -230,7 +232,7 @@ static int send_part(struct ask *ask)
 
 	if (ask->kind == ASK_ENDPOINTS && !ask->error) {
 		told.domid = self->domid;
-		name = directory_name(ask->asks->with.directory, self->domid);
+		name = known_name(ask->asks->with.known, self->domid);
 	}
 	told.name = frame_text_of(name);
 	told.at = told.end = left.at;
@@ -276,7 +278,9 @@ void ask_take_turn(struct task *task)
 {
 	struct ask *ask = (struct ask *)((char *)task - offsetof(struct ask, task));
 
-	if (ask->state == ASK_WALKS)
+	if (ask->state == ASK_TELLS && ask->made)
+		ask_tell_status(ask);
+	else if (ask->state == ASK_WALKS)
 		walk(ask);
 	else if (ask->state == ASK_TELLS)
 		tell(ask);

@@ -2,12 +2,14 @@
 #ifndef XENMSG_DAEMON_ASKS_INTERNAL_H
 #define XENMSG_DAEMON_ASKS_INTERNAL_H
 
-/* What the four parts of asks.h share: the questions' life (asks.c), their way to the next daemon and what it answers
- * (asks_out.c), what is answered here (asks_here.c), and what peers ask (asks_taken.c). */
+/* What the five parts of asks.h share: the questions' life (asks.c), their way to the next daemon and what it answers
+ * (asks_out.c), what is answered here (asks_here.c; asks_status.c for the daemon's status), and what peers ask
+ * (asks_taken.c). */
 
 #include "base/quota.h"
 #include "base/self.h"
 #include "base/turns.h"
+#include "daemon/known/known.h"
 #include "daemon/link/asks.h"
 #include "wire/address.h"
 #include "wire/hash.h"
@@ -30,7 +32,9 @@ enum ask_state {
  * number. */
 struct ask_key {
 	void *asker;
-	uint32_t peer, number;
+	struct peer_id peer;
+	uint32_t number;
+	uint32_t zero; /* so that it has no padding, in a key */
 };
 
 struct ask {
@@ -44,7 +48,7 @@ struct ask {
 	char domain_name[DOMAIN_NAME_MAX + 1];
 	char host[HOST_NAME_SIZE];
 	/* Who is asked, and how. */
-	uint32_t to;
+	struct peer_id to;
 	uint64_t sent_ms;
 	uint64_t away_ms; /* when the link was last seen to be away since then; 0: it wasn't */
 	char name[HOST_NAME_SIZE + 1 + DOMAIN_NAME_MAX];
@@ -63,6 +67,10 @@ struct ask {
 	uint64_t version;
 	int64_t after;				/* where the walk is: the last domain, */
 	char after_name[ENDPOINT_NAME_MAX + 1]; /* or endpoint; and the last entry that came */
+	/* Of ASK_STATUS, where it is answered: */
+	void *made;		 /* what asks_maker.begin() gave */
+	struct evbuffer *pieces; /* of it, not yet sent */
+	bool is_made;		 /* nothing will be added to them */
 	struct ask *prev, *next;
 	UT_hash_handle hh, by_key;
 };
@@ -73,6 +81,7 @@ struct asks {
 	bool enabled;
 	asks_endpoint_fn endpoint;
 	void *userdata;
+	struct known_sink sink;
 	struct ask *list, *by_id, *by_key;
 	uint32_t last_id;
 	struct event *timer, *overdue;
@@ -85,22 +94,17 @@ static inline bool asks_in_domain_0(const struct asks *asks)
 
 /* --- asks.c */
 struct ask *asks_find(const struct asks *asks, uint32_t id);
-struct ask *asks_find_key(const struct asks *asks, const struct ask_key *key);
 /* Lets it be found by this key, instead of another one. */
 void ask_set_key(struct ask *ask, const struct ask_key *key);
 /* Adds a question, at the cost of `account`. -ENOMEM, -ENOBUFS. */
 int ask_new(struct asks *asks, struct account *account, struct ask **ask);
 void ask_free(struct ask *ask);
-/* Forgets a question to which nobody wants the answer any more. */
-void ask_drop(struct ask *ask);
 /* Lets the next daemon forget it. */
 void ask_withdraw(struct ask *ask);
 /* Lets whoever has asked be told a negative errno, in a turn of the asker's. */
 void ask_fail(struct ask *ask, int error);
 /* It is sent: the answer may take until its time is up. What is asked to hear of changes has no such time. */
 void asks_expect_answer(struct ask *ask);
-/* Whether a peer has asked, and wants the answer. */
-bool ask_is_a_peers(const struct ask *ask);
 
 /* --- asks_out.c */
 /* Sends it to ask->to, or waits for the link. */
@@ -108,7 +112,7 @@ int ask_lead_on(struct ask *ask);
 /* Leads it, in domain 0, to another host, if rules let the asker go there. */
 int ask_lead_out(struct ask *ask, const char *host, const char *domain);
 /* Takes a part of an answer. */
-void asks_take_told(struct asks *asks, uint32_t peer, struct frame_told *told);
+void asks_take_told(struct asks *asks, struct peer_id peer, struct frame_told *told);
 
 /* --- asks_here.c */
 /* Begins to answer it here. */
@@ -122,7 +126,16 @@ int ask_send_told(struct ask *ask, struct frame_told *told);
 /* Returns the name of the asker's domain; NULL: it isn't known. */
 const char *ask_domain_name(const struct ask *ask);
 
+/* --- asks_status.c */
+/* Begins, in a guest, to answer domain 0. 0, -EACCES, -ENOMEM. */
+int ask_begin_status(struct ask *ask);
+/* Makes and sends a piece of the answer. */
+void ask_tell_status(struct ask *ask);
+void ask_end_status(struct ask *ask);
+/* Adds a part of such an answer to what has come, at the cost of who has asked. */
+int ask_keep_text(struct ask *ask, const struct frame_told *part);
+
 /* --- asks_taken.c */
-void asks_take_ask(struct asks *asks, uint32_t peer, const struct frame_ask *frame);
+void asks_take_ask(struct asks *asks, struct peer_id peer, const struct frame_ask *frame);
 
 #endif

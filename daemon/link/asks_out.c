@@ -12,7 +12,7 @@
 #include "base/cost.h"
 #include "daemon/hosts/hosts.h"
 #include "daemon/link/link.h"
-#include "daemon/peers/directory.h"
+#include "daemon/known/known.h"
 #include "daemon/policy/access.h"
 #include "daemon/relay/hop.h"
 
@@ -31,7 +31,7 @@ static int send_ask(struct ask *ask)
 	uint8_t payload[36 + sizeof(ask->name) + DOMAIN_NAME_MAX + 1 + HOST_NAME_SIZE];
 
 	/* Between hosts it is missing: a host is known by its link. */
-	if (!number_is_host(ask->to))
+	if (!peer_is_host(ask->to))
 		frame.about.host = frame_text_of(ask->host);
 	return links_send(ask->asks->links, ask->to, FRAME_ASK, payload, frame_ask_encode(&frame, payload));
 }
@@ -75,17 +75,19 @@ static void on_link_up(void *userdata, uint32_t id, int64_t result)
 int ask_lead_out(struct ask *ask, const char *host, const char *domain)
 {
 	struct asks *asks = ask->asks;
+	uint32_t number;
 	int r = access_still_out(asks->with.access, &ask->from, host);
 
 	if (r == 0)
-		r = hosts_resolve(asks->with.hosts, host, &ask->to);
+		r = hosts_resolve(asks->with.hosts, host, &number);
 	if (r < 0)
 		return r;
-	if (!hosts_is_up(asks->with.hosts, ask->to))
+	ask->to = peer_host(number);
+	if (!hosts_is_up(asks->with.hosts, number))
 		return -EHOSTDOWN; /* also if its session may be resumed: it is told as gone */
 	snprintf(ask->name, sizeof(ask->name), "%s", domain);
 	snprintf(ask->domain_name, sizeof(ask->domain_name), "%s",
-		 directory_name(asks->with.directory, ask->from.domid));
+		 known_name(asks->with.known, ask->from.domid));
 	return ask_lead_on(ask);
 }
 
@@ -105,7 +107,11 @@ int asks_ask(struct asks *asks, const struct ask_question *question, struct acco
 	ask->known = question->known;
 	ask->from = question->from;
 	snprintf(ask->of_host, sizeof(ask->of_host), "%s", question->host);
-	if (asks_in_domain_0(asks)) {
+	if (ask->kind == ASK_STATUS) {
+		ask->to = peer_domain(question->domid);
+		snprintf(ask->name, sizeof(ask->name), "%u", question->domid);
+		r = ask_lead_on(ask);
+	} else if (asks_in_domain_0(asks)) {
 		r = ask_lead_out(ask, question->host, domain);
 	} else {
 		snprintf(ask->name, sizeof(ask->name), "%s%s%s", question->host, *domain ? "/" : "", domain);
@@ -129,13 +135,13 @@ static void refuse_answer(struct ask *ask, int error)
 static void pass_on(struct ask *ask, struct frame_told *told)
 {
 	struct asks *asks = ask->asks;
-	uint32_t domid = ask->to;
+	uint32_t domid = ask->to.number;
 	const char *name;
 	int r;
 
 	relay_spend(asks->with.relay, ask->charge.account, COST_CONTROL);
-	if (!number_is_host(domid)) { /* who it is, domain 0 knows better */
-		name = directory_name(asks->with.directory, domid);
+	if (!peer_is_host(ask->to)) { /* who it is, domain 0 knows better */
+		name = known_name(asks->with.known, domid);
 		told->domid = domid;
 		told->name = frame_text_of(name);
 	}
@@ -154,7 +160,7 @@ static bool comes_next(struct ask *ask, const struct frame_told_entry *entry)
 	char name[ENDPOINT_NAME_MAX + 1] = "";
 
 	if (ask->kind == ASK_DOMAINS) {
-		if (entry->number > DOMID_MAX || (ask->count && entry->number <= ask->after))
+		if (!domid_is_valid(entry->number) || (ask->count && entry->number <= ask->after))
 			return false;
 		ask->after = entry->number;
 		return true;
@@ -192,25 +198,30 @@ static int keep_part(struct ask *ask, struct frame_told part)
 static bool is_part(struct ask *ask, const struct frame_told *told)
 {
 	size_t size = told->count ? (size_t)(told->end - told->at) : 0;
+	bool is_text = ask->kind == ASK_STATUS;
 
-	if ((told->flags & TOLD_MORE && !size) || ask->size + size > TOLD_MAX ||
+	if (is_text != !!(told->flags & TOLD_TEXT))
+		return false;
+	if ((told->flags & TOLD_MORE && !size) || ask->size + size > (is_text ? TOLD_TEXT_MAX : TOLD_MAX) ||
 	    (ask->size && ask->version != told->version))
 		return false;
 	ask->version = told->version;
 	return true;
 }
 
-void asks_take_told(struct asks *asks, uint32_t peer, struct frame_told *told)
+void asks_take_told(struct asks *asks, struct peer_id peer, struct frame_told *told)
 {
 	struct ask *ask = asks_find(asks, told->number);
+	bool is_new;
 	int r;
 
-	if (!ask || ask->state != ASK_SENT || ask->to != peer)
+	if (!ask || ask->state != ASK_SENT || !peer_is(ask->to, peer))
 		return; /* nobody wants to know any more */
 	if (told->error) {
 		r = frame_error(told->error, -EPROTO);
 		/* One that doesn't know the question says that it can't be one. */
-		ask_fail(ask, ask->kind == ASK_HOSTS && r == -EINVAL ? -EOPNOTSUPP : r);
+		is_new = ask->kind == ASK_HOSTS || ask->kind == ASK_STATUS;
+		ask_fail(ask, is_new && r == -EINVAL ? -EOPNOTSUPP : r);
 		return;
 	}
 	if (!is_part(ask, told)) {
@@ -218,7 +229,7 @@ void asks_take_told(struct asks *asks, uint32_t peer, struct frame_told *told)
 	} else if (!ask->told) {
 		pass_on(ask, told);
 	} else {
-		r = keep_part(ask, *told);
+		r = ask->kind == ASK_STATUS ? ask_keep_text(ask, told) : keep_part(ask, *told);
 		if (r < 0)
 			refuse_answer(ask, r);
 		else if (!(told->flags & TOLD_MORE))

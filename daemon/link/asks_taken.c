@@ -12,7 +12,7 @@
 #include "base/cost.h"
 #include "daemon/hosts/hosts.h"
 #include "daemon/link/link.h"
-#include "daemon/peers/directory.h"
+#include "daemon/known/known.h"
 #include "daemon/policy/access.h"
 #include "daemon/relay/hop.h"
 
@@ -27,12 +27,13 @@ static int take_from_host(struct ask *ask, const struct frame_open *about)
 {
 	struct asks *asks = ask->asks;
 	char domain[DOMAIN_NAME_MAX + 1] = "";
+	uint32_t domid;
 
-	if (about->identity.domid > DOMID_MAX)
+	if (!domid_is_valid(about->identity.domid))
 		return -EPROTO;
-	snprintf(ask->host, sizeof(ask->host), "%s", hosts_name(asks->with.hosts, ask->key.peer));
+	snprintf(ask->host, sizeof(ask->host), "%s", hosts_name(asks->with.hosts, ask->key.peer.number));
 	copy_name(ask->domain_name, sizeof(ask->domain_name), about->domain_name);
-	if (ask->kind == ASK_HOSTS)
+	if (ask->kind == ASK_HOSTS || ask->kind == ASK_STATUS)
 		return -EINVAL;
 	if (ask->kind == ASK_DOMAINS) {
 		ask_answer_here(ask);
@@ -41,16 +42,16 @@ static int take_from_host(struct ask *ask, const struct frame_open *about)
 	copy_name(domain, sizeof(domain), about->name);
 	if (!*domain || !strcmp(domain, "self"))
 		return -EINVAL;
-	if (directory_resolve(asks->with.directory, domain, &ask->to) < 0)
+	if (known_resolve(asks->with.known, domain, &domid) < 0)
 		return -EHOSTDOWN;
-	if (ask->to == 0) {
+	if (domid == 0) {
 		ask_answer_here(ask);
 		return 0;
 	}
-	if (access_relays_far(asks->with.access, ask->host, ask->from.domid, ask_domain_name(ask), ask->to) <
-	    0)
+	if (access_relays_far(asks->with.access, ask->host, ask->from.domid, ask_domain_name(ask), domid) < 0)
 		return -EACCES;
-	snprintf(ask->name, sizeof(ask->name), "%u", ask->to);
+	ask->to = peer_domain(domid);
+	snprintf(ask->name, sizeof(ask->name), "%u", domid);
 	return asks->enabled ? ask_lead_on(ask) : -EHOSTUNREACH;
 }
 
@@ -71,9 +72,11 @@ static int take_from_domain(struct ask *ask, const struct frame_open *about)
 	struct address_parts parts = address_split_domain(about->name.data, about->name.size);
 	char host[HOST_NAME_SIZE] = "", domain[DOMAIN_NAME_MAX + 1] = "";
 
-	ask->from.domid = ask->key.peer;
+	ask->from.domid = ask->key.peer.number;
 	if (ask->kind == ASK_HOSTS)
 		return take_about_hosts(ask);
+	if (ask->kind == ASK_STATUS)
+		return -EACCES; /* domain 0 asks, and isn't asked */
 	if (!parts.host.data) { /* a host's name stands alone */
 		parts.host = parts.domain;
 		parts.domain = (struct address_part){NULL, 0};
@@ -88,17 +91,38 @@ static int take_from_domain(struct ask *ask, const struct frame_open *about)
 	return ask_lead_out(ask, host, domain);
 }
 
-/* Takes, in another domain, what domain 0 passes on from another host. */
+/* Whether the question's text names this domain. */
+static bool is_about_us(const struct ask *ask, const struct frame_open *about)
+{
+	uint32_t domid;
+
+	return domid_parse(about->name.data, about->name.size, &domid) &&
+	       domid == ask->asks->with.self->domid;
+}
+
+/* Takes, in another domain, what domain 0 asks itself. Who that is the hypervisor says: its domid is that of the link. */
+static int take_status(struct ask *ask, const struct frame_open *about)
+{
+	if (!is_about_us(ask, about))
+		return -EPROTO;
+	ask->from.domid = 0;
+	ask->known = 0; /* changes aren't told */
+	return ask_begin_status(ask);
+}
+
+/* Takes, in another domain, what domain 0 asks, or passes on from another host. */
 static int take_from_domain_0(struct ask *ask, const struct frame_open *about)
 {
 	struct asks *asks = ask->asks;
-	uint32_t domid;
 
-	if (ask->key.peer != 0 || !asks->enabled)
+	if (!peer_is_domain(ask->key.peer, 0))
 		return -EACCES;
-	if (ask->kind != ASK_ENDPOINTS || !domid_parse(about->name.data, about->name.size, &domid) ||
-	    domid != asks->with.self->domid || !host_name_is_valid(about->host.data, about->host.size) ||
-	    about->identity.domid > DOMID_MAX)
+	if (ask->kind == ASK_STATUS)
+		return take_status(ask, about);
+	if (!asks->enabled)
+		return -EACCES;
+	if (ask->kind != ASK_ENDPOINTS || !is_about_us(ask, about) ||
+	    !host_name_is_valid(about->host.data, about->host.size) || !domid_is_valid(about->identity.domid))
 		return -EPROTO;
 	memcpy(ask->host, about->host.data, about->host.size);
 	copy_name(ask->domain_name, sizeof(ask->domain_name), about->domain_name);
@@ -108,20 +132,20 @@ static int take_from_domain_0(struct ask *ask, const struct frame_open *about)
 
 /* Returns a reference to the account that pays: in a domain, that of the asker's host, not of domain 0, which alone is
  * believed in that. NULL: there is none, or no memory. */
-static struct account *account_for(struct asks *asks, uint32_t peer, const struct frame_open *about)
+static struct account *account_for(struct asks *asks, struct peer_id peer, const struct frame_open *about)
 {
 	struct quota *quota = asks->with.relay->quota;
 	char host[HOST_NAME_SIZE] = "";
-	uint32_t number = peer;
 
-	if (!asks_in_domain_0(asks) && peer == 0 && host_name_is_valid(about->host.data, about->host.size)) {
+	if (!asks_in_domain_0(asks) && peer_is_domain(peer, 0) &&
+	    host_name_is_valid(about->host.data, about->host.size)) {
 		memcpy(host, about->host.data, about->host.size);
-		number = hosts_note(asks->with.hosts, host);
+		peer = peer_host(hosts_note(asks->with.hosts, host));
 	}
-	return quota && (number || peer == 0) ? quota_account(quota, QUOTA_PEER, number) : NULL;
+	return quota && (peer.number || !peer_is_host(peer)) ? peer_account(quota, peer) : NULL;
 }
 
-void asks_take_ask(struct asks *asks, uint32_t peer, const struct frame_ask *frame)
+void asks_take_ask(struct asks *asks, struct peer_id peer, const struct frame_ask *frame)
 {
 	const struct frame_open *about = &frame->about;
 	struct account *account = account_for(asks, peer, about);
@@ -143,12 +167,12 @@ void asks_take_ask(struct asks *asks, uint32_t peer, const struct frame_ask *fra
 	ask->kind = (enum ask_kind)about->kind;
 	ask->known = frame->known;
 	ask->from = about->identity;
-	if (about->kind < ASK_DOMAINS || about->kind > ASK_HOSTS)
+	if (about->kind < ASK_DOMAINS || about->kind > ASK_STATUS)
 		r = -EINVAL;
 	else if (!asks_in_domain_0(asks))
 		r = take_from_domain_0(ask, about);
 	else
-		r = number_is_host(peer) ? take_from_host(ask, about) : take_from_domain(ask, about);
+		r = peer_is_host(peer) ? take_from_host(ask, about) : take_from_domain(ask, about);
 	if (r < 0)
 		ask_fail(ask, r == -EPROTO ? -EINVAL : r);
 }

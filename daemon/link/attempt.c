@@ -8,7 +8,9 @@
 #include "base/clock.h"
 #include "wire/frame_ring.h"
 
-int attempt_choose(struct link_attempt *attempt, bool is_lower)
+/* Chooses the nonce of our HELLO, and, for the lower domid, the secret of a session that begins with it. -EIO: no random
+ * numbers. */
+static int choose(struct link_attempt *attempt, bool is_lower)
 {
 	uint8_t random[sizeof(attempt->nonce) + sizeof(attempt->cover) + sizeof(attempt->secret)];
 	const uint8_t *at = random;
@@ -28,7 +30,7 @@ int attempt_choose(struct link_attempt *attempt, bool is_lower)
 int attempt_begin(struct link_attempt *attempt, const struct link_transport *transport, bool is_lower)
 {
 	struct ring_view in, out;
-	int r = attempt_choose(attempt, is_lower);
+	int r = choose(attempt, is_lower);
 
 	transport_rings(transport, &in, &out);
 	if (r == 0)

@@ -26,9 +26,6 @@ struct link_attempt {
 	uint64_t begun_ms;
 };
 
-/* Chooses the nonce of our HELLO, and, for the lower domid, the secret of a session that begins with it. -EIO: no random
- * numbers. */
-int attempt_choose(struct link_attempt *attempt, bool is_lower);
 /* Begins to read and write the transport's rings, having chosen. -EIO; -EINVAL: bad sizes. */
 int attempt_begin(struct link_attempt *attempt, const struct link_transport *transport, bool is_lower);
 /* Writes a frame, lets the other end see it, and notifies it if it asks. Payloads are short, and the rings were empty. The

@@ -18,7 +18,6 @@
 #include "base/log.h"
 #include "daemon/link/link_internal.h"
 #include "daemon/link/transport.h"
-#include "daemon/peers/directory.h"
 #include "daemon/peers/peers.h"
 #include "base/self.h"
 
@@ -34,8 +33,8 @@ void link_set_state(struct link *link, enum link_state state)
 		link->since = (uint64_t)time(NULL);
 	link->state = state;
 	link->word_until_ms = 0;
-	if (was_away != (state == LINK_AWAY) && links->callbacks.away)
-		links->callbacks.away(links->userdata, link->stamped, !was_away);
+	if (was_away != (state == LINK_AWAY) && !link_is_far(link))
+		known_set_away(links->options.known, link->stamped.number, !was_away);
 }
 
 void link_stop_being_polled(struct link *link)
@@ -44,10 +43,10 @@ void link_stop_being_polled(struct link *link)
 		link->links->polled = NULL;
 }
 
-void link_tell_directory(const struct link *link, bool up)
+void link_tell(const struct link *link, enum known_what what)
 {
-	if (!link_is_far(link))
-		directory_link(link->links->directory, link->domid, up);
+	if (link->peer.kind == PEER_DOMAIN)
+		known_tell(link->links->options.known, what, link->peer.number);
 }
 
 /* The lower end takes even channel numbers. */
@@ -72,7 +71,7 @@ void link_drop_carrier(struct link *link, int error, const char *why)
 	link_drop_move(link, false);
 	elastic_forget(&link->elastic);
 	if (!transport_is_there(&link->next)) /* else it is connected anew already */
-		links_withdraw(link->links, link->domid);
+		links_withdraw(link->links, link->peer);
 }
 
 void link_drop_next(struct link *link)
@@ -109,30 +108,29 @@ void link_end_session(struct link *link, int error, const char *why)
 	if (!link->claims && link->links->callbacks.ended)
 		link->links->callbacks.ended(link->links->userdata, link->stamped, error);
 	if (link->state == LINK_CONNECTING || (link->state == LINK_AWAY && !transport_is_there(&link->next)))
-		links_withdraw(link->links, link->domid);
+		links_withdraw(link->links, link->peer);
 	link_set_state(link, LINK_IDLE);
 	link->session = (struct link_session){.state = RESUME_ENDED};
 	link->claims = link->awaits = false;
-	if (!link_is_nowhere(link))
-		link->stamped = link->domid;
+	if (!link_is_nobodys(link))
+		link->stamped = link->peer;
 	if (link->again)
 		event_del(link->again);
 	link_stop_being_polled(link);
 	end_channels(link, error);
 	pings_fail(&link->pings, -error);
 	if (was_up)
-		link_tell_directory(link, false);
-	if (was_away && !link_is_far(link))
-		directory_link_anew(link->links->directory, link->domid);
+		link_tell(link, KNOWN_LINK_LOST);
+	if (was_away)
+		link_tell(link, KNOWN_LINK_ENDED);
 	if (was_wanted)
-		log_limited(LOG_UNREACHABLE,
-			    error == EHOSTDOWN ? link->wanted_by : LOG_BY_DOMAIN(link->domid), LOG_LEVEL_INFO,
-			    "%s: what was meant for it ends: %s", link->title, why);
+		log_limited(LOG_UNREACHABLE, error == EHOSTDOWN ? link->wanted_by : link_source(link),
+			    LOG_LEVEL_INFO, "%s: what was meant for it ends: %s", link->title, why);
 }
 
 int link_error_now(struct link *link)
 {
-	return links_is_there(link->links, link->domid) ? EHOSTUNREACH : EHOSTDOWN;
+	return links_is_there(link->links, link->peer) ? EHOSTUNREACH : EHOSTDOWN;
 }
 
 /* --- as the owner of the hop ------------------------------------------------------------------ */
@@ -176,17 +174,18 @@ void link_note_hello(struct link *link, const struct frame_hello_link *hello)
 	link->has_met = true;
 	copy_plain(link->version, sizeof(link->version), hello->version, '!');
 	link->flags = hello->flags;
-	if (link->links->options.hosts && link->domid == 0)
+	hop_set_takes_takeovers(link->hop, link->flags & HELLO_TAKEOVERS);
+	if (link->links->options.hosts && peer_is_domain(link->peer, 0))
 		hosts_learn_own_name(link->links->options.hosts, hello->host);
 	link_set_state(link, LINK_UP);
-	log_limited(LOG_LINK, LOG_BY_DOMAIN(link->domid), LOG_LEVEL_INFO, "%s: link is up, xenmsgd %s",
-		    link->title, link->version);
+	log_limited(LOG_LINK, link_source(link), LOG_LEVEL_INFO, "%s: link is up, xenmsgd %s", link->title,
+		    link->version);
 	if (!(link->flags & HELLO_RELAYS))
 		pings_refuse_relayed(&link->pings, false);
 	if (!(link->flags & HELLO_HOSTS))
 		pings_refuse_relayed(&link->pings, true);
 	pings_send(&link->pings, link->hop);
-	link_tell_directory(link, true);
+	link_tell(link, KNOWN_LINK_UP);
 }
 
 void link_read_goodbye(const struct frame_goodbye *goodbye, char *why, size_t room)
@@ -215,9 +214,20 @@ static int take_directory(struct link *link, const struct frame_header *header, 
 {
 	if (link->state != LINK_UP)
 		return -EINVAL;
-	if (link->domid != 0)
+	if (!peer_is_domain(link->peer, 0) || !link->links->callbacks.names)
 		return -EPROTO;
-	return directory_take(link->links->directory, payload, header->length);
+	return link->links->callbacks.names(link->links->userdata, payload, header->length);
+}
+
+/* Takes POLICY. Only domain 0 may say what the host's policy is, and only to who has said that it obeys. */
+static int take_policy(struct link *link, const struct frame_header *header, const uint8_t *payload)
+{
+	if (link->state != LINK_UP)
+		return -EINVAL;
+	if (!peer_is_domain(link->peer, 0) || !link->links->callbacks.policy)
+		return -EPROTO;
+	hop_spend(link->hop, COST_OPEN + COST_BYTES(header->length));
+	return link->links->callbacks.policy(link->links->userdata, payload, header->length);
 }
 
 /* Whether it is a ping for somebody else: otherwise what is behind the token means nothing. */
@@ -239,7 +249,7 @@ static int take_relayed_ping(struct link *link, const struct frame_header *heade
 	if (link->state != LINK_UP)
 		return -EINVAL;
 	if (r == 0)
-		link->links->callbacks.ping(link->links->userdata, link->domid, &ping);
+		link->links->callbacks.ping(link->links->userdata, link->peer, &ping);
 	return r;
 }
 
@@ -248,17 +258,17 @@ static bool take_relayed_pong(struct link *link, const struct frame_header *head
 {
 	struct frame_ping_relayed pong;
 	uint64_t rtt_ns;
-	uint32_t domid = link->domid;
+	uint32_t domid = link->peer.number;
 	struct link *other;
 
 	if (frame_ping_relayed_decode(payload, header->length, &pong) < 0)
 		return false;
 	rtt_ns = pings_take_relayed(&link->pings, pong.token,
 				    pong.number ? frame_error(pong.number, -EPROTO) : 0, &domid);
-	other = rtt_ns ? link_find(link->links, domid) : NULL;
+	other = rtt_ns ? link_find_domain(link->links, domid) : NULL;
 	if (other)
 		other->rtt_ns = rtt_ns;
-	return domid != link->domid;
+	return domid != link->peer.number;
 }
 
 /* Takes a frame about what is on other hosts. */
@@ -270,7 +280,7 @@ static int take_ask(struct link *link, const struct frame_header *header, const 
 		return -EPROTO;
 	if (link->state != LINK_UP)
 		return -EINVAL;
-	return links->callbacks.asked(links->userdata, link->domid, header->type, payload, header->length);
+	return links->callbacks.asked(links->userdata, link->peer, header->type, payload, header->length);
 }
 
 /* Takes SOURCE, of what domain 0 or another host passes on. */
@@ -283,7 +293,7 @@ static int take_source(struct link *link, const struct frame_header *header, con
 
 	if (link->state != LINK_UP)
 		return -EINVAL;
-	if (r < 0 || !links->callbacks.source || (link->domid != 0 && !link_is_far(link)))
+	if (r < 0 || !links->callbacks.source || !(link_is_far(link) || peer_is_domain(link->peer, 0)))
 		return -EPROTO;
 	hop_spend(link->hop, COST_OPEN);
 	if (!end) /* it has ended here while this was on its way */
@@ -303,6 +313,8 @@ static int on_control(void *owner, const struct frame_header *header, const uint
 		return take_goodbye(link, header, payload);
 	if (header->type == FRAME_DIRECTORY)
 		return take_directory(link, header, payload);
+	if (header->type == FRAME_POLICY)
+		return take_policy(link, header, payload);
 	if (header->type == FRAME_OFFER)
 		return link_take_offer(link, payload, header->length);
 	if (header->type == FRAME_DECLINE)
@@ -353,9 +365,19 @@ static int on_open(void *owner, struct channel *channel, const struct frame_open
 
 	if (link->state != LINK_UP)
 		return -EINVAL;
-	channel->identity.domid = link->domid; /* the hypervisor's word, not the peer's */
-	link->links->callbacks.open(link->links->userdata, channel, open);
+	if (!link_is_far(link))
+		channel->identity.domid = link->peer.number; /* the hypervisor's word, not the peer's */
+	link->links->callbacks.open(link->links->userdata, link->peer, channel, open);
 	return 0;
+}
+
+/* Who has accepted it is in this domain; but domain 0 tells whom it leads to, and another host who is there. */
+static void on_opened(void *owner, struct channel *channel)
+{
+	const struct link *link = owner;
+
+	if (!channel->is_far && (!peer_is_domain(link->peer, 0) || !channel_is_relayed(channel)))
+		channel->acceptor_identity.domid = link->peer.number;
 }
 
 static void on_notify(void *owner)
@@ -399,9 +421,8 @@ static void on_failed(void *owner, int error, const char *why)
 	}
 	if (error == -ENOLINK)
 		error = -ECONNRESET;
-	log_limited(LOG_LINK, LOG_BY_DOMAIN(link->domid),
-		    error == -ECONNRESET ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, "%s: link is down: %s",
-		    link->title, reason);
+	log_limited(LOG_LINK, link_source(link), error == -ECONNRESET ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING,
+		    "%s: link is down: %s", link->title, reason);
 	link_drop_carrier(link, error == -ECONNRESET ? 0 : -error, reason);
 	link_end_session(link, link_error_now(link), reason);
 	if (transport_is_there(&link->next))
@@ -478,6 +499,7 @@ static void after_turn(void *owner, bool took_in, bool more)
 static const struct hop_callbacks hop_callbacks = {
 	.control = on_control,
 	.open = on_open,
+	.opened = on_opened,
 	.notify = on_notify,
 	.after_turn = after_turn,
 	.is_sound = is_sound,
@@ -544,7 +566,8 @@ uint32_t link_make_hello(struct link *link, enum hello_purpose purpose, uint8_t 
 	struct frame_hello_link hello = {
 		.major = PROTOCOL_MAJOR,
 		.minor = PROTOCOL_LINK_MINOR,
-		.flags = (options->relays ? HELLO_RELAYS : 0) | (options->hosts ? HELLO_HOSTS : 0) |
+		.flags = HELLO_TAKEOVERS | (options->relays ? HELLO_RELAYS : 0) |
+			 (options->hosts ? HELLO_HOSTS : 0) | (link_is_far(link) ? 0 : options->host_policy) |
 			 (link->links->callbacks.asked ? HELLO_ASKS : 0) |
 			 (link->links->callbacks.source ? HELLO_SOURCES : 0) |
 			 (options->maker && !link_is_far(link) ? HELLO_MOVES : 0),

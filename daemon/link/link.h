@@ -25,9 +25,10 @@
 #include "daemon/relay/hop.h"
 #include "daemon/link/pings.h"
 #include "daemon/link/round_trips.h"
+#include "base/peer_id.h"
 #include "base/quota.h"
 
-struct directory;
+struct known;
 struct hosts;
 struct link;
 struct links;
@@ -52,94 +53,103 @@ struct links_options {
 	uint32_t resume_for_ms; /* 0: a lost vchan ends the session */
 	uint32_t channels_max;
 	uint64_t busy_poll_ns; /* how long to poll before sleeping; 0: not at all */
-	bool relays;	       /* HELLO says that we take part in relaying */
-	struct hosts *hosts;   /* finds other hosts' daemons; NULL: there are none */
+	struct known *known;
+	bool relays;	     /* HELLO says that we take part in relaying */
+	struct hosts *hosts; /* finds other hosts' daemons; NULL: there are none */
 	const struct transport_maker
 		*maker; /* for links that move; NULL: none does. Stays the caller's, for as long */
 	/* each way, of vchans that we grant: where links begin, and what busy ones move to. The same: none does */
 	uint32_t ring_size, max_ring_size;
 	uint32_t min_ring_size; /* and where pages are short */
+	uint32_t host_policy;	/* HELLO_OBEYS or HELLO_IGNORES; 0 in domain 0 */
 };
 
 struct links_callbacks {
-	/* A peer opens a channel. Its identity has the peer's domid. */
-	void (*open)(void *userdata, struct channel *channel, const struct frame_open *open);
+	/* A peer opens a channel. If it is a domain, its identity has the peer's domid. */
+	void (*open)(void *userdata, struct peer_id peer, struct channel *channel,
+		     const struct frame_open *open);
 	/* There can't be a link with this domain: what waits on `hop` for one ends with EHOSTUNREACH, as far
 	 * as the callee doesn't lead it elsewhere. May be NULL. */
-	void (*unlinkable)(void *userdata, uint32_t domid, struct hop *hop);
-	/* The link is lost and may be resumed, or isn't so any more. May be NULL. */
-	void (*away)(void *userdata, uint32_t domid, bool away);
+	void (*unlinkable)(void *userdata, struct peer_id peer, struct hop *hop);
 	/* Domain `to`, with which a session goes on, was `from` before it was restored. May be NULL. */
 	void (*renumbered)(void *userdata, uint32_t from, uint32_t to);
-	/* The session whose hop this is goes on, with the domain `to`, which was `from`, or is the same. Called before
+	/* The session whose hop this is goes on, with `to`, which was `from`, another domain, or is the same. Called before
 	 * anything more of it comes. There may be thousands of channels: true asks to be called again, with *at as the
 	 * callee has left it, which is 0 at first. May be NULL. */
-	bool (*resumed)(void *userdata, uint32_t from, uint32_t to, struct hop *hop, uint32_t *at);
+	bool (*resumed)(void *userdata, struct peer_id from, struct peer_id to, struct hop *hop,
+			uint32_t *at);
+	/* Domain 0's daemon says what it knows of domains, by DIRECTORY. -EPROTO: it is malformed. */
+	int (*names)(void *userdata, const uint8_t *payload, uint32_t length);
+	/* Domain 0's daemon tells the host's policy, by POLICY. -EPROTO: it is malformed; another errno. NULL: none is taken. */
+	int (*policy)(void *userdata, const uint8_t *payload, uint32_t length);
 	/* The peer's daemon asks, or answers, by ASK, TOLD or UNASK. -EPROTO: it can't be one. NULL: none is taken. */
-	int (*asked)(void *userdata, uint32_t domid, uint8_t type, const uint8_t *payload, uint32_t length);
+	int (*asked)(void *userdata, struct peer_id peer, uint8_t type, const uint8_t *payload,
+		     uint32_t length);
 	/* The peer's daemon says that the domain whose channel it relays has this number now. -EPROTO: that can't be. NULL:
 	 * HELLO doesn't say that we take it. */
 	int (*source)(void *userdata, struct channel *channel, uint32_t to);
 	/* The session with the peer has ended with this (positive) errno. May be NULL. */
-	void (*ended)(void *userdata, uint32_t domid, int error);
-	/* The peer's daemon wants another one to be pinged; `domid` may be a host's number. NULL: none is. */
-	void (*ping)(void *userdata, uint32_t domid, const struct frame_ping_relayed *ping);
+	void (*ended)(void *userdata, struct peer_id peer, int error);
+	/* The peer's daemon wants another one to be pinged. NULL: none is. */
+	void (*ping)(void *userdata, struct peer_id peer, const struct frame_ping_relayed *ping);
 };
 
-/* Peers, directory and hosts must outlive the links. */
-int links_new(struct links **links, struct relay *relay, struct peers *peers, struct directory *directory,
+/* Peers, hosts and what is known must outlive the links. */
+int links_new(struct links **links, struct relay *relay, struct peers *peers,
 	      const struct links_options *options, const struct links_callbacks *callbacks, void *userdata);
 /* This domain was restored or migrated: its sessions are away, as far as they can be resumed, and all other links end.
  * Nothing is asked of the peers before links_go_on(). */
 void links_restart(struct links *links);
 /* The peers can be reached again: tries to resume what is away. */
 void links_go_on(struct links *links);
-/* Sends each peer a GOODBYE, and frees all links. */
+/* Ends all of them, which the peers are told. */
+void links_leave(struct links *links);
+/* Does the same, and frees all links. */
 void links_free(struct links *links);
 
-/* Returns the hop of the link with `domid`, and asks for the link if it isn't up, at the cost of `account`
+/* Returns the hop of the link with `peer`, and asks for the link if it isn't up, at the cost of `account`
  * (NULL: none). The hop stays the link's. NULL with *error: -ENOMEM, -ENOBUFS (of the account), -EHOSTDOWN
  * (no daemon was there a moment ago; and a domain has no link with itself), -ENOLINK (neither may map the
  * other's pages). */
-struct hop *links_want(struct links *links, uint32_t domid, struct account *account, int *error);
-/* As directory_resolve(), for what is to be sent there: where no daemon is there, but a session with the domain is away and
- * may still be resumed, *domid leads to that session. It is for links_want() and links_ping(), and may be no domain's. */
-int links_resolve(struct links *links, const char *domain, uint32_t *domid);
+struct hop *links_want(struct links *links, struct peer_id peer, struct account *account, int *error);
+/* As known_resolve(), for what is to be sent there: where no daemon is there, but a session with the domain is away and
+ * may still be resumed, *peer leads to that session, and may be no domain. */
+int links_resolve(struct links *links, const char *domain, struct peer_id *peer);
 /* Likewise of a domid. */
-uint32_t links_meant(struct links *links, uint32_t domid);
+struct peer_id links_meant(struct links *links, uint32_t domid);
 /* Whether the domain, which has gone, may come back to its session, or has just done so. */
 bool links_had_session(const struct links *links, uint32_t domid);
-/* Whether this domain has no session with us, and domain 0 says that it is away, or comes back and its daemon isn't there
+/* Whether it is a domain that has no session with us, and domain 0 says that it is away, or comes back and its daemon isn't there
  * yet. */
-bool links_zero_knows(struct links *links, uint32_t domid);
-/* The directory has learned something of this domain. */
-void links_note_name(struct links *links, uint32_t domid);
+bool links_zero_knows(struct links *links, struct peer_id peer);
 /* Whether the link is up, and its peer takes part in relaying: 1; 0: it isn't up; -EOPNOTSUPP: it is, and the
  * peer doesn't. */
-int links_relays(const struct links *links, uint32_t domid);
+int links_relays(const struct links *links, struct peer_id peer);
 /* Likewise whether its peer knows of other hosts (protocol.md, 5.10). */
-int links_know_hosts(const struct links *links, uint32_t domid);
+int links_know_hosts(const struct links *links, struct peer_id peer);
 /* Likewise whether its peer takes ASK (protocol.md, 5.11). */
-int links_take_asks(const struct links *links, uint32_t domid);
+int links_take_asks(const struct links *links, struct peer_id peer);
+/* Likewise whether its peer obeys the host's policy (protocol.md, 5.12). */
+int links_obey(const struct links *links, struct peer_id peer);
 /* Whether the peer's daemon takes SOURCE (protocol.md, 5.8), as its HELLO in the session said that this hop, a link's, has or
  * is to go on with. */
 bool link_takes_sources(const struct hop *hop);
 /* Whether there is no link with the domain because Xen lets the two share no memory, as peers_is_forbidden() has it. */
 bool links_are_forbidden(const struct links *links, uint32_t domid);
-/* Sets what is remembered as the reason why there is no link with this domain. */
-void links_explain(struct links *links, uint32_t domid, const char *reason);
+/* Sets what is remembered as the reason why there is no link with this peer. */
+void links_explain(struct links *links, struct peer_id peer, const char *reason);
 /* Calls `each` for the hop of each link. */
 void links_each_hop(struct links *links, void (*each)(void *userdata, struct hop *hop), void *userdata);
 
 /* Sends a frame about neither a channel nor the link itself, with the next pass of the loop, or, while the link is away,
  * when it is resumed. Returns 0, -ENOTCONN: there is no session with the peer, -ENOBUFS: it hasn't taken what was sent
  * before. */
-int links_send(struct links *links, uint32_t domid, uint8_t type, const void *payload, uint32_t length);
+int links_send(struct links *links, struct peer_id peer, uint8_t type, const void *payload, uint32_t length);
 
 /* The callbacks of peers.h. The link owns the transport from now on. */
-void links_connected(struct links *links, uint32_t domid, const struct link_transport *transport);
-void links_failed(struct links *links, uint32_t domid, int error, const char *reason);
-void links_lost(struct links *links, uint32_t domid, bool replaced, const char *reason);
+void links_connected(struct links *links, struct peer_id peer, const struct link_transport *transport);
+void links_failed(struct links *links, struct peer_id peer, int error, const char *reason);
+void links_lost(struct links *links, struct peer_id peer, bool replaced, const char *reason);
 void links_saved(struct links *links, uint32_t domid);
 uint32_t links_least_ring(const struct links *links, uint32_t domid);
 
@@ -153,20 +163,20 @@ bool links_poll(struct links *links);
 /* Asks the peer's daemon for an answer. `done` is called once, perhaps before this returns: round trip in ns, or
  * a negative errno, -ETIMEDOUT if it lives and doesn't answer. Returns 0 or a negative errno. links_ping_cancel() forgets all pings with this
  * userdata. */
-int links_ping(struct links *links, uint32_t domid, struct account *account, ping_fn done, void *userdata,
-	       uint32_t request);
+int links_ping(struct links *links, struct peer_id peer, struct account *account, ping_fn done,
+	       void *userdata, uint32_t request);
 /* Asks the peer's daemon to ask another one, as pings_add_relayed() has it, likewise; also -EOPNOTSUPP: it doesn't relay,
  * or doesn't know of other hosts. */
-int links_ping_relayed(struct links *links, uint32_t domid, const struct frame_ping_relayed *what,
+int links_ping_relayed(struct links *links, struct peer_id peer, const struct frame_ping_relayed *what,
 		       struct account *account, ping_fn done, void *userdata, uint32_t request);
 /* Waits until the session with the peer's daemon is up: 0, or can't be, likewise; it may be called at once. */
-int links_await(struct links *links, uint32_t domid, struct account *account, ping_fn done, void *userdata,
-		uint32_t request);
+int links_await(struct links *links, struct peer_id peer, struct account *account, ping_fn done,
+		void *userdata, uint32_t request);
 void links_ping_cancel(struct links *links, const void *userdata);
 
 /* One link in the daemon's status. */
 struct link_info {
-	uint32_t domid;
+	struct peer_id peer;
 	enum link_state state;
 	const char *state_name;
 	bool has_vchan, granter;
@@ -178,16 +188,17 @@ struct link_info {
 	uint64_t since;		       /* of the state, in seconds since 1970 */
 	uint32_t resumes, moves;       /* of all sessions with this peer */
 	const char *version, *last_error;
+	uint32_t flags; /* of the peer's HELLO */
 };
 unsigned links_count(const struct links *links);
-/* Returns in *info the first link, by domid, behind `after` (-1: the first of all), which may have gone.
+/* Returns in *info the first link, by its peer, behind `after` (NULL: the first of all), which may have gone.
  * False: there is no more. */
-bool links_next(struct links *links, int64_t after, struct link_info *info);
-bool links_info(struct links *links, uint32_t domid, struct link_info *info);
+bool links_next(struct links *links, const struct peer_id *after, struct link_info *info);
+bool links_info(struct links *links, struct peer_id peer, struct link_info *info);
 /* Why links with domains that aren't known any more couldn't be made, the latest first. */
 #define LINKS_FAILURES_MAX 16u
 struct link_failure {
-	uint32_t domid;
+	struct peer_id peer;
 	uint64_t since;
 	char reason[LINK_REASON_SIZE];
 };

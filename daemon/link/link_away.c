@@ -12,7 +12,6 @@
 #include "base/self.h"
 #include "base/timer.h"
 #include "daemon/link/link_internal.h"
-#include "daemon/peers/directory.h"
 #include "daemon/peers/peers.h"
 
 #define COST_FRAME_BEFORE                                                                                    \
@@ -55,10 +54,10 @@ static void ask(struct link *link)
 	wait_to_try_again(link);
 	if (link->state != LINK_AWAY || links->is_restarting)
 		return;
-	if (link_is_nowhere(link))
+	if (link_is_nobodys(link))
 		link_seek(link);
 	else
-		links_ask(links, link->domid, NULL);
+		links_ask(links, link->peer, NULL);
 }
 
 static void on_again(int fd, short what, void *userdata)
@@ -97,7 +96,7 @@ static void drop(struct link *link, const char *why)
 		link_end_session(link, link_error_now(link), why);
 		return;
 	}
-	links_withdraw(link->links, link->domid);
+	links_withdraw(link->links, link->peer);
 	wait_to_try_again(link);
 }
 
@@ -114,7 +113,7 @@ void link_leave(struct link *link, const char *why)
 	if (r < 0)
 		transport_close(&link->next);
 	if (!transport_is_there(&link->next)) /* else it is connected anew already */
-		links_withdraw(links, link->domid);
+		links_withdraw(links, link->peer);
 	if (r < 0) {
 		link_end_session(link, link_error_now(link), "what was sent couldn't be kept");
 		return;
@@ -123,8 +122,8 @@ void link_leave(struct link *link, const char *why)
 	link->session.state = RESUME_AWAY;
 	link->session.away_ms = clock_ms();
 	link_set_state(link, LINK_AWAY);
-	link_tell_directory(link, false);
-	log_limited(LOG_LINK, LOG_BY_DOMAIN(link->domid), LOG_LEVEL_INFO,
+	link_tell(link, KNOWN_LINK_LOST);
+	log_limited(LOG_LINK, link_source(link), LOG_LEVEL_INFO,
 		    "%s: link is away: %s; it may be resumed within %u s", link->title, why,
 		    links->options.resume_for_ms / 1000);
 	if (transport_is_there(&link->next)) {
@@ -231,12 +230,12 @@ static void go_on(struct link *link, const struct frame_resume *resume)
 	link->resumes++;
 	event_del(link->again);
 	link_set_state(link, LINK_UP);
-	log_limited(LOG_LINK, LOG_BY_DOMAIN(link->domid), LOG_LEVEL_INFO,
+	log_limited(LOG_LINK, link_source(link), LOG_LEVEL_INFO,
 		    "%s: link is resumed after %llu ms, %llu bytes are sent again", link->title,
 		    (unsigned long long)away_ms, (unsigned long long)again);
 	/* Something must be heard in each epoch: no ping has this token, so the answer says nothing. */
 	hop_answer(link->hop, FRAME_PING, 0, payload, frame_u64_encode(0, payload));
-	link_tell_directory(link, true);
+	link_tell(link, KNOWN_LINK_UP);
 	pings_send(&link->pings, link->hop);
 	link_take_next(link);
 }
@@ -486,7 +485,7 @@ void link_end_attempt(struct link *link, int error, const char *why)
 		attempt_say(&link->attempt, &link->next, FRAME_GOODBYE, 1, payload,
 			    frame_goodbye_encode(&goodbye, payload));
 	transport_close(&link->next);
-	links_withdraw(link->links, link->domid);
+	links_withdraw(link->links, link->peer);
 }
 
 void link_look_at_attempt(struct link *link, uint64_t now)

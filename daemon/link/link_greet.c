@@ -21,9 +21,8 @@ void link_stop_greeting(struct link *link, int error, const char *why)
 	char reason[LINK_REASON_SIZE];
 
 	snprintf(reason, sizeof(reason), "%s", why);
-	log_limited(LOG_LINK, LOG_BY_DOMAIN(link->domid),
-		    error == -ECONNRESET ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, "%s: link is down: %s",
-		    link->title, reason);
+	log_limited(LOG_LINK, link_source(link), error == -ECONNRESET ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING,
+		    "%s: link is down: %s", link->title, reason);
 	link_end_attempt(link, error == -ECONNRESET ? 0 : -error, reason);
 	link_end_session(link, link_error_now(link), reason);
 }
@@ -136,11 +135,12 @@ void link_greet(struct link *link)
 void link_look_at_greeting(struct link *link, uint64_t now)
 {
 	const struct links *links = link->links;
-	uint32_t dead_after_ms = links->options.dead_after_ms, domid = link->domid;
+	uint32_t dead_after_ms = links->options.dead_after_ms;
+	struct peer_id peer = link->peer;
 	char why[LINK_REASON_SIZE];
 
-	on_greeting(link);		     /* an event may have been lost, or we stood still ourselves */
-	if (link_find(links, domid) != link) /* it is another one's by now, and freed */
+	on_greeting(link);		    /* an event may have been lost, or we stood still ourselves */
+	if (link_find(links, peer) != link) /* it is another one's by now, and freed */
 		return;
 	if (link->state != LINK_GREETING || now - link->began_ms < dead_after_ms)
 		return;

@@ -7,18 +7,18 @@
 
 #include "daemon/link/link_internal.h"
 
-void link_remember_failure(struct links *links, uint32_t domid, const char *reason)
+void link_remember_failure(struct links *links, struct peer_id peer, const char *reason)
 {
 	struct link_failure *failure = NULL;
 
 	for (unsigned i = 0; i < links->failures_count; i++)
-		if (links->failures[i].domid == domid)
+		if (peer_is(links->failures[i].peer, peer))
 			failure = &links->failures[i];
 	if (!failure) {
 		failure = &links->failures[links->failures_next++ % LINKS_FAILURES_MAX];
 		links->failures_count += links->failures_count < LINKS_FAILURES_MAX;
 	}
-	failure->domid = domid;
+	failure->peer = peer;
 	failure->since = (uint64_t)time(NULL);
 	snprintf(failure->reason, sizeof(failure->reason), "%s", reason);
 }
@@ -44,7 +44,7 @@ static void fill_info(struct link *link, struct link_info *info)
 	const struct link_transport *vchan = link->state == LINK_GREETING ? &link->next : &link->carrier;
 
 	*info = (struct link_info){
-		.domid = link->stamped,
+		.peer = link->stamped,
 		.state = link->state,
 		.state_name = state_name(link->state),
 		.has_vchan = transport_is_there(vchan),
@@ -63,19 +63,31 @@ static void fill_info(struct link *link, struct link_info *info)
 		.moves = link->moves,
 		.version = link->version,
 		.last_error = link->last_error,
+		.flags = link->flags,
 	};
 }
 
-/* Returns the link without a number that is shown under the lowest one behind `after`, which it had; but where another
- * domain has it now, that one's link is shown. They are the last ones of all. */
-static struct link *next_nowhere(const struct links *links, int64_t after)
+/* Returns the link behind this one (NULL: the first) of those with nobody's number, which are the last ones of all. */
+static struct link *behind_nobodys(const struct links *links, const struct link *link)
+{
+	struct link *before = NULL;
+
+	if (link)
+		before = link->hh.prev;
+	else if (links->links)
+		before = ELMT_FROM_HH(links->links->hh.tbl, links->links->hh.tbl->tail);
+	return before && link_is_nobodys(before) ? before : NULL;
+}
+
+/* Returns the link with nobody's number that is shown under the lowest one behind `after`, which it had; but where another
+ * domain has it now, that one's link is shown. */
+static struct link *next_nobodys(const struct links *links, const struct peer_id *after)
 {
 	struct link *best = NULL, *link = NULL;
 
-	if (links->links)
-		link = ELMT_FROM_HH(links->links->hh.tbl, links->links->hh.tbl->tail);
-	for (; link && link_is_nowhere(link); link = link->hh.prev)
-		if (link->stamped > after && (!best || link->stamped < best->stamped) &&
+	while ((link = behind_nobodys(links, link)))
+		if ((!after || peer_order(link->stamped, *after) > 0) &&
+		    (!best || peer_order(link->stamped, best->stamped) < 0) &&
 		    !link_find(links, link->stamped))
 			best = link;
 	return best;
@@ -86,25 +98,26 @@ unsigned links_count(const struct links *links)
 	unsigned count = HASH_COUNT(links->links);
 
 	for (const struct link *link = links->links; link; link = link->hh.next)
-		count -= link_is_nowhere(link) && link_find(links, link->stamped);
+		count -= link_is_nobodys(link) && link_find(links, link->stamped);
 	return count;
 }
 
-bool links_next(struct links *links, int64_t after, struct link_info *info)
+bool links_next(struct links *links, const struct peer_id *after, struct link_info *info)
 {
-	struct link *link = after >= 0 ? link_find(links, (uint32_t)after) : NULL, *nowhere;
+	struct link *link = after ? link_find(links, *after) : NULL, *nobodys;
 
 	links_sort(links);
-	nowhere = next_nowhere(links, after);
+	nobodys = next_nobodys(links, after);
 	if (link)
 		link = link->hh.next;
 	else
-		for (link = links->links; link && link->domid <= after; link = link->hh.next)
+		for (link = links->links; link && after && peer_order(link->peer, *after) <= 0;
+		     link = link->hh.next)
 			;
-	if (nowhere && (!link || link->domid > nowhere->stamped))
-		link = nowhere;
-	if (link && link_is_nowhere(link))
-		link = nowhere;
+	if (nobodys && (!link || peer_order(link->peer, nobodys->stamped) > 0))
+		link = nobodys;
+	if (link && link_is_nobodys(link))
+		link = nobodys;
 	if (link)
 		fill_info(link, info);
 	return link != NULL;
@@ -117,14 +130,14 @@ void links_each_failure(const struct links *links,
 		each(userdata, &links->failures[(links->failures_next - i) % LINKS_FAILURES_MAX]);
 }
 
-bool links_info(struct links *links, uint32_t domid, struct link_info *info)
+bool links_info(struct links *links, struct peer_id peer, struct link_info *info)
 {
-	struct link *link = link_find(links, domid);
+	struct link *link = link_find(links, peer);
 
 	if (!link) {
 		links_sort(links);
-		link = next_nowhere(links, (int64_t)domid - 1);
-		link = link && link->stamped == domid ? link : NULL;
+		while ((link = behind_nobodys(links, link)) && !peer_is(link->stamped, peer))
+			;
 	}
 	if (link)
 		fill_info(link, info);

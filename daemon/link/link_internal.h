@@ -22,6 +22,7 @@
 #include "daemon/link/resume_step.h"
 #include "daemon/link/transport.h"
 #include "daemon/hosts/hosts.h"
+#include "daemon/known/known.h"
 #include "base/self.h"
 #include "daemon/peers/peers.h"
 #include "daemon/relay/hop.h"
@@ -62,17 +63,15 @@ struct link_meant {
 
 /* The session was resumed: its channels are seen to, in pieces, before anything more comes over it (link_moved.c). */
 struct link_stamping {
-	uint32_t from, to; /* they had the one domid, and get the other */
-	uint32_t at;	   /* how far it has come: a channel's number */
-	bool again;	   /* it was resumed once more meanwhile */
+	struct peer_id from, to; /* they were the one's, and get to be the other's */
+	uint32_t at;		 /* how far it has come: a channel's number */
+	bool again;		 /* it was resumed once more meanwhile */
 };
 
-/* The first of the numbers of links that aren't any domain's (link_moved.c). */
-#define LINK_NOWHERE   131072u
 #define LINK_UUID_SIZE 37 /* as text */
 
 struct link {
-	uint32_t domid; /* or the number of a host (daemon/hosts/hosts.h), or from LINK_NOWHERE on */
+	struct peer_id peer;
 	char title[8 + HOST_NAME_SIZE]; /* "domain 7", "host hostb": for people */
 	struct links *links;
 	enum link_state state;
@@ -93,7 +92,7 @@ struct link {
 	char name[DOMAIN_NAME_MAX + 1], uuid[LINK_UUID_SIZE];
 	uint32_t former;
 	uint64_t former_until_ms;
-	uint32_t stamped; /* the domid that its channels have: the one before, until the session is resumed */
+	struct peer_id stamped; /* whose its channels are: the one's before, until the session is resumed */
 	struct link_stamping stamping;
 	/* CONNECTING: what waits was meant for this instance, by which the domain was known before this one was restored. */
 	bool awaits;
@@ -131,55 +130,43 @@ struct links {
 	unsigned failures_next, failures_count;
 	struct relay *relay;
 	struct peers *peers;
-	struct directory *directory;
 	struct links_options options;
 	struct links_callbacks callbacks;
 	void *userdata;
-	struct link *links; /* in the order of their numbers, if is_sorted */
+	struct link *links; /* in the order of their peers, if is_sorted */
 	bool is_sorted;
+	struct known_sink sink;
 	struct link *met; /* those that had a session, which no program makes more by asking for numbers */
 	struct event *heartbeat;
 	struct event *elastic; /* while a link may have to grow or shrink */
 	bool elastic_runs;
 	struct link *polled; /* the one that we poll instead of waiting for its notification, or NULL */
 	uint64_t polled_until;
-	uint32_t next_nowhere; /* less LINK_NOWHERE */
-	bool is_restarting;    /* this domain was restored, and can't be reached by its new number yet */
+	uint32_t last_nobodys;
+	bool is_restarting; /* this domain was restored, and can't be reached by its new number yet */
 };
 
 /* --- another host's daemon is found by the hosts, another domain's by the peers */
 static inline bool link_is_far(const struct link *link)
 {
-	return number_is_host(link->domid);
+	return peer_is_host(link->peer);
 }
 /* As peers_connect() and hosts_connect(). */
-static inline int links_ask(struct links *links, uint32_t domid, struct account *account)
-{
-	return number_is_host(domid) ? hosts_connect(links->options.hosts, domid)
-				     : peers_connect(links->peers, domid, account);
-}
-static inline void links_withdraw(struct links *links, uint32_t domid)
-{
-	if (number_is_host(domid))
-		hosts_disconnect(links->options.hosts, domid);
-	else
-		peers_disconnect(links->peers, domid);
-}
-static inline bool links_is_there(struct links *links, uint32_t domid)
-{
-	return number_is_host(domid) ? hosts_is_up(links->options.hosts, domid)
-				     : peers_is_up(links->peers, domid);
-}
+int links_ask(struct links *links, struct peer_id peer, struct account *account);
+void links_withdraw(struct links *links, struct peer_id peer);
+bool links_is_there(struct links *links, struct peer_id peer);
+/* The source of log lines about it. */
+struct log_source link_source(const struct link *link);
 /* Whether this end is the lower one: of two domains by their numbers, of two hosts by their names. */
 static inline bool link_is_lower(const struct link *link)
 {
-	return link_is_far(link) ? hosts_is_lower(link->links->options.hosts, link->domid)
-				 : link->links->options.self->domid < link->domid;
+	return link_is_far(link) ? hosts_is_lower(link->links->options.hosts, link->peer.number)
+				 : link->links->options.self->domid < link->peer.number;
 }
 
 /* --- link.c */
-/* Tells the directory of a link with another domain whether it is up. */
-void link_tell_directory(const struct link *link, bool up);
+/* Tells KNOWN_LINK_... of a link with another domain of this host. */
+void link_tell(const struct link *link, enum known_what what);
 void link_set_state(struct link *link, enum link_state state);
 /* Ends the session: what was never sent ends with `error`. */
 void link_end_session(struct link *link, int error, const char *why);
@@ -207,11 +194,15 @@ void link_stop_being_polled(struct link *link);
 void link_hear_carrier(struct link *link);
 
 /* --- links.c */
-/* NULL: there is none with this number. */
-struct link *link_find(const struct links *links, uint32_t domid);
-/* Before links->links is used as a list in the order of their numbers. */
+/* NULL: there is none with this peer. */
+struct link *link_find(const struct links *links, struct peer_id peer);
+static inline struct link *link_find_domain(const struct links *links, uint32_t domid)
+{
+	return link_find(links, peer_domain(domid));
+}
+/* Before links->links is used as a list in the order of their peers. */
 void links_sort(struct links *links);
-/* Lets `link` take the place, and the domid, of `instead`, which is nobody's then. */
+/* Lets `link` take the place, and the peer, of `instead`, which is nobody's then. */
 void link_replace(struct link *instead, struct link *link);
 /* Frees what the link holds, and itself. It is no link any more. */
 void link_free(struct link *link);
@@ -319,11 +310,15 @@ void link_lose_number(struct link *link);
 bool link_keep_waiting(struct link *link);
 /* Asks for that link, under this domain's number of now. */
 void link_connect_again(struct link *link);
+/* Leads what waits for the link, which can't be made, over the other one. */
+void link_lead(struct link *link, struct link *other);
+/* Finds the session that is away with the domain that has this number now, by its UUID. NULL: there is none. */
+struct link *link_session_of(const struct links *links, uint32_t domid);
 /* Ends what waits, if it was meant for another instance than the one that has connected. */
 void link_check_awaited(struct link *link);
-static inline bool link_is_nowhere(const struct link *link)
+static inline bool link_is_nobodys(const struct link *link)
 {
-	return link->domid >= LINK_NOWHERE;
+	return link->peer.kind == PEER_NOBODYS;
 }
 /* Looks for the other end of such a session, and asks for a vchan with it. */
 void link_seek(struct link *link);
@@ -339,11 +334,13 @@ bool link_see_to_channels(void *owner);
 /* --- link_known.c */
 /* Notes by what the link's domain is known now, if it is. */
 void link_note_name(struct link *link);
+/* Lets it be noted whenever it changes. */
+void links_listen(struct links *links);
 /* Its domain had this number, until its session was resumed. */
 void link_note_former(struct link *link, uint32_t domid);
 
 /* --- link_info.c */
 /* Remembers the reason why a link couldn't be made. That a domain isn't there needs none. */
-void link_remember_failure(struct links *links, uint32_t domid, const char *reason);
+void link_remember_failure(struct links *links, struct peer_id peer, const char *reason);
 
 #endif

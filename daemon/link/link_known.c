@@ -15,7 +15,6 @@
 #include "base/clock.h"
 #include "base/timer.h"
 #include "daemon/link/link_internal.h"
-#include "daemon/peers/directory.h"
 #include "wire/address.h"
 
 /* `xl migrate` gives this to a domain that is about to go, and its name to the one that comes. */
@@ -30,28 +29,33 @@ static bool is_name_to_keep(const char *name)
 
 void link_note_name(struct link *link)
 {
-	struct directory *directory = link->links->directory;
+	struct known *known = link->links->options.known;
 	const char *name, *uuid;
 
-	if (link_is_far(link) || link_is_nowhere(link))
+	if (link->peer.kind != PEER_DOMAIN)
 		return;
-	name = directory_name(directory, link->domid);
-	uuid = directory_uuid(directory, link->domid);
+	name = known_name(known, link->peer.number);
+	uuid = known_uuid(known, link->peer.number);
 	if (is_name_to_keep(name))
 		snprintf(link->name, sizeof(link->name), "%s", name);
 	if (uuid[0])
 		snprintf(link->uuid, sizeof(link->uuid), "%s", uuid);
 }
 
-void links_note_name(struct links *links, uint32_t domid)
+static void on_known(void *userdata, enum known_what what, uint32_t domid)
 {
-	struct link *link = link_find(links, domid);
+	struct link *link = what == KNOWN_NAME ? link_find_domain(userdata, domid) : NULL;
 
 	if (!link)
 		return;
 	link_note_name(link);
 	if (link->word_until_ms) /* in a turn of its own, since domain 0's frame is being read */
 		timer_set(link->again, 0);
+}
+
+void links_listen(struct links *links)
+{
+	known_listen(links->options.known, &links->sink, on_known, links);
 }
 
 void link_note_former(struct link *link, uint32_t domid)
@@ -62,7 +66,7 @@ void link_note_former(struct link *link, uint32_t domid)
 
 static bool has_number(const struct link *link, uint32_t domid)
 {
-	if (link->state == LINK_AWAY && link->stamped == domid)
+	if (link->state == LINK_AWAY && peer_is_domain(link->stamped, domid))
 		return true;
 	return link->former == domid && clock_ms() < link->former_until_ms;
 }
@@ -90,42 +94,51 @@ static struct link *find_by_name(const struct links *links, const char *name)
 	return NULL;
 }
 
+struct link *link_session_of(const struct links *links, uint32_t domid)
+{
+	return find_by_name(links, known_uuid(links->options.known, domid));
+}
+
 /* Whether the domain with this number, in which no daemon is yet, can be the one with which the session was. */
 static bool can_be(struct links *links, uint32_t domid, const struct link *link)
 {
-	const char *uuid = directory_uuid(links->directory, domid);
+	const char *uuid = known_uuid(links->options.known, domid);
 
 	return !uuid[0] || !link->uuid[0] || !strcmp(uuid, link->uuid);
 }
 
-uint32_t links_meant(struct links *links, uint32_t domid)
+struct peer_id links_meant(struct links *links, uint32_t domid)
 {
 	const struct link *link;
 
-	if (number_is_host(domid) || domid == links->options.self->domid || links_is_there(links, domid))
-		return domid;
+	if (domid == links->options.self->domid || peers_is_up(links->peers, domid))
+		return peer_domain(domid);
 	link = find_by_number(links, domid);
 	if (link && !can_be(links, domid, link))
 		link = NULL;
-	if (!link) /* or it comes back, under this one */
-		link = find_by_name(links, directory_uuid(links->directory, domid));
-	return link ? link->domid : domid;
+	/* Or it comes back, under this one; but another daemon may run there by now, as a look shows. */
+	if (!link && peers_is_absent(links->peers, domid))
+		link = link_session_of(links, domid);
+	return link ? link->peer : peer_domain(domid);
 }
 
-int links_resolve(struct links *links, const char *domain, uint32_t *domid)
+int links_resolve(struct links *links, const char *domain, struct peer_id *peer)
 {
-	int r = directory_resolve(links->directory, domain, domid);
+	uint32_t domid;
+	int r = known_resolve(links->options.known, domain, &domid);
 	const struct link *link;
 
-	if (r == 0 && (*domid == links->options.self->domid || links_is_there(links, *domid)))
+	*peer = peer_domain(r == 0 ? domid : 0);
+	if (r == 0 && (domid == links->options.self->domid || peers_is_up(links->peers, domid)))
 		return 0;
 	link = find_by_name(links, domain);
-	if (link && (r < 0 || can_be(links, *domid, link))) {
-		*domid = link->domid;
+	if (link && (r < 0 || (can_be(links, domid, link) &&
+			       (has_number(link, domid) || peers_is_absent(links->peers, domid))))) {
+		*peer = link->peer;
 		return 0;
 	}
 	if (r == 0)
-		*domid = links_meant(links, *domid);
+		*peer = links_meant(links, domid);
 	return r;
 }
 
@@ -136,16 +149,15 @@ static bool has_session(const struct link *link)
 
 bool links_had_session(const struct links *links, uint32_t domid)
 {
-	return has_session(link_find(links, domid)) || find_by_number(links, domid);
+	return has_session(link_find_domain(links, domid)) || find_by_number(links, domid);
 }
 
-bool links_zero_knows(struct links *links, uint32_t domid)
+bool links_zero_knows(struct links *links, struct peer_id peer)
 {
-	if (number_is_host(domid) || has_session(link_find(links, domid)))
+	if (peer.kind != PEER_DOMAIN || has_session(link_find(links, peer)))
 		return false;
 	/* Domain 0 may have said so before we have read that its presence has gone. */
-	return directory_is_away(links->directory, domid) ||
-	       (!links_is_there(links, domid) && directory_comes_back(links->directory, domid));
+	return known_is_led_to(links->options.known, peer.number, !links_is_there(links, peer));
 }
 
 /* --- domain 0's word ------------------------------------------------------------------------------ */
@@ -157,16 +169,16 @@ static bool may_be_told(const struct link *link)
 {
 	struct links *links = link->links;
 
-	return links->options.relays && links->options.self->domid != 0 && link->domid != 0 &&
-	       !link_is_far(link) && links_relays(links, 0) == 1 &&
-	       directory_knows(links->directory, link->domid);
+	return links->options.relays && links->options.self->domid != 0 && link->peer.kind == PEER_DOMAIN &&
+	       link->peer.number != 0 && links_relays(links, peer_domain(0)) == 1 &&
+	       known_is_complete(links->options.known, link->peer.number);
 }
 
 bool link_waits_for_word(struct link *link, int error, const char *reason)
 {
 	uint64_t now = clock_ms();
 
-	if (error != -EHOSTDOWN || links_zero_knows(link->links, link->domid) || !may_be_told(link))
+	if (error != -EHOSTDOWN || links_zero_knows(link->links, link->peer) || !may_be_told(link))
 		return false;
 	if (link_make_timer(link) < 0)
 		return false;
@@ -183,6 +195,6 @@ void link_end_wait_for_word(struct link *link)
 	char reason[LINK_REASON_SIZE];
 
 	if (link->word_until_ms)
-		links_failed(link->links, link->domid, -EHOSTDOWN,
+		links_failed(link->links, link->peer, -EHOSTDOWN,
 			     memcpy(reason, link->last_error, sizeof(reason)));
 }

@@ -111,7 +111,7 @@ int link_offer(struct link *link, uint32_t ring_size)
 	int r;
 
 	hop_spend(link->hop, COST_VCHAN);
-	r = maker->grant(maker->userdata, link->domid, ring_size, &move->to, &place);
+	r = maker->grant(maker->userdata, link->peer.number, ring_size, &move->to, &place);
 	if (r < 0)
 		return r;
 	offer = (struct frame_offer){
@@ -214,8 +214,8 @@ int link_take_offer(struct link *link, const uint8_t *payload, uint32_t length)
 		return decline(link, offer.epoch, "it was moved a moment ago");
 	elastic_offered(&link->elastic, now);
 	hop_spend(link->hop, COST_VCHAN);
-	r = maker->map(maker->userdata, link->domid, &(struct transport_place){offer.ring_ref, offer.port},
-		       &link->move.to);
+	r = maker->map(maker->userdata, link->peer.number,
+		       &(struct transport_place){offer.ring_ref, offer.port}, &link->move.to);
 	if (r == -EPROTO)
 		return r;
 	if (r < 0)

@@ -24,7 +24,7 @@ _Static_assert(FRAME_HEADER_SIZE + FRAME_PAYLOAD_MAX <= LEAST_MAX,
 
 int link_likelihood(const struct link *link)
 {
-	return (links_is_there(link->links, link->domid) ? 0 : 2) + (link->state == LINK_AWAY ? 1 : 0);
+	return (links_is_there(link->links, link->peer) ? 0 : 2) + (link->state == LINK_AWAY ? 1 : 0);
 }
 
 bool link_is_with(const struct link *link, const uint8_t instance[PROOF_ID_SIZE])
@@ -49,7 +49,7 @@ static struct link *find_session(const struct link *link)
 	struct link *other, *next, *best = NULL, *another = NULL;
 	unsigned count = 0, at = 0;
 
-	if (!peers_instance(links->peers, link->domid, instance))
+	if (!peers_instance(links->peers, link->peer.number, instance))
 		return NULL;
 	HASH_ITER(hh, links->links, other, next) {
 		if (other == link || !is_named_openly(other, instance))
@@ -108,7 +108,7 @@ static uint32_t ring_needed(const struct link *own)
 /* Whether the domain by this number may learn from the size of its rings that we have the session. */
 static bool may_show(const struct links *links, const struct link *own, uint32_t domid)
 {
-	const struct link *link = link_find(links, domid);
+	const struct link *link = link_find_domain(links, domid);
 
 	if (own == link || !own->session.is_hidden)
 		return true;
@@ -154,13 +154,13 @@ void link_greet_anew(struct link *link)
 	int r;
 
 	transport_leave(&link->next);
-	links_withdraw(links, link->domid);
+	links_withdraw(links, link->peer);
 	link->claims = false;
 	link->session = (struct link_session){.state = RESUME_ENDED};
 	link_set_state(link, LINK_CONNECTING);
-	r = links_ask(links, link->domid, NULL);
+	r = links_ask(links, link->peer, NULL);
 	if (r < 0)
-		links_failed(links, link->domid, r, strerror(-r));
+		links_failed(links, link->peer, r, strerror(-r));
 }
 
 void link_claim_named(struct link *link, const struct link *own)
@@ -185,9 +185,8 @@ void link_lose_number(struct link *link)
 	struct links *links = link->links;
 
 	HASH_DEL(links->links, link);
-	link->domid = LINK_NOWHERE + links->next_nowhere++;
-	HASH_ADD(hh, links->links, domid, sizeof(link->domid),
-		 link); /* behind all others: their order is that of numbers */
+	link->peer = (struct peer_id){PEER_NOBODYS, ++links->last_nobodys};
+	HASH_ADD(hh, links->links, peer, sizeof(link->peer), link); /* behind all others, as in their order */
 	if (hop_account(link->hop))
 		account_unlist(hop_account(link->hop));
 }
@@ -199,12 +198,13 @@ void link_seek(struct link *link)
 	uint8_t instance[PROOF_ID_SIZE];
 
 	/* Who hides its presence shows its instance only when it is asked for a link. */
-	if (!peers_instance(peers, link->stamped, instance) ||
+	if (!peers_instance(peers, link->stamped.number, instance) ||
 	    !memcmp(instance, link->session.peer_instance, sizeof(instance)))
-		peers_connect(peers, link->stamped, NULL);
+		peers_connect(peers, link->stamped.number, NULL);
 	peers_want_all(peers);
 	for (int64_t at = -1; peers_next(peers, at, &info); at = info.domid)
-		if (info.up && info.domid != link->stamped && peers_instance(peers, info.domid, instance) &&
+		if (info.up && info.domid != link->stamped.number &&
+		    peers_instance(peers, info.domid, instance) &&
 		    !memcmp(instance, link->session.peer_instance, sizeof(instance)))
 			peers_connect(peers, info.domid, NULL);
 }
@@ -229,6 +229,12 @@ static void move_waiting(struct hop *from, struct hop *to)
 	}
 }
 
+void link_lead(struct link *link, struct link *other)
+{
+	move_waiting(link->hop, other->hop);
+	pings_move(&link->pings, &other->pings);
+}
+
 bool link_keep_waiting(struct link *link)
 {
 	if (link_is_far(link) ||
@@ -237,12 +243,12 @@ bool link_keep_waiting(struct link *link)
 	if (!hop_channel_count(link->hop) && !pings_are_there(&link->pings))
 		return false;
 	/* Domain 0 is the same by its number on any host. */
-	if (link->domid != 0 && !peers_instance(link->links->peers, link->domid, link->awaited))
+	link->awaits = !peer_is_domain(link->peer, 0);
+	if (link->awaits && !peers_instance(link->links->peers, link->peer.number, link->awaited))
 		return false;
-	link->awaits = link->domid != 0;
 	link_drop_next(link);
 	if (link->state == LINK_GREETING)
-		links_withdraw(link->links, link->domid);
+		links_withdraw(link->links, link->peer);
 	link->claims = false;
 	link->session = (struct link_session){.state = RESUME_ENDED};
 	link_set_state(link, LINK_CONNECTING);
@@ -261,17 +267,18 @@ void link_connect_again(struct link *link)
 		move_waiting(before, hop);
 		link->hop = hop;
 		hop_retire(before, ECONNRESET);
-		r = link->domid == links->options.self->domid ? -EHOSTDOWN
-							      : links_ask(links, link->domid, NULL);
+		r = peer_is_domain(link->peer, links->options.self->domid)
+			    ? -EHOSTDOWN
+			    : links_ask(links, link->peer, NULL);
 	}
 	if (r < 0)
-		links_failed(links, link->domid, r, strerror(-r));
+		links_failed(links, link->peer, r, strerror(-r));
 }
 
 void link_check_awaited(struct link *link)
 {
 	uint8_t instance[PROOF_ID_SIZE];
-	bool is_other = link->awaits && (!peers_instance(link->links->peers, link->domid, instance) ||
+	bool is_other = link->awaits && (!peers_instance(link->links->peers, link->peer.number, instance) ||
 					 memcmp(instance, link->awaited, sizeof(instance)) != 0);
 
 	link->awaits = false;
@@ -284,11 +291,10 @@ void link_check_awaited(struct link *link)
 /* Lets the account of the peer's present number have what the session has cost so far, and will. -ENOBUFS: it can't have
  * that. The old domain may be there still, and would begin anew by its number; so what two domains take by one session is
  * what one may have. */
-static int take_account(struct link *link, uint32_t domid)
+static int take_account(struct link *link, struct peer_id peer)
 {
 	struct quota *quota = link->links->relay->quota;
-	struct account *before = hop_account(link->hop),
-		       *account = quota ? quota_account(quota, QUOTA_PEER, domid) : NULL;
+	struct account *before = hop_account(link->hop), *account = quota ? peer_account(quota, peer) : NULL;
 	int r;
 
 	if (!account)
@@ -319,11 +325,11 @@ struct link *link_take_over(struct link *link, const char **why)
 		link_leave(own, "the peer is there under another number");
 	if (own->state != LINK_AWAY)
 		return NULL;
-	if (take_account(own, link->domid) < 0) {
+	if (take_account(own, link->peer) < 0) {
 		*why = "what it holds under both numbers is more than one domain may have";
 		return NULL;
 	}
-	links_withdraw(links, own->domid);
+	links_withdraw(links, own->peer);
 	own->next = link->next;
 	link->next = (struct link_transport){0};
 	own->attempt = link->attempt;
@@ -354,20 +360,20 @@ void link_note_resumed(struct link *link)
 {
 	const struct links *links = link->links;
 	struct link_stamping *stamping = &link->stamping;
-	uint32_t from = link->stamped;
+	struct peer_id from = link->stamped;
 
-	link->stamped = link->domid;
+	link->stamped = link->peer;
 	link_note_name(link);
-	if (from != link->domid) {
-		log_limited(LOG_LINK, LOG_BY_DOMAIN(link->domid), LOG_LEVEL_INFO,
-			    "domain %u was domain %u before it was restored", link->domid, from);
-		link_note_former(link, from);
+	if (!peer_is(from, link->peer)) { /* both are domains: link_is_with() */
+		log_limited(LOG_LINK, link_source(link), LOG_LEVEL_INFO,
+			    "domain %u was domain %u before it was restored", link->peer.number, from.number);
+		link_note_former(link, from.number);
 		if (links->callbacks.renumbered)
-			links->callbacks.renumbered(links->userdata, from, link->domid);
+			links->callbacks.renumbered(links->userdata, from.number, link->peer.number);
 	}
 	if (hop_holds_input(link->hop))
 		stamping->again = true;
 	else
-		*stamping = (struct link_stamping){.from = from, .to = link->domid};
+		*stamping = (struct link_stamping){.from = from, .to = link->peer};
 	hop_hold_input(link->hop);
 }

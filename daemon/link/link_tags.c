@@ -25,7 +25,7 @@ void link_proof_ends(const struct link *link, const uint8_t instance[PROOF_ID_SI
 	*us = (struct proof_end){.domid = link_is_far(link) ? !is_lower : self->domid};
 	memcpy(us->nonce, link->attempt.nonce, sizeof(us->nonce));
 	memcpy(us->instance, self->instance, sizeof(us->instance));
-	*them = (struct proof_end){.domid = link_is_far(link) ? is_lower : link->domid};
+	*them = (struct proof_end){.domid = link_is_far(link) ? is_lower : link->peer.number};
 	memcpy(them->nonce, link->attempt.peer_nonce, sizeof(them->nonce));
 	memcpy(them->instance, instance, sizeof(them->instance));
 }
@@ -75,7 +75,7 @@ void link_make_tags(struct link *link, struct frame_hello_link *hello)
 
 	if (link->state == LINK_AWAY)
 		memcpy(instance, link->session.peer_instance, PROOF_ID_SIZE);
-	else if (!peers_instance(link->links->peers, link->domid, instance))
+	else if (!peers_instance(link->links->peers, link->peer.number, instance))
 		memset(instance, 0, PROOF_ID_SIZE);
 	count = named(link, sessions);
 	link_proof_ends(link, instance, &us, &them);

@@ -20,22 +20,22 @@
 
 /* --- one of them ------------------------------------------------------------------------------ */
 
-static int by_domid(const struct link *a, const struct link *b)
+static int by_peer(const struct link *a, const struct link *b)
 {
-	return (a->domid > b->domid) - (a->domid < b->domid);
+	return peer_order(a->peer, b->peer);
 }
 
 void links_sort(struct links *links)
 {
 	if (!links->is_sorted)
-		HASH_SRT(hh, links->links, by_domid);
+		HASH_SRT(hh, links->links, by_peer);
 	links->is_sorted = true;
 }
 
 /* Behind all others: to find its place would take as many steps as there are numbers that programs have asked for. */
 static void list_link(struct links *links, struct link *link)
 {
-	HASH_ADD(hh, links->links, domid, sizeof(link->domid), link);
+	HASH_ADD(hh, links->links, peer, sizeof(link->peer), link);
 	links->is_sorted = false;
 }
 
@@ -43,29 +43,34 @@ static void set_title(struct link *link)
 {
 	if (link_is_far(link))
 		snprintf(link->title, sizeof(link->title), "host %s",
-			 hosts_name(link->links->options.hosts, link->domid));
+			 hosts_name(link->links->options.hosts, link->peer.number));
 	else
-		snprintf(link->title, sizeof(link->title), "domain %u", link->domid);
+		snprintf(link->title, sizeof(link->title), "domain %u", link->peer.number);
 }
 
-struct link *link_find(const struct links *links, uint32_t domid)
+struct link *link_find(const struct links *links, struct peer_id peer)
 {
 	struct link *link;
 
-	HASH_FIND(hh, links->links, &domid, sizeof(domid), link);
+	HASH_FIND(hh, links->links, &peer, sizeof(peer), link);
 	return link;
 }
 
-static struct link *link_get(struct links *links, uint32_t domid)
+static bool is_self(const struct links *links, struct peer_id peer)
 {
-	struct link *link = link_find(links, domid);
+	return peer_is_domain(peer, links->options.self->domid);
+}
 
-	if (link || domid == links->options.self->domid)
+static struct link *link_get(struct links *links, struct peer_id peer)
+{
+	struct link *link = link_find(links, peer);
+
+	if (link || is_self(links, peer))
 		return link;
 	link = calloc(1, sizeof(*link));
 	if (!link)
 		return NULL;
-	link->domid = link->stamped = domid;
+	link->peer = link->stamped = peer;
 	link->links = links;
 	set_title(link);
 	link->since = (uint64_t)time(NULL);
@@ -75,31 +80,68 @@ static struct link *link_get(struct links *links, uint32_t domid)
 		return NULL;
 	}
 	if (links->relay->quota)
-		hop_set_account(link->hop, quota_account(links->relay->quota, QUOTA_PEER, domid));
+		hop_set_account(link->hop, peer_account(links->relay->quota, peer));
 	list_link(links, link);
 	return link;
 }
 
+int links_ask(struct links *links, struct peer_id peer, struct account *account)
+{
+	switch (peer.kind) {
+	case PEER_DOMAIN:
+		return peers_connect(links->peers, peer.number, account);
+	case PEER_HOST:
+		return hosts_connect(links->options.hosts, peer.number);
+	default:
+		return -EHOSTDOWN;
+	}
+}
+
+void links_withdraw(struct links *links, struct peer_id peer)
+{
+	if (peer.kind == PEER_DOMAIN)
+		peers_disconnect(links->peers, peer.number);
+	else if (peer.kind == PEER_HOST)
+		hosts_disconnect(links->options.hosts, peer.number);
+}
+
+bool links_is_there(struct links *links, struct peer_id peer)
+{
+	switch (peer.kind) {
+	case PEER_DOMAIN:
+		return peers_is_up(links->peers, peer.number);
+	case PEER_HOST:
+		return hosts_is_up(links->options.hosts, peer.number);
+	default:
+		return false;
+	}
+}
+
+struct log_source link_source(const struct link *link)
+{
+	return link_is_far(link) ? LOG_BY_HOST(link->peer.number) : LOG_BY_DOMAIN(link->stamped.number);
+}
+
 /* --- who wants one ---------------------------------------------------------------------------- */
 
-struct hop *links_want(struct links *links, uint32_t domid, struct account *account, int *error)
+struct hop *links_want(struct links *links, struct peer_id peer, struct account *account, int *error)
 {
-	struct link *link = link_find(links, domid);
+	struct link *link = link_find(links, peer);
 
-	*error = domid == links->options.self->domid ? -EHOSTDOWN : 0;
+	*error = is_self(links, peer) ? -EHOSTDOWN : 0;
 	/* A domain may come back from a restore; another host that is gone isn't waited for. */
-	if (link && link->state == LINK_AWAY && link_is_far(link) && !links_is_there(links, domid))
+	if (link && link->state == LINK_AWAY && link_is_far(link) && !links_is_there(links, peer))
 		*error = -EHOSTDOWN;
 	/* Ask even if another account has asked already: the one whose turn comes first has it looked up. */
 	if (*error == 0 &&
 	    (!link || link->state == LINK_IDLE || (link->state == LINK_CONNECTING && !link->word_until_ms)))
-		*error = links_ask(links, domid, account);
+		*error = links_ask(links, peer, account);
 	if (*error < 0 && *error != -ENOLINK)
 		return NULL;
 	if (!link)
-		link = link_get(links, domid);
+		link = link_get(links, peer);
 	if (!link) {
-		links_withdraw(links, domid);
+		links_withdraw(links, peer);
 		*error = -ENOMEM;
 		return NULL;
 	}
@@ -113,28 +155,33 @@ struct hop *links_want(struct links *links, uint32_t domid, struct account *acco
 }
 
 /* Whether the link is up, and the peer's HELLO has this flag: 1; 0: it isn't up; -EOPNOTSUPP: it hasn't. */
-static int peer_has(const struct links *links, uint32_t domid, uint32_t flag)
+static int peer_has(const struct links *links, struct peer_id peer, uint32_t flag)
 {
-	const struct link *link = link_find(links, domid);
+	const struct link *link = link_find(links, peer);
 
 	if (!link || link->state != LINK_UP)
 		return 0;
 	return link->flags & flag ? 1 : -EOPNOTSUPP;
 }
 
-int links_relays(const struct links *links, uint32_t domid)
+int links_relays(const struct links *links, struct peer_id peer)
 {
-	return peer_has(links, domid, HELLO_RELAYS);
+	return peer_has(links, peer, HELLO_RELAYS);
 }
 
-int links_know_hosts(const struct links *links, uint32_t domid)
+int links_know_hosts(const struct links *links, struct peer_id peer)
 {
-	return peer_has(links, domid, HELLO_HOSTS);
+	return peer_has(links, peer, HELLO_HOSTS);
 }
 
-int links_take_asks(const struct links *links, uint32_t domid)
+int links_take_asks(const struct links *links, struct peer_id peer)
 {
-	return peer_has(links, domid, HELLO_ASKS);
+	return peer_has(links, peer, HELLO_ASKS);
+}
+
+int links_obey(const struct links *links, struct peer_id peer)
+{
+	return peer_has(links, peer, HELLO_OBEYS);
 }
 
 bool link_takes_sources(const struct hop *hop)
@@ -146,12 +193,12 @@ bool link_takes_sources(const struct hop *hop)
 
 bool links_are_forbidden(const struct links *links, uint32_t domid)
 {
-	return !number_is_host(domid) && peers_is_forbidden(links->peers, domid);
+	return peers_is_forbidden(links->peers, domid);
 }
 
-void links_explain(struct links *links, uint32_t domid, const char *reason)
+void links_explain(struct links *links, struct peer_id peer, const char *reason)
 {
-	struct link *link = link_find(links, domid);
+	struct link *link = link_find(links, peer);
 
 	if (link)
 		snprintf(link->last_error, sizeof(link->last_error), "%s", reason);
@@ -165,53 +212,53 @@ void links_each_hop(struct links *links, void (*each)(void *userdata, struct hop
 		each(userdata, link->hop);
 }
 
-int links_send(struct links *links, uint32_t domid, uint8_t type, const void *payload, uint32_t length)
+int links_send(struct links *links, struct peer_id peer, uint8_t type, const void *payload, uint32_t length)
 {
-	struct link *link = link_find(links, domid);
+	struct link *link = link_find(links, peer);
 
 	if (!link || link->claims || (link->state != LINK_UP && link->state != LINK_AWAY))
 		return -ENOTCONN;
 	return hop_send(link->hop, type, 0, 0, payload, length);
 }
 
-static int wait_at(struct links *links, uint32_t domid, struct account *account,
+static int wait_at(struct links *links, struct peer_id peer, struct account *account,
 		   int (*add)(struct pings *pings, ping_fn done, void *userdata, uint32_t request),
 		   ping_fn done, void *userdata, uint32_t request)
 {
 	struct link *link;
 	int r = 0;
 
-	if (!links_want(links, domid, account, &r))
+	if (!links_want(links, peer, account, &r))
 		return r;
-	link = link_find(links, domid);
+	link = link_find(links, peer);
 	r = add(&link->pings, done, userdata, request);
 	if (r == 0 && link->state == LINK_UP)
 		pings_send(&link->pings, link->hop);
 	return r;
 }
 
-int links_ping(struct links *links, uint32_t domid, struct account *account, ping_fn done, void *userdata,
-	       uint32_t request)
+int links_ping(struct links *links, struct peer_id peer, struct account *account, ping_fn done,
+	       void *userdata, uint32_t request)
 {
-	return wait_at(links, domid, account, pings_add, done, userdata, request);
+	return wait_at(links, peer, account, pings_add, done, userdata, request);
 }
 
-int links_await(struct links *links, uint32_t domid, struct account *account, ping_fn done, void *userdata,
-		uint32_t request)
+int links_await(struct links *links, struct peer_id peer, struct account *account, ping_fn done,
+		void *userdata, uint32_t request)
 {
-	return wait_at(links, domid, account, pings_await, done, userdata, request);
+	return wait_at(links, peer, account, pings_await, done, userdata, request);
 }
 
-int links_ping_relayed(struct links *links, uint32_t domid, const struct frame_ping_relayed *what,
+int links_ping_relayed(struct links *links, struct peer_id peer, const struct frame_ping_relayed *what,
 		       struct account *account, ping_fn done, void *userdata, uint32_t request)
 {
 	struct link *link;
 	int r = 0;
 
-	if (!links_want(links, domid, account, &r))
+	if (!links_want(links, peer, account, &r))
 		return r;
-	link = link_find(links, domid);
-	r = what->domain.size ? links_know_hosts(links, domid) : links_relays(links, domid);
+	link = link_find(links, peer);
+	r = what->domain.size ? links_know_hosts(links, peer) : links_relays(links, peer);
 	if (r < 0)
 		return r;
 	r = pings_add_relayed(&link->pings, what, done, userdata, request);
@@ -230,13 +277,13 @@ void links_ping_cancel(struct links *links, const void *userdata)
 
 /* --- what peers tell -------------------------------------------------------------------------- */
 
-void links_connected(struct links *links, uint32_t domid, const struct link_transport *transport)
+void links_connected(struct links *links, struct peer_id peer, const struct link_transport *transport)
 {
-	struct link *link = link_get(links, domid);
+	struct link *link = link_get(links, peer);
 
 	if (!link) {
 		transport_close(&(struct link_transport){transport->functions, transport->carrier});
-		links_withdraw(links, domid);
+		links_withdraw(links, peer);
 		return;
 	}
 	link_drop_next(link);
@@ -258,7 +305,7 @@ void link_replace(struct link *instead, struct link *link)
 
 	HASH_DEL(links->links, instead);
 	HASH_DEL(links->links, link);
-	link->domid = instead->domid;
+	link->peer = instead->peer;
 	set_title(link);
 	list_link(links, link);
 }
@@ -282,10 +329,10 @@ static void forget_if_absent(struct link *link, int error, const char *reason)
 	struct links *links = link->links;
 
 	if (link->state != LINK_IDLE || hop_channel_count(link->hop) || pings_are_there(&link->pings) ||
-	    links_is_there(links, link->domid))
+	    links_is_there(links, link->peer))
 		return;
 	if (error != -EHOSTDOWN)
-		link_remember_failure(links, link->domid, reason);
+		link_remember_failure(links, link->peer, reason);
 	link_free(link);
 }
 
@@ -293,17 +340,34 @@ static void forget_if_absent(struct link *link, int error, const char *reason)
 static void relay_pings(struct link *link)
 {
 	struct links *links = link->links;
+	const struct peer_id zeros = peer_domain(0);
 	struct link *zero = NULL;
 	int r = -EHOSTUNREACH;
 
-	if (links->options.relays && link->domid != 0 && links_want(links, 0, NULL, &r) &&
-	    links_relays(links, 0) >= 0)
-		zero = link_find(links, 0);
+	if (links->options.relays && !peer_is_domain(link->peer, 0) && links_want(links, zeros, NULL, &r) &&
+	    links_relays(links, zeros) >= 0)
+		zero = link_find(links, zeros);
 	if (!zero)
 		return;
-	pings_relay(&link->pings, link->domid, &zero->pings);
+	pings_relay(&link->pings, link->peer.number, &zero->pings);
 	if (zero->state == LINK_UP)
 		pings_send(&zero->pings, zero->hop);
+}
+
+/* No daemon is there: what waits goes on with the session that the domain may come back to. False: there is none. */
+static bool wait_with_session(struct link *link, int error, const char *reason)
+{
+	struct link *session = error == -EHOSTDOWN && link->peer.kind == PEER_DOMAIN
+				       ? link_session_of(link->links, link->peer.number)
+				       : NULL;
+
+	if (!session || session == link)
+		return false;
+	link_set_state(link, LINK_IDLE);
+	link_lead(link, session);
+	link_end_session(link, EHOSTDOWN, reason);
+	forget_if_absent(link, error, reason);
+	return true;
 }
 
 /* Lets what waits for a link that can't be made go another way. */
@@ -313,23 +377,24 @@ static void give_away(struct link *link, const char *reason)
 
 	snprintf(link->last_error, sizeof(link->last_error), "%s", reason);
 	if (links->callbacks.unlinkable)
-		links->callbacks.unlinkable(links->userdata, link->domid, link->hop);
+		links->callbacks.unlinkable(links->userdata, link->peer, link->hop);
 	if (pings_are_there(&link->pings))
 		relay_pings(link);
 }
 
-void links_failed(struct links *links, uint32_t domid, int error, const char *reason)
+void links_failed(struct links *links, struct peer_id peer, int error, const char *reason)
 {
-	struct link *link = link_find(links, domid);
+	struct link *link = link_find(links, peer);
 	char why[LINK_REASON_SIZE];
 
 	if (link && link->state == LINK_AWAY)
 		link_lose_attempt(link, false, reason);
-	if (!link || link->state != LINK_CONNECTING || link_waits_for_word(link, error, reason))
+	if (!link || link->state != LINK_CONNECTING || wait_with_session(link, error, reason) ||
+	    link_waits_for_word(link, error, reason))
 		return;
 	link_set_state(link, LINK_IDLE);
 	/* It was saved when this had been asked for. */
-	if (error == -EHOSTDOWN && links->options.relays && links_zero_knows(links, domid))
+	if (error == -EHOSTDOWN && links->options.relays && links_zero_knows(links, peer))
 		error = -ENOLINK;
 	if (error == -ENOLINK) {
 		give_away(link, reason);
@@ -340,14 +405,14 @@ void links_failed(struct links *links, uint32_t domid, int error, const char *re
 	forget_if_absent(link, error, reason);
 }
 
-void links_lost(struct links *links, uint32_t domid, bool replaced, const char *reason)
+void links_lost(struct links *links, struct peer_id peer, bool replaced, const char *reason)
 {
-	struct link *link = link_find(links, domid);
+	struct link *link = link_find(links, peer);
 
 	/* What the peer wrote before lies in the ring: with its HELLO the session has begun, or another goes on. */
 	if (link && link->state == LINK_GREETING) {
 		link_hear_greeting(link);
-		link = link_find(links, domid);
+		link = link_find(links, peer);
 	}
 	if (!link)
 		return;
@@ -367,7 +432,7 @@ void links_lost(struct links *links, uint32_t domid, bool replaced, const char *
 
 void links_saved(struct links *links, uint32_t domid)
 {
-	struct link *link = link_find(links, domid);
+	struct link *link = link_find_domain(links, domid);
 
 	if (link && link_may_resume(link, -ENOLINK))
 		hop_finish(link->hop, -ENOLINK, "the domain is about to be saved");
@@ -402,8 +467,9 @@ static void beat(struct link *link, uint64_t now)
 {
 	const struct links *links = link->links;
 	const struct links_options *options = &links->options;
-	bool carries_directory = (link->domid == 0 || options->self->domid == 0) && !link_is_far(link);
-	uint32_t domid = link->domid;
+	bool carries_directory =
+		!link_is_far(link) && (peer_is_domain(link->peer, 0) || options->self->domid == 0);
+	struct peer_id peer = link->peer;
 
 	expire_pings(link);
 	if (link->state == LINK_AWAY)
@@ -411,7 +477,7 @@ static void beat(struct link *link, uint64_t now)
 	else if (link->state == LINK_GREETING)
 		link_look_at_greeting(link, now);
 	/* Once what it claims is proven, it is freed, and the session's has its number. */
-	if (link_find(links, domid) != link || link->state != LINK_UP)
+	if (link_find(links, peer) != link || link->state != LINK_UP)
 		return;
 	/* Look into the ring: a peer that was asked to notify us does it once, so after an event was lost no
 	 * other comes. And a peer whose frames lie there unread isn't dead: it was we who stood still. */
@@ -450,7 +516,7 @@ static void on_heartbeat(int fd, short what, void *userdata)
 	uint64_t now = clock_ms();
 
 	HASH_ITER(hh, links->links, link, next) {
-		if (is_forgotten(link, now) && !links_is_there(links, link->domid))
+		if (is_forgotten(link, now) && !links_is_there(links, link->peer))
 			link_free(link);
 		else
 			beat(link, now);
@@ -459,7 +525,7 @@ static void on_heartbeat(int fd, short what, void *userdata)
 
 /* --- life ------------------------------------------------------------------------------------- */
 
-int links_new(struct links **out, struct relay *relay, struct peers *peers, struct directory *directory,
+int links_new(struct links **out, struct relay *relay, struct peers *peers,
 	      const struct links_options *options, const struct links_callbacks *callbacks, void *userdata)
 {
 	struct links *links = calloc(1, sizeof(*links));
@@ -468,10 +534,10 @@ int links_new(struct links **out, struct relay *relay, struct peers *peers, stru
 		return -ENOMEM;
 	links->relay = relay;
 	links->peers = peers;
-	links->directory = directory;
 	links->options = *options;
 	links->callbacks = *callbacks;
 	links->userdata = userdata;
+	links_listen(links);
 	links->heartbeat = event_new(relay->base, -1, EV_PERSIST, on_heartbeat, links);
 	if (!links->heartbeat || timer_set(links->heartbeat, options->heartbeat_ms) < 0 ||
 	    links_elastic_start(links) < 0) {
@@ -502,7 +568,7 @@ void links_restart(struct links *links)
 			continue;
 		if (!link_survive(link))
 			end(link, "this domain was restored or migrated");
-		else if (!link_is_nowhere(link))
+		else if (!link_is_nobodys(link))
 			link_lose_number(link);
 	}
 	links->failures_count = 0;
@@ -521,14 +587,20 @@ void links_go_on(struct links *links)
 	}
 }
 
-void links_free(struct links *links)
+void links_leave(struct links *links)
 {
 	struct link *link, *next;
 
-	if (!links)
-		return;
 	HASH_ITER(hh, links->links, link, next)
 		end(link, "this daemon stops");
+}
+
+void links_free(struct links *links)
+{
+	if (!links)
+		return;
+	links_leave(links);
+	known_leave(links->options.known, &links->sink);
 	if (links->heartbeat)
 		event_free(links->heartbeat);
 	if (links->elastic)

@@ -31,27 +31,23 @@
 /* Where channels wait for the HELLO of the daemon that is to take them. */
 struct waiting_room {
 	struct via *via;
-	uint32_t domid; /* the daemon's */
+	struct peer_id peer; /* whose daemon it is */
+	uint32_t id;	     /* by which the link is awaited */
 	struct hop hop;
 	bool asked; /* the link is awaited */
 	int error;  /* with which all that waits ends: a negative errno, or 0 */
 	struct task leading;
-	UT_hash_handle hh;
+	UT_hash_handle hh, by_id;
 };
 
 /* A ping that domain 0 relays. */
 struct relayed_ping {
 	struct via *via;
-	uint32_t source;
+	struct peer_id source;
 	uint64_t token; /* by which the source knows it */
 	struct charge charge;
 	struct relayed_ping *prev, *next;
 };
-
-static bool in_domain_0(const struct via *via)
-{
-	return via_in_domain_0(via);
-}
 
 /* Splits the address of a relayed OPEN. -EINVAL: it isn't a domid and an endpoint. */
 static int split(const char *text, size_t size, uint32_t *domid, char endpoint[ENDPOINT_NAME_MAX + 1])
@@ -79,7 +75,7 @@ uint32_t via_destination(const struct channel *channel)
 /* Whether domain 0 could relay to this domain: none does for domain 0 itself, or on the way there. */
 static bool is_for_domain_0(const struct via *via, uint32_t domid)
 {
-	return !in_domain_0(via) && domid != 0;
+	return !via_in_domain_0(via) && domid != 0;
 }
 
 static const char *what_is_missing(const struct via *via, uint32_t domid, int error)
@@ -105,7 +101,7 @@ static void explain_here(struct via *via, uint32_t domid, const char *what_follo
 			 ? "Xen lets domain %u and domain %u share no memory (XSM), %s%.0s"
 			 : "neither domain %u nor domain %u may map the other's pages, %s%s",
 		 via->with.self->domid, domid, what_follows, what_helps);
-	links_explain(via->links, domid, why);
+	links_explain(via->links, peer_domain(domid), why);
 }
 
 /* Tells why no channel of domain `source` gets to this domain: to our programs, or, if it isn't they that ask,
@@ -138,24 +134,40 @@ static int explain_channel(struct via *via, const struct channel *channel, int e
 }
 
 /* Whether the daemon there is up, and takes such a channel: 1; 0: it isn't up; -EOPNOTSUPP: it doesn't. */
-static int takes(const struct via *via, uint32_t domid, const struct channel *channel)
+static int takes(const struct via *via, struct peer_id peer, const struct channel *channel)
 {
-	return channel->is_far ? links_know_hosts(via->links, domid) : links_relays(via->links, domid);
+	return channel->is_far ? links_know_hosts(via->links, peer) : links_relays(via->links, peer);
 }
 
 /* --- rooms -------------------------------------------------------------------------------------- */
 
-static struct waiting_room *find_room(const struct via *via, uint32_t domid)
+static struct waiting_room *find_room(const struct via *via, struct peer_id peer)
 {
 	struct waiting_room *room;
 
-	HASH_FIND(hh, via->rooms, &domid, sizeof(domid), room);
+	HASH_FIND(hh, via->rooms, &peer, sizeof(peer), room);
 	return room;
+}
+
+static void list_room(struct waiting_room *room, struct peer_id peer)
+{
+	struct via *via = room->via;
+
+	room->peer = peer;
+	room->id = ++via->last_room;
+	HASH_ADD(hh, via->rooms, peer, sizeof(room->peer), room);
+	HASH_ADD(by_id, via->rooms_by_id, id, sizeof(room->id), room);
+}
+
+static void unlist_room(struct waiting_room *room)
+{
+	HASH_DEL(room->via->rooms, room);
+	HASH_DELETE(by_id, room->via->rooms_by_id, room);
 }
 
 static void free_room(struct waiting_room *room)
 {
-	HASH_DEL(room->via->rooms, room);
+	unlist_room(room);
 	task_cancel(&room->leading);
 	hop_cleanup(&room->hop);
 	free(room);
@@ -183,9 +195,12 @@ static void end_some(struct waiting_room *room)
 }
 
 /* Learns that the daemon that is to take the channels is there, or why not. */
-static void on_link_up(void *userdata, uint32_t domid, int64_t result)
+static void on_link_up(void *userdata, uint32_t id, int64_t result)
 {
-	struct waiting_room *room = find_room(userdata, domid);
+	const struct via *via = userdata;
+	struct waiting_room *room;
+
+	HASH_FIND(by_id, via->rooms_by_id, &id, sizeof(id), room);
 
 	if (!room)
 		return;
@@ -201,7 +216,7 @@ static int ask(struct waiting_room *room, struct account *account)
 	if (room->asked)
 		return 0;
 	room->asked = true;
-	r = links_await(room->via->links, room->domid, account, on_link_up, room->via, room->domid);
+	r = links_await(room->via->links, room->peer, account, on_link_up, room->via, room->id);
 	if (r < 0)
 		room->asked = false;
 	return r;
@@ -260,20 +275,20 @@ static int lead_some(struct waiting_room *room)
 
 	for (unsigned i = 0; i < LED_AT_ONCE && (channel = next_waiting(&room->hop, &number)); i++) {
 		relay_spend(via->with.relay, channel->charge.account, COST_OPEN);
-		r = takes(via, room->domid, channel);
+		r = takes(via, room->peer, channel);
 		if (r == 0) /* it was lost meanwhile */
 			return ask(room, channel->charge.account);
 		if (r < 0) {
 			channel_forbid(channel, -explain_channel(via, channel, r));
 			continue;
 		}
-		hop = links_want(via->links, room->domid, channel->charge.account, &r);
+		hop = links_want(via->links, room->peer, channel->charge.account, &r);
 		if (!hop)
 			return r;
 		r = channel_is_abandoned(channel) ? -ECONNRESET : 0;
-		if (r == 0 && in_domain_0(via) &&
-		    room->domid <= DOMID_MAX) /* it may have been restored meanwhile */
-			r = readdress(channel, room->domid);
+		if (r == 0 && via_in_domain_0(via) &&
+		    room->peer.kind == PEER_DOMAIN) /* it may have been restored meanwhile */
+			r = readdress(channel, room->peer.number);
 		if (r == 0)
 			r = channel_accept(channel, hop, channel->endpoint);
 		if (r < 0)
@@ -304,10 +319,10 @@ static void on_room_failed(void *owner, int error, const char *why)
 {
 }
 
-static struct waiting_room *get_room(struct via *via, uint32_t domid)
+static struct waiting_room *get_room(struct via *via, struct peer_id peer)
 {
 	static const struct hop_callbacks callbacks = {.failed = on_room_failed};
-	struct waiting_room *room = find_room(via, domid);
+	struct waiting_room *room = find_room(via, peer);
 
 	if (room)
 		return room;
@@ -319,15 +334,14 @@ static struct waiting_room *get_room(struct via *via, uint32_t domid)
 		return NULL;
 	}
 	room->via = via;
-	room->domid = domid;
 	task_init(&room->leading, &via->with.relay->turns, NULL, on_leading);
-	HASH_ADD(hh, via->rooms, domid, sizeof(room->domid), room);
+	list_room(room, peer);
 	return room;
 }
 
-static int wait_in_room(struct via *via, struct channel *channel, uint32_t domid, const char *address)
+static int wait_in_room(struct via *via, struct channel *channel, struct peer_id peer, const char *address)
 {
-	struct waiting_room *room = get_room(via, domid);
+	struct waiting_room *room = get_room(via, peer);
 	int r;
 
 	if (!room)
@@ -342,21 +356,21 @@ static int wait_in_room(struct via *via, struct channel *channel, uint32_t domid
 	return r;
 }
 
-int via_send(struct via *via, struct channel *channel, uint32_t domid, const char *address)
+int via_send(struct via *via, struct channel *channel, struct peer_id peer, const char *address)
 {
 	struct hop *hop;
 	int r, relays;
 
-	hop = links_want(via->links, domid, channel->charge.account, &r);
+	hop = links_want(via->links, peer, channel->charge.account, &r);
 	if (!hop)
 		return r;
-	relays = takes(via, domid, channel);
+	relays = takes(via, peer, channel);
 	if (relays < 0)
 		return relays;
 	/* What waits already goes first. */
-	if (relays && !find_room(via, domid))
+	if (relays && !find_room(via, peer))
 		return channel_accept(channel, hop, address);
-	return wait_in_room(via, channel, domid, address);
+	return wait_in_room(via, channel, peer, address);
 }
 
 /* --- from here ---------------------------------------------------------------------------------- */
@@ -366,8 +380,8 @@ static int ask_for_domain_0(struct via *via, uint32_t domid)
 {
 	int r = -EHOSTUNREACH;
 
-	if (via->enabled && is_for_domain_0(via, domid) && links_want(via->links, 0, NULL, &r))
-		r = links_relays(via->links, 0);
+	if (via->enabled && is_for_domain_0(via, domid) && links_want(via->links, peer_domain(0), NULL, &r))
+		r = links_relays(via->links, peer_domain(0));
 	return r < 0 ? r : 0;
 }
 
@@ -379,10 +393,10 @@ static int lead_result(struct via *via, uint32_t domid, int r)
 	return 0;
 }
 
-bool via_zero_knows(const struct via *via, uint32_t domid)
+bool via_zero_knows(const struct via *via, struct peer_id peer)
 {
-	return via->enabled && is_for_domain_0(via, domid) && links_relays(via->links, 0) == 1 &&
-	       links_zero_knows(via->links, domid);
+	return via->enabled && peer.kind == PEER_DOMAIN && is_for_domain_0(via, peer.number) &&
+	       links_relays(via->links, peer_domain(0)) == 1 && links_zero_knows(via->links, peer);
 }
 
 int via_lead(struct via *via, struct channel *channel, uint32_t domid, const char *endpoint)
@@ -392,12 +406,13 @@ int via_lead(struct via *via, struct channel *channel, uint32_t domid, const cha
 
 	snprintf(address, sizeof(address), "%u:%s", domid, endpoint);
 	if (via->enabled && is_for_domain_0(via, domid))
-		r = via_send(via, channel, 0, address);
+		r = via_send(via, channel, peer_domain(0), address);
 	return lead_result(via, domid, r);
 }
 
-void via_lead_waiting(struct via *via, uint32_t domid, struct hop *hop)
+void via_lead_waiting(struct via *via, struct peer_id peer, struct hop *hop)
 {
+	uint32_t domid = peer.number;
 	struct channel *channel;
 	uint32_t number = 0;
 
@@ -423,20 +438,33 @@ bool via_is_relayed(const struct frame_open *open)
 }
 
 /* Forwards, in domain 0, what a guest opens to another one. */
-static int forward(struct via *via, struct channel *channel, uint32_t domid, const char *endpoint)
+static int forward(struct via *via, struct channel *channel, uint32_t wanted, const char *endpoint)
 {
+	struct peer_id peer = links_meant(via->links, wanted);
+	uint32_t domid = peer.number; /* domain 0 is never restored itself, so it is a domain's */
 	char address[ADDRESS_SIZE];
 	int r;
 
-	domid = links_meant(via->links, domid);
 	if (domid == 0 || domid == channel->identity.domid)
 		return -EINVAL;
 	snprintf(address, sizeof(address), "%u:%s", domid, endpoint);
 	r = access_relay(via->with.access, &channel->identity, domid, address);
 	if (r < 0)
 		return r;
-	r = via->enabled ? via_send(via, channel, domid, address) : -EHOSTUNREACH;
+	r = via->enabled ? via_send(via, channel, peer, address) : -EHOSTUNREACH;
 	return r < 0 ? explain(via, domid, channel->identity.domid, r) : 0;
+}
+
+int via_charge(struct via *via, struct channel *channel, struct peer_id peer)
+{
+	struct quota *quota = via->with.relay->quota;
+	struct account *account = quota ? peer_account(quota, peer) : NULL;
+
+	if (!account)
+		return quota ? -ENOMEM : 0;
+	channel_charge_to(channel, account);
+	account_unref(account);
+	return 0;
 }
 
 /* Takes what domain 0 has forwarded, with the identity that it vouches for. */
@@ -444,7 +472,7 @@ static int take(struct via *via, struct channel *channel, const struct frame_ope
 		const char *endpoint)
 {
 	uint32_t source = open->identity.domid, self = via->with.self->domid;
-	struct account *account;
+	int r;
 
 	if (!via->enabled)
 		return -EACCES; /* as our HELLO has said */
@@ -456,13 +484,9 @@ static int take(struct via *via, struct channel *channel, const struct frame_ope
 	}
 	if (!self_has_or_had(via->with.self, domid) || source == 0 || source == self || source > DOMID_MAX)
 		return -EPROTO;
-	if (via->with.relay->quota) {
-		account = quota_account(via->with.relay->quota, QUOTA_PEER, source);
-		if (!account)
-			return -ENOMEM;
-		channel_charge_to(channel, account);
-		account_unref(account);
-	}
+	r = via_charge(via, channel, peer_domain(source));
+	if (r < 0)
+		return r;
 	channel->identity.domid = source;
 	via->open(via->userdata, channel, frame_text_of(endpoint));
 	return 0;
@@ -489,11 +513,11 @@ int via_take_source(struct via *via, struct channel *channel, uint32_t to)
 	if (to == 0 || to > DOMID_MAX)
 		return -EPROTO;
 	if (channel->host) { /* its host pays */
-		channel->far_domid = to;
+		channel->identity.domid = to;
 		return 0;
 	}
 	/* What domain 0 opens itself has no other source. */
-	if (in_domain_0(via) || channel->identity.domid == 0 || to == via->with.self->domid)
+	if (via_in_domain_0(via) || channel->identity.domid == 0 || to == via->with.self->domid)
 		return -EPROTO;
 	if (channel->identity.domid != to)
 		r = charge_source(via, channel, to);
@@ -502,20 +526,20 @@ int via_take_source(struct via *via, struct channel *channel, uint32_t to)
 	return r;
 }
 
-void via_open(struct via *via, struct channel *channel, const struct frame_open *open)
+void via_open(struct via *via, struct peer_id peer, struct channel *channel, const struct frame_open *open)
 {
 	char endpoint[ENDPOINT_NAME_MAX + 1];
 	uint32_t domid;
 	int r;
 
-	if (via_is_far(channel, open)) {
-		via_open_far(via, channel, open);
+	if (peer_is_host(peer) || via_is_far(open)) {
+		via_open_far(via, peer, channel, open);
 		return;
 	}
 	r = split(open->name.data, open->name.size, &domid, endpoint);
 	if (r == 0)
-		r = in_domain_0(via) ? forward(via, channel, domid, endpoint)
-				     : take(via, channel, open, domid, endpoint);
+		r = via_in_domain_0(via) ? forward(via, channel, domid, endpoint)
+					 : take(via, channel, open, domid, endpoint);
 	if (r < 0)
 		channel_refuse(channel, r == -ENOMEM ? ENOBUFS : -r);
 }
@@ -529,11 +553,11 @@ int via_ping(struct via *via, uint32_t domid, struct account *account, ping_fn d
 	int r = -EHOSTUNREACH;
 
 	if (via->enabled && is_for_domain_0(via, domid))
-		r = links_ping_relayed(via->links, 0, &what, account, done, userdata, request);
+		r = links_ping_relayed(via->links, peer_domain(0), &what, account, done, userdata, request);
 	return lead_result(via, domid, r);
 }
 
-static void answer_ping(struct via *via, uint32_t source, uint64_t token, int result)
+static void answer_ping(struct via *via, struct peer_id source, uint64_t token, int result)
 {
 	const struct frame_ping_relayed pong = {.token = token, .number = (uint32_t)-result};
 	uint8_t payload[FRAME_PING_RELAYED_SIZE];
@@ -565,13 +589,13 @@ static int ping_for(struct via *via, uint32_t source, uint32_t domid, struct acc
 	const struct frame_identity from = {.domid = source};
 	int r;
 
-	if (domid == 0 || domid == source || domid > DOMID_MAX)
+	if (domid == 0 || domid == source || !domid_is_valid(domid))
 		return -EINVAL;
-	r = access_still_relayed(via->with.access, &from, domid);
-	return r < 0 ? r : links_ping(via->links, domid, account, on_relayed_pong, ping, 0);
+	r = access_still_relayed(via->with.access, &from, domid, NULL);
+	return r < 0 ? r : links_ping(via->links, peer_domain(domid), account, on_relayed_pong, ping, 0);
 }
 
-static int relay_ping(struct via *via, uint32_t source, const struct frame_ping_relayed *asked,
+static int relay_ping(struct via *via, struct peer_id source, const struct frame_ping_relayed *asked,
 		      struct account *account)
 {
 	struct relayed_ping *ping = calloc(1, sizeof(*ping));
@@ -588,16 +612,16 @@ static int relay_ping(struct via *via, uint32_t source, const struct frame_ping_
 	if (r == 0 && asked->domain.size)
 		r = via_ping_far(via, source, asked, account, on_relayed_pong, ping);
 	else if (r == 0)
-		r = ping_for(via, source, asked->number, account, ping);
+		r = ping_for(via, source.number, asked->number, account, ping);
 	if (r < 0)
 		free_ping(ping);
 	return r == -ENOMEM ? -ENOBUFS : r == -ENOLINK ? -EHOSTUNREACH : r;
 }
 
-void via_take_ping(struct via *via, uint32_t source, const struct frame_ping_relayed *ping)
+void via_take_ping(struct via *via, struct peer_id source, const struct frame_ping_relayed *ping)
 {
 	struct quota *quota = via->with.relay->quota;
-	struct account *account = quota ? quota_account(quota, QUOTA_PEER, source) : NULL;
+	struct account *account = quota ? peer_account(quota, source) : NULL;
 	int r = relay_ping(via, source, ping, account);
 
 	relay_spend(via->with.relay, account, COST_OPEN);
@@ -607,20 +631,21 @@ void via_take_ping(struct via *via, uint32_t source, const struct frame_ping_rel
 }
 
 /* Lets what waits for the HELLO of a daemon wait for it under another number. */
-static void renumber_room(struct via *via, uint32_t from, uint32_t to)
+static void renumber_room(struct via *via, struct peer_id from, struct peer_id to)
 {
 	struct waiting_room *room = find_room(via, from);
 
 	if (!room)
 		return;
-	HASH_DEL(via->rooms, room);
-	if (find_room(via,
-		      to)) /* it wasn't known yet who that is: both wait for the same, and this one longer */
+	unlist_room(room);
+	if (find_room(
+		    via,
+		    to)) { /* it wasn't known yet who that is: both wait for the same, and this one longer */
 		room->error = -EHOSTDOWN;
-	else
-		room->domid = to;
-	HASH_ADD(hh, via->rooms, domid, sizeof(room->domid), room);
-	room->asked = false; /* the answer comes for the number of before */
+		to = from;
+	}
+	list_room(room, to);
+	room->asked = false; /* the answer comes for the id of before */
 	task_due(&room->leading);
 }
 
@@ -629,10 +654,10 @@ void via_renumber(struct via *via, uint32_t from, uint32_t to)
 	struct relayed_ping *ping;
 
 	DL_FOREACH(via->pings, ping)
-		if (ping->source == from)
-			ping->source = to;
-	if (in_domain_0(via))
-		renumber_room(via, from, to);
+		if (peer_is_domain(ping->source, from))
+			ping->source.number = to;
+	if (via_in_domain_0(via))
+		renumber_room(via, peer_domain(from), peer_domain(to));
 }
 
 /* --- policy has changed ------------------------------------------------------------------------- */
@@ -662,7 +687,7 @@ void via_recheck(struct via *via)
 {
 	struct waiting_room *room, *next;
 
-	if (!in_domain_0(via))
+	if (!via_in_domain_0(via))
 		return;
 	links_each_hop(via->links, recheck_hop, via);
 	HASH_ITER(hh, via->rooms, room, next)

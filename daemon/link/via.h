@@ -22,6 +22,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/peer_id.h"
 #include "daemon/link/pings.h"
 #include "wire/frame.h"
 
@@ -29,7 +30,7 @@ struct access;
 struct account;
 struct address;
 struct channel;
-struct directory;
+struct known;
 struct hop;
 struct hosts;
 struct links;
@@ -41,8 +42,8 @@ struct via;
 struct via_collaborators {
 	const struct self *self;
 	struct relay *relay;
-	struct access *access;	     /* decides, in domain 0, who may speak with whom */
-	struct directory *directory; /* finds, in domain 0, the domain that another host names */
+	struct access *access; /* decides, in domain 0, who may speak with whom */
+	struct known *known;   /* finds, in domain 0, the domain that another host names */
 	struct hosts *hosts;
 };
 
@@ -61,13 +62,13 @@ void via_free(struct via *via);
  * negative errno: -EHOSTUNREACH domain 0 can't relay, and the link's last error says why; others as of
  * channel_accept(). */
 int via_lead(struct via *via, struct channel *channel, uint32_t domid, const char *endpoint);
-/* Whether only domain 0 knows the way to this domain, which was saved, perhaps: there via_lead() and via_ping() lead. */
-bool via_zero_knows(const struct via *via, uint32_t domid);
+/* Whether it is a domain to which only domain 0 knows the way, which was saved, perhaps: there via_lead() and via_ping() lead. */
+bool via_zero_knows(const struct via *via, struct peer_id peer);
 /* Leads a channel that was opened here to an address on another host. 0, or a negative errno: -EHOSTDOWN its daemon isn't
  * there, -EHOSTUNREACH it can't be reached from this host, -EACCES; others as of channel_accept(). */
 int via_lead_out(struct via *via, struct channel *channel, const struct address *address);
-/* Does the same as via_lead() for all channels that wait at `hop`, which is the link's with this domain. */
-void via_lead_waiting(struct via *via, uint32_t domid, struct hop *hop);
+/* Does the same as via_lead() for all channels that wait at `hop`, which is the link's with this peer, a domain. */
+void via_lead_waiting(struct via *via, struct peer_id peer, struct hop *hop);
 
 /* Pings the daemon of a domain with which there is no link, as links_ping() does; links_ping_cancel() forgets
  * it. */
@@ -80,11 +81,12 @@ int via_ping_out(struct via *via, const struct frame_identity *from, const struc
 
 /* Whether the OPEN is a relayed one. */
 bool via_is_relayed(const struct frame_open *open);
-/* Takes a channel that a peer's daemon has opened by a relayed OPEN. Its identity has the peer's domid. */
-void via_open(struct via *via, struct channel *channel, const struct frame_open *open);
+/* Takes a channel that this peer's daemon has opened by a relayed OPEN. If it is a domain, its identity has the peer's
+ * domid. */
+void via_open(struct via *via, struct peer_id peer, struct channel *channel, const struct frame_open *open);
 
-/* Relays, in domain 0, a ping that `source` asks for, a domain or a host. */
-void via_take_ping(struct via *via, uint32_t source, const struct frame_ping_relayed *ping);
+/* Relays, in domain 0, a ping that `source` asks for. */
+void via_take_ping(struct via *via, struct peer_id source, const struct frame_ping_relayed *ping);
 /* The domain `from` has the number `to` now: answers what it has asked there. */
 void via_renumber(struct via *via, uint32_t from, uint32_t to);
 

@@ -19,7 +19,7 @@
 #include "daemon/hosts/hosts.h"
 #include "daemon/link/link.h"
 #include "daemon/link/via_internal.h"
-#include "daemon/peers/directory.h"
+#include "daemon/known/known.h"
 #include "daemon/policy/access.h"
 #include "daemon/relay/channel.h"
 #include "daemon/relay/hop.h"
@@ -47,7 +47,8 @@ static int send_out(struct via *via, struct channel *channel, const struct addre
 
 	snprintf(text, sizeof(text), "%s/%s:%s", address->host, address->domain, address->endpoint);
 	r = find_host(via, &channel->identity, address->host, text, &channel->to_host);
-	return r < 0 ? r : via_send(via, channel, channel->to_host, text + strlen(address->host) + 1);
+	return r < 0 ? r
+		     : via_send(via, channel, peer_host(channel->to_host), text + strlen(address->host) + 1);
 }
 
 int via_lead_out(struct via *via, struct channel *channel, const struct address *address)
@@ -60,29 +61,28 @@ int via_lead_out(struct via *via, struct channel *channel, const struct address 
 		r = send_out(via, channel, address);
 	} else {
 		snprintf(text, sizeof(text), "%s/%s:%s", address->host, address->domain, address->endpoint);
-		r = via->enabled ? via_send(via, channel, 0, text) : -EHOSTUNREACH;
+		r = via->enabled ? via_send(via, channel, peer_domain(0), text) : -EHOSTUNREACH;
 	}
 	return r == -EOPNOTSUPP || r == -ENOLINK ? -EHOSTUNREACH : r;
 }
 
 /* --- in --------------------------------------------------------------------------------------- */
 
-bool via_is_far(const struct channel *channel, const struct frame_open *open)
+bool via_is_far(const struct frame_open *open)
 {
 	struct frame_open split = *open;
 
 	frame_open_split(&split);
-	return number_is_host(channel->identity.domid) || split.host.size ||
-	       address_split(split.name.data, split.name.size).host.data;
+	return split.host.size || address_split(split.name.data, split.name.size).host.data;
 }
 
-/* Notes who the sender is, as far as we are told. The channel's identity has the domid of its daemon's. */
+/* Notes who the sender is, as far as we are told. */
 static int note_sender(struct channel *channel, const struct frame_open *open, uint32_t number,
 		       const char *host)
 {
 	char name[DOMAIN_NAME_MAX + 1] = "";
 
-	if (open->identity.domid > DOMID_MAX)
+	if (!domid_is_valid(open->identity.domid))
 		return -EPROTO;
 	if (open->domain_name.size && domain_name_is_valid(open->domain_name.data, open->domain_name.size))
 		memcpy(name, open->domain_name.data, open->domain_name.size);
@@ -91,10 +91,11 @@ static int note_sender(struct channel *channel, const struct frame_open *open, u
 	return channel_set_host(channel, number, host);
 }
 
-/* Takes, in domain 0, what another host sends. */
-static int take_from_host(struct via *via, struct channel *channel, const struct frame_open *open)
+/* Takes, in domain 0, what the host with this number sends. */
+static int take_from_host(struct via *via, uint32_t number, struct channel *channel,
+			  const struct frame_open *open)
 {
-	uint32_t number = channel->identity.domid, domid;
+	struct peer_id to;
 	struct address address;
 	char text[ADDRESS_MAX + 1];
 	int r = address_parse(open->name.data, open->name.size, &address, NULL);
@@ -104,17 +105,17 @@ static int take_from_host(struct via *via, struct channel *channel, const struct
 	if (r == 0)
 		r = note_sender(channel, open, number, hosts_name(via->with.hosts, number));
 	if (r == 0)
-		r = links_resolve(via->links, address.domain, &domid);
+		r = links_resolve(via->links, address.domain, &to);
 	if (r < 0)
 		return r;
-	if (domid == 0) {
+	if (peer_is_domain(to, 0)) {
 		via->open(via->userdata, channel, frame_text_of(address.endpoint));
 		return 0;
 	}
-	snprintf(text, sizeof(text), "%u:%s", domid, address.endpoint);
-	r = access_relay_far(via->with.access, channel, domid, text);
+	snprintf(text, sizeof(text), "%u:%s", to.number, address.endpoint);
+	r = access_relay_far(via->with.access, channel, to.number, text);
 	if (r == 0)
-		r = via->enabled ? via_send(via, channel, domid, text) : -EHOSTUNREACH;
+		r = via->enabled ? via_send(via, channel, to, text) : -EHOSTUNREACH;
 	return r;
 }
 
@@ -129,23 +130,8 @@ static int take_from_domain(struct via *via, struct channel *channel, const stru
 	if (!address.host[0] || !strcmp(address.host, hosts_own_name(via->with.hosts)))
 		return -EINVAL;
 	channel->is_far = true;
-	channel_set_domain_name(channel, directory_name(via->with.directory, channel->identity.domid));
+	channel_set_domain_name(channel, known_name(via->with.known, channel->identity.domid));
 	return send_out(via, channel, &address);
-}
-
-/* The account of the sender's host pays, not that of domain 0. */
-static int charge_host(struct via *via, struct channel *channel, uint32_t number)
-{
-	struct account *account;
-
-	if (!via->with.relay->quota)
-		return 0;
-	account = quota_account(via->with.relay->quota, QUOTA_PEER, number);
-	if (!account)
-		return -ENOMEM;
-	channel_charge_to(channel, account);
-	account_unref(account);
-	return 0;
 }
 
 /* Takes, in another domain, what domain 0 passes on from another host. */
@@ -167,7 +153,7 @@ static int take_from_domain_0(struct via *via, struct channel *channel, const st
 	number = hosts_note(via->with.hosts, host);
 	if (!number)
 		return -ENOBUFS;
-	r = charge_host(via, channel, number);
+	r = via_charge(via, channel, peer_host(number));
 	if (r == 0)
 		r = note_sender(channel, open, number, host);
 	if (r == 0)
@@ -175,7 +161,8 @@ static int take_from_domain_0(struct via *via, struct channel *channel, const st
 	return r;
 }
 
-void via_open_far(struct via *via, struct channel *channel, const struct frame_open *open)
+void via_open_far(struct via *via, struct peer_id peer, struct channel *channel,
+		  const struct frame_open *open)
 {
 	struct frame_open split = *open;
 	int r;
@@ -183,8 +170,8 @@ void via_open_far(struct via *via, struct channel *channel, const struct frame_o
 	frame_open_split(&split);
 	if (!via_in_domain_0(via))
 		r = take_from_domain_0(via, channel, &split);
-	else if (number_is_host(channel->identity.domid))
-		r = take_from_host(via, channel, &split);
+	else if (peer_is_host(peer))
+		r = take_from_host(via, peer.number, channel, &split);
 	else
 		r = take_from_domain(via, channel, &split);
 	if (r == -EOPNOTSUPP || r == -ENOLINK)
@@ -202,7 +189,7 @@ static int ping_out(struct via *via, const struct frame_identity *from, const st
 	const struct frame_ping_relayed what = {
 		.number = from->domid,
 		.domain = frame_text_of(address->domain),
-		.name = frame_text_of(directory_name(via->with.directory, from->domid)),
+		.name = frame_text_of(known_name(via->with.known, from->domid)),
 	};
 	char text[ADDRESS_MAX + 1];
 	uint32_t number;
@@ -210,7 +197,9 @@ static int ping_out(struct via *via, const struct frame_identity *from, const st
 
 	snprintf(text, sizeof(text), "%s/%s", address->host, address->domain);
 	r = find_host(via, from, address->host, text, &number);
-	return r < 0 ? r : links_ping_relayed(via->links, number, &what, account, done, userdata, request);
+	return r < 0 ? r
+		     : links_ping_relayed(via->links, peer_host(number), &what, account, done, userdata,
+					  request);
 }
 
 int via_ping_out(struct via *via, const struct frame_identity *from, const struct address *address,
@@ -225,7 +214,7 @@ int via_ping_out(struct via *via, const struct frame_identity *from, const struc
 	} else if (via->enabled) {
 		snprintf(text, sizeof(text), "%s/%s", address->host, address->domain);
 		what = (struct frame_ping_relayed){.domain = frame_text_of(text)};
-		r = links_ping_relayed(via->links, 0, &what, account, done, userdata, request);
+		r = links_ping_relayed(via->links, peer_domain(0), &what, account, done, userdata, request);
 	}
 	return r == -EOPNOTSUPP || r == -ENOLINK ? -EHOSTUNREACH : r;
 }
@@ -236,35 +225,35 @@ static int ping_here(struct via *via, uint32_t host, const struct frame_ping_rel
 		     const struct address *address, struct account *account, ping_fn done, void *userdata)
 {
 	char name[DOMAIN_NAME_MAX + 1] = "";
-	uint32_t domid;
+	struct peer_id to;
 	int r;
 
-	if (address->host[0] || !strcmp(address->domain, "self") || asked->number > DOMID_MAX)
+	if (address->host[0] || !strcmp(address->domain, "self") || !domid_is_valid(asked->number))
 		return -EINVAL;
 	if (domain_name_is_valid(asked->name.data, asked->name.size))
 		memcpy(name, asked->name.data, asked->name.size);
-	r = links_resolve(via->links, address->domain, &domid);
-	if (r == 0 && domid == 0) {
+	r = links_resolve(via->links, address->domain, &to);
+	if (r == 0 && peer_is_domain(to, 0)) {
 		done(userdata, 0, 0);
 		return 0;
 	}
 	if (r == 0)
 		r = access_relays_far(via->with.access, hosts_name(via->with.hosts, host), asked->number,
-				      *name ? name : NULL, domid);
+				      *name ? name : NULL, to.number);
 	if (r == 0 && !via->enabled)
 		r = -EHOSTUNREACH;
-	return r < 0 ? r : links_ping(via->links, domid, account, done, userdata, 0);
+	return r < 0 ? r : links_ping(via->links, to, account, done, userdata, 0);
 }
 
-int via_ping_far(struct via *via, uint32_t source, const struct frame_ping_relayed *asked,
+int via_ping_far(struct via *via, struct peer_id source, const struct frame_ping_relayed *asked,
 		 struct account *account, ping_fn done, void *userdata)
 {
-	const struct frame_identity from = {.domid = source};
+	const struct frame_identity from = {.domid = source.number};
 	struct address address;
 	int r = address_parse_domain(asked->domain.data, asked->domain.size, &address);
 
-	if (r == 0 && number_is_host(source))
-		return ping_here(via, source, asked, &address, account, done, userdata);
+	if (r == 0 && peer_is_host(source))
+		return ping_here(via, source.number, asked, &address, account, done, userdata);
 	if (r == 0 && (!address.host[0] || !strcmp(address.host, hosts_own_name(via->with.hosts))))
 		r = -EINVAL;
 	return r < 0 ? r : ping_out(via, &from, &address, account, done, userdata, 0);
@@ -279,5 +268,6 @@ int via_still_allowed(struct via *via, const struct channel *channel)
 	if (channel->to_host)
 		return access_still_out(via->with.access, &channel->identity,
 					hosts_name(via->with.hosts, channel->to_host));
-	return access_still_relayed(via->with.access, &channel->identity, via_destination(channel));
+	return access_still_relayed(via->with.access, &channel->identity, via_destination(channel),
+				    channel->endpoint);
 }

@@ -16,7 +16,8 @@ struct via {
 	bool enabled;
 	via_open_fn open;
 	void *userdata;
-	struct waiting_room *rooms;
+	struct waiting_room *rooms, *rooms_by_id;
+	uint32_t last_room;
 	struct relayed_ping *pings;
 };
 
@@ -27,18 +28,21 @@ static inline bool via_in_domain_0(const struct via *via)
 
 /* --- via.c */
 /* Sends the channel to a daemon that takes it on its way to the address: of a domain, or of another host. */
-int via_send(struct via *via, struct channel *channel, uint32_t domid, const char *address);
+int via_send(struct via *via, struct channel *channel, struct peer_id peer, const char *address);
+/* Has this one's account pay for the channel, not that of domain 0, by way of which it came. -ENOMEM. */
+int via_charge(struct via *via, struct channel *channel, struct peer_id peer);
 /* Gets the domain that a channel within this host leads to. */
 uint32_t via_destination(const struct channel *channel);
 
 /* --- via_hosts.c */
-/* Whether an OPEN that has come over a link is from or to another host. */
-bool via_is_far(const struct channel *channel, const struct frame_open *open);
+/* Whether an OPEN of a domain is from or to another host. */
+bool via_is_far(const struct frame_open *open);
 /* Takes such a channel. */
-void via_open_far(struct via *via, struct channel *channel, const struct frame_open *open);
+void via_open_far(struct via *via, struct peer_id peer, struct channel *channel,
+		  const struct frame_open *open);
 /* Pings, in domain 0, a domain of another host for the domain `source` of this one, or one of this host for the host
  * `source`. Calls `done`, at once perhaps, or returns a negative errno. */
-int via_ping_far(struct via *via, uint32_t source, const struct frame_ping_relayed *asked,
+int via_ping_far(struct via *via, struct peer_id source, const struct frame_ping_relayed *asked,
 		 struct account *account, ping_fn done, void *userdata);
 /* Whether the rules let a channel go on that domain 0 passes on. 0; -EACCES, -ENODATA. */
 int via_still_allowed(struct via *via, const struct channel *channel);

@@ -621,3 +621,11 @@ void host_watches_remove_session(struct host_watches *watches, struct session *s
 		if (watch->session == session)
 			free_watch(watch);
 }
+
+bool host_watches_has(const struct host_watches *watches, const struct session *session)
+{
+	const struct host_watch *watch;
+
+	DL_SEARCH_SCALAR(watches->list, watch, session, session);
+	return watch != NULL;
+}

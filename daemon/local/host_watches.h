@@ -16,6 +16,7 @@
  * and what failed is asked again, in pieces, in the turns of the user that watches.
  */
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "wire/frame.h"
@@ -38,6 +39,8 @@ void host_watches_add(struct host_watches *watches, struct session *session, uin
 		      const struct address_parts *pattern, const struct frame_identity *from);
 /* Removes a watch. Returns 0, or -ENOENT: the session has none with this number. */
 int host_watches_remove(struct host_watches *watches, struct session *session, uint32_t number);
+/* Whether the program watches other hosts. */
+bool host_watches_has(const struct host_watches *watches, const struct session *session);
 void host_watches_remove_session(struct host_watches *watches, struct session *session);
 
 #endif

@@ -12,8 +12,11 @@
 #include <event2/event.h>
 
 #include "base/handed_over.h"
+#include "base/image.h"
 #include "base/log.h"
+#include "daemon/relay/channel.h"
 #include "daemon/relay/hop.h"
+#include "daemon/relay/hop_image.h"
 #include "daemon/relay/program_socket.h"
 #include "base/timer.h"
 #include "base/unix_listener.h"
@@ -23,6 +26,7 @@
 #define BACKLOG			32
 #define ACCEPT_MAX		32 /* connections in a turn */
 #define NO_DESCRIPTORS_PAUSE_MS 100
+#define SETTLING_PASSES		100 /* for what can still be said to programs before they are handed over */
 
 struct member {
 	struct session *session;
@@ -43,15 +47,15 @@ struct local {
 	uint64_t last_number;
 };
 
-static void add_session(struct local *local, int fd, const struct span *span)
+/* Takes over the socket. NULL: out of memory, or without descriptors. */
+static struct member *add_member(struct local *local, int fd)
 {
 	struct member *member = calloc(1, sizeof(*member));
-	char why[160];
 	int r;
 
 	if (!member) {
 		program_socket_close(local->relay, fd, NULL);
-		return;
+		return NULL;
 	}
 	r = session_new(&member->session, local->relay, fd, &local->options.session, local->callbacks,
 			local->userdata);
@@ -59,10 +63,21 @@ static void add_session(struct local *local, int fd, const struct span *span)
 		log_limited(LOG_ACCEPTING, LOG_BY_US, LOG_LEVEL_WARNING, "a program can't be served: %s",
 			    strerror(-r));
 		free(member);
-		return;
+		return NULL;
 	}
 	member->number = ++local->last_number;
 	HASH_ADD_PTR(local->members, session, member);
+	return member;
+}
+
+static void add_session(struct local *local, int fd, const struct span *span)
+{
+	struct member *member = add_member(local, fd);
+	char why[160];
+	int r;
+
+	if (!member)
+		return;
 	span_end(span, hop_account(session_hop(member->session)));
 	r = session_admit(member->session, why, sizeof(why));
 	if (r < 0)
@@ -116,7 +131,7 @@ static int take_over(struct local *local, int *handed_over)
 		return -ENOMEM;
 	free(local->path);
 	local->path = path;
-	local->is_handed_over = true;
+	local->is_handed_over = !local->options.handed_over->are_ours;
 	local->fd = *handed_over;
 	*handed_over = -1;
 	return 0;
@@ -215,6 +230,130 @@ void local_each(struct local *local, void (*each)(void *userdata, struct session
 	HASH_ITER(hh, local->members, member, next)
 		each(userdata, member->session);
 }
+
+/* --- handing over ----------------------------------------------------------------------------- */
+
+int local_listener(const struct local *local)
+{
+	return local->fd;
+}
+
+bool local_is_handed_over(const struct local *local)
+{
+	return local->is_handed_over;
+}
+
+/* Ends those that don't fit, which may change what others have: until all that are left do. */
+static bool end_unfit(struct local *local)
+{
+	struct member *member, *next;
+	bool were_some = false;
+
+	HASH_ITER(hh, local->members, member, next) {
+		struct session *session = member->session;
+
+		if (session_fits_image(session))
+			continue;
+		session_say_goodbye(session);
+		local->callbacks->gone(local->userdata, session);
+		were_some = true;
+	}
+	return were_some;
+}
+
+uint32_t local_settle_for_image(struct local *local)
+{
+	struct member *member, *next;
+	uint32_t count = 0;
+
+	HASH_ITER(hh, local->members, member, next) {
+		hop_set_image_number(session_hop(member->session), count++);
+		session_settle_for_image(member->session);
+	}
+	do {
+		relay_run(local->relay, SETTLING_PASSES);
+	} while (end_unfit(local));
+	count = 0;
+	HASH_ITER(hh, local->members, member, next)
+		hop_set_image_number(session_hop(member->session), count++);
+	return count;
+}
+
+void local_write_sessions(struct local *local, struct image *image)
+{
+	struct member *member, *next;
+
+	HASH_ITER(hh, local->members, member, next) {
+		int fd = session_socket(member->session);
+
+		image_section(image, IMAGE_SESSION);
+		image_fd(image, &fd);
+		session_image(image, member->session);
+	}
+}
+
+void local_read_session(struct local *local, struct image *image, struct image_hops *hops)
+{
+	struct span span;
+	struct member *member;
+	int fd = -1;
+
+	image_fd(image, &fd);
+	image_expect(image, fd >= 0 && session_is_socket(fd));
+	if (image->error) {
+		if (fd >= 0)
+			close(fd);
+		return;
+	}
+	span_begin(&span, local->relay);
+	member = add_member(local, fd);
+	if (!member) {
+		image_fail(image, -ENOMEM);
+		return;
+	}
+	span_end(&span, hop_account(session_hop(member->session)));
+	session_image(image, member->session);
+	hop_set_image_number(session_hop(member->session), hops->count);
+	hops->hops[hops->count++] = session_hop(member->session);
+}
+
+struct session *local_in_image(const struct image_hops *hops, uint32_t number)
+{
+	return number < hops->count ? hop_owner(hops->hops[number]) : NULL;
+}
+
+/* Writes a channel with the hop of its opener, or if that is gone of its acceptor. */
+static void write_channels(struct image *image, const struct hop *hop)
+{
+	struct channel_end *end;
+	uint32_t number = 0;
+
+	while ((end = hop_next_channel(hop, &number))) {
+		struct channel *channel = end->channel;
+
+		if (!end->is_opener && channel->opener.hop)
+			continue;
+		image_section(image, IMAGE_CHANNEL);
+		channel_image(image, NULL, &channel);
+	}
+}
+
+void local_write_channels(struct local *local, struct image *image)
+{
+	struct member *member, *next;
+
+	HASH_ITER(hh, local->members, member, next)
+		write_channels(image, session_hop(member->session));
+	HASH_ITER(hh, local->members, member, next) {
+		uint32_t number = hop_number_in_image(session_hop(member->session));
+
+		image_section(image, IMAGE_LEDGER);
+		image_u32(image, &number);
+		hop_ledger_image(image, session_hop(member->session));
+	}
+}
+
+/* --- listings --------------------------------------------------------------------------------- */
 
 static struct member *member_at(struct local *local, const struct local_place *place)
 {

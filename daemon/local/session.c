@@ -20,7 +20,7 @@
 #include "base/timer.h"
 #include "wire/doorbell.h"
 
-/* two doorbells; and, until it is sealed, the memory */
+/* two doorbells, and the memory, which the next daemon reads if the program doesn't go on in other memory (session_image.c) */
 #define MEMORY_DESCRIPTORS 3
 
 static void end_session(struct session *session)
@@ -29,8 +29,7 @@ static void end_session(struct session *session)
 	session->callbacks->gone(session->userdata, session);
 }
 
-/* Sends a GOODBYE, as far as the socket takes it at once. */
-static void send_goodbye(struct session *session, int error, const char *why)
+void session_send_goodbye(struct session *session, int error, const char *why)
 {
 	struct frame_goodbye goodbye = {.error = (uint32_t)-error, .text = {why, strlen(why)}};
 	uint8_t frame[FRAME_HEADER_SIZE + 256 + 8];
@@ -56,6 +55,7 @@ static unsigned cost_of_request(uint8_t type)
 	switch (type) {
 	case FRAME_BIND:
 	case FRAME_UNBIND:
+	case FRAME_DRAIN:
 		return COST_BIND;
 	case FRAME_QUERY:
 		return COST_QUERY;
@@ -75,10 +75,13 @@ static int on_control(void *owner, const struct frame_header *header, const uint
 		return -EBUSY;
 	case FRAME_BIND:
 	case FRAME_UNBIND:
+	case FRAME_DRAIN:
 	case FRAME_WATCH:
 	case FRAME_UNWATCH:
 	case FRAME_QUERY:
 	case FRAME_PROBE:
+	case FRAME_SUBSCRIBE:
+	case FRAME_UNSUBSCRIBE:
 		if (hop_is_finishing(session->hop))
 			return 0; /* no program is there to be answered, and there may be thousands */
 		relay_spend(session->relay, hop_account(session->hop), cost_of_request(header->type));
@@ -146,11 +149,25 @@ static void on_drained(void *owner)
 		session->callbacks->drained(session->userdata, session);
 }
 
+static void leave_some(struct session *session)
+{
+	if (session->callbacks->leave &&
+	    session->callbacks->leave(session->userdata, session, &session->left_at))
+		task_due(&session->leaving_turn);
+	else
+		end_session(session);
+}
+
+static void on_leaving_turn(struct task *task)
+{
+	leave_some((struct session *)((char *)task - offsetof(struct session, leaving_turn)));
+}
+
 static void on_failed(void *owner, int error, const char *why)
 {
 	struct session *session = owner;
 
-	if (session->state == OVER)
+	if (session->state >= LEAVING)
 		return;
 	if (error != -ECONNRESET) {
 		account_note_cut_off(hop_account(session->hop));
@@ -159,9 +176,13 @@ static void on_failed(void *owner, int error, const char *why)
 			    session->credentials.pid, session->credentials.uid, why);
 		if (session->to_socket)
 			session_pump(session); /* send the answers so far */
-		send_goodbye(session, error, why);
+		session_send_goodbye(session, error, why);
 	}
-	end_session(session);
+	event_del(session->socket_event); /* nothing more comes */
+	if (session->wake_event)
+		event_del(session->wake_event);
+	session->state = LEAVING;
+	leave_some(session);
 }
 
 static const struct hop_callbacks hop_callbacks = {
@@ -190,34 +211,41 @@ static struct frame_welcome welcome_of(const struct session *session)
 	return welcome;
 }
 
-static int send_welcome(struct session *session, const struct frame_welcome *welcome, int memory_fd)
+int session_send_with(struct session *session, uint8_t type, uint8_t *frame, uint32_t length, const int *fds,
+		      unsigned count)
 {
-	int fds[3] = {memory_fd, session->wake_daemon, session->wake_program};
-	uint8_t frame[FRAME_HEADER_SIZE + FRAME_SMALL_MAX];
-	struct frame_header header = {.type = FRAME_WELCOME};
-	struct iovec piece = {.iov_base = frame};
+	struct frame_header header = {.type = type, .length = length};
+	struct iovec piece = {.iov_base = frame, .iov_len = frame_wrap(frame, &header)};
 	union {
-		char space[CMSG_SPACE(sizeof(fds))];
+		char space[CMSG_SPACE(3 * sizeof(int))];
 		struct cmsghdr align;
 	} control = {0};
 	struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1};
 
-	header.length = frame_welcome_encode(welcome, frame + FRAME_HEADER_SIZE);
-	piece.iov_len = frame_wrap(frame, &header);
-	if (memory_fd >= 0) {
+	if (count) {
 		struct cmsghdr *cmsg;
 
 		message.msg_control = control.space;
-		message.msg_controllen = sizeof(control.space);
+		message.msg_controllen = (socklen_t)CMSG_SPACE(count * sizeof(int));
 		cmsg = CMSG_FIRSTHDR(&message);
 		cmsg->cmsg_level = SOL_SOCKET;
 		cmsg->cmsg_type = SCM_RIGHTS;
-		cmsg->cmsg_len = CMSG_LEN(sizeof(fds));
-		memcpy(CMSG_DATA(cmsg), fds, sizeof(fds));
+		cmsg->cmsg_len = (socklen_t)CMSG_LEN(count * sizeof(int));
+		memcpy(CMSG_DATA(cmsg), fds, count * sizeof(int));
 	}
 	if (sendmsg(session->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)piece.iov_len)
 		return errno ? -errno : -EIO;
 	return 0;
+}
+
+static int send_welcome(struct session *session, const struct frame_welcome *welcome, int memory_fd)
+{
+	const int fds[] = {memory_fd, session->wake_daemon, session->wake_program};
+	uint8_t frame[FRAME_HEADER_SIZE + FRAME_SMALL_MAX];
+
+	return session_send_with(session, FRAME_WELCOME, frame,
+				 frame_welcome_encode(welcome, frame + FRAME_HEADER_SIZE), fds,
+				 memory_fd >= 0 ? 3 : 0);
 }
 
 void session_refuse(struct session *session, int error, const char *why)
@@ -226,7 +254,7 @@ void session_refuse(struct session *session, int error, const char *why)
 		log_limited(LOG_ACCEPTING, LOG_BY_UID(session->credentials.uid), LOG_LEVEL_WARNING,
 			    "%s (pid %d, uid %u) is refused: %s", session_comm(session),
 			    session->credentials.pid, session->credentials.uid, why);
-	send_goodbye(session, error, why);
+	session_send_goodbye(session, error, why);
 	end_session(session);
 }
 
@@ -290,7 +318,7 @@ static void start_running(struct session *session, const struct frame_hello_loca
 	} else {
 		r = session_pump_socket(session);
 	}
-	welcome.flags |= session->is_mux ? HELLO_MUX : 0;
+	welcome.flags |= session->is_mux ? HELLO_MUX : HELLO_TOPICS;
 	if (r == 0)
 		r = send_welcome(session, &welcome, session->memory_fd);
 	if (r < 0) {
@@ -301,6 +329,13 @@ static void start_running(struct session *session, const struct frame_hello_loca
 	}
 	session->state = RUNNING;
 	session->knows_hosts = hello->flags & HELLO_HOSTS;
+	hop_set_program(session->hop, hello->minor,
+			&(struct frame_identity){.domid = session->options.self->domid,
+						 .uid = session->credentials.uid,
+						 .gid = session->credentials.gid,
+						 .pid = (uint32_t)session->credentials.pid});
+	hop_set_takes_takeovers(session->hop, hello->flags & HELLO_TAKEOVERS);
+	session->takes_memory = hello->flags & HELLO_MEMORY;
 	evtimer_del(session->greeting_timer);
 	/* This asks to be notified of the first frame. */
 	hop_event(session->hop);
@@ -444,7 +479,8 @@ static void listen_for_end(struct session *session)
 	if (size == -EAGAIN)
 		return;
 	if (size <= 0 && size != -EBADMSG && !hop_has_rings(session->hop)) {
-		session_use_memory(session); /* there may be something of which the daemon wasn't told */
+		session_use_memory(session,
+				   true); /* there may be something of which the daemon wasn't told */
 		return;
 	}
 	/* What it wrote before it went must still be delivered, and what it has taken counts as delivered. */
@@ -495,7 +531,7 @@ int session_new(struct session **out, struct relay *relay, int fd, const struct 
 		return -ENOMEM;
 	}
 	session->fd = fd;
-	session->wake_daemon = session->wake_program = session->memory_fd = -1;
+	session->wake_daemon = session->wake_program = session->memory_fd = session->old_memory_fd = -1;
 	session->relay = relay;
 	session->options = *options;
 	session->callbacks = callbacks;
@@ -511,6 +547,8 @@ int session_new(struct session **out, struct relay *relay, int fd, const struct 
 				quota_account(relay->quota, QUOTA_UID, session->credentials.uid));
 	task_init(&session->greeting_turn, &relay->turns, account_line(hop_account(session->hop)),
 		  on_greeting_turn);
+	task_init(&session->leaving_turn, &relay->turns, account_line(hop_account(session->hop)),
+		  on_leaving_turn);
 	charge_init(&session->charge, hop_account(session->hop));
 	session->socket_event = event_new(relay->base, fd, EV_READ | EV_PERSIST | EV_ET, on_socket, session);
 	session->greeting_timer = evtimer_new(relay->base, on_greeting_timeout, session);
@@ -530,6 +568,8 @@ static void close_all(struct session *session)
 {
 	const int fds[LEAVING_FDS] = {session->memory_fd, session->wake_daemon, session->wake_program};
 
+	if (session->old_memory_fd >= 0)
+		close(session->old_memory_fd);
 	if (session->memory || session->wake_daemon >= 0)
 		leave(session->relay, session->memory, session->memory_size, fds, &session->charge);
 	if (session->fd >= 0)
@@ -548,6 +588,7 @@ void session_free(struct session *session)
 	free_event(session->wake_event);
 	free_event(session->write_event);
 	task_cancel(&session->greeting_turn);
+	task_cancel(&session->leaving_turn);
 	if (session->hop)
 		hop_retire(session->hop, ENOENT);
 	close_all(session);

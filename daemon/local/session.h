@@ -22,6 +22,7 @@ struct ucred;
 
 #include "daemon/relay/hop.h"
 
+struct image;
 struct self;
 struct session;
 
@@ -48,6 +49,11 @@ struct session_callbacks {
 	bool (*go_on)(void *userdata, struct session *session, struct session_rest *rest);
 	/* The program has read all that it was told (session_has_unread). May be NULL. */
 	void (*drained)(void *userdata, struct session *session);
+	/* The program has gone or was cut off: does a piece of what is to be done while its rings are still there. Returns whether there
+	 * is more. *at is 0 at first. */
+	bool (*leave)(void *userdata, struct session *session, uint32_t *at);
+	/* How many of its unanswered requests the callee writes into an image (session_fits_image()). */
+	unsigned (*carries)(void *userdata, struct session *session);
 	/* The program has gone or was cut off: the callee forgets and frees the session. */
 	void (*gone)(void *userdata, struct session *session);
 };
@@ -82,6 +88,20 @@ int session_reply_more(struct session *session, uint32_t request, const void *bo
 /* The request, which has just come, may take long: callback `go_on` does it in pieces, before all further input of the
  * program. The text is copied, and must be the name of an endpoint. */
 void session_go_on_later(struct session *session, uint32_t request, struct frame_text text);
+
+/* For the image that is handed over to the next daemon (base/image.h), in this order: settles what can't be in it; says whether all
+ * the rest can; and writes the session, or reads it into one that has just been made, of the socket that it had. */
+void session_settle_for_image(struct session *session);
+bool session_fits_image(struct session *session);
+void session_image(struct image *image, struct session *session);
+/* Whether this is a connected stream socket, as programs have. */
+bool session_is_socket(int fd);
+/* One that was read has one more request without an answer. */
+void session_ask_again(struct session *session);
+/* Tells the program of one that doesn't fit. */
+void session_say_goodbye(struct session *session);
+/* Lets one that was read go on, once all were. */
+void session_go_on(struct session *session);
 
 struct hop *session_hop(struct session *session);
 const struct ucred *session_credentials(const struct session *session);

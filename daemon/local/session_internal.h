@@ -18,7 +18,7 @@
  *
  * The parts of a session: session.c has its life and its greeting, session_memory.c the rings that the
  * program shares, session_pump.c our own rings between the hop and the socket of a program that shares none.
- * A session uses one of the last two, from when it begins to run.
+ * A session uses one of the last two, from when it begins to run. session_image.c hands it over to the next daemon.
  */
 
 #include <stdbool.h>
@@ -40,6 +40,7 @@ enum session_state {
 	GREETING,
 	STREAM,
 	RUNNING,
+	LEAVING, /* it is over, but for what callback `leave` does */
 	OVER,
 };
 
@@ -61,13 +62,21 @@ struct session {
 	size_t greeted;
 	unsigned unanswered; /* requests */
 	struct session_rest rest;
+	struct task leaving_turn;
+	uint32_t left_at;
 
 	/* shared memory */
 	uint8_t *memory;
 	size_t memory_size;
 	int wake_daemon, wake_program; /* doorbells */
-	int memory_fd;		       /* until the rings are used; -1 */
-	struct hop_rings rings;	       /* to which the hop is attached then */
+	int memory_fd;
+	bool uses_memory;	/* the hop is attached to its rings, or can't be */
+	struct hop_rings rings; /* to which the hop is attached then */
+	struct frame_ring_place places[LOCAL_RINGS];
+	bool takes_memory; /* its HELLO says so: the next daemon can give it other memory */
+	/* What the program still uses, while it is to go on in `memory` (session_image.c); -1: nothing. */
+	int old_memory_fd;
+	bool offers_memory; /* MEMORY is to be sent */
 	struct event *wake_event;
 
 	/* socket */
@@ -83,16 +92,28 @@ struct session {
 /* session_memory.c: makes the memory, and says in `welcome` where the rings lie. The hop is attached to them when the program has
  * rung, and so has mapped it, and it is sealed; then session_attached() is called. Returns 0 or a negative errno. */
 int session_share_memory(struct session *session, struct frame_welcome *welcome);
-/* The program has mapped the memory, or won't any more. */
-void session_use_memory(struct session *session);
+/* The program has mapped the memory, or `is_gone` and won't any more. */
+void session_use_memory(struct session *session, bool is_gone);
+/* Lets the hop be attached when the program rings. 0 or -ENOMEM. */
+int session_await_memory(struct session *session);
+/* Finds the rings in the memory. */
+void session_find_rings(struct session *session);
 /* session.c */
 void session_attached(struct session *session);
 
 /* Returns how many bytes it takes at most, with what the daemon notes about it. */
 uint64_t session_shared_memory(const struct session *session);
 
+/* session.c: Sends WELCOME or MEMORY with so many descriptors. 0 or a negative errno. */
+int session_send_with(struct session *session, uint8_t type, uint8_t *frame, uint32_t length, const int *fds,
+		      unsigned count);
+/* Sends a GOODBYE, as far as the socket takes it at once. */
+void session_send_goodbye(struct session *session, int error, const char *why);
+
 /* session_pump.c: attaches the hop to rings of our own. Returns 0 or a negative errno. */
 int session_pump_socket(struct session *session);
+/* Makes the event that the socket takes bytes again. NULL: no memory. */
+struct event *session_new_write_event(struct session *session);
 /* Called when the socket has become readable. */
 void session_on_socket(struct session *session);
 /* Reads what there is room for, in the hop's turn. Returns true if there may be more. */

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <event2/event.h>
@@ -14,29 +15,63 @@
 #include "daemon/relay/memory_lives.h"
 #include "wire/doorbell.h"
 #include "wire/local_ring.h"
+#include "wire/untrusted_copy.h"
 
 #define IN_RING_SIZE 262144u
 
-void session_use_memory(struct session *session)
+static void attach(struct session *session)
 {
-	bool is_sealed;
-	int r;
+	bool is_again = session->old_memory_fd >= 0;
+	int r = is_again ? hop_attach_again(session->hop, &session->rings)
+			 : hop_attach(session->hop, &session->rings);
 
-	if (session->memory_fd < 0)
-		return;
-	is_sealed = shared_memory_is_sealed(session->memory_fd);
-	close(session->memory_fd);
-	session->memory_fd = -1;
-	charge_release(&session->charge, QUOTA_DESCRIPTORS, 1);
-	if (!is_sealed) {
-		hop_fail(session->hop, -EPROTO, "its memory isn't sealed against holes");
-		return;
+	session->uses_memory = true;
+	if (is_again) {
+		close(session->old_memory_fd);
+		session->old_memory_fd = -1;
+		charge_release(&session->charge, QUOTA_DESCRIPTORS, 1);
 	}
-	r = hop_attach(session->hop, &session->rings);
 	if (r < 0)
 		hop_fail(session->hop, r, "its rings can't be used: %s", strerror(-r));
 	else
 		session_attached(session);
+}
+
+/* Puts what the program has left in the memory that it had into that in which it was to go on. Only it writes there, and nobody can make
+ * holes in it: it was sealed when we used it. */
+static int copy_memory(struct session *session)
+{
+	void *old = mmap(NULL, session->memory_size, PROT_READ, MAP_SHARED, session->old_memory_fd, 0);
+
+	if (old == MAP_FAILED)
+		return -errno;
+	untrusted_copy(session->memory, old, (uint32_t)session->memory_size);
+	munmap(old, session->memory_size);
+	return 0;
+}
+
+void session_use_memory(struct session *session, bool is_gone)
+{
+	bool is_sealed;
+	int r;
+
+	if (session->uses_memory)
+		return;
+	is_sealed = shared_memory_is_sealed(session->memory_fd);
+	if (session->old_memory_fd >= 0 && !is_sealed) {
+		if (!is_gone)
+			return; /* it has rung for something else */
+		r = copy_memory(session);
+		if (r < 0) {
+			hop_fail(session->hop, r, "its memory can't be read: %s", strerror(-r));
+			return;
+		}
+	} else if (!is_sealed) {
+		session->uses_memory = true;
+		hop_fail(session->hop, -EPROTO, "its memory isn't sealed against holes");
+		return;
+	}
+	attach(session);
 }
 
 static void on_wake(int fd, short what, void *userdata)
@@ -46,9 +81,8 @@ static void on_wake(int fd, short what, void *userdata)
 	relay_spend_long(session->relay, hop_account(session->hop), COST_WAKE_UP);
 	if (hop_has_rings(session->hop))
 		hop_woken(session->hop);
-	else
-		session_use_memory(
-			session); /* with its first ring the program says that it has mapped and sealed it */
+	else /* with its first ring the program says that it has mapped and sealed it */
+		session_use_memory(session, false);
 }
 
 static int make_doorbells(struct session *session)
@@ -71,6 +105,23 @@ uint64_t session_shared_memory(const struct session *session)
 	       ledger_memory(session->options.ring_size);
 }
 
+int session_await_memory(struct session *session)
+{
+	session->wake_event = event_new(session->relay->base, session->wake_daemon,
+					EV_WRITE | EV_PERSIST | EV_ET, on_wake, session);
+	return session->wake_event && event_add(session->wake_event, NULL) == 0 ? 0 : -ENOMEM;
+}
+
+void session_find_rings(struct session *session)
+{
+	struct hop_rings *rings = &session->rings;
+
+	rings->in = local_ring_view(session->memory, &session->places[LOCAL_RING_OUT]);
+	rings->out[OUTLET_MAIN] = local_ring_view(session->memory, &session->places[LOCAL_RING_IN]);
+	rings->out[OUTLET_DELIVERIES] =
+		local_ring_view(session->memory, &session->places[LOCAL_RING_DELIVERIES]);
+}
+
 /* The daemon makes the memory, so that its size is certain: no program can shrink it under us, nor let it
  * grow. */
 int session_share_memory(struct session *session, struct frame_welcome *welcome)
@@ -80,7 +131,6 @@ int session_share_memory(struct session *session, struct frame_welcome *welcome)
 	const uint32_t sizes[LOCAL_RINGS] = {large, session->is_mux ? large : IN_RING_SIZE,
 					     session->is_mux ? IN_RING_SIZE : large};
 	uint32_t at = head_size();
-	struct hop_rings *rings = &session->rings;
 	struct ring_reader first;
 	int r;
 
@@ -97,17 +147,14 @@ int session_share_memory(struct session *session, struct frame_welcome *welcome)
 	r = make_doorbells(session);
 	if (r < 0)
 		return r;
-	session->wake_event = event_new(session->relay->base, session->wake_daemon,
-					EV_WRITE | EV_PERSIST | EV_ET, on_wake, session);
-	if (!session->wake_event || event_add(session->wake_event, NULL) < 0)
-		return -ENOMEM;
-	rings->in = local_ring_view(session->memory, &welcome->rings[LOCAL_RING_OUT]);
-	rings->out[OUTLET_MAIN] = local_ring_view(session->memory, &welcome->rings[LOCAL_RING_IN]);
-	rings->out[OUTLET_DELIVERIES] =
-		local_ring_view(session->memory, &welcome->rings[LOCAL_RING_DELIVERIES]);
+	r = session_await_memory(session);
+	if (r < 0)
+		return r;
+	memcpy(session->places, welcome->rings, sizeof(session->places));
+	session_find_rings(session);
 	hop_set_kind(session->hop, session->is_mux ? HOP_MUX : HOP_SHARED);
 	/* A program that doesn't ring when it has mapped it does so for its first frame. */
-	r = ring_reader_init(&first, &rings->in, false);
+	r = ring_reader_init(&first, &session->rings.in, false);
 	if (r == 0)
 		ring_reader_arm(&first, 1);
 	return r;

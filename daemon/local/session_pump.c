@@ -121,6 +121,11 @@ static void on_writable(int fd, short what, void *userdata)
 		session_pump(session);
 }
 
+struct event *session_new_write_event(struct session *session)
+{
+	return event_new(session->relay->base, session->fd, EV_WRITE | EV_ET, on_writable, session);
+}
+
 int session_pump_socket(struct session *session)
 {
 	struct hop_rings rings = {0};
@@ -128,8 +133,7 @@ int session_pump_socket(struct session *session)
 
 	session->from_socket = calloc(1, sizeof(*session->from_socket));
 	session->to_socket = calloc(1, sizeof(*session->to_socket));
-	session->write_event =
-		event_new(session->relay->base, session->fd, EV_WRITE | EV_ET, on_writable, session);
+	session->write_event = session_new_write_event(session);
 	if (!session->from_socket || !session->to_socket || !session->write_event)
 		return -ENOMEM;
 	in = private_ring_view(session->from_socket);

@@ -13,6 +13,7 @@
 #include "daemon/relay/channel.h"
 #include "daemon/local/program_name.h"
 #include "daemon/relay/program_socket.h"
+#include "base/cost.h"
 #include "base/quota.h"
 #include "daemon/local/session.h"
 #include "daemon/local/stream.h"
@@ -24,7 +25,8 @@
  * user gets half of it. */
 #define WAITING_MAX 2048
 
-#define REST_BYTES 4096u /* the guard byte, and what a program sends behind it at once */
+#define PASSED_AT_ONCE 32u
+#define REST_BYTES     4096u /* the guard byte, and what a program sends behind it at once */
 
 /* The number of a program's waiting streams that an account pays for. */
 struct share {
@@ -203,12 +205,17 @@ static void remove_entry(struct stream_entry *entry)
 	free(entry);
 }
 
+void streams_leave(struct streams *streams)
+{
+	while (streams->list)
+		remove_entry(streams->list);
+}
+
 void streams_free(struct streams *streams)
 {
 	if (!streams)
 		return;
-	while (streams->list)
-		remove_entry(streams->list);
+	streams_leave(streams);
 	free(streams);
 }
 
@@ -340,17 +347,30 @@ static void describe(struct stream_entry *entry, struct session *session, const 
 	snprintf(entry->program, sizeof(entry->program), "%s", session_comm(session));
 	snprintf(entry->name, sizeof(entry->name), "%s", endpoint);
 	entry->incoming = true;
-	entry->from = channel_sender(channel).domid;
+	entry->from = channel->identity.domid;
 	if (channel->host)
 		snprintf(entry->host, sizeof(entry->host), "%s", channel->host);
+}
+
+/* Tells the program of a stream that waits for it. Returns 0 or a negative errno. */
+static int announce(const struct stream_entry *entry, struct session *session, const struct channel *channel)
+{
+	struct frame_incoming incoming = {
+		.token = entry->token,
+		.identity = channel->identity,
+		.endpoint = frame_text_of(entry->name),
+		.domain_name = frame_text_of(channel->domain_name),
+		.host = frame_text_of(channel->host),
+	};
+	uint8_t payload[FRAME_PAYLOAD_MAX];
+
+	return hop_send(session_hop(session), FRAME_INCOMING, 0, 0, payload,
+			frame_incoming_encode(&incoming, payload));
 }
 
 int streams_incoming(struct streams *streams, struct channel *channel, const char *endpoint,
 		     struct session *session)
 {
-	struct frame_incoming incoming = {.identity = channel_sender(channel),
-					  .endpoint = frame_text_of(endpoint)};
-	uint8_t payload[FRAME_PAYLOAD_MAX];
 	struct stream_entry *entry;
 	int r;
 
@@ -364,20 +384,59 @@ int streams_incoming(struct streams *streams, struct channel *channel, const cha
 			&callbacks, entry);
 	if (r == 0)
 		r = wait_for(entry, session);
-	if (r < 0) {
-		remove_entry(entry);
-		return r;
-	}
-	incoming.token = entry->token;
-	if (channel->domain_name)
-		incoming.domain_name = frame_text_of(channel->domain_name);
-	if (channel->host)
-		incoming.host = frame_text_of(channel->host);
-	r = hop_send(session_hop(session), FRAME_INCOMING, 0, 0, payload,
-		     frame_incoming_encode(&incoming, payload));
+	if (r == 0)
+		r = announce(entry, session, channel);
 	if (r < 0)
 		remove_entry(entry);
 	return r;
+}
+
+/* Returns whether the stream, which has ended if not, waits for the other program now. */
+static bool pass_on(struct stream_entry *entry, struct session *session)
+{
+	uint32_t number = 0;
+	const struct channel_end *end = hop_next_channel(stream_hop(entry->stream), &number);
+	char endpoint[sizeof(entry->name)];
+
+	if (!end || !has_room(entry->streams, session, stream_account(entry->stream)))
+		return false;
+	snprintf(endpoint, sizeof(endpoint), "%s", entry->name);
+	wait_no_more(entry);
+	if (wait_for(entry, session) < 0)
+		return false;
+	describe(entry, session, end->channel, endpoint);
+	return announce(entry, session, end->channel) == 0;
+}
+
+static bool is_at(const struct stream_entry *entry, const struct frame_text *name)
+{
+	return !name || (strlen(entry->name) == name->size && !memcmp(entry->name, name->data, name->size));
+}
+
+bool streams_pass_on(struct streams *streams, struct session *session, const struct frame_text *name,
+		     struct session *(*to)(void *userdata, const struct session *from, const char *name),
+		     void *userdata)
+{
+	struct stream_listener *listener = find_listener(streams, session);
+	struct stream_entry *entry, *next;
+	unsigned count = 0;
+
+	/* Removing the last one frees the listener. */
+	for (entry = listener ? listener->waiting : NULL; entry; entry = next) {
+		struct session *other = NULL;
+
+		next = entry->waiting_next;
+		if (is_at(entry, name) && stream_is_waiting(entry->stream))
+			other = to(userdata, session, entry->name);
+		if (!other)
+			continue;
+		hop_spend(session_hop(session), COST_OPEN);
+		if (!pass_on(entry, other))
+			remove_entry(entry);
+		if (++count >= PASSED_AT_ONCE)
+			return true;
+	}
+	return false;
 }
 
 void streams_forget_session(struct streams *streams, struct session *session)

@@ -25,6 +25,8 @@ struct streams *streams_new(struct relay *relay,
 					 const struct frame_open *open),
 			    void *userdata);
 /* Ends all streams with ECONNRESET, and frees them. */
+/* Breaks all of them. */
+void streams_leave(struct streams *streams);
 void streams_free(struct streams *streams);
 
 /* These turn a program's connection into a stream. Both take over `fd`, and tell the program the error if it
@@ -36,6 +38,11 @@ void streams_fetch(struct streams *streams, int fd, const uint8_t *payload, uint
 /* Makes a stream wait for the program. Returns 0, -ENOMEM, or -ENOBUFS: too many wait already. */
 int streams_incoming(struct streams *streams, struct channel *channel, const char *endpoint,
 		     struct session *session);
+/* Has those that wait for the program (NULL name: at whichever endpoint) wait for the one that `to` names instead (NULL: that
+ * stays so). Returns whether there may be more, which is for another turn. */
+bool streams_pass_on(struct streams *streams, struct session *session, const struct frame_text *name,
+		     struct session *(*to)(void *userdata, const struct session *from, const char *name),
+		     void *userdata);
 void streams_forget_session(struct streams *streams, struct session *session);
 
 /* Calls `each` for every stream that the program should fetch, until it returns true. It must not end any. Returns whether it

@@ -10,9 +10,12 @@
 #include <utlist.h>
 
 #include "daemon/relay/hop.h"
-#include "daemon/local/changes.h"
+#include "daemon/known/changes.h"
+#include "daemon/known/known.h"
 #include "daemon/local/session.h"
+#include "base/image.h"
 #include "base/turns.h"
+#include "daemon/relay/hop_image.h"
 #include "wire/address.h"
 #include "wire/hash.h"
 
@@ -55,7 +58,9 @@ struct watcher {
 
 struct watches {
 	struct turns *turns;
-	struct changes changes;
+	struct known *known;
+	struct known_sink sink;
+	const struct changes *changes;
 	struct watcher *watchers; /* by session */
 	size_t others;		  /* watches that may mean other domains */
 	uint64_t woken_for;	  /* the last change for which they were made due */
@@ -68,9 +73,9 @@ static void wake_all(struct watches *watches)
 {
 	struct watcher *watcher;
 
-	if (watches->all_are_due || watches->woken_for == watches->changes.last)
+	if (watches->all_are_due || watches->woken_for == watches->changes->last)
 		return;
-	watches->woken_for = watches->changes.last;
+	watches->woken_for = watches->changes->last;
 	watches->all_are_due = true;
 	for (watcher = watches->watchers; watcher; watcher = watcher->hh.next)
 		task_due(&watcher->task);
@@ -81,7 +86,7 @@ static void wake_all(struct watches *watches)
 /* Returns the change that all watches have passed. `known`: not only on their present walk. */
 static uint64_t heard_by_all(const struct watches *watches, bool known)
 {
-	uint64_t heard = watches->changes.last;
+	uint64_t heard = watches->changes->last;
 	const struct watcher *watcher;
 	const struct watch *watch;
 
@@ -119,13 +124,13 @@ static void cut_off_before(struct watches *watches, uint64_t change)
 /* Forgets what all watches know. */
 static void forget(struct watches *watches)
 {
-	changes_forget(&watches->changes, heard_by_all(watches, false), heard_by_all(watches, true));
+	known_forget(watches->known, heard_by_all(watches, false), heard_by_all(watches, true));
 }
 
 /* Frees records that no watch needs. Called at the end of a change, never while records are walked over. */
 static void tidy(struct watches *watches)
 {
-	const struct changes *changes = &watches->changes;
+	const struct changes *changes = watches->changes;
 
 	if (changes_are_sparse(changes))
 		forget(watches);
@@ -271,7 +276,7 @@ static bool catch_up(struct watcher *watcher, uint64_t *cost)
 
 	DL_FOREACH(watcher->list, watch) {
 		while (watch->heard < watcher->heard &&
-		       (record = changes_next(&watches->changes, watch->heard, watcher->heard)) != NULL) {
+		       (record = changes_next(watches->changes, watch->heard, watcher->heard)) != NULL) {
 			*cost += visit(watcher, watch, record);
 			if (*cost >= PIECE)
 				return false;
@@ -290,7 +295,7 @@ static bool go_on(struct watcher *watcher, uint64_t *cost)
 	struct record *record;
 	struct watch *watch;
 
-	while ((record = changes_next(&watches->changes, watcher->heard, UINT64_MAX)) != NULL) {
+	while ((record = changes_next(watches->changes, watcher->heard, UINT64_MAX)) != NULL) {
 		uint64_t change = record->changed;
 
 		DL_FOREACH(watcher->list, watch) {
@@ -316,29 +321,37 @@ static void on_turn(struct task *task)
 		return;
 	DL_FOREACH(watcher->list, watch)
 		if (watch->heard == watch->known)
-			watch->walk = watches->changes.last;
+			watch->walk = watches->changes->last;
 	if (!catch_up(watcher, &cost) || !go_on(watcher, &cost)) {
 		task_due(&watcher->task);
 	} else {
 		watches->all_are_due = false;
-		watcher->heard = watches->changes.last;
+		watcher->heard = watches->changes->last;
 		DL_FOREACH(watcher->list, watch)
-			watch->heard = watch->known = watches->changes.last;
+			watch->heard = watch->known = watches->changes->last;
 	}
 	turns_spend(watches->turns, watcher->task.line, cost);
 }
 
 /* --- life ------------------------------------------------------------------------------------- */
 
-struct watches *watches_new(struct turns *turns, const struct self *self, struct directory *directory,
-			    watches_sees_fn sees, void *userdata)
+/* Makes all due when something has changed. */
+static void on_changed(void *userdata, enum known_what what, uint32_t domid)
+{
+	wake_all(userdata);
+	tidy(userdata);
+}
+
+struct watches *watches_new(struct turns *turns, struct known *known, watches_sees_fn sees, void *userdata)
 {
 	struct watches *watches = calloc(1, sizeof(*watches));
 
 	if (!watches)
 		return NULL;
 	watches->turns = turns;
-	changes_init(&watches->changes, self, directory);
+	watches->known = known;
+	watches->changes = known_changes(known);
+	known_listen(known, &watches->sink, on_changed, watches);
 	watches->sees = sees;
 	watches->userdata = userdata;
 	return watches;
@@ -375,52 +388,8 @@ void watches_free(struct watches *watches)
 		return;
 	while (watches->watchers)
 		watcher_free(watches->watchers);
-	changes_destroy(&watches->changes);
+	known_leave(watches->known, &watches->sink);
 	free(watches);
-}
-
-/* --- what comes and goes ---------------------------------------------------------------------- */
-
-static void changed(struct watches *watches)
-{
-	wake_all(watches);
-	tidy(watches);
-}
-
-void watches_domain(struct watches *watches, uint32_t domid, bool up)
-{
-	changes_domain(&watches->changes, domid, up);
-	changed(watches);
-}
-
-void watches_away(struct watches *watches, uint32_t domid, bool away)
-{
-	changes_away(&watches->changes, domid, away);
-	changed(watches);
-}
-
-void watches_endpoints(struct watches *watches, uint32_t domid, const char *const *names, unsigned count)
-{
-	changes_endpoints(&watches->changes, domid, names, count);
-	changed(watches);
-}
-
-void watches_endpoint(struct watches *watches, uint32_t domid, const char *name, bool up)
-{
-	changes_endpoint(&watches->changes, domid, name, up);
-	changed(watches);
-}
-
-void watches_renamed(struct watches *watches, uint32_t domid, const char *name)
-{
-	changes_renamed(&watches->changes, domid, name);
-	changed(watches);
-}
-
-void watches_restart(struct watches *watches)
-{
-	changes_restart(&watches->changes);
-	changed(watches);
 }
 
 /* --- who watches ------------------------------------------------------------------------------ */
@@ -459,6 +428,15 @@ static bool is_printable(struct address_part part)
 	return true;
 }
 
+/* Adds a watch, which is told what is there. */
+static void append_watch(struct watcher *watcher, struct watch *watch)
+{
+	DL_APPEND(watcher->list, watch);
+	watcher->count++;
+	watcher->watches->others += means_others(watch);
+	task_due(&watcher->task);
+}
+
 void watches_add(struct watches *watches, struct session *session, uint32_t number,
 		 const struct address_parts *pattern)
 {
@@ -493,11 +471,8 @@ void watches_add(struct watches *watches, struct session *session, uint32_t numb
 	watch->endpoints = endpoint->data != NULL;
 	watch->domain_size = domain->size;
 	watch->endpoint_size = endpoint->size;
-	DL_APPEND(watcher->list, watch);
-	watcher->count++;
-	watches->others += means_others(watch);
 	session_reply(session, number, 0, "", 0);
-	task_due(&watcher->task);
+	append_watch(watcher, watch);
 }
 
 bool watches_others(const struct watches *watches)
@@ -526,4 +501,84 @@ void watches_remove_session(struct watches *watches, struct session *session)
 
 	if (watcher)
 		watcher_free(watcher);
+}
+
+/* --- handing over ----------------------------------------------------------------------------- */
+
+static void tell_gone(struct watcher *watcher, struct watch *watch)
+{
+	const struct changes *changes = watcher->watches->changes;
+	const struct record *record;
+	uint64_t at = 0, cost = 0;
+
+	while ((record = changes_next(changes, at, watch->heard)) != NULL) {
+		at = record->changed;
+		if (record->up && means_record(watch, record, &cost) &&
+		    means_domain(watch, record->domain, &cost))
+			tell(watcher, watch, record, false, &cost);
+	}
+	turns_spend(watcher->watches->turns, watcher->task.line, cost);
+}
+
+void watches_tell_gone(struct watches *watches)
+{
+	struct watcher *watcher, *next;
+	struct watch *watch;
+
+	HASH_ITER(hh, watches->watchers, watcher, next) {
+		DL_FOREACH(watcher->list, watch)
+			tell_gone(watcher, watch);
+		task_cancel(&watcher->task);
+		watcher->is_cut_off = true; /* it is told nothing more here */
+	}
+}
+
+static void watch_image(struct image *image, uint32_t *session, struct watch *watch)
+{
+	image_u32(image, session);
+	image_u32(image, &watch->number);
+	image_text(image, watch->domain, sizeof(watch->domain));
+	image_text(image, watch->endpoint, sizeof(watch->endpoint));
+	image_bool(image, &watch->endpoints);
+	image_expect(image, watch->domain[0] && (!watch->endpoints || watch->endpoint[0]));
+}
+
+void watches_write_image(const struct watches *watches, struct image *image)
+{
+	const struct watcher *watcher;
+	struct watch *watch;
+
+	for (watcher = watches->watchers; watcher; watcher = watcher->hh.next) {
+		uint32_t session = hop_number_in_image(session_hop(watcher->session));
+
+		DL_FOREACH(watcher->list, watch) {
+			image_section(image, IMAGE_WATCH);
+			watch_image(image, &session, watch);
+		}
+	}
+}
+
+void watches_read_image(struct watches *watches, struct image *image, const struct image_hops *hops)
+{
+	struct watch *watch = calloc(1, sizeof(*watch)), *same = NULL;
+	struct watcher *watcher;
+	uint32_t session;
+
+	if (!watch) {
+		image_fail(image, -ENOMEM);
+		return;
+	}
+	watch_image(image, &session, watch);
+	image_expect(image, session < hops->count);
+	watcher = image->error ? NULL : watcher_get(watches, hop_owner(hops->hops[session]));
+	if (watcher)
+		DL_SEARCH_SCALAR(watcher->list, same, number, watch->number);
+	image_expect(image, watcher && !same && watcher->count < WATCHES_PER_SESSION);
+	if (image->error) {
+		free(watch);
+		return;
+	}
+	watch->domain_size = strlen(watch->domain);
+	watch->endpoint_size = strlen(watch->endpoint);
+	append_watch(watcher, watch);
 }

@@ -3,8 +3,8 @@
 #define XENMSG_DAEMON_WATCHES_H
 
 /*
- * Tells the programs that watch, and listings, which domains and endpoints come and go. It knows what exists
- * now: a new watch is first told of that, then of every change. A pattern is DOMAIN (the domain and all of
+ * Tells the programs that watch, and listings, which domains and endpoints come and go. A new watch is first told of what
+ * is there now (known.h), then of every change. A pattern is DOMAIN (the domain and all of
  * its endpoints) or DOMAIN:ENDPOINT (those endpoints); both parts may be shell patterns, and a domain is
  * matched by its domid, its name or `self`. A domain that is renamed goes down for the watches of its old
  * name, comes up for those of the new one, and is reported once more as up, with its new name, to those that
@@ -26,8 +26,9 @@
 
 #define WATCHES_GONE_MAX 8192u
 
-struct directory;
-struct self;
+struct image;
+struct image_hops;
+struct known;
 struct session;
 struct turns;
 struct watches;
@@ -36,31 +37,22 @@ struct watches;
  * NULL: of all. */
 typedef bool (*watches_sees_fn)(void *userdata, const struct session *session, const char *endpoint);
 
-/* Returns NULL when memory is short. The directory gives the domains' names, and must outlive this. */
-struct watches *watches_new(struct turns *turns, const struct self *self, struct directory *directory,
-			    watches_sees_fn sees, void *userdata);
+/* Returns NULL when memory is short. */
+struct watches *watches_new(struct turns *turns, struct known *known, watches_sees_fn sees, void *userdata);
 void watches_free(struct watches *watches);
-/* Called when this domain was restored or migrated, and may have another number: its watches see the old one
- * go and the new one come. */
-void watches_restart(struct watches *watches);
 
 /* Adds a watch of its pattern's domain and endpoint, and answers its WATCH request, which has this `number`. */
 void watches_add(struct watches *watches, struct session *session, uint32_t number,
 		 const struct address_parts *pattern);
 /* Removes a watch. Returns 0, or -ENOENT: the session has none with this number. */
 int watches_remove(struct watches *watches, struct session *session, uint32_t number);
+/* Tells all watches that everything has gone that they were told of: this daemon hands over, and the next one tells what it finds. */
+void watches_tell_gone(struct watches *watches);
+/* Writes a section for each watch, into the image that the next daemon gets (hop_image.h). */
+void watches_write_image(const struct watches *watches, struct image *image);
+void watches_read_image(struct watches *watches, struct image *image, const struct image_hops *hops);
 /* Returns whether some watch may mean another domain than this one. */
 bool watches_others(const struct watches *watches);
 void watches_remove_session(struct watches *watches, struct session *session);
-
-void watches_domain(struct watches *watches, uint32_t domid, bool up);
-/* Notes that our link with a domain that is there is lost and may be resumed, or isn't so any more. */
-void watches_away(struct watches *watches, uint32_t domid, bool away);
-/* Sets the endpoints that the domain has now: all of them. */
-void watches_endpoints(struct watches *watches, uint32_t domid, const char *const *names, unsigned count);
-void watches_endpoint(struct watches *watches, uint32_t domid, const char *name, bool up);
-
-/* Notes that the domain had another name, `name`, until now; "": none. */
-void watches_renamed(struct watches *watches, uint32_t domid, const char *name);
 
 #endif

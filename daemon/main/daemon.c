@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "daemon/main/daemon_internal.h"
 #include "daemon/link/link.h"
+#include "daemon/main/renewal.h"
 #include "daemon/local/local.h"
 #include "base/log.h"
 #include "base/notify.h"
@@ -57,8 +58,6 @@ static int start_base(struct daemon *daemon)
 	return self_new_instance(&daemon->self);
 }
 
-/* --- life ------------------------------------------------------------------------------------- */
-
 /* Handles SIGHUP from here on: before, a reload would find nothing to apply to, and the default action would
  * end us. */
 static int hear_hangup(struct daemon *daemon)
@@ -66,19 +65,92 @@ static int hear_hangup(struct daemon *daemon)
 	return event_add(daemon->hangup, NULL) < 0 ? -ENOMEM : 0;
 }
 
-int daemon_new(struct daemon **out, const struct config *config)
+/* --- handing over ----------------------------------------------------------------------------- */
+
+static void answer_renewal(struct daemon *daemon, int error, const char *words)
+{
+	if (daemon->renewal_asked_by)
+		session_reply(daemon->renewal_asked_by, daemon->renewal_request, -error, words,
+			      strlen(words));
+	daemon->renewal_asked_by = NULL;
+}
+
+static void on_renewal_checked(void *userdata, int error, const char *words)
+{
+	struct daemon *daemon = userdata;
+
+	answer_renewal(daemon, error, words);
+	if (error < 0) {
+		log_error("not handing over: %s", words);
+		return;
+	}
+	log_info("handing over to %s", words);
+	daemon->is_handing_over = true;
+	event_base_loopbreak(daemon->base);
+}
+
+int renewal_ask(void *userdata, struct session *session, uint32_t request)
+{
+	struct daemon *daemon = userdata;
+	int r = renewal_begin(daemon->renewal);
+
+	if (r < 0)
+		return r;
+	daemon->renewal_asked_by = session;
+	daemon->renewal_request = request;
+	return 0;
+}
+
+void renewal_forget(void *userdata, struct session *session)
+{
+	struct daemon *daemon = userdata;
+
+	if (daemon->renewal_asked_by == session)
+		daemon->renewal_asked_by = NULL;
+}
+
+bool daemon_hands_over(const struct daemon *daemon)
+{
+	return daemon->is_handing_over && !daemon->stop_asked && !daemon->failed;
+}
+
+int daemon_hand_over(struct daemon *daemon, const struct daemon_program *program)
+{
+	char text[TAKEOVER_TEXT_SIZE];
+	struct takeover takeover;
+	char **argv;
+
+	handover_make(daemon, &takeover);
+	takeover_print(&takeover, text);
+	argv = renewal_arguments(program->argv, "--take-over", text);
+	signal(SIGHUP, SIG_IGN); /* until the next one hears it */
+	if (argv)
+		execv(program->path, argv);
+	log_error("can't start %s: %s", program->path, strerror(errno));
+	return -errno;
+}
+
+/* --- life ------------------------------------------------------------------------------------- */
+
+int daemon_new(struct daemon **out, const struct config *config, const struct daemon_program *program)
 {
 	struct daemon *daemon = calloc(1, sizeof(*daemon));
 	int r;
 
 	if (!daemon)
 		return -ENOMEM;
-	daemon->singleton = -1;
-	daemon->sockets = (struct handed_over){-1, -1};
+	daemon->singleton = daemon->gateway_socket = -1;
+	daemon->takeover = program->takeover;
+	daemon->sockets = (struct handed_over){.programs = -1, .gateway = -1};
 	daemon->started_ms = clock_ms();
 	daemon->config = *config;
 	daemon->administrators = viewer_group(config->admin_group);
 	r = start_base(daemon);
+	if (r == 0) {
+		daemon->renewal =
+			renewal_new(daemon->base, program->path, program->argv, on_renewal_checked, daemon);
+		r = daemon->renewal ? 0 : -ENOMEM;
+	}
 	if (r == 0)
 		r = wiring_start(daemon);
 	if (r == 0)
@@ -103,7 +175,10 @@ int daemon_run(struct daemon *daemon)
 									    : EVLOOP_ONCE) < 0)
 			return -EIO;
 	while (!event_base_got_break(daemon->base));
-	notify_stopping(daemon->notify);
+	if (daemon_hands_over(daemon))
+		notify_reloading(daemon->notify);
+	else
+		notify_stopping(daemon->notify);
 	restore_before_stop(daemon);
 	return daemon->failed ? -EIO : 0;
 }
@@ -113,6 +188,7 @@ void daemon_free(struct daemon *daemon)
 	if (!daemon)
 		return;
 	daemon->stopping = true;
+	renewal_free(daemon->renewal);
 	wiring_end(daemon);
 	if (daemon->singleton >= 0) /* not before our nodes are out of XenStore */
 		close(daemon->singleton);

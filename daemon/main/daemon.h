@@ -7,15 +7,30 @@
  * stop, and takes everything down in reverse order. Its only task of its own is to answer requests.
  */
 
+#include <stdbool.h>
+
 #include "base/config.h"
+#include "daemon/main/handover.h"
 
 struct daemon;
 
+/* What the daemon knows of its own program: by which it hands over to the one that is installed under that name. */
+struct daemon_program {
+	const char *path;
+	char **argv;
+	struct takeover takeover; /* what it was handed; no sockets: nothing */
+};
+
 /* Starts everything. Returns 0, or a negative errno after logging what failed and what to do about it;
  * -EBADMSG: the policy can't be read; -EINTR: asked to stop meanwhile. */
-int daemon_new(struct daemon **daemon, const struct config *config);
-/* Runs the event loop until SIGTERM or SIGINT. Returns 0 or a negative errno. */
+int daemon_new(struct daemon **daemon, const struct config *config, const struct daemon_program *program);
+/* Runs the event loop until SIGTERM or SIGINT, or until it is to hand over. Returns 0 or a negative errno. */
 int daemon_run(struct daemon *daemon);
+/* Whether it has ended to hand over. */
+bool daemon_hands_over(const struct daemon *daemon);
+/* Hands over to the next program, and doesn't return. If that can't be started, it returns a negative errno: nothing is left of this
+ * one, and daemon_free() must not be called. */
+int daemon_hand_over(struct daemon *daemon, const struct daemon_program *program);
 void daemon_free(struct daemon *daemon);
 
 #endif

@@ -12,6 +12,7 @@
  *   daemon.c    runs, stops
  *   reload.c    reads files again that may change while the daemon runs
  *   restore.c   starts over when the domain has another number
+ *   renewal.c   asks the program that is installed now whether it would take over; handover.c hands over to it
  */
 
 #include <stdbool.h>
@@ -25,11 +26,13 @@
 #include "daemon/relay/hop.h"
 #include "daemon/peers/peers.h"
 #include "daemon/local/session.h"
+#include "daemon/main/handover.h"
 #include "daemon/serve/requests.h"
 #include "daemon/serve/status.h"
 
 struct event;
 struct event_base;
+struct renewal;
 
 struct daemon {
 	struct self self;
@@ -46,8 +49,10 @@ struct daemon {
 	struct errands *errands;
 	struct memory_lives *memory_lives;
 	struct access *access;
+	struct known *known;
 	struct directory *directory;
 	struct domains *domains; /* in domain 0, else NULL */
+	struct names *names;
 	struct watches *watches;
 	struct queries *queries;
 	struct router *router;
@@ -60,6 +65,7 @@ struct daemon {
 	struct peers *peers;
 	struct local *local;
 	struct streams *streams;
+	struct topics *topics;
 	struct notify *notify;
 	struct status_sources sources;
 	struct request_context request_context;
@@ -70,6 +76,15 @@ struct daemon {
 	bool has_relay;
 	bool stopping;
 
+	/* handing over (handover.h, renewal.h) */
+	struct takeover takeover;
+	struct renewal *renewal;
+	struct session *renewal_asked_by; /* whose request waits for its answer, NULL: it has gone */
+	uint32_t renewal_request;
+	int gateway_socket; /* one more descriptor of the service manager's, for the next program; -1: none */
+	bool is_handing_over;
+	uint64_t renewals; /* so many daemons before this one have handed over, each to the next */
+
 	/* startup.c's, while starting */
 	int domid_error;
 	bool stop_asked;
@@ -77,14 +92,16 @@ struct daemon {
 	/* for a restore */
 	bool domid_watched, checking_domid, check_domid_again, leaf_lost;
 	unsigned restores_at_check;
+	uint64_t checked_since_ms;
+	struct event *retired_timer;
 	char own_leaf[PEERS_OWN_LEAF_SIZE];
 	bool failed;
 };
 
-/* restore.c: called by the watch on our own `domid`. */
+/* restore.c: from now on the ports of closed vchans are unbound once it is certain that they aren't from before a restore. */
+int restore_prepare(struct daemon *daemon);
+/* Called by the watch on our own `domid`. */
 void restore_on_domid_changed(void *userdata, const char *untrusted_path);
-/* Unbinds the ports of closed vchans, unless they are from before a restore. */
-void restore_on_port_retired(void *userdata);
 /* Returns false in domain 0, which is never migrated. */
 bool restore_on_own_leaf_gone(void *userdata);
 /* Before a stop: asks XenStore once more whether the domain was restored, so that it is certain that the event channels
@@ -95,8 +112,7 @@ void restore_before_stop(struct daemon *daemon);
 int wiring_start(struct daemon *daemon);
 void wiring_end(struct daemon *daemon);
 /* wiring_peers.c: its steps; each returns 0 or a negative errno. */
-int wiring_start_domains(struct daemon *daemon);
-int wiring_start_directory(struct daemon *daemon);
+int wiring_start_names(struct daemon *daemon);
 int wiring_start_watches(struct daemon *daemon);
 int wiring_start_peers(struct daemon *daemon);
 int wiring_start_hosts(struct daemon *daemon);
@@ -105,7 +121,14 @@ int wiring_start_via(struct daemon *daemon);
 int wiring_start_asks(struct daemon *daemon);
 int wiring_start_host_watches(struct daemon *daemon);
 int wiring_start_links(struct daemon *daemon);
+int wiring_start_directory(struct daemon *daemon);
 int wiring_start_router(struct daemon *daemon);
+
+/* daemon.c: has the program that is installed now asked whether it would take over, and hands over if so. Answers the request, if
+ * it returns 0. */
+int renewal_ask(void *userdata, struct session *session, uint32_t request);
+/* The session has gone, whose request it may be. */
+void renewal_forget(void *userdata, struct session *session);
 
 /* reload.c */
 /* Reads the policy and what is started on demand again. Each of them stays as it was if its files have a
@@ -114,6 +137,8 @@ int wiring_start_router(struct daemon *daemon);
 int reload_files(struct daemon *daemon);
 /* Returns what was wrong in the last reload; NULL: nothing. */
 const char *reload_error(const struct daemon *daemon);
+/* Lets other rules take effect. */
+void reload_apply_rules(struct daemon *daemon);
 /* Ends the channels that policy doesn't allow any more. */
 void reload_recheck_channels(struct daemon *daemon);
 /* Lets them go on, under this domain's new number, until names, which a restore has made unknown, are known again. */

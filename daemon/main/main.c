@@ -6,6 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
+
+#include <event2/event.h>
 
 #include "daemon/activation/activation_read.h"
 #include "base/config.h"
@@ -13,7 +16,10 @@
 #include "base/log.h"
 #include "base/notify.h"
 #include "base/privileges.h"
+#include "daemon/policy/host_policy.h"
 #include "daemon/policy/policy.h"
+#include "daemon/xen/store.h"
+#include "daemon/xen/vchan.h"
 
 enum {
 	EXIT_OK = 0,
@@ -21,6 +27,8 @@ enum {
 	EXIT_USAGE = 2,
 	EXIT_NO_XEN = 3, /* the unit doesn't restart the daemon after this one and EXIT_USAGE */
 };
+
+static const struct takeover no_takeover = {-1, -1, -1, -1, false};
 
 struct daemon_arguments {
 	const char *config;
@@ -30,6 +38,8 @@ struct daemon_arguments {
 	int ready_fd;
 	bool has_log_target;
 	enum log_target log_target;
+	bool check_takeover;
+	struct takeover takeover;
 };
 
 static void print_help(void)
@@ -41,6 +51,7 @@ static void print_help(void)
 	       "\n"
 	       "      --socket PATH    listen there, whatever the configuration says\n"
 	       "      --check-config   only check the configuration, the policy and what is started on demand\n"
+	       "      --check-takeover only check that, and whether it could take over from the daemon that runs\n"
 	       "      --may-start UNIT only tell by the exit status whether it may start this unit of systemd\n"
 	       "      --log-to TARGET  log to stderr, syslog or journal, whatever the configuration says\n"
 	       "      --ready-fd N     write a line to descriptor N, and close it, once it is ready\n"
@@ -59,6 +70,8 @@ static int parse_arguments(int argc, char **argv, struct daemon_arguments *argum
 		{"log-to", required_argument, NULL, 'l'},
 		{"ready-fd", required_argument, NULL, 'r'},
 		{"may-start", required_argument, NULL, 'm'},
+		{"check-takeover", no_argument, NULL, 'K'},
+		{"take-over", required_argument, NULL, 'T'},
 		{"help", no_argument, NULL, 'h'},
 		{"version", no_argument, NULL, 'V'},
 		{NULL, 0, NULL, 0},
@@ -82,12 +95,22 @@ static int parse_arguments(int argc, char **argv, struct daemon_arguments *argum
 				break;
 			fprintf(stderr, "xenmsgd: --log-to %s: must be stderr, syslog or journal\n", optarg);
 			return EXIT_USAGE;
-		case 'r':
+		case 'r': /* its number may be another descriptor's by now */
+			if (arguments->check_takeover || arguments->takeover.programs >= 0)
+				break;
 			if (notify_parse_fd(optarg, &arguments->ready_fd) == 0)
 				break;
 			fprintf(stderr,
 				"xenmsgd: --ready-fd %s: must be a descriptor that is open for writing\n",
 				optarg);
+			return EXIT_USAGE;
+		case 'K':
+			arguments->check_takeover = true;
+			break;
+		case 'T': /* not for people: a daemon that hands over says it */
+			if (takeover_parse(optarg, &arguments->takeover))
+				break;
+			fprintf(stderr, "xenmsgd: --take-over is for a daemon that hands over\n");
 			return EXIT_USAGE;
 		case 'm':
 			arguments->unit = optarg;
@@ -128,14 +151,56 @@ static int check_activation(const struct config *config)
 static int check_policy(const struct config *config)
 {
 	struct policy *policy = NULL;
+	struct host_policy *host = NULL;
 	char *error = NULL;
 	int r = policy_load(&policy, config->policy_dir, &error);
 
 	if (r < 0)
 		log_error("policy: %s", error ? error : strerror(-r));
+	if (r == 0) {
+		r = host_policy_load(&host, config->host_policy_dir, &error);
+		if (r < 0)
+			log_error("policy: %s", error ? error : strerror(-r));
+	}
 	free(error);
 	policy_free(policy);
+	host_policy_free(host);
 	return r < 0 ? EXIT_USAGE : EXIT_OK;
+}
+
+/* Checks whether this program could begin now: it can open Xen's devices and reach XenStore. */
+static int check_start(void)
+{
+	struct event_base *base = event_base_new();
+	struct vchan_host *host = NULL;
+	struct store *store = NULL;
+	const char *what = "memory";
+	int r = base ? vchan_host_new(&host, base, &what) : -ENOMEM;
+
+	if (r == 0) {
+		what = "XenStore";
+		r = store_new(&store, base);
+	}
+	if (r < 0)
+		log_error("can't open %s: %s", what, strerror(-r));
+	store_free(store);
+	vchan_host_free(host);
+	if (base)
+		event_base_free(base);
+	return r < 0 ? EXIT_NO_XEN : EXIT_OK;
+}
+
+static int check(const struct config *config, bool takeover)
+{
+	int r = check_policy(config);
+
+	if (r == EXIT_OK)
+		r = check_activation(config);
+	if (r == EXIT_OK && takeover)
+		r = check_start();
+	if (r == EXIT_OK && takeover)
+		printf("xenmsgd " PACKAGE_VERSION "\n");
+	return r;
 }
 
 static int load(struct config *config, const struct daemon_arguments *arguments)
@@ -156,9 +221,30 @@ static int load(struct config *config, const struct daemon_arguments *arguments)
 	return r;
 }
 
+/* Returns the arguments as a person or a service manager gave them, without those of a daemon that has handed over; they are the
+ * first. */
+static char **arguments_before(char **argv)
+{
+	size_t count = 0, at = 0, from = 1;
+	char **out;
+
+	while (argv[count])
+		count++;
+	if (count > 2 && !strcmp(argv[1], "--take-over"))
+		from = 3;
+	out = calloc(count + 1, sizeof(*out));
+	if (!out || !count)
+		return out;
+	out[at++] = argv[0];
+	for (size_t i = from; i < count; i++)
+		out[at++] = argv[i];
+	return out;
+}
+
 int main(int argc, char **argv)
 {
-	struct daemon_arguments arguments = {.ready_fd = -1};
+	struct daemon_arguments arguments = {.ready_fd = -1, .takeover = no_takeover};
+	struct daemon_program program = {0};
 	struct daemon *daemon = NULL;
 	struct config config;
 	int r = parse_arguments(argc, argv, &arguments);
@@ -175,10 +261,8 @@ int main(int argc, char **argv)
 		config_free(&config);
 		return r;
 	}
-	if (arguments.check_config) {
-		r = check_policy(&config);
-		if (r == EXIT_OK)
-			r = check_activation(&config);
+	if (arguments.check_config || arguments.check_takeover) {
+		r = check(&config, arguments.check_takeover);
 		config_free(&config);
 		return r;
 	}
@@ -186,11 +270,19 @@ int main(int argc, char **argv)
 	if (!arguments.has_log_target)
 		log_set_target(config.log_target, NULL);
 	config.ready_fd = arguments.ready_fd;
-	r = daemon_new(&daemon, &config);
+	program.argv = arguments_before(argv);
+	program.path = (const char *)getauxval(AT_EXECFN); /* not /proc/self/exe: an upgrade removes that */
+	program.takeover = arguments.takeover;
+	r = daemon_new(&daemon, &config, &program);
 	if (r == 0)
 		r = daemon_run(daemon);
+	if (r == 0 && daemon_hands_over(daemon)) {
+		daemon_hand_over(daemon, &program);
+		return EXIT_ERROR;
+	}
 	daemon_free(daemon);
 	config_free(&config);
+	free(program.argv);
 	if (r == -ENODEV)
 		return EXIT_NO_XEN;
 	if (r == -EBADMSG) /* the policy, or the sockets; what was wrong has been logged */

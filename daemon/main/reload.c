@@ -9,15 +9,16 @@
 #include "daemon/local/local.h"
 #include "daemon/local/stream.h"
 #include "daemon/local/streams.h"
-#include "daemon/peers/directory.h"
+#include "daemon/known/known.h"
 #include "daemon/policy/access.h"
 #include "daemon/serve/router.h"
+#include "daemon/topic/topics.h"
 
 /* What is done with the hop of each program, each stream, and each room where channels wait for a program. */
 struct visit {
 	void (*hop)(const struct visit *visit, struct hop *hop);
 	struct router *router;
-	uint32_t was; /* this domain, before it was restored */
+	uint32_t was, domid; /* this domain, before it was restored, and now */
 };
 
 static void visit_session(void *userdata, struct session *session)
@@ -41,6 +42,13 @@ static void visit_room(void *userdata, struct hop *room)
 	visit->hop(visit, room);
 }
 
+static void visit_topic(void *userdata, struct hop *hop)
+{
+	const struct visit *visit = userdata;
+
+	visit->hop(visit, hop);
+}
+
 static void visit_hops(struct daemon *daemon, struct visit *visit)
 {
 	visit->router = daemon->router;
@@ -48,6 +56,7 @@ static void visit_hops(struct daemon *daemon, struct visit *visit)
 	if (daemon->local) /* names may come before there are programs (startup_await_presence()) */
 		local_each(daemon->local, visit_session, visit);
 	streams_each(daemon->streams, visit_stream, visit);
+	topics_each_hop(daemon->topics, visit_topic, visit);
 }
 
 static void recheck(const struct visit *visit, struct hop *hop)
@@ -64,11 +73,19 @@ void reload_recheck_channels(struct daemon *daemon)
 static void restart(const struct visit *visit, struct hop *hop)
 {
 	router_restart_hop(visit->router, hop, visit->was);
+	hop_set_domid(hop, visit->domid);
 }
 
 void reload_restart_channels(struct daemon *daemon, uint32_t was)
 {
-	visit_hops(daemon, &(struct visit){.hop = restart, .was = was});
+	visit_hops(daemon, &(struct visit){.hop = restart, .was = was, .domid = daemon->self.domid});
+}
+
+void reload_apply_rules(struct daemon *daemon)
+{
+	reload_recheck_channels(daemon);
+	router_advertise(daemon->router);
+	known_tell(daemon->known, KNOWN_RULES, 0);
 }
 
 int reload_files(struct daemon *daemon)
@@ -77,11 +94,8 @@ int reload_files(struct daemon *daemon)
 
 	notify_reloading(daemon->notify);
 	r = access_reload(daemon->access);
-	if (r == 0) {
-		reload_recheck_channels(daemon);
-		router_advertise(daemon->router);
-		directory_refresh(daemon->directory);
-	}
+	if (r == 0)
+		reload_apply_rules(daemon);
 	r2 = activations_reload(daemon->activations);
 	notify_ready(daemon->notify);
 	return r < 0 ? r : r2;

@@ -12,35 +12,27 @@
 
 #include "daemon/main/daemon_internal.h"
 #include "daemon/hosts/hosts.h"
-#include "daemon/peers/directory.h"
+#include "daemon/link/directory.h"
+#include "daemon/policy/access.h"
+#include "daemon/peers/names.h"
 #include "daemon/link/link.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/timer.h"
 #include "daemon/peers/peers.h"
 #include "daemon/serve/router.h"
 #include "daemon/xen/store.h"
 #include "daemon/xen/vchan.h"
-#include "daemon/local/watches.h"
+#include "daemon/known/known.h"
 #include "wire/address.h"
 
 /* A daemon that stops waits no longer for XenStore to say that there was no restore. After one it was silent for up to 4 s. */
 #define STOP_ANSWER_MS 1000
 
-/* Leaves all peers, and tells their watches: on the old host, or by the old number, none can be reached any
- * more. */
-static void leave_peers(struct daemon *daemon)
-{
-	static const char *const none[] = {NULL};
-	struct peer_info info;
-
-	for (int64_t at = -1; peers_next(daemon->peers, at, &info); at = info.domid) {
-		if (!info.up)
-			continue;
-		watches_endpoints(daemon->watches, info.domid, none, 0);
-		watches_domain(daemon->watches, info.domid, false);
-	}
-	peers_stop(daemon->peers);
-}
+/* For so long a port has been out of use before XenStore is asked whether there was a restore. A save makes domain 0 unmap, and
+ * so ports retire, up to 0.2 s before it. If XenStore were asked then, its answer could lie here while the domain is saved. By
+ * the clocks that is seen, unless the host's was set back meanwhile; and the watch comes up to 0.5 s after the restore. */
+#define RETIRED_MS 1000
 
 /* Makes everything anew that Xen knew of us by the old number. Programs and their endpoints stay, and sessions that can
  * be resumed. */
@@ -52,10 +44,12 @@ static int begin_anew(struct daemon *daemon, uint32_t domid)
 	if (r < 0)
 		return r;
 	links_restart(daemon->links);
-	leave_peers(daemon);
+	peers_stop(daemon->peers);
 	self_renumber(&daemon->self, domid);
-	watches_restart(daemon->watches);
+	known_restart(daemon->known);
 	reload_restart_channels(daemon, was);
+	names_restart(daemon->names);
+	access_forget_host_domains(daemon->access);
 	directory_restart(daemon->directory);
 	hosts_learn_own_name(daemon->hosts, (struct frame_text){.data = NULL}); /* of the old host */
 	r = peers_start(daemon->peers);
@@ -94,7 +88,9 @@ static void conclude_domid(struct daemon *daemon, uint32_t domid)
 		else if (daemon->stopping)
 			vchan_host_note_certain(daemon->host, daemon->restores_at_check);
 		else
-			vchan_host_unbind_retired(daemon->host);
+			vchan_host_unbind_retired(
+				daemon->host,
+				daemon->self.domid == 0 ? UINT64_MAX : daemon->checked_since_ms - RETIRED_MS);
 		return;
 	}
 	if (daemon->stopping) /* a keeper gets what is left */
@@ -128,6 +124,7 @@ static void check_domid(struct daemon *daemon)
 		return;
 	daemon->checking_domid = true;
 	daemon->restores_at_check = vchan_host_restores(daemon->host);
+	daemon->checked_since_ms = clock_ms();
 	if (peers_own_leaf(daemon->peers, daemon->own_leaf))
 		r = store_read(daemon->store, daemon->own_leaf, on_own_leaf, daemon, NULL);
 	if (r == 0)
@@ -148,12 +145,29 @@ void restore_on_domid_changed(void *userdata, const char *untrusted_path)
 	check_domid(daemon);
 }
 
-void restore_on_port_retired(void *userdata)
+static void on_retired_timer(evutil_socket_t fd, short what, void *userdata)
 {
 	struct daemon *daemon = userdata;
 
 	if (!daemon->stopping)
 		check_domid(daemon);
+}
+
+static void on_port_retired(void *userdata)
+{
+	struct daemon *daemon = userdata;
+
+	if (daemon->self.domid == 0) /* never saved */
+		on_retired_timer(-1, 0, daemon);
+	else if (daemon->retired_timer)
+		timer_start(daemon->retired_timer, RETIRED_MS);
+}
+
+int restore_prepare(struct daemon *daemon)
+{
+	daemon->retired_timer = evtimer_new(daemon->base, on_retired_timer, daemon);
+	vchan_host_set_retired(daemon->host, on_port_retired, daemon);
+	return daemon->retired_timer ? 0 : -ENOMEM;
 }
 
 bool restore_on_own_leaf_gone(void *userdata)

@@ -104,8 +104,13 @@ static void explain_device(const char *device, int error)
  * of XenStore, so that a restart by hand works too. */
 static int be_the_only_one(struct daemon *daemon)
 {
-	struct event *timer = evtimer_new(daemon->base, on_no_answer, daemon);
-	int r = timer ? singleton_claim(SINGLETON_DIRECTORY, &daemon->singleton) : -ENOMEM;
+	struct event *timer;
+	int r;
+
+	if (daemon->singleton >= 0) /* the daemon before has handed over the lock */
+		return 0;
+	timer = evtimer_new(daemon->base, on_no_answer, daemon);
+	r = timer ? singleton_claim(SINGLETON_DIRECTORY, &daemon->singleton) : -ENOMEM;
 
 	if (r == -EBUSY)
 		log_info("another xenmsgd runs in this domain: waiting %d s for its end",
@@ -142,11 +147,17 @@ int startup_xen(struct daemon *daemon)
 		explain_device(what, r);
 		return r == -ENOMEM ? r : -ENODEV;
 	}
-	vchan_host_set_retired(daemon->host, restore_on_port_retired, daemon);
-	r = be_the_only_one(daemon);
+	r = restore_prepare(daemon);
+	if (r == 0)
+		r = be_the_only_one(daemon);
 	if (r < 0)
 		return r;
 	r = store_new(&daemon->store, daemon->base);
+	if (r < 0 && getenv("XENSTORED_PATH")) {
+		log_error("can't connect to XenStore at %s, which XENSTORED_PATH names: %s",
+			  getenv("XENSTORED_PATH"), strerror(-r));
+		return -ENODEV;
+	}
 	if (r < 0) {
 		log_error(
 			"can't connect to XenStore: %s; in domain 0 start xenstored (" ADVICE_START("xenstored") "), in a guest there "

@@ -3,8 +3,10 @@
 /* Makes the modules, gives each the ones below that it needs, and connects their callbacks. */
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "daemon/activation/activation.h"
 #include "daemon/policy/access.h"
@@ -15,15 +17,18 @@
 #include "wire/doorbell.h"
 #include "daemon/main/daemon_internal.h"
 #include "base/descriptors.h"
-#include "daemon/peers/directory.h"
-#include "daemon/peers/domains.h"
+#include "daemon/link/directory.h"
+#include "daemon/known/known.h"
 #include "daemon/hosts/hosts.h"
 #include "daemon/link/link.h"
 #include "daemon/link/via.h"
 #include "daemon/link/asks.h"
 #include "daemon/local/local.h"
 #include "base/log.h"
+#include "base/timer.h"
 #include "base/notify.h"
+#include "daemon/peers/domains.h"
+#include "daemon/peers/names.h"
 #include "daemon/peers/peers.h"
 #include "daemon/serve/queries.h"
 #include "base/privileges.h"
@@ -32,6 +37,7 @@
 #include "daemon/main/startup.h"
 #include "daemon/xen/store.h"
 #include "daemon/local/streams.h"
+#include "daemon/topic/topics.h"
 #include "daemon/xen/vchan.h"
 #include "daemon/local/host_watches.h"
 #include "daemon/local/watches.h"
@@ -104,21 +110,20 @@ static int start_relay(struct daemon *daemon)
 
 /* --- policy ----------------------------------------------------------------------------------- */
 
-static const char *domain_names(void *userdata, uint32_t domid, const char **name, const char **uuid)
+static int start_known(struct daemon *daemon)
 {
-	struct daemon *daemon = userdata;
-
-	*name = directory_name(daemon->directory, domid);
-	*uuid = directory_uuid(daemon->directory, domid);
-	return directory_knows(daemon->directory, domid) ? NULL
-							 : directory_why_unknown(daemon->directory, domid);
+	daemon->known = known_new(&daemon->self);
+	return daemon->known ? 0 : -ENOMEM;
 }
 
 /* Returns -EBADMSG for a bad policy, which a restart doesn't mend. */
 static int start_access(struct daemon *daemon)
 {
-	int r = access_new(&daemon->access, &daemon->self, daemon->config.policy_dir, domain_names, daemon);
+	const struct config *config = &daemon->config;
+	int r = access_new(&daemon->access, &daemon->self, config->policy_dir, daemon->known);
 
+	if (r == 0)
+		r = access_set_host(daemon->access, config->host_policy_dir, config->host_policy);
 	return r < 0 && r != -ENOMEM ? -EBADMSG : r;
 }
 
@@ -165,7 +170,12 @@ static int read_activations(struct daemon *daemon)
 
 static int take_sockets(struct daemon *daemon)
 {
-	return handed_over_take(&daemon->sockets);
+	int r = handover_take(daemon);
+
+	/* The part that serves it keeps it to itself. */
+	if (r == 0 && daemon->sockets.gateway >= 0)
+		daemon->gateway_socket = fcntl(daemon->sockets.gateway, F_DUPFD_CLOEXEC, 3);
+	return r;
 }
 
 static int start_local(struct daemon *daemon)
@@ -209,7 +219,7 @@ static int start_queries(struct daemon *daemon)
 	daemon->sources = (struct status_sources){
 		.config = &daemon->config,
 		.self = &daemon->self,
-		.directory = daemon->directory,
+		.known = daemon->known,
 		.started_ms = daemon->started_ms,
 		.access = daemon->access,
 		.activations = daemon->activations,
@@ -244,7 +254,7 @@ static int start_request_context(struct daemon *daemon)
 		.self = &daemon->self,
 		.access = daemon->access,
 		.asks = daemon->asks,
-		.directory = daemon->directory,
+		.known = daemon->known,
 		.host_watches = daemon->host_watches,
 		.hosts = daemon->hosts,
 		.links = daemon->links,
@@ -253,10 +263,13 @@ static int start_request_context(struct daemon *daemon)
 		.queries = daemon->queries,
 		.router = daemon->router,
 		.streams = daemon->streams,
+		.topics = daemon->topics,
 		.via = daemon->via,
 		.watches = daemon->watches,
 		.administrators = daemon->administrators,
 		.reload = reload,
+		.renew = renewal_ask,
+		.renew_forget = renewal_forget,
 		.userdata = daemon,
 	};
 	return 0;
@@ -303,9 +316,9 @@ int wiring_start(struct daemon *daemon)
 		take_sockets,
 		startup_xen,
 		start_relay,
+		start_known,
 		start_access,
-		wiring_start_domains,
-		wiring_start_directory,
+		wiring_start_names,
 		wiring_start_watches,
 		wiring_start_peers,
 		wiring_start_hosts,
@@ -313,6 +326,7 @@ int wiring_start(struct daemon *daemon)
 		wiring_start_asks,
 		wiring_start_host_watches,
 		wiring_start_links,
+		wiring_start_directory,
 		wiring_start_router,
 		start_activations,
 		startup_await_presence,
@@ -322,6 +336,7 @@ int wiring_start(struct daemon *daemon)
 		start_notify,
 		follow_own_domid,
 		read_activations,
+		handover_read,
 		become_user,
 	};
 	/* clang-format on */
@@ -336,26 +351,29 @@ void wiring_end(struct daemon *daemon)
 {
 	activations_stop(daemon->activations); /* whose programs go now */
 	handed_over_close(&daemon->sockets);
+	if (daemon->gateway_socket >= 0)
+		close(daemon->gateway_socket);
 	notify_free(daemon->notify);
 	local_free(daemon->local); /* its sessions cancel what they have asked for */
 	queries_free(daemon->queries);
 	router_free(daemon->router);
+	topics_free(daemon->topics);
 	activations_free(daemon->activations);
 	streams_free(daemon->streams);
 	via_free(daemon->via);
 	host_watches_free(daemon->host_watches);
+	directory_free(daemon->directory);
 	asks_free(daemon->asks);
 	daemon->asks = NULL;
 	links_free(daemon->links);
-	if (daemon->quota)
-		quota_name_hosts(daemon->quota, NULL, NULL);
 	log_name_hosts(NULL, NULL);
 	hosts_free(daemon->hosts);
 	peers_free(daemon->peers);
 	watches_free(daemon->watches);
-	directory_free(daemon->directory);
+	names_free(daemon->names);
 	domains_free(daemon->domains);
 	access_free(daemon->access);
+	known_free(daemon->known);
 	if (daemon->has_relay)
 		relay_cleanup(&daemon->relay);
 	errands_free(daemon->errands);
@@ -364,4 +382,5 @@ void wiring_end(struct daemon *daemon)
 	quota_free(daemon->quota);
 	store_free(daemon->store);
 	vchan_host_free(daemon->host);
+	free_event(daemon->retired_timer);
 }

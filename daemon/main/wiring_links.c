@@ -10,21 +10,27 @@
 #include "daemon/link/vchan_transport.h"
 #include "daemon/link/via.h"
 #include "daemon/link/asks.h"
+#include "daemon/link/directory.h"
+#include "daemon/policy/access.h"
 #include "daemon/relay/channel.h"
+#include "daemon/serve/report.h"
 #include "daemon/serve/router.h"
 #include "daemon/local/streams.h"
+#include "daemon/topic/topics.h"
 #include "daemon/xen/vchan.h"
 #include "daemon/local/host_watches.h"
-#include "daemon/local/watches.h"
+
+#define NAMES_BELIEVED_MS 60000
 
 /* --- channels and links ----------------------------------------------------------------------- */
 
-static void open_from_peer(void *userdata, struct channel *channel, const struct frame_open *open)
+static void open_from_peer(void *userdata, struct peer_id peer, struct channel *channel,
+			   const struct frame_open *open)
 {
 	struct daemon *daemon = userdata;
 
-	if (via_is_relayed(open) || number_is_host(channel->identity.domid))
-		via_open(daemon->via, channel, open);
+	if (via_is_relayed(open) || peer_is_host(peer))
+		via_open(daemon->via, peer, channel, open);
 	else
 		router_open_endpoint(daemon->router, channel, open->name);
 }
@@ -42,7 +48,7 @@ int wiring_start_via(struct daemon *daemon)
 		.self = &daemon->self,
 		.relay = &daemon->relay,
 		.access = daemon->access,
-		.directory = daemon->directory,
+		.known = daemon->known,
 		.hosts = daemon->hosts,
 	};
 
@@ -60,17 +66,49 @@ static const char *next_endpoint(void *userdata, const char *after, uint32_t *ki
 	return endpoint ? endpoint->name : NULL;
 }
 
+/* Begins to say, in a guest, how this daemon is. */
+static int begin_status(void *userdata, const struct frame_identity *from, void **made)
+{
+	struct daemon *daemon = userdata;
+	const struct report_question question = {
+		.kind = REPORT_STATUS,
+		.domid = -1,
+		.viewer = {.uid = from->uid,
+			   .is_host = true,
+			   .sees_all = daemon->config.host_sight == CONFIG_SIGHT_FULL},
+	};
+
+	if (daemon->config.host_sight == CONFIG_SIGHT_NONE)
+		return -EACCES;
+	*made = report_new(&question);
+	return *made ? 0 : -ENOMEM;
+}
+
+static int make_more_status(void *userdata, void *made, struct evbuffer *text, uint64_t *units)
+{
+	struct daemon *daemon = userdata;
+
+	return report_more(made, &daemon->sources, text, units);
+}
+
+static void end_status(void *made)
+{
+	report_free(made);
+}
+
 int wiring_start_asks(struct daemon *daemon)
 {
+	static const struct asks_maker maker = {begin_status, make_more_status, end_status};
 	const struct asks_collaborators collaborators = {
 		.self = &daemon->self,
 		.relay = &daemon->relay,
 		.access = daemon->access,
-		.directory = daemon->directory,
+		.known = daemon->known,
 		.hosts = daemon->hosts,
 		.peers = daemon->peers,
 		.answer_ms = daemon->config.dead_after_ms,
 		.resume_for_ms = daemon->config.resume_for_ms,
+		.maker = &maker,
 	};
 
 	return asks_new(&daemon->asks, &collaborators, daemon->config.relay, next_endpoint, daemon);
@@ -82,32 +120,50 @@ int wiring_start_host_watches(struct daemon *daemon)
 	return daemon->host_watches ? 0 : -ENOMEM;
 }
 
-static int peer_asked(void *userdata, uint32_t domid, uint8_t type, const uint8_t *payload, uint32_t length)
+static int zero_names(void *userdata, const uint8_t *payload, uint32_t length)
 {
 	struct daemon *daemon = userdata;
 
-	return asks_take(daemon->asks, domid, type, payload, length);
+	return directory_take(daemon->directory, payload, length);
 }
 
-static void session_ended(void *userdata, uint32_t domid, int error)
+static int zero_policy(void *userdata, const uint8_t *payload, uint32_t length)
 {
 	struct daemon *daemon = userdata;
+	int r = access_take_host(daemon->access, payload, length);
 
-	asks_session_ended(daemon->asks, domid, error);
+	if (r > 0)
+		reload_apply_rules(daemon);
+	return r < 0 ? r : 0;
 }
 
-static void peer_unlinkable(void *userdata, uint32_t domid, struct hop *hop)
+static uint32_t host_policy_flag(const struct daemon *daemon)
 {
-	struct daemon *daemon = userdata;
-
-	via_lead_waiting(daemon->via, domid, hop);
+	if (daemon->self.domid == 0)
+		return 0;
+	return daemon->config.host_policy == CONFIG_HOST_POLICY_IGNORE ? HELLO_IGNORES : HELLO_OBEYS;
 }
 
-static void peer_away(void *userdata, uint32_t domid, bool away)
+static int peer_asked(void *userdata, struct peer_id peer, uint8_t type, const uint8_t *payload,
+		      uint32_t length)
 {
 	struct daemon *daemon = userdata;
 
-	watches_away(daemon->watches, domid, away);
+	return asks_take(daemon->asks, peer, type, payload, length);
+}
+
+static void session_ended(void *userdata, struct peer_id peer, int error)
+{
+	struct daemon *daemon = userdata;
+
+	asks_session_ended(daemon->asks, peer, error);
+}
+
+static void peer_unlinkable(void *userdata, struct peer_id peer, struct hop *hop)
+{
+	struct daemon *daemon = userdata;
+
+	via_lead_waiting(daemon->via, peer, hop);
 }
 
 static void peer_renumbered(void *userdata, uint32_t from, uint32_t to)
@@ -118,7 +174,8 @@ static void peer_renumbered(void *userdata, uint32_t from, uint32_t to)
 	asks_renumber(daemon->asks, from, to);
 }
 
-static bool peer_resumed(void *userdata, uint32_t from, uint32_t to, struct hop *hop, uint32_t *at)
+static bool peer_resumed(void *userdata, struct peer_id from, struct peer_id to, struct hop *hop,
+			 uint32_t *at)
 {
 	struct daemon *daemon = userdata;
 
@@ -132,11 +189,11 @@ static int source_moved(void *userdata, struct channel *channel, uint32_t to)
 	return router_source_moved(daemon->router, channel, to);
 }
 
-static void ping_through_us(void *userdata, uint32_t domid, const struct frame_ping_relayed *ping)
+static void ping_through_us(void *userdata, struct peer_id peer, const struct frame_ping_relayed *ping)
 {
 	struct daemon *daemon = userdata;
 
-	via_take_ping(daemon->via, domid, ping);
+	via_take_ping(daemon->via, peer, ping);
 }
 
 int wiring_start_links(struct daemon *daemon)
@@ -144,9 +201,10 @@ int wiring_start_links(struct daemon *daemon)
 	struct links_callbacks callbacks = {
 		.open = open_from_peer,
 		.unlinkable = peer_unlinkable,
-		.away = peer_away,
 		.renumbered = peer_renumbered,
 		.resumed = peer_resumed,
+		.names = zero_names,
+		.policy = host_policy_flag(daemon) == HELLO_OBEYS ? zero_policy : NULL,
 		.asked = peer_asked,
 		.source = source_moved,
 		.ended = session_ended,
@@ -161,23 +219,63 @@ int wiring_start_links(struct daemon *daemon)
 		.idle_close_ms = config->idle_close_ms,
 		.resume_for_ms = config->resume_for_ms,
 		.channels_max = CHANNEL_NUMBERS / 2, /* the accounts limit how many there are */
+		.known = daemon->known,
 		.relays = config->relay,
 		.hosts = daemon->hosts,
 		.maker = &daemon->maker,
 		.ring_size = config->ring_size,
 		.max_ring_size = config->max_ring_size,
 		.min_ring_size = config->min_ring_size,
+		.host_policy = host_policy_flag(daemon),
 	};
 	int r;
 
 	daemon->maker = vchan_transport_maker(daemon->host);
-	r = links_new(&daemon->links, &daemon->relay, daemon->peers, daemon->directory, &options, &callbacks,
-		      daemon);
+	r = links_new(&daemon->links, &daemon->relay, daemon->peers, &options, &callbacks, daemon);
 	if (r == 0)
 		via_set_links(daemon->via, daemon->links);
 	if (r == 0)
 		asks_set_links(daemon->asks, daemon->links);
 	return r;
+}
+
+/* --- names for guests ------------------------------------------------------------------------- */
+
+/* Returns whether domain 0 may see us. With a private presence only the domains in `peers` do. */
+static bool domain_0_may_see_us(const struct daemon *daemon)
+{
+	const struct config *config = &daemon->config;
+
+	for (unsigned i = 0; config->presence_private && i < config->peer_count; i++)
+		if (config->peers[i] == 0)
+			return true;
+	return !config->presence_private;
+}
+
+/* Rules about names may decide differently now. */
+static void names_have_changed(void *userdata)
+{
+	struct daemon *daemon = userdata;
+
+	if (access_needs_names(daemon->access))
+		reload_recheck_channels(daemon);
+}
+
+int wiring_start_directory(struct daemon *daemon)
+{
+	const struct directory_options options = {
+		.self = &daemon->self,
+		.known = daemon->known,
+		.peers = daemon->peers,
+		.links = daemon->links,
+		.access = daemon->access,
+		.relays = daemon->config.relay,
+		.is_hidden = !domain_0_may_see_us(daemon),
+		.believed_ms = NAMES_BELIEVED_MS,
+		.kept_ms = daemon->config.resume_for_ms,
+	};
+
+	return directory_new(&daemon->directory, daemon->base, &options, names_have_changed, daemon);
 }
 
 /* --- endpoints here --------------------------------------------------------------------------- */
@@ -190,21 +288,40 @@ static int route_stream(void *userdata, struct channel *channel, const struct fr
 	return 0;
 }
 
+static void route_subscription(void *userdata, struct channel *channel, struct frame_text address)
+{
+	struct daemon *daemon = userdata;
+
+	router_open_address(daemon->router, channel, address);
+}
+
 int wiring_start_router(struct daemon *daemon)
 {
+	const struct topics_collaborators topics = {
+		.self = &daemon->self,
+		.relay = &daemon->relay,
+		.known = daemon->known,
+		.open = route_subscription,
+		.userdata = daemon,
+	};
 	struct router_collaborators collaborators = {
 		.self = &daemon->self,
 		.turns = &daemon->relay.turns,
 		.access = daemon->access,
-		.directory = daemon->directory,
+		.known = daemon->known,
 		.peers = daemon->peers,
 		.hosts = daemon->hosts,
 		.links = daemon->links,
 		.via = daemon->via,
-		.asks = daemon->asks,
-		.watches = daemon->watches,
 	};
 
+	if (topics_new(&daemon->topics, &topics) < 0)
+		return -ENOMEM;
+	collaborators.topics = daemon->topics;
 	collaborators.streams = daemon->streams = streams_new(&daemon->relay, route_stream, daemon);
-	return daemon->streams ? router_new(&daemon->router, &collaborators) : -ENOMEM;
+	if (!daemon->streams || router_new(&daemon->router, &collaborators) < 0)
+		return -ENOMEM;
+	daemon->relay.pass_on = router_pass_on;
+	daemon->relay.pass_on_userdata = daemon->router;
+	return 0;
 }

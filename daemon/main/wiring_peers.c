@@ -7,8 +7,10 @@
 
 #include "daemon/policy/access.h"
 #include "daemon/main/daemon_internal.h"
-#include "daemon/peers/directory.h"
+#include "daemon/link/directory.h"
+#include "daemon/known/known.h"
 #include "daemon/peers/domains.h"
+#include "daemon/peers/names.h"
 #include "daemon/hosts/hosts.h"
 #include "daemon/link/link.h"
 #include "daemon/link/shared_transport.h"
@@ -16,107 +18,20 @@
 #include "daemon/link/asks.h"
 #include "base/log.h"
 #include "daemon/peers/peers.h"
-#include "daemon/serve/queries.h"
 #include "base/quota.h"
 #include "daemon/xen/vchan.h"
 #include "daemon/serve/viewer.h"
 #include "daemon/local/watches.h"
 
-#define NAMES_BELIEVED_MS 60000
+/* --- domains and their names ------------------------------------------------------------------ */
 
-/* --- names of domains ------------------------------------------------------------------------- */
-
-static int directory_send(void *userdata, uint32_t guest, const void *payload, uint32_t length)
+int wiring_start_names(struct daemon *daemon)
 {
-	struct daemon *daemon = userdata;
+	int r = daemon->self.domid == 0 ? domains_new(&daemon->domains, daemon->store, daemon->known) : 0;
 
-	return links_send(daemon->links, guest, FRAME_DIRECTORY, payload, length);
-}
-
-static bool directory_tells(void *userdata, uint32_t guest, bool up)
-{
-	struct daemon *daemon = userdata;
-
-	return daemon->peers && peers_tell(daemon->peers, guest, up);
-}
-
-static void directory_told(void *userdata, bool told)
-{
-	struct daemon *daemon = userdata;
-
-	if (daemon->peers && !daemon->stopping)
-		peers_told(daemon->peers, told);
-}
-
-static void leaves_changed(void *userdata, uint32_t domid, unsigned leaves)
-{
-	struct daemon *daemon = userdata;
-
-	peers_changed(daemon->peers, &(struct peers_change){.domid = domid, .leaves = leaves});
-}
-
-static bool leads_on(void *userdata, uint32_t guest, uint32_t domid)
-{
-	struct daemon *daemon = userdata;
-	const struct frame_identity from = {.domid = guest};
-
-	return daemon->links && daemon->config.relay && peers_can_be_told(daemon->peers, guest) &&
-	       links_had_session(daemon->links, domid) &&
-	       access_still_relayed(daemon->access, &from, domid) == 0;
-}
-
-static void want_domain_0(void *userdata)
-{
-	struct daemon *daemon = userdata;
-	int error;
-
-	links_want(daemon->links, 0, NULL, &error); /* the directory retries if this fails */
-}
-
-/* Tells watches the new name, and advertises anew to the domain: what it may see depends on its name. */
-static void domain_changed(void *userdata, uint32_t domid, const char *old_name, const char *name)
-{
-	struct daemon *daemon = userdata;
-
-	watches_renamed(daemon->watches, domid, name);
-	if (daemon->links)
-		links_note_name(daemon->links, domid);
-	asks_changed(daemon->asks);
-	peers_advertise_to(daemon->peers, domid);
-}
-
-static void directory_flush(void *userdata, bool changed)
-{
-	struct daemon *daemon = userdata;
-
-	if (changed && access_needs_names(daemon->access))
-		reload_recheck_channels(daemon);
-}
-
-int wiring_start_domains(struct daemon *daemon)
-{
-	return daemon->self.domid == 0 ? domains_new(&daemon->domains, daemon->store) : 0;
-}
-
-int wiring_start_directory(struct daemon *daemon)
-{
-	static const struct directory_callbacks callbacks = {
-		.send = directory_send,
-		.tells = directory_tells,
-		.leads_on = leads_on,
-		.told = directory_told,
-		.leaves_changed = leaves_changed,
-		.want_link = want_domain_0,
-		.changed = domain_changed,
-		.flush = directory_flush,
-	};
-	const struct directory_options options = {.self = &daemon->self,
-						  .access = daemon->access,
-						  .domains = daemon->domains,
-						  .believed_ms = NAMES_BELIEVED_MS,
-						  .kept_ms = daemon->config.resume_for_ms};
-
-	return directory_new(&daemon->directory, daemon->base, daemon->store, &options, &callbacks, daemon);
+	return r < 0 ? r
+		     : names_new(&daemon->names, daemon->store, &daemon->self, daemon->known,
+				 daemon->domains);
 }
 
 /* --- who watches ------------------------------------------------------------------------------ */
@@ -134,74 +49,35 @@ static bool may_learn_of(void *userdata, const struct session *session, const ch
 
 int wiring_start_watches(struct daemon *daemon)
 {
-	daemon->watches =
-		watches_new(&daemon->relay.turns, &daemon->self, daemon->directory, may_learn_of, daemon);
+	daemon->watches = watches_new(&daemon->relay.turns, daemon->known, may_learn_of, daemon);
 	if (!daemon->watches)
 		return -ENOMEM;
-	watches_domain(daemon->watches, daemon->self.domid, true);
+	known_set_up(daemon->known, daemon->self.domid, true);
 	return 0;
 }
 
 /* --- other domains ---------------------------------------------------------------------------- */
-
-/* Returns whether domain 0 may see us. With a private presence only the domains in `peers` do. */
-static bool domain_0_may_see_us(const struct daemon *daemon)
-{
-	const struct config *config = &daemon->config;
-
-	for (unsigned i = 0; config->presence_private && i < config->peer_count; i++)
-		if (config->peers[i] == 0)
-			return true;
-	return !config->presence_private;
-}
-
-static void peer_presence(void *userdata, uint32_t domid, bool up)
-{
-	struct daemon *daemon = userdata;
-
-	log_limited(LOG_PRESENCE, LOG_BY_DOMAIN(domid), LOG_LEVEL_INFO, "domain %u: its daemon is %s", domid,
-		    up ? "there" : "gone");
-	watches_domain(daemon->watches, domid, up);
-	asks_changed(daemon->asks);
-	if (domid == 0)
-		directory_presence(daemon->directory, up && domain_0_may_see_us(daemon));
-}
-
-static void peer_forgotten(void *userdata, uint32_t domid)
-{
-	struct daemon *daemon = userdata;
-
-	watches_domain(daemon->watches, domid, false);
-	asks_changed(daemon->asks);
-}
-
-static void peer_endpoints(void *userdata, uint32_t domid, const char *const *names, unsigned count)
-{
-	struct daemon *daemon = userdata;
-
-	watches_endpoints(daemon->watches, domid, names, count);
-}
 
 static void peer_connected(void *userdata, uint32_t domid, struct vchan *vchan)
 {
 	struct daemon *daemon = userdata;
 	struct link_transport transport = vchan_transport(vchan);
 
-	links_connected(daemon->links, domid, &transport);
+	links_connected(daemon->links, peer_domain(domid), &transport);
 }
 
 static void peer_failed(void *userdata, uint32_t domid, int error, const char *reason)
 {
 	struct daemon *daemon = userdata;
 
-	links_failed(daemon->links, domid, error, reason);
+	links_failed(daemon->links, peer_domain(domid), error, reason);
 }
 
 static void peer_lost(void *userdata, uint32_t domid, bool replaced, const char *reason)
 {
 	struct daemon *daemon = userdata;
 
-	links_lost(daemon->links, domid, replaced, reason);
+	links_lost(daemon->links, peer_domain(domid), replaced, reason);
 }
 
 static void peer_saved(void *userdata, uint32_t domid)
@@ -216,15 +92,6 @@ static uint32_t least_ring(void *userdata, uint32_t domid)
 	const struct daemon *daemon = userdata;
 
 	return daemon->links ? links_least_ring(daemon->links, domid) : 0;
-}
-
-static void all_peers_known(void *userdata)
-{
-	struct daemon *daemon = userdata;
-
-	if (daemon->queries)
-		queries_try_again(daemon->queries);
-	asks_changed(daemon->asks);
 }
 
 static bool all_peers_watched(void *userdata)
@@ -244,22 +111,19 @@ static void tell_guest(void *userdata, uint32_t guest, const struct peers_change
 int wiring_start_peers(struct daemon *daemon)
 {
 	static const struct peers_callbacks callbacks = {
-		.presence = peer_presence,
-		.forgotten = peer_forgotten,
-		.endpoints = peer_endpoints,
 		.connected = peer_connected,
 		.failed = peer_failed,
 		.lost = peer_lost,
 		.own_leaf_gone = restore_on_own_leaf_gone,
 		.saved = peer_saved,
 		.least_ring = least_ring,
-		.all_known = all_peers_known,
 		.all_watched = all_peers_watched,
 		.tell = tell_guest,
 	};
 	const struct config *config = &daemon->config;
 	const struct peers_options options = {
 		.self = &daemon->self,
+		.known = daemon->known,
 		.access = daemon->access,
 		.ring_size = config->ring_size,
 		.min_ring_size = config->min_ring_size,
@@ -293,30 +157,30 @@ static void host_connected(void *userdata, uint32_t number, struct conversation_
 				     hosts_is_lower(daemon->hosts, number));
 
 	if (r < 0)
-		links_failed(daemon->links, number, -EHOSTUNREACH, strerror(-r));
+		links_failed(daemon->links, peer_host(number), -EHOSTUNREACH, strerror(-r));
 	else
-		links_connected(daemon->links, number, &transport);
+		links_connected(daemon->links, peer_host(number), &transport);
 }
 
 static void host_failed(void *userdata, uint32_t number, int error, const char *reason)
 {
 	struct daemon *daemon = userdata;
 
-	links_failed(daemon->links, number, error, reason);
+	links_failed(daemon->links, peer_host(number), error, reason);
 }
 
 static unsigned host_gone(void *userdata, uint32_t number)
 {
 	struct daemon *daemon = userdata;
 
-	return asks_host_gone(daemon->asks, number);
+	return asks_host_gone(daemon->asks, peer_host(number));
 }
 
 static void host_replaced(void *userdata, uint32_t number)
 {
 	struct daemon *daemon = userdata;
 
-	links_lost(daemon->links, number, true, "another daemon runs there now");
+	links_lost(daemon->links, peer_host(number), true, "another daemon runs there now");
 }
 
 static const char *name_of_host(const void *userdata, uint32_t number)
@@ -351,7 +215,6 @@ int wiring_start_hosts(struct daemon *daemon)
 	r = hosts_new(&daemon->hosts, &daemon->relay, &options, &callbacks, daemon);
 	if (r < 0)
 		return r;
-	quota_name_hosts(daemon->quota, name_of_host, daemon->hosts);
 	log_name_hosts(name_of_host, daemon->hosts);
 	return 0;
 }

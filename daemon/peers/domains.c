@@ -5,9 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <utlist.h>
-
 #include "base/log.h"
+#include "daemon/known/known.h"
 #include "daemon/xen/store.h"
 #include "wire/address.h"
 
@@ -15,26 +14,14 @@ struct domains {
 	struct store *store;
 	struct store_watch *introduced, *released;
 	struct store_request *listing;
-	bool again;  /* list them once more after that */
-	bool listed; /* at least once */
-	struct domains_follower *followers;
-	bool there[DOMID_MAX + 1];
-	bool missed[DOMID_MAX + 1]; /* not in the list that is being gone through */
+	bool again; /* list them once more after that */
+	struct known *known;
+	uint64_t lists;
 };
-
-static void tell(struct domains *domains, uint32_t domid, bool there)
-{
-	struct domains_follower *follower;
-
-	domains->there[domid] = there;
-	DL_FOREACH(domains->followers, follower)
-		(there ? follower->there : follower->gone)(follower->userdata, domid);
-}
 
 static void on_listed(void *userdata, int error, char *const *untrusted_names, unsigned count)
 {
 	struct domains *domains = userdata;
-	struct domains_follower *follower;
 	uint32_t domid;
 
 	if (domains->again) {
@@ -46,20 +33,11 @@ static void on_listed(void *userdata, int error, char *const *untrusted_names, u
 			    strerror(-error));
 		return;
 	}
-	memcpy(domains->missed, domains->there, sizeof(domains->missed));
-	for (unsigned i = 0; i < count; i++) {
-		if (!domid_parse(untrusted_names[i], strlen(untrusted_names[i]), &domid))
-			continue;
-		domains->missed[domid] = false;
-		tell(domains, domid, true);
-	}
-	for (domid = 0; domid <= DOMID_MAX; domid++)
-		if (domains->missed[domid])
-			tell(domains, domid, false);
-	domains->listed = true;
-	DL_FOREACH(domains->followers, follower)
-		if (follower->listed)
-			follower->listed(follower->userdata);
+	domains->lists++;
+	for (unsigned i = 0; i < count; i++)
+		if (domid_parse(untrusted_names[i], strlen(untrusted_names[i]), &domid))
+			known_set_exists(domains->known, domid, domains->lists);
+	known_end_list(domains->known, domains->lists);
 }
 
 void domains_list(struct domains *domains)
@@ -77,7 +55,7 @@ void domains_list(struct domains *domains)
 
 bool domains_are_listed(const struct domains *domains)
 {
-	return domains->listed && !domains->listing;
+	return domains->lists && !domains->listing;
 }
 
 static void on_changed(void *userdata, const char *untrusted_path)
@@ -93,7 +71,7 @@ static void on_watched(void *userdata, int error, const char *value, size_t size
 			    strerror(-error));
 }
 
-int domains_new(struct domains **out, struct store *store)
+int domains_new(struct domains **out, struct store *store, struct known *known)
 {
 	struct domains *domains = calloc(1, sizeof(*domains));
 	int r;
@@ -101,6 +79,7 @@ int domains_new(struct domains **out, struct store *store)
 	if (!domains)
 		return -ENOMEM;
 	domains->store = store;
+	domains->known = known;
 	r = store_watch(store, "@introduceDomain", on_changed, domains, on_watched, &domains->introduced);
 	if (r == 0)
 		r = store_watch(store, "@releaseDomain", on_changed, domains, on_watched, &domains->released);
@@ -120,22 +99,4 @@ void domains_free(struct domains *domains)
 	store_unwatch(domains->store, &domains->introduced);
 	store_unwatch(domains->store, &domains->released);
 	free(domains);
-}
-
-void domains_follow(struct domains *domains, struct domains_follower *follower)
-{
-	DL_APPEND(domains->followers, follower);
-	for (uint32_t domid = 0; domid <= DOMID_MAX; domid++)
-		if (domains->there[domid])
-			follower->there(follower->userdata, domid);
-	if (domains->listed && follower->listed)
-		follower->listed(follower->userdata);
-}
-
-void domains_leave(struct domains *domains, struct domains_follower *follower)
-{
-	if (!follower->prev) /* it isn't on the list: the list's head, too, has a `prev`, its tail */
-		return;
-	DL_DELETE(domains->followers, follower);
-	follower->prev = follower->next = NULL;
 }

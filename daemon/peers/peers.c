@@ -76,7 +76,6 @@ static void peer_free(struct peer *peer)
 	HASH_DEL(peer->peers->peers, peer);
 	free(peer->for_us.list);
 	free(peer->for_all.list);
-	free(peer->endpoints.list);
 	free(peer->advertised_value);
 	free(peer);
 }
@@ -226,7 +225,7 @@ int peers_start(struct peers *peers)
 		return -ENOMEM;
 	advertise_presence(peers);
 	for (unsigned i = 0; options->presence_private && i < options->allowed_count; i++)
-		if (options->allowed[i] != options->self->domid && options->allowed[i] <= DOMID_MAX) {
+		if (options->allowed[i] != options->self->domid && domid_is_valid(options->allowed[i])) {
 			struct peer *peer = peer_get(peers, options->allowed[i]);
 
 			if (!peer)
@@ -312,7 +311,8 @@ int peers_connect(struct peers *peers, uint32_t domid, struct account *account)
 	struct peer *peer;
 	int r = 0;
 
-	if (account && !peers_is_up(peers, domid) && (domid > DOMID_MAX || absent_is_known(peers, domid)))
+	if (account && !peers_is_up(peers, domid) &&
+	    (!domid_is_valid(domid) || absent_is_known(peers, domid)))
 		return -EHOSTDOWN;
 	peer = peer_get(peers, domid);
 	if (!peer)
@@ -352,8 +352,6 @@ static void fill_info(const struct peer *peer, struct peer_info *info)
 		.up = peer->up,
 		.instance = peer->instance,
 		.state = rendezvous_state_name(peer),
-		.endpoints = (const char *const *)peer->endpoints.list,
-		.kinds = peer->endpoints.kinds,
 	};
 }
 
@@ -371,10 +369,9 @@ bool peers_next(struct peers *peers, int64_t after, struct peer_info *info)
 bool peers_instance(struct peers *peers, uint32_t domid, uint8_t instance[16])
 {
 	const struct peer *peer = peer_find(peers, domid);
+	const char *text = !peer ? "" : peer->hello_seen ? peer->hello.instance : peer->instance;
 
-	if (!peer)
-		return false;
-	return instance_parse(peer->hello_seen ? peer->hello.instance : peer->instance, instance);
+	return uuid_parse(text, strlen(text), instance);
 }
 
 bool peers_is_up(struct peers *peers, uint32_t domid)
@@ -382,6 +379,11 @@ bool peers_is_up(struct peers *peers, uint32_t domid)
 	const struct peer *peer = peer_find(peers, domid);
 
 	return peer && peer->up;
+}
+
+bool peers_is_absent(struct peers *peers, uint32_t domid)
+{
+	return !peers_is_up(peers, domid) && absent_is_known(peers, domid);
 }
 
 bool peers_is_unlinkable(struct peers *peers, uint32_t domid)

@@ -4,9 +4,9 @@
 
 /*
  * The other domains: who is there (presence), what they offer (endpoints), and how two daemons find together
- * (rendezvous, doc/protocol.md section 5.1). Owns our subtree in XenStore, `data/xenmsg`, and one `struct
- * peer` for each domain that we have heard of or were asked about. What it finds it tells its owner through
- * the callbacks; links and channels are not its business.
+ * (rendezvous, doc/protocol.md section 5.1). The first two go into the table of known.h, whose source this is. It owns
+ * our subtree in XenStore, `data/xenmsg`, and one `struct peer` for each domain that we have heard of or were asked
+ * about. What else it finds it tells its owner through the callbacks; links and channels are not its business.
  *
  * Rendezvous of one peer (each state with each event: the table in rendezvous_step.h):
  *
@@ -41,6 +41,7 @@ struct access;
 struct account;
 struct domains;
 struct event_base;
+struct known;
 struct quota;
 struct self;
 struct store;
@@ -51,6 +52,7 @@ struct peers;
 
 struct peers_options {
 	const struct self *self;
+	struct known *known;	/* is told who is there, and with which endpoints */
 	struct access *access;	/* decides which endpoints a domain may know of; NULL: of all */
 	uint32_t ring_size;	/* each way, for vchans that we grant */
 	uint32_t min_ring_size; /* when pages run out: smaller ones, down to this */
@@ -78,12 +80,6 @@ struct peers_callbacks {
 	/* Returns how large the rings must be, each way, for what is to be sent again over a vchan with the peer; 0: as
 	 * they may. NULL: nothing is. */
 	uint32_t (*least_ring)(void *userdata, uint32_t domid);
-	/* A peer's daemon has appeared, vanished (down), or was replaced (down, then up). */
-	void (*presence)(void *userdata, uint32_t domid, bool up);
-	/* Nobody here has to do with the peer any more: it isn't listed, though its daemon may run. */
-	void (*forgotten)(void *userdata, uint32_t domid);
-	/* What the peer's endpoints leaf for us says now: a NULL-terminated list of valid names. */
-	void (*endpoints)(void *userdata, uint32_t domid, const char *const *names, unsigned count);
 	/* A vchan with the peer is connected. It now belongs to the callee, which sets its event callback by
 	 * vchan_set_event(), and calls peers_disconnect() after closing it. */
 	void (*connected)(void *userdata, uint32_t domid, struct vchan *vchan);
@@ -102,8 +98,6 @@ struct peers_callbacks {
 	/* In domain 0: the guest is about to be saved. The owner gives up the vchan if it can go on over another one. May
 	 * be NULL. */
 	void (*saved)(void *userdata, uint32_t domid);
-	/* Those daemons that ran when peers_want_all() was called first have answered. May be NULL. */
-	void (*all_known)(void *userdata);
 	/* Returns whether somebody goes on wanting to know all peers. NULL: nobody does. */
 	bool (*all_watched)(void *userdata);
 	/* In domain 0: tells the guest, over its link, what has changed for it. NULL: nobody is told. */
@@ -135,12 +129,9 @@ void peers_disconnect(struct peers *peers, uint32_t domid);
  * are left out, and ` +N` at the end counts them. `kinds`, by their places: the bits of BIND, or NULL: they aren't told. */
 void peers_advertise(struct peers *peers, const char *const *names, const uint8_t *kinds, unsigned count);
 
-/* Does the same for one peer, for which policy decides differently now. */
-void peers_advertise_to(struct peers *peers, uint32_t domid);
-
 /* Makes all peers known for a minute, and for as long as callback `all_watched` says so; this costs each of
- * them some requests to XenStore. Returns whether those that run are known now; else callback `all_known`
- * comes, not before this returns, and within some seconds. */
+ * them some requests to XenStore. Returns whether those that run are known now; else KNOWN_ALL
+ * is told, not before this returns, and within some seconds. */
 bool peers_want_all(struct peers *peers);
 
 /* In domain 0: notes that the guest can be told over its link what changes, or can't any more. Returns whether it
@@ -159,13 +150,13 @@ struct peer_info {
 	bool up;	      /* its daemon is there */
 	const char *instance; /* "" if unknown */
 	const char *state;    /* of the rendezvous: "idle", "hello", "granted", "await", "connected" */
-	const char *const *endpoints; /* NULL-terminated, may be NULL */
-	const uint8_t *kinds;	      /* by their places, the bits of BIND; 0: it isn't told */
 };
 /* Returns in *info the first peer, by domid, behind `after` (-1: the first of all), which may have gone.
  * False: there is no more. */
 bool peers_next(struct peers *peers, int64_t after, struct peer_info *info);
 bool peers_is_up(struct peers *peers, uint32_t domid);
+/* Whether it was looked up a moment ago, and no daemon was there. */
+bool peers_is_absent(struct peers *peers, uint32_t domid);
 /* Gets the instance of the daemon there, as it says itself. Returns false if it isn't known. */
 bool peers_instance(struct peers *peers, uint32_t domid, uint8_t instance[16]);
 /* Whether neither this domain nor the peer may map the other's pages, as the hello of the daemon said that

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/peers/peers_askers.h"
 #include "daemon/peers/peers_internal.h"
 #include "daemon/policy/access.h"
 #include "base/timer.h"
@@ -200,6 +201,7 @@ static int look_at_names(struct peers *peers)
 
 		peers->names_public[i] = access && !peers->options.presence_private &&
 					 access_visible_to_all(access, peers->names[i]);
+		peers->names_restricted += !peers->names_public[i];
 	}
 	return looked;
 }
@@ -320,6 +322,8 @@ static void on_turn(struct task *task)
 		advertise_to(peer);
 		if (!advertise_is_wanted(peer)) /* else memory is short: later */
 			task_due(task);
+	} else if (askers_go_on(peers, &cost)) {
+		task_due(task);
 	}
 	turns_spend(task->turns, task->line, cost);
 }
@@ -346,7 +350,7 @@ static void free_names(struct peers *peers)
 	peers->names = NULL;
 	peers->names_kinds = NULL;
 	peers->names_public = NULL;
-	peers->names_looked = 0;
+	peers->names_looked = peers->names_restricted = 0;
 	peers->names_count = 0;
 }
 
@@ -362,18 +366,15 @@ void peers_advertise(struct peers *peers, const char *const *names, const uint8_
 			peers->names_count++;
 	}
 	peers->advertised++;
+	askers_begin(peers);
 	timer_start(peers->advertise, ADVERTISE_DELAY_MS);
 }
 
-void peers_advertise_to(struct peers *peers, uint32_t domid)
+void advertise_soon(struct peer *peer)
 {
-	struct peer *peer = peer_find(peers, domid);
-
-	if (!peer)
-		return;
 	peer->advertised_version = 0;
 	if (advertise_is_wanted(peer) || peer->advertising)
-		timer_start(peers->advertise, ADVERTISE_DELAY_MS);
+		timer_start(peer->peers->advertise, ADVERTISE_DELAY_MS);
 }
 
 static void on_answer_again(evutil_socket_t fd, short what, void *userdata)
@@ -385,7 +386,7 @@ static void on_answer_again(evutil_socket_t fd, short what, void *userdata)
 			continue;
 		peer->answer_again = false;
 		advertise_anew(peer);
-		peers_advertise_to(peers, peer->domid);
+		advertise_soon(peer);
 	}
 }
 
@@ -425,6 +426,7 @@ void advertise_destroy(struct peers *peers)
 {
 	free_names(peers);
 	free(peers->public_value);
+	free(peers->asked);
 	store_cancel(&peers->public_request);
 	store_cancel(&peers->presence_request);
 	if (peers->advertise_next.turns)

@@ -44,6 +44,8 @@ void advertise_public_anew(struct peers *peers);
 /* Returns whether the peer may know of us, is up, and hasn't got our latest endpoints. */
 bool advertise_is_wanted(const struct peer *peer);
 void advertise_to(struct peer *peer);
+/* Does so soon: policy, or what the peer reads, may be another one. */
+void advertise_soon(struct peer *peer);
 /* Makes the peer's next turn write the leaf even if it hasn't changed. */
 void advertise_anew(struct peer *peer);
 /* Writes the peer's leaf once more, though it stands there already, since it has asked again: its connection to

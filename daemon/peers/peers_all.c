@@ -56,8 +56,7 @@ static void on_settle(evutil_socket_t fd, short what, void *userdata)
 		return;
 	}
 	peers->all_known = peers->all;
-	if (peers->callbacks.all_known)
-		peers->callbacks.all_known(peers->userdata);
+	known_tell(peers->options.known, KNOWN_ALL, 0);
 }
 
 static void on_asked(void *userdata, int error, const char *value, size_t size)

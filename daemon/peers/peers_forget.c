@@ -85,7 +85,7 @@ bool forget_was_forgotten(struct peer *peer)
 	timer_start(peers->forget_held, HOLD_MS);
 	peer->answer = true; /* even an empty leaf tells it that we are here */
 	advertise_anew(peer);
-	peers_advertise_to(peers, peer->domid);
+	advertise_soon(peer);
 	return true;
 }
 

@@ -19,6 +19,7 @@
 #include <event2/event.h>
 
 #include "base/log.h"
+#include "daemon/known/known.h"
 #include "daemon/peers/domains.h"
 #include "daemon/peers/peers.h"
 #include "daemon/peers/peers_lookups.h"
@@ -100,9 +101,9 @@ struct saves {
 /* In domain 0: what is to be told of a peer to guests, and whether and what it is told itself (peers_tell.h). */
 struct telling {
 	bool is_told, asks;
-	bool shown;		 /* its presence is everybody's to read, or was */
-	uint8_t *acquainted;	 /* a bit for each domain that has to do with it; NULL: none */
-	struct tell *one_by_one; /* what is to be told of it to single guests */
+	bool shown;		      /* its presence is everybody's to read, or was */
+	struct domid_set *acquainted; /* those that have to do with it; NULL: none */
+	struct tell *one_by_one;      /* what is to be told of it to single guests */
 	/* Leaves of it that have changed, to be told to all guests and to those that have to do with it; and
 	 * whether it is to be told of all that it may miss. */
 	struct telling_what {
@@ -147,14 +148,13 @@ struct peer {
 	bool hello_seen;
 	struct rendezvous_hello hello;
 	bool endpoints_seen;
-	/* of the leaf for us and of the public one; then both, as told to the owner */
-	struct offered for_us, for_all, endpoints;
+	struct offered for_us, for_all;	      /* in the leaf for us, and in the public one */
 	unsigned presence_major, hello_major; /* of a leaf in another version, else 0 */
 
 	/* Others say that it has written something for us, which wasn't found yet: that it is there isn't
 	 * enough. */
 	bool is_stranger;
-	bool up; /* as told to the owner */
+	bool up; /* as known.h has it */
 	char instance[PEERS_INSTANCE_SIZE];
 
 	struct store_request *advertising; /* our endpoints leaf for it is being written */
@@ -197,13 +197,13 @@ struct peers {
 		uint32_t domid;
 		uint64_t until_ms;
 	} absent[ABSENT_MAX];
-	struct domains_follower follower; /* dom0 */
-	struct store_watch *all_watch;	  /* a guest: of /local/domain, */
-	bool all_fired;			  /* which fires when it is set, and after a lost connection, */
-	struct store_watch *zero_watch;	  /* and of what domain 0 writes */
-	unsigned leaf_watches;		  /* a guest's, of peers */
-	bool hears;			  /* what others do in answer to our presence, which we may show */
-	bool told, told_late;		  /* domain 0 tells us what changes; it should do so by now */
+	struct known_sink sink;
+	struct store_watch *all_watch;	/* a guest: of /local/domain, */
+	bool all_fired;			/* which fires when it is set, and after a lost connection, */
+	struct store_watch *zero_watch; /* and of what domain 0 writes */
+	unsigned leaf_watches;		/* a guest's, of peers */
+	bool hears;			/* what others do in answer to our presence, which we may show */
+	bool told, told_late;		/* domain 0 tells us what changes; it should do so by now */
 	struct event *told_timer;
 	bool all, all_known;   /* peers are to be known; those that ran have answered */
 	bool all_heard;	       /* something of a peer has come since all_settle was set */
@@ -222,14 +222,17 @@ struct peers {
 	char **names;		    /* what we advertise, as far as policy lets a peer know */
 	uint8_t *names_kinds;	    /* their kinds; NULL: they aren't told */
 	unsigned names_count;
-	bool *names_public;	 /* everyone may see it, by its place in `names` */
-	unsigned names_looked;	 /* of them it is known */
-	uint64_t public_version; /* of `advertised`, for which names_public was found out */
-	char *public_value;	 /* what stands there for all or is on its way; NULL: nothing */
-	bool public_unknown;	 /* or else something, since a write has failed */
+	bool *names_public;	   /* everyone may see it, by its place in `names` */
+	unsigned names_restricted; /* of them not everyone may see */
+	unsigned names_looked;	   /* of them it is known */
+	uint64_t public_version;   /* of `advertised`, for which names_public was found out */
+	char *public_value;	   /* what stands there for all or is on its way; NULL: nothing */
+	bool public_unknown;	   /* or else something, since a write has failed */
 	struct store_request *public_request;
-	uint64_t advertised;   /* its version, from 1 */
-	bool presence_written; /* or the private one in its place; or it's on its way */
+	uint64_t advertised;	 /* its version, from 1 */
+	struct domid_set *asked; /* which domains have asked (peers_askers.h); NULL: none */
+	uint32_t asked_next;	 /* whether anything is for it, and those behind it, is to be found out */
+	bool presence_written;	 /* or the private one in its place; or it's on its way */
 	struct store_request *presence_request;
 
 	struct store_watch *mend_watch; /* of our own nodes */

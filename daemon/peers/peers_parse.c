@@ -6,9 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/self.h"
 #include "wire/address.h"
 
 #define ENDPOINT_KINDS 7 /* messages, calls, streams */
+#define ENDPOINT_TOPIC 8 /* and nothing else */
 
 /* A cursor over the fields of a value. */
 struct fields {
@@ -67,14 +69,10 @@ static bool is_lower_hex(char c)
 
 static int instance_parse(const char *text, size_t size, char instance[PEERS_INSTANCE_SIZE])
 {
-	if (size != PEERS_INSTANCE_SIZE - 1)
-		return -EINVAL;
-	for (size_t i = 0; i < size; i++) {
-		bool is_dash = i == 8 || i == 13 || i == 18 || i == 23;
+	uint8_t uuid[16];
 
-		if (is_dash ? text[i] != '-' : !is_lower_hex(text[i]) && !(text[i] >= 'A' && text[i] <= 'F'))
-			return -EINVAL;
-	}
+	if (!uuid_parse(text, size, uuid))
+		return -EINVAL;
 	memcpy(instance, text, size);
 	instance[size] = '\0';
 	return 0;
@@ -150,6 +148,22 @@ int hello_parse(const char *untrusted_value, size_t size, unsigned *major, struc
 	return 0;
 }
 
+/* Takes the places of topics, ".P" each, between the number and the colon: daemons of before topics look for the colon, and take none
+ * of their digits but 0 for what they don't know. */
+static void topics_parse(const char *field, const char *colon, struct offered *offered)
+{
+	const char *at = memchr(field, '.', (size_t)(colon - field));
+
+	while (at && at < colon && *at == '.') {
+		unsigned place = 0, digits = 0;
+
+		for (at++; at < colon && *at >= '0' && *at <= '9' && digits < 5; at++, digits++)
+			place = 10 * place + (unsigned)(*at - '0');
+		if (digits && place < offered->count && offered->kinds[place] == 0)
+			offered->kinds[place] = ENDPOINT_TOPIC;
+	}
+}
+
 /* Takes the kinds behind "+N:", if there is one for each name. Daemons of before them skip the field. */
 static void kinds_parse(const char *field, size_t size, struct offered *offered)
 {
@@ -162,6 +176,7 @@ static void kinds_parse(const char *field, size_t size, struct offered *offered)
 			return;
 	for (unsigned i = 0; i < offered->count; i++)
 		offered->kinds[i] = (uint8_t)(colon[1 + i] - '0');
+	topics_parse(field, colon, offered);
 }
 
 int endpoints_parse(const char *untrusted_value, size_t size, struct offered *offered)
@@ -207,8 +222,13 @@ int endpoints_parse(const char *untrusted_value, size_t size, struct offered *of
 /* Writes the last field, about those names that are written. */
 static void format_end(const uint8_t *kinds, unsigned written, unsigned left_out, char *at, size_t size)
 {
-	size_t used = (size_t)snprintf(at, size, "+%u%s", left_out, kinds ? ":" : "");
+	size_t used = (size_t)snprintf(at, size, "+%u", left_out);
 
+	for (unsigned i = 0; kinds && i < written; i++)
+		if (kinds[i] & ENDPOINT_TOPIC)
+			used += (size_t)snprintf(at + used, size - used, ".%u", i);
+	if (kinds)
+		at[used++] = ':';
 	for (unsigned i = 0; kinds && i < written; i++)
 		at[used + i] = (char)('0' + (kinds[i] & ENDPOINT_KINDS));
 	at[used + (kinds ? written : 0)] = '\0';
@@ -218,12 +238,15 @@ void endpoints_format(const char *const *names, const uint8_t *kinds, unsigned c
 		      size_t size)
 {
 	const size_t reserve = sizeof(" +4294967295:");
-	size_t used = 0;
+	size_t used = 0, places = 0;
 	unsigned i = 0;
 
 	value[0] = '\0';
 	for (; i < count; i++) {
-		size_t length = strlen(names[i]), end = kinds ? reserve + i + 1 : i + 1 < count ? reserve : 1;
+		size_t length = strlen(names[i]), end;
+
+		places += kinds && (kinds[i] & ENDPOINT_TOPIC) ? sizeof(".9999") - 1 : 0;
+		end = kinds ? reserve + places + i + 1 : i + 1 < count ? reserve : 1;
 
 		if (used + 1 + length + end > size)
 			break;

@@ -13,6 +13,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "daemon/known/known.h"
+
 #define PEERS_MAJOR	    1
 #define PEERS_MINOR	    3
 #define PEERS_MINOR_PUBLIC  1  /* of a daemon that reads others' public endpoints, */
@@ -35,12 +37,7 @@ struct rendezvous_hello {
 };
 int hello_parse(const char *untrusted_value, size_t size, unsigned *major, struct rendezvous_hello *hello);
 
-/* Endpoints of a domain, in one allocation, to be freed by free(list). */
-struct offered {
-	char **list;	/* of valid names, NULL-terminated; or NULL */
-	uint8_t *kinds; /* by their places, the bits of BIND; 0: it isn't told */
-	unsigned count;
-};
+/* The list is the caller's to free. */
 int endpoints_parse(const char *untrusted_value, size_t size, struct offered *offered);
 /* Writes the value for these names: those that fit into `size` bytes, then "+N", for the N that don't, and ":" and their kinds;
  * without kinds (NULL) the latter not, and "+N" only if there are any. */

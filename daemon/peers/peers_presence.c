@@ -8,6 +8,7 @@
 
 #include "daemon/peers/peers_advertise.h"
 #include "daemon/peers/peers_all.h"
+#include "daemon/peers/peers_askers.h"
 #include "daemon/peers/peers_forget.h"
 #include "daemon/peers/peers_internal.h"
 #include "daemon/peers/peers_leaves.h"
@@ -73,55 +74,10 @@ void presence_watch_leaf(struct peer *peer)
 
 static const struct offered nothing = {.list = NULL};
 
-static const char *offered_name(const struct offered *a, const struct offered *b, unsigned i)
-{
-	return i < a->count ? a->list[i] : b->list[i - a->count];
-}
-
-/* Puts the two lists together. A daemon that moves a name from one to the other may have it in both for a moment. */
-static int join(const struct offered *a, const struct offered *b, struct offered *all)
-{
-	unsigned count = a->count + b->count;
-	size_t size = count;
-	char *text;
-
-	*all = (struct offered){.list = NULL};
-	if (!a->list && !b->list)
-		return 0;
-	for (unsigned i = 0; i < count; i++)
-		size += strlen(offered_name(a, b, i)) + 1;
-	all->list = malloc((count + 1) * sizeof(*all->list) + size);
-	if (!all->list)
-		return -ENOMEM;
-	all->kinds = (uint8_t *)(all->list + count + 1);
-	text = (char *)(all->kinds + count);
-	for (unsigned i = 0; i < count; i++) {
-		all->kinds[i] = i < a->count ? a->kinds[i] : b->kinds[i - a->count];
-		all->list[i] = text;
-		text = stpcpy(text, offered_name(a, b, i)) + 1;
-	}
-	all->count = count;
-	all->list[count] = NULL;
-	return 0;
-}
-
 static void tell_endpoints(struct peer *peer)
 {
-	static const char *const none[] = {NULL};
-	struct peers *peers = peer->peers;
-	struct offered all;
-	bool same;
-
-	if (join(&peer->for_us, &peer->for_all, &all) < 0)
-		return; /* as they were, until the next change */
-	same = all.count == peer->endpoints.count;
-	for (unsigned i = 0; same && i < all.count; i++)
-		same = !strcmp(all.list[i], peer->endpoints.list[i]);
-	free(peer->endpoints.list);
-	peer->endpoints = all;
-	if (!same)
-		peers->callbacks.endpoints(peers->userdata, peer->domid,
-					   all.list ? (const char *const *)all.list : none, all.count);
+	known_set_endpoints(peer->peers->options.known, peer->domid,
+			    (const struct offered[]){peer->for_us, peer->for_all}, 2);
 }
 
 static void set_endpoints(struct peer *peer, struct offered *which, const struct offered *offered)
@@ -132,26 +88,36 @@ static void set_endpoints(struct peer *peer, struct offered *which, const struct
 		tell_endpoints(peer);
 }
 
-static void take_down(struct peer *peer)
+/* Tells that the peer is there, with its endpoints, or isn't any more. */
+static void tell_up(struct peer *peer, bool up)
 {
-	peer->up = false;
-	set_endpoints(peer, &peer->for_us, &nothing);
-	set_endpoints(peer, &peer->for_all, &nothing);
+	if (!up) {
+		free(peer->for_us.list);
+		free(peer->for_all.list);
+		peer->for_us = peer->for_all = nothing;
+	}
+	known_set_up(peer->peers->options.known, peer->domid, up);
+	if (up)
+		tell_endpoints(peer);
+}
+
+static void log_presence(const struct peer *peer)
+{
+	log_limited(LOG_PRESENCE, LOG_BY_DOMAIN(peer->domid), LOG_LEVEL_INFO, "domain %u: its daemon is %s",
+		    peer->domid, peer->up ? "there" : "gone");
 }
 
 void presence_forget(struct peer *peer)
 {
-	struct peers *peers = peer->peers;
-
 	log_debug("peers: domain %u is forgotten: nothing is to do with it", peer->domid);
-	take_down(peer);
+	tell_up(peer, false); /* its daemon is there, as peers_is_up() still says */
+	peer->up = false;
 	peer->is_stranger = true;
 	peer->endpoints_seen = false;
 	peer->presence[0] = peer->instance[0] = '\0';
 	peer->looked = 0;
 	advertise_withdraw(peer);
 	presence_watch_leaf(peer);
-	peers->callbacks.forgotten(peers->userdata, peer->domid);
 }
 
 /* Returns whether what was read doesn't show yet whether the peer's daemon is there, and has the rest read. Of a stranger,
@@ -195,12 +161,12 @@ static void conclude_presence(struct peer *peer)
 	if (peer->up && (!up || replaced)) {
 		peer->up = false;
 		rendezvous_peer_gone(peer, replaced);
-		take_down(peer);
 		if (replaced) /* the owner forgets them at its end; the new daemon's may be the same */
 			peer_read(peer, LEAF_ENDPOINTS);
 		else
 			advertise_withdraw(peer);
-		peers->callbacks.presence(peers->userdata, peer->domid, false);
+		tell_up(peer, false);
+		log_presence(peer);
 	}
 	if (!up || instance[0])
 		snprintf(peer->instance, sizeof(peer->instance), "%s", up ? instance : "");
@@ -211,8 +177,8 @@ static void conclude_presence(struct peer *peer)
 		advertise_anew(peer); /* even if it stands there: the new daemon waits for it to change */
 		if (advertise_is_wanted(peer))
 			advertise_to(peer);
-		peers->callbacks.presence(peers->userdata, peer->domid, true);
-		tell_endpoints(peer);
+		tell_up(peer, true);
+		log_presence(peer);
 	}
 	presence_watch_leaf(peer);
 	if (peer->domid == 0)
@@ -259,7 +225,7 @@ static void take_presence(struct peer *peer, const char *untrusted_value, size_t
 	else
 		set_endpoints(peer, &peer->for_all, &nothing);
 	if (peer->minor != minor_before)
-		peers_advertise_to(peer->peers, peer->domid);
+		advertise_soon(peer);
 	/* no watch fires for the other leaves if they have gone with their directory */
 	if (was_there && !peer->presence[0]) {
 		peer_read(peer, LEAF_HELLO);
@@ -459,6 +425,8 @@ void peers_changed(struct peers *peers, const struct peers_change *change)
 	}
 	absent_forget(peers, change->domid);
 	all_heard(peers);
+	if (change->leaves & CHANGED_ASKS)
+		askers_add(peers, change->domid);
 	if (!peer) {
 		meet(peers, change->domid, change->leaves);
 		return;
@@ -475,7 +443,7 @@ void peers_changed(struct peers *peers, const struct peers_change *change)
 		presence_look_up(peer);
 	} else if ((change->leaves & CHANGED_ASKS_ALL) && !peer->answer) {
 		peer->answer = true; /* an empty answer was left out */
-		peers_advertise_to(peers, peer->domid);
+		advertise_soon(peer);
 	} else if (change->leaves & CHANGED_ASKS_ALL) {
 		advertise_again(peer); /* it may have missed the first one */
 	}
@@ -540,9 +508,8 @@ void presence_on_watched(void *userdata, int error, const char *value, size_t si
 
 /* --- dom0, which no watch tells of everything: it watches each domain --- */
 
-static void on_domain_gone(void *userdata, uint32_t domid)
+static void domain_gone(struct peers *peers, uint32_t domid)
 {
-	struct peers *peers = userdata;
 	struct peer *peer = peer_find(peers, domid);
 
 	if (!peer)
@@ -553,9 +520,8 @@ static void on_domain_gone(void *userdata, uint32_t domid)
 	peer_kick(peer);
 }
 
-static void on_domain_there(void *userdata, uint32_t domid)
+static void domain_there(struct peers *peers, uint32_t domid)
 {
-	struct peers *peers = userdata;
 	struct peer *peer = domid == peers->options.self->domid ? NULL : peer_get(peers, domid);
 	char path[PEERS_ROOT_SIZE];
 	int r;
@@ -569,19 +535,29 @@ static void on_domain_there(void *userdata, uint32_t domid)
 		presence_on_watched(peers, r, NULL, 0);
 }
 
+static void on_known(void *userdata, enum known_what what, uint32_t domid)
+{
+	struct peers *peers = userdata;
+	struct peer *peer = what == KNOWN_NAME ? peer_find(peers, domid) : NULL;
+
+	if (peer) /* what it may see depends on its name */
+		advertise_soon(peer);
+	if (what == KNOWN_NAME && (!peer || !peer->up))
+		askers_named(peers, domid);
+	if (what == KNOWN_EXISTS)
+		(known_find(peers->options.known, domid)->exists ? domain_there : domain_gone)(peers, domid);
+}
+
 int presence_watch(struct peers *peers)
 {
+	known_listen(peers->options.known, &peers->sink, on_known, peers);
 	if (!peers->options.domains)
 		return told_watch(peers);
 	peers->hears = true;
-	peers->follower = (struct domains_follower){
-		.there = on_domain_there, .gone = on_domain_gone, .userdata = peers};
-	domains_follow(peers->options.domains, &peers->follower);
 	return 0;
 }
 
 void presence_unwatch(struct peers *peers)
 {
-	if (peers->options.domains)
-		domains_leave(peers->options.domains, &peers->follower);
+	known_leave(peers->options.known, &peers->sink);
 }

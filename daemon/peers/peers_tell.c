@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/domid_set.h"
 #include "daemon/peers/peers_internal.h"
 #include "wire/address.h"
 #include "wire/frame.h"
@@ -27,15 +28,15 @@ struct tell {
 
 static bool is_acquainted(const struct peer *peer, uint32_t domid)
 {
-	return peer->telling.acquainted && (peer->telling.acquainted[domid / 8] >> (domid % 8) & 1);
+	return peer->telling.acquainted && domid_set_has(peer->telling.acquainted, domid);
 }
 
 static void acquaint(struct peer *peer, uint32_t domid)
 {
 	if (!peer->telling.acquainted)
-		peer->telling.acquainted = calloc(1, DOMID_MAX / 8 + 1);
+		peer->telling.acquainted = calloc(1, sizeof(*peer->telling.acquainted));
 	if (peer->telling.acquainted)
-		peer->telling.acquainted[domid / 8] |= (uint8_t)(1u << (domid % 8));
+		domid_set_put(peer->telling.acquainted, domid, true);
 }
 
 static void tell_one(struct peer *peer, uint32_t domid, unsigned leaves)
@@ -197,9 +198,12 @@ static unsigned tell_ones(struct peer *peer)
 /* Returns what a peer that asks, or whose link has just come up, is to be told of another one. */
 static unsigned to_be_listed(const struct peer *peer, const struct peer *other)
 {
+	/* It asked while this one wasn't told, which perhaps doesn't look itself any more. */
+	unsigned asks = !other->telling.asks ? 0 : other->telling.is_told ? CHANGED_ASKS : CHANGED_ASKS_ALL;
+
 	if (is_acquainted(other, peer->domid))
-		return ANY_LEAF;
-	return peer->telling.asks && other->presence[0] ? CHANGED_PRESENCE : 0;
+		return asks | ANY_LEAF;
+	return asks | (peer->telling.asks && other->presence[0] ? CHANGED_PRESENCE : 0);
 }
 
 /* Goes on walking over all peers: tells them of this one, and this one of them. Returns what it cost. */

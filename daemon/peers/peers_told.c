@@ -13,8 +13,8 @@ static int watch_all(struct peers *peers)
 	if (peers->all_watch)
 		return 0;
 	peers->all_fired = false;
-	return store_watch(peers->store, "/local/domain", presence_on_change, peers, presence_on_watched,
-			   &peers->all_watch);
+	return store_watch_needed(peers->store, "/local/domain", presence_on_change, peers,
+				  presence_on_watched, &peers->all_watch);
 }
 
 void told_check(struct peers *peers)
@@ -60,7 +60,7 @@ void peers_told(struct peers *peers, bool told)
 	for (peer = peers->peers; peer; peer = peer->hh.next) {
 		presence_watch_leaf(peer);
 		if (!told && !peer->advertised) /* it was left out, since domain 0 could tell of us */
-			peers_advertise_to(peers, peer->domid);
+			advertise_soon(peer);
 	}
 	told_check(peers);
 }
@@ -74,8 +74,8 @@ int told_watch(struct peers *peers)
 		return watch_all(peers);
 	/* Half of the time that others wait for our answer to what we can't see before. */
 	timer_start(peers->told_timer, peers->options.setup_timeout_ms / 2);
-	r = store_watch(peers->store, "/local/domain/0/data/xenmsg", presence_on_change, peers,
-			presence_on_watched, &peers->zero_watch);
+	r = store_watch_needed(peers->store, "/local/domain/0/data/xenmsg", presence_on_change, peers,
+			       presence_on_watched, &peers->zero_watch);
 	return r;
 }
 

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/peer_groups.h"
 #include "base/self.h"
+#include "daemon/known/known.h"
 #include "daemon/relay/channel.h"
 #include "wire/address.h"
 
@@ -32,10 +33,14 @@ static void keep_error(struct access *access, char *error)
 int access_reload(struct access *access)
 {
 	struct policy *policy = NULL;
+	struct host_policy *host = NULL;
 	char *error = NULL;
 	int r = policy_load(&policy, access->directory, &error);
 
+	if (r == 0)
+		r = access_load_host(access, &host, &error);
 	if (r < 0) {
+		policy_free(policy);
 		if (!error)
 			error = strdup(strerror(-r));
 		log_error("policy: %s%s", error ? error : strerror(-r),
@@ -46,6 +51,14 @@ int access_reload(struct access *access)
 	policy_free(access->policy);
 	access->policy = policy;
 	access->since = (uint64_t)time(NULL);
+	if (host) {
+		host_policy_free(access->host);
+		access->host = host;
+		access->host_version++;
+		access->host_since = access->since;
+		log_info("policy: %u rules for the host from %s", policy_rules(host_policy_rules(host)),
+			 access->host_directory);
+	}
 	free(access->error);
 	access->error = NULL;
 	log_info("policy: %u rules from %s", policy_rules(policy), access->directory);
@@ -64,11 +77,10 @@ const char *access_directory(const struct access *access)
 
 bool access_needs_names(const struct access *access)
 {
-	return policy_needs_names(access->policy);
+	return policy_needs_names(access->policy) || access_host_needs_names(access);
 }
 
-int access_new(struct access **out, const struct self *self, const char *directory, access_names_fn names,
-	       void *userdata)
+int access_new(struct access **out, const struct self *self, const char *directory, struct known *known)
 {
 	struct access *access = calloc(1, sizeof(*access));
 	int r = -ENOMEM;
@@ -76,8 +88,7 @@ int access_new(struct access **out, const struct self *self, const char *directo
 	if (!access)
 		return -ENOMEM;
 	access->self = self;
-	access->names = names;
-	access->userdata = userdata;
+	access->known = known;
 	access->directory = strdup(directory);
 	access->denied = denied_new();
 	if (access->directory && access->denied)
@@ -95,6 +106,9 @@ void access_free(struct access *access)
 	if (!access)
 		return;
 	policy_free(access->policy);
+	host_policy_free(access->host);
+	host_told_free(access->told);
+	free(access->host_directory);
 	denied_free(access->denied);
 	free(access->error);
 	free(access->directory);
@@ -106,16 +120,16 @@ struct policy_subject access_subject(struct access *access, uint32_t domid, uint
 	struct policy_subject subject = {
 		.domid = domid,
 		.is_self = domid == access->self->domid,
-		.name = "",
-		.uuid = "",
+		.name = known_name(access->known, domid),
+		.uuid = known_uuid(access->known, domid),
 		.uid = uid,
 	};
 
-	if (domid > DOMID_MAX) /* the number of a host; who asks like that doesn't know what it means */
+	/* The number of a host: who asks like that doesn't know what it means. */
+	if (!domid_is_valid(domid))
 		subject.host = "";
 	else
-		subject.names_unknown =
-			access->names(access->userdata, domid, &subject.name, &subject.uuid) != NULL;
+		subject.names_unknown = !known_is_complete(access->known, domid);
 	return subject;
 }
 
@@ -133,8 +147,16 @@ struct policy_subject access_far_subject(const char *host, uint32_t domid, const
 
 static struct policy_subject sender_of(const struct channel *channel)
 {
-	return access_far_subject(channel->host, channel->far_domid, channel->domain_name,
+	return access_far_subject(channel->host, channel->identity.domid, channel->domain_name,
 				  channel->identity.uid);
+}
+
+struct policy_decision access_decide(struct access *access, const struct policy_subject *from,
+				     const char *endpoint)
+{
+	struct policy_decision own = policy_reach(access->policy, from, endpoint);
+
+	return access_ask_host(access, from, access->self->domid, endpoint, own);
 }
 
 static struct policy_decision decide(struct access *access, const struct frame_identity *from,
@@ -142,7 +164,7 @@ static struct policy_decision decide(struct access *access, const struct frame_i
 {
 	struct policy_subject subject = access_subject(access, from->domid, from->uid);
 
-	return policy_reach(access->policy, &subject, endpoint);
+	return access_decide(access, &subject, endpoint);
 }
 
 static int result_of(const struct policy_decision *decision)
@@ -152,22 +174,28 @@ static int result_of(const struct policy_decision *decision)
 
 const char *access_why_unknown(struct access *access, uint32_t domid)
 {
-	const char *name, *uuid, *why = access->names(access->userdata, domid, &name, &uuid);
-
-	return why ? why : "";
+	return known_is_complete(access->known, domid) ? "" : known_why_not(access->known, domid);
 }
 
 static void count_undecided(struct access *access, const struct frame_identity *from, const char *endpoint,
 			    const struct policy_decision *decision)
 {
 	access->undecided++;
-	log_limited(
-		LOG_UNDECIDED,
-		from->domid == access->self->domid ? LOG_BY_UID(from->uid) : LOG_BY_DOMAIN(from->domid),
-		LOG_LEVEL_WARNING,
-		"not decided yet: domain %u, uid %u to %s: %s:%u needs a domain's name, which isn't known: %s",
-		from->domid, from->uid, endpoint, decision->file, decision->line,
-		access_why_unknown(access, from->domid));
+	if (decision->untold)
+		log_limited(
+			LOG_UNDECIDED, LOG_BY_DOMAIN(from->domid), LOG_LEVEL_WARNING,
+			"not decided yet: domain %u, uid %u to %s: domain 0 hasn't told the host's policy, which "
+			"host-policy = require waits for",
+			from->domid, from->uid, endpoint);
+	else
+		log_limited(
+			LOG_UNDECIDED,
+			from->domid == access->self->domid ? LOG_BY_UID(from->uid)
+							   : LOG_BY_DOMAIN(from->domid),
+			LOG_LEVEL_WARNING,
+			"not decided yet: domain %u, uid %u to %s: %s:%u needs a domain's name, which isn't known: %s",
+			from->domid, from->uid, endpoint, decision->file, decision->line,
+			access_why_unknown(access, from->domid));
 }
 
 int access_reach(struct access *access, const struct frame_identity *from, const char *endpoint)
@@ -187,12 +215,19 @@ static int count_far(struct access *access, const struct channel *channel, const
 {
 	if (decision->undecided) {
 		access->undecided++;
-		log_limited(
-			LOG_UNDECIDED, LOG_BY_DOMAIN(channel->identity.domid), LOG_LEVEL_WARNING,
-			"not decided yet: domain %s/%u, uid %u to %s: %s:%u needs its name, which its host "
-			"doesn't know",
-			channel->host, channel->far_domid, channel->identity.uid, to, decision->file,
-			decision->line);
+		if (decision->untold)
+			log_limited(
+				LOG_UNDECIDED, LOG_BY_HOST(channel->from_host), LOG_LEVEL_WARNING,
+				"not decided yet: domain %s/%u, uid %u to %s: domain 0 hasn't told the host's policy, "
+				"which host-policy = require waits for",
+				channel->host, channel->identity.domid, channel->identity.uid, to);
+		else
+			log_limited(
+				LOG_UNDECIDED, LOG_BY_HOST(channel->from_host), LOG_LEVEL_WARNING,
+				"not decided yet: domain %s/%u, uid %u to %s: %s:%u needs its name, which its host "
+				"doesn't know",
+				channel->host, channel->identity.domid, channel->identity.uid, to,
+				decision->file, decision->line);
 	} else if (!decision->allow) {
 		denied_add_far(access->denied, channel, to, decision);
 	}
@@ -202,7 +237,7 @@ static int count_far(struct access *access, const struct channel *channel, const
 int access_reach_far(struct access *access, const struct channel *channel, const char *endpoint)
 {
 	struct policy_subject subject = sender_of(channel);
-	struct policy_decision decision = policy_reach(access->policy, &subject, endpoint);
+	struct policy_decision decision = access_decide(access, &subject, endpoint);
 
 	return count_far(access, channel, endpoint, &decision);
 }
@@ -210,7 +245,7 @@ int access_reach_far(struct access *access, const struct channel *channel, const
 int access_still_allowed_far(struct access *access, const struct channel *channel, const char *endpoint)
 {
 	struct policy_subject subject = sender_of(channel);
-	struct policy_decision decision = policy_reach(access->policy, &subject, endpoint);
+	struct policy_decision decision = access_decide(access, &subject, endpoint);
 
 	return result_of(&decision);
 }
@@ -220,7 +255,7 @@ bool access_shows_far(struct access *access, const char *host, const struct fram
 {
 	struct policy_subject subject = access_far_subject(host, from->domid, name, from->uid);
 
-	return policy_reach(access->policy, &subject, endpoint).allow;
+	return access_decide(access, &subject, endpoint).allow;
 }
 
 bool access_sees_far(struct access *access, const char *host, const struct frame_identity *from,
@@ -239,18 +274,31 @@ int access_still_allowed(struct access *access, const struct frame_identity *fro
 	return result_of(&decision);
 }
 
-struct policy_decision access_decide_relay(struct access *access, const struct frame_identity *from,
-					   uint32_t to)
+struct policy_decision access_decide_relay(struct access *access, const struct policy_subject *from,
+					   uint32_t to, const char *address)
+{
+	const char *colon = address ? strrchr(address, ':') : NULL;
+	struct policy_subject destination = access_subject(access, to, 0);
+	struct policy_decision relay = policy_relay(access->policy, from, &destination),
+			       decision = {.allow = true};
+
+	/* What the host's policy allows is still relayed only if the [relay] rules allow it. */
+	if (colon)
+		decision = access_ask_host(access, from, to, colon + 1, decision);
+	return decision.by_host && (!decision.allow || relay.allow) ? decision : relay;
+}
+
+static struct policy_decision decide_relay(struct access *access, const struct frame_identity *from,
+					   uint32_t to, const char *address)
 {
 	struct policy_subject source = access_subject(access, from->domid, from->uid);
-	struct policy_subject destination = access_subject(access, to, 0);
 
-	return policy_relay(access->policy, &source, &destination);
+	return access_decide_relay(access, &source, to, address);
 }
 
 int access_relay(struct access *access, const struct frame_identity *from, uint32_t to, const char *address)
 {
-	struct policy_decision decision = access_decide_relay(access, from, to);
+	struct policy_decision decision = decide_relay(access, from, to, address);
 
 	if (decision.undecided)
 		count_undecided(access, from, address, &decision);
@@ -259,25 +307,18 @@ int access_relay(struct access *access, const struct frame_identity *from, uint3
 	return result_of(&decision);
 }
 
-int access_still_relayed(struct access *access, const struct frame_identity *from, uint32_t to)
+int access_still_relayed(struct access *access, const struct frame_identity *from, uint32_t to,
+			 const char *address)
 {
-	struct policy_decision decision = access_decide_relay(access, from, to);
+	struct policy_decision decision = decide_relay(access, from, to, address);
 
 	return result_of(&decision);
-}
-
-static struct policy_decision decide_relay_far(struct access *access, const struct policy_subject *source,
-					       uint32_t to)
-{
-	struct policy_subject destination = access_subject(access, to, 0);
-
-	return policy_relay(access->policy, source, &destination);
 }
 
 int access_relay_far(struct access *access, const struct channel *channel, uint32_t to, const char *address)
 {
 	struct policy_subject source = sender_of(channel);
-	struct policy_decision decision = decide_relay_far(access, &source, to);
+	struct policy_decision decision = access_decide_relay(access, &source, to, address);
 
 	return count_far(access, channel, address, &decision);
 }
@@ -285,7 +326,7 @@ int access_relay_far(struct access *access, const struct channel *channel, uint3
 int access_still_relayed_far(struct access *access, const struct channel *channel, uint32_t to)
 {
 	struct policy_subject source = sender_of(channel);
-	struct policy_decision decision = decide_relay_far(access, &source, to);
+	struct policy_decision decision = access_decide_relay(access, &source, to, channel->endpoint);
 
 	return result_of(&decision);
 }
@@ -293,7 +334,7 @@ int access_still_relayed_far(struct access *access, const struct channel *channe
 int access_relays_far(struct access *access, const char *host, uint32_t domid, const char *name, uint32_t to)
 {
 	struct policy_subject source = access_far_subject(host, domid, name, 0);
-	struct policy_decision decision = decide_relay_far(access, &source, to);
+	struct policy_decision decision = access_decide_relay(access, &source, to, NULL);
 
 	return result_of(&decision);
 }
@@ -362,7 +403,8 @@ bool access_visible(struct access *access, uint32_t domid, const char *endpoint)
 {
 	struct policy_subject subject = access_subject(access, domid, 0);
 
-	return policy_shows(access->policy, &subject, endpoint);
+	return access_host_shows(access, &subject, endpoint,
+				 policy_shows(access->policy, &subject, endpoint));
 }
 
 static void count_shown(void *userdata, const char *domain, bool allow)
@@ -376,7 +418,7 @@ bool access_visible_to_all(struct access *access, const char *endpoint)
 	int shown = 0;
 
 	policy_shown_to(access->policy, &self, endpoint, count_shown, &shown);
-	return shown == 1; /* "*" comes alone */
+	return access_host_shows_all(access, endpoint, shown == 1); /* "*" comes alone */
 }
 
 static void add_shown(void *userdata, const char *domain, bool allow)
@@ -392,7 +434,8 @@ struct json_object *access_visible_to(struct access *access, const char *endpoin
 	struct policy_subject self = access_subject(access, access->self->domid, 0);
 	struct json_object *shown = json_object_new_array();
 
-	policy_shown_to(access->policy, &self, endpoint, add_shown, shown);
+	if (!access_host_shown_to(access, endpoint, shown))
+		policy_shown_to(access->policy, &self, endpoint, add_shown, shown);
 	return shown;
 }
 
@@ -413,6 +456,7 @@ struct json_object *access_status(const struct access *access)
 			       access->error ? json_object_new_uint64(access->error_since) : NULL);
 	json_object_object_add(object, "needs_names", json_object_new_boolean(access_needs_names(access)));
 	json_object_object_add(object, "undecided", json_object_new_uint64(access->undecided));
+	json_object_object_add(object, "of_host", access_host_status(access));
 	return object;
 }
 

@@ -13,6 +13,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "base/config.h"
 #include "wire/frame.h"
 
 struct access;
@@ -20,17 +21,16 @@ struct address;
 struct channel;
 struct denied;
 struct json_object;
+struct known;
 struct rule;
 struct self;
 
-/* Gets a domain's name and UUID, "" if it has none. Returns NULL, or in words for people why they aren't
- * known. */
-typedef const char *(*access_names_fn)(void *userdata, uint32_t domid, const char **name, const char **uuid);
-
-/* Loads the policy; mistakes in it have been logged. 0 or a negative errno. */
-int access_new(struct access **access, const struct self *self, const char *directory, access_names_fn names,
-	       void *userdata);
+/* Loads the policy, whose names of domains `known` has; mistakes in it have been logged. 0 or a negative errno. */
+int access_new(struct access **access, const struct self *self, const char *directory, struct known *known);
 void access_free(struct access *access);
+/* From now on the host's policy is obeyed as `mode` says: in domain 0 that of `directory`, which is loaded as by
+ * access_reload(), in a guest what domain 0 tells. Before, there is none. */
+int access_set_host(struct access *access, const char *directory, enum config_host_policy mode);
 /* Loads the policy again. -EINVAL: the files have a mistake; else why they can't be read. On error, which has
  * been logged, the rules stay as they were. */
 int access_reload(struct access *access);
@@ -56,8 +56,10 @@ bool access_sees_far(struct access *access, const char *host, const struct frame
 /* Decides whether domain 0 relays what the sender opens to an endpoint of domain `to`; `address` has both. 0;
  * -EACCES or -ENODATA, which are counted and logged. */
 int access_relay(struct access *access, const struct frame_identity *from, uint32_t to, const char *address);
-/* Decides the same for what is relayed already; nothing is counted. */
-int access_still_relayed(struct access *access, const struct frame_identity *from, uint32_t to);
+/* Decides the same for what is relayed already (`address` NULL: as far as it doesn't depend on the endpoint); nothing is
+ * counted. */
+int access_still_relayed(struct access *access, const struct frame_identity *from, uint32_t to,
+			 const char *address);
 /* Decide the same for such a channel of a sender on another host. */
 int access_relay_far(struct access *access, const struct channel *channel, uint32_t to, const char *address);
 int access_still_relayed_far(struct access *access, const struct channel *channel, uint32_t to);
@@ -101,6 +103,28 @@ struct json_object *access_explain_relay(struct access *access, const char *aske
 /* Returns likewise whether domain 0 lets what the domain opens to this address go to its host. */
 struct json_object *access_explain_out(struct access *access, const char *asked, uint32_t domid,
 				       const struct address *address);
+
+/* Returns what is in force of the host's policy: `policy.of_host` in status. The caller puts it. */
+struct json_object *access_host_status(const struct access *access);
+/* Whether some rule of it is in force. */
+bool access_host_needs_names(const struct access *access);
+
+/* --- in domain 0: what it tells guests of the host's policy (doc/protocol.md, 5.12) */
+
+bool access_tells_host(const struct access *access);
+/* Changes whenever guests have to be told anew. */
+uint64_t access_host_version(const struct access *access);
+/* Return the text of what a guest is told: all of it, and of one domain what may have changed; "" if the guest needs not
+ * know. The caller frees it. NULL: out of memory, or nobody knows yet which rules are about it. */
+char *access_host_share(struct access *access, uint32_t guest, size_t *size);
+char *access_host_domain(struct access *access, uint32_t guest, uint32_t domid, size_t *size);
+
+/* --- in a guest: what it is told */
+
+/* Takes the payload of a POLICY frame from domain 0. 1: other rules are in force; 0; -EPROTO, which was logged; -ENOMEM. */
+int access_take_host(struct access *access, const uint8_t *payload, uint32_t length);
+/* This domain was restored, and others may have the numbers of those that were told. */
+void access_forget_host_domains(struct access *access);
 
 struct denied *access_denied(struct access *access);
 

@@ -38,12 +38,16 @@ void access_describe_rule(const struct rule *rule, struct json_object *object)
 	add_items(object, "from", rule->from);
 	add_items(object, "uid", rule->uid);
 	add_items(object, rule->section->to, rule->to);
-	add_text(object, "action", rule->allow ? "allow" : "deny");
+	add_items(object, "endpoint", rule->endpoint);
+	add_text(object, "action", rule->asks ? "ask-guest" : rule->allow ? "allow" : "deny");
 }
 
 const struct rule *access_rule_at(const struct access *access, unsigned index)
 {
-	return policy_rule_at(access->policy, index);
+	const struct policy *host = access_host_rules(access);
+	unsigned count = host ? policy_rules(host) : 0;
+
+	return index < count ? policy_rule_at(host, index) : policy_rule_at(access->policy, index - count);
 }
 
 struct json_object *access_files(const struct access *access)
@@ -122,7 +126,8 @@ static struct json_object *cure_of(const struct access *access, const struct pol
 	struct json_object *cure;
 	char uid[16];
 
-	if (decision->allow || decision->undecided || !*wanted->from)
+	/* Nothing that this domain's own policy says would change what the host's says. */
+	if (decision->allow || decision->undecided || decision->by_host || !*wanted->from)
 		return NULL;
 	cure = json_object_new_object();
 	if (decision->file) {
@@ -152,7 +157,9 @@ static struct json_object *explain(struct access *access, const struct policy_de
 	const char *reason = decision->file ? "a rule decides" : by_default;
 	char why[256];
 
-	if (decision->undecided) {
+	if (decision->untold) {
+		reason = "domain 0 hasn't told the host's policy, which host-policy = require waits for";
+	} else if (decision->undecided) {
 		snprintf(why, sizeof(why), "the rule needs the name of domain %u, which isn't known: %s",
 			 unknown, access_why_unknown(access, unknown));
 		reason = why;
@@ -168,6 +175,7 @@ static struct json_object *explain(struct access *access, const struct policy_de
 	json_object_object_add(object, "line",
 			       decision->file ? json_object_new_uint64(decision->line) : NULL);
 	add_text(object, "reason", reason);
+	add_text(object, "policy", decision->by_host ? "host" : "own");
 	json_object_object_add(object, "rule", rule);
 	json_object_object_add(object, "cure", cure_of(access, decision, wanted));
 	json_object_object_add(object, "uid", json_object_new_uint64(wanted->uid));
@@ -178,7 +186,7 @@ struct json_object *access_explain(struct access *access, const char *asked, uin
 				   const char *endpoint)
 {
 	struct policy_subject subject = access_subject(access, domid, uid);
-	struct policy_decision decision = policy_reach(access->policy, &subject, endpoint);
+	struct policy_decision decision = access_decide(access, &subject, endpoint);
 	struct wanted wanted = {.uid = uid, .to = endpoint};
 	struct json_object *object;
 
@@ -197,7 +205,7 @@ struct json_object *access_explain_far(struct access *access, const char *host, 
 	uint32_t domid = UINT32_MAX; /* none: only its name is known */
 	bool is_number = domid_parse(domain, strlen(domain), &domid);
 	struct policy_subject subject = access_far_subject(host, domid, is_number ? NULL : domain, uid);
-	struct policy_decision decision = policy_reach(access->policy, &subject, endpoint);
+	struct policy_decision decision = access_decide(access, &subject, endpoint);
 	struct wanted wanted = {.uid = uid, .to = endpoint};
 	struct json_object *object;
 
@@ -217,17 +225,20 @@ struct json_object *access_explain_far(struct access *access, const char *host, 
 struct json_object *access_explain_relay(struct access *access, const char *asked, uint32_t domid,
 					 const struct address *address, uint32_t to)
 {
-	const struct frame_identity from = {.domid = domid};
-	struct policy_decision decision = access_decide_relay(access, &from, to);
 	struct policy_subject source = access_subject(access, domid, 0);
+	char endpoint[ENDPOINT_NAME_MAX + 2];
+	struct policy_decision decision;
 	char domain[DOMAIN_NAME_MAX + 1];
 	struct wanted wanted = {.to = domain};
 	struct json_object *object;
 
+	snprintf(endpoint, sizeof(endpoint), ":%s", address->endpoint);
+	decision = access_decide_relay(access, &source, to, endpoint);
 	write_domain(wanted.from, sizeof(wanted.from), asked, domid);
 	write_domain(domain, sizeof(domain), address->domain, to);
 	object = explain(access, &decision, domid, source.names_unknown ? domid : to,
-			 "no rule matches; for relaying that means allow", &wanted);
+			 "no rule matches; it is relayed if need be, and that domain's own policy decides",
+			 &wanted);
 	json_object_object_add(object, "to", json_object_new_uint64(to));
 	add_text(object, "endpoint", address->endpoint);
 	return object;

@@ -109,14 +109,13 @@ static struct pair *place_for(struct denied *denied, const char *host, uint32_t 
 /* Keeps the rule, of which a policy that is read again leaves nothing. */
 static void note_rule(struct denied_entry *entry, const struct policy_decision *decision)
 {
-	const char *slash = decision->file ? strrchr(decision->file, '/') : NULL;
+	const char *file = decision->file ? decision->file : "";
+	size_t size = strlen(file);
 
 	entry->section = decision->section;
 	entry->line = decision->line;
 	snprintf(entry->file, sizeof(entry->file), "%s",
-		 slash		  ? slash + 1
-		 : decision->file ? decision->file
-				  : "");
+		 size < sizeof(entry->file) ? file : file + size - sizeof(entry->file) + 1);
 }
 
 static void add(struct denied *denied, const char *host, uint32_t domid, uint32_t uid,
@@ -152,8 +151,8 @@ void denied_add(struct denied *denied, const struct frame_identity *from, bool i
 void denied_add_far(struct denied *denied, const struct channel *channel, const char *endpoint,
 		    const struct policy_decision *decision)
 {
-	add(denied, channel->host, channel->far_domid, channel->identity.uid,
-	    LOG_BY_DOMAIN(channel->identity.domid), endpoint, decision);
+	add(denied, channel->host, channel->identity.domid, channel->identity.uid,
+	    LOG_BY_HOST(channel->from_host), endpoint, decision);
 }
 
 void denied_each(struct denied *denied, void (*each)(void *userdata, const struct denied_entry *entry),

@@ -16,7 +16,8 @@
 #include "wire/address.h"
 #include "wire/frame.h"
 
-#define DENIED_MAX 64u
+#define DENIED_MAX	64u
+#define DENIED_PATH_MAX 512u
 
 struct channel;
 struct denied;
@@ -40,8 +41,8 @@ struct denied_entry {
 	/* of the last one: */
 	uint64_t last; /* seconds since 1970 */
 	uint32_t uid;
-	const char *section;	 /* the name of those that decide about this: "rule", "relay", "out" */
-	char file[NAME_MAX + 1]; /* the rule's, in the policy's directory; "": none matched */
+	const char *section;	    /* the name of those that decide about this: "rule", "relay", "out" */
+	char file[DENIED_PATH_MAX]; /* the rule's, or as much of the end of its path; "": none matched */
 	unsigned line;
 };
 /* Calls `each` for each pair, the latest refused first. */

@@ -18,7 +18,7 @@ const struct section policy_sections[SECTIONS] = {
 	[SECTION_OUT] = {"out", "to", LIST_HOSTS, LIST_NONE, true, false, "from, to and action"},
 };
 
-static void free_items(struct item *items)
+void policy_free_items(struct item *items)
 {
 	struct item *item, *next;
 
@@ -31,9 +31,10 @@ static void free_items(struct item *items)
 
 static void free_rule(struct rule *rule)
 {
-	free_items(rule->from);
-	free_items(rule->uid);
-	free_items(rule->to);
+	policy_free_items(rule->from);
+	policy_free_items(rule->uid);
+	policy_free_items(rule->to);
+	policy_free_items(rule->endpoint);
 	free(rule);
 }
 
@@ -103,12 +104,6 @@ bool policy_needs_names(const struct policy *policy)
 
 /* --- decisions -------------------------------------------------------------------------------- */
 
-enum match {
-	MATCH_NO,
-	MATCH_MAYBE, /* it depends on a name that isn't known */
-	MATCH_YES,
-};
-
 static enum match name_matches_domain(const char *text, const struct policy_subject *from)
 {
 	if (from->names_unknown)
@@ -117,6 +112,18 @@ static enum match name_matches_domain(const char *text, const struct policy_subj
 			       (from->uuid && from->uuid[0] && !strcasecmp(text, from->uuid))
 		       ? MATCH_YES
 		       : MATCH_NO;
+}
+
+static enum match tag_matches_domain(const char *tag, const struct policy_subject *from)
+{
+	const char *at = from->tags;
+	size_t size = strlen(tag);
+
+	if (from->names_unknown)
+		return MATCH_MAYBE;
+	while (at && (at = strstr(at, tag)) != NULL && (at[-1] != ',' || at[size] != ','))
+		at += size;
+	return at ? MATCH_YES : MATCH_NO;
 }
 
 /* An item without a host is about this one alone, even if it means any domain. */
@@ -138,12 +145,14 @@ static enum match item_matches(const struct item *item, const struct policy_subj
 		return from->is_self ? MATCH_YES : MATCH_NO;
 	case ITEM_NUMBER:
 		return item->number == from->domid ? MATCH_YES : MATCH_NO;
+	case ITEM_TAG:
+		return tag_matches_domain(item->name, from);
 	default:
 		return name_matches_domain(item->name, from);
 	}
 }
 
-static enum match domain_matches(const struct item *items, const struct policy_subject *from)
+enum match policy_matches_domain(const struct item *items, const struct policy_subject *from)
 {
 	enum match best = MATCH_NO;
 	const struct item *item;
@@ -202,7 +211,7 @@ static bool is_for_all_users(const struct rule *rule)
 	return !rule->uid;
 }
 
-static bool name_matches(const struct item *items, const char *endpoint)
+bool policy_matches_name(const struct item *items, const char *endpoint)
 {
 	const struct item *item;
 
@@ -237,8 +246,8 @@ static const struct rule *find_rule(const struct policy *policy, const struct po
 
 	LL_FOREACH(policy->rules, rule) {
 		if (rule->section == &policy_sections[SECTION_RULE] &&
-		    matches(domain_matches(rule->from, from), rule) && uid_matches(rule->uid, from) &&
-		    name_matches(rule->to, endpoint))
+		    matches(policy_matches_domain(rule->from, from), rule) && uid_matches(rule->uid, from) &&
+		    policy_matches_name(rule->to, endpoint))
 			return rule;
 	}
 	return NULL;
@@ -261,10 +270,47 @@ struct policy_decision policy_reach(const struct policy *policy, const struct po
 	best = find_rule(policy, from, endpoint, matches_at_best);
 	if (!decide(best, from).allow)
 		return decide(best, from); /* this rule denies in any case */
-	decision = decided_by(worst && domain_matches(worst->from, from) == MATCH_MAYBE ? worst : best);
+	decision =
+		decided_by(worst && policy_matches_domain(worst->from, from) == MATCH_MAYBE ? worst : best);
 	decision.allow = false;
 	decision.undecided = true;
 	return decision;
+}
+
+/* Returns whether a [rule] is about this endpoint, and about whom it is asked for. */
+typedef bool (*is_about_fn)(const struct rule *rule, const void *whom);
+
+static bool concerns(const struct rule *rule, const char *endpoint, is_about_fn is_about, const void *whom)
+{
+	return rule->section == &policy_sections[SECTION_RULE] && is_about(rule, whom) &&
+	       policy_matches_name(rule->to, endpoint);
+}
+
+/* Whether a rule that allows lets in some user whom none before it has denied. */
+static bool lets_some_in(const struct policy *policy, const struct rule *rule, const char *endpoint,
+			 is_about_fn is_about, const void *whom)
+{
+	const struct rule *earlier;
+	const struct item *user;
+
+	if (is_for_all_users(rule))
+		return true;
+	LL_FOREACH(rule->uid, user) {
+		const struct policy_subject who = {.uid = user->number};
+
+		for (earlier = policy->rules; earlier != rule; earlier = earlier->next)
+			if (!earlier->allow && uid_matches(earlier->uid, &who) &&
+			    concerns(earlier, endpoint, is_about, whom))
+				break;
+		if (earlier == rule)
+			return true;
+	}
+	return false;
+}
+
+static bool is_about_domain(const struct rule *rule, const void *from)
+{
+	return matches_at_worst(policy_matches_domain(rule->from, from), rule);
 }
 
 bool policy_shows(const struct policy *policy, const struct policy_subject *from, const char *endpoint)
@@ -272,13 +318,11 @@ bool policy_shows(const struct policy *policy, const struct policy_subject *from
 	const struct rule *rule;
 
 	LL_FOREACH(policy->rules, rule) {
-		if (rule->section != &policy_sections[SECTION_RULE] ||
-		    !matches_at_worst(domain_matches(rule->from, from), rule) ||
-		    !name_matches(rule->to, endpoint))
+		if (!concerns(rule, endpoint, is_about_domain, from))
 			continue;
-		if (rule->allow)
+		if (rule->allow && lets_some_in(policy, rule, endpoint, is_about_domain, from))
 			return true;
-		if (is_for_all_users(rule))
+		if (!rule->allow && is_for_all_users(rule))
 			return false;
 	}
 	return from->is_self;
@@ -318,6 +362,19 @@ static bool is_needed(const struct shown *shown, size_t at, size_t count)
 	return shown[at].allow && (at + 1 == count || shown[count - 1].item->kind != ITEM_ANY);
 }
 
+/* Whether the rule is about all domains that the item means. */
+static bool is_about_item(const struct rule *rule, const void *whom)
+{
+	const struct item *item = whom, *other;
+
+	LL_FOREACH(rule->from, other)
+		if (!other->host &&
+		    (other->kind == ITEM_ANY ||
+		     (other->kind == item->kind && is_among(&(struct shown){.item = other}, 1, item))))
+			return true;
+	return false;
+}
+
 static size_t count_items(const struct policy *policy)
 {
 	const struct rule *rule;
@@ -338,11 +395,12 @@ static size_t gather_shown(const struct policy *policy, const struct policy_subj
 	size_t count = 0;
 
 	LL_FOREACH(policy->rules, rule) {
-		if (rule->section != &policy_sections[SECTION_RULE] || !name_matches(rule->to, endpoint) ||
-		    (!rule->allow && !is_for_all_users(rule)))
+		if (rule->section != &policy_sections[SECTION_RULE] ||
+		    !policy_matches_name(rule->to, endpoint) || (!rule->allow && !is_for_all_users(rule)))
 			continue;
 		LL_FOREACH(rule->from, item) {
-			if (item->host || !is_said_of_others(item, self) || is_among(shown, count, item))
+			if (item->host || !is_said_of_others(item, self) || is_among(shown, count, item) ||
+			    (rule->allow && !lets_some_in(policy, rule, endpoint, is_about_item, item)))
 				continue;
 			shown[count++] = (struct shown){item, rule->allow};
 			if (item->kind == ITEM_ANY)
@@ -379,7 +437,8 @@ void policy_shown_to(const struct policy *policy, const struct policy_subject *s
 static enum match pair_matches(const struct rule *rule, const struct policy_subject *from,
 			       const struct policy_subject *to)
 {
-	enum match first = domain_matches(rule->from, from), second = domain_matches(rule->to, to);
+	enum match first = policy_matches_domain(rule->from, from),
+		   second = policy_matches_domain(rule->to, to);
 
 	return first < second ? first : second;
 }
@@ -431,7 +490,7 @@ static const struct rule *find_out(const struct policy *policy, const struct pol
 
 	LL_FOREACH(policy->rules, rule) {
 		if (rule->section != &policy_sections[SECTION_OUT] ||
-		    !matches(domain_matches(rule->from, from), rule))
+		    !matches(policy_matches_domain(rule->from, from), rule))
 			continue;
 		LL_FOREACH(rule->to, item)
 			if (host_matches(item, host))
@@ -463,7 +522,7 @@ struct policy_decision policy_bind(const struct policy *policy, const struct pol
 
 	LL_FOREACH(policy->rules, rule) {
 		if (rule->section == &policy_sections[SECTION_BIND] && uid_matches(rule->uid, who) &&
-		    name_matches(rule->to, endpoint))
+		    policy_matches_name(rule->to, endpoint))
 			return decided_by(rule);
 	}
 	return decided_without(&policy_sections[SECTION_BIND], who->uid == 0 || in_group(who, socket_group));

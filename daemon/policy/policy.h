@@ -48,6 +48,7 @@ struct policy_subject {
 	bool is_self;	    /* a program of this domain */
 	const char *name;   /* the domain's, "" if unknown */
 	const char *uuid;   /* likewise */
+	const char *tags;   /* for a host policy only: ",a,b,", or NULL: none */
 	bool names_unknown; /* it may have any name: `name` and `uuid` mean nothing */
 	uid_t uid;
 	/* for binding only */
@@ -60,7 +61,9 @@ struct policy_decision {
 	bool allow;
 	/* a rule may match, by a name that isn't known; then `allow` is false, and this is the rule */
 	bool undecided;
-	const char *section;	 /* the name of those that decide about this: "rule", "relay" */
+	bool by_host;	     /* it is the host's policy that says so (host_policy.h) */
+	bool untold;	     /* by_host, and undecided since domain 0 hasn't told it yet; no rule is named */
+	const char *section; /* the name of those that decide about this: "rule", "relay" */
 	const struct rule *rule; /* lives as long as the policy; NULL: none matched */
 	const char *file;	 /* of the rule, likewise */
 	unsigned line;

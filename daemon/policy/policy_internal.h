@@ -2,10 +2,13 @@
 #ifndef XENMSG_DAEMON_POLICY_INTERNAL_H
 #define XENMSG_DAEMON_POLICY_INTERNAL_H
 
-/* What reading rules (policy_read.c) and deciding by them (policy.c) share. */
+/* What reading rules (policy_read.c, host_policy_read.c) and deciding by them (policy.c, host_policy.c) share. */
 
 #include <stdbool.h>
 #include <stdint.h>
+
+struct ini_file;
+struct policy_subject;
 
 struct item {
 	char *text;
@@ -18,6 +21,7 @@ struct item {
 		ITEM_GROUP,
 		ITEM_SELF,
 		ITEM_TEXT,
+		ITEM_TAG, /* of a host policy; `name` has no @ */
 	} kind;
 	struct item *next;
 };
@@ -29,6 +33,9 @@ enum list_kind {
 	LIST_USERS, /* of this domain */
 	LIST_PATTERNS,
 	LIST_HOSTS,
+	LIST_SENDERS,	/* of a host policy: domains by name, UUID or tag, and those of other hosts */
+	LIST_RECEIVERS, /* the same, of this host alone */
+	LIST_MEMBERS,	/* domains by name or UUID */
 };
 
 /* A kind of section: its name and its keys. */
@@ -55,7 +62,9 @@ struct rule {
 	const struct section *section;
 	/* `to` has the names of a [bind], the domains of a [see] or [relay]; no uid: any */
 	struct item *from, *uid, *to;
+	struct item *endpoint; /* of a host policy */
 	bool has_action, allow;
+	bool asks; /* of a host policy: the domain's own one decides */
 	const struct policy_file *file;
 	unsigned line;
 	struct rule *next;
@@ -71,5 +80,20 @@ struct policy {
 	struct rule *rules;
 	struct policy_file *files; /* all that were read, in this order */
 };
+
+/* Reads a list of this kind. Returns 1, or 0 after a complaint. */
+int policy_read_list(struct ini_file *file, struct item **list, const char *key, const char *value,
+		     enum list_kind kind);
+struct policy_file *policy_add_file(struct policy *policy, const char *path);
+void policy_free_items(struct item *items);
+
+enum match {
+	MATCH_NO,
+	MATCH_MAYBE, /* it depends on a name that isn't known */
+	MATCH_YES,
+};
+/* Whether one of these items means the domain. */
+enum match policy_matches_domain(const struct item *items, const struct policy_subject *domain);
+bool policy_matches_name(const struct item *patterns, const char *endpoint);
 
 #endif

@@ -114,37 +114,71 @@ static const char *set_pattern(struct item *item)
 	return NULL;
 }
 
-static int add_item(struct policy_reader *reader, struct item **list, char *text, enum list_kind kind)
+/* Tags, and what else a host policy's domains can't be. */
+static const char *set_domain_of_host(struct item *item, enum list_kind kind)
+{
+	const char *why = set_domain(item);
+
+	if (item->text[0] == '@' && kind != LIST_MEMBERS) {
+		if (!endpoint_name_is_valid(item->text + 1, strlen(item->text + 1)))
+			return "a tag is @ and letters, digits, _ and -";
+		item->kind = ITEM_TAG;
+		item->name = item->text + 1;
+		return NULL;
+	}
+	if (why || item->kind == ITEM_NUMBER || item->kind == ITEM_SELF || item->text[0] == '@' ||
+	    (item->host && kind != LIST_SENDERS) || (item->kind == ITEM_ANY && kind == LIST_MEMBERS))
+		return kind == LIST_MEMBERS ? "a domain that has a tag is a name or a UUID"
+		       : kind == LIST_SENDERS
+			       ? "a domain is a name, a UUID, @TAG or *; or on another host HOST/ and a name, or *"
+			       : "a domain is a name, a UUID, @TAG or *";
+	return NULL;
+}
+
+static const char *set_item(struct item *item, enum list_kind kind)
+{
+	switch (kind) {
+	case LIST_DOMAINS:
+		return set_domain(item);
+	case LIST_UIDS:
+	case LIST_USERS:
+		return set_uid(item, kind == LIST_USERS);
+	case LIST_HOSTS:
+		return set_host(item, strlen(item->text));
+	case LIST_SENDERS:
+	case LIST_RECEIVERS:
+	case LIST_MEMBERS:
+		return set_domain_of_host(item, kind);
+	default:
+		return set_pattern(item);
+	}
+}
+
+static int add_item(struct ini_file *file, struct item **list, char *text, enum list_kind kind)
 {
 	struct item *item = calloc(1, sizeof(*item));
 	const char *why;
 
 	if (!item || !(item->text = strdup(text))) {
 		free(item);
-		return ini_file_complain(&reader->file, "out of memory");
+		return ini_file_complain(file, "out of memory");
 	}
 	LL_APPEND(*list, item);
-	why = kind == LIST_DOMAINS ? set_domain(item)
-	      : kind == LIST_UIDS  ? set_uid(item, false)
-	      : kind == LIST_USERS ? set_uid(item, true)
-	      : kind == LIST_HOSTS ? set_host(item, strlen(text))
-				   : set_pattern(item);
-	if (why)
-		return ini_file_complain(&reader->file, "'%s': %s", text, why);
-	return 1;
+	why = set_item(item, kind);
+	return why ? ini_file_complain(file, "'%s': %s", text, why) : 1;
 }
 
-static int add_list(struct policy_reader *reader, struct item **list, const char *key, const char *value,
-		    enum list_kind kind)
+int policy_read_list(struct ini_file *file, struct item **list, const char *key, const char *value,
+		     enum list_kind kind)
 {
 	char *copy, *rest, *part;
 	int r = 1;
 
 	if (*list)
-		return ini_file_complain(&reader->file, "%s comes twice in this section", key);
+		return ini_file_complain(file, "%s comes twice in this section", key);
 	copy = rest = strdup(value);
 	if (!copy)
-		return ini_file_complain(&reader->file, "out of memory");
+		return ini_file_complain(file, "out of memory");
 	while (r && (part = strsep(&rest, ",")) != NULL) {
 		size_t size;
 
@@ -152,8 +186,8 @@ static int add_list(struct policy_reader *reader, struct item **list, const char
 			part++;
 		for (size = strlen(part); size && isspace((unsigned char)part[size - 1]); size--)
 			part[size - 1] = '\0';
-		r = *part ? add_item(reader, list, part, kind)
-			  : ini_file_complain(&reader->file, "%s: an empty entry in the list", key);
+		r = *part ? add_item(file, list, part, kind)
+			  : ini_file_complain(file, "%s: an empty entry in the list", key);
 	}
 	free(copy);
 	return r;
@@ -242,16 +276,16 @@ static int on_key(void *user, const char *untrusted_section, const char *key, co
 	if (!strcmp(key, "action"))
 		return set_action(reader, rule, value);
 	if (!strcmp(key, "uid") && section->uid_kind != LIST_NONE)
-		return add_list(reader, &rule->uid, key, value, section->uid_kind);
+		return policy_read_list(&reader->file, &rule->uid, key, value, section->uid_kind);
 	if (!strcmp(key, "from") && section->has_from)
-		return add_list(reader, &rule->from, key, value, LIST_DOMAINS);
+		return policy_read_list(&reader->file, &rule->from, key, value, LIST_DOMAINS);
 	if (!strcmp(key, section->to))
-		return add_list(reader, &rule->to, key, value, section->to_kind);
+		return policy_read_list(&reader->file, &rule->to, key, value, section->to_kind);
 	return ini_file_complain(&reader->file, "[%s] has no key '%s'; it has %s", section->name, key,
 				 section->keys);
 }
 
-static struct policy_file *add_file(struct policy *policy, const char *path)
+struct policy_file *policy_add_file(struct policy *policy, const char *path)
 {
 	struct policy_file *file = calloc(1, sizeof(*file));
 
@@ -268,7 +302,7 @@ static int load_stream(struct policy *policy, FILE *file, const char *path, char
 	struct policy_reader reader = {
 		.file = {.stream = file, .path = path, .error = error, .begin_section = begin_section},
 		.policy = policy,
-		.of = add_file(policy, path),
+		.of = policy_add_file(policy, path),
 	};
 	int r = reader.of ? ini_file_parse(&reader.file, on_key, &reader) : -ENOMEM;
 

@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/cost.h"
 #include "daemon/relay/hop_internal.h"
+#include "daemon/relay/sharing.h"
 #include "base/timer.h"
 #include "wire/hash.h"
 
@@ -117,7 +118,8 @@ bool cancels_next_frame(struct channel_end *end, struct channel_frame *frame)
 		forget(cancels, cancel);
 	} else {
 		frame->header.type = FRAME_CANCEL;
-		frame->header.length = frame_u64_encode(cancel->offset, frame->payload);
+		frame->header.length = frame_u64_encode(
+			cancel->offset - sharing_base_to(end->channel->sharing), frame->payload);
 		DL_DELETE(cancels->lists[UNASKED], cancel);
 		put(cancels, cancel, ASKED);
 	}
@@ -228,6 +230,11 @@ static struct channel_cancel *await_answer(struct channel *channel, uint64_t off
 	return cancel;
 }
 
+/*
+ * The receiver takes it by such an exchange, too (libclient/inbox.c), so one of the two comes first. It finds MESSAGE_SENT
+ * there, which was stored before the index that it saw; and it releases the room after its exchange, so that the next
+ * bytes are stored there when all is decided (tests/model/order/cancel.litmus).
+ */
 static int cancel_word(uint32_t *word)
 {
 	uint32_t expected = MESSAGE_SENT;
@@ -238,8 +245,8 @@ static int cancel_word(uint32_t *word)
 	return expected == MESSAGE_CANCELLED ? -ECANCELED : 0;
 }
 
-/* Marks a message in the queue as cancelled. Its state word may lie across two pieces of the queue. */
-static int cancel_queued(struct channel_end *out, uint64_t position)
+/* Marks a message in a buffer as cancelled. Its state word may lie across two pieces of that. */
+static int cancel_in(struct evbuffer *buffer, uint64_t position)
 {
 	struct evbuffer_iovec pieces[sizeof(uint32_t)];
 	uint32_t state = MESSAGE_CANCELLED;
@@ -247,8 +254,8 @@ static int cancel_queued(struct channel_end *out, uint64_t position)
 	size_t left = sizeof(state);
 	struct evbuffer_ptr at;
 
-	if (!out->queue || evbuffer_ptr_set(out->queue, &at, position, EVBUFFER_PTR_SET) < 0 ||
-	    evbuffer_peek(out->queue, (ev_ssize_t)left, &at, pieces, sizeof(uint32_t)) < 1)
+	if (!buffer || evbuffer_ptr_set(buffer, &at, position, EVBUFFER_PTR_SET) < 0 ||
+	    evbuffer_peek(buffer, (ev_ssize_t)left, &at, pieces, sizeof(uint32_t)) < 1)
 		return -ECONNRESET;
 	for (unsigned i = 0; left > 0; i++) {
 		size_t size = pieces[i].iov_len < left ? pieces[i].iov_len : left;
@@ -258,6 +265,20 @@ static int cancel_queued(struct channel_end *out, uint64_t position)
 		left -= size;
 	}
 	return -ECANCELED;
+}
+
+static int cancel_queued(struct channel_end *out, uint64_t offset)
+{
+	return cancel_in(out->queue, offset - out->sent);
+}
+
+/* Marks a message that was cancelled where its program has it, so that no other one gets it. */
+static void cancel_in_copy(const struct channel *channel, uint64_t offset)
+{
+	const struct sharing *sharing = channel->sharing;
+
+	if (sharing && offset >= sharing->from)
+		cancel_in(sharing->copy, offset - sharing->from);
 }
 
 /* Cancels a message whose state word lies on the other side of the acceptor's hop. */
@@ -273,7 +294,10 @@ static void cancel_beyond(struct channel *channel, uint64_t offset)
 	if (out->hop->traits->release_means_taken)
 		r = hop_handed_word(out->hop, out, offset, &word);
 	if (r == 0) {
-		answer_cancel(&channel->opener, offset, cancel_word(word));
+		r = cancel_word(word);
+		if (r == -ECANCELED)
+			cancel_in_copy(channel, offset);
+		answer_cancel(&channel->opener, offset, r);
 		return;
 	}
 	cancel = r == -ENOENT ? NULL : await_answer(channel, offset, r == -EALREADY ? RELEASED : UNASKED);
@@ -296,9 +320,10 @@ int channel_cancel(struct channel_end *end, uint64_t offset)
 	if (offset < out->consumed)
 		answer_cancel(end, offset, 0);
 	else if (offset >= out->sent)
-		answer_cancel(end, offset, cancel_queued(out, offset - out->sent));
-	else if (out->sent - offset < MESSAGE_TRAILER_SIZE)
-		answer_cancel(end, offset, -ECONNRESET); /* torn in two by a sender of half words */
+		answer_cancel(end, offset, cancel_queued(out, offset));
+	else if (out->sent - offset < MESSAGE_TRAILER_SIZE || offset < sharing_base_to(end->channel->sharing))
+		/* torn in two by a sender of half words; or with a program that is gone */
+		answer_cancel(end, offset, -ECONNRESET);
 	else
 		cancel_beyond(end->channel, offset);
 	return 0;
@@ -313,11 +338,33 @@ int channel_cancelled(struct channel_end *end, const struct frame_cancelled *can
 
 	if (end->is_opener)
 		return -EPROTO;
-	cancel = find_cancel(channel, cancelled->offset);
+	cancel = find_cancel(channel, sharing_base_to(channel->sharing) + cancelled->offset);
 	/* Otherwise we have already answered that the outcome is unknown. */
-	if (cancel && cancel->list != RELEASED)
-		settle(channel->cancels, cancel, result);
+	if (!cancel || cancel->list == RELEASED)
+		return 0;
+	if (result == -ECANCELED)
+		cancel_in_copy(channel, cancel->offset);
+	settle(channel->cancels, cancel, result);
 	return 0;
+}
+
+void cancels_left(struct channel *channel, uint64_t begin)
+{
+	struct channel_cancel *cancel, *next;
+
+	if (!channel->cancels)
+		return;
+	HASH_ITER(hh, channel->cancels->all, cancel, next) {
+		relay_spend(channel->relay, channel->charge.account, WALK_COST);
+		settle(channel->cancels, cancel,
+		       cancel->offset < begin ? -ECONNRESET
+					      : cancel_queued(&channel->acceptor, cancel->offset));
+	}
+}
+
+bool cancels_wait(const struct channel *channel)
+{
+	return channel->cancels && (channel->cancels->all || channel->cancels->lists[ANSWERED]);
 }
 
 void cancels_free(struct channel *channel)

@@ -37,6 +37,11 @@ bool cancels_next_frame(struct channel_end *end, struct channel_frame *frame);
 bool cancels_answer(const struct channel_end *end);
 /* Settles the cancellations below offset `taken`, up to which the acceptor's program has taken the stream. */
 void cancels_taken(struct channel *channel, uint64_t taken);
+/* Settles all that aren't answered, since the program that had the channel has left it: another one gets what lies behind
+ * `begin`, and that is in our queue. */
+void cancels_left(struct channel *channel, uint64_t begin);
+/* Whether some aren't answered yet, or their answer isn't sent. */
+bool cancels_wait(const struct channel *channel);
 /* Frees the cancellations without answering them. What they cost stays charged to the channel, which is about to give it
  * back. */
 void cancels_free(struct channel *channel);

@@ -9,149 +9,13 @@
 #include <utlist.h>
 
 #include "daemon/relay/cancel.h"
+#include "daemon/relay/channel_internal.h"
 #include "daemon/relay/hop_internal.h"
 #include "daemon/relay/orphans.h"
+#include "daemon/relay/sharing.h"
+#include "daemon/relay/withdraw.h"
 #include "base/quota.h"
 #include "wire/probes.h"
-
-static void owe(struct channel_end *end, enum channel_owed frame)
-{
-	end->owed |= (uint8_t)frame;
-	channel_mark_urgent(end);
-}
-
-static void drop_queue(struct channel_end *end)
-{
-	if (end->queue)
-		evbuffer_free(end->queue);
-	end->queue = NULL;
-	end->queued_messages = 0;
-	if (end->in_backlog)
-		DL_DELETE2(end->hop->backlog, end, backlog_prev, backlog_next);
-	end->in_backlog = false;
-}
-
-/* Gives back what the bytes of an orphan could take, once none of them is sent on any more, and what its cancellations
- * cost, which nobody waits for. */
-static void release_bytes(struct channel *channel)
-{
-	if (channel->opener.hop || !channel_is_reset(&channel->acceptor))
-		return;
-	cancels_free(channel);
-	charge_release(&channel->charge, QUOTA_BYTES, channel->charge.held[QUOTA_BYTES]);
-}
-
-/* Removes the end from its hop, where no frame about the channel is sent any more. When both ends are gone,
- * the channel is to be freed. */
-static void end_gone(struct channel_end *end)
-{
-	struct channel *channel = end->channel;
-
-	drop_queue(end);
-	hop_forget_end(end->hop, end);
-	if (end->in_urgent)
-		DL_DELETE2(end->hop->urgent, end, urgent_prev, urgent_next);
-	end->in_urgent = false;
-	channel_table_remove(&end->hop->channels, end->number);
-	end->hop = NULL;
-	if (!end->is_opener) {
-		orphans_remove(channel);
-	} else if (channel->acceptor.hop) {
-		orphans_add(channel);
-		release_bytes(channel);
-	}
-	if (!channel_other(end)->hop && !channel->ended) {
-		channel->ended = true;
-		channel->ended_next = channel->relay->ended;
-		channel->relay->ended = channel;
-	}
-}
-
-/* --- states ----------------------------------------------------------------------------------- */
-
-enum change {
-	FIN_CAME,
-	RESET_CAME,
-	OPEN_SENT,
-	FIN_SENT,
-	RESET_DECIDED,
-	RESET_SENT,
-};
-
-/* Changes the state by the table in channel.h. False: the change isn't possible in this state. */
-static bool move(struct channel_end *end, enum change change)
-{
-	switch (change) {
-	case FIN_CAME:
-		if (end->in != IN_OPEN)
-			return false;
-		end->in = IN_FIN;
-		return true;
-	case RESET_CAME:
-		if (end->in == IN_RESET)
-			return false;
-		end->in = IN_RESET;
-		return true;
-	case OPEN_SENT:
-		end->out = OUT_OPEN;
-		return true;
-	case FIN_SENT:
-		end->out = OUT_FIN;
-		return true;
-	case RESET_DECIDED:
-		if (channel_is_reset(end))
-			return false;
-		end->owed = 0;
-		if (end->out == OUT_NEW) {
-			end->in = IN_RESET;
-			end->out = OUT_RESET;
-		} else {
-			end->out = OUT_RESETTING;
-		}
-		return true;
-	default:
-		end->owed = 0;
-		end->out = OUT_RESET;
-		return true;
-	}
-}
-
-static void reset_now(struct channel_end *end, int error, uint64_t consumed, uint64_t unsure)
-{
-	if (!end->hop || !move(end, RESET_DECIDED))
-		return;
-	PROBE3(xenmsgd, error, end->channel->endpoint, end->channel->identity.domid, error);
-	drop_queue(end);
-	end->reset_error = (uint32_t)error;
-	end->reset_consumed = consumed;
-	end->reset_unsure = unsure;
-	channel_mark_urgent(end);
-	release_bytes(end->channel);
-}
-
-static void reset_behind_data(struct channel_end *end, int error)
-{
-	if (!end->hop || channel_is_reset(end) || (end->owed & OWED_RESET))
-		return;
-	end->reset_error = (uint32_t)error;
-	owe(end, OWED_RESET);
-	if (end->hop->callbacks->tell_taken)
-		end->hop->callbacks->tell_taken(end->hop->owner);
-}
-
-/* Ends the opener's side, since the acceptor's has ended. The answers that a server sent before go to its
- * caller first. */
-static void reset_opener(struct channel_end *opener, int error, uint64_t consumed, uint64_t unsure)
-{
-	if (opener->channel->kind != CHANNEL_CALL || !channel_has_backlog(opener) ||
-	    (opener->owed & OWED_RESET)) {
-		reset_now(opener, error, consumed, unsure);
-		return;
-	}
-	reset_behind_data(opener, error);
-	opener->reset_consumed = consumed;
-	opener->reset_unsure = unsure;
-}
 
 int channel_new(struct hop *hop, uint32_t number, enum channel_kind kind,
 		const struct frame_identity *identity, struct channel **out)
@@ -198,8 +62,7 @@ int channel_set_host(struct channel *channel, uint32_t number, const char *name)
 	if (!channel->host)
 		return -ENOMEM;
 	channel->is_far = true;
-	channel->far_domid = channel->identity.domid;
-	channel->identity.domid = number;
+	channel->from_host = number;
 	return 0;
 }
 
@@ -212,7 +75,7 @@ bool channel_has_told_sender(const struct channel *channel)
 
 void channel_tell_source(struct channel *channel)
 {
-	owe(&channel->acceptor, OWED_SOURCE);
+	channel_owe(&channel->acceptor, OWED_SOURCE);
 }
 
 /* Charges the opener, who pays, and names the endpoint. */
@@ -262,6 +125,19 @@ static void leave_room(struct channel_end *end)
 	channel_table_remove(&room->channels, end->number);
 }
 
+void channel_enter(struct channel *channel, struct hop *hop, uint32_t number)
+{
+	struct channel_end *end = &channel->acceptor;
+
+	end->number = number;
+	end->hop = hop;
+	end->limit = CHANNEL_INITIAL_LIMIT;
+	PROBE3(xenmsgd, open, channel->endpoint, channel_source(channel).number, channel->kind);
+	channel_mark_urgent(end);
+	if (channel_has_backlog(end))
+		channel_mark_backlog(end);
+}
+
 int channel_accept(struct channel *channel, struct hop *hop, const char *endpoint)
 {
 	struct channel_end *end = &channel->acceptor;
@@ -279,26 +155,25 @@ int channel_accept(struct channel *channel, struct hop *hop, const char *endpoin
 		return r;
 	if (channel_is_waiting(channel))
 		leave_room(end);
-	end->number = number;
-	end->hop = hop;
-	end->limit = CHANNEL_INITIAL_LIMIT;
-	PROBE3(xenmsgd, open, channel->endpoint, channel->identity.domid, channel->kind);
-	channel_mark_urgent(end);
-	if (channel_has_backlog(end))
-		channel_mark_backlog(end);
+	channel_enter(channel, hop, number);
 	if (hop->traits->is_room)
 		return 0;
 	/* Only the daemon of the opening program knows how much may come back. */
 	if (channel->kind != CHANNEL_MESSAGE && !channel->opener.hop->traits->is_daemon)
-		owe(end, OWED_CREDIT);
-	if (!hop->traits->is_daemon)
-		owe(&channel->opener, OWED_OPENED);
+		channel_owe(end, OWED_CREDIT);
+	if (!hop->traits->is_daemon) {
+		channel->acceptor_minor = hop->minor;
+		channel->accepted_by_topic = hop->traits->is_inner;
+		channel->knows_acceptor = hop->knows_identity;
+		channel->acceptor_identity = hop->identity;
+		channel_owe(&channel->opener, OWED_OPENED);
+	}
 	return 0;
 }
 
 void channel_refuse(struct channel *channel, int error)
 {
-	reset_now(&channel->opener, error, 0, 0);
+	channel_reset_now(&channel->opener, error, 0, 0);
 }
 
 bool channel_drop_if_refused(struct channel *channel, int *error)
@@ -308,17 +183,8 @@ bool channel_drop_if_refused(struct channel *channel, int *error)
 	if (end->out != OUT_RESETTING || channel->acceptor.hop || channel->charge.held[QUOTA_CHANNELS])
 		return false;
 	*error = (int)end->reset_error;
-	end_gone(end);
+	channel_end_gone(end);
 	return true;
-}
-
-/* Ends the opener's side, the acceptor's having been forbidden. */
-static void tell_opener(struct channel_end *acceptor, int error, uint64_t unsure)
-{
-	if (acceptor->is_unsettled)
-		DL_DELETE2(acceptor->hop->unsettled, acceptor, unsettled_prev, unsettled_next);
-	acceptor->is_unsettled = false;
-	reset_opener(&acceptor->channel->opener, error, acceptor->consumed, unsure);
 }
 
 /* Notes what the program has released, and up to where its input is to be read until that counts. */
@@ -326,8 +192,10 @@ static void note_released(struct channel_end *acceptor)
 {
 	struct hop *hop = acceptor->hop;
 
-	if (hop_find_released(hop, acceptor, &acceptor->released, &acceptor->settled_at) < 0)
-		return; /* the session is over */
+	if (hop_find_released(hop, acceptor, &acceptor->released, &acceptor->settled_at) < 0) {
+		acceptor->leaves_rest = false; /* the session is over, and nobody knows */
+		return;
+	}
 	acceptor->is_unsettled = true;
 	DL_APPEND2(hop->unsettled, acceptor, unsettled_prev, unsettled_next);
 	hop_due(hop);
@@ -340,25 +208,41 @@ static bool has_unread_releases(const struct channel_end *acceptor)
 	       acceptor->consumed != acceptor->sent;
 }
 
+/* Returns up to where the stream may have been taken: what lies in a program's ring may be at this moment; over a link,
+ * more may have been than we know of. */
+static uint64_t unsure_of(const struct channel_end *acceptor)
+{
+	return acceptor->leaves_rest ? acceptor->consumed : acceptor->sent;
+}
+
 void channel_forbid(struct channel *channel, int error)
 {
 	struct channel_end *acceptor = &channel->acceptor;
 
 	if (has_unread_releases(acceptor))
 		note_released(acceptor);
-	reset_now(acceptor, error, channel->opener.consumed, channel->opener.consumed);
-	/* What lies in a program's ring may be taken at this moment; over a link, more may have been than we
-	 * know of. */
+	channel_reset_now(acceptor, error, channel->opener.consumed, channel->opener.consumed);
 	if (!acceptor->is_unsettled)
-		tell_opener(acceptor, error, acceptor->sent);
+		channel_tell_opener(acceptor, error, unsure_of(acceptor));
 	/* At once if the acceptor has never heard of it: a waiting room sends nothing. */
 	channel_check_ended(acceptor);
+}
+
+void channel_unbound(struct channel *channel)
+{
+	struct channel_end *acceptor = &channel->acceptor;
+	const struct hop *hop = acceptor->hop;
+
+	/* Whose releases can't be read any more may have taken more. */
+	acceptor->leaves_rest = hop && hop->minor >= CHANNEL_MINOR_MORE && channel->kind != CHANNEL_STREAM &&
+				(hop_is_readable(hop) || !hop->traits->release_means_taken);
+	channel_forbid(channel, ENOENT);
 }
 
 void channel_settle(struct channel_end *end)
 {
 	channel_taken(end, end->released);
-	tell_opener(end, (int)end->reset_error, end->sent);
+	channel_tell_opener(end, (int)end->reset_error, unsure_of(end));
 }
 
 bool channel_is_waiting(const struct channel *channel)
@@ -398,119 +282,14 @@ int channel_opened(struct channel_end *end, const struct frame_opened *opened)
 		end->limit = opened->limit;
 	if (opened->max_message < end->channel->max_message)
 		end->channel->max_message = opened->max_message;
-	owe(&end->channel->opener, OWED_OPENED);
-	return 0;
-}
-
-/* --- frames about the channel ----------------------------------------------------------------- */
-
-/* Returns how large the window may become. What comes over a link doesn't wait in its ring, so what is beyond the
- * next ring is copied twice more, into private memory and out of it, unless that ring is a program's own, which is
- * as large as a link's. Measured: with windows of 1 MiB a relayed stream of large messages went at half the speed
- * through rings of 64 KiB, and a byte stream over a link of 1 MiB at three quarters of its speed over one of 64 KiB,
- * since the ring to its program's socket has 128 KiB. */
-static uint32_t window_max(const struct channel_end *end)
-{
-	const struct hop *from = channel_other((struct channel_end *)end)->hop;
-	uint32_t most = end->channel->kind == CHANNEL_STREAM ? STREAM_WINDOW_MAX : CHANNEL_WINDOW_MAX, ring;
-
-	if (!from || !from->traits->is_daemon || !end->hop || end->hop->traits->release_means_taken ||
-	    !hop_has_rings(end->hop))
-		return most;
-	ring = hop_outlet(end->hop, end)->writer.ring.size;
-	return ring >= CHANNEL_WINDOW_MAX / 2 ? most
-	       : ring > CHANNEL_INITIAL_LIMIT ? 2 * ring
-					      : 2 * CHANNEL_INITIAL_LIMIT;
-}
-
-void channel_taken(struct channel_end *end, uint64_t offset)
-{
-	struct channel_end *source = channel_other(end);
-
-	if (offset <= end->consumed)
-		return;
-	if (end->channel->cancels && !end->is_opener)
-		cancels_taken(end->channel, offset);
-	/* The sender had filled half of its window before the first byte was taken: a larger window keeps it
-	 * going. */
-	if (source->hop && end->window < window_max(end) &&
-	    source->received - end->consumed >= end->window / 2 &&
-	    charge_fits(&end->channel->charge, QUOTA_BYTES, end->window)) {
-		charge_add(&end->channel->charge, QUOTA_BYTES, end->window);
-		end->window *= 2;
-	}
-	end->consumed = offset;
-	if (!end->is_opener)
-		PROBE3(xenmsgd, deliver, end->channel->endpoint, end->channel->identity.domid, offset);
-	owe(source, OWED_CREDIT);
-	if ((end->owed & OWED_RESET) || (end->in == IN_FIN && end->out == OUT_FIN))
-		channel_mark_urgent(end);
-}
-
-int channel_credit(struct channel_end *end, const struct frame_credit *credit)
-{
-	if (channel_is_reset(end) || end->hop->traits->release_means_taken)
-		return 0;
-	if (credit->consumed > end->sent)
-		return -EPROTO;
-	if (end->hop->traits->is_daemon && credit->limit > end->limit) {
-		end->limit = credit->limit;
-		owe(channel_other(end), OWED_CREDIT);
-	}
-	channel_taken(end, credit->consumed);
-	channel_check_ended(end);
-	return 0;
-}
-
-int channel_fin(struct channel_end *end, uint64_t total)
-{
-	struct channel_end *out = channel_other(end);
-
-	if (channel_is_reset(end))
-		return 0;
-	if (total != end->received || !move(end, FIN_CAME))
-		return -EPROTO;
-	owe(out, OWED_FIN);
-	channel_check_ended(end);
-	return 0;
-}
-
-int channel_reset(struct channel_end *end, const struct frame_reset *reset)
-{
-	struct channel_end *out = channel_other(end);
-	int error = reset->error > 0 && reset->error < 4096 ? (int)reset->error : EPROTO;
-	uint64_t unsure;
-
-	if (!move(end, RESET_CAME))
-		return -EPROTO;
-	if (channel_is_reset(end) && !end->is_unsettled) {
-		/* It answers our RESET, or ours, still to be sent, answers it. */
-		channel_check_ended(end);
-		return 0;
-	}
-	if (end->is_unsettled && hop_has_read(end->hop, end->settled_at))
-		channel_taken(end, end->released);
-	if (reset->consumed <= end->sent)
-		channel_taken(end, reset->consumed);
-	unsure = reset->unsure < end->consumed ? end->consumed : reset->unsure;
-	if (unsure > end->sent)
-		unsure = end->sent;
-	if (end->is_unsettled) {
-		tell_opener(end, (int)end->reset_error, unsure);
-		channel_check_ended(end);
-		return 0;
-	}
-	/* What the opener sent goes on to the acceptor before the RESET does; what the acceptor sent is
-	 * dropped where it waits. */
-	reset_now(end, error, out->consumed, end->is_opener ? end->received : out->sent);
-	if (out->is_opener) {
-		if (!channel_is_reset(out))
-			out->is_refused =
-				(reset->flags & RESET_REFUSED) && out->channel->kind == CHANNEL_MESSAGE;
-		reset_opener(out, error, end->consumed, unsure);
-	} else {
-		reset_behind_data(out, error);
-	}
+	end->channel->acceptor_minor =
+		opened->minor < PROTOCOL_MINOR ? (uint8_t)opened->minor : PROTOCOL_MINOR;
+	end->channel->knows_acceptor = opened->has_identity;
+	end->channel->accepted_by_topic = opened->is_topic;
+	end->channel->acceptor_identity = opened->identity;
+	if (end->hop->callbacks->opened)
+		end->hop->callbacks->opened(end->hop->owner, end->channel);
+	channel_owe(&end->channel->opener, OWED_OPENED);
 	return 0;
 }
 
@@ -535,7 +314,8 @@ static void make_open(struct channel_end *end, struct channel_frame *frame)
 	const struct channel *channel = end->channel;
 	struct frame_open open = {
 		.kind = (uint8_t)channel->kind,
-		.identity = channel_sender(channel),
+		.minor = channel->opener_minor,
+		.identity = channel->identity,
 		.name = frame_text_of(channel->endpoint),
 		.host = frame_text_of(channel->host),
 	};
@@ -545,7 +325,7 @@ static void make_open(struct channel_end *end, struct channel_frame *frame)
 		open.domain_name = frame_text_of(channel->domain_name);
 	frame->header.type = FRAME_OPEN;
 	frame->header.length = frame_open_encode(&open, frame->payload);
-	move(end, OPEN_SENT);
+	channel_move(end, OPEN_SENT);
 }
 
 static void make_reset(struct channel_end *end, struct channel_frame *frame)
@@ -561,24 +341,43 @@ static void make_reset(struct channel_end *end, struct channel_frame *frame)
 		reset.consumed = channel_other(end)->consumed;
 		reset.unsure = channel_other(end)->sent;
 	}
+	if (!end->is_opener) {
+		reset.consumed = channel_seen_from(end, reset.consumed);
+		reset.unsure = channel_seen_from(end, reset.unsure);
+	}
 	frame->header.type = FRAME_RESET;
 	frame->header.length = frame_reset_encode(&reset, frame->payload);
-	move(end, RESET_SENT);
-	release_bytes(end->channel);
+	channel_move(end, RESET_SENT);
+	channel_release_bytes(end->channel);
 }
 
 static void make_source(struct channel_end *end, struct channel_frame *frame)
 {
 	frame->header.type = FRAME_SOURCE;
-	frame->header.length = frame_u32_encode(channel_sender(end->channel).domid, frame->payload);
+	frame->header.length = frame_u32_encode(end->channel->identity.domid, frame->payload);
 }
 
 static void make_opened(struct channel_end *end, struct channel_frame *frame)
 {
-	struct frame_opened opened = {.limit = grant(end), .max_message = end->channel->max_message};
+	const struct channel *channel = end->channel;
+	struct frame_opened opened = {
+		.limit = grant(end),
+		.max_message = channel->max_message,
+		.minor = channel->acceptor_minor,
+		.has_identity = channel->knows_acceptor,
+		.is_topic = channel->accepted_by_topic,
+		.identity = channel->acceptor_identity,
+	};
 
 	frame->header.type = FRAME_OPENED;
 	frame->header.length = frame_opened_encode(&opened, frame->payload);
+}
+
+static void make_takeover(struct channel_end *end, struct channel_frame *frame)
+{
+	frame->header.type = FRAME_TAKEOVER;
+	frame->header.length = frame_takeover_encode(end->channel->takeover, frame->payload);
+	channel_drop_takeover(end->channel);
 }
 
 static void make_credit(struct channel_end *end, struct channel_frame *frame)
@@ -586,6 +385,8 @@ static void make_credit(struct channel_end *end, struct channel_frame *frame)
 	struct frame_credit credit = {.consumed = channel_other(end)->consumed, .limit = grant(end)};
 
 	end->told_consumed = credit.consumed;
+	credit.consumed = channel_seen_from(end, credit.consumed);
+	credit.limit = channel_seen_from(end, credit.limit);
 	frame->header.type = FRAME_CREDIT;
 	frame->header.length = frame_credit_encode(&credit, frame->payload);
 }
@@ -593,8 +394,8 @@ static void make_credit(struct channel_end *end, struct channel_frame *frame)
 static void make_fin(struct channel_end *end, struct channel_frame *frame)
 {
 	frame->header.type = FRAME_FIN;
-	frame->header.length = frame_u64_encode(end->sent, frame->payload);
-	move(end, FIN_SENT);
+	frame->header.length = frame_u64_encode(end->sent - channel_base_to(end), frame->payload);
+	channel_move(end, FIN_SENT);
 }
 
 /* Whether a RESET has to wait until the data before it were taken. A program drops what it hasn't taken then; but the
@@ -613,7 +414,7 @@ static unsigned next_owed(const struct channel_end *end)
 	unsigned owed = end->owed;
 
 	if (channel_has_backlog(end))
-		owed &= OWED_SOURCE | OWED_OPENED | OWED_CREDIT;
+		owed &= OWED_SOURCE | OWED_OPENED | OWED_TAKEOVER | OWED_CREDIT;
 	if (waits_until_taken(end))
 		owed &= ~(unsigned)OWED_RESET;
 	return owed & -owed;
@@ -636,6 +437,8 @@ bool channel_next_control(struct channel_end *end, struct channel_frame *frame)
 	}
 	if (end->out == OUT_RESET)
 		return false;
+	if (withdrawals_next_frame(end, frame))
+		return true;
 	owed = next_owed(end);
 	end->owed &= (uint8_t)~owed;
 	switch (owed) {
@@ -644,6 +447,9 @@ bool channel_next_control(struct channel_end *end, struct channel_frame *frame)
 		break;
 	case OWED_OPENED:
 		make_opened(end, frame);
+		break;
+	case OWED_TAKEOVER:
+		make_takeover(end, frame);
 		break;
 	case OWED_CREDIT:
 		make_credit(end, frame);
@@ -667,36 +473,28 @@ void channel_backlog_gone(struct channel_end *end)
 
 /* --- end of life ------------------------------------------------------------------------------ */
 
-void channel_check_ended(struct channel_end *end)
-{
-	if (!end->hop)
-		return;
-	if (end->in == IN_RESET && end->out == OUT_RESET)
-		end_gone(end);
-	else if (end->in == IN_FIN && end->out == OUT_FIN && end->consumed == end->sent &&
-		 end->told_consumed == end->received && !cancels_answer(end))
-		end_gone(end);
-}
-
 void channel_lost(struct channel_end *end, int error, bool unsure)
 {
 	struct channel_end *out = channel_other(end);
 
 	if (end->is_unsettled)
-		tell_opener(end, (int)end->reset_error, unsure ? end->sent : end->consumed);
+		channel_tell_opener(end, (int)end->reset_error, unsure ? end->sent : end->consumed);
 	else if (!channel_is_reset(end) && out->hop) {
 		if (out->is_opener)
-			reset_opener(out, error, end->consumed, unsure ? end->sent : end->consumed);
+			channel_reset_opener(out, error, end->consumed, unsure ? end->sent : end->consumed);
 		else if (end->in != IN_FIN || end->channel->kind != CHANNEL_MESSAGE)
-			reset_behind_data(
+			channel_reset_acceptor(
 				out, ECONNRESET); /* the sender of messages may leave when all are sent */
 	}
-	end_gone(end);
+	channel_end_gone(end);
 }
 
 void channel_free(struct channel *channel)
 {
 	cancels_free(channel);
+	withdrawals_free(channel);
+	sharing_free(channel);
+	channel_drop_takeover(channel);
 	charge_end(&channel->charge);
 	channel_tally_unref(channel->tally);
 	free(channel->endpoint);

@@ -37,13 +37,16 @@
 
 #include <event2/buffer.h>
 
+#include "base/peer_id.h"
 #include "base/quota.h"
 #include "wire/frame.h"
 
 struct channel_cancels;
+struct channel_withdrawals;
 struct event;
 struct hop;
 struct relay;
+struct sharing;
 
 /* How far a sender may run ahead of what the receiver has taken. On its way through two daemons a stream lies in three
  * rings, and the program that writes hears of it last: with twice as much all of them are at work. Measured, through
@@ -69,9 +72,10 @@ enum channel_out {
 enum channel_owed {
 	OWED_SOURCE = 1,
 	OWED_OPENED = 2,
-	OWED_CREDIT = 4,
-	OWED_FIN = 8,
-	OWED_RESET = 16, /* a program must have taken the data, too */
+	OWED_TAKEOVER = 4, /* before a CREDIT counts what is in doubt as taken */
+	OWED_CREDIT = 8,
+	OWED_FIN = 16,
+	OWED_RESET = 32, /* a program must have taken the data, too */
 };
 
 struct channel_end {
@@ -104,8 +108,11 @@ struct channel_end {
 	/* channel_forbid() of a program's end: what it had released by then counts once its input was read up to
 	 * `settled_at`, unless its own RESET comes before that. Until then the opener isn't told. */
 	bool is_unsettled;
+	bool leaves_rest; /* the program doesn't take what it hadn't released by then */
 	uint32_t settled_at;
 	uint64_t released;
+
+	void *party; /* of an inner hop's owner (inner.h): what it has to do with the channel */
 
 	bool in_urgent, in_backlog;
 	struct channel_end *unsettled_prev, *unsettled_next;
@@ -123,26 +130,36 @@ struct channel_tally {
 struct channel {
 	struct relay *relay;
 	enum channel_kind kind;
-	struct frame_identity identity;
-	char *endpoint; /* sent in OPEN */
+	struct frame_identity identity; /* the sender's, on its own host */
+	char *endpoint;			/* sent in OPEN */
 	char *address; /* as its program wrote it, of a byte stream in a session that carries them; else NULL */
 	/* which byte stream of this daemon its opener has, in the order in which they came; the next one is the
 	 * acceptor's; 0: it is none */
 	uint64_t stream;
 	char *domain_name; /* of the sender, for programs; NULL: unknown */
 	bool is_far;	   /* the sender or the acceptor is on another host, */
-	/* the first: identity.domid is the host's number here (daemon/hosts/hosts.h), this its name, */
-	char *host;	    /* NULL: the sender is on this one */
-	uint32_t far_domid; /* and this is the sender's domid there */
-	uint32_t to_host;   /* in domain 0, the second: its number; else 0 */
+	/* the first: this is the host's name, and its number here (daemon/hosts/hosts.h); NULL: the sender is on this one */
+	char *host;
+	uint32_t from_host;
+	uint32_t to_host; /* in domain 0, the second: its number; else 0 */
 	uint64_t max_message;
 	struct channel_end opener, acceptor;
 	struct charge charge; /* the opener pays, for the channel and its windows */
 	struct orphans *orphans_of_hop, *orphans_of_account; /* among which it is counted; NULL: it isn't */
-	struct channel_tally *tally; /* a reference; NULL: it leads to no endpoint here */
+	struct channel_tally *tally;	 /* a reference; NULL: it leads to no endpoint here */
+	struct sharing *sharing;	 /* sharing.h; NULL: it leads to no endpoint here that is shared */
+	struct frame_takeover *takeover; /* that the opener is to be told; NULL: none */
+	bool has_told;			 /* it was told of one before, or is to be */
 	/* cancel.h: cancellations without an answer from the acceptor's hop; NULL: there never was one */
 	struct channel_cancels *cancels;
-	bool opened; /* the acceptor's daemon has sent OPENED */
+	struct channel_withdrawals *withdrawals; /* withdraw.h: those that are to be sent; NULL: none */
+	bool opened;				 /* the acceptor's daemon has sent OPENED */
+	/* What each program knows, and all daemons between it and here: CHANNEL_MINOR_MORE. */
+	uint8_t opener_minor, acceptor_minor;
+	/* The program that takes what is sent here, as callers are told; domid is that of its own host. */
+	bool knows_acceptor;
+	struct frame_identity acceptor_identity;
+	bool accepted_by_topic; /* and it has subscribed to a topic */
 	/* Policy has allowed it, and can't say whether it still does before a name is known again, since a domain was
 	 * restored. */
 	bool undecided;
@@ -181,10 +198,10 @@ static inline bool channel_has_backlog(const struct channel_end *end)
 	return channel_queued(end) > 0;
 }
 
-/* Whether OPEN or OPENED must be sent here before any data. */
+/* Whether OPEN, OPENED or TAKEOVER must be sent here before any data. */
 static inline bool channel_is_unannounced(const struct channel_end *end)
 {
-	return end->out == OUT_NEW || (end->owed & OWED_OPENED);
+	return end->out == OUT_NEW || (end->owed & (OWED_OPENED | OWED_TAKEOVER));
 }
 
 /* Makes a channel whose opener's end has `number` on `hop`, and enters it in the hop's table. -ENOBUFS;
@@ -217,21 +234,16 @@ bool channel_is_accepted(const struct channel *channel);
 bool channel_is_abandoned(const struct channel *channel);
 /* Sets the name of the sender's domain ("": unknown), before channel_accept(). */
 void channel_set_domain_name(struct channel *channel, const char *name);
-/* Sets on which host the sender is, likewise: one with this number. The domid in the identity is the one there before,
- * and the number afterwards. -ENOMEM. */
+/* Sets on which host the sender is, likewise: one with this number. -ENOMEM. */
 int channel_set_host(struct channel *channel, uint32_t number, const char *name);
 /* Whether the acceptor's hop has been told who the sender is, and still has the channel. */
 bool channel_has_told_sender(const struct channel *channel);
 /* Tells a daemon there by SOURCE that the sender's domain has another number now. */
 void channel_tell_source(struct channel *channel);
-/* Returns who the sender is, as programs are told: with the domid that it has on its own host. */
-static inline struct frame_identity channel_sender(const struct channel *channel)
+/* Returns who answers for the sender: its domain, or the host that it is on. */
+static inline struct peer_id channel_source(const struct channel *channel)
 {
-	struct frame_identity sender = channel->identity;
-
-	if (channel->host)
-		sender.domid = channel->far_domid;
-	return sender;
+	return channel->host ? peer_host(channel->from_host) : peer_domain(channel->identity.domid);
 }
 /* Ends the channel for its opener, with the positive errno `error`: nothing was taken. */
 void channel_refuse(struct channel *channel, int error);
@@ -244,6 +256,9 @@ bool channel_drop_if_refused(struct channel *channel, int *error);
  * errno, is for messages that weren't taken. What a program had released by now counts as taken, unless it had sent a
  * RESET before: so its opener is told only when what the program had sent by now has been read. */
 void channel_forbid(struct channel *channel, int error);
+/* Does it with ENOENT, since its program has unbound the endpoint: one of minor version 1 takes nothing more that it
+ * hasn't released before. */
+void channel_unbound(struct channel *channel);
 /* Tells the opener of a channel that was forbidden what its program had taken. */
 void channel_settle(struct channel_end *end);
 

@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/pidfd.h>
 #include <unistd.h>
 
 #include <event2/event.h>
@@ -21,6 +20,7 @@
 #include "base/log.h"
 #include "base/quota.h"
 #include "base/timer.h"
+#include "wire/libc.h"
 
 #define BATCH_MAX 64
 #define RETRY_MS  100  /* when no thread could be made */

@@ -11,9 +11,7 @@
 #include "daemon/relay/hop_internal.h"
 
 #define CONTROL_MAX 4194304u /* bytes of session frames that may wait for a reader */
-/* the part of it that is charged to nobody, and the step in which the rest is charged; larger than a frame */
-#define CONTROL_FREE 262144u
-#define EMIT_UNITS   2048u /* units of work, before others have their turns */
+#define EMIT_UNITS  2048u    /* units of work, before others have their turns */
 
 void hop_outlet_failed(struct hop *hop, int error)
 {
@@ -65,11 +63,11 @@ void hop_put_frame(struct hop *hop, struct account *account, const struct frame_
 /* Charges for a queue that grows to `size` bytes. -ENOBUFS. */
 static int charge_queue(struct hop *hop, size_t size)
 {
-	if (size <= CONTROL_FREE + hop->queued.held[QUOTA_BYTES])
+	if (size <= HOP_CONTROL_FREE + hop->queued.held[QUOTA_BYTES])
 		return 0;
 	if (!hop->queued.account)
 		charge_init(&hop->queued, hop->account);
-	return charge_add(&hop->queued, QUOTA_BYTES, CONTROL_FREE);
+	return charge_add(&hop->queued, QUOTA_BYTES, HOP_CONTROL_FREE);
 }
 
 bool hop_has_unsent(const struct hop *hop)
@@ -118,7 +116,7 @@ int hop_answer(struct hop *hop, uint8_t type, uint32_t channel, const void *payl
 	struct frame_header header = {.length = length, .type = type, .channel = channel};
 	int r = hop_send(hop, type, 0, channel, payload, length);
 
-	if (r != -ENOBUFS || !hop->traits->is_daemon || hop->beyond + frame_size(length) > CONTROL_FREE)
+	if (r != -ENOBUFS || !hop->traits->is_daemon || hop->beyond + frame_size(length) > HOP_CONTROL_FREE)
 		return r;
 	hop->beyond += frame_size(length);
 	return queue(hop, &header, payload);

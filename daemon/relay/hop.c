@@ -25,6 +25,7 @@ int hop_init(struct hop *hop, struct relay *relay, enum hop_kind kind, const str
 		.owner = owner,
 		.taken.poll_ms = HOP_POLL_FIRST_MS,
 		.waiting.stuck = true, /* while detached, nothing may wait for it */
+		.image_number = HOP_NOT_IN_IMAGE,
 	};
 	channel_table_init(&hop->channels, parity, channels_max);
 	task_init(&hop->input, &relay->turns, NULL, hop_on_turn);
@@ -54,15 +55,37 @@ void hop_set_kind(struct hop *hop, enum hop_kind kind)
 	hop->traits = &hop_traits[kind];
 }
 
+void hop_set_program(struct hop *hop, uint16_t minor, const struct frame_identity *identity)
+{
+	hop->minor = minor < PROTOCOL_MINOR ? (uint8_t)minor : PROTOCOL_MINOR;
+	hop->knows_identity = true;
+	hop->identity = *identity;
+}
+
+void hop_set_domid(struct hop *hop, uint32_t domid)
+{
+	uint8_t payload[4];
+
+	if (!hop->knows_identity || hop->identity.domid == domid)
+		return;
+	hop->identity.domid = domid;
+	if (hop->minor < CHANNEL_MINOR_MORE)
+		return;
+	/* Who doesn't read its answers is cut off anyway when it asks something. */
+	hop_send(hop, FRAME_SELF, 0, 0, payload, frame_u32_encode(domid, payload));
+}
+
 void hop_set_account(struct hop *hop, struct account *account)
 {
 	hop->account = account;
 	task_init(&hop->input, &hop->relay->turns, account_line(account), hop_on_turn);
 }
 
-static void begin(struct hop *hop)
+/* `has_seen`: what was taken is still to be counted. */
+static void begin(struct hop *hop, bool has_seen)
 {
-	hop->waiting.stuck = hop->taken.pending = false;
+	hop->waiting.stuck = false;
+	hop->taken.pending = has_seen;
 	hop_change(hop, HOP_IS_ATTACHED);
 	if (hop_is_marked(hop, MARK_FAILED)) /* of what its owner is still to be told */
 		hop_change(hop, HOP_IS_FAILING);
@@ -82,7 +105,27 @@ int hop_attach(struct hop *hop, const struct hop_rings *rings)
 		r = outlet_keep_copy(&hop->out[OUTLET_MAIN]);
 	if (r < 0)
 		return r;
-	begin(hop);
+	begin(hop, false);
+	return 0;
+}
+
+int hop_attach_again(struct hop *hop, const struct hop_rings *rings)
+{
+	struct ring_reader *reader = &hop->in.reader;
+	uint32_t tail = reader->tail;
+	int r = ring_reader_init(reader, &rings->in, rings->adopt);
+
+	if (r == 0 && !rings->adopt) {
+		reader->tail = reader->released = reader->head = tail;
+		r = ring_reader_ready(reader, UINT32_MAX);
+	}
+	for (unsigned i = 0; i < hop->traits->outlets && r >= 0; i++)
+		r = outlet_attach_again(&hop->out[i], &rings->out[i], hop->traits, &hop->tx, rings->adopt);
+	if (r < 0)
+		return r;
+	if (rings->adopt) /* positions in the rings are others now */
+		hop->taken.pending = false;
+	begin(hop, hop->taken.pending);
 	return 0;
 }
 
@@ -100,7 +143,7 @@ void hop_attach_begun(struct hop *hop, const struct ring_reader *in, const struc
 	hop->sure = out->head; /* our HELLO was given out already */
 	*outlet =
 		(struct outlet){.traits = hop->traits, .tx = &hop->tx, .sequence = 1, .position = out->head};
-	begin(hop);
+	begin(hop, false);
 	hop_move_outlet(hop, out);
 }
 
@@ -182,20 +225,20 @@ void hop_resume(struct hop *hop, const struct ring_reader *in, const struct ring
 	hop->kept.written += (uint32_t)(received - hop_acked(hop));
 	if (hop->kept.written == hop->kept.size)
 		hop_drop_kept(hop);
-	begin(hop);
+	begin(hop, false);
 	hop_move_outlet(hop, out);
 }
 
 /* --- the end ---------------------------------------------------------------------------------- */
 
-static bool is_unsure(const struct hop *hop)
+bool hop_is_unsure(const struct hop *hop)
 {
 	return !hop->said_goodbye || (hop->error && hop->error != -ECONNRESET);
 }
 
 void hop_reset_channels(struct hop *hop, int error)
 {
-	bool unsure = is_unsure(hop);
+	bool unsure = hop_is_unsure(hop);
 	struct channel_end *end;
 	uint32_t number = 0;
 
@@ -232,7 +275,7 @@ void hop_retire(struct hop *hop, int error)
 {
 	static const struct hop_callbacks none;
 
-	hop->retired = (struct retired){.error = error, .unsure = is_unsure(hop)};
+	hop->retired = (struct retired){.error = error, .unsure = hop_is_unsure(hop)};
 	hop_detach(hop);
 	hop_unmark(hop, MARK_FAILED);
 	hop->guarded = false;
@@ -278,6 +321,8 @@ void hop_cleanup(struct hop *hop)
 		event_free(hop->taken.timer);
 	channel_table_free(&hop->channels);
 	refused_clear(&hop->refused);
+	for (unsigned i = 0; i < HOP_OUTLETS; i++)
+		outlet_detach(&hop->out[i]); /* an image may have filled one that was never attached */
 	charge_end(&hop->queued);
 	task_cancel(&hop->input);
 	account_unref(hop->account);

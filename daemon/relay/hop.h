@@ -95,6 +95,10 @@ struct relay {
 	struct orphans *orphans; /* orphans.h: all of them */
 	uint32_t orphans_patience_ms;
 	uint32_t cancel_ms; /* how long the next hop may take to say whether it could cancel a message */
+	/* Leads a channel that the program on its acceptor's hop leaves to another one that shares the endpoint. Returns whether there
+	 * was one. NULL: there never is. */
+	bool (*pass_on)(void *userdata, struct channel *channel);
+	void *pass_on_userdata;
 	/* a program that is awake has notified us: it is let go on before we ask for the next notification */
 	bool woken;
 	/* answers come quickly: a program that we notify in this pass is let go on too, and may answer */
@@ -106,6 +110,8 @@ int relay_init(struct relay *relay, struct event_base *base, uint64_t max_messag
 void relay_pass(struct relay *relay);
 /* The same for a caller that has polled, since answers come quickly. */
 void relay_pass_quick(struct relay *relay);
+/* Runs passes until nothing is left to do, but no more than so many. */
+void relay_run(struct relay *relay, unsigned passes);
 /* Whether there is something for the next pass. */
 bool relay_is_busy(const struct relay *relay);
 /* Runs passes until what has ended is freed. The hops were cleaned up before. */
@@ -126,6 +132,8 @@ struct hop_callbacks {
 	/* Brings in more input, as far as there is room; called when it is the hop's turn. True: there may be
 	 * more. NULL: nothing to bring in. */
 	bool (*refill)(void *owner);
+	/* OPENED has come from a daemon: says of whom it may have told as the acceptor. May be NULL. */
+	void (*opened)(void *owner, struct channel *channel);
 	/* The hop's turn is over. `took_in`: input was taken in; `more`: there is more, for which the hop
 	 * will get another turn. May be NULL. */
 	void (*after_turn)(void *owner, bool took_in, bool more);
@@ -141,6 +149,8 @@ struct hop_callbacks {
 	int (*move)(void *owner);
 	/* Both ends are in the rings of hop_move(). */
 	void (*moved)(void *owner);
+	/* It is the turn of the hop's task: of an inner hop (inner.h) alone, which needs no other callback. */
+	void (*turn)(void *owner);
 	/* The session is over because of `error` (a negative errno); `why` says what the other end did. Must
 	 * detach or free the hop. */
 	void (*failed)(void *owner, int error, const char *why);
@@ -228,6 +238,10 @@ struct hop {
 	void *owner;
 	const struct hop_traits *traits;
 	struct account *account; /* pays for what is opened here; a reference */
+	/* of a program: the version that it speaks (CHANNEL_MINOR_MORE), and who it is */
+	uint8_t minor;
+	bool knows_identity;
+	struct frame_identity identity;
 	struct {
 		bool is_set;
 		struct hop *prev, *next;
@@ -254,6 +268,7 @@ struct hop {
 	uint64_t sure; /* the position up to which it was so when it was given out */
 	struct kept_output kept;
 	struct moving moving;
+	bool takes_takeovers; /* the other end has said that it knows TAKEOVER */
 	bool said_goodbye; /* the program has sent GOODBYE: it has reported what it took, and takes no more */
 
 	uint64_t emit_from;	    /* turns.spent when this piece of output was begun */
@@ -269,7 +284,9 @@ struct hop {
 	int error; /* why the session has failed: a negative errno */
 	char why[160];
 	struct hop_stats tx, rx;
+	uint32_t image_number; /* hop_image.h: among those of an image */
 };
+#define HOP_NOT_IN_IMAGE UINT32_MAX
 
 /* The most memory, in bytes, that a program's hop may take beside its rings, its ledgers and its channels:
  * 256 KiB of frames that the program leaves unread, the questions that wait, the table of channels, and the
@@ -283,6 +300,10 @@ struct hop *hop_new(struct relay *relay, enum hop_kind kind, const struct hop_ca
 		    void *owner, uint32_t parity, uint32_t channels_max);
 /* Sets how a program wants to be spoken to, once it has said so. Only before the hop is attached. */
 void hop_set_kind(struct hop *hop, enum hop_kind kind);
+/* Says which minor version of the protocol the hop's program speaks, and who it is, as those are told with which it has channels. */
+void hop_set_program(struct hop *hop, uint16_t minor, const struct frame_identity *identity);
+/* This domain was restored, and has this number now, which the hop's program is told by SELF. */
+void hop_set_domid(struct hop *hop, uint32_t domid);
 /* Sets the account that pays for what comes in here, and takes over the caller's reference. Only before the
  * hop is attached, or while it is paused. */
 void hop_set_account(struct hop *hop, struct account *account);
@@ -307,6 +328,9 @@ struct hop_rings {
 };
 /* Gives a detached hop its rings. -EPROTO: impossible indices; -ENOMEM. */
 int hop_attach(struct hop *hop, const struct hop_rings *rings);
+/* Gives a hop that was read from an image (hop_image.h) its rings: those that it had, in which the indices are where they were;
+ * or with `adopt` others, whose indices are taken. -EPROTO: impossible indices. */
+int hop_attach_again(struct hop *hop, const struct hop_rings *rings);
 /* Takes the rings away. What was in the channels' queues stays there. */
 void hop_detach(struct hop *hop);
 
@@ -418,6 +442,10 @@ static inline bool hop_is_readable(const struct hop *hop)
 	return hop_has_rings(hop) && !hop_is_marked(hop, MARK_FAILED);
 }
 
+/* Writes bytes of the stream from the owner of an inner hop (inner.h), no more than inner_room(), of which the last end `messages` messages. What finds
+ * no room further on is copied. -EPIPE: nobody gets them any more, and a RESET is on its way; -ENOMEM. */
+int hop_push(struct channel_end *end, const struct iovec *pieces, unsigned count, uint32_t length,
+	     uint32_t messages);
 /* Sends a GOODBYE with this payload at once, behind everything that was written, if there is room: the hop is
  * about to be detached. */
 void hop_farewell(struct hop *hop, const void *payload, uint32_t length);
@@ -425,6 +453,8 @@ void hop_farewell(struct hop *hop, const void *payload, uint32_t length);
 /* Sets which channel numbers are given out here (hop_init()), unless there are channels. */
 void hop_set_parity(struct hop *hop, uint32_t parity);
 
+/* Whether a program that has gone may have taken more than it has reported. */
+bool hop_is_unsure(const struct hop *hop);
 /* Ends every channel of this hop, and tells the other end of each what is certain about its messages. The
  * outcome of the others is ECONNRESET, and for what was never sent out `error`, a positive errno. */
 void hop_reset_channels(struct hop *hop, int error);
@@ -447,6 +477,11 @@ static inline void hop_spend(const struct hop *hop, uint64_t units)
 static inline uint64_t hop_spent_by_all(const struct hop *hop)
 {
 	return hop->relay->turns.spent;
+}
+/* Whether its other end is a part of this daemon (inner.h). */
+static inline bool hop_is_inner(const struct hop *hop)
+{
+	return hop->traits->is_inner;
 }
 static inline void *hop_owner(const struct hop *hop)
 {
@@ -520,14 +555,15 @@ static inline bool hop_is_blocked(const struct hop *hop)
 {
 	return hop->waiting.blocked_on;
 }
+/* Notes that the other end knows TAKEOVER. */
+static inline void hop_set_takes_takeovers(struct hop *hop, bool takes)
+{
+	hop->takes_takeovers = takes;
+}
 /* Notes that the program has sent GOODBYE: it has reported what it took, and takes no more. */
 static inline void hop_note_goodbye(struct hop *hop)
 {
 	hop->said_goodbye = true;
-}
-static inline bool hop_said_goodbye(const struct hop *hop)
-{
-	return hop->said_goodbye;
 }
 /* Begins a call into the kernel about what the program holds, too, for hop_spend_call(). */
 static inline void hop_begin_call(struct hop *hop, struct kernel_call *call)

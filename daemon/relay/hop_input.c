@@ -16,6 +16,8 @@
 #include "base/cost.h"
 #include "daemon/relay/hop.h"
 #include "daemon/relay/hop_internal.h"
+#include "daemon/relay/takeover.h"
+#include "daemon/relay/withdraw.h"
 #include "base/timer.h"
 #include "wire/frame_ring.h"
 #include "wire/probes.h"
@@ -159,6 +161,9 @@ static int take_open(struct hop *hop, const struct frame_header *header, const u
 	r = channel_new(hop, header->channel, open.kind, &open.identity, &channel);
 	if (r < 0)
 		return r;
+	channel->opener_minor = !hop->traits->is_daemon	      ? hop->minor
+				: open.minor < PROTOCOL_MINOR ? open.minor
+							      : PROTOCOL_MINOR;
 	if (hop->channels.count > hop->channels.max)
 		channel_refuse(channel, ENOBUFS);
 	else
@@ -166,6 +171,22 @@ static int take_open(struct hop *hop, const struct frame_header *header, const u
 	if (r == 0 && channel_drop_if_refused(channel, &error))
 		r = refuse(hop, header->channel, error);
 	return r;
+}
+
+static int answer_reset(struct hop *hop, uint32_t number, const struct frame_reset *reset)
+{
+	uint8_t answer[FRAME_SMALL_MAX];
+
+	return hop_answer(hop, FRAME_RESET, number, answer, frame_reset_encode(reset, answer));
+}
+
+static int take_reset(struct channel_end *end, const struct frame_reset *reset)
+{
+	struct hop *hop = end->hop;
+	uint32_t number = end->number;
+
+	/* For this program the channel has ended, too. */
+	return channel_passes_on(end, reset) ? answer_reset(hop, number, reset) : channel_reset(end, reset);
 }
 
 /* Handles a frame about a channel that is neither OPEN nor DATA. */
@@ -177,7 +198,9 @@ static int take_channel_frame(struct channel_end *end, const struct frame_header
 		struct frame_credit credit;
 		struct frame_reset reset;
 		struct frame_cancelled cancelled;
+		struct frame_takeover takeover;
 		uint64_t number;
+		uint32_t call;
 	} u;
 	int r;
 
@@ -193,26 +216,30 @@ static int take_channel_frame(struct channel_end *end, const struct frame_header
 		return r < 0 ? r : channel_fin(end, u.number);
 	case FRAME_RESET:
 		r = frame_reset_decode(payload, header->length, &u.reset);
-		return r < 0 ? r : channel_reset(end, &u.reset);
+		return r < 0 ? r : take_reset(end, &u.reset);
+	case FRAME_TAKEOVER:
+		r = frame_takeover_decode(payload, header->length, &u.takeover);
+		return r < 0 ? r : channel_taken_over(end, &u.takeover);
 	case FRAME_CANCEL:
 		r = frame_u64_decode(payload, header->length, &u.number);
 		return r < 0 ? r : channel_cancel(end, u.number);
+	case FRAME_WITHDRAW:
+		r = frame_u32_decode(payload, header->length, &u.call);
+		return r < 0 ? r : channel_withdraw(end, u.call);
 	default:
 		r = frame_cancelled_decode(payload, header->length, &u.cancelled);
 		return r < 0 ? r : channel_cancelled(end, &u.cancelled);
 	}
 }
 
-/* Answers a RESET. It is encoded anew: a longer one of a later version might not fit into the ring. */
-static int answer_reset(struct hop *hop, const struct frame_header *header, const uint8_t *payload)
+/* Answers a RESET of a channel that has ended. It is encoded anew: a longer one of a later version might not fit into the
+ * ring. */
+static int answer_late_reset(struct hop *hop, const struct frame_header *header, const uint8_t *payload)
 {
-	uint8_t answer[FRAME_SMALL_MAX];
 	struct frame_reset reset;
 	int r = frame_reset_decode(payload, header->length, &reset);
 
-	return r < 0 ? r
-		     : hop_answer(hop, FRAME_RESET, header->channel, answer,
-				  frame_reset_encode(&reset, answer));
+	return r < 0 ? r : answer_reset(hop, header->channel, &reset);
 }
 
 static int take_frame(struct hop *hop, const struct frame_header *header)
@@ -231,8 +258,10 @@ static int take_frame(struct hop *hop, const struct frame_header *header)
 	case FRAME_CREDIT:
 	case FRAME_FIN:
 	case FRAME_RESET:
+	case FRAME_TAKEOVER:
 	case FRAME_CANCEL:
 	case FRAME_CANCELLED:
+	case FRAME_WITHDRAW:
 		end = channel_table_find(&hop->channels, header->channel);
 		if (end) {
 			spend(hop, header->type == FRAME_CREDIT ? COST_FRAME : COST_CONTROL);
@@ -245,7 +274,7 @@ static int take_frame(struct hop *hop, const struct frame_header *header)
 		}
 		/* The channel ended here while the frame was on its way. The sender of a RESET waits for an
 		 * answer. */
-		return header->type == FRAME_RESET ? answer_reset(hop, header, payload) : 0;
+		return header->type == FRAME_RESET ? answer_late_reset(hop, header, payload) : 0;
 	default:
 		if (header->type >= FRAME_OPTIONAL)
 			return 0;
@@ -292,7 +321,8 @@ static int take_data(struct hop *hop, const struct frame_header *header)
 		hop->in.has_moved = true;
 	hop->in.progress += (uint32_t)r;
 	count(end, (uint32_t)r, hop->in.progress == header->length ? header->messages : 0);
-	PROBE4(xenmsgd, relay, end->channel->endpoint, end->channel->identity.domid, end->is_opener, r);
+	PROBE4(xenmsgd, relay, end->channel->endpoint, channel_source(end->channel).number, end->is_opener,
+	       r);
 	spend(hop, COST_FRAME + COST_BYTES((uint32_t)r));
 	if (hop_is_marked(hop, MARK_FAILED))
 		return hop->error;
@@ -526,6 +556,10 @@ void hop_on_turn(struct task *task)
 	uint64_t position = hop->in.position;
 	bool more, may_refill;
 
+	if (hop->traits->is_inner) {
+		hop->callbacks->turn(hop->owner); /* which may have been its last */
+		return;
+	}
 	if (!hop_is_up(hop))
 		return;
 	if (hop->is_to_notify) {

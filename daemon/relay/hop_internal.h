@@ -6,7 +6,8 @@
  * What the parts of a hop know of each other, in their order from below. Each calls only those before it: doc/architecture.md
  * has the order of all files here, and scripts/check-floors holds them to it.
  *
- *   marks.c ─ waiting.c ─ control.c ─ move.c ─ kept.c ─ cancel.c ─ channel.c ─ hop_output.c ─ hop_input.c ─ hop.c, relay.c
+ *   marks.c ─ waiting.c ─ control.c ─ move.c ─ kept.c ─ cancel.c ─ channel.c ─ takeover.c ─ hop_output.c ─ hop_input.c
+ *   ─ hop.c, relay.c
  *
  * So output never calls input: it marks what is due, and the pass gets to it.
  */
@@ -61,6 +62,8 @@ static inline bool hop_must_wait(const struct hop *output, const struct hop *hop
 }
 
 /* --- control.c: besides hop_send() and hop_answer() */
+/* the part of what waits that is charged to nobody, and the step in which the rest is charged; larger than a frame */
+#define HOP_CONTROL_FREE 262144u
 static inline struct outlet *hop_outlet(struct hop *hop, const struct channel_end *end)
 {
 	return &hop->out[end->is_opener ? hop->traits->opened_outlet : hop->traits->accepted_outlet];
@@ -115,6 +118,12 @@ void hop_drop_kept(struct hop *hop);
 /* Writes again what was kept, as far as there is room, before everything else, since it was sent before; numbers and
  * positions are as they were. False: some of it still waits. */
 bool hop_emit_kept(struct hop *hop);
+
+/* --- channel.c: besides channel.h */
+/* Notes that `end` is to send the frame. */
+void channel_owe(struct channel_end *end, enum channel_owed frame);
+/* Gives the channel its acceptor's end on the hop, in whose table it is under this number. */
+void channel_enter(struct channel *channel, struct hop *hop, uint32_t number);
 
 /* --- hop_output.c: besides hop_farewell() */
 /* Forwards DATA that came in at `end` and lies at `offset` of the reader. Returns how many of the `length`

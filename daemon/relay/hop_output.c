@@ -12,6 +12,7 @@
 #include "base/cost.h"
 #include "daemon/relay/hop.h"
 #include "daemon/relay/hop_internal.h"
+#include "daemon/relay/sharing.h"
 #include "base/timer.h"
 
 #define QUANTUM	       16384u /* bytes of one channel's backlog before the next one's turn */
@@ -66,6 +67,8 @@ static uint32_t write_pieces(struct hop *hop, struct channel_end *end, const str
 		if (outlet_is_due(outlet))
 			hop_publish(hop);
 	}
+	if (end->channel->sharing && !end->is_opener && data.left < length)
+		sharing_sent(end->channel, pieces, length - data.left);
 	return length - data.left;
 }
 
@@ -100,7 +103,7 @@ struct outlet *hop_way_out(struct channel_end *end)
 {
 	struct channel_end *out = channel_other(end);
 
-	return way_of(end) == FREE ? hop_outlet(out->hop, out) : NULL;
+	return way_of(end) == FREE && !end->channel->sharing ? hop_outlet(out->hop, out) : NULL;
 }
 
 static uint32_t write_now(struct hop *hop, struct channel_end *end, const struct hop *from,
@@ -182,6 +185,28 @@ int hop_forward(struct channel_end *end, const struct ring_reader *reader, uint3
 	return (int)length;
 }
 
+int hop_push(struct channel_end *end, const struct iovec *pieces, unsigned count, uint32_t length,
+	     uint32_t messages)
+{
+	struct channel_end *out = channel_other(end);
+	enum way way = way_of(end);
+	uint32_t done = 0;
+	int r = 0;
+
+	if (way == IGNORED || way == VIOLATED || way == DROPPED)
+		return -EPIPE;
+	if (way == FREE)
+		done = write_now(out->hop, out, NULL, pieces, length, messages);
+	end->received += done;
+	if (done < length)
+		r = spill(out, end->hop, pieces, count, done);
+	if (r < 0 || done == length)
+		return r;
+	end->received += length - done;
+	out->queued_messages += messages;
+	return 0;
+}
+
 /* Sends a piece of what has waited at a channel, whose turn it is. True: some was sent. */
 static bool send_backlog(struct hop *hop, struct channel_end *end)
 {
@@ -211,7 +236,8 @@ static bool send_backlog(struct hop *hop, struct channel_end *end)
 	return done > 0;
 }
 
-/* Sends the backlogs of channels, round robin. False: one of them still has something that didn't fit. */
+/* Sends the backlogs of channels, round robin, also from one piece of output to the next: whoever has sent some goes behind
+ * the others. False: one of them still has something that didn't fit. */
 static bool emit_backlog(struct hop *hop)
 {
 	bool all = true, progress = true;
@@ -222,17 +248,19 @@ static bool emit_backlog(struct hop *hop)
 		progress = false;
 		all = true;
 		for (end = hop->backlog; end; end = next) {
+			bool has_sent;
+
 			next = end == last ? NULL : end->backlog_next;
 			if (hop_emit_is_over(hop))
 				return false;
-			if (send_backlog(hop, end))
-				progress = true;
-			if (channel_has_backlog(end)) {
-				all = false;
-				continue;
-			}
-			end->in_backlog = false;
-			DL_DELETE2(hop->backlog, end, backlog_prev, backlog_next);
+			has_sent = send_backlog(hop, end);
+			progress |= has_sent;
+			end->in_backlog = channel_has_backlog(end);
+			all &= !end->in_backlog;
+			if (has_sent || !end->in_backlog)
+				DL_DELETE2(hop->backlog, end, backlog_prev, backlog_next);
+			if (has_sent && end->in_backlog)
+				DL_APPEND2(hop->backlog, end, backlog_prev, backlog_next);
 		}
 	}
 	return all;
@@ -247,6 +275,8 @@ bool hop_has_output(const struct hop *hop)
 
 void hop_emit(struct hop *hop)
 {
+	if (hop->traits->is_inner && !hop_is_retired(hop))
+		hop_due(hop); /* whose owner takes it, in its turn */
 	if (!hop_is_up(hop))
 		return;
 	hop->emit_from = hop->relay->turns.spent;

@@ -108,16 +108,22 @@ int ledger_push(struct ledger *ledger, struct channel_end *end, uint64_t offset,
 
 	if (ledger_reserve(ledger) < 0)
 		return -ENOMEM;
-	last = newest(ledger, end);
+	last = end ? newest(ledger, end) : NULL;
 	if (last) {
 		entry.depth = last->depth + 1;
 		entry.back = end->newest_handed;
 		entry.jump = next_jump(ledger, end->newest_handed, last);
 	}
 	*at(ledger, number) = entry;
-	end->newest_handed = number;
+	if (end)
+		end->newest_handed = number;
 	ledger->count++;
 	return 0;
+}
+
+const struct handed *ledger_at(const struct ledger *ledger, uint32_t number)
+{
+	return at(ledger, number);
 }
 
 struct handed *ledger_front(struct ledger *ledger)

@@ -43,9 +43,11 @@ bool ledger_is_full(const struct ledger *ledger);
 /* Reserves memory for one entry, so that the next ledger_push() can't fail. The ledger isn't full.
  * -ENOMEM. */
 int ledger_reserve(struct ledger *ledger);
-/* Adds the newest entry. The ledger isn't full. -ENOMEM. */
+/* Adds the newest entry. The ledger isn't full. -ENOMEM. NULL for an end: its channel was forgotten. */
 int ledger_push(struct ledger *ledger, struct channel_end *end, uint64_t offset, uint32_t position,
 		uint32_t length);
+/* Returns an entry by its number, which is one of those from `first` on. */
+const struct handed *ledger_at(const struct ledger *ledger, uint32_t number);
 /* Returns the oldest entry; NULL: there is none. */
 struct handed *ledger_front(struct ledger *ledger);
 /* Removes the oldest entry, which must exist. */

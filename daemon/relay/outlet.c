@@ -29,6 +29,30 @@ int outlet_attach(struct outlet *outlet, const struct ring_view *ring, const str
 	return r;
 }
 
+int outlet_attach_again(struct outlet *outlet, const struct ring_view *ring, const struct hop_traits *traits,
+			struct hop_stats *tx, bool adopt)
+{
+	uint32_t head = outlet->writer.head, tail = outlet->writer.tail;
+	int r = ring_writer_init(&outlet->writer, ring, adopt);
+
+	outlet->traits = traits;
+	outlet->tx = tx;
+	if (!outlet->ledger.max)
+		ledger_init(&outlet->ledger, ring->size);
+	if (r < 0)
+		return r;
+	if (adopt) {
+		outlet->begin = outlet->taken_upto = outlet->writer.tail;
+		return 0;
+	}
+	outlet->writer.head = outlet->writer.published = head;
+	outlet->writer.tail = tail;
+	if (head - tail > ring->size)
+		return -EPROTO;
+	r = ring_writer_unread(&outlet->writer);
+	return r < 0 ? r : 0;
+}
+
 int outlet_keep_copy(struct outlet *outlet)
 {
 	uint8_t *memory = malloc(outlet->writer.ring.size);

@@ -64,6 +64,10 @@ struct outgoing {
 
 int outlet_attach(struct outlet *outlet, const struct ring_view *ring, const struct hop_traits *traits,
 		  struct hop_stats *tx, bool adopt);
+/* Gives an outlet that was read from an image its ring: the one that it had, or with `adopt` another one, whose indices are
+ * taken. Numbers, positions and the ledger stay. */
+int outlet_attach_again(struct outlet *outlet, const struct ring_view *ring, const struct hop_traits *traits,
+			struct hop_stats *tx, bool adopt);
 void outlet_detach(struct outlet *outlet);
 /* Writes frames in memory of our own from now on, since the ring's may be lost. -ENOMEM. */
 int outlet_keep_copy(struct outlet *outlet);

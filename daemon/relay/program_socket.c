@@ -34,6 +34,20 @@ ssize_t program_socket_peek(int fd, struct iovec *pieces, unsigned count)
 	return message.msg_flags & MSG_CTRUNC ? -EBADMSG : size;
 }
 
+ssize_t program_socket_peek_before(int fd, size_t offset, struct iovec *pieces, unsigned count)
+{
+	struct msghdr message = {.msg_iov = pieces, .msg_iovlen = count};
+	const int from = (int)offset;
+	ssize_t size;
+
+	if (setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &from, sizeof(from)) < 0)
+		return -errno;
+	size = recvmsg(fd, &message, MSG_PEEK | MSG_DONTWAIT);
+	if (size < 0)
+		return errno == EINTR ? -EAGAIN : -errno;
+	return message.msg_flags & MSG_CTRUNC ? size - 1 : -EBADMSG;
+}
+
 ssize_t program_socket_take(int fd, const struct iovec *pieces, unsigned count, size_t size)
 {
 	struct iovec shorter[PROGRAM_SOCKET_PIECES];

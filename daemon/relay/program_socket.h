@@ -10,7 +10,7 @@
  *
  * So bytes are peeked at before they are read. The kernel then says whether descriptors came with them, or
  * with what lies behind them (MSG_CTRUNC), and drops none: they stay in the queue. From then on the socket
- * isn't read any more. What is in it is left for the close, which a thread does (closer.h).
+ * is peeked at only, up to there. What is in it is left for the close, which a thread does (closer.h).
  *
  * (SO_PASSRIGHTS, by which a socket refuses descriptors, is younger than the kernels that this supports, and
  * a program that breaks its stream must send one: doc/protocol.md, section 6.)
@@ -30,6 +30,11 @@ int program_socket_init(int fd);
  * are there; -EBADMSG: descriptors came with some of them, or with what lies behind them. There may be up to
  * PROGRAM_SOCKET_PIECES pieces. */
 ssize_t program_socket_peek(int fd, struct iovec *pieces, unsigned count);
+/* After -EBADMSG: peeks at the bytes from `offset` on that lie before the byte with descriptors. (The kernel ends there what it
+ * gives, whatever lies behind. If descriptors came with more than one byte, those before the last one are taken for others: they
+ * are peeked at, too, so the descriptors stay.) The pieces have room for two bytes or more. Returns how many; 0: that byte is the
+ * next one; or a negative errno. The socket is peeked at in no other way from then on. */
+ssize_t program_socket_peek_before(int fd, size_t offset, struct iovec *pieces, unsigned count);
 /* Reads `size` bytes that were peeked at. */
 ssize_t program_socket_take(int fd, const struct iovec *pieces, unsigned count, size_t size);
 /* Peeks, then reads all that there is room for. Errors as above. */

@@ -157,6 +157,14 @@ void relay_pass(struct relay *relay)
 	turns_pass(&relay->turns);
 }
 
+void relay_run(struct relay *relay, unsigned passes)
+{
+	turns_wake_all(&relay->turns);
+	do
+		relay_pass(relay);
+	while (relay_is_busy(relay) && --passes);
+}
+
 void relay_pass_quick(struct relay *relay)
 {
 	relay->quick = true;

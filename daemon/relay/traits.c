@@ -47,4 +47,10 @@ const struct hop_traits hop_traits[HOP_KINDS] = {
 			.first_chunk = HOP_CHUNK,
 			.is_room = true,
 		},
+	[HOP_TOPIC] =
+		{
+			.outlets = 1,
+			.first_chunk = HOP_CHUNK,
+			.is_inner = true,
+		},
 };

@@ -14,6 +14,7 @@ enum hop_kind {
 	HOP_MUX,    /* to a program whose session carries streams, by rings in a memfd */
 	HOP_STREAM, /* to a byte stream (daemon/local/stream.h) */
 	HOP_ROOM,   /* to nobody: a waiting room (daemon/activation/activation.h), which is never attached */
+	HOP_TOPIC, /* to a part of this daemon (daemon/topic/topics.h): never attached, but its owner has turns (inner.h) */
 	HOP_KINDS
 };
 
@@ -43,6 +44,8 @@ struct hop_traits {
 	/* Nobody is at the other end: channels wait here, with what comes for them, until they are moved to
 	 * another hop. */
 	bool is_room;
+	/* The other end is a part of this daemon, to which frames go by calls (inner.h) instead of through rings. */
+	bool is_inner;
 };
 
 extern const struct hop_traits hop_traits[HOP_KINDS];

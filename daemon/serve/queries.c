@@ -9,8 +9,12 @@
 #include <event2/buffer.h>
 #include <utlist.h>
 
+#include "base/image.h"
+#include "daemon/known/known.h"
 #include "daemon/relay/hop.h"
+#include "daemon/relay/hop_image.h"
 #include "daemon/serve/report.h"
+#include "daemon/serve/status.h"
 #include "daemon/local/session.h"
 #include "wire/hash.h"
 
@@ -43,6 +47,7 @@ struct queries {
 	queries_ready_fn ready;
 	queries_begin_fn begin;
 	void *userdata;
+	struct known_sink sink;
 	struct asker *askers; /* by session */
 };
 
@@ -149,7 +154,7 @@ static void on_turn(struct task *task)
 	if (session_has_unread(asker->session))
 		return; /* until queries_go_on() */
 	if (!is_ready(asker))
-		return; /* until queries_try_again() */
+		return; /* until KNOWN_ALL */
 	if (asker->waiting->report)
 		answer(asker);
 	else
@@ -168,9 +173,12 @@ void queries_go_on(struct queries *queries, struct session *session)
 		task_due(&asker->task);
 }
 
-void queries_try_again(struct queries *queries)
+/* Goes on with questions that couldn't be answered. */
+static void on_known(void *userdata, enum known_what what, uint32_t domid)
 {
-	for (struct asker *asker = queries->askers; asker; asker = asker->hh.next)
+	struct queries *queries = userdata;
+
+	for (struct asker *asker = queries->askers; asker && what == KNOWN_ALL; asker = asker->hh.next)
 		task_due(&asker->task);
 }
 
@@ -188,6 +196,7 @@ struct queries *queries_new(struct relay *relay, const struct status_sources *so
 	queries->ready = ready;
 	queries->begin = begin;
 	queries->userdata = userdata;
+	known_listen(sources->known, &queries->sink, on_known, queries);
 	return queries;
 }
 
@@ -197,6 +206,7 @@ void queries_free(struct queries *queries)
 		return;
 	while (queries->askers)
 		forget_asker(queries->askers);
+	known_leave(queries->sources->known, &queries->sink);
 	free(queries);
 }
 
@@ -271,4 +281,59 @@ void queries_forget_session(struct queries *queries, struct session *session)
 
 	if (asker)
 		forget_asker(asker);
+}
+
+/* --- handing over ----------------------------------------------------------------------------- */
+
+unsigned queries_in_image(struct queries *queries, struct session *session)
+{
+	const struct asker *asker = find(queries, session);
+	const struct query *query;
+	unsigned count = 0;
+
+	if (asker)
+		DL_FOREACH(asker->waiting, query)
+			count += !query->report;
+	return count;
+}
+
+static void query_image(struct image *image, uint32_t *session, uint32_t *request, struct image_bytes *text)
+{
+	image_u32(image, session);
+	image_u32(image, request);
+	image_bytes(image, text, FRAME_PAYLOAD_MAX);
+}
+
+void queries_write_image(const struct queries *queries, struct image *image)
+{
+	const struct asker *asker;
+	struct query *query;
+
+	for (asker = queries->askers; asker; asker = asker->hh.next) {
+		uint32_t session = hop_number_in_image(session_hop(asker->session));
+
+		DL_FOREACH(asker->waiting, query) {
+			struct image_bytes text = {(const uint8_t *)query->text, query->size};
+
+			image_section(image, IMAGE_QUERY);
+			query_image(image, &session, &query->request, &text);
+		}
+	}
+}
+
+void queries_read_image(struct queries *queries, struct image *image, const struct image_hops *hops)
+{
+	uint32_t session, request;
+	struct image_bytes text;
+	int r;
+
+	query_image(image, &session, &request, &text);
+	image_expect(image, session < hops->count);
+	if (image->error)
+		return;
+	session_ask_again(hop_owner(hops->hops[session]));
+	r = queries_add(queries, hop_owner(hops->hops[session]), request,
+			(struct frame_text){(const char *)text.data, text.size});
+	if (r < 0)
+		image_fail(image, r);
 }

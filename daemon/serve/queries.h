@@ -22,6 +22,8 @@
 
 #include "wire/frame.h"
 
+struct image;
+struct image_hops;
 struct queries;
 struct relay;
 struct report;
@@ -33,8 +35,7 @@ struct status_sources;
 typedef struct report *(*queries_begin_fn)(void *userdata, struct session *session, uint32_t request,
 					   struct frame_text text);
 
-/* Returns whether a question whose turn has come can be answered now. If not, it waits until
- * queries_try_again(). */
+/* Returns whether a question whose turn has come can be answered now. If not, it waits for KNOWN_ALL. */
 typedef bool (*queries_ready_fn)(void *userdata, struct frame_text text);
 
 /* Returns NULL when memory is short. `sources` are what reports describe; they outlive the queries. */
@@ -51,8 +52,11 @@ int queries_add_report(struct queries *queries, struct session *session, uint32_
 		       struct report *report);
 /* Goes on: the program has read what it was sent. */
 void queries_go_on(struct queries *queries, struct session *session);
-/* Goes on with questions that couldn't be answered. */
-void queries_try_again(struct queries *queries);
+/* How many of the program's questions go into the image that the next daemon gets (hop_image.h): those whose answer isn't begun. */
+unsigned queries_in_image(struct queries *queries, struct session *session);
+/* Writes a section for each of them. */
+void queries_write_image(const struct queries *queries, struct image *image);
+void queries_read_image(struct queries *queries, struct image *image, const struct image_hops *hops);
 void queries_forget_session(struct queries *queries, struct session *session);
 
 #endif

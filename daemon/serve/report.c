@@ -47,6 +47,7 @@ struct report *report_new(const struct report_question *question)
 		[REPORT_FAR_DOMAINS] = status_far_domains_lists,
 		[REPORT_FAR_ENDPOINTS] = status_far_endpoints_lists,
 		[REPORT_FAR_HOSTS] = status_far_hosts_lists,
+		[REPORT_FAR_STATUS] = status_far_status_lists,
 	};
 	struct report *report = calloc(1, sizeof(*report));
 
@@ -67,7 +68,7 @@ void report_free(struct report *report)
 	if (!report)
 		return;
 	json_object_put(report->totals);
-	free(report->question.far);
+	status_far_free(report->question.far);
 	free(report);
 }
 
@@ -114,12 +115,31 @@ static void rewind_walk(struct report *report)
 	};
 }
 
+/* Whether the viewer may see nothing of the list. */
+static bool is_hidden(const struct report *report)
+{
+	const struct viewer *viewer = &report->question.viewer;
+	const struct status_list *list = report->list;
+
+	return list->name && !viewer->sees_all && (list->of_others || (list->of_users && viewer->is_host));
+}
+
+/* Says so to domain 0, which is no user with none. */
+static int add_hidden(struct report *report, struct evbuffer *text)
+{
+	json_object_object_add(report->totals, report->list->name, NULL);
+	return evbuffer_add_printf(text, ",\"%s\":null", report->list->name) < 0 ? -ENOMEM : 0;
+}
+
 static int begin_list(struct report *report, struct evbuffer *text)
 {
 	bool ranks = is_status(report) && !report->question.all;
 
-	while (report->list->name && report->list->of_others && !report->question.viewer.sees_all)
+	while (is_hidden(report)) {
+		if (report->question.viewer.is_host && add_hidden(report, text) < 0)
+			return -ENOMEM;
 		report->list++;
+	}
 	rewind_walk(report);
 	memset(report->ranks, 0, sizeof(report->ranks));
 	report->lowest = 0;

@@ -9,13 +9,14 @@
 #include <unistd.h>
 
 #include <json-c/json.h>
+#include <utlist.h>
 
 #include "daemon/activation/activation.h"
 #include "daemon/policy/access.h"
 #include "daemon/relay/channel.h"
 #include "base/self.h"
 #include "daemon/relay/hop.h"
-#include "daemon/peers/directory.h"
+#include "daemon/known/known.h"
 #include "daemon/hosts/hosts.h"
 #include "daemon/link/asks.h"
 #include "daemon/link/link.h"
@@ -30,6 +31,7 @@
 #include "daemon/serve/viewer.h"
 #include "daemon/local/host_watches.h"
 #include "daemon/local/watches.h"
+#include "daemon/topic/topics.h"
 
 #define QUERY_MAX (32 + HOST_NAME_SIZE + DOMAIN_NAME_MAX + ENDPOINT_NAME_MAX)
 
@@ -68,6 +70,20 @@ static const char *why_not_bound(int error)
 	}
 }
 
+static const char *why_not_shared(const struct endpoint *endpoint, struct session *session)
+{
+	const struct binder *binder;
+
+	DL_FOREACH(endpoint->binders, binder)
+		if (binder->session == session)
+			return "this program has bound it already";
+	if (session_credentials(endpoint->session)->uid != session_credentials(session)->uid)
+		return "a program of another user has bound this endpoint already";
+	if (!(endpoint->kinds & BIND_SHARED))
+		return "a program has bound this endpoint already, and doesn't share it";
+	return "programs share this endpoint for other kinds of what is opened to it";
+}
+
 static void bind_endpoint(struct request_context *context, struct session *session, uint32_t request,
 			  const struct frame_bind *bind)
 {
@@ -76,7 +92,7 @@ static void bind_endpoint(struct request_context *context, struct session *sessi
 	const struct endpoint *endpoint;
 	int r = -EINVAL;
 
-	if (session_is_mux(session) && (bind->kinds & ~BIND_HOSTS) != BIND_STREAMS) {
+	if (session_is_mux(session) && (bind->kinds & ~BIND_FLAGS) != BIND_STREAMS) {
 		reply_error(session, request, EINVAL, "this session carries streams, and nothing else");
 		return;
 	}
@@ -95,6 +111,8 @@ static void bind_endpoint(struct request_context *context, struct session *sessi
 		r = router_bind(context->router, session, bind->endpoint, bind->kinds);
 	if (r == -ENOBUFS)
 		account_explain(hop_account(session_hop(session)), QUOTA_ENDPOINTS, 1, why, sizeof(why));
+	else if (r == -EEXIST && (bind->kinds & BIND_SHARED))
+		snprintf(why, sizeof(why), "%s", why_not_shared(router_find(context->router, name), session));
 	else
 		snprintf(why, sizeof(why), "%s", why_not_bound(-r));
 	reply_error(session, request, r == -EPERM ? EACCES : -r, why);
@@ -112,7 +130,7 @@ static void reply_json(struct session *session, uint32_t request, struct json_ob
 
 static const char *why_unknown(const struct request_context *context)
 {
-	return directory_is_served(context->directory)
+	return known_is_told(context->known)
 		       ? "no domain of that name is known here; 'xenmsg peers' lists who is there"
 		       : "no domain of that name is known here; names need xenmsgd in domain 0";
 }
@@ -244,6 +262,22 @@ static void reload_policy(struct request_context *context, struct session *sessi
 		reply_json(session, request, access_files(context->access));
 }
 
+/* Has the daemon hand over to the program that is installed now, likewise. */
+static void renew(struct request_context *context, struct session *session, uint32_t request)
+{
+	int r;
+
+	if (!viewer_of(session, context->administrators).sees_all) {
+		reply_error(
+			session, request, EPERM,
+			"only root, the user that xenmsgd runs as and administrators (admin-group) may renew it");
+		return;
+	}
+	r = context->renew(context->userdata, session, request);
+	if (r < 0)
+		reply_error(session, request, -r, r == -EBUSY ? "it is being renewed already" : strerror(-r));
+}
+
 /* Returns the reason for an error. The status has the reason why a link can't be made, which may be a peer's
  * text. */
 static const char *why_not(int error)
@@ -319,24 +353,33 @@ bool requests_is_ready(void *userdata, struct frame_text text)
 
 /* --- about other hosts ------------------------------------------------------------------------ */
 
-/* Copies what another host has told. NULL: no memory. */
-static struct status_far *copy_far(const char *host, const struct frame_told *told)
+/* Copies what was told, at the cost of who has asked. -ENOMEM, -ENOBUFS. */
+static int copy_far(struct session *asker, const char *host, const struct frame_told *told,
+		    struct status_far **copy)
 {
 	size_t size = told->count ? (size_t)(told->end - told->at) : 0;
 	struct status_far *far = calloc(1, sizeof(*far) + size);
+	int r;
 
 	if (!far)
-		return NULL;
+		return -ENOMEM;
+	charge_init(&far->charge, hop_account(session_hop(asker)));
+	r = charge_add(&far->charge, QUOTA_BYTES, size);
+	if (r < 0) {
+		status_far_free(far);
+		return r;
+	}
 	snprintf(far->host, sizeof(far->host), "%s", host);
 	if (told->name.size)
 		memcpy(far->domain, told->name.data, told->name.size);
 	far->told = *told;
 	far->told.at = memcpy(far->entries, size ? told->at : far->entries, size);
 	far->told.end = far->entries + size;
-	return far;
+	*copy = far;
+	return 0;
 }
 
-/* Answers with what another host has told. */
+/* Answers with what was told. */
 static void on_told(void *userdata, void *asker, uint32_t request, enum ask_kind kind, const char *host,
 		    const struct frame_told *told)
 {
@@ -344,22 +387,28 @@ static void on_told(void *userdata, void *asker, uint32_t request, enum ask_kind
 		[ASK_DOMAINS] = REPORT_FAR_DOMAINS,
 		[ASK_ENDPOINTS] = REPORT_FAR_ENDPOINTS,
 		[ASK_HOSTS] = REPORT_FAR_HOSTS,
+		[ASK_STATUS] = REPORT_FAR_STATUS,
 	};
 	struct report_question question = {.kind = kinds[kind], .domid = -1};
 	struct report *report = NULL;
 	struct request_context *context = userdata;
+	int r;
 
 	if (told->error) {
 		reply_error(asker, request, (int)told->error, asks_why_not(kind, (int)told->error));
 		return;
 	}
-	question.far = copy_far(host, told);
-	if (question.far)
+	r = copy_far(asker, host, told, &question.far);
+	if (r == 0)
 		report = report_new(&question);
-	if (!report)
-		free(question.far);
-	if (!report || queries_add_report(context->queries, asker, request, report) < 0)
-		reply_error(asker, request, ENOMEM, strerror(ENOMEM));
+	if (r == 0 && !report) {
+		status_far_free(question.far);
+		r = -ENOMEM;
+	}
+	if (r == 0)
+		r = queries_add_report(context->queries, asker, request, report);
+	if (r < 0)
+		reply_error(asker, request, -r, strerror(-r));
 }
 
 /* Asks domain 0, or another host by way of it. */
@@ -396,6 +445,37 @@ static void ask_host(struct request_context *context, struct session *session, u
 		reply_error(session, request, EINVAL, asks_why_not(kind, EINVAL));
 }
 
+/* Asks, in domain 0, a domain of this host how its daemon is, or begins to say it of this one. */
+static struct report *ask_status(struct request_context *context, struct session *session, uint32_t request,
+				 const char *domain)
+{
+	struct report_question own = {.kind = REPORT_STATUS, .domid = -1};
+	struct ask_question question = {
+		.kind = ASK_STATUS,
+		.host = "",
+		.from = identity_of(context, session),
+		.userdata = context,
+	};
+	int r = router_resolve(context->router, domain, &question.domid);
+
+	if (r == 0 && question.domid == context->self->domid)
+		return begin_report(context, session, request, own);
+	if (context->self->domid != 0) {
+		reply_error(session, request, EACCES, "domains tell domain 0 alone how they are: ask there");
+	} else if (!viewer_of(session, context->administrators).sees_all) {
+		reply_error(session, request, EPERM,
+			    "only root and the daemon's administrators may ask other domains");
+	} else if (r < 0) {
+		reply_error(session, request, EHOSTDOWN, why_unknown(context));
+	} else {
+		r = asks_ask(context->asks, &question, hop_account(session_hop(session)), on_told, session,
+			     request);
+		if (r < 0)
+			reply_error(session, request, -r, asks_why_not(ASK_STATUS, -r));
+	}
+	return NULL;
+}
+
 /* Whether this daemon knows of other hosts; else it has answered why not, or asked domain 0. */
 static bool can_list_hosts(struct request_context *context, struct session *session, uint32_t request)
 {
@@ -429,6 +509,10 @@ struct report *requests_begin_answer(void *userdata, struct session *session, ui
 		reload_policy(context, session, request);
 		return NULL;
 	}
+	if (!strcmp(query, "renew")) {
+		renew(context, session, request);
+		return NULL;
+	}
 	if (!strcmp(query, "rules") || !strcmp(query, "denied")) {
 		if (!viewer_of(session, context->administrators).sees_all) {
 			reply_error(
@@ -440,6 +524,8 @@ struct report *requests_begin_answer(void *userdata, struct session *session, ui
 		question.kind = query[0] == 'r' ? REPORT_RULES : REPORT_DENIED;
 	} else if (!strcmp(query, "status all")) {
 		question.all = true;
+	} else if (!strncmp(query, "status of ", 10)) {
+		return ask_status(context, session, request, query + 10);
 	} else if (!strcmp(query, "peers")) {
 		question.kind = REPORT_PEERS;
 	} else if (!strncmp(query, "peers ", 6)) {
@@ -476,8 +562,8 @@ struct report *requests_begin_answer(void *userdata, struct session *session, ui
 	} else if (strcmp(query, "status")) {
 		reply_error(
 			session, request, EINVAL,
-			"a query is status [all], peers [HOST], endpoints [[HOST/]DOMAIN], hosts, policy FROM TO, "
-			"rules, denied or reload");
+			"a query is status [all | of DOMAIN], peers [HOST], endpoints [[HOST/]DOMAIN], hosts, policy FROM TO, "
+			"rules, denied, reload or renew");
 		return NULL;
 	}
 	return begin_report(context, session, request, question);
@@ -513,13 +599,13 @@ static void ping_domain(struct request_context *context, struct session *session
 	struct account *account = hop_account(session_hop(session));
 	struct frame_identity from = identity_of(context, session);
 	struct address address;
-	uint32_t domid = 0;
+	struct peer_id peer = peer_domain(0);
 	int r = address_parse_domain(text.data, text.size, &address);
 	bool is_far = r == 0 && address.host[0] && strcmp(address.host, hosts_own_name(context->hosts)) != 0;
 
 	if (r == 0 && !is_far)
-		r = router_resolve_way(context->router, address.domain, &domid);
-	if (r == 0 && !is_far && domid == context->self->domid) {
+		r = router_resolve_way(context->router, address.domain, &peer);
+	if (r == 0 && !is_far && peer_is_domain(peer, context->self->domid)) {
 		on_ping_result(session, request, 0);
 		return;
 	}
@@ -531,12 +617,12 @@ static void ping_domain(struct request_context *context, struct session *session
 		r = -ENOBUFS;
 	if (r == 0 && is_far)
 		r = via_ping_out(context->via, &from, &address, account, on_ping_result, session, request);
-	else if (r == 0 && via_zero_knows(context->via, domid))
+	else if (r == 0 && via_zero_knows(context->via, peer))
 		r = -ENOLINK;
 	else if (r == 0)
-		r = links_ping(context->links, domid, account, on_ping_result, session, request);
+		r = links_ping(context->links, peer, account, on_ping_result, session, request);
 	if (r == -ENOLINK)
-		r = via_ping(context->via, domid, account, on_ping_result, session, request);
+		r = via_ping(context->via, peer.number, account, on_ping_result, session, request);
 	if (r < 0)
 		reply_error(session, request, -r, why_not(-r));
 }
@@ -555,6 +641,24 @@ static void watch(struct request_context *context, struct session *session, uint
 	watches_add(context->watches, session, request, &parts);
 	if (watches_others(context->watches))
 		peers_want_all(context->peers);
+}
+
+static int subscribe(struct request_context *context, struct session *session,
+		     const struct frame_header *header, const uint8_t *payload)
+{
+	struct frame_subscribe subscribe;
+	int r = frame_subscribe_decode(payload, header->length, &subscribe);
+
+	if (r < 0)
+		return r;
+	if (session_is_mux(session))
+		reply_error(session, header->channel, EINVAL,
+			    "this session carries streams, and nothing else");
+	else if (session_unanswered(session) > REQUESTS_MAX)
+		reply_error(session, header->channel, ENOBUFS, "too many requests have no answer yet");
+	else
+		topics_subscribe(context->topics, session, header->channel, &subscribe);
+	return 0;
 }
 
 static int on_request(void *userdata, struct session *session, const struct frame_header *header,
@@ -580,6 +684,10 @@ static int on_request(void *userdata, struct session *session, const struct fram
 		else
 			session_go_on_later(session, header->channel, text);
 		return 0;
+	case FRAME_DRAIN: /* the channels go on until the program ends them */
+		r = router_unbind(context->router, session, text);
+		reply_error(session, header->channel, -r, r ? "this program has not bound it" : "");
+		return 0;
 	case FRAME_WATCH:
 		watch(context, session, header->channel, text);
 		return 0;
@@ -594,6 +702,12 @@ static int on_request(void *userdata, struct session *session, const struct fram
 		return 0;
 	case FRAME_QUERY:
 		ask(context, session, header->channel, text);
+		return 0;
+	case FRAME_SUBSCRIBE:
+		return subscribe(context, session, header, payload);
+	case FRAME_UNSUBSCRIBE:
+		r = topics_unsubscribe(context->topics, session, text);
+		reply_error(session, header->channel, -r, r ? "no such subscription" : "");
 		return 0;
 	default: /* FRAME_PROBE */
 		ping_domain(context, session, header->channel, text);
@@ -643,16 +757,33 @@ static void session_drained(void *userdata, struct session *session)
 	queries_go_on(context->queries, session);
 }
 
+static bool leave(void *userdata, struct session *session, uint32_t *at)
+{
+	struct request_context *context = userdata;
+
+	router_unbind_all(context->router, session);
+	return router_leave(context->router, session, at);
+}
+
+static unsigned carries(void *userdata, struct session *session)
+{
+	struct request_context *context = userdata;
+
+	return queries_in_image(context->queries, session);
+}
+
 static void session_gone(void *userdata, struct session *session)
 {
 	struct request_context *context = userdata;
 
 	router_unbind_all(context->router, session);
 	streams_forget_session(context->streams, session);
+	topics_forget_session(context->topics, session);
 	watches_remove_session(context->watches, session);
 	host_watches_remove_session(context->host_watches, session);
 	queries_forget_session(context->queries, session);
 	links_ping_cancel(context->links, session);
+	context->renew_forget(context->userdata, session);
 	asks_forget(context->asks, session);
 	local_remove(context->local, session);
 }
@@ -663,5 +794,7 @@ const struct session_callbacks requests_session_callbacks = {
 	.go_on = go_on_unbinding,
 	.stream = stream_from_program,
 	.drained = session_drained,
+	.leave = leave,
+	.carries = carries,
 	.gone = session_gone,
 };

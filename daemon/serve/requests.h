@@ -16,7 +16,7 @@
 
 struct access;
 struct asks;
-struct directory;
+struct known;
 struct host_watches;
 struct hosts;
 struct links;
@@ -27,6 +27,7 @@ struct report;
 struct router;
 struct self;
 struct streams;
+struct topics;
 struct via;
 struct watches;
 
@@ -35,7 +36,7 @@ struct request_context {
 	const struct self *self;
 	struct access *access;
 	struct asks *asks;
-	struct directory *directory;
+	struct known *known;
 	struct host_watches *host_watches;
 	struct hosts *hosts;
 	struct links *links;
@@ -44,13 +45,18 @@ struct request_context {
 	struct queries *queries;
 	struct router *router;
 	struct streams *streams;
+	struct topics *topics;
 	struct via *via;
 	struct watches *watches;
 	gid_t administrators; /* or VIEWER_NO_GROUP */
 	/* Reads files again that may change while the daemon runs. Returns 0 or a negative errno, and then *why says what is
 	 * wrong (NULL: nothing more is known). */
 	int (*reload)(void *userdata, const char **why);
-	void *userdata; /* of reload() */
+	/* Has the daemon hand over to the program that is installed now. Returns 0: the request is answered later; or a negative
+	 * errno. */
+	int (*renew)(void *userdata, struct session *session, uint32_t request);
+	void (*renew_forget)(void *userdata, struct session *session);
+	void *userdata; /* of these */
 };
 
 /* What sessions call; their userdata is a struct request_context. */

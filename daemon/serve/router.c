@@ -6,23 +6,28 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <utlist.h>
+
 #include "daemon/activation/activation.h"
 #include "base/cost.h"
+#include "base/image.h"
 #include "base/self.h"
 #include "base/turns.h"
-#include "daemon/link/asks.h"
 #include "daemon/link/link.h"
 #include "daemon/link/via.h"
 #include "daemon/hosts/hosts.h"
 #include "daemon/local/session.h"
 #include "daemon/local/stream.h"
 #include "daemon/local/streams.h"
-#include "daemon/local/watches.h"
-#include "daemon/peers/directory.h"
+#include "daemon/known/known.h"
 #include "daemon/peers/peers.h"
 #include "daemon/policy/access.h"
 #include "daemon/relay/channel.h"
 #include "daemon/relay/hop.h"
+#include "daemon/relay/hop_image.h"
+#include "daemon/relay/sharing.h"
+#include "daemon/relay/takeover.h"
+#include "daemon/topic/topics.h"
 
 #define COST_ADVERTISE	    20u /* units (turns.h) */
 #define COST_ADVERTISE_NAME 10u
@@ -33,6 +38,7 @@ struct router {
 	struct router_collaborators with;
 	struct endpoint *endpoints; /* in the order of their names */
 	struct task advertise;	    /* due when some were bound or unbound */
+	uint64_t turn;		    /* counts what is given to programs that share endpoints */
 };
 
 /* --- names ------------------------------------------------------------------------------------ */
@@ -45,12 +51,11 @@ void router_advertise(struct router *router)
 	const struct endpoint *endpoint;
 
 	for (endpoint = router->endpoints; names && kinds && endpoint; endpoint = endpoint->hh.next) {
-		kinds[i] = (uint8_t)(endpoint->kinds & ~BIND_HOSTS);
+		kinds[i] = (uint8_t)(endpoint->kinds & ~BIND_FLAGS);
 		names[i++] = endpoint->name;
 	}
 	if (names && kinds)
 		peers_advertise(router->with.peers, names, kinds, count);
-	asks_changed(router->with.asks);
 	free(kinds);
 	free(names);
 }
@@ -67,7 +72,7 @@ static void on_advertise(struct task *task)
 
 static void tell(struct router *router, const struct endpoint *endpoint, bool bound)
 {
-	watches_endpoint(router->with.watches, router->with.self->domid, endpoint->name, bound);
+	known_set_endpoint(router->with.known, router->with.self->domid, endpoint->name, bound);
 	task_due(&router->advertise);
 }
 
@@ -83,6 +88,15 @@ int router_new(struct router **out, const struct router_collaborators *collabora
 	return 0;
 }
 
+static void free_binder(struct endpoint *endpoint, struct binder *binder)
+{
+	DL_DELETE(endpoint->binders, binder);
+	endpoint->session = endpoint->binders ? endpoint->binders->session : NULL;
+	charge_end(&binder->charge);
+	sharer_unref(binder->sharer);
+	free(binder);
+}
+
 void router_free(struct router *router)
 {
 	struct endpoint *endpoint, *next;
@@ -92,7 +106,8 @@ void router_free(struct router *router)
 	task_cancel(&router->advertise);
 	HASH_ITER(hh, router->endpoints, endpoint, next) {
 		HASH_DEL(router->endpoints, endpoint);
-		charge_end(&endpoint->charge);
+		while (endpoint->binders)
+			free_binder(endpoint, endpoint->binders);
 		channel_tally_unref(endpoint->tally);
 		free(endpoint);
 	}
@@ -130,30 +145,98 @@ static struct endpoint *add_endpoint(struct router *router, const char *name, si
 	return endpoint;
 }
 
+static struct binder *find_binder(const struct endpoint *endpoint, const struct session *session)
+{
+	struct binder *binder;
+
+	DL_SEARCH_SCALAR(endpoint->binders, binder, session, session);
+	return binder;
+}
+
+/* Whether the program may bind the endpoint, which others have bound, beside them. */
+static bool may_share(const struct endpoint *endpoint, struct session *session, uint32_t kinds)
+{
+	return (kinds & BIND_SHARED) && endpoint->kinds == kinds && !find_binder(endpoint, session) &&
+	       session_credentials(endpoint->session)->uid == session_credentials(session)->uid;
+}
+
+/* Returns 0, -ENOBUFS or -ENOMEM. */
+static int new_binder(struct binder **made, struct session *session, uint32_t kinds)
+{
+	struct binder *binder = calloc(1, sizeof(*binder));
+	int r;
+
+	if (!binder)
+		return -ENOMEM;
+	binder->session = session;
+	charge_init(&binder->charge, hop_account(session_hop(session)));
+	r = charge_add(&binder->charge, QUOTA_ENDPOINTS, 1);
+	if (r == 0 && (kinds & BIND_SHARED)) {
+		binder->sharer = sharer_new();
+		r = binder->sharer ? 0 : -ENOMEM;
+	}
+	if (r < 0) {
+		charge_end(&binder->charge);
+		free(binder);
+		return r;
+	}
+	*made = binder;
+	return 0;
+}
+
+static void drop_unused(struct binder *binder, struct topic *topic)
+{
+	if (topic)
+		topic_end(topic);
+	charge_end(&binder->charge);
+	sharer_unref(binder->sharer);
+	free(binder);
+}
+
+/* How many messages a topic keeps for who comes later. */
+static unsigned keeps(uint32_t kinds)
+{
+	unsigned keys = (kinds & BIND_KEYS) >> BIND_KEYS_SHIFT;
+
+	return kinds & BIND_RETAIN ? (keys ? keys : 1) : 0;
+}
+
 int router_bind(struct router *router, struct session *session, struct frame_text name, uint32_t kinds)
 {
 	struct endpoint *endpoint;
-	struct charge charge;
+	struct topic *topic = NULL;
+	struct binder *binder;
 	int r;
 
-	if (!endpoint_name_is_valid(name.data, name.size) || !(kinds & ~BIND_HOSTS))
+	if (!endpoint_name_is_valid(name.data, name.size) || !(kinds & ~BIND_FLAGS) ||
+	    (kinds & BIND_TOPIC ? kinds & ~(BIND_TOPIC | BIND_RETAIN | BIND_KEYS)
+				: kinds & (BIND_RETAIN | BIND_KEYS)) ||
+	    ((kinds & BIND_KEYS) && !(kinds & BIND_RETAIN)))
 		return -EINVAL;
 	endpoint = find(router, name.data, name.size);
-	if (endpoint && endpoint->session)
+	if (endpoint && endpoint->session && !may_share(endpoint, session, kinds))
 		return -EEXIST;
-	charge_init(&charge, hop_account(session_hop(session)));
-	r = charge_add(&charge, QUOTA_ENDPOINTS, 1);
-	if (r == 0 && !endpoint)
+	r = new_binder(&binder, session, kinds);
+	if (r < 0)
+		return r;
+	if (kinds & BIND_TOPIC)
+		r = topic_new(&topic, router->with.topics, session, keeps(kinds));
+	if (r == 0 && !endpoint) {
 		endpoint = add_endpoint(router, name.data, name.size);
-	if (r < 0 || !endpoint) {
-		charge_end(&charge);
-		return r < 0 ? r : -ENOMEM;
+		r = endpoint ? 0 : -ENOMEM;
 	}
-	charge_move(&endpoint->charge, &charge);
+	if (r < 0) {
+		drop_unused(binder, topic);
+		return r;
+	}
+	endpoint->topic = topic;
+	DL_APPEND(endpoint->binders, binder);
 	endpoint->kinds = kinds;
-	endpoint->session = session;
-	if (endpoint->activation)
+	endpoint->session = endpoint->binders->session;
+	if (endpoint->activation && endpoint->binders == binder)
 		activation_bound(endpoint->activation);
+	if (topic)
+		topics_look(router->with.topics, endpoint->name);
 	return 0;
 }
 
@@ -161,20 +244,23 @@ static void remove_endpoint(struct router *router, struct endpoint *endpoint)
 {
 	HASH_DEL(router->endpoints, endpoint);
 	tell(router, endpoint, false);
-	charge_end(&endpoint->charge);
 	channel_tally_unref(endpoint->tally);
 	free(endpoint);
 }
 
 /* Takes the endpoint from its program. One that is started on demand stays there for all others. */
-static void release_endpoint(struct router *router, struct endpoint *endpoint)
+static void release_endpoint(struct router *router, struct endpoint *endpoint, struct binder *binder)
 {
+	free_binder(endpoint, binder);
+	if (endpoint->binders)
+		return;
+	if (endpoint->topic)
+		topic_end(endpoint->topic);
+	endpoint->topic = NULL;
 	if (!endpoint->activation) {
 		remove_endpoint(router, endpoint);
 		return;
 	}
-	charge_end(&endpoint->charge);
-	endpoint->session = NULL;
 	endpoint->kinds = 0;
 	activation_unbound(endpoint->activation);
 }
@@ -206,13 +292,23 @@ void router_remove_activation(struct router *router, struct activation *activati
 		remove_endpoint(router, endpoint);
 }
 
+/* Whether it is one in which a topic brings something to a program, which has subscribed, or the other way round: the replica
+ * has asked policy. */
+static bool is_of_topic(const struct channel *channel)
+{
+	const struct hop *from = channel->opener.hop, *to = channel->acceptor.hop;
+
+	return channel->kind == CHANNEL_MESSAGE &&
+	       ((from && hop_is_inner(from)) || (to && hop_is_inner(to)) || channel_is_relayed(channel));
+}
+
 /* Returns the next channel that this hop has accepted for an endpoint. NULL: there is none. */
 static struct channel *next_accepted(const struct hop *hop, uint32_t *number)
 {
 	struct channel_end *end;
 
 	while ((end = hop_next_channel(hop, number)))
-		if (!end->is_opener && end->channel->endpoint)
+		if (!end->is_opener && end->channel->endpoint && !is_of_topic(end->channel))
 			return end->channel;
 	return NULL;
 }
@@ -293,8 +389,10 @@ int router_source_moved(struct router *router, struct channel *channel, uint32_t
 	return 0;
 }
 
-bool router_resumed(struct router *router, struct hop *hop, uint32_t from, uint32_t to, uint32_t *at)
+bool router_resumed(struct router *router, struct hop *hop, struct peer_id from, struct peer_id to,
+		    uint32_t *at)
 {
+	bool is_other = !peer_is(from, to);
 	uint64_t start = hop_spent_by_all(hop);
 	struct channel_end *end;
 
@@ -304,20 +402,94 @@ bool router_resumed(struct router *router, struct hop *hop, uint32_t from, uint3
 		hop_spend(hop, COST_LOOK);
 		if (!channel->endpoint)
 			continue;
-		if (from != to && channel_is_relayed(channel)) {
+		if (is_other && channel_is_relayed(channel)) {
 			hop_spend(hop, COST_CHANNEL_END);
-			follow_relayed(router, end, to);
-		} else if (end->is_opener && (channel->identity.domid == from || channel->host) &&
-			   (from != to || channel->undecided)) {
+			follow_relayed(router, end, to.number);
+		} else if (end->is_opener && (channel->host || peer_is(channel_source(channel), from)) &&
+			   (is_other || channel->undecided)) {
 			hop_spend(hop, COST_OPEN);
 			if (!channel->host)
-				channel->identity.domid = to;
+				channel->identity.domid = to.number;
 			recheck(router, channel, true);
 		}
 		if (hop_spent_by_all(hop) - start >= PIECE_UNITS)
 			return true;
 	}
 	return false;
+}
+
+/* --- passing on ------------------------------------------------------------------------------- */
+
+/* Returns whose turn it is to be given a channel: of those that share the endpoint who has the least to do, but not on this hop
+ * (NULL: on whichever). NULL: nobody's. */
+static struct binder *next_binder(const struct endpoint *endpoint, const struct hop *but)
+{
+	struct binder *binder, *best = NULL;
+
+	DL_FOREACH(endpoint->binders, binder)
+		if (session_hop(binder->session) != but &&
+		    (!best || sharer_is_freer(binder->sharer, best->sharer)))
+			best = binder;
+	return best;
+}
+
+static void note_given(struct router *router, const struct channel *channel)
+{
+	if (channel->sharing && channel->sharing->sharer)
+		channel->sharing->sharer->turn = ++router->turn;
+}
+
+/* As router_pass_on(). `sure` is as for channel_go_on(). */
+static bool pass_on(struct router *router, struct channel *channel, bool sure)
+{
+	struct endpoint *endpoint = find(router, channel->endpoint, strlen(channel->endpoint));
+	const struct binder *binder = endpoint ? next_binder(endpoint, channel->acceptor.hop) : NULL;
+
+	if (!binder || !binder->sharer || (channel->host && !session_knows_hosts(binder->session)) ||
+	    channel_go_on(channel, session_hop(binder->session), binder->sharer, sure) < 0)
+		return false;
+	note_given(router, channel);
+	return true;
+}
+
+bool router_pass_on(void *userdata, struct channel *channel)
+{
+	struct router *router = userdata;
+
+	return pass_on(router, channel, true);
+}
+
+/* Has a stream that a program that goes, or has unbound the endpoint, hasn't fetched be fetched by another one. */
+static struct session *pass_stream_on(void *userdata, const struct session *from, const char *name)
+{
+	struct router *router = userdata;
+	struct endpoint *endpoint = find(router, name, strlen(name));
+	struct binder *binder = endpoint ? next_binder(endpoint, NULL) : NULL;
+
+	/* The one that leaves has unbound it by now. */
+	if (!binder || !binder->sharer || binder->session == from)
+		return NULL;
+	binder->sharer->turn = ++router->turn;
+	return binder->session;
+}
+
+bool router_leave(struct router *router, struct session *session, uint32_t *at)
+{
+	struct hop *hop = session_hop(session);
+	uint64_t start = hop_spent_by_all(hop);
+	bool sure = !hop_is_unsure(hop);
+	struct channel_end *end;
+
+	while ((end = hop_next_channel(hop, at))) {
+		hop_spend(hop, COST_LOOK);
+		if (!end->is_opener && end->channel->sharing) {
+			hop_spend(hop, COST_CHANNEL_END + COST_OPEN);
+			pass_on(router, end->channel, sure);
+		}
+		if (hop_spent_by_all(hop) - start >= PIECE_UNITS)
+			return true;
+	}
+	return streams_pass_on(router->with.streams, session, NULL, pass_stream_on, router);
 }
 
 /* --- unbinding -------------------------------------------------------------------------------- */
@@ -345,7 +517,7 @@ static bool end_some(const struct ending *ending, struct hop *hop, uint32_t *at)
 		hop_spend(hop, COST_LOOK);
 		if (is_for(end, ending->name)) {
 			hop_spend(hop, COST_CHANNEL_END);
-			channel_forbid(end->channel, ENOENT);
+			channel_unbound(end->channel);
 		}
 		if (hop_spent_by_all(hop) - ending->start >= PIECE_UNITS)
 			return true;
@@ -360,11 +532,21 @@ static bool end_stream(void *userdata, struct stream *stream)
 	return stream_is_waiting(stream) && end_some(userdata, stream_hop(stream), &number);
 }
 
+static bool is_shared(struct router *router, struct frame_text name)
+{
+	const struct endpoint *endpoint = find(router, name.data, name.size);
+
+	return endpoint && endpoint->kinds & BIND_SHARED;
+}
+
 bool router_end_channels(struct router *router, struct session *session, struct frame_text name, uint32_t *at)
 {
 	struct hop *hop = session_hop(session);
 	struct ending ending = {.name = name, .start = hop_spent_by_all(hop)};
 
+	/* Others share it: of those the program resets each channel itself, also whose OPEN it hasn't seen yet, and that goes on. */
+	if (is_shared(router, name))
+		return streams_pass_on(router->with.streams, session, &name, pass_stream_on, router);
 	/* Measured: half a nanosecond for an empty place of the table, 6 for a channel. */
 	hop_spend(hop, hop_channel_pages(hop));
 	return end_some(&ending, hop, at) ||
@@ -374,10 +556,11 @@ bool router_end_channels(struct router *router, struct session *session, struct 
 int router_unbind(struct router *router, struct session *session, struct frame_text name)
 {
 	struct endpoint *endpoint = find(router, name.data, name.size);
+	struct binder *binder = endpoint ? find_binder(endpoint, session) : NULL;
 
-	if (!endpoint || endpoint->session != session)
+	if (!binder)
 		return -ENOENT;
-	release_endpoint(router, endpoint);
+	release_endpoint(router, endpoint, binder);
 	return 0;
 }
 
@@ -386,8 +569,10 @@ void router_unbind_all(struct router *router, struct session *session)
 	struct endpoint *endpoint, *next;
 
 	HASH_ITER(hh, router->endpoints, endpoint, next) {
-		if (endpoint->session == session)
-			release_endpoint(router, endpoint);
+		struct binder *binder = find_binder(endpoint, session);
+
+		if (binder)
+			release_endpoint(router, endpoint, binder);
 	}
 }
 
@@ -399,40 +584,64 @@ int router_resolve(struct router *router, const char *domain, uint32_t *domid)
 		*domid = router->with.self->domid;
 		return 0;
 	}
-	return directory_resolve(router->with.directory, domain, domid);
+	return known_resolve(router->with.known, domain, domid);
 }
 
-int router_resolve_way(struct router *router, const char *domain, uint32_t *domid)
+int router_resolve_way(struct router *router, const char *domain, struct peer_id *peer)
 {
-	return strcmp(domain, "self") != 0 ? links_resolve(router->with.links, domain, domid)
-					   : router_resolve(router, domain, domid);
+	if (strcmp(domain, "self") != 0)
+		return links_resolve(router->with.links, domain, peer);
+	*peer = peer_domain(router->with.self->domid);
+	return 0;
 }
 
 /* Adds the name of the sender's domain to the OPEN that the receiver gets. */
 static void stamp_name(struct router *router, struct channel *channel)
 {
 	if (!channel->host) /* else it has been told */
-		channel_set_domain_name(channel,
-					directory_name(router->with.directory, channel->identity.domid));
+		channel_set_domain_name(channel, known_name(router->with.known, channel->identity.domid));
 }
 
-/* Whether the endpoint's program can tell that a sender is on another host. It would take the domid for one of this
+/* Whether a program can tell that a sender is on another host. It would take the domid for one of this
  * host otherwise. Each message tells it; who accepts a stream must ask, and has said so. */
-static bool takes_from_hosts(const struct endpoint *endpoint, unsigned kind)
+static bool takes_from_hosts(const struct endpoint *endpoint, const struct session *session, unsigned kind)
 {
-	return kind == CHANNEL_STREAM ? endpoint->kinds & BIND_HOSTS : session_knows_hosts(endpoint->session);
+	return kind == CHANNEL_STREAM ? endpoint->kinds & BIND_HOSTS : session_knows_hosts(session);
 }
 
-/* Leads the channel to the program that has bound the endpoint, or to a stream of its. */
+/* Accepts a channel of messages or calls on the hop of one of the programs that share the endpoint. */
+static int accept_shared(struct channel *channel, const struct endpoint *endpoint,
+			 const struct binder *binder)
+{
+	int r = channel->sharing ? 0 : sharing_begin(channel);
+
+	if (r == 0)
+		r = channel_accept(channel, session_hop(binder->session), endpoint->name);
+	if (r == 0)
+		sharing_give(channel, binder->sharer);
+	return r;
+}
+
+/* Leads the channel to a program that has bound the endpoint, or to a stream of its. */
 static int lead_to_program(struct router *router, struct channel *channel, struct endpoint *endpoint)
 {
+	const struct binder *binder = next_binder(endpoint, NULL);
+	struct session *session = binder->session;
+	int r;
+
+	if (endpoint->topic)
+		return topic_accept(endpoint->topic, channel, endpoint->name);
 	if (!(endpoint->kinds & (1u << (channel->kind - 1))))
 		return -EPROTOTYPE;
-	if (channel->host && !takes_from_hosts(endpoint, channel->kind))
+	if (channel->host && !takes_from_hosts(endpoint, session, channel->kind))
 		return -EOPNOTSUPP;
-	if (channel->kind == CHANNEL_STREAM && !session_is_mux(endpoint->session))
-		return streams_incoming(router->with.streams, channel, endpoint->name, endpoint->session);
-	return channel_accept(channel, session_hop(endpoint->session), endpoint->name);
+	if (channel->kind == CHANNEL_STREAM && !session_is_mux(session))
+		return streams_incoming(router->with.streams, channel, endpoint->name, session);
+	if (!binder->sharer || channel->kind == CHANNEL_STREAM)
+		return channel_accept(channel, session_hop(session), endpoint->name);
+	r = accept_shared(channel, endpoint, binder);
+	note_given(router, channel);
+	return r;
 }
 
 int router_lead(struct router *router, struct channel *channel, const char *name)
@@ -440,6 +649,13 @@ int router_lead(struct router *router, struct channel *channel, const char *name
 	struct endpoint *endpoint = find(router, name, strlen(name));
 
 	return endpoint && endpoint->session ? lead_to_program(router, channel, endpoint) : -ENOENT;
+}
+
+/* Whether the channel comes from the program whose topic this is. */
+static bool is_publisher(const struct endpoint *endpoint, const struct channel *channel)
+{
+	return endpoint->topic && channel->kind == CHANNEL_MESSAGE &&
+	       session_hop(endpoint->session) == channel->opener.hop;
 }
 
 /* Leads the channel to an endpoint here: to its program, or to where it waits for one. The
@@ -455,9 +671,10 @@ static int lead_to_endpoint(struct router *router, struct channel *channel, stru
 	memcpy(text, name.data, name.size);
 	text[name.size] = '\0';
 	/* Asked first: a sender that may not reach the endpoint doesn't learn whether it exists. */
-	r = channel->host ? access_reach_far(router->with.access, channel, text)
-			  : access_reach(router->with.access, &channel->identity, text);
 	endpoint = find(router, name.data, name.size);
+	r = endpoint && is_publisher(endpoint, channel) ? 0
+	    : channel->host				? access_reach_far(router->with.access, channel, text)
+			    : access_reach(router->with.access, &channel->identity, text);
 	if (r == 0 && endpoint)
 		channel_count(channel, endpoint->tally);
 	if (r == 0 && !endpoint)
@@ -478,23 +695,23 @@ static int lead_to_endpoint(struct router *router, struct channel *channel, stru
 static int lead_to_address(struct router *router, struct channel *channel, struct frame_text text)
 {
 	struct address address;
+	struct peer_id peer;
 	struct hop *hop;
-	uint32_t domid;
 	int r = address_parse(text.data, text.size, &address, NULL);
 
 	if (r == 0 && address.host[0] && strcmp(address.host, hosts_own_name(router->with.hosts)) != 0)
 		return via_lead_out(router->with.via, channel, &address);
 	if (r == 0)
-		r = router_resolve_way(router, address.domain, &domid);
+		r = router_resolve_way(router, address.domain, &peer);
 	if (r < 0)
 		return r;
-	if (domid == router->with.self->domid)
+	if (peer_is_domain(peer, router->with.self->domid))
 		return lead_to_endpoint(router, channel, frame_text_of(address.endpoint));
-	if (via_zero_knows(router->with.via, domid))
-		return via_lead(router->with.via, channel, domid, address.endpoint);
-	hop = links_want(router->with.links, domid, hop_account(channel->opener.hop), &r);
+	if (via_zero_knows(router->with.via, peer))
+		return via_lead(router->with.via, channel, peer.number, address.endpoint);
+	hop = links_want(router->with.links, peer, hop_account(channel->opener.hop), &r);
 	if (r == -ENOLINK)
-		return via_lead(router->with.via, channel, domid, address.endpoint);
+		return via_lead(router->with.via, channel, peer.number, address.endpoint);
 	return hop ? channel_accept(channel, hop, address.endpoint) : r;
 }
 
@@ -544,4 +761,83 @@ const struct endpoint *router_find(const struct router *router, const char *name
 
 	HASH_FIND_STR(router->endpoints, name, endpoint);
 	return endpoint;
+}
+
+/* --- handing over ----------------------------------------------------------------------------- */
+
+/* What one program has bound, and what the endpoint has carried so far. */
+static void binding_image(struct image *image, uint32_t *session, char name[ENDPOINT_NAME_MAX + 1],
+			  struct endpoint *endpoint)
+{
+	image_u32(image, session);
+	image_text(image, name, ENDPOINT_NAME_MAX + 1);
+	image_u32(image, &endpoint->kinds);
+	image_u64(image, &endpoint->opened);
+	image_u64(image, &endpoint->refused);
+	image_u64(image, &endpoint->tally->bytes_to);
+	image_u64(image, &endpoint->tally->bytes_from);
+	image_u64(image, &endpoint->tally->messages);
+}
+
+void router_write_image(const struct router *router, struct image *image)
+{
+	struct endpoint *endpoint, *next;
+	struct binder *binder;
+
+	HASH_ITER(hh, router->endpoints, endpoint, next) {
+		DL_FOREACH(endpoint->binders, binder) {
+			uint32_t session = hop_number_in_image(session_hop(binder->session));
+
+			image_section(image, IMAGE_ENDPOINT);
+			binding_image(image, &session, endpoint->name, endpoint);
+		}
+	}
+}
+
+void router_read_image(struct router *router, struct image *image, const struct image_hops *hops)
+{
+	struct channel_tally tally = {0};
+	struct endpoint read = {.tally = &tally}, *endpoint;
+	uint32_t session;
+	int r;
+
+	binding_image(image, &session, read.name, &read);
+	image_expect(image, session < hops->count);
+	if (image->error)
+		return;
+	r = router_bind(router, hop_owner(hops->hops[session]), frame_text_of(read.name), read.kinds);
+	if (r < 0) { /* also if its user may have fewer than it has */
+		image_fail(image, r);
+		return;
+	}
+	endpoint = find(router, read.name, strlen(read.name));
+	endpoint->opened = read.opened;
+	endpoint->refused = read.refused;
+	tally.references = endpoint->tally->references;
+	*endpoint->tally = tally;
+}
+
+static void adopt(struct router *router, struct channel *channel)
+{
+	struct endpoint *endpoint = find(router, channel->endpoint, strlen(channel->endpoint));
+	const struct binder *binder =
+		endpoint ? find_binder(endpoint, hop_owner(channel->acceptor.hop)) : NULL;
+
+	if (!binder)
+		return;
+	channel_count(channel, endpoint->tally);
+	if (channel->sharing)
+		sharing_give(channel, binder->sharer);
+}
+
+void router_adopt_channels(struct router *router, const struct image_hops *hops)
+{
+	struct channel *channel;
+
+	for (uint32_t i = 0; i < hops->count; i++) {
+		uint32_t number = 0;
+
+		while ((channel = next_accepted(hops->hops[i], &number)))
+			adopt(router, channel);
+	}
 }

@@ -6,8 +6,9 @@
  * Endpoints of this domain, and where an address leads: to a program here, to the link with another domain,
  * or, where there can be none, and to other hosts, through domain 0 (via.h). A name has one owner at a time, a program, and ends
  * with it, unless it is started on demand (daemon/activation/activation.h): then it stays, and what comes
- * while no program has bound it waits. Programs that watch are told of each name that comes or goes; other
- * domains are sent all names at most once in a turn of the loop.
+ * while no program has bound it waits. Or it has several, programs of one user that all share it: each channel is led to the
+ * one with the least to do, and what one of them leaves goes to another (doc/decisions/0039). Programs that watch are told of
+ * each name that comes or goes; other domains are sent all names at most once in a turn of the loop.
  */
 
 #include <stdint.h>
@@ -19,29 +20,42 @@
 
 struct access;
 struct activation;
-struct asks;
 struct channel;
-struct directory;
+struct known;
 struct hop;
 struct hosts;
+struct image;
+struct image_hops;
 struct links;
 struct peers;
 struct router;
 struct self;
 struct session;
+struct sharer;
 struct streams;
+struct topic;
+struct topics;
 struct turns;
 struct via;
-struct watches;
+
+/* A program that has bound an endpoint. */
+struct binder {
+	struct session *session;
+	struct sharer *sharer; /* what it has to do there; NULL: it doesn't share */
+	struct charge charge;  /* of its user */
+	struct binder *prev, *next;
+};
 
 struct endpoint {
 	char name[ENDPOINT_NAME_MAX + 1];
-	uint32_t kinds;		       /* as in BIND */
-	struct session *session;       /* NULL: no program has bound it, and one can be started */
+	uint32_t kinds;		/* as in BIND */
+	struct binder *binders; /* utlist */
+	struct session
+		*session;    /* of the first of them; NULL: no program has bound it, and one can be started */
+	struct topic *topic; /* NULL: it is none */
 	struct activation *activation; /* NULL: nothing is started for it */
 	uint64_t opened, refused;      /* channels to it, since it was bound */
 	struct channel_tally *tally;   /* what these have carried */
-	struct charge charge;	       /* of the user that has bound it */
 	UT_hash_handle hh;
 };
 
@@ -49,22 +63,21 @@ struct endpoint {
 struct router_collaborators {
 	const struct self *self;
 	struct turns *turns;
-	struct access *access;	     /* decides who may reach what */
-	struct directory *directory; /* finds the domain that a name means */
-	struct peers *peers;	     /* advertises what is bound here */
-	struct hosts *hosts;	     /* know the name of this one */
-	struct links *links;	     /* lead to other domains, */
-	struct via *via;	     /* and where there can't be a link, this does */
-	struct asks *asks;	     /* tell other hosts what is bound here */
-	struct streams *streams;     /* that programs here should fetch */
-	struct watches *watches;     /* are told what is bound and unbound */
+	struct access *access;	 /* decides who may reach what */
+	struct known *known;	 /* finds the domain that a name means, and is told what is bound here */
+	struct peers *peers;	 /* advertises what is bound here */
+	struct hosts *hosts;	 /* know the name of this one */
+	struct links *links;	 /* lead to other domains, */
+	struct via *via;	 /* and where there can't be a link, this does */
+	struct streams *streams; /* that programs here should fetch */
+	struct topics *topics;	 /* that programs here publish */
 };
 
 int router_new(struct router **router, const struct router_collaborators *collaborators);
 void router_free(struct router *router);
 
-/* Binds a name. Returns 0, -EEXIST: a program (perhaps this one) has it, -EINVAL: not a name, or no kinds,
- * -ENOBUFS: the user has too many, -ENOMEM. */
+/* Binds a name. Returns 0, -EEXIST: a program (perhaps this one) has it and they don't both share it, or not for the same
+ * kinds or user, -EINVAL: not a name, or no kinds, -ENOBUFS: the user has too many, -ENOMEM. */
 int router_bind(struct router *router, struct session *session, struct frame_text name, uint32_t kinds);
 /* Unbinds a name. Its channels go on until router_end_channels(). Returns 0, or -ENOENT: this program hasn't bound it. */
 int router_unbind(struct router *router, struct session *session, struct frame_text name);
@@ -74,6 +87,11 @@ int router_unbind(struct router *router, struct session *session, struct frame_t
 bool router_end_channels(struct router *router, struct session *session, struct frame_text name,
 			 uint32_t *at);
 void router_unbind_all(struct router *router, struct session *session);
+/* Does a piece of what is left to do for a program that has gone, while its hop still has its rings: what it has unbound and
+ * not taken goes to programs that share the endpoints. *at is as above. Returns whether there may be more. */
+bool router_leave(struct router *router, struct session *session, uint32_t *at);
+/* Leads a channel that its program leaves to another one that shares the endpoint: relay.pass_on, with the router. */
+bool router_pass_on(void *userdata, struct channel *channel);
 /* Adds an endpoint that is started on demand; a program may have bound it already. 0 or -ENOMEM. */
 int router_add_activation(struct router *router, struct activation *activation);
 /* The endpoint isn't started on demand any more; a program that has bound it keeps it. */
@@ -90,10 +108,10 @@ void router_advertise(struct router *router);
 void router_open_address(struct router *router, struct channel *channel, struct frame_text address);
 /* Routes a channel that a peer's daemon opens to an endpoint here, likewise. */
 void router_open_endpoint(struct router *router, struct channel *channel, struct frame_text name);
-/* Finds the domain that a domid, a name, a UUID or `self` stands for. Errors as of directory_resolve(). */
+/* Finds the domain that a domid, a name, a UUID or `self` stands for. Errors as of known_resolve(). */
 int router_resolve(struct router *router, const char *domain, uint32_t *domid);
 /* Likewise where what is sent there goes, as links_resolve() has it. */
-int router_resolve_way(struct router *router, const char *domain, uint32_t *domid);
+int router_resolve_way(struct router *router, const char *domain, struct peer_id *peer);
 
 /* Ends the channels that this hop has accepted and that changed rules forbid now. Call it for the hop of
  * every program and every stream: a channel to an endpoint may outlive its name. The peer's daemon checks
@@ -106,11 +124,19 @@ void router_restart_hop(struct router *router, struct hop *hop, uint32_t was);
  * opened is that domain's now, by which policy decides again, at once or when its name is known; of what is relayed the far
  * end is told. Does a piece of that, from the channel with the number *at on, 0 at first.
  * True: call it again, in another turn. */
-bool router_resumed(struct router *router, struct hop *hop, uint32_t from, uint32_t to, uint32_t *at);
+bool router_resumed(struct router *router, struct hop *hop, struct peer_id from, struct peer_id to,
+		    uint32_t *at);
 
 /* The domain from which domain 0, or another host, passes the channel on was restored, and has the number `to` now: policy
  * decides likewise. -EPROTO: that can't be. */
 int router_source_moved(struct router *router, struct channel *channel, uint32_t to);
+
+/* Writes a section for each program that has bound an endpoint, into the image that the next daemon gets (hop_image.h). */
+void router_write_image(const struct router *router, struct image *image);
+/* Reads one, and binds the endpoint: what policy has allowed once stays. */
+void router_read_image(struct router *router, struct image *image, const struct image_hops *hops);
+/* Lets the channels that were read belong to their endpoints. */
+void router_adopt_channels(struct router *router, const struct image_hops *hops);
 
 unsigned router_endpoints(const struct router *router);
 /* Returns the endpoint with this name. NULL: there is none. */

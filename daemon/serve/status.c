@@ -6,12 +6,16 @@
 #include <sys/socket.h>
 
 #include <json-c/json.h>
+#include <utlist.h>
 
 #include "daemon/activation/activation.h"
+#include "daemon/known/changes.h"
+#include "daemon/known/known.h"
 #include "base/config.h"
 #include "base/self.h"
 #include "daemon/policy/access.h"
 #include "daemon/relay/channel.h"
+#include "daemon/relay/sharing.h"
 #include "daemon/serve/router.h"
 #include "daemon/serve/status_json.h"
 
@@ -73,10 +77,17 @@ static void add_usage(struct json_object *usage, const struct account *account)
 
 static bool next_link(struct status_walk *walk)
 {
-	if (!links_next(walk->sources->links, walk->domid, &walk->link))
-		return false;
-	walk->domid = walk->link.domid;
-	return true;
+	const struct peer_id last = walk->link.peer;
+	bool is_first = walk->domid < 0;
+
+	walk->domid = 0;
+	return links_next(walk->sources->links, is_first ? NULL : &last, &walk->link);
+}
+
+/* Domain 0 has the other end of some, and can look into all. */
+static bool sees_links(const struct viewer *viewer)
+{
+	return viewer->sees_all || viewer->is_host;
 }
 
 static unsigned rank_of_link(struct status_walk *walk)
@@ -84,7 +95,7 @@ static unsigned rank_of_link(struct status_walk *walk)
 	const struct link_info *info = &walk->link;
 
 	/* What isn't shown must not affect the order, either. */
-	if (!walk->viewer.sees_all)
+	if (!sees_links(&walk->viewer))
 		return rank_of(info->state == LINK_UP, 0);
 	return rank_of(info->state == LINK_UP || info->channels, traffic_of(&info->tx, &info->rx));
 }
@@ -101,10 +112,10 @@ static void add_link_use(struct json_object *link, const struct link_info *info)
 }
 
 /* Whether what is for this domain goes through domain 0, since there can be no link. */
-static bool is_relayed(const struct status_sources *sources, uint32_t domid)
+static bool is_relayed(const struct status_sources *sources, struct peer_id peer)
 {
-	return sources->config->relay && sources->self->domid != 0 && domid != 0 &&
-	       peers_is_unlinkable(sources->peers, domid);
+	return sources->config->relay && sources->self->domid != 0 && peer.kind == PEER_DOMAIN &&
+	       peer.number != 0 && peers_is_unlinkable(sources->peers, peer.number);
 }
 
 static const char *why_relayed(const struct status_sources *sources, uint32_t domid)
@@ -115,15 +126,21 @@ static const char *why_relayed(const struct status_sources *sources, uint32_t do
 
 /* Adds the state of the link, and the way that takes its place, and why. */
 static void add_state(struct json_object *object, const char *key, const struct status_walk *walk,
-		      uint32_t domid)
+		      struct peer_id peer)
 {
-	bool relayed = walk->link.state == LINK_IDLE && is_relayed(walk->sources, domid);
+	bool relayed = walk->link.state == LINK_IDLE && is_relayed(walk->sources, peer);
 
 	add_text(object, key, relayed ? "relayed" : walk->link.state_name);
-	if (relayed) {
-		add_number(object, "via", 0);
-		add_text(object, "why", why_relayed(walk->sources, domid));
-	}
+	json_object_object_add(object, "via", relayed ? json_object_new_uint64(0) : NULL);
+	add_text(object, "why", relayed ? why_relayed(walk->sources, peer.number) : NULL);
+}
+
+/* Returns what a guest does with the host's policy, in domain 0; NULL: nobody is told here, or it is older than that. */
+static const char *host_policy_of(const struct status_walk *walk, const struct link_info *info)
+{
+	if (walk->sources->self->domid != 0 || info->peer.kind != PEER_DOMAIN || info->state != LINK_UP)
+		return NULL;
+	return info->flags & HELLO_OBEYS ? "obeys" : info->flags & HELLO_IGNORES ? "ignores" : NULL;
 }
 
 static void describe_link(struct status_walk *walk, struct json_object *link)
@@ -131,14 +148,15 @@ static void describe_link(struct status_walk *walk, struct json_object *link)
 	struct json_object *peer = add_object(link, "peer");
 	const struct link_info *info = &walk->link;
 
-	add_domain(peer, walk->sources, info->domid);
+	add_peer(peer, walk->sources, info->peer);
 	add_text(peer, "version", info->version);
-	add_state(link, "state", walk, info->domid);
-	add_text(link, "role", !info->has_vchan ? "" : info->granter ? "grants" : "maps");
+	add_text(link, "host_policy", host_policy_of(walk, info));
+	add_state(link, "state", walk, info->peer);
+	add_text(link, "role", !info->has_vchan ? NULL : info->granter ? "grants" : "maps");
 	add_number(link, "ring_bytes", info->ring_bytes);
 	add_number(link, "pages", info->pages);
 	add_rtt(link, info->rtt_ns);
-	if (walk->viewer.sees_all)
+	if (sees_links(&walk->viewer))
 		add_link_use(link, info);
 	add_number(link, "resumes", info->resumes);
 	add_number(link, "moves", info->moves);
@@ -179,7 +197,7 @@ static uint64_t queued_at(const struct channel_end *end)
 
 static bool is_own(const struct status_walk *walk, uid_t uid)
 {
-	return walk->viewer.sees_all || walk->viewer.uid == uid;
+	return walk->viewer.sees_all || (!walk->viewer.is_host && walk->viewer.uid == uid);
 }
 
 /* Whether the viewer may know all about the endpoint: its program's user may, or whose program would be
@@ -188,7 +206,8 @@ static bool is_owner(const struct status_walk *walk, const struct endpoint *endp
 {
 	if (endpoint->session)
 		return is_own(walk, session_credentials(endpoint->session)->uid);
-	return walk->viewer.sees_all || activation_may_bind(endpoint->activation, walk->viewer.uid);
+	return walk->viewer.sees_all ||
+	       (!walk->viewer.is_host && activation_may_bind(endpoint->activation, walk->viewer.uid));
 }
 
 static bool next_endpoint(struct status_walk *walk)
@@ -205,7 +224,10 @@ static bool next_endpoint(struct status_walk *walk)
 /* Hides an endpoint from a program that may not reach it, as OPEN does. */
 static bool endpoint_is_visible(struct status_walk *walk)
 {
-	const struct frame_identity viewer = {.domid = walk->sources->self->domid, .uid = walk->viewer.uid};
+	const struct frame_identity viewer = {
+		.domid = walk->viewer.is_host ? 0 : walk->sources->self->domid,
+		.uid = walk->viewer.uid,
+	};
 
 	if (is_owner(walk, walk->endpoint))
 		return true;
@@ -230,30 +252,65 @@ static void describe_activation(const struct activation *activation, struct json
 
 	add_text(object, "state", info.state);
 	add_text(object, "user", info.user);
-	add_text(object, info.unit ? "unit" : "exec", info.unit ? info.unit : info.command);
+	add_text(object, "unit", info.unit);
+	add_text(object, "exec", info.unit ? NULL : info.command);
 	add_number(object, "waiting", info.waiting);
 	add_number(object, "starts", info.starts);
 	add_text(object, "reason", info.why);
 }
 
+/* Tells who has bound it; `session`: NULL for viewers who may not know, and where nobody has. */
+static void describe_binder(struct json_object *object, struct session *session)
+{
+	const struct ucred *credentials = session ? session_credentials(session) : NULL;
+
+	json_object_object_add(object, "uid", credentials ? json_object_new_uint64(credentials->uid) : NULL);
+	json_object_object_add(object, "pid", credentials ? json_object_new_int64(credentials->pid) : NULL);
+	json_object_object_add(object, "comm",
+			       credentials ? json_object_new_string(session_comm(session)) : NULL);
+}
+
+/* Adds the programs that share it. A user may have no more of them than endpoints. */
+static void add_programs(struct json_object *object, const struct endpoint *endpoint)
+{
+	struct json_object *programs = json_object_new_array();
+	const struct binder *binder;
+
+	DL_FOREACH(endpoint->binders, binder) {
+		struct json_object *program = json_object_new_object();
+
+		add_number(program, "pid", (uint64_t)session_credentials(binder->session)->pid);
+		add_text(program, "comm", session_comm(binder->session));
+		add_number(program, "channels", binder->sharer->channels);
+		json_object_array_add(programs, program);
+	}
+	json_object_object_add(object, "programs", programs);
+}
+
+static bool is_shared(const struct endpoint *endpoint)
+{
+	return endpoint->session && endpoint->binders->sharer;
+}
+
 static void describe_endpoint(struct status_walk *walk, struct json_object *object)
 {
 	const struct endpoint *endpoint = walk->endpoint;
-	const struct ucred *credentials;
 
 	add_text(object, "name", endpoint->name);
 	add_text(object, "kind", kind_name(endpoint->kinds));
 	if (!is_owner(walk, endpoint))
 		return;
-	if (endpoint->session) {
-		credentials = session_credentials(endpoint->session);
-		add_number(object, "uid", credentials->uid);
-		add_number(object, "pid", (uint64_t)credentials->pid);
-		add_text(object, "comm", session_comm(endpoint->session));
+	describe_binder(object, endpoint->session);
+	if (endpoint->session)
 		add_number(object, "queued", queued_for(walk, session_hop(endpoint->session)));
-	}
+	else
+		add_null(object, "queued");
+	if (is_shared(endpoint))
+		add_programs(object, endpoint);
 	if (endpoint->activation)
 		describe_activation(endpoint->activation, add_object(object, "activation"));
+	else
+		add_null(object, "activation");
 	if (walk->viewer.sees_all) { /* as for the list of refusals */
 		add_number(object, "opened", endpoint->opened);
 		add_number(object, "refused", endpoint->refused);
@@ -336,7 +393,7 @@ static bool next_carried(struct status_walk *walk)
 		.pid = (uint32_t)credentials->pid,
 		.program = session_comm(session),
 		.incoming = !end->is_opener,
-		.from = channel_sender(channel).domid,
+		.from = channel->identity.domid,
 		.host = channel->host ? channel->host : "",
 		.name = end->is_opener ? channel->address : channel->endpoint,
 		.state = state_of_carried(end),
@@ -372,11 +429,10 @@ static void describe_stream(struct status_walk *walk, struct json_object *object
 	add_number(object, "uid", info->uid);
 	add_number(object, "pid", info->pid);
 	add_text(object, "comm", info->program);
-	add_text(object, info->incoming ? "endpoint" : "address", info->name ? info->name : "");
-	if (info->incoming)
-		add_number(object, "from", info->from);
-	if (*info->host)
-		add_text(object, "host", info->host);
+	add_text(object, "address", info->incoming ? NULL : info->name);
+	add_text(object, "endpoint", info->incoming ? info->name : NULL);
+	json_object_object_add(object, "from", info->incoming ? json_object_new_uint64(info->from) : NULL);
+	add_text(object, "host", info->host);
 	add_text(object, "state", info->state);
 	add_number(object, "bytes_in", info->bytes_in);
 	add_number(object, "bytes_out", info->bytes_out);
@@ -386,12 +442,13 @@ static void describe_stream(struct status_walk *walk, struct json_object *object
 
 /* --- peers ------------------------------------------------------------------------------------ */
 
-static struct json_object *names_of(const struct peer_info *info)
+static struct json_object *names_of(const struct status_walk *walk)
 {
 	struct json_object *names = json_object_new_array();
+	const struct record *endpoint = NULL;
 
-	for (const char *const *name = info->endpoints; name && *name; name++)
-		json_object_array_add(names, json_object_new_string(*name));
+	while ((endpoint = known_offered(walk->sources->known, walk->peer.domid, endpoint)) != NULL)
+		json_object_array_add(names, json_object_new_string(endpoint->text));
 	return names;
 }
 
@@ -416,14 +473,14 @@ static void describe_peer(struct status_walk *walk, struct json_object *peer)
 	add_text(peer, "instance", info->instance);
 	add_flag(peer, "up", info->up);
 	add_text(peer, "state", info->state);
-	json_object_object_add(peer, "endpoints", names_of(info));
+	json_object_object_add(peer, "endpoints", names_of(walk));
 }
 
 /* Returns whether `xenmsg peers` lists the peer. */
 static bool peer_is_listed(struct status_walk *walk)
 {
 	walk->link = (struct link_info){.state_name = "idle", .version = ""};
-	links_info(walk->sources->links, walk->peer.domid, &walk->link);
+	links_info(walk->sources->links, peer_domain(walk->peer.domid), &walk->link);
 	return walk->peer.up || walk->link.state != LINK_IDLE;
 }
 
@@ -432,7 +489,7 @@ static void describe_listed_peer(struct status_walk *walk, struct json_object *p
 	add_domain(peer, walk->sources, walk->peer.domid);
 	add_text(peer, "version", walk->link.version);
 	add_flag(peer, "up", walk->peer.up);
-	add_state(peer, "link", walk, walk->peer.domid);
+	add_state(peer, "link", walk, peer_domain(walk->peer.domid));
 	add_number(peer, "since", walk->link.since);
 	add_number(peer, "resumes", walk->link.resumes);
 	add_rtt(peer, walk->link.rtt_ns);
@@ -451,21 +508,10 @@ static void describe_name(const struct status_walk *walk, struct json_object *ob
 			  const char *name, const char *kind, struct json_object *visible_to)
 {
 	add_number(object, "domid", domid);
-	add_text(object, "domain", directory_name(walk->sources->directory, domid));
+	add_text(object, "domain", known_name(walk->sources->known, domid));
 	add_text(object, "name", name);
 	json_object_object_add(object, "kind", kind ? json_object_new_string(kind) : NULL);
 	json_object_object_add(object, "visible_to", visible_to);
-}
-
-/* Tells who has bound it; `session`: NULL for viewers who may not know, and where nobody has. */
-static void describe_binder(struct json_object *object, struct session *session)
-{
-	const struct ucred *credentials = session ? session_credentials(session) : NULL;
-
-	json_object_object_add(object, "uid", credentials ? json_object_new_uint64(credentials->uid) : NULL);
-	json_object_object_add(object, "pid", credentials ? json_object_new_int64(credentials->pid) : NULL);
-	json_object_object_add(object, "comm",
-			       credentials ? json_object_new_string(session_comm(session)) : NULL);
 }
 
 static bool next_name_here(struct status_walk *walk)
@@ -484,23 +530,20 @@ static void describe_name_here(struct status_walk *walk, struct json_object *obj
 	describe_name(walk, object, walk->sources->self->domid, endpoint->name, kind_name(endpoint->kinds),
 		      visible_to);
 	describe_binder(object, may_know ? endpoint->session : NULL);
+	if (may_know && is_shared(endpoint))
+		add_programs(object, endpoint);
 	if (endpoint->activation)
 		add_text(object, "started", activation_info(endpoint->activation).state);
 }
 
-/* Returns the peer's name at this index, and of what kinds it is (0: unknown). NULL: it has no more. */
-static const char *name_of_peer(const struct peer_info *info, unsigned index, uint8_t *kinds)
+/* Returns the peer's endpoint at the walk's index. NULL: it has no more. */
+static const struct record *offered_by_peer(const struct status_walk *walk)
 {
-	const char *const *name = info->up ? info->endpoints : NULL;
+	const struct record *endpoint = NULL;
 
-	*kinds = 0;
-	while (name && *name && index > 0) {
-		name++;
-		index--;
-	}
-	if (name && *name)
-		*kinds = info->kinds[name - info->endpoints];
-	return name ? *name : NULL;
+	for (unsigned i = 0; walk->peer.up && (i == 0 || endpoint) && i <= walk->index; i++)
+		endpoint = known_offered(walk->sources->known, walk->peer.domid, endpoint);
+	return endpoint;
 }
 
 /* Goes on with the last peer, which may have other names by now, then with those behind it. */
@@ -518,16 +561,17 @@ static bool next_name_there(struct status_walk *walk)
 	}
 	while (peers_next(walk->sources->peers, after, &walk->peer) &&
 	       (walk->only < 0 || walk->peer.domid == walk->only)) {
-		const char *name;
+		const struct record *endpoint;
 
 		after = walk->peer.domid;
 		if (after != walk->domid)
 			walk->index = 0;
 		walk->domid = after;
 		walk->units += 1 + walk->index / 4;
-		name = name_of_peer(&walk->peer, walk->index, &walk->name_kinds);
-		if (name) {
-			snprintf(walk->name, sizeof(walk->name), "%s", name);
+		endpoint = offered_by_peer(walk);
+		if (endpoint) {
+			walk->name_kinds = endpoint->kinds;
+			snprintf(walk->name, sizeof(walk->name), "%s", endpoint->text);
 			return true;
 		}
 	}
@@ -565,7 +609,7 @@ static bool next_account(struct status_walk *walk)
 static bool account_is_visible(struct status_walk *walk)
 {
 	return walk->viewer.sees_all ||
-	       (account_kind(walk->account) == QUOTA_UID && account_id(walk->account) == walk->viewer.uid);
+	       (account_kind(walk->account) == QUOTA_UID && is_own(walk, account_id(walk->account)));
 }
 
 static unsigned rank_of_account(struct status_walk *walk)
@@ -580,14 +624,17 @@ static void describe_account(struct status_walk *walk, struct json_object *objec
 
 	add_text(object, "kind", account_kind(account) == QUOTA_UID ? "uid" : "peer");
 	add_number(object, "id", account_id(account));
-	if (account_kind(account) == QUOTA_PEER && number_is_host(account_id(account)))
-		add_text(object, "host", hosts_name(walk->sources->hosts, account_id(account)));
+	add_text(object, "host",
+		 account_kind(account) == QUOTA_HOST ? hosts_name(walk->sources->hosts, account_id(account))
+						     : NULL);
 	for (unsigned i = 0; i < QUOTA_RESOURCES; i++) {
 		struct json_object *resource;
 		struct quota_usage usage;
 
-		if (!account_may_hold(account, i))
+		if (!account_may_hold(account, i)) {
+			add_null(object, quota_resource_name(i));
 			continue;
+		}
 		resource = add_object(object, quota_resource_name(i));
 		usage = account_usage(account, i);
 		add_number(resource, "used", usage.used);
@@ -598,8 +645,9 @@ static void describe_account(struct status_walk *walk, struct json_object *objec
 	sent = add_object(object, "sent");
 	add_number(sent, "messages", account_sent(account).messages);
 	add_number(sent, "bytes", account_sent(account).bytes);
-	if (account_kind(account) == QUOTA_UID)
-		add_number(object, "cut_off", account_cut_off(account));
+	json_object_object_add(
+		object, "cut_off",
+		account_kind(account) == QUOTA_UID ? json_object_new_uint64(account_cut_off(account)) : NULL);
 	time = add_object(object, "time");
 	add_number(time, "units", account_time(account)->spent);
 	add_number(time, "longest_wait_units", account_time(account)->longest_wait);
@@ -609,6 +657,7 @@ static void describe_account(struct status_walk *walk, struct json_object *objec
 
 const struct status_list status_lists[] = {
 	{.name = "accounts",
+	 .of_users = true,
 	 .next = next_account,
 	 .is_visible = account_is_visible,
 	 .rank = rank_of_account,
@@ -620,11 +669,13 @@ const struct status_list status_lists[] = {
 	 .rank = rank_of_endpoint,
 	 .describe = describe_endpoint},
 	{.name = "clients",
+	 .of_users = true,
 	 .next = next_client,
 	 .is_visible = client_is_visible,
 	 .rank = rank_of_client,
 	 .describe = describe_client},
 	{.name = "streams",
+	 .of_users = true,
 	 .next = next_stream,
 	 .is_visible = stream_is_visible,
 	 .rank = rank_of_stream,

@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 #include "daemon/hosts/hosts.h"
 #include "daemon/policy/denied.h"
@@ -23,7 +24,7 @@
 #include "wire/frame.h"
 
 struct config;
-struct directory;
+struct known;
 struct json_object;
 struct links;
 struct local;
@@ -37,11 +38,16 @@ struct streams;
 struct turns;
 struct vchan_host;
 
+#define STATUS_VERSION_SIZE 32
+
 struct status_sources {
 	const struct config *config;
 	const struct self *self;
-	struct directory *directory;
+	struct known *known;
 	uint64_t started_ms; /* as of clock_ms() */
+	/* So many daemons before this one have handed over, each to the next; and the version of the last of them. */
+	uint64_t renewals;
+	char renewed_from[STATUS_VERSION_SIZE];
 	struct access *access;
 	const struct activations *activations;
 	struct hosts *hosts;
@@ -56,11 +62,13 @@ struct status_sources {
 	struct vchan_host *host;
 };
 
-/* What another host has told of its domains, or of the endpoints of one; or domain 0 of the hosts, with `host` "". */
+/* What another host has told of its domains, or of the endpoints of one; or domain 0 of the hosts, or a domain of this host
+ * of its daemon, with `host` "". */
 struct status_far {
+	struct charge charge;
 	char host[HOST_NAME_SIZE], domain[DOMAIN_NAME_MAX + 1]; /* the domain's name, "" if unknown */
 	struct frame_told told;
-	uint8_t entries[]; /* that `told` has */
+	uint8_t entries[]; /* that `told` has, or its text */
 };
 
 /* A walk over a list: how far it is, which outlives the entries, and its current entry. Zeroed, but for
@@ -93,9 +101,17 @@ struct status_walk {
 	struct peer_info peer;
 	struct host_info host;
 	const struct status_far *far;
-	struct frame_told left; /* of it */
-	struct frame_told_entry entry;
+	struct frame_told left;	       /* of it */
+	struct frame_told_entry entry; /* or a piece of the text */
 };
+
+/* NULL is allowed. */
+static inline void status_far_free(struct status_far *far)
+{
+	if (far)
+		charge_end(&far->charge);
+	free(far);
+}
 
 /* An entry has a rank below this; the higher, the more it matters. */
 #define STATUS_RANKS 128u
@@ -103,6 +119,7 @@ struct status_walk {
 struct status_list {
 	const char *name;			      /* NULL: behind the last one */
 	bool of_others;				      /* only for viewers that see all */
+	bool of_users;				      /* not for domain 0, unless it sees all */
 	bool (*next)(struct status_walk *walk);	      /* false: there is no more */
 	bool (*is_visible)(struct status_walk *walk); /* NULL: every entry */
 	unsigned (*rank)(struct status_walk *walk);   /* NULL: every entry is listed */
@@ -113,7 +130,7 @@ struct status_list {
  * entries form one array. */
 extern const struct status_list status_lists[], status_peers_lists[], status_endpoints_lists[],
 	status_hosts_lists[], status_rules_lists[], status_denied_lists[], status_far_domains_lists[],
-	status_far_endpoints_lists[], status_far_hosts_lists[];
+	status_far_endpoints_lists[], status_far_hosts_lists[], status_far_status_lists[];
 
 /* Returns an object with what isn't a list. The caller puts it. */
 struct json_object *status_head(const struct status_sources *sources, const struct viewer *viewer);

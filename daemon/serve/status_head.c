@@ -59,8 +59,9 @@ static void add_time(struct json_object *head, const struct turns *turns)
 static void add_grants(struct json_object *head, const struct status_sources *sources)
 {
 	struct json_object *grants = add_object(head, "grants");
+	uint64_t limit = vchan_host_pages_limit(sources->host);
 
-	add_number(grants, "limit_pages", vchan_host_pages_limit(sources->host));
+	json_object_object_add(grants, "limit_pages", limit ? json_object_new_uint64(limit) : NULL);
 	add_number(grants, "used_pages", vchan_host_pages_granted(sources->host));
 	add_number(grants, "waiting_links", peers_waiting(sources->peers));
 }
@@ -84,7 +85,7 @@ static void add_policy(struct json_object *head, const struct status_sources *so
 	struct json_object *policy = access_status(sources->access);
 
 	json_object_object_add(head, "policy", policy);
-	add_flag(policy, "names_known", directory_is_served(sources->directory));
+	add_flag(policy, "names_known", known_is_told(sources->known));
 	if (!viewer->sees_all && json_object_object_get(policy, "error"))
 		add_text(policy, "error",
 			 "the rules that were read last have a mistake; an administrator sees which");
@@ -114,7 +115,7 @@ static void add_failure(void *userdata, const struct link_failure *failure)
 	struct json_object *object = json_object_new_object();
 	struct failures *failures = userdata;
 
-	add_domain(add_object(object, "peer"), failures->sources, failure->domid);
+	add_peer(add_object(object, "peer"), failures->sources, failure->peer);
 	add_text(object, "last_error", failure->reason);
 	add_number(object, "since", failure->since);
 	json_object_array_add(failures->array, object);
@@ -128,8 +129,10 @@ static void add_hosts(struct json_object *head, const struct hosts *hosts)
 	struct host_info info = {0};
 
 	hosts_gateway(hosts, &gateway);
-	if (!gateway.served)
+	if (!gateway.served) {
+		add_null(head, "hosts");
 		return;
+	}
 	object = add_object(head, "hosts");
 	add_text(object, "name", gateway.name);
 	add_gateway(object, &gateway);
@@ -143,6 +146,20 @@ static void add_hosts(struct json_object *head, const struct hosts *hosts)
 	}
 }
 
+/* Tells from whom this program took over when it was started. */
+static void add_renewed(struct json_object *head, const struct status_sources *sources)
+{
+	struct json_object *renewed;
+
+	if (!sources->renewals) {
+		add_null(head, "renewed");
+		return;
+	}
+	renewed = add_object(head, "renewed");
+	add_number(renewed, "times", sources->renewals);
+	add_text(renewed, "from", sources->renewed_from);
+}
+
 struct json_object *status_head(const struct status_sources *sources, const struct viewer *viewer)
 {
 	struct json_object *head = json_object_new_object();
@@ -151,10 +168,13 @@ struct json_object *status_head(const struct status_sources *sources, const stru
 	add_text(head, "version", PACKAGE_VERSION);
 	add_text(head, "instance", sources->self->instance_text);
 	add_number(head, "domid", sources->self->domid);
-	add_text(head, "name", directory_name(sources->directory, sources->self->domid));
+	add_text(head, "name", known_name(sources->known, sources->self->domid));
 	add_number(head, "uptime_s", (clock_ms() - sources->started_ms) / 1000);
+	add_renewed(head, sources);
 	add_text(head, "socket", local_path(sources->local));
 	add_flag(head, "partial", !viewer->sees_all);
+	if (viewer->is_host)
+		add_text(head, "host_sight", viewer->sees_all ? "full" : "links");
 	add_policy(head, sources, viewer);
 	add_activation(head, sources, viewer);
 	add_limits(head, sources->config);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* The lists of other hosts, and of what they tell of their domains and endpoints. */
+/* The lists of other hosts, and of what they tell of their domains and endpoints; and what another domain tells of its
+ * daemon. */
 
 #include "daemon/serve/status.h"
 
@@ -41,7 +42,7 @@ static void describe_other_host(struct status_walk *walk, struct json_object *ob
 	struct json_object *link;
 
 	walk->link = (struct link_info){.state_name = "idle", .version = "", .last_error = ""};
-	links_info(walk->sources->links, walk->host.number, &walk->link);
+	links_info(walk->sources->links, peer_host(walk->host.number), &walk->link);
 	add_host(object, &walk->host);
 	add_flag(object, "own", false);
 	link = add_object(object, "link");
@@ -68,7 +69,8 @@ static bool next_far(struct status_walk *walk)
 
 static void add_name(struct json_object *object, const char *key, struct frame_text name)
 {
-	json_object_object_add(object, key, json_object_new_string_len(name.data, (int)name.size));
+	json_object_object_add(object, key,
+			       name.size ? json_object_new_string_len(name.data, (int)name.size) : NULL);
 }
 
 static void describe_far_domain(struct status_walk *walk, struct json_object *object)
@@ -119,5 +121,35 @@ const struct status_list status_far_endpoints_lists[] = {
 
 const struct status_list status_far_hosts_lists[] = {
 	{.name = "far", .next = next_far, .describe = describe_far_host},
+	{.name = NULL},
+};
+
+/* --- of another domain's daemon ----------------------------------------------------------------- */
+
+#define TEXT_PIECE 4096
+
+static bool next_piece(struct status_walk *walk)
+{
+	struct frame_told *left = &walk->left;
+	size_t size = (size_t)(left->end - left->at);
+
+	if (size > TEXT_PIECE)
+		size = TEXT_PIECE;
+	walk->entry.name = (struct frame_text){(const char *)left->at, size};
+	left->at += size;
+	return size > 0;
+}
+
+/* Describes a piece of what that daemon says as a text and nothing else: it may be anything. */
+static void describe_piece(struct status_walk *walk, struct json_object *object)
+{
+	struct frame_text piece = walk->entry.name;
+
+	add_domain(object, walk->sources, walk->far->told.domid);
+	json_object_object_add(object, "text", json_object_new_string_len(piece.data, (int)piece.size));
+}
+
+const struct status_list status_far_status_lists[] = {
+	{.name = "far", .next = next_piece, .describe = describe_piece},
 	{.name = NULL},
 };

@@ -9,7 +9,7 @@
 #include <json-c/json.h>
 
 #include "daemon/hosts/hosts.h"
-#include "daemon/peers/directory.h"
+#include "daemon/known/known.h"
 #include "daemon/serve/status.h"
 
 static inline void add_number(struct json_object *object, const char *key, uint64_t value)
@@ -17,9 +17,16 @@ static inline void add_number(struct json_object *object, const char *key, uint6
 	json_object_object_add(object, key, json_object_new_uint64(value));
 }
 
+/* Null is what isn't known, what there is none of, and what only others have. */
+static inline void add_null(struct json_object *object, const char *key)
+{
+	json_object_object_add(object, key, NULL);
+}
+
+/* Adds a text; null if there is none. */
 static inline void add_text(struct json_object *object, const char *key, const char *value)
 {
-	json_object_object_add(object, key, json_object_new_string(value ? value : ""));
+	json_object_object_add(object, key, value && *value ? json_object_new_string(value) : NULL);
 }
 
 static inline void add_flag(struct json_object *object, const char *key, bool value)
@@ -51,8 +58,12 @@ static inline void add_rtt(struct json_object *object, uint64_t rtt_ns)
 /* Returns what may come to an endpoint, by the kinds of BIND. */
 static inline const char *kind_name(uint32_t kinds)
 {
-	kinds &= ~BIND_HOSTS;
-	return kinds == 1 ? "message" : kinds == 2 ? "call" : kinds == 4 ? "stream" : "any";
+	kinds &= ~BIND_FLAGS;
+	return kinds == 1	     ? "message"
+	       : kinds == 2	     ? "call"
+	       : kinds == 4	     ? "stream"
+	       : kinds == BIND_TOPIC ? "topic"
+				     : "any";
 }
 
 /* Adds the domain's name and UUID, as far as domain 0 has told them. */
@@ -60,10 +71,23 @@ static inline void add_domain(struct json_object *object, const struct status_so
 			      uint32_t domid)
 {
 	add_number(object, "domid", domid);
-	if (number_is_host(domid))
-		add_text(object, "host", hosts_name(sources->hosts, domid));
-	add_text(object, "name", directory_name(sources->directory, domid));
-	add_text(object, "uuid", directory_uuid(sources->directory, domid));
+	add_text(object, "host", NULL);
+	add_text(object, "name", known_name(sources->known, domid));
+	add_text(object, "uuid", known_uuid(sources->known, domid));
+}
+
+/* Does the same where it may be another host, whose number no domain has. */
+static inline void add_peer(struct json_object *object, const struct status_sources *sources,
+			    struct peer_id peer)
+{
+	if (!peer_is_host(peer)) {
+		add_domain(object, sources, peer.number);
+		return;
+	}
+	add_number(object, "domid", peer.number);
+	add_text(object, "host", hosts_name(sources->hosts, peer.number));
+	add_text(object, "name", "");
+	add_text(object, "uuid", "");
 }
 
 /* Adds what the gateway to other hosts is doing. */

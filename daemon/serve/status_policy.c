@@ -42,12 +42,10 @@ unsigned status_rank_of_denied(struct status_walk *walk)
 void status_describe_denied(struct status_walk *walk, struct json_object *object)
 {
 	const struct denied_entry *entry = walk->denied;
-	const char *name = *entry->host ? "" : directory_name(walk->sources->directory, entry->domid);
-	const char *directory = access_directory(walk->sources->access);
-	char from[HOST_NAME_SIZE + 16], *file = NULL;
+	const char *name = *entry->host ? "" : known_name(walk->sources->known, entry->domid);
+	const char *file = *entry->file ? entry->file : NULL;
+	char from[HOST_NAME_SIZE + 16];
 
-	if (*entry->file && asprintf(&file, "%s/%s", directory, entry->file) < 0)
-		file = NULL;
 	snprintf(from, sizeof(from), "%s%s%u", entry->host, *entry->host ? "/" : "", entry->domid);
 	add_text(object, "from", from);
 	json_object_object_add(object, "domain", name && *name ? json_object_new_string(name) : NULL);
@@ -56,9 +54,8 @@ void status_describe_denied(struct status_walk *walk, struct json_object *object
 	add_number(object, "count", entry->count);
 	add_number(object, "last", entry->last);
 	add_text(object, "section", entry->section);
-	json_object_object_add(object, "file", file ? json_object_new_string(file) : NULL);
+	add_text(object, "file", file);
 	json_object_object_add(object, "line", file ? json_object_new_uint64(entry->line) : NULL);
-	free(file);
 }
 
 const struct status_list status_denied_lists[] = {

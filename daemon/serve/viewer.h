@@ -5,7 +5,7 @@
 /*
  * The user who asks about the daemon, and whether they may see what others do. Root may, the daemon's own
  * user, and members of the administrators' group (admin-group in xenmsgd.conf). Others see what is their own,
- * and what concerns no user.
+ * and what concerns no user. In a guest domain 0 sees what host-sight says.
  */
 
 #include <stdbool.h>
@@ -18,6 +18,7 @@ struct session;
 struct viewer {
 	uid_t uid;
 	bool sees_all;
+	bool is_host; /* an administrator in domain 0, and `uid` is a user there */
 };
 
 /* Returns the group of that name, or VIEWER_NO_GROUP: there is none. It may read files and ask other

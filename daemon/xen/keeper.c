@@ -18,6 +18,7 @@
 #include "base/log.h"
 #include "base/unix_listener.h"
 #include "daemon/xen/singleton.h"
+#include "wire/libc.h"
 
 #define LISTEN_FD 3 /* the keeper's, as the service manager would have it */
 #define KEPT_FD	  4

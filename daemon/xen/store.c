@@ -325,8 +325,8 @@ void store_cancel(struct store_request **handle)
 	*handle = NULL;
 }
 
-int store_watch(struct store *store, const char *path, store_watch_fn event, void *userdata,
-		store_done_fn done, struct store_watch **handle)
+static int watch_path(struct store *store, const char *path, bool needed, store_watch_fn event,
+		      void *userdata, store_done_fn done, struct store_watch **handle)
 {
 	const struct store_leaf leaf = {.path = path};
 	struct store_watch *watch = calloc(1, sizeof(*watch));
@@ -339,6 +339,7 @@ int store_watch(struct store *store, const char *path, store_watch_fn event, voi
 		store_request_free(end);
 		return -ENOMEM;
 	}
+	set->needed = needed;
 	watch->number = set->watch = end->watch = ++store->last_watch;
 	watch->event = event;
 	watch->userdata = userdata;
@@ -351,6 +352,18 @@ int store_watch(struct store *store, const char *path, store_watch_fn event, voi
 	if (handle)
 		*handle = watch;
 	return 0;
+}
+
+int store_watch(struct store *store, const char *path, store_watch_fn event, void *userdata,
+		store_done_fn done, struct store_watch **handle)
+{
+	return watch_path(store, path, false, event, userdata, done, handle);
+}
+
+int store_watch_needed(struct store *store, const char *path, store_watch_fn event, void *userdata,
+		       store_done_fn done, struct store_watch **handle)
+{
+	return watch_path(store, path, true, event, userdata, done, handle);
 }
 
 void store_unwatch(struct store *store, struct store_watch **handle)

@@ -20,8 +20,9 @@
  * store_free() makes no more callbacks; it lets the thread finish the writes and removals that are queued for
  * at most half a second, and abandons it if xenstored never answers. It may not be called from a callback.
  * When the connection breaks, which is noticed at the next request or within ten seconds, requests fail with
- * -ENOTCONN, the thread connects again every second, and the watches are set again (and fire). A watch that the quota refuses is reported to `done` and tried again when
- * there may be room; in a guest it costs the connection, which is made anew without it.
+ * -ENOTCONN, the thread connects again every second, and the watches are set again (and fire). A watch that
+ * the quota refuses is reported to `done` and tried again when there may be room; in a guest it costs the
+ * connection, which is made anew without it. What is needed most has the room of another one.
  *
  * libxenstore returns EINVAL for an exceeded quota; here it is -EDQUOT.
  *
@@ -100,6 +101,10 @@ void store_cancel(struct store_request **handle);
  * store_unwatch() or store_free(). */
 int store_watch(struct store *store, const char *path, store_watch_fn event, void *userdata,
 		store_done_fn done, struct store_watch **handle);
+/* The same for one that is needed, whatever the quota: if there is no room, the last one that isn't needed
+ * gives way, and is tried again later. */
+int store_watch_needed(struct store *store, const char *path, store_watch_fn event, void *userdata,
+		       store_done_fn done, struct store_watch **handle);
 /* Removes the watch: neither `event` nor `done` is called any more, and the handle is NULL. A NULL handle is
  * no watch. */
 void store_unwatch(struct store *store, struct store_watch **handle);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "daemon/xen/store_worker.h"
+#include "daemon/xen/store_worker_internal.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -25,8 +25,6 @@
 #define BACKOFF_MAX_MS 200
 #define RECONNECT_MS   1000
 #define LOOK_MS	       10000 /* after an end of the connection that nobody else has noticed */
-#define RETRY_MIN_MS   5000  /* each try costs a connection, in a guest */
-#define RETRY_MAX_MS   300000
 #define EVENTS_AT_ONCE 256
 
 void store_request_free(struct store_request *request)
@@ -142,12 +140,12 @@ static void signal_fd(int fd)
 		log_error("store: can't wake the event loop: %s", strerror(errno));
 }
 
-static void mark_busy(struct store_worker *worker)
+void store_mark_busy(struct store_worker *worker)
 {
 	__atomic_store_n(&worker->busy_since_ms, clock_ms(), __ATOMIC_RELAXED);
 }
 
-static void mark_idle(struct store_worker *worker)
+void store_mark_idle(struct store_worker *worker)
 {
 	__atomic_store_n(&worker->busy_since_ms, 0, __ATOMIC_RELAXED);
 }
@@ -168,7 +166,7 @@ static void back_off(struct store_worker *worker, unsigned attempt)
 {
 	unsigned ms = attempt < 8 ? 1u << attempt : BACKOFF_MAX_MS;
 
-	mark_idle(worker);
+	store_mark_idle(worker);
 	if (ms > BACKOFF_MAX_MS)
 		ms = BACKOFF_MAX_MS;
 	ms += (unsigned)(clock_ms() ^ (uint64_t)getpid()) % (ms + 1) / 2; /* not in step with other daemons */
@@ -177,7 +175,7 @@ static void back_off(struct store_worker *worker, unsigned attempt)
 
 		nanosleep(&piece, NULL);
 	}
-	mark_busy(worker);
+	store_mark_busy(worker);
 }
 
 static bool is_temporary(int error)
@@ -254,11 +252,8 @@ static void push_event(struct store_worker *worker, char **untrusted_event)
 	signal_fd(worker->result_fd);
 }
 
-/* Passes on the watch events. False if the connection is gone: libxenstore closes its descriptor when it
- * breaks, but shows that only here, by EINVAL instead of EAGAIN when there is no event, and doesn't wake who polls
- * for one. Others cause events,
- * so the number is bounded and requests have their turn in between. */
-static bool drain_events(struct store_worker *worker)
+/* Others cause events, so the number is bounded and requests have their turn in between. */
+bool store_drain_events(struct store_worker *worker)
 {
 	char **untrusted_event;
 
@@ -283,137 +278,10 @@ static int write_leaves(struct store_worker *worker, const struct store_request 
 			return r;
 		if (r != -EAGAIN && ++quota_tries == QUOTA_TRIES)
 			return r;
-		if (!drain_events(worker)) /* not a quota: the connection is gone */
+		if (!store_drain_events(worker)) /* not a quota: the connection is gone */
 			return -ENOTCONN;
 		back_off(worker, attempt);
 	}
-}
-
-static struct store_watched *find_watched(struct store_worker *worker, unsigned watch)
-{
-	struct store_watched *watched;
-
-	DL_SEARCH_SCALAR(worker->watched, watched, watch, watch);
-	return watched;
-}
-
-static int set_watch(struct store_worker *worker, const struct store_watched *watched)
-{
-	char token[16];
-
-	snprintf(token, sizeof(token), "%u", watched->watch);
-	if (xs_watch(worker->xs, watched->path, token) || errno == EEXIST)
-		return 0;
-	return store_error(errno);
-}
-
-/* ---- watches that a quota refuses ----
- *
- * A guest's processes share one quota, so others can use it up. And the kernel's /dev/xen/xenbus fails the
- * write of a refused watch, after which libxenstore closes its descriptor: the connection is gone with all
- * watches. Asking for the same watch again on each new connection would go on for ever. So a refused watch
- * waits, and the connection is made anew without it. */
-
-static bool is_refusal(int error)
-{
-	return error == -EDQUOT || error == -E2BIG || error == -ENOSPC;
-}
-
-static void try_refused_at(struct store_worker *worker, unsigned after_ms)
-{
-	worker->retry_after_ms = after_ms > RETRY_MAX_MS ? RETRY_MAX_MS : after_ms;
-	worker->retry_at_ms = clock_ms() + worker->retry_after_ms;
-}
-
-static void refuse(struct store_worker *worker, struct store_watched *watched)
-{
-	watched->refused = true;
-	if (worker->refused_watches++ > 0)
-		return;
-	log_warning(
-		"store: the quota of watches is used up: %s, and what comes after it, is watched when there is room",
-		watched->path);
-	try_refused_at(worker, RETRY_MIN_MS);
-}
-
-/* Whether the connection is still there after a watch was refused. */
-static bool outlives_refusal(struct store_worker *worker)
-{
-	worker->refused_at_ms = clock_ms();
-	free(xs_read(worker->xs, XBT_NULL, "domid", NULL)); /* libxenstore may not have noticed the end yet */
-	return drain_events(worker);
-}
-
-static void try_refused(struct store_worker *worker)
-{
-	struct store_watched *watched;
-	int r;
-
-	mark_busy(worker);
-	DL_FOREACH(worker->watched, watched) {
-		if (!watched->refused)
-			continue;
-		r = set_watch(worker, watched);
-		if (r < 0) {
-			try_refused_at(worker, 2 * worker->retry_after_ms);
-			if (is_refusal(r))
-				outlives_refusal(worker);
-			break;
-		}
-		watched->refused = false;
-		if (--worker->refused_watches == 0)
-			log_info("store: all is watched again");
-	}
-	mark_idle(worker);
-}
-
-static int add_watch(struct store_worker *worker, struct store_request *request)
-{
-	struct store_watched *watched = calloc(1, sizeof(*watched));
-	int r = -ENOTCONN;
-
-	if (!watched)
-		return -ENOMEM;
-	watched->watch = request->watch;
-	watched->path = strdup(request->paths[0]);
-	if (!watched->path) {
-		free(watched);
-		return -ENOMEM;
-	}
-	if (worker->connected)
-		r = worker->refused_watches > 0 ? -EDQUOT : set_watch(worker, watched);
-	if (is_refusal(r)) {
-		refuse(worker, watched);
-		outlives_refusal(worker);
-	} else if (r < 0 && worker->connected && drain_events(worker)) {
-		free(watched->path);
-		free(watched);
-		return r;
-	}
-	/* also when there is no connection, or it has just broken: it is set on the next one */
-	DL_APPEND(worker->watched, watched);
-	return r;
-}
-
-static int remove_watch(struct store_worker *worker, struct store_request *request)
-{
-	struct store_watched *watched = find_watched(worker, request->watch);
-	char token[16];
-	int r = 0;
-
-	if (!watched)
-		return 0;
-	snprintf(token, sizeof(token), "%u", watched->watch);
-	if (watched->refused)
-		worker->refused_watches--;
-	else if (worker->connected && !xs_unwatch(worker->xs, watched->path, token))
-		r = store_error(errno);
-	else if (worker->refused_watches > 0)
-		try_refused_at(worker, 0);
-	DL_DELETE(worker->watched, watched);
-	free(watched->path);
-	free(watched);
-	return r == -ENOENT ? 0 : r;
 }
 
 static int execute(struct store_worker *worker, struct store_request *request)
@@ -436,9 +304,9 @@ static int execute(struct store_worker *worker, struct store_request *request)
 			return 0;
 		return store_error(errno);
 	case STORE_WATCH:
-		return add_watch(worker, request);
+		return watched_add(worker, request);
 	case STORE_UNWATCH:
-		return remove_watch(worker, request);
+		return watched_remove(worker, request);
 	}
 	return -EINVAL;
 }
@@ -460,42 +328,21 @@ static void set_connected(struct store_worker *worker, bool connected)
 			  RECONNECT_MS);
 }
 
-/* Sets all watches but the refused ones. False: the connection is gone, perhaps by one more that was refused. */
-static bool set_watches(struct store_worker *worker)
-{
-	struct store_watched *watched;
-
-	DL_FOREACH(worker->watched, watched) {
-		int r = watched->refused ? 0 : set_watch(worker, watched);
-
-		if (is_refusal(r)) {
-			refuse(worker, watched);
-			if (!outlives_refusal(worker))
-				return false;
-		} else if (r < 0) {
-			log_error("store: can't watch %s again: %s", watched->path, strerror(-r));
-			if (!drain_events(worker))
-				return false;
-		}
-	}
-	return true;
-}
-
 static void reconnect(struct store_worker *worker)
 {
-	mark_busy(worker);
+	store_mark_busy(worker);
 	if (worker->xs)
 		xs_close(worker->xs);
 	worker->xs = xs_open(0);
 	if (worker->xs) {
-		if (set_watches(worker)) {
+		if (watched_set_all(worker)) {
 			set_connected(worker, true);
 			worker->reconnect_now = false;
 		}
 	} else {
 		worker->reconnect_now = false;
 	}
-	mark_idle(worker);
+	store_mark_idle(worker);
 }
 
 /* Whether the request can be carried out: what is watched is noted also without a connection. */
@@ -526,12 +373,12 @@ static bool serve_one(struct store_worker *worker)
 		return false;
 
 	if (is_needed(request, stopping)) {
-		mark_busy(worker);
+		store_mark_busy(worker);
 		request->error = is_possible(worker, request) ? execute(worker, request) : -ENOTCONN;
 		if (request->error < 0 && request->error != -ENOENT && worker->connected &&
-		    !drain_events(worker))
+		    !store_drain_events(worker))
 			request->error = -ENOTCONN;
-		mark_idle(worker);
+		store_mark_idle(worker);
 	}
 	pthread_mutex_lock(&worker->lock);
 	DL_APPEND(worker->results, request);
@@ -571,10 +418,10 @@ void *store_worker_run(void *userdata)
 		if (!worker->connected && !stopping)
 			reconnect(worker);
 		if (worker->connected && worker->refused_watches > 0 && clock_ms() >= worker->retry_at_ms)
-			try_refused(worker);
+			watched_try_refused(worker);
 		/* A connection that was lost only by a refused watch is made anew before the next request. */
 		do
-			if (worker->connected && !drain_events(worker))
+			if (worker->connected && !store_drain_events(worker))
 				set_connected(worker, false);
 		while ((stopping || !worker->reconnect_now) && serve_one(worker));
 	}

@@ -34,6 +34,7 @@ enum store_kind {
 struct store_request {
 	enum store_kind kind;
 	unsigned watch; /* the number of the watch, for STORE_WATCH and STORE_UNWATCH */
+	bool needed;	/* of STORE_WATCH: if the quota refuses it, others give way */
 	uint32_t owner;
 	int reader;
 	unsigned count; /* leaves to write */
@@ -75,6 +76,7 @@ struct store_event {
 struct store_watched {
 	unsigned watch;
 	char *path;
+	bool needed;
 	bool refused; /* by the quota; tried again later */
 	struct store_watched *prev, *next;
 };

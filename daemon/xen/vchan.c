@@ -2,283 +2,17 @@
 #include "daemon/xen/vchan.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <stdarg.h>
 #include <stddef.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
-#include <event2/event.h>
-
-#include "daemon/xen/keeper.h"
-#include "base/log.h"
 #include "daemon/xen/vchan_internal.h"
 #include "daemon/xen/vchan_kept.h"
 #include "daemon/xen/vchan_layout.h"
 #include "wire/untrusted_copy.h"
 
-#define NOTIFY_LEFT	   0x80 /* beside VCHAN_NOTIFY_*: vchan_leave() */
-#define EVENTS_PER_WAKE_UP 64	/* then other events of the loop have their turn */
-
-/* Returns the negative errno of a failed call into Xen's libraries, which sometimes set none. */
-static int failure(void)
-{
-	return errno ? -errno : -EIO;
-}
-
-static void on_events(evutil_socket_t fd, short what, void *userdata)
-{
-	struct vchan_host *host = userdata;
-
-	/* one of each port; asking for one more would be a system call for nothing */
-	unsigned events = HASH_COUNT(host->vchans);
-
-	if (events > EVENTS_PER_WAKE_UP)
-		events = EVENTS_PER_WAKE_UP;
-	for (unsigned i = 0; i < events || i == 0; i++) {
-		xenevtchn_port_or_error_t port = xenevtchn_pending(host->evtchn);
-		struct vchan *vchan;
-		uint32_t key;
-
-		if (port < 0)
-			break;
-		key = (uint32_t)port;
-		HASH_FIND(hh, host->vchans, &key, sizeof(key), vchan);
-		if (!vchan) /* the event came while the port was being closed */
-			continue;
-		if (vchan->is_kept) {
-			/* It stays masked until it is granted again: events would cost whatever the peer likes. */
-			vchan->is_masked = true;
-			kept_look_at(vchan);
-			continue;
-		}
-		/* The port is unmasked before anybody looks at the rings, so that whatever happens from now
-		 * on makes a new event. */
-		xenevtchn_unmask(host->evtchn, key);
-		vchan->received++;
-		if (vchan_state(vchan) == VCHAN_CONNECTED)
-			vchan->was_connected = true;
-		if (vchan->event)
-			vchan->event(vchan->userdata); /* may close it */
-	}
-}
-
-/* Logs the libraries' messages for debugging only: running out of pages is no error here, and every other one
- * is returned. */
-static void __attribute__((format(printf, 5, 0)))
-log_of_library(xentoollog_logger *logger, xentoollog_level level, int error, const char *context,
-	       const char *format, va_list args)
-{
-	int saved_errno = errno;
-	char text[256];
-
-	vsnprintf(text, sizeof(text), format, args);
-	log_debug("%s: %s%s%s", context ? context : "xen", text, error > 0 ? ": " : "",
-		  error > 0 ? strerror(error) : "");
-	errno = saved_errno;
-}
-
-static int open_events(struct vchan_host *host, struct event_base *base, const char **what)
-{
-	int fd, flags;
-
-	*what = "/dev/xen/evtchn";
-	errno = 0;
-	host->evtchn = xenevtchn_open(&host->logger, 0);
-	if (!host->evtchn)
-		return failure();
-	fd = xenevtchn_fd(host->evtchn);
-	flags = fcntl(fd, F_GETFL);
-	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
-		return failure();
-	*what = "memory";
-	host->events = event_new(base, fd, EV_READ | EV_PERSIST, on_events, host);
-	if (!host->events || event_add(host->events, NULL) < 0)
-		return -ENOMEM;
-	return 0;
-}
-
-int vchan_host_new(struct vchan_host **result, struct event_base *base, const char **what)
-{
-	struct vchan_host *host = calloc(1, sizeof(*host));
-	int r;
-
-	*what = "memory";
-	if (!host)
-		return -ENOMEM;
-	host->logger.vmessage = log_of_library;
-	errno = 0;
-	*what = "/dev/xen/gntalloc";
-	host->gntshr = xengntshr_open(&host->logger, 0);
-	if (!host->gntshr)
-		goto fail;
-	*what = "/dev/xen/gntdev";
-	host->gnttab = xengnttab_open(&host->logger, 0);
-	if (!host->gnttab)
-		goto fail;
-	r = open_events(host, base, what);
-	if (r < 0) {
-		vchan_host_free(host);
-		return r;
-	}
-	*result = host;
-	return 0;
-fail:
-	r = failure();
-	vchan_host_free(host);
-	return r;
-}
-
-bool vchan_host_has_ports(const struct vchan_host *host)
-{
-	return host->vchans || host->retired_count || host->lost_port;
-}
-
-void vchan_host_note_certain(struct vchan_host *host, unsigned restores)
-{
-	host->is_certain = true;
-	host->certain_thaws = restores;
-}
-
-/* Whether closing the handle is no kernel BUG for certain. */
-static bool may_close_events(struct vchan_host *host)
-{
-	if (!host->guarded || !vchan_host_has_ports(host))
-		return true;
-	return host->is_certain && vchan_host_restores(host) == host->certain_thaws;
-}
-
-/* Parks the handle with a keeper, and closes ours. */
-static void park_events(struct vchan_host *host)
-{
-	int r = keeper_hold(xenevtchn_fd(host->evtchn));
-
-	if (r == 0)
-		xenevtchn_close(host->evtchn);
-	else /* it stays open: the longer this process lives, the better */
-		log_error(
-			"no keeper for the event channels from before the restore: %s; stopping this daemon will be a "
-			"kernel BUG: see running-on-xen.md",
-			strerror(-r));
-	host->evtchn = NULL;
-}
-
-void vchan_host_free(struct vchan_host *host)
-{
-	if (!host)
-		return;
-	kept_destroy(host);
-	if (host->events)
-		event_free(host->events);
-	if (host->evtchn && may_close_events(host)) {
-		xenevtchn_close(host->evtchn);
-	} else if (host->evtchn) {
-		log_info("this domain may have been restored: a keeper gets the event channels");
-		park_events(host);
-	}
-	if (host->gnttab)
-		xengnttab_close(host->gnttab);
-	if (host->gntshr)
-		xengntshr_close(host->gntshr);
-	free(host->retired);
-	free(host);
-}
-
-/* Whether the port was bound after the restore that is noticed now: the keeper would hold it for ever. If the clocks
- * didn't show the restore, all ports may be from before it. */
-static bool was_bound_since(struct vchan_host *host, unsigned thaws_then)
-{
-	unsigned thaws = vchan_host_restores(host);
-
-	return thaws != host->thaws_known && thaws_then == thaws;
-}
-
-int vchan_host_renew(struct vchan_host *host)
-{
-	struct event_base *base = event_get_base(host->events);
-	struct vchan *vchan, *next;
-	const char *what;
-	int r;
-
-	HASH_ITER(hh, host->vchans, vchan, next) {
-		HASH_DEL(host->vchans, vchan);
-		vchan->is_stale = true;
-		if (was_bound_since(host, vchan->thaws))
-			xenevtchn_unbind(host->evtchn, vchan->port);
-		if (vchan->is_kept)
-			kept_drop(vchan);
-	}
-	for (unsigned i = 0; i < host->retired_count; i++)
-		if (was_bound_since(host, host->retired[i].thaws))
-			xenevtchn_unbind(host->evtchn, host->retired[i].port);
-	host->retired_count = 0;
-	host->thaws_known = vchan_host_restores(host);
-	event_free(host->events);
-	host->events = NULL;
-	host->lost_port = false;
-	park_events(host);
-	r = open_events(host, base, &what);
-	if (r < 0)
-		log_error("after a restore: %s: %s", what, strerror(-r));
-	return r;
-}
-
-void vchan_host_set_freed(struct vchan_host *host, void (*freed)(void *userdata), void *userdata)
-{
-	host->freed = freed;
-	host->freed_userdata = userdata;
-}
-
-void vchan_host_set_retired(struct vchan_host *host, void (*retired)(void *userdata), void *userdata)
-{
-	host->retired_notify = retired;
-	host->retired_userdata = userdata;
-}
-
-void vchan_host_unbind_retired(struct vchan_host *host)
-{
-	bool awaited = host->ports_short && host->retired_count > 0;
-
-	host->thaws_known = vchan_host_restores(host);
-	/* Each after a look: between two of them there may be a restore. Between the look and the system call there are a few
-	 * instructions of this process, where Linux's freezer would have to stop it; no other process can ask the kernel for both at
-	 * once, and of the means of user space only a restartable sequence that ends with the system call could. */
-	while (host->retired_count && vchan_host_restores(host) == host->thaws_known)
-		xenevtchn_unbind(host->evtchn, host->retired[--host->retired_count].port);
-	if (host->retired_count && host->retired_notify)
-		host->retired_notify(host->retired_userdata);
-	/* A caller that had a port and lacks pages isn't called: each of its attempts retires one, so that
-	 * would go on for ever. */
-	if (!awaited)
-		return;
-	host->ports_short = false;
-	if (host->freed)
-		host->freed(host->freed_userdata);
-}
-
-static void retire_port(struct vchan_host *host, const struct vchan *vchan)
-{
-	if (!host->retired_notify) {
-		xenevtchn_unbind(host->evtchn, vchan->port);
-		return;
-	}
-	if (host->retired_count == host->retired_room) {
-		unsigned room = host->retired_room ? host->retired_room * 2 : 16;
-		struct retired_port *grown = realloc(host->retired, room * sizeof(*grown));
-
-		if (!grown)
-			goto lost; /* better than a kernel BUG */
-		host->retired = grown;
-		host->retired_room = room;
-	}
-	host->retired[host->retired_count++] = (struct retired_port){vchan->port, vchan->thaws};
-	host->retired_notify(host->retired_userdata);
-	return;
-lost:
-	host->lost_port = true;
-}
+#define NOTIFY_LEFT 0x80 /* beside VCHAN_NOTIFY_*: vchan_leave() */
 
 static bool is_server(const struct vchan *vchan)
 {
@@ -309,7 +43,7 @@ void vchan_tear_down(struct vchan *vchan)
 	}
 	if (vchan->port && !vchan->is_stale) {
 		HASH_DEL(vchan->host->vchans, vchan);
-		retire_port(vchan->host, vchan);
+		vchan_host_retire_port(vchan->host, vchan);
 	}
 	free(vchan->refs);
 	free(vchan);
@@ -341,7 +75,7 @@ static struct vchan *vchan_alloc(struct vchan_host *host, uint32_t domid, bool s
 static int take_port(struct vchan *vchan, xenevtchn_port_or_error_t port)
 {
 	if (port < 0)
-		return failure();
+		return vchan_failure();
 	vchan->port = vchan->control.event_port = (uint32_t)port;
 	HASH_ADD(hh, vchan->host->vchans, port, sizeof(vchan->port), vchan);
 	/* It isn't unmasked, as libxenvchan does: a port that is bound to another has an event at once, and the
@@ -360,7 +94,7 @@ static int grant_ring(struct vchan *vchan, struct libxenvchan_ring *ring, uint32
 	}
 	errno = 0;
 	ring->buffer = xengntshr_share_pages(vchan->control.gntshr, vchan->domid, (int)pages, refs, 1);
-	return ring->buffer ? 0 : failure();
+	return ring->buffer ? 0 : vchan_failure();
 }
 
 void vchan_clear_rings(struct vchan *vchan)
@@ -371,7 +105,8 @@ void vchan_clear_rings(struct vchan *vchan)
 		memset(rings[i]->buffer, 0, (size_t)1 << rings[i]->order);
 }
 
-void vchan_begin_granted(struct vchan *vchan)
+/* Makes a granted vchan as it was when it was granted, but for what lies in its rings. */
+static void begin_granted(struct vchan *vchan)
 {
 	struct libxenvchan *control = &vchan->control;
 	struct vchan_interface *page = control->ring;
@@ -413,7 +148,7 @@ static int grant_new(struct vchan_host *host, uint32_t domid, int read_order, in
 	control->ring = xengntshr_share_page_notify(host->gntshr, domid, &vchan->ring_ref, 1,
 						    offsetof(struct vchan_interface, srv_live), vchan->port);
 	if (!control->ring) {
-		r = failure();
+		r = vchan_failure();
 		goto fail;
 	}
 	control->read.shr = &control->ring->left;
@@ -451,7 +186,7 @@ int vchan_grant(struct vchan_host *host, uint32_t domid, uint32_t read_size, uin
 	}
 	if (r < 0)
 		return r;
-	vchan_begin_granted(*result);
+	begin_granted(*result);
 	vchan_set_event(*result, event, userdata);
 	return 0;
 }
@@ -468,7 +203,7 @@ static int map_ring(struct vchan *vchan, struct libxenvchan_ring *ring, uint32_t
 	errno = 0;
 	ring->buffer =
 		xengnttab_map_domain_grant_refs(vchan->control.gnttab, pages, vchan->domid, refs, protection);
-	return ring->buffer ? 0 : failure();
+	return ring->buffer ? 0 : vchan_failure();
 }
 
 int vchan_map(struct vchan_host *host, uint32_t domid, uint32_t ring_ref, uint32_t port, vchan_event_fn event,
@@ -491,7 +226,7 @@ int vchan_map(struct vchan_host *host, uint32_t domid, uint32_t ring_ref, uint32
 		xengnttab_map_grant_ref_notify(host->gnttab, domid, ring_ref, PROT_READ | PROT_WRITE,
 					       offsetof(struct vchan_interface, cli_live), vchan->port);
 	if (!control->ring) {
-		r = failure();
+		r = vchan_failure();
 		goto fail;
 	}
 	vchan->ring_ref = ring_ref;
@@ -531,6 +266,8 @@ uint32_t vchan_port(const struct vchan *vchan)
 	return vchan->port;
 }
 
+/* Who sees here that the other end has closed it sees all that it wrote before, bytes, index and NOTIFY_LEFT
+ * (tests/model/order/close.litmus). */
 enum vchan_state vchan_state(const struct vchan *vchan)
 {
 	const struct vchan_interface *ring = vchan->control.ring;
@@ -550,17 +287,6 @@ enum vchan_state vchan_state(const struct vchan *vchan)
 	}
 }
 
-void vchan_host_guard(struct vchan_host *host)
-{
-	host->guarded = true;
-	thaw_init(&host->thaw);
-}
-
-unsigned vchan_host_restores(struct vchan_host *host)
-{
-	return host->guarded ? thaw_count(&host->thaw) : 0;
-}
-
 bool vchan_is_guarded(const struct vchan *vchan)
 {
 	return vchan->host->guarded;
@@ -574,7 +300,9 @@ bool vchan_is_sound(const struct vchan *vchan)
 		return false;
 	if (is_server(vchan))
 		return thaw_count(&vchan->host->thaw) == vchan->thaws;
-	/* The mapping leads nowhere after a restore, and every byte of it reads 0xff. */
+	/* The mapping leads nowhere after a restore, and every byte of it reads 0xff. What was copied was copied before this
+	 * look: hence the fence. (Above, reading the clocks is the fence: a thaw lies between two instructions of this thread,
+	 * whatever other CPUs see of their order.) */
 	__atomic_thread_fence(__ATOMIC_ACQUIRE);
 	return __atomic_load_n(order, __ATOMIC_ACQUIRE) != UINT16_MAX;
 }
@@ -647,7 +375,7 @@ int vchan_notify(struct vchan *vchan)
 		return 0;
 	errno = 0;
 	if (xenevtchn_notify(vchan->host->evtchn, vchan->port) < 0)
-		return failure();
+		return vchan_failure();
 	vchan->sent++;
 	return 0;
 }
@@ -681,7 +409,8 @@ void vchan_close(struct vchan *vchan)
 		return;
 	ring = vchan->control.ring;
 	granted = is_server(vchan);
-	/* The byte is written first, then the event sent, so that the peer sees the byte when it wakes. The
+	/* The byte is written first, then the event sent, so that the peer sees the byte when it wakes: the hypercall
+	 * is a fence, and the store isn't ordered after what follows by anything else. The
 	 * kernel does both again at the unmapping. */
 	__atomic_store_n(granted ? &ring->srv_live : &ring->cli_live, LIVE_CLOSED, __ATOMIC_SEQ_CST);
 	vchan_notify(vchan);
@@ -695,23 +424,4 @@ void vchan_leave(struct vchan *vchan)
 {
 	__atomic_fetch_or(our_requests(vchan), NOTIFY_LEFT, __ATOMIC_SEQ_CST);
 	vchan_close(vchan);
-}
-
-uint32_t vchan_host_pages_granted(const struct vchan_host *host)
-{
-	return host->pages_granted;
-}
-
-uint32_t vchan_host_pages_limit(const struct vchan_host *host)
-{
-	uint32_t limit = 0;
-	FILE *file;
-
-	file = fopen("/sys/module/xen_gntalloc/parameters/limit", "re");
-	if (!file)
-		return 0;
-	if (fscanf(file, "%u", &limit) != 1)
-		limit = 0;
-	fclose(file);
-	return limit;
 }

@@ -52,11 +52,12 @@ int vchan_host_renew(struct vchan_host *host);
 /*
  * After a restore, vchans may be closed before the restore is noticed (their peers have gone), and unbinding
  * their ports then is a kernel BUG. So the port of a closed vchan only retires: `retired` is called, finds
- * out whether there was a restore, and calls vchan_host_renew() or else vchan_host_unbind_retired(). Without
- * this callback a port is unbound at once.
+ * out whether there was a restore, and calls vchan_host_renew() or else vchan_host_unbind_retired(), which unbinds
+ * those that retired at this moment or before it, and calls `retired` if others are left. Without this callback a
+ * port is unbound at once.
  */
 void vchan_host_set_retired(struct vchan_host *host, void (*retired)(void *userdata), void *userdata);
-void vchan_host_unbind_retired(struct vchan_host *host);
+void vchan_host_unbind_retired(struct vchan_host *host, uint64_t at_ms);
 
 /* From now on this domain may be saved and restored: domain 0 never is. */
 void vchan_host_guard(struct vchan_host *host);

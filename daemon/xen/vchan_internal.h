@@ -2,9 +2,11 @@
 #ifndef XENMSG_DAEMON_VCHAN_INTERNAL_H
 #define XENMSG_DAEMON_VCHAN_INTERNAL_H
 
-/* What vchan.c and vchan_kept.c share. */
+/* What vchan.c, vchan_host.c and vchan_kept.c share. */
 
 #include "daemon/xen/vchan.h"
+
+#include <errno.h>
 
 #include <libxenvchan.h>
 #include <xentoollog.h>
@@ -27,6 +29,7 @@ struct kept_vchans {
 struct retired_port {
 	uint32_t port;
 	unsigned thaws; /* the count when it was bound */
+	uint64_t at_ms; /* when it retired */
 };
 
 struct vchan_host {
@@ -45,7 +48,7 @@ struct vchan_host {
 	void *freed_userdata;
 	/* Ports of closed vchans, which are unbound once it is certain that they aren't from before a
 	 * restore. */
-	struct retired_port *retired;
+	struct retired_port *retired; /* the one that has waited longest first */
 	unsigned retired_count, retired_room;
 	bool lost_port;	 /* one more retired, for which there was no memory */
 	bool is_certain; /* no restore lies behind, unless the clocks show another count than this: */
@@ -79,8 +82,14 @@ struct vchan {
 	UT_hash_handle hh;
 };
 
-/* Makes a granted vchan as it was when it was granted, but for what lies in its rings. */
-void vchan_begin_granted(struct vchan *vchan);
+/* Returns the negative errno of a failed call into Xen's libraries, which sometimes set none. */
+static inline int vchan_failure(void)
+{
+	return errno ? -errno : -EIO;
+}
+
+/* Has the port of a vchan that is closed unbound as soon as it is certain that it isn't from before a restore. */
+void vchan_host_retire_port(struct vchan_host *host, const struct vchan *vchan);
 void vchan_clear_rings(struct vchan *vchan);
 /* Gives back whatever parts there are: every step of set-up may have been the last. */
 void vchan_tear_down(struct vchan *vchan);

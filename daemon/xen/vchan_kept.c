@@ -41,7 +41,7 @@ static bool is_granted(const struct vchan *vchan)
 	return vchan->control.is_server != 0;
 }
 
-void kept_drop(struct vchan *vchan)
+static void give_back(struct vchan *vchan)
 {
 	struct vchan_host *host = vchan->host;
 
@@ -49,6 +49,13 @@ void kept_drop(struct vchan *vchan)
 		host->kept.count--;
 	host->pages_granted -= vchan->pages;
 	vchan_tear_down(vchan);
+}
+
+void kept_drop(struct vchan *vchan)
+{
+	struct vchan_host *host = vchan->host;
+
+	give_back(vchan);
 	if (host->freed)
 		host->freed(host->freed_userdata);
 }
@@ -122,44 +129,41 @@ static void forget_word(struct vchan_host *host, uint32_t domid)
 	free(word);
 }
 
-/* Frees what the peer has let go of, now or when it is time for it. */
-static void let_go(struct vchan *vchan)
+/* Whether what the peer has let go of is given back now: else when it is time for it. */
+static bool is_due(struct vchan *vchan)
 {
 	struct word *word = word_of(vchan->host, vchan->domid);
 
 	if (!word) /* no memory: the next look */
-		return;
+		return false;
 	if (!vchan->free_ms && word->pages > WORD_PAGES_MAX - vchan->pages)
 		vchan->free_ms = clock_ms() + ((uint64_t)WAIT_MS << word->waits);
 	if (vchan->free_ms > clock_ms())
-		return;
+		return false;
 	if (!vchan->free_ms)
 		word->pages += vchan->pages;
 	else if (word->waits < WAIT_TWICE)
 		word->waits++;
-	kept_drop(vchan);
+	return true;
 }
 
 /* Frees what the peer has let go of, and would be freed later, for another one. */
 static bool free_early(struct vchan *vchan)
 {
-	struct vchan_host *host = vchan->host;
-	struct word *word = word_of(host, vchan->domid);
+	struct word *word = word_of(vchan->host, vchan->domid);
 
 	if (!word)
 		return false;
 	if (word->waits < WAIT_TWICE)
 		word->waits++;
-	host->kept.count--;
-	host->pages_granted -= vchan->pages;
-	vchan_tear_down(vchan);
+	give_back(vchan);
 	return true;
 }
 
 void kept_look_at(struct vchan *vchan)
 {
-	if (has_let_go(vchan))
-		let_go(vchan);
+	if (has_let_go(vchan) && is_due(vchan))
+		kept_drop(vchan);
 }
 
 static void on_look(evutil_socket_t fd, short what, void *userdata)
@@ -171,7 +175,7 @@ static void on_look(evutil_socket_t fd, short what, void *userdata)
 		if (!vchan->is_kept)
 			continue;
 		if (has_let_go(vchan)) {
-			let_go(vchan);
+			kept_look_at(vchan);
 		} else if (is_gone(host, vchan->domid)) {
 			forget_word(host, vchan->domid);
 			kept_drop(vchan);
@@ -245,12 +249,25 @@ static unsigned count_granted(struct vchan_host *host, uint32_t domid, struct vc
 	return count;
 }
 
+/* Gives back what a domain has let go of since it was looked at. Its daemon has a port bound to it for a second more, so
+ * that it couldn't bind it again. */
+static void look_at_all_of(struct vchan_host *host, uint32_t domid)
+{
+	struct vchan *vchan, *next;
+
+	HASH_ITER(hh, host->vchans, vchan, next)
+		if (vchan->domid == domid && vchan->is_kept && has_let_go(vchan) && is_due(vchan))
+			give_back(vchan);
+}
+
 int kept_take(struct vchan_host *host, uint32_t domid, int read_order, int write_order, bool last_too,
 	      struct vchan **result)
 {
 	struct vchan *vchan, *next, *last, *spared = NULL, *fits = NULL, *waits = NULL, *smaller = NULL;
-	unsigned count = count_granted(host, domid, &last);
+	unsigned count;
 
+	look_at_all_of(host, domid);
+	count = count_granted(host, domid, &last);
 	HASH_ITER(hh, host->vchans, vchan, next) {
 		const struct libxenvchan *control = &vchan->control;
 		bool is_same = control->read.order == read_order && control->write.order == write_order;

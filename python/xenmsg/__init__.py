@@ -16,9 +16,12 @@ and without, in xenmsg.blocking, the same names:
 
 from . import blocking
 from ._core import Message
-from ._errors import Answered, Cancelled, Error, Fate, TimedOut
-from ._types import Event, EventKind, Peer
-from .aio import Accepted, Connection, Endpoint, Listener, Outcome, Watch, break_stream, open
+from ._errors import (Answered, Cancelled, Denied, DomainDown, Error, Exists, Failed, Fate, GivenUp, Lost, NoDaemon, NotFound,
+                      OverQuota, TimedOut, TooLarge, Undecided, Unreachable, WrongKind)
+from ._types import Buffer, Change, ChangeKind, Data, Event, EventKind, Notice, NoticeKind, Peer
+from .aio import Accepted, Connection, Endpoint, Listener, Outcome, Subscription, Topic, Watch, break_stream, open
 
-__all__ = ["Accepted", "Answered", "Cancelled", "Connection", "Endpoint", "Error", "Event", "EventKind", "Fate", "Listener",
-           "Message", "Outcome", "Peer", "TimedOut", "Watch", "blocking", "break_stream", "open"]
+__all__ = ["Accepted", "Answered", "Buffer", "Cancelled", "Change", "ChangeKind", "Connection", "Data", "Denied",
+           "DomainDown", "Endpoint", "Error", "Event", "EventKind", "Exists", "Failed", "Fate", "GivenUp", "Listener",
+           "Lost", "Message", "NoDaemon", "NotFound", "Notice", "NoticeKind", "Outcome", "OverQuota", "Peer", "Subscription",
+           "TimedOut", "TooLarge", "Topic", "Undecided", "Unreachable", "Watch", "WrongKind", "blocking", "break_stream", "open"]

@@ -47,6 +47,7 @@ struct shared {
 	size_t references;
 	struct xenmsg *conn;		 /* NULL: closed */
 	bool busy;			 /* a thread is in the library without the GIL */
+	bool withdrawn;			 /* some call was, since take_withdrawn() */
 	unsigned forks;			 /* as it was when this was opened */
 	struct xenmsg_message **dropped; /* while it was busy */
 	size_t dropped_count, dropped_capacity;
@@ -171,6 +172,12 @@ struct message {
 	bool owed; /* it is a call that wasn't answered here */
 };
 
+/* Runs without the GIL, so it touches no message: who has one looks at its `withdrawn`. */
+static void note_withdrawn(void *userdata, struct xenmsg_message *message)
+{
+	((struct shared *)userdata)->withdrawn = true;
+}
+
 /* Takes over the message, also if it fails. */
 static PyObject *message_wrap(struct shared *shared, struct xenmsg_message *message)
 {
@@ -182,6 +189,8 @@ static PyObject *message_wrap(struct shared *shared, struct xenmsg_message *mess
 	}
 	self->message = message;
 	self->owed = xenmsg_message_wants_reply(message);
+	if (self->owed && xenmsg_message_on_withdrawn(message, note_withdrawn, shared) < 0)
+		shared->withdrawn = true;
 	self->shared = shared;
 	shared->references++;
 	return (PyObject *)self;
@@ -225,30 +234,33 @@ static PyObject *message_endpoint(PyObject *object, void *closure)
 	return PyUnicode_FromString(xenmsg_message_endpoint(((struct message *)object)->message));
 }
 
+static const struct xenmsg_peer *sender_of(PyObject *message)
+{
+	return xenmsg_message_sender(((struct message *)message)->message);
+}
+
 static PyObject *message_sender_name(PyObject *object, void *closure)
 {
-	return PyUnicode_DecodeUTF8(
-		xenmsg_message_sender_name(((struct message *)object)->message),
-		(Py_ssize_t)strlen(xenmsg_message_sender_name(((struct message *)object)->message)),
-		"replace");
+	const char *name = xenmsg_peer_domain_name(sender_of(object));
+
+	return PyUnicode_DecodeUTF8(name, (Py_ssize_t)strlen(name), "replace");
 }
 
 static PyObject *message_sender_host(PyObject *object, void *closure)
 {
-	return PyUnicode_DecodeUTF8(
-		xenmsg_message_sender_host(((struct message *)object)->message),
-		(Py_ssize_t)strlen(xenmsg_message_sender_host(((struct message *)object)->message)),
-		"replace");
+	const char *host = xenmsg_peer_host(sender_of(object));
+
+	return PyUnicode_DecodeUTF8(host, (Py_ssize_t)strlen(host), "replace");
 }
 
-typedef uint32_t (*message_number)(const struct xenmsg_message *message);
+typedef uint32_t (*peer_number)(const struct xenmsg_peer *peer);
 
 static PyObject *message_sender(PyObject *object, void *closure)
 {
-	static const message_number numbers[] = {xenmsg_message_sender_domid, xenmsg_message_sender_uid,
-						 xenmsg_message_sender_gid, xenmsg_message_sender_pid};
+	static const peer_number numbers[] = {xenmsg_peer_domid, xenmsg_peer_uid, xenmsg_peer_gid,
+					      xenmsg_peer_pid};
 
-	return PyLong_FromUnsignedLong(numbers[(uintptr_t)closure](((struct message *)object)->message));
+	return PyLong_FromUnsignedLong(numbers[(uintptr_t)closure](sender_of(object)));
 }
 
 static PyObject *message_wants_reply(PyObject *object, void *closure)
@@ -337,7 +349,33 @@ static PyObject *message_repr(PyObject *object)
 
 	return PyUnicode_FromFormat(
 		"<xenmsg.Message to %s from domain %u, %zu bytes>", xenmsg_message_endpoint(message),
-		(unsigned)xenmsg_message_sender_domid(message), xenmsg_message_size(message));
+		(unsigned)xenmsg_peer_domid(xenmsg_message_sender(message)), xenmsg_message_size(message));
+}
+
+static PyObject *message_time_left(PyObject *object, void *closure)
+{
+	int left = xenmsg_message_time_left(((struct message *)object)->message);
+
+	return left < 0 ? Py_NewRef(Py_None) : PyFloat_FromDouble(left / 1e3);
+}
+
+static PyObject *message_trace(PyObject *object, void *closure)
+{
+	return PyUnicode_FromString(xenmsg_message_trace(((struct message *)object)->message));
+}
+
+static PyObject *message_key(PyObject *object, void *closure)
+{
+	return PyUnicode_FromString(xenmsg_message_key(((struct message *)object)->message));
+}
+
+static PyObject *message_notice(PyObject *object, void *closure)
+{
+	const struct xenmsg_notice *notice = xenmsg_message_notice(((struct message *)object)->message);
+
+	return notice ? Py_BuildValue("(iiKN)", (int)notice->kind, -notice->error,
+				      (unsigned long long)notice->count, PyBool_FromLong(notice->unknown))
+		      : Py_NewRef(Py_None);
 }
 
 static PyGetSetDef message_properties[] = {
@@ -351,6 +389,15 @@ static PyGetSetDef message_properties[] = {
 	{"sender_pid", message_sender, NULL, "The sender's process, likewise.", (void *)3},
 	{"sender_name", message_sender_name, NULL, "The sender's domain by name, \"\" if unknown.", NULL},
 	{"sender_host", message_sender_host, NULL, "The sender's host by name, \"\" for this one.", NULL},
+	{"time_left", message_time_left, NULL,
+	 "For how many seconds the answer to a call is still wanted, as its caller's time-out says; None: that isn't known.",
+	 NULL},
+	{"trace", message_trace, NULL,
+	 "The trace that its sender has given, as trustworthy as the sender; \"\" if there is none.", NULL},
+	{"key", message_key, NULL,
+	 "Of what comes from a topic: whose value it is, as its publisher says; \"\" if nobody's.", NULL},
+	{"notice", message_notice, NULL,
+	 "Of a topic: None, or it is no message, but tells (kind, errno, count, unknown).", NULL},
 	{"wants_reply", message_wants_reply, NULL,
 	 "Whether it is a call, and somebody still waits for its answer.", NULL},
 	{"withdrawn", message_withdrawn, NULL,
@@ -448,6 +495,14 @@ struct event {
 	char name[];
 };
 
+/* What has happened to a connection that outlives its daemon. */
+struct change {
+	struct change *next;
+	struct xenmsg_change told;
+	char *reason; /* in `endpoint`, behind its end */
+	char endpoint[];
+};
+
 struct connection {
 	PyObject_HEAD struct shared *shared;
 	PyObject *outcome_class; /* what post() makes: a subclass of Outcome */
@@ -458,6 +513,7 @@ struct connection {
 	PyObject *failed;	  /* the first Outcome with an error that nobody has looked at */
 	struct event *events, **last_event;
 	bool events_lost;
+	struct change *changes, **last_change;
 	PyObject *weak_references;
 };
 
@@ -557,6 +613,7 @@ static PyObject *outcome_get_error(PyObject *object, void *closure)
 
 	if (!self->ended)
 		Py_RETURN_NONE;
+	self->seen = true;
 	return PyLong_FromLong(-self->result.error);
 }
 
@@ -587,6 +644,7 @@ static PyMethodDef outcome_methods[] = {
 	{"withdraw", outcome_withdraw, METH_NOARGS,
 	 "withdraw()\n--\n\nGives it up. Its outcome follows within 2 s: ETIMEDOUT if it was not taken and never will be. "
 	 "False: it is too late for that."},
+	{"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, "Outcome[T]: what becomes of it is a T."},
 	{NULL, NULL, 0, NULL},
 };
 
@@ -650,6 +708,25 @@ static void on_event(void *userdata, const struct xenmsg_event *come)
 	memcpy(event->host, come->host, host);
 	*connection->last_event = event;
 	connection->last_event = &event->next;
+}
+
+static void on_change(void *userdata, const struct xenmsg_change *come)
+{
+	struct connection *connection = userdata;
+	size_t endpoint = strlen(come->endpoint) + 1, reason = strlen(come->reason) + 1;
+	struct change *change = malloc(sizeof(*change) + endpoint + reason);
+
+	if (!change) {
+		connection->events_lost = true;
+		return;
+	}
+	change->next = NULL;
+	change->told = *come;
+	memcpy(change->endpoint, come->endpoint, endpoint);
+	change->reason = change->endpoint + endpoint;
+	memcpy(change->reason, come->reason, reason);
+	*connection->last_change = change;
+	connection->last_change = &change->next;
 }
 
 /* ---- connections ------------------------------------------------------------------------------ */
@@ -717,12 +794,12 @@ static void add_pending(struct connection *self, struct outcome *outcome)
 	self->pending_count++;
 }
 
-static int begin_open(struct connection *self, PyObject *path)
+static int begin_open(struct connection *self, PyObject *path, const struct xenmsg_options *options)
 {
 	const char *socket_path = path ? PyBytes_AS_STRING(path) : NULL;
 	PyObject *address = PyUnicode_DecodeFSDefault(socket_path ? socket_path : "");
 	struct outcome *outcome = address ? outcome_new(self, address) : NULL;
-	int r = outcome ? xenmsg_begin_open(&self->shared->conn, socket_path, NULL, on_done, outcome)
+	int r = outcome ? xenmsg_begin_open(&self->shared->conn, socket_path, options, on_done, outcome)
 			: -ENOMEM;
 
 	Py_XDECREF(address);
@@ -737,17 +814,19 @@ static int begin_open(struct connection *self, PyObject *path)
 
 static PyObject *connection_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
 {
-	static char *names[] = {"path", "outcome_class", "begin", NULL};
-	int begin = 0;
+	static char *names[] = {"path", "outcome_class", "begin", "reconnect", NULL};
+	int begin = 0, reconnect = 0;
+	struct xenmsg_options options = {.size = sizeof(options), .timeout_ms = XENMSG_USUAL_MS};
 	PyObject *given = Py_None, *path = NULL, *outcome_class = (PyObject *)&outcome_type;
 	struct connection *self;
 	struct shared *shared;
 	PyThreadState *state;
 	int r;
 
-	if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "|OO!p", names, &given, &PyType_Type,
-					 &outcome_class, &begin))
+	if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "|OO!pp", names, &given, &PyType_Type,
+					 &outcome_class, &begin, &reconnect))
 		return NULL;
+	options.flags = reconnect ? XENMSG_RECONNECT : 0;
 	if (given != Py_None && !PyUnicode_FSConverter(given, &path))
 		return NULL;
 	shared = calloc(1, sizeof(*shared));
@@ -762,13 +841,16 @@ static PyObject *connection_new(PyTypeObject *type, PyObject *arguments, PyObjec
 	self->shared = shared;
 	self->outcome_class = Py_NewRef(outcome_class);
 	self->last_event = &self->events;
+	self->last_change = &self->changes;
 	if (begin) {
-		r = begin_open(self, path);
+		r = begin_open(self, path, &options);
 	} else {
 		state = unlock(shared);
-		r = xenmsg_open(&shared->conn, path ? PyBytes_AS_STRING(path) : NULL, NULL);
+		r = xenmsg_open(&shared->conn, path ? PyBytes_AS_STRING(path) : NULL, &options);
 		lock(shared, state);
 	}
+	if (r == 0)
+		xenmsg_on_change(shared->conn, on_change, self);
 	if (r < 0) {
 		shared->conn = NULL;
 		raise_words(r, NULL, path ? PyBytes_AS_STRING(path) : NULL);
@@ -785,7 +867,7 @@ static void shut(struct connection *self)
 	struct xenmsg *conn = shared->conn;
 	/* What has no outcome here gets it in the process that sent it. */
 	const struct xenmsg_result elsewhere = {
-		.error = -ECHILD, .fate = XENMSG_UNKNOWN, .reason = "", .stream = -1};
+		.error = -ECHILD, .fate = XENMSG_FATE_UNKNOWN, .reason = "", .stream = -1};
 
 	if (!conn || (shared->forks != forks && shared->busy))
 		return;
@@ -850,6 +932,12 @@ static void connection_dealloc(PyObject *object)
 
 		self->events = event->next;
 		free(event);
+	}
+	while (self->changes) {
+		struct change *change = self->changes;
+
+		self->changes = change->next;
+		free(change);
 	}
 	shared_release(self->shared);
 	Py_TYPE(object)->tp_free(object);
@@ -919,8 +1007,18 @@ static PyObject *connection_take_failed(PyObject *object, PyObject *ignored)
 	return failed ? failed : Py_NewRef(Py_None);
 }
 
+static PyObject *connection_take_withdrawn(PyObject *object, PyObject *ignored)
+{
+	struct connection *self = (struct connection *)object;
+	bool withdrawn = self->shared->withdrawn;
+
+	self->shared->withdrawn = false;
+	return PyBool_FromLong(withdrawn);
+}
+
 static PyObject *connection_endpoint(PyObject *object, const char *endpoint,
-				     int (*what)(struct xenmsg *conn, const char *endpoint))
+				     int (*what)(struct xenmsg *conn, const char *endpoint, unsigned flags),
+				     unsigned flags)
 {
 	struct connection *self = (struct connection *)object;
 	struct xenmsg *conn = usable(object);
@@ -931,57 +1029,138 @@ static PyObject *connection_endpoint(PyObject *object, const char *endpoint,
 		return NULL;
 	do {
 		state = unlock(self->shared);
-		r = what(conn, endpoint);
+		r = what(conn, endpoint, flags);
 		lock(self->shared, state);
 	} while (r == -EINTR && PyErr_CheckSignals() == 0 && (conn = usable(object)));
 	return PyErr_Occurred() ? NULL : none_or_error(self->shared, r, endpoint);
 }
 
-static int bind_both(struct xenmsg *conn, const char *endpoint)
+static int bind_with(struct xenmsg *conn, const char *endpoint, unsigned flags)
 {
-	return xenmsg_bind(conn, endpoint, NULL, NULL, NULL);
+	return xenmsg_bind(conn, endpoint, XENMSG_FLAGS(flags), NULL, NULL);
 }
 
-static int bind_messages(struct xenmsg *conn, const char *endpoint)
+static int unbind(struct xenmsg *conn, const char *endpoint, unsigned flags)
 {
-	return xenmsg_bind(conn, endpoint, XENMSG_FLAGS(XENMSG_ONLY_MESSAGES), NULL, NULL);
+	return xenmsg_unbind(conn, endpoint);
 }
 
-static int bind_calls(struct xenmsg *conn, const char *endpoint)
+static int listen_with(struct xenmsg *conn, const char *endpoint, unsigned flags)
 {
-	return xenmsg_bind(conn, endpoint, XENMSG_FLAGS(XENMSG_ONLY_CALLS), NULL, NULL);
+	return xenmsg_listen(conn, endpoint, XENMSG_FLAGS(flags));
 }
 
-static int listen_plain(struct xenmsg *conn, const char *endpoint)
+/* Reads the arguments of bind() and begin_bind(). Returns false with an exception. */
+static bool read_bind(PyObject *arguments, PyObject **endpoint, unsigned *flags)
 {
-	return xenmsg_listen(conn, endpoint, XENMSG_FLAGS(XENMSG_FROM_HOSTS));
+	int messages, calls, shared;
+
+	if (!PyArg_ParseTuple(arguments, "Uppp", endpoint, &messages, &calls, &shared))
+		return false;
+	if (!messages && !calls) {
+		PyErr_SetString(PyExc_ValueError, "an endpoint takes messages, calls, or both");
+		return false;
+	}
+	*flags = (!calls      ? XENMSG_ONLY_MESSAGES
+		  : !messages ? XENMSG_ONLY_CALLS
+			      : 0) |
+		 (shared ? XENMSG_BIND_SHARED : 0);
+	return true;
+}
+
+/* Does so for listen() and begin_listen(). */
+static bool read_listen(PyObject *arguments, PyObject **endpoint, unsigned *flags)
+{
+	int shared;
+
+	if (!PyArg_ParseTuple(arguments, "Up", endpoint, &shared))
+		return false;
+	*flags = XENMSG_FROM_HOSTS | (shared ? XENMSG_BIND_SHARED : 0);
+	return true;
 }
 
 static PyObject *connection_bind(PyObject *object, PyObject *arguments)
 {
-	int messages, calls;
-	const char *endpoint;
+	PyObject *endpoint;
+	unsigned flags;
 
-	if (!PyArg_ParseTuple(arguments, "spp", &endpoint, &messages, &calls))
-		return NULL;
-	if (!messages && !calls) {
-		PyErr_SetString(PyExc_ValueError, "an endpoint takes messages, calls, or both");
-		return NULL;
-	}
-	return connection_endpoint(object, endpoint,
-				   !calls      ? bind_messages
-				   : !messages ? bind_calls
-					       : bind_both);
+	return read_bind(arguments, &endpoint, &flags)
+		       ? connection_endpoint(object, text_of(endpoint), bind_with, flags)
+		       : NULL;
+}
+
+static bool read_topic(PyObject *arguments, PyObject **endpoint, unsigned *flags)
+{
+	int retain;
+
+	if (!PyArg_ParseTuple(arguments, "Up", endpoint, &retain))
+		return false;
+	*flags = XENMSG_TOPIC | (retain ? XENMSG_RETAIN : 0);
+	return true;
+}
+
+static PyObject *connection_topic(PyObject *object, PyObject *arguments)
+{
+	PyObject *endpoint;
+	unsigned flags;
+
+	return read_topic(arguments, &endpoint, &flags)
+		       ? connection_endpoint(object, text_of(endpoint), bind_with, flags)
+		       : NULL;
+}
+
+static int subscribe_with(struct xenmsg *conn, const char *address, unsigned flags)
+{
+	return xenmsg_subscribe(conn, address, NULL, NULL, NULL);
+}
+
+static PyObject *connection_subscribe(PyObject *object, PyObject *address)
+{
+	return connection_endpoint(object, text_of(address), subscribe_with, 0);
 }
 
 static PyObject *connection_unbind(PyObject *object, PyObject *endpoint)
 {
-	return connection_endpoint(object, text_of(endpoint), xenmsg_unbind);
+	return connection_endpoint(object, text_of(endpoint), unbind, 0);
 }
 
-static PyObject *connection_listen(PyObject *object, PyObject *endpoint)
+static int drain(struct xenmsg *conn, const char *endpoint, unsigned timeout_ms)
 {
-	return connection_endpoint(object, text_of(endpoint), listen_plain);
+	return xenmsg_drain(conn, endpoint, XENMSG_WITHIN((int)timeout_ms));
+}
+
+static PyObject *connection_drain(PyObject *object, PyObject *arguments)
+{
+	PyObject *endpoint;
+	int timeout_ms;
+
+	if (!PyArg_ParseTuple(arguments, "Ui", &endpoint, &timeout_ms))
+		return NULL;
+	return connection_endpoint(object, text_of(endpoint), drain, (unsigned)timeout_ms);
+}
+
+static PyObject *connection_pause(PyObject *object, PyObject *ignored)
+{
+	struct xenmsg *conn = usable(object);
+
+	return conn ? none_or_error(((struct connection *)object)->shared, xenmsg_pause(conn), NULL) : NULL;
+}
+
+static PyObject *connection_resume(PyObject *object, PyObject *ignored)
+{
+	struct xenmsg *conn = usable(object);
+
+	return conn ? none_or_error(((struct connection *)object)->shared, xenmsg_resume(conn), NULL) : NULL;
+}
+
+static PyObject *connection_listen(PyObject *object, PyObject *arguments)
+{
+	PyObject *endpoint;
+	unsigned flags;
+
+	return read_listen(arguments, &endpoint, &flags)
+		       ? connection_endpoint(object, text_of(endpoint), listen_with, flags)
+		       : NULL;
 }
 
 static PyObject *connection_recv(PyObject *object, PyObject *argument)
@@ -1012,20 +1191,41 @@ static PyObject *connection_recv(PyObject *object, PyObject *argument)
 }
 
 /* post(address, data) and call_post(address, data) */
+/* The trace, the time-out and whether it waits for the receiver, behind address and data, as far as they are given. */
+static int post_options(PyObject *const *arguments, Py_ssize_t count, struct xenmsg_options *options)
+{
+	long timeout = count > 3 ? PyLong_AsLong(arguments[3]) : -1;
+
+	*options = *XENMSG_FLAGS(0);
+	if (count < 2 || count > 5) {
+		PyErr_SetString(PyExc_TypeError,
+				"an address and data, a trace, a time-out, and whether it waits");
+		return -1;
+	}
+	if (count > 4 && arguments[4] == Py_True)
+		options->flags = XENMSG_WAIT;
+	if (timeout == -1 && PyErr_Occurred())
+		return -1;
+	if (timeout >= 0)
+		options->timeout_ms = timeout > INT_MAX ? INT_MAX : (int)timeout;
+	if (count > 2 && arguments[2] != Py_None && !(options->trace = text_of(arguments[2])))
+		return -1;
+	return 0;
+}
+
 static PyObject *post(PyObject *object, PyObject *const *arguments, Py_ssize_t count, bool call)
 {
 	struct connection *self = (struct connection *)object;
 	PyThreadState *state = NULL;
 	struct outcome *outcome;
+	struct xenmsg_options options;
 	struct xenmsg *conn;
 	const char *address;
 	Py_buffer data;
 	int r;
 
-	if (count != 2) {
-		PyErr_SetString(PyExc_TypeError, "an address and data");
+	if (post_options(arguments, count, &options) < 0)
 		return NULL;
-	}
 	address = text_of(arguments[0]);
 	if (!address || PyObject_GetBuffer(arguments[1], &data, PyBUF_SIMPLE) < 0)
 		return NULL;
@@ -1038,9 +1238,9 @@ static PyObject *post(PyObject *object, PyObject *const *arguments, Py_ssize_t c
 	}
 	if (data.len > COPIED_WITH_GIL)
 		state = unlock(self->shared);
-	r = call ? xenmsg_begin_call(conn, address, data.buf, (size_t)data.len, NULL, on_done, outcome,
+	r = call ? xenmsg_begin_call(conn, address, data.buf, (size_t)data.len, &options, on_done, outcome,
 				     &outcome->op)
-		 : xenmsg_begin_send(conn, address, data.buf, (size_t)data.len, NULL, on_done, outcome,
+		 : xenmsg_begin_send(conn, address, data.buf, (size_t)data.len, &options, on_done, outcome,
 				     &outcome->op);
 	if (r == 0)
 		add_pending(self, outcome);
@@ -1089,7 +1289,7 @@ static PyObject *connection_accept(PyObject *object, PyObject *argument)
 {
 	struct connection *self = (struct connection *)object;
 	long timeout = PyLong_AsLong(argument);
-	struct xenmsg_peer peer;
+	const struct xenmsg_peer *peer;
 	struct xenmsg *conn;
 	PyThreadState *state;
 	int r;
@@ -1105,8 +1305,9 @@ static PyObject *connection_accept(PyObject *object, PyObject *argument)
 		Py_RETURN_NONE;
 	if (r < 0)
 		return raise_error(self->shared, r, NULL);
-	return Py_BuildValue("iIIIIsss", r, peer.domid, peer.uid, peer.gid, peer.pid, peer.endpoint,
-			     peer.domain_name, xenmsg_peer_host(conn));
+	return Py_BuildValue("iIIIIsss", r, xenmsg_peer_domid(peer), xenmsg_peer_uid(peer),
+			     xenmsg_peer_gid(peer), xenmsg_peer_pid(peer), xenmsg_peer_endpoint(peer),
+			     xenmsg_peer_domain_name(peer), xenmsg_peer_host(peer));
 }
 
 static PyObject *connection_watch(PyObject *object, PyObject *argument)
@@ -1147,6 +1348,26 @@ static PyObject *connection_event(PyObject *object, PyObject *ignored)
 	if (!self->events)
 		self->last_event = &self->events;
 	free(event);
+	return result;
+}
+
+/* The next change as a tuple, None: there is none. */
+static PyObject *connection_change(PyObject *object, PyObject *ignored)
+{
+	struct connection *self = (struct connection *)object;
+	struct change *change = self->changes;
+	PyObject *result;
+
+	if (check_usable(self->shared) < 0)
+		return NULL;
+	if (!change)
+		Py_RETURN_NONE;
+	result = Py_BuildValue("iiss", (int)change->told.kind, -change->told.error, change->endpoint,
+			       change->reason);
+	self->changes = change->next;
+	if (!self->changes)
+		self->last_change = &self->changes;
+	free(change);
 	return result;
 }
 
@@ -1235,6 +1456,12 @@ static int begin_bind(struct xenmsg *conn, const char *name, const struct asked 
 				 &outcome->op);
 }
 
+static int begin_subscribe(struct xenmsg *conn, const char *name, const struct asked *asked,
+			   struct outcome *outcome)
+{
+	return xenmsg_begin_subscribe(conn, name, NULL, NULL, on_done, outcome, &outcome->op);
+}
+
 static int begin_listen(struct xenmsg *conn, const char *name, const struct asked *asked,
 			struct outcome *outcome)
 {
@@ -1270,29 +1497,44 @@ static int begin_ping(struct xenmsg *conn, const char *name, const struct asked 
 static int begin_connect(struct xenmsg *conn, const char *name, const struct asked *asked,
 			 struct outcome *outcome)
 {
-	return xenmsg_begin_connect(conn, name, XENMSG_WITHIN(asked->timeout_ms), on_done, outcome,
-				    &outcome->op);
+	return xenmsg_begin_connect(conn, name, XENMSG_WITH(asked->timeout_ms, asked->flags), on_done,
+				    outcome, &outcome->op);
+}
+
+static int begin_drain(struct xenmsg *conn, const char *name, const struct asked *asked,
+		       struct outcome *outcome)
+{
+	return xenmsg_begin_drain(conn, name, XENMSG_WITHIN(asked->timeout_ms), on_done, outcome,
+				  &outcome->op);
 }
 
 static PyObject *connection_begin_bind(PyObject *object, PyObject *arguments)
 {
 	struct asked asked = {0};
-	int messages, calls;
 	PyObject *name;
 
-	if (!PyArg_ParseTuple(arguments, "Upp", &name, &messages, &calls))
-		return NULL;
-	if (!messages && !calls) {
-		PyErr_SetString(PyExc_ValueError, "an endpoint takes messages, calls, or both");
-		return NULL;
-	}
-	asked.flags = !calls ? XENMSG_ONLY_MESSAGES : !messages ? XENMSG_ONLY_CALLS : 0;
-	return begin(object, name, begin_bind, &asked);
+	return read_bind(arguments, &name, &asked.flags) ? begin(object, name, begin_bind, &asked) : NULL;
 }
 
-static PyObject *connection_begin_listen(PyObject *object, PyObject *name)
+static PyObject *connection_begin_topic(PyObject *object, PyObject *arguments)
 {
-	return begin(object, name, begin_listen, &(struct asked){.flags = XENMSG_FROM_HOSTS});
+	struct asked asked = {0};
+	PyObject *name;
+
+	return read_topic(arguments, &name, &asked.flags) ? begin(object, name, begin_bind, &asked) : NULL;
+}
+
+static PyObject *connection_begin_subscribe(PyObject *object, PyObject *address)
+{
+	return begin(object, address, begin_subscribe, &(const struct asked){0});
+}
+
+static PyObject *connection_begin_listen(PyObject *object, PyObject *arguments)
+{
+	struct asked asked = {0};
+	PyObject *name;
+
+	return read_listen(arguments, &name, &asked.flags) ? begin(object, name, begin_listen, &asked) : NULL;
 }
 
 static PyObject *connection_begin_watch(PyObject *object, PyObject *name)
@@ -1320,9 +1562,21 @@ static PyObject *connection_begin_ping(PyObject *object, PyObject *arguments)
 	return begin_within(object, arguments, begin_ping);
 }
 
+static PyObject *connection_begin_drain(PyObject *object, PyObject *arguments)
+{
+	return begin_within(object, arguments, begin_drain);
+}
+
 static PyObject *connection_begin_connect(PyObject *object, PyObject *arguments)
 {
-	return begin_within(object, arguments, begin_connect);
+	struct asked asked = {0};
+	PyObject *name;
+	int waits;
+
+	if (!PyArg_ParseTuple(arguments, "Uip", &name, &asked.timeout_ms, &waits))
+		return NULL;
+	asked.flags = waits ? XENMSG_WAIT : 0;
+	return begin(object, name, begin_connect, &asked);
 }
 
 static PyObject *connection_take_opening(PyObject *object, PyObject *ignored)
@@ -1332,6 +1586,15 @@ static PyObject *connection_take_opening(PyObject *object, PyObject *ignored)
 
 	self->opening = NULL;
 	return opening ? (PyObject *)opening : Py_NewRef(Py_None);
+}
+
+/* Whether something has no outcome yet that nobody waits for. */
+static bool has_unwatched(const struct connection *self)
+{
+	for (const struct outcome *outcome = self->pending.first; outcome; outcome = outcome->next)
+		if (!outcome->waiter || outcome->waiter == Py_None)
+			return true;
+	return false;
 }
 
 static PyObject *connection_get(PyObject *object, void *closure)
@@ -1344,6 +1607,8 @@ static PyObject *connection_get(PyObject *object, void *closure)
 		return PyBool_FromLong(!self->shared->conn);
 	case 1:
 		return PyLong_FromSize_t(self->pending_count);
+	case 4:
+		return PyBool_FromLong(has_unwatched(self));
 	default:
 		conn = usable(object);
 		if (!conn)
@@ -1357,6 +1622,8 @@ static PyGetSetDef connection_properties[] = {
 	{"closed", connection_get, NULL, "Whether close() was called.", (void *)0},
 	{"pending", connection_get, NULL, "How many posted messages and calls have no outcome yet.",
 	 (void *)1},
+	{"unwatched", connection_get, NULL, "Whether one of them is such that nobody waits for it.",
+	 (void *)4},
 	{"domid", connection_get, NULL, "The domain that this program runs in, as the daemon says.",
 	 (void *)2},
 	{"max_message", connection_get, NULL,
@@ -1380,33 +1647,46 @@ static PyMethodDef connection_methods[] = {
 	{"wait", connection_wait, METH_O, "xenmsg_wait(timeout_ms), likewise."},
 	{"take_failed", connection_take_failed, METH_NOARGS,
 	 "The first outcome that has failed and that nobody has seen."},
-	{"bind", connection_bind, METH_VARARGS, "bind(endpoint, messages, calls)"},
+	{"take_withdrawn", connection_take_withdrawn, METH_NOARGS,
+	 "Whether a call was withdrawn since this was last asked."},
+	{"bind", connection_bind, METH_VARARGS, "bind(endpoint, messages, calls, shared)"},
+	{"topic", connection_topic, METH_VARARGS, "topic(endpoint, retain)"},
+	{"subscribe", connection_subscribe, METH_O, "subscribe(address)"},
 	{"unbind", connection_unbind, METH_O, "unbind(endpoint)"},
+	{"drain", connection_drain, METH_VARARGS, "drain(endpoint, timeout_ms)"},
+	{"pause", connection_pause, METH_NOARGS, "Takes no messages until resume()."},
+	{"resume", connection_resume, METH_NOARGS, "Ends pause()."},
 	{"recv", connection_recv, METH_O,
 	 "recv(timeout_ms): a Message, or None: none there, the time is up, or a signal came"},
 	{"post", FAST(connection_post), METH_FASTCALL,
-	 "post(address, data): an Outcome, or None: no room now"},
+	 "post(address, data, trace=None, timeout_ms=-1, wait=False): an Outcome, or None: no room now"},
 	{"call_post", FAST(connection_call_post), METH_FASTCALL,
-	 "call_post(address, data): the same for a call"},
+	 "call_post(address, data, trace=None, timeout_ms=-1, wait=False): the same for a call"},
 	{"connect", connection_connect, METH_VARARGS, "connect(address, timeout_ms): a descriptor"},
-	{"listen", connection_listen, METH_O, "listen(endpoint)"},
+	{"listen", connection_listen, METH_VARARGS, "listen(endpoint, shared)"},
 	{"accept", connection_accept, METH_O,
 	 "accept(timeout_ms): (descriptor, domid, uid, gid, pid, endpoint, domain_name), or None as recv()"},
 	{"watch", connection_watch, METH_O, "watch(pattern)"},
 	{"event", connection_event, METH_NOARGS, "The next event (kind, domid, name, domain_name), or None."},
+	{"change", connection_change, METH_NOARGS,
+	 "The next change (kind, errno, endpoint, reason), or None."},
 	{"query", connection_query, METH_O, "query(what): JSON text"},
 	{"ping", connection_ping, METH_VARARGS, "ping(domain, timeout_ms): seconds"},
 	{"take_opening", connection_take_opening, METH_NOARGS,
 	 "The Outcome of opening it, if that was begun and nobody has taken it."},
 	{"begin_bind", connection_begin_bind, METH_VARARGS,
-	 "begin_bind(endpoint, messages, calls): an Outcome"},
-	{"begin_listen", connection_begin_listen, METH_O, "begin_listen(endpoint): an Outcome"},
+	 "begin_bind(endpoint, messages, calls, shared): an Outcome"},
+	{"begin_topic", connection_begin_topic, METH_VARARGS, "begin_topic(endpoint, retain): an Outcome"},
+	{"begin_subscribe", connection_begin_subscribe, METH_O, "begin_subscribe(address): an Outcome"},
+	{"begin_listen", connection_begin_listen, METH_VARARGS, "begin_listen(endpoint, shared): an Outcome"},
 	{"begin_watch", connection_begin_watch, METH_O, "begin_watch(pattern): an Outcome; one at a time"},
 	{"begin_query", connection_begin_query, METH_O, "begin_query(what): an Outcome, of JSON text"},
 	{"begin_ping", connection_begin_ping, METH_VARARGS,
 	 "begin_ping(domain, timeout_ms): an Outcome, of seconds"},
+	{"begin_drain", connection_begin_drain, METH_VARARGS,
+	 "begin_drain(endpoint, timeout_ms): an Outcome"},
 	{"begin_connect", connection_begin_connect, METH_VARARGS,
-	 "begin_connect(address, timeout_ms): an Outcome, of a descriptor"},
+	 "begin_connect(address, timeout_ms, wait): an Outcome, of a descriptor"},
 	{NULL, NULL, 0, NULL},
 };
 

@@ -7,7 +7,7 @@ import asyncio
 import enum
 import errno as _errno
 import os
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 if TYPE_CHECKING:
     from . import _core
@@ -19,9 +19,13 @@ PATIENCE = 5.0
 class Fate(enum.IntEnum):
     """What is known of a message or call."""
 
-    DONE = 0  # it was delivered; of a call: a handler has answered it
-    NOT_DONE = 1  # it wasn't, and never will be: it may be sent again
-    UNKNOWN = 2  # it may have been, and nobody can know
+    UNKNOWN = 0  # it may have been done, and nobody can know
+    DONE = 1  # it was delivered; of a call: a handler has answered it
+    NOT_DONE = 2  # it wasn't, and never will be: it may be sent again
+
+    @classmethod
+    def _missing_(cls, value: object) -> Fate:
+        return cls.UNKNOWN  # what a later library says isn't known here
 
 
 class Error(OSError):
@@ -48,6 +52,58 @@ class Error(OSError):
         return f"{self.address}: {words}" if self.address else str(words)
 
 
+class Failed(Error):
+    """Whatever isn't another program's own answer. Its subclasses say what it means; of an errno without one it is this."""
+
+
+class NotFound(Failed):
+    """ENOENT: there is no such endpoint; of open(): no daemon there."""
+
+
+class Denied(Failed, PermissionError):
+    """EACCES: a policy denies it."""
+
+
+class Undecided(Failed):
+    """ENODATA: policy can't decide it yet, since a name isn't known."""
+
+
+class DomainDown(Failed):
+    """EHOSTDOWN: no such domain, or no daemon in it."""
+
+
+class Unreachable(Failed):
+    """EHOSTUNREACH: nothing leads there."""
+
+
+class OverQuota(Failed):
+    """ENOBUFS: over a quota."""
+
+
+class TooLarge(Failed):
+    """EMSGSIZE: larger than is accepted."""
+
+
+class WrongKind(Failed):
+    """EPROTOTYPE: that endpoint takes no calls, or no messages, or no streams."""
+
+
+class Exists(Failed):
+    """EEXIST: somebody has it already."""
+
+
+class NoDaemon(Failed, ConnectionError):
+    """ENOTCONN, ECONNREFUSED: the local daemon has gone, or isn't there."""
+
+
+class Lost(Failed, ConnectionResetError):
+    """ECONNRESET: something between the two has died. Nobody can know what came of it."""
+
+
+class GivenUp(Failed):
+    """ECANCELED: given up before it had left, or nobody waits for the answer any more."""
+
+
 class Answered(Error):
     """The handler of a call has answered with an error of its own, or a program has refused a message, which isn't delivered
     then. Its errno is EREMOTEIO, and
@@ -72,8 +128,8 @@ class Answered(Error):
         return f"{self.address} answered: {words}" if self.address else f"answered: {words}"
 
 
-class TimedOut(Error, TimeoutError):
-    """An Error with ETIMEDOUT of ours."""
+class TimedOut(Failed, TimeoutError):
+    """ETIMEDOUT: not in time. `fate` says whether it may have been done."""
 
 
 class Cancelled(Exception):
@@ -84,7 +140,7 @@ class Cancelled(Exception):
     before it could be withdrawn; None if nobody can know: then it may have been, or still be.
     """
 
-    def __init__(self, outcome: Optional[_core.Outcome] = None):
+    def __init__(self, outcome: Optional[_core.Outcome[Any]] = None):
         super().__init__(f"what was sent to {outcome.address} was withdrawn" if outcome else "nothing was sent")
         self.outcome = outcome
 
@@ -113,7 +169,15 @@ def make_error(errno: int, reason: str, fate: int, address: Optional[str], code:
     """Of a negative fate: as the number says."""
     if errno == _errno.EREMOTEIO:
         return Answered(code, bytes(data) if data is not None else b"", exit_status, fate, address)
-    return (TimedOut if errno == _errno.ETIMEDOUT else Error)(errno, reason, fate, address)
+    return _BY_ERRNO.get(errno, Failed)(errno, reason, fate, address)
+
+
+_BY_ERRNO = {
+    _errno.ENOENT: NotFound, _errno.EACCES: Denied, _errno.ENODATA: Undecided, _errno.EHOSTDOWN: DomainDown,
+    _errno.EHOSTUNREACH: Unreachable, _errno.ENOBUFS: OverQuota, _errno.EMSGSIZE: TooLarge, _errno.EPROTOTYPE: WrongKind,
+    _errno.EEXIST: Exists, _errno.ENOTCONN: NoDaemon, _errno.ECONNREFUSED: NoDaemon, _errno.ECONNRESET: Lost,
+    _errno.ECANCELED: GivenUp, _errno.ETIMEDOUT: TimedOut,
+}
 
 
 class Again:

@@ -5,17 +5,46 @@ from __future__ import annotations
 
 import enum
 import math
-from typing import NamedTuple, Optional, Tuple, Union
+import time
+from typing import Any, Callable, NamedTuple, Optional, Protocol, Tuple, Union
 
 from . import _core
 
-Data = Union[bytes, bytearray, memoryview]
+
+class Buffer(Protocol):
+    """What holds bytes, as type checkers see it (PEP 688): an array, an mmap, a Message."""
+
+    def __buffer__(self, flags: int, /) -> memoryview:
+        ...
+
+
+# The first three for type checkers that don't know PEP 688 yet.
+Data = Union[bytes, bytearray, memoryview, _core.Message, Buffer]
 
 
 class ConnectionState:
     """What a connection of either kind says of itself."""
 
     _core: _core.Connection
+
+    def _post_with(self, trace: Optional[str], wait: bool) -> Callable[[str, Data], Any]:
+        """How a message is begun."""
+        if wait:
+            return lambda address, data: self._core.post(address, data, trace, -1, True)
+        if trace is None:
+            return self._core.post
+        return lambda address, data: self._core.post(address, data, trace)
+
+    def _call_with(self, trace: Optional[str], timeout: Optional[float], wait: bool) -> Callable[[str, Data], Any]:
+        """How a call is begun: its server is told for how long the answer is wanted, counted from now."""
+        if timeout is None:
+            if wait:
+                return lambda address, data: self._core.call_post(address, data, trace, -1, True)
+            if trace is None:
+                return self._core.call_post
+            return lambda address, data: self._core.call_post(address, data, trace)
+        until = time.monotonic() + timeout
+        return lambda address, data: self._core.call_post(address, data, trace, milliseconds(until - time.monotonic()), wait)
 
     @property
     def domid(self) -> int:
@@ -51,7 +80,18 @@ class Peer(NamedTuple):
     host: str = ""
 
 
-class EventKind(enum.IntEnum):
+class _Kind(enum.IntEnum):
+    @classmethod
+    def _missing_(cls, value: object) -> Optional[_Kind]:
+        """One of a later library's is told, too, as UNKNOWN_… with its number."""
+        if not isinstance(value, int):
+            return None
+        kind = int.__new__(cls, value)
+        kind._name_, kind._value_ = f"UNKNOWN_{value}", value
+        return kind
+
+
+class EventKind(_Kind):
     DOMAIN_UP = 1
     DOMAIN_DOWN = 2
     ENDPOINT_UP = 3
@@ -74,6 +114,55 @@ class Event(NamedTuple):
 
 def make_event(raw: Tuple[int, int, str, str, str]) -> Event:
     return Event(EventKind(raw[0]), *raw[1:])
+
+
+class NoticeKind(_Kind):
+    SUBSCRIBED = 1
+    MISSED = 2
+    WAITING = 3
+    ENDED = 4
+    KEPT = 5
+
+
+class Notice(NamedTuple):
+    """What a subscriber is told in its place between the messages of a topic. SUBSCRIBED: from here on nothing is missing without a
+    notice, and `messages` were published before; MISSED: so many are missing here; WAITING: the topic isn't there; ENDED: the
+    subscription has ended, with `errno`; KEPT: the next message is the one that the topic has kept. `unknown`: perhaps more are
+    missing, and nobody can know."""
+
+    kind: NoticeKind
+    messages: int
+    unknown: bool
+    errno: int
+    endpoint: str
+
+
+def message_or_notice(message: _core.Message) -> Union[_core.Message, Notice]:
+    told = message.notice
+    return message if told is None else Notice(NoticeKind(told[0]), told[2], told[3], told[1], message.endpoint)
+
+
+class ChangeKind(_Kind):
+    LOST = 1
+    BACK = 2
+    NOT_RESTORED = 3
+    RENUMBERED = 4
+
+
+class Change(NamedTuple):
+    """What happens to a connection that outlives its daemon (open() with reconnect): that is LOST, and what watches have told is
+    out of date; there is one again, with endpoints and watches (BACK), but not with this endpoint, or this one's watch, which it
+    refuses (NOT_RESTORED, before BACK): who waits there gets the error. Of any connection: this domain was restored or migrated, and
+    has another number (RENUMBERED)."""
+
+    kind: ChangeKind
+    errno: int
+    endpoint: str
+    reason: str
+
+
+def make_change(raw: Tuple[int, int, str, str]) -> Change:
+    return Change(ChangeKind(raw[0]), *raw[1:])
 
 
 def milliseconds(seconds: Optional[float]) -> int:

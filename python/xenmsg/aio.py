@@ -5,21 +5,22 @@ no thread is needed."""
 from __future__ import annotations
 
 import asyncio
+import collections
 import errno
 import json
 import os
 import socket
 import warnings
 import weakref
-from types import TracebackType
-from typing import (Any, AsyncIterator, Awaitable, Callable, Dict, Generator, Generic, List, NamedTuple, Optional, Type, TypeVar,
-                    cast)
+from typing import (Any, AsyncIterator, Awaitable, Callable, Deque, Dict, Generator, Generic, List, NamedTuple, Optional, Type, TypeVar,
+                    Union, cast)
 
 from . import _core
 from ._core import Message
 from ._errors import PATIENCE, Again, Answered, Cancelled, Error, make_error
 from ._seats import ReplySeats
-from ._types import ConnectionState, Data, Event, Peer, make_event, milliseconds
+from ._types import (Change, ChangeKind, ConnectionState, Data, Event, Notice, Peer, make_change, make_event, message_or_notice,
+                     milliseconds)
 
 T = TypeVar("T")
 OPEN_PATIENCE, OPEN_PAUSE = 10.0, 0.02  # seconds
@@ -51,12 +52,24 @@ def _remove(loop: asyncio.AbstractEventLoop, fd: int, core: _core.Connection) ->
     core.close()
 
 
+class _How:
+    """How connections are made: those of a Connection's endpoints, listeners and watches like its own."""
+
+    def __init__(self, path: Optional[str], reconnect: bool):
+        self.path = path
+        self.reconnect = reconnect
+        self.on_change: Optional[Callable[[Change], None]] = None
+
+
 class _Link:
     """A connection of the library's in the event loop."""
 
-    def __init__(self, core: _core.Connection, forgettable: bool = False):
+    def __init__(self, core: _core.Connection, forgettable: bool, how: _How, is_main: bool):
         self.core = core
         self.forgettable = forgettable
+        self.how = how
+        self.is_main = is_main  # and not an endpoint's, a listener's or a watch's
+        self.refused: Optional[Error] = None  # what it was for, by the next daemon
         self.loop = asyncio.get_running_loop()
         self.pid = os.getpid()
         self.fd = core.fileno()
@@ -83,7 +96,7 @@ class _Link:
         self.tell(self.core.close())
         self.on_readable.kept = None
 
-    def tell(self, outcomes: List[Outcome]) -> None:
+    def tell(self, outcomes: List[Outcome[Any]]) -> None:
         for outcome in outcomes:
             waiting, outcome.waiter = outcome.waiter, None
             for future in waiting:
@@ -91,6 +104,15 @@ class _Link:
         waiting, self.waiting = self.waiting, []
         for future in waiting:
             _set(future)
+
+    def take_changes(self) -> None:
+        """Those that all of a connection's links see are told once, by its own."""
+        while (raw := self.core.change()) is not None:
+            change = make_change(raw)
+            if change.kind is ChangeKind.NOT_RESTORED:
+                self.refused = make_error(change.errno, change.reason, -1, change.endpoint)
+            if self.how.on_change and (self.is_main or change.kind is ChangeKind.NOT_RESTORED):
+                self.how.on_change(change)
 
     def process(self) -> None:
         if self.core.closed:
@@ -103,6 +125,8 @@ class _Link:
             self.loop.remove_reader(self.fd)
             outcomes = []
         self.tell(outcomes)
+        if self.how.reconnect:
+            self.take_changes()
         self.plan()
 
     def plan(self) -> None:
@@ -110,7 +134,7 @@ class _Link:
         busy = not self.lost and (self.waiting or self.core.pending)
         self.on_readable.kept = self if busy else None
 
-    async def outcome_of(self, outcome: Outcome) -> Any:
+    async def outcome_of(self, outcome: Outcome[T]) -> T:
         """Of what was just begun on this link. Who is cancelled meanwhile gives it up."""
         self.plan()
         try:
@@ -118,6 +142,7 @@ class _Link:
         except asyncio.CancelledError:
             if not self.core.closed:
                 outcome.withdraw()
+                outcome.waiter = []  # so flush() doesn't tell of it
                 self.plan()
             raise
 
@@ -125,6 +150,8 @@ class _Link:
         """Returns when something has happened, or the time is up."""
         if self.lost:
             self.core.process()  # which raises
+        if self.refused:
+            raise self.refused
         future: asyncio.Future[None] = self.loop.create_future()
         timer = None if until is None else self.loop.call_at(until, _set, future)
         self.waiting.append(future)
@@ -138,13 +165,13 @@ class _Link:
                 timer.cancel()
 
 
-class Outcome(_core.Outcome):
-    """What becomes of a message that post() has accepted. Await it: it returns None when the message was delivered, and raises
-    Error if it wasn't. Who is cancelled meanwhile only stops to wait; withdraw() gives the message up."""
+class Outcome(_core.Outcome[T], Generic[T]):
+    """What becomes of what was begun. Await it: of post() it returns None when the message was delivered, of begin_call() the
+    reply; it raises Error if it wasn't. Who is cancelled meanwhile only stops to wait; withdraw() gives it up."""
 
     __slots__ = ()
 
-    def __await__(self) -> Generator[Any, None, Any]:
+    def __await__(self) -> Generator[Any, None, T]:
         yield from self._known(None).__await__()
         return self.result()
 
@@ -165,18 +192,18 @@ class Outcome(_core.Outcome):
         return self.done()
 
 
-async def _open_link(path: Optional[str], forgettable: bool = False) -> _Link:
+async def _open_link(how: _How, forgettable: bool = False, is_main: bool = False) -> _Link:
     loop = asyncio.get_running_loop()
     until = loop.time() + OPEN_PATIENCE
     while True:
         try:
-            core = _core.Connection(path, Outcome, True)
+            core = _core.Connection(how.path, Outcome, True, how.reconnect)
             break
         except Error as error:
             if error.errno != errno.EAGAIN or loop.time() >= until:
                 raise
             await asyncio.sleep(OPEN_PAUSE)  # too many programs are just connecting
-    link = _Link(core, forgettable)
+    link = _Link(core, forgettable, how, is_main)
     try:
         await link.outcome_of(core.take_opening())
     except BaseException:
@@ -199,17 +226,16 @@ class _Opened(Generic[T]):
         self._made = await self._make()
         return self._made
 
-    async def __aexit__(self, kind: Optional[Type[BaseException]], value: Optional[BaseException],
-                        trace: Optional[TracebackType]) -> None:
-        cast(Any, self._made).close()
+    async def __aexit__(self, *of_what: object) -> None:
+        await cast(Any, self._made).__aexit__(*of_what)
 
 
 class _Lazy(Generic[T]):
     """One endpoint, listener or watch: opened by `async with`, `await`, or the first use, closed by close() or when it is
     forgotten. It has a connection to the daemon of its own, so what it doesn't take holds up nothing else."""
 
-    def __init__(self, path: Optional[str], start: Callable[[_core.Connection], Any]):
-        self._path = path
+    def __init__(self, how: _How, start: Callable[[_core.Connection], Any]):
+        self._how = how
         self._start = start
         self._link: Optional[_Link] = None
         self._opening = asyncio.Lock()
@@ -221,7 +247,7 @@ class _Lazy(Generic[T]):
             if self._closed:
                 raise make_error(errno.ENOTCONN, "it is closed", -1, None)
             if not self._link:
-                link = await _open_link(self._path, forgettable=True)
+                link = await _open_link(self._how, forgettable=True)
                 try:
                     await link.outcome_of(self._start(link.core))
                 except BaseException:
@@ -283,6 +309,38 @@ class Endpoint(_Lazy[Message]):
     """An endpoint that messages and calls come to: `async for message in conn.bind("inbox")`. With taking a message it is
     delivered; what isn't taken waits, and holds its senders back."""
 
+    def __init__(self, how: _How, endpoint: str, start: Callable[[_core.Connection], Any]):
+        super().__init__(how, start)
+        self._endpoint = endpoint
+        self._paused = False
+
+    async def _open(self) -> _Link:
+        link = await super()._open()
+        if self._paused:
+            link.core.pause()
+        return link
+
+    def pause(self) -> None:
+        """Takes no messages until resume(): recv() waits as if there were none, and the senders wait for theirs. That callers give
+        up is told all the same (message.withdrawn)."""
+        self._paused = True
+        if self._link:
+            self._link.core.pause()
+
+    def resume(self) -> None:
+        """Ends pause()."""
+        self._paused = False
+        if self._link:
+            self._link.core.resume()
+            self._link.tell([])
+
+    async def drain(self, timeout: Optional[float] = None) -> None:
+        """Lets nothing new in, and returns when all calls that were taken have their answers, which other tasks give. Who sends
+        gets ENOENT, also for what wasn't taken, or finds the next program that binds the endpoint. Raises TimedOut after that
+        many seconds, and what is in service then ends; EOPNOTSUPP: the daemon is too old."""
+        link = await self._open()
+        await link.outcome_of(link.core.begin_drain(self._endpoint, milliseconds(timeout)))
+
     def _take(self, core: _core.Connection) -> Optional[Message]:
         return core.recv(0)
 
@@ -317,6 +375,68 @@ class Endpoint(_Lazy[Message]):
         return self
 
 
+class Subscription(_Lazy[Union[Message, Notice]]):
+    """What is published on a topic: `async for item in conn.subscribe("0:news")`. An item is a Message, or a Notice, which tells in
+    its place what is missing: a topic waits for nobody."""
+
+    def __init__(self, how: _How, address: str):
+        super().__init__(how, lambda core: core.begin_subscribe(address))
+
+    def _take(self, core: _core.Connection) -> Optional[Union[Message, Notice]]:
+        message = core.recv(0)
+        return None if message is None else message_or_notice(message)
+
+    async def next(self, timeout: Optional[float] = None) -> Union[Message, Notice]:
+        """The next message or notice. Raises as Endpoint.recv()."""
+        return await self._next(timeout)
+
+    async def __aenter__(self) -> Subscription:
+        await self._open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    def __await__(self) -> Generator[Any, None, Subscription]:
+        yield from self._open().__await__()
+        return self
+
+
+class Topic(_Lazy[Message]):
+    """A topic of this program's, to which others subscribe: `await topic.publish(b"news")`."""
+
+    def __init__(self, how: _How, name: str, retain: bool):
+        super().__init__(how, lambda core: core.begin_topic(name, retain))
+        self._address = f"self:{name}"
+
+    async def publish(self, data: Data, *, timeout: Optional[float] = None) -> None:
+        """Publishes, and returns when the daemon has it, which waits for no subscriber. Raises as Connection.send()."""
+        link = await self._open()
+        await Connection(link, self._how)._send(link.core.post, self._address, data, timeout)
+
+    async def post(self, data: Data) -> Outcome[None]:
+        """Publishes without waiting for that: await what it returns."""
+        link = await self._open()
+        return await Connection(link, self._how)._post(link.core.post, self._address, data, None)
+
+    async def __aenter__(self) -> Topic:
+        await self._open()
+        return self
+
+    async def __aexit__(self, kind: Optional[Type[BaseException]], *_: object) -> None:
+        """Waits for what was posted, and ends it."""
+        try:
+            if kind is None and self._link and not self._link.core.closed:
+                while self._link.core.unwatched:
+                    await self._link.change()
+        finally:
+            self.close()
+
+    def __await__(self) -> Generator[Any, None, Topic]:
+        yield from self._open().__await__()
+        return self
+
+
 class Accepted(NamedTuple):
     """A stream that came to a listener: asyncio's reader and writer, and who opened it."""
 
@@ -331,27 +451,47 @@ class _Listening(_Lazy["tuple[socket.socket, Peer]"]):
         return come and (socket.socket(fileno=come[0]), Peer(*come[1:]))
 
 
+async def _accepted(stream: socket.socket, peer: Peer) -> Accepted:
+    return Accepted(*await asyncio.open_unix_connection(sock=stream), peer)
+
+
+def _close_accepted(task: asyncio.Task[Accepted]) -> None:
+    if not task.cancelled() and task.exception() is None:
+        task.result().writer.close()
+
+
 class Listener:
     """An endpoint that streams come to: `async for reader, writer, peer in conn.listen("shell")`."""
 
-    def __init__(self, path: Optional[str], endpoint: str):
-        self._listening = _Listening(path, lambda core: core.begin_listen(endpoint))
+    def __init__(self, how: _How, endpoint: str, shared: bool = False):
+        self._listening = _Listening(how, lambda core: core.begin_listen(endpoint, shared))
+        # Streams that are being given to asyncio, and who waited for them was cancelled: they are for the next one.
+        self._taken: Deque[asyncio.Task[Accepted]] = collections.deque()
+
+    async def _wrapped(self, take: Callable[[], Awaitable[tuple[socket.socket, Peer]]]) -> Accepted:
+        task = self._taken.popleft() if self._taken else asyncio.create_task(_accepted(*await take()))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if not task.cancelled():
+                self._taken.appendleft(task)
+            raise
 
     async def accept(self, timeout: Optional[float] = None) -> Accepted:
         """The next stream. Raises as Endpoint.recv()."""
-        stream, peer = await self._listening._next(timeout)
-        return Accepted(*await asyncio.open_unix_connection(sock=stream), peer)
+        return await self._wrapped(lambda: self._listening._next(timeout))
 
     def close(self) -> None:
         """Ends it; streams that were accepted live on."""
         self._listening.close()
+        while self._taken:
+            self._taken.popleft().add_done_callback(_close_accepted)
 
     def __aiter__(self) -> AsyncIterator[Accepted]:
         return self
 
     async def __anext__(self) -> Accepted:
-        stream, peer = await self._listening.__anext__()
-        return Accepted(*await asyncio.open_unix_connection(sock=stream), peer)
+        return await self._wrapped(self._listening.__anext__)
 
     async def __aenter__(self) -> Listener:
         await self._listening._open()
@@ -391,8 +531,8 @@ class Watch(_Lazy[Event]):
 class Connection(ConnectionState):
     """A connection to the local daemon; see open(). Time-outs are in seconds, None is for ever."""
 
-    def __init__(self, link: _Link, path: Optional[str]):
-        self._path = path
+    def __init__(self, link: _Link, how: _How):
+        self._how = how
         self._core = link.core
         self._link = link
 
@@ -404,13 +544,29 @@ class Connection(ConnectionState):
     async def __aenter__(self) -> Connection:
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        self.close()
+    async def __aexit__(self, kind: Optional[Type[BaseException]], *_: object) -> None:
+        """Waits for what was posted, so that nothing is given up in silence; not if an exception ends the block."""
+        try:
+            if kind is None and not self._core.closed:
+                while self._core.unwatched:
+                    await self._link.change()
+                self._raise_first()
+        finally:
+            self.close()
+
+    @property
+    def on_change(self) -> Optional[Callable[[Change], None]]:
+        """Called when a connection that was opened with `reconnect` loses its daemon and finds the next one."""
+        return self._how.on_change
+
+    @on_change.setter
+    def on_change(self, called: Optional[Callable[[Change], None]]) -> None:
+        self._how.on_change = called
 
     # ---- sending ----
 
-    async def _post(self, post: Callable[[str, Data], Optional[Outcome]], address: str, data: Data,
-                    until: Optional[float]) -> Outcome:
+    async def _post(self, post: Callable[[str, Data], Optional[Outcome[T]]], address: str, data: Data,
+                    until: Optional[float]) -> Outcome[T]:
         while True:
             outcome = post(address, data)
             if outcome is not None:
@@ -422,12 +578,12 @@ class Connection(ConnectionState):
                 raise make_error(errno.ETIMEDOUT, "", -1, address)
             await self._link.change(until)
 
-    def _withdraw(self, outcome: Outcome) -> None:
+    def _withdraw(self, outcome: Outcome[Any]) -> None:
         if not self._core.closed:
             outcome.withdraw()
             self._link.plan()
 
-    async def _settle(self, outcome: Outcome, until: Optional[float]) -> None:
+    async def _settle(self, outcome: Outcome[Any], until: Optional[float]) -> None:
         try:
             if await outcome._known(until):
                 return
@@ -445,8 +601,8 @@ class Connection(ConnectionState):
                 outcome.waiter = []
             raise asyncio.CancelledError(*cancelled.args) from Cancelled(outcome)
 
-    async def _send(self, post: Callable[[str, Data], Optional[Outcome]], address: str, data: Data,
-                    timeout: Optional[float]) -> Optional[Message]:
+    async def _send(self, post: Callable[[str, Data], Optional[Outcome[T]]], address: str, data: Data,
+                    timeout: Optional[float]) -> T:
         now = self._link.loop.time
         until = None if timeout is None else now() + timeout
         again = Again()
@@ -456,50 +612,74 @@ class Connection(ConnectionState):
                 await self._settle(outcome, until)
                 pause = again.next_pause(now(), until) if outcome.errno == errno.ENODATA else None
                 if pause is None:
-                    return cast(Optional[Message], outcome.result())
+                    return outcome.result()
                 await asyncio.sleep(pause)
         except asyncio.CancelledError as cancelled:
             if Cancelled.of(cancelled):
                 raise
             raise asyncio.CancelledError(*cancelled.args) from Cancelled()
 
-    async def send(self, address: str, data: Data, *, timeout: Optional[float] = None) -> None:
+    async def send(self, address: str, data: Data, *, timeout: Optional[float] = None,
+                   trace: Optional[str] = None, wait: bool = False) -> None:
         """Sends a message and returns when it was delivered, that is, taken by the receiving program; raises Error with its
         outcome if it wasn't (the table is in xenmsg.h). What is not taken in time is withdrawn: TimedOut says that it never
         will be. So is what is cancelled: the task ends up to 2 s later, and Cancelled.of(its CancelledError) tells what
-        became of the message."""
-        await self._send(self._core.post, address, data, timeout)
+        became of the message. With `wait` it waits for its receiver, within its time-out, where NotFound or DomainDown would be
+        the outcome."""
+        await self._send(cast(Callable[[str, Data], Optional[Outcome[None]]], self._post_with(trace, wait)), address, data, timeout)
 
-    async def post(self, address: str, data: Data) -> Outcome:
+    async def post(self, address: str, data: Data, *, trace: Optional[str] = None, wait: bool = False) -> Outcome[None]:
         """Sends a message without waiting for its outcome: waits only while too much waits for this address. Await what it
         returns, or flush(), for the outcome. Cancelled here, nothing was sent. Messages to one address arrive in the order in
         which they were posted."""
-        return await self._post(self._core.post, address, data, None)
+        return await self._post(self._post_with(trace, wait), address, data, None)
 
     async def flush(self) -> None:
         """Returns when every message and call that was posted has its outcome; raises the first error among those for whose
         outcome nobody waited."""
         while self._core.pending:
             await self._link.change()
+        self._raise_first()
+
+    def _raise_first(self) -> None:
         failed = self._core.take_failed()
         if failed:
             failed.result()
 
-    async def call(self, address: str, data: Data, *, timeout: Optional[float] = None) -> Message:
+    async def call(self, address: str, data: Data, *, timeout: Optional[float] = None,
+                   trace: Optional[str] = None, wait: bool = False) -> Message:
         """Calls a program and returns its reply. Raises Error: as send(), or EPROTOTYPE (it takes no calls); or Answered, the
         server's own. `fate` says whether the request never reached it, or nobody can know.
         Cancelled, the request is withdrawn as a message is."""
-        return cast(Message, await self._send(self._core.call_post, address, data, timeout))
+        post = cast(Callable[[str, Data], Optional[Outcome[Message]]], self._call_with(trace, timeout, wait))
+        return await self._send(post, address, data, timeout)
+
+    async def begin_call(self, address: str, data: Data, *, timeout: Optional[float] = None,
+                         trace: Optional[str] = None, wait: bool = False) -> Outcome[Message]:
+        """Begins a call, as post() does a message: await what it returns for the reply. Thousands may be outstanding."""
+        return await self._post(self._call_with(trace, timeout, wait), address, data, None)
 
     # ---- receiving ----
 
-    def bind(self, endpoint: str, *, messages: bool = True, calls: bool = True) -> Endpoint:
+    def bind(self, endpoint: str, *, messages: bool = True, calls: bool = True, shared: bool = False) -> Endpoint:
         """An endpoint. It is bound when it is entered, awaited or iterated over, until it is closed or forgotten; that raises
-        Error: EINVAL, EEXIST (somebody has it), EACCES, ENOBUFS, ENOTCONN, ETIMEDOUT."""
-        return Endpoint(self._path, lambda core: core.begin_bind(endpoint, messages, calls))
+        Error: EINVAL, EEXIST (somebody has it), EACCES, ENOBUFS, ENOTCONN, ETIMEDOUT. With `shared` other programs of this
+        user that say so, too, may bind it beside this one, and get what this one hasn't taken when it is closed."""
+        return Endpoint(self._how, endpoint, lambda core: core.begin_bind(endpoint, messages, calls, shared))
+
+    def topic(self, name: str, *, retain: bool = False) -> Topic:
+        """A topic, on which only what this returns publishes. It is there when it is entered or awaited or first published on, until it
+        is closed or forgotten; raises as bind(). With `retain` the last message is kept for who subscribes later."""
+        return Topic(self._how, name, retain)
+
+    def subscribe(self, address: str) -> Subscription:
+        """Subscribes to a topic, when it is entered, awaited or iterated over, until it is closed or forgotten. The topic may come
+        later, go, and come again. Raises Error: EINVAL, EACCES, EPROTOTYPE (that endpoint is no topic), EOPNOTSUPP (the daemon is too
+        old), ENOBUFS, ENOTCONN, ETIMEDOUT."""
+        return Subscription(self._how, address)
 
     async def serve(self, endpoint: str, handler: Callable[[Message], Awaitable[Optional[Data]]], *,
-                    concurrency: int = 64) -> None:
+                    concurrency: int = 64, shared: bool = False) -> None:
         """Answers calls with what `await handler(message)` returns, None is b"", up to so many at a time, until it is
         cancelled. A handler that raises an OSError (Error is one) answers with its errno; another exception goes to the
         loop's exception handler, and the caller gets EIO. A handler whose caller has gone or given up is cancelled. A caller
@@ -507,7 +687,7 @@ class Connection(ConnectionState):
         the same user, domain or host do already, a reply waits for half a second at most."""
         tasks: Dict[asyncio.Task[None], Message] = {}
         burst = 0
-        async with self.bind(endpoint, messages=False) as inbox:
+        async with self.bind(endpoint, messages=False, shared=shared) as inbox:
             link = await inbox._open()
             seats = ReplySeats(link.core.domid, concurrency)
 
@@ -529,7 +709,8 @@ class Connection(ConnectionState):
                         if burst % BURST == 0:
                             await asyncio.sleep(0)
                         continue
-                    _cancel_withdrawn(tasks)
+                    if link.core.take_withdrawn():
+                        _cancel_withdrawn(tasks)
                     await link.change()
             finally:
                 for task in tasks:
@@ -539,19 +720,21 @@ class Connection(ConnectionState):
     # ---- streams, and who is there ----
 
     async def connect(self, address: str, *,
-                      timeout: Optional[float] = None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+                      timeout: Optional[float] = None,
+                      wait: bool = False) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A byte stream to an endpoint that a program listens on. writer.write_eof() ends one direction; if something between
-        the two dies, reading gives what came before and then raises ConnectionResetError. Needs the connection no longer."""
-        fd = await self._link.outcome_of(self._core.begin_connect(address, milliseconds(timeout)))
+        the two dies, reading gives what came before and then raises ConnectionResetError. Needs the connection no longer. With
+        `wait` it waits for who listens, as send() does."""
+        fd = await self._link.outcome_of(self._core.begin_connect(address, milliseconds(timeout), wait))
         return await asyncio.open_unix_connection(sock=socket.socket(fileno=fd))
 
-    def listen(self, endpoint: str) -> Listener:
+    def listen(self, endpoint: str, *, shared: bool = False) -> Listener:
         """An endpoint for streams; as bind()."""
-        return Listener(self._path, endpoint)
+        return Listener(self._how, endpoint, shared)
 
     def watch(self, pattern: str) -> Watch:
         """Comings and goings: "DOMAIN" of domains and their endpoints, "DOMAIN:ENDPOINT" of endpoints, both shell patterns; "HOST/" before either: of another host."""
-        return Watch(self._path, lambda core: core.begin_watch(pattern))
+        return Watch(self._how, lambda core: core.begin_watch(pattern))
 
     async def query(self, what: str) -> Any:
         """Asks the daemon (xenmsg_query() in xenmsg.h says what) and returns what its JSON says."""
@@ -607,12 +790,16 @@ async def _answer(link: _Link, message: Message, handler: Callable[[Message], Aw
         pass  # nobody waits for the answer any more
 
 
-def open(path: Optional[str] = None) -> _Opened[Connection]:
+def open(path: Optional[str] = None, reconnect: bool = False) -> _Opened[Connection]:
     """Connects to the local daemon: `async with xenmsg.open() as conn`, or `conn = await xenmsg.open()`, to be closed by
     conn.close(). `path` is that of its socket, else $XENMSG_SOCKET, else /run/xenmsg/xenmsg.sock. Raises Error: ECONNREFUSED,
-    ENOENT (no daemon there), EACCES and others (xenmsg_open() in xenmsg.h)."""
+    ENOENT (no daemon there), EACCES and others (xenmsg_open() in xenmsg.h). With `reconnect` the connection, and those of its
+    endpoints, listeners and watches, outlive the daemon: what was under way when it ended has ended, all else goes on with the
+    next one, and conn.on_change tells."""
+    how = _How(path, reconnect)
+
     async def make() -> Connection:
-        return Connection(await _open_link(path), path)
+        return Connection(await _open_link(how, is_main=True), how)
     return _Opened(make)
 
 

@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import select
 import socket
 import time
-from typing import Any, Callable, Generic, Iterator, List, Optional, Tuple, TypeVar, cast
+import warnings
+from typing import Any, Callable, Generic, Iterator, List, Optional, Tuple, Type, TypeVar, Union, cast
 
 from . import _core
 from ._core import Message
 from ._errors import PATIENCE, Again, Answered, Error, Fate, make_error
 from ._seats import ReplySeats, WaitingReply
-from ._types import ConnectionState, Data, Event, Peer, make_event, milliseconds
+from ._types import (Change, ChangeKind, ConnectionState, Data, Event, Notice, Peer, make_change, make_event, message_or_notice,
+                     milliseconds)
 
 T = TypeVar("T")
 SelfT = TypeVar("SelfT", bound="_Source[Any]")
@@ -33,8 +36,8 @@ def _left(until: Optional[float]) -> int:
     return milliseconds(None if until is None else until - time.monotonic())
 
 
-class Outcome(_core.Outcome):
-    """What becomes of a message that post() has accepted: done(), result(), withdraw(), and wait()."""
+class Outcome(_core.Outcome[T], Generic[T]):
+    """What becomes of what was begun: done(), result(), withdraw(), and the connection's wait()."""
 
     __slots__ = ()
 
@@ -43,8 +46,9 @@ class _Source(Generic[T]):
     """One endpoint, listener or watch, with a connection to the daemon of its own, so what it doesn't take holds up nothing
     else. Closed by close(), `with`, or when it is forgotten."""
 
-    def __init__(self, path: Optional[str], start: Callable[[_core.Connection], None]):
-        self._core = _core.Connection(path)
+    def __init__(self, path: Optional[str], reconnect: bool, start: Callable[[_core.Connection], None]):
+        self._core = _core.Connection(path, reconnect=reconnect)
+        self._reconnect = reconnect
         start(self._core)
 
     def fileno(self) -> int:
@@ -61,9 +65,16 @@ class _Source(Generic[T]):
     def _next(self, timeout: Optional[float]) -> T:
         until = _until(timeout)
         while True:
-            taken = self._take(_left(until) if until is not None else -1)
+            left = _left(until) if until is not None else -1
+            if self._reconnect:  # it may be refused meanwhile, which ends no wait
+                left = 1000 if left < 0 else min(left, 1000)
+            taken = self._take(left)
             if taken is not None:
                 return taken
+            while (raw := self._core.change()) is not None:
+                change = make_change(raw)
+                if change.kind is ChangeKind.NOT_RESTORED:
+                    raise make_error(change.errno, change.reason, -1, change.endpoint)
             if until is not None and time.monotonic() >= until:
                 raise make_error(errno.ETIMEDOUT, "", -1, None)
 
@@ -85,6 +96,26 @@ class _Source(Generic[T]):
 class Endpoint(_Source[Message]):
     """An endpoint that messages and calls come to: `for message in conn.bind("inbox")`. With taking a message it is delivered;
     what isn't taken waits, and holds its senders back."""
+
+    def __init__(self, path: Optional[str], reconnect: bool, endpoint: str, start: Callable[[_core.Connection], None]):
+        super().__init__(path, reconnect, start)
+        self._endpoint = endpoint
+
+    def pause(self) -> None:
+        """Takes no messages until resume(): recv() waits as if there were none, and the senders wait for theirs. That callers give
+        up is told all the same (message.withdrawn)."""
+        self._core.pause()
+
+    def resume(self) -> None:
+        """Ends pause()."""
+        self._core.resume()
+
+    def drain(self, timeout: Optional[float] = None) -> None:
+        """Lets nothing new in, and returns when all callers have the answers that were given: a call without one holds this
+        up, for nothing else uses the connection meanwhile. Who sends gets ENOENT, also for what wasn't taken, or finds the
+        next program that binds the endpoint. Raises TimedOut after that many seconds, and what is in service then ends;
+        EOPNOTSUPP: the daemon is too old."""
+        self._core.drain(self._endpoint, milliseconds(timeout))
 
     def _take(self, timeout_ms: int) -> Optional[Message]:
         return self._core.recv(timeout_ms)
@@ -197,28 +228,13 @@ class Watch(_Source[Event]):
         return self._next(timeout)
 
 
-class Connection(ConnectionState):
-    """A connection to the local daemon; see open(). Time-outs are in seconds, None is for ever."""
+class _Sending:
+    """Of whatever sends by a connection to the daemon of its own."""
 
-    def __init__(self, path: Optional[str] = None):
-        self._path = path
-        self._core = _core.Connection(path, Outcome)
+    _core: _core.Connection
 
-    def close(self) -> None:
-        """Ends the connection. Sends without an outcome end here: with ECANCELED if nothing had left, else with ECONNRESET;
-        flush() before waits for them."""
-        self._core.close()
-
-    def __enter__(self) -> Connection:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    # ---- sending ----
-
-    def _post(self, post: Callable[[str, Data], Optional[Outcome]], address: str, data: Data,
-              until: Optional[float]) -> Outcome:
+    def _post(self, post: Callable[[str, Data], Optional[Outcome[T]]], address: str, data: Data,
+              until: Optional[float]) -> Outcome[T]:
         while True:
             outcome = post(address, data)
             if outcome is not None:
@@ -227,12 +243,12 @@ class Connection(ConnectionState):
                 raise make_error(errno.ETIMEDOUT, "", -1, address)
             self._core.wait(_left(until))
 
-    def _known(self, outcome: Outcome, until: Optional[float]) -> bool:
+    def _known(self, outcome: Outcome[Any], until: Optional[float]) -> bool:
         while not outcome.done() and (until is None or time.monotonic() < until):
             self._core.wait(_left(until))
         return outcome.done()
 
-    def _settle(self, outcome: Outcome, until: Optional[float]) -> None:
+    def _settle(self, outcome: Outcome[Any], until: Optional[float]) -> None:
         try:
             if self._known(outcome, until):
                 return
@@ -244,8 +260,8 @@ class Connection(ConnectionState):
         if not self._known(outcome, time.monotonic() + PATIENCE):
             raise make_error(errno.ECONNRESET, "the local daemon doesn't answer", -1, outcome.address)
 
-    def _send(self, post: Callable[[str, Data], Optional[Outcome]], address: str, data: Data,
-              timeout: Optional[float]) -> Optional[Message]:
+    def _send(self, post: Callable[[str, Data], Optional[Outcome[T]]], address: str, data: Data,
+              timeout: Optional[float]) -> T:
         until = _until(timeout)
         again = Again()
         while True:
@@ -254,27 +270,110 @@ class Connection(ConnectionState):
             self._settle(outcome, until)
             pause = again.next_pause(time.monotonic(), until) if outcome.errno == errno.ENODATA else None
             if pause is None:
-                return cast(Optional[Message], outcome.result())
+                return outcome.result()
             time.sleep(pause)
 
-    def send(self, address: str, data: Data, *, timeout: Optional[float] = None) -> None:
+
+class Subscription(_Source[Union[Message, Notice]]):
+    """What is published on a topic: `for item in conn.subscribe("0:news")`. An item is a Message, or a Notice, which tells in its
+    place what is missing: a topic waits for nobody."""
+
+    def _take(self, timeout_ms: int) -> Optional[Union[Message, Notice]]:
+        message = self._core.recv(timeout_ms)
+        return None if message is None else message_or_notice(message)
+
+    def next(self, timeout: Optional[float] = None) -> Union[Message, Notice]:
+        """The next message or notice. Raises as Endpoint.recv()."""
+        return self._next(timeout)
+
+
+class Topic(_Sending):
+    """A topic of this program's, to which others subscribe: `topic.publish(b"news")`. Closed by close(), `with`, or when it is
+    forgotten."""
+
+    def __init__(self, path: Optional[str], reconnect: bool, name: str, retain: bool):
+        self._core = _core.Connection(path, Outcome, False, reconnect)
+        self._address = f"self:{name}"
+        self._core.topic(name, retain)
+
+    def publish(self, data: Data, *, timeout: Optional[float] = None) -> None:
+        """Publishes, and returns when the daemon has it, which waits for no subscriber. Raises as Connection.send()."""
+        self._send(self._core.post, self._address, data, timeout)
+
+    def close(self) -> None:
+        """Ends it. Who subscribes gets what was published, and waits for the next one."""
+        self._core.close()
+
+    def __enter__(self) -> Topic:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Connection(_Sending, ConnectionState):
+    """A connection to the local daemon; see open(). Time-outs are in seconds, None is for ever."""
+
+    def __init__(self, path: Optional[str] = None, reconnect: bool = False):
+        self._path = path
+        self._reconnect = reconnect
+        self._core = _core.Connection(path, Outcome, False, reconnect)
+        self._pid = os.getpid()
+
+    def __del__(self) -> None:
+        core = getattr(self, "_core", None)
+        if core is not None and not core.closed and self._pid == os.getpid():
+            warnings.warn("a xenmsg connection was not closed", ResourceWarning, source=self)
+
+    def changes(self) -> List[Change]:
+        """What has happened, since this was called last, to a connection that was opened with `reconnect`: it has lost its daemon,
+        or found the next one."""
+        self._core.process()
+        found = []
+        while (raw := self._core.change()) is not None:
+            found.append(make_change(raw))
+        return found
+
+    def close(self) -> None:
+        """Ends the connection. Sends without an outcome end here: with ECANCELED if nothing had left, else with ECONNRESET;
+        flush() before waits for them."""
+        self._core.close()
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(self, kind: Optional[Type[BaseException]], *_: object) -> None:
+        """Waits for what was posted, so that nothing is given up in silence; not if an exception ends the block."""
+        try:
+            if kind is None and not self._core.closed:
+                while self._core.unwatched:
+                    self._core.wait(-1)
+                self._raise_first()
+        finally:
+            self.close()
+
+    # ---- sending ----
+
+    def send(self, address: str, data: Data, *, timeout: Optional[float] = None,
+             trace: Optional[str] = None, wait: bool = False) -> None:
         """Sends a message and returns when it was delivered, that is, taken by the receiving program; raises Error with its
         outcome if it wasn't (the table is in xenmsg.h). What is not taken in time is withdrawn: TimedOut says that it never
-        will be."""
-        self._send(self._core.post, address, data, timeout)
+        will be. With `wait` it waits for its receiver, within its time-out, where NotFound or DomainDown would be the
+        outcome."""
+        self._send(cast(Callable[[str, Data], Optional[Outcome[None]]], self._post_with(trace, wait)), address, data, timeout)
 
-    def post(self, address: str, data: Data) -> Outcome:
+    def post(self, address: str, data: Data, *, trace: Optional[str] = None, wait: bool = False) -> Outcome[None]:
         """Sends a message without waiting for its outcome: waits only while too much waits for this address. flush(), or
         wait() with what it returns, waits for the outcome. Messages to one address arrive in the order in which they were
         posted."""
-        return self._post(self._core.post, address, data, None)
+        return self._post(self._post_with(trace, wait), address, data, None)
 
-    def wait(self, outcome: Outcome, timeout: Optional[float] = None) -> None:
-        """Waits for the outcome of what was posted here; returns if it was delivered, else raises its Error. When the time is
-        up, TimedOut, and it stays posted: outcome.done() is False then."""
+    def wait(self, outcome: Outcome[T], timeout: Optional[float] = None) -> T:
+        """Waits for the outcome of what was begun here; returns it (None: it was delivered; of a call the reply), or raises its
+        Error. When the time is up, TimedOut, and it goes on: outcome.done() is False then."""
         if not self._known(outcome, _until(timeout)):
             raise make_error(errno.ETIMEDOUT, "it isn't delivered yet", Fate.UNKNOWN, outcome.address)
-        outcome.result()
+        return outcome.result()
 
     def flush(self, timeout: Optional[float] = None) -> None:
         """Waits until every message that was posted has its outcome; raises the first error among those that nobody has looked
@@ -284,28 +383,49 @@ class Connection(ConnectionState):
             if until is not None and time.monotonic() >= until:
                 raise make_error(errno.ETIMEDOUT, "not all is delivered yet", Fate.UNKNOWN, None)
             self._core.wait(_left(until))
+        self._raise_first()
+
+    def _raise_first(self) -> None:
         failed = self._core.take_failed()
         if failed:
             failed.result()
 
-    def call(self, address: str, data: Data, *, timeout: Optional[float] = None) -> Message:
+    def call(self, address: str, data: Data, *, timeout: Optional[float] = None,
+             trace: Optional[str] = None, wait: bool = False) -> Message:
         """Calls a program and returns its reply. Raises Error: as send(), or EPROTOTYPE (it takes no calls); or Answered, the
         server's own. `fate` says whether the request never reached it, or nobody can know."""
-        return cast(Message, self._send(self._core.call_post, address, data, timeout))
+        post = cast(Callable[[str, Data], Optional[Outcome[Message]]], self._call_with(trace, timeout, wait))
+        return self._send(post, address, data, timeout)
+
+    def begin_call(self, address: str, data: Data, *, timeout: Optional[float] = None,
+                   trace: Optional[str] = None, wait: bool = False) -> Outcome[Message]:
+        """Begins a call, as post() does a message; wait() returns the reply. Thousands may be outstanding."""
+        return self._post(self._call_with(trace, timeout, wait), address, data, None)
 
     # ---- receiving ----
 
-    def bind(self, endpoint: str, *, messages: bool = True, calls: bool = True) -> Endpoint:
+    def bind(self, endpoint: str, *, messages: bool = True, calls: bool = True, shared: bool = False) -> Endpoint:
         """An endpoint, until it is closed or forgotten. Raises Error: EINVAL, EEXIST (somebody has it), EACCES, ENOBUFS,
-        ENOTCONN, ETIMEDOUT."""
-        return Endpoint(self._path, lambda core: core.bind(endpoint, messages, calls))
+        ENOTCONN, ETIMEDOUT. With `shared` other programs of this user that say so, too, may bind it beside this one, and get
+        what this one hasn't taken when it is closed."""
+        return Endpoint(self._path, self._reconnect, endpoint, lambda core: core.bind(endpoint, messages, calls, shared))
 
-    def serve(self, endpoint: str, handler: Callable[[Message], Optional[Data]]) -> None:
+    def topic(self, name: str, *, retain: bool = False) -> Topic:
+        """A topic, on which only what this returns publishes, until it is closed or forgotten; raises as bind(). With `retain` the last
+        message is kept for who subscribes later."""
+        return Topic(self._path, self._reconnect, name, retain)
+
+    def subscribe(self, address: str) -> Subscription:
+        """Subscribes to a topic, until it is closed or forgotten. The topic may come later, go, and come again. Raises Error: EINVAL,
+        EACCES, EPROTOTYPE (that endpoint is no topic), EOPNOTSUPP (the daemon is too old), ENOBUFS, ENOTCONN, ETIMEDOUT."""
+        return Subscription(self._path, self._reconnect, lambda core: core.subscribe(address))
+
+    def serve(self, endpoint: str, handler: Callable[[Message], Optional[Data]], *, shared: bool = False) -> None:
         """Answers calls, one after the other, with what handler(message) returns, None is b"". A handler that raises an OSError
         (Error is one) answers with its errno; another exception ends this, and the caller gets ECANCELED. A caller who doesn't
         read gets ENOBUFS after 5 s, and few replies wait at a time while others are answered; when others of the same user,
         domain or host do already, a reply waits for half a second at most."""
-        with self.bind(endpoint, messages=False) as inbox:
+        with self.bind(endpoint, messages=False, shared=shared) as inbox:
             replies = _Replies(inbox)
             for message in replies.calls():
                 replies.answer(message, handler)
@@ -313,19 +433,24 @@ class Connection(ConnectionState):
 
     # ---- streams, and who is there ----
 
-    def connect(self, address: str, *, timeout: Optional[float] = None) -> socket.socket:
+    def connect(self, address: str, *, timeout: Optional[float] = None, wait: bool = False) -> socket.socket:
         """A byte stream to an endpoint that a program listens on, as a connected socket, which needs the connection no longer.
         shutdown() ends one direction; if something between the two dies, reading gives what came before and then raises
-        ConnectionResetError."""
+        ConnectionResetError. With `wait` it waits for who listens, as send() does."""
+        if wait:
+            outcome: Outcome[int] = self._core.begin_connect(address, milliseconds(timeout), True)
+            outcome.waiter = True
+            self._settle(outcome, None)
+            return socket.socket(fileno=outcome.result())
         return socket.socket(fileno=self._core.connect(address, milliseconds(timeout)))
 
-    def listen(self, endpoint: str) -> Listener:
+    def listen(self, endpoint: str, *, shared: bool = False) -> Listener:
         """An endpoint for streams; as bind()."""
-        return Listener(self._path, lambda core: core.listen(endpoint))
+        return Listener(self._path, self._reconnect, lambda core: core.listen(endpoint, shared))
 
     def watch(self, pattern: str) -> Watch:
         """Comings and goings: "DOMAIN" of domains and their endpoints, "DOMAIN:ENDPOINT" of endpoints, both shell patterns; "HOST/" before either: of another host."""
-        return Watch(self._path, lambda core: core.watch(pattern))
+        return Watch(self._path, self._reconnect, lambda core: core.watch(pattern))
 
     def query(self, what: str) -> Any:
         """Asks the daemon (xenmsg_query() in xenmsg.h says what) and returns what its JSON says."""
@@ -340,11 +465,12 @@ class Connection(ConnectionState):
         return self._core.ping(domain, milliseconds(timeout))
 
 
-def open(path: Optional[str] = None) -> Connection:
+def open(path: Optional[str] = None, reconnect: bool = False) -> Connection:
     """Connects to the local daemon: `with xenmsg.blocking.open() as conn`. `path` is that of its socket, else $XENMSG_SOCKET,
     else /run/xenmsg/xenmsg.sock. Raises Error: ECONNREFUSED, ENOENT (no daemon there), EACCES and others (xenmsg_open() in
-    xenmsg.h)."""
-    return Connection(path)
+    xenmsg.h). With `reconnect` the connection, and those of its endpoints, listeners and watches, outlive the daemon: what was
+    under way when it ended has ended, and all else goes on with the next one."""
+    return Connection(path, reconnect)
 
 
 def break_stream(stream: socket.socket) -> None:

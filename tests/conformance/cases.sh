@@ -469,11 +469,16 @@ case_a_restore() {
 	# With no port, whose release would be a kernel BUG.
 	ref=$(word 3 "$(ask A share-notify 0 22 4294967295)")
 	show 'and a page of which a byte is to be cleared' "$(ask C map "$old" "$ref" 1 1) $(ask A poke 1 22 1)"
+	program D u2
+	show 'a transaction is open' "$(ask D xs-begin) $(ask D xs-write data/conformance 2)"
 	before=$(ask A clocks)
 	save_and_restore u2
 	show 'domain 0 is told' "$(event C | sed "s|/$old/|/U2/|")"
 	[ "$(ask A xs-read domid)" = "ok $(domid u2)" ] && [ "$(domid u2)" != "$old" ] && echo 'the domid is another'
 	show 'the guest is told' "$(event A)"
+	show 'in the transaction it is asked for what is there' "$(ask D xs-read domid)"
+	show 'and it is committed' "$(ask D xs-commit)"
+	end_program D
 	show 'its data has gone' "$(ask A xs-read data/conformance)"
 	show 'the clocks have jumped' "$(jumped "$before" "$(ask A clocks)")"
 	show 'what they have written is there' "$(ask A peek 0 100) $(ask C peek 0 100) $(ask C peek 0 101)"
@@ -489,4 +494,6 @@ case_a_restore() {
 	for tag in A C; do end_program $tag; done
 }
 
-conformance_cases='grants grant_limit event_channels event_ring a_killed_mapper a_killed_granter a_destroyed_granter a_destroyed_mapper control control_zombie store_permissions store_watches store_discovery store_transactions store_transaction_reads store_corners store_limits a_checkpoint a_restore'
+conformance_cases='grants grant_limit event_channels event_ring a_killed_mapper a_killed_granter a_destroyed_granter a_destroyed_mapper control control_zombie store_permissions store_watches store_discovery store_transactions store_transaction_reads store_corners store_limits a_checkpoint a_restore a_granter_forks mappings_of_a_pv_guest mappings_of_a_pvh_guest references event_corners a_dead_peers_port raw_store store_orders store_sizes found_functions grant_copy a_paused_watcher home a_device a_crash a_power_off a_destroyed_home suspension foreign_memory'
+
+. "${conformance_dir:-/rig/conformance}/corners.sh"

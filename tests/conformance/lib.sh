@@ -27,7 +27,7 @@ ask() {
 	eval "on \"\$domain_of_$tag\" \"echo '$*' >$dir/in; read -r answer <$dir/out; echo \\\"\\\$answer\\\"\""
 }
 
-# kill_program TAG: by SIGKILL; end_program TAG: in order
+# kill_program TAG: by SIGKILL; end_program TAG: in order. Who has ended may still wait for an init to take notice.
 kill_program() {
 	local dir
 	dir=$(program_dir "$1")
@@ -36,7 +36,7 @@ kill_program() {
 end_program() {
 	local dir
 	dir=$(program_dir "$1")
-	eval "on \"\$domain_of_$1\" 'kill \$(cat $dir/holder); i=0; while kill -0 \$(cat $dir/pid) 2>/dev/null && [ \$i -lt 200 ]; do sleep 0.05; i=\$((i + 1)); done; rm -rf $dir'"
+	eval "on \"\$domain_of_$1\" 'kill \$(cat $dir/holder); i=0; while grep -q \") [^XZ]\" /proc/\$(cat $dir/pid)/stat 2>/dev/null && [ \$i -lt 200 ]; do sleep 0.05; i=\$((i + 1)); done; rm -rf $dir'"
 }
 
 # word N ANSWER

@@ -71,7 +71,8 @@ static size_t put_frame(uint8_t *at, uint8_t type, uint8_t flags, uint32_t chann
 
 static size_t put_welcome(uint8_t *at)
 {
-	struct frame_welcome welcome = {.major = PROTOCOL_MAJOR, .domid = 7, .max_message = MAX_MESSAGE};
+	struct frame_welcome welcome = {
+		.major = PROTOCOL_MAJOR, .minor = PROTOCOL_MINOR, .domid = 7, .max_message = MAX_MESSAGE};
 
 	return put_frame(at, FRAME_WELCOME, 0, 0, frame_welcome_encode(&welcome, at + FRAME_HEADER_SIZE));
 }
@@ -110,6 +111,21 @@ static void on_call_done(void *userdata, const struct xenmsg_result *result)
 	xenmsg_message_free(result->reply);
 }
 
+/* Some are kept until the next one, so that they can be withdrawn. */
+static struct xenmsg_message *kept;
+
+static void on_withdrawn(void *userdata, struct xenmsg_message *message)
+{
+	if (message != kept || xenmsg_message_wants_reply(message))
+		abort();
+}
+
+static void drop_kept(void)
+{
+	xenmsg_message_free(kept);
+	kept = NULL;
+}
+
 static void use(struct xenmsg_message *message, uint8_t how)
 {
 	/* Every byte of it can be read. */
@@ -119,11 +135,16 @@ static void use(struct xenmsg_message *message, uint8_t how)
 	for (size_t i = 0; i < xenmsg_message_size(message); i++)
 		sum = (uint8_t)(sum + bytes[i]);
 	if (strlen(xenmsg_message_endpoint(message)) > 63 ||
-	    strlen(xenmsg_message_sender_name(message)) > 255)
+	    strlen(xenmsg_peer_domain_name(xenmsg_message_sender(message))) > 255 ||
+	    strlen(xenmsg_message_trace(message)) > 255 || xenmsg_message_time_left(message) < -1)
 		abort();
 	if (xenmsg_message_wants_reply(message) && (how & 1) && xenmsg_reply(message, "yes", 3) > 0)
 		abort();
-	xenmsg_message_free(message);
+	drop_kept();
+	if ((how & 2) && xenmsg_message_on_withdrawn(message, on_withdrawn, NULL) == 0)
+		kept = message;
+	else
+		xenmsg_message_free(message);
 }
 
 /* A whole message on a channel. */
@@ -149,7 +170,7 @@ static void stream_call(struct xenmsg *conn, uint8_t what, const uint8_t *payloa
 {
 	uint8_t bytes[1024];
 	size_t used = 0;
-	struct xenmsg_peer peer;
+	const struct xenmsg_peer *peer;
 	int fd;
 
 	if (what & 0x10)
@@ -166,6 +187,26 @@ static void stream_call(struct xenmsg *conn, uint8_t what, const uint8_t *payloa
 		close(fd);
 	else if ((what & 0x70) == 0x30 && fd != -ENOTCONN && fd != -EPROTO)
 		abort(); /* WELCOME and a good REPLY make a stream, unless the session has ended */
+}
+
+static void begin(struct xenmsg *conn, uint8_t what, const uint8_t *payload, size_t size)
+{
+	const struct xenmsg_options *traced = XENMSG_TRACED(1000000, 0, "00-ab");
+	int r;
+
+	daemon_end.outstanding++;
+	if ((what & 0x60) == 0x60)
+		r = xenmsg_begin_drain(conn, "inbox", NULL, on_done, NULL, NULL);
+	else if (what & 0x20)
+		r = xenmsg_begin_await_room(conn, "5:inbox", size, NULL, on_done, NULL, NULL);
+	else if (what & 0x80)
+		r = xenmsg_begin_call(conn, "5:inbox", payload, size, what & 0x40 ? traced : NULL,
+				      on_call_done, NULL, NULL);
+	else
+		r = xenmsg_begin_send(conn, "5:inbox", payload, size, what & 0x40 ? traced : NULL, on_done,
+				      NULL, NULL);
+	if (r < 0)
+		daemon_end.outstanding--;
 }
 
 static void act(struct xenmsg *conn, uint8_t what, const uint8_t *payload, size_t size)
@@ -192,19 +233,15 @@ static void act(struct xenmsg *conn, uint8_t what, const uint8_t *payload, size_
 		stream_call(conn, what, payload, size);
 		break;
 	case 4:
-		daemon_end.outstanding++;
-		r = what & 0x80
-			    ? xenmsg_begin_call(conn, "5:inbox", payload, size, NULL, on_call_done, NULL,
-						NULL)
-			    : xenmsg_begin_send(conn, "5:inbox", payload, size, NULL, on_done, NULL, NULL);
-		if (r < 0)
-			daemon_end.outstanding--;
+		begin(conn, what, payload, size);
 		break;
 	case 5:
 		while (xenmsg_recv(conn, &message, 0) == 0)
-			use(message, what >> 7);
+			use(message, what >> 6);
 		break;
 	default:
+		if (what & 0x80)
+			r = what & 0x40 ? xenmsg_pause(conn) : xenmsg_resume(conn);
 		r = xenmsg_process(conn);
 		if (r < 0 && r != -ENOTCONN && r != -EPROTO)
 			abort(); /* nothing else is documented */
@@ -256,6 +293,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		shutdown(daemon_end.session, SHUT_RDWR);
 		xenmsg_process(conn);
 		xenmsg_close(conn);
+		drop_kept();
 		if (daemon_end.outstanding)
 			abort();
 		close(daemon_end.session);

@@ -13,7 +13,11 @@
 #include <event2/event.h>
 
 #include "base/self.h"
-#include "daemon/peers/directory.h"
+#include "daemon/known/known.h"
+#include "daemon/link/directory.h"
+#include "daemon/link/link.h"
+#include "daemon/peers/names.h"
+#include "daemon/peers/peers.h"
 #include "daemon/policy/access.h"
 #include "tests/unit/fake_store.h"
 #include "wire/address.h"
@@ -33,77 +37,128 @@ bool access_sees(struct access *access, uint32_t guest, uint32_t other)
 	return guest != other;
 }
 
-static int send_nothing(void *userdata, uint32_t guest, const void *payload, uint32_t length)
+int links_send(struct links *links, struct peer_id peer, uint8_t type, const void *payload, uint32_t length)
 {
 	abort();
 }
 
-static void want_nothing(void *userdata)
+struct hop *links_want(struct links *links, struct peer_id peer, struct account *account, int *error)
 {
+	abort();
+}
+
+bool links_had_session(const struct links *links, uint32_t domid)
+{
+	abort();
+}
+
+/* Nothing is told of the host's policy. */
+bool access_tells_host(const struct access *access)
+{
+	return false;
+}
+
+uint64_t access_host_version(const struct access *access)
+{
+	return 0;
+}
+
+char *access_host_share(struct access *access, uint32_t guest_domid, size_t *size)
+{
+	return NULL;
+}
+
+char *access_host_domain(struct access *access, uint32_t guest_domid, uint32_t domid, size_t *size)
+{
+	return NULL;
+}
+
+int links_obey(const struct links *links, struct peer_id peer)
+{
+	return 0;
+}
+
+int access_still_relayed(struct access *access, const struct frame_identity *from, uint32_t to,
+			 const char *address)
+{
+	abort();
+}
+
+bool peers_can_be_told(struct peers *peers, uint32_t guest)
+{
+	abort();
 }
 
 static unsigned changes;
 static bool starting;
 
-static void changed(void *userdata, uint32_t domid, const char *old_name, const char *name)
+static void changed(void *userdata, enum known_what what, uint32_t domid)
 {
+	struct known *known = *(struct known **)userdata;
+	const char *name = known_name(known, domid);
+
 	require(domid <= DOMID_MAX && (domid != OWN || starting));
 	require(!*name || domain_name_is_valid(name, strlen(name)));
 	changes++;
 }
 
-static void told(void *userdata, bool is_told)
+/* Stand in for the peers. */
+bool peers_tell(struct peers *peers, uint32_t guest, bool up)
+{
+	abort();
+}
+
+void peers_told(struct peers *peers, bool is_told)
 {
 }
 
-static void leaves_changed(void *userdata, uint32_t domid, unsigned leaves)
+void peers_changed(struct peers *peers, const struct peers_change *change)
 {
-	require(domid <= DOMID_MAX && leaves <= UINT8_MAX);
+	require(change->domid <= DOMID_MAX && change->leaves <= UINT8_MAX);
 	changes++;
 }
 
-static void flush(void *userdata, bool has_changed)
+static void renamed(void *userdata)
 {
 }
 
-static void look(struct directory *directory)
+static void look(struct known *known)
 {
 	uint32_t domid, found;
 
-	require(!strcmp(directory_name(directory, OWN), "own"));
+	require(!strcmp(known_name(known, OWN), "own"));
 	for (domid = 0; domid < 300; domid++) {
-		const char *name = directory_name(directory, domid), *uuid = directory_uuid(directory, domid);
+		const char *name = known_name(known, domid), *uuid = known_uuid(known, domid);
 
 		if (*name)
-			require(directory_resolve(directory, name, &found) == 0 &&
-				!strcmp(directory_name(directory, found), name));
+			require(known_resolve(known, name, &found) == 0 &&
+				!strcmp(known_name(known, found), name));
 		if (*uuid)
-			require(directory_resolve(directory, uuid, &found) == 0 &&
-				!strcmp(directory_uuid(directory, found), uuid));
+			require(known_resolve(known, uuid, &found) == 0 &&
+				!strcmp(known_uuid(known, found), uuid));
 	}
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const struct directory_callbacks callbacks = {
-		.send = send_nothing,
-		.told = told,
-		.leaves_changed = leaves_changed,
-		.want_link = want_nothing,
-		.changed = changed,
-		.flush = flush,
-	};
 	static const struct self self = {.domid = OWN};
-	static const struct directory_options options = {.self = &self, .believed_ms = 1000};
 	static struct event_base *base;
 	struct directory *directory;
+	struct names *names;
+	struct known *known = known_new(&self);
+	struct known_sink sink;
+	const struct directory_options options = {.self = &self, .known = known, .believed_ms = 1000};
 	struct store store = {0};
+
+	require(known != NULL);
+	known_listen(known, &sink, changed, &known);
 
 	if (!base)
 		base = event_base_new();
 	fake_write(&store, "name", "own");
 	starting = true;
-	require(directory_new(&directory, base, &store, &options, &callbacks, NULL) == 0);
+	require(names_new(&names, &store, &self, known, NULL) == 0);
+	require(directory_new(&directory, base, &options, renamed, NULL) == 0);
 	while (fake_store_step(&store))
 		;
 	starting = false;
@@ -117,8 +172,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		data += length;
 		size -= length;
 	}
-	look(directory);
+	look(known);
 	directory_free(directory);
+	names_free(names);
+	known_free(known);
 	fake_store_clear(&store);
 	return 0;
 }

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "wire/frame.h"
+#include "wire/properties.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -103,6 +104,7 @@ static void decode_with_text(const uint8_t *payload, uint32_t length)
 	struct frame_open open;
 	struct frame_ask ask;
 	struct frame_bind bind;
+	struct frame_subscribe subscribe;
 	struct frame_event event;
 	struct frame_incoming incoming;
 	struct frame_reply reply;
@@ -132,6 +134,10 @@ static void decode_with_text(const uint8_t *payload, uint32_t length)
 	if (frame_ask_decode(payload, length, &ask) == 0) {
 		text_lies_in(ask.about.name, payload, length);
 		AGAIN(ask);
+	}
+	if (frame_subscribe_decode(payload, length, &subscribe) == 0) {
+		text_lies_in(subscribe.address, payload, length);
+		AGAIN(subscribe);
 	}
 	if (frame_bind_decode(payload, length, &bind) == 0) {
 		text_lies_in(bind.endpoint, payload, length);
@@ -176,12 +182,41 @@ static void decode_told(const uint8_t *payload, uint32_t length)
 		return;
 	require(frame_told_encode(&told, out) <= TOLD_PART_SIZE);
 	AGAIN(told);
+	if (told.flags & TOLD_TEXT) {
+		require(told.count == (size_t)(told.end - told.at) && told.count <= TOLD_PART);
+		return;
+	}
 	for (before = told; frame_told_next(&told, &entry); before = told) {
 		require(entry.name.size <= DOMAIN_NAME_MAX && told.at <= told.end);
 		require(before.at + frame_told_entry_encode(&entry, out) == told.at &&
 			memcmp(out, before.at, (size_t)(told.at - before.at)) == 0);
 	}
 	require(told.count == 0 && told.at == told.end);
+}
+
+/* What is known of them encodes again to what decodes to the same. */
+static void decode_properties(const uint8_t *payload, uint32_t length)
+{
+	int block = length < PROPERTIES_HEAD ? -1 : properties_length(payload, length);
+	struct properties properties, again;
+	uint32_t size;
+
+	if (block < 0 || properties_decode(payload, (uint32_t)block, &properties) < 0)
+		return;
+	require((uint32_t)block <= length && block <= (int)PROPERTIES_MAX);
+	require(!properties.trace.size ||
+		((const uint8_t *)properties.trace.data >= payload &&
+		 (const uint8_t *)properties.trace.data + properties.trace.size <= payload + block));
+	require(!properties.key.size ||
+		((const uint8_t *)properties.key.data >= payload &&
+		 (const uint8_t *)properties.key.data + properties.key.size <= payload + block));
+	size = properties_encode(&properties, out);
+	require(size <= PROPERTIES_WRITE && properties_length(out, size) == (int)size);
+	require(properties_decode(out, size, &again) == 0 && again.has_deadline == properties.has_deadline &&
+		again.deadline_ms == properties.deadline_ms && again.trace.size == properties.trace.size &&
+		again.key.size == properties.key.size &&
+		!memcmp(again.trace.data ? again.trace.data : "",
+			properties.trace.data ? properties.trace.data : "", again.trace.size));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -202,5 +237,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	decode_with_text(data + FRAME_HEADER_SIZE, length);
 	decode_directory(data + FRAME_HEADER_SIZE, length);
 	decode_told(data + FRAME_HEADER_SIZE, length);
+	decode_properties(data + FRAME_HEADER_SIZE, length);
 	return 0;
 }

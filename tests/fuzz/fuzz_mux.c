@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * A session that carries streams (xenmsg-mux.h): what its daemon says, and what the program does. Each record of
+ * The session that carries a connection's streams (xenmsg-stream.h): what its daemon says, and what the program does. Each record of
  * the input is { u8 what, u8 length, payload }. connect(2) is replaced, so that the session ends here. Whatever the
  * daemon says and the program does: bytes come in order, no callback comes behind xenmsg_stream_close(), each stream is told of
- * its end, once, xenmsg_mux_process() comes to rest, and nothing is left.
+ * its end, once, xenmsg_process() comes to rest, and nothing is left.
  */
 
 #include <errno.h>
@@ -15,7 +15,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "xenmsg-mux.h"
+#include "xenmsg-stream.h"
 #include "wire/bytes.h"
 #include "wire/frame.h"
 
@@ -38,15 +38,16 @@ struct user {
 };
 
 static struct {
-	int session; /* the daemon's end */
-	bool wild;   /* it has said what no stream is made of */
+	int session, messages; /* the daemon's ends; -1: not there yet */
+	uint32_t request;      /* the last one's number */
+	bool wild;	       /* it has said what no stream is made of */
 	uint64_t sent[CHANNELS], heard[CHANNELS];
 	uint8_t input[1u << 20];
 	size_t input_size;
 } daemon_end;
 
 static struct user users[USERS];
-static struct xenmsg_mux *mux;
+static struct xenmsg *conn;
 
 static void check(bool is_true)
 {
@@ -74,16 +75,19 @@ static void says_frame(uint8_t type, uint32_t channel, const void *payload, uint
 	     frame_wrap(bytes, &(struct frame_header){.type = type, .channel = channel, .length = length}));
 }
 
+/* The first session is that for messages, in which nothing is said. */
 int __wrap_connect(int fd, const struct sockaddr *address, socklen_t size)
 {
-	struct frame_welcome welcome = {
-		.major = PROTOCOL_MAJOR, .domid = 7, .max_message = 65536, .flags = HELLO_MUX};
+	struct frame_welcome welcome = {.major = PROTOCOL_MAJOR, .domid = 7, .max_message = 65536};
 	uint8_t payload[FRAME_SMALL_MAX];
 	int pair[2];
 
 	check(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0 && dup2(pair[0], fd) == fd);
 	close(pair[0]);
+	daemon_end.messages = daemon_end.session;
 	daemon_end.session = pair[1];
+	if (daemon_end.messages >= 0)
+		welcome.flags = HELLO_MUX;
 	says_frame(FRAME_WELCOME, 0, payload, frame_welcome_encode(&welcome, payload));
 	return 0;
 }
@@ -111,6 +115,8 @@ static void hears_frame(const struct frame_header *header, bool answers)
 {
 	uint8_t channel = (uint8_t)header->channel;
 
+	if (header->type == FRAME_BIND)
+		daemon_end.request = header->channel;
 	if (header->type == FRAME_DATA)
 		daemon_end.heard[channel] += header->length;
 	if (header->type == FRAME_OPEN)
@@ -203,13 +209,13 @@ static void close_user(struct user *user)
 static void write_some(struct user *user, size_t size)
 {
 	static const uint8_t zeros[65536];
-	size_t written;
+	ssize_t written;
 
 	if (!user->stream)
 		return;
 	written = xenmsg_stream_write(user->stream, zeros, size);
-	check(written <= size);
-	user->wants_room |= written < size;
+	check(written == -EPIPE || (written >= 0 && (size_t)written <= size));
+	user->wants_room |= written >= 0 && (size_t)written < size;
 }
 
 static void do_deed(uint8_t deed, struct user *user)
@@ -246,7 +252,7 @@ static void hear_of(struct user *user, enum event event)
 	do_deed(user->deed, &users[user->victim % USERS]);
 }
 
-static void on_opened(void *userdata)
+static void on_opened(void *userdata, struct xenmsg_stream *stream)
 {
 	struct user *user = userdata;
 
@@ -255,7 +261,7 @@ static void on_opened(void *userdata)
 	hear_of(user, OPENED);
 }
 
-static size_t on_data(void *userdata, const void *data, size_t size)
+static size_t on_data(void *userdata, struct xenmsg_stream *stream, const void *data, size_t size)
 {
 	struct user *user = userdata;
 	size_t taken = size < user->take ? size : user->take;
@@ -269,7 +275,7 @@ static size_t on_data(void *userdata, const void *data, size_t size)
 	return taken;
 }
 
-static void on_ended(void *userdata)
+static void on_ended(void *userdata, struct xenmsg_stream *stream)
 {
 	struct user *user = userdata;
 
@@ -278,7 +284,7 @@ static void on_ended(void *userdata)
 	hear_of(user, ENDED);
 }
 
-static void on_room(void *userdata)
+static void on_room(void *userdata, struct xenmsg_stream *stream)
 {
 	struct user *user = userdata;
 
@@ -287,7 +293,7 @@ static void on_room(void *userdata)
 	hear_of(user, ROOM);
 }
 
-static void on_broken(void *userdata, int error)
+static void on_broken(void *userdata, struct xenmsg_stream *stream, int error)
 {
 	struct user *user = userdata;
 
@@ -298,6 +304,7 @@ static void on_broken(void *userdata, int error)
 }
 
 static const struct xenmsg_stream_callbacks callbacks = {
+	.size = sizeof(struct xenmsg_stream_callbacks),
 	.opened = on_opened,
 	.data = on_data,
 	.ended = on_ended,
@@ -313,8 +320,7 @@ static struct user *idle_user(void)
 	return NULL;
 }
 
-static void on_incoming(void *userdata, struct xenmsg_stream *stream, const struct xenmsg_peer *peer,
-			const char *host)
+static void on_incoming(void *userdata, struct xenmsg_stream *stream, const struct xenmsg_peer *peer)
 {
 	struct user *user = idle_user();
 
@@ -337,7 +343,7 @@ static void program_acts(uint8_t what, const uint8_t *payload, size_t size)
 	switch (what & 7) {
 	case 0:
 		if (idle)
-			r = xenmsg_mux_connect(mux, "5:inbox", &callbacks, idle, &idle->stream);
+			r = xenmsg_stream_connect(conn, "5:inbox", NULL, &callbacks, idle, &idle->stream);
 		else
 			r = 0;
 		check(r == 0 || r == -ENOTCONN || r == -EPROTO);
@@ -371,15 +377,15 @@ static void program_acts(uint8_t what, const uint8_t *payload, size_t size)
 /* Lets the program do what there is to do; it comes to rest if the daemon does nothing. */
 static int process(void)
 {
-	struct pollfd wait = {.fd = xenmsg_mux_fd(mux), .events = POLLIN};
+	struct pollfd wait = {.fd = xenmsg_fd(conn), .events = POLLIN};
 	unsigned rounds = 0;
 	int r = 0;
 
-	while (r == 0 && poll(&wait, 1, 0) > 0) {
+	while (r >= 0 && poll(&wait, 1, 0) > 0) {
 		check(rounds++ < ROUNDS);
-		r = xenmsg_mux_process(mux);
+		r = xenmsg_process(conn);
 	}
-	check(r == 0 || r == -ENOTCONN || r == -EPROTO);
+	check(r >= 0 || r == -ENOTCONN || r == -EPROTO);
 	return r;
 }
 
@@ -387,7 +393,7 @@ static int process(void)
 static void end(bool free_first)
 {
 	shutdown(daemon_end.session, SHUT_RDWR);
-	check(process() < 0 || xenmsg_mux_process(mux) < 0);
+	check(process() < 0 || xenmsg_process(conn) < 0);
 	for (unsigned i = 0; i < USERS && !free_first; i++) {
 		users[i].take = SIZE_MAX;
 		users[i].when = 255;
@@ -397,12 +403,26 @@ static void end(bool free_first)
 			check(users[i].broken || (users[i].ended && users[i].ended_ours));
 	}
 	if (free_first)
-		xenmsg_mux_close(mux);
+		xenmsg_close(conn);
 	for (unsigned i = 0; i < USERS; i++)
 		close_user(&users[i]);
 	if (!free_first)
-		xenmsg_mux_close(mux);
+		xenmsg_close(conn);
 	close(daemon_end.session);
+	close(daemon_end.messages);
+}
+
+/* The session begins with an endpoint, to which the daemon agrees. */
+static void begin_streams(void)
+{
+	const struct frame_reply reply = {.error = 0};
+	uint8_t payload[FRAME_SMALL_MAX];
+
+	check(xenmsg_begin_stream_listen(conn, "inbox", NULL, on_incoming, NULL, NULL, NULL) == 0);
+	check(process() >= 0 && daemon_end.messages >= 0);
+	hears(false);
+	says_frame(FRAME_REPLY, daemon_end.request, payload, frame_reply_encode(&reply, payload));
+	check(process() >= 0);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -418,7 +438,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	for (unsigned i = 0; i < USERS; i++)
 		users[i] = (struct user){.take = SIZE_MAX, .when = 255};
 	setenv("XENMSG_NO_SHARED_MEMORY", "1", 1);
-	check(xenmsg_mux_open(&mux, "daemon", NULL, on_incoming, NULL) == 0);
+	daemon_end.session = -1;
+	check(xenmsg_open(&conn, "daemon", NULL) == 0);
+	begin_streams();
 	while (size >= 2) {
 		size_t length = data[1] < size - 2 ? data[1] : size - 2;
 

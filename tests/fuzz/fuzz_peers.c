@@ -38,7 +38,7 @@ static void read_endpoints(const char *value, size_t size)
 	check(!offered.list[offered.count]);
 	for (unsigned i = 0; i < offered.count; i++)
 		check(endpoint_name_is_valid(offered.list[i], strlen(offered.list[i])) &&
-		      offered.kinds[i] < 8);
+		      offered.kinds[i] <= 8); /* 8: a topic, which is nothing else */
 	endpoints_format((const char *const *)offered.list, offered.kinds, offered.count, text, sizeof(text));
 	check(endpoints_parse(text, strlen(text), &again) == 0 && again.count <= offered.count);
 	for (unsigned i = 0; i < again.count; i++)

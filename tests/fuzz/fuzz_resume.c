@@ -24,7 +24,7 @@
 #include "daemon/link/link.h"
 #include "daemon/link/proof.h"
 #include "daemon/link/transport.h"
-#include "daemon/peers/directory.h"
+#include "daemon/known/known.h"
 #include "daemon/peers/peers.h"
 #include "daemon/relay/channel.h"
 #include "wire/bytes.h"
@@ -64,6 +64,8 @@ static struct world {
 	struct self self;
 	struct event_base *base;
 	struct relay relay;
+	struct known *known;
+	struct known_sink sink;
 	struct links *links;
 	struct hop program;
 	uint32_t peer;
@@ -115,6 +117,11 @@ bool peers_is_up(struct peers *peers, uint32_t domid)
 	return true;
 }
 
+bool peers_is_absent(struct peers *peers, uint32_t domid)
+{
+	return false;
+}
+
 bool peers_instance(struct peers *peers, uint32_t domid, uint8_t its_instance[16])
 {
 	return false;
@@ -137,48 +144,13 @@ unsigned peers_waiting(const struct peers *peers)
 
 static void begin_session(void);
 
-/* A session has begun, or goes on, or has ended. */
-void directory_link(struct directory *directory, uint32_t domid, bool up)
+static void on_known(void *userdata, enum known_what what, uint32_t domid)
 {
-	if (up)
+	if (what == KNOWN_LINK_UP)
 		begin_session();
 }
 
-int directory_resolve(struct directory *directory, const char *domain, uint32_t *domid)
-{
-	return -EHOSTDOWN;
-}
-
-const char *directory_name(struct directory *directory, uint32_t domid)
-{
-	return "";
-}
-
-const char *directory_uuid(struct directory *directory, uint32_t domid)
-{
-	return "";
-}
-
-bool directory_knows(struct directory *directory, uint32_t domid)
-{
-	return false;
-}
-
-bool directory_is_away(const struct directory *directory, uint32_t domid)
-{
-	return false;
-}
-
-bool directory_comes_back(const struct directory *directory, uint32_t domid)
-{
-	return false;
-}
-
-void directory_link_anew(struct directory *directory, uint32_t domid)
-{
-}
-
-int directory_take(struct directory *directory, const uint8_t *payload, uint32_t length)
+static int take_names(void *userdata, const uint8_t *payload, uint32_t length)
 {
 	return -EPROTO;
 }
@@ -263,7 +235,7 @@ static void bring(bool small)
 	view = ring_words_view(&carrier->words[1], carrier->data[1], carrier->size);
 	ring_reader_init(&carrier->in, &view, false);
 	transport.carrier = carrier;
-	links_connected(world.links, world.peer, &transport);
+	links_connected(world.links, peer_domain(world.peer), &transport);
 }
 
 /* --- the peer --------------------------------------------------------------------------------- */
@@ -281,7 +253,7 @@ static enum link_state state_now(uint32_t *resumes)
 	struct link_info info;
 
 	*resumes = 0;
-	if (!links_info(world.links, world.peer, &info))
+	if (!links_info(world.links, peer_domain(world.peer), &info))
 		return LINK_IDLE;
 	*resumes = info.resumes;
 	return info.state;
@@ -459,7 +431,8 @@ static int no_control(void *owner, const struct frame_header *header, const uint
 
 static const struct hop_callbacks program_callbacks = {.control = no_control};
 
-static void on_open(void *userdata, struct channel *channel, const struct frame_open *open)
+static void on_open(void *userdata, struct peer_id peer, struct channel *channel,
+		    const struct frame_open *open)
 {
 	channel_refuse(channel, ENOENT);
 }
@@ -474,7 +447,7 @@ static void open_channel(void)
 
 	if (world.program.channels.count >= CHANNELS)
 		return;
-	hop = links_want(world.links, world.peer, NULL, &error);
+	hop = links_want(world.links, peer_domain(world.peer), NULL, &error);
 	if (!hop || channel_new(&world.program, world.program.channels.count * 2 + 1, CHANNEL_MESSAGE,
 				&identity, &channel) < 0)
 		return;
@@ -488,13 +461,13 @@ static void fail(uint8_t how)
 
 	switch (how & 7) {
 	case 0:
-		links_failed(world.links, world.peer, -EHOSTDOWN, "it isn't there");
+		links_failed(world.links, peer_domain(world.peer), -EHOSTDOWN, "it isn't there");
 		break;
 	case 1:
-		links_failed(world.links, world.peer, -EHOSTUNREACH, "it is silent");
+		links_failed(world.links, peer_domain(world.peer), -EHOSTUNREACH, "it is silent");
 		break;
 	case 2:
-		links_lost(world.links, world.peer, how & 8, "it is gone");
+		links_lost(world.links, peer_domain(world.peer), how & 8, "it is gone");
 		break;
 	case 3:
 		if (carrier)
@@ -560,7 +533,7 @@ static void wake(bool deaf)
 
 static void start(uint8_t how)
 {
-	static const struct links_callbacks callbacks = {.open = on_open};
+	static const struct links_callbacks callbacks = {.open = on_open, .names = take_names};
 	struct links_options options = {
 		.self = &world.self,
 		.heartbeat_ms = HEARTBEAT_MS,
@@ -573,9 +546,12 @@ static void start(uint8_t how)
 	world.self = (struct self){.domid = US, .instance = "instance of us"};
 	world.peer = how & 1 ? 3 : 7;
 	world.granter = how & 2;
+	options.known = world.known = known_new(&world.self);
+	if (!options.known)
+		abort();
+	known_listen(options.known, &world.sink, on_known, NULL);
 	if (!(world.base = event_base_new()) || relay_init(&world.relay, world.base, 1u << 20) < 0 ||
-	    links_new(&world.links, &world.relay, (void *)&world, (void *)&world, &options, &callbacks,
-		      NULL) < 0 ||
+	    links_new(&world.links, &world.relay, (void *)&world, &options, &callbacks, NULL) < 0 ||
 	    hop_init(&world.program, &world.relay, HOP_SHARED, &program_callbacks, NULL, 1, CHANNELS) < 0)
 		abort();
 	bring(false);
@@ -587,6 +563,7 @@ static void start(uint8_t how)
 static void stop(void)
 {
 	links_free(world.links);
+	known_free(world.known);
 	hop_reset_channels(&world.program, ENOENT);
 	settle();
 	hop_cleanup(&world.program);

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# The fuzz targets of policy files, and of files of the activation directory.
-surface_replays = tests/fuzz/replay_policy tests/fuzz/replay_activation
+# The fuzz targets of policy files, of what domain 0 tells of the host's policy, of files of the activation directory, and of what other domains say of themselves.
+surface_replays = tests/fuzz/replay_policy tests/fuzz/replay_host_policy tests/fuzz/replay_activation tests/fuzz/replay_far_status
 check_PROGRAMS += $(surface_replays)
 TESTS += $(surface_replays)
 if ENABLE_FUZZERS
-noinst_PROGRAMS += tests/fuzz/fuzz_policy tests/fuzz/fuzz_activation
+noinst_PROGRAMS += tests/fuzz/fuzz_policy tests/fuzz/fuzz_host_policy tests/fuzz/fuzz_activation tests/fuzz/fuzz_far_status
 endif
 
 tests_fuzz_replay_policy_SOURCES = tests/fuzz/fuzz_policy.c tests/fuzz/replay_main.c
@@ -13,8 +13,20 @@ tests_fuzz_fuzz_policy_SOURCES = tests/fuzz/fuzz_policy.c
 tests_fuzz_fuzz_policy_LDFLAGS = $(LINK_FUZZER)
 tests_fuzz_fuzz_policy_LDADD = libdaemon.la
 
+tests_fuzz_replay_host_policy_SOURCES = tests/fuzz/fuzz_host_policy.c tests/fuzz/replay_main.c
+tests_fuzz_replay_host_policy_LDADD = libdaemon.la
+tests_fuzz_fuzz_host_policy_SOURCES = tests/fuzz/fuzz_host_policy.c
+tests_fuzz_fuzz_host_policy_LDFLAGS = $(LINK_FUZZER)
+tests_fuzz_fuzz_host_policy_LDADD = libdaemon.la
+
 tests_fuzz_replay_activation_SOURCES = tests/fuzz/fuzz_activation.c tests/fuzz/replay_main.c
 tests_fuzz_replay_activation_LDADD = libdaemon.la
 tests_fuzz_fuzz_activation_SOURCES = tests/fuzz/fuzz_activation.c
 tests_fuzz_fuzz_activation_LDFLAGS = $(LINK_FUZZER)
 tests_fuzz_fuzz_activation_LDADD = libdaemon.la
+
+tests_fuzz_replay_far_status_SOURCES = tests/fuzz/fuzz_far_status.c tests/fuzz/replay_main.c
+tests_fuzz_replay_far_status_LDADD = libcli.la $(JSONC_LIBS)
+tests_fuzz_fuzz_far_status_SOURCES = tests/fuzz/fuzz_far_status.c
+tests_fuzz_fuzz_far_status_LDFLAGS = $(LINK_FUZZER)
+tests_fuzz_fuzz_far_status_LDADD = libcli.la $(JSONC_LIBS)

@@ -36,7 +36,8 @@ static void note_outcome(struct chaos *chaos, uint64_t call, const struct xenmsg
 	}
 	if (result->error == -EREMOTEIO)
 		note(chaos, CALL_ANSWERED, call, -(int)result->code);
-	else if (result->error == -ETIMEDOUT && result->fate == XENMSG_UNKNOWN)
+	else if ((result->error == -ETIMEDOUT || result->error == -EINTR) &&
+		 result->fate == XENMSG_FATE_UNKNOWN)
 		note(chaos, CALL_MAYBE, call, result->error);
 	else
 		note(chaos, CALL_ENDED, call, result->error);

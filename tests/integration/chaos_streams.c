@@ -94,11 +94,11 @@ void streams_connect(struct chaos *chaos, unsigned to, const char *address)
 
 void streams_accept(struct chaos *chaos)
 {
-	struct xenmsg_peer peer;
+	const struct xenmsg_peer *peer;
 	int fd;
 
 	while (count < STREAMS_MAX && (fd = xenmsg_accept(chaos->conn, XENMSG_WITHIN(0), &peer)) >= 0)
-		add(chaos, fd)->peer_pid = peer.pid;
+		add(chaos, fd)->peer_pid = xenmsg_peer_pid(peer);
 }
 
 static void note_read_end(struct chaos *chaos, struct stream *stream, int result)

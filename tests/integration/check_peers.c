@@ -12,10 +12,12 @@
  * 	all (whether all are known)
  * 	send N TEXT | receive N (waits for 8 bytes at most) | events (how many wait)
  *
- * Events: "up N", "down N", "forgotten N", "endpoints N NAME…", "connected N granted|mapped PAGES",
+ * Events: "up N", "down N", "forgotten N" (its daemon is there), "endpoints N NAME…", "connected N granted|mapped PAGES",
  * "failed N ERRNO REASON", "lost N REASON". After "lost" the vchan is closed, as its owner must.
  */
 #include "base/self.h"
+#include "daemon/known/changes.h"
+#include "daemon/known/known.h"
 #include "daemon/peers/domains.h"
 #include "daemon/peers/peers.h"
 #include "daemon/xen/store.h"
@@ -23,8 +25,9 @@
 #include "daemon/xen/vchan.h"
 #include "tests/integration/check_lines.h"
 
-#define MAX_EVENTS 4096
-#define MAX_LINKS  64
+#define MAX_EVENTS  4096
+#define MAX_LINKS   64
+#define MAX_DOMAINS 1024
 
 struct link {
 	uint32_t domid;
@@ -38,6 +41,8 @@ struct tool {
 	struct lines lines;
 	struct store *store;
 	struct vchan_host *host;
+	struct known *known;
+	struct known_sink sink;
 	struct peers *peers;
 	struct turns turns;
 	struct self self;
@@ -45,6 +50,7 @@ struct tool {
 	uint32_t allowed[16];
 	struct link links[MAX_LINKS];
 	char *events[MAX_EVENTS];
+	char *endpoints[MAX_DOMAINS]; /* as told last */
 	unsigned first, count;
 	bool event_awaited;
 	struct link *receiving;
@@ -119,25 +125,37 @@ static void on_vchan_event(void *userdata)
 		go_on_receiving(link->tool);
 }
 
-static void on_presence(void *userdata, uint32_t domid, bool up)
+/* Tells the endpoints of a domain if they are others than those told before. */
+static void tell_endpoints(struct tool *tool, uint32_t domid)
 {
-	add_event(userdata, "%s %u", up ? "up" : "down", domid);
+	const struct record *endpoint = NULL;
+	char text[2048] = "";
+
+	while ((endpoint = known_offered(tool->known, domid, endpoint)) != NULL) {
+		strcat(text, " ");
+		strcat(text, endpoint->text);
+	}
+	if (domid >= MAX_DOMAINS || !strcmp(text, tool->endpoints[domid] ? tool->endpoints[domid] : ""))
+		return;
+	free(tool->endpoints[domid]);
+	tool->endpoints[domid] = strdup(text);
+	add_event(tool, "endpoints %u%s", domid, text);
 }
 
-static void on_forgotten(void *userdata, uint32_t domid)
+static void on_known(void *userdata, enum known_what what, uint32_t domid)
 {
-	add_event(userdata, "forgotten %u", domid);
-}
+	struct tool *tool = userdata;
 
-static void on_endpoints(void *userdata, uint32_t domid, const char *const *names, unsigned count)
-{
-	char text[4000] = "";
-
-	for (unsigned i = 0; i < count; i++)
-		snprintf(text + strlen(text), sizeof(text) - strlen(text), " %s", names[i]);
-	if (names[count])
-		abort();
-	add_event(userdata, "endpoints %u%s", domid, text);
+	if (what == KNOWN_ALL)
+		add_event(tool, "all");
+	if (what == KNOWN_PRESENCE || what == KNOWN_ENDPOINTS)
+		tell_endpoints(tool, domid);
+	if (what == KNOWN_PRESENCE)
+		add_event(tool, "%s %u",
+			  known_is_up(tool->known, domid)   ? "up"
+			  : peers_is_up(tool->peers, domid) ? "forgotten"
+							    : "down",
+			  domid);
 }
 
 static void on_connected(void *userdata, uint32_t domid, struct vchan *vchan)
@@ -186,11 +204,6 @@ static void on_lost(void *userdata, uint32_t domid, bool gone, const char *reaso
 		abort();
 	add_event(userdata, "lost %u %s", domid, reason);
 	close_link(userdata, domid);
-}
-
-static void on_all_known(void *userdata)
-{
-	add_event(userdata, "all");
 }
 
 static const char *state_of(struct tool *tool, uint32_t domid)
@@ -255,20 +268,16 @@ static bool on_pass(void *userdata)
 static void on_domid(void *userdata, int error, const char *untrusted_value, size_t size)
 {
 	static const struct peers_callbacks callbacks = {
-		.presence = on_presence,
-		.forgotten = on_forgotten,
-		.endpoints = on_endpoints,
 		.connected = on_connected,
 		.failed = on_failed,
 		.lost = on_lost,
-		.all_known = on_all_known,
 	};
 	struct tool *tool = userdata;
 
 	if (error == 0) {
 		tool->self.domid = (uint32_t)atoi(untrusted_value);
 		if (tool->self.domid == 0)
-			error = domains_new(&tool->options.domains, tool->store);
+			error = domains_new(&tool->options.domains, tool->store, tool->known);
 	}
 	if (error == 0)
 		error = peers_new(&tool->peers, tool->lines.base, tool->store, tool->host, &tool->options,
@@ -328,6 +337,8 @@ int main(int argc, char **argv)
 	fclose(uuid);
 	tool.options.self = &tool.self;
 	tool.options.allowed = tool.allowed;
+	tool.options.known = tool.known = known_new(&tool.self);
+	known_listen(tool.known, &tool.sink, on_known, &tool);
 	for (int i = 1; i < argc; i++)
 		if (!parse_option(&tool, argv[i]))
 			return 2;
@@ -348,6 +359,7 @@ int main(int argc, char **argv)
 	for (unsigned i = 0; i < MAX_LINKS; i++)
 		vchan_close(tool.links[i].vchan);
 	peers_free(tool.peers);
+	known_free(tool.known);
 	domains_free(tool.options.domains);
 	turns_cleanup(&tool.turns);
 	vchan_host_free(tool.host);
@@ -357,6 +369,8 @@ int main(int argc, char **argv)
 		tool.first = (tool.first + 1) % MAX_EVENTS;
 		tool.count--;
 	}
+	for (unsigned i = 0; i < MAX_DOMAINS; i++)
+		free(tool.endpoints[i]);
 	lines_end(&tool.lines);
 	event_base_free(base);
 	return r == 0 ? 0 : 1;

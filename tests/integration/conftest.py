@@ -18,6 +18,7 @@ import pytest
 
 # Generous, since tests run on loaded machines and under sanitizers and valgrind; a passing test never waits for it.
 TIMEOUT = float(os.environ.get("XENMSG_TEST_TIMEOUT", "30"))
+LONGEST = 20 * TIMEOUT  # of a whole test
 
 # What nohup, or a shell's "&", has ignored would be ignored by all programs that are started here.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -53,6 +54,15 @@ def wait_for(condition, what="the condition", timeout=TIMEOUT):
             pytest.fail(f"{what} did not come true within {timeout} s")
         time.sleep(pause)
         pause = min(pause * 2, 0.1)
+
+
+def has_ended(pid):
+    """Also if nobody has waited for it."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
+            return file.read().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
 
 
 class Conversation:
@@ -114,6 +124,10 @@ class Conversation:
         return self.process.pid
 
 
+# Where a host's many small files are made and removed in a tenth of the time; None: wherever temporary files are.
+IN_MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else None
+
+
 class Host:
     """A simulated Xen host with domain 0 and the guests 1 to `domains`."""
 
@@ -121,13 +135,13 @@ class Host:
     # this goes well; AddressSanitizer fills it and would make it a crash.
     FOR_STOCK = {"ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":max_malloc_fill_size=0"}
 
-    def __init__(self, domains=3):
+    def __init__(self, domains=3, *options):
         # A short path: it ends up in the names of sockets, which have 107 characters.
-        self.dir = tempfile.mkdtemp(prefix="xensim-")
+        self.dir = tempfile.mkdtemp(prefix="xensim-", dir=IN_MEMORY)
         self.environment = dict(os.environ, XENSIM_DIR=self.dir)
         self.environment.pop("XENMSG_SOCKET", None)
         self.processes = []
-        self.sim("start", "--domains", domains, timeout=4 * TIMEOUT)
+        self.sim("start", "--domains", domains, *options, timeout=4 * TIMEOUT)
 
     def sim(self, *words, check=True, timeout=TIMEOUT):
         """Runs `xensim WORDS`; returns the finished process, with text of stdout and stderr."""
@@ -155,6 +169,12 @@ class Host:
         process = subprocess.Popen([program("xensim"), "exec", str(domid), "--", *map(str, command)],
                                    env=dict(self.environment, **(env or {})), **options)
         self.processes.append(process)
+        return process
+
+    def sleeper(self, domid):
+        """A program that does nothing, once it is inside."""
+        process = self.spawn(domid, "sleep", "1000")
+        wait_for(lambda: self.domain(domid)["processes"] == 1, "the program is in its domain")
         return process
 
     def run(self, domid, *command, timeout=TIMEOUT, env=None, **options):
@@ -219,8 +239,8 @@ def make_host():
     """Makes hosts of any size."""
     hosts = []
 
-    def make(domains=3):
-        hosts.append(Host(domains))
+    def make(domains=3, *options):
+        hosts.append(Host(domains, *options))
         return hosts[-1]
 
     yield make
@@ -253,6 +273,19 @@ class FirstFailure:
             self.terminal.flush()
 
     pytest_collectreport = pytest_runtest_logreport
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_call(item):
+    """A test that waits for what never comes fails, and says where; else the whole run would stand still."""
+    def give_up(*_):
+        raise TimeoutError(f"{item.name} has taken {LONGEST:.0f} s, and hangs")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(int(LONGEST))
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 def pytest_sessionstart(session):

@@ -4,11 +4,11 @@
 
 import json
 import os
-import select
 import socket
 import threading
 
 from gateway_rings import DESCRIPTORS, LOOK, RING, GatewayEnd, descriptors_in
+from polling import readable
 
 CHUNK = 65536
 
@@ -182,7 +182,7 @@ class FakeGateway(threading.Thread):
 
     def run(self):
         while not self.ended:
-            ready, _, _ = select.select([self.wake, *(side.socket for side in self.sides)], [], [], LOOK)
+            ready = readable([self.wake, *(side.socket for side in self.sides)], LOOK)
             with self.lock:
                 try:
                     if self.wake in ready:
@@ -218,8 +218,12 @@ class FakeGateway(threading.Thread):
             side.socket.close()
 
     def close(self):
-        """As if it was killed."""
+        """As if it was killed. It may be closed twice."""
+        if self.ended:
+            return
         self.ended = True
         os.write(self.woken, b"x")
         self.join()
         self.drop_all()
+        os.close(self.wake)
+        os.close(self.woken)

@@ -8,15 +8,19 @@ test_protocol.py compares the numbers with those of wire/frame.h.
 import struct
 
 HELLO, WELCOME, GOODBYE, PING, PONG, ACK, DIRECTORY, PROVE, RESUME, OFFER, MOVE, DECLINE, ASK, TOLD, UNASK = range(1, 16)
-OPEN, OPENED, DATA, CREDIT, FIN, RESET, CANCEL, CANCELLED, SOURCE = range(16, 25)
-BIND, UNBIND, WATCH, UNWATCH, EVENT, QUERY, PROBE, REPLY, ACCEPT, INCOMING = range(32, 42)
+POLICY = 48
+OPEN, OPENED, DATA, CREDIT, FIN, RESET, CANCEL, CANCELLED, SOURCE, WITHDRAW, TAKEOVER = range(16, 27)
+BIND, UNBIND, WATCH, UNWATCH, EVENT, QUERY, PROBE, REPLY, ACCEPT, INCOMING, DRAIN, SELF, SUBSCRIBE, UNSUBSCRIBE, MEMORY = range(32, 47)
 OPTIONAL = 128  # frames from here on may be skipped
 
 HEADER = struct.Struct("<IBBHII")  # length, type, flags, messages, channel, sequence
 MORE = 1  # in the flags of a frame
-RELAYS, BECOMES_STREAM, SHARED_MEMORY, KNOWS_HOSTS, ASKS, MUX = 1, 2, 4, 8, 16, 32  # in those of HELLO
+RELAYS, BECOMES_STREAM, SHARED_MEMORY, KNOWS_HOSTS, ASKS, MUX, TOPICS = 1, 2, 4, 8, 16, 32, 256  # in those of HELLO, and of WELCOME
 MESSAGE, CALL, STREAM = 1, 2, 3  # kinds of channels
-MESSAGES, CALLS, STREAMS, HOSTS = 1, 2, 4, 1 << 31  # in the kinds of BIND
+TOLD_MORE, TOLD_TEXT, TOLD_PART = 1, 2, 336  # flags of TOLD, and the most of a part
+PLAIN, REQUEST, ANSWER, ERROR, WITHDRAWAL, REFUSAL, PROPERTIES = 0, 1, 2, 3, 4, 5, 128  # types of messages; the last is a bit
+DEADLINE, TRACE = 1, 2  # kinds of properties
+MESSAGES, CALLS, STREAMS, SHARED, HOSTS = 1, 2, 4, 1 << 30, 1 << 31  # in the kinds of BIND
 PAYLOAD_MAX = 65536
 INITIAL_LIMIT = 65536
 
@@ -44,8 +48,8 @@ def bytes_of(text):
 
 # ---- payloads ----
 
-def open_payload(address, kind=MESSAGE, identity=(0, 0, 0, 0)):
-    return bytes((kind, 0, 0, 0)) + u32(*identity) + bytes_of(address)
+def open_payload(address, kind=MESSAGE, identity=(0, 0, 0, 0), minor=0):
+    return bytes((kind, minor, 0, 0)) + u32(*identity) + bytes_of(address)
 
 
 def reset_payload(error, consumed=0):
@@ -64,10 +68,17 @@ def link_hello_payload(instance, token, flags=0, minor=0, version=b"python"):
     return struct.pack("<HHI16s16sQQ", 1, minor, flags, instance, token, 0, 1 << 24) + version
 
 
-def message(data, state=0, size=None, kind=0):
+def message(data, state=0, size=None, kind=0, number=0):
     """A message as it stands in a channel's stream."""
     return (struct.pack("<IBBH", len(data) if size is None else size, kind, 0, 0) + data
-            + bytes(padded(len(data)) - len(data)) + u32(state, 0))
+            + bytes(padded(len(data)) - len(data)) + u32(state, number))
+
+
+def properties(*pairs):
+    """The block of these (kind, bytes), which stands before the payload of a message of the type PROPERTIES."""
+    block = b"".join(struct.pack("<HH", len(data), kind) + data + bytes(-len(data) % 4) for kind, data in pairs)
+    size = padded(4 + len(block))
+    return struct.pack("<HH", size, 0) + block + bytes(size - 4 - len(block))
 
 
 # ---- frames ----
@@ -82,8 +93,8 @@ def hello(major=1, minor=0, flags=0):
     return frame(HELLO, struct.pack("<HHI", major, minor, flags))
 
 
-def open_frame(channel, address, kind=MESSAGE):
-    return frame(OPEN, open_payload(address, kind), channel=channel)
+def open_frame(channel, address, kind=MESSAGE, minor=0):
+    return frame(OPEN, open_payload(address, kind, minor=minor), channel=channel)
 
 
 def credit_frame(channel, consumed, limit=0):

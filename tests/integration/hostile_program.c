@@ -76,8 +76,8 @@ static bool listen_to_test(struct attacker *attacker, int timeout_ms)
 
 static const struct attack *attack_find(const char *name)
 {
-	const struct attack *const all[] = {frame_attacks, socket_attacks, descriptor_attacks, kernel_attacks,
-					    random_attacks};
+	const struct attack *const all[] = {frame_attacks,  socket_attacks, descriptor_attacks,
+					    kernel_attacks, random_attacks, topic_attacks};
 
 	for (unsigned i = 0; i < sizeof(all) / sizeof(all[0]); i++)
 		for (const struct attack *attack = all[i]; attack->name; attack++)

@@ -81,7 +81,7 @@ struct attack {
 
 /* Each ends with one without a name. */
 extern const struct attack frame_attacks[], socket_attacks[], descriptor_attacks[], kernel_attacks[],
-	random_attacks[];
+	random_attacks[], topic_attacks[];
 /* hostile_random.c: what it has covered, as a line of JSON. */
 void random_report(void);
 

@@ -21,20 +21,33 @@ class Result(ctypes.Structure):
 
 class Options(ctypes.Structure):
     """struct xenmsg_options"""
-    _fields_ = [("size", ctypes.c_size_t), ("timeout_ms", ctypes.c_int), ("flags", ctypes.c_uint)]
+    _fields_ = [("size", ctypes.c_size_t), ("timeout_ms", ctypes.c_int), ("flags", ctypes.c_uint), ("trace", ctypes.c_char_p)]
 
 
+class Notice(ctypes.Structure):
+    """struct xenmsg_notice"""
+    _fields_ = [("kind", ctypes.c_int), ("error", ctypes.c_int), ("count", ctypes.c_uint64), ("unknown", ctypes.c_int)]
+
+
+class KeyOptions(ctypes.Structure):
+    """The same with the members that it got later."""
+    _fields_ = Options._fields_ + [("key", ctypes.c_char_p), ("keys", ctypes.c_uint)]
+
+
+Told = collections.namedtuple("Told", "kind error count unknown")
+SUBSCRIBED, MISSED, WAITING, ENDED, KEPT = range(1, 6)
+TOPIC, RETAIN = 8192, 16384
 USUAL_MS = -2**31
 AT_ONCE = 1024
 
 
-def options(timeout_ms=USUAL_MS, flags=0):
-    return ctypes.byref(Options(ctypes.sizeof(Options), timeout_ms, flags))
+def options(timeout_ms=USUAL_MS, flags=0, trace=None):
+    return ctypes.byref(Options(ctypes.sizeof(Options), timeout_ms, flags, trace))
 
 
 DONE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.POINTER(Result))
 Ended = collections.namedtuple("Ended", "error fate code exit_status reason data")
-FATE_DONE, FATE_NOT_DONE, FATE_UNKNOWN = range(3)
+FATE_UNKNOWN, FATE_DONE, FATE_NOT_DONE = range(3)
 
 
 def load():
@@ -56,17 +69,31 @@ def load():
             ("connect", ctypes.c_int, [pointer, text, pointer]),
             ("accept", ctypes.c_int, [pointer, pointer, pointer]),
             ("peer_host", text, [pointer]),
+            ("peer_domid", ctypes.c_uint32, [pointer]),
+            ("peer_uid", ctypes.c_uint32, [pointer]),
+            ("peer_pid", ctypes.c_uint32, [pointer]),
+            ("message_sender", pointer, [pointer]),
+            ("break", None, [ctypes.c_int]),
             ("call", ctypes.c_int, [pointer, text, text, size, pointer, ctypes.POINTER(Result)]),
             ("begin_call", ctypes.c_int, [pointer, text, text, size, pointer, DONE, pointer, pointer]),
+            ("subscribe", ctypes.c_int, [pointer, text, pointer, pointer, pointer]),
+            ("unsubscribe", ctypes.c_int, [pointer, text]),
+            ("message_notice", ctypes.POINTER(Notice), [pointer]),
+            ("message_endpoint", text, [pointer]),
+            ("message_key", text, [pointer]),
             ("reason", text, [pointer]),
+            ("domid", ctypes.c_uint32, [pointer]),
             ("message_wants_reply", ctypes.c_int, [pointer]),
+            ("message_on_withdrawn", ctypes.c_int, [pointer, HANDLER, pointer]),
+            ("message_time_left", ctypes.c_int, [pointer]),
+            ("message_trace", text, [pointer]),
+            ("pause", ctypes.c_int, [pointer]),
+            ("begin_drain", ctypes.c_int, [pointer, text, pointer, DONE, pointer, pointer]),
+            ("resume", ctypes.c_int, [pointer]),
             ("reply", ctypes.c_int, [pointer, text, size]),
             ("reply_error", ctypes.c_int, [pointer, ctypes.c_uint, text, size]),
             ("message_data", pointer, [pointer]),
             ("message_size", size, [pointer]),
-            ("message_sender_domid", ctypes.c_uint32, [pointer]),
-            ("message_sender_uid", ctypes.c_uint32, [pointer]),
-            ("message_sender_pid", ctypes.c_uint32, [pointer]),
             ("message_free", None, [pointer])):
         function = getattr(library, "xenmsg_" + name)
         function.restype, function.argtypes = result, arguments
@@ -77,9 +104,16 @@ class Message:
     def __init__(self, library, message, keep=False):
         self.library, self.message = library, message
         self.data = ctypes.string_at(library.xenmsg_message_data(message), library.xenmsg_message_size(message))
-        self.domid = library.xenmsg_message_sender_domid(message)
-        self.uid = library.xenmsg_message_sender_uid(message)
-        self.pid = library.xenmsg_message_sender_pid(message)
+        sender = library.xenmsg_message_sender(message)
+        self.domid = library.xenmsg_peer_domid(sender)
+        self.uid = library.xenmsg_peer_uid(sender)
+        self.pid = library.xenmsg_peer_pid(sender)
+        self.trace = library.xenmsg_message_trace(message).decode()
+        self.time_left = library.xenmsg_message_time_left(message)
+        self.endpoint = library.xenmsg_message_endpoint(message).decode()
+        self.key = library.xenmsg_message_key(message).decode()
+        notice = library.xenmsg_message_notice(message)
+        self.notice = Told(*(getattr(notice.contents, name) for name in Told._fields)) if notice else None
         if not keep:
             self.free()
 
@@ -103,6 +137,7 @@ class Connection:
     """Results are the library's: 0 or a negative errno."""
 
     library = None
+    all_open = set()
 
     def __init__(self, path, opened=None):
         """opened(result): opens it without waiting."""
@@ -116,6 +151,7 @@ class Connection:
         else:
             result = self.library.xenmsg_open(ctypes.byref(self.conn), path.encode(), None)
         assert result == 0, result
+        Connection.all_open.add(self)
 
     def done(self, take):
         """A callback for an outcome, which lives as long as this connection."""
@@ -148,9 +184,24 @@ class Connection:
         if self.conn:
             self.library.xenmsg_close(self.conn)
             self.conn = None
+            Connection.all_open.discard(self)
+
+    @classmethod
+    def close_all(cls):
+        """Those that a test hasn't closed."""
+        for connection in list(cls.all_open):
+            connection.close()
 
     def bind(self, endpoint, flags=0):
         return self.library.xenmsg_bind(self.conn, endpoint.encode(), options(flags=flags), None, None)
+
+    def bind_keys(self, endpoint, keys, flags=TOPIC | RETAIN):
+        how = KeyOptions(ctypes.sizeof(KeyOptions), USUAL_MS, flags, None, None, keys)
+        return self.library.xenmsg_bind(self.conn, endpoint.encode(), ctypes.byref(how), None, None)
+
+    def send_key(self, address, key, data, flags=0):
+        how = KeyOptions(ctypes.sizeof(KeyOptions), USUAL_MS, flags, None, key, 0)
+        return self.library.xenmsg_send(self.conn, address.encode(), data, len(data), ctypes.byref(how), None)
 
     def handle(self, endpoint, take):
         """Binds with a handler; take(data) is called for each message."""
@@ -165,9 +216,15 @@ class Connection:
     def unbind(self, endpoint):
         return self.library.xenmsg_unbind(self.conn, endpoint.encode())
 
-    def send(self, address, data, timeout_ms=20000):
+    def subscribe(self, address):
+        return self.library.xenmsg_subscribe(self.conn, address.encode(), None, None, None)
+
+    def unsubscribe(self, address):
+        return self.library.xenmsg_unsubscribe(self.conn, address.encode())
+
+    def send(self, address, data, timeout_ms=20000, trace=None):
         result = Result()
-        how = options(timeout_ms) if timeout_ms else options(flags=AT_ONCE)
+        how = options(timeout_ms, trace=trace) if timeout_ms else options(flags=AT_ONCE)
         error = self.library.xenmsg_send(self.conn, address.encode(), data, len(data), how, ctypes.byref(result))
         assert self.note(result).error == error
         return error
@@ -194,15 +251,16 @@ class Connection:
 
     def accept_peer(self, timeout_ms=20000):
         """The descriptor of a stream, and the host and domid of who opened it."""
-        peer = (ctypes.c_uint32 * 52)()  # struct xenmsg_peer: domid, uid, gid, pid, and two texts
+        peer = ctypes.c_void_p()
         fd = self.library.xenmsg_accept(self.conn, options(timeout_ms), ctypes.byref(peer))
         assert fd >= 0, fd
-        return fd, self.library.xenmsg_peer_host(self.conn).decode(), peer[0]
+        return fd, self.library.xenmsg_peer_host(peer).decode(), self.library.xenmsg_peer_domid(peer)
 
-    def call(self, address, data, timeout_ms=20000):
+    def call(self, address, data, timeout_ms=20000, trace=None):
         """The reply's bytes, or a negative errno."""
         result = Result()
-        error = self.library.xenmsg_call(self.conn, address.encode(), data, len(data), options(timeout_ms), ctypes.byref(result))
+        error = self.library.xenmsg_call(self.conn, address.encode(), data, len(data), options(timeout_ms, trace=trace),
+                                         ctypes.byref(result))
         assert self.note(result).error == error and (self.last.data is not None or error)
         return error or self.last.data
 
@@ -212,6 +270,24 @@ class Connection:
                                                 self.done(lambda error: done(error or self.last.data)), None, None)
         self.wait(0)  # without shared memory it goes out when the connection is processed
         return result
+
+    def on_withdrawn(self, message, take):
+        """take() is called when the answer to this call is no longer wanted."""
+        handler = HANDLER(lambda _, message: take())
+        self.callbacks.append(handler)
+        return self.library.xenmsg_message_on_withdrawn(message.message, handler, None)
+
+    def drain(self, endpoint, done):
+        return self.library.xenmsg_begin_drain(self.conn, endpoint.encode(), None, self.done(done), None, None)
+
+    def pause(self):
+        assert self.library.xenmsg_pause(self.conn) == 0
+
+    def resume(self):
+        assert self.library.xenmsg_resume(self.conn) == 0
+
+    def domid(self):
+        return self.library.xenmsg_domid(self.conn)
 
     def reason(self):
         return self.library.xenmsg_reason(self.conn).decode()

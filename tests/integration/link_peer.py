@@ -12,16 +12,17 @@ import ctypes
 import ctypes.util
 import hashlib
 import hmac
+import json
 import os
-import select
 import struct
 import sys
 import time
 import uuid
 
 from frames import (ACK, ASK, CANCELLED, CREDIT, DATA, DECLINE, DIRECTORY, FIN, GOODBYE, HEADER, HELLO, MOVE, OFFER, OPEN, OPENED,
-                    PAYLOAD_MAX, PING, PONG, PROVE, RESET, RESUME, TOLD, UNASK, Frame, ask_payload, frame, link_hello_payload,
+                    PAYLOAD_MAX, PING, POLICY, PONG, PROVE, RESET, RESUME, TOLD, TOLD_MORE, TOLD_PART, TOLD_TEXT, UNASK, Frame, ask_payload, frame, link_hello_payload,
                     message, open_payload, reset_payload, size_at, u32, u64)
+from polling import readable
 
 PIECE = 16384  # with its header and a few more frames it fits into the smallest rings that a link begins with
 PATIENCE = 30
@@ -124,7 +125,7 @@ class Vchan:
 
     def wait(self, seconds, *others):
         """For an event, or for the others to be readable. Those that are."""
-        ready, _, _ = select.select([self.fd, *others], [], [], seconds)
+        ready = readable([self.fd, *others], seconds)
         if self.fd in ready:
             self.library.libxenvchan_wait(self.control)
         return ready
@@ -164,6 +165,7 @@ class Peer:
         self.out_sequence = self.in_sequence = self.processed = self.acknowledged = 0
         self.hello, self.pongs, self.pings, self.goodbye, self.peer_ack = None, [], 0, None, 0
         self.channels, self.messages, self.told = {}, [], []
+        self.asked, self.lie = 0, []
         self.moves, self.other = 0, None  # while it moves, the other vchan
         self.next = 0 if self.me < domid else 1  # [2]
         self.meet()
@@ -349,7 +351,7 @@ class Peer:
         end = time.monotonic() + PATIENCE
         while (value := self.store.read(path)) in (None, "", other_than):
             assert time.monotonic() < end, f"{path} doesn't appear"
-            select.select([], [], [], 0.01)
+            time.sleep(0.01)
         return value
 
     # ---- frames [1] ----
@@ -422,6 +424,10 @@ class Peer:
             self.take_decline(payload)
         elif kind == DIRECTORY:
             assert self.peer == 0  # [5.6]
+        elif kind == UNASK:
+            pass  # nothing is kept
+        elif kind == ASK:
+            self.answer_ask(*struct.unpack_from("<I", payload))
         elif kind == TOLD:
             self.told.append(struct.unpack_from("<II", payload))
         elif kind == OPEN:
@@ -433,6 +439,15 @@ class Peer:
             self.take_of(self.channels[number], kind, number, payload)
         else:
             assert kind not in (OPENED, DATA) and OPENED < kind <= CANCELLED or kind >= 128, kind
+
+    def answer_ask(self, number):
+        """With parts that were made up: (flags, count, bytes), of a text instead of entries."""
+        self.asked += 1
+        if isinstance(self.lie, int):
+            self.send(TOLD, 0, u32(number, self.lie) + bytes(21))
+            return
+        for flags, count, data in self.lie:
+            self.send(TOLD, 0, u32(number, 0) + u64(0) + u32(flags, self.me, count) + b"\0" + data)
 
     def take_of(self, channel, kind, number, payload):
         if kind == OPENED:
@@ -527,15 +542,40 @@ class Peer:
         self.send(UNASK, 0, u32(7))  # which is answered already
         return ",".join(map(str, sorted({error for _, error in self.told})))
 
+    def do_lie(self, path):
+        """What it answers when it is asked from now on: an error, the text of a file, in parts, or of *.parts these parts."""
+        if path.startswith("error:"):
+            self.lie = int(path[6:])
+            return path
+        with open(path, "rb") as file:
+            data = file.read()
+        if path.endswith(".parts"):
+            self.lie = [(flags, count, bytes.fromhex(text)) for flags, count, text in json.loads(data)]
+        else:
+            parts = [data[at:at + TOLD_PART] for at in range(0, len(data), TOLD_PART)] or [b""]
+            self.lie = [(TOLD_TEXT | (TOLD_MORE if at + 1 < len(parts) else 0), len(part), part) for at, part in enumerate(parts)]
+        return path
+
+    def do_asked(self, count):
+        self.until(lambda: self.asked >= int(count))
+        return count
+
     def do_flood(self, kind, name, count):
         """Asks so many times, and reads nothing, as long as there is room."""
         for question in range(int(count)):
             payload = ask_payload(question, int(kind), name, identity=(0, 0, 0, 0))
             if not self.vchan.send(frame(ASK, payload, sequence=self.out_sequence)):
-                select.select([], [], [], 0.01)
+                time.sleep(0.01)
                 continue
             self.out_sequence += 1
         return str(self.out_sequence)
+
+    def do_policy(self, text, times):  # [5.12]
+        """Tells a share of the host's policy: so many times this text, in hexadecimal."""
+        for left in range(int(times) - 1, -1, -1):
+            flags = (left == int(times) - 1) + 2 * (left > 0)
+            self.send(POLICY, 0, u32(flags) + bytes.fromhex(text))
+        return times
 
     def do_ping(self):
         count = len(self.pongs)

@@ -1,19 +1,21 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # The daemon's lower half, part by part, as programs that the integration tests run in simulated domains.
-check_PROGRAMS += check-store check-own-vchan check-peers
+check_PROGRAMS += check-store check-own-vchan check-peers check-policy
 check_store_SOURCES = tests/integration/check_store.c tests/integration/check_lines.h
 check_store_LDADD = libdaemon.la
 check_own_vchan_SOURCES = tests/integration/check_own_vchan.c tests/integration/check_lines.h
 check_own_vchan_LDADD = libdaemon.la
 check_peers_SOURCES = tests/integration/check_peers.c tests/integration/check_lines.h
 check_peers_LDADD = libdaemon.la
+check_policy_SOURCES = tests/integration/check_policy.c
+check_policy_LDADD = libdaemon.la
 # For test_activation.py.
 if WITH_SYSTEMD
 check_PROGRAMS += fake-systemd
 fake_systemd_SOURCES = tests/integration/fake_systemd.c
 fake_systemd_LDADD = $(SYSTEMD_LIBS)
 endif
-integration_tests += tests/integration/lower_half.py tests/integration/test_peers.py tests/integration/test_peers_hostile.py \
+integration_tests += tests/integration/lower_half.py tests/integration/test_peers.py tests/integration/test_policy_model.py tests/integration/test_peers_hostile.py \
 	tests/integration/test_rendezvous.py tests/integration/test_store.py tests/integration/test_vchan_stock.py
 
 # Preloaded by test_busy_poll.py. With -rpath, or libtool makes no shared library of what isn't installed.

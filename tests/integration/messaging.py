@@ -37,6 +37,8 @@ TOLD_WATCHES = 4
 
 # A link's loss is noticed soon; for its set-up there is time enough on a busy machine.
 FAST = "[links]\nheartbeat = 200ms\ndead-after = 1s\nsetup-timeout = 20s\n"
+# No link is lost because the machine stands still.
+CALM = FAST.replace("dead-after = 1s", "dead-after = 20s")
 # Where a link can't come about, this is over sooner.
 GIVES_UP = FAST.replace("20s", "1s")
 
@@ -183,6 +185,7 @@ class Node:
         self.pid = None
         self.starts = 0
         self.programs = None  # a folder with another xenmsgd and xenmsg, if not those under test
+        self.within = ()  # what starts the daemon, such as a container
         self.files = None  # how many the daemon may have open, soft and hard limit, if not as many as we
         self.children = []
         self.environment = host.environment
@@ -208,8 +211,10 @@ class Node:
     def xenmsg(self, *arguments, data=b"", timeout=60):
         return self.run_command(self.tool("xenmsg"), *arguments, data=data, timeout=timeout)
 
-    def popen(self, *arguments, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL):
-        return self.popen_command(self.tool("xenmsg"), *arguments, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE)
+    def popen(self, command, *arguments, lasting=False, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE):
+        """What goes on until it is stopped ends with its daemon all the same, unless `lasting`."""
+        once = ["--once"] if command in ("recv", "serve", "listen", "watch", "forward") and not lasting and not self.programs else []
+        return self.popen_command(self.tool("xenmsg"), command, *once, *arguments, stdin=stdin, stdout=stdout, stderr=stderr)
 
     def json(self, *arguments):
         """What a command prints with --json: an object a line."""
@@ -259,7 +264,7 @@ class Node:
             limited = ()
             if self.files:
                 limited = ("sh", "-c", 'ulimit -S -n %d && ulimit -H -n %d && exec "$@"' % self.files, "sh")
-            self.daemon = self.popen_command(*limited, self.tool("xenmsgd"), "--config", path, stdin=subprocess.DEVNULL,
+            self.daemon = self.popen_command(*limited, *self.within, self.tool("xenmsgd"), "--config", path, stdin=subprocess.DEVNULL,
                                              stdout=log, stderr=log)
         if wait:
             self.wait_ready()
@@ -437,7 +442,7 @@ class Nodes:
         for node in self.by_domid.values():
             node.end_children()
         try:
-            assert not died, "\n".join(f"domain {node.domid}: {node.log.read_text()}" for node in died)
+            assert not died, "\n".join(f"domain {node.domid} ended with {node.daemon.returncode}: {node.log.read_text()}" for node in died)
             for node in self.by_domid.values():
                 node.stop()
             for domain in self.host.list()["domains"] if self.by_domid else ():

@@ -5,7 +5,6 @@ Nothing here waits in one session for another one: both ends of a stream may be 
 """
 
 import hashlib
-import select
 import socket
 import time
 
@@ -13,6 +12,7 @@ from frames import (BIND, CREDIT, DATA, EVENT, FIN, GOODBYE, HEADER, INITIAL_LIM
                     REPLY, RESET, SHARED_MEMORY, STREAM, STREAMS, UNBIND, Frame, bind_payload, credit_frame, fin_frame, frame,
                     open_frame, reset_frame, size_at)
 from messaging import PATIENCE
+from polling import readable
 from protocol import Program
 
 BACKLOG = 1 << 18  # bytes that a session of these keeps to be written
@@ -323,7 +323,7 @@ def turn(*some):
             if mux.incoming_ring().ready():
                 return
             waits.append(mux.wakeups)
-    ready, _, _ = select.select(waits, [], [], 0.01)
+    ready = readable(waits, 0.01)
     for mux in some:
         if mux.rings and mux.wakeups in ready:
             mux.wakeups.poll(0)

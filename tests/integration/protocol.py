@@ -13,8 +13,9 @@ import socket
 import struct
 import time
 
-from frames import (BIND, CREDIT, DATA, GOODBYE, HEADER, MORE, PAYLOAD_MAX, QUERY, REPLY, RESET, SHARED_MEMORY, WELCOME, Closed,
+from frames import (BIND, MESSAGE, MESSAGES, CREDIT, DATA, GOODBYE, HEADER, MORE, PAYLOAD_MAX, QUERY, REPLY, RESET, SHARED_MEMORY, WELCOME, Closed,
                     Frame, bind_payload, frame, hello, open_frame, size_at)
+from polling import readable
 
 EINVAL, EBUSY, EPROTO, EPROTONOSUPPORT, ENOENT, EMSGSIZE, ECANCELED, ECONNRESET = 22, 16, 71, 93, 2, 90, 125, 104
 
@@ -98,9 +99,10 @@ def seal(memory):
 
 
 class Program:
-    """A connection to a daemon. `shared` asks for shared memory in HELLO, `flags` for more."""
+    """A connection to a daemon. `shared` asks for shared memory in HELLO, `flags` for more; with `minor` 0 it is one that
+    knows no properties."""
 
-    def __init__(self, path, shared=False, greet=True, timeout=10 * PATIENCE, flags=0):
+    def __init__(self, path, shared=False, greet=True, timeout=10 * PATIENCE, flags=0, minor=0):
         self.timeout = timeout
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         self.socket.settimeout(timeout)
@@ -110,7 +112,7 @@ class Program:
         self.rings = None
         self.welcome = None
         if greet:
-            self.greet(shared, flags)
+            self.greet(shared, flags, minor)
 
     def __enter__(self):
         return self
@@ -130,8 +132,8 @@ class Program:
         self.descriptors = []
         self.socket.close()
 
-    def greet(self, shared=False, flags=0):
-        self.socket.sendall(hello(flags=(SHARED_MEMORY if shared else 0) | flags))
+    def greet(self, shared=False, flags=0, minor=0):
+        self.socket.sendall(hello(minor=minor, flags=(SHARED_MEMORY if shared else 0) | flags))
         self.welcome = self.receive_from_socket()
         assert self.welcome.kind == WELCOME, self.welcome
         (self.major, self.minor, self.flags, self.domid, _, self.max_message,
@@ -167,7 +169,7 @@ class Program:
 
     def wait(self, seconds):
         """Until the daemon notifies, or for a while; Closed if it has gone."""
-        ready, _, _ = select.select([self.wakeups, self.socket], [], [], seconds)
+        ready = readable([self.wakeups, self.socket], seconds)
         if self.wakeups in ready:
             self.wakeups.poll(0)  # takes the edge
         return self.socket in ready
@@ -244,8 +246,8 @@ class Program:
             if not got.flags & MORE:
                 return got.u32(), body
 
-    def bind(self, endpoint, number=1):
-        error, text = self.request(BIND, bind_payload(endpoint), number)
+    def bind(self, endpoint, number=1, kinds=MESSAGES):
+        error, text = self.request(BIND, bind_payload(endpoint, kinds), number)
         assert error == 0, (error, text)
 
     def query(self, what, number=1):
@@ -253,8 +255,8 @@ class Program:
         assert error == 0, (error, body)
         return body.decode()
 
-    def open(self, address, channel=0):
-        self.send_bytes(open_frame(channel, address))
+    def open(self, address, channel=0, kind=MESSAGE):
+        self.send_bytes(open_frame(channel, address, kind))
 
     def data(self, channel, payload, messages=1):
         for at in range(0, len(payload), PAYLOAD_MAX):

@@ -12,11 +12,11 @@ import time
 
 import pytest
 
-from library import DEAF_CALLS, FATE_DONE, FATE_UNKNOWN, Connection, deaf_callers
-from messaging import (EXIT_ANSWERED, EXIT_DENIED, EXIT_ERROR, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_TIMEOUT, EXIT_UNKNOWN, EXIT_UNREACHABLE,
-                       EXIT_USAGE, FAST, PATIENCE, eventually)
+from library import DEAF_CALLS, FATE_DONE, Connection, deaf_callers
+from messaging import (EXIT_ANSWERED, EXIT_ERROR, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_UNKNOWN, EXIT_UNREACHABLE, EXIT_USAGE,
+                       FAST, PATIENCE, eventually)
 
-MESSAGES, CALLS = 1, 2
+
 ENTRY = "import sys; sys.path.insert(0, sys.argv[1]); from library import Connection; c = Connection(sys.argv[2])\n"
 
 
@@ -177,28 +177,6 @@ def test_jobs_run_at_once_but_no_more_than_asked_for(nodes, tmp_path):
     assert running == 0 and most == 3
 
 
-def test_a_timed_out_call_says_whether_it_was_begun(nodes, memory, tmp_path):
-    one, two = nodes(1, 2).values()
-    one.sees(two)
-    started, stopped = tmp_path / "started", tmp_path / "stopped"
-    Server(two, "slow", "sh", "-c", f"trap 'echo >{stopped}; exit' TERM; echo x >>{started}; while :; do sleep 0.02; done", jobs=1)
-    running = one.popen("call", "2:slow", "first")
-    eventually(started.exists, "the first call runs")
-    # The only job is busy: this one isn't begun, and never will be.
-    done = one.xenmsg("call", "--timeout", "0.3", "2:slow", "second")
-    assert done.returncode == EXIT_TIMEOUT
-    assert b"may have been carried out" not in done.stderr
-    running.send_signal(signal.SIGKILL)
-    eventually(stopped.exists, "the command whose caller died is told")
-    stopped.unlink()
-    assert started.read_text() == "x\n"
-    done = one.xenmsg("call", "--timeout", "1", "2:slow", "third")
-    assert done.returncode == EXIT_UNKNOWN
-    assert b"may have been carried out" in done.stderr
-    eventually(stopped.exists, "the command whose caller gave up is told")
-    assert started.read_text() == "x\nx\n"
-
-
 # ---- what goes wrong ----
 
 def test_a_caller_who_reads_no_replies_holds_up_nobody_for_long(nodes):
@@ -257,38 +235,6 @@ def test_an_endpoint_of_another_kind_says_so(nodes):
     assert one.xenmsg("call", "2:calls", "fine").stdout == b"fine"
 
 
-def test_policy_refuses_calls_as_it_does_messages(nodes):
-    one, two = nodes(1, 2, start=False).values()
-    two.policy = "[rule]\nfrom = 1\nto = open\naction = allow\n"
-    one.start()
-    two.start()
-    one.sees(two)
-    Server(two, "open", "cat")
-    Server(two, "shut", "cat")
-    done = one.xenmsg("call", "2:shut", "x")
-    assert done.returncode == EXIT_DENIED
-    assert b"denied" in done.stderr
-    assert one.xenmsg("call", "2:open", "x").stdout == b"x"
-
-
-def test_rules_that_change_end_the_calls_they_forbid(nodes):
-    one, two = nodes(1, 2).values()
-    one.sees(two)
-    with Connection(two.socket) as server, Connection(one.socket) as caller:
-        assert server.bind("work") == 0
-        results = []
-        assert caller.call_post("2:work", b"x", results.append) == 0
-        request = server.take()
-        two.write_policy("[rule]\nfrom = *\nto = *\naction = deny\n")
-        os.kill(two.pid, signal.SIGHUP)
-        eventually(lambda: caller.wait(50) and results, "the call ends")
-        assert results == [-errno.ECONNRESET]
-        eventually(lambda: server.wait(50) >= 0 and not request.wants_reply(), "the server hears of it")
-        assert request.reply(b"late") == -errno.ECANCELED
-        request.free()
-        assert caller.call("2:work", b"x") == -errno.EACCES
-
-
 @pytest.mark.parametrize("domains", [(1,), (1, 2)])
 def test_a_server_that_dies_with_a_call_is_a_lost_connection(nodes, memory, domains):
     both = nodes(*domains)
@@ -335,38 +281,6 @@ def test_a_reply_is_given_once_and_only_to_who_waits(nodes, memory):
         third.free()
 
 
-def test_a_caller_that_gave_up_or_died_is_known_to_the_server(nodes, memory):
-    one, two = nodes(1, 2).values()
-    one.sees(two)
-    with Connection(two.socket) as server, Connection(one.socket) as caller:
-        assert server.bind("work") == 0
-        taken = []
-
-        def take_and_keep_silent():
-            taken.append(server.take())
-            eventually(lambda: server.wait(50) >= 0 and not taken[0].wants_reply(), "it was withdrawn")
-        thread = threading.Thread(target=take_and_keep_silent)
-        thread.start()
-        assert caller.call("2:work", b"patient", timeout_ms=1000) == -errno.ETIMEDOUT
-        assert caller.last.fate == FATE_UNKNOWN and "may have been carried out" in caller.last.reason
-        thread.join()
-        request = taken[0]
-        assert not request.wants_reply()
-        assert request.reply(b"late") == -errno.ECANCELED
-        request.free()
-        with Connection(one.socket) as mortal:
-            assert mortal.call_post("2:work", b"x", lambda _: None) == 0
-            request = server.take()
-            assert request.wants_reply()
-        eventually(lambda: server.wait(50) >= 0 and not request.wants_reply(), "the caller has gone")
-        assert request.reply(b"late") == -errno.ECANCELED
-        request.free()
-        # Nothing else was disturbed.
-        thread = echo(server, 1)
-        assert caller.call("2:work", b"still there") == b"still there"
-        thread.join()
-
-
 @pytest.mark.parametrize("size", [10, 60_000])
 def test_a_server_that_answers_and_leaves_has_answered(nodes, size):
     one, two = nodes(1, 2).values()
@@ -390,24 +304,6 @@ def test_a_server_that_answers_and_leaves_has_answered(nodes, size):
     assert results == [b"y" * size] * len(callers)
 
 
-def test_unbinding_ends_the_calls_that_are_not_answered(nodes):
-    one, two = nodes(1, 2).values()
-    one.sees(two)
-    with Connection(two.socket) as server, Connection(one.socket) as caller:
-        assert server.bind("work") == 0
-        results = []
-        caller.call_post("2:work", b"taken", results.append)
-        request = server.take()
-        caller.call_post("2:work", b"not taken", results.append)
-        eventually(lambda: two.status()["endpoints"], "status answers")
-        assert server.unbind("work") == 0
-        eventually(lambda: caller.wait(50) and len(results) == 2, "both end")
-        assert results[0] in (-errno.ECONNRESET, -errno.ENOENT)
-        assert sorted(results) == [-errno.ECONNRESET, -errno.ENOENT]
-        assert request.reply(b"x") == -errno.ECANCELED
-        request.free()
-
-
 def test_replies_beyond_the_limit(nodes):
     small = nodes(1, start=False)[1]
     small.config += "[limits]\nmax-message = 64K\n"
@@ -424,30 +320,6 @@ def test_replies_beyond_the_limit(nodes):
         eventually(lambda: server.wait(0) >= 0 and caller.wait(50) >= 0 and results, "it is answered")
         assert len(results[0]) == 65536
         assert caller.call("self:work", b"x" * 65537) == -errno.EMSGSIZE
-
-
-def test_a_reply_too_large_for_its_caller_fails_that_call_alone(nodes):
-    one, two = nodes(1, 2, start=False).values()
-    one.config += "[limits]\nmax-message = 64K\n"
-    one.start()
-    two.start()
-    one.sees(two)
-    with Connection(two.socket) as server, Connection(one.socket) as caller:
-        assert server.bind("work") == 0
-        results = []
-        for text in (b"large", b"small"):
-            assert caller.call_post("2:work", text, results.append) == 0
-        for size in (300_000, 3):
-            request = server.take()
-            assert request.reply(b"x" * size) == 0
-            request.free()
-
-        def both_have_ended():
-            server.wait(20)
-            caller.wait(20)
-            return len(results) == 2
-        eventually(both_have_ended, "both end")
-        assert results == [-errno.EMSGSIZE, b"xxx"]
 
 
 # ---- many ----
@@ -511,45 +383,3 @@ def test_large_replies_wait_for_who_reads_late_and_hold_nobody(nodes, memory):
             return len(results) == 100
         eventually(all_have_come, "all have come", timeout=60)
         assert all(result == data for result in results)
-
-
-def test_two_programs_call_each_other_at_once(nodes):
-    one, two = nodes(1, 2).values()
-    one.sees(two)
-    two.sees(one)
-    ends = {1: Connection(one.socket), 2: Connection(two.socket)}
-    answers = {1: [], 2: []}
-    for conn in ends.values():
-        assert conn.bind("work") == 0
-    for i in range(200):
-        for domid, conn in ends.items():
-            assert conn.call_post(f"{3 - domid}:work", b"%d" % i, answers[domid].append) == 0
-
-    def all_are_answered():
-        for conn in ends.values():
-            request = conn.take(10)
-            while not isinstance(request, int):
-                assert request.reply(request.data) == 0
-                request.free()
-                request = conn.take(0)
-        return all(len(got) == 200 for got in answers.values())
-    eventually(all_are_answered, "all are answered", timeout=60)
-    for domid, conn in ends.items():
-        assert answers[domid] == [b"%d" % i for i in range(200)]
-        conn.close()
-
-
-def test_idle_channels_of_calls_are_closed_and_opened_anew(nodes, memory):
-    node = nodes(1, start=False)[1]
-    node.config += "[limits]\nmax-endpoints-per-uid = 1000\n"
-    node.start()
-    names = [f"e{i}" for i in range(300)]
-    with Connection(node.socket) as server, Connection(node.socket) as caller:
-        for name in names:
-            assert server.bind(name) == 0
-        for _ in range(2):
-            for name in names:
-                thread = echo(server, 1)
-                assert caller.call("self:" + name, name.encode()) == name.encode()
-                thread.join()
-        assert sum(client["channels"] for client in node.status()["clients"]) <= 2 * 260

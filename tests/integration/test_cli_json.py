@@ -4,11 +4,13 @@
 import json
 import os
 import re
+import threading
 
 import jsonschema
 import pytest
 
 from messaging import EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_TIMEOUT, EXIT_UNREACHABLE, eventually, stopped
+from test_cli_terminal import HostileDaemon
 
 SCHEMA = os.path.join(os.path.dirname(__file__), "../../doc/commands.schema.json")
 
@@ -145,8 +147,9 @@ def test_a_field_means_the_same_wherever_it_is():
     assert {"host", "domid", "domain", "name", "address", "uid", "pid", "comm", "uuid"} <= table.keys()
 
 
-# What others have written passes through these as it is; send says nothing; top is for eyes, and the exporter for Prometheus.
-WITHOUT = {"send", "connect", "listen", "run", "forward", "serve", "top", "exporter"}
+# What others have written passes through these as it is; send says nothing; daemon says what it has done; top is for eyes, and the exporter
+# for Prometheus.
+WITHOUT = {"daemon", "publish", "send", "connect", "listen", "run", "forward", "serve", "top", "exporter"}
 
 
 def test_every_command_that_prints_has_it_and_is_described(nodes):
@@ -178,3 +181,55 @@ def test_messages_and_events(nodes, valid):
     one.send("2:inbox", None, data=b"\xff")
     assert [set(message) & {"text", "base64"} for message in valid("recv", inbox.output().splitlines())] == [{"text"}, {"base64"}]
     assert next_of_inbox() == "down"
+
+
+def listed_by(watch, valid):
+    """What a watch prints up to the end of what was there."""
+    events = []
+    while not events or events[-1]["event"] != "listed":
+        events += valid("watch", [watch.stdout.readline()])
+    return events[:-1]
+
+
+def test_a_watch_says_where_its_first_list_ends(nodes, valid):
+    one, two = nodes(1, 2).values()
+    for number in range(20):
+        two.receiver(f"print{number}")
+    eventually(lambda: len(two.endpoints()) == 20, "all are bound")
+    eventually(lambda: len(one.json("endpoints", "2")) == 20, "domain 1 knows them")
+    for pattern, domains, endpoints in (("*", [1, 2], 20), ("2", [2], 20), ("*:print1*", [], 11), ("dom1:*", [], 0), ("*:none", [], 0)):
+        watch = one.popen("watch", "--json", pattern)
+        events = listed_by(watch, valid)
+        assert [event["domid"] for event in events if event["kind"] == "domain"] == domains, (pattern, events)
+        assert sum(event["kind"] == "endpoint" for event in events) == endpoints, (pattern, events)
+        # Each domain before its endpoints, in one order.
+        assert events == sorted(events, key=lambda event: (event["domid"], event["kind"], event["name"] if event["kind"] == "endpoint" else ""))
+        inbox = two.receiver("print1000")
+        if pattern in ("*", "2", "*:print1*"):
+            assert valid("watch", [watch.stdout.readline()])[0]["name"] == "print1000"
+        inbox.stop()
+        eventually(lambda: len(one.json("endpoints", "2")) == 20, "it is gone")
+        watch.terminate()
+
+
+def test_a_list_ends_though_what_was_listed_is_never_told(nodes, valid, tmp_path):
+    """A daemon may list what the watch is then not told of: it has gone in between."""
+    class Forgets(HostileDaemon):
+        def answer(self, question):
+            return [{"domid": 2, "name": "x", "kind": "message", "up": True}]
+    daemon = Forgets(tmp_path / "sock")
+    watch = nodes(1, start=False)[1].popen("watch", "--json", "--socket", daemon.path)
+    assert [event["domid"] for event in listed_by(watch, valid)] == [2]
+    daemon.close()
+
+
+def test_a_list_that_takes_long_keeps_nothing_back(nodes, valid, tmp_path):
+    class Silent(HostileDaemon):
+        def answer(self, question):
+            threading.Event().wait()
+    daemon = Silent(tmp_path / "sock")
+    daemon.name = "x"
+    watch = nodes(1, start=False)[1].popen("watch", "--json", "--socket", daemon.path)
+    assert valid("watch", [watch.stdout.readline()])[0]["domid"] == 2
+    watch.kill()
+    daemon.close()

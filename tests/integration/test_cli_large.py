@@ -4,17 +4,19 @@
 import contextlib
 import json
 import os
+import random
 import subprocess
 
 import pytest
 
-from frames import HELLO, MORE, QUERY, REPLY, WELCOME, Closed, bytes_of, frame, receive_frame, u32, u64
+from frames import EVENT, HELLO, MORE, PROBE, QUERY, REPLY, WATCH, WELCOME, Closed, bytes_of, frame, receive_frame, u32, u64
 from messaging import EXIT_ERROR, EXIT_NO_DAEMON, EXIT_OK, PATIENCE, tool
 from test_cli_terminal import HostileDaemon, Terminal
 
 DOMAINS, ENDPOINTS = 500, 5000
 PIECE = 30000
 NAME = "grüße-€"
+PINGS = 30  # at least so many at a time: a domain that is silent costs seconds
 LISTS = {"peers": DOMAINS, "endpoints": ENDPOINTS, "hosts": DOMAINS}
 
 
@@ -24,6 +26,7 @@ class LargeDaemon(HostileDaemon):
     pieces = None
 
     def serve(self, connection):
+        pings, pinged = [], 0
         with connection, contextlib.suppress(Closed, OSError):
             while True:
                 got = receive_frame(connection)
@@ -37,6 +40,24 @@ class LargeDaemon(HostileDaemon):
                         connection.sendall(frame(REPLY, u32(0, 0) + bytes_of(part), channel=got.channel, flags=more))
                     if self.pieces:
                         return
+                elif got.kind == PROBE:
+                    pings.append(got)
+                    pinged += 1
+                    if len(pings) == PINGS or pinged == DOMAINS:
+                        for each in pings:
+                            # What is in domain 7 doesn't answer.
+                            text = "no daemon runs there" if each.payload == b"7" else u64(1500)
+                            connection.sendall(frame(REPLY, u32(112 * (each.payload == b"7"), 0) + bytes_of(text), channel=each.channel))
+                        pings.clear()
+                elif got.kind == WATCH:
+                    connection.sendall(frame(REPLY, u32(0, 0), channel=got.channel) + b"".join(self.events(got.channel)))
+
+    def events(self, channel):
+        """In an order in which nothing is sorted."""
+        events = [u32(1, peer["domid"]) + peer["name"].encode() for peer in self.answer(b"peers")]
+        events += [u32(3, each["domid"]) + f"{each['name']}\0{each['domain']}".encode() for each in self.answer(b"endpoints")]
+        random.Random(1).shuffle(events)
+        return [frame(EVENT, event, channel=channel) for event in events]
 
     def answer(self, question):
         peers = [{"domid": domid, "name": f"{NAME}-{domid}", "uuid": None, "version": "0.1.0", "up": True, "link": "up", "since": 1,
@@ -115,3 +136,26 @@ def test_narrow_terminals_get_every_line(nodes, large, columns):
         terminal = Terminal(one, "--socket", large.path, command, columns=columns)
         assert terminal.end().count("\n") == count + 1
         assert terminal.process.returncode == EXIT_OK
+
+
+def test_watch_lists_many_in_order_and_takes_no_time(large):
+    process = subprocess.Popen([tool("xenmsg"), "--socket", large.path, "watch", "--json"], stdout=subprocess.PIPE)
+    events = [json.loads(process.stdout.readline()) for _ in range(DOMAINS + ENDPOINTS + 1)]
+    process.terminate()
+    process.communicate(timeout=20 * PATIENCE)
+    assert [event["event"] for event in events] == (DOMAINS + ENDPOINTS) * ["up"] + ["listed"]
+    seen = set()
+    for event in events[:-1]:
+        if event["kind"] == "domain":
+            seen.add(event["domid"])
+        else:
+            assert event["domid"] in seen
+    assert {event["address"] for event in events} == {f"{n // 10}:endpoint-{n}" for n in range(ENDPOINTS)} | {None}
+
+
+def test_doctor_asks_many_domains_at_once(nodes, large):
+    done = nodes(1, start=False)[1].xenmsg("doctor", "--socket", large.path, "--json", timeout=20)
+    steps = [json.loads(line) for line in done.stdout.splitlines()]
+    peers = [step for step in steps if step["step"].startswith("peer ")]
+    assert [step["step"] for step in peers] == [f"peer {domid}" for domid in range(DOMAINS)]
+    assert [step["step"] for step in peers if step["result"] != "ok"] == ["peer 7"] and done.stderr == b""

@@ -187,7 +187,7 @@ def test_watch_of_a_pattern_reports_only_what_matches(nodes):
     watch = one.popen("watch", "--json", "*:pr*")
     two.receiver("scan")
     two.receiver("print")
-    first = json.loads(lines_until(watch, lambda line: True)[0])
+    first = json.loads(lines_until(watch, lambda line: '"up"' in line)[-1])
     assert first == {"event": "up", "kind": "endpoint", "address": "2:print", "host": None, "domid": 2, "domain": None, "name": "print"}
     watch.terminate()
     watch.wait(timeout=30 * PATIENCE)
@@ -228,7 +228,7 @@ def test_who_mistypes_a_command_is_told_the_nearest(typed, meant):
         assert (f"did you mean '{meant}'? Try" in said) if meant else "did you mean" not in said
 
 
-@pytest.mark.parametrize("typed, meant", [("ls", "'endpoints'"), ("sub", "'recv'"), ("pub", "'send'"), ("info", "'status'"),
+@pytest.mark.parametrize("typed, meant", [("ls", "'endpoints'"), ("sub", "'subscribe'"), ("pub", "'publish'"), ("info", "'status'"),
                                           ("logs", advised("log", "xenmsgd"))])
 def test_words_of_other_tools_lead_to_the_command(typed, meant):
     done = subprocess.run([tool("xenmsg"), typed], capture_output=True, check=False)
@@ -249,11 +249,32 @@ def test_who_mistypes_an_endpoint_is_told_the_nearest(nodes):
     one, two = nodes(1, 2).values()
     two.receiver("inbox")
     eventually(lambda: any(each["name"] == "inbox" for each in one.json("endpoints", "2")), "it can be seen")
-    for words in (["send", "2:inobx", "x"], ["call", "2:inbx", "x"], ["connect", "2:nbox"]):
+    for words in (["send", "2:inobx", "x"], ["call", "2:inbx", "x"], ["connect", "2:nbox"], ["endpoints", "2:inbx"]):
         done = one.xenmsg(*words)
         assert done.returncode == EXIT_NO_ENDPOINT and b"did you mean 2:inbox?" in done.stderr, done
     assert b"line 1: no such endpoint there; did you mean 2:inbox?" in one.xenmsg("send", "--lines", "2:inbo", data=b"x\n").stderr
     assert b"did you mean" not in one.xenmsg("send", "2:elsewhere", "x").stderr
+
+
+def test_who_binds_what_is_bound_is_told_by_whom(nodes):
+    one = nodes(1)[1]
+    holder = one.receiver("inbox").process
+    for words, what in ((["recv", "inbox"], "bind inbox"), (["serve", "inbox", "--", "cat"], "serve inbox"), (["listen", "inbox"], "listen on inbox")):
+        done = one.xenmsg(*words)
+        assert done.returncode == EXIT_ERROR and f"{what}: xenmsg (pid {holder.pid}, user root) has bound" in done.stderr.decode(), done
+
+
+def test_who_mistypes_a_domain_is_told_the_nearest(nodes, host):
+    one, host_names = nodes(0, 1, 2)[1], {"2": "work"}
+    host.sim("rename", 2, host_names["2"])
+    eventually(lambda: one.xenmsg("ping", "work", "--count", "1").returncode == 0, "its name is known")
+    for words, meant in ((["send", "wrok:inbox", "x"], "work:inbox"), (["call", "wrk:x", "x"], "work:x"), (["connect", "works:x"], "work:x"),
+                         (["run", "owrk:x"], "work:x"), (["ping", "wrok"], "work"), (["endpoints", "wrok"], "work"),
+                         (["doctor", "wrok"], "work"), (["policy", "check", "wrok", "x"], "work")):
+        done = one.xenmsg(*words)
+        assert f"did you mean {meant}?" in (done.stdout + done.stderr).decode(), (words, done)
+    for words in (["ping", "elsewhere"], ["send", "9:x", "x"], ["ping", "hosta/work"]):
+        assert b"did you mean" not in one.xenmsg(*words).stderr, words
 
 
 def test_a_list_without_entries_says_so_on_standard_error(nodes):

@@ -6,7 +6,6 @@ import fcntl
 import json
 import os
 import re
-import select
 import signal
 import socket
 import struct
@@ -19,6 +18,7 @@ import pytest
 from frames import (BIND, CALLS, EVENT, HELLO, PROBE, QUERY, REPLY, WATCH, WELCOME, Closed, bind_payload, bytes_of, frame, receive_frame,
                     u32, u64)
 from messaging import EXIT_OK, EXIT_USAGE, PATIENCE, Holder, eventually, stopped, tool
+from polling import readable
 
 # A title, a cleared screen, DEL, C1's CSI, and text from right to left.
 EVIL = "\x1b]0;owned\x07\x1b[2J\x00\r\x7f\u009b31m\u202eevil"
@@ -30,10 +30,10 @@ DOES_SOMETHING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202
 class Terminal:
     """A command whose output and errors are one."""
 
-    def __init__(self, node, *arguments, columns=80):
+    def __init__(self, node, *arguments, columns=80, command=None):
         self.master, end = os.openpty()
         fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("4H", 24, columns, 0, 0))
-        self.process = subprocess.Popen(node.command(tool("xenmsg"), *arguments), env=dict(node.environment, TERM="xterm"), stdin=end,
+        self.process = subprocess.Popen(command or node.command(tool("xenmsg"), *arguments), env=dict(node.environment, TERM="xterm"), stdin=end,
                                         stdout=end, stderr=end)
         node.children.append(self.process)
         os.close(end)
@@ -43,7 +43,7 @@ class Terminal:
         """What it shows to its end, or until something is there."""
         with contextlib.suppress(OSError):  # a terminal's end gives EIO
             while not (until and until in self.seen):
-                assert select.select([self.master], [], [], 30 * PATIENCE)[0], self.seen
+                assert readable([self.master], 30 * PATIENCE), self.seen
                 self.seen += os.read(self.master, 65536)
         return self.seen.replace(b"\r\n", b"\n").decode(errors="replace")
 
@@ -100,6 +100,20 @@ def test_raw_and_pipes_have_it_as_it_is(nodes):
     for endpoint in "inbox", "pipe":
         one.send(f"self:{endpoint}", None, data=sent.encode())
     assert terminal.end() == sent and inbox.output() == sent.encode() + b"\n"
+
+
+@pytest.mark.parametrize("how", [[], ["--json"]])
+def test_subscribe_escapes_what_is_published(nodes, how):
+    one = nodes(1)[1]
+    publisher = one.popen("publish", "--stay", "1h", "news", "-", stdin=subprocess.PIPE)
+    publisher.stdin.write(EVIL.encode())
+    publisher.stdin.close()
+    shown = Terminal(one, "--quiet", "subscribe", "self:news", "--count", "1", *how).end()
+    is_escaped(shown)
+    if how:
+        assert json.loads(shown.splitlines()[-1])["text"] == EVIL
+    else:
+        assert shown == SHOWN + "\n"
 
 
 # ---- what a daemon says, whose words may be another one's ----

@@ -83,7 +83,7 @@ def test_who_says_nothing_to_a_run_server_is_broken_off(nodes):
 
 @pytest.mark.parametrize("typed, meant", [
     (["statr"], "did you mean 'start'?"), (["ls"], "did you mean 'list'?"), (["save", "1"], "did you mean 'suspend'?"),
-    (["restore", "1"], "did you mean 'resume'?"), (["shutdown", "1"], "did you mean 'destroy'?"),
+    (["restore", "1"], "did you mean 'resume'?"), (["shutdwon", "1"], "did you mean 'shutdown'?"),
     (["console", "1"], "did you mean 'exec'?"), (["list", "--jsno"], "did you mean '--json'?"),
     (["create", "--nmae", "x"], "did you mean '--name'?"), (["start", "--domans", "2"], "did you mean '--domains'?"),
     (["run", "--domians=2", "--", "true"], "did you mean '--domains'?"), (["exec", "1", "ls"], "usage: xensim exec"),

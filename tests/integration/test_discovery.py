@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What it costs to be there: in XenStore, each domain pays for what it has to do with, and nothing for all the others."""
 
+import contextlib
 import json
 
 import pytest
 
 from lower_half import INSTANCE, Node, Tree, exchange, link
-from messaging import ALLOW_ALL, TOLD_WATCHES, Nodes, eventually, works
+from messaging import ALLOW_ALL, FAST, TOLD_WATCHES, Nodes, eventually, stopped, works
 from protocol import Program
 
 
@@ -56,7 +57,7 @@ def test_requests_to_xenstore_do_not_grow_with_the_domains(make_host, tmp_path, 
         assert max(one["requests"] for one in guests) <= 100  # on a slow machine links are tried more than once
         assert max(one["writes"] for one in guests) <= 8  # a hello twice, if the machine is slow
         assert max(one["watches"] for one in guests) <= TOLD_WATCHES + 1
-        assert max(one["nodes"] for one in guests) <= 14
+        assert max(one["nodes"] for one in guests) <= 20  # 12 of them are the toolstack's
         assert found[0]["requests"] <= 45 * count + 70
         assert max(one["events"] for one in guests) <= 35
         assert found[0]["events"] <= 30 * count + 70
@@ -164,6 +165,56 @@ def test_guests_that_are_told_watch_nobody_and_see_all(host, nodes):
     one.kill()
     see("domain", 1, event="down")
     assert watches(host, 3) == TOLD_WATCHES
+
+
+def test_a_watch_hears_of_who_is_told_only_afterwards(host, nodes):
+    """Domain 2 asks for all before domain 0 tells domain 1 of changes, which hears of that when it does."""
+    every = nodes(0, 1, 2, start=False)
+    zero, one, two = every.values()
+    zero.start()
+    two.start()
+    eventually(lambda: watches(host, 2) <= TOLD_WATCHES, "domain 0 tells domain 2")
+    one.policy = "[rule]\nfrom = 2\nto = secret\naction = allow\n"
+    with contextlib.ExitStack() as stack:
+        with stopped(zero.pid):
+            one.start()
+            program = stack.enter_context(Program(one.socket))
+            program.bind("secret")
+            watch = two.popen("watch", "*", "--json")
+            eventually(lambda: Tree(host, 0).read("/local/domain/2/data/xenmsg/asks"), "it asks for all")
+        while json.loads(watch.stdout.readline()).get("name") != "secret":
+            pass
+
+
+@pytest.mark.parametrize("how", ["bound", "allowed", "named", "forgotten"])
+def test_a_watch_hears_of_what_is_for_it_only_later(host, nodes, how):
+    """When domain 2 asked, domain 1 had nothing for it: it has bound nothing, its policy allows nothing, or not by that name;
+    or it has had to do with domain 2 since, and no more."""
+    zero, one, two = nodes(0, 1, 2, start=False, config="[daemon]\nlog-level = debug\n" + FAST + "idle-close = 1s\n").values()
+    rule = f"[rule]\nfrom = {'late' if how == 'named' else 2}\nto = secret\naction = allow\n"
+    one.policy = "" if how == "allowed" else rule
+    two.policy = ALLOW_ALL
+    for node in (zero, one, two):
+        node.start()
+    all_are_told(host, 2)
+    with Program(one.socket) as program:
+        program.bind("early" if how in ("bound", "forgotten") else "secret")
+        watch = two.popen("watch", "*", "--json")
+        eventually(lambda: Tree(host, 0).read("/local/domain/2/data/xenmsg/asks"), "it asks for all")
+        counted(host)
+        if how == "allowed":
+            one.write_policy(rule)
+            assert one.xenmsg("policy", "reload").returncode == 0
+        elif how == "named":
+            host.sim("rename", 2, "late")
+        elif how == "forgotten":
+            assert one.xenmsg("ping", "--count", "1", "2").returncode == 0
+            eventually(lambda: "domain 2 is forgotten" in one.log.read_text(), "domain 1 forgets domain 2")
+        if how in ("bound", "forgotten"):
+            program.bind("secret")
+        eventually(lambda: [entry["name"] for entry in two.json("endpoints", "1")] == ["secret"], "it is listed")
+        while json.loads(watch.stdout.readline()).get("name") != "secret":
+            pass
 
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
@@ -381,7 +432,8 @@ def test_a_leaf_tells_kinds_or_does_not(nodes, host):
     hand = Tree(host, 2)
     hand.write("presence", f"1 {INSTANCE} 3")
     for value, kinds in (("a b c d +0:1247", ["message", "call", "stream", "any"]), ("a b", [None, None]), ("a b +3", [None, None]),
-                         ("a b +0:1", [None, None]), ("a b +0:19", [None, None]), ("a +12:2", ["call"]), ("a +0:0", [None])):
+                         ("a b +0:1", [None, None]), ("a b +0:19", [None, None]), ("a +12:2", ["call"]), ("a +0:0", [None]),
+                         ("a b +0.1:10", ["message", "topic"])):
         hand.write("to/1/endpoints", value, 1)
         eventually(lambda kinds=kinds: [entry["kind"] for entry in one.json("endpoints", "2")] == kinds, value)
 

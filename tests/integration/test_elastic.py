@@ -7,14 +7,14 @@ import time
 
 import pytest
 
-from messaging import FAST, PATIENCE, eventually, give_up_ring, tool, works
+from messaging import CALM, FAST, PATIENCE, eventually, give_up_ring, tool, works
 from test_cli_bench import serve, stop
 from test_resume import resumes, traffic
 from test_resume_restored import is_back, save_and_restore
 
 # So small that the traffic of these tests is much for them.
 # A daemon that gets no CPU for a second isn't dead.
-SMALL = FAST.replace("dead-after = 1s", "dead-after = 20s") + "ring-size = 4K\nmin-ring-size = 4K\nmax-ring-size = 256K\n"
+SMALL = CALM + "ring-size = 4K\nmin-ring-size = 4K\nmax-ring-size = 256K\n"
 FIRST, LARGEST = 4096, 262144
 
 
@@ -111,7 +111,7 @@ def test_busy_links_share_the_pages(nodes, host):
 
 
 def test_a_link_that_waits_for_pages_gets_them_from_a_large_one(nodes, host):
-    one, two, three = nodes(1, 2, 3, config=FAST + "ring-size = 16K\nmin-ring-size = 16K\nmax-ring-size = 64K\n").values()
+    one, two, three = nodes(1, 2, 3, config=CALM + "ring-size = 16K\nmin-ring-size = 16K\nmax-ring-size = 64K\n").values()
     works(one, three)
     host.fault("grant-limit", 3, 48)
     with traffic(one, three) as goes_on:

@@ -2,11 +2,12 @@
 """The examples do what their first lines say, across domains; so do their twins in the shell."""
 
 import os
+import re
 import subprocess
 
 import pytest
 
-from messaging import BINDIR, BUILDDIR, PATIENCE, eventually
+from messaging import BINDIR, BUILDDIR, EXIT_ANSWERED, EXIT_UNKNOWN, PATIENCE, eventually
 
 SOURCES = os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "..", ".."))
 PATH = {"PATH": f"{BINDIR}:{os.environ['PATH']}"}
@@ -15,8 +16,8 @@ PYTHON = os.environ.get("XENMSG_PYTHONDIR", "")
 
 def example(name):
     path = os.path.join(SOURCES if name.endswith((".py", ".sh")) else BUILDDIR, "examples", name)
-    if name in ("glib", "sdevent") and not os.path.exists(path):
-        pytest.skip("built without GLib or systemd")
+    if name in ("glib", "libuv", "sdevent") and not os.path.exists(path):
+        pytest.skip("built without GLib, libuv or systemd")
     if name.endswith(".py") and not os.path.exists(os.path.join(PYTHON, "xenmsg", "_core.so")):
         pytest.skip("built without the Python module")
     return path
@@ -51,7 +52,7 @@ class Run:
         return self.text()
 
 
-@pytest.mark.parametrize("name", ["loop", "sdevent", "glib", "loop.py"])
+@pytest.mark.parametrize("name", ["loop", "sdevent", "glib", "libuv", "loop.py"])
 def test_messages_go_both_ways_in_a_loop(nodes, tmp_path, name):
     both = nodes(1, 2)
     receiver = both[2].receiver("there", "--count", "2")
@@ -65,6 +66,68 @@ def test_messages_go_both_ways_in_a_loop(nodes, tmp_path, name):
     assert receiver.output() == b"one line\nanother\n"
     run.type("to nobody any more")
     assert "No such file or directory" in run.ends()
+
+
+def test_a_thousand_calls_at_once_and_none_for_who_has_gone(nodes, tmp_path):
+    from python_module import LONG, xenmsg  # pylint: disable=import-outside-toplevel
+    both = nodes(1, 2)
+    run = Run(both[2], tmp_path, "busy", "work")
+    eventually(lambda: "work" in both[2].endpoints(), "work is bound")
+    both[1].sees(both[2])
+    late = both[1].xenmsg("call", "--timeout", "0.5", "2:work", "1000000")
+    assert late.returncode == EXIT_UNKNOWN
+    run.prints("stopped: the caller has gone; 0 left")
+    with xenmsg.blocking.open(both[1].socket) as conn:
+        calls = [conn.begin_call("2:work", b"1000000") for _ in range(100)] + [conn.begin_call("2:work", b"3000") for _ in range(1000)]
+        assert all(bytes(conn.wait(call, LONG)) == b"done" for call in calls[100:])
+        assert all([call.withdraw() for call in calls[:100]])
+        for call in calls[:100]:
+            with pytest.raises(xenmsg.TimedOut):
+                conn.wait(call, LONG)
+    eventually(lambda: run.text().count("stopped: ") == 101, "the work for who has given up is stopped")
+    assert max(int(most) for most in re.findall(r"done; (\d+) at once", run.text())) >= 1000
+    assert both[1].xenmsg("call", "2:work", "tomorrow, perhaps, or later").returncode == EXIT_ANSWERED
+
+
+def test_a_deadline_is_kept_by_trying_only_what_is_safe(nodes, tmp_path):
+    one, two = nodes(1, 2).values()
+    one.sees(two)
+
+    def call(*words):
+        return one.run_command("env", f"PATH={PATH['PATH']}", example("deadline"), *words).stdout.decode()
+    early = Run(one, tmp_path, "deadline", "2:work", "1", "60000")
+    Run(two, tmp_path, "busy", "work")
+    assert early.ends() == "done\n", "it was called again until it was there"
+    assert "it may have been done" in call("2:work", "100000", "300")
+    assert call("2:nobody", "x", "300").endswith("it was not done, and never will be\n")
+    assert call("2:work", "not a number at all", "300") == "error 1 of the service: not a number\n"
+
+
+def test_a_proxy_passes_on_answers_errors_and_who_gives_up(nodes, tmp_path):
+    one, two, three = nodes(1, 2, 3).values()
+    Run(two, tmp_path, "proxy", "front", "3:work")
+    served = Run(three, tmp_path, "busy", "work")
+    eventually(lambda: "front" in two.endpoints() and "work" in three.endpoints(), "both are bound")
+    one.sees(two)
+    two.sees(three)
+    calls = [one.popen("call", "2:front", "500") for _ in range(10)]
+    assert [call.communicate(timeout=60 * PATIENCE)[0] for call in calls] == [b"done"] * 10
+    refused = one.xenmsg("call", "2:front", "not a number at all")
+    assert refused.returncode == EXIT_ANSWERED and b"not a number" in refused.stderr
+    assert one.xenmsg("call", "--timeout", "0.5", "2:front", "1000000").returncode == EXIT_UNKNOWN
+    served.prints("stopped: the caller has gone; 0 left")
+
+
+def test_an_agent_lives_through_the_deaths_of_its_daemons(nodes, tmp_path):
+    one, = nodes(1).values()
+    run = Run(one, tmp_path, "agent", "agent")
+    for daemons in (1, 2, 3):
+        eventually(lambda: "agent" in one.endpoints(), "agent is bound")
+        assert one.xenmsg("call", "self:agent", "x").stdout == b"%d calls by way of %d daemons" % (daemons, daemons)
+        one.kill()
+        eventually(lambda: run.text().count("is lost") == daemons, "the loss is told")
+        one.start()
+        eventually(lambda: run.text().count("there is a daemon again") == daemons, "so is its end")
 
 
 def test_pings_are_answered(nodes, tmp_path):
@@ -140,6 +203,19 @@ def test_a_mirror_gives_back_what_comes_on_each_stream(nodes, tmp_path):
     refused = Run(both[2], tmp_path, "mirror", "glass")
     assert "glass: a program has bound this endpoint already" in refused.ends(1)
     assert "no-,name: Invalid argument" in Run(both[2], tmp_path, "mirror", "no-,name").ends(1)
+
+
+def test_a_mirror_goes_on_with_the_next_daemon(nodes, tmp_path):
+    one, two = nodes(1, 2).values()
+    run = Run(two, tmp_path, "mirror", "glass")
+    eventually(lambda: "glass" in two.endpoints(), "glass is bound")
+    for times in range(3):
+        done = one.xenmsg("connect", "--wait", "2:glass", data=b"%d" % times)
+        assert (done.returncode, done.stdout) == (0, b"%d" % times), done.stderr
+        two.kill()
+        two.start()
+        eventually(lambda: "glass" in two.endpoints(), "glass is bound again")
+    assert run.text() == 3 * "a stream from uid 0 of domain 1\n"
 
 
 def test_a_file_is_copied_in_the_shell(nodes, tmp_path):

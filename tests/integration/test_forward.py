@@ -6,7 +6,6 @@ import hashlib
 import itertools
 import os
 import re
-import select
 import signal
 import socket
 import struct
@@ -17,6 +16,7 @@ import pytest
 from frames import HELLO, WELCOME, frame
 from library import Connection
 from messaging import EXIT_ERROR, PATIENCE, eventually, is_listening
+from polling import readable
 
 SIZE = 3 << 20
 RESET = struct.pack("ii", 1, 0)  # for SO_LINGER: close() resets
@@ -296,7 +296,7 @@ def test_who_writes_to_a_lingering_unix_socket_hears_it_broke(rig):
     process, client, breaks = unix_client_of_a_broken_server(rig, "--linger", "1000")
     breaks.set()
     assert b"broke a connection" in process.stderr.readline()
-    assert not select.select([client], [], [], 0)[0]
+    assert not readable([client], 0)
     client.sendall(b"next question")
     with pytest.raises(ConnectionResetError):
         client.recv(1)
@@ -343,7 +343,7 @@ def test_what_lingers_when_it_is_stopped_is_told_when_it_writes(rig):
     one.sendall(b"next question")
     with pytest.raises(ConnectionResetError):
         one.recv(1)
-    assert not select.select([two], [], [], 0)[0] and process.poll() is None
+    assert not readable([two], 0) and process.poll() is None
     process.terminate()  # it needn't wait
     assert two.recv(1) == b""
     assert process.wait(20 * PATIENCE) == 8

@@ -6,7 +6,6 @@ import contextlib
 import errno
 import itertools
 import os
-import select
 import socket
 import struct
 import subprocess
@@ -20,6 +19,7 @@ from fake_gateway import Side
 from frames import ASK, ASKS, GOODBYE, HELLO, KNOWS_HOSTS, PING, PONG, TOLD, UNASK, ask_payload, frame, link_hello_payload, u32
 from gateway_rings import LOOK
 from messaging import EXIT_DENIED, EXIT_ERROR, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_UNREACHABLE, GIVES_UP, PATIENCE, eventually
+from polling import readable
 from test_hosts import joined_hosts  # the fixture `hosts`  # noqa: F401  pylint: disable=unused-import
 
 HOSTS_MAX = 16384
@@ -181,7 +181,7 @@ class FarDaemon(threading.Thread):
 
     def run(self):
         while True:
-            ready, _, _ = select.select([self.wake, self.side.socket], [], [], LOOK)
+            ready = readable([self.wake, self.side.socket], LOOK)
             if self.wake in ready:
                 return
             try:
@@ -232,6 +232,8 @@ class FarDaemon(threading.Thread):
     def close(self):
         os.write(self.woken, b"x")
         self.join()
+        os.close(self.wake)
+        os.close(self.woken)
         self.side.socket.close()
         if self.talk:
             self.talk.close()

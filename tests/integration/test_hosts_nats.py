@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Hosts that talk with each other over NATS: daemons, gateways and nats-servers are the real ones."""
 
-import json
 import os
 import re
 import socket
@@ -13,9 +12,8 @@ import pytest
 from conftest import wait_for
 from gateway_rig import Gateway, Server
 from nats_rig import SlowWay, cluster
-from messaging import EXIT_OK, EXIT_UNREACHABLE, PATIENCE, eventually
+from messaging import EXIT_OK, PATIENCE, eventually
 from test_hosts import Hosts, Stream, numbers, pour, received
-from test_hosts_lists import watching
 
 # As in examples/nats: what a host may say and hear, so that its name is vouched for.
 USER = ('{{user: "{0}", password: "secret of {0}", permissions: {{\n'
@@ -74,19 +72,6 @@ def hosts_over_nats(make_host, tmp_path):
     made.finish()
 
 
-def test_guests_of_two_hosts_send_and_call(hosts):
-    here, there = hosts(guests=1)
-    inbox = there[1].receiver("inbox", "--json", "--count", "1")
-    here[1].send("hostb/1:inbox", "across")
-    message = json.loads(inbox.output())
-    assert (message["text"], message["sender"]["host"], message["sender"]["domid"]) == ("across", "hosta", 1)
-    server = here[0].popen("serve", "rev", "--", "rev")
-    eventually(lambda: "rev" in here[0].endpoints(), "the server is bound")
-    done = there[1].xenmsg("call", "hosta/0:rev", data=b"abc")
-    assert done.returncode == EXIT_OK and done.stdout.strip() == b"cba", done
-    server.terminate()
-
-
 @pytest.mark.parametrize("max_payload", ["1MB", "64KB"])
 def test_a_message_is_larger_than_what_nats_takes(hosts, tmp_path, max_payload):
     hosts.serve(config=f"max_payload: {max_payload}")
@@ -141,28 +126,6 @@ def test_a_killed_server_or_gateway_is_a_pause(hosts, what):
             gateway.start()
 
     numbers(here, there, disturb)
-
-
-def test_what_another_host_lets_know_is_listed_and_watched(hosts):
-    here, there = hosts(guests=1)
-    there[1].receiver("print")
-    for node in here.values():
-        eventually(lambda node=node: [entry["name"] for entry in node.json("endpoints", "hostb/1")] == ["print"], "it is listed")
-        assert [peer["domid"] for peer in node.json("peers", "hostb")] == [0]
-    assert here[0].json("hosts")[1]["link"]["state"] == "up"
-    next_line = watching(here[1], "hostb/1:print")
-    assert [next_line(), next_line()] == ["up host hostb", "up endpoint hostb/1:print"]
-    hosts.gateways[1].kill()
-    assert {next_line(), next_line()} == {"down host hostb", "down endpoint hostb/1:print"}
-    hosts.gateways[1].start()
-    assert [next_line(), next_line()] == ["up host hostb", "up endpoint hostb/1:print"]
-
-
-def test_a_host_whose_gateway_has_gone_is_unreachable(hosts):
-    here, _ = hosts()
-    assert hosts.gateways[1].stop() == 0
-    wait_for(lambda: not here.status()["hosts"]["others"][0]["up"], "the other host is down")
-    here.send("hostb/0:inbox", "nobody", exit_code=EXIT_UNREACHABLE)
 
 
 def test_a_server_of_three_is_lost_under_load(hosts):

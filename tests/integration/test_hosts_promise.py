@@ -103,14 +103,15 @@ def calls_time_out_in_time(way, server, caller, timeout_ms):
     return in_time
 
 
-@pytest.mark.parametrize("command, code", (("send", EXIT_UNKNOWN), ("call", EXIT_UNKNOWN)))
-def test_a_time_out_is_kept_though_the_other_daemon_stands_still(way, command, code):
+@pytest.mark.parametrize("command, code, what", (("send", EXIT_UNKNOWN, b"can't be known"), ("call", EXIT_TIMEOUT, b"was not delivered")))
+def test_a_time_out_is_kept_though_the_other_daemon_stands_still(way, command, code, what):
+    """A call with a time-out leaves when its server is known, a message at once."""
     serving = way.receiver.popen("serve", "inbox", "--", "cat") if command == "call" else way.receiver.receiver("inbox").process
     eventually(lambda: "inbox" in way.receiver.endpoints(), "it is bound")
     assert way.sender.xenmsg(command, way.to("inbox"), "taken").returncode == EXIT_OK
     with stopped(way.receiver.pid):
         done = way.sender.xenmsg(command, way.to("inbox"), "late", "--timeout", "1")
-    assert done.returncode == code and b"timed out" in done.stderr and b"can't be known" in done.stderr, done
+    assert done.returncode == code and b"timed out" in done.stderr and what in done.stderr, done
     serving.kill()
 
 
@@ -145,6 +146,10 @@ def test_a_command_whose_caller_gives_up_is_told(way, tmp_path):
     running.send_signal(signal.SIGKILL)
     eventually(ended_by.exists, "the command whose caller died is told")
     assert started.read_text() == "x\n"
+    ended_by.unlink()
+    done = way.sender.xenmsg("call", "--timeout", "1", way.to("slow"), "third")
+    assert done.returncode == EXIT_UNKNOWN and b"may have been carried out" in done.stderr, done
+    eventually(ended_by.exists, "the command whose caller gave up is told")
     serving.terminate()
 
 

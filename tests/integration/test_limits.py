@@ -5,7 +5,6 @@ import contextlib
 import errno
 import json
 import os
-import select
 import signal
 import socket
 import time
@@ -15,6 +14,7 @@ import pytest
 from frames import RESET, frame, open_frame
 from library import Connection
 from messaging import FAST, PATIENCE, Holder, eventually
+from polling import readable
 from protocol import Program
 
 GREEDY = 1000
@@ -64,7 +64,7 @@ class Greedy:
                 result = conn.post(address, bytes(size), done)
                 if result < 0:
                     done(result)
-            while not select.select([stop], [], [], 0)[0]:
+            while not readable([stop], 0):
                 conn.wait(50)
 
     def refused(self, count):
@@ -72,13 +72,13 @@ class Greedy:
         data, end = b"", time.monotonic() + 20 * PATIENCE
         while data.count(b"\n") < count:
             assert time.monotonic() < end, data
-            if select.select([self.results], [], [], 0.2)[0]:
+            if readable([self.results], 0.2):
                 more = os.read(self.results, 65536)
                 assert more, data
                 data += more
         answers = [json.loads(line) for line in data.splitlines()]
         assert {result for _, result in answers} == {-errno.ENOBUFS}, answers
-        assert not select.select([self.results], [], [], 0.3)[0]
+        assert not readable([self.results], 0.3)
         return [address for address, _ in answers]
 
     def end(self):

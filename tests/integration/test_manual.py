@@ -29,7 +29,7 @@ def plain(text):
 def functions():
     """Of each function its prototype, and the comment about it, which may be about several."""
     found, comment = {}, ""
-    headers = read("include", "xenmsg.h") + read("include", "xenmsg-mux.h")
+    headers = read("include", "xenmsg.h") + read("include", "xenmsg-stream.h")
     for said, declared in re.findall(r"/\*(.*?)\*/|^XENMSG_API (?:XENMSG_CHECK )?([^;]*);", headers, re.S | re.M):
         if declared:
             found[re.search(r"(xenmsg_\w+)\(", declared).group(1)] = plain(declared), comment
@@ -92,7 +92,7 @@ def commands():
     """Of each command, policy's subcommands too, the words of its help."""
     listed = subprocess.run([tool("xenmsg"), "help"], capture_output=True, text=True, check=True).stdout
     names = [[name] for name in re.findall(r"^  ([a-z]+) +", listed.partition("Commands")[2].partition("\n\n")[0], re.M)]
-    names += [["policy", name] for name in ("check", "show", "denied", "reload")]
+    names += [["policy", name] for name in ("check", "test", "show", "denied", "reload")]
     return {"-".join(name): subprocess.run([tool("xenmsg"), "help", *name], capture_output=True, text=True, check=True).stdout for name in names}
 
 
@@ -125,6 +125,14 @@ def test_the_pages_of_the_commands_are_installed():
     assert {f"xenmsg-{name}.1" for name in commands()} <= set(os.listdir(manuals))
 
 
+@pytest.mark.parametrize("table, page", [("base/config.c", "xenmsgd.conf.5"), ("gateway/settings.c", "xenmsg-gateway.8")])
+def test_each_setting_is_in_its_manual(table, page):
+    settings = re.findall(r'^\t\{"[a-z]+", "([a-z-]+)", VALUE_', read(*table.split("/")), re.M)
+    tags = "\n".join(re.findall(r"^\.TP\n(\.B.*)", read("doc", page).replace("\\-", "-"), re.M))
+    assert len(settings) > 10
+    assert [name for name in settings if not re.search(rf'(?<![a-z-]){name}(?![a-z-])', tags)] == []
+
+
 def test_every_decision_is_installed():
     pages = set(os.listdir(os.path.join(SOURCES, "doc", "decisions")))
     assert pages == set(re.findall(r"doc/decisions/(\S+\.md)", read("doc", "local.mk")))
@@ -135,7 +143,7 @@ def test_the_examples_compile(tmp_path):
     for file in os.listdir(PAGES):
         for example in re.findall(r"^\.SH EXAMPLES\n\.nf\n(.*?)^\.fi$", read("doc", "man3", file), re.M | re.S):
             source = tmp_path / f"{file}.c"
-            headers = "ctype.h", "errno.h", "poll.h", "stdio.h", "stdlib.h", "string.h", "unistd.h", "xenmsg.h", "xenmsg-mux.h"
+            headers = "ctype.h", "errno.h", "poll.h", "stdio.h", "stdlib.h", "string.h", "unistd.h", "xenmsg.h", "xenmsg-stream.h"
             source.write_text("".join(f"#include <{header}>\n" for header in headers) + shown(example))
             built = subprocess.run(["cc", "-std=gnu11", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-unused-function", "-Werror",
                                     f"-I{SOURCES}/include", "-c", "-o", tmp_path / "example.o", source], capture_output=True, text=True, check=False)

@@ -68,6 +68,7 @@ def test_the_version_is_the_same_everywhere():
     version, = re.findall(r"^AC_INIT\(\[xenmsg\], \[([^]]*)\]", read("configure.ac"), re.MULTILINE)
     assert re.match(r"xenmsg \((.*?)\)", read("debian", "changelog")).group(1) == version
     assert re.search(r'^version = "(.*)"$', read("python", "pyproject.toml"), re.MULTILINE).group(1) == version
+    assert re.search(r'^version = "(.*)"$', read("bindings", "rust", "Cargo.toml"), re.MULTILINE).group(1) == version
     spec = read("packaging", "xenmsg.spec")
     assert re.search(r"^Version: +(.*)$", spec, re.MULTILINE).group(1) == version
     assert re.search(r"^%changelog\n\* .* - (.*)-\d+$", spec, re.MULTILINE).group(1) == version

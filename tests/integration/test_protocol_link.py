@@ -11,13 +11,9 @@ import uuid
 import pytest
 
 from conftest import Conversation
-from messaging import EXIT_ERROR, FAST, Node, eventually
+from messaging import CALM, EXIT_ERROR, Node, eventually
 
 PEER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "link_peer.py")
-# Beats often, and doesn't hurry to call it dead.
-CONFIG = FAST.replace("dead-after = 1s", "dead-after = 20s")
-
-
 MOVES = 2  # in the flags of HELLO
 
 
@@ -45,7 +41,7 @@ def met_peer_that_moves(request, host, tmp_path):
 def meet(role, *version, host, tmp_path, config=""):
     # Of two that are willing the lower domid maps.
     domid, other = (1, 2) if role == "grant" else (2, 1)
-    node = Node(host, domid, tmp_path, CONFIG + config).start()
+    node = Node(host, domid, tmp_path, CALM + config).start()
     # Python's own leaks are none of ours, where the tests run sanitized.
     quiet = {"ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"}
     process = host.spawn(other, sys.executable, PEER, role, domid, *version, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=quiet)
@@ -67,7 +63,7 @@ def link_of(node):
 
 
 def test_an_older_domain_0_is_asked_nothing_about_other_hosts(host, tmp_path):
-    node = Node(host, 1, tmp_path, CONFIG).start()
+    node = Node(host, 1, tmp_path, CALM).start()
     process = host.spawn(0, sys.executable, PEER, "map", 1, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         assert Conversation(process).answer() == "ok met"
@@ -160,7 +156,7 @@ def shown_to(host, domid, role, victim, instance):
 @pytest.mark.parametrize("role", ["grant", "map"])
 def test_a_third_domain_sees_the_same_with_or_without_a_session(role, host, tmp_path):
     stranger, victim = (2, 1) if role == "grant" else (1, 2)
-    with_daemons = [Node(host, domid, tmp_path, CONFIG).start() for domid in (victim, 3)]
+    with_daemons = [Node(host, domid, tmp_path, CALM).start() for domid in (victim, 3)]
     one, other = with_daemons
     with other.receiver("inbox", "--count", "1", stdout=subprocess.DEVNULL).process as receiver:
         one.send("3:inbox", "hello")

@@ -339,6 +339,44 @@ def test_asyncio_needs_no_thread_and_gives_up_what_is_cancelled(nodes):
 
 # ---- calls ----
 
+def test_what_is_sent_waits_for_its_receiver(nodes):
+    one, two = nodes(1, 2).values()
+
+    async def answer(message):
+        return bytes(message).upper()
+
+    async def main():
+        async with xenmsg.open(one.socket) as conn, xenmsg.open(two.socket) as other:
+            waits = [await conn.post("2:inbox", b"first", wait=True), asyncio.create_task(conn.send("2:inbox", b"second", wait=True)),
+                     asyncio.create_task(conn.call("2:work", b"word", wait=True, timeout=LONG))]
+            connecting = asyncio.create_task(conn.connect("2:stream", wait=True))
+            late = await raises(errno.ETIMEDOUT, conn.send("2:never", b"x", wait=True, timeout=SHORT))
+            assert late.fate == xenmsg.Fate.NOT_DONE
+            cancelled = asyncio.create_task(conn.send("2:never", b"x", wait=True))
+            await asyncio.sleep(0)
+            cancelled.cancel()
+            with pytest.raises(asyncio.CancelledError) as caught:
+                await cancelled
+            assert xenmsg.Cancelled.of(caught.value).delivered is False
+            assert not waits[0].done()
+            serving = asyncio.create_task(other.serve("work", answer))
+            async with other.bind("inbox") as inbox:
+                assert [bytes(await inbox.recv(LONG)) for _ in range(2)] == [b"first", b"second"]
+            async for _, writer, _ in other.listen("stream"):
+                writer.close()
+                break
+            (await connecting)[1].close()
+            assert [answer and bytes(answer) for answer in await asyncio.gather(*waits)] == [None, None, b"WORD"]
+            serving.cancel()
+    run(main())
+    with xenmsg.blocking.open(one.socket) as conn:
+        for begin in (conn.send, conn.call):
+            with pytest.raises(xenmsg.TimedOut):
+                begin("2:never", b"x", wait=True, timeout=SHORT)
+        with pytest.raises(xenmsg.TimedOut):
+            conn.connect("2:never", wait=True, timeout=SHORT)
+
+
 def test_calls_get_their_replies(nodes):
     one, two = nodes(1, 2).values()
 
@@ -407,6 +445,56 @@ def test_calls_without_asyncio(nodes):
     two.stop()  # which ends the server
     thread.join(LONG)
     assert not thread.is_alive()
+
+
+def test_a_paused_endpoint_takes_nothing_until_it_goes_on(nodes):
+    one, = nodes(1).values()
+
+    async def main():
+        async with xenmsg.open(one.socket) as conn, conn.bind("inbox") as inbox:
+            inbox.pause()
+            sent = await conn.post("self:inbox", b"waits")
+            with pytest.raises(xenmsg.TimedOut):
+                await inbox.recv(0.2)
+            assert not sent.done()
+            taking = asyncio.create_task(inbox.recv(LONG))
+            await asyncio.sleep(0)
+            inbox.resume()
+            assert bytes(await taking) == b"waits"
+            await sent
+    run(main())
+    with xenmsg.blocking.open(one.socket) as conn, conn.bind("inbox") as inbox:
+        inbox.pause()
+        sent = conn.post("self:inbox", b"waits")
+        with pytest.raises(xenmsg.TimedOut):
+            inbox.recv(0.2)
+        inbox.resume()
+        assert bytes(inbox.recv(LONG)) == b"waits"
+        conn.wait(sent, LONG)
+
+
+def test_a_drained_endpoint_answers_what_it_has_and_nothing_new(nodes):
+    one, = nodes(1).values()
+
+    async def main():
+        async with xenmsg.open(one.socket) as conn, conn.bind("turn") as inbox:
+            asked = await conn.begin_call("self:turn", b"abc", timeout=LONG)
+            message = await inbox.recv(LONG)
+            draining = asyncio.create_task(inbox.drain(LONG))
+            await soon(lambda: "turn" not in one.endpoints(), "it is bound no more")
+            await raises(errno.ENOENT, conn.call("self:turn", b"new", timeout=LONG))
+            assert not draining.done()
+            message.reply(b"cba")
+            assert bytes(await asked) == b"cba"
+            await draining
+    run(main())
+    with xenmsg.blocking.open(one.socket) as conn, conn.bind("turn") as inbox:
+        caller = one.popen("call", "self:turn", "abc")
+        inbox.recv(LONG).reply(b"cba")
+        inbox.drain(LONG)
+        assert caller.communicate(timeout=LONG)[0].strip() == b"cba"
+        with pytest.raises(xenmsg.Error):
+            conn.send("self:turn", b"new", timeout=LONG)
 
 
 @pytest.mark.parametrize("concurrency", (1, 8))
@@ -583,6 +671,7 @@ def test_streams_are_those_of_asyncio(nodes):
                 writer.close()
                 serving.cancel()
                 await asyncio.gather(serving, return_exceptions=True)
+            await soon(lambda: "echo" not in two.endpoints(), "the endpoint is gone")
             await raises(errno.ENOENT, conn.connect("2:echo"))
     run(main())
 

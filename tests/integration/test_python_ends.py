@@ -2,9 +2,12 @@
 """The ends of what the Python module holds, and the package: its manual, its types, its installation."""
 
 import asyncio
+import contextlib
 import errno
 import gc
+import glob
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -50,6 +53,58 @@ def test_the_death_of_the_daemon_ends_everything_once(nodes):
             await raises(errno.ENOTCONN, inbox.recv())
     run(main())
     one.start()
+
+
+def test_a_connection_goes_on_with_the_next_daemon(nodes):
+    one, = nodes(1).values()
+    told = []
+
+    async def main():
+        async with xenmsg.open(one.socket, reconnect=True) as conn, conn.bind("inbox") as inbox, conn.watch("self:*") as watch:
+            conn.on_change = told.append
+            watched = await watch.next(LONG)
+            assert watched.name == "inbox"
+            for times in range(2):
+                one.kill()
+                await soon(lambda: len(told) == 2 * times + 1, "the loss is told")
+                sending = asyncio.create_task(conn.send("self:nobody", b"waits for the next one", timeout=LONG))
+                await asyncio.to_thread(one.start)
+                await soon(lambda: len(told) == 2 * times + 2, "so is the end of it")
+                await raises(errno.ENOENT, sending)
+                # An endpoint has a connection of its own, which may be back later.
+                await asyncio.to_thread(eventually, lambda: "inbox" in one.endpoints(), "it is bound again")
+                sending = asyncio.create_task(conn.send("self:inbox", b"%d" % times))
+                assert bytes(await inbox.recv(LONG)) == b"%d" % times
+                await sending
+                assert (await watch.next(LONG)).name == "inbox"
+            assert [change.kind.name for change in told] == ["LOST", "BACK"] * 2
+    run(main())
+
+
+def test_what_the_next_daemon_refuses_raises(nodes):
+    one, = nodes(1).values()
+
+    async def main():
+        async with xenmsg.open(one.socket, reconnect=True) as conn, conn.bind("inbox") as inbox:
+            receiving = asyncio.create_task(inbox.recv())
+            await asyncio.sleep(0)
+            one.kill()
+            await asyncio.to_thread(one.write_policy, "[bind]\nname = inbox\nuid = *\naction = deny\n")
+            one.policy = None
+            await asyncio.to_thread(one.start)
+            await raises(errno.EACCES, receiving)
+    run(main())
+    with xenmsg.blocking.open(one.socket, reconnect=True) as conn, conn.bind("other") as other:
+        one.kill()
+        one.write_policy("[bind]\nname = other\nuid = *\naction = deny\n")
+        one.start()
+        with pytest.raises(xenmsg.Error) as raised:
+            other.recv(LONG)
+        assert raised.value.errno == errno.EACCES
+        with contextlib.suppress(xenmsg.Error):
+            conn.ping("self")  # by which the loss is noticed
+        conn.ping("self")
+        assert [change.kind.name for change in conn.changes()] == ["LOST", "BACK"]
 
 
 def test_close_ends_what_is_on_its_way(nodes):
@@ -246,30 +301,57 @@ def test_what_the_manual_prints_works(nodes, tmp_path):
         eventually(lambda: (tmp_path / "out").read_text() == "GET COLOUR\n2 b'to the manual'\n", "it prints what came")
 
 
-def test_the_types_are_sound(tmp_path):
-    if not importlib.util.find_spec("mypy"):
-        pytest.skip("no mypy")
-    user = tmp_path / "user.py"
-    user.write_text("""
-import asyncio, xenmsg
+USER = """
+import asyncio, sys, xenmsg
 async def main() -> bytes:
     async with xenmsg.open() as conn:
         await conn.send("5:inbox", b"")
+        outcome: xenmsg.Outcome[None] = await conn.post("5:inbox", bytearray())
+        await outcome
+        begun: xenmsg.Outcome[xenmsg.Message] = await conn.begin_call("5:turn", b"")
+        print((await begun).sender_domid)
         async for message in conn.bind("inbox"):
-            print(message.sender_domid)
+            await conn.send("5:proxy", message)
         async for reader, writer, peer in conn.listen("x"):
-            print(await reader.read(), peer.domid)
-        event: xenmsg.Event = await conn.watch("*").next()
+            print(await reader.read(), peer.domid, writer)
+        try:
+            event: xenmsg.Event = await conn.watch("*").next()
+            print(event)
+        except xenmsg.Answered as answered:
+            print(answered.code)
+        except xenmsg.NotFound as failed:
+            print(failed.fate)
         return bytes(await conn.call("5:turn", memoryview(b"")))
 asyncio.run(main())
 with xenmsg.blocking.open() as conn, conn.bind("inbox") as inbox:
     for message in inbox:
         conn.post("5:inbox", message.data)
-""")
+        print(len(conn.wait(conn.begin_call("5:turn", message))), file=sys.stderr)
+"""
+EXAMPLES = glob.glob(os.path.join(SOURCES, "examples", "*.py"))
+
+
+def test_the_types_are_sound(tmp_path):
+    if not importlib.util.find_spec("mypy"):
+        pytest.skip("no mypy")
+    user = tmp_path / "user.py"
+    user.write_text(USER)
     done = subprocess.run([sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), str(user),
-                           os.path.join(DIRECTORY, "xenmsg"), *(os.path.join(SOURCES, "examples", name) for name in ("loop.py", "request-reply.py"))],
+                           os.path.join(DIRECTORY, "xenmsg"), *EXAMPLES],
                           env=dict(os.environ, MYPYPATH=DIRECTORY), cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_pyright_finds_nothing_strictly(tmp_path):
+    pyright = shutil.which("pyright")
+    if not pyright:
+        pytest.skip("there is no pyright (npm's package)")
+    (tmp_path / "user.py").write_text(USER)
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps({
+        "include": [str(tmp_path / "user.py"), os.path.join(DIRECTORY, "xenmsg"), *EXAMPLES], "extraPaths": [DIRECTORY],
+        "typeCheckingMode": "strict", "reportPrivateUsage": False, "reportMissingModuleSource": False, "pythonVersion": "3.10"}))
+    done = subprocess.run([pyright, "-p", tmp_path / "pyrightconfig.json"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "0 errors" in done.stdout, done.stdout + done.stderr
 
 
 def test_pip_installs_it_from_the_source_tree(tmp_path):
@@ -287,3 +369,127 @@ def test_pip_installs_it_from_the_source_tree(tmp_path):
                           env=dict(os.environ, PYTHONPATH=str(tmp_path / "target")), capture_output=True, text=True, check=False)
     assert done.stdout.startswith(str(tmp_path / "target")) and "xenmsg.Message" in done.stdout, done.stderr
     assert (tmp_path / "target" / "xenmsg" / "py.typed").exists()
+
+
+# ---- nothing in silence ----
+
+def test_leaving_a_connection_waits_for_what_was_posted(nodes):
+    one, = nodes(1).values()
+
+    async def main():
+        async with xenmsg.open(one.socket) as other, other.bind("inbox") as inbox:
+            async def leave():
+                async with xenmsg.open(one.socket) as conn:
+                    await conn.post("self:inbox", b"last words")
+            leaving = asyncio.create_task(leave())
+            await asyncio.sleep(SHORT)
+            assert not leaving.done(), "nobody has taken it yet"
+            assert bytes(await inbox.recv(LONG)) == b"last words"
+            await leaving
+            with pytest.raises(xenmsg.NotFound):
+                async with xenmsg.open(one.socket) as conn:
+                    await conn.post("self:nobody", b"x")
+            with pytest.raises(KeyError):  # another error isn't held up, nor hidden
+                async with xenmsg.open(one.socket) as conn:
+                    await conn.post("self:inbox", b"given up")
+                    raise KeyError
+    run(main())
+    with pytest.raises(xenmsg.NotFound), xenmsg.blocking.open(one.socket) as conn:
+        conn.post("self:nobody", b"x")
+
+
+def test_an_accept_that_is_cancelled_loses_no_stream(nodes):
+    one, = nodes(1).values()
+
+    async def main():
+        async with xenmsg.open(one.socket) as conn, conn.listen("streams") as listener:
+            for number in range(20):
+                connecting = asyncio.create_task(conn.connect("self:streams", timeout=LONG))
+                accepting = asyncio.create_task(listener.accept())
+                for _ in range(number):  # to be cancelled in each of its steps
+                    await asyncio.sleep(0)
+                while number > 10 and not connecting.done() and not accepting.done():
+                    await asyncio.sleep(0)
+                accepting.cancel()
+                if not isinstance((await asyncio.gather(accepting, return_exceptions=True))[0], asyncio.CancelledError):
+                    accepted = accepting.result()
+                else:
+                    accepted = await listener.accept(LONG)
+                reader, writer = await connecting
+                accepted.writer.write(b"%d" % number)
+                accepted.writer.close()
+                assert await reader.read() == b"%d" % number
+                writer.close()
+    run(main())
+
+
+def test_calls_are_begun_and_waited_for(nodes):
+    one, = nodes(1).values()
+
+    async def main():
+        async with xenmsg.open(one.socket) as conn:
+            async def handler(message):
+                return bytes(message) + b"!"
+            serving = asyncio.create_task(conn.serve("work", handler))
+            await soon(lambda: "work" in one.endpoints(), "work is bound")
+            begun = [await conn.begin_call("self:work", b"%d" % i) for i in range(100)]
+            assert [bytes(await call) for call in begun] == [b"%d!" % i for i in range(100)]
+
+            def blocking():
+                with xenmsg.blocking.open(one.socket) as other:
+                    calls = [other.begin_call("self:work", b"%d" % i) for i in range(100)]
+                    return [bytes(other.wait(call, LONG)) for call in calls]
+            assert await asyncio.to_thread(blocking) == [b"%d!" % i for i in range(100)]
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
+    run(main())
+
+
+def test_a_call_tells_its_time_and_its_trace(nodes):
+    one, = nodes(1).values()
+
+    async def main():
+        async with xenmsg.open(one.socket) as conn, conn.bind("work") as work:
+            calling = asyncio.create_task(conn.call("self:work", b"x", timeout=LONG, trace="00-12ab-1"))
+            message = await work.recv(LONG)
+            assert message.trace == "00-12ab-1" and LONG / 2 < message.time_left <= LONG
+            message.reply(b"")
+            await calling
+            posted = await conn.post("self:work", b"x", trace="00-12ab-2")
+            message = await work.recv(LONG)
+            assert (message.trace, message.time_left) == ("00-12ab-2", None)
+            await posted
+            begun = await conn.begin_call("self:work", b"x", timeout=SHORT)
+            message = await work.recv(LONG)
+            with pytest.raises(xenmsg.TimedOut) as late:
+                await begun
+            assert late.value.fate is xenmsg.Fate.UNKNOWN and message.time_left is not None
+            await soon(lambda: message.withdrawn or work._link.core.process() is None, "it is withdrawn")
+            await raises(errno.EINVAL, conn.send("self:work", b"x", trace="\n"))
+    run(main())
+
+
+def test_exceptions_have_meanings_and_answers_are_apart():
+    for number, kind in ((errno.ENOENT, xenmsg.NotFound), (errno.EACCES, xenmsg.Denied), (errno.ECONNRESET, xenmsg.Lost),
+                         (errno.ETIMEDOUT, xenmsg.TimedOut), (errno.ENOTCONN, xenmsg.NoDaemon), (errno.EPERM, xenmsg.Failed)):
+        error = xenmsg._errors.make_error(number, "", -1, "5:inbox")
+        assert type(error) is kind and error.errno == number and isinstance(error, xenmsg.Failed)
+    assert not issubclass(xenmsg.Answered, xenmsg.Failed) and issubclass(xenmsg.Answered, xenmsg.Error)
+    assert issubclass(xenmsg.Denied, PermissionError) and issubclass(xenmsg.Lost, ConnectionResetError)
+
+
+def test_what_a_later_library_tells_is_no_error():
+    event = xenmsg._types.make_event((4711, 5, "name", "", ""))
+    assert event.kind == 4711 and event.kind.name == "UNKNOWN_4711" and event.domid == 5
+    assert xenmsg.EventKind(1) is xenmsg.EventKind.DOMAIN_UP
+    assert xenmsg._errors.Error(errno.EIO, "", 9).fate is xenmsg.Fate.UNKNOWN
+    with pytest.raises(ValueError):
+        xenmsg.EventKind("up")
+
+
+def test_a_blocking_connection_warns_when_it_is_not_closed(nodes):
+    one, = nodes(1).values()
+    with pytest.warns(ResourceWarning, match="not closed"):
+        conn = xenmsg.blocking.open(one.socket)
+        del conn
+        gc.collect()

@@ -20,7 +20,7 @@ from library import Connection
 from messaging import (EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_TIMEOUT, EXIT_UNREACHABLE, EXIT_USAGE, FAST, PATIENCE, Holder,
                        eventually, give_up_ring, of_turns)
 from protocol import Timeout
-from test_resume import calling, numbered, streaming
+from test_resume import calling, numbered, resumes, streaming
 
 MIB = 1 << 20
 PEER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "link_peer.py")
@@ -219,27 +219,12 @@ def test_it_is_seen_who_is_talked_to_through_domain_0(zero, guests):
     assert (peer["link"], peer["via"], peer["up"]) == ("relayed", 0, True) and peer["rtt_us"] > 0
     assert all(peer["via"] is None for peer in zero.json("peers"))
     assert one.link(two.domid)["state"] == "relayed" and one.link(two.domid)["via"] == 0
-    assert "via" not in one.link(0)
+    assert one.link(0)["via"] is None
     table = one.xenmsg("peers").stdout.decode().splitlines()
     assert "VIA" in table[0] and any(line.split()[:2] == [str(two.domid), guests.names[two.domid]] and " relayed " in line
                                      for line in table)
     assert b"via 0" in one.xenmsg("status").stdout
     assert one.xenmsg("doctor", str(two.domid)).returncode == EXIT_OK
-
-
-def test_pings_get_the_errors_that_messages_get(zero, guests):
-    one, two = guests(2)
-    assert one.xenmsg("ping", str(two.domid)).returncode == EXIT_OK
-    zero.write_policy(f"[relay]\nfrom = *\nto = {two.domid}\naction = deny\n", "10-relay.conf")
-    assert zero.xenmsg("policy", "reload").returncode == EXIT_OK
-    assert one.xenmsg("ping", str(two.domid)).returncode == EXIT_DENIED
-    assert two.xenmsg("ping", str(one.domid)).returncode == EXIT_OK
-    two.stop()
-    eventually(lambda: one.xenmsg("ping", str(two.domid)).returncode == EXIT_UNREACHABLE, "it is seen to have gone")
-    zero.stop()
-    two.start()
-    done = one.xenmsg("ping", str(two.domid))
-    assert done.returncode == EXIT_UNREACHABLE and b"domain 0" in done.stderr, done
 
 
 # --- errors ---
@@ -264,19 +249,6 @@ def test_without_a_daemon_in_domain_0_the_error_says_so(nodes, guests):
     eventually(lambda: "no xenmsgd" not in one.xenmsg("send", f"{two.domid}:inbox", "x").stderr.decode(),
                "domain 0's daemon is there")
     works(one, two)
-
-
-@pytest.mark.parametrize("who", [0, 1, 2])
-def test_where_one_of_the_three_takes_no_part_the_error_says_so(nodes, guests, who):
-    zero, (one, two) = nodes(0, start=False)[0], guests(2, start=False)
-    three = [zero, one, two]
-    three[who].config = FAST + "relay = no\n"
-    start_all(*three)
-    words = one.send(f"{two.domid}:inbox", "x", exit_code=EXIT_UNREACHABLE)
-    assert ["xenmsgd in domain 0 doesn't relay", "relay = no is set here", "domain 0"][who] in words, words
-    if who == 2:
-        why = f"domain {two.domid}: nothing is relayed to it for domain {one.domid}: its xenmsgd takes nothing relayed"
-        assert why in zero.log.read_text()
 
 
 def test_where_domain_0_may_not_map_the_error_names_the_setting(nodes, guests):
@@ -394,7 +366,7 @@ def test_relayed_traffic_goes_on_if_its_destination_is_restored(host, zero, gues
         host.sim("suspend", two.domid)
         two.domid = int(host.sim("resume", two.domid).stdout)
         eventually(lambda: two.status()["domid"] == two.domid, "it knows its number")
-        eventually(lambda: (zero.link(two.domid) or {}).get("resumes") == times, "its link is resumed")
+        eventually(lambda: resumes(zero, two.domid) >= times, "its link is resumed")
         for worker in workers:
             worker.goes_on()
 
@@ -482,7 +454,7 @@ def test_relayed_traffic_goes_on_if_its_source_is_restored(host, zero, guests):
         old = one.domid
         host.sim("suspend", old)
         one.domid = int(host.sim("resume", old).stdout)
-        eventually(lambda: (zero.link(one.domid) or {}).get("resumes") == times, "its link is resumed")
+        eventually(lambda: resumes(zero, one.domid) >= times, "its link is resumed")
         for worker in workers:
             worker.goes_on()
         assert not zero.link(old)
@@ -507,7 +479,7 @@ def test_relayed_traffic_goes_on_when_both_ends_are_restored(host, zero, guests)
         for node in pair:
             node.domid = int(host.sim("resume", node.domid).stdout)
         for node in pair:
-            eventually(lambda node=node: (zero.link(node.domid) or {}).get("resumes") == times, "its link is resumed")
+            eventually(lambda node=node: resumes(zero, node.domid) >= times, "its link is resumed")
         for worker in workers:
             worker.goes_on()
     for worker in workers:
@@ -603,17 +575,6 @@ def python_peer(host):
     return start
 
 
-def test_an_older_daemon_is_sent_nothing_relayed(zero, guests, peer_in):
-    one, = guests(1)
-    old = guests.domid()
-    peer = peer_in(old, "grant", 0)
-    assert peer.ask("hello", one.domid) == f"ok {one.domid}"
-    done = one.xenmsg("send", "--timeout", "20", f"{old}:echo", "x")
-    assert done.returncode == EXIT_UNREACHABLE, done.stderr
-    assert peer.ask("channels") == "ok none"
-    assert peer.ask("close") == "ok closed"
-
-
 def test_to_an_older_daemon_a_restored_sources_traffic_ends(host, zero, guests, peer_in):
     """It takes relayed channels, but not SOURCE."""
     one, = guests(1)
@@ -673,17 +634,4 @@ def test_nobody_but_domain_0_speaks_for_others(nodes, peer_in, address):
     with Holder(node, "inbox"):
         assert peer.ask("send", address, "5") == f"ok reset {errno.EACCES}"
         assert "which only domain 0 may" in node.log.read_text()
-        assert peer.ask("close") == "ok closed"
-
-
-@pytest.mark.parametrize("address, error", [("2:inbox", errno.EPROTO), ("0:inbox", errno.EPROTO), ("1:inbox", errno.EPROTO),
-                                            ("self:inbox", errno.EINVAL)])
-def test_domain_0_itself_must_say_whom_it_speaks_for(nodes, peer_in, address, error):
-    """The claimed domid, 4711, is possible; all but the address of this domain is refused, and there a false source."""
-    node, = nodes(1).values()
-    peer = peer_in(0, "map", 1, RELAYS)
-    with Holder(node, "inbox"):
-        if address == "1:inbox":
-            assert peer.ask("claim", "0") == "ok 0"
-        assert peer.ask("send", address, "5") == f"ok reset {error}"
         assert peer.ask("close") == "ok closed"

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A domain that is saved and restored gets another number, and keeps its daemon, its programs and their endpoints."""
 
+import contextlib
 import os
+import pathlib
 import signal
 import socket
 import subprocess
@@ -11,7 +13,7 @@ import time
 import pytest
 
 from library import Connection
-from messaging import EXIT_UNKNOWN, EXIT_UNREACHABLE, PATIENCE, eventually, works
+from messaging import CALM, EXIT_UNKNOWN, EXIT_UNREACHABLE, PATIENCE, eventually, works
 
 KEEPER = os.path.join(os.path.dirname(os.environ.get("XENMSG_BINDIR", "/usr/bin")), "libexec/xenmsg/xenmsg-keeper")
 
@@ -20,16 +22,6 @@ def save_and_restore(host, node):
     host.sim("suspend", node.domid)
     node.domid = int(host.sim("resume", node.domid).stdout)
     eventually(lambda: node.status()["domid"] == node.domid, "the daemon knows its new number")
-
-
-@pytest.mark.parametrize("saved", [1, 2], ids=["mapping", "granting"])
-def test_links_come_back_under_the_new_domid(nodes, host, saved):
-    pair = nodes(1, 2)
-    works(pair[1], pair[2])
-    for _ in range(2):
-        save_and_restore(host, pair[saved])
-        works(pair[1], pair[2])
-    works(pair[saved], pair[saved])
 
 
 @pytest.mark.parametrize("saved", [1, 2], ids=["mapping", "granting"])
@@ -115,7 +107,7 @@ def test_a_link_that_is_being_made_is_made_after_the_restore(nodes, host, saved)
 @pytest.mark.parametrize("presence", ["public", "private\npeers = 2"])
 def test_a_migration_to_the_same_number_is_noticed(nodes, host, presence):
     """The number of the domain says nothing then, but its nodes have gone."""
-    one, two = nodes(1, 2, start=False).values()
+    one, two = nodes(1, 2, start=False, config=CALM).values()
     one.config += f"presence = {presence}\n"
     for node in (one, two):
         node.start()
@@ -191,6 +183,12 @@ def test_the_managers_keeper_holds_the_channels_of_all_restores(nodes, host, kee
     two.stop()
 
 
+def is_event_channel(file):
+    """Of the simulator; not what is closed meanwhile."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.readlink(file) == "anon_inode:[eventfd]"
+
+
 @pytest.mark.parametrize("service", [True, False], ids=["no answer", "no service"])
 def test_without_a_keeper_a_daemon_makes_one_for_all_restores(nodes, host, tmp_path, service):
     one, two = nodes(1, 2, start=False).values()
@@ -205,17 +203,16 @@ def test_without_a_keeper_a_daemon_makes_one_for_all_restores(nodes, host, tmp_p
         assert "nobody.sock doesn't take the event channels" in one.log.read_text()
 
     def held():
-        return len(os.listdir(f"/proc/{keeper}/fd"))
-    before = held()
+        return sum(1 for file in pathlib.Path(f"/proc/{keeper}/fd").iterdir() if is_event_channel(file))
+    eventually(lambda: held() == 1, "it has what the first had")
     works(one, two)
-    before = min(before, held())  # who has just brought something may still be connected
     save_and_restore(host, one)
     assert children(one.pid) == [keeper]
     restart(host, one, one.stop)
     works(one, two)
     save_and_restore(host, one)
     assert not children(one.pid)
-    eventually(lambda: held() == before + 2, "it has what each of the three had")
+    eventually(lambda: held() == 3, "it has what each of the three had")
     works(one, two)
     restart(host, one, one.kill)
     works(one, two)
@@ -248,6 +245,7 @@ def test_what_was_under_way_is_delivered_and_endpoints_stay(nodes, host):
         save_and_restore(host, two)
         assert "inbox" in two.endpoints()
         assert receiver.receive().data == bytes(3000)
+        eventually(lambda: receiver.wait(10) >= 0 and receiver.domid() == two.domid, "it knows its new number")
         eventually(lambda: sender.wait(50) >= 0 and results, "it has its outcome")
         assert results == [0]
         assert sender.post(f"{two.domid}:inbox", b"by the new number", results.append) == 0

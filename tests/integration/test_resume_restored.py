@@ -2,12 +2,17 @@
 """A session outlives save and restore of a guest, whether it grants or maps: under another number, with stale and torn pages, and a daemon that
 runs on before it hears of anything. Nothing is lost, nothing comes twice, the order is kept; programs see a pause."""
 
+import contextlib
+import ctypes
 import errno
+import os
+import signal
+import time
 
 import pytest
 
 from library import Connection
-from messaging import EXIT_UNREACHABLE, eventually, stopped
+from messaging import PATIENCE, eventually, stopped
 from test_resume import resumed, traffic
 
 
@@ -92,18 +97,71 @@ def test_both_guests_of_a_link_are_saved_one_after_the_other(nodes, host):
 
 @pytest.mark.parametrize("seed", range(1, 5))
 def test_domain_0_gives_up_what_it_has_mapped_before_a_save(nodes, host, seed):
-    """The other defence alone: the clocks show nothing, since the host's was set back meanwhile."""
+    """The other defence alone: the clocks show nothing, since the host's was set back meanwhile. It is in time unless domain 0 is too busy
+    for it; and shorter than the second for which a port isn't unbound."""
+    notice = min(int(200 * PATIENCE), 600)
     pair = nodes(0, 1)
     with traffic(pair[0], pair[1]) as goes_on:
         for times in (1, 2):
-            options = ("--notice", 200, "--stale", 10 * seed, "--seed", seed, "--clock", 0, "--unaware", 300)
+            options = ("--notice", notice, "--stale", 10 * seed, "--seed", seed, "--clock", 0, "--unaware", 300)
             pair[1].domid = int(host.sim("migrate", pair[1].domid, *options).stdout)
             is_back(pair[1], pair[0], times)
             goes_on()
-        host.sim("checkpoint", pair[1].domid, "--notice", 200, "--clock", 0)
+        host.sim("checkpoint", pair[1].domid, "--notice", notice, "--clock", 0)
         resumed(pair[0], pair[1].domid, 3)
         goes_on()
     assert "about to be saved" in pair[0].log.read_text()
+    assert host.list()["kernel_log"] == []
+
+
+PTRACE_SEIZE, PTRACE_INTERRUPT, PTRACE_DETACH = 0x4206, 0x4207, 17
+WALL = 0x40000000
+
+
+@contextlib.contextmanager
+def first_thread_stopped(pid):
+    """The loop's, while that which talks to XenStore goes on."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
+    assert libc.ptrace(PTRACE_SEIZE, pid, None, None) == 0, os.strerror(ctypes.get_errno())
+    libc.ptrace(PTRACE_INTERRUPT, pid, None, None)
+    os.waitpid(pid, WALL)
+    yield
+    libc.ptrace(PTRACE_DETACH, pid, None, None)
+
+
+def test_what_xenstore_said_before_a_save_unbinds_no_port(nodes, host):
+    """The clocks show nothing. Domain 0 has let go as it does before a save, so a port has retired; the answer that this domain is what it
+    was lies there while it is saved. On a machine so busy that a second has passed meanwhile, once more."""
+    zero, one = nodes(0, 1).values()
+
+    def requests():
+        return host.domain(one.domid)["xenstore"]["requests"]
+
+    def no_more():
+        counts.append(requests())
+        return counts[-1] == counts[-2]
+
+    for _ in range(8):
+        eventually(lambda: (one.link(0) or {}).get("state") == "up", "they have a session")
+        host.fault("stall-store", one.domid, "on")
+        began = time.monotonic()
+        zero.kill()
+        eventually(lambda: (one.link(0) or {}).get("state") != "up", "it has noticed")
+        one.status()  # has had a turn
+        with first_thread_stopped(one.pid):
+            in_time = time.monotonic() - began < 0.9
+            counts = [requests()]
+            host.fault("stall-store", one.domid, "off")
+            eventually(no_more, "XenStore has said all")
+            os.kill(one.pid, signal.SIGSTOP)
+        if in_time:
+            break
+        os.kill(one.pid, signal.SIGCONT)
+        zero.start()
+    one.domid = int(host.sim("migrate", one.domid, "--clock", 0, "--unaware", 300).stdout)
+    knows_its_number(one)
+    assert in_time
     assert host.list()["kernel_log"] == []
 
 
@@ -192,34 +250,6 @@ def are_delivered(sender, receiver, results, count):
     eventually(lambda: sender.wait(10) >= 0 and len(results) == count, "all have an outcome")
     assert results == [0] * count
     results.clear()
-
-
-@pytest.mark.parametrize("other", [0, 1], ids=["of domain 0", "of a guest"])
-def test_what_is_opened_by_any_name_of_a_saved_domain_waits(nodes, host, other):
-    """XenStore has forgotten it meanwhile, and then knows it by another number, under which its daemon isn't there yet."""
-    every = nodes(0, 1, 2)
-    one, two = every[other], every[2]
-    with Connection(one.socket) as sender, Connection(two.socket) as receiver:
-        assert receiver.bind("inbox") == 0
-        results = []
-        eventually(lambda: any(peer["name"] == "dom2" for peer in one.status()["peers"]), "the names are told")
-        uuid = host.domain(2)["uuid"]
-        posts(sender, "dom2:inbox", results)
-        are_delivered(sender, receiver, results, 1)
-        host.sim("suspend", 2)
-        eventually(lambda: one.link(2)["state"] == "away", "it is away")
-        eventually(lambda: not any(peer["name"] == "dom2" for peer in one.status()["peers"]), "the name is forgotten")
-        for address in ("dom2:inbox", "2:inbox", f"{uuid}:inbox"):
-            posts(sender, address, results)
-        assert sender.send("dom2:inbox", b"in vain", 100) == -errno.ETIMEDOUT
-        two.domid = int(host.sim("resume", 2, "--unaware", 1000).stdout)
-        eventually(lambda: one.xenmsg("ping", "--timeout", "0.1", str(two.domid)).returncode != EXIT_UNREACHABLE, "its number is told")
-        for address in ("dom2:inbox", "2:inbox", f"{uuid}:inbox", f"{two.domid}:inbox"):
-            posts(sender, address, results)
-        is_back(two, one, 1)
-        posts(sender, "2:inbox", results)
-        are_delivered(sender, receiver, results, 8)
-    assert host.list()["kernel_log"] == []
 
 
 def test_a_restored_domain_sends_by_a_name_not_told_to_it_yet(nodes, host):

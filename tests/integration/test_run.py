@@ -203,12 +203,15 @@ def test_who_asks_for_nothing_is_broken_off(pair):
 def test_a_command_that_does_not_listen_to_sigterm_is_killed(pair, tmp_path):
     """So is a child of one that does, when it has gone."""
     one, two = pair
-    trap, child = "trap '' TERM;", tmp_path / "child"
-    serve(two, "sh", "-c", f"case $XENMSG_SENDER_DOMID in 1) {trap} ;; esac; ({trap} exec sleep 1000) & echo $$ $! >{child}; echo up; wait")
-    for node in (one, two):
-        caller = node.popen("run", "2:t")
+    trap, child = "trap '' TERM;", f"{tmp_path}/child-"
+    serve(two, "sh", "-c", f"case $XENMSG_SENDER_DOMID in 1) {trap} ;; esac; ({trap} exec sleep 1000) & "
+                           f"echo $$ $! >{child}$XENMSG_SENDER_DOMID; echo up; wait")
+    callers = [node.popen("run", "2:t") for node in (one, two)]
+    for caller in callers:
         assert caller.stdout.readline() == b"up\n"
-        pids = child.read_text().split()
+    for caller in callers:
         caller.kill()
         caller.wait()
-        eventually(lambda pids=pids: not any(os.path.exists(f"/proc/{pid}") for pid in pids), "both are killed")
+    pids = [pid for domid in (1, 2) for pid in (tmp_path / f"child-{domid}").read_text().split()]
+    assert len(pids) == 4
+    eventually(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids), "all are killed")

@@ -2,14 +2,19 @@
 """The command xensim: domains come, go, are saved and restored, and every bad argument gets one clear line."""
 
 import os
+import re
 import signal
+import socket
+import struct
 import subprocess
 import tempfile
+import time
 import uuid
 
 import pytest
 
 from conftest import program, wait_for
+from protocol import PATIENCE
 
 
 def test_start_prints_the_directory_and_stop_removes_it():
@@ -109,6 +114,13 @@ def test_each_domain_has_the_daemons_directory_for_itself(host):
     assert [host.run(domid, "/usr/bin/test", "-d", "/run/xenmsgd").returncode for domid in (1, 2)] == [0, 1]
 
 
+def test_directories_are_made_step_by_step_in_the_domain(host):
+    script = "cd / && mkdir -p /etc/xenmsg/policy.d/a && cd /etc && echo hello >xenmsg/policy.d/a/b && cd xenmsg && ls -R . && cat policy.d/a/b"
+    done = host.run(1, "/bin/bash", "-c", script)
+    assert done.stdout == ".:\npolicy.d\n\n./policy.d:\na\n\n./policy.d/a:\nb\nhello\n", done.stderr
+    assert os.path.exists(f"{host.dir}/dom-1/root/etc/xenmsg/policy.d/a/b")
+
+
 def test_a_domain_has_the_home_that_a_toolstack_makes(host):
     xen = host.xen(2)
     assert xen.ask("xs-read", "name") == "ok dom2"
@@ -154,8 +166,7 @@ def test_rename_reaches_a_watch_on_the_name(host):
 
 
 def test_pause_stops_all_processes_and_those_started_later(host):
-    sleeper = host.spawn(1, "/bin/sleep", "1000")
-    wait_for(lambda: host.domain(1)["processes"] == 1, "the process")
+    sleeper = host.sleeper(1)
 
     def state(pid):
         with open(f"/proc/{pid}/stat", encoding="utf-8") as stat:
@@ -205,7 +216,7 @@ def test_the_host_sleeps_when_nothing_happens(host):
         return int(fields[11]) + int(fields[12]), switches[0]
 
     import struct
-    import socket
+
     import time
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(os.path.join(host.dir, "xensim.sock"))
@@ -262,7 +273,7 @@ def test_a_directory_too_long_for_sockets_is_named_with_limit():
 
 
 def test_a_malformed_request_ends_that_client_alone(host):
-    import socket
+
     xen = host.xen(1)
     for packet in (b"x", b"\xff" * 36, b"\0" * 5000, bytes([3]) + b"\0" * 31, b"\x03\0\0\0" + b"\xff" * 28):
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
@@ -273,3 +284,19 @@ def test_a_malformed_request_ends_that_client_alone(host):
             answer = connection.recv(4096)
             assert answer == b"" or answer[3] == 0xff
     assert xen.ok("evtchn-open") == 0
+
+
+def test_a_thousand_domains_cost_little(make_host):
+    begun = time.monotonic()
+    host = make_host(domains=1000)
+    started = time.monotonic()
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(os.path.join(host.dir, "xensim.sock"))
+        pid, _, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    with open(f"/proc/{pid}/status", encoding="ascii") as status:
+        kib = int(re.search(r"VmRSS:\s*(\d+) kB", status.read()).group(1))
+    assert kib < 1000 * 1024
+    assert started - begun < 10 * PATIENCE
+    host.sim("stop")
+    assert time.monotonic() - started < 10 * PATIENCE
+    assert not os.path.exists(host.dir)

@@ -10,10 +10,10 @@ import tempfile
 
 import pytest
 
-from conftest import program, wait_for
+from conftest import has_ended, program, wait_for
 
-COMMANDS = ["run", "start", "exec", "create", "destroy", "pause", "unpause", "suspend", "resume", "checkpoint", "migrate", "rename",
-            "list", "fault", "xsm", "stop"]
+COMMANDS = ["run", "start", "exec", "create", "destroy", "shutdown", "crash", "pause", "unpause", "suspend", "resume", "checkpoint", "migrate", "rename",
+            "attach", "detach", "list", "record", "draw", "compare", "order", "fault", "xsm", "stop"]
 PATH = os.path.dirname(program("xensim")) + ":" + os.environ["PATH"]
 
 
@@ -24,15 +24,6 @@ def runtime():
     yield path
     assert not os.listdir(path), "a host has left its directory"
     os.rmdir(path)
-
-
-def has_ended(pid):
-    """Also if nobody has waited for it."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
-            return file.read().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
 
 
 def command(runtime, *words, **options):
@@ -140,9 +131,18 @@ def test_the_manual_has_each_command():
             assert re.search(pattern.replace("{}", name), text, re.MULTILINE), f"{name} isn't in {page}"
 
 
-@pytest.mark.skipif(not os.environ.get("XENMSG_BINDIR"), reason="on what is installed")
+@pytest.mark.skipif(not os.access(os.path.join(os.environ.get("XENMSG_SBINDIR", ""), "xenmsgd"), os.X_OK), reason="on what is installed")
 def test_exec_finds_daemons_for_an_ordinary_user(runtime, monkeypatch):
     folders = [folder for folder in PATH.split(":") if not folder.rstrip("/").endswith("sbin")]
     monkeypatch.setattr(sys.modules[__name__], "PATH", ":".join(folders))
     host = command(runtime, "--domains", "1", "--", "xensim", "exec", "1", "--", "xenmsgd", "--version")
     assert host.communicate(timeout=60)[0].startswith("xenmsgd ") and host.returncode == 0
+
+
+def test_the_page_begins_with_what_works_at_once(runtime):
+    source = os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "..", ".."))
+    with open(os.path.join(source, "doc", "xensim.md"), encoding="utf-8") as page:
+        first, = re.findall(r"^```\n(xensim run --domains 2 -- sh .*?)^```", page.read(), re.M | re.S)
+    done = subprocess.run(["bash", "-c", first], env=dict(os.environ, PATH=PATH, XDG_RUNTIME_DIR=runtime), capture_output=True,
+                          text=True, timeout=150, check=False)
+    assert done.stdout == "world\n", done

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from messaging import BUILDDIR, FAST, eventually, tool
+from messaging import BUILDDIR, FAST, PATIENCE, eventually, tool
 
 LIBRARY = os.path.join(BUILDDIR, ".libs", "libcount.so")
 
@@ -75,7 +75,7 @@ def test_a_pipelined_message_takes_no_allocation_or_system_call(nodes, tmp_path,
     client.kill()
 
 
-MOVES = 100
+MOVES = 40
 
 
 @pytest.mark.skipif("XENSIM_PRELOAD_FIRST" in os.environ, reason="a sanitizer has an allocator of its own")
@@ -94,7 +94,7 @@ def test_moves_leave_no_memory_behind(host, nodes, tmp_path):
             host.sim("suspend", two.domid)
             two.domid = int(host.sim("resume", two.domid).stdout)
             eventually(lambda: (zero.link(two.domid) or {}).get("state") == "up", "the link goes on")
-            assert zero.xenmsg("ping", "-c", 1, two.domid).returncode == 0
+            assert zero.xenmsg("ping", "--count", 1, "--timeout", 20 * PATIENCE, two.domid).returncode == 0
         return {name: cost.held() for name, cost in costs.items()}
 
     before = move(10)

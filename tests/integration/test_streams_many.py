@@ -80,15 +80,6 @@ def answered(clients):
                 yield key.fileobj
 
 
-def test_200_connections_at_once_are_all_carried(nodes, tmp_path):
-    one, two = nodes(1, 2, config="").values()
-    with forwarded(one, two, tmp_path / "s"), contextlib.ExitStack() as stack:
-        clients = [stack.enter_context(dial(tmp_path / "s")) for _ in range(200)]
-        for client in clients:
-            client.sendall(b"hello")
-        assert len(list(answered(clients))) == 200
-
-
 @pytest.mark.parametrize("limit", ["max-channels-per-uid = 20", "max-queued-bytes-per-uid = 3M"])
 def test_connections_over_a_limit_wait_until_others_have_ended(nodes, tmp_path, limit):
     one, two = nodes(1, 2, start=False, config="").values()
@@ -264,19 +255,6 @@ def test_a_stream_that_is_being_opened_is_no_client(nodes):
         assert {stream.answer() for stream in streams} == {0}
         with Program(one.socket):
             pass
-
-
-def test_streams_wait_until_their_program_takes_them(nodes):
-    one, two = nodes(1, 2, config="").values()
-    with Connection(one.socket) as client, Connection(two.socket) as server, contextlib.ExitStack() as stack:
-        assert server.listen("late") == 0
-        streams = [stack.enter_context(socket.socket(fileno=client.connect("2:late"))) for _ in range(400)]
-        for number, stream in enumerate(streams):
-            stream.sendall(b"%d" % number)
-        for number in range(400):
-            with socket.socket(fileno=server.accept(10000)) as taken:
-                taken.settimeout(20 * PATIENCE)
-                assert taken.recv(10) == b"%d" % number
 
 
 def resident(node):

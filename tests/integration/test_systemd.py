@@ -5,7 +5,6 @@ import contextlib
 import json
 import os
 import re
-import select
 import shutil
 import signal
 import socket
@@ -15,6 +14,7 @@ import time
 import pytest
 
 from messaging import EXIT_USAGE, PATIENCE, eventually, is_listening, needs_systemd, peer_pid, stopped, tool
+from polling import readable
 
 PREFIX = os.path.dirname(os.environ.get("XENMSG_BINDIR", "/usr/bin"))
 QUEUE_MAX = 32  # connections that wait to be accepted
@@ -129,6 +129,20 @@ def test_a_reload_is_told(one, manager):
     manager.wait_for("READY=1")
 
 
+def test_a_hand_over_is_a_reload_to_the_manager(one, manager):
+    """The process and its socket stay, and the manager isn't told of an end."""
+    start(one, manager)
+    manager.wait_for("READY=1")
+    one.wait_ready()
+    pid = one.pid
+    for _ in range(2):
+        assert one.xenmsg("daemon", "renew").returncode == 0
+        manager.wait_for("RELOADING=1")
+        manager.wait_for("READY=1")
+        assert "STOPPING=1" not in manager.lines
+        assert one.xenmsg("status").returncode == 0 and peer_pid(one.socket) == pid
+
+
 def test_the_status_line_follows(one, manager):
     start(one, manager)
     manager.wait_for("READY=1")
@@ -165,7 +179,7 @@ def test_without_a_watchdog_there_are_no_signs_of_life(one, manager):
 def read_all(fd, timeout):
     """What was written there until it was closed; None: it wasn't, in this time."""
     text = b""
-    while select.select([fd], [], [], timeout)[0]:
+    while readable([fd], timeout):
         piece = os.read(fd, 64)
         if not piece:
             return text

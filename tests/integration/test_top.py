@@ -8,6 +8,7 @@ import pytest
 
 from messaging import EXIT_NO_DAEMON, EXIT_USAGE, deliver, eventually, tool
 from protocol import cut_off
+from test_cli_large import DOMAINS, ENDPOINTS, large_daemon  # the fixture `large`  # noqa: F401  pylint: disable=unused-import
 
 pytestmark = pytest.mark.skipif(not shutil.which("tmux"), reason="tmux is not there")
 
@@ -70,6 +71,46 @@ def test_links_endpoints_and_programs_are_on_one_screen(nodes, terminal):
     top.press("q")
     assert top.code() == 0
     receiver.stop()
+
+
+@pytest.mark.parametrize("columns", [80, 40, 10])
+def test_many_lines_are_scrolled_as_fast_as_keys_come(nodes, terminal, large, columns):
+    top = terminal(nodes(1, start=False)[1], tool("xenmsg"), "top", "--socket", large.path, columns=columns)
+    top.shows("LINK")
+    top.press("-N", str((DOMAINS + ENDPOINTS) // 10), "NPage")
+    last = f"endpoint-{ENDPOINTS - 1}"
+    screen = top.shows(last[:columns])
+    assert all(len(line) <= columns for line in screen)
+    assert columns == 10 or any(line.split()[:1] == [last] for line in screen), screen
+    top.press("q")
+    assert top.code() == 0
+
+
+def test_a_narrow_terminal_is_scrolled_sideways(nodes, terminal):
+    one, two = nodes(1, 2).values()
+    deliver(one, two)
+    one.receiver("inbox")
+    top = terminal(one, tool("xenmsg"), "top", "--delay", "0.2", columns=40)
+    screen = top.shows("LINK", "ENDPOINT", "inbox", "q quit  s sort  / filter  arrows")
+    assert all(len(line) <= 40 for line in screen) and "BYTES/s" not in screen[2]
+    for _ in range(6):
+        top.press("Right")
+    screen = top.shows("LINK     RTT us  SENT/s  RECV/s BYTES/s", "inbox")
+    assert all(len(line) <= 40 for line in screen) and screen[-1].startswith("q quit")
+    assert len(next(line for line in screen if line.startswith("2  ")).split()) == 5  # the link's number, and its last columns
+    for _ in range(6):
+        top.press("Left")
+    top.shows("LINK   NAME           STATE     ROLE")
+    top.press("q")
+    assert top.code() == 0
+
+
+@pytest.mark.parametrize("kind", ["dumb", "nonsense"])
+def test_a_terminal_that_cannot_do_it_is_named(nodes, kind):
+    one = nodes(1)[1]
+    done = subprocess.run(["script", "-qefc", f"env TERM={kind} {' '.join(one.command(tool('xenmsg'), 'top'))}", "/dev/null"],
+                          env=one.environment, capture_output=True, timeout=60, check=False, stdin=subprocess.DEVNULL)
+    assert done.returncode == EXIT_USAGE and f"can't use a terminal of the kind '{kind}'" in done.stdout.decode().splitlines()[-1], done
 
 
 def test_a_link_that_is_away_says_since_when(nodes, host, terminal):

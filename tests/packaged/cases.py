@@ -353,6 +353,7 @@ BLOCKS = {
         "./autogen.sh": "from source: scripts/check builds and installs so; its usermod is run by groups_are_given_as_the_readme_says",
     },
     "doc/architecture.md": "no page of commands",
+    "doc/examples.md": "what a terminal shows: tests/integration/test_shown_examples.py types it again",
     "doc/fields.md": "no page of commands",
     "doc/first-hour.md": "what a terminal shows: tests/integration/test_first_hour.py types it again",
     "doc/protocol.md": "no page of commands",
@@ -361,6 +362,7 @@ BLOCKS = {
     "doc/security.md": "no page of commands",
     "doc/probes.md": "bpftrace and SystemTap need a kernel's debugging symbols; tests/integration/test_probes.py reads the probes",
     "doc/python.md": {"import asyncio": the_program_of_pythons_page_works_between_domains},
+    "doc/rust.md": "it takes rustc: tests/integration/test_rust.py builds its program with what is installed",
     "doc/hosts.md": {
         " host a": NO_COMMAND,
         "umask 077": a_host_is_led_to_others_as_the_page_says,
@@ -381,6 +383,7 @@ BLOCKS = {
         "# /etc/xenmsg/policy.d/50-print.conf": "its like is the README's, in the_readmes_first_commands_work_for_who_may",
         "xenmsg status": the_commands_of_running_on_xen_work_for_the_administrator,
         "xenstore-ls": the_commands_of_running_on_xen_work_for_the_administrator,
+        "podman run": "it takes an image: tests/integration/test_container.py gives a container the same, on a simulated host",
         "# /etc/xenmsg/policy.d/10-relay.conf": "it takes two more guests: tests/integration/test_relay.py",
         "cat /sys/module": the_commands_of_running_on_xen_work_for_the_administrator,
         "cat /sys/hypervisor/guest_type": the_commands_of_running_on_xen_work_for_the_administrator,
@@ -391,5 +394,9 @@ BLOCKS = {
     "doc/xensim.md": {
         "export XENSIM_DIR": the_simulators_session_works_for_an_ordinary_user,
         "xensim run --domains 2": ON_SIMULATOR,
+        "xensim order hold": "tests/integration/test_sim_order.py does this with programs that there are",
+        "./configure --enable-only-xensim": "the stage peers of scripts/check builds it so",
+        "struct xensim_host host": "examples/xensim-test.c has these calls, and tests/integration/test_sim_header.py runs it",
+        "def test_a_guest_says_hello": "tests/integration/test_sim_pytest.py runs it",
     },
 }

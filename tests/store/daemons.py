@@ -230,9 +230,9 @@ class RealStore(Store):
 class SimulatedStore(Store):
     """xensim's, in a process of its own (serve.c)."""
 
-    def __init__(self):
+    def __init__(self, *options):
         super().__init__()
-        self.process = subprocess.Popen([BUILD / "store-serve", self.folder, str(GUESTS),
+        self.process = subprocess.Popen([BUILD / "store-serve", self.folder, str(GUESTS), *options,
                                          *(f"{name}={value}" for name, value in LIMITS.items())],
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         if self.process.stdout.readline() != b"ready\n":

@@ -5,7 +5,7 @@ The requests are those of well-behaved programs, and the known differences are a
 different states, so that nothing more can be compared.
 """
 
-from daemons import (GET_DOMAIN_PATH, GUESTS, RM, SET_PERMS, TRANSACTION_END, TRANSACTION_START, UNWATCH, WATCH, WRITE)
+from daemons import (GET_DOMAIN_PATH, GUESTS, MKDIR, RM, SET_PERMS, TRANSACTION_END, TRANSACTION_START, UNWATCH, WATCH, WRITE)
 from differential import LEAVES, Chance, error_of
 
 
@@ -119,3 +119,26 @@ def as_xenstored(request, past, real, simulated):
         # In C xenstored only watches on nodes that were in it hear of a removed directory.
         return same and all(theirs[name] <= ours[name] for name in theirs)
     return same and ours == theirs
+
+
+def messages_of(got):
+    """By connection, in order. An event that waits already isn't sent once more by C xenstored, so equal ones are one."""
+    return {name: list(dict.fromkeys(message[:2] for message in messages)) for name, messages in got.items()}
+
+
+def as_imitated(request, past, real, simulated):
+    """Whether xensim's imitation of C xenstored does the same, in the same order; None after what it knows to do otherwise: a
+    transaction is a snapshot, so it may be refused, or read what was, where others have written since it began."""
+    if request.transaction and error_of(request, simulated) == b"EAGAIN\0" and not error_of(request, real):
+        return None
+    if request.kind == TRANSACTION_END and any(other.kind == RM and other.transaction == request.transaction for other in past):
+        # Of what was changed and then removed in a transaction, each tells something else.
+        return reply_of(request, real) == reply_of(request, simulated)
+    same = messages_of(real) == messages_of(simulated)
+    return same or (None if request.transaction and others_wrote(request, past) else False)
+
+
+def others_wrote(request, past):
+    """Whether anything was changed outside of the transaction since it began."""
+    since = [other for other in past if other.number > request.transaction]
+    return any(other.transaction != request.transaction and other.kind in (WRITE, MKDIR, RM, SET_PERMS, TRANSACTION_END) for other in since)

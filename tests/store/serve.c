@@ -56,7 +56,9 @@ int main(int argc, char **argv)
 	sim_store_options_init(&options);
 	options.rings = true;
 	for (int i = 3; i < argc; i++)
-		if (set_limit(&options.limits, argv[i]) < 0)
+		if (strcmp(argv[i], "like-xenstored") == 0)
+			options.like_xenstored = true;
+		else if (set_limit(&options.limits, argv[i]) < 0)
 			return 2;
 	store = sim_store_new(base, &options);
 	end = event_new(base, STDIN_FILENO, EV_READ, on_end, base);

@@ -11,16 +11,16 @@ import pytest
 
 from daemons import RealStore, SimulatedStore, real_daemon
 from differential import Chance, as_oxenstored, first_difference, minimised, report
-from portable import PortableChance, as_xenstored
+from portable import PortableChance, as_imitated, as_xenstored
 
 SEEDS = [int(os.environ["XENMSG_STORE_SEED"])] if os.environ.get("XENMSG_STORE_SEED") else range(20)
 
 pytestmark = pytest.mark.skipif(not real_daemon("oxenstored"), reason="needs Debian's xen-utils")
 
 
-def compare(name, requests, verdict):
+def compare(name, requests, verdict, *options):
     """Fails with the fewest requests that show a difference."""
-    stores = functools.partial(RealStore, name), SimulatedStore
+    stores = functools.partial(RealStore, name), functools.partial(SimulatedStore, *options)
     if first_difference(stores, requests, verdict):
         found = minimised(stores, requests, verdict)
         pytest.fail(report(*found, [name, "xensim"]) if found else f"a difference from {name} that does not come again")
@@ -34,3 +34,8 @@ def test_oxenstored_answers_the_same(seed):
 @pytest.mark.parametrize("seed", SEEDS)
 def test_xenstored_differs_as_it_is_known_to(seed):
     compare("xenstored", list(PortableChance(seed).requests(1000)), as_xenstored)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_xenstored_answers_the_same_when_it_is_imitated(seed):
+    compare("xenstored", list(PortableChance(seed).requests(1000)), as_imitated, "like-xenstored")

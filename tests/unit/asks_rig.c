@@ -6,36 +6,42 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <event2/buffer.h>
 #include <event2/event.h>
 
-#include "daemon/peers/directory.h"
+#include "daemon/known/known.h"
 #include "daemon/peers/peers.h"
 #include "daemon/policy/access.h"
 
 struct scene *the_scene;
 
+struct peer_id peer_of(uint32_t number)
+{
+	return number == HOSTB ? peer_host(HOSTB) : peer_domain(number);
+}
+
 /* --- links ------------------------------------------------------------------------------------ */
 
-int links_take_asks(const struct links *links, uint32_t domid)
+int links_take_asks(const struct links *links, struct peer_id peer)
 {
 	return the_scene->takes_asks;
 }
 
-int links_send(struct links *links, uint32_t domid, uint8_t type, const void *payload, uint32_t length)
+int links_send(struct links *links, struct peer_id peer, uint8_t type, const void *payload, uint32_t length)
 {
 	struct sent *sent = &the_scene->sent[the_scene->sent_count];
 
 	if (the_scene->send_error)
 		return the_scene->send_error;
 	assert_true(the_scene->sent_count < SENT_MAX && length <= sizeof(sent->payload));
-	*sent = (struct sent){.peer = domid, .type = type, .length = length};
+	*sent = (struct sent){.peer = peer.number, .type = type, .length = length};
 	memcpy(sent->payload, payload, length);
 	the_scene->sent_count++;
 	return 0;
 }
 
-int links_await(struct links *links, uint32_t domid, struct account *account, ping_fn done, void *userdata,
-		uint32_t request)
+int links_await(struct links *links, struct peer_id peer, struct account *account, ping_fn done,
+		void *userdata, uint32_t request)
 {
 	the_scene->awaits++;
 	the_scene->link_up = done;
@@ -47,7 +53,7 @@ void links_ping_cancel(struct links *links, const void *userdata)
 {
 }
 
-bool links_info(struct links *links, uint32_t domid, struct link_info *info)
+bool links_info(struct links *links, struct peer_id peer, struct link_info *info)
 {
 	return false;
 }
@@ -102,13 +108,24 @@ bool peers_want_all(struct peers *peers)
 	return true;
 }
 
-int directory_resolve(struct directory *directory, const char *domain, uint32_t *domid)
+void known_listen(struct known *known, struct known_sink *sink, known_fn changed, void *userdata)
+{
+	*sink = (struct known_sink){.changed = changed, .userdata = userdata};
+	the_scene->sink = sink;
+}
+
+void known_leave(struct known *known, struct known_sink *sink)
+{
+	the_scene->sink = NULL;
+}
+
+int known_resolve(struct known *known, const char *domain, uint32_t *domid)
 {
 	*domid = (uint32_t)strtoul(domain, NULL, 10);
 	return *domid <= 2 ? 0 : -EHOSTDOWN;
 }
 
-const char *directory_name(struct directory *directory, uint32_t domid)
+const char *known_name(struct known *known, uint32_t domid)
 {
 	return "";
 }
@@ -148,6 +165,42 @@ static const char *next_name(void *userdata, const char *after, uint32_t *kinds)
 	return next < scene->name_count ? scene->names[next] : NULL;
 }
 
+static int begin_status(void *userdata, const struct frame_identity *from, void **made)
+{
+	struct scene *scene = userdata;
+
+	assert_int_equal(from->domid, 0);
+	if (scene->hides)
+		return -EACCES;
+	scene->status_made = 0;
+	scene->statuses_begun++;
+	*made = scene;
+	return 0;
+}
+
+/* Adds a thousand bytes. */
+static int make_more_status(void *userdata, void *made, struct evbuffer *text, uint64_t *units)
+{
+	struct scene *scene = made;
+	uint8_t byte;
+
+	for (unsigned i = 0; i < 1000 && scene->status_made < scene->status_size; i++) {
+		byte = (uint8_t)(scene->status_made++ % 251);
+		evbuffer_add(text, &byte, 1);
+	}
+	*units = 1000;
+	return scene->status_made < scene->status_size;
+}
+
+static void end_status(void *made)
+{
+	struct scene *scene = made;
+
+	scene->statuses_ended++;
+}
+
+static const struct asks_maker maker = {begin_status, make_more_status, end_status};
+
 static void on_told(void *userdata, void *asker, uint32_t request, enum ask_kind kind, const char *host,
 		    const struct frame_told *told)
 {
@@ -164,7 +217,8 @@ void scene_start(struct scene *scene, uint32_t domid, uint64_t bytes_per_account
 	const struct asks_collaborators collaborators = {.self = &scene->self,
 							 .relay = &scene->relay,
 							 .answer_ms = ANSWER_MS,
-							 .resume_for_ms = RESUME_FOR_MS};
+							 .resume_for_ms = RESUME_FOR_MS,
+							 .maker = &maker};
 	struct quota_limits limits = {.pool[QUOTA_BYTES] = 1u << 30};
 
 	*scene =
@@ -194,9 +248,11 @@ uint64_t scene_held(const struct scene *scene, enum quota_kind kind, uint32_t id
 void scene_stop(struct scene *scene)
 {
 	asks_free(scene->asks);
+	assert_int_equal(scene->statuses_begun, scene->statuses_ended);
+	assert_int_equal(scene_held(scene, QUOTA_PEER, 0), 0);
 	assert_int_equal(scene_held(scene, QUOTA_UID, UID), 0);
 	assert_int_equal(scene_held(scene, QUOTA_PEER, 1), 0);
-	assert_int_equal(scene_held(scene, QUOTA_PEER, HOSTB), 0);
+	assert_int_equal(scene_held(scene, QUOTA_HOST, HOSTB), 0);
 	account_unref(scene->account);
 	relay_cleanup(&scene->relay);
 	quota_free(scene->quota);
@@ -263,14 +319,14 @@ int ask_by(struct scene *scene, uint32_t peer, uint32_t number, enum ask_kind ki
 	};
 	uint8_t payload[FRAME_PAYLOAD_MAX];
 
-	return asks_take(scene->asks, peer, FRAME_ASK, payload, frame_ask_encode(&ask, payload));
+	return asks_take(scene->asks, peer_of(peer), FRAME_ASK, payload, frame_ask_encode(&ask, payload));
 }
 
 int unask_by(struct scene *scene, uint32_t peer, uint32_t number)
 {
 	uint8_t payload[4];
 
-	return asks_take(scene->asks, peer, FRAME_UNASK, payload, frame_u32_encode(number, payload));
+	return asks_take(scene->asks, peer_of(peer), FRAME_UNASK, payload, frame_u32_encode(number, payload));
 }
 
 int tell_by(struct scene *scene, uint32_t peer, uint32_t number, uint64_t version, uint32_t flags,
@@ -289,7 +345,7 @@ int tell_by(struct scene *scene, uint32_t peer, uint32_t number, uint64_t versio
 			&(struct frame_told_entry){.number = 1, .name = frame_text_of(name)}, entries + size);
 	}
 	told.end = entries + size;
-	return asks_take(scene->asks, peer, FRAME_TOLD, payload, frame_told_encode(&told, payload));
+	return asks_take(scene->asks, peer_of(peer), FRAME_TOLD, payload, frame_told_encode(&told, payload));
 }
 
 int fail_by(struct scene *scene, uint32_t peer, uint32_t number, uint32_t error)
@@ -297,7 +353,7 @@ int fail_by(struct scene *scene, uint32_t peer, uint32_t number, uint32_t error)
 	const struct frame_told told = {.number = number, .error = error};
 	uint8_t payload[TOLD_PART_SIZE];
 
-	return asks_take(scene->asks, peer, FRAME_TOLD, payload, frame_told_encode(&told, payload));
+	return asks_take(scene->asks, peer_of(peer), FRAME_TOLD, payload, frame_told_encode(&told, payload));
 }
 
 const struct sent *expect_sent(struct scene *scene, uint32_t peer, uint8_t type)

@@ -10,6 +10,7 @@
 #include "base/quota.h"
 #include "base/self.h"
 #include "daemon/hosts/hosts.h"
+#include "daemon/known/known.h"
 #include "daemon/link/asks.h"
 #include "daemon/link/link.h"
 #include "daemon/relay/hop.h"
@@ -35,6 +36,7 @@ struct scene {
 	struct quota *quota;
 	struct account *account; /* of the program that asks */
 	struct asks *asks;
+	struct known_sink *sink; /* of what is known */
 
 	/* what the links say, and have been told */
 	int takes_asks, send_error;
@@ -53,6 +55,10 @@ struct scene {
 	char names[NAMES_MAX][ENDPOINT_NAME_MAX + 1];
 	unsigned name_count, looked_at;
 
+	/* the daemon's status: its bytes are those of their place, modulo 251 */
+	bool hides;
+	unsigned status_size, status_made, statuses_begun, statuses_ended;
+
 	/* what the program was told last */
 	unsigned told_count;
 	struct frame_told told;
@@ -60,6 +66,9 @@ struct scene {
 };
 
 extern struct scene *the_scene;
+
+/* The domain with this number; HOSTB is a host. */
+struct peer_id peer_of(uint32_t number);
 
 void scene_start(struct scene *scene, uint32_t domid, uint64_t bytes_per_account);
 /* Ends it and checks that nothing is held any more. */

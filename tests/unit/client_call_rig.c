@@ -7,8 +7,6 @@
 
 #include "wire/bytes.h"
 
-uint8_t stream[FRAME_PAYLOAD_MAX * 8];
-
 uint32_t put(uint8_t *at, uint8_t type, uint16_t error, uint32_t number, const void *data, uint32_t size)
 {
 	uint32_t span = fake_message(at, data, size, MESSAGE_SENT);

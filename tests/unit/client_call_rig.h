@@ -10,6 +10,7 @@
 
 #include <stdint.h>
 
+/* Where messages are put together. */
 extern uint8_t stream[FRAME_PAYLOAD_MAX * 8];
 
 /* A message of a call as it stands in a stream. Returns its span. */

@@ -19,6 +19,8 @@
 
 #define PATIENCE_MS 20000
 
+uint16_t fake_minor = PROTOCOL_MINOR;
+
 static void read_exactly(struct fake *fake, void *buffer, size_t size)
 {
 	size_t got = 0;
@@ -89,7 +91,8 @@ static int share_memory(struct fake *fake, struct frame_welcome *welcome)
 
 static void welcome_program(struct fake *fake)
 {
-	struct frame_welcome welcome = {.major = 1, .domid = 7, .max_message = FAKE_MAX_MESSAGE};
+	struct frame_welcome welcome = {
+		.major = 1, .minor = fake_minor, .domid = 7, .max_message = FAKE_MAX_MESSAGE};
 	uint8_t raw[FRAME_HEADER_SIZE + FRAME_SMALL_MAX] = {0};
 	struct frame_header header;
 	struct frame_hello_local hello;
@@ -135,6 +138,47 @@ static void welcome_program(struct fake *fake)
 		close(fds[0]);
 }
 
+void *fake_offer_memory(struct fake *fake)
+{
+	const struct frame_header header = {.type = FRAME_MEMORY};
+	uint8_t raw[FRAME_HEADER_SIZE];
+	int fd = memfd_create("fake", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	union {
+		struct cmsghdr align;
+		char space[CMSG_SPACE(sizeof(fd))];
+	} control = {0};
+	struct iovec piece = {.iov_base = raw, .iov_len = sizeof(raw)};
+	struct msghdr message = {.msg_iov = &piece,
+				 .msg_iovlen = 1,
+				 .msg_control = control.space,
+				 .msg_controllen = sizeof(control.space)};
+	struct cmsghdr *rights = CMSG_FIRSTHDR(&message);
+	size_t size = 4096 + LOCAL_RINGS * FAKE_RING_SIZE;
+	void *memory;
+
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, (off_t)size), 0);
+	memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	assert_true(memory != MAP_FAILED);
+	assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW), 0);
+	frame_header_encode(&header, raw);
+	rights->cmsg_level = SOL_SOCKET;
+	rights->cmsg_type = SCM_RIGHTS;
+	rights->cmsg_len = CMSG_LEN(sizeof(fd));
+	memcpy(CMSG_DATA(rights), &fd, sizeof(fd));
+	assert_int_equal(sendmsg(fake->fd, &message, MSG_NOSIGNAL), sizeof(raw));
+	close(fd);
+	return memory;
+}
+
+void fake_use_memory(struct fake *fake, void *memory)
+{
+	size_t size = 4096 + LOCAL_RINGS * FAKE_RING_SIZE;
+
+	assert_ptr_equal(mremap(memory, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, fake->memory),
+			 fake->memory);
+}
+
 static void *accept_program(void *userdata)
 {
 	struct fake *fake = userdata;
@@ -147,10 +191,19 @@ static void *accept_program(void *userdata)
 	return NULL;
 }
 
-void fake_await(struct fake *fake, bool shared, bool is_mux)
+static void listen_for_program(struct fake *fake)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 
+	memcpy(address.sun_path, fake->path, strlen(fake->path) + 1);
+	fake->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(bind(fake->fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	assert_int_equal(listen(fake->fd, 1), 0);
+	assert_int_equal(pthread_create(&fake->thread, NULL, accept_program, fake), 0);
+}
+
+void fake_await(struct fake *fake, bool shared, bool is_mux)
+{
 	memset(fake, 0, sizeof(*fake));
 	fake->shared = shared;
 	fake->is_mux = is_mux;
@@ -158,12 +211,19 @@ void fake_await(struct fake *fake, bool shared, bool is_mux)
 	snprintf(fake->directory, sizeof(fake->directory), "/tmp/xenmsg-test.XXXXXX");
 	assert_non_null(mkdtemp(fake->directory));
 	snprintf(fake->path, sizeof(fake->path), "%s/socket", fake->directory);
-	memcpy(address.sun_path, fake->path, strlen(fake->path) + 1);
-	fake->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	assert_int_equal(bind(fake->fd, (struct sockaddr *)&address, sizeof(address)), 0);
-	assert_int_equal(listen(fake->fd, 1), 0);
-	assert_int_equal(pthread_create(&fake->thread, NULL, accept_program, fake), 0);
+	listen_for_program(fake);
 	setenv("XENMSG_NO_SHARED_MEMORY", shared ? "0" : "1", 1);
+}
+
+void fake_await_second(struct fake *fake, const struct fake *first, bool is_mux)
+{
+	memset(fake, 0, sizeof(*fake));
+	fake->shared = first->shared;
+	fake->is_mux = is_mux;
+	fake->wake_daemon = fake->wake_program = -1;
+	memcpy(fake->path, first->path, sizeof(fake->path));
+	unlink(fake->path);
+	listen_for_program(fake);
 }
 
 void fake_start(struct fake *fake, bool shared)
@@ -180,20 +240,35 @@ void fake_die(struct fake *fake)
 	fake->fd = -1;
 }
 
-void fake_stop(struct fake *fake)
+static void forget_session(struct fake *fake)
 {
-	if (fake->conn)
-		xenmsg_close(fake->conn);
 	fake_die(fake);
 	if (fake->memory)
 		munmap(fake->memory, 4096 + LOCAL_RINGS * FAKE_RING_SIZE);
+	fake->memory = NULL;
 	if (fake->wake_daemon >= 0) {
 		close(fake->wake_daemon);
 		close(fake->wake_program);
 		close(fake->sleeping);
 	}
+	fake->wake_daemon = fake->wake_program = -1;
+}
+
+void fake_begin_anew(struct fake *fake)
+{
+	forget_session(fake);
 	unlink(fake->path);
-	rmdir(fake->directory);
+	listen_for_program(fake);
+}
+
+void fake_stop(struct fake *fake)
+{
+	if (fake->conn)
+		xenmsg_close(fake->conn);
+	forget_session(fake);
+	unlink(fake->path);
+	if (fake->directory[0])
+		rmdir(fake->directory);
 }
 
 static void notify_program(struct fake *fake)
@@ -309,6 +384,26 @@ void fake_opened(struct fake *fake, uint32_t channel, uint64_t limit, uint64_t m
 	uint8_t payload[FRAME_SMALL_MAX];
 
 	fake_send(fake, FRAME_OPENED, 0, channel, payload, frame_opened_encode(&opened, payload));
+}
+
+void fake_opened_by(struct fake *fake, uint32_t channel, uint16_t minor,
+		    const struct frame_identity *identity)
+{
+	const struct frame_opened opened = {.limit = 1u << 20,
+					    .max_message = FAKE_MAX_MESSAGE,
+					    .minor = minor,
+					    .has_identity = true,
+					    .identity = *identity};
+	uint8_t payload[FRAME_SMALL_MAX];
+
+	fake_send(fake, FRAME_OPENED, 0, channel, payload, frame_opened_encode(&opened, payload));
+}
+
+uint32_t fake_accept(struct fake *fake)
+{
+	fake_expect(fake, FRAME_OPEN);
+	fake_opened(fake, fake->header.channel, CHANNEL_INITIAL_LIMIT, FAKE_MAX_MESSAGE);
+	return fake->header.channel;
 }
 
 void fake_credit(struct fake *fake, uint32_t channel, uint64_t consumed, uint64_t limit)

@@ -36,14 +36,26 @@ struct fake {
 	pthread_t thread;
 };
 
+/* The version that the daemon says it speaks. */
+extern uint16_t fake_minor;
+
 /* Makes the socket. The test connects to it, and then calls fake_join(). */
 void fake_await(struct fake *fake, bool shared, bool is_mux);
+/* Makes the socket once more where the first one's was, for a second session of the program. */
+void fake_await_second(struct fake *fake, const struct fake *first, bool is_mux);
 /* Makes the socket and connects the library to it. */
 void fake_start(struct fake *fake, bool shared);
 /* Closes both ends. */
 void fake_stop(struct fake *fake);
 /* The daemon dies. */
 void fake_die(struct fake *fake);
+/* Another daemon begins where that one was. The test lets the library find it, and then calls fake_join(). */
+void fake_begin_anew(struct fake *fake);
+
+/* With shared memory: another daemon takes over, and offers other memory, which this returns. When the library has taken
+ * it, which the test waits for, fake_use_memory() goes on there. */
+void *fake_offer_memory(struct fake *fake);
+void fake_use_memory(struct fake *fake, void *memory);
 
 /* The next frame from the library, waiting for it. */
 void fake_read(struct fake *fake);
@@ -62,6 +74,11 @@ void fake_read_busy(struct fake *fake);
 void fake_send(struct fake *fake, uint8_t type, uint8_t flags, uint32_t channel, const void *payload,
 	       uint32_t length);
 void fake_opened(struct fake *fake, uint32_t channel, uint64_t limit, uint64_t max_message);
+/* The same, from a program of this version of channels, with a window of 1 MiB. */
+void fake_opened_by(struct fake *fake, uint32_t channel, uint16_t minor,
+		    const struct frame_identity *identity);
+/* Reads the next frame, which has to be OPEN, and accepts the channel as an earlier daemon does. Returns its number. */
+uint32_t fake_accept(struct fake *fake);
 void fake_credit(struct fake *fake, uint32_t channel, uint64_t consumed, uint64_t limit);
 void fake_reset(struct fake *fake, uint32_t channel, uint32_t error, uint64_t consumed, uint64_t unsure);
 /* As a program does by xenmsg_refuse(). */

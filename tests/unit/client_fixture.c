@@ -2,6 +2,7 @@
 #include "tests/unit/client_fixture.h"
 
 struct fake fake;
+uint8_t stream[FRAME_PAYLOAD_MAX * 8]; /* of the rigs that have a use for it */
 
 int set_up_shared(void **state)
 {

@@ -4,8 +4,6 @@
 #include <errno.h>
 #include <string.h>
 
-uint8_t stream[FRAME_PAYLOAD_MAX * 4];
-
 void deliver(uint32_t channel, const char *const *texts)
 {
 	uint32_t size = 0;

@@ -10,7 +10,8 @@
 
 #include <stdint.h>
 
-extern uint8_t stream[FRAME_PAYLOAD_MAX * 4];
+/* Where messages are put together. */
+extern uint8_t stream[FRAME_PAYLOAD_MAX * 8];
 
 /* A frame with messages of the given texts. */
 void deliver(uint32_t channel, const char *const *texts);

@@ -8,6 +8,7 @@ unit_tests += \
 	tests/unit/test_activation \
 	tests/unit/test_activation_step \
 	tests/unit/test_cancel \
+	tests/unit/test_withdraw \
 	tests/unit/test_channel \
 	tests/unit/test_channel_loss \
 	tests/unit/test_channel_room \
@@ -24,7 +25,10 @@ unit_tests += \
 	tests/unit/test_hop_wakeup \
 	tests/unit/test_host_watches \
 	tests/unit/test_hosts \
+	tests/unit/test_image \
 	tests/unit/test_ledger \
+	tests/unit/test_topic_kept \
+	tests/unit/test_topic_log \
 	tests/unit/test_outlet \
 	tests/unit/test_link_handshake \
 	tests/unit/test_link_violations \
@@ -56,6 +60,7 @@ unit_tests += \
 	tests/unit/test_router_names \
 	tests/unit/test_router_addresses \
 	tests/unit/test_router_access \
+	tests/unit/test_router_shared \
 	tests/unit/test_session \
 	tests/unit/test_shared_transport \
 	tests/unit/test_keeper \
@@ -89,6 +94,7 @@ tests_unit_test_hop_wakeup_SOURCES = tests/unit/test_hop_wakeup.c tests/unit/int
 channel_rig = tests/unit/channel_rig.c tests/unit/channel_rig.h $(hop_rig)
 
 tests_unit_test_channel_SOURCES = tests/unit/test_channel.c $(channel_rig)
+tests_unit_test_withdraw_SOURCES = tests/unit/test_withdraw.c $(channel_rig)
 tests_unit_test_orphans_SOURCES = tests/unit/test_orphans.c $(channel_rig)
 tests_unit_test_channel_loss_SOURCES = tests/unit/test_channel_loss.c $(channel_rig)
 
@@ -106,6 +112,7 @@ tests_unit_test_asks_SOURCES = tests/unit/test_asks.c tests/unit/asks_rig.c test
 
 tests_unit_test_via_SOURCES = tests/unit/test_via.c tests/unit/via_rig.c tests/unit/via_rig.h $(hop_rig)
 
+tests_unit_test_router_shared_SOURCES = tests/unit/test_router_shared.c $(router_rig)
 tests_unit_test_router_access_SOURCES = tests/unit/test_router_access.c $(router_rig)
 tests_unit_test_activation_SOURCES = tests/unit/test_activation.c $(router_rig)
 
@@ -130,6 +137,8 @@ tests_unit_test_stream_bytes_SOURCES = tests/unit/test_stream_bytes.c $(stream_r
 tests_unit_test_stream_ends_SOURCES = tests/descriptors.h tests/unit/test_stream_ends.c $(stream_rig)
 
 tests_unit_test_ledger_SOURCES = tests/unit/test_ledger.c tests/unit/random.h
+tests_unit_test_topic_kept_SOURCES = tests/unit/test_topic_kept.c tests/unit/random.h
+tests_unit_test_topic_log_SOURCES = tests/unit/test_topic_log.c tests/unit/random.h
 tests_unit_test_outlet_SOURCES = tests/unit/test_outlet.c tests/unit/random.h
 
 # Has sessions of its own in place of daemon/local/session.c and what sends to them.

@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "tests/unit/directory_rig.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/peers/directory.h"
+#include "daemon/link/directory.h"
+#include "daemon/link/link.h"
 #include "daemon/peers/domains.h"
+#include "daemon/peers/names.h"
+#include "daemon/peers/peers.h"
 #include "daemon/policy/access.h"
 #include "wire/frame.h"
 
@@ -35,12 +39,13 @@ bool access_sees(struct access *access, uint32_t guest_domid, uint32_t other)
 }
 
 /* The link: as long as send_error is 0 it takes everything. */
-static int on_send(void *userdata, uint32_t domid, const void *payload, uint32_t length)
+int links_send(struct links *links, struct peer_id peer, uint8_t type, const void *payload, uint32_t length)
 {
-	struct rig *rig = ((struct place *)userdata)->rig;
+	struct rig *rig = ((struct place *)(void *)links)->rig;
 	struct frame_directory frame;
 	struct frame_directory_entry entry;
 
+	assert_int_equal(type, FRAME_DIRECTORY);
 	if (rig->send_error)
 		return rig->send_error;
 	rig->frames++;
@@ -51,90 +56,121 @@ static int on_send(void *userdata, uint32_t domid, const void *payload, uint32_t
 		rig->entries++;
 		rig->removed += entry.state == DIRECTORY_REMOVED;
 		/* never said, not even that it isn't there */
-		if (domid == 1 && entry.domid < 16 && rig->hidden[entry.domid] && entry.domid > 1)
+		if (peer.number == 1 && entry.domid < 16 && rig->hidden[entry.domid] && entry.domid > 1)
 			assert_int_equal(entry.state, DIRECTORY_REMOVED);
 	}
-	return directory_take(guest(rig, domid)->directory, payload, length);
+	return directory_take(guest(rig, peer.number)->directory, payload, length);
 }
 
-static bool on_tells(void *userdata, uint32_t domid, bool up)
+/* Stand in for the peers. */
+bool peers_tell(struct peers *peers, uint32_t domid, bool up)
 {
-	struct rig *rig = ((struct place *)userdata)->rig;
+	struct rig *rig = ((struct place *)(void *)peers)->rig;
 
 	rig->asked_to_tell += up;
 	return up && rig->tells;
 }
 
-static bool on_leads(void *userdata, uint32_t domid, uint32_t to)
+void peers_told(struct peers *peers, bool told)
 {
-	return ((struct place *)userdata)->rig->leads;
+	((struct place *)(void *)peers)->told = told;
 }
 
-static void on_told(void *userdata, bool told)
+void peers_changed(struct peers *peers, const struct peers_change *change)
 {
-	struct place *place = userdata;
+	struct place *place = (struct place *)(void *)peers;
 
-	place->told = told;
-}
-
-static void on_leaves_changed(void *userdata, uint32_t domid, unsigned leaves)
-{
-	struct place *place = userdata;
-
-	if (domid < 16)
-		place->leaves[domid] |= leaves;
+	if (change->domid < 16)
+		place->leaves[change->domid] |= change->leaves;
 	place->leaf_changes++;
 }
 
-static void on_want(void *userdata)
+bool peers_can_be_told(struct peers *peers, uint32_t guest_domid)
 {
-	struct place *place = userdata;
-
-	place->wants++;
+	return true;
 }
 
-static void on_changed(void *userdata, uint32_t domid, const char *old_name, const char *name)
+bool links_had_session(const struct links *links, uint32_t domid)
+{
+	return ((const struct place *)(const void *)links)->rig->leads;
+}
+
+int access_still_relayed(struct access *access, const struct frame_identity *from, uint32_t to,
+			 const char *address)
+{
+	return 0;
+}
+
+/* Nothing is told of the host's policy: tests/integration/test_host_policy.py. */
+bool access_tells_host(const struct access *access)
+{
+	return false;
+}
+
+uint64_t access_host_version(const struct access *access)
+{
+	return 0;
+}
+
+char *access_host_share(struct access *access, uint32_t guest_domid, size_t *size)
+{
+	return NULL;
+}
+
+char *access_host_domain(struct access *access, uint32_t guest_domid, uint32_t domid, size_t *size)
+{
+	return NULL;
+}
+
+int links_obey(const struct links *links, struct peer_id peer)
+{
+	return 0;
+}
+
+struct hop *links_want(struct links *links, struct peer_id peer, struct account *account, int *error)
+{
+	((struct place *)(void *)links)->wants++;
+	*error = -EHOSTDOWN;
+	return NULL;
+}
+
+static void on_known(void *userdata, enum known_what what, uint32_t domid)
 {
 	struct place *place = userdata;
 
+	if (what != KNOWN_NAME)
+		return;
 	place->changes++;
-	snprintf(place->last_change, sizeof(place->last_change), "%u %s>%s", domid, old_name, name);
+	snprintf(place->last_change, sizeof(place->last_change), "%u %s", domid,
+		 known_name(place->known, domid));
 }
 
-static void on_flush(void *userdata, bool changed)
+static void on_renamed(void *userdata)
 {
-	struct place *place = userdata;
-
-	place->flushes++;
-	place->has_changed = place->has_changed || changed;
+	((struct place *)userdata)->has_changed = true;
 }
 
 /* --- the rig --- */
 
 static void open_place(struct rig *rig, struct place *place, uint32_t domid)
 {
-	static const struct directory_callbacks callbacks = {
-		.send = on_send,
-		.tells = on_tells,
-		.leads_on = on_leads,
-		.told = on_told,
-		.leaves_changed = on_leaves_changed,
-		.want_link = on_want,
-		.changed = on_changed,
-		.flush = on_flush,
-	};
 	struct directory_options options = {.self = &place->self,
+					    .peers = (void *)place,
+					    .links = (void *)place,
+					    .relays = true,
 					    .access = (void *)place,
 					    .believed_ms = BELIEVED_MS,
 					    .kept_ms = KEPT_MS};
 
 	place->rig = rig;
 	place->self.domid = domid;
+	options.known = place->known = known_new(&place->self);
 	if (domid == 0)
-		assert_int_equal(domains_new(&place->domains, &place->store), 0);
-	options.domains = place->domains;
-	assert_int_equal(
-		directory_new(&place->directory, rig->base, &place->store, &options, &callbacks, place), 0);
+		assert_int_equal(domains_new(&place->domains, &place->store, place->known), 0);
+	known_listen(place->known, &place->sink, on_known, place);
+	assert_int_equal(names_new(&place->names, &place->store, &place->self, place->known, place->domains),
+			 0);
+	assert_int_equal(directory_new(&place->directory, rig->base, &options, on_renamed, place), 0);
 }
 
 int set_up(void **state)
@@ -165,7 +201,9 @@ int tear_down(void **state)
 
 	for (unsigned i = 0; i < 3; i++) {
 		directory_free(places[i]->directory);
+		names_free(places[i]->names);
 		domains_free(places[i]->domains);
+		known_free(places[i]->known);
 		assert_int_equal(fake_watches(&places[i]->store), 0);
 		fake_store_clear(&places[i]->store);
 	}
@@ -185,20 +223,20 @@ void turn(struct rig *rig)
 int resolve(struct place *place, const char *name)
 {
 	uint32_t domid;
-	int r = directory_resolve(place->directory, name, &domid);
+	int r = known_resolve(place->known, name, &domid);
 
 	return r < 0 ? r : (int)domid;
 }
 
 bool is_named(struct place *place, uint32_t domid, const char *name)
 {
-	return !strcmp(directory_name(place->directory, domid), name);
+	return !strcmp(known_name(place->known, domid), name);
 }
 
 void link_up(struct rig *rig, uint32_t domid)
 {
-	directory_link(guest(rig, domid)->directory, 0, true);
-	directory_link(rig->zero.directory, domid, true);
+	known_tell(guest(rig, domid)->known, KNOWN_LINK_UP, 0);
+	known_tell(rig->zero.known, KNOWN_LINK_UP, domid);
 }
 
 void settle(struct rig *rig, uint32_t domid)

@@ -17,6 +17,7 @@
 #include <event2/event.h>
 
 #include "base/self.h"
+#include "daemon/known/known.h"
 
 #define BELIEVED_MS 100
 #define KEPT_MS	    2000
@@ -30,10 +31,13 @@ struct rig;
 struct place {
 	struct rig *rig;
 	struct self self;
+	struct known *known;
+	struct known_sink sink;
 	struct directory *directory;
 	struct domains *domains;
+	struct names *names;
 	struct store store;
-	unsigned wants, flushes, changes;
+	unsigned wants, changes;
 	bool has_changed;
 	char last_change[300];
 	bool told; /* what changes in XenStore, */

@@ -78,6 +78,12 @@ int store_watch(struct store *store, const char *path, store_watch_fn event, voi
 	return 0;
 }
 
+int store_watch_needed(struct store *store, const char *path, store_watch_fn event, void *userdata,
+		       store_done_fn done, struct store_watch **handle)
+{
+	return store_watch(store, path, event, userdata, done, handle);
+}
+
 void store_unwatch(struct store *store, struct store_watch **handle)
 {
 	struct store_watch *watch = *handle;

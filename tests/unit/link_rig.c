@@ -13,7 +13,7 @@
 #include "base/log.h"
 #include "daemon/link/link_internal.h"
 #include "daemon/link/vchan_transport.h"
-#include "daemon/peers/directory.h"
+#include "daemon/known/known.h"
 #include "daemon/peers/peers.h"
 #include "wire/bytes.h"
 #include "wire/frame_ring.h"
@@ -135,8 +135,6 @@ void peers_disconnect(struct peers *peers, uint32_t domid)
 {
 	struct scene *scene = (struct scene *)(void *)peers;
 
-	if (domid >= LINK_NOWHERE)
-		return;
 	assert_true(domid == scene->peer.domid || domid == scene->was || domid == scene->other);
 	scene->disconnects++;
 	if (domid == scene->peer.domid)
@@ -150,7 +148,14 @@ bool peers_is_forbidden(struct peers *peers, uint32_t domid)
 
 bool peers_is_up(struct peers *peers, uint32_t domid)
 {
-	return domid < LINK_NOWHERE && ((struct scene *)(void *)peers)->is_up;
+	return ((struct scene *)(void *)peers)->is_up;
+}
+
+bool peers_is_absent(struct peers *peers, uint32_t domid)
+{
+	const struct scene *scene = (struct scene *)(void *)peers;
+
+	return !scene->is_up && !scene->is_unseen;
 }
 
 bool peers_want_all(struct peers *peers)
@@ -176,16 +181,34 @@ unsigned peers_waiting(const struct peers *peers)
 	return ((const struct scene *)(const void *)peers)->waiting_for_pages;
 }
 
-void directory_link(struct directory *directory, uint32_t domid, bool up)
+void known_tell(struct known *known, enum known_what what, uint32_t domid)
 {
-	struct scene *scene = (struct scene *)(void *)directory;
+	struct scene *scene = (struct scene *)(void *)known;
 
-	*(up ? &scene->ups : &scene->downs) += 1;
+	*(what == KNOWN_LINK_UP ? &scene->ups : what == KNOWN_LINK_LOST ? &scene->downs : &scene->anews) += 1;
+}
+void known_listen(struct known *known, struct known_sink *sink, known_fn changed, void *userdata)
+{
+	*sink = (struct known_sink){.changed = changed, .userdata = userdata};
+	((struct scene *)(void *)known)->sink = sink;
 }
 
-int directory_resolve(struct directory *directory, const char *domain, uint32_t *domid)
+void known_leave(struct known *known, struct known_sink *sink)
 {
-	const struct scene *scene = (struct scene *)(void *)directory;
+}
+
+void known_set_away(struct known *known, uint32_t domid, bool away)
+{
+}
+
+void note_name(struct scene *scene, uint32_t domid)
+{
+	scene->sink->changed(scene->sink->userdata, KNOWN_NAME, domid);
+}
+
+int known_resolve(struct known *known, const char *domain, uint32_t *domid)
+{
+	const struct scene *scene = (struct scene *)(void *)known;
 
 	if (domid_parse(domain, strlen(domain), domid))
 		return 0;
@@ -193,55 +216,49 @@ int directory_resolve(struct directory *directory, const char *domain, uint32_t 
 	return scene->found ? 0 : -EHOSTDOWN;
 }
 
-const char *directory_name(struct directory *directory, uint32_t domid)
+const char *known_name(struct known *known, uint32_t domid)
 {
-	const struct scene *scene = (struct scene *)(void *)directory;
+	const struct scene *scene = (struct scene *)(void *)known;
 
 	return scene->name ? scene->name : "";
 }
 
-const char *directory_uuid(struct directory *directory, uint32_t domid)
+const char *known_uuid(struct known *known, uint32_t domid)
 {
-	const struct scene *scene = (struct scene *)(void *)directory;
+	const struct scene *scene = (struct scene *)(void *)known;
 
 	return scene->uuid ? scene->uuid : "";
 }
 
-bool directory_is_away(const struct directory *directory, uint32_t domid)
+bool known_is_led_to(struct known *known, uint32_t domid, bool is_late)
 {
-	return ((const struct scene *)(const void *)directory)->zero_knows == domid;
+	const struct scene *scene = (const struct scene *)(void *)known;
+
+	return scene->zero_knows == domid || (is_late && scene->zero_sees == domid);
 }
 
-bool directory_comes_back(const struct directory *directory, uint32_t domid)
+bool known_is_complete(struct known *known, uint32_t domid)
 {
-	return ((const struct scene *)(const void *)directory)->zero_sees == domid;
-}
-
-bool directory_knows(struct directory *directory, uint32_t domid)
-{
-	const uint32_t told = ((const struct scene *)(const void *)directory)->zero_tells;
+	const uint32_t told = ((const struct scene *)(const void *)known)->zero_tells;
 
 	return told && told == domid;
 }
 
-void directory_link_anew(struct directory *directory, uint32_t domid)
+static int on_names(void *userdata, const uint8_t *payload, uint32_t length)
 {
-	((struct scene *)(void *)directory)->anews++;
-}
-
-int directory_take(struct directory *directory, const uint8_t *payload, uint32_t length)
-{
-	struct scene *scene = (struct scene *)(void *)directory;
+	struct scene *scene = userdata;
 
 	scene->directories++;
 	return scene->directory_result;
 }
 
-static void on_open(void *userdata, struct channel *channel, const struct frame_open *open)
+static void on_open(void *userdata, struct peer_id peer, struct channel *channel,
+		    const struct frame_open *open)
 {
 	struct scene *scene = userdata;
 
 	/* The hypervisor's word, not what the frame says. */
+	assert_true(peer_is_domain(peer, scene->peer.domid));
 	assert_int_equal(channel->identity.domid, scene->peer.domid);
 	scene->opens++;
 	channel_refuse(channel, ENOENT);
@@ -264,16 +281,16 @@ void on_pong(void *userdata, uint32_t request, int64_t result)
 	scene->pongs++;
 }
 
-static void on_unlinkable(void *userdata, uint32_t domid, struct hop *hop)
+static void on_unlinkable(void *userdata, struct peer_id peer, struct hop *hop)
 {
 	struct scene *scene = userdata;
 
-	assert_true(domid == scene->peer.domid || domid == scene->other);
+	assert_true(peer_is_domain(peer, scene->peer.domid) || peer_is_domain(peer, scene->other));
 	assert_int_equal(hop->channels.count, scene->waiting ? 1 : 0);
 	scene->unlinkable++;
 	if (scene->waiting)
 		channel_forbid(scene->waiting, EACCES);
-	links_explain(scene->links, domid, "why, and what follows");
+	links_explain(scene->links, peer, "why, and what follows");
 }
 
 static void on_renumbered(void *userdata, uint32_t from, uint32_t to)
@@ -286,12 +303,12 @@ static void on_renumbered(void *userdata, uint32_t from, uint32_t to)
 	scene->moves++;
 }
 
-static bool on_resumed(void *userdata, uint32_t from, uint32_t to, struct hop *hop, uint32_t *at)
+static bool on_resumed(void *userdata, struct peer_id from, struct peer_id to, struct hop *hop, uint32_t *at)
 {
 	struct scene *scene = userdata;
 
-	scene->resumed_from = from;
-	scene->resumed_to = to;
+	scene->resumed_from = from.number;
+	scene->resumed_to = to.number;
 	scene->resumed_calls++;
 	relay_spend(&scene->relay, NULL, scene->resumed_cost);
 	return ++*at < scene->resumed_pieces;
@@ -310,6 +327,7 @@ uint32_t channels_max = 16;
 void scene_start_with(struct scene *scene, uint32_t domid)
 {
 	struct links_options options = {
+		.known = (void *)scene,
 		.self = &scene->self,
 		.heartbeat_ms = HEARTBEAT_MS,
 		.dead_after_ms = DEAD_AFTER_MS,
@@ -328,11 +346,12 @@ void scene_start_with(struct scene *scene, uint32_t domid)
 	scene->self = (struct self){.domid = OWN, .instance = "instance of us"};
 	scene->base = event_base_new();
 	assert_int_equal(relay_init(&scene->relay, scene->base, 1u << 20), 0);
-	assert_int_equal(links_new(&scene->links, &scene->relay, (void *)scene, (void *)scene, &options,
+	assert_int_equal(links_new(&scene->links, &scene->relay, (void *)scene, &options,
 				   &(struct links_callbacks){.open = on_open,
 							     .unlinkable = on_unlinkable,
 							     .renumbered = on_renumbered,
 							     .resumed = on_resumed,
+							     .names = on_names,
 							     .source = on_source},
 				   scene),
 			 0);
@@ -370,7 +389,7 @@ struct link_info info_of(struct scene *scene)
 	struct link_info info;
 
 	settle(scene);
-	assert_true(links_info(scene->links, scene->peer.domid, &info));
+	assert_true(links_info(scene->links, peer_domain(scene->peer.domid), &info));
 	return info;
 }
 
@@ -414,7 +433,7 @@ void bring_vchan(struct scene *scene)
 	ring_reader_init(&peer->in, &view, false);
 	scene->is_connected = true;
 	transport = vchan_transport(peer->vchan);
-	links_connected(scene->links, domid, &transport);
+	links_connected(scene->links, peer_domain(domid), &transport);
 }
 
 void connect_peer(struct scene *scene)
@@ -536,7 +555,7 @@ struct channel *open_channel(struct scene *scene)
 	struct frame_identity identity = {.domid = OWN};
 	struct channel *channel;
 	int error = 0;
-	struct hop *hop = links_want(scene->links, scene->peer.domid, NULL, &error);
+	struct hop *hop = links_want(scene->links, peer_domain(scene->peer.domid), NULL, &error);
 
 	assert_non_null(hop);
 	assert_int_equal(channel_new(&scene->program, 0, CHANNEL_MESSAGE, &identity, &channel), 0);
@@ -550,7 +569,7 @@ void collect_failure(void *userdata, const struct link_failure *failure)
 	struct failures *failures = userdata;
 
 	if (failures->count++ == 0)
-		failures->first = failure->domid;
+		failures->first = failure->peer.number;
 	assert_string_equal(failure->reason, "it isn't there");
 }
 
@@ -570,7 +589,7 @@ void reach(struct scene *scene, enum moment moment, bool with_channel)
 	if (with_channel)
 		open_channel(scene);
 	else
-		assert_non_null(links_want(scene->links, 7, NULL, &error));
+		assert_non_null(links_want(scene->links, peer_domain(7), NULL, &error));
 	if (moment == RUNNING)
 		greet(scene);
 	else if (moment == GREETING)

@@ -15,6 +15,7 @@
 #include <event2/event.h>
 
 #include "base/self.h"
+#include "daemon/known/known.h"
 #include "daemon/link/link.h"
 #include "daemon/relay/channel.h"
 #include "daemon/relay/private_ring.h"
@@ -66,7 +67,9 @@ struct scene {
 	struct relay relay;
 	struct links *links;
 	bool is_up;			/* the peers, according to XenStore */
+	bool is_unseen;			/* they aren't up, but nobody has looked */
 	uint8_t instances[16][16];	/* by domid, likewise */
+	struct known_sink *sink;	/* the links', of names */
 	const char *name, *uuid;	/* of any domain, as the directory knows them; NULL: it doesn't */
 	uint32_t found;			/* the domid of any name, or UUID; 0: none has it */
 	uint32_t zero_knows, zero_sees; /* the domid that domain 0 calls away, and that comes back; 0: none */
@@ -102,6 +105,8 @@ void scene_start_with(struct scene *scene, uint32_t domid);
 void scene_start(struct scene *scene);
 void scene_stop(struct scene *scene);
 /* What the loop would do next. */
+/* Something is known of the domain that wasn't. */
+void note_name(struct scene *scene, uint32_t domid);
 void settle(struct scene *scene);
 struct link_info info_of(struct scene *scene);
 void expect_state(struct scene *scene, enum link_state state);

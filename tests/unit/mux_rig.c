@@ -12,7 +12,8 @@
 #define ROUNDS_MAX  10000 /* more is a loop without an end */
 #define USERS_MAX   32
 
-struct xenmsg_mux *mux;
+struct xenmsg *conn;
+struct fake front;
 struct user *next_incoming[4];
 static struct user *users[USERS_MAX];
 static unsigned user_count;
@@ -61,12 +62,12 @@ static void note(struct user *user, enum event event)
 		user->also(user);
 }
 
-static void on_opened(void *userdata)
+static void on_opened(void *userdata, struct xenmsg_stream *stream)
 {
 	note(userdata, OPENED);
 }
 
-static size_t on_data(void *userdata, const void *data, size_t size)
+static size_t on_data(void *userdata, struct xenmsg_stream *stream, const void *data, size_t size)
 {
 	struct user *user = userdata;
 	size_t taken = size < user->take ? size : user->take;
@@ -78,17 +79,17 @@ static size_t on_data(void *userdata, const void *data, size_t size)
 	return taken;
 }
 
-static void on_ended(void *userdata)
+static void on_ended(void *userdata, struct xenmsg_stream *stream)
 {
 	note(userdata, ENDED);
 }
 
-static void on_room(void *userdata)
+static void on_room(void *userdata, struct xenmsg_stream *stream)
 {
 	note(userdata, ROOM);
 }
 
-static void on_broken(void *userdata, int error)
+static void on_broken(void *userdata, struct xenmsg_stream *stream, int error)
 {
 	struct user *user = userdata;
 
@@ -98,6 +99,7 @@ static void on_broken(void *userdata, int error)
 }
 
 const struct xenmsg_stream_callbacks user_callbacks = {
+	.size = sizeof(struct xenmsg_stream_callbacks),
 	.opened = on_opened,
 	.data = on_data,
 	.ended = on_ended,
@@ -105,18 +107,15 @@ const struct xenmsg_stream_callbacks user_callbacks = {
 	.broken = on_broken,
 };
 
-static void on_incoming(void *userdata, struct xenmsg_stream *stream, const struct xenmsg_peer *peer,
-			const char *host)
+void on_incoming(void *userdata, struct xenmsg_stream *stream, const struct xenmsg_peer *peer)
 {
 	struct user *user = next_incoming[0];
 
-	assert_ptr_equal(userdata, &mux);
+	assert_ptr_equal(userdata, &conn);
 	assert_non_null(user);
 	memmove(next_incoming, next_incoming + 1, sizeof(next_incoming) - sizeof(*next_incoming));
 	next_incoming[3] = NULL;
 	user->peer = *peer;
-	assert_true(strlen(host) < sizeof(user->host));
-	strcpy(user->host, host);
 	user->is_closed = user->is_unwanted;
 	if (user->is_unwanted)
 		return;
@@ -128,29 +127,56 @@ static void on_incoming(void *userdata, struct xenmsg_stream *stream, const stru
 	xenmsg_stream_set_callbacks(stream, &user_callbacks, user);
 }
 
-static int set_up(bool shared)
+static void note_bound(void *userdata, const struct xenmsg_result *result)
 {
-	fake_await(&fake, shared, true);
-	assert_int_equal(xenmsg_mux_open(&mux, fake.path, NULL, on_incoming, &mux), 0);
-	fake_join(&fake);
+	assert_ptr_equal(userdata, &conn);
+	assert_int_equal(result->error, 0);
+}
+
+void let_session_begin(void)
+{
+	while (pthread_tryjoin_np(fake.thread, NULL) == EBUSY)
+		assert_true(xenmsg_wait(conn, 10) >= 0);
+	settle();
+}
+
+void mux_set_up(bool shared, const struct xenmsg_options *options)
+{
+	fake_await(&front, shared, false);
+	assert_int_equal(xenmsg_open(&conn, front.path, options), 0);
+	front.conn = conn;
+	fake_join(&front);
+	fake_await_second(&fake, &front, true);
+	assert_int_equal(
+		xenmsg_begin_stream_listen(conn, "inbox", NULL, on_incoming, note_bound, &conn, NULL), 0);
+	let_session_begin();
 	assert_true(fake.asks_mux);
-	return 0;
+	fake_expect(&fake, FRAME_BIND);
+	fake_reply(&fake, fake.header.channel, 0, "", false);
+	settle();
+}
+
+void close_conn(void)
+{
+	xenmsg_close(conn);
+	conn = front.conn = NULL;
 }
 
 int set_up_mux_shared(void **state)
 {
-	return set_up(true);
+	mux_set_up(true, NULL);
+	return 0;
 }
 
 int set_up_mux_socket(void **state)
 {
-	return set_up(false);
+	mux_set_up(false, NULL);
+	return 0;
 }
 
 int tear_down_mux(void **state)
 {
-	xenmsg_mux_close(mux);
-	mux = NULL;
+	close_conn();
 	while (user_count) {
 		struct user *user = users[--user_count];
 
@@ -160,12 +186,13 @@ int tear_down_mux(void **state)
 	}
 	memset(next_incoming, 0, sizeof(next_incoming));
 	fake_stop(&fake);
+	fake_stop(&front);
 	return 0;
 }
 
 bool is_readable(void)
 {
-	struct pollfd wait = {.fd = xenmsg_mux_fd(mux), .events = POLLIN};
+	struct pollfd wait = {.fd = xenmsg_fd(conn), .events = POLLIN};
 
 	return poll(&wait, 1, 0) > 0;
 }
@@ -174,19 +201,19 @@ void settle(void)
 {
 	for (unsigned rounds = 0; is_readable(); rounds++) {
 		assert_true(rounds < ROUNDS_MAX);
-		assert_int_equal(xenmsg_mux_process(mux), 0);
+		assert_true(xenmsg_process(conn) >= 0);
 	}
 }
 
 int process_until_over(void)
 {
 	for (unsigned rounds = 0;; rounds++) {
-		struct pollfd wait = {.fd = xenmsg_mux_fd(mux), .events = POLLIN};
+		struct pollfd wait = {.fd = xenmsg_fd(conn), .events = POLLIN};
 		int r;
 
 		assert_true(rounds < ROUNDS_MAX);
 		assert_int_equal(poll(&wait, 1, PATIENCE_MS), 1);
-		r = xenmsg_mux_process(mux);
+		r = xenmsg_process(conn);
 		if (r < 0)
 			return r;
 	}
@@ -197,7 +224,7 @@ struct user *dial(void)
 	struct user *user = user_new();
 	struct frame_open open;
 
-	assert_int_equal(xenmsg_mux_connect(mux, PEER, &user_callbacks, user, &user->stream), 0);
+	assert_int_equal(xenmsg_stream_connect(conn, PEER, NULL, &user_callbacks, user, &user->stream), 0);
 	settle();
 	do
 		fake_read(&fake);
@@ -307,13 +334,21 @@ void read_data(const struct user *user, size_t size)
 	}
 }
 
+size_t written_of(struct user *user, const void *data, size_t size)
+{
+	ssize_t written = xenmsg_stream_write(user->stream, data, size);
+
+	assert_true(written >= 0 && (size_t)written <= size);
+	return (size_t)written;
+}
+
 size_t write_until_full(struct user *user, size_t size)
 {
 	static const uint8_t zeros[100001];
 	size_t all = 0, written = size;
 
 	while (written == size) {
-		written = xenmsg_stream_write(user->stream, zeros, size);
+		written = written_of(user, zeros, size);
 		all += written;
 		assert_true(all < 16u << 20);
 	}

@@ -2,10 +2,11 @@
 #ifndef XENMSG_TESTS_MUX_RIG_H
 #define XENMSG_TESTS_MUX_RIG_H
 
-/* A session with the fake daemon that carries streams, and streams that note what they are told. */
+/* A connection whose session of streams the fake daemon has, and streams that note what they are told. */
 
+#include "libclient/peer.h"
 #include "tests/unit/client_fixture.h"
-#include "xenmsg-mux.h"
+#include "xenmsg-stream.h"
 
 #define PEER  "5:web"
 #define LIMIT 65536u
@@ -20,7 +21,6 @@ struct user {
 	size_t size;  /* bytes that came */
 	int error;    /* of `broken` */
 	struct xenmsg_peer peer;
-	char host[64];
 	bool is_unwanted; /* comes in, and nothing is done with it */
 	bool is_closed;
 	enum event when;	 /* in this callback ... */
@@ -29,14 +29,21 @@ struct user {
 	uint8_t bytes[256u << 10];
 };
 
-extern struct xenmsg_mux *mux;
+extern struct xenmsg *conn;
+extern struct fake front; /* the daemon's end of its session for messages */
 /* What the next streams that come in belong to, in this order. */
 extern struct user *next_incoming[4];
 extern const struct xenmsg_stream_callbacks user_callbacks;
 
+void on_incoming(void *userdata, struct xenmsg_stream *stream, const struct xenmsg_peer *peer);
+
+void mux_set_up(bool shared, const struct xenmsg_options *options);
 int set_up_mux_shared(void **state);
 int set_up_mux_socket(void **state);
 int tear_down_mux(void **state);
+/* Lets the library dial the fake daemon, which awaits it. */
+void let_session_begin(void);
+void close_conn(void);
 
 /* clang-format off */
 #define MUX_SHARED(test) UNIT_TESTS(test, SHARED_ROW(test, set_up_mux_shared, tear_down_mux))
@@ -56,7 +63,7 @@ struct user *accepted(uint32_t number, uint64_t limit);
 void close_user(struct user *user);
 void forget_log(struct user *user);
 
-/* xenmsg_mux_process(), as often as the descriptor says so. */
+/* xenmsg_process(), as often as the descriptor says so. */
 void settle(void);
 /* The same until it fails: returns how. */
 int process_until_over(void);
@@ -77,6 +84,8 @@ void expect_silence(void);
 void end_both(struct user *user, uint64_t came, uint64_t sent);
 /* Reads so many bytes of DATA, and nothing else, while the program does nothing. */
 void read_data(const struct user *user, size_t size);
+/* Writes, and returns how much was taken, which is no error. */
+size_t written_of(struct user *user, const void *data, size_t size);
 /* Fills the ring, in writes of this size, up to 100001. Returns how much that was. */
 size_t write_until_full(struct user *user, size_t size);
 

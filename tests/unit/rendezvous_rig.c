@@ -179,13 +179,11 @@ void vchan_host_set_freed(struct vchan_host *host, void (*freed)(void *userdata)
 
 /* --- the scene -------------------------------------------------------------------------------- */
 
-static void on_presence(void *userdata, uint32_t domid, bool up)
+static void on_known(void *userdata, enum known_what what, uint32_t domid)
 {
-	((struct scene *)userdata)->ups += up;
-}
+	struct scene *scene = userdata;
 
-static void on_endpoints(void *userdata, uint32_t domid, const char *const *names, unsigned count)
-{
+	scene->ups += what == KNOWN_PRESENCE && known_is_up(scene->known, domid);
 }
 
 static void on_connected(void *userdata, uint32_t domid, struct vchan *vchan)
@@ -196,10 +194,6 @@ static void on_connected(void *userdata, uint32_t domid, struct vchan *vchan)
 static void on_failed(void *userdata, uint32_t domid, int error, const char *reason)
 {
 	((struct scene *)userdata)->failures++;
-}
-
-static void on_forgotten(void *userdata, uint32_t domid)
-{
 }
 
 static bool on_own_leaf_gone(void *userdata)
@@ -266,9 +260,6 @@ void settle(struct scene *scene)
 void scene_begin(struct scene *scene, bool maps)
 {
 	static const struct peers_callbacks callbacks = {
-		.presence = on_presence,
-		.forgotten = on_forgotten,
-		.endpoints = on_endpoints,
 		.connected = on_connected,
 		.failed = on_failed,
 		.lost = on_lost,
@@ -290,6 +281,8 @@ void scene_begin(struct scene *scene, bool maps)
 
 	*scene = (struct scene){.base = event_base_new(), .self = {.domid = 1, .instance_text = INSTANCE}};
 	assert_int_equal(turns_init(&scene->turns, scene->base, pass, scene), 0);
+	options.known = scene->known = known_new(&scene->self);
+	known_listen(scene->known, &scene->sink, on_known, scene);
 	options.quota = scene->quota = quota_new(&limits);
 	scene->user = quota_account(scene->quota, QUOTA_UID, 1000);
 	scene->other = quota_account(scene->quota, QUOTA_UID, 1001);
@@ -333,6 +326,7 @@ void scene_stop(struct scene *scene)
 		settle(scene);
 	}
 	peers_free(scene->peers);
+	known_free(scene->known);
 	fake_store_clear(&scene->store);
 	turns_cleanup(&scene->turns);
 	account_unref(scene->user);

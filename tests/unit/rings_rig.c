@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "tests/unit/rings_rig.h"
+#include "tests/unit/unit.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
@@ -115,7 +116,7 @@ int setup(void **state)
 {
 	struct scene *scene = calloc(1, sizeof(*scene));
 
-	alarm(ALARM_S);
+	alarm(patience(ALARM_S));
 	scene->descriptors = open_descriptors();
 	scene->base = event_base_new();
 	open_end(scene, &scene->end);

@@ -10,8 +10,7 @@
 #include "daemon/link/via.h"
 #include "daemon/local/session.h"
 #include "daemon/local/streams.h"
-#include "daemon/local/watches.h"
-#include "daemon/peers/directory.h"
+#include "daemon/known/known.h"
 #include "daemon/peers/peers.h"
 #include "daemon/policy/access.h"
 #include "daemon/serve/router.h"
@@ -27,9 +26,31 @@ struct hop *session_hop(struct session *session)
 	return &session->party->hop;
 }
 
+const struct ucred *session_credentials(const struct session *session)
+{
+	return &session->credentials;
+}
+
 bool session_knows_hosts(const struct session *session)
 {
 	return false;
+}
+
+void known_listen(struct known *known, struct known_sink *sink, known_fn changed, void *userdata)
+{
+}
+
+void known_leave(struct known *known, struct known_sink *sink)
+{
+}
+
+int session_reply(struct session *session, uint32_t request, int error, const void *body, size_t size)
+{
+	return 0;
+}
+
+void session_cut_off(struct session *session, int error, const char *why)
+{
 }
 
 bool session_is_mux(const struct session *session)
@@ -37,18 +58,14 @@ bool session_is_mux(const struct session *session)
 	return false;
 }
 
-struct hop *links_want(struct links *links, uint32_t domid, struct account *account, int *error)
+struct hop *links_want(struct links *links, struct peer_id peer, struct account *account, int *error)
 {
 	struct scene *scene = (struct scene *)(void *)links;
 
-	assert_int_equal(domid, 7);
+	assert_int_equal(peer.number, 7);
 	scene->links++;
 	*error = scene->link_error;
 	return scene->link_error ? NULL : &scene->link->hop;
-}
-
-void asks_changed(struct asks *asks)
-{
 }
 
 int via_follow(struct via *via, struct channel *channel, uint32_t to)
@@ -77,7 +94,7 @@ int via_lead(struct via *via, struct channel *channel, uint32_t domid, const cha
 				  : channel_accept(channel, &scene->link->hop, "7:inbox");
 }
 
-bool via_zero_knows(const struct via *via, uint32_t domid)
+bool via_zero_knows(const struct via *via, struct peer_id peer)
 {
 	return false;
 }
@@ -87,9 +104,9 @@ int via_lead_out(struct via *via, struct channel *channel, const struct address 
 	return -EHOSTDOWN;
 }
 
-int directory_resolve(struct directory *directory, const char *domain, uint32_t *domid)
+int known_resolve(struct known *known, const char *domain, uint32_t *domid)
 {
-	struct scene *scene = (struct scene *)(void *)directory;
+	struct scene *scene = (struct scene *)(void *)known;
 
 	if (domid_parse(domain, strlen(domain), domid))
 		return 0;
@@ -98,12 +115,16 @@ int directory_resolve(struct directory *directory, const char *domain, uint32_t 
 	return strcmp(domain, "work") == 0 || strcmp(domain, "home") == 0 ? 0 : -EHOSTDOWN;
 }
 
-int links_resolve(struct links *links, const char *domain, uint32_t *domid)
+int links_resolve(struct links *links, const char *domain, struct peer_id *peer)
 {
-	return directory_resolve((struct directory *)(void *)links, domain, domid);
+	uint32_t domid;
+	int r = known_resolve((struct known *)(void *)links, domain, &domid);
+
+	*peer = peer_domain(domid);
+	return r;
 }
 
-const char *directory_name(struct directory *directory, uint32_t domid)
+const char *known_name(struct known *known, uint32_t domid)
 {
 	return "";
 }
@@ -154,9 +175,16 @@ bool streams_each_waiting(struct streams *streams, const struct session *session
 	return false;
 }
 
-void watches_endpoint(struct watches *watches, uint32_t domid, const char *name, bool up)
+bool streams_pass_on(struct streams *streams, struct session *session, const struct frame_text *name,
+		     struct session *(*to)(void *userdata, const struct session *from, const char *name),
+		     void *userdata)
 {
-	struct scene *scene = (struct scene *)(void *)watches;
+	return false;
+}
+
+void known_set_endpoint(struct known *known, uint32_t domid, const char *name, bool up)
+{
+	struct scene *scene = (struct scene *)(void *)known;
 
 	*(up ? &scene->bound : &scene->unbound) += 1;
 	snprintf(scene->last, sizeof(scene->last), "%s", name);
@@ -195,12 +223,11 @@ void scene_start(struct scene *scene)
 		.self = &scene->self,
 		.turns = &scene->rig.relay[0].turns,
 		.access = (void *)scene,
-		.directory = (void *)scene,
+		.known = (void *)scene,
 		.peers = (void *)scene,
 		.links = (void *)scene,
 		.via = (void *)scene,
 		.streams = (void *)scene,
-		.watches = (void *)scene,
 	};
 	struct rig_options program = {.kind = HOP_SHARED, .ring = 65536, .parity = 1, .channels_max = 4};
 	struct rig_options peer = {.kind = HOP_LINK, .ring = 65536, .parity = 0};
@@ -209,6 +236,8 @@ void scene_start(struct scene *scene)
 	the_scene = scene;
 	rig_start(&scene->rig, 1);
 	assert_int_equal(router_new(&scene->router, &collaborators), 0);
+	scene->rig.relay[0].pass_on = router_pass_on;
+	scene->rig.relay[0].pass_on_userdata = scene->router;
 	scene->a = party_new(&scene->rig, &program);
 	scene->b = party_new(&scene->rig, &program);
 	scene->link = party_new(&scene->rig, &peer);

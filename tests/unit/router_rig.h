@@ -10,6 +10,7 @@
 #include "tests/unit/hop_rig.h"
 
 #include <stdint.h>
+#include <sys/socket.h>
 
 #include "base/self.h"
 
@@ -18,6 +19,7 @@
 /* The program of a party. */
 struct session {
 	struct party *party;
+	struct ucred credentials;
 };
 
 struct scene {

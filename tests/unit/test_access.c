@@ -8,26 +8,29 @@
 #include <errno.h>
 
 #include "base/self.h"
+#include "daemon/known/known.h"
 #include "daemon/policy/access.h"
 #include "daemon/relay/channel.h"
 
 static const struct self own = {.domid = 0};
-static bool names_are_known;
+static struct known *known;
 
-static const char *names_of(void *userdata, uint32_t domid, const char **name, const char **uuid)
+static void set_names_known(bool are_known)
 {
-	*name = domid == 3 ? "tenant" : "";
-	*uuid = "";
-	return names_are_known ? NULL : "not yet";
+	for (uint32_t domid = 3; domid <= 4; domid++)
+		known_set_complete(known, known_get(known, domid), are_known);
 }
 
 static struct access *access_with(struct fixture *fixture, const char *text)
 {
 	struct access *access;
 
-	names_are_known = true;
+	known_free(known);
+	known = known_new(&own);
+	known_set_name(known, known_get(known, 3), "tenant", 6);
+	set_names_known(true);
 	put(fixture, "50-test.conf", text);
-	assert_int_equal(access_new(&access, &own, fixture->directory, names_of, NULL), 0);
+	assert_int_equal(access_new(&access, &own, fixture->directory, known), 0);
 	return access;
 }
 
@@ -39,7 +42,7 @@ TEST_WITH(what_is_denied_is_told_from_what_is_not_decided_yet, set_up, tear_down
 	assert_int_equal(access_reach(access, &tenant, "inbox"), 0);
 	assert_int_equal(access_reach(access, &other, "inbox"), -EACCES);
 	assert_int_equal(access_still_allowed(access, &other, "inbox"), -EACCES);
-	names_are_known = false;
+	set_names_known(false);
 	assert_int_equal(access_reach(access, &other, "inbox"), -ENODATA);
 	assert_int_equal(access_still_allowed(access, &other, "inbox"), -ENODATA);
 	access_free(access);
@@ -63,13 +66,13 @@ TEST_WITH(what_comes_from_another_host_is_relayed_as_rules_say, set_up, tear_dow
 {
 	struct access *access = access_with(*state, "[relay]\nfrom = hostb/1\nto = 5\naction = deny\n");
 	char host[] = "hostb";
-	struct channel channel = {.host = host, .identity = {.domid = 40000}};
+	struct channel channel = {.host = host, .from_host = 1};
 
 	for (uint32_t from = 1; from < 3; from++)
 		for (uint32_t to = 5; to < 7; to++) {
 			int expected = from == 1 && to == 5 ? -EACCES : 0;
 
-			channel.far_domid = from;
+			channel.identity.domid = from;
 			assert_int_equal(access_relay_far(access, &channel, to, "5:inbox"), expected);
 			assert_int_equal(access_still_relayed_far(access, &channel, to), expected);
 			assert_int_equal(access_relays_far(access, host, from, NULL, to), expected);

@@ -60,7 +60,7 @@ static void start(struct started *started)
 
 	for (unsigned i = 0; i < QUOTA_RESOURCES; i++) {
 		limits.pool[i] = UINT64_MAX;
-		for (unsigned k = 0; k < QUOTA_KINDS; k++)
+		for (unsigned k = 0; k < QUOTA_HOST; k++)
 			limits.max[k][i] = UINT64_MAX;
 	}
 	scene_start(scene);

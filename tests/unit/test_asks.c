@@ -138,9 +138,9 @@ TEST(a_question_ends_with_its_session_or_its_host)
 		assert_int_equal(ask_here(&scene, ASK_DOMAINS, "hostb", "", 7), 0);
 		assert_true(scene_held(&scene, QUOTA_UID, UID) > 0);
 		if (way == 0)
-			asks_session_ended(scene.asks, HOSTB, ECONNRESET);
+			asks_session_ended(scene.asks, peer_of(HOSTB), ECONNRESET);
 		else if (way == 1)
-			asks_host_gone(scene.asks, HOSTB);
+			asks_host_gone(scene.asks, peer_of(HOSTB));
 		else if (way == 2)
 			assert_int_equal(fail_by(&scene, HOSTB, expect_ask(HOSTB, ""), 4242), 0);
 		else
@@ -170,7 +170,7 @@ TEST(a_question_that_a_living_peer_does_not_answer_ends)
 	expect_no_more(&scene);
 	assert_int_equal(scene_held(&scene, QUOTA_UID, UID), 0);
 	assert_int_equal(scene_held(&scene, QUOTA_PEER, 1), CHARGE);
-	asks_session_ended(scene.asks, 1, ECONNRESET);
+	asks_session_ended(scene.asks, peer_of(1), ECONNRESET);
 	scene_stop(&scene);
 }
 
@@ -246,7 +246,7 @@ TEST(who_asks_and_cancels_without_a_link_pays_until_it_is_known)
 		assert_int_equal(unask_by(&scene, 1, number), 0);
 	}
 	assert_int_equal(scene.awaits, 20);
-	asks_session_ended(scene.asks, 1, ECONNRESET);
+	asks_session_ended(scene.asks, peer_of(1), ECONNRESET);
 	scene_stop(&scene);
 }
 
@@ -284,7 +284,7 @@ TEST(an_answer_is_made_in_pieces_and_told_in_parts)
 	} while (part.flags & TOLD_MORE);
 	assert_int_equal(told, 1000);
 	expect_no_more(&scene);
-	assert_int_equal(scene_held(&scene, QUOTA_PEER, HOSTB), 0);
+	assert_int_equal(scene_held(&scene, QUOTA_HOST, HOSTB), 0);
 	scene_stop(&scene);
 }
 
@@ -311,6 +311,109 @@ TEST(what_does_not_fit_is_left_out)
 	}
 }
 
+/* Takes what domain 0 was told of a status so far: returns its size, and whether that was all. */
+static unsigned take_status(unsigned size, bool *all)
+{
+	struct frame_told part;
+
+	*all = false;
+	while (scene.sent_seen < scene.sent_count && !*all) {
+		part = expect_told(&scene, 0);
+		assert_int_equal(part.number, 3);
+		assert_int_equal(part.error, 0);
+		assert_in_range(part.count, 0, TOLD_PART);
+		assert_int_equal(part.flags & TOLD_TEXT, TOLD_TEXT);
+		for (uint32_t i = 0; i < part.count; i++)
+			assert_int_equal(part.at[i], (size + i) % 251);
+		size += part.count;
+		*all = !(part.flags & TOLD_MORE);
+	}
+	return size;
+}
+
+TEST(a_status_is_made_as_it_is_sent_and_domain_0_pays)
+{
+	static const unsigned sizes[] = {0, 1, TOLD_PART, TOLD_PART + 1, 1000, 5 * TOLD_PART, 100000};
+
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		bool all;
+
+		scene_start(&scene, 1, PLENTY);
+		scene.status_size = sizes[i];
+		assert_int_equal(ask_by(&scene, 0, 3, ASK_STATUS, 0, "1", ""), 0);
+		assert_true(scene_held(&scene, QUOTA_PEER, 0) > 0);
+		relay_pass(&scene.relay);
+		assert_in_range(scene.status_made, 0, 65536 / 1000 * 1000 + 8192);
+		scene_settle(&scene);
+		assert_int_equal(take_status(0, &all), sizes[i]);
+		assert_true(all);
+		expect_no_more(&scene);
+		assert_int_equal(scene_held(&scene, QUOTA_PEER, 0), 0);
+		scene_stop(&scene);
+	}
+}
+
+TEST(a_status_that_is_not_read_waits_and_nothing_of_it_is_lost)
+{
+	unsigned size, made;
+	bool all;
+
+	scene_start(&scene, 1, PLENTY);
+	scene.status_size = 20000;
+	scene.send_error = -ENOBUFS;
+	assert_int_equal(ask_by(&scene, 0, 3, ASK_STATUS, 0, "1", ""), 0);
+	scene_settle(&scene);
+	made = scene.status_made;
+	assert_in_range(made, 1, 1000);
+	expect_no_more(&scene);
+	scene.send_error = 0;
+	scene_await_sent(&scene, 1);
+	scene_settle(&scene);
+	size = take_status(0, &all);
+	assert_int_equal(size, 20000);
+	assert_true(all);
+	scene_stop(&scene);
+}
+
+TEST(only_domain_0_is_told_a_status_and_may_take_it_back)
+{
+	scene_start(&scene, 1, PLENTY);
+	scene.status_size = 20000;
+	for (uint32_t peer = 2; peer < 4; peer++) {
+		assert_int_equal(ask_by(&scene, peer, 3, ASK_STATUS, 0, "1", ""), 0);
+		scene_settle(&scene);
+		assert_int_equal(expect_told(&scene, peer).error, EACCES);
+	}
+	assert_int_equal(ask_by(&scene, 0, 3, ASK_STATUS, 0, "2", ""), 0); /* it is another domain */
+	scene_settle(&scene);
+	assert_int_equal(expect_told(&scene, 0).error, EINVAL);
+	scene.hides = true;
+	assert_int_equal(ask_by(&scene, 0, 3, ASK_STATUS, 0, "1", ""), 0);
+	scene_settle(&scene);
+	assert_int_equal(expect_told(&scene, 0).error, EACCES);
+	assert_int_equal(scene.statuses_begun, 0);
+	scene.hides = false;
+	assert_int_equal(ask_by(&scene, 0, 3, ASK_STATUS, 0, "1", ""), 0);
+	assert_int_equal(scene.statuses_begun, 1);
+	assert_int_equal(unask_by(&scene, 0, 3), 0);
+	assert_int_equal(scene.statuses_ended, 1);
+	scene_settle(&scene);
+	expect_no_more(&scene);
+	scene_stop(&scene);
+}
+
+TEST(domain_0_itself_is_asked_for_no_status)
+{
+	scene_start(&scene, 0, PLENTY);
+	assert_int_equal(ask_by(&scene, 1, 3, ASK_STATUS, 0, "0", ""), 0);
+	assert_int_equal(ask_by(&scene, HOSTB, 3, ASK_STATUS, 0, "0", ""), 0);
+	scene_settle(&scene);
+	assert_int_equal(expect_told(&scene, 1).error, EACCES);
+	assert_int_equal(expect_told(&scene, HOSTB).error, EINVAL);
+	assert_int_equal(scene.statuses_begun, 0);
+	scene_stop(&scene);
+}
+
 TEST(who_knows_the_answer_is_told_when_it_changes)
 {
 	struct frame_told told;
@@ -324,7 +427,7 @@ TEST(who_knows_the_answer_is_told_when_it_changes)
 	scene_settle(&scene);
 	expect_no_more(&scene);
 	scene_bind(&scene, 3, 5);
-	asks_changed(scene.asks);
+	scene.sink->changed(scene.sink->userdata, KNOWN_NAME, 7);
 	scene_await_sent(&scene, scene.sent_seen + 1);
 	told = expect_told(&scene, 0);
 	assert_int_equal(told.number, 4);
@@ -339,7 +442,7 @@ TEST(who_does_not_read_is_told_later)
 	scene.send_error = -ENOBUFS;
 	assert_int_equal(ask_by(&scene, 0, 3, ASK_ENDPOINTS, 0, "1", "hostb"), 0);
 	scene_settle(&scene);
-	assert_int_not_equal(scene_held(&scene, QUOTA_PEER, HOSTB), 0);
+	assert_int_not_equal(scene_held(&scene, QUOTA_HOST, HOSTB), 0);
 	scene.send_error = 0;
 	scene_await_sent(&scene, 1);
 	assert_int_equal(expect_told(&scene, 0).count, 2);
@@ -470,7 +573,7 @@ TEST(a_guest_that_goes_takes_its_questions_along)
 {
 	uint32_t number = start_and_pass_on();
 
-	asks_session_ended(scene.asks, 1, ECONNRESET);
+	asks_session_ended(scene.asks, peer_of(1), ECONNRESET);
 	expect_unask(HOSTB, number);
 	assert_int_equal(scene_held(&scene, QUOTA_PEER, 1), 0);
 	assert_int_equal(tell_by(&scene, HOSTB, number, 5, 0, 0, 1), 0);

@@ -67,6 +67,8 @@ TEST(what_the_kernel_gives_to_others_meanwhile_is_not_charged)
 {
 	struct call_history history = {.exact = 1};
 
+	if (getenv("XENMSG_TEST_EMULATED")) /* what others of the real machine take counts as this one's there */
+		skip();
 	assert_in_range(charged(&history, wait_for_others, 3 * MS), FLAT, UNITS);
 }
 

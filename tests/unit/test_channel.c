@@ -179,7 +179,7 @@ TEST(enormous_limit_of_a_peer_does_not_fill_our_memory)
 	struct scene scene;
 	struct party_channel *channel;
 	struct party_frame frame;
-	uint8_t payload[16];
+	uint8_t payload[FRAME_SMALL_MAX];
 
 	scene_with(&scene, 1024, false, false);
 	party_open(scene.a, 0, "x_1");
@@ -281,7 +281,7 @@ TEST(a_sender_hears_of_the_smaller_limit_of_a_message)
 		struct frame_opened heard;
 		struct party_frame frame;
 		struct scene scene;
-		uint8_t payload[32];
+		uint8_t payload[FRAME_SMALL_MAX];
 
 		scene_start(&scene);
 		party_open(scene.a, 0, "x_1");
@@ -302,7 +302,7 @@ TEST(peer_that_says_twice_that_it_accepts_is_cut_off_alone)
 	for (int at_once = 0; at_once < 2; at_once++) {
 		struct scene scene;
 		struct party_frame frame;
-		uint8_t payload[16];
+		uint8_t payload[FRAME_SMALL_MAX];
 
 		scene_start(&scene);
 		party_open(scene.a, 0, "x_1");

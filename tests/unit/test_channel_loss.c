@@ -186,18 +186,6 @@ TEST(what_was_released_before_it_was_forbidden_counts_as_taken)
 	expect_outcome(&scene, 104, 208);
 }
 
-TEST(so_does_a_part_of_a_frame)
-{
-	struct scene scene;
-	struct ring_reader *reader;
-
-	hand_two(&scene, true);
-	reader = &scene.b->in[OUTLET_DELIVERIES];
-	ring_reader_release_up_to(reader, reader->tail - 104);
-	channel_forbid(scene.a->last_channel, ENOENT);
-	expect_outcome(&scene, 104, 208);
-}
-
 /* The RESET hasn't been read when the channel is forbidden. */
 TEST(a_reset_before_the_release_says_what_was_taken_also_then)
 {

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/far_status.h"
 #include "cli/fields.h"
 #include "cli/histogram.h"
 #include "cli/metrics.h"
@@ -47,6 +48,64 @@ TEST(what_does_something_at_a_terminal_is_escaped)
 			assert_string_equal(out, one_line && cases[i].in_a_line ? cases[i].in_a_line : shown);
 		}
 	}
+}
+
+#define STATUS "{\"version\":\"1\",\"domid\":7,\"name\":\"liar\",\"links\":[],\"endpoints\":[]}"
+
+/* Splits the text into pieces of an answer, of domain 5. */
+static struct json_object *answer_of(const char *text, size_t piece)
+{
+	struct json_object *answer = json_object_new_array();
+	size_t size = strlen(text);
+
+	for (size_t at_byte = 0; at_byte < size; at_byte += piece) {
+		struct json_object *part = json_object_new_object();
+		size_t length = size - at_byte < piece ? size - at_byte : piece;
+
+		json_object_object_add(part, "domid", json_object_new_int(5));
+		json_object_object_add(part, "name", json_object_new_string("work"));
+		json_object_object_add(part, "text", json_object_new_string_len(text + at_byte, (int)length));
+		json_object_array_add(answer, part);
+	}
+	return answer;
+}
+
+TEST(another_domains_status_is_put_together_and_named_by_domain_0)
+{
+	for (size_t piece = 1; piece <= sizeof(STATUS); piece++) {
+		struct json_object *answer = answer_of(STATUS, piece);
+		const char *why;
+		struct json_object *status = far_status_read(answer, &why);
+
+		assert_non_null(status);
+		assert_int_equal(number_at(status, "domid"), 5);
+		assert_string_equal(text_at(status, "name"), "work");
+		assert_string_equal(text_at(status, "version"), "1");
+		json_object_put(status);
+		json_object_put(answer);
+	}
+}
+
+TEST(what_is_no_status_or_larger_than_one_is_refused)
+{
+	static const char *const cases[] = {
+		"", "{}", "[]", "null", STATUS "x", STATUS STATUS, "{\"version\":1"};
+	size_t room = 524288 + sizeof(STATUS);
+	char *large = malloc(room);
+	const char *why;
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct json_object *answer = answer_of(cases[i], 3);
+
+		assert_null(far_status_read(answer, &why));
+		assert_non_null(why);
+		json_object_put(answer);
+	}
+	assert_non_null(large);
+	memset(large, ' ', room);
+	memcpy(large, STATUS, sizeof(STATUS) - 1);
+	assert_null(far_status_parse(large, 524289, &why));
+	free(large);
 }
 
 TEST(sizes_have_units_and_three_digits_at_most)

@@ -53,9 +53,9 @@ BOTH(each_call_gets_its_own_answer)
 	/* The server's number is its own, and so are the words. */
 	assert_int_equal(one.result, -EREMOTEIO);
 	assert_int_equal(one.code, 65535);
-	assert_int_equal(one.fate, XENMSG_DONE);
+	assert_int_equal(one.fate, XENMSG_FATE_DONE);
 	assert_string_equal(one.text, "why");
-	assert_int_equal(two.fate, XENMSG_DONE);
+	assert_int_equal(two.fate, XENMSG_FATE_DONE);
 	assert_int_equal(one.count + two.count + three.count, 3);
 }
 
@@ -186,7 +186,7 @@ BOTH(an_answer_that_is_too_large_fails_its_call_alone)
 	wait_for(&two);
 	assert_int_equal(one.result, -EMSGSIZE);
 	/* Not the request: somebody has answered it. */
-	assert_int_equal(one.fate, XENMSG_UNKNOWN);
+	assert_int_equal(one.fate, XENMSG_FATE_UNKNOWN);
 	assert_non_null(strstr(one.reason, "may have been carried out"));
 	assert_string_equal(two.text, "fine");
 }
@@ -256,9 +256,9 @@ BOTH(the_end_of_the_channel_tells_taken_calls_from_others)
 	assert_int_equal(one.result, -ECONNRESET);
 	assert_int_equal(two.result, -ECONNRESET);
 	assert_int_equal(three.result, -ENOENT);
-	assert_int_equal(one.fate, XENMSG_UNKNOWN);
-	assert_int_equal(two.fate, XENMSG_UNKNOWN);
-	assert_int_equal(three.fate, XENMSG_NOT_DONE);
+	assert_int_equal(one.fate, XENMSG_FATE_UNKNOWN);
+	assert_int_equal(two.fate, XENMSG_FATE_UNKNOWN);
+	assert_int_equal(three.fate, XENMSG_FATE_NOT_DONE);
 }
 
 BOTH(an_answer_that_makes_no_sense_ends_its_channel_alone)
@@ -296,30 +296,11 @@ static void answer_three(struct fake *daemon)
 {
 	uint32_t channel, number;
 
-	fake_expect(daemon, FRAME_OPEN);
-	channel = daemon->header.channel;
+	channel = fake_accept(daemon);
 	fake_expect(daemon, FRAME_DATA);
 	number = get_u32(daemon->payload + daemon->header.length - 4);
-	fake_opened(daemon, channel, 65536, FAKE_MAX_MESSAGE);
 	fake_credit(daemon, channel, 24, 65536);
 	send_one(channel, MESSAGE_REPLY, 0, number, "three");
-}
-
-BOTH(a_blocking_call_returns_the_reply)
-{
-	struct xenmsg_result result;
-
-	fake_meanwhile(&fake, answer_three);
-	assert_int_equal(xenmsg_call(fake.conn, "2:work", "1+2", 3, XENMSG_WITHIN(10000), &result), 0);
-	fake_join(&fake);
-	assert_int_equal(result.error, 0);
-	assert_int_equal(result.fate, XENMSG_DONE);
-	assert_string_equal(result.reason, "");
-	assert_memory_equal(xenmsg_message_data(result.reply), "three", 5);
-	assert_string_equal(xenmsg_message_endpoint(result.reply), "work");
-	assert_false(xenmsg_message_wants_reply(result.reply));
-	assert_int_equal(xenmsg_reply(result.reply, "", 0), -EINVAL);
-	xenmsg_message_free(result.reply);
 }
 
 /* The first is refused by a policy that can't be decided yet, the second isn't. */
@@ -327,8 +308,7 @@ static void answer_at_the_second_try(struct fake *daemon)
 {
 	uint32_t channel;
 
-	fake_expect(daemon, FRAME_OPEN);
-	channel = daemon->header.channel;
+	channel = fake_accept(daemon);
 	fake_expect(daemon, FRAME_DATA);
 	fake_reset(daemon, channel, ENODATA, 0, 0);
 	fake_expect(daemon, FRAME_RESET);
@@ -362,11 +342,11 @@ BOTH(a_call_that_is_not_decided_yet_is_tried_again)
 			 -EREMOTEIO);
 	fake_join(&fake);
 	assert_int_equal(result.code, ENODATA);
-	assert_int_equal(result.fate, XENMSG_DONE);
+	assert_int_equal(result.fate, XENMSG_FATE_DONE);
 	assert_null(result.reply);
 	assert_int_equal(xenmsg_call(fake.conn, "no address", "1+2", 3, XENMSG_WITHIN(60000), &result),
 			 -EINVAL);
-	assert_int_equal(result.fate, XENMSG_NOT_DONE);
+	assert_int_equal(result.fate, XENMSG_FATE_NOT_DONE);
 	assert_null(result.reply);
 }
 
@@ -390,6 +370,7 @@ BOTH(what_answered_a_blocking_call_is_told_whatever_ends_after_it)
 	struct xenmsg_result result;
 
 	other_number = call(&one, "one", true, &other_channel);
+	fake_opened(&fake, other_channel, 65536, FAKE_MAX_MESSAGE);
 	fake_meanwhile(&fake, answer_both);
 	assert_int_equal(xenmsg_call(fake.conn, "2:work", "1+2", 3, XENMSG_WITHIN(10000), &result),
 			 -EREMOTEIO);

@@ -90,6 +90,7 @@ TEST(what_is_no_daemon_is_told)
 /* ---- without waiting ------------------------------------------------------------------------- */
 
 struct opened {
+	const struct xenmsg_peer *peer;
 	struct xenmsg *conn;
 	int listener, fd;
 	char directory[32];
@@ -275,7 +276,7 @@ static int accept_answered(struct opened *opened, int error)
 
 	opened->result = error;
 	assert_int_equal(pthread_create(&thread, NULL, answer_fetch, opened), 0);
-	while ((r = xenmsg_accept(opened->conn, XENMSG_WITHIN(0), NULL)) == -EAGAIN) {
+	while ((r = xenmsg_accept(opened->conn, XENMSG_WITHIN(0), &opened->peer)) == -EAGAIN) {
 		assert_int_equal(
 			poll(&(struct pollfd){.fd = xenmsg_fd(opened->conn), .events = POLLIN}, 1, -1), 1);
 		assert_true(xenmsg_process(opened->conn) >= 0);
@@ -327,11 +328,12 @@ TEST(a_stream_that_a_limit_refuses_waits_and_nobody_spins)
 	/* As a loop does. */
 	assert_int_equal(poll(&(struct pollfd){.fd = xenmsg_fd(opened.conn), .events = POLLIN}, 1, -1), 1);
 	assert_int_equal(xenmsg_process(opened.conn), 1);
-	assert_string_equal(xenmsg_peer_host(opened.conn), "");
 	fd = accept_answered(&opened, 0);
 	assert_true(fd >= 0);
 	close(fd);
-	assert_string_equal(xenmsg_peer_host(opened.conn), "hostb");
+	assert_string_equal(xenmsg_peer_host(opened.peer), "hostb");
+	assert_string_equal(xenmsg_peer_domain_name(opened.peer), "work");
+	assert_string_equal(xenmsg_peer_endpoint(opened.peer), "shell");
 	assert_int_equal(xenmsg_accept(opened.conn, XENMSG_WITHIN(0), NULL), -EAGAIN);
 	end_opened(&opened);
 }

@@ -1,13 +1,52 @@
 #!/bin/sh
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# The public header compiles by itself, as C11 and as C++17, without a warning.
+# The public headers compile by themselves, as C11 and as C++ from 2011 on, and their macros are used, without a warning.
 set -eu
 top=${srcdir:-.}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-printf '#include <xenmsg.h>\nint main(void) { return 0; }\n' >"$work/c.c"
-printf '#include <xenmsg.h>\nint main() { return xenmsg_fd(nullptr) != 0; }\n' >"$work/cc.cc"
-${CC:-cc} -std=c11 -pedantic-errors -Wall -Wextra -Werror -I"$top/include" -c "$work/c.c" -o "$work/c.o"
-if command -v "${CXX:-c++}" >/dev/null; then
-	${CXX:-c++} -std=c++17 -pedantic-errors -Wall -Wextra -Werror -I"$top/include" -c "$work/cc.cc" -o "$work/cc.o"
-fi
+cat >"$work/use.h" <<'END'
+static int use(struct xenmsg *conn)
+{
+	struct xenmsg_message *message;
+	int r = xenmsg_send(conn, "5:inbox", "x", 1, XENMSG_WITHIN(1000), NOTHING);
+
+	r |= xenmsg_bind(conn, "inbox", XENMSG_FLAGS(XENMSG_ONLY_CALLS | XENMSG_LEND), NOTHING, NOTHING);
+	r |= xenmsg_call(conn, "5:inbox", "x", 1, XENMSG_WITH(-1, 0), NOTHING);
+	r |= xenmsg_call(conn, "5:inbox", "x", 1, XENMSG_TRACED(-1, 0, "00-ab"), NOTHING);
+	r |= xenmsg_stream_listen(conn, "streams", XENMSG_FLAGS(XENMSG_FROM_HOSTS), NOTHING, NOTHING);
+	r |= xenmsg_recv(conn, &message, 0);
+	return r | (xenmsg_version() == XENMSG_VERSION);
+}
+
+int main()
+{
+	return use(NOTHING);
+}
+END
+sed 's/NOTHING/NULL/g; s/main()/main(void)/' "$work/use.h" >"$work/use"
+for header in xenmsg.h xenmsg-stream.h; do
+	printf '#include <%s>\n' "$header" >"$work/alone.c"
+	cp "$work/alone.c" "$work/alone.cc"
+	${CC:-cc} -std=c11 -pedantic-errors -Wall -Wextra -Werror -I"$top/include" -c "$work/alone.c" -o "$work/alone.o"
+done
+printf '#include <xenmsg-stream.h>\n' >"$work/c.c"
+cat "$work/use" >>"$work/c.c"
+strict="-pedantic-errors -Wall -Wextra -Wshadow -Wconversion -Wsign-conversion -Wcast-qual -Werror"
+for standard in c11 c17 gnu2x; do
+	${CC:-cc} -std=$standard $strict -Wstrict-prototypes -Wmissing-field-initializers -I"$top/include" -c "$work/c.c" -o "$work/c.o"
+done
+sed 's/NOTHING/nullptr/g' "$work/use.h" >"$work/use"
+printf '#include <xenmsg-stream.h>\n' >"$work/cc.cc"
+cat "$work/use" >>"$work/cc.cc"
+for compiler in ${CXX:-c++} clang++; do
+	command -v "$compiler" >/dev/null || continue
+	more="-Wold-style-cast -Wzero-as-null-pointer-constant -Wextra-semi -Wnon-virtual-dtor"
+	case $compiler in
+	*clang*) ;;
+	*) more="$more -Wuseless-cast -Weffc++" ;;
+	esac
+	for standard in c++11 c++17 c++20; do
+		$compiler -std=$standard $strict $more -I"$top/include" -c "$work/cc.cc" -o "$work/cc.o"
+	done
+done

@@ -252,6 +252,27 @@ BOTH(flush_waits_for_all_that_was_begun)
 	assert_int_equal(xenmsg_flush(fake.conn, -1), -ENOTCONN);
 }
 
+/* Its bytes lie before the receiver, who hasn't skipped them yet; nothing more is to be told. */
+BOTH(flush_does_not_wait_for_what_was_withdrawn)
+{
+	struct xenmsg_op *op;
+	uint32_t channel;
+
+	outcomes = 0;
+	assert_int_equal(xenmsg_begin_send(fake.conn, "5:inbox", "x", 1, NULL, note, NULL, &op), 0);
+	assert_int_equal(xenmsg_flush(fake.conn, 0), -ETIMEDOUT);
+	fake_expect(&fake, FRAME_OPEN);
+	channel = fake.header.channel;
+	fake_expect(&fake, FRAME_DATA);
+	fake_opened(&fake, channel, 65536, FAKE_MAX_MESSAGE);
+	assert_int_equal(xenmsg_op_withdraw(op), 0);
+	assert_int_equal(xenmsg_flush(fake.conn, 0), -ETIMEDOUT);
+	fake_expect(&fake, FRAME_CANCEL);
+	fake_cancelled(&fake, channel, 16, ECANCELED);
+	assert_int_equal(xenmsg_flush(fake.conn, 1000), 0);
+	assert_int_equal(outcomes, 1);
+}
+
 static void *use_and_free(void *message)
 {
 	assert_int_equal(xenmsg_message_size(message), 3);
@@ -312,4 +333,32 @@ TEST(the_version_is_that_of_the_package)
 		 xenmsg_version() & 255);
 	assert_string_equal(text, PACKAGE_VERSION);
 	assert_int_equal(xenmsg_version(), XENMSG_VERSION);
+}
+
+static int renumbered;
+
+static void note_change(void *userdata, const struct xenmsg_change *change)
+{
+	assert_int_equal(change->kind, XENMSG_RENUMBERED);
+	assert_int_equal(xenmsg_domid(fake.conn), 9);
+	renumbered++;
+}
+
+BOTH(the_new_number_of_a_domain_that_was_restored_is_told)
+{
+	uint8_t payload[4];
+
+	renumbered = 0;
+	assert_int_equal(xenmsg_domid(fake.conn), 7);
+	xenmsg_on_change(fake.conn, note_change, NULL);
+	for (int i = 0; i < 2; i++) /* the second is no change */
+		fake_send(&fake, FRAME_SELF, 0, 0, payload, frame_u32_encode(9, payload));
+	while (!renumbered)
+		assert_true(xenmsg_wait(fake.conn, 10000) >= 0);
+	assert_true(xenmsg_process(fake.conn) >= 0);
+	assert_int_equal(renumbered, 1);
+	fake_send(&fake, FRAME_SELF, 0, 0, payload, 3);
+	while (xenmsg_wait(fake.conn, 10000) >= 0)
+		;
+	assert_int_equal(xenmsg_process(fake.conn), -EPROTO);
 }

@@ -107,7 +107,7 @@ BOTH(what_is_sent_at_once_has_its_outcome)
 	fake_credit(&fake, channel, SPAN_64, 65536);
 	loop_until(&ended);
 	assert_int_equal(ended.result.error, 0);
-	assert_int_equal(ended.result.fate, XENMSG_DONE);
+	assert_int_equal(ended.result.fate, XENMSG_FATE_DONE);
 	assert_int_equal(ended.result.stream, -1);
 }
 
@@ -137,7 +137,7 @@ BOTH(questions_are_answered_in_the_loop)
 	fake_reply(&fake, numbers[3], EACCES, "not you", false);
 	loop_until(&refused);
 	assert_int_equal(refused.result.error, -EACCES);
-	assert_int_equal(refused.result.fate, XENMSG_NOT_DONE);
+	assert_int_equal(refused.result.fate, XENMSG_FATE_NOT_DONE);
 	assert_string_equal(refused.reason, "not you");
 	assert_int_equal(xenmsg_unbind(fake.conn, "streams"), -ENOENT);
 	fake_reply(&fake, numbers[0], 0, "[", true);
@@ -173,11 +173,11 @@ BOTH(what_is_withdrawn_is_undone_at_the_daemon)
 	assert_int_equal(bind.times, 0);
 	loop_until(&query);
 	assert_int_equal(bind.result.error, -ETIMEDOUT);
-	assert_int_equal(bind.result.fate, XENMSG_NOT_DONE);
+	assert_int_equal(bind.result.fate, XENMSG_FATE_NOT_DONE);
 	assert_int_equal(listen.result.error, -ETIMEDOUT);
 	assert_int_equal(watch.result.error, -ETIMEDOUT);
 	assert_int_equal(query.result.error, -ETIMEDOUT);
-	assert_int_equal(query.result.fate, XENMSG_UNKNOWN); /* it may be carried out */
+	assert_int_equal(query.result.fate, XENMSG_FATE_UNKNOWN); /* it may be carried out */
 	assert_int_equal(xenmsg_unwatch(fake.conn, number), -ENOENT);
 	fake_expect(&fake, FRAME_BIND);
 	fake_reply(&fake, fake.header.channel, 0, "", false); /* it was too late to prevent that */
@@ -332,7 +332,7 @@ BOTH(a_signal_withdraws_a_message_that_waits)
 	struct xenmsg_result result;
 
 	assert_int_equal(send_interrupted("5:inbox", false, &result), -EINTR);
-	assert_int_equal(result.fate, XENMSG_NOT_DONE);
+	assert_int_equal(result.fate, XENMSG_FATE_NOT_DONE);
 	assert_int_equal(send_interrupted("6:inbox", true, &result), 0);
-	assert_int_equal(result.fate, XENMSG_DONE);
+	assert_int_equal(result.fate, XENMSG_FATE_DONE);
 }

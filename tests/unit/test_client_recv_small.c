@@ -46,7 +46,7 @@ static void expect_small(struct xenmsg_message *message, uint32_t channel)
 	assert_int_equal(xenmsg_message_size(message), from->messages[from->first % 1024].size);
 	assert_memory_equal(xenmsg_message_data(message), data, xenmsg_message_size(message));
 	assert_string_equal(xenmsg_message_endpoint(message), channel == 2 ? "without" : "with");
-	assert_int_equal(xenmsg_message_sender_domid(message), 3);
+	assert_int_equal(xenmsg_peer_domid(xenmsg_message_sender(message)), 3);
 	from->first++;
 }
 

@@ -42,20 +42,6 @@ BOTH(messages_go_out_before_the_channel_is_opened)
 	assert_int_equal(outcome_of(&results[2]), 0);
 }
 
-BOTH(an_empty_message_is_a_message)
-{
-	uint8_t stream[16];
-	uint32_t channel;
-	static int result;
-
-	post("5:inbox", NULL, 0, &result);
-	channel = expect_open("5:inbox");
-	read_stream(channel, stream, sizeof(stream));
-	assert_int_equal(get_u32(stream), 0);
-	fake_credit(&fake, channel, 16, 65536);
-	assert_int_equal(outcome_of(&result), 0);
-}
-
 BOTH(bytes_beyond_the_credit_wait_for_it)
 {
 	size_t size = 200000, span = 8 + size + 8;
@@ -211,15 +197,15 @@ BOTH(a_refused_message_has_its_number_and_those_behind_ours)
 	assert_int_equal(refusals[0].result, 0);
 	assert_int_equal(refusals[1].result, -EREMOTEIO);
 	assert_int_equal(refusals[1].code, ENOENT);
-	assert_int_equal(refusals[1].fate, XENMSG_NOT_DONE);
+	assert_int_equal(refusals[1].fate, XENMSG_FATE_NOT_DONE);
 	assert_int_equal(refusals[2].result, -ECANCELED);
-	assert_int_equal(refusals[2].fate, XENMSG_NOT_DONE);
+	assert_int_equal(refusals[2].fate, XENMSG_FATE_NOT_DONE);
 	fake_expect(&fake, FRAME_RESET);
 	/* Of ours, this number would say that it is to be tried again. */
 	fake_meanwhile(&fake, refuse_the_first);
 	assert_int_equal(xenmsg_send(fake.conn, "5:other", data, sizeof(data), NULL, &result), -EREMOTEIO);
 	assert_int_equal(result.code, ENODATA);
-	assert_int_equal(result.fate, XENMSG_NOT_DONE);
+	assert_int_equal(result.fate, XENMSG_FATE_NOT_DONE);
 	fake_join(&fake);
 	assert_int_equal(xenmsg_begin_send(fake.conn, "5:timed", data, sizeof(data), XENMSG_WITHIN(60000),
 					   note_refusal, &timed, NULL),
@@ -321,25 +307,6 @@ BOTH(too_much_for_one_address_is_refused)
 
 /* ---- small messages, which go out by a shorter way where nothing stands before them ---------- */
 
-BOTH(malformed_addresses_are_refused)
-{
-	static const char *const addresses[] = {
-		"",	      "5",
-		":",	      ":x",
-		"5:",	      "5:-x",
-		"5:_x",	      "5:a b",
-		"5:x:y",      "5:a.b",
-		"a/b/c:x",    "a b:x",
-		"5:\xc3\xa9", "5:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
-	};
-
-	for (size_t i = 0; i < sizeof(addresses) / sizeof(addresses[0]); i++)
-		assert_int_equal(xenmsg_begin_send(fake.conn, addresses[i], "x", 1, NULL, NULL, NULL, NULL),
-				 -EINVAL);
-	xenmsg_process(fake.conn);
-	assert_false(fake_has_frame(&fake));
-}
-
 static bool readable(void)
 {
 	struct pollfd wait = {.fd = xenmsg_fd(fake.conn), .events = POLLIN};
@@ -375,35 +342,6 @@ BOTH(the_descriptor_tells_a_loop_when_to_process)
 	assert_int_equal(result, 0);
 }
 
-static int chain_results[3];
-
-static void post_next(void *userdata, const struct xenmsg_result *result)
-{
-	int *at = userdata;
-
-	*at = result->error;
-	if (at + 1 < chain_results + 3)
-		assert_int_equal(
-			xenmsg_begin_send(fake.conn, "5:inbox", "x", 1, NULL, post_next, at + 1, NULL), 0);
-}
-
-BOTH(a_callback_may_post)
-{
-	uint8_t stream[24];
-	uint32_t channel;
-
-	for (int i = 0; i < 3; i++)
-		chain_results[i] = PENDING;
-	assert_int_equal(
-		xenmsg_begin_send(fake.conn, "5:inbox", "x", 1, NULL, post_next, &chain_results[0], NULL), 0);
-	channel = expect_open("5:inbox");
-	for (uint64_t i = 0; i < 3; i++) {
-		read_stream(channel, stream, sizeof(stream));
-		fake_credit(&fake, channel, (i + 1) * 24, 65536);
-		assert_int_equal(outcome_of(&chain_results[i]), 0);
-	}
-}
-
 BOTH(idle_channels_are_closed_when_there_are_many)
 {
 	uint8_t stream[24];
@@ -435,51 +373,4 @@ BOTH(idle_channels_are_closed_when_there_are_many)
 		assert_int_equal(outcome_of(&result), 0);
 	}
 	assert_true(fin);
-}
-
-/* Adds so many of this character. */
-static char *add_name(char *at, char c, size_t size)
-{
-	memset(at, c, size);
-	return at + size;
-}
-
-BOTH(an_address_of_the_greatest_length_is_kept_whole)
-{
-	char address[ADDRESS_MAX + 2], *at = add_name(address, 'h', HOST_NAME_SIZE - 1);
-	static int results[3]; /* what isn't taken ends in tear_down() */
-	struct xenmsg_op *last;
-	uint32_t channel, other;
-	void *place;
-
-	*at++ = '/';
-	at = add_name(at, 'd', DOMAIN_NAME_MAX);
-	*at++ = ':';
-	at = add_name(at, 'e', ENDPOINT_NAME_MAX);
-	assert_int_equal(at - address, ADDRESS_MAX);
-	strcpy(at, "e");
-	assert_int_equal(xenmsg_begin_send(fake.conn, address, "x", 1, NULL, NULL, NULL, NULL), -EINVAL);
-	*at = '\0';
-
-	/* Whatever is sent to it goes through one channel, and other addresses are found beside it. */
-	post(address, "one", 3, &results[0]);
-	channel = expect_open(address);
-	fake_expect(&fake, FRAME_DATA);
-	post("5:inbox", "other", 5, &results[1]);
-	other = expect_open("5:inbox");
-	fake_expect(&fake, FRAME_DATA);
-	assert_int_equal(xenmsg_reserve(fake.conn, address, 8, &place), 0);
-	memcpy(place, "reserved", 8);
-	assert_int_equal(xenmsg_commit(fake.conn, 8, NULL, NULL, NULL, NULL), 0);
-	last = begin("5:inbox", "other", 5, &results[2]);
-	xenmsg_process(fake.conn);
-	fake_expect(&fake, FRAME_DATA);
-	assert_int_equal(fake.header.channel, channel);
-	assert_memory_equal(fake.payload + 8, "reserved", 8);
-	fake_expect(&fake, FRAME_DATA);
-	assert_int_equal(fake.header.channel, other);
-	fake_opened(&fake, channel, 65536, FAKE_MAX_MESSAGE);
-	fake_credit(&fake, channel, 24, 65536);
-	assert_int_equal(outcome_of(&results[0]), 0);
-	assert_int_equal(xenmsg_op_withdraw(last), 0);
 }

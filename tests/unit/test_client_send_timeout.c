@@ -59,21 +59,6 @@ static void leave_cancel_unanswered(struct fake *daemon)
 	fake_expect(daemon, FRAME_CANCEL);
 }
 
-BOTH(a_timed_out_send_ends_soon_though_its_cancel_is_not_answered)
-{
-	struct timespec before, after;
-	uint8_t data[64] = {0};
-
-	fake_meanwhile(&fake, leave_cancel_unanswered);
-	clock_gettime(CLOCK_MONOTONIC, &before);
-	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", data, sizeof(data), XENMSG_WITHIN(30), NULL),
-			 -ECONNRESET);
-	clock_gettime(CLOCK_MONOTONIC, &after);
-	fake_join(&fake);
-	assert_true(after.tv_sec - before.tv_sec < 2);
-	assert_non_null(strstr(xenmsg_reason(fake.conn), "can't be known"));
-}
-
 /* Domain 0's daemon isn't there yet, so the receiver's doesn't know whom its rules are about. */
 static void names_are_unknown(struct fake *daemon, unsigned tries)
 {
@@ -180,28 +165,6 @@ BOTH(a_post_that_is_withdrawn_ends_as_its_cancel_is_answered)
 	}
 }
 
-BOTH(a_post_that_never_left_is_withdrawn)
-{
-	uint8_t *large = calloc(1, 100000), stream[SPAN_64], data[64] = {7};
-	static int gone, result;
-	struct xenmsg_op *op;
-	uint32_t channel;
-
-	op = begin("5:inbox", large, 100000, &gone);
-	assert_int_equal(xenmsg_op_withdraw(op), 0);
-	assert_int_equal(xenmsg_op_withdraw(op), -EALREADY);
-	assert_int_equal(gone, PENDING);
-	/* A loop is told of it. */
-	assert_int_equal(poll(&(struct pollfd){.fd = xenmsg_fd(fake.conn), .events = POLLIN}, 1, 0), 1);
-	assert_int_equal(outcome_of(&gone), -ETIMEDOUT);
-	channel = expect_open("5:inbox");
-	post("5:inbox", data, sizeof(data), &result);
-	read_stream(channel, stream, sizeof(stream));
-	assert_int_equal(get_u32(stream), 64);
-	assert_memory_equal(stream + 8, data, 64);
-	free(large);
-}
-
 BOTH(a_send_that_never_left_is_withdrawn)
 {
 	uint8_t *large = calloc(1, 100000), stream[SPAN_64], data[64] = {7};
@@ -302,33 +265,4 @@ BOTH(a_timed_post_that_is_taken_in_time_is_delivered)
 	fake_reset(&fake, channel, EACCES, SPAN_64, SPAN_64);
 	assert_int_equal(outcome_of(&results[1]), -EACCES);
 	assert_int_equal(outcome_of(&ever), -EACCES);
-}
-
-/* It can be withdrawn sooner, and no other is. */
-BOTH(a_timed_post_can_be_withdrawn)
-{
-	static int first, second;
-	struct xenmsg_op *op;
-	uint64_t offset;
-	uint32_t channel;
-
-	assert_int_equal(post_timed("5:inbox", 50000, &first), 0);
-	second = PENDING;
-	assert_int_equal(xenmsg_begin_send(fake.conn, "5:inbox", (uint8_t[64]){0}, 64, XENMSG_WITHIN(40000),
-					   note_result, &second, &op),
-			 0);
-	xenmsg_process(fake.conn);
-	channel = expect_open("5:inbox");
-	fake_expect(&fake, FRAME_DATA);
-	fake_expect(&fake, FRAME_DATA);
-	assert_int_equal(xenmsg_op_withdraw(op), 0);
-	fake_expect(&fake, FRAME_CANCEL);
-	assert_int_equal(frame_u64_decode(fake.payload, fake.header.length, &offset), 0);
-	assert_int_equal(offset, 2 * SPAN_64 - 8);
-	fake_cancelled(&fake, channel, offset, ECANCELED);
-	assert_int_equal(outcome_of(&second), -ETIMEDOUT);
-	assert_int_equal(first, PENDING);
-	xenmsg_close(fake.conn);
-	fake.conn = NULL;
-	assert_int_equal(first, -ECONNRESET);
 }

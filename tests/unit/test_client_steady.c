@@ -52,7 +52,8 @@ ssize_t write(int fd, const void *data, size_t size)
 int epoll_wait(int epfd, struct epoll_event *events, int count, int timeout)
 {
 	system_calls++;
-	return (int)syscall(SYS_epoll_wait, epfd, events, count, timeout);
+	/* arm64 has no SYS_epoll_wait */
+	return (int)syscall(SYS_epoll_pwait, epfd, events, count, timeout, NULL, 0);
 }
 
 static struct fake fake;

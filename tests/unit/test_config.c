@@ -91,6 +91,8 @@ TEST_WITH(the_defaults_are_the_documented_ones, set_up, tear_down)
 	assert_null(fixture->error);
 	assert_string_equal(config->socket, "/run/xenmsg/xenmsg.sock");
 	assert_string_equal(config->policy_dir, "/etc/xenmsg/policy.d");
+	assert_string_equal(config->host_policy_dir, "/etc/xenmsg/host-policy.d");
+	assert_int_equal(config->host_policy, CONFIG_HOST_POLICY_OBEY);
 	assert_int_equal(config->log_level, LOG_LEVEL_INFO);
 	assert_int_equal(config->log_target, LOG_TO_STDERR);
 	assert_null(config->user);
@@ -122,11 +124,14 @@ TEST_WITH(every_key_is_taken, set_up, tear_down)
 		     "[daemon]\n"
 		     "socket = /tmp/s ; and another\n"
 		     "policy-dir=/tmp/policy\n"
+		     "host-policy-dir=/tmp/host-policy\n"
+		     "host-policy=require\n"
 		     "activation-dir=/tmp/activation\n"
 		     "   log-level = debug\n"
 		     "log-to = syslog\n"
 		     "user = root\n"
 		     "admin-group = wheel\n"
+		     "host-sight = none\n"
 		     "\n"
 		     "[links]\n"
 		     "ring-size = 128K\nmin-ring-size = 2048\nmax-ring-size = 256K\n"
@@ -143,11 +148,14 @@ TEST_WITH(every_key_is_taken, set_up, tear_down)
 		0);
 	assert_string_equal(config->socket, "/tmp/s");
 	assert_string_equal(config->policy_dir, "/tmp/policy");
+	assert_string_equal(config->host_policy_dir, "/tmp/host-policy");
+	assert_int_equal(config->host_policy, CONFIG_HOST_POLICY_REQUIRE);
 	assert_string_equal(config->activation_dir, "/tmp/activation");
 	assert_int_equal(config->log_level, LOG_LEVEL_DEBUG);
 	assert_int_equal(config->log_target, LOG_TO_SYSLOG);
 	assert_string_equal(config->user, "root");
 	assert_string_equal(config->admin_group, "wheel");
+	assert_int_equal(config->host_sight, CONFIG_SIGHT_NONE);
 	assert_int_equal(config->ring_size, 131072);
 	assert_int_equal(config->min_ring_size, 2048);
 	assert_int_equal(config->max_ring_size, 262144);
@@ -284,6 +292,7 @@ TEST_WITH(bad_words_are_refused_with_what_is_allowed, set_up, tear_down)
 	refuse(*state, "[links]\nrelay = sometimes\n", 2, "must be auto, yes or no");
 	refuse(*state, "[links]\npresence = hidden\n", 2, "must be public or private");
 	refuse(*state, "[daemon]\npolicy-dir = policy\n", 2, "must be an absolute path");
+	refuse(*state, "[daemon]\nhost-policy = obeys\n", 2, "must be obey, ignore or require");
 	refuse(*state, "[links]\npresence = private\npeers = 3 7\n", 3, "must be domids");
 	refuse(*state, "[links]\npresence = private\npeers = 3,3\n", 3, "must be domids");
 	refuse(*state, "[links]\npresence = private\npeers = 32752\n", 3, "must be domids");

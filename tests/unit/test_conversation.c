@@ -15,21 +15,6 @@
 
 /* --- one rule each ---------------------------------------------------------------------------- */
 
-TEST(bytes_go_both_ways)
-{
-	struct network *network = network_open();
-
-	for (unsigned i = 0; i < 1000; i++)
-		for (unsigned j = 0; j < 2; j++) {
-			assert_true(write_some(&network->ends[j], CHUNK));
-			deliver_all(network);
-			take_some(&network->ends[!j], CHUNK);
-		}
-	assert_int_equal(network->ends[0].got, 1000 * CHUNK);
-	assert_int_equal(network->ends[1].got, 1000 * CHUNK);
-	free(network);
-}
-
 TEST(a_reader_that_takes_nothing_stops_the_writer_at_the_window)
 {
 	struct network *network = network_open();
@@ -43,21 +28,6 @@ TEST(a_reader_that_takes_nothing_stops_the_writer_at_the_window)
 	take_some(b, CONVERSATION_WINDOW);
 	deliver_all(network);
 	assert_int_equal(conversation_room(&a->conversation), CONVERSATION_WINDOW);
-	free(network);
-}
-
-TEST(a_lost_message_ends_both)
-{
-	struct network *network = network_open();
-
-	network->loss = 1000;
-	write_some(&network->ends[0], 10);
-	network->loss = 0;
-	write_some(&network->ends[0], 10);
-	deliver_all(network);
-	assert_int_equal(network->ends[0].ended, 1);
-	assert_int_equal(network->ends[1].ended, 1);
-	assert_int_equal(network->ends[1].got, 0);
 	free(network);
 }
 
@@ -87,20 +57,6 @@ TEST(a_lost_word_of_room_is_asked_for)
 	assert_false(write_some(a, 1));
 	pass(network, CONVERSATION_REPEAT_MS + CONVERSATION_TICK_MS);
 	assert_true(write_some(a, 1));
-	free(network);
-}
-
-TEST(what_comes_twice_counts_once)
-{
-	struct network *network = network_open();
-
-	network->doubling = 1000;
-	for (unsigned i = 0; i < 100; i++) {
-		assert_true(write_some(&network->ends[0], 7));
-		deliver_all(network);
-	}
-	assert_int_equal(network->ends[1].got, 700);
-	assert_true(network->ends[0].is_open);
 	free(network);
 }
 

@@ -59,7 +59,7 @@ static int setup(void **state)
 	static const struct daemon_socket_callbacks callbacks = {on_welcome, on_packet, on_lost};
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 
-	alarm(ALARM_S);
+	alarm(patience(ALARM_S));
 	scene = (struct scene){.directory = "/tmp/daemon-socket-XXXXXX"};
 	assert_non_null(mkdtemp(scene.directory));
 	snprintf(scene.path, sizeof(scene.path), "%s/s", scene.directory);

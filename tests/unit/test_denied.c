@@ -129,7 +129,7 @@ TEST(last_rule_and_user_of_a_pair_are_kept)
 	assert_int_equal(entry.count, 2);
 	assert_int_equal(entry.uid, 1000);
 	assert_string_equal(entry.section, "rule");
-	assert_string_equal(entry.file, "10.conf");
+	assert_string_equal(entry.file, "/etc/xenmsg/policy.d/10.conf");
 	assert_int_equal(entry.line, 7);
 	denied_free(denied);
 }

@@ -9,7 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/peers/directory.h"
+#include "daemon/link/directory.h"
+#include "daemon/peers/names.h"
 #include "wire/address.h"
 #include "wire/bytes.h"
 #include "wire/frame.h"
@@ -55,8 +56,8 @@ TEST_WITH(a_guest_knows_its_own_name_by_itself, set_up, tear_down)
 
 	until(resolve(one, "one") == 1);
 	assert_int_equal(resolve(one, UUID_A), 1);
-	assert_false(directory_is_served(one->directory));
-	assert_true(directory_is_served(rig->zero.directory));
+	assert_false(known_is_told(one->known));
+	assert_true(known_is_told(rig->zero.known));
 	fake_write(&one->store, "name", "first");
 	until(resolve(one, "first") == 1);
 	/* And doesn't need to be told. */
@@ -73,32 +74,30 @@ TEST_WITH(a_guest_knows_of_others_what_it_was_told, set_up, tear_down)
 {
 	struct rig *rig = *state;
 	struct place *one = guest(rig, 1);
-	struct directory *directory = one->directory;
+	struct known *known = one->known;
 	unsigned changes;
 
-	assert_false(directory_knows(directory, 1));
-	assert_string_equal(directory_why_unknown(directory, 1), "XenStore hasn't told it yet");
-	until(directory_knows(directory, 1)); /* by itself */
-	assert_false(directory_knows(directory, 2));
-	assert_string_equal(directory_why_unknown(directory, 2),
-			    "no xenmsgd is seen in domain 0, which tells the names");
-	directory_presence(directory, true);
-	assert_string_equal(directory_why_unknown(directory, 2),
-			    "xenmsgd in domain 0 hasn't told the names yet");
+	assert_false(known_is_complete(known, 1));
+	assert_string_equal(known_why_not(known, 1), "XenStore hasn't told it yet");
+	until(known_is_complete(known, 1)); /* by itself */
+	assert_false(known_is_complete(known, 2));
+	assert_string_equal(known_why_not(known, 2), "no xenmsgd is seen in domain 0, which tells the names");
+	known_set_up(known, 0, true);
+	assert_string_equal(known_why_not(known, 2), "xenmsgd in domain 0 hasn't told the names yet");
 	changes = one->changes;
 	assert_int_equal(TAKE(one, DIRECTORY_REPLACES, {2, DIRECTORY_PRESENT, ""}), 0);
-	assert_true(directory_knows(directory, 2)); /* that it has no name */
+	assert_true(known_is_complete(known, 2)); /* that it has no name */
 	assert_int_equal(one->changes, changes + 1);
-	assert_false(directory_knows(directory, 3));
-	assert_string_equal(directory_why_unknown(directory, 3),
-			    "domain 0 hasn't told it; a [see] there may hide it");
+	assert_false(known_is_complete(known, 3));
+	assert_string_equal(known_why_not(known, 3), "domain 0 hasn't told it; a [see] there may hide it");
 	assert_int_equal(TAKE(one, 0, {2, DIRECTORY_REMOVED, ""}), 0);
-	assert_false(directory_knows(directory, 2));
+	assert_false(known_is_complete(known, 2));
 	assert_int_equal(one->changes, changes + 2);
 	one->self.domid = 9;
-	directory_restart(directory);
-	assert_false(directory_knows(directory, 1) || directory_knows(directory, 9));
-	until(directory_knows(directory, 9));
+	names_restart(one->names);
+	directory_restart(one->directory);
+	assert_false(known_is_complete(known, 1) || known_is_complete(known, 9));
+	until(known_is_complete(known, 9));
 }
 
 TEST_WITH(a_complete_list_replaces_what_was_known_when_it_is_complete, set_up, tear_down)
@@ -129,13 +128,13 @@ TEST_WITH(a_list_that_broke_off_takes_nothing_away, set_up, tear_down)
 	struct rig *rig = *state;
 	struct place *one = guest(rig, 1);
 
-	directory_link(one->directory, 0, true);
+	known_tell(one->known, KNOWN_LINK_UP, 0);
 	assert_int_equal(
 		TAKE(one, DIRECTORY_REPLACES, {2, DIRECTORY_PRESENT, "two"}, {3, DIRECTORY_PRESENT, "three"}),
 		0);
 	assert_int_equal(TAKE(one, DIRECTORY_REPLACES | DIRECTORY_MORE, {2, DIRECTORY_PRESENT, "two"}), 0);
-	directory_link(one->directory, 0, false);
-	directory_link(one->directory, 0, true);
+	known_tell(one->known, KNOWN_LINK_LOST, 0);
+	known_tell(one->known, KNOWN_LINK_UP, 0);
 	assert_int_equal(TAKE(one, 0, {4, DIRECTORY_PRESENT, "four"}), 0);
 	assert_int_equal(resolve(one, "three"), 3);
 }
@@ -169,34 +168,34 @@ TEST_WITH(a_link_is_wanted_while_dom0s_daemon_is_there, set_up, tear_down)
 
 	turn(rig);
 	assert_int_equal(one->wants, 0);
-	directory_presence(one->directory, true);
+	known_set_up(one->known, 0, true);
 	until(one->wants == 1);
 	until(one->wants == 3);
 	assert_true(now_ms() - first >= 700); /* 250 ms and 500 ms, less what timers round */
-	directory_link(one->directory, 0, true);
-	directory_link(one->directory, 0, false);
+	known_tell(one->known, KNOWN_LINK_UP, 0);
+	known_tell(one->known, KNOWN_LINK_LOST, 0);
 	until(one->wants == 4);
-	directory_presence(one->directory, false);
-	directory_link(one->directory, 3, false);
+	known_set_up(one->known, 0, false);
+	known_tell(one->known, KNOWN_LINK_LOST, 3);
 	assert_int_equal(event_base_get_num_events(rig->base, EVENT_BASE_COUNT_ADDED), 0);
-	directory_presence(one->directory, true);
+	known_set_up(one->known, 0, true);
 	until(one->wants == 5);
 	/* While the link's session was away the pauses have grown, but not for the next one. */
 	until(one->wants == 7);
 	first = now_ms();
-	directory_link_anew(one->directory, 3);
-	directory_link_anew(rig->zero.directory, 0);
-	directory_link_anew(one->directory, 0);
+	known_tell(one->known, KNOWN_LINK_ENDED, 3);
+	known_tell(rig->zero.known, KNOWN_LINK_ENDED, 0);
+	known_tell(one->known, KNOWN_LINK_ENDED, 0);
 	until(one->wants == 9);
 	assert_true(now_ms() - first < 900); /* at once, and after 250 ms: the next was due after a second */
 	/* A new daemon's presence while the link with the old one is being given up. */
-	directory_link(one->directory, 0, true);
-	directory_presence(one->directory, false);
-	directory_presence(one->directory, true);
-	directory_link(one->directory, 0, false);
+	known_tell(one->known, KNOWN_LINK_UP, 0);
+	known_set_up(one->known, 0, false);
+	known_set_up(one->known, 0, true);
+	known_tell(one->known, KNOWN_LINK_LOST, 0);
 	until(one->wants == 10);
 	/* Domain 0 wants none. */
-	directory_presence(rig->zero.directory, true);
+	known_set_up(rig->zero.known, 0, true);
 	turn(rig);
 	assert_int_equal(rig->zero.wants, 0);
 }
@@ -211,11 +210,11 @@ TEST_WITH(names_are_believed_for_a_while_without_dom0s_daemon, set_up, tear_down
 	link_up(rig, 1);
 	until(resolve(one, "two") == 2);
 	from = now_ms();
-	directory_link(one->directory, 0, false);
+	known_tell(one->known, KNOWN_LINK_LOST, 0);
 	assert_int_equal(resolve(one, "two"), 2);
 	until(resolve(one, "two") == -EHOSTDOWN);
 	assert_true(now_ms() - from >= BELIEVED_MS - 20); /* libevent looks at a coarse clock */
-	assert_false(directory_is_served(one->directory));
+	assert_false(known_is_told(one->known));
 	assert_int_equal(resolve(one, "one"), 1);
 	until(one->has_changed);
 }
@@ -228,8 +227,8 @@ TEST_WITH(names_stay_when_dom0s_daemon_comes_back_in_time, set_up, tear_down)
 
 	link_up(rig, 1);
 	until(resolve(one, "two") == 2);
-	directory_link(one->directory, 0, false);
-	directory_link(one->directory, 0, true);
+	known_tell(one->known, KNOWN_LINK_LOST, 0);
+	known_tell(one->known, KNOWN_LINK_UP, 0);
 	assert_int_equal(TAKE(one, DIRECTORY_REPLACES, {2, DIRECTORY_PRESENT, "two"}), 0);
 	end = now_ms() + 2 * BELIEVED_MS;
 	until(now_ms() > end);
@@ -244,13 +243,14 @@ TEST_WITH(after_a_restore_nothing_of_the_old_host_is_believed, set_up, tear_down
 	until(resolve(one, "one") == 1);
 	link_up(rig, 1);
 	until(resolve(one, "two") == 2);
-	directory_presence(one->directory, true);
-	directory_link(one->directory, 0, false);
+	known_set_up(one->known, 0, true);
+	known_tell(one->known, KNOWN_LINK_LOST, 0);
 	one->self.domid = 9;
+	names_restart(one->names);
 	directory_restart(one->directory);
 	assert_int_equal(resolve(one, "two"), -EHOSTDOWN);
 	assert_int_equal(resolve(one, "one"), -EHOSTDOWN);
-	assert_false(directory_is_served(one->directory));
+	assert_false(known_is_told(one->known));
 	until(resolve(one, "one") == 9);
 	assert_int_equal(resolve(one, UUID_A), 9);
 	assert_int_equal(one->wants, 0);

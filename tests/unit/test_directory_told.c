@@ -9,7 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/peers/directory.h"
+#include "daemon/link/directory.h"
+#include "daemon/peers/names.h"
 #include "daemon/peers/peers.h"
 #include "wire/address.h"
 #include "wire/frame.h"
@@ -20,14 +21,14 @@ TEST_WITH(a_guest_gets_the_complete_list_when_its_link_is_up, set_up, tear_down)
 	struct place *one = guest(rig, 1);
 
 	link_up(rig, 1);
-	until(directory_is_served(one->directory));
+	until(known_is_told(one->known));
 	assert_int_equal(resolve(one, "Domain-0"), 0);
 	assert_int_equal(resolve(one, "one"), 1);
 	assert_int_equal(resolve(one, "two"), 2);
 	assert_int_equal(resolve(one, UUID_B), 2);
 	assert_int_equal(resolve(one, "12345678-9ABC-4DEF-8012-3456789ABCDE"), 2);
-	assert_string_equal(directory_uuid(one->directory, 2), UUID_B);
-	assert_string_equal(directory_uuid(one->directory, 0), "");
+	assert_string_equal(known_uuid(one->known, 2), UUID_B);
+	assert_string_equal(known_uuid(one->known, 0), "");
 	assert_int_equal(resolve(one, "three"), -EHOSTDOWN);
 	assert_int_equal(resolve(one, ""), -EHOSTDOWN);
 	assert_int_equal(resolve(one, "00000000-0000-0000-0000-000000000000"), -EHOSTDOWN);
@@ -57,13 +58,13 @@ TEST_WITH(a_rename_is_told_as_one_change, set_up, tear_down)
 
 	link_up(rig, 1);
 	link_up(rig, 2);
-	until(directory_is_served(guest(rig, 1)->directory) && directory_is_served(guest(rig, 2)->directory));
+	until(known_is_told(guest(rig, 1)->known) && known_is_told(guest(rig, 2)->known));
 	entries = rig->entries;
 	fake_write(&rig->zero.store, "/local/domain/2/name", "work");
 	until(is_named(guest(rig, 1), 2, "work"));
 	assert_int_equal(resolve(guest(rig, 1), "two"), -EHOSTDOWN);
 	assert_int_equal(resolve(guest(rig, 1), "work"), 2);
-	assert_string_equal(guest(rig, 1)->last_change, "2 two>work");
+	assert_string_equal(guest(rig, 1)->last_change, "2 work");
 	until(guest(rig, 1)->has_changed);
 	assert_int_equal(rig->entries, entries + 2); /* one for each guest */
 }
@@ -75,7 +76,7 @@ TEST_WITH(new_and_removed_domains_are_told, set_up, tear_down)
 	unsigned watches;
 
 	link_up(rig, 1);
-	until(directory_is_served(one->directory));
+	until(known_is_told(one->known));
 	watches = fake_watches(&rig->zero.store);
 	introduce(rig, 7, "seven", "77777777-0000-4000-8000-000000000007");
 	until(is_named(one, 7, "seven"));
@@ -90,7 +91,7 @@ TEST_WITH(new_and_removed_domains_are_told, set_up, tear_down)
 	/* A domid that is used again is another domain. */
 	introduce(rig, 7, "other", "77777777-0000-4000-8000-000000000008");
 	until(is_named(one, 7, "other"));
-	assert_string_equal(directory_uuid(one->directory, 7), "77777777-0000-4000-8000-000000000008");
+	assert_string_equal(known_uuid(one->known, 7), "77777777-0000-4000-8000-000000000008");
 }
 
 TEST_WITH(a_domain_that_may_come_back_is_away_for_a_while, set_up, tear_down)
@@ -104,16 +105,16 @@ TEST_WITH(a_domain_that_may_come_back_is_away_for_a_while, set_up, tear_down)
 	introduce(rig, 8, "eight", "77777777-0000-4000-8000-000000000007");
 	introduce(rig, 9, "nine", "99999999-0000-4000-8000-000000000009");
 	until(is_named(one, 7, "seven") && is_named(one, 8, "eight") && is_named(one, 9, "nine"));
-	assert_false(directory_is_away(one->directory, 7));
+	assert_false(known_is_led_to(one->known, 7, false));
 	release(rig, 7);
-	until(directory_is_away(one->directory, 7));
+	until(known_is_led_to(one->known, 7, false));
 	assert_int_equal(resolve(one, "seven"), 7);
-	assert_false(directory_is_away(one->directory, 8));
-	assert_true(directory_comes_back(one->directory, 8));
-	assert_false(directory_comes_back(one->directory, 9));
+	assert_false(known_is_led_to(one->known, 8, false));
+	assert_true(known_is_led_to(one->known, 8, true));
+	assert_false(known_is_led_to(one->known, 9, true));
 	until(is_named(one, 7, ""));
 	assert_int_equal(resolve(one, "seven"), -EHOSTDOWN);
-	assert_false(directory_comes_back(one->directory, 8));
+	assert_false(known_is_led_to(one->known, 8, true));
 }
 
 TEST_WITH(a_domid_that_is_used_again_is_not_away, set_up, tear_down)
@@ -126,10 +127,10 @@ TEST_WITH(a_domid_that_is_used_again_is_not_away, set_up, tear_down)
 	introduce(rig, 7, "seven", "77777777-0000-4000-8000-000000000007");
 	until(is_named(one, 7, "seven"));
 	release(rig, 7);
-	until(directory_is_away(one->directory, 7));
+	until(known_is_led_to(one->known, 7, false));
 	introduce(rig, 7, "other", "77777777-0000-4000-8000-000000000008");
 	until(is_named(one, 7, "other"));
-	assert_false(directory_is_away(one->directory, 7));
+	assert_false(known_is_led_to(one->known, 7, false));
 }
 
 TEST_WITH(a_domain_replaced_between_looks_has_the_new_name_and_uuid, set_up, tear_down)
@@ -144,7 +145,7 @@ TEST_WITH(a_domain_replaced_between_looks_has_the_new_name_and_uuid, set_up, tea
 	introduce(rig, 7, "other", "77777777-0000-4000-8000-000000000008");
 	until(is_named(one, 7, "other"));
 	settle(rig, 1);
-	assert_string_equal(directory_uuid(one->directory, 7), "77777777-0000-4000-8000-000000000008");
+	assert_string_equal(known_uuid(one->known, 7), "77777777-0000-4000-8000-000000000008");
 	assert_int_equal(resolve(one, "seven"), -EHOSTDOWN);
 }
 
@@ -180,10 +181,10 @@ TEST_WITH(what_is_hidden_later_is_taken_back, set_up, tear_down)
 	link_up(rig, 1);
 	until(resolve(one, "two") == 2);
 	rig->hidden[2] = true;
-	directory_refresh(rig->zero.directory);
+	known_tell(rig->zero.known, KNOWN_RULES, 0);
 	until(resolve(one, "two") == -EHOSTDOWN);
 	rig->hidden[2] = false;
-	directory_refresh(rig->zero.directory);
+	known_tell(rig->zero.known, KNOWN_RULES, 0);
 	until(resolve(one, "two") == 2);
 	/* Also where it is the rename that hides it. */
 	rig->hidden[2] = true;
@@ -200,7 +201,7 @@ TEST_WITH(what_a_guest_may_see_follows_its_own_name, set_up, tear_down)
 
 	rig->hidden[2] = true;
 	link_up(rig, 1);
-	until(directory_is_served(one->directory));
+	until(known_is_told(one->known));
 	assert_int_equal(resolve(one, "two"), -EHOSTDOWN);
 	rig->hidden[2] = false;
 	fake_write(&rig->zero.store, "/local/domain/1/name", "friend");
@@ -213,25 +214,25 @@ TEST_WITH(what_a_guest_may_see_follows_its_own_name, set_up, tear_down)
 TEST_WITH(domain_0_knows_a_domain_when_its_name_and_uuid_were_read, set_up, tear_down)
 {
 	struct rig *rig = *state;
-	struct directory *zero = rig->zero.directory;
+	struct known *zero = rig->zero.known;
 	unsigned changes;
 
-	assert_false(directory_knows(zero, 0));
-	assert_string_equal(directory_why_unknown(zero, 1), "XenStore hasn't told it yet");
-	until(directory_knows(zero, 0) && directory_knows(zero, 1));
+	assert_false(known_is_complete(zero, 0));
+	assert_string_equal(known_why_not(zero, 1), "XenStore hasn't told it yet");
+	until(known_is_complete(zero, 0) && known_is_complete(zero, 1));
 	assert_true(is_named(&rig->zero, 1, "one"));
-	assert_string_equal(directory_uuid(zero, 1), UUID_A);
+	assert_string_equal(known_uuid(zero, 1), UUID_A);
 	/* One that has neither is known too, and whoever waits for that is told. */
 	changes = rig->zero.changes;
 	fake_write(&rig->zero.store, "/local/domain/7/memory", "1");
 	fake_fire(&rig->zero.store, "@introduceDomain");
-	assert_false(directory_knows(zero, 7));
-	until(directory_knows(zero, 7));
+	assert_false(known_is_complete(zero, 7));
+	until(known_is_complete(zero, 7));
 	assert_true(is_named(&rig->zero, 7, ""));
-	assert_int_equal(rig->zero.changes, changes + 1);
+	assert_true(rig->zero.changes > changes);
 	fake_remove(&rig->zero.store, "/local/domain/7/memory");
 	fake_fire(&rig->zero.store, "@releaseDomain");
-	until(!directory_knows(zero, 7));
+	until(!known_is_complete(zero, 7));
 }
 
 /* A guest isn't told that domain 0's policy was read again, where that changes nothing for it. */
@@ -245,13 +246,13 @@ TEST_WITH(new_rules_that_change_nothing_for_a_guest_tell_it_nothing, set_up, tea
 	until(resolve(one, "two") == 2);
 	settle(rig, 1);
 	entries = rig->entries;
-	directory_refresh(rig->zero.directory);
+	known_tell(rig->zero.known, KNOWN_RULES, 0);
 	settle(rig, 1);
 	assert_int_equal(rig->entries, entries + 1); /* by which it is settled */
 	/* What does, is told, and no more. */
 	rig->hidden[2] = true;
 	entries = rig->entries;
-	directory_refresh(rig->zero.directory);
+	known_tell(rig->zero.known, KNOWN_RULES, 0);
 	until(resolve(one, "two") == -EHOSTDOWN);
 	settle(rig, 1);
 	assert_int_equal(rig->entries, entries + 2);
@@ -271,7 +272,7 @@ TEST_WITH(many_domains_take_several_small_frames, set_up, tear_down)
 	}
 	until(resolve(&rig->zero, name) == 299);
 	link_up(rig, 1);
-	until(directory_is_served(one->directory));
+	until(known_is_told(one->known));
 	for (unsigned i = 100; i < 300; i++) {
 		snprintf(name + DOMAIN_NAME_MAX - 4, 5, "-%u", i);
 		assert_int_equal(resolve(one, name), i);
@@ -291,14 +292,13 @@ TEST_WITH(a_guest_that_could_not_take_a_change_gets_everything_again, set_up, te
 {
 	struct rig *rig = *state;
 	struct place *one = guest(rig, 1);
-	unsigned flushes;
 
 	link_up(rig, 1);
-	until(directory_is_served(one->directory));
+	until(known_is_told(one->known));
 	rig->send_error = -ENOBUFS;
 	fake_write(&rig->zero.store, "/local/domain/2/name", "work");
-	flushes = rig->zero.flushes;
-	until(rig->zero.flushes > flushes);
+	rig->zero.has_changed = false;
+	until(rig->zero.has_changed);
 	assert_true(is_named(one, 2, "two"));
 	rig->send_error = 0;
 	until(is_named(one, 2, "work"));
@@ -324,7 +324,7 @@ TEST_WITH(a_guest_is_told_what_changes_in_xenstore_if_it_understands, set_up, te
 	assert_int_equal(two->leaves[1], CHANGED_HELLO);
 	assert_int_equal(two->leaves[7], CHANGED_PRESENCE);
 	assert_int_equal(one->leaf_changes, 0);
-	directory_link(two->directory, 0, false);
+	known_tell(two->known, KNOWN_LINK_LOST, 0);
 	assert_false(two->told);
 }
 
@@ -373,8 +373,8 @@ TEST_WITH(a_guest_without_a_link_is_told_nothing, set_up, tear_down)
 	struct rig *rig = *state;
 
 	link_up(rig, 1);
-	until(directory_is_served(guest(rig, 1)->directory));
-	directory_link(rig->zero.directory, 1, false);
+	until(known_is_told(guest(rig, 1)->known));
+	known_tell(rig->zero.known, KNOWN_LINK_LOST, 1);
 	rig->frames = 0;
 	fake_write(&rig->zero.store, "/local/domain/2/name", "work");
 	until(is_named(&rig->zero, 2, "work") && rig->zero.has_changed);
@@ -392,7 +392,7 @@ TEST_WITH(names_that_mean_something_else_are_none, set_up, tear_down)
 	char longest[DOMAIN_NAME_MAX + 2] = {0};
 
 	link_up(rig, 1);
-	until(directory_is_served(guest(rig, 1)->directory));
+	until(known_is_told(guest(rig, 1)->known));
 	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
 		fake_write(&rig->zero.store, "/local/domain/2/name", names[i]);
 		until(is_named(&rig->zero, 2, ""));
@@ -429,7 +429,7 @@ TEST_WITH(bad_uuids_are_none, set_up, tear_down)
 		fake_write(&rig->zero.store, "/local/domain/2/name", name);
 		until(is_named(&rig->zero, 2, name));
 		turn(rig);
-		assert_string_equal(directory_uuid(rig->zero.directory, 2), "");
+		assert_string_equal(known_uuid(rig->zero.known, 2), "");
 	}
 }
 
@@ -439,7 +439,7 @@ TEST_WITH(of_two_domains_with_a_name_the_later_one_is_meant, set_up, tear_down)
 	struct place *one = guest(rig, 1);
 
 	link_up(rig, 1);
-	until(directory_is_served(one->directory));
+	until(known_is_told(one->known));
 	fake_write(&rig->zero.store, "/local/domain/2/name", "work");
 	until(resolve(one, "work") == 2);
 	introduce(rig, 5, "work", UUID_B);
@@ -477,11 +477,11 @@ TEST_WITH(guests_know_what_xenstore_says_after_any_changes, set_up, tear_down)
 				fake_write(&rig->zero.store, path, name);
 			else if (what == 6) {
 				rig->hidden[domid] = !rig->hidden[domid];
-				directory_refresh(rig->zero.directory);
+				known_tell(rig->zero.known, KNOWN_RULES, 0);
 			} else if (what == 7) {
 				linked = !linked;
-				directory_link(rig->zero.directory, 1, linked);
-				directory_link(guest(rig, 1)->directory, 0, linked);
+				known_tell(rig->zero.known, linked ? KNOWN_LINK_UP : KNOWN_LINK_LOST, 1);
+				known_tell(guest(rig, 1)->known, linked ? KNOWN_LINK_UP : KNOWN_LINK_LOST, 0);
 			}
 			if (rand_r(&seed) % 2)
 				fake_store_step(&rig->zero.store);
@@ -501,13 +501,13 @@ TEST_WITH(guests_know_what_xenstore_says_after_any_changes, set_up, tear_down)
 			snprintf(path, sizeof(path), "/local/domain/%u/name", domid);
 			node = fake_find(&rig->zero.store, path);
 			name = node ? node->value : "";
-			assert_string_equal(directory_name(rig->zero.directory, domid), name);
-			assert_string_equal(directory_name(guest(rig, 2)->directory, domid), name);
-			assert_string_equal(directory_name(guest(rig, 1)->directory, domid),
+			assert_string_equal(known_name(rig->zero.known, domid), name);
+			assert_string_equal(known_name(guest(rig, 2)->known, domid), name);
+			assert_string_equal(known_name(guest(rig, 1)->known, domid),
 					    rig->hidden[domid] ? "" : name);
 			snprintf(path, sizeof(path), "/local/domain/%u/vm", domid);
 			node = fake_find(&rig->zero.store, path);
-			assert_string_equal(directory_uuid(guest(rig, 2)->directory, domid),
+			assert_string_equal(known_uuid(guest(rig, 2)->known, domid),
 					    node ? node->value + 4 : "");
 		}
 	}

@@ -91,7 +91,7 @@ static int setup(void **state)
 	const struct quota_limits limits = {.max = {[QUOTA_UID] = {[QUOTA_MEMORY] = 1}}};
 	struct scene *scene = calloc(1, sizeof(*scene));
 
-	alarm(ALARM_S);
+	alarm(patience(ALARM_S));
 	scene->descriptors = open_descriptors();
 	scene->base = event_base_new();
 	scene->quota = quota_new(&limits);

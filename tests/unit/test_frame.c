@@ -93,16 +93,19 @@ FRAME(prove, prove, f.epoch == e->epoch && !memcmp(f.proof, e->proof, 32), .epoc
 FRAME(resume, resume, f.received == e->received && f.epoch == e->epoch, .received = 0x0807060504030201, .epoch = 3)
 FRAME(offer, offer, f.ring_ref == e->ring_ref && f.port == e->port && f.epoch == e->epoch,
       .ring_ref = 0x04030201, .port = 7, .epoch = 3)
+FRAME(policy, policy, f.flags == e->flags && text_is(f.text, "[rule]"), .flags = 3, .text = {"[rule]", 6})
 FRAME(goodbye, goodbye, f.error == e->error && text_is(f.text, "bye"), .error = 71, .text = {"bye", 3})
 FRAME(open, open,
       f.kind == e->kind && f.identity.domid == 1 && f.identity.uid == 2 && f.identity.gid == 3 && f.identity.pid == 4 &&
 	      text_is(f.name, "5:in"),
       .kind = CHANNEL_STREAM, .identity = {1, 2, 3, 4}, .name = {"5:in", 4})
-FRAME(open_named, open, f.kind == e->kind && (frame_open_split(&f), text_is(f.name, "in")) &&
+FRAME(open_named, open, f.kind == e->kind && f.minor == e->minor && (frame_open_split(&f), text_is(f.name, "in")) &&
 	      text_is(f.domain_name, "work"),
-      .kind = CHANNEL_CALL, .identity = {1, 2, 3, 4}, .name = {"in", 2}, .domain_name = {"work", 4})
-FRAME(opened, opened, f.limit == e->limit && f.max_message == e->max_message,
-      .limit = 0x0807060504030201, .max_message = 9)
+      .kind = CHANNEL_CALL, .minor = 1, .identity = {1, 2, 3, 4}, .name = {"in", 2}, .domain_name = {"work", 4})
+FRAME(opened, opened, f.limit == e->limit && f.max_message == e->max_message && f.minor == e->minor && !f.has_identity,
+      .limit = 0x0807060504030201, .max_message = 9, .minor = 1)
+FRAME(opened_by, opened, f.limit == e->limit && f.minor == e->minor && f.has_identity && !memcmp(&f.identity, &e->identity, 16),
+      .limit = 0x0807060504030201, .max_message = 9, .minor = 1, .has_identity = true, .identity = {1, 2, 3, 4})
 FRAME(credit, credit, f.consumed == e->consumed && f.limit == e->limit, .consumed = 0x0807060504030201, .limit = 9)
 FRAME(reset, reset, f.error == e->error && f.flags == e->flags && f.consumed == e->consumed && f.unsure == e->unsure,
       .error = 104, .flags = RESET_REFUSED, .consumed = 0x0807060504030201, .unsure = 9)
@@ -122,7 +125,12 @@ FRAME(told, told, f.number == e->number && f.version == e->version && f.flags ==
 	      f.count == 2 && f.end - f.at == 15 && !memcmp(f.at, TOLD_ENTRIES, 15),
       .number = 7, .version = 0x0807060504030201, .flags = TOLD_MORE, .domid = 5, .name = {"work", 4}, .count = 2,
       .at = (const uint8_t *)TOLD_ENTRIES, .end = (const uint8_t *)TOLD_ENTRIES + 15)
+FRAME(told_text, told, f.number == e->number && f.flags == TOLD_TEXT && f.count == 2 && f.end - f.at == 2 && !memcmp(f.at, "{}", 2),
+      .number = 7, .flags = TOLD_TEXT, .domid = 5, .count = 2, .at = (const uint8_t *)"{}", .end = (const uint8_t *)"{}" + 2)
 FRAME(told_error, told, f.number == e->number && f.error == e->error && f.count == 0, .number = 7, .error = 112)
+FRAME(opened_topic, opened, f.minor == e->minor && f.is_topic && !f.has_identity, .limit = 5, .max_message = 9, .minor = 1,
+      .is_topic = true)
+FRAME(subscribe, subscribe, f.flags == e->flags && text_is(f.address, "0:news"), .flags = SUBSCRIBE_AGAIN, .address = {"0:news", 6})
 FRAME(bind, bind, f.kinds == e->kinds && text_is(f.endpoint, "inbox"), .kinds = 5, .endpoint = {"inbox", 5})
 FRAME(event, event, f.kind == e->kind && f.domid == e->domid && text_is(f.text, "web"),
       .kind = EVENT_ENDPOINT_UP, .domid = 0x7fef, .text = {"web", 3})
@@ -163,6 +171,7 @@ static bool u32_matches(const uint8_t *payload, uint32_t length)
 	return frame_u32_decode(payload, length, &value) == 0 && value == 0x04030201;
 }
 
+#define ONE_TO_FOUR "\1\0\0\0\2\0\0\0\3\0\0\0\4\0\0\0"
 #define COUNT_8 "\x01\x02\x03\x04\x05\x06\x07\x08"
 static const struct sample samples[] = {
 	SAMPLE(hello_local, "", "\1\0\3\2\1\0\0\0"),
@@ -180,9 +189,13 @@ static const struct sample samples[] = {
 	SAMPLE(resume, "", COUNT_8 "\3\0\0\0\0\0\0\0"),
 	SAMPLE(offer, "", "\1\2\3\4\7\0\0\0\3\0\0\0\0\0\0\0"),
 	SAMPLE(goodbye, "bye", "\107\0\0\0bye"),
+	SAMPLE(policy, "[rule]", "\3\0\0\0[rule]"),
 	SAMPLE(open, "5:in", "\3\0\0\0\1\0\0\0\2\0\0\0\3\0\0\0\4\0\0\0" "5:in"),
-	SAMPLE(open_named, "in\0work", "\2\0\0\0\1\0\0\0\2\0\0\0\3\0\0\0\4\0\0\0" "in\0work"),
-	SAMPLE(opened, "", COUNT_8 U64("\11\0\0\0")),
+	SAMPLE(open_named, "in\0work", "\2\1\0\0\1\0\0\0\2\0\0\0\3\0\0\0\4\0\0\0" "in\0work"),
+	SAMPLE(opened, "\1\0\0\0", COUNT_8 U64("\11\0\0\0") "\1\0\0\0"),
+	SAMPLE(opened_by, "\1\0\1\0" ONE_TO_FOUR, COUNT_8 U64("\11\0\0\0") "\1\0\1\0" ONE_TO_FOUR),
+	SAMPLE(opened_topic, "\1\0\2\0", U64("\5\0\0\0") U64("\11\0\0\0") "\1\0\2\0"),
+	SAMPLE(subscribe, "0:news", "\1\0\0\0" "0:news"),
 	SAMPLE(credit, "", COUNT_8 U64("\11\0\0\0")),
 	SAMPLE(reset, "", "\150\0\0\0\1\0\0\0" COUNT_8 U64("\11\0\0\0")),
 	SAMPLE(cancelled, "", COUNT_8 "\175\0\0\0"),
@@ -190,6 +203,7 @@ static const struct sample samples[] = {
 	SAMPLE(ping_far, "work\0play", COUNT_8 "\160\0\0\0work\0play"),
 	SAMPLE(ask, "b/5\0work\0a", "\7\0\0\0\0\0\0\0" COUNT_8 "\2\0\0\0\1\0\0\0\2\0\0\0\3\0\0\0\4\0\0\0" "b/5\0work\0a"),
 	SAMPLE(told, "", "\7\0\0\0\0\0\0\0" COUNT_8 "\1\0\0\0\5\0\0\0\2\0\0\0\4work" TOLD_ENTRIES),
+	SAMPLE(told_text, "", "\7\0\0\0\0\0\0\0" U64("\0\0\0\0") "\2\0\0\0\5\0\0\0\2\0\0\0\0{}"),
 	SAMPLE(told_error, "", "\7\0\0\0\160\0\0\0" U64("\0\0\0\0") "\0\0\0\0\0\0\0\0\0\0\0\0\0"),
 	SAMPLE(bind, "inbox", "\5\0\0\0inbox"),
 	SAMPLE(event, "web", "\3\0\0\0\357\177\0\0web"),
@@ -333,6 +347,23 @@ TEST(a_hello_names_its_host_or_none)
 		size = frame_hello_link_encode(&hello, out);
 		assert_int_equal(frame_hello_link_decode(out, size, &decoded), 0);
 		assert_int_equal(decoded.host.size, 0);
+	}
+}
+
+/* What an earlier daemon doesn't write isn't there, nor is half of it. */
+TEST(opened_of_an_earlier_daemon_says_no_version)
+{
+	const struct frame_opened opened = {
+		.limit = 1, .max_message = 2, .minor = 1, .has_identity = true, .identity = {1, 2, 3, 4}};
+	struct frame_opened decoded;
+	uint8_t out[FRAME_SMALL_MAX];
+	uint32_t size = frame_opened_encode(&opened, out);
+
+	assert_int_equal(size, 36);
+	for (uint32_t length = 16; length < size; length++) {
+		assert_int_equal(frame_opened_decode(out, length, &decoded), 0);
+		assert_int_equal(decoded.minor, length < 20 ? 0 : 1);
+		assert_false(decoded.has_identity);
 	}
 }
 
@@ -525,7 +556,7 @@ TEST(each_type_has_its_name)
 		assert_non_null(name);
 		named += strcmp(name, "unknown") != 0;
 	}
-	assert_int_equal(named, 34);
+	assert_int_equal(named, 42);
 	assert_string_equal(frame_type_name(FRAME_CANCELLED), "CANCELLED");
 	assert_string_equal(frame_type_name(FRAME_REPLY), "REPLY");
 	assert_string_equal(frame_type_name(0), "unknown");

@@ -155,6 +155,38 @@ static void open_and_close(struct rig *rig, unsigned way)
 	}
 }
 
+/* A receiver that makes a little room at a time, for two channels that always have something that waits. */
+TEST(each_channel_that_waits_gets_its_part_of_little_room)
+{
+	struct rig rig;
+	uint64_t got[2];
+
+	rig_start(&rig, 1);
+	for (unsigned i = 0; i < 3; i++) {
+		programs[i] = program_new(&rig, i == 2 ? 16384 : 262144, false, 0);
+		programs[i]->route = to_program;
+	}
+	for (unsigned i = 0; i < 2; i++)
+		party_open(programs[i], 0, i ? "p2_1" : "p2_0");
+	for (unsigned step = 0; step < 400; step++) {
+		for (unsigned i = 0; i < 2; i++) {
+			party_read(programs[i], 65536);
+			party_data(programs[i], 0, 1u << 20, false);
+		}
+		rig_settle(&rig);
+		party_read(programs[2], 4096);
+		rig_settle(&rig);
+	}
+	for (unsigned i = 0; i < 2; i++)
+		got[i] = party_accepted(programs[2], (int)i)->received;
+	assert_true(got[0] + got[1] > 1000000);
+	assert_true(got[0] < 2 * got[1] && got[1] < 2 * got[0]);
+	for (unsigned i = 0; i < 2; i++)
+		party_reset(programs[i], 0, ECANCELED, 0, 0);
+	rig_settle(&rig);
+	rig_stop(&rig);
+}
+
 TEST(channels_that_come_and_go_leave_nothing_behind)
 {
 	struct rig rig;

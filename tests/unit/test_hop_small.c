@@ -79,29 +79,6 @@ TEST(messages_of_small_frames_are_counted)
 	rig_stop(&rig);
 }
 
-/* Nothing that comes in several pieces: there is no open frame that it could be appended to. */
-TEST(small_frames_of_nothing_pass)
-{
-	static const uint32_t lengths[][5] = {{0, 0, 0, 0, 0}, {0, 0, 8, 0, 0}, {64, 0, 0, 64, 0}};
-
-	for (unsigned i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
-		struct rig rig;
-		uint64_t size = 0;
-
-		run_start(&rig, false);
-		for (unsigned j = 0; j < 5; j++) {
-			put_small(programs[0], 0, lengths[i][j], 0, UINT32_MAX, NULL);
-			size += lengths[i][j];
-		}
-		rig_settle(&rig);
-		assert_int_equal(programs[0]->hop.rx.frames, 6);
-		assert_false(programs[0]->failed);
-		party_read(programs[1], 65536);
-		expect_captured(programs[1], size);
-		rig_stop(&rig);
-	}
-}
-
 /* Of a program that shares no memory, a frame comes in as the socket cuts it. */
 TEST(small_frame_that_is_not_all_there_waits_for_its_rest)
 {

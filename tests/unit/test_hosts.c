@@ -169,7 +169,7 @@ static int setup(void **state)
 					.setup_timeout_ms = PATIENCE_MS,
 					.dead_after_ms = PATIENCE_MS};
 
-	alarm(ALARM_S);
+	alarm(patience(ALARM_S));
 	log_set_level(LOG_LEVEL_ERROR);
 	scene->descriptors = open_descriptors();
 	strcpy(scene->directory, "/tmp/test_hosts.XXXXXX");

@@ -45,8 +45,8 @@ static struct channel *accept_channel(struct scene *scene)
 	struct channel *channel;
 	int error = 0;
 
-	assert_int_equal(channel_new(links_want(scene->links, 7, NULL, &error), 2, CHANNEL_MESSAGE,
-				     &(struct frame_identity){.domid = 7}, &channel),
+	assert_int_equal(channel_new(links_want(scene->links, peer_domain(7), NULL, &error), 2,
+				     CHANNEL_MESSAGE, &(struct frame_identity){.domid = 7}, &channel),
 			 0);
 	assert_int_equal(channel_accept(channel, &scene->program, "inbox"), 0);
 	return channel;
@@ -109,7 +109,7 @@ TEST(program_that_ends_before_there_is_a_link_leaves_nothing)
 		expect_state(&scene, LINK_CONNECTING);
 		forget_program_channel(&scene);
 		if (shape == 0) {
-			links_failed(scene.links, 7, -EHOSTUNREACH, "it isn't willing");
+			links_failed(scene.links, peer_domain(7), -EHOSTUNREACH, "it isn't willing");
 			expect_state(&scene, LINK_IDLE);
 			assert_int_equal(info_of(&scene).channels, 0);
 			scene_stop(&scene);
@@ -174,12 +174,12 @@ TEST(peer_saved_again_before_its_proof_comes_back_once_more)
 				for (unsigned ms = 0; ms < DEAD_AFTER_MS + HEARTBEAT_MS; ms += HEARTBEAT_MS)
 					pass(&scene, HEARTBEAT_MS);
 			} else {
-				links_lost(scene.links, 9, false, "it has gone");
+				links_lost(scene.links, peer_domain(9), false, "it has gone");
 			}
 			settle(&scene);
 			assert_true(scene.peer.vchan->closed);
 			/* The session is away, wherever it is. */
-			assert_true(links_info(scene.links, stage == RESUMING ? 9 : 7, &info));
+			assert_true(links_info(scene.links, peer_domain(stage == RESUMING ? 9 : 7), &info));
 			assert_int_equal(info.state, LINK_AWAY);
 			assert_int_equal(info.channels, 1);
 			before = scene.peer.vchan;
@@ -232,8 +232,8 @@ TEST(domain_restored_again_before_it_found_its_peer_finds_it)
 		assert_int_equal(scene.connects, 0);
 		/* No number has two sessions, nor one none. */
 		assert_int_equal(links_count(scene.links), 1);
-		assert_true(links_next(scene.links, -1, &info));
-		assert_int_equal(info.domid, 7);
+		assert_true(links_next(scene.links, NULL, &info));
+		assert_int_equal(info.peer.number, 7);
 		assert_int_equal(info.state, LINK_AWAY);
 		assert_int_equal(info.channels, 1);
 		links_go_on(scene.links);

@@ -19,17 +19,17 @@ TEST(link_is_made_when_it_is_wanted)
 	int error = 0;
 
 	scene_start(&scene);
-	assert_non_null(links_want(scene.links, 7, NULL, &error));
+	assert_non_null(links_want(scene.links, peer_domain(7), NULL, &error));
 	expect_state(&scene, LINK_CONNECTING);
 	/* Somebody else may have to ask as well, until it is there. */
-	assert_non_null(links_want(scene.links, 7, NULL, &error));
+	assert_non_null(links_want(scene.links, peer_domain(7), NULL, &error));
 	assert_int_equal(scene.connects, 2);
 	greet(&scene);
 	assert_int_equal(scene.ups, 1);
-	assert_non_null(links_want(scene.links, 7, NULL, &error));
+	assert_non_null(links_want(scene.links, peer_domain(7), NULL, &error));
 	assert_int_equal(scene.connects, 2);
 	/* Nobody has one with itself. */
-	assert_null(links_want(scene.links, OWN, NULL, &error));
+	assert_null(links_want(scene.links, peer_domain(OWN), NULL, &error));
 	assert_int_equal(error, -EHOSTDOWN);
 	scene_stop(&scene);
 }
@@ -44,15 +44,16 @@ TEST(what_is_not_there_leaves_nothing_behind)
 	scene.is_up = false;
 	/* It isn't even begun where that is known. */
 	scene.connect_error = -EHOSTDOWN;
-	assert_null(links_want(scene.links, 7, NULL, &error));
+	assert_null(links_want(scene.links, peer_domain(7), NULL, &error));
 	assert_int_equal(error, -EHOSTDOWN);
 	assert_int_equal(links_count(scene.links), 0);
 	scene.connect_error = 0;
 	for (uint32_t domid = 1000; domid < 3000; domid++) {
 		scene.peer.domid = domid;
 		open_channel(&scene);
-		assert_int_equal(links_ping(scene.links, domid, NULL, on_pong, &scene, 77), 0);
-		links_failed(scene.links, domid, domid < 2000 ? -EHOSTDOWN : -EHOSTUNREACH, "it isn't there");
+		assert_int_equal(links_ping(scene.links, peer_domain(domid), NULL, on_pong, &scene, 77), 0);
+		links_failed(scene.links, peer_domain(domid), domid < 2000 ? -EHOSTDOWN : -EHOSTUNREACH,
+			     "it isn't there");
 		assert_int_equal(scene.pong, domid < 2000 ? -EHOSTDOWN : -EHOSTUNREACH);
 		assert_int_equal(links_count(scene.links), 0);
 		forget_program_channel(&scene);
@@ -66,8 +67,8 @@ TEST(what_is_not_there_leaves_nothing_behind)
 	/* One that is there stays, with its reason. */
 	scene.is_up = true;
 	scene.peer.domid = 7;
-	assert_non_null(links_want(scene.links, 7, NULL, &error));
-	links_failed(scene.links, 7, -EHOSTUNREACH, "neither may map");
+	assert_non_null(links_want(scene.links, peer_domain(7), NULL, &error));
+	links_failed(scene.links, peer_domain(7), -EHOSTUNREACH, "neither may map");
 	assert_int_equal(links_count(scene.links), 1);
 	assert_string_equal(info_of(&scene).last_error, "neither may map");
 	scene_stop(&scene);
@@ -80,14 +81,14 @@ TEST(what_waits_for_a_link_that_cannot_be_goes_elsewhere)
 
 	scene_start(&scene);
 	scene.waiting = open_channel(&scene);
-	links_failed(scene.links, 7, -ENOLINK, "neither may map");
+	links_failed(scene.links, peer_domain(7), -ENOLINK, "neither may map");
 	assert_int_equal(scene.unlinkable, 1);
 	assert_int_equal(scene.waiting->opener.reset_error, EACCES);
 	expect_state(&scene, LINK_IDLE);
 	assert_string_equal(info_of(&scene).last_error, "why, and what follows");
 	/* What is wanted later learns it at once. */
 	scene.connect_error = -ENOLINK;
-	assert_null(links_want(scene.links, 7, NULL, &error));
+	assert_null(links_want(scene.links, peer_domain(7), NULL, &error));
 	assert_int_equal(error, -ENOLINK);
 	expect_state(&scene, LINK_IDLE);
 	scene_stop(&scene);
@@ -99,18 +100,18 @@ TEST(who_is_away_is_led_to_by_domain_0_also_when_asked_before)
 
 	scene_start(&scene);
 	scene.waiting = open_channel(&scene);
-	assert_false(links_zero_knows(scene.links, 7));
+	assert_false(links_zero_knows(scene.links, peer_domain(7)));
 	scene.zero_knows = 7; /* XenStore hasn't said yet that its presence is no more */
-	assert_true(links_zero_knows(scene.links, 7));
-	links_failed(scene.links, 7, -EHOSTDOWN, "gone");
+	assert_true(links_zero_knows(scene.links, peer_domain(7)));
+	links_failed(scene.links, peer_domain(7), -EHOSTDOWN, "gone");
 	assert_int_equal(scene.unlinkable, 1);
 	assert_int_equal(scene.waiting->opener.reset_error, EACCES); /* the rig's way */
 	/* By another number its own daemon is asked as soon as it is there. */
 	scene.zero_knows = 0;
 	scene.zero_sees = 7;
-	assert_false(links_zero_knows(scene.links, 7));
+	assert_false(links_zero_knows(scene.links, peer_domain(7)));
 	scene.is_up = false;
-	assert_true(links_zero_knows(scene.links, 7));
+	assert_true(links_zero_knows(scene.links, peer_domain(7)));
 	scene_stop(&scene);
 }
 
@@ -124,12 +125,12 @@ static void find_nobody(struct scene *scene)
 	greet(scene);
 	scene->other = 7;
 	scene->zero_tells = 7;
-	assert_non_null(links_want(scene->links, 7, NULL, &error));
-	assert_int_equal(links_ping(scene->links, 7, NULL, on_pong, scene, 77), 0);
-	links_failed(scene->links, 7, -EHOSTDOWN, "it isn't there");
+	assert_non_null(links_want(scene->links, peer_domain(7), NULL, &error));
+	assert_int_equal(links_ping(scene->links, peer_domain(7), NULL, on_pong, scene, 77), 0);
+	links_failed(scene->links, peer_domain(7), -EHOSTDOWN, "it isn't there");
 	/* It isn't asked for again. */
 	scene->connect_error = -EHOSTDOWN;
-	assert_non_null(links_want(scene->links, 7, NULL, &error));
+	assert_non_null(links_want(scene->links, peer_domain(7), NULL, &error));
 	assert_int_equal(scene->pongs, 0);
 }
 
@@ -146,19 +147,19 @@ TEST(what_nobody_is_there_for_waits_until_domain_0_has_said_why)
 			scene.zero_tells = 0;
 		if (word == UP_AGAIN) {
 			scene.connect_error = 0;
-			links_failed(scene.links, 7, -EHOSTUNREACH, "another reason");
+			links_failed(scene.links, peer_domain(7), -EHOSTUNREACH, "another reason");
 			assert_int_equal(scene.pong, -EHOSTUNREACH);
 			scene_stop(&scene);
 			continue;
 		}
 		if (word == NOTHING) {
 			pass(&scene, 300);
-			links_note_name(scene.links, 7); /* something else was said of it */
+			note_name(&scene, 7); /* something else was said of it */
 			pass(&scene, 100);
 			assert_int_equal(scene.pongs, 0);
 			pass(&scene, 200);
 		} else {
-			links_note_name(scene.links, 7);
+			note_name(&scene, 7);
 			assert_int_equal(scene.pongs, 0);
 			pass(&scene, 1);
 		}
@@ -166,20 +167,6 @@ TEST(what_nobody_is_there_for_waits_until_domain_0_has_said_why)
 		assert_int_equal(scene.pongs, word == AWAY ? 0 : 1);
 		if (word != AWAY)
 			assert_int_equal(scene.pong, -EHOSTDOWN);
-		scene_stop(&scene);
-	}
-}
-
-TEST(whether_a_peer_relays_is_in_its_hello)
-{
-	struct scene scene;
-
-	for (uint32_t flags = 0; flags <= 3; flags++) { /* bit 1 means nothing */
-		scene_start(&scene);
-		assert_int_equal(links_relays(scene.links, 7), 0);
-		scene.peer_flags = flags;
-		greet(&scene);
-		assert_int_equal(links_relays(scene.links, 7), flags & HELLO_RELAYS ? 1 : -EOPNOTSUPP);
 		scene_stop(&scene);
 	}
 }
@@ -193,13 +180,13 @@ TEST(after_a_restore_links_begin_anew_under_the_new_number)
 
 	scene_start(&scene);
 	scene.is_up = false;
-	assert_non_null(links_want(scene.links, 7, NULL, &error));
-	links_failed(scene.links, 7, -EHOSTUNREACH, "neither may map");
+	assert_non_null(links_want(scene.links, peer_domain(7), NULL, &error));
+	links_failed(scene.links, peer_domain(7), -EHOSTUNREACH, "neither may map");
 	scene.is_up = true;
 	greet(&scene);
-	hop = links_want(scene.links, 7, NULL, &error);
+	hop = links_want(scene.links, peer_domain(7), NULL, &error);
 	assert_int_equal(hop->channels.parity, 0); /* the lower number of the two has the even ones */
-	assert_int_equal(links_ping(scene.links, 7, NULL, on_pong, &scene, 77), 0);
+	assert_int_equal(links_ping(scene.links, peer_domain(7), NULL, on_pong, &scene, 77), 0);
 	links_restart(scene.links);
 	settle(&scene);
 	assert_int_equal(links_count(scene.links), 0);
@@ -210,36 +197,13 @@ TEST(after_a_restore_links_begin_anew_under_the_new_number)
 	links_each_failure(scene.links, collect_failure, &failures);
 	assert_int_equal(failures.count, 0);
 	scene.self.domid = 9;
-	assert_null(links_want(scene.links, 9, NULL, &error));
+	assert_null(links_want(scene.links, peer_domain(9), NULL, &error));
 	assert_int_equal(error, -EHOSTDOWN);
-	hop = links_want(scene.links, 7, NULL, &error);
+	hop = links_want(scene.links, peer_domain(7), NULL, &error);
 	assert_non_null(hop);
 	assert_int_equal(hop->channels.parity, 1);
 	greet(&scene);
 	scene_stop(&scene);
-}
-
-TEST(hello_comes_first_and_says_who_we_are)
-{
-	struct frame_hello_link hello;
-	struct scene scene;
-	static const uint8_t zeros[16];
-
-	for (uint32_t domid = 3; domid <= 7; domid += 4) {
-		scene_start_with(&scene, domid);
-		open_channel(&scene);
-		connect_peer(&scene);
-		expect(&scene, FRAME_HELLO);
-		assert_int_equal(
-			frame_hello_link_decode(scene.peer.payload, scene.peer.header.length, &hello), 0);
-		assert_int_equal(hello.major, PROTOCOL_MAJOR);
-		assert_int_equal(hello.minor, PROTOCOL_LINK_MINOR);
-		assert_int_equal(hello.max_message, 1u << 20);
-		assert_memory_equal(hello.instance, "instance of us", 14);
-		/* The lower domid chooses the token. */
-		assert_int_equal(memcmp(hello.token, zeros, sizeof(zeros)) != 0, OWN < domid);
-		scene_stop(&scene);
-	}
 }
 
 /* The peer may name a session in its own: see test_link_tags.c. */
@@ -264,33 +228,6 @@ TEST(version_of_the_peer_is_plain_text)
 
 	up(&scene);
 	assert_string_equal(info_of(&scene).version, "1.2??[1m");
-	scene_stop(&scene);
-}
-
-TEST(peers_hello_may_be_there_before_we_look)
-{
-	struct scene scene;
-	struct vchan *vchan;
-	struct frame_hello_link hello = {.major = PROTOCOL_MAJOR};
-	struct frame_header header = {.type = FRAME_HELLO};
-	uint8_t payload[FRAME_SMALL_MAX];
-	struct link_transport transport;
-	struct ring_writer out;
-	struct ring_view view;
-
-	scene_start(&scene);
-	vchan = calloc(1, sizeof(*vchan));
-	assert_non_null(vchan);
-	vchan->state = VCHAN_CONNECTED;
-	scene.peer.vchan = vchan;
-	header.length = frame_hello_link_encode(&hello, payload);
-	view = private_ring_view(&vchan->in);
-	ring_writer_init(&out, &view, false);
-	frame_put(&out, &header, payload);
-	ring_writer_publish(&out);
-	transport = vchan_transport(vchan);
-	links_connected(scene.links, 7, &transport);
-	expect_state(&scene, LINK_UP);
 	scene_stop(&scene);
 }
 

@@ -25,11 +25,12 @@ TEST(end_at_any_state_ends_the_channels_and_leaves_it_idle)
 			assert_int_equal(info_of(&scene).channels, 1);
 			switch (end) {
 			case FAILED:
-				links_failed(scene.links, 7, -EHOSTUNREACH, "the setting map forbids it");
+				links_failed(scene.links, peer_domain(7), -EHOSTUNREACH,
+					     "the setting map forbids it");
 				expect_last_error(&scene, "the setting map forbids it");
 				break;
 			case LOST:
-				links_lost(scene.links, 7, true, "the domain is gone");
+				links_lost(scene.links, peer_domain(7), true, "the domain is gone");
 				settle(&scene);
 				expect_last_error(&scene, "the domain is gone");
 				break;
@@ -74,7 +75,7 @@ TEST(what_the_peer_said_last_counts_though_it_has_gone)
 	uint8_t payload[8];
 
 	up(&scene);
-	assert_int_equal(links_ping(scene.links, 7, NULL, on_pong, &scene, 77), 0);
+	assert_int_equal(links_ping(scene.links, peer_domain(7), NULL, on_pong, &scene, 77), 0);
 	relay_pass(&scene.relay);
 	expect(&scene, FRAME_PING);
 	put(&scene, FRAME_PONG, 0, payload, frame_u64_encode(get_u64(scene.peer.payload), payload));
@@ -100,7 +101,7 @@ TEST(what_the_peer_said_before_a_loss_in_the_greeting_counts)
 	say_hello(&scene, PROTOCOL_MAJOR);
 	scene.peer.vchan->event = event;
 	expect_state(&scene, LINK_GREETING);
-	links_lost(scene.links, 7, true, "its daemon was restarted");
+	links_lost(scene.links, peer_domain(7), true, "its daemon was restarted");
 	settle(&scene);
 	assert_int_equal(scene.ups, 1);
 	assert_int_equal(scene.downs, 1);
@@ -141,28 +142,6 @@ TEST(peer_that_stops_is_told_by_a_goodbye)
 	}
 }
 
-TEST(new_vchan_of_the_peer_takes_the_place_of_the_old_one)
-{
-	struct scene scene;
-	struct vchan *old;
-
-	up(&scene);
-	open_channel(&scene);
-	old = scene.peer.vchan;
-	scene.peer.vchan = NULL;
-	connect_peer(&scene);
-	assert_true(old->closed);
-	assert_int_equal(scene.downs, 1);
-	/* the end at the program waits to be told */
-	assert_int_equal(scene.program.channels.count + info_of(&scene).channels, 1);
-	expect_state(&scene, LINK_GREETING);
-	expect(&scene, FRAME_HELLO);
-	say_hello(&scene, PROTOCOL_MAJOR);
-	assert_int_equal(scene.ups, 2);
-	free(old);
-	scene_stop(&scene);
-}
-
 TEST(what_was_said_over_the_old_vchan_counts_after_a_new_one)
 {
 	struct scene scene;
@@ -170,7 +149,7 @@ TEST(what_was_said_over_the_old_vchan_counts_after_a_new_one)
 	struct vchan *old;
 
 	up(&scene);
-	assert_int_equal(links_ping(scene.links, 7, NULL, on_pong, &scene, 77), 0);
+	assert_int_equal(links_ping(scene.links, peer_domain(7), NULL, on_pong, &scene, 77), 0);
 	relay_pass(&scene.relay);
 	expect(&scene, FRAME_PING);
 	put(&scene, FRAME_PONG, 0, payload, frame_u64_encode(get_u64(scene.peer.payload), payload));
@@ -197,7 +176,7 @@ TEST(new_vchan_goes_with_the_link_while_the_old_one_is_read)
 		scene.peer.vchan = NULL;
 		bring_vchan(&scene);
 		if (moment) {
-			links_lost(scene.links, 7, true, "it has gone again");
+			links_lost(scene.links, peer_domain(7), true, "it has gone again");
 			settle(&scene);
 			expect_state(&scene, LINK_IDLE);
 		} else {

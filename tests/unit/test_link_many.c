@@ -18,7 +18,7 @@ static struct channel *open_number(struct scene *scene, uint32_t domid, uint32_t
 	struct frame_identity identity = {.domid = OWN};
 	struct channel *channel;
 	int error = 0;
-	struct hop *hop = links_want(scene->links, domid, NULL, &error);
+	struct hop *hop = links_want(scene->links, peer_domain(domid), NULL, &error);
 
 	assert_non_null(hop);
 	assert_int_equal(channel_new(&scene->program, number, CHANNEL_MESSAGE, &identity, &channel), 0);
@@ -45,7 +45,7 @@ static uint32_t channels_of(struct scene *scene, uint32_t domid)
 {
 	struct link_info info;
 
-	assert_true(links_info(scene->links, domid, &info));
+	assert_true(links_info(scene->links, peer_domain(domid), &info));
 	return info.channels;
 }
 

@@ -11,67 +11,6 @@
 
 /* --- what goes on ----------------------------------------------------------------------------- */
 
-TEST(granting_end_offers_and_goes_on_behind_both_moves)
-{
-	struct scene scene;
-
-	offered(&scene);
-	assert_false(link_may_move(link_of(&scene)));
-	other.vchan->state = VCHAN_CONNECTED;
-	notify_other(&scene);
-	expect_silence(&scene);
-	say_aside(&scene, FRAME_MOVE, "", 0);
-	peer_writes_other(&scene);
-	/* Its frames are taken there already; ours wait until MOVE is read. */
-	open_channel(&scene);
-	say_u64(&scene, FRAME_PING, 7);
-	notify_other(&scene);
-	hear_move(&scene);
-	expect_silence(&scene);
-	assert_false(scene.peer.vchan->closed);
-	notify(&scene); /* we have read it */
-	assert_true(scene.peer.vchan->closed);
-	peer_reads_other(&scene);
-	peer_has_moved(&scene);
-	expect(&scene, FRAME_PONG); /* with the next number: hear() has looked */
-	expect(&scene, FRAME_ACK);
-	expect(&scene, FRAME_OPEN);
-	expect_silence(&scene);
-	assert_int_equal(info_of(&scene).moves, 1);
-	say_u64(&scene, FRAME_PING, 8);
-	expect(&scene, FRAME_PONG);
-	expect_state(&scene, LINK_UP);
-	move_stop(&scene);
-}
-
-TEST(mapping_end_maps_and_goes_on)
-{
-	struct scene scene;
-
-	move_start(&scene, true);
-	assert_false(link_may_move(link_of(&scene)));
-	say_offer(&scene);
-	assert_int_equal(other.maps, 1);
-	open_channel(&scene);
-	hear_move(&scene);
-	expect_silence(&scene);
-	/* The peer writes in the old ring until its own MOVE. */
-	say_u64(&scene, FRAME_PING, 7);
-	peer_reads_other(&scene);
-	expect(&scene, FRAME_PONG);
-	expect(&scene, FRAME_ACK);
-	expect(&scene, FRAME_OPEN);
-	assert_false(scene.peer.vchan->closed);
-	say_aside(&scene, FRAME_MOVE, "", 0);
-	assert_true(scene.peer.vchan->closed);
-	peer_writes_other(&scene);
-	peer_has_moved(&scene);
-	say_u64(&scene, FRAME_PING, 8);
-	expect(&scene, FRAME_PONG);
-	assert_int_equal(info_of(&scene).moves, 1);
-	move_stop(&scene);
-}
-
 /* It has read our MOVE before it said its own, so for it the move is over; we may not have looked whether it has. */
 TEST(peer_may_offer_again_right_behind_its_move)
 {
@@ -141,19 +80,6 @@ TEST(peer_that_declines_has_what_it_had)
 	say_offer(&scene);
 	hear_move(&scene);
 	assert_int_equal(info_of(&scene).moves, 0);
-	move_stop(&scene);
-}
-
-TEST(peer_that_does_not_move_is_offered_nothing)
-{
-	struct scene scene;
-
-	memset(&other, 0, sizeof(other));
-	transport_maker = &maker;
-	up(&scene);
-	assert_false(link_may_move(link_of(&scene)));
-	scene.peer.vchan->is_mapped = false;
-	assert_false(link_may_move(link_of(&scene)));
 	move_stop(&scene);
 }
 
@@ -347,7 +273,7 @@ TEST(session_that_is_lost_while_it_moves_is_resumed)
 				links_go_on(scene.links);
 				break;
 			case GONE: /* its domain vanishes from XenStore */
-				links_lost(scene.links, 7, false, "it has gone");
+				links_lost(scene.links, peer_domain(7), false, "it has gone");
 				break;
 			case LEFT:
 				scene.peer.vchan->state = VCHAN_CLOSED;
@@ -430,36 +356,6 @@ static size_t bytes_allocated(void)
 }
 #endif
 
-static void move_once(struct scene *scene)
-{
-	say_offer(scene);
-	hear_move(scene);
-	peer_reads_other(scene);
-	say_aside(scene, FRAME_MOVE, "", 0);
-	peer_writes_other(scene);
-	peer_has_moved(scene);
-	say_u64(scene, FRAME_PING, 8);
-	expect(scene, FRAME_PONG);
-	expect(scene, FRAME_ACK);
-}
-
-TEST(a_thousand_moves_leave_no_more_than_ten)
-{
-	struct scene scene;
-	size_t after_ten = 0;
-
-	move_start(&scene, true);
-	for (unsigned i = 1; i <= 1000; i++) {
-		move_once(&scene);
-		time_passed_ms += 5000; /* or the next offer would be declined */
-		if (i == 10)
-			after_ten = bytes_allocated();
-	}
-	assert_int_equal(info_of(&scene).moves, 1000);
-	assert_int_equal(bytes_allocated(), after_ten);
-	move_stop(&scene);
-}
-
 /* Each carries a channel, and ends in one of three ways. */
 TEST(ten_thousand_links_leave_no_more_than_ten)
 {
@@ -473,7 +369,7 @@ TEST(ten_thousand_links_leave_no_more_than_ten)
 		if (i % 3 == 0)
 			say(&scene, FRAME_GOODBYE, "\0\0\0\0", 4);
 		else
-			links_lost(scene.links, 7, i % 3 == 1, "its daemon has gone");
+			links_lost(scene.links, peer_domain(7), i % 3 == 1, "its daemon has gone");
 		expect_state(&scene, LINK_IDLE);
 		forget_program_channel(&scene);
 		settle(&scene);

@@ -20,7 +20,7 @@ static void come_back(struct scene *scene)
 static bool is_there(struct scene *scene, uint32_t domid, struct link_info *info)
 {
 	settle(scene);
-	return links_info(scene->links, domid, info);
+	return links_info(scene->links, peer_domain(domid), info);
 }
 
 TEST(session_goes_on_under_another_domid)
@@ -55,7 +55,9 @@ TEST(session_goes_on_under_another_domid)
 						     shape == 1 ? CHANNEL_MESSAGE : CHANNEL_CALL, &identity,
 						     &later),
 					 0);
-			assert_int_equal(channel_accept(later, links_want(scene.links, 9, NULL, &error), "x"),
+			assert_int_equal(channel_accept(later,
+							links_want(scene.links, peer_domain(9), NULL, &error),
+							"x"),
 					 0);
 		}
 		if (shape == 3) { /* and gives up */
@@ -105,9 +107,9 @@ TEST(who_only_claims_to_be_the_peer_gets_and_disturbs_nothing)
 		else if (shape == 1)
 			say(&scene, FRAME_GOODBYE, "\x68\0\0\0", 4);
 		else if (shape == 2)
-			links_lost(scene.links, 9, false, "it has gone");
+			links_lost(scene.links, peer_domain(9), false, "it has gone");
 		else
-			links_lost(scene.links, 9, true, "it was restarted");
+			links_lost(scene.links, peer_domain(9), true, "it was restarted");
 		expect_silence(&scene);
 		assert_true(scene.peer.vchan->closed);
 		expect_state(&scene, LINK_IDLE);
@@ -271,12 +273,12 @@ static void pass_resume_for(struct scene *scene)
 
 static void expect_way(struct scene *scene, const char *domain, int64_t to)
 {
-	uint32_t domid = 0;
-	int error = 0, r = links_resolve(scene->links, domain, &domid);
+	struct peer_id peer;
+	int error = 0, r = links_resolve(scene->links, domain, &peer);
 
-	assert_int_equal(r < 0 ? r : (int64_t)domid, to);
+	assert_int_equal(r < 0 ? r : (int64_t)peer.number, to);
 	if (r == 0)
-		assert_non_null(links_want(scene->links, domid, NULL, &error));
+		assert_non_null(links_want(scene->links, peer, NULL, &error));
 }
 
 TEST(who_was_saved_is_known_by_all_names_until_resume_for_is_over)
@@ -289,9 +291,9 @@ TEST(who_was_saved_is_known_by_all_names_until_resume_for_is_over)
 		scene.other = 9;
 		scene.name = "work";
 		scene.uuid = WORK_UUID;
-		links_note_name(scene.links, 7);
+		note_name(&scene, 7);
 		scene.name = shape ? "work--migratedaway" : "";
-		links_note_name(scene.links, 7);
+		note_name(&scene, 7);
 		leave(&scene);
 		scene.is_up = false;
 		scene.name = scene.uuid = NULL;
@@ -311,10 +313,41 @@ TEST(who_was_saved_is_known_by_all_names_until_resume_for_is_over)
 		scene.found = 0;
 		pass_resume_for(&scene);
 		scene.connect_error = -EHOSTDOWN;
-		assert_null(links_want(scene.links, 7, NULL, &error));
+		assert_null(links_want(scene.links, peer_domain(7), NULL, &error));
 		assert_int_equal(error, -EHOSTDOWN);
 		scene_stop(&scene);
 	}
+}
+
+/* The daemon of before may have been stopped before it knew of the restore. */
+TEST(a_look_shows_whether_the_restored_domain_has_another_daemon)
+{
+	struct channel *channel;
+	struct scene scene;
+	int error = 0;
+
+	up_to_resume(&scene);
+	scene.other = 9;
+	scene.name = "work";
+	scene.uuid = WORK_UUID;
+	note_name(&scene, 7);
+	leave(&scene);
+	scene.is_up = false;
+	scene.is_unseen = true;
+	scene.found = 9;
+	expect_way(&scene, "work", 9);
+	expect_way(&scene, "9", 9);
+	scene.peer.domid = 9;
+	channel = open_channel(&scene);
+	assert_ptr_equal(channel->acceptor.hop, links_want(scene.links, peer_domain(9), NULL, &error));
+	/* There is none, so it may come back: what was opened waits for that. */
+	scene.is_unseen = false;
+	links_failed(scene.links, peer_domain(9), -EHOSTDOWN, "there is no domain 9, or no daemon in it");
+	assert_ptr_equal(channel->acceptor.hop, links_want(scene.links, peer_domain(7), NULL, &error));
+	expect_way(&scene, "9", 7);
+	scene.uuid = NULL;
+	scene.peer.domid = 7;
+	scene_stop(&scene);
 }
 
 TEST(old_number_leads_to_the_session_until_resume_for_is_over)
@@ -328,16 +361,16 @@ TEST(old_number_leads_to_the_session_until_resume_for_is_over)
 	scene.uuid = WORK_UUID;
 	go_on(&scene);
 	scene.is_up = false;
-	assert_int_equal(links_meant(scene.links, 7), 9);
+	assert_true(peer_is_domain(links_meant(scene.links, 7), 9));
 	scene.uuid = "fedcba98-89ab-4def-8123-456789abcdef"; /* it is another one, without a daemon yet */
-	assert_int_equal(links_meant(scene.links, 7), 7);
+	assert_true(peer_is_domain(links_meant(scene.links, 7), 7));
 	scene.uuid = NULL; /* it isn't known */
-	assert_int_equal(links_meant(scene.links, 7), 9);
+	assert_true(peer_is_domain(links_meant(scene.links, 7), 9));
 	scene.is_up = true; /* another domain has it now */
-	assert_int_equal(links_meant(scene.links, 7), 7);
+	assert_true(peer_is_domain(links_meant(scene.links, 7), 7));
 	scene.is_up = false;
 	time_passed_ms += RESUME_FOR_MS;
-	assert_int_equal(links_meant(scene.links, 7), 7);
+	assert_true(peer_is_domain(links_meant(scene.links, 7), 7));
 	scene_stop(&scene);
 }
 
@@ -385,8 +418,8 @@ TEST(session_with_another_host_is_not_claimed_by_a_domain)
 
 	up_to_resume(&scene);
 	leave(&scene);
-	link = link_find(scene.links, 7);
-	link->domid = HOST_FIRST;
+	link = link_find_domain(scene.links, 7);
+	link->peer = peer_host(HOST_FIRST);
 	scene.was = 7;
 	scene.peer.domid = 9;
 	memcpy(scene.instances[9], peer_instance, sizeof(peer_instance));
@@ -396,7 +429,7 @@ TEST(session_with_another_host_is_not_claimed_by_a_domain)
 	hello_of_peer(&scene, HELLO_BEGIN, none, peer_instance);
 	expect_state(&scene, LINK_UP);
 	assert_int_equal(link->state, LINK_AWAY);
-	link->domid = 7; /* there are no hosts to be told of its end */
+	link->peer = peer_domain(7); /* there are no hosts to be told of its end */
 	scene_stop(&scene);
 }
 
@@ -425,8 +458,8 @@ TEST(peer_pays_under_its_new_number_for_what_it_opened_before)
 	scene.relay.quota = quota;
 	begin_to_resume(&scene);
 	assert_true(is_there(&scene, 7, &info));
-	assert_int_equal(channel_new(links_want(scene.links, 7, NULL, &error), 2, CHANNEL_MESSAGE,
-				     &(struct frame_identity){.domid = 7}, &channel),
+	assert_int_equal(channel_new(links_want(scene.links, peer_domain(7), NULL, &error), 2,
+				     CHANNEL_MESSAGE, &(struct frame_identity){.domid = 7}, &channel),
 			 0);
 	assert_int_equal(channel_accept(channel, &scene.program, "inbox"), 0);
 	assert_int_equal(channels_of(quota, 7), 1);
@@ -518,7 +551,9 @@ TEST(what_waits_for_a_link_waits_on_when_this_domain_is_restored)
 
 		scene_start_with(&scene, domid);
 		assert_int_equal(channel_new(&scene.program, 0, CHANNEL_MESSAGE, &identity, &channel), 0);
-		assert_int_equal(channel_accept(channel, links_want(scene.links, domid, NULL, &error), "x"),
+		assert_int_equal(channel_accept(channel,
+						links_want(scene.links, peer_domain(domid), NULL, &error),
+						"x"),
 				 0);
 		memcpy(scene.instances[domid], peer_instance, sizeof(peer_instance));
 		scene.connects = 0;
@@ -573,14 +608,15 @@ TEST(stranger_under_the_old_number_gets_its_own_session)
 		expect_state(&scene, LINK_AWAY);
 		/* What is opened to the number now is for the stranger. */
 		assert_int_equal(channel_new(&scene.program, 2, CHANNEL_MESSAGE, &identity, &later), 0);
-		assert_int_equal(channel_accept(later, links_want(scene.links, 7, NULL, &error), "x"), 0);
+		assert_int_equal(
+			channel_accept(later, links_want(scene.links, peer_domain(7), NULL, &error), "x"), 0);
 		bring_vchan(&scene);
 		expect(&scene, FRAME_HELLO);
 		hello_of_peer(&scene, HELLO_BEGIN, none, stranger);
 		expect_state(&scene, LINK_UP);
 		assert_int_equal(info_of(&scene).channels, 1);
 		assert_int_equal(links_count(scene.links), 1);
-		assert_false(links_next(scene.links, 7, &info));
+		assert_false(links_next(scene.links, &(struct peer_id){PEER_DOMAIN, 7}, &info));
 		expect(&scene, FRAME_OPEN);
 		expect_silence(&scene);
 		if (shape == 1)
@@ -590,7 +626,7 @@ TEST(stranger_under_the_old_number_gets_its_own_session)
 			notify(&scene);
 		}
 		if (shape == 3)
-			links_lost(scene.links, 7, true, "it was restarted");
+			links_lost(scene.links, peer_domain(7), true, "it was restarted");
 		settle(&scene);
 		assert_int_equal(scene.program.channels.count, 2);
 		others = scene.peer.vchan;
@@ -622,7 +658,7 @@ TEST(session_without_a_number_ends_with_resume_for)
 	links_restart(scene.links);
 	links_go_on(scene.links);
 	pass_resume_for(&scene);
-	assert_true(links_info(scene.links, 7, &info));
+	assert_true(links_info(scene.links, peer_domain(7), &info));
 	assert_int_equal(info.state, LINK_IDLE);
 	assert_int_equal(info.channels, 0);
 	for (uint64_t ms = 0; ms < DEAD_AFTER_MS + HEARTBEAT_MS + IDLE_CLOSE_MS; ms += HEARTBEAT_MS)

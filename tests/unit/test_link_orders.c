@@ -20,16 +20,16 @@ static void do_something(struct scene *scene, unsigned what)
 		bring_vchan(scene);
 		break;
 	case 2:
-		links_lost(scene->links, 7, true, "it is lost");
+		links_lost(scene->links, peer_domain(7), true, "it is lost");
 		break;
 	case 3:
-		links_failed(scene->links, 7, -EHOSTUNREACH, "it has failed");
+		links_failed(scene->links, peer_domain(7), -EHOSTUNREACH, "it has failed");
 		break;
 	case 4:
-		links_want(scene->links, 7, NULL, &error);
+		links_want(scene->links, peer_domain(7), NULL, &error);
 		break;
 	case 5:
-		assert_int_equal(links_ping(scene->links, 7, NULL, on_pong, scene, 77), 0);
+		assert_int_equal(links_ping(scene->links, peer_domain(7), NULL, on_pong, scene, 77), 0);
 		break;
 	case 6:
 		relay_pass(&scene->relay);

@@ -29,21 +29,6 @@ __attribute__((visibility("default"))) void *malloc(size_t size)
 
 /* --- pings and acknowledgements --------------------------------------------------------------- */
 
-TEST(ping_is_answered_with_what_was_read)
-{
-	struct scene scene;
-	uint64_t before;
-
-	up(&scene);
-	before = scene.peer.put;
-	say_u64(&scene, FRAME_PING, 0x1122334455667788u);
-	expect(&scene, FRAME_PONG);
-	assert_int_equal(get_u64(scene.peer.payload), 0x1122334455667788u);
-	expect(&scene, FRAME_ACK);
-	assert_true(get_u64(scene.peer.payload) >= before && get_u64(scene.peer.payload) <= scene.peer.put);
-	scene_stop(&scene);
-}
-
 TEST(what_was_read_is_acknowledged_every_64_kib)
 {
 	uint8_t skipped[8192] = {0};
@@ -90,7 +75,7 @@ TEST(ping_is_answered_once_when_the_pong_comes)
 	uint64_t token;
 
 	scene_start(&scene);
-	assert_int_equal(links_ping(scene.links, 7, NULL, on_pong, &scene, 77), 0);
+	assert_int_equal(links_ping(scene.links, peer_domain(7), NULL, on_pong, &scene, 77), 0);
 	assert_int_equal(scene.connects, 1);
 	greet(&scene); /* it goes out as soon as there is somebody to hear it */
 	expect(&scene, FRAME_PING);
@@ -123,27 +108,6 @@ TEST(round_trips_fall_into_the_bucket_up_to_whose_bound_they_took)
 	assert_int_equal(trips.count, 2 * ROUND_TRIP_BOUNDS + 1);
 }
 
-TEST(each_ping_is_sent_once)
-{
-	struct scene scene;
-	uint64_t tokens[2];
-
-	up(&scene);
-	for (int i = 0; i < 2; i++) {
-		assert_int_equal(links_ping(scene.links, 7, NULL, on_pong, &scene, 77), 0);
-		relay_pass(&scene.relay);
-		expect(&scene, FRAME_PING);
-		tokens[i] = get_u64(scene.peer.payload);
-		expect_silence(&scene);
-	}
-	assert_true(tokens[0] != tokens[1]);
-	for (int i = 1; i >= 0; i--) {
-		say_u64(&scene, FRAME_PONG, tokens[i]);
-		assert_int_equal(scene.pongs, 2 - i);
-	}
-	scene_stop(&scene);
-}
-
 static const struct frame_ping_relayed two = {.number = 2};
 
 TEST(ping_for_another_domain_is_answered_through_the_peer)
@@ -154,7 +118,7 @@ TEST(ping_for_another_domain_is_answered_through_the_peer)
 
 	scene_start(&scene);
 	scene.peer_flags = HELLO_RELAYS;
-	assert_int_equal(links_ping_relayed(scene.links, 7, &two, NULL, on_pong, &scene, 77), 0);
+	assert_int_equal(links_ping_relayed(scene.links, peer_domain(7), &two, NULL, on_pong, &scene, 77), 0);
 	greet(&scene);
 	for (unsigned i = 0; i < 2; i++) {
 		expect(&scene, FRAME_PING);
@@ -168,14 +132,15 @@ TEST(ping_for_another_domain_is_answered_through_the_peer)
 		say(&scene, FRAME_PONG, payload, frame_ping_relayed_encode(&ping, payload));
 		assert_int_equal(scene.pongs, i + 1);
 		if (i == 0)
-			assert_int_equal(links_ping_relayed(scene.links, 7, &two, NULL, on_pong, &scene, 77),
+			assert_int_equal(links_ping_relayed(scene.links, peer_domain(7), &two, NULL, on_pong,
+							    &scene, 77),
 					 0);
 		settle(&scene);
 	}
 	assert_int_equal(scene.pong, -EHOSTDOWN);
 	assert_int_equal(info_of(&scene).round_trips.count, 0); /* of the peer itself */
 	/* It ends with the link. */
-	assert_int_equal(links_ping_relayed(scene.links, 7, &two, NULL, on_pong, &scene, 77), 0);
+	assert_int_equal(links_ping_relayed(scene.links, peer_domain(7), &two, NULL, on_pong, &scene, 77), 0);
 	links_restart(scene.links);
 	assert_int_equal(scene.pongs, 3);
 	assert_int_equal(scene.pong, -EHOSTUNREACH);
@@ -187,12 +152,13 @@ TEST(peer_that_does_not_relay_is_asked_for_nothing)
 	struct scene scene;
 
 	scene_start(&scene);
-	assert_int_equal(links_ping_relayed(scene.links, 7, &two, NULL, on_pong, &scene, 77), 0);
+	assert_int_equal(links_ping_relayed(scene.links, peer_domain(7), &two, NULL, on_pong, &scene, 77), 0);
 	greet(&scene);
 	assert_int_equal(scene.pongs, 1);
 	assert_int_equal(scene.pong, -EHOSTUNREACH);
 	expect_silence(&scene);
-	assert_int_equal(links_ping_relayed(scene.links, 7, &two, NULL, on_pong, &scene, 77), -EOPNOTSUPP);
+	assert_int_equal(links_ping_relayed(scene.links, peer_domain(7), &two, NULL, on_pong, &scene, 77),
+			 -EOPNOTSUPP);
 	scene_stop(&scene);
 }
 
@@ -204,8 +170,8 @@ TEST(peer_that_knows_no_hosts_is_asked_for_none_of_them)
 
 	scene_start(&scene);
 	scene.peer_flags = HELLO_RELAYS;
-	assert_int_equal(links_ping_relayed(scene.links, 7, &far, NULL, on_pong, &scene, 77), 0);
-	assert_int_equal(links_ping_relayed(scene.links, 7, &two, NULL, on_pong, &scene, 77), 0);
+	assert_int_equal(links_ping_relayed(scene.links, peer_domain(7), &far, NULL, on_pong, &scene, 77), 0);
+	assert_int_equal(links_ping_relayed(scene.links, peer_domain(7), &two, NULL, on_pong, &scene, 77), 0);
 	greet(&scene);
 	assert_int_equal(scene.pongs, 1);
 	assert_int_equal(scene.pong, -EHOSTUNREACH);
@@ -213,7 +179,8 @@ TEST(peer_that_knows_no_hosts_is_asked_for_none_of_them)
 	assert_int_equal(frame_ping_relayed_decode(scene.peer.payload, scene.peer.header.length, &ping), 0);
 	assert_int_equal(ping.number, 2);
 	assert_int_equal(ping.domain.size, 0);
-	assert_int_equal(links_ping_relayed(scene.links, 7, &far, NULL, on_pong, &scene, 77), -EOPNOTSUPP);
+	assert_int_equal(links_ping_relayed(scene.links, peer_domain(7), &far, NULL, on_pong, &scene, 77),
+			 -EOPNOTSUPP);
 	scene_stop(&scene);
 }
 
@@ -226,7 +193,7 @@ TEST(ping_of_another_host_says_of_which_domain)
 
 	scene_start(&scene);
 	scene.peer_flags = HELLO_HOSTS;
-	assert_int_equal(links_ping_relayed(scene.links, 7, &far, NULL, on_pong, &scene, 77), 0);
+	assert_int_equal(links_ping_relayed(scene.links, peer_domain(7), &far, NULL, on_pong, &scene, 77), 0);
 	greet(&scene);
 	expect(&scene, FRAME_PING);
 	assert_int_equal(frame_ping_relayed_decode(scene.peer.payload, scene.peer.header.length, &ping), 0);
@@ -252,15 +219,15 @@ TEST(ping_ends_with_the_error_that_the_link_ends_with)
 
 	for (unsigned i = 0; i < 2; i++) {
 		scene_start(&scene);
-		assert_int_equal(links_ping(scene.links, 7, NULL, on_pong, &scene, 77), 0);
-		links_failed(scene.links, 7, -EACCES, "neither may map");
+		assert_int_equal(links_ping(scene.links, peer_domain(7), NULL, on_pong, &scene, 77), 0);
+		links_failed(scene.links, peer_domain(7), -EACCES, "neither may map");
 		assert_int_equal(scene.pongs, 1);
 		assert_int_equal(scene.pong, -EACCES);
 		assert_string_equal(info_of(&scene).last_error, "neither may map");
 		greet(&scene);
-		assert_int_equal(links_ping(scene.links, 7, NULL, on_pong, &scene, 77), 0);
+		assert_int_equal(links_ping(scene.links, peer_domain(7), NULL, on_pong, &scene, 77), 0);
 		scene.is_up = ends[i].reachable;
-		links_lost(scene.links, 7, true, "its daemon has gone");
+		links_lost(scene.links, peer_domain(7), true, "its daemon has gone");
 		settle(&scene);
 		assert_int_equal(scene.pongs, 2);
 		assert_int_equal(scene.pong, -ends[i].error);
@@ -274,7 +241,7 @@ TEST(ping_that_a_living_peer_does_not_answer_ends)
 	struct scene scene;
 
 	up(&scene);
-	assert_int_equal(links_ping(scene.links, 7, NULL, on_pong, &scene, 77), 0);
+	assert_int_equal(links_ping(scene.links, peer_domain(7), NULL, on_pong, &scene, 77), 0);
 	for (uint64_t ms = 0; ms <= DEAD_AFTER_MS + HEARTBEAT_MS; ms += HEARTBEAT_MS) {
 		assert_int_equal(scene.pongs, 0);
 		say_u64(&scene, FRAME_PING, 1);
@@ -296,13 +263,13 @@ TEST(who_awaits_a_link_needs_no_answer_to_a_ping)
 
 	scene_start(&scene);
 	scene.pong = 1;
-	assert_int_equal(links_await(scene.links, 7, NULL, on_pong, &scene, 77), 0);
+	assert_int_equal(links_await(scene.links, peer_domain(7), NULL, on_pong, &scene, 77), 0);
 	assert_int_equal(scene.connects, 1);
 	greet(&scene);
 	assert_int_equal(scene.pongs, 1);
 	assert_int_equal(scene.pong, 0);
 	expect_silence(&scene);
-	assert_int_equal(links_await(scene.links, 7, NULL, on_pong, &scene, 77), 0);
+	assert_int_equal(links_await(scene.links, peer_domain(7), NULL, on_pong, &scene, 77), 0);
 	assert_int_equal(scene.pongs, 2);
 	scene_stop(&scene);
 }
@@ -312,7 +279,7 @@ TEST(peer_that_says_anything_before_hello_is_not_waited_for)
 	struct scene scene;
 
 	scene_start(&scene);
-	assert_int_equal(links_await(scene.links, 7, NULL, on_pong, &scene, 77), 0);
+	assert_int_equal(links_await(scene.links, peer_domain(7), NULL, on_pong, &scene, 77), 0);
 	connect_peer(&scene);
 	expect_state(&scene, LINK_GREETING);
 	say(&scene, FRAME_OPTIONAL, "", 0);
@@ -328,13 +295,13 @@ TEST(cancelled_ping_is_never_answered)
 	struct scene scene;
 
 	scene_start(&scene);
-	assert_int_equal(links_ping(scene.links, 7, NULL, on_pong, &scene, 77), 0);
+	assert_int_equal(links_ping(scene.links, peer_domain(7), NULL, on_pong, &scene, 77), 0);
 	links_ping_cancel(scene.links, &scene);
 	greet(&scene);
 	expect_silence(&scene);
-	assert_int_equal(links_ping(scene.links, 7, NULL, on_pong, &scene, 77), 0);
+	assert_int_equal(links_ping(scene.links, peer_domain(7), NULL, on_pong, &scene, 77), 0);
 	links_ping_cancel(scene.links, &scene);
-	links_lost(scene.links, 7, true, "its daemon has gone");
+	links_lost(scene.links, peer_domain(7), true, "its daemon has gone");
 	settle(&scene);
 	assert_int_equal(scene.pongs, 0);
 	scene_stop(&scene);
@@ -346,14 +313,14 @@ TEST(frames_of_others_go_out_only_in_a_session)
 	int error;
 
 	scene_start(&scene);
-	assert_int_equal(links_send(scene.links, 7, FRAME_DIRECTORY, "12345678", 8), -ENOTCONN);
-	assert_non_null(links_want(scene.links, 7, NULL, &error));
-	assert_int_equal(links_send(scene.links, 7, FRAME_DIRECTORY, "12345678", 8), -ENOTCONN);
+	assert_int_equal(links_send(scene.links, peer_domain(7), FRAME_DIRECTORY, "12345678", 8), -ENOTCONN);
+	assert_non_null(links_want(scene.links, peer_domain(7), NULL, &error));
+	assert_int_equal(links_send(scene.links, peer_domain(7), FRAME_DIRECTORY, "12345678", 8), -ENOTCONN);
 	connect_peer(&scene);
-	assert_int_equal(links_send(scene.links, 7, FRAME_DIRECTORY, "12345678", 8), -ENOTCONN);
+	assert_int_equal(links_send(scene.links, peer_domain(7), FRAME_DIRECTORY, "12345678", 8), -ENOTCONN);
 	expect(&scene, FRAME_HELLO);
 	say_hello(&scene, PROTOCOL_MAJOR);
-	assert_int_equal(links_send(scene.links, 7, FRAME_DIRECTORY, "12345678", 8), 0);
+	assert_int_equal(links_send(scene.links, peer_domain(7), FRAME_DIRECTORY, "12345678", 8), 0);
 	relay_pass(&scene.relay);
 	expect(&scene, FRAME_DIRECTORY);
 	scene_stop(&scene);

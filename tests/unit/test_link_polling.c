@@ -140,7 +140,7 @@ TEST_WITH(link_that_is_lost_while_it_is_looked_at_is_looked_at_no_more, with_bus
 
 	up(&scene);
 	say_until_polled(&scene);
-	links_lost(scene.links, scene.peer.domid, true, "its daemon is gone");
+	links_lost(scene.links, peer_domain(scene.peer.domid), true, "its daemon is gone");
 	settle(&scene);
 	expect_state(&scene, LINK_IDLE);
 	assert_false(links_poll(scene.links));
@@ -160,19 +160,6 @@ TEST_WITH(slow_link_is_never_looked_at, with_busy_poll, without_busy_poll)
 	for (int i = 0; i < 100; i++) {
 		time_passed_ms += BUSY_POLL_MS;
 		say_quickly(&scene, PATIENCE_QUICK_WAITS);
-		assert_true(we_ask_to_be_notified(&scene));
-		assert_false(links_poll(scene.links));
-	}
-	scene_stop(&scene);
-}
-
-TEST(nothing_is_looked_for_if_that_is_switched_off)
-{
-	struct scene scene;
-
-	up(&scene);
-	for (int i = 0; i < 100; i++) {
-		say_quickly(&scene, 1);
 		assert_true(we_ask_to_be_notified(&scene));
 		assert_false(links_poll(scene.links));
 	}

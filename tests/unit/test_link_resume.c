@@ -78,7 +78,8 @@ TEST(what_is_sent_aside_of_channels_while_away_goes_out_later)
 	for (int has_session = 0; has_session < 2; has_session++) {
 		up_to_resume(&scene);
 		leave(&scene);
-		assert_int_equal(links_send(scene.links, 7, FRAME_PONG, "1234567812345678", 16), 0);
+		assert_int_equal(links_send(scene.links, peer_domain(7), FRAME_PONG, "1234567812345678", 16),
+				 0);
 		if (has_session) {
 			meet_again(&scene);
 			prove(&scene);
@@ -171,23 +172,6 @@ TEST(peer_that_means_another_session_ends_none)
 	scene_stop(&scene);
 }
 
-TEST(peer_of_version_1_0_has_no_session)
-{
-	struct scene scene;
-
-	up_to_resume(&scene);
-	leave(&scene);
-	bring_vchan(&scene);
-	hear_hello(&scene, HELLO_RESUME);
-	say_hello(&scene, PROTOCOL_MAJOR);
-	expect_state(&scene, LINK_UP);
-	scene.peer.vchan->state = VCHAN_CLOSED;
-	scene.peer.vchan->was_left = true;
-	notify(&scene);
-	expect_state(&scene, LINK_IDLE);
-	scene_stop(&scene);
-}
-
 TEST(dead_daemons_session_ends_at_once)
 {
 	struct scene scene;
@@ -202,11 +186,11 @@ TEST(dead_daemons_session_ends_at_once)
 	expect_ended(&scene);
 	up_to_resume(&scene);
 	leave(&scene);
-	links_failed(scene.links, 7, -EHOSTDOWN, "it isn't there"); /* it may have been saved */
+	links_failed(scene.links, peer_domain(7), -EHOSTDOWN, "it isn't there"); /* it may have been saved */
 	expect_state(&scene, LINK_AWAY);
 	scene_stop(&scene);
 	away(&scene);
-	links_lost(scene.links, 7, true, "its daemon was restarted");
+	links_lost(scene.links, peer_domain(7), true, "its daemon was restarted");
 	expect_ended(&scene);
 }
 
@@ -218,12 +202,12 @@ TEST(peer_that_seems_gone_for_a_moment_is_only_away)
 	up_to_resume(&scene);
 	leave(&scene);
 	for (int i = 0; i < 2; i++) {
-		links_failed(scene.links, 7, -EHOSTDOWN, "it isn't there");
+		links_failed(scene.links, peer_domain(7), -EHOSTDOWN, "it isn't there");
 		expect_state(&scene, LINK_AWAY);
 		pass(&scene, AGAIN_MS);
 	}
 	meet_again(&scene);
-	links_lost(scene.links, 7, false, "the peer has withdrawn its hello");
+	links_lost(scene.links, peer_domain(7), false, "the peer has withdrawn its hello");
 	expect_state(&scene, LINK_AWAY);
 	scene_stop(&scene);
 }
@@ -281,7 +265,7 @@ TEST(another_vchan_is_asked_for_again_and_again)
 	leave(&scene);
 	for (int i = 0; i < 3; i++) {
 		connects = scene.connects;
-		links_failed(scene.links, 7, -EHOSTUNREACH, "XenStore did not answer");
+		links_failed(scene.links, peer_domain(7), -EHOSTUNREACH, "XenStore did not answer");
 		expect_state(&scene, LINK_AWAY);
 		pass(&scene, AGAIN_MS);
 		assert_int_equal(scene.connects, connects + 1);

@@ -114,7 +114,7 @@ TEST(proof_of_an_earlier_vchan_is_not_answered)
 	away(&scene);
 	hear_prove(&scene, &ours);
 	earlier = good_prove(1);
-	links_lost(scene.links, 7, false, "the peer has begun anew");
+	links_lost(scene.links, peer_domain(7), false, "the peer has begun anew");
 	pass(&scene, AGAIN_MS);
 	meet_again(&scene);
 	hear_prove(&scene, &ours);

@@ -214,7 +214,7 @@ TEST(who_names_a_strangers_instance_learns_nothing_of_its_session)
 					leave(&scene);
 				right = scene.peer;
 				*(is_known ? &with : &without) = impression_on_a_stranger(&scene, conduct);
-				assert_true(links_info(scene.links, 7, &info));
+				assert_true(links_info(scene.links, peer_domain(7), &info));
 				assert_int_equal(info.resumes, resumes);
 				links_free(scene.links);
 				scene.links = NULL;

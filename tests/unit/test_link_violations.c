@@ -111,7 +111,7 @@ TEST(positions_begin_anew_with_each_session)
 
 	up(&scene);
 	say_u64(&scene, FRAME_ACK, frame_size(scene.peer.header.length));
-	links_lost(scene.links, 7, true, "its daemon was restarted");
+	links_lost(scene.links, peer_domain(7), true, "its daemon was restarted");
 	settle(&scene);
 	greet(&scene);
 	say_u64(&scene, FRAME_ACK, 0);

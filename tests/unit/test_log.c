@@ -308,8 +308,8 @@ TEST(sources_are_named_as_people_know_them)
 		const char *text;
 	} cases[] = {
 		{{LOG_OURSELVES, 0}, "this daemon"}, {{LOG_UID, 65536}, "uid 65536"},
-		{{LOG_DOMAIN, 7}, "domain 7"},	     {{LOG_DOMAIN, 65536}, "host hostb"},
-		{{LOG_HOST, 65536}, "another host"},
+		{{LOG_DOMAIN, 7}, "domain 7"},	     {{LOG_HOST, 65536}, "host hostb"},
+		{{LOG_HOST, 65537}, "another host"},
 	};
 	char text[96];
 

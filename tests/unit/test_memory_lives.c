@@ -88,7 +88,7 @@ static int setup(void **state)
 	};
 	struct scene *scene = calloc(1, sizeof(*scene));
 
-	alarm(ALARM_S);
+	alarm(patience(ALARM_S));
 	log_set_level(LOG_LEVEL_ERROR);
 	scene->descriptors = open_descriptors();
 	scene->base = event_base_new();

@@ -9,88 +9,72 @@
 
 static uint8_t bytes[512u << 10];
 
-TEST(a_daemon_that_knows_no_streams_is_told_from_others)
+static void note_error(void *userdata, const struct xenmsg_result *result)
 {
-	struct xenmsg_mux *none = NULL;
-
-	for (int shared = 0; shared < 2; shared++) {
-		fake_await(&fake, shared, false);
-		assert_int_equal(xenmsg_mux_open(&none, fake.path, NULL, NULL, NULL), -EPROTONOSUPPORT);
-		assert_null(none);
-		fake_join(&fake);
-		assert_true(fake.asks_mux);
-		fake_stop(&fake);
-	}
-	xenmsg_mux_close(NULL);
-	assert_int_equal(xenmsg_mux_open(&none, fake.path, NULL, NULL, NULL), -ENOENT); /* it has gone */
-	assert_null(none);
+	*(int *)userdata = result->error;
 }
 
-MUX_BOTH(a_stream_is_opened_when_its_other_side_accepts_it)
+static void settle_until(const int *error)
 {
-	struct user *user = dial();
-
-	assert_string_equal(user->log, "");
-	assert_int_equal(xenmsg_stream_write(user->stream, "early", 5), 0);
-	xenmsg_stream_end(user->stream);
-	expect_silence();
-	fake_opened(&fake, user->number, LIMIT, FAKE_MAX_MESSAGE);
-	settle();
-	assert_string_equal(user->log, "o");
-	assert_int_equal(xenmsg_stream_write(user->stream, "hello", 5), 5);
-	expect_data(user, "hello", 5);
-	expect_silence();
+	while (*error == 1)
+		assert_true(xenmsg_wait(conn, 100) >= 0);
 }
 
-MUX_BOTH(a_stream_that_is_refused_is_broken)
+/* A daemon that knows no sessions of streams. */
+static void await_old_daemon(void)
 {
-	struct user *user = dial(), *other = connected(LIMIT);
+	fake_stop(&fake);
+	fake_await_second(&fake, &front, false);
+}
 
-	fake_reset(&fake, user->number, ECONNREFUSED, 0, 0);
-	settle();
+/* What was wanted ends, and the connection goes on; what is wanted next is tried again. */
+MUX_BOTH(a_daemon_that_knows_no_streams_is_told_from_others)
+{
+	struct user *user = user_new(), *again = user_new();
+	bool shared = fake.shared;
+	int listened = 1;
+
+	close_conn();
+	fake_stop(&front);
+	fake_start(&front, shared);
+	conn = front.conn;
+	await_old_daemon();
+	assert_int_equal(
+		xenmsg_begin_stream_listen(conn, "web", NULL, on_incoming, note_error, &listened, NULL), 0);
+	settle_until(&listened);
+	fake_join(&fake);
+	assert_true(fake.asks_mux);
+	assert_int_equal(listened, -EPROTONOSUPPORT);
+	await_old_daemon();
+	assert_int_equal(xenmsg_stream_connect(conn, PEER, NULL, &user_callbacks, user, &user->stream), 0);
+	while (!*user->log)
+		assert_true(xenmsg_wait(conn, 100) >= 0);
+	fake_join(&fake);
 	assert_string_equal(user->log, "b");
-	assert_int_equal(user->error, -ECONNREFUSED);
-	expect_reset(user, ECONNREFUSED);
-	assert_int_equal(xenmsg_stream_write(user->stream, "x", 1), 0);
-	xenmsg_stream_end(user->stream);
-	xenmsg_stream_resume(user->stream);
-	close_user(user);
-	expect_silence();
-	assert_int_equal(xenmsg_stream_write(other->stream, "x", 1), 1);
-	expect_data(other, "x", 1);
+	assert_int_equal(user->error, -EPROTONOSUPPORT);
+	fake_stop(&fake);
+	assert_int_equal(xenmsg_stream_listen(conn, "web", NULL, on_incoming, NULL), -ENOENT); /* no socket */
+	fake_await_second(&fake, &front, true);
+	assert_int_equal(xenmsg_stream_connect(conn, PEER, NULL, &user_callbacks, again, &again->stream), 0);
+	let_session_begin();
+	fake_expect(&fake, FRAME_OPEN);
+	again->number = fake.header.channel;
+	fake_opened(&fake, again->number, LIMIT, FAKE_MAX_MESSAGE);
+	settle();
+	assert_string_equal(again->log, "o");
+	assert_string_equal(user->log, "b");
 }
 
 MUX_SHARED(an_address_that_is_none_is_refused_at_once)
 {
 	struct user *user = user_new();
 
-	assert_int_equal(xenmsg_mux_connect(mux, "", &user_callbacks, user, &user->stream), -EINVAL);
-	assert_int_equal(xenmsg_mux_connect(mux, "5:-", &user_callbacks, user, &user->stream), -EINVAL);
+	assert_int_equal(xenmsg_stream_connect(conn, "", NULL, &user_callbacks, user, &user->stream),
+			 -EINVAL);
+	assert_int_equal(xenmsg_stream_connect(conn, "5:-", NULL, &user_callbacks, user, &user->stream),
+			 -EINVAL);
 	assert_null(user->stream);
 	expect_silence();
-}
-
-MUX_BOTH(a_writer_gets_room_when_credit_comes)
-{
-	struct user *user = connected(100), *other = connected(100);
-
-	assert_int_equal(xenmsg_stream_write(user->stream, bytes, 60), 60);
-	assert_int_equal(xenmsg_stream_write(user->stream, bytes, 60), 40);
-	assert_int_equal(xenmsg_stream_write(user->stream, bytes, 60), 0);
-	expect_data(user, bytes, 60);
-	expect_data(user, bytes, 40);
-	expect_silence();
-	fake_credit(&fake, user->number, 50, 100); /* no new limit, no room */
-	settle();
-	assert_string_equal(user->log, "");
-	fake_credit(&fake, user->number, 100, 200);
-	settle();
-	assert_string_equal(user->log, "r");
-	assert_int_equal(xenmsg_stream_write(user->stream, bytes, 60), 60);
-	fake_credit(&fake, user->number, 100, 300);
-	settle();
-	assert_string_equal(user->log, "r"); /* it took all */
-	assert_string_equal(other->log, "");
 }
 
 /* What didn't find room is waited for, whatever else was written meanwhile. */
@@ -115,26 +99,12 @@ MUX_SHARED(a_write_that_takes_all_does_not_withdraw_the_wish_for_room)
 	expect_silence();
 }
 
-MUX_BOTH(one_that_came_in_may_write_when_credit_comes)
-{
-	struct user *user = accepted(1, 0);
-
-	assert_int_equal(xenmsg_stream_write(user->stream, "hello", 5), 0);
-	expect_silence();
-	fake_credit(&fake, 1, 0, LIMIT);
-	settle();
-	assert_string_equal(user->log, "r");
-	assert_int_equal(xenmsg_stream_write(user->stream, "hello", 5), 5);
-	expect_data(user, "hello", 5);
-}
-
 MUX_BOTH(a_full_ring_tells_of_room_when_the_daemon_reads)
 {
 	struct user *user = connected(1u << 30), *other = connected(1u << 30);
 
 	for (size_t size = 1; size <= 100000; size = size * 5 + 3) {
-		size_t all = write_until_full(user, size),
-		       others = xenmsg_stream_write(other->stream, bytes, size);
+		size_t all = write_until_full(user, size), others = written_of(other, bytes, size);
 
 		settle();
 		assert_string_equal(user->log, "");
@@ -155,7 +125,7 @@ MUX_BOTH(a_full_ring_tells_of_room_when_the_daemon_reads)
 static void write_again(struct user *user)
 {
 	user->when = ROOM;
-	xenmsg_stream_write(user->stream, bytes, 4095);
+	written_of(user, bytes, 4095);
 }
 
 /* There is nearly enough, but not quite. */
@@ -175,9 +145,9 @@ MUX_SHARED(a_piece_that_just_finds_no_room_is_not_tried_for_ever)
 		}
 		user->when = ROOM;
 		user->also = write_again;
-		xenmsg_stream_write(user->stream, bytes, 4095);
+		written_of(user, bytes, 4095);
 		for (unsigned i = 0; i < 100 && is_readable(); i++)
-			assert_int_equal(xenmsg_mux_process(mux), 0);
+			assert_true(xenmsg_process(conn) >= 0);
 		assert_false(is_readable());
 		user->when = NEVER;
 		while (fake_has_frame(&fake))
@@ -275,29 +245,6 @@ MUX_BOTH(what_is_not_taken_comes_after_a_resume)
 	assert_memory_equal(user->bytes, bytes, 3000);
 }
 
-MUX_BOTH(data_that_wraps_around_the_end_of_the_ring_comes_in_order)
-{
-	struct user *user = connected(LIMIT);
-	uint32_t size = 50001;
-
-	for (unsigned i = 0; i < 24; i++) {
-		fill(bytes, size, i);
-		user->size = 0;
-		user->take = i % 3 == 2 ? 7 : SIZE_MAX;
-		send_data(user, bytes, size);
-		settle();
-		while (i % 3 == 2 && user->size < size) {
-			user->take = 9999;
-			xenmsg_stream_resume(user->stream);
-		}
-		assert_int_equal(user->size, size);
-		assert_memory_equal(user->bytes, bytes, size);
-		settle();
-		while (fake_has_frame(&fake))
-			fake_read(&fake);
-	}
-}
-
 MUX_BOTH(what_was_taken_is_reported_in_steps_and_at_the_end)
 {
 	struct user *user = connected(LIMIT);
@@ -353,7 +300,7 @@ MUX_BOTH(the_daemon_ends_first)
 	xenmsg_stream_end(user->stream);
 	settle();
 	expect_offset(user, FRAME_FIN, 9);
-	assert_int_equal(xenmsg_stream_write(user->stream, "beyond", 6), 0);
+	assert_int_equal(xenmsg_stream_write(user->stream, "beyond", 6), -EPIPE);
 	xenmsg_stream_end(user->stream);
 	close_user(user); /* in order */
 	expect_silence();
@@ -383,22 +330,6 @@ MUX_BOTH(the_program_ends_first)
 	expect_free(1);
 }
 
-/* Nothing more comes from the daemon, behind which the end could be noticed. */
-MUX_BOTH(the_last_end_is_the_programs)
-{
-	struct user *user = accepted(1, LIMIT), *quiet = accepted(3, LIMIT);
-
-	assert_int_equal(xenmsg_stream_write(user->stream, "hello", 5), 5);
-	expect_data(user, "hello", 5);
-	end_both(user, 0, 5);
-	end_both(quiet, 0, 0);
-	close_user(quiet);
-	expect_free(1);
-	expect_free(3);
-	close_user(user);
-	expect_silence();
-}
-
 MUX_SHARED(a_number_is_in_use_until_all_was_reported)
 {
 	struct user *user = accepted(1, LIMIT);
@@ -420,7 +351,8 @@ MUX_SHARED(own_numbers_are_used_again_late)
 	close_user(first);
 	user->number = first->number;
 	for (unsigned i = 0; i < 1000; i++) {
-		assert_int_equal(xenmsg_mux_connect(mux, PEER, &user_callbacks, user, &user->stream), 0);
+		assert_int_equal(
+			xenmsg_stream_connect(conn, PEER, NULL, &user_callbacks, user, &user->stream), 0);
 		settle();
 		fake_expect(&fake, FRAME_OPEN);
 		assert_int_not_equal(fake.header.channel, user->number);
@@ -476,20 +408,52 @@ MUX_SHARED(there_are_as_many_streams_as_there_are_numbers)
 	struct xenmsg_stream *more;
 
 	for (unsigned i = 0; i < CHANNEL_NUMBERS / 2; i++) {
-		assert_int_equal(xenmsg_mux_connect(mux, PEER, &user_callbacks, user, &streams[i]), 0);
+		assert_int_equal(xenmsg_stream_connect(conn, PEER, NULL, &user_callbacks, user, &streams[i]),
+				 0);
 		fake_expect(&fake, FRAME_OPEN);
 	}
-	assert_int_equal(xenmsg_mux_connect(mux, PEER, &user_callbacks, user, &more), -ENOBUFS);
+	assert_int_equal(xenmsg_stream_connect(conn, PEER, NULL, &user_callbacks, user, &more), -ENOBUFS);
 	user->number = 4444;
 	fake_reset(&fake, user->number, ENOENT, 0, 0);
 	settle();
 	assert_string_equal(user->log, "b");
 	expect_reset(user, ENOENT);
-	assert_int_equal(xenmsg_mux_connect(mux, PEER, &user_callbacks, user, &more), 0);
+	assert_int_equal(xenmsg_stream_connect(conn, PEER, NULL, &user_callbacks, user, &more), 0);
 	expect_frame(user, FRAME_OPEN);
-	xenmsg_mux_close(mux);
+	close_conn();
 	for (unsigned i = 0; i < CHANNEL_NUMBERS / 2; i++)
 		xenmsg_stream_close(streams[i]);
 	xenmsg_stream_close(more);
-	mux = NULL;
+}
+
+/* What a program of an earlier version doesn't have is beyond the size that it says. */
+MUX_BOTH(callbacks_that_are_missing_or_beyond_the_size_are_not_told)
+{
+	struct xenmsg_stream_callbacks few = user_callbacks;
+	struct user *user = connected(LIMIT);
+
+	few.size = offsetof(struct xenmsg_stream_callbacks, room);
+	few.data = NULL;
+	xenmsg_stream_set_callbacks(user->stream, &few, user);
+	memset(&few, 0xff, sizeof(few)); /* it was copied */
+	forget_log(user);
+	send_data(user, "bytes", 5);
+	settle();
+	fake_reset(&fake, user->number, ECONNRESET, 0, 0); /* told behind the bytes */
+	settle();
+	assert_string_equal(user->log, "");
+	/* Bytes wait until somebody takes them. */
+	xenmsg_stream_set_callbacks(user->stream, &user_callbacks, user);
+	xenmsg_stream_resume(user->stream);
+	assert_int_equal(user->size, 5);
+	assert_string_equal(user->log, "db");
+}
+
+MUX_BOTH(the_new_number_of_the_domain_ends_no_session)
+{
+	uint8_t payload[4];
+
+	fake_send(&fake, FRAME_SELF, 0, 0, payload, frame_u32_encode(9, payload));
+	settle();
+	assert_true(xenmsg_process(conn) >= 0);
 }

@@ -30,17 +30,21 @@ static void write_on(struct flow *flow)
 	size_t size = 1, written = 1;
 
 	while (written == size && flow->written < TOTAL) {
+		ssize_t n;
+
 		flow->sizes = flow->sizes * 1664525u + 1013904223u;
 		size = flow->sizes >> 29 ? flow->sizes >> 20 : flow->sizes >> 16;
 		size = size + 1 < TOTAL - flow->written ? size + 1 : TOTAL - flow->written;
-		written = xenmsg_stream_write(flow->stream, bytes, size);
+		n = xenmsg_stream_write(flow->stream, bytes, size);
+		assert_true(n >= 0);
+		written = (size_t)n;
 		flow->written += written;
 	}
 	if (flow->written == TOTAL)
 		xenmsg_stream_end(flow->stream);
 }
 
-static size_t on_data(void *userdata, const void *data, size_t size)
+static size_t on_data(void *userdata, struct xenmsg_stream *stream, const void *data, size_t size)
 {
 	struct flow *flow = userdata;
 
@@ -48,7 +52,7 @@ static size_t on_data(void *userdata, const void *data, size_t size)
 	return size;
 }
 
-static void on_ended(void *userdata)
+static void on_ended(void *userdata, struct xenmsg_stream *stream)
 {
 	struct flow *flow = userdata;
 
@@ -56,17 +60,18 @@ static void on_ended(void *userdata)
 	flow->ended = true;
 }
 
-static void on_broken(void *userdata, int error)
+static void on_broken(void *userdata, struct xenmsg_stream *stream, int error)
 {
 	fail();
 }
 
-static void on_moving(void *userdata)
+static void on_moving(void *userdata, struct xenmsg_stream *stream)
 {
 	write_on(userdata);
 }
 
 static const struct xenmsg_stream_callbacks callbacks = {
+	.size = sizeof(struct xenmsg_stream_callbacks),
 	.opened = on_moving,
 	.data = on_data,
 	.ended = on_ended,
@@ -142,13 +147,14 @@ MUX_BOTH(bytes_go_both_ways)
 	fake_meanwhile(&fake, echo_all);
 	for (unsigned i = 0; i < STREAMS; i++) {
 		flows[i].sizes = i;
-		assert_int_equal(xenmsg_mux_connect(mux, PEER, &callbacks, &flows[i], &flows[i].stream), 0);
+		assert_int_equal(
+			xenmsg_stream_connect(conn, PEER, NULL, &callbacks, &flows[i], &flows[i].stream), 0);
 	}
 	while (over < STREAMS) {
-		struct pollfd wait = {.fd = xenmsg_mux_fd(mux), .events = POLLIN};
+		struct pollfd wait = {.fd = xenmsg_fd(conn), .events = POLLIN};
 
 		assert_int_equal(poll(&wait, 1, PATIENCE_MS), 1);
-		assert_int_equal(xenmsg_mux_process(mux), 0);
+		assert_true(xenmsg_process(conn) >= 0);
 		over = 0;
 		for (unsigned i = 0; i < STREAMS; i++)
 			over += flows[i].ended;

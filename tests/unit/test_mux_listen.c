@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Endpoints of a session that carries streams: xenmsg_mux_listen() waits for the daemon's answer, whatever comes meanwhile,
+ * Endpoints for streams: xenmsg_stream_listen() waits for the daemon's answer, whatever comes meanwhile,
  * and whoever opened a stream is told.
  */
 #include "tests/unit/mux_rig.h"
@@ -15,24 +15,9 @@ static void agree(struct fake *daemon)
 	fake_reply(daemon, daemon->header.channel, 0, "", false);
 }
 
-static void agree_to_none(struct fake *daemon)
-{
-	fake_expect(daemon, FRAME_UNBIND);
-	assert_int_equal(daemon->header.length, 3);
-	assert_memory_equal(daemon->payload, "web", 3);
-	fake_reply(daemon, daemon->header.channel, 0, "", false);
-}
-
-static void know_none(struct fake *daemon)
-{
-	fake_expect(daemon, FRAME_UNBIND);
-	fake_reply(daemon, daemon->header.channel, ENOENT, "this program has not bound it", false);
-}
-
 static void refuse(struct fake *daemon)
 {
 	fake_expect(daemon, FRAME_BIND);
-	fake_reply(daemon, daemon->header.channel + 1, 0, "", false); /* to nothing */
 	fake_reply(daemon, daemon->header.channel, EACCES, "not for you", false);
 }
 
@@ -66,19 +51,21 @@ static int listen_while(void (*script)(struct fake *daemon))
 	int r;
 
 	fake_meanwhile(&fake, script);
-	r = xenmsg_mux_listen(mux, "web", XENMSG_FLAGS(XENMSG_FROM_HOSTS));
+	r = xenmsg_stream_listen(conn, "web", XENMSG_FLAGS(XENMSG_FROM_HOSTS), on_incoming, &conn);
 	fake_join(&fake);
 	return r;
 }
 
 MUX_BOTH(an_endpoint_is_bound_or_refused)
 {
-	assert_int_equal(xenmsg_mux_listen(mux, "not a name", XENMSG_FLAGS(XENMSG_FROM_HOSTS)), -EINVAL);
+	assert_int_equal(
+		xenmsg_stream_listen(conn, "not a name", XENMSG_FLAGS(XENMSG_FROM_HOSTS), on_incoming, &conn),
+		-EINVAL);
 	assert_int_equal(listen_while(refuse), -EACCES);
-	assert_string_equal(xenmsg_mux_reason(mux), "not for you");
+	assert_string_equal(xenmsg_reason(conn), "not for you");
 	assert_int_equal(listen_while(agree), 0);
 	settle();
-	assert_int_equal(xenmsg_mux_listen(mux, "web", XENMSG_FLAGS(2)), -EINVAL);
+	assert_int_equal(xenmsg_stream_listen(conn, "web", XENMSG_FLAGS(2), on_incoming, &conn), -EINVAL);
 	expect_silence();
 }
 
@@ -97,30 +84,11 @@ MUX_BOTH(streams_of_other_hosts_are_asked_for)
 	struct frame_bind bind;
 
 	fake_meanwhile(&fake, agree_for_this_host);
-	assert_int_equal(xenmsg_mux_listen(mux, "web", NULL), 0);
+	assert_int_equal(xenmsg_stream_listen(conn, "web", NULL, on_incoming, &conn), 0);
 	fake_join(&fake);
 	assert_int_equal(listen_while(agree), 0);
 	assert_int_equal(frame_bind_decode(fake.payload, fake.header.length, &bind), 0);
 	assert_int_equal(bind.kinds, BIND_STREAMS | BIND_HOSTS);
-}
-
-static int unlisten_while(void (*script)(struct fake *daemon))
-{
-	int r;
-
-	fake_meanwhile(&fake, script);
-	r = xenmsg_mux_unlisten(mux, "web");
-	fake_join(&fake);
-	return r;
-}
-
-MUX_BOTH(an_endpoint_is_removed)
-{
-	assert_int_equal(unlisten_while(know_none), -ENOENT);
-	assert_int_equal(listen_while(agree), 0);
-	assert_int_equal(unlisten_while(agree_to_none), 0);
-	assert_int_equal(xenmsg_mux_unlisten(mux, "not a name"), -EINVAL);
-	expect_silence();
 }
 
 static void send_open(uint32_t number, const char *endpoint, const char *name, const char *host)
@@ -135,26 +103,21 @@ static void send_open(uint32_t number, const char *endpoint, const char *name, c
 	fake_send(&fake, FRAME_OPEN, 0, number, payload, frame_open_encode(&open, payload));
 }
 
-MUX_BOTH(who_opened_a_stream_is_told)
+MUX_BOTH(an_endpoint_is_removed)
 {
-	static const char *const hosts[] = {"", "hostb", "not a host", ""};
-	static const char *const names[] = {"work", "work", "not\na name", ""};
-
-	for (uint32_t i = 0; i < 4; i++) {
-		struct user *user = user_new();
-
-		next_incoming[0] = user;
-		send_open(2 * i + 1, "web", names[i], hosts[i]);
-		settle();
-		assert_non_null(user->stream);
-		assert_int_equal(user->peer.domid, 7);
-		assert_int_equal(user->peer.uid, 1000);
-		assert_int_equal(user->peer.gid, 100);
-		assert_int_equal(user->peer.pid, 4321);
-		assert_string_equal(user->peer.endpoint, "web");
-		assert_string_equal(user->peer.domain_name, i < 2 ? "work" : "");
-		assert_string_equal(user->host, i == 1 ? "hostb" : "");
-	}
+	assert_int_equal(xenmsg_unbind(conn, "web"), -ENOENT);
+	assert_int_equal(listen_while(agree), 0);
+	assert_int_equal(xenmsg_unbind(conn, "web"), 0);
+	settle();
+	fake_expect(&fake, FRAME_UNBIND);
+	assert_int_equal(fake.header.length, 3);
+	assert_memory_equal(fake.payload, "web", 3);
+	assert_int_equal(xenmsg_unbind(conn, "web"), -ENOENT);
+	fake_reply(&fake, fake.header.channel, 0, "", false);
+	send_open(1, "web", "", ""); /* was on its way: nobody takes it */
+	settle();
+	fake_expect(&fake, FRAME_RESET);
+	expect_silence();
 }
 
 MUX_BOTH(a_stream_with_which_nothing_is_done_is_closed)
@@ -176,33 +139,20 @@ MUX_SHARED(a_stream_to_what_is_no_endpoint_ends_the_session)
 	assert_int_equal(process_until_over(), -EPROTO);
 }
 
-MUX_SHARED(a_session_that_does_not_listen_gets_no_streams)
-{
-	xenmsg_mux_close(mux);
-	fake_stop(&fake);
-	fake_await(&fake, true, true);
-	assert_int_equal(xenmsg_mux_open(&mux, fake.path, NULL, NULL, NULL), 0);
-	fake_join(&fake);
-	assert_int_equal(xenmsg_mux_listen(mux, "web", NULL), -EINVAL);
-	expect_silence();
-	send_open(1, "web", "", "");
-	assert_int_equal(process_until_over(), -EPROTO);
-}
-
 MUX_BOTH(a_session_can_be_waited_for)
 {
 	struct user *user = connected(LIMIT);
 	int r;
 
-	while ((r = xenmsg_mux_wait(mux, 0)) == 1)
+	while ((r = xenmsg_wait(conn, 0)) > 0)
 		;
 	assert_int_equal(r, 0);
-	assert_int_equal(xenmsg_mux_wait(mux, 20), 0);
+	assert_int_equal(xenmsg_wait(conn, 20), 0);
 	send_data(user, "hello", 5);
 	while (user->size < 5)
-		assert_int_equal(xenmsg_mux_wait(mux, -1), 1);
+		assert_true(xenmsg_wait(conn, -1) >= 0);
 	fake_die(&fake);
-	while ((r = xenmsg_mux_wait(mux, -1)) == 1)
+	while ((r = xenmsg_wait(conn, -1)) >= 0)
 		;
 	assert_int_equal(r, -ENOTCONN);
 	assert_string_equal(user->log, "db");
@@ -231,7 +181,7 @@ MUX_BOTH(streams_come_in_while_an_endpoint_is_bound)
 }
 
 /* Even while a stream waits for room, which is there. */
-static void lose_while_listening(void (*script)(struct fake *daemon))
+static void lose_while_listening(void (*script)(struct fake *daemon), const char *reason)
 {
 	struct user *user = connected(1u << 30);
 
@@ -241,19 +191,41 @@ static void lose_while_listening(void (*script)(struct fake *daemon))
 		read_data(user, all);
 	}
 	assert_int_equal(listen_while(script), -ENOTCONN);
-	assert_string_equal(user->log, "b");
-	assert_int_equal(xenmsg_mux_listen(mux, "web", XENMSG_FLAGS(XENMSG_FROM_HOSTS)), -ENOTCONN);
+	assert_string_equal(xenmsg_reason(conn), reason);
+	assert_string_equal(user->log, fake.shared ? "rb" : "b");
+	assert_int_equal(
+		xenmsg_stream_listen(conn, "web", XENMSG_FLAGS(XENMSG_FROM_HOSTS), on_incoming, &conn),
+		-ENOTCONN);
 }
 
 MUX_BOTH(a_daemon_that_refuses_to_go_on_while_an_endpoint_is_bound)
 {
-	lose_while_listening(hang_up);
-	assert_string_equal(xenmsg_mux_reason(mux), "too many");
+	lose_while_listening(hang_up, "too many");
 }
 
 MUX_BOTH(a_daemon_that_dies_while_an_endpoint_is_bound)
 {
-	lose_while_listening(vanish);
+	lose_while_listening(vanish, "");
+}
+
+static int refused;
+
+static void listen_within(struct user *user)
+{
+	refused = xenmsg_stream_listen(conn, "web", NULL, on_incoming, &conn);
+}
+
+MUX_BOTH(a_callback_may_not_wait_for_an_endpoint)
+{
+	struct user *user = connected(LIMIT);
+
+	refused = 0;
+	user->when = DATA;
+	user->also = listen_within;
+	send_data(user, "hello", 5);
+	settle();
+	assert_int_equal(refused, -EBUSY);
+	expect_silence();
 }
 
 static void be_interrupted(int signal)
@@ -278,12 +250,7 @@ static int be_interrupted_in(int (*ask)(void))
 
 static int listen_to_web(void)
 {
-	return xenmsg_mux_listen(mux, "web", XENMSG_FLAGS(XENMSG_FROM_HOSTS));
-}
-
-static int unlisten_web(void)
-{
-	return xenmsg_mux_unlisten(mux, "web");
+	return xenmsg_stream_listen(conn, "web", XENMSG_FLAGS(XENMSG_FROM_HOSTS), on_incoming, &conn);
 }
 
 MUX_BOTH(a_signal_ends_the_waiting_but_not_the_session)
@@ -298,26 +265,4 @@ MUX_BOTH(a_signal_ends_the_waiting_but_not_the_session)
 	assert_string_equal(user->log, "d");
 	fake_expect(&fake, FRAME_UNBIND);
 	assert_int_equal(listen_while(agree), 0);
-}
-
-/* Else the daemon would have it, and refuse it to the program that tries again. */
-MUX_BOTH(an_endpoint_that_was_not_waited_for_is_not_there)
-{
-	uint32_t number;
-
-	assert_int_equal(be_interrupted_in(listen_to_web), -EINTR);
-	settle();
-	fake_expect(&fake, FRAME_BIND);
-	number = fake.header.channel;
-	fake_expect(&fake, FRAME_UNBIND);
-	assert_int_not_equal(fake.header.channel, number);
-	assert_int_equal(fake.header.length, 3);
-	assert_memory_equal(fake.payload, "web", 3);
-	fake_reply(&fake, number, 0, "", false);
-	fake_reply(&fake, fake.header.channel, 0, "", false);
-	assert_int_equal(listen_while(agree), 0);
-	/* one that is removed, is removed */
-	assert_int_equal(be_interrupted_in(unlisten_web), -EINTR);
-	fake_expect(&fake, FRAME_UNBIND);
-	expect_silence();
 }

@@ -201,26 +201,6 @@ MUX_BOTH(streams_may_be_closed_in_every_callback)
 	}
 }
 
-MUX_BOTH(one_that_comes_in_may_be_closed_at_once)
-{
-	struct user *other = connected(LIMIT), *user = user_new();
-
-	user->number = 1;
-	user->when = OPENED; /* of the callback `incoming` */
-	user->victims[0] = user;
-	user->victims[1] = other;
-	next_incoming[0] = user;
-	fake_open_kind(&fake, 1, CHANNEL_STREAM, "inbox");
-	send_data(user, "hello", 5);
-	settle();
-	expect_reset(user, ECONNRESET);
-	expect_reset(other, ECONNRESET);
-	fake_reset(&fake, 1, ECONNRESET, 0, 0);
-	fake_reset(&fake, other->number, ECONNRESET, 0, 0);
-	settle();
-	accepted(1, LIMIT);
-}
-
 /* Several wait for room; the first to hear of it closes the others. */
 MUX_SHARED(those_that_wait_for_room_may_be_closed_by_one_of_them)
 {
@@ -228,7 +208,7 @@ MUX_SHARED(those_that_wait_for_room_may_be_closed_by_one_of_them)
 
 	for (int i = 0; i < 3; i++)
 		waiting[i] = connected(1u << 30);
-	assert_true(xenmsg_stream_write(waiting[0]->stream, bytes, sizeof(bytes)) < sizeof(bytes));
+	assert_true(written_of(waiting[0], bytes, sizeof(bytes)) < sizeof(bytes));
 	for (int i = 1; i < 3; i++)
 		assert_int_equal(xenmsg_stream_write(waiting[i]->stream, bytes, 5000), 0);
 	waiting[0]->when = ROOM;
@@ -249,56 +229,25 @@ MUX_SHARED(those_that_wait_for_room_may_be_closed_by_one_of_them)
 	expect_alive(connected(LIMIT));
 }
 
-MUX_BOTH(a_reset_comes_behind_all_data)
-{
-	struct user *user = connected(LIMIT), *ended = accepted(1, LIMIT);
-
-	user->take = 2;
-	send_data(user, "hello", 5);
-	settle();
-	user->take = 0;
-	fake_reset(&fake, user->number, EPIPE, 0, 0);
-	settle();
-	assert_string_equal(user->log, "d");
-	expect_reset(user, EPIPE);
-	user->take = SIZE_MAX;
-	xenmsg_stream_resume(user->stream);
-	xenmsg_stream_resume(user->stream);
-	assert_string_equal(user->log, "db");
-	assert_int_equal(user->error, -ECONNRESET);
-	assert_memory_equal(user->bytes, "hello", 5);
-	expect_silence();
-	/* one that has ended in its own direction only is broken, too */
-	send_fin(ended, 0);
-	settle();
-	fake_reset(&fake, 1, 5000, 0, 0);
-	settle();
-	assert_string_equal(ended->log, "eb");
-	assert_int_equal(ended->error, -ECONNRESET);
-	expect_frame(ended, FRAME_RESET);
-}
-
 /* A program that gives back what comes, and keeps with the library what finds no room. */
 struct echo {
 	struct user *user;
 	int error;
 };
 
-static size_t echo_data(void *userdata, const void *data, size_t size)
+static size_t echo_data(void *userdata, struct xenmsg_stream *stream, const void *data, size_t size)
 {
-	struct echo *echo = userdata;
-
-	return xenmsg_stream_write(echo->user->stream, data, size);
+	return (size_t)xenmsg_stream_write(stream, data, size); /* an error takes all */
 }
 
-static void echo_room(void *userdata)
+static void echo_room(void *userdata, struct xenmsg_stream *stream)
 {
 	struct echo *echo = userdata;
 
 	xenmsg_stream_resume(echo->user->stream);
 }
 
-static void echo_broken(void *userdata, int error)
+static void echo_broken(void *userdata, struct xenmsg_stream *stream, int error)
 {
 	struct echo *echo = userdata;
 
@@ -307,6 +256,7 @@ static void echo_broken(void *userdata, int error)
 }
 
 static const struct xenmsg_stream_callbacks echo_callbacks = {
+	.size = sizeof(struct xenmsg_stream_callbacks),
 	.data = echo_data,
 	.room = echo_room,
 	.broken = echo_broken,
@@ -330,32 +280,6 @@ MUX_BOTH(who_waits_for_room_to_take_more_hears_of_the_break)
 	fake_die(&fake);
 	assert_int_equal(process_until_over(), -ENOTCONN);
 	assert_int_equal(lost.error, -ECONNRESET);
-}
-
-/* Not when the stream ends, is reset, or is lost with the session. */
-MUX_BOTH(what_was_not_taken_comes_after_a_resume_only)
-{
-	struct user *ended = accepted(1, LIMIT), *reset = accepted(3, LIMIT), *lost = accepted(5, LIMIT);
-	struct user *users[] = {ended, reset, lost};
-
-	for (unsigned i = 0; i < 3; i++) {
-		users[i]->take = 2;
-		send_data(users[i], "hello", 5);
-		settle();
-		users[i]->take = SIZE_MAX;
-	}
-	send_fin(ended, 5);
-	fake_reset(&fake, 3, EPIPE, 0, 0);
-	settle();
-	fake_die(&fake);
-	assert_int_equal(process_until_over(), -ENOTCONN);
-	for (unsigned i = 0; i < 3; i++) {
-		assert_int_equal(users[i]->size, 2);
-		assert_string_equal(users[i]->log, "d");
-		xenmsg_stream_resume(users[i]->stream);
-		assert_string_equal(users[i]->log, "db");
-		assert_memory_equal(users[i]->bytes, "hello", 5);
-	}
 }
 
 MUX_BOTH(resets_that_cross_are_not_answered)
@@ -451,14 +375,14 @@ static void expect_nothing_works(struct crowd *crowd)
 {
 	struct xenmsg_stream *stream;
 
-	assert_int_equal(xenmsg_mux_connect(mux, PEER, &user_callbacks, NULL, &stream),
-			 xenmsg_mux_process(mux));
-	assert_true(is_readable() || xenmsg_mux_process(mux) < 0);
-	assert_int_equal(xenmsg_stream_write(crowd->open->stream, "x", 1), 0);
+	assert_int_equal(xenmsg_stream_connect(conn, PEER, NULL, &user_callbacks, NULL, &stream),
+			 xenmsg_process(conn));
+	assert_true(is_readable() || xenmsg_process(conn) < 0);
+	assert_int_equal(xenmsg_stream_write(crowd->open->stream, "x", 1), -EPIPE);
 	xenmsg_stream_end(crowd->open->stream);
 	xenmsg_stream_resume(crowd->open->stream);
 	close_user(crowd->half);
-	assert_true(xenmsg_mux_process(mux) < 0);
+	assert_true(xenmsg_process(conn) < 0);
 }
 
 MUX_BOTH(a_lost_session_breaks_each_stream_once)
@@ -486,55 +410,16 @@ MUX_BOTH(what_came_before_the_loss_is_given_out)
 	assert_string_equal(user->log, "db");
 }
 
-MUX_BOTH(a_goodbye_breaks_each_stream_once)
-{
-	struct frame_goodbye goodbye = {.error = ENOBUFS, .text = {"too many", 8}};
-	uint8_t payload[64];
-	struct crowd crowd;
-
-	make_crowd(&crowd);
-	fake_send(&fake, FRAME_GOODBYE, 0, 0, payload, frame_goodbye_encode(&goodbye, payload));
-	assert_int_equal(process_until_over(), -ENOTCONN);
-	assert_string_equal(xenmsg_mux_reason(mux), "too many");
-	expect_crowd_told(&crowd);
-	expect_nothing_works(&crowd);
-}
-
-/* In each `broken` others are closed: that were told, that weren't yet, and itself. */
-MUX_BOTH(streams_may_be_closed_when_the_session_is_lost)
-{
-	struct crowd crowd;
-
-	make_crowd(&crowd);
-	crowd.opening->when = crowd.open->when = crowd.half->when = BROKEN;
-	crowd.opening->victims[0] = crowd.hungry;
-	crowd.opening->victims[1] = crowd.opening;
-	crowd.opening->victims[2] = crowd.full;
-	crowd.half->victims[0] = crowd.queued;
-	crowd.open->victims[0] = crowd.open;
-	crowd.half->victims[1] = crowd.over;
-	fake_die(&fake);
-	assert_int_equal(process_until_over(), -ENOTCONN);
-	assert_string_equal(crowd.opening->log, "b");
-	assert_string_equal(crowd.hungry->log, "");
-	assert_string_equal(crowd.full->log, "");
-	assert_string_equal(crowd.open->log, "b");
-	assert_string_equal(crowd.ended->log, "eb");
-	assert_string_equal(crowd.half->log, "b");
-	assert_string_equal(crowd.queued->log, "d");
-}
-
-/* The rig closes the streams behind xenmsg_mux_close(), and some before. */
+/* The rig closes the streams behind xenmsg_close(), and some before. */
 MUX_BOTH(a_session_may_be_freed_before_its_streams)
 {
 	struct crowd crowd;
 
 	make_crowd(&crowd);
-	xenmsg_mux_close(mux);
-	mux = NULL;
+	close_conn();
 	assert_string_equal(crowd.open->log, "");
 	assert_string_equal(crowd.hungry->log, "");
-	assert_int_equal(xenmsg_stream_write(crowd.open->stream, "x", 1), 0);
+	assert_int_equal(xenmsg_stream_write(crowd.open->stream, "x", 1), -EPIPE);
 	xenmsg_stream_end(crowd.open->stream);
 	close_user(crowd.open);
 	close_user(crowd.hungry);
@@ -553,17 +438,17 @@ static void make_child(struct user *user)
 static bool is_refused_everything(struct user *user)
 {
 	struct xenmsg_stream *stream;
-	bool refused = xenmsg_mux_fd(mux) == -ECHILD && xenmsg_mux_process(mux) == -ECHILD &&
-		       xenmsg_mux_wait(mux, 1000) == -ECHILD &&
-		       xenmsg_mux_listen(mux, "x", NULL) == -ECHILD &&
-		       xenmsg_mux_unlisten(mux, "x") == -ECHILD &&
-		       xenmsg_mux_connect(mux, PEER, &user_callbacks, user, &stream) == -ECHILD &&
-		       xenmsg_stream_write(user->stream, "child", 5) == 0;
+	bool refused = xenmsg_fd(conn) == -ECHILD && xenmsg_process(conn) == -ECHILD &&
+		       xenmsg_wait(conn, 1000) == -ECHILD &&
+		       xenmsg_stream_listen(conn, "x", NULL, on_incoming, NULL) == -ECHILD &&
+		       xenmsg_unbind(conn, "x") == -ECHILD &&
+		       xenmsg_stream_connect(conn, PEER, NULL, &user_callbacks, user, &stream) == -ECHILD &&
+		       xenmsg_stream_write(user->stream, "child", 5) == -ECHILD;
 
 	xenmsg_stream_end(user->stream);
 	xenmsg_stream_resume(user->stream);
 	xenmsg_stream_close(user->stream);
-	xenmsg_mux_close(mux);
+	xenmsg_close(conn);
 	return refused;
 }
 
@@ -580,7 +465,7 @@ MUX_BOTH(a_child_does_nothing_to_the_session)
 	send_data(user, "one", 3);
 	send_data(other, "two", 3);
 	while (made < 0)
-		xenmsg_mux_process(mux);
+		xenmsg_process(conn);
 	if (made == 0)
 		_exit(!(other->size == 0 && is_refused_everything(user)));
 	assert_int_equal(waitpid(made, &status, 0), made);

@@ -147,7 +147,7 @@ static int setup(void **state)
 							on_room};
 	static char url[64], *error;
 
-	alarm(ALARM_S);
+	alarm(patience(ALARM_S));
 	start_server(&scene.server);
 	snprintf(url, sizeof(url), "nats://127.0.0.1:%u", scene.server.port);
 	scene.settings.servers[0] = url;

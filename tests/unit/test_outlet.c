@@ -218,7 +218,7 @@ TEST(reader_that_asks_meanwhile_makes_nothing_longer_than_it_is)
 
 	assert_int_equal(outlet_attach(&outlet, &view, &hop_traits[HOP_LINK], &tx, false), 0);
 	assert_int_equal(pthread_create(&reader, NULL, ask_and_withdraw, &words), 0);
-	alarm(120); /* it would go on for ever */
+	alarm(patience(120)); /* it would go on for ever */
 	for (unsigned i = 0; i < 2000000; i++) {
 		struct iovec piece = {bytes, sizeof(bytes)};
 		struct outgoing data = {.pieces = &piece, .left = sizeof(bytes), .messages = 1};

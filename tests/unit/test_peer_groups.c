@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "daemon/known/known.h"
 #include "daemon/policy/access.h"
 #include "base/log.h"
 #include "base/peer_groups.h"
@@ -23,14 +24,10 @@
 
 static const struct self domain_0 = {.domid = 0};
 
-static const char *no_names(void *userdata, uint32_t domid, const char **name, const char **uuid)
-{
-	return NULL;
-}
-
 /* A directory with one rule: the last group of them may not bind. */
 static struct access *access_that_denies(char *directory, const char *uid)
 {
+	static struct known *known;
 	struct access *access = NULL;
 	char path[64];
 	FILE *file;
@@ -43,7 +40,9 @@ static struct access *access_that_denies(char *directory, const char *uid)
 		"[bind]\nname = *\nuid = %s\naction = deny\n[bind]\nname = *\nuid = *\naction = allow\n",
 		uid);
 	fclose(file);
-	assert_int_equal(access_new(&access, &domain_0, directory, no_names, NULL), 0);
+	if (!known)
+		known = known_new(&domain_0);
+	assert_int_equal(access_new(&access, &domain_0, directory, known), 0);
 	unlink(path);
 	rmdir(directory);
 	return access;

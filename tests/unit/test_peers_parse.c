@@ -151,10 +151,27 @@ TEST(the_last_field_tells_the_kinds_of_all_names_or_of_none)
 		const char *text;
 		uint8_t kinds[2];
 	} cases[] = {
-		{"print scan +0:14", {1, 4}}, {"print scan +9:70", {7, 0}}, {"print scan", {0}},
-		{"print scan +0", {0}},	      {"print scan +0:1", {0}},	    {"print scan +0:124", {0}},
-		{"print scan +0:18", {0}},    {"print scan +0:1a", {0}},    {"print scan +:12", {1, 2}},
-		{"print scan +0:12:", {0}},   {"print scan +0:/1", {0}},    {"print scan +", {0}},
+		{"print scan +0:14", {1, 4}},
+		{"print scan +9:70", {7, 0}},
+		{"print scan", {0}},
+		{"print scan +0", {0}},
+		{"print scan +0:1", {0}},
+		{"print scan +0:124", {0}},
+		{"print scan +0:18", {0}},
+		{"print scan +0:1a", {0}},
+		{"print scan +:12", {1, 2}},
+		{"print scan +0:12:", {0}},
+		{"print scan +0:/1", {0}},
+		{"print scan +", {0}},
+		{"print scan +0.1:10", {1, 8}},
+		{"print scan +3.0.1:00", {8, 8}},
+		{"print scan +0.2:10", {1, 0}},
+		{"print scan +0.0:10", {1, 0}},
+		{"print scan +0.:10", {1, 0}},
+		{"print scan +0.1", {0}},
+		{"print scan +0.1x.0:00", {0, 8}},
+		{"print scan +0.000001:00", {8, 0}},
+		{"print scan +0.99999999:00", {0}},
 	};
 	struct offered offered;
 
@@ -176,7 +193,7 @@ TEST(endpoints_that_do_not_fit_are_counted)
 	for (unsigned i = 0; i < 200; i++) {
 		snprintf(list[i], sizeof(list[i]), "name-%u", i);
 		names[i] = list[i];
-		kinds[i] = (uint8_t)(i % 8);
+		kinds[i] = (uint8_t)(i % 9);
 	}
 	endpoints_format(names, NULL, 0, value, sizeof(value));
 	assert_string_equal(value, "");
@@ -186,6 +203,8 @@ TEST(endpoints_that_do_not_fit_are_counted)
 	assert_string_equal(value, "name-0 name-1");
 	endpoints_format(names, kinds, 2, value, sizeof(value));
 	assert_string_equal(value, "name-0 name-1 +0:01");
+	endpoints_format(names + 7, kinds + 7, 3, value, sizeof(value));
+	assert_string_equal(value, "name-7 name-8 name-9 +0.1:700");
 	/* Whatever the size, it's never exceeded and always valid. */
 	for (size_t size = sizeof(" +4294967295:"); size < sizeof(value); size++)
 		for (int with_kinds = 0; with_kinds < 2; with_kinds++) {

@@ -375,3 +375,33 @@ TEST_WITH(files_and_rules_are_listed_in_the_order_of_asking, set_up, tear_down)
 	assert_int_equal(count, 0);
 	assert_null(policy_file_at(fixture->policy, 3, &count));
 }
+
+/* A rule that allows users whom an earlier one denies lets nobody in. */
+TEST_WITH(it_shows_to_nobody_if_all_users_are_denied_before, set_up, tear_down)
+{
+	static const struct policy_subject me = {.domid = 1, .is_self = true, .name = "", .uuid = ""};
+	static const struct {
+		const char *denied, *allowed, *shown;
+		bool to_guest;
+	} cases[] = {
+		{"5, 6", "5", "", false},
+		{"5, 6", "6, 5", "", false},
+		{"5, 6", "6, 7", "3", true},
+		{"5", "*", "3", true},
+	};
+	struct fixture *fixture = *state;
+	char text[256], shown[512];
+
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++)
+		for (unsigned all = 0; all < 2; all++) {
+			*shown = '\0';
+			snprintf(text, sizeof(text),
+				 "[rule]\nfrom = %s\nuid = %s\nto = p*\naction = deny\n"
+				 "[rule]\nfrom = 3\nuid = %s\nto = print\naction = allow\n",
+				 all ? "*" : "3", cases[i].denied, cases[i].allowed);
+			rules(fixture, text);
+			assert_int_equal(policy_shows(fixture->policy, &guest, "print"), cases[i].to_guest);
+			policy_shown_to(fixture->policy, &me, "print", write_shown, shown);
+			assert_string_equal(shown, cases[i].shown);
+		}
+}

@@ -53,7 +53,7 @@ static void scene_start(struct scene *scene)
 	};
 
 	*scene = (struct scene){.peer = -1};
-	alarm(ALARM_S);
+	alarm(patience(ALARM_S));
 	scene->descriptors = open_descriptors();
 	scene->base = event_base_new();
 	scene->quota = quota_new(&limits);

@@ -112,18 +112,6 @@ TEST_WITH(a_charge_fits_up_to_the_limit_and_no_further, set_up, tear_down)
 	charge_end(&charge);
 }
 
-TEST_WITH(what_does_not_fit_whole_is_not_charged_in_part, set_up, tear_down)
-{
-	struct charge charge = charge_of(*state, QUOTA_UID, 1000);
-
-	assert_int_equal(charge_channels(&charge, 1, 1001), -ENOBUFS);
-	assert_int_equal(charge_channels(&charge, 5, 1), -ENOBUFS);
-	expect(charge.account, 0, 0, 2);
-	assert_int_equal(charge.held[QUOTA_CHANNELS], 0);
-	assert_int_equal(charge.held[QUOTA_BYTES], 0);
-	charge_end(&charge);
-}
-
 TEST_WITH(numbers_that_would_overflow_do_not_fit, set_up, tear_down)
 {
 	struct charge charge = charge_of(*state, QUOTA_UID, 1000);
@@ -327,56 +315,6 @@ TEST_WITH(no_account_has_no_limits, set_up, tear_down)
 }
 
 /* --- shares ----------------------------------------------------------------------------------- */
-
-TEST_WITH(one_gets_half_and_each_that_follows_its_part_of_the_rest, set_up, tear_down)
-{
-	struct charge charges[9];
-	uint64_t left = POOL;
-
-	for (uint32_t k = 1; k <= 9; k++) {
-		charges[k - 1] = charge_of(*state, k % 2 ? QUOTA_UID : QUOTA_PEER, k);
-		assert_int_equal(account_usage(charges[k - 1].account, QUOTA_DESCRIPTORS).available,
-				 left / (k + 1));
-		assert_int_equal(take_all(&charges[k - 1], 1), left / (k + 1));
-		assert_int_equal(account_usage(charges[k - 1].account, QUOTA_DESCRIPTORS).available, 0);
-		assert_in_range(charges[k - 1].held[QUOTA_DESCRIPTORS], POOL / (k * (k + 1)),
-				POOL / (k * (k + 1)) + 1);
-		left -= charges[k - 1].held[QUOTA_DESCRIPTORS];
-		assert_int_equal(quota_pool(*state, QUOTA_DESCRIPTORS).used, POOL - left);
-		assert_int_equal(quota_pool(*state, QUOTA_DESCRIPTORS).accounts, k);
-		assert_true(left >= POOL / (k + 1));
-	}
-	/* What was granted stays, but nobody gets more, */
-	assert_int_equal(charges[0].held[QUOTA_DESCRIPTORS], POOL / 2);
-	for (unsigned i = 0; i < 9; i++)
-		assert_int_equal(charge_add(&charges[i], QUOTA_DESCRIPTORS, 1), -ENOBUFS);
-	/* until somebody gives back; then it is for those who have least. */
-	charge_end(&charges[0]);
-	for (unsigned i = 1; i < 9; i++)
-		assert_int_equal(charge_add(&charges[i], QUOTA_DESCRIPTORS, 1), i < 3 ? -ENOBUFS : 0);
-	for (unsigned i = 1; i < 9; i++)
-		charge_end(&charges[i]);
-}
-
-TEST_WITH(the_maximum_holds_where_the_share_would_be_more, set_up, tear_down)
-{
-	struct charge charge = charge_of(*state, QUOTA_UID, 1);
-
-	assert_int_equal(account_usage(charge.account, QUOTA_CLIENTS).available, 3);
-	assert_int_equal(charge_add(&charge, QUOTA_CLIENTS, 3), 0);
-	assert_int_equal(charge_add(&charge, QUOTA_CLIENTS, 1), -ENOBUFS);
-	charge_end(&charge);
-}
-
-TEST_WITH(what_is_taken_of_one_resource_leaves_the_shares_of_another, set_up, tear_down)
-{
-	struct charge greedy = charge_of(*state, QUOTA_UID, 1), other = charge_of(*state, QUOTA_UID, 2);
-
-	take_all(&greedy, 1);
-	assert_int_equal(account_usage(other.account, QUOTA_ENDPOINTS).available, POOL / 2);
-	charge_end(&greedy);
-	charge_end(&other);
-}
 
 /* Accounts come, go, take and give back in any order, and always take what they can: what is left is as
  * quota.h proves. */

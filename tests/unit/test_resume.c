@@ -18,7 +18,7 @@
 #include "base/log.h"
 #include "base/self.h"
 #include "daemon/link/link_internal.h"
-#include "daemon/peers/directory.h"
+#include "daemon/known/known.h"
 #include "daemon/peers/peers.h"
 #include "wire/bytes.h"
 
@@ -133,6 +133,8 @@ static struct world {
 	struct self self[SIDES];
 	struct peers peers[SIDES];
 	struct links *links[SIDES];
+	struct known *known[SIDES];
+	struct known_sink sinks[SIDES];
 	struct pair *pairs; /* the newest first */
 	uint32_t ring_sizes[2];
 	unsigned made, losses, offers;
@@ -176,6 +178,11 @@ bool peers_is_up(struct peers *peers, uint32_t domid)
 	return true;
 }
 
+bool peers_is_absent(struct peers *peers, uint32_t domid)
+{
+	return false;
+}
+
 bool peers_want_all(struct peers *peers)
 {
 	return true;
@@ -197,51 +204,14 @@ unsigned peers_waiting(const struct peers *peers)
 	return 0;
 }
 
-void directory_link(struct directory *directory, uint32_t domid, bool up)
+static void on_known(void *userdata, enum known_what what, uint32_t domid)
 {
-	*(up ? &world.ups : &world.downs) += 1;
+	if (what == KNOWN_LINK_UP || what == KNOWN_LINK_LOST)
+		*(what == KNOWN_LINK_UP ? &world.ups : &world.downs) += 1;
 }
 
-int directory_resolve(struct directory *directory, const char *domain, uint32_t *domid)
-{
-	return -EHOSTDOWN;
-}
-
-const char *directory_name(struct directory *directory, uint32_t domid)
-{
-	return "";
-}
-
-const char *directory_uuid(struct directory *directory, uint32_t domid)
-{
-	return "";
-}
-
-bool directory_knows(struct directory *directory, uint32_t domid)
-{
-	return false;
-}
-
-bool directory_is_away(const struct directory *directory, uint32_t domid)
-{
-	return false;
-}
-
-bool directory_comes_back(const struct directory *directory, uint32_t domid)
-{
-	return false;
-}
-
-void directory_link_anew(struct directory *directory, uint32_t domid)
-{
-}
-
-int directory_take(struct directory *directory, const uint8_t *payload, uint32_t length)
-{
-	return -EPROTO;
-}
-
-static void on_open(void *userdata, struct channel *channel, const struct frame_open *open)
+static void on_open(void *userdata, struct peer_id peer, struct channel *channel,
+		    const struct frame_open *open)
 {
 	char name[128] = "";
 	int r;
@@ -261,7 +231,7 @@ static int open_over_link(struct party *party, struct channel *channel, const st
 	int r = 0;
 
 	memcpy(name, open->name.data, open->name.size < 127 ? open->name.size : 127);
-	hop = links_want(world.links[side], domid_of(1 - side), NULL, &r);
+	hop = links_want(world.links[side], peer_domain(domid_of(1 - side)), NULL, &r);
 	assert_non_null(hop);
 	assert_int_equal(channel_accept(channel, hop, name), 0);
 	return 0;
@@ -337,7 +307,8 @@ static bool connect_both(void)
 		/* It finds that the other one begins anew. */
 		if (peers->connected && !peers->told) {
 			peers->told = true;
-			links_lost(world.links[side], domid_of(1 - side), false, "the peer has begun anew");
+			links_lost(world.links[side], peer_domain(domid_of(1 - side)), false,
+				   "the peer has begun anew");
 			return true;
 		}
 		if (peers->connected)
@@ -349,7 +320,7 @@ static bool connect_both(void)
 	for (unsigned side = 0; side < SIDES; side++) {
 		struct link_transport transport = {&functions, &pair->ends[side]};
 
-		links_connected(world.links[side], domid_of(1 - side), &transport);
+		links_connected(world.links[side], peer_domain(domid_of(1 - side)), &transport);
 	}
 	return true;
 }
@@ -414,13 +385,14 @@ static void lose_something(void)
 		pair->ends[side].dead = true;
 		break;
 	case 1: /* XenStore says that the other one has withdrawn its hello */
-		links_lost(world.links[side], domid_of(1 - side), false, "the hello is gone");
+		links_lost(world.links[side], peer_domain(domid_of(1 - side)), false, "the hello is gone");
 		break;
 	default: /* the kernel has unmapped it there: the other end sees it closed */
 		pair->ends[1 - side].dead = true;
 		pair->ends[side].kicked = true;
 		if (!pair->ends[1 - side].closed)
-			links_lost(world.links[1 - side], domid_of(side), false, "the ring is gone");
+			links_lost(world.links[1 - side], peer_domain(domid_of(side)), false,
+				   "the ring is gone");
 		break;
 	}
 }
@@ -446,7 +418,7 @@ static bool pass_time(void)
 		if (transport_is_there(&link->move.to) && ((struct end *)link->move.to.carrier)->dead)
 			end = link->move.to.carrier;
 		if (end && end->dead && (transport_is_there(&link->next) || link->state == LINK_UP)) {
-			links_lost(world.links[side], domid_of(1 - side), false, "silence");
+			links_lost(world.links[side], peer_domain(domid_of(1 - side)), false, "silence");
 			any = true;
 		}
 	}
@@ -491,8 +463,10 @@ static void world_start(struct rig *rig, uint64_t seed, uint32_t losses, uint32_
 		};
 
 		world.self[side] = (struct self){.domid = domid_of(side), .instance = {(uint8_t)(side + 1)}};
+		options.known = world.known[side] = known_new(&world.self[side]);
+		known_listen(options.known, &world.sinks[side], on_known, NULL);
 		world.peers[side] = (struct peers){.side = side};
-		assert_int_equal(links_new(&world.links[side], &rig->relay[side], &world.peers[side], NULL,
+		assert_int_equal(links_new(&world.links[side], &rig->relay[side], &world.peers[side],
 					   &options, &(struct links_callbacks){.open = on_open}, NULL),
 				 0);
 		for (unsigned i = 0; i < 2; i++) {
@@ -507,8 +481,10 @@ static void world_stop(void)
 	struct pair *pair, *next;
 
 	world.losses_left = 0;
-	for (unsigned side = 0; side < SIDES; side++)
+	for (unsigned side = 0; side < SIDES; side++) {
 		links_free(world.links[side]);
+		known_free(world.known[side]);
+	}
 	world.rig->elsewhere = NULL;
 	rig_stop(world.rig);
 	LL_FOREACH_SAFE(world.pairs, pair, next) {

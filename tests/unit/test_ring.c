@@ -56,42 +56,6 @@ TEST(every_size_at_every_offset_arrives_unchanged)
 			}
 }
 
-TEST(a_long_stream_through_a_small_ring_arrives_in_order)
-{
-	for (size_t s = 0; s < sizeof(starts) / sizeof(*starts); s++) {
-		struct ring_fixture ring;
-		uint64_t sent = 0, received = 0;
-		uint32_t random = 12345;
-
-		ring_fixture_start(&ring, SIZE, starts[s]);
-		while (received < 20000) {
-			uint32_t size;
-			int room;
-
-			random = random * 1103515245 + 12345;
-			size = (random >> 16) % (SIZE + 1);
-			room = ring_writer_space(&ring.writer, size);
-			assert_true(room >= 0);
-			if (size > (uint32_t)room)
-				size = (uint32_t)room;
-			put(&ring, sent, size);
-			sent += size;
-			if (random & 0x400000)
-				ring_writer_publish(&ring.writer);
-			size = (random >> 8) % (SIZE + 1);
-			room = ring_reader_ready(&ring.reader, size);
-			assert_true(room >= 0);
-			if (size > (uint32_t)room)
-				size = (uint32_t)room;
-			get(&ring, received, size);
-			received += size;
-			if (random & 0x800000)
-				ring_reader_release(&ring.reader);
-		}
-		ring_fixture_stop(&ring);
-	}
-}
-
 TEST(a_full_ring_has_no_space_and_an_empty_one_no_data)
 {
 	struct ring_fixture ring;

@@ -241,7 +241,8 @@ TEST(policy_decides_about_a_peer_that_was_away_when_it_is_back)
 		decide(&scene, EACCES);
 		assert_false(party_get(scene.b, 0, &frame));
 		scene.why_taken_back = ENODATA;
-		assert_false(router_resumed(scene.router, &scene.link->hop, 0, to, &at));
+		assert_false(
+			router_resumed(scene.router, &scene.link->hop, peer_domain(0), peer_domain(to), &at));
 		assert_int_equal(scene.asked_about, to);
 		rig_settle(&scene.rig);
 		hop_drop_kept(&scene.link->hop);
@@ -276,7 +277,7 @@ TEST(policy_decides_on_a_restored_peers_channels_in_pieces)
 	for (bool more = true; more; pieces++) {
 		uint64_t before = scene.link->hop.relay->turns.spent;
 
-		more = router_resumed(scene.router, &scene.link->hop, 0, 9, &at);
+		more = router_resumed(scene.router, &scene.link->hop, peer_domain(0), peer_domain(9), &at);
 		assert_true(scene.link->hop.relay->turns.spent - before < TURNS_PIECE);
 		/* Those that come later are still those of the old number. */
 		assert_int_equal(domid_of(scene.link, 2 * MANY - 1), more ? 0 : 9);

@@ -159,10 +159,14 @@ static void scene_stop(struct scene *scene)
 	assert_int_equal(open_descriptors(), scene->descriptors);
 }
 
+/* What is done for a program may take so long (under emulation it does) that its account rests before the rest of it. */
 static void run(struct scene *scene)
 {
-	for (int i = 0; i < 20; i++)
+	for (int i = 0; i < 20; i++) {
+		while (scene->relay.turns.resting)
+			event_base_loop(scene->base, EVLOOP_ONCE);
 		event_base_loop(scene->base, EVLOOP_NONBLOCK);
+	}
 }
 
 static void say(struct scene *scene, const void *bytes, size_t size)
@@ -688,8 +692,9 @@ TEST(requests_are_bounded_in_a_turn)
 
 	scene_start(&scene, 10000);
 	ask_at_once(&scene, 1000);
-	while (scene.requests < 1000 && turns++ < 10000) {
-		event_base_loop(scene.base, EVLOOP_NONBLOCK | EVLOOP_ONCE);
+	while (scene.requests < 1000 && turns < 10000) {
+		turns += !scene.relay.turns.resting;
+		event_base_loop(scene.base, EVLOOP_ONCE);
 		assert_true(scene.requests - before <= TURNS_PASS / COST_BIND + 1);
 		before = scene.requests;
 	}

@@ -161,7 +161,7 @@ static int setup(void **state)
 	};
 	struct scene *scene = calloc(1, sizeof(*scene));
 
-	alarm(ALARM_S);
+	alarm(patience(ALARM_S));
 	scene->descriptors = open_descriptors();
 	scene->base = event_base_new();
 	scene->quota = quota_new(&limits);
@@ -256,33 +256,6 @@ static void assert_over(struct scene *scene, enum transport_state state)
 }
 
 /* --- the tests -------------------------------------------------------------------------------- */
-
-TEST_WITH(what_the_gateway_publishes_is_seen, setup, teardown)
-{
-	struct scene *scene = *state;
-	struct end *end = &scene->end;
-	uint32_t size = 0;
-
-	for (unsigned i = 1; i <= 3; i++) {
-		size += bring_frame(end, 10 * i);
-		settle(scene);
-		assert_int_equal(end->events, i);
-		assert_int_equal(there(end), size);
-	}
-	/* The space that it gives back wakes whoever waits for it. */
-	size = 0;
-	while (ring_writer_space(&end->out, 1000) >= 1000)
-		size += put_frame(end, 900);
-	assert_int_equal(ring_writer_arm(&end->out, 1000), 0);
-	assert_int_equal(ring_reader_ready(&end->leaving, size), size);
-	ring_reader_consume(&end->leaving, size);
-	assert_true(ring_reader_release(&end->leaving));
-	doorbell_ring(end->fds[GATEWAY_FD_WAKE_DAEMON]);
-	settle(scene);
-	assert_int_equal(end->events, 4);
-	assert_int_equal(ring_writer_space(&end->out, GATEWAY_RING_SIZE), GATEWAY_RING_SIZE);
-	assert_state(scene, TRANSPORT_OPEN);
-}
 
 TEST_WITH(what_is_written_wakes_the_gateway_if_it_asks_for_that, setup, teardown)
 {

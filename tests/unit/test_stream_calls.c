@@ -21,18 +21,6 @@
 #define NUMBERS_END 1000
 #define LONG_UNITS  30000u /* 300 us */
 
-TEST(caller_is_told_once_the_stream_is_there)
-{
-	struct scene scene;
-
-	call_peer(&scene);
-	expect_nothing(scene.a);
-	opened(&scene, 65536);
-	expect_reply(scene.a, 0);
-	expect_nothing(scene.a);
-	scene_stop(&scene);
-}
-
 TEST(refused_caller_is_told_why_and_then_sees_the_end)
 {
 	static struct party_frame frame;

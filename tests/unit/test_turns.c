@@ -124,6 +124,32 @@ TEST_WITH(sixty_tasks_of_one_account_have_the_time_of_one_of_another, set_up, te
 	task_cancel(&other->task);
 }
 
+/* Its work is another line's. */
+static void work_for_another(struct task *task)
+{
+	struct worker *worker = (struct worker *)task;
+
+	turns_spend(&worker->world->turns, &worker->world->lines[2], worker->cost);
+	turns_yield(&worker->world->turns, task->line);
+	worker->done++;
+	task_due(task);
+}
+
+TEST_WITH(who_works_at_the_cost_of_others_has_turns_like_them, set_up, tear_down)
+{
+	struct world *world = *state;
+	struct worker *busy = add(world, 0, 0, 1000, UINT64_MAX), *other = add(world, 1, 0, 1, 100);
+
+	task_cancel(&busy->task);
+	task_init(&busy->task, &world->turns, &world->lines[0], work_for_another);
+	task_due(&busy->task);
+	one_pass(world);
+	assert_int_equal(other->done, 100);
+	assert_in_range(world->lines[1].longest_wait, 0, 2 * (TURNS_QUANTUM + 1000));
+	assert_in_range(busy->done, 2, UINT64_MAX);
+	task_cancel(&busy->task);
+}
+
 TEST_WITH(dear_things_get_no_more_units_than_cheap_ones, set_up, tear_down)
 {
 	struct world *world = *state;

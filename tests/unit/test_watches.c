@@ -15,18 +15,18 @@ TEST(what_is_there_is_told_first_and_then_each_change)
 	struct scene scene;
 
 	scene_start(&scene);
-	watches_domain(scene.watches, 7, true);
+	known_set_up(scene.known, 7, true);
 	endpoints(&scene, 7, "inbox print");
 	assert_int_equal(watch(&scene, &scene.a, 1, "7"), 0);
 	expect(&scene, &scene.a, "1+7(work) 1+7:inbox(work) 1+7:print(work) ");
-	watches_endpoint(scene.watches, 7, "scan", true);
+	known_set_endpoint(scene.known, 7, "scan", true);
 	expect(&scene, &scene.a, "1+7:scan(work) ");
-	watches_endpoint(scene.watches, 7, "print", false);
+	known_set_endpoint(scene.known, 7, "print", false);
 	expect(&scene, &scene.a, "1-7:print(work) ");
 	/* A domain goes behind all that it had. */
-	watches_domain(scene.watches, 7, false);
+	known_set_up(scene.known, 7, false);
 	expect(&scene, &scene.a, "1-7:inbox(work) 1-7:scan(work) 1-7(work) ");
-	watches_domain(scene.watches, 7, true);
+	known_set_up(scene.known, 7, true);
 	expect(&scene, &scene.a, "1+7(work) ");
 	scene_stop(&scene);
 }
@@ -36,34 +36,34 @@ TEST(domain_whose_link_is_away_is_told_as_away_and_then_up)
 	struct scene scene;
 
 	scene_start(&scene);
-	watches_away(scene.watches, 9, true); /* nothing is known of it */
-	watches_domain(scene.watches, 7, true);
+	known_set_away(scene.known, 9, true); /* nothing is known of it */
+	known_set_up(scene.known, 7, true);
 	endpoints(&scene, 7, "inbox");
 	assert_int_equal(watch(&scene, &scene.a, 1, "7"), 0);
 	assert_int_equal(watch(&scene, &scene.a, 2, "7:inbox"), 0);
 	expect(&scene, &scene.a, "1+7(work) 1+7:inbox(work) 2+7:inbox(work) ");
 	for (int i = 0; i < 2; i++) {
-		watches_away(scene.watches, 7, true);
+		known_set_away(scene.known, 7, true);
 		expect(&scene, &scene.a, i ? "" : "1~7(work) ");
 	}
 	/* Who watches only now. */
 	assert_int_equal(watch(&scene, &scene.b, 3, "7"), 0);
 	expect(&scene, &scene.b, "3+7:inbox(work) 3+7(work) 3~7(work) ");
 	for (int i = 0; i < 2; i++) {
-		watches_away(scene.watches, 7, false);
+		known_set_away(scene.known, 7, false);
 		expect(&scene, &scene.a, i ? "" : "1+7(work) ");
 		expect(&scene, &scene.b, i ? "" : "3+7(work) ");
 	}
 	/* It isn't away any more when it comes again. */
-	watches_away(scene.watches, 7, true);
+	known_set_away(scene.known, 7, true);
 	expect(&scene, &scene.a, "1~7(work) ");
-	watches_domain(scene.watches, 7, false);
+	known_set_up(scene.known, 7, false);
 	expect(&scene, &scene.a, "1-7:inbox(work) 2-7:inbox(work) 1-7(work) ");
-	watches_domain(scene.watches, 7, true);
+	known_set_up(scene.known, 7, true);
 	expect(&scene, &scene.a, "1+7(work) ");
 	/* Of what was over before it could be told, the end is told. */
-	watches_away(scene.watches, 7, true);
-	watches_away(scene.watches, 7, false);
+	known_set_away(scene.known, 7, true);
+	known_set_away(scene.known, 7, false);
 	expect(&scene, &scene.a, "1+7(work) ");
 	scene_stop(&scene);
 }
@@ -76,18 +76,18 @@ TEST(what_has_not_changed_is_not_told)
 	assert_int_equal(watch(&scene, &scene.a, 1, "*"), 0);
 	expect(&scene, &scene.a, "");
 	for (int i = 0; i < 2; i++) {
-		watches_domain(scene.watches, 7, true);
+		known_set_up(scene.known, 7, true);
 		endpoints(&scene, 7, "inbox print");
-		watches_endpoint(scene.watches, 7, "inbox", true);
+		known_set_endpoint(scene.known, 7, "inbox", true);
 		expect(&scene, &scene.a, i ? "" : "1+7(work) 1+7:inbox(work) 1+7:print(work) ");
 	}
 	for (int i = 0; i < 2; i++) {
-		watches_endpoint(scene.watches, 7, "print", false);
+		known_set_endpoint(scene.known, 7, "print", false);
 		expect(&scene, &scene.a, i ? "" : "1-7:print(work) ");
 	}
 	for (int i = 0; i < 2; i++) {
-		watches_domain(scene.watches, 7, false);
-		watches_endpoint(scene.watches, 7, "inbox", false);
+		known_set_up(scene.known, 7, false);
+		known_set_endpoint(scene.known, 7, "inbox", false);
 		expect(&scene, &scene.a, i ? "" : "1-7:inbox(work) 1-7(work) ");
 	}
 	scene_stop(&scene);
@@ -138,9 +138,9 @@ TEST(pattern_means_what_it_says)
 			scene_start(&scene);
 			if (late)
 				assert_int_equal(watch(&scene, &scene.a, 1, cases[i].pattern), 0);
-			watches_domain(scene.watches, OWN, true);
+			known_set_up(scene.known, OWN, true);
 			endpoints(&scene, OWN, "inbox");
-			watches_domain(scene.watches, 7, true);
+			known_set_up(scene.known, 7, true);
 			endpoints(&scene, 7, "inbox print");
 			endpoints(&scene, 8, "inbox"); /* known before it is up; without a name */
 			if (!late)
@@ -172,7 +172,7 @@ TEST(what_is_no_pattern_is_refused)
 	endpoint[2 + 2 * ENDPOINT_NAME_MAX] = '\0';
 	assert_int_equal(watch(&scene, &scene.a, 2, endpoint), 0);
 	/* Those that were refused watch nothing. */
-	watches_domain(scene.watches, 7, true);
+	known_set_up(scene.known, 7, true);
 	expect(&scene, &scene.a, "");
 	scene_stop(&scene);
 }
@@ -185,8 +185,8 @@ TEST(each_watch_is_told_under_its_own_number)
 	assert_int_equal(watch(&scene, &scene.a, 3, "7"), 0);
 	assert_int_equal(watch(&scene, &scene.a, 9, "*:inbox"), 0);
 	assert_int_equal(watch(&scene, &scene.b, 3, "work"), 0);
-	watches_domain(scene.watches, 7, true);
-	watches_endpoint(scene.watches, 7, "inbox", true);
+	known_set_up(scene.known, 7, true);
+	known_set_endpoint(scene.known, 7, "inbox", true);
 	expect(&scene, &scene.a, "3+7(work) 3+7:inbox(work) 9+7:inbox(work) ");
 	expect(&scene, &scene.b, "3+7(work) 3+7:inbox(work) ");
 	scene_stop(&scene);
@@ -203,11 +203,11 @@ TEST(watch_that_has_ended_is_silent)
 	assert_int_equal(watches_remove(scene.watches, &scene.a, 1), 0);
 	assert_int_equal(watches_remove(scene.watches, &scene.a, 1), -ENOENT);
 	assert_int_equal(watches_remove(scene.watches, &scene.b, 2), -ENOENT); /* another's */
-	watches_domain(scene.watches, 7, true);
+	known_set_up(scene.known, 7, true);
 	expect(&scene, &scene.a, "2+7(work) ");
 	expect(&scene, &scene.b, "1+7(work) ");
 	watches_remove_session(scene.watches, &scene.a);
-	watches_domain(scene.watches, 7, false);
+	known_set_up(scene.known, 7, false);
 	expect(&scene, &scene.a, "");
 	expect(&scene, &scene.b, "1-7(work) ");
 	scene_stop(&scene);
@@ -235,7 +235,7 @@ TEST(program_that_does_not_read_is_cut_off_and_others_are_told)
 	assert_int_equal(watch(&scene, &scene.a, 1, "*"), 0);
 	assert_int_equal(watch(&scene, &scene.b, 1, "*"), 0);
 	scene.a.full = true;
-	watches_domain(scene.watches, 7, true);
+	known_set_up(scene.known, 7, true);
 	settle(&scene);
 	assert_int_equal(scene.a.cut_off, -ENOBUFS);
 	assert_int_equal(scene.b.cut_off, 0);
@@ -248,7 +248,7 @@ TEST(renamed_domain_goes_by_its_old_name_and_comes_by_its_new_one)
 	struct scene scene;
 
 	scene_start(&scene);
-	watches_domain(scene.watches, 7, true);
+	known_set_up(scene.known, 7, true);
 	endpoints(&scene, 7, "inbox");
 	assert_int_equal(watch(&scene, &scene.a, 1, "work"), 0);
 	assert_int_equal(watch(&scene, &scene.a, 2, "play"), 0);
@@ -282,19 +282,19 @@ TEST(own_domain_with_another_number_goes_and_comes)
 	struct scene scene;
 
 	scene_start(&scene);
-	strcpy(scene.names[9], "home");
-	watches_domain(scene.watches, OWN, true);
+	rename_domain(&scene, 9, "home");
+	known_set_up(scene.known, OWN, true);
 	endpoints(&scene, OWN, "inbox");
 	assert_int_equal(watch(&scene, &scene.a, 1, "self"), 0);
 	assert_int_equal(watch(&scene, &scene.a, 2, "5"), 0);
 	assert_int_equal(watch(&scene, &scene.a, 3, "9:*"), 0);
 	expect(&scene, &scene.a, "1+5(home) 2+5(home) 1+5:inbox(home) 2+5:inbox(home) ");
 	scene.self.domid = 9;
-	watches_restart(scene.watches);
+	known_restart(scene.known);
 	expect(&scene, &scene.a,
 	       "1-5:inbox(home) 2-5:inbox(home) 1-5(home) 2-5(home) 1+9(home) 1+9:inbox(home) 3+9:inbox(home) ");
 	/* From then on it is known under the new one. */
-	watches_endpoint(scene.watches, 9, "inbox", false);
+	known_set_endpoint(scene.known, 9, "inbox", false);
 	expect(&scene, &scene.a, "1-9:inbox(home) 3-9:inbox(home) ");
 	scene_stop(&scene);
 }
@@ -305,14 +305,14 @@ TEST(program_is_not_told_of_what_it_may_not_learn_of)
 
 	scene_start(&scene);
 	scene.keeps_secrets = true;
-	watches_domain(scene.watches, OWN, true);
+	known_set_up(scene.known, OWN, true);
 	endpoints(&scene, OWN, "inbox secret");
 	assert_int_equal(watch(&scene, &scene.a, 1, "self:*"), 0);
 	assert_int_equal(watch(&scene, &scene.b, 1, "self:*"), 0);
 	expect(&scene, &scene.a, "1+5:inbox(home) 1+5:secret(home) ");
 	expect(&scene, &scene.b, "1+5:inbox(home) ");
-	watches_endpoint(scene.watches, OWN, "secret2", true);
-	watches_endpoint(scene.watches, OWN, "secret", false);
+	known_set_endpoint(scene.known, OWN, "secret2", true);
+	known_set_endpoint(scene.known, OWN, "secret", false);
 	expect(&scene, &scene.a, "1+5:secret2(home) 1-5:secret(home) ");
 	expect(&scene, &scene.b, "");
 	/* What other domains tell us of, they tell everybody here. */

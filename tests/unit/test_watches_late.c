@@ -24,7 +24,7 @@ TEST(what_came_and_went_before_it_was_told_is_not_told)
 
 	scene_start(&scene);
 	assert_int_equal(watch(&scene, &scene.a, 1, "7"), 0);
-	watches_domain(scene.watches, 7, true);
+	known_set_up(scene.known, 7, true);
 	endpoints(&scene, 7, "inbox print");
 	endpoints(&scene, 7, "print");
 	endpoints(&scene, 7, "print scan");
@@ -33,14 +33,14 @@ TEST(what_came_and_went_before_it_was_told_is_not_told)
 	/* What it knows and what goes and comes may be another one. */
 	endpoints(&scene, 7, "");
 	endpoints(&scene, 7, "scan");
-	watches_domain(scene.watches, 7, false);
-	watches_domain(scene.watches, 7, true);
+	known_set_up(scene.known, 7, false);
+	known_set_up(scene.known, 7, true);
 	endpoints(&scene, 7, "scan");
 	expect(&scene, &scene.a, "1-7(work) 1+7(work) 1-7:scan(work) 1+7:scan(work) ");
 	/* And what it knows, and is gone in the end, goes once. */
-	watches_domain(scene.watches, 7, false);
-	watches_domain(scene.watches, 7, true);
-	watches_domain(scene.watches, 7, false);
+	known_set_up(scene.known, 7, false);
+	known_set_up(scene.known, 7, true);
+	known_set_up(scene.known, 7, false);
 	expect(&scene, &scene.a, "1-7:scan(work) 1-7(work) ");
 	scene_stop(&scene);
 }
@@ -50,7 +50,7 @@ TEST(who_is_late_hears_of_two_names_how_it_ended)
 	struct scene scene;
 
 	scene_start(&scene);
-	watches_domain(scene.watches, 7, true);
+	known_set_up(scene.known, 7, true);
 	endpoints(&scene, 7, "inbox");
 	for (uint32_t i = 1; i <= 3; i++)
 		assert_int_equal(watch(&scene, &scene.a, i, i == 1 ? "work" : i == 2 ? "rest" : "7"), 0);
@@ -60,7 +60,7 @@ TEST(who_is_late_hears_of_two_names_how_it_ended)
 	expect(&scene, &scene.a, "1-7:inbox(work) 1-7(work) 2+7(rest) 3+7(rest) 2+7:inbox(rest) ");
 	/* What goes under the new name was known under the old one. */
 	rename_domain(&scene, 7, "work");
-	watches_endpoint(scene.watches, 7, "inbox", false);
+	known_set_endpoint(scene.known, 7, "inbox", false);
 	expect(&scene, &scene.a, "2-7:inbox(rest) 2-7(rest) 1+7(work) 3+7(work) 3-7:inbox(work) ");
 	/* A watch that comes after all that hears what is there. */
 	assert_int_equal(watch(&scene, &scene.b, 9, "*"), 0);
@@ -75,13 +75,13 @@ TEST(who_is_late_hears_of_two_names_how_it_ended)
 static void leaf(struct scene *scene, unsigned first, unsigned count)
 {
 	static char texts[NAMES][16];
-	static const char *names[NAMES];
+	static char *names[NAMES];
 
 	for (unsigned i = 0; i < count; i++) {
 		snprintf(texts[i], sizeof(texts[i]), "n%u", first + i);
 		names[i] = texts[i];
 	}
-	watches_endpoints(scene->watches, 7, names, count);
+	known_set_endpoints(scene->known, 7, &(struct offered){.list = names, .count = count}, 1);
 }
 
 /* One user's 16,000 patterns and a peer's 680 names cost that user's time: another one hears of all of them
@@ -98,7 +98,7 @@ TEST(crowd_of_one_user_waits_for_itself_and_others_do_not)
 	char pattern[32];
 
 	scene_start(&scene);
-	watches_domain(scene.watches, 7, true);
+	known_set_up(scene.known, 7, true);
 	memset(crowd, 0, sizeof(crowd));
 	for (unsigned i = 0; i < CROWD; i++) {
 		crowd[i].counts = true;
@@ -184,12 +184,12 @@ static void try_at_random(unsigned seed)
 		} else if (what < 990) {
 			there[which] = !there[which];
 			snprintf(text, sizeof(text), "n%u", which - 1);
-			watches_endpoint(scene.watches, 7, text, there[which]);
+			known_set_endpoint(scene.known, 7, text, there[which]);
 		} else if (what < 993) {
 			there[0] = !there[0];
 			if (!there[0])
 				memset(there, 0, sizeof(there));
-			watches_domain(scene.watches, 7, there[0]);
+			known_set_up(scene.known, 7, there[0]);
 		} else if (what < 996) {
 			rename_domain(&scene, 7, names[which % 4]);
 		} else { /* a new watch in another one's place */
@@ -217,7 +217,8 @@ static void try_at_random(unsigned seed)
 			if (endpoint)
 				*endpoint++ = '\0';
 			meant = !fnmatch(pattern, "7", 0) ||
-				(scene.names[7][0] && !fnmatch(pattern, scene.names[7], 0));
+				(*known_name(scene.known, 7) &&
+				 !fnmatch(pattern, known_name(scene.known, 7), 0));
 			for (unsigned j = 0; j <= MODEL_NAMES; j++) {
 				snprintf(text, sizeof(text), "n%u", j - 1);
 				assert_int_equal(model[i * (MODEL_NAMES + 1) + j],

@@ -12,8 +12,15 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <cmocka.h>
 /* clang-format on */
+
+/* What is enough of seconds or turns, on a machine that is emulated, too (tests/xen/run --unit). */
+static inline unsigned patience(unsigned enough)
+{
+	return getenv("XENMSG_TEST_EMULATED") ? 10 * enough : enough;
+}
 
 /* The head of a test, with `state` as its parameter. */
 #define TEST(name) UNIT_TESTS(name, cmocka_unit_test(name))

@@ -5,35 +5,35 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "daemon/peers/directory.h"
+#include "daemon/known/known.h"
 #include "daemon/policy/access.h"
 
 struct scene *the_scene;
 
-struct hop *links_want(struct links *links, uint32_t domid, struct account *account, int *error)
+struct hop *links_want(struct links *links, struct peer_id peer, struct account *account, int *error)
 {
 	*error = the_scene->want_error;
-	assert_in_range(domid, 0, LINKS - 1);
-	assert_int_not_equal(domid, the_scene->self.domid);
-	return *error ? NULL : &the_scene->link[domid]->hop;
+	assert_in_range(peer.number, 0, LINKS - 1);
+	assert_int_not_equal(peer.number, the_scene->self.domid);
+	return *error ? NULL : &the_scene->link[peer.number]->hop;
 }
 
-uint32_t links_meant(struct links *links, uint32_t domid)
+struct peer_id links_meant(struct links *links, uint32_t domid)
 {
-	return domid;
+	return peer_domain(domid);
 }
 
-bool links_zero_knows(struct links *links, uint32_t domid)
+bool links_zero_knows(struct links *links, struct peer_id peer)
 {
 	return false;
 }
 
-int links_relays(const struct links *links, uint32_t domid)
+int links_relays(const struct links *links, struct peer_id peer)
 {
 	return the_scene->relays;
 }
 
-int links_know_hosts(const struct links *links, uint32_t domid)
+int links_know_hosts(const struct links *links, struct peer_id peer)
 {
 	return -EOPNOTSUPP;
 }
@@ -43,8 +43,8 @@ bool link_takes_sources(const struct hop *hop)
 	return !the_scene->is_old;
 }
 
-int links_ping(struct links *links, uint32_t domid, struct account *account, ping_fn done, void *userdata,
-	       uint32_t request)
+int links_ping(struct links *links, struct peer_id peer, struct account *account, ping_fn done,
+	       void *userdata, uint32_t request)
 {
 	the_scene->pings++;
 	the_scene->pinger = userdata;
@@ -53,8 +53,8 @@ int links_ping(struct links *links, uint32_t domid, struct account *account, pin
 	return 0;
 }
 
-int links_await(struct links *links, uint32_t domid, struct account *account, ping_fn done, void *userdata,
-		uint32_t request)
+int links_await(struct links *links, struct peer_id peer, struct account *account, ping_fn done,
+		void *userdata, uint32_t request)
 {
 	the_scene->awaits++;
 	the_scene->pinger = userdata;
@@ -63,17 +63,17 @@ int links_await(struct links *links, uint32_t domid, struct account *account, pi
 	return 0;
 }
 
-int links_ping_relayed(struct links *links, uint32_t domid, const struct frame_ping_relayed *what,
+int links_ping_relayed(struct links *links, struct peer_id peer, const struct frame_ping_relayed *what,
 		       struct account *account, ping_fn done, void *userdata, uint32_t request)
 {
 	return -ENOSYS;
 }
 
-int links_send(struct links *links, uint32_t domid, uint8_t type, const void *payload, uint32_t length)
+int links_send(struct links *links, struct peer_id peer, uint8_t type, const void *payload, uint32_t length)
 {
 	struct frame_ping_relayed pong;
 
-	assert_int_equal(domid, the_scene->moved_to ? the_scene->moved_to : 1);
+	assert_int_equal(peer.number, the_scene->moved_to ? the_scene->moved_to : 1);
 	assert_int_equal(type, FRAME_PONG);
 	assert_int_equal(frame_ping_relayed_decode(payload, length, &pong), 0);
 	assert_int_equal(pong.token, 7777);
@@ -91,9 +91,9 @@ bool links_are_forbidden(const struct links *links, uint32_t domid)
 	return the_scene->forbidden;
 }
 
-void links_explain(struct links *links, uint32_t domid, const char *reason)
+void links_explain(struct links *links, struct peer_id peer, const char *reason)
 {
-	assert_int_equal(domid, 2);
+	assert_int_equal(peer.number, 2);
 	snprintf(the_scene->explained, sizeof(the_scene->explained), "%s", reason);
 }
 
@@ -113,7 +113,8 @@ int access_relay(struct access *access, const struct frame_identity *from, uint3
 	return the_scene->denied;
 }
 
-int access_still_relayed(struct access *access, const struct frame_identity *from, uint32_t to)
+int access_still_relayed(struct access *access, const struct frame_identity *from, uint32_t to,
+			 const char *address)
 {
 	assert_true(from->domid == 1 || from->domid == the_scene->moved_to);
 	assert_int_equal(to, the_scene->moved_destination ? the_scene->moved_destination : 2);
@@ -146,12 +147,12 @@ int access_still_out(struct access *access, const struct frame_identity *from, c
 	return -EACCES;
 }
 
-int links_resolve(struct links *links, const char *domain, uint32_t *domid)
+int links_resolve(struct links *links, const char *domain, struct peer_id *peer)
 {
 	return -EHOSTDOWN;
 }
 
-const char *directory_name(struct directory *directory, uint32_t domid)
+const char *known_name(struct known *known, uint32_t domid)
 {
 	return "";
 }
@@ -170,11 +171,13 @@ static void on_open(void *userdata, struct channel *channel, struct frame_text e
 /* As the link does: the hypervisor's word for who it is. */
 static int open_by_peer(struct party *party, struct channel *channel, const struct frame_open *open)
 {
-	for (uint32_t i = 0; i < LINKS; i++)
-		if (the_scene->link[i] == party)
-			channel->identity.domid = i;
+	uint32_t domid = 0;
+
+	while (the_scene->link[domid] != party)
+		domid++;
+	channel->identity.domid = domid;
 	assert_true(via_is_relayed(open));
-	via_open(the_scene->via, channel, open);
+	via_open(the_scene->via, peer_domain(domid), channel, open);
 	return 0;
 }
 

@@ -8,7 +8,7 @@
 
 #include "daemon/local/session.h"
 #include "daemon/local/watches.h"
-#include "daemon/peers/directory.h"
+#include "daemon/known/known.h"
 
 /* --- sessions that only keep what they are told ----------------------------------------------- */
 
@@ -80,14 +80,6 @@ int hop_send(struct hop *hop, uint8_t type, uint8_t flags, uint32_t channel, con
 
 /* --- the scene -------------------------------------------------------------------------------- */
 
-/* Stands in for the directory. */
-const char *directory_name(struct directory *directory, uint32_t domid)
-{
-	const struct scene *scene = (struct scene *)(void *)directory;
-
-	return domid < 16 ? scene->names[domid] : "";
-}
-
 static bool sees(void *userdata, const struct session *session, const char *endpoint)
 {
 	struct scene *scene = userdata;
@@ -121,15 +113,17 @@ void scene_start(struct scene *scene)
 {
 	*scene = (struct scene){.base = event_base_new(), .self.domid = OWN};
 	assert_int_equal(turns_init(&scene->turns, scene->base, pass, scene), 0);
-	scene->watches = watches_new(&scene->turns, &scene->self, (void *)scene, sees, scene);
+	scene->known = known_new(&scene->self);
+	scene->watches = watches_new(&scene->turns, scene->known, sees, scene);
 	assert_non_null(scene->watches);
-	strcpy(scene->names[7], "work");
-	strcpy(scene->names[OWN], "home");
+	rename_domain(scene, 7, "work");
+	rename_domain(scene, OWN, "home");
 }
 
 void scene_stop(struct scene *scene)
 {
 	watches_free(scene->watches);
+	known_free(scene->known);
 	turns_cleanup(&scene->turns);
 	event_base_free(scene->base);
 }
@@ -156,19 +150,18 @@ void expect(struct scene *scene, struct session *session, const char *what)
 void endpoints(struct scene *scene, uint32_t domid, const char *list)
 {
 	char text[256];
-	const char *names[16];
-	unsigned count = 0;
+	char *names[16];
+	struct offered offered = {.list = names};
 
 	snprintf(text, sizeof(text), "%s", list);
 	for (char *name = strtok(text, " "); name; name = strtok(NULL, " "))
-		names[count++] = name;
-	watches_endpoints(scene->watches, domid, names, count);
+		names[offered.count++] = name;
+	known_set_endpoints(scene->known, domid, &offered, 1);
 }
 
 /* --- promises --------------------------------------------------------------------------------- */
 
 void rename_domain(struct scene *scene, uint32_t domid, const char *name)
 {
-	strcpy(scene->names[domid], name);
-	watches_renamed(scene->watches, domid, name);
+	known_set_name(scene->known, known_get(scene->known, domid), name, strlen(name));
 }

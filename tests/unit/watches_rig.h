@@ -16,6 +16,7 @@
 
 #include "base/self.h"
 #include "base/turns.h"
+#include "daemon/known/known.h"
 #include "daemon/relay/hop.h"
 
 #define OWN	      5
@@ -45,9 +46,9 @@ struct scene {
 	bool keeps_secrets; /* from all but `a` */
 	struct turns turns;
 	unsigned passes;
+	struct known *known;
 	struct watches *watches;
 	struct session a, b;
-	char names[16][32]; /* of domains, as they are now */
 	char patterns[MODEL_WATCHES][32];
 };
 

@@ -8,6 +8,7 @@ unit_tests += \
 	tests/unit/test_frame \
 	tests/unit/test_gateway \
 	tests/unit/test_hash \
+	tests/unit/test_properties \
 	tests/unit/test_ring \
 	tests/unit/test_ring_attack \
 	tests/unit/test_ring_hostile \
@@ -22,6 +23,7 @@ tests_unit_test_hash_LDADD = libwire.la $(UNIT_LIBS)
 tests_unit_test_address_LDADD = libwire.la $(UNIT_LIBS)
 tests_unit_test_channel_table_LDADD = libwire.la $(UNIT_LIBS)
 tests_unit_test_frame_LDADD = libwire.la $(UNIT_LIBS)
+tests_unit_test_properties_LDADD = libwire.la $(UNIT_LIBS)
 
 tests_unit_test_gateway_LDADD = libwiregateway.la libwire.la $(UNIT_LIBS)
 

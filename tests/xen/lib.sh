@@ -6,6 +6,9 @@
 : "${PVH:=u5}" # one that is PVH, and maps what other guests grant
 : "${RIG_guesttype:=pv}"
 : "${RIG_rounds:=1}"
+: "${RIG_xsm:=none}"
+SMALL=128
+[ "${RIG_arch:-}" != arm64 ] || SMALL=192 # its Linux comes uncompressed, 33 MB
 . /rig/domain.sh
 
 # --- guests ---
@@ -22,13 +25,13 @@ domid() {
 guest_create() {
 	local name=$1 type=$RIG_guesttype memory=192 image=guest systemd=no line
 	shift
-	[ "$name" != "$SPARE" ] || memory=128 # it is saved and restored, page by page
-	[ "$name" != "$PVH" ] || type=pvh memory=128
+	[ "$name" != "$SPARE" ] || memory=$SMALL # it is saved and restored, page by page
+	[ "$name" != "$PVH" ] || type=pvh memory=$SMALL
 	[ "$name" != "$SYSTEMD" ] || image=systemd systemd=yes
 	{
 		echo "name='$name'"
 		echo "type='$type'"
-		echo "kernel='/boot/vmlinux'"
+		echo "kernel='/boot/linux'"
 		echo "ramdisk='/tmp/$image.cpio'"
 		echo "memory=$memory"
 		echo 'vcpus=1'
@@ -44,6 +47,9 @@ guest_create() {
 guest_is_up() { xenstore-exists "/local/domain/$(domid "$1")/data/rig-up" 2>/dev/null; }
 guest_up() { eventually 120 guest_is_up "$1"; }
 guest_destroy() { xl destroy "$1"; }
+
+# As Xen's tools say it: on Arm there are none of these commands.
+xen_saves() { xl help | grep -q '^ *save '; }
 
 no_zombies() { ! xl list | grep '(null)'; }
 
@@ -157,9 +163,10 @@ show_state() {
 	local name
 	xl list
 	xenstore-ls -fp /local/domain | grep -e data/xenmsg -e '/name '
-	for name in dom0 $GUESTS; do
+	for name in dom0 $GUESTS $SPARE $PVH; do
+		[ "$name" = dom0 ] || is_there "$name" || continue
 		echo "--- $name"
-		on "$name" 'tail -n 60 /run/xenmsgd.log; xenmsg status --json; dmesg | tail -n 8; ps | grep xenmsg'
+		on "$name" 'tail -n 60 /run/xenmsgd.log; xenmsg status --json; head -n 9 /tmp/*.counts; dmesg | tail -n 8; ps | grep xenmsg'
 	done
 }
 

@@ -8,7 +8,7 @@ test_every_domain_answers() {
 	done
 }
 
-test_every_daemon_is_up() { # smoke
+test_every_daemon_is_up() { # smoke, smoke_silo
 	for name in dom0 $GUESTS; do
 		on "$name" 'xenmsg status --json' | grep -q "\"domid\": *$(domid "$name")"
 	done

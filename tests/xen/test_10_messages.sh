@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Messages between the domains, in every direction.
 
-test_guest_to_guest() { arrives u2 u1; } # smoke
-test_guest_to_guest_with_the_other_role() { arrives u1 u2; }
-test_guest_to_dom0() { arrives u1 dom0; } # smoke
+test_guest_to_guest() { arrives u2 u1; } # smoke, smoke_silo, smoke_dummy
+test_guest_to_guest_with_the_other_role() { arrives u1 u2; } # smoke_dummy
+test_guest_to_dom0() { arrives u1 dom0; } # smoke, smoke_silo
 test_dom0_to_guest() { arrives dom0 u2; }
 test_to_oneself() { arrives u1 u1; }
 
@@ -30,7 +30,7 @@ test_16_mib_from_guest_to_guest() {
 	big u2 u1
 }
 
-test_16_mib_between_dom0_and_guest() { # smoke
+test_16_mib_between_dom0_and_guest() { # smoke, smoke_silo
 	big dom0 u1
 	big u1 dom0
 }

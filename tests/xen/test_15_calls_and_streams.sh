@@ -11,8 +11,8 @@ calls() {
 	on "$2" 'killall xenmsg; await ask 143'
 }
 
-test_a_call_between_guests() { calls u1 u2; } # smoke
-test_a_call_between_guests_with_the_other_role() { calls u2 u1; }
+test_a_call_between_guests() { calls u1 u2; } # smoke, smoke_silo
+test_a_call_between_guests_with_the_other_role() { calls u2 u1; } # smoke_dummy
 test_a_call_from_dom0_to_guest() { calls dom0 u2; }
 test_a_call_from_guest_to_dom0() { calls u1 dom0; }
 
@@ -30,7 +30,7 @@ pours() {
 
 test_a_stream_between_guests() { pours u1 u2; }
 test_a_stream_between_guests_with_the_other_role() { pours u2 u1; }
-test_a_stream_from_dom0_to_guest() { pours dom0 u1; } # smoke
+test_a_stream_from_dom0_to_guest() { pours dom0 u1; } # smoke, smoke_silo
 test_a_stream_from_guest_to_dom0() { pours u2 dom0; }
 
 # Neither u2 nor u3 may map, so domain 0's daemon relays.

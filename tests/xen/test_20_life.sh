@@ -29,7 +29,7 @@ test_found_with_dom0_between() {
 	arrives u2 u1
 }
 
-test_without_a_daemon_in_dom0() { # both
+test_without_a_daemon_in_dom0() { # both, direct
 	daemon_stop dom0
 	daemon_restart u1
 	see_each_other u1 u2

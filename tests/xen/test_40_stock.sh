@@ -11,11 +11,11 @@ stock_link() {
 	return $status
 }
 
-test_stock_libxenvchan_serves() { stock_link u2 u1; } # smoke
+test_stock_libxenvchan_serves() { stock_link u2 u1; } # smoke, direct
 test_stock_libxenvchan_is_a_client() { stock_link dom0 u2; }
 
 # Stock against stock, so that a failure above is known to be ours.
-test_stock_libxenvchan_by_itself() {
+test_stock_libxenvchan_by_itself() { # direct
 	background u2 server "printf 'text hello\\nwait 40000\\nclose\\n' | check-vchan server $(domid u1) data/stock 4096 4096"
 	eventually 10 xenstore-exists "/local/domain/$(domid u2)/data/stock/ring-ref"
 	on u1 "printf 'gettext 5\\nclose\\n' | check-vchan client $(domid u2) /local/domain/$(domid u2)/data/stock" | grep -qx 'ok hello'
@@ -36,7 +36,7 @@ mapped_of() {
 }
 
 # Three vchans with the hostile one, one with dom0, and what Xen itself needs. It goes on for a minute at least.
-test_a_mapper_that_keeps_all_has_three_vchans_at_most() {
+test_a_mapper_that_keeps_all_has_three_vchans_at_most() { # direct
 	local mapped began
 	daemon_stop u1
 	now
@@ -56,7 +56,7 @@ test_a_mapper_that_keeps_all_has_three_vchans_at_most() {
 }
 
 # In the guest, so that all of the time is the daemons'.
-test_who_crashes_a_hundred_times_has_its_link_each_time() { # named
+test_who_crashes_a_hundred_times_has_its_link_each_time() { # named, direct
 	local mapped
 	ON_SECONDS=1500 on u1 "times=0
 		while [ \$times -lt 100 ]; do

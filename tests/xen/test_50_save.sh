@@ -9,7 +9,7 @@ save_and_restore() {
 	is_restored "$1"
 }
 
-test_a_failed_save_changes_nothing() {
+test_a_failed_save_changes_nothing() { # save
 	local before
 	spare
 	ready u3
@@ -25,7 +25,7 @@ test_a_failed_save_changes_nothing() {
 }
 
 # This time without the rights of root, from its start, but with the devices that the package gives it.
-test_its_daemon_can_be_stopped_restored_again_and_killed() {
+test_its_daemon_can_be_stopped_restored_again_and_killed() { # save
 	spare
 	ready u3
 	arrives dom0 u3
@@ -46,7 +46,7 @@ test_its_daemon_can_be_stopped_restored_again_and_killed() {
 }
 
 # The time that a domain has run jumps when it is restored, which a shell sees at once, and before XenStore tells the daemon.
-test_its_daemon_can_be_stopped_before_the_restore_is_known() {
+test_its_daemon_can_be_stopped_before_the_restore_is_known() { # save
 	spare
 	ready u3
 	arrives u1 u3
@@ -65,7 +65,7 @@ test_its_daemon_can_be_stopped_before_the_restore_is_known() {
 }
 
 # Root has dropped its rights, and the restore needs what the user has.
-test_a_daemon_that_was_root_is_restored() {
+test_a_daemon_that_was_root_is_restored() { # save
 	spare
 	on u3 'give_to_xenmsgd'
 	daemon_restart u3 '[daemon]' 'user = xenmsgd'

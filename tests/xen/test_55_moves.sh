@@ -41,7 +41,7 @@ moves() {
 	eventually 10 no_zombies
 }
 
-test_traffic_goes_on_while_a_guest_is_saved() { # both, smoke, smoke_both
+test_traffic_goes_on_while_a_guest_is_saved() { # both, smoke, smoke_both, save
 	spare
 	ready u3
 	patient dom0 u1 u3
@@ -51,7 +51,7 @@ test_traffic_goes_on_while_a_guest_is_saved() { # both, smoke, smoke_both
 }
 
 # Xen can't migrate PV guests where it is built without CONFIG_SHADOW_PAGING, as Debian's is. The guest goes on.
-test_traffic_goes_on_after_a_migration_that_fails() {
+test_traffic_goes_on_after_a_migration_that_fails() { # save
 	local before
 	spare
 	ready u3
@@ -67,7 +67,7 @@ test_traffic_goes_on_after_a_migration_that_fails() {
 # Not among all tests: under emulation a PVH guest needs minutes, and sometimes several attempts, to start. Once it runs the
 # emulator lets it die by a triple fault now and then, as Xen says: then another guest begins, and makes the same step.
 # In both roles: domain 0 maps what it grants, and it maps what the other guest grants.
-test_traffic_goes_on_while_a_pvh_guest_is_saved_and_migrated() { # named
+test_traffic_goes_on_while_a_pvh_guest_is_saved_and_migrated() { # named, save
 	local round=0 done=0 died=0 step
 	spare
 	ready u3

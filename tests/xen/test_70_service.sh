@@ -83,7 +83,7 @@ healthy() {
 		[ \$status = 0 ] && grep -q 'it answers: this is domain $(domid "$1")\$' /tmp/doctor"
 }
 
-test_the_doctor_finds_everything_well_in_a_guest() { healthy u1 u2; }
+test_the_doctor_finds_everything_well_in_a_guest() { healthy u1 u2; } # direct
 test_the_doctor_finds_everything_well_in_dom0() { healthy dom0 u1; }
 
 # ill NAME STATUS STEP WORD: the first that fails is that step, and it is said how to mend it

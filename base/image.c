@@ -1,0 +1,455 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "base/image.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "wire/bytes.h"
+
+/* The frame: magic, format, number of descriptors, bytes of all; the descriptors; then sections, each with type and length. */
+#define HEAD_SIZE    24u
+#define FD_SIZE	     20u
+#define SECTION_SIZE 8u
+#define SEALS	     (F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
+static const uint8_t magic[8] = {'x', 'e', 'n', 'm', 's', 'g', 'd', '\n'};
+
+void image_fail(struct image *image, int error)
+{
+	if (!image->error)
+		image->error = error;
+}
+
+void image_expect(struct image *image, bool is_possible)
+{
+	if (image->is_read && !is_possible)
+		image_fail(image, -EINVAL);
+}
+
+/* --- made ------------------------------------------------------------------------------------- */
+
+void image_begin(struct image *image)
+{
+	*image = (struct image){.is_read = false};
+}
+
+/* Returns where the next `size` bytes go; NULL: nowhere. */
+static uint8_t *grow(struct image *image, size_t size)
+{
+	size_t room = image->room ? image->room : 4096;
+	uint8_t *grown;
+
+	if (image->error)
+		return NULL;
+	if (size > IMAGE_MAX - image->size) {
+		image_fail(image, -EFBIG);
+		return NULL;
+	}
+	while (room < image->size + size)
+		room *= 2;
+	if (room != image->room) {
+		grown = realloc(image->data, room);
+		if (!grown) {
+			image_fail(image, -ENOMEM);
+			return NULL;
+		}
+		image->data = grown;
+		image->room = room;
+	}
+	image->size += size;
+	return image->data + image->size - size;
+}
+
+/* Writes the length of the section that was begun last. */
+static void end_section(struct image *image)
+{
+	if (image->at && !image->error)
+		put_u32(image->data + image->at - 4, (uint32_t)(image->size - image->at));
+}
+
+void image_section(struct image *image, uint32_t type)
+{
+	uint8_t *head;
+
+	end_section(image);
+	head = grow(image, SECTION_SIZE);
+	if (!head)
+		return;
+	put_u32(head, type);
+	put_u32(head + 4, 0);
+	image->at = image->size;
+}
+
+static void encode_head(const struct image *image, uint8_t *head)
+{
+	size_t all = HEAD_SIZE + (size_t)image->fd_count * FD_SIZE + image->size;
+
+	memcpy(head, magic, sizeof(magic));
+	put_u32(head + 8, IMAGE_FORMAT);
+	put_u32(head + 12, image->fd_count);
+	put_u64(head + 16, all);
+	head += HEAD_SIZE;
+	for (uint32_t i = 0; i < image->fd_count; i++, head += FD_SIZE) {
+		put_u32(head, image->fds[i].number);
+		put_u64(head + 4, image->fds[i].device);
+		put_u64(head + 12, image->fds[i].inode);
+	}
+}
+
+/* Writes it with write(2), since what is mapped can't be sealed. */
+static int write_all(int fd, const uint8_t *data, size_t size)
+{
+	while (size) {
+		ssize_t n = write(fd, data, size);
+
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		if (n > 0) {
+			data += n;
+			size -= (size_t)n;
+		}
+	}
+	return 0;
+}
+
+int image_seal(struct image *image)
+{
+	size_t head_size = HEAD_SIZE + (size_t)image->fd_count * FD_SIZE;
+	uint8_t *head;
+	int fd, r;
+
+	end_section(image);
+	if (image->error)
+		return image->error;
+	head = malloc(head_size);
+	if (!head)
+		return -ENOMEM;
+	encode_head(image, head);
+	fd = memfd_create("xenmsg-handover", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	r = fd < 0 ? -errno : write_all(fd, head, head_size);
+	free(head);
+	if (r == 0)
+		r = write_all(fd, image->data, image->size);
+	if (r == 0 && fcntl(fd, F_ADD_SEALS, SEALS) < 0)
+		r = -errno;
+	if (r == 0)
+		return fd;
+	if (fd >= 0)
+		close(fd);
+	return r;
+}
+
+/* --- opened ----------------------------------------------------------------------------------- */
+
+/* Takes the frame and the list of descriptors, without looking at these. */
+static int read_frame(struct image *image)
+{
+	const uint8_t *at = image->data;
+
+	if (image->size < HEAD_SIZE || memcmp(at, magic, sizeof(magic)) != 0)
+		return -EINVAL;
+	if (get_u32(at + 8) != IMAGE_FORMAT)
+		return -EPROTONOSUPPORT;
+	image->fd_count = get_u32(at + 12);
+	if (get_u64(at + 16) != image->size || image->fd_count > IMAGE_FDS_MAX ||
+	    (image->size - HEAD_SIZE) / FD_SIZE < image->fd_count) {
+		image->fd_count = 0;
+		return -EINVAL;
+	}
+	image->fds = calloc(image->fd_count + 1, sizeof(*image->fds));
+	if (!image->fds) {
+		image->fd_count = 0;
+		return -ENOMEM;
+	}
+	at += HEAD_SIZE;
+	for (uint32_t i = 0; i < image->fd_count; i++, at += FD_SIZE) {
+		image->fds[i] = (struct image_fd){
+			.number = get_u32(at), .device = get_u64(at + 4), .inode = get_u64(at + 12)};
+		/* Those of the standard streams are no program's, and one that was named twice would be closed twice. */
+		if (image->fds[i].number <= STDERR_FILENO || image->fds[i].number > INT32_MAX ||
+		    (i && image->fds[i].number <= image->fds[i - 1].number)) {
+			image->fd_count = 0;
+			return -EINVAL;
+		}
+	}
+	image->end = (size_t)(at - image->data);
+	image->at = image->end;
+	return 0;
+}
+
+/* Checks that each descriptor is of the file that was meant, and lets no program that is started have it. */
+static int check_fds(struct image *image)
+{
+	int r = 0;
+
+	for (uint32_t i = 0; i < image->fd_count; i++) {
+		struct image_fd *entry = &image->fds[i];
+		struct stat status;
+
+		if (fstat((int)entry->number, &status) < 0 || status.st_dev != entry->device ||
+		    status.st_ino != entry->inode || fcntl((int)entry->number, F_SETFD, FD_CLOEXEC) < 0) {
+			entry->is_taken = true; /* it isn't ours to close */
+			r = -EBADF;
+		}
+	}
+	return r;
+}
+
+int image_open_bytes(struct image *image, const void *data, size_t size)
+{
+	*image = (struct image){.is_read = true, .size = size};
+	image->data = malloc(size + 1);
+	if (!image->data)
+		return image->error = -ENOMEM;
+	memcpy(image->data, data, size);
+	return image->error = read_frame(image);
+}
+
+int image_open(struct image *image, int fd)
+{
+	int seals = fcntl(fd, F_GET_SEALS);
+	struct stat status;
+	void *mapped;
+	int r;
+
+	*image = (struct image){.is_read = true};
+	if (seals < 0 || (seals & SEALS) != SEALS || fstat(fd, &status) < 0 || status.st_size <= 0 ||
+	    status.st_size > IMAGE_MAX + (off_t)IMAGE_FDS_MAX * FD_SIZE)
+		return image->error = -EINVAL;
+	mapped = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+	if (mapped == MAP_FAILED)
+		return image->error = -errno;
+	r = image_open_bytes(image, mapped, (size_t)status.st_size);
+	munmap(mapped, (size_t)status.st_size);
+	return r < 0 ? r : (image->error = check_fds(image));
+}
+
+void image_free(struct image *image)
+{
+	for (uint32_t i = 0; image->is_read && i < image->fd_count; i++)
+		if (!image->fds[i].is_taken)
+			close((int)image->fds[i].number);
+	free(image->fds);
+	free(image->data);
+	*image = (struct image){.error = -EINVAL};
+}
+
+uint32_t image_next(struct image *image)
+{
+	uint32_t type, length;
+
+	image_expect(image, image->at == image->end);
+	if (image->error || image->at == image->size)
+		return 0;
+	if (image->size - image->at < SECTION_SIZE) {
+		image_fail(image, -EINVAL);
+		return 0;
+	}
+	type = get_u32(image->data + image->at);
+	length = get_u32(image->data + image->at + 4);
+	image->at += SECTION_SIZE;
+	if (!type || length > image->size - image->at) {
+		image_fail(image, -EINVAL);
+		return 0;
+	}
+	image->end = image->at + length;
+	return type;
+}
+
+/* --- fields ----------------------------------------------------------------------------------- */
+
+/* Returns where the next `size` bytes of the section lie; NULL: they don't. */
+static const uint8_t *take(struct image *image, size_t size)
+{
+	image_expect(image, size <= image->end - image->at);
+	if (image->error)
+		return NULL;
+	image->at += size;
+	return image->data + image->at - size;
+}
+
+void image_raw(struct image *image, void *data, uint32_t size)
+{
+	const uint8_t *from;
+	uint8_t *to;
+
+	if (!image->is_read) {
+		to = grow(image, size);
+		if (to && size)
+			memcpy(to, data, size);
+		return;
+	}
+	from = take(image, size);
+	if (!from)
+		memset(data, 0, size);
+	else if (size)
+		memcpy(data, from, size);
+}
+
+void image_u8(struct image *image, uint8_t *value)
+{
+	image_raw(image, value, 1);
+}
+
+void image_u32(struct image *image, uint32_t *value)
+{
+	uint8_t bytes[4];
+
+	put_u32(bytes, *value);
+	image_raw(image, bytes, sizeof(bytes));
+	*value = get_u32(bytes);
+}
+
+void image_u64(struct image *image, uint64_t *value)
+{
+	uint8_t bytes[8];
+
+	put_u64(bytes, *value);
+	image_raw(image, bytes, sizeof(bytes));
+	*value = get_u64(bytes);
+}
+
+void image_bool(struct image *image, bool *value)
+{
+	uint8_t byte = *value;
+
+	image_u8(image, &byte);
+	image_expect(image, byte <= 1);
+	*value = byte == 1;
+}
+
+void image_upto(struct image *image, uint32_t *value, uint32_t most)
+{
+	image_u32(image, value);
+	image_expect(image, *value <= most);
+	if (image->error && image->is_read)
+		*value = 0;
+}
+
+void image_bytes(struct image *image, struct image_bytes *bytes, uint32_t most)
+{
+	image_upto(image, &bytes->size, most);
+	if (image->is_read)
+		bytes->data = take(image, bytes->size);
+	else
+		image_raw(image, (void *)(uintptr_t)bytes->data, bytes->size);
+	if (!bytes->data)
+		bytes->size = 0;
+}
+
+/* Whether there is no zero in it. */
+static bool is_text(const struct image_bytes *bytes)
+{
+	return !bytes->size || !memchr(bytes->data, 0, bytes->size);
+}
+
+void image_text(struct image *image, char *text, uint32_t room)
+{
+	struct image_bytes bytes = {.data = (const uint8_t *)text};
+
+	if (!image->is_read)
+		bytes.size = (uint32_t)strnlen(text, room - 1);
+	image_bytes(image, &bytes, room - 1);
+	image_expect(image, is_text(&bytes));
+	if (!image->is_read)
+		return;
+	memset(text, 0, room);
+	if (!image->error && bytes.size)
+		memcpy(text, bytes.data, bytes.size);
+}
+
+void image_string(struct image *image, char **text, uint32_t most)
+{
+	struct image_bytes bytes = {.data = (const uint8_t *)*text};
+	bool is_there = *text != NULL;
+
+	if (!image->is_read && is_there)
+		bytes.size = (uint32_t)strlen(*text);
+	image_bool(image, &is_there);
+	if (is_there)
+		image_bytes(image, &bytes, most);
+	if (!image->is_read)
+		return;
+	image_expect(image, is_text(&bytes));
+	*text = NULL;
+	if (!is_there || image->error)
+		return;
+	*text = calloc(bytes.size + 1u, 1);
+	if (!*text)
+		image_fail(image, -ENOMEM);
+	else if (bytes.size)
+		memcpy(*text, bytes.data, bytes.size);
+}
+
+/* --- descriptors ------------------------------------------------------------------------------ */
+
+/* Returns where the descriptor stands in the list, which is in the order of their numbers, or would stand. */
+static uint32_t find_fd(const struct image *image, uint32_t number)
+{
+	uint32_t low = 0, high = image->fd_count;
+
+	while (low < high) {
+		uint32_t middle = low + (high - low) / 2;
+
+		if (image->fds[middle].number < number)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+/* Lists a descriptor of an image that is being made. */
+static void list_fd(struct image *image, int fd)
+{
+	uint32_t place = find_fd(image, (uint32_t)fd);
+	struct image_fd *grown;
+	struct stat status;
+
+	if (fd <= STDERR_FILENO || fstat(fd, &status) < 0 ||
+	    (place < image->fd_count && image->fds[place].number == (uint32_t)fd) ||
+	    image->fd_count == IMAGE_FDS_MAX) {
+		image_fail(image, -EBADF);
+		return;
+	}
+	if (image->fd_count == image->fd_room) {
+		uint32_t room = image->fd_room ? 2 * image->fd_room : 64;
+
+		grown = realloc(image->fds, room * sizeof(*grown));
+		if (!grown) {
+			image_fail(image, -ENOMEM);
+			return;
+		}
+		image->fds = grown;
+		image->fd_room = room;
+	}
+	memmove(image->fds + place + 1, image->fds + place, (image->fd_count - place) * sizeof(*image->fds));
+	image->fd_count++;
+	image->fds[place] =
+		(struct image_fd){.number = (uint32_t)fd, .device = status.st_dev, .inode = status.st_ino};
+}
+
+void image_fd(struct image *image, int *fd)
+{
+	uint32_t number = (uint32_t)*fd, place;
+
+	if (!image->is_read && *fd >= 0 && !image->error)
+		list_fd(image, *fd);
+	image_u32(image, &number);
+	if (!image->is_read)
+		return;
+	*fd = -1;
+	if (image->error || number == UINT32_MAX)
+		return;
+	place = find_fd(image, number);
+	if (place == image->fd_count || image->fds[place].number != number || image->fds[place].is_taken) {
+		image_fail(image, -EINVAL);
+		return;
+	}
+	image->fds[place].is_taken = true;
+	*fd = (int)number;
+}

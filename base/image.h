@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_BASE_IMAGE_H
+#define XENMSG_BASE_IMAGE_H
+
+/*
+ * What a daemon hands over to its successor (doc/handover.md): sections of fields, in a sealed memfd that never reaches a disk,
+ * and the descriptors that the successor inherits.
+ *
+ * One function of each part says which fields its section has. It writes them into an image that is being made, and reads
+ * them from one that was opened, so that the two can't differ:
+ *
+ *     image_u32(image, &thing->size);     // writes it, or sets it
+ *
+ * The reader believes nothing: lengths have a bound, numbers a range, descriptors must be those that were meant. The first
+ * error stays, and from then on nothing is written, and what is read is zero.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* The types of sections. Each is read by the part that writes it; another type isn't read, nor is the image with it. */
+enum image_section_type {
+	IMAGE_HEAD = 1, /* daemon/main/handover.c: who makes it, and the daemon's own descriptors */
+	IMAGE_SESSION,	/* daemon/local/session_image.c: a program; they are numbered from 0 */
+	IMAGE_CHANNEL,	/* daemon/relay/hop_image.c: between two of them, or what is left of one */
+	IMAGE_LEDGER,	/* likewise: what lies in the rings of one */
+	IMAGE_ENDPOINT, /* daemon/serve/router_image.c: what one has bound */
+	IMAGE_WATCH,	/* daemon/local/watches_image.c: what one wants to hear of */
+	IMAGE_QUERY,	/* daemon/serve/queries.c: a question of one whose answer isn't begun */
+	IMAGE_END,	/* the last one */
+};
+
+#define IMAGE_FORMAT  1u	 /* another number: another format, which isn't read */
+#define IMAGE_MAX     (1u << 30) /* bytes */
+#define IMAGE_FDS_MAX 1048576u
+
+/* Bytes whose number is only known when they are read; `data` is the image's own while one is read. */
+struct image_bytes {
+	const uint8_t *data;
+	uint32_t size;
+};
+
+/* A descriptor, and which file it was of. */
+struct image_fd {
+	uint32_t number;
+	uint64_t device, inode;
+	bool is_taken;
+};
+
+struct image {
+	bool is_read; /* else it is being made */
+	int error;    /* a negative errno; 0: all is well so far */
+	uint8_t *data;
+	size_t size, room;
+	size_t at, end; /* where the present section goes on, and ends */
+	struct image_fd *fds;
+	uint32_t fd_count, fd_room;
+};
+
+/* Begins to make an image. */
+void image_begin(struct image *image);
+/* Puts what was made into a memfd, together with the descriptors. Returns it, close-on-exec, or a negative errno, also of what
+ * was wrong before. */
+int image_seal(struct image *image);
+/* Reads an image whole from its memfd, and checks its frame and its descriptors. -EINVAL: it isn't one; -EPROTONOSUPPORT: one of another
+ * format; -EBADF: a descriptor isn't what it was; -ENOMEM. */
+int image_open(struct image *image, int fd);
+/* The same from memory, without descriptors. It is copied. */
+int image_open_bytes(struct image *image, const void *data, size_t size);
+/* Frees the image. Of one that was read the descriptors that nobody took are closed. */
+void image_free(struct image *image);
+
+/* Notes an error; only the first counts. */
+void image_fail(struct image *image, int error);
+/* Fails with -EINVAL unless what was read is possible. Of an image that is being made nothing is checked. */
+void image_expect(struct image *image, bool is_possible);
+
+/* Begins a section to be written, which the next one ends. */
+void image_section(struct image *image, uint32_t type);
+/* Returns the type of the next section to be read, 0 at the end or after an error. The one before must have been read to its
+ * end. */
+uint32_t image_next(struct image *image);
+
+void image_u8(struct image *image, uint8_t *value);
+void image_u32(struct image *image, uint32_t *value);
+void image_u64(struct image *image, uint64_t *value);
+void image_bool(struct image *image, bool *value);
+/* A number from 0 to `most`. */
+void image_upto(struct image *image, uint32_t *value, uint32_t most);
+/* So many bytes as both know. */
+void image_raw(struct image *image, void *data, uint32_t size);
+/* At most `most` bytes. */
+void image_bytes(struct image *image, struct image_bytes *bytes, uint32_t most);
+/* A text without zeros in an array of `room` bytes. */
+void image_text(struct image *image, char *text, uint32_t room);
+/* A text of at most `most` bytes, or NULL; read, it is the caller's. */
+void image_string(struct image *image, char **text, uint32_t most);
+/* A descriptor, or -1. It may be listed once; read, it is close-on-exec, and the caller's. */
+void image_fd(struct image *image, int *fd);
+
+#endif

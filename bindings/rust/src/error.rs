@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//! What went wrong, and what is known of what was begun.
+
+use std::fmt;
+use std::io;
+
+use crate::ffi::{self, errno};
+
+/// What is known of a message or a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fate {
+    /// It was delivered; of a call: a handler has answered it.
+    Done,
+    /// It wasn't, and never will be: it may be sent again.
+    NotDone,
+    /// It may have been, and nobody can know.
+    Unknown,
+}
+
+impl Fate {
+    pub(crate) fn of_result(fate: std::os::raw::c_uint) -> Fate {
+        match fate {
+            ffi::XENMSG_FATE_DONE => Fate::Done,
+            ffi::XENMSG_FATE_NOT_DONE => Fate::NotDone,
+            _ => Fate::Unknown, // what a later library may say isn't known here
+        }
+    }
+
+    pub(crate) fn of_errno(number: i32) -> Fate {
+        match number {
+            errno::ECONNRESET | errno::ECHILD => Fate::Unknown,
+            _ => Fate::NotDone,
+        }
+    }
+}
+
+/// The meaning of a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Kind {
+    /// There is no such endpoint, daemon, or watch (`ENOENT`).
+    NotFound,
+    /// A policy denies it (`EACCES`).
+    Denied,
+    /// Policy can't decide it yet: a name isn't known (`ENODATA`).
+    Undecided,
+    /// No such domain, or no daemon in it (`EHOSTDOWN`).
+    DomainDown,
+    /// Nothing leads there (`EHOSTUNREACH`).
+    Unreachable,
+    /// Over a quota (`ENOBUFS`).
+    OverQuota,
+    /// Larger than is accepted (`EMSGSIZE`).
+    TooLarge,
+    /// Not in time (`ETIMEDOUT`); whether it may have been done says [`Failure::fate`].
+    TimedOut,
+    /// A signal has ended the wait (`EINTR`).
+    Interrupted,
+    /// Given up, or no longer wanted (`ECANCELED`).
+    Cancelled,
+    /// The daemon is gone (`ENOTCONN`), or isn't there (`ECONNREFUSED`).
+    NoDaemon,
+    /// Something between the two died; nobody can know more (`ECONNRESET`).
+    Reset,
+    /// The endpoint takes no calls, or no messages, or no streams (`EPROTOTYPE`).
+    WrongKind,
+    /// Somebody has it already (`EEXIST`).
+    Exists,
+    /// There is no room now: [`Connection::process`](crate::Connection::process), and try again (`EAGAIN`).
+    Full,
+    /// It was answered before (`EALREADY`).
+    AlreadyAnswered,
+    /// A malformed address, pattern or name (`EINVAL`).
+    Invalid,
+    /// Another one: [`Failure::errno`].
+    Other,
+}
+
+/// What failed, but for what a program has answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    errno: i32,
+    fate: Fate,
+    reason: String,
+    subject: String,
+}
+
+impl Failure {
+    pub(crate) fn new(error: i32, fate: Option<Fate>, reason: String, subject: &str) -> Failure {
+        let number = error.abs();
+        Failure { errno: number, fate: fate.unwrap_or_else(|| Fate::of_errno(number)), reason, subject: subject.into() }
+    }
+
+    /// What it means.
+    pub fn kind(&self) -> Kind {
+        match self.errno {
+            errno::ENOENT => Kind::NotFound,
+            errno::EACCES => Kind::Denied,
+            errno::ENODATA => Kind::Undecided,
+            errno::EHOSTDOWN => Kind::DomainDown,
+            errno::EHOSTUNREACH => Kind::Unreachable,
+            errno::ENOBUFS => Kind::OverQuota,
+            errno::EMSGSIZE => Kind::TooLarge,
+            errno::ETIMEDOUT => Kind::TimedOut,
+            errno::EINTR => Kind::Interrupted,
+            errno::ECANCELED => Kind::Cancelled,
+            errno::ENOTCONN | errno::ECONNREFUSED => Kind::NoDaemon,
+            errno::ECONNRESET => Kind::Reset,
+            errno::EPROTOTYPE => Kind::WrongKind,
+            errno::EEXIST => Kind::Exists,
+            errno::EAGAIN => Kind::Full,
+            errno::EALREADY => Kind::AlreadyAnswered,
+            errno::EINVAL => Kind::Invalid,
+            _ => Kind::Other,
+        }
+    }
+
+    /// The number, positive, as `xenmsg.h` lists them.
+    pub fn errno(&self) -> i32 {
+        self.errno
+    }
+
+    /// What is known of what was begun.
+    pub fn fate(&self) -> Fate {
+        self.fate
+    }
+
+    /// The daemon's words for people; empty if it had none.
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    /// The address, endpoint, pattern or question; empty if there was none.
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.subject.is_empty() {
+            write!(f, "{}: ", self.subject)?;
+        }
+        if self.reason.is_empty() {
+            write!(f, "{}", io::Error::from_raw_os_error(self.errno))
+        } else {
+            write!(f, "{}", self.reason)
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// The program there has answered a call with an error of its own, or has refused a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Which error it is to that program: its number, and in no way one of ours.
+    pub code: u16,
+    /// What else it had to say.
+    pub data: Vec<u8>,
+    /// How the command has ended that was run for the call, 1 to 255.
+    pub exit_status: Option<u8>,
+    /// [`Fate::Done`] of a call; [`Fate::NotDone`] of a message that was refused.
+    pub fate: Fate,
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "answered: error {}", self.code)?;
+        match std::str::from_utf8(&self.data) {
+            Ok(words) if !words.is_empty() && !words.chars().any(char::is_control) => write!(f, ": {words}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Answer {}
+
+/// Why something wasn't done: a program's own answer, or a failure on the way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// The program there says so.
+    Answered(Answer),
+    /// Everything else.
+    Failed(Failure),
+}
+
+impl Error {
+    /// What is known of what was begun.
+    pub fn fate(&self) -> Fate {
+        match self {
+            Error::Answered(answer) => answer.fate,
+            Error::Failed(failure) => failure.fate,
+        }
+    }
+
+    /// The meaning of a failure; `None` of a program's own answer.
+    pub fn kind(&self) -> Option<Kind> {
+        match self {
+            Error::Answered(_) => None,
+            Error::Failed(failure) => Some(failure.kind()),
+        }
+    }
+
+    pub(crate) fn invalid(subject: &str) -> Error {
+        Error::Failed(Failure::new(errno::EINVAL, None, String::new(), subject))
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Answered(answer) => answer.fmt(f),
+            Error::Failed(failure) => failure.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::Answered(answer) => Some(answer),
+            Error::Failed(failure) => Some(failure),
+        }
+    }
+}
+
+/// With the number, as programs of `std::io` have it; the words are lost.
+impl From<Error> for io::Error {
+    fn from(error: Error) -> io::Error {
+        match error {
+            Error::Answered(_) => io::Error::from_raw_os_error(errno::EREMOTEIO),
+            Error::Failed(failure) => io::Error::from_raw_os_error(failure.errno),
+        }
+    }
+}
+
+/// What functions here return.
+pub type Result<T> = std::result::Result<T, Error>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(number: i32, fate: Option<Fate>) -> Failure {
+        Failure::new(-number, fate, String::new(), "5:inbox")
+    }
+
+    #[test]
+    fn only_what_may_have_happened_is_unknown() {
+        assert_eq!(failure(errno::ECONNRESET, None).fate(), Fate::Unknown);
+        assert_eq!(failure(errno::ETIMEDOUT, None).fate(), Fate::NotDone);
+        assert_eq!(failure(errno::ETIMEDOUT, Some(Fate::Unknown)).fate(), Fate::Unknown);
+        assert_eq!(Fate::of_result(77), Fate::Unknown);
+    }
+
+    #[test]
+    fn a_programs_answer_is_no_failure() {
+        let answer = Answer { code: 2, data: b"no such key".to_vec(), exit_status: None, fate: Fate::Done };
+        let error = Error::Answered(answer);
+        assert_eq!(error.kind(), None);
+        assert_eq!(error.to_string(), "answered: error 2: no such key");
+        assert_eq!(Error::Failed(failure(errno::ENOENT, None)).kind(), Some(Kind::NotFound));
+        assert_eq!(io::Error::from(error).raw_os_error(), Some(errno::EREMOTEIO));
+    }
+
+    #[test]
+    fn an_error_names_its_address() {
+        assert!(failure(errno::EHOSTDOWN, None).to_string().starts_with("5:inbox: "));
+        let said = Failure::new(-errno::EACCES, None, "a rule denies it".into(), "5:inbox");
+        assert_eq!(said.to_string(), "5:inbox: a rule denies it");
+    }
+}

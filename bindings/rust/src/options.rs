@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//! How something is to be done.
+
+use std::os::raw::{c_int, c_uint};
+use std::time::Duration;
+
+use crate::ffi;
+
+/// How something is to be done. Where a function takes them, a [`Duration`] is a time-out, and [`USUAL`] the usual.
+///
+/// ```no_run
+/// # use std::time::Duration;
+/// # use xenmsg::{Connection, Options, USUAL};
+/// # fn f() -> xenmsg::Result<()> {
+/// let conn = Connection::open(USUAL)?;
+/// conn.send("5:inbox", b"hello", USUAL)?;
+/// conn.send("5:inbox", b"in time", Duration::from_secs(2))?;
+/// conn.bind("inbox", Options::usual().only_messages().lend())?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    timeout_ms: c_int,
+    flags: c_uint,
+    trace: [u8; TRACE_MOST + 1], // ended by 0; the first is 0: none
+}
+
+const TRACE_MOST: usize = 255;
+
+/// Everything as usual: sending, calling and connecting have no end, what the daemon alone does has 30 s, opening 10 s.
+pub const USUAL: Options = Options::usual();
+
+impl Options {
+    /// See [`USUAL`].
+    pub const fn usual() -> Options {
+        Options { timeout_ms: ffi::XENMSG_USUAL_MS, flags: 0, trace: [0; TRACE_MOST + 1] }
+    }
+
+    /// What isn't done by then is withdrawn; 0: it is only tried.
+    pub fn timeout(self, timeout: Duration) -> Options {
+        Options { timeout_ms: milliseconds(timeout), ..self }
+    }
+
+    /// It is waited for without end.
+    pub const fn forever(self) -> Options {
+        Options { timeout_ms: -1, ..self }
+    }
+
+    const fn with(self, flag: c_uint) -> Options {
+        Options { flags: self.flags | flag, ..self }
+    }
+
+    /// Of an endpoint: it takes no calls.
+    pub const fn only_messages(self) -> Options {
+        self.with(ffi::XENMSG_ONLY_MESSAGES)
+    }
+
+    /// Of an endpoint: it takes nothing but calls.
+    pub const fn only_calls(self) -> Options {
+        self.with(ffi::XENMSG_ONLY_CALLS)
+    }
+
+    /// Of an endpoint: messages may stay in the memory that is shared with the daemon, which saves a copy. For programs that free
+    /// a message before they wait for the next.
+    pub const fn lend(self) -> Options {
+        self.with(ffi::XENMSG_LEND)
+    }
+
+    /// Of an endpoint, of messages or of streams: other programs of this user that say so, too, may have it beside this one. All that one
+    /// sender sends there goes to the one with the least to do, and what that hasn't taken when it ends, to another one.
+    pub const fn shared(self) -> Options {
+        self.with(ffi::XENMSG_BIND_SHARED)
+    }
+
+    pub(crate) const fn as_topic(self, retain: bool) -> Options {
+        self.with(ffi::XENMSG_TOPIC | if retain { ffi::XENMSG_RETAIN } else { 0 })
+    }
+
+    /// Of an endpoint for streams: they may come from other hosts, too ([`Peer::host`](crate::Peer)).
+    pub const fn from_hosts(self) -> Options {
+        self.with(ffi::XENMSG_FROM_HOSTS)
+    }
+
+    /// Of a message: it is handed to the daemon now and as a whole, or not sent ([`Kind::Full`](crate::Kind)).
+    pub const fn at_once(self) -> Options {
+        self.with(ffi::XENMSG_AT_ONCE)
+    }
+
+    /// Of a message, call or stream: it waits, within its time-out, until its receiver is there, instead of ending with
+    /// [`Kind::NoEndpoint`](crate::Kind) or [`Kind::HostDown`](crate::Kind). What is for one address is sent in its order.
+    pub const fn wait(self) -> Options {
+        self.with(ffi::XENMSG_WAIT)
+    }
+
+    /// Of a connection: it outlives its daemon. When that ends, what was under way ends with what is known of it; then the connection
+    /// looks for the next daemon by itself, binds its endpoints there, and sends what was begun meanwhile.
+    /// [`Connection::next_change`](crate::Connection::next_change) tells.
+    pub const fn reconnect(self) -> Options {
+        self.with(ffi::XENMSG_RECONNECT)
+    }
+
+    /// Of a message or call: where it belongs in a trace, which its receiver is told ([`Message::trace`](crate::Message::trace)); 1 to
+    /// 255 printable characters of ASCII, by custom a `traceparent`. Another one is refused where it is used.
+    pub fn trace(mut self, trace: &str) -> Options {
+        let fits = !trace.is_empty() && trace.len() <= TRACE_MOST && !trace.contains('\0');
+        let text = if fits { trace.as_bytes() } else { b"\n" }; // which the library refuses
+        self.trace = [0; TRACE_MOST + 1];
+        self.trace[..text.len()].copy_from_slice(text);
+        self
+    }
+
+    /// Valid as long as these options are where they are.
+    pub(crate) fn raw(&self) -> ffi::xenmsg_options {
+        ffi::xenmsg_options {
+            size: std::mem::size_of::<ffi::xenmsg_options>(),
+            timeout_ms: self.timeout_ms,
+            flags: self.flags,
+            trace: if self.trace[0] == 0 { std::ptr::null() } else { self.trace.as_ptr().cast() },
+            key: std::ptr::null(),
+            keys: 0,
+        }
+    }
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        USUAL
+    }
+}
+
+impl From<Duration> for Options {
+    fn from(timeout: Duration) -> Options {
+        USUAL.timeout(timeout)
+    }
+}
+
+/// As the library has it, rounded up.
+pub(crate) fn milliseconds(time: Duration) -> c_int {
+    let rounded = time.as_nanos() / 1_000_000 + u128::from(time.as_nanos() % 1_000_000 != 0);
+    c_int::try_from(rounded).unwrap_or(c_int::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_time_is_no_bare_attempt() {
+        assert_eq!(milliseconds(Duration::ZERO), 0);
+        assert_eq!(milliseconds(Duration::from_nanos(1)), 1);
+        assert_eq!(milliseconds(Duration::from_micros(1500)), 2);
+        assert_eq!(milliseconds(Duration::from_secs(1 << 40)), c_int::MAX);
+    }
+
+    #[test]
+    fn options_add_up() {
+        let raw = Options::usual().only_calls().lend().timeout(Duration::from_secs(1)).raw();
+        assert_eq!((raw.timeout_ms, raw.flags), (1000, ffi::XENMSG_ONLY_CALLS | ffi::XENMSG_LEND));
+        assert_eq!(USUAL.raw().timeout_ms, ffi::XENMSG_USUAL_MS);
+        assert_eq!(USUAL.forever().raw().timeout_ms, -1);
+    }
+}

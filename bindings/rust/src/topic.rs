@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//! Topics: one publishes and waits for nobody, many subscribe.
+
+use std::os::raw::c_uint;
+use std::ptr;
+
+use crate::connection::c_text;
+use crate::error::Result;
+use crate::ffi;
+use crate::options::{Options, USUAL};
+use crate::pending::{on_done, Pending};
+use crate::Connection;
+
+/// A topic of this program's, until it is dropped. What it publishes goes to all who subscribe.
+///
+/// ```no_run
+/// # use xenmsg::{Connection, USUAL};
+/// # fn f() -> xenmsg::Result<()> {
+/// let conn = Connection::open(USUAL)?;
+/// let news = conn.topic("news", true)?;
+/// news.publish(b"shutdown at 18:00")?;
+/// # Ok(()) }
+/// ```
+pub struct Topic<'c> {
+    connection: &'c Connection,
+    name: String,
+    address: String,
+}
+
+impl Topic<'_> {
+    /// Publishes, and returns when the daemon has it, which waits for no subscriber.
+    pub fn publish(&self, data: impl AsRef<[u8]>) -> Result<()> {
+        self.connection.send(&self.address, data, USUAL)
+    }
+
+    /// Begins to publish.
+    pub fn begin_publish(&self, data: impl AsRef<[u8]>, options: impl Into<Options>) -> Result<Pending<'_, ()>> {
+        self.connection.begin_send(&self.address, data, options)
+    }
+}
+
+impl Drop for Topic<'_> {
+    fn drop(&mut self) {
+        let _ = self.connection.unbind(&self.name); // which waits for nothing; without a daemon there is none
+    }
+}
+
+/// What a subscriber is told in its place between the messages of a topic ([`Message::notice`](crate::Message::notice)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Notice {
+    /// What it is.
+    pub kind: NoticeKind,
+    /// Of [`NoticeKind::Subscribed`] how many messages were published before, of [`NoticeKind::Missed`] how many are missing here.
+    pub messages: u64,
+    /// Perhaps more are missing, and nobody can know.
+    pub unknown: bool,
+    /// Of [`NoticeKind::Ended`] its errno, else 0.
+    pub errno: i32,
+}
+
+/// Of a [`Notice`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NoticeKind {
+    /// From here on nothing is missing without a notice.
+    Subscribed,
+    /// Messages are missing here: this program, or the way to it, was too slow.
+    Missed,
+    /// The topic isn't there, and is waited for.
+    Waiting,
+    /// The subscription has ended.
+    Ended,
+    /// The next message is the one that the topic has kept.
+    Kept,
+    /// One of a later library.
+    Other(u32),
+}
+
+impl NoticeKind {
+    pub(crate) fn of(kind: c_uint) -> NoticeKind {
+        match kind {
+            ffi::XENMSG_SUBSCRIBED => NoticeKind::Subscribed,
+            ffi::XENMSG_MISSED => NoticeKind::Missed,
+            ffi::XENMSG_WAITING => NoticeKind::Waiting,
+            ffi::XENMSG_ENDED => NoticeKind::Ended,
+            ffi::XENMSG_KEPT => NoticeKind::Kept,
+            other => NoticeKind::Other(other),
+        }
+    }
+}
+
+impl Connection {
+    /// Makes a topic. `retain`: its last message is kept for who subscribes later.
+    pub fn topic(&self, name: &str, retain: bool) -> Result<Topic<'_>> {
+        let options = USUAL.as_topic(retain);
+        self.bind(name, options)?;
+        Ok(Topic { connection: self, name: name.into(), address: format!("self:{name}") })
+    }
+
+    /// Subscribes to a topic, until [`unsubscribe`](Connection::unsubscribe) or the end of the connection. What is published comes as
+    /// messages, whose endpoint is this address, with notices between them. The topic may come later, go, and come again.
+    pub fn subscribe(&self, address: &str, options: impl Into<Options>) -> Result<()> {
+        let (name, given): (_, Options) = (c_text(address)?, options.into());
+        let options = given.raw();
+        let r = unsafe { ffi::xenmsg_subscribe(self.raw(), name.as_ptr(), &options, None, ptr::null_mut()) };
+        self.checked(r, address).map(drop)
+    }
+
+    /// Begins to subscribe.
+    pub fn begin_subscribe(&self, address: &str, options: impl Into<Options>) -> Result<Pending<'_, ()>> {
+        let (name, given): (_, Options) = (c_text(address)?, options.into());
+        let options = given.raw();
+        Pending::begin(self, address, |to| unsafe {
+            ffi::xenmsg_begin_subscribe(self.raw(), name.as_ptr(), &options, None, Some(on_done), to.userdata, to.op)
+        })
+    }
+
+    /// Ends a subscription, without waiting.
+    pub fn unsubscribe(&self, address: &str) -> Result<()> {
+        let name = c_text(address)?;
+        self.checked(unsafe { ffi::xenmsg_unsubscribe(self.raw(), name.as_ptr()) }, address).map(drop)
+    }
+}

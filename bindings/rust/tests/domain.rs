@@ -1,0 +1,541 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//! What is promised, with a daemon: `$XENMSG_SOCKET`. tests/integration/test_rust.py runs each of these in a simulated domain.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::io::{self, Read, Write};
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::mpsc;
+use std::task::{Context, Poll};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use xenmsg::{break_stream, Connection, Error, EventKind, Fate, Kind, Message, NoticeKind, Options, Pending, Refusal, Result, Server, USUAL};
+
+const LONG: Duration = Duration::from_secs(60);
+
+fn open() -> Connection {
+    Connection::open(USUAL).expect("a daemon at $XENMSG_SOCKET")
+}
+
+fn answer_of<T>(result: Result<T>) -> xenmsg::Answer {
+    match result {
+        Err(Error::Answered(answer)) => answer,
+        Err(Error::Failed(failure)) => panic!("{failure}"),
+        Ok(_) => panic!("no error"),
+    }
+}
+
+fn kind_of<T>(result: Result<T>) -> Kind {
+    result.err().and_then(|error| error.kind()).expect("a failure")
+}
+
+/// Runs `serve` in a thread of its own, with the connection that was opened here.
+fn serving(endpoint: &'static str) -> thread::JoinHandle<()> {
+    let (conn, (ready, is_ready)) = (open(), mpsc::channel());
+    let thread = thread::spawn(move || {
+        let mut server = Server::new(&conn);
+        let over = Rc::new(Cell::new(false));
+        let ends = over.clone();
+        server
+            .bind(endpoint, Options::usual().only_calls(), move |call| {
+                match &call[..] {
+                    b"end" => ends.set(true),
+                    b"status" => return call.reply_exit_status(3).unwrap(),
+                    b"no" => return call.reply_error(7, b"never").unwrap(),
+                    _ => {}
+                }
+                call.reply(&call).unwrap();
+            })
+            .unwrap();
+        ready.send(()).unwrap();
+        while !over.get() {
+            server.turn(LONG).unwrap();
+        }
+        conn.process().unwrap(); // the answer is on its way
+        conn.flush(LONG).unwrap();
+    });
+    is_ready.recv_timeout(LONG).unwrap();
+    thread
+}
+
+#[test]
+fn a_message_is_delivered_or_its_error_says_why_not() {
+    let (here, there) = (open(), open());
+    there.bind("rs-inbox", USUAL).unwrap();
+    let sending = here.begin_send("self:rs-inbox", b"hello", USUAL).unwrap();
+    let message = there.recv().unwrap();
+    assert_eq!((&message[..], message.endpoint()), (&b"hello"[..], "rs-inbox"));
+    assert_eq!((message.sender().domid, message.sender().pid), (here.domid(), std::process::id()));
+    there.process().unwrap();
+    sending.wait().unwrap();
+    let error = here.send("self:rs-nobody", b"x", USUAL).unwrap_err();
+    assert_eq!((error.kind(), error.fate()), (Some(Kind::NotFound), Fate::NotDone));
+    let late = here.send("self:rs-inbox", b"x", Duration::ZERO).unwrap_err();
+    assert_eq!((late.kind(), late.fate()), (Some(Kind::TimedOut), Fate::NotDone));
+    assert_eq!(kind_of(here.send("no address", b"x", USUAL)), Kind::Invalid);
+    assert_eq!(kind_of(here.send("a\0b:c", b"x", USUAL)), Kind::Invalid);
+}
+
+#[test]
+fn a_servers_answer_is_apart_from_a_failure() {
+    let server = serving("rs-kv");
+    let conn = open();
+    assert_eq!(&conn.call("self:rs-kv", b"echo", USUAL).unwrap()[..], b"echo");
+    let answer = answer_of(conn.call("self:rs-kv", b"no", USUAL));
+    assert_eq!((answer.code, &answer.data[..], answer.fate), (7, &b"never"[..], Fate::Done));
+    assert_eq!(answer_of(conn.call("self:rs-kv", b"status", LONG)).exit_status, Some(3));
+    assert_eq!(kind_of(conn.call("self:rs-gone", b"", USUAL)), Kind::NotFound);
+    conn.call("self:rs-kv", b"end", USUAL).unwrap();
+    server.join().unwrap();
+}
+
+#[test]
+fn serve_answers_with_what_the_handler_returns() {
+    let conn = open();
+    thread::spawn(|| {
+        let conn = open();
+        conn.serve("rs-serve", |call| match &call[..] {
+            b"ask" => Ok("an answer"),
+            _ => Err(Refusal::new(9, "not that")),
+        })
+    });
+    let end = Instant::now() + LONG;
+    let reply = loop {
+        match conn.call("self:rs-serve", b"ask", LONG) {
+            Err(error) if error.kind() == Some(Kind::NotFound) && Instant::now() < end => thread::yield_now(),
+            other => break other.unwrap(),
+        }
+    };
+    assert_eq!(&reply[..], b"an answer");
+    let answer = answer_of(conn.call("self:rs-serve", b"else", LONG));
+    assert_eq!((answer.code, Refusal::from(Error::Answered(answer)).data), (9, b"not that".to_vec()));
+}
+
+#[test]
+fn who_reads_no_replies_holds_up_no_other() {
+    let (greedy, other, begun) = (open(), open(), Instant::now());
+    thread::spawn(|| open().serve("rs-big", |_| Ok(vec![7; 1_000_000])));
+    let ready = loop {
+        match other.call("self:rs-big", b"", USUAL) {
+            Err(error) if error.kind() == Some(Kind::NotFound) && begun.elapsed() < LONG => thread::yield_now(),
+            reply => break reply.unwrap(),
+        }
+    };
+    let calls: Vec<_> = (0..40).map_while(|_| greedy.begin_call("self:rs-big", b"", USUAL).ok()).collect();
+    greedy.process().unwrap(); // and never again, until the others have their answers
+    for _ in 0..40 {
+        assert!(other.call("self:rs-big", b"", LONG).unwrap()[..] == ready[..]);
+    }
+    let answers: Vec<_> = calls.into_iter().map(Pending::wait).collect();
+    assert!(answers.iter().any(Result::is_ok));
+    assert!(answers.into_iter().all(|answer| answer.map(drop).or_else(|error| match error {
+        Error::Answered(answer) if answer.code == 105 => Ok(()), // ENOBUFS
+        other => Err(other),
+    }) == Ok(())));
+}
+
+#[test]
+fn calls_are_kept_and_answered_in_any_order() {
+    let (client, conn) = (open(), open());
+    let kept: RefCell<Vec<Message<'_>>> = RefCell::default();
+    let mut server = Server::new(&conn);
+    server.bind("rs-later", USUAL, |call| kept.borrow_mut().push(call)).unwrap();
+    let calls: Vec<_> =
+        (0..100u8).map(|i| client.begin_call("self:rs-later", [i], USUAL).unwrap()).collect();
+    while kept.borrow().len() < 100 {
+        client.process().unwrap();
+        assert!(server.turn(LONG).unwrap());
+    }
+    for call in kept.borrow_mut().drain(..).rev() {
+        call.reply(&call).unwrap();
+    }
+    conn.process().unwrap();
+    for (i, call) in calls.into_iter().enumerate() {
+        assert_eq!(&call.wait().unwrap()[..], [i as u8]);
+    }
+}
+
+#[test]
+fn a_panic_in_a_handler_unwinds_and_answers_its_caller() {
+    let (client, conn) = (open(), open());
+    let mut server = Server::new(&conn);
+    server.bind("rs-panic", USUAL, |_| panic!("on purpose")).unwrap();
+    let call = client.begin_call("self:rs-panic", b"", USUAL).unwrap();
+    assert!(catch_unwind(AssertUnwindSafe(|| server.turn(LONG))).is_err());
+    conn.process().unwrap();
+    assert_eq!(answer_of(call.wait()).code, 125); // ECANCELED, as for each call that is freed unanswered
+    drop(server);
+    conn.query("status", USUAL).unwrap(); // answered behind the end of the endpoint
+    assert_eq!(kind_of(open().send("self:rs-panic", b"", LONG)), Kind::NotFound);
+}
+
+#[test]
+fn a_detached_message_outlives_its_connection_elsewhere() {
+    let (here, there) = (open(), open());
+    there.bind("rs-detach", Options::usual().lend()).unwrap();
+    let data: Vec<u8> = (0..20000u32).map(|i| i as u8).collect();
+    here.begin_send("self:rs-detach", &data, USUAL).unwrap().detach();
+    let call = here.begin_call("self:rs-detach", b"call", USUAL).unwrap();
+    let message = there.recv().unwrap().detach().unwrap();
+    let (error, call_there) = there.recv().unwrap().detach().unwrap_err();
+    assert_eq!(error.kind(), Some(Kind::Other)); // EBUSY
+    call_there.reply(b"").unwrap();
+    drop(call_there);
+    there.process().unwrap();
+    call.wait().unwrap();
+    drop(there);
+    thread::spawn(move || assert!(message[..] == data[..])).join().unwrap();
+}
+
+#[test]
+fn what_is_dropped_is_withdrawn_and_what_is_detached_goes_on() {
+    let (here, there) = (open(), open());
+    there.bind("rs-drop", USUAL).unwrap();
+    drop(here.begin_send("self:rs-drop", b"dropped", USUAL).unwrap());
+    here.flush(LONG).unwrap();
+    here.begin_send("self:rs-drop", b"kept", USUAL).unwrap().detach();
+    here.process().unwrap();
+    assert_eq!(&there.recv().unwrap()[..], b"kept");
+    there.process().unwrap();
+    here.flush(LONG).unwrap();
+}
+
+#[test]
+fn a_draft_is_sent_or_given_up() {
+    let (here, there) = (open(), open());
+    there.bind("rs-draft", USUAL).unwrap();
+    let mut draft = here.reserve("self:rs-draft", 50000).unwrap();
+    draft.fill(1);
+    assert!(here.reserve("self:rs-draft", 10).is_err(), "one at a time");
+    drop(draft);
+    let mut draft = here.reserve("self:rs-draft", 50000).unwrap();
+    draft[..40000].fill(2);
+    let (error, draft) = draft.commit(50001, USUAL).err().unwrap();
+    assert_eq!(error.kind(), Some(Kind::Invalid));
+    let sending = draft.unwrap().commit(40000, USUAL).ok().unwrap();
+    assert!(there.recv().unwrap()[..] == [2; 40000]);
+    there.process().unwrap();
+    sending.wait().unwrap();
+}
+
+#[test]
+fn dropping_never_blocks() {
+    let there = open();
+    there.bind("rs-close", USUAL).unwrap();
+    there.listen("rs-close-streams", USUAL).unwrap();
+    let conn = open();
+    conn.bind("rs-close-here", USUAL).unwrap();
+    for _ in 0..100 {
+        let message = conn.begin_send("self:rs-close", [0; 10000], USUAL);
+        let _: Vec<_> = message.into_iter().map(Pending::detach).collect(); // until there is no room
+        drop(conn.begin_call("self:rs-close", [0; 10000], USUAL));
+    }
+    let begun = Instant::now();
+    drop(conn.watch("*", USUAL).unwrap());
+    drop(conn.begin_connect("self:rs-close-streams", USUAL).unwrap());
+    conn.unbind("rs-close-here").unwrap();
+    drop(conn);
+    assert!(begun.elapsed() < Duration::from_secs(10)); // nobody takes anything: to wait would be for ever
+}
+
+#[test]
+fn a_stream_is_a_socket_with_an_end_or_a_break() {
+    let (here, there) = (open(), open());
+    there.listen("rs-shell", USUAL).unwrap();
+    let connecting = here.begin_connect("self:rs-shell", LONG).unwrap();
+    let come = there.accept().unwrap();
+    assert_eq!((come.peer.domid, &come.peer.endpoint[..]), (here.domid(), "rs-shell"));
+    let mut stream = connecting.wait().unwrap();
+    let mut theirs = come.stream;
+    drop((here, there)); // no longer needed
+    stream.write_all(b"there").unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut text = String::new();
+    theirs.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "there");
+    theirs.write_all(b"back").unwrap();
+    let mut data = [0; 4];
+    stream.read_exact(&mut data).unwrap();
+    assert_eq!(&data, b"back");
+    break_stream(theirs);
+    assert_eq!(stream.read(&mut data).unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+}
+
+#[test]
+fn a_watch_tells_who_comes_and_goes_or_why_it_cannot() {
+    let (conn, other) = (open(), open());
+    let watch = conn.watch("self:rs-seen", USUAL).unwrap();
+    other.bind("rs-seen", USUAL).unwrap();
+    let event = watch.next_timeout(LONG).unwrap().unwrap();
+    assert_eq!((event.kind, &event.name[..], event.domid), (EventKind::EndpointUp, "rs-seen", conn.domid()));
+    drop(other);
+    assert_eq!(watch.next_timeout(LONG).unwrap().unwrap().kind, EventKind::EndpointDown);
+    drop(watch);
+    assert_eq!(kind_of(conn.watch("no:such:pattern", USUAL).and_then(|watch| watch.next_timeout(LONG))), Kind::Invalid);
+}
+
+#[test]
+fn questions_are_answered_and_refused() {
+    let conn = open();
+    assert!(conn.query("status", USUAL).unwrap().starts_with('{'));
+    assert_eq!(kind_of(conn.query("nonsense", USUAL)), Kind::Invalid);
+    conn.ping("self", LONG).unwrap();
+    assert!(conn.max_message() >= conn.max_at_once());
+    assert!(xenmsg::library_version() >= (0, 1, 0));
+}
+
+#[test]
+fn a_message_waits_for_its_receiver() {
+    let (here, there) = (open(), open());
+    let sending = here.begin_send("self:rs-late", b"early", Options::usual().wait()).unwrap();
+    drop(here.begin_send("self:rs-late", b"dropped", Options::usual().wait()).unwrap());
+    assert_eq!(kind_of(here.send("self:rs-never", b"x", Options::from(Duration::from_millis(50)).wait())), Kind::TimedOut);
+    assert_eq!(kind_of(here.send("self:rs-never", b"x", USUAL)), Kind::NotFound);
+    there.bind("rs-late", USUAL).unwrap();
+    let taking = thread::spawn(move || there.recv().unwrap()[..] == *b"early");
+    here.block_on(sending).unwrap().unwrap();
+    assert!(taking.join().unwrap());
+}
+
+#[test]
+fn a_connection_opens_in_a_loop() {
+    let conn = Connection::begin_open(None, USUAL).unwrap();
+    conn.block_on(conn.opened()).unwrap().unwrap();
+    conn.bind("rs-opened", USUAL).unwrap();
+    let nobody = Connection::begin_open(Some("/nonexistent/socket".as_ref()), USUAL);
+    assert_eq!(kind_of(nobody.map(drop)), Kind::NotFound);
+}
+
+#[test]
+fn any_thread_ends_a_wait() {
+    let conn = open();
+    let waker = conn.waker();
+    let thread = thread::spawn(move || {
+        waker.wake();
+        waker
+    });
+    assert_eq!(conn.wait(LONG).unwrap(), 0);
+    let waker = thread.join().unwrap();
+    drop(conn);
+    waker.wake(); // of nobody
+}
+
+/// Polls a future once and drops it.
+fn polled_once<T>(future: impl Future<Output = T>) -> Option<T> {
+    struct Never;
+    impl std::task::Wake for Never {
+        fn wake(self: std::sync::Arc<Self>) {}
+    }
+    let waker = std::sync::Arc::new(Never).into();
+    match Box::pin(future).as_mut().poll(&mut Context::from_waker(&waker)) {
+        Poll::Ready(value) => Some(value),
+        Poll::Pending => None,
+    }
+}
+
+#[test]
+fn a_dropped_future_loses_no_message_and_no_stream() {
+    let (here, there) = (open(), open());
+    there.bind("rs-lose", USUAL).unwrap();
+    there.listen("rs-lose-streams", USUAL).unwrap();
+    for _ in 0..50 {
+        let sending = here.begin_send("self:rs-lose", b"x", USUAL).unwrap();
+        let connecting = here.begin_connect("self:rs-lose-streams", LONG).unwrap();
+        let (mut messages, mut streams) = (0, 0);
+        while messages == 0 || streams == 0 {
+            here.process().unwrap();
+            messages += usize::from(polled_once(there.receive()).is_some());
+            streams += usize::from(polled_once(there.incoming()).is_some());
+        }
+        there.process().unwrap();
+        sending.wait().unwrap();
+        connecting.wait().unwrap();
+    }
+    assert!(there.try_recv().unwrap().is_none() && there.try_accept().unwrap().is_none());
+}
+
+/// Two futures at once.
+struct Both<'a>(Vec<Pin<Box<dyn Future<Output = ()> + 'a>>>);
+
+impl Future for Both<'_> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        self.0.retain_mut(|future| future.as_mut().poll(context).is_pending());
+        if self.0.is_empty() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+}
+
+#[test]
+fn tasks_of_one_connection_wait_for_each_other() {
+    let conn = open();
+    let taken = Cell::new(0);
+    conn.bind("rs-async", USUAL).unwrap();
+    let receive = async {
+        while taken.get() < 1000 {
+            let call = conn.receive().await.unwrap();
+            call.reply(&call).unwrap();
+            taken.set(taken.get() + 1);
+        }
+    };
+    let send = async {
+        for i in 0..1000u32 {
+            let data = i.to_le_bytes();
+            assert_eq!(&conn.begin_call("self:rs-async", data, USUAL).unwrap().await.unwrap()[..], data);
+        }
+    };
+    conn.block_on(Both(vec![Box::pin(receive), Box::pin(send)])).unwrap();
+    assert_eq!(taken.get(), 1000);
+}
+
+/// The next message, for which its sender may have more to do.
+fn take<'c>(conn: &'c Connection, sender: &Connection) -> Message<'c> {
+    let end = Instant::now() + LONG;
+    loop {
+        sender.process().unwrap();
+        match conn.try_recv().unwrap() {
+            Some(message) => return message,
+            None => assert!(Instant::now() < end),
+        }
+    }
+}
+
+#[test]
+fn a_call_says_how_long_it_is_wanted_and_when_no_more() {
+    let (client, conn) = (open(), open());
+    conn.bind("rs-wanted", USUAL).unwrap();
+    let call = client.begin_call("self:rs-wanted", b"", Options::usual().timeout(LONG).trace("00-12ab-1")).unwrap();
+    let waiting = client.begin_call("self:rs-wanted", b"", USUAL).unwrap();
+    let (wanted, other) = (take(&conn, &client), take(&conn, &client));
+    assert!(wanted.time_left().unwrap() <= LONG && wanted.time_left().unwrap() > LONG / 2);
+    assert_eq!((wanted.trace(), other.trace(), other.time_left()), ("00-12ab-1", "", None));
+    assert!(polled_once(wanted.withdrawn()).is_none());
+    conn.pause(); // even so it is told
+    call.withdraw();
+    while !call.is_done() {
+        client.wait(LONG).unwrap(); // the server is told when it is known that it was taken
+    }
+    conn.block_on(wanted.withdrawn()).unwrap();
+    assert!(!wanted.wants_reply() && other.wants_reply());
+    conn.resume();
+    other.reply(b"").unwrap();
+    conn.process().unwrap();
+    assert_eq!(waiting.wait().unwrap().sender().pid, std::process::id());
+    assert_eq!(kind_of(call.wait()), Kind::TimedOut);
+    assert_eq!(kind_of(client.send("self:rs-wanted", b"", USUAL.trace("\n"))), Kind::Invalid);
+}
+
+#[test]
+fn what_is_in_service_goes_on_while_an_endpoint_is_drained() {
+    let (client, conn) = (open(), open());
+    conn.bind("rs-drain", USUAL).unwrap();
+    let call = client.begin_call("self:rs-drain", b"first", USUAL).unwrap();
+    let taken = take(&conn, &client);
+    let drained = conn.begin_drain("rs-drain", USUAL).unwrap();
+    conn.query("status", USUAL).unwrap(); // answered behind it
+    assert_eq!(kind_of(open().call("self:rs-drain", b"late", LONG)), Kind::NotFound);
+    assert!(!drained.is_done());
+    taken.reply(b"served").unwrap();
+    conn.process().unwrap();
+    assert_eq!(&call.wait().unwrap()[..], b"served");
+    drained.wait().unwrap();
+}
+
+#[test]
+fn who_pauses_takes_nothing_and_room_is_told() {
+    let (here, there) = (open(), open());
+    there.bind("rs-room", USUAL).unwrap();
+    there.pause();
+    let data = vec![0; 100000];
+    let mut begun = Vec::new();
+    let full = loop {
+        match here.begin_send("self:rs-room", &data, USUAL) {
+            Ok(pending) => begun.push(pending),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(full.kind(), Some(Kind::Full));
+    let room = here.begin_room("self:rs-room", data.len(), USUAL).unwrap();
+    here.process().unwrap();
+    assert!(there.try_recv().unwrap().is_none() && !room.is_done());
+    there.resume();
+    while !room.is_done() {
+        drop(there.try_recv().unwrap());
+        here.process().unwrap();
+    }
+    here.begin_send("self:rs-room", &data, USUAL).unwrap().detach();
+}
+
+#[test]
+fn what_is_published_comes_to_who_subscribes() {
+    let (publisher, subscriber) = (open(), open());
+    let topic = publisher.topic("news", true).unwrap();
+    topic.publish(b"kept").unwrap();
+    subscriber.subscribe("self:news", LONG).unwrap();
+    assert_eq!(kind_of(subscriber.subscribe("self:news", LONG)), Kind::Exists);
+    assert_eq!(kind_of(subscriber.send("self:news", b"forged", USUAL)), Kind::WrongKind);
+    let next = || subscriber.recv_timeout(LONG).unwrap().unwrap();
+    let first = next().notice().unwrap();
+    assert_eq!((first.kind, first.messages, first.unknown), (NoticeKind::Subscribed, 1, false));
+    assert_eq!(next().notice().unwrap().kind, NoticeKind::Kept);
+    let message = next();
+    assert_eq!((&message[..], message.endpoint(), message.notice()), (&b"kept"[..], "self:news", None));
+    topic.begin_publish(b"more", USUAL).unwrap().wait().unwrap();
+    assert_eq!(&next()[..], b"more");
+    drop(topic);
+    assert_eq!(next().notice().unwrap().kind, NoticeKind::Waiting);
+    subscriber.unsubscribe("self:news").unwrap();
+    subscriber.begin_subscribe("self:news", LONG).unwrap().wait().unwrap();
+    assert_eq!(next().notice().unwrap().kind, NoticeKind::Waiting);
+}
+
+#[test]
+fn a_look_at_a_message_delivers_it_only_when_it_is_taken() {
+    let (here, there) = (open(), open());
+    there.bind("rs-look", Options::usual().only_messages()).unwrap();
+    assert!(there.try_peek().unwrap().is_none());
+    let taken = here.begin_send("self:rs-look", b"one", USUAL).unwrap();
+    let copy = there.block_on(there.peek()).unwrap().unwrap();
+    assert_eq!((&copy[..], copy.endpoint(), copy.sender().pid), (&b"one"[..], "rs-look", std::process::id()));
+    drop(copy); // it stays
+    let copy = there.try_peek().unwrap().unwrap();
+    assert_eq!(&copy[..], b"one");
+    copy.take().unwrap();
+    there.process().unwrap();
+    taken.wait().unwrap();
+    let refused = here.begin_send("self:rs-look", b"two", USUAL).unwrap();
+    let copy = there.block_on(there.peek()).unwrap().unwrap();
+    assert_eq!(&copy[..], b"two");
+    copy.refuse(7).unwrap();
+    there.process().unwrap();
+    let answer = answer_of(refused.wait());
+    assert_eq!(answer.code, 7);
+    let late = here.begin_send("self:rs-look", b"three", USUAL).unwrap();
+    let copy = there.block_on(there.peek()).unwrap().unwrap();
+    drop(late); // withdrawn
+    while there.try_peek().unwrap().is_some() {
+        here.process().unwrap();
+        there.process().unwrap();
+    }
+    assert_eq!(kind_of(copy.take()), Kind::Cancelled);
+}
+
+#[test]
+fn programs_share_an_endpoint_if_all_say_so() {
+    let (one, other, here) = (open(), open(), open());
+    one.bind("rs-shared", Options::usual().shared()).unwrap();
+    assert_eq!(kind_of(other.bind("rs-shared", USUAL)), Kind::Exists);
+    other.bind("rs-shared", Options::usual().shared()).unwrap();
+    one.unbind("rs-shared").unwrap();
+    let sending = here.begin_send("self:rs-shared", b"x", USUAL).unwrap();
+    assert_eq!(&other.recv().unwrap()[..], b"x");
+    other.process().unwrap();
+    sending.wait().unwrap();
+}

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* daemon renew: has the daemon hand over to the program that is installed now. */
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cli.h"
+
+static const char help[] =
+	"Usage: xenmsg daemon [OPTIONS] renew\n"
+	"\n"
+	"Has the daemon hand over to the xenmsgd that is installed now, in the same\n"
+	"process, and read its configuration anew. Connections of programs go on, with\n"
+	"their endpoints, their watches, and what is under way between programs of this\n"
+	"domain. What leads to other domains ends as at a restart, and so do byte\n"
+	"streams, and connections of programs with an older libxenmsg. This is for root,\n"
+	"the user that the daemon runs as, and members of its admin-group.\n"
+	"\n"
+	"The installed program is asked first whether it would come up: if not, it says\n"
+	"why, nothing changes, and the exit status is 2.\n"
+	"\n"
+	"\n"
+	"Examples:\n"
+	"  xenmsg daemon renew\n"
+	"  xenmsg daemon --socket /run/xenmsg/xenmsg.sock renew\n";
+
+static int renew(struct cli *cli)
+{
+	struct xenmsg *conn;
+	char *text = NULL;
+	int code = cli_open(cli, &conn), r;
+
+	if (code)
+		return code;
+	r = xenmsg_query(conn, "renew", NULL, &text);
+	if (r == 0) {
+		cli_print_line("%s takes over", text);
+		code = cli_flush();
+	} else if (r == -EPERM) {
+		cli_complain("daemon renew: %s", xenmsg_reason(conn));
+		code = EXIT_DENIED;
+	} else if (r == -EINVAL) {
+		cli_complain("daemon renew: %s; the daemon goes on as it was", xenmsg_reason(conn));
+		code = EXIT_USAGE;
+	} else {
+		code = cli_error(conn, "daemon renew", "", r);
+	}
+	free(text);
+	xenmsg_close(conn);
+	return code;
+}
+
+int cmd_daemon(struct cli *cli, int argc, char **argv)
+{
+	const struct cli_option options[] = {{0}};
+	int code;
+
+	if (!cli_options(cli, argc, argv, help, options, &code))
+		return code;
+	if (argc - optind != 1 || strcmp(argv[optind], "renew"))
+		return cli_usage("daemon", "there is one thing that it does: 'daemon renew'");
+	return renew(cli);
+}

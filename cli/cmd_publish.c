@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/cli.h"
+#include "cli/interrupt.h"
+#include "cli/payload.h"
+#include "wire/address.h"
+
+static const char help[] =
+	"Usage: xenmsg publish [OPTIONS] TOPIC [MESSAGE]\n"
+	"\n"
+	"Makes the endpoint TOPIC of this domain a topic, and publishes MESSAGE there, or\n"
+	"what comes on standard input (also for -), to all who subscribe to it (xenmsg\n"
+	"subscribe). That waits for no subscriber. The topic is there as long as this\n"
+	"command.\n"
+	"\n"
+	"One message is kept for who subscribes within the time of --stay. Of several\n"
+	"lines each goes to those who have subscribed by then.\n"
+	"\n"
+	"      --file FILE     publish the contents of FILE as one message\n"
+	"      --lines         publish each line of standard input as a message, without\n"
+	"                      its newline\n"
+	"      --retain        with --lines: the last is kept for who subscribes later\n"
+	"      --retain-keys N\n"
+	"                      with --lines: the first word of each line is its key, and\n"
+	"                      the last line of each key is kept, of the N keys that\n"
+	"                      were published last; a line that is nothing but a key goes\n"
+	"                      as an empty message, and none of that key is kept\n"
+	"      --stay S        stay for S seconds behind the last message (6 behind one\n"
+	"                      message, 0 behind --lines)\n"
+	"\n"
+	"Examples:\n"
+	"  xenmsg publish news 'shutdown at 18:00'\n"
+	"  date | xenmsg publish --lines --stay 1h clock\n"
+	"  xenmsg publish --file config --stay 1h config\n";
+
+#define STAY_MS 6000
+#define KEY_MAX 255
+
+struct publish {
+	struct cli *cli;
+	struct xenmsg *conn;
+	const char *topic;
+	char address[ENDPOINT_NAME_MAX + 6];
+	uint64_t lines, keys;
+};
+
+static int too_large(const struct publish *publish, size_t size)
+{
+	cli_complain(
+		"publish %s: the message has at least %zu bytes, the limit is %zu; max-message in xenmsgd.conf sets it",
+		publish->topic, size, xenmsg_max_message(publish->conn));
+	return EXIT_LIMIT;
+}
+
+static int publish_keyed(struct publish *publish, const char *key, const void *data, size_t size)
+{
+	struct xenmsg_options options = *XENMSG_FLAGS(0);
+	int r;
+
+	if (size > xenmsg_max_message(publish->conn))
+		return too_large(publish, size);
+	options.key = key;
+	r = xenmsg_send(publish->conn, publish->address, data, size, &options, NULL);
+	publish->lines++;
+	return r < 0 ? cli_error(publish->conn, "publish", publish->topic, r) : EXIT_DONE;
+}
+
+static int publish_one(struct publish *publish, const void *data, size_t size)
+{
+	return publish_keyed(publish, NULL, data, size);
+}
+
+static int publish_file(struct publish *publish, const char *path)
+{
+	int fd, r, code;
+	char *data;
+	size_t size;
+
+	if (path && strcmp(path, "-") == 0)
+		path = NULL;
+	fd = path ? open(path, O_RDONLY | O_CLOEXEC) : STDIN_FILENO;
+	if (fd < 0) {
+		cli_complain("%s: %s", path, strerror(errno));
+		return EXIT_OTHER;
+	}
+	if (!path)
+		cli_note_typing(publish->cli, "what you type is the message");
+	r = payload_read(fd, xenmsg_max_message(publish->conn), &data, &size);
+	if (r == 0) {
+		code = publish_one(publish, data, size);
+	} else if (r == -EMSGSIZE) {
+		code = too_large(publish, size);
+	} else {
+		cli_complain("%s: %s", path ? path : "standard input", strerror(-r));
+		code = EXIT_OTHER;
+	}
+	free(data);
+	if (path)
+		close(fd);
+	return code;
+}
+
+static int publish_line(void *userdata, const char *line, size_t size)
+{
+	struct publish *publish = userdata;
+	size_t key_size = 0;
+	char key[KEY_MAX + 1];
+
+	if (!publish->keys)
+		return publish_one(publish, line, size);
+	while (key_size < size && line[key_size] != ' ')
+		key_size++;
+	if (key_size < 1 || key_size > KEY_MAX) {
+		cli_complain(
+			"publish %s: a line with --retain-keys begins with its key, a word of 1 to %d characters",
+			publish->topic, KEY_MAX);
+		return EXIT_USAGE;
+	}
+	memcpy(key, line, key_size);
+	key[key_size] = '\0';
+	return publish_keyed(publish, key, line, key_size == size ? 0 : size);
+}
+
+/* Waits until standard input can be read. Returns 0, or an exit code. */
+static int wait_for_input(struct publish *publish)
+{
+	struct pollfd fds[2] = {
+		{.fd = STDIN_FILENO, .events = POLLIN},
+		{.fd = xenmsg_fd(publish->conn), .events = POLLIN},
+	};
+
+	while (!interrupt_came()) {
+		int r = interrupt_poll(fds, 2, -1);
+
+		if (r < 0 && r != -EINTR)
+			return EXIT_OTHER;
+		if (r > 0 && fds[1].revents && xenmsg_process(publish->conn) < 0)
+			return cli_error(publish->conn, "publish", publish->topic, -ENOTCONN);
+		if (r > 0 && fds[0].revents)
+			break;
+	}
+	return EXIT_DONE;
+}
+
+static int publish_lines(struct publish *publish)
+{
+	size_t capacity = 1 << 16, size = 0;
+	char *data = malloc(capacity), *grown;
+	int code = data ? EXIT_DONE : EXIT_OTHER;
+	ssize_t n = 1;
+
+	cli_note_typing(publish->cli, "each line that you type is a message");
+	while (code == EXIT_DONE && n != 0) {
+		code = wait_for_input(publish);
+		if (code || interrupt_came())
+			break;
+		if (size == capacity) {
+			grown = size > xenmsg_max_message(publish->conn) ? NULL : realloc(data, capacity * 2);
+			if (!grown) {
+				code = too_large(publish, size);
+				break;
+			}
+			data = grown;
+			capacity *= 2;
+		}
+		n = read(STDIN_FILENO, data + size, capacity - size);
+		if (n < 0 && errno != EINTR && errno != EAGAIN) {
+			cli_complain("standard input: %s", strerror(errno));
+			code = EXIT_OTHER;
+		}
+		size += n > 0 ? (size_t)n : 0;
+		if (n >= 0 && code == EXIT_DONE)
+			code = payload_take_lines(data, &size, n == 0, publish_line, publish);
+	}
+	free(data);
+	return code;
+}
+
+/* Is there for a while. */
+static int stay(struct publish *publish, int ms)
+{
+	int64_t deadline = interrupt_deadline(ms);
+
+	while (!interrupt_came()) {
+		int r = interrupt_wait(publish->conn, deadline);
+
+		if (r == 0)
+			return EXIT_DONE;
+		if (r < 0 && r != -EINTR)
+			return cli_error(publish->conn, "publish", publish->topic, r);
+	}
+	return EXIT_DONE;
+}
+
+int cmd_publish(struct cli *cli, int argc, char **argv)
+{
+	struct publish publish = {.cli = cli};
+	const char *file = NULL, *message = NULL;
+	bool lines = false, retain = false;
+	struct xenmsg_options bind;
+	int code, r, stay_ms = -1;
+	const struct cli_option options[] = {
+		{"file", .text = &file},     {"lines", .flag = &lines},
+		{"retain", .flag = &retain}, {"retain-keys", .count = &publish.keys},
+		{"stay", .ms = &stay_ms},    {0},
+	};
+
+	if (!cli_options(cli, argc, argv, help, options, &code))
+		return code;
+	if (optind >= argc)
+		return cli_usage("publish", "on which topic?");
+	publish.topic = argv[optind++];
+	if (optind < argc)
+		message = argv[optind++];
+	if (optind < argc)
+		return cli_usage("publish", "too many arguments: quote a message of several words");
+	if (message && strcmp(message, "-") == 0)
+		message = NULL;
+	if ((message != NULL) + (file != NULL) + lines > 1)
+		return cli_usage("publish", "MESSAGE, --file and --lines exclude each other");
+	if (publish.keys && !lines)
+		return cli_usage("publish", "--retain-keys is for --lines");
+	if (publish.keys > XENMSG_KEYS_MAX)
+		return cli_usage("publish", "bad --retain-keys: it is at most %d", XENMSG_KEYS_MAX);
+	if (retain && !lines)
+		return cli_usage("publish", "--retain is for --lines: one message is kept anyway");
+	if (!endpoint_name_is_valid(publish.topic, strlen(publish.topic)))
+		return cli_usage(
+			"publish",
+			"bad topic '%s': 1 to 63 letters, digits, _ and -, beginning with a letter or digit",
+			publish.topic);
+	snprintf(publish.address, sizeof(publish.address), "self:%s", publish.topic);
+	interrupt_catch();
+	code = cli_open(cli, &publish.conn);
+	if (code)
+		return code;
+	bind = *XENMSG_FLAGS(XENMSG_TOPIC | (retain || publish.keys || !lines ? XENMSG_RETAIN : 0));
+	bind.keys = (unsigned)publish.keys;
+	r = xenmsg_bind(publish.conn, publish.topic, &bind, NULL, NULL);
+	if (r < 0) {
+		code = cli_error(publish.conn, "publish", publish.topic, r);
+	} else {
+		cli_note_bound(cli, publish.conn, publish.topic);
+		code = lines	 ? publish_lines(&publish)
+		       : message ? publish_one(&publish, message, strlen(message))
+				 : publish_file(&publish, file);
+	}
+	if (code == EXIT_DONE)
+		code = stay(&publish, stay_ms >= 0 ? stay_ms : lines ? 0 : STAY_MS);
+	xenmsg_close(publish.conn);
+	if (interrupt_came())
+		interrupt_die();
+	return code;
+}

@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <errno.h>
+#include <json-c/json.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "cli/interrupt.h"
+#include "cli/lasting.h"
+#include "cli/received.h"
+#include "cli/writer.h"
+#include "wire/address.h"
+
+static const char help[] =
+	"Usage: xenmsg subscribe [OPTIONS] ADDRESS...\n"
+	"\n"
+	"Subscribes to the topic at each ADDRESS (DOMAIN:ENDPOINT, on another host\n"
+	"HOST/DOMAIN:ENDPOINT) and prints each message that is published there, with a\n"
+	"newline behind it. A topic needn't be there yet, and may go and come again. It\n"
+	"waits for no subscriber: where messages are missing, a note on standard error\n"
+	"says so, in its place, and how many.\n"
+	"\n"
+	"  -n, --count N       end after N messages\n"
+	"  -t, --timeout S     end with status 6 when no message comes for S seconds\n"
+	"  -v, --verbose       say, too, when a subscription begins and what it waits for\n"
+	"      --json          one JSON object a line: of a message time, address,\n"
+	"                      sender {host, domid, domain, uid, gid, pid}, key (if it\n"
+	"                      has one), size, and the payload as text if it is UTF-8,\n"
+	"                      else as base64; of what is told between these time,\n"
+	"                      address, notice (subscribed, missed, kept, waiting or\n"
+	"                      ended), and count and unknown: how many messages are\n"
+	"                      missing, and whether perhaps more\n"
+	"      --raw           only the payloads as they are, also at a terminal, and\n"
+	"                      nothing between them\n"
+	"      --once          end when the xenmsgd of this domain ends; else it goes on\n"
+	"                      with the next one\n"
+	"\n"
+	"Examples:\n"
+	"  xenmsg subscribe 0:news\n"
+	"  xenmsg subscribe --count 1 --raw self:config >config\n"
+	"  xenmsg subscribe --json 0:news work:state\n";
+
+struct subscribe {
+	struct cli *cli;
+	bool json, raw;
+	struct writer *writer;
+	struct lasting lasting;
+};
+
+static int print_message(struct subscribe *subscribe, struct xenmsg_message *message)
+{
+	return subscribe->json ? received_json(subscribe->writer, "address", message)
+			       : received_text(message, subscribe->raw);
+}
+
+static const char *name_of(enum xenmsg_notice_kind kind)
+{
+	static const char *const names[] = {
+		[XENMSG_SUBSCRIBED] = "subscribed", [XENMSG_MISSED] = "missed", [XENMSG_WAITING] = "waiting",
+		[XENMSG_ENDED] = "ended",	    [XENMSG_KEPT] = "kept",
+	};
+
+	return kind >= XENMSG_SUBSCRIBED && kind <= XENMSG_KEPT ? names[kind] : NULL;
+}
+
+static int print_notice_json(struct subscribe *subscribe, const char *address,
+			     const struct xenmsg_notice *notice)
+{
+	writer_real(subscribe->writer, "time", received_now(), 3);
+	writer_text(subscribe->writer, "address", address);
+	writer_text(subscribe->writer, "notice", name_of(notice->kind));
+	writer_number(subscribe->writer, "count", (int64_t)notice->count);
+	writer_json(subscribe->writer, "unknown", json_object_new_boolean(notice->unknown));
+	return writer_end_row(subscribe->writer);
+}
+
+static void note(const struct subscribe *subscribe, const char *address, const struct xenmsg_notice *notice)
+{
+	const char *perhaps = notice->unknown ? "; perhaps messages are missing here" : "";
+	unsigned long long count = notice->count;
+
+	if (notice->kind == XENMSG_MISSED && count)
+		cli_note(subscribe->cli, "subscribe to %s: %llu message%s missing here%s", address, count,
+			 count == 1 ? " is" : "s are", notice->unknown ? ", and perhaps more" : "");
+	else if (notice->kind == XENMSG_MISSED)
+		cli_note(subscribe->cli, "subscribe to %s: perhaps messages are missing here", address);
+	else if (notice->kind == XENMSG_WAITING && (subscribe->cli->verbose || notice->unknown))
+		cli_note(subscribe->cli, "subscribe to %s: waiting for the topic%s", address, perhaps);
+	else if (notice->kind == XENMSG_SUBSCRIBED && (subscribe->cli->verbose || notice->unknown))
+		cli_note(subscribe->cli, "subscribe to %s: subscribed; published before: %llu%s", address,
+			 count, perhaps);
+	else if (notice->kind == XENMSG_KEPT && subscribe->cli->verbose)
+		cli_note(subscribe->cli, "subscribe to %s: what comes next was kept", address);
+}
+
+/* Returns an exit code. */
+static int take_notice(struct subscribe *subscribe, struct xenmsg *conn, const char *address,
+		       const struct xenmsg_notice *notice)
+{
+	int code = EXIT_DONE;
+
+	if (!name_of(notice->kind))
+		return EXIT_DONE;
+	if (subscribe->json)
+		code = print_notice_json(subscribe, address, notice);
+	else
+		note(subscribe, address, notice);
+	if (code == EXIT_DONE && notice->kind == XENMSG_ENDED)
+		code = cli_error(conn, "subscribe to", address, notice->error);
+	return code;
+}
+
+/* Waits for the next message or notice. */
+static int next(struct subscribe *subscribe, struct xenmsg *conn, struct xenmsg_message **message,
+		int64_t deadline)
+{
+	for (;;) {
+		int r;
+
+		if (interrupt_came() || subscribe->lasting.code)
+			return -EINTR;
+		r = xenmsg_recv(conn, message, 0);
+		if (r != -EAGAIN)
+			return r;
+		r = interrupt_wait_for_reader(conn, deadline);
+		if (r == 0)
+			return -ETIMEDOUT;
+		if (r < 0 && r != -EINTR)
+			return r;
+	}
+}
+
+static int receive(struct subscribe *subscribe, struct xenmsg *conn, uint64_t count, int timeout_ms)
+{
+	int64_t deadline = interrupt_deadline(timeout_ms);
+	uint64_t seen = 0;
+
+	while (!count || seen < count) {
+		const struct xenmsg_notice *notice;
+		struct xenmsg_message *message;
+		int code, r = next(subscribe, conn, &message, deadline);
+
+		if (r == -EINTR)
+			return subscribe->lasting.code;
+		if (r == -ETIMEDOUT) {
+			cli_complain("subscribe to %s: no message within %.3g s", subscribe->lasting.subject,
+				     timeout_ms / 1000.0);
+			return EXIT_TIMED_OUT;
+		}
+		if (r == -EPIPE)
+			return EXIT_OTHER;
+		if (r < 0)
+			return cli_error(conn, "subscribe to", subscribe->lasting.subject, r);
+		notice = xenmsg_message_notice(message);
+		if (notice) {
+			code = take_notice(subscribe, conn, xenmsg_message_endpoint(message), notice);
+		} else {
+			code = print_message(subscribe, message);
+			seen++;
+			deadline = interrupt_deadline(timeout_ms);
+		}
+		xenmsg_message_free(message);
+		if (code)
+			return code;
+	}
+	return EXIT_DONE;
+}
+
+int cmd_subscribe(struct cli *cli, int argc, char **argv)
+{
+	struct subscribe subscribe = {.cli = cli, .lasting = {.cli = cli, .what = "subscribe to"}};
+	uint64_t count = 0;
+	int code, timeout_ms = -1;
+	const struct cli_option options[] = {
+		{"count", .count = &count},
+		{"timeout", .ms = &timeout_ms},
+		{"json", .flag = &subscribe.json},
+		{"raw", .flag = &subscribe.raw},
+		{"once", .flag = &subscribe.lasting.once},
+		{0},
+	};
+	struct address parsed;
+	struct xenmsg *conn;
+	const char *why;
+
+	if (!cli_options(cli, argc, argv, help, options, &code))
+		return code;
+	if (optind >= argc)
+		return cli_usage("subscribe", "to which topic? Its address is DOMAIN:ENDPOINT");
+	if (subscribe.json && subscribe.raw)
+		return cli_usage("subscribe", "--json and --raw exclude each other");
+	for (int i = optind; i < argc; i++)
+		if (address_parse(argv[i], strlen(argv[i]), &parsed, &why) < 0)
+			return cli_usage("subscribe", "bad address '%s': %s", argv[i], why);
+	subscribe.lasting.subject = argv[optind];
+	interrupt_catch();
+	code = lasting_open(&subscribe.lasting, &conn);
+	if (code)
+		return code;
+	subscribe.writer = writer_new(WRITER_JSON_LINES);
+	for (int i = optind; i < argc && code == EXIT_DONE; i++) {
+		int r = xenmsg_subscribe(conn, argv[i], NULL, NULL, NULL);
+
+		if (r < 0 && r != -EINTR)
+			code = cli_error(conn, "subscribe to", argv[i], r);
+	}
+	if (code == EXIT_DONE)
+		code = receive(&subscribe, conn, count, timeout_ms);
+	writer_free(subscribe.writer);
+	xenmsg_close(conn);
+	if (interrupt_came())
+		interrupt_die();
+	return code;
+}

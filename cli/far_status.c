@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "cli/far_status.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <json-c/json.h>
+
+#include "cli/fields.h"
+#include "cli/terminal.h"
+
+#define TEXT_MAX   524288u /* as the daemon has it */
+#define VALUES_MAX 65536u  /* in all: a value may take a hundred times the bytes of its text */
+#define DEPTH_MAX  12	   /* a status has 6 levels */
+#define KEY_MAX	   40u
+
+/* --- what it may consist of --------------------------------------------------------------------- */
+
+/* Whether there is no more in it than memory has room for: each value but the first follows one of these. */
+static bool is_small(const char *text, size_t size)
+{
+	size_t values = 0;
+
+	if (size > TEXT_MAX)
+		return false;
+	for (size_t i = 0; i < size; i++)
+		values += text[i] == ',' || text[i] == '[' || text[i] == '{';
+	return values <= VALUES_MAX;
+}
+
+static bool key_is_plain(const char *key)
+{
+	size_t size = strspn(key, "abcdefghijklmnopqrstuvwxyz0123456789_");
+
+	return size > 0 && size <= KEY_MAX && key[size] == '\0';
+}
+
+/* Returns the value, or another one in its place, escaped as for a terminal: then it is UTF-8 that does nothing. */
+static struct json_object *clean_text(struct json_object *value)
+{
+	const char *at = json_object_get_string(value), *end = at + json_object_get_string_len(value);
+	size_t room = (size_t)(end - at) * TERMINAL_GROWTH + TERMINAL_GROWTH;
+	struct json_object *clean = NULL;
+	char *text = malloc(room);
+
+	if (text) {
+		size_t size = terminal_escape(&at, end, true, text, room);
+
+		clean = json_object_new_string_len(text, (int)size);
+	}
+	free(text);
+	return clean;
+}
+
+static struct json_object *clean(struct json_object *value);
+
+static struct json_object *clean_object(struct json_object *value)
+{
+	struct json_object *object = json_object_new_object();
+
+	json_object_object_foreach(value, key, member) {
+		if (key_is_plain(key))
+			json_object_object_add(object, key, clean(member));
+	}
+	return object;
+}
+
+static struct json_object *clean_array(struct json_object *value)
+{
+	struct json_object *array = json_object_new_array();
+
+	for (size_t i = 0; i < json_object_array_length(value); i++)
+		json_object_array_add(array, clean(json_object_array_get_idx(value, i)));
+	return array;
+}
+
+/* Returns a value without what could harm its readers. The parser has bounded how deep it is. */
+static struct json_object *clean(struct json_object *value)
+{
+	switch (json_object_get_type(value)) {
+	case json_type_object:
+		return clean_object(value);
+	case json_type_array:
+		return clean_array(value);
+	case json_type_string:
+		return clean_text(value);
+	case json_type_double:
+		return isfinite(json_object_get_double(value)) ? json_object_get(value) : NULL;
+	default:
+		return json_object_get(value);
+	}
+}
+
+/* --- reading ------------------------------------------------------------------------------------ */
+
+/* Whether it has what every daemon's status has. */
+static bool is_status(struct json_object *value)
+{
+	return json_object_is_type(at(value, "version"), json_type_string) &&
+	       json_object_is_type(at(value, "domid"), json_type_int) &&
+	       json_object_is_type(at(value, "links"), json_type_array) &&
+	       json_object_is_type(at(value, "endpoints"), json_type_array);
+}
+
+struct json_object *far_status_parse(const char *text, size_t size, const char **why)
+{
+	struct json_tokener *tokener = NULL;
+	struct json_object *value = NULL, *status = NULL;
+
+	*why = "its xenmsgd answers more than a status can be";
+	if (!is_small(text, size))
+		return NULL;
+	*why = strerror(ENOMEM);
+	tokener = json_tokener_new_ex(DEPTH_MAX);
+	if (!tokener)
+		return NULL;
+	json_tokener_set_flags(tokener, JSON_TOKENER_STRICT);
+	value = json_tokener_parse_ex(tokener, text, (int)size);
+	*why = "what its xenmsgd answers is no status";
+	if (json_tokener_get_error(tokener) == json_tokener_success &&
+	    json_tokener_get_parse_end(tokener) == size && is_status(value))
+		status = clean(value);
+	json_object_put(value);
+	json_tokener_free(tokener);
+	return status;
+}
+
+/* Puts the pieces of the text together, in order. NULL: there are none, or no memory. */
+static char *join(struct json_object *answer, size_t *size)
+{
+	char *text = NULL;
+
+	*size = 0;
+	for (size_t i = 0; i < length_of(answer); i++) {
+		struct json_object *piece = at(json_object_array_get_idx(answer, i), "text");
+		size_t more = (size_t)json_object_get_string_len(piece);
+		char *longer = *size + more <= TEXT_MAX ? realloc(text, *size + more + 1) : NULL;
+
+		if (!longer) {
+			free(text);
+			return NULL;
+		}
+		text = longer;
+		if (more)
+			memcpy(text + *size, json_object_get_string(piece), more);
+		*size += more;
+	}
+	return text;
+}
+
+struct json_object *far_status_read(struct json_object *answer, const char **why)
+{
+	static const char *const known[] = {"domid", "name"};
+	struct json_object *status, *first = length_of(answer) ? json_object_array_get_idx(answer, 0) : NULL;
+	size_t size;
+	char *text = join(answer, &size);
+
+	*why = "its xenmsgd answers nothing";
+	if (!text)
+		return NULL;
+	status = far_status_parse(text, size, why);
+	free(text);
+	for (size_t i = 0; status && i < sizeof(known) / sizeof(known[0]); i++)
+		json_object_object_add(status, known[i], json_object_get(at(first, known[i])));
+	return status;
+}

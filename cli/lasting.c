@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "cli/lasting.h"
+
+#include "cli/cli.h"
+
+void lasting_note_lost(const struct lasting *lasting, const char *reason)
+{
+	cli_note(lasting->cli, "%s %s: xenmsgd is lost%s%s%s; goes on when it is there again", lasting->what,
+		 lasting->subject, *reason ? " (" : "", reason, *reason ? ")" : "");
+}
+
+void lasting_note_back(const struct lasting *lasting)
+{
+	cli_note(lasting->cli, "%s %s: xenmsgd is there again", lasting->what, lasting->subject);
+}
+
+static void on_change(void *userdata, const struct xenmsg_change *change)
+{
+	struct lasting *lasting = userdata;
+
+	if (change->kind == XENMSG_DAEMON_LOST)
+		lasting_note_lost(lasting, change->reason);
+	else if (change->kind == XENMSG_DAEMON_BACK && !lasting->code)
+		lasting_note_back(lasting);
+	else if (change->kind == XENMSG_NOT_RESTORED && !lasting->code)
+		lasting->code = cli_error_because(change->reason, lasting->what,
+						  *change->endpoint ? change->endpoint : lasting->subject,
+						  change->error);
+	if (lasting->changed)
+		lasting->changed(lasting->userdata, change);
+}
+
+int lasting_open(struct lasting *lasting, struct xenmsg **conn)
+{
+	int code = cli_open_with(lasting->cli, conn, lasting->once ? 0 : XENMSG_RECONNECT);
+
+	if (code == 0 && !lasting->once)
+		xenmsg_on_change(*conn, on_change, lasting);
+	return code;
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_CLI_LASTING_H
+#define XENMSG_CLI_LASTING_H
+
+/*
+ * The session of a command that goes on until it is stopped: it outlives its xenmsgd, and a line on standard error
+ * tells each time that is lost or there again. What the next xenmsgd refuses ends the command.
+ */
+
+#include <stdbool.h>
+
+#include "xenmsg.h"
+
+struct cli;
+
+struct lasting {
+	/* These are set by the caller. */
+	struct cli *cli;
+	const char *what, *subject; /* of its lines: "recv on", "inbox" */
+	bool once;		    /* it doesn't outlive its xenmsgd */
+	/* Told what was lost and found, too; may be NULL. */
+	void (*changed)(void *userdata, const struct xenmsg_change *change);
+	void *userdata;
+	/* These aren't. */
+	int code; /* the exit code with which the command ends, once something was refused; 0: it goes on */
+};
+
+/* Connects, as cli_open(). What `lasting` points to lives until the connection is closed. */
+int lasting_open(struct lasting *lasting, struct xenmsg **conn);
+/* The two lines, for a session of another kind. `reason` may be "". */
+void lasting_note_lost(const struct lasting *lasting, const char *reason);
+void lasting_note_back(const struct lasting *lasting);
+
+#endif

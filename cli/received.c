@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "cli/received.h"
+
+#include <json-c/json.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "cli/cli.h"
+#include "cli/writer.h"
+
+double received_now(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_REALTIME, &time);
+	return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
+}
+
+static struct json_object *known_text(const char *text)
+{
+	return *text ? json_object_new_string(text) : NULL;
+}
+
+static struct json_object *sender_of(const struct xenmsg_message *message)
+{
+	const struct xenmsg_peer *peer = xenmsg_message_sender(message);
+	struct json_object *sender = json_object_new_object();
+
+	json_object_object_add(sender, "host", known_text(xenmsg_peer_host(peer)));
+	json_object_object_add(sender, "domid", json_object_new_int64(xenmsg_peer_domid(peer)));
+	json_object_object_add(sender, "domain", known_text(xenmsg_peer_domain_name(peer)));
+	json_object_object_add(sender, "uid", json_object_new_int64(xenmsg_peer_uid(peer)));
+	json_object_object_add(sender, "gid", json_object_new_int64(xenmsg_peer_gid(peer)));
+	json_object_object_add(sender, "pid", json_object_new_int64(xenmsg_peer_pid(peer)));
+	return sender;
+}
+
+int received_json(struct writer *writer, const char *key, struct xenmsg_message *message)
+{
+	writer_real(writer, "time", received_now(), 3);
+	writer_text(writer, key, xenmsg_message_endpoint(message));
+	writer_json(writer, "sender", sender_of(message));
+	/* Only of a topic is it a publisher's. */
+	if (strchr(xenmsg_message_endpoint(message), ':') && *xenmsg_message_key(message))
+		writer_text(writer, "key", xenmsg_message_key(message));
+	writer_payload(writer, xenmsg_message_data(message), xenmsg_message_size(message));
+	return writer_end_row(writer);
+}
+
+int received_text(struct xenmsg_message *message, bool raw)
+{
+	int code;
+
+	if (raw)
+		return cli_output(xenmsg_message_data(message), xenmsg_message_size(message));
+	code = cli_show(xenmsg_message_data(message), xenmsg_message_size(message));
+	if (code)
+		return code;
+	putchar('\n');
+	return cli_flush();
+}

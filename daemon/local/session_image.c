@@ -1,0 +1,332 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * A session in the image that a daemon hands over (base/image.h). Its socket and its doorbells stay what they are. Memory that it
+ * shares doesn't: the program has sealed it against further mappings that can be written to, and a mapping doesn't outlive its
+ * program. So the next daemon makes other memory of the same layout, and the program goes on in it:
+ *
+ *     the new daemon                            the program (libclient/transport.c)
+ *     ───────────── MEMORY, with the other memory ──────────▶
+ *                                               copies everything, so that all positions stay, seals it
+ *     ◀──────────────────── rings ──────────────────────────
+ *     attaches the hop to its rings again
+ *
+ * Meanwhile the program may go on in the memory that it has, where nobody reads. One that ends instead has left there what it
+ * wrote: so the daemon keeps a descriptor of that memory, maps it for reading, and takes in what is there (session_memory.c).
+ */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+
+#include "base/descriptors.h"
+#include "base/image.h"
+#include "base/shared_memory.h"
+#include "daemon/local/session_internal.h"
+#include "daemon/relay/hop_image.h"
+#include "daemon/relay/memory_lives.h"
+#include "wire/doorbell.h"
+#include "wire/local_ring.h"
+
+#define MEMORY_MAX (1u << 28)
+
+void session_settle_for_image(struct session *session)
+{
+	/* Who has moved, and rung, goes on where he is. */
+	if (session->state == RUNNING && session->old_memory_fd >= 0 && !session->uses_memory)
+		session_use_memory(session, false);
+	hop_settle_for_image(session->hop);
+}
+
+bool session_is_socket(int fd)
+{
+	struct sockaddr_un peer;
+	socklen_t size = sizeof(peer), type_size = sizeof(int);
+	int type = 0;
+
+	return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_size) == 0 && type == SOCK_STREAM &&
+	       getsockname(fd, (struct sockaddr *)&peer, &size) == 0 && peer.sun_family == AF_UNIX;
+}
+
+bool session_fits_image(struct session *session)
+{
+	if (session->state == GREETING || session->state == STREAM)
+		return true;
+	return session->state == RUNNING && session->fd >= 0 && !session->is_deaf &&
+	       session->unanswered == session->callbacks->carries(session->userdata, session) &&
+	       hop_fits_image(session->hop) &&
+	       (!session->memory ||
+		(session->takes_memory && (session->uses_memory || session->old_memory_fd >= 0)));
+}
+
+void session_ask_again(struct session *session)
+{
+	session->unanswered++;
+}
+
+void session_say_goodbye(struct session *session)
+{
+	session_send_goodbye(session, -ECONNRESET,
+			     "the daemon hands over, and can't hand over this connection");
+}
+
+/* --- without shared memory -------------------------------------------------------------------- */
+
+/* Bytes that lie in a ring of our own. Where it is read, they begin at position 0. */
+static void ring_image(struct image *image, struct private_ring *ring)
+{
+	uint32_t from = ring->words.consumer, size = ring->words.producer - from;
+	struct ring_view view = private_ring_view(ring);
+	struct iovec pieces[2];
+
+	image_upto(image, &size, PRIVATE_RING_SIZE);
+	if (image->error)
+		return;
+	if (image->is_read) {
+		ring->words = (struct ring_words){.producer = size};
+		from = 0;
+	}
+	ring_pieces_of(&view, from, size, pieces);
+	for (unsigned i = 0; i < 2; i++)
+		image_raw(image, pieces[i].iov_base, (uint32_t)pieces[i].iov_len);
+}
+
+static void pumped_image(struct image *image, struct session *session)
+{
+	if (image->is_read) {
+		session->from_socket = calloc(1, sizeof(*session->from_socket));
+		session->to_socket = calloc(1, sizeof(*session->to_socket));
+	}
+	if (!session->from_socket || !session->to_socket) {
+		image_fail(image, -ENOMEM);
+		return;
+	}
+	ring_image(image, session->from_socket);
+	ring_image(image, session->to_socket);
+}
+
+/* --- with shared memory ----------------------------------------------------------------------- */
+
+/* Whether the rings lie within the memory, and nowhere in each other's way. The program would have checked them, too. */
+static bool places_are_possible(const struct session *session)
+{
+	for (unsigned i = 0; i < LOCAL_RINGS; i++) {
+		const struct frame_ring_place *place = &session->places[i];
+
+		if (place->size < 4096 || place->size > 1u << 26 || (place->size & (place->size - 1)) ||
+		    place->control % 64 || place->data % 64 ||
+		    (uint64_t)place->control + LOCAL_RING_CONTROL > session->memory_size ||
+		    (uint64_t)place->data + place->size > session->memory_size)
+			return false;
+	}
+	return true;
+}
+
+static bool has_size(int fd, size_t size)
+{
+	struct stat status;
+	int seals = fcntl(fd, F_GET_SEALS);
+
+	return seals >= 0 && (seals & F_SEAL_SHRINK) && (seals & F_SEAL_GROW) && fstat(fd, &status) == 0 &&
+	       status.st_size == (off_t)size;
+}
+
+static void layout_image(struct image *image, struct session *session)
+{
+	uint32_t size = (uint32_t)session->memory_size;
+
+	image_upto(image, &size, MEMORY_MAX);
+	for (unsigned i = 0; i < LOCAL_RINGS; i++) {
+		image_u32(image, &session->places[i].control);
+		image_u32(image, &session->places[i].data);
+		image_u32(image, &session->places[i].size);
+	}
+	session->memory_size = size;
+	image_expect(image, places_are_possible(session));
+}
+
+/* Maps memory that was offered to the program by the daemon before; false: the program has sealed it, so it goes on there. */
+static bool map_offered(struct session *session, int fd)
+{
+	void *mapped = fd < 0 ? MAP_FAILED
+			      : mmap(NULL, session->memory_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+	if (mapped == MAP_FAILED)
+		return false;
+	session->memory = mapped;
+	session->memory_fd = fd;
+	return true;
+}
+
+/* `used` is what the program uses, `offered` what it may have gone on in since; -1: nothing. */
+static void take_memory(struct image *image, struct session *session, int used, int offered)
+{
+	int fds[] = {used, offered};
+
+	session->old_memory_fd = used;
+	image_expect(image, used >= 0 && has_size(used, session->memory_size) &&
+				    shared_memory_is_sealed(used) &&
+				    (offered < 0 || has_size(offered, session->memory_size)));
+	if (image->error) {
+		session->old_memory_fd = -1;
+		descriptors_close(fds, 2);
+		return;
+	}
+	if (map_offered(session, offered))
+		return;
+	if (offered >= 0) {
+		close(used);
+		session->old_memory_fd = offered;
+	}
+	session->memory_fd = shared_memory_new(session->memory_size, &session->memory);
+	session->offers_memory = session->memory_fd >= 0;
+	if (session->memory_fd < 0)
+		image_fail(image, session->memory_fd);
+}
+
+static void shared_image(struct image *image, struct session *session)
+{
+	int used = session->uses_memory ? session->memory_fd : session->old_memory_fd,
+	    offered = session->uses_memory ? -1 : session->memory_fd;
+
+	layout_image(image, session);
+	image_fd(image, &used);
+	image_fd(image, &offered);
+	image_fd(image, &session->wake_daemon);
+	image_fd(image, &session->wake_program);
+	if (!image->is_read)
+		return;
+	image_expect(image, session->wake_daemon >= 0 && session->wake_program >= 0);
+	take_memory(image, session, used, offered);
+	if (image->error)
+		return;
+	session->takes_memory = true;
+	session_find_rings(session);
+	hop_set_kind(session->hop, session->is_mux ? HOP_MUX : HOP_SHARED);
+}
+
+/* --- all of it -------------------------------------------------------------------------------- */
+
+static void greeting_image(struct image *image, struct session *session)
+{
+	struct image_bytes bytes = {session->greeting, (uint32_t)session->greeted};
+
+	image_bytes(image, &bytes, GREETING_FRAME_MAX - 1);
+	if (!image->is_read || image->error)
+		return;
+	memcpy(session->greeting, bytes.data ? bytes.data : session->greeting, bytes.size);
+	session->greeted = bytes.size;
+}
+
+/* Charges for what the session has already, so that it isn't refused. */
+static void charge_again(struct session *session)
+{
+	struct charge *charge = &session->charge;
+	uint64_t memory = HOP_MEMORY;
+
+	charge_exceed(charge, QUOTA_DESCRIPTORS, 1);
+	if (session->state != RUNNING)
+		return;
+	charge_exceed(charge, QUOTA_CLIENTS, 1);
+	if (session->memory) {
+		charge_exceed(charge, QUOTA_DESCRIPTORS, 4); /* doorbells, both memories */
+		memory += session_shared_memory(session);
+	} else {
+		memory += 2 * sizeof(struct private_ring);
+	}
+	charge_exceed(charge, QUOTA_MEMORY, memory);
+	if (session->memory)
+		memory_lives_on(session->relay, session->memory_fd, charge, session->memory_size);
+}
+
+static void running_image(struct image *image, struct session *session)
+{
+	bool shares = session->memory != NULL;
+
+	image_text(image, session->comm, sizeof(session->comm));
+	image_bool(image, &session->knows_hosts);
+	image_bool(image, &session->is_mux);
+	image_bool(image, &shares);
+	if (shares)
+		shared_image(image, session);
+	else
+		pumped_image(image, session);
+	if (!image->error)
+		hop_image(image, session->hop);
+}
+
+void session_image(struct image *image, struct session *session)
+{
+	uint32_t state = session->state;
+
+	image_upto(image, &state, RUNNING);
+	if (image->error)
+		return;
+	session->state = (enum session_state)state;
+	if (session->state == RUNNING)
+		running_image(image, session);
+	else
+		greeting_image(image, session);
+	if (image->is_read && !image->error)
+		charge_again(session);
+}
+
+/* Attaches the hop of a program without shared memory to rings in which bytes lie already. */
+static int pump_again(struct session *session)
+{
+	struct hop_rings rings = {.adopt = true};
+	struct ring_view in = private_ring_view(session->from_socket),
+			 out = private_ring_view(session->to_socket);
+	int r;
+
+	session->write_event = session_new_write_event(session);
+	if (!session->write_event)
+		return -ENOMEM;
+	r = ring_writer_init(&session->pump_in, &in, true);
+	if (r == 0)
+		r = ring_reader_init(&session->pump_out, &out, true);
+	ring_reader_arm(&session->pump_out, 1);
+	session->may_have_more = true;
+	rings.in = in;
+	rings.out[OUTLET_MAIN] = out;
+	return r < 0 ? r : hop_attach_again(session->hop, &rings);
+}
+
+/* Has the program go on in other memory, and waits for that. */
+static int offer_memory(struct session *session)
+{
+	uint8_t frame[FRAME_HEADER_SIZE + 8];
+	int r = session_await_memory(session);
+
+	if (r < 0 || !session->offers_memory)
+		return r;
+	session->offers_memory = false;
+	r = session_send_with(session, FRAME_MEMORY, frame, 0, &session->memory_fd, 1);
+	/* Who has gone has left something in the memory that it had, which its socket's end leads to. */
+	return r == -EPIPE || r == -ECONNRESET ? 0 : r;
+}
+
+void session_go_on(struct session *session)
+{
+	int r;
+
+	if (session->state != RUNNING)
+		return;
+	event_del(session->greeting_timer);
+	r = session->memory ? offer_memory(session) : pump_again(session);
+	if (r < 0) {
+		session_cut_off(session, r, "it can't go on after the hand-over");
+		return;
+	}
+	hop_event(session->hop);
+	if (session->to_socket)
+		session_pump(session);
+}

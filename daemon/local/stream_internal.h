@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_DAEMON_STREAM_INTERNAL_H
+#define XENMSG_DAEMON_STREAM_INTERNAL_H
+
+/*
+ * What the two parts of a stream share: stream.c has its life, its turns and its end of the hop, and stream_socket.c
+ * moves bytes between the program's socket and the rings, and closes the socket.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <event2/event.h>
+
+#include "base/quota.h"
+#include "base/turns.h"
+#include "daemon/local/stream.h"
+#include "daemon/relay/hop.h"
+#include "daemon/relay/private_ring.h"
+#include "wire/frame_ring.h"
+
+#define PIECE_MAX 32768u /* read from the program at once */
+
+/* From the hop, without DATA: a few small frames. */
+#define CONTROL_RING_SIZE 8192u
+
+struct control_ring {
+	struct ring_words words;
+	uint8_t data[CONTROL_RING_SIZE];
+};
+
+/* All of a stream's rings. They are mapped, not allocated: the pages that an idle stream never touches cost
+ * nothing, and those of one that has ended go back to the kernel. */
+struct stream_rings {
+	struct private_ring to_hop, data_from_hop;
+	struct control_ring from_hop;
+};
+
+enum stream_stage {
+	CALLING,
+	WAITING,
+	FLOWING,
+	BREAKING, /* the program has broken it or gone: the hop still reads what it sent before */
+	OVER,
+};
+
+struct stream {
+	struct hop hop;
+	struct relay *relay;
+	const struct stream_callbacks *callbacks;
+	void *userdata;
+	enum stream_stage state;
+	struct frame_identity identity;
+	uint64_t token;
+	int fd;
+	struct charge charge; /* for the descriptor and the memory */
+	/* The opener pays for the time, too, but not for what the program that holds an accepted stream's socket makes dear: from its
+	 * first long call on (relay/call.h) `turn` is in the line of that program's account, and rests with it. */
+	struct account *program, *payer;
+	/* Tells of what comes, and of the end; edge-triggered, since a byte always lies unread. */
+	struct event *socket_event;
+	struct event *writable; /* tells of room in the socket, once there was none */
+	struct task turn;
+	/* The hop's DATA has a ring of its own, so that CREDIT and RESET overtake what the program doesn't
+	 * read. */
+	struct stream_rings *rings;
+	struct ring_writer writer; /* frames that we write for the hop to read */
+	struct ring_reader reader, data_reader;
+	uint32_t number; /* of the channel */
+
+	uint64_t sent, limit; /* of the stream from the program */
+	uint64_t taken;	      /* of the stream to the program: written to its socket */
+	uint64_t told;	      /* of `taken`, by CREDIT */
+	uint32_t written;     /* of the DATA frame at the head of data_reader */
+	uint64_t total;	      /* with fin_came: the size of the stream to the program */
+	bool fin_came;
+	bool breaks;	 /* a byte with a descriptor lies in the socket, which breaks it, */
+	uint32_t copied; /* and so many of those before it have been copied */
+	bool readable;	 /* an event has come since all was read */
+	bool has_news;	 /* one has come since it was asked whether the caller has left */
+	bool tells_all;	 /* a RESET comes behind the data: also what isn't worth a frame is told by CREDIT */
+	bool end_read;	 /* the program has shut down, and FIN is sent, or what it sends is wanted no more */
+	bool refused;	 /* and nothing of that is left in the socket */
+	int ended;	 /* what program_has_ended() has said: it says it once */
+	bool end_written;
+};
+
+/* --- stream.c */
+
+/* Has this account pay for the time from now on. */
+void stream_set_payer(struct stream *stream, struct account *account);
+/* Writes a frame for the hop. Returns false if there is no room. */
+bool stream_put_frame(struct stream *stream, uint8_t type, const void *payload, uint32_t length);
+
+/* --- stream_socket.c */
+
+/* Reads what the program has sent, while an event has told that there may be something. Whatever comes after the read that
+ * found nothing more is told by another event. What the program sent before its end is read before that counts. Returns 0, or
+ * -ECONNRESET: it has gone. */
+int stream_read(struct stream *stream);
+/* Takes nothing more from the program: a write there gives EPIPE, also one that waits. Else a program that writes and doesn't
+ * read would wait for ever, since it learns that the stream is broken by reading up to there. Who waits by poll() for room to
+ * write is told only when there is some. */
+void stream_refuse(struct stream *stream);
+/* Writes what there is for the program, as far as its socket takes it, and the end behind it. */
+int stream_write(struct stream *stream);
+/* Returns whether the program has closed its socket, or shut it down both ways, while it calls. One that only has nothing more
+ * to send may still wait for its call. */
+bool stream_caller_has_left(struct stream *stream);
+/* Tells the program how its call has ended. */
+void stream_answer_caller(struct stream *stream, int error);
+/* Closes the socket. `clean`: the program sees the end of the stream; else ECONNRESET, by the byte that is left unread. */
+void stream_close_socket(struct stream *stream, bool clean);
+
+#endif

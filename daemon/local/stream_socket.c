@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/local/stream_internal.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+#include "base/cost.h"
+#include "base/timer.h"
+#include "daemon/relay/program_socket.h"
+
+#define CALLS_MAX 16 /* of the socket in a turn */
+/* what may lie unread at a clean end: the guard byte, and what came behind a refused handshake */
+#define DRAIN_BYTES 4096u
+#define DRAIN_CALLS 8
+
+static void spend(struct stream *stream, uint64_t units)
+{
+	relay_spend(stream->relay, stream->payer, units);
+}
+
+/* Whoever makes calls about the stream's socket long is not who has opened it. */
+static void let_program_pay(struct stream *stream)
+{
+	if (stream->program && stream->payer != stream->program)
+		stream_set_payer(stream, stream->program);
+}
+
+static void spend_call(struct stream *stream, const struct kernel_call *call, uint64_t units)
+{
+	uint64_t cost = call_end(call, units);
+
+	if (hop_calls_are_long(&stream->hop))
+		let_program_pay(stream);
+	relay_spend(stream->relay, stream->payer, units);
+	hop_spend_long(&stream->hop, stream->payer, cost - units);
+}
+
+/* --- from the program ------------------------------------------------------------------------- */
+
+/* Returns 0, 1: the program has shut down or closed its end, or -ECONNRESET: it has gone without reading what
+ * was there for it. */
+static int program_has_ended(struct stream *stream)
+{
+	struct pollfd poll_fd = {.fd = stream->fd, .events = POLLRDHUP};
+	socklen_t size = sizeof(int);
+	int error = 0;
+
+	if (poll(&poll_fd, 1, 0) <= 0 || !(poll_fd.revents & (POLLRDHUP | POLLHUP | POLLERR)))
+		return 0;
+	if ((poll_fd.revents & POLLERR) && getsockopt(stream->fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 &&
+	    error)
+		return -ECONNRESET;
+	return 1;
+}
+
+bool stream_caller_has_left(struct stream *stream)
+{
+	struct pollfd poll_fd = {.fd = stream->fd};
+
+	if (stream->state != CALLING || !stream->has_news)
+		return false;
+	stream->has_news = false;
+	return poll(&poll_fd, 1, 0) > 0;
+}
+
+/* Makes a frame of the bytes that were put behind the place for its header. */
+static void put_data(struct stream *stream, uint32_t length)
+{
+	const struct frame_header header = {.type = FRAME_DATA, .channel = stream->number, .length = length};
+	static const uint8_t zeros[8];
+	uint8_t encoded[FRAME_HEADER_SIZE];
+
+	frame_header_encode(&header, encoded);
+	ring_writer_put(&stream->writer, encoded, FRAME_HEADER_SIZE);
+	ring_writer_advance(&stream->writer, length);
+	ring_writer_put(&stream->writer, zeros, -length & 7u);
+	ring_writer_publish(&stream->writer);
+	stream->sent += length;
+}
+
+/* Returns where up to `size` bytes go into the ring. */
+static unsigned reserve(const struct stream *stream, uint32_t size, struct iovec pieces[2])
+{
+	struct ring_writer behind_header = stream->writer;
+
+	ring_writer_advance(&behind_header, FRAME_HEADER_SIZE);
+	return (unsigned)ring_writer_reserve(&behind_header, size, pieces);
+}
+
+/* Copies up to `size` bytes that came before the one that breaks the stream into the ring. Returns how many, or -ECONNRESET. */
+static int copy_before_break(struct stream *stream, uint32_t size)
+{
+	struct iovec pieces[2];
+	struct kernel_call call;
+	ssize_t there;
+
+	hop_begin_call(&stream->hop, &call);
+	there = program_socket_peek_before(stream->fd, 1 + stream->copied, pieces,
+					   reserve(stream, size + 1, pieces));
+	spend_call(stream, &call, COST_BYTES(size));
+	if (there <= 0)
+		return -ECONNRESET;
+	stream->copied += (uint32_t)there;
+	put_data(stream, (uint32_t)there);
+	return (int)there;
+}
+
+/* Moves up to `size` bytes behind the guard into the ring, leaving the last of them unread. Returns how many, or
+ * -ECONNRESET. */
+static int read_piece(struct stream *stream, uint32_t size)
+{
+	uint8_t guard;
+	struct iovec pieces[PROGRAM_SOCKET_PIECES] = {{&guard, 1}};
+	struct kernel_call call;
+	uint32_t length;
+	unsigned count;
+	ssize_t there;
+
+	if (stream->breaks)
+		return copy_before_break(stream, size);
+	count = 1 + reserve(stream, size, pieces + 1);
+	there = program_socket_peek(stream->fd, pieces, count);
+	if (there == 1 || there == 0 || there == -EAGAIN)
+		return 0;
+	stream->breaks = there == -EBADMSG;
+	if (stream->breaks)
+		return copy_before_break(stream, size);
+	if (there < 0)
+		return -ECONNRESET;
+	length = (uint32_t)there - 1;
+	hop_begin_call(&stream->hop, &call);
+	there = program_socket_take(stream->fd, pieces, count, length);
+	spend_call(stream, &call, COST_BYTES(length));
+	if (there != (ssize_t)length)
+		return -ECONNRESET;
+	put_data(stream, length);
+	return (int)length;
+}
+
+/* Returns whether the program has sent something that wasn't read. */
+static bool has_more(const struct stream *stream)
+{
+	int available = 0;
+
+	return ioctl(stream->fd, FIONREAD, &available) == 0 && available > 1;
+}
+
+/* Asks whether the program has ended, and keeps the answer, which comes once. */
+static int look_for_end(struct stream *stream)
+{
+	if (!stream->ended)
+		stream->ended = program_has_ended(stream);
+	return stream->ended;
+}
+
+int stream_read(struct stream *stream)
+{
+	uint8_t payload[8];
+
+	for (int calls = 0; !stream->end_read && stream->readable; calls++) {
+		uint64_t size = stream->limit - stream->sent;
+		bool looked = stream->ended;
+		int r = 0;
+
+		if (calls == CALLS_MAX) {
+			task_due(&stream->turn);
+			return 0;
+		}
+		spend(stream, 3 * COST_SYSCALL);
+		if (size > PIECE_MAX)
+			size = PIECE_MAX;
+		if (ring_writer_space(&stream->writer, PRIVATE_RING_SIZE) < (int)frame_size(PIECE_MAX + 1) ||
+		    (size == 0 && has_more(stream))) {
+			r = look_for_end(stream);
+			return r < 0 ? r : 0;
+		}
+		if (size > 0)
+			r = read_piece(stream, (uint32_t)size);
+		if (r < 0)
+			return r;
+		if (r > 0 && (looked || stream->breaks || (uint64_t)r == size))
+			continue;
+		if (looked && stream->ended < 0)
+			return stream->ended;
+		if (looked) {
+			if (stream_put_frame(stream, FRAME_FIN, payload,
+					     frame_u64_encode(stream->sent, payload)))
+				stream->end_read = true;
+			return 0;
+		}
+		if (!look_for_end(stream))
+			stream->readable = false;
+	}
+	return 0;
+}
+
+void stream_refuse(struct stream *stream)
+{
+	uint8_t bytes[PIECE_MAX];
+	struct iovec piece = {bytes, sizeof(bytes)};
+	struct kernel_call call;
+
+	hop_begin_call(&stream->hop, &call);
+	if (!stream->end_read)
+		shutdown(stream->fd, SHUT_RD);
+	stream->end_read = true;
+	for (int calls = 0; calls < CALLS_MAX && !stream->refused; calls++) {
+		ssize_t there = stream->breaks ? 0 : program_socket_peek(stream->fd, &piece, 1);
+
+		stream->refused =
+			there <= 1 || program_socket_take(stream->fd, &piece, 1, (size_t)there - 1) < 0;
+	}
+	spend_call(stream, &call, COST_SYSCALL + COST_BYTES(sizeof(bytes)));
+	if (!stream->refused)
+		task_due(&stream->turn);
+}
+
+/* --- to the program --------------------------------------------------------------------------- */
+
+/* Writes the rest of the DATA frame at the head of the ring. Returns 1 if all of it was written, 0 if not, or
+ * -ECONNRESET. */
+static int write_frame(struct stream *stream, uint32_t length, int *calls)
+{
+	while (stream->written < length) {
+		struct iovec pieces[2];
+		struct msghdr message = {.msg_iov = pieces};
+		struct kernel_call call;
+		ssize_t size;
+
+		if (++*calls > CALLS_MAX) {
+			task_due(&stream->turn);
+			return 0;
+		}
+		message.msg_iovlen =
+			(size_t)ring_reader_peek(&stream->data_reader, FRAME_HEADER_SIZE + stream->written,
+						 length - stream->written, pieces);
+		hop_begin_call(&stream->hop, &call);
+		size = sendmsg(stream->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+		spend_call(stream, &call, COST_SYSCALL + (size > 0 ? COST_BYTES((uint64_t)size) : 0));
+		if (size < 0 && errno == EINTR)
+			continue;
+		if (size < 0 && errno == EAGAIN)
+			return event_add(stream->writable, NULL) == 0 ? 0 : -ECONNRESET;
+		if (size < 0)
+			return -ECONNRESET;
+		stream->written += (uint32_t)size;
+		stream->taken += (uint64_t)size;
+	}
+	stream->written = 0;
+	return 1;
+}
+
+int stream_write(struct stream *stream)
+{
+	struct frame_header header;
+	struct kernel_call call;
+	uint32_t ready;
+	int r = 1, calls = 0;
+
+	while (r > 0 && (r = frame_next(&stream->data_reader, &header, &ready)) > 0) {
+		if (header.type != FRAME_DATA)
+			return -EPROTO;
+		r = write_frame(stream, header.length, &calls);
+		if (r > 0)
+			ring_reader_consume(&stream->data_reader, frame_size(header.length));
+	}
+	ring_reader_release(&stream->data_reader);
+	if (r >= 0 && stream->fin_came && !stream->end_written && stream->taken == stream->total) {
+		hop_begin_call(&stream->hop, &call);
+		shutdown(stream->fd, SHUT_WR);
+		spend_call(stream, &call, COST_SYSCALL);
+		stream->end_written = true;
+	}
+	return r < 0 ? r : 0;
+}
+
+void stream_answer_caller(struct stream *stream, int error)
+{
+	struct kernel_call call;
+
+	hop_begin_call(&stream->hop, &call);
+	program_socket_reply(stream->fd, error, "");
+	spend_call(stream, &call, COST_SYSCALL);
+}
+
+/* --- the end ---------------------------------------------------------------------------------- */
+
+void stream_close_socket(struct stream *stream, bool clean)
+{
+	uint8_t bytes[DRAIN_BYTES];
+	struct iovec piece = {bytes, sizeof(bytes)};
+	struct span span;
+
+	if (stream->fd < 0)
+		return;
+	/* A program that writes on all the same gets ECONNRESET. */
+	for (int i = 0; clean && i < DRAIN_CALLS; i++) {
+		spend(stream, 2 * COST_SYSCALL);
+		if (program_socket_read(stream->fd, &piece, 1) < (ssize_t)sizeof(bytes))
+			break;
+	}
+	free_event(stream->socket_event);
+	free_event(stream->writable);
+	stream->socket_event = stream->writable = NULL;
+	span_begin(&span, stream->relay);
+	program_socket_close(stream->relay, stream->fd, &stream->charge);
+	stream->fd = -1;
+	if (span_units(&span) * TURNS_UNIT_NS >= CALL_LONG_NS)
+		let_program_pay(stream);
+	span_end(&span, stream->payer);
+}

@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/main/handover.h"
+
+#include <config.h>
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/descriptors.h"
+#include "base/image.h"
+#include "base/log.h"
+#include "daemon/activation/activation.h"
+#include "daemon/link/link.h"
+#include "daemon/local/host_watches.h"
+#include "daemon/local/local.h"
+#include "daemon/local/streams.h"
+#include "daemon/local/watches.h"
+#include "daemon/main/daemon_internal.h"
+#include "daemon/peers/peers.h"
+#include "daemon/relay/hop_image.h"
+#include "daemon/serve/queries.h"
+#include "daemon/serve/router.h"
+#include "daemon/topic/topics.h"
+#include "daemon/xen/store.h"
+#include "daemon/xen/vchan.h"
+
+#define LAST_PASSES 100 /* for what can still be said */
+
+/* --- the command line ------------------------------------------------------------------------- */
+
+void takeover_print(const struct takeover *takeover, char text[TAKEOVER_TEXT_SIZE])
+{
+	snprintf(text, TAKEOVER_TEXT_SIZE, "%d:%d:%d:%d:%d", takeover->image, takeover->programs,
+		 takeover->gateway, takeover->lock, takeover->are_ours);
+}
+
+bool takeover_parse(const char *text, struct takeover *takeover)
+{
+	char again[TAKEOVER_TEXT_SIZE];
+	int are_ours;
+
+	if (sscanf(text, "%d:%d:%d:%d:%d", &takeover->image, &takeover->programs, &takeover->gateway,
+		   &takeover->lock, &are_ours) != 5)
+		return false;
+	takeover->are_ours = are_ours == 1;
+	takeover_print(takeover, again);
+	return !strcmp(text, again);
+}
+
+/* --- the old daemon --------------------------------------------------------------------------- */
+
+/* Ends a program that has what no image can have yet: a watch of another host, a topic, a subscription. */
+static void end_unfit(void *userdata, struct session *session)
+{
+	struct daemon *daemon = userdata;
+
+	if (!host_watches_has(daemon->host_watches, session) && !topics_has(daemon->topics, session))
+		return;
+	session_say_goodbye(session);
+	requests_session_callbacks.gone(&daemon->request_context, session);
+}
+
+/* Ends what leads elsewhere. Programs are told with what is certain, as at a stop. */
+static void end_others(struct daemon *daemon)
+{
+	links_leave(daemon->links);
+	streams_leave(daemon->streams);
+	activations_leave(daemon->activations);
+	relay_run(&daemon->relay, LAST_PASSES);
+	watches_tell_gone(daemon->watches);
+	local_each(daemon->local, end_unfit, daemon);
+}
+
+/* Who makes it, and how many programs it has. */
+struct head {
+	char version[STATUS_VERSION_SIZE];
+	uint64_t renewals;
+	uint32_t sessions;
+};
+
+static void head_image(struct image *image, struct head *head)
+{
+	image_text(image, head->version, sizeof(head->version));
+	image_u64(image, &head->renewals);
+	image_upto(image, &head->sessions, IMAGE_FDS_MAX);
+}
+
+static void write_image(struct daemon *daemon, struct image *image, uint32_t sessions)
+{
+	struct head head = {
+		.version = PACKAGE_VERSION,
+		.renewals = daemon->renewals + 1,
+		.sessions = sessions,
+	};
+
+	image_section(image, IMAGE_HEAD);
+	head_image(image, &head);
+	relay_image(image, &daemon->relay);
+	local_write_sessions(daemon->local, image);
+	local_write_channels(daemon->local, image);
+	router_write_image(daemon->router, image);
+	watches_write_image(daemon->watches, image);
+	queries_write_image(daemon->queries, image);
+	image_section(image, IMAGE_END);
+}
+
+static int inherit(int fd)
+{
+	return fd < 0 || fcntl(fd, F_SETFD, 0) == 0 ? 0 : -errno;
+}
+
+/* Makes the image, and lets the next program have its descriptors. Returns the memfd or a negative errno. */
+static int make_image(struct daemon *daemon, uint32_t sessions)
+{
+	struct image image;
+	int fd;
+
+	image_begin(&image);
+	write_image(daemon, &image, sessions);
+	fd = image_seal(&image);
+	for (uint32_t i = 0; fd >= 0 && i < image.fd_count; i++)
+		inherit((int)image.fds[i].number);
+	image_free(&image);
+	return fd;
+}
+
+void handover_make(struct daemon *daemon, struct takeover *takeover)
+{
+	uint32_t sessions;
+
+	end_others(daemon);
+	sessions = local_settle_for_image(daemon->local);
+	*takeover = (struct takeover){
+		.image = make_image(daemon, sessions),
+		.programs = local_listener(daemon->local),
+		.gateway = daemon->gateway_socket,
+		.lock = daemon->singleton,
+		.are_ours = !local_is_handed_over(daemon->local),
+	};
+	if (takeover->image < 0) {
+		log_error("can't hand over to the next program, which begins afresh: %s",
+			  strerror(-takeover->image));
+		takeover->image = -1;
+	}
+	inherit(takeover->image);
+	inherit(takeover->programs);
+	inherit(takeover->gateway);
+	inherit(takeover->lock);
+	/* Nobody runs the loop any more, so what these tell others isn't heard. */
+	peers_stop(daemon->peers);
+	store_free(daemon->store);
+	vchan_host_free(daemon->host);
+}
+
+/* --- the new one ------------------------------------------------------------------------------ */
+
+int handover_take(struct daemon *daemon)
+{
+	const struct takeover *takeover = &daemon->takeover;
+	const int fds[] = {takeover->image, takeover->programs, takeover->gateway, takeover->lock};
+
+	if (takeover->programs < 0)
+		return handed_over_take(&daemon->sockets);
+	for (unsigned i = 0; i < sizeof(fds) / sizeof(*fds); i++)
+		if (fds[i] >= 0)
+			fcntl(fds[i], F_SETFD, FD_CLOEXEC);
+	daemon->sockets = (struct handed_over){
+		.programs = takeover->programs, .gateway = takeover->gateway, .are_ours = takeover->are_ours};
+	daemon->singleton = takeover->lock;
+	return 0;
+}
+
+/* Reads the section, which must be one that may come here. */
+static void read_section(struct daemon *daemon, struct image *image, struct image_hops *hops, uint32_t type,
+			 uint32_t sessions)
+{
+	struct channel *channel;
+	uint32_t number;
+
+	switch (type) {
+	case IMAGE_SESSION:
+		image_expect(image, hops->count < sessions);
+		if (!image->error)
+			local_read_session(daemon->local, image, hops);
+		break;
+	case IMAGE_CHANNEL:
+		channel_image(image, hops, &channel);
+		break;
+	case IMAGE_LEDGER:
+		image_u32(image, &number);
+		image_expect(image, number < hops->count);
+		if (!image->error)
+			hop_ledger_image(image, hops->hops[number]);
+		break;
+	case IMAGE_ENDPOINT:
+		router_read_image(daemon->router, image, hops);
+		break;
+	case IMAGE_WATCH:
+		watches_read_image(daemon->watches, image, hops);
+		break;
+	case IMAGE_QUERY:
+		queries_read_image(daemon->queries, image, hops);
+		break;
+	default:
+		image_fail(image, -EPROTONOSUPPORT);
+	}
+}
+
+static void read_sections(struct daemon *daemon, struct image *image, struct image_hops *hops,
+			  const struct head *head)
+{
+	uint32_t type, last = IMAGE_SESSION;
+
+	while ((type = image_next(image)) && type != IMAGE_END) {
+		image_expect(image, type >= last);
+		last = type;
+		read_section(daemon, image, hops, type, head->sessions);
+	}
+	image_expect(image, type == IMAGE_END && hops->count == head->sessions);
+	image_expect(image, image_next(image) == 0);
+}
+
+static void read_image(struct daemon *daemon, struct image *image, struct image_hops *hops, struct head *head)
+{
+	if (image_next(image) != IMAGE_HEAD)
+		image_fail(image, -EINVAL);
+	head_image(image, head);
+	relay_image(image, &daemon->relay);
+	hops->hops = calloc(head->sessions + 1, sizeof(struct hop *));
+	if (!hops->hops)
+		image_fail(image, -ENOMEM);
+	if (!image->error)
+		read_sections(daemon, image, hops, head);
+}
+
+/* Closes what was inherited and isn't listed in an image that can be read: the sockets of programs, which would wait for ever, their
+ * memory and their doorbells. All descriptors of our own are close-on-exec. */
+static void close_inherited(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	const struct dirent *entry;
+
+	while (dir && (entry = readdir(dir))) {
+		int fd = atoi(entry->d_name), flags = fd > STDERR_FILENO ? fcntl(fd, F_GETFD) : -1;
+
+		if (flags >= 0 && !(flags & FD_CLOEXEC))
+			close(fd);
+	}
+	if (dir)
+		closedir(dir);
+}
+
+static void end_session(void *userdata, struct session *session)
+{
+	struct daemon *daemon = userdata;
+
+	requests_session_callbacks.gone(&daemon->request_context, session);
+}
+
+static void go_on(struct daemon *daemon, const struct image_hops *hops, const struct head *head)
+{
+	router_adopt_channels(daemon->router, hops);
+	for (uint32_t i = 0; i < hops->count; i++)
+		session_go_on(local_in_image(hops, i));
+	if (watches_others(daemon->watches))
+		peers_want_all(daemon->peers);
+	daemon->renewals = daemon->sources.renewals = head->renewals;
+	snprintf(daemon->sources.renewed_from, sizeof(daemon->sources.renewed_from), "%s", head->version);
+	log_info("took over from xenmsgd %s: programs: %u, endpoints: %u", head->version, hops->count,
+		 router_endpoints(daemon->router));
+}
+
+int handover_read(struct daemon *daemon)
+{
+	struct image_hops hops = {0};
+	struct head head = {0};
+	struct image image;
+
+	if (daemon->takeover.image < 0)
+		return 0;
+	if (image_open(&image, daemon->takeover.image) == 0)
+		read_image(daemon, &image, &hops, &head);
+	if (image.error) {
+		log_error(
+			"what the daemon before this hands over can't be taken: %s; this one begins afresh, and all "
+			"connections end",
+			strerror(-image.error));
+		local_each(daemon->local, end_session, daemon);
+		close_inherited();
+	} else {
+		go_on(daemon, &hops, &head);
+	}
+	image_free(&image);
+	free(hops.hops);
+	close(daemon->takeover.image);
+	daemon->takeover.image = -1;
+	return 0;
+}

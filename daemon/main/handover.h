@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_DAEMON_HANDOVER_H
+#define XENMSG_DAEMON_HANDOVER_H
+
+/*
+ * Handing over to the next program in this process (doc/handover.md): execve(2) with the same pid, the descriptors of programs,
+ * and an image of what the daemon knows of them (base/image.h).
+ *
+ *     this program                                           the next one
+ *     renewal.h: `xenmsgd --check-takeover` says yes
+ *     ends links, streams and what is started on demand
+ *     writes the image ──────────── execve ────────────────▶ --take-over
+ *                                                            starts as always, but for sockets and lock
+ *                                                            reads the image; the programs go on
+ *
+ * The next one takes an image whole or not at all: then all of its programs are told that their daemon has gone, and it begins
+ * afresh.
+ */
+
+#include <stdbool.h>
+
+struct daemon;
+
+/* What the next program gets on its command line; -1: it isn't there. */
+struct takeover {
+	int image, programs, gateway, lock; /* descriptors */
+	bool are_ours;			    /* the sockets aren't the service manager's */
+};
+
+/* Reads what takeover_print() has written. False: it is something else. */
+bool takeover_parse(const char *text, struct takeover *takeover);
+#define TAKEOVER_TEXT_SIZE 64
+void takeover_print(const struct takeover *takeover, char text[TAKEOVER_TEXT_SIZE]);
+
+/* Ends what can't be handed over, makes the image, and leaves XenStore and Xen. Where there can be no image, takeover->image is
+ * -1: the next program begins afresh. Only daemon_free() may follow, or the execve(2). */
+void handover_make(struct daemon *daemon, struct takeover *takeover);
+/* Steps of the start (wiring.c): takes over sockets and lock; reads the image, if there is one. */
+int handover_take(struct daemon *daemon);
+int handover_read(struct daemon *daemon);
+
+#endif

@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/main/renewal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+
+#include "base/timer.h"
+
+#define ANSWER_MS 10000
+#define WORDS_MAX 1024u
+
+struct renewal {
+	const char *program;
+	char **argv;
+	renewal_done_fn done;
+	void *userdata;
+	struct event_base *base;
+	struct event *readable, *timer;
+	pid_t pid; /* 0: nobody is asked */
+	int fd;	   /* what it says; -1 */
+	char words[WORDS_MAX];
+	size_t size;
+};
+
+char **renewal_arguments(char **argv, const char *option, const char *value)
+{
+	size_t count = 0, at = 0;
+	char **out;
+
+	while (argv[count])
+		count++;
+	out = calloc(count + 3, sizeof(*out));
+	if (!out)
+		return NULL;
+	out[at++] = argv[0];
+	out[at++] = (char *)(uintptr_t)option;
+	if (value)
+		out[at++] = (char *)(uintptr_t)value;
+	for (size_t i = 1; i < count; i++)
+		out[at++] = argv[i];
+	return out;
+}
+
+static void forget(struct renewal *renewal)
+{
+	free_event(renewal->readable);
+	renewal->readable = NULL;
+	if (renewal->fd >= 0)
+		close(renewal->fd);
+	renewal->fd = -1;
+	renewal->pid = 0;
+	event_del(renewal->timer);
+}
+
+/* The program has ended, or is ended here (`is_late`), as one that says more than any would: what it says at its end is all, so this
+ * doesn't wait for long. */
+static void conclude(struct renewal *renewal, bool is_late)
+{
+	int status = 0, error = 0;
+	pid_t pid = renewal->pid;
+
+	if (is_late)
+		kill(pid, SIGKILL);
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	while (renewal->size && renewal->words[renewal->size - 1] == '\n')
+		renewal->size--;
+	renewal->words[renewal->size] = '\0';
+	if (is_late || !WIFEXITED(status) || WEXITSTATUS(status) != 0)
+		error = -EINVAL;
+	if (error < 0 && !renewal->size)
+		snprintf(renewal->words, sizeof(renewal->words), "%s %s", renewal->program,
+			 is_late ? "doesn't answer" : "doesn't start");
+	forget(renewal);
+	renewal->done(renewal->userdata, error, renewal->words);
+}
+
+static void on_words(int fd, short what, void *userdata)
+{
+	struct renewal *renewal = userdata;
+	char more[256];
+	ssize_t size = read(fd, more, sizeof(more));
+	size_t room = sizeof(renewal->words) - 1 - renewal->size;
+
+	if (size < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (size <= 0) {
+		conclude(renewal, false);
+		return;
+	}
+	if ((size_t)size < room)
+		room = (size_t)size;
+	memcpy(renewal->words + renewal->size, more, room);
+	renewal->size += room;
+	if (renewal->size == sizeof(renewal->words) - 1)
+		conclude(renewal, true);
+}
+
+static void on_late(int fd, short what, void *userdata)
+{
+	conclude(userdata, true);
+}
+
+/* Starts the program, whose words go to `out`. All other descriptors are close-on-exec. */
+static int start(struct renewal *renewal, int out)
+{
+	char **argv = renewal_arguments(renewal->argv, "--check-takeover", NULL);
+	posix_spawn_file_actions_t actions;
+	posix_spawnattr_t attributes;
+	sigset_t none;
+	int r;
+
+	if (!argv)
+		return -ENOMEM;
+	sigemptyset(&none);
+	posix_spawn_file_actions_init(&actions);
+	posix_spawn_file_actions_adddup2(&actions, out, STDERR_FILENO);
+	posix_spawn_file_actions_adddup2(&actions, out, STDOUT_FILENO);
+	posix_spawnattr_init(&attributes);
+	posix_spawnattr_setsigmask(&attributes, &none);
+	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
+	r = posix_spawn(&renewal->pid, renewal->program, &actions, &attributes, argv, environ);
+	posix_spawnattr_destroy(&attributes);
+	posix_spawn_file_actions_destroy(&actions);
+	free(argv);
+	if (r)
+		renewal->pid = 0;
+	return -r;
+}
+
+int renewal_begin(struct renewal *renewal)
+{
+	int pipe_fds[2], r;
+
+	if (renewal->pid)
+		return -EBUSY;
+	if (pipe2(pipe_fds, O_CLOEXEC | O_NONBLOCK) < 0)
+		return -errno;
+	renewal->size = 0;
+	renewal->fd = pipe_fds[0];
+	renewal->readable = event_new(renewal->base, renewal->fd, EV_READ | EV_PERSIST, on_words, renewal);
+	r = renewal->readable && event_add(renewal->readable, NULL) == 0 ? 0 : -ENOMEM;
+	if (r == 0)
+		r = start(renewal, pipe_fds[1]);
+	close(pipe_fds[1]);
+	if (r < 0)
+		forget(renewal);
+	else
+		timer_set(renewal->timer, ANSWER_MS);
+	return r;
+}
+
+struct renewal *renewal_new(struct event_base *base, const char *program, char **argv, renewal_done_fn done,
+			    void *userdata)
+{
+	struct renewal *renewal = calloc(1, sizeof(*renewal));
+
+	if (!renewal)
+		return NULL;
+	*renewal = (struct renewal){
+		.program = program, .argv = argv, .done = done, .userdata = userdata, .base = base, .fd = -1};
+	renewal->timer = evtimer_new(base, on_late, renewal);
+	if (renewal->timer)
+		return renewal;
+	free(renewal);
+	return NULL;
+}
+
+void renewal_free(struct renewal *renewal)
+{
+	if (!renewal)
+		return;
+	if (renewal->pid) {
+		kill(renewal->pid, SIGKILL);
+		waitpid(renewal->pid, NULL, 0);
+	}
+	forget(renewal);
+	event_free(renewal->timer);
+	free(renewal);
+}

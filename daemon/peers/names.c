@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/peers/names.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "daemon/known/known.h"
+#include "daemon/peers/domains.h"
+#include "daemon/xen/store.h"
+
+#define DOMAIN_PATH_MAX 64
+
+struct names {
+	struct store *store;
+	const struct self *self;
+	struct known *known;
+	struct domains *domains;
+	struct known_sink sink;
+	unsigned reading;	       /* reads under way */
+	bool are_read;		       /* those of all domains that there were at the start */
+	struct store_watch *own_watch; /* a guest */
+};
+
+/* A domain whose name is read: the source of its struct known_domain. */
+struct followed {
+	struct names *names;
+	struct known_domain *domain;
+	bool name_read, uuid_read;
+	struct store_request *name_reading, *uuid_reading;
+	struct store_watch *watch; /* domain 0: of the name */
+};
+
+static void check_complete(struct names *names)
+{
+	if (!names->domains || names->are_read || names->reading || !domains_are_listed(names->domains))
+		return;
+	names->are_read = true;
+	known_tell(names->known, KNOWN_READ, 0);
+}
+
+/* Takes the UUID from the node `vm`, which holds "/vm/<uuid>". */
+static void take_uuid(struct followed *followed, const char *untrusted_value, size_t size)
+{
+	uint8_t uuid[16] = {0};
+
+	if (untrusted_value && size > 4 && !memcmp(untrusted_value, "/vm/", 4) &&
+	    !uuid_parse(untrusted_value + 4, size - 4, uuid))
+		memset(uuid, 0, sizeof(uuid));
+	known_set_uuid(followed->names->known, followed->domain, uuid);
+}
+
+static void take_name(struct followed *followed, const char *untrusted_value, size_t size)
+{
+	bool usable = untrusted_value && known_name_is_usable(untrusted_value, size);
+
+	if (untrusted_value && !usable)
+		log_debug("names: the name of domain %u can't stand in an address; it has its domid and UUID",
+			  followed->domain->domid);
+	known_set_name(followed->names->known, followed->domain, usable ? untrusted_value : "",
+		       usable ? size : 0);
+}
+
+/* Returns whether the result says something about the domain. A broken XenStore says nothing: its watches
+ * fire when it is back. */
+static bool is_answer(int error)
+{
+	return error == 0 || error == -ENOENT;
+}
+
+static void has_read(struct followed *followed)
+{
+	struct names *names = followed->names;
+
+	if (followed->name_read && followed->uuid_read)
+		known_set_complete(names->known, followed->domain, true);
+	names->reading--;
+	check_complete(names);
+}
+
+static void on_name(void *userdata, int error, const char *untrusted_value, size_t size)
+{
+	struct followed *followed = userdata;
+	struct domains *domains = followed->names->domains;
+
+	if (is_answer(error)) {
+		take_name(followed, untrusted_value, size);
+		followed->name_read = true;
+		if (error == -ENOENT && domains) {
+			followed->domain->is_vanishing = true;
+			domains_list(domains); /* it may have gone */
+		}
+	}
+	has_read(followed);
+}
+
+static void on_uuid(void *userdata, int error, const char *untrusted_value, size_t size)
+{
+	struct followed *followed = userdata;
+
+	if (is_answer(error)) {
+		take_uuid(followed, untrusted_value, size);
+		followed->uuid_read = true;
+	}
+	has_read(followed);
+}
+
+static void name_path(uint32_t domid, char path[DOMAIN_PATH_MAX])
+{
+	snprintf(path, DOMAIN_PATH_MAX, "/local/domain/%u/name", domid);
+}
+
+static void stop_reading(struct followed *followed)
+{
+	followed->names->reading -= (followed->name_reading != NULL) + (followed->uuid_reading != NULL);
+	store_cancel(&followed->name_reading);
+	store_cancel(&followed->uuid_reading);
+}
+
+/* Reads the name and UUID again, since a read under way may return old ones. A guest reads only its own,
+ * relative to its home: it may not read those of others. */
+static void read_domain(struct followed *followed)
+{
+	struct names *names = followed->names;
+	char name[DOMAIN_PATH_MAX] = "name", vm[DOMAIN_PATH_MAX] = "vm";
+	uint32_t domid = followed->domain->domid;
+	int r;
+
+	if (names->domains) {
+		name_path(domid, name);
+		snprintf(vm, sizeof(vm), "/local/domain/%u/vm", domid);
+	}
+	stop_reading(followed);
+	r = store_read(names->store, name, on_name, followed, &followed->name_reading);
+	if (r == 0)
+		r = store_read(names->store, vm, on_uuid, followed, &followed->uuid_reading);
+	names->reading += (followed->name_reading != NULL) + (followed->uuid_reading != NULL);
+	if (r < 0)
+		log_error("names: the name of domain %u isn't read before it changes: %s", domid,
+			  strerror(-r));
+}
+
+static void on_name_changed(void *userdata, const char *untrusted_path)
+{
+	read_domain(userdata);
+}
+
+/* Returns the domain's, made if there was none. NULL: out of memory. */
+static struct followed *follow(struct names *names, uint32_t domid)
+{
+	struct known_domain *domain = known_get(names->known, domid);
+	struct followed *followed = domain ? domain->source : NULL;
+
+	if (!domain || followed)
+		return followed;
+	followed = calloc(1, sizeof(*followed));
+	domain->source = followed;
+	if (followed)
+		*followed = (struct followed){.names = names, .domain = domain};
+	return followed;
+}
+
+static void domain_there(struct names *names, uint32_t domid)
+{
+	struct followed *followed = follow(names, domid);
+	char path[DOMAIN_PATH_MAX];
+
+	if (!followed || followed->watch)
+		return;
+	name_path(domid, path);
+	if (store_watch(names->store, path, on_name_changed, followed, NULL, &followed->watch) < 0)
+		log_error("names: out of memory: the name of domain %u isn't watched", domid);
+	/* The watch fires at once too, but this is what KNOWN_READ waits for. */
+	read_domain(followed);
+}
+
+static void follow_end(struct followed *followed)
+{
+	stop_reading(followed);
+	store_unwatch(followed->names->store, &followed->watch);
+	known_drop_source(followed->names->known, followed->domain);
+	free(followed);
+}
+
+static void follow_nobody(struct names *names)
+{
+	struct known_domain *domain = known_next(names->known, NULL), *next;
+
+	for (; domain; domain = next) {
+		next = known_next(names->known, domain);
+		if (domain->source)
+			follow_end(domain->source);
+	}
+}
+
+/* Looks again at those whose names are no more, and which are there. */
+static void end_vanishing(struct names *names)
+{
+	struct known_domain *domain = NULL;
+
+	while (domains_are_listed(names->domains) && (domain = known_next(names->known, domain)) != NULL)
+		if (domain->is_vanishing) {
+			domain->is_vanishing = false;
+			known_touch(names->known, domain);
+		}
+	check_complete(names);
+}
+
+static void on_known(void *userdata, enum known_what what, uint32_t domid)
+{
+	struct names *names = userdata;
+	const struct known_domain *domain = what == KNOWN_EXISTS ? known_find(names->known, domid) : NULL;
+
+	if (domain && domain->exists)
+		domain_there(names, domid);
+	else if (domain && domain->source)
+		follow_end(domain->source);
+	if (domain && !domain->exists)
+		known_forget_name(names->known, domid);
+	if (what == KNOWN_LISTED)
+		end_vanishing(names);
+}
+
+/* --- a guest, which reads its own name --- */
+
+static int follow_own(struct names *names)
+{
+	struct followed *followed = follow(names, names->self->domid);
+
+	if (followed)
+		read_domain(followed);
+	return followed ? 0 : -ENOMEM;
+}
+
+static void on_own_name_changed(void *userdata, const char *untrusted_path)
+{
+	(void)follow_own(userdata);
+}
+
+void names_restart(struct names *names)
+{
+	follow_nobody(names);
+	known_forget_names(names->known, UINT64_MAX, true);
+	if (follow_own(names) < 0)
+		log_error("names: out of memory: this domain's name is unknown");
+}
+
+/* --- life --- */
+
+int names_new(struct names **out, struct store *store, const struct self *self, struct known *known,
+	      struct domains *domains)
+{
+	struct names *names = calloc(1, sizeof(*names));
+
+	if (!names)
+		return -ENOMEM;
+	*names = (struct names){.store = store, .self = self, .known = known, .domains = domains};
+	known_listen(known, &names->sink, on_known, names);
+	if (!domains && (!follow(names, self->domid) || store_watch(store, "name", on_own_name_changed, names,
+								    NULL, &names->own_watch) < 0)) {
+		names_free(names);
+		return -ENOMEM;
+	}
+	*out = names;
+	return 0;
+}
+
+void names_free(struct names *names)
+{
+	if (!names)
+		return;
+	known_leave(names->known, &names->sink);
+	store_unwatch(names->store, &names->own_watch);
+	follow_nobody(names);
+	free(names);
+}

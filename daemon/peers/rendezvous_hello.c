@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * An attempt's beginning and its end, as our hello shows them to the peer: it is written to begin, tells what Xen forbids,
+ * and is removed when the attempt is given up.
+ */
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include <utlist.h>
+
+#include "base/clock.h"
+#include "base/timer.h"
+#include "daemon/peers/peers_mend.h"
+#include "daemon/peers/peers_internal.h"
+#include "daemon/peers/rendezvous_internal.h"
+
+#define SWEEP_MS 1000 /* as often as the store tries to connect again */
+/* What Xen forbids isn't tried again for so long: an administrator may have loaded another policy since. */
+#define FORBIDDEN_MS (10 * 60 * 1000)
+
+/* Leaves PAGES, GRANTED or AWAIT. A peer that has mapped the vchan meanwhile learns that another one may come: for a
+ * daemon that just closes it the sessions would be over. */
+void rendezvous_step_back(struct peer *peer, enum rendezvous_state state)
+{
+	struct rendezvous *rendezvous = &peer->rendezvous;
+	struct vchan *vchan = rendezvous->vchan;
+
+	if (rendezvous->state == RENDEZVOUS_PAGES) {
+		DL_DELETE2(peer->peers->waiting, peer, rendezvous.wait_prev, rendezvous.wait_next);
+		event_active(peer->peers->pages, EV_TIMEOUT, 0); /* it is the next one's turn */
+	}
+	rendezvous_unpublish(peer);
+	event_del(rendezvous->retry);
+	rendezvous->vchan = NULL;
+	rendezvous->ring_ref = rendezvous->port = 0;
+	rendezvous->state = state;
+	if (vchan)
+		vchan_leave(vchan);
+}
+
+/* If the connection to XenStore is lost, on_sweep() tries again: the peer takes what stands there for our wish. */
+static void on_hello_removed(void *userdata, int error, const char *value, size_t size)
+{
+	struct peer *peer = userdata;
+
+	if (error == -ENOTCONN)
+		timer_set(peer->rendezvous.sweep, SWEEP_MS);
+}
+
+static void remove_hello(struct peer *peer)
+{
+	struct rendezvous *rendezvous = &peer->rendezvous;
+	char path[PEERS_PATH_SIZE];
+
+	store_cancel(&rendezvous->remove_request);
+	peer_our_path(peer, path, "/hello");
+	if (store_remove(peer->peers->store, path, on_hello_removed, peer, &rendezvous->remove_request) < 0)
+		log_error("rendezvous: out of memory: the hello for domain %u isn't removed", peer->domid);
+}
+
+void rendezvous_on_sweep(evutil_socket_t fd, short what, void *userdata)
+{
+	struct peer *peer = userdata;
+
+	if (!peer->rendezvous.hello_written)
+		remove_hello(peer);
+}
+
+void rendezvous_withdraw(struct peer *peer)
+{
+	struct rendezvous *rendezvous = &peer->rendezvous;
+
+	rendezvous_step_back(peer, RENDEZVOUS_IDLE);
+	event_del(rendezvous->timer);
+	event_del(rendezvous->again);
+	rendezvous->wanted = false;
+	rendezvous->lost_told = false;
+	rendezvous->goes_on = false;
+	if (!rendezvous->hello_written)
+		return;
+	rendezvous->hello_written = false;
+	store_cancel(&rendezvous->hello_request);
+	remove_hello(peer);
+}
+
+void rendezvous_fail(struct peer *peer, int error, const char *format, ...)
+{
+	struct peers *peers = peer->peers;
+	bool wanted = peer->rendezvous.wanted;
+	char reason[256];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(reason, sizeof(reason), format, args);
+	va_end(args);
+	rendezvous_withdraw(peer);
+	peer_kick(peer);
+	if (wanted)
+		peers->callbacks.failed(peers->userdata, peer->domid, error, reason);
+	else
+		log_debug("rendezvous: domain %u wanted a link: %s", peer->domid, reason);
+}
+
+static void on_hello_written(void *userdata, int error, const char *value, size_t size)
+{
+	struct peer *peer = userdata;
+
+	peer->rendezvous.hello_lost = error == -ENOTCONN; /* on_again() tries again */
+	if (error < 0 && peer->rendezvous.state == RENDEZVOUS_CONNECTED)
+		mend_later(peer, LEAF_OUR_HELLO);
+	else if (error < 0 && error != -ENOTCONN)
+		rendezvous_fail(peer, -EHOSTUNREACH, "can't write to XenStore for domain %u: %s", peer->domid,
+				strerror(-error));
+}
+
+static void format_hello(const struct peer *peer, char value[RENDEZVOUS_NODE_SIZE])
+{
+	bool forbidden = peer->rendezvous.forbidden;
+
+	snprintf(value, RENDEZVOUS_NODE_SIZE, "%d %s %s %d%s", PEERS_MAJOR,
+		 peer->peers->options.self->instance_text, peer->rendezvous.our_nonce,
+		 peer->peers->may_map && !forbidden, forbidden ? " 1" : "");
+}
+
+int rendezvous_write_hello(struct peer *peer)
+{
+	struct peers *peers = peer->peers;
+	struct rendezvous *rendezvous = &peer->rendezvous;
+	char path[PEERS_PATH_SIZE], value[RENDEZVOUS_NODE_SIZE];
+
+	format_hello(peer, value);
+	peer_our_path(peer, path, "/hello");
+	store_cancel(&rendezvous->hello_request); /* of an earlier nonce, from which we begin anew */
+	return store_write(peers->store, path, value, peers->options.self->domid, (int)peer->domid,
+			   on_hello_written, peer, &rendezvous->hello_request);
+}
+
+bool rendezvous_node_stands(const struct peer *peer, enum peer_leaf leaf, char value[RENDEZVOUS_NODE_SIZE])
+{
+	const struct rendezvous *rendezvous = &peer->rendezvous;
+
+	if (leaf == LEAF_OUR_HELLO) {
+		format_hello(peer, value);
+		return rendezvous->hello_written && !rendezvous->hello_request;
+	}
+	if (!rendezvous->published || rendezvous->publish_request)
+		return false;
+	snprintf(value, RENDEZVOUS_NODE_SIZE, "%u",
+		 leaf == LEAF_OUR_RING_REF ? vchan_ring_ref(rendezvous->vchan)
+					   : vchan_port(rendezvous->vchan));
+	return true;
+}
+
+void rendezvous_write_again(struct peer *peer, enum peer_leaf leaf)
+{
+	int r;
+
+	if (leaf != LEAF_OUR_HELLO) {
+		rendezvous_publish(peer);
+		return;
+	}
+	r = rendezvous_write_hello(peer);
+	if (r < 0)
+		on_hello_written(peer, r, NULL, 0);
+}
+
+void rendezvous_begin(struct peer *peer)
+{
+	struct peers *peers = peer->peers;
+	struct rendezvous *rendezvous = &peer->rendezvous;
+	uint32_t random = 0;
+	int r;
+
+	if (getrandom(&random, sizeof(random), 0) != sizeof(random)) {
+		rendezvous_fail(peer, -EHOSTUNREACH, "no random numbers: %s", strerror(errno));
+		return;
+	}
+	snprintf(rendezvous->our_nonce, sizeof(rendezvous->our_nonce), "%08x", random);
+	rendezvous->begun_ms = clock_ms();
+	rendezvous->goes_on = rendezvous->let_go = false;
+	rendezvous->hello_written = true;
+	rendezvous->hello_lost = false;
+	rendezvous->node_retries = 0;
+	rendezvous->state = RENDEZVOUS_HELLO;
+	rendezvous->again_ms = AGAIN_FIRST_MS;
+	timer_set(rendezvous->again, rendezvous->again_ms);
+	r = rendezvous_write_hello(peer);
+	if (r < 0) {
+		on_hello_written(peer, r, NULL, 0);
+		return;
+	}
+	if (!event_pending(rendezvous->timer, EV_TIMEOUT, NULL))
+		timer_set(rendezvous->timer, peers->options.setup_timeout_ms);
+}
+
+/* Fails our attempt. Our hello stays until the peer has withdrawn its own, since it tells the peer why there
+ * is no link. */
+void rendezvous_refuse(struct peer *peer)
+{
+	struct peers *peers = peer->peers;
+	char reason[160];
+
+	peer->rendezvous.wanted = false;
+	snprintf(
+		reason, sizeof(reason),
+		peer->rendezvous.was_forbidden
+			? "Xen lets domain %u and domain %u share no memory (XSM: SILO, or a policy of Flask)"
+			: "neither domain %u nor domain %u may map the other's pages",
+		peers->options.self->domid, peer->domid);
+	peers->callbacks.failed(peers->userdata, peer->domid, -ENOLINK, reason);
+}
+
+/* Notes that Xen lets the two domains share nothing. */
+void rendezvous_note_forbidden(struct peer *peer)
+{
+	peer->rendezvous.unlinkable = peer->rendezvous.was_forbidden = true;
+	peer->rendezvous.forbidden_ms = clock_ms();
+}
+
+/* Xen has refused it to us: tells the peer, which would wait, and fails our attempt. */
+void rendezvous_forbid(struct peer *peer)
+{
+	struct rendezvous *rendezvous = &peer->rendezvous;
+
+	rendezvous_note_forbidden(peer);
+	rendezvous->forbidden = true;
+	memcpy(rendezvous->tried_nonce, peer->hello.nonce, sizeof(rendezvous->tried_nonce));
+	rendezvous_write_again(peer, LEAF_OUR_HELLO);
+	if (rendezvous->wanted)
+		rendezvous_refuse(peer);
+}
+
+bool rendezvous_may_be_tried(struct peer *peer)
+{
+	struct rendezvous *rendezvous = &peer->rendezvous;
+
+	if (!rendezvous->unlinkable)
+		return true;
+	if (!rendezvous->was_forbidden || clock_ms() - rendezvous->forbidden_ms < FORBIDDEN_MS)
+		return false;
+	rendezvous_withdraw(peer);
+	rendezvous->forbidden = rendezvous->was_forbidden = rendezvous->unlinkable = false;
+	return true;
+}
+
+/* What Xen has forbidden us may be tried once more. */
+void rendezvous_forget_forbidden(struct peer *peer)
+{
+	struct rendezvous *rendezvous = &peer->rendezvous;
+
+	if (!rendezvous->forbidden)
+		return;
+	rendezvous->forbidden = false;
+	if (rendezvous->hello_written)
+		rendezvous_write_again(peer, LEAF_OUR_HELLO);
+}
+
+/* Whether the peer has begun anew long after that. */
+bool rendezvous_is_asked_again(const struct peer *peer)
+{
+	const struct rendezvous *rendezvous = &peer->rendezvous;
+
+	return rendezvous->forbidden && clock_ms() - rendezvous->forbidden_ms >= FORBIDDEN_MS &&
+	       peer_hello_is_current(peer) && strcmp(rendezvous->tried_nonce, peer->hello.nonce) != 0;
+}

@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * The rings of an attempt: this end grants them and publishes where they are, or finds where the other end has published
+ * its own, and maps them.
+ */
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <utlist.h>
+
+#include "base/timer.h"
+#include "daemon/peers/peers_saves.h"
+#include "daemon/peers/peers_internal.h"
+#include "daemon/peers/rendezvous_internal.h"
+
+#define NODE_RETRY_MS 50
+#define NODE_RETRIES  60 /* for longer than who had this port bound before keeps it */
+
+void rendezvous_unpublish(struct peer *peer)
+{
+	struct rendezvous *rendezvous = &peer->rendezvous;
+	char path[PEERS_PATH_SIZE], rest[PEERS_NONCE_SIZE + 1];
+
+	if (!rendezvous->published)
+		return;
+	rendezvous->published = rendezvous->publish_lost = false;
+	store_cancel(&rendezvous->publish_request);
+	snprintf(rest, sizeof(rest), "/%s", rendezvous->grant_nonce);
+	peer_our_path(peer, path, rest);
+	peers_remove(peer->peers, path);
+}
+
+void rendezvous_hand_over(struct peer *peer, struct vchan *vchan)
+{
+	struct peers *peers = peer->peers;
+	struct rendezvous *rendezvous = &peer->rendezvous;
+
+	rendezvous_unpublish(peer);
+	store_cancel(&rendezvous->hello_request); /* the peer has read it, so it was written */
+	event_del(rendezvous->timer);
+	event_del(rendezvous->again);
+	event_del(rendezvous->retry);
+	rendezvous->state = RENDEZVOUS_CONNECTED;
+	rendezvous->vchan = NULL;
+	rendezvous->wanted = rendezvous->goes_on = false;
+	rendezvous->lost_told = false;
+	vchan_set_event(vchan, NULL, NULL);
+	log_debug("rendezvous: connected with domain %u, %u pages, %s", peer->domid, vchan_pages(vchan),
+		  vchan_is_granter(vchan) ? "granted" : "mapped");
+	saves_watch(peer);
+	peers->callbacks.connected(peers->userdata, peer->domid, vchan);
+}
+
+static void on_granted_event(void *userdata)
+{
+	struct peer *peer = userdata;
+	struct rendezvous *rendezvous = &peer->rendezvous;
+	enum vchan_state state = vchan_state(rendezvous->vchan);
+
+	if (state == VCHAN_WAITING)
+		return;
+	/* A client has connected: nothing more is granted for this nonce. But who was killed may let go late, and the daemon
+	 * that runs there now waits for its rings: once this is believed. */
+	if (state == VCHAN_CLOSED && vchan_had_mapper(rendezvous->vchan) &&
+	    strcmp(rendezvous->spared_nonce, rendezvous->grant_nonce) != 0)
+		memcpy(rendezvous->spared_nonce, rendezvous->grant_nonce, sizeof(rendezvous->spared_nonce));
+	else
+		memcpy(rendezvous->spent_nonce, rendezvous->grant_nonce, sizeof(rendezvous->spent_nonce));
+	rendezvous_take_step(peer, state == VCHAN_CONNECTED ? RENDEZVOUS_LIVE : RENDEZVOUS_CLOSED);
+	peer_kick(peer);
+}
+
+static void on_published(void *userdata, int error, const char *value, size_t size)
+{
+	struct peer *peer = userdata;
+
+	peer->rendezvous.publish_lost = error == -ENOTCONN; /* on_again() tries again */
+	if (error < 0 && error != -ENOTCONN)
+		rendezvous_fail(peer, -EHOSTUNREACH, "can't publish the rings for domain %u in XenStore: %s",
+				peer->domid, strerror(-error));
+}
+
+void rendezvous_publish(struct peer *peer)
+{
+	struct peers *peers = peer->peers;
+	struct rendezvous *rendezvous = &peer->rendezvous;
+	char paths[2][PEERS_PATH_SIZE], values[2][16], rest[PEERS_NONCE_SIZE + 16];
+	struct store_leaf leaves[2] = {{paths[0], values[0]}, {paths[1], values[1]}};
+	int r;
+
+	snprintf(rest, sizeof(rest), "/%s/ring-ref", rendezvous->grant_nonce);
+	peer_our_path(peer, paths[0], rest);
+	snprintf(rest, sizeof(rest), "/%s/event-channel", rendezvous->grant_nonce);
+	peer_our_path(peer, paths[1], rest);
+	snprintf(values[0], sizeof(values[0]), "%u", vchan_ring_ref(rendezvous->vchan));
+	snprintf(values[1], sizeof(values[1]), "%u", vchan_port(rendezvous->vchan));
+	rendezvous->published = true;
+	r = store_write_leaves(peers->store, leaves, 2, peers->options.self->domid, (int)peer->domid,
+			       on_published, peer, &rendezvous->publish_request);
+	if (r < 0)
+		on_published(peer, r, NULL, 0);
+}
+
+/* Grants rings of the configured size, or the largest smaller ones that there are pages for; or larger ones, where those
+ * couldn't hold what is to be sent again. */
+static int grant_something(struct peer *peer)
+{
+	struct peers *peers = peer->peers;
+	uint32_t size = peers->options.ring_size, least = peers->options.min_ring_size, needed;
+	int r;
+
+	needed = peers->callbacks.least_ring ? peers->callbacks.least_ring(peers->userdata, peer->domid) : 0;
+	least = needed > least ? needed : least;
+	size = least > size ? least : size;
+	for (;;) {
+		r = vchan_grant(peers->host, peer->domid, size, size, on_granted_event, peer,
+				&peer->rendezvous.vchan);
+		if (r != -ENOSPC || size / 2 < least)
+			break;
+		size /= 2;
+	}
+	if (r == 0 && size < peers->options.ring_size)
+		log_limited(
+			LOG_PAGES, LOG_BY_DOMAIN(peer->domid), LOG_LEVEL_WARNING,
+			"rendezvous: grant pages are short: rings of %u bytes instead of %u for domain %u",
+			size, peers->options.ring_size, peer->domid);
+	return r;
+}
+
+void rendezvous_grant(struct peer *peer)
+{
+	struct peers *peers = peer->peers;
+	struct rendezvous *rendezvous = &peer->rendezvous;
+	bool in_queue = rendezvous->state == RENDEZVOUS_PAGES;
+	/* Peers that came earlier get the pages first. */
+	int r = peers->waiting && peers->waiting != peer ? -ENOSPC : grant_something(peer);
+
+	if (r == -ENOSPC) {
+		if (in_queue)
+			return;
+		log_limited(
+			LOG_PAGES, LOG_BY_DOMAIN(peer->domid), LOG_LEVEL_WARNING,
+			"rendezvous: no grant pages or event channels free: the link with domain %u waits",
+			peer->domid);
+		rendezvous->state = RENDEZVOUS_PAGES;
+		DL_APPEND2(peers->waiting, peer, rendezvous.wait_prev, rendezvous.wait_next);
+		timer_set(peers->pages, PAGES_RETRY_MS);
+		return;
+	}
+	if (in_queue)
+		DL_DELETE2(peers->waiting, peer, rendezvous.wait_prev, rendezvous.wait_next);
+	if (r < 0)
+		rendezvous->state = RENDEZVOUS_HELLO;
+	if (r == -EPERM) {
+		rendezvous_forbid(peer);
+		return;
+	}
+	if (r < 0) {
+		rendezvous_fail(peer, -EHOSTUNREACH, "can't grant rings to domain %u: %s", peer->domid,
+				strerror(-r));
+		return;
+	}
+	memcpy(rendezvous->grant_nonce, peer->hello.nonce, sizeof(rendezvous->grant_nonce));
+	memcpy(rendezvous->tried_nonce, peer->hello.nonce, sizeof(rendezvous->tried_nonce));
+	rendezvous->state = RENDEZVOUS_GRANTED;
+	rendezvous_publish(peer);
+}
+
+void rendezvous_look_again(struct peer *peer)
+{
+	if (peer->rendezvous.state != RENDEZVOUS_AWAIT)
+		return;
+	peer_read(peer, LEAF_RING_REF);
+	peer_read(peer, LEAF_EVENT_CHANNEL);
+}
+
+void rendezvous_map(struct peer *peer)
+{
+	struct peers *peers = peer->peers;
+	struct rendezvous *rendezvous = &peer->rendezvous;
+	struct vchan *vchan;
+	int r = vchan_map(peers->host, peer->domid, rendezvous->ring_ref, rendezvous->port, NULL, NULL,
+			  &vchan);
+
+	rendezvous->ring_ref = rendezvous->port = 0;
+	/* The port may be an earlier daemon's of this domain, whose process ends late, or the nodes those of rings that were
+	 * given up since. */
+	if (r == -EPERM) {
+		rendezvous_step_back(peer, RENDEZVOUS_HELLO);
+		rendezvous_forbid(peer);
+		return;
+	}
+	if (r < 0 && r != -EPROTO && rendezvous->node_retries < NODE_RETRIES) {
+		rendezvous->node_retries++;
+		timer_set(rendezvous->retry, NODE_RETRY_MS);
+		return;
+	}
+	if (r < 0) {
+		rendezvous_fail(peer, -EHOSTUNREACH, "can't map the rings of domain %u: %s", peer->domid,
+				r == -EPROTO ? "their sizes are impossible" : strerror(-r));
+		return;
+	}
+	if (vchan_state(vchan) != VCHAN_CONNECTED) { /* given up meanwhile: new nodes may come */
+		vchan_close(vchan);
+		return;
+	}
+	memcpy(rendezvous->connected_nonce, peer->hello.nonce, sizeof(rendezvous->connected_nonce));
+	rendezvous_hand_over(peer, vchan);
+}
+
+void rendezvous_node(struct peer *peer, enum peer_leaf leaf, const char *untrusted_value, size_t size)
+{
+	const unsigned nodes = 1u << LEAF_RING_REF | 1u << LEAF_EVENT_CHANNEL;
+	struct rendezvous *rendezvous = &peer->rendezvous;
+	uint32_t number = 0;
+
+	if (rendezvous->state != RENDEZVOUS_AWAIT)
+		return;
+	if (untrusted_value && node_number_parse(untrusted_value, size, &number) < 0) {
+		log_limited(LOG_BAD_VALUE, LOG_BY_DOMAIN(peer->domid), LOG_LEVEL_WARNING,
+			    "rendezvous: domain %u has published a bad %s; taken for absent", peer->domid,
+			    leaf == LEAF_RING_REF ? "ring-ref" : "event-channel");
+		number = 0;
+	}
+	if (leaf == LEAF_RING_REF)
+		rendezvous->ring_ref = number;
+	else
+		rendezvous->port = number;
+	if (peer->reading & nodes)
+		return;
+	if (rendezvous->ring_ref && rendezvous->port) {
+		/* Whose they are: what we know of the peer's hello may be from before the nodes, whose answer can
+		 * overtake the word of its change. */
+		peer_read(peer, LEAF_HELLO);
+		return;
+	}
+	/* oxenstored may fire before the second node of the transaction is visible. */
+	if ((rendezvous->ring_ref || rendezvous->port) && rendezvous->node_retries < NODE_RETRIES) {
+		rendezvous->node_retries++;
+		timer_set(rendezvous->retry, NODE_RETRY_MS);
+	}
+}

@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* The host's policy in force: domain 0 has it, and tells each guest its share; a guest has what it was told. */
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <json-c/json.h>
+
+#include "base/log.h"
+#include "base/self.h"
+#include "daemon/known/known.h"
+#include "daemon/policy/access_internal.h"
+
+/* --- who is who --------------------------------------------------------------------------------- */
+
+static bool in_domain_0(const struct access *access)
+{
+	return access->host != NULL;
+}
+
+/* Adds, in domain 0, the tags to a subject of this host. The caller frees them. */
+static char *add_tags(struct access *access, const struct host_policy *host, struct policy_subject *subject)
+{
+	char *tags = host_policy_tags(host, subject->name, subject->uuid, NULL);
+
+	subject->tags = tags;
+	return tags;
+}
+
+/* A subject as the host's policy sees it: in a guest by what it was told of it. The caller frees *tags. */
+static struct policy_subject seen_by_host(struct access *access, const struct policy_subject *subject,
+					  char **tags)
+{
+	struct policy_subject seen = *subject;
+
+	*tags = NULL;
+	if (seen.host)
+		return seen;
+	if (in_domain_0(access))
+		*tags = add_tags(access, access->host, &seen);
+	else
+		host_told_name(access->told, &seen);
+	return seen;
+}
+
+static const struct host_policy *in_force(const struct access *access)
+{
+	if (access->mode == CONFIG_HOST_POLICY_IGNORE)
+		return NULL;
+	return in_domain_0(access) ? access->host : access->told ? host_told_policy(access->told) : NULL;
+}
+
+/* Whether nothing may come in, since domain 0 hasn't told anything yet. */
+static bool is_awaited(const struct access *access)
+{
+	return access->mode == CONFIG_HOST_POLICY_REQUIRE && !in_force(access);
+}
+
+const struct policy *access_host_rules(const struct access *access)
+{
+	const struct host_policy *host = in_domain_0(access) ? access->host : in_force(access);
+
+	return host ? host_policy_rules(host) : NULL;
+}
+
+bool access_host_needs_names(const struct access *access)
+{
+	const struct policy *rules = access_host_rules(access);
+
+	return rules && policy_rules(rules) > 0;
+}
+
+/* --- decisions ---------------------------------------------------------------------------------- */
+
+struct policy_decision access_ask_host(struct access *access, const struct policy_subject *from, uint32_t to,
+				       const char *endpoint, struct policy_decision own)
+{
+	bool is_here = to == access->self->domid;
+	/* What domain 0 passes on isn't its own: its setting is about what comes to it. */
+	const struct host_policy *host = is_here ? in_force(access) : access->host;
+	struct policy_subject sender, receiver;
+	struct host_decision decision;
+	char *sender_tags, *receiver_tags;
+
+	if (from->is_self && is_here)
+		return own;
+	if (!host && is_here && is_awaited(access))
+		return (struct policy_decision){
+			.undecided = true, .by_host = true, .untold = true, .section = "rule"};
+	if (!host)
+		return own;
+	sender = seen_by_host(access, from, &sender_tags);
+	receiver = access_subject(access, to, 0);
+	receiver_tags = in_domain_0(access) ? add_tags(access, host, &receiver) : NULL;
+	decision = host_policy_decide(host, &sender, in_domain_0(access) ? &receiver : NULL, endpoint);
+	free(sender_tags);
+	free(receiver_tags);
+	return host_policy_join(&decision, own);
+}
+
+bool access_host_shows(struct access *access, const struct policy_subject *from, const char *endpoint,
+		       bool own)
+{
+	const struct policy_decision by_own = {.allow = own};
+
+	return access_ask_host(access, from, access->self->domid, endpoint, by_own).allow;
+}
+
+bool access_host_shows_all(struct access *access, const char *endpoint, bool own)
+{
+	const struct host_policy *host = in_force(access);
+	struct policy_subject self = access_subject(access, access->self->domid, 0);
+	char *tags = in_domain_0(access) ? add_tags(access, access->host, &self) : NULL;
+	int all = host ? host_policy_shows_all(host, in_domain_0(access) ? &self : NULL, endpoint)
+		  : is_awaited(access) ? 0
+				       : -1;
+
+	free(tags);
+	return all < 0 ? own : all > 0;
+}
+
+static void add_shown(void *userdata, const char *domain, unsigned outcome)
+{
+	char text[256];
+
+	snprintf(text, sizeof(text), "%s%s",
+		 outcome == HOST_ALLOWS	  ? ""
+		 : outcome == HOST_DENIES ? "!"
+					  : "?",
+		 domain);
+	json_object_array_add(userdata, json_object_new_string(text));
+}
+
+bool access_host_shown_to(struct access *access, const char *endpoint, struct json_object *list)
+{
+	const struct host_policy *host = in_force(access);
+	struct policy_subject self = access_subject(access, access->self->domid, 0);
+	char *tags;
+	bool is_all;
+
+	if (!host)
+		return is_awaited(access);
+	tags = in_domain_0(access) ? add_tags(access, host, &self) : NULL;
+	is_all = host_policy_shown_to(host, in_domain_0(access) ? &self : NULL, endpoint, add_shown, list);
+	free(tags);
+	return is_all;
+}
+
+/* --- domain 0: what guests are told ------------------------------------------------------------- */
+
+/* Writes a guest's share of these rules, and what it says of domains. 0, -E2BIG with *why, -ENOMEM. */
+static int write_share(struct access *access, const struct host_policy *host, uint32_t guest, char **text,
+		       size_t *size, char *why, size_t room)
+{
+	struct policy_subject to = access_subject(access, guest, 0);
+	const struct known_domain *domain = NULL;
+	char *tags = add_tags(access, host, &to);
+	FILE *file;
+	int r;
+
+	*text = NULL;
+	file = open_memstream(text, size);
+	r = file ? host_policy_write_rules(host, &to, file, why, room) : -ENOMEM;
+	while (r == 0 && host_policy_needs_domains(host, &to) &&
+	       (domain = known_next(access->known, domain)) != NULL) {
+		struct policy_subject subject = access_subject(access, domain->domid, 0);
+		char *its_tags = add_tags(access, host, &subject);
+
+		if (!subject.names_unknown && domain->domid != guest)
+			host_policy_write_domain(host, &to, &subject, file);
+		free(its_tags);
+		if (ftell(file) > (long)HOST_TOLD_MAX) {
+			snprintf(why, room,
+				 "what rules for domain %u say of all domains is more than %u bytes", guest,
+				 HOST_TOLD_MAX);
+			r = -E2BIG;
+		}
+	}
+	free(tags);
+	if (file && fclose(file) != 0 && r == 0)
+		r = -ENOMEM;
+	return r;
+}
+
+int access_load_host(struct access *access, struct host_policy **host, char **error)
+{
+	const struct known_domain *domain = NULL;
+	char why[512], *text = NULL;
+	size_t size;
+	int r = 0;
+
+	*host = NULL;
+	if (!access->host_directory)
+		return 0;
+	r = host_policy_load(host, access->host_directory, error);
+	while (r == 0 && (domain = known_next(access->known, domain)) != NULL) {
+		r = write_share(access, *host, domain->domid, &text, &size, why, sizeof(why));
+		free(text);
+		text = NULL;
+	}
+	if (r == -E2BIG) {
+		*error = strdup(why);
+		r = -EINVAL;
+	}
+	if (r < 0) {
+		host_policy_free(*host);
+		*host = NULL;
+	}
+	return r;
+}
+
+bool access_tells_host(const struct access *access)
+{
+	return in_domain_0(access);
+}
+
+uint64_t access_host_version(const struct access *access)
+{
+	return access->host_version;
+}
+
+char *access_host_share(struct access *access, uint32_t guest, size_t *size)
+{
+	char why[512], *text = NULL;
+	FILE *file;
+	int r;
+
+	if (!known_is_complete(access->known, guest))
+		return NULL;
+	r = write_share(access, access->host, guest, &text, size, why, sizeof(why));
+	if (r == 0)
+		return text;
+	free(text);
+	text = NULL;
+	if (r != -E2BIG)
+		return NULL;
+	/* It came after the last reload, which would have been refused. */
+	log_error("policy: domain %u is told to let nobody in: %s", guest, why);
+	file = open_memstream(&text, size);
+	if (!file)
+		return NULL;
+	host_policy_write_denial(file, why);
+	return fclose(file) == 0 ? text : NULL;
+}
+
+char *access_host_domain(struct access *access, uint32_t guest, uint32_t domid, size_t *size)
+{
+	struct policy_subject to = access_subject(access, guest, 0),
+			      subject = access_subject(access, domid, 0);
+	char *tags = add_tags(access, access->host, &to), *its_tags, *text = NULL;
+	FILE *file;
+
+	if (!host_policy_needs_domains(access->host, &to)) {
+		free(tags);
+		*size = 0;
+		return strdup("");
+	}
+	its_tags = add_tags(access, access->host, &subject);
+	file = open_memstream(&text, size);
+	if (file) {
+		host_policy_write_domain(access->host, &to, &subject, file);
+		if (fclose(file) != 0)
+			text = NULL;
+	}
+	free(tags);
+	free(its_tags);
+	return text;
+}
+
+/* --- a guest: what it is told ------------------------------------------------------------------- */
+
+static void domain_changed(void *userdata, uint32_t domid)
+{
+	struct access *access = userdata;
+
+	known_tell(access->known, KNOWN_NAME, domid);
+}
+
+int access_take_host(struct access *access, const uint8_t *payload, uint32_t length)
+{
+	char *error;
+	int r = host_told_take(access->told, payload, length, &error);
+
+	if (r < 0)
+		log_limited(LOG_LINK, LOG_BY_DOMAIN(0), LOG_LEVEL_ERROR,
+			    "policy: what domain 0 tells of the host's policy can't be read: %s",
+			    error ? error : strerror(-r));
+	free(error);
+	if (r == HOST_TOLD_RULES) {
+		access->host_version++;
+		access->host_since = (uint64_t)time(NULL);
+		log_info("policy: domain 0 tells %u rules of the host's policy",
+			 policy_rules(host_policy_rules(host_told_policy(access->told))));
+	}
+	return r < 0 ? r : r == HOST_TOLD_RULES;
+}
+
+void access_forget_host_domains(struct access *access)
+{
+	if (access->told)
+		host_told_forget_domains(access->told);
+}
+
+/* --- life --------------------------------------------------------------------------------------- */
+
+int access_set_host(struct access *access, const char *directory, enum config_host_policy mode)
+{
+	access->mode = mode;
+	if (access->self->domid != 0) {
+		access->told = host_told_new(domain_changed, access);
+		return access->told ? 0 : -ENOMEM;
+	}
+	access->host_directory = strdup(directory);
+	return access->host_directory ? access_reload(access) : -ENOMEM;
+}
+
+struct json_object *access_host_status(const struct access *access)
+{
+	static const char *const modes[] = {"obey", "ignore", "require"};
+	struct json_object *object = json_object_new_object();
+	const struct policy *rules = access_host_rules(access);
+
+	json_object_object_add(object, "mode", json_object_new_string(modes[access->mode]));
+	json_object_object_add(object, "directory",
+			       access->host_directory ? json_object_new_string(access->host_directory)
+						      : NULL);
+	json_object_object_add(object, "rules", rules ? json_object_new_uint64(policy_rules(rules)) : NULL);
+	json_object_object_add(object, "since", rules ? json_object_new_uint64(access->host_since) : NULL);
+	return object;
+}

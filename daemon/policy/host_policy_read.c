@@ -1,0 +1,457 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* Reads the host's policy: domain 0's files, and the share of it that a guest is told. */
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <utlist.h>
+
+#include "base/conf_dir.h"
+#include "base/ini_file.h"
+#include "daemon/policy/host_policy_internal.h"
+#include "wire/address.h"
+
+static const struct section rule_of_files = {
+	"rule", "to", LIST_RECEIVERS, LIST_NONE, true, false, "from, to, endpoint and action"};
+static const struct section rule_of_share = {
+	"rule", "endpoint", LIST_PATTERNS, LIST_NONE, true, false, "line, from, endpoint and action"};
+
+/* A [domain] of a share, as far as it was read. */
+struct domain_read {
+	bool has_domid;
+	struct host_domain domain;
+	char *name, *uuid, *tags;
+};
+
+/* State of reading one file, or a share. */
+struct host_reader {
+	struct ini_file file; /* first: begin_section() gets it */
+	struct host_policy *policy;
+	struct policy_file *of; /* whose rules come next */
+	bool is_share;
+	enum { IN_NOTHING, IN_RULE, IN_TAGS, IN_FILE, IN_DOMAIN } in;
+	unsigned section_line;
+	struct rule *rule;
+	struct domain_read domain;
+	host_domain_fn each;
+	void *userdata;
+	int error; /* of `each` */
+};
+
+/* --- sections ----------------------------------------------------------------------------------- */
+
+static bool close_rule(struct host_reader *reader)
+{
+	struct rule *rule = reader->rule;
+	const char *missing = NULL;
+
+	reader->rule = NULL;
+	if (!rule)
+		return true;
+	if (!rule->from)
+		missing = "from";
+	else if (!reader->is_share && !rule->to)
+		missing = "to";
+	else if (!rule->has_action)
+		missing = "action";
+	else if (!rule->line)
+		missing = "line";
+	if (missing)
+		ini_file_complain_at(&reader->file, reader->section_line, "this [rule] has no %s", missing);
+	return !missing;
+}
+
+static void free_domain(struct domain_read *domain)
+{
+	free(domain->name);
+	free(domain->uuid);
+	free(domain->tags);
+	*domain = (struct domain_read){0};
+}
+
+static bool close_domain(struct host_reader *reader)
+{
+	struct domain_read *read = &reader->domain;
+
+	if (reader->in != IN_DOMAIN)
+		return true;
+	if (!read->has_domid) {
+		ini_file_complain_at(&reader->file, reader->section_line, "this [domain] has no domid");
+		return false;
+	}
+	read->domain.name = read->name ? read->name : "";
+	read->domain.uuid = read->uuid ? read->uuid : "";
+	read->domain.tags = read->tags;
+	if (reader->error == 0)
+		reader->error = reader->each(reader->userdata, &read->domain);
+	free_domain(read);
+	return true;
+}
+
+static bool close_section(struct host_reader *reader)
+{
+	bool is_whole = close_rule(reader) && close_domain(reader);
+
+	reader->in = IN_NOTHING;
+	return is_whole;
+}
+
+static void begin_rule(struct host_reader *reader)
+{
+	struct rule *rule = reader->of ? calloc(1, sizeof(*rule)) : NULL;
+
+	if (!rule) {
+		ini_file_complain(&reader->file,
+				  reader->of ? "out of memory" : "a [rule] comes before its [file]");
+		return;
+	}
+	rule->file = reader->of;
+	rule->section = reader->is_share ? &rule_of_share : &rule_of_files;
+	rule->line = reader->is_share ? 0 : reader->section_line;
+	reader->of->rules++;
+	LL_APPEND(reader->policy->rules->rules, rule);
+	reader->rule = rule;
+	reader->in = IN_RULE;
+}
+
+static bool is_named(const char *name, size_t size, const char *wanted)
+{
+	return strlen(wanted) == size && !strncmp(name, wanted, size);
+}
+
+static void begin_section(struct ini_file *file, const char *name, size_t size)
+{
+	struct host_reader *reader = (struct host_reader *)file;
+
+	if (!close_section(reader))
+		return;
+	reader->section_line = file->line;
+	if (is_named(name, size, "rule"))
+		begin_rule(reader);
+	else if (is_named(name, size, "tags") && !reader->is_share)
+		reader->in = IN_TAGS;
+	else if (is_named(name, size, "file") && reader->is_share)
+		reader->in = IN_FILE;
+	else if (is_named(name, size, "domain") && reader->is_share)
+		reader->in = IN_DOMAIN;
+	else
+		ini_file_complain(file, "a host policy has only the sections [rule] and [tags]");
+}
+
+/* --- keys --------------------------------------------------------------------------------------- */
+
+static int set_action(struct host_reader *reader, struct rule *rule, const char *value)
+{
+	if (rule->has_action)
+		return ini_file_complain(&reader->file, "action comes twice in this section");
+	if (strcmp(value, "allow") && strcmp(value, "deny") && strcmp(value, "ask-guest"))
+		return ini_file_complain(&reader->file, "action '%s': must be allow, deny or ask-guest",
+					 value);
+	rule->has_action = true;
+	rule->allow = !strcmp(value, "allow");
+	rule->asks = !strcmp(value, "ask-guest");
+	return 1;
+}
+
+/* Reads a number without sign of at most nine digits. */
+static bool read_number(const char *text, unsigned *number)
+{
+	size_t size = strspn(text, "0123456789");
+
+	if (!size || text[size] || size > 9)
+		return false;
+	*number = (unsigned)strtoul(text, NULL, 10);
+	return true;
+}
+
+static int set_line(struct host_reader *reader, struct rule *rule, const char *value)
+{
+	if (read_number(value, &rule->line) && rule->line)
+		return 1;
+	rule->line = 0;
+	return ini_file_complain(&reader->file, "line '%s': must be a number", value);
+}
+
+static int on_rule_key(struct host_reader *reader, const char *key, const char *value)
+{
+	struct rule *rule = reader->rule;
+
+	if (!strcmp(key, "action"))
+		return set_action(reader, rule, value);
+	if (!strcmp(key, "from"))
+		return policy_read_list(&reader->file, &rule->from, key, value, LIST_SENDERS);
+	if (!strcmp(key, "endpoint"))
+		return policy_read_list(&reader->file, &rule->endpoint, key, value, LIST_PATTERNS);
+	if (!strcmp(key, "to") && !reader->is_share)
+		return policy_read_list(&reader->file, &rule->to, key, value, LIST_RECEIVERS);
+	if (!strcmp(key, "line") && reader->is_share)
+		return set_line(reader, rule, value);
+	return ini_file_complain(&reader->file, "[rule] has no key '%s'; it has %s", key,
+				 rule->section->keys);
+}
+
+static struct tag *find_tag(const struct host_policy *policy, const char *name)
+{
+	struct tag *tag;
+
+	LL_FOREACH(policy->tags, tag)
+		if (!strcmp(tag->name, name))
+			return tag;
+	return NULL;
+}
+
+/* A key of [tags] is a tag, and its value the domains that have it: none, if only the toolstack gives it. */
+static int on_tag(struct host_reader *reader, const char *name, const char *value)
+{
+	struct tag *tag;
+
+	if (!endpoint_name_is_valid(name, strlen(name)))
+		return ini_file_complain(&reader->file,
+					 "'%s' can't be a tag: it is made of letters, digits, _ and -", name);
+	if (find_tag(reader->policy, name))
+		return ini_file_complain(&reader->file, "tag %s is given already", name);
+	tag = calloc(1, sizeof(*tag));
+	if (!tag || !(tag->name = strdup(name))) {
+		free(tag);
+		return ini_file_complain(&reader->file, "out of memory");
+	}
+	LL_APPEND(reader->policy->tags, tag);
+	return *value ? policy_read_list(&reader->file, &tag->members, name, value, LIST_MEMBERS) : 1;
+}
+
+static int on_file_key(struct host_reader *reader, const char *key, const char *value)
+{
+	if (strcmp(key, "path"))
+		return ini_file_complain(&reader->file, "[file] has no key '%s'", key);
+	reader->of = policy_add_file(reader->policy->rules, value);
+	return reader->of ? 1 : ini_file_complain(&reader->file, "out of memory");
+}
+
+static int add_tag(struct host_reader *reader, const char *tag)
+{
+	struct domain_read *read = &reader->domain;
+	char *text = NULL;
+
+	if (!endpoint_name_is_valid(tag, strlen(tag)))
+		return ini_file_complain(&reader->file, "'%s' can't be a tag", tag);
+	if (asprintf(&text, "%s%s,", read->tags ? read->tags : ",", tag) < 0)
+		return ini_file_complain(&reader->file, "out of memory");
+	free(read->tags);
+	read->tags = text;
+	return 1;
+}
+
+static int set_text(struct host_reader *reader, char **field, char *text)
+{
+	free(*field);
+	*field = text;
+	return text ? 1 : ini_file_complain(&reader->file, "out of memory");
+}
+
+static int on_domain_key(struct host_reader *reader, const char *key, const char *value)
+{
+	struct domain_read *read = &reader->domain;
+
+	if (!strcmp(key, "name"))
+		return set_text(reader, &read->name, strdup(value));
+	if (!strcmp(key, "uuid"))
+		return set_text(reader, &read->uuid, strdup(value));
+	if (!strcmp(key, "tag"))
+		return add_tag(reader, value);
+	if (!strcmp(key, "gone")) {
+		read->domain.is_gone = true;
+		return 1;
+	}
+	if (strcmp(key, "domid"))
+		return ini_file_complain(&reader->file, "[domain] has no key '%s'", key);
+	read->has_domid = domid_parse(value, strlen(value), &read->domain.domid);
+	return read->has_domid ? 1 : ini_file_complain(&reader->file, "domid '%s': must be one", value);
+}
+
+static int on_key(void *user, const char *untrusted_section, const char *key, const char *value)
+{
+	struct host_reader *reader = user;
+
+	if (reader->file.failed)
+		return 0;
+	switch (reader->in) {
+	case IN_RULE:
+		return on_rule_key(reader, key, value);
+	case IN_TAGS:
+		return on_tag(reader, key, value);
+	case IN_FILE:
+		return on_file_key(reader, key, value);
+	case IN_DOMAIN:
+		return on_domain_key(reader, key, value);
+	default:
+		return ini_file_complain(&reader->file, "%s stands outside of a [rule] and of [tags]", key);
+	}
+}
+
+/* --- whole files -------------------------------------------------------------------------------- */
+
+static struct host_policy *new_policy(void)
+{
+	struct host_policy *policy = calloc(1, sizeof(*policy));
+
+	if (policy)
+		policy->rules = calloc(1, sizeof(*policy->rules));
+	if (policy && policy->rules)
+		return policy;
+	free(policy);
+	return NULL;
+}
+
+void host_policy_free(struct host_policy *policy)
+{
+	struct tag *tag, *next;
+
+	if (!policy)
+		return;
+	policy_free(policy->rules);
+	LL_FOREACH_SAFE(policy->tags, tag, next) {
+		policy_free_items(tag->members);
+		free(tag->name);
+		free(tag);
+	}
+	free(policy);
+}
+
+const struct policy *host_policy_rules(const struct host_policy *policy)
+{
+	return policy->rules;
+}
+
+static int read_whole(struct host_reader *reader)
+{
+	int r = ini_file_parse(&reader->file, on_key, reader);
+
+	if (r == 0)
+		close_section(reader);
+	free_domain(&reader->domain);
+	return reader->file.failed ? -EINVAL : r < 0 ? r : reader->error;
+}
+
+static int load_file(struct host_policy *policy, FILE *stream, const char *path, char **error)
+{
+	struct host_reader reader = {
+		.file = {.stream = stream, .path = path, .error = error, .begin_section = begin_section},
+		.policy = policy,
+		.of = policy_add_file(policy->rules, path),
+	};
+
+	return reader.of ? read_whole(&reader) : -ENOMEM;
+}
+
+/* A misspelt tag means nobody, which for a rule that denies would be worst. */
+static int check_tags(const struct host_policy *policy, const struct rule *rule, const struct item *items,
+		      char **error)
+{
+	const struct item *item;
+
+	LL_FOREACH(items, item)
+		if (item->kind == ITEM_TAG && !find_tag(policy, item->name)) {
+			if (asprintf(
+				    error,
+				    "%s:%u: no [tags] has '%s'; one that only the toolstack gives is written there "
+				    "with nothing behind the =",
+				    rule->file->path, rule->line, item->name) < 0)
+				*error = NULL;
+			return -EINVAL;
+		}
+	return 0;
+}
+
+static int check_all_tags(const struct host_policy *policy, char **error)
+{
+	const struct rule *rule;
+	int r = 0;
+
+	LL_FOREACH(policy->rules->rules, rule) {
+		if (r == 0)
+			r = check_tags(policy, rule, rule->from, error);
+		if (r == 0)
+			r = check_tags(policy, rule, rule->to, error);
+	}
+	return r;
+}
+
+static int open_file(struct host_policy *policy, const char *path, char **error)
+{
+	FILE *file = fopen(path, "re");
+	int r;
+
+	if (!file)
+		return ini_file_unreadable(path, -errno, error);
+	r = load_file(policy, file, path, error);
+	fclose(file);
+	return r;
+}
+
+/* Checks the whole of it, and gives it to the caller unless there is a mistake. */
+static int finish(struct host_policy **out, struct host_policy *policy, int r, char **error)
+{
+	if (r == 0)
+		r = check_all_tags(policy, error);
+	if (r < 0)
+		host_policy_free(policy);
+	else
+		*out = policy;
+	return r;
+}
+
+int host_policy_load(struct host_policy **out, const char *directory, char **error)
+{
+	struct host_policy *policy = new_policy();
+	char **names = NULL;
+	unsigned count = 0;
+	int r;
+
+	*error = NULL;
+	if (!policy)
+		return -ENOMEM;
+	r = conf_dir_list(directory, &names, &count);
+	if (r < 0)
+		r = ini_file_unreadable(directory, r, error);
+	for (unsigned i = 0; i < count && r == 0; i++)
+		r = open_file(policy, names[i], error);
+	conf_dir_free(names, count);
+	return finish(out, policy, r, error);
+}
+
+int host_policy_load_stream(struct host_policy **out, FILE *file, const char *path, char **error)
+{
+	struct host_policy *policy = new_policy();
+
+	*error = NULL;
+	if (!policy)
+		return -ENOMEM;
+	return finish(out, policy, load_file(policy, file, path, error), error);
+}
+
+int host_policy_load_share(struct host_policy **out, FILE *file, host_domain_fn each, void *userdata,
+			   char **error)
+{
+	struct host_policy *policy = new_policy();
+	struct host_reader reader = {
+		.file = {.stream = file, .path = "domain 0", .error = error, .begin_section = begin_section},
+		.policy = policy,
+		.is_share = true,
+		.each = each,
+		.userdata = userdata,
+	};
+	int r;
+
+	*error = NULL;
+	if (!policy)
+		return -ENOMEM;
+	r = read_whole(&reader);
+	if (r < 0)
+		host_policy_free(policy);
+	else
+		*out = policy;
+	return r;
+}

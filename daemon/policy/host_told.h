@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_DAEMON_HOST_TOLD_H
+#define XENMSG_DAEMON_HOST_TOLD_H
+
+/*
+ * In a guest: what domain 0 has told it of the host's policy, in POLICY frames (doc/protocol.md, section 5.12). A whole
+ * share replaces the one before at once, with what it says of domains; what is added later is about domains alone.
+ *
+ *   nothing ──a whole share──▶ told ──link lost──▶ told, since nobody has taken it back
+ *                              told ──this domain was restored──▶ told, but other domains are unknown
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "daemon/policy/host_policy.h"
+
+struct host_told;
+
+/* `changed` is called for each domain of which something was added. */
+struct host_told *host_told_new(void (*changed)(void *userdata, uint32_t domid), void *userdata);
+void host_told_free(struct host_told *told);
+/* Takes a frame's payload, of which nothing was checked. -EPROTO: it is malformed, and *error (which the caller frees) says
+ * why, or -ENOMEM; then all is as before. */
+enum host_told_what {
+	HOST_TOLD_PART, /* nothing is whole yet */
+	HOST_TOLD_RULES,
+	HOST_TOLD_DOMAINS,
+};
+int host_told_take(struct host_told *told, const uint8_t *untrusted_payload, uint32_t length, char **error);
+/* Returns the share; NULL: none has come yet. */
+const struct host_policy *host_told_policy(const struct host_told *told);
+/* By what numbers it was told of domains, they may have others now. */
+void host_told_forget_domains(struct host_told *told);
+/* Adds to a subject of this host what it is called, as far as that was told. */
+void host_told_name(const struct host_told *told, struct policy_subject *subject);
+
+#endif

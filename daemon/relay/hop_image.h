@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_DAEMON_HOP_IMAGE_H
+#define XENMSG_DAEMON_HOP_IMAGE_H
+
+/*
+ * The sections of the relay in the image that a daemon hands over (base/image.h): the hops of programs, their channels, and
+ * what lies in their rings. The old daemon makes it between two passes, when nothing is half done, and touches no ring any
+ * more; so positions in rings and in the image agree. The new one first reads all hops, then all channels, then all ledgers.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/image.h"
+#include "daemon/relay/hop.h"
+
+/* The hops of an image, by their numbers there (hop_set_image_number()). */
+struct image_hops {
+	struct hop **hops;
+	uint32_t count;
+};
+
+static inline void hop_set_image_number(struct hop *hop, uint32_t number)
+{
+	hop->image_number = number;
+}
+
+static inline uint32_t hop_number_in_image(const struct hop *hop)
+{
+	return hop->image_number;
+}
+
+/* Ends what a channel has under way that can't be kept: cancellations whose answer would have to come from another program are
+ * answered that nobody knows. Their answers are sent in the passes that follow. */
+void hop_settle_for_image(struct hop *hop);
+/* Whether all there is of the hop can be in an image. */
+bool hop_fits_image(const struct hop *hop);
+
+/* Writes what the hop has besides its channels, or reads it into a new one, which is still detached. */
+void hop_image(struct image *image, struct hop *hop);
+/* Writes a channel, or reads one and enters it into its hops. Where it leads to is looked up by the caller: *channel has it, if the
+ * image has no error. Both ends must be at hops of the image, or gone. */
+void channel_image(struct image *image, const struct image_hops *hops, struct channel **channel);
+/* Writes what lies in the hop's rings, or reads it, once all channels were read. */
+void hop_ledger_image(struct image *image, struct hop *hop);
+/* Writes what all hops have in common, or reads it. */
+void relay_image(struct image *image, struct relay *relay);
+
+#endif

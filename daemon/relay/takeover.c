@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/relay/takeover.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include <event2/buffer.h>
+#include <utlist.h>
+
+#include "base/cost.h"
+#include "daemon/relay/cancel.h"
+#include "daemon/relay/channel.h"
+#include "daemon/relay/hop_internal.h"
+#include "daemon/relay/orphans.h"
+#include "daemon/relay/sharing.h"
+
+#define MOVES_MAX                                                                                            \
+	16u /* before something is taken: programs that only pass a channel on would do so for ever */
+
+/* --- telling the opener ----------------------------------------------------------------------- */
+
+/* Ends the channel at both ends. The opener can't be told more exactly what is known. */
+static void end_instead(struct channel *channel)
+{
+	channel_forbid(channel, ECONNRESET);
+}
+
+static bool can_tell(const struct channel *channel)
+{
+	/* The opener minds one at a time, until it has read all answers of the program before. */
+	return channel->opener.hop->takes_takeovers && !channel->takeover &&
+	       (!channel->has_told || !channel_has_backlog(&channel->opener));
+}
+
+/* -ENOMEM. */
+static int tell(struct channel *channel, const struct frame_takeover *takeover)
+{
+	channel->takeover = malloc(sizeof(*takeover));
+	if (!channel->takeover)
+		return -ENOMEM;
+	*channel->takeover = *takeover;
+	channel->has_told = true;
+	channel_owe(&channel->opener, OWED_TAKEOVER);
+	return 0;
+}
+
+int channel_taken_over(struct channel_end *end, const struct frame_takeover *takeover)
+{
+	struct channel *channel = end->channel;
+
+	if (channel_is_reset(end))
+		return 0;
+	if (end->is_opener || !end->hop->traits->is_daemon || takeover->consumed > end->sent ||
+	    takeover->unsure > end->sent || takeover->answers < end->received)
+		return -EPROTO;
+	channel_taken(end, takeover->consumed);
+	if (!channel->opener.hop || channel_is_reset(&channel->opener))
+		return 0;
+	if (!can_tell(channel) || tell(channel, takeover) < 0)
+		end_instead(channel);
+	return 0;
+}
+
+/* --- what the program that leaves has taken --------------------------------------------------- */
+
+/* Sees to it that the program doesn't take the message any more. Returns false if it may have. */
+static bool take_away(struct channel_end *end, uint64_t state)
+{
+	uint32_t *word, expected = MESSAGE_SENT;
+
+	if (!end->hop->traits->release_means_taken || hop_handed_word(end->hop, end, state, &word) < 0)
+		return false;
+	return __atomic_compare_exchange_n(word, &expected, MESSAGE_CANCELLED, false, __ATOMIC_SEQ_CST,
+					   __ATOMIC_SEQ_CST) ||
+	       expected == MESSAGE_CANCELLED;
+}
+
+/* Looks at each message that lies with the program. Returns where the first one begins behind the last that may have been
+ * taken. */
+static uint64_t take_all_away(struct channel_end *end)
+{
+	struct sharing *sharing = end->channel->sharing;
+	size_t size = evbuffer_get_length(sharing->copy), at = 0;
+	const uint8_t *bytes = evbuffer_pullup(sharing->copy, -1);
+	uint64_t begin = sharing->from, looked = 0;
+
+	while (size - at >= MESSAGE_HEAD_SIZE) {
+		uint64_t span = message_span(get_u32(bytes + at));
+
+		if (span > size - at)
+			break;
+		at += span;
+		if (!take_away(end, sharing->from + at - MESSAGE_TRAILER_SIZE))
+			begin = sharing->from + at;
+		looked++;
+	}
+	relay_spend(end->channel->relay, end->hop->account, looked * COST_TAKEN);
+	return begin;
+}
+
+/* Whether somebody else could go on with the channel, as far as is known before its messages are looked at. */
+static bool may_go_on(struct channel_end *end)
+{
+	struct channel *channel = end->channel;
+	const struct sharing *sharing = channel->sharing;
+
+	if (!sharing || !sharing->sharer || sharing->broken || sharing->moves >= MOVES_MAX ||
+	    sharing->from < sharing->torn || channel_is_reset(end) || end->in != IN_OPEN ||
+	    channel->undecided)
+		return false;
+	if (!channel->opener.hop)
+		return channel->kind == CHANNEL_MESSAGE;
+	return !hop_is_retired(channel->opener.hop) && !channel_is_reset(&channel->opener) &&
+	       (channel->kind == CHANNEL_MESSAGE || can_tell(channel));
+}
+
+/* --- going on --------------------------------------------------------------------------------- */
+
+/* What there is to know before a channel goes on. */
+struct next {
+	struct hop *hop;
+	struct sharer *sharer;
+	uint32_t number;
+	uint64_t begin; /* of what goes there */
+	bool told;	/* the opener is told */
+	struct frame_takeover takeover;
+};
+
+/* Takes the end from the program's hop, with what it had there. */
+static void leave(struct channel_end *end)
+{
+	struct hop *hop = end->hop;
+
+	hop_forget_end(hop, end);
+	if (end->in_urgent)
+		DL_DELETE2(hop->urgent, end, urgent_prev, urgent_next);
+	if (end->in_backlog)
+		DL_DELETE2(hop->backlog, end, backlog_prev, backlog_next);
+	end->in_urgent = end->in_backlog = false;
+	channel_table_remove(&hop->channels, end->number);
+	orphans_remove(end->channel);
+}
+
+static void begin_anew(struct channel_end *end, const struct next *next, struct evbuffer *copy)
+{
+	struct channel *channel = end->channel;
+
+	if (end->queue) {
+		evbuffer_add_buffer(copy, end->queue);
+		evbuffer_free(end->queue);
+	}
+	end->queue = copy;
+	end->sent = channel->sharing->base_to = next->begin;
+	if (end->consumed > end->sent)
+		end->consumed = end->sent; /* of the first message a part was read */
+	end->told_consumed = channel->sharing->base_from = end->received;
+	end->in = IN_OPEN;
+	end->out = OUT_NEW;
+	end->owed = 0;
+	channel->sharing->moves++;
+}
+
+/* Whom it goes to, who goes on from the beginning of a message. */
+static void go_on(struct channel_end *end, const struct next *next, struct evbuffer *copy)
+{
+	struct channel *channel = end->channel;
+
+	leave(end);
+	begin_anew(end, next, copy);
+	cancels_left(channel, next->begin);
+	sharing_give(channel, next->sharer);
+	channel_enter(channel, next->hop, next->number);
+	if (channel->kind == CHANNEL_CALL)
+		channel_owe(end, OWED_CREDIT);
+	if (!channel->opener.hop)
+		orphans_add(channel);
+	if (channel->opener.in == IN_FIN)
+		channel_owe(end, OWED_FIN);
+}
+
+int channel_go_on(struct channel *channel, struct hop *hop, struct sharer *sharer, bool sure)
+{
+	struct channel_end *end = &channel->acceptor;
+	struct next next = {.hop = hop, .sharer = sharer};
+	struct evbuffer *copy;
+	bool doubt;
+	int r;
+
+	/* The opener was told what its server knows. */
+	if (!may_go_on(end) || hop->minor < channel->acceptor_minor)
+		return -EOPNOTSUPP;
+	r = channel_table_number(&hop->channels, &next.number);
+	if (r < 0)
+		return r;
+	next.begin = sure ? channel->sharing->from : take_all_away(end);
+	doubt = next.begin > end->consumed;
+	next.told = channel->opener.hop && (doubt || channel->kind == CHANNEL_CALL);
+	if (next.told && !can_tell(channel))
+		return -EOPNOTSUPP;
+	next.takeover = (struct frame_takeover){
+		.consumed = end->consumed, .unsure = next.begin, .answers = end->received};
+	r = channel_table_put(&hop->channels, next.number, end);
+	if (r < 0)
+		return r;
+	copy = sharing_take_copy(channel->sharing, next.begin);
+	r = copy ? 0 : -ENOMEM;
+	if (r == 0 && next.told)
+		r = tell(channel, &next.takeover);
+	if (r < 0) {
+		channel_table_remove(&hop->channels, next.number);
+		if (copy)
+			evbuffer_free(copy);
+		channel->sharing->broken = true;
+		return r;
+	}
+	go_on(end, &next, copy);
+	return 0;
+}
+
+bool channel_passes_on(struct channel_end *end, const struct frame_reset *reset)
+{
+	const struct relay *relay = end->channel->relay;
+
+	if (end->is_opener || !relay->pass_on || reset->error != ENOENT || reset->flags & RESET_REFUSED ||
+	    !end->channel->sharing || reset->consumed > end->sent - end->channel->sharing->base_to)
+		return false;
+	channel_taken(end, end->channel->sharing->base_to + reset->consumed);
+	return may_go_on(end) && relay->pass_on(relay->pass_on_userdata, end->channel);
+}

@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* When a replica subscribes, and what its subscribers are told of that. */
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <utlist.h>
+
+#include "base/cost.h"
+#include "base/timer.h"
+#include "daemon/known/known.h"
+#include "daemon/topic/topic_internal.h"
+
+#define PAUSE_FIRST_MS 50
+#define PAUSE_LAST_MS  5000
+#define PATIENT_MS     200 /* who waits for longer looks sooner when somebody comes */
+
+/* --- its subscribers -------------------------------------------------------------------------- */
+
+bool replica_answer(struct topic *replica)
+{
+	struct subscriber *subscriber = replica->state == REPLICA_TRYING ? NULL : replica->lists[LIST_OUT];
+	uint8_t flags;
+
+	if (!subscriber)
+		return false;
+	flags = subscriber->was_subscribed ? NOTICE_UNKNOWN : 0;
+	hop_spend(replica->hop, COST_CONTROL);
+	topics_answer(subscriber, replica->refused);
+	if (replica->refused) /* perhaps the last one */
+		subscriber_end(subscriber, replica->refused);
+	else if (replica->state == REPLICA_LIVE)
+		subscriber_begin(subscriber, notice_new(NOTICE_SUBSCRIBED, replica->published, flags, 0));
+	else
+		subscriber_begin(subscriber, notice_new(NOTICE_WAITING, 0, flags, 0));
+	return true;
+}
+
+/* It is over for all, and each is told why in his turn (choose()). Who comes now has another replica, and asks again. */
+static void refuse(struct topic *replica, int error)
+{
+	replica->state = REPLICA_REFUSED;
+	replica->refused = error;
+	replica->is_fresh = true;
+	topics_remove_replica(replica);
+	inner_due(replica->hop);
+}
+
+/* --- subscribing ------------------------------------------------------------------------------ */
+
+static void wait_a_while(struct topic *replica)
+{
+	replica->state = REPLICA_WAITING;
+	timer_set(replica->timer, replica->pause_ms);
+	waiting_is_patient(replica, replica->pause_ms > PATIENT_MS);
+	replica->pause_ms = replica->pause_ms < PAUSE_LAST_MS / 2 ? 2 * replica->pause_ms : PAUSE_LAST_MS;
+	inner_due(replica->hop);
+}
+
+static void subscribe(struct topic *replica)
+{
+	struct channel *channel = NULL;
+	int r = inner_open(replica->hop, CHANNEL_CALL, &replica->user, &channel);
+
+	waiting_is_patient(replica, false);
+	replica->state = REPLICA_TRYING;
+	replica->was_closed = false;
+	hop_spend(replica->hop, COST_OPEN + COST_CHANNEL_END);
+	if (r == 0 && !topic_add_feed(replica, &channel->opener)) {
+		channel_refuse(channel, ENOBUFS); /* which ends as one that nobody knows */
+		r = -ENOMEM;
+	}
+	if (r < 0) {
+		replica_lost(replica, ENOBUFS);
+		return;
+	}
+	replica->topics->with.open(replica->topics->with.userdata, channel, frame_text_of(replica->address));
+	inner_due(replica->hop); /* if it was refused, a RESET tells */
+}
+
+void replica_look(struct topic *replica)
+{
+	if (replica->state == REPLICA_WAITING && !replica->is_over && !replica->feeds)
+		subscribe(replica);
+}
+
+int replica_new(struct topic **made, struct topics *topics, struct account *account,
+		const struct frame_identity *user, const char *key, const char *address)
+{
+	char *copy = strdup(key), *address_copy = strdup(address);
+	struct topic *replica;
+	int r = copy && address_copy ? topic_make(&replica, topics, account) : -ENOMEM;
+
+	if (r < 0) {
+		free(copy);
+		free(address_copy);
+		return r;
+	}
+	replica->is_replica = true;
+	replica->user = *user;
+	replica->pause_ms = PAUSE_FIRST_MS;
+	replica->key = copy;
+	replica->address = address_copy;
+	HASH_ADD_KEYPTR(hh, topics->replicas, replica->key, strlen(replica->key), replica);
+	DL_APPEND(topics->all_replicas, replica);
+	if (waiting_enter(replica) < 0) {
+		topic_drop(replica);
+		return -ENOMEM;
+	}
+	subscribe(replica);
+	*made = replica;
+	return 0;
+}
+
+void replica_join(struct topic *replica, struct subscriber *subscriber)
+{
+	subscriber_enter(subscriber, replica);
+	inner_due(replica->hop);
+}
+
+/* --- what comes ------------------------------------------------------------------------------- */
+
+/* Notes who publishes. */
+static void take_origin(struct topic *replica, const struct channel *channel)
+{
+	const struct frame_identity *identity = &channel->acceptor_identity;
+	struct topic_origin *origin = calloc(1, sizeof(*origin));
+	struct address address;
+	const char *name;
+
+	if (!origin)
+		return; /* it stays the former one's word */
+	*origin = (struct topic_origin){.references = 1, .uid = UINT32_MAX};
+	if (channel->knows_acceptor)
+		*origin = (struct topic_origin){.references = 1,
+						.domid = identity->domid,
+						.uid = identity->uid,
+						.gid = identity->gid,
+						.pid = identity->pid};
+	if (address_parse(replica->address, strlen(replica->address), &address, NULL) == 0 && channel->is_far)
+		origin->host = strdup(address.host);
+	name = origin->host ? "" : known_name(replica->topics->with.known, origin->domid);
+	origin->domain_name = name[0] ? strdup(name) : NULL;
+	topic_origin_unref(replica->origin);
+	replica->origin = origin;
+}
+
+void replica_opened(struct topic *replica, struct channel *channel)
+{
+	struct topic_entry *request;
+	struct iovec piece;
+
+	/* A program that takes calls would get one that it doesn't know. */
+	if (!channel->accepted_by_topic) {
+		inner_reset(&channel->opener, EPROTOTYPE);
+		return;
+	}
+	take_origin(replica, channel);
+	request = subscription_new();
+	if (!request) {
+		inner_reset(&channel->opener, ENOBUFS);
+		return;
+	}
+	piece = (struct iovec){request->bytes, request->size};
+	hop_push(&channel->opener, &piece, 1, request->size, 1);
+	topic_entry_unref(request);
+}
+
+static void take_subscribed(struct topic *replica, const struct notice *notice)
+{
+	bool again = replica->was_live, unknown = again && replica->is_doubtful;
+	unsigned keeps = 0;
+
+	replica->state = REPLICA_LIVE;
+	replica->pause_ms = PAUSE_FIRST_MS;
+	replica->published = notice->count;
+	if (notice->flags & NOTICE_RETAINS)
+		keeps = notice->error < 1		  ? 1
+			: notice->error < TOPIC_KEYS_MOST ? notice->error
+							  : TOPIC_KEYS_MOST;
+	topic_kept_begin(&replica->kept, keeps);
+	/* Those who have waited since they came get it from the log. */
+	topic_tell(replica, NOTICE_SUBSCRIBED, notice->count, unknown ? NOTICE_UNKNOWN : 0);
+	replica->was_live = replica->is_doubtful = true;
+}
+
+static int take_notice(struct topic *replica, const struct notice *notice)
+{
+	switch (notice->kind) {
+	case NOTICE_SUBSCRIBED:
+		if (replica->state != REPLICA_TRYING)
+			return -EPROTO;
+		take_subscribed(replica, notice);
+		return 0;
+	case NOTICE_MISSED:
+		topic_tell(replica, NOTICE_MISSED, notice->count, notice->flags & NOTICE_UNKNOWN);
+		return 0;
+	case NOTICE_WAITING:
+		topic_tell(replica, NOTICE_WAITING, 0, 0);
+		replica->was_closed = true;
+		topic_kept_begin(&replica->kept, 0);
+		return 0;
+	case NOTICE_KEPT:
+		replica->kept_comes = true;
+		return 0;
+	default:
+		return -EPROTO;
+	}
+}
+
+int replica_take(struct topic *replica, struct topic_entry *entry)
+{
+	struct properties properties;
+	int r = intake_check(entry, &properties) == MESSAGE_PLAIN && !properties.subscribes &&
+				!intake_is_cancelled(entry)
+			? 0
+			: -EPROTO;
+
+	if (r == 0 && !properties.notice.kind) {
+		if (replica->state != REPLICA_LIVE)
+			r = -EPROTO;
+		entry->is_kept = replica->kept_comes;
+		entry->count = !entry->is_kept;	 /* that one was published before */
+		entry->unknown = entry->is_kept; /* so who misses it can't be told how many */
+		replica->kept_comes = false;
+	}
+	if (r == 0 && !properties.notice.kind) {
+		topic_kept_put(&replica->kept, properties.key, entry, intake_is_empty(entry));
+		topic_append(replica, entry);
+		return 0;
+	}
+	topic_log_unreserve(&replica->log, entry->size);
+	topic_entry_unref(entry);
+	return r < 0 ? r : take_notice(replica, &properties.notice);
+}
+
+/* Whether it is of no use to try again: somebody must change something, and would wonder why nothing comes. */
+static bool is_final(int error)
+{
+	return error == EACCES || error == EPROTOTYPE || error == EINVAL || error == EOPNOTSUPP ||
+	       error == EPROTO || error == EMSGSIZE;
+}
+
+void replica_lost(struct topic *replica, int error)
+{
+	enum replica_state was = replica->state;
+
+	if (replica->is_over || replica->refused)
+		return;
+	if (is_final(error)) {
+		refuse(replica, error);
+		return;
+	}
+	wait_a_while(replica);
+	topic_kept_begin(&replica->kept, 0);
+	replica->kept_comes = false;
+	if (was == REPLICA_LIVE && !replica->was_closed)
+		topic_tell(replica, NOTICE_WAITING, 0, NOTICE_UNKNOWN);
+}

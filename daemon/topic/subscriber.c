@@ -1,0 +1,320 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* Brings the entries of a log to one subscriber: a program here, or the replica of a daemon. */
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <utlist.h>
+
+#include "base/cost.h"
+#include "base/self.h"
+#include "base/timer.h"
+#include "daemon/local/session.h"
+#include "daemon/topic/topic_internal.h"
+
+#define AT_ONCE	   32u /* entries that are written together */
+#define LATER_MS   500
+#define COST_VISIT 4u
+
+void subscriber_move(struct subscriber *subscriber, enum subscriber_list list)
+{
+	struct topic *topic = subscriber->party.topic;
+
+	DL_DELETE(topic->lists[subscriber->list], subscriber);
+	topic->counts[subscriber->list]--;
+	subscriber->list = list;
+	DL_APPEND(topic->lists[list], subscriber);
+	topic->counts[list]++;
+}
+
+void subscriber_enter(struct subscriber *subscriber, struct topic *topic)
+{
+	subscriber->party.topic = topic;
+	subscriber->list = LIST_OUT;
+	DL_APPEND(topic->lists[LIST_OUT], subscriber);
+	topic->counts[LIST_OUT]++;
+}
+
+static struct topic_entry *take_reference(struct topic_entry *entry, struct topic_origin *origin)
+{
+	if (entry && !entry->origin)
+		entry->origin = topic_origin_ref(origin);
+	return entry;
+}
+
+void subscriber_begin(struct subscriber *subscriber, struct topic_entry *first)
+{
+	struct topic *topic = subscriber->party.topic;
+
+	subscriber->position = topic_log_end(&topic->log);
+	/* What can't be told is at least told to be missing, behind what is kept. */
+	subscriber->is_short = !first || topic->kept.is_incomplete;
+	subscriber->current = take_reference(first, topic->origin);
+	subscriber->kept_at = 0;
+	subscriber->kept_last = topic->kept.last;
+	subscriber_move(subscriber, topic->due);
+	inner_due(topic->hop);
+}
+
+/* It gets a notice, and behind it an entry, if there is one: takes that reference. -ENOMEM: it gets neither. */
+static int tell(struct subscriber *subscriber, struct topic_entry *notice, struct topic_entry *entry)
+{
+	if (!notice)
+		return -ENOMEM;
+	subscriber->current = take_reference(notice, entry ? entry->origin : subscriber->party.topic->origin);
+	subscriber->held = entry ? topic_entry_ref(entry) : NULL;
+	return 1;
+}
+
+static int choose_from_log(struct subscriber *subscriber)
+{
+	struct topic *topic = subscriber->party.topic;
+	struct topic_position before = subscriber->position;
+	struct topic_missed missed = {0};
+	struct topic_entry *entry = topic_log_read(&topic->log, &subscriber->position, &missed);
+	int r;
+
+	missed.unknown |= subscriber->is_short;
+	if (missed.count || missed.unknown) {
+		if (entry) /* comes next */
+			subscriber->position = topic_log_before(&subscriber->position, entry);
+		r = tell(subscriber,
+			 notice_new(NOTICE_MISSED, missed.count, missed.unknown ? NOTICE_UNKNOWN : 0, 0),
+			 NULL);
+		subscriber->is_short &= r < 0;
+	} else if (entry && entry->is_kept) {
+		r = tell(subscriber, notice_new(NOTICE_KEPT, 0, 0, 0), entry);
+	} else {
+		subscriber->current = entry ? topic_entry_ref(entry) : NULL;
+		r = entry != NULL;
+	}
+	if (r < 0)
+		subscriber->position = before;
+	return r;
+}
+
+static bool has_kept(const struct subscriber *subscriber)
+{
+	return subscriber->kept_at < subscriber->kept_last;
+}
+
+/* Chooses what the subscriber gets next. 1; 0: it has everything; -ENOMEM. */
+static int choose(struct subscriber *subscriber)
+{
+	struct topic *topic = subscriber->party.topic;
+	struct topic_entry *entry = NULL;
+	int r;
+
+	subscriber->done = 0;
+	if (subscriber->held || subscriber->is_last) {
+		subscriber->current = subscriber->held;
+		subscriber->held = NULL;
+		return subscriber->current != NULL;
+	}
+	if (topic->is_replica && topic->refused) { /* instead of all that it hasn't got yet */
+		r = tell(subscriber, notice_new(NOTICE_ENDED, 0, NOTICE_UNKNOWN, (uint32_t)topic->refused),
+			 NULL);
+		subscriber->is_last = r > 0;
+		return r;
+	}
+	if (has_kept(subscriber)) {
+		uint64_t at = subscriber->kept_at;
+
+		entry = topic_kept_next(&topic->kept, &at, subscriber->kept_last);
+		r = entry ? tell(subscriber, notice_new(NOTICE_KEPT, 0, 0, 0), entry) : 1;
+		if (r > 0)
+			subscriber->kept_at = entry ? at : subscriber->kept_last;
+		if (r < 0 || entry)
+			return r;
+	}
+	return choose_from_log(subscriber);
+}
+
+/* --- the channel to a program ----------------------------------------------------------------- */
+
+static void close_channel(struct subscriber *subscriber)
+{
+	inner_fin(subscriber->party.end);
+	subscriber->is_closing = true;
+}
+
+/* Opens the channel in which what this origin has published is told. False: there is none yet. */
+static bool open_channel(struct subscriber *subscriber, struct topic_origin *origin)
+{
+	struct topic *topic = subscriber->party.topic;
+	struct hop *to = session_hop(subscriber->session);
+	struct frame_identity identity = {.domid = topic->topics->with.self->domid};
+	struct channel *channel;
+	int r;
+
+	if (origin)
+		identity = (struct frame_identity){origin->domid, origin->uid, origin->gid, origin->pid};
+	r = inner_open(topic->hop, CHANNEL_MESSAGE, &identity, &channel);
+	if (r < 0)
+		return false;
+	channel_charge_to(channel, hop_account(to));
+	if (origin && origin->domain_name)
+		channel_set_domain_name(channel, origin->domain_name);
+	if (origin && origin->host)
+		r = channel_set_host(channel, origin->domid, origin->host);
+	if (r == 0)
+		r = channel_accept(channel, to, subscriber->address);
+	if (r < 0) { /* its end comes as a RESET, which nobody here knows any more */
+		channel_refuse(channel, r == -ENOMEM ? ENOBUFS : -r);
+		return false;
+	}
+	topic_origin_unref(subscriber->origin);
+	subscriber->origin = topic_origin_ref(origin);
+	subscriber->party.end = &channel->opener;
+	channel->opener.party = &subscriber->party;
+	return true;
+}
+
+/* Whether there is a channel for the entry. */
+static bool has_channel(struct subscriber *subscriber, const struct topic_entry *entry)
+{
+	if (!subscriber->session)
+		return true;
+	if (subscriber->is_closing)
+		return false;
+	if (subscriber->party.end && subscriber->origin != entry->origin) {
+		close_channel(subscriber);
+		return false;
+	}
+	return subscriber->party.end || open_channel(subscriber, entry->origin);
+}
+
+/* --- sending ---------------------------------------------------------------------------------- */
+
+/* Writes what remains of the current entry, and whole ones behind it, as far as there is credit. Returns how many bytes, 0 if there
+ * is no credit, or as hop_push(). */
+static int write_some(struct subscriber *subscriber)
+{
+	struct topic_log *log = &subscriber->party.topic->log;
+	struct channel_end *end = subscriber->party.end;
+	uint64_t room = inner_room(end) & ~(uint64_t)7;
+	struct topic_entry *entries[AT_ONCE] = {subscriber->current};
+	struct iovec pieces[AT_ONCE];
+	uint32_t left = subscriber->current->size - subscriber->done,
+		 length = left < room ? left : (uint32_t)room;
+	struct topic_position position = subscriber->position;
+	unsigned count = 1;
+	int r;
+
+	if (!length)
+		return 0;
+	pieces[0] = (struct iovec){subscriber->current->bytes + subscriber->done, length};
+	while (length >= left && count < AT_ONCE && !subscriber->held && !has_kept(subscriber) &&
+	       !subscriber->is_short && !subscriber->is_last) {
+		struct topic_position ahead = position;
+		struct topic_missed missed;
+		struct topic_entry *entry = topic_log_read(log, &ahead, &missed);
+
+		if (!entry || missed.count || missed.unknown || entry->is_kept ||
+		    entry->origin != entries[0]->origin || length + entry->size > room ||
+		    length + entry->size > FRAME_PAYLOAD_MAX)
+			break;
+		position = ahead;
+		entries[count] = entry;
+		pieces[count++] = (struct iovec){entry->bytes, entry->size};
+		length += entry->size;
+	}
+	r = hop_push(end, pieces, count, length, length >= left ? count : 0);
+	if (r < 0)
+		return r;
+	subscriber->position = position;
+	subscriber->done += length < left ? length : left;
+	return (int)length;
+}
+
+/* Sends a bit. True: there may be more; false: the subscriber is in its list, or gone. */
+static bool pump_once(struct subscriber *subscriber)
+{
+	struct topic *topic = subscriber->party.topic;
+	int r;
+
+	r = subscriber->current ? 1 : choose(subscriber);
+	if (r <= 0) {
+		subscriber_move(subscriber, r < 0 ? LIST_LATER : topic->due == LIST_A ? LIST_B : LIST_A);
+		if (r < 0)
+			timer_start(topic->timer, LATER_MS);
+		return false;
+	}
+	if (!has_channel(subscriber, subscriber->current)) {
+		subscriber_move(subscriber, subscriber->is_closing ? LIST_BLOCKED : LIST_LATER);
+		if (!subscriber->is_closing)
+			timer_start(topic->timer, LATER_MS); /* over a limit, perhaps only for now */
+		return false;
+	}
+	r = write_some(subscriber);
+	if (r == -ENOMEM) { /* the stream has a hole, of which the program can't be told */
+		if (subscriber->session)
+			session_cut_off(subscriber->session, r, "the daemon has no memory");
+		subscriber_end(subscriber, ENOBUFS);
+		return false;
+	}
+	if (r <= 0) { /* what ends the channel is told by a RESET */
+		subscriber_move(subscriber, LIST_BLOCKED);
+		return false;
+	}
+	relay_spend(topic->topics->with.relay, subscriber->party.end->channel->charge.account,
+		    COST_FRAME + COST_BYTES((uint32_t)r));
+	if (subscriber->done < subscriber->current->size)
+		return true;
+	topic_entry_unref(subscriber->current);
+	subscriber->current = NULL;
+	if (!subscriber->is_last)
+		return true;
+	inner_fin(subscriber->party.end);
+	subscriber->party.end->party = NULL;
+	subscriber_free(subscriber);
+	return false;
+}
+
+void subscriber_pump(struct subscriber *subscriber)
+{
+	struct topic *topic = subscriber->party.topic;
+	uint64_t from = hop_spent_by_all(topic->hop);
+	struct account *account = subscriber->session	  ? hop_account(session_hop(subscriber->session))
+				  : subscriber->party.end ? subscriber->party.end->channel->charge.account
+							  : NULL;
+
+	relay_spend(topic->topics->with.relay, account, COST_VISIT);
+	while (pump_once(subscriber))
+		if (hop_spent_by_all(topic->hop) - from >= TOPIC_PIECE_UNITS) {
+			subscriber_move(subscriber, topic->due); /* to its end */
+			return;
+		}
+}
+
+/* --- life ------------------------------------------------------------------------------------- */
+
+void subscriber_free(struct subscriber *subscriber)
+{
+	struct topic *topic = subscriber->party.topic;
+
+	DL_DELETE(topic->lists[subscriber->list], subscriber);
+	topic->counts[subscriber->list]--;
+	if (subscriber->session)
+		topics_forget(topic->topics, subscriber);
+	topic_entry_unref(subscriber->current);
+	topic_entry_unref(subscriber->held);
+	topic_origin_unref(subscriber->origin);
+	free(subscriber);
+	if (topic->is_replica && !topic->is_over && !topic_has_subscribers(topic))
+		topic_drop(topic);
+}
+
+void subscriber_end(struct subscriber *subscriber, int error)
+{
+	struct channel_end *end = subscriber->party.end;
+
+	if (end) {
+		end->party = NULL;
+		inner_reset(end, error);
+	}
+	subscriber->party.end = NULL;
+	subscriber_free(subscriber);
+}

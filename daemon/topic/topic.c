@@ -1,0 +1,486 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* The turns of one topic, and what comes at its hop. */
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+
+#include <event2/buffer.h>
+#include <event2/event.h>
+#include <utlist.h>
+
+#include "base/cost.h"
+#include "base/self.h"
+#include "base/timer.h"
+#include "daemon/local/session.h"
+#include "daemon/topic/topic_internal.h"
+
+/* --- what the log has ------------------------------------------------------------------------- */
+
+bool topic_has_subscribers(const struct topic *topic)
+{
+	for (unsigned i = 0; i < SUBSCRIBER_LISTS; i++)
+		if (topic->lists[i])
+			return true;
+	return false;
+}
+
+void topic_append(struct topic *topic, struct topic_entry *entry)
+{
+	uint32_t size = entry->size;
+
+	topic->published += entry->count;
+	if (!entry->origin)
+		entry->origin = topic_origin_ref(topic->origin);
+	if (topic_log_append(&topic->log, entry) < 0) {
+		topic_log_unreserve(&topic->log, size);
+		topic_log_skip(&topic->log, entry->count, entry->unknown);
+		topic_entry_unref(entry);
+	}
+	topic->is_fresh = true;
+	inner_due(topic->hop);
+}
+
+void topic_tell(struct topic *topic, enum notice_kind kind, uint64_t count, uint8_t flags)
+{
+	struct topic_entry *entry = notice_new(kind, count, flags, 0);
+
+	if (entry && topic_log_reserve(&topic->log, entry->size) < 0) {
+		topic_entry_unref(entry);
+		entry = NULL;
+	}
+	if (!entry) { /* at least that something is missing is told */
+		topic_log_skip(&topic->log, kind == NOTICE_MISSED ? count : 0, true);
+		topic->is_fresh = true;
+		inner_due(topic->hop);
+		return;
+	}
+	entry->count = kind == NOTICE_MISSED ? count : 0;
+	entry->unknown = flags & NOTICE_UNKNOWN;
+	topic_append(topic, entry);
+}
+
+/* --- what comes in ---------------------------------------------------------------------------- */
+
+struct feed *topic_add_feed(struct topic *topic, struct channel_end *end)
+{
+	struct feed *feed = topic->feed_count < TOPIC_FEEDS ? calloc(1, sizeof(*feed)) : NULL;
+
+	if (!feed)
+		return NULL;
+	topic->feed_count++;
+	feed->party = (struct party){.kind = PARTY_FEED, .topic = topic, .end = end};
+	end->party = &feed->party;
+	DL_APPEND(topic->feeds, feed);
+	return feed;
+}
+
+void topic_remove_feed(struct feed *feed)
+{
+	struct topic *topic = feed->party.topic;
+
+	if (feed->party.end)
+		feed->party.end->party = NULL;
+	intake_drop(feed, &topic->log);
+	DL_DELETE(topic->feeds, feed);
+	topic->feed_count--;
+	free(feed);
+}
+
+/* Appends what the publisher has sent. -EPROTO: a program that would have others take its words for ours. */
+static int publish(struct topic *topic, struct topic_entry *entry)
+{
+	struct properties properties;
+
+	if (intake_check(entry, &properties) != MESSAGE_PLAIN || properties.subscribes ||
+	    properties.notice.kind) {
+		topic_log_unreserve(&topic->log, entry->size);
+		topic_entry_unref(entry);
+		return -EPROTO;
+	}
+	if (intake_is_cancelled(entry)) {
+		topic_log_unreserve(&topic->log, entry->size);
+		topic_entry_unref(entry);
+		return 0;
+	}
+	entry->count = 1;
+	topic_kept_put(&topic->kept, properties.key, entry, intake_is_empty(entry));
+	topic_append(topic, entry);
+	return 0;
+}
+
+/* Takes a message of a feed, or a part of one. */
+static void take_message(struct topic *topic, struct feed *feed)
+{
+	uint64_t most = topic->topics->with.relay->max_message;
+	struct channel_end *end = feed->party.end;
+	struct topic_entry *entry;
+	int r = intake(feed, &topic->log, most, &entry);
+
+	if (r == 1)
+		r = topic->is_replica ? replica_take(topic, entry) : publish(topic, entry);
+	else if (r == 2) /* a replica's */
+		topic_tell(topic, NOTICE_MISSED, 1, 0);
+	if (r < 0)
+		inner_reset(end, r == -ENOMEM ? ENOBUFS : -r); /* of which a RESET tells us */
+}
+
+/* Takes the request of a replica, which must be a subscription. */
+static void take_request(struct subscriber *subscriber)
+{
+	struct topic *topic = subscriber->party.topic;
+	int r = intake_request(subscriber->party.end);
+
+	if (r == 0) {
+		inner_wait_for_data(subscriber->party.end);
+		return;
+	}
+	if (r < 0) {
+		subscriber_end(subscriber, r == -ENOMEM ? ENOBUFS : -r);
+		return;
+	}
+	subscriber->is_asking = false;
+	subscriber_begin(subscriber, notice_new(NOTICE_SUBSCRIBED, topic->published,
+						topic->kept.room ? NOTICE_RETAINS : 0, topic->kept.room));
+}
+
+static void take_data(struct topic *topic, struct channel_end *end)
+{
+	struct party *party = end->party;
+	struct subscriber *subscriber = (struct subscriber *)party;
+	size_t length = channel_queued(end);
+
+	if (party && party->kind == PARTY_FEED) {
+		take_message(topic, (struct feed *)party);
+	} else if (party && subscriber->is_asking) {
+		take_request(subscriber);
+	} else { /* after its request a subscriber has nothing to say */
+		evbuffer_drain(end->queue, length);
+		inner_taken(end, length);
+		if (party)
+			subscriber_end(subscriber, EPROTO);
+	}
+}
+
+/* --- frames about channels -------------------------------------------------------------------- */
+
+static void on_feed_over(struct topic *topic, struct feed *feed, int error)
+{
+	topic_remove_feed(feed);
+	if (topic->is_replica)
+		replica_lost(topic, error);
+}
+
+static void on_subscriber_fin(struct subscriber *subscriber)
+{
+	struct channel_end *end = subscriber->party.end;
+
+	end->party = NULL;
+	subscriber->party.end = NULL;
+	if (subscriber
+		    ->is_closing) { /* the program has taken all that was in it, and the next one can begin */
+		subscriber->is_closing = false;
+		subscriber_move(subscriber, subscriber->party.topic->due);
+		inner_due(subscriber->party.topic->hop);
+		return;
+	}
+	inner_fin(end);
+	subscriber_free(subscriber);
+}
+
+static void on_fin(struct topic *topic, struct channel_end *end)
+{
+	struct party *party = end->party;
+
+	if (party && party->kind == PARTY_SUBSCRIBER) {
+		on_subscriber_fin((struct subscriber *)party);
+		return;
+	}
+	if (party)
+		on_feed_over(topic, (struct feed *)party, ECONNRESET);
+	inner_fin(end);
+}
+
+static void on_reset(struct topic *topic, struct channel_end *end, const struct frame_reset *reset)
+{
+	struct party *party = end->party;
+	int error = (int)reset->error;
+
+	end->party = NULL;
+	inner_reset(end, error);
+	if (!party)
+		return;
+	party->end = NULL;
+	if (party->kind == PARTY_FEED)
+		on_feed_over(topic, (struct feed *)party, error);
+	else
+		subscriber_free((struct subscriber *)party);
+}
+
+static void take_frame(struct topic *topic, struct channel_end *end, const struct channel_frame *frame)
+{
+	struct party *party = end->party;
+	struct subscriber *subscriber = (struct subscriber *)party;
+	struct frame_reset reset;
+
+	switch (frame->header.type) {
+	case FRAME_OPENED:
+		if (party && party->kind == PARTY_FEED)
+			replica_opened(topic, end->channel);
+		break;
+	case FRAME_CREDIT:
+		if (party && party->kind == PARTY_SUBSCRIBER && subscriber->list == LIST_BLOCKED)
+			subscriber_move(subscriber, topic->due);
+		break;
+	case FRAME_FIN:
+		on_fin(topic, end);
+		break;
+	case FRAME_RESET:
+		if (frame_reset_decode(frame->payload, frame->header.length, &reset) == 0)
+			on_reset(topic, end, &reset);
+		break;
+	default:
+		break;
+	}
+}
+
+/* --- turns ------------------------------------------------------------------------------------ */
+
+/* Takes the next thing that has come. False: nothing has. */
+static bool take_something(struct topic *topic)
+{
+	struct channel_frame frame;
+	struct channel_end *end;
+
+	if (inner_next_frame(topic->hop, &end, &frame)) {
+		take_frame(topic, end, &frame);
+		return true;
+	}
+	end = inner_next_data(topic->hop);
+	if (end)
+		take_data(topic, end);
+	return end;
+}
+
+/* Does the next thing for a subscriber. False: there is nothing. */
+static bool serve_somebody(struct topic *topic)
+{
+	if (topic->is_to_look) {
+		topic->is_to_look = false;
+		replica_look(topic);
+		return true;
+	}
+	if (topic->is_replica && replica_answer(topic))
+		return true;
+	if (topic->retries && topic->lists[LIST_LATER]) {
+		topic->retries--;
+		subscriber_pump(topic->lists[LIST_LATER]);
+		return true;
+	}
+	if (!topic->lists[topic->due] && topic->is_fresh) {
+		topic->due = topic->due == LIST_A ? LIST_B : LIST_A;
+		topic->is_fresh = false;
+	}
+	if (!topic->lists[topic->due])
+		return false;
+	subscriber_pump(topic->lists[topic->due]);
+	return true;
+}
+
+static void forget_subscriber(struct topic *topic)
+{
+	for (unsigned i = 0; i < SUBSCRIBER_LISTS; i++)
+		if (topic->lists[i]) {
+			hop_spend(topic->hop, COST_CHANNEL_END);
+			topic->lists[i]->party.end = NULL;
+			subscriber_free(topic->lists[i]);
+			return;
+		}
+}
+
+void topic_destroy(struct topic *topic)
+{
+	topic->is_over = true;
+	while (topic->feeds) /* TOPIC_FEEDS at most */
+		topic_remove_feed(topic->feeds);
+	while (topic_has_subscribers(topic))
+		forget_subscriber(topic);
+	if (topic->is_replica) {
+		topics_remove_replica(topic);
+		DL_DELETE(topic->topics->all_replicas, topic);
+	} else {
+		DL_DELETE(topic->topics->own, topic);
+	}
+	hop_note_goodbye(topic->hop);
+	hop_retire(topic->hop, ENOENT);
+	topic_kept_end(&topic->kept);
+	charge_end(&topic->charge);
+	topic_log_free(&topic->log);
+	topic_origin_unref(topic->origin);
+	event_free(topic->timer);
+	free(topic->key);
+	free(topic->address);
+	free(topic);
+}
+
+void topic_drop(struct topic *topic)
+{
+	topic->is_over = true;
+	if (topic->is_replica)
+		topics_remove_replica(topic);
+	inner_due(topic->hop);
+}
+
+/* Does what there is to do, for so many units. Half of them is for the subscribers, however fast others publish, subscribe and end. False:
+ * it has done everything. */
+static bool do_a_piece(struct topic *topic)
+{
+	uint64_t from = hop_spent_by_all(topic->hop);
+	bool more = true;
+
+	while (!topic->is_over && more && hop_spent_by_all(topic->hop) - from < TOPIC_PIECE_UNITS / 2)
+		more = take_something(topic);
+	more = true;
+	while (!topic->is_over && more && hop_spent_by_all(topic->hop) - from < TOPIC_PIECE_UNITS)
+		more = serve_somebody(topic);
+	while (topic->is_over && topic_has_subscribers(topic) &&
+	       hop_spent_by_all(topic->hop) - from < TOPIC_PIECE_UNITS)
+		forget_subscriber(topic);
+	return topic->is_over ? topic_has_subscribers(topic) : more || inner_has_input(topic->hop);
+}
+
+static void on_turn(void *owner)
+{
+	struct topic *topic = owner;
+	bool more = do_a_piece(topic);
+
+	/* What its subscribers pay for isn't in its own account. */
+	turns_yield(&topic->topics->with.relay->turns, account_line(hop_account(topic->hop)));
+	/* All that was published is on its way to who subscribes. */
+	if (!topic->is_replica && !topic->publisher && !more && !topic->lists[LIST_BLOCKED])
+		topic->is_over = true;
+	if (topic->is_over && !topic_has_subscribers(topic))
+		topic_destroy(topic);
+	else if (more || topic->is_over)
+		inner_due(topic->hop);
+}
+
+static const struct hop_callbacks topic_callbacks = {.turn = on_turn};
+
+static void on_time_up(int fd, short what, void *userdata)
+{
+	struct topic *topic = userdata;
+
+	if (!topic->publisher && !topic->is_replica) {
+		topic_drop(topic);
+		return;
+	}
+	topic->retries = topic->counts[LIST_LATER];
+	inner_due(topic->hop);
+	if (topic->is_replica)
+		replica_look(topic);
+}
+
+int topic_make(struct topic **made, struct topics *topics, struct account *account)
+{
+	struct relay *relay = topics->with.relay;
+	struct topic *topic = calloc(1, sizeof(*topic));
+	int r;
+
+	if (!topic)
+		return -ENOMEM;
+	topic->topics = topics;
+	charge_init(&topic->charge, account);
+	topic_kept_init(&topic->kept, account);
+	r = charge_add(&topic->charge, QUOTA_MEMORY, TOPIC_MEMORY);
+	if (r < 0)
+		goto free;
+	topic->hop = hop_new(relay, HOP_TOPIC, &topic_callbacks, topic, 1, CHANNEL_NUMBERS / 2);
+	topic->timer = evtimer_new(relay->base, on_time_up, topic);
+	if (!topic->hop || !topic->timer) {
+		r = -ENOMEM;
+		goto free;
+	}
+	hop_set_account(topic->hop, account_ref(account));
+	topic_log_init(&topic->log, account, TOPIC_LOG_MOST);
+	*made = topic;
+	return 0;
+free:
+	if (topic->hop)
+		hop_retire(topic->hop, ENOENT);
+	free_event(topic->timer);
+	topic_kept_end(&topic->kept);
+	charge_end(&topic->charge);
+	free(topic);
+	return r;
+}
+
+/* --- an own topic --------------------------------------------------------------------------------- */
+
+int topic_new(struct topic **made, struct topics *topics, struct session *publisher, unsigned keeps)
+{
+	const struct ucred *credentials = session_credentials(publisher);
+	const struct frame_identity identity = {.domid = topics->with.self->domid,
+						.uid = credentials->uid,
+						.gid = credentials->gid,
+						.pid = (uint32_t)credentials->pid};
+	struct hop *hop = session_hop(publisher);
+	struct topic *topic;
+	int r = topic_make(&topic, topics, hop_account(hop));
+
+	if (r < 0)
+		return r;
+	topic->publisher = publisher;
+	topic_kept_begin(&topic->kept, keeps);
+	hop_set_program(topic->hop, PROTOCOL_MINOR, &identity);
+	DL_APPEND(topics->own, topic);
+	*made = topic;
+	return 0;
+}
+
+void topic_end(struct topic *topic)
+{
+	struct feed *feed, *next;
+
+	topic->publisher = NULL;
+	DL_FOREACH_SAFE(topic->feeds, feed, next) {
+		struct channel_end *end = feed->party.end;
+
+		topic_remove_feed(feed);
+		inner_reset(end, ENOENT);
+	}
+	topic_tell(topic, NOTICE_WAITING, 0, 0);
+	timer_set(topic->timer, TOPIC_LINGER_MS);
+}
+
+static int accept_subscriber(struct topic *topic, struct channel *channel, const char *name)
+{
+	struct subscriber *subscriber = calloc(1, sizeof(*subscriber) + 1);
+	int r = subscriber ? channel_accept(channel, topic->hop, name) : -ENOMEM;
+
+	if (r < 0) {
+		free(subscriber);
+		return r;
+	}
+	subscriber->party =
+		(struct party){.kind = PARTY_SUBSCRIBER, .topic = topic, .end = &channel->acceptor};
+	subscriber->is_asking = true;
+	channel->acceptor.party = &subscriber->party;
+	subscriber_enter(subscriber, topic);
+	return 0;
+}
+
+int topic_accept(struct topic *topic, struct channel *channel, const char *name)
+{
+	int r;
+
+	if (channel->kind == CHANNEL_CALL)
+		return accept_subscriber(topic, channel, name);
+	if (channel->kind != CHANNEL_MESSAGE || channel->opener.hop != session_hop(topic->publisher))
+		return -EPROTOTYPE;
+	r = channel_accept(channel, topic->hop, name);
+	if (r == 0 && !topic_add_feed(topic, &channel->acceptor))
+		inner_reset(&channel->acceptor, ENOBUFS);
+	return r;
+}

@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* Takes messages out of a stream, and makes those of our own. */
+
+#include <errno.h>
+#include <string.h>
+
+#include <event2/buffer.h>
+
+#include "daemon/topic/topic_internal.h"
+#include "wire/bytes.h"
+
+/* Throws away what has come of a message for which there is no room. */
+static int skip(struct feed *feed)
+{
+	struct channel_end *end = feed->party.end;
+	size_t length = channel_queued(end);
+
+	if (length > feed->left)
+		length = (size_t)feed->left;
+	evbuffer_drain(end->queue, length);
+	feed->left -= length;
+	feed->skips = feed->left > 0;
+	inner_taken(end, length);
+	return feed->skips ? 0 : 2;
+}
+
+/* Begins with the message whose head has come. 0, or as intake(). */
+static int begin(struct feed *feed, struct topic_log *log, uint64_t most)
+{
+	uint8_t head[MESSAGE_HEAD_SIZE];
+	uint64_t size;
+	int r;
+
+	if (evbuffer_copyout(feed->party.end->queue, head, sizeof(head)) != sizeof(head))
+		return -EPROTO;
+	size = get_u32(head);
+	if (size > most + (head[4] & MESSAGE_PROPERTIES ? PROPERTIES_MAX : 0))
+		return -EMSGSIZE;
+	size = message_span(size);
+	r = topic_log_reserve(log, size);
+	if (r >= 0)
+		feed->part = topic_entry_new((uint32_t)size);
+	if (r >= 0 && !feed->part) {
+		topic_log_unreserve(log, size);
+		r = -ENOMEM;
+	}
+	/* A replica goes on behind a message, and says so; but it can't do without what may be a notice. A publisher is told. */
+	if (r < 0 && !(feed->party.topic->is_replica && size > message_span(NOTICE_BLOCK)))
+		return r;
+	feed->at = 0;
+	feed->left = size;
+	feed->skips = r < 0;
+	return 0;
+}
+
+int intake(struct feed *feed, struct topic_log *log, uint64_t most, struct topic_entry **entry)
+{
+	struct channel_end *end = feed->party.end;
+	size_t length = channel_queued(end), taken;
+	int r;
+
+	if (!length)
+		return 0;
+	if (!feed->part && !feed->skips) {
+		r = begin(feed, log, most);
+		if (r < 0)
+			return r;
+	}
+	if (feed->skips)
+		return skip(feed);
+	if (length > feed->part->size - feed->at)
+		length = feed->part->size - feed->at;
+	taken = (size_t)evbuffer_remove(end->queue, feed->part->bytes + feed->at, length);
+	feed->at += (uint32_t)taken;
+	inner_taken(end, taken);
+	if (feed->at < feed->part->size)
+		return 0;
+	*entry = feed->part;
+	feed->part = NULL;
+	return 1;
+}
+
+void intake_drop(struct feed *feed, struct topic_log *log)
+{
+	if (feed->part)
+		topic_log_unreserve(log, feed->part->size);
+	topic_entry_unref(feed->part);
+	feed->part = NULL;
+}
+
+int intake_check(const struct topic_entry *entry, struct properties *properties)
+{
+	uint8_t type = entry->bytes[4];
+	uint32_t size = get_u32(entry->bytes);
+	int block, r;
+
+	*properties = (struct properties){.has_deadline = false};
+	if (!(type & MESSAGE_PROPERTIES))
+		return type;
+	block = size < PROPERTIES_HEAD ? -EPROTO : properties_length(entry->bytes + MESSAGE_HEAD_SIZE, size);
+	r = block < 0 ? block
+		      : properties_decode(entry->bytes + MESSAGE_HEAD_SIZE, (uint32_t)block, properties);
+	return r < 0 ? r : type & ~MESSAGE_PROPERTIES;
+}
+
+int intake_request(struct channel_end *end)
+{
+	uint8_t head[MESSAGE_HEAD_SIZE];
+	struct properties properties;
+	struct topic_entry *entry;
+	uint64_t size;
+	bool is_one;
+
+	if (evbuffer_copyout(end->queue, head, sizeof(head)) != sizeof(head))
+		return -EPROTOTYPE; /* frames carry multiples of 8 bytes */
+	size = get_u32(head);
+	if (size > PROPERTIES_MAX)
+		return -EPROTOTYPE;
+	size = message_span(size);
+	if (channel_queued(end) < size)
+		return 0;
+	entry = topic_entry_new((uint32_t)size);
+	if (!entry)
+		return -ENOMEM;
+	evbuffer_copyout(end->queue, entry->bytes, size);
+	is_one = intake_check(entry, &properties) == MESSAGE_REQUEST && properties.subscribes &&
+		 !intake_is_cancelled(entry);
+	topic_entry_unref(entry);
+	if (!is_one)
+		return -EPROTOTYPE;
+	evbuffer_drain(end->queue, size);
+	inner_taken(end, size);
+	return 1;
+}
+
+bool intake_is_cancelled(const struct topic_entry *entry)
+{
+	return get_u32(entry->bytes + entry->size - MESSAGE_TRAILER_SIZE) != MESSAGE_SENT;
+}
+
+bool intake_is_empty(const struct topic_entry *entry)
+{
+	uint32_t size = get_u32(entry->bytes);
+
+	return !size || ((entry->bytes[4] & MESSAGE_PROPERTIES) &&
+			 properties_length(entry->bytes + MESSAGE_HEAD_SIZE, size) == (int)size);
+}
+
+static struct topic_entry *say(enum message_type type, const struct properties *properties)
+{
+	uint8_t block[PROPERTIES_WRITE];
+	uint32_t size = properties_encode(properties, block);
+	struct topic_entry *entry = topic_entry_new((uint32_t)message_span(size));
+
+	if (!entry)
+		return NULL;
+	memset(entry->bytes, 0, entry->size);
+	put_u32(entry->bytes, size);
+	entry->bytes[4] = (uint8_t)(type | MESSAGE_PROPERTIES);
+	memcpy(entry->bytes + MESSAGE_HEAD_SIZE, block, size);
+	return entry;
+}
+
+struct topic_entry *notice_new(enum notice_kind kind, uint64_t count, uint8_t flags, uint32_t error)
+{
+	const struct properties properties = {
+		.notice = {.kind = (uint8_t)kind, .flags = flags, .error = error, .count = count}};
+
+	return say(MESSAGE_PLAIN, &properties);
+}
+
+struct topic_entry *subscription_new(void)
+{
+	struct topic_entry *entry = say(MESSAGE_REQUEST, &(struct properties){.subscribes = true});
+
+	if (entry)
+		put_u32(entry->bytes + entry->size - 4, 1); /* the number of the call */
+	return entry;
+}

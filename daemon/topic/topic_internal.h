@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_DAEMON_TOPIC_INTERNAL_H
+#define XENMSG_DAEMON_TOPIC_INTERNAL_H
+
+/*
+ * The parts of topics, from below: topic_intake.c takes messages out of a stream; subscriber.c brings entries of a log to one
+ * subscriber; topic.c has the turns of one topic, own or replica, and what comes at its hop; replica.c says when a replica subscribes,
+ * and what its subscribers are told of that; waiting.c has those that wait for their topics; topics.c has all of them, and the requests
+ * of programs.
+ *
+ * Nothing here loops over subscribers, or over topics, in one go: whatever concerns all of them is noted, and done for one after the
+ * other in turns.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/quota.h"
+#include "base/turns.h"
+#include "daemon/known/known.h"
+#include "daemon/relay/inner.h"
+#include "daemon/topic/topic_kept.h"
+#include "daemon/topic/topic_log.h"
+#include "daemon/topic/topics.h"
+#include "wire/hash.h"
+#include "wire/properties.h"
+
+#define TOPIC_LOG_MOST	    (1u << 20) /* bytes of a log, or one message */
+#define TOPIC_LINGER_MS	    10000
+#define TOPIC_PIECE_UNITS   2048u
+#define TOPIC_SUBSCRIPTIONS 256u  /* of one program */
+#define TOPIC_FEEDS	    16u	  /* channels in which one publisher publishes */
+#define TOPIC_MEMORY	    4096u /* bytes: with its hop and its timers */
+
+enum party_kind {
+	PARTY_FEED, /* a stream of messages comes in: of the publisher, or from the topic that is replicaed */
+	PARTY_SUBSCRIBER,
+};
+
+/* What is at the other end of a channel: channel_end.party. */
+struct party {
+	enum party_kind kind;
+	struct topic *topic;
+	struct channel_end *end; /* NULL: there is no channel now */
+};
+
+struct feed {
+	struct party party;
+	struct topic_entry *part; /* a message, as far as it has come, for which the log has a reserve */
+	uint32_t at;
+	bool skips;		  /* for lack of room: the rest of it is thrown away */
+	uint64_t left;		  /* bytes of that */
+	struct feed *prev, *next; /* in topic->feeds */
+};
+
+/* Where a subscriber is in the lists of its topic. Which of the first two has those that are due says topic->due. */
+enum subscriber_list {
+	LIST_A,
+	LIST_B,
+	LIST_BLOCKED, /* there is no credit, or the channel is about to go */
+	LIST_LATER,   /* there is no channel, since that would be over a limit */
+	LIST_OUT,     /* nothing is to be told yet */
+	SUBSCRIBER_LISTS,
+};
+
+struct subscriber {
+	struct party party;
+	enum subscriber_list list;
+	struct subscriber *prev, *next;
+	struct topic_position position;
+	struct topic_entry *current; /* is being sent, so many bytes of it were */
+	uint32_t done;
+	struct topic_entry *held; /* comes behind that: NULL: nothing */
+	/* Then come what was kept, when it began, behind one number and up to another, and what the log has. */
+	uint64_t kept_at, kept_last;
+	bool is_short;	/* behind these it is told that it missed something */
+	bool is_last;	/* behind `current` the subscription ends */
+	bool is_asking; /* of a replica: its request hasn't come */
+	/* of a program: */
+	struct session *session;
+	uint32_t number;	     /* of the SUBSCRIBE, until it is answered; 0: it is */
+	bool was_subscribed;	     /* to an earlier daemon */
+	bool is_closing;	     /* FIN was sent, and the next channel waits for the answer */
+	struct topic_origin *origin; /* as the channel tells */
+	struct subscriber *of_session_prev, *of_session_next;
+	char address[]; /* as the program wrote it */
+};
+
+enum replica_state {
+	REPLICA_TRYING,
+	REPLICA_LIVE,
+	REPLICA_WAITING,
+	REPLICA_REFUSED, /* for good: all are told, and no others come to it */
+};
+
+struct topic {
+	struct topics *topics;
+	struct hop *hop;
+	struct topic_log log;
+	struct topic_origin *origin; /* of what comes next; NULL: unknown */
+	uint64_t published;	     /* in its life, what nobody here has had included */
+	struct topic_kept kept;
+	struct charge charge;
+	struct feed *feeds; /* utlist, of feed_count */
+	unsigned feed_count;
+	struct subscriber *lists[SUBSCRIBER_LISTS];
+	unsigned counts[SUBSCRIBER_LISTS];
+	unsigned retries;	  /* so many of LIST_LATER have their turn */
+	enum subscriber_list due; /* LIST_A or LIST_B */
+	bool is_fresh;		  /* something was appended since the others were looked at */
+	bool is_over;
+	/* of an own topic: */
+	struct session *publisher; /* NULL: it is ending */
+	struct event
+		*timer; /* of an own one that ends, or of a replica that waits, or has some in LIST_LATER */
+	struct topic *prev, *next; /* in topics->own, or topics->all_replicas */
+	/* of a replica: */
+	bool is_replica;
+	enum replica_state state;
+	int refused;	  /* a positive errno */
+	bool was_live;	  /* its subscribers were told SUBSCRIBED */
+	bool was_closed;  /* the topic has told that it goes: nothing is missing */
+	bool kept_comes;  /* the next message is a kept one */
+	bool is_doubtful; /* it may be another topic that comes next: what went between, nobody knows */
+	uint32_t pause_ms;
+	struct frame_identity user;
+	char *key, *address;
+	UT_hash_handle hh;	/* in topics->replicas, unless it is refused */
+	struct topic_place *of; /* while it is in there */
+	struct topic *place_prev, *place_next;
+	bool is_to_look; /* perhaps the topic has come */
+	bool is_patient; /* it waits, and for long */
+	struct topic *patient_prev, *patient_next;
+};
+
+/* The subscriptions of one program. */
+struct subscribing {
+	struct session *session;
+	unsigned count;
+	struct subscriber *subscribers;
+	UT_hash_handle hh;
+};
+
+struct topics {
+	struct topics_collaborators with;
+	struct known_sink sink;
+	struct topic *own;	/* utlist, those that are ending included */
+	struct topic *replicas; /* by key */
+	struct topic *all_replicas;
+	struct subscribing *sessions;
+	/* waiting.c: */
+	struct topic_place *places;  /* by name */
+	struct topic_place *looking; /* those in which somebody is to look */
+	struct topic *patient;
+	bool is_hurrying; /* the patient ones are to look soon */
+	struct task task;
+};
+
+/* --- topic_intake.c */
+/* Takes a message out of what has come. Returns 1 with *entry, without a reference in it to anything but the caller's; 0: there is
+ * none yet; 2: one was thrown away for lack of room; -EPROTO, -EMSGSIZE, -ENOMEM. `most` is the size of the largest one;
+ * `log` pays. */
+int intake(struct feed *feed, struct topic_log *log, uint64_t most, struct topic_entry **entry);
+void intake_drop(struct feed *feed, struct topic_log *log);
+/* Takes the request of a replica, if it is one. Returns 1; 0: it hasn't come; -EPROTOTYPE: it is something else, and isn't
+ * taken; -ENOMEM. */
+int intake_request(struct channel_end *end);
+/* Reads what a whole message is. Returns its type without MESSAGE_PROPERTIES, or -EPROTO. */
+int intake_check(const struct topic_entry *entry, struct properties *properties);
+/* Whether its sender has withdrawn it. */
+bool intake_is_cancelled(const struct topic_entry *entry);
+/* Whether a message that was checked has no payload. */
+bool intake_is_empty(const struct topic_entry *entry);
+/* Makes a message that says something. NULL: no memory. */
+struct topic_entry *notice_new(enum notice_kind kind, uint64_t count, uint8_t flags, uint32_t error);
+/* Makes the request of a replica. */
+struct topic_entry *subscription_new(void);
+
+/* --- subscriber.c */
+/* Sends what there is for a subscriber, up to a piece, and puts it into the list where it belongs. */
+void subscriber_pump(struct subscriber *subscriber);
+void subscriber_move(struct subscriber *subscriber, enum subscriber_list list);
+/* Puts a new one into LIST_OUT. */
+void subscriber_enter(struct subscriber *subscriber, struct topic *topic);
+/* Begins to tell: first this notice (takes the reference; NULL: out of memory, it is told that it missed something), then what is
+ * published from now on. */
+void subscriber_begin(struct subscriber *subscriber, struct topic_entry *first);
+/* Its channel is gone, or there never was one: frees it. */
+void subscriber_free(struct subscriber *subscriber);
+/* Ends its channel, with a positive errno, and frees it. */
+void subscriber_end(struct subscriber *subscriber, int error);
+
+/* --- topic.c */
+int topic_make(struct topic **topic, struct topics *topics, struct account *account);
+/* Frees the topic, in turns. */
+void topic_drop(struct topic *topic);
+/* Frees it now: nobody else has his turn any more. */
+void topic_destroy(struct topic *topic);
+/* Appends an entry, for which there is a reserve, takes the reference, and lets the subscribers have it. */
+void topic_append(struct topic *topic, struct topic_entry *entry);
+/* Appends a notice. What there is no room for is counted as missing. */
+void topic_tell(struct topic *topic, enum notice_kind kind, uint64_t count, uint8_t flags);
+struct feed *topic_add_feed(struct topic *topic, struct channel_end *end);
+void topic_remove_feed(struct feed *feed);
+bool topic_has_subscribers(const struct topic *topic);
+
+/* --- replica.c */
+int replica_new(struct topic **replica, struct topics *topics, struct account *account,
+		const struct frame_identity *user, const char *key, const char *address);
+/* A program has subscribed; it is answered when that is known, in a turn. */
+void replica_join(struct topic *replica, struct subscriber *subscriber);
+/* Subscribes, if it waits. */
+void replica_look(struct topic *replica);
+/* Answers one of those who wait to hear how their subscription begins. False: none does. */
+bool replica_answer(struct topic *replica);
+/* The topic has accepted the channel, or something that isn't one. */
+void replica_opened(struct topic *replica, struct channel *channel);
+/* A message, or a notice, has come from the topic. Takes the reference, and the reserve of the log. -EPROTO. */
+int replica_take(struct topic *replica, struct topic_entry *entry);
+/* The channel to the topic has ended, with a positive errno. */
+void replica_lost(struct topic *replica, int error);
+
+/* --- waiting.c */
+void waiting_init(struct topics *topics);
+void waiting_cleanup(struct topics *topics);
+/* From now on this replica waits for a topic of that name. -ENOMEM. */
+int waiting_enter(struct topic *replica);
+void waiting_leave(struct topic *replica);
+/* It waits, and for so long that it wants to hear when somebody comes; or it doesn't any more. */
+void waiting_is_patient(struct topic *replica, bool is_patient);
+/* Somebody has come, perhaps one for whom somebody waits. */
+void waiting_hurry(struct topics *topics);
+
+/* --- topics.c */
+void topics_answer(struct subscriber *subscriber, int error);
+void topics_forget(struct topics *topics, struct subscriber *subscriber);
+void topics_remove_replica(struct topic *replica);
+
+#endif

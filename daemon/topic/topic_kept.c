@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/topic/topic_kept.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "wire/hash.h"
+
+#define OVERHEAD (sizeof(struct kept_value) + 32)
+
+struct kept_value {
+	uint64_t number;
+	struct topic_entry *entry;
+	UT_hash_handle hh;
+	size_t key_size;
+	char key[];
+};
+
+static uint64_t cost_of(const struct kept_value *value)
+{
+	return topic_entry_cost(value->entry->size) + OVERHEAD + value->key_size;
+}
+
+void topic_kept_init(struct topic_kept *kept, struct account *account)
+{
+	*kept = (struct topic_kept){.count = 0};
+	charge_init(&kept->charge, account);
+}
+
+/* Returns where the first one is whose number is above this. */
+static unsigned place_behind(const struct topic_kept *kept, uint64_t number)
+{
+	unsigned from = 0, to = kept->count;
+
+	while (from < to) {
+		unsigned middle = (from + to) / 2;
+
+		if (kept->values[middle]->number > number)
+			to = middle;
+		else
+			from = middle + 1;
+	}
+	return from;
+}
+
+static void remove_value(struct topic_kept *kept, struct kept_value *value)
+{
+	unsigned place = place_behind(kept, value->number) - 1;
+
+	kept->count--;
+	memmove(&kept->values[place], &kept->values[place + 1],
+		(kept->count - place) * sizeof(struct kept_value *));
+	HASH_DEL(kept->by_key, value);
+	charge_release(&kept->charge, QUOTA_BYTES, cost_of(value));
+	topic_entry_unref(value->entry);
+	free(value);
+}
+
+void topic_kept_begin(struct topic_kept *kept, unsigned room)
+{
+	while (kept->count)
+		remove_value(kept, kept->values[kept->count - 1]);
+	kept->is_incomplete = false;
+	if (room == kept->room)
+		return;
+	free(kept->values);
+	kept->values = room ? calloc(room, sizeof(struct kept_value *)) : NULL;
+	kept->is_incomplete = room && !kept->values;
+	kept->room = kept->values ? room : 0;
+}
+
+void topic_kept_end(struct topic_kept *kept)
+{
+	topic_kept_begin(kept, 0);
+	charge_end(&kept->charge);
+}
+
+static struct kept_value *new_value(struct frame_text key, struct topic_entry *entry)
+{
+	struct kept_value *value = calloc(1, sizeof(*value) + key.size);
+
+	if (!value)
+		return NULL;
+	value->entry = topic_entry_ref(entry);
+	value->key_size = key.size;
+	if (key.size)
+		memcpy(value->key, key.data, key.size);
+	return value;
+}
+
+/* Has the account pay for one more. The last message has had room when it came, so it is kept in any case. */
+static void pay(struct topic_kept *kept, uint64_t cost)
+{
+	while (kept->count && !charge_fits(&kept->charge, QUOTA_BYTES, cost)) {
+		remove_value(kept, kept->values[0]);
+		kept->is_incomplete = true;
+	}
+	charge_exceed(&kept->charge, QUOTA_BYTES, cost);
+}
+
+void topic_kept_put(struct topic_kept *kept, struct frame_text key, struct topic_entry *entry, bool is_empty)
+{
+	struct kept_value *value;
+
+	if (!kept->room)
+		return;
+	if (!key.size)
+		key.data = ""; /* which may be compared */
+	HASH_FIND(hh, kept->by_key, key.data, key.size, value);
+	if (value)
+		remove_value(kept, value);
+	if (is_empty && key.size)
+		return;
+	value = new_value(key, entry);
+	if (!value) {
+		kept->is_incomplete = true;
+		return;
+	}
+	if (kept->count == kept->room)
+		remove_value(kept, kept->values[0]);
+	pay(kept, cost_of(value));
+	value->number = ++kept->last;
+	kept->values[kept->count++] = value;
+	HASH_ADD(hh, kept->by_key, key, value->key_size, value);
+}
+
+struct topic_entry *topic_kept_next(const struct topic_kept *kept, uint64_t *at, uint64_t last)
+{
+	unsigned place = place_behind(kept, *at);
+
+	if (place == kept->count || kept->values[place]->number > last)
+		return NULL;
+	*at = kept->values[place]->number;
+	return kept->values[place]->entry;
+}

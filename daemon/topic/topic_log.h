@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_DAEMON_TOPIC_LOG_H
+#define XENMSG_DAEMON_TOPIC_LOG_H
+
+/*
+ * What was published last on a topic, in its order, and positions in it (doc/decisions/0044). The log is bounded: who appends
+ * never waits, and the oldest entries go. Whoever reads has a position of his own, and learns at each step how many
+ * messages went between what he has read last and what comes next:
+ *
+ *            first                                  next
+ *   ─ gone ────┬─────────────────────────────────────┬
+ *        ▲     │  entry  │  entry  │  gap of 3 │ ... │ ◀── append
+ *     position └─────────────────────────────────────┘
+ *
+ * An entry is a message, or says that messages are missing that this daemon never had: how many, or that nobody knows. Its bytes are
+ * those of the stream of a channel (doc/protocol.md, 2.1), so they are copied to all readers as they are. Entries have references,
+ * since a reader may be in the midst of one that the log drops.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/quota.h"
+
+/* Who has published an entry. */
+struct topic_origin;
+
+struct topic_entry {
+	unsigned references;
+	uint64_t
+		count; /* how many published messages it stands for: 1; 0: it says something else; of a gap how many are missing */
+	bool unknown; /* and nobody knows how many more */
+	bool is_kept; /* a message that was published before, as is to be told in front of it */
+	/* set by the log: how many messages, and gaps of unknown size, were before it */
+	uint64_t before, unknown_before;
+	struct topic_origin *origin; /* a reference; NULL: none */
+	uint32_t size;
+	_Alignas(8) uint8_t bytes[];
+};
+
+struct topic_log {
+	struct topic_entry **entries; /* a ring of `places`, a power of two */
+	uint32_t places;
+	uint64_t first, next;	    /* indices of entries: those from `first` on are there */
+	uint64_t count, unknown;    /* messages so far, and gaps of unknown size */
+	uint64_t bytes, bytes_most; /* that the entries take */
+	struct charge charge;	    /* for those */
+};
+
+/* Where a reader is. */
+struct topic_position {
+	uint64_t index;		 /* of the next entry */
+	uint64_t count, unknown; /* as they were when he was there */
+};
+
+/* What a reader has missed before an entry. */
+struct topic_missed {
+	uint64_t count;
+	bool unknown; /* nobody knows how many more */
+};
+
+/* Returns an entry with one reference and so many bytes, or NULL. */
+struct topic_entry *topic_entry_new(uint32_t size);
+static inline struct topic_entry *topic_entry_ref(struct topic_entry *entry)
+{
+	entry->references++;
+	return entry;
+}
+/* NULL is allowed. */
+void topic_entry_unref(struct topic_entry *entry);
+/* Returns how much of an account's bytes an entry of this size takes. */
+uint64_t topic_entry_cost(uint64_t size);
+
+/* The account pays for all entries, of `bytes_most` at most. */
+void topic_log_init(struct topic_log *log, struct account *account, uint64_t bytes_most);
+void topic_log_free(struct topic_log *log);
+/* Makes room for an entry of this size by dropping the oldest, and charges it. Returns how many it has dropped, or -ENOBUFS:
+ * it can't be had even so. */
+int topic_log_reserve(struct topic_log *log, uint64_t size);
+/* Gives back what was charged for an entry that isn't appended. */
+void topic_log_unreserve(struct topic_log *log, uint64_t size);
+/* Appends the entry, for which there is a reserve, and takes the reference. -ENOMEM: nothing has changed. */
+int topic_log_append(struct topic_log *log, struct topic_entry *entry);
+/* Counts what can't be appended, as if it had been and was dropped. */
+void topic_log_skip(struct topic_log *log, uint64_t count, bool unknown);
+
+/* Sets the position behind everything that is there. */
+struct topic_position topic_log_end(const struct topic_log *log);
+/* Returns the reader's next entry, without a reference, and moves his position behind it; NULL: there is none. What went before it,
+ * or if there is none up to now, is in *missed. */
+struct topic_entry *topic_log_read(const struct topic_log *log, struct topic_position *position,
+				   struct topic_missed *missed);
+/* Returns the position before this entry, which was read last. */
+static inline struct topic_position topic_log_before(const struct topic_position *behind,
+						     const struct topic_entry *entry)
+{
+	return (struct topic_position){behind->index - 1, behind->count - entry->count,
+				       behind->unknown - entry->unknown};
+}
+/* Whether there is something for the reader: an entry, or that he has missed some. */
+static inline bool topic_log_has_more(const struct topic_log *log, const struct topic_position *position)
+{
+	return position->index < log->next || position->count < log->count ||
+	       position->unknown < log->unknown;
+}
+
+/* An origin, of as many entries as have a reference to it. */
+struct topic_origin {
+	unsigned references;
+	uint32_t domid, uid, gid, pid;
+	char *domain_name, *host; /* NULL: unknown; this one */
+};
+static inline struct topic_origin *topic_origin_ref(struct topic_origin *origin)
+{
+	if (origin)
+		origin->references++;
+	return origin;
+}
+/* NULL is allowed. */
+void topic_origin_unref(struct topic_origin *origin);
+
+#endif

@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/topic/topics.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include <utlist.h>
+
+#include "base/self.h"
+#include "daemon/known/known.h"
+#include "daemon/local/session.h"
+#include "daemon/topic/topic_internal.h"
+
+#define KEY_MAX (ADDRESS_MAX + 16)
+
+static void answer(struct session *session, uint32_t request, int error, const char *why)
+{
+	session_reply(session, request, error, why, strlen(why));
+}
+
+static const char *why_not(int error)
+{
+	switch (error) {
+	case 0:
+		return "";
+	case EPROTOTYPE:
+		return "that endpoint is no topic";
+	case EEXIST:
+		return "this program has subscribed to it already";
+	case EINVAL:
+		return "a topic's address is DOMAIN:ENDPOINT";
+	case ENOBUFS:
+		return "this program has as many subscriptions as it may";
+	default:
+		return strerror(error);
+	}
+}
+
+void topics_answer(struct subscriber *subscriber, int error)
+{
+	uint32_t request = subscriber->number;
+
+	subscriber->number = 0;
+	if (request)
+		answer(subscriber->session, request, error, why_not(error));
+}
+
+/* --- the subscriptions of a program ----------------------------------------------------------- */
+
+static struct subscribing *find_session(struct topics *topics, const struct session *session)
+{
+	struct subscribing *found;
+
+	HASH_FIND_PTR(topics->sessions, &session, found);
+	return found;
+}
+
+static struct subscriber *find_subscriber(const struct subscribing *subscribing, struct frame_text address)
+{
+	struct subscriber *subscriber = NULL;
+
+	if (subscribing)
+		DL_FOREACH2(subscribing->subscribers, subscriber, of_session_next)
+			if (strlen(subscriber->address) == address.size &&
+			    !memcmp(subscriber->address, address.data, address.size))
+				break;
+	return subscriber;
+}
+
+static int remember(struct topics *topics, struct subscriber *subscriber)
+{
+	struct subscribing *of = find_session(topics, subscriber->session);
+
+	if (of && of->count >= TOPIC_SUBSCRIPTIONS)
+		return -ENOBUFS;
+	if (!of) {
+		of = calloc(1, sizeof(*of));
+		if (!of)
+			return -ENOMEM;
+		of->session = subscriber->session;
+		HASH_ADD_PTR(topics->sessions, session, of);
+	}
+	of->count++;
+	DL_APPEND2(of->subscribers, subscriber, of_session_prev, of_session_next);
+	return 0;
+}
+
+void topics_forget(struct topics *topics, struct subscriber *subscriber)
+{
+	struct subscribing *of = find_session(topics, subscriber->session);
+
+	DL_DELETE2(of->subscribers, subscriber, of_session_prev, of_session_next);
+	if (--of->count)
+		return;
+	HASH_DEL(topics->sessions, of);
+	free(of);
+}
+
+/* --- requests --------------------------------------------------------------------------------- */
+
+static struct subscriber *new_subscriber(struct session *session, uint32_t request,
+					 const struct frame_subscribe *subscribe)
+{
+	struct subscriber *subscriber = calloc(1, sizeof(*subscriber) + subscribe->address.size + 1);
+
+	if (!subscriber)
+		return NULL;
+	subscriber->party.kind = PARTY_SUBSCRIBER;
+	subscriber->session = session;
+	subscriber->number = request;
+	subscriber->was_subscribed = subscribe->flags & SUBSCRIBE_AGAIN;
+	memcpy(subscriber->address, subscribe->address.data, subscribe->address.size);
+	return subscriber;
+}
+
+static int find_replica(struct topics *topics, const struct subscriber *subscriber, struct topic **replica)
+{
+	const struct ucred *credentials = session_credentials(subscriber->session);
+	const struct frame_identity user = {
+		.domid = topics->with.self->domid,
+		.uid = credentials->uid,
+		.gid = credentials->gid,
+		.pid = (uint32_t)credentials->pid,
+	};
+	char key[KEY_MAX];
+
+	snprintf(key, sizeof(key), "%u %s", credentials->uid, subscriber->address);
+	HASH_FIND_STR(topics->replicas, key, *replica);
+	if (*replica)
+		return 0;
+	return replica_new(replica, topics, hop_account(session_hop(subscriber->session)), &user, key,
+			   subscriber->address);
+}
+
+void topics_subscribe(struct topics *topics, struct session *session, uint32_t request,
+		      const struct frame_subscribe *subscribe)
+{
+	struct frame_text text = subscribe->address;
+	struct subscriber *subscriber = NULL;
+	struct topic *replica;
+	struct address address;
+	int r = address_parse(text.data, text.size, &address, NULL);
+
+	if (r == 0 && address.host[0] && !session_knows_hosts(session))
+		r = -EOPNOTSUPP;
+	if (r == 0 && find_subscriber(find_session(topics, session), text))
+		r = -EEXIST;
+	if (r == 0) {
+		subscriber = new_subscriber(session, request, subscribe);
+		r = subscriber ? remember(topics, subscriber) : -ENOMEM;
+		if (r < 0)
+			free(subscriber);
+	}
+	if (r < 0) {
+		answer(session, request, -r, why_not(-r));
+		return;
+	}
+	r = find_replica(topics, subscriber, &replica);
+	if (r == 0) {
+		replica_join(replica, subscriber);
+		return;
+	}
+	topics_answer(subscriber, -r);
+	topics_forget(topics, subscriber);
+	free(subscriber);
+}
+
+int topics_unsubscribe(struct topics *topics, struct session *session, struct frame_text address)
+{
+	struct subscriber *subscriber = find_subscriber(find_session(topics, session), address);
+
+	if (!subscriber)
+		return -ENOENT;
+	topics_answer(subscriber, ECANCELED);
+	subscriber_end(subscriber, ENOENT);
+	return 0;
+}
+
+void topics_forget_session(struct topics *topics, struct session *session)
+{
+	struct subscribing *of;
+
+	while ((of = find_session(topics, session))) {
+		of->subscribers->number = 0;
+		subscriber_end(of->subscribers, ECONNRESET);
+	}
+}
+
+bool topics_has(struct topics *topics, const struct session *session)
+{
+	const struct topic *own;
+
+	DL_SEARCH_SCALAR(topics->own, own, publisher, session);
+	return own || find_session(topics, session);
+}
+
+/* --- all of them ------------------------------------------------------------------------------ */
+
+void topics_remove_replica(struct topic *replica)
+{
+	struct topic *found;
+
+	HASH_FIND_STR(replica->topics->replicas, replica->key, found);
+	if (found == replica)
+		HASH_DEL(replica->topics->replicas, replica);
+	waiting_leave(replica);
+}
+
+/* Of other domains we hear only as far as somebody needs to know of them, so replicas also try by themselves. */
+static void on_change(void *userdata, enum known_what what, uint32_t domid)
+{
+	struct topics *topics = userdata;
+
+	if ((what != KNOWN_PRESENCE && what != KNOWN_ENDPOINTS) || domid == topics->with.self->domid)
+		return;
+	waiting_hurry(topics);
+}
+
+void topics_each_hop(struct topics *topics, void (*each)(void *userdata, struct hop *hop), void *userdata)
+{
+	struct topic *own;
+
+	DL_FOREACH(topics->own, own)
+		each(userdata, own->hop);
+}
+
+int topics_new(struct topics **made, const struct topics_collaborators *collaborators)
+{
+	struct topics *topics = calloc(1, sizeof(*topics));
+
+	if (!topics)
+		return -ENOMEM;
+	topics->with = *collaborators;
+	waiting_init(topics);
+	known_listen(topics->with.known, &topics->sink, on_change, topics);
+	*made = topics;
+	return 0;
+}
+
+void topics_free(struct topics *topics)
+{
+	if (!topics)
+		return;
+	while (topics->own)
+		topic_destroy(topics->own);
+	while (topics->all_replicas)
+		topic_destroy(topics->all_replicas);
+	waiting_cleanup(topics);
+	known_leave(topics->with.known, &topics->sink);
+	free(topics);
+}

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_DAEMON_TOPICS_H
+#define XENMSG_DAEMON_TOPICS_H
+
+/*
+ * Topics: one publishes, many get it (doc/decisions/0044, doc/protocol.md, 2.8). What was published lies in a bounded log
+ * (topic_log.h), at the publisher's daemon and once more in each daemon with subscribers, and each of these has a position in it.
+ * Publishing appends, and waits for nobody. Who falls behind is told in his place how many messages he has missed.
+ *
+ *   publisher ─message─▶  topic ─┬─call──▶ replica ─┬─message─▶ subscriber       here
+ *                         log    │          log    └─message─▶ subscriber
+ *                                └─link, domain 0, gateway─▶ replica ─message─▶ …  in another domain
+ *
+ * An *own topic* is an endpoint that a program here has bound as one. The program publishes by sending messages to it, and no other
+ * program may. A *replica* is what the subscribers of one user have in common: it calls the topic's address as that user, so
+ * policy is asked, the link charged and the way found as for each call; and however many subscribers there are, a message comes
+ * once. It subscribes again when the topic has gone, as long as it has subscribers. Both are the owners of inner hops (relay/inner.h),
+ * so the channels here are like all others: over a lost vchan, a save or a move they go on, without a loss.
+ *
+ *   a replica:   TRYING ──SUBSCRIBED comes──▶ LIVE ──the topic or the way to it has gone──▶ WAITING ──a while, or it comes──▶ TRYING
+ *                  └──refused for good: its subscribers are told, and it is gone
+ *
+ * Accounts: the publisher's user pays for the topic's log, a subscriber's user for the replica's, and for the channel to each
+ * subscriber; a peer for its replica's channel. What is copied to a subscriber is work of his account. A turn does a bounded piece.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "wire/frame.h"
+
+struct channel;
+struct hop;
+struct known;
+struct relay;
+struct self;
+struct session;
+struct topic;
+struct topics;
+
+/* The modules that topics call. They outlive them. */
+struct topics_collaborators {
+	const struct self *self;
+	struct relay *relay;
+	struct known *known; /* says when somebody comes, and what domains are called */
+	/* Leads a channel that a replica opens to its address, or refuses it. */
+	void (*open)(void *userdata, struct channel *channel, struct frame_text address);
+	void *userdata;
+};
+
+/* -ENOMEM. */
+int topics_new(struct topics **topics, const struct topics_collaborators *collaborators);
+void topics_free(struct topics *topics);
+
+/* Makes the topic that a program has bound, which keeps the last message of so many keys for who subscribes later; 1: the last one; 0:
+ * none. -ENOBUFS, -ENOMEM. */
+int topic_new(struct topic **topic, struct topics *topics, struct session *publisher, unsigned keeps);
+/* The endpoint is gone. What was published goes to the subscribers that are about to get it, for a while. */
+void topic_end(struct topic *topic);
+/* Leads a channel to the topic: of the publisher, or a call, which must be a subscription. -EPROTOTYPE: it is for neither;
+ * else as channel_accept(). */
+int topic_accept(struct topic *topic, struct channel *channel, const char *name);
+
+/* Takes the request SUBSCRIBE, and answers it now or later. */
+void topics_subscribe(struct topics *topics, struct session *session, uint32_t request,
+		      const struct frame_subscribe *subscribe);
+/* Ends a subscription. -ENOENT: there is none of that address. */
+int topics_unsubscribe(struct topics *topics, struct session *session, struct frame_text address);
+void topics_forget_session(struct topics *topics, struct session *session);
+/* Whether the program publishes or subscribes. */
+bool topics_has(struct topics *topics, const struct session *session);
+/* A topic of this name has been bound in this domain: who waits for one looks again. */
+void topics_look(struct topics *topics, const char *name);
+/* Calls back for the hop of each topic that programs have bound here: for policy. */
+void topics_each_hop(struct topics *topics, void (*each)(void *userdata, struct hop *hop), void *userdata);
+
+#endif

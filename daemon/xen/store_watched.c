@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/xen/store_worker_internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <utlist.h>
+#include <xenstore.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "daemon/xen/store_write.h"
+
+#define RETRY_MIN_MS 5000 /* each try costs a connection, in a guest */
+#define RETRY_MAX_MS 300000
+
+static struct store_watched *find_watched(struct store_worker *worker, unsigned watch)
+{
+	struct store_watched *watched;
+
+	DL_SEARCH_SCALAR(worker->watched, watched, watch, watch);
+	return watched;
+}
+
+static void watched_free(struct store_watched *watched)
+{
+	free(watched->path);
+	free(watched);
+}
+
+static int set_watch(struct store_worker *worker, const struct store_watched *watched)
+{
+	char token[16];
+
+	snprintf(token, sizeof(token), "%u", watched->watch);
+	if (xs_watch(worker->xs, watched->path, token) || errno == EEXIST)
+		return 0;
+	return store_error(errno);
+}
+
+static int end_watch(struct store_worker *worker, const struct store_watched *watched)
+{
+	char token[16];
+
+	snprintf(token, sizeof(token), "%u", watched->watch);
+	return xs_unwatch(worker->xs, watched->path, token) ? 0 : store_error(errno);
+}
+
+static bool is_refusal(int error)
+{
+	return error == -EDQUOT || error == -E2BIG || error == -ENOSPC;
+}
+
+static void try_refused_at(struct store_worker *worker, unsigned after_ms)
+{
+	worker->retry_after_ms = after_ms > RETRY_MAX_MS ? RETRY_MAX_MS : after_ms;
+	worker->retry_at_ms = clock_ms() + worker->retry_after_ms;
+}
+
+static void try_refused_later(struct store_worker *worker)
+{
+	try_refused_at(worker,
+		       worker->retry_after_ms < RETRY_MIN_MS ? RETRY_MIN_MS : 2 * worker->retry_after_ms);
+}
+
+static void refuse(struct store_worker *worker, struct store_watched *watched)
+{
+	watched->refused = true;
+	if (worker->refused_watches++ > 0)
+		return;
+	log_warning(
+		"store: the quota of watches is used up: %s, and perhaps others, are watched when there is room",
+		watched->path);
+	worker->retry_after_ms = 0;
+	try_refused_later(worker);
+}
+
+/* Returns the one that waits in place of a needed one; NULL: there is none. */
+static struct store_watched *who_gives_way(const struct store_worker *worker)
+{
+	struct store_watched *watched, *last = NULL;
+
+	DL_FOREACH(worker->watched, watched)
+		if (!watched->needed && !watched->refused)
+			last = watched;
+	return last;
+}
+
+/* Whether there is room now that another one, which is set, waits. */
+static bool has_made_room(struct store_worker *worker)
+{
+	struct store_watched *other = who_gives_way(worker);
+
+	if (!other)
+		return false;
+	(void)end_watch(worker, other); /* if the connection is gone, the next one is made without it */
+	refuse(worker, other);
+	return true;
+}
+
+/* One was refused, which the connection hardly outlives. Whether it is still there. */
+static bool outlives_refusal(struct store_worker *worker, struct store_watched *watched)
+{
+	struct store_watched *other = watched->needed ? who_gives_way(worker) : NULL;
+	bool alive;
+
+	worker->refused_at_ms = clock_ms();
+	free(xs_read(worker->xs, XBT_NULL, "domid", NULL)); /* libxenstore may not have noticed the end yet */
+	alive = store_drain_events(worker);
+	if (!watched->refused)
+		refuse(worker, other && !alive ? other : watched);
+	return alive;
+}
+
+/* Returns who is tried first. */
+static struct store_watched *next_refused(const struct store_worker *worker)
+{
+	struct store_watched *watched, *first = NULL;
+
+	DL_FOREACH(worker->watched, watched)
+		if (watched->refused && (!first || watched->needed > first->needed))
+			first = watched;
+	return first;
+}
+
+void watched_try_refused(struct store_worker *worker)
+{
+	struct store_watched *watched;
+	int r;
+
+	store_mark_busy(worker);
+	while ((watched = next_refused(worker)) != NULL) {
+		r = set_watch(worker, watched);
+		if (r < 0) {
+			try_refused_later(worker);
+			if (is_refusal(r))
+				outlives_refusal(worker, watched);
+			break;
+		}
+		watched->refused = false;
+		if (--worker->refused_watches == 0)
+			log_info("store: all is watched again");
+	}
+	store_mark_idle(worker);
+}
+
+int watched_add(struct store_worker *worker, struct store_request *request)
+{
+	struct store_watched *watched = calloc(1, sizeof(*watched));
+	int r = -ENOTCONN;
+
+	if (!watched)
+		return -ENOMEM;
+	watched->watch = request->watch;
+	watched->needed = request->needed;
+	watched->path = strdup(request->paths[0]);
+	if (!watched->path) {
+		free(watched);
+		return -ENOMEM;
+	}
+	if (worker->connected && worker->refused_watches > 0 && !(watched->needed && has_made_room(worker))) {
+		refuse(worker, watched);
+		r = -EDQUOT;
+	} else if (worker->connected) {
+		r = set_watch(worker, watched);
+	}
+	if (is_refusal(r) && !watched->refused) {
+		outlives_refusal(worker, watched);
+		r = watched->refused ? r : 0;
+	} else if (r < 0 && !watched->refused && worker->connected && store_drain_events(worker)) {
+		watched_free(watched);
+		return r;
+	}
+	/* also when there is no connection, or it has just broken: it is set on the next one */
+	DL_APPEND(worker->watched, watched);
+	return r;
+}
+
+int watched_remove(struct store_worker *worker, struct store_request *request)
+{
+	struct store_watched *watched = find_watched(worker, request->watch);
+	int r = 0;
+
+	if (!watched)
+		return 0;
+	if (watched->refused)
+		worker->refused_watches--;
+	else if (worker->connected && (r = end_watch(worker, watched)) == 0 && worker->refused_watches > 0)
+		try_refused_at(worker, 0);
+	DL_DELETE(worker->watched, watched);
+	watched_free(watched);
+	return r == -ENOENT ? 0 : r;
+}
+
+bool watched_set_all(struct store_worker *worker)
+{
+	struct store_watched *watched;
+
+	DL_FOREACH(worker->watched, watched) {
+		int r = watched->refused ? 0 : set_watch(worker, watched);
+
+		if (is_refusal(r)) {
+			if (!outlives_refusal(worker, watched))
+				return false;
+		} else if (r < 0) {
+			log_error("store: can't watch %s again: %s", watched->path, strerror(-r));
+			if (!store_drain_events(worker))
+				return false;
+		}
+	}
+	return true;
+}

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_DAEMON_STORE_WORKER_INTERNAL_H
+#define XENMSG_DAEMON_STORE_WORKER_INTERNAL_H
+
+/*
+ * The thread's own, in two files: store_worker.c has its loop and the requests, store_watched.c what it
+ * watches, on one connection after the other.
+ *
+ * A guest's processes share one quota of watches, so others can use it up. And the kernel's /dev/xen/xenbus
+ * fails the write of a refused watch, after which libxenstore closes its descriptor: the connection is gone
+ * with all watches. Asking for the same watch again on each new connection would go on for ever. So a refused
+ * watch waits, and the connection is made anew without it. If one is refused that is needed, the last one that
+ * isn't waits in its place.
+ */
+
+#include <stdbool.h>
+
+#include "daemon/xen/store_worker.h"
+
+/* Carry out STORE_WATCH and STORE_UNWATCH, also without a connection. 0: it is set, or will be on the
+ * connection that is made next. */
+int watched_add(struct store_worker *worker, struct store_request *request);
+int watched_remove(struct store_worker *worker, struct store_request *request);
+
+/* Sets all watches but those that wait. False: the connection is gone, perhaps by one more that was
+ * refused. */
+bool watched_set_all(struct store_worker *worker);
+/* Sets those that wait, as far as there is room by now. */
+void watched_try_refused(struct store_worker *worker);
+
+/* It begins and ends to wait for xenstored. */
+void store_mark_busy(struct store_worker *worker);
+void store_mark_idle(struct store_worker *worker);
+/* Passes on the watch events. False if the connection is gone: libxenstore closes its descriptor when it
+ * breaks, but shows that only here, by EINVAL instead of EAGAIN when there is no event, and doesn't wake who
+ * polls for one. */
+bool store_drain_events(struct store_worker *worker);
+
+#endif

@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What all vchans share: the handles of Xen's libraries, the event channels, and what a restore does to these. */
+#include "daemon/xen/vchan_internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <event2/event.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "daemon/xen/keeper.h"
+#include "daemon/xen/vchan_kept.h"
+
+#define EVENTS_PER_WAKE_UP 64 /* then other events of the loop have their turn */
+
+static void on_events(evutil_socket_t fd, short what, void *userdata)
+{
+	struct vchan_host *host = userdata;
+
+	/* one of each port; asking for one more would be a system call for nothing */
+	unsigned events = HASH_COUNT(host->vchans);
+
+	if (events > EVENTS_PER_WAKE_UP)
+		events = EVENTS_PER_WAKE_UP;
+	for (unsigned i = 0; i < events || i == 0; i++) {
+		xenevtchn_port_or_error_t port = xenevtchn_pending(host->evtchn);
+		struct vchan *vchan;
+		uint32_t key;
+
+		if (port < 0)
+			break;
+		key = (uint32_t)port;
+		HASH_FIND(hh, host->vchans, &key, sizeof(key), vchan);
+		if (!vchan) /* the event came while the port was being closed */
+			continue;
+		if (vchan->is_kept) {
+			/* It stays masked until it is granted again: events would cost whatever the peer likes. */
+			vchan->is_masked = true;
+			kept_look_at(vchan);
+			continue;
+		}
+		/* The port is unmasked before anybody looks at the rings, so that whatever happens from now
+		 * on makes a new event. */
+		xenevtchn_unmask(host->evtchn, key);
+		vchan->received++;
+		if (vchan_state(vchan) == VCHAN_CONNECTED)
+			vchan->was_connected = true;
+		if (vchan->event)
+			vchan->event(vchan->userdata); /* may close it */
+	}
+}
+
+/* Logs the libraries' messages for debugging only: running out of pages is no error here, and every other one
+ * is returned. */
+static void __attribute__((format(printf, 5, 0)))
+log_of_library(xentoollog_logger *logger, xentoollog_level level, int error, const char *context,
+	       const char *format, va_list args)
+{
+	int saved_errno = errno;
+	char text[256];
+
+	vsnprintf(text, sizeof(text), format, args);
+	log_debug("%s: %s%s%s", context ? context : "xen", text, error > 0 ? ": " : "",
+		  error > 0 ? strerror(error) : "");
+	errno = saved_errno;
+}
+
+static int open_events(struct vchan_host *host, struct event_base *base, const char **what)
+{
+	int fd, flags;
+
+	*what = "/dev/xen/evtchn";
+	errno = 0;
+	host->evtchn = xenevtchn_open(&host->logger, 0);
+	if (!host->evtchn)
+		return vchan_failure();
+	fd = xenevtchn_fd(host->evtchn);
+	flags = fcntl(fd, F_GETFL);
+	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
+		return vchan_failure();
+	*what = "memory";
+	host->events = event_new(base, fd, EV_READ | EV_PERSIST, on_events, host);
+	if (!host->events || event_add(host->events, NULL) < 0)
+		return -ENOMEM;
+	return 0;
+}
+
+int vchan_host_new(struct vchan_host **result, struct event_base *base, const char **what)
+{
+	struct vchan_host *host = calloc(1, sizeof(*host));
+	int r;
+
+	*what = "memory";
+	if (!host)
+		return -ENOMEM;
+	host->logger.vmessage = log_of_library;
+	errno = 0;
+	*what = "/dev/xen/gntalloc";
+	host->gntshr = xengntshr_open(&host->logger, 0);
+	if (!host->gntshr)
+		goto fail;
+	*what = "/dev/xen/gntdev";
+	host->gnttab = xengnttab_open(&host->logger, 0);
+	if (!host->gnttab)
+		goto fail;
+	r = open_events(host, base, what);
+	if (r < 0) {
+		vchan_host_free(host);
+		return r;
+	}
+	*result = host;
+	return 0;
+fail:
+	r = vchan_failure();
+	vchan_host_free(host);
+	return r;
+}
+
+bool vchan_host_has_ports(const struct vchan_host *host)
+{
+	return host->vchans || host->retired_count || host->lost_port;
+}
+
+void vchan_host_note_certain(struct vchan_host *host, unsigned restores)
+{
+	host->is_certain = true;
+	host->certain_thaws = restores;
+}
+
+/* Whether closing the handle is no kernel BUG for certain. */
+static bool may_close_events(struct vchan_host *host)
+{
+	if (!host->guarded || !vchan_host_has_ports(host))
+		return true;
+	return host->is_certain && vchan_host_restores(host) == host->certain_thaws;
+}
+
+/* Parks the handle with a keeper, and closes ours. */
+static void park_events(struct vchan_host *host)
+{
+	int r = keeper_hold(xenevtchn_fd(host->evtchn));
+
+	if (r == 0)
+		xenevtchn_close(host->evtchn);
+	else /* it stays open: the longer this process lives, the better */
+		log_error(
+			"no keeper for the event channels from before the restore: %s; stopping this daemon will be a "
+			"kernel BUG: see running-on-xen.md",
+			strerror(-r));
+	host->evtchn = NULL;
+}
+
+void vchan_host_free(struct vchan_host *host)
+{
+	if (!host)
+		return;
+	kept_destroy(host);
+	if (host->events)
+		event_free(host->events);
+	if (host->evtchn && may_close_events(host)) {
+		xenevtchn_close(host->evtchn);
+	} else if (host->evtchn) {
+		log_info("this domain may have been restored: a keeper gets the event channels");
+		park_events(host);
+	}
+	if (host->gnttab)
+		xengnttab_close(host->gnttab);
+	if (host->gntshr)
+		xengntshr_close(host->gntshr);
+	free(host->retired);
+	free(host);
+}
+
+/* Whether the port was bound after the restore that is noticed now: the keeper would hold it for ever. If the clocks
+ * didn't show the restore, all ports may be from before it. */
+static bool was_bound_since(struct vchan_host *host, unsigned thaws_then)
+{
+	unsigned thaws = vchan_host_restores(host);
+
+	return thaws != host->thaws_known && thaws_then == thaws;
+}
+
+int vchan_host_renew(struct vchan_host *host)
+{
+	struct event_base *base = event_get_base(host->events);
+	struct vchan *vchan, *next;
+	const char *what;
+	int r;
+
+	HASH_ITER(hh, host->vchans, vchan, next) {
+		HASH_DEL(host->vchans, vchan);
+		vchan->is_stale = true;
+		if (was_bound_since(host, vchan->thaws))
+			xenevtchn_unbind(host->evtchn, vchan->port);
+		if (vchan->is_kept)
+			kept_drop(vchan);
+	}
+	for (unsigned i = 0; i < host->retired_count; i++)
+		if (was_bound_since(host, host->retired[i].thaws))
+			xenevtchn_unbind(host->evtchn, host->retired[i].port);
+	host->retired_count = 0;
+	host->thaws_known = vchan_host_restores(host);
+	event_free(host->events);
+	host->events = NULL;
+	host->lost_port = false;
+	park_events(host);
+	r = open_events(host, base, &what);
+	if (r < 0)
+		log_error("after a restore: %s: %s", what, strerror(-r));
+	return r;
+}
+
+void vchan_host_set_freed(struct vchan_host *host, void (*freed)(void *userdata), void *userdata)
+{
+	host->freed = freed;
+	host->freed_userdata = userdata;
+}
+
+void vchan_host_set_retired(struct vchan_host *host, void (*retired)(void *userdata), void *userdata)
+{
+	host->retired_notify = retired;
+	host->retired_userdata = userdata;
+}
+
+void vchan_host_unbind_retired(struct vchan_host *host, uint64_t at_ms)
+{
+	bool awaited = host->ports_short;
+	unsigned done = 0;
+
+	host->thaws_known = vchan_host_restores(host);
+	/* Each after a look: between two of them there may be a restore. Between the look and the system call there are a few
+	 * instructions of this process, where Linux's freezer would have to stop it; no other process can ask the kernel for both at
+	 * once, and of the means of user space only a restartable sequence that ends with the system call could. */
+	while (done < host->retired_count && host->retired[done].at_ms <= at_ms &&
+	       vchan_host_restores(host) == host->thaws_known)
+		xenevtchn_unbind(host->evtchn, host->retired[done++].port);
+	host->retired_count -= done;
+	if (done > 0 && host->retired_count > 0)
+		memmove(host->retired, host->retired + done, host->retired_count * sizeof(*host->retired));
+	awaited = awaited && done > 0;
+	if (host->retired_count && host->retired_notify)
+		host->retired_notify(host->retired_userdata);
+	/* A caller that had a port and lacks pages isn't called: each of its attempts retires one, so that
+	 * would go on for ever. */
+	if (!awaited)
+		return;
+	host->ports_short = false;
+	if (host->freed)
+		host->freed(host->freed_userdata);
+}
+
+void vchan_host_retire_port(struct vchan_host *host, const struct vchan *vchan)
+{
+	if (!host->retired_notify) {
+		xenevtchn_unbind(host->evtchn, vchan->port);
+		return;
+	}
+	if (host->retired_count == host->retired_room) {
+		unsigned room = host->retired_room ? host->retired_room * 2 : 16;
+		struct retired_port *grown = realloc(host->retired, room * sizeof(*grown));
+
+		if (!grown)
+			goto lost; /* better than a kernel BUG */
+		host->retired = grown;
+		host->retired_room = room;
+	}
+	host->retired[host->retired_count++] = (struct retired_port){vchan->port, vchan->thaws, clock_ms()};
+	host->retired_notify(host->retired_userdata);
+	return;
+lost:
+	host->lost_port = true;
+}
+
+void vchan_host_guard(struct vchan_host *host)
+{
+	host->guarded = true;
+	thaw_init(&host->thaw);
+}
+
+unsigned vchan_host_restores(struct vchan_host *host)
+{
+	return host->guarded ? thaw_count(&host->thaw) : 0;
+}
+
+uint32_t vchan_host_pages_granted(const struct vchan_host *host)
+{
+	return host->pages_granted;
+}
+
+uint32_t vchan_host_pages_limit(const struct vchan_host *host)
+{
+	uint32_t limit = 0;
+	FILE *file;
+
+	file = fopen("/sys/module/xen_gntalloc/parameters/limit", "re");
+	if (!file)
+		return 0;
+	if (fscanf(file, "%u", &limit) != 1)
+		limit = 0;
+	fclose(file);
+	return limit;
+}

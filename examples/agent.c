@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * An agent that runs for a year: it answers calls to ENDPOINT, and its connection outlives daemons that are
+ * restarted, upgraded, or killed, and its domain's moves.
+ *
+ *   agent ENDPOINT          agent agent; xenmsg call self:agent x
+ *
+ *   cc agent.c $(pkg-config --cflags --libs xenmsg) -o agent
+ */
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <xenmsg.h>
+
+static unsigned calls, daemons = 1;
+
+static void on_call(void *userdata, struct xenmsg_message *call)
+{
+	char text[64];
+	int size = snprintf(text, sizeof(text), "%u calls by way of %u daemons", ++calls, daemons);
+
+	/* An error only means that this caller has gone. */
+	if (xenmsg_reply(call, text, (size_t)size) < 0)
+		printf("nobody waits for the answer\n");
+	xenmsg_message_free(call);
+}
+
+static void on_change(void *userdata, const struct xenmsg_change *change)
+{
+	switch (change->kind) {
+	case XENMSG_DAEMON_LOST:
+		printf("the daemon is lost: %s\n", strerror(-change->error));
+		break;
+	case XENMSG_DAEMON_BACK:
+		daemons++;
+		printf("there is a daemon again\n");
+		break;
+	case XENMSG_NOT_RESTORED:
+		printf("%s isn't there again: %s\n", change->endpoint, strerror(-change->error));
+		break;
+	case XENMSG_RENUMBERED:
+		printf("this domain was restored or migrated: its number is another one\n");
+		break;
+	}
+}
+
+int main(int argc, char **argv)
+{
+	struct xenmsg *conn = NULL;
+	int r;
+
+	if (argc != 2) {
+		fprintf(stderr, "usage: %s ENDPOINT\n", argv[0]);
+		return 2;
+	}
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	r = xenmsg_open(&conn, NULL, XENMSG_FLAGS(XENMSG_RECONNECT));
+	if (r == 0) {
+		xenmsg_on_change(conn, on_change, NULL);
+		r = xenmsg_bind(conn, argv[1], XENMSG_FLAGS(XENMSG_ONLY_CALLS), on_call, NULL);
+	}
+	while (r >= 0) {
+		r = xenmsg_wait(conn, -1);
+		if (r == -EINTR) /* it was stopped and goes on */
+			r = 0;
+	}
+	fprintf(stderr, "agent: %s: %s\n", argv[1], strerror(-r));
+	xenmsg_close(conn);
+	return 1;
+}

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * A service that works on thousands of calls at once, in one thread, and stops the work for who has gone or
+ * given up. The work here is to wait as many milliseconds as the request says.
+ *
+ *   busy ENDPOINT          in domain 2, say:   busy work
+ *
+ * In domain 1: `xenmsg call 2:work 500`
+ *
+ *   cc busy.c $(pkg-config --cflags --libs xenmsg) -o busy
+ */
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+#include <time.h>
+
+#include <xenmsg.h>
+
+struct job {
+	LIST_ENTRY(job) entry;
+	struct xenmsg_message *call;
+	long long due_ms;
+};
+
+static LIST_HEAD(, job) jobs = LIST_HEAD_INITIALIZER(jobs);
+static unsigned count, most;
+
+static long long now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
+}
+
+static void end_job(struct job *job)
+{
+	LIST_REMOVE(job, entry);
+	xenmsg_message_free(job->call);
+	free(job);
+	count--;
+}
+
+static void on_withdrawn(void *userdata, struct xenmsg_message *call)
+{
+	end_job(userdata);
+	printf("stopped: the caller has gone; %u left\n", count);
+}
+
+static void on_call(void *userdata, struct xenmsg_message *call)
+{
+	struct job *job = malloc(sizeof(*job));
+	char digits[16] = "";
+
+	if (!job || xenmsg_message_size(call) >= sizeof(digits)) {
+		xenmsg_reply_error(call, 1, "not a number", 12);
+		xenmsg_message_free(call);
+		free(job);
+		return;
+	}
+	memcpy(digits, xenmsg_message_data(call), xenmsg_message_size(call));
+	job->call = call;
+	job->due_ms = now_ms() + atoi(digits);
+	LIST_INSERT_HEAD(&jobs, job, entry);
+	if (++count > most)
+		most = count;
+	if (xenmsg_message_on_withdrawn(call, on_withdrawn, job) < 0)
+		end_job(job); /* already */
+}
+
+/* Answers what is due. Returns for how long there is nothing to do. */
+static int work(void)
+{
+	long long now = now_ms(), next = -1;
+	struct job *job = LIST_FIRST(&jobs);
+
+	while (job) {
+		struct job *following = LIST_NEXT(job, entry);
+
+		if (job->due_ms <= now) {
+			/* An error only means that this caller has gone just now. */
+			if (xenmsg_reply(job->call, "done", 4) == 0)
+				printf("done; %u at once so far\n", most);
+			end_job(job);
+		} else if (next < 0 || job->due_ms - now < next) {
+			next = job->due_ms - now;
+		}
+		job = following;
+	}
+	return (int)next;
+}
+
+int main(int argc, char **argv)
+{
+	struct xenmsg *conn = NULL;
+	int r = argc == 2 ? xenmsg_open(&conn, NULL, NULL) : 0;
+
+	if (argc != 2) {
+		fprintf(stderr, "usage: %s ENDPOINT\n", argv[0]);
+		return 2;
+	}
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	if (r == 0)
+		r = xenmsg_bind(conn, argv[1], XENMSG_FLAGS(XENMSG_ONLY_CALLS), on_call, NULL);
+	while (r >= 0)
+		r = xenmsg_wait(conn, work());
+	fprintf(stderr, "busy: %s: %s\n", argv[1], strerror(-r));
+	while (!LIST_EMPTY(&jobs))
+		end_job(LIST_FIRST(&jobs));
+	xenmsg_close(conn);
+	return 1;
+}

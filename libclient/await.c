@@ -1,0 +1,424 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "libclient/await.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <utlist.h>
+
+#include "libclient/conn.h"
+#include "libclient/deadline.h"
+#include "libclient/wait.h"
+#include "wire/address.h"
+
+#define PAUSE_MIN_MS 20
+#define PAUSE_MAX_MS 1000
+#define NOT_THERE    "timed out; the receiver wasn't there"
+
+static void on_rest(void *userdata, const struct xenmsg_result *result);
+
+/* ---- places ---------------------------------------------------------------------------------- */
+
+static struct awaited *find_awaited(struct xenmsg *conn, const char *address)
+{
+	struct awaited *place;
+
+	DL_FOREACH(conn->awaited, place)
+		if (!strcmp(place->address, address))
+			return place;
+	place = calloc(1, sizeof(*place) + strlen(address) + 1);
+	if (!place)
+		return NULL;
+	place->conn = conn;
+	strcpy(place->address, address);
+	DL_APPEND(conn->awaited, place);
+	return place;
+}
+
+static void end_if_empty(struct awaited *place)
+{
+	if (place->list || place->is_asked)
+		return;
+	if (place->watch)
+		xenmsg_unwatch(place->conn, place->watch);
+	DL_DELETE(place->conn->awaited, place);
+	free(place);
+}
+
+static void set_state(struct awaiter *awaiter, enum awaiter_state state)
+{
+	awaiter->place->idle += (state != TRYING) - (awaiter->state != TRYING);
+	awaiter->state = state;
+}
+
+static void remove_awaiter(struct awaiter *awaiter)
+{
+	set_state(awaiter, TRYING);
+	DL_DELETE(awaiter->place->list, awaiter);
+	free(awaiter->trace);
+	free(awaiter);
+}
+
+/* Ends the rest of one that is parked: within a callback, so the connection has something more to do. */
+static void rouse(struct awaiter *awaiter, int error)
+{
+	set_state(awaiter, WAKING);
+	if (!awaiter->rest->op.settled) /* else its time is up */
+		call_end(awaiter->rest, error);
+	transport_poke(&awaiter->place->conn->transport);
+}
+
+/* Lets those go on that may be tried: what came after their last attempt can be what they wait for. */
+static void wake(struct awaited *place)
+{
+	struct awaiter *awaiter;
+
+	DL_FOREACH(place->list, awaiter) {
+		if (awaiter->state == TRYING && awaiter->attempt->settled)
+			return; /* its outcome decides whether those behind it go on */
+		if (awaiter->state != PARKED)
+			continue;
+		if (awaiter->was_tried && awaiter->tried == place->comings)
+			return;
+		awaiter->pause_ms = 0;
+		rouse(awaiter, 0);
+	}
+}
+
+static void on_event(void *userdata, const struct xenmsg_event *event)
+{
+	struct awaited *place = userdata;
+
+	if (event->kind == XENMSG_ENDPOINT_DOWN)
+		place->is_listed = false;
+	if (event->kind != XENMSG_ENDPOINT_UP)
+		return;
+	place->is_listed = true;
+	place->losses = place->conn->reconnect.losses;
+	place->comings++;
+	wake(place);
+}
+
+static void on_watched(void *userdata, const struct xenmsg_result *result)
+{
+	struct awaited *place = userdata;
+	struct awaiter *awaiter;
+
+	place->is_asked = false;
+	if (result->error < 0)
+		place->watch = 0;
+	if (result->error < 0)
+		DL_FOREACH(place->list, awaiter)
+			if (awaiter->state == PARKED) {
+				/* That nobody is there says more than that nobody can be watched. */
+				rouse(awaiter, result->error == -ENOBUFS || !awaiter->error ? result->error
+											    : awaiter->error);
+			}
+	end_if_empty(place);
+}
+
+/* Whether a domain's name can stand in a pattern and mean itself: a watch compares names and domids. */
+static bool is_plain(struct address_part domain)
+{
+	bool is_uuid = domain.size == 36 && domain.data[8] == '-' && domain.data[13] == '-';
+
+	for (size_t i = 0; i < domain.size; i++)
+		if (strchr("*?[\\", domain.data[i]))
+			return false;
+	return !is_uuid;
+}
+
+/* Begins to watch the address. Returns 0 or a negative errno. */
+static int watch(struct awaited *place)
+{
+	struct address_parts parts = address_split(place->address, strlen(place->address));
+	bool plain = is_plain(parts.domain);
+	char pattern[ADDRESS_MAX + 1];
+	struct xenmsg_op *op;
+	int r;
+
+	if (place->watch)
+		return 0;
+	snprintf(pattern, sizeof(pattern), "%.*s%s%.*s:%.*s", (int)parts.host.size,
+		 parts.host.data ? parts.host.data : "", parts.host.data ? "/" : "",
+		 plain ? (int)parts.domain.size : 1, plain ? parts.domain.data : "*",
+		 (int)parts.endpoint.size, parts.endpoint.data);
+	r = xenmsg_begin_watch(place->conn, pattern, XENMSG_WITHIN(FOR_EVER), on_event, on_watched, place,
+			       &op);
+	if (r < 0)
+		return r;
+	place->watch = r;
+	place->is_asked = true;
+	return 0;
+}
+
+/* ---- the life of what waits ------------------------------------------------------------------ */
+
+static void finish(struct awaiter *awaiter, const struct xenmsg_result *result)
+{
+	struct awaited *place = awaiter->place;
+	xenmsg_done done = awaiter->done;
+	void *userdata = awaiter->userdata;
+
+	remove_awaiter(awaiter);
+	if (place->idle)
+		wake(place);
+	end_if_empty(place);
+	if (done)
+		done(userdata, result);
+	else
+		xenmsg_message_free(result->reply);
+}
+
+static void finish_without(struct awaiter *awaiter, struct op_result known)
+{
+	const struct xenmsg_result result = op_result_told(&known, NULL);
+
+	finish(awaiter, &result);
+}
+
+/* Sets a pause, each longer than the one before, unless the time is up by then. */
+static bool may_rest(struct awaiter *awaiter)
+{
+	int left = deadline_left(awaiter->deadline);
+
+	awaiter->pause_ms = awaiter->pause_ms == 0		   ? PAUSE_MIN_MS
+			    : awaiter->pause_ms < PAUSE_MAX_MS / 2 ? 2 * awaiter->pause_ms
+								   : PAUSE_MAX_MS;
+	return left < 0 || awaiter->pause_ms < left;
+}
+
+/* Makes it wait. What is listed, and wasn't there, either goes in a moment, which an event tells; or it went and came again
+ * before others were told that it had gone, or it is to be started on demand, which failed: of these nothing tells, so it is
+ * tried again after a pause. Returns 0 or -ENOMEM. */
+static int park(struct awaiter *awaiter)
+{
+	const struct awaited *place = awaiter->place;
+	struct xenmsg *conn = place->conn;
+	bool is_listed = place->is_listed && place->losses == conn->reconnect.losses;
+	int r = calls_await(&conn->calls, on_rest, awaiter, &awaiter->rest);
+
+	if (r < 0)
+		return r;
+	awaiter->rest->op.conn = conn;
+	set_state(awaiter, PARKED);
+	awaiter->rests = is_listed && awaiter->was_tried && may_rest(awaiter);
+	if (awaiter->rests)
+		call_expires(awaiter->rest, deadline_in(awaiter->pause_ms), awaiter->pause_ms);
+	else
+		call_expires(awaiter->rest, awaiter->deadline, awaiter->timeout_ms);
+	return 0;
+}
+
+/* Returns whether all that was begun before is on its way. Nothing else is idle, for most; then what was begun before it, of
+ * its kind, ends before that does. */
+static bool is_next(const struct awaiter *awaiter)
+{
+	const struct awaiter *list = awaiter->place->list, *before;
+
+	if (awaiter->place->idle > 1) {
+		for (before = list; before != awaiter; before = before->next)
+			if (before->state != TRYING)
+				return false;
+	}
+	for (before = awaiter; before != list;) {
+		before = before->prev;
+		if (before->state == TRYING && before->kind == awaiter->kind)
+			return !before->attempt->settled;
+	}
+	return true;
+}
+
+/* Whether it ended because nobody is there, and nothing of it was taken. */
+static bool is_absent(const struct xenmsg *conn, const struct xenmsg_result *result)
+{
+	/* What wasn't sent when the local daemon went. */
+	bool is_lost = result->error == -ENOTCONN;
+
+	return result->fate == XENMSG_FATE_NOT_DONE && !conn->closing && !conn->dead &&
+	       (result->error == -ENOENT || result->error == -EHOSTDOWN || is_lost);
+}
+
+static void on_attempt(void *userdata, const struct xenmsg_result *result)
+{
+	struct awaiter *awaiter = userdata;
+	struct awaited *place = awaiter->place;
+	int r;
+
+	awaiter->attempt = NULL;
+	set_state(awaiter, WAKING);
+	if (!is_absent(place->conn, result)) {
+		finish(awaiter, result);
+		return;
+	}
+	awaiter->error = result->error;
+	if (awaiter->is_withdrawn) {
+		finish_without(awaiter, op_result(-ETIMEDOUT));
+		return;
+	}
+	r = watch(place);
+	/* What comes behind another one goes when that goes. */
+	awaiter->was_tried = is_next(awaiter);
+	if (r == 0)
+		r = park(awaiter);
+	if (r < 0)
+		finish_without(awaiter, op_result(r));
+	else
+		wake(place);
+}
+
+static int try_now(struct awaiter *awaiter)
+{
+	const struct xenmsg_options options = {.size = sizeof(options),
+					       .timeout_ms = deadline_left(awaiter->deadline),
+					       .trace = awaiter->trace};
+	struct awaited *place = awaiter->place;
+	int r;
+
+	r = awaiter->begin(place->conn, place->address, awaiter->data, awaiter->size, &options, on_attempt,
+			   awaiter, &awaiter->attempt);
+	if (r < 0)
+		return r;
+	set_state(awaiter, TRYING);
+	awaiter->was_tried = true;
+	awaiter->tried = place->comings;
+	return 0;
+}
+
+/* Waits until the channel takes more. */
+static int await_room(struct awaiter *awaiter)
+{
+	const struct how how = {.timeout_ms = deadline_left(awaiter->deadline)};
+	struct xenmsg *conn = awaiter->place->conn;
+	struct xenmsg_op *op;
+	int r = room_begin(conn, outbox_lookup(&conn->outbox, awaiter->place->address, awaiter->kind),
+			   awaiter->size, &how, on_rest, awaiter, &op);
+
+	if (r == 0)
+		awaiter->rest = (struct call *)op;
+	return r;
+}
+
+/* Its rest has ended. */
+static void on_rest(void *userdata, const struct xenmsg_result *result)
+{
+	struct awaiter *awaiter = userdata;
+	struct op_result over;
+	int r = result->error;
+
+	awaiter->rest = NULL;
+	set_state(awaiter, WAKING);
+	if (r == -ETIMEDOUT && awaiter->rests)
+		r = 0;
+	awaiter->rests = false;
+	if (r == 0 && awaiter->is_withdrawn)
+		r = -ETIMEDOUT;
+	if (r == 0 && !is_next(awaiter)) {
+		awaiter->was_tried = false;
+		r = park(awaiter);
+		if (r == 0)
+			return;
+	}
+	if (r == 0) {
+		r = try_now(awaiter);
+		if (r == -EAGAIN)
+			r = await_room(awaiter);
+		if (r == 0) {
+			wake(awaiter->place);
+			return;
+		}
+	}
+	over = op_result(r);
+	if (r == -ETIMEDOUT)
+		over.reason = NOT_THERE;
+	finish_without(awaiter, over);
+}
+
+static int withdraw(struct xenmsg_op *op)
+{
+	struct awaiter *awaiter = (struct awaiter *)op;
+	struct xenmsg_op *under_way = awaiter->attempt ? awaiter->attempt : &awaiter->rest->op;
+
+	awaiter->is_withdrawn = true;
+	return under_way->settled ? 0 : under_way->withdraw(under_way);
+}
+
+static struct awaiter *new_awaiter(struct xenmsg *conn, const char *address, const void *data, size_t size,
+				   const struct how *how)
+{
+	struct awaiter *awaiter = calloc(1, sizeof(*awaiter) + size);
+
+	if (!awaiter)
+		return NULL;
+	if (size)
+		memcpy(awaiter->data, data, size);
+	awaiter->size = size;
+	awaiter->trace = how->trace ? strdup(how->trace) : NULL;
+	awaiter->place = !how->trace || awaiter->trace ? find_awaited(conn, address) : NULL;
+	if (!awaiter->place) {
+		free(awaiter->trace);
+		free(awaiter);
+		return NULL;
+	}
+	DL_APPEND(awaiter->place->list, awaiter);
+	awaiter->place->idle++;
+	return awaiter;
+}
+
+int await_begin(struct xenmsg *conn, await_begin_fn begin, enum channel_kind kind, const char *address,
+		const void *data, size_t size, const struct how *how, xenmsg_done done, void *userdata,
+		struct xenmsg_op **op)
+{
+	struct address parsed;
+	struct awaiter *awaiter;
+	int r;
+
+	if (address_parse(address, strlen(address), &parsed, NULL) < 0)
+		return -EINVAL;
+	if (size > xenmsg_max_message(conn))
+		return -EMSGSIZE;
+	awaiter = new_awaiter(conn, address, data, size, how);
+	if (!awaiter)
+		return -ENOMEM;
+	awaiter->op = (struct xenmsg_op){.conn = conn, .withdraw = withdraw};
+	awaiter->begin = begin;
+	awaiter->kind = kind;
+	awaiter->deadline = deadline_in(how->timeout_ms);
+	awaiter->timeout_ms = how->timeout_ms;
+	awaiter->done = done;
+	awaiter->userdata = userdata;
+	r = is_next(awaiter) ? try_now(awaiter) : park(awaiter);
+	if (r < 0) {
+		struct awaited *place = awaiter->place;
+
+		remove_awaiter(awaiter);
+		end_if_empty(place);
+		return r;
+	}
+	if (op)
+		*op = &awaiter->op;
+	conn_remind(conn);
+	return 0;
+}
+
+int await_outcome(struct xenmsg *conn, await_begin_fn begin, enum channel_kind kind, const char *address,
+		  const void *data, size_t size, const struct how *how, int64_t deadline,
+		  struct xenmsg_result *result)
+{
+	struct outcome outcome = {.known = false};
+	struct how left = *how;
+	struct xenmsg_op *op;
+	int r;
+
+	do {
+		left.timeout_ms = deadline_left(deadline);
+		r = await_begin(conn, begin, kind, address, data, size, &left, outcome_note, &outcome, &op);
+	} while (r == -EAGAIN && (r = wait_for_room(conn, deadline)) == 0);
+	if (r == 0) {
+		wait_for_outcome(conn, op, &outcome);
+		r = conn->dead == -ECHILD ? -ECHILD : 0;
+	}
+	return outcome_give(conn, &outcome, r, result);
+}

@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "libclient/reconnect.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <utlist.h>
+
+#include "libclient/deadline.h"
+#include "libclient/handshake.h"
+
+#define PAUSE_FIRST_MS 20
+#define PAUSE_LAST_MS  1000
+#define STEADY_MS      10000 /* who is lost again sooner waits longer before the next time */
+
+struct pending_change {
+	struct xenmsg_change told;
+	struct pending_change *prev, *next;
+	char endpoint[ADDRESS_MAX + 1];
+	char reason[256];
+};
+
+void reconnect_init(struct reconnect *reconnect, const struct reconnect_parts *parts)
+{
+	reconnect->state = RECONNECT_UP;
+	reconnect->parts = *parts;
+	reconnect->due = -1;
+	reconnect->up_since = now_ms();
+}
+
+static void forget_change(struct reconnect *reconnect, struct pending_change *change)
+{
+	DL_DELETE(reconnect->changes, change);
+	free(change);
+}
+
+void reconnect_free(struct reconnect *reconnect)
+{
+	while (reconnect->changes)
+		forget_change(reconnect, reconnect->changes);
+}
+
+/* ---- what is told ---------------------------------------------------------------------------- */
+
+/* Without memory the program isn't told. */
+static void tell(struct reconnect *reconnect, enum xenmsg_change_kind kind, int error, const char *endpoint,
+		 int watch, const char *reason)
+{
+	struct pending_change *change = calloc(1, sizeof(*change));
+
+	if (!change)
+		return;
+	snprintf(change->endpoint, sizeof(change->endpoint), "%s", endpoint);
+	snprintf(change->reason, sizeof(change->reason), "%s", reason);
+	change->told = (struct xenmsg_change){.kind = kind,
+					      .error = error,
+					      .watch = watch,
+					      .endpoint = change->endpoint,
+					      .reason = change->reason};
+	DL_APPEND(reconnect->changes, change);
+}
+
+void reconnect_renumbered(struct reconnect *reconnect)
+{
+	tell(reconnect, XENMSG_RENUMBERED, 0, "", 0, "");
+}
+
+static void look_if_back(struct reconnect *reconnect, bool waits)
+{
+	if (reconnect->state != RECONNECT_ASKS || waits || requests_are_unanswered(reconnect->parts.requests))
+		return;
+	reconnect->state = RECONNECT_UP;
+	reconnect->lost_told = false;
+	reconnect->up_since = now_ms();
+	tell(reconnect, XENMSG_DAEMON_BACK, 0, "", 0, "");
+}
+
+int reconnect_run(struct reconnect *reconnect, bool waits, int budget)
+{
+	int count = 0;
+
+	look_if_back(reconnect, waits);
+	while (reconnect->changes && count < budget && transport_is_here(reconnect->parts.transport)) {
+		struct pending_change *change = reconnect->changes;
+
+		DL_DELETE(reconnect->changes, change);
+		count += reconnect->handler != NULL;
+		if (reconnect->handler)
+			reconnect->handler(reconnect->userdata, &change->told);
+		free(change);
+	}
+	return count;
+}
+
+/* ---- what is asked for again ----------------------------------------------------------------- */
+
+static int ask_to_bind(struct reconnect *reconnect, const char *endpoint, uint32_t kinds, uint32_t *asked)
+{
+	uint8_t payload[FRAME_SMALL_MAX];
+	const struct frame_bind bind = {.kinds = kinds,
+					.endpoint = {.data = endpoint, .size = strlen(endpoint)}};
+
+	return requests_ask_again(reconnect->parts.requests, FRAME_BIND, payload,
+				  frame_bind_encode(&bind, payload), reconnect->losses, true, asked);
+}
+
+static int ask_to_subscribe(struct reconnect *reconnect, struct binding *binding)
+{
+	const struct frame_subscribe subscribe = {.flags = SUBSCRIBE_AGAIN,
+						  .address = frame_text_of(binding->endpoint)};
+	uint8_t payload[4 + ADDRESS_MAX];
+
+	return requests_ask_again(reconnect->parts.requests, FRAME_SUBSCRIBE, payload,
+				  frame_subscribe_encode(&subscribe, payload), reconnect->losses, true,
+				  &binding->asked);
+}
+
+static int ask_to_watch(struct reconnect *reconnect, struct event_watch *watch)
+{
+	return requests_ask_again(reconnect->parts.requests, FRAME_WATCH, watch->pattern,
+				  strlen(watch->pattern), reconnect->losses, false, &watch->number);
+}
+
+/* Asks for all that the program had. What wasn't granted yet, and won't be, isn't asked for (-ENOENT); what can't be asked for,
+ * since memory is short, is lost. */
+static void ask_for_all(struct reconnect *reconnect)
+{
+	struct listening *listening;
+	struct binding *binding, *next;
+	struct event_watch *watch;
+	int r;
+
+	HASH_ITER(hh, reconnect->parts.inbox->bindings, binding, next) {
+		r = binding->kinds
+			    ? ask_to_bind(reconnect, binding->endpoint, binding->kinds, &binding->asked)
+			    : ask_to_subscribe(reconnect, binding);
+		if (r < 0 && r != -ENOENT)
+			tell(reconnect, XENMSG_NOT_RESTORED, r, binding->endpoint, 0, "");
+	}
+	DL_FOREACH(reconnect->parts.incoming->listening, listening) {
+		r = ask_to_bind(reconnect, listening->endpoint, listening->kinds, &listening->asked);
+		if (r < 0 && r != -ENOENT)
+			tell(reconnect, XENMSG_NOT_RESTORED, r, listening->endpoint, 0, "");
+	}
+	DL_FOREACH(reconnect->parts.requests->watches, watch) {
+		r = ask_to_watch(reconnect, watch);
+		if (r < 0 && r != -ENOENT)
+			tell(reconnect, XENMSG_NOT_RESTORED, r, "", (int)watch->number, "");
+	}
+}
+
+void reconnect_refused(struct reconnect *reconnect, const struct request *request, const char *endpoint)
+{
+	int size = (int)fifo_size(&request->body);
+	char reason[256] = "";
+
+	if (size)
+		snprintf(reason, sizeof(reason), "%.*s", size, (const char *)fifo_front(&request->body));
+	if (request->type == FRAME_WATCH)
+		tell(reconnect, XENMSG_NOT_RESTORED, request->error, "", (int)request->number, reason);
+	else if (endpoint)
+		tell(reconnect, XENMSG_NOT_RESTORED, request->error, endpoint, 0, reason);
+}
+
+/* ---- losing and finding a daemon ------------------------------------------------------------- */
+
+/* Many programs lose their daemon at once, and needn't all come back at once. */
+static int with_jitter(int pause_ms)
+{
+	return pause_ms / 2 + (int)((unsigned)getpid() * 2654435761u % (unsigned)(pause_ms / 2 + 1));
+}
+
+static void rest(struct reconnect *reconnect)
+{
+	reconnect->state = RECONNECT_RESTS;
+	reconnect->due = deadline_in(with_jitter(reconnect->pause_ms));
+	reconnect->pause_ms =
+		reconnect->pause_ms < PAUSE_LAST_MS / 2 ? 2 * reconnect->pause_ms : PAUSE_LAST_MS;
+}
+
+void reconnect_lose(struct reconnect *reconnect, int error, const char *reason)
+{
+	struct reconnect_parts *parts = &reconnect->parts;
+
+	reconnect->losses++;
+	if (reconnect->pause_ms == 0 || (reconnect->state == RECONNECT_UP && !reconnect->lost_told &&
+					 now_ms() - reconnect->up_since > STEADY_MS))
+		reconnect->pause_ms = PAUSE_FIRST_MS;
+	if (!reconnect->lost_told)
+		tell(reconnect, XENMSG_DAEMON_LOST, error, "", 0, reason);
+	reconnect->lost_told = true;
+	requests_leave(parts->requests, error);
+	incoming_leave(parts->incoming);
+	inbox_leave(parts->inbox);
+	transport_leave(parts->transport);
+	/* These wait in the backlog, before all that the program begins from now on. */
+	ask_for_all(reconnect);
+	rest(reconnect);
+}
+
+/* Gives up this attempt. What waits in the backlog, and in the program's queues, stays. */
+static void try_later(struct reconnect *reconnect)
+{
+	transport_hang_up(reconnect->parts.transport);
+	rest(reconnect);
+}
+
+static void finish(struct reconnect *reconnect, bool waits)
+{
+	int r = transport_finish(reconnect->parts.transport, 0);
+
+	if (r == -ETIMEDOUT && deadline_left(reconnect->due) != 0)
+		return;
+	if (r < 0) {
+		try_later(reconnect);
+		return;
+	}
+	reconnect->state = RECONNECT_ASKS;
+	reconnect->due = -1;
+	look_if_back(reconnect, waits);
+}
+
+void reconnect_further(struct reconnect *reconnect, bool waits)
+{
+	if (reconnect->state == RECONNECT_RESTS && deadline_left(reconnect->due) == 0) {
+		reconnect->state = RECONNECT_DIALS;
+		reconnect->due = deadline_in(HANDSHAKE_MS);
+		if (transport_dial_again(reconnect->parts.transport, 0) < 0)
+			try_later(reconnect);
+	}
+	if (reconnect->state == RECONNECT_DIALS)
+		finish(reconnect, waits);
+}

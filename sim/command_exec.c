@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* xensim exec: becomes a program of a domain. */
+#include "config.h"
+
+#include "sim/command.h"
+#include "sim/proto.h"
+#include "sim/static.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Returns the library's path: beside this program when it runs from its build tree, else where it was
+ * installed. */
+static char *library_path(void)
+{
+	const char *path = getenv("XENSIM_LIBRARY");
+	char program[4096], *built;
+	ssize_t n;
+
+	if (path)
+		return strdup(path);
+	n = readlink("/proc/self/exe", program, sizeof(program) - 1);
+	if (n > 0) {
+		program[n] = 0;
+		*strrchr(program, '/') = 0;
+		if (asprintf(&built, "%s/.libs/libxensim.so", program) >= 0) {
+			if (access(built, R_OK) == 0)
+				return built;
+			free(built);
+		}
+	}
+	return strdup(PKGLIBDIR "/libxensim.so");
+}
+
+/* Daemons are where an ordinary user's PATH doesn't lead, and in a simulated domain everybody is root. */
+static int add_daemons_to_path(void)
+{
+	const char *path = getenv("PATH");
+	char *longer;
+	int r;
+
+	if (asprintf(&longer, "%s:" SBINDIR ":/usr/local/sbin:/usr/sbin:/sbin",
+		     path && *path ? path : "/usr/local/bin:/usr/bin:/bin") < 0)
+		return -ENOMEM;
+	r = setenv("PATH", longer, 1) < 0 ? -ENOMEM : 0;
+	free(longer);
+	return r;
+}
+
+static int set_preload(void)
+{
+	char *library = library_path(), *value;
+	const char *first = getenv("XENSIM_PRELOAD_FIRST"), *others = getenv("LD_PRELOAD");
+	int r = 0;
+
+	if (!library || access(library, R_OK) < 0) {
+		fprintf(stderr, "xensim: cannot read %s: install xensim, or set XENSIM_LIBRARY\n",
+			library ? library : "libxensim.so");
+		free(library);
+		return -ENOENT;
+	}
+	/* A sanitizer's run-time must come before everything else. */
+	if (asprintf(&value, "%s%s%s%s%s", first ? first : "", first ? ":" : "", library, others ? ":" : "",
+		     others ? others : "") < 0)
+		value = NULL;
+	if (!value || setenv("LD_PRELOAD", value, 1) < 0)
+		r = -ENOMEM;
+	free(value);
+	free(library);
+	return r;
+}
+
+/* Finds a program as execvp() does, if it is in a folder of the PATH or has one in its name. */
+static bool find_program(const char *name, char path[PATH_MAX])
+{
+	const char *folders = getenv("PATH");
+	size_t length;
+
+	if (strchr(name, '/'))
+		return snprintf(path, PATH_MAX, "%s", name) < PATH_MAX;
+	for (; folders && *folders; folders += length + (folders[length] == ':')) {
+		length = strcspn(folders, ":");
+		if (snprintf(path, PATH_MAX, "%.*s/%s", (int)length, folders, name) < PATH_MAX &&
+		    access(path, X_OK) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Becomes a program of the domain. Returns an exit status. */
+static int become(char **words)
+{
+	char path[PATH_MAX];
+
+	if (find_program(words[0], path) && access(path, X_OK) == 0 && sim_is_static(path))
+		sim_exec_static(path, words);
+	else
+		execvp(words[0], words);
+	fprintf(stderr, "xensim: cannot run %s: %s\n", words[0], strerror(errno));
+	return errno == ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_RUN;
+}
+
+int command_static(int count, char **words)
+{
+	if (count < 4)
+		return usage_error("usage: xensim " SIM_STATIC_COMMAND " PATH WORD...", NULL);
+	sim_exec_static(words[2], words + 3);
+	return errno == ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_RUN;
+}
+
+/* Where the library finds us. */
+static int set_own_path(void)
+{
+	char path[PATH_MAX];
+	ssize_t length = readlink("/proc/self/exe", path, sizeof(path) - 1);
+
+	path[length < 0 ? 0 : length] = '\0';
+	return setenv(SIM_ENV_COMMAND, path, 1);
+}
+
+int command_exec(int count, char **words)
+{
+	char *text, *line, *next;
+	bool stop = false;
+	int status;
+
+	if (count < 4 || strcmp(words[2], "--") != 0)
+		return usage_error("usage: xensim exec DOMID -- CMD [ARGUMENT]...", NULL);
+	status = ask_host(2, words, &text);
+	if (status != 0) {
+		if (text)
+			fprintf(stderr, "xensim: %s\n", text);
+		free(text);
+		return status;
+	}
+	for (line = text; *line; line = next) {
+		next = strchrnul(line, '\n');
+		if (*next)
+			*next++ = 0;
+		if (strcmp(line, "STOP") == 0)
+			stop = true;
+		else if (strchr(line, '='))
+			putenv(line);
+	}
+	if (set_preload() < 0 || add_daemons_to_path() < 0 || set_own_path() < 0)
+		return EXIT_CANNOT_RUN;
+	/* A paused domain runs nothing. */
+	if (stop)
+		raise(SIGSTOP);
+	return become(words + 3);
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What the commands of hv_admin.c and hv_fault.c share. */
+#ifndef XENMSG_SIM_HV_ADMIN_H
+#define XENMSG_SIM_HV_ADMIN_H
+
+#include "sim/hv.h"
+
+struct bufferevent;
+struct evbuffer;
+
+#define MAX_WORDS 16
+
+enum { EXIT_DONE = 0, EXIT_ERROR = 1, EXIT_USAGE = 2, EXIT_LATER = -1 };
+
+/* One connection, one command. */
+struct admin_session {
+	struct hv *hv;
+	struct bufferevent *bev;
+	pid_t pid;
+	const char *command;
+	bool stop;
+};
+
+struct command_context {
+	struct hv *hv;
+	struct admin_session *session; /* for a command that answers later */
+	struct evbuffer *text;
+	pid_t pid; /* of the caller */
+	bool stop; /* once the answer is out */
+	int count;
+	const char *word[MAX_WORDS];
+};
+
+/* Adds to the answer, and returns the status. */
+int hv_answer(struct command_context *context, int status, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+/* Answers what has failed, if anything has. */
+int hv_finish(struct command_context *context, const char *what, int error);
+/* Returns the domain of this name, or NULL with the answer given. Only a guest if `guest`. */
+struct hv_domain *hv_named_domain(struct command_context *context, const char *name, bool guest);
+/* Returns 0 or -EINVAL. */
+int hv_parse_number(const char *text, uint32_t *number);
+int hv_run_fault(struct command_context *context);
+int hv_run_order(struct command_context *context);
+
+#endif

@@ -1,0 +1,650 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The devices below /dev/xen, for programs that open them themselves: other languages' libraries, or Xen's own
+ * when their functions were found by dlsym() on a handle, which a preloaded library can't stand before. The
+ * descriptor of evtchn is its handle's, which can be polled; those of gntdev, gntalloc and privcmd are only
+ * there to be named. xenbus and the socket of xenstored are connections to XenStore.
+ *
+ * A device is found by the number of its descriptor alone: one that was duplicated, or came over exec, isn't
+ * known.
+ */
+#include "config.h"
+
+#include "sim/lib_device.h"
+
+#define __XEN_TOOLS__ 1
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include <utlist.h>
+#include <xen/xen.h>
+#include <xen/grant_table.h>
+#include <xen/sys/evtchn.h>
+#include <xen/sys/gntalloc.h>
+#include <xen/sys/gntdev.h>
+#include <xen/sys/privcmd.h>
+#include <xenevtchn.h>
+#include <xengnttab.h>
+
+#include "sim/lib_gnt.h"
+
+/* Descriptors from here on aren't known as devices. */
+#define MAX_DEVICES 65536
+
+enum kind { EVTCHN, GNTDEV, GNTALLOC, PRIVCMD };
+
+/* What gntdev is to map when mmap comes, or gntalloc has granted and mmap is to find. */
+struct announced {
+	struct announced *prev, *next;
+	uint64_t index;
+	uint32_t count;
+	void *start; /* of granted pages; NULL: none */
+	bool mapped;
+	uint32_t numbers[]; /* count domids, and count references */
+};
+
+struct device {
+	enum kind kind;
+	pthread_mutex_t lock;
+	xenevtchn_handle *evtchn;
+	struct sim_gnt_file *gnt;
+	struct announced *announced;
+	uint64_t next_index;
+};
+
+static _Atomic(struct device *) devices[MAX_DEVICES];
+/* How many there ever were: as long as it is 0, no call looks further. */
+static atomic_uint known;
+
+static struct device *device_of(int fd)
+{
+	if (!atomic_load_explicit(&known, memory_order_relaxed) || fd < 0 || fd >= MAX_DEVICES)
+		return NULL;
+	return atomic_load_explicit(&devices[fd], memory_order_acquire);
+}
+
+static void device_free(struct device *device)
+{
+	struct announced *announced, *next;
+
+	DL_FOREACH_SAFE(device->announced, announced, next) {
+		/* What was mapped since stays as long as it is. */
+		if (announced->start && !announced->mapped)
+			munmap(announced->start, announced->count * (size_t)SIM_PAGE_SIZE);
+		free(announced);
+	}
+	if (device->evtchn)
+		xenevtchn_close(device->evtchn);
+	if (device->gnt)
+		sim_gnt_close(device->gnt);
+	pthread_mutex_destroy(&device->lock);
+	free(device);
+}
+
+static int open_device(struct device *device, int flags)
+{
+	int fd;
+
+	if (device->kind == EVTCHN) {
+		device->evtchn = xenevtchn_open(NULL, flags & O_CLOEXEC ? 0 : XENEVTCHN_NO_CLOEXEC);
+		fd = device->evtchn ? xenevtchn_fd(device->evtchn) : -1;
+		if (fd >= 0 && flags & O_NONBLOCK)
+			fcntl(fd, F_SETFL, O_NONBLOCK);
+		return fd;
+	}
+	if (device->kind == GNTDEV && !(device->gnt = sim_gnt_open()))
+		return -1;
+	return eventfd(0, flags & O_CLOEXEC ? EFD_CLOEXEC : 0);
+}
+
+static int open_kind(enum kind kind, int flags)
+{
+	struct device *device = calloc(1, sizeof(*device));
+	int fd;
+
+	if (!device)
+		return -1;
+	device->kind = kind;
+	pthread_mutex_init(&device->lock, NULL);
+	fd = open_device(device, flags);
+	if (fd < 0 || fd >= MAX_DEVICES) {
+		int error = fd < 0 ? errno : EMFILE;
+
+		if (fd >= 0 && !device->evtchn)
+			syscall(SYS_close, fd);
+		device_free(device);
+		errno = error;
+		return -1;
+	}
+	atomic_store_explicit(&devices[fd], device, memory_order_release);
+	atomic_fetch_add(&known, 1);
+	return fd;
+}
+
+/* XENSTORED_PATH is for libxenstore, and a program may have taken it out: the socket is beside the
+ * hypervisor's. Returns false if this isn't a domain. */
+static bool store_address(struct sockaddr_un *address)
+{
+	const char *control = sim_env(SIM_ENV_CONTROL), *end = control ? strrchr(control, '/') : NULL;
+	int length = end ? snprintf(address->sun_path, sizeof(address->sun_path), "%.*s/xenstored.sock",
+				    (int)(end - control), control)
+			 : -1;
+
+	address->sun_family = AF_UNIX;
+	return length > 0 && (size_t)length < sizeof(address->sun_path);
+}
+
+static int connect_to_store(int flags)
+{
+	struct sockaddr_un address;
+	int fd;
+
+	if (!store_address(&address)) {
+		errno = ENXIO;
+		return -1;
+	}
+	fd = socket(AF_UNIX, SOCK_STREAM | (flags & O_CLOEXEC ? SOCK_CLOEXEC : 0), 0);
+	if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
+		syscall(SYS_close, fd);
+		return -1;
+	}
+	if (fd >= 0 && flags & O_NONBLOCK)
+		fcntl(fd, F_SETFL, O_NONBLOCK);
+	return fd;
+}
+
+bool sim_device_is(const char *path)
+{
+	return strncmp(path, "/dev/xen/", 9) == 0 || strcmp(path, "/proc/xen/xenbus") == 0 ||
+	       strcmp(path, "/proc/xen/privcmd") == 0;
+}
+
+int sim_device_open(const char *path, int file, int flags)
+{
+	static const struct {
+		const char *name;
+		enum kind kind;
+	} kinds[] = {{"evtchn", EVTCHN}, {"gntdev", GNTDEV}, {"gntalloc", GNTALLOC}, {"privcmd", PRIVCMD}};
+	const char *name = strrchr(path, '/') + 1;
+	int fd = file;
+
+	/* That it is there, and may be opened, was told by its file. */
+	if (file < 0 || flags & O_PATH)
+		return file;
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
+		if (strcmp(name, kinds[i].name) == 0)
+			fd = open_kind(kinds[i].kind, flags);
+	if (strcmp(name, "xenbus") == 0)
+		fd = connect_to_store(flags);
+	if (fd != file) {
+		int error = errno;
+
+		syscall(SYS_close, file);
+		errno = error;
+	}
+	return fd;
+}
+
+/* Whether memory can be read, as a kernel finds out: a program's mistake is its EFAULT, not our crash. */
+static bool is_readable(uintptr_t start, size_t size)
+{
+	char copy[256];
+	struct iovec here = {.iov_base = copy, .iov_len = sizeof(copy)},
+		     there = {.iov_base = (void *)start,
+			      .iov_len = size < sizeof(copy) ? size : sizeof(copy)};
+
+	return process_vm_readv(getpid(), &here, 1, &there, 1, 0) == (ssize_t)there.iov_len ||
+	       (errno != EFAULT && start);
+}
+
+/* --- evtchn ------------------------------------------------------------------------------------- */
+
+static int evtchn_ioctl(const struct device *device, unsigned long request, void *argument)
+{
+	const struct ioctl_evtchn_bind_interdomain *interdomain = argument;
+	const struct ioctl_evtchn_bind_unbound_port *unbound = argument;
+	const struct ioctl_evtchn_restrict_domid *restriction = argument;
+	const struct ioctl_evtchn_bind_virq *virq = argument;
+	const struct ioctl_evtchn_notify *port = argument; /* that of unbind is the same */
+
+	switch (request) {
+	case IOCTL_EVTCHN_BIND_VIRQ:
+		return xenevtchn_bind_virq(device->evtchn, virq->virq);
+	case IOCTL_EVTCHN_BIND_INTERDOMAIN:
+		return xenevtchn_bind_interdomain(device->evtchn, interdomain->remote_domain,
+						  interdomain->remote_port);
+	case IOCTL_EVTCHN_BIND_UNBOUND_PORT:
+		return xenevtchn_bind_unbound_port(device->evtchn, unbound->remote_domain);
+	case IOCTL_EVTCHN_UNBIND:
+		return xenevtchn_unbind(device->evtchn, port->port);
+	case IOCTL_EVTCHN_NOTIFY:
+		return xenevtchn_notify(device->evtchn, port->port);
+	case IOCTL_EVTCHN_RESTRICT_DOMID:
+		return xenevtchn_restrict(device->evtchn, restriction->domid);
+	default:
+		errno = request == IOCTL_EVTCHN_RESET ? ENOSYS : ENOTTY;
+		return -1;
+	}
+}
+
+/* The driver gives what is there; one port is always right. */
+static ssize_t evtchn_read(const struct device *device, void *buffer, size_t size)
+{
+	evtchn_port_t port;
+	xenevtchn_port_or_error_t pending;
+
+	if (size < sizeof(port))
+		return 0;
+	if (!is_readable((uintptr_t)buffer, sizeof(port))) {
+		errno = EFAULT;
+		return -1;
+	}
+	pending = xenevtchn_pending(device->evtchn);
+	if (pending < 0)
+		return -1;
+	port = (evtchn_port_t)pending;
+	memcpy(buffer, &port, sizeof(port));
+	return sizeof(port);
+}
+
+static ssize_t evtchn_write(const struct device *device, const void *buffer, size_t size)
+{
+	evtchn_port_t port;
+	size_t done = 0;
+
+	if (size >= sizeof(port) && !is_readable((uintptr_t)buffer, size)) {
+		errno = EFAULT;
+		return -1;
+	}
+	for (; done + sizeof(port) <= size; done += sizeof(port)) {
+		memcpy(&port, (const char *)buffer + done, sizeof(port));
+		xenevtchn_unmask(device->evtchn, port);
+	}
+	return (ssize_t)done;
+}
+
+/* --- gntdev and gntalloc ------------------------------------------------------------------------ */
+
+static struct announced *announce(struct device *device, uint32_t count)
+{
+	struct announced *announced = calloc(1, sizeof(*announced) + 2 * count * sizeof(uint32_t));
+
+	if (!announced)
+		return NULL;
+	announced->count = count;
+	announced->index = device->next_index;
+	device->next_index += count * (uint64_t)SIM_PAGE_SIZE;
+	DL_APPEND(device->announced, announced);
+	return announced;
+}
+
+static struct announced *find_announced(const struct device *device, uint64_t index)
+{
+	struct announced *announced;
+
+	DL_FOREACH(device->announced, announced)
+		if (index >= announced->index &&
+		    index - announced->index < announced->count * (uint64_t)SIM_PAGE_SIZE)
+			return announced;
+	return NULL;
+}
+
+static void forget(struct device *device, struct announced *announced)
+{
+	DL_DELETE(device->announced, announced);
+	free(announced);
+}
+
+static int gntdev_map(struct device *device, struct ioctl_gntdev_map_grant_ref *map)
+{
+	struct announced *announced;
+
+	if (map->count == 0 || map->count > 64 * 1024)
+		return -EINVAL;
+	if (!is_readable((uintptr_t)(map->refs + map->count - 1), sizeof(map->refs[0])))
+		return -EFAULT;
+	announced = announce(device, map->count);
+	if (!announced)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < map->count; i++) {
+		announced->numbers[i] = map->refs[i].domid;
+		announced->numbers[map->count + i] = map->refs[i].ref;
+	}
+	map->index = announced->index;
+	return 0;
+}
+
+static int gntdev_unmap(struct device *device, const struct ioctl_gntdev_unmap_grant_ref *unmap)
+{
+	struct announced *announced = find_announced(device, unmap->index);
+	int r;
+
+	if (!announced || announced->index != unmap->index || announced->count != unmap->count)
+		return -ENOENT;
+	/* One that is mapped is still the device's, and its end comes with munmap. */
+	r = announced->mapped ? sim_gnt_unmap(device->gnt, unmap->index, unmap->count) : 0;
+	forget(device, announced);
+	return r;
+}
+
+static int notify_at(const struct device *device, uint64_t index, uint32_t action, uint32_t port)
+{
+	const struct announced *announced = find_announced(device, index);
+
+	if (!announced || !announced->mapped)
+		return -ENOENT;
+	return sim_gnt_notify(device->gnt, announced->start,
+			      action & UNMAP_NOTIFY_CLEAR_BYTE ? (uint32_t)(index - announced->index)
+							       : SIM_NO_NOTIFY,
+			      action & UNMAP_NOTIFY_SEND_EVENT ? port : SIM_NO_NOTIFY);
+}
+
+/* The driver's segments are the library's. */
+static int gntdev_copy(struct ioctl_gntdev_grant_copy *copy)
+{
+	_Static_assert(sizeof(struct ioctl_gntdev_grant_copy_segment) ==
+			       sizeof(xengnttab_grant_copy_segment_t),
+		       "one layout");
+
+	for (uint32_t i = 0; i < copy->count; i++)
+		if (!is_readable((uintptr_t)(copy->segments + i), sizeof(copy->segments[i])))
+			return -EFAULT;
+	return xengnttab_grant_copy(NULL, copy->count, (xengnttab_grant_copy_segment_t *)copy->segments) < 0
+		       ? -errno
+		       : 0;
+}
+
+static int gntdev_ioctl(struct device *device, unsigned long request, void *argument)
+{
+	struct ioctl_gntdev_get_offset_for_vaddr *where = argument;
+	const struct ioctl_gntdev_unmap_notify *notify = argument;
+	uint64_t index;
+	uint32_t count;
+	int r;
+
+	switch (request) {
+	case IOCTL_GNTDEV_MAP_GRANT_REF:
+		return gntdev_map(device, argument);
+	case IOCTL_GNTDEV_UNMAP_GRANT_REF:
+		return gntdev_unmap(device, argument);
+	case IOCTL_GNTDEV_GET_OFFSET_FOR_VADDR:
+		r = sim_gnt_find(device->gnt, (void *)(uintptr_t)where->vaddr, &index, &count);
+		if (r == 0) {
+			where->offset = index;
+			where->count = count;
+		}
+		return r;
+	case IOCTL_GNTDEV_SET_MAX_GRANTS:
+		return 0;
+	case IOCTL_GNTDEV_SET_UNMAP_NOTIFY:
+		return notify_at(device, notify->index, notify->action, notify->event_channel_port);
+	case IOCTL_GNTDEV_GRANT_COPY:
+		return gntdev_copy(argument);
+	default:
+		return -ENOTTY;
+	}
+}
+
+static int gntalloc_alloc(struct device *device, struct ioctl_gntalloc_alloc_gref *alloc)
+{
+	struct announced *announced;
+
+	if (alloc->count == 0)
+		return -EINVAL;
+	if (!is_readable((uintptr_t)(alloc->gref_ids + alloc->count - 1), sizeof(alloc->gref_ids[0])))
+		return -EFAULT;
+	announced = announce(device, alloc->count);
+	if (!announced)
+		return -ENOMEM;
+	announced->start = sim_gnt_share(alloc->domid, alloc->count, alloc->gref_ids,
+					 alloc->flags & GNTALLOC_FLAG_WRITABLE, SIM_NO_NOTIFY, SIM_NO_NOTIFY);
+	if (!announced->start) {
+		int error = errno;
+
+		forget(device, announced);
+		return -error;
+	}
+	alloc->index = announced->index;
+	return 0;
+}
+
+static int gntalloc_ioctl(struct device *device, unsigned long request, void *argument)
+{
+	const struct ioctl_gntalloc_dealloc_gref *dealloc = argument;
+	const struct ioctl_gntalloc_unmap_notify *notify = argument;
+	struct announced *announced;
+
+	switch (request) {
+	case IOCTL_GNTALLOC_ALLOC_GREF:
+		return gntalloc_alloc(device, argument);
+	case IOCTL_GNTALLOC_DEALLOC_GREF:
+		announced = find_announced(device, dealloc->index);
+		if (!announced || announced->index != dealloc->index || announced->count != dealloc->count)
+			return -EINVAL;
+		if (!announced->mapped)
+			munmap(announced->start, announced->count * (size_t)SIM_PAGE_SIZE);
+		forget(device, announced);
+		return 0;
+	case IOCTL_GNTALLOC_SET_UNMAP_NOTIFY:
+		return notify_at(device, notify->index, notify->action, notify->event_channel_port);
+	default:
+		return -ENOTTY;
+	}
+}
+
+/* Returns where it is, or NULL: the device doesn't know of it. */
+static void *map_announced(struct device *device, void *at, size_t length, int prot, int flags, off_t offset)
+{
+	struct announced *announced = find_announced(device, (uint64_t)offset);
+	size_t bytes = announced ? announced->count * (size_t)SIM_PAGE_SIZE : 0;
+	struct sim_gnt_pages pages = {.prot = prot,
+				      .at = flags & MAP_FIXED ? at : NULL,
+				      .notify_offset = SIM_NO_NOTIFY,
+				      .notify_port = SIM_NO_NOTIFY};
+
+	errno = EINVAL;
+	if (!announced || announced->index != (uint64_t)offset || bytes != length || announced->mapped ||
+	    !(flags & MAP_SHARED) || (device->kind == GNTALLOC && flags & MAP_FIXED))
+		return MAP_FAILED;
+	if (device->kind == GNTDEV) {
+		pages.count = announced->count;
+		pages.domids = announced->numbers;
+		pages.refs = announced->numbers + announced->count;
+		announced->start = sim_gnt_map(device->gnt, announced->index, &pages);
+	}
+	announced->mapped = announced->start != NULL;
+	return announced->start ? announced->start : MAP_FAILED;
+}
+
+/* --- the calls ---------------------------------------------------------------------------------- */
+
+static int privcmd_ioctl(unsigned long request, void *argument)
+{
+	const privcmd_hypercall_t *call = argument;
+	long r;
+
+	if (request == IOCTL_PRIVCMD_MMAPBATCH_V2)
+		return sim_foreign_map(argument);
+	if (request != IOCTL_PRIVCMD_HYPERCALL)
+		return -ENOTTY;
+	r = sim_hypercall((unsigned)call->op, call->arg[0], call->arg[1]);
+	return (int)r;
+}
+
+static int device_ioctl(struct device *device, unsigned long request, void *argument)
+{
+	int r;
+
+	if (_IOC_SIZE(request) && !is_readable((uintptr_t)argument, _IOC_SIZE(request))) {
+		errno = EFAULT;
+		return -1;
+	}
+	if (device->kind == EVTCHN)
+		return evtchn_ioctl(device, request, argument);
+	pthread_mutex_lock(&device->lock);
+	r = device->kind == GNTDEV     ? gntdev_ioctl(device, request, argument)
+	    : device->kind == GNTALLOC ? gntalloc_ioctl(device, request, argument)
+				       : privcmd_ioctl(request, argument);
+	pthread_mutex_unlock(&device->lock);
+	if (r >= 0)
+		return r;
+	errno = -r;
+	return -1;
+}
+
+SIM_EXPORT int ioctl(int fd, unsigned long request, ...)
+{
+	static _Atomic(void *) next;
+	struct device *device = device_of(fd);
+	va_list arguments;
+	void *argument;
+
+	va_start(arguments, request);
+	argument = va_arg(arguments, void *);
+	va_end(arguments);
+	/* These are the kernel's own, for every file. */
+	if (request == FIONBIO || request == FIOASYNC || request == FIOCLEX || request == FIONCLEX)
+		device = NULL;
+	return device ? device_ioctl(device, request, argument)
+		      : ((__typeof__(&ioctl))sim_next_function(&next, "ioctl"))(fd, request, argument);
+}
+
+static void *map_file(void *at, size_t length, int prot, int flags, int fd, off_t offset)
+{
+	struct device *device = flags & MAP_ANONYMOUS ? NULL : device_of(fd);
+	void *start;
+
+	if (!device)
+		return (void *)syscall(SYS_mmap, at, length, prot, flags, fd, offset);
+	/* Room for frames, in which nothing is. */
+	if (device->kind == PRIVCMD && flags & MAP_SHARED)
+		return (void *)syscall(SYS_mmap, at, length, PROT_NONE,
+				       (flags & MAP_FIXED) | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+				       0);
+	pthread_mutex_lock(&device->lock);
+	start = map_announced(device, at, length, prot, flags, offset);
+	pthread_mutex_unlock(&device->lock);
+	return start;
+}
+
+SIM_EXPORT void *mmap(void *at, size_t length, int prot, int flags, int fd, off_t offset)
+{
+	return map_file(at, length, prot, flags, fd, offset);
+}
+
+void *mmap64(void *at, size_t length, int prot, int flags, int fd, off_t offset);
+SIM_EXPORT void *mmap64(void *at, size_t length, int prot, int flags, int fd, off_t offset)
+{
+	return map_file(at, length, prot, flags, fd, offset);
+}
+
+SIM_EXPORT ssize_t read(int fd, void *buffer, size_t size)
+{
+	static _Atomic(void *) next;
+	const struct device *device = device_of(fd);
+
+	if (device && device->kind == EVTCHN)
+		return evtchn_read(device, buffer, size);
+	return ((__typeof__(&read))sim_next_function(&next, "read"))(fd, buffer, size);
+}
+
+/* glibc's fortified variant, which programs call where the compiler doesn't know the size. */
+ssize_t __read_chk(int fd, void *buffer, size_t size, size_t room);
+SIM_EXPORT ssize_t __read_chk(int fd, void *buffer, size_t size, size_t room)
+{
+	if (size > room)
+		abort();
+	return read(fd, buffer, size);
+}
+
+SIM_EXPORT ssize_t write(int fd, const void *buffer, size_t size)
+{
+	static _Atomic(void *) next;
+	const struct device *device = device_of(fd);
+
+	if (device && device->kind == EVTCHN)
+		return evtchn_write(device, buffer, size);
+	return ((__typeof__(&write))sim_next_function(&next, "write"))(fd, buffer, size);
+}
+
+static void device_close(int fd)
+{
+	struct device *device = atomic_exchange(&devices[fd], NULL);
+
+	if (!device)
+		return;
+	if (device->kind != EVTCHN)
+		syscall(SYS_close, fd);
+	device_free(device);
+}
+
+/* Programs close all that they don't know. They don't know this library's connection. */
+SIM_EXPORT int close(int fd)
+{
+	static _Atomic(void *) next;
+
+	if (device_of(fd)) {
+		device_close(fd);
+		return 0;
+	}
+	if (sim_lib_has(fd)) {
+		errno = EBADF;
+		return -1;
+	}
+	return ((__typeof__(&close))sim_next_function(&next, "close"))(fd);
+}
+
+static int close_some(unsigned first, unsigned last, unsigned flags)
+{
+	return first > last ? 0 : (int)syscall(SYS_close_range, first, last, flags);
+}
+
+SIM_EXPORT int close_range(unsigned first, unsigned last, int flags)
+{
+	int ours = sim_lib_fd(), r;
+
+	for (unsigned fd = first; !flags && atomic_load(&known) && fd <= last && fd < MAX_DEVICES; fd++)
+		device_close((int)fd);
+	if (ours < 0 || (unsigned)ours < first || (unsigned)ours > last)
+		return close_some(first, last, (unsigned)flags);
+	r = close_some(first, (unsigned)ours - 1, (unsigned)flags);
+	return r < 0 ? r : close_some((unsigned)ours + 1, last, (unsigned)flags);
+}
+
+SIM_EXPORT void closefrom(int first)
+{
+	close_range(first < 0 ? 0 : (unsigned)first, ~0u, 0);
+}
+
+/* xenstored's socket is domain 0's alone, in whose directory its name stands. */
+SIM_EXPORT int connect(int fd, const struct sockaddr *address, socklen_t length)
+{
+	static _Atomic(void *) next;
+	__typeof__(&connect) function = (__typeof__(&connect))sim_next_function(&next, "connect");
+	const struct sockaddr_un *wanted = (const struct sockaddr_un *)address;
+	struct sockaddr_un store;
+
+	if (!address || address->sa_family != AF_UNIX || length <= sizeof(sa_family_t) ||
+	    strnlen(wanted->sun_path, length - sizeof(sa_family_t)) >= sizeof(wanted->sun_path) ||
+	    (strcmp(wanted->sun_path, "/run/xenstored/socket") != 0 &&
+	     strcmp(wanted->sun_path, "/var/run/xenstored/socket") != 0) ||
+	    !store_address(&store))
+		return function(fd, address, length);
+	if (access(wanted->sun_path, F_OK) < 0) /* which leads to the domain's */
+		return -1;
+	return function(fd, (const struct sockaddr *)&store, sizeof(store));
+}

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * What a daemon hands over, as bytes of any kind: two hops to programs, which share memory or don't, their channels, and what
+ * lies in their rings. What is taken must go on: it gets rings and passes. Whatever is wrong, nothing is left. Seeds are made by
+ * XENMSG_SEEDS=DIRECTORY tests/unit/test_image.
+ */
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <event2/event.h>
+
+#include "base/image.h"
+#include "daemon/relay/channel.h"
+#include "daemon/relay/hop.h"
+#include "daemon/relay/hop_image.h"
+#include "daemon/relay/private_ring.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+#define HOPS   2
+#define PASSES 20
+
+struct program {
+	struct hop *hop;
+	struct private_ring in, out[HOP_OUTLETS];
+};
+
+static int on_control(void *owner, const struct frame_header *header, const uint8_t *payload)
+{
+	return -EPROTO;
+}
+
+static int on_open(void *owner, struct channel *channel, const struct frame_open *open)
+{
+	channel_refuse(channel, ENOENT);
+	return 0;
+}
+
+static void on_notify(void *owner)
+{
+}
+
+static void on_failed(void *owner, int error, const char *why)
+{
+	struct program *program = owner;
+
+	hop_detach(program->hop);
+	hop_reset_channels(program->hop, EHOSTDOWN);
+}
+
+static const struct hop_callbacks callbacks = {
+	.control = on_control, .open = on_open, .notify = on_notify, .failed = on_failed};
+
+static void read_section(struct image *image, struct image_hops *hops, struct program *programs,
+			 uint32_t type)
+{
+	struct channel *channel;
+	bool shares = false;
+	uint32_t number;
+
+	if (type == IMAGE_SESSION && hops->count < HOPS) {
+		image_bool(image, &shares);
+		hop_set_kind(programs[hops->count].hop, shares ? HOP_SHARED : HOP_SOCKET);
+		hop_image(image, programs[hops->count].hop);
+		hop_set_image_number(programs[hops->count].hop, hops->count);
+		hops->hops[hops->count] = programs[hops->count].hop;
+		hops->count++;
+	} else if (type == IMAGE_CHANNEL) {
+		channel_image(image, hops, &channel);
+	} else if (type == IMAGE_LEDGER) {
+		image_u32(image, &number);
+		image_expect(image, number < hops->count);
+		if (!image->error)
+			hop_ledger_image(image, hops->hops[number]);
+	} else {
+		image_fail(image, -EINVAL);
+	}
+}
+
+/* Gives each hop rings, which nobody reads, and runs what there is to do. */
+static void go_on(struct relay *relay, struct program *programs, const struct image_hops *hops)
+{
+	for (uint32_t i = 0; i < hops->count; i++) {
+		struct hop_rings rings = {.in = private_ring_view(&programs[i].in), .adopt = true};
+
+		for (unsigned j = 0; j < HOP_OUTLETS; j++)
+			rings.out[j] = private_ring_view(&programs[i].out[j]);
+		if (hop_attach_again(hops->hops[i], &rings) < 0)
+			abort();
+		hop_event(hops->hops[i]);
+	}
+	relay_run(relay, PASSES);
+}
+
+static void run(struct relay *relay, struct image *image)
+{
+	struct program *programs = calloc(HOPS, sizeof(*programs));
+	struct hop *all[HOPS];
+	struct image_hops hops = {.hops = all};
+	uint32_t type;
+
+	if (!programs)
+		abort();
+	for (unsigned i = 0; i < HOPS; i++)
+		programs[i].hop =
+			hop_new(relay, HOP_SOCKET, &callbacks, &programs[i], 1, CHANNEL_NUMBERS / 2);
+	while ((type = image_next(image)))
+		read_section(image, &hops, programs, type);
+	if (!image->error)
+		go_on(relay, programs, &hops);
+	for (unsigned i = 0; i < HOPS; i++)
+		hop_retire(programs[i].hop, ENOENT);
+	relay_cleanup(relay);
+	free(programs);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct event_base *base = event_base_new();
+	struct relay relay;
+	struct image image;
+
+	if (!base || relay_init(&relay, base, 1 << 20) < 0)
+		abort();
+	image_open_bytes(&image, data, size);
+	run(&relay, &image);
+	image_free(&image);
+	event_base_free(base);
+	return 0;
+}

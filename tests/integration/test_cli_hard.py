@@ -1,0 +1,291 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Each command where things go wrong around it: standard output is full or closed, the daemon stops in the middle or says nothing
+more, the locale is C, the terminal is narrow or none. Nothing is garbled, nothing is silent, nothing lasts."""
+
+import base64
+import contextlib
+import json
+import os
+import re
+import subprocess
+import time
+
+import pytest
+
+from conftest import Host
+from frames import HELLO, TOPICS, WELCOME, Closed, frame, receive_frame, u32, u64
+from messaging import (ALLOW_ALL, EXIT_DENIED, EXIT_ERROR, EXIT_NO_DAEMON, EXIT_OK, EXIT_TIMEOUT, EXIT_UNKNOWN, EXIT_USAGE, PATIENCE, Node,
+                       eventually, tool)
+from test_cli_help import COMMANDS, POLICY
+from test_cli_terminal import DOES_SOMETHING, HostileDaemon, Terminal
+
+# A line of each command that prints something, with the domains of `pair`. What it prints to its end, or else what begins it.
+PRINT = {"call": "call 2:upper word", "connect": "connect 2:sort", "run": "run 2:built", "peers": "peers", "endpoints": "endpoints",
+         "status": "status", "doctor": "doctor", "ping": "ping 2 -n 1", "policy check": "policy check 2 x", "policy show": "policy show",
+         "policy denied": "policy denied", "policy reload": "policy reload", "bench": "bench --seconds 0.1 2"}
+GO_ON = {"recv": "recv inbox", "watch": "watch", "listen": "listen plain", "subscribe": "subscribe self:kept"}  # until they are stopped
+PORTS = {"forward": "forward tcp:127.0.0.1:0 xen:2:sort", "exporter": "exporter --listen tcp:127.0.0.1:0"}  # the port, and then nothing
+# Nothing on standard output, or tried in test_cli_large.py, test_top.py, test_handover.py and test_host_policy.py.
+ELSEWHERE = {"send", "publish", "serve", "top", "hosts", "daemon", "policy test"}
+
+
+def test_each_command_is_tried_here():
+    assert PRINT.keys() | GO_ON.keys() | PORTS.keys() | ELSEWHERE == set(COMMANDS) - {"policy"} | set(POLICY)
+
+
+@pytest.fixture(name="pair", scope="module")
+def two_domains(tmp_path_factory):
+    host = Host(3)
+    folder = tmp_path_factory.mktemp("pair")
+    policy = "[rule]\nfrom = 2\nto = secret\naction = deny\n" + ALLOW_ALL
+    one, two = (Node(host, domid, folder, policy=policy) for domid in (1, 2))
+    for node in (one, two):
+        node.start()
+    one.popen("publish", "--stay", "1h", "kept", "what is kept")
+    serve = [["serve", "upper", "--", "tr", "a-z", "A-Z"], ["listen", "sort", "--", "sort"], ["listen", "--run", "built", "--", "echo", "built"],
+             ["bench", "--serve"]]
+    for words in serve:
+        two.popen(*words)
+    eventually(lambda: {"upper", "sort", "built", "bench", "bench-stream"} <= set(two.endpoints()), "all are bound")
+    eventually(lambda: len(one.json("endpoints", "2")) == 5, "domain 1 sees them")
+    two.send("1:secret", "x", exit_code=EXIT_DENIED)
+    yield one, two
+    for node in (one, two):
+        node.end()
+    host.stop()
+
+
+def run(node, line, **options):
+    options = {"stdout": subprocess.PIPE, "input": b"b\na\n" if line.startswith("connect") else b"", **options}
+    return subprocess.run(node.command(tool("xenmsg"), *line.split()), env=dict(node.environment, LC_ALL="C"), stderr=subprocess.PIPE,
+                          timeout=60 * PATIENCE, check=False, **options)
+
+
+@pytest.mark.parametrize("line", PRINT.values(), ids=PRINT)
+def test_a_full_disk_is_told_in_one_line(pair, line):
+    with open("/dev/full", "wb") as full:
+        done = run(pair[0], line, stdout=full)
+    said = done.stderr.decode()
+    assert done.returncode != EXIT_OK and said.count("\n") == 1 and "No space left on device" in said, done
+
+
+@pytest.mark.parametrize("line", PRINT.values(), ids=PRINT)
+def test_a_closed_standard_output_is_told_in_one_line(pair, line):
+    node = pair[0]
+    done = subprocess.run(node.command("sh", "-c", 'exec "$@" >&-', "sh", tool("xenmsg"), *line.split()), env=node.environment,
+                          stderr=subprocess.PIPE, input=b"b\na\n" if line.startswith("connect") else b"", timeout=60 * PATIENCE, check=False)
+    said = done.stderr.decode()
+    assert done.returncode != EXIT_OK and said.count("\n") == 1 and "Bad file descriptor" in said, done
+
+
+FULL = 'exec "$@" >/dev/full', b"No space left on device"
+CLOSED = 'exec "$@" >&-', b"Bad file descriptor"
+
+
+def begin(node, line, how):
+    return node.popen_command("sh", "-c", how[0], "sh", tool("xenmsg"), *line.split(), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+@pytest.mark.parametrize("how", [FULL, CLOSED], ids=["full", "closed"])
+@pytest.mark.parametrize("line", GO_ON.values(), ids=GO_ON)
+def test_what_goes_on_ends_when_its_output_cannot_be_written(pair, line, how):
+    node, endpoint = pair[0], line.split()[-1]
+    process = begin(node, line, how)
+    if endpoint not in ("watch", "self:kept"):
+        eventually(lambda: endpoint in node.endpoints(), "it is bound")
+        node.xenmsg("connect" if endpoint == "plain" else "send", f"self:{endpoint}", data=b"x")
+    assert process.wait(timeout=60 * PATIENCE) == EXIT_ERROR
+    assert how[1] in process.stderr.read()
+
+
+@pytest.mark.parametrize("how", [FULL, CLOSED], ids=["full", "closed"])
+@pytest.mark.parametrize("line", PORTS.values(), ids=PORTS)
+def test_a_port_that_cannot_be_told_is_an_error(pair, line, how):
+    process = begin(pair[0], line, how)
+    assert process.wait(timeout=60 * PATIENCE) == EXIT_ERROR
+    told, failed = process.stderr.read().splitlines()
+    assert b"listens on port" in told and failed == b"xenmsg: can't write to standard output: " + how[1]
+
+
+@pytest.mark.parametrize("how", [FULL, CLOSED], ids=["full", "closed"])
+def test_serve_needs_no_standard_output(pair, how):
+    node = pair[0]
+    process = begin(node, "serve up -- tr a-z A-Z", how)
+    eventually(lambda: "up" in node.endpoints(), "it is bound")
+    for _ in range(2):
+        done = node.xenmsg("call", "self:up", "word")
+        assert (done.returncode, done.stdout, done.stderr) == (EXIT_OK, b"WORD", b"")
+    process.terminate()
+    assert process.wait(timeout=60 * PATIENCE) and process.stderr.read() == b""
+
+
+@pytest.mark.parametrize("columns", [40, 1])
+@pytest.mark.parametrize("line", PRINT.values(), ids=PRINT)
+def test_narrow_terminals_are_no_matter(pair, line, columns):
+    """What is written doesn't depend on how wide the terminal is, but for progress, which is drawn over."""
+    if line.startswith("connect"):
+        pytest.skip("it reads the terminal, too")
+    terminal = Terminal(pair[0], *line.split(), columns=columns)
+    text = terminal.end()
+    assert terminal.process.returncode in (EXIT_OK, EXIT_ERROR), text
+    words = lambda each: [re.sub(r"[\d.:-]+", "0", word) for word in re.sub(r"[^\n]*\r", "", each).split()]
+    wide = run(pair[0], line)
+    if line.startswith("bench"):
+        assert "stream-trip" in text
+    elif not line.startswith(("status", "doctor")):  # which tell what goes on at the moment
+        assert words(text) == words((wide.stdout + wide.stderr).decode()), text
+
+
+@pytest.mark.parametrize("line", PRINT.values(), ids=PRINT)
+def test_the_locale_c_garbles_nothing(pair, line):
+    done = run(pair[0], line)
+    assert done.returncode in (EXIT_OK, EXIT_ERROR) and not DOES_SOMETHING.search(done.stdout.decode()), done
+
+
+# ---- payloads ----
+
+EVERY = bytes(range(256))
+
+
+@pytest.mark.parametrize("how", ["", "--raw", "--json", "--format %{payload}", "--exec cat", "--exec cat --confirm"])
+def test_a_message_of_every_byte_arrives_as_it_was(pair, how):
+    one, two = pair
+    inbox = two.receiver("every", "--count", "1", *how.split())
+    eventually(lambda: "every" in [entry["name"] for entry in one.json("endpoints", "2")], "domain 1 sees it")
+    one.send("2:every", None, data=EVERY)
+    got = inbox.output()
+    if how == "--json":
+        assert base64.b64decode(json.loads(got)["base64"]) == EVERY and json.loads(got)["size"] == 256
+    else:
+        assert got == EVERY + (b"\n" if how in ("", "--format %{payload}") else b"")
+    eventually(lambda: "every" not in [entry["name"] for entry in one.json("endpoints", "2")], "it is gone")
+
+
+def test_calls_and_streams_of_every_byte_come_back_as_they_were(pair):
+    one, two = pair
+    served = [two.popen(*words) for words in (["serve", "same", "--", "cat"], ["listen", "stream", "--", "cat"],
+                                              ["listen", "--run", "command", "--", "cat"])]
+    eventually(lambda: {"same", "stream", "command"} <= {entry["name"] for entry in one.json("endpoints", "2")}, "domain 1 sees them")
+    for words in (["call", "2:same"], ["connect", "2:stream"], ["run", "2:command"]):
+        done = one.xenmsg(*words, data=EVERY)
+        assert (done.returncode, done.stdout, done.stderr) == (EXIT_OK, EVERY, b""), words
+    assert base64.b64decode(json.loads(one.xenmsg("call", "--json", "2:same", data=EVERY).stdout)["base64"]) == EVERY
+    for process in served:
+        process.terminate()
+
+
+def test_a_terminal_gets_every_byte_of_a_message_escaped(pair):
+    one = pair[0]
+    terminal = Terminal(one, "recv", "inbox", "--count", "1")
+    eventually(lambda: "inbox" in one.endpoints(), "it is bound")
+    one.send("self:inbox", None, data=EVERY)
+    text = terminal.end()
+    assert not DOES_SOMETHING.search(text) and r"\u001b" in text and r"\xff" in text and "ABC" in text
+
+
+# ---- the daemon ----
+
+class Stops(HostileDaemon):
+    """Welcomes, and then ends, or says nothing more."""
+
+    knows = TOPICS
+
+    def __init__(self, path, silent):
+        self.silent = silent
+        self.kept = []
+        super().__init__(path)
+
+    def serve(self, connection):
+        self.kept.append(connection)
+        with contextlib.suppress(Closed, OSError):
+            while True:
+                if receive_frame(connection).kind == HELLO:
+                    connection.sendall(frame(WELCOME, b"\1\0\0\0" + u32(self.knows, 1, 0) + u64(1 << 24) + bytes(16)))
+                elif not self.silent:
+                    connection.close()
+                    return
+
+
+class KnowsNoTopics(Stops):
+    """As a daemon of before them."""
+
+    knows = 0
+
+
+LINES = {**PRINT, "send": "send 2:inbox x", "serve": "serve --once a -- cat", "listen": "listen --once a", "hosts": "hosts",
+         "policy denied": "policy denied", "watch": "watch --once", "recv": "recv --once inbox",
+         "subscribe": "subscribe --once 2:news", "publish": "publish news x", "daemon": "daemon renew"}
+
+
+@pytest.mark.parametrize("line", LINES.values(), ids=LINES)
+def test_a_daemon_that_stops_in_the_middle_is_told(nodes, tmp_path, line):
+    daemon = Stops(tmp_path / "sock", silent=False)
+    done = subprocess.run([tool("xenmsg"), "--socket", daemon.path, *line.split()], capture_output=True, stdin=subprocess.DEVNULL,
+                          timeout=60 * PATIENCE, check=False)
+    daemon.close()
+    said = done.stderr.decode()
+    if line == "doctor":
+        assert done.returncode != EXIT_OK and b"FAIL  daemon" in done.stdout and said == ""
+        return
+    codes = {"send": {EXIT_NO_DAEMON, EXIT_UNKNOWN}, "call": {EXIT_NO_DAEMON, EXIT_UNKNOWN}, "run": {255}}.get(line.split()[0], {EXIT_NO_DAEMON})
+    assert done.returncode in codes and done.stdout == b"" and said.count("\n") == 1, done
+    assert any(words in said for words in ("xenmsgd has gone away", "no xenmsgd there", "can't be known")), said
+
+
+@pytest.mark.parametrize("line", [LINES["publish"], LINES["subscribe"]])
+def test_a_daemon_that_is_too_old_is_named(tmp_path, line):
+    daemon = KnowsNoTopics(tmp_path / "sock", silent=True)
+    done = subprocess.run([tool("xenmsg"), "--socket", daemon.path, *line.split()], capture_output=True, stdin=subprocess.DEVNULL,
+                          timeout=60 * PATIENCE, check=False)
+    daemon.close()
+    assert done.returncode == EXIT_ERROR and done.stderr.endswith(b": the xenmsgd of this domain is too old for topics\n"), done
+
+
+@pytest.mark.parametrize("line", [LINES[name] for name in ("send", "call", "connect", "run", "ping")])
+def test_a_daemon_that_says_nothing_more_costs_the_time_out(tmp_path, line):
+    daemon = Stops(tmp_path / "sock", silent=True)
+    begun = time.monotonic()
+    done = subprocess.run([tool("xenmsg"), line.split()[0], "--socket", daemon.path, "--timeout", "0.3", *line.split()[1:]],
+                          capture_output=True, stdin=subprocess.DEVNULL, timeout=60 * PATIENCE, check=False)
+    daemon.close()
+    assert done.returncode in (EXIT_TIMEOUT, EXIT_UNKNOWN, 255) and done.stderr.count(b"\n") == 1, done
+    assert time.monotonic() - begun < 4 * PATIENCE
+
+
+# ---- as an adversary ----
+
+WRONG = ["--nonsense", "-Z", "--socket", "--socket=", "--version=1", "--help=x", "--json=1", "--", "\x1b[2J", "\u202e", "x" * 2000]
+
+
+@pytest.mark.parametrize("command", [each for each in [*COMMANDS, *POLICY] if each != "policy"])
+def test_wrong_options_are_told_in_one_harmless_line(nodes, command):
+    one = nodes(1, start=False)[1]
+    # At a terminal, with no daemon there: what was typed is shown again.
+    for wrong in WRONG:
+        terminal = Terminal(one, command=[tool("xenmsg"), *command.split(), wrong])
+        os.write(terminal.master, b"\x04")
+        text = terminal.end().replace("^D\x08\x08", "")
+        assert terminal.process.returncode in (EXIT_USAGE, EXIT_NO_DAEMON, 255, 1), (wrong, terminal.process.returncode, text)
+        assert not DOES_SOMETHING.search(text) and (text.count("\n") <= 1 or command == "doctor"), (wrong, text)
+
+
+@pytest.mark.parametrize("command", ["send 2:x y", "call 2:x y", "connect 2:x", "run 2:x", "bench 2", "recv a", "serve a -- cat", "listen a",
+                                     "policy show", "policy denied", "policy reload", "endpoints 2", "peers x", "watch *:x", "doctor 2:x"])
+def test_words_of_a_hostile_daemon_are_escaped(nodes, tmp_path, command):
+    """Its answers and its reasons: what it says may be another domain's."""
+    class Refuses(HostileDaemon):
+        def serve(self, connection):
+            with connection, contextlib.suppress(Closed, OSError):
+                while True:
+                    got = receive_frame(connection)
+                    if got.kind == HELLO:
+                        connection.sendall(frame(WELCOME, b"\1\0\0\0" + u32(TOPICS, 1, 0) + u64(1 << 24) + bytes(16)))
+                    else:
+                        connection.sendall(self.reply(got, self.name, 13) if got.kind >= 32 else frame(3, u32(13) + self.name.encode()))
+    daemon = Refuses(tmp_path / "sock")
+    terminal = Terminal(nodes(1, start=False)[1], *command.split()[:1 + command.startswith("policy")], "--socket", daemon.path,
+                        *command.split()[1 + command.startswith("policy"):])
+    eventually(lambda: terminal.process.poll() is not None, "it ends", timeout=15)
+    text = terminal.end()
+    daemon.close()
+    assert terminal.process.returncode != EXIT_OK and not DOES_SOMETHING.search(text), text

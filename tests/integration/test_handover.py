@@ -1,0 +1,407 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A daemon hands over to the program that is installed now (doc/handover.md): its programs go on as if it had not had the CPU."""
+
+import errno
+import json
+import os
+import signal
+
+import pytest
+
+from library import TOPIC, Connection
+from messaging import EXIT_OK, EXIT_USAGE, PATIENCE, eventually, stopped, tool
+
+BIND_SHARED = 4096
+
+
+@pytest.fixture(params=["0", "1"], ids=["shared", "socket"], name="memory")
+def with_and_without_shared_memory(request, monkeypatch):
+    monkeypatch.setenv("XENMSG_NO_SHARED_MEMORY", request.param)
+    return request.param
+
+
+def took_over(node):
+    return node.log.read_text().count("took over from")
+
+
+def renew(node):
+    before = took_over(node)
+    done = node.xenmsg("daemon", "renew")
+    assert done.returncode == EXIT_OK, done.stderr
+    eventually(lambda: took_over(node) == before + 1, f"the next daemon has taken over: {node.log.read_text()}")
+
+
+def ended(process, how=signal.SIGTERM):
+    process.send_signal(how)
+    out, err = process.communicate(timeout=20 * PATIENCE)
+    assert err == b"", err
+    return out and out.decode()
+
+
+def test_a_full_disk_is_told_by_the_command(nodes):
+    node = nodes(1)[1]
+    with open("/dev/full", "wb") as full:
+        done = node.popen("daemon", "renew", stdout=full)
+        said = done.communicate(timeout=60 * PATIENCE)[1]
+    assert done.returncode != EXIT_OK and said.count(b"\n") == 1 and b"No space left on device" in said
+    eventually(lambda: took_over(node) == 1, "the daemon is renewed all the same")
+
+
+def test_a_receiver_goes_on_with_the_next_daemon(nodes, memory):
+    """It has asked for no connection that outlives its daemon (--once), and yet it ends by its signal alone."""
+    node = nodes(1)[1]
+    receiver = node.receiver("inbox")
+    pid = node.pid
+    for times in range(3):
+        node.send("self:inbox", f"before {times}")
+        renew(node)
+        node.send("self:inbox", f"after {times}")
+    assert ended(receiver.process).splitlines() == [f"{when} {i}" for i in range(3) for when in ("before", "after")]
+    assert os.path.exists(f"/proc/{pid}") and node.alive()
+
+
+def process_until(condition, what, *connections):
+    def processed():
+        for connection in connections:
+            connection.wait(0)
+        return condition()
+    eventually(processed, what)
+
+
+def post(address, data, outcomes, sender, *others):
+    """Its queue takes no more than some, so it and the others go on until it does."""
+    def posted():
+        result = sender.post(address, data, outcomes.append)
+        assert result in (0, -errno.EAGAIN), (result, len(outcomes))
+        return result == 0
+    process_until(posted, "it is posted", sender, *others)
+
+
+def test_what_is_posted_meanwhile_comes_once_and_in_order(nodes, memory):
+    node = nodes(1)[1]
+    outcomes, got = [], []
+    with Connection(node.socket) as sender, Connection(node.socket) as receiver:
+        assert receiver.handle("inbox", lambda data: got.append(int(data.split()[0]))) == 0
+        for times in range(5):
+            for number in range(100 * times, 100 * times + 100):
+                post("self:inbox", b"%d " % number + b"x" * (number * 997 % 20000), outcomes, sender, receiver)
+            renew(node)
+        process_until(lambda: len(outcomes) == 500, "all have ended", sender, receiver)
+    assert outcomes == [0] * 500
+    assert got == list(range(500))
+
+
+@pytest.mark.parametrize("renewals", [1, 3])
+def test_messages_that_wait_for_a_stopped_program_stay(nodes, tmp_path, memory, renewals):
+    """They fill its ring and the queue behind it, and it can't go on in other memory before it runs again."""
+    node = nodes(1)[1]
+    outcomes, path = [], tmp_path / "received"
+    with Connection(node.socket) as sender, open(path, "wb") as file:
+        receiver = node.receiver("inbox", "--count", 12, stdout=file)
+        with stopped(receiver.process.pid):
+            for number in range(12):
+                post("self:inbox", b"%d " % number + b"x" * 9000, outcomes, sender)
+            for _ in range(renewals):
+                renew(node)
+                sender.wait(0)
+        process_until(lambda: len(outcomes) == 12, "all have ended", sender)
+    assert outcomes == [0] * 12
+    receiver.process.wait(timeout=20 * PATIENCE)
+    assert [int(line.split()[0]) for line in path.read_text().splitlines()] == list(range(12))
+
+
+def test_who_leaves_before_it_has_moved_has_sent_all(nodes, memory):
+    """It never learns of the next daemon, which finds in the old memory what was posted there, before it came and after."""
+    node = nodes(1)[1]
+    with Connection(node.socket) as receiver:
+        assert receiver.bind("inbox") == 0
+        sender = Connection(node.socket)
+        sender.post("self:inbox", b"first", lambda error: None)
+        sender.post("self:inbox", b"before", lambda error: None)
+        renew(node)
+        sender.post("self:inbox", b"after", lambda error: None)
+        sender.close()
+        assert [receiver.receive().data for _ in range(3)] == [b"first", b"before", b"after"]
+
+
+def test_calls_in_service_are_answered_after_it(nodes, memory):
+    node = nodes(1)[1]
+    answers = []
+    with Connection(node.socket) as caller, Connection(node.socket) as server:
+        assert server.bind("upper") == 0
+        for number in range(8):
+            assert caller.call_post("self:upper", b"q%d" % number, answers.append) == 0
+        taken = [server.take() for _ in range(4)]  # the other four still lie in its ring
+        renew(node)
+        taken += [server.take() for _ in range(4)]
+        for request in taken:
+            assert request.reply(request.data.upper()) == 0
+            request.free()
+        process_until(lambda: len(answers) == 8, "all are answered", caller, server)
+    assert answers == [b"Q%d" % number for number in range(8)]
+
+
+def test_a_time_out_after_it_takes_a_message_back(nodes, memory):
+    node = nodes(1)[1]
+    outcomes = []
+    receiver = node.receiver("inbox")
+    with Connection(node.socket) as sender:
+        with stopped(receiver.process.pid):
+            assert sender.post_timed("self:inbox", b"late", 1000, outcomes.append) == 0
+            sender.wait(0)
+            renew(node)
+            process_until(lambda: outcomes, "it has ended", sender)
+        assert sender.send("self:inbox", b"then") == 0
+        fate = sender.last
+    lines = ended(receiver.process).splitlines()
+    assert (outcomes, lines) in (([-errno.ETIMEDOUT], ["then"]), ([-errno.ECONNRESET], ["late", "then"]),
+                                 ([-errno.ECONNRESET], ["then"])), (outcomes, lines, fate)
+
+
+def test_a_program_that_is_killed_meanwhile_ends_alone(nodes, memory):
+    node = nodes(1)[1]
+    victim, other = node.receiver("victim"), node.receiver("other")
+    outcomes = []
+    with Connection(node.socket) as sender:
+        os.kill(victim.process.pid, signal.SIGSTOP)
+        assert sender.post("self:victim", b"in doubt", outcomes.append) == 0
+        sender.wait(0)
+        renew(node)
+        victim.process.kill()
+        victim.process.communicate()
+        process_until(lambda: outcomes, "what was sent to it has ended", sender)
+        assert outcomes == [-errno.ECONNRESET]
+        assert sender.send("self:victim", b"nobody") == -errno.ENOENT
+        assert sender.send("self:other", b"goes on") == 0
+    assert ended(other.process) == "goes on\n"
+
+
+def test_who_shares_an_endpoint_takes_over_after_it(nodes, memory):
+    """What a program hasn't taken goes to the other one, also what was sent to it by the daemon before."""
+    node = nodes(1)[1]
+    outcomes, got = [], []
+    with Connection(node.socket) as sender, Connection(node.socket) as second:
+        first = Connection(node.socket)
+        assert first.bind("shared", BIND_SHARED) == 0
+        for number in range(10):
+            assert sender.post("self:shared", b"%d" % number, outcomes.append) == 0
+        sender.wait(0)
+        assert second.bind("shared", BIND_SHARED) == 0
+        assert first.receive().data == b"0"
+        renew(node)
+        first.close()
+        got = [second.receive().data for _ in range(9)]
+        process_until(lambda: len(outcomes) == 10, "all have ended", sender, second)
+    assert got == [b"%d" % number for number in range(1, 10)]
+    assert outcomes == [0] * 10
+
+
+def test_watches_go_on_and_tell_what_is_there_again(nodes, tmp_path, memory):
+    """All has gone for them once, and is told again as far as it is there, and then what comes later."""
+    node = nodes(1)[1]
+    path = tmp_path / "watched"
+    with open(path, "wb") as file:
+        watch = node.popen("watch", "--json", "self:*", stdout=file)
+    def told():
+        return [(event["event"], event["name"]) for event in map(json.loads, path.read_text().splitlines()) if event["kind"] == "endpoint"]
+    one = node.receiver("one")
+    eventually(lambda: ("up", "one") in told(), "the first is told")
+    renew(node)
+    two = node.receiver("two")
+    eventually(lambda: ("up", "two") in told(), f"the second is told: {path.read_text()}")
+    assert told() == [("up", "one"), ("down", "one"), ("up", "one"), ("up", "two")]
+    for receiver in (one, two):
+        ended(receiver.process)
+    assert ended(watch) is None
+
+
+def test_who_publishes_or_subscribes_ends_and_may_come_back(nodes, memory):
+    """No image has topics yet. A command subscribes again by itself, and hears that something may be missing."""
+    node = nodes(1)[1]
+    command = node.popen("subscribe", "--json", "self:news")
+
+    def told_until(notice):
+        told = [json.loads(command.stdout.readline())]
+        while told[-1].get("notice") != notice:
+            told.append(json.loads(command.stdout.readline()))
+        return told
+
+    with Connection(node.socket) as publisher, Connection(node.socket) as subscriber:
+        assert publisher.bind("news", TOPIC) == 0
+        assert subscriber.subscribe("self:news") == 0
+        told_until("subscribed")
+        assert publisher.send("self:news", b"before") == 0
+        assert json.loads(command.stdout.readline())["text"] == "before"
+        renew(node)
+        assert publisher.send("self:news", b"nobody") in (-errno.ENOTCONN, -errno.ECONNRESET)
+        while not isinstance(error := subscriber.receive(), int):
+            pass
+        assert error in (-errno.ENOTCONN, -errno.ECONNRESET)
+    with Connection(node.socket) as publisher:
+        assert publisher.bind("news", TOPIC) == 0
+        told = told_until("subscribed")
+        assert any(line.get("unknown") for line in told), told
+        assert publisher.send("self:news", b"after") == 0
+        assert json.loads(command.stdout.readline())["text"] == "after"
+
+
+def test_a_bad_configuration_is_refused_before_anything_ends(nodes):
+    node = nodes(1)[1]
+    receiver = node.receiver("inbox")
+    path = node.directory / f"xenmsgd-{node.domid}.conf"
+    path.write_text("[links]\nheartbeat = never\n")
+    done = node.xenmsg("daemon", "renew")
+    assert done.returncode == EXIT_USAGE
+    assert b"heartbeat" in done.stderr and b"goes on as it was" in done.stderr
+    path.write_text(node.config)
+    node.send("self:inbox", "still here")
+    assert took_over(node) == 0
+    assert ended(receiver.process) == "still here\n"
+
+
+@pytest.fixture(name="installed")
+def daemon_of_a_folder_of_its_own(nodes, tmp_path):
+    """(node, a function that installs something else as its xenmsgd: the right one, or a script)"""
+    node = nodes(1, start=False)[1]
+    node.programs = tmp_path / "programs"
+    node.programs.mkdir()
+    for name in ("xenmsg", "xenmsgd"):
+        (node.programs / name).symlink_to(tool(name))
+
+    def install(script=None):
+        new = node.programs / "new"
+        if script is None:
+            new.symlink_to(tool("xenmsgd"))
+        else:
+            new.write_text(f"#!/bin/sh\n{script}\n")
+            new.chmod(0o755)
+        new.rename(node.programs / "xenmsgd")
+    node.start()
+    return node, install
+
+
+@pytest.mark.parametrize("script, why", [
+    ("exit 1", b"doesn't start"),
+    ("kill -KILL $$", b"doesn't start"),
+    ("echo \"xenmsgd: unrecognized option '$1'\" >&2; exit 2", b"unrecognized option '--check-takeover'"),
+    ("echo 'error while loading shared libraries' >&2; exit 127", b"loading shared libraries"),
+    ("exec sleep 1000", b"doesn't answer"),
+    ("while :; do echo much; done", b"much"),
+], ids=["fails", "is_killed", "is_older", "lacks_a_library", "hangs", "talks"])
+def test_a_bad_program_is_refused_before_anything_ends(installed, script, why):
+    node, install = installed
+    with Connection(node.socket) as receiver, Connection(node.socket) as sender:
+        assert receiver.bind("inbox") == 0
+        install(script)
+        done = node.xenmsg("daemon", "renew")
+        assert done.returncode == EXIT_USAGE
+        assert why in done.stderr and b"goes on as it was" in done.stderr, done
+        assert sender.post("self:inbox", b"still here", lambda error: None) == 0
+        process_until(lambda: sender.wait(0) >= 0, "it is sent", sender)
+        assert receiver.receive().data == b"still here"
+        install()
+        renew(node)
+        assert node.status()["renewed"] == {"times": 1, "from": node.status()["version"]}
+
+
+def test_a_program_that_isnt_there_is_refused_likewise(installed):
+    node, install = installed
+    (node.programs / "xenmsgd").unlink()
+    done = node.xenmsg("daemon", "renew")
+    assert done.returncode not in (EXIT_OK, None) and b"No such file" in done.stderr, done
+    install()
+    renew(node)
+
+
+def crashes(receiver):
+    """Its connection ends."""
+    error = receiver.receive()
+    assert error == -errno.ENOTCONN, error
+    receiver.close()
+
+
+def test_a_next_daemon_that_dies_is_as_after_a_crash(installed):
+    node, install = installed
+    receiver = Connection(node.socket)
+    assert receiver.bind("inbox") == 0
+    install('[ "$1" = --check-takeover ] && echo nobody || exit 1')
+    assert node.xenmsg("daemon", "renew").returncode == EXIT_OK
+    crashes(receiver)
+    assert node.daemon.wait(timeout=20 * PATIENCE) == 1
+    install()
+    node.start()
+    with Connection(node.socket) as again:
+        assert again.bind("inbox") == 0
+
+
+def test_an_image_that_isnt_one_lets_the_next_begin_afresh(installed):
+    """As one of another version would be. Whoever connects then is served."""
+    node, install = installed
+    receiver = Connection(node.socket)
+    assert receiver.bind("inbox") == 0
+    install(f"""case $1 in
+--take-over) rest=${{2#*:}}; shift 2; exec {tool("xenmsgd")} --take-over "0:$rest" "$@" ;;
+*) exec {tool("xenmsgd")} "$@" ;;
+esac""")
+    assert node.xenmsg("daemon", "renew").returncode == EXIT_OK
+    crashes(receiver)
+    eventually(lambda: "this one begins afresh" in node.log.read_text(), "it says so")
+    with Connection(node.socket) as again:
+        assert again.bind("inbox") == 0
+    assert node.status()["renewed"] is None
+
+
+def test_status_and_doctor_tell_who_handed_over(nodes):
+    node = nodes(1)[1]
+    assert node.status()["renewed"] is None
+    assert b"took over" not in node.xenmsg("status").stdout + node.xenmsg("doctor").stdout
+    for times in (1, 2):
+        renew(node)
+        version = node.status()["version"]
+        assert node.status()["renewed"] == {"times": times, "from": version}
+        assert b"took over from xenmsgd %s then, hand-overs so far: %d\n" % (version.encode(), times) in node.xenmsg("status").stdout
+        assert b"it took over from xenmsgd %s " % version.encode() in node.xenmsg("doctor").stdout
+
+
+def test_other_domains_see_a_restart_and_can_send_again(nodes, memory):
+    one, two = nodes(1, 2).values()
+    receiver = two.receiver("inbox")
+    one.send("2:inbox", "before")
+    watch = one.popen("watch", "2")
+    renew(two)
+    eventually(lambda: one.xenmsg("send", "2:inbox", "after").returncode == EXIT_OK, "it can be reached again")
+    renew(one)
+    eventually(lambda: one.xenmsg("send", "2:inbox", "again").returncode == EXIT_OK, "it can reach it")
+    lines = ended(receiver.process).splitlines()
+    assert lines == ["before", "after", "again"]
+    ended(watch)
+
+
+def test_what_goes_to_other_domains_ends_with_an_outcome(nodes, memory):
+    one, two = nodes(1, 2).values()
+    outcomes = []
+    receiver = two.receiver("inbox")
+    with Connection(one.socket) as sender:
+        with stopped(receiver.process.pid):
+            for number in range(12):
+                assert sender.post("2:inbox", b"%d" % number, outcomes.append) == 0
+            sender.wait(0)
+            renew(one)
+            process_until(lambda: len(outcomes) == 12, "all have ended", sender)
+        assert set(outcomes) <= {-errno.ECONNRESET, -errno.EHOSTUNREACH, -errno.EHOSTDOWN}
+        eventually(lambda: sender.send("2:inbox", b"then") == 0, "it goes on with the same connection")
+
+
+def test_descriptors_and_memory_stay_the_same(nodes, memory):
+    node = nodes(1)[1]
+    receiver = node.receiver("inbox")
+    def held():
+        return len(os.listdir(f"/proc/{node.pid}/fd"))
+    renew(node)
+    node.send("self:inbox", "x")
+    before = eventually(held, "it holds some")
+    for _ in range(10):
+        renew(node)
+        node.send("self:inbox", "x")
+    eventually(lambda: held() <= before, f"it holds no more than {before}: {held()}")
+    assert ended(receiver.process) == "x\n" * 11

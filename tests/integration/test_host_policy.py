@@ -1,0 +1,325 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The host's policy: what domain 0 says of who may reach what, and what the domains make of it."""
+
+import errno
+import os
+import subprocess
+import sys
+
+import pytest
+
+from conftest import Conversation
+from library import Connection
+from messaging import CALM, EXIT_DENIED, EXIT_ERROR, EXIT_UNREACHABLE, EXIT_USAGE, PATIENCE, Node, eventually
+from test_policy import rule
+from test_protocol_link import PEER, link_of
+
+
+def host_rule(from_, to, action, endpoint="*"):
+    return f"[rule]\nfrom = {from_}\nto = {to}\nendpoint = {endpoint}\naction = {action}\n"
+
+
+def write_host_policy(zero, text):
+    path = os.path.join(zero.environment["XENSIM_DIR"], "dom-0/root/etc/xenmsg/host-policy.d/50-host.conf")
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def rules_of(node):
+    """How many rules of the host's policy are in force there, and since when."""
+    host = node.status()["policy"]["of_host"]
+    return host["rules"], host["since"]
+
+
+@pytest.fixture(name="hosted")
+def nodes_with_a_host_policy(nodes):
+    """hosted("rules of the host", {1: own rules, 2: None}): domain 0 and these, once they were told."""
+    def start(host_policy, policies, config=CALM):
+        made = nodes(0, *policies, start=False, config=config)
+        made[0].policy, made[0].config = None, CALM
+        write_host_policy(made[0], host_policy)
+        for domid, text in policies.items():
+            made[domid].policy = text
+        for node in made.values():
+            node.start(wait=False)
+        for node in made.values():
+            node.wait_ready()
+        for node in made.values():
+            node.sees(*made.values())
+        for domid in policies:
+            if "host-policy = ignore" not in made[domid].config:
+                eventually(lambda domid=domid: rules_of(made[domid])[0] is not None, f"domain {domid} was told")
+        return list(made.values())
+    return start
+
+
+def reload_host(zero, text, *told):
+    """Changes the host's policy, and waits until these have been told."""
+    before = {node: node.log.read_text().count("rules of the host's policy") for node in told}
+    write_host_policy(zero, text)
+    assert zero.xenmsg("policy", "reload").returncode == 0
+    for node in told:
+        eventually(lambda node=node: node.log.read_text().count("rules of the host's policy") > before[node], "it was told")
+
+
+def attempt(node, address, timeout=20000):
+    """Tries to send. The errno: what isn't decided is tried again until the time is up."""
+    with Connection(node.socket) as program:
+        return -program.send(address, b"x", int(timeout * PATIENCE))
+
+
+# Nobody has bound it, or nobody may know; and it isn't decided yet.
+LET_IN, DENIED, UNDECIDED = errno.ENOENT, errno.EACCES, errno.ENODATA
+
+
+def test_the_host_lets_in_who_no_file_in_the_guest_allows(hosted):
+    _, one, two = hosted(host_rule("dom1", "dom2", "allow", "inbox"), {1: None, 2: None})
+    receiver = two.receiver("inbox", "--count", "1")
+    one.send("2:inbox", "hello")
+    assert receiver.output() == b"hello\n"
+    assert attempt(one, "2:other") == attempt(two, "1:inbox") == DENIED
+
+
+def test_what_the_host_denies_no_own_rule_allows(hosted):
+    _, one, two, three = hosted(host_rule("dom1", "dom2", "deny", "in*"), {1: None, 2: rule("*", "*"), 3: None})
+    assert attempt(one, "2:inbox") == DENIED
+    assert attempt(one, "2:other") == attempt(three, "2:inbox") == LET_IN
+    [entry] = two.json("policy", "denied")
+    assert (entry["from"], entry["to"], entry["file"], entry["line"]) == ("1", "inbox", "/etc/xenmsg/host-policy.d/50-host.conf", 1)
+
+
+def test_programs_of_one_domain_are_not_the_hosts_affair(hosted):
+    _, one = hosted(host_rule("*", "*", "deny"), {1: None})
+    assert attempt(one, "self:inbox") == LET_IN
+
+
+def test_ask_guest_and_no_rule_leave_it_to_the_guest(hosted):
+    rules = host_rule("dom1", "dom2", "ask-guest", "inbox") + host_rule("dom1", "dom2", "deny")
+    _, one, two, three = hosted(rules, {1: None, 2: rule("1, 3", "inbox"), 3: None})
+    assert attempt(one, "2:inbox") == attempt(three, "2:inbox") == LET_IN
+    assert attempt(one, "2:other") == attempt(three, "2:other") == DENIED
+    assert rules_of(two)[0] == 2 and rules_of(one)[0] == 0
+
+
+def test_tags_mean_the_domains_that_have_them(hosted, host):
+    rules = "[tags]\nweb = dom1, fresh\ndb = dom2\n" + host_rule("@web", "@db", "allow") + host_rule("dom3", "@db", "deny")
+    zero, one, two, three = hosted(rules, {1: None, 2: rule("3", "*"), 3: None})
+    assert attempt(one, "2:db") == LET_IN and attempt(three, "2:db") == DENIED
+    # who gets a name that has the tag has it, too
+    host.sim("rename", 3, "fresh")
+    eventually(lambda: attempt(three, "2:db") == LET_IN, "the new name counts")
+    host.sim("rename", 1, "nobody")
+    eventually(lambda: attempt(one, "2:db") == DENIED, "the old one doesn't")
+    assert zero.alive() and two.alive()
+
+
+def test_a_reload_ends_at_once_what_the_host_forbids_now(hosted):
+    zero, one, two = hosted(host_rule("dom1", "dom2", "allow"), {1: None, 2: None})
+    with Connection(one.socket) as sender, Connection(two.socket) as receiver:
+        ended = []
+        assert receiver.bind("inbox") == 0
+        for _ in range(4):
+            assert sender.post("2:inbox", bytes(40000), ended.append) == 0
+        eventually(lambda: sender.wait(10) >= 0 and two.link(1) and two.link(1)["channels"], "it is under way")
+        reload_host(zero, "", two)
+        eventually(lambda: sender.wait(10) >= 0 and len(ended) == 4, "it has ended")
+        assert -errno.EACCES in ended
+    reload_host(zero, host_rule("dom1", "dom2", "allow"), two)
+    assert attempt(one, "2:inbox") == LET_IN
+
+
+def test_a_mistake_in_the_hosts_policy_changes_nothing(hosted):
+    zero, one, two = hosted(host_rule("dom1", "dom2", "allow"), {1: None, 2: None})
+    for text, line, why in ((host_rule("dom1", "dom2", "permit"), 5, "must be allow, deny or ask-guest"),
+                            (host_rule("@wbe", "dom2", "deny"), 1, "no [tags] has 'wbe'"),
+                            (host_rule("1", "dom2", "deny"), 2, "a domain is a name, a UUID, @TAG or *"),
+                            ("[rule]\nfrom = *\nto = *\n", 1, "this [rule] has no action"),
+                            ("[relay]\n", 1, "only the sections [rule] and [tags]")):
+        write_host_policy(zero, text)
+        done = zero.xenmsg("policy", "reload")
+        assert done.returncode == EXIT_USAGE and f"50-host.conf:{line}: " in done.stderr.decode() and why in done.stderr.decode()
+    assert rules_of(two)[0] == 1 and attempt(one, "2:inbox") == LET_IN
+
+
+def test_a_share_that_does_not_fit_is_refused_on_reload(hosted):
+    zero, one, two = hosted(host_rule("dom1", "dom2", "allow"), {1: None, 2: None})
+    write_host_policy(zero, "".join(host_rule("dom1", "dom2", "deny", f"e{i}") for i in range(1025)))
+    done = zero.xenmsg("policy", "reload")
+    assert done.returncode == EXIT_USAGE, done
+    assert "50-host.conf:5121: with this rule domain 2 (dom2) would have more than 1024 rules" in done.stderr.decode()
+    assert attempt(one, "2:inbox") == LET_IN
+    # each domain has its own share
+    reload_host(zero, "".join(host_rule("dom1", f"dom{1 + i % 2}", "deny", f"e{i}") for i in range(2000)), two)
+    assert rules_of(two)[0] == 1000
+    assert attempt(one, "2:e1999") == DENIED
+
+
+def test_who_starts_again_is_told_again(hosted):
+    zero, one, two = hosted(host_rule("dom1", "dom2", "deny"), {1: None, 2: rule("*", "*")})
+    two.stop()
+    two.start()
+    eventually(lambda: rules_of(two)[0] == 1, "it was told again")
+    assert attempt(one, "2:inbox") == DENIED
+    # who isn't told any more keeps what it was told
+    zero.kill()
+    assert attempt(one, "2:inbox") == DENIED
+    write_host_policy(zero, "")
+    zero.start()
+    eventually(lambda: rules_of(two)[0] == 0, "the new daemon of domain 0 tells other rules")
+    assert attempt(one, "2:inbox") == LET_IN
+
+
+def test_a_restored_guest_is_told_who_is_who_again(hosted, host):
+    _, one, two = hosted(host_rule("dom1", "dom2", "allow"), {1: None, 2: None})
+    host.sim("suspend", 2)
+    two.domid = int(host.sim("resume", 2).stdout)
+    eventually(lambda: attempt(one, f"{two.domid}:inbox") == LET_IN, "it knows the sender again")
+    host.sim("suspend", 1)
+    one.domid = int(host.sim("resume", 1).stdout)
+    eventually(lambda: attempt(one, f"{two.domid}:inbox") == LET_IN, "it knows the sender by its new number")
+
+
+def test_a_guest_that_ignores_it_is_seen_to_do_so(nodes, hosted):
+    del nodes
+    zero, one, two = hosted(host_rule("dom1", "dom2", "deny"), {1: None, 2: rule("*", "*")}, CALM + "[daemon]\nhost-policy = ignore\n")
+    eventually(lambda: zero.link(2) and zero.link(2)["host_policy"] == "ignores", "domain 0 sees it")
+    assert attempt(one, "2:inbox") == LET_IN
+    assert rules_of(two) == (None, None) and two.status()["policy"]["of_host"]["mode"] == "ignore"
+
+
+def test_who_obeys_is_seen_to_do_so(hosted):
+    zero, one = hosted("", {1: None})
+    assert zero.link(1)["host_policy"] == "obeys" and one.link(0)["host_policy"] is None
+
+
+def test_who_requires_it_lets_nobody_in_before_it_is_told(nodes):
+    one, two = nodes(1, 2, config=CALM + "[daemon]\nhost-policy = require\n").values()
+    eventually(lambda: attempt(one, "2:inbox", 300) == UNDECIDED, "the link is up, and it isn't decided")
+    assert "domain 0 hasn't told the host's policy, which host-policy = require waits for" in two.log.read_text()
+    assert attempt(two, "self:inbox") == LET_IN
+    done = two.xenmsg("policy", "check", "1", "inbox")
+    assert done.returncode == EXIT_UNREACHABLE and b"host-policy = require" in done.stdout
+    doctor = two.xenmsg("doctor").stdout.decode()
+    assert "host-policy = require" in doctor and "nobody comes in" in doctor
+    zero = nodes(0)[0]
+    eventually(lambda: attempt(one, "2:inbox") == LET_IN, "it was told")
+    assert "host-policy = require" not in two.xenmsg("doctor").stdout.decode()
+    assert zero.alive()
+
+
+def test_domain_0_itself_obeys_its_own(hosted):
+    zero, one = hosted(host_rule("dom1", "Domain-0", "allow", "inbox"), {1: None})
+    assert attempt(one, "0:inbox") == LET_IN and attempt(one, "0:other") == DENIED
+    reload_host(zero, host_rule("*", "*", "deny"))
+    assert attempt(one, "0:inbox") == DENIED
+
+
+def test_what_goes_through_domain_0_is_denied_there(hosted):
+    """Whatever the guest says: here it ignores it."""
+    zero, one, two = hosted(host_rule("dom1", "dom2", "deny", "secret"), {1: None, 2: rule("*", "*")},
+                            CALM + "map = no\n[daemon]\nhost-policy = ignore\n")
+    assert attempt(one, "2:secret") == DENIED
+    assert attempt(one, "2:inbox") == LET_IN
+    with Connection(one.socket) as sender, Connection(two.socket) as receiver:
+        ended = []
+        assert receiver.bind("inbox") == 0
+        assert sender.post("2:inbox", bytes(400000), ended.append) == 0
+        eventually(lambda: sender.wait(10) >= 0 and two.link(0)["channels"], "it is under way")
+        reload_host(zero, host_rule("dom1", "dom2", "deny"))
+        eventually(lambda: sender.wait(10) >= 0 and ended, "it has ended")
+        assert ended[0] in (-errno.EACCES, -errno.ECONNRESET)
+
+
+def meet(host, tmp_path, impostor, *flags):
+    """A daemon, and a peer in Python in another domain, with which it has a link."""
+    node = Node(host, 1, tmp_path, CALM, policy=rule("*", "*", "allow")).start()
+    quiet = {"ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"}
+    role = "map" if impostor < 1 else "grant"
+    process = host.spawn(impostor, sys.executable, PEER, role, 1, *flags, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=quiet)
+    peer = Conversation(process)
+    assert peer.answer() == "ok met"
+    return node, peer
+
+
+EVERYBODY = "[file]\npath = x\n[rule]\nline = 1\nfrom = *\naction = deny\n"
+
+
+def test_a_guest_that_plays_domain_0_is_not_obeyed(host, tmp_path):
+    node, peer = meet(host, tmp_path, 2)
+    try:
+        peer.ok("policy", EVERYBODY.encode().hex(), 1)
+        eventually(lambda: link_of(node)["state"] != "up", "the link has ended")
+        assert rules_of(node) == (None, None)
+        assert "POLICY" in link_of(node)["last_error"]
+    finally:
+        peer.kill()
+        node.end()
+
+
+@pytest.mark.parametrize("text", ["[rule]\n", "[file]\npath = x\n[rule]\nfrom = *\naction = deny\n", "[file]\npath = x\n[rule]\nline = 1\n",
+                                  "[domain]\nname = x\n", "[domain]\ndomid = 40000\n", "[bind]\n", "x\0y", "[domain]\ndomid = 1\ntag = a,b\n"])
+def test_what_domain_0_can_not_mean_is_not_taken(host, tmp_path, text):
+    node, peer = meet(host, tmp_path, 0)
+    try:
+        peer.ok("policy", EVERYBODY.encode().hex(), 1)
+        eventually(lambda: rules_of(node)[0] == 1, "the share is in force")
+        peer.ok("policy", text.encode().hex(), 1)
+        eventually(lambda: link_of(node)["state"] != "up", "the link has ended")
+        assert rules_of(node)[0] == 1
+    finally:
+        peer.kill()
+        node.end()
+
+
+def test_a_share_without_end_is_not_kept(host, tmp_path):
+    node, peer = meet(host, tmp_path, 0)
+    try:
+        piece = "# " + "x" * 150 + "\n"
+        piece *= 10
+        peer.tell("policy", piece.encode().hex(), 262144 // len(piece) + 2)
+        eventually(lambda: link_of(node)["state"] != "up", "the link has ended")
+        assert rules_of(node) == (None, None)
+    finally:
+        peer.kill()
+        node.end()
+
+
+# ---- what is said about it ----
+
+def test_policy_check_names_the_hosts_rule_in_both_domains(hosted):
+    rules = host_rule("dom1", "dom2", "deny", "secret") + host_rule("dom1", "dom2", "allow", "db") + host_rule("dom1", "dom2", "ask-guest")
+    zero, _, two = hosted(rules, {1: None, 2: rule("1", "inbox")})
+    path = "/etc/xenmsg/host-policy.d/50-host.conf"
+    for node, to in ((zero, "dom2:"), (two, "")):
+        done = node.xenmsg("policy", "check", "dom1", f"{to}secret")
+        assert done.returncode == EXIT_DENIED and done.stdout.decode().startswith(f"deny: the host policy's rule in {path}, line 1, decides\n[rule]\n")
+        assert b"To allow it" not in done.stdout  # no rule of this domain's own could
+        assert f"allow: the host policy's rule in {path}, line 6, decides" in node.xenmsg("policy", "check", "dom1", f"{to}db").stdout.decode()
+    assert b"that domain's own policy decides" in zero.xenmsg("policy", "check", "dom1", "dom2:inbox").stdout
+    assert b"allow: the rule in /etc/xenmsg/policy.d/50-test.conf, line 1, decides" in two.xenmsg("policy", "check", "dom1", "inbox").stdout
+    shown = two.json("policy", "show")
+    assert [(entry["file"], entry["action"]) for entry in shown] == [(path, "deny"), (path, "allow"), (path, "ask-guest"),
+                                                                     ("/etc/xenmsg/policy.d/50-test.conf", "allow")]
+
+
+def test_policy_test_finds_what_is_not_as_the_table_says(hosted):
+    zero, _, _ = hosted(host_rule("dom1", "dom2", "deny", "secret") + host_rule("dom1", "dom2", "allow"), {1: None, 2: None})
+
+    def test(table):
+        done = zero.xenmsg("policy", "test", "-", data=table)
+        return done.returncode, (done.stdout + done.stderr).decode()
+    right = b"# who may what\ndom1 dom2:db allow\n\ndom1\tdom2:secret  deny # never\n"
+    assert test(right) == (0, "2 answers, all as expected\n")
+    code, said = test(right + b"dom1 dom2:db deny\nnobody dom2:db deny\n")
+    assert code == EXIT_ERROR and said.endswith("2 of 4 answers aren't as expected\n")
+    assert ("standard input:5: dom1 to dom2:db: allow, not deny, by the host policy's rule in "
+            "/etc/xenmsg/host-policy.d/50-host.conf, line 6\n") in said
+    assert "standard input:6: nobody to dom2:db: no domain of that name is known here" in said
+    for table, line in ((b"dom1 dom2:db\n", 1), (right + b"dom1 dom2:db perhaps\n", 5), (b"dom1 dom2:db allow now\n", 1), (b"dom1 a.b deny\n", 1)):
+        code, said = test(table)
+        assert code == EXIT_USAGE and f"standard input:{line}: " in said, said
+    assert test(b"# nothing\n")[0] == EXIT_USAGE
+    with open("/dev/full", "wb") as full:
+        testing = zero.popen("policy", "test", "-", stdin=subprocess.PIPE, stdout=full, stderr=subprocess.PIPE)
+        assert b"No space left on device" in testing.communicate(right, timeout=20 * PATIENCE)[1] and testing.returncode == EXIT_ERROR

@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What messages say beside their payload, and withdrawals that go past them: between programs that know them, with ones that
+don't, and with ones that lie."""
+
+import errno
+import struct
+import threading
+
+import pytest
+
+from frames import (CALL, CALLS, DATA, DEADLINE, MESSAGE, OPEN, OPENED, PROPERTIES, REQUEST, RESET, TRACE, WITHDRAW,
+                    WITHDRAWAL, frame, message, properties, u32)
+from library import FATE_NOT_DONE, Connection
+from messaging import PATIENCE, eventually
+from protocol import EPROTO, Program
+
+TRACEPARENT = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+@pytest.fixture(params=["0", "1"], ids=["shared", "socket"], name="memory", autouse=True)
+def with_and_without_shared_memory(request, monkeypatch):
+    monkeypatch.setenv("XENMSG_NO_SHARED_MEMORY", request.param)
+    return request.param
+
+
+@pytest.fixture(name="ends", params=[(1, 1), (1, 2)], ids=["within", "across"])
+def sender_and_receiver(request, nodes):
+    both = nodes(*sorted(set(request.param)))
+    return both[request.param[0]], both[request.param[1]]
+
+
+def start(work):
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread
+
+
+def take_request(caller, server):
+    """The next call, while its caller goes on, too."""
+    requests = []
+
+    def take():
+        caller.wait(10)
+        requests.append(server.take(0))
+        return not isinstance(requests[-1], int)
+    eventually(take, "it is taken")
+    return requests[-1]
+
+
+def test_a_deadline_and_a_trace_arrive_with_their_call(ends):
+    one, two = ends
+    with Connection(one.socket) as caller, Connection(two.socket) as server:
+        assert server.bind("work") == 0
+        seen = []
+
+        def serve():
+            for _ in range(3):
+                request = server.take()
+                seen.append((request.data, request.trace, request.time_left))
+                assert request.reply(b"yes") == 0
+                request.free()
+        thread = start(serve)
+        assert caller.call(f"{two.domid}:work", b"both", 60000, TRACEPARENT) == b"yes"
+        assert caller.call(f"{two.domid}:work", b"neither", -1) == b"yes"
+        large = bytes(200000)
+        assert caller.call(f"{two.domid}:work", large, 60000, TRACEPARENT) == b"yes"
+        thread.join()
+    assert [data for data, _, _ in seen] == [b"both", b"neither", large]
+    assert [trace for _, trace, _ in seen] == [TRACEPARENT.decode(), "", TRACEPARENT.decode()]
+    assert 0 < seen[0][2] <= 60000 and seen[1][2] == -1 and 0 < seen[2][2] <= 60000
+
+
+def test_a_trace_is_left_out_for_who_knows_none(ends):
+    one, two = ends
+    with Connection(one.socket) as sender, Program(two.socket) as older:
+        older.bind("inbox")
+        sent = []
+        thread = start(lambda: sent.append(sender.send(f"{two.domid}:inbox", b"hello", 20000, TRACEPARENT)))
+        channel = older.expect(OPEN).channel
+        got = older.expect(DATA, channel)
+        assert got.payload == message(b"hello")
+        older.send_bytes(frame(19, struct.pack("<QQ", got.length, 0), channel=channel))
+        thread.join()
+    assert sent == [0]
+
+
+def test_a_newer_program_is_told_what_its_peers_know(ends):
+    one, two = ends
+    with Program(one.socket, minor=1) as caller, Program(two.socket, minor=7) as server:
+        server.bind("work", kinds=CALLS)
+        caller.open(f"{two.domid}:work", kind=CALL)
+        opened = caller.expect(OPENED).payload
+        minor, flags, domid = struct.unpack_from("<HHI", opened, 16)
+        assert (minor, flags, domid) == (1, 1, two.domid)
+        came = server.expect(OPEN)
+        assert came.payload[:2] == bytes((CALL, 1))
+        # Both may say everything now, and properties of a later version arrive as they were sent.
+        block = properties((9, b"later"), (DEADLINE, u32(1000)), (TRACE, b"t"))
+        caller.data(0, message(block + b"hello", kind=REQUEST | PROPERTIES, number=7))
+        assert server.expect(DATA).payload == message(block + b"hello", kind=REQUEST | PROPERTIES, number=7)
+        caller.send_bytes(frame(WITHDRAW, u32(7)))
+        assert server.expect(WITHDRAW, came.channel).u32() == 7
+
+
+def test_a_full_server_hears_at_once_that_its_caller_gave_up(ends, memory):
+    one, two = ends
+    address = f"{two.domid}:work"
+    with Connection(one.socket) as caller, Connection(two.socket) as server:
+        assert server.bind("work") == 0
+        results, withdrawn = [], []
+        assert caller.call_post(address, b"first", results.append, 60000) == 0
+        request = take_request(caller, server)
+        assert server.on_withdrawn(request, lambda: withdrawn.append(1)) == 0
+        server.pause()
+        # More than the server's ring takes lies before what would say it in the stream.
+        for _ in range(40):
+            caller.call_post(address, bytes(60000), results.append, 60000)
+        with Connection(one.socket) as other:
+            # Without shared memory only the server could take it back, and it sleeps.
+            assert -other.call(address, b"never taken", 300) == (errno.ETIMEDOUT if memory == "0" else errno.ECONNRESET)
+        caller.close()
+        eventually(lambda: server.wait(10) >= 0 and withdrawn, "it hears of it")
+        assert not request.wants_reply() and request.reply(b"") == -errno.ECANCELED
+        request.free()
+        server.resume()
+
+
+BAD = {
+    "no length": b"\0\0\0\0\0\0\0\0",
+    "beyond the end": b"\xf8\xff\0\0\0\0\0\0",
+    "a property beyond the block": b"\x08\0\0\0\xff\xff\x01\0",
+    "a short deadline": properties((DEADLINE, b"abc")),
+    "two deadlines": properties((DEADLINE, u32(1)), (DEADLINE, u32(2))),
+    "a trace with a newline": properties((TRACE, b"a\nb")),
+    "a trace that is too long": properties((TRACE, b"x" * 256)),
+    "filling with bytes": properties((0, b"fill")),
+    "half a length": b"\x08",
+}
+
+
+@pytest.mark.parametrize("minor", [0, 1])
+def test_properties_that_make_no_sense_harm_only_their_channel(ends, minor):
+    one, two = ends
+    with Connection(two.socket) as receiver, Program(one.socket, minor=minor) as hostile:
+        assert receiver.bind("inbox") == 0
+        for number, (name, block) in enumerate(BAD.items()):
+            channel = 2 * number
+            hostile.open(f"{two.domid}:inbox", channel)
+            hostile.data(channel, message(block + (b"" if name == "half a length" else b"payload"), kind=PROPERTIES))
+            assert receiver.receive(int(300 * PATIENCE)) in (-errno.ETIMEDOUT, -errno.EAGAIN), name
+            reset = hostile.expect(RESET, channel)
+            assert (reset.u32(), reset.u64(8)) == (EPROTO, 0), name
+            hostile.send_bytes(frame(RESET, reset.payload, channel=channel))
+        hostile.open(f"{two.domid}:inbox", 100)
+        hostile.data(100, message(properties((TRACE, b"t")) + b"fine", kind=PROPERTIES))
+        got = receiver.receive()
+        assert (got.data, got.trace) == (b"fine", "t")
+
+
+def test_a_withdrawal_that_means_nothing_is_ignored(ends):
+    one, two = ends
+    with Connection(two.socket) as server, Program(one.socket, minor=1) as hostile:
+        assert server.bind("work") == 0
+        hostile.open(f"{two.domid}:work", kind=CALL)
+        assert hostile.expect(OPENED).payload[16] == 1
+        for number in range(5000):  # more than are kept
+            hostile.send_bytes(frame(WITHDRAW, u32(number)))
+        hostile.data(0, message(b"hello", kind=REQUEST, number=5000))
+        request = server.take()
+        assert request.data == b"hello" and request.wants_reply()
+        hostile.send_bytes(frame(WITHDRAW, u32(5000)))
+        eventually(lambda: server.wait(10) >= 0 and not request.wants_reply(), "that one means something")
+        request.free()
+
+
+@pytest.mark.parametrize("what", ["a message", "an older server", "in the stream to a newer one"])
+def test_a_withdrawal_that_may_not_come_harms_only_its_sender(ends, what):
+    one, two = ends
+    with Connection(two.socket) as receiver, Program(two.socket) as older, Program(one.socket, minor=1) as hostile:
+        assert receiver.bind("inbox") == 0
+        older.bind("work", kinds=CALLS)
+        if what == "in the stream to a newer one":
+            hostile.open(f"{two.domid}:inbox", kind=CALL)
+            hostile.data(0, message(b"not empty", kind=WITHDRAWAL))
+            assert receiver.receive(int(300 * PATIENCE)) < 0
+            assert hostile.expect(RESET, 0).u32() == EPROTO
+        else:
+            hostile.open(f"{two.domid}:inbox" if what == "a message" else f"{two.domid}:work",
+                         kind=MESSAGE if what == "a message" else CALL)
+            hostile.expect(OPENED)
+            hostile.send_bytes(frame(WITHDRAW, u32(1)))
+            assert hostile.goodbye()[0] == EPROTO
+        with Connection(one.socket) as sender:
+            assert sender.post(f"{two.domid}:inbox", b"fine", lambda error: None) == 0
+            sender.wait(0)
+            assert receiver.receive().data == b"fine"
+
+
+def test_an_endpoint_is_drained_and_a_successor_gets_what_is_new(ends):
+    one, two = ends
+    address = f"{two.domid}:work"
+    with Connection(one.socket) as caller, Connection(two.socket) as server, Connection(two.socket) as successor:
+        assert server.bind("work") == 0
+        results, drained = [], []
+        assert caller.call_post(address, b"in service", results.append, 60000) == 0
+        request = take_request(caller, server)
+        assert server.drain("work", drained.append) == 0
+        server.wait(0)
+        eventually(lambda: successor.bind("work") == 0, "the name is free")
+        # On the channel that the caller has it is refused, for certain; the next one finds the successor.
+        assert caller.call_post(address, b"too late", results.append, 60000) == 0
+        eventually(lambda: caller.wait(10) >= 0 and server.wait(10) >= 0 and server.take(0) and results, "it is refused")
+        assert results == [-errno.ENOENT] and caller.last.fate == FATE_NOT_DONE
+        assert caller.call_post(address, b"new", results.append, 60000) == 0
+        new = take_request(caller, successor)
+        assert new.data == b"new" and new.reply(b"by the successor") == 0
+        new.free()
+        assert not drained
+        assert request.reply(b"to the end") == 0
+        request.free()
+        eventually(lambda: caller.wait(10) >= 0 and server.wait(10) >= 0 and drained and len(results) == 3, "all is answered")
+        assert drained == [0] and sorted(results[1:]) == [b"by the successor", b"to the end"]

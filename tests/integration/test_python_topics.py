@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Topics by the Python module: publishing, and `async for` over what is published."""
+
+import asyncio
+import errno
+import os
+
+import pytest
+
+from python_module import LONG, raises, run, xenmsg
+
+
+def is_notice(item, kind, **values):
+    return isinstance(item, xenmsg.Notice) and item.kind is xenmsg.NoticeKind[kind] and all(
+        getattr(item, name) == value for name, value in values.items())
+
+
+@pytest.fixture(params=[1, 2], ids=["within", "between"], name="pair")
+def publisher_and_subscriber(request, nodes):
+    both = nodes(*range(1, request.param + 1))
+    both[1].sees(*both.values())
+    return both[1], both[request.param]
+
+
+def test_what_is_published_comes_to_async_for(pair):
+    here, there = pair
+
+    async def main():
+        async with xenmsg.open(here.socket) as conn, xenmsg.open(there.socket) as other, conn.topic("news") as topic:
+            came = []
+            async with other.subscribe("1:news") as subscription:
+                assert is_notice(await subscription.next(LONG), "SUBSCRIBED", messages=0, unknown=False)
+                for number in range(3):
+                    await topic.publish(b"%d" % number)
+                await asyncio.gather(*[await topic.post(b"%d" % number) for number in range(3, 100)])
+                async for item in subscription:
+                    assert isinstance(item, xenmsg.Message)
+                    assert (item.endpoint, item.sender_domid, item.sender_pid) == ("1:news", 1, os.getpid())
+                    came.append(int(bytes(item)))
+                    if len(came) == 100:
+                        break
+                assert came == list(range(100))
+                topic.close()
+                assert is_notice(await subscription.next(LONG), "WAITING", unknown=False)
+            await raises(errno.ENOTCONN, topic.publish(b"closed"))
+    run(main())
+
+
+def test_what_is_kept_and_what_is_no_topic_is_told(nodes):
+    one = nodes(1)[1]
+
+    async def main():
+        async with xenmsg.open(one.socket) as conn, conn.bind("plain"), conn.topic("state", retain=True) as topic:
+            await topic.publish(b"first")
+            await topic.publish(b"last")
+            subscription = await conn.subscribe("self:state")
+            assert is_notice(await subscription.next(LONG), "SUBSCRIBED", messages=2)
+            assert is_notice(await subscription.next(LONG), "KEPT")
+            assert bytes(await subscription.next(LONG)) == b"last"
+            subscription.close()
+            await raises(errno.EPROTOTYPE, conn.subscribe("self:plain").next())
+            await raises(errno.EEXIST, conn.topic("plain").publish(b"x"))
+            await raises(errno.EPROTOTYPE, conn.send("self:state", b"forged"))
+    run(main())
+
+
+def test_the_same_without_asyncio(pair):
+    here, there = pair
+    with xenmsg.blocking.open(here.socket) as conn, xenmsg.blocking.open(there.socket) as other, \
+            conn.topic("news", retain=True) as topic:
+        topic.publish(b"kept")
+        with other.subscribe("1:news") as subscription:
+            assert is_notice(subscription.next(LONG), "SUBSCRIBED", messages=1)
+            assert is_notice(subscription.next(LONG), "KEPT")
+            topic.publish(b"more")
+            came = []
+            for item in subscription:
+                came.append(bytes(item))
+                if len(came) == 2:
+                    break
+            assert came == [b"kept", b"more"]
+            topic.close()
+            assert is_notice(subscription.next(LONG), "WAITING")
+            with pytest.raises(xenmsg.TimedOut):
+                subscription.next(0.01)

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What goes on until it is stopped outlives its daemon: the next one finds its endpoints and watches there, and one line
+each time tells of it."""
+
+import asyncio
+import collections
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import time
+
+import pytest
+
+from messaging import EXIT_OK, PATIENCE, eventually
+
+LOST, BACK = "xenmsgd is lost", "xenmsgd is there again"
+
+
+@pytest.fixture(params=["0", "1"], ids=["shared", "socket"], name="memory")
+def with_and_without_shared_memory(request, monkeypatch):
+    monkeypatch.setenv("XENMSG_NO_SHARED_MEMORY", request.param)
+    return request.param
+
+
+def begin(node, tmp_path, name, *command):
+    """A command whose standard error is a file, and which file."""
+    path = tmp_path / f"{name}.err"
+    with open(path, "wb") as err:
+        return node.popen(*command, lasting=True, stderr=err), path
+
+
+def ended(process, how=signal.SIGTERM):
+    process.send_signal(how)
+    out, _ = process.communicate(timeout=20 * PATIENCE)
+    return out.decode()
+
+
+def restart(node, how):
+    getattr(node, how)()
+    node.start()
+
+
+@pytest.mark.parametrize("how", ["kill", "stop"])
+def test_recv_goes_on_with_the_next_daemon(nodes, tmp_path, memory, how):
+    one, two = nodes(1, 2).values()
+    process, err = begin(two, tmp_path, "recv", "recv", "first", "second")
+    eventually(lambda: {"first", "second"} <= set(two.endpoints()), "both are bound")
+    one.send("2:first", "before")
+    for times in range(1, 4):
+        restart(two, how)
+        eventually(lambda: err.read_text().count(BACK) == times, "it is back")
+        for endpoint in ("first", "second"):
+            one.send(f"2:{endpoint}", f"{endpoint} {times}")
+    assert ended(process).splitlines() == ["before"] + [f"{name} {i}" for i in range(1, 4) for name in ("first", "second")]
+    assert [line.split(": ")[1] for line in err.read_text().splitlines()] == ["recv on first, second"] * 6
+    assert err.read_text().count(LOST) == 3
+
+
+def test_what_is_sent_before_it_is_back_has_one_outcome(nodes, tmp_path):
+    """The sender's daemon is the one that is killed: each command says what became of its message."""
+    one, two = nodes(1, 2).values()
+    process, err = begin(two, tmp_path, "recv", "recv", "inbox")
+    eventually(lambda: "inbox" in two.endpoints(), "it is bound")
+    sent = []
+    for times in range(3):
+        two.kill()
+        early = one.xenmsg("send", "--timeout", 20, "2:inbox", f"early {times}")
+        two.start()
+        eventually(lambda: err.read_text().count(BACK) == times + 1, "it is back")
+        one.send("2:inbox", f"late {times}")
+        sent += [f"early {times}"] * (early.returncode == EXIT_OK) + [f"late {times}"]
+    assert ended(process).splitlines() == sent
+
+
+def test_serve_answers_after_its_daemon_was_killed(nodes, tmp_path, memory):
+    one, two = nodes(1, 2).values()
+    process, err = begin(two, tmp_path, "serve", "serve", "upper", "--", "tr", "a-z", "A-Z")
+    eventually(lambda: "upper" in two.endpoints(), "it is served")
+    restart(two, "kill")
+    eventually(lambda: BACK in err.read_text(), "it is back")
+    done = one.xenmsg("call", "2:upper", "abc")
+    assert (done.returncode, done.stdout) == (EXIT_OK, b"ABC")
+    ended(process)
+
+
+def test_listen_waits_for_its_stream_over_a_restart(nodes, tmp_path):
+    one, two = nodes(1, 2).values()
+    single, err = begin(two, tmp_path, "single", "listen", "single")
+    many, many_err = begin(two, tmp_path, "many", "listen", "many", "--", "tr", "a-z", "A-Z")
+    eventually(lambda: {"single", "many"} <= set(two.endpoints()), "both listen")
+    restart(two, "kill")
+    eventually(lambda: BACK in err.read_text() and BACK in many_err.read_text(), "both are back")
+    assert one.xenmsg("connect", "2:many", data=b"abc").stdout == b"ABC"
+    assert one.xenmsg("connect", "2:single", data=b"abc").returncode == EXIT_OK
+    assert single.communicate(timeout=20 * PATIENCE)[0] == b"abc"
+    ended(many)
+
+
+def test_watch_begins_anew_with_the_next_daemon(nodes, tmp_path):
+    one, two = nodes(1, 2).values()
+    with open(tmp_path / "out", "wb") as out, open(tmp_path / "err", "wb") as err:
+        process = one.popen("watch", "--json", "2", lasting=True, stdout=out, stderr=err)
+
+    def seen():
+        events = map(json.loads, (tmp_path / "out").read_text().splitlines())
+        return [event["event"] for event in events if event["kind"] == "domain"]
+    eventually(lambda: seen() == ["up"], "domain 2 is up")
+    restart(one, "kill")
+    eventually(lambda: seen() == ["up", "up"], "it is told again")
+    two.stop()
+    eventually(lambda: seen() == ["up", "up", "down"], "it has gone")
+    process.send_signal(signal.SIGTERM)
+    process.wait(timeout=20 * PATIENCE)
+    assert BACK in (tmp_path / "err").read_text()
+
+
+def test_forward_from_an_endpoint_listens_again(nodes, tmp_path):
+    one, two = nodes(1, 2).values()
+    path = f"{tmp_path}/target"
+    with socket.socket(socket.AF_UNIX) as target:
+        target.bind(path)
+        target.listen(4)
+        process, err = begin(two, tmp_path, "forward", "forward", "xen:door", f"unix:{path}")
+        eventually(lambda: "door" in two.endpoints(), "it listens")
+        restart(two, "kill")
+        eventually(lambda: BACK in err.read_text(), "it is back")
+        client = one.popen("connect", "2:door", stdin=subprocess.PIPE)
+        target.settimeout(20 * PATIENCE)
+        conn, _ = target.accept()
+        with conn:
+            conn.sendall(b"welcome")
+            conn.shutdown(socket.SHUT_WR)
+            assert client.communicate(b"", timeout=20 * PATIENCE)[0] == b"welcome"
+    ended(process)
+
+
+def test_an_endpoint_that_another_took_meanwhile_ends_it(nodes, tmp_path):
+    one = nodes(1)[1]
+    process, err = begin(one, tmp_path, "recv", "recv", "inbox")
+    eventually(lambda: "inbox" in one.endpoints(), "it is bound")
+    process.send_signal(signal.SIGSTOP)
+    restart(one, "kill")
+    other = one.receiver("inbox")
+    process.send_signal(signal.SIGCONT)
+    assert process.wait(timeout=20 * PATIENCE) == 1
+    assert "has bound" in err.read_text().splitlines()[-1]
+    other.stop()
+
+
+def test_once_ends_with_the_daemon(nodes, tmp_path):
+    one = nodes(1)[1]
+    started = [one.popen(*words) for words in (["recv", "a"], ["serve", "b", "--", "cat"], ["listen", "c"], ["watch"],
+                                               ["forward", "xen:d", f"unix:{tmp_path}/none"])]
+    eventually(lambda: {"a", "b", "c", "d"} <= set(one.endpoints()), "all are there")
+    deadline = time.monotonic() + 20 * PATIENCE
+    one.kill()
+    assert [process.wait(timeout=max(1, deadline - time.monotonic())) for process in started] == [9] * 5
+
+
+@pytest.mark.slow
+def test_each_message_has_one_outcome_over_many_kills(nodes):
+    """Both programs outlive their daemons, which are killed and stopped at random: what was delivered came once, what wasn't never."""
+    from python_module import LONG, run, soon, xenmsg
+
+    seed = int.from_bytes(os.urandom(4), "little")
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    one, two = nodes(1, 2).values()
+    came, outcomes, sent = collections.Counter(), {}, 0
+
+    async def receive(inbox):
+        while True:
+            message = await inbox.recv()
+            came[int(bytes(message))] += 1
+
+    async def settle(number, outcome):
+        try:
+            await outcome
+            outcomes[number] = xenmsg.Fate.DONE
+        except xenmsg.Error as error:
+            outcomes[number] = error.fate
+        return outcomes[number]
+
+    async def post(sender):
+        nonlocal sent
+        number, sent = sent, sent + 1
+        return asyncio.create_task(settle(number, await sender.post("2:inbox", b"%d" % number)))
+
+    async def main():
+        async with xenmsg.open(one.socket, reconnect=True) as sender, xenmsg.open(two.socket, reconnect=True) as receiver:
+            async with receiver.bind("inbox") as inbox:
+                receiving = asyncio.create_task(receive(inbox))
+                tasks = set()
+                for node in chance.choices((one, two), k=12):
+                    ending = asyncio.create_task(asyncio.to_thread(restart, node, chance.choice(("kill", "stop"))))
+                    while not ending.done():
+                        tasks.update([await post(sender) for _ in range(chance.randrange(20))])
+                        await asyncio.sleep(0.001)
+                    await ending
+                    while await (await post(sender)) is not xenmsg.Fate.DONE:
+                        await asyncio.sleep(0.01)
+                await asyncio.wait_for(asyncio.gather(*tasks), LONG)
+                await soon(lambda: all(came[number] for number, fate in outcomes.items() if fate is xenmsg.Fate.DONE), "all that was delivered came")
+                receiving.cancel()
+    run(main())
+    assert sorted(outcomes) == list(range(sent)) and sent > 100
+    assert max(came.values()) == 1
+    assert not [number for number, fate in outcomes.items() if fate is xenmsg.Fate.NOT_DONE and came[number]]

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The Rust crate: its declarations beside the header, what it promises, its examples, its packages.
+
+Each test of bindings/rust/tests/domain.rs runs in a simulated domain, under its own name.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from messaging import BUILDDIR, EXIT_ANSWERED, EXIT_UNKNOWN, PATIENCE, eventually
+
+SOURCES = os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "..", ".."))
+CRATE = os.path.join(SOURCES, "bindings", "rust")
+if not (shutil.which("cargo") and shutil.which("rustc")):
+    pytest.skip("there is no cargo and rustc", allow_module_level=True)
+TARGET = os.path.join(BUILDDIR, "rust")
+LIBRARY = os.path.join(BUILDDIR, ".libs")
+
+
+def text(*path):
+    with open(os.path.join(SOURCES, *path), encoding="utf-8") as file:
+        return file.read()
+
+
+def cargo(*words, **environment):
+    """From the sources as they are, with no registry, warnings being errors; the crate's Cargo.lock must be right."""
+    done = subprocess.run(["cargo", words[0], "--locked", "--offline", "--target-dir", TARGET, *words[1:]], cwd=CRATE, check=False, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          env=dict(os.environ, XENMSG_LIB_DIR=LIBRARY, RUSTFLAGS="-D warnings", RUSTDOCFLAGS="-D warnings",
+                                   LD_LIBRARY_PATH=f"{LIBRARY}:{os.environ.get('LD_LIBRARY_PATH', '')}", **environment))
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+@pytest.fixture(scope="module", name="built")
+def build():
+    """The program with the tests, and a folder with the examples."""
+    output = cargo("test", "--no-run", "--test", "domain")
+    cargo("build", "--examples")
+    return os.path.join(CRATE, re.search(r"Executable .*\((.*)\)", output)[1]), os.path.join(TARGET, "debug", "examples")
+
+
+def in_domain(program):
+    return "env", f"LD_LIBRARY_PATH={LIBRARY}", "RUST_BACKTRACE=1", program
+
+
+# ---- beside the header ----
+
+TYPES = {"int": "c_int", "unsigned": "c_uint", "char": "c_char", "void": "c_void", "uint32_t": "u32", "uint64_t": "u64",
+         "size_t": "usize"}
+
+
+def rust_type(declared):
+    """Of a C type, as ffi.rs writes it."""
+    words = declared.replace("*", " * ").split()
+    pointee, stars = [word for word in words if word not in ("*", "struct", "const")][0], words.count("*")
+    named = TYPES.get(pointee, pointee)
+    for i in range(stars):
+        named = ("*const " if "const" in words and i == 0 else "*mut ") + named
+    return named
+
+
+def c_parameter(declared):
+    return rust_type(re.sub(r"\w+$", "", declared.strip()))
+
+
+def header_functions():
+    header = re.sub(r"/\*.*?\*/", " ", text("include", "xenmsg.h"), flags=re.S)
+    functions = {}
+    for kind, stars, name, parameters in re.findall(r"XENMSG_API\s+(?:XENMSG_CHECK\s+)?([\w ]+?)\s*(\**)\s*(xenmsg_\w+)\(([^;]*)\);",
+                                                    header):
+        given = [] if parameters.strip() == "void" else [c_parameter(parameter) for parameter in parameters.split(",")]
+        functions[name] = (given, rust_type(kind + stars))
+    for name, parameters in re.findall(r"typedef void \(\*(xenmsg_\w+)\)\(([^;]*)\);", header):
+        functions[name] = ([c_parameter(parameter) for parameter in parameters.split(",")], "c_void")
+    return functions
+
+
+def declared_functions():
+    ffi = text("bindings", "rust", "src", "ffi.rs")
+    functions = {}
+    for name, parameters, kind in re.findall(r"pub fn (xenmsg_\w+)\(([^)]*)\)(?: -> ([^;]+))?;", ffi):
+        given = [parameter.split(":")[1].strip() for parameter in parameters.split(",") if parameter.strip()]
+        functions[name] = (given, kind or "c_void")
+    for name, parameters in re.findall(r'pub type (xenmsg_\w+) = Option<unsafe extern "C" fn\(([^)]*)\)>;', ffi):
+        functions[name] = ([parameter.strip() for parameter in parameters.split(",")], "c_void")
+    return functions
+
+
+def test_each_declared_function_is_as_the_header_has_it():
+    header, declared = header_functions(), declared_functions()
+    assert len(declared) > 50
+    assert declared == {name: header.get(name) for name in declared}
+
+
+def test_sizes_offsets_and_constants_are_the_compilers(tmp_path):
+    asserts = re.findall(r"_Static_assert\(.*\);", cargo("test", "--lib", "--", "ffi::", "--nocapture"))
+    assert len(asserts) > 50
+    for name, value in re.findall(r"pub const (XENMSG_\w+|E[A-Z]+): \w+ = ([\w:]+);", text("bindings", "rust", "src", "ffi.rs")):
+        asserts.append(f'_Static_assert({name} == {value.replace("c_int::MIN", "INT_MIN")}, "{name}");')
+    assert len(asserts) > 90
+    source = tmp_path / "layout.c"
+    source.write_text("#include <errno.h>\n#include <limits.h>\n#include <stddef.h>\n#include <xenmsg.h>\n" + "\n".join(asserts))
+    checked = subprocess.run(["cc", "-std=gnu11", "-fsyntax-only", f"-I{SOURCES}/include", source], check=False, text=True,
+                             stderr=subprocess.PIPE)
+    assert checked.returncode == 0, checked.stderr
+
+
+# ---- what it promises ----
+
+@pytest.mark.parametrize("name", re.findall(r"#\[test\]\nfn (\w+)\(", text("bindings", "rust", "tests", "domain.rs")))
+def test_in_a_domain(nodes, built, name):
+    one, = nodes(1).values()
+    done = one.run_command(*in_domain(built[0]), "--exact", name, "--nocapture")
+    assert done.returncode == 0 and b"1 passed" in done.stdout, (done.stdout + done.stderr).decode(errors="replace")
+
+
+def test_misuse_does_not_compile_and_no_link_is_broken():
+    """The unit tests, and the examples in the documentation, some of which must not compile."""
+    assert re.search(r"[1-9]\d* passed; 0 failed", cargo("test", "--lib"))
+    output = cargo("test", "--doc")
+    assert "compile fail" in output and re.search(r"[1-9]\d* passed; 0 failed", output), output
+    cargo("doc", "--no-deps")
+
+
+# ---- its examples ----
+
+def start(node, built, example, *words, endpoint):
+    node.popen_command(*in_domain(os.path.join(built[1], example)), *words, stdin=subprocess.DEVNULL)
+    eventually(lambda: endpoint in node.endpoints(), f"{endpoint} is bound")
+
+
+def test_request_and_reply_with_the_command_at_the_other_end(nodes, built):
+    one, two = nodes(1, 2).values()
+    start(two, built, "request_reply", "serve", "turn", endpoint="turn")
+    assert one.xenmsg("call", "2:turn", "stressed").stdout == b"desserts"
+    refused = one.xenmsg("call", "2:turn", "--file", "/bin/true")
+    assert refused.returncode == EXIT_ANSWERED and b"that is no text" in refused.stderr, refused
+    done = one.run_command(*in_domain(os.path.join(built[1], "request_reply")), "call", "2:turn", "drawer")
+    assert (done.returncode, done.stdout) == (0, b"reward\n"), done.stderr
+    done = one.run_command(*in_domain(os.path.join(built[1], "request_reply")), "call", "2:nothing", "x")
+    assert done.returncode == 1 and done.stderr.startswith(b"request_reply: 2:nothing: "), done.stderr
+
+
+def test_an_executor_passes_many_calls_on_at_a_time(nodes, built):
+    one, two, three = nodes(1, 2, 3).values()
+    start(three, built, "request_reply", "serve", "turn", endpoint="turn")
+    start(two, built, "executor", "front", "3:turn", endpoint="front")
+    calls = [one.popen("call", "2:front", f"number {i}") for i in range(20)]
+    for i, call in enumerate(calls):
+        assert call.communicate(timeout=60 * PATIENCE) == (f"number {i}"[::-1].encode(), b"")
+    refused = one.xenmsg("call", "2:front", "--file", "/bin/true")
+    assert refused.returncode == EXIT_ANSWERED and b"that is no text" in refused.stderr, refused
+
+
+def test_a_task_ends_with_its_caller(nodes, built, tmp_path):
+    one, two = nodes(1, 2).values()
+    with open(tmp_path / "busy", "wb") as file:
+        two.popen_command(os.path.join(BUILDDIR, "examples", "busy"), "work", stdout=file)
+    eventually(lambda: "work" in two.endpoints(), "work is bound")
+    start(two, built, "executor", "front", "self:work", endpoint="front")
+    one.sees(two)
+    assert one.xenmsg("call", "2:front", "1").stdout == b"done"
+    late = one.xenmsg("call", "--timeout", "0.5", "2:front", "1000000")
+    assert late.returncode == EXIT_UNKNOWN, late.stderr
+    eventually(lambda: "stopped: the caller has gone; 0 left" in (tmp_path / "busy").read_text(), "the work behind it is stopped")
+
+
+def test_an_agent_lives_through_the_death_of_its_daemon(nodes, built, tmp_path):
+    one, = nodes(1).values()
+    with open(tmp_path / "out", "wb") as file:
+        one.popen_command(*in_domain(os.path.join(built[1], "agent")), "agent", stdin=subprocess.DEVNULL, stdout=file)
+
+    def prints(words):
+        eventually(lambda: words in (tmp_path / "out").read_text(), words)
+    eventually(lambda: "agent" in one.endpoints(), "agent is bound")
+    assert one.xenmsg("call", "self:agent", "x").stdout == b"1 calls since 0 restarts"
+    one.kill()
+    prints("the daemon is lost")
+    one.start()
+    prints("there is a daemon again")
+    assert one.xenmsg("call", "self:agent", "x").stdout == b"2 calls since 1 restarts"
+
+
+# ---- its page, and the folder in which it is installed ----
+
+def test_the_program_of_the_page_builds_with_what_is_installed(tmp_path):
+    page = text("doc", "rust.md")
+    manifest, config, program = re.findall(r"```(?:toml|rust)\n(.*?)```", page, re.S)
+    registry = os.path.join(os.path.dirname(os.environ.get("XENMSG_BINDIR", "")), "share", "cargo", "registry")
+    assert os.path.isdir(registry), registry
+    for path, content in (("Cargo.toml", manifest), (".cargo/config.toml", config.replace("/usr/share/cargo/registry", registry)),
+                          ("src/main.rs", program)):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(content)
+    done = subprocess.run(["cargo", "build", "--offline", "--target-dir", tmp_path / "target"], cwd=tmp_path, check=False, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          env=dict(os.environ, XENMSG_LIB_DIR=LIBRARY, RUSTFLAGS="-D warnings"))
+    assert done.returncode == 0, done.stdout

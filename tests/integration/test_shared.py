@@ -1,0 +1,362 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Shared endpoints: several programs serve one, and what one of them leaves goes to another without its sender noticing."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from library import FATE_UNKNOWN, Connection
+from messaging import EXIT_OK, PATIENCE, eventually
+
+SHARED = 4096
+ENTRY = "import os, sys, time; sys.path.insert(0, sys.argv[1]); from library import Connection; c = Connection(sys.argv[2])\n"
+
+
+@pytest.fixture(autouse=True)
+def _connections_end_with_their_test():
+    yield
+    Connection.close_all()
+
+
+@pytest.fixture(params=["0", "1"], ids=["shared", "socket"], name="memory")
+def with_and_without_shared_memory(request, monkeypatch):
+    monkeypatch.setenv("XENMSG_NO_SHARED_MEMORY", request.param)
+    return request.param
+
+
+@pytest.fixture(params=[1, 2], ids=["within", "between"], name="pair")
+def sender_and_receiver(request, nodes):
+    """Two domains, or one that is both."""
+    both = nodes(*range(1, request.param + 1))
+    both[1].sees(*both.values())
+    return both[1], both[request.param]
+
+
+def program(node, text):
+    """A Python program that uses the library, killed with the test."""
+    process = subprocess.Popen([sys.executable, "-u", "-c", ENTRY + text, os.path.dirname(__file__), node.socket],
+                               stdout=subprocess.PIPE, stdin=subprocess.PIPE)
+    node.children.append(process)
+    return process
+
+
+def address(node, endpoint="work"):
+    return f"{node.domid}:{endpoint}"
+
+
+def post(sender, where, payloads):
+    """Sends them all, and returns the list of outcomes as they come."""
+    outcomes = []
+    for payload in payloads:
+        assert sender.post(where, payload, outcomes.append) == 0
+    sender.wait(0)
+    return outcomes
+
+
+def received(conn, count):
+    """The next messages. Without shared memory it is reported that they were taken when the connection is used again."""
+    payloads = [conn.receive().data for _ in range(count)]
+    conn.wait(0)
+    return payloads
+
+
+def lies_with(node, *queues):
+    """Waits until the programs of the endpoint have so many channels."""
+    def as_wanted():
+        entries = node.status()["endpoints"]
+        found = [program["channels"] for entry in entries if entry["name"] == "work" for program in entry["programs"]]
+        return found == list(queues)
+    eventually(as_wanted, f"the programs have {queues} channels")
+
+
+# ---- who gets what ----
+
+def test_one_sender_gets_to_one_program_in_order(pair, memory):
+    sending, receiving = pair
+    first, second = Connection(receiving.socket), Connection(receiving.socket)
+    assert first.bind("work", SHARED) == second.bind("work", SHARED) == 0
+    senders = [Connection(sending.socket) for _ in range(4)]
+    outcomes = [post(sender, address(receiving), [b"%d %d" % (i, j) for j in range(20)]) for i, sender in enumerate(senders)]
+    lies_with(receiving, 2, 2)
+    for conn in first, second:
+        by_sender = {}
+        for text in received(conn, 40):
+            sender, number = map(int, text.split())
+            by_sender.setdefault(sender, []).append(number)
+        assert len(by_sender) == 2 and all(numbers == list(range(20)) for numbers in by_sender.values())
+    for i, sender in enumerate(senders):
+        eventually(lambda i=i, sender=sender: sender.wait(10) >= 0 and len(outcomes[i]) == 20, "all outcomes are there")
+    assert all(set(each) == {0} for each in outcomes)
+
+
+def test_who_takes_nothing_gets_nothing_more(pair, memory):
+    sending, receiving = pair
+    deaf, busy = Connection(receiving.socket), Connection(receiving.socket)
+    assert deaf.bind("work", SHARED) == busy.bind("work", SHARED) == 0
+    senders = []
+    for i in range(20):
+        senders.append(Connection(sending.socket))
+        post(senders[-1], address(receiving), [b"%d" % i])
+        if i:
+            received(busy, 1)
+            lies_with(receiving, 1, i)
+    assert deaf.receive().data == b"0"
+
+
+def test_bound_more_than_once_only_if_all_say_so(nodes):
+    node = nodes(1)[1]
+    one, two, three = (Connection(node.socket) for _ in range(3))
+    assert one.bind("work", SHARED) == 0
+    assert two.bind("work") == -errno.EEXIST
+    assert two.bind("work", SHARED | 1) == -errno.EEXIST  # for messages alone
+    assert "other kinds" in two.reason()
+    assert two.bind("alone") == 0
+    assert three.bind("alone", SHARED) == -errno.EEXIST
+    assert three.bind("work", SHARED) == 0
+    assert three.bind("work", SHARED) == -errno.EEXIST
+    one.close()
+    assert node.endpoints() == ["alone", "work"]
+    three.close()
+    eventually(lambda: node.endpoints() == ["alone"], "it goes with the last of them")
+
+
+# ---- what goes on ----
+
+@pytest.mark.parametrize("how", ["unbind", "close", "kill"])
+def test_what_one_hasnt_taken_goes_on_in_order(pair, memory, how):
+    sending, receiving = pair
+    leaver = program(receiving, """
+assert c.bind('work', 4096) == 0
+print('bound')
+for i in range(5):
+    assert c.receive().data == b'%d' % i
+print('taken')
+how = sys.stdin.readline().strip()
+if how == 'unbind':
+    assert c.unbind('work') == 0
+    c.wait(0)
+elif how == 'close':
+    c.close()
+print('left')
+time.sleep(1000)
+""")
+    assert leaver.stdout.readline() == b"bound\n"
+    sender = Connection(sending.socket)
+    outcomes = post(sender, address(receiving), [b"%d" % i for i in range(100)])
+    assert leaver.stdout.readline() == b"taken\n"
+    heir = Connection(receiving.socket)
+    assert heir.bind("work", SHARED) == 0
+    if memory == "0":  # else it is reported when the program uses its connection again
+        eventually(lambda: sender.wait(10) >= 0 and len(outcomes) >= 5, "the first are delivered")
+    if how == "kill":
+        leaver.kill()
+    else:
+        leaver.stdin.write(how.encode() + b"\n")
+        leaver.stdin.flush()
+        assert leaver.stdout.readline() == b"left\n"
+    # Over a socket, a program that is killed may have taken all that was sent to it, as far as is known.
+    in_doubt = how == "kill" and memory == "1"
+    if not in_doubt:
+        assert received(heir, 95) == [b"%d" % i for i in range(5, 100)]
+    eventually(lambda: (sender.wait(10), heir.wait(0)) and len(outcomes) == 100, "all outcomes are there")
+    assert outcomes == ([-errno.ECONNRESET] * 100 if in_doubt else [0] * 100)
+    post(sender, address(receiving), [b"more"])  # on the same channel
+    assert received(heir, 1) == [b"more"]
+
+
+def test_a_message_that_one_has_half_read_goes_on_whole(pair, memory):
+    sending, receiving = pair
+    leaver, heir, sender = Connection(receiving.socket), Connection(receiving.socket), Connection(sending.socket)
+    assert leaver.bind("work", SHARED) == 0
+    large = os.urandom(60000)
+    outcomes = post(sender, address(receiving), [large[:40000], large])
+    assert leaver.receive().data == large[:40000]
+    leaver.wait(0)  # reads the beginning of the next
+    assert heir.bind("work", SHARED) == 0
+    leaver.close()
+    # The sender is to send the rest meanwhile, which has no credit before.
+    eventually(lambda: sender.wait(10) >= 0 and heir.wait(10) > 0, "the message is there")
+    assert received(heir, 1) == [large]
+    eventually(lambda: (sender.wait(10), heir.wait(0)) and len(outcomes) == 2, "all outcomes are there")
+    assert outcomes == [0, 0]
+
+
+def test_a_killed_servers_call_is_in_doubt_and_the_next_goes_on(pair, memory):
+    sending, receiving = pair
+    server = program(receiving, """
+assert c.bind('work', 4096) == 0
+print('bound')
+first = c.take()
+c.wait(0)
+print(first.data.decode())
+time.sleep(1000)
+""")
+    assert server.stdout.readline() == b"bound\n"
+    caller, heir = Connection(sending.socket), Connection(receiving.socket)
+    ended = {}
+    assert caller.call_post(address(receiving), b"one", lambda what: ended.update(one=(what, caller.last.fate))) == 0
+    assert server.stdout.readline() == b"one\n"
+    assert heir.bind("work", SHARED) == 0
+    eventually(lambda: caller.wait(10) >= 0 and receiving.status()["endpoints"], "the call is taken")
+    time.sleep(0.05)  # not for a condition: what was taken is to be reported, which nobody can look at
+    server.kill()
+    eventually(lambda: caller.wait(10) >= 0 and "one" in ended, "the first has ended")
+    assert ended["one"] == (-errno.ECONNRESET, FATE_UNKNOWN)
+    assert caller.call_post(address(receiving), b"two", lambda what: ended.update(two=what)) == 0
+    request = heir.take()
+    assert request.data == b"two" and request.reply(b"second answer") == 0
+    request.free()
+    eventually(lambda: caller.wait(10) >= 0 and "two" in ended, "the second has ended")
+    assert ended["two"] == b"second answer"
+
+
+def test_a_withdrawn_message_isnt_taken_by_the_next(pair, memory):
+    sending, receiving = pair
+    leaver, heir, sender = Connection(receiving.socket), Connection(receiving.socket), Connection(sending.socket)
+    assert leaver.bind("work", SHARED) == heir.bind("work", SHARED) == 0
+    outcomes = post(sender, address(receiving), [b"one"])
+    assert sender.post_timed(address(receiving), b"two", 200, outcomes.append) == 0
+    outcomes_three = post(sender, address(receiving), [b"three"])
+    leaver, heir = (leaver, heir) if leaver.wait(100) else (heir, leaver)
+    eventually(lambda: (sender.wait(10), leaver.wait(0)) and len(outcomes) == 1, "the second is withdrawn", 10)
+    assert outcomes == [-errno.ETIMEDOUT]
+    assert leaver.unbind("work") == 0
+    leaver.wait(0)
+    assert received(heir, 2) == [b"one", b"three"]
+    eventually(lambda: sender.wait(10) >= 0 and outcomes_three == [0], "the last is delivered")
+
+
+def test_streams_that_one_hasnt_accepted_go_on(pair):
+    sending, receiving = pair
+    leaver, heir, sender = Connection(receiving.socket), Connection(receiving.socket), Connection(sending.socket)
+    assert leaver.listen("work", SHARED) == 0
+    opened = []
+    opener = threading.Thread(target=lambda: opened.append(sender.connect(address(receiving))))
+    opener.start()
+    eventually(lambda: leaver.wait(10) > 0, "a stream has come")
+    assert heir.listen("work", SHARED) == 0
+    leaver.close()
+    fd = heir.accept()
+    opener.join()
+    assert fd >= 0 and opened[0] >= 0
+    os.write(opened[0], b"hello")
+    assert os.read(fd, 5) == b"hello"
+    os.close(fd)
+    os.close(opened[0])
+
+
+# ---- replacing a service ----
+
+class Load:
+    """Callers that never stop, each waiting for its answers; what fails is kept."""
+
+    def __init__(self, node, where, callers):
+        self.failures, self.answers, self.over = [], 0, False
+        self.threads = [threading.Thread(target=self.work, args=(node.socket, where)) for _ in range(callers)]
+        for thread in self.threads:
+            thread.start()
+
+    def work(self, path, where):
+        with Connection(path) as caller:
+            ended = []
+            while not self.over:
+                for i in range(4):
+                    begun = caller.call_post(where, b"%d" % i, ended.append, 60000)
+                    assert begun == 0, (begun, caller.reason())
+                while len(ended) < 4:
+                    caller.wait(1000)
+                self.failures += [what for what in ended if isinstance(what, int)]
+                self.answers += len(ended)
+                ended.clear()
+
+    def end(self):
+        self.over = True
+        for thread in self.threads:
+            thread.join()
+        return self.failures
+
+
+SERVICE = """
+import signal
+stopping = []
+signal.signal(signal.SIGTERM, lambda *_: stopping.append(1))
+assert c.bind('work', 4096) == 0
+print('bound')
+while not stopping:
+    request = c.take(20)
+    if not isinstance(request, int):
+        assert request.reply(request.data) == 0
+        request.free()
+c.close()
+"""
+
+
+@pytest.mark.parametrize("times", [5, pytest.param(100, marks=pytest.mark.slow)])
+def test_a_service_is_replaced_and_no_call_fails(pair, memory, times):
+    sending, receiving = pair
+    old = program(receiving, SERVICE)
+    assert old.stdout.readline() == b"bound\n"
+    load = Load(sending, address(receiving), 3)
+    try:
+        for _ in range(times):
+            new = program(receiving, SERVICE)
+            assert new.stdout.readline() == b"bound\n"
+            old.send_signal(signal.SIGTERM)
+            assert old.wait(20 * PATIENCE) == 0
+            before = load.answers
+            eventually(lambda before=before: load.answers > before + 20 or load.failures, "the new one answers")
+            old = new
+    finally:
+        failures = load.end()
+    assert failures == [] and load.answers > 20 * times
+
+
+def test_serve_is_replaced_and_no_call_fails(nodes):
+    one, two = nodes(1, 2).values()
+    one.sees(two)
+    old = two.popen("serve", "--workers", "2", "work", "--", "sh", "-c", "sleep 0.05; cat")
+    eventually(lambda: "work" in two.endpoints(), "it is served")
+    load = Load(one, "2:work", 2)
+    try:
+        for _ in range(3):
+            new = two.popen("serve", "--shared", "work", "--", "sh", "-c", "sleep 0.05; cat")
+            eventually(lambda pid=new.pid: pid in {entry["pid"] for entry in two.status()["endpoints"][0]["programs"]}, "both serve it")
+            old.send_signal(signal.SIGTERM)
+            old.wait(20 * PATIENCE)
+            before = load.answers
+            eventually(lambda before=before: load.answers > before + 4 or load.failures, "the new one answers")
+            old = new
+    finally:
+        failures = load.end()
+    assert failures == []
+
+
+def test_a_killed_worker_is_replaced(nodes):
+    node = nodes(1)[1]
+    node.popen("serve", "--workers", "2", "work", "--", "cat")
+    workers = eventually(lambda: [entry["programs"] for entry in node.status()["endpoints"] if len(entry["programs"]) == 2],
+                         "both serve it")[0]
+    os.kill(workers[0]["pid"], signal.SIGKILL)
+    eventually(lambda: len({entry["pid"] for entry in node.status()["endpoints"][0]["programs"]} -
+                           {workers[0]["pid"]}) == 2, "another one serves it")
+    assert node.xenmsg("call", "self:work", "hello").stdout == b"hello"
+
+
+def test_recv_shares_and_the_listing_tells_with_whom(nodes):
+    node = nodes(1)[1]
+    first = node.receiver("inbox", "--shared")
+    second = node.popen("recv", "--shared", "inbox")
+    eventually(lambda: len(node.status()["endpoints"][0]["programs"]) == 2, "both have it")
+    assert node.xenmsg("send", "self:inbox", "hello").returncode == EXIT_OK
+    listed = node.xenmsg("endpoints").stdout.decode()
+    assert listed.count("inbox") == 1 and "2 programs" in listed
+    assert node.xenmsg("status").stdout.decode().count("inbox") >= 1
+    first.stop()
+    second.terminate()
+    second.wait()

@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What domain 0's administrators see of the daemons of their guests: what these let them, and nothing that a guest can make of it.
+Guests that lie are link_peer.py."""
+
+import errno
+import json
+import urllib.request
+
+import pytest
+
+from frames import ASKS, RELAYS, TOLD_MORE, TOLD_TEXT
+from messaging import EXIT_DENIED, EXIT_ERROR, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_TIMEOUT, EXIT_UNREACHABLE, EXIT_USAGE, FAST, PATIENCE, Holder, deliver, eventually
+from test_relay import python_peer  # the fixture `peer_in`  # noqa: F401  pylint: disable=unused-import
+from test_status import validator  # the fixture `valid`  # noqa: F401  pylint: disable=unused-import
+
+STATUS = 4  # a kind of ASK
+# A domain that others keep from the CPU for a while is none that has died.
+STEADY = FAST.replace("dead-after = 1s", "dead-after = 30s")
+HIDDEN = ("accounts", "clients", "streams", "denied")
+
+
+def of(zero, domain):
+    done = zero.xenmsg("status", "--domain", domain, "--json")
+    assert done.returncode == EXIT_OK, done
+    return json.loads(done.stdout)
+
+
+def settings(sight):
+    return f"[daemon]\nhost-sight = {sight}\n" + STEADY
+
+
+def test_domain_0_sees_a_guests_links_and_endpoints(nodes, valid):
+    zero, one = nodes(0, 1, config=STEADY).values()
+    receiver = one.receiver("inbox")
+    zero.send("1:inbox", "hello")
+    seen = of(zero, 1)
+    valid(seen)
+    assert (seen["domid"], seen["instance"], seen["host_sight"], seen["partial"]) == (1, one.instance(), "links", True)
+    link, = seen["links"]
+    assert (link["peer"]["domid"], link["state"], link["rx"]["messages"]) == (0, "up", 1)
+    assert [endpoint["name"] for endpoint in seen["endpoints"]] == ["inbox"]
+    assert all(seen[name] is None for name in HIDDEN) and "uid" not in seen["endpoints"][0]
+    assert seen["limits"] == one.status()["limits"]
+    text = zero.xenmsg("status", "--domain", 1).stdout.decode()
+    assert "in domain 1" in text and "host-sight = links" in text and "clients" not in text, text
+    receiver.stop()
+
+
+def test_full_sight_is_what_the_guests_root_sees(nodes, valid):
+    zero, one = nodes(0, 1, start=False, config=STEADY).values()
+    one.config = settings("full")
+    for node in (zero, one):
+        node.start()
+    one.write_policy("[rule]\nfrom = 0\nto = inbox\naction = allow\n")
+    assert one.xenmsg("policy", "reload").returncode == EXIT_OK
+    with Holder(one, "inbox", "other"):
+        zero.send("1:other", "x", exit_code=EXIT_DENIED)
+        seen, own = of(zero, 1), one.status()
+    valid(seen)
+    assert (seen["host_sight"], seen["partial"]) == ("full", False)
+    assert [entry["name"] for entry in seen["endpoints"]] == [entry["name"] for entry in own["endpoints"]]
+    denied, = seen["denied"]
+    assert (denied["from"], denied["to"], denied["section"]) == ("0", "other", own["denied"][0]["section"])
+    assert {account["kind"] for account in seen["accounts"]} == {"uid", "peer"}
+
+
+def test_a_guest_may_hide_all(nodes):
+    zero, one = nodes(0, 1, start=False, config=STEADY).values()
+    one.config = settings("none")
+    for node in (zero, one):
+        node.start()
+    done = zero.xenmsg("status", "--domain", 1)
+    assert done.returncode == EXIT_DENIED and b"host-sight = none" in done.stderr and done.stdout == b"", done
+
+
+def test_only_domain_0_asks_and_only_its_administrators(nodes):
+    zero, one, _ = nodes(0, 1, 2, config=STEADY).values()
+    done = one.xenmsg("status", "--domain", 2)
+    assert done.returncode == EXIT_DENIED and b"domain 0 alone" in done.stderr, done
+    assert of(one, "self")["domid"] == 1 and of(zero, 0)["domid"] == 0
+    assert of(one, "self").keys() == json.loads(one.xenmsg("status", "--json").stdout).keys()
+    for words, code in ((("--domain", "9"), EXIT_UNREACHABLE), (("--domain", "a b"), EXIT_USAGE), (("--domain", "1", "--all"), EXIT_USAGE)):
+        done = zero.xenmsg("status", *words)
+        assert done.returncode == code and len(done.stderr.splitlines()) == 1, done
+
+
+def test_no_other_guest_and_no_lie_about_it_is_answered(nodes, peer_in):
+    """Another guest asks one, and domain 0, as if it were domain 0: the link says who it is."""
+    zero, one = nodes(0, 1, config=STEADY).values()
+    for role, target, about in (("grant", 1, "1"), ("grant", 0, "1"), ("grant", 0, "0")):
+        peer = peer_in(2, role, target, RELAYS | ASKS)
+        assert peer.ask("ask", STATUS, about, 20) == f"ok {errno.EACCES}", about
+        assert peer.ask("close") == "ok closed"
+    assert of(zero, 1)["domid"] == 1 and one.alive()
+
+
+def test_an_older_daemon_is_named_as_that(nodes, peer_in):
+    zero, = nodes(0, config=STEADY).values()
+    peer = peer_in(1, "grant", 0, RELAYS)
+    done = zero.xenmsg("status", "--domain", 1)
+    assert done.returncode == EXIT_ERROR and b"older than this one" in done.stderr, done
+    assert peer.ask("close") == "ok closed"
+    peer = peer_in(2, "grant", 0, RELAYS | ASKS)
+    assert peer.ask("lie", f"error:{errno.EINVAL}").startswith("ok")
+    done = zero.xenmsg("status", "--domain", 2)
+    assert done.returncode == EXIT_ERROR and b"older than this one" in done.stderr, done
+    assert peer.ask("close") == "ok closed"
+
+
+def whole(**other):
+    status = {"version": "9", "domid": 7, "links": [], "endpoints": [], "partial": False, **other}
+    return json.dumps(status).encode()
+
+
+DEEP = b"[" * 60
+REFUSED = {
+    "nothing": b"", "no json": b"{", "no object": b"[]", "no status": b'{"version":"1"}', "a null": b"null", "more behind": whole() + b"{}",
+    "too deep": whole(name=None).replace(b"null", DEEP + b"]" * 60), "too many values": b"[" + b"[]," * 70000 + b"[]]",
+    "links is a number": whole(links=3), "a zero": b"\0" + whole(), "no utf-8": b'{"version":"\xff\xfe',
+}
+
+
+@pytest.mark.parametrize("lie", REFUSED)
+def test_what_is_no_status_is_refused_as_that(nodes, peer_in, tmp_path, lie):
+    zero, = nodes(0, config=STEADY).values()
+    peer = peer_in(1, "grant", 0, RELAYS | ASKS)
+    (tmp_path / "lie").write_bytes(REFUSED[lie])
+    assert peer.ask("lie", tmp_path / "lie").startswith("ok")
+    done = zero.xenmsg("status", "--domain", 1, "--json")
+    assert done.returncode == EXIT_ERROR and done.stdout == b"" and len(done.stderr.splitlines()) == 1, done
+    assert peer.ask("close") == "ok closed" and zero.alive()
+
+
+def test_what_a_guest_says_is_only_its_word(nodes, peer_in, tmp_path):
+    """It can't say who it is, put anything on a terminal, or make the command fail by what it leaves out."""
+    zero, = nodes(0, config=STEADY).values()
+    peer = peer_in(1, "grant", 0, RELAYS | ASKS)
+    evil = "\x1b[2J\u202e\n"
+    (tmp_path / "lie").write_bytes(whole(
+        name=evil, version=evil, uptime_s={}, grants=[1], store="x", policy=[], totals={"links": -1, "peers": 1 << 62},
+        links=[{"peer": 7, "state": evil, "tx": []}, 5, None, {}], endpoints=[{"name": evil, "uid": {"a": [1]}}, "x"],
+        accounts=[{"kind": [], "memory": "x", "time": 3}], denied=[{"from": evil}, 1], **{evil: 1}))
+    assert peer.ask("lie", tmp_path / "lie").startswith("ok")
+    seen = of(zero, 1)
+    assert (seen["domid"], seen["name"]) == (1, zero.json("peers")[0]["name"]) and evil not in seen
+    for words in ((), ("--json",), ("--metrics",)):
+        done = zero.xenmsg("status", "--domain", 1, *words)
+        assert done.returncode == EXIT_OK, done
+        assert not any(character in done.stdout.decode() for character in ("\x1b", "\u202e")), done
+    assert peer.ask("close") == "ok closed"
+
+
+HOSTILE_PARTS = {
+    "more than there may be": [(TOLD_TEXT | TOLD_MORE, 336, b"x" * 336)] * 1600,
+    "an empty part that isn't the last": [(TOLD_TEXT | TOLD_MORE, 0, b"")],
+    "entries": [(0, 1, b"\1\0\0\0\4work")],
+}
+
+
+@pytest.mark.parametrize("lie", HOSTILE_PARTS)
+def test_parts_that_can_be_no_text_end_the_question(nodes, peer_in, tmp_path, lie):
+    zero, = nodes(0, config=STEADY).values()
+    peer = peer_in(1, "grant", 0, RELAYS | ASKS)
+    (tmp_path / "a.parts").write_text(json.dumps([(flags, count, data.hex()) for flags, count, data in HOSTILE_PARTS[lie]]))
+    assert peer.ask("lie", tmp_path / "a.parts").startswith("ok")
+    done = zero.xenmsg("status", "--domain", 1)
+    assert done.returncode == EXIT_ERROR and b"can't be its status" in done.stderr, done
+    assert peer.ask("close") == "ok closed"
+    eventually(lambda: not any(account["queued_bytes"]["used"] for account in zero.status()["accounts"] if account["kind"] == "peer"),
+               "nothing is kept for it")
+
+
+def test_who_is_silent_costs_a_time_out_and_nothing_else(nodes, peer_in):
+    zero, = nodes(0, config=FAST.replace("dead-after = 1s", "dead-after = 5s")).values()
+    peer = peer_in(1, "grant", 0, RELAYS | ASKS)
+    process = zero.popen("status", "--domain", "1")
+    assert peer.ask("asked", 1) == "ok 1"
+    assert of(zero, 0)["domid"] == 0
+    peer.tell("asked", 2)  # until then it answers PINGs, and nothing else
+    _, err = process.communicate(timeout=60 * PATIENCE)
+    assert b"doesn't answer" in err and process.returncode == EXIT_TIMEOUT, err
+    zero.xenmsg("status", "--domain", 1)
+    assert peer.answer() == "ok 2"
+
+
+def test_a_status_of_many_endpoints_arrives_whole(nodes):
+    zero, one = nodes(0, 1, config=STEADY).values()
+    names = [f"n{number:03}" for number in range(100)]
+    with Holder(one, *names):
+        deliver(zero, one)
+        seen = of(zero, 1)
+        assert [entry["name"] for entry in seen["endpoints"]] == sorted(names) and seen["totals"]["endpoints"] == 100
+
+
+def test_it_is_found_by_name_and_after_a_restart(nodes):
+    zero, one = nodes(0, 1, config=STEADY).values()
+    name = zero.json("peers")[0]["name"]
+    assert of(zero, name)["instance"] == one.instance()
+    one.stop()
+    done = zero.xenmsg("status", "--domain", name)
+    assert done.returncode in (EXIT_NO_ENDPOINT, EXIT_UNREACHABLE) and len(done.stderr.splitlines()) == 1, done
+    one.start()
+    assert of(zero, name)["instance"] == one.instance()
+
+
+# ---- all of a host at once ----
+
+@pytest.fixture(name="mixed")
+def a_host_of_all_kinds(nodes, peer_in, tmp_path):
+    """Domain 0, one that shows its links, one that hides all, and one that lies."""
+    zero, one, two = nodes(0, 1, 2, start=False, config=STEADY).values()
+    two.config = settings("none")
+    for node in (zero, one, two):
+        node.start()
+    zero.sees(one, two)
+    liar = peer_in(3, "grant", 0, RELAYS | ASKS)
+    (tmp_path / "lie").write_bytes(whole(name="x", links=[
+        {"peer": {"domid": "\n7", "name": 'a"} 1'}, "state": "up", "tx": {"bytes": 'x\ny'}, "resumes": 5,
+         "round_trips": {"buckets": [{"up_to_us": 1, "count": "1\nevil 1"}], "count": "1\nevil 1"}}]))
+    assert liar.ask("lie", tmp_path / "lie").startswith("ok")
+    eventually(lambda: {peer["domid"] for peer in zero.json("peers") if peer["up"]} == {1, 2, 3}, "all are there")
+    names = {peer["domid"]: peer["name"] or str(peer["domid"]) for peer in zero.json("peers")}
+    yield zero, one, names
+    assert liar.ask("close") == "ok closed"
+
+
+def test_one_scrape_has_the_metrics_of_all_domains(mixed):
+    zero, one, names = mixed
+    deliver(zero, one)
+    process = zero.popen("exporter", "--host", "--listen", "tcp:127.0.0.1:0")
+    port = int(process.stdout.readline().decode().rpartition(":")[2])
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60 * PATIENCE) as answer:
+        lines = answer.read().decode().splitlines()
+    process.terminate()
+    process.communicate()
+    own = zero.status()["name"] or "0"
+    up = {line.partition(" ")[0]: line.rpartition(" ")[2] for line in lines if line.startswith("xenmsg_up{")}
+    assert up == {f'xenmsg_up{{domain="{name}"}}': value
+                  for name, value in ((own, "1"), (names[1], "1"), (names[2], "0"), (names[3], "1"))}
+    assert f'xenmsg_link_received_messages_total{{domain="{names[1]}",domid="0"}} 1' in lines
+    assert f'xenmsg_link_resumes_total{{domain="{names[3]}",domid="\\\\u000a7"}} 5' in lines
+    samples = [line for line in lines if not line.startswith("#")]
+    assert all(line.startswith("xenmsg_") and "domain=" in line for line in samples), samples
+    heads = [line for line in lines if line.startswith("# TYPE")]
+    assert len(heads) == len(set(heads)) > 50, "each metric is together"
+
+
+def test_doctor_looks_at_all_domains(mixed):
+    zero, _, names = mixed
+    done = zero.xenmsg("doctor", "--host", "--json")
+    assert done.returncode == EXIT_OK, done
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    def of_domain(name):
+        return [entry for entry in found if entry["step"].startswith(f"{name}: ")]
+    assert [entry["result"] for entry in of_domain(names[2])] == ["left out"]
+    assert any("serves domain 1" in entry["text"] for entry in of_domain(names[1]))
+    assert of_domain(names[3]) and all(entry["step"].partition(": ")[0] in {*names.values(), zero.status()["name"] or "0"}
+                                       for entry in found)
+
+
+@pytest.mark.parametrize("command", ["doctor --host"])
+def test_only_domain_0_looks_at_a_host(nodes, command):
+    one, = nodes(1, config=STEADY).values()
+    done = one.xenmsg(*command.split())
+    assert done.returncode == EXIT_DENIED and b"ask there" in done.stderr and done.stdout == b"", done

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What goes wrong on simulated hosts: programs that die at each call or pass nonsense, directories that aren't a host's, a disk that is
+full, and all domains that crash at once."""
+
+import errno
+import os
+import random
+import subprocess
+import tempfile
+
+import pytest
+
+from conftest import program, wait_for
+
+WILD = """
+import ctypes, errno, mmap, os
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = ctypes.c_long
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+
+def told(call, *arguments):
+    ctypes.set_errno(0)
+    value = call(*arguments)
+    return errno.errorcode[ctypes.get_errno()] if value < 0 else value
+
+evtchn, gntdev, gntalloc, privcmd = (os.open("/dev/xen/" + name, os.O_RDWR) for name in ("evtchn", "gntdev", "gntalloc", "privcmd"))
+requests = {evtchn: [0x44500, 0x84501, 0x44502, 0x44503, 0x44504, 0x24506], gntdev: [0x184700, 0x104701, 0x184702, 0x104707],
+            gntalloc: [0x184705, 0x104706, 0x104707], privcmd: [0x305000]}
+for fd, numbers in requests.items():
+    for number in numbers:
+        assert told(libc.ioctl, fd, ctypes.c_ulong(number), ctypes.c_void_p(1)) in ("EFAULT", "ENOTTY"), (fd, hex(number))
+    assert told(libc.ioctl, fd, ctypes.c_ulong(0x1234), ctypes.c_void_p(None)) == "ENOTTY"
+for fd in (gntdev, gntalloc):
+    assert told(libc.mmap, None, 4096, 3, mmap.MAP_SHARED, fd, 4096 * 1000) == "EINVAL"
+everything = (ctypes.c_uint32 * 6)(0xffffffff, *[0xffffffff] * 5)
+for number in (0x184700, 0x104701, 0x184702, 0x104707, 0x104708):
+    assert told(libc.ioctl, gntdev, ctypes.c_ulong(number), everything) in ("EINVAL", "ENOENT", "EFAULT"), hex(number)
+for number in (0x184705, 0x104706, 0x104707):
+    assert told(libc.ioctl, gntalloc, ctypes.c_ulong(number), everything) in ("EINVAL", "ENOENT", "ENOSPC", "EFAULT"), hex(number)
+os.set_blocking(evtchn, False)
+assert told(libc.read, evtchn, ctypes.c_void_p(1), 4) == "EFAULT"
+assert told(libc.write, evtchn, ctypes.c_void_p(1), 4) == "EFAULT"
+assert told(libc.write, evtchn, everything, 24) == 24  # of ports that there aren't
+assert told(libc.read, evtchn, everything, 24) == "EAGAIN"
+for fd in (evtchn, gntdev, gntalloc, privcmd):
+    os.close(fd)
+    assert told(libc.close, fd) == "EBADF"
+print("all refused")
+"""
+
+
+def test_wild_pointers_numbers_and_sizes_are_refused(host):
+    done = host.run(1, "/usr/bin/python3", "-c", WILD)
+    assert done.stdout == "all refused\n", done.stderr
+    assert host.domain(1)["grants"]["used_pages"] == 0
+
+
+CALLS = ["share 2 3 1", "share-notify 2 22 {port}", "evtchn-open", "bind-unbound 0 2", "bind-many 0 2 20", "notify 0 {port}",
+         "unbind 0 {port}", "evtchn-close 0", "dl-bind 2", "dl-share 2", "raw-device /dev/xen/xenbus", "exec", "close-all",
+         "xs-write data/a b", "xs-watch data/a", "xs-begin", "xs-overtakes data/a 50"]
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_programs_that_die_at_each_call_leave_nothing(host, seed):
+    moments = random.Random(seed)
+    for call in CALLS:
+        one = host.xen(1)
+        one.ok("evtchn-open")
+        port = one.ok("bind-unbound", 0, 2)
+        one.ok("share", 2, 1, 1)
+        one.tell(call.format(port=port))
+        wait_for(lambda one=one: one.answers_within(moments.uniform(0, 0.002)) or True, "a moment")
+        one.kill()
+    host.run(1, "xenstore-rm", "data/a")
+
+    def is_clean():
+        domain = host.domain(1)
+        return (domain["processes"], domain["grants"]["used_pages"], domain["grants"]["entries"], domain["event_channels"]["used"],
+                domain["event_channels"]["handles"], domain["xenstore"]["watches"], domain["xenstore"]["connections"]) == (0,) * 7
+
+    wait_for(is_clean, "the end of all that they had")
+
+
+def start(directory):
+    return subprocess.run([program("xensim"), "start", "--domains", "5", "--dir", str(directory)], stdin=subprocess.DEVNULL,
+                          capture_output=True, text=True, check=False)
+
+
+def test_a_directory_of_something_else_is_left_alone(tmp_path):
+    (tmp_path / "precious").write_text("data")
+    done = start(tmp_path)
+    assert done.returncode == 1 and done.stderr == f"xensim: {tmp_path} isn't empty, and no host has left it: choose another --dir\n"
+    assert os.listdir(tmp_path) == ["precious"]
+
+
+def test_a_second_host_in_a_directory_is_refused(host):
+    done = start(host.dir)
+    assert done.returncode == 1 and "a host runs in" in done.stderr and len(done.stderr.splitlines()) == 1
+    assert len(host.list()["domains"]) == 4
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="to be two users takes root")
+def test_another_users_host_is_refused_to_all_commands(host):
+    for words in (["list"], ["exec", "1", "--", "true"], ["stop"], ["start", "--dir", host.dir]):
+        done = subprocess.run([program("xensim"), *words], env=host.environment, user=1001, group=1001, extra_groups=[],
+                              capture_output=True, text=True, check=False)
+        assert done.returncode in (1, 125) and len(done.stderr.splitlines()) == 1 and "ermission denied" in done.stderr, done
+    assert len(host.list()["domains"]) == 4
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a small disk takes root")
+def test_a_full_disk_is_one_error_and_leaves_nothing():
+    disk = tempfile.mkdtemp(prefix="full-")
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k,nr_inodes=14", "full", disk], check=False, capture_output=True).returncode:
+        os.rmdir(disk)
+        pytest.skip("nothing can be mounted here")
+    try:
+        done = start(f"{disk}/host")
+        assert done.returncode == 1 and done.stderr == f"xensim: cannot create a domain: {os.strerror(errno.ENOSPC)}\n"
+        assert not os.listdir(disk)
+    finally:
+        subprocess.run(["umount", disk], check=True)
+        os.rmdir(disk)
+
+
+def test_all_domains_crash_at_once(make_host):
+    host = make_host(domains=200)
+    programs = [host.sleeper(domid) for domid in range(1, 201, 20)]
+    crashes = [subprocess.Popen([program("xensim"), "crash", str(domid)], env=host.environment) for domid in range(1, 201)]
+    assert {crash.wait() for crash in crashes} == {0}
+    assert {inside.wait() for inside in programs} == {-9}
+    assert [domain["domid"] for domain in host.list()["domains"]] == [0]

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""xensim record writes down what passes, and faults come at the call that a test names."""
+
+import errno
+import xml.etree.ElementTree
+
+from conftest import wait_for
+
+
+def lines(path):
+    """Without their times, which never go back."""
+    rows = [line.split("\t") for line in path.read_text().splitlines()]
+    assert [float(row[0]) for row in rows] == sorted(float(row[0]) for row in rows)
+    return [tuple(row[1:]) for row in rows if len(row) == 5]
+
+
+def test_a_record_has_requests_answers_and_events(host, tmp_path):
+    path = tmp_path / "record"
+    host.sim("record", path)
+    watch = host.spawn(2, "xenstore-watch", "-n", "2", "data/x")
+    wait_for(lambda: host.domain(2)["xenstore"]["watches"] == 1, "the watch")
+    host.run(0, "xenstore-write", "/local/domain/2/data/x", "a b")
+    assert host.run(1, "xenstore-read", "/local/domain/2/data/x").returncode == 1
+    watch.wait(timeout=60)
+    one = host.xen(1)
+    ref = one.ok("share", 2, 1, 1)[1]
+    host.xen(2).ok("map", 1, ref, 1, 1)
+    one.ok("evtchn-open")
+    port = one.ok("bind-unbound", 0, 2)
+    host.sim("destroy", 3)
+    host.sim("record", "off")
+    host.run(1, "xenstore-write", "data/late", "1")
+    seen = lines(path)
+    assert ("d0", "WRITE", r"/local/domain/2/data/x a\x20b", "OK") in seen
+    assert ("d1", "READ", "/local/domain/2/data/x", "EACCES") in seen
+    assert any(row[:2] == ("d2", "WATCH") and row[2].startswith("data/x ") for row in seen)
+    assert any(row[:2] == ("d2", "WATCH_EVENT") and row[2].startswith("data/x ") for row in seen)
+    assert any(row[:3] == ("d1", "grant", "1 pages to d2, writable") and row[3].startswith(f"{ref} ") for row in seen)
+    assert any(row[:3] == ("d2", "map", f"d1:{ref}, writable") for row in seen)
+    assert ("d1", "bind-unbound", "for d2", f"port {port}") in seen
+    assert "host\td3: destroyed\n" in path.read_text() and "data/late" not in path.read_text()
+
+
+def test_two_runs_have_the_same_record(make_host, tmp_path):
+    records = []
+    for number in range(2):
+        host = make_host()
+        path = tmp_path / str(number)
+        host.sim("record", path)
+        host.run(1, "xenstore-write", "data/a", "1", "data/b", "2")
+        host.run(2, "xenstore-ls", "/local")
+        host.sim("record", "off")
+        records.append(lines(path))
+    assert records[0] == records[1] and len(records[0]) == 5
+
+
+def test_a_record_that_cannot_be_written_harms_nobody(host):
+    assert "No such file" in host.sim("record", "/nonexistent/file", check=False).stderr
+    host.sim("record", "/dev/full")
+    assert host.run(1, "xenstore-read", "domid").stdout == "1\n"
+    assert host.run(2, "xenstore-read", "domid").stdout == "2\n"
+    host.sim("record", "off")
+
+
+def test_calls_are_refused_after_those_that_are_to_succeed(host):
+    one = host.xen(1)
+    host.sim("fault", "refuse-grant", 1, "1@2")
+    host.sim("fault", "refuse-bind", 1, "2@1")
+    one.ok("share", 2, 1, 1)
+    one.ok("share", 2, 1, 1)
+    assert one.error("share", 2, 1, 1) == errno.ENOSPC
+    one.ok("share", 2, 1, 1)
+    one.ok("evtchn-open")
+    one.ok("bind-unbound", 0, 2)
+    assert [one.error("bind-unbound", 0, 2) for _ in range(2)] == 2 * [errno.ENOSPC]
+    one.ok("bind-unbound", 0, 2)
+    assert "N@AFTER" in host.sim("fault", "refuse-map", 1, "1@x", check=False).stderr
+
+
+def test_transactions_conflict_as_often_as_a_test_wants(host):
+    one = host.xen(1)
+    host.sim("fault", "conflict", 1, 2)
+    for expected in (errno.EAGAIN, errno.EAGAIN, 0):
+        one.ok("xs-begin")
+        one.ok("xs-write", "data/t", expected)
+        assert (one.error("xs-commit") if expected else one.ok("xs-commit")) == expected
+    assert host.run(1, "xenstore-read", "data/t").stdout == "0\n"
+
+
+def recorded(host, path, *commands):
+    host.sim("record", path)
+    for domid, *words in commands:
+        host.run(domid, *words)
+    host.sim("record", "off")
+    return path
+
+
+def test_a_record_is_drawn_as_a_sequence(host, tmp_path):
+    host.sim("record", tmp_path / "record")
+    watch = host.spawn(2, "xenstore-watch", "-n", "2", "data/x")
+    wait_for(lambda: host.domain(2)["xenstore"]["watches"] == 1, "the watch")
+    host.run(0, "xenstore-write", "/local/domain/2/data/x", "<&>")
+    watch.wait(timeout=60)
+    host.xen(1).ok("share", 2, 1, 1)
+    host.sim("destroy", 3)
+    host.sim("record", "off")
+    svg = "{http://www.w3.org/2000/svg}"
+    picture = xml.etree.ElementTree.fromstring(host.sim("draw", tmp_path / "record").stdout)
+    texts = ["".join(text.itertext()) for text in picture.iter(svg + "text")]
+    assert texts[:5] == ["d0", "d1", "d2", "XenStore", "Xen"]
+    assert any(text.endswith("WRITE /local/domain/2/data/x <&>: OK") for text in texts)
+    x = {}
+    for line in picture.iter(svg + "line"):
+        x.setdefault(line.get("class"), []).append((int(line.get("x1")), int(line.get("x2"))))
+    store = x["life"][3][0]
+    assert all(start == store and end < store for start, end in x["event"]) and len(x["event"]) == 2
+    rows = [line.split("\t") for line in (tmp_path / "record").read_text().splitlines()]
+    assert len(x["event"]) + len(x["request"]) == sum(row[1] != "host" for row in rows)
+    assert len(list(picture.iter(svg + "rect"))) == sum(row[1] == "host" for row in rows) > 0
+
+
+def test_two_records_are_compared(host, tmp_path):
+    here, there = (1, "xenstore-write", "data/a", "1"), (2, "xenstore-write", "data/b", "2")
+    one = recorded(host, tmp_path / "one", here, there)
+    assert host.sim("compare", one, recorded(host, tmp_path / "same", here, there)).stdout == "the same 2 lines\n"
+    done = host.sim("compare", one, recorded(host, tmp_path / "turned", there, here), check=False)
+    assert done.returncode == 1 and done.stdout.startswith("each did the same, and the order differs from here on:\n")
+    done = host.sim("compare", one, recorded(host, tmp_path / "more", here, here, there), check=False)
+    assert done.returncode == 1
+    assert done.stdout == (f"d1 differs from here on:\n  {one} has no more\n"
+                           f"  {tmp_path / 'more'}:2: d1\tWRITE\tdata/a 1\tOK\n")
+
+
+def test_what_is_no_record_is_refused(host, tmp_path):
+    path = tmp_path / "file"
+    for content in ("x\n", "0.1\td1\n", "0.1\tx\ty\n", "\t\t\n", "0.1\td1\tREAD\tdomid\t1\n0.2"):
+        path.write_text(content)
+        done = host.sim("draw", path, check=False)
+        assert done.returncode == 1 and "is none of a record" in done.stderr, content
+        assert host.sim("compare", path, path, check=False).returncode == 2
+    assert "No such file" in host.sim("draw", tmp_path / "none", check=False).stderr
+    path.write_bytes(b"0.1\td1\t\xff\x01\x1b[\t\t\t\t\n")
+    xml.etree.ElementTree.fromstring(host.sim("draw", path).stdout)

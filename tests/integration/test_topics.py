@@ -1,0 +1,524 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Topics: one publishes and waits for nobody, many subscribe, and each is told in its place what it has missed."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+from library import AT_ONCE, ENDED, KEPT, MISSED, RETAIN, SUBSCRIBED, TOPIC, WAITING, Connection
+from test_hosts import joined_hosts  # the fixture `hosts`  # noqa: F401  pylint: disable=unused-import
+from messaging import EXIT_DENIED, EXIT_TIMEOUT, EXIT_USAGE, PATIENCE, eventually
+
+SHARED = 4096
+
+
+@pytest.fixture(params=["0", "1"], ids=["shared", "socket"], name="memory")
+def with_and_without_shared_memory(request, monkeypatch):
+    monkeypatch.setenv("XENMSG_NO_SHARED_MEMORY", request.param)
+    return request.param
+
+
+@pytest.fixture(params=[1, 2], ids=["within", "between"], name="pair")
+def publisher_and_subscriber(request, nodes):
+    """Two domains, or one that is both."""
+    both = nodes(*range(1, request.param + 1))
+    both[1].sees(*both.values())
+    return both[1], both[request.param]
+
+
+def topic(node, name="news", flags=0):
+    conn = Connection(node.socket)
+    assert conn.bind(name, TOPIC | flags) == 0
+    return conn
+
+
+def subscriber(node, address="1:news", first=SUBSCRIBED):
+    """A connection that has subscribed, and was told so."""
+    conn = Connection(node.socket)
+    assert conn.subscribe(address) == 0
+    expect(conn, first)
+    return conn
+
+
+def receive(conn):
+    message = conn.receive(int(20000 * PATIENCE))
+    assert not isinstance(message, int), message
+    return message
+
+
+def expect(conn, kind, **values):
+    notice = receive(conn).notice
+    assert notice and notice.kind == kind, notice
+    assert all(getattr(notice, name) == value for name, value in values.items()), notice
+    return notice
+
+
+def until(conn, kind):
+    """What comes until this notice."""
+    while True:
+        message = receive(conn)
+        if message.notice and message.notice.kind == kind:
+            return message.notice
+
+
+def publish(conn, *payloads, name="news"):
+    for payload in payloads:
+        assert conn.send(f"self:{name}", payload) == 0
+
+
+def publish_many(conn, count, size, first=0):
+    """As fast as it goes: numbers, each followed by as many bytes as make up the size."""
+    outcomes = []
+    for number in range(first, first + count):
+        data = b"%d " % number
+        while (result := conn.post("self:news", data.ljust(size, b"."), outcomes.append)) == -errno.EAGAIN:
+            assert conn.wait(int(20000 * PATIENCE)) >= 0
+        assert result == 0
+    while len(outcomes) < count:
+        assert conn.wait(int(20000 * PATIENCE)) > 0, "the publisher waits for somebody"
+    assert set(outcomes) == {0}
+
+
+def account(conn, count):
+    """Receives until all messages have come or are known to be missing: in order, none twice, and none lost in silence."""
+    position = missed = 0
+    while position < count:
+        message = receive(conn)
+        if message.notice:
+            assert message.notice.kind == MISSED and not message.notice.unknown, message.notice
+            missed += message.notice.count
+            position += message.notice.count
+        else:
+            assert int(message.data.split()[0]) == position
+            position += 1
+    assert position == count
+    return missed
+
+
+# ---- what comes ----
+
+def test_all_subscribers_get_everything_in_order(pair, memory):
+    here, there = pair
+    publisher = topic(here)
+    subscribers = [subscriber(there) for _ in range(5)]
+    publish_many(publisher, 300, 40)
+    for conn in subscribers:
+        assert account(conn, 300) == 0
+    message = None
+    publish(publisher, b"hello")
+    for conn in subscribers:
+        message = receive(conn)
+        assert (message.data, message.endpoint) == (b"hello", "1:news")
+        assert (message.domid, message.uid, message.pid) == (1, os.getuid(), os.getpid())
+
+
+def test_messages_of_all_sizes_come_whole(pair, memory):
+    here, there = pair
+    publisher, conn = topic(here), subscriber(there)
+    for size in 0, 1, 7, 8, 9, 4096, 65535, 65536, 70000, 1 << 20, 16 << 20:
+        data = bytes([size % 251]) * size
+        publish(publisher, data)
+        assert receive(conn).data == data
+
+
+def test_a_message_goes_once_over_a_link(nodes):
+    here, there = nodes(1, 2).values()
+    here.sees(there)
+    publisher = topic(here)
+    subscribers = [subscriber(there) for _ in range(20)]
+    before = here.link(2)["tx"]["bytes"]
+    publish_many(publisher, 50, 1000)
+    for conn in subscribers:
+        assert account(conn, 50) == 0
+    assert 50000 < here.link(2)["tx"]["bytes"] - before < 2 * 50000
+
+
+def test_who_is_slow_is_told_how_many_it_missed(pair, memory):
+    here, there = pair
+    publisher = topic(here)
+    slow, quick = subscriber(there), subscriber(there)
+    publish_many(publisher, 1000, 8000)
+    publish_many(publisher, 3000, 8000, 1000)
+    publish_many(publisher, 1, 8000, 4000)  # after a pause, so that the last gap isn't the end
+    assert account(slow, 4001) > 1000
+    account(quick, 4001)
+
+
+def test_a_slow_one_holds_up_no_other(pair):
+    here, there = pair
+    publisher = topic(here)
+    slow, quick = subscriber(there), subscriber(there)
+    for first in range(0, 2000, 50):
+        publish_many(publisher, 50, 8000, first)
+        for number in range(first, first + 50):
+            assert int(receive(quick).data.split()[0]) == number
+    assert account(slow, 2000) > 0
+
+
+def test_a_late_one_is_told_how_many_were_before(pair):
+    here, there = pair
+    publisher = topic(here)
+    publish_many(publisher, 7, 40)
+    conn = Connection(there.socket)
+    assert conn.subscribe("1:news") == 0
+    expect(conn, SUBSCRIBED, count=7, unknown=0)
+    second = Connection(there.socket)
+    publish(publisher, b"8")
+    assert receive(conn).data == b"8"
+    assert second.subscribe("1:news") == 0
+    expect(second, SUBSCRIBED, count=8, unknown=0)
+
+
+# ---- what is kept ----
+
+def test_the_last_message_is_kept_for_who_comes(pair, memory):
+    here, there = pair
+    publisher = topic(here, flags=RETAIN)
+    early = subscriber(there)
+    publish(publisher, b"one", b"two")
+    assert [receive(early).data for _ in range(2)] == [b"one", b"two"]
+    for _ in range(2):
+        late = Connection(there.socket)
+        assert late.subscribe("1:news") == 0
+        expect(late, SUBSCRIBED, count=2)
+        expect(late, KEPT)
+        assert receive(late).data == b"two"
+    publish(publisher, b"three")
+    assert receive(late).data == receive(early).data == b"three"
+
+
+def test_what_is_kept_comes_first_of_the_next_publisher(pair):
+    here, there = pair
+    first = topic(here, flags=RETAIN)
+    conn = subscriber(there)
+    publish(first, b"one")
+    assert receive(conn).data == b"one"
+    first.close()
+    expect(conn, WAITING, unknown=0)
+    second = topic(here, flags=RETAIN)
+    publish(second, b"two")
+    until(conn, SUBSCRIBED)
+    message = receive(conn)  # it was published before or after the subscription
+    if message.notice:
+        assert message.notice.kind == KEPT
+        message = receive(conn)
+    assert message.data == b"two"
+
+
+def publish_keyed(conn, *words):
+    """Each word is a key of a letter, and its value."""
+    for word in words:
+        assert conn.send_key("self:news", word[:1].encode(), word[1:].encode()) == 0
+
+
+def kept(node, count):
+    """What somebody who comes now gets first."""
+    with Connection(node.socket) as conn:
+        assert conn.subscribe("1:news") == 0
+        expect(conn, SUBSCRIBED)
+        words = []
+        for _ in range(count):
+            expect(conn, KEPT)
+            message = receive(conn)
+            words.append(message.key + message.data.decode())
+        return words
+
+
+def test_the_last_message_of_each_key_is_kept(pair, memory):
+    here, there = pair
+    publisher = Connection(here.socket)
+    assert publisher.bind_keys("news", 3) == 0
+    early = subscriber(there)
+    publish_keyed(publisher, "a1", "b2", "a3", "c4", "d5")
+    assert [(message.key, message.data) for message in (receive(early) for _ in range(5))] == [
+        ("a", b"1"), ("b", b"2"), ("a", b"3"), ("c", b"4"), ("d", b"5")]
+    assert kept(there, 3) == ["a3", "c4", "d5"]
+    publish_keyed(publisher, "c", "a6")
+    assert [(message.key, message.data) for message in (receive(early) for _ in range(2))] == [("c", b""), ("a", b"6")]
+    for _ in range(2):
+        assert kept(there, 2) == ["d5", "a6"]
+    early.close()
+    eventually(lambda: channels_of(there) <= 1, "nobody there subscribes any more")
+    assert kept(there, 2) == ["d5", "a6"], "the topic itself has the same"
+    publish(publisher, b"without one")
+    assert kept(there, 3) == ["d5", "a6", "without one"]
+
+
+def test_keys_are_for_topics_that_keep_them(nodes):
+    node = nodes(1)[1]
+    with Connection(node.socket) as conn:
+        assert conn.bind_keys("news", 4096) == -errno.EINVAL
+        assert conn.bind_keys("news", 3, TOPIC) == -errno.EINVAL
+        assert conn.bind_keys("news", 3, 0) == -errno.EINVAL
+        assert conn.bind_keys("news", 4095) == 0
+        for key in b"", b"x" * 256, b"\n":
+            assert conn.send_key("self:news", key, b"x") == -errno.EINVAL
+        assert conn.send_key("self:news", b"x", b"x", AT_ONCE) == -errno.EINVAL
+        assert conn.send_key("self:news", b"x" * 255, b"x") == 0
+
+
+# ---- who comes and goes ----
+
+def test_a_subscription_waits_for_its_topic(pair, memory):
+    here, there = pair
+    conn = subscriber(there, first=WAITING)
+    for number in range(3):
+        publisher = topic(here)
+        assert bool(expect(conn, SUBSCRIBED).unknown) == (number > 0)
+        publish(publisher, b"%d" % number)
+        assert receive(conn).data == b"%d" % number
+        publisher.close()
+        expect(conn, WAITING, unknown=0)
+
+
+def test_a_subscription_waits_for_its_domain(nodes):
+    there = nodes(2)[2]
+    conn = subscriber(there, first=WAITING)
+    here = nodes(1)[1]
+    publisher = topic(here)
+    expect(conn, SUBSCRIBED, unknown=0)
+    publish(publisher, b"hello")
+    assert receive(conn).data == b"hello"
+
+
+def test_what_was_published_before_the_end_comes(pair):
+    here, there = pair
+    publisher, conn = topic(here), subscriber(there)
+    publish_many(publisher, 200, 1000)
+    publisher.close()
+    assert account(conn, 200) == 0
+    expect(conn, WAITING, unknown=0)
+
+
+def test_a_lost_daemon_is_told_as_unknown(nodes):
+    here, there = nodes(1, 2).values()
+    here.sees(there)
+    publisher, conn = topic(here), subscriber(there)
+    publish(publisher, b"one")
+    assert receive(conn).data == b"one"
+    here.kill()
+    expect(conn, WAITING, unknown=1)
+    here.start()
+    publisher = topic(here)
+    until(conn, SUBSCRIBED)
+    publish(publisher, b"two")
+    assert receive(conn).data == b"two"
+
+
+def test_the_own_daemon_restarts_and_the_program_is_told(nodes):
+    node = nodes(1)[1]
+    command = node.popen("subscribe", "--json", "self:news")
+    assert json.loads(command.stdout.readline())["notice"] == "waiting"
+    node.stop()
+    node.start()
+    publisher = topic(node)
+    told = json.loads(command.stdout.readline())
+    if told["notice"] == "waiting":  # it was back before the topic
+        assert told["unknown"]
+        told = json.loads(command.stdout.readline())
+    assert told["notice"] == "subscribed"
+    publish(publisher, b"hello")
+    assert json.loads(command.stdout.readline())["text"] == "hello"
+
+
+def test_dying_subscribers_leave_nothing(pair):
+    here, there = pair
+    publisher = topic(here)
+    for _ in range(3):
+        some = [subscriber(there) for _ in range(5)]
+        publish_many(publisher, 200, 4000)
+        some.pop().unsubscribe("1:news")
+        for conn in some:
+            conn.close()
+    eventually(lambda: [channels_of(node) for node in pair] == [1, 0] or (here is there and channels_of(here) == 1),
+               "no channel is left but the publisher's")
+
+
+def channels_of(node):
+    return sum(account["channels"]["used"] for account in node.status()["accounts"])
+
+
+def test_unsubscribing_ends_it_and_it_may_begin_again(pair, memory):
+    here, there = pair
+    publisher, conn = topic(here), subscriber(there)
+    assert conn.subscribe("1:news") == -errno.EEXIST
+    publish(publisher, b"one")
+    assert conn.unsubscribe("1:news") == 0
+    assert conn.unsubscribe("1:news") == -errno.ENOENT
+    publish(publisher, b"two")
+    assert conn.subscribe("1:news") == 0
+    expect(conn, SUBSCRIBED, count=2)
+    publish(publisher, b"three")
+    assert receive(conn).data == b"three"
+
+
+def test_a_topic_is_listed_as_one(nodes):
+    here, there = nodes(1, 2).values()
+    here.sees(there)
+    topic(here)
+    with Connection(here.socket) as other:
+        assert other.bind("plain") == 0
+        for node in here, there:
+            eventually(lambda node=node: {entry["name"]: entry["kind"] for entry in node.json("endpoints", "1")}
+                       == {"news": "topic", "plain": "any"}, "both are listed, each with its kind")
+
+
+# ---- who may ----
+
+def test_policy_decides_who_may_subscribe(nodes):
+    here, there = nodes(1, 2).values()
+    here.sees(there)
+    publisher = topic(here)
+    topic(here, "secret")
+    here.write_policy("[rule]\nfrom = *\nto = news\naction = allow\n")
+    os.kill(here.pid, signal.SIGHUP)
+    conn = Connection(there.socket)
+    eventually(lambda: conn.subscribe("1:secret") == -errno.EACCES or conn.unsubscribe("1:secret"), "it is denied")
+    conn.close()
+    conn = subscriber(there)
+    publish(publisher, b"one")
+    assert receive(conn).data == b"one"
+    here.write_policy("[rule]\nfrom = *\nto = *\naction = deny\n")
+    os.kill(here.pid, signal.SIGHUP)
+    expect(conn, ENDED, error=-errno.EACCES)
+    publish(publisher, b"two")
+    done = there.xenmsg("subscribe", "1:news")
+    assert done.returncode == EXIT_DENIED and done.stderr.count(b"\n") == 1
+
+
+def test_only_its_program_publishes(pair):
+    here, there = pair
+    publisher, conn = topic(here), subscriber(there)
+    with Connection(here.socket) as other:
+        assert other.send("1:news", b"forged") == -errno.EPROTOTYPE
+        assert other.call("1:news", b"forged") == -errno.EPROTOTYPE
+        assert other.connect("1:news") == -errno.EPROTOTYPE
+        assert other.bind("news", TOPIC) == -errno.EEXIST
+        assert other.bind("news") == -errno.EEXIST
+        assert other.bind("plain") == 0
+        assert other.subscribe("1:plain") == -errno.EPROTOTYPE
+        assert other.bind("wrong", TOPIC | SHARED) == -errno.EINVAL
+        assert other.bind("wrong", RETAIN) == -errno.EINVAL
+        assert other.subscribe("no address") == -errno.EINVAL
+    publish(publisher, b"true")
+    assert receive(conn).data == b"true"
+
+
+# ---- the commands ----
+
+def test_commands_publish_and_subscribe(pair):
+    here, there = pair
+    getting = there.popen("subscribe", "--json", "--count", "2", "1:news")
+    assert json.loads(getting.stdout.readline())["notice"] == "waiting"
+    publishing = here.popen("publish", "--lines", "--stay", "60", "news", stdin=subprocess.PIPE)
+    eventually(lambda: "news" in here.endpoints(), "the topic is there")
+    with Connection(there.socket) as conn:  # whose replica is that of the command
+        assert conn.subscribe("1:news") == 0
+        until(conn, SUBSCRIBED)
+        publishing.stdin.write(b"one\ntwo\n")
+        publishing.stdin.close()
+        told = [json.loads(line) for line in getting.communicate(timeout=20 * PATIENCE)[0].splitlines()]
+    assert [each["text"] for each in told if "text" in each] == ["one", "two"]
+    publishing.kill()
+
+
+def test_one_message_reaches_who_waits_and_who_comes(pair):
+    here, there = pair
+    waiting = there.popen("subscribe", "--count", "1", "1:news")
+    publishing = here.popen("publish", "--stay", "60", "news", "hello")
+    assert waiting.communicate(timeout=20 * PATIENCE)[0] == b"hello\n"
+    assert there.xenmsg("subscribe", "--count", "1", "--raw", "1:news").stdout == b"hello"
+    publishing.kill()
+
+
+def test_lines_are_kept_by_their_first_word(pair):
+    here, there = pair
+    publishing = here.popen("publish", "--lines", "--retain-keys", "2", "--stay", "60", "news", stdin=subprocess.PIPE)
+    publishing.stdin.write(b"a 1\nb 2\na 3\nc 4\nb 5\nc\n")
+    publishing.stdin.close()
+
+    def published():
+        with Connection(there.socket) as conn:
+            return conn.subscribe("1:news") == 0 and until(conn, SUBSCRIBED).count
+    eventually(lambda: published() == 6, "all lines are published")
+    done = there.xenmsg("subscribe", "--json", "--count", "1", "1:news")
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line.get("notice") for line in lines] == ["subscribed", "kept", None]
+    assert (lines[2]["key"], lines[2]["text"]) == ("b", "b 5")
+    publishing.kill()
+    done = there.popen("publish", "--lines", "--retain-keys", "2", "other", stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert b"its key" in done.communicate(b" x\n", timeout=20 * PATIENCE)[1] and done.returncode == EXIT_USAGE
+
+
+def test_commands_complain_in_one_line(nodes):
+    node = nodes(1)[1]
+    for code, arguments in ((EXIT_USAGE, ("publish",)), (EXIT_USAGE, ("publish", "no:topic", "x")),
+                            (EXIT_USAGE, ("publish", "--retain", "news", "x")), (EXIT_USAGE, ("subscribe",)),
+                            (EXIT_USAGE, ("publish", "--retain-keys", "2", "news", "x")),
+                            (EXIT_USAGE, ("publish", "--lines", "--retain-keys", "4096", "news")),
+                            (EXIT_USAGE, ("subscribe", "*")), (EXIT_USAGE, ("subscribe", "--json", "--raw", "1:news")),
+                            (EXIT_TIMEOUT, ("subscribe", "--timeout", "0.01", "1:news"))):
+        done = node.xenmsg(*arguments)
+        assert done.returncode == code and done.stderr.count(b"\n") == 1, done
+    node.popen("recv", "inbox")
+    eventually(lambda: "inbox" in node.endpoints(), "it is bound")
+    done = node.xenmsg("subscribe", "1:inbox")
+    assert done.returncode == 1 and b"no topic" in done.stderr
+
+
+# ---- other ways ----
+
+def test_through_domain_0_it_is_the_same(host, nodes):
+    domids = [int(host.sim("create", "--name", name, "--type", "pv").stdout) for name in ("pv-a", "pv-b")]
+    some = nodes(0, *domids)
+    here, there = (some[domid] for domid in domids)
+    address = f"{here.domid}:news"
+    conn = subscriber(there, address, first=WAITING)
+    publisher = topic(here, flags=RETAIN)
+    expect(conn, SUBSCRIBED)
+    publish_many(publisher, 500, 100)
+    assert account(conn, 500) == 0
+    late = subscriber(there, address)
+    expect(late, KEPT)
+    message = receive(late)
+    assert (message.domid, message.pid) == (here.domid, os.getpid())
+    publish_many(publisher, 3000, 8000, 0)
+    publish_many(publisher, 1, 8000, 3000)
+    account(conn, 3001)
+    some[0].kill()
+    expect(conn, WAITING, unknown=1)
+    some[0].start()
+    until(conn, SUBSCRIBED)
+    publish(publisher, b"last")
+    while receive(conn).data != b"last":
+        pass
+
+
+def test_from_host_to_host_it_is_the_same(hosts):
+    here, there = hosts(guests=1)
+    conn = subscriber(there[1], "hosta/1:news", first=WAITING)
+    publisher = topic(here[1], flags=RETAIN)
+    expect(conn, SUBSCRIBED)
+    publish_many(publisher, 500, 100)
+    assert account(conn, 500) == 0
+    late = subscriber(there[1], "hosta/1:news")
+    expect(late, KEPT)
+    message = receive(late)
+    assert (message.domid, message.uid, message.endpoint) == (1, os.getuid(), "hosta/1:news")
+
+
+def test_a_saved_subscriber_misses_nothing(host, nodes):
+    here, there = nodes(0, 1).values()
+    publisher = topic(here)
+    conn = subscriber(there, "0:news")
+    publish_many(publisher, 20, 100)
+    host.sim("suspend", "1")
+    publish_many(publisher, 20, 100, 20)
+    host.sim("resume", "1")
+    publish_many(publisher, 20, 100, 40)
+    assert account(conn, 60) == 0

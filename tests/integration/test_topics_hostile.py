@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Topics under attack: who subscribes and ends without a pause, never reads, or publishes without an end, takes nobody's turns.
+
+The scene is that of test_time.py. Nothing is asserted in seconds: what is counted is the work that others had before a bystander's turn,
+in units, that the calls of others go on, and that the attack does what it is for.
+"""
+
+import os
+import signal
+
+import pytest
+
+from library import MISSED, SUBSCRIBED, TOPIC, Connection
+from messaging import eventually
+from test_time import ATTACKER, GIVE_UP, program, stages  # the fixture `stage`  # noqa: F401  pylint: disable=unused-import
+from test_topics import account, publish_many, receive, subscriber, topic, until
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be several users")
+
+SESSIONS = [60, pytest.param(250, marks=pytest.mark.slow)]
+
+
+def attack_with(scene, name, sessions, address, node=None, uid=ATTACKER):
+    attack = scene.hostile(*program(uid, node or scene.one, name, sessions, address))
+    assert attack.first.startswith("ok "), attack.first
+    return attack
+
+
+def others_go_on(scene, *attacks):
+    """While each of the attacks does so many things."""
+    scene.calls_go_on("attacked", lambda: all(attack.count() >= goal for attack, goal in attacks))
+    scene.turns_were_kept()
+    for attack, _ in attacks:
+        attack.end()
+    scene.calls_go_on("afterwards", lambda: True)
+    scene.turns_were_kept()
+
+
+@pytest.mark.parametrize("sessions", SESSIONS)
+def test_a_storm_of_subscriptions_takes_nobodys_turns(stage, sessions):
+    scene, = stage()
+    publisher = topic(scene.one)
+    conn = subscriber(scene.nodes[1])
+    attack = attack_with(scene, "subscribe-storm", sessions, "1:news")
+    publish_many(publisher, 500, 100)
+    assert account(conn, 500) == 0
+    others_go_on(scene, (attack, 30000))
+
+
+@pytest.mark.parametrize("sessions", SESSIONS)
+def test_topics_by_the_thousand_take_nobodys_turns(stage, sessions):
+    scene, = stage()
+    waiting = attack_with(scene, "subscribe-absent", 30, "1:n")
+    binding = attack_with(scene, "topics", sessions, "n")
+    # Who watches sees them come and go.
+    others_go_on(scene, (waiting, 10000), (binding, 10000))
+
+
+@pytest.mark.parametrize("where", ["within", "between"])
+def test_subscribers_that_never_read_keep_nobody(stage, where):
+    scene, = stage()
+    there = scene.nodes[where == "between"]
+    publisher = topic(scene.one)
+    deaf = [attack_with(scene, name, 60, "1:news", there) for name in ("subscribe-unread", "subscribe-unread-plain")]
+    conn = subscriber(there)
+    for attack in deaf:
+        eventually(lambda attack=attack: attack.count() >= 60, "they have subscribed", GIVE_UP)
+    for first in range(0, 2000, 100):
+        publish_many(publisher, 100, 8000, first)
+    account(conn, 2000)
+    others_go_on(scene, *((attack, 60) for attack in deaf))
+    publish_many(publisher, 100, 100)
+    assert account(conn, 100) == 0, "those that never read keep nothing from who does"
+
+
+@pytest.mark.parametrize("sessions", [1, 60])
+def test_who_publishes_without_an_end_keeps_nobody(stage, sessions):
+    scene, = stage()
+    attack = attack_with(scene, "publish", sessions, "flood")
+    eventually(lambda: "flood" in scene.one.endpoints(), "it is bound")
+    some = [subscriber(node, "1:flood") for node in scene.nodes]
+    others_to_come = [Connection(node.socket) for node in scene.nodes]
+    for conn in some:  # gets what there is, and is told of the rest
+        messages = [receive(conn) for _ in range(2000)]
+        assert {message.notice.kind for message in messages if message.notice} <= {MISSED}
+        # A gap may be told by two notices, one of each log.
+        assert sum(not message.notice for message in messages) > 100, "there are messages between the gaps"
+    for conn in others_to_come:
+        assert conn.subscribe("1:flood") == 0
+        until(conn, SUBSCRIBED)
+    others_go_on(scene, (attack, 200000))
+
+
+def test_who_works_for_another_one_has_no_more_turns(stage):
+    """What a user's subscribers cost another one's topic is theirs, and goes on no longer for that."""
+    scene, = stage()
+    publishing = attack_with(scene, "publish", 1, "flood")
+    eventually(lambda: "flood" in scene.one.endpoints(), "it is bound")
+    others_go_on(scene, (publishing, 50000), *((attack_with(scene, "subscribe-storm", 20, "1:flood", uid=uid), 3000)
+                                               for uid in (ATTACKER + 10, ATTACKER + 11)))
+
+
+def test_a_refusal_reaches_all_in_turns(nodes):
+    """Who is denied by a reload is told, however many there are."""
+    node = nodes(1)[1]
+    publisher = topic(node)
+    some = [subscriber(node) for _ in range(100)]
+    node.write_policy("[rule]\nfrom = *\nto = *\naction = deny\n")
+    os.kill(node.pid, signal.SIGHUP)
+    with Connection(node.socket) as other:
+        assert other.bind("other", TOPIC) == 0
+    for conn in some:
+        until(conn, 4)
+    publisher.close()

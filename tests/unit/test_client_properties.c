@@ -1,0 +1,536 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What libxenmsg promises of what a message says beside its payload: how long an answer is wanted, and where it belongs in a
+ * trace; and of who has answered.
+ */
+#include "tests/unit/client_recv_rig.h"
+#include "tests/unit/client_send_rig.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "wire/bytes.h"
+#include "wire/properties.h"
+
+#define TRACE_55 "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+static const struct frame_identity server = {.domid = 5, .uid = 33, .gid = 34, .pid = 35};
+
+static void note_error(void *userdata, const struct xenmsg_result *result)
+{
+	*(int *)userdata = result->error;
+	xenmsg_message_free(result->reply);
+}
+
+/* Returns the properties of the message that the daemon has just read, and its payload behind them. */
+static struct properties properties_of(const uint8_t *message, const uint8_t **payload, uint32_t *size)
+{
+	struct properties properties;
+	int length;
+
+	assert_true(message[4] & MESSAGE_PROPERTIES);
+	length = properties_length(message + MESSAGE_HEAD_SIZE, get_u32(message));
+	assert_true(length > 0);
+	assert_int_equal(properties_decode(message + MESSAGE_HEAD_SIZE, (uint32_t)length, &properties), 0);
+	*payload = message + MESSAGE_HEAD_SIZE + length;
+	*size = get_u32(message) - (uint32_t)length;
+	return properties;
+}
+
+/* Returns the channel of the OPEN that comes next. */
+static uint32_t open_of(enum channel_kind kind)
+{
+	fake_expect(&fake, FRAME_OPEN);
+	assert_int_equal(fake.payload[0], kind);
+	return fake.header.channel;
+}
+
+/* ---- the sender ------------------------------------------------------------------------------ */
+
+BOTH(a_call_tells_how_long_its_answer_is_wanted)
+{
+	static int outcome;
+	struct properties properties;
+	const uint8_t *payload;
+	uint32_t channel, size;
+
+	assert_int_equal(xenmsg_begin_call(fake.conn, "5:work", "hello", 5, XENMSG_TRACED(60000, 0, TRACE_55),
+					   note_error, &outcome, NULL),
+			 0);
+	xenmsg_process(fake.conn);
+	channel = open_of(CHANNEL_CALL);
+	/* Until it is known what the server knows, it waits. */
+	assert_false(fake_has_frame(&fake));
+	fake_opened_by(&fake, channel, CHANNEL_MINOR_MORE, &server);
+	xenmsg_process(fake.conn);
+	fake_expect(&fake, FRAME_DATA);
+	properties = properties_of(fake.payload, &payload, &size);
+	assert_int_equal(fake.payload[4] & ~MESSAGE_PROPERTIES, MESSAGE_REQUEST);
+	assert_true(properties.has_deadline && properties.deadline_ms <= 60000 &&
+		    properties.deadline_ms > 30000);
+	assert_int_equal(properties.trace.size, 55);
+	assert_memory_equal(properties.trace.data, TRACE_55, 55);
+	assert_int_equal(size, 5);
+	assert_memory_equal(payload, "hello", 5);
+	/* The next one needn't wait. */
+	assert_int_equal(xenmsg_begin_call(fake.conn, "5:work", "again", 5, XENMSG_WITHIN(60000), note_error,
+					   &outcome, NULL),
+			 0);
+	xenmsg_process(fake.conn);
+	fake_expect(&fake, FRAME_DATA);
+	properties = properties_of(fake.payload, &payload, &size);
+	assert_true(properties.has_deadline);
+	assert_int_equal(properties.trace.size, 0);
+}
+
+BOTH(a_message_has_properties_only_if_it_needs_them)
+{
+	static int outcome;
+	struct properties properties;
+	const uint8_t *payload;
+	uint32_t channel, size;
+
+	post("5:work", "plain", 5, &outcome);
+	xenmsg_process(fake.conn);
+	channel = expect_open("5:work");
+	fake_expect(&fake, FRAME_DATA);
+	assert_int_equal(fake.payload[4], MESSAGE_PLAIN);
+	fake_opened_by(&fake, channel, CHANNEL_MINOR_MORE, &server);
+	assert_int_equal(xenmsg_begin_send(fake.conn, "5:work", "traced", 6, XENMSG_TRACED(-1, 0, "t"),
+					   note_error, &outcome, NULL),
+			 0);
+	xenmsg_process(fake.conn);
+	fake_expect(&fake, FRAME_DATA);
+	properties = properties_of(fake.payload, &payload, &size);
+	assert_false(properties.has_deadline);
+	assert_int_equal(properties.trace.size, 1);
+	assert_memory_equal(payload, "traced", 6);
+}
+
+/* To somebody older all arrive, in order and without properties, whether they wait or are small or large. */
+BOTH(who_knows_no_properties_gets_the_messages_without_them)
+{
+	static uint8_t large[150000], read[200000];
+	uint32_t channel, span = (uint32_t)(8 + sizeof(large) + 8);
+	static int first, second, third;
+
+	first = second = third = PENDING;
+
+	fill(large, sizeof(large), 3);
+	assert_int_equal(xenmsg_begin_send(fake.conn, "5:work", "first", 5, XENMSG_TRACED(-1, 0, TRACE_55),
+					   note_error, &first, NULL),
+			 0);
+	assert_int_equal(xenmsg_begin_send(fake.conn, "5:work", large, sizeof(large),
+					   XENMSG_TRACED(-1, 0, "t"), note_error, &second, NULL),
+			 0);
+	post("5:work", "third", 5, &third);
+	xenmsg_process(fake.conn);
+	channel = expect_open("5:work");
+	assert_false(fake_has_frame(&fake));
+	fake_opened(&fake, channel, 1u << 20, FAKE_MAX_MESSAGE);
+	read_stream(channel, read, 24 + span + 24);
+	assert_int_equal(get_u64(read), 5);
+	assert_memory_equal(read + 8, "first", 5);
+	assert_int_equal(get_u64(read + 24), sizeof(large));
+	assert_memory_equal(read + 32, large, sizeof(large));
+	assert_int_equal(get_u64(read + 24 + span), 5);
+	assert_memory_equal(read + 24 + span + 8, "third", 5);
+	fake_credit(&fake, channel, 24 + span + 24, 1u << 20);
+	assert_int_equal(outcome_of(&third), 0);
+	assert_int_equal(first, 0);
+	assert_int_equal(second, 0);
+	/* What is sent later, too. */
+	assert_int_equal(xenmsg_begin_send(fake.conn, "5:work", "later", 5, XENMSG_TRACED(-1, 0, "t"),
+					   note_error, &first, NULL),
+			 0);
+	xenmsg_process(fake.conn);
+	fake_expect(&fake, FRAME_DATA);
+	assert_int_equal(get_u64(fake.payload), 5);
+}
+
+BOTH(a_large_message_keeps_its_properties)
+{
+	static uint8_t large[150000], read[200000];
+	struct properties properties;
+	const uint8_t *payload;
+	uint32_t channel, size;
+	static int outcome;
+
+	outcome = PENDING;
+	fill(large, sizeof(large), 3);
+	assert_int_equal(xenmsg_begin_send(fake.conn, "5:work", large, sizeof(large),
+					   XENMSG_TRACED(-1, 0, TRACE_55), note_error, &outcome, NULL),
+			 0);
+	xenmsg_process(fake.conn);
+	channel = expect_open("5:work");
+	fake_opened_by(&fake, channel, CHANNEL_MINOR_MORE, &server);
+	read_stream(channel, read, 8 + 64 + sizeof(large) + 8);
+	properties = properties_of(read, &payload, &size);
+	assert_int_equal(properties.trace.size, 55);
+	assert_int_equal(size, sizeof(large));
+	assert_memory_equal(payload, large, sizeof(large));
+	fake_credit(&fake, channel, 8 + 64 + sizeof(large) + 8, 1u << 20);
+	assert_int_equal(outcome_of(&outcome), 0);
+}
+
+/* The size is the payload's: properties don't make a message too large. */
+BOTH(the_largest_message_may_have_properties)
+{
+	static uint8_t large[1000];
+	static int fits, larger;
+	uint32_t channel;
+
+	fits = larger = PENDING;
+	assert_int_equal(xenmsg_begin_send(fake.conn, "5:work", large, 1000, XENMSG_TRACED(-1, 0, "t"),
+					   note_error, &larger, NULL),
+			 0);
+	assert_int_equal(xenmsg_begin_send(fake.conn, "5:work", large, 992, XENMSG_TRACED(-1, 0, "t"),
+					   note_error, &fits, NULL),
+			 0);
+	xenmsg_process(fake.conn);
+	channel = expect_open("5:work");
+	fake_opened(&fake, channel, 1u << 20, 992);
+	xenmsg_process(fake.conn);
+	assert_int_equal(outcome_of(&larger), -EMSGSIZE);
+	fake_expect(&fake, FRAME_DATA);
+	assert_int_equal(get_u64(fake.payload), 992);
+	fake_credit(&fake, channel, 8 + 992 + 8, 1u << 20);
+	assert_int_equal(outcome_of(&fits), 0);
+}
+
+BOTH(a_reserved_message_may_have_properties)
+{
+	static uint8_t bytes[20000];
+	static int outcome;
+	struct properties properties;
+	const uint8_t *payload;
+	uint32_t channel, size;
+	void *data;
+
+	post("5:work", "plain", 5, &outcome);
+	channel = expect_open("5:work");
+	fake_expect(&fake, FRAME_DATA);
+	fake_opened_by(&fake, channel, CHANNEL_MINOR_MORE, &server);
+	xenmsg_process(fake.conn);
+	fill(bytes, sizeof(bytes), 9);
+	assert_int_equal(xenmsg_reserve(fake.conn, "5:work", sizeof(bytes), &data), 0);
+	memcpy(data, bytes, sizeof(bytes));
+	assert_int_equal(xenmsg_commit(fake.conn, sizeof(bytes), XENMSG_TRACED(-1, 0, "t"), note_error,
+				       &outcome, NULL),
+			 0);
+	xenmsg_process(fake.conn);
+	fake_expect(&fake, FRAME_DATA);
+	properties = properties_of(fake.payload, &payload, &size);
+	assert_int_equal(properties.trace.size, 1);
+	assert_int_equal(size, sizeof(bytes));
+	assert_memory_equal(payload, bytes, sizeof(bytes));
+}
+
+BOTH(a_trace_that_is_none_is_refused)
+{
+	static char longest[TRACE_MAX + 2];
+	static const char *const bad[] = {"", "two\nlines", "\303\244", longest};
+	struct xenmsg_options older = {.size = 16, .timeout_ms = -1, .trace = ""};
+
+	memset(longest, 'x', sizeof(longest) - 1);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		const struct xenmsg_options options = {
+			.size = sizeof(options), .timeout_ms = -1, .trace = bad[i]};
+
+		assert_int_equal(xenmsg_begin_send(fake.conn, "5:work", "x", 1, &options, NULL, NULL, NULL),
+				 -EINVAL);
+		assert_int_equal(xenmsg_call(fake.conn, "5:work", "x", 1, &options, NULL), -EINVAL);
+	}
+	/* Where there is no message, and where nothing can wait. */
+	assert_int_equal(xenmsg_ping(fake.conn, "5", XENMSG_TRACED(1000, 0, "t"), NULL), -EINVAL);
+	assert_int_equal(xenmsg_begin_send(fake.conn, "5:work", "x", 1,
+					   XENMSG_TRACED(-1, XENMSG_AT_ONCE, "t"), NULL, NULL, NULL),
+			 -EINVAL);
+	/* A program that was built before has no such member. */
+	assert_int_equal(xenmsg_begin_send(fake.conn, "5:work", "x", 1, &older, NULL, NULL, NULL), 0);
+}
+
+/* ---- the receiver ---------------------------------------------------------------------------- */
+
+/* Writes a message with a block before its payload. Returns its span. */
+static uint32_t with_block(uint8_t *at, uint8_t type, const void *block, uint32_t length, const void *data,
+			   uint32_t size)
+{
+	static uint8_t whole[FRAME_PAYLOAD_MAX * 3];
+	uint32_t span;
+
+	memcpy(whole, block, length);
+	memcpy(whole + length, data, size);
+	span = fake_message(at, whole, length + size, MESSAGE_SENT);
+	at[4] = type | MESSAGE_PROPERTIES;
+	return span;
+}
+
+static uint32_t with_properties(uint8_t *at, uint8_t type, uint32_t ms, const char *trace, const void *data,
+				uint32_t size)
+{
+	const struct properties properties = {
+		.has_deadline = ms, .deadline_ms = ms, .trace = frame_text_of(trace)};
+	uint8_t block[PROPERTIES_WRITE];
+
+	return with_block(at, type, block, properties_encode(&properties, block), data, size);
+}
+
+static struct xenmsg_message *receive(void)
+{
+	struct xenmsg_message *message;
+
+	assert_int_equal(xenmsg_recv(fake.conn, &message, 10000), 0);
+	return message;
+}
+
+/* Binds and opens a channel of a kind. */
+static void be_open(enum channel_kind kind)
+{
+	fake_bind(&fake, "inbox", NULL, NULL);
+	fake_open_kind(&fake, 1, kind, "inbox");
+}
+
+BOTH(a_server_is_told_how_long_its_answer_is_wanted)
+{
+	uint32_t size = with_properties(stream, MESSAGE_REQUEST, 60000, TRACE_55, "hello", 5);
+	struct xenmsg_message *message;
+
+	be_open(CHANNEL_CALL);
+	fake_send(&fake, FRAME_DATA, 0, 1, stream, size);
+	message = receive();
+	assert_int_equal(xenmsg_message_size(message), 5);
+	assert_memory_equal(xenmsg_message_data(message), "hello", 5);
+	assert_string_equal(xenmsg_message_trace(message), TRACE_55);
+	assert_in_range(xenmsg_message_time_left(message), 1, 60000);
+	assert_int_equal(xenmsg_reply(message, "x", 1), 0);
+	xenmsg_message_free(message);
+
+	/* The next one, in the same memory, has none of it. */
+	size = fake_message(stream, "plain", 5, MESSAGE_SENT);
+	stream[4] = MESSAGE_REQUEST;
+	put_u32(stream + size - 4, 7);
+	fake_send(&fake, FRAME_DATA, 0, 1, stream, size);
+	message = receive();
+	assert_memory_equal(xenmsg_message_data(message), "plain", 5);
+	assert_string_equal(xenmsg_message_trace(message), "");
+	assert_int_equal(xenmsg_message_time_left(message), -1);
+	xenmsg_message_free(message);
+}
+
+BOTH(the_time_for_an_answer_runs_out)
+{
+	uint32_t size = with_properties(stream, MESSAGE_REQUEST, 1, NULL, "", 0);
+	struct xenmsg_message *message;
+
+	be_open(CHANNEL_CALL);
+	fake_send(&fake, FRAME_DATA, 0, 1, stream, size);
+	message = receive();
+	while (xenmsg_message_time_left(message) != 0)
+		;
+	assert_int_equal(xenmsg_message_wants_reply(message), 1);
+	xenmsg_message_free(message);
+}
+
+BOTH(kinds_of_a_later_version_are_skipped)
+{
+	static const char block[] =
+		"\30\0\0\0"
+		"\5\0\11\0later\0\0\0"
+		"\1\0\2\0t\0\0\0";
+	struct xenmsg_message *message;
+
+	be_open(CHANNEL_MESSAGE);
+	fake_send(&fake, FRAME_DATA, 0, 1, stream, with_block(stream, 0, block, 24, "hello", 5));
+	message = receive();
+	assert_memory_equal(xenmsg_message_data(message), "hello", 5);
+	assert_string_equal(xenmsg_message_trace(message), "t");
+	xenmsg_message_free(message);
+}
+
+/* The parts end in the block, behind it, and in the payload. */
+BOTH(properties_of_a_message_in_parts_are_put_together)
+{
+	static const uint32_t cuts[] = {8, 16, 40, 72, 80, 5000};
+	static uint8_t payload[20000];
+	uint32_t span;
+	int r;
+
+	fill(payload, sizeof(payload), 5);
+	be_open(CHANNEL_MESSAGE);
+	for (size_t i = 0; i < sizeof(cuts) / sizeof(cuts[0]); i++) {
+		struct xenmsg_message *message, *copy;
+
+		span = with_properties(stream, 0, 0, TRACE_55, payload, sizeof(payload));
+		fake_send(&fake, FRAME_DATA, 0, 1, stream, cuts[i]);
+		xenmsg_process(fake.conn);
+		fake_send(&fake, FRAME_DATA, 0, 1, stream + cuts[i], span - cuts[i]);
+		while ((r = xenmsg_peek(fake.conn, &copy)) == -EAGAIN)
+			assert_true(xenmsg_wait(fake.conn, 10000) >= 0);
+		assert_int_equal(r, 0);
+		message = receive();
+		assert_int_equal(xenmsg_message_size(message), sizeof(payload));
+		assert_memory_equal(xenmsg_message_data(message), payload, sizeof(payload));
+		assert_string_equal(xenmsg_message_trace(message), TRACE_55);
+		assert_memory_equal(xenmsg_message_data(copy), payload, sizeof(payload));
+		assert_string_equal(xenmsg_message_trace(copy), TRACE_55);
+		xenmsg_message_free(message);
+		assert_int_equal(xenmsg_message_detach(copy), 0);
+		assert_memory_equal(xenmsg_message_data(copy), payload, sizeof(payload));
+		xenmsg_message_free(copy);
+	}
+}
+
+static struct xenmsg_message *lent;
+
+static void keep(void *userdata, struct xenmsg_message *message)
+{
+	lent = message;
+}
+
+BOTH(a_message_that_stays_in_the_ring_may_have_properties)
+{
+	static uint8_t payload[20000];
+	uint32_t span;
+
+	fill(payload, sizeof(payload), 5);
+	lent = NULL;
+	assert_int_equal(
+		xenmsg_begin_bind(fake.conn, "inbox", XENMSG_FLAGS(XENMSG_LEND), keep, NULL, NULL, NULL), 0);
+	xenmsg_process(fake.conn);
+	fake_expect(&fake, FRAME_BIND);
+	fake_reply(&fake, fake.header.channel, 0, "", false);
+	fake_open(&fake, 1, "inbox");
+	span = with_properties(stream, 0, 0, TRACE_55, payload, sizeof(payload));
+	fake_send(&fake, FRAME_DATA, 0, 1, stream, span);
+	while (!lent)
+		assert_true(xenmsg_wait(fake.conn, 10000) >= 0);
+	assert_int_equal(xenmsg_message_size(lent), sizeof(payload));
+	assert_memory_equal(xenmsg_message_data(lent), payload, sizeof(payload));
+	assert_string_equal(xenmsg_message_trace(lent), TRACE_55);
+	xenmsg_message_free(lent);
+}
+
+/* Each of them harms only its own channel; nothing of it counts as taken. */
+BOTH(properties_that_make_no_sense_end_the_channel)
+{
+	static const struct {
+		const char *block;
+		uint32_t length, size;
+	} bad[] = {
+		{"\0\0\0\0\0\0\0\0", 8, 8},
+		{"\377\377\0\0\0\0\0\0", 8, 8},
+		{"\20\0\0\0\3\0\1\0abc\0\0\0\0\0", 16, 16},
+		{"\20\0\0\0\3\0\2\0a\nb\0\0\0\0\0", 16, 20},
+		{"\20\0\0\0", 4, 0},
+		{"", 0, 1},
+		{"\20\0\0\0\377\1\2\0\0\0\0\0\0\0\0\0", 16, 70000},
+	};
+	static uint8_t payload[70000];
+	uint32_t channel = 1;
+
+	fake_bind(&fake, "inbox", NULL, NULL);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++, channel += 2) {
+		uint32_t span, sent = 0;
+
+		fake_open(&fake, channel, "inbox");
+		span = with_block(stream, 0, bad[i].block, bad[i].length, payload, bad[i].size);
+		for (; sent < span; sent += 65536)
+			fake_send(&fake, FRAME_DATA, 0, channel, stream + sent,
+				  span - sent < 65536 ? span - sent : 65536);
+		expect_nothing();
+		do
+			fake_read(&fake);
+		while (fake.header.type == FRAME_CREDIT);
+		assert_int_equal(fake.header.type, FRAME_RESET);
+		assert_int_equal(fake.header.channel, channel);
+		assert_int_equal(get_u32(fake.payload), EPROTO);
+		assert_true(get_u64(fake.payload + 8) < span);
+	}
+	fake_open(&fake, channel, "inbox");
+	DELIVER(channel, "fine");
+	expect_message("fine");
+}
+
+/* ---- answers --------------------------------------------------------------------------------- */
+
+static struct xenmsg_message *answered;
+static int answer_error;
+
+static void keep_answer(void *userdata, const struct xenmsg_result *result)
+{
+	answered = result->reply;
+	answer_error = result->error;
+}
+
+/* Begins a call, which the daemon answers with these bytes, of which `number` bytes from the end is the call's number. */
+static void call_and_answer(const char *address, uint16_t minor, uint32_t size)
+{
+	uint32_t channel;
+
+	answered = NULL;
+	answer_error = PENDING;
+	assert_int_equal(xenmsg_begin_call(fake.conn, address, "x", 1, NULL, keep_answer, NULL, NULL), 0);
+	xenmsg_process(fake.conn);
+	channel = open_of(CHANNEL_CALL);
+	fake_expect(&fake, FRAME_DATA);
+	put_u32(stream + size - 4, get_u32(fake.payload + fake.header.length - 4));
+	if (minor)
+		fake_opened_by(&fake, channel, minor, &server);
+	else
+		fake_opened(&fake, channel, 65536, FAKE_MAX_MESSAGE);
+	fake_credit(&fake, channel, 24, 65536);
+	fake_send(&fake, FRAME_DATA, 0, channel, stream, size);
+	while (answer_error == PENDING)
+		assert_true(xenmsg_wait(fake.conn, 10000) >= 0);
+}
+
+static uint32_t plain_answer(void)
+{
+	uint32_t size = fake_message(stream, "three", 5, MESSAGE_SENT);
+
+	stream[4] = MESSAGE_REPLY;
+	return size;
+}
+
+BOTH(an_answer_says_who_has_given_it)
+{
+	call_and_answer("hostb/5:work", CHANNEL_MINOR_MORE, plain_answer());
+	assert_int_equal(answer_error, 0);
+	assert_int_equal(xenmsg_peer_domid(xenmsg_message_sender(answered)), 5);
+	assert_int_equal(xenmsg_peer_uid(xenmsg_message_sender(answered)), 33);
+	assert_int_equal(xenmsg_peer_gid(xenmsg_message_sender(answered)), 34);
+	assert_int_equal(xenmsg_peer_pid(xenmsg_message_sender(answered)), 35);
+	assert_string_equal(xenmsg_peer_host(xenmsg_message_sender(answered)), "hostb");
+	assert_string_equal(xenmsg_message_endpoint(answered), "work");
+	xenmsg_message_free(answered);
+}
+
+BOTH(an_answer_by_way_of_an_older_daemon_says_nobody)
+{
+	call_and_answer("5:work", 0, plain_answer());
+	assert_int_equal(xenmsg_peer_domid(xenmsg_message_sender(answered)), UINT32_MAX);
+	assert_int_equal(xenmsg_peer_uid(xenmsg_message_sender(answered)), UINT32_MAX);
+	xenmsg_message_free(answered);
+}
+
+BOTH(an_answer_may_have_properties)
+{
+	call_and_answer("5:work", CHANNEL_MINOR_MORE,
+			with_properties(stream, MESSAGE_REPLY, 0, "t", "three", 5));
+	assert_int_equal(answer_error, 0);
+	assert_int_equal(xenmsg_message_size(answered), 5);
+	assert_memory_equal(xenmsg_message_data(answered), "three", 5);
+	assert_string_equal(xenmsg_message_trace(answered), "t");
+	xenmsg_message_free(answered);
+}
+
+BOTH(an_answer_whose_properties_make_no_sense_ends_the_channel)
+{
+	call_and_answer("5:work", CHANNEL_MINOR_MORE,
+			with_block(stream, MESSAGE_REPLY, "\7\0\0\0\0\0\0\0", 8, "three", 5));
+	assert_int_equal(answer_error, -ECONNRESET);
+	assert_null(answered);
+	assert_true(xenmsg_process(fake.conn) >= 0);
+}

@@ -1,0 +1,324 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What libxenmsg promises about a connection that outlives its daemon.
+ */
+#include "tests/unit/client_recv_rig.h"
+#include "tests/unit/client_send_rig.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "wire/bytes.h"
+
+/* The changes that were told, in a row: "L" lost, "B" back, "N" not back. */
+static char told[32];
+static struct xenmsg_change last;
+static char refused[64];
+/* What watches told. */
+static int events;
+
+static void note_change(void *userdata, const struct xenmsg_change *change)
+{
+	size_t count = strlen(told);
+
+	assert_ptr_equal(userdata, &fake);
+	assert_true(count + 1 < sizeof(told));
+	told[count] = "?LBN"[change->kind];
+	told[count + 1] = '\0';
+	last = *change;
+	if (change->kind == XENMSG_NOT_RESTORED)
+		snprintf(refused, sizeof(refused), "%s: %s, %s", change->endpoint, strerror(-change->error),
+			 change->reason);
+}
+
+static void note_event(void *userdata, const struct xenmsg_event *event)
+{
+	events++;
+}
+
+static void note_outcome(void *userdata, const struct xenmsg_result *result)
+{
+	int *at = userdata;
+
+	assert_int_equal(*at, PENDING);
+	*at = result->error;
+}
+
+static int set_up(bool shared)
+{
+	fake_await(&fake, shared, false);
+	told[0] = '\0';
+	events = handled = 0;
+	/* Either way to open one does. */
+	if (shared) {
+		assert_int_equal(xenmsg_open(&fake.conn, fake.path, XENMSG_FLAGS(XENMSG_RECONNECT)), 0);
+		xenmsg_on_change(fake.conn, note_change, &fake);
+	} else {
+		assert_int_equal(
+			xenmsg_begin_open(&fake.conn, fake.path, XENMSG_FLAGS(XENMSG_RECONNECT), NULL, NULL),
+			0);
+		xenmsg_on_change(fake.conn, note_change, &fake);
+		while (xenmsg_domid(fake.conn) != 7)
+			assert_true(xenmsg_wait(fake.conn, 100) >= 0);
+	}
+	fake_join(&fake);
+	return 0;
+}
+
+static int with_memory(void **state)
+{
+	return set_up(true);
+}
+
+static int without_memory(void **state)
+{
+	return set_up(false);
+}
+
+#define LASTING(test)                                                                                        \
+	UNIT_TESTS(test, SHARED_ROW(test, with_memory, tear_down),                                           \
+		   SOCKET_ROW(test, without_memory, tear_down))
+
+/* Lets the library work until these changes were told. */
+static void expect_told(const char *changes)
+{
+	for (int i = 0; i < 200 && strlen(told) < strlen(changes); i++)
+		assert_true(xenmsg_wait(fake.conn, 100) >= 0);
+	assert_string_equal(told, changes);
+}
+
+static void lose(void)
+{
+	fake_die(&fake);
+	expect_told("L");
+}
+
+/* The next daemon answers the greeting, while the library works. */
+static void find(void)
+{
+	fake_begin_anew(&fake);
+	while (pthread_tryjoin_np(fake.thread, NULL) == EBUSY)
+		assert_true(xenmsg_wait(fake.conn, 10) >= 0);
+	xenmsg_process(fake.conn);
+}
+
+static void expect_bind(const char *endpoint, uint32_t error)
+{
+	struct frame_bind bind;
+
+	fake_expect(&fake, FRAME_BIND);
+	assert_int_equal(frame_bind_decode(fake.payload, fake.header.length, &bind), 0);
+	assert_int_equal(bind.endpoint.size, strlen(endpoint));
+	assert_memory_equal(bind.endpoint.data, endpoint, bind.endpoint.size);
+	fake_reply(&fake, fake.header.channel, error, error ? "no" : "", false);
+}
+
+LASTING(what_was_under_way_ends_and_the_rest_goes_on)
+{
+	int fd = xenmsg_fd(fake.conn), sent, later;
+	uint32_t channel;
+
+	post("2:x", "abc", 3, &sent);
+	channel = expect_open("2:x");
+	fake_opened(&fake, channel, 1 << 20, 1 << 20);
+	fake_expect(&fake, FRAME_DATA);
+	lose();
+	assert_int_equal(last.error, -ENOTCONN);
+	assert_int_equal(sent, -ECONNRESET); /* it may have been taken */
+	post("2:x", "def", 3, &later);
+	assert_int_equal(xenmsg_wait(fake.conn, 0), 0);
+	assert_int_equal(later, PENDING);
+	find();
+	expect_told("LB");
+	assert_int_equal(xenmsg_fd(fake.conn), fd);
+	channel = expect_open("2:x");
+	fake_opened(&fake, channel, 1 << 20, 1 << 20);
+	fake_expect(&fake, FRAME_DATA);
+	fake_credit(&fake, channel, 24, 1 << 20);
+	assert_int_equal(outcome_of(&later), 0);
+}
+
+LASTING(endpoints_are_bound_again_before_anything_is_sent)
+{
+	static int sent; /* it has no outcome before the end */
+
+	fake_bind(&fake, "first", handle, &fake);
+	fake_bind(&fake, "second", handle, &fake);
+	lose();
+	post("self:first", "abc", 3, &sent);
+	find();
+	assert_string_equal(told, "L"); /* they aren't bound yet */
+	expect_bind("first", 0);
+	expect_bind("second", 0);
+	expect_told("LB");
+	fake_expect(&fake, FRAME_OPEN);
+	fake_open(&fake, 1, "second");
+	DELIVER(1, "abc");
+	for (int i = 0; i < 200 && !handled; i++)
+		xenmsg_wait(fake.conn, 100);
+	assert_int_equal(handled, 1);
+}
+
+LASTING(an_endpoint_that_is_refused_is_told_and_gone)
+{
+	fake_bind(&fake, "first", handle, &fake);
+	fake_bind(&fake, "second", handle, &fake);
+	lose();
+	find();
+	expect_bind("first", EEXIST);
+	expect_bind("second", 0);
+	expect_told("LNB");
+	assert_string_equal(refused, "first: File exists, no");
+	assert_int_equal(xenmsg_unbind(fake.conn, "first"), -ENOENT);
+	assert_int_equal(xenmsg_unbind(fake.conn, "second"), 0);
+}
+
+LASTING(a_watch_is_set_again_under_its_number)
+{
+	const struct frame_event event = {.kind = EVENT_DOMAIN_UP, .domid = 3, .text = {"web", 3}};
+	uint8_t payload[FRAME_SMALL_MAX];
+	int watch = xenmsg_begin_watch(fake.conn, "*", NULL, note_event, NULL, NULL, NULL);
+
+	assert_true(watch > 0);
+	xenmsg_process(fake.conn);
+	fake_expect(&fake, FRAME_WATCH);
+	fake_reply(&fake, fake.header.channel, 0, "", false);
+	lose();
+	find();
+	fake_expect(&fake, FRAME_WATCH);
+	assert_int_equal(fake.header.channel, watch);
+	assert_memory_equal(fake.payload, "*", 1);
+	fake_reply(&fake, fake.header.channel, 0, "", false);
+	fake_send(&fake, FRAME_EVENT, 0, (uint32_t)watch, payload, frame_event_encode(&event, payload));
+	expect_told("LB");
+	for (int i = 0; i < 200 && !events; i++)
+		xenmsg_wait(fake.conn, 100);
+	assert_int_equal(events, 1);
+	assert_int_equal(xenmsg_unwatch(fake.conn, watch), 0);
+}
+
+/* A watch of another host, which the next daemon doesn't know yet. */
+LASTING(a_watch_of_a_host_waits_until_that_is_known)
+{
+	int watch = xenmsg_begin_watch(fake.conn, "hostb/*", NULL, note_event, NULL, NULL, NULL);
+
+	xenmsg_process(fake.conn);
+	fake_expect(&fake, FRAME_WATCH);
+	fake_reply(&fake, fake.header.channel, 0, "", false);
+	lose();
+	find();
+	fake_expect(&fake, FRAME_WATCH);
+	fake_reply(&fake, fake.header.channel, EHOSTDOWN, "", false);
+	expect_told("LB");
+	for (int i = 0; i < 300 && !fake_has_frame(&fake); i++)
+		xenmsg_wait(fake.conn, 100);
+	fake_expect(&fake, FRAME_WATCH);
+	assert_int_equal(fake.header.channel, watch);
+	fake_reply(&fake, fake.header.channel, 0, "", false);
+	xenmsg_wait(fake.conn, 0);
+	assert_string_equal(told, "LB");
+	assert_int_equal(xenmsg_unwatch(fake.conn, watch), 0);
+}
+
+LASTING(a_bind_without_an_answer_is_asked_again)
+{
+	int result = PENDING;
+
+	assert_int_equal(xenmsg_begin_listen(fake.conn, "streams", NULL, note_outcome, &result, NULL), 0);
+	xenmsg_process(fake.conn);
+	fake_expect(&fake, FRAME_BIND);
+	lose();
+	assert_int_equal(result, PENDING);
+	find();
+	expect_bind("streams", 0);
+	expect_told("LB");
+	assert_int_equal(outcome_of(&result), 0);
+	/* It is a wish like those that were granted. */
+	fake_die(&fake);
+	expect_told("LBL");
+	find();
+	expect_bind("streams", 0);
+	expect_told("LBLB");
+}
+
+LASTING(what_is_begun_meanwhile_ends_with_its_time)
+{
+	struct xenmsg_result result;
+	int sent = PENDING;
+
+	lose();
+	assert_int_equal(xenmsg_send(fake.conn, "2:x", "abc", 3, XENMSG_WITHIN(30), &result), -ETIMEDOUT);
+	assert_int_equal(result.fate, XENMSG_FATE_NOT_DONE);
+	assert_int_equal(xenmsg_call(fake.conn, "2:x", "abc", 3, XENMSG_WITHIN(30), &result), -ETIMEDOUT);
+	assert_int_equal(result.fate, XENMSG_FATE_NOT_DONE);
+	assert_int_equal(xenmsg_ping(fake.conn, "2", XENMSG_WITHIN(30), NULL), -ETIMEDOUT);
+	assert_int_equal(xenmsg_connect(fake.conn, "2:x", XENMSG_WITHIN(30)), -ETIMEDOUT);
+	assert_int_equal(xenmsg_send(fake.conn, "2:x", "abc", 3, XENMSG_FLAGS(XENMSG_AT_ONCE), NULL),
+			 -EAGAIN);
+	post("2:x", "abc", 3, &sent);
+	xenmsg_close(fake.conn);
+	fake.conn = NULL;
+	assert_int_equal(sent, -ECANCELED);
+}
+
+LASTING(a_daemon_may_be_lost_while_it_is_asked)
+{
+	fake_bind(&fake, "inbox", handle, &fake);
+	lose();
+	for (int i = 0; i < 3; i++) {
+		find();
+		fake_expect(&fake, FRAME_BIND);
+		fake_die(&fake);
+		for (int j = 0; j < 50; j++)
+			assert_true(xenmsg_wait(fake.conn, 10) >= 0);
+		assert_string_equal(told, "L");
+	}
+	find();
+	expect_bind("inbox", 0);
+	expect_told("LB");
+	fake_die(&fake);
+	expect_told("LBL");
+}
+
+LASTING(what_a_program_holds_outlives_the_daemon)
+{
+	struct xenmsg_message *message, *call;
+	void *data;
+	int sent;
+
+	fake_bind(&fake, "inbox", NULL, NULL);
+	fake_open(&fake, 1, "inbox");
+	DELIVER(1, "abc");
+	assert_int_equal(xenmsg_recv(fake.conn, &message, 10000), 0);
+	fake_open_kind(&fake, 3, CHANNEL_CALL, "inbox");
+	{
+		uint8_t request[64];
+		uint32_t size = fake_message(request, "who", 3, MESSAGE_SENT);
+
+		put_u32(request + 4, MESSAGE_REQUEST);
+		put_u32(request + size - 4, 7);
+		fake_send(&fake, FRAME_DATA, 0, 3, request, size);
+	}
+	assert_int_equal(xenmsg_recv(fake.conn, &call, 10000), 0);
+	assert_int_equal(xenmsg_reserve(fake.conn, "2:x", 8192, &data), 0);
+	memset(data, 'd', 8192);
+	lose();
+	memset(data, 'e', 8192);
+	assert_memory_equal(xenmsg_message_data(message), "abc", 3);
+	assert_int_equal(xenmsg_message_wants_reply(call), 0);
+	assert_int_equal(xenmsg_reply(call, "me", 2), -ECANCELED);
+	xenmsg_message_free(message);
+	xenmsg_message_free(call);
+	sent = PENDING;
+	assert_int_equal(xenmsg_commit(fake.conn, 8192, NULL, note_outcome, &sent, NULL), 0);
+	find();
+	expect_bind("inbox", 0);
+	expect_told("LB");
+	while (fake.header.type != FRAME_DATA)
+		fake_read(&fake);
+	assert_int_equal(fake.payload[8], 'e');
+	fake_credit(&fake, fake.header.channel, 8192 + 16, 1 << 20);
+	assert_int_equal(outcome_of(&sent), 0);
+}

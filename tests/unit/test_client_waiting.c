@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What libxenmsg promises about what waits for its receiver (XENMSG_WAIT), with a daemon that says when it is there.
+ */
+#include "tests/unit/client_send_rig.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+
+struct ended {
+	int times;
+	struct xenmsg_result result;
+};
+
+static void note_end(void *userdata, const struct xenmsg_result *result)
+{
+	struct ended *ended = userdata;
+
+	ended->times++;
+	ended->result = *result;
+}
+
+static struct xenmsg_op *send_waiting(const char *address, struct ended *ended)
+{
+	struct xenmsg_op *op = NULL;
+
+	assert_int_equal(xenmsg_begin_send(fake.conn, address, "hello", 5, XENMSG_FLAGS(XENMSG_WAIT),
+					   note_end, ended, &op),
+			 0);
+	return op;
+}
+
+static void loop_until(const struct ended *ended)
+{
+	while (!ended->times) {
+		struct pollfd what = {.fd = xenmsg_fd(fake.conn), .events = POLLIN};
+
+		assert_int_equal(poll(&what, 1, 60000), 1);
+		assert_true(xenmsg_process(fake.conn) >= 0);
+	}
+	assert_int_equal(ended->times, 1);
+}
+
+/* Lets the library work until the daemon has something to read. */
+static void process(void)
+{
+	while (!fake_has_frame(&fake))
+		xenmsg_process(fake.conn);
+}
+
+/* The daemon refuses what was opened. */
+static void refuse(const char *address, uint32_t error)
+{
+	uint32_t channel = expect_open(address);
+
+	fake_expect(&fake, FRAME_DATA);
+	fake_reset(&fake, channel, error, 0, 0);
+	process();
+	fake_expect(&fake, FRAME_RESET);
+}
+
+static uint32_t expect_watch(const char *pattern)
+{
+	process();
+	fake_expect(&fake, FRAME_WATCH);
+	assert_int_equal(fake.header.length, strlen(pattern));
+	assert_memory_equal(fake.payload, pattern, strlen(pattern));
+	return fake.header.channel;
+}
+
+static void tell(uint32_t watch, uint32_t kind)
+{
+	const struct frame_event event = {.kind = kind, .domid = 5, .text = {"inbox", 5}};
+	uint8_t payload[64];
+
+	fake_send(&fake, FRAME_EVENT, 0, watch, payload, frame_event_encode(&event, payload));
+}
+
+static void take(const char *address)
+{
+	uint32_t channel = expect_open(address);
+
+	fake_expect(&fake, FRAME_DATA);
+	fake_credit(&fake, channel, 24, 65536);
+}
+
+BOTH(what_waits_goes_when_the_endpoint_comes)
+{
+	struct ended ended = {0};
+	uint32_t watch;
+
+	send_waiting("5:inbox", &ended);
+	refuse("5:inbox", EHOSTDOWN);
+	watch = expect_watch("5:inbox");
+	fake_reply(&fake, watch, 0, "", false);
+	tell(watch, EVENT_ENDPOINT_UP);
+	process();
+	take("5:inbox");
+	loop_until(&ended);
+	assert_int_equal(ended.result.error, 0);
+	process();
+	fake_expect(&fake, FRAME_UNWATCH);
+}
+
+BOTH(what_came_before_the_refusal_is_tried_at_once)
+{
+	struct ended first = {0}, second = {0};
+	uint32_t watch, channel;
+
+	send_waiting("5:inbox", &first);
+	refuse("5:inbox", ENOENT);
+	watch = expect_watch("5:inbox");
+	fake_reply(&fake, watch, 0, "", false);
+	tell(watch, EVENT_ENDPOINT_UP);
+	process();
+	channel = expect_open("5:inbox");
+	fake_expect(&fake, FRAME_DATA);
+	send_waiting("5:inbox", &second);
+	process();
+	fake_expect(&fake, FRAME_DATA);
+	/* It went and came meanwhile, which is told before the refusal comes. */
+	tell(watch, EVENT_ENDPOINT_DOWN);
+	tell(watch, EVENT_ENDPOINT_UP);
+	fake_reset(&fake, channel, ENOENT, 0, 0);
+	process();
+	fake_expect(&fake, FRAME_RESET);
+	process();
+	channel = expect_open("5:inbox");
+	fake_expect(&fake, FRAME_DATA);
+	process();
+	fake_expect(&fake, FRAME_DATA);
+	assert_int_equal(fake.header.channel, channel);
+	fake_credit(&fake, channel, 48, 65536);
+	loop_until(&second);
+	assert_int_equal(first.times, 1);
+	assert_int_equal(first.result.error + second.result.error, 0);
+}
+
+BOTH(what_is_listed_and_not_there_is_tried_again)
+{
+	struct ended ended = {0};
+	uint32_t watch;
+
+	send_waiting("5:inbox", &ended);
+	refuse("5:inbox", ENOENT);
+	watch = expect_watch("5:inbox");
+	fake_reply(&fake, watch, 0, "", false);
+	tell(watch, EVENT_ENDPOINT_UP);
+	for (int i = 0; i < 3; i++) {
+		process();
+		refuse("5:inbox", ENOENT);
+	}
+	process();
+	take("5:inbox");
+	loop_until(&ended);
+	assert_int_equal(ended.result.error, 0);
+}
+
+BOTH(what_waits_is_withdrawn_at_once_and_for_certain)
+{
+	struct ended first = {0}, second = {0}, third = {0};
+	struct xenmsg_op *op;
+
+	op = send_waiting("5:inbox", &first);
+	refuse("5:inbox", ENOENT);
+	fake_reply(&fake, expect_watch("5:inbox"), 0, "", false);
+	assert_int_equal(xenmsg_begin_send(fake.conn, "5:inbox", "x", 1, XENMSG_WITH(1, XENMSG_WAIT),
+					   note_end, &second, NULL),
+			 0);
+	loop_until(&second);
+	assert_int_equal(second.result.error, -ETIMEDOUT);
+	assert_int_equal(second.result.fate, XENMSG_FATE_NOT_DONE);
+	assert_int_equal(first.times, 0);
+	assert_int_equal(xenmsg_op_withdraw(op), 0);
+	loop_until(&first);
+	assert_int_equal(first.result.error, -ETIMEDOUT);
+	assert_int_equal(first.result.fate, XENMSG_FATE_NOT_DONE);
+	process();
+	fake_expect(&fake, FRAME_UNWATCH);
+	assert_false(fake_has_frame(&fake));
+	/* Who comes next begins anew. */
+	send_waiting("5:inbox", &third);
+	process();
+	take("5:inbox");
+	loop_until(&third);
+	assert_int_equal(third.result.error, 0);
+}
+
+BOTH(what_cannot_be_watched_ends_with_what_it_met)
+{
+	static const struct {
+		uint32_t error;
+		int outcome;
+	} cases[] = {{ENOBUFS, -ENOBUFS}, {EHOSTUNREACH, -EHOSTDOWN}};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct ended ended = {0};
+
+		send_waiting("hostb/5:inbox", &ended);
+		refuse("hostb/5:inbox", EHOSTDOWN);
+		fake_reply(&fake, expect_watch("hostb/5:inbox"), cases[i].error, "", false);
+		loop_until(&ended);
+		assert_int_equal(ended.result.error, cases[i].outcome);
+		assert_int_equal(ended.result.fate, XENMSG_FATE_NOT_DONE);
+	}
+}
+
+BOTH(a_uuid_is_watched_for_in_every_domain)
+{
+	struct ended ended = {0};
+
+	send_waiting("6ba7b810-9dad-11d1-80b4-00c04fd430c8:inbox", &ended);
+	refuse("6ba7b810-9dad-11d1-80b4-00c04fd430c8:inbox", EHOSTDOWN);
+	expect_watch("*:inbox");
+	assert_int_equal(ended.times, 0);
+	xenmsg_close(fake.conn);
+	fake.conn = NULL;
+	assert_int_equal(ended.times, 1);
+	assert_int_equal(ended.result.error, -ECANCELED);
+}
+
+BOTH(what_waits_ends_with_its_daemon)
+{
+	struct ended parked = {0}, behind = {0};
+
+	send_waiting("5:inbox", &parked);
+	refuse("5:inbox", ENOENT);
+	fake_reply(&fake, expect_watch("5:inbox"), 0, "", false);
+	send_waiting("5:inbox", &behind);
+	fake_die(&fake);
+	loop_until(&parked);
+	assert_int_equal(behind.times, 1);
+	assert_int_equal(parked.result.error, -ENOTCONN);
+	assert_int_equal(behind.result.fate, XENMSG_FATE_NOT_DONE);
+	assert_int_equal(xenmsg_begin_send(fake.conn, "5:inbox", "x", 1,
+					   XENMSG_WITH(1, XENMSG_WAIT | XENMSG_AT_ONCE), NULL, NULL, NULL),
+			 -EINVAL);
+}

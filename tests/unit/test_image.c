@@ -1,0 +1,459 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The image that a daemon hands over: what is written is read again, and nothing else is. */
+#include "tests/unit/unit.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+
+#include "base/image.h"
+#include "daemon/relay/channel.h"
+#include "daemon/relay/hop.h"
+#include "daemon/relay/hop_image.h"
+#include "daemon/relay/private_ring.h"
+#include "wire/frame_ring.h"
+
+struct fields {
+	uint8_t small;
+	uint32_t middle;
+	uint64_t large;
+	bool yes;
+	char text[16];
+	char *string, *none;
+	int fd;
+};
+
+static void fields_image(struct image *image, struct fields *fields)
+{
+	image_u8(image, &fields->small);
+	image_u32(image, &fields->middle);
+	image_u64(image, &fields->large);
+	image_bool(image, &fields->yes);
+	image_text(image, fields->text, sizeof(fields->text));
+	image_string(image, &fields->string, 32);
+	image_string(image, &fields->none, 32);
+	image_fd(image, &fields->fd);
+}
+
+static int write_fields(int fd)
+{
+	struct fields fields = {.small = 7,
+				.middle = 70000,
+				.large = 1ull << 40,
+				.yes = true,
+				.text = "text",
+				.string = (char *)(uintptr_t) "string",
+				.fd = fd};
+	struct image image;
+	int memfd;
+
+	image_begin(&image);
+	image_section(&image, IMAGE_HEAD);
+	fields_image(&image, &fields);
+	image_section(&image, IMAGE_END);
+	memfd = image_seal(&image);
+	assert_true(memfd >= 0);
+	image_free(&image);
+	return memfd;
+}
+
+TEST(what_was_written_is_read_again)
+{
+	int pipe_fds[2], memfd;
+	struct fields fields = {0};
+	struct image image;
+
+	assert_int_equal(pipe(pipe_fds), 0);
+	memfd = write_fields(pipe_fds[0]);
+	assert_int_equal(image_open(&image, memfd), 0);
+	assert_int_equal(image_next(&image), IMAGE_HEAD);
+	fields_image(&image, &fields);
+	assert_int_equal(image_next(&image), IMAGE_END);
+	assert_int_equal(image_next(&image), 0);
+	assert_int_equal(image.error, 0);
+	assert_int_equal(fields.small, 7);
+	assert_int_equal(fields.middle, 70000);
+	assert_true(fields.large == 1ull << 40 && fields.yes);
+	assert_string_equal(fields.text, "text");
+	assert_string_equal(fields.string, "string");
+	assert_null(fields.none);
+	assert_int_equal(fields.fd, pipe_fds[0]);
+	assert_true(fcntl(fields.fd, F_GETFD) & FD_CLOEXEC);
+	image_free(&image);
+	assert_true(fcntl(pipe_fds[0], F_GETFD) >= 0); /* it was taken, so it is ours */
+	free(fields.string);
+	close(memfd);
+	close(pipe_fds[0]);
+	close(pipe_fds[1]);
+}
+
+TEST(an_image_that_anybody_could_change_is_refused)
+{
+	int memfd = memfd_create("unsealed", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	struct image image;
+
+	assert_int_equal(write(memfd, "xenmsgd\n", 8), 8);
+	assert_int_equal(image_open(&image, memfd), -EINVAL);
+	image_free(&image);
+	close(memfd);
+}
+
+TEST(another_file_under_the_number_is_refused_and_kept)
+{
+	int pipe_fds[2], memfd;
+	struct image image;
+
+	assert_int_equal(pipe(pipe_fds), 0);
+	memfd = write_fields(pipe_fds[0]);
+	assert_int_equal(dup2(memfd, pipe_fds[0]), pipe_fds[0]);
+	assert_int_equal(image_open(&image, memfd), -EBADF);
+	image_free(&image);
+	assert_true(fcntl(pipe_fds[0], F_GETFD) >= 0);
+	close(memfd);
+	close(pipe_fds[0]);
+	close(pipe_fds[1]);
+}
+
+TEST(what_nobody_takes_is_closed)
+{
+	int pipe_fds[2], memfd;
+	struct image image;
+
+	assert_int_equal(pipe(pipe_fds), 0);
+	memfd = write_fields(pipe_fds[0]);
+	assert_int_equal(image_open(&image, memfd), 0);
+	image_free(&image);
+	assert_int_equal(fcntl(pipe_fds[0], F_GETFD), -1);
+	close(memfd);
+	close(pipe_fds[1]);
+}
+
+/* --- hops and channels ------------------------------------------------------------------------ */
+
+#define SOURCE 0 /* it opens */
+#define SINK   1 /* it accepts */
+
+struct program {
+	struct hop *hop, *to;
+	struct private_ring in, out[HOP_OUTLETS];
+	struct ring_writer writer;
+	struct ring_reader reader;
+};
+
+struct world {
+	struct event_base *base;
+	struct relay relay;
+	bool shares; /* both programs share memory */
+	struct program programs[2];
+};
+
+static int on_control(void *owner, const struct frame_header *header, const uint8_t *payload)
+{
+	return 0;
+}
+
+static int on_open(void *owner, struct channel *channel, const struct frame_open *open)
+{
+	return channel_accept(channel, ((struct program *)owner)->to, "inbox");
+}
+
+static void on_notify(void *owner)
+{
+}
+
+static void on_failed(void *owner, int error, const char *why)
+{
+	fail_msg("a hop has failed: %s", why);
+}
+
+static const struct hop_callbacks callbacks = {
+	.control = on_control, .open = on_open, .notify = on_notify, .failed = on_failed};
+
+static struct world *world_new(bool shares)
+{
+	struct world *world = calloc(1, sizeof(*world));
+
+	world->shares = shares;
+	world->base = event_base_new();
+	assert_int_equal(relay_init(&world->relay, world->base, 1 << 20), 0);
+	for (unsigned i = 0; i < 2; i++)
+		world->programs[i].hop = hop_new(&world->relay, shares ? HOP_SHARED : HOP_SOCKET, &callbacks,
+						 &world->programs[i], 1, 1000);
+	for (unsigned i = 0; i < 2; i++) {
+		world->programs[i].to = world->programs[!i].hop;
+		hop_set_image_number(world->programs[i].hop, i);
+	}
+	return world;
+}
+
+static void world_free(struct world *world)
+{
+	for (unsigned i = 0; i < 2; i++)
+		hop_retire(world->programs[i].hop, ENOENT);
+	relay_cleanup(&world->relay);
+	event_base_free(world->base);
+	free(world);
+}
+
+/* Attaches the hops to rings whose other ends are the test's. */
+static void attach(struct world *world, bool again)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		struct program *program = &world->programs[i];
+		struct ring_view in = private_ring_view(&program->in), out;
+		struct hop_rings rings = {.in = in, .adopt = again && !world->shares};
+
+		for (unsigned j = 0; j < HOP_OUTLETS; j++)
+			rings.out[j] = private_ring_view(&program->out[j]);
+		/* What the sink gets comes in its ring for deliveries. */
+		out = rings.out[world->shares && i == SINK ? OUTLET_DELIVERIES : OUTLET_MAIN];
+
+		assert_int_equal(
+			again ? hop_attach_again(program->hop, &rings) : hop_attach(program->hop, &rings), 0);
+		assert_int_equal(ring_writer_init(&program->writer, &in, true), 0);
+		assert_int_equal(ring_reader_init(&program->reader, &out, true), 0);
+	}
+}
+
+static void say(struct program *program, uint8_t type, uint32_t channel, const void *payload, uint32_t length)
+{
+	const struct frame_header header = {
+		.type = type, .channel = channel, .length = length, .messages = type == FRAME_DATA};
+
+	frame_put(&program->writer, &header, payload);
+	ring_writer_publish(&program->writer);
+	hop_event(program->hop);
+}
+
+/* Reads the frames that have come for a program. Returns the bytes of DATA among them. */
+static uint32_t hear(struct program *program)
+{
+	struct frame_header header;
+	uint32_t data = 0, ready;
+
+	while (frame_next(&program->reader, &header, &ready) > 0) {
+		data += header.type == FRAME_DATA ? header.length : 0;
+		ring_reader_consume(&program->reader, frame_size(header.length));
+		ring_reader_release(&program->reader);
+		hop_event(program->hop);
+	}
+	return data;
+}
+
+#define PIECE  16000u
+#define PIECES 4u
+
+/* Opens a channel and sends so much that some of it lies in the sink's ring and some is still to come. */
+static struct world *world_at_work(bool shares)
+{
+	struct world *world = world_new(shares);
+	uint8_t payload[PIECE] = {0};
+	const struct frame_open open = {.kind = CHANNEL_MESSAGE, .name = {"self:inbox", 10}};
+
+	attach(world, false);
+	say(&world->programs[SOURCE], FRAME_OPEN, 2, payload, frame_open_encode(&open, payload));
+	relay_run(&world->relay, 10);
+	memset(payload, 'x', sizeof(payload));
+	for (unsigned i = 0; i < PIECES; i++)
+		say(&world->programs[SOURCE], FRAME_DATA, 2, payload, PIECE);
+	relay_run(&world->relay, 10);
+	return world;
+}
+
+static void write_world(struct world *world, struct image *image)
+{
+	struct channel_end *end;
+	uint32_t number = 0;
+
+	image_begin(image);
+	for (unsigned i = 0; i < 2; i++) {
+		assert_true(hop_fits_image(world->programs[i].hop));
+		image_section(image, IMAGE_SESSION);
+		image_bool(image, &world->shares);
+		hop_image(image, world->programs[i].hop);
+	}
+	while ((end = hop_next_channel(world->programs[SOURCE].hop, &number))) {
+		struct channel *channel = end->channel;
+
+		image_section(image, IMAGE_CHANNEL);
+		channel_image(image, NULL, &channel);
+	}
+	for (uint32_t i = 0; i < 2; i++) {
+		image_section(image, IMAGE_LEDGER);
+		image_u32(image, &i);
+		hop_ledger_image(image, world->programs[i].hop);
+	}
+}
+
+static int read_world(struct world *world, struct image *image)
+{
+	struct hop *hops[] = {world->programs[0].hop, world->programs[1].hop};
+	struct image_hops all = {.hops = hops};
+	struct channel *channel;
+	uint32_t type, number;
+	bool shares = false;
+
+	while ((type = image_next(image))) {
+		if (type == IMAGE_SESSION && all.count < 2) {
+			image_bool(image, &shares);
+			image_expect(image, shares == world->shares);
+			hop_image(image, hops[all.count++]);
+		} else if (type == IMAGE_CHANNEL) {
+			channel_image(image, &all, &channel);
+		} else if (type == IMAGE_LEDGER) {
+			image_u32(image, &number);
+			image_expect(image, number < all.count);
+			if (!image->error)
+				hop_ledger_image(image, hops[number]);
+		} else {
+			image_fail(image, -EINVAL);
+		}
+	}
+	return image->error;
+}
+
+/* Returns the bytes of an image, and leaves the rings of its world. */
+static uint8_t *bytes_of(struct world *world, size_t *size)
+{
+	struct image image;
+	struct stat status;
+	uint8_t *bytes;
+	int fd;
+
+	write_world(world, &image);
+	fd = image_seal(&image);
+	assert_true(fd >= 0);
+	image_free(&image);
+	assert_int_equal(fstat(fd, &status), 0);
+	*size = (size_t)status.st_size;
+	bytes = malloc(*size);
+	assert_int_equal(pread(fd, bytes, *size, 0), *size);
+	close(fd);
+	return bytes;
+}
+
+static void go_on_where_it_was(bool shares)
+{
+	struct world *before = world_at_work(shares), *after = world_new(shares);
+	const struct frame_credit credit = {.consumed = PIECES * PIECE};
+	struct image image;
+	uint8_t *bytes, payload[FRAME_SMALL_MAX];
+	size_t size;
+	uint32_t heard;
+
+	bytes = bytes_of(before, &size);
+	assert_int_equal(image_open_bytes(&image, bytes, size), 0);
+	assert_int_equal(read_world(after, &image), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		after->programs[i].in = before->programs[i].in;
+		memcpy(after->programs[i].out, before->programs[i].out, sizeof(after->programs[i].out));
+	}
+	attach(after, true);
+	heard = hear(&after->programs[SINK]);
+	relay_run(&after->relay, 10);
+	heard += hear(&after->programs[SINK]);
+	assert_int_equal(heard, PIECES * PIECE);
+	if (!shares) /* else what it has released is what it has taken */
+		say(&after->programs[SINK], FRAME_CREDIT, 1, payload, frame_credit_encode(&credit, payload));
+	relay_run(&after->relay, 10);
+	{
+		const struct channel_end *end = hop_find_channel(after->programs[SOURCE].hop, 2);
+
+		assert_non_null(end);
+		assert_true(end->channel->acceptor.consumed == PIECES * PIECE);
+		assert_true(end->told_consumed == PIECES * PIECE);
+	}
+	image_free(&image);
+	free(bytes);
+	world_free(before);
+	world_free(after);
+}
+
+TEST(a_channel_between_sockets_goes_on_where_it_was)
+{
+	go_on_where_it_was(false);
+}
+
+TEST(a_channel_between_memories_goes_on_where_it_was)
+{
+	go_on_where_it_was(true);
+}
+
+/* Reads bytes that may be anything into a world, which must end in order. */
+static int read_bytes(const uint8_t *bytes, size_t size, bool shares)
+{
+	struct world *world = world_new(shares);
+	struct image image;
+	int r;
+
+	image_open_bytes(&image, bytes, size);
+	r = read_world(world, &image);
+	image_free(&image);
+	world_free(world);
+	return r;
+}
+
+/* Writes a seed for fuzz_image, if it is wanted. */
+static void write_seed(const uint8_t *bytes, size_t size, bool shares)
+{
+	const char *folder = getenv("XENMSG_SEEDS");
+	char path[256];
+	FILE *file;
+
+	if (!folder)
+		return;
+	snprintf(path, sizeof(path), "%s/%s", folder, shares ? "memory" : "socket");
+	file = fopen(path, "wb");
+	assert_non_null(file);
+	assert_int_equal(fwrite(bytes, 1, size, file), size);
+	assert_int_equal(fclose(file), 0);
+}
+
+static void cut(bool shares)
+{
+	struct world *world = world_at_work(shares);
+	size_t size;
+	uint8_t *bytes = bytes_of(world, &size);
+
+	write_seed(bytes, size, shares);
+	assert_int_equal(read_bytes(bytes, size, shares), 0);
+	for (size_t at = 0; at < size; at += at < 2000 ? 1 : 997)
+		assert_true(read_bytes(bytes, at, shares) < 0);
+	free(bytes);
+	world_free(world);
+}
+
+TEST(an_image_that_is_cut_is_refused)
+{
+	cut(false);
+	cut(true);
+}
+
+static void change_each_byte(bool shares)
+{
+	struct world *world = world_at_work(shares);
+	size_t size;
+	uint8_t *bytes = bytes_of(world, &size);
+
+	for (size_t i = 0; i < size; i += i < 1500 ? 1 : 1009)
+		for (unsigned bit = 0; bit < 8; bit += 7) {
+			bytes[i] ^= (uint8_t)(1u << bit);
+			read_bytes(bytes, size, shares);
+			bytes[i] ^= (uint8_t)(1u << bit);
+		}
+	assert_int_equal(read_bytes(bytes, size, shares), 0);
+	free(bytes);
+	world_free(world);
+}
+
+TEST(an_image_with_another_byte_is_refused_or_harmless)
+{
+	change_each_byte(false);
+	change_each_byte(true);
+}

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Shared endpoints: who may share, which program a channel is given to, and that others hear of the name once.
+ */
+#include "tests/unit/router_rig.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "daemon/relay/channel.h"
+#include "daemon/relay/sharing.h"
+#include "daemon/serve/router.h"
+
+#define SHARED (ANY_KIND | BIND_SHARED)
+
+static void start_shared(struct scene *scene)
+{
+	scene_start(scene);
+	assert_int_equal(bind_name(scene, scene->a, "work", SHARED), 0);
+	assert_int_equal(bind_name(scene, scene->b, "work", SHARED), 0);
+}
+
+/* Opens a channel over the link. Returns which program was given it. */
+static struct party *open_one(struct scene *scene, uint32_t number)
+{
+	const struct channel_end *end;
+
+	party_open(scene->link, number, "work");
+	rig_settle(&scene->rig);
+	end = hop_find_channel(&scene->link->hop, number);
+	assert_non_null(end);
+	return end->channel->acceptor.hop == &scene->a->hop ? scene->a : scene->b;
+}
+
+TEST(shared_name_comes_and_goes_once)
+{
+	struct scene scene;
+
+	start_shared(&scene);
+	rig_settle(&scene.rig);
+	assert_int_equal(scene.bound, 1);
+	assert_int_equal(scene.advertised, 1);
+	assert_string_equal(scene.names, "work ");
+	assert_int_equal(router_endpoints(scene.router), 1);
+	assert_int_equal(unbind_name(&scene, scene.a, "work"), 0);
+	rig_settle(&scene.rig);
+	assert_int_equal(scene.unbound, 0);
+	assert_int_equal(scene.advertised, 1);
+	assert_int_equal(unbind_name(&scene, scene.a, "work"), -ENOENT);
+	router_unbind_all(scene.router, &scene.program_b);
+	assert_int_equal(scene.unbound, 1);
+	scene_stop(&scene);
+}
+
+TEST(name_is_shared_only_by_those_who_all_say_so)
+{
+	struct scene scene;
+
+	scene_start(&scene);
+	assert_int_equal(bind_name(&scene, scene.a, "work", SHARED), 0);
+	assert_int_equal(bind_name(&scene, scene.b, "work", ANY_KIND), -EEXIST);
+	assert_int_equal(bind_name(&scene, scene.b, "work", 1 | BIND_SHARED), -EEXIST); /* for other kinds */
+	assert_int_equal(bind_name(&scene, scene.a, "work", SHARED), -EEXIST);
+	assert_int_equal(bind_name(&scene, scene.a, "alone", ANY_KIND), 0);
+	assert_int_equal(bind_name(&scene, scene.b, "alone", SHARED), -EEXIST);
+	assert_int_equal(bind_name(&scene, scene.b, "nothing", BIND_SHARED), -EINVAL);
+	scene.program_b.credentials.uid = 1000; /* another user's */
+	assert_int_equal(bind_name(&scene, scene.b, "work", SHARED), -EEXIST);
+	scene.program_b.credentials.uid = 0;
+	assert_int_equal(bind_name(&scene, scene.b, "work", SHARED), 0);
+	scene_stop(&scene);
+}
+
+TEST(channels_are_given_to_who_has_the_least_to_do)
+{
+	struct scene scene;
+	struct party *first, *second;
+
+	start_shared(&scene);
+	first = open_one(&scene, 1);
+	second = first == scene.a ? scene.b : scene.a;
+	assert_ptr_equal(open_one(&scene, 3), second);
+	/* The second has ended its channel, so it has less. */
+	party_reset(second, expect_open(second, "work"), EPROTO, 0, 0);
+	rig_settle(&scene.rig);
+	assert_ptr_equal(open_one(&scene, 5), second);
+	scene_stop(&scene);
+}
+
+TEST(who_takes_nothing_is_given_nothing_more)
+{
+	struct scene scene;
+	struct party *deaf, *busy;
+	unsigned given = 0;
+
+	start_shared(&scene);
+	deaf = open_one(&scene, 1);
+	busy = deaf == scene.a ? scene.b : scene.a;
+	deaf->never_reads = deaf->never_reads_deliveries = true;
+	for (uint32_t number = 3; number < 9; number += 2) {
+		const struct party *to = open_one(&scene, number);
+
+		given += to == deaf;
+		if (to != busy)
+			continue;
+		party_data(scene.link, number, 64, false);
+		rig_settle(&scene.rig);
+		while (party_read(busy, UINT32_MAX))
+			;
+		party_kick(busy);
+		rig_settle(&scene.rig);
+	}
+	assert_int_equal(given, 0);
+	scene_stop(&scene);
+}

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Watches under a quota, as a guest's kernel has it: what is needed is watched, and who is refused waits. */
+#include "tests/unit/unit.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include <utlist.h>
+#include <xenstore.h>
+
+#include "base/clock.h"
+#include "daemon/xen/store_worker_internal.h"
+
+/* XenStore, in place of libxenstore's functions: a refused watch ends the connection, with all watches. */
+static struct {
+	unsigned room, tries;
+	bool broken;
+	unsigned set[16], count;
+} xenstore;
+
+bool xs_watch(struct xs_handle *xs, const char *path, const char *token)
+{
+	xenstore.tries++;
+	if (xenstore.broken || xenstore.count >= xenstore.room) {
+		errno = xenstore.broken ? EPIPE : E2BIG;
+		xenstore.broken = true;
+		xenstore.count = 0;
+		return false;
+	}
+	xenstore.set[xenstore.count++] = (unsigned)atoi(token);
+	return true;
+}
+
+bool xs_unwatch(struct xs_handle *xs, const char *path, const char *token)
+{
+	for (unsigned i = 0; i < xenstore.count; i++)
+		if (xenstore.set[i] == (unsigned)atoi(token)) {
+			xenstore.set[i] = xenstore.set[--xenstore.count];
+			return true;
+		}
+	errno = ENOENT;
+	return false;
+}
+
+char **xs_check_watch(struct xs_handle *xs)
+{
+	errno = xenstore.broken ? EINVAL : EAGAIN;
+	return NULL;
+}
+
+void *xs_read(struct xs_handle *xs, xs_transaction_t transaction, const char *path, unsigned *size)
+{
+	errno = EACCES;
+	return NULL;
+}
+
+static struct store_worker worker;
+
+/* Connects until the connection lasts, as the thread does. */
+static void connect_again(void)
+{
+	do {
+		xenstore.broken = false;
+		xenstore.count = 0;
+	} while (!watched_set_all(&worker));
+}
+
+static int begin(void **state)
+{
+	memset(&worker, 0, sizeof(worker));
+	memset(&xenstore, 0, sizeof(xenstore));
+	worker.connected = true;
+	return 0;
+}
+
+static int end(void **state)
+{
+	struct store_watched *watched, *next;
+
+	DL_FOREACH_SAFE(worker.watched, watched, next) {
+		free(watched->path);
+		free(watched);
+	}
+	return 0;
+}
+
+static int watch(unsigned number, bool needed)
+{
+	struct store_request request = {
+		.kind = STORE_WATCH,
+		.watch = number,
+		.needed = needed,
+		.paths = (char *[]){"path"},
+	};
+	int r = watched_add(&worker, &request);
+
+	if (xenstore.broken)
+		connect_again();
+	return r;
+}
+
+static void unwatch(unsigned number)
+{
+	struct store_request request = {.kind = STORE_UNWATCH, .watch = number};
+
+	assert_int_equal(watched_remove(&worker, &request), 0);
+}
+
+static void try_again(void)
+{
+	watched_try_refused(&worker);
+	if (xenstore.broken)
+		connect_again();
+}
+
+static bool is_set(unsigned number)
+{
+	for (unsigned i = 0; i < xenstore.count; i++)
+		if (xenstore.set[i] == number)
+			return true;
+	return false;
+}
+
+TEST_WITH(what_is_needed_has_the_room_of_what_is_not, begin, end)
+{
+	xenstore.room = 2;
+	assert_int_equal(watch(1, false), 0);
+	assert_int_equal(watch(2, false), 0);
+	assert_int_equal(watch(3, true), 0);
+	assert_true(is_set(1) && is_set(3));
+	assert_int_equal(watch(4, true), 0); /* others wait already, so this one costs no connection */
+	assert_true(is_set(3) && is_set(4));
+	assert_int_equal(worker.refused_watches, 2);
+	assert_int_not_equal(watch(5, true), 0); /* there is nobody left to give way */
+	assert_true(is_set(3) && is_set(4));
+	xenstore.room = 3;
+	try_again();
+	assert_true(is_set(3) && is_set(4) && is_set(5));
+	xenstore.room = 5;
+	try_again();
+	assert_int_equal(xenstore.count, 5);
+	assert_int_equal(worker.refused_watches, 0);
+}
+
+TEST_WITH(what_is_needed_is_set_on_each_new_connection, begin, end)
+{
+	xenstore.room = 3;
+	watch(1, false);
+	watch(2, false);
+	watch(3, true);
+	xenstore.room = 1; /* another program has the rest now */
+	connect_again();
+	assert_int_equal(xenstore.count, 1);
+	assert_true(is_set(3));
+	xenstore.room = 3;
+	try_again();
+	assert_int_equal(xenstore.count, 3);
+	assert_int_equal(worker.refused_watches, 0);
+}
+
+TEST_WITH(a_try_that_fails_is_not_made_again_at_once, begin, end)
+{
+	uint64_t now;
+	unsigned tries;
+
+	xenstore.room = 2;
+	for (unsigned number = 1; number <= 4; number++)
+		watch(number, false);
+	assert_int_equal(worker.refused_watches, 2);
+	unwatch(1); /* there is room for one of the two */
+	now = clock_ms();
+	assert_true(worker.retry_at_ms <= now);
+	try_again();
+	assert_int_equal(worker.refused_watches, 1);
+	for (tries = 0; tries < 4; tries++) {
+		assert_true(worker.retry_at_ms >= now + (5000u << tries));
+		try_again();
+	}
+}

@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What a topic keeps against a plain list, by seeds: the last message of each key, of those keys that were published last, and each reader
+ * gets of what was there when he came all that wasn't replaced, in its order. */
+#include "tests/unit/random.h"
+#include "tests/unit/unit.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/turns.h"
+#include "daemon/topic/topic_kept.h"
+
+#define KEYS	20
+#define READERS 5
+#define STEPS	5000
+#define SIZE	40
+
+/* The number of the message that each key has, as the model says; 0: none. */
+struct model {
+	uint64_t of_key[KEYS];
+	unsigned room;
+	uint64_t published;
+};
+
+struct reader {
+	uint64_t at, last;  /* as a subscriber has them */
+	uint64_t got, came; /* numbers of messages: the one that it has got last, the last one when it came */
+};
+
+static struct frame_text key_of(unsigned key, char text[16])
+{
+	snprintf(text, 16, "key-%u", key);
+	return key ? frame_text_of(text) : (struct frame_text){.size = 0};
+}
+
+static unsigned count_of(const struct model *model)
+{
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < KEYS; i++)
+		count += model->of_key[i] > 0;
+	return count;
+}
+
+/* Returns the key with the first message behind this number; KEYS: there is none. */
+static unsigned next_of(const struct model *model, uint64_t number)
+{
+	unsigned found = KEYS;
+
+	for (unsigned i = 0; i < KEYS; i++)
+		if (model->of_key[i] > number && (found == KEYS || model->of_key[i] < model->of_key[found]))
+			found = i;
+	return found;
+}
+
+static void publish(struct topic_kept *kept, struct model *model, unsigned key, bool is_empty)
+{
+	struct topic_entry *entry = topic_entry_new(SIZE);
+	char text[16];
+
+	assert_non_null(entry);
+	model->published++;
+	memcpy(entry->bytes, &model->published, sizeof(model->published));
+	topic_kept_put(kept, key_of(key, text), entry, is_empty);
+	topic_entry_unref(entry);
+	model->of_key[key] = 0;
+	if (is_empty && key)
+		return;
+	if (count_of(model) == model->room)
+		model->of_key[next_of(model, 0)] = 0;
+	model->of_key[key] = model->published;
+}
+
+static void begin(const struct topic_kept *kept, const struct model *model, struct reader *reader)
+{
+	*reader = (struct reader){.last = kept->last, .came = model->published};
+}
+
+/* What it gets next is what the model has next. */
+static void read_one(const struct topic_kept *kept, const struct model *model, struct reader *reader)
+{
+	const struct topic_entry *entry = topic_kept_next(kept, &reader->at, reader->last);
+	unsigned key = next_of(model, reader->got);
+	uint64_t number;
+
+	if (key == KEYS || model->of_key[key] > reader->came) {
+		assert_null(entry);
+		return;
+	}
+	assert_non_null(entry);
+	memcpy(&number, entry->bytes, sizeof(number));
+	assert_int_equal(number, model->of_key[key]);
+	reader->got = number;
+}
+
+TEST_EACH(readers_get_the_last_message_of_each_key_in_order, 6)
+{
+	uint64_t seed =
+		(getenv("SEED") ? strtoull(getenv("SEED"), NULL, 0) : 1) + (uint64_t)unit_number(state);
+	struct model model = {.room = unit_number(state) ? 3 * (unsigned)unit_number(state) : 1};
+	struct reader readers[READERS];
+	struct topic_kept kept;
+
+	topic_kept_init(&kept, NULL);
+	topic_kept_begin(&kept, model.room);
+	for (unsigned i = 0; i < READERS; i++)
+		begin(&kept, &model, &readers[i]);
+	for (unsigned step = 0; step < STEPS; step++) {
+		struct reader *reader = &readers[random_below(&seed, READERS)];
+		uint32_t what = random_below(&seed, 100);
+
+		if (what < 40)
+			publish(&kept, &model, random_below(&seed, KEYS), what < 5);
+		else if (what < 50)
+			begin(&kept, &model, reader);
+		else if (what == 50) { /* another publisher has come */
+			topic_kept_begin(&kept, model.room);
+			memset(model.of_key, 0, sizeof(model.of_key));
+		} else
+			read_one(&kept, &model, reader);
+		assert_int_equal(kept.count, count_of(&model));
+		assert_false(kept.is_incomplete);
+	}
+	topic_kept_end(&kept);
+}
+
+TEST(without_room_the_oldest_go_and_it_is_known)
+{
+	struct quota_limits limits = {.pool = {[QUOTA_BYTES] = 4000}};
+	struct model model = {.room = KEYS};
+	struct account *account;
+	struct quota *quota;
+	struct topic_kept kept;
+
+	limits.max[QUOTA_UID][QUOTA_BYTES] = 1000;
+	quota = quota_new(&limits);
+	assert_non_null(quota);
+	account = quota_account(quota, QUOTA_UID, 5);
+	topic_kept_init(&kept, account);
+	topic_kept_begin(&kept, KEYS);
+	publish(&kept, &model, 1, false);
+	assert_false(kept.is_incomplete);
+	for (unsigned key = 2; key < KEYS; key++)
+		publish(&kept, &model, key, false);
+	assert_true(kept.is_incomplete);
+	assert_in_range(kept.count, 1, KEYS - 3);
+	assert_int_equal(kept.last, KEYS - 1); /* the newest is there */
+	assert_true(account_usage(account, QUOTA_BYTES).used <= 1000);
+	topic_kept_begin(&kept, 0);
+	assert_int_equal(account_usage(account, QUOTA_BYTES).used, 0);
+	publish(&kept, &model, 1, false);
+	assert_int_equal(kept.count, 0); /* it keeps none */
+	topic_kept_end(&kept);
+	account_unref(account);
+	quota_free(quota);
+}

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_WIRE_LIBC_H
+#define XENMSG_WIRE_LIBC_H
+
+/*
+ * Calls of the kernel that glibc has functions for, and musl (1.2.3; of some, still) hasn't: the same functions, where
+ * configure hasn't found them. Who uses one includes this instead of the header that has it in glibc.
+ */
+
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+
+#include <errno.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#ifdef HAVE_SYS_PIDFD_H
+#include <sys/pidfd.h>
+#else
+static inline int pidfd_open(pid_t pid, unsigned flags)
+{
+	return (int)syscall(SYS_pidfd_open, pid, flags);
+}
+
+static inline int pidfd_getfd(int pidfd, int fd, unsigned flags)
+{
+	return (int)syscall(SYS_pidfd_getfd, pidfd, fd, flags);
+}
+#endif
+
+#ifndef HAVE_CLOSE_RANGE
+static inline int close_range(unsigned first, unsigned last, int flags)
+{
+	return (int)syscall(SYS_close_range, first, last, flags);
+}
+#endif
+
+#ifndef HAVE_CLOSEFROM
+static inline void closefrom(int first)
+{
+	close_range((unsigned)first, ~0u, 0);
+}
+#endif
+
+#ifndef RWF_NOWAIT
+#define RWF_NOWAIT 8
+#endif
+#ifndef HAVE_PREADV2
+/* The kernel puts an offset together from two words, of which the second one is for those of 32 bits. */
+static inline ssize_t preadv2(int fd, const struct iovec *pieces, int count, off_t offset, int flags)
+{
+	return syscall(SYS_preadv2, fd, pieces, count, (long)offset, (long)(offset >> 31 >> 1), flags);
+}
+#endif
+
+#ifndef HAVE_STRERRORNAME_NP
+/* Those that messages, calls and streams end with; NULL: another one. */
+static inline const char *strerrorname_np(int error)
+{
+	static const struct {
+		int error;
+		const char *name;
+	} names[] = {
+		{ENOENT, "ENOENT"},
+		{EACCES, "EACCES"},
+		{EHOSTDOWN, "EHOSTDOWN"},
+		{EHOSTUNREACH, "EHOSTUNREACH"},
+		{ENOBUFS, "ENOBUFS"},
+		{EAGAIN, "EAGAIN"},
+		{EMSGSIZE, "EMSGSIZE"},
+		{ETIMEDOUT, "ETIMEDOUT"},
+		{ECANCELED, "ECANCELED"},
+		{ECONNRESET, "ECONNRESET"},
+		{ECONNREFUSED, "ECONNREFUSED"},
+		{EREMOTEIO, "EREMOTEIO"},
+		{EPROTO, "EPROTO"},
+		{EPROTOTYPE, "EPROTOTYPE"},
+		{ENOTCONN, "ENOTCONN"},
+		{EOPNOTSUPP, "EOPNOTSUPP"},
+		{EBUSY, "EBUSY"},
+		{EINVAL, "EINVAL"},
+		{ENODATA, "ENODATA"},
+		{ENOMEM, "ENOMEM"},
+		{EPIPE, "EPIPE"},
+		{EINTR, "EINTR"},
+	};
+
+	for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (names[i].error == error)
+			return names[i].name;
+	return NULL;
+}
+#endif
+
+#endif
