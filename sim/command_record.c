@@ -274,12 +274,30 @@ static size_t next_of(const struct record_file *record, size_t at, const char *w
 	return at;
 }
 
+/* As a record has it: a terminal obeys no file. */
+static void print_escaped(const char *text)
+{
+	for (; *text; text++) {
+		const unsigned char byte = (unsigned char)*text;
+
+		if (byte == '\t' || (byte >= ' ' && byte < 0x7f))
+			putchar(byte);
+		else
+			printf("\\x%02x", byte);
+	}
+}
+
 static void print_line(const struct record_file *record, size_t at)
 {
-	if (at < record->count)
-		printf("  %s:%zu: %s\n", record->path, at + 1, record->row[at].whole);
-	else
-		printf("  %s has no more\n", record->path);
+	printf("  ");
+	print_escaped(record->path);
+	if (at < record->count) {
+		printf(":%zu: ", at + 1);
+		print_escaped(record->row[at].whole);
+		printf("\n");
+	} else {
+		printf(" has no more\n");
+	}
 }
 
 /* Returns whether one party's lines are the same; else prints where they part first. */
@@ -294,7 +312,8 @@ static bool compare_party(const struct record_file *one, const struct record_fil
 	}
 	if (at == one->count && there == other->count)
 		return true;
-	printf("%s differs from here on:\n", who);
+	print_escaped(who);
+	printf(" differs from here on:\n");
 	print_line(one, at);
 	print_line(other, there);
 	return false;

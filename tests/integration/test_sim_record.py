@@ -141,3 +141,11 @@ def test_what_is_no_record_is_refused(host, tmp_path):
     assert "No such file" in host.sim("draw", tmp_path / "none", check=False).stderr
     path.write_bytes(b"0.1\td1\t\xff\x01\x1b[\t\t\t\t\n")
     xml.etree.ElementTree.fromstring(host.sim("draw", path).stdout)
+
+
+def test_no_byte_of_a_file_reaches_the_terminal_as_it_is(host, tmp_path):
+    one, other = tmp_path / "one", tmp_path / "o\x1b[ther"
+    one.write_bytes(b"0.1\td1\x1b[2J\tREAD\ta\tOK\n0.2\td2\tREAD\ta\tOK\n")
+    other.write_bytes(b"0.1\td1\x1b[2J\tREAD\t\xff\x07\tOK\n0.2\td2\tREAD\ta\tOK\n")
+    printed = host.sim("compare", one, other, check=False).stdout
+    assert all(byte in "\n\t" or " " <= byte <= "~" for byte in printed) and r"d1\x1b[2J" in printed and r"\xff\x07" in printed
