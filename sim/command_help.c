@@ -115,10 +115,15 @@ static const struct help help_texts[] = {
 	 "  replay FILE      as a schedule has it\n"
 	 "  off              things happen as they come; says how many steps there were, and how many of them\n"
 	 "                   came although a program ran on for half a minute, or weren't as the schedule has them\n"},
-	{"fault", "KIND DOMID [VALUE]", "let something go wrong",
+	{"fault", "KIND DOMID [VALUE]...", "let something go wrong",
 	 "  stall-store DOMID on|off          XenStore answers no domain\n"
 	 "  lose-store DOMID                  its programs' connections to XenStore are closed\n"
-	 "  lose-event DOMID [N]              the next N notifications to each open handle get lost\n"
+	 "  lose-event DOMID [N[@M]]          N notifications to each open handle get lost, after M that come\n"
+	 "  refuse DOMID OPERATION [N[@M]|on|off [ERROR]]\n"
+	 "                                    calls of a kind, which is named as in a record, such as WRITE,\n"
+	 "                                    TRANSACTION_END, map or evtchn-open, end with ERROR: by default\n"
+	 "                                    EIO (XenStore) or ENOMEM, N times after M that succeed.\n"
+	 "                                    ECONNRESET ends the connection to XenStore instead\n"
 	 "  conflict DOMID N|on|off           commits of transactions fail with EAGAIN\n"
 	 "  refuse-grant DOMID N[@M]|on|off   granting fails with ENOSPC, N times after M that succeed\n"
 	 "  refuse-map DOMID N[@M]|on|off     mapping fails with EINVAL\n"

@@ -47,7 +47,7 @@
 #define SIM_DOM0_SLOTS	SIM_MAX_PORTS
 
 struct sim_evtchn_page {
-	/* Fault injection: the number of notifications to drop. */
+	/* Fault injection: the number of notifications to drop (sim_evtchn_losing()). */
 	_Atomic uint32_t lose;
 	/* One above the highest port ever bound. */
 	_Atomic uint32_t end;
@@ -149,19 +149,33 @@ static inline void sim_evtchn_interrupt(struct sim_evtchn_page *page, int eventf
 		atomic_store(&page->overflow, 1);
 }
 
+/* How many events are lost (0xffff: all), and above that after how many that come. */
+static inline uint32_t sim_evtchn_losing(uint32_t events, uint32_t after)
+{
+	const uint32_t most = 0xffff;
+
+	return events ? (after < most ? after : most) << 16 | (events < most ? events : most) : 0;
+}
+
+static inline bool sim_evtchn_loses(struct sim_evtchn_page *page)
+{
+	uint32_t lose = atomic_load(&page->lose), then;
+
+	do {
+		if (lose == 0)
+			return false;
+		then = lose >= 0x10000 ? lose - 0x10000 : lose == 0xffff ? lose : lose - 1;
+	} while (!atomic_compare_exchange_weak(&page->lose, &lose, then));
+	return lose < 0x10000;
+}
+
 /* Sets the port pending; wakes the receiver if it was neither pending nor masked. */
 static inline void sim_evtchn_set_pending(struct sim_evtchn_page *page, int eventfd, uint32_t port)
 {
 	uint32_t state = 0;
 
-	if (atomic_load_explicit(&page->lose, memory_order_relaxed)) {
-		uint32_t lose = atomic_load(&page->lose);
-
-		while (lose && !atomic_compare_exchange_weak(&page->lose, &lose, lose - 1))
-			;
-		if (lose)
-			return;
-	}
+	if (atomic_load_explicit(&page->lose, memory_order_relaxed) && sim_evtchn_loses(page))
+		return;
 	while (!atomic_compare_exchange_weak(&page->port[port], &state,
 					     state & SIM_PORT_MASKED ? state | SIM_PORT_PENDING
 								     : SIM_PORT_MASKED | SIM_PORT_SENDING))

@@ -67,6 +67,7 @@ struct hv_handle;
 struct hv_saving;
 struct hv_ending;
 struct hv_order;
+struct hv_refusal;
 
 enum hv_type { HV_DOM0, HV_PVH, HV_PV };
 
@@ -214,10 +215,7 @@ struct hv_domain {
 	uint32_t port_room;
 	uint32_t port_count, port_limit;
 	uint32_t port_end; /* one above the highest that was ever bound; the first ones are the kernel's */
-	/* Faults: the number of calls that fail, UINT32_MAX for all, after so many that don't. */
-	struct hv_refusal {
-		uint32_t after, times;
-	} refuse_grants, refuse_maps, refuse_binds;
+	struct hv_refusal *refusals;  /* of calls, by `xensim fault` */
 	struct hv_starting *starting; /* `xensim exec` while it isn't yet the command */
 	size_t starting_count;
 };
@@ -252,20 +250,6 @@ void hv_log(struct hv *hv, const char *format, ...) __attribute__((format(printf
 /* Notes that a domain's kernel would have died or complained, for `list --json`. */
 void hv_kernel_log(struct hv_domain *domain, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* Returns whether this call is to fail. */
-static inline bool hv_refused(struct hv_refusal *refusal)
-{
-	if (refusal->times == 0)
-		return false;
-	if (refusal->after) {
-		refusal->after--;
-		return false;
-	}
-	if (refusal->times != UINT32_MAX)
-		refusal->times--;
-	return true;
-}
-
 /* hv_order.c: one thing at a time, when all programs rest, chosen by a seed, or as a file has it. */
 void hv_order_end(struct hv *hv);
 /* Where others notify the handle. */
@@ -276,9 +260,19 @@ void hv_order_forget(struct hv_handle *handle);
 /* hv_rest.c: whether all processes of all domains sleep, so that none does anything until it is woken. */
 bool hv_all_rest(struct hv *hv);
 
+/* hv_fault.c. Returns what the domain's call ends with instead of being carried out, a negative errno; 0: nothing is
+ * wrong with it. */
+int hv_refused(struct hv_domain *domain, const char *operation);
+/* The same for XenStore, for sim_store_refuse(). */
+int hv_store_refused(unsigned domid, uint32_t type, void *hv);
+void hv_refusals_free(struct hv_domain *domain);
+
 /* hv_record.c: a file of all that passes, from now on or no more. Returns 0 or a negative errno. */
 int hv_record_begin(struct hv *hv, const char *path);
 void hv_record_end(struct hv *hv);
+/* The names of a record's operations. NULL: it is none that a record has. */
+const char *hv_store_operation(uint32_t type);
+const char *hv_operation(uint32_t op);
 void hv_record_request(const struct hv_client *client, const struct sim_request *request,
 		       const struct sim_reply *reply);
 void hv_record_host(struct hv *hv, const char *format, va_list arguments)
@@ -460,7 +454,8 @@ struct hv_port *hv_evtchn_port(const struct hv_domain *domain, uint32_t number);
 /* Ends a notification's hold on the port, after sending it if `fire`. */
 void hv_evtchn_release(struct hv_port *port, bool fire);
 void hv_evtchn_fire(struct hv_port *port); /* at its other end */
-void hv_evtchn_lose(struct hv_domain *domain, uint32_t events);
+/* All handles lose so many events, after so many that come. */
+void hv_evtchn_lose(struct hv_domain *domain, uint32_t events, uint32_t after);
 
 /* hv_call.c */
 int hv_call_domain(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply);

@@ -465,7 +465,7 @@ static const struct admin_command commands[] = {
 	{"list", "list [--json]", 0, 1, run_list},
 	{"record", "record FILE|off", 1, 1, run_record},
 	{"order", "order [hold|off], or order seed N [FILE], order replay FILE", 0, 3, hv_run_order},
-	{"fault", "fault KIND DOMID [VALUE]", 2, 3, hv_run_fault},
+	{"fault", "fault KIND DOMID [VALUE]…", 2, 5, hv_run_fault},
 	{"xsm", "xsm silo|dummy, or forbid|allow DOMID DOMID", 1, 3, run_xsm},
 	{"exec", "exec DOMID -- CMD [ARGUMENT]…", 1, 1, run_exec},
 	{"stop", "stop", 0, 0, run_stop},

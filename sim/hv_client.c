@@ -189,7 +189,9 @@ static void on_request(evutil_socket_t fd, short events, void *userdata)
 	answer.fd_count = 0;
 	r = n < (ssize_t)sizeof(in.request) || n > (ssize_t)sizeof(in.bytes)
 		    ? -EBADMSG
-		    : handle_request(client, &in.request, (size_t)n, &answer);
+		    : hv_refused(client->domain, hv_operation(in.request.op));
+	if (r == 0)
+		r = handle_request(client, &in.request, (size_t)n, &answer);
 	if (r == -EBADMSG) {
 		hv_log(hv, "d%u: process %d sent a malformed request, its connection ends",
 		       client->domain->domid, (int)client->pid);

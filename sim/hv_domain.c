@@ -352,6 +352,7 @@ void hv_domain_free(struct hv_domain *domain)
 		evconnlistener_free(domain->listener);
 	if (domain->pauses)
 		munmap(domain->pauses, sizeof(*domain->pauses));
+	hv_refusals_free(domain);
 	free(domain->port);
 	free(domain->starting);
 	free(domain->name);

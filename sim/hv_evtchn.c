@@ -275,7 +275,7 @@ static int port_new(struct hv_handle *handle, uint32_t remote_domid, struct hv_p
 	struct hv_port *port;
 	uint32_t number = HV_FIRST_PORT;
 
-	if (hv_refused(&domain->refuse_binds) || domain->port_count >= domain->port_limit)
+	if (domain->port_count >= domain->port_limit)
 		return -ENOSPC;
 	while (hv_evtchn_port(domain, number))
 		number++;
@@ -552,12 +552,12 @@ int hv_evtchn_peer(struct hv_client *client, const struct sim_request *request, 
 	return 0;
 }
 
-void hv_evtchn_lose(struct hv_domain *domain, uint32_t events)
+void hv_evtchn_lose(struct hv_domain *domain, uint32_t events, uint32_t after)
 {
 	struct hv_client *client;
 	struct hv_handle *handle;
 
 	DL_FOREACH(domain->clients, client)
 		DL_FOREACH(client->handles, handle)
-			atomic_store(&handle->page->lose, events);
+			atomic_store(&handle->page->lose, sim_evtchn_losing(events, after));
 }

@@ -7,7 +7,9 @@
 #include "cli/nearest.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
+#include <utlist.h>
 
 /* Faults. The second word is the domain, the third the value. */
 
@@ -49,6 +51,55 @@ static int parse_times(struct command_context *context, const char *value, uint3
 	return EXIT_DONE;
 }
 
+/* ---- calls that are refused ------------------------------------------------------------------------------------- */
+
+/* Calls of this kind that fail, after so many that don't. */
+struct hv_refusal {
+	struct hv_refusal *next;
+	const char *operation; /* the name of a record; "bind": either kind of it */
+	uint32_t after, times; /* UINT32_MAX times: all */
+	int error;
+};
+
+static bool is_meant(const struct hv_refusal *refusal, const char *operation)
+{
+	return strcmp(refusal->operation, operation) == 0 ||
+	       (strcmp(refusal->operation, "bind") == 0 && strncmp(operation, "bind-", 5) == 0);
+}
+
+int hv_refused(struct hv_domain *domain, const char *operation)
+{
+	struct hv_refusal *refusal;
+
+	LL_FOREACH(domain->refusals, refusal) {
+		if (!operation || refusal->times == 0 || !is_meant(refusal, operation))
+			continue;
+		if (refusal->after) {
+			refusal->after--;
+			continue;
+		}
+		refusal->times -= refusal->times != UINT32_MAX;
+		return refusal->error;
+	}
+	return 0;
+}
+
+int hv_store_refused(unsigned domid, uint32_t type, void *hv)
+{
+	struct hv_domain *domain = hv_domain_by_id(hv, domid);
+
+	return domain ? hv_refused(domain, hv_store_operation(type)) : 0;
+}
+
+void hv_refusals_free(struct hv_domain *domain)
+{
+	struct hv_refusal *refusal, *next;
+
+	LL_FOREACH_SAFE(domain->refusals, refusal, next)
+		free(refusal);
+	domain->refusals = NULL;
+}
+
 /* N, or N@AFTER: after so many that go well. */
 static int parse_refusal(struct command_context *context, const char *value, struct hv_refusal *refusal)
 {
@@ -56,22 +107,94 @@ static int parse_refusal(struct command_context *context, const char *value, str
 	char times[16];
 	int r;
 
-	*refusal = (struct hv_refusal){0};
 	if (!at)
 		return parse_times(context, value, &refusal->times);
 	snprintf(times, sizeof(times), "%.*s", (int)(at - value), value);
 	r = parse_times(context, times, &refusal->times);
-	if (r == EXIT_DONE && hv_parse_number(at + 1, &refusal->after) < 0) {
-		refusal->times = 0;
+	if (r == EXIT_DONE && hv_parse_number(at + 1, &refusal->after) < 0)
 		r = hv_answer(context, EXIT_USAGE, "fault %s: '%s' is not a number, on or off, or N@AFTER",
 			      context->word[1], value);
-	}
 	return r;
+}
+
+/* In place of what was there for this operation, a name that lives as long as this process. */
+static int refuse(struct command_context *context, struct hv_domain *domain, const char *value,
+		  const char *operation, int error)
+{
+	struct hv_refusal wanted = {.operation = operation, .error = error}, *refusal;
+	int r = parse_refusal(context, value, &wanted);
+
+	if (r != EXIT_DONE)
+		return r;
+	LL_FOREACH(domain->refusals, refusal)
+		if (strcmp(refusal->operation, operation) == 0)
+			break;
+	if (!refusal) {
+		refusal = malloc(sizeof(*refusal));
+		if (!refusal)
+			return hv_finish(context, "fault", -ENOMEM);
+		LL_PREPEND(domain->refusals, refusal);
+	}
+	wanted.next = refusal->next;
+	*refusal = wanted;
+	return EXIT_DONE;
+}
+
+/* What a kernel or a hypervisor may refuse: it doesn't refuse to take back what it has given. */
+static const char *refusable(const char *name, bool *of_store)
+{
+	static const uint32_t calls[] = {
+		SIM_OP_SHARE,	    SIM_OP_MAP,		 SIM_OP_NOTIFY,		  SIM_OP_COPY,
+		SIM_OP_RESTRICT,    SIM_OP_BIND_UNBOUND, SIM_OP_BIND_INTERDOMAIN, SIM_OP_UNBIND,
+		SIM_OP_EVTCHN_OPEN, SIM_OP_DOMAIN,	 SIM_OP_PORT_STATUS};
+
+	*of_store = false;
+	for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++)
+		if (strcmp(hv_operation(calls[i]), name) == 0)
+			return hv_operation(calls[i]);
+	*of_store = true;
+	for (uint32_t type = 0; type < 64; type++) {
+		const char *known = hv_store_operation(type);
+
+		if (known && strcmp(known, name) == 0 && strcmp(known, "WATCH_EVENT") != 0)
+			return known;
+	}
+	return NULL;
+}
+
+static int parse_error(const char *name, bool of_store)
+{
+	for (int error = 1; error < 134; error++) {
+		const char *known = strerrorname_np(error);
+
+		if (known && strcmp(known, name) == 0)
+			return of_store && error != ECONNRESET && !sim_store_can_answer(-error) ? 0 : -error;
+	}
+	return 0;
+}
+
+static int fault_refuse(struct command_context *context, struct hv_domain *domain, const char *value)
+{
+	const char *times = context->count > 4 ? context->word[4] : NULL,
+		   *error_name = context->count > 5 ? context->word[5] : NULL;
+	bool of_store;
+	const char *operation = refusable(value ? value : "", &of_store);
+	int error = error_name ? parse_error(error_name, of_store) : of_store ? -EIO : -ENOMEM;
+
+	if (!operation)
+		return hv_answer(context, EXIT_USAGE,
+				 "fault refuse DOMID OPERATION [N[@M]|on|off [ERROR]]: OPERATION is as in a "
+				 "record, such as WRITE or map; '%s' can't be refused",
+				 value ? value : "");
+	if (!error)
+		return hv_answer(context, EXIT_USAGE, "fault refuse: %s never ends with '%s'", operation,
+				 error_name);
+	return refuse(context, domain, times, operation, error);
 }
 
 static int fault_refuse_bind(struct command_context *context, struct hv_domain *domain, const char *value)
 {
-	return parse_refusal(context, value, &domain->refuse_binds);
+	return refuse(context, domain, value, "bind", -ENOSPC);
 }
 
 static int fault_conflict(struct command_context *context, struct hv_domain *domain, const char *value)
@@ -86,21 +209,21 @@ static int fault_conflict(struct command_context *context, struct hv_domain *dom
 
 static int fault_refuse_grant(struct command_context *context, struct hv_domain *domain, const char *value)
 {
-	return parse_refusal(context, value, &domain->refuse_grants);
+	return refuse(context, domain, value, "grant", -ENOSPC);
 }
 
 static int fault_refuse_map(struct command_context *context, struct hv_domain *domain, const char *value)
 {
-	return parse_refusal(context, value, &domain->refuse_maps);
+	return refuse(context, domain, value, "map", -EINVAL);
 }
 
 static int fault_lose_event(struct command_context *context, struct hv_domain *domain, const char *value)
 {
-	uint32_t events = 1;
-	int r = value ? parse_times(context, value, &events) : EXIT_DONE;
+	struct hv_refusal wanted = {.times = 1};
+	int r = value ? parse_refusal(context, value, &wanted) : EXIT_DONE;
 
 	if (r == EXIT_DONE)
-		hv_evtchn_lose(domain, events);
+		hv_evtchn_lose(domain, wanted.times, wanted.after);
 	return r;
 }
 
@@ -171,12 +294,19 @@ int hv_run_fault(struct command_context *context)
 		const char *name;
 		int (*run)(struct command_context *context, struct hv_domain *domain, const char *value);
 	} faults[] = {
-		{"stall-store", fault_stall_store},   {"lose-store", fault_lose_store},
-		{"lose-event", fault_lose_event},     {"refuse-grant", fault_refuse_grant},
-		{"refuse-map", fault_refuse_map},     {"grant-limit", fault_grant_limit},
-		{"evtchn-limit", fault_evtchn_limit}, {"corrupt-ring-index", fault_corrupt_ring_index},
-		{"refuse-bind", fault_refuse_bind},   {"conflict", fault_conflict},
-		{"late-events", fault_late_events},   {"interrupt-pause", fault_interrupt_pause},
+		{"stall-store", fault_stall_store},
+		{"lose-store", fault_lose_store},
+		{"lose-event", fault_lose_event},
+		{"refuse-grant", fault_refuse_grant},
+		{"refuse-map", fault_refuse_map},
+		{"grant-limit", fault_grant_limit},
+		{"evtchn-limit", fault_evtchn_limit},
+		{"corrupt-ring-index", fault_corrupt_ring_index},
+		{"refuse-bind", fault_refuse_bind},
+		{"conflict", fault_conflict},
+		{"late-events", fault_late_events},
+		{"interrupt-pause", fault_interrupt_pause},
+		{"refuse", fault_refuse},
 	};
 	const char *value = context->count > 3 ? context->word[3] : NULL;
 	struct nearest nearest = nearest_to(context->word[1]);
@@ -186,6 +316,9 @@ int hv_run_fault(struct command_context *context)
 		nearest_try(&nearest, faults[i].name);
 		if (strcmp(faults[i].name, context->word[1]) != 0)
 			continue;
+		if (context->count > 4 && faults[i].run != fault_refuse)
+			return hv_answer(context, EXIT_USAGE, "fault %s: unexpected '%s'", faults[i].name,
+					 context->word[4]);
 		domain = hv_named_domain(context, context->word[2], false);
 		return domain ? faults[i].run(context, domain, value) : EXIT_ERROR;
 	}
@@ -194,7 +327,7 @@ int hv_run_fault(struct command_context *context)
 				 context->word[1], nearest.meant);
 	return hv_answer(
 		context, EXIT_USAGE,
-		"unknown fault '%s': stall-store, lose-store, conflict, lose-event, refuse-grant, refuse-map, refuse-bind, "
+		"unknown fault '%s': stall-store, lose-store, conflict, lose-event, refuse, refuse-grant, refuse-map, refuse-bind, "
 		"grant-limit, evtchn-limit, corrupt-ring-index, late-events or interrupt-pause",
 		context->word[1]);
 }

@@ -152,8 +152,7 @@ int hv_grant_share(struct hv_client *client, const struct sim_request *request, 
 	if (request->count == 0 || request->count > SIM_MAX_SHARE ||
 	    request->domid >= HV_FIRST_RESERVED_DOMID)
 		return -EINVAL;
-	if (hv_refused(&domain->refuse_grants) ||
-	    domain->shared_pages + request->count > hv_grant_limit(domain))
+	if (domain->shared_pages + request->count > hv_grant_limit(domain))
 		return -ENOSPC;
 	share = calloc(1, sizeof(*share) + request->count * sizeof(share->page[0]));
 	if (!share)
@@ -291,7 +290,7 @@ int hv_grant_map(struct hv_client *client, const struct sim_request *request, st
 	struct hv_mapping *mapping;
 	int r = 0;
 
-	if (request->count == 0 || request->count > SIM_MAX_MAP || hv_refused(&client->domain->refuse_maps))
+	if (request->count == 0 || request->count > SIM_MAX_MAP)
 		return -EINVAL;
 	mapping = calloc(1, sizeof(*mapping) + request->count * sizeof(mapping->page[0]));
 	if (!mapping)

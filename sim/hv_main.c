@@ -118,6 +118,7 @@ static int start(struct hv *hv, unsigned domains, bool like_xenstored)
 	hv->store = hv->base ? sim_store_new(hv->base, &options) : NULL;
 	if (!hv->store)
 		return complain("cannot start", -ENOMEM);
+	sim_store_refuse(hv->store, hv_store_refused, hv);
 	r = hv_domain_create(hv, true, NULL, HV_DOM0, &domain);
 	for (unsigned i = 0; r == 0 && i < domains; i++)
 		r = hv_domain_create(hv, false, NULL, HV_PVH, &domain);

@@ -75,7 +75,7 @@ void hv_record_host(struct hv *hv, const char *format, va_list arguments)
 	end_line(hv);
 }
 
-static const char *store_operation(uint32_t type)
+const char *hv_store_operation(uint32_t type)
 {
 	static const char *const names[] = {
 		[XS_CONTROL] = "CONTROL",
@@ -101,11 +101,12 @@ static const char *store_operation(uint32_t type)
 		[XS_DIRECTORY_PART] = "DIRECTORY_PART",
 	};
 
-	return type < sizeof(names) / sizeof(names[0]) && names[type] ? names[type] : "UNKNOWN";
+	return type < sizeof(names) / sizeof(names[0]) && names[type] ? names[type] : NULL;
 }
 
 static void record_store(const struct sim_store_seen *seen, void *userdata)
 {
+	const char *operation = hv_store_operation(seen->type);
 	struct hv *hv = userdata;
 	char name[16];
 
@@ -113,7 +114,7 @@ static void record_store(const struct sim_store_seen *seen, void *userdata)
 		return;
 	snprintf(name, sizeof(name), "d%u", seen->domid);
 	write_time_and_name(hv, name);
-	fprintf(hv->record, "%s\t", store_operation(seen->type));
+	fprintf(hv->record, "%s\t", operation ? operation : "UNKNOWN");
 	write_text(hv->record, seen->text, seen->length);
 	if (seen->transaction)
 		fprintf(hv->record, " (transaction %u)", seen->transaction);
@@ -125,7 +126,7 @@ static void record_store(const struct sim_store_seen *seen, void *userdata)
 	end_line(hv);
 }
 
-static const char *hv_operation(uint32_t op)
+const char *hv_operation(uint32_t op)
 {
 	switch (op) {
 	case SIM_OP_SHARE:
@@ -154,8 +155,12 @@ static const char *hv_operation(uint32_t op)
 		return "unbind";
 	case SIM_OP_RESTRICT:
 		return "restrict";
+	case SIM_OP_DOMAIN:
+		return "domain-info";
+	case SIM_OP_PORT_STATUS:
+		return "port-status";
 	default:
-		return NULL; /* the library's own, or a question */
+		return NULL; /* the library's own */
 	}
 }
 
@@ -179,6 +184,12 @@ static void write_arguments(FILE *out, const struct sim_request *request)
 	case SIM_OP_BIND_UNBOUND:
 	case SIM_OP_RESTRICT:
 		fprintf(out, "for d%u", request->domid);
+		break;
+	case SIM_OP_DOMAIN:
+		fprintf(out, "of the first from d%u on", request->domid);
+		break;
+	case SIM_OP_PORT_STATUS:
+		fprintf(out, "of d%u:%u", request->domid, request->port);
 		break;
 	case SIM_OP_BIND_INTERDOMAIN:
 		fprintf(out, "to d%u:%u", request->domid, request->port);

@@ -460,6 +460,18 @@ void sim_store_record(struct sim_store *store,
 	store->record_userdata = userdata;
 }
 
+void sim_store_refuse(struct sim_store *store, int (*refuse)(unsigned domid, uint32_t type, void *userdata),
+		      void *userdata)
+{
+	store->refuse = refuse;
+	store->refuse_userdata = userdata;
+}
+
+bool sim_store_can_answer(int error)
+{
+	return error == -EINVAL || strcmp(sim_wire_error_name(error), "EINVAL") != 0;
+}
+
 void sim_store_conflict(struct sim_store *store, unsigned domid, unsigned times)
 {
 	sim_domain_get(store, domid)->conflicts = times;

@@ -152,6 +152,13 @@ bool sim_store_turns(struct sim_store *store,
 		     void (*visit)(const struct sim_store_turn *turn, void *userdata), void *userdata);
 void sim_store_take_turn(const struct sim_store_turn *turn);
 
+/* Injects more: asks of each request of this operation what to answer in place of carrying it out, a negative errno;
+ * 0: nothing. ECONNRESET ends the connection instead. NULL: no more. */
+void sim_store_refuse(struct sim_store *store, int (*refuse)(unsigned domid, uint32_t type, void *userdata),
+		      void *userdata);
+/* Whether XenStore's protocol has this negative errno. */
+bool sim_store_can_answer(int error);
+
 /* Injects a last one: the domain's next transactions that would be committed end in EAGAIN, as if they had
  * conflicted with another's. UINT_MAX: all of them. */
 void sim_store_conflict(struct sim_store *store, unsigned domid, unsigned times);

@@ -382,17 +382,34 @@ static void record(const struct sim_connection *connection, const struct store_m
 		store->record(&seen, store->record_userdata);
 }
 
+/* Returns what a fault has for the request, or 0. A commit that fails by it ends its transaction all the same. */
+static int refusal(const struct sim_connection *connection, struct store_message *request)
+{
+	const struct sim_store *store = connection->domain->store;
+	int error = store->refuse ? store->refuse(connection->domain->domid, request->header.type,
+						  store->refuse_userdata)
+				  : 0;
+
+	if (error && request->header.type == XS_TRANSACTION_END)
+		request->commit = false;
+	return error;
+}
+
 static void serve_message(struct sim_connection *connection, const void *message, size_t len)
 {
 	struct store_message request;
 	struct store_reply reply = {0};
 	struct consequence consequence = {0};
 	struct sim_transaction *transaction;
-	int decoded = sim_wire_decode(&request, message, len);
+	int decoded = sim_wire_decode(&request, message, len), refused = refusal(connection, &request);
 	const bool like_xenstored = connection->domain->store->options.like_xenstored;
 
 	if (request.header.type == XS_DIRECTORY_PART && !like_xenstored)
 		decoded = -ENOSYS;
+	if (refused == -ECONNRESET) {
+		sim_connection_doom(connection);
+		return;
+	}
 	connection->domain->store->served = connection;
 	connection->domain->requests++;
 	connection->domain->writes += request.header.type == XS_WRITE;
@@ -401,11 +418,15 @@ static void serve_message(struct sim_connection *connection, const void *message
 	if (!reply.error && request.header.type == XS_TRANSACTION_END &&
 	    sim_domain_has_kernel(connection->domain) && (decoded < 0 || request.header.len != 2))
 		reply.error = -EINVAL;
+	if (!reply.error && request.header.type != XS_TRANSACTION_END)
+		reply.error = refused;
 	if (transaction && !reply.error)
 		serve_in_transaction(connection, transaction, &request, decoded, message, len, &reply,
 				     &consequence);
 	else if (!reply.error)
 		serve(connection, NULL, &request, decoded, &reply, &consequence);
+	if (!reply.error)
+		reply.error = refused;
 	/* C xenstored answers when it has told of what was done. */
 	if (like_xenstored)
 		consequence_take(connection->domain->store, &consequence);

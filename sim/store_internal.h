@@ -122,6 +122,8 @@ struct sim_store {
 	bool by_turns; /* sim_store_take_turns() */
 	void (*record)(const struct sim_store_seen *seen, void *userdata);
 	void *record_userdata;
+	int (*refuse)(unsigned domid, uint32_t type, void *userdata);
+	void *refuse_userdata;
 };
 
 /* store.c */

@@ -4,6 +4,8 @@
 import errno
 import xml.etree.ElementTree
 
+import pytest
+
 from conftest import wait_for
 
 
@@ -75,6 +77,73 @@ def test_calls_are_refused_after_those_that_are_to_succeed(host):
     assert [one.error("bind-unbound", 0, 2) for _ in range(2)] == 2 * [errno.ENOSPC]
     one.ok("bind-unbound", 0, 2)
     assert "N@AFTER" in host.sim("fault", "refuse-map", 1, "1@x", check=False).stderr
+
+
+KINDS = [("READ", "xs-read domid", "ok", "EACCES"), ("WRITE", "xs-write data/a 1", "ok", "ENOSPC"), ("RM", "xs-rm data/b", "ok", "EROFS"),
+         ("WATCH", "xs-watch data/a", "ok", "ENOMEM"), ("TRANSACTION_START", "xs-begin", "ok", None), ("grant", "share 2 1 1", "ok", None),
+         ("map", "map 2 {ref} 1 1", "ok", "EAGAIN"), ("copy", "copy 2 {ref} 0 8", "ok", None), ("evtchn-open", "evtchn-open", "ok", "EMFILE"),
+         ("bind-unbound", "bind-unbound 0 2", "ok", "ENOSPC"), ("bind-interdomain", "bind-interdomain 0 2 {port}", "ok", None)]
+
+
+@pytest.mark.parametrize("kind, words, good, error", KINDS, ids=[kind[0] for kind in KINDS])
+def test_any_kind_of_call_fails_when_a_test_wants(host, kind, words, good, error):
+    one, two = host.xen(1), host.xen(2)
+    two.ok("evtchn-open")
+    words = words.format(ref=two.ok("share", 1, 1, 1)[1], port=two.ok("bind-unbound", 0, 1))
+    one.ok("evtchn-open")
+    host.sim("fault", "refuse", 1, kind, "1@1", *([error] if error else []))
+    host.sim("fault", "refuse", 2, kind)
+    assert one.ask(words).startswith(good)
+    expected = getattr(errno, error or ("EIO" if kind.isupper() else "ENOMEM"))
+    # What grant copy answers isn't an errno.
+    assert one.ask(words) == (f"error {expected}" if kind != "copy" else "ok -1 0")
+    if kind != "bind-interdomain":  # whose port is bound by now
+        one = host.xen(1) if kind == "WATCH" else one  # as after a watch that the kernel refuses
+        assert one.ask(words).startswith(good)
+
+
+def test_a_commit_that_is_refused_ends_its_transaction(host):
+    one = host.xen(1)
+    one.ok("xs-write", "data/t", "before")
+    host.sim("fault", "refuse", 1, "TRANSACTION_END", "1", "ENOSPC")
+    one.ok("xs-begin")
+    one.ok("xs-write", "data/t", "after")
+    assert one.error("xs-commit") == errno.ENOSPC
+    assert host.run(1, "xenstore-read", "data/t").stdout == "before\n" and host.domain(1)["xenstore"]["transactions"] == 0
+
+
+def test_a_connection_ends_at_the_request_that_a_test_names(host):
+    one = host.xen(1)
+    host.sim("fault", "refuse", 1, "WRITE", "1@1", "ECONNRESET")
+    one.ok("xs-write", "data/a", "1")
+    assert one.ask("xs-write", "data/a", "2").startswith("error")
+    assert host.run(1, "xenstore-read", "data/a").stdout == "1\n"
+
+
+def test_events_get_lost_after_those_that_are_to_come(host):
+    one, two = host.xen(1), host.xen(2)
+    for side in (one, two):
+        side.ok("evtchn-open")
+    port = one.ok("bind-unbound", 0, 2)
+    other = two.ok("bind-interdomain", 0, 1, port)
+    assert two.ok("pending", 0) == other  # from the binding
+    two.ok("unmask", 0, other)
+    host.sim("fault", "lose-event", 2, "1@1")
+    came = []
+    for _ in range(3):
+        one.ok("notify", 0, port)
+        came.append(two.ok("poll", 0, 0) == 1)
+        if came[-1]:
+            two.ok("pending", 0)
+            two.ok("unmask", 0, other)
+    assert came == [True, False, True]
+
+
+def test_a_refusal_of_what_nobody_refuses_is_one_line(host):
+    for words in (("x",), ("unmap",), ("WATCH_EVENT",), ("WRITE", "x"), ("WRITE", "1", "EPIPE"), ("map", "1", "EX"), ("WRITE", "1", "EIO", "x")):
+        done = host.sim("fault", "refuse", 1, *words, check=False)
+        assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done
+    assert host.sim("fault", "refuse-map", 1, "1", "x", check=False).returncode == 2
 
 
 def test_transactions_conflict_as_often_as_a_test_wants(host):
