@@ -41,10 +41,11 @@ void inner_taken(struct channel_end *end, size_t length)
 	relay_spend(end->hop->relay, end->channel->charge.account, COST_FRAME + COST_BYTES(length));
 	end->sent += length;
 	channel_taken(end, end->sent);
-	if (channel_has_backlog(end))
-		return;
 	inner_wait_for_data(end);
-	channel_backlog_gone(end);
+	if (channel_has_backlog(end))
+		channel_mark_backlog(end); /* behind the others: it may have more for ever */
+	else
+		channel_backlog_gone(end);
 }
 
 void inner_fin(struct channel_end *end)

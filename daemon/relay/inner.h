@@ -17,7 +17,8 @@
 
 /* Returns the next control frame for the owner, about the channel at *end. False: there is none, as far as it was looked. */
 bool inner_next_frame(struct hop *hop, struct channel_end **end, struct channel_frame *frame);
-/* Returns an end at which data has come in for the owner; NULL: none. The data is end->queue. */
+/* Returns an end at which data has come in for the owner; NULL: none. The data is end->queue. Each one in turn, since whoever has
+ * some left goes behind the others (inner_taken()). */
 static inline struct channel_end *inner_next_data(const struct hop *hop)
 {
 	return hop->backlog;
