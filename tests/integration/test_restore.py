@@ -139,7 +139,12 @@ class Keeper:
             code = "import os, sys; os.dup2(int(sys.argv[1]), 3); os.execv(sys.argv[2], ['@xenmsg-keeper', '--listen'])"
             self.process = host.spawn(domid, sys.executable, "-c", code, listener.fileno(), KEEPER, pass_fds=[listener.fileno()],
                                       stdin=subprocess.DEVNULL)
-        eventually(lambda: self.name() == "xenmsg-keeper", "it is the keeper")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as first:  # while it starts, it has other files open
+            first.connect(self.path)
+            first.settimeout(60)
+            first.sendall(b"x")
+            assert first.recv(2) == b""
+        assert self.name() == "xenmsg-keeper"
 
     def name(self):
         with open(f"/proc/{self.process.pid}/comm", encoding="ascii") as file:
