@@ -335,6 +335,22 @@ TEST_WITH(a_line_that_rests_has_no_turn_until_its_rest_is_over, set_up, tear_dow
 	assert_int_equal(world->turns.due, 0);
 }
 
+TEST_WITH(what_waits_while_a_line_becomes_part_of_its_own_has_waited_as_long_as_before, set_up, tear_down)
+{
+	struct world *world = *state;
+	struct worker *other, *waiting;
+
+	other = add(world, 0, 0, 1000, 50);
+	while (!other->done)
+		one_pass(world);
+	waiting = add(world, 1, 0, 10, 1);
+	add(world, 0, 0, 1000, 1);
+	line_merge(&world->lines[0], &world->lines[1]);
+	while (!waiting->done)
+		one_pass(world);
+	assert_in_range(world->lines[1].longest_wait, 0, 50 * 1000);
+}
+
 TEST_WITH(a_rest_goes_on_in_the_line_that_a_line_becomes_part_of, set_up, tear_down)
 {
 	struct world *world = *state;
