@@ -103,7 +103,7 @@ libdaemon_la_SOURCES = \
 	daemon/relay/relay.c \
 	daemon/main/reload.c \
 	daemon/serve/report.c daemon/serve/report.h \
-	daemon/serve/requests.c daemon/serve/requests.h \
+	daemon/serve/requests.c daemon/serve/requests.h daemon/serve/requests_answer.c daemon/serve/requests_internal.h \
 	daemon/main/restore.c \
 	daemon/serve/router.c daemon/serve/router.h \
 	daemon/local/session.c daemon/local/session.h daemon/local/session_internal.h daemon/local/session_memory.c daemon/local/session_pump.c \

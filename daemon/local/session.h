@@ -16,6 +16,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/socket.h>
 
 struct ucred;
@@ -82,6 +83,11 @@ void session_cut_off(struct session *session, int error, const char *why);
 /* Answers the request with this number. `body` is copied and may be of any size; `error` is 0 or a positive
  * errno. Returns 0 or a negative errno. */
 int session_reply(struct session *session, uint32_t request, int error, const void *body, size_t size);
+/* Does it with a text: why not, or "". */
+static inline void session_reply_error(struct session *session, uint32_t request, int error, const char *why)
+{
+	session_reply(session, request, error, why, strlen(why));
+}
 /* Sends a piece of the answer, before session_reply() sends the last one. */
 int session_reply_more(struct session *session, uint32_t request, const void *body, size_t size);
 

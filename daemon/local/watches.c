@@ -464,7 +464,7 @@ void watches_add(struct watches *watches, struct session *session, uint32_t numb
 		free(watch);
 		if (watcher && watcher->count == 0)
 			watcher_free(watcher);
-		session_reply(session, number, error, why, strlen(why));
+		session_reply_error(session, number, error, why);
 		return;
 	}
 	watch->number = number;

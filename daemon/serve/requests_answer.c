@@ -1,0 +1,467 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/serve/requests_internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <json-c/json.h>
+
+#include "daemon/policy/access.h"
+#include "base/self.h"
+#include "daemon/relay/hop.h"
+#include "daemon/hosts/hosts.h"
+#include "daemon/link/asks.h"
+#include "daemon/peers/peers.h"
+#include "daemon/serve/queries.h"
+#include "daemon/serve/report.h"
+#include "daemon/serve/router.h"
+#include "daemon/serve/status.h"
+#include "daemon/serve/viewer.h"
+
+static void reply_json(struct session *session, uint32_t request, struct json_object *object)
+{
+	size_t size;
+	const char *text = json_object_to_json_string_length(
+		object, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE, &size);
+
+	session_reply(session, request, 0, text, size);
+	json_object_put(object);
+}
+
+/* Returns whether the program may ask: what it may reach itself, and who may reach what it has bound, since
+ * it could find that out anyway. The rest concerns others only. */
+static bool may_ask_policy(struct request_context *context, struct session *session, uint32_t domid,
+			   uint32_t uid, const char *to)
+{
+	struct viewer viewer = viewer_of(session, context->administrators);
+	const struct endpoint *endpoint = router_find(context->router, to);
+
+	return viewer.sees_all || (domid == context->self->domid && uid == viewer.uid) ||
+	       (endpoint && endpoint->session && session_credentials(endpoint->session)->uid == viewer.uid);
+}
+
+/* Answers, in domain 0, whether it relays what FROM opens to the address TO, or lets it go to another host. */
+static void explain_address(struct request_context *context, struct session *session, uint32_t request,
+			    const char *from, uint32_t domid, const char *to)
+{
+	struct address address;
+	uint32_t to_domid;
+
+	if (context->self->domid != 0 || address_parse(to, strlen(to), &address, NULL) < 0)
+		session_reply_error(
+			session, request, EINVAL,
+			"TO must be an endpoint: letters, digits, _ and -; or in domain 0 an address, "
+			"[HOST/]DOMAIN:ENDPOINT, to which it may relay");
+	else if (!viewer_of(session, context->administrators).sees_all)
+		session_reply_error(session, request, EPERM,
+				    "only root and the daemon's administrators may ask that");
+	else if (address.host[0] && strcmp(address.host, hosts_own_name(context->hosts)) != 0)
+		reply_json(session, request, access_explain_out(context->access, from, domid, &address));
+	else if (router_resolve(context->router, address.domain, &to_domid) < 0)
+		session_reply_error(session, request, EHOSTDOWN, requests_why_unknown(context));
+	else
+		reply_json(session, request,
+			   access_explain_relay(context->access, from, domid, &address, to_domid));
+}
+
+/* Reads whose sessions are asked about: user 0 if none is named. */
+static bool uid_of(const struct sender_parts *from, uint32_t *uid)
+{
+	*uid = 0;
+	return !from->uid.data || uid_parse(from->uid.data, from->uid.size, uid);
+}
+
+/* Answers for a FROM on another host. */
+static void explain_far(struct request_context *context, struct session *session, uint32_t request,
+			const struct sender_parts *from, const char *to)
+{
+	char host[HOST_NAME_SIZE], domain[DOMAIN_NAME_MAX + 1];
+	uint32_t uid;
+
+	if (!uid_of(from, &uid) || !domain_name_is_valid(from->domain.data, from->domain.size) ||
+	    !address_part_copy(from->host, host, sizeof(host)) ||
+	    !address_part_copy(from->domain, domain, sizeof(domain)) ||
+	    !endpoint_name_is_valid(to, strlen(to)))
+		session_reply_error(
+			session, request, EINVAL,
+			"FROM on another host is HOST/DOMAIN or HOST/DOMAIN/UID, a uid is a number, and TO an "
+			"endpoint here");
+	else if (!may_ask_policy(context, session, UINT32_MAX, uid, to))
+		session_reply_error(
+			session, request, EPERM,
+			"only root and the daemon's administrators may ask that; others about a TO that they "
+			"have bound");
+	else
+		reply_json(session, request, access_explain_far(context->access, host, domain, uid, to));
+}
+
+/* Answers for a FROM on this host. */
+static void explain_here(struct request_context *context, struct session *session, uint32_t request,
+			 const struct sender_parts *from, const char *to)
+{
+	char domain[DOMAIN_NAME_MAX + 1];
+	uint32_t domid, uid;
+
+	if (!uid_of(from, &uid))
+		session_reply_error(session, request, EINVAL,
+				    "FROM is DOMAIN or DOMAIN/UID, and a uid is a number");
+	else if (!address_part_copy(from->domain, domain, sizeof(domain)) ||
+		 router_resolve(context->router, domain, &domid) < 0)
+		session_reply_error(session, request, EHOSTDOWN, requests_why_unknown(context));
+	else if (address_is_meant(to, strlen(to)))
+		explain_address(context, session, request, domain, domid, to);
+	else if (!may_ask_policy(context, session, domid, uid, to))
+		session_reply_error(
+			session, request, EPERM,
+			"only root and the daemon's administrators may ask that; others may ask about FROM self/UID, "
+			"their own, and about a TO that they have bound");
+	else
+		reply_json(session, request, access_explain(context->access, domain, domid, uid, to));
+}
+
+/* Answers a policy question: FROM is a sender, TO an endpoint here, or in domain 0 an address. */
+static void explain_policy(struct request_context *context, struct session *session, uint32_t request,
+			   const char *query)
+{
+	size_t size = strcspn(query, " ");
+	const char *to = query[size] ? query + size + 1 : NULL;
+	struct sender_parts from = address_split_sender(query, size);
+
+	if (address_part_is(from.host, hosts_own_name(context->hosts)))
+		from.host = (struct address_part){NULL, 0};
+	if (to && from.host.data)
+		explain_far(context, session, request, &from, to);
+	else if (!to || !(address_is_meant(to, strlen(to)) || endpoint_name_is_valid(to, strlen(to))))
+		session_reply_error(session, request, EINVAL,
+				    "TO must be an endpoint: letters, digits, _ and -");
+	else
+		explain_here(context, session, request, &from, to);
+}
+
+/* Returns whether the program may do this; else it has been told who may. */
+static bool may_administer(const struct request_context *context, struct session *session, uint32_t request,
+			   const char *what)
+{
+	char why[160];
+
+	if (viewer_of(session, context->administrators).sees_all)
+		return true;
+	snprintf(why, sizeof(why),
+		 "only root, the user that xenmsgd runs as and administrators (admin-group) may %s", what);
+	session_reply_error(session, request, EPERM, why);
+	return false;
+}
+
+/* Reloads the policy, for root, and for users who could send us a signal anyway. The answer's text says what
+ * is wrong with the rules. */
+static void reload_policy(struct request_context *context, struct session *session, uint32_t request)
+{
+	const char *why = NULL;
+	int r;
+
+	if (!may_administer(context, session, request, "have it read its policy again"))
+		return;
+	r = context->reload(context->userdata, &why);
+	if (r < 0)
+		session_reply_error(session, request, r == -ENOMEM ? ENOMEM : EINVAL, why ? why : "");
+	else
+		reply_json(session, request, access_files(context->access));
+}
+
+/* Has the daemon hand over to the program that is installed now, likewise. */
+static void renew(struct request_context *context, struct session *session, uint32_t request)
+{
+	int r;
+
+	if (!may_administer(context, session, request, "renew it"))
+		return;
+	r = context->renew(context->userdata, session, request);
+	if (r < 0)
+		session_reply_error(session, request, -r,
+				    r == -EBUSY ? "it is being renewed already" : strerror(-r));
+}
+
+static struct report *begin_report(struct request_context *context, struct session *session, uint32_t request,
+				   struct report_question question)
+{
+	struct report *report;
+
+	question.viewer = viewer_of(session, context->administrators);
+	report = report_new(&question);
+	if (!report)
+		session_reply_error(session, request, ENOMEM, strerror(ENOMEM));
+	return report;
+}
+
+/* Splits what a question is about: HOST, or [HOST/]DOMAIN. */
+static struct address_parts parts_about(const char *text, bool is_host)
+{
+	struct address_parts about = address_split_domain(text, strlen(text));
+
+	if (is_host)
+		return (struct address_parts){.host = about.host.data ? about.host : about.domain};
+	return about;
+}
+
+static bool begins_with(struct frame_text text, const char *word)
+{
+	return text.size >= strlen(word) && !memcmp(text.data, word, strlen(word));
+}
+
+/* Whether another host answers a question about HOST or HOST/DOMAIN. */
+static bool is_for_host(const struct request_context *context, struct frame_text text)
+{
+	char query[REQUESTS_QUERY_MAX + 1], *space;
+	struct address_parts about;
+
+	memcpy(query, text.data, text.size);
+	query[text.size] = '\0';
+	space = strchr(query, ' ');
+	about = parts_about(space ? space + 1 : "", begins_with(text, "peers"));
+	return space && requests_is_far(context, &about);
+}
+
+bool requests_is_ready(void *userdata, struct frame_text text)
+{
+	struct request_context *context = userdata;
+	bool lists =
+		begins_with(text, "peers") ||
+		(begins_with(text, "endpoints") && !(text.size == 14 && begins_with(text, "endpoints self")));
+
+	return !lists || is_for_host(context, text) || peers_want_all(context->peers);
+}
+
+/* --- about other hosts ------------------------------------------------------------------------ */
+
+/* Copies what was told, at the cost of who has asked. -ENOMEM, -ENOBUFS. */
+static int copy_far(struct session *asker, const char *host, const struct frame_told *told,
+		    struct status_far **copy)
+{
+	size_t size = told->count ? (size_t)(told->end - told->at) : 0;
+	struct status_far *far = calloc(1, sizeof(*far) + size);
+	int r;
+
+	if (!far)
+		return -ENOMEM;
+	charge_init(&far->charge, hop_account(session_hop(asker)));
+	r = charge_add(&far->charge, QUOTA_BYTES, size);
+	if (r < 0) {
+		status_far_free(far);
+		return r;
+	}
+	snprintf(far->host, sizeof(far->host), "%s", host);
+	if (told->name.size)
+		memcpy(far->domain, told->name.data, told->name.size);
+	far->told = *told;
+	far->told.at = memcpy(far->entries, size ? told->at : far->entries, size);
+	far->told.end = far->entries + size;
+	*copy = far;
+	return 0;
+}
+
+/* Answers with what was told. */
+static void on_told(void *userdata, void *asker, uint32_t request, enum ask_kind kind, const char *host,
+		    const struct frame_told *told)
+{
+	static const enum report_kind kinds[] = {
+		[ASK_DOMAINS] = REPORT_FAR_DOMAINS,
+		[ASK_ENDPOINTS] = REPORT_FAR_ENDPOINTS,
+		[ASK_HOSTS] = REPORT_FAR_HOSTS,
+		[ASK_STATUS] = REPORT_FAR_STATUS,
+	};
+	struct report_question question = {.kind = kinds[kind], .domid = -1};
+	struct report *report = NULL;
+	struct request_context *context = userdata;
+	int r;
+
+	if (told->error) {
+		session_reply_error(asker, request, (int)told->error, asks_why_not(kind, (int)told->error));
+		return;
+	}
+	r = copy_far(asker, host, told, &question.far);
+	if (r == 0)
+		report = report_new(&question);
+	if (r == 0 && !report) {
+		status_far_free(question.far);
+		r = -ENOMEM;
+	}
+	if (r == 0)
+		r = queries_add_report(context->queries, asker, request, report);
+	if (r < 0)
+		session_reply_error(asker, request, -r, strerror(-r));
+}
+
+/* Asks domain 0, or another host by way of it. */
+static void ask_far(struct request_context *context, struct session *session, uint32_t request,
+		    enum ask_kind kind, const char *host, const char *domain)
+{
+	struct ask_question question = {
+		.kind = kind,
+		.host = host,
+		.domain = domain,
+		.from = requests_identity(context, session),
+		.userdata = context,
+	};
+	int r = asks_ask(context->asks, &question, hop_account(session_hop(session)), on_told, session,
+			 request);
+
+	if (r < 0)
+		session_reply_error(session, request, -r, asks_why_not(kind, -r));
+}
+
+/* Asks another host: which domains it has, or which endpoints the domain there. */
+static void ask_host(struct request_context *context, struct session *session, uint32_t request,
+		     const struct address_parts *about)
+{
+	enum ask_kind kind = about->domain.data ? ASK_ENDPOINTS : ASK_DOMAINS;
+	char host[HOST_NAME_SIZE], domain[DOMAIN_NAME_MAX + 1];
+
+	if (host_name_is_valid(about->host.data, about->host.size) &&
+	    (!about->domain.data || domain_name_is_valid(about->domain.data, about->domain.size)) &&
+	    address_part_copy(about->host, host, sizeof(host)) &&
+	    address_part_copy(about->domain, domain, sizeof(domain)))
+		ask_far(context, session, request, kind, host, about->domain.data ? domain : NULL);
+	else
+		session_reply_error(session, request, EINVAL, asks_why_not(kind, EINVAL));
+}
+
+/* Asks, in domain 0, a domain of this host how its daemon is, or begins to say it of this one. */
+static struct report *ask_status(struct request_context *context, struct session *session, uint32_t request,
+				 const char *domain)
+{
+	struct report_question own = {.kind = REPORT_STATUS, .domid = -1};
+	struct ask_question question = {
+		.kind = ASK_STATUS,
+		.host = "",
+		.from = requests_identity(context, session),
+		.userdata = context,
+	};
+	int r = router_resolve(context->router, domain, &question.domid);
+
+	if (r == 0 && question.domid == context->self->domid)
+		return begin_report(context, session, request, own);
+	if (context->self->domid != 0) {
+		session_reply_error(session, request, EACCES,
+				    "domains tell domain 0 alone how they are: ask there");
+	} else if (!viewer_of(session, context->administrators).sees_all) {
+		session_reply_error(session, request, EPERM,
+				    "only root and the daemon's administrators may ask other domains");
+	} else if (r < 0) {
+		session_reply_error(session, request, EHOSTDOWN, requests_why_unknown(context));
+	} else {
+		r = asks_ask(context->asks, &question, hop_account(session_hop(session)), on_told, session,
+			     request);
+		if (r < 0)
+			session_reply_error(session, request, -r, asks_why_not(ASK_STATUS, -r));
+	}
+	return NULL;
+}
+
+/* Whether this daemon knows of other hosts; else it has answered why not, or asked domain 0. */
+static bool can_list_hosts(struct request_context *context, struct session *session, uint32_t request)
+{
+	if (context->self->domid != 0)
+		ask_far(context, session, request, ASK_HOSTS, "", "");
+	else if (*hosts_own_name(context->hosts))
+		return true;
+	else
+		session_reply_error(
+			session, request, EHOSTUNREACH,
+			"this host has no name, so nothing leads to others: set name under [hosts] in "
+			"xenmsgd.conf(5), and run xenmsg-gateway(8)");
+	return false;
+}
+
+/* A list, or a part of the status. */
+static struct report *answer_plain(struct request_context *context, struct session *session, uint32_t request,
+				   const char *query)
+{
+	static const struct {
+		const char *query;
+		enum report_kind kind;
+	} known[] = {
+		{"status", REPORT_STATUS},	 {"status all", REPORT_STATUS}, {"peers", REPORT_PEERS},
+		{"endpoints", REPORT_ENDPOINTS}, {"hosts", REPORT_HOSTS},	{"rules", REPORT_RULES},
+		{"denied", REPORT_DENIED},
+	};
+	struct report_question question = {.domid = -1, .all = !strcmp(query, "status all")};
+	size_t i = 0;
+
+	while (strcmp(query, known[i].query) != 0)
+		if (++i == sizeof(known) / sizeof(known[0])) {
+			session_reply_error(
+				session, request, EINVAL,
+				"a query is status [all | of DOMAIN], peers [HOST], endpoints [[HOST/]DOMAIN], hosts, policy FROM TO, "
+				"rules, denied, reload or renew");
+			return NULL;
+		}
+	question.kind = known[i].kind;
+	if ((question.kind == REPORT_RULES || question.kind == REPORT_DENIED) &&
+	    !may_administer(context, session, request, "see the rules, and whom they refuse"))
+		return NULL;
+	if (question.kind == REPORT_HOSTS && !can_list_hosts(context, session, request))
+		return NULL;
+	return begin_report(context, session, request, question);
+}
+
+/* The domains of this host, or of another one. */
+static struct report *answer_peers(struct request_context *context, struct session *session, uint32_t request,
+				   const char *host)
+{
+	struct address_parts about = parts_about(host, true);
+
+	if (!requests_is_far(context, &about))
+		return answer_plain(context, session, request, "peers");
+	ask_host(context, session, request, &about);
+	return NULL;
+}
+
+/* The endpoints of one domain, of this host or another one. */
+static struct report *answer_endpoints(struct request_context *context, struct session *session,
+				       uint32_t request, const char *text)
+{
+	struct address_parts about = parts_about(text, false);
+	struct report_question question = {.kind = REPORT_ENDPOINTS};
+	char domain[DOMAIN_NAME_MAX + 1];
+	uint32_t domid;
+
+	if (requests_is_far(context, &about))
+		ask_host(context, session, request, &about);
+	else if (!address_part_copy(about.domain, domain, sizeof(domain)) ||
+		 router_resolve(context->router, domain, &domid) < 0)
+		session_reply_error(session, request, EHOSTDOWN, requests_why_unknown(context));
+	else if (domid != context->self->domid && !peers_is_up(context->peers, domid))
+		session_reply_error(session, request, EHOSTDOWN, requests_why_not(EHOSTDOWN));
+	else {
+		question.domid = domid;
+		return begin_report(context, session, request, question);
+	}
+	return NULL;
+}
+
+struct report *requests_begin_answer(void *userdata, struct session *session, uint32_t request,
+				     struct frame_text text)
+{
+	struct request_context *context = userdata;
+	char query[REQUESTS_QUERY_MAX + 1];
+
+	memcpy(query, text.data, text.size);
+	query[text.size] = '\0';
+	if (!strncmp(query, "status of ", 10))
+		return ask_status(context, session, request, query + 10);
+	if (!strncmp(query, "peers ", 6))
+		return answer_peers(context, session, request, query + 6);
+	if (!strncmp(query, "endpoints ", 10))
+		return answer_endpoints(context, session, request, query + 10);
+	if (!strncmp(query, "policy ", 7))
+		explain_policy(context, session, request, query + 7);
+	else if (!strcmp(query, "reload"))
+		reload_policy(context, session, request);
+	else if (!strcmp(query, "renew"))
+		renew(context, session, request);
+	else
+		return answer_plain(context, session, request, query);
+	return NULL;
+}
