@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "daemon/serve/router.h"
+#include "daemon/serve/router_internal.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -9,15 +9,12 @@
 #include <utlist.h>
 
 #include "daemon/activation/activation.h"
-#include "base/cost.h"
 #include "base/image.h"
 #include "base/self.h"
-#include "base/turns.h"
 #include "daemon/link/link.h"
 #include "daemon/link/via.h"
 #include "daemon/hosts/hosts.h"
 #include "daemon/local/session.h"
-#include "daemon/local/stream.h"
 #include "daemon/local/streams.h"
 #include "daemon/known/known.h"
 #include "daemon/peers/peers.h"
@@ -26,20 +23,10 @@
 #include "daemon/relay/hop.h"
 #include "daemon/relay/hop_image.h"
 #include "daemon/relay/sharing.h"
-#include "daemon/relay/takeover.h"
 #include "daemon/topic/topics.h"
 
 #define COST_ADVERTISE	    20u /* units (turns.h) */
 #define COST_ADVERTISE_NAME 10u
-#define COST_LOOK	    1u	  /* at a channel. Measured: 6 ns */
-#define PIECE_UNITS	    2048u /* of channels that are looked at, before others have their turns */
-
-struct router {
-	struct router_collaborators with;
-	struct endpoint *endpoints; /* in the order of their names */
-	struct task advertise;	    /* due when some were bound or unbound */
-	uint64_t turn;		    /* counts what is given to programs that share endpoints */
-};
 
 /* --- names ------------------------------------------------------------------------------------ */
 
@@ -114,7 +101,7 @@ void router_free(struct router *router)
 	free(router);
 }
 
-static struct endpoint *find(struct router *router, const char *name, size_t size)
+struct endpoint *router_get(struct router *router, const char *name, size_t size)
 {
 	struct endpoint *endpoint;
 
@@ -145,7 +132,7 @@ static struct endpoint *add_endpoint(struct router *router, const char *name, si
 	return endpoint;
 }
 
-static struct binder *find_binder(const struct endpoint *endpoint, const struct session *session)
+struct binder *router_binder(const struct endpoint *endpoint, const struct session *session)
 {
 	struct binder *binder;
 
@@ -156,7 +143,7 @@ static struct binder *find_binder(const struct endpoint *endpoint, const struct 
 /* Whether the program may bind the endpoint, which others have bound, beside them. */
 static bool may_share(const struct endpoint *endpoint, struct session *session, uint32_t kinds)
 {
-	return (kinds & BIND_SHARED) && endpoint->kinds == kinds && !find_binder(endpoint, session) &&
+	return (kinds & BIND_SHARED) && endpoint->kinds == kinds && !router_binder(endpoint, session) &&
 	       session_credentials(endpoint->session)->uid == session_credentials(session)->uid;
 }
 
@@ -213,7 +200,7 @@ int router_bind(struct router *router, struct session *session, struct frame_tex
 				: kinds & (BIND_RETAIN | BIND_KEYS)) ||
 	    ((kinds & BIND_KEYS) && !(kinds & BIND_RETAIN)))
 		return -EINVAL;
-	endpoint = find(router, name.data, name.size);
+	endpoint = router_get(router, name.data, name.size);
 	if (endpoint && endpoint->session && !may_share(endpoint, session, kinds))
 		return -EEXIST;
 	r = new_binder(&binder, session, kinds);
@@ -268,7 +255,7 @@ static void release_endpoint(struct router *router, struct endpoint *endpoint, s
 int router_add_activation(struct router *router, struct activation *activation)
 {
 	const char *name = activation_endpoint(activation);
-	struct endpoint *endpoint = find(router, name, strlen(name));
+	struct endpoint *endpoint = router_get(router, name, strlen(name));
 
 	if (!endpoint)
 		endpoint = add_endpoint(router, name, strlen(name));
@@ -283,7 +270,7 @@ int router_add_activation(struct router *router, struct activation *activation)
 void router_remove_activation(struct router *router, struct activation *activation)
 {
 	const char *name = activation_endpoint(activation);
-	struct endpoint *endpoint = find(router, name, strlen(name));
+	struct endpoint *endpoint = router_get(router, name, strlen(name));
 
 	if (!endpoint)
 		return; /* there was no memory for it */
@@ -292,271 +279,10 @@ void router_remove_activation(struct router *router, struct activation *activati
 		remove_endpoint(router, endpoint);
 }
 
-/* Whether it is one in which a topic brings something to a program, which has subscribed, or the other way round: the replica
- * has asked policy. */
-static bool is_of_topic(const struct channel *channel)
-{
-	const struct hop *from = channel->opener.hop, *to = channel->acceptor.hop;
-
-	return channel->kind == CHANNEL_MESSAGE &&
-	       ((from && hop_is_inner(from)) || (to && hop_is_inner(to)) || channel_is_relayed(channel));
-}
-
-/* Returns the next channel that this hop has accepted for an endpoint. NULL: there is none. */
-static struct channel *next_accepted(const struct hop *hop, uint32_t *number)
-{
-	struct channel_end *end;
-
-	while ((end = hop_next_channel(hop, number)))
-		if (!end->is_opener && end->channel->endpoint && !is_of_topic(end->channel))
-			return end->channel;
-	return NULL;
-}
-
-/* Asks policy about what it has allowed. `unsure`: after a restore, a name may not be known again. Until it is, nothing
- * is decided. */
-static void recheck(struct router *router, struct channel *channel, bool unsure)
-{
-	int r = channel->host
-			? access_still_allowed_far(router->with.access, channel, channel->endpoint)
-			: access_still_allowed(router->with.access, &channel->identity, channel->endpoint);
-
-	channel->undecided = r == -ENODATA && unsure;
-	if (r < 0 && !channel->undecided)
-		channel_forbid(channel, -r);
-}
-
-void router_recheck_hop(struct router *router, struct hop *hop)
-{
-	struct channel *channel;
-	uint32_t number = 0;
-
-	while ((channel = next_accepted(hop, &number))) {
-		const struct hop *from = channel->opener.hop;
-		bool is_away = from && hop_is_away(from);
-
-		/* By this number it may be another domain now, until it is resumed. */
-		if (!is_away || !channel->undecided)
-			recheck(router, channel, is_away || channel->undecided);
-	}
-}
-
-void router_restart_hop(struct router *router, struct hop *hop, uint32_t was)
-{
-	struct channel_end *end;
-	uint32_t number = 0;
-
-	while ((end = hop_next_channel(hop, &number))) {
-		struct channel *channel = end->channel;
-
-		/* A peer may have had the number that is ours now, but not ours before. */
-		if (channel->identity.domid == was && !channel->host)
-			channel->identity.domid = router->with.self->domid;
-		channel->undecided |= !end->is_opener;
-	}
-}
-
-/* A domain of which domain 0 relays a channel was restored, and has the number `to` now. */
-static void follow_relayed(struct router *router, const struct channel_end *end, uint32_t to)
-{
-	struct channel *channel = end->channel;
-	int r;
-
-	if (end->is_opener) {
-		channel->identity.domid = to;
-		r = via_follow_source(router->with.via, channel);
-	} else {
-		r = via_follow(router->with.via, channel, to);
-	}
-	if (r < 0)
-		channel_forbid(channel, r == -ENOMEM ? ECONNRESET : -r);
-}
-
-int router_source_moved(struct router *router, struct channel *channel, uint32_t to)
-{
-	int r = via_take_source(router->with.via, channel, to);
-
-	if (r == -EPROTO)
-		return r;
-	if (!channel->endpoint || channel_is_reset(&channel->opener))
-		return 0;
-	if (r == 0 && channel_is_relayed(channel))
-		r = via_follow_source(router->with.via, channel);
-	else if (r == 0)
-		recheck(router, channel, true);
-	if (r < 0)
-		channel_forbid(channel, r == -ENOMEM ? ENOBUFS : -r);
-	return 0;
-}
-
-bool router_resumed(struct router *router, struct hop *hop, struct peer_id from, struct peer_id to,
-		    uint32_t *at)
-{
-	bool is_other = !peer_is(from, to);
-	uint64_t start = hop_spent_by_all(hop);
-	struct channel_end *end;
-
-	while ((end = hop_next_channel(hop, at))) {
-		struct channel *channel = end->channel;
-
-		hop_spend(hop, COST_LOOK);
-		if (!channel->endpoint)
-			continue;
-		if (is_other && channel_is_relayed(channel)) {
-			hop_spend(hop, COST_CHANNEL_END);
-			follow_relayed(router, end, to.number);
-		} else if (end->is_opener && (channel->host || peer_is(channel_source(channel), from)) &&
-			   (is_other || channel->undecided)) {
-			hop_spend(hop, COST_OPEN);
-			if (!channel->host)
-				channel->identity.domid = to.number;
-			recheck(router, channel, true);
-		}
-		if (hop_spent_by_all(hop) - start >= PIECE_UNITS)
-			return true;
-	}
-	return false;
-}
-
-/* --- passing on ------------------------------------------------------------------------------- */
-
-/* Returns whose turn it is to be given a channel: of those that share the endpoint who has the least to do, but not on this hop
- * (NULL: on whichever). NULL: nobody's. */
-static struct binder *next_binder(const struct endpoint *endpoint, const struct hop *but)
-{
-	struct binder *binder, *best = NULL;
-
-	DL_FOREACH(endpoint->binders, binder)
-		if (session_hop(binder->session) != but &&
-		    (!best || sharer_is_freer(binder->sharer, best->sharer)))
-			best = binder;
-	return best;
-}
-
-static void note_given(struct router *router, const struct channel *channel)
-{
-	if (channel->sharing && channel->sharing->sharer)
-		channel->sharing->sharer->turn = ++router->turn;
-}
-
-/* As router_pass_on(). `sure` is as for channel_go_on(). */
-static bool pass_on(struct router *router, struct channel *channel, bool sure)
-{
-	struct endpoint *endpoint = find(router, channel->endpoint, strlen(channel->endpoint));
-	const struct binder *binder = endpoint ? next_binder(endpoint, channel->acceptor.hop) : NULL;
-
-	if (!binder || !binder->sharer || (channel->host && !session_knows_hosts(binder->session)) ||
-	    channel_go_on(channel, session_hop(binder->session), binder->sharer, sure) < 0)
-		return false;
-	note_given(router, channel);
-	return true;
-}
-
-bool router_pass_on(void *userdata, struct channel *channel)
-{
-	struct router *router = userdata;
-
-	return pass_on(router, channel, true);
-}
-
-/* Has a stream that a program that goes, or has unbound the endpoint, hasn't fetched be fetched by another one. */
-static struct session *pass_stream_on(void *userdata, const struct session *from, const char *name)
-{
-	struct router *router = userdata;
-	struct endpoint *endpoint = find(router, name, strlen(name));
-	struct binder *binder = endpoint ? next_binder(endpoint, NULL) : NULL;
-
-	/* The one that leaves has unbound it by now. */
-	if (!binder || !binder->sharer || binder->session == from)
-		return NULL;
-	binder->sharer->turn = ++router->turn;
-	return binder->session;
-}
-
-bool router_leave(struct router *router, struct session *session, uint32_t *at)
-{
-	struct hop *hop = session_hop(session);
-	uint64_t start = hop_spent_by_all(hop);
-	bool sure = !hop_is_unsure(hop);
-	struct channel_end *end;
-
-	while ((end = hop_next_channel(hop, at))) {
-		hop_spend(hop, COST_LOOK);
-		if (!end->is_opener && end->channel->sharing) {
-			hop_spend(hop, COST_CHANNEL_END + COST_OPEN);
-			pass_on(router, end->channel, sure);
-		}
-		if (hop_spent_by_all(hop) - start >= PIECE_UNITS)
-			return true;
-	}
-	return streams_pass_on(router->with.streams, session, NULL, pass_stream_on, router);
-}
-
-/* --- unbinding -------------------------------------------------------------------------------- */
-
-/* A piece of router_end_channels(). */
-struct ending {
-	struct frame_text name;
-	uint64_t start;
-};
-
-static bool is_for(const struct channel_end *end, struct frame_text name)
-{
-	const char *endpoint = end->channel->endpoint;
-
-	return !end->is_opener && !channel_is_reset(end) && endpoint && strlen(endpoint) == name.size &&
-	       !memcmp(endpoint, name.data, name.size);
-}
-
-/* Ends channels of this hop, from number *at on. True: the piece is over, and there may be more. */
-static bool end_some(const struct ending *ending, struct hop *hop, uint32_t *at)
-{
-	struct channel_end *end;
-
-	while ((end = hop_next_channel(hop, at))) {
-		hop_spend(hop, COST_LOOK);
-		if (is_for(end, ending->name)) {
-			hop_spend(hop, COST_CHANNEL_END);
-			channel_unbound(end->channel);
-		}
-		if (hop_spent_by_all(hop) - ending->start >= PIECE_UNITS)
-			return true;
-	}
-	return false;
-}
-
-static bool end_stream(void *userdata, struct stream *stream)
-{
-	uint32_t number = 0;
-
-	return stream_is_waiting(stream) && end_some(userdata, stream_hop(stream), &number);
-}
-
-static bool is_shared(struct router *router, struct frame_text name)
-{
-	const struct endpoint *endpoint = find(router, name.data, name.size);
-
-	return endpoint && endpoint->kinds & BIND_SHARED;
-}
-
-bool router_end_channels(struct router *router, struct session *session, struct frame_text name, uint32_t *at)
-{
-	struct hop *hop = session_hop(session);
-	struct ending ending = {.name = name, .start = hop_spent_by_all(hop)};
-
-	/* Others share it: of those the program resets each channel itself, also whose OPEN it hasn't seen yet, and that goes on. */
-	if (is_shared(router, name))
-		return streams_pass_on(router->with.streams, session, &name, pass_stream_on, router);
-	/* Measured: half a nanosecond for an empty place of the table, 6 for a channel. */
-	hop_spend(hop, hop_channel_pages(hop));
-	return end_some(&ending, hop, at) ||
-	       streams_each_waiting(router->with.streams, session, end_stream, &ending);
-}
-
 int router_unbind(struct router *router, struct session *session, struct frame_text name)
 {
-	struct endpoint *endpoint = find(router, name.data, name.size);
-	struct binder *binder = endpoint ? find_binder(endpoint, session) : NULL;
+	struct endpoint *endpoint = router_get(router, name.data, name.size);
+	struct binder *binder = endpoint ? router_binder(endpoint, session) : NULL;
 
 	if (!binder)
 		return -ENOENT;
@@ -569,7 +295,7 @@ void router_unbind_all(struct router *router, struct session *session)
 	struct endpoint *endpoint, *next;
 
 	HASH_ITER(hh, router->endpoints, endpoint, next) {
-		struct binder *binder = find_binder(endpoint, session);
+		struct binder *binder = router_binder(endpoint, session);
 
 		if (binder)
 			release_endpoint(router, endpoint, binder);
@@ -625,7 +351,7 @@ static int accept_shared(struct channel *channel, const struct endpoint *endpoin
 /* Leads the channel to a program that has bound the endpoint, or to a stream of its. */
 static int lead_to_program(struct router *router, struct channel *channel, struct endpoint *endpoint)
 {
-	const struct binder *binder = next_binder(endpoint, NULL);
+	const struct binder *binder = router_next_binder(endpoint, NULL);
 	struct session *session = binder->session;
 	int r;
 
@@ -640,13 +366,13 @@ static int lead_to_program(struct router *router, struct channel *channel, struc
 	if (!binder->sharer || channel->kind == CHANNEL_STREAM)
 		return channel_accept(channel, session_hop(session), endpoint->name);
 	r = accept_shared(channel, endpoint, binder);
-	note_given(router, channel);
+	router_note_given(router, channel);
 	return r;
 }
 
 int router_lead(struct router *router, struct channel *channel, const char *name)
 {
-	struct endpoint *endpoint = find(router, name, strlen(name));
+	struct endpoint *endpoint = router_get(router, name, strlen(name));
 
 	return endpoint && endpoint->session ? lead_to_program(router, channel, endpoint) : -ENOENT;
 }
@@ -671,7 +397,7 @@ static int lead_to_endpoint(struct router *router, struct channel *channel, stru
 	memcpy(text, name.data, name.size);
 	text[name.size] = '\0';
 	/* Asked first: a sender that may not reach the endpoint doesn't learn whether it exists. */
-	endpoint = find(router, name.data, name.size);
+	endpoint = router_get(router, name.data, name.size);
 	r = endpoint && is_publisher(endpoint, channel) ? 0
 	    : channel->host				? access_reach_far(router->with.access, channel, text)
 			    : access_reach(router->with.access, &channel->identity, text);
@@ -810,7 +536,7 @@ void router_read_image(struct router *router, struct image *image, const struct 
 		image_fail(image, r);
 		return;
 	}
-	endpoint = find(router, read.name, strlen(read.name));
+	endpoint = router_get(router, read.name, strlen(read.name));
 	endpoint->opened = read.opened;
 	endpoint->refused = read.refused;
 	tally.references = endpoint->tally->references;
@@ -819,9 +545,9 @@ void router_read_image(struct router *router, struct image *image, const struct 
 
 static void adopt(struct router *router, struct channel *channel)
 {
-	struct endpoint *endpoint = find(router, channel->endpoint, strlen(channel->endpoint));
+	struct endpoint *endpoint = router_get(router, channel->endpoint, strlen(channel->endpoint));
 	const struct binder *binder =
-		endpoint ? find_binder(endpoint, hop_owner(channel->acceptor.hop)) : NULL;
+		endpoint ? router_binder(endpoint, hop_owner(channel->acceptor.hop)) : NULL;
 
 	if (!binder)
 		return;
@@ -837,7 +563,7 @@ void router_adopt_channels(struct router *router, const struct image_hops *hops)
 	for (uint32_t i = 0; i < hops->count; i++) {
 		uint32_t number = 0;
 
-		while ((channel = next_accepted(hops->hops[i], &number)))
+		while ((channel = router_next_accepted(hops->hops[i], &number)))
 			adopt(router, channel);
 	}
 }

@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/serve/router_internal.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include <utlist.h>
+
+#include "base/cost.h"
+#include "base/self.h"
+#include "daemon/link/via.h"
+#include "daemon/local/session.h"
+#include "daemon/local/stream.h"
+#include "daemon/local/streams.h"
+#include "daemon/policy/access.h"
+#include "daemon/relay/channel.h"
+#include "daemon/relay/hop.h"
+#include "daemon/relay/sharing.h"
+#include "daemon/relay/takeover.h"
+
+#define COST_LOOK   1u	  /* at a channel. Measured: 6 ns */
+#define PIECE_UNITS 2048u /* of channels that are looked at, before others have their turns */
+
+/* --- asking policy again ---------------------------------------------------------------------- */
+
+/* Whether it is one in which a topic brings something to a program, which has subscribed, or the other way round: the replica
+ * has asked policy. */
+static bool is_of_topic(const struct channel *channel)
+{
+	const struct hop *from = channel->opener.hop, *to = channel->acceptor.hop;
+
+	return channel->kind == CHANNEL_MESSAGE &&
+	       ((from && hop_is_inner(from)) || (to && hop_is_inner(to)) || channel_is_relayed(channel));
+}
+
+struct channel *router_next_accepted(const struct hop *hop, uint32_t *number)
+{
+	struct channel_end *end;
+
+	while ((end = hop_next_channel(hop, number)))
+		if (!end->is_opener && end->channel->endpoint && !is_of_topic(end->channel))
+			return end->channel;
+	return NULL;
+}
+
+/* Asks policy about what it has allowed. `unsure`: after a restore, a name may not be known again. Until it is, nothing
+ * is decided. */
+static void recheck(struct router *router, struct channel *channel, bool unsure)
+{
+	int r = channel->host
+			? access_still_allowed_far(router->with.access, channel, channel->endpoint)
+			: access_still_allowed(router->with.access, &channel->identity, channel->endpoint);
+
+	channel->undecided = r == -ENODATA && unsure;
+	if (r < 0 && !channel->undecided)
+		channel_forbid(channel, -r);
+}
+
+void router_recheck_hop(struct router *router, struct hop *hop)
+{
+	struct channel *channel;
+	uint32_t number = 0;
+
+	while ((channel = router_next_accepted(hop, &number))) {
+		const struct hop *from = channel->opener.hop;
+		bool is_away = from && hop_is_away(from);
+
+		/* By this number it may be another domain now, until it is resumed. */
+		if (!is_away || !channel->undecided)
+			recheck(router, channel, is_away || channel->undecided);
+	}
+}
+
+void router_restart_hop(struct router *router, struct hop *hop, uint32_t was)
+{
+	struct channel_end *end;
+	uint32_t number = 0;
+
+	while ((end = hop_next_channel(hop, &number))) {
+		struct channel *channel = end->channel;
+
+		/* A peer may have had the number that is ours now, but not ours before. */
+		if (channel->identity.domid == was && !channel->host)
+			channel->identity.domid = router->with.self->domid;
+		channel->undecided |= !end->is_opener;
+	}
+}
+
+/* A domain of which domain 0 relays a channel was restored, and has the number `to` now. */
+static void follow_relayed(struct router *router, const struct channel_end *end, uint32_t to)
+{
+	struct channel *channel = end->channel;
+	int r;
+
+	if (end->is_opener) {
+		channel->identity.domid = to;
+		r = via_follow_source(router->with.via, channel);
+	} else {
+		r = via_follow(router->with.via, channel, to);
+	}
+	if (r < 0)
+		channel_forbid(channel, r == -ENOMEM ? ECONNRESET : -r);
+}
+
+int router_source_moved(struct router *router, struct channel *channel, uint32_t to)
+{
+	int r = via_take_source(router->with.via, channel, to);
+
+	if (r == -EPROTO)
+		return r;
+	if (!channel->endpoint || channel_is_reset(&channel->opener))
+		return 0;
+	if (r == 0 && channel_is_relayed(channel))
+		r = via_follow_source(router->with.via, channel);
+	else if (r == 0)
+		recheck(router, channel, true);
+	if (r < 0)
+		channel_forbid(channel, r == -ENOMEM ? ENOBUFS : -r);
+	return 0;
+}
+
+bool router_resumed(struct router *router, struct hop *hop, struct peer_id from, struct peer_id to,
+		    uint32_t *at)
+{
+	bool is_other = !peer_is(from, to);
+	uint64_t start = hop_spent_by_all(hop);
+	struct channel_end *end;
+
+	while ((end = hop_next_channel(hop, at))) {
+		struct channel *channel = end->channel;
+
+		hop_spend(hop, COST_LOOK);
+		if (!channel->endpoint)
+			continue;
+		if (is_other && channel_is_relayed(channel)) {
+			hop_spend(hop, COST_CHANNEL_END);
+			follow_relayed(router, end, to.number);
+		} else if (end->is_opener && (channel->host || peer_is(channel_source(channel), from)) &&
+			   (is_other || channel->undecided)) {
+			hop_spend(hop, COST_OPEN);
+			if (!channel->host)
+				channel->identity.domid = to.number;
+			recheck(router, channel, true);
+		}
+		if (hop_spent_by_all(hop) - start >= PIECE_UNITS)
+			return true;
+	}
+	return false;
+}
+
+/* --- passing on ------------------------------------------------------------------------------- */
+
+struct binder *router_next_binder(const struct endpoint *endpoint, const struct hop *but)
+{
+	struct binder *binder, *best = NULL;
+
+	DL_FOREACH(endpoint->binders, binder)
+		if (session_hop(binder->session) != but &&
+		    (!best || sharer_is_freer(binder->sharer, best->sharer)))
+			best = binder;
+	return best;
+}
+
+void router_note_given(struct router *router, const struct channel *channel)
+{
+	if (channel->sharing && channel->sharing->sharer)
+		channel->sharing->sharer->turn = ++router->turn;
+}
+
+/* As router_pass_on(). `sure` is as for channel_go_on(). */
+static bool pass_on(struct router *router, struct channel *channel, bool sure)
+{
+	struct endpoint *endpoint = router_get(router, channel->endpoint, strlen(channel->endpoint));
+	const struct binder *binder = endpoint ? router_next_binder(endpoint, channel->acceptor.hop) : NULL;
+
+	if (!binder || !binder->sharer || (channel->host && !session_knows_hosts(binder->session)) ||
+	    channel_go_on(channel, session_hop(binder->session), binder->sharer, sure) < 0)
+		return false;
+	router_note_given(router, channel);
+	return true;
+}
+
+bool router_pass_on(void *userdata, struct channel *channel)
+{
+	struct router *router = userdata;
+
+	return pass_on(router, channel, true);
+}
+
+/* Has a stream that a program that goes, or has unbound the endpoint, hasn't fetched be fetched by another one. */
+static struct session *pass_stream_on(void *userdata, const struct session *from, const char *name)
+{
+	struct router *router = userdata;
+	struct endpoint *endpoint = router_get(router, name, strlen(name));
+	struct binder *binder = endpoint ? router_next_binder(endpoint, NULL) : NULL;
+
+	/* The one that leaves has unbound it by now. */
+	if (!binder || !binder->sharer || binder->session == from)
+		return NULL;
+	binder->sharer->turn = ++router->turn;
+	return binder->session;
+}
+
+bool router_leave(struct router *router, struct session *session, uint32_t *at)
+{
+	struct hop *hop = session_hop(session);
+	uint64_t start = hop_spent_by_all(hop);
+	bool sure = !hop_is_unsure(hop);
+	struct channel_end *end;
+
+	while ((end = hop_next_channel(hop, at))) {
+		hop_spend(hop, COST_LOOK);
+		if (!end->is_opener && end->channel->sharing) {
+			hop_spend(hop, COST_CHANNEL_END + COST_OPEN);
+			pass_on(router, end->channel, sure);
+		}
+		if (hop_spent_by_all(hop) - start >= PIECE_UNITS)
+			return true;
+	}
+	return streams_pass_on(router->with.streams, session, NULL, pass_stream_on, router);
+}
+
+/* --- unbinding -------------------------------------------------------------------------------- */
+
+/* A piece of router_end_channels(). */
+struct ending {
+	struct frame_text name;
+	uint64_t start;
+};
+
+static bool is_for(const struct channel_end *end, struct frame_text name)
+{
+	const char *endpoint = end->channel->endpoint;
+
+	return !end->is_opener && !channel_is_reset(end) && endpoint && strlen(endpoint) == name.size &&
+	       !memcmp(endpoint, name.data, name.size);
+}
+
+/* Ends channels of this hop, from number *at on. True: the piece is over, and there may be more. */
+static bool end_some(const struct ending *ending, struct hop *hop, uint32_t *at)
+{
+	struct channel_end *end;
+
+	while ((end = hop_next_channel(hop, at))) {
+		hop_spend(hop, COST_LOOK);
+		if (is_for(end, ending->name)) {
+			hop_spend(hop, COST_CHANNEL_END);
+			channel_unbound(end->channel);
+		}
+		if (hop_spent_by_all(hop) - ending->start >= PIECE_UNITS)
+			return true;
+	}
+	return false;
+}
+
+static bool end_stream(void *userdata, struct stream *stream)
+{
+	uint32_t number = 0;
+
+	return stream_is_waiting(stream) && end_some(userdata, stream_hop(stream), &number);
+}
+
+static bool is_shared(struct router *router, struct frame_text name)
+{
+	const struct endpoint *endpoint = router_get(router, name.data, name.size);
+
+	return endpoint && endpoint->kinds & BIND_SHARED;
+}
+
+bool router_end_channels(struct router *router, struct session *session, struct frame_text name, uint32_t *at)
+{
+	struct hop *hop = session_hop(session);
+	struct ending ending = {.name = name, .start = hop_spent_by_all(hop)};
+
+	/* Others share it: of those the program resets each channel itself, also whose OPEN it hasn't seen yet, and that goes on. */
+	if (is_shared(router, name))
+		return streams_pass_on(router->with.streams, session, &name, pass_stream_on, router);
+	/* Measured: half a nanosecond for an empty place of the table, 6 for a channel. */
+	hop_spend(hop, hop_channel_pages(hop));
+	return end_some(&ending, hop, at) ||
+	       streams_each_waiting(router->with.streams, session, end_stream, &ending);
+}
