@@ -106,7 +106,7 @@ libdaemon_la_SOURCES = \
 	daemon/serve/requests.c daemon/serve/requests.h daemon/serve/requests_answer.c daemon/serve/requests_internal.h \
 	daemon/main/restore.c \
 	daemon/serve/router.c daemon/serve/router.h daemon/serve/router_channels.c daemon/serve/router_internal.h \
-	daemon/local/session.c daemon/local/session.h daemon/local/session_internal.h daemon/local/session_memory.c daemon/local/session_pump.c \
+	daemon/local/session.c daemon/local/session.h daemon/local/session_internal.h daemon/local/session_greeting.c daemon/local/session_memory.c daemon/local/session_pump.c \
 	daemon/xen/singleton.c daemon/xen/singleton.h \
 	daemon/main/startup.c daemon/main/startup.h \
 	daemon/serve/status.c daemon/serve/status.h \

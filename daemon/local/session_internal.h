@@ -16,7 +16,7 @@
  *   wake_daemon   a doorbell (wire/doorbell.h) that the program rings
  *   wake_program  a doorbell that we ring
  *
- * The parts of a session: session.c has its life and its greeting, session_memory.c the rings that the
+ * The parts of a session: session.c has its life, session_greeting.c its greeting, session_memory.c the rings that the
  * program shares, session_pump.c our own rings between the hop and the socket of a program that shares none.
  * A session uses one of the last two, from when it begins to run. session_image.c hands it over to the next daemon.
  */
@@ -107,8 +107,15 @@ uint64_t session_shared_memory(const struct session *session);
 /* session.c: Sends WELCOME or MEMORY with so many descriptors. 0 or a negative errno. */
 int session_send_with(struct session *session, uint8_t type, uint8_t *frame, uint32_t length, const int *fds,
 		      unsigned count);
+/* The session is over: calls `gone`. */
+void session_end(struct session *session);
 /* Sends a GOODBYE, as far as the socket takes it at once. */
 void session_send_goodbye(struct session *session, int error, const char *why);
+
+/* session_greeting.c: whether its first frames are still to come, */
+bool session_is_greeting(const struct session *session);
+/* and takes what there is of them. */
+void session_on_greeting_turn(struct task *task);
 
 /* session_pump.c: attaches the hop to rings of our own. Returns 0 or a negative errno. */
 int session_pump_socket(struct session *session);
