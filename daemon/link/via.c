@@ -24,9 +24,7 @@
 
 #define LED_AT_ONCE   8u /* channels in one turn: each costs about as much as an OPEN */
 #define ENDED_AT_ONCE 64u
-/* bytes for each ping that is relayed: as for a channel, so that no more of them end at once */
-#define PING_CHARGE  CHANNEL_INITIAL_LIMIT
-#define ADDRESS_SIZE 80u /* of a domid, a colon and an endpoint */
+#define ADDRESS_SIZE  80u /* of a domid, a colon and an endpoint */
 
 /* Where channels wait for the HELLO of the daemon that is to take them. */
 struct waiting_room {
@@ -38,15 +36,6 @@ struct waiting_room {
 	int error;  /* with which all that waits ends: a negative errno, or 0 */
 	struct task leading;
 	UT_hash_handle hh, by_id;
-};
-
-/* A ping that domain 0 relays. */
-struct relayed_ping {
-	struct via *via;
-	struct peer_id source;
-	uint64_t token; /* by which the source knows it */
-	struct charge charge;
-	struct relayed_ping *prev, *next;
 };
 
 /* Splits the address of a relayed OPEN. -EINVAL: it isn't a domid and an endpoint. */
@@ -72,15 +61,14 @@ uint32_t via_destination(const struct channel *channel)
 
 /* --- why it can't be ---------------------------------------------------------------------------- */
 
-/* Whether domain 0 could relay to this domain: none does for domain 0 itself, or on the way there. */
-static bool is_for_domain_0(const struct via *via, uint32_t domid)
+bool via_is_for_domain_0(const struct via *via, uint32_t domid)
 {
 	return !via_in_domain_0(via) && domid != 0;
 }
 
 static const char *what_is_missing(const struct via *via, uint32_t domid, int error)
 {
-	if (!is_for_domain_0(via, domid))
+	if (!via_is_for_domain_0(via, domid))
 		return "and nobody relays between these two";
 	if (!via->enabled)
 		return "and relay = no is set here";
@@ -380,12 +368,13 @@ static int ask_for_domain_0(struct via *via, uint32_t domid)
 {
 	int r = -EHOSTUNREACH;
 
-	if (via->enabled && is_for_domain_0(via, domid) && links_want(via->links, peer_domain(0), NULL, &r))
+	if (via->enabled && via_is_for_domain_0(via, domid) &&
+	    links_want(via->links, peer_domain(0), NULL, &r))
 		r = links_relays(via->links, peer_domain(0));
 	return r < 0 ? r : 0;
 }
 
-static int lead_result(struct via *via, uint32_t domid, int r)
+int via_lead_result(struct via *via, uint32_t domid, int r)
 {
 	if (r < 0)
 		return explain(via, domid, via->with.self->domid, r);
@@ -395,7 +384,7 @@ static int lead_result(struct via *via, uint32_t domid, int r)
 
 bool via_zero_knows(const struct via *via, struct peer_id peer)
 {
-	return via->enabled && peer.kind == PEER_DOMAIN && is_for_domain_0(via, peer.number) &&
+	return via->enabled && peer.kind == PEER_DOMAIN && via_is_for_domain_0(via, peer.number) &&
 	       links_relays(via->links, peer_domain(0)) == 1 && links_zero_knows(via->links, peer);
 }
 
@@ -405,9 +394,9 @@ int via_lead(struct via *via, struct channel *channel, uint32_t domid, const cha
 	int r = -EHOSTUNREACH;
 
 	snprintf(address, sizeof(address), "%u:%s", domid, endpoint);
-	if (via->enabled && is_for_domain_0(via, domid))
+	if (via->enabled && via_is_for_domain_0(via, domid))
 		r = via_send(via, channel, peer_domain(0), address);
-	return lead_result(via, domid, r);
+	return via_lead_result(via, domid, r);
 }
 
 void via_lead_waiting(struct via *via, struct peer_id peer, struct hop *hop)
@@ -416,7 +405,7 @@ void via_lead_waiting(struct via *via, struct peer_id peer, struct hop *hop)
 	struct channel *channel;
 	uint32_t number = 0;
 
-	(void)lead_result(via, domid, ask_for_domain_0(via, domid)); /* also where only pings wait */
+	(void)via_lead_result(via, domid, ask_for_domain_0(via, domid)); /* also where only pings wait */
 	while ((channel = next_waiting(hop, &number))) {
 		char endpoint[ENDPOINT_NAME_MAX + 1];
 		int r = -ECONNRESET;
@@ -544,91 +533,7 @@ void via_open(struct via *via, struct peer_id peer, struct channel *channel, con
 		channel_refuse(channel, r == -ENOMEM ? ENOBUFS : -r);
 }
 
-/* --- pings -------------------------------------------------------------------------------------- */
-
-int via_ping(struct via *via, uint32_t domid, struct account *account, ping_fn done, void *userdata,
-	     uint32_t request)
-{
-	const struct frame_ping_relayed what = {.number = domid};
-	int r = -EHOSTUNREACH;
-
-	if (via->enabled && is_for_domain_0(via, domid))
-		r = links_ping_relayed(via->links, peer_domain(0), &what, account, done, userdata, request);
-	return lead_result(via, domid, r);
-}
-
-static void answer_ping(struct via *via, struct peer_id source, uint64_t token, int result)
-{
-	const struct frame_ping_relayed pong = {.token = token, .number = (uint32_t)-result};
-	uint8_t payload[FRAME_PING_RELAYED_SIZE];
-
-	/* If it fails, its session has ended, and with it the source's ping; or it takes nothing. */
-	(void)links_send(via->links, source, FRAME_PONG, payload, frame_ping_relayed_encode(&pong, payload));
-}
-
-static void free_ping(struct relayed_ping *ping)
-{
-	DL_DELETE(ping->via->pings, ping);
-	charge_end(&ping->charge);
-	free(ping);
-}
-
-static void on_relayed_pong(void *userdata, uint32_t request, int64_t result)
-{
-	struct relayed_ping *ping = userdata;
-
-	relay_spend(ping->via->with.relay, ping->charge.account, COST_CONTROL);
-	answer_ping(ping->via, ping->source, ping->token, result < 0 ? (int)result : 0);
-	free_ping(ping);
-}
-
-/* Pings what another domain of this host means. */
-static int ping_for(struct via *via, uint32_t source, uint32_t domid, struct account *account,
-		    struct relayed_ping *ping)
-{
-	const struct frame_identity from = {.domid = source};
-	int r;
-
-	if (domid == 0 || domid == source || !domid_is_valid(domid))
-		return -EINVAL;
-	r = access_still_relayed(via->with.access, &from, domid, NULL);
-	return r < 0 ? r : links_ping(via->links, peer_domain(domid), account, on_relayed_pong, ping, 0);
-}
-
-static int relay_ping(struct via *via, struct peer_id source, const struct frame_ping_relayed *asked,
-		      struct account *account)
-{
-	struct relayed_ping *ping = calloc(1, sizeof(*ping));
-	int r;
-
-	if (!ping)
-		return -ENOBUFS;
-	ping->via = via;
-	ping->source = source;
-	ping->token = asked->token;
-	DL_APPEND(via->pings, ping);
-	charge_init(&ping->charge, account);
-	r = charge_add(&ping->charge, QUOTA_BYTES, PING_CHARGE);
-	if (r == 0 && asked->domain.size)
-		r = via_ping_far(via, source, asked, account, on_relayed_pong, ping);
-	else if (r == 0)
-		r = ping_for(via, source.number, asked->number, account, ping);
-	if (r < 0)
-		free_ping(ping);
-	return r == -ENOMEM ? -ENOBUFS : r == -ENOLINK ? -EHOSTUNREACH : r;
-}
-
-void via_take_ping(struct via *via, struct peer_id source, const struct frame_ping_relayed *ping)
-{
-	struct quota *quota = via->with.relay->quota;
-	struct account *account = quota ? peer_account(quota, source) : NULL;
-	int r = relay_ping(via, source, ping, account);
-
-	relay_spend(via->with.relay, account, COST_OPEN);
-	if (r < 0)
-		answer_ping(via, source, ping->token, r);
-	account_unref(account);
-}
+/* --- a domain has another number ---------------------------------------------------------------- */
 
 /* Lets what waits for the HELLO of a daemon wait for it under another number. */
 static void renumber_room(struct via *via, struct peer_id from, struct peer_id to)
@@ -651,11 +556,7 @@ static void renumber_room(struct via *via, struct peer_id from, struct peer_id t
 
 void via_renumber(struct via *via, uint32_t from, uint32_t to)
 {
-	struct relayed_ping *ping;
-
-	DL_FOREACH(via->pings, ping)
-		if (peer_is_domain(ping->source, from))
-			ping->source.number = to;
+	via_pings_renumber(via, from, to);
 	if (via_in_domain_0(via))
 		renumber_room(via, peer_domain(from), peer_domain(to));
 }
@@ -718,17 +619,13 @@ void via_set_links(struct via *via, struct links *links)
 
 void via_free(struct via *via)
 {
-	struct relayed_ping *ping, *next_ping;
 	struct waiting_room *room, *next;
 
 	if (!via)
 		return;
 	if (via->links)
 		links_ping_cancel(via->links, via);
-	DL_FOREACH_SAFE(via->pings, ping, next_ping) {
-		links_ping_cancel(via->links, ping);
-		free_ping(ping);
-	}
+	via_pings_free(via);
 	HASH_ITER(hh, via->rooms, room, next)
 		free_room(room);
 	free(via);

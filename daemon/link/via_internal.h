@@ -2,7 +2,7 @@
 #ifndef XENMSG_DAEMON_VIA_INTERNAL_H
 #define XENMSG_DAEMON_VIA_INTERNAL_H
 
-/* What channels between domains (via.c) and to other hosts (via_hosts.c) share. */
+/* What channels between domains (via.c), channels to other hosts (via_hosts.c) and pings (via_pings.c) share. */
 
 #include "base/self.h"
 #include "daemon/link/via.h"
@@ -33,6 +33,17 @@ int via_send(struct via *via, struct channel *channel, struct peer_id peer, cons
 int via_charge(struct via *via, struct channel *channel, struct peer_id peer);
 /* Gets the domain that a channel within this host leads to. */
 uint32_t via_destination(const struct channel *channel);
+
+/* Whether domain 0 could relay to this domain: none does for domain 0 itself, or on the way there. */
+bool via_is_for_domain_0(const struct via *via, uint32_t domid);
+/* Remembers, for programs here, how something gets to the domain (`r`: 0), or why it doesn't. Returns what the program is told:
+ * 0 or a negative errno. */
+int via_lead_result(struct via *via, uint32_t domid, int r);
+
+/* --- via_pings.c */
+/* The source has another number. */
+void via_pings_renumber(struct via *via, uint32_t from, uint32_t to);
+void via_pings_free(struct via *via);
 
 /* --- via_hosts.c */
 /* Whether an OPEN of a domain is from or to another host. */
