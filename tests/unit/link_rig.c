@@ -579,6 +579,14 @@ void forget_program_channel(struct scene *scene)
 	relay_pass(&scene->relay);
 }
 
+void end_scene(struct scene *scene)
+{
+	links_free(scene->links);
+	scene->links = NULL;
+	forget_program_channel(scene);
+	scene_stop(scene);
+}
+
 /* --- ends ------------------------------------------------------------------------------------- */
 
 void reach(struct scene *scene, enum moment moment, bool with_channel)

@@ -141,6 +141,8 @@ struct failures {
 void collect_failure(void *userdata, const struct link_failure *failure);
 /* The program lets go of the channel that it was told the end of. */
 void forget_program_channel(struct scene *scene);
+/* Ends the links first, which ends the program's channel. */
+void end_scene(struct scene *scene);
 
 enum moment {
 	CONNECTING,

@@ -11,14 +11,6 @@
 #include "daemon/relay/channel.h"
 #include "wire/bytes.h"
 
-static void end_scene(struct scene *scene)
-{
-	links_free(scene->links);
-	scene->links = NULL;
-	forget_program_channel(scene);
-	scene_stop(scene);
-}
-
 static void expect_reset(struct scene *scene, uint32_t channel, int error)
 {
 	struct frame_reset reset;

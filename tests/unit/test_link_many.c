@@ -104,10 +104,7 @@ TEST(a_lost_links_thousands_of_channels_end_between_others_turns)
 	}
 	assert_false(channel_is_reset(&later->opener));
 	assert_int_equal(channels_of(&scene, 7), 1);
-	links_free(scene.links);
-	scene.links = NULL;
-	forget_program_channel(&scene);
-	scene_stop(&scene);
+	end_scene(&scene);
 	free(lost.vchan);
 	free(channels);
 	channels_max = 16;

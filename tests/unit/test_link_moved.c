@@ -197,10 +197,7 @@ TEST(peer_names_one_session_among_several_of_its_instance)
 	assert_int_equal(info_of(&scene).channels, 1);
 	expect(&scene, FRAME_OPEN);
 	expect(&scene, FRAME_PING);
-	links_free(scene.links);
-	scene.links = NULL;
-	forget_program_channel(&scene);
-	scene_stop(&scene);
+	end_scene(&scene);
 	free(liar.vchan);
 }
 
@@ -230,10 +227,7 @@ TEST(all_sessions_of_the_instance_are_tried_if_none_is_named)
 		assert_true(scene.peer.vchan->left);
 	} while (memcmp(hello.token, session.token, sizeof(session.token)) != 0);
 	/* From that it knows. */
-	links_free(scene.links);
-	scene.links = NULL;
-	forget_program_channel(&scene);
-	scene_stop(&scene);
+	end_scene(&scene);
 	free(liar.vchan);
 }
 
@@ -402,10 +396,7 @@ TEST(restored_domain_keeps_the_sessions_that_it_can_resume)
 		go_on(&scene);
 		expect(&scene, FRAME_OPEN);
 		expect(&scene, FRAME_PING);
-		links_free(scene.links);
-		scene.links = NULL;
-		forget_program_channel(&scene);
-		scene_stop(&scene);
+		end_scene(&scene);
 	}
 }
 
@@ -577,10 +568,7 @@ TEST(what_waits_for_a_link_waits_on_when_this_domain_is_restored)
 			expect(&scene, FRAME_OPEN);
 			assert_int_equal(scene.peer.header.channel % 2, 1);
 		}
-		links_free(scene.links);
-		scene.links = NULL;
-		forget_program_channel(&scene);
-		scene_stop(&scene);
+		end_scene(&scene);
 	}
 }
 
@@ -639,10 +627,7 @@ TEST(stranger_under_the_old_number_gets_its_own_session)
 		expect(&scene, FRAME_PING);
 		expect_silence(&scene);
 		assert_int_equal(scene.moves, 1);
-		links_free(scene.links);
-		scene.links = NULL;
-		forget_program_channel(&scene);
-		scene_stop(&scene);
+		end_scene(&scene);
 		assert_true(others->closed);
 		free(others);
 	}

@@ -166,10 +166,7 @@ TEST(peer_that_means_another_session_ends_none)
 	prove(&scene);
 	go_on(&scene);
 	assert_int_equal(info_of(&scene).channels, 1);
-	links_free(scene.links);
-	scene.links = NULL;
-	forget_program_channel(&scene);
-	scene_stop(&scene);
+	end_scene(&scene);
 }
 
 TEST(dead_daemons_session_ends_at_once)

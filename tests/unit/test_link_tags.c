@@ -99,10 +99,7 @@ TEST(session_is_named_to_the_other_end_and_goes_on)
 		assert_int_equal(info_of(&scene).channels, 1);
 		expect(&scene, FRAME_OPEN);
 		expect(&scene, FRAME_PING);
-		links_free(scene.links);
-		scene.links = NULL;
-		forget_program_channel(&scene);
-		scene_stop(&scene);
+		end_scene(&scene);
 	}
 }
 
