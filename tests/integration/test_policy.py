@@ -289,13 +289,14 @@ def test_who_sees_nothing_does_not_see_that_something_goes_on(with_policies, hos
         return [path for path in paths if path.startswith("/local/domain/1/")]
 
     seen("/local/domain/3/data/before")
+    begun = time.monotonic()
     for i in range(20):
         with Holder(one, f"hidden{i}", "print"):
             eventually(lambda: "print" in str(two.status()["peers"]), "domain 2 sees it come")
         eventually(lambda: "print" not in str(two.status()["peers"]), "domain 2 sees it go")
     # What domain 3 has asked may be answered again, a second later each time; what comes and goes would be told 40 times.
     told = seen("/local/domain/3/data/after")
-    assert len(told) < 20 and set(told) <= {"/local/domain/1/data/xenmsg/to/3/endpoints"}, told
+    assert len(told) < 20 + time.monotonic() - begun and set(told) <= {"/local/domain/1/data/xenmsg/to/3/endpoints"}, told
 
 
 # ---- new rules ----
