@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
+#include <xenforeignmemory.h>
 
 static void add_memory(struct tool *tool, void *start, uint32_t pages, const uint32_t *refs)
 {
@@ -153,6 +154,44 @@ static void reopen(struct tool *tool)
 	result(tool->gntshr && tool->gnttab ? 0 : -1);
 }
 
+static xenforeignmemory_handle *foreign_memory(void)
+{
+	static xenforeignmemory_handle *memory;
+
+	if (!memory)
+		memory = xenforeignmemory_open(NULL, 0);
+	return memory;
+}
+
+/* foreign-map DOMID WRITABLE FRAME...: keeps those frames mapped, and answers its number and what became of each */
+static void map_foreign(struct tool *tool)
+{
+	const int prot = tool->number[2] ? PROT_READ | PROT_WRITE : PROT_READ;
+	const uint32_t pages = (uint32_t)(tool->words - 3);
+	xen_pfn_t frames[8];
+	int errors[8] = {0};
+
+	for (uint32_t i = 0; i < pages && i < 8; i++)
+		frames[i] = (xen_pfn_t)tool->number[3 + i];
+	tool->memory[tool->memory_count].start = xenforeignmemory_map(
+		foreign_memory(), (uint32_t)tool->number[1], prot, pages, frames, errors);
+	if (!tool->memory[tool->memory_count].start) {
+		result(-1);
+		return;
+	}
+	tool->memory[tool->memory_count].pages = pages;
+	printf("ok %u", tool->memory_count++);
+	for (uint32_t i = 0; i < pages; i++)
+		printf(" %d", errors[i]);
+	putchar('\n');
+}
+
+static void unmap_foreign(struct tool *tool)
+{
+	result(xenforeignmemory_unmap(foreign_memory(), tool->memory[tool->number[1]].start,
+				      tool->memory[tool->number[1]].pages));
+}
+
 static void poke(struct tool *tool)
 {
 	((volatile unsigned char *)tool->memory[tool->number[1]].start)[tool->number[2]] =
@@ -265,6 +304,10 @@ const struct tool_command memory_commands[] = {
 	{"unshare", 2, take_back},
 	{"unmap", 2, unmap},
 	{"munmap", 4, plain_munmap},
+	{"foreign-map", 4, map_foreign},
+	{"foreign-map", 5, map_foreign},
+	{"foreign-map", 6, map_foreign},
+	{"foreign-unmap", 2, unmap_foreign},
 	{"reopen", 1, reopen},
 	{"poke", 4, poke},
 	{"peek", 3, peek},

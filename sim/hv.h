@@ -10,7 +10,8 @@
  *	hv_save.c     save, checkpoint, migration and restore
  *	hv_process.c  which processes live in a domain; stopping and killing them
  *	hv_client.c   the connections of these processes (proto.h)
- *	hv_grant.c    granted and mapped pages; hv_grant_save.c: what a save makes of them
+ *	hv_grant.c    granted and mapped pages; hv_grant_save.c: what a save makes of them; hv_frame.c: pages that
+ *	              are found without a grant
  *	hv_evtchn.c   event channels
  *	hv_call.c     what programs ask by hypercalls
  *	hv_admin.c    the commands of xensim(1), hv_fault.c its faults, hv_report.c its list
@@ -98,7 +99,8 @@ struct hv_share {
 	uint32_t mapped; /* pages mapped, each as often as it is */
 	int fd, fd_read_only; /* after a restore: what others have mapped, and behind it what the owner has instead */
 	bool is_restored;
-	uint8_t *copy; /* while the domain is saved: its pages, copied one after the other */
+	bool is_kernels; /* of a living domain's kernel, hv_frame.c */
+	uint8_t *copy;	 /* while the domain is saved: its pages, copied one after the other */
 	uint32_t notify_offset;
 	struct hv_port *notify_port;
 	struct hv_page {
@@ -208,10 +210,11 @@ struct hv_domain {
 	uint32_t clients_made, handles_made;
 	struct hv_handle *orphans; /* handles without a client */
 	struct hv_ref *refs, *free_refs;
-	uint32_t new_refs;     /* how many there were so far */
-	uint32_t shared_pages; /* against the limit */
-	uint32_t foreign_maps; /* pages of this domain that other domains map */
-	struct hv_port **port; /* by number */
+	struct hv_share *kernels_pages; /* NULL: nobody has looked for them yet */
+	uint32_t new_refs;		/* how many there were so far */
+	uint32_t shared_pages;		/* against the limit */
+	uint32_t foreign_maps;		/* pages of this domain that other domains map */
+	struct hv_port **port;		/* by number */
 	uint32_t port_room;
 	uint32_t port_count, port_limit;
 	uint32_t port_end; /* one above the highest that was ever bound; the first ones are the kernel's */
@@ -424,6 +427,23 @@ uint32_t hv_grant_mapped_pages(const struct hv_client *client);
 /* Injects a fault: overwrites the index at this byte offset in the ring pages that the domain grants or
  * maps. */
 unsigned hv_grant_corrupt(struct hv_domain *domain, uint32_t offset, uint32_t value);
+
+/* The parts of it that hv_frame.c has, too: an end of all that isn't mapped; descriptors for the pages; a reference to
+ * the page, of this number or, if it is 0, of the next one. */
+int hv_share_make_pages(struct hv_share *share);
+int hv_share_add_ref(struct hv_domain *domain, struct hv_share *share, uint32_t index, uint32_t number);
+void hv_share_free(struct hv_share *share);
+void hv_share_drop_unmapped_refs(struct hv_share *share);
+
+/* hv_frame.c */
+/* The references of the two pages that a guest's kernel has for the toolstack, which are made when they are first asked
+ * for; number: that of a program, which is changed to where they are in the table. */
+void hv_frame_resolve_ref(struct hv_domain *granter, uint32_t *number);
+#define HV_IS_KERNELS_REF(number) ((number) >= 0xffff0000u)
+/* Finds the page of a frame, for domain 0. Returns 0 or a negative errno. */
+int hv_frame_find(struct hv_client *client, uint32_t domid, uint32_t frame, struct hv_mapped *page);
+/* The domain has gone: only what is mapped of its kernel's pages stays, as long as it is. */
+void hv_frame_kernel_gone(struct hv_domain *domain);
 
 /* hv_evtchn.c */
 int hv_evtchn_open(struct hv_client *client, struct sim_reply *reply, int fds[2]);

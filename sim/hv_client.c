@@ -98,6 +98,11 @@ static int handle_request(struct hv_client *client, const struct sim_request *re
 		    size != sizeof(*request) + 2 * request->count * sizeof(uint32_t))
 			return -EBADMSG;
 		return hv_grant_map(client, request, reply, answer->fds, &answer->fd_count);
+	case SIM_OP_MAP_FRAMES:
+		if (request->count > SIM_MAX_MAP ||
+		    size != sizeof(*request) + request->count * sizeof(uint32_t))
+			return -EBADMSG;
+		return hv_grant_map(client, request, reply, answer->fds, &answer->fd_count);
 	case SIM_OP_UNMAP:
 		return hv_grant_unmap(client, request->id);
 	case SIM_OP_UNMAP_PAGES:
@@ -200,7 +205,9 @@ static void on_request(evutil_socket_t fd, short events, void *userdata)
 	}
 	answer.reply.error = r;
 	hv_record_request(client, &in.request, &answer.reply);
-	values = r < 0 ? 0 : answer.reply.count * (in.request.op == SIM_OP_MAP ? 2 : 1);
+	values = r < 0 ? 0
+		       : answer.reply.count *
+				 (in.request.op == SIM_OP_MAP || in.request.op == SIM_OP_MAP_FRAMES ? 2 : 1);
 	if (!send_answer(client, &answer, values)) {
 		hv_log(hv, "d%u: process %d doesn't take its answer: %m", client->domain->domid,
 		       (int)client->pid);

@@ -60,7 +60,10 @@ static void drop_ref(struct hv_share *share, uint32_t index)
 		HASH_DEL(share->domain->refs, ref);
 		/* Linux takes the one that came free last for the next page. */
 		ref->share = NULL;
-		LL_PREPEND2(share->domain->free_refs, ref, next_free);
+		if (HV_IS_KERNELS_REF(ref->ref))
+			free(ref);
+		else
+			LL_PREPEND2(share->domain->free_refs, ref, next_free);
 	}
 	share->page[index].ref = 0;
 	if (--share->refs == 0)
@@ -69,14 +72,14 @@ static void drop_ref(struct hv_share *share, uint32_t index)
 
 /* Ends the references to pages that aren't mapped. Mapped ones stay granted until they are unmapped, like the
  * kernel's deferred end of foreign access. */
-static void drop_unmapped_refs(struct hv_share *share)
+void hv_share_drop_unmapped_refs(struct hv_share *share)
 {
 	for (uint32_t i = 0; i < share->count; i++)
 		if (share->page[i].maps == 0)
 			drop_ref(share, i);
 }
 
-static void share_free(struct hv_share *share)
+void hv_share_free(struct hv_share *share)
 {
 	for (uint32_t i = 0; i < share->count; i++)
 		drop_ref(share, i);
@@ -99,9 +102,9 @@ static struct hv_share *find_share(struct hv_client *client, uint32_t id)
 	return NULL;
 }
 
-static int add_ref(struct hv_domain *domain, struct hv_share *share, uint32_t index)
+int hv_share_add_ref(struct hv_domain *domain, struct hv_share *share, uint32_t index, uint32_t number)
 {
-	struct hv_ref *ref = domain->free_refs;
+	struct hv_ref *ref = number ? NULL : domain->free_refs;
 
 	if (ref) {
 		LL_DELETE2(domain->free_refs, ref, next_free);
@@ -109,7 +112,7 @@ static int add_ref(struct hv_domain *domain, struct hv_share *share, uint32_t in
 		ref = malloc(sizeof(*ref));
 		if (!ref)
 			return -ENOMEM;
-		ref->ref = SIM_FIRST_REF + domain->new_refs++;
+		ref->ref = number ? number : SIM_FIRST_REF + domain->new_refs++;
 	}
 	ref->share = share;
 	ref->index = index;
@@ -119,7 +122,7 @@ static int add_ref(struct hv_domain *domain, struct hv_share *share, uint32_t in
 	return 0;
 }
 
-static int share_make_pages(struct hv_share *share)
+int hv_share_make_pages(struct hv_share *share)
 {
 	char path[64];
 
@@ -166,13 +169,13 @@ int hv_grant_share(struct hv_client *client, const struct sim_request *request, 
 	share->owner = client;
 	share->id = ++domain->hv->next_id;
 
-	r = share_make_pages(share);
+	r = hv_share_make_pages(share);
 	for (uint32_t i = 0; r == 0 && i < share->count; i++)
-		r = add_ref(domain, share, i);
+		r = hv_share_add_ref(domain, share, i, 0);
 	if (r == 0)
 		r = check_notify(client, request, &share->notify_port);
 	if (r < 0) {
-		share_free(share);
+		hv_share_free(share);
 		return r;
 	}
 	DL_APPEND(client->shares, share);
@@ -222,9 +225,9 @@ static void share_end(struct hv_share *share, bool silent)
 	DL_DELETE(share->owner->shares, share);
 	share->owner = NULL;
 	if (share->mapped == 0)
-		share_free(share);
+		hv_share_free(share);
 	else
-		drop_unmapped_refs(share);
+		hv_share_drop_unmapped_refs(share);
 }
 
 int hv_grant_unshare(struct hv_client *client, uint32_t id)
@@ -252,8 +255,10 @@ static int find_page(struct hv_client *client, uint32_t domid, uint32_t number, 
 	struct hv_domain *granter = hv_domain_by_id(client->domain->hv, domid);
 	struct hv_ref *ref = NULL;
 
-	if (granter)
+	if (granter) {
+		hv_frame_resolve_ref(granter, &number);
 		HASH_FIND(hh, granter->refs, &number, sizeof(number), ref);
+	}
 	if (!hv_may_share(client->domain->hv, client->domain->domid, domid))
 		return -EINVAL;
 	if (!ref || ref->share->granted_domid != client->domain->domid || (writable && !ref->share->writable))
@@ -284,20 +289,43 @@ static unsigned fd_index(int *fds, unsigned *fd_count, int fd)
 	return i;
 }
 
+/* Returns 0 or a negative errno. Grants are all mapped or none, frames as far as they are there. */
+static int find_pages(struct hv_client *client, const struct sim_request *request, struct hv_mapping *mapping,
+		      struct sim_reply *reply)
+{
+	int r;
+
+	for (uint32_t i = 0; i < request->count; i++) {
+		struct hv_mapped *page = &mapping->page[mapping->count];
+
+		if (request->op == SIM_OP_MAP_FRAMES)
+			r = hv_frame_find(client, request->domid, request->refs[i], page);
+		else
+			r = find_page(client, request->refs[2 * i], request->refs[2 * i + 1],
+				      request->writable != 0, page);
+		if (r < 0 && request->op == SIM_OP_MAP)
+			return r;
+		reply->values[2 * i] = r < 0 ? SIM_NO_FRAME : 0;
+		reply->values[2 * i + 1] = (uint32_t)-r;
+		mapping->count += r == 0;
+	}
+	return 0;
+}
+
 int hv_grant_map(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply,
 		 int *fds, unsigned *fd_count)
 {
+	const bool by_frame = request->op == SIM_OP_MAP_FRAMES;
 	struct hv_mapping *mapping;
-	int r = 0;
+	const struct hv_mapped *page;
+	int r;
 
 	if (request->count == 0 || request->count > SIM_MAX_MAP)
 		return -EINVAL;
 	mapping = calloc(1, sizeof(*mapping) + request->count * sizeof(mapping->page[0]));
 	if (!mapping)
 		return -ENOMEM;
-	for (uint32_t i = 0; r == 0 && i < request->count; i++)
-		r = find_page(client, request->refs[2 * i], request->refs[2 * i + 1], request->writable != 0,
-			      &mapping->page[i]);
+	r = find_pages(client, request, mapping, reply);
 	if (r == 0)
 		r = check_notify(client, request, &mapping->notify_port);
 	if (r < 0) {
@@ -305,19 +333,22 @@ int hv_grant_map(struct hv_client *client, const struct sim_request *request, st
 		return r;
 	}
 	mapping->id = ++client->domain->hv->next_id;
-	mapping->count = request->count;
 	mapping->notify_offset = request->notify_offset;
-	for (uint32_t i = 0; i < mapping->count; i++) {
-		struct hv_mapped *page = &mapping->page[i];
-
+	page = mapping->page;
+	for (uint32_t i = 0; i < request->count; i++) {
+		if (reply->values[2 * i] == SIM_NO_FRAME)
+			continue;
 		count_map(client, page, 1);
+		/* Who maps a frame isn't asked whether its domain has granted it. */
 		reply->values[2 * i] = fd_index(
-			fds, fd_count, page->share->writable ? page->share->fd : page->share->fd_read_only);
+			fds, fd_count,
+			page->share->writable || by_frame ? page->share->fd : page->share->fd_read_only);
 		reply->values[2 * i + 1] = page->index;
+		page++;
 	}
 	DL_APPEND(client->mappings, mapping);
 	reply->id = mapping->id;
-	reply->count = mapping->count;
+	reply->count = request->count;
 	return 0;
 }
 
@@ -330,10 +361,10 @@ static void unmap_pages(struct hv_client *client, struct hv_mapping *mapping)
 		count_map(client, &mapping->page[i], -1);
 		/* Xen takes a page that is unmapped for a written one. */
 		share->page[mapping->page[i].index].dirty = true;
-		if (!share->owner && share->mapped == 0)
-			share_free(share);
-		else if (!share->owner || (granter && granter->state == HV_ZOMBIE))
-			drop_unmapped_refs(share);
+		if (!share->owner && share->mapped == 0 && !share->is_kernels)
+			hv_share_free(share);
+		else if ((!share->owner && !share->is_kernels) || (granter && granter->state == HV_ZOMBIE))
+			hv_share_drop_unmapped_refs(share);
 		if (granter)
 			hv_domain_reap(granter);
 	}
@@ -512,6 +543,7 @@ void hv_grant_domid_dies(struct hv_domain *domain)
 {
 	struct hv_ref *ref, *next;
 
+	hv_frame_kernel_gone(domain);
 	HASH_ITER(hh, domain->refs, ref, next)
 		if (ref->share->page[ref->index].maps == 0)
 			drop_ref(ref->share, ref->index);
@@ -533,6 +565,7 @@ void hv_grant_domid_gone(struct hv_domain *domain)
 {
 	struct hv_ref *ref, *next;
 
+	hv_frame_kernel_gone(domain);
 	HASH_ITER(hh, domain->refs, ref, next)
 		drop_ref(ref->share, ref->index);
 	LL_FOREACH_SAFE2(domain->free_refs, ref, next, next_free)

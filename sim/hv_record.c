@@ -135,6 +135,8 @@ const char *hv_operation(uint32_t op)
 		return "end-grant";
 	case SIM_OP_MAP:
 		return "map";
+	case SIM_OP_MAP_FRAMES:
+		return "map-frames";
 	case SIM_OP_UNMAP:
 		return "unmap";
 	case SIM_OP_UNMAP_PAGES:
@@ -177,6 +179,12 @@ static void write_arguments(FILE *out, const struct sim_request *request)
 				request->refs[2 * i + 1]);
 		fprintf(out, "%s, %s", request->count > 16 ? " ..." : "",
 			request->writable ? "writable" : "read-only");
+		break;
+	case SIM_OP_MAP_FRAMES:
+		fprintf(out, "of d%u:", request->domid);
+		for (uint32_t i = 0; i < request->count && i < 16; i++)
+			fprintf(out, " %#x", request->refs[i]);
+		fputs(request->count > 16 ? " ..." : "", out);
 		break;
 	case SIM_OP_COPY:
 		fprintf(out, "%s d%u", request->writable ? "to" : "from", request->domid);
@@ -227,7 +235,8 @@ void hv_record_request(const struct hv_client *client, const struct sim_request 
 		fprintf(hv->record, "port %u", reply->port);
 	else
 		fputs("OK", hv->record);
-	if (!reply->error && reply->id && (request->op == SIM_OP_SHARE || request->op == SIM_OP_MAP))
+	if (!reply->error && reply->id &&
+	    (request->op == SIM_OP_SHARE || request->op == SIM_OP_MAP || request->op == SIM_OP_MAP_FRAMES))
 		fprintf(hv->record, " (#%u)", reply->id);
 	end_line(hv);
 }

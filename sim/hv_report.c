@@ -22,7 +22,7 @@ static void measure(struct hv_domain *domain, struct hv_process_table *table, st
 
 	memset(usage, 0, sizeof(*usage));
 	usage->granted = domain->shared_pages;
-	usage->entries = HASH_COUNT(domain->refs);
+	usage->entries = HASH_COUNT(domain->refs) - (domain->kernels_pages ? domain->kernels_pages->refs : 0);
 	usage->mapped_by_others = domain->foreign_maps;
 	usage->ports = domain->port_count;
 	usage->port_limit = domain->port_limit;

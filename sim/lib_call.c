@@ -268,8 +268,7 @@ static long xen_version(int command)
 	return atol(major) << 16 | atol(minor);
 }
 
-/* Whether the kernel makes hypercalls for its programs. */
-static bool kernel_lets(void)
+bool sim_hypercalls_allowed(void)
 {
 	char line[64];
 
@@ -280,7 +279,7 @@ static bool kernel_lets(void)
 
 long sim_hypercall(unsigned op, uint64_t first, uint64_t second)
 {
-	if (!kernel_lets())
+	if (!sim_hypercalls_allowed())
 		return -EPERM;
 	switch (op) {
 	case __HYPERVISOR_domctl:
@@ -295,26 +294,6 @@ long sim_hypercall(unsigned op, uint64_t first, uint64_t second)
 	default:
 		return -ENOSYS;
 	}
-}
-
-int sim_foreign_map(const privcmd_mmapbatch_v2_t *batch)
-{
-	struct sim_domain domain;
-	int r;
-
-	if (!kernel_lets())
-		return -EPERM;
-	if (batch->num == 0 || batch->num > INT32_MAX / SIM_PAGE_SIZE)
-		return -EINVAL;
-	if (!batch->arr || !batch->err)
-		return -EFAULT;
-	r = ask(SIM_OP_DOMAIN, batch->dom, 0, &domain, sizeof(domain));
-	if (r < 0 && r != -ESRCH)
-		return r;
-	/* No domain has any frame but those that it grants, whose numbers nobody knows. */
-	for (unsigned i = 0; i < batch->num; i++)
-		batch->err[i] = r == 0 && domain.domid == batch->dom ? -EPERM : -ESRCH;
-	return 0;
 }
 
 SIM_EXPORT long xencall2L(xencall_handle *handle, unsigned op, uint64_t first, uint64_t second)

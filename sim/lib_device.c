@@ -199,8 +199,7 @@ int sim_device_open(const char *path, int file, int flags)
 	return fd;
 }
 
-/* Whether memory can be read, as a kernel finds out: a program's mistake is its EFAULT, not our crash. */
-static bool is_readable(uintptr_t start, size_t size)
+bool sim_is_readable(uintptr_t start, size_t size)
 {
 	char copy[256];
 	struct iovec here = {.iov_base = copy, .iov_len = sizeof(copy)},
@@ -249,7 +248,7 @@ static ssize_t evtchn_read(const struct device *device, void *buffer, size_t siz
 
 	if (size < sizeof(port))
 		return 0;
-	if (!is_readable((uintptr_t)buffer, sizeof(port))) {
+	if (!sim_is_readable((uintptr_t)buffer, sizeof(port))) {
 		errno = EFAULT;
 		return -1;
 	}
@@ -266,7 +265,7 @@ static ssize_t evtchn_write(const struct device *device, const void *buffer, siz
 	evtchn_port_t port;
 	size_t done = 0;
 
-	if (size >= sizeof(port) && !is_readable((uintptr_t)buffer, size)) {
+	if (size >= sizeof(port) && !sim_is_readable((uintptr_t)buffer, size)) {
 		errno = EFAULT;
 		return -1;
 	}
@@ -315,7 +314,7 @@ static int gntdev_map(struct device *device, struct ioctl_gntdev_map_grant_ref *
 
 	if (map->count == 0 || map->count > 64 * 1024)
 		return -EINVAL;
-	if (!is_readable((uintptr_t)(map->refs + map->count - 1), sizeof(map->refs[0])))
+	if (!sim_is_readable((uintptr_t)(map->refs + map->count - 1), sizeof(map->refs[0])))
 		return -EFAULT;
 	announced = announce(device, map->count);
 	if (!announced)
@@ -361,7 +360,7 @@ static int gntdev_copy(struct ioctl_gntdev_grant_copy *copy)
 		       "one layout");
 
 	for (uint32_t i = 0; i < copy->count; i++)
-		if (!is_readable((uintptr_t)(copy->segments + i), sizeof(copy->segments[i])))
+		if (!sim_is_readable((uintptr_t)(copy->segments + i), sizeof(copy->segments[i])))
 			return -EFAULT;
 	return xengnttab_grant_copy(NULL, copy->count, (xengnttab_grant_copy_segment_t *)copy->segments) < 0
 		       ? -errno
@@ -405,7 +404,7 @@ static int gntalloc_alloc(struct device *device, struct ioctl_gntalloc_alloc_gre
 
 	if (alloc->count == 0)
 		return -EINVAL;
-	if (!is_readable((uintptr_t)(alloc->gref_ids + alloc->count - 1), sizeof(alloc->gref_ids[0])))
+	if (!sim_is_readable((uintptr_t)(alloc->gref_ids + alloc->count - 1), sizeof(alloc->gref_ids[0])))
 		return -EFAULT;
 	announced = announce(device, alloc->count);
 	if (!announced)
@@ -489,7 +488,7 @@ static int device_ioctl(struct device *device, unsigned long request, void *argu
 {
 	int r;
 
-	if (_IOC_SIZE(request) && !is_readable((uintptr_t)argument, _IOC_SIZE(request))) {
+	if (_IOC_SIZE(request) && !sim_is_readable((uintptr_t)argument, _IOC_SIZE(request))) {
 		errno = EFAULT;
 		return -1;
 	}
@@ -530,11 +529,8 @@ static void *map_file(void *at, size_t length, int prot, int flags, int fd, off_
 
 	if (!device)
 		return (void *)syscall(SYS_mmap, at, length, prot, flags, fd, offset);
-	/* Room for frames, in which nothing is. */
 	if (device->kind == PRIVCMD && flags & MAP_SHARED)
-		return (void *)syscall(SYS_mmap, at, length, PROT_NONE,
-				       (flags & MAP_FIXED) | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
-				       0);
+		return sim_foreign_reserve(at, length, prot, flags);
 	pthread_mutex_lock(&device->lock);
 	start = map_announced(device, at, length, prot, flags, offset);
 	pthread_mutex_unlock(&device->lock);

@@ -12,7 +12,15 @@ int sim_device_open(const char *path, int file, int flags);
 
 /* lib_call.c: a hypercall of two arguments. Returns what Xen would, a negative errno for one. */
 long sim_hypercall(unsigned op, uint64_t first, uint64_t second);
-/* Maps frames of another domain, of which there are none: says so of each. Returns 0 or a negative errno. */
+/* Whether memory can be read, as a kernel finds out: a program's mistake is its EFAULT, not our crash. */
+bool sim_is_readable(uintptr_t start, size_t size);
+/* Whether the kernel makes hypercalls for its programs. */
+bool sim_hypercalls_allowed(void);
+
+/* lib_foreign.c: room for frames of another domain, in which nothing is until they are mapped there. As mmap(), and
+ * unmapped by munmap(). */
+void *sim_foreign_reserve(void *at, size_t length, int prot, int flags);
+/* Maps them, and says of each what became of it. Returns 0 or a negative errno. */
 struct privcmd_mmapbatch_v2;
 int sim_foreign_map(const struct privcmd_mmapbatch_v2 *batch);
 

@@ -358,8 +358,12 @@ SIM_EXPORT int munmap(void *address, size_t length)
 
 	/* Call the kernel directly: this may run before libc is set up, and from signal handlers. */
 	if (start >= atomic_load_explicit(&gnt.high, memory_order_relaxed) ||
-	    end <= atomic_load_explicit(&gnt.low, memory_order_relaxed))
-		return (int)syscall(SYS_munmap, address, length);
+	    end <= atomic_load_explicit(&gnt.low, memory_order_relaxed)) {
+		r = (int)syscall(SYS_munmap, address, length);
+		if (r == 0)
+			sim_foreign_unmapped(start, end);
+		return r;
+	}
 
 	lock_regions();
 	r = (int)syscall(SYS_munmap, address, length);
@@ -376,6 +380,8 @@ SIM_EXPORT int munmap(void *address, size_t length)
 		DL_DELETE(ended, region);
 		region_release(region);
 	}
+	if (r == 0)
+		sim_foreign_unmapped(start, end);
 	return r;
 }
 

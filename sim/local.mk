@@ -23,7 +23,7 @@ xensim_SOURCES = \
 	sim/hv_domain.c \
 	sim/hv_evtchn.c \
 	sim/hv_fault.c \
-	sim/hv_grant.c sim/hv_grant_save.c \
+	sim/hv_grant.c sim/hv_grant_save.c sim/hv_frame.c \
 	sim/hv_life.c \
 	sim/hv_main.c \
 	sim/hv_order.c \
@@ -51,6 +51,7 @@ libxensim_la_SOURCES = \
 	sim/lib_evtchn.c \
 	sim/lib_gnt.c sim/lib_gnt.h \
 	sim/lib_gnttab.c \
+	sim/lib_foreign.c \
 	sim/lib_path.c \
 	sim/lib_pause.c \
 	sim/static.h sim/xen_path.h

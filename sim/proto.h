@@ -24,6 +24,13 @@
 #define SIM_FIRST_REF 9u
 
 #define SIM_NO_NOTIFY UINT32_MAX
+#define SIM_NO_FRAME  UINT32_MAX
+
+/* A domain's frames, of which a program may map some: those of its kernel's two rings, as its home in XenStore names
+ * them, and the page that a reference grants, so far behind the first one. */
+#define SIM_STORE_FRAME	  1u
+#define SIM_CONSOLE_FRAME 2u
+#define SIM_FIRST_FRAME	  0x1000u
 
 /* What the environment of a process in a domain says. */
 #define SIM_ENV_CONTROL "XENSIM_CONTROL" /* this protocol's socket */
@@ -67,6 +74,8 @@ enum sim_op {
 	/* What Xen tells the toolstack. */
 	SIM_OP_DOMAIN,	    /* the first domain whose number is domid or above: a struct sim_domain */
 	SIM_OP_PORT_STATUS, /* of the port of domid: a struct sim_port */
+	/* Memory of another domain by its frames, which may be there in part. */
+	SIM_OP_MAP_FRAMES,
 };
 
 /* Both are answers in the values of a reply. */
@@ -97,7 +106,8 @@ struct sim_request {
 	uint32_t writable;
 	uint32_t notify_offset; /* byte to clear at the end of a mapping, SIM_NO_NOTIFY for none */
 	uint32_t notify_port;	/* port to notify then, SIM_NO_NOTIFY for none */
-	uint32_t refs[];	/* MAP: 2 * count numbers, domid and reference; INHERIT: count ids */
+	uint32_t refs
+		[]; /* MAP: 2 * count numbers, domid and reference; INHERIT: count ids; MAP_FRAMES: frames */
 };
 
 /* error: 0 or a negative errno. Fields that an operation doesn't use are 0. */
@@ -107,8 +117,8 @@ struct sim_reply {
 	uint32_t port;	   /* of BIND_*; of PEER the remote port */
 	uint32_t sequence; /* PEER: the port's sequence number that this answer belongs to */
 	uint32_t count;
-	/* SHARE: count references. MAP: count pairs of (index of the descriptor, page offset in it). DOMAIN,
-	 * PORT_STATUS: a structure, of count words. */
+	/* SHARE: count references. MAP, MAP_FRAMES: count pairs of (index of the descriptor, page offset in it), or of
+	 * SIM_NO_FRAME and an errno. DOMAIN, PORT_STATUS: a structure, of count words. */
 	uint32_t values[];
 };
 

@@ -133,6 +133,7 @@ integration_tests = \
 	tests/integration/test_sim_bad.py \
 	tests/integration/test_sim_control.py tests/integration/test_sim_device.py \
 	tests/integration/test_sim_evtchn.py \
+	tests/integration/test_sim_foreign.py \
 	tests/integration/test_sim_grants.py \
 	tests/integration/test_sim_header.py tests/integration/test_sim_host.py \
 	tests/integration/test_sim_life.py tests/integration/test_sim_pytest.py tests/integration/test_sim_run.py \

@@ -232,6 +232,16 @@ case_foreign_memory() {
 	show 'a guest maps a frame of another' "$(ask A foreign "$(domid u2)" 256)"
 	show 'of a domain that is not there' "$(ask A foreign 999 256)"
 	show 'a frame that it has not itself' "$(ask A foreign "$(domid u1)" 1048576000)"
+	console=$(on dom0 "xenstore-read /local/domain/$(domid u1)/console/ring-ref")
+	store=$(on dom0 "xenstore-read /local/domain/$(domid u1)/store/ring-ref")
+	# Behind what the rings have in their pages, nobody looks.
+	show 'domain 0 maps the rings of a guest, and between them what there is not' "$(ask C foreign-map "$(domid u1)" 1 "$console" 1048576000 "$store")"
+	show 'the first once more, for reading' "$(ask C foreign-map "$(domid u1)" 0 "$console")"
+	show 'both are one page' "$(ask C poke 0 4000 42) $(ask C peek 1 4000)"
+	show 'it is that of the first reference' "$(ask C map "$(domid u1)" 0 1 1) $(ask C peek 2 4000)"
+	show 'of the second, the store is' "$(ask C poke 0 12192 43) $(ask C map "$(domid u1)" 1 1 1) $(ask C peek 3 3999) $(ask C peek 3 4000) $(ask C poke 0 12192 0)"
+	show 'it is kept by its domain alone' "$(ask C foreign-unmap 0) $(ask C foreign-unmap 1) $(ask C unmap 2) $(ask C map "$(domid u1)" 0 1 1) $(ask C peek 4 4000) $(ask C poke 4 4000 0)"
+	show 'a guest maps none' "$(ask A foreign-map "$(domid u1)" 1 "$console") $(ask A map "$(domid u2)" 0 1 1)"
 	for tag in A C; do end_program $tag; done
 }
 
