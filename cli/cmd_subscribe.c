@@ -22,6 +22,9 @@ static const char help[] =
 	"\n"
 	"  -n, --count N       end after N messages\n"
 	"  -t, --timeout S     end with status 6 when no message comes for S seconds\n"
+	"      --queue N       let N messages wait at a time at most; of what is more the\n"
+	"                      oldest are lost (with 1 the newest is always next)\n"
+	"      --keep KIND     oldest: with --queue the newest are lost instead; newest\n"
 	"  -v, --verbose       say, too, when a subscription begins and what it waits for\n"
 	"      --json          one JSON object a line: of a message time, address,\n"
 	"                      sender {host, domid, domain, uid, gid, pid}, key (if it\n"
@@ -45,6 +48,7 @@ struct subscribe {
 	bool json, raw;
 	struct writer *writer;
 	struct lasting lasting;
+	struct xenmsg_options options;
 };
 
 static int print_message(struct subscribe *subscribe, struct xenmsg_message *message)
@@ -166,14 +170,33 @@ static int receive(struct subscribe *subscribe, struct xenmsg *conn, uint64_t co
 	return EXIT_DONE;
 }
 
+/* Returns 0 or an exit code. */
+static int read_queue(struct subscribe *subscribe, uint64_t queue, const char *keep)
+{
+	bool oldest = keep && strcmp(keep, "oldest") == 0;
+
+	if (keep && !oldest && strcmp(keep, "newest") != 0)
+		return cli_usage("subscribe", "bad --keep '%s': it is newest or oldest", keep);
+	if (queue > XENMSG_QUEUE_MAX)
+		return cli_usage("subscribe", "bad --queue: it is at most %d", XENMSG_QUEUE_MAX);
+	if (keep && !queue)
+		return cli_usage("subscribe", "--keep is for --queue");
+	subscribe->options = *XENMSG_FLAGS(oldest ? XENMSG_KEEP_OLDEST : 0);
+	subscribe->options.queue = (unsigned)queue;
+	return 0;
+}
+
 int cmd_subscribe(struct cli *cli, int argc, char **argv)
 {
 	struct subscribe subscribe = {.cli = cli, .lasting = {.cli = cli, .what = "subscribe to"}};
-	uint64_t count = 0;
+	uint64_t count = 0, queue = 0;
+	const char *keep = NULL;
 	int code, timeout_ms = -1;
 	const struct cli_option options[] = {
 		{"count", .count = &count},
 		{"timeout", .ms = &timeout_ms},
+		{"queue", .count = &queue},
+		{"keep", .text = &keep},
 		{"json", .flag = &subscribe.json},
 		{"raw", .flag = &subscribe.raw},
 		{"once", .flag = &subscribe.lasting.once},
@@ -189,6 +212,9 @@ int cmd_subscribe(struct cli *cli, int argc, char **argv)
 		return cli_usage("subscribe", "to which topic? Its address is DOMAIN:ENDPOINT");
 	if (subscribe.json && subscribe.raw)
 		return cli_usage("subscribe", "--json and --raw exclude each other");
+	code = read_queue(&subscribe, queue, keep);
+	if (code)
+		return code;
 	for (int i = optind; i < argc; i++)
 		if (address_parse(argv[i], strlen(argv[i]), &parsed, &why) < 0)
 			return cli_usage("subscribe", "bad address '%s': %s", argv[i], why);
@@ -199,7 +225,7 @@ int cmd_subscribe(struct cli *cli, int argc, char **argv)
 		return code;
 	subscribe.writer = writer_new(WRITER_JSON_LINES);
 	for (int i = optind; i < argc && code == EXIT_DONE; i++) {
-		int r = xenmsg_subscribe(conn, argv[i], NULL, NULL, NULL);
+		int r = xenmsg_subscribe(conn, argv[i], &subscribe.options, NULL, NULL);
 
 		if (r < 0 && r != -EINTR)
 			code = cli_error(conn, "subscribe to", argv[i], r);

@@ -17,6 +17,7 @@ libdaemon_la_SOURCES = \
 	daemon/topic/topics.c daemon/topic/topics.h daemon/topic/topic_internal.h \
 	daemon/topic/topic.c daemon/topic/replica.c daemon/topic/subscriber.c \
 	daemon/topic/topic_intake.c daemon/topic/waiting.c \
+	daemon/topic/topic_bound.c daemon/topic/topic_bound.h \
 	daemon/topic/topic_kept.c daemon/topic/topic_kept.h daemon/topic/topic_log.c daemon/topic/topic_log.h \
 	daemon/relay/cancel.c daemon/relay/cancel.h \
 	daemon/relay/withdraw.c daemon/relay/withdraw.h \

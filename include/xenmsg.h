@@ -175,7 +175,10 @@ enum xenmsg_flags {
 	XENMSG_TOPIC = 8192,
 	/* bind, with XENMSG_TOPIC: the last message is kept for who subscribes later, as long as the topic is there: he gets it
 	 * first, behind the notice XENMSG_KEPT. So a state is published when it changes, and everybody knows it. */
-	XENMSG_RETAIN = 16384
+	XENMSG_RETAIN = 16384,
+	/* subscribe, with `queue`: what is more than that is lost from the newest on, not from the oldest: what comes is lost while
+	 * as many wait, until the subscriber has taken those that have come before */
+	XENMSG_KEEP_OLDEST = 65536
 };
 
 /* The time-out that a function has if no options are given. */
@@ -197,8 +200,14 @@ struct xenmsg_options {
 	/* bind, with XENMSG_RETAIN: not one message is kept for who subscribes later, but the last one of each key, of so many keys,
 	 * those that were published last; an empty message keeps none of its key. Up to XENMSG_KEYS_MAX */
 	unsigned keys;
+	/* subscribe: of the topic's messages so many may wait at a time, up to XENMSG_QUEUE_MAX. They go to the program at once, as far as they
+	 * have room; beyond that the oldest are lost, so that the last so many wait (or see XENMSG_KEEP_OLDEST), and it is told
+	 * how many those were. With 1 it has the newest one next, and before that at most one that was on its way. 0: as many as the
+	 * daemon has room for */
+	unsigned queue;
 };
-#define XENMSG_KEYS_MAX 4095
+#define XENMSG_KEYS_MAX	 4095
+#define XENMSG_QUEUE_MAX 65535
 
 /* Options for one function call: with all of this; with time-out and flags; with one of the two. */
 #ifdef __cplusplus
@@ -209,12 +218,12 @@ xenmsg_options_given(const struct xenmsg_options &options)
 }
 #define XENMSG_TRACED(timeout_ms, flags, trace)                                                    \
 	xenmsg_options_given(xenmsg_options{sizeof(struct xenmsg_options), (timeout_ms), (flags),  \
-					    (trace), nullptr, 0})
+					    (trace), nullptr, 0, 0})
 #define XENMSG_WITH(timeout_ms, flags) XENMSG_TRACED(timeout_ms, flags, nullptr)
 #else
 #define XENMSG_TRACED(timeout_ms, flags, trace)                                                    \
 	(&(const struct xenmsg_options){sizeof(struct xenmsg_options), (timeout_ms), (flags),      \
-					(trace), NULL, 0})
+					(trace), NULL, 0, 0})
 #define XENMSG_WITH(timeout_ms, flags) XENMSG_TRACED(timeout_ms, flags, NULL)
 #endif
 #define XENMSG_WITHIN(timeout_ms) XENMSG_WITH(timeout_ms, 0)
@@ -420,10 +429,10 @@ XENMSG_API int xenmsg_unbind(struct xenmsg *conn, const char *endpoint);
  * (xenmsg_message_notice()), each in its place, that tell what is missing: nothing is lost without one, and nothing
  * comes twice or in another order. A subscription waits for its topic: that may come, go and come again.
  * address  DOMAIN:ENDPOINT
- * options  a time-out, usually 30 s, and XENMSG_LEND
+ * options  a time-out, usually 30 s, XENMSG_LEND, and `queue`, with or without XENMSG_KEEP_OLDEST
  * handler  called for every message and notice; NULL: they are taken with xenmsg_recv()
  * Returns 0: the first thing that comes is a notice, XENMSG_SUBSCRIBED or XENMSG_WAITING. Or returns -EINVAL (the address is
- * malformed, or an unknown flag), -EEXIST (this connection has subscribed to that address already), -EACCES (a
+ * malformed, or the options are), -EEXIST (this connection has subscribed to that address already), -EACCES (a
  * policy denies it), -EPROTOTYPE (that endpoint is no topic), -EOPNOTSUPP (the daemon is too old), -ENOBUFS (over a
  * quota), -ENOTCONN, -ETIMEDOUT, -EINTR, -ENOMEM.
  */
@@ -445,7 +454,8 @@ enum xenmsg_notice_kind {
 	/* From here on the subscriber gets everything, or is told what is missing. `count` is how many messages were
 	 * published before; `unknown`: the subscriber was subscribed before, and may have missed some. */
 	XENMSG_SUBSCRIBED = 1,
-	/* `count` messages are missing here, since this program or the way to it was too slow; `unknown`: and perhaps more. */
+	/* `count` messages are missing here, since this program or the way to it was too slow, or more than its `queue`; `unknown`: and
+	 * perhaps more. */
 	XENMSG_MISSED = 2,
 	/* The topic has gone, or isn't there yet, and the subscription waits for it; `unknown`: it, or the way to
 	 * it, was lost, and with it perhaps messages that were published last. */

@@ -196,17 +196,30 @@ int xenmsg_unbind(struct xenmsg *conn, const char *endpoint)
 
 /* ---- topics ---------------------------------------------------------------------------------- */
 
+/* Reads what a subscriber wants into the flags of SUBSCRIBE. */
+static int read_queue(const struct how *how, uint32_t *flags)
+{
+	if (how->queue > XENMSG_QUEUE_MAX || (how->flags & XENMSG_KEEP_OLDEST && !how->queue))
+		return -EINVAL;
+	*flags = how->queue << SUBSCRIBE_QUEUE_SHIFT |
+		 (how->flags & XENMSG_KEEP_OLDEST ? SUBSCRIBE_OLDEST : 0);
+	return 0;
+}
+
 static int subscribe_for(struct xenmsg *conn, const char *address, const struct xenmsg_options *options,
 			 xenmsg_message_handler handler, void *userdata, xenmsg_done done,
 			 void *done_userdata, struct request **request)
 {
-	const struct frame_subscribe subscribe = {.address = frame_text_of(address)};
+	struct frame_subscribe subscribe = {.address = frame_text_of(address)};
 	uint8_t payload[4 + ADDRESS_MAX];
 	size_t size = strlen(address);
+	struct binding *binding;
 	struct address parsed;
 	struct how how;
-	int r = how_read(&how, options, XENMSG_LEND, PATIENCE_MS);
+	int r = how_read(&how, options, XENMSG_LEND | XENMSG_KEEP_OLDEST | HOW_QUEUE, PATIENCE_MS);
 
+	if (r == 0)
+		r = read_queue(&how, &subscribe.flags);
 	if (r == 0)
 		r = enter(conn);
 	if (r == 0)
@@ -219,10 +232,12 @@ static int subscribe_for(struct xenmsg *conn, const char *address, const struct 
 		r = inbox_bind(&conn->inbox, address, 0, how.flags & XENMSG_LEND, handler, userdata);
 	if (r < 0)
 		return r;
+	binding = inbox_find(&conn->inbox, address, size);
+	binding->subscribes = subscribe.flags;
 	r = begin(conn, FRAME_SUBSCRIBE, payload, frame_subscribe_encode(&subscribe, payload), &how, done,
 		  done_userdata, request);
 	if (r == 0)
-		inbox_find(&conn->inbox, address, size)->asked = (*request)->number;
+		binding->asked = (*request)->number;
 	else
 		leave_binding(conn, address);
 	return r;

@@ -22,7 +22,7 @@ static bool uses_more(const struct xenmsg_options *options)
 int how_read_given(struct how *how, const struct xenmsg_options *options, unsigned flags)
 {
 	if (options->size < FIRST_SIZE || uses_more(options) ||
-	    (options->flags & (~flags | HOW_TRACE | HOW_KEY | HOW_KEYS)))
+	    (options->flags & (~flags | HOW_TRACE | HOW_KEY | HOW_KEYS | HOW_QUEUE)))
 		return -EINVAL;
 	if (options->size >= offsetof(struct xenmsg_options, trace) + sizeof(options->trace))
 		how->trace = options->trace;
@@ -30,7 +30,9 @@ int how_read_given(struct how *how, const struct xenmsg_options *options, unsign
 		how->key = options->key;
 		how->keys = options->keys;
 	}
-	if ((how->keys && !(flags & HOW_KEYS)) ||
+	if (options->size >= offsetof(struct xenmsg_options, queue) + sizeof(options->queue))
+		how->queue = options->queue;
+	if ((how->keys && !(flags & HOW_KEYS)) || (how->queue && !(flags & HOW_QUEUE)) ||
 	    (how->key && (!(flags & HOW_KEY) || !trace_is_valid(how->key, strnlen(how->key, TRACE_MAX + 1)))))
 		return -EINVAL;
 	if (how->trace &&

@@ -26,7 +26,7 @@ struct how {
 	int timeout_ms;
 	unsigned flags;
 	const char *trace, *key; /* NULL: none */
-	unsigned keys;
+	unsigned keys, queue;
 };
 
 #define FOR_EVER (-1)
@@ -35,6 +35,7 @@ struct how {
 #define HOW_TRACE 0x80000000u
 #define HOW_KEY	  0x40000000u /* with a key */
 #define HOW_KEYS  0x20000000u /* with a number of keys */
+#define HOW_QUEUE 0x10000000u /* with a queue */
 
 /* Reads options (NULL: none), of which these flags have a meaning here. Returns 0 or -EINVAL. */
 int how_read_given(struct how *how, const struct xenmsg_options *options, unsigned flags);

@@ -108,7 +108,7 @@ static int ask_to_bind(struct reconnect *reconnect, const char *endpoint, uint32
 
 static int ask_to_subscribe(struct reconnect *reconnect, struct binding *binding)
 {
-	const struct frame_subscribe subscribe = {.flags = SUBSCRIBE_AGAIN,
+	const struct frame_subscribe subscribe = {.flags = binding->subscribes | SUBSCRIBE_AGAIN,
 						  .address = frame_text_of(binding->endpoint)};
 	uint8_t payload[4 + ADDRESS_MAX];
 

@@ -320,7 +320,11 @@ struct frame_subscribe {
 	uint32_t flags; /* bits that aren't known mean nothing */
 	struct frame_text address;
 };
-#define SUBSCRIBE_AGAIN 1u /* the program had subscribed to it by an earlier daemon */
+#define SUBSCRIBE_AGAIN	 1u /* the program had subscribed to it by an earlier daemon */
+#define SUBSCRIBE_OLDEST 2u /* of what is more than this it loses the newest, else the oldest: */
+/* how many messages may wait for it; 0: as many as the daemon has */
+#define SUBSCRIBE_QUEUE	      0xffff00u
+#define SUBSCRIBE_QUEUE_SHIFT 8
 
 struct frame_event {
 	uint32_t kind;

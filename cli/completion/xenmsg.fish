@@ -64,7 +64,11 @@ function __xenmsg_arguments
         case call
             __xenmsg_addresses call
         case subscribe
-            __xenmsg_addresses topic
+            if test "$words[-1]" = --keep
+                printf '%s\n' newest oldest
+            else
+                __xenmsg_addresses topic
+            end
         case connect run
             __xenmsg_addresses stream
         case peers

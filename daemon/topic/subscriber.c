@@ -167,6 +167,7 @@ static bool open_channel(struct subscriber *subscriber, struct topic_origin *ori
 	}
 	topic_origin_unref(subscriber->origin);
 	subscriber->origin = topic_origin_ref(origin);
+	topic_bound_restart(&subscriber->bound);
 	subscriber->party.end = &channel->opener;
 	channel->opener.party = &subscriber->party;
 	return true;
@@ -188,6 +189,17 @@ static bool has_channel(struct subscriber *subscriber, const struct topic_entry 
 
 /* --- sending ---------------------------------------------------------------------------------- */
 
+/* Notes what was sent from this offset of the stream on, in pieces that are all whole, or end what was sent before. */
+static void note_sent(struct subscriber *subscriber, uint64_t from, struct topic_entry *const *entries,
+		      const struct iovec *pieces, unsigned count)
+{
+	for (unsigned i = 0; subscriber->bound.most && i < count; i++) {
+		from += pieces[i].iov_len;
+		if (!entries[i]->is_notice)
+			topic_bound_sent(&subscriber->bound, from);
+	}
+}
+
 /* Writes what remains of the current entry, and whole ones behind it, as far as there is credit. Returns how many bytes, 0 if there
  * is no credit, or as hop_push(). */
 static int write_some(struct subscriber *subscriber)
@@ -200,14 +212,16 @@ static int write_some(struct subscriber *subscriber)
 	uint32_t left = subscriber->current->size - subscriber->done,
 		 length = left < room ? left : (uint32_t)room;
 	struct topic_position position = subscriber->position;
+	uint64_t from = end->received, most = topic_bound_room(&subscriber->bound);
 	unsigned count = 1;
 	int r;
 
 	if (!length)
 		return 0;
 	pieces[0] = (struct iovec){subscriber->current->bytes + subscriber->done, length};
-	while (length >= left && count < AT_ONCE && !subscriber->held && !has_kept(subscriber) &&
-	       !subscriber->is_short && !subscriber->is_last) {
+	while (length >= left && count < AT_ONCE && count < most && !subscriber->held &&
+	       !has_kept(subscriber) && !subscriber->is_short && !subscriber->is_last &&
+	       topic_bound_reads_on(&subscriber->bound, &position)) {
 		struct topic_position ahead = position;
 		struct topic_missed missed;
 		struct topic_entry *entry = topic_log_read(log, &ahead, &missed);
@@ -224,9 +238,24 @@ static int write_some(struct subscriber *subscriber)
 	r = hop_push(end, pieces, count, length, length >= left ? count : 0);
 	if (r < 0)
 		return r;
+	if (length >= left)
+		note_sent(subscriber, from, entries, pieces, count);
 	subscriber->position = position;
 	subscriber->done += length < left ? length : left;
 	return (int)length;
+}
+
+/* Whether it wants more now. */
+static bool wants_more(struct subscriber *subscriber)
+{
+	struct topic_bound *bound = &subscriber->bound;
+
+	if (!bound->most)
+		return true;
+	topic_bound_apply(bound, &subscriber->party.topic->log, &subscriber->position);
+	if (subscriber->party.end)
+		topic_bound_taken(bound, channel_other(subscriber->party.end)->consumed);
+	return topic_bound_room(bound) > 0;
 }
 
 /* Sends a bit. True: there may be more; false: the subscriber is in its list, or gone. */
@@ -235,6 +264,10 @@ static bool pump_once(struct subscriber *subscriber)
 	struct topic *topic = subscriber->party.topic;
 	int r;
 
+	if (!subscriber->current && !wants_more(subscriber)) {
+		subscriber_move(subscriber, LIST_BLOCKED);
+		return false;
+	}
 	r = subscriber->current ? 1 : choose(subscriber);
 	if (r <= 0) {
 		subscriber_move(subscriber, r < 0 ? LIST_LATER : topic->due == LIST_A ? LIST_B : LIST_A);

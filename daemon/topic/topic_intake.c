@@ -155,6 +155,7 @@ static struct topic_entry *say(enum message_type type, const struct properties *
 
 	if (!entry)
 		return NULL;
+	entry->is_notice = type == MESSAGE_PLAIN;
 	memset(entry->bytes, 0, entry->size);
 	put_u32(entry->bytes, size);
 	entry->bytes[4] = (uint8_t)(type | MESSAGE_PROPERTIES);

@@ -19,6 +19,7 @@
 #include "base/turns.h"
 #include "daemon/known/known.h"
 #include "daemon/relay/inner.h"
+#include "daemon/topic/topic_bound.h"
 #include "daemon/topic/topic_kept.h"
 #include "daemon/topic/topic_log.h"
 #include "daemon/topic/topics.h"
@@ -57,9 +58,9 @@ struct feed {
 enum subscriber_list {
 	LIST_A,
 	LIST_B,
-	LIST_BLOCKED, /* there is no credit, or the channel is about to go */
-	LIST_LATER,   /* there is no channel, since that would be over a limit */
-	LIST_OUT,     /* nothing is to be told yet */
+	LIST_BLOCKED, /* there is no credit, or it has as many as it wants at a time, or the channel is about to go */
+	LIST_LATER, /* there is no channel, since that would be over a limit */
+	LIST_OUT,   /* nothing is to be told yet */
 	SUBSCRIBER_LISTS,
 };
 
@@ -68,6 +69,7 @@ struct subscriber {
 	enum subscriber_list list;
 	struct subscriber *prev, *next;
 	struct topic_position position;
+	struct topic_bound bound;
 	struct topic_entry *current; /* is being sent, so many bytes of it were */
 	uint32_t done;
 	struct topic_entry *held; /* comes behind that: NULL: nothing */

@@ -117,9 +117,13 @@ int topic_log_append(struct topic_log *log, struct topic_entry *entry)
 		return -ENOMEM;
 	entry->before = log->count;
 	entry->unknown_before = log->unknown;
+	entry->number = log->messages;
 	log->count += entry->count;
 	log->unknown += entry->unknown;
+	log->messages += !entry->is_notice;
 	*place(log, log->next++) = entry;
+	if (entry->is_state)
+		log->said = log->next;
 	return 0;
 }
 
@@ -152,4 +156,29 @@ struct topic_entry *topic_log_read(const struct topic_log *log, struct topic_pos
 	position->count = count + (entry ? entry->count : 0);
 	position->unknown = unknown + (entry && entry->unknown);
 	return entry;
+}
+
+static uint64_t number_at(const struct topic_log *log, uint64_t index)
+{
+	return index < log->next ? (*place(log, index))->number : log->messages;
+}
+
+uint64_t topic_log_waiting(const struct topic_log *log, uint64_t index)
+{
+	return log->messages - number_at(log, index);
+}
+
+uint64_t topic_log_find(const struct topic_log *log, uint64_t number)
+{
+	uint64_t from = log->first, to = log->next;
+
+	while (from < to) {
+		uint64_t middle = from + (to - from) / 2;
+
+		if (number_at(log, middle) >= number)
+			to = middle;
+		else
+			from = middle + 1;
+	}
+	return from;
 }

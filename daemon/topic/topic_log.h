@@ -29,10 +29,12 @@ struct topic_entry {
 	unsigned references;
 	uint64_t
 		count; /* how many published messages it stands for: 1; 0: it says something else; of a gap how many are missing */
-	bool unknown; /* and nobody knows how many more */
-	bool is_kept; /* a message that was published before, as is to be told in front of it */
+	bool unknown;		  /* and nobody knows how many more */
+	bool is_kept;		  /* a message that was published before, as is to be told in front of it */
+	bool is_notice, is_state; /* it isn't a message; and says whether the topic is there */
 	/* set by the log: how many messages, and gaps of unknown size, were before it */
 	uint64_t before, unknown_before;
+	uint64_t number;	     /* so many messages were entries before it */
 	struct topic_origin *origin; /* a reference; NULL: none */
 	uint32_t size;
 	_Alignas(8) uint8_t bytes[];
@@ -43,6 +45,8 @@ struct topic_log {
 	uint32_t places;
 	uint64_t first, next;	    /* indices of entries: those from `first` on are there */
 	uint64_t count, unknown;    /* messages so far, and gaps of unknown size */
+	uint64_t messages;	    /* of which so many were entries, and those that were kept */
+	uint64_t said;		    /* the index behind the last entry that is a state; 0: there was none */
 	uint64_t bytes, bytes_most; /* that the entries take */
 	struct charge charge;	    /* for those */
 };
@@ -90,6 +94,10 @@ struct topic_position topic_log_end(const struct topic_log *log);
  * or if there is none up to now, is in *missed. */
 struct topic_entry *topic_log_read(const struct topic_log *log, struct topic_position *position,
 				   struct topic_missed *missed);
+/* Returns how many messages there are from this index on, which is `first` at least. */
+uint64_t topic_log_waiting(const struct topic_log *log, uint64_t index);
+/* Returns the index of the first entry with so many messages before it. */
+uint64_t topic_log_find(const struct topic_log *log, uint64_t number);
 /* Returns the position before this entry, which was read last. */
 static inline struct topic_position topic_log_before(const struct topic_position *behind,
 						     const struct topic_entry *entry)

@@ -112,6 +112,8 @@ static struct subscriber *new_subscriber(struct session *session, uint32_t reque
 	subscriber->session = session;
 	subscriber->number = request;
 	subscriber->was_subscribed = subscribe->flags & SUBSCRIBE_AGAIN;
+	subscriber->bound.most = (subscribe->flags & SUBSCRIBE_QUEUE) >> SUBSCRIBE_QUEUE_SHIFT;
+	subscriber->bound.keeps_oldest = subscribe->flags & SUBSCRIBE_OLDEST;
 	memcpy(subscriber->address, subscribe->address.data, subscribe->address.size);
 	return subscriber;
 }

@@ -1109,14 +1109,46 @@ static PyObject *connection_topic(PyObject *object, PyObject *arguments)
 		       : NULL;
 }
 
-static int subscribe_with(struct xenmsg *conn, const char *address, unsigned flags)
+static struct xenmsg_options subscription_options(unsigned queue, unsigned flags)
 {
-	return xenmsg_subscribe(conn, address, NULL, NULL, NULL);
+	struct xenmsg_options options = *XENMSG_FLAGS(flags);
+
+	options.queue = queue;
+	return options;
 }
 
-static PyObject *connection_subscribe(PyObject *object, PyObject *address)
+static int subscribe_with(struct xenmsg *conn, const char *address, unsigned flags)
 {
-	return connection_endpoint(object, text_of(address), subscribe_with, 0);
+	struct xenmsg_options options =
+		subscription_options(flags & XENMSG_QUEUE_MAX, flags & XENMSG_KEEP_OLDEST);
+
+	return xenmsg_subscribe(conn, address, &options, NULL, NULL);
+}
+
+/* Reads what a subscriber wants into flags that have `queue` in the bits below them. */
+static bool read_subscription(PyObject *arguments, PyObject **address, unsigned *flags)
+{
+	unsigned long queue;
+	int keeps_oldest;
+
+	if (!PyArg_ParseTuple(arguments, "Ukp", address, &queue, &keeps_oldest))
+		return false;
+	if (queue > XENMSG_QUEUE_MAX || (keeps_oldest && !queue)) {
+		PyErr_SetString(PyExc_ValueError, "queue is up to 65535, and keep=\"oldest\" needs one");
+		return false;
+	}
+	*flags = (unsigned)queue | (keeps_oldest ? XENMSG_KEEP_OLDEST : 0);
+	return true;
+}
+
+static PyObject *connection_subscribe(PyObject *object, PyObject *arguments)
+{
+	PyObject *address;
+	unsigned flags;
+
+	return read_subscription(arguments, &address, &flags)
+		       ? connection_endpoint(object, text_of(address), subscribe_with, flags)
+		       : NULL;
 }
 
 static PyObject *connection_unbind(PyObject *object, PyObject *endpoint)
@@ -1459,7 +1491,10 @@ static int begin_bind(struct xenmsg *conn, const char *name, const struct asked 
 static int begin_subscribe(struct xenmsg *conn, const char *name, const struct asked *asked,
 			   struct outcome *outcome)
 {
-	return xenmsg_begin_subscribe(conn, name, NULL, NULL, on_done, outcome, &outcome->op);
+	struct xenmsg_options options =
+		subscription_options(asked->flags & XENMSG_QUEUE_MAX, asked->flags & XENMSG_KEEP_OLDEST);
+
+	return xenmsg_begin_subscribe(conn, name, &options, NULL, on_done, outcome, &outcome->op);
 }
 
 static int begin_listen(struct xenmsg *conn, const char *name, const struct asked *asked,
@@ -1524,9 +1559,14 @@ static PyObject *connection_begin_topic(PyObject *object, PyObject *arguments)
 	return read_topic(arguments, &name, &asked.flags) ? begin(object, name, begin_bind, &asked) : NULL;
 }
 
-static PyObject *connection_begin_subscribe(PyObject *object, PyObject *address)
+static PyObject *connection_begin_subscribe(PyObject *object, PyObject *arguments)
 {
-	return begin(object, address, begin_subscribe, &(const struct asked){0});
+	struct asked asked = {0};
+	PyObject *name;
+
+	return read_subscription(arguments, &name, &asked.flags)
+		       ? begin(object, name, begin_subscribe, &asked)
+		       : NULL;
 }
 
 static PyObject *connection_begin_listen(PyObject *object, PyObject *arguments)
@@ -1651,7 +1691,7 @@ static PyMethodDef connection_methods[] = {
 	 "Whether a call was withdrawn since this was last asked."},
 	{"bind", connection_bind, METH_VARARGS, "bind(endpoint, messages, calls, shared)"},
 	{"topic", connection_topic, METH_VARARGS, "topic(endpoint, retain)"},
-	{"subscribe", connection_subscribe, METH_O, "subscribe(address)"},
+	{"subscribe", connection_subscribe, METH_VARARGS, "subscribe(address, queue, keeps_oldest)"},
 	{"unbind", connection_unbind, METH_O, "unbind(endpoint)"},
 	{"drain", connection_drain, METH_VARARGS, "drain(endpoint, timeout_ms)"},
 	{"pause", connection_pause, METH_NOARGS, "Takes no messages until resume()."},
@@ -1677,7 +1717,8 @@ static PyMethodDef connection_methods[] = {
 	{"begin_bind", connection_begin_bind, METH_VARARGS,
 	 "begin_bind(endpoint, messages, calls, shared): an Outcome"},
 	{"begin_topic", connection_begin_topic, METH_VARARGS, "begin_topic(endpoint, retain): an Outcome"},
-	{"begin_subscribe", connection_begin_subscribe, METH_O, "begin_subscribe(address): an Outcome"},
+	{"begin_subscribe", connection_begin_subscribe, METH_VARARGS,
+	 "begin_subscribe(address, queue, keeps_oldest): an Outcome"},
 	{"begin_listen", connection_begin_listen, METH_VARARGS, "begin_listen(endpoint, shared): an Outcome"},
 	{"begin_watch", connection_begin_watch, METH_O, "begin_watch(pattern): an Outcome; one at a time"},
 	{"begin_query", connection_begin_query, METH_O, "begin_query(what): an Outcome, of JSON text"},

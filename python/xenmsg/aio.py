@@ -12,8 +12,8 @@ import os
 import socket
 import warnings
 import weakref
-from typing import (Any, AsyncIterator, Awaitable, Callable, Deque, Dict, Generator, Generic, List, NamedTuple, Optional, Type, TypeVar,
-                    Union, cast)
+from typing import (Any, AsyncIterator, Awaitable, Callable, Deque, Dict, Generator, Generic, List, Literal, NamedTuple, Optional, Type,
+                    TypeVar, Union, cast)
 
 from . import _core
 from ._core import Message
@@ -379,8 +379,8 @@ class Subscription(_Lazy[Union[Message, Notice]]):
     """What is published on a topic: `async for item in conn.subscribe("0:news")`. An item is a Message, or a Notice, which tells in
     its place what is missing: a topic waits for nobody."""
 
-    def __init__(self, how: _How, address: str):
-        super().__init__(how, lambda core: core.begin_subscribe(address))
+    def __init__(self, how: _How, address: str, queue: int, keep: str):
+        super().__init__(how, lambda core: core.begin_subscribe(address, queue, keep == "oldest"))
 
     def _take(self, core: _core.Connection) -> Optional[Union[Message, Notice]]:
         message = core.recv(0)
@@ -672,11 +672,12 @@ class Connection(ConnectionState):
         is closed or forgotten; raises as bind(). With `retain` the last message is kept for who subscribes later."""
         return Topic(self._how, name, retain)
 
-    def subscribe(self, address: str) -> Subscription:
+    def subscribe(self, address: str, *, queue: int = 0, keep: Literal["newest", "oldest"] = "newest") -> Subscription:
         """Subscribes to a topic, when it is entered, awaited or iterated over, until it is closed or forgotten. The topic may come
-        later, go, and come again. Raises Error: EINVAL, EACCES, EPROTOTYPE (that endpoint is no topic), EOPNOTSUPP (the daemon is too
+        later, go, and come again. With `queue` so many messages may wait at a time, up to 65535, and of what is more those are lost
+        that `keep` doesn't keep, with a Notice in their place. Raises Error: EINVAL, EACCES, EPROTOTYPE (that endpoint is no topic), EOPNOTSUPP (the daemon is too
         old), ENOBUFS, ENOTCONN, ETIMEDOUT."""
-        return Subscription(self._how, address)
+        return Subscription(self._how, address, queue, keep)
 
     async def serve(self, endpoint: str, handler: Callable[[Message], Awaitable[Optional[Data]]], *,
                     concurrency: int = 64, shared: bool = False) -> None:

@@ -15,7 +15,7 @@ import select
 import socket
 import time
 import warnings
-from typing import Any, Callable, Generic, Iterator, List, Optional, Tuple, Type, TypeVar, Union, cast
+from typing import Any, Callable, Generic, Iterator, List, Literal, Optional, Tuple, Type, TypeVar, Union, cast
 
 from . import _core
 from ._core import Message
@@ -415,10 +415,12 @@ class Connection(_Sending, ConnectionState):
         message is kept for who subscribes later."""
         return Topic(self._path, self._reconnect, name, retain)
 
-    def subscribe(self, address: str) -> Subscription:
-        """Subscribes to a topic, until it is closed or forgotten. The topic may come later, go, and come again. Raises Error: EINVAL,
+    def subscribe(self, address: str, *, queue: int = 0, keep: Literal["newest", "oldest"] = "newest") -> Subscription:
+        """Subscribes to a topic, until it is closed or forgotten. The topic may come later, go, and come again. With `queue` so many
+        messages may wait at a time, up to 65535, and of what is more those are lost that `keep` doesn't keep, with a Notice in their
+        place. Raises Error: EINVAL,
         EACCES, EPROTOTYPE (that endpoint is no topic), EOPNOTSUPP (the daemon is too old), ENOBUFS, ENOTCONN, ETIMEDOUT."""
-        return Subscription(self._path, self._reconnect, lambda core: core.subscribe(address))
+        return Subscription(self._path, self._reconnect, lambda core: core.subscribe(address, queue, keep == "oldest"))
 
     def serve(self, endpoint: str, handler: Callable[[Message], Optional[Data]], *, shared: bool = False) -> None:
         """Answers calls, one after the other, with what handler(message) returns, None is b"". A handler that raises an OSError

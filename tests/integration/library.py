@@ -31,12 +31,12 @@ class Notice(ctypes.Structure):
 
 class KeyOptions(ctypes.Structure):
     """The same with the members that it got later."""
-    _fields_ = Options._fields_ + [("key", ctypes.c_char_p), ("keys", ctypes.c_uint)]
+    _fields_ = Options._fields_ + [("key", ctypes.c_char_p), ("keys", ctypes.c_uint), ("queue", ctypes.c_uint)]
 
 
 Told = collections.namedtuple("Told", "kind error count unknown")
 SUBSCRIBED, MISSED, WAITING, ENDED, KEPT = range(1, 6)
-TOPIC, RETAIN = 8192, 16384
+TOPIC, RETAIN, KEEP_OLDEST = 8192, 16384, 65536
 USUAL_MS = -2**31
 AT_ONCE = 1024
 
@@ -196,7 +196,7 @@ class Connection:
         return self.library.xenmsg_bind(self.conn, endpoint.encode(), options(flags=flags), None, None)
 
     def bind_keys(self, endpoint, keys, flags=TOPIC | RETAIN):
-        how = KeyOptions(ctypes.sizeof(KeyOptions), USUAL_MS, flags, None, None, keys)
+        how = KeyOptions(ctypes.sizeof(KeyOptions), USUAL_MS, flags, None, None, keys, 0)
         return self.library.xenmsg_bind(self.conn, endpoint.encode(), ctypes.byref(how), None, None)
 
     def send_key(self, address, key, data, flags=0):
@@ -216,8 +216,9 @@ class Connection:
     def unbind(self, endpoint):
         return self.library.xenmsg_unbind(self.conn, endpoint.encode())
 
-    def subscribe(self, address):
-        return self.library.xenmsg_subscribe(self.conn, address.encode(), None, None, None)
+    def subscribe(self, address, queue=0, flags=0):
+        how = KeyOptions(ctypes.sizeof(KeyOptions), USUAL_MS, flags, None, None, 0, queue)
+        return self.library.xenmsg_subscribe(self.conn, address.encode(), ctypes.byref(how), None, None)
 
     def unsubscribe(self, address):
         return self.library.xenmsg_unsubscribe(self.conn, address.encode())

@@ -83,3 +83,33 @@ def test_the_same_without_asyncio(pair):
             assert is_notice(subscription.next(LONG), "WAITING")
             with pytest.raises(xenmsg.TimedOut):
                 subscription.next(0.01)
+
+
+@pytest.mark.parametrize("keep", ["newest", "oldest"])
+def test_a_subscriber_chooses_what_it_loses(nodes, keep):
+    one = nodes(1)[1]
+    with xenmsg.blocking.open(one.socket) as conn, conn.topic("news") as topic, \
+            conn.subscribe("self:news", queue=2, keep=keep) as slow, conn.subscribe("self:news") as quick:
+        assert is_notice(slow.next(LONG), "SUBSCRIBED") and is_notice(quick.next(LONG), "SUBSCRIBED")
+        for number in range(50):
+            topic.publish(b"%d" % number)
+            assert bytes(quick.next(LONG)) == b"%d" % number
+        came, missed = [], 0
+        while missed + len(came) < 50:
+            item = slow.next(LONG)
+            if isinstance(item, xenmsg.Notice):
+                assert is_notice(item, "MISSED", unknown=False)
+                missed += item.messages
+            else:
+                came.append(int(bytes(item)))
+        assert missed >= 46 and (came[-2:] == [48, 49] if keep == "newest" else came == [0, 1])
+        with pytest.raises(ValueError):
+            conn.subscribe("self:other", queue=65536)
+
+    async def main():
+        async with xenmsg.open(one.socket) as conn, conn.topic("news") as topic:
+            async with conn.subscribe("self:news", queue=1, keep=keep) as subscription:
+                assert is_notice(await subscription.next(LONG), "SUBSCRIBED")
+                await topic.publish(b"hello")
+                assert bytes(await subscription.next(LONG)) == b"hello"
+    run(main())

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Topics: one publishes and waits for nobody, many subscribe, and each is told in its place what it has missed."""
 
+import ctypes
 import errno
 import json
 import os
@@ -10,7 +11,7 @@ import time
 
 import pytest
 
-from library import AT_ONCE, ENDED, KEPT, MISSED, RETAIN, SUBSCRIBED, TOPIC, WAITING, Connection
+from library import AT_ONCE, ENDED, KEEP_OLDEST, KEPT, MISSED, RETAIN, SUBSCRIBED, TOPIC, USUAL_MS, WAITING, Connection, KeyOptions
 from test_hosts import joined_hosts  # the fixture `hosts`  # noqa: F401  pylint: disable=unused-import
 from messaging import EXIT_DENIED, EXIT_TIMEOUT, EXIT_USAGE, PATIENCE, eventually
 
@@ -260,6 +261,123 @@ def test_keys_are_for_topics_that_keep_them(nodes):
             assert conn.send_key("self:news", key, b"x") == -errno.EINVAL
         assert conn.send_key("self:news", b"x", b"x", AT_ONCE) == -errno.EINVAL
         assert conn.send_key("self:news", b"x" * 255, b"x") == 0
+
+
+# ---- a bound of its own ----
+
+def slow(node, queue, flags=0):
+    """Who has subscribed with such a bound, and takes nothing yet."""
+    conn = Connection(node.socket)
+    assert conn.subscribe("1:news", queue, flags) == 0
+    expect(conn, SUBSCRIBED)
+    return conn
+
+
+def publish_beside(node, publisher, *numbers):
+    """Publishes, and returns when somebody without a bound has it, so that all have been given what they may have."""
+    with Connection(node.socket) as quick:
+        assert quick.subscribe("1:news") == 0
+        expect(quick, SUBSCRIBED)
+        for number in numbers:
+            publish(publisher, b"%d" % number)
+            assert receive(quick).data == b"%d" % number
+
+
+def rest(conn, last):
+    """What there is for it up to this message: its numbers, and how many it was told to have missed before."""
+    came, missed, position = [], [], 0
+    while position <= last:
+        message = receive(conn)
+        if message.notice:
+            assert (message.notice.kind, message.notice.unknown) == (MISSED, 0)
+            missed.append(message.notice.count)
+            position += message.notice.count
+        else:
+            assert int(message.data) == position, "all is in order, and what isn't there was told"
+            came.append(position)
+            position += 1
+    return came, missed
+
+
+def test_who_keeps_the_newest_gets_them_and_how_many_not(pair, memory):
+    here, there = pair
+    publisher = topic(here)
+    for queue in 1, 10:
+        conn = slow(there, queue)
+        publish_beside(there, publisher, *range(100))
+        came, missed = rest(conn, 99)
+        assert came[-queue:] == list(range(100 - queue, 100)) and len(came) <= 2 * queue
+        assert sum(missed) == 100 - len(came)
+        publish_beside(there, publisher, 0)
+        assert rest(conn, 0) == ([0], []), "who keeps up misses nothing"
+
+
+def test_who_keeps_the_oldest_gets_them_and_how_many_not(pair, memory):
+    here, there = pair
+    publisher = topic(here)
+    for queue in 1, 10:
+        conn = slow(there, queue, KEEP_OLDEST)
+        publish_beside(there, publisher, *range(100))
+        came = []
+        while len(came) < queue:
+            came.append(int(receive(conn).data))
+        assert came == list(range(queue))
+        assert conn.wait(int(20000 * PATIENCE)) > 0
+        notice = expect(conn, MISSED, unknown=0)
+        assert notice.count == 100 - queue
+        publish_beside(there, publisher, 0)
+        assert rest(conn, 0) == ([0], []), "when it has room it gets what comes"
+
+
+def test_a_bound_neither_hides_that_a_topic_goes(pair):
+    here, there = pair
+    for flags in 0, KEEP_OLDEST:
+        publisher = topic(here)
+        conn = slow(there, 1, flags)
+        publish_beside(there, publisher, *range(20))
+        publisher.close()
+        while True:
+            message = receive(conn)
+            if message.notice and message.notice.kind == WAITING:
+                break
+            assert not message.notice or message.notice.kind == MISSED
+        conn.close()
+        eventually(lambda: "news" not in here.endpoints(), "it is gone")
+
+
+def test_a_bound_stays_with_the_next_daemon(nodes):
+    node = nodes(1)[1]
+    command = node.popen("subscribe", "--json", "--queue", "2", "self:news")
+    assert json.loads(command.stdout.readline())["notice"] == "waiting"
+    node.stop()
+    node.start()
+    publisher = topic(node)
+    while json.loads(command.stdout.readline())["notice"] != "subscribed":
+        pass
+    command.send_signal(signal.SIGSTOP)
+    conn = subscriber(node)
+    for number in range(20):
+        publish(publisher, b"%d" % number)
+        assert receive(conn).data == b"%d" % number
+    command.send_signal(signal.SIGCONT)
+    told = [json.loads(command.stdout.readline())]
+    while told[-1].get("text") != "19":
+        told.append(json.loads(command.stdout.readline()))
+    missed = sum(line["count"] for line in told if line.get("notice") == "missed")
+    assert missed >= 10 and missed + sum("text" in line for line in told) == 20
+
+
+def test_a_bound_must_be_one(nodes):
+    node = nodes(1)[1]
+    with Connection(node.socket) as conn:
+        assert conn.subscribe("1:news", 65536) == -errno.EINVAL
+        assert conn.subscribe("1:news", 0, KEEP_OLDEST) == -errno.EINVAL
+        assert conn.subscribe("1:news", 65535, KEEP_OLDEST) == 0
+        how = KeyOptions(ctypes.sizeof(KeyOptions), USUAL_MS, 0, None, None, 0, 3)
+        assert conn.library.xenmsg_bind(conn.conn, b"plain", ctypes.byref(how), None, None) == -errno.EINVAL
+    for arguments in ("--queue", "65536"), ("--keep", "oldest"), ("--queue", "1", "--keep", "both"), ("--queue", "0"):
+        done = node.xenmsg("subscribe", *arguments, "1:news")
+        assert done.returncode == EXIT_USAGE and done.stderr.count(b"\n") == 1, done
 
 
 # ---- who comes and goes ----

@@ -27,6 +27,7 @@ unit_tests += \
 	tests/unit/test_hosts \
 	tests/unit/test_image \
 	tests/unit/test_ledger \
+	tests/unit/test_topic_bound \
 	tests/unit/test_topic_kept \
 	tests/unit/test_topic_log \
 	tests/unit/test_outlet \
@@ -137,6 +138,7 @@ tests_unit_test_stream_bytes_SOURCES = tests/unit/test_stream_bytes.c $(stream_r
 tests_unit_test_stream_ends_SOURCES = tests/descriptors.h tests/unit/test_stream_ends.c $(stream_rig)
 
 tests_unit_test_ledger_SOURCES = tests/unit/test_ledger.c tests/unit/random.h
+tests_unit_test_topic_bound_SOURCES = tests/unit/test_topic_bound.c tests/unit/random.h
 tests_unit_test_topic_kept_SOURCES = tests/unit/test_topic_kept.c tests/unit/random.h
 tests_unit_test_topic_log_SOURCES = tests/unit/test_topic_log.c tests/unit/random.h
 tests_unit_test_outlet_SOURCES = tests/unit/test_outlet.c tests/unit/random.h

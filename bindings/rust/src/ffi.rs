@@ -28,6 +28,7 @@ pub const XENMSG_WAIT: c_uint = 32768;
 pub const XENMSG_RECONNECT: c_uint = 2048;
 pub const XENMSG_TOPIC: c_uint = 8192;
 pub const XENMSG_RETAIN: c_uint = 16384;
+pub const XENMSG_KEEP_OLDEST: c_uint = 65536;
 
 pub const XENMSG_SUBSCRIBED: c_uint = 1;
 pub const XENMSG_MISSED: c_uint = 2;
@@ -89,6 +90,7 @@ pub struct xenmsg_options {
     pub trace: *const c_char,
     pub key: *const c_char,
     pub keys: c_uint,
+    pub queue: c_uint,
 }
 
 #[repr(C)]
@@ -396,7 +398,7 @@ mod tests {
 
     #[test]
     fn layout_is_printed_for_the_c_compiler() {
-        layout!(xenmsg_options: size timeout_ms flags trace key keys);
+        layout!(xenmsg_options: size timeout_ms flags trace key keys queue);
         layout!(xenmsg_result: error fate code exit_status reason reply json round_trip_ns stream reserved);
         layout!(xenmsg_event: kind domid name domain_name host);
         layout!(xenmsg_change: kind error watch endpoint reason);

@@ -22,6 +22,7 @@ use crate::ffi;
 pub struct Options {
     timeout_ms: c_int,
     flags: c_uint,
+    queue: c_uint,
     trace: [u8; TRACE_MOST + 1], // ended by 0; the first is 0: none
 }
 
@@ -33,7 +34,7 @@ pub const USUAL: Options = Options::usual();
 impl Options {
     /// See [`USUAL`].
     pub const fn usual() -> Options {
-        Options { timeout_ms: ffi::XENMSG_USUAL_MS, flags: 0, trace: [0; TRACE_MOST + 1] }
+        Options { timeout_ms: ffi::XENMSG_USUAL_MS, flags: 0, queue: 0, trace: [0; TRACE_MOST + 1] }
     }
 
     /// What isn't done by then is withdrawn; 0: it is only tried.
@@ -74,6 +75,17 @@ impl Options {
 
     pub(crate) const fn as_topic(self, retain: bool) -> Options {
         self.with(ffi::XENMSG_TOPIC | if retain { ffi::XENMSG_RETAIN } else { 0 })
+    }
+
+    /// Of a subscription: so many messages may wait at a time, up to 65535; of what is more the oldest are lost, and that is told in its
+    /// place. 0: as many as the daemon has room for.
+    pub const fn queue(self, messages: u32) -> Options {
+        Options { queue: messages, ..self }
+    }
+
+    /// Of a subscription with [`queue`](Options::queue): what is more is lost from the newest on.
+    pub const fn keep_oldest(self) -> Options {
+        self.with(ffi::XENMSG_KEEP_OLDEST)
     }
 
     /// Of an endpoint for streams: they may come from other hosts, too ([`Peer::host`](crate::Peer)).
@@ -118,6 +130,7 @@ impl Options {
             trace: if self.trace[0] == 0 { std::ptr::null() } else { self.trace.as_ptr().cast() },
             key: std::ptr::null(),
             keys: 0,
+            queue: self.queue,
         }
     }
 }

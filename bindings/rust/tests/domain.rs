@@ -492,7 +492,8 @@ fn what_is_published_comes_to_who_subscribes() {
     drop(topic);
     assert_eq!(next().notice().unwrap().kind, NoticeKind::Waiting);
     subscriber.unsubscribe("self:news").unwrap();
-    subscriber.begin_subscribe("self:news", LONG).unwrap().wait().unwrap();
+    assert_eq!(kind_of(subscriber.subscribe("self:news", Options::usual().keep_oldest())), Kind::Invalid);
+    subscriber.begin_subscribe("self:news", Options::usual().queue(3).keep_oldest()).unwrap().wait().unwrap();
     assert_eq!(next().notice().unwrap().kind, NoticeKind::Waiting);
 }
 
