@@ -298,4 +298,5 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "slow: takes a minute or more")
 
 
-from messaging import nodes_of_the_host  # noqa: E402,F401  pylint: disable=wrong-import-position,unused-import
+from messaging import (  # noqa: E402,F401  pylint: disable=wrong-import-position,unused-import
+    nodes_of_the_host, one_domain_or_two, one_node, with_and_without_shared_memory)

@@ -306,6 +306,17 @@ class Connection:
         return Message(self.library, message) if result == 0 else result
 
 
+PROGRAM = "import os, sys, time; sys.path.insert(0, sys.argv[1]); from library import Connection; c = Connection(sys.argv[2])\n"
+
+
+def program(node, text):
+    """A Python program that uses the library by the connection `c`, killed with the test."""
+    process = subprocess.Popen([sys.executable, "-u", "-c", PROGRAM + text, os.path.dirname(__file__), node.socket],
+                               stdout=subprocess.PIPE, stdin=subprocess.PIPE)
+    node.children.append(process)
+    return process
+
+
 DEAF_CALLS = 8  # of each caller: more than are answered while it reads nothing
 CALLERS = """import os, sys
 sys.path.insert(0, sys.argv[1])

@@ -25,6 +25,7 @@ from protocol import PATIENCE, Program
 BINDIR = os.environ.get("XENMSG_BINDIR", "")
 SBINDIR = os.environ.get("XENMSG_SBINDIR", os.path.join(os.path.dirname(BINDIR), "sbin") if BINDIR else "")
 BUILDDIR = os.environ.get("XENMSG_BUILDDIR", "")
+SOURCES = os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "..", ".."))
 
 EXIT_OK, EXIT_ERROR, EXIT_USAGE, EXIT_NO_ENDPOINT, EXIT_DENIED, EXIT_UNREACHABLE = range(6)
 EXIT_TIMEOUT, EXIT_LIMIT, EXIT_UNKNOWN, EXIT_NO_DAEMON, EXIT_ANSWERED = range(6, 11)
@@ -68,6 +69,11 @@ def advised(verb, name):
     return f"the log of the service {name}" if verb == "log" else f"{verb} the service {name}"
 
 
+def read_source(*path):
+    with open(os.path.join(SOURCES, *path), encoding="utf-8") as file:
+        return file.read()
+
+
 def eventually(condition, what, timeout=20):
     """Waits until condition() is true and returns its value."""
     end = time.monotonic() + timeout * PATIENCE
@@ -84,7 +90,7 @@ def eventually(condition, what, timeout=20):
 
 def of_turns(name, header="turns.h"):
     """A number of a header in base."""
-    path = os.path.join(os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "../..")), "base", header)
+    path = os.path.join(SOURCES, "base", header)
     with open(path, encoding="utf-8") as file:
         return int(re.search(rf"#define {name}\s+(\d+)u", file.read())[1])
 
@@ -378,6 +384,14 @@ class Node:
         return Store(self.run_command("printenv", "XENSTORED_PATH").stdout.decode().strip())
 
 
+def open_to_others(node):
+    """Lets other users come to the socket, as in /run."""
+    path = os.path.dirname(node.socket)
+    while len(path) >= len(node.host.dir):
+        os.chmod(path, 0o755)
+        path = os.path.dirname(path)
+
+
 def deliver(sender, receiver, endpoint="inbox", data=b"hello"):
     """A message goes from one node to the other."""
     stream = message(data)
@@ -470,6 +484,25 @@ def nodes_of_the_host(host, tmp_path):
         all_nodes.finish()
     finally:
         all_nodes.logs()  # pytest shows them if the test has failed
+
+
+@pytest.fixture(name="one")
+def one_node(nodes):
+    return nodes(1)[1]
+
+
+@pytest.fixture(params=[1, 2], ids=["within", "between"], name="pair")
+def one_domain_or_two(request, nodes):
+    """Two domains, or one that is both."""
+    both = nodes(*range(1, request.param + 1))
+    both[1].sees(*both.values())
+    return both[1], both[request.param]
+
+
+@pytest.fixture(params=["0", "1"], ids=["shared", "socket"], name="memory")
+def with_and_without_shared_memory(request, monkeypatch):
+    monkeypatch.setenv("XENMSG_NO_SHARED_MEMORY", request.param)
+    return request.param
 
 
 class StoreError(Exception):

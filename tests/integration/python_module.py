@@ -9,10 +9,9 @@ import time
 
 import pytest
 
-from messaging import PATIENCE
+from messaging import PATIENCE, SOURCES
 
 DIRECTORY = os.environ.get("XENMSG_PYTHONDIR", "")
-SOURCES = os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "..", ".."))
 if not os.path.exists(os.path.join(DIRECTORY, "xenmsg", "_core.so")):
     pytest.skip("built without the Python module", allow_module_level=True)
 sys.path.insert(0, DIRECTORY)

@@ -5,25 +5,14 @@ import errno
 import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
 
 import pytest
 
-from library import DEAF_CALLS, FATE_DONE, Connection, deaf_callers
+from library import DEAF_CALLS, FATE_DONE, Connection, deaf_callers, program
 from messaging import (EXIT_ANSWERED, EXIT_ERROR, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_UNKNOWN, EXIT_UNREACHABLE, EXIT_USAGE,
                        FAST, PATIENCE, eventually)
-
-
-ENTRY = "import sys; sys.path.insert(0, sys.argv[1]); from library import Connection; c = Connection(sys.argv[2])\n"
-
-
-@pytest.fixture(params=["0", "1"], ids=["shared", "socket"], name="memory")
-def with_and_without_shared_memory(request, monkeypatch):
-    monkeypatch.setenv("XENMSG_NO_SHARED_MEMORY", request.param)
-    return request.param
 
 
 class Server:
@@ -51,14 +40,6 @@ def echo(conn, count):
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     return thread
-
-
-def program(node, text):
-    """A Python program that uses the library, killed with the test."""
-    process = subprocess.Popen([sys.executable, "-u", "-c", ENTRY + text, os.path.dirname(__file__), node.socket],
-                               stdout=subprocess.PIPE, stdin=subprocess.PIPE)
-    node.children.append(process)
-    return process
 
 
 # ---- the command ----

@@ -12,7 +12,7 @@ from chaos_checks import ENDED, STARTED
 from messaging import eventually
 from test_chaos import CONFIG, Chaos, Slot, decide, print_logs, sample
 from test_hosts import IN, OUT
-from test_hosts_nats import HostsOverNats
+from test_hosts_nats import hosts_over_nats  # the fixture `hosts`  # noqa: F401  pylint: disable=unused-import
 
 
 @contextlib.contextmanager
@@ -100,13 +100,6 @@ class ChaosOfHosts(Chaos):
                 assert gateway.process.returncode in (0, -signal.SIGTERM, -signal.SIGKILL), gateway.log()
                 gateway.start()
         super().mend()
-
-
-@pytest.fixture(name="hosts")
-def hosts_over_nats(make_host, tmp_path):
-    made = HostsOverNats(make_host, tmp_path)
-    yield made
-    made.finish()
 
 
 def delivered_between_hosts(journals):

@@ -8,10 +8,10 @@ import subprocess
 
 import pytest
 
-from messaging import PATIENCE, eventually, tool
+from messaging import PATIENCE, SOURCES, eventually, tool
 from test_hosts import joined_hosts  # the fixture `hosts`  # noqa: F401  pylint: disable=unused-import
 
-SCRIPTS = os.path.join(os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "..", "..")), "cli/completion")
+SCRIPTS = os.path.join(SOURCES, "cli/completion")
 BASH = """PATH=$(dirname "$2"):$PATH; . "$1"; COMP_LINE=$3; COMP_POINT=${#3}; _xenmsg; printf '%s\\n' "${COMPREPLY[@]}" """
 FISH = 'set -x PATH (dirname $argv[2]) $PATH; source $argv[1]; complete -C "$argv[3]"'
 # zsh completes only at a terminal. What it is given to offer goes to a file, since it draws lists as it likes, and may ask before it

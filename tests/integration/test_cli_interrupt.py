@@ -9,11 +9,6 @@ import pytest
 from messaging import PATIENCE, eventually, sleeps, stopped
 
 
-@pytest.fixture(name="one")
-def one_node(nodes):
-    return nodes(1)[1]
-
-
 @pytest.fixture(name="shared", params=[True, False], ids=["shared memory", "socket"])
 def both_kinds_of_hop(request, monkeypatch, host):
     monkeypatch.setitem(host.environment, "XENMSG_NO_SHARED_MEMORY", "0" if request.param else "1")

@@ -17,13 +17,8 @@ import time
 import pytest
 
 from library import Connection
-from messaging import (EXIT_ANSWERED, EXIT_ERROR, EXIT_LIMIT, EXIT_NO_DAEMON, EXIT_NO_ENDPOINT, EXIT_TIMEOUT, EXIT_UNKNOWN, EXIT_USAGE,
+from messaging import (EXIT_ANSWERED, EXIT_LIMIT, EXIT_NO_DAEMON, EXIT_NO_ENDPOINT, EXIT_TIMEOUT, EXIT_UNKNOWN, EXIT_USAGE,
                        PATIENCE, eventually, sleeps, stopped, tool)
-
-
-@pytest.fixture(name="one")
-def one_node(nodes):
-    return nodes(1)[1]
 
 
 @pytest.fixture(name="shared", params=[True, False], ids=["shared memory", "socket"], autouse=True)

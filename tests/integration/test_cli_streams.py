@@ -14,11 +14,6 @@ import pytest
 from messaging import EXIT_ERROR, EXIT_USAGE, PATIENCE, eventually
 
 
-@pytest.fixture(name="one")
-def one_node(nodes):
-    return nodes(1)[1]
-
-
 @pytest.mark.parametrize("command", ["serve", "listen"])
 def test_options_behind_the_command_are_the_commands_own(one, command, tmp_path):
     out = tmp_path / "out"

@@ -12,8 +12,9 @@ import subprocess
 import pytest
 
 from conftest import program
+from messaging import SOURCES
 
-SOURCE = pathlib.Path(os.environ.get("XENMSG_SRCDIR", pathlib.Path(__file__).resolve().parents[2])) / "tests/conformance"
+SOURCE = pathlib.Path(SOURCES) / "tests/conformance"
 CASES = re.search(r"^conformance_cases='(.*)'$", (SOURCE / "cases.sh").read_text(), re.MULTILINE).group(1).split()
 
 

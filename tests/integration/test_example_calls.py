@@ -6,19 +6,18 @@ import subprocess
 
 import pytest
 
-from messaging import BINDIR, BUILDDIR, eventually
+from messaging import BINDIR, BUILDDIR, SOURCES, eventually
 
 PYTHON = os.environ.get("XENMSG_PYTHONDIR", "")
-SOURCE = os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "../.."))
 
 
 def example(name, language):
     if language == "shell":
-        return ["env", f"PATH={BINDIR}:{os.environ['PATH']}", "sh", os.path.join(SOURCE, "examples", name + ".sh")]
+        return ["env", f"PATH={BINDIR}:{os.environ['PATH']}", "sh", os.path.join(SOURCES, "examples", name + ".sh")]
     if language == "python":
         if not os.path.exists(os.path.join(PYTHON, "xenmsg", "_core.so")):
             pytest.skip("built without the Python module")
-        return ["env", f"PYTHONPATH={PYTHON}", os.path.join(SOURCE, "examples", name + ".py")]
+        return ["env", f"PYTHONPATH={PYTHON}", os.path.join(SOURCES, "examples", name + ".py")]
     program = os.path.join(BUILDDIR, "examples", name)
     if not os.access(program, os.X_OK):
         pytest.fail(f"{program} is not there: make check builds it")

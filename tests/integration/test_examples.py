@@ -7,9 +7,8 @@ import subprocess
 
 import pytest
 
-from messaging import BINDIR, BUILDDIR, EXIT_ANSWERED, EXIT_UNKNOWN, PATIENCE, eventually
+from messaging import BINDIR, BUILDDIR, EXIT_ANSWERED, EXIT_UNKNOWN, PATIENCE, SOURCES, eventually
 
-SOURCES = os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "..", ".."))
 PATH = {"PATH": f"{BINDIR}:{os.environ['PATH']}"}
 PYTHON = os.environ.get("XENMSG_PYTHONDIR", "")
 

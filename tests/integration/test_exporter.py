@@ -15,9 +15,8 @@ import urllib.request
 
 import pytest
 
-from messaging import EXIT_DENIED, EXIT_USAGE, eventually
+from messaging import EXIT_DENIED, EXIT_USAGE, SOURCES, eventually
 
-SOURCES = os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "..", ".."))
 
 
 def stop(process):

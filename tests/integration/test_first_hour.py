@@ -9,11 +9,11 @@ import shutil
 import pytest
 
 import test_top
-from messaging import BINDIR, Node, eventually, tool
+from messaging import BINDIR, SOURCES, Node, eventually, tool
 from test_cli_terminal import Terminal
 from test_policy import open_to_others
 
-PAGE = os.path.join(os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "..", "..")), "doc", "first-hour.md")
+PAGE = os.path.join(SOURCES, "doc", "first-hour.md")
 POLICY = "[rule]\nfrom = 3\nto = inbox, upper\naction = allow\n"
 
 

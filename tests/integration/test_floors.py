@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """scripts/check-floors finds each kind of breach in a copy of the product."""
 
-import os
 import pathlib
 import shutil
 import subprocess
 import sys
 
-SOURCE = pathlib.Path(os.environ.get("XENMSG_SRCDIR", pathlib.Path(__file__).resolve().parents[2]))
+from messaging import SOURCES
+
+SOURCE = pathlib.Path(SOURCES)
 
 
 def copy(top):

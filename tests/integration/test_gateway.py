@@ -20,10 +20,9 @@ import pytest
 from conftest import TIMEOUT, program
 from gateway_rig import Daemon, Gateway, Server, connected, free_port, nats_server, pump
 from gateway_rings import PIECE, RING
-from messaging import stopped
+from messaging import SOURCES, stopped
 from nats_rig import Client, with_credentials, with_nkeys
 
-SOURCES = os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "..", ".."))
 BYTES = random.Random(7).randbytes(24 << 20)
 
 

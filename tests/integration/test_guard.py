@@ -8,7 +8,9 @@ import sys
 
 import pytest
 
-BENCH = os.path.join(os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "..", "..")), "bench")
+from messaging import SOURCES
+
+BENCH = os.path.join(SOURCES, "bench")
 
 
 @pytest.fixture(name="guard")

@@ -14,12 +14,6 @@ from messaging import EXIT_OK, EXIT_USAGE, PATIENCE, eventually, stopped, tool
 BIND_SHARED = 4096
 
 
-@pytest.fixture(params=["0", "1"], ids=["shared", "socket"], name="memory")
-def with_and_without_shared_memory(request, monkeypatch):
-    monkeypatch.setenv("XENMSG_NO_SHARED_MEMORY", request.param)
-    return request.param
-
-
 def took_over(node):
     return node.log.read_text().count("took over from")
 

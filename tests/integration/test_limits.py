@@ -13,7 +13,7 @@ import pytest
 
 from frames import RESET, frame, open_frame
 from library import Connection
-from messaging import FAST, PATIENCE, Holder, eventually
+from messaging import FAST, PATIENCE, Holder, eventually, open_to_others
 from polling import readable
 from protocol import Program
 
@@ -24,14 +24,6 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be sev
 
 def limits(**values):
     return FAST + "[limits]\n" + "".join(f"{key.replace('_', '-')} = {value}\n" for key, value in values.items())
-
-
-def open_to_others(node):
-    """Lets other users come to the socket, as in /run."""
-    path = os.path.dirname(node.socket)
-    while len(path) >= len(node.host.dir):
-        os.chmod(path, 0o755)
-        path = os.path.dirname(path)
 
 
 class Greedy:

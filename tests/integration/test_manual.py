@@ -10,16 +10,10 @@ import subprocess
 
 import pytest
 
-from messaging import BINDIR, BUILDDIR, tool
+from messaging import BINDIR, BUILDDIR, SOURCES, read_source, tool
 
-SOURCES = os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "..", ".."))
 PAGES = os.path.join(SOURCES, "doc", "man3")
 ERRORS = re.compile(r"\b(" + "|".join(errno.errorcode.values()) + r")\b")
-
-
-def read(*path):
-    with open(os.path.join(SOURCES, *path), encoding="utf-8") as file:
-        return file.read()
 
 
 def plain(text):
@@ -29,7 +23,7 @@ def plain(text):
 def functions():
     """Of each function its prototype, and the comment about it, which may be about several."""
     found, comment = {}, ""
-    headers = read("include", "xenmsg.h") + read("include", "xenmsg-stream.h")
+    headers = read_source("include", "xenmsg.h") + read_source("include", "xenmsg-stream.h")
     for said, declared in re.findall(r"/\*(.*?)\*/|^XENMSG_API (?:XENMSG_CHECK )?([^;]*);", headers, re.S | re.M):
         if declared:
             found[re.search(r"(xenmsg_\w+)\(", declared).group(1)] = plain(declared), comment
@@ -41,9 +35,9 @@ def functions():
 
 def page_of(name):
     """The page of a function, behind a link if it is one."""
-    text = read("doc", "man3", f"{name}.3")
+    text = read_source("doc", "man3", f"{name}.3")
     link = re.fullmatch(r"\.so man3/(\w+)\.3\n", text)
-    return read("doc", "man3", f"{link.group(1)}.3") if link else text
+    return read_source("doc", "man3", f"{link.group(1)}.3") if link else text
 
 
 def shown(roff):
@@ -71,11 +65,11 @@ def test_every_function_has_a_page_with_prototype_and_errors():
 
 def test_there_are_no_pages_of_other_functions():
     known = functions()
-    overview = shown(read("doc", "xenmsg.3"))
+    overview = shown(read_source("doc", "xenmsg.3"))
     for file in os.listdir(PAGES):
-        name, text = file[:-2], read("doc", "man3", file)
+        name, text = file[:-2], read_source("doc", "man3", file)
         assert name in known, file
-        assert f"doc/man3/{file}" in read("doc", "local.mk")
+        assert f"doc/man3/{file}" in read_source("doc", "local.mk")
         if not text.startswith(".so"):
             assert f".BR {name} (3)" in overview
 
@@ -127,21 +121,21 @@ def test_the_pages_of_the_commands_are_installed():
 
 @pytest.mark.parametrize("table, page", [("base/config.c", "xenmsgd.conf.5"), ("gateway/settings.c", "xenmsg-gateway.8")])
 def test_each_setting_is_in_its_manual(table, page):
-    settings = re.findall(r'^\t\{"[a-z]+", "([a-z-]+)", VALUE_', read(*table.split("/")), re.M)
-    tags = "\n".join(re.findall(r"^\.TP\n(\.B.*)", read("doc", page).replace("\\-", "-"), re.M))
+    settings = re.findall(r'^\t\{"[a-z]+", "([a-z-]+)", VALUE_', read_source(*table.split("/")), re.M)
+    tags = "\n".join(re.findall(r"^\.TP\n(\.B.*)", read_source("doc", page).replace("\\-", "-"), re.M))
     assert len(settings) > 10
     assert [name for name in settings if not re.search(rf'(?<![a-z-]){name}(?![a-z-])', tags)] == []
 
 
 def test_every_decision_is_installed():
     pages = set(os.listdir(os.path.join(SOURCES, "doc", "decisions")))
-    assert pages == set(re.findall(r"doc/decisions/(\S+\.md)", read("doc", "local.mk")))
+    assert pages == set(re.findall(r"doc/decisions/(\S+\.md)", read_source("doc", "local.mk")))
 
 
 def test_the_examples_compile(tmp_path):
     count = 0
     for file in os.listdir(PAGES):
-        for example in re.findall(r"^\.SH EXAMPLES\n\.nf\n(.*?)^\.fi$", read("doc", "man3", file), re.M | re.S):
+        for example in re.findall(r"^\.SH EXAMPLES\n\.nf\n(.*?)^\.fi$", read_source("doc", "man3", file), re.M | re.S):
             source = tmp_path / f"{file}.c"
             headers = "ctype.h", "errno.h", "poll.h", "stdio.h", "stdlib.h", "string.h", "unistd.h", "xenmsg.h", "xenmsg-stream.h"
             source.write_text("".join(f"#include <{header}>\n" for header in headers) + shown(example))

@@ -11,9 +11,8 @@ import subprocess
 
 import pytest
 
-from messaging import BINDIR
+from messaging import BINDIR, read_source
 
-SOURCES = os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "..", ".."))
 
 # What debhelper brings along, or stands for.
 BY_DEBHELPER = {"build-essential", "autoconf", "automake", "libtool"}
@@ -26,17 +25,12 @@ IN_FEDORA = {"libevent-dev": "libevent-devel", "libinih-dev": "inih-devel", "lib
 ONLY_IN_FEDORA = {"gcc", "make", "systemd-rpm-macros"}
 
 
-def read(*path):
-    with open(os.path.join(SOURCES, *path), encoding="utf-8") as file:
-        return file.read()
-
-
 def section(name):
-    return {line.split()[1] for line in read("scripts", "packages").splitlines() if line.split()[:1] == [name]}
+    return {line.split()[1] for line in read_source("scripts", "packages").splitlines() if line.split()[:1] == [name]}
 
 
 def build_depends():
-    text, = re.findall(r"^Build-Depends:\n((?: .*\n)+)", read("debian", "control"), re.MULTILINE)
+    text, = re.findall(r"^Build-Depends:\n((?: .*\n)+)", read_source("debian", "control"), re.MULTILINE)
     return [line.strip(" ,") for line in text.splitlines()]
 
 
@@ -51,25 +45,25 @@ def test_scripts_packages_and_control_agree():
 
 
 def test_the_spec_needs_what_control_needs():
-    needed = set(re.findall(r"^BuildRequires: +(\S+)$", read("packaging", "xenmsg.spec"), re.MULTILINE))
+    needed = set(re.findall(r"^BuildRequires: +(\S+)$", read_source("packaging", "xenmsg.spec"), re.MULTILINE))
     always = {line for line in build_depends() if "<" not in line and not line.startswith(("debhelper", "dh-"))}
     assert needed == {IN_FEDORA[package] for package in always} | ONLY_IN_FEDORA
 
 
 def test_the_symbols_file_names_what_the_library_exports():
-    exported = {(name, node) for node, names in re.findall(r"^(XENMSG_\S+) \{$(.*?)^\}", read("libclient", "libxenmsg.map"),
+    exported = {(name, node) for node, names in re.findall(r"^(XENMSG_\S+) \{$(.*?)^\}", read_source("libclient", "libxenmsg.map"),
                                                            re.MULTILINE | re.DOTALL)
                 for name in re.findall(r"^\t(xenmsg_\w+);$", names, re.MULTILINE)}
-    named = set(re.findall(r"^ (xenmsg_\w+)@(\S+) ", read("debian", "libxenmsg0.symbols"), re.MULTILINE))
+    named = set(re.findall(r"^ (xenmsg_\w+)@(\S+) ", read_source("debian", "libxenmsg0.symbols"), re.MULTILINE))
     assert exported and exported == named
 
 
 def test_the_version_is_the_same_everywhere():
-    version, = re.findall(r"^AC_INIT\(\[xenmsg\], \[([^]]*)\]", read("configure.ac"), re.MULTILINE)
-    assert re.match(r"xenmsg \((.*?)\)", read("debian", "changelog")).group(1) == version
-    assert re.search(r'^version = "(.*)"$', read("python", "pyproject.toml"), re.MULTILINE).group(1) == version
-    assert re.search(r'^version = "(.*)"$', read("bindings", "rust", "Cargo.toml"), re.MULTILINE).group(1) == version
-    spec = read("packaging", "xenmsg.spec")
+    version, = re.findall(r"^AC_INIT\(\[xenmsg\], \[([^]]*)\]", read_source("configure.ac"), re.MULTILINE)
+    assert re.match(r"xenmsg \((.*?)\)", read_source("debian", "changelog")).group(1) == version
+    assert re.search(r'^version = "(.*)"$', read_source("python", "pyproject.toml"), re.MULTILINE).group(1) == version
+    assert re.search(r'^version = "(.*)"$', read_source("bindings", "rust", "Cargo.toml"), re.MULTILINE).group(1) == version
+    spec = read_source("packaging", "xenmsg.spec")
     assert re.search(r"^Version: +(.*)$", spec, re.MULTILINE).group(1) == version
     assert re.search(r"^%changelog\n\* .* - (.*)-\d+$", spec, re.MULTILINE).group(1) == version
 
@@ -115,7 +109,7 @@ def cmake(directory, version):
 def test_a_cmake_project_finds_the_library(nodes, tmp_path):
     one = nodes(1)[1]
     inbox = one.receiver("inbox", "--count", "1")
-    version, = re.findall(r"^AC_INIT\(\[xenmsg\], \[([^]]*)\]", read("configure.ac"), re.MULTILINE)
+    version, = re.findall(r"^AC_INIT\(\[xenmsg\], \[([^]]*)\]", read_source("configure.ac"), re.MULTILINE)
     series = ".".join(version.split(".")[:2])
     built, said = cmake(tmp_path / "project", series)
     assert built, said

@@ -13,7 +13,7 @@ import pytest
 
 from frames import BIND, QUERY, bind_payload
 from library import Connection
-from messaging import EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_UNREACHABLE, EXIT_USAGE, PATIENCE, Holder, eventually, tool
+from messaging import EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_UNREACHABLE, EXIT_USAGE, PATIENCE, Holder, eventually, open_to_others, tool
 from protocol import Program
 
 NOBODY = 65534
@@ -67,14 +67,6 @@ def as_user(uid, work):
         result = pipe.read()
     os.waitpid(pid, 0)
     return json.loads(result)
-
-
-def open_to_others(node):
-    """Lets other users come to the socket, as in /run."""
-    path = os.path.dirname(node.socket)
-    while len(path) >= len(node.host.dir):
-        os.chmod(path, 0o755)
-        path = os.path.dirname(path)
 
 
 def binds(node, endpoint):

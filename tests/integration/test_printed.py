@@ -10,9 +10,8 @@ import sys
 
 import pytest
 
-from messaging import BINDIR, BUILDDIR, PATIENCE, SBINDIR, Node, eventually, tool
+from messaging import BINDIR, BUILDDIR, PATIENCE, SBINDIR, SOURCES, Node, eventually, tool
 
-SOURCES = os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "..", ".."))
 # As an ordinary user has it: xensim finds daemons itself.
 IN_PATH = {"PATH": ":".join([BINDIR, *(entry for entry in os.environ["PATH"].split(":") if not entry.rstrip("/").endswith("/sbin"))])}
 

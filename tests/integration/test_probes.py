@@ -7,10 +7,9 @@ import subprocess
 
 import pytest
 
-from messaging import EXIT_NO_ENDPOINT, EXIT_OK, PATIENCE, tool
+from messaging import EXIT_NO_ENDPOINT, EXIT_OK, PATIENCE, SOURCES, tool
 
 BUILT = os.environ.get("XENMSG_BUILDDIR", "")
-SOURCES = os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "..", ".."))
 
 
 def has_probes():

@@ -17,10 +17,7 @@ from protocol import EPROTO, Program
 TRACEPARENT = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
-@pytest.fixture(params=["0", "1"], ids=["shared", "socket"], name="memory", autouse=True)
-def with_and_without_shared_memory(request, monkeypatch):
-    monkeypatch.setenv("XENMSG_NO_SHARED_MEMORY", request.param)
-    return request.param
+pytestmark = pytest.mark.usefixtures("memory")
 
 
 @pytest.fixture(name="ends", params=[(1, 1), (1, 2)], ids=["within", "across"])

@@ -15,13 +15,6 @@ def is_notice(item, kind, **values):
         getattr(item, name) == value for name, value in values.items())
 
 
-@pytest.fixture(params=[1, 2], ids=["within", "between"], name="pair")
-def publisher_and_subscriber(request, nodes):
-    both = nodes(*range(1, request.param + 1))
-    both[1].sees(*both.values())
-    return both[1], both[request.param]
-
-
 def test_what_is_published_comes_to_async_for(pair):
     here, there = pair
 

@@ -19,12 +19,6 @@ from messaging import EXIT_OK, PATIENCE, eventually
 LOST, BACK = "xenmsgd is lost", "xenmsgd is there again"
 
 
-@pytest.fixture(params=["0", "1"], ids=["shared", "socket"], name="memory")
-def with_and_without_shared_memory(request, monkeypatch):
-    monkeypatch.setenv("XENMSG_NO_SHARED_MEMORY", request.param)
-    return request.param
-
-
 def begin(node, tmp_path, name, *command):
     """A command whose standard error is a file, and which file."""
     path = tmp_path / f"{name}.err"

@@ -9,7 +9,9 @@ import sys
 
 import pytest
 
-REPORTER = pathlib.Path(os.environ.get("XENMSG_SRCDIR", pathlib.Path(__file__).resolve().parents[2])) / "scripts/report-failures"
+from messaging import SOURCES
+
+REPORTER = pathlib.Path(SOURCES) / "scripts/report-failures"
 
 
 def report(*arguments):

@@ -11,19 +11,13 @@ import subprocess
 
 import pytest
 
-from messaging import BUILDDIR, EXIT_ANSWERED, EXIT_UNKNOWN, PATIENCE, eventually
+from messaging import BUILDDIR, EXIT_ANSWERED, EXIT_UNKNOWN, PATIENCE, SOURCES, eventually, read_source
 
-SOURCES = os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "..", ".."))
 CRATE = os.path.join(SOURCES, "bindings", "rust")
 if not (shutil.which("cargo") and shutil.which("rustc")):
     pytest.skip("there is no cargo and rustc", allow_module_level=True)
 TARGET = os.path.join(BUILDDIR, "rust")
 LIBRARY = os.path.join(BUILDDIR, ".libs")
-
-
-def text(*path):
-    with open(os.path.join(SOURCES, *path), encoding="utf-8") as file:
-        return file.read()
 
 
 def cargo(*words, **environment):
@@ -69,7 +63,7 @@ def c_parameter(declared):
 
 
 def header_functions():
-    header = re.sub(r"/\*.*?\*/", " ", text("include", "xenmsg.h"), flags=re.S)
+    header = re.sub(r"/\*.*?\*/", " ", read_source("include", "xenmsg.h"), flags=re.S)
     functions = {}
     for kind, stars, name, parameters in re.findall(r"XENMSG_API\s+(?:XENMSG_CHECK\s+)?([\w ]+?)\s*(\**)\s*(xenmsg_\w+)\(([^;]*)\);",
                                                     header):
@@ -81,7 +75,7 @@ def header_functions():
 
 
 def declared_functions():
-    ffi = text("bindings", "rust", "src", "ffi.rs")
+    ffi = read_source("bindings", "rust", "src", "ffi.rs")
     functions = {}
     for name, parameters, kind in re.findall(r"pub fn (xenmsg_\w+)\(([^)]*)\)(?: -> ([^;]+))?;", ffi):
         given = [parameter.split(":")[1].strip() for parameter in parameters.split(",") if parameter.strip()]
@@ -100,7 +94,7 @@ def test_each_declared_function_is_as_the_header_has_it():
 def test_sizes_offsets_and_constants_are_the_compilers(tmp_path):
     asserts = re.findall(r"_Static_assert\(.*\);", cargo("test", "--lib", "--", "ffi::", "--nocapture"))
     assert len(asserts) > 50
-    for name, value in re.findall(r"pub const (XENMSG_\w+|E[A-Z]+): \w+ = ([\w:]+);", text("bindings", "rust", "src", "ffi.rs")):
+    for name, value in re.findall(r"pub const (XENMSG_\w+|E[A-Z]+): \w+ = ([\w:]+);", read_source("bindings", "rust", "src", "ffi.rs")):
         asserts.append(f'_Static_assert({name} == {value.replace("c_int::MIN", "INT_MIN")}, "{name}");')
     assert len(asserts) > 90
     source = tmp_path / "layout.c"
@@ -112,7 +106,7 @@ def test_sizes_offsets_and_constants_are_the_compilers(tmp_path):
 
 # ---- what it promises ----
 
-@pytest.mark.parametrize("name", re.findall(r"#\[test\]\nfn (\w+)\(", text("bindings", "rust", "tests", "domain.rs")))
+@pytest.mark.parametrize("name", re.findall(r"#\[test\]\nfn (\w+)\(", read_source("bindings", "rust", "tests", "domain.rs")))
 def test_in_a_domain(nodes, built, name):
     one, = nodes(1).values()
     done = one.run_command(*in_domain(built[0]), "--exact", name, "--nocapture")
@@ -189,7 +183,7 @@ def test_an_agent_lives_through_the_death_of_its_daemon(nodes, built, tmp_path):
 # ---- its page, and the folder in which it is installed ----
 
 def test_the_program_of_the_page_builds_with_what_is_installed(tmp_path):
-    page = text("doc", "rust.md")
+    page = read_source("doc", "rust.md")
     manifest, config, program = re.findall(r"```(?:toml|rust)\n(.*?)```", page, re.S)
     registry = os.path.join(os.path.dirname(os.environ.get("XENMSG_BINDIR", "")), "share", "cargo", "registry")
     assert os.path.isdir(registry), registry

@@ -4,46 +4,21 @@
 import errno
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 
 import pytest
 
-from library import FATE_UNKNOWN, Connection
+from library import FATE_UNKNOWN, Connection, program
 from messaging import EXIT_OK, PATIENCE, eventually
 
 SHARED = 4096
-ENTRY = "import os, sys, time; sys.path.insert(0, sys.argv[1]); from library import Connection; c = Connection(sys.argv[2])\n"
 
 
 @pytest.fixture(autouse=True)
 def _connections_end_with_their_test():
     yield
     Connection.close_all()
-
-
-@pytest.fixture(params=["0", "1"], ids=["shared", "socket"], name="memory")
-def with_and_without_shared_memory(request, monkeypatch):
-    monkeypatch.setenv("XENMSG_NO_SHARED_MEMORY", request.param)
-    return request.param
-
-
-@pytest.fixture(params=[1, 2], ids=["within", "between"], name="pair")
-def sender_and_receiver(request, nodes):
-    """Two domains, or one that is both."""
-    both = nodes(*range(1, request.param + 1))
-    both[1].sees(*both.values())
-    return both[1], both[request.param]
-
-
-def program(node, text):
-    """A Python program that uses the library, killed with the test."""
-    process = subprocess.Popen([sys.executable, "-u", "-c", ENTRY + text, os.path.dirname(__file__), node.socket],
-                               stdout=subprocess.PIPE, stdin=subprocess.PIPE)
-    node.children.append(process)
-    return process
 
 
 def address(node, endpoint="work"):

@@ -13,7 +13,7 @@ import pytest
 
 from frames import BIND, GOODBYE, QUERY, STREAMS, bind_payload, frame
 from library import Connection
-from messaging import EXIT_LIMIT, FAST, PATIENCE, Holder, eventually
+from messaging import EXIT_LIMIT, FAST, PATIENCE, SOURCES, Holder, eventually
 from polling import readable
 from protocol import Program
 from test_limits import limits, open_to_others
@@ -249,8 +249,7 @@ def test_users_share_the_memory_that_is_there_and_all_get_some(nodes, user):
 
 def test_all_that_users_and_domains_may_take_fits_into_the_unit(nodes):
     one = nodes(1)[1]
-    source = os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "../.."))
-    with open(os.path.join(source, "systemd/xenmsgd.service.in"), encoding="utf-8") as file:
+    with open(os.path.join(SOURCES, "systemd/xenmsgd.service.in"), encoding="utf-8") as file:
         most = int(re.search(r"^MemoryMax=(\d+)G$", file.read(), re.MULTILINE)[1]) << 30
     assert pool(one, "memory")["size"] + 2 * pool(one, "queued_bytes")["size"] + 512 * MIB <= most
 

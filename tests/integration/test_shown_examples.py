@@ -11,14 +11,14 @@ import tempfile
 
 import pytest
 
-from messaging import BINDIR, FAST, Node, eventually, tool
+from messaging import BINDIR, FAST, SOURCES, Node, eventually, tool
 from test_cli_help import COMMANDS, POLICY, said
 from test_cli_terminal import Terminal
 from test_first_hour import as_user, plain
 from test_policy import open_to_others
 from test_printed import blocks
 
-PAGE = os.path.join(os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "..", "..")), "doc", "examples.md")
+PAGE = os.path.join(SOURCES, "doc", "examples.md")
 RULES = "[rule]\nfrom = *\nto = *\naction = allow\n[bind]\nname = *\nuid = 1000\naction = allow\n"
 # What the others need to have somebody to talk to.
 BESIDES = {"xenmsg listen chat -- cat": "chat", "xenmsg listen --run build -- echo built": "build", "xenmsg recv print": "print"}

@@ -9,8 +9,9 @@ import subprocess
 import sys
 
 from conftest import program
+from messaging import SOURCES
 
-SOURCE = pathlib.Path(os.environ.get("XENMSG_SRCDIR", pathlib.Path(__file__).resolve().parents[2]))
+SOURCE = pathlib.Path(SOURCES)
 MODULES = os.environ.get("XENMSG_PYTHONDIR") or str(SOURCE / "python")
 KERNEL_BUG = """
 def test_closes_what_it_had_before_the_save(xen_host):

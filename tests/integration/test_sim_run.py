@@ -11,6 +11,7 @@ import tempfile
 import pytest
 
 from conftest import has_ended, program, wait_for
+from messaging import SOURCES
 
 COMMANDS = ["run", "start", "exec", "create", "destroy", "shutdown", "crash", "pause", "unpause", "suspend", "resume", "checkpoint", "migrate", "rename",
             "attach", "detach", "list", "record", "draw", "compare", "order", "fault", "xsm", "stop"]
@@ -123,9 +124,8 @@ def test_each_command_has_help():
 
 
 def test_the_manual_has_each_command():
-    source = os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "..", ".."))
     for page, pattern in (("xensim.1", r"\\fB{}\\fR|\n\.B {}\n|\"xensim {}\""), ("xensim.md", r"^\| `.*\b{}\b.*` \|")):
-        with open(os.path.join(source, "doc", page), encoding="utf-8") as file:
+        with open(os.path.join(SOURCES, "doc", page), encoding="utf-8") as file:
             text = file.read()
         for name in COMMANDS:
             assert re.search(pattern.replace("{}", name), text, re.MULTILINE), f"{name} isn't in {page}"
@@ -140,8 +140,7 @@ def test_exec_finds_daemons_for_an_ordinary_user(runtime, monkeypatch):
 
 
 def test_the_page_begins_with_what_works_at_once(runtime):
-    source = os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "..", ".."))
-    with open(os.path.join(source, "doc", "xensim.md"), encoding="utf-8") as page:
+    with open(os.path.join(SOURCES, "doc", "xensim.md"), encoding="utf-8") as page:
         first, = re.findall(r"^```\n(xensim run --domains 2 -- sh .*?)^```", page.read(), re.M | re.S)
     done = subprocess.run(["bash", "-c", first], env=dict(os.environ, PATH=PATH, XDG_RUNTIME_DIR=runtime), capture_output=True,
                           text=True, timeout=150, check=False)

@@ -2,7 +2,6 @@
 """Byte streams between domains: every byte in order, half-close, back-pressure, and an error at both ends when something
 in between dies: never an end that looks clean."""
 
-import contextlib
 import hashlib
 import http.server
 import os
@@ -18,6 +17,7 @@ import pytest
 
 from frames import (ACCEPT, BECOMES_STREAM, GOODBYE, HELLO, MESSAGE, OPEN, REPLY, STREAM, Frame, frame, hello, open_frame,
                     open_payload, receive_exactly, receive_frame, u64)
+from gateway_rig import free_port
 from library import Connection
 from messaging import EXIT_ERROR, EXIT_UNKNOWN, EXIT_USAGE, PATIENCE, eventually, is_listening
 
@@ -354,12 +354,6 @@ def ready(sockets):
 
 
 # ---- forward, with real programs ----
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
 
 def forwards(node, source, target, ready_when):
     process = node.popen("forward", source, target)

@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from messaging import EXIT_USAGE, PATIENCE, eventually, is_listening, needs_systemd, peer_pid, stopped, tool
+from messaging import EXIT_USAGE, PATIENCE, SOURCES, eventually, is_listening, needs_systemd, peer_pid, stopped, tool
 from polling import readable
 
 PREFIX = os.path.dirname(os.environ.get("XENMSG_BINDIR", "/usr/bin"))
@@ -361,8 +361,7 @@ def test_the_drop_in_of_the_manual_page_moves_the_one_socket(tmp_path, line, is_
     units, drop_in = tmp_path / "units", tmp_path / "units" / "xenmsgd.socket.d"
     shutil.copytree(UNITS, units)
     drop_in.mkdir()
-    source = os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "..", ".."))
-    with open(os.path.join(source, "doc", "xenmsgd.conf.5"), encoding="utf-8") as page:
+    with open(os.path.join(SOURCES, "doc", "xenmsgd.conf.5"), encoding="utf-8") as page:
         text = re.search(r"^\[Socket\]\n.*?(?=^\.fi$)", page.read(), re.M | re.S)[0]
     (drop_in / "override.conf").write_text(text.replace(line, "", 1))
     done = subprocess.run(["systemd-analyze", "verify", "--man=no", units / "xenmsgd.socket"], capture_output=True, text=True, check=False)

@@ -18,20 +18,6 @@ from messaging import EXIT_DENIED, EXIT_TIMEOUT, EXIT_USAGE, PATIENCE, eventuall
 SHARED = 4096
 
 
-@pytest.fixture(params=["0", "1"], ids=["shared", "socket"], name="memory")
-def with_and_without_shared_memory(request, monkeypatch):
-    monkeypatch.setenv("XENMSG_NO_SHARED_MEMORY", request.param)
-    return request.param
-
-
-@pytest.fixture(params=[1, 2], ids=["within", "between"], name="pair")
-def publisher_and_subscriber(request, nodes):
-    """Two domains, or one that is both."""
-    both = nodes(*range(1, request.param + 1))
-    both[1].sees(*both.values())
-    return both[1], both[request.param]
-
-
 def topic(node, name="news", flags=0):
     conn = Connection(node.socket)
     assert conn.bind(name, TOPIC | flags) == 0

@@ -11,9 +11,7 @@ from library import Connection
 from messaging import eventually, stopped
 
 
-@pytest.fixture(params=["0", "1"], ids=["shared", "socket"], name="memory", autouse=True)
-def with_and_without_shared_memory(request, monkeypatch):
-    monkeypatch.setenv("XENMSG_NO_SHARED_MEMORY", request.param)
+pytestmark = pytest.mark.usefixtures("memory")
 
 
 def process(*connections):

@@ -7,7 +7,9 @@ import subprocess
 
 import pytest
 
-RIG = pathlib.Path(os.environ.get("XENMSG_SRCDIR", pathlib.Path(__file__).resolve().parents[2])) / "tests/xen/run"
+from messaging import SOURCES
+
+RIG = pathlib.Path(SOURCES) / "tests/xen/run"
 SKIPPED = 77
 
 
