@@ -335,7 +335,7 @@ TEST_WITH(a_line_that_rests_has_no_turn_until_its_rest_is_over, set_up, tear_dow
 	assert_int_equal(world->turns.due, 0);
 }
 
-TEST_WITH(what_waits_while_a_line_becomes_part_of_its_own_has_waited_as_long_as_before, set_up, tear_down)
+TEST_WITH(what_waits_has_waited_as_long_when_a_line_joins_it, set_up, tear_down)
 {
 	struct world *world = *state;
 	struct worker *other, *waiting;
