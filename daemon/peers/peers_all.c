@@ -26,7 +26,7 @@ static void on_all_end(evutil_socket_t fd, short what, void *userdata)
 			ask(peers);
 		return;
 	}
-	peers->all = peers->all_known = false;
+	peers->all = ALL_UNWANTED;
 	if (!peers->told)
 		return;
 	/* Domain 0 needn't tell us of all any more. */
@@ -55,7 +55,8 @@ static void on_settle(evutil_socket_t fd, short what, void *userdata)
 		timer_set(peers->all_settle, SETTLE_MS);
 		return;
 	}
-	peers->all_known = peers->all;
+	if (peers->all)
+		peers->all = ALL_THERE;
 	known_tell(peers->options.known, KNOWN_ALL, 0);
 }
 
@@ -78,7 +79,7 @@ static void ask(struct peers *peers)
 	char path[PEERS_PATH_SIZE], value[PEERS_INSTANCE_SIZE + 16];
 	int r;
 
-	peers->all_known = peers->options.presence_private;
+	peers->all = peers->options.presence_private ? ALL_THERE : ALL_AWAITED;
 	if (peers->options.presence_private)
 		return;
 	peers->all_listed = false;
@@ -99,14 +100,14 @@ bool peers_want_all(struct peers *peers)
 		return true;
 	timer_set(peers->all_end, ALL_MS);
 	if (!peers->all) {
-		peers->all = true;
+		peers->all = ALL_AWAITED;
 		for (struct peer *peer = peers->peers; peer; peer = peer->hh.next) {
 			peer->is_stranger = false;
 			forget_not(peer);
 		}
 		ask(peers);
 	}
-	return peers->all_known;
+	return peers->all == ALL_THERE;
 }
 
 void all_start(struct peers *peers)

@@ -52,6 +52,11 @@ enum peer_leaf {
 	LEAF_OUR_EVENT_CHANNEL,
 	LEAVES,
 };
+
+/* What we have written for nobody in particular (peers_mend.h): that we are here, what everyone may see, and in a guest that we
+ * want to know of all. */
+enum own_leaf { OWN_PRESENCE, OWN_PUBLIC, OWN_ASKS, OWN_LEAVES };
+
 #define RENDEZVOUS_NODE_SIZE (PEERS_INSTANCE_SIZE + PEERS_NONCE_SIZE + 16)
 #define LEAVES_LOOKED_UP     (1u << LEAF_PRESENCE | 1u << LEAF_ENDPOINTS | 1u << LEAF_HELLO)
 
@@ -205,7 +210,11 @@ struct peers {
 	bool hears;			/* what others do in answer to our presence, which we may show */
 	bool told, told_late;		/* domain 0 tells us what changes; it should do so by now */
 	struct event *told_timer;
-	bool all, all_known;   /* peers are to be known; those that ran have answered */
+	enum {
+		ALL_UNWANTED,
+		ALL_AWAITED,
+		ALL_THERE
+	} all;		       /* peers are to be known; those that ran have answered */
 	bool all_heard;	       /* something of a peer has come since all_settle was set */
 	bool all_listed;       /* domain 0 has told of all */
 	bool all_failed;       /* `asks` couldn't be written */
@@ -238,9 +247,9 @@ struct peers {
 	struct store_watch *mend_watch; /* of our own nodes */
 	struct event *mend;		/* some were written again of late, or wait for it */
 	unsigned mends;
-	bool mend_presence, mend_public, mend_asks; /* wait for that */
-	bool mend_tree; /* the own leaf was looked for since all of them may have gone */
-	struct store_request *mend_presence_request, *mend_public_request, *mend_asks_request;
+	unsigned mend_own; /* a bit mask of our own leaves that wait for that */
+	bool mend_tree;	   /* the own leaf was looked for since all of them may have gone */
+	struct store_request *mend_requests[OWN_LEAVES];
 
 	struct peer *waiting; /* for grant pages, first come first served */
 	struct event *pages;  /* pages may have come back */

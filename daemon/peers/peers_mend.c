@@ -106,7 +106,7 @@ static void on_presence(void *userdata, int error, const char *value, size_t siz
 	if (!peers->presence_written || peers->presence_request || is_value(value, size, expected))
 		return;
 	if (!may_mend(peers, &peers->mends)) {
-		peers->mend_presence = true;
+		peers->mend_own |= 1u << OWN_PRESENCE;
 		peers->mend_tree |= with_tree;
 		return;
 	}
@@ -127,7 +127,7 @@ static void on_public(void *userdata, int error, const char *value, size_t size)
 	if (!*peers->public_value && !value)
 		return; /* nobody misses it */
 	if (!may_mend(peers, &peers->mends)) {
-		peers->mend_public = true;
+		peers->mend_own |= 1u << OWN_PUBLIC;
 		return;
 	}
 	warn("endpoints", value);
@@ -144,7 +144,7 @@ static void on_asks(void *userdata, int error, const char *value, size_t size)
 	if (may_mend(peers, &peers->mends))
 		all_again(peers);
 	else
-		peers->mend_asks = true;
+		peers->mend_own |= 1u << OWN_ASKS;
 }
 
 /* Reads a leaf that isn't a peer's, and once more if it is being read already: the answer may be from before. */
@@ -159,25 +159,35 @@ static void read_own(struct peers *peers, const char *leaf, store_done_fn done,
 		timer_start(peers->mend, MEND_MS);
 }
 
-static void look_at_presence(struct peers *peers)
+static const char *own_name(const struct peers *peers, enum own_leaf leaf)
 {
-	peers->mend_presence = false;
-	if (peers->presence_written)
-		read_own(peers, peers_own_leaf_name(peers), on_presence, &peers->mend_presence_request);
+	static const char *const names[OWN_LEAVES] = {[OWN_PUBLIC] = "endpoints", [OWN_ASKS] = "asks"};
+
+	return names[leaf] ? names[leaf] : peers_own_leaf_name(peers);
 }
 
-static void look_at_public(struct peers *peers)
+static bool stands(const struct peers *peers, enum own_leaf leaf)
 {
-	peers->mend_public = false;
-	if (peers->public_value)
-		read_own(peers, "endpoints", on_public, &peers->mend_public_request);
+	switch (leaf) {
+	case OWN_PRESENCE:
+		return peers->presence_written;
+	case OWN_PUBLIC:
+		return peers->public_value;
+	default:
+		return peers->all && !peers->options.presence_private;
+	}
 }
 
-static void look_at_asks(struct peers *peers)
+/* Looks at those of a bit mask that we have written. */
+static void look_at_own(struct peers *peers, unsigned leaves)
 {
-	peers->mend_asks = false;
-	if (peers->all && !peers->options.presence_private)
-		read_own(peers, "asks", on_asks, &peers->mend_asks_request);
+	static const store_done_fn done[OWN_LEAVES] = {
+		[OWN_PRESENCE] = on_presence, [OWN_PUBLIC] = on_public, [OWN_ASKS] = on_asks};
+
+	peers->mend_own &= ~leaves;
+	for (unsigned leaf = 0; leaf < OWN_LEAVES; leaf++)
+		if (leaves & 1u << leaf && stands(peers, leaf))
+			read_own(peers, own_name(peers, leaf), done[leaf], &peers->mend_requests[leaf]);
 }
 
 /* --- what has changed --- */
@@ -224,21 +234,15 @@ static void on_change(void *userdata, const char *untrusted_path)
 	}
 	if (!strncmp(untrusted_path, peers->root, root_size) && untrusted_path[root_size] == '/')
 		leaf = untrusted_path + root_size + 1;
-	if (!strcmp(leaf, peers_own_leaf_name(peers))) {
-		look_at_presence(peers);
-	} else if (!strcmp(leaf, "endpoints")) {
-		look_at_public(peers);
-	} else if (!strcmp(leaf, "asks")) {
-		look_at_asks(peers);
-	} else if (!strcmp(leaf, "to")) {
-		look_at_all(peers);
-	} else if (!*leaf) { /* the tree, or a domain's directory above it; or the watch was set */
+	for (unsigned own = 0; own < OWN_LEAVES; own++)
+		if (!strcmp(leaf, own_name(peers, own)))
+			look_at_own(peers, 1u << own);
+	if (!*leaf) { /* the tree, or a domain's directory above it; or the watch was set */
 		peers->mend_tree = true;
-		look_at_presence(peers);
-		look_at_public(peers);
-		look_at_asks(peers);
-		look_at_all(peers);
+		look_at_own(peers, (1u << OWN_LEAVES) - 1);
 	}
+	if (!*leaf || !strcmp(leaf, "to"))
+		look_at_all(peers);
 }
 
 static void on_watched(void *userdata, int error, const char *value, size_t size)
@@ -256,12 +260,7 @@ static void on_mend(evutil_socket_t fd, short what, void *userdata)
 	bool again = peers->mends > 0;
 
 	peers->mends -= peers->mends > 0;
-	if (peers->mend_presence)
-		look_at_presence(peers);
-	if (peers->mend_public)
-		look_at_public(peers);
-	if (peers->mend_asks)
-		look_at_asks(peers);
+	look_at_own(peers, peers->mend_own);
 	for (struct peer *peer = peers->peers; peer; peer = peer->hh.next) {
 		again |= peer->mends > 0;
 		peer->mends -= peer->mends > 0;
@@ -290,9 +289,8 @@ int mend_init(struct peers *peers)
 void mend_destroy(struct peers *peers)
 {
 	store_unwatch(peers->store, &peers->mend_watch);
-	store_cancel(&peers->mend_presence_request);
-	store_cancel(&peers->mend_public_request);
-	store_cancel(&peers->mend_asks_request);
+	for (unsigned leaf = 0; leaf < OWN_LEAVES; leaf++)
+		store_cancel(&peers->mend_requests[leaf]);
 	if (peers->mend)
 		event_free(peers->mend);
 }
