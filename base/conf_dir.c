@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/ini_file.h"
+
 static bool is_conf(const char *name)
 {
 	size_t size = strlen(name);
@@ -55,5 +57,27 @@ int conf_dir_list(const char *directory, char ***names, unsigned *count)
 		conf_dir_free(*names, *count);
 	else if (*count)
 		qsort(*names, *count, sizeof(char *), by_bytes);
+	return r;
+}
+
+int conf_dir_read(const char *directory,
+		  int (*read)(void *userdata, FILE *file, const char *path, char **error), void *userdata,
+		  char **error)
+{
+	unsigned count;
+	char **paths;
+	int r = conf_dir_list(directory, &paths, &count);
+
+	if (r < 0)
+		return ini_file_unreadable(directory, r, error);
+	for (unsigned i = 0; i < count && r == 0; i++) {
+		FILE *file = fopen(paths[i], "re");
+
+		r = file ? read(userdata, file, paths[i], error)
+			 : ini_file_unreadable(paths[i], -errno, error);
+		if (file)
+			fclose(file);
+	}
+	conf_dir_free(paths, count);
 	return r;
 }

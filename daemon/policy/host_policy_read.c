@@ -335,8 +335,9 @@ static int read_whole(struct host_reader *reader)
 	return reader->file.failed ? -EINVAL : r < 0 ? r : reader->error;
 }
 
-static int load_file(struct host_policy *policy, FILE *stream, const char *path, char **error)
+static int load_file(void *userdata, FILE *stream, const char *path, char **error)
 {
+	struct host_policy *policy = userdata;
 	struct host_reader reader = {
 		.file = {.stream = stream, .path = path, .error = error, .begin_section = begin_section},
 		.policy = policy,
@@ -379,18 +380,6 @@ static int check_all_tags(const struct host_policy *policy, char **error)
 	return r;
 }
 
-static int open_file(struct host_policy *policy, const char *path, char **error)
-{
-	FILE *file = fopen(path, "re");
-	int r;
-
-	if (!file)
-		return ini_file_unreadable(path, -errno, error);
-	r = load_file(policy, file, path, error);
-	fclose(file);
-	return r;
-}
-
 /* Checks the whole of it, and gives it to the caller unless there is a mistake. */
 static int finish(struct host_policy **out, struct host_policy *policy, int r, char **error)
 {
@@ -406,20 +395,10 @@ static int finish(struct host_policy **out, struct host_policy *policy, int r, c
 int host_policy_load(struct host_policy **out, const char *directory, char **error)
 {
 	struct host_policy *policy = new_policy();
-	char **names = NULL;
-	unsigned count = 0;
-	int r;
 
 	*error = NULL;
-	if (!policy)
-		return -ENOMEM;
-	r = conf_dir_list(directory, &names, &count);
-	if (r < 0)
-		r = ini_file_unreadable(directory, r, error);
-	for (unsigned i = 0; i < count && r == 0; i++)
-		r = open_file(policy, names[i], error);
-	conf_dir_free(names, count);
-	return finish(out, policy, r, error);
+	return policy ? finish(out, policy, conf_dir_read(directory, load_file, policy, error), error)
+		      : -ENOMEM;
 }
 
 int host_policy_load_stream(struct host_policy **out, FILE *file, const char *path, char **error)
@@ -427,9 +406,7 @@ int host_policy_load_stream(struct host_policy **out, FILE *file, const char *pa
 	struct host_policy *policy = new_policy();
 
 	*error = NULL;
-	if (!policy)
-		return -ENOMEM;
-	return finish(out, policy, load_file(policy, file, path, error), error);
+	return policy ? finish(out, policy, load_file(policy, file, path, error), error) : -ENOMEM;
 }
 
 int host_policy_load_share(struct host_policy **out, FILE *file, host_domain_fn each, void *userdata,

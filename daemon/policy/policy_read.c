@@ -297,8 +297,9 @@ struct policy_file *policy_add_file(struct policy *policy, const char *path)
 	return file;
 }
 
-static int load_stream(struct policy *policy, FILE *file, const char *path, char **error)
+static int load_stream(void *userdata, FILE *file, const char *path, char **error)
 {
+	struct policy *policy = userdata;
 	struct policy_reader reader = {
 		.file = {.stream = file, .path = path, .error = error, .begin_section = begin_section},
 		.policy = policy,
@@ -311,56 +312,27 @@ static int load_stream(struct policy *policy, FILE *file, const char *path, char
 	return reader.file.failed ? -EINVAL : r;
 }
 
-static int load_file(struct policy *policy, const char *path, char **error)
+static int give(struct policy **out, struct policy *policy, int r)
 {
-	FILE *file = fopen(path, "re");
-	int r;
-
-	if (!file)
-		return ini_file_unreadable(path, -errno, error);
-	r = load_stream(policy, file, path, error);
-	fclose(file);
+	if (r < 0)
+		policy_free(policy);
+	else
+		*out = policy;
 	return r;
 }
 
 int policy_load(struct policy **out, const char *directory, char **error)
 {
 	struct policy *policy = calloc(1, sizeof(*policy));
-	char **names = NULL;
-	unsigned count = 0;
-	int r;
 
 	*error = NULL;
-	if (!policy)
-		return -ENOMEM;
-	r = conf_dir_list(directory, &names, &count);
-	if (r < 0) {
-		free(policy);
-		return ini_file_unreadable(directory, r, error);
-	}
-	for (unsigned i = 0; i < count && r == 0; i++)
-		r = load_file(policy, names[i], error);
-	conf_dir_free(names, count);
-	if (r < 0) {
-		policy_free(policy);
-		return r;
-	}
-	*out = policy;
-	return 0;
+	return policy ? give(out, policy, conf_dir_read(directory, load_stream, policy, error)) : -ENOMEM;
 }
 
 int policy_load_stream(struct policy **out, FILE *file, const char *path, char **error)
 {
 	struct policy *policy = calloc(1, sizeof(*policy));
-	int r;
 
 	*error = NULL;
-	if (!policy)
-		return -ENOMEM;
-	r = load_stream(policy, file, path, error);
-	if (r < 0)
-		policy_free(policy);
-	else
-		*out = policy;
-	return r;
+	return policy ? give(out, policy, load_stream(policy, file, path, error)) : -ENOMEM;
 }
