@@ -449,11 +449,6 @@ const char *session_comm(struct session *session)
 	return session->comm;
 }
 
-bool session_is_running(const struct session *session)
-{
-	return session->state == RUNNING;
-}
-
 bool session_shares_memory(const struct session *session)
 {
 	return session->memory != NULL;

@@ -70,11 +70,6 @@ const char *access_error(const struct access *access)
 	return access->error;
 }
 
-const char *access_directory(const struct access *access)
-{
-	return access->directory;
-}
-
 bool access_needs_names(const struct access *access)
 {
 	return policy_needs_names(access->policy) || access_host_needs_names(access);
@@ -277,14 +272,15 @@ int access_still_allowed(struct access *access, const struct frame_identity *fro
 struct policy_decision access_decide_relay(struct access *access, const struct policy_subject *from,
 					   uint32_t to, const char *address)
 {
-	const char *colon = address ? strrchr(address, ':') : NULL;
+	struct address_part endpoint =
+		address ? address_split(address, strlen(address)).endpoint : (struct address_part){0};
 	struct policy_subject destination = access_subject(access, to, 0);
 	struct policy_decision relay = policy_relay(access->policy, from, &destination),
 			       decision = {.allow = true};
 
 	/* What the host's policy allows is still relayed only if the [relay] rules allow it. */
-	if (colon)
-		decision = access_ask_host(access, from, to, colon + 1, decision);
+	if (endpoint.data)
+		decision = access_ask_host(access, from, to, endpoint.data, decision);
 	return decision.by_host && (!decision.allow || relay.allow) ? decision : relay;
 }
 

@@ -36,7 +36,6 @@ int access_set_host(struct access *access, const char *directory, enum config_ho
 int access_reload(struct access *access);
 /* Returns what was wrong in the last reload, so that older rules are in force; NULL: nothing. */
 const char *access_error(const struct access *access);
-const char *access_directory(const struct access *access);
 /* Whether some rule names domains. */
 bool access_needs_names(const struct access *access);
 

@@ -18,7 +18,6 @@ struct told_domain {
 struct told_share {
 	struct host_policy *policy;
 	struct told_domain *domains;
-	bool is_whole;
 };
 
 struct host_told {
