@@ -1,17 +1,38 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "tests/unit/client_send_rig.h"
 
+#include <poll.h>
 #include <string.h>
 
 #include "wire/bytes.h"
 
-static void note(void *userdata, const struct xenmsg_result *result)
+void note_outcome(void *userdata, const struct xenmsg_result *result)
 {
 	int *at = userdata;
 
 	/* Exactly once. */
 	assert_int_equal(*at, PENDING);
 	*at = result->error;
+}
+
+void note_end(void *userdata, const struct xenmsg_result *result)
+{
+	struct ended *ended = userdata;
+
+	ended->times++;
+	ended->result = *result;
+	strncpy(ended->reason, result->reason, sizeof(ended->reason) - 1);
+}
+
+void loop_until(const struct ended *ended)
+{
+	while (!ended->times) {
+		struct pollfd what = {.fd = xenmsg_fd(fake.conn), .events = POLLIN};
+
+		assert_int_equal(poll(&what, 1, 60000), 1);
+		assert_true(xenmsg_process(fake.conn) >= 0);
+	}
+	assert_int_equal(ended->times, 1);
 }
 
 int outcome_of(const int *result)
@@ -25,7 +46,8 @@ int outcome_of(const int *result)
 void post(const char *address, const void *data, size_t size, int *result)
 {
 	*result = PENDING;
-	assert_int_equal(xenmsg_begin_send(fake.conn, address, data, size, NULL, note, result, NULL), 0);
+	assert_int_equal(xenmsg_begin_send(fake.conn, address, data, size, NULL, note_outcome, result, NULL),
+			 0);
 }
 
 struct xenmsg_op *begin(const char *address, const void *data, size_t size, int *result)
@@ -33,7 +55,8 @@ struct xenmsg_op *begin(const char *address, const void *data, size_t size, int 
 	struct xenmsg_op *op;
 
 	*result = PENDING;
-	assert_int_equal(xenmsg_begin_send(fake.conn, address, data, size, NULL, note, result, &op), 0);
+	assert_int_equal(xenmsg_begin_send(fake.conn, address, data, size, NULL, note_outcome, result, &op),
+			 0);
 	return op;
 }
 

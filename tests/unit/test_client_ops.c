@@ -6,40 +6,12 @@
 #include "tests/unit/client_send_rig.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "wire/bytes.h"
-
-struct ended {
-	int times;
-	struct xenmsg_result result;
-	char reason[64];
-};
-
-static void note_end(void *userdata, const struct xenmsg_result *result)
-{
-	struct ended *ended = userdata;
-
-	ended->times++;
-	ended->result = *result;
-	strncpy(ended->reason, result->reason, sizeof(ended->reason) - 1);
-}
-
-/* As a loop does. */
-static void loop_until(const struct ended *ended)
-{
-	while (!ended->times) {
-		struct pollfd what = {.fd = xenmsg_fd(fake.conn), .events = POLLIN};
-
-		assert_int_equal(poll(&what, 1, 60000), 1);
-		assert_true(xenmsg_process(fake.conn) >= 0);
-	}
-	assert_int_equal(ended->times, 1);
-}
 
 static void ignore(void *userdata, const struct xenmsg_event *event)
 {

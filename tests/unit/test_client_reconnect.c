@@ -38,14 +38,6 @@ static void note_event(void *userdata, const struct xenmsg_event *event)
 	events++;
 }
 
-static void note_outcome(void *userdata, const struct xenmsg_result *result)
-{
-	int *at = userdata;
-
-	assert_int_equal(*at, PENDING);
-	*at = result->error;
-}
-
 static int set_up(bool shared)
 {
 	fake_await(&fake, shared, false);

@@ -5,21 +5,7 @@
 #include "tests/unit/client_send_rig.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <string.h>
-
-struct ended {
-	int times;
-	struct xenmsg_result result;
-};
-
-static void note_end(void *userdata, const struct xenmsg_result *result)
-{
-	struct ended *ended = userdata;
-
-	ended->times++;
-	ended->result = *result;
-}
 
 static struct xenmsg_op *send_waiting(const char *address, struct ended *ended)
 {
@@ -29,17 +15,6 @@ static struct xenmsg_op *send_waiting(const char *address, struct ended *ended)
 					   note_end, ended, &op),
 			 0);
 	return op;
-}
-
-static void loop_until(const struct ended *ended)
-{
-	while (!ended->times) {
-		struct pollfd what = {.fd = xenmsg_fd(fake.conn), .events = POLLIN};
-
-		assert_int_equal(poll(&what, 1, 60000), 1);
-		assert_true(xenmsg_process(fake.conn) >= 0);
-	}
-	assert_int_equal(ended->times, 1);
 }
 
 /* Lets the library work until the daemon has something to read. */

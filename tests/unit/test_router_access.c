@@ -93,8 +93,6 @@ TEST(program_that_cannot_take_more_refuses_with_the_reason)
 
 TEST(what_the_rules_forbid_from_now_on_ends_for_both)
 {
-	static struct party_frame frame;
-	struct frame_reset reset;
 	struct scene scene;
 	uint32_t number;
 
@@ -118,12 +116,7 @@ TEST(what_the_rules_forbid_from_now_on_ends_for_both)
 	router_recheck_hop(scene.router, &scene.b->hop);
 	relay_pass(&scene.rig.relay[0]);
 	party_expect_refusal(scene.link, 3, EACCES);
-	assert_true(party_expect(scene.b, FRAME_RESET, &frame));
-	assert_int_equal(frame.header.channel, number);
-	assert_int_equal(frame_reset_decode(frame.payload, frame.header.length, &reset), 0);
-	assert_int_equal(reset.error, EACCES);
-	party_reset(scene.b, number, 0, 0, 0);
-	rig_settle(&scene.rig);
+	party_expect_refusal(scene.b, number, EACCES);
 	assert_int_equal(scene.b->hop.channels.count, 2);
 	assert_int_equal(scene.link->hop.channels.count, 2);
 	scene_stop(&scene);
@@ -309,8 +302,6 @@ TEST(what_is_not_decided_yet_says_so_and_nothing_else)
 /* The program was to reset them, and didn't. */
 TEST(channels_of_an_unbound_endpoint_end)
 {
-	static struct party_frame frame;
-	struct frame_reset reset;
 	struct scene scene;
 	uint32_t number;
 
@@ -326,12 +317,7 @@ TEST(channels_of_an_unbound_endpoint_end)
 	assert_int_equal(unbind_name(&scene, scene.b, "inbox"), 0);
 	relay_pass(&scene.rig.relay[0]);
 	party_expect_refusal(scene.link, 3, ENOENT);
-	assert_true(party_expect(scene.b, FRAME_RESET, &frame));
-	assert_int_equal(frame.header.channel, number);
-	assert_int_equal(frame_reset_decode(frame.payload, frame.header.length, &reset), 0);
-	assert_int_equal(reset.error, ENOENT);
-	party_reset(scene.b, number, 0, 0, 0);
-	rig_settle(&scene.rig);
+	party_expect_refusal(scene.b, number, ENOENT);
 	assert_int_equal(scene.b->hop.channels.count, 2);
 	assert_int_equal(scene.link->hop.channels.count, 2);
 	scene_stop(&scene);
