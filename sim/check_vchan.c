@@ -129,6 +129,7 @@ int main(int argc, char **argv)
 {
 	struct libxenvchan *ctrl = NULL;
 	unsigned char *data = malloc(MAX_DATA);
+	int status;
 
 	errno = 0;
 	if (data && argc == 6 && strcmp(argv[1], "server") == 0)
@@ -148,5 +149,7 @@ int main(int argc, char **argv)
 		ctrl->server_persist = 0;
 	printf("ok %u\n", ctrl->event_port);
 	fflush(stdout);
-	return commands(ctrl, data);
+	status = commands(ctrl, data);
+	free(data);
+	return status;
 }

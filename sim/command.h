@@ -36,6 +36,12 @@ int command_exec(int count, char **words);
 /* What the library becomes in place of a static program: its path, and its words. */
 int command_static(int count, char **words);
 
+/* Returns the path of the library that command_trace() preloads, which the caller frees. */
+char *trace_library_path(void);
+
+/* command_trace.c */
+int command_trace(int count, char **words);
+
 /* command_record.c */
 int command_draw(int count, char **words);
 int command_compare(int count, char **words);

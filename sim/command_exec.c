@@ -38,6 +38,16 @@ static char *library_path(void)
 	return strdup(PKGLIBDIR "/libxensim.so");
 }
 
+/* The other one is beside it. */
+char *trace_library_path(void)
+{
+	char *library = library_path(), *end = library ? strrchr(library, '/') : NULL, *path;
+	int r = end ? asprintf(&path, "%.*s/libxensim-trace.so", (int)(end - library), library) : -1;
+
+	free(library);
+	return r < 0 ? NULL : path;
+}
+
 /* Daemons are where an ordinary user's PATH doesn't lead, and in a simulated domain everybody is root. */
 static int add_daemons_to_path(void)
 {

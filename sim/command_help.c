@@ -99,12 +99,22 @@ static const struct help help_texts[] = {
 	 "Requests to XenStore and to the hypervisor with their answers, events of watches, and what happens to\n"
 	 "domains; notifications of event channels aren't among them. Five columns, separated by tabs: seconds,\n"
 	 "domain, operation, arguments, result. off: no more.\n"},
+	{"trace", "FILE -- CMD [ARGUMENT]...", "become CMD, and write down what it asks of Xen's libraries",
+	 "As a record, a line for each call that libxenstore, libxenevtchn, libxengnttab and what uses them get\n"
+	 "from CMD. That needs no host: it works on real Xen, too, and inside a domain (xensim exec 1 -- xensim\n"
+	 "trace FILE -- CMD). Notifications aren't in it. A program that is linked statically, or finds functions\n"
+	 "by dlsym, isn't seen. Exit status: CMD's; 125 if FILE can't be written, 126 if CMD can't be run, 127 if\n"
+	 "there is none.\n"},
 	{"draw", "RECORD", "print a picture of a record's sequence",
 	 "SVG on standard output: a line down for each domain, XenStore and Xen, an arrow for each request and\n"
 	 "event.\n"},
-	{"compare", "RECORD RECORD", "say where two records part",
+	{"compare", "[--alike] RECORD RECORD", "say where two records part",
 	 "Times don't count. For each domain the first line that differs; or where the order does, if each\n"
-	 "did the same. Exit status: 0 the same, 1 they differ, 2 one can't be read.\n"},
+	 "did the same. Exit status: 0 the same, 1 they differ, 2 one can't be read.\n"
+	 "\n"
+	 "  --alike          what differs by chance is the same: the numbers of domains, ports, references and\n"
+	 "                   transactions, in their order, and the order of what several domains do. So a trace of\n"
+	 "                   real Xen can be compared with one of a simulated host\n"},
 	{"order", "hold, seed N [FILE], replay FILE, or off", "decide in which order things happen",
 	 "Whenever all programs in domains sleep, one of the things that could come next is done: a request is\n"
 	 "served, what XenStore has to say is delivered, or an event wakes a program. So a test meets other\n"

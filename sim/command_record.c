@@ -6,6 +6,7 @@
 #include "config.h"
 
 #include "sim/command.h"
+#include "sim/record_alike.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -325,7 +326,35 @@ static bool is_first_of(const struct record_file *record, size_t at)
 	return next_of(record, 0, record->row[at].column[WHO]) == at;
 }
 
-static int compare(const struct record_file *one, const struct record_file *other)
+/* Returns 0 or -1 with a line on stderr. */
+static int make_alike(struct record_file *record)
+{
+	struct record_alike *alike = record_alike_new();
+	int r = alike ? 0 : -ENOMEM;
+	char *line;
+
+	for (size_t i = 0; r == 0 && i < record->count; i++)
+		r = record_alike_learn(alike, record->row[i].whole);
+	for (size_t i = 0; r == 0 && i < record->count; i++) {
+		line = record_alike_line(alike, record->row[i].whole);
+		if (!line) {
+			r = -ENOMEM;
+			break;
+		}
+		free(record->row[i].whole);
+		free(record->row[i].line);
+		/* All that is looked at from now on. */
+		record->row[i] = (struct row){.whole = line, .line = strndup(line, strcspn(line, "\t"))};
+		record->row[i].column[WHO] = record->row[i].line;
+		r = record->row[i].line ? 0 : -ENOMEM;
+	}
+	record_alike_free(alike);
+	if (r < 0)
+		fprintf(stderr, "xensim: cannot compare %s: %s\n", record->path, strerror(-r));
+	return r < 0 ? -1 : 0;
+}
+
+static int compare(const struct record_file *one, const struct record_file *other, bool alike)
 {
 	size_t same = 0;
 	bool differs = false;
@@ -346,6 +375,10 @@ static int compare(const struct record_file *one, const struct record_file *othe
 		if (is_first_of(other, i) && next_of(one, 0, who) == one->count)
 			differs = !compare_party(one, other, who) || differs;
 	}
+	if (!differs && alike) {
+		printf("each did the same\n");
+		return EXIT_SUCCESS;
+	}
 	if (!differs) {
 		printf("each did the same, and the order differs from here on:\n");
 		print_line(one, same);
@@ -356,19 +389,21 @@ static int compare(const struct record_file *one, const struct record_file *othe
 
 int command_compare(int count, char **words)
 {
+	const bool alike = count == 4 && strcmp(words[1], "--alike") == 0;
 	struct record_file one, other;
 	int status;
 
-	if (count != 3)
-		return usage_error("usage: xensim compare RECORD RECORD", NULL);
+	if (count != 3 && !alike)
+		return usage_error("usage: xensim compare [--alike] RECORD RECORD", NULL);
 	/* 1 says that they differ. */
-	if (record_read(&one, words[1]) < 0)
+	if (record_read(&one, words[count - 2]) < 0)
 		return EXIT_USAGE;
-	if (record_read(&other, words[2]) < 0) {
+	if (record_read(&other, words[count - 1]) < 0) {
 		record_free(&one);
 		return EXIT_USAGE;
 	}
-	status = compare(&one, &other);
+	status = alike && (make_alike(&one) < 0 || make_alike(&other) < 0) ? EXIT_USAGE
+									   : compare(&one, &other, alike);
 	record_free(&one);
 	record_free(&other);
 	return status;

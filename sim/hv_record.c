@@ -21,9 +21,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "sim/record_text.h"
 #include "sim/store_wire.h"
-
-#define MOST_TEXT 200
 
 static void write_time_and_name(struct hv *hv, const char *name)
 {
@@ -45,25 +44,6 @@ static void end_line(struct hv *hv)
 	fclose(hv->record);
 	hv->record = NULL;
 	hv_log(hv, "the record ends, since it cannot be written: %m");
-}
-
-/* Strings between NULs, with what isn't printable as \xNN. */
-static void write_text(FILE *out, const char *text, size_t length)
-{
-	for (size_t i = 0; i < length && i < MOST_TEXT; i++) {
-		unsigned char byte = (unsigned char)text[i];
-
-		if (byte == 0 && i + 1 == length)
-			break;
-		if (byte == 0)
-			fputc(' ', out);
-		else if (byte > ' ' && byte < 0x7f && byte != '\\')
-			fputc(byte, out);
-		else
-			fprintf(out, "\\x%02x", byte);
-	}
-	if (length > MOST_TEXT)
-		fprintf(out, "... (%zu bytes)", length);
 }
 
 void hv_record_host(struct hv *hv, const char *format, va_list arguments)
@@ -115,14 +95,14 @@ static void record_store(const struct sim_store_seen *seen, void *userdata)
 	snprintf(name, sizeof(name), "d%u", seen->domid);
 	write_time_and_name(hv, name);
 	fprintf(hv->record, "%s\t", operation ? operation : "UNKNOWN");
-	write_text(hv->record, seen->text, seen->length);
+	sim_record_text(hv->record, seen->text, seen->length);
 	if (seen->transaction)
 		fprintf(hv->record, " (transaction %u)", seen->transaction);
 	fputc('\t', hv->record);
 	if (seen->error)
 		fputs(sim_wire_error_name(seen->error), hv->record);
 	else
-		write_text(hv->record, seen->answer, seen->answer_length);
+		sim_record_text(hv->record, seen->answer, seen->answer_length);
 	end_line(hv);
 }
 

@@ -120,7 +120,8 @@ static void *map(xengnttab_handle *handle, struct sim_gnt_pages pages)
 
 SIM_EXPORT void *xengnttab_map_grant_ref(xengnttab_handle *handle, uint32_t domid, uint32_t ref, int prot)
 {
-	return xengnttab_map_grant_ref_notify(handle, domid, ref, prot, SIM_NO_NOTIFY, SIM_NO_NOTIFY);
+	return map(handle,
+		   (struct sim_gnt_pages){1, &domid, &ref, true, prot, NULL, SIM_NO_NOTIFY, SIM_NO_NOTIFY});
 }
 
 SIM_EXPORT void *xengnttab_map_grant_refs(xengnttab_handle *handle, uint32_t count, uint32_t *domids,

@@ -3,7 +3,7 @@
 # glibc, by their names there.
 if GLIBC
 bin_PROGRAMS += xensim
-pkglib_LTLIBRARIES += libxensim.la
+pkglib_LTLIBRARIES += libxensim.la libxensim-trace.la
 dist_man_MANS += doc/xensim.1
 endif
 xensim_SOURCES = \
@@ -12,7 +12,8 @@ xensim_SOURCES = \
 	sim/command_ask.c \
 	sim/command_exec.c \
 	sim/command_help.c \
-	sim/command_record.c \
+	sim/command_record.c sim/record_alike.c sim/record_alike.h \
+	sim/command_trace.c \
 	sim/command_start.c \
 	sim/hv.h \
 	sim/hv_admin.c sim/hv_admin.h \
@@ -29,7 +30,7 @@ xensim_SOURCES = \
 	sim/hv_order.c \
 	sim/hv_process.c \
 	sim/hv_rest.c \
-	sim/hv_record.c \
+	sim/hv_record.c sim/record_text.h \
 	sim/hv_report.c \
 	sim/hv_save.c \
 	sim/static.c sim/static.h \
@@ -58,6 +59,10 @@ libxensim_la_SOURCES = \
 # It defines open and open64 side by side, which the large-file macros would make one.
 libxensim_la_CPPFLAGS = $(AM_CPPFLAGS) -U_FILE_OFFSET_BITS
 libxensim_la_LDFLAGS = -module -avoid-version -shared $(LINK_DEFS)
+
+# It needs none of Xen's libraries: the program that it is loaded into has them.
+libxensim_trace_la_SOURCES = sim/proto.h sim/record_text.h sim/trace.c
+libxensim_trace_la_LDFLAGS = -module -avoid-version -shared
 
 dist_doc_DATA += doc/xensim.md
 # For the tests of projects in C.

@@ -37,7 +37,10 @@
 #define SIM_ENV_ROOT	"XENSIM_ROOT"	 /* stands for /sys/hypervisor, /dev/xen and the like */
 #define SIM_ENV_DOMID	"XENSIM_DOMID"	 /* the domid at the time of exec; a restore changes the real one */
 #define SIM_ENV_COMMAND "XENSIM_COMMAND" /* xensim itself, which runs static programs */
-#define SIM_ENV_UUID	"XENSIM_UUID"	 /* by which the hypervisor finds the processes of a domain */
+/* Of libxensim-trace: its file, and the time of CLOCK_MONOTONIC when that began. */
+#define SIM_ENV_TRACE	    "XENSIM_TRACE"
+#define SIM_ENV_TRACE_START "XENSIM_TRACE_START"
+#define SIM_ENV_UUID	    "XENSIM_UUID" /* by which the hypervisor finds the processes of a domain */
 
 /* Sent to the threads of a restored domain before they go on: what they map of others is gone, and what
  * they granted are copies (lib_gnt.c), unless the domain goes on where it was stopped. Its value has the

@@ -99,6 +99,8 @@ int main(int argc, char **argv)
 		return command_draw(argc - 1, argv + 1);
 	if (strcmp(argv[1], "compare") == 0)
 		return command_compare(argc - 1, argv + 1);
+	if (strcmp(argv[1], "trace") == 0)
+		return command_trace(argc - 1, argv + 1);
 	if (strcmp(argv[1], "record") == 0)
 		return pass_on_with_file(argc - 1, argv + 1, 1);
 	if (strcmp(argv[1], "order") == 0)

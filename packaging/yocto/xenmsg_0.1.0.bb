@@ -26,7 +26,7 @@ USERADD_PARAM:${PN} = "--system --no-create-home --home-dir / --shell /sbin/nolo
 
 PACKAGES =+ "lib${BPN} xensim"
 FILES:lib${BPN} = "${libdir}/libxenmsg.so.*"
-FILES:xensim = "${bindir}/xensim ${libdir}/xenmsg/libxensim.so"
+FILES:xensim = "${bindir}/xensim ${libdir}/xenmsg/libxensim.so ${libdir}/xenmsg/libxensim-trace.so"
 FILES:${PN} += "${datadir}/xenmsg ${datadir}/polkit-1 ${datadir}/zsh ${datadir}/fish ${systemd_system_unitdir} \
     ${nonarch_libdir}/sysusers.d ${nonarch_libdir}/tmpfiles.d ${nonarch_libdir}/modules-load.d"
 FILES:${PN}-dev += "${datadir}/cargo"

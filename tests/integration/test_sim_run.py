@@ -14,7 +14,7 @@ from conftest import has_ended, program, wait_for
 from messaging import SOURCES
 
 COMMANDS = ["run", "start", "exec", "create", "destroy", "shutdown", "crash", "pause", "unpause", "suspend", "resume", "checkpoint", "migrate", "rename",
-            "attach", "detach", "list", "record", "draw", "compare", "order", "fault", "xsm", "stop"]
+            "attach", "detach", "list", "record", "trace", "draw", "compare", "order", "fault", "xsm", "stop"]
 PATH = os.path.dirname(program("xensim")) + ":" + os.environ["PATH"]
 
 
