@@ -9,6 +9,7 @@
 #include <utlist.h>
 
 #include "base/clock.h"
+#include "base/image.h"
 #include "base/timer.h"
 #include "daemon/link/link.h"
 #include "daemon/relay/hop.h"
@@ -356,6 +357,33 @@ unsigned asks_host_gone(struct asks *asks, struct peer_id host)
 		ask_fail(ask, -EHOSTDOWN);
 	}
 	return count;
+}
+
+void asks_hand_over(struct asks *asks)
+{
+	struct ask *ask, *next;
+
+	DL_FOREACH_SAFE(asks->list, ask, next) {
+		if (ask->state != ASK_SENT && ask->state != ASK_WAITS)
+			continue;
+		ask_withdraw(ask);
+		ask_fail(ask, -EHOSTUNREACH);
+	}
+}
+
+bool asks_has_from(const struct asks *asks, struct peer_id peer)
+{
+	const struct ask *ask;
+
+	DL_FOREACH(asks->list, ask)
+		if (is_a_peers(ask) && peer_is(ask->key.peer, peer))
+			return true;
+	return false;
+}
+
+void asks_image(struct image *image, struct asks *asks)
+{
+	image_u32(image, &asks->last_id);
 }
 
 void asks_renumber(struct asks *asks, uint32_t from, uint32_t to)

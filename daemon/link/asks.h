@@ -36,6 +36,7 @@ struct access;
 struct account;
 struct evbuffer;
 struct asks;
+struct image;
 struct known;
 struct hosts;
 struct links;
@@ -109,6 +110,14 @@ bool asks_follow_peers(const struct asks *asks);
  * returns how many questions were looked at. */
 void asks_session_ended(struct asks *asks, struct peer_id peer, int error);
 unsigned asks_host_gone(struct asks *asks, struct peer_id host);
+
+/* The daemon hands over: answers its programs that nobody knows, since the next one doesn't know of their questions; the peers
+ * forget them. */
+void asks_hand_over(struct asks *asks);
+/* Whether the peer has asked something, which the next daemon doesn't know. */
+bool asks_has_from(const struct asks *asks, struct peer_id peer);
+/* The numbers that were given out, so that no answer is taken for another one's. */
+void asks_image(struct image *image, struct asks *asks);
 
 /* Called for ASK, TOLD and UNASK, which the peer of this link has sent. -EPROTO: it can't be one. */
 int asks_take(struct asks *asks, struct peer_id peer, uint8_t type, const uint8_t *payload, uint32_t length);

@@ -166,6 +166,7 @@ static void begin_to_resume(struct link *link, const struct frame_hello_link *he
 void link_note_hello(struct link *link, const struct frame_hello_link *hello)
 {
 	begin_to_resume(link, hello);
+	link->greets_anew = 0;
 	link->name[0] = link->uuid[0] = '\0';
 	link->former_until_ms = 0;
 	link_note_name(link);

@@ -28,6 +28,8 @@
 #include "base/peer_id.h"
 #include "base/quota.h"
 
+struct image;
+struct image_hops;
 struct known;
 struct hosts;
 struct link;
@@ -106,6 +108,28 @@ void links_go_on(struct links *links);
 void links_leave(struct links *links);
 /* Does the same, and frees all links. */
 void links_free(struct links *links);
+
+/*
+ * Handing over to the next daemon (link_image.c). This one leaves its sessions, which are away from then on, and asks for nothing;
+ * the next one reads them, and resumes them over other vchans. To the peer that is as a lost vchan.
+ */
+/* Leaves all sessions, but those with a peer for which `may_keep` returns false, and ends what can't be kept. */
+void links_hand_over(struct links *links, bool (*may_keep)(void *userdata, struct peer_id peer),
+		     void *userdata);
+/* Gives the hops of links numbers in the image from `first` on, and ends what can't be in it, which takes some passes. */
+void links_settle_for_image(struct links *links, uint32_t first);
+/* Returns how many links can be in the image, having given them numbers; *ended: others can't, and have ended. */
+uint32_t links_number_for_image(struct links *links, uint32_t first, bool *ended);
+void links_write_image(struct links *links, struct image *image);
+void links_write_channels(struct links *links, struct image *image);
+/* The next daemon: what peers connect is left alone until links_take_up(). */
+void links_hold(struct links *links);
+/* Reads a link, and adds its hop. */
+void links_read_image(struct links *links, struct image *image, struct image_hops *hops);
+/* What was read goes on. */
+void links_take_up(struct links *links);
+/* Ends what was read from an image that can't be taken. */
+void links_drop_image(struct links *links);
 
 /* Returns the hop of the link with `peer`, and asks for the link if it isn't up, at the cost of `account`
  * (NULL: none). The hop stays the link's. NULL with *error: -ENOMEM, -ENOBUFS (of the account), -EHOSTDOWN

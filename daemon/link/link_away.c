@@ -52,7 +52,7 @@ static void ask(struct link *link)
 	struct links *links = link->links;
 
 	wait_to_try_again(link);
-	if (link->state != LINK_AWAY || links->is_restarting)
+	if (link->state != LINK_AWAY || links->is_restarting || links->is_held)
 		return;
 	if (link_is_nobodys(link))
 		link_seek(link);

@@ -15,6 +15,7 @@
 #include "daemon/relay/traits.h"
 
 #define COST_FRAME 500u /* units (turns.h) */
+#define ANEW_MAX   8u
 
 void link_stop_greeting(struct link *link, int error, const char *why)
 {
@@ -98,6 +99,8 @@ static void on_greeting(void *userdata)
 		take_frame(link, &header, payload);
 	else if (state == TRANSPORT_BROKEN)
 		link_stop_greeting(link, -EPROTO, "impossible state in the vchan");
+	else if (state == TRANSPORT_LEFT && hop_channel_count(link->hop) && link->greets_anew++ < ANEW_MAX)
+		link_greet_anew(link); /* its daemon hands over */
 	else if (state != TRANSPORT_OPEN)
 		link_stop_greeting(link, -ECONNRESET,
 				   state == TRANSPORT_LEFT ? "the peer has left the vchan"

@@ -6,7 +6,7 @@
  * What the parts of a link share: links.c has all links, and their lives; link.c has one's session, and is the owner of its
  * hop; link_away.c has what becomes of its session while no vchan carries it, link_move.c lets it go on over another one
  * while it is used, link_elastic.c decides when, link_known.c by what
- * its domain is known while it is away, and link_info.c tells of it.
+ * its domain is known while it is away, link_image.c hands it over to the next daemon, and link_info.c tells of it.
  */
 
 #include <stdbool.h>
@@ -82,7 +82,8 @@ struct link {
 	struct link_transport next;
 	struct link_session session;
 	struct link_attempt attempt;
-	bool greeted; /* the other end's HELLO has come over `next` */
+	bool greeted;	      /* the other end's HELLO has come over `next` */
+	unsigned greets_anew; /* so often it has left a vchan before its HELLO came, in a row */
 	/* It isn't proven yet that the session is this domain's (link_moved.c); then its link is the `successor`. */
 	bool claims;
 	struct link_meant meant;
@@ -144,6 +145,7 @@ struct links {
 	uint64_t polled_until;
 	uint32_t last_nobodys;
 	bool is_restarting; /* this domain was restored, and can't be reached by its new number yet */
+	bool is_held; /* what the daemon before has handed over isn't read yet, or is about to be handed over */
 };
 
 /* --- another host's daemon is found by the hosts, another domain's by the peers */
@@ -194,6 +196,12 @@ void link_stop_being_polled(struct link *link);
 void link_hear_carrier(struct link *link);
 
 /* --- links.c */
+/* Begins to use `next`: greets the peer, or goes on with the session. */
+void link_use_next(struct link *link);
+/* Returns the link with this peer, which may be made for it. NULL: it is this domain, or there is no memory. */
+struct link *link_get(struct links *links, struct peer_id peer);
+/* Ends a link, and frees it. */
+void link_end(struct link *link, const char *why);
 /* NULL: there is none with this peer. */
 struct link *link_find(const struct links *links, struct peer_id peer);
 static inline struct link *link_find_domain(const struct links *links, uint32_t domid)

@@ -61,7 +61,7 @@ static bool is_self(const struct links *links, struct peer_id peer)
 	return peer_is_domain(peer, links->options.self->domid);
 }
 
-static struct link *link_get(struct links *links, struct peer_id peer)
+struct link *link_get(struct links *links, struct peer_id peer)
 {
 	struct link *link = link_find(links, peer);
 
@@ -275,6 +275,16 @@ void links_ping_cancel(struct links *links, const void *userdata)
 		pings_forget(&link->pings, userdata);
 }
 
+void link_use_next(struct link *link)
+{
+	if (link->state != LINK_AWAY && !link_is_far(link))
+		link_claim(link);
+	if (link->state == LINK_AWAY)
+		link_try_next(link);
+	else
+		link_greet(link);
+}
+
 /* --- what peers tell -------------------------------------------------------------------------- */
 
 void links_connected(struct links *links, struct peer_id peer, const struct link_transport *transport)
@@ -289,14 +299,12 @@ void links_connected(struct links *links, struct peer_id peer, const struct link
 	link_drop_next(link);
 	link_check_awaited(link);
 	link->next = *transport;
-	if (link->state != LINK_AWAY && !transport_is_there(&link->carrier) && !link_is_far(link))
-		link_claim(link);
-	if (link->state == LINK_AWAY)
-		link_try_next(link);
-	else if (transport_is_there(&link->carrier))
+	if (links->is_held)
+		return;
+	if (transport_is_there(&link->carrier))
 		hop_finish(link->hop, -ENOLINK, "the peer has made a new one");
 	else
-		link_greet(link);
+		link_use_next(link);
 }
 
 void link_replace(struct link *instead, struct link *link)
@@ -515,6 +523,8 @@ static void on_heartbeat(int fd, short what, void *userdata)
 	struct link *link, *next;
 	uint64_t now = clock_ms();
 
+	if (links->is_held)
+		return;
 	HASH_ITER(hh, links->links, link, next) {
 		if (is_forgotten(link, now) && !links_is_there(links, link->peer))
 			link_free(link);
@@ -548,7 +558,7 @@ int links_new(struct links **out, struct relay *relay, struct peers *peers,
 	return 0;
 }
 
-static void end(struct link *link, const char *why)
+void link_end(struct link *link, const char *why)
 {
 	if (link->state == LINK_GREETING)
 		link_end_attempt(link, 0, "");
@@ -567,7 +577,7 @@ void links_restart(struct links *links)
 		if (link_keep_waiting(link))
 			continue;
 		if (!link_survive(link))
-			end(link, "this domain was restored or migrated");
+			link_end(link, "this domain was restored or migrated");
 		else if (!link_is_nobodys(link))
 			link_lose_number(link);
 	}
@@ -592,7 +602,7 @@ void links_leave(struct links *links)
 	struct link *link, *next;
 
 	HASH_ITER(hh, links->links, link, next)
-		end(link, "this daemon stops");
+		link_end(link, "this daemon stops");
 }
 
 void links_free(struct links *links)

@@ -261,22 +261,25 @@ static bool end_unfit(struct local *local)
 	return were_some;
 }
 
-uint32_t local_settle_for_image(struct local *local)
+uint32_t local_number_for_image(struct local *local)
 {
 	struct member *member, *next;
 	uint32_t count = 0;
 
-	HASH_ITER(hh, local->members, member, next) {
-		hop_set_image_number(session_hop(member->session), count++);
-		session_settle_for_image(member->session);
-	}
-	do {
-		relay_run(local->relay, SETTLING_PASSES);
-	} while (end_unfit(local));
-	count = 0;
 	HASH_ITER(hh, local->members, member, next)
 		hop_set_image_number(session_hop(member->session), count++);
 	return count;
+}
+
+void local_settle_for_image(struct local *local)
+{
+	struct member *member, *next;
+
+	HASH_ITER(hh, local->members, member, next)
+		session_settle_for_image(member->session);
+	do {
+		relay_run(local->relay, SETTLING_PASSES);
+	} while (end_unfit(local));
 }
 
 void local_write_sessions(struct local *local, struct image *image)
@@ -315,27 +318,12 @@ void local_read_session(struct local *local, struct image *image, struct image_h
 	session_image(image, member->session);
 	hop_set_image_number(session_hop(member->session), hops->count);
 	hops->hops[hops->count++] = session_hop(member->session);
+	hops->sessions = hops->count;
 }
 
 struct session *local_in_image(const struct image_hops *hops, uint32_t number)
 {
-	return number < hops->count ? hop_owner(hops->hops[number]) : NULL;
-}
-
-/* Writes a channel with the hop of its opener, or if that is gone of its acceptor. */
-static void write_channels(struct image *image, const struct hop *hop)
-{
-	struct channel_end *end;
-	uint32_t number = 0;
-
-	while ((end = hop_next_channel(hop, &number))) {
-		struct channel *channel = end->channel;
-
-		if (!end->is_opener && channel->opener.hop)
-			continue;
-		image_section(image, IMAGE_CHANNEL);
-		channel_image(image, NULL, &channel);
-	}
+	return number < hops->sessions ? hop_owner(hops->hops[number]) : NULL;
 }
 
 void local_write_channels(struct local *local, struct image *image)
@@ -343,7 +331,13 @@ void local_write_channels(struct local *local, struct image *image)
 	struct member *member, *next;
 
 	HASH_ITER(hh, local->members, member, next)
-		write_channels(image, session_hop(member->session));
+		hop_write_channels(image, session_hop(member->session));
+}
+
+void local_write_ledgers(struct local *local, struct image *image)
+{
+	struct member *member, *next;
+
 	HASH_ITER(hh, local->members, member, next) {
 		uint32_t number = hop_number_in_image(session_hop(member->session));
 

@@ -39,14 +39,17 @@ unsigned local_count(const struct local *local);
 void local_each(struct local *local, void (*each)(void *userdata, struct session *session), void *userdata);
 
 /* For the image that is handed over to the next daemon (hop_image.h, session.h). */
-/* Ends the sessions that can't be handed over, and gives all others numbers. Returns how many there are. */
-uint32_t local_settle_for_image(struct local *local);
+/* Gives all sessions numbers, from 0 on. Returns how many there are. */
+uint32_t local_number_for_image(struct local *local);
+/* Ends the sessions that can't be handed over. All hops that can have numbers. */
+void local_settle_for_image(struct local *local);
 /* Writes a section for each session. */
 void local_write_sessions(struct local *local, struct image *image);
 /* Reads a section, and adds its session to *hops, which is as long as there are sessions. */
 void local_read_session(struct local *local, struct image *image, struct image_hops *hops);
-/* Writes the rest of the sections about sessions: their channels, and what lies in their rings. */
+/* Write the rest of the sections about sessions: their channels, and what lies in their rings. */
 void local_write_channels(struct local *local, struct image *image);
+void local_write_ledgers(struct local *local, struct image *image);
 /* Returns the session with this number in the image; NULL: there is none. */
 struct session *local_in_image(const struct image_hops *hops, uint32_t number);
 /* The listening socket. */

@@ -569,7 +569,7 @@ void watches_read_image(struct watches *watches, struct image *image, const stru
 		return;
 	}
 	watch_image(image, &session, watch);
-	image_expect(image, session < hops->count);
+	image_expect(image, session < hops->sessions);
 	watcher = image->error ? NULL : watcher_get(watches, hop_owner(hops->hops[session]));
 	if (watcher)
 		DL_SEARCH_SCALAR(watcher->list, same, number, watch->number);

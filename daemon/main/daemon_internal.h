@@ -78,6 +78,7 @@ struct daemon {
 
 	/* handing over (handover.h, renewal.h) */
 	struct takeover takeover;
+	struct handover *handover; /* NULL: there is no image to read */
 	struct renewal *renewal;
 	struct session *renewal_asked_by; /* whose request waits for its answer, NULL: it has gone */
 	uint32_t renewal_request;

@@ -17,6 +17,7 @@
 #include "base/image.h"
 #include "base/log.h"
 #include "daemon/activation/activation.h"
+#include "daemon/link/asks.h"
 #include "daemon/link/link.h"
 #include "daemon/local/host_watches.h"
 #include "daemon/local/local.h"
@@ -32,6 +33,7 @@
 #include "daemon/xen/vchan.h"
 
 #define LAST_PASSES 100 /* for what can still be said */
+#define LINKS_MAX   65536u
 
 /* --- the command line ------------------------------------------------------------------------- */
 
@@ -67,10 +69,19 @@ static void end_unfit(void *userdata, struct session *session)
 	requests_session_callbacks.gone(&daemon->request_context, session);
 }
 
-/* Ends what leads elsewhere. Programs are told with what is certain, as at a stop. */
+/* Whether the next daemon could go on with all that the peer has asked for. */
+static bool may_keep(void *userdata, struct peer_id peer)
+{
+	const struct daemon *daemon = userdata;
+
+	return !asks_has_from(daemon->asks, peer);
+}
+
+/* Ends what can't be handed over, and leaves the links. Programs are told with what is certain, as at a stop. */
 static void end_others(struct daemon *daemon)
 {
-	links_leave(daemon->links);
+	asks_hand_over(daemon->asks);
+	links_hand_over(daemon->links, may_keep, daemon);
 	streams_leave(daemon->streams);
 	activations_leave(daemon->activations);
 	relay_run(&daemon->relay, LAST_PASSES);
@@ -78,33 +89,40 @@ static void end_others(struct daemon *daemon)
 	local_each(daemon->local, end_unfit, daemon);
 }
 
-/* Who makes it, and how many programs it has. */
+/* Who makes it, and how many programs and links it has. */
 struct head {
 	char version[STATUS_VERSION_SIZE];
 	uint64_t renewals;
-	uint32_t sessions;
+	struct self self; /* the instance stays, since the sessions with peers do */
+	uint32_t sessions, links;
 };
 
 static void head_image(struct image *image, struct head *head)
 {
+	struct self *self = &head->self;
+
 	image_text(image, head->version, sizeof(head->version));
 	image_u64(image, &head->renewals);
+	image_u32(image, &self->domid);
+	image_raw(image, self->instance, sizeof(self->instance));
+	image_u32(image, &self->former_count);
+	for (unsigned i = 0; i < SELF_FORMER_MAX; i++)
+		image_u32(image, &self->former[i]);
 	image_upto(image, &head->sessions, IMAGE_FDS_MAX);
+	image_upto(image, &head->links, LINKS_MAX);
 }
 
-static void write_image(struct daemon *daemon, struct image *image, uint32_t sessions)
+static void write_image(struct daemon *daemon, struct image *image, struct head *head)
 {
-	struct head head = {
-		.version = PACKAGE_VERSION,
-		.renewals = daemon->renewals + 1,
-		.sessions = sessions,
-	};
-
 	image_section(image, IMAGE_HEAD);
-	head_image(image, &head);
+	head_image(image, head);
 	relay_image(image, &daemon->relay);
+	asks_image(image, daemon->asks);
 	local_write_sessions(daemon->local, image);
+	links_write_image(daemon->links, image);
 	local_write_channels(daemon->local, image);
+	links_write_channels(daemon->links, image);
+	local_write_ledgers(daemon->local, image);
 	router_write_image(daemon->router, image);
 	watches_write_image(daemon->watches, image);
 	queries_write_image(daemon->queries, image);
@@ -117,13 +135,13 @@ static int inherit(int fd)
 }
 
 /* Makes the image, and lets the next program have its descriptors. Returns the memfd or a negative errno. */
-static int make_image(struct daemon *daemon, uint32_t sessions)
+static int make_image(struct daemon *daemon, struct head *head)
 {
 	struct image image;
 	int fd;
 
 	image_begin(&image);
-	write_image(daemon, &image, sessions);
+	write_image(daemon, &image, head);
 	fd = image_seal(&image);
 	for (uint32_t i = 0; fd >= 0 && i < image.fd_count; i++)
 		inherit((int)image.fds[i].number);
@@ -131,14 +149,29 @@ static int make_image(struct daemon *daemon, uint32_t sessions)
 	return fd;
 }
 
+/* Numbers all that the image is to have. Who ends since it doesn't fit may change what others have. */
+static void settle(struct daemon *daemon, struct head *head)
+{
+	bool ended;
+
+	do {
+		relay_settle_for_image(&daemon->relay);
+		links_settle_for_image(daemon->links, local_number_for_image(daemon->local));
+		local_settle_for_image(daemon->local);
+		head->sessions = local_number_for_image(daemon->local);
+		head->links = links_number_for_image(daemon->links, head->sessions, &ended);
+	} while (ended);
+}
+
 void handover_make(struct daemon *daemon, struct takeover *takeover)
 {
-	uint32_t sessions;
+	struct head head = {
+		.version = PACKAGE_VERSION, .renewals = daemon->renewals + 1, .self = daemon->self};
 
 	end_others(daemon);
-	sessions = local_settle_for_image(daemon->local);
+	settle(daemon, &head);
 	*takeover = (struct takeover){
-		.image = make_image(daemon, sessions),
+		.image = make_image(daemon, &head),
 		.programs = local_listener(daemon->local),
 		.gateway = daemon->gateway_socket,
 		.lock = daemon->singleton,
@@ -154,12 +187,61 @@ void handover_make(struct daemon *daemon, struct takeover *takeover)
 	inherit(takeover->gateway);
 	inherit(takeover->lock);
 	/* Nobody runs the loop any more, so what these tell others isn't heard. */
-	peers_stop(daemon->peers);
+	peers_hand_over(daemon->peers);
 	store_free(daemon->store);
 	vchan_host_free(daemon->host);
 }
 
 /* --- the new one ------------------------------------------------------------------------------ */
+
+/* An image that is being read. */
+struct handover {
+	struct image image;
+	struct image_hops hops;
+	struct head head;
+};
+
+/* Opens the image. This daemon is by its instance what the one before was, before others see it. */
+static int open_image(struct daemon *daemon)
+{
+	struct handover *handover = calloc(1, sizeof(*handover));
+	struct image *image;
+
+	if (!handover)
+		return -ENOMEM;
+	daemon->handover = handover;
+	image = &handover->image;
+	if (image_open(image, daemon->takeover.image) == 0 && image_next(image) != IMAGE_HEAD)
+		image_fail(image, -EINVAL);
+	head_image(image, &handover->head);
+	handover->hops.hops =
+		calloc((size_t)handover->head.sessions + handover->head.links + 1, sizeof(struct hop *));
+	if (!handover->hops.hops)
+		image_fail(image, -ENOMEM);
+	if (!image->error) {
+		const struct self *self = &handover->head.self;
+
+		memcpy(daemon->self.instance, self->instance, sizeof(self->instance));
+		uuid_print(self->instance, daemon->self.instance_text);
+		memcpy(daemon->self.former, self->former, sizeof(self->former));
+		daemon->self.former_count = self->former_count;
+	}
+	return 0;
+}
+
+void handover_free(struct daemon *daemon)
+{
+	struct handover *handover = daemon->handover;
+
+	if (!handover)
+		return;
+	image_free(&handover->image);
+	free(handover->hops.hops);
+	free(handover);
+	close(daemon->takeover.image);
+	daemon->takeover.image = -1;
+	daemon->handover = NULL;
+}
 
 int handover_take(struct daemon *daemon)
 {
@@ -174,28 +256,36 @@ int handover_take(struct daemon *daemon)
 	daemon->sockets = (struct handed_over){
 		.programs = takeover->programs, .gateway = takeover->gateway, .are_ours = takeover->are_ours};
 	daemon->singleton = takeover->lock;
-	return 0;
+	return takeover->image < 0 ? 0 : open_image(daemon);
 }
 
 /* Reads the section, which must be one that may come here. */
-static void read_section(struct daemon *daemon, struct image *image, struct image_hops *hops, uint32_t type,
-			 uint32_t sessions)
+static void read_section(struct daemon *daemon, struct handover *handover, uint32_t type)
 {
+	const struct head *head = &handover->head;
+	struct image *image = &handover->image;
+	struct image_hops *hops = &handover->hops;
 	struct channel *channel;
 	uint32_t number;
 
 	switch (type) {
 	case IMAGE_SESSION:
-		image_expect(image, hops->count < sessions);
+		image_expect(image, hops->count < head->sessions);
 		if (!image->error)
 			local_read_session(daemon->local, image, hops);
+		break;
+	case IMAGE_LINK:
+		image_expect(image,
+			     hops->sessions == head->sessions && hops->count - hops->sessions < head->links);
+		if (!image->error)
+			links_read_image(daemon->links, image, hops);
 		break;
 	case IMAGE_CHANNEL:
 		channel_image(image, hops, &channel);
 		break;
 	case IMAGE_LEDGER:
 		image_u32(image, &number);
-		image_expect(image, number < hops->count);
+		image_expect(image, number < hops->sessions);
 		if (!image->error)
 			hop_ledger_image(image, hops->hops[number]);
 		break;
@@ -213,31 +303,24 @@ static void read_section(struct daemon *daemon, struct image *image, struct imag
 	}
 }
 
-static void read_sections(struct daemon *daemon, struct image *image, struct image_hops *hops,
-			  const struct head *head)
+static void read_image(struct daemon *daemon, struct handover *handover)
 {
+	const struct head *head = &handover->head;
+	struct image *image = &handover->image;
 	uint32_t type, last = IMAGE_SESSION;
 
+	relay_image(image, &daemon->relay);
+	asks_image(image, daemon->asks);
+	/* It was restored in between: what the image says of others isn't so any more. */
+	image_expect(image, head->self.domid == daemon->self.domid);
 	while ((type = image_next(image)) && type != IMAGE_END) {
 		image_expect(image, type >= last);
 		last = type;
-		read_section(daemon, image, hops, type, head->sessions);
+		read_section(daemon, handover, type);
 	}
-	image_expect(image, type == IMAGE_END && hops->count == head->sessions);
+	image_expect(image, type == IMAGE_END && handover->hops.sessions == head->sessions &&
+				    handover->hops.count == head->sessions + head->links);
 	image_expect(image, image_next(image) == 0);
-}
-
-static void read_image(struct daemon *daemon, struct image *image, struct image_hops *hops, struct head *head)
-{
-	if (image_next(image) != IMAGE_HEAD)
-		image_fail(image, -EINVAL);
-	head_image(image, head);
-	relay_image(image, &daemon->relay);
-	hops->hops = calloc(head->sessions + 1, sizeof(struct hop *));
-	if (!hops->hops)
-		image_fail(image, -ENOMEM);
-	if (!image->error)
-		read_sections(daemon, image, hops, head);
 }
 
 /* Closes what was inherited and isn't listed in an image that can be read: the sockets of programs, which would wait for ever, their
@@ -267,39 +350,36 @@ static void end_session(void *userdata, struct session *session)
 static void go_on(struct daemon *daemon, const struct image_hops *hops, const struct head *head)
 {
 	router_adopt_channels(daemon->router, hops);
-	for (uint32_t i = 0; i < hops->count; i++)
+	for (uint32_t i = 0; i < hops->sessions; i++)
 		session_go_on(local_in_image(hops, i));
-	if (watches_others(daemon->watches))
-		peers_want_all(daemon->peers);
+	/* Others may wait for an answer that the daemon before didn't give. */
+	peers_want_all(daemon->peers);
 	daemon->renewals = daemon->sources.renewals = head->renewals;
 	snprintf(daemon->sources.renewed_from, sizeof(daemon->sources.renewed_from), "%s", head->version);
-	log_info("took over from xenmsgd %s: programs: %u, endpoints: %u", head->version, hops->count,
-		 router_endpoints(daemon->router));
+	log_info("took over from xenmsgd %s: programs: %u, endpoints: %u, links: %u", head->version,
+		 hops->sessions, router_endpoints(daemon->router), head->links);
 }
 
 int handover_read(struct daemon *daemon)
 {
-	struct image_hops hops = {0};
-	struct head head = {0};
-	struct image image;
+	struct handover *handover = daemon->handover;
 
-	if (daemon->takeover.image < 0)
+	if (!handover)
 		return 0;
-	if (image_open(&image, daemon->takeover.image) == 0)
-		read_image(daemon, &image, &hops, &head);
-	if (image.error) {
+	if (!handover->image.error)
+		read_image(daemon, handover);
+	if (handover->image.error) {
 		log_error(
 			"what the daemon before this hands over can't be taken: %s; this one begins afresh, and all "
 			"connections end",
-			strerror(-image.error));
+			strerror(-handover->image.error));
+		links_drop_image(daemon->links);
 		local_each(daemon->local, end_session, daemon);
 		close_inherited();
 	} else {
-		go_on(daemon, &hops, &head);
+		go_on(daemon, &handover->hops, &handover->head);
 	}
-	image_free(&image);
-	free(hops.hops);
-	close(daemon->takeover.image);
-	daemon->takeover.image = -1;
+	handover_free(daemon);
+	links_take_up(daemon->links);
 	return 0;
 }

@@ -8,7 +8,7 @@
  *
  *     this program                                           the next one
  *     renewal.h: `xenmsgd --check-takeover` says yes
- *     ends links, streams and what is started on demand
+ *     leaves links; ends streams and what is started on demand
  *     writes the image ──────────── execve ────────────────▶ --take-over
  *                                                            starts as always, but for sockets and lock
  *                                                            reads the image; the programs go on
@@ -35,8 +35,10 @@ void takeover_print(const struct takeover *takeover, char text[TAKEOVER_TEXT_SIZ
 /* Ends what can't be handed over, makes the image, and leaves XenStore and Xen. Where there can be no image, takeover->image is
  * -1: the next program begins afresh. Only daemon_free() may follow, or the execve(2). */
 void handover_make(struct daemon *daemon, struct takeover *takeover);
-/* Steps of the start (wiring.c): takes over sockets and lock; reads the image, if there is one. */
+/* Steps of the start (wiring.c): takes over sockets, lock and instance; reads the image, if there is one. */
 int handover_take(struct daemon *daemon);
 int handover_read(struct daemon *daemon);
+/* Forgets an image that wasn't read. */
+void handover_free(struct daemon *daemon);
 
 #endif

@@ -350,6 +350,7 @@ int wiring_start(struct daemon *daemon)
 void wiring_end(struct daemon *daemon)
 {
 	activations_stop(daemon->activations); /* whose programs go now */
+	handover_free(daemon);
 	handed_over_close(&daemon->sockets);
 	if (daemon->gateway_socket >= 0)
 		close(daemon->gateway_socket);

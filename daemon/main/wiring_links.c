@@ -232,6 +232,8 @@ int wiring_start_links(struct daemon *daemon)
 
 	daemon->maker = vchan_transport_maker(daemon->host);
 	r = links_new(&daemon->links, &daemon->relay, daemon->peers, &options, &callbacks, daemon);
+	if (r == 0 && daemon->handover)
+		links_hold(daemon->links);
 	if (r == 0)
 		via_set_links(daemon->via, daemon->links);
 	if (r == 0)

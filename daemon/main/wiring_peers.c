@@ -136,6 +136,7 @@ int wiring_start_peers(struct daemon *daemon)
 		.setup_timeout_ms = config->setup_timeout_ms,
 		.forget_ms = config->idle_close_ms,
 		.domains = daemon->domains,
+		.takes_over = daemon->handover != NULL,
 		/* It can't see the presence of one that hides it, so it doesn't know that we can be told. */
 		.told = daemon->self.domid != 0 && !config->presence_private,
 		.turns = &daemon->relay.turns,

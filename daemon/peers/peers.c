@@ -182,15 +182,27 @@ void peers_remove(struct peers *peers, const char *path)
 			    strerror(-r));
 }
 
-/* Removes the leaf by itself first: other domains may not read the directory, so its removal is hidden from
- * them. */
-static void remove_tree(struct peers *peers)
+static void remove_leaf(struct peers *peers, const char *leaf)
 {
 	char path[PEERS_PATH_SIZE];
 
-	snprintf(path, sizeof(path), "%s/presence", peers->root);
+	snprintf(path, sizeof(path), "%s/%s", peers->root, leaf);
 	peers_remove(peers, path);
-	peers_remove(peers, peers->root);
+}
+
+/* Removes the leaf by itself first: other domains may not read the directory, so its removal is hidden from
+ * them. It stays while one daemon hands over to the next. */
+static void remove_tree(struct peers *peers)
+{
+	if (peers->hands_over) {
+		remove_leaf(peers, "endpoints");
+		remove_leaf(peers, "asks");
+		remove_leaf(peers, "to");
+	} else {
+		remove_leaf(peers, "presence");
+		peers_remove(peers, peers->root);
+	}
+	peers->hands_over = false;
 }
 
 static void on_pages(evutil_socket_t fd, short what, void *userdata)
@@ -251,6 +263,7 @@ int peers_new(struct peers **result, struct event_base *base, struct store *stor
 	peers->options = *options;
 	peers->callbacks = *callbacks;
 	peers->userdata = userdata;
+	peers->hands_over = options->takes_over && !options->presence_private;
 	r = peers_start(peers);
 	if (r < 0)
 		peers_free(peers);
@@ -295,6 +308,12 @@ void peers_stop(struct peers *peers)
 		.callbacks = peers->callbacks,
 		.userdata = peers->userdata,
 	};
+}
+
+void peers_hand_over(struct peers *peers)
+{
+	peers->hands_over = !peers->options.presence_private;
+	peers_stop(peers);
 }
 
 void peers_free(struct peers *peers)

@@ -65,6 +65,7 @@ struct peers_options {
 	/* a peer that nothing was to do with for so long is forgotten (peers_forget.h); 0: none is */
 	uint32_t forget_ms;
 	struct domains *domains; /* in domain 0, else NULL; outlives the peers */
+	bool takes_over;	 /* from a daemon that has called peers_hand_over() */
 	bool told;		 /* a guest: domain 0 can reach us over a link, to tell what changes */
 	struct turns *turns;
 	struct quota *quota; /* NULL: nobody pays */
@@ -114,6 +115,8 @@ void peers_free(struct peers *peers);
  * there are no peers and no callbacks. -ENOMEM: it stays like that. */
 void peers_stop(struct peers *peers);
 int peers_start(struct peers *peers);
+/* Does peers_stop(), but the presence stays, since the next daemon goes on as the same instance. */
+void peers_hand_over(struct peers *peers);
 
 /* Asks for a vchan with the peer, for `account`. Answers by `connected` or `failed`, never before it returns.
  * A peer of which nothing is known is looked up in XenStore, for which the account pays and waits its turn

@@ -365,7 +365,10 @@ void rendezvous_destroy(struct peer *peer)
 {
 	struct rendezvous *rendezvous = &peer->rendezvous;
 
-	vchan_close(rendezvous->vchan); /* no other one will come */
+	if (rendezvous->vchan && peer->peers->hands_over)
+		vchan_leave(rendezvous->vchan); /* the next daemon makes another one */
+	else
+		vchan_close(rendezvous->vchan); /* no other one will come */
 	rendezvous->vchan = NULL;
 	if (rendezvous->state != RENDEZVOUS_IDLE && rendezvous->state != RENDEZVOUS_CONNECTED)
 		rendezvous_step_back(peer, RENDEZVOUS_IDLE);

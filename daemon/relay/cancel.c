@@ -12,15 +12,17 @@
 #include "daemon/relay/channel.h"
 #include "base/clock.h"
 #include "base/cost.h"
+#include "base/image.h"
 #include "daemon/relay/hop_internal.h"
 #include "daemon/relay/sharing.h"
 #include "base/timer.h"
 #include "wire/hash.h"
 
-#define CANCELS_MAX 4096 /* without an answer, for each channel */
-#define AT_ONCE	    64	 /* cancellations given up in one turn */
-#define CHARGE	    160u /* bytes for each, including what the hash and malloc need */
-#define WALK_COST   2u	 /* for each entry looked at */
+#define CANCELS_MAX 4096  /* without an answer, for each channel */
+#define AT_ONCE	    64	  /* cancellations given up in one turn */
+#define CHARGE	    160u  /* bytes for each, including what the hash and malloc need */
+#define WALK_COST   2u	  /* for each entry looked at */
+#define ERROR_MAX   4095u /* of errno */
 
 /* In which list a cancellation is. The frames are made when there is room for them: in the queue of a link that is away
  * they would pile up, which all who use the link share. */
@@ -362,9 +364,63 @@ void cancels_left(struct channel *channel, uint64_t begin)
 	}
 }
 
-bool cancels_wait(const struct channel *channel)
+/* Takes one that was read into the channel's, which has paid for it. */
+static void take(struct image *image, struct channel *channel, const struct channel_cancel *read)
 {
-	return channel->cancels && (channel->cancels->all || channel->cancels->lists[ANSWERED]);
+	struct channel_cancels *cancels = cancels_of(channel);
+	struct channel_cancel *cancel = cancels ? malloc(sizeof(*cancel)) : NULL;
+
+	if (!cancel) {
+		image_fail(image, -ENOMEM);
+		return;
+	}
+	*cancel = *read;
+	cancel->deadline_ms = clock_ms() + channel->relay->cancel_ms;
+	if (cancel->list != ANSWERED)
+		HASH_ADD(hh, cancels->all, offset, sizeof(cancel->offset), cancel);
+	if (cancel->list == RELEASED && (!cancels->lists[RELEASED] || cancel->offset < cancels->lowest))
+		cancels->lowest = cancel->offset;
+	put(cancels, cancel, cancel->list);
+}
+
+static void cancel_image(struct image *image, struct channel *channel, struct channel_cancel *cancel)
+{
+	uint32_t list = cancel->list, error = (uint32_t)-cancel->result;
+
+	image_u64(image, &cancel->offset);
+	image_upto(image, &list, LISTS - 1);
+	image_upto(image, &error, ERROR_MAX);
+	if (!image->is_read)
+		return;
+	cancel->list = (enum cancel_list)list;
+	cancel->result = -(int)error;
+	image_expect(image, list == ANSWERED
+				    ? channel->opener.hop != NULL
+				    : channel->acceptor.hop && !find_cancel(channel, cancel->offset));
+	if (!image->error)
+		take(image, channel, cancel);
+}
+
+void cancels_image(struct image *image, struct channel *channel)
+{
+	struct channel_cancels *cancels = channel->cancels;
+	struct channel_cancel *cancel, read;
+	uint32_t count = 0;
+
+	for (unsigned i = 0; cancels && i < LISTS; i++)
+		DL_FOREACH(cancels->lists[i], cancel)
+			count++;
+	image_u32(image, &count);
+	image_expect(image, (uint64_t)count * CHARGE <= channel->charge.held[QUOTA_BYTES]);
+	for (unsigned i = 0; cancels && i < LISTS; i++)
+		DL_FOREACH(cancels->lists[i], cancel)
+			cancel_image(image, channel, cancel);
+	for (; image->is_read && !image->error && count; count--) {
+		read = (struct channel_cancel){0};
+		cancel_image(image, channel, &read);
+	}
+	if (image->is_read && channel->cancels)
+		timer_start(channel->cancels->timer, channel->relay->cancel_ms + 1);
 }
 
 void cancels_free(struct channel *channel)

@@ -25,6 +25,7 @@
 struct channel;
 struct channel_end;
 struct channel_frame;
+struct image;
 
 /* Handle CANCEL and CANCELLED that came in at `end`. Negative errno: a violation, which ends the hop's
  * session. */
@@ -40,8 +41,8 @@ void cancels_taken(struct channel *channel, uint64_t taken);
 /* Settles all that aren't answered, since the program that had the channel has left it: another one gets what lies behind
  * `begin`, and that is in our queue. */
 void cancels_left(struct channel *channel, uint64_t begin);
-/* Whether some aren't answered yet, or their answer isn't sent. */
-bool cancels_wait(const struct channel *channel);
+/* Writes those of the channel, or reads them, for which it has paid. They have as much time as at first. */
+void cancels_image(struct image *image, struct channel *channel);
 /* Frees the cancellations without answering them. What they cost stays charged to the channel, which is about to give it
  * back. */
 void cancels_free(struct channel *channel);

@@ -275,6 +275,7 @@ void hop_retire(struct hop *hop, int error)
 {
 	static const struct hop_callbacks none;
 
+	hop->image_number = HOP_NOT_IN_IMAGE;
 	hop->retired = (struct retired){.error = error, .unsure = hop_is_unsure(hop)};
 	hop_detach(hop);
 	hop_unmark(hop, MARK_FAILED);
@@ -323,6 +324,7 @@ void hop_cleanup(struct hop *hop)
 	refused_clear(&hop->refused);
 	for (unsigned i = 0; i < HOP_OUTLETS; i++)
 		outlet_detach(&hop->out[i]); /* an image may have filled one that was never attached */
+	hop_drop_kept(hop);	     /* likewise */
 	charge_end(&hop->queued);
 	task_cancel(&hop->input);
 	account_unref(hop->account);

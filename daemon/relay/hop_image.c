@@ -13,12 +13,14 @@
 #include "daemon/relay/hop_internal.h"
 #include "daemon/relay/orphans.h"
 #include "daemon/relay/sharing.h"
+#include "daemon/relay/withdraw.h"
 #include "wire/ring.h"
 
 #define NOBODY	    UINT32_MAX
 #define LEDGER_MAX  (1u << 22)
 #define QUEUE_MAX   (2 * STREAM_WINDOW_MAX + FRAME_PAYLOAD_MAX)
 #define WAITING_MAX (8u << 20) /* bytes of frames: more than may wait (control.c) */
+#define KEPT_MAX    (1u << 28) /* bytes: more than a ring has */
 
 /* --- helpers ---------------------------------------------------------------------------------- */
 
@@ -66,13 +68,30 @@ static void stats_image(struct image *image, struct hop_stats *stats)
 
 /* --- before it is made ------------------------------------------------------------------------ */
 
+void relay_settle_for_image(struct relay *relay)
+{
+	hop_free_retired(relay);
+}
+
+/* Whether the channel leads to or from another host: those are numbered by this daemon. */
+static bool is_of_other_host(const struct channel *channel)
+{
+	return channel->host || channel->to_host;
+}
+
 void hop_settle_for_image(struct hop *hop)
 {
 	struct channel_end *end;
 	uint32_t number = 0;
 
-	while ((end = channel_table_next(&hop->channels, &number)))
-		cancels_left(end->channel, UINT64_MAX);
+	while ((end = channel_table_next(&hop->channels, &number))) {
+		const struct hop *other = channel_other(end)->hop;
+
+		withdrawals_free(end->channel); /* nothing depends on their arrival */
+		if (hop->traits->is_daemon &&
+		    (is_of_other_host(end->channel) || (other && other->image_number == HOP_NOT_IN_IMAGE)))
+			channel_forbid(end->channel, ECONNRESET);
+	}
 }
 
 /* Whether what the channel has at this end can be written. */
@@ -80,7 +99,7 @@ static bool end_fits(const struct channel_end *end)
 {
 	const struct channel_end *other = channel_other((struct channel_end *)end);
 
-	return (!end->is_opener || !cancels_wait(end->channel)) && channel_queued(end) <= QUEUE_MAX &&
+	return channel_queued(end) <= QUEUE_MAX &&
 	       (!other->hop || other->hop->image_number != HOP_NOT_IN_IMAGE);
 }
 
@@ -89,8 +108,9 @@ bool hop_fits_image(const struct hop *hop)
 	const struct channel_end *end;
 	uint32_t number = 0;
 
-	if ((hop->life != HOP_UP && hop->life != HOP_DETACHED) || hop_is_marked(hop, MARK_FAILED) ||
-	    hop->holds_input)
+	if (hop->life != HOP_DETACHED && hop->life != (hop->traits->is_daemon ? HOP_PAUSED : HOP_UP))
+		return false;
+	if (hop_is_marked(hop, MARK_FAILED) || (hop->holds_input && !hop->traits->is_daemon))
 		return false;
 	while ((end = channel_table_next(&hop->channels, &number)))
 		if (!end_fits(end))
@@ -187,6 +207,70 @@ void hop_image(struct image *image, struct hop *hop)
 		return;
 	check_control(image, hop->control);
 	charge_control(hop);
+}
+
+/* What was written and the other end may not have processed. It is sent again only as whole frames (kept.c). */
+static void kept_image(struct image *image, struct hop *hop)
+{
+	struct kept_output *kept = &hop->kept;
+	struct image_bytes bytes = {0};
+
+	if (!image->is_read && kept->bytes)
+		bytes = (struct image_bytes){kept->bytes + kept->written, kept->size - kept->written};
+	image_bytes(image, &bytes, KEPT_MAX);
+	image_expect(image, bytes.size <= hop_sent(hop));
+	if (!image->is_read || image->error || !bytes.size)
+		return;
+	kept->bytes = malloc(bytes.size);
+	if (!kept->bytes) {
+		image_fail(image, -ENOMEM);
+		return;
+	}
+	memcpy(kept->bytes, bytes.data, bytes.size);
+	kept->size = bytes.size;
+	charge_init(&kept->charge, hop->account);
+	charge_exceed(&kept->charge, QUOTA_BYTES, kept->size);
+}
+
+/* The positions of a session (doc/protocol.md, 5.4). */
+static void positions_image(struct image *image, struct hop *hop)
+{
+	struct outlet *outlet = &hop->out[OUTLET_MAIN];
+
+	image_upto(image, &hop->in.progress, FRAME_PAYLOAD_MAX);
+	image_u32(image, &hop->in.sequence);
+	image_u64(image, &hop->in.position);
+	image_u32(image, &outlet->sequence);
+	image_u64(image, &outlet->position);
+	image_u64(image, &hop->sure);
+	image_expect(image, hop->sure <= outlet->position);
+	hop->in.missing = 1;
+	outlet->traits = hop->traits;
+	outlet->tx = &hop->tx;
+}
+
+void hop_link_image(struct image *image, struct hop *hop)
+{
+	bool is_away = hop->life == HOP_PAUSED;
+
+	image_bool(image, &is_away);
+	image_bool(image, &hop->takes_takeovers);
+	positions_image(image, hop);
+	kept_image(image, hop);
+	image_upto(image, &hop->channels.parity, 1);
+	image_upto(image, &hop->channels.next, CHANNEL_NUMBERS - 1);
+	image_expect(image, (hop->channels.next & 1) == hop->channels.parity);
+	refused_image(image, &hop->refused);
+	buffer_image(image, &hop->control, WAITING_MAX);
+	stats_image(image, &hop->tx);
+	stats_image(image, &hop->rx);
+	image_expect(image, is_away || !hop->kept.bytes);
+	if (!image->is_read || image->error)
+		return;
+	check_control(image, hop->control);
+	charge_control(hop);
+	if (is_away)
+		hop->life = HOP_PAUSED; /* which no hop that has had no rings gets to be otherwise */
 }
 
 /* --- channels --------------------------------------------------------------------------------- */
@@ -324,23 +408,24 @@ static void takeover_image(struct image *image, struct channel *channel)
 	image_u64(image, &channel->takeover->answers);
 }
 
-/* Which user pays, and how much. It is held already, so it isn't refused by limits that are lower now. For what is left of a channel
- * that came from elsewhere nobody pays: its opener has gone, and by its number a host may be another one. */
+/* Which user or domain pays, and how much. It is held already, so it isn't refused by limits that are lower now. For what is left
+ * of a channel that came from another host nobody pays, since by its number that may be another one. */
 static void charge_image(struct image *image, struct channel *channel)
 {
 	struct account *account = channel->charge.account;
-	bool pays = account && account_kind(account) == QUOTA_UID;
-	uint32_t uid = pays ? account_id(account) : 0;
+	bool pays = account && account_kind(account) <= QUOTA_PEER;
+	uint32_t kind = pays ? account_kind(account) : 0, id = pays ? account_id(account) : 0;
 	uint64_t channels = channel->charge.held[QUOTA_CHANNELS], bytes = channel->charge.held[QUOTA_BYTES];
 
 	image_bool(image, &pays);
-	image_u32(image, &uid);
+	image_upto(image, &kind, QUOTA_PEER);
+	image_u32(image, &id);
 	image_u64(image, &channels);
 	image_u64(image, &bytes);
 	image_expect(image, channels <= 1 && bytes <= 8ull * STREAM_WINDOW_MAX);
 	if (!image->is_read || image->error)
 		return;
-	account = pays && channel->relay->quota ? quota_account(channel->relay->quota, QUOTA_UID, uid) : NULL;
+	account = pays && channel->relay->quota ? quota_account(channel->relay->quota, kind, id) : NULL;
 	charge_init(&channel->charge, account);
 	account_unref(account);
 	charge_exceed(&channel->charge, QUOTA_CHANNELS, channels);
@@ -426,6 +511,7 @@ void channel_image(struct image *image, const struct image_hops *hops, struct ch
 	sharing_image(image, channel);
 	takeover_image(image, channel);
 	charge_image(image, channel);
+	cancels_image(image, channel);
 	if (!image->is_read)
 		return;
 	image_expect(image, (channel->opener.hop || channel->acceptor.hop) &&
@@ -438,6 +524,21 @@ void channel_image(struct image *image, const struct image_hops *hops, struct ch
 	if (!channel->opener.hop)
 		orphans_add(channel);
 	*made = channel;
+}
+
+void hop_write_channels(struct image *image, const struct hop *hop)
+{
+	struct channel_end *end;
+	uint32_t number = 0;
+
+	while ((end = channel_table_next(&hop->channels, &number))) {
+		struct channel *channel = end->channel;
+
+		if (!end->is_opener && channel->opener.hop)
+			continue;
+		image_section(image, IMAGE_CHANNEL);
+		channel_image(image, NULL, &channel);
+	}
 }
 
 /* --- what lies in rings ----------------------------------------------------------------------- */

@@ -14,10 +14,11 @@
 #include "base/image.h"
 #include "daemon/relay/hop.h"
 
-/* The hops of an image, by their numbers there (hop_set_image_number()). */
+/* The hops of an image, by their numbers there (hop_set_image_number()): those of programs, then those of links. */
 struct image_hops {
 	struct hop **hops;
 	uint32_t count;
+	uint32_t sessions; /* of them, so many are programs' */
 };
 
 static inline void hop_set_image_number(struct hop *hop, uint32_t number)
@@ -30,17 +31,23 @@ static inline uint32_t hop_number_in_image(const struct hop *hop)
 	return hop->image_number;
 }
 
-/* Ends what a channel has under way that can't be kept: cancellations whose answer would have to come from another program are
- * answered that nobody knows. Their answers are sent in the passes that follow. */
+/* Ends at once what is left of hops that nobody has any more, whose channels would otherwise end in turns to come. */
+void relay_settle_for_image(struct relay *relay);
+/* Ends what can't be kept: withdrawals of calls that are still to be sent, on whose arrival nothing depends; of a link, channels of
+ * other hosts, and those that lead to a hop that isn't in the image. */
 void hop_settle_for_image(struct hop *hop);
 /* Whether all there is of the hop can be in an image. */
 bool hop_fits_image(const struct hop *hop);
 
 /* Writes what the hop has besides its channels, or reads it into a new one, which is still detached. */
 void hop_image(struct image *image, struct hop *hop);
+/* Likewise a link's, which is paused or detached, and so it is when it was read. Its account is set. */
+void hop_link_image(struct image *image, struct hop *hop);
 /* Writes a channel, or reads one and enters it into its hops. Where it leads to is looked up by the caller: *channel has it, if the
  * image has no error. Both ends must be at hops of the image, or gone. */
 void channel_image(struct image *image, const struct image_hops *hops, struct channel **channel);
+/* Writes a section for each channel with this hop, but for those that another one's opener has. */
+void hop_write_channels(struct image *image, const struct hop *hop);
 /* Writes what lies in the hop's rings, or reads it, once all channels were read. */
 void hop_ledger_image(struct image *image, struct hop *hop);
 /* Writes what all hops have in common, or reads it. */

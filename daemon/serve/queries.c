@@ -328,7 +328,7 @@ void queries_read_image(struct queries *queries, struct image *image, const stru
 	int r;
 
 	query_image(image, &session, &request, &text);
-	image_expect(image, session < hops->count);
+	image_expect(image, session < hops->sessions);
 	if (image->error)
 		return;
 	session_ask_again(hop_owner(hops->hops[session]));

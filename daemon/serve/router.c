@@ -528,7 +528,7 @@ void router_read_image(struct router *router, struct image *image, const struct 
 	int r;
 
 	binding_image(image, &session, read.name, &read);
-	image_expect(image, session < hops->count);
+	image_expect(image, session < hops->sessions);
 	if (image->error)
 		return;
 	r = router_bind(router, hop_owner(hops->hops[session]), frame_text_of(read.name), read.kinds);
@@ -560,10 +560,18 @@ void router_adopt_channels(struct router *router, const struct image_hops *hops)
 {
 	struct channel *channel;
 
-	for (uint32_t i = 0; i < hops->count; i++) {
+	for (uint32_t i = 0; i < hops->sessions; i++) {
 		uint32_t number = 0;
 
 		while ((channel = router_next_accepted(hops->hops[i], &number)))
 			adopt(router, channel);
+	}
+	/* No other domain's name is known yet. */
+	for (uint32_t i = hops->sessions; i < hops->count; i++) {
+		struct channel_end *end;
+		uint32_t number = 0;
+
+		while ((end = hop_next_channel(hops->hops[i], &number)))
+			end->channel->undecided = true;
 	}
 }

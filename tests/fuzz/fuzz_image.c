@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * What a daemon hands over, as bytes of any kind: two hops to programs, which share memory or don't, their channels, and what
- * lies in their rings. What is taken must go on: it gets rings and passes. Whatever is wrong, nothing is left. Seeds are made by
+ * What a daemon hands over, as bytes of any kind: two hops to programs, which share memory or don't, one of a link, their channels,
+ * and what lies in the programs' rings. What is taken must go on: it gets rings and passes. Whatever is wrong, nothing is left. Seeds are made by
  * XENMSG_SEEDS=DIRECTORY tests/unit/test_image.
  */
 
@@ -20,7 +20,8 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define HOPS   2
+#define HOPS   3
+#define LINK   2 /* the last one is a link's */
 #define PASSES 20
 
 struct program {
@@ -61,18 +62,22 @@ static void read_section(struct image *image, struct image_hops *hops, struct pr
 	bool shares = false;
 	uint32_t number;
 
-	if (type == IMAGE_SESSION && hops->count < HOPS) {
+	if (type == IMAGE_SESSION && hops->count < LINK && hops->sessions == hops->count) {
 		image_bool(image, &shares);
 		hop_set_kind(programs[hops->count].hop, shares ? HOP_SHARED : HOP_SOCKET);
 		hop_image(image, programs[hops->count].hop);
 		hop_set_image_number(programs[hops->count].hop, hops->count);
 		hops->hops[hops->count] = programs[hops->count].hop;
-		hops->count++;
+		hops->sessions = ++hops->count;
+	} else if (type == IMAGE_LINK && hops->sessions == hops->count) {
+		hop_link_image(image, programs[LINK].hop);
+		hop_set_image_number(programs[LINK].hop, hops->count);
+		hops->hops[hops->count++] = programs[LINK].hop;
 	} else if (type == IMAGE_CHANNEL) {
 		channel_image(image, hops, &channel);
 	} else if (type == IMAGE_LEDGER) {
 		image_u32(image, &number);
-		image_expect(image, number < hops->count);
+		image_expect(image, number < hops->sessions);
 		if (!image->error)
 			hop_ledger_image(image, hops->hops[number]);
 	} else {
@@ -80,10 +85,27 @@ static void read_section(struct image *image, struct image_hops *hops, struct pr
 	}
 }
 
+/* Gives a link rings as a new vchan has them. */
+static void resume(struct program *program)
+{
+	struct ring_view in = private_ring_view(&program->in), out = private_ring_view(&program->out[0]);
+	struct ring_reader reader;
+	struct ring_writer writer;
+
+	if (ring_reader_init(&reader, &in, true) < 0 || ring_writer_init(&writer, &out, true) < 0)
+		abort();
+	if (hop_is_away(program->hop))
+		hop_resume(program->hop, &reader, &writer, hop_acked(program->hop));
+	else
+		hop_attach_begun(program->hop, &reader, &writer);
+}
+
 /* Gives each hop rings, which nobody reads, and runs what there is to do. */
 static void go_on(struct relay *relay, struct program *programs, const struct image_hops *hops)
 {
-	for (uint32_t i = 0; i < hops->count; i++) {
+	if (hops->count > hops->sessions)
+		resume(&programs[LINK]);
+	for (uint32_t i = 0; i < hops->sessions; i++) {
 		struct hop_rings rings = {.in = private_ring_view(&programs[i].in), .adopt = true};
 
 		for (unsigned j = 0; j < HOP_OUTLETS; j++)
@@ -105,8 +127,8 @@ static void run(struct relay *relay, struct image *image)
 	if (!programs)
 		abort();
 	for (unsigned i = 0; i < HOPS; i++)
-		programs[i].hop =
-			hop_new(relay, HOP_SOCKET, &callbacks, &programs[i], 1, CHANNEL_NUMBERS / 2);
+		programs[i].hop = hop_new(relay, i == LINK ? HOP_LINK : HOP_SOCKET, &callbacks, &programs[i],
+					  1, CHANNEL_NUMBERS / 2);
 	while ((type = image_next(image)))
 		read_section(image, &hops, programs, type);
 	if (!image->error)

@@ -10,26 +10,9 @@ import pytest
 
 from library import TOPIC, Connection
 from messaging import EXIT_OK, EXIT_USAGE, PATIENCE, eventually, stopped, tool
+from renewing import ended, post, process_until, renew, took_over
 
 BIND_SHARED = 4096
-
-
-def took_over(node):
-    return node.log.read_text().count("took over from")
-
-
-def renew(node):
-    before = took_over(node)
-    done = node.xenmsg("daemon", "renew")
-    assert done.returncode == EXIT_OK, done.stderr
-    eventually(lambda: took_over(node) == before + 1, f"the next daemon has taken over: {node.log.read_text()}")
-
-
-def ended(process, how=signal.SIGTERM):
-    process.send_signal(how)
-    out, err = process.communicate(timeout=20 * PATIENCE)
-    assert err == b"", err
-    return out and out.decode()
 
 
 def test_a_full_disk_is_told_by_the_command(nodes):
@@ -52,23 +35,6 @@ def test_a_receiver_goes_on_with_the_next_daemon(nodes, memory):
         node.send("self:inbox", f"after {times}")
     assert ended(receiver.process).splitlines() == [f"{when} {i}" for i in range(3) for when in ("before", "after")]
     assert os.path.exists(f"/proc/{pid}") and node.alive()
-
-
-def process_until(condition, what, *connections):
-    def processed():
-        for connection in connections:
-            connection.wait(0)
-        return condition()
-    eventually(processed, what)
-
-
-def post(address, data, outcomes, sender, *others):
-    """Its queue takes no more than some, so it and the others go on until it does."""
-    def posted():
-        result = sender.post(address, data, outcomes.append)
-        assert result in (0, -errno.EAGAIN), (result, len(outcomes))
-        return result == 0
-    process_until(posted, "it is posted", sender, *others)
 
 
 def test_what_is_posted_meanwhile_comes_once_and_in_order(nodes, memory):
@@ -355,35 +321,6 @@ def test_status_and_doctor_tell_who_handed_over(nodes):
         assert node.status()["renewed"] == {"times": times, "from": version}
         assert b"took over from xenmsgd %s then, hand-overs so far: %d\n" % (version.encode(), times) in node.xenmsg("status").stdout
         assert b"it took over from xenmsgd %s " % version.encode() in node.xenmsg("doctor").stdout
-
-
-def test_other_domains_see_a_restart_and_can_send_again(nodes, memory):
-    one, two = nodes(1, 2).values()
-    receiver = two.receiver("inbox")
-    one.send("2:inbox", "before")
-    watch = one.popen("watch", "2")
-    renew(two)
-    eventually(lambda: one.xenmsg("send", "2:inbox", "after").returncode == EXIT_OK, "it can be reached again")
-    renew(one)
-    eventually(lambda: one.xenmsg("send", "2:inbox", "again").returncode == EXIT_OK, "it can reach it")
-    lines = ended(receiver.process).splitlines()
-    assert lines == ["before", "after", "again"]
-    ended(watch)
-
-
-def test_what_goes_to_other_domains_ends_with_an_outcome(nodes, memory):
-    one, two = nodes(1, 2).values()
-    outcomes = []
-    receiver = two.receiver("inbox")
-    with Connection(one.socket) as sender:
-        with stopped(receiver.process.pid):
-            for number in range(12):
-                assert sender.post("2:inbox", b"%d" % number, outcomes.append) == 0
-            sender.wait(0)
-            renew(one)
-            process_until(lambda: len(outcomes) == 12, "all have ended", sender)
-        assert set(outcomes) <= {-errno.ECONNRESET, -errno.EHOSTUNREACH, -errno.EHOSTDOWN}
-        eventually(lambda: sender.send("2:inbox", b"then") == 0, "it goes on with the same connection")
 
 
 def test_descriptors_and_memory_stay_the_same(nodes, memory):

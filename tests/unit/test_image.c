@@ -146,10 +146,18 @@ struct program {
 	struct ring_reader reader;
 };
 
+/* The two ends: programs that share memory or don't, or, of a link, a program and another daemon. */
+enum ends {
+	SOCKETS,
+	MEMORIES,
+	LINK,
+	ENDS,
+};
+
 struct world {
 	struct event_base *base;
 	struct relay relay;
-	bool shares; /* both programs share memory */
+	enum ends ends;
 	struct program programs[2];
 };
 
@@ -175,16 +183,19 @@ static void on_failed(void *owner, int error, const char *why)
 static const struct hop_callbacks callbacks = {
 	.control = on_control, .open = on_open, .notify = on_notify, .failed = on_failed};
 
-static struct world *world_new(bool shares)
+static struct world *world_new(enum ends ends)
 {
 	struct world *world = calloc(1, sizeof(*world));
 
-	world->shares = shares;
+	world->ends = ends;
 	world->base = event_base_new();
 	assert_int_equal(relay_init(&world->relay, world->base, 1 << 20), 0);
 	for (unsigned i = 0; i < 2; i++)
-		world->programs[i].hop = hop_new(&world->relay, shares ? HOP_SHARED : HOP_SOCKET, &callbacks,
-						 &world->programs[i], 1, 1000);
+		world->programs[i].hop = hop_new(&world->relay,
+						 ends == MEMORIES	     ? HOP_SHARED
+						 : ends == LINK && i == SINK ? HOP_LINK
+									     : HOP_SOCKET,
+						 &callbacks, &world->programs[i], 1, 1000);
 	for (unsigned i = 0; i < 2; i++) {
 		world->programs[i].to = world->programs[!i].hop;
 		hop_set_image_number(world->programs[i].hop, i);
@@ -207,12 +218,12 @@ static void attach(struct world *world, bool again)
 	for (unsigned i = 0; i < 2; i++) {
 		struct program *program = &world->programs[i];
 		struct ring_view in = private_ring_view(&program->in), out;
-		struct hop_rings rings = {.in = in, .adopt = again && !world->shares};
+		struct hop_rings rings = {.in = in, .adopt = again && world->ends != MEMORIES};
 
 		for (unsigned j = 0; j < HOP_OUTLETS; j++)
 			rings.out[j] = private_ring_view(&program->out[j]);
 		/* What the sink gets comes in its ring for deliveries. */
-		out = rings.out[world->shares && i == SINK ? OUTLET_DELIVERIES : OUTLET_MAIN];
+		out = rings.out[world->ends == MEMORIES && i == SINK ? OUTLET_DELIVERIES : OUTLET_MAIN];
 
 		assert_int_equal(
 			again ? hop_attach_again(program->hop, &rings) : hop_attach(program->hop, &rings), 0);
@@ -246,13 +257,15 @@ static uint32_t hear(struct program *program)
 	return data;
 }
 
-#define PIECE  16000u
-#define PIECES 4u
+#define PIECE	   16000u
+#define PIECES	   4u
+#define LINK_PIECE 200u /* so that the image, which is a fuzzer's seed, is short */
 
 /* Opens a channel and sends so much that some of it lies in the sink's ring and some is still to come. */
-static struct world *world_at_work(bool shares)
+static struct world *world_at_work(enum ends ends)
 {
-	struct world *world = world_new(shares);
+	struct world *world = world_new(ends);
+	uint32_t piece = ends == LINK ? LINK_PIECE : PIECE;
 	uint8_t payload[PIECE] = {0};
 	const struct frame_open open = {.kind = CHANNEL_MESSAGE, .name = {"self:inbox", 10}};
 
@@ -261,30 +274,43 @@ static struct world *world_at_work(bool shares)
 	relay_run(&world->relay, 10);
 	memset(payload, 'x', sizeof(payload));
 	for (unsigned i = 0; i < PIECES; i++)
-		say(&world->programs[SOURCE], FRAME_DATA, 2, payload, PIECE);
+		say(&world->programs[SOURCE], FRAME_DATA, 2, payload, piece);
+	relay_run(&world->relay, 10);
+	if (ends == LINK)
+		assert_int_equal(hop_pause(world->programs[SINK].hop), 0);
 	relay_run(&world->relay, 10);
 	return world;
 }
 
+/* Writes a hop, or reads it. */
+static void program_image(struct image *image, struct world *world, unsigned i)
+{
+	bool shares = world->ends == MEMORIES;
+
+	if (world->ends == LINK && i == SINK) {
+		hop_link_image(image, world->programs[i].hop);
+		return;
+	}
+	image_bool(image, &shares);
+	image_expect(image, shares == (world->ends == MEMORIES));
+	hop_image(image, world->programs[i].hop);
+}
+
+static uint32_t section_of(const struct world *world, unsigned i)
+{
+	return world->ends == LINK && i == SINK ? IMAGE_LINK : IMAGE_SESSION;
+}
+
 static void write_world(struct world *world, struct image *image)
 {
-	struct channel_end *end;
-	uint32_t number = 0;
-
 	image_begin(image);
 	for (unsigned i = 0; i < 2; i++) {
 		assert_true(hop_fits_image(world->programs[i].hop));
-		image_section(image, IMAGE_SESSION);
-		image_bool(image, &world->shares);
-		hop_image(image, world->programs[i].hop);
+		image_section(image, section_of(world, i));
+		program_image(image, world, i);
 	}
-	while ((end = hop_next_channel(world->programs[SOURCE].hop, &number))) {
-		struct channel *channel = end->channel;
-
-		image_section(image, IMAGE_CHANNEL);
-		channel_image(image, NULL, &channel);
-	}
-	for (uint32_t i = 0; i < 2; i++) {
+	hop_write_channels(image, world->programs[SOURCE].hop);
+	for (uint32_t i = 0; i < 2 && world->ends != LINK; i++) {
 		image_section(image, IMAGE_LEDGER);
 		image_u32(image, &i);
 		hop_ledger_image(image, world->programs[i].hop);
@@ -297,13 +323,10 @@ static int read_world(struct world *world, struct image *image)
 	struct image_hops all = {.hops = hops};
 	struct channel *channel;
 	uint32_t type, number;
-	bool shares = false;
 
 	while ((type = image_next(image))) {
-		if (type == IMAGE_SESSION && all.count < 2) {
-			image_bool(image, &shares);
-			image_expect(image, shares == world->shares);
-			hop_image(image, hops[all.count++]);
+		if (all.count < 2 && type == section_of(world, all.count)) {
+			program_image(image, world, all.count++);
 		} else if (type == IMAGE_CHANNEL) {
 			channel_image(image, &all, &channel);
 		} else if (type == IMAGE_LEDGER) {
@@ -338,9 +361,9 @@ static uint8_t *bytes_of(struct world *world, size_t *size)
 	return bytes;
 }
 
-static void go_on_where_it_was(bool shares)
+static void go_on_where_it_was(enum ends ends)
 {
-	struct world *before = world_at_work(shares), *after = world_new(shares);
+	struct world *before = world_at_work(ends), *after = world_new(ends);
 	const struct frame_credit credit = {.consumed = PIECES * PIECE};
 	struct image image;
 	uint8_t *bytes, payload[FRAME_SMALL_MAX];
@@ -359,7 +382,7 @@ static void go_on_where_it_was(bool shares)
 	relay_run(&after->relay, 10);
 	heard += hear(&after->programs[SINK]);
 	assert_int_equal(heard, PIECES * PIECE);
-	if (!shares) /* else what it has released is what it has taken */
+	if (ends == SOCKETS) /* else what it has released is what it has taken */
 		say(&after->programs[SINK], FRAME_CREDIT, 1, payload, frame_credit_encode(&credit, payload));
 	relay_run(&after->relay, 10);
 	{
@@ -377,18 +400,50 @@ static void go_on_where_it_was(bool shares)
 
 TEST(a_channel_between_sockets_goes_on_where_it_was)
 {
-	go_on_where_it_was(false);
+	go_on_where_it_was(SOCKETS);
 }
 
 TEST(a_channel_between_memories_goes_on_where_it_was)
 {
-	go_on_where_it_was(true);
+	go_on_where_it_was(MEMORIES);
+}
+
+TEST(a_link_that_was_left_sends_again_what_it_had_sent)
+{
+	struct world *before = world_at_work(LINK), *after = world_new(LINK);
+	struct program *sink = &after->programs[SINK];
+	const struct hop *was = before->programs[SINK].hop;
+	struct ring_view in = private_ring_view(&sink->in), out = private_ring_view(&sink->out[0]);
+	struct ring_reader reader;
+	struct ring_writer writer;
+	struct image image;
+	uint8_t *bytes;
+	size_t size;
+
+	bytes = bytes_of(before, &size);
+	assert_int_equal(image_open_bytes(&image, bytes, size), 0);
+	assert_int_equal(read_world(after, &image), 0);
+	assert_true(hop_is_away(sink->hop));
+	assert_true(hop_sent(sink->hop) == hop_sent(was) && hop_acked(sink->hop) == hop_acked(was) &&
+		    hop_given_out(sink->hop) == hop_given_out(was) &&
+		    hop_received(sink->hop) == hop_received(was));
+	assert_true(hop_acked(sink->hop) < hop_sent(sink->hop));
+	assert_int_equal(ring_reader_init(&reader, &in, true), 0);
+	assert_int_equal(ring_writer_init(&writer, &out, true), 0);
+	hop_resume(sink->hop, &reader, &writer, hop_acked(sink->hop));
+	assert_int_equal(ring_reader_init(&sink->reader, &out, true), 0);
+	relay_run(&after->relay, 10);
+	assert_int_equal(hear(sink), PIECES * LINK_PIECE);
+	image_free(&image);
+	free(bytes);
+	world_free(before);
+	world_free(after);
 }
 
 /* Reads bytes that may be anything into a world, which must end in order. */
-static int read_bytes(const uint8_t *bytes, size_t size, bool shares)
+static int read_bytes(const uint8_t *bytes, size_t size, enum ends ends)
 {
-	struct world *world = world_new(shares);
+	struct world *world = world_new(ends);
 	struct image image;
 	int r;
 
@@ -400,60 +455,61 @@ static int read_bytes(const uint8_t *bytes, size_t size, bool shares)
 }
 
 /* Writes a seed for fuzz_image, if it is wanted. */
-static void write_seed(const uint8_t *bytes, size_t size, bool shares)
+static void write_seed(const uint8_t *bytes, size_t size, enum ends ends)
 {
+	static const char *const names[] = {"socket", "memory", "link"};
 	const char *folder = getenv("XENMSG_SEEDS");
 	char path[256];
 	FILE *file;
 
 	if (!folder)
 		return;
-	snprintf(path, sizeof(path), "%s/%s", folder, shares ? "memory" : "socket");
+	snprintf(path, sizeof(path), "%s/%s", folder, names[ends]);
 	file = fopen(path, "wb");
 	assert_non_null(file);
 	assert_int_equal(fwrite(bytes, 1, size, file), size);
 	assert_int_equal(fclose(file), 0);
 }
 
-static void cut(bool shares)
+static void cut(enum ends ends)
 {
-	struct world *world = world_at_work(shares);
+	struct world *world = world_at_work(ends);
 	size_t size;
 	uint8_t *bytes = bytes_of(world, &size);
 
-	write_seed(bytes, size, shares);
-	assert_int_equal(read_bytes(bytes, size, shares), 0);
+	write_seed(bytes, size, ends);
+	assert_int_equal(read_bytes(bytes, size, ends), 0);
 	for (size_t at = 0; at < size; at += at < 2000 ? 1 : 997)
-		assert_true(read_bytes(bytes, at, shares) < 0);
+		assert_true(read_bytes(bytes, at, ends) < 0);
 	free(bytes);
 	world_free(world);
 }
 
 TEST(an_image_that_is_cut_is_refused)
 {
-	cut(false);
-	cut(true);
+	for (unsigned ends = 0; ends < ENDS; ends++)
+		cut(ends);
 }
 
-static void change_each_byte(bool shares)
+static void change_each_byte(enum ends ends)
 {
-	struct world *world = world_at_work(shares);
+	struct world *world = world_at_work(ends);
 	size_t size;
 	uint8_t *bytes = bytes_of(world, &size);
 
 	for (size_t i = 0; i < size; i += i < 1500 ? 1 : 1009)
 		for (unsigned bit = 0; bit < 8; bit += 7) {
 			bytes[i] ^= (uint8_t)(1u << bit);
-			read_bytes(bytes, size, shares);
+			read_bytes(bytes, size, ends);
 			bytes[i] ^= (uint8_t)(1u << bit);
 		}
-	assert_int_equal(read_bytes(bytes, size, shares), 0);
+	assert_int_equal(read_bytes(bytes, size, ends), 0);
 	free(bytes);
 	world_free(world);
 }
 
 TEST(an_image_with_another_byte_is_refused_or_harmless)
 {
-	change_each_byte(false);
-	change_each_byte(true);
+	for (unsigned ends = 0; ends < ENDS; ends++)
+		change_each_byte(ends);
 }

@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * Links in the image that a daemon hands over (base/image.h). What carries a session can't be handed over: pages that were granted or
+ * mapped don't outlive their program. So the daemon leaves it, as for a restore, and the next one resumes the session over another
+ * vchan (link_away.c):
+ *
+ *   state       in the old daemon                                    in the next one
+ *   IDLE        nothing is kept
+ *   CONNECTING  what waits is kept                                   asks for a link
+ *   GREETING    the vchan is left; what waits is kept                asks for a link
+ *   UP          the session is left: AWAY                            AWAY, and resumes it
+ *   moving      both vchans are left: AWAY                           AWAY, and resumes it
+ *   AWAY        an attempt ends                                      AWAY, for as long as it would have been
+ *   a claim     it ends; what waits is kept                          asks for a link
+ *   another host's, nobody's, one that can't be resumed: it ends as at a stop
+ */
+
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+
+#include <event2/event.h>
+#include <utlist.h>
+
+#include "base/clock.h"
+#include "base/image.h"
+#include "daemon/link/link_internal.h"
+#include "daemon/relay/hop_image.h"
+
+#define RING_MAX (1u << 28)
+
+/* --- leaving ---------------------------------------------------------------------------------- */
+
+/* What waits for a link that isn't there is kept, if there is some. */
+static void wait_for_next(struct link *link)
+{
+	transport_leave(&link->next);
+	link->claims = link->awaits = false;
+	link->session = (struct link_session){.state = RESUME_ENDED};
+	link_set_state(link, hop_channel_count(link->hop) ? LINK_CONNECTING : LINK_IDLE);
+}
+
+/* Returns whether the link can be kept. */
+static bool leave(struct link *link)
+{
+	if (link->peer.kind != PEER_DOMAIN)
+		return false;
+	pings_fail(&link->pings, -EHOSTUNREACH);
+	if (link->state == LINK_CONNECTING || link->state == LINK_GREETING || link->claims) {
+		wait_for_next(link);
+		return true;
+	}
+	if (link->state == LINK_AWAY)
+		link_drop_next(link);
+	else if (link_may_resume(link, -ENOLINK))
+		link_leave(link, "this daemon hands over");
+	return link->state == LINK_AWAY;
+}
+
+void links_hand_over(struct links *links, bool (*may_keep)(void *userdata, struct peer_id peer),
+		     void *userdata)
+{
+	struct link *link, *next;
+
+	/* What a peer has said, with which a session begins. It may free the link. */
+	HASH_ITER(hh, links->links, link, next)
+		if (link->state == LINK_GREETING)
+			link_hear_greeting(link);
+	links->is_held = true;
+	HASH_ITER(hh, links->links, link, next)
+		if (!may_keep(userdata, link->peer) || !leave(link))
+			link_end(link, "this daemon hands over, and can't hand over this link");
+}
+
+/* --- the image -------------------------------------------------------------------------------- */
+
+static bool is_in_image(const struct link *link)
+{
+	return link->state == LINK_AWAY || link->state == LINK_CONNECTING;
+}
+
+void links_settle_for_image(struct links *links, uint32_t first)
+{
+	struct link *link, *next;
+
+	HASH_ITER(hh, links->links, link, next)
+		if (is_in_image(link))
+			hop_set_image_number(link->hop, first++);
+	HASH_ITER(hh, links->links, link, next)
+		if (is_in_image(link))
+			hop_settle_for_image(link->hop);
+}
+
+uint32_t links_number_for_image(struct links *links, uint32_t first, bool *ended)
+{
+	struct link *link, *next;
+	uint32_t number = first;
+
+	*ended = false;
+	HASH_ITER(hh, links->links, link, next) {
+		if (!is_in_image(link))
+			continue;
+		if (hop_fits_image(link->hop)) {
+			hop_set_image_number(link->hop, number++);
+			continue;
+		}
+		link_end(link, "this daemon hands over, and can't hand over all of this link");
+		*ended = true;
+	}
+	return number - first;
+}
+
+static void session_image(struct image *image, struct link_session *session)
+{
+	image_raw(image, session->token, sizeof(session->token));
+	image_raw(image, session->secret, sizeof(session->secret));
+	image_raw(image, session->peer_instance, sizeof(session->peer_instance));
+	image_bool(image, &session->is_hidden);
+	image_u32(image, &session->epoch);
+	image_u32(image, &session->confirmed);
+	image_u64(image, &session->away_ms);
+	image_expect(image, session->confirmed <= session->epoch && session->away_ms <= clock_ms());
+}
+
+/* By what its domain is known, and what is told of the link. */
+static void known_image(struct image *image, struct link *link)
+{
+	image_u32(image, &link->stamped.number);
+	image_text(image, link->name, sizeof(link->name));
+	image_text(image, link->uuid, sizeof(link->uuid));
+	image_u32(image, &link->former);
+	image_u64(image, &link->former_until_ms);
+	image_text(image, link->version, sizeof(link->version));
+	image_u32(image, &link->flags);
+	image_u32(image, &link->resumes);
+	image_u32(image, &link->moves);
+	image_upto(image, &link->ring_bytes, RING_MAX);
+	image_u64(image, &link->rtt_ns);
+}
+
+static void acks_image(struct image *image, struct link *link)
+{
+	image_u64(image, &link->acked);
+	image_u64(image, &link->acked_by_peer);
+	image_expect(image,
+		     link->acked <= hop_received(link->hop) && link->acked_by_peer <= hop_sent(link->hop));
+}
+
+static void link_image(struct image *image, struct link *link, bool *is_away)
+{
+	image_bool(image, is_away);
+	known_image(image, link);
+	hop_link_image(image, link->hop);
+	image_expect(image, hop_is_away(link->hop) == *is_away);
+	if (*is_away) {
+		session_image(image, &link->session);
+		acks_image(image, link);
+	}
+}
+
+void links_write_image(struct links *links, struct image *image)
+{
+	struct link *link, *next;
+
+	HASH_ITER(hh, links->links, link, next) {
+		bool is_away = link->state == LINK_AWAY;
+
+		if (!is_in_image(link))
+			continue;
+		image_section(image, IMAGE_LINK);
+		image_u32(image, &link->peer.number);
+		link_image(image, link, &is_away);
+	}
+}
+
+void links_write_channels(struct links *links, struct image *image)
+{
+	struct link *link, *next;
+
+	HASH_ITER(hh, links->links, link, next)
+		if (is_in_image(link))
+			hop_write_channels(image, link->hop);
+}
+
+/* --- the next daemon -------------------------------------------------------------------------- */
+
+void links_hold(struct links *links)
+{
+	links->is_held = true;
+}
+
+/* Nothing of the link was used yet, though it may be wanted. */
+static bool is_fresh(const struct link *link)
+{
+	return (link->state == LINK_IDLE || link->state == LINK_CONNECTING) && !link->has_met &&
+	       !hop_channel_count(link->hop) && hop_number_in_image(link->hop) == HOP_NOT_IN_IMAGE;
+}
+
+static int go_away_again(struct link *link)
+{
+	link->session.state = RESUME_AWAY;
+	DL_APPEND2(link->links->met, link, met_prev, met_next);
+	link->has_met = true;
+	link_set_state(link, LINK_AWAY);
+	return link_make_timer(link);
+}
+
+void links_read_image(struct links *links, struct image *image, struct image_hops *hops)
+{
+	struct link *link = NULL;
+	bool is_away = false;
+	uint32_t domid;
+
+	image_u32(image, &domid);
+	if (!image->error)
+		link = link_get(links, peer_domain(domid));
+	image_expect(image, link && is_fresh(link));
+	if (image->error)
+		return;
+	hop_set_image_number(link->hop, hops->count);
+	hops->hops[hops->count++] = link->hop;
+	link_image(image, link, &is_away);
+	if (image->error)
+		return;
+	link->used_ms = clock_ms();
+	if (!is_away)
+		link_set_state(link, LINK_CONNECTING);
+	else if (go_away_again(link) < 0)
+		image_fail(image, -ENOMEM);
+}
+
+static void take_up(struct link *link)
+{
+	int r;
+
+	if (transport_is_there(&link->next))
+		link_use_next(link);
+	else if (link->state == LINK_AWAY)
+		link_ask_again(link);
+	else if (link->state == LINK_CONNECTING) {
+		r = links_ask(link->links, link->peer, NULL);
+		if (r < 0)
+			links_failed(link->links, link->peer, r, strerror(-r));
+	}
+}
+
+void links_take_up(struct links *links)
+{
+	struct link *link, *next;
+
+	links->is_held = false;
+	HASH_ITER(hh, links->links, link, next)
+		take_up(link);
+}
+
+void links_drop_image(struct links *links)
+{
+	struct link *link, *next;
+
+	HASH_ITER(hh, links->links, link, next)
+		if (hop_number_in_image(link->hop) != HOP_NOT_IN_IMAGE)
+			link_end(link, "what the daemon before this hands over can't be taken");
+}

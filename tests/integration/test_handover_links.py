@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A daemon hands over while programs of this domain talk to those of others: its links are away for a moment, and resumed."""
+
+import errno
+import json
+import random
+
+import pytest
+
+from library import Connection
+from messaging import EXIT_OK, PATIENCE, eventually, stopped
+from test_relay import domain_0, pv_guests  # the fixtures `zero` and `guests`  # noqa: F401  pylint: disable=unused-import
+from renewing import ended, process_until, renew, took_over
+
+UNDER_WAY = 32  # messages of each direction
+
+
+def content(number):
+    rng = random.Random(number)
+    return b"%d " % number + rng.randbytes(rng.choice((0, 10, 500, 20000)))
+
+
+class Traffic:
+    """Messages from one domain to an endpoint in another: each has an outcome, and each is compared when it comes."""
+    def __init__(self, sender, receiver, endpoint="inbox"):
+        self.address = f"{receiver.domid}:{endpoint}"
+        self.sender, self.receiver = Connection(sender.socket), Connection(receiver.socket)
+        assert self.receiver.handle(endpoint, self.take) == 0
+        self.posted, self.outcomes, self.got, self.wrong = 0, [], 0, None
+
+    def take(self, data):
+        if data != content(self.got):
+            self.wrong = self.wrong or (self.got, data[:20])
+        self.got += 1
+
+    def go_on(self):
+        while self.posted - len(self.outcomes) < UNDER_WAY:
+            result = self.sender.post(self.address, content(self.posted), self.outcomes.append)
+            assert result in (0, -errno.EAGAIN), result
+            if result:
+                break
+            self.posted += 1
+        self.wait()
+
+    def wait(self):
+        assert self.sender.wait(0) >= 0 and self.receiver.wait(0) >= 0
+        assert not self.wrong and not any(self.outcomes), (self.wrong, [outcome for outcome in self.outcomes if outcome])
+
+    def finish(self):
+        def all_ended():
+            self.wait()
+            return len(self.outcomes) == self.posted
+        eventually(all_ended, "each message has an outcome", timeout=60)
+        assert self.outcomes == [0] * self.posted
+        assert self.got == self.posted
+        self.sender.close()
+        self.receiver.close()
+
+
+def go_on_until_all_have_got(flows):
+    def have_got():
+        for flow in flows:
+            flow.go_on()
+        return all(flow.got for flow in flows)
+    eventually(have_got, "all links are up", timeout=60)
+
+
+def renew_under(node, *flows):
+    """Lets all flows go on while the node hands over, and until each has got something since."""
+    before, got = took_over(node), [flow.got for flow in flows]
+    command = node.popen("daemon", "renew")
+
+    def handed_over():
+        for flow in flows:
+            flow.go_on()
+        return command.poll() is not None and took_over(node) == before + 1 and all(flow.got > was for flow, was in zip(flows, got))
+    eventually(handed_over, f"the next daemon goes on: {node.log.read_text()[-2000:]}", timeout=60)
+    assert command.communicate()[1] == b"" and command.returncode == EXIT_OK
+
+
+def test_a_message_under_way_to_another_domain_comes_once(nodes, memory):
+    """It waits in the daemons between two programs, of which one is stopped, while both daemons hand over."""
+    one, two = nodes(1, 2).values()
+    outcomes = []
+    receiver = two.receiver("inbox")
+    with Connection(one.socket) as sender:
+        assert sender.send("2:inbox", b"before") == 0
+        with stopped(receiver.process.pid):
+            for number in range(12):
+                assert sender.post("2:inbox", b"%d" % number, outcomes.append) == 0
+            sender.wait(0)
+            renew(one)
+            renew(two)
+        process_until(lambda: len(outcomes) == 12, "all have ended", sender)
+        assert outcomes == [0] * 12
+        assert sender.send("2:inbox", b"after") == 0
+    assert ended(receiver.process).splitlines() == ["before", *(str(number) for number in range(12)), "after"]
+
+
+def test_traffic_both_ways_goes_on_over_hand_overs(nodes, memory):
+    one, two = nodes(1, 2).values()
+    flows = Traffic(one, two), Traffic(two, one)
+    for _ in range(3):
+        renew_under(one, *flows)
+        renew_under(two, *flows)
+    for flow in flows:
+        flow.finish()
+
+
+@pytest.mark.slow
+def test_a_hundred_hand_overs_under_traffic_lose_nothing(nodes):
+    one, two = nodes(1, 2).values()
+    flows = Traffic(one, two), Traffic(two, one)
+    for _ in range(50):
+        renew_under(one, *flows)
+        renew_under(two, *flows)
+    for flow in flows:
+        flow.finish()
+
+
+def test_calls_to_another_domain_in_service_are_answered(nodes, memory):
+    one, two = nodes(1, 2).values()
+    answers = []
+    with Connection(one.socket) as caller, Connection(two.socket) as server:
+        assert server.bind("upper") == 0
+        for number in range(8):
+            assert caller.call_post("2:upper", b"q%d" % number, answers.append) == 0
+        taken = [server.take() for _ in range(4)]
+        renew(one)
+        renew(two)
+        taken += [server.take() for _ in range(4)]
+        for request in taken:
+            assert request.reply(request.data.upper()) == 0
+            request.free()
+        process_until(lambda: len(answers) == 8, "all are answered", caller, server)
+    assert answers == [b"Q%d" % number for number in range(8)]
+
+
+def posted(sender, address, count):
+    """Their outcomes, which are still to come."""
+    outcomes = []
+    for number in range(count):
+        assert sender.post(address, b"%d" % number, outcomes.append) == 0
+    sender.wait(0)
+    return outcomes
+
+
+def test_a_link_that_is_away_is_resumed_after_several(nodes):
+    """The peer's daemon stands still, so that none of these hand-overs finds it."""
+    one, two = nodes(1, 2).values()
+    receiver = two.receiver("inbox")
+    with Connection(one.socket) as sender:
+        assert sender.send("2:inbox", b"before") == 0
+        with stopped(two.pid):
+            outcomes = posted(sender, "2:inbox", 5)
+            for _ in range(3):
+                renew(one)
+            assert one.link(2)["state"] == "away"
+        process_until(lambda: len(outcomes) == 5, "all have ended", sender)
+    assert outcomes == [0] * 5
+    assert ended(receiver.process).splitlines() == ["before", "0", "1", "2", "3", "4"]
+
+
+def test_what_waits_for_a_link_waits_on(nodes):
+    """There is none yet: the peer's daemon stands still before it could greet this one."""
+    one, two = nodes(1, 2).values()
+    one.sees(two)
+    receiver = two.receiver("inbox")
+    with Connection(one.socket) as sender:
+        with stopped(two.pid):
+            outcomes = posted(sender, "2:inbox", 5)
+            eventually(lambda: one.link(2), "it wants a link")
+            renew(one)
+            assert outcomes == []
+        process_until(lambda: len(outcomes) == 5, "all have ended", sender)
+    assert outcomes == [0] * 5
+    assert ended(receiver.process).splitlines() == ["0", "1", "2", "3", "4"]
+
+
+def test_domain_0_hands_over_while_it_relays(guests, zero):
+    """Neither guest may map, so all that they say to each other goes through the daemon that is replaced."""
+    one, two = guests(2)
+    flows = Traffic(one, two), Traffic(two, one)
+    for node in (zero, one, zero, two):
+        renew_under(node, *flows)
+    for flow in flows:
+        flow.finish()
+
+
+def test_many_links_are_resumed_at_once(nodes):
+    hub, *others = nodes(1, 0, 2, 3).values()
+    flows = [flow for other in others for flow in (Traffic(hub, other, f"from-{other.domid}"), Traffic(other, hub, f"to-{other.domid}"))]
+    go_on_until_all_have_got(flows)
+    for _ in range(3):
+        renew_under(hub, *flows)
+    for flow in flows:
+        flow.finish()
+    assert all(link["state"] == "up" and link["resumes"] for link in hub.status()["links"])
+
+
+def test_others_see_no_daemon_that_goes(nodes, tmp_path):
+    one, two = nodes(1, 2).values()
+    receiver = two.receiver("inbox")
+    one.send("2:inbox", "x")
+    path = tmp_path / "watched"
+    with open(path, "wb") as file:
+        watch = one.popen("watch", "--json", "2", stdout=file)
+    told = lambda: [(event["kind"], event["event"]) for event in map(json.loads, path.read_text().splitlines())]  # noqa: E731
+    eventually(lambda: ("domain", "up") in told(), "it is told")
+    instance = two.instance()
+    for _ in range(3):
+        renew(two)
+        one.send("2:inbox", "x")
+    assert two.instance() == instance
+    assert ("domain", "down") not in told() and "its daemon is gone" not in one.log.read_text()
+    assert ended(receiver.process) == "x\n" * 4
+    ended(watch)
+
+
+def held_by(*some):
+    """What domains hold that hand-overs could leave behind."""
+    held = {}
+    for node in some:
+        domain = node.host.domain(node.domid)
+        held[node.domid] = (node.descriptors(), domain["grants"]["used_pages"], domain["mapped_pages"], domain["event_channels"]["used"])
+    return held
+
+
+def hand_over_again_and_again(nodes, times):
+    one, two = nodes(1, 2).values()
+    with Connection(two.socket) as receiver, Connection(one.socket) as sender:
+        assert receiver.bind("inbox") == 0
+
+        def hand_over():
+            for node in (one, two):
+                renew(node)
+                outcomes = posted(sender, "2:inbox", 1)
+                assert receiver.receive().data == b"0"
+                process_until(lambda: outcomes, "it has ended", sender, receiver)
+                assert outcomes == [0]
+        for _ in range(2):
+            hand_over()
+        before = eventually(lambda: held_by(one, two), "they hold something")
+        for _ in range(times):
+            hand_over()
+        eventually(lambda: all(now <= was for node in (one, two) for now, was in zip(held_by(node)[node.domid], before[node.domid])),
+                   f"they hold no more than {before}: {held_by(one, two)}")
+
+
+def test_nothing_is_left_behind_by_hand_overs(nodes, memory):
+    hand_over_again_and_again(nodes, 5)
+
+
+@pytest.mark.slow
+def test_nothing_is_left_behind_by_a_hundred(nodes):
+    hand_over_again_and_again(nodes, 50)
