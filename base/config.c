@@ -242,14 +242,6 @@ int config_parse_duration(const char *text, uint32_t min, uint32_t max, uint32_t
 	return r;
 }
 
-static int parse_word(const char *text, const char *const *words, unsigned *index)
-{
-	for (*index = 0; words[*index]; (*index)++)
-		if (!strcmp(words[*index], text))
-			return 0;
-	return -EINVAL;
-}
-
 static int parse_peers(const char *text, struct config *config)
 {
 	const char *item;
@@ -282,18 +274,42 @@ bad:
 	return -EINVAL;
 }
 
+/* Parses one of some words. */
+static int parse_choice(struct config *config, enum config_value_kind kind, const char *text)
+{
+	static const char *const words[][4] = {
+		[VALUE_MAP] = {"auto", "yes", "no"},
+		[VALUE_RELAY] = {"auto", "yes", "no"},
+		[VALUE_SIGHT] = {"links", "full", "none"},
+		[VALUE_HOST_POLICY] = {"obey", "ignore", "require"},
+		[VALUE_PRESENCE] = {"public", "private"},
+	};
+	unsigned index = 0;
+
+	while (words[kind][index] && strcmp(words[kind][index], text) != 0)
+		index++;
+	if (!words[kind][index])
+		return -EINVAL;
+	if (kind == VALUE_MAP)
+		config->map = (enum config_map)index;
+	else if (kind == VALUE_RELAY)
+		config->relay = index != CONFIG_MAP_NO;
+	else if (kind == VALUE_SIGHT)
+		config->host_sight = (enum config_sight)index;
+	else if (kind == VALUE_HOST_POLICY)
+		config->host_policy = (enum config_host_policy)index;
+	else
+		config->presence_private = index == 1;
+	return 0;
+}
+
 /* Parses a value into its field. */
 static int parse_value(void *config_, unsigned row, const char *text)
 {
-	static const char *const map_words[] = {"auto", "yes", "no", NULL};
-	static const char *const sight_words[] = {"links", "full", "none", NULL};
-	static const char *const host_policy_words[] = {"obey", "ignore", "require", NULL};
-	static const char *const presence_words[] = {"public", "private", NULL};
 	const struct config_key *key = &keys[row];
 	struct config *config = config_;
 	void *field = (char *)config + key->offset;
 	uint64_t number;
-	unsigned index;
 	int r;
 
 	switch (key->kind) {
@@ -327,30 +343,11 @@ static int parse_value(void *config_, unsigned row, const char *text)
 			*(uint32_t *)field = (uint32_t)number;
 		return r;
 	case VALUE_MAP:
-		r = parse_word(text, map_words, &index);
-		if (r == 0)
-			config->map = (enum config_map)index;
-		return r;
 	case VALUE_SIGHT:
-		r = parse_word(text, sight_words, &index);
-		if (r == 0)
-			config->host_sight = (enum config_sight)index;
-		return r;
 	case VALUE_RELAY:
-		r = parse_word(text, map_words, &index);
-		if (r == 0)
-			config->relay = index != CONFIG_MAP_NO;
-		return r;
 	case VALUE_HOST_POLICY:
-		r = parse_word(text, host_policy_words, &index);
-		if (r == 0)
-			config->host_policy = (enum config_host_policy)index;
-		return r;
 	case VALUE_PRESENCE:
-		r = parse_word(text, presence_words, &index);
-		if (r == 0)
-			config->presence_private = index == 1;
-		return r;
+		return parse_choice(config, key->kind, text);
 	case VALUE_HOST:
 		return host_name_is_valid(text, strlen(text)) ? ini_set_string(field, text) : -EINVAL;
 	case VALUE_PEERS:
