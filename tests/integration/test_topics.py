@@ -7,9 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import time
-
-import pytest
 
 from library import AT_ONCE, ENDED, KEEP_OLDEST, KEPT, MISSED, RETAIN, SUBSCRIBED, TOPIC, USUAL_MS, WAITING, Connection, KeyOptions
 from test_hosts import joined_hosts  # the fixture `hosts`  # noqa: F401  pylint: disable=unused-import
