@@ -104,6 +104,18 @@ void peer_read(struct peer *peer, enum peer_leaf leaf)
 	task_due(&peer->task);
 }
 
+/* Whether there is a place where the leaf would be. The nodes of rings have none when their attempt is over. */
+static bool has_place(const struct peer *peer, enum peer_leaf leaf)
+{
+	const struct rendezvous *rendezvous = &peer->rendezvous;
+
+	if (leaf == LEAF_RING_REF || leaf == LEAF_EVENT_CHANNEL)
+		return rendezvous->our_nonce[0];
+	if (leaf == LEAF_OUR_RING_REF || leaf == LEAF_OUR_EVENT_CHANNEL)
+		return rendezvous->grant_nonce[0];
+	return true;
+}
+
 uint64_t leaves_read(struct peer *peer)
 {
 	struct peers *peers = peer->peers;
@@ -113,6 +125,8 @@ uint64_t leaves_read(struct peer *peer)
 	for (enum peer_leaf leaf = 0; leaf < LEAVES; leaf++) {
 		struct leaf_read *read = &peer->read[leaf];
 
+		if (!has_place(peer, leaf))
+			peer->stale &= ~(1u << leaf);
 		if (!(peer->stale & 1u << leaf))
 			continue;
 		cost += COST_READ;

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "tests/unit/unit.h"
+
 #include "tests/unit/fake_store.h"
 
 #include <errno.h>
@@ -115,6 +117,7 @@ int store_read(struct store *store, const char *path, store_done_fn done, void *
 {
 	if (store->out_of_memory)
 		return -ENOMEM;
+	assert_null(strstr(path, "//")); /* XenStore would refuse it */
 	fake_request(store, path, userdata, handle)->done = done;
 	return 0;
 }

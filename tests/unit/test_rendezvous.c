@@ -46,6 +46,28 @@ TEST(second_node_is_looked_for_though_nothing_tells_of_it)
 	}
 }
 
+/* Its domain ends while its nodes are being read, and are to be read once more. */
+TEST(nodes_of_an_attempt_that_is_over_are_not_looked_for)
+{
+	struct scene scene;
+
+	scene_start(&scene);
+	fake_remove(&scene.store, THEIRS "/presence");
+	fake_remove(&scene.store, THEIRS "/to/1/hello");
+	fake_remove(&scene.store, THEIRS "/to/1/endpoints");
+	fire(&scene, node_path(&scene, "ring-ref"));
+	fire(&scene, THEIRS "/presence");
+	fire(&scene, THEIRS "/to/1/hello");
+	fire(&scene, THEIRS "/to/1/endpoints");
+	event_base_loop(scene.base, EVLOOP_NONBLOCK);
+	fire(&scene, node_path(&scene, "event-channel"));
+	for (int i = 0; i < 10; i++) /* all answers come at once */
+		fake_store_step(&scene.store);
+	settle(&scene);
+	assert_false(peers_is_up(scene.peers, 2));
+	scene_stop(&scene);
+}
+
 /* The peer has answered another hello of ours meanwhile, with a new one; the nodes are read before the word of that comes. */
 TEST(nodes_belong_to_the_hello_that_stands_there_by_then)
 {
