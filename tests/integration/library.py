@@ -2,12 +2,13 @@
 """As much of libxenmsg as the tests call from Python, through ctypes."""
 
 import collections
+import contextlib
 import ctypes
 import os
 import subprocess
 import sys
 
-from messaging import BINDIR
+from messaging import BINDIR, eventually
 
 HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
 
@@ -304,6 +305,17 @@ class Connection:
         message = ctypes.c_void_p()
         result = self.library.xenmsg_recv(self.conn, ctypes.byref(message), timeout_ms)
         return Message(self.library, message) if result == 0 else result
+
+
+@contextlib.contextmanager
+def waiting_message(one, two):
+    """A message from one node lies at an endpoint of the other one that takes nothing: its sender, and its outcomes."""
+    with Connection(one.socket) as sender, Connection(two.socket) as sleeper:
+        assert sleeper.bind("sleeper") == 0
+        outcomes = []
+        assert sender.post(f"{two.domid}:sleeper", b"x", outcomes.append) == 0
+        eventually(lambda: sender.wait(10) >= 0 and two.status()["endpoints"][0]["queued"], "it has arrived")
+        yield sender, outcomes
 
 
 PROGRAM = "import os, sys, time; sys.path.insert(0, sys.argv[1]); from library import Connection; c = Connection(sys.argv[2])\n"

@@ -23,6 +23,18 @@ def counted(host):
     return looks[-1]
 
 
+def watching(node):
+    """A function that reads what a watch on all domains tells until it has said of one that it is up, or down."""
+    watch, seen = node.popen("watch", "*", "--json"), {}
+
+    def see(domid, up):
+        while seen.get(domid) is not up:
+            event = json.loads(watch.stdout.readline())
+            if event["kind"] == "domain":
+                seen[event["domid"]] = event["event"] == "up"
+    return see
+
+
 def all_are_told(host, count):
     """Each guest has been told of what changed before by domain 0's daemon, and has given up its watch on all domains."""
     eventually(lambda: all(domain["xenstore"]["watches"] <= TOLD_WATCHES for domain in host.list()["domains"] if 0 < domain["domid"] <= count),
@@ -112,14 +124,7 @@ def test_a_watch_tells_of_those_that_run_and_of_those_that_come(host, nodes):
     one, two, three = nodes(1, 2, 3, start=False).values()
     two.start()
     one.start()
-    watch = one.popen("watch", "*", "--json")
-    seen = {}
-
-    def see(domid, up):
-        while seen.get(domid) is not up:
-            event = json.loads(watch.stdout.readline())
-            if event["kind"] == "domain":
-                seen[event["domid"]] = event["event"] == "up"
+    see = watching(one)
     see(2, True)
     three.start()
     see(3, True)
@@ -260,14 +265,7 @@ def test_one_of_many_guests_lists_and_watches_them_all(make_host, tmp_path):
         after = counted(host)
         assert after[1]["requests"] - before[1]["requests"] <= 5 * count + 20
         assert all(after[domid]["requests"] == before[domid]["requests"] for domid in range(2, count + 1))
-        watch = one.popen("watch", "*", "--json")
-        seen = {}
-
-        def see(domid, up):
-            while seen.get(domid) is not up:
-                event = json.loads(watch.stdout.readline())
-                if event["kind"] == "domain":
-                    seen[event["domid"]] = event["event"] == "up"
+        see = watching(one)
         for domid in (2, count):
             see(domid, True)
             every[domid].stop()

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from library import Connection
+from library import Connection, waiting_message
 from messaging import EXIT_OK, EXIT_TIMEOUT, EXIT_UNKNOWN, EXIT_UNREACHABLE, FAST, PATIENCE, deliver, eventually, tool, works
 
 LOCKER = """
@@ -92,11 +92,7 @@ def test_a_destroyed_domain_is_told_by_xenstore(nodes, host):
     """It may have been saved, so what was under way waits for resume-for, and what is new as long as its time-out lets it."""
     one, two = nodes(1, 2, config=FAST + "resume-for = 3s\n").values()
     works(one, two)
-    with Connection(one.socket) as sender, Connection(two.socket) as sleeper:
-        assert sleeper.bind("sleeper") == 0
-        results = []
-        assert sender.post("2:sleeper", b"x", results.append) == 0
-        eventually(lambda: sender.wait(10) >= 0 and two.status()["endpoints"][0]["queued"], "it has arrived")
+    with waiting_message(one, two) as (sender, results):
         host.sim("destroy", 2)
         two.daemon.wait()
         two.daemon = two.pid = None
@@ -115,11 +111,7 @@ def test_heartbeats_miss_who_stands_still_and_find_it_again(nodes, host):
     """Where sessions aren't resumed."""
     one, two = nodes(1, 2, config=FAST + "resume-for = 0\n").values()
     works(one, two)
-    with Connection(one.socket) as sender, Connection(two.socket) as sleeper:
-        assert sleeper.bind("sleeper") == 0
-        results = []
-        assert sender.post("2:sleeper", b"x", results.append) == 0
-        eventually(lambda: sender.wait(10) >= 0 and two.status()["endpoints"][0]["queued"], "it has arrived")
+    with waiting_message(one, two) as (sender, results):
         host.sim("pause", 2)
         eventually(lambda: sender.wait(50) >= 0 and results, "the heartbeats have found it dead")
         assert results == [-ECONNRESET]

@@ -16,7 +16,7 @@ import time
 
 import pytest
 
-from library import Connection
+from library import Connection, waiting_message
 from messaging import EXIT_NO_ENDPOINT, FAST, PATIENCE, eventually, give_up_ring, stopped, works
 
 LONG = int(60 * PATIENCE)
@@ -285,11 +285,8 @@ def test_a_send_with_a_time_out_to_who_is_away_ends_in_time(nodes, host):
 def test_a_peer_that_is_away_for_too_long_has_ended(nodes, host):
     one, two = nodes(1, 2, config=FAST + "resume-for = 2s\n").values()
     works(one, two)
-    with Connection(one.socket) as sender, Connection(two.socket) as sleeper:
-        assert sleeper.bind("sleeper") == 0
-        results, later = [], []
-        assert sender.post("2:sleeper", b"x", results.append) == 0
-        eventually(lambda: sender.wait(10) >= 0 and two.status()["endpoints"][0]["queued"], "it has arrived")
+    with waiting_message(one, two) as (sender, results):
+        later = []
         host.sim("pause", 2)
         eventually(lambda: state(one, 2) == "away", "it is away")
         assert sender.post("2:sleeper", b"y", later.append) == 0
@@ -307,11 +304,7 @@ def test_a_daemon_that_dies_takes_its_sessions_with_it_at_once(nodes, killed):
     pair = nodes(1, 2, config=FAST + "resume-for = 1h\n")
     node, other = pair[killed], pair[3 - killed]
     works(pair[1], pair[2])
-    with Connection(other.socket) as sender, Connection(node.socket) as sleeper:
-        assert sleeper.bind("sleeper") == 0
-        results = []
-        assert sender.post(f"{killed}:sleeper", b"x", results.append) == 0
-        eventually(lambda: sender.wait(10) >= 0 and node.status()["endpoints"][0]["queued"], "it has arrived")
+    with waiting_message(other, node) as (sender, results):
         node.kill()
         eventually(lambda: sender.wait(50) >= 0 and results, "it has its outcome")
         assert results == [-errno.ECONNRESET]
@@ -322,11 +315,7 @@ def test_a_daemon_that_dies_takes_its_sessions_with_it_at_once(nodes, killed):
 def test_a_daemon_that_was_restarted_while_away_has_no_session(nodes):
     one, two = nodes(1, 2, config=FAST + "resume-for = 1h\n").values()
     works(one, two)
-    with Connection(one.socket) as sender, Connection(two.socket) as sleeper:
-        assert sleeper.bind("sleeper") == 0
-        results = []
-        assert sender.post("2:sleeper", b"x", results.append) == 0
-        eventually(lambda: sender.wait(10) >= 0 and two.status()["endpoints"][0]["queued"], "it has arrived")
+    with waiting_message(one, two) as (sender, results):
         os.kill(two.pid, signal.SIGSTOP)
         eventually(lambda: state(one, 2) == "away", "it is away")
         assert not results
