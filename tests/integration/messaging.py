@@ -190,6 +190,7 @@ class Node:
         self.daemon = None
         self.pid = None
         self.starts = 0
+        self.logs = []
         self.programs = None  # a folder with another xenmsgd and xenmsg, if not those under test
         self.within = ()  # what starts the daemon, such as a container
         self.files = None  # how many the daemon may have open, soft and hard limit, if not as many as we
@@ -266,6 +267,7 @@ class Node:
         path = self.directory / f"xenmsgd-{self.domid}.conf"
         path.write_text(self.config)
         self.log = self.directory / f"xenmsgd-{self.domid}-{self.starts}.log"
+        self.logs.append(self.log)
         with open(self.log, "ab") as log:
             limited = ()
             if self.files:
@@ -472,7 +474,7 @@ class Nodes:
 
     def logs(self):
         for node in self.by_domid.values():
-            for path in sorted(self.tmp_path.glob(f"xenmsgd-{node.domid}-*.log")):
+            for path in node.logs:  # by the numbers that its domain had
                 print(f"---- {path.name}\n{path.read_text(errors='replace')}")
 
 
