@@ -3,6 +3,7 @@
 #include "config.h"
 
 #include "sim/command.h"
+#include "sim/hv.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -44,6 +45,30 @@ static int connect_host(const char *dir)
 	return -errno;
 }
 
+/* Whether the host is of this xensim. If not, says so. */
+static bool is_of_our_version(const char *dir)
+{
+	char *path, version[64] = "another version\n";
+	FILE *file;
+
+	if (asprintf(&path, "%s/" HV_VERSION, dir) < 0)
+		return true;
+	file = fopen(path, "re");
+	free(path);
+	if (file && !fgets(version, sizeof(version), file))
+		version[0] = 0;
+	if (file)
+		fclose(file);
+	version[strcspn(version, "\n")] = 0;
+	if (strcmp(version, PACKAGE_VERSION) == 0)
+		return true;
+	fprintf(stderr,
+		"xensim: the host in %s is of %s, and this is xensim " PACKAGE_VERSION
+		": stop it, and start another one\n",
+		dir, version);
+	return false;
+}
+
 int ask_host(int count, char **words, char **text)
 {
 	char *dir = host_dir(), buffer[4096];
@@ -60,6 +85,11 @@ int ask_host(int count, char **words, char **text)
 			"xensim: no host runs in %s (%s): start one with `xensim start`, or set XENSIM_DIR\n",
 			dir ? dir : "?", strerror(-fd));
 		free(dir);
+		return EXIT_FAILURE;
+	}
+	if (strcmp(words[0], "stop") != 0 && !is_of_our_version(dir)) {
+		free(dir);
+		close(fd);
 		return EXIT_FAILURE;
 	}
 	free(dir);

@@ -45,6 +45,8 @@
 
 /* In a host's directory; what tells that it is one. */
 #define HV_LOG "xensim.log"
+/* And which xensim it is of, since its commands, its library and the host speak one version's protocol. */
+#define HV_VERSION "version"
 
 /* Xen's first domid that means something else. */
 #define HV_FIRST_RESERVED_DOMID 0x7ff0u

@@ -259,7 +259,7 @@ static void on_connect(struct evconnlistener *listener, evutil_socket_t fd, stru
 int hv_client_listen(struct hv_domain *domain)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	int fd, length;
+	int fd, length, r = -EIO;
 
 	length = snprintf(address.sun_path, sizeof(address.sun_path), "%s/hv.sock", domain->path);
 	if (length < 0 || (size_t)length >= sizeof(address.sun_path))
@@ -267,8 +267,10 @@ int hv_client_listen(struct hv_domain *domain)
 	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return -errno;
-	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 || listen(fd, 128) < 0)
+	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 || listen(fd, 128) < 0) {
+		r = -errno;
 		goto fail;
+	}
 	domain->listener = evconnlistener_new(domain->hv->base, on_connect, domain,
 					      LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 0, fd);
 	if (!domain->listener)
@@ -276,5 +278,5 @@ int hv_client_listen(struct hv_domain *domain)
 	return 0;
 fail:
 	close(fd);
-	return -EIO;
+	return r;
 }

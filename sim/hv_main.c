@@ -104,12 +104,30 @@ static int open_log(struct hv *hv)
 	return hv->log ? 0 : -errno;
 }
 
+static int write_version(const struct hv *hv)
+{
+	char *path;
+	FILE *file;
+	int r;
+
+	if (asprintf(&path, "%s/" HV_VERSION, hv->dir) < 0)
+		return -ENOMEM;
+	file = fopen(path, "we");
+	free(path);
+	if (!file)
+		return -errno;
+	r = fprintf(file, "%s\n", PACKAGE_VERSION) < 0 ? -EIO : 0;
+	return fclose(file) == 0 ? r : -errno;
+}
+
 static int start(struct hv *hv, unsigned domains, bool like_xenstored)
 {
 	struct sim_store_options options;
 	struct hv_domain *domain;
 	int r = open_log(hv);
 
+	if (r == 0)
+		r = write_version(hv);
 	if (r < 0)
 		return complain("cannot write the log", r);
 	hv->base = event_base_new();
