@@ -517,6 +517,8 @@ void channel_image(struct image *image, const struct image_hops *hops, struct ch
 	image_expect(image, (channel->opener.hop || channel->acceptor.hop) &&
 				    (channel->endpoint || !channel->acceptor.hop));
 	image_expect(image, adds_up(&channel->opener) && adds_up(&channel->acceptor));
+	image_expect(image, !(channel->acceptor.owed & OWED_TAKEOVER) &&
+				    (channel->takeover || !(channel->opener.owed & OWED_TAKEOVER)));
 	if (image->error) {
 		forget(channel);
 		return;
