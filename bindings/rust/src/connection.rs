@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::ffi::CString;
 use std::future::Future;
+use std::marker::PhantomPinned;
 use std::mem::MaybeUninit;
 use std::os::raw::{c_char, c_int, c_void};
 use std::os::unix::ffi::OsStrExt;
@@ -52,10 +53,11 @@ pub struct Connection {
 struct Inner {
     raw: *mut ffi::xenmsg,
     to_wake: WakerList,
-    tasks: WakerList, // who waits for something to come
     opening: Cell<Option<Handle>>,
     changes: Cell<VecDeque<Change>>,
     waker: Arc<Mutex<Awake>>,
+    something_waits: Cell<bool>, // for recv() or accept(), and whoever waits knows
+    _stays: PhantomPinned,       // so that its box isn't taken for the only way to it
 }
 
 // The library keeps nothing in threads, and whatever else refers to a connection borrows it, so it moves with all it has.
@@ -113,6 +115,8 @@ unsafe extern "C" fn on_change(userdata: *mut c_void, change: *const ffi::xenmsg
         _ => {} // of a later library
     }
     inner.changes.set(changes);
+    inner.to_wake.note_call();
+    inner.to_wake.tell();
 }
 
 pub(crate) fn c_text(text: &str) -> Result<CString> {
@@ -163,10 +167,11 @@ impl Connection {
         let mut inner = Box::new(Inner {
             raw: ptr::null_mut(),
             to_wake: WakerList::default(),
-            tasks: WakerList::default(),
             opening: Cell::new(None),
             changes: Cell::default(),
             waker: Arc::new(Mutex::new(Awake(ptr::null_mut()))),
+            something_waits: Cell::new(false),
+            _stays: PhantomPinned,
         });
         let mut raw = ptr::null_mut();
         let r = open(&mut raw, path.as_ref().map_or(ptr::null(), |path| path.as_ptr()), &inner);
@@ -214,23 +219,33 @@ impl Connection {
     /// or by edge. Returns how much has come, as `xenmsg_process()` does.
     pub fn process(&self) -> Result<usize> {
         let r = unsafe { ffi::xenmsg_process(self.raw()) };
-        self.inner.tasks.wake(); // there may be room, which nothing counts
+        self.inner.to_wake.tell(); // there may be room, which nothing counts
         Ok(self.checked(r, "")? as usize)
     }
 
-    /// For a task that is polled, which would otherwise wake another one that wakes it.
+    /// For a task that is polled, which would otherwise wake another one that wakes it, or itself: of what lies there, and nobody
+    /// takes, all are told once.
     fn process_for_others(&self) -> Result<usize> {
+        self.inner.to_wake.was_called();
         let r = unsafe { ffi::xenmsg_process(self.raw()) };
-        if r != 0 {
-            self.inner.tasks.wake();
+        let was_called = self.inner.to_wake.was_called();
+        if r != 0 && (was_called || !self.inner.something_waits.get()) {
+            self.inner.to_wake.tell();
         }
+        self.inner.something_waits.set(r != 0 && !was_called);
         Ok(self.checked(r, "")? as usize)
+    }
+
+    /// Something was taken: what is behind it is new to whoever waits.
+    pub(crate) fn taken<T>(&self, something: T) -> T {
+        self.inner.something_waits.set(false);
+        something
     }
 
     /// The same, but sleeps until there is something to do. Returns 0 if the time is up, or a [`WakeHandle`] was used.
     pub fn wait(&self, timeout: impl Into<Option<Duration>>) -> Result<usize> {
         let r = unsafe { ffi::xenmsg_wait(self.raw(), timeout.into().map_or(-1, milliseconds)) };
-        self.inner.tasks.wake();
+        self.inner.to_wake.tell();
         Ok(self.checked(r, "")? as usize)
     }
 
@@ -357,7 +372,7 @@ impl Connection {
             self.inner.to_wake.wake();
             return Ok(None);
         }
-        let message = if r == 0 { Some(Message::new(RawMessage(message), self)) } else { None };
+        let message = if r == 0 { Some(self.taken(Message::new(RawMessage(message), self))) } else { None };
         self.checked(r, "")?;
         Ok(message)
     }
@@ -396,7 +411,7 @@ impl Connection {
             self.inner.to_wake.wake();
             return Ok(None);
         }
-        let copy = if r == 0 { Some(Peeked::new(RawMessage(message), self)) } else { None };
+        let copy = if r == 0 { Some(self.taken(Peeked::new(RawMessage(message), self))) } else { None };
         self.checked(r, "")?;
         Ok(copy)
     }
@@ -550,19 +565,23 @@ impl AsFd for Connection {
     }
 }
 
+/// After a commit that has failed. Of any other error its memory may be gone.
+fn is_still_reserved(number: i32) -> bool {
+    matches!(number, errno::EINVAL | errno::EAGAIN | errno::ENOBUFS | errno::ENOMEM)
+}
+
 impl<'c> Draft<'c> {
-    /// Begins to send its first `size` bytes. If there is no room now, it comes back with the error.
+    /// Begins to send what was written. If there is no room now, it comes back with the error.
     #[allow(clippy::result_large_err)]
     pub fn commit(
         self,
-        size: usize,
         options: impl Into<Options>,
     ) -> std::result::Result<Pending<'c, ()>, (Error, Option<Draft<'c>>)> {
         let connection = self.connection();
         let given: Options = options.into();
         let options = given.raw();
         let begun = Pending::begin(connection, "", |to| unsafe {
-            ffi::xenmsg_commit(connection.raw(), size, &options, Some(on_done), to.userdata, to.op)
+            ffi::xenmsg_commit(connection.raw(), self.len(), &options, Some(on_done), to.userdata, to.op)
         });
         match begun {
             Ok(pending) => {
@@ -570,11 +589,8 @@ impl<'c> Draft<'c> {
                 Ok(pending)
             }
             Err(error) => match &error {
-                Error::Failed(failure) if matches!(failure.errno(), errno::EMSGSIZE | errno::ENOTCONN) => {
-                    self.committed();
-                    Err((error, None))
-                }
-                _ => Err((error, Some(self))),
+                Error::Failed(failure) if is_still_reserved(failure.errno()) => Err((error, Some(self))),
+                _ => Err((error, None)),
             },
         }
     }
@@ -609,7 +625,7 @@ impl<T> Future for Coming<'_, T> {
                 return Poll::Ready(Ok(taken));
             }
         }
-        connection.inner.tasks.push(context.waker().clone());
+        connection.inner.to_wake.wait(context.waker());
         Poll::Pending
     }
 }

@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::ffi::CStr;
 use std::fmt;
 use std::future::Future;
+use std::io;
 use std::mem;
 use std::ops::{Deref, DerefMut};
 use std::os::raw::{c_char, c_int, c_uint, c_void};
@@ -118,6 +119,7 @@ struct Withdrawal {
 
 unsafe extern "C" fn on_withdrawn(userdata: *mut c_void, _: *mut ffi::xenmsg_message) {
     let withdrawal = &*userdata.cast::<Withdrawal>();
+    (*withdrawal.to_wake).note_call();
     withdrawal.told.set(true);
     if let Some(waker) = withdrawal.waker.take() {
         (*withdrawal.to_wake).push(waker);
@@ -223,6 +225,20 @@ impl<'c> Message<'c> {
         })
     }
 
+    /// Its bytes, to be written to. They stay in this thread, since the library may move them while it is called
+    /// ([`Options::lend`]); those of a message that was detached may be written to anywhere.
+    ///
+    /// ```compile_fail
+    /// # use xenmsg::{Connection, USUAL};
+    /// # let conn = Connection::open(USUAL).unwrap();
+    /// let mut message = conn.recv().unwrap();
+    /// let bytes = message.cells();
+    /// std::thread::scope(|scope| scope.spawn(|| bytes[0].set(1)));
+    /// ```
+    pub fn cells(&mut self) -> &[Cell<u8>] {
+        Cell::from_mut(self.raw.data_mut()).as_slice_of_cells()
+    }
+
     /// A future that is there when the answer to a call is no longer wanted: the caller's time is up, it has withdrawn the call, or
     /// has died. It reaches one that is paused, too. Of a message that wants no answer, it never is.
     pub fn withdrawn(&self) -> impl Future<Output = ()> + '_ {
@@ -283,13 +299,6 @@ impl Deref for Message<'_> {
 
     fn deref(&self) -> &[u8] {
         self.raw.data()
-    }
-}
-
-/// A program may write to it, up to its size.
-impl DerefMut for Message<'_> {
-    fn deref_mut(&mut self) -> &mut [u8] {
-        self.raw.data_mut()
     }
 }
 
@@ -402,16 +411,66 @@ impl fmt::Debug for Peeked<'_> {
     }
 }
 
-/// A message that is written where it is sent from, which saves a copy: [`Connection::reserve`]. What isn't committed is given up.
+/// A message that is written where it is sent from, which saves a copy: [`Connection::reserve`]. It is written from its beginning on
+/// ([`Write`](io::Write)), or anywhere ([`Draft::cells`]). What isn't committed is given up.
+///
+/// ```no_run
+/// # use std::io::Write;
+/// # use xenmsg::{Connection, USUAL};
+/// # fn f(conn: Connection) -> std::io::Result<()> {
+/// let mut draft = conn.reserve("5:inbox", 50000)?;
+/// writeln!(draft, "{} is here", conn.domid())?;
+/// draft.commit(USUAL).map_err(|(error, _)| error)?.wait()?;
+/// # Ok(()) }
+/// ```
 pub struct Draft<'c> {
     connection: &'c Connection,
     data: *mut u8,
     size: usize,
+    written: usize, // what lies behind that is of any content, and isn't looked at
 }
 
 impl<'c> Draft<'c> {
     pub(crate) fn new(connection: &'c Connection, data: *mut u8, size: usize) -> Draft<'c> {
-        Draft { connection, data, size }
+        Draft { connection, data, size, written: 0 }
+    }
+
+    /// How much was reserved.
+    pub fn capacity(&self) -> usize {
+        self.size
+    }
+
+    /// How much was written.
+    pub fn len(&self) -> usize {
+        self.written
+    }
+
+    /// Whether nothing was.
+    pub fn is_empty(&self) -> bool {
+        self.written == 0
+    }
+
+    /// Leaves only the first bytes of what was written.
+    pub fn truncate(&mut self, size: usize) {
+        self.written = self.written.min(size);
+    }
+
+    /// All of it, to be written to anywhere; what wasn't written is 0, and counts as written. The bytes stay in this thread, since
+    /// the library may move them while it is called.
+    ///
+    /// ```compile_fail
+    /// # use xenmsg::{Connection, USUAL};
+    /// # let conn = Connection::open(USUAL).unwrap();
+    /// let mut draft = conn.reserve("5:inbox", 100).unwrap();
+    /// let bytes = draft.cells();
+    /// std::thread::scope(|scope| scope.spawn(|| bytes[0].set(1)));
+    /// ```
+    pub fn cells(&mut self) -> &[Cell<u8>] {
+        unsafe {
+            ptr::write_bytes(self.data.add(self.written), 0, self.size - self.written);
+            self.written = self.size;
+            slice::from_raw_parts(self.data.cast(), self.size)
+        }
     }
 
     pub(crate) fn connection(&self) -> &'c Connection {
@@ -424,17 +483,17 @@ impl<'c> Draft<'c> {
     }
 }
 
-impl Deref for Draft<'_> {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        unsafe { slice::from_raw_parts(self.data, self.size) }
+/// Behind what was written, as far as there is room.
+impl io::Write for Draft<'_> {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        let size = data.len().min(self.size - self.written);
+        unsafe { ptr::copy_nonoverlapping(data.as_ptr(), self.data.add(self.written), size) };
+        self.written += size;
+        Ok(size)
     }
-}
 
-impl DerefMut for Draft<'_> {
-    fn deref_mut(&mut self) -> &mut [u8] {
-        unsafe { slice::from_raw_parts_mut(self.data, self.size) }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -147,19 +147,49 @@ struct State {
     to_wake: *const WakerList,
 }
 
-/// Who is to be woken when the library has returned.
+/// Who is to be woken when the library has returned, and who waits for something to come.
 #[derive(Default)]
-pub(crate) struct WakerList(Cell<Vec<Waker>>);
+pub(crate) struct WakerList {
+    due: Cell<Vec<Waker>>,
+    tasks: Cell<Vec<Waker>>,
+    called: Cell<bool>,
+}
 
 impl WakerList {
     pub(crate) fn push(&self, waker: Waker) {
-        let mut wakers = self.0.take();
+        let mut wakers = self.due.take();
         wakers.push(waker);
-        self.0.set(wakers);
+        self.due.set(wakers);
+    }
+
+    /// Once for a task, however often that looks.
+    pub(crate) fn wait(&self, waker: &Waker) {
+        let mut wakers = self.tasks.take();
+        if !wakers.iter().any(|known| known.will_wake(waker)) {
+            wakers.push(waker.clone());
+        }
+        self.tasks.set(wakers);
+    }
+
+    /// Something has come: whoever waits looks whether it is for him.
+    pub(crate) fn tell(&self) {
+        let mut wakers = self.due.take();
+        wakers.append(&mut self.tasks.take());
+        self.due.set(wakers);
+    }
+
+    /// The library has called back.
+    pub(crate) fn note_call(&self) {
+        self.called.set(true);
+    }
+
+    /// Whether it has since this was asked the last time.
+    pub(crate) fn was_called(&self) -> bool {
+        self.called.replace(false)
     }
 
     pub(crate) fn wake(&self) {
-        for waker in self.0.take() {
+        for waker in self.due.take() {
             waker.wake();
         }
     }
@@ -169,6 +199,7 @@ pub(crate) unsafe extern "C" fn on_done(userdata: *mut c_void, result: *const ff
     let pointer: *mut State = userdata.cast();
     let outcome = Outcome::take(&*result);
     let state = &*pointer;
+    (*state.to_wake).note_call();
     state.op.set(ptr::null_mut());
     state.ended.set(true);
     if !state.handle.get() {

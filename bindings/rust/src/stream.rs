@@ -35,6 +35,20 @@ pub struct Peer {
     pub host: String,
 }
 
+impl Peer {
+    pub(crate) unsafe fn of(peer: *const ffi::xenmsg_peer) -> Peer {
+        Peer {
+            domid: ffi::xenmsg_peer_domid(peer),
+            uid: ffi::xenmsg_peer_uid(peer),
+            gid: ffi::xenmsg_peer_gid(peer),
+            pid: ffi::xenmsg_peer_pid(peer),
+            endpoint: words(ffi::xenmsg_peer_endpoint(peer)),
+            name: words(ffi::xenmsg_peer_domain_name(peer)),
+            host: words(ffi::xenmsg_peer_host(peer)),
+        }
+    }
+}
+
 /// A stream that came, and who has opened it.
 #[derive(Debug)]
 pub struct Incoming {
@@ -85,21 +99,11 @@ impl Connection {
         if r == -errno::EAGAIN || r == -errno::ETIMEDOUT {
             return Ok(None);
         }
-        let stream = if r < 0 { None } else { Some(unsafe { OwnedFd::from_raw_fd(r) }) };
+        let stream = if r < 0 { None } else { Some(self.taken(unsafe { OwnedFd::from_raw_fd(r) })) };
         self.checked(r, "")?;
         Ok(stream.map(|stream| Incoming {
             stream: UnixStream::from(stream),
-            peer: unsafe {
-                Peer {
-                    domid: ffi::xenmsg_peer_domid(peer),
-                    uid: ffi::xenmsg_peer_uid(peer),
-                    gid: ffi::xenmsg_peer_gid(peer),
-                    pid: ffi::xenmsg_peer_pid(peer),
-                    endpoint: words(ffi::xenmsg_peer_endpoint(peer)),
-                    name: words(ffi::xenmsg_peer_domain_name(peer)),
-                    host: words(ffi::xenmsg_peer_host(peer)),
-                }
-            },
+            peer: unsafe { Peer::of(peer) },
         }))
     }
 

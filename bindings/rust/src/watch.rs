@@ -12,7 +12,7 @@ use crate::connection::{c_text, Coming};
 use crate::error::Result;
 use crate::ffi;
 use crate::options::Options;
-use crate::pending::{on_done, words, Handle};
+use crate::pending::{on_done, words, Handle, WakerList};
 use crate::Connection;
 
 /// What has happened.
@@ -74,6 +74,8 @@ struct State {
     outcome: Cell<*mut c_void>, // the userdata of on_done()
     told: Cell<bool>,
     released: Cell<bool>,
+    /// Of the connection, which outlives its watches.
+    to_wake: *const WakerList,
 }
 
 unsafe extern "C" fn on_event(userdata: *mut c_void, event: *const ffi::xenmsg_event) {
@@ -87,11 +89,14 @@ unsafe extern "C" fn on_event(userdata: *mut c_void, event: *const ffi::xenmsg_e
         host: words(event.host),
     });
     state.events.set(events);
+    (*state.to_wake).note_call();
+    (*state.to_wake).tell();
 }
 
 unsafe extern "C" fn on_watched(userdata: *mut c_void, result: *const ffi::xenmsg_result) {
     let pointer: *mut State = userdata.cast();
     on_done((*pointer).outcome.get(), result);
+    (*(*pointer).to_wake).tell(); // an error ends it
     (*pointer).told.set(true);
     if (*pointer).released.get() {
         drop(Box::from_raw(pointer));
@@ -119,6 +124,7 @@ impl Connection {
             outcome: Cell::new(ptr::null_mut()),
             told: Cell::new(false),
             released: Cell::new(false),
+            to_wake: self.to_wake(),
         }));
         let begun = Handle::begin(self.to_wake(), |to| unsafe {
             (*state).outcome.set(to.userdata);

@@ -7,12 +7,14 @@ use std::io::{self, Read, Write};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{mpsc, Arc};
 use std::task::{Context, Poll};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use xenmsg::{break_stream, Connection, Error, EventKind, Fate, Kind, Message, NoticeKind, Options, Pending, Refusal, Result, Server, USUAL};
+use xenmsg::{break_stream, Connection, Error, EventKind, Fate, Kind, Message, NoticeKind, Options, Pending, Refusal, Result,
+    Server, USUAL};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -208,15 +210,24 @@ fn a_draft_is_sent_or_given_up() {
     let (here, there) = (open(), open());
     there.bind("rs-draft", USUAL).unwrap();
     let mut draft = here.reserve("self:rs-draft", 50000).unwrap();
-    draft.fill(1);
+    assert!(draft.cells().len() == 50000 && draft.len() == 50000);
     assert!(here.reserve("self:rs-draft", 10).is_err(), "one at a time");
     drop(draft);
     let mut draft = here.reserve("self:rs-draft", 50000).unwrap();
-    draft[..40000].fill(2);
-    let (error, draft) = draft.commit(50001, USUAL).err().unwrap();
+    assert_eq!((draft.len(), draft.capacity()), (0, 50000));
+    draft.write_all(&[2; 40000]).unwrap();
+    let (error, draft) = draft.commit(USUAL.trace("\n")).err().unwrap();
     assert_eq!(error.kind(), Some(Kind::Invalid));
-    let sending = draft.unwrap().commit(40000, USUAL).ok().unwrap();
+    let sending = draft.unwrap().commit(USUAL).ok().unwrap();
     assert!(there.recv().unwrap()[..] == [2; 40000]);
+    there.process().unwrap();
+    sending.wait().unwrap();
+    let mut draft = here.reserve("self:rs-draft", 3).unwrap();
+    assert!(draft.write_all(b"four").is_err() && draft.len() == 3);
+    draft.cells()[0].set(b'F');
+    draft.truncate(2);
+    let sending = draft.commit(USUAL).ok().unwrap();
+    assert_eq!(&there.recv().unwrap()[..], b"Fo", "and nothing of what lay there");
     there.process().unwrap();
     sending.wait().unwrap();
 }
@@ -325,11 +336,11 @@ fn any_thread_ends_a_wait() {
 
 /// Polls a future once and drops it.
 fn polled_once<T>(future: impl Future<Output = T>) -> Option<T> {
-    struct Never;
+    struct Never(u64); // what it points to is within its memory, for who looks for what is lost
     impl std::task::Wake for Never {
         fn wake(self: std::sync::Arc<Self>) {}
     }
-    let waker = std::sync::Arc::new(Never).into();
+    let waker = std::sync::Arc::new(Never(0)).into();
     match Box::pin(future).as_mut().poll(&mut Context::from_waker(&waker)) {
         Poll::Ready(value) => Some(value),
         Poll::Pending => None,
@@ -539,4 +550,106 @@ fn programs_share_an_endpoint_if_all_say_so() {
     assert_eq!(&other.recv().unwrap()[..], b"x");
     other.process().unwrap();
     sending.wait().unwrap();
+}
+
+// ---- what harms nobody ----
+
+thread_local! {
+    static CONNECTION: RefCell<Option<Rc<Connection>>> = RefCell::default();
+}
+
+/// Uses the connection of its thread within wake(), and within drop().
+struct Busy;
+
+impl Busy {
+    fn use_it() {
+        if let Ok(Some(conn)) = CONNECTION.try_with(|conn| conn.borrow().clone()) {
+            conn.process().unwrap();
+            drop(conn.begin_send("self:rs-busy", b"more", USUAL));
+            let _ = conn.try_recv().map(drop);
+            let _ = conn.flush(Duration::ZERO);
+        }
+    }
+}
+
+impl std::task::Wake for Busy {
+    fn wake(self: Arc<Self>) {
+        Busy::use_it();
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        Busy::use_it();
+    }
+}
+
+#[test]
+fn a_waker_may_use_the_connection() {
+    let conn = Rc::new(open());
+    CONNECTION.with(|place| *place.borrow_mut() = Some(conn.clone()));
+    conn.bind("rs-busy", USUAL).unwrap();
+    let watch = conn.watch("self:rs-busy*", USUAL).unwrap();
+    let waker = || std::task::Waker::from(Arc::new(Busy));
+    for _ in 0..20 {
+        let mut call = conn.begin_call("self:rs-busy", b"", Duration::from_millis(5)).unwrap();
+        let mut futures: Vec<Pin<Box<dyn Future<Output = ()> + '_>>> = vec![
+            Box::pin(async { drop(watch.next().await) }),
+            Box::pin(async { drop(conn.receive().await) }),
+            Box::pin(async { drop((&mut call).await) }),
+        ];
+        let end = Instant::now() + LONG;
+        while futures.len() > 2 {
+            futures.retain_mut(|future| future.as_mut().poll(&mut Context::from_waker(&waker())).is_pending());
+            conn.wait(Duration::from_millis(1)).unwrap();
+            assert!(Instant::now() < end);
+        }
+    }
+    CONNECTION.with(|place| place.borrow_mut().take());
+}
+
+/// Counts.
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl std::task::Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_message_that_nobody_takes_keeps_no_task_busy() {
+    let (conn, other) = (open(), open());
+    conn.bind("rs-lies", USUAL).unwrap();
+    other.begin_send("self:rs-lies", b"", USUAL).unwrap().detach();
+    other.process().unwrap();
+    assert!(conn.wait(LONG).unwrap() > 0);
+    let watches = [conn.watch("self:rs-none", USUAL).unwrap(), conn.watch("self:rs-none-either", USUAL).unwrap()];
+    conn.query("status", USUAL).unwrap(); // behind what was asked before
+    let mut tasks: Vec<_> = watches.iter().map(|watch| (Box::pin(watch.next()), Arc::new(Woken::default()))).collect();
+    let mut polls = 0;
+    for (task, woken) in &mut tasks {
+        assert!(task.as_mut().poll(&mut Context::from_waker(&woken.clone().into())).is_pending());
+    }
+    while let Some((task, woken)) = tasks.iter_mut().find(|(_, woken)| woken.0.swap(0, Ordering::Relaxed) > 0) {
+        assert!(task.as_mut().poll(&mut Context::from_waker(&woken.clone().into())).is_pending());
+        polls += 1;
+        assert!(polls < 50, "they wake each other");
+    }
+}
+
+#[test]
+fn a_function_that_waits_wakes_tasks_as_well() {
+    let (conn, other) = (open(), open());
+    let (watch, woken) = (conn.watch("self:rs-waking", USUAL).unwrap(), Arc::new(Woken::default()));
+    conn.query("status", USUAL).unwrap();
+    let mut next = Box::pin(watch.next());
+    assert!(next.as_mut().poll(&mut Context::from_waker(&woken.clone().into())).is_pending());
+    other.bind("rs-waking", USUAL).unwrap();
+    let end = Instant::now() + LONG;
+    while woken.0.load(Ordering::Relaxed) == 0 {
+        assert!(conn.recv_timeout(Duration::from_millis(10)).unwrap().is_none() && Instant::now() < end);
+    }
+    drop(conn.block_on(next).unwrap().unwrap());
 }
