@@ -6,8 +6,11 @@ rust_crate_files = \
 	bindings/rust/Cargo.toml \
 	bindings/rust/build.rs \
 	bindings/rust/examples/agent.rs \
+	bindings/rust/examples/echo.rs \
 	bindings/rust/examples/executor.rs \
 	bindings/rust/examples/request_reply.rs \
+	bindings/rust/examples/topic.rs \
+	bindings/rust/src/conn_stream.rs \
 	bindings/rust/src/connection.rs \
 	bindings/rust/src/error.rs \
 	bindings/rust/src/ffi.rs \

@@ -45,7 +45,7 @@ def in_domain(program):
 # ---- beside the header ----
 
 TYPES = {"int": "c_int", "unsigned": "c_uint", "char": "c_char", "void": "c_void", "uint32_t": "u32", "uint64_t": "u64",
-         "size_t": "usize"}
+         "size_t": "usize", "ssize_t": "isize"}
 
 
 def rust_type(declared):
@@ -63,7 +63,7 @@ def c_parameter(declared):
 
 
 def header_functions():
-    header = re.sub(r"/\*.*?\*/", " ", read_source("include", "xenmsg.h"), flags=re.S)
+    header = re.sub(r"/\*.*?\*/", " ", read_source("include", "xenmsg.h") + read_source("include", "xenmsg-stream.h"), flags=re.S)
     functions = {}
     for kind, stars, name, parameters in re.findall(r"XENMSG_API\s+(?:XENMSG_CHECK\s+)?([\w ]+?)\s*(\**)\s*(xenmsg_\w+)\(([^;]*)\);",
                                                     header):
@@ -72,6 +72,10 @@ def header_functions():
     for name, parameters in re.findall(r"typedef void \(\*(xenmsg_\w+)\)\(([^;]*)\);", header):
         functions[name] = ([c_parameter(parameter) for parameter in parameters.split(",")], "c_void")
     return functions
+
+
+def is_a_type(name):
+    return "typedef" in re.search(rf"[^;]*\b{name}\)?\(", read_source("include", "xenmsg.h") + read_source("include", "xenmsg-stream.h"))[0]
 
 
 def declared_functions():
@@ -98,10 +102,21 @@ def test_sizes_offsets_and_constants_are_the_compilers(tmp_path):
         asserts.append(f'_Static_assert({name} == {value.replace("c_int::MIN", "INT_MIN")}, "{name}");')
     assert len(asserts) > 90
     source = tmp_path / "layout.c"
-    source.write_text("#include <errno.h>\n#include <limits.h>\n#include <stddef.h>\n#include <xenmsg.h>\n" + "\n".join(asserts))
+    source.write_text("#include <errno.h>\n#include <limits.h>\n#include <stddef.h>\n#include <xenmsg-stream.h>\n" + "\n".join(asserts))
     checked = subprocess.run(["cc", "-std=gnu11", "-fsyntax-only", f"-I{SOURCES}/include", source], check=False, text=True,
                              stderr=subprocess.PIPE)
     assert checked.returncode == 0, checked.stderr
+
+
+def test_the_page_says_of_each_function_which_it_is_in_rust():
+    rows = re.findall(r"^\| (`xenmsg_\w+\(\)`.*?) \| (.*) \|$", read_source("doc", "rust.md"), re.M)
+    named = [name for functions, _ in rows for name in re.findall(r"(xenmsg_\w+)\(\)", functions)]
+    functions = {name for name in header_functions() if f"{name}(" in read_source("doc", "rust.md")}
+    assert len(named) == len(set(named)) and set(named) == functions
+    assert {name for name in header_functions() if not is_a_type(name)} == functions
+    used = "".join(read_source("bindings", "rust", "src", name) for name in os.listdir(os.path.join(CRATE, "src")) if name != "ffi.rs")
+    left_out = {name for functions, rust in rows if "`" not in rust for name in re.findall(r"(xenmsg_\w+)\(\)", functions)}
+    assert {name for name in functions if f"ffi::{name}(" not in used} == left_out
 
 
 # ---- what it promises ----
@@ -178,6 +193,51 @@ def test_an_agent_lives_through_the_death_of_its_daemon(nodes, built, tmp_path):
     one.start()
     prints("there is a daemon again")
     assert one.xenmsg("call", "self:agent", "x").stdout == b"2 calls since 1 restarts"
+
+
+def test_streams_of_a_connection_echo_and_break(nodes, built):
+    one, two = nodes(1, 2).values()
+    start(two, built, "echo", "serve", "mirror", endpoint="mirror")
+    one.sees(two)
+    echo = in_domain(os.path.join(built[1], "echo"))
+    many = b"".join(b"line %d %s\n" % (i, b"x" * i) for i in range(1500))
+    done = one.run_command(*echo, "call", "2:mirror", data=many)
+    assert (done.returncode, done.stdout == many, done.stderr) == (0, True, b"")
+    assert one.xenmsg("connect", "2:mirror", data=many).stdout == many
+    done = one.run_command(*echo, "call", "2:nothing", data=b"")
+    assert done.returncode == 1 and done.stderr.startswith(b"echo: 2:nothing: "), done.stderr
+    client = one.popen_command(*echo, "call", "2:mirror", **dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE))
+    client.stdin.write(b"there\n")
+    client.stdin.flush()
+    assert client.stdout.readline() == b"there\n"
+    two.kill()
+    client.stdin.write(b"again\n")
+    assert client.communicate(timeout=60 * PATIENCE)[1].startswith(b"echo: 2:mirror: ") and client.returncode == 1
+
+
+def test_a_publisher_and_its_subscribers(nodes, built, tmp_path):
+    one, two = nodes(1, 2).values()
+    topic = in_domain(os.path.join(built[1], "topic"))
+
+    def prints(words, name="early"):
+        eventually(lambda: words in (tmp_path / name).read_text(), words)
+
+    def subscribe(name):
+        with open(tmp_path / name, "wb") as file:
+            one.popen_command(*topic, "subscribe", "2:sensors", stdin=subprocess.DEVNULL, stdout=file)
+    one.sees(two)
+    subscribe("early")
+    prints("the topic isn't there")
+    publisher = two.popen_command(*topic, "publish", "sensors", stdin=subprocess.PIPE)
+    prints("from here on all of it, after 0")
+    publisher.stdin.write(b"attic 1\ncellar 2\nattic 3\n")
+    publisher.stdin.flush()
+    prints("attic: 1\ncellar: 2\nattic: 3\n")
+    subscribe("late")
+    prints("from here on all of it, after 3\ncellar: 2\nattic: 3\n", "late")
+    publisher.communicate(timeout=60 * PATIENCE)
+    prints("attic: 3\nthe topic isn't there")
+    prints("attic: 3\nthe topic isn't there", "late")
 
 
 # ---- its page, and the folder in which it is installed ----

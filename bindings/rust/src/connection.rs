@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{self, Context, Poll};
 use std::time::Duration;
 
+use crate::conn_stream::Listenings;
 use crate::error::{Error, Failure, Result};
 use crate::ffi::{self, errno};
 use crate::message::{Draft, Message, Peeked, RawMessage};
@@ -53,6 +54,7 @@ pub struct Connection {
 struct Inner {
     raw: *mut ffi::xenmsg,
     to_wake: WakerList,
+    listenings: Listenings, // freed when the connection is closed
     opening: Cell<Option<Handle>>,
     changes: Cell<VecDeque<Change>>,
     waker: Arc<Mutex<Awake>>,
@@ -167,6 +169,7 @@ impl Connection {
         let mut inner = Box::new(Inner {
             raw: ptr::null_mut(),
             to_wake: WakerList::default(),
+            listenings: Listenings::default(),
             opening: Cell::new(None),
             changes: Cell::default(),
             waker: Arc::new(Mutex::new(Awake(ptr::null_mut()))),
@@ -198,6 +201,15 @@ impl Connection {
 
     pub(crate) fn to_wake(&self) -> *const WakerList {
         &self.inner.to_wake
+    }
+
+    pub(crate) fn listenings(&self) -> &Listenings {
+        &self.inner.listenings
+    }
+
+    /// Wakes whoever a callback has noted: when the library has returned.
+    pub(crate) fn wake(&self) {
+        self.inner.to_wake.wake();
     }
 
     pub(crate) fn failure(&self, r: c_int, subject: &str) -> Error {

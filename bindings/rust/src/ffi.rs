@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-//! What of `xenmsg.h` is used here. `tests/integration/test_rust.py` holds it against the header: the parameters of each function
+//! What of `xenmsg.h` and `xenmsg-stream.h` is used here. `tests/integration/test_rust.py` holds it against the headers: the parameters of each function
 //! by their types, sizes, offsets and constants by a compiler.
 #![allow(non_camel_case_types, missing_docs)]
 
@@ -14,7 +14,7 @@ macro_rules! opaque {
     )* };
 }
 
-opaque! { xenmsg xenmsg_message xenmsg_op xenmsg_peer }
+opaque! { xenmsg xenmsg_message xenmsg_op xenmsg_peer xenmsg_stream }
 
 pub const XENMSG_USUAL_MS: c_int = c_int::MIN;
 
@@ -133,9 +133,20 @@ pub struct xenmsg_change {
     pub reason: *const c_char,
 }
 
+#[repr(C)]
+pub struct xenmsg_stream_callbacks {
+    pub size: usize,
+    pub opened: Option<unsafe extern "C" fn(*mut c_void, *mut xenmsg_stream)>,
+    pub data: Option<unsafe extern "C" fn(*mut c_void, *mut xenmsg_stream, *const c_void, usize) -> usize>,
+    pub ended: Option<unsafe extern "C" fn(*mut c_void, *mut xenmsg_stream)>,
+    pub room: Option<unsafe extern "C" fn(*mut c_void, *mut xenmsg_stream)>,
+    pub broken: Option<unsafe extern "C" fn(*mut c_void, *mut xenmsg_stream, c_int)>,
+}
+
 pub type xenmsg_done = Option<unsafe extern "C" fn(*mut c_void, *const xenmsg_result)>;
 pub type xenmsg_message_handler = Option<unsafe extern "C" fn(*mut c_void, *mut xenmsg_message)>;
 pub type xenmsg_withdrawn = Option<unsafe extern "C" fn(*mut c_void, *mut xenmsg_message)>;
+pub type xenmsg_stream_incoming = Option<unsafe extern "C" fn(*mut c_void, *mut xenmsg_stream, *const xenmsg_peer)>;
 pub type xenmsg_event_handler = Option<unsafe extern "C" fn(*mut c_void, *const xenmsg_event)>;
 pub type xenmsg_change_handler = Option<unsafe extern "C" fn(*mut c_void, *const xenmsg_change)>;
 
@@ -300,6 +311,32 @@ extern "C" {
         op: *mut *mut xenmsg_op,
     ) -> c_int;
     pub fn xenmsg_accept(conn: *mut xenmsg, options: *const xenmsg_options, peer: *mut *const xenmsg_peer) -> c_int;
+    pub fn xenmsg_begin_stream_listen(
+        conn: *mut xenmsg,
+        endpoint: *const c_char,
+        options: *const xenmsg_options,
+        incoming: xenmsg_stream_incoming,
+        done: xenmsg_done,
+        userdata: *mut c_void,
+        op: *mut *mut xenmsg_op,
+    ) -> c_int;
+    pub fn xenmsg_stream_connect(
+        conn: *mut xenmsg,
+        address: *const c_char,
+        options: *const xenmsg_options,
+        callbacks: *const xenmsg_stream_callbacks,
+        userdata: *mut c_void,
+        stream: *mut *mut xenmsg_stream,
+    ) -> c_int;
+    pub fn xenmsg_stream_set_callbacks(
+        stream: *mut xenmsg_stream,
+        callbacks: *const xenmsg_stream_callbacks,
+        userdata: *mut c_void,
+    );
+    pub fn xenmsg_stream_write(stream: *mut xenmsg_stream, data: *const c_void, size: usize) -> isize;
+    pub fn xenmsg_stream_end(stream: *mut xenmsg_stream);
+    pub fn xenmsg_stream_resume(stream: *mut xenmsg_stream);
+    pub fn xenmsg_stream_close(stream: *mut xenmsg_stream);
     pub fn xenmsg_peer_domid(peer: *const xenmsg_peer) -> u32;
     pub fn xenmsg_peer_uid(peer: *const xenmsg_peer) -> u32;
     pub fn xenmsg_peer_gid(peer: *const xenmsg_peer) -> u32;
@@ -402,5 +439,7 @@ mod tests {
         layout!(xenmsg_result: error fate code exit_status reason reply json round_trip_ns stream reserved);
         layout!(xenmsg_event: kind domid name domain_name host);
         layout!(xenmsg_change: kind error watch endpoint reason);
+        layout!(xenmsg_notice: kind error count unknown);
+        layout!(xenmsg_stream_callbacks: size opened data ended room broken);
     }
 }

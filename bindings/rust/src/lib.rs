@@ -27,7 +27,7 @@
 //! ```
 //!
 //! A [`Connection`] is Send, not Sync, and never blocks when it is dropped. What comes from it ([`Message`], [`Pending`], [`Watch`],
-//! [`Draft`]) borrows it; a [`Detached`] message is free of it. No code of a program's runs within C.
+//! [`Draft`], [`Stream`]) borrows it; a [`Detached`] message is free of it. No code of a program's runs within C.
 //!
 //! # Async
 //! What `begin_…` returns is a future, as are [`Connection::receive`], [`Connection::incoming`] and [`Watch::next`]. An executor has one
@@ -40,9 +40,9 @@
 //!     conn.process()?;
 //! }
 //! ```
-//! Many streams in one connection (`xenmsg-stream.h`) aren't here: streams are sockets.
 #![warn(missing_docs)]
 
+mod conn_stream;
 mod connection;
 mod error;
 #[doc(hidden)]
@@ -55,6 +55,7 @@ mod stream;
 mod topic;
 mod watch;
 
+pub use conn_stream::{Listener, Stream};
 pub use connection::{Change, Connection, WakeHandle};
 pub use error::{Answer, Error, Failure, Fate, Kind, Result};
 pub use message::{Detached, Draft, Message, Peeked, Sender};
@@ -62,7 +63,7 @@ pub use options::{Options, USUAL};
 pub use pending::{Pending, Value};
 pub use serve::{Refusal, Server};
 pub use stream::{break_stream, Incoming, Peer};
-pub use topic::{Notice, NoticeKind, Topic};
+pub use topic::{Notice, NoticeKind, Retain, Topic};
 pub use watch::{Event, EventKind, Watch};
 
 /// The version of the C library that the program runs with: major, minor, patch.

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //! How something is to be done.
 
-use std::os::raw::{c_int, c_uint};
+use std::os::raw::{c_char, c_int, c_uint};
 use std::time::Duration;
 
 use crate::ffi;
+use crate::topic::Retain;
 
 /// How something is to be done. Where a function takes them, a [`Duration`] is a time-out, and [`USUAL`] the usual.
 ///
@@ -22,11 +23,35 @@ use crate::ffi;
 pub struct Options {
     timeout_ms: c_int,
     flags: c_uint,
+    keys: c_uint,
     queue: c_uint,
-    trace: [u8; TRACE_MOST + 1], // ended by 0; the first is 0: none
+    trace: Text,
+    key: Text,
 }
 
-const TRACE_MOST: usize = 255;
+const TEXT_MOST: usize = 255;
+
+/// Ended by 0; the first is 0: none.
+type Text = [u8; TEXT_MOST + 1];
+
+const NO_TEXT: Text = [0; TEXT_MOST + 1];
+
+/// What doesn't fit becomes what the library refuses.
+fn text_of(text: &str) -> Text {
+    let fits = !text.is_empty() && text.len() <= TEXT_MOST && !text.contains('\0');
+    let given = if fits { text.as_bytes() } else { b"\n" };
+    let mut text = NO_TEXT;
+    text[..given.len()].copy_from_slice(given);
+    text
+}
+
+fn raw_text(text: &Text) -> *const c_char {
+    if text[0] == 0 {
+        std::ptr::null()
+    } else {
+        text.as_ptr().cast()
+    }
+}
 
 /// Everything as usual: sending, calling and connecting have no end, what the daemon alone does has 30 s, opening 10 s.
 pub const USUAL: Options = Options::usual();
@@ -34,7 +59,7 @@ pub const USUAL: Options = Options::usual();
 impl Options {
     /// See [`USUAL`].
     pub const fn usual() -> Options {
-        Options { timeout_ms: ffi::XENMSG_USUAL_MS, flags: 0, queue: 0, trace: [0; TRACE_MOST + 1] }
+        Options { timeout_ms: ffi::XENMSG_USUAL_MS, flags: 0, keys: 0, queue: 0, trace: NO_TEXT, key: NO_TEXT }
     }
 
     /// What isn't done by then is withdrawn; 0: it is only tried.
@@ -73,8 +98,14 @@ impl Options {
         self.with(ffi::XENMSG_BIND_SHARED)
     }
 
-    pub(crate) const fn as_topic(self, retain: bool) -> Options {
-        self.with(ffi::XENMSG_TOPIC | if retain { ffi::XENMSG_RETAIN } else { 0 })
+    pub(crate) const fn as_topic(self, retain: Retain) -> Options {
+        match retain {
+            Retain::Nothing => self.with(ffi::XENMSG_TOPIC),
+            Retain::Last => self.with(ffi::XENMSG_TOPIC | ffi::XENMSG_RETAIN),
+            Retain::OfEachKey(keys) => {
+                Options { keys: keys as c_uint, ..self.with(ffi::XENMSG_TOPIC | ffi::XENMSG_RETAIN) }
+            }
+        }
     }
 
     /// Of a subscription: so many messages may wait at a time, up to 65535; of what is more the oldest are lost, and that is told in its
@@ -113,12 +144,13 @@ impl Options {
 
     /// Of a message or call: where it belongs in a trace, which its receiver is told ([`Message::trace`](crate::Message::trace)); 1 to
     /// 255 printable characters of ASCII, by custom a `traceparent`. Another one is refused where it is used.
-    pub fn trace(mut self, trace: &str) -> Options {
-        let fits = !trace.is_empty() && trace.len() <= TRACE_MOST && !trace.contains('\0');
-        let text = if fits { trace.as_bytes() } else { b"\n" }; // which the library refuses
-        self.trace = [0; TRACE_MOST + 1];
-        self.trace[..text.len()].copy_from_slice(text);
-        self
+    pub fn trace(self, trace: &str) -> Options {
+        Options { trace: text_of(trace), ..self }
+    }
+
+    /// Of what is published: whose value it is, which subscribers are told ([`Message::key`](crate::Message::key)); as a trace.
+    pub fn key(self, key: &str) -> Options {
+        Options { key: text_of(key), ..self }
     }
 
     /// Valid as long as these options are where they are.
@@ -127,9 +159,9 @@ impl Options {
             size: std::mem::size_of::<ffi::xenmsg_options>(),
             timeout_ms: self.timeout_ms,
             flags: self.flags,
-            trace: if self.trace[0] == 0 { std::ptr::null() } else { self.trace.as_ptr().cast() },
-            key: std::ptr::null(),
-            keys: 0,
+            trace: raw_text(&self.trace),
+            key: raw_text(&self.key),
+            keys: self.keys,
             queue: self.queue,
         }
     }

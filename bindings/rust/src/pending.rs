@@ -317,6 +317,10 @@ impl<'c, T: Value<'c>> Pending<'c, T> {
         Pending { connection, handle, subject: subject.into(), value: PhantomData }
     }
 
+    pub(crate) fn into_handle(mut self) -> Option<Handle> {
+        self.handle.take()
+    }
+
     /// Whether its outcome is known. That changes while the connection is processed.
     pub fn is_done(&self) -> bool {
         self.handle.as_ref().map_or(true, Handle::is_done)

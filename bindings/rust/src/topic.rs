@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //! Topics: one publishes and waits for nobody, many subscribe.
 
+use std::cell::Cell;
 use std::os::raw::c_uint;
 use std::ptr;
 
@@ -8,33 +9,58 @@ use crate::connection::c_text;
 use crate::error::Result;
 use crate::ffi;
 use crate::options::{Options, USUAL};
-use crate::pending::{on_done, Pending};
+use crate::pending::{on_done, Handle, Pending};
 use crate::Connection;
 
 /// A topic of this program's, until it is dropped. What it publishes goes to all who subscribe.
 ///
 /// ```no_run
-/// # use xenmsg::{Connection, USUAL};
+/// # use xenmsg::{Connection, Retain, USUAL};
 /// # fn f() -> xenmsg::Result<()> {
 /// let conn = Connection::open(USUAL)?;
-/// let news = conn.topic("news", true)?;
+/// let news = conn.topic("news", Retain::Last)?;
 /// news.publish(b"shutdown at 18:00")?;
+/// let sensors = conn.topic("sensors", Retain::OfEachKey(100))?;
+/// sensors.publish_value("cellar", b"12.5")?;
 /// # Ok(()) }
 /// ```
 pub struct Topic<'c> {
     connection: &'c Connection,
     name: String,
     address: String,
+    outcome: Cell<Option<Handle>>,
 }
 
-impl Topic<'_> {
+/// What a topic keeps for who subscribes later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retain {
+    /// Nothing.
+    Nothing,
+    /// The last message.
+    Last,
+    /// The last message of each key ([`Topic::publish_value`]), of so many keys, those that were published last: up to 4095. An empty
+    /// message keeps none of its key.
+    OfEachKey(u16),
+}
+
+impl<'c> Topic<'c> {
+    /// What became of [`begin_topic`](Connection::begin_topic); who asks a second time learns nothing.
+    pub fn bound(&self) -> Pending<'c, ()> {
+        Pending::of(self.connection, &self.name, self.outcome.take())
+    }
+
     /// Publishes, and returns when the daemon has it, which waits for no subscriber.
     pub fn publish(&self, data: impl AsRef<[u8]>) -> Result<()> {
         self.connection.send(&self.address, data, USUAL)
     }
 
-    /// Begins to publish.
-    pub fn begin_publish(&self, data: impl AsRef<[u8]>, options: impl Into<Options>) -> Result<Pending<'_, ()>> {
+    /// The same, as the value of a key.
+    pub fn publish_value(&self, key: &str, data: impl AsRef<[u8]>) -> Result<()> {
+        self.connection.send(&self.address, data, USUAL.key(key))
+    }
+
+    /// Begins to publish, of [`Options::key`] as its value.
+    pub fn begin_publish(&self, data: impl AsRef<[u8]>, options: impl Into<Options>) -> Result<Pending<'c, ()>> {
         self.connection.begin_send(&self.address, data, options)
     }
 }
@@ -42,6 +68,7 @@ impl Topic<'_> {
 impl Drop for Topic<'_> {
     fn drop(&mut self) {
         let _ = self.connection.unbind(&self.name); // which waits for nothing; without a daemon there is none
+        drop(self.outcome.take().map(Handle::going_on));
     }
 }
 
@@ -91,11 +118,17 @@ impl NoticeKind {
 }
 
 impl Connection {
-    /// Makes a topic. `retain`: its last message is kept for who subscribes later.
-    pub fn topic(&self, name: &str, retain: bool) -> Result<Topic<'_>> {
-        let options = USUAL.as_topic(retain);
-        self.bind(name, options)?;
-        Ok(Topic { connection: self, name: name.into(), address: format!("self:{name}") })
+    /// Makes a topic.
+    pub fn topic(&self, name: &str, retain: Retain) -> Result<Topic<'_>> {
+        let topic = self.begin_topic(name, retain)?;
+        topic.bound().wait()?;
+        Ok(topic)
+    }
+
+    /// Begins to make one: [`Topic::bound`].
+    pub fn begin_topic(&self, name: &str, retain: Retain) -> Result<Topic<'_>> {
+        let outcome = Cell::new(self.begin_bind(name, USUAL.as_topic(retain))?.into_handle());
+        Ok(Topic { connection: self, name: name.into(), address: format!("self:{name}"), outcome })
     }
 
     /// Subscribes to a topic, until [`unsubscribe`](Connection::unsubscribe) or the end of the connection. What is published comes as

@@ -8,13 +8,13 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{mpsc, Arc};
+use std::sync::{mpsc, Arc, Mutex};
 use std::task::{Context, Poll};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use xenmsg::{break_stream, Connection, Error, EventKind, Fate, Kind, Message, NoticeKind, Options, Pending, Refusal, Result,
-    Server, USUAL};
+use xenmsg::{break_stream, Connection, Error, EventKind, Fate, Kind, Listener, Message, NoticeKind, Options, Peer, Pending, Refusal,
+    Result, Retain, Server, Stream, USUAL};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -487,7 +487,7 @@ fn who_pauses_takes_nothing_and_room_is_told() {
 #[test]
 fn what_is_published_comes_to_who_subscribes() {
     let (publisher, subscriber) = (open(), open());
-    let topic = publisher.topic("news", true).unwrap();
+    let topic = publisher.topic("news", Retain::Last).unwrap();
     topic.publish(b"kept").unwrap();
     subscriber.subscribe("self:news", LONG).unwrap();
     assert_eq!(kind_of(subscriber.subscribe("self:news", LONG)), Kind::Exists);
@@ -552,7 +552,363 @@ fn programs_share_an_endpoint_if_all_say_so() {
     sending.wait().unwrap();
 }
 
+#[test]
+fn the_last_value_of_each_key_is_kept() {
+    let (publisher, subscriber) = (open(), open());
+    let topic = publisher.begin_topic("rs-sensors", Retain::OfEachKey(2)).unwrap();
+    topic.bound().wait().unwrap();
+    for (key, value) in [("attic", "1"), ("cellar", "2"), ("cellar", "3"), ("attic", ""), ("hall", "4")] {
+        topic.publish_value(key, value).unwrap();
+    }
+    assert_eq!(kind_of(topic.publish_value("\n", b"")), Kind::Invalid);
+    subscriber.subscribe("self:rs-sensors", LONG).unwrap();
+    let next = || subscriber.recv_timeout(LONG).unwrap().unwrap();
+    let first = next().notice().unwrap();
+    assert_eq!((first.kind, first.messages), (NoticeKind::Subscribed, 5));
+    let mut kept = Vec::new();
+    topic.begin_publish(b"5", USUAL.key("hall")).unwrap().wait().unwrap();
+    loop {
+        let message = next();
+        match message.notice() {
+            Some(notice) => assert_eq!(notice.kind, NoticeKind::Kept),
+            None => kept.push((message.key().to_string(), String::from_utf8_lossy(&message).into_owned())),
+        }
+        if kept.last().map_or(false, |(_, value)| value == "5") {
+            break;
+        }
+    }
+    assert_eq!(kept, [("cellar", "3"), ("hall", "4"), ("hall", "5")].map(|(a, b)| (a.to_string(), b.to_string())));
+}
+
+#[test]
+fn a_slow_subscriber_is_told_what_is_missing() {
+    let (publisher, subscriber) = (open(), open());
+    let topic = publisher.topic("rs-flood", Retain::Nothing).unwrap();
+    subscriber.subscribe("self:rs-flood", LONG).unwrap();
+    assert_eq!(subscriber.recv().unwrap().notice().unwrap().kind, NoticeKind::Subscribed);
+    let data = [7; 50000];
+    for _ in 0..500 {
+        topic.publish(data).unwrap();
+    }
+    let (mut came, mut missed) = (0, 0);
+    while came + missed < 500 {
+        let message = subscriber.recv_timeout(LONG).unwrap().unwrap();
+        match message.notice() {
+            Some(notice) => {
+                assert_eq!((notice.kind, notice.unknown), (NoticeKind::Missed, false));
+                missed += notice.messages;
+            }
+            None => {
+                assert!(message[..] == data);
+                came += 1;
+            }
+        }
+    }
+    assert!(missed > 0 && came > 0 && came + missed == 500);
+}
+
+// ---- streams within the connection ----
+
+/// Gives back all that comes over one stream to this endpoint, until the sender is dropped.
+fn echoing(endpoint: &'static str) -> (mpsc::Sender<()>, thread::JoinHandle<()>) {
+    let ((ready, is_ready), (goes_on, is_over)) = (mpsc::channel(), mpsc::channel::<()>());
+    let thread = thread::spawn(move || {
+        let conn = open();
+        let listener = conn.stream_listen(endpoint, LONG).unwrap();
+        ready.send(()).unwrap();
+        let (stream, peer) = listener.accept().unwrap();
+        assert_eq!((peer.domid, peer.pid, &peer.endpoint[..]), (conn.domid(), std::process::id(), endpoint));
+        io::copy(&mut &stream, &mut &stream).unwrap();
+        stream.end().unwrap();
+        while is_over.try_recv() == Err(mpsc::TryRecvError::Empty) {
+            conn.wait(Duration::from_millis(10)).unwrap();
+        }
+    });
+    is_ready.recv_timeout(LONG).unwrap();
+    (goes_on, thread)
+}
+
+/// A stream that `here` has begun, which may have more to do for that.
+fn accepted<'c>(listener: &Listener<'c>, here: &Connection) -> (Stream<'c>, Peer) {
+    let end = Instant::now() + LONG;
+    loop {
+        here.process().unwrap();
+        match listener.try_accept().unwrap() {
+            Some(come) => return come,
+            None => assert!(Instant::now() < end),
+        }
+    }
+}
+
+fn errno_of<T>(done: io::Result<T>) -> i32 {
+    done.err().and_then(|error| error.raw_os_error()).expect("an error of the system's")
+}
+
+#[test]
+fn a_stream_of_a_connection_is_read_written_and_ended() {
+    let (goes_on, server) = echoing("rs-echo");
+    let conn = open();
+    let mut stream = conn.stream_connect("self:rs-echo", LONG).unwrap();
+    stream.write_all(b"hello").unwrap();
+    let mut data = [0; 5];
+    stream.read_exact(&mut data).unwrap();
+    assert_eq!((&data, stream.read(&mut []).unwrap()), (b"hello", 0));
+    // Much in both directions at once, without waiting.
+    let sent: Vec<u8> = (0..3_000_000u32).map(|i| (i.wrapping_mul(i) >> 8) as u8).collect();
+    let (mut written, mut came, mut buffer) = (0, Vec::new(), [0; 10_000]);
+    while came.len() < sent.len() {
+        let before = (written, came.len());
+        match stream.try_write(&sent[written..]) {
+            Ok(size) => written += size,
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+        }
+        match stream.try_read(&mut buffer) {
+            Ok(size) => came.extend_from_slice(&buffer[..size]),
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+        }
+        if before == (written, came.len()) {
+            conn.wait(LONG).unwrap();
+        }
+    }
+    assert!(came == sent);
+    stream.end().unwrap();
+    assert_eq!(errno_of(stream.write(b"x")), 32); // EPIPE
+    assert_eq!(stream.read_to_end(&mut came).unwrap(), 0);
+    drop((stream, goes_on));
+    server.join().unwrap();
+}
+
+#[test]
+fn who_does_not_read_a_stream_lets_the_other_side_wait() {
+    let (here, there) = (open(), open());
+    let listener = there.stream_listen("rs-full", LONG).unwrap();
+    let stream = here.begin_stream_connect("self:rs-full", LONG).unwrap();
+    assert_eq!(stream.try_write(b"x").unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    assert_eq!(stream.end().unwrap_err().kind(), io::ErrorKind::NotConnected);
+    let (mut theirs, _) = accepted(&listener, &here);
+    here.block_on(stream.opened()).unwrap().unwrap();
+    let (mut written, mut idle, piece) = (0, 0, [5; 65536]);
+    while idle < 100 {
+        match stream.try_write(&piece) {
+            Ok(size) => (written, idle) = (written + size, 0),
+            Err(_) => idle += 1,
+        }
+        here.process().unwrap();
+        there.process().unwrap();
+        assert!(written < 64 << 20, "nobody reads that");
+    }
+    let (mut read, mut buffer) = (0, [0; 100_000]);
+    stream.end().unwrap();
+    loop {
+        here.process().unwrap();
+        match theirs.try_read(&mut buffer) {
+            Ok(0) => break,
+            Ok(size) => read += size,
+            Err(error) => {
+                assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+                there.wait(Duration::from_millis(10)).unwrap();
+            }
+        }
+    }
+    assert_eq!(read, written);
+    theirs.end().unwrap();
+    assert_eq!(theirs.read(&mut buffer).unwrap(), 0);
+}
+
+#[test]
+fn a_stream_that_is_not_to_be_had_says_why() {
+    let (conn, other) = (open(), open());
+    assert_eq!(kind_of(conn.stream_connect("self:rs-nowhere", LONG)), Kind::NotFound);
+    assert_eq!(kind_of(conn.stream_connect("no address", LONG)), Kind::Invalid);
+    assert_eq!(kind_of(conn.stream_connect("self:x", USUAL.at_once())), Kind::Invalid);
+    let mut stream = conn.begin_stream_connect("self:rs-nowhere", LONG).unwrap();
+    assert_eq!(errno_of(stream.write(b"x")), 2); // ENOENT
+    assert_eq!(errno_of(stream.read(&mut [0; 1])), 2);
+    assert_eq!(kind_of(conn.block_on(stream.opened()).unwrap()), Kind::NotFound);
+    other.bind("rs-messages", USUAL).unwrap();
+    assert_eq!(kind_of(conn.stream_connect("self:rs-messages", LONG)), Kind::WrongKind);
+    let listener = conn.stream_listen("rs-once", LONG).unwrap();
+    assert_eq!(kind_of(conn.stream_listen("rs-once", LONG)), Kind::Exists);
+    assert_eq!(kind_of(other.stream_listen("rs-once", LONG)), Kind::Exists);
+    let refused = other.begin_stream_listen("rs-once", LONG).unwrap();
+    assert_eq!(kind_of(refused.accept()), Kind::Exists);
+    assert_eq!(kind_of(other.block_on(refused.incoming()).unwrap()), Kind::Exists);
+    assert!(listener.accept_timeout(Duration::from_millis(1)).unwrap().is_none());
+    drop((listener, refused));
+    drop(conn.stream_listen("rs-once", LONG).unwrap());
+    assert_eq!(kind_of(conn.stream_listen("not a name", LONG)), Kind::Invalid);
+}
+
+#[test]
+fn a_stream_that_is_dropped_breaks_and_so_do_those_of_a_listener() {
+    let (here, there) = (open(), open());
+    let listener = there.stream_listen("rs-break", LONG).unwrap();
+    let connected = || {
+        let stream = here.begin_stream_connect("self:rs-break", LONG).unwrap();
+        let (theirs, _) = accepted(&listener, &here);
+        here.block_on(stream.opened()).unwrap().unwrap();
+        (stream, theirs)
+    };
+    let (stream, mut theirs) = connected();
+    stream.try_write(b"before").unwrap();
+    here.process().unwrap();
+    let mut data = [0; 6];
+    theirs.read_exact(&mut data).unwrap();
+    drop(stream);
+    assert_eq!((&data, errno_of(theirs.read(&mut [0; 1]))), (b"before", 104)); // ECONNRESET
+    let (mut first, first_theirs) = connected();
+    let waits = here.begin_stream_connect("self:rs-break", LONG).unwrap();
+    here.process().unwrap();
+    drop(listener);
+    there.process().unwrap();
+    assert_eq!(errno_of(first.read(&mut [0; 1])), 104);
+    assert!(here.block_on(waits.read_some(&mut [0; 1])).unwrap().is_err());
+    drop(there.begin_stream_listen("rs-break", LONG).unwrap()); // at once
+    drop(first_theirs);
+    there.query("status", USUAL).unwrap();
+}
+
+#[test]
+fn both_kinds_of_streams_meet() {
+    let (here, there) = (open(), open());
+    let listener = there.stream_listen("rs-meet", LONG).unwrap();
+    there.listen("rs-meet-sockets", LONG).unwrap();
+    let connecting = here.begin_connect("self:rs-meet", LONG).unwrap();
+    let (mut theirs, _) = accepted(&listener, &here);
+    let mut socket = connecting.wait().unwrap();
+    let stream = here.begin_stream_connect("self:rs-meet-sockets", LONG).unwrap();
+    let mut theirs_socket = loop {
+        here.process().unwrap();
+        if let Some(come) = there.try_accept().unwrap() {
+            break come.stream;
+        }
+    };
+    here.block_on(stream.opened()).unwrap().unwrap();
+    let mut data = [0; 2];
+    socket.write_all(b"to").unwrap();
+    theirs.read_exact(&mut data).unwrap();
+    assert_eq!(&data, b"to");
+    here.block_on(stream.write_whole(b"ot")).unwrap().unwrap();
+    theirs_socket.read_exact(&mut data).unwrap();
+    assert_eq!(&data, b"ot");
+}
+
+async fn echo(stream: Stream<'_>) {
+    let mut buffer = [0; 3000];
+    loop {
+        match stream.read_some(&mut buffer).await.unwrap() {
+            0 => return stream.end().unwrap(),
+            size => stream.write_whole(&buffer[..size]).await.unwrap(),
+        }
+    }
+}
+
+#[test]
+fn tasks_of_one_connection_use_many_streams_at_once() {
+    let conn = open();
+    let listener = conn.begin_stream_listen("rs-many", LONG).unwrap();
+    let serve = async {
+        listener.listening().await.unwrap();
+        let mut tasks: Vec<Pin<Box<dyn Future<Output = ()> + '_>>> = Vec::new();
+        for _ in 0..30 {
+            tasks.push(Box::pin(echo(listener.incoming().await.unwrap().0)));
+        }
+        Both(tasks).await;
+    };
+    let mut tasks: Vec<Pin<Box<dyn Future<Output = ()> + '_>>> = vec![Box::pin(serve)];
+    for i in 0..30u8 {
+        let stream = conn.begin_stream_connect("self:rs-many", LONG).unwrap();
+        tasks.push(Box::pin(async move {
+            let sent = vec![i; 200_000];
+            let (mut came, mut buffer) = (0, [0; 7000]);
+            stream.opened().await.unwrap();
+            let write = async {
+                stream.write_whole(&sent).await.unwrap();
+                stream.end().unwrap();
+            };
+            let read = async {
+                loop {
+                    match stream.read_some(&mut buffer).await.unwrap() {
+                        0 => break,
+                        size => came += buffer[..size].iter().filter(|&&byte| byte == i).count(),
+                    }
+                }
+            };
+            Both(vec![Box::pin(write), Box::pin(read)]).await;
+            assert_eq!(came, sent.len());
+        }));
+    }
+    conn.block_on(Both(tasks)).unwrap();
+}
+
 // ---- what harms nobody ----
+
+/// Never dropped, but known to who looks for what is lost.
+fn leak<T>(value: T) {
+    static LEAKED: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+    LEAKED.lock().unwrap().push(Box::into_raw(Box::new(value)) as usize);
+}
+
+#[test]
+fn what_is_leaked_harms_nobody() {
+    let (here, there) = (open(), open());
+    there.bind("rs-leak", Options::usual().lend()).unwrap();
+    there.listen("rs-leak-sockets", LONG).unwrap();
+    let listener = there.stream_listen("rs-leak-streams", LONG).unwrap();
+    let topic = there.begin_topic("rs-leak-topic", Retain::Last).unwrap();
+    let looking = here.watch("*", USUAL).unwrap();
+    assert!(polled_once(looking.next()).is_none());
+    let sending = here.begin_send("self:rs-leak", [1; 20000], USUAL).unwrap();
+    let mut call = here.begin_call("self:rs-leak", b"call", LONG).unwrap();
+    let stream = here.begin_stream_connect("self:rs-leak-streams", LONG).unwrap();
+    let draft = here.reserve("self:rs-leak", 10000).unwrap();
+    assert!(polled_once(&mut call).is_none() && polled_once(stream.read_some(&mut [0; 1])).is_none());
+    here.process().unwrap();
+    let (message, request) = (take(&there, &here), take(&there, &here));
+    assert!(polled_once(request.withdrawn()).is_none());
+    leak(sending);
+    leak(call);
+    leak(stream);
+    leak(draft);
+    leak(looking);
+    assert_eq!(here.reserve("self:rs-leak", 1).err().and_then(|error| error.kind()), Some(Kind::Other)); // EBUSY
+    let come = accepted(&listener, &here);
+    drop(here); // whatever was begun has its outcome now
+    there.ping("self", LONG).unwrap();
+    leak(message);
+    leak(request);
+    leak(come);
+    leak(listener);
+    leak(topic);
+    leak(there.begin_bind("rs-leak-more", USUAL).unwrap());
+    leak(there.begin_stream_listen("rs-leak-more-streams", USUAL).unwrap());
+    thread::spawn(move || drop(there)).join().unwrap(); // elsewhere, even
+}
+
+#[test]
+fn a_listener_that_is_dropped_before_it_is_there_harms_nobody() {
+    let (here, there) = (open(), open());
+    for i in 0..50 {
+        let listener = there.begin_stream_listen("rs-hasty", LONG).unwrap();
+        let other = there.begin_bind("rs-hasty", USUAL).unwrap(); // which one of the two is ended?
+        drop(listener);
+        drop(here.begin_stream_connect("self:rs-hasty", LONG).unwrap());
+        if i % 2 == 0 {
+            here.process().unwrap();
+            there.process().unwrap();
+        }
+        drop(other);
+    }
+    let _ = there.unbind("rs-hasty");
+    there.query("status", USUAL).unwrap();
+    let stream = here.begin_stream_connect("self:rs-hasty", LONG).unwrap();
+    let deadline = Instant::now() + LONG;
+    while polled_once(stream.read_some(&mut [0; 1])).is_none() {
+        assert!(Instant::now() < deadline);
+        here.wait(Duration::from_millis(10)).unwrap();
+        there.process().unwrap();
+    }
+}
 
 thread_local! {
     static CONNECTION: RefCell<Option<Rc<Connection>>> = RefCell::default();
@@ -589,12 +945,16 @@ fn a_waker_may_use_the_connection() {
     let conn = Rc::new(open());
     CONNECTION.with(|place| *place.borrow_mut() = Some(conn.clone()));
     conn.bind("rs-busy", USUAL).unwrap();
+    let listener = conn.stream_listen("rs-busy-streams", LONG).unwrap();
     let watch = conn.watch("self:rs-busy*", USUAL).unwrap();
     let waker = || std::task::Waker::from(Arc::new(Busy));
     for _ in 0..20 {
+        let stream = conn.begin_stream_connect("self:rs-busy-streams", LONG).unwrap();
         let mut call = conn.begin_call("self:rs-busy", b"", Duration::from_millis(5)).unwrap();
         let mut futures: Vec<Pin<Box<dyn Future<Output = ()> + '_>>> = vec![
+            Box::pin(async { drop(stream.opened().await) }),
             Box::pin(async { drop(watch.next().await) }),
+            Box::pin(async { drop(listener.incoming().await) }),
             Box::pin(async { drop(conn.receive().await) }),
             Box::pin(async { drop((&mut call).await) }),
         ];
