@@ -1017,8 +1017,9 @@ static PyObject *connection_take_withdrawn(PyObject *object, PyObject *ignored)
 }
 
 static PyObject *connection_endpoint(PyObject *object, const char *endpoint,
-				     int (*what)(struct xenmsg *conn, const char *endpoint, unsigned flags),
-				     unsigned flags)
+				     int (*what)(struct xenmsg *conn, const char *endpoint,
+						 const struct xenmsg_options *options),
+				     const struct xenmsg_options *options)
 {
 	struct connection *self = (struct connection *)object;
 	struct xenmsg *conn = usable(object);
@@ -1029,25 +1030,25 @@ static PyObject *connection_endpoint(PyObject *object, const char *endpoint,
 		return NULL;
 	do {
 		state = unlock(self->shared);
-		r = what(conn, endpoint, flags);
+		r = what(conn, endpoint, options);
 		lock(self->shared, state);
 	} while (r == -EINTR && PyErr_CheckSignals() == 0 && (conn = usable(object)));
 	return PyErr_Occurred() ? NULL : none_or_error(self->shared, r, endpoint);
 }
 
-static int bind_with(struct xenmsg *conn, const char *endpoint, unsigned flags)
+static int bind_with(struct xenmsg *conn, const char *endpoint, const struct xenmsg_options *options)
 {
-	return xenmsg_bind(conn, endpoint, XENMSG_FLAGS(flags), NULL, NULL);
+	return xenmsg_bind(conn, endpoint, options, NULL, NULL);
 }
 
-static int unbind(struct xenmsg *conn, const char *endpoint, unsigned flags)
+static int unbind(struct xenmsg *conn, const char *endpoint, const struct xenmsg_options *options)
 {
 	return xenmsg_unbind(conn, endpoint);
 }
 
-static int listen_with(struct xenmsg *conn, const char *endpoint, unsigned flags)
+static int listen_with(struct xenmsg *conn, const char *endpoint, const struct xenmsg_options *options)
 {
-	return xenmsg_listen(conn, endpoint, XENMSG_FLAGS(flags));
+	return xenmsg_listen(conn, endpoint, options);
 }
 
 /* Reads the arguments of bind() and begin_bind(). Returns false with an exception. */
@@ -1085,48 +1086,40 @@ static PyObject *connection_bind(PyObject *object, PyObject *arguments)
 	unsigned flags;
 
 	return read_bind(arguments, &endpoint, &flags)
-		       ? connection_endpoint(object, text_of(endpoint), bind_with, flags)
+		       ? connection_endpoint(object, text_of(endpoint), bind_with, XENMSG_FLAGS(flags))
 		       : NULL;
 }
 
-static bool read_topic(PyObject *arguments, PyObject **endpoint, unsigned *flags)
+/* Reads the arguments of topic() and begin_topic(). Returns false with an exception. */
+static bool read_topic(PyObject *arguments, PyObject **endpoint, struct xenmsg_options *options)
 {
 	int retain;
 
-	if (!PyArg_ParseTuple(arguments, "Up", endpoint, &retain))
+	*options = *XENMSG_FLAGS(XENMSG_TOPIC);
+	if (!PyArg_ParseTuple(arguments, "UpI", endpoint, &retain, &options->keys))
 		return false;
-	*flags = XENMSG_TOPIC | (retain ? XENMSG_RETAIN : 0);
+	if (retain || options->keys)
+		options->flags |= XENMSG_RETAIN;
 	return true;
 }
 
 static PyObject *connection_topic(PyObject *object, PyObject *arguments)
 {
+	struct xenmsg_options options;
 	PyObject *endpoint;
-	unsigned flags;
 
-	return read_topic(arguments, &endpoint, &flags)
-		       ? connection_endpoint(object, text_of(endpoint), bind_with, flags)
+	return read_topic(arguments, &endpoint, &options)
+		       ? connection_endpoint(object, text_of(endpoint), bind_with, &options)
 		       : NULL;
 }
 
-static struct xenmsg_options subscription_options(unsigned queue, unsigned flags)
+static int subscribe_with(struct xenmsg *conn, const char *address, const struct xenmsg_options *options)
 {
-	struct xenmsg_options options = *XENMSG_FLAGS(flags);
-
-	options.queue = queue;
-	return options;
+	return xenmsg_subscribe(conn, address, options, NULL, NULL);
 }
 
-static int subscribe_with(struct xenmsg *conn, const char *address, unsigned flags)
-{
-	struct xenmsg_options options =
-		subscription_options(flags & XENMSG_QUEUE_MAX, flags & XENMSG_KEEP_OLDEST);
-
-	return xenmsg_subscribe(conn, address, &options, NULL, NULL);
-}
-
-/* Reads what a subscriber wants into flags that have `queue` in the bits below them. */
-static bool read_subscription(PyObject *arguments, PyObject **address, unsigned *flags)
+/* Reads the arguments of subscribe() and begin_subscribe(). Returns false with an exception. */
+static bool read_subscription(PyObject *arguments, PyObject **address, struct xenmsg_options *options)
 {
 	unsigned long queue;
 	int keeps_oldest;
@@ -1137,28 +1130,29 @@ static bool read_subscription(PyObject *arguments, PyObject **address, unsigned 
 		PyErr_SetString(PyExc_ValueError, "queue is up to 65535, and keep=\"oldest\" needs one");
 		return false;
 	}
-	*flags = (unsigned)queue | (keeps_oldest ? XENMSG_KEEP_OLDEST : 0);
+	*options = *XENMSG_FLAGS(keeps_oldest ? XENMSG_KEEP_OLDEST : 0);
+	options->queue = (unsigned)queue;
 	return true;
 }
 
 static PyObject *connection_subscribe(PyObject *object, PyObject *arguments)
 {
+	struct xenmsg_options options;
 	PyObject *address;
-	unsigned flags;
 
-	return read_subscription(arguments, &address, &flags)
-		       ? connection_endpoint(object, text_of(address), subscribe_with, flags)
+	return read_subscription(arguments, &address, &options)
+		       ? connection_endpoint(object, text_of(address), subscribe_with, &options)
 		       : NULL;
 }
 
 static PyObject *connection_unbind(PyObject *object, PyObject *endpoint)
 {
-	return connection_endpoint(object, text_of(endpoint), unbind, 0);
+	return connection_endpoint(object, text_of(endpoint), unbind, NULL);
 }
 
-static int drain(struct xenmsg *conn, const char *endpoint, unsigned timeout_ms)
+static int drain(struct xenmsg *conn, const char *endpoint, const struct xenmsg_options *options)
 {
-	return xenmsg_drain(conn, endpoint, XENMSG_WITHIN((int)timeout_ms));
+	return xenmsg_drain(conn, endpoint, options);
 }
 
 static PyObject *connection_drain(PyObject *object, PyObject *arguments)
@@ -1168,7 +1162,7 @@ static PyObject *connection_drain(PyObject *object, PyObject *arguments)
 
 	if (!PyArg_ParseTuple(arguments, "Ui", &endpoint, &timeout_ms))
 		return NULL;
-	return connection_endpoint(object, text_of(endpoint), drain, (unsigned)timeout_ms);
+	return connection_endpoint(object, text_of(endpoint), drain, XENMSG_WITHIN(timeout_ms));
 }
 
 static PyObject *connection_pause(PyObject *object, PyObject *ignored)
@@ -1191,7 +1185,7 @@ static PyObject *connection_listen(PyObject *object, PyObject *arguments)
 	unsigned flags;
 
 	return read_listen(arguments, &endpoint, &flags)
-		       ? connection_endpoint(object, text_of(endpoint), listen_with, flags)
+		       ? connection_endpoint(object, text_of(endpoint), listen_with, XENMSG_FLAGS(flags))
 		       : NULL;
 }
 
@@ -1223,15 +1217,15 @@ static PyObject *connection_recv(PyObject *object, PyObject *argument)
 }
 
 /* post(address, data) and call_post(address, data) */
-/* The trace, the time-out and whether it waits for the receiver, behind address and data, as far as they are given. */
+/* The trace, the time-out, whether it waits for the receiver, and the key, behind address and data, as far as they are given. */
 static int post_options(PyObject *const *arguments, Py_ssize_t count, struct xenmsg_options *options)
 {
 	long timeout = count > 3 ? PyLong_AsLong(arguments[3]) : -1;
 
 	*options = *XENMSG_FLAGS(0);
-	if (count < 2 || count > 5) {
+	if (count < 2 || count > 6) {
 		PyErr_SetString(PyExc_TypeError,
-				"an address and data, a trace, a time-out, and whether it waits");
+				"an address and data, a trace, a time-out, whether it waits, and a key");
 		return -1;
 	}
 	if (count > 4 && arguments[4] == Py_True)
@@ -1241,6 +1235,8 @@ static int post_options(PyObject *const *arguments, Py_ssize_t count, struct xen
 	if (timeout >= 0)
 		options->timeout_ms = timeout > INT_MAX ? INT_MAX : (int)timeout;
 	if (count > 2 && arguments[2] != Py_None && !(options->trace = text_of(arguments[2])))
+		return -1;
+	if (count > 5 && arguments[5] != Py_None && !(options->key = text_of(arguments[5])))
 		return -1;
 	return 0;
 }
@@ -1455,7 +1451,7 @@ static PyObject *connection_ping(PyObject *object, PyObject *arguments)
 /* How it is to be begun. */
 struct asked {
 	int timeout_ms;
-	unsigned flags;
+	unsigned flags, keys, queue;
 };
 
 typedef int (*beginner)(struct xenmsg *conn, const char *name, const struct asked *asked,
@@ -1484,16 +1480,18 @@ static PyObject *begin(PyObject *object, PyObject *name, beginner what, const st
 static int begin_bind(struct xenmsg *conn, const char *name, const struct asked *asked,
 		      struct outcome *outcome)
 {
-	return xenmsg_begin_bind(conn, name, XENMSG_FLAGS(asked->flags), NULL, on_done, outcome,
-				 &outcome->op);
+	struct xenmsg_options options = *XENMSG_FLAGS(asked->flags);
+
+	options.keys = asked->keys;
+	return xenmsg_begin_bind(conn, name, &options, NULL, on_done, outcome, &outcome->op);
 }
 
 static int begin_subscribe(struct xenmsg *conn, const char *name, const struct asked *asked,
 			   struct outcome *outcome)
 {
-	struct xenmsg_options options =
-		subscription_options(asked->flags & XENMSG_QUEUE_MAX, asked->flags & XENMSG_KEEP_OLDEST);
+	struct xenmsg_options options = *XENMSG_FLAGS(asked->flags);
 
+	options.queue = asked->queue;
 	return xenmsg_begin_subscribe(conn, name, &options, NULL, on_done, outcome, &outcome->op);
 }
 
@@ -1553,19 +1551,23 @@ static PyObject *connection_begin_bind(PyObject *object, PyObject *arguments)
 
 static PyObject *connection_begin_topic(PyObject *object, PyObject *arguments)
 {
-	struct asked asked = {0};
+	struct xenmsg_options options;
 	PyObject *name;
 
-	return read_topic(arguments, &name, &asked.flags) ? begin(object, name, begin_bind, &asked) : NULL;
+	return read_topic(arguments, &name, &options)
+		       ? begin(object, name, begin_bind,
+			       &(const struct asked){.flags = options.flags, .keys = options.keys})
+		       : NULL;
 }
 
 static PyObject *connection_begin_subscribe(PyObject *object, PyObject *arguments)
 {
-	struct asked asked = {0};
+	struct xenmsg_options options;
 	PyObject *name;
 
-	return read_subscription(arguments, &name, &asked.flags)
-		       ? begin(object, name, begin_subscribe, &asked)
+	return read_subscription(arguments, &name, &options)
+		       ? begin(object, name, begin_subscribe,
+			       &(const struct asked){.flags = options.flags, .queue = options.queue})
 		       : NULL;
 }
 
@@ -1690,7 +1692,7 @@ static PyMethodDef connection_methods[] = {
 	{"take_withdrawn", connection_take_withdrawn, METH_NOARGS,
 	 "Whether a call was withdrawn since this was last asked."},
 	{"bind", connection_bind, METH_VARARGS, "bind(endpoint, messages, calls, shared)"},
-	{"topic", connection_topic, METH_VARARGS, "topic(endpoint, retain)"},
+	{"topic", connection_topic, METH_VARARGS, "topic(endpoint, retain, keys)"},
 	{"subscribe", connection_subscribe, METH_VARARGS, "subscribe(address, queue, keeps_oldest)"},
 	{"unbind", connection_unbind, METH_O, "unbind(endpoint)"},
 	{"drain", connection_drain, METH_VARARGS, "drain(endpoint, timeout_ms)"},
@@ -1699,7 +1701,7 @@ static PyMethodDef connection_methods[] = {
 	{"recv", connection_recv, METH_O,
 	 "recv(timeout_ms): a Message, or None: none there, the time is up, or a signal came"},
 	{"post", FAST(connection_post), METH_FASTCALL,
-	 "post(address, data, trace=None, timeout_ms=-1, wait=False): an Outcome, or None: no room now"},
+	 "post(address, data, trace=None, timeout_ms=-1, wait=False, key=None): an Outcome, or None: no room now"},
 	{"call_post", FAST(connection_call_post), METH_FASTCALL,
 	 "call_post(address, data, trace=None, timeout_ms=-1, wait=False): the same for a call"},
 	{"connect", connection_connect, METH_VARARGS, "connect(address, timeout_ms): a descriptor"},
@@ -1716,7 +1718,8 @@ static PyMethodDef connection_methods[] = {
 	 "The Outcome of opening it, if that was begun and nobody has taken it."},
 	{"begin_bind", connection_begin_bind, METH_VARARGS,
 	 "begin_bind(endpoint, messages, calls, shared): an Outcome"},
-	{"begin_topic", connection_begin_topic, METH_VARARGS, "begin_topic(endpoint, retain): an Outcome"},
+	{"begin_topic", connection_begin_topic, METH_VARARGS,
+	 "begin_topic(endpoint, retain, keys): an Outcome"},
 	{"begin_subscribe", connection_begin_subscribe, METH_VARARGS,
 	 "begin_subscribe(address, queue, keeps_oldest): an Outcome"},
 	{"begin_listen", connection_begin_listen, METH_VARARGS, "begin_listen(endpoint, shared): an Outcome"},

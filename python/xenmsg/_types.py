@@ -66,6 +66,11 @@ class ConnectionState:
         return self._core.closed
 
 
+def publish_with(core: _core.Connection, key: Optional[str]) -> Callable[[str, Data], Any]:
+    """How a message of a topic is begun."""
+    return core.post if key is None else lambda address, data: core.post(address, data, None, -1, False, key)
+
+
 class Peer(NamedTuple):
     """Who is at the other end of a stream. The domid comes from the hypervisor; uid, gid and pid are worth what that domain
     is worth. `endpoint` is the one that it was opened to, `name` the domain's, "" if unknown, `host` the name of

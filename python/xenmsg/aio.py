@@ -20,7 +20,7 @@ from ._core import Message
 from ._errors import PATIENCE, Again, Answered, Cancelled, Error, make_error
 from ._seats import ReplySeats
 from ._types import (Change, ChangeKind, ConnectionState, Data, Event, Notice, Peer, make_change, make_event, message_or_notice,
-                     milliseconds)
+                     milliseconds, publish_with)
 
 T = TypeVar("T")
 OPEN_PATIENCE, OPEN_PAUSE = 10.0, 0.02  # seconds
@@ -403,21 +403,22 @@ class Subscription(_Lazy[Union[Message, Notice]]):
 
 
 class Topic(_Lazy[Message]):
-    """A topic of this program's, to which others subscribe: `await topic.publish(b"news")`."""
+    """A topic of this program's, to which others subscribe: `await topic.publish(b"news")`. `key` says whose value it is, for a
+    topic that keeps the last one of each."""
 
-    def __init__(self, how: _How, name: str, retain: bool):
-        super().__init__(how, lambda core: core.begin_topic(name, retain))
+    def __init__(self, how: _How, name: str, retain: bool, keys: int):
+        super().__init__(how, lambda core: core.begin_topic(name, retain, keys))
         self._address = f"self:{name}"
 
-    async def publish(self, data: Data, *, timeout: Optional[float] = None) -> None:
+    async def publish(self, data: Data, *, key: Optional[str] = None, timeout: Optional[float] = None) -> None:
         """Publishes, and returns when the daemon has it, which waits for no subscriber. Raises as Connection.send()."""
         link = await self._open()
-        await Connection(link, self._how)._send(link.core.post, self._address, data, timeout)
+        await Connection(link, self._how)._send(publish_with(link.core, key), self._address, data, timeout)
 
-    async def post(self, data: Data) -> Outcome[None]:
+    async def post(self, data: Data, *, key: Optional[str] = None) -> Outcome[None]:
         """Publishes without waiting for that: await what it returns."""
         link = await self._open()
-        return await Connection(link, self._how)._post(link.core.post, self._address, data, None)
+        return await Connection(link, self._how)._post(publish_with(link.core, key), self._address, data, None)
 
     async def __aenter__(self) -> Topic:
         await self._open()
@@ -667,10 +668,11 @@ class Connection(ConnectionState):
         user that say so, too, may bind it beside this one, and get what this one hasn't taken when it is closed."""
         return Endpoint(self._how, endpoint, lambda core: core.begin_bind(endpoint, messages, calls, shared))
 
-    def topic(self, name: str, *, retain: bool = False) -> Topic:
+    def topic(self, name: str, *, retain: bool = False, keys: int = 0) -> Topic:
         """A topic, on which only what this returns publishes. It is there when it is entered or awaited or first published on, until it
-        is closed or forgotten; raises as bind(). With `retain` the last message is kept for who subscribes later."""
-        return Topic(self._how, name, retain)
+        is closed or forgotten; raises as bind(). With `retain` the last message is kept for who subscribes later; with `keys` the
+        last one of each key, of so many keys, those that were published last. An empty message keeps none of its key."""
+        return Topic(self._how, name, retain, keys)
 
     def subscribe(self, address: str, *, queue: int = 0, keep: Literal["newest", "oldest"] = "newest") -> Subscription:
         """Subscribes to a topic, when it is entered, awaited or iterated over, until it is closed or forgotten. The topic may come

@@ -22,7 +22,7 @@ from ._core import Message
 from ._errors import PATIENCE, Again, Answered, Error, Fate, make_error
 from ._seats import ReplySeats, WaitingReply
 from ._types import (Change, ChangeKind, ConnectionState, Data, Event, Notice, Peer, make_change, make_event, message_or_notice,
-                     milliseconds)
+                     milliseconds, publish_with)
 
 T = TypeVar("T")
 SelfT = TypeVar("SelfT", bound="_Source[Any]")
@@ -289,16 +289,16 @@ class Subscription(_Source[Union[Message, Notice]]):
 
 class Topic(_Sending):
     """A topic of this program's, to which others subscribe: `topic.publish(b"news")`. Closed by close(), `with`, or when it is
-    forgotten."""
+    forgotten. `key` says whose value it is, for a topic that keeps the last one of each."""
 
-    def __init__(self, path: Optional[str], reconnect: bool, name: str, retain: bool):
+    def __init__(self, path: Optional[str], reconnect: bool, name: str, retain: bool, keys: int):
         self._core = _core.Connection(path, Outcome, False, reconnect)
         self._address = f"self:{name}"
-        self._core.topic(name, retain)
+        self._core.topic(name, retain, keys)
 
-    def publish(self, data: Data, *, timeout: Optional[float] = None) -> None:
+    def publish(self, data: Data, *, key: Optional[str] = None, timeout: Optional[float] = None) -> None:
         """Publishes, and returns when the daemon has it, which waits for no subscriber. Raises as Connection.send()."""
-        self._send(self._core.post, self._address, data, timeout)
+        self._send(publish_with(self._core, key), self._address, data, timeout)
 
     def close(self) -> None:
         """Ends it. Who subscribes gets what was published, and waits for the next one."""
@@ -410,10 +410,11 @@ class Connection(_Sending, ConnectionState):
         what this one hasn't taken when it is closed."""
         return Endpoint(self._path, self._reconnect, endpoint, lambda core: core.bind(endpoint, messages, calls, shared))
 
-    def topic(self, name: str, *, retain: bool = False) -> Topic:
+    def topic(self, name: str, *, retain: bool = False, keys: int = 0) -> Topic:
         """A topic, on which only what this returns publishes, until it is closed or forgotten; raises as bind(). With `retain` the last
-        message is kept for who subscribes later."""
-        return Topic(self._path, self._reconnect, name, retain)
+        message is kept for who subscribes later; with `keys` the last one of each key, of so many keys, those that were published
+        last. An empty message keeps none of its key."""
+        return Topic(self._path, self._reconnect, name, retain, keys)
 
     def subscribe(self, address: str, *, queue: int = 0, keep: Literal["newest", "oldest"] = "newest") -> Subscription:
         """Subscribes to a topic, until it is closed or forgotten. The topic may come later, go, and come again. With `queue` so many

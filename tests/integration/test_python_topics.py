@@ -106,3 +106,30 @@ def test_a_subscriber_chooses_what_it_loses(nodes, keep):
                 await topic.publish(b"hello")
                 assert bytes(await subscription.next(LONG)) == b"hello"
     run(main())
+
+
+def test_the_last_message_of_each_key_is_kept(nodes):
+    one = nodes(1)[1]
+
+    async def main():
+        async with xenmsg.open(one.socket) as conn, conn.topic("state", keys=2) as topic:
+            await raises(errno.EINVAL, topic.publish(b"x", key=""))
+            await (await topic.post(b"1", key="a"))
+            for key, data in ("b", b"2"), ("a", b"3"), ("c", b"4"), ("d", b"5"), ("d", b""):
+                await topic.publish(data, key=key)
+            async with conn.subscribe("self:state") as subscription:
+                assert is_notice(await subscription.next(LONG), "SUBSCRIBED", messages=6)
+                assert is_notice(await subscription.next(LONG), "KEPT")
+                message = await subscription.next(LONG)
+                assert (message.key, bytes(message)) == ("c", b"4")
+                await topic.publish(b"6")
+                message = await subscription.next(LONG)
+                assert (message.key, bytes(message)) == ("", b"6")
+        await raises(errno.EINVAL, conn.topic("state", keys=4096).publish(b"x"))
+    run(main())
+    with xenmsg.blocking.open(one.socket) as conn, conn.topic("state", keys=2) as topic, conn.subscribe("self:state") as subscription:
+        topic.publish(b"1", key="a")
+        item = subscription.next(LONG)
+        while isinstance(item, xenmsg.Notice):
+            item = subscription.next(LONG)
+        assert (item.key, bytes(item)) == ("a", b"1")
