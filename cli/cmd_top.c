@@ -21,7 +21,7 @@
 static const char help[] =
 	"Usage: xenmsg top [OPTIONS]\n"
 	"\n"
-	"Shows links, endpoints, programs, streams and accounts of the local daemon,\n"
+	"Shows links, endpoints, programs, streams, topics and accounts of the daemon,\n"
 	"live. Keys: arrows and page up and down scroll, also sideways where the\n"
 	"terminal is narrow, s sorts by traffic, by what is queued, or by the first\n"
 	"column, / shows only lines with a text (escape: all again), space stops and\n"

@@ -23,6 +23,7 @@ static const char *const type_names[] = {"counter", "gauge", "gauge", "histogram
 static const struct label {
 	const char *path, *name;
 } domid_label[] = {{"peer.domid", "domid"}, {0}}, endpoint_label[] = {{"name", "endpoint"}, {0}},
+  subscription_labels[] = {{"address", "address"}, {"uid", "uid"}, {0}},
   account_labels[] = {{"kind", "kind"}, {"id", "id"}, {"host", "host"}, {0}},
   link_labels[] = {{"peer.domid", "domid"},	{"peer.host", "host"}, {"peer.name", "name"},
 		   {"peer.version", "version"}, {"role", "role"},      {0}},
@@ -45,6 +46,10 @@ static const struct metric {
 #define PER_ENDPOINT(name, type, help, path)                                                                 \
 	{                                                                                                    \
 		"xenmsg_endpoint_" name, type, help, "endpoints", path, endpoint_label, NULL                 \
+	}
+#define PER_SUBSCRIPTION(name, type, help, path)                                                             \
+	{                                                                                                    \
+		"xenmsg_subscription_" name, type, help, "subscriptions", path, subscription_labels, NULL    \
 	}
 #define PER_ACCOUNT(name, type, help, path)                                                                  \
 	{                                                                                                    \
@@ -121,6 +126,25 @@ static const struct metric {
 		     "Bytes of messages, calls and streams that were sent to the endpoint.", "bytes_to"),
 	PER_ENDPOINT("sent_bytes_total", COUNTER,
 		     "Bytes of replies and streams that came back from the endpoint.", "bytes_from"),
+	PER_ENDPOINT("published_total", COUNTER, "Messages that were published on the topic.",
+		     "topic.published"),
+	PER_ENDPOINT("subscribers", GAUGE,
+		     "Who subscribes to the topic: users of domains, however many programs each has.",
+		     "topic.count"),
+	PER_ENDPOINT("delivered_total", COUNTER, "Messages of the topic on their way to who subscribes.",
+		     "topic.delivered"),
+	PER_ENDPOINT("missed_total", COUNTER,
+		     "Messages of the topic that who subscribes was too slow for, and was told so.",
+		     "topic.missed"),
+	PER_SUBSCRIPTION("programs", GAUGE, "Programs of a user here that subscribe to a topic.", "count"),
+	PER_SUBSCRIPTION("delivered_total", COUNTER, "Messages on their way to these programs, together.",
+			 "delivered"),
+	PER_SUBSCRIPTION("missed_total", COUNTER, "Messages that these programs were told they have missed.",
+			 "missed"),
+	PER_SUBSCRIPTION(
+		"gaps_total", COUNTER,
+		"How often they were told that perhaps something is missing, and nobody knows how much.",
+		"gaps"),
 	PER_ACCOUNT(
 		"used", GAUGE,
 		"How much of a resource a user (kind uid), or a domain or another host (kind peer) holds.",
@@ -303,7 +327,7 @@ static void write_head(const char *name, const char *help, const char *type, FIL
 
 static bool is_cut(struct json_object *status)
 {
-	static const char *const lists[] = {"links", "endpoints", "accounts"};
+	static const char *const lists[] = {"links", "endpoints", "subscriptions", "accounts"};
 
 	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
 		if (total_of(status, lists[i]) > listed_in(status, lists[i]))

@@ -397,6 +397,78 @@ static void add_programs(struct top *top)
 	end_table(top, first, "clients");
 }
 
+/* ---- topics ---------------------------------------------------------------------------------- */
+
+/* Returns the element of a list with the same text as `like`, and the same user. */
+static struct json_object *same_text(struct json_object *list, const char *key, struct json_object *like)
+{
+	for (size_t i = 0; i < length_of(list); i++) {
+		struct json_object *each = json_object_array_get_idx(list, i);
+
+		if (!strcmp(text_at(each, key), text_at(like, key)) &&
+		    number_at(each, "uid") == number_at(like, "uid"))
+			return each;
+	}
+	return NULL;
+}
+
+/* Returns how many messages wait for those who subscribe, as far as they are listed. */
+static double waiting_of(struct json_object *topic)
+{
+	struct json_object *subscribers = at(topic, "subscribers");
+	double waiting = 0;
+
+	for (size_t i = 0; i < length_of(subscribers); i++)
+		waiting += (double)number_at(json_object_array_get_idx(subscribers, i), "waiting");
+	return waiting;
+}
+
+/* Adds a row for a topic of this domain, or for what its programs subscribe to. */
+static void add_topic(struct top *top, struct json_object *about, const char *name, const char *state,
+		      struct json_object *topic, struct json_object *before)
+{
+	double published = rate(top, topic, before, "published"),
+	       delivered = rate(top, topic, before, "delivered"), waiting = waiting_of(topic);
+	char published_text[16], delivered_text[16], waiting_text[16], missed[16];
+
+	short_number(published, published_text, sizeof(published_text));
+	short_number(delivered, delivered_text, sizeof(delivered_text));
+	short_number(waiting, waiting_text, sizeof(waiting_text));
+	short_number((double)number_at(topic, "missed"), missed, sizeof(missed));
+	add_line(top, false, "%-19.19s %-11.11s %7s %6s %7s %8s %7s %7s", name, state, text_at(about, "uid"),
+		 text_at(topic, "count"), published_text, delivered_text, waiting_text, missed);
+	weigh(top, about, published + delivered, waiting);
+}
+
+static void add_topics(struct top *top)
+{
+	struct json_object *endpoints = at(top->now, "endpoints"),
+			   *subscriptions = at(top->now, "subscriptions");
+	size_t first, title = top->count;
+
+	add_line(top, false, "%s", "");
+	add_line(top, true, "%-19s %-11s %7s %6s %7s %8s %7s %7s", "TOPIC", "STATE", "UID", "SUBS", "PUBL/s",
+		 "DELIV/s", "WAITING", "MISSED");
+	first = top->count;
+	for (size_t i = 0; i < length_of(endpoints); i++) {
+		struct json_object *each = json_object_array_get_idx(endpoints, i);
+
+		if (at(each, "topic"))
+			add_topic(top, each, text_at(each, "name"), "here", at(each, "topic"),
+				  at(same_text(at(top->before, "endpoints"), "name", each), "topic"));
+	}
+	for (size_t i = 0; i < length_of(subscriptions); i++) {
+		struct json_object *each = json_object_array_get_idx(subscriptions, i);
+
+		add_topic(top, each, text_at(each, "address"), text_at(each, "state"), each,
+			  same_text(at(top->before, "subscriptions"), "address", each));
+	}
+	if (top->count == first && total_of(top->now, "subscriptions") == 0)
+		top->count = title;
+	else
+		end_table(top, first, "subscriptions");
+}
+
 /* ---- accounts -------------------------------------------------------------------------------- */
 
 static struct json_object *account_before(const struct top *top, struct json_object *account)
@@ -453,5 +525,6 @@ void top_make_lines(struct top *top)
 	add_endpoints(top);
 	add_programs(top);
 	add_streams(top);
+	add_topics(top);
 	add_accounts(top);
 }

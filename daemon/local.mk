@@ -16,7 +16,7 @@ libdaemon_la_SOURCES = \
 	daemon/relay/inner.c daemon/relay/inner.h \
 	daemon/topic/topics.c daemon/topic/topics.h daemon/topic/topic_internal.h \
 	daemon/topic/topic.c daemon/topic/replica.c daemon/topic/subscriber.c \
-	daemon/topic/topic_intake.c daemon/topic/waiting.c \
+	daemon/topic/topic_intake.c daemon/topic/topic_view.c daemon/topic/waiting.c \
 	daemon/topic/topic_bound.c daemon/topic/topic_bound.h \
 	daemon/topic/topic_kept.c daemon/topic/topic_kept.h daemon/topic/topic_log.c daemon/topic/topic_log.h \
 	daemon/relay/cancel.c daemon/relay/cancel.h \
@@ -111,7 +111,7 @@ libdaemon_la_SOURCES = \
 	daemon/xen/singleton.c daemon/xen/singleton.h \
 	daemon/main/startup.c daemon/main/startup.h \
 	daemon/serve/status.c daemon/serve/status.h \
-	daemon/serve/status_head.c daemon/serve/status_hosts.c daemon/serve/status_policy.c daemon/serve/status_json.h \
+	daemon/serve/status_head.c daemon/serve/status_hosts.c daemon/serve/status_policy.c daemon/serve/status_topics.c daemon/serve/status_json.h \
 	daemon/xen/store.c daemon/xen/store.h \
 	daemon/xen/store_watched.c daemon/xen/store_worker.c daemon/xen/store_worker.h daemon/xen/store_worker_internal.h \
 	daemon/xen/store_write.c daemon/xen/store_write.h \

@@ -231,6 +231,7 @@ static int start_queries(struct daemon *daemon)
 		.peers = daemon->peers,
 		.router = daemon->router,
 		.store = daemon->store,
+		.topics = daemon->topics,
 		.turns = &daemon->relay.turns,
 		.host = daemon->host,
 	};

@@ -50,12 +50,6 @@ static void add_round_trips(struct json_object *object, const struct round_trips
 
 /* --- ranks ------------------------------------------------------------------------------------ */
 
-/* Returns an entry's rank: live ones first, then those with more traffic, by powers of two. */
-static unsigned rank_of(bool lives, uint64_t traffic)
-{
-	return (lives ? STATUS_RANKS / 2 : 0) + (traffic ? 63u - (unsigned)__builtin_clzll(traffic) : 0);
-}
-
 static uint64_t traffic_of(const struct hop_stats *tx, const struct hop_stats *rx)
 {
 	return tx->bytes + rx->bytes;
@@ -195,11 +189,6 @@ static uint64_t queued_at(const struct channel_end *end)
 	return channel_queued(end) + not_taken(end->hop, end->sent - end->consumed);
 }
 
-static bool is_own(const struct status_walk *walk, uid_t uid)
-{
-	return walk->viewer.sees_all || (!walk->viewer.is_host && walk->viewer.uid == uid);
-}
-
 /* Whether the viewer may know all about the endpoint: its program's user may, or whose program would be
  * started. */
 static bool is_owner(const struct status_walk *walk, const struct endpoint *endpoint)
@@ -311,6 +300,7 @@ static void describe_endpoint(struct status_walk *walk, struct json_object *obje
 		describe_activation(endpoint->activation, add_object(object, "activation"));
 	else
 		add_null(object, "activation");
+	status_add_topic(walk, object, endpoint->topic);
 	if (walk->viewer.sees_all) { /* as for the list of refusals */
 		add_number(object, "opened", endpoint->opened);
 		add_number(object, "refused", endpoint->refused);
@@ -680,6 +670,12 @@ const struct status_list status_lists[] = {
 	 .is_visible = stream_is_visible,
 	 .rank = rank_of_stream,
 	 .describe = describe_stream},
+	{.name = "subscriptions",
+	 .of_users = true,
+	 .next = status_next_subscription,
+	 .is_visible = status_subscription_is_visible,
+	 .rank = status_rank_of_subscription,
+	 .describe = status_describe_subscription},
 	{.name = "peers", .next = next_peer, .rank = rank_of_peer, .describe = describe_peer},
 	{.name = "denied",
 	 .of_others = true,

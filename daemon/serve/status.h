@@ -20,6 +20,7 @@
 #include "daemon/peers/peers.h"
 #include "base/quota.h"
 #include "daemon/serve/viewer.h"
+#include "daemon/topic/topics.h"
 #include "wire/address.h"
 #include "wire/frame.h"
 
@@ -58,6 +59,7 @@ struct status_sources {
 	struct router *router;
 	struct store *store;
 	struct streams *streams;
+	struct topics *topics;
 	const struct turns *turns;
 	struct vchan_host *host;
 };
@@ -94,6 +96,8 @@ struct status_walk {
 	const struct denied_entry *denied;
 	const struct rule *rule;
 	struct session *session;
+	const struct topic *replica;
+	struct topics_place replica_place;
 	struct stream_info stream;
 	/* of a stream that a session carries; NULL: the entry is no stream */
 	const struct channel_end *carried;

@@ -109,6 +109,26 @@ static inline void add_host(struct json_object *object, const struct host_info *
 	add_number(object, "since", info->since);
 }
 
+/* Adds what was published on a topic that a program has bound, and what became of it; null for an endpoint that is none. */
+void status_add_topic(struct status_walk *walk, struct json_object *object, const struct topic *topic);
+/* The list of what the programs here subscribe to (status_topics.c). */
+bool status_next_subscription(struct status_walk *walk);
+bool status_subscription_is_visible(struct status_walk *walk);
+unsigned status_rank_of_subscription(struct status_walk *walk);
+void status_describe_subscription(struct status_walk *walk, struct json_object *object);
+
+/* Whether the viewer may know all about what belongs to this user. */
+static inline bool is_own(const struct status_walk *walk, uid_t uid)
+{
+	return walk->viewer.sees_all || (!walk->viewer.is_host && walk->viewer.uid == uid);
+}
+
+/* Returns an entry's rank: live ones first, then those with more traffic, by powers of two. */
+static inline unsigned rank_of(bool lives, uint64_t traffic)
+{
+	return (lives ? STATUS_RANKS / 2 : 0) + (traffic ? 63u - (unsigned)__builtin_clzll(traffic) : 0);
+}
+
 /* The list of what policy has refused, which more than one question has (status_policy.c). */
 bool status_next_denied(struct status_walk *walk);
 unsigned status_rank_of_denied(struct status_walk *walk);

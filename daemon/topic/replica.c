@@ -103,6 +103,7 @@ int replica_new(struct topic **made, struct topics *topics, struct account *acco
 	replica->pause_ms = PAUSE_FIRST_MS;
 	replica->key = copy;
 	replica->address = address_copy;
+	replica->number = ++topics->numbers;
 	HASH_ADD_KEYPTR(hh, topics->replicas, replica->key, strlen(replica->key), replica);
 	DL_APPEND(topics->all_replicas, replica);
 	if (waiting_enter(replica) < 0) {
@@ -221,7 +222,7 @@ int replica_take(struct topic *replica, struct topic_entry *entry)
 	if (r == 0 && !properties.notice.kind) {
 		if (replica->state != REPLICA_LIVE)
 			r = -EPROTO;
-		entry->is_kept = replica->kept_comes;
+		entry->is_kept = entry->is_apart = replica->kept_comes;
 		entry->count = !entry->is_kept;	 /* that one was published before */
 		entry->unknown = entry->is_kept; /* so who misses it can't be told how many */
 		replica->kept_comes = false;

@@ -18,10 +18,29 @@
 #define LATER_MS   500
 #define COST_VISIT 4u
 
+void subscriber_count(struct subscriber *subscriber)
+{
+	uint64_t delivered = subscriber->position.count - subscriber->begun_at - subscriber->tally.missed;
+
+	subscriber->party.topic->tally.delivered += delivered - subscriber->tally.delivered;
+	subscriber->tally.delivered = delivered;
+}
+
+static void count_gap(struct subscriber *subscriber, uint64_t missed, bool unknown)
+{
+	struct topic *topic = subscriber->party.topic;
+
+	subscriber->tally.missed += missed;
+	subscriber->tally.gaps += unknown;
+	topic->tally.missed += missed;
+	topic->tally.gaps += unknown;
+}
+
 void subscriber_move(struct subscriber *subscriber, enum subscriber_list list)
 {
 	struct topic *topic = subscriber->party.topic;
 
+	subscriber_count(subscriber);
 	DL_DELETE(topic->lists[subscriber->list], subscriber);
 	topic->counts[subscriber->list]--;
 	subscriber->list = list;
@@ -49,6 +68,7 @@ void subscriber_begin(struct subscriber *subscriber, struct topic_entry *first)
 	struct topic *topic = subscriber->party.topic;
 
 	subscriber->position = topic_log_end(&topic->log);
+	subscriber->begun_at = subscriber->position.count;
 	/* What can't be told is at least told to be missing, behind what is kept. */
 	subscriber->is_short = !first || topic->kept.is_incomplete;
 	subscriber->current = take_reference(first, topic->origin);
@@ -84,11 +104,15 @@ static int choose_from_log(struct subscriber *subscriber)
 			 notice_new(NOTICE_MISSED, missed.count, missed.unknown ? NOTICE_UNKNOWN : 0, 0),
 			 NULL);
 		subscriber->is_short &= r < 0;
+		if (r > 0)
+			count_gap(subscriber, missed.count, missed.unknown);
 	} else if (entry && entry->is_kept) {
 		r = tell(subscriber, notice_new(NOTICE_KEPT, 0, 0, 0), entry);
 	} else {
 		subscriber->current = entry ? topic_entry_ref(entry) : NULL;
 		r = entry != NULL;
+		if (entry && entry->is_apart)
+			count_gap(subscriber, entry->count, entry->unknown);
 	}
 	if (r < 0)
 		subscriber->position = before;
@@ -226,7 +250,7 @@ static int write_some(struct subscriber *subscriber)
 		struct topic_missed missed;
 		struct topic_entry *entry = topic_log_read(log, &ahead, &missed);
 
-		if (!entry || missed.count || missed.unknown || entry->is_kept ||
+		if (!entry || missed.count || missed.unknown || entry->is_apart ||
 		    entry->origin != entries[0]->origin || length + entry->size > room ||
 		    length + entry->size > FRAME_PAYLOAD_MAX)
 			break;
@@ -328,6 +352,7 @@ void subscriber_free(struct subscriber *subscriber)
 {
 	struct topic *topic = subscriber->party.topic;
 
+	subscriber_count(subscriber);
 	DL_DELETE(topic->lists[subscriber->list], subscriber);
 	topic->counts[subscriber->list]--;
 	if (subscriber->session)

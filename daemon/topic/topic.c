@@ -59,6 +59,7 @@ void topic_tell(struct topic *topic, enum notice_kind kind, uint64_t count, uint
 	entry->count = kind == NOTICE_MISSED ? count : 0;
 	entry->is_state = kind == NOTICE_SUBSCRIBED || kind == NOTICE_WAITING;
 	entry->unknown = flags & NOTICE_UNKNOWN;
+	entry->is_apart = entry->count || entry->unknown;
 	topic_append(topic, entry);
 }
 

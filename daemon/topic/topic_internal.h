@@ -4,7 +4,8 @@
 
 /*
  * The parts of topics, from below: topic_intake.c takes messages out of a stream; subscriber.c brings entries of a log to one
- * subscriber; topic.c has the turns of one topic, own or replica, and what comes at its hop; replica.c says when a replica subscribes,
+ * subscriber; topic.c has the turns of one topic, own or replica, and what comes at its hop; topic_view.c says for status what became of
+ * what was published; replica.c says when a replica subscribes,
  * and what its subscribers are told of that; waiting.c has those that wait for their topics; topics.c has all of them, and the requests
  * of programs.
  *
@@ -75,6 +76,8 @@ struct subscriber {
 	struct topic_entry *held; /* comes behind that: NULL: nothing */
 	/* Then come what was kept, when it began, behind one number and up to another, and what the log has. */
 	uint64_t kept_at, kept_last;
+	uint64_t begun_at; /* of the log's count */
+	struct topic_tally tally;
 	bool is_short;	/* behind these it is told that it missed something */
 	bool is_last;	/* behind `current` the subscription ends */
 	bool is_asking; /* of a replica: its request hasn't come */
@@ -101,6 +104,7 @@ struct topic {
 	struct topic_log log;
 	struct topic_origin *origin; /* of what comes next; NULL: unknown */
 	uint64_t published;	     /* in its life, what nobody here has had included */
+	struct topic_tally tally;    /* of all who subscribe, and did */
 	struct topic_kept kept;
 	struct charge charge;
 	struct feed *feeds; /* utlist, of feed_count */
@@ -126,6 +130,7 @@ struct topic {
 	bool is_doubtful; /* it may be another topic that comes next: what went between, nobody knows */
 	uint32_t pause_ms;
 	struct frame_identity user;
+	uint64_t number; /* in the order in which they were made */
 	char *key, *address;
 	UT_hash_handle hh;	/* in topics->replicas, unless it is refused */
 	struct topic_place *of; /* while it is in there */
@@ -149,6 +154,7 @@ struct topics {
 	struct topic *own;	/* utlist, those that are ending included */
 	struct topic *replicas; /* by key */
 	struct topic *all_replicas;
+	uint64_t numbers;
 	struct subscribing *sessions;
 	/* waiting.c: */
 	struct topic_place *places;  /* by name */
@@ -182,6 +188,8 @@ struct topic_entry *subscription_new(void);
 /* Sends what there is for a subscriber, up to a piece, and puts it into the list where it belongs. */
 void subscriber_pump(struct subscriber *subscriber);
 void subscriber_move(struct subscriber *subscriber, enum subscriber_list list);
+/* Counts for status what it was given since this was last done. */
+void subscriber_count(struct subscriber *subscriber);
 /* Puts a new one into LIST_OUT. */
 void subscriber_enter(struct subscriber *subscriber, struct topic *topic);
 /* Begins to tell: first this notice (takes the reference; NULL: out of memory, it is told that it missed something), then what is

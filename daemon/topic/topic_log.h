@@ -31,6 +31,7 @@ struct topic_entry {
 		count; /* how many published messages it stands for: 1; 0: it says something else; of a gap how many are missing */
 	bool unknown;		  /* and nobody knows how many more */
 	bool is_kept;		  /* a message that was published before, as is to be told in front of it */
+	bool is_apart;		  /* that, or a gap: a reader takes it by itself */
 	bool is_notice, is_state; /* it isn't a message; and says whether the topic is there */
 	/* set by the log: how many messages, and gaps of unknown size, were before it */
 	uint64_t before, unknown_before;

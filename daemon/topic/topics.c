@@ -14,8 +14,6 @@
 #include "daemon/local/session.h"
 #include "daemon/topic/topic_internal.h"
 
-#define KEY_MAX (ADDRESS_MAX + 16)
-
 static void answer(struct session *session, uint32_t request, int error, const char *why)
 {
 	session_reply(session, request, error, why, strlen(why));
@@ -127,7 +125,7 @@ static int find_replica(struct topics *topics, const struct subscriber *subscrib
 		.gid = credentials->gid,
 		.pid = (uint32_t)credentials->pid,
 	};
-	char key[KEY_MAX];
+	char key[TOPICS_KEY_SIZE];
 
 	snprintf(key, sizeof(key), "%u %s", credentials->uid, subscriber->address);
 	HASH_FIND_STR(topics->replicas, key, *replica);

@@ -27,6 +27,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "wire/address.h"
 #include "wire/frame.h"
 
 struct channel;
@@ -73,5 +74,45 @@ bool topics_has(struct topics *topics, const struct session *session);
 void topics_look(struct topics *topics, const char *name);
 /* Calls back for the hop of each topic that programs have bound here: for policy. */
 void topics_each_hop(struct topics *topics, void (*each)(void *userdata, struct hop *hop), void *userdata);
+
+/* --- what status tells (topic_view.c) --------------------------------------------------------- */
+
+/* What became of messages, from the positions of those who read: a topic's, or one subscriber's. What was kept isn't counted. */
+struct topic_tally {
+	uint64_t delivered; /* on their way to who subscribes */
+	uint64_t missed;    /* they were told so */
+	uint64_t gaps;	    /* how often they were told that perhaps something is missing */
+};
+
+struct topic_view {
+	uint64_t published;
+	unsigned keeps;	      /* messages, at most */
+	unsigned subscribers; /* programs here, of a replica; else users of domains */
+	struct topic_tally tally;
+	/* of a replica: */
+	const char *address, *state;
+	uint32_t uid;
+};
+struct topic_view topic_view(const struct topic *topic);
+
+struct subscriber_view {
+	struct session *session;       /* of a program here */
+	const struct channel *channel; /* of a replica; NULL: it has none now */
+	struct topic_tally tally;
+	uint64_t queued; /* messages in the log that it hasn't got yet */
+};
+/* Tells of so many subscribers at most, first those that can't take more now. */
+void topic_view_subscribers(const struct topic *topic, unsigned most,
+			    void (*each)(void *userdata, const struct subscriber_view *view), void *userdata);
+
+#define TOPICS_KEY_SIZE (ADDRESS_MAX + 16)
+
+/* Where a walk over the replicas is; zeroed: before the first. */
+struct topics_place {
+	char key[TOPICS_KEY_SIZE];
+	uint64_t number;
+};
+/* Returns the next replica; NULL: there is none. It lives until the event loop goes on. */
+const struct topic *topics_next_replica(const struct topics *topics, struct topics_place *place);
 
 #endif

@@ -10,7 +10,10 @@ import subprocess
 
 from library import AT_ONCE, ENDED, KEEP_OLDEST, KEPT, MISSED, RETAIN, SUBSCRIBED, TOPIC, USUAL_MS, WAITING, Connection, KeyOptions
 from test_hosts import joined_hosts  # the fixture `hosts`  # noqa: F401  pylint: disable=unused-import
-from messaging import EXIT_DENIED, EXIT_TIMEOUT, EXIT_USAGE, PATIENCE, eventually
+from messaging import EXIT_DENIED, EXIT_TIMEOUT, EXIT_USAGE, PATIENCE, eventually, stopped, tool
+from test_status import validator  # the fixture `valid`  # noqa: F401  pylint: disable=unused-import
+from test_policy import NOBODY, open_to_others
+from test_top import terminals  # the fixture `terminal`  # noqa: F401  pylint: disable=unused-import
 
 SHARED = 4096
 
@@ -623,3 +626,108 @@ def test_a_saved_subscriber_misses_nothing(host, nodes):
     host.sim("resume", "1")
     publish_many(publisher, 20, 100, 40)
     assert account(conn, 60) == 0
+
+
+# ---- what is told of them ----
+
+def of_topic(node, name="news"):
+    return next(entry for entry in node.status()["endpoints"] if entry["name"] == name)["topic"]
+
+
+def tally(entry):
+    return entry["delivered"], entry["missed"], entry["gaps"]
+
+
+def test_status_counts_what_was_published_delivered_and_missed(pair, valid):
+    here, there = pair
+    publisher = topic(here, flags=RETAIN)
+    conns = [subscriber(there) for _ in range(3)]
+    publish_many(publisher, 100, 40)
+    for conn in conns:
+        assert account(conn, 100) == 0
+    eventually(lambda: tally(of_topic(here)) == (100, 0, 0), "all are on their way")
+    told = of_topic(here)
+    assert (told["published"], told["keeps"], told["count"]) == (100, 1, 1)
+    of_user, = told["subscribers"]
+    assert (of_user["domid"], of_user["host"], of_user["uid"], of_user["waiting"]) == (there.domid, None, os.getuid(), 0)
+    mine, = there.status()["subscriptions"]
+    assert (mine["address"], mine["uid"], mine["state"], mine["count"]) == ("1:news", os.getuid(), "subscribed", 3)
+    assert mine["published"] == 100 and tally(mine) == (300, 0, 0)
+    assert [(each["pid"], tally(each), each["waiting"]) for each in mine["subscribers"]] == 3 * [(os.getpid(), (100, 0, 0), 0)]
+    valid(here.status())
+    valid(there.status())
+    conns.pop().close()
+    eventually(lambda: there.status()["subscriptions"][0]["count"] == 2, "one has gone")
+    assert tally(there.status()["subscriptions"][0]) == (300, 0, 0)
+    for conn in conns:
+        conn.close()
+    eventually(lambda: not there.status()["subscriptions"] and of_topic(here)["count"] == 0, "all have gone")
+    assert tally(of_topic(here)) == (100, 0, 0)
+
+
+def test_status_and_metrics_say_who_is_slow(nodes, valid):
+    node = nodes(1)[1]
+    publisher = topic(node)
+    slow, quick = subscriber(node), subscriber(node)
+    for first in range(0, 2000, 50):
+        publish_many(publisher, 50, 8000, first)
+        for number in range(first, first + 50):
+            assert int(receive(quick).data.split()[0]) == number
+    status = node.status()
+    valid(status)
+    mine, = status["subscriptions"]
+    first, second = mine["subscribers"]
+    assert first["waiting"] > 0 and first["delivered"] < 2000, "the one that is slow is first"
+    assert (tally(second), second["waiting"]) == ((2000, 0, 0), 0)
+    missed = account(slow, 2000)
+    assert missed > 0
+    eventually(lambda: tally(node.status()["subscriptions"][0]) == (4000 - missed, missed, 0), "it is told and counted")
+    metrics = node.xenmsg("status", "--metrics").stdout.decode()
+    labels = f'{{address="1:news",uid="{os.getuid()}"}}'
+    for line in ('xenmsg_endpoint_published_total{endpoint="news"} 2000', 'xenmsg_endpoint_subscribers{endpoint="news"} 1',
+                 f"xenmsg_subscription_programs{labels} 2", f"xenmsg_subscription_missed_total{labels} {missed}",
+                 f"xenmsg_subscription_delivered_total{labels} {4000 - missed}", f"xenmsg_subscription_gaps_total{labels} 0"):
+        assert f"{line}\n" in metrics, line
+
+
+def test_status_counts_what_is_missed_on_the_way_and_unknown(nodes, valid):
+    here, there = nodes(1, 2).values()
+    here.sees(there)
+    publisher, conn = topic(here), subscriber(there)
+    with stopped(there.pid):
+        publish_many(publisher, 1000, 8000)
+    publish_many(publisher, 1, 8000, 1000)
+    missed = account(conn, 1001)
+    assert missed > 0
+    eventually(lambda: tally(there.status()["subscriptions"][0]) == (1001 - missed, missed, 0), "both daemons have missed some")
+    assert 0 < of_topic(here)["missed"] <= missed
+    here.kill()
+    expect(conn, WAITING, unknown=1)
+    told, = there.status()["subscriptions"]
+    assert told["state"] in ("waiting", "subscribing") and tally(told) == (1001 - missed, missed, 1)
+    valid(there.status())
+
+
+def test_subscriptions_of_others_are_not_told(nodes):
+    node = nodes(1)[1]
+    publisher = topic(node)
+    conn = subscriber(node)
+    publish(publisher, b"x")
+    open_to_others(node)
+    status = json.loads(subprocess.run([tool("xenmsg"), "status", "--json", "--socket", node.socket], user=NOBODY, group=NOBODY,
+                                       extra_groups=[], stdout=subprocess.PIPE, check=True, timeout=60 * PATIENCE).stdout)
+    assert status["subscriptions"] == [] and status["totals"]["subscriptions"] == 0
+    assert all("topic" not in entry for entry in status["endpoints"])
+    conn.close()
+
+
+def test_top_shows_topics(nodes, terminal):
+    node = nodes(1)[1]
+    publisher, conn = topic(node), subscriber(node)
+    top = terminal(node, tool("xenmsg"), "top", "--delay", "0.2", rows=40)
+    screen = top.shows("TOPIC", "\nnews ", "\n1:news ")
+    assert all(len(line) <= 80 for line in screen)
+    publish(publisher, b"x")
+    assert receive(conn).data == b"x"
+    top.press("q")
+    assert top.code() == 0
