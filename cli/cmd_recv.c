@@ -1,21 +1,18 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <errno.h>
 #include <json-c/json.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "cli/choice.h"
 #include "cli/cli.h"
-#include "cli/command.h"
 #include "cli/fields.h"
 #include "cli/interrupt.h"
 #include "cli/lasting.h"
+#include "cli/message_command.h"
 #include "cli/received.h"
 #include "cli/writer.h"
 #include "wire/address.h"
@@ -62,9 +59,8 @@ struct recv {
 	bool json, raw;
 	bool shared;
 	bool confirm; /* a message is taken when the command has ended with 0 */
-	const char *exec;
-	uint64_t jobs, running; /* how many commands may run at a time, and do */
-	const char *endpoints;	/* as they were typed */
+	struct message_command command;
+	const char *endpoints; /* as they were typed */
 	struct choice choice;
 	struct writer *writer;
 	struct lasting lasting;
@@ -123,149 +119,11 @@ static void note_sender(const struct recv *recv, struct xenmsg_message *message)
 		 xenmsg_peer_pid(xenmsg_message_sender(message)));
 }
 
-/* Writes the payload to a file in memory, so that a CMD that doesn't read it blocks nothing. */
-static int payload_file(struct xenmsg_message *message)
-{
-	const char *data = xenmsg_message_data(message);
-	size_t size = xenmsg_message_size(message);
-	int fd = memfd_create("xenmsg-payload", MFD_CLOEXEC);
-
-	while (fd >= 0 && size > 0) {
-		ssize_t n = write(fd, data, size);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0) {
-			close(fd);
-			return -1;
-		}
-		data += n;
-		size -= (size_t)n;
-	}
-	if (fd >= 0)
-		lseek(fd, 0, SEEK_SET);
-	return fd;
-}
-
-/* Starts the command, or ends with an exit code after a complaint. */
-static int start_command(struct recv *recv, struct xenmsg_message *message, pid_t *pid)
-{
-	int fd = payload_file(message);
-
-	*pid = fd < 0 ? -1 : fork();
-	if (*pid == 0) {
-		signal(SIGPIPE, SIG_DFL);
-		interrupt_restore();
-		dup2(fd, STDIN_FILENO);
-		setenv("XENMSG_ENDPOINT", xenmsg_message_endpoint(message), 1);
-		command_set_sender(xenmsg_peer_host(xenmsg_message_sender(message)),
-				   xenmsg_peer_domid(xenmsg_message_sender(message)),
-				   xenmsg_peer_domain_name(xenmsg_message_sender(message)),
-				   xenmsg_peer_uid(xenmsg_message_sender(message)),
-				   xenmsg_peer_pid(xenmsg_message_sender(message)));
-		command_set_number("XENMSG_SENDER_GID", xenmsg_peer_gid(xenmsg_message_sender(message)));
-		execl("/bin/sh", "sh", "-c", recv->exec, (char *)NULL);
-		cli_complain("/bin/sh: %s", strerror(errno));
-		_exit(127);
-	}
-	if (*pid < 0)
-		cli_complain("can't run '%s': %s", recv->exec, strerror(errno));
-	if (fd >= 0)
-		close(fd);
-	return *pid < 0 ? EXIT_OTHER : EXIT_DONE;
-}
-
-/* Says how a command ended that failed. Returns whether it did. */
-static bool has_failed(const struct recv *recv, int status)
-{
-	char words[32];
-
-	if (status != 0)
-		cli_note(recv->cli, "'%s' %s%s", recv->exec, command_end(status, words),
-			 recv->confirm ? "; the message is given back" : "");
-	return status != 0;
-}
-
-/* Looks which of several commands have ended, or (`to_the_end`) waits until all have. */
-static void reap(struct recv *recv, bool to_the_end)
-{
-	while (recv->running > 0) {
-		int status;
-		pid_t pid = waitpid(-1, &status, to_the_end ? 0 : WNOHANG);
-
-		if (pid < 0 && errno == EINTR)
-			continue;
-		if (pid <= 0)
-			return;
-		recv->running--;
-		has_failed(recv, status);
-	}
-}
-
-/* Waits while no further command may run. What is there for the connection is done meanwhile: senders are told what
- * was taken, and may withdraw what waits. Returns 0, or an error of the connection. */
-static int wait_for_a_place(struct recv *recv, struct xenmsg *conn)
-{
-	for (;;) {
-		int r;
-
-		reap(recv, false);
-		if (recv->running < recv->jobs || interrupt_came())
-			return 0;
-		r = interrupt_wait(conn, -1); /* until a command ends, too */
-		if (r < 0 && r != -EINTR)
-			return r;
-	}
-}
-
-/* Waits until a command has ended. The connection is served meanwhile, so long as it is there. */
-static int wait_for_command(struct xenmsg *conn, pid_t pid)
-{
-	bool is_served = true;
-	int status = 0;
-
-	for (;;) {
-		pid_t ended = waitpid(pid, &status, is_served && !interrupt_came() ? WNOHANG : 0);
-		int r;
-
-		if (ended == pid || (ended < 0 && errno != EINTR))
-			return status;
-		r = is_served ? interrupt_wait(conn, -1) : 0;
-		is_served = r >= 0 || r == -EINTR;
-	}
-}
-
 /* Runs the command. With --confirm that is waited for, and *failed says whether it did. Returns an exit code. */
 static int run_command(struct recv *recv, struct xenmsg *conn, struct xenmsg_message *message, bool *failed)
 {
-	int code;
-	pid_t pid;
-
-	code = start_command(recv, message, &pid);
-	if (code)
-		return code;
-	if (recv->confirm)
-		*failed = has_failed(recv, wait_for_command(conn, pid));
-	else
-		recv->running++;
-	return EXIT_DONE;
-}
-
-static void on_child(int number)
-{
-	(void)number;
-}
-
-/* Lets the end of a command end a wait, and nothing else. */
-static void catch_children(void)
-{
-	const struct sigaction action = {.sa_handler = on_child};
-	sigset_t child;
-
-	sigemptyset(&child);
-	sigaddset(&child, SIGCHLD);
-	sigprocmask(SIG_BLOCK, &child, NULL);
-	sigaction(SIGCHLD, &action, NULL);
+	return recv->confirm ? message_command_run(&recv->command, conn, message, failed)
+			     : message_command_start(&recv->command, message);
 }
 
 static int print_message(struct recv *recv, struct xenmsg_message *message)
@@ -278,7 +136,7 @@ static int print_message(struct recv *recv, struct xenmsg_message *message)
 /* Whether a message is taken before anything is done with it. */
 static bool takes_first(const struct recv *recv)
 {
-	return recv->exec && !recv->confirm;
+	return recv->command.text && !recv->confirm;
 }
 
 /* Does what is to be done with a message, and then takes it or, if that failed, gives it back. */
@@ -290,7 +148,7 @@ static int handle_message(struct recv *recv, struct xenmsg *conn, struct xenmsg_
 
 	if (recv->cli->verbose)
 		note_sender(recv, message);
-	if (recv->exec) {
+	if (recv->command.text) {
 		code = run_command(recv, conn, message, &failed);
 	} else {
 		code = print_message(recv, message);
@@ -303,11 +161,11 @@ static int handle_message(struct recv *recv, struct xenmsg *conn, struct xenmsg_
 		cli_note(
 			recv->cli,
 			"recv on %s: xenmsgd was lost before it heard that what was just %s was taken: its sender can't know",
-			xenmsg_message_endpoint(message), recv->exec ? "handled" : "written");
+			xenmsg_message_endpoint(message), recv->command.text ? "handled" : "written");
 	else if (r == -ECANCELED && !failed)
 		cli_note(recv->cli,
 			 "recv on %s: what was just %s was withdrawn meanwhile: its sender had given up",
-			 xenmsg_message_endpoint(message), recv->exec ? "handled" : "written");
+			 xenmsg_message_endpoint(message), recv->command.text ? "handled" : "written");
 	else if (r < 0 && r != -ECANCELED && code == EXIT_DONE)
 		return cli_error(conn, "recv on", xenmsg_message_endpoint(message), r);
 	return code;
@@ -323,17 +181,18 @@ static int next_message(struct recv *recv, struct xenmsg *conn, struct xenmsg_me
 	for (;;) {
 		int r;
 
-		r = wait_for_a_place(recv, conn);
+		r = message_command_wait_for_a_place(&recv->command, conn);
 		if (r < 0)
 			return r;
 		if (interrupt_came() || recv->lasting.code)
 			return -EINTR;
-		if (!recv->exec && interrupt_output_is_gone())
+		if (!recv->command.text && interrupt_output_is_gone())
 			return -EPIPE;
 		r = takes_first(recv) ? xenmsg_recv(conn, message, 0) : xenmsg_peek(conn, message);
 		if (r != -EAGAIN)
 			return r;
-		r = recv->exec ? interrupt_wait(conn, deadline) : interrupt_wait_for_reader(conn, deadline);
+		r = recv->command.text ? interrupt_wait(conn, deadline)
+				       : interrupt_wait_for_reader(conn, deadline);
 		if (r == 0)
 			return -ETIMEDOUT;
 		if (r < 0 && r != -EINTR)
@@ -416,7 +275,7 @@ int cmd_recv(struct cli *cli, int argc, char **argv)
 					     "uid",  "gid",	 "pid",	    "size", CHOICE_PAYLOAD, NULL};
 	struct recv recv = {
 		.cli = cli,
-		.jobs = 1,
+		.command = {.cli = cli, .if_fails = "", .jobs = 1},
 		.lasting = {.cli = cli, .what = "recv on", .changed = on_change, .userdata = &recv}};
 	struct xenmsg *conn;
 	char *endpoints;
@@ -427,8 +286,8 @@ int cmd_recv(struct cli *cli, int argc, char **argv)
 		{"timeout", .ms = &timeout_ms},
 		{"json", .flag = &recv.json},
 		{"raw", .flag = &recv.raw},
-		{"exec", .text = &recv.exec},
-		{"jobs", .count = &recv.jobs},
+		{"exec", .text = &recv.command.text},
+		{"jobs", .count = &recv.command.jobs},
 		{"confirm", .flag = &recv.confirm},
 		{"format", .text = &recv.choice.format},
 		{"once", .flag = &recv.lasting.once},
@@ -440,14 +299,16 @@ int cmd_recv(struct cli *cli, int argc, char **argv)
 		return code;
 	if (optind >= argc)
 		return cli_usage("recv", "on which endpoint?");
-	if (recv.json + recv.raw + (recv.exec != NULL) + (recv.choice.format != NULL) > 1)
+	if (recv.json + recv.raw + (recv.command.text != NULL) + (recv.choice.format != NULL) > 1)
 		return cli_usage("recv", "--json, --raw, --exec and --format exclude each other");
 	code = choice_check(&recv.choice, "recv", false, fields);
 	if (code)
 		return code;
-	if (recv.confirm && !recv.exec)
+	if (recv.confirm)
+		recv.command.if_fails = "; the message is given back";
+	if (recv.confirm && !recv.command.text)
 		return cli_usage("recv", "--confirm is for --exec");
-	if (recv.jobs > 1 && (!recv.exec || recv.confirm))
+	if (recv.command.jobs > 1 && (!recv.command.text || recv.confirm))
 		return cli_usage("recv", "--jobs is for --exec without --confirm");
 	for (int i = optind; i < argc; i++)
 		if (!endpoint_name_is_valid(argv[i], strlen(argv[i])))
@@ -465,12 +326,12 @@ int cmd_recv(struct cli *cli, int argc, char **argv)
 	code = bind_all(cli, conn, argv + optind, recv.shared);
 	if (code == EXIT_DONE) {
 		interrupt_catch();
-		if (recv.exec)
-			catch_children();
+		if (recv.command.text)
+			message_command_catch_children();
 		code = receive(&recv, conn, count, timeout_ms);
-		if (recv.running && xenmsg_process(conn) < 0)
+		if (recv.command.running && xenmsg_process(conn) < 0)
 			code = code ? code : EXIT_OTHER;
-		reap(&recv, true);
+		message_command_finish(&recv.command);
 	}
 	free(endpoints);
 	writer_free(recv.writer);

@@ -7,6 +7,7 @@
 #include "cli/cli.h"
 #include "cli/interrupt.h"
 #include "cli/lasting.h"
+#include "cli/message_command.h"
 #include "cli/received.h"
 #include "cli/writer.h"
 #include "wire/address.h"
@@ -35,6 +36,10 @@ static const char help[] =
 	"                      missing, and whether perhaps more\n"
 	"      --raw           only the payloads as they are, also at a terminal, and\n"
 	"                      nothing between them\n"
+	"      --exec CMD      run CMD by the shell for each message, one at a time, with\n"
+	"                      the payload on its standard input, and in its environment\n"
+	"                      XENMSG_ENDPOINT (the ADDRESS), XENMSG_KEY (if it has one),\n"
+	"                      XENMSG_SENDER_DOMID, _NAME, _UID, _GID and _PID\n"
 	"      --once          end when the xenmsgd of this domain ends; else it goes on\n"
 	"                      with the next one\n"
 	"\n"
@@ -46,13 +51,16 @@ static const char help[] =
 struct subscribe {
 	struct cli *cli;
 	bool json, raw;
+	struct message_command command;
 	struct writer *writer;
 	struct lasting lasting;
 	struct xenmsg_options options;
 };
 
-static int print_message(struct subscribe *subscribe, struct xenmsg_message *message)
+static int handle_message(struct subscribe *subscribe, struct xenmsg_message *message)
 {
+	if (subscribe->command.text)
+		return message_command_start(&subscribe->command, message);
 	return subscribe->json ? received_json(subscribe->writer, "address", message)
 			       : received_text(message, subscribe->raw);
 }
@@ -118,15 +126,19 @@ static int take_notice(struct subscribe *subscribe, struct xenmsg *conn, const c
 static int next(struct subscribe *subscribe, struct xenmsg *conn, struct xenmsg_message **message,
 		int64_t deadline)
 {
-	for (;;) {
-		int r;
+	bool runs = subscribe->command.text;
 
+	for (;;) {
+		int r = runs ? message_command_wait_for_a_place(&subscribe->command, conn) : 0;
+
+		if (r < 0)
+			return r;
 		if (interrupt_came() || subscribe->lasting.code)
 			return -EINTR;
 		r = xenmsg_recv(conn, message, 0);
 		if (r != -EAGAIN)
 			return r;
-		r = interrupt_wait_for_reader(conn, deadline);
+		r = runs ? interrupt_wait(conn, deadline) : interrupt_wait_for_reader(conn, deadline);
 		if (r == 0)
 			return -ETIMEDOUT;
 		if (r < 0 && r != -EINTR)
@@ -159,7 +171,7 @@ static int receive(struct subscribe *subscribe, struct xenmsg *conn, uint64_t co
 		if (notice) {
 			code = take_notice(subscribe, conn, xenmsg_message_endpoint(message), notice);
 		} else {
-			code = print_message(subscribe, message);
+			code = handle_message(subscribe, message);
 			seen++;
 			deadline = interrupt_deadline(timeout_ms);
 		}
@@ -186,9 +198,37 @@ static int read_queue(struct subscribe *subscribe, uint64_t queue, const char *k
 	return 0;
 }
 
+/* The list ends with NULL. Returns 0 or an exit code. */
+static int check_addresses(char **addresses)
+{
+	struct address parsed;
+	const char *why;
+
+	for (; *addresses; addresses++)
+		if (address_parse(*addresses, strlen(*addresses), &parsed, &why) < 0)
+			return cli_usage("subscribe", "bad address '%s': %s", *addresses, why);
+	return 0;
+}
+
+/* The list of addresses ends with NULL. Returns an exit code. */
+static int subscribe_all(const struct subscribe *subscribe, struct xenmsg *conn, char **addresses)
+{
+	for (; *addresses; addresses++) {
+		int r = xenmsg_subscribe(conn, *addresses, &subscribe->options, NULL, NULL);
+
+		if (r < 0 && r != -EINTR)
+			return cli_error(conn, "subscribe to", *addresses, r);
+	}
+	return EXIT_DONE;
+}
+
 int cmd_subscribe(struct cli *cli, int argc, char **argv)
 {
-	struct subscribe subscribe = {.cli = cli, .lasting = {.cli = cli, .what = "subscribe to"}};
+	struct subscribe subscribe = {
+		.cli = cli,
+		.command = {.cli = cli, .if_fails = "", .jobs = 1},
+		.lasting = {.cli = cli, .what = "subscribe to"},
+	};
 	uint64_t count = 0, queue = 0;
 	const char *keep = NULL;
 	int code, timeout_ms = -1;
@@ -199,39 +239,35 @@ int cmd_subscribe(struct cli *cli, int argc, char **argv)
 		{"keep", .text = &keep},
 		{"json", .flag = &subscribe.json},
 		{"raw", .flag = &subscribe.raw},
+		{"exec", .text = &subscribe.command.text},
 		{"once", .flag = &subscribe.lasting.once},
 		{0},
 	};
-	struct address parsed;
 	struct xenmsg *conn;
-	const char *why;
 
 	if (!cli_options(cli, argc, argv, help, options, &code))
 		return code;
 	if (optind >= argc)
 		return cli_usage("subscribe", "to which topic? Its address is DOMAIN:ENDPOINT");
-	if (subscribe.json && subscribe.raw)
-		return cli_usage("subscribe", "--json and --raw exclude each other");
+	if (subscribe.json + subscribe.raw + (subscribe.command.text != NULL) > 1)
+		return cli_usage("subscribe", "--json, --raw and --exec exclude each other");
 	code = read_queue(&subscribe, queue, keep);
+	if (!code)
+		code = check_addresses(argv + optind);
 	if (code)
 		return code;
-	for (int i = optind; i < argc; i++)
-		if (address_parse(argv[i], strlen(argv[i]), &parsed, &why) < 0)
-			return cli_usage("subscribe", "bad address '%s': %s", argv[i], why);
 	subscribe.lasting.subject = argv[optind];
 	interrupt_catch();
 	code = lasting_open(&subscribe.lasting, &conn);
 	if (code)
 		return code;
 	subscribe.writer = writer_new(WRITER_JSON_LINES);
-	for (int i = optind; i < argc && code == EXIT_DONE; i++) {
-		int r = xenmsg_subscribe(conn, argv[i], &subscribe.options, NULL, NULL);
-
-		if (r < 0 && r != -EINTR)
-			code = cli_error(conn, "subscribe to", argv[i], r);
-	}
+	if (subscribe.command.text)
+		message_command_catch_children();
+	code = subscribe_all(&subscribe, conn, argv + optind);
 	if (code == EXIT_DONE)
 		code = receive(&subscribe, conn, count, timeout_ms);
+	message_command_finish(&subscribe.command);
 	writer_free(subscribe.writer);
 	xenmsg_close(conn);
 	if (interrupt_came())

@@ -28,7 +28,7 @@ xenmsg_SOURCES = \
 	cli/cmd_ping.c \
 	cli/cmd_policy.c cli/policy_table.c cli/policy_table.h \
 	cli/cmd_publish.c \
-	cli/cmd_recv.c cli/received.c cli/received.h \
+	cli/cmd_recv.c cli/message_command.c cli/message_command.h cli/received.c cli/received.h \
 	cli/cmd_run.c \
 	cli/cmd_send.c \
 	cli/cmd_serve.c \

@@ -36,14 +36,20 @@ static struct json_object *sender_of(const struct xenmsg_message *message)
 	return sender;
 }
 
+const char *received_key(const struct xenmsg_message *message)
+{
+	const char *key = xenmsg_message_key(message);
+
+	return strchr(xenmsg_message_endpoint(message), ':') && *key ? key : NULL;
+}
+
 int received_json(struct writer *writer, const char *key, struct xenmsg_message *message)
 {
 	writer_real(writer, "time", received_now(), 3);
 	writer_text(writer, key, xenmsg_message_endpoint(message));
 	writer_json(writer, "sender", sender_of(message));
-	/* Only of a topic is it a publisher's. */
-	if (strchr(xenmsg_message_endpoint(message), ':') && *xenmsg_message_key(message))
-		writer_text(writer, "key", xenmsg_message_key(message));
+	if (received_key(message))
+		writer_text(writer, "key", received_key(message));
 	writer_payload(writer, xenmsg_message_data(message), xenmsg_message_size(message));
 	return writer_end_row(writer);
 }

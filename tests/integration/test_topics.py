@@ -559,6 +559,40 @@ def test_lines_are_kept_by_their_first_word(pair):
     assert b"its key" in done.communicate(b" x\n", timeout=20 * PATIENCE)[1] and done.returncode == EXIT_USAGE
 
 
+def test_a_command_is_run_for_each_message(pair, tmp_path):
+    here, there = pair
+    publisher = Connection(here.socket)
+    assert publisher.bind_keys("news", 3) == 0
+    out = tmp_path / "out"
+    command = f'(echo "$XENMSG_ENDPOINT $XENMSG_SENDER_DOMID $XENMSG_SENDER_PID ${{XENMSG_KEY-none}}"; cat; echo) >>{out}; exit 7'
+    getting = there.popen("subscribe", "--count", "2", "--exec", command, "1:news", stderr=subprocess.PIPE)
+    eventually(lambda: of_topic(here)["count"] == 1, "it subscribes")
+    publish_keyed(publisher, "a$(one)")
+    publish(publisher, b"two")
+    err = getting.communicate(timeout=20 * PATIENCE)[1]
+    assert getting.returncode == 0 and err.count(b"ended with status 7") == 2, err
+    stamp = f"1:news 1 {os.getpid()}"
+    assert out.read_text() == f"{stamp} a\n$(one)\n{stamp} none\ntwo\n"
+
+
+def test_who_runs_commands_slowly_misses_and_says_so(nodes, tmp_path):
+    node = nodes(1)[1]
+    publisher = topic(node)
+    go, ran = tmp_path / "go", tmp_path / "ran"
+    getting = node.popen("subscribe", "--verbose", "--exec", f"until [ -e {go} ]; do sleep 0.02; done; head -c 8 | cut -d' ' -f1 >>{ran}",
+                         "self:news", stderr=subprocess.PIPE)
+    while b"subscribed; published before: 0" not in getting.stderr.readline():
+        pass
+    publish_many(publisher, 300, 60000)
+    go.touch()
+    publish_many(publisher, 1, 60000, 300)
+    eventually(lambda: ran.exists() and ran.read_text().split()[-1:] == ["300"], "the last one has come")
+    getting.terminate()
+    came = [int(line) for line in ran.read_text().split()]
+    missing = [int(line.split()[4]) for line in getting.communicate(timeout=20 * PATIENCE)[1].decode().splitlines() if "missing here" in line]
+    assert came == sorted(set(came)) and len(came) + sum(missing) == 301 and missing
+
+
 def test_commands_complain_in_one_line(nodes):
     node = nodes(1)[1]
     for code, arguments in ((EXIT_USAGE, ("publish",)), (EXIT_USAGE, ("publish", "no:topic", "x")),
@@ -566,6 +600,7 @@ def test_commands_complain_in_one_line(nodes):
                             (EXIT_USAGE, ("publish", "--retain-keys", "2", "news", "x")),
                             (EXIT_USAGE, ("publish", "--lines", "--retain-keys", "4096", "news")),
                             (EXIT_USAGE, ("subscribe", "*")), (EXIT_USAGE, ("subscribe", "--json", "--raw", "1:news")),
+                            (EXIT_USAGE, ("subscribe", "--exec", "cat", "--raw", "1:news")),
                             (EXIT_TIMEOUT, ("subscribe", "--timeout", "0.01", "1:news"))):
         done = node.xenmsg(*arguments)
         assert done.returncode == code and done.stderr.count(b"\n") == 1, done
