@@ -11,7 +11,7 @@ import time
 import jsonschema
 import pytest
 
-from messaging import EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_OK, eventually, is_built_with_systemd, needs_systemd, tool
+from messaging import EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_OK, PATIENCE, eventually, is_built_with_systemd, needs_systemd, tool
 
 
 class Activation:
@@ -96,6 +96,40 @@ def test_messages_calls_and_streams_start_programs_both_ways(started):
         assert (done.returncode, done.stdout) == (EXIT_OK, b"stream"), done.stderr
     assert activation.starts("rev") == 1
     eventually(lambda: activation.about("rev")["state"] == "running", "it runs")
+
+
+def test_the_first_subscriber_starts_a_publisher(started):
+    activation, (one, two) = started(1, 2, prepare=lambda activation: activation.add(
+        "news", xenmsg("publish --stay 1h news hello")))
+    for node in (two, one):
+        done = node.xenmsg("subscribe", "--count", "1", "1:news")
+        assert (done.returncode, done.stdout) == (EXIT_OK, b"hello\n"), done.stderr
+    assert activation.starts("news") == 1
+    assert activation.about("news")["state"] == "running"
+
+
+def test_a_publisher_that_has_gone_is_started_again(started):
+    """As long as somebody subscribes."""
+    activation, (one, two) = started(1, 2, prepare=lambda activation: activation.add(
+        "news", xenmsg("publish --stay 1h news hello")))
+    getting = two.popen("subscribe", "1:news")
+    for start in range(2):
+        assert getting.stdout.readline() == b"hello\n"
+        assert activation.starts("news") == start + 1
+        os.kill(activation.pid("news"), signal.SIGTERM)
+    assert getting.stdout.readline() == b"hello\n"
+    getting.terminate()
+
+
+def test_a_publisher_that_cannot_be_started_is_waited_for(started):
+    activation, (one, _) = started(1, 2, prepare=lambda activation: activation.add("news", "[ -e $0.go ] || exit 3\n" + xenmsg(
+        "publish --stay 1h news hello")))
+    getting = one.popen("subscribe", "--json", "--count", "1", "self:news")
+    assert json.loads(getting.stdout.readline())["notice"] == "waiting"
+    (activation.directory / "news.sh.go").touch()
+    told = [json.loads(line) for line in getting.communicate(timeout=60 * PATIENCE)[0].splitlines()]
+    told = [line.get("notice") or line["text"] for line in told]
+    assert told in (["subscribed", "hello"], ["subscribed", "kept", "hello"])  # published behind the subscription, or before
 
 
 def test_a_large_message_waits_in_its_window_and_comes_whole(started):
