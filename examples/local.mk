@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Examples compile in every build, so that they stay true, and are installed as sources.
 check_PROGRAMS += examples/ping examples/loop examples/blocks examples/chat examples/copy examples/kv examples/mirror examples/rendezvous \
-	examples/request-reply examples/agent examples/busy examples/deadline examples/proxy
+	examples/request-reply examples/agent examples/busy examples/deadline examples/prepare-save \
+	examples/proxy
 examples_agent_SOURCES = examples/agent.c
 examples_agent_LDADD = libxenmsg.la
 examples_busy_SOURCES = examples/busy.c
@@ -9,6 +10,9 @@ examples_busy_LDADD = libxenmsg.la
 examples_deadline_SOURCES = examples/deadline.c
 examples_deadline_LDADD = libxenmsg.la
 examples_deadline_LDFLAGS = -no-install
+examples_prepare_save_SOURCES = examples/prepare-save.c
+examples_prepare_save_LDADD = libxenmsg.la
+examples_prepare_save_LDFLAGS = -no-install
 examples_proxy_SOURCES = examples/proxy.c
 examples_proxy_LDADD = libxenmsg.la
 examples_ping_SOURCES = examples/ping.c
@@ -65,11 +69,12 @@ dist_example_DATA += \
 	examples/libuv.c \
 	examples/mirror.c \
 	examples/ping.c \
+	examples/prepare-save.c \
 	examples/proxy.c \
 	examples/rendezvous.c \
 	examples/request-reply.c \
 	examples/sdevent.c
 natsexampledir = $(exampledir)/nats
 dist_natsexample_DATA = examples/nats/nats-server.conf
-dist_example_SCRIPTS += examples/chat.sh examples/kv.sh examples/loop.py examples/rendezvous.sh examples/request-reply.py \
+dist_example_SCRIPTS += examples/chat.sh examples/kv.sh examples/loop.py examples/prepare-save.sh examples/rendezvous.sh examples/request-reply.py \
 	examples/request-reply.sh

@@ -47,7 +47,7 @@ class Run:
     def ends(self, code=0):
         """With the end of its input."""
         self.process.stdin.close()
-        assert self.process.wait(30) == code, self.text()
+        assert self.process.wait(60 * PATIENCE) == code, self.text()
         return self.text()
 
 
@@ -153,6 +153,29 @@ def test_two_meet_by_a_name_in_the_shell(nodes, tmp_path):
     begins = Run(both[1], tmp_path, "rendezvous.sh", "begin", "meeting", "3")
     Run(both[2], tmp_path, "rendezvous.sh", "wait", "meeting")
     assert begins.ends().endswith("found meeting in domain 2\n3 there, 3 back\n")
+
+
+@pytest.mark.parametrize("host_name", ["prepare-save", "prepare-save.sh"])
+def test_all_guests_prepare_for_a_save(nodes, tmp_path, host_name):
+    four = nodes(0, 1, 2, 3)
+    flag = tmp_path / "fails"
+    guests = [Run(four[1], tmp_path, "prepare-save", "guest", "true"),
+              Run(four[2], tmp_path, "prepare-save.sh", "guest", f"[ ! -e {flag} ]")]
+    guests[0].prints("nobody saves\n")
+    host = Run(four[0], tmp_path, host_name, "host", "3", "600")
+    for domid, guest in enumerate(guests, 1):
+        guest.prints("prepared\n")
+        host.prints(f"domain {domid} is ready\n")
+    guests.append(Run(four[3], tmp_path, "prepare-save", "guest", f"[ ! -e {flag} ]"))  # which comes late
+    text = host.ends()
+    assert text.endswith("3 of 3 are ready\n") and text.count(" is ready\n") == 3
+    flag.touch()
+    host = Run(four[0], tmp_path, host_name, "host", "3", "600")
+    host.prints("domain 1 is ready\n")
+    guests[1].prints("ended with status 1")
+    guests[2].prints("has failed\n")
+    assert host.process.poll() is None and host.text().count(" is ready\n") == 1
+    assert subprocess.run([example("prepare-save.sh"), "nonsense"], check=False, stderr=subprocess.DEVNULL).returncode != 0
 
 
 def test_chat_reaches_everybody_in_the_room(nodes, tmp_path):
