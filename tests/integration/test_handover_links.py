@@ -240,10 +240,13 @@ def hand_over_again_and_again(nodes, times):
                 assert outcomes == [0]
         for _ in range(2):
             hand_over()
-        before = eventually(lambda: held_by(one, two), "they hold something")
+        before = held_by(one, two)
         for _ in range(times):
             hand_over()
-        eventually(lambda: all(now <= was for node in (one, two) for now, was in zip(held_by(node)[node.domid], before[node.domid])),
+        # One descriptor more or less: the kernel has few inotify(7) instances for all of a user, so a daemon may get none.
+        may_differ = (1, 0, 0, 0)
+        eventually(lambda: all(now <= was + more for node in (one, two)
+                               for now, was, more in zip(held_by(node)[node.domid], before[node.domid], may_differ)),
                    f"they hold no more than {before}: {held_by(one, two)}")
 
 
