@@ -24,7 +24,7 @@
 enum image_section_type {
 	IMAGE_HEAD = 1, /* daemon/main/handover.c: who makes it, and the daemon's own descriptors */
 	IMAGE_SESSION,	/* daemon/local/session_image.c: a program; they are numbered from 0 */
-	IMAGE_LINK,	/* daemon/link/link_image.c: the session with another domain; they are numbered behind the programs */
+	IMAGE_LINK, /* daemon/link/link_image.c: the session with another domain; they are numbered behind the programs */
 	IMAGE_CHANNEL,	/* daemon/relay/hop_image.c: between two of them, or what is left of one */
 	IMAGE_LEDGER,	/* likewise: what lies in the rings of one */
 	IMAGE_ENDPOINT, /* daemon/serve/router_image.c: what one has bound */

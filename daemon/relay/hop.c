@@ -324,7 +324,7 @@ void hop_cleanup(struct hop *hop)
 	refused_clear(&hop->refused);
 	for (unsigned i = 0; i < HOP_OUTLETS; i++)
 		outlet_detach(&hop->out[i]); /* an image may have filled one that was never attached */
-	hop_drop_kept(hop);	     /* likewise */
+	hop_drop_kept(hop);		     /* likewise */
 	charge_end(&hop->queued);
 	task_cancel(&hop->input);
 	account_unref(hop->account);
