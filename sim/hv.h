@@ -162,6 +162,9 @@ struct hv_handle {
 	bool is_restricted;
 	uint32_t restricted_to;
 	bool stale; /* it had ports when its domain was saved: closing it is a kernel BUG */
+	/* Of an orphan, as of the last look: the kernel's number of its eventfd, and whether a process has that open. */
+	int eventfd_id;
+	bool is_held;
 };
 
 struct hv_client {
@@ -376,8 +379,9 @@ void hv_processes_add(struct hv_domain *domain, pid_t pid);
 /* Returns the kernel's number of an eventfd, the same for all descriptors of it, from a file below fdinfo; or
  * -1. */
 int hv_eventfd_id(const char *fdinfo_path);
-/* Returns whether a process of the domain has this eventfd open, other than as its sender. */
-bool hv_eventfd_is_held(struct hv_domain *domain, const struct hv_handle *handle);
+/* Finds out which of the domain's orphans a process there has open, other than as their sender (is_held): one look at all of its
+ * processes. */
+void hv_orphans_look(struct hv_domain *domain);
 
 /* hv_client.c */
 /* One more process has it, or one less; the heir that it goes to when its owner lets it go, NULL if there is

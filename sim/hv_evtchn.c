@@ -430,18 +430,22 @@ static void watch_orphans(struct hv *hv)
 /* Releases a process's handle; another process may hold its descriptor, and so the open file. */
 static void handle_release(struct hv_handle *handle)
 {
+	struct hv_domain *domain = handle->domain;
+
 	DL_DELETE(handle->client->handles, handle);
 	handle->client = hv_heirs_take(&handle->heirs);
 	if (handle->client) {
 		DL_APPEND(handle->client->handles, handle);
 		return;
 	}
-	if ((handle->ports || handle->stale) && hv_eventfd_is_held(handle->domain, handle)) {
-		DL_APPEND(handle->domain->orphans, handle);
-		watch_orphans(handle->domain->hv);
-	} else {
+	if (!handle->ports && !handle->stale) {
 		handle_close(handle);
+		return;
 	}
+	DL_APPEND(domain->orphans, handle);
+	hv_evtchn_orphans_check(domain);
+	if (domain->orphans)
+		watch_orphans(domain->hv);
 }
 
 int hv_evtchn_close(struct hv_client *client, uint32_t id)
@@ -483,8 +487,11 @@ void hv_evtchn_orphans_check(struct hv_domain *domain)
 {
 	struct hv_handle *handle, *next;
 
+	if (!domain->orphans)
+		return;
+	hv_orphans_look(domain);
 	DL_FOREACH_SAFE(domain->orphans, handle, next) {
-		if (hv_eventfd_is_held(domain, handle))
+		if (handle->is_held)
 			continue;
 		DL_DELETE(domain->orphans, handle);
 		handle_close(handle);

@@ -449,18 +449,20 @@ static bool is_peer(const struct hv_domain *domain, const struct hv_handle *hand
 	return false;
 }
 
-static bool process_holds(pid_t pid, int id)
+/* Notes which orphans the process has open. */
+static void look_at_process(const struct hv_domain *domain, pid_t pid)
 {
 	char path[64 + 256];
 	struct dirent *entry;
-	bool holds = false;
 	DIR *dir;
 
 	snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
 	dir = opendir(path);
-	while (dir && !holds && (entry = readdir(dir))) {
+	while (dir && (entry = readdir(dir))) {
+		struct hv_handle *orphan;
 		char target[64];
 		ssize_t n;
+		int id;
 
 		if (!isdigit((unsigned char)entry->d_name[0]))
 			continue;
@@ -469,28 +471,29 @@ static bool process_holds(pid_t pid, int id)
 		if (n <= 0 || !memmem(target, (size_t)n, "[eventfd]", 9))
 			continue;
 		snprintf(path, sizeof(path), "/proc/%d/fdinfo/%s", (int)pid, entry->d_name);
-		holds = hv_eventfd_id(path) == id;
+		id = hv_eventfd_id(path);
+		DL_FOREACH(domain->orphans, orphan)
+			if (id >= 0 && orphan->eventfd_id == id && !is_peer(domain, orphan, pid))
+				orphan->is_held = true;
 	}
 	if (dir)
 		closedir(dir);
-	return holds;
 }
 
-bool hv_eventfd_is_held(struct hv_domain *domain, const struct hv_handle *handle)
+void hv_orphans_look(struct hv_domain *domain)
 {
+	struct hv_handle *orphan;
 	char path[64];
 	pid_t *pids;
 	size_t count;
-	bool held = false;
-	int id;
 
-	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", handle->eventfd);
-	id = hv_eventfd_id(path);
-	if (id < 0)
-		return false;
+	DL_FOREACH(domain->orphans, orphan) {
+		snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", orphan->eventfd);
+		orphan->eventfd_id = hv_eventfd_id(path);
+		orphan->is_held = false;
+	}
 	count = hv_processes(domain, &pids);
-	for (size_t i = 0; i < count && !held; i++)
-		held = !is_peer(domain, handle, pids[i]) && process_holds(pids[i], id);
+	for (size_t i = 0; i < count; i++)
+		look_at_process(domain, pids[i]);
 	free(pids);
-	return held;
 }
