@@ -37,6 +37,8 @@ static const char help[] =
 	"  xenmsg watch --format '%{event} %{address}' 'hostb/*'\n";
 
 struct watching {
+	struct cli *cli;
+	const char *pattern;
 	struct writer *writer;
 	struct choice choice;
 	struct first_list first;
@@ -104,6 +106,23 @@ static void add_place(struct writer *writer, const struct xenmsg_event *event, c
 	writer_text(writer, "place", place);
 }
 
+/* Says that all was printed that was there. */
+static void print_listed(struct watching *watching)
+{
+	static const char *const others[] = {"kind", "address", "host", "domid", "domain", "name"};
+
+	if (!watching->has_printed && cli_is_watched(watching->cli))
+		cli_note(watching->cli, "watch %s: nothing that this program may see is there yet",
+			 watching->pattern);
+	watching->has_printed = true;
+	if (!watching->json)
+		return;
+	writer_text(watching->writer, "event", "listed");
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+		writer_json(watching->writer, others[i], NULL);
+	watching->code = writer_end_row(watching->writer);
+}
+
 static void print_event(void *userdata, const struct xenmsg_event *event)
 {
 	struct watching *watching = userdata;
@@ -111,6 +130,10 @@ static void print_event(void *userdata, const struct xenmsg_event *event)
 
 	if (watching->code)
 		return;
+	if (event->kind == XENMSG_LISTED) {
+		print_listed(watching);
+		return;
+	}
 	watching->has_printed = true;
 	writer_text(watching->writer, "event", what_of(event));
 	writer_text(watching->writer, "kind", kind);
@@ -118,19 +141,6 @@ static void print_event(void *userdata, const struct xenmsg_event *event)
 		add_fields(watching->writer, event, kind);
 	else
 		add_place(watching->writer, event, kind);
-	watching->code = writer_end_row(watching->writer);
-}
-
-/* Says that all was printed that was there. */
-static void print_listed(struct watching *watching)
-{
-	static const char *const others[] = {"kind", "address", "host", "domid", "domain", "name"};
-
-	if (!watching->json || watching->code)
-		return;
-	writer_text(watching->writer, "event", "listed");
-	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
-		writer_json(watching->writer, others[i], NULL);
 	watching->code = writer_end_row(watching->writer);
 }
 
@@ -157,7 +167,7 @@ static int add_watch(struct xenmsg *conn, const char *pattern, struct watching *
 
 int cmd_watch(struct cli *cli, int argc, char **argv)
 {
-	struct watching watching = {.code = 0};
+	struct watching watching = {.cli = cli};
 	struct lasting lasting = {.cli = cli, .what = "watch"};
 	struct xenmsg *conn;
 	static const char *const fields[] = {"event", "kind",	"address", "host",
@@ -175,31 +185,23 @@ int cmd_watch(struct cli *cli, int argc, char **argv)
 	code = choice_check(&watching.choice, "watch", watching.json, fields);
 	if (code)
 		return code;
-	lasting.subject = optind < argc ? argv[optind] : "*";
+	lasting.subject = watching.pattern = optind < argc ? argv[optind] : "*";
 	code = lasting_open(&lasting, &conn);
 	if (code)
 		return code;
 	watching.writer = writer_new_for(watching.json ? WRITER_JSON_LINES : WRITER_LINES, &watching.choice);
-	watching.first =
-		(struct first_list){.pattern = lasting.subject, .print = print_event, .userdata = &watching};
-	code = add_watch(conn, lasting.subject, &watching);
-	if (code == 0)
-		first_list_begin(&watching.first, conn);
+	first_list_begin(&watching.first, print_event, &watching);
+	code = add_watch(conn, watching.pattern, &watching);
 	interrupt_catch();
 	while (code == 0 && watching.code == 0 && lasting.code == 0 && !interrupt_came()) {
-		if (first_list_ends(&watching.first)) {
-			print_listed(&watching);
-			if (!watching.has_printed && cli_is_watched(cli))
-				cli_note(cli, "watch %s: nothing that this program may see is there yet",
-					 lasting.subject);
-		}
+		first_list_look(&watching.first);
 		if (watching.code)
 			break;
 		r = interrupt_wait_for_reader(conn, first_list_deadline(&watching.first));
 		if (r == -EPIPE)
 			code = EXIT_OTHER;
 		else if (r < 0 && r != -EINTR)
-			code = cli_error(conn, "watch", optind < argc ? argv[optind] : "", r);
+			code = cli_error(conn, "watch", optind < argc ? watching.pattern : "", r);
 	}
 	xenmsg_close(conn);
 	first_list_free(&watching.first);

@@ -43,7 +43,7 @@ static void on_event(void *userdata, const struct xenmsg_event *event)
 {
 	struct chat *chat = userdata;
 
-	if (event->domid == xenmsg_domid(chat->conn))
+	if (event->kind == XENMSG_LISTED || event->domid == xenmsg_domid(chat->conn))
 		return;
 	for (unsigned i = 0; i < chat->count; i++)
 		if (chat->members[i] == event->domid)

@@ -829,8 +829,11 @@ enum xenmsg_event_kind {
 	/* the link with the domain is lost: what goes on there waits until the link is resumed
 	 * (XENMSG_DOMAIN_UP), or ends with it */
 	XENMSG_DOMAIN_AWAY = 5,
-	XENMSG_HOST_UP = 6,  /* another host can be asked */
-	XENMSG_HOST_DOWN = 7 /* it can't any more: what is there is reported as gone, too */
+	XENMSG_HOST_UP = 6,   /* another host can be asked */
+	XENMSG_HOST_DOWN = 7, /* it can't any more: what is there is reported as gone, too */
+	/* what was there when the watch began is reported, so the next events are news. Comes once, and once more for each new
+	 * daemon of a connection that outlives its own. A daemon of 0.1.0 never tells it */
+	XENMSG_LISTED = 8
 };
 
 struct xenmsg_event {

@@ -376,7 +376,7 @@ static int on_event(struct requests *requests, const struct frame_header *header
 	if (frame_event_decode(payload, header->length, &event) < 0)
 		return -EPROTO;
 	/* Skips kinds of a later minor version, and events that were in flight when the watch was ended. */
-	if (event.kind < EVENT_DOMAIN_UP || event.kind > EVENT_HOST_DOWN ||
+	if (event.kind < EVENT_DOMAIN_UP || event.kind > EVENT_LISTED ||
 	    !find_watch(requests, header->channel))
 		return 0;
 	if (event.kind != EVENT_ENDPOINT_UP && event.kind != EVENT_ENDPOINT_DOWN)

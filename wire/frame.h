@@ -90,6 +90,7 @@ enum event_kind {
 	EVENT_DOMAIN_AWAY = 5,
 	EVENT_HOST_UP = 6, /* another one */
 	EVENT_HOST_DOWN = 7,
+	EVENT_LISTED = 8, /* what was there when the watch began was told */
 };
 
 /* The header and trailer of a message inside a channel's stream (protocol.md, section 2.1). */

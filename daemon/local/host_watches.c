@@ -55,6 +55,7 @@ struct watched_place {
 	/* It is among what the host has told. While that is compared, it isn't known; but nothing else is compared then. */
 	bool is_wanted;
 	bool is_up, is_going; /* the domain, or the host, is reported; and will be as gone */
+	bool is_listed;	      /* what there was first is reported, or why there is nothing is known */
 	bool has_failed;      /* once, since it was told last: the link may just have been idle */
 	uint32_t domid;
 	char name[DOMAIN_NAME_MAX + 1]; /* of the domain, as it was told */
@@ -69,6 +70,7 @@ struct host_watch {
 	struct session *session;
 	uint32_t number;
 	bool is_answered; /* the WATCH */
+	bool is_listed;	  /* as of a watch of this host */
 	bool is_cut_off;
 	char host[HOST_NAME_SIZE];
 	char domain[DOMAIN_NAME_MAX + 1];
@@ -285,6 +287,7 @@ static void on_told(void *userdata, void *asker, uint32_t id, enum ask_kind kind
 static void ask_later(struct watched_place *place)
 {
 	place->state = PLACE_WAITS;
+	place->is_listed = true;
 	timer_start(place->watch->watches->timer, RETRY_MS);
 }
 
@@ -444,6 +447,7 @@ static void end(struct watched_place *place)
 	place->known = place->fresh;
 	place->fresh = (struct told_list){0};
 	place->is_going = false;
+	place->is_listed = true;
 	place->state = PLACE_RESTS;
 	if (was_going && place->is_up)
 		tell_place(place, false);
@@ -483,6 +487,19 @@ static struct watched_place *next_with_work(const struct host_watch *watch)
 	return place;
 }
 
+/* Tells a watch whose places are all reported for the first time that this was all. */
+static void end_list(struct host_watch *watch)
+{
+	struct frame_event listed = {.kind = EVENT_LISTED};
+	const struct watched_place *place;
+
+	DL_FOREACH(watch->places, place)
+		if (!place->is_listed)
+			return;
+	watch->is_listed = true;
+	send_event(watch, &listed);
+}
+
 static void on_turn(struct task *task)
 {
 	struct host_watch *watch = (struct host_watch *)((char *)task - offsetof(struct host_watch, task));
@@ -491,6 +508,8 @@ static void on_turn(struct task *task)
 
 	while (cost < PIECE && (place = next_with_work(watch)) != NULL)
 		cost += watch->count + step(place);
+	if (!watch->is_listed && !next_with_work(watch))
+		end_list(watch);
 	turns_spend(task->turns, task->line, cost);
 	if (cost >= PIECE)
 		task_due(task);

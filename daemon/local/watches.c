@@ -37,6 +37,7 @@ struct watch {
 	char domain[DOMAIN_NAME_MAX + 1];
 	char endpoint[2 * ENDPOINT_NAME_MAX + 1];
 	bool endpoints; /* means matching endpoints only; else the domain and all of its endpoints */
+	bool is_listed; /* it was told of all that was there when it began, and that this was all */
 	size_t domain_size, endpoint_size;
 	uint64_t met; /* the serial of the domain that it was compared with last, and the answer */
 	bool met_is_meant;
@@ -66,6 +67,7 @@ struct watches {
 	uint64_t woken_for;	  /* the last change for which they were made due */
 	bool all_are_due;
 	watches_sees_fn sees;
+	watches_knows_all_fn knows_all;
 	void *userdata;
 };
 
@@ -187,6 +189,22 @@ static bool may_learn_of(const struct watcher *watcher, const struct record *rec
 	       watches->sees(watches->userdata, watcher->session, record->text);
 }
 
+static bool means_others(const struct watch *watch)
+{
+	return watch->domain_size != 4 || memcmp(watch->domain, "self", 4) != 0;
+}
+
+static void send_event(struct watcher *watcher, const struct watch *watch, const struct frame_event *event)
+{
+	uint8_t payload[FRAME_PAYLOAD_MAX];
+
+	if (watcher->is_cut_off || hop_send(session_hop(watcher->session), FRAME_EVENT, 0, watch->number,
+					    payload, frame_event_encode(event, payload)) == 0)
+		return;
+	watcher->is_cut_off = true;
+	session_cut_off(watcher->session, -ENOBUFS, "the program doesn't read its events");
+}
+
 /* Sends the event about the domain; EVENT_DOMAIN_UP and EVENT_DOMAIN_DOWN also mean that about its endpoint. */
 static void tell_kind(struct watcher *watcher, const struct watch *watch, const struct record *record,
 		      uint32_t kind, uint64_t *cost)
@@ -194,7 +212,6 @@ static void tell_kind(struct watcher *watcher, const struct watch *watch, const 
 	const struct named_domain *domain = record->domain;
 	struct frame_event event = {
 		.kind = kind, .domid = domain->domid, .text = {domain->name, strlen(domain->name)}};
-	uint8_t payload[FRAME_PAYLOAD_MAX];
 
 	*cost += COST_TELL;
 	if (record->size && !may_learn_of(watcher, record))
@@ -204,11 +221,7 @@ static void tell_kind(struct watcher *watcher, const struct watch *watch, const 
 		event.domain_name = event.text;
 		event.text = (struct frame_text){record->text, record->size};
 	}
-	if (watcher->is_cut_off || hop_send(session_hop(watcher->session), FRAME_EVENT, 0, watch->number,
-					    payload, frame_event_encode(&event, payload)) == 0)
-		return;
-	watcher->is_cut_off = true;
-	session_cut_off(watcher->session, -ENOBUFS, "the program doesn't read its events");
+	send_event(watcher, watch, &event);
 }
 
 static void tell(struct watcher *watcher, const struct watch *watch, const struct record *record, bool up,
@@ -310,6 +323,22 @@ static bool go_on(struct watcher *watcher, uint64_t *cost)
 	return true;
 }
 
+/* Tells new watches, which have heard of everything that is known, that this was all, once everybody is known. */
+static void end_lists(struct watcher *watcher, uint64_t *cost)
+{
+	const struct frame_event listed = {.kind = EVENT_LISTED};
+	const struct watches *watches = watcher->watches;
+	struct watch *watch;
+
+	DL_FOREACH(watcher->list, watch) {
+		if (watch->is_listed || (means_others(watch) && !watches->knows_all(watches->userdata)))
+			continue; /* until KNOWN_ALL */
+		watch->is_listed = true;
+		*cost += COST_TELL;
+		send_event(watcher, watch, &listed);
+	}
+}
+
 static void on_turn(struct task *task)
 {
 	struct watcher *watcher = (struct watcher *)((char *)task - offsetof(struct watcher, task));
@@ -329,20 +358,27 @@ static void on_turn(struct task *task)
 		watcher->heard = watches->changes->last;
 		DL_FOREACH(watcher->list, watch)
 			watch->heard = watch->known = watches->changes->last;
+		end_lists(watcher, &cost);
 	}
 	turns_spend(watches->turns, watcher->task.line, cost);
 }
 
 /* --- life ------------------------------------------------------------------------------------- */
 
-/* Makes all due when something has changed. */
+/* Makes all due when something has changed, or new ones may hear that this was all. */
 static void on_changed(void *userdata, enum known_what what, uint32_t domid)
 {
-	wake_all(userdata);
-	tidy(userdata);
+	struct watches *watches = userdata;
+
+	for (struct watcher *watcher = watches->watchers; watcher && what == KNOWN_ALL;
+	     watcher = watcher->hh.next)
+		task_due(&watcher->task);
+	wake_all(watches);
+	tidy(watches);
 }
 
-struct watches *watches_new(struct turns *turns, struct known *known, watches_sees_fn sees, void *userdata)
+struct watches *watches_new(struct turns *turns, struct known *known, watches_sees_fn sees,
+			    watches_knows_all_fn knows_all, void *userdata)
 {
 	struct watches *watches = calloc(1, sizeof(*watches));
 
@@ -353,13 +389,9 @@ struct watches *watches_new(struct turns *turns, struct known *known, watches_se
 	watches->changes = known_changes(known);
 	known_listen(known, &watches->sink, on_changed, watches);
 	watches->sees = sees;
+	watches->knows_all = knows_all;
 	watches->userdata = userdata;
 	return watches;
-}
-
-static bool means_others(const struct watch *watch)
-{
-	return watch->domain_size != 4 || memcmp(watch->domain, "self", 4) != 0;
 }
 
 static void watch_free(struct watcher *watcher, struct watch *watch)

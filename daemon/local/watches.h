@@ -4,7 +4,7 @@
 
 /*
  * Tells the programs that watch, and listings, which domains and endpoints come and go. A new watch is first told of what
- * is there now (known.h), then of every change. A pattern is DOMAIN (the domain and all of
+ * is there now (known.h), that this was all (EVENT_LISTED), and then of every change. A pattern is DOMAIN (the domain and all of
  * its endpoints) or DOMAIN:ENDPOINT (those endpoints); both parts may be shell patterns, and a domain is
  * matched by its domid, its name or `self`. A domain that is renamed goes down for the watches of its old
  * name, comes up for those of the new one, and is reported once more as up, with its new name, to those that
@@ -36,9 +36,12 @@ struct watches;
 /* Returns whether the program may learn of that endpoint of this domain; asked before each report of it.
  * NULL: of all. */
 typedef bool (*watches_sees_fn)(void *userdata, const struct session *session, const char *endpoint);
+/* Returns whether all peers that run are known now; if not, KNOWN_ALL is told. */
+typedef bool (*watches_knows_all_fn)(void *userdata);
 
 /* Returns NULL when memory is short. */
-struct watches *watches_new(struct turns *turns, struct known *known, watches_sees_fn sees, void *userdata);
+struct watches *watches_new(struct turns *turns, struct known *known, watches_sees_fn sees,
+			    watches_knows_all_fn knows_all, void *userdata);
 void watches_free(struct watches *watches);
 
 /* Adds a watch of its pattern's domain and endpoint, and answers its WATCH request, which has this `number`. */

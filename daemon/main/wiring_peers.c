@@ -47,9 +47,16 @@ static bool may_learn_of(void *userdata, const struct session *session, const ch
 	       viewer_of(session, daemon->administrators).sees_all;
 }
 
+static bool knows_all(void *userdata)
+{
+	struct daemon *daemon = userdata;
+
+	return peers_want_all(daemon->peers);
+}
+
 int wiring_start_watches(struct daemon *daemon)
 {
-	daemon->watches = watches_new(&daemon->relay.turns, daemon->known, may_learn_of, daemon);
+	daemon->watches = watches_new(&daemon->relay.turns, daemon->known, may_learn_of, knows_all, daemon);
 	if (!daemon->watches)
 		return -ENOMEM;
 	known_set_up(daemon->known, daemon->self.domid, true);

@@ -104,10 +104,12 @@ class EventKind(_Kind):
     DOMAIN_AWAY = 5
     HOST_UP = 6
     HOST_DOWN = 7
+    LISTED = 8
 
 
 class Event(NamedTuple):
-    """Somebody came or went, or the link with a domain is lost and may be resumed (DOMAIN_AWAY; then DOMAIN_UP). `name` is the endpoint, or of a domain its name; `domain_name` always the domain's; "" if
+    """Somebody came or went, or the link with a domain is lost and may be resumed (DOMAIN_AWAY; then DOMAIN_UP); LISTED: what was there
+    when the watch began was told. `name` is the endpoint, or of a domain its name; `domain_name` always the domain's; "" if
     unknown. `host`: of a watch of another host ("hostb/work:print"); "" for this one."""
 
     kind: EventKind

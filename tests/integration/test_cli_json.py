@@ -212,22 +212,9 @@ def test_a_watch_says_where_its_first_list_ends(nodes, valid):
         watch.terminate()
 
 
-def test_a_list_ends_though_what_was_listed_is_never_told(nodes, valid, tmp_path):
-    """A daemon may list what the watch is then not told of: it has gone in between."""
-    class Forgets(HostileDaemon):
-        def answer(self, question):
-            return [{"domid": 2, "name": "x", "kind": "message", "up": True}]
-    daemon = Forgets(tmp_path / "sock")
-    watch = nodes(1, start=False)[1].popen("watch", "--json", "--socket", daemon.path)
-    assert [event["domid"] for event in listed_by(watch, valid)] == [2]
-    daemon.close()
-
-
 def test_a_list_that_takes_long_keeps_nothing_back(nodes, valid, tmp_path):
-    class Silent(HostileDaemon):
-        def answer(self, question):
-            threading.Event().wait()
-    daemon = Silent(tmp_path / "sock")
+    """A daemon may be slow, or so old that it never says that this was all."""
+    daemon = HostileDaemon(tmp_path / "sock")
     daemon.name = "x"
     watch = nodes(1, start=False)[1].popen("watch", "--json", "--socket", daemon.path)
     assert valid("watch", [watch.stdout.readline()])[0]["domid"] == 2

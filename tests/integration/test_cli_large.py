@@ -15,6 +15,7 @@ from test_cli_terminal import HostileDaemon, Terminal
 
 DOMAINS, ENDPOINTS = 500, 5000
 PIECE = 30000
+LISTED = 8  # a kind of EVENT
 NAME = "grüße-€"
 PINGS = 30  # at least so many at a time: a domain that is silent costs seconds
 LISTS = {"peers": DOMAINS, "endpoints": ENDPOINTS, "hosts": DOMAINS}
@@ -57,7 +58,7 @@ class LargeDaemon(HostileDaemon):
         events = [u32(1, peer["domid"]) + peer["name"].encode() for peer in self.answer(b"peers")]
         events += [u32(3, each["domid"]) + f"{each['name']}\0{each['domain']}".encode() for each in self.answer(b"endpoints")]
         random.Random(1).shuffle(events)
-        return [frame(EVENT, event, channel=channel) for event in events]
+        return [frame(EVENT, event, channel=channel) for event in [*events, u32(LISTED, 0)]]
 
     def answer(self, question):
         peers = [{"domid": domid, "name": f"{NAME}-{domid}", "uuid": None, "version": "0.1.0", "up": True, "link": "up", "since": 1,

@@ -715,6 +715,7 @@ def test_comings_and_goings_are_told(nodes):
 
     async def main():
         async with xenmsg.open(one.socket) as conn, xenmsg.open(two.socket) as other, conn.watch("2:print*") as watch:
+            assert await watch.next(LONG) == (xenmsg.EventKind.LISTED, 0, "", "", "")
             async with other.bind("printer"):
                 event = await watch.next(LONG)
                 assert event == (xenmsg.EventKind.ENDPOINT_UP, 2, "printer", event.domain_name, "")
@@ -727,6 +728,7 @@ def test_comings_and_goings_are_told(nodes):
             await raises(errno.EHOSTDOWN, conn.ping("99", timeout=LONG))
     run(main())
     with xenmsg.blocking.open(one.socket) as conn, xenmsg.blocking.open(two.socket) as other, conn.watch("2:print*") as watch:
+        assert watch.next(LONG).kind == xenmsg.EventKind.LISTED
         with other.bind("printer"):
             assert watch.next(LONG).name == "printer"
         assert watch.next(LONG).kind == xenmsg.EventKind.ENDPOINT_DOWN
@@ -743,3 +745,4 @@ def test_another_host_is_watched_and_asked(hosts):
             assert (event.kind, event.host) == (xenmsg.EventKind.HOST_UP, "hostb")
             event = watch.next(LONG)
             assert (event.kind, event.host, event.domid, event.name) == (xenmsg.EventKind.ENDPOINT_UP, "hostb", 0, "print")
+            assert watch.next(LONG) == (xenmsg.EventKind.LISTED, 0, "", "", "hostb")

@@ -159,15 +159,16 @@ BOTH(events_are_reported_until_unwatch)
 	assert_true(watch > 0);
 	send_event(&fake, EVENT_ENDPOINT_UP, 2, "print");
 	send_event(&fake, 99, 2, "of a later version");
+	send_event(&fake, EVENT_LISTED, 0, "");
 	send_event(&fake, EVENT_DOMAIN_AWAY, 2, "work");
 	while (!strchr(seen, 'w'))
 		assert_true(xenmsg_wait(fake.conn, 10000) > 0);
-	assert_string_equal(seen, "1:2: 3:2:print 5:2:work ");
+	assert_string_equal(seen, "1:2: 3:2:print 8:0: 5:2:work ");
 	fake_meanwhile(&fake, answer_unwatch);
 	assert_int_equal(xenmsg_unwatch(fake.conn, watch), 0);
 	fake_join(&fake);
 	xenmsg_process(fake.conn);
-	assert_string_equal(seen, "1:2: 3:2:print 5:2:work ");
+	assert_string_equal(seen, "1:2: 3:2:print 8:0: 5:2:work ");
 	assert_int_equal(xenmsg_unwatch(fake.conn, watch), -ENOENT);
 	assert_int_equal(xenmsg_watch(fake.conn, "", NULL, on_event, NULL), -EINVAL);
 	assert_int_equal(xenmsg_watch(fake.conn, "2:", NULL, on_event, NULL), -EINVAL);

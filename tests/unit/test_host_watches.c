@@ -24,6 +24,7 @@ struct session {
 	struct hop hop;
 	char heard[HEARD_MAX]; /* "1+b 1+7(work) 1+7:inbox(work) ...": number of the watch, event */
 	int reply;	       /* -1: none yet */
+	unsigned lists;	       /* ends of lists */
 	int cut_off;
 	bool full, knows_hosts;
 };
@@ -88,7 +89,9 @@ int hop_send(struct hop *hop, uint8_t type, uint8_t flags, uint32_t channel, con
 	assert_int_equal(type, FRAME_EVENT);
 	assert_int_equal(frame_event_decode(payload, length, &event), 0);
 	assert_true(event.host.size == 1 && event.host.data[0] == 'b');
-	if (event.kind == EVENT_HOST_UP || event.kind == EVENT_HOST_DOWN)
+	if (event.kind == EVENT_LISTED)
+		session->lists++;
+	else if (event.kind == EVENT_HOST_UP || event.kind == EVENT_HOST_DOWN)
 		snprintf(session->heard + used, HEARD_MAX - used, "%u%cb ", channel,
 			 event.kind == EVENT_HOST_UP ? '+' : '-');
 	else if (event.kind == EVENT_DOMAIN_UP || event.kind == EVENT_DOMAIN_DOWN)
@@ -273,6 +276,37 @@ TEST(what_is_there_is_told_first_and_then_each_change)
 	expect("1-7:print(work) 1-7:scan(work) 1-7(work) ");
 	answer("work", "scan", 0, 9, "work");
 	expect("1+9(work) 1+9:scan(work) ");
+	scene_stop();
+}
+
+TEST(a_watch_hears_once_that_all_which_was_there_is_told)
+{
+	scene_start();
+	watch(1, "work");
+	tell("", "7=work");
+	expect("1+b ");
+	assert_int_equal(scene.session.lists, 0);
+	tell("work", "inbox");
+	expect("1+7(work) 1+7:inbox(work) ");
+	assert_int_equal(scene.session.lists, 1);
+	/* Of each domain that a pattern means, when there is none, and though one of them can't be asked. */
+	watch(2, "p*");
+	tell("", "7=work 8=play 9=pool");
+	expect("2+b ");
+	answer("8", "inbox", 0, 8, "play");
+	expect("2+8(play) 2+8:inbox(play) ");
+	assert_int_equal(scene.session.lists, 1);
+	fail_it("9", EHOSTDOWN);
+	assert_int_equal(scene.session.lists, 2);
+	watch(3, "z*");
+	tell("", "7=work");
+	expect("3+b ");
+	assert_int_equal(scene.session.lists, 3);
+	/* What comes is news. */
+	tell("work", "inbox print");
+	answer("8", "inbox print", 0, 8, "play");
+	expect("1+7:print(work) 2+8:print(play) ");
+	assert_int_equal(scene.session.lists, 3);
 	scene_stop();
 }
 

@@ -321,3 +321,47 @@ TEST(program_is_not_told_of_what_it_may_not_learn_of)
 	expect(&scene, &scene.b, "2+7:secret(work) ");
 	scene_stop(&scene);
 }
+
+TEST(watch_hears_once_that_all_which_was_there_is_told)
+{
+	struct scene scene;
+
+	scene_start(&scene);
+	scene.a.hears_lists = scene.b.hears_lists = true;
+	known_set_up(scene.known, 7, true);
+	endpoints(&scene, 7, "inbox");
+	assert_int_equal(watch(&scene, &scene.a, 1, "7"), 0);
+	assert_int_equal(watch(&scene, &scene.a, 2, "9"), 0);
+	expect(&scene, &scene.a, "1+7(work) 1+7:inbox(work) 1. 2. ");
+	known_set_endpoint(scene.known, 7, "print", true);
+	known_tell(scene.known, KNOWN_ALL, 0);
+	expect(&scene, &scene.a, "1+7:print(work) ");
+	/* Each watch has its own. */
+	assert_int_equal(watch(&scene, &scene.a, 3, "7:inbox"), 0);
+	expect(&scene, &scene.a, "3+7:inbox(work) 3. ");
+	assert_int_equal(watch(&scene, &scene.b, 1, "7:none"), 0);
+	expect(&scene, &scene.b, "1. ");
+	scene_stop(&scene);
+}
+
+TEST(list_of_others_ends_when_all_who_run_have_answered)
+{
+	struct scene scene;
+
+	scene_start(&scene);
+	scene.a.hears_lists = scene.asks_all = true;
+	known_set_up(scene.known, OWN, true);
+	known_set_endpoint(scene.known, OWN, "log", true);
+	known_set_up(scene.known, 7, true);
+	assert_int_equal(watch(&scene, &scene.a, 1, "*"), 0);
+	assert_int_equal(watch(&scene, &scene.a, 2, "self:log"), 0);
+	expect(&scene, &scene.a, "1+5(home) 1+5:log(home) 2+5:log(home) 1+7(work) 2. ");
+	endpoints(&scene, 7, "inbox");
+	expect(&scene, &scene.a, "1+7:inbox(work) ");
+	/* What comes together with the last answer is told before. */
+	endpoints(&scene, 7, "inbox print");
+	scene.asks_all = false;
+	known_tell(scene.known, KNOWN_ALL, 0);
+	expect(&scene, &scene.a, "1+7:print(work) 1. ");
+	scene_stop(&scene);
+}

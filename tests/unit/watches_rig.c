@@ -44,6 +44,11 @@ int hop_send(struct hop *hop, uint8_t type, uint8_t flags, uint32_t channel, con
 	if (session->full)
 		return -ENOBUFS;
 	assert_int_equal(frame_event_decode(payload, length, &event), 0);
+	if (event.kind == EVENT_LISTED) {
+		if (session->hears_lists)
+			snprintf(session->heard + used, HEARD_MAX - used, "%u. ", channel);
+		return 0;
+	}
 	if (session->model) {
 		bool of_endpoint = event.kind == EVENT_ENDPOINT_UP || event.kind == EVENT_ENDPOINT_DOWN;
 		char text[8] = "";
@@ -87,6 +92,13 @@ static bool sees(void *userdata, const struct session *session, const char *endp
 	return !scene->keeps_secrets || session == &scene->a || strncmp(endpoint, "secret", 6) != 0;
 }
 
+static bool knows_all(void *userdata)
+{
+	const struct scene *scene = userdata;
+
+	return !scene->asks_all;
+}
+
 static bool pass(void *userdata)
 {
 	struct scene *scene = userdata;
@@ -114,7 +126,7 @@ void scene_start(struct scene *scene)
 	*scene = (struct scene){.base = event_base_new(), .self.domid = OWN};
 	assert_int_equal(turns_init(&scene->turns, scene->base, pass, scene), 0);
 	scene->known = known_new(&scene->self);
-	scene->watches = watches_new(&scene->turns, scene->known, sees, scene);
+	scene->watches = watches_new(&scene->turns, scene->known, sees, knows_all, scene);
 	assert_non_null(scene->watches);
 	rename_domain(scene, 7, "work");
 	rename_domain(scene, OWN, "home");

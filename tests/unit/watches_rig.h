@@ -31,7 +31,8 @@ struct session {
 	size_t heard_before; /* this WATCH */
 	int reply;	     /* the last one's error; -1: none */
 	uint32_t replied_to;
-	bool full;   /* takes no more */
+	bool hears_lists; /* and where they end: "1. " */
+	bool full;	  /* takes no more */
 	bool counts; /* keeps the number of events, and the names that are up, and not all that it heard */
 	unsigned long events;
 	long up;
@@ -44,6 +45,7 @@ struct scene {
 	struct event_base *base;
 	struct self self;
 	bool keeps_secrets; /* from all but `a` */
+	bool asks_all;	    /* not all peers are known yet */
 	struct turns turns;
 	unsigned passes;
 	struct known *known;

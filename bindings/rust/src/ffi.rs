@@ -47,6 +47,7 @@ pub const XENMSG_ENDPOINT_DOWN: c_uint = 4;
 pub const XENMSG_DOMAIN_AWAY: c_uint = 5;
 pub const XENMSG_HOST_UP: c_uint = 6;
 pub const XENMSG_HOST_DOWN: c_uint = 7;
+pub const XENMSG_LISTED: c_uint = 8;
 
 pub const XENMSG_DAEMON_LOST: c_uint = 1;
 pub const XENMSG_DAEMON_BACK: c_uint = 2;

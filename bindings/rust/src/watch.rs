@@ -33,6 +33,8 @@ pub enum EventKind {
     HostUp,
     /// It can't any more.
     HostDown,
+    /// What was there when the watch began was told: what comes now is news.
+    Listed,
     /// Something that only a later library knows.
     Other(u32),
 }
@@ -47,6 +49,7 @@ impl EventKind {
             ffi::XENMSG_DOMAIN_AWAY => EventKind::DomainAway,
             ffi::XENMSG_HOST_UP => EventKind::HostUp,
             ffi::XENMSG_HOST_DOWN => EventKind::HostDown,
+            ffi::XENMSG_LISTED => EventKind::Listed,
             other => EventKind::Other(other),
         }
     }

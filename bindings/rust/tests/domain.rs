@@ -279,6 +279,7 @@ fn a_stream_is_a_socket_with_an_end_or_a_break() {
 fn a_watch_tells_who_comes_and_goes_or_why_it_cannot() {
     let (conn, other) = (open(), open());
     let watch = conn.watch("self:rs-seen", USUAL).unwrap();
+    assert_eq!(watch.next_timeout(LONG).unwrap().unwrap().kind, EventKind::Listed);
     other.bind("rs-seen", USUAL).unwrap();
     let event = watch.next_timeout(LONG).unwrap().unwrap();
     assert_eq!((event.kind, &event.name[..], event.domid), (EventKind::EndpointUp, "rs-seen", conn.domid()));
