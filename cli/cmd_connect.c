@@ -391,8 +391,7 @@ int cmd_listen(struct cli *cli, int argc, char **argv)
 		return code;
 	listener.conn = conn;
 	listener.endpoint = endpoint;
-	r = xenmsg_listen(conn, endpoint,
-			  XENMSG_FLAGS(XENMSG_FROM_HOSTS | (shared ? XENMSG_BIND_SHARED : 0)));
+	r = xenmsg_listen(conn, endpoint, XENMSG_FLAGS(XENMSG_FROM_HOSTS | (shared ? XENMSG_SHARED : 0)));
 	if (r == 0)
 		cli_note_bound(cli, conn, endpoint);
 	if (r < 0)

@@ -234,7 +234,7 @@ static int receive(struct recv *recv, struct xenmsg *conn, uint64_t count, int t
 /* Binds the endpoints, whose list ends with NULL. Returns 0, or an exit code after a complaint. */
 static int bind_all(struct cli *cli, struct xenmsg *conn, char **endpoints, bool shared)
 {
-	unsigned flags = XENMSG_ONLY_MESSAGES | (shared ? XENMSG_BIND_SHARED : 0);
+	unsigned flags = XENMSG_ONLY_MESSAGES | (shared ? XENMSG_SHARED : 0);
 
 	for (; *endpoints; endpoints++) {
 		int r = xenmsg_bind(conn, *endpoints, XENMSG_FLAGS(flags), NULL, NULL);

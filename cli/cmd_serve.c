@@ -515,7 +515,7 @@ int cmd_serve(struct cli *cli, int argc, char **argv)
 	if (code)
 		return code;
 	if (serve.shared)
-		flags |= XENMSG_BIND_SHARED;
+		flags |= XENMSG_SHARED;
 	reply_seats_init(&serve.seats, xenmsg_domid(serve.conn), serve.jobs_max);
 	r = xenmsg_bind(serve.conn, serve.endpoint, XENMSG_FLAGS(flags), NULL, NULL);
 	if (r == 0)

@@ -22,7 +22,7 @@ static void on_change(void *userdata, const struct xenmsg_change *change)
 		lasting_note_lost(lasting, change->reason);
 	else if (change->kind == XENMSG_DAEMON_BACK && !lasting->code)
 		lasting_note_back(lasting);
-	else if (change->kind == XENMSG_NOT_RESTORED && !lasting->code)
+	else if (change->kind == XENMSG_DAEMON_REFUSED && !lasting->code)
 		lasting->code = cli_error_because(change->reason, lasting->what,
 						  *change->endpoint ? change->endpoint : lasting->subject,
 						  change->error);

@@ -38,7 +38,7 @@ static void on_change(void *userdata, const struct xenmsg_change *change)
 		daemons++;
 		printf("there is a daemon again\n");
 		break;
-	case XENMSG_NOT_RESTORED:
+	case XENMSG_DAEMON_REFUSED:
 		printf("%s isn't there again: %s\n", change->endpoint, strerror(-change->error));
 		break;
 	case XENMSG_RENUMBERED:

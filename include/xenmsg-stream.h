@@ -80,7 +80,7 @@ typedef void (*xenmsg_stream_incoming)(void *userdata, struct xenmsg_stream *str
  * Makes an endpoint for streams, and waits for the daemon's answer; streams are told of meanwhile, but no messages.
  * xenmsg_unbind() removes it, and breaks the streams that came to it.
  * options   a time-out, usually 30 s, XENMSG_FROM_HOSTS, for a program that asks for xenmsg_peer_host() of each, and
- *           XENMSG_BIND_SHARED
+ *           XENMSG_SHARED
  * incoming  called for each stream that comes in
  * Returns 0, or as xenmsg_bind(); an error of xenmsg_open() if there is no session for streams; or -EBUSY within a
  * callback.

@@ -62,11 +62,13 @@
  * handler.
  *
  * Waiting: the blocking functions suit programs without a loop. In a loop, watch xenmsg_fd() for
- * reading and call xenmsg_process() when it is readable; time-outs make it so, too. Callbacks run
- * only within xenmsg_process(), xenmsg_wait(), xenmsg_flush(), xenmsg_stream_listen(), xenmsg_stream_resume(), xenmsg_send(), xenmsg_call(),
- * xenmsg_recv(), xenmsg_peek(), xenmsg_drain(), xenmsg_await_room(), xenmsg_await_reply_room() and xenmsg_close(). They may call any
- * function: of the first four they get -EBUSY, and xenmsg_close() ends the connection when the function has returned within which
- * the callback runs.
+ * reading and call xenmsg_process() when it is readable; time-outs make it so, too. Callbacks run only
+ * within xenmsg_process(), xenmsg_wait(), xenmsg_flush(), xenmsg_stream_listen(), xenmsg_stream_resume(),
+ * xenmsg_send(), xenmsg_call(), xenmsg_recv(), xenmsg_peek(), xenmsg_drain(), xenmsg_await_room(),
+ * xenmsg_await_reply_room(), xenmsg_close(), and xenmsg_connect() with XENMSG_WAIT. Whatever else waits
+ * (xenmsg_bind(), xenmsg_query(), xenmsg_accept() and so on) calls nobody back meanwhile. They may call any
+ * function: of the first four they get -EBUSY, and xenmsg_close() ends the connection when the function
+ * has returned within which the callback runs.
  */
 
 #include <stddef.h>
@@ -156,7 +158,7 @@ enum xenmsg_flags {
 	 * starting the new one first. A call that was taken and isn't answered by then ends as always; who stops
 	 * answers what it has first (xenmsg_drain()).
 	 */
-	XENMSG_BIND_SHARED = 4096,
+	XENMSG_SHARED = 4096,
 	/*
 	 * send, call, connect: waits, within its time-out, until the receiver is there: where -ENOENT or -EHOSTDOWN
 	 * would be the outcome, since no program has bound the endpoint, its domain or daemon isn't there, or nothing is
@@ -267,7 +269,8 @@ struct xenmsg_result {
 	uint64_t reserved[4]; /* for members of later versions */
 };
 
-/* Called with what became of what was begun. It may call any function. */
+/* Called with what became of what was begun. It may call any function. The result is the library's, and ends with the callback; the
+ * reply, the text and the descriptor in it are the program's from then on. */
 typedef void (*xenmsg_done)(void *userdata, const struct xenmsg_result *result);
 
 /* ---- the connection -------------------------------------------------------------------------- */
@@ -293,8 +296,8 @@ XENMSG_API XENMSG_CHECK int xenmsg_open(struct xenmsg **conn, const char *socket
  * xenmsg_max_message() 0.
  * done  called exactly once if this returned 0, else never; never within this function: with 0, or
  *       an error of xenmsg_open(), which xenmsg_reason() may explain and after which only
- *       xenmsg_close() is left to call; or with -ECANCELED within xenmsg_close(). NULL: as soon as
- *       xenmsg_domid() or a send works, it is open
+ *       xenmsg_close() is left to call; or with -ECANCELED within xenmsg_close(). NULL: it is open as
+ *       soon as xenmsg_max_message() isn't 0
  * Returns 0; or -EAGAIN (too many programs are just connecting: try again later), -ECONNREFUSED,
  * -ENOENT, -EACCES, -ENAMETOOLONG, -ENOMEM, -EMFILE as xenmsg_open().
  */
@@ -355,16 +358,17 @@ enum xenmsg_change_kind {
 	XENMSG_DAEMON_BACK = 2,
 	/* but not this one, which the new daemon refuses: it is gone, as if the program had ended it. Comes before
 	 * XENMSG_DAEMON_BACK */
-	XENMSG_NOT_RESTORED = 3,
+	XENMSG_DAEMON_REFUSED = 3,
 	/* of any connection: this domain was restored or migrated, and has another number, which xenmsg_domid() says */
 	XENMSG_RENUMBERED = 4
 };
 
+/* The library's: it grows at its end in later versions. */
 struct xenmsg_change {
 	enum xenmsg_change_kind kind;
-	int error; /* of XENMSG_DAEMON_LOST: -ENOTCONN or -EPROTO; of XENMSG_NOT_RESTORED that of xenmsg_bind() or xenmsg_watch() */
-	int watch; /* of XENMSG_NOT_RESTORED: the watch's number, or 0 */
-	/* of XENMSG_NOT_RESTORED: the endpoint, else "". Valid during the callback */
+	int error; /* of XENMSG_DAEMON_LOST: -ENOTCONN or -EPROTO; of XENMSG_DAEMON_REFUSED that of xenmsg_bind() or xenmsg_watch() */
+	int watch; /* of XENMSG_DAEMON_REFUSED: the watch's number, or 0 */
+	/* of XENMSG_DAEMON_REFUSED: the endpoint, else "". Valid during the callback */
 	const char *endpoint;
 	const char *reason; /* the daemon's words for people, "" if there are none. Likewise */
 };
@@ -395,7 +399,7 @@ typedef void (*xenmsg_message_handler)(void *userdata, struct xenmsg_message *me
  * Makes an endpoint, which exists until xenmsg_unbind() or xenmsg_close(). Waits for the daemon's
  * answer.
  * options   a time-out, usually 30 s, and XENMSG_ONLY_MESSAGES or XENMSG_ONLY_CALLS, XENMSG_LEND and
- *           XENMSG_BIND_SHARED; or XENMSG_TOPIC, with or without XENMSG_RETAIN. With neither of the first two it takes messages and calls, which come as messages
+ *           XENMSG_SHARED; or XENMSG_TOPIC, with or without XENMSG_RETAIN. With neither of the first two it takes messages and calls, which come as messages
  *           that want a reply
  * handler   called for every message; NULL: messages are taken with xenmsg_recv()
  * Returns 0, or -EINVAL (not an endpoint's name, or an unknown flag), -EEXIST (bound already,
@@ -792,7 +796,7 @@ XENMSG_API void xenmsg_break(int stream);
  * Makes an endpoint for streams. Up to 1024 of them wait for xenmsg_accept(), of one user or domain;
  * more are refused.
  * xenmsg_unbind() removes it.
- * options  a time-out, usually 30 s, XENMSG_FROM_HOSTS and XENMSG_BIND_SHARED
+ * options  a time-out, usually 30 s, XENMSG_FROM_HOSTS and XENMSG_SHARED
  * Returns 0, or as xenmsg_bind().
  */
 XENMSG_API XENMSG_CHECK int xenmsg_listen(struct xenmsg *conn, const char *endpoint,
@@ -836,6 +840,7 @@ enum xenmsg_event_kind {
 	XENMSG_LISTED = 8
 };
 
+/* The library's: it grows at its end in later versions. */
 struct xenmsg_event {
 	enum xenmsg_event_kind kind;
 	uint32_t domid;

@@ -27,13 +27,13 @@ static int listen_for(struct xenmsg *conn, const char *endpoint, const struct xe
 {
 	uint32_t kinds = BIND_STREAMS;
 	struct how how;
-	int r = how_read(&how, options, XENMSG_FROM_HOSTS | XENMSG_BIND_SHARED, PATIENCE_MS);
+	int r = how_read(&how, options, XENMSG_FROM_HOSTS | XENMSG_SHARED, PATIENCE_MS);
 
 	if (r < 0 || !incoming || !endpoint_name_is_valid(endpoint, strlen(endpoint)))
 		return -EINVAL;
 	if (how.flags & XENMSG_FROM_HOSTS)
 		kinds |= BIND_HOSTS;
-	if (how.flags & XENMSG_BIND_SHARED)
+	if (how.flags & XENMSG_SHARED)
 		kinds |= BIND_SHARED;
 	r = enter(conn);
 	if (r == 0)

@@ -100,7 +100,7 @@ static int enter_binding(struct xenmsg *conn, const char *endpoint, const struct
 	}
 	if ((flags & XENMSG_RETAIN) || how->keys)
 		return -EINVAL;
-	*kinds = (flags & both ? flags & both : both) | (flags & XENMSG_BIND_SHARED ? BIND_SHARED : 0);
+	*kinds = (flags & both ? flags & both : both) | (flags & XENMSG_SHARED ? BIND_SHARED : 0);
 	return inbox_bind(&conn->inbox, endpoint, *kinds, flags & XENMSG_LEND, handler, userdata);
 }
 
@@ -121,7 +121,7 @@ static int bind_for(struct xenmsg *conn, const char *endpoint, const struct xenm
 	struct how how;
 	uint32_t kinds = 0;
 	int r = how_read(&how, options,
-			 XENMSG_ONLY_MESSAGES | XENMSG_ONLY_CALLS | XENMSG_LEND | XENMSG_BIND_SHARED |
+			 XENMSG_ONLY_MESSAGES | XENMSG_ONLY_CALLS | XENMSG_LEND | XENMSG_SHARED |
 				 XENMSG_TOPIC | XENMSG_RETAIN | HOW_KEYS,
 			 PATIENCE_MS);
 
@@ -351,7 +351,7 @@ static int listen_for(struct xenmsg *conn, const char *endpoint, const struct xe
 	uint8_t payload[FRAME_SMALL_MAX];
 	uint32_t kinds = BIND_STREAMS;
 	struct how how;
-	int r = how_read(&how, options, XENMSG_FROM_HOSTS | XENMSG_BIND_SHARED, PATIENCE_MS);
+	int r = how_read(&how, options, XENMSG_FROM_HOSTS | XENMSG_SHARED, PATIENCE_MS);
 
 	if (r == 0 && !endpoint_name_is_valid(endpoint, strlen(endpoint)))
 		r = -EINVAL;
@@ -359,7 +359,7 @@ static int listen_for(struct xenmsg *conn, const char *endpoint, const struct xe
 		r = enter(conn);
 	if (how.flags & XENMSG_FROM_HOSTS)
 		kinds |= BIND_HOSTS;
-	if (how.flags & XENMSG_BIND_SHARED)
+	if (how.flags & XENMSG_SHARED)
 		kinds |= BIND_SHARED;
 	if (r == 0)
 		r = incoming_listen(&conn->incoming, endpoint, kinds);

@@ -137,17 +137,17 @@ static void ask_for_all(struct reconnect *reconnect)
 			    ? ask_to_bind(reconnect, binding->endpoint, binding->kinds, &binding->asked)
 			    : ask_to_subscribe(reconnect, binding);
 		if (r < 0 && r != -ENOENT)
-			tell(reconnect, XENMSG_NOT_RESTORED, r, binding->endpoint, 0, "");
+			tell(reconnect, XENMSG_DAEMON_REFUSED, r, binding->endpoint, 0, "");
 	}
 	DL_FOREACH(reconnect->parts.incoming->listening, listening) {
 		r = ask_to_bind(reconnect, listening->endpoint, listening->kinds, &listening->asked);
 		if (r < 0 && r != -ENOENT)
-			tell(reconnect, XENMSG_NOT_RESTORED, r, listening->endpoint, 0, "");
+			tell(reconnect, XENMSG_DAEMON_REFUSED, r, listening->endpoint, 0, "");
 	}
 	DL_FOREACH(reconnect->parts.requests->watches, watch) {
 		r = ask_to_watch(reconnect, watch);
 		if (r < 0 && r != -ENOENT)
-			tell(reconnect, XENMSG_NOT_RESTORED, r, "", (int)watch->number, "");
+			tell(reconnect, XENMSG_DAEMON_REFUSED, r, "", (int)watch->number, "");
 	}
 }
 
@@ -159,9 +159,9 @@ void reconnect_refused(struct reconnect *reconnect, const struct request *reques
 	if (size)
 		snprintf(reason, sizeof(reason), "%.*s", size, (const char *)fifo_front(&request->body));
 	if (request->type == FRAME_WATCH)
-		tell(reconnect, XENMSG_NOT_RESTORED, request->error, "", (int)request->number, reason);
+		tell(reconnect, XENMSG_DAEMON_REFUSED, request->error, "", (int)request->number, reason);
 	else if (endpoint)
-		tell(reconnect, XENMSG_NOT_RESTORED, request->error, endpoint, 0, reason);
+		tell(reconnect, XENMSG_DAEMON_REFUSED, request->error, endpoint, 0, reason);
 }
 
 /* ---- losing and finding a daemon ------------------------------------------------------------- */

@@ -1065,7 +1065,7 @@ static bool read_bind(PyObject *arguments, PyObject **endpoint, unsigned *flags)
 	*flags = (!calls      ? XENMSG_ONLY_MESSAGES
 		  : !messages ? XENMSG_ONLY_CALLS
 			      : 0) |
-		 (shared ? XENMSG_BIND_SHARED : 0);
+		 (shared ? XENMSG_SHARED : 0);
 	return true;
 }
 
@@ -1076,7 +1076,7 @@ static bool read_listen(PyObject *arguments, PyObject **endpoint, unsigned *flag
 
 	if (!PyArg_ParseTuple(arguments, "Up", endpoint, &shared))
 		return false;
-	*flags = XENMSG_FROM_HOSTS | (shared ? XENMSG_BIND_SHARED : 0);
+	*flags = XENMSG_FROM_HOSTS | (shared ? XENMSG_SHARED : 0);
 	return true;
 }
 

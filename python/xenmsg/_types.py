@@ -152,14 +152,14 @@ def message_or_notice(message: _core.Message) -> Union[_core.Message, Notice]:
 class ChangeKind(_Kind):
     LOST = 1
     BACK = 2
-    NOT_RESTORED = 3
+    REFUSED = 3
     RENUMBERED = 4
 
 
 class Change(NamedTuple):
     """What happens to a connection that outlives its daemon (open() with reconnect): that is LOST, and what watches have told is
     out of date; there is one again, with endpoints and watches (BACK), but not with this endpoint, or this one's watch, which it
-    refuses (NOT_RESTORED, before BACK): who waits there gets the error. Of any connection: this domain was restored or migrated, and
+    refuses (REFUSED, before BACK): who waits there gets the error. Of any connection: this domain was restored or migrated, and
     has another number (RENUMBERED)."""
 
     kind: ChangeKind

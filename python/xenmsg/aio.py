@@ -109,9 +109,9 @@ class _Link:
         """Those that all of a connection's links see are told once, by its own."""
         while (raw := self.core.change()) is not None:
             change = make_change(raw)
-            if change.kind is ChangeKind.NOT_RESTORED:
+            if change.kind is ChangeKind.REFUSED:
                 self.refused = make_error(change.errno, change.reason, -1, change.endpoint)
-            if self.how.on_change and (self.is_main or change.kind is ChangeKind.NOT_RESTORED):
+            if self.how.on_change and (self.is_main or change.kind is ChangeKind.REFUSED):
                 self.how.on_change(change)
 
     def process(self) -> None:

@@ -73,7 +73,7 @@ class _Source(Generic[T]):
                 return taken
             while (raw := self._core.change()) is not None:
                 change = make_change(raw)
-                if change.kind is ChangeKind.NOT_RESTORED:
+                if change.kind is ChangeKind.REFUSED:
                     raise make_error(change.errno, change.reason, -1, change.endpoint)
             if until is not None and time.monotonic() >= until:
                 raise make_error(errno.ETIMEDOUT, "", -1, None)

@@ -28,7 +28,7 @@ static void note_change(void *userdata, const struct xenmsg_change *change)
 	told[count] = "?LBN"[change->kind];
 	told[count + 1] = '\0';
 	last = *change;
-	if (change->kind == XENMSG_NOT_RESTORED)
+	if (change->kind == XENMSG_DAEMON_REFUSED)
 		snprintf(refused, sizeof(refused), "%s: %s, %s", change->endpoint, strerror(-change->error),
 			 change->reason);
 }

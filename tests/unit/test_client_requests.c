@@ -174,6 +174,31 @@ BOTH(events_are_reported_until_unwatch)
 	assert_int_equal(xenmsg_watch(fake.conn, "2:", NULL, on_event, NULL), -EINVAL);
 }
 
+static void answer_query_behind_an_event(struct fake *daemon)
+{
+	fake_expect(daemon, FRAME_QUERY);
+	send_event(daemon, EVENT_DOMAIN_UP, 2, "");
+	fake_reply(daemon, daemon->header.channel, 0, "{}", false);
+}
+
+BOTH(who_waits_for_the_daemon_calls_nobody_back)
+{
+	char *json;
+
+	seen[0] = '\0';
+	fake_meanwhile(&fake, answer_watch);
+	assert_true(xenmsg_watch(fake.conn, "*", NULL, on_event, NULL) > 0);
+	fake_join(&fake);
+	fake_meanwhile(&fake, answer_query_behind_an_event);
+	assert_int_equal(xenmsg_query(fake.conn, "hosts", NULL, &json), 0);
+	fake_join(&fake);
+	free(json);
+	assert_string_equal(seen, "");
+	/* It is told by the next function that does, and of that the descriptor tells. */
+	while (!seen[0])
+		assert_true(xenmsg_wait(fake.conn, 10000) > 0);
+}
+
 /* ---- without waiting ------------------------------------------------------------------------- */
 
 static int bind_outcomes[2];

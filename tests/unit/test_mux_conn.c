@@ -205,7 +205,7 @@ static void note_change(void *userdata, const struct xenmsg_change *change)
 	assert_true(count + 1 < sizeof(told));
 	told[count] = "?LBN"[change->kind];
 	told[count + 1] = '\0';
-	if (change->kind == XENMSG_NOT_RESTORED)
+	if (change->kind == XENMSG_DAEMON_REFUSED)
 		snprintf(lost_endpoint, sizeof(lost_endpoint), "%s", change->endpoint);
 }
 

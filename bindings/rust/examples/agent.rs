@@ -21,7 +21,7 @@ fn main() -> Result<()> {
             match &change {
                 Change::Lost(failure) => println!("the daemon is lost: {failure}"),
                 Change::Back => println!("there is a daemon again"),
-                Change::NotRestored(failure) => println!("not there again: {failure}"),
+                Change::Refused(failure) => println!("not there again: {failure}"),
                 other => println!("{other:?}"),
             }
             restarts += usize::from(change == Change::Back);

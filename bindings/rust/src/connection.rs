@@ -100,7 +100,7 @@ pub enum Change {
     /// There is a daemon again, and endpoints and watches are there again.
     Back,
     /// But not this endpoint ([`Failure::subject`]; a watch, if that is empty), which the new daemon refuses. Comes before `Back`.
-    NotRestored(Failure),
+    Refused(Failure),
     /// Of any connection: this domain was restored or migrated, and has another number ([`Connection::domid`]).
     Renumbered,
 }
@@ -113,7 +113,7 @@ unsafe extern "C" fn on_change(userdata: *mut c_void, change: *const ffi::xenmsg
         ffi::XENMSG_DAEMON_LOST => changes.push_back(Change::Lost(failure())),
         ffi::XENMSG_DAEMON_BACK => changes.push_back(Change::Back),
         ffi::XENMSG_RENUMBERED => changes.push_back(Change::Renumbered),
-        ffi::XENMSG_NOT_RESTORED => changes.push_back(Change::NotRestored(failure())),
+        ffi::XENMSG_DAEMON_REFUSED => changes.push_back(Change::Refused(failure())),
         _ => {} // of a later library
     }
     inner.changes.set(changes);

@@ -23,7 +23,7 @@ pub const XENMSG_ONLY_CALLS: c_uint = 2;
 pub const XENMSG_LEND: c_uint = 256;
 pub const XENMSG_FROM_HOSTS: c_uint = 512;
 pub const XENMSG_AT_ONCE: c_uint = 1024;
-pub const XENMSG_BIND_SHARED: c_uint = 4096;
+pub const XENMSG_SHARED: c_uint = 4096;
 pub const XENMSG_WAIT: c_uint = 32768;
 pub const XENMSG_RECONNECT: c_uint = 2048;
 pub const XENMSG_TOPIC: c_uint = 8192;
@@ -51,7 +51,7 @@ pub const XENMSG_LISTED: c_uint = 8;
 
 pub const XENMSG_DAEMON_LOST: c_uint = 1;
 pub const XENMSG_DAEMON_BACK: c_uint = 2;
-pub const XENMSG_NOT_RESTORED: c_uint = 3;
+pub const XENMSG_DAEMON_REFUSED: c_uint = 3;
 pub const XENMSG_RENUMBERED: c_uint = 4;
 
 /// Linux's numbers, as they are wherever Xen runs (x86 and Arm).

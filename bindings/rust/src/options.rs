@@ -95,7 +95,7 @@ impl Options {
     /// Of an endpoint, of messages or of streams: other programs of this user that say so, too, may have it beside this one. All that one
     /// sender sends there goes to the one with the least to do, and what that hasn't taken when it ends, to another one.
     pub const fn shared(self) -> Options {
-        self.with(ffi::XENMSG_BIND_SHARED)
+        self.with(ffi::XENMSG_SHARED)
     }
 
     pub(crate) const fn as_topic(self, retain: Retain) -> Options {
