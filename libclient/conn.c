@@ -2,19 +2,15 @@
 #include "libclient/conn.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <poll.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <utlist.h>
 
+#include "libclient/conn_internal.h"
 #include "libclient/deadline.h"
 #include "libclient/handshake.h"
 #include "libclient/replies.h"
 #include "libclient/sender.h"
 #include "libclient/socket_pump.h"
-#include "wire/bytes.h"
 #include "wire/frame_ring.h"
 
 void conn_set_reason(struct xenmsg *conn, const void *text, size_t size)
@@ -210,159 +206,12 @@ int conn_pump_all(struct xenmsg *conn)
 
 /* ---- what the program gets ------------------------------------------------------------------- */
 
-/* Called when a callback has returned. Returns false in a child that it has made. */
-static bool came_back(struct xenmsg *conn)
+bool conn_came_back(struct xenmsg *conn)
 {
 	if (conn_is_here(conn))
 		return true;
 	conn->dead = -ECHILD;
 	return false;
-}
-
-/* What became of something that only the daemon has to do with, and that isn't done if there was an error. */
-static struct xenmsg_result result_of(int error)
-{
-	return (struct xenmsg_result){
-		.error = error, .fate = error < 0 ? XENMSG_FATE_NOT_DONE : XENMSG_FATE_DONE, .stream = -1};
-}
-
-/* Tells it; `reason` has the daemon's words. */
-static void tell(struct xenmsg *conn, xenmsg_done done, void *userdata, struct xenmsg_result result)
-{
-	if (!done)
-		return;
-	result.reason = result.error < 0 ? conn->reason : "";
-	done(userdata, &result);
-}
-
-int conn_tell_daemon(struct xenmsg *conn, uint8_t type, const void *payload, size_t size)
-{
-	int r = conn_check(conn, requests_tell(&conn->requests, type, payload, size));
-
-	if (r == 0)
-		conn_push_now(conn);
-	return r;
-}
-
-/* What was to be bound isn't; one that was given up may be there by now, or soon. */
-static void undo_bind(struct xenmsg *conn, const struct request *request)
-{
-	struct binding *binding = inbox_find_asked(&conn->inbox, request->number);
-	const char *listening = incoming_find_asked(&conn->incoming, request->number);
-	char endpoint[ADDRESS_MAX + 1] = "";
-	uint8_t type = request->type == FRAME_SUBSCRIBE ? FRAME_UNSUBSCRIBE : FRAME_UNBIND;
-
-	/* The daemon hasn't bound it, so nothing has come for it. */
-	if (binding) {
-		snprintf(endpoint, sizeof(endpoint), "%s", binding->endpoint);
-		inbox_unbind(&conn->inbox, binding);
-	} else if (listening) {
-		snprintf(endpoint, sizeof(endpoint), "%s", listening);
-		incoming_forget(&conn->incoming, endpoint);
-	}
-	if (!request->finished && endpoint[0] && !conn->dead)
-		conn_tell_daemon(conn, type, endpoint, strlen(endpoint));
-}
-
-static void undo_watch(struct xenmsg *conn, const struct request *request)
-{
-	uint8_t payload[4];
-
-	if (requests_unwatch(&conn->requests, request->number) && !request->finished && !conn->dead)
-		conn_tell_daemon(conn, FRAME_UNWATCH, payload, frame_u32_encode(request->number, payload));
-}
-
-static char *text_of(const struct fifo *body)
-{
-	size_t size = fifo_size(body);
-	char *text = malloc(size + 1);
-
-	if (!text)
-		return NULL;
-	if (size)
-		memcpy(text, fifo_front(body), size);
-	text[size] = '\0';
-	return text;
-}
-
-/* Returns the endpoint, or topic, for which this was asked; NULL: none that the program still wants. */
-static const char *bound_by(struct xenmsg *conn, const struct request *request)
-{
-	const struct binding *binding;
-
-	if (request->requests != &conn->requests)
-		return mux_find_asked(conn->mux, request->number);
-	binding = inbox_find_asked(&conn->inbox, request->number);
-	return binding ? binding->endpoint : incoming_find_asked(&conn->incoming, request->number);
-}
-
-/* Takes from the answer what the program gets of it. */
-static void read_answer(const struct request *request, struct xenmsg_result *result)
-{
-	if (request->type == FRAME_QUERY) {
-		result->json = text_of(&request->body);
-		result->error = result->json ? 0 : -ENOMEM;
-	} else if (request->type == FRAME_PROBE && fifo_size(&request->body) < 8) {
-		result->error = -EPROTO;
-	} else if (request->type == FRAME_PROBE) {
-		result->round_trip_ns = get_u64(fifo_front(&request->body));
-	}
-}
-
-void conn_tell_answer(struct xenmsg *conn, struct request *request)
-{
-	struct xenmsg_result result = result_of(request->error);
-
-	request_take(request);
-	if (request->after_loss && request->error < 0)
-		reconnect_refused(&conn->reconnect, request, bound_by(conn, request));
-	if (request->error == 0)
-		read_answer(request, &result);
-	else if (request->requests != &conn->requests)
-		mux_undo(conn->mux, request, conn->dead);
-	else if (request->type == FRAME_BIND || request->type == FRAME_SUBSCRIBE)
-		undo_bind(conn, request);
-	else if (request->type == FRAME_WATCH)
-		undo_watch(conn, request);
-	else if (request->type == FRAME_QUERY && (!request->finished || conn->dead))
-		result.fate = XENMSG_FATE_UNKNOWN; /* there are some that do something */
-	if (request->error < 0 && !conn->dead)
-		conn_set_reason(conn, fifo_front(&request->body),
-				request->finished ? fifo_size(&request->body) : 0);
-	tell(conn, request->done, request->userdata, result);
-	request_release(request);
-}
-
-void conn_tell_stream(struct xenmsg *conn, struct stream_dial *dial)
-{
-	struct xenmsg_result result = result_of(dial->error);
-
-	DL_DELETE(conn->dials.settled, dial);
-	if (dial->error < 0 && !conn->dead)
-		conn_set_reason(conn, dial->reason, strlen(dial->reason));
-	result.stream = dial->fd;
-	dial->fd = -1;
-	tell(conn, dial->done, dial->userdata, result);
-	dial_free(dial);
-}
-
-int conn_run_answers(struct xenmsg *conn, int budget)
-{
-	int count = 0;
-
-	while (count < budget && conn->requests.settled && came_back(conn)) {
-		count += conn->requests.settled->done != NULL;
-		conn_tell_answer(conn, conn->requests.settled);
-	}
-	while (count < budget && conn->mux && conn->mux->requests.settled && came_back(conn)) {
-		count += conn->mux->requests.settled->done != NULL;
-		conn_tell_answer(conn, conn->mux->requests.settled);
-	}
-	while (count < budget && conn->dials.settled && came_back(conn)) {
-		count++;
-		conn_tell_stream(conn, conn->dials.settled);
-	}
-	return count;
 }
 
 struct mux *conn_mux(struct xenmsg *conn)
@@ -379,14 +228,14 @@ int conn_run_streams(struct xenmsg *conn)
 
 	mux->told = 0;
 	r = mux_run(mux);
-	if (!came_back(conn) || r >= 0 || conn->closing)
+	if (!conn_came_back(conn) || r >= 0 || conn->closing)
 		return mux->told;
 	/* The end of this session is that of the connection. */
 	if (mux->transport.reason[0])
 		memcpy(conn->transport.reason, mux->transport.reason, sizeof(conn->transport.reason));
 	conn_fail(conn, r);
 	mux_run(mux);
-	came_back(conn);
+	conn_came_back(conn);
 	return mux->told;
 }
 
@@ -413,9 +262,9 @@ int conn_run_outcomes(struct xenmsg *conn, int budget)
 	count += conn_run_answers(conn, budget - count);
 	count += message_tell_withdrawn(conn->inbox.pool, budget - count, &conn->closing);
 	count += requests_run_events(&conn->requests, budget - count, &conn->closing);
-	if (came_back(conn) && !conn->closing)
+	if (conn_came_back(conn) && !conn->closing)
 		count += reconnect_run(&conn->reconnect, mux_is_unanswered(conn->mux), budget - count);
-	came_back(conn);
+	conn_came_back(conn);
 	return count;
 }
 
@@ -539,7 +388,7 @@ int conn_run(struct xenmsg *conn, int budget)
 			continue;
 		count++;
 		binding->handler(binding->userdata, message);
-		if (!came_back(conn))
+		if (!conn_came_back(conn))
 			break;
 	}
 	return count;
@@ -652,186 +501,4 @@ int conn_reply(struct xenmsg *conn, struct xenmsg_message *request, enum message
 		return r;
 	conn_push_now(conn);
 	return 0;
-}
-
-/* Doesn't read, which would be a surprise in a function that frees. */
-static void abandon(struct xenmsg *conn, struct xenmsg_message *request)
-{
-	if (!conn->dead && conn_is_here(conn))
-		conn_reply(conn, request, MESSAGE_ERROR, (struct message_error){.number = ECANCELED}, NULL,
-			   0);
-	if (request->reply == REPLY_OWED)
-		reply_lose(request);
-}
-
-static void give_back(struct xenmsg *conn, struct xenmsg_message *message)
-{
-	if (conn_is_here(conn))
-		inbox_take_back(&conn->inbox, message);
-}
-
-/* ---- life ------------------------------------------------------------------------------------ */
-
-/* Frees a connection of which every outcome was reported. */
-static void free_conn(struct xenmsg *conn)
-{
-	outbox_free(&conn->outbox);
-	awaited_free(conn->awaited);
-	calls_free(&conn->calls);
-	dials_free(&conn->dials);
-	incoming_free(&conn->incoming);
-	reconnect_free(&conn->reconnect);
-	mux_close(conn->mux);
-	if (conn_is_here(conn))
-		inbox_release(&conn->inbox, true);
-	/* Held for lack of memory, or taken behind a RESET for which there was no room: GOODBYE would say that
-	 * they were not taken. */
-	if (conn->inbox.held || conn->inbox.unreported)
-		conn->transport.closed = true;
-	transport_close(&conn->transport);
-	inbox_free(&conn->inbox);
-	requests_free(&conn->requests);
-	free(conn->scratch);
-	free(conn);
-}
-
-static void on_stream(void *userdata, int fd)
-{
-	struct xenmsg *conn = userdata;
-
-	dials_ready(&conn->dials, fd);
-}
-
-/* Makes a connection, to which the daemon hasn't answered yet. */
-static int start(struct xenmsg **made, const char *socket_path, int64_t deadline)
-{
-	struct xenmsg *conn = calloc(1, sizeof(*conn));
-	struct message_pool *pool;
-	int r = -ENOMEM;
-
-	if (!conn)
-		return -ENOMEM;
-	pool = message_pool_new(conn, abandon, give_back);
-	conn->scratch = malloc(FRAME_PAYLOAD_MAX);
-	if (pool && conn->scratch)
-		r = transport_start(&conn->transport, socket_path, 0, deadline);
-	if (r < 0) {
-		message_pool_close(pool);
-		free(conn->scratch);
-		free(conn);
-		return r;
-	}
-	outbox_init(&conn->outbox, &conn->transport, &calls_outbox_callbacks);
-	calls_init(&conn->calls, &conn->outbox, pool);
-	inbox_init(&conn->inbox, &conn->transport, &conn->outbox, pool);
-	requests_init(&conn->requests, &conn->transport);
-	dials_init(&conn->dials, &conn->transport);
-	conn->reconnect.parts.transport = &conn->transport;
-	conn->transport.on_stream = on_stream;
-	conn->transport.userdata = conn;
-	*made = conn;
-	return 0;
-}
-
-static void begin_to_outlive(struct xenmsg *conn)
-{
-	const struct reconnect_parts parts = {.transport = &conn->transport,
-					      .inbox = &conn->inbox,
-					      .requests = &conn->requests,
-					      .incoming = &conn->incoming};
-
-	reconnect_init(&conn->reconnect, &parts);
-}
-
-int conn_new(struct xenmsg **made, const char *socket_path, bool outlives, int64_t deadline)
-{
-	struct xenmsg *conn;
-	int r = start(&conn, socket_path, deadline);
-
-	if (r < 0)
-		return r;
-	r = transport_finish(&conn->transport, deadline);
-	if (r < 0) {
-		free_conn(conn);
-		return r;
-	}
-	if (outlives)
-		begin_to_outlive(conn);
-	*made = conn;
-	return 0;
-}
-
-int conn_begin(struct xenmsg **made, const char *socket_path, bool outlives, int timeout_ms, xenmsg_done done,
-	       void *userdata)
-{
-	struct xenmsg *conn;
-	int r = start(&conn, socket_path, 0);
-
-	if (r < 0)
-		return r == -ETIMEDOUT ? -EAGAIN : r;
-	conn->dead = -ENOTCONN;
-	conn->opening = (struct opening){.pending = true,
-					 .done = done,
-					 .userdata = userdata,
-					 .expires = deadline_in(timeout_ms),
-					 .outlives = outlives};
-	transport_set_alarm(&conn->transport, conn->opening.expires);
-	*made = conn;
-	return 0;
-}
-
-int conn_open_further(struct xenmsg *conn)
-{
-	int r = transport_finish(&conn->transport, 0);
-
-	if (r == -ETIMEDOUT && deadline_left(conn->opening.expires) != 0)
-		return 0;
-	conn->opening.pending = false;
-	if (r == 0 && conn->opening.outlives)
-		begin_to_outlive(conn);
-	if (r == 0)
-		conn->dead = 0;
-	else
-		conn_set_reason(conn, conn->transport.reason, strlen(conn->transport.reason));
-	tell(conn, conn->opening.done, conn->opening.userdata, result_of(r));
-	came_back(conn);
-	return 1;
-}
-
-/* In a child, what has no outcome gets it in the process that sent it. */
-static void settle_all(struct xenmsg *conn)
-{
-	if (conn->opening.pending) {
-		conn->opening.pending = false;
-		tell(conn, conn->opening.done, conn->opening.userdata, result_of(-ECANCELED));
-	}
-	conn->reconnect.state = RECONNECT_OFF;
-	if (!conn->dead) {
-		conn_pump(conn);
-		outbox_finish(&conn->outbox);
-		outbox_fail(&conn->outbox, -ECANCELED);
-		inbox_fail(&conn->inbox, -ECANCELED);
-		requests_fail(&conn->requests, -ECANCELED);
-		dials_fail(&conn->dials, -ECANCELED);
-		awaited_fail(conn->awaited, -ECANCELED);
-		if (conn->mux)
-			requests_fail(&conn->mux->requests, -ECANCELED);
-		conn->dead = -ENOTCONN;
-	}
-	outbox_run(&conn->outbox, INT_MAX);
-	calls_run(&conn->calls, INT_MAX);
-	conn_run_answers(conn, INT_MAX);
-}
-
-void conn_end(struct xenmsg *conn)
-{
-	conn->depth++; /* closing it once more has no effect */
-	if (conn_is_here(conn)) {
-		settle_all(conn);
-	} else {
-		outbox_fail(&conn->outbox, -ECANCELED);
-		inbox_fail(&conn->inbox, -ECANCELED);
-		awaited_fail(conn->awaited, -ECANCELED);
-	}
-	free_conn(conn);
 }

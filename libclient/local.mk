@@ -20,6 +20,9 @@ libclient_la_SOURCES = \
 	libclient/awaited.c libclient/awaited.h \
 	libclient/calls.c libclient/calls.h \
 	libclient/conn.c libclient/conn.h \
+	libclient/conn_answers.c \
+	libclient/conn_internal.h \
+	libclient/conn_life.c \
 	libclient/deadline.h \
 	libclient/dial.c libclient/dial.h \
 	libclient/fifo.c libclient/fifo.h \
@@ -48,6 +51,9 @@ libclient_la_SOURCES = \
 	libclient/sender.c libclient/sender.h \
 	libclient/trace.c libclient/trace.h \
 	libclient/transport.c libclient/transport.h \
+	libclient/transport_internal.h \
+	libclient/transport_memory.c \
+	libclient/transport_session.c \
 	libclient/wait.c libclient/wait.h \
 	libclient/mirror.c libclient/mirror.h \
 	libclient/mux.c libclient/mux.h \

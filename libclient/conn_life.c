@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* How a connection begins, is opened further, and ends; and what messages that outlive their handlers ask of it. */
+
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "libclient/conn.h"
+#include "libclient/conn_internal.h"
+#include "libclient/deadline.h"
+#include "libclient/replies.h"
+
+/* Doesn't read, which would be a surprise in a function that frees. */
+static void abandon(struct xenmsg *conn, struct xenmsg_message *request)
+{
+	if (!conn->dead && conn_is_here(conn))
+		conn_reply(conn, request, MESSAGE_ERROR, (struct message_error){.number = ECANCELED}, NULL,
+			   0);
+	if (request->reply == REPLY_OWED)
+		reply_lose(request);
+}
+
+static void give_back(struct xenmsg *conn, struct xenmsg_message *message)
+{
+	if (conn_is_here(conn))
+		inbox_take_back(&conn->inbox, message);
+}
+
+/* ---- life ------------------------------------------------------------------------------------ */
+
+/* Frees a connection of which every outcome was reported. */
+static void free_conn(struct xenmsg *conn)
+{
+	outbox_free(&conn->outbox);
+	awaited_free(conn->awaited);
+	calls_free(&conn->calls);
+	dials_free(&conn->dials);
+	incoming_free(&conn->incoming);
+	reconnect_free(&conn->reconnect);
+	mux_close(conn->mux);
+	if (conn_is_here(conn))
+		inbox_release(&conn->inbox, true);
+	/* Held for lack of memory, or taken behind a RESET for which there was no room: GOODBYE would say that
+	 * they were not taken. */
+	if (conn->inbox.held || conn->inbox.unreported)
+		conn->transport.closed = true;
+	transport_close(&conn->transport);
+	inbox_free(&conn->inbox);
+	requests_free(&conn->requests);
+	free(conn->scratch);
+	free(conn);
+}
+
+static void on_stream(void *userdata, int fd)
+{
+	struct xenmsg *conn = userdata;
+
+	dials_ready(&conn->dials, fd);
+}
+
+/* Makes a connection, to which the daemon hasn't answered yet. */
+static int start(struct xenmsg **made, const char *socket_path, int64_t deadline)
+{
+	struct xenmsg *conn = calloc(1, sizeof(*conn));
+	struct message_pool *pool;
+	int r = -ENOMEM;
+
+	if (!conn)
+		return -ENOMEM;
+	pool = message_pool_new(conn, abandon, give_back);
+	conn->scratch = malloc(FRAME_PAYLOAD_MAX);
+	if (pool && conn->scratch)
+		r = transport_start(&conn->transport, socket_path, 0, deadline);
+	if (r < 0) {
+		message_pool_close(pool);
+		free(conn->scratch);
+		free(conn);
+		return r;
+	}
+	outbox_init(&conn->outbox, &conn->transport, &calls_outbox_callbacks);
+	calls_init(&conn->calls, &conn->outbox, pool);
+	inbox_init(&conn->inbox, &conn->transport, &conn->outbox, pool);
+	requests_init(&conn->requests, &conn->transport);
+	dials_init(&conn->dials, &conn->transport);
+	conn->reconnect.parts.transport = &conn->transport;
+	conn->transport.on_stream = on_stream;
+	conn->transport.userdata = conn;
+	*made = conn;
+	return 0;
+}
+
+static void begin_to_outlive(struct xenmsg *conn)
+{
+	const struct reconnect_parts parts = {.transport = &conn->transport,
+					      .inbox = &conn->inbox,
+					      .requests = &conn->requests,
+					      .incoming = &conn->incoming};
+
+	reconnect_init(&conn->reconnect, &parts);
+}
+
+int conn_new(struct xenmsg **made, const char *socket_path, bool outlives, int64_t deadline)
+{
+	struct xenmsg *conn;
+	int r = start(&conn, socket_path, deadline);
+
+	if (r < 0)
+		return r;
+	r = transport_finish(&conn->transport, deadline);
+	if (r < 0) {
+		free_conn(conn);
+		return r;
+	}
+	if (outlives)
+		begin_to_outlive(conn);
+	*made = conn;
+	return 0;
+}
+
+int conn_begin(struct xenmsg **made, const char *socket_path, bool outlives, int timeout_ms, xenmsg_done done,
+	       void *userdata)
+{
+	struct xenmsg *conn;
+	int r = start(&conn, socket_path, 0);
+
+	if (r < 0)
+		return r == -ETIMEDOUT ? -EAGAIN : r;
+	conn->dead = -ENOTCONN;
+	conn->opening = (struct opening){.pending = true,
+					 .done = done,
+					 .userdata = userdata,
+					 .expires = deadline_in(timeout_ms),
+					 .outlives = outlives};
+	transport_set_alarm(&conn->transport, conn->opening.expires);
+	*made = conn;
+	return 0;
+}
+
+int conn_open_further(struct xenmsg *conn)
+{
+	int r = transport_finish(&conn->transport, 0);
+
+	if (r == -ETIMEDOUT && deadline_left(conn->opening.expires) != 0)
+		return 0;
+	conn->opening.pending = false;
+	if (r == 0 && conn->opening.outlives)
+		begin_to_outlive(conn);
+	if (r == 0)
+		conn->dead = 0;
+	else
+		conn_set_reason(conn, conn->transport.reason, strlen(conn->transport.reason));
+	conn_tell(conn, conn->opening.done, conn->opening.userdata, conn_result_of(r));
+	conn_came_back(conn);
+	return 1;
+}
+
+/* In a child, what has no outcome gets it in the process that sent it. */
+static void settle_all(struct xenmsg *conn)
+{
+	if (conn->opening.pending) {
+		conn->opening.pending = false;
+		conn_tell(conn, conn->opening.done, conn->opening.userdata, conn_result_of(-ECANCELED));
+	}
+	conn->reconnect.state = RECONNECT_OFF;
+	if (!conn->dead) {
+		conn_pump(conn);
+		outbox_finish(&conn->outbox);
+		outbox_fail(&conn->outbox, -ECANCELED);
+		inbox_fail(&conn->inbox, -ECANCELED);
+		requests_fail(&conn->requests, -ECANCELED);
+		dials_fail(&conn->dials, -ECANCELED);
+		awaited_fail(conn->awaited, -ECANCELED);
+		if (conn->mux)
+			requests_fail(&conn->mux->requests, -ECANCELED);
+		conn->dead = -ENOTCONN;
+	}
+	outbox_run(&conn->outbox, INT_MAX);
+	calls_run(&conn->calls, INT_MAX);
+	conn_run_answers(conn, INT_MAX);
+}
+
+void conn_end(struct xenmsg *conn)
+{
+	conn->depth++; /* closing it once more has no effect */
+	if (conn_is_here(conn)) {
+		settle_all(conn);
+	} else {
+		outbox_fail(&conn->outbox, -ECANCELED);
+		inbox_fail(&conn->inbox, -ECANCELED);
+		awaited_fail(conn->awaited, -ECANCELED);
+	}
+	free_conn(conn);
+}
