@@ -130,6 +130,11 @@ int conn_fail(struct xenmsg *conn, int error)
 		return conn->dead;
 	if (error == -ENOTCONN)
 		read_in(conn);
+	/* What has come couldn't be kept. The program takes -ENOMEM for what is tried again. */
+	if (error == -ENOMEM) {
+		transport_keep_reason(&conn->transport, frame_text_of("the program has no memory left"));
+		error = -ENOTCONN;
+	}
 	if (conn->transport.reason[0])
 		conn_set_reason(conn, conn->transport.reason, strlen(conn->transport.reason));
 	if (reconnect_is_wanted(&conn->reconnect) && conn_is_here(conn)) {

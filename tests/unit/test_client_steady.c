@@ -5,6 +5,8 @@
 
 #include "tests/unit/unit.h"
 
+#include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/syscall.h>
@@ -15,6 +17,7 @@
 
 /* The library's calls come by here, since this program defines them too. */
 static unsigned long allocations, system_calls;
+static bool no_memory;
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 #define COUNTS_ALLOCATIONS 1
@@ -25,19 +28,19 @@ void *__libc_realloc(void *memory, size_t size);
 void *malloc(size_t size)
 {
 	allocations++;
-	return __libc_malloc(size);
+	return no_memory ? NULL : __libc_malloc(size);
 }
 
 void *calloc(size_t count, size_t size)
 {
 	allocations++;
-	return __libc_calloc(count, size);
+	return no_memory ? NULL : __libc_calloc(count, size);
 }
 
 void *realloc(void *memory, size_t size)
 {
 	allocations++;
-	return __libc_realloc(memory, size);
+	return no_memory ? NULL : __libc_realloc(memory, size);
 }
 #else
 #define COUNTS_ALLOCATIONS 0
@@ -138,6 +141,85 @@ TEST(a_receiver_in_the_steady_state_costs_nothing_but_copies)
 	if (COUNTS_ALLOCATIONS)
 		assert_int_equal(allocations, 0);
 	assert_true(system_calls <= 200 * 2);
+	fake_stop(&fake);
+}
+
+static unsigned handled;
+
+static void handle(void *userdata, struct xenmsg_message *message)
+{
+	assert_int_equal(xenmsg_message_size(message), 5000);
+	handled++;
+	xenmsg_message_free(message);
+}
+
+/* Lets the library work without memory. */
+static int process_without_memory(void)
+{
+	int r;
+
+	no_memory = true;
+	r = xenmsg_process(fake.conn);
+	no_memory = false;
+	return r;
+}
+
+static void deliver_large(void)
+{
+	static uint8_t data[5000], stream[5100];
+	uint32_t size = fake_message(stream, data, sizeof(data), MESSAGE_SENT);
+
+	fake_send(&fake, FRAME_DATA, 0, 1, stream, size);
+}
+
+TEST(a_message_without_memory_for_it_stays_and_is_tried_again)
+{
+	struct pollfd ready;
+	struct xenmsg_message *message;
+
+	if (!COUNTS_ALLOCATIONS)
+		skip();
+	for (int recv = 0; recv < 2; recv++) {
+		handled = 0;
+		fake_start(&fake, true);
+		fake_bind(&fake, "inbox", recv ? NULL : handle, NULL);
+		fake_open(&fake, 1, "inbox");
+		assert_true(xenmsg_process(fake.conn) >= 0);
+		deliver_large();
+		if (recv) {
+			no_memory = true;
+			assert_int_equal(xenmsg_recv(fake.conn, &message, 0), -ENOMEM);
+			no_memory = false;
+			assert_int_equal(xenmsg_recv(fake.conn, &message, 0), 0);
+			handle(NULL, message);
+		} else {
+			for (int i = 0; i < 3; i++) {
+				assert_int_equal(process_without_memory(), -ENOMEM);
+				/* The descriptor tells when it is time. */
+				ready = (struct pollfd){.fd = xenmsg_fd(fake.conn), .events = POLLIN};
+				assert_int_equal(poll(&ready, 1, 60000), 1);
+			}
+			while (!handled)
+				assert_true(xenmsg_wait(fake.conn, 60000) >= 0);
+		}
+		assert_int_equal(handled, 1);
+		assert_int_equal(xenmsg_process(fake.conn), 0);
+		fake_stop(&fake);
+	}
+}
+
+/* What the daemon says of the session itself can't be put off: then it is over, and that is no -ENOMEM, which would be tried
+ * again for ever. */
+TEST(a_session_for_which_there_is_no_memory_is_over)
+{
+	if (!COUNTS_ALLOCATIONS)
+		skip();
+	fake_start(&fake, true);
+	fake_bind(&fake, "inbox", handle, NULL);
+	fake_open(&fake, 1, "inbox");
+	assert_int_equal(process_without_memory(), -ENOTCONN);
+	assert_string_equal(xenmsg_reason(fake.conn), "the program has no memory left");
+	assert_int_equal(xenmsg_process(fake.conn), -ENOTCONN);
 	fake_stop(&fake);
 }
 
