@@ -305,6 +305,8 @@ static __attribute__((noinline)) int make_with_block(struct inbox *inbox, const 
 
 	if (length < 0)
 		return length;
+	if (properties.notice.kind && front->size > (uint32_t)length)
+		return -EPROTO; /* a notice has no payload */
 	message = make_whole(inbox, front->size - (uint32_t)length, (uint32_t)length, lends);
 	if (!message || message_set_properties(message, &properties) < 0) {
 		xenmsg_message_free(message);

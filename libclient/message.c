@@ -59,6 +59,8 @@ int message_take_block(struct xenmsg_message *message)
 
 	block = message->size < PROPERTIES_HEAD ? -EPROTO : properties_length(message->data, message->size);
 	r = block < 0 ? block : properties_decode(message->data, (uint32_t)block, &properties);
+	if (r == 0 && properties.notice.kind && message->size > (size_t)block)
+		r = -EPROTO; /* a notice has no payload */
 	if (r == 0)
 		r = message_set_properties(message, &properties);
 	if (r < 0)

@@ -23,7 +23,7 @@ int __wrap_connect(int fd, const struct sockaddr *address, socklen_t size);
 
 #define MAX_MESSAGE 65536u
 #define STREAMS_MAX 64
-#define INBOX_BIND  1 /* the number of the first request */
+#define INBOX_BIND  1 /* the number of the first request; then come a watch, 2, and a subscription, 3 */
 
 static struct {
 	uint8_t answer[4096]; /* to the next connection */
@@ -71,8 +71,11 @@ static size_t put_frame(uint8_t *at, uint8_t type, uint8_t flags, uint32_t chann
 
 static size_t put_welcome(uint8_t *at)
 {
-	struct frame_welcome welcome = {
-		.major = PROTOCOL_MAJOR, .minor = PROTOCOL_MINOR, .domid = 7, .max_message = MAX_MESSAGE};
+	struct frame_welcome welcome = {.major = PROTOCOL_MAJOR,
+					.minor = PROTOCOL_MINOR,
+					.flags = HELLO_TOPICS,
+					.domid = 7,
+					.max_message = MAX_MESSAGE};
 
 	return put_frame(at, FRAME_WELCOME, 0, 0, frame_welcome_encode(&welcome, at + FRAME_HEADER_SIZE));
 }
@@ -126,6 +129,35 @@ static void drop_kept(void)
 	kept = NULL;
 }
 
+static void on_event(void *userdata, const struct xenmsg_event *event)
+{
+	if (event->kind < XENMSG_DOMAIN_UP || event->kind > XENMSG_LISTED ||
+	    strlen(event->name) + strlen(event->domain_name) + strlen(event->host) > FRAME_PAYLOAD_MAX)
+		abort();
+}
+
+static void watch_and_subscribe(struct xenmsg *conn)
+{
+	daemon_end.outstanding += 2;
+	if (xenmsg_begin_watch(conn, "*", NULL, on_event, on_done, NULL, NULL) != INBOX_BIND + 1 ||
+	    xenmsg_begin_subscribe(conn, "5:news", NULL, NULL, on_done, NULL, NULL) < 0)
+		abort();
+}
+
+/* What a message says beside its payload, whose bytes are all read. */
+static void read_properties(struct xenmsg_message *message)
+{
+	const struct xenmsg_notice *notice = xenmsg_message_notice(message);
+
+	if (strlen(xenmsg_message_endpoint(message)) > 63 ||
+	    strlen(xenmsg_peer_domain_name(xenmsg_message_sender(message))) > 255 ||
+	    strlen(xenmsg_message_trace(message)) > 255 || strlen(xenmsg_message_key(message)) > 255 ||
+	    xenmsg_message_time_left(message) < -1)
+		abort();
+	if (notice && (!notice->kind || notice->error > 0 || xenmsg_message_size(message)))
+		abort();
+}
+
 static void use(struct xenmsg_message *message, uint8_t how)
 {
 	/* Every byte of it can be read. */
@@ -134,10 +166,7 @@ static void use(struct xenmsg_message *message, uint8_t how)
 
 	for (size_t i = 0; i < xenmsg_message_size(message); i++)
 		sum = (uint8_t)(sum + bytes[i]);
-	if (strlen(xenmsg_message_endpoint(message)) > 63 ||
-	    strlen(xenmsg_peer_domain_name(xenmsg_message_sender(message))) > 255 ||
-	    strlen(xenmsg_message_trace(message)) > 255 || xenmsg_message_time_left(message) < -1)
-		abort();
+	read_properties(message);
 	if (xenmsg_message_wants_reply(message) && (how & 1) && xenmsg_reply(message, "yes", 3) > 0)
 		abort();
 	drop_kept();
@@ -282,6 +311,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		daemon_says(bytes, put_reply(bytes, INBOX_BIND));
 		if (xenmsg_bind(conn, "inbox", NULL, NULL, NULL) < 0)
 			abort();
+		watch_and_subscribe(conn);
 		while (size >= 2) {
 			size_t length = data[1] < size - 2 ? data[1] : size - 2;
 

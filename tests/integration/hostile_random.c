@@ -339,7 +339,7 @@ static bool request(struct attacker *attacker, struct session *session, struct m
 		break;
 	case 3:
 	case 4:
-		type = FRAME_UNBIND;
+		type = dice(4) ? FRAME_UNBIND : FRAME_DRAIN;
 		snprintf(name, sizeof(name), "n%u", dice(40));
 		text = name;
 		break;
@@ -380,11 +380,12 @@ static void do_wrong(struct attacker *attacker, struct session *session)
 		bytes[i] = (uint8_t)(dice(4) ? dice(256) : 0);
 	switch (dice(session->is_shared ? 8 : 5)) {
 	default: /* a frame of any type about anything */
-		put(attacker, session, (uint8_t)(1 + dice(45)), dice(4) ? dice(2 * OWN) : dice(UINT32_MAX),
-		    bytes, dice(200));
+		put(attacker, session, (uint8_t)(1 + dice(FRAME_POLICY + 2)),
+		    dice(4) ? dice(2 * OWN) : dice(UINT32_MAX), bytes, dice(200));
 		break;
 	case 1: /* a type of its own, cut off */
-		put(attacker, session, (uint8_t)(FRAME_OPEN + dice(26)), dice(2 * OWN), bytes, dice(20));
+		put(attacker, session, (uint8_t)(FRAME_OPEN + dice(FRAME_POLICY + 1 - FRAME_OPEN)),
+		    dice(2 * OWN), bytes, dice(20));
 		break;
 	case 2:
 		put(attacker, session, FRAME_DATA, 2 * dice(OWN), bytes, 8 * dice(25));

@@ -61,7 +61,7 @@ static struct ring_view view_of(struct fake *fake, const struct frame_ring_place
 
 static int share_memory(struct fake *fake, struct frame_welcome *welcome)
 {
-	size_t size = 4096 + LOCAL_RINGS * FAKE_RING_SIZE;
+	size_t size = FAKE_MEMORY_SIZE;
 	int fd = memfd_create("fake", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	struct epoll_event rung = {.events = EPOLLOUT | EPOLLET};
 	struct ring_view view;
@@ -138,11 +138,10 @@ static void welcome_program(struct fake *fake)
 		close(fds[0]);
 }
 
-void *fake_offer_memory(struct fake *fake)
+void fake_send_memory(struct fake *fake, int fd)
 {
 	const struct frame_header header = {.type = FRAME_MEMORY};
 	uint8_t raw[FRAME_HEADER_SIZE];
-	int fd = memfd_create("fake", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	union {
 		struct cmsghdr align;
 		char space[CMSG_SPACE(sizeof(fd))];
@@ -153,7 +152,21 @@ void *fake_offer_memory(struct fake *fake)
 				 .msg_control = control.space,
 				 .msg_controllen = sizeof(control.space)};
 	struct cmsghdr *rights = CMSG_FIRSTHDR(&message);
-	size_t size = 4096 + LOCAL_RINGS * FAKE_RING_SIZE;
+
+	frame_header_encode(&header, raw);
+	rights->cmsg_level = SOL_SOCKET;
+	rights->cmsg_type = SCM_RIGHTS;
+	rights->cmsg_len = CMSG_LEN(sizeof(fd));
+	memcpy(CMSG_DATA(rights), &fd, sizeof(fd));
+	if (fd < 0)
+		message.msg_controllen = 0;
+	assert_int_equal(sendmsg(fake->fd, &message, MSG_NOSIGNAL), sizeof(raw));
+}
+
+void *fake_offer_memory(struct fake *fake)
+{
+	int fd = memfd_create("fake", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	size_t size = FAKE_MEMORY_SIZE;
 	void *memory;
 
 	assert_true(fd >= 0);
@@ -161,19 +174,14 @@ void *fake_offer_memory(struct fake *fake)
 	memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	assert_true(memory != MAP_FAILED);
 	assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW), 0);
-	frame_header_encode(&header, raw);
-	rights->cmsg_level = SOL_SOCKET;
-	rights->cmsg_type = SCM_RIGHTS;
-	rights->cmsg_len = CMSG_LEN(sizeof(fd));
-	memcpy(CMSG_DATA(rights), &fd, sizeof(fd));
-	assert_int_equal(sendmsg(fake->fd, &message, MSG_NOSIGNAL), sizeof(raw));
+	fake_send_memory(fake, fd);
 	close(fd);
 	return memory;
 }
 
 void fake_use_memory(struct fake *fake, void *memory)
 {
-	size_t size = 4096 + LOCAL_RINGS * FAKE_RING_SIZE;
+	size_t size = FAKE_MEMORY_SIZE;
 
 	assert_ptr_equal(mremap(memory, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, fake->memory),
 			 fake->memory);

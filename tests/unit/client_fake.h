@@ -18,6 +18,7 @@
 
 #define FAKE_MAX_MESSAGE (1u << 20)
 #define FAKE_RING_SIZE	 (256u << 10)
+#define FAKE_MEMORY_SIZE (4096 + LOCAL_RINGS * FAKE_RING_SIZE)
 
 struct fake {
 	bool shared;
@@ -55,6 +56,8 @@ void fake_begin_anew(struct fake *fake);
 /* With shared memory: another daemon takes over, and offers other memory, which this returns. When the library has taken
  * it, which the test waits for, fake_use_memory() goes on there. */
 void *fake_offer_memory(struct fake *fake);
+/* Says that, with this descriptor, or without one (-1). */
+void fake_send_memory(struct fake *fake, int fd);
 void fake_use_memory(struct fake *fake, void *memory);
 
 /* The next frame from the library, waiting for it. */

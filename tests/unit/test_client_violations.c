@@ -5,7 +5,11 @@
 #include "tests/unit/client_send_rig.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 TEST_EACH(garbage_from_the_daemon_ends_the_connection, 14)
 {
@@ -104,5 +108,43 @@ TEST_EACH(an_impossible_index_ends_the_connection_whoever_finds_it, 8)
 	assert_int_equal(r, -ENOTCONN);
 	assert_int_equal(outcome_of(&pending), -ECONNRESET);
 	assert_int_equal(xenmsg_process(fake.conn), -EPROTO);
+	fake_stop(&fake);
+}
+
+/* A daemon that hands over gives programs other memory. What could make them crash, or isn't the same, ends the session. */
+TEST_EACH(bad_memory_ends_the_session, 7)
+{
+	int fd, pair[2], result = PENDING;
+
+	fake_start(&fake, true);
+	post("5:inbox", NULL, 0, &result);
+	expect_open("5:inbox");
+	fd = memfd_create("bad", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, FAKE_MEMORY_SIZE + (unit_number(state) == 1   ? 4096
+							   : unit_number(state) == 2 ? -4096
+										     : 0)),
+			 0);
+	if (unit_number(state) != 3) /* else it could shrink */
+		assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK), 0);
+	if (unit_number(state) == 4) /* else it could be sealed here */
+		assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL), 0);
+	if (unit_number(state) == 5) { /* has no size */
+		assert_int_equal(pipe(pair), 0);
+		assert_int_equal(dup2(pair[0], fd), fd);
+		close(pair[0]);
+		close(pair[1]);
+	} else if (unit_number(state) == 6) { /* has the size, and no seals */
+		FILE *file = tmpfile();
+
+		assert_non_null(file);
+		assert_int_equal(ftruncate(fileno(file), FAKE_MEMORY_SIZE), 0);
+		assert_int_equal(dup2(fileno(file), fd), fd);
+		fclose(file);
+	}
+	fake_send_memory(&fake, unit_number(state) == 0 ? -1 : fd);
+	close(fd);
+	assert_int_equal(outcome_of(&result), -ECONNRESET);
+	assert_int_equal(xenmsg_process(fake.conn), -ENOTCONN);
 	fake_stop(&fake);
 }
