@@ -21,7 +21,8 @@ static const char help[] =
 	"command.\n"
 	"\n"
 	"One message is kept for who subscribes within the time of --stay. Of several\n"
-	"lines each goes to those who have subscribed by then.\n"
+	"lines each goes to those who have subscribed by then. At a terminal, or with\n"
+	"--verbose, it says when somebody subscribes, and when nobody does any more.\n"
 	"\n"
 	"      --file FILE     publish the contents of FILE as one message\n"
 	"      --lines         publish each line of standard input as a message, without\n"
@@ -49,6 +50,7 @@ struct publish {
 	const char *topic;
 	char address[ENDPOINT_NAME_MAX + 6];
 	uint64_t lines, keys;
+	bool is_heard;
 };
 
 static int too_large(const struct publish *publish, size_t size)
@@ -199,6 +201,20 @@ static int stay(struct publish *publish, int ms)
 	return EXIT_DONE;
 }
 
+/* Tells who types when somebody listens, and when nobody does any more. */
+static void on_change(void *userdata, const struct xenmsg_change *change)
+{
+	struct publish *publish = userdata;
+	bool is_heard = change->listeners > 0;
+
+	if (change->kind != XENMSG_LISTENERS || is_heard == publish->is_heard)
+		return;
+	publish->is_heard = is_heard;
+	if (publish->cli->verbose || (cli_is_watched(publish->cli) && isatty(STDIN_FILENO)))
+		cli_note(publish->cli, "publish %s: %s", publish->topic,
+			 is_heard ? "somebody subscribes" : "nobody subscribes any more");
+}
+
 int cmd_publish(struct cli *cli, int argc, char **argv)
 {
 	struct publish publish = {.cli = cli};
@@ -241,7 +257,9 @@ int cmd_publish(struct cli *cli, int argc, char **argv)
 	code = cli_open(cli, &publish.conn);
 	if (code)
 		return code;
-	bind = *XENMSG_FLAGS(XENMSG_TOPIC | (retain || publish.keys || !lines ? XENMSG_RETAIN : 0));
+	xenmsg_on_change(publish.conn, on_change, &publish);
+	bind = *XENMSG_FLAGS(XENMSG_TOPIC | XENMSG_COUNT_LISTENERS |
+			     (retain || publish.keys || !lines ? XENMSG_RETAIN : 0));
 	bind.keys = (unsigned)publish.keys;
 	r = xenmsg_bind(publish.conn, publish.topic, &bind, NULL, NULL);
 	if (r < 0) {

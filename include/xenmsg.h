@@ -180,7 +180,10 @@ enum xenmsg_flags {
 	XENMSG_RETAIN = 16384,
 	/* subscribe, with `queue`: what is more than that is lost from the newest on, not from the oldest: what comes is lost while
 	 * as many wait, until the subscriber has taken those that have come before */
-	XENMSG_KEEP_OLDEST = 65536
+	XENMSG_KEEP_OLDEST = 65536,
+	/* bind, with XENMSG_TOPIC: xenmsg_on_change() tells how many subscribe, when that changes (XENMSG_LISTENERS), so that nobody works for
+	 * nobody */
+	XENMSG_COUNT_LISTENERS = 131072
 };
 
 /* The time-out that a function has if no options are given. */
@@ -350,7 +353,7 @@ XENMSG_API XENMSG_CHECK int xenmsg_flush(struct xenmsg *conn, int timeout_ms);
  * handler. Returns 0. */
 XENMSG_API int xenmsg_wake(struct xenmsg *conn);
 
-/* What happens to a connection: but for the last one to one that outlives its daemon (XENMSG_RECONNECT). */
+/* What happens to a connection: but for the last two to one that outlives its daemon (XENMSG_RECONNECT). */
 enum xenmsg_change_kind {
 	/* the daemon is lost. What watches have told is out of date: they begin anew */
 	XENMSG_DAEMON_LOST = 1,
@@ -360,7 +363,11 @@ enum xenmsg_change_kind {
 	 * XENMSG_DAEMON_BACK */
 	XENMSG_DAEMON_REFUSED = 3,
 	/* of any connection: this domain was restored or migrated, and has another number, which xenmsg_domid() says */
-	XENMSG_RENUMBERED = 4
+	XENMSG_RENUMBERED = 4,
+	/* of any connection: so many subscriptions (`listeners`) has a topic of this program's that was bound with
+	 * XENMSG_COUNT_LISTENERS, in all domains and hosts that policy lets subscribe; at first there are none. It is told a few times a
+	 * second at most: who came and went meanwhile isn't */
+	XENMSG_LISTENERS = 5
 };
 
 /* The library's: it grows at its end in later versions. */
@@ -368,9 +375,10 @@ struct xenmsg_change {
 	enum xenmsg_change_kind kind;
 	int error; /* of XENMSG_DAEMON_LOST: -ENOTCONN or -EPROTO; of XENMSG_DAEMON_REFUSED that of xenmsg_bind() or xenmsg_watch() */
 	int watch; /* of XENMSG_DAEMON_REFUSED: the watch's number, or 0 */
-	/* of XENMSG_DAEMON_REFUSED: the endpoint, else "". Valid during the callback */
+	/* of XENMSG_DAEMON_REFUSED and XENMSG_LISTENERS: the endpoint, else "". Valid during the callback */
 	const char *endpoint;
 	const char *reason; /* the daemon's words for people, "" if there are none. Likewise */
+	uint64_t listeners; /* of XENMSG_LISTENERS */
 };
 
 typedef void (*xenmsg_change_handler)(void *userdata, const struct xenmsg_change *change);
@@ -399,7 +407,7 @@ typedef void (*xenmsg_message_handler)(void *userdata, struct xenmsg_message *me
  * Makes an endpoint, which exists until xenmsg_unbind() or xenmsg_close(). Waits for the daemon's
  * answer.
  * options   a time-out, usually 30 s, and XENMSG_ONLY_MESSAGES or XENMSG_ONLY_CALLS, XENMSG_LEND and
- *           XENMSG_SHARED; or XENMSG_TOPIC, with or without XENMSG_RETAIN. With neither of the first two it takes messages and calls, which come as messages
+ *           XENMSG_SHARED; or XENMSG_TOPIC, with or without XENMSG_RETAIN and XENMSG_COUNT_LISTENERS. With neither of the first two it takes messages and calls, which come as messages
  *           that want a reply
  * handler   called for every message; NULL: messages are taken with xenmsg_recv()
  * Returns 0, or -EINVAL (not an endpoint's name, or an unknown flag), -EEXIST (bound already,

@@ -89,16 +89,16 @@ static int enter_binding(struct xenmsg *conn, const char *endpoint, const struct
 	if (inbox_find(&conn->inbox, endpoint, size))
 		return -EEXIST;
 	if (flags & XENMSG_TOPIC) {
-		if ((flags & ~(unsigned)XENMSG_RETAIN) != XENMSG_TOPIC || handler ||
-		    (how->keys && !(flags & XENMSG_RETAIN)) || how->keys > XENMSG_KEYS_MAX)
+		if ((flags & ~(unsigned)(XENMSG_RETAIN | XENMSG_COUNT_LISTENERS)) != XENMSG_TOPIC ||
+		    handler || (how->keys && !(flags & XENMSG_RETAIN)) || how->keys > XENMSG_KEYS_MAX)
 			return -EINVAL;
-		*kinds =
-			BIND_TOPIC | (flags & XENMSG_RETAIN ? BIND_RETAIN : 0) | how->keys << BIND_KEYS_SHIFT;
+		*kinds = BIND_TOPIC | (flags & XENMSG_RETAIN ? BIND_RETAIN : 0) |
+			 (flags & XENMSG_COUNT_LISTENERS ? BIND_LISTENERS : 0) | how->keys << BIND_KEYS_SHIFT;
 		return conn->transport.knows_topics
 			       ? inbox_bind(&conn->inbox, endpoint, *kinds, false, NULL, userdata)
 			       : daemon_is_too_old(conn, "topics");
 	}
-	if ((flags & XENMSG_RETAIN) || how->keys)
+	if ((flags & (XENMSG_RETAIN | XENMSG_COUNT_LISTENERS)) || how->keys)
 		return -EINVAL;
 	*kinds = (flags & both ? flags & both : both) | (flags & XENMSG_SHARED ? BIND_SHARED : 0);
 	return inbox_bind(&conn->inbox, endpoint, *kinds, flags & XENMSG_LEND, handler, userdata);
@@ -122,7 +122,7 @@ static int bind_for(struct xenmsg *conn, const char *endpoint, const struct xenm
 	uint32_t kinds = 0;
 	int r = how_read(&how, options,
 			 XENMSG_ONLY_MESSAGES | XENMSG_ONLY_CALLS | XENMSG_LEND | XENMSG_SHARED |
-				 XENMSG_TOPIC | XENMSG_RETAIN | HOW_KEYS,
+				 XENMSG_TOPIC | XENMSG_RETAIN | XENMSG_COUNT_LISTENERS | HOW_KEYS,
 			 PATIENCE_MS);
 
 	if (r == 0)

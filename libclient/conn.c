@@ -47,6 +47,22 @@ static int on_self(struct xenmsg *conn, const uint8_t *payload, uint32_t length)
 	return 0;
 }
 
+static int on_listeners(struct xenmsg *conn, const uint8_t *payload, uint32_t length)
+{
+	struct frame_listeners told;
+	struct binding *binding;
+	int r = frame_listeners_decode(payload, length, &told);
+
+	if (r < 0)
+		return r;
+	binding = inbox_find(&conn->inbox, told.endpoint.data, told.endpoint.size);
+	if (!binding || binding->listeners == told.count) /* it was unbound meanwhile */
+		return 0;
+	binding->listeners = told.count;
+	reconnect_listeners(&conn->reconnect, binding->endpoint, told.count);
+	return 0;
+}
+
 static int dispatch(struct xenmsg *conn, const struct frame_header *header, const uint8_t *payload)
 {
 	switch (header->type) {
@@ -59,6 +75,8 @@ static int dispatch(struct xenmsg *conn, const struct frame_header *header, cons
 		return incoming_frame(&conn->incoming, header, payload);
 	case FRAME_SELF:
 		return on_self(conn, payload, header->length);
+	case FRAME_LISTENERS:
+		return on_listeners(conn, payload, header->length);
 	case FRAME_DATA:
 	case FRAME_OPENED:
 	case FRAME_CREDIT:

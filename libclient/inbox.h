@@ -49,6 +49,7 @@ struct binding {
 	bool lends;	     /* its messages may stay in the ring until they are freed */
 	uint32_t kinds;	     /* of BIND; 0: it is a subscription, */
 	uint32_t subscribes; /* with these flags of SUBSCRIBE */
+	uint64_t listeners;  /* of a topic, as they were told last */
 	uint32_t asked;	     /* number of the BIND that was posted for it, 0 if none was */
 	uint32_t users;	     /* channels that lead here */
 	/* It isn't among inbox->bindings any more: it takes nothing new, and goes when its last channel does. */

@@ -44,14 +44,14 @@ void reconnect_free(struct reconnect *reconnect)
 
 /* ---- what is told ---------------------------------------------------------------------------- */
 
-/* Without memory the program isn't told. */
-static void tell(struct reconnect *reconnect, enum xenmsg_change_kind kind, int error, const char *endpoint,
-		 int watch, const char *reason)
+/* Without memory the program isn't told: NULL. */
+static struct pending_change *tell(struct reconnect *reconnect, enum xenmsg_change_kind kind, int error,
+				   const char *endpoint, int watch, const char *reason)
 {
 	struct pending_change *change = calloc(1, sizeof(*change));
 
 	if (!change)
-		return;
+		return NULL;
 	snprintf(change->endpoint, sizeof(change->endpoint), "%s", endpoint);
 	snprintf(change->reason, sizeof(change->reason), "%s", reason);
 	change->told = (struct xenmsg_change){.kind = kind,
@@ -60,11 +60,26 @@ static void tell(struct reconnect *reconnect, enum xenmsg_change_kind kind, int 
 					      .endpoint = change->endpoint,
 					      .reason = change->reason};
 	DL_APPEND(reconnect->changes, change);
+	return change;
 }
 
 void reconnect_renumbered(struct reconnect *reconnect)
 {
 	tell(reconnect, XENMSG_RENUMBERED, 0, "", 0, "");
+}
+
+void reconnect_listeners(struct reconnect *reconnect, const char *endpoint, uint64_t count)
+{
+	struct pending_change *change;
+
+	DL_FOREACH(reconnect->changes, change)
+		if (change->told.kind == XENMSG_LISTENERS && strcmp(change->endpoint, endpoint) == 0) {
+			change->told.listeners = count;
+			return;
+		}
+	change = tell(reconnect, XENMSG_LISTENERS, 0, endpoint, 0, "");
+	if (change)
+		change->told.listeners = count;
 }
 
 static void look_if_back(struct reconnect *reconnect, bool waits)
@@ -133,6 +148,10 @@ static void ask_for_all(struct reconnect *reconnect)
 	int r;
 
 	HASH_ITER(hh, reconnect->parts.inbox->bindings, binding, next) {
+		if (binding->listeners) { /* the next daemon tells who comes */
+			binding->listeners = 0;
+			reconnect_listeners(reconnect, binding->endpoint, 0);
+		}
 		r = binding->kinds
 			    ? ask_to_bind(reconnect, binding->endpoint, binding->kinds, &binding->asked)
 			    : ask_to_subscribe(reconnect, binding);

@@ -86,6 +86,7 @@ const char *frame_type_name(uint8_t type)
 		[FRAME_UNSUBSCRIBE] = "UNSUBSCRIBE",
 		[FRAME_MEMORY] = "MEMORY",
 		[FRAME_POLICY] = "POLICY",
+		[FRAME_LISTENERS] = "LISTENERS",
 	};
 
 	return type < sizeof(names) / sizeof(names[0]) && names[type] ? names[type] : "unknown";
@@ -328,6 +329,21 @@ int frame_subscribe_decode(const uint8_t *payload, uint32_t length, struct frame
 
 	subscribe->flags = take_u32(&cursor);
 	subscribe->address = take_text(&cursor);
+	return cursor.error;
+}
+
+uint32_t frame_listeners_encode(const struct frame_listeners *listeners, uint8_t *out)
+{
+	put_u64(out, listeners->count);
+	return (uint32_t)(put_text(out + 8, out, listeners->endpoint) - out);
+}
+
+int frame_listeners_decode(const uint8_t *payload, uint32_t length, struct frame_listeners *listeners)
+{
+	struct cursor cursor = cursor_of(payload, length);
+
+	listeners->count = take_u64(&cursor);
+	listeners->endpoint = take_text(&cursor);
 	return cursor.error;
 }
 

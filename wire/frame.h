@@ -73,6 +73,7 @@ enum frame_type {
 	FRAME_UNSUBSCRIBE = 45,
 	FRAME_MEMORY = 46,
 	FRAME_POLICY = 48,
+	FRAME_LISTENERS = 49,
 	FRAME_OPTIONAL = 128, /* receivers may skip types from here on if they don't know them */
 };
 
@@ -305,8 +306,9 @@ struct frame_bind {
 
 #define BIND_STREAMS (1u << (CHANNEL_STREAM - 1))
 /* The endpoint is a topic (protocol.md, 2.8). */
-#define BIND_TOPIC  0x8u
-#define BIND_RETAIN 0x20000000u /* and its last message is kept for who subscribes later */
+#define BIND_TOPIC     0x8u
+#define BIND_RETAIN    0x20000000u /* and its last message is kept for who subscribes later */
+#define BIND_LISTENERS 0x10000000u /* and its program is told how many listen */
 /* or that of each key, of so many keys; 0: one */
 #define BIND_KEYS	0xfff00u
 #define BIND_KEYS_SHIFT 8
@@ -315,7 +317,7 @@ struct frame_bind {
 /* Other programs of its user that say so, too, may bind the endpoint beside it. */
 #define BIND_SHARED 0x40000000u
 /* What else BIND says beside the kinds. */
-#define BIND_FLAGS (BIND_HOSTS | BIND_SHARED | BIND_RETAIN | BIND_KEYS)
+#define BIND_FLAGS (BIND_HOSTS | BIND_SHARED | BIND_RETAIN | BIND_LISTENERS | BIND_KEYS)
 
 struct frame_subscribe {
 	uint32_t flags; /* bits that aren't known mean nothing */
@@ -326,6 +328,13 @@ struct frame_subscribe {
 /* how many messages may wait for it; 0: as many as the daemon has */
 #define SUBSCRIBE_QUEUE	      0xffff00u
 #define SUBSCRIBE_QUEUE_SHIFT 8
+
+/* How many subscribe to a topic of the program's. */
+struct frame_listeners {
+	uint64_t count;
+	struct frame_text endpoint;
+};
+#define FRAME_LISTENERS_MAX (8u + ENDPOINT_NAME_MAX)
 
 struct frame_event {
 	uint32_t kind;
@@ -517,6 +526,8 @@ uint32_t frame_cancelled_encode(const struct frame_cancelled *cancelled, uint8_t
 int frame_cancelled_decode(const uint8_t *payload, uint32_t length, struct frame_cancelled *cancelled);
 uint32_t frame_bind_encode(const struct frame_bind *bind, uint8_t *out);
 int frame_bind_decode(const uint8_t *payload, uint32_t length, struct frame_bind *bind);
+uint32_t frame_listeners_encode(const struct frame_listeners *listeners, uint8_t *out);
+int frame_listeners_decode(const uint8_t *payload, uint32_t length, struct frame_listeners *listeners);
 uint32_t frame_subscribe_encode(const struct frame_subscribe *subscribe, uint8_t *out);
 int frame_subscribe_decode(const uint8_t *payload, uint32_t length, struct frame_subscribe *subscribe);
 uint32_t frame_event_encode(const struct frame_event *event, uint8_t *out);

@@ -53,7 +53,7 @@ uint32_t properties_encode(const struct properties *properties, uint8_t *out)
 	if (properties->key.size)
 		at = put_property(at, PROPERTY_KEY, properties->key.data, properties->key.size);
 	if (properties->subscribes) {
-		put_u32(number, 0);
+		put_u32(number, properties->listeners);
 		at = put_property(at, PROPERTY_SUBSCRIBE, number, sizeof(number));
 	}
 	if (properties->notice.kind)
@@ -97,6 +97,7 @@ static int read_property(struct properties *properties, unsigned kind, const uin
 		if (size < 4 || properties->subscribes)
 			return -EPROTO;
 		properties->subscribes = true;
+		properties->listeners = get_u32(data);
 		return 0;
 	case PROPERTY_NOTICE:
 		if (size < NOTICE_SIZE || properties->notice.kind || !data[0])

@@ -17,9 +17,10 @@
 #define PROPERTIES_WRITE 568u /* the most that properties_encode() writes */
 
 enum property_kind {
-	PROPERTY_DEADLINE = 1,	/* u32: for how many milliseconds an answer is wanted */
-	PROPERTY_TRACE = 2,	/* text: where the message belongs in a trace */
-	PROPERTY_SUBSCRIBE = 3, /* of a call to a topic: u32 flags. It is a subscription */
+	PROPERTY_DEADLINE = 1, /* u32: for how many milliseconds an answer is wanted */
+	PROPERTY_TRACE = 2,    /* text: where the message belongs in a trace */
+	PROPERTY_SUBSCRIBE =
+		3, /* of a call to a topic: u32 for how many; 0: that isn't told. It is a subscription */
 	/* of what comes on a topic: u8 kind, u8 flags, u16 0, u32 error, u64 count. The message says this instead of a payload */
 	PROPERTY_NOTICE = 4,
 	PROPERTY_KEY = 5, /* of what is published: text: whose value it is, as for a trace */
@@ -36,6 +37,8 @@ enum notice_kind {
 #define NOTICE_UNKNOWN 1u /* and nobody knows how many more */
 /* SUBSCRIBED: messages are kept for who comes later, the last one of each key, of as many keys as `error` says; 0: one. */
 #define NOTICE_RETAINS 2u
+/* SUBSCRIBED: more requests may tell how many subscribe by then. */
+#define NOTICE_COUNTS 4u
 
 struct notice {
 	uint8_t kind; /* enum notice_kind; 0: none */
@@ -50,6 +53,7 @@ struct properties {
 	uint32_t deadline_ms;
 	struct frame_text trace, key; /* empty: none. Decoded, they point into the block */
 	bool subscribes;
+	uint32_t listeners; /* with that */
 	struct notice notice;
 };
 

@@ -196,8 +196,8 @@ int router_bind(struct router *router, struct session *session, struct frame_tex
 	int r;
 
 	if (!endpoint_name_is_valid(name.data, name.size) || !(kinds & ~BIND_FLAGS) ||
-	    (kinds & BIND_TOPIC ? kinds & ~(BIND_TOPIC | BIND_RETAIN | BIND_KEYS)
-				: kinds & (BIND_RETAIN | BIND_KEYS)) ||
+	    (kinds & BIND_TOPIC ? kinds & ~(BIND_TOPIC | BIND_RETAIN | BIND_LISTENERS | BIND_KEYS)
+				: kinds & (BIND_RETAIN | BIND_LISTENERS | BIND_KEYS)) ||
 	    ((kinds & BIND_KEYS) && !(kinds & BIND_RETAIN)))
 		return -EINVAL;
 	endpoint = router_get(router, name.data, name.size);
@@ -208,6 +208,8 @@ int router_bind(struct router *router, struct session *session, struct frame_tex
 		return r;
 	if (kinds & BIND_TOPIC)
 		r = topic_new(&topic, router->with.topics, session, keeps(kinds));
+	if (r == 0 && kinds & BIND_LISTENERS)
+		r = topic_tell_listeners(topic, name);
 	if (r == 0 && !endpoint) {
 		endpoint = add_endpoint(router, name.data, name.size);
 		r = endpoint ? 0 : -ENOMEM;

@@ -18,6 +18,7 @@
 #include "daemon/relay/sharing.h"
 #include "daemon/serve/router.h"
 #include "daemon/serve/status_json.h"
+#include "daemon/topic/topics.h"
 
 static void add_traffic(struct json_object *object, const char *key, const struct hop_stats *stats)
 {
@@ -294,6 +295,8 @@ static void describe_endpoint(struct status_walk *walk, struct json_object *obje
 		add_number(object, "queued", queued_for(walk, session_hop(endpoint->session)));
 	else
 		add_null(object, "queued");
+	if (endpoint->topic)
+		add_number(object, "listeners", topic_listeners(endpoint->topic));
 	if (is_shared(endpoint))
 		add_programs(object, endpoint);
 	if (endpoint->activation)

@@ -118,6 +118,7 @@ int replica_new(struct topic **made, struct topics *topics, struct account *acco
 void replica_join(struct topic *replica, struct subscriber *subscriber)
 {
 	subscriber_enter(subscriber, replica);
+	listeners_count(subscriber, 1);
 	inner_due(replica->hop);
 }
 
@@ -159,13 +160,15 @@ void replica_opened(struct topic *replica, struct channel *channel)
 		return;
 	}
 	take_origin(replica, channel);
-	request = subscription_new();
+	request = subscription_new(listeners_of_replica(replica));
 	if (!request) {
 		inner_reset(&channel->opener, ENOBUFS);
 		return;
 	}
 	piece = (struct iovec){request->bytes, request->size};
 	hop_push(&channel->opener, &piece, 1, request->size, 1);
+	replica->tells_listeners = false; /* until the topic says that it wants to know of more */
+	listeners_told(replica, listeners_of_replica(replica));
 	topic_entry_unref(request);
 }
 
@@ -177,6 +180,7 @@ static void take_subscribed(struct topic *replica, const struct notice *notice)
 	replica->state = REPLICA_LIVE;
 	replica->pause_ms = PAUSE_FIRST_MS;
 	replica->published = notice->count;
+	replica->tells_listeners = notice->flags & NOTICE_COUNTS;
 	if (notice->flags & NOTICE_RETAINS)
 		keeps = notice->error < 1		  ? 1
 			: notice->error < TOPIC_KEYS_MOST ? notice->error

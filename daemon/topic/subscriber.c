@@ -353,6 +353,7 @@ void subscriber_free(struct subscriber *subscriber)
 	struct topic *topic = subscriber->party.topic;
 
 	subscriber_count(subscriber);
+	listeners_count(subscriber, 0);
 	DL_DELETE(topic->lists[subscriber->list], subscriber);
 	topic->counts[subscriber->list]--;
 	if (subscriber->session)

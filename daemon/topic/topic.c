@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 
 #include <event2/buffer.h>
@@ -128,23 +129,28 @@ static void take_message(struct topic *topic, struct feed *feed)
 		inner_reset(end, r == -ENOMEM ? ENOBUFS : -r); /* of which a RESET tells us */
 }
 
-/* Takes the request of a replica, which must be a subscription. */
+/* Takes the request of a replica, which must be a subscription, or the next one, which tells how many listeners it has by then. */
 static void take_request(struct subscriber *subscriber)
 {
 	struct topic *topic = subscriber->party.topic;
-	int r = intake_request(subscriber->party.end);
+	uint8_t flags = NOTICE_COUNTS | (topic->kept.room ? NOTICE_RETAINS : 0);
+	uint32_t listeners;
+	int r = intake_request(subscriber->party.end, &listeners);
 
 	if (r == 0) {
 		inner_wait_for_data(subscriber->party.end);
 		return;
 	}
-	if (r < 0) {
-		subscriber_end(subscriber, r == -ENOMEM ? ENOBUFS : -r);
+	if (r < 0) { /* behind its request it has nothing to say but how many it stands for */
+		subscriber_end(subscriber, r == -ENOMEM ? ENOBUFS : subscriber->is_asking ? -r : EPROTO);
 		return;
 	}
+	listeners_count(subscriber, listeners ? listeners : 1);
+	if (!subscriber->is_asking)
+		return;
 	subscriber->is_asking = false;
-	subscriber_begin(subscriber, notice_new(NOTICE_SUBSCRIBED, topic->published,
-						topic->kept.room ? NOTICE_RETAINS : 0, topic->kept.room));
+	subscriber_begin(subscriber,
+			 notice_new(NOTICE_SUBSCRIBED, topic->published, flags, topic->kept.room));
 }
 
 static void take_data(struct topic *topic, struct channel_end *end)
@@ -155,9 +161,9 @@ static void take_data(struct topic *topic, struct channel_end *end)
 
 	if (party && party->kind == PARTY_FEED) {
 		take_message(topic, (struct feed *)party);
-	} else if (party && subscriber->is_asking) {
+	} else if (party && !subscriber->session) {
 		take_request(subscriber);
-	} else { /* after its request a subscriber has nothing to say */
+	} else { /* a program has nothing to say here */
 		evbuffer_drain(end->queue, length);
 		inner_taken(end, length);
 		if (party)
@@ -321,6 +327,8 @@ void topic_destroy(struct topic *topic)
 	topic_log_free(&topic->log);
 	topic_origin_unref(topic->origin);
 	event_free(topic->timer);
+	event_free(topic->rest_timer);
+	free(topic->name);
 	free(topic->key);
 	free(topic->address);
 	free(topic);
@@ -362,6 +370,7 @@ static void on_turn(void *owner)
 	/* All that was published is on its way to who subscribes. */
 	if (!topic->is_replica && !topic->publisher && !more && !topic->lists[LIST_BLOCKED])
 		topic->is_over = true;
+	listeners_tell(topic);
 	if (topic->is_over && !topic_has_subscribers(topic))
 		topic_destroy(topic);
 	else if (more || topic->is_over)
@@ -400,7 +409,8 @@ int topic_make(struct topic **made, struct topics *topics, struct account *accou
 		goto free;
 	topic->hop = hop_new(relay, HOP_TOPIC, &topic_callbacks, topic, 1, CHANNEL_NUMBERS / 2);
 	topic->timer = evtimer_new(relay->base, on_time_up, topic);
-	if (!topic->hop || !topic->timer) {
+	topic->rest_timer = evtimer_new(relay->base, listeners_have_rested, topic);
+	if (!topic->hop || !topic->timer || !topic->rest_timer) {
 		r = -ENOMEM;
 		goto free;
 	}
@@ -412,6 +422,7 @@ free:
 	if (topic->hop)
 		hop_retire(topic->hop, ENOENT);
 	free_event(topic->timer);
+	free_event(topic->rest_timer);
 	topic_kept_end(&topic->kept);
 	charge_end(&topic->charge);
 	free(topic);
@@ -485,4 +496,18 @@ int topic_accept(struct topic *topic, struct channel *channel, const char *name)
 	if (r == 0 && !topic_add_feed(topic, &channel->acceptor))
 		inner_reset(&channel->acceptor, ENOBUFS);
 	return r;
+}
+
+int topic_tell_listeners(struct topic *topic, struct frame_text name)
+{
+	topic->name = strndup(name.data, name.size);
+	if (!topic->name)
+		return -ENOMEM;
+	topic->tells_listeners = true;
+	return 0;
+}
+
+uint64_t topic_listeners(const struct topic *topic)
+{
+	return topic->listeners;
 }

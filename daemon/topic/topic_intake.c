@@ -104,7 +104,7 @@ int intake_check(const struct topic_entry *entry, struct properties *properties)
 	return r < 0 ? r : type & ~MESSAGE_PROPERTIES;
 }
 
-int intake_request(struct channel_end *end)
+int intake_request(struct channel_end *end, uint32_t *listeners)
 {
 	uint8_t head[MESSAGE_HEAD_SIZE];
 	struct properties properties;
@@ -129,6 +129,7 @@ int intake_request(struct channel_end *end)
 	topic_entry_unref(entry);
 	if (!is_one)
 		return -EPROTOTYPE;
+	*listeners = properties.listeners;
 	evbuffer_drain(end->queue, size);
 	inner_taken(end, size);
 	return 1;
@@ -171,9 +172,10 @@ struct topic_entry *notice_new(enum notice_kind kind, uint64_t count, uint8_t fl
 	return say(MESSAGE_PLAIN, &properties);
 }
 
-struct topic_entry *subscription_new(void)
+struct topic_entry *subscription_new(uint32_t listeners)
 {
-	struct topic_entry *entry = say(MESSAGE_REQUEST, &(struct properties){.subscribes = true});
+	const struct properties properties = {.subscribes = true, .listeners = listeners};
+	struct topic_entry *entry = say(MESSAGE_REQUEST, &properties);
 
 	if (entry)
 		put_u32(entry->bytes + entry->size - 4, 1); /* the number of the call */

@@ -78,9 +78,10 @@ struct subscriber {
 	uint64_t kept_at, kept_last;
 	uint64_t begun_at; /* of the log's count */
 	struct topic_tally tally;
-	bool is_short;	/* behind these it is told that it missed something */
-	bool is_last;	/* behind `current` the subscription ends */
-	bool is_asking; /* of a replica: its request hasn't come */
+	uint32_t listeners; /* that it stands for: 1; of a replica as many as it has */
+	bool is_short;	    /* behind these it is told that it missed something */
+	bool is_last;	    /* behind `current` the subscription ends */
+	bool is_asking;	    /* of a replica: its request hasn't come */
 	/* of a program: */
 	struct session *session;
 	uint32_t number;	     /* of the SUBSCRIBE, until it is answered; 0: it is */
@@ -114,9 +115,14 @@ struct topic {
 	unsigned retries;	  /* so many of LIST_LATER have their turn */
 	enum subscriber_list due; /* LIST_A or LIST_B */
 	bool is_fresh;		  /* something was appended since the others were looked at */
+	/* listeners.c: how many subscribe; and to whom that is to be told, if anybody wants it */
+	uint64_t listeners, listeners_told;
+	bool tells_listeners, rests;
+	struct event *rest_timer;
 	bool is_over;
 	/* of an own topic: */
 	struct session *publisher; /* NULL: it is ending */
+	char *name;		   /* if the publisher is told of listeners */
 	struct event
 		*timer; /* of an own one that ends, or of a replica that waits, or has some in LIST_LATER */
 	struct topic *prev, *next; /* in topics->own, or topics->all_replicas */
@@ -170,9 +176,9 @@ struct topics {
  * `log` pays. */
 int intake(struct feed *feed, struct topic_log *log, uint64_t most, struct topic_entry **entry);
 void intake_drop(struct feed *feed, struct topic_log *log);
-/* Takes the request of a replica, if it is one. Returns 1; 0: it hasn't come; -EPROTOTYPE: it is something else, and isn't
- * taken; -ENOMEM. */
-int intake_request(struct channel_end *end);
+/* Takes the request of a replica, if it is one, and how many listeners it tells. Returns 1; 0: it hasn't come; -EPROTOTYPE: it is
+ * something else, and isn't taken; -ENOMEM. */
+int intake_request(struct channel_end *end, uint32_t *listeners);
 /* Reads what a whole message is. Returns its type without MESSAGE_PROPERTIES, or -EPROTO. */
 int intake_check(const struct topic_entry *entry, struct properties *properties);
 /* Whether its sender has withdrawn it. */
@@ -181,8 +187,19 @@ bool intake_is_cancelled(const struct topic_entry *entry);
 bool intake_is_empty(const struct topic_entry *entry);
 /* Makes a message that says something. NULL: no memory. */
 struct topic_entry *notice_new(enum notice_kind kind, uint64_t count, uint8_t flags, uint32_t error);
-/* Makes the request of a replica. */
-struct topic_entry *subscription_new(void);
+/* Makes the request of a replica that has so many listeners. */
+struct topic_entry *subscription_new(uint32_t listeners);
+
+/* --- listeners.c */
+/* The subscriber stands for so many now. */
+void listeners_count(struct subscriber *subscriber, uint32_t count);
+uint32_t listeners_of_replica(const struct topic *replica);
+/* So many were told, and it rests for a while. */
+void listeners_told(struct topic *topic, uint64_t count);
+/* Tells how many there are, if it is time to. */
+void listeners_tell(struct topic *topic);
+/* A timer's. */
+void listeners_have_rested(int fd, short what, void *userdata);
 
 /* --- subscriber.c */
 /* Sends what there is for a subscriber, up to a piece, and puts it into the list where it belongs. */

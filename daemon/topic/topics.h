@@ -56,6 +56,9 @@ void topics_free(struct topics *topics);
 /* Makes the topic that a program has bound, which keeps the last message of so many keys for who subscribes later; 1: the last one; 0:
  * none. -ENOBUFS, -ENOMEM. */
 int topic_new(struct topic **topic, struct topics *topics, struct session *publisher, unsigned keeps);
+/* From now on its program is told how many listen. -ENOMEM. */
+int topic_tell_listeners(struct topic *topic, struct frame_text name);
+uint64_t topic_listeners(const struct topic *topic);
 /* The endpoint is gone. What was published goes to the subscribers that are about to get it, for a while. */
 void topic_end(struct topic *topic);
 /* Leads a channel to the topic: of the publisher, or a call, which must be a subscription. -EPROTOTYPE: it is for neither;

@@ -514,6 +514,7 @@ struct connection {
 	struct event *events, **last_event;
 	bool events_lost;
 	struct change *changes, **last_change;
+	unsigned long long listeners; /* of its topic */
 	PyObject *weak_references;
 };
 
@@ -714,8 +715,13 @@ static void on_change(void *userdata, const struct xenmsg_change *come)
 {
 	struct connection *connection = userdata;
 	size_t endpoint = strlen(come->endpoint) + 1, reason = strlen(come->reason) + 1;
-	struct change *change = malloc(sizeof(*change) + endpoint + reason);
+	struct change *change;
 
+	if (come->kind == XENMSG_LISTENERS) { /* of its one topic */
+		connection->listeners = come->listeners;
+		return;
+	}
+	change = malloc(sizeof(*change) + endpoint + reason);
 	if (!change) {
 		connection->events_lost = true;
 		return;
@@ -1095,7 +1101,7 @@ static bool read_topic(PyObject *arguments, PyObject **endpoint, struct xenmsg_o
 {
 	int retain;
 
-	*options = *XENMSG_FLAGS(XENMSG_TOPIC);
+	*options = *XENMSG_FLAGS(XENMSG_TOPIC | XENMSG_COUNT_LISTENERS);
 	if (!PyArg_ParseTuple(arguments, "UpI", endpoint, &retain, &options->keys))
 		return false;
 	if (retain || options->keys)
@@ -1674,6 +1680,8 @@ static PyGetSetDef connection_properties[] = {
 };
 
 static PyMemberDef connection_members[] = {
+	{"listeners", T_ULONGLONG, offsetof(struct connection, listeners), READONLY,
+	 "How many subscribe to its topic, as the daemon has told."},
 	{"__weaklistoffset__", T_PYSSIZET, offsetof(struct connection, weak_references), READONLY, NULL},
 	{NULL, 0, 0, 0, NULL},
 };

@@ -42,6 +42,7 @@ class Connection:
     unwatched: bool
     domid: int
     max_message: int
+    listeners: int
     def __init__(self, path: Optional[str] = None, outcome_class: Type[Outcome[Any]] = ...,
                  begin: bool = False, reconnect: bool = False) -> None: ...
     def close(self) -> List[Any]: ...

@@ -410,6 +410,19 @@ class Topic(_Lazy[Message]):
         super().__init__(how, lambda core: core.begin_topic(name, retain, keys))
         self._address = f"self:{name}"
 
+    @property
+    def listeners(self) -> int:
+        """How many subscribe to it, in all domains and on all hosts, as the daemon told last."""
+        return self._link.core.listeners if self._link else 0
+
+    async def wait_for_listeners(self, present: bool = True) -> int:
+        """Waits until somebody subscribes, or with False until nobody does any more, so that nobody works for nobody. Returns how many
+        there are."""
+        link = await self._open()
+        while bool(link.core.listeners) is not present:
+            await link.change()
+        return link.core.listeners
+
     async def publish(self, data: Data, *, key: Optional[str] = None, timeout: Optional[float] = None) -> None:
         """Publishes, and returns when the daemon has it, which waits for no subscriber. Raises as Connection.send()."""
         link = await self._open()

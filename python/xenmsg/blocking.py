@@ -296,6 +296,12 @@ class Topic(_Sending):
         self._address = f"self:{name}"
         self._core.topic(name, retain, keys)
 
+    @property
+    def listeners(self) -> int:
+        """How many subscribe to it, in all domains and on all hosts, as far as the daemon has told."""
+        self._core.process()
+        return self._core.listeners
+
     def publish(self, data: Data, *, key: Optional[str] = None, timeout: Optional[float] = None) -> None:
         """Publishes, and returns when the daemon has it, which waits for no subscriber. Raises as Connection.send()."""
         self._send(publish_with(self._core, key), self._address, data, timeout)

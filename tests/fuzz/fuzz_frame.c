@@ -105,6 +105,7 @@ static void decode_with_text(const uint8_t *payload, uint32_t length)
 	struct frame_ask ask;
 	struct frame_bind bind;
 	struct frame_subscribe subscribe;
+	struct frame_listeners listeners;
 	struct frame_event event;
 	struct frame_incoming incoming;
 	struct frame_reply reply;
@@ -138,6 +139,10 @@ static void decode_with_text(const uint8_t *payload, uint32_t length)
 	if (frame_subscribe_decode(payload, length, &subscribe) == 0) {
 		text_lies_in(subscribe.address, payload, length);
 		AGAIN(subscribe);
+	}
+	if (frame_listeners_decode(payload, length, &listeners) == 0) {
+		text_lies_in(listeners.endpoint, payload, length);
+		AGAIN(listeners);
 	}
 	if (frame_bind_decode(payload, length, &bind) == 0) {
 		text_lies_in(bind.endpoint, payload, length);

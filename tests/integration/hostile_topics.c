@@ -6,6 +6,8 @@
 #include <string.h>
 
 #include "tests/integration/hostile_program.h"
+#include "wire/bytes.h"
+#include "wire/properties.h"
 
 #define REQUESTS_MOST 16u  /* unanswered */
 #define TOPICS_EACH   250u /* that one session has at a time */
@@ -106,6 +108,60 @@ static unsigned turn_unread(struct attacker *attacker, struct session *session)
 	return 0;
 }
 
+/* Of who sends on a channel. */
+static void on_sender_frame(struct attacker *attacker, struct session *session,
+			    const struct frame_header *header, const uint8_t *payload)
+{
+	struct frame_opened opened;
+	struct frame_credit credit;
+
+	if (header->type == FRAME_OPENED && frame_opened_decode(payload, header->length, &opened) == 0)
+		session->limit = opened.limit > session->limit ? opened.limit : session->limit;
+	else if (header->type == FRAME_CREDIT && frame_credit_decode(payload, header->length, &credit) == 0)
+		session->limit = credit.limit > session->limit ? credit.limit : session->limit;
+	else
+		on_request_frame(attacker, session, header, payload);
+}
+
+/* --- who says how many it is ---------------------------------------------------------------------- */
+
+/* A program that plays a daemon's replica: it opens a call to the topic itself, and subscribes in it for another number each time. */
+static void begin_counter(struct attacker *attacker, struct session *session)
+{
+	const struct frame_open open = {.kind = CHANNEL_CALL,
+					.name = {attacker->address, strlen(attacker->address)}};
+	uint8_t payload[FRAME_SMALL_MAX];
+
+	begin_nothing(attacker, session);
+	session->is_begun =
+		session_put(attacker, session, FRAME_OPEN, 0, payload, frame_open_encode(&open, payload));
+	session->sent = 0;
+	session->limit = CHANNEL_INITIAL_LIMIT;
+}
+
+static unsigned turn_count(struct attacker *attacker, struct session *session)
+{
+	uint8_t message[8 + PROPERTIES_WRITE + MESSAGE_TRAILER_SIZE] = {0};
+	unsigned count = 0;
+
+	while (count < BURST && session->is_begun) {
+		const struct properties properties = {.subscribes = true, .listeners = ++session->next};
+		uint32_t size = properties_encode(&properties, message + 8);
+
+		put_u32(message, size);
+		message[4] = MESSAGE_REQUEST | MESSAGE_PROPERTIES;
+		size = (uint32_t)message_span(size);
+		put_u32(message + size - 4, session->next);
+		if (session->sent + size > session->limit ||
+		    !session_put(attacker, session, FRAME_DATA, 0, message, size))
+			break;
+		session->sent += size;
+		attacker->events++;
+		count++;
+	}
+	return count;
+}
+
 /* --- who publishes ---------------------------------------------------------------------------- */
 
 static bool put_bind(struct attacker *attacker, struct session *session, const char *name)
@@ -149,20 +205,6 @@ static void begin_publisher(struct attacker *attacker, struct session *session)
 	session->limit = CHANNEL_INITIAL_LIMIT;
 }
 
-static void on_publisher_frame(struct attacker *attacker, struct session *session,
-			       const struct frame_header *header, const uint8_t *payload)
-{
-	struct frame_opened opened;
-	struct frame_credit credit;
-
-	if (header->type == FRAME_OPENED && frame_opened_decode(payload, header->length, &opened) == 0)
-		session->limit = opened.limit > session->limit ? opened.limit : session->limit;
-	else if (header->type == FRAME_CREDIT && frame_credit_decode(payload, header->length, &credit) == 0)
-		session->limit = credit.limit > session->limit ? credit.limit : session->limit;
-	else
-		on_request_frame(attacker, session, header, payload);
-}
-
 static unsigned turn_publish(struct attacker *attacker, struct session *session)
 {
 	static uint8_t messages[TOGETHER * MESSAGE_SIZE];
@@ -184,7 +226,8 @@ const struct attack topic_attacks[] = {
 	{"subscribe-absent", SHARED, begin_nothing, on_request_frame, turn_absent},
 	{"subscribe-unread", SHARED, begin_unread, on_request_frame, turn_unread},
 	{"subscribe-unread-plain", PLAIN, begin_unread, on_request_frame, turn_unread},
+	{"subscribe-counts", SHARED, begin_counter, on_sender_frame, turn_count},
 	{"topics", SHARED, begin_nothing, on_request_frame, turn_topics},
-	{"publish", SHARED, begin_publisher, on_publisher_frame, turn_publish},
+	{"publish", SHARED, begin_publisher, on_sender_frame, turn_publish},
 	{0},
 };

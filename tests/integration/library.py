@@ -35,9 +35,17 @@ class KeyOptions(ctypes.Structure):
     _fields_ = Options._fields_ + [("key", ctypes.c_char_p), ("keys", ctypes.c_uint), ("queue", ctypes.c_uint)]
 
 
+class Change(ctypes.Structure):
+    """struct xenmsg_change"""
+    _fields_ = [("kind", ctypes.c_int), ("error", ctypes.c_int), ("watch", ctypes.c_int), ("endpoint", ctypes.c_char_p),
+                ("reason", ctypes.c_char_p), ("listeners", ctypes.c_uint64)]
+
+
+CHANGED = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.POINTER(Change))
 Told = collections.namedtuple("Told", "kind error count unknown")
 SUBSCRIBED, MISSED, WAITING, ENDED, KEPT = range(1, 6)
-TOPIC, RETAIN, KEEP_OLDEST = 8192, 16384, 65536
+TOPIC, RETAIN, KEEP_OLDEST, COUNT_LISTENERS = 8192, 16384, 65536, 131072
+LISTENERS = 5
 USUAL_MS = -2**31
 AT_ONCE = 1024
 
@@ -77,6 +85,8 @@ def load():
             ("break", None, [ctypes.c_int]),
             ("call", ctypes.c_int, [pointer, text, text, size, pointer, ctypes.POINTER(Result)]),
             ("begin_call", ctypes.c_int, [pointer, text, text, size, pointer, DONE, pointer, pointer]),
+            ("on_change", None, [pointer, CHANGED, pointer]),
+            ("process", ctypes.c_int, [pointer]),
             ("subscribe", ctypes.c_int, [pointer, text, pointer, pointer, pointer]),
             ("unsubscribe", ctypes.c_int, [pointer, text]),
             ("message_notice", ctypes.POINTER(Notice), [pointer]),
@@ -220,6 +230,15 @@ class Connection:
     def subscribe(self, address, queue=0, flags=0):
         how = KeyOptions(ctypes.sizeof(KeyOptions), USUAL_MS, flags, None, None, 0, queue)
         return self.library.xenmsg_subscribe(self.conn, address.encode(), ctypes.byref(how), None, None)
+
+    def on_listeners(self, take):
+        """take(topic, count) is called when that changes."""
+        def changed(_, change):
+            if change.contents.kind == LISTENERS:
+                take(change.contents.endpoint.decode(), change.contents.listeners)
+        handler = CHANGED(changed)
+        self.callbacks.append(handler)
+        self.library.xenmsg_on_change(self.conn, handler, None)
 
     def unsubscribe(self, address):
         return self.library.xenmsg_unsubscribe(self.conn, address.encode())

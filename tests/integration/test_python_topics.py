@@ -7,6 +7,7 @@ import os
 
 import pytest
 
+from messaging import eventually
 from python_module import LONG, raises, run, xenmsg
 
 
@@ -133,3 +134,32 @@ def test_the_last_message_of_each_key_is_kept(nodes):
         while isinstance(item, xenmsg.Notice):
             item = subscription.next(LONG)
         assert (item.key, bytes(item)) == ("a", b"1")
+
+
+def test_a_topic_knows_how_many_listen(pair):
+    here, there = pair
+
+    async def main():
+        async with xenmsg.open(here.socket) as conn, xenmsg.open(there.socket) as other, conn.topic("news") as topic:
+            assert topic.listeners == 0
+            async with other.subscribe("1:news") as subscription:
+                assert await asyncio.wait_for(topic.wait_for_listeners(), LONG) == 1
+                assert is_notice(await subscription.next(LONG), "SUBSCRIBED")
+            assert await asyncio.wait_for(topic.wait_for_listeners(False), LONG) == 0
+    run(main())
+    with xenmsg.blocking.open(here.socket) as conn, xenmsg.blocking.open(there.socket) as other, \
+            conn.topic("news") as topic, other.subscribe("1:news"):
+        eventually(lambda: topic.listeners == 1, "it is told")
+
+
+def test_with_the_next_daemon_nobody_listens_at_first(nodes):
+    one = nodes(1)[1]
+
+    async def main():
+        async with xenmsg.open(one.socket, reconnect=True) as conn, conn.topic("news") as topic:
+            async with xenmsg.open(one.socket) as other, other.subscribe("1:news"):
+                assert await asyncio.wait_for(topic.wait_for_listeners(), LONG) == 1
+                one.stop()
+                one.start()
+                assert await asyncio.wait_for(topic.wait_for_listeners(False), LONG) == 0
+    run(main())

@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 
-from library import AT_ONCE, ENDED, KEEP_OLDEST, KEPT, MISSED, RETAIN, SUBSCRIBED, TOPIC, USUAL_MS, WAITING, Connection, KeyOptions
+from library import AT_ONCE, COUNT_LISTENERS, ENDED, KEEP_OLDEST, KEPT, MISSED, RETAIN, SUBSCRIBED, TOPIC, USUAL_MS, WAITING, Connection, KeyOptions
 from test_hosts import joined_hosts  # the fixture `hosts`  # noqa: F401  pylint: disable=unused-import
 from messaging import EXIT_DENIED, EXIT_TIMEOUT, EXIT_USAGE, PATIENCE, eventually, stopped, tool
 from test_status import validator  # the fixture `valid`  # noqa: F401  pylint: disable=unused-import
@@ -511,6 +511,110 @@ def test_only_its_program_publishes(pair):
         assert other.subscribe("no address") == -errno.EINVAL
     publish(publisher, b"true")
     assert receive(conn).data == b"true"
+
+
+# ---- who listens ----
+
+class Heard:
+    """What a publisher is told of its listeners."""
+
+    def __init__(self, node, name="news"):
+        self.conn, self.counts = Connection(node.socket), []
+        self.conn.on_listeners(lambda topic, count: self.counts.append((topic, count)))
+        assert self.conn.bind(name, TOPIC | COUNT_LISTENERS) == 0
+        self.name = name
+
+    def until(self, count):
+        def told():
+            assert self.conn.library.xenmsg_process(self.conn.conn) >= 0
+            return (self.counts or [(self.name, 0)])[-1] == (self.name, count)
+        eventually(told, f"{count} listen, and the publisher is told", 60 * PATIENCE)
+
+
+def listeners_in_status(node):
+    return {entry["name"]: entry.get("listeners") for entry in node.status()["endpoints"]}
+
+
+def test_who_publishes_is_told_how_many_listen(pair, memory):
+    here, there = pair
+    heard = Heard(here)
+    assert heard.counts == []
+    first = subscriber(there)
+    heard.until(1)
+    some = [subscriber(there) for _ in range(20)]
+    heard.until(21)
+    assert listeners_in_status(here)["news"] == 21
+    some[0].unsubscribe("1:news")
+    for conn in some[1:]:
+        conn.close()
+    heard.until(1)
+    first.close()
+    heard.until(0)
+    assert all(name == "news" for name, _ in heard.counts)
+    again = subscriber(there)
+    heard.until(1)
+    assert heard.conn.unbind("news") == 0
+    assert heard.conn.bind("news", TOPIC) == 0
+    expect(again, WAITING, unknown=0)
+    until(again, SUBSCRIBED)
+    assert listeners_in_status(here)["news"] == 1, "it is counted, though nobody is told"
+
+
+def test_listeners_of_all_domains_are_counted(nodes):
+    here, there, third = nodes(1, 2, 3).values()
+    here.sees(there, third)
+    heard = Heard(here)
+    some = [subscriber(node) for node in (here, there, there, third)]
+    heard.until(4)
+    third.kill()
+    heard.until(3)
+    there.stop()
+    heard.until(1)
+    some[0].close()
+    heard.until(0)
+
+
+def test_a_command_says_when_somebody_subscribes(nodes):
+    node, there = nodes(1, 2).values()
+    node.sees(there)
+    with Connection(node.socket) as plain:
+        assert plain.bind("plain", COUNT_LISTENERS) == -errno.EINVAL
+    command = node.popen("publish", "--lines", "--verbose", "--retain", "news", stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    eventually(lambda: "news" in node.endpoints(), "the topic is there")
+    conn = subscriber(there)
+    eventually(lambda: listeners_in_status(node)["news"] == 1, "one listens")
+    conn.close()
+    eventually(lambda: listeners_in_status(node)["news"] == 0, "none listens")
+    lines = []
+    while not lines or "nobody" not in lines[-1]:
+        lines.append(command.stderr.readline().decode())
+        assert lines[-1], lines
+    assert any("somebody subscribes" in line for line in lines)
+    command.stdin.close()
+    command.wait(20 * PATIENCE)
+
+
+def test_a_count_goes_through_domain_0(host, nodes):
+    domids = [int(host.sim("create", "--name", name, "--type", "pv").stdout) for name in ("pv-a", "pv-b")]
+    some = nodes(0, *domids)
+    heard = Heard(some[domids[0]])
+    conns = [subscriber(some[domids[1]], f"{domids[0]}:news") for _ in range(3)]
+    heard.until(3)
+    conns.pop().close()
+    heard.until(2)
+    for conn in conns:
+        conn.close()
+    heard.until(0)
+
+
+def test_a_count_goes_from_host_to_host(hosts):
+    here, there = hosts(guests=1)
+    heard = Heard(here[1])
+    conns = [subscriber(there[1], "hosta/1:news") for _ in range(3)]
+    heard.until(3)
+    for conn in conns:
+        conn.close()
+    heard.until(0)
 
 
 # ---- the commands ----

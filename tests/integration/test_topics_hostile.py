@@ -13,7 +13,7 @@ import pytest
 from library import MISSED, SUBSCRIBED, TOPIC, Connection
 from messaging import eventually
 from test_time import ATTACKER, GIVE_UP, program, stages  # the fixture `stage`  # noqa: F401  pylint: disable=unused-import
-from test_topics import account, publish_many, receive, subscriber, topic, until
+from test_topics import Heard, account, publish_many, receive, subscriber, topic, until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be several users")
 
@@ -39,12 +39,25 @@ def others_go_on(scene, *attacks):
 @pytest.mark.parametrize("sessions", SESSIONS)
 def test_a_storm_of_subscriptions_takes_nobodys_turns(stage, sessions):
     scene, = stage()
-    publisher = topic(scene.one)
+    heard = Heard(scene.one)
+    publisher = heard.conn
     conn = subscriber(scene.nodes[1])
     attack = attack_with(scene, "subscribe-storm", sessions, "1:news")
     publish_many(publisher, 500, 100)
     assert account(conn, 500) == 0
     others_go_on(scene, (attack, 30000))
+    heard.until(1)
+    assert len(heard.counts) < 10000, "who comes and goes between is not told"
+
+
+def test_who_says_how_many_it_is_takes_nobodys_turns(stage):
+    """A program may subscribe as daemons do. What it says then is bounded, and takes its own turns."""
+    scene, = stage()
+    heard = Heard(scene.one)
+    attack = attack_with(scene, "subscribe-counts", 60, "1:news")
+    others_go_on(scene, (attack, 30000))
+    heard.until(0)
+    assert 0 < len(heard.counts) < 10000
 
 
 @pytest.mark.parametrize("sessions", SESSIONS)

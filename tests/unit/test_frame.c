@@ -131,6 +131,8 @@ FRAME(told_error, told, f.number == e->number && f.error == e->error && f.count 
 FRAME(opened_topic, opened, f.minor == e->minor && f.is_topic && !f.has_identity, .limit = 5, .max_message = 9, .minor = 1,
       .is_topic = true)
 FRAME(subscribe, subscribe, f.flags == e->flags && text_is(f.address, "0:news"), .flags = SUBSCRIBE_AGAIN, .address = {"0:news", 6})
+FRAME(listeners, listeners, f.count == e->count && text_is(f.endpoint, "news"), .count = 0x0807060504030201,
+      .endpoint = {"news", 4})
 FRAME(bind, bind, f.kinds == e->kinds && text_is(f.endpoint, "inbox"), .kinds = 5, .endpoint = {"inbox", 5})
 FRAME(event, event, f.kind == e->kind && f.domid == e->domid && text_is(f.text, "web"),
       .kind = EVENT_ENDPOINT_UP, .domid = 0x7fef, .text = {"web", 3})
@@ -196,6 +198,7 @@ static const struct sample samples[] = {
 	SAMPLE(opened_by, "\1\0\1\0" ONE_TO_FOUR, COUNT_8 U64("\11\0\0\0") "\1\0\1\0" ONE_TO_FOUR),
 	SAMPLE(opened_topic, "\1\0\2\0", U64("\5\0\0\0") U64("\11\0\0\0") "\1\0\2\0"),
 	SAMPLE(subscribe, "0:news", "\1\0\0\0" "0:news"),
+	SAMPLE(listeners, "news", COUNT_8 "news"),
 	SAMPLE(credit, "", COUNT_8 U64("\11\0\0\0")),
 	SAMPLE(reset, "", "\150\0\0\0\1\0\0\0" COUNT_8 U64("\11\0\0\0")),
 	SAMPLE(cancelled, "", COUNT_8 "\175\0\0\0"),
@@ -556,7 +559,7 @@ TEST(each_type_has_its_name)
 		assert_non_null(name);
 		named += strcmp(name, "unknown") != 0;
 	}
-	assert_int_equal(named, 42);
+	assert_int_equal(named, 43);
 	assert_string_equal(frame_type_name(FRAME_CANCELLED), "CANCELLED");
 	assert_string_equal(frame_type_name(FRAME_REPLY), "REPLY");
 	assert_string_equal(frame_type_name(0), "unknown");

@@ -79,15 +79,16 @@ TEST(a_key_is_the_bytes_of_the_document)
 
 TEST(a_subscription_is_the_bytes_of_the_document)
 {
-	const struct properties subscription = {.subscribes = true};
+	const struct properties subscription = {.subscribes = true, .listeners = 0x01020304};
 	struct properties decoded;
 	uint8_t out[PROPERTIES_WRITE];
 	uint32_t size = properties_encode(&subscription, out);
 
 	assert_int_equal(size, 16);
-	assert_memory_equal(out, "\20\0\0\0\4\0\3\0\0\0\0\0\0\0\0\0", 16);
+	assert_memory_equal(out, "\20\0\0\0\4\0\3\0\4\3\2\1\0\0\0\0", 16);
 	assert_int_equal(decode(out, size, &decoded), 0);
 	assert_true(decoded.subscribes);
+	assert_int_equal(decoded.listeners, 0x01020304);
 }
 
 TEST(the_longest_properties_fit_what_is_reserved_for_them)

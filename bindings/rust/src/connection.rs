@@ -91,7 +91,7 @@ impl std::task::Wake for WakeHandle {
     }
 }
 
-/// What has happened to a connection: but for the last one to one that outlives its daemon ([`Options::reconnect`]).
+/// What has happened to a connection: but for the last two to one that outlives its daemon ([`Options::reconnect`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Change {
@@ -103,6 +103,8 @@ pub enum Change {
     Refused(Failure),
     /// Of any connection: this domain was restored or migrated, and has another number ([`Connection::domid`]).
     Renumbered,
+    /// Of any connection: so many subscribe to this topic of it, in all domains and on all hosts; at first nobody does.
+    Listeners(String, u64),
 }
 
 unsafe extern "C" fn on_change(userdata: *mut c_void, change: *const ffi::xenmsg_change) {
@@ -114,6 +116,11 @@ unsafe extern "C" fn on_change(userdata: *mut c_void, change: *const ffi::xenmsg
         ffi::XENMSG_DAEMON_BACK => changes.push_back(Change::Back),
         ffi::XENMSG_RENUMBERED => changes.push_back(Change::Renumbered),
         ffi::XENMSG_DAEMON_REFUSED => changes.push_back(Change::Refused(failure())),
+        ffi::XENMSG_LISTENERS => {
+            let topic = words(change.endpoint);
+            changes.retain(|other| !matches!(other, Change::Listeners(name, _) if *name == topic));
+            changes.push_back(Change::Listeners(topic, change.listeners));
+        }
         _ => {} // of a later library
     }
     inner.changes.set(changes);

@@ -29,6 +29,7 @@ pub const XENMSG_RECONNECT: c_uint = 2048;
 pub const XENMSG_TOPIC: c_uint = 8192;
 pub const XENMSG_RETAIN: c_uint = 16384;
 pub const XENMSG_KEEP_OLDEST: c_uint = 65536;
+pub const XENMSG_COUNT_LISTENERS: c_uint = 131072;
 
 pub const XENMSG_SUBSCRIBED: c_uint = 1;
 pub const XENMSG_MISSED: c_uint = 2;
@@ -53,6 +54,7 @@ pub const XENMSG_DAEMON_LOST: c_uint = 1;
 pub const XENMSG_DAEMON_BACK: c_uint = 2;
 pub const XENMSG_DAEMON_REFUSED: c_uint = 3;
 pub const XENMSG_RENUMBERED: c_uint = 4;
+pub const XENMSG_LISTENERS: c_uint = 5;
 
 /// Linux's numbers, as they are wherever Xen runs (x86 and Arm).
 pub mod errno {
@@ -132,6 +134,7 @@ pub struct xenmsg_change {
     pub watch: c_int,
     pub endpoint: *const c_char,
     pub reason: *const c_char,
+    pub listeners: u64,
 }
 
 #[repr(C)]
@@ -439,7 +442,7 @@ mod tests {
         layout!(xenmsg_options: size timeout_ms flags trace key keys queue);
         layout!(xenmsg_result: error fate code exit_status reason reply json round_trip_ns stream reserved);
         layout!(xenmsg_event: kind domid name domain_name host);
-        layout!(xenmsg_change: kind error watch endpoint reason);
+        layout!(xenmsg_change: kind error watch endpoint reason listeners);
         layout!(xenmsg_notice: kind error count unknown);
         layout!(xenmsg_stream_callbacks: size opened data ended room broken);
     }

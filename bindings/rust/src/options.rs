@@ -99,11 +99,12 @@ impl Options {
     }
 
     pub(crate) const fn as_topic(self, retain: Retain) -> Options {
+        const TOPIC: c_uint = ffi::XENMSG_TOPIC | ffi::XENMSG_COUNT_LISTENERS;
         match retain {
-            Retain::Nothing => self.with(ffi::XENMSG_TOPIC),
-            Retain::Last => self.with(ffi::XENMSG_TOPIC | ffi::XENMSG_RETAIN),
+            Retain::Nothing => self.with(TOPIC),
+            Retain::Last => self.with(TOPIC | ffi::XENMSG_RETAIN),
             Retain::OfEachKey(keys) => {
-                Options { keys: keys as c_uint, ..self.with(ffi::XENMSG_TOPIC | ffi::XENMSG_RETAIN) }
+                Options { keys: keys as c_uint, ..self.with(TOPIC | ffi::XENMSG_RETAIN) }
             }
         }
     }

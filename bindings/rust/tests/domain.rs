@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use xenmsg::{break_stream, Connection, Error, EventKind, Fate, Kind, Listener, Message, NoticeKind, Options, Peer, Pending, Refusal,
+use xenmsg::{break_stream, Change, Connection, Error, EventKind, Fate, Kind, Listener, Message, NoticeKind, Options, Peer, Pending, Refusal,
     Result, Retain, Server, Stream, USUAL};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -492,6 +492,9 @@ fn what_is_published_comes_to_who_subscribes() {
     topic.publish(b"kept").unwrap();
     subscriber.subscribe("self:news", LONG).unwrap();
     assert_eq!(kind_of(subscriber.subscribe("self:news", LONG)), Kind::Exists);
+    while publisher.try_change() != Some(Change::Listeners("news".into(), 1)) {
+        publisher.process().unwrap();
+    }
     assert_eq!(kind_of(subscriber.send("self:news", b"forged", USUAL)), Kind::WrongKind);
     let next = || subscriber.recv_timeout(LONG).unwrap().unwrap();
     let first = next().notice().unwrap();
