@@ -783,7 +783,8 @@ static struct xenmsg *usable(PyObject *object)
 
 static struct outcome *outcome_new(struct connection *self, PyObject *address)
 {
-	PyTypeObject *type = (PyTypeObject *)self->outcome_class;
+	/* The collector may have taken it, and others may still begin something, which fails. */
+	PyTypeObject *type = self->outcome_class ? (PyTypeObject *)self->outcome_class : &outcome_type;
 	struct outcome *outcome = (struct outcome *)type->tp_alloc(type, 0);
 
 	if (!outcome)
@@ -832,6 +833,10 @@ static PyObject *connection_new(PyTypeObject *type, PyObject *arguments, PyObjec
 	if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "|OO!pp", names, &given, &PyType_Type,
 					 &outcome_class, &begin, &reconnect))
 		return NULL;
+	if (!PyType_IsSubtype((PyTypeObject *)outcome_class, &outcome_type)) {
+		PyErr_SetString(PyExc_TypeError, "outcome_class is a subclass of Outcome");
+		return NULL;
+	}
 	options.flags = reconnect ? XENMSG_RECONNECT : 0;
 	if (given != Py_None && !PyUnicode_FSConverter(given, &path))
 		return NULL;

@@ -214,6 +214,14 @@ def test_a_child_leaves_the_parents_connection_alone(nodes):
         conn.flush(LONG)
 
 
+def test_what_is_no_outcome_is_refused(nodes):
+    one = nodes(1)[1]
+    core = importlib.import_module("xenmsg._core")
+    for not_one in (object, int, core.Connection):
+        with pytest.raises(TypeError, match="a subclass of Outcome"):
+            core.Connection(one.socket, not_one)
+
+
 @pytest.mark.parametrize("use", (
     lambda core, number: core.wait(number),
     lambda core, number: core.recv(number),

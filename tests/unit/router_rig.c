@@ -53,6 +53,11 @@ void session_cut_off(struct session *session, int error, const char *why)
 {
 }
 
+bool session_has_unread(const struct session *session)
+{
+	return false;
+}
+
 bool session_is_mux(const struct session *session)
 {
 	return false;
