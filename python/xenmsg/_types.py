@@ -68,7 +68,12 @@ class ConnectionState:
 
 def publish_with(core: _core.Connection, key: Optional[str]) -> Callable[[str, Data], Any]:
     """How a message of a topic is begun."""
-    return core.post if key is None else lambda address, data: core.post(address, data, None, -1, False, key)
+    if key is None:
+        return core.post
+
+    def publish(address: str, data: Data) -> Any:
+        return core.post(address, data, None, -1, False, key)
+    return publish
 
 
 class Peer(NamedTuple):

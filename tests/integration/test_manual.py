@@ -77,8 +77,8 @@ def test_there_are_no_pages_of_other_functions():
 @pytest.mark.skipif(not BINDIR, reason="on what is installed")
 def test_the_page_names_whatever_calls_back():
     """As the header does, which says in which functions callbacks run."""
-    said = re.search(r"Callbacks run only(.*?)Whatever else", read("include", "xenmsg.h"), re.S)[1]
-    page = re.search(r"Callbacks run only(.*?)Whatever else", read("doc", "xenmsg.3"), re.S)[1]
+    said = re.search(r"Callbacks run only(.*?)Whatever else", read_source("include", "xenmsg.h"), re.S)[1]
+    page = re.search(r"Callbacks run only(.*?)Whatever else", read_source("doc", "xenmsg.3"), re.S)[1]
     assert re.findall(r"xenmsg_\w+", said) == re.findall(r"xenmsg_\w+", page)
 
 

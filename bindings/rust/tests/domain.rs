@@ -337,6 +337,7 @@ fn any_thread_ends_a_wait() {
 
 /// Polls a future once and drops it.
 fn polled_once<T>(future: impl Future<Output = T>) -> Option<T> {
+    #[allow(dead_code)] // the field
     struct Never(u64); // what it points to is within its memory, for who looks for what is lost
     impl std::task::Wake for Never {
         fn wake(self: std::sync::Arc<Self>) {}
