@@ -991,7 +991,9 @@ fn a_message_that_nobody_takes_keeps_no_task_busy() {
     other.process().unwrap();
     assert!(conn.wait(LONG).unwrap() > 0);
     let watches = [conn.watch("self:rs-none", USUAL).unwrap(), conn.watch("self:rs-none-either", USUAL).unwrap()];
-    conn.query("status", USUAL).unwrap(); // behind what was asked before
+    for watch in &watches {
+        assert_eq!(watch.next_timeout(LONG).unwrap().unwrap().kind, EventKind::Listed);
+    }
     let mut tasks: Vec<_> = watches.iter().map(|watch| (Box::pin(watch.next()), Arc::new(Woken::default()))).collect();
     let mut polls = 0;
     for (task, woken) in &mut tasks {
@@ -1008,7 +1010,7 @@ fn a_message_that_nobody_takes_keeps_no_task_busy() {
 fn a_function_that_waits_wakes_tasks_as_well() {
     let (conn, other) = (open(), open());
     let (watch, woken) = (conn.watch("self:rs-waking", USUAL).unwrap(), Arc::new(Woken::default()));
-    conn.query("status", USUAL).unwrap();
+    assert_eq!(watch.next_timeout(LONG).unwrap().unwrap().kind, EventKind::Listed);
     let mut next = Box::pin(watch.next());
     assert!(next.as_mut().poll(&mut Context::from_waker(&woken.clone().into())).is_pending());
     other.bind("rs-waking", USUAL).unwrap();
