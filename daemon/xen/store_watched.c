@@ -30,11 +30,23 @@ static void watched_free(struct store_watched *watched)
 	free(watched);
 }
 
+/*
+ * At least 16 letters, as many bytes as a message's head has (struct xsd_sockmsg in Xen's io/xs_wire.h). When
+ * the kernel's device fails the last part of a request, libxenstore from 4.19 on sees a short writev(), writes
+ * that part again, which is the token, and waits for an answer. To the device it begins another message: one
+ * without a whole head would wait there for its rest, and libxenstore for ever. A head of letters says that more
+ * follows than fits, which fails, so libxenstore gives up, as it always did.
+ */
+static void print_token(char token[17], const struct store_watched *watched)
+{
+	snprintf(token, 17, "%016u", watched->watch);
+}
+
 static int set_watch(struct store_worker *worker, const struct store_watched *watched)
 {
-	char token[16];
+	char token[17];
 
-	snprintf(token, sizeof(token), "%u", watched->watch);
+	print_token(token, watched);
 	if (xs_watch(worker->xs, watched->path, token) || errno == EEXIST)
 		return 0;
 	return store_error(errno);
@@ -42,9 +54,9 @@ static int set_watch(struct store_worker *worker, const struct store_watched *wa
 
 static int end_watch(struct store_worker *worker, const struct store_watched *watched)
 {
-	char token[16];
+	char token[17];
 
-	snprintf(token, sizeof(token), "%u", watched->watch);
+	print_token(token, watched);
 	return xs_unwatch(worker->xs, watched->path, token) ? 0 : store_error(errno);
 }
 

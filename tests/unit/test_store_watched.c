@@ -20,6 +20,7 @@ static struct {
 
 bool xs_watch(struct xs_handle *xs, const char *path, const char *token)
 {
+	assert_true(strlen(token) >= 16); /* else a refused one can hang, see print_token() */
 	xenstore.tries++;
 	if (xenstore.broken || xenstore.count >= xenstore.room) {
 		errno = xenstore.broken ? EPIPE : E2BIG;

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Xen's libraries answer here as tests/conformance/answers says, which xensim is held to as well. Between the two xenstoreds
 # there are differences: answers.xenstored has the cases in which C xenstored says something else. Those marked "both" run with
-# either in the check. Versions of Xen differ, too: answers.4.20 has the cases in which that one does; answers is of 4.17.
+# either in the check. Versions of Xen differ, too: answers.4.20 has the cases in which that one does, whichever store it has, and
+# answers.4.20.oxenstored those with this one; answers.aarch64 those of Arm; answers is of 4.17 on x86.
 
 destroy() { guest_destroy "$SPARE"; }
 recreate() {
@@ -31,7 +32,7 @@ conformance() {
 	version=$(cat /sys/hypervisor/version/major /sys/hypervisor/version/minor 2>/dev/null | paste -sd . -)
 	. /rig/conformance/lib.sh
 	. /rig/conformance/cases.sh
-	for each in "$RIG_store" "$version"; do
+	for each in "$(uname -m)" "$RIG_store" "$version" "$version.$RIG_store"; do
 		! grep -qx -- "--- $1" "/rig/conformance/answers.$each" 2>/dev/null || expected=/rig/conformance/answers.$each
 	done
 	sed -n "/^--- $1\$/,/^---/p" "$expected" | sed '1d; /^---/d' >/tmp/expected
