@@ -411,7 +411,7 @@ typedef void (*xenmsg_message_handler)(void *userdata, struct xenmsg_message *me
  *           that want a reply
  * handler   called for every message; NULL: messages are taken with xenmsg_recv()
  * Returns 0, or -EINVAL (not an endpoint's name, or an unknown flag), -EEXIST (bound already,
- * here or by another program, and they don't share it), -EACCES (a policy denies it), -ENOBUFS (over a quota), -ENOTCONN,
+ * here, for messages or streams, or by another program, and they don't share it), -EACCES (a policy denies it), -ENOBUFS (over a quota), -ENOTCONN,
  * -ETIMEDOUT (the daemon didn't answer in time), -EINTR, -ENOMEM.
  */
 XENMSG_API XENMSG_CHECK int xenmsg_bind(struct xenmsg *conn, const char *endpoint,

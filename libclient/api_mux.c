@@ -36,6 +36,8 @@ static int listen_for(struct xenmsg *conn, const char *endpoint, const struct xe
 	if (how.flags & XENMSG_SHARED)
 		kinds |= BIND_SHARED;
 	r = enter(conn);
+	if (r == 0 && conn_has_bound(conn, endpoint))
+		r = -EEXIST;
 	if (r == 0)
 		r = conn_check(conn, mux_listen(conn->mux, endpoint, kinds, incoming, userdata,
 						how.timeout_ms, done, done_userdata, request));

@@ -82,11 +82,10 @@ static int enter_binding(struct xenmsg *conn, const char *endpoint, const struct
 {
 	unsigned flags = how->flags;
 	const unsigned both = XENMSG_ONLY_MESSAGES | XENMSG_ONLY_CALLS;
-	size_t size = strlen(endpoint);
 
-	if (!endpoint_name_is_valid(endpoint, size))
+	if (!endpoint_name_is_valid(endpoint, strlen(endpoint)))
 		return -EINVAL;
-	if (inbox_find(&conn->inbox, endpoint, size))
+	if (conn_has_bound(conn, endpoint))
 		return -EEXIST;
 	if (flags & XENMSG_TOPIC) {
 		if ((flags & ~(unsigned)(XENMSG_RETAIN | XENMSG_COUNT_LISTENERS)) != XENMSG_TOPIC ||
@@ -361,6 +360,8 @@ static int listen_for(struct xenmsg *conn, const char *endpoint, const struct xe
 		kinds |= BIND_HOSTS;
 	if (how.flags & XENMSG_SHARED)
 		kinds |= BIND_SHARED;
+	if (r == 0 && conn_has_bound(conn, endpoint))
+		r = -EEXIST;
 	if (r == 0)
 		r = incoming_listen(&conn->incoming, endpoint, kinds);
 	if (r < 0)

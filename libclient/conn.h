@@ -118,6 +118,8 @@ void conn_tell_answer(struct xenmsg *conn, struct request *request);
 void conn_tell_stream(struct xenmsg *conn, struct stream_dial *dial);
 /* Reports requests and streams that are settled, up to `budget`. Returns how many. */
 int conn_run_answers(struct xenmsg *conn, int budget);
+/* Returns whether the program has bound this name, or asked for that, for messages or streams of either kind. */
+bool conn_has_bound(struct xenmsg *conn, const char *endpoint);
 /* Withdraws what was begun. Returns 0, or -EALREADY: it is settled. */
 int conn_withdraw(struct xenmsg *conn, struct xenmsg_op *op);
 /* Tells the daemon something, without waiting. Returns 0, -ENOMEM or -ENOTCONN. */

@@ -36,6 +36,14 @@ int conn_tell_daemon(struct xenmsg *conn, uint8_t type, const void *payload, siz
 	return r;
 }
 
+bool conn_has_bound(struct xenmsg *conn, const char *endpoint)
+{
+	size_t size = strlen(endpoint);
+
+	return inbox_find(&conn->inbox, endpoint, size) || incoming_knows(&conn->incoming, endpoint) ||
+	       (conn->mux && mux_find(conn->mux, endpoint, size));
+}
+
 /* What was to be bound isn't; one that was given up may be there by now, or soon. */
 static void undo_bind(struct xenmsg *conn, const struct request *request)
 {

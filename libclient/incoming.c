@@ -71,6 +71,16 @@ const char *incoming_find_asked(const struct incoming *incoming, uint32_t asked)
 	return listening ? listening->endpoint : NULL;
 }
 
+bool incoming_knows(const struct incoming *incoming, const char *endpoint)
+{
+	const struct listening *listening;
+
+	DL_FOREACH(incoming->listening, listening)
+		if (strcmp(listening->endpoint, endpoint) == 0)
+			return true;
+	return false;
+}
+
 bool incoming_forget(struct incoming *incoming, const char *endpoint)
 {
 	struct listening *listening;

@@ -43,6 +43,8 @@ void incoming_free(struct incoming *incoming);
 void incoming_leave(struct incoming *incoming);
 /* Remembers an endpoint at which the program listens, with these `kinds` of its BIND. Returns 0 or -ENOMEM. */
 int incoming_listen(struct incoming *incoming, const char *endpoint, uint32_t kinds);
+/* Returns whether the program listens at it, or has asked for that. */
+bool incoming_knows(const struct incoming *incoming, const char *endpoint);
 /* Notes by which BIND the endpoint that was remembered last was asked for. */
 void incoming_asked(struct incoming *incoming, uint32_t asked);
 /* Returns the endpoint for which this BIND was; NULL: it was forgotten. */
