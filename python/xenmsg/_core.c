@@ -514,6 +514,7 @@ struct connection {
 	struct event *events, **last_event;
 	bool events_lost;
 	struct change *changes, **last_change;
+	unsigned noted;		      /* how much the callbacks have noted: to see whether they have */
 	unsigned long long listeners; /* of its topic */
 	PyObject *weak_references;
 };
@@ -670,6 +671,7 @@ static void on_done(void *userdata, const struct xenmsg_result *result)
 	struct outcome *outcome = userdata;
 	struct connection *connection = outcome->connection;
 
+	connection->noted++;
 	outcome->raw_reply = result->reply;
 	outcome->result = *result;
 	outcome->result.reason = *result->reason ? strdup(result->reason) : NULL;
@@ -717,6 +719,7 @@ static void on_change(void *userdata, const struct xenmsg_change *come)
 	size_t endpoint = strlen(come->endpoint) + 1, reason = strlen(come->reason) + 1;
 	struct change *change;
 
+	connection->noted++;
 	if (come->kind == XENMSG_LISTENERS) { /* of its one topic */
 		connection->listeners = come->listeners;
 		return;
@@ -1205,6 +1208,7 @@ static PyObject *connection_recv(PyObject *object, PyObject *argument)
 	struct connection *self = (struct connection *)object;
 	struct xenmsg_message *message = NULL;
 	long timeout = PyLong_AsLong(argument);
+	unsigned noted = self->noted;
 	struct xenmsg *conn;
 	int r;
 
@@ -1218,6 +1222,8 @@ static PyObject *connection_recv(PyObject *object, PyObject *argument)
 		r = xenmsg_recv(conn, &message, timeout > INT_MAX ? INT_MAX : (int)timeout);
 		lock(self->shared, state);
 	}
+	if (self->noted != noted) /* process() hands that on */
+		xenmsg_wake(conn);
 	if (r == 0)
 		return message_wrap(self->shared, message);
 	if (r == -EINTR && PyErr_CheckSignals() < 0)

@@ -172,6 +172,12 @@ def make_error(errno: int, reason: str, fate: int, address: Optional[str], code:
     return _BY_ERRNO.get(errno, Failed)(errno, reason, fate, address)
 
 
+def code_of(error: OSError) -> int:
+    """With which code of its own a call is answered whose handler has raised this."""
+    code: object = error.code if isinstance(error, Answered) else error.errno
+    return code if isinstance(code, int) and 0 < code < 65536 else _errno.EIO
+
+
 _BY_ERRNO = {
     _errno.ENOENT: NotFound, _errno.EACCES: Denied, _errno.ENODATA: Undecided, _errno.EHOSTDOWN: DomainDown,
     _errno.EHOSTUNREACH: Unreachable, _errno.ENOBUFS: OverQuota, _errno.EMSGSIZE: TooLarge, _errno.EPROTOTYPE: WrongKind,

@@ -17,7 +17,7 @@ from typing import (Any, AsyncIterator, Awaitable, Callable, Deque, Dict, Genera
 
 from . import _core
 from ._core import Message
-from ._errors import PATIENCE, Again, Answered, Cancelled, Error, make_error
+from ._errors import PATIENCE, Again, Answered, Cancelled, Error, code_of, make_error
 from ._seats import ReplySeats
 from ._types import (Change, ChangeKind, ConnectionState, Data, Event, Notice, Peer, make_change, make_event, message_or_notice,
                      milliseconds, publish_with)
@@ -79,11 +79,12 @@ class _Link:
         self.loop.add_reader(self.fd, self.on_readable)
 
     def __del__(self) -> None:
-        if self.core.closed or self.loop.is_closed() or self.pid != os.getpid():
+        if self.core.closed or self.pid != os.getpid():
             return
         if not self.forgettable:
             warnings.warn("a xenmsg connection was not closed", ResourceWarning, source=self)
-        self.loop.call_soon_threadsafe(_remove, self.loop, self.fd, self.core)
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(_remove, self.loop, self.fd, self.core)
 
     def close(self) -> None:
         if self.core.closed:
@@ -91,10 +92,13 @@ class _Link:
         if self.pid != os.getpid():
             self.core.close()  # the loop's epoll is its parent's, too
             return
+        self.on_readable.kept = None
+        if self.loop.is_closed():
+            self.core.close()  # who has waited in that loop can't be told
+            return
         if not self.lost:
             self.loop.remove_reader(self.fd)
         self.tell(self.core.close())
-        self.on_readable.kept = None
 
     def tell(self, outcomes: List[Outcome[Any]]) -> None:
         for outcome in outcomes:
@@ -112,7 +116,10 @@ class _Link:
             if change.kind is ChangeKind.REFUSED:
                 self.refused = make_error(change.errno, change.reason, -1, change.endpoint)
             if self.how.on_change and (self.is_main or change.kind is ChangeKind.REFUSED):
-                self.how.on_change(change)
+                try:
+                    self.how.on_change(change)
+                except Exception as error:
+                    self.loop.call_exception_handler({"message": "on_change of a xenmsg connection failed", "exception": error})
 
     def process(self) -> None:
         if self.core.closed:
@@ -125,9 +132,13 @@ class _Link:
             self.loop.remove_reader(self.fd)
             outcomes = []
         self.tell(outcomes)
-        if self.how.reconnect:
-            self.take_changes()
+        self.take_changes()
         self.plan()
+
+    def check_loop(self) -> None:
+        """In another one, who waits would wait for ever."""
+        if asyncio.get_running_loop() is not self.loop:
+            raise RuntimeError("the xenmsg connection belongs to another event loop")
 
     def plan(self) -> None:
         """After everything that may have changed whether somebody waits for it: that keeps it."""
@@ -136,6 +147,7 @@ class _Link:
 
     async def outcome_of(self, outcome: Outcome[T]) -> T:
         """Of what was just begun on this link. Who is cancelled meanwhile gives it up."""
+        outcome.loop = self.loop
         self.plan()
         try:
             return await outcome
@@ -148,7 +160,8 @@ class _Link:
 
     async def change(self, until: Optional[float] = None) -> None:
         """Returns when something has happened, or the time is up."""
-        if self.lost:
+        self.check_loop()
+        if self.lost or self.core.closed:
             self.core.process()  # which raises
         if self.refused:
             raise self.refused
@@ -169,7 +182,8 @@ class Outcome(_core.Outcome[T], Generic[T]):
     """What becomes of what was begun. Await it: of post() it returns None when the message was delivered, of begin_call() the
     reply; it raises Error if it wasn't. Who is cancelled meanwhile only stops to wait; withdraw() gives it up."""
 
-    __slots__ = ()
+    __slots__ = ("loop",)
+    loop: asyncio.AbstractEventLoop  # of its connection
 
     def __await__(self) -> Generator[Any, None, T]:
         yield from self._known(None).__await__()
@@ -179,6 +193,8 @@ class Outcome(_core.Outcome[T], Generic[T]):
         if self.done():
             return True
         loop = asyncio.get_running_loop()
+        if loop is not self.loop:
+            raise RuntimeError("the outcome belongs to another event loop")
         future: asyncio.Future[None] = loop.create_future()
         timer = None if until is None else loop.call_at(until, _set, future)
         self.waiter = (self.waiter or []) + [future]
@@ -190,6 +206,13 @@ class Outcome(_core.Outcome[T], Generic[T]):
             if self.waiter:
                 self.waiter = [other for other in self.waiter if other is not future] or None
         return self.done()
+
+
+def _raise_first(core: _core.Connection) -> None:
+    """Of what has failed and nobody has waited for."""
+    failed = core.take_failed()
+    if failed:
+        failed.result()
 
 
 async def _open_link(how: _How, forgettable: bool = False, is_main: bool = False) -> _Link:
@@ -438,11 +461,12 @@ class Topic(_Lazy[Message]):
         return self
 
     async def __aexit__(self, kind: Optional[Type[BaseException]], *_: object) -> None:
-        """Waits for what was posted, and ends it."""
+        """Waits for what was posted, raises the first error of it, and ends the topic; not if an exception ends the block."""
         try:
             if kind is None and self._link and not self._link.core.closed:
                 while self._link.core.unwatched:
                     await self._link.change()
+                _raise_first(self._link.core)
         finally:
             self.close()
 
@@ -459,10 +483,32 @@ class Accepted(NamedTuple):
     peer: Peer
 
 
-class _Listening(_Lazy["tuple[socket.socket, Peer]"]):
-    def _take(self, core: _core.Connection) -> Optional[tuple[socket.socket, Peer]]:
+class _Listening(_Lazy["asyncio.Task[Accepted]"]):
+    """Gives out streams while they are given to asyncio."""
+
+    def __init__(self, how: _How, start: Callable[[_core.Connection], Any]):
+        super().__init__(how, start)
+        # Who waited for these was cancelled: they are for the next one.
+        self.left: Deque[asyncio.Task[Accepted]] = collections.deque()
+
+    def _take(self, core: _core.Connection) -> Optional[asyncio.Task[Accepted]]:
+        if self.left:
+            return self.left.popleft()
         come = core.accept(0)
-        return come and (socket.socket(fileno=come[0]), Peer(*come[1:]))
+        return come and asyncio.create_task(_accepted(socket.socket(fileno=come[0]), Peer(*come[1:])))
+
+    def leave(self, task: asyncio.Task[Accepted]) -> None:
+        if self._closed:
+            task.add_done_callback(_close_accepted)
+        elif not task.cancelled():
+            self.left.append(task)
+            if self._link:
+                self._link.tell([])  # others may wait already
+
+    def close(self) -> None:
+        super().close()
+        while self.left:
+            self.left.popleft().add_done_callback(_close_accepted)
 
 
 async def _accepted(stream: socket.socket, peer: Peer) -> Accepted:
@@ -479,33 +525,28 @@ class Listener:
 
     def __init__(self, how: _How, endpoint: str, shared: bool = False):
         self._listening = _Listening(how, lambda core: core.begin_listen(endpoint, shared))
-        # Streams that are being given to asyncio, and who waited for them was cancelled: they are for the next one.
-        self._taken: Deque[asyncio.Task[Accepted]] = collections.deque()
 
-    async def _wrapped(self, take: Callable[[], Awaitable[tuple[socket.socket, Peer]]]) -> Accepted:
-        task = self._taken.popleft() if self._taken else asyncio.create_task(_accepted(*await take()))
+    async def _wrapped(self, taking: Awaitable[asyncio.Task[Accepted]]) -> Accepted:
+        task = await taking
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            if not task.cancelled():
-                self._taken.appendleft(task)
+            self._listening.leave(task)
             raise
 
     async def accept(self, timeout: Optional[float] = None) -> Accepted:
         """The next stream. Raises as Endpoint.recv()."""
-        return await self._wrapped(lambda: self._listening._next(timeout))
+        return await self._wrapped(self._listening._next(timeout))
 
     def close(self) -> None:
         """Ends it; streams that were accepted live on."""
         self._listening.close()
-        while self._taken:
-            self._taken.popleft().add_done_callback(_close_accepted)
 
     def __aiter__(self) -> AsyncIterator[Accepted]:
         return self
 
     async def __anext__(self) -> Accepted:
-        return await self._wrapped(self._listening.__anext__)
+        return await self._wrapped(self._listening.__anext__())
 
     async def __aenter__(self) -> Listener:
         await self._listening._open()
@@ -524,6 +565,9 @@ class Watch(_Lazy[Event]):
 
     def _take(self, core: _core.Connection) -> Optional[Event]:
         event = core.event()
+        if event is None and self._link:
+            self._link.process()
+            event = core.event()
         return make_event(event) if event else None
 
     async def next(self, timeout: Optional[float] = None) -> Event:
@@ -564,7 +608,7 @@ class Connection(ConnectionState):
             if kind is None and not self._core.closed:
                 while self._core.unwatched:
                     await self._link.change()
-                self._raise_first()
+                _raise_first(self._core)
         finally:
             self.close()
 
@@ -581,16 +625,18 @@ class Connection(ConnectionState):
 
     async def _post(self, post: Callable[[str, Data], Optional[Outcome[T]]], address: str, data: Data,
                     until: Optional[float]) -> Outcome[T]:
+        link = self._link
+        link.check_loop()
         while True:
             outcome = post(address, data)
             if outcome is not None:
-                link = self._link
+                outcome.loop = link.loop
                 if link.on_readable.kept is None:
                     link.plan()
                 return outcome
-            if until is not None and self._link.loop.time() >= until:
+            if until is not None and link.loop.time() >= until:
                 raise make_error(errno.ETIMEDOUT, "", -1, address)
-            await self._link.change(until)
+            await link.change(until)
 
     def _withdraw(self, outcome: Outcome[Any]) -> None:
         if not self._core.closed:
@@ -653,12 +699,7 @@ class Connection(ConnectionState):
         outcome nobody waited."""
         while self._core.pending:
             await self._link.change()
-        self._raise_first()
-
-    def _raise_first(self) -> None:
-        failed = self._core.take_failed()
-        if failed:
-            failed.result()
+        _raise_first(self._core)
 
     async def call(self, address: str, data: Data, *, timeout: Optional[float] = None,
                    trace: Optional[str] = None, wait: bool = False) -> Message:
@@ -701,7 +742,7 @@ class Connection(ConnectionState):
         loop's exception handler, and the caller gets EIO. A handler whose caller has gone or given up is cancelled. A caller
         who doesn't read gets ENOBUFS after 5 s. Few replies wait at a time without counting as one of those; when others of
         the same user, domain or host do already, a reply waits for half a second at most."""
-        tasks: Dict[asyncio.Task[None], Message] = {}
+        tasks: Dict[asyncio.Task[None], Optional[Message]] = {}  # None: it was cancelled
         burst = 0
         async with self.bind(endpoint, messages=False, shared=shared) as inbox:
             link = await inbox._open()
@@ -716,7 +757,7 @@ class Connection(ConnectionState):
                         message = inbox._take(link.core)
                     else:
                         message = None
-                        link.core.process()  # or nothing would tell that something has come
+                        link.process()  # or nothing would tell that something has come
                     burst += 1
                     if message is not None:
                         task = asyncio.create_task(_answer(link, message, handler, seats))
@@ -765,9 +806,11 @@ class Connection(ConnectionState):
         return cast(float, await self._link.outcome_of(self._core.begin_ping(domain, milliseconds(timeout))))
 
 
-def _cancel_withdrawn(tasks: Dict[asyncio.Task[None], Message]) -> None:
+def _cancel_withdrawn(tasks: Dict[asyncio.Task[None], Optional[Message]]) -> None:
+    """Each once: it may have to wait for something to clean up."""
     for task, message in tasks.items():
-        if message.withdrawn:
+        if message is not None and message.withdrawn:
+            tasks[task] = None
             task.cancel()
 
 
@@ -794,10 +837,10 @@ async def _answer(link: _Link, message: Message, handler: Callable[[Message], Aw
             await _reply(link, message, await handler(message) or b"", seats)
         except Answered as error:
             if message.wants_reply:
-                message.reply_error(error.code, error.data)
+                message.reply_error(code_of(error), error.data)
         except OSError as error:
             if message.wants_reply:
-                message.reply_error(error.errno or errno.EIO)
+                message.reply_error(code_of(error))
         except Exception as error:
             asyncio.get_running_loop().call_exception_handler(
                 {"message": f"the handler of {message.endpoint} failed", "exception": error})
@@ -824,4 +867,9 @@ async def break_stream(writer: asyncio.StreamWriter) -> None:
     fd = os.dup(writer.get_extra_info("socket").fileno())
     writer.transport.abort()
     # The one thing here that may wait, while the other side doesn't read.
-    await asyncio.get_running_loop().run_in_executor(None, _core.break_stream, fd)
+    try:
+        breaking = asyncio.get_running_loop().run_in_executor(None, _core.break_stream, fd)
+    except RuntimeError:  # it has no executor any more
+        os.close(fd)
+        raise
+    await breaking

@@ -19,7 +19,7 @@ from typing import Any, Callable, Generic, Iterator, List, Literal, Optional, Tu
 
 from . import _core
 from ._core import Message
-from ._errors import PATIENCE, Again, Answered, Error, Fate, make_error
+from ._errors import PATIENCE, Again, Answered, Error, Fate, code_of, make_error
 from ._seats import ReplySeats, WaitingReply
 from ._types import (Change, ChangeKind, ConnectionState, Data, Event, Notice, Peer, make_change, make_event, message_or_notice,
                      milliseconds, publish_with)
@@ -82,9 +82,13 @@ class _Source(Generic[T]):
         return self
 
     def __next__(self) -> T:
-        if self._core.closed:
-            raise StopIteration
-        return self._next(None)
+        try:
+            if not self._core.closed:
+                return self._next(None)
+        except Error:
+            if not self._core.closed:  # by a signal's handler, say
+                raise
+        raise StopIteration
 
     def __enter__(self: SelfT) -> SelfT:
         return self
@@ -194,9 +198,9 @@ class _Replies:
 def _answer_error(message: Message, error: OSError) -> None:
     try:
         if message.wants_reply and isinstance(error, Answered):
-            message.reply_error(error.code, error.data)
+            message.reply_error(code_of(error), error.data)
         elif message.wants_reply:
-            message.reply_error(error.errno or errno.EIO)
+            message.reply_error(code_of(error))
     except Error:
         pass  # nobody waits for the answer any more
 
