@@ -18,8 +18,9 @@ from . import blocking
 from ._core import Message
 from ._errors import (Answered, Cancelled, Denied, DomainDown, Error, Exists, Failed, Fate, GivenUp, Lost, NoDaemon, NotFound,
                       OverQuota, TimedOut, TooLarge, Undecided, Unreachable, WrongKind)
+from ._loop import Outcome
 from ._types import Buffer, Change, ChangeKind, Data, Event, EventKind, Notice, NoticeKind, Peer
-from .aio import Accepted, Connection, Endpoint, Listener, Outcome, Subscription, Topic, Watch, break_stream, open
+from .aio import Accepted, Connection, Endpoint, Listener, Subscription, Topic, Watch, break_stream, open
 
 __all__ = ["Accepted", "Answered", "Buffer", "Cancelled", "Change", "ChangeKind", "Connection", "Data", "Denied",
            "DomainDown", "Endpoint", "Error", "Event", "EventKind", "Exists", "Failed", "Fate", "GivenUp", "Listener",

@@ -10,334 +10,29 @@ import errno
 import json
 import os
 import socket
-import warnings
-import weakref
-from typing import (Any, AsyncIterator, Awaitable, Callable, Deque, Dict, Generator, Generic, List, Literal, NamedTuple, Optional, Type,
-                    TypeVar, Union, cast)
+from typing import (Any, AsyncIterator, Awaitable, Callable, Deque, Dict, Generator, Literal, NamedTuple, Optional, Type, TypeVar,
+                    Union, cast)
 
 from . import _core
 from ._core import Message
 from ._errors import PATIENCE, Again, Answered, Cancelled, Error, code_of, make_error
+from ._loop import BURST, How, Lazy, Link, Opened, Outcome, open_link, raise_first
 from ._seats import ReplySeats
-from ._types import (Change, ChangeKind, ConnectionState, Data, Event, Notice, Peer, make_change, make_event, message_or_notice,
-                     milliseconds, publish_with)
+from ._types import Change, ConnectionState, Data, Event, Notice, Peer, make_event, message_or_notice, milliseconds, publish_with
 
 T = TypeVar("T")
-OPEN_PATIENCE, OPEN_PAUSE = 10.0, 0.02  # seconds
-BURST = 64  # what a task takes at most without letting others run
 
 
-def _set(future: "asyncio.Future[None]") -> None:
-    if not future.done():
-        future.set_result(None)
-
-
-class _OnReadable:
-    """What the loop calls. It keeps a link alive only while somebody waits for something there, so one that was forgotten is
-    closed in spite of the loop."""
-
-    def __init__(self, link: _Link):
-        self.link = weakref.ref(link)
-        self.kept: Optional[_Link] = None
-
-    def __call__(self) -> None:
-        link = self.link()
-        if link:
-            link.process()
-
-
-def _remove(loop: asyncio.AbstractEventLoop, fd: int, core: _core.Connection) -> None:
-    """The descriptor is the core's, so it comes out of the loop first."""
-    loop.remove_reader(fd)
-    core.close()
-
-
-class _How:
-    """How connections are made: those of a Connection's endpoints, listeners and watches like its own."""
-
-    def __init__(self, path: Optional[str], reconnect: bool):
-        self.path = path
-        self.reconnect = reconnect
-        self.on_change: Optional[Callable[[Change], None]] = None
-
-
-class _Link:
-    """A connection of the library's in the event loop."""
-
-    def __init__(self, core: _core.Connection, forgettable: bool, how: _How, is_main: bool):
-        self.core = core
-        self.forgettable = forgettable
-        self.how = how
-        self.is_main = is_main  # and not an endpoint's, a listener's or a watch's
-        self.refused: Optional[Error] = None  # what it was for, by the next daemon
-        self.loop = asyncio.get_running_loop()
-        self.pid = os.getpid()
-        self.fd = core.fileno()
-        self.on_readable = _OnReadable(self)
-        self.waiting: List[asyncio.Future[None]] = []
-        self.lost = False
-        self.loop.add_reader(self.fd, self.on_readable)
-
-    def __del__(self) -> None:
-        if self.core.closed or self.pid != os.getpid():
-            return
-        if not self.forgettable:
-            warnings.warn("a xenmsg connection was not closed", ResourceWarning, source=self)
-        if not self.loop.is_closed():
-            self.loop.call_soon_threadsafe(_remove, self.loop, self.fd, self.core)
-
-    def close(self) -> None:
-        if self.core.closed:
-            return
-        if self.pid != os.getpid():
-            self.core.close()  # the loop's epoll is its parent's, too
-            return
-        self.on_readable.kept = None
-        if self.loop.is_closed():
-            self.core.close()  # who has waited in that loop can't be told
-            return
-        if not self.lost:
-            self.loop.remove_reader(self.fd)
-        self.tell(self.core.close())
-
-    def tell(self, outcomes: List[Outcome[Any]]) -> None:
-        for outcome in outcomes:
-            waiting, outcome.waiter = outcome.waiter, None
-            for future in waiting:
-                _set(future)
-        waiting, self.waiting = self.waiting, []
-        for future in waiting:
-            _set(future)
-
-    def take_changes(self) -> None:
-        """Those that all of a connection's links see are told once, by its own."""
-        while (raw := self.core.change()) is not None:
-            change = make_change(raw)
-            if change.kind is ChangeKind.REFUSED:
-                self.refused = make_error(change.errno, change.reason, -1, change.endpoint)
-            if self.how.on_change and (self.is_main or change.kind is ChangeKind.REFUSED):
-                try:
-                    self.how.on_change(change)
-                except Exception as error:
-                    self.loop.call_exception_handler({"message": "on_change of a xenmsg connection failed", "exception": error})
-
-    def process(self) -> None:
-        if self.core.closed:
-            return
-        try:
-            outcomes = self.core.process()
-        except Error:
-            # Every outcome was told, and the others find out when they try again.
-            self.lost = True
-            self.loop.remove_reader(self.fd)
-            outcomes = []
-        self.tell(outcomes)
-        self.take_changes()
-        self.plan()
-
-    def check_loop(self) -> None:
-        """In another one, who waits would wait for ever."""
-        if asyncio.get_running_loop() is not self.loop:
-            raise RuntimeError("the xenmsg connection belongs to another event loop")
-
-    def plan(self) -> None:
-        """After everything that may have changed whether somebody waits for it: that keeps it."""
-        busy = not self.lost and (self.waiting or self.core.pending)
-        self.on_readable.kept = self if busy else None
-
-    async def outcome_of(self, outcome: Outcome[T]) -> T:
-        """Of what was just begun on this link. Who is cancelled meanwhile gives it up."""
-        outcome.loop = self.loop
-        self.plan()
-        try:
-            return await outcome
-        except asyncio.CancelledError:
-            if not self.core.closed:
-                outcome.withdraw()
-                outcome.waiter = []  # so flush() doesn't tell of it
-                self.plan()
-            raise
-
-    async def change(self, until: Optional[float] = None) -> None:
-        """Returns when something has happened, or the time is up."""
-        self.check_loop()
-        if self.lost or self.core.closed:
-            self.core.process()  # which raises
-        if self.refused:
-            raise self.refused
-        future: asyncio.Future[None] = self.loop.create_future()
-        timer = None if until is None else self.loop.call_at(until, _set, future)
-        self.waiting.append(future)
-        self.plan()
-        try:
-            await future
-        finally:
-            if future in self.waiting:
-                self.waiting.remove(future)
-            if timer:
-                timer.cancel()
-
-
-class Outcome(_core.Outcome[T], Generic[T]):
-    """What becomes of what was begun. Await it: of post() it returns None when the message was delivered, of begin_call() the
-    reply; it raises Error if it wasn't. Who is cancelled meanwhile only stops to wait; withdraw() gives it up."""
-
-    __slots__ = ("loop",)
-    loop: asyncio.AbstractEventLoop  # of its connection
-
-    def __await__(self) -> Generator[Any, None, T]:
-        yield from self._known(None).__await__()
-        return self.result()
-
-    async def _known(self, until: Optional[float]) -> bool:
-        if self.done():
-            return True
-        loop = asyncio.get_running_loop()
-        if loop is not self.loop:
-            raise RuntimeError("the outcome belongs to another event loop")
-        future: asyncio.Future[None] = loop.create_future()
-        timer = None if until is None else loop.call_at(until, _set, future)
-        self.waiter = (self.waiter or []) + [future]
-        try:
-            await future
-        finally:
-            if timer:
-                timer.cancel()
-            if self.waiter:
-                self.waiter = [other for other in self.waiter if other is not future] or None
-        return self.done()
-
-
-def _raise_first(core: _core.Connection) -> None:
-    """Of what has failed and nobody has waited for."""
-    failed = core.take_failed()
-    if failed:
-        failed.result()
-
-
-async def _open_link(how: _How, forgettable: bool = False, is_main: bool = False) -> _Link:
-    loop = asyncio.get_running_loop()
-    until = loop.time() + OPEN_PATIENCE
-    while True:
-        try:
-            core = _core.Connection(how.path, Outcome, True, how.reconnect)
-            break
-        except Error as error:
-            if error.errno != errno.EAGAIN or loop.time() >= until:
-                raise
-            await asyncio.sleep(OPEN_PAUSE)  # too many programs are just connecting
-    link = _Link(core, forgettable, how, is_main)
-    try:
-        await link.outcome_of(core.take_opening())
-    except BaseException:
-        link.close()
-        raise
-    return link
-
-
-class _Opened(Generic[T]):
-    """Something that is opened by `async with`, or by `await`, and then belongs to the caller to close."""
-
-    def __init__(self, make: Callable[[], Awaitable[T]]):
-        self._make = make
-        self._made: Optional[T] = None
-
-    def __await__(self) -> Generator[Any, None, T]:
-        return self._make().__await__()
-
-    async def __aenter__(self) -> T:
-        self._made = await self._make()
-        return self._made
-
-    async def __aexit__(self, *of_what: object) -> None:
-        await cast(Any, self._made).__aexit__(*of_what)
-
-
-class _Lazy(Generic[T]):
-    """One endpoint, listener or watch: opened by `async with`, `await`, or the first use, closed by close() or when it is
-    forgotten. It has a connection to the daemon of its own, so what it doesn't take holds up nothing else."""
-
-    def __init__(self, how: _How, start: Callable[[_core.Connection], Any]):
-        self._how = how
-        self._start = start
-        self._link: Optional[_Link] = None
-        self._opening = asyncio.Lock()
-        self._closed = False
-        self._burst = 0
-
-    async def _open(self) -> _Link:
-        async with self._opening:
-            if self._closed:
-                raise make_error(errno.ENOTCONN, "it is closed", -1, None)
-            if not self._link:
-                link = await _open_link(self._how, forgettable=True)
-                try:
-                    await link.outcome_of(self._start(link.core))
-                except BaseException:
-                    link.close()
-                    raise
-                if self._closed:
-                    link.close()
-                    raise make_error(errno.ENOTCONN, "it is closed", -1, None)
-                self._link = link
-            return self._link
-
-    def close(self) -> None:
-        """Ends it. What was not taken is not delivered; its senders are told."""
-        self._closed = True
-        if self._link:
-            waiting = self._link.waiting
-            self._link.close()
-            for future in waiting:
-                _set(future)
-
-    async def aclose(self) -> None:
-        self.close()
-
-    def _take(self, core: _core.Connection) -> Optional[T]:
-        raise NotImplementedError
-
-    async def _next(self, timeout: Optional[float]) -> T:
-        link = self._link or await self._open()
-        until = None if timeout is None else link.loop.time() + timeout
-        if self._burst >= BURST:
-            self._burst = 0
-            await asyncio.sleep(0)
-        self._burst += 1
-        while True:
-            if self._closed:
-                raise make_error(errno.ENOTCONN, "it is closed", -1, None)
-            # Taken and returned without a pause, in which it could be lost by cancelling.
-            taken = self._take(link.core)
-            if taken is not None:
-                return taken
-            if until is not None and link.loop.time() >= until:
-                raise make_error(errno.ETIMEDOUT, "", -1, None)
-            self._burst = 0
-            await link.change(until)
-
-    async def __anext__(self) -> T:
-        try:
-            return await self._next(None)
-        except Error:
-            if self._closed:
-                raise StopAsyncIteration from None
-            raise
-
-    def __aiter__(self: Any) -> Any:
-        return self
-
-
-class Endpoint(_Lazy[Message]):
+class Endpoint(Lazy[Message]):
     """An endpoint that messages and calls come to: `async for message in conn.bind("inbox")`. With taking a message it is
     delivered; what isn't taken waits, and holds its senders back."""
 
-    def __init__(self, how: _How, endpoint: str, start: Callable[[_core.Connection], Any]):
+    def __init__(self, how: How, endpoint: str, start: Callable[[_core.Connection], Any]):
         super().__init__(how, start)
         self._endpoint = endpoint
         self._paused = False
 
-    async def _open(self) -> _Link:
+    async def _open(self) -> Link:
         link = await super()._open()
         if self._paused:
             link.core.pause()
@@ -398,11 +93,11 @@ class Endpoint(_Lazy[Message]):
         return self
 
 
-class Subscription(_Lazy[Union[Message, Notice]]):
+class Subscription(Lazy[Union[Message, Notice]]):
     """What is published on a topic: `async for item in conn.subscribe("0:news")`. An item is a Message, or a Notice, which tells in
     its place what is missing: a topic waits for nobody."""
 
-    def __init__(self, how: _How, address: str, queue: int, keep: str):
+    def __init__(self, how: How, address: str, queue: int, keep: str):
         super().__init__(how, lambda core: core.begin_subscribe(address, queue, keep == "oldest"))
 
     def _take(self, core: _core.Connection) -> Optional[Union[Message, Notice]]:
@@ -425,11 +120,11 @@ class Subscription(_Lazy[Union[Message, Notice]]):
         return self
 
 
-class Topic(_Lazy[Message]):
+class Topic(Lazy[Message]):
     """A topic of this program's, to which others subscribe: `await topic.publish(b"news")`. `key` says whose value it is, for a
     topic that keeps the last one of each."""
 
-    def __init__(self, how: _How, name: str, retain: bool, keys: int):
+    def __init__(self, how: How, name: str, retain: bool, keys: int):
         super().__init__(how, lambda core: core.begin_topic(name, retain, keys))
         self._address = f"self:{name}"
 
@@ -466,7 +161,7 @@ class Topic(_Lazy[Message]):
             if kind is None and self._link and not self._link.core.closed:
                 while self._link.core.unwatched:
                     await self._link.change()
-                _raise_first(self._link.core)
+                raise_first(self._link.core)
         finally:
             self.close()
 
@@ -483,10 +178,10 @@ class Accepted(NamedTuple):
     peer: Peer
 
 
-class _Listening(_Lazy["asyncio.Task[Accepted]"]):
+class _Listening(Lazy["asyncio.Task[Accepted]"]):
     """Gives out streams while they are given to asyncio."""
 
-    def __init__(self, how: _How, start: Callable[[_core.Connection], Any]):
+    def __init__(self, how: How, start: Callable[[_core.Connection], Any]):
         super().__init__(how, start)
         # Who waited for these was cancelled: they are for the next one.
         self.left: Deque[asyncio.Task[Accepted]] = collections.deque()
@@ -523,7 +218,7 @@ def _close_accepted(task: asyncio.Task[Accepted]) -> None:
 class Listener:
     """An endpoint that streams come to: `async for reader, writer, peer in conn.listen("shell")`."""
 
-    def __init__(self, how: _How, endpoint: str, shared: bool = False):
+    def __init__(self, how: How, endpoint: str, shared: bool = False):
         self._listening = _Listening(how, lambda core: core.begin_listen(endpoint, shared))
 
     async def _wrapped(self, taking: Awaitable[asyncio.Task[Accepted]]) -> Accepted:
@@ -560,7 +255,7 @@ class Listener:
         return self
 
 
-class Watch(_Lazy[Event]):
+class Watch(Lazy[Event]):
     """Comings and goings: `async for event in conn.watch("*:print")`. First, as if they just came, those who are there."""
 
     def _take(self, core: _core.Connection) -> Optional[Event]:
@@ -589,7 +284,7 @@ class Watch(_Lazy[Event]):
 class Connection(ConnectionState):
     """A connection to the local daemon; see open(). Time-outs are in seconds, None is for ever."""
 
-    def __init__(self, link: _Link, how: _How):
+    def __init__(self, link: Link, how: How):
         self._how = how
         self._core = link.core
         self._link = link
@@ -608,7 +303,7 @@ class Connection(ConnectionState):
             if kind is None and not self._core.closed:
                 while self._core.unwatched:
                     await self._link.change()
-                _raise_first(self._core)
+                raise_first(self._core)
         finally:
             self.close()
 
@@ -699,7 +394,7 @@ class Connection(ConnectionState):
         outcome nobody waited."""
         while self._core.pending:
             await self._link.change()
-        _raise_first(self._core)
+        raise_first(self._core)
 
     async def call(self, address: str, data: Data, *, timeout: Optional[float] = None,
                    trace: Optional[str] = None, wait: bool = False) -> Message:
@@ -814,7 +509,7 @@ def _cancel_withdrawn(tasks: Dict[asyncio.Task[None], Optional[Message]]) -> Non
             task.cancel()
 
 
-async def _reply(link: _Link, message: Message, data: Data, seats: ReplySeats) -> None:
+async def _reply(link: Link, message: Message, data: Data, seats: ReplySeats) -> None:
     reply = seats.send(message, data, link.loop.time())
     if reply is None:
         return
@@ -830,7 +525,7 @@ async def _reply(link: _Link, message: Message, data: Data, seats: ReplySeats) -
         seats.end(reply)
 
 
-async def _answer(link: _Link, message: Message, handler: Callable[[Message], Awaitable[Optional[Data]]],
+async def _answer(link: Link, message: Message, handler: Callable[[Message], Awaitable[Optional[Data]]],
                   seats: ReplySeats) -> None:
     try:
         try:
@@ -849,17 +544,17 @@ async def _answer(link: _Link, message: Message, handler: Callable[[Message], Aw
         pass  # nobody waits for the answer any more
 
 
-def open(path: Optional[str] = None, reconnect: bool = False) -> _Opened[Connection]:
+def open(path: Optional[str] = None, reconnect: bool = False) -> Opened[Connection]:
     """Connects to the local daemon: `async with xenmsg.open() as conn`, or `conn = await xenmsg.open()`, to be closed by
     conn.close(). `path` is that of its socket, else $XENMSG_SOCKET, else /run/xenmsg/xenmsg.sock. Raises Error: ECONNREFUSED,
     ENOENT (no daemon there), EACCES and others (xenmsg_open() in xenmsg.h). With `reconnect` the connection, and those of its
     endpoints, listeners and watches, outlive the daemon: what was under way when it ended has ended, all else goes on with the
     next one, and conn.on_change tells."""
-    how = _How(path, reconnect)
+    how = How(path, reconnect)
 
     async def make() -> Connection:
-        return Connection(await _open_link(how, is_main=True), how)
-    return _Opened(make)
+        return Connection(await open_link(how, is_main=True), how)
+    return Opened(make)
 
 
 async def break_stream(writer: asyncio.StreamWriter) -> None:
