@@ -94,7 +94,7 @@ test_conformance_grant_copy() { conformance grant_copy; } # direct
 test_conformance_a_paused_watcher() { conformance_with_the_spare a_paused_watcher; }
 test_conformance_home() { conformance home; } # pv
 test_conformance_a_device() { conformance a_device; }
-test_conformance_a_crash() { conformance_with_the_spare a_crash; } # both
-test_conformance_a_power_off() { conformance_with_the_spare a_power_off; }
+test_conformance_a_crash() { conformance_with_the_spare a_crash; } # direct, both, panic
+test_conformance_a_power_off() { conformance_with_the_spare a_power_off; } # direct
 test_conformance_a_destroyed_home() { conformance_with_the_spare a_destroyed_home; }
 test_conformance_suspension() { conformance_with_the_spare suspension; } # both, save
