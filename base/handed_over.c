@@ -10,6 +10,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/descriptors.h"
 #include "base/log.h"
 #include "base/service.h"
 
@@ -55,14 +56,27 @@ static int take(int *place, int fd, int type, const char *what)
 	return 0;
 }
 
+/* What was stored last comes first; what was left from before is no use any more. */
+static void take_stored(int *place, int fd)
+{
+	if (*place >= 0)
+		close(fd);
+	else
+		*place = fd;
+}
+
 int handed_over_take(struct handed_over *out)
 {
 	char **names = NULL;
 	int *fds = NULL, count = service_sockets(&fds, &names), r = count < 0 ? count : 0;
 
-	*out = (struct handed_over){.programs = -1, .gateway = -1};
+	*out = HANDED_OVER_NOTHING;
 	for (int i = 0; i < count; i++) {
-		if (r == 0 && !strcmp(names[i], GATEWAY))
+		if (!strcmp(names[i], HANDED_OVER_IMAGE))
+			take_stored(&out->image, fds[i]);
+		else if (!strcmp(names[i], HANDED_OVER_CARRIER))
+			take_stored(&out->carrier, fds[i]);
+		else if (r == 0 && !strcmp(names[i], GATEWAY))
 			r = take(&out->gateway, fds[i], SOCK_SEQPACKET,
 				 "one listening Unix socket for packets that is named " GATEWAY);
 		else if (r == 0)
@@ -76,9 +90,8 @@ int handed_over_take(struct handed_over *out)
 
 void handed_over_close(struct handed_over *sockets)
 {
-	if (sockets->programs >= 0)
-		close(sockets->programs);
-	if (sockets->gateway >= 0)
-		close(sockets->gateway);
-	*sockets = (struct handed_over){.programs = -1, .gateway = -1};
+	const int fds[] = {sockets->programs, sockets->gateway, sockets->image, sockets->carrier};
+
+	descriptors_close(fds, sizeof(fds) / sizeof(*fds));
+	*sockets = HANDED_OVER_NOTHING;
 }

@@ -13,7 +13,14 @@ struct handed_over {
 	int programs;  /* where programs connect; -1: none */
 	bool are_ours; /* not the service manager's, but those of the daemon before this (base/image.h) */
 	int gateway; /* where a gateway to other hosts does; it is named "gateway" (FileDescriptorName=); -1: none */
+	/* what the daemon before this has left in the manager's store, when it was restarted (doc/handover.md); -1: nothing */
+	int image, carrier;
 };
+
+#define HANDED_OVER_NOTHING ((struct handed_over){.programs = -1, .gateway = -1, .image = -1, .carrier = -1})
+/* The names of the last two in the store. */
+#define HANDED_OVER_IMAGE   "xenmsg-image"
+#define HANDED_OVER_CARRIER "xenmsg-carrier"
 
 /* Takes them over, which works once in a process. Whoever uses one sets it to -1. 0, -ENOMEM, or -EBADMSG: it isn't them
  * that were handed over; what is wrong has been logged. */

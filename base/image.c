@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/descriptors.h"
 #include "wire/bytes.h"
 
 /* The frame: magic, format, number of descriptors, bytes of all; the descriptors; then sections, each with type and length. */
@@ -167,8 +168,10 @@ static int read_frame(struct image *image)
 	}
 	at += HEAD_SIZE;
 	for (uint32_t i = 0; i < image->fd_count; i++, at += FD_SIZE) {
-		image->fds[i] = (struct image_fd){
-			.number = get_u32(at), .device = get_u64(at + 4), .inode = get_u64(at + 12)};
+		image->fds[i] = (struct image_fd){.number = get_u32(at),
+						  .fd = (int)get_u32(at),
+						  .device = get_u64(at + 4),
+						  .inode = get_u64(at + 12)};
 		/* Those of the standard streams are no program's, and one that was named twice would be closed twice. */
 		if (image->fds[i].number <= STDERR_FILENO || image->fds[i].number > INT32_MAX ||
 		    (i && image->fds[i].number <= image->fds[i - 1].number)) {
@@ -190,8 +193,8 @@ static int check_fds(struct image *image)
 		struct image_fd *entry = &image->fds[i];
 		struct stat status;
 
-		if (fstat((int)entry->number, &status) < 0 || status.st_dev != entry->device ||
-		    status.st_ino != entry->inode || fcntl((int)entry->number, F_SETFD, FD_CLOEXEC) < 0) {
+		if (fstat(entry->fd, &status) < 0 || status.st_dev != entry->device ||
+		    status.st_ino != entry->inode || fcntl(entry->fd, F_SETFD, FD_CLOEXEC) < 0) {
 			entry->is_taken = true; /* it isn't ours to close */
 			r = -EBADF;
 		}
@@ -209,7 +212,8 @@ int image_open_bytes(struct image *image, const void *data, size_t size)
 	return image->error = read_frame(image);
 }
 
-int image_open(struct image *image, int fd)
+/* Reads all of the memfd, without looking at the descriptors. */
+static int open_memfd(struct image *image, int fd)
 {
 	int seals = fcntl(fd, F_GET_SEALS);
 	struct stat status;
@@ -225,14 +229,35 @@ int image_open(struct image *image, int fd)
 		return image->error = -errno;
 	r = image_open_bytes(image, mapped, (size_t)status.st_size);
 	munmap(mapped, (size_t)status.st_size);
+	return r;
+}
+
+int image_open(struct image *image, int fd)
+{
+	int r = open_memfd(image, fd);
+
 	return r < 0 ? r : (image->error = check_fds(image));
+}
+
+int image_open_carried(struct image *image, int fd, const int *fds, uint32_t count)
+{
+	int r = open_memfd(image, fd);
+
+	if (r == 0 && count == image->fd_count) {
+		for (uint32_t i = 0; i < count; i++)
+			image->fds[i].fd = fds[i];
+		return image->error = check_fds(image);
+	}
+	descriptors_close(fds, count);
+	image->fd_count = 0;
+	return image->error = r < 0 ? r : -EBADF;
 }
 
 void image_free(struct image *image)
 {
 	for (uint32_t i = 0; image->is_read && i < image->fd_count; i++)
 		if (!image->fds[i].is_taken)
-			close((int)image->fds[i].number);
+			close(image->fds[i].fd);
 	free(image->fds);
 	free(image->data);
 	*image = (struct image){.error = -EINVAL};
@@ -451,5 +476,5 @@ void image_fd(struct image *image, int *fd)
 		return;
 	}
 	image->fds[place].is_taken = true;
-	*fd = (int)number;
+	*fd = image->fds[place].fd;
 }

@@ -45,7 +45,8 @@ struct image_bytes {
 
 /* A descriptor, and which file it was of. */
 struct image_fd {
-	uint32_t number;
+	uint32_t number; /* in the daemon that has made the image */
+	int fd;		 /* here */
 	uint64_t device, inode;
 	bool is_taken;
 };
@@ -68,6 +69,9 @@ int image_seal(struct image *image);
 /* Reads an image whole from its memfd, and checks its frame and its descriptors. -EINVAL: it isn't one; -EPROTONOSUPPORT: one of another
  * format; -EBADF: a descriptor isn't what it was; -ENOMEM. */
 int image_open(struct image *image, int fd);
+/* The same, of one whose descriptors have come as others: `fds`, `count` of them, in the order of its list, which are the image's
+ * from now on, also after an error. */
+int image_open_carried(struct image *image, int fd, const int *fds, uint32_t count);
 /* The same from memory, without descriptors. It is copied. */
 int image_open_bytes(struct image *image, const void *data, size_t size);
 /* Frees the image. Of one that was read the descriptors that nobody took are closed. */
@@ -98,7 +102,7 @@ void image_bytes(struct image *image, struct image_bytes *bytes, uint32_t most);
 void image_text(struct image *image, char *text, uint32_t room);
 /* A text of at most `most` bytes, or NULL; read, it is the caller's. */
 void image_string(struct image *image, char **text, uint32_t most);
-/* A descriptor, or -1. It may be listed once; read, it is close-on-exec, and the caller's. */
+/* A descriptor, or -1. It may be listed once; read, it is close-on-exec, and the caller's, under the number that it has here. */
 void image_fd(struct image *image, int *fd);
 
 #endif

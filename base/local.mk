@@ -2,6 +2,7 @@
 # What a daemon and its gateway are built on: settings, logs, clocks, and whose turn it is.
 noinst_LTLIBRARIES += libbase.la
 libbase_la_SOURCES = \
+	base/carrier.c base/carrier.h \
 	base/clock.h \
 	base/conf_dir.c base/conf_dir.h \
 	base/config.c base/config.h \

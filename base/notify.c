@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -26,6 +27,7 @@
 #define TEXT_INTERVAL_US 5000000u
 #define AGAIN_MS	 100u
 #define WAITING_MAX	 16u
+#define ROOM_MS		 1000
 
 struct notify {
 	struct event *timer, *again;
@@ -40,25 +42,39 @@ struct notify {
 	unsigned count;
 };
 
-/* Does what sd_notify(3) does, which waits while the manager's socket is full, as others can make it. Returns 0,
- * also if there is no manager, or a negative errno; -EAGAIN: it is full. */
-static int tell(const char *text)
+/* Returns a socket that leads to the manager; -ENOTCONN: there is none. */
+static int reach_manager(void)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	const char *path = getenv("NOTIFY_SOCKET");
 	size_t length = path ? strlen(path) : 0;
-	int fd, r = 0;
+	int fd, r;
 
 	if (length < 2 || length >= sizeof(address.sun_path) || (path[0] != '/' && path[0] != '@'))
-		return 0;
+		return -ENOTCONN;
 	memcpy(address.sun_path, path, length);
 	if (path[0] == '@')
 		address.sun_path[0] = '\0';
 	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return -errno;
-	if (sendto(fd, text, strlen(text), MSG_NOSIGNAL, (struct sockaddr *)&address,
-		   (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length)) < 0)
+	if (connect(fd, (struct sockaddr *)&address,
+		    (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length)) == 0)
+		return fd;
+	r = -errno;
+	close(fd);
+	return r;
+}
+
+/* Does what sd_notify(3) does, which waits while the manager's socket is full, as others can make it. Returns 0,
+ * also if there is no manager, or a negative errno; -EAGAIN: it is full. */
+static int tell(const char *text)
+{
+	int fd = reach_manager(), r = 0;
+
+	if (fd < 0)
+		return fd == -ENOTCONN ? 0 : fd;
+	if (send(fd, text, strlen(text), MSG_NOSIGNAL) < 0)
 		r = -errno;
 	close(fd);
 	return r;
@@ -196,4 +212,47 @@ void notify_reloading(struct notify *notify)
 void notify_stopping(struct notify *notify)
 {
 	tell("STOPPING=1");
+}
+
+static int send_with(int to, const char *text, int fd)
+{
+	union {
+		char space[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control = {0};
+	struct iovec piece = {(char *)(uintptr_t)text, strlen(text)};
+	struct msghdr message = {.msg_iov = &piece,
+				 .msg_iovlen = 1,
+				 .msg_control = control.space,
+				 .msg_controllen = sizeof(control.space)};
+	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+
+	header->cmsg_level = SOL_SOCKET;
+	header->cmsg_type = SCM_RIGHTS;
+	header->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(header), &fd, sizeof(int));
+	return sendmsg(to, &message, MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
+int notify_store(const char *name, int fd)
+{
+	int to = reach_manager(), r;
+	struct pollfd room = {.fd = to, .events = POLLOUT};
+	char text[128];
+
+	if (to < 0)
+		return to == -ENOTCONN ? 0 : to;
+	/* systemd would drop what it sees hung up. */
+	snprintf(text, sizeof(text), "FDSTORE=1\nFDNAME=%s\nFDPOLL=0", name);
+	r = poll(&room, 1, ROOM_MS) == 1 ? send_with(to, text, fd) : -EAGAIN;
+	close(to);
+	return r;
+}
+
+void notify_forget(const char *name)
+{
+	char text[128];
+
+	snprintf(text, sizeof(text), "FDSTOREREMOVE=1\nFDNAME=%s", name);
+	tell(text);
 }

@@ -29,5 +29,10 @@ void notify_free(struct notify *notify);
 void notify_ready(struct notify *notify);
 void notify_reloading(struct notify *notify);
 void notify_stopping(struct notify *notify);
+/* Has the manager keep a descriptor for the next daemon. Waits up to a second for room. 0, also if there is no manager, or a
+ * negative errno. */
+int notify_store(const char *name, int fd);
+/* Has it forget what it keeps under this name. */
+void notify_forget(const char *name);
 
 #endif

@@ -19,6 +19,9 @@ int service_sockets(int **fds, char ***names);
 bool service_is_listener(int fd, int type);
 /* Returns how long the manager waits for a word of this process before it kills it, in microseconds; 0: for ever. */
 uint64_t service_watchdog_us(void);
+/* Asks the manager whether it stops this process's service in order to start it again, and would keep descriptors for that. May wait
+ * for seconds. */
+bool service_is_restarted(void);
 /* Opens an output that leads into the manager's log, under this name. Needs no memory and no lock, so a child may call it
  * after fork(). Returns a descriptor, or a negative errno. */
 int service_open_output(const char *name);

@@ -67,7 +67,7 @@ integration_tests = \
 	tests/integration/mux.py \
 	tests/integration/nats_rig.py \
 	tests/integration/python_module.py \
-	tests/integration/protocol.py tests/integration/polling.py tests/integration/renewing.py \
+	tests/integration/protocol.py tests/integration/polling.py tests/integration/renewing.py tests/integration/service_manager.py \
 	tests/integration/test_activation.py \
 	tests/integration/test_bad_input.py \
 	tests/integration/test_properties.py \
@@ -117,7 +117,7 @@ integration_tests = \
 	tests/integration/test_python.py \
 	tests/integration/test_python_ends.py tests/integration/test_python_topics.py \
 	tests/integration/test_python_broken_off.py \
-	tests/integration/test_handover.py tests/integration/test_handover_links.py tests/integration/test_reconnect.py \
+	tests/integration/test_handover.py tests/integration/test_handover_links.py tests/integration/test_reconnect.py tests/integration/test_restart.py \
 	tests/integration/test_relay.py \
 	tests/integration/test_first_hour.py \
 	tests/integration/test_floors.py \

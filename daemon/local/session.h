@@ -104,6 +104,8 @@ void session_image(struct image *image, struct session *session);
 bool session_is_socket(int fd);
 /* One that was read has one more request without an answer. */
 void session_ask_again(struct session *session);
+/* Whether its socket can be given to another process (base/carrier.h). */
+bool session_can_be_carried(const struct session *session);
 /* Tells the program of one that doesn't fit. */
 void session_say_goodbye(struct session *session);
 /* Lets one that was read go on, once all were. */

@@ -27,6 +27,7 @@
 
 #include <event2/event.h>
 
+#include "base/carrier.h"
 #include "base/descriptors.h"
 #include "base/image.h"
 #include "base/shared_memory.h"
@@ -70,6 +71,11 @@ bool session_fits_image(struct session *session)
 void session_ask_again(struct session *session)
 {
 	session->unanswered++;
+}
+
+bool session_can_be_carried(const struct session *session)
+{
+	return session->fd < 0 || carrier_takes(session->fd);
 }
 
 void session_say_goodbye(struct session *session)

@@ -26,11 +26,23 @@
 
 /* --- signals ---------------------------------------------------------------------------------- */
 
+/* Under a service manager the next program says first whether it is about to be started, and would take over. Who asks to stop for a
+ * second time doesn't wait for that. */
+static bool asks_for_restart(struct daemon *daemon, int number)
+{
+	if (number != SIGTERM || !daemon->is_running || daemon->asks_for_restart || !getenv("NOTIFY_SOCKET"))
+		return false;
+	daemon->asks_for_restart = renewal_begin(daemon->renewal, true) == 0;
+	return daemon->asks_for_restart;
+}
+
 static void on_stop_signal(int number, short what, void *userdata)
 {
 	struct daemon *daemon = userdata;
 
 	log_info("stopping: %s", strsignal(number));
+	if (asks_for_restart(daemon, number))
+		return;
 	daemon->stop_asked = true;
 	event_base_loopbreak(daemon->base);
 }
@@ -80,6 +92,13 @@ static void on_renewal_checked(void *userdata, int error, const char *words)
 	struct daemon *daemon = userdata;
 
 	answer_renewal(daemon, error, words);
+	if (daemon->asks_for_restart) {
+		log_info(error < 0 ? "all connections end: %s" : "leaving all connections to %s", words);
+		daemon->is_restarted = error == 0;
+		daemon->stop_asked = true;
+		event_base_loopbreak(daemon->base);
+		return;
+	}
 	if (error < 0) {
 		log_error("not handing over: %s", words);
 		return;
@@ -92,7 +111,7 @@ static void on_renewal_checked(void *userdata, int error, const char *words)
 int renewal_ask(void *userdata, struct session *session, uint32_t request)
 {
 	struct daemon *daemon = userdata;
-	int r = renewal_begin(daemon->renewal);
+	int r = renewal_begin(daemon->renewal, false);
 
 	if (r < 0)
 		return r;
@@ -130,6 +149,20 @@ int daemon_hand_over(struct daemon *daemon, const struct daemon_program *program
 	return -errno;
 }
 
+bool daemon_is_restarted(const struct daemon *daemon)
+{
+	return daemon->is_restarted && !daemon->failed;
+}
+
+int daemon_store(struct daemon *daemon)
+{
+	int r = handover_store(daemon);
+
+	if (r < 0)
+		log_error("can't leave the connections to the next program, so they end: %s", strerror(-r));
+	return r;
+}
+
 /* --- life ------------------------------------------------------------------------------------- */
 
 int daemon_new(struct daemon **out, const struct config *config, const struct daemon_program *program)
@@ -141,7 +174,7 @@ int daemon_new(struct daemon **out, const struct config *config, const struct da
 		return -ENOMEM;
 	daemon->singleton = daemon->gateway_socket = -1;
 	daemon->takeover = program->takeover;
-	daemon->sockets = (struct handed_over){.programs = -1, .gateway = -1};
+	daemon->sockets = HANDED_OVER_NOTHING;
 	daemon->started_ms = clock_ms();
 	daemon->config = *config;
 	daemon->administrators = viewer_group(config->admin_group);
@@ -170,6 +203,7 @@ int daemon_run(struct daemon *daemon)
 			"this CPU lacks LSE (ARMv8.1): a program or a domain that writes without end to what it shares with "
 			"this daemon can hold it (doc/security.md)");
 	notify_ready(daemon->notify);
+	daemon->is_running = true;
 	do
 		if (event_base_loop(daemon->base, links_poll(daemon->links) ? EVLOOP_ONCE | EVLOOP_NONBLOCK
 									    : EVLOOP_ONCE) < 0)

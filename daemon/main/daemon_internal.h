@@ -84,6 +84,8 @@ struct daemon {
 	uint32_t renewal_request;
 	int gateway_socket; /* one more descriptor of the service manager's, for the next program; -1: none */
 	bool is_handing_over;
+	bool is_running;
+	bool asks_for_restart, is_restarted; /* as soon as it is asked to stop */
 	uint64_t renewals; /* so many daemons before this one have handed over, each to the next */
 
 	/* startup.c's, while starting */

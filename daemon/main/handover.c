@@ -12,10 +12,12 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/carrier.h"
 #include "base/clock.h"
 #include "base/descriptors.h"
 #include "base/image.h"
 #include "base/log.h"
+#include "base/notify.h"
 #include "daemon/activation/activation.h"
 #include "daemon/link/asks.h"
 #include "daemon/link/link.h"
@@ -63,7 +65,8 @@ static void end_unfit(void *userdata, struct session *session)
 {
 	struct daemon *daemon = userdata;
 
-	if (!host_watches_has(daemon->host_watches, session) && !topics_has(daemon->topics, session))
+	if (!host_watches_has(daemon->host_watches, session) && !topics_has(daemon->topics, session) &&
+	    (!daemon->is_restarted || session_can_be_carried(session)))
 		return;
 	session_say_goodbye(session);
 	requests_session_callbacks.gone(&daemon->request_context, session);
@@ -134,8 +137,23 @@ static int inherit(int fd)
 	return fd < 0 || fcntl(fd, F_SETFD, 0) == 0 ? 0 : -errno;
 }
 
-/* Makes the image, and lets the next program have its descriptors. Returns the memfd or a negative errno. */
-static int make_image(struct daemon *daemon, struct head *head)
+/* Returns a socket that carries the descriptors of the image, or a negative errno. */
+static int carry(const struct image *image)
+{
+	int *fds = calloc(image->fd_count + 1, sizeof(*fds)), r;
+
+	if (!fds)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < image->fd_count; i++)
+		fds[i] = (int)image->fds[i].number;
+	r = carrier_fill(fds, image->fd_count);
+	free(fds);
+	return r;
+}
+
+/* Makes the image, and lets the next program have its descriptors: it inherits them, or there is a carrier. Returns the memfd or
+ * a negative errno. */
+static int make_image(struct daemon *daemon, struct head *head, int *carrier)
 {
 	struct image image;
 	int fd;
@@ -143,8 +161,12 @@ static int make_image(struct daemon *daemon, struct head *head)
 	image_begin(&image);
 	write_image(daemon, &image, head);
 	fd = image_seal(&image);
-	for (uint32_t i = 0; fd >= 0 && i < image.fd_count; i++)
+	for (uint32_t i = 0; fd >= 0 && !carrier && i < image.fd_count; i++)
 		inherit((int)image.fds[i].number);
+	if (fd >= 0 && carrier && (*carrier = carry(&image)) < 0) {
+		close(fd);
+		fd = *carrier;
+	}
 	image_free(&image);
 	return fd;
 }
@@ -163,15 +185,47 @@ static void settle(struct daemon *daemon, struct head *head)
 	} while (ended);
 }
 
-void handover_make(struct daemon *daemon, struct takeover *takeover)
+/* Ends what can't go on, and makes the image of all else. */
+static int prepare_image(struct daemon *daemon, int *carrier)
 {
 	struct head head = {
 		.version = PACKAGE_VERSION, .renewals = daemon->renewals + 1, .self = daemon->self};
 
 	end_others(daemon);
 	settle(daemon, &head);
+	return make_image(daemon, &head, carrier);
+}
+
+/* Nobody runs the loop any more, so what these tell others isn't heard. */
+static void leave_xen(struct daemon *daemon)
+{
+	peers_hand_over(daemon->peers);
+	store_free(daemon->store);
+	vchan_host_free(daemon->host);
+}
+
+int handover_store(struct daemon *daemon)
+{
+	int carrier, image = prepare_image(daemon, &carrier), r;
+
+	if (image < 0)
+		return image;
+	r = notify_store(HANDED_OVER_IMAGE, image);
+	if (r == 0)
+		r = notify_store(HANDED_OVER_CARRIER, carrier);
+	close(image);
+	close(carrier);
+	if (r == 0)
+		leave_xen(daemon);
+	else
+		notify_forget(HANDED_OVER_IMAGE);
+	return r;
+}
+
+void handover_make(struct daemon *daemon, struct takeover *takeover)
+{
 	*takeover = (struct takeover){
-		.image = make_image(daemon, &head),
+		.image = prepare_image(daemon, NULL),
 		.programs = local_listener(daemon->local),
 		.gateway = daemon->gateway_socket,
 		.lock = daemon->singleton,
@@ -186,10 +240,7 @@ void handover_make(struct daemon *daemon, struct takeover *takeover)
 	inherit(takeover->programs);
 	inherit(takeover->gateway);
 	inherit(takeover->lock);
-	/* Nobody runs the loop any more, so what these tell others isn't heard. */
-	peers_hand_over(daemon->peers);
-	store_free(daemon->store);
-	vchan_host_free(daemon->host);
+	leave_xen(daemon);
 }
 
 /* --- the new one ------------------------------------------------------------------------------ */
@@ -201,17 +252,12 @@ struct handover {
 	struct head head;
 };
 
-/* Opens the image. This daemon is by its instance what the one before was, before others see it. */
-static int open_image(struct daemon *daemon)
+/* Reads the head of an image that was opened. This daemon is by its instance what the one before was, before others see it. */
+static void read_head(struct daemon *daemon, struct handover *handover)
 {
-	struct handover *handover = calloc(1, sizeof(*handover));
-	struct image *image;
+	struct image *image = &handover->image;
 
-	if (!handover)
-		return -ENOMEM;
-	daemon->handover = handover;
-	image = &handover->image;
-	if (image_open(image, daemon->takeover.image) == 0 && image_next(image) != IMAGE_HEAD)
+	if (!image->error && image_next(image) != IMAGE_HEAD)
 		image_fail(image, -EINVAL);
 	head_image(image, &handover->head);
 	handover->hops.hops =
@@ -226,6 +272,44 @@ static int open_image(struct daemon *daemon)
 		memcpy(daemon->self.former, self->former, sizeof(self->former));
 		daemon->self.former_count = self->former_count;
 	}
+}
+
+static int open_image(struct daemon *daemon)
+{
+	daemon->handover = calloc(1, sizeof(*daemon->handover));
+	if (!daemon->handover)
+		return -ENOMEM;
+	image_open(&daemon->handover->image, daemon->takeover.image);
+	read_head(daemon, daemon->handover);
+	return 0;
+}
+
+/* Takes what the service manager has kept, which it forgets: should this daemon crash, the next one finds nothing. */
+static int open_stored(struct daemon *daemon)
+{
+	struct handed_over *sockets = &daemon->sockets;
+	uint32_t count = 0;
+	int *fds = NULL, r = -EBADF;
+
+	if (sockets->image < 0 && sockets->carrier < 0)
+		return 0;
+	notify_forget(HANDED_OVER_IMAGE);
+	notify_forget(HANDED_OVER_CARRIER);
+	daemon->handover = calloc(1, sizeof(*daemon->handover));
+	if (!daemon->handover)
+		return -ENOMEM;
+	if (sockets->carrier >= 0) {
+		r = carrier_empty(sockets->carrier, &fds, &count);
+		close(sockets->carrier);
+	}
+	daemon->takeover.image = sockets->image;
+	sockets->image = sockets->carrier = -1;
+	if (r == 0)
+		image_open_carried(&daemon->handover->image, daemon->takeover.image, fds, count);
+	else
+		image_fail(&daemon->handover->image, r);
+	free(fds);
+	read_head(daemon, daemon->handover);
 	return 0;
 }
 
@@ -238,7 +322,8 @@ void handover_free(struct daemon *daemon)
 	image_free(&handover->image);
 	free(handover->hops.hops);
 	free(handover);
-	close(daemon->takeover.image);
+	if (daemon->takeover.image >= 0)
+		close(daemon->takeover.image);
 	daemon->takeover.image = -1;
 	daemon->handover = NULL;
 }
@@ -247,14 +332,19 @@ int handover_take(struct daemon *daemon)
 {
 	const struct takeover *takeover = &daemon->takeover;
 	const int fds[] = {takeover->image, takeover->programs, takeover->gateway, takeover->lock};
+	int r;
 
-	if (takeover->programs < 0)
-		return handed_over_take(&daemon->sockets);
+	if (takeover->programs < 0) {
+		r = handed_over_take(&daemon->sockets);
+		return r < 0 ? r : open_stored(daemon);
+	}
 	for (unsigned i = 0; i < sizeof(fds) / sizeof(*fds); i++)
 		if (fds[i] >= 0)
 			fcntl(fds[i], F_SETFD, FD_CLOEXEC);
-	daemon->sockets = (struct handed_over){
-		.programs = takeover->programs, .gateway = takeover->gateway, .are_ours = takeover->are_ours};
+	daemon->sockets = HANDED_OVER_NOTHING;
+	daemon->sockets.programs = takeover->programs;
+	daemon->sockets.gateway = takeover->gateway;
+	daemon->sockets.are_ours = takeover->are_ours;
 	daemon->singleton = takeover->lock;
 	return takeover->image < 0 ? 0 : open_image(daemon);
 }

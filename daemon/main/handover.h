@@ -13,6 +13,8 @@
  *                                                            starts as always, but for sockets and lock
  *                                                            reads the image; the programs go on
  *
+ * Where the service is restarted, it is another process, and systemd keeps image and descriptors in between (its descriptor store).
+ *
  * The next one takes an image whole or not at all: then all of its programs are told that their daemon has gone, and it begins
  * afresh.
  */
@@ -35,6 +37,9 @@ void takeover_print(const struct takeover *takeover, char text[TAKEOVER_TEXT_SIZ
 /* Ends what can't be handed over, makes the image, and leaves XenStore and Xen. Where there can be no image, takeover->image is
  * -1: the next program begins afresh. Only daemon_free() may follow, or the execve(2). */
 void handover_make(struct daemon *daemon, struct takeover *takeover);
+/* The same for a daemon that is started by the service manager, which keeps the image and the descriptors until then. 0: the daemon has
+ * to exit at once; a negative errno: there is no image, or it isn't kept, and daemon_free() has to end all. */
+int handover_store(struct daemon *daemon);
 /* Steps of the start (wiring.c): takes over sockets, lock and instance; reads the image, if there is one. */
 int handover_take(struct daemon *daemon);
 int handover_read(struct daemon *daemon);

@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "base/notify.h"
 #include "base/privileges.h"
+#include "base/service.h"
 #include "daemon/policy/host_policy.h"
 #include "daemon/policy/policy.h"
 #include "daemon/xen/store.h"
@@ -38,7 +39,7 @@ struct daemon_arguments {
 	int ready_fd;
 	bool has_log_target;
 	enum log_target log_target;
-	bool check_takeover;
+	bool check_takeover, restarted;
 	struct takeover takeover;
 };
 
@@ -64,17 +65,12 @@ static void print_help(void)
 static int parse_arguments(int argc, char **argv, struct daemon_arguments *arguments)
 {
 	static const struct option options[] = {
-		{"config", required_argument, NULL, 'c'},
-		{"socket", required_argument, NULL, 's'},
-		{"check-config", no_argument, NULL, 'k'},
-		{"log-to", required_argument, NULL, 'l'},
-		{"ready-fd", required_argument, NULL, 'r'},
-		{"may-start", required_argument, NULL, 'm'},
-		{"check-takeover", no_argument, NULL, 'K'},
-		{"take-over", required_argument, NULL, 'T'},
-		{"help", no_argument, NULL, 'h'},
-		{"version", no_argument, NULL, 'V'},
-		{NULL, 0, NULL, 0},
+		{"config", required_argument, NULL, 'c'},    {"socket", required_argument, NULL, 's'},
+		{"check-config", no_argument, NULL, 'k'},    {"log-to", required_argument, NULL, 'l'},
+		{"ready-fd", required_argument, NULL, 'r'},  {"may-start", required_argument, NULL, 'm'},
+		{"check-takeover", no_argument, NULL, 'K'},  {"restarted", no_argument, NULL, 'R'},
+		{"take-over", required_argument, NULL, 'T'}, {"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'V'},	     {NULL, 0, NULL, 0},
 	};
 	int option;
 
@@ -106,6 +102,9 @@ static int parse_arguments(int argc, char **argv, struct daemon_arguments *argum
 			return EXIT_USAGE;
 		case 'K':
 			arguments->check_takeover = true;
+			break;
+		case 'R': /* not for people either: a daemon that is stopped says it */
+			arguments->restarted = true;
 			break;
 		case 'T': /* not for people: a daemon that hands over says it */
 			if (takeover_parse(optarg, &arguments->takeover))
@@ -261,6 +260,11 @@ int main(int argc, char **argv)
 		config_free(&config);
 		return r;
 	}
+	if (arguments.check_takeover && arguments.restarted && !service_is_restarted()) {
+		printf("the service is stopped\n");
+		config_free(&config);
+		return EXIT_ERROR;
+	}
 	if (arguments.check_config || arguments.check_takeover) {
 		r = check(&config, arguments.check_takeover);
 		config_free(&config);
@@ -280,6 +284,8 @@ int main(int argc, char **argv)
 		daemon_hand_over(daemon, &program);
 		return EXIT_ERROR;
 	}
+	if (r == 0 && daemon_is_restarted(daemon) && daemon_store(daemon) == 0)
+		return EXIT_OK;
 	daemon_free(daemon);
 	config_free(&config);
 	free(program.argv);

@@ -112,9 +112,9 @@ static void on_late(int fd, short what, void *userdata)
 }
 
 /* Starts the program, whose words go to `out`. All other descriptors are close-on-exec. */
-static int start(struct renewal *renewal, int out)
+static int start(struct renewal *renewal, int out, bool restarts)
 {
-	char **argv = renewal_arguments(renewal->argv, "--check-takeover", NULL);
+	char **argv = renewal_arguments(renewal->argv, "--check-takeover", restarts ? "--restarted" : NULL);
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attributes;
 	sigset_t none;
@@ -138,7 +138,7 @@ static int start(struct renewal *renewal, int out)
 	return -r;
 }
 
-int renewal_begin(struct renewal *renewal)
+int renewal_begin(struct renewal *renewal, bool restarts)
 {
 	int pipe_fds[2], r;
 
@@ -151,7 +151,7 @@ int renewal_begin(struct renewal *renewal)
 	renewal->readable = event_new(renewal->base, renewal->fd, EV_READ | EV_PERSIST, on_words, renewal);
 	r = renewal->readable && event_add(renewal->readable, NULL) == 0 ? 0 : -ENOMEM;
 	if (r == 0)
-		r = start(renewal, pipe_fds[1]);
+		r = start(renewal, pipe_fds[1], restarts);
 	close(pipe_fds[1]);
 	if (r < 0)
 		forget(renewal);

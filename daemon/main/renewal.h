@@ -7,6 +7,7 @@
  * what it gets: `xenmsgd --check-takeover` with the command line of this daemon. Until then nothing is given up.
  */
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct event_base;
@@ -19,8 +20,9 @@ typedef void (*renewal_done_fn)(void *userdata, int error, const char *words);
 struct renewal *renewal_new(struct event_base *base, const char *program, char **argv, renewal_done_fn done,
 			    void *userdata);
 void renewal_free(struct renewal *renewal);
-/* Asks the program. 0; -EBUSY: it is being asked already; or why it can't be started. */
-int renewal_begin(struct renewal *renewal);
+/* Asks the program; `restarts`: also whether the service manager is about to start it. 0; -EBUSY: it is being asked already; or why it
+ * can't be started. */
+int renewal_begin(struct renewal *renewal, bool restarts);
 
 /* Returns the arguments of the next program: those of this one, behind these two (the second may be NULL). NULL: no memory. */
 char **renewal_arguments(char **argv, const char *option, const char *value);

@@ -9,6 +9,8 @@
  * output if the bus refuses it. The words of a unit that begins with "escaped" would write to a terminal. Before the job of a
  * unit that begins with "reborn" has failed, systemd is on the bus by another connection, as after a daemon-reexec.
  *
+ * Whoever asks for the unit of a process is xenmsgd.service; what its job does stands in the file FOLDER/job: without that it has none.
+ *
  * Usage: fake-systemd FOLDER, with DBUS_SYSTEM_BUS_ADDRESS
  */
 #include <errno.h>
@@ -33,6 +35,25 @@ static struct unit {
 	const char *state;
 } units[UNITS_MAX];
 
+static const char *folder;
+
+/* Returns what the job of xenmsgd.service does; NULL: there is none. */
+static const char *job_type(void)
+{
+	static char type[32];
+	char path[4096];
+	FILE *file;
+	int r;
+
+	snprintf(path, sizeof(path), "%s/job", folder);
+	file = fopen(path, "r");
+	if (!file)
+		return NULL;
+	r = fscanf(file, "%31s", type);
+	fclose(file);
+	return r == 1 ? type : NULL;
+}
+
 static struct unit *find(const char *name)
 {
 	struct unit *unit = units;
@@ -43,7 +64,7 @@ static struct unit *find(const char *name)
 	return unit;
 }
 
-static bool run(const char *folder, const char *name)
+static bool run(const char *name)
 {
 	struct unit *unit = find(name);
 	char path[4096];
@@ -98,8 +119,42 @@ static int get_state(sd_bus *bus, const char *path, const char *interface, const
 	return sd_bus_message_append(reply, "s", ((struct unit *)unit)->state);
 }
 
+static int get_job(sd_bus *bus, const char *path, const char *interface, const char *property,
+		   sd_bus_message *reply, void *unit, sd_bus_error *error)
+{
+	return job_type() ? sd_bus_message_append(reply, "(uo)", 77u, PATH "/job/77")
+			  : sd_bus_message_append(reply, "(uo)", 0u, "/");
+}
+
+static int get_job_type(sd_bus *bus, const char *path, const char *interface, const char *property,
+			sd_bus_message *reply, void *userdata, sd_bus_error *error)
+{
+	const char *type = job_type();
+
+	return sd_bus_message_append(reply, "s", type ? type : "");
+}
+
+static int get_room(sd_bus *bus, const char *path, const char *interface, const char *property,
+		    sd_bus_message *reply, void *unit, sd_bus_error *error)
+{
+	return sd_bus_message_append(reply, "u", 8u);
+}
+
+static const sd_bus_vtable job_vtable[] = {
+	SD_BUS_VTABLE_START(0),
+	SD_BUS_PROPERTY("JobType", "s", get_job_type, 0, SD_BUS_VTABLE_PROPERTY_CONST),
+	SD_BUS_VTABLE_END,
+};
+
+static const sd_bus_vtable service_vtable[] = {
+	SD_BUS_VTABLE_START(0),
+	SD_BUS_PROPERTY("FileDescriptorStoreMax", "u", get_room, 0, SD_BUS_VTABLE_PROPERTY_CONST),
+	SD_BUS_VTABLE_END,
+};
+
 static const sd_bus_vtable unit_vtable[] = {
 	SD_BUS_VTABLE_START(0),
+	SD_BUS_PROPERTY("Job", "(uo)", get_job, 0, 0),
 	SD_BUS_PROPERTY("ActiveState", "s", get_state, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
 	SD_BUS_VTABLE_END,
 };
@@ -195,7 +250,12 @@ static int on_start_unit(sd_bus_message *request, void *userdata, sd_bus_error *
 		return r < 0 ? r : sd_bus_request_name(sd_bus_message_get_bus(request), NAME, 0);
 	}
 	return sd_bus_emit_signal(sd_bus_message_get_bus(request), PATH, NAME ".Manager", "JobRemoved",
-				  "uoss", jobs, job, unit, run(userdata, unit) ? "done" : "failed");
+				  "uoss", jobs, job, unit, run(unit) ? "done" : "failed");
+}
+
+static int on_get_unit(sd_bus_message *request, void *userdata, sd_bus_error *error)
+{
+	return sd_bus_reply_method_return(request, "o", PATH "/unit/xenmsgd_2eservice");
 }
 
 static int on_subscribe(sd_bus_message *request, void *userdata, sd_bus_error *error)
@@ -206,6 +266,7 @@ static int on_subscribe(sd_bus_message *request, void *userdata, sd_bus_error *e
 static const sd_bus_vtable manager[] = {
 	SD_BUS_VTABLE_START(0),
 	SD_BUS_METHOD("StartUnit", "ss", "o", on_start_unit, SD_BUS_VTABLE_UNPRIVILEGED),
+	SD_BUS_METHOD("GetUnitByPID", "u", "o", on_get_unit, SD_BUS_VTABLE_UNPRIVILEGED),
 	SD_BUS_METHOD("Subscribe", NULL, NULL, on_subscribe, SD_BUS_VTABLE_UNPRIVILEGED),
 	SD_BUS_SIGNAL("JobRemoved", "uoss", 0),
 	SD_BUS_VTABLE_END,
@@ -218,9 +279,15 @@ int main(int argc, char **argv)
 
 	if (argc != 2)
 		return 2;
+	folder = argv[1];
 	r = sd_bus_open_system(&bus);
 	if (r >= 0)
-		r = sd_bus_add_object_vtable(bus, NULL, PATH, NAME ".Manager", manager, argv[1]);
+		r = sd_bus_add_object_vtable(bus, NULL, PATH, NAME ".Manager", manager, NULL);
+	if (r >= 0)
+		r = sd_bus_add_object_vtable(bus, NULL, PATH "/job/77", NAME ".Job", job_vtable, NULL);
+	if (r >= 0)
+		r = sd_bus_add_fallback_vtable(bus, NULL, PATH "/unit", NAME ".Service", service_vtable,
+					       find_unit, NULL);
 	if (r >= 0)
 		r = sd_bus_add_fallback_vtable(bus, NULL, PATH "/unit", NAME ".Unit", unit_vtable, find_unit,
 					       NULL);

@@ -193,6 +193,7 @@ class Node:
         self.logs = []
         self.programs = None  # a folder with another xenmsgd and xenmsg, if not those under test
         self.within = ()  # what starts the daemon, such as a container
+        self.handed = ()  # descriptors that are for this
         self.files = None  # how many the daemon may have open, soft and hard limit, if not as many as we
         self.children = []
         self.environment = host.environment
@@ -273,7 +274,7 @@ class Node:
             if self.files:
                 limited = ("sh", "-c", 'ulimit -S -n %d && ulimit -H -n %d && exec "$@"' % self.files, "sh")
             self.daemon = self.popen_command(*limited, *self.within, self.tool("xenmsgd"), "--config", path, stdin=subprocess.DEVNULL,
-                                             stdout=log, stderr=log)
+                                             stdout=log, stderr=log, pass_fds=self.handed)
         if wait:
             self.wait_ready()
         return self

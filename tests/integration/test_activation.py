@@ -12,6 +12,7 @@ import jsonschema
 import pytest
 
 from messaging import EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_OK, PATIENCE, eventually, is_built_with_systemd, needs_systemd, tool
+from service_manager import Systemd
 
 
 class Activation:
@@ -377,37 +378,10 @@ def test_a_unit_without_systemd_fails_with_the_reason(nodes, tmp_path):
 
 @pytest.fixture(name="systemd")
 def with_systemd(tmp_path):
-    """A D-Bus and what plays systemd on it; `folder` has the units' programs, `bus` is its address."""
+    """A D-Bus and what plays systemd on it; `folder` has the units' programs."""
     if not is_built_with_systemd():
         pytest.skip("built without systemd")
-
-    class Systemd:
-        folder = tmp_path / "units"
-        address = f"unix:path={tmp_path}/bus"
-
-        def __init__(self):
-            self.folder.mkdir(exist_ok=True)
-            config = tmp_path / "bus.conf"
-            config.write_text(f"<busconfig><type>system</type><listen>{self.address}</listen><auth>EXTERNAL</auth>"
-                              "<policy context='default'><allow user='*'/><allow own='*'/><allow send_destination='*'/>"
-                              "<allow receive_sender='*'/></policy></busconfig>")
-            self.daemon = subprocess.Popen(["dbus-daemon", f"--config-file={config}", "--nofork", "--print-address"],
-                                           stdout=subprocess.PIPE)
-            assert self.daemon.stdout.readline()
-            self.manager = None
-
-        def start(self):
-            self.manager = subprocess.Popen([tool("fake-systemd"), self.folder], stdout=subprocess.PIPE, text=True,
-                                            env=dict(os.environ, DBUS_SYSTEM_BUS_ADDRESS=self.address))
-            assert self.manager.stdout.readline() == "ready\n"
-
-        def stop(self):
-            for process in (self.manager, self.daemon):
-                if process:
-                    process.kill()
-                    process.wait()
-            (tmp_path / "bus").unlink(missing_ok=True)
-    systemd = Systemd()
+    systemd = Systemd(tmp_path)
     systemd.start()
     yield systemd
     systemd.stop()
@@ -484,12 +458,12 @@ def test_status_shows_what_nobody_bound_and_a_failed_start(with_unit):
     valid(one.status())
 
 
-def test_a_bus_that_was_restarted_is_found_again(systemd, with_unit):
+def test_a_bus_that_was_restarted_is_found_again(systemd, with_unit, tmp_path):
     activation, one = with_unit
     one.send("self:inbox", "first")
     eventually(lambda: activation.about("inbox")["state"] == "activatable", "it has ended")
     systemd.stop()
-    systemd.__init__()
+    systemd.__init__(tmp_path)
     systemd.start()
     one.send("self:inbox", "second")
     eventually(lambda: activation.output("inbox").read_text() == "first\nsecond\n", "both have arrived")

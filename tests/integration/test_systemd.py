@@ -15,42 +15,11 @@ import pytest
 
 from messaging import EXIT_USAGE, PATIENCE, SOURCES, eventually, is_listening, needs_systemd, peer_pid, stopped, tool
 from polling import readable
+from service_manager import Manager, listener
 
 PREFIX = os.path.dirname(os.environ.get("XENMSG_BINDIR", "/usr/bin"))
 QUEUE_MAX = 32  # connections that wait to be accepted
 UNITS = os.path.join(PREFIX, "lib/systemd/system")
-
-
-class Manager:
-    """The other end of sd_notify(3)."""
-
-    def __init__(self, path):
-        self.path = str(path)
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.socket.bind(self.path)
-        self.lines = []
-
-    def close(self):
-        self.socket.close()
-
-    def read(self, timeout):
-        self.socket.settimeout(timeout)
-        try:
-            self.lines += self.socket.recv(4096).decode().splitlines()
-        except (socket.timeout, BlockingIOError):
-            return False
-        return True
-
-    def wait_for(self, line, timeout=20):
-        """Waits for a line and forgets those up to it."""
-        end = time.monotonic() + timeout * PATIENCE
-        while not any(re.fullmatch(line, each) for each in self.lines):
-            assert time.monotonic() < end, f"no {line} in {self.lines}"
-            self.read(0.1)
-        found = next(i for i, each in enumerate(self.lines) if re.fullmatch(line, each))
-        result = self.lines[found]
-        self.lines = self.lines[found + 1:]
-        return result
 
 
 @pytest.fixture(name="manager")
@@ -237,13 +206,6 @@ def test_a_socket_handed_over_is_served_and_left_where_it_is(one, tmp_path):
         process.terminate()
         assert process.wait(timeout=20 * PATIENCE) == 0, log.read_text()
     assert os.path.exists(path)  # it is the manager's
-
-
-def listener(path, kind=socket.SOCK_STREAM):
-    made = socket.socket(socket.AF_UNIX, kind)
-    made.bind(str(path))
-    made.listen()
-    return made
 
 
 @contextlib.contextmanager

@@ -282,9 +282,27 @@ sudo {restart}""")
     guest.run("admin", "sudo systemctl reload xenmsgd && sudo systemctl restart xenmsg-exporter && sudo systemctl start xenmsg-serve@uptime")
     guest.becomes("carol", "curl -sf http://127.0.0.1:9470/metrics | grep -x 'xenmsg_up 1'")
     guest.becomes("carol", "[ \"$(xenmsg call --timeout 100 self:uptime </dev/null)\" = 'as xenmsg-serve' ]")
-    guest.start("alice", "xenmsg recv inbox")  # the receiver of before has gone with the daemon's socket
     host.dom0.becomes("carol", f"xenmsg send {host.dom0.run('root', 'xl domid work').strip()}:inbox moved")
     guest.run("admin", f"sudo rm -r /etc/systemd/system/xenmsgd.socket.d && sudo systemctl daemon-reload && sudo {restart}")
+
+
+@case
+def a_restart_loses_no_connection(host):
+    """systemd keeps it for the next process; the receiver, which has asked for no other daemon, goes on. A stop ends it."""
+    guest = host.guest
+    guest.start("alice", "rm -f got; xenmsg recv --once restarts >got 2>&1; echo \"ended $?\" >>got")
+    guest.becomes("carol", "xenmsg send self:restarts before")
+    for number in range(3):
+        before = guest.run("root", "systemctl show -p MainPID xenmsgd")
+        guest.run("admin", "sudo systemctl restart xenmsgd")
+        assert before != guest.run("root", "systemctl show -p MainPID xenmsgd")
+        assert "NFileDescriptorStore=0" in guest.run("root", "systemctl show -p NFileDescriptorStore xenmsgd")
+        guest.becomes("carol", f"xenmsg send self:restarts {number}")
+        guest.run("root", "sleep 3")  # else systemd refuses so many starts
+    assert guest.run("alice", "cat got").split() == ["before", "0", "1", "2"]
+    guest.run("admin", "sudo systemctl stop xenmsgd")
+    guest.becomes("alice", "grep 'ended 9' got")
+    guest.run("admin", "sudo systemctl reset-failed; sudo systemctl start xenmsgd")
     guest.start("alice", "xenmsg recv inbox")
 
 

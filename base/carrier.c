@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "base/carrier.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/descriptors.h"
+
+#define PIECE	  253u	    /* so many go with one message (SCM_MAX_FD) */
+#define ROOM	  (8 << 20) /* bytes, of which the kernel may allow less: some hundreds for each message */
+#define COUNT_MAX 1048576u  /* more than any daemon has */
+
+/* Room for the descriptors of one message. */
+union control {
+	char space[CMSG_SPACE(PIECE * sizeof(int))];
+	struct cmsghdr align;
+};
+
+static int send_piece(int fd, const int *fds, uint32_t count)
+{
+	union control control = {0};
+	uint8_t byte = 0;
+	struct iovec one = {&byte, 1};
+	struct msghdr message = {.msg_iov = &one,
+				 .msg_iovlen = 1,
+				 .msg_control = control.space,
+				 .msg_controllen = CMSG_SPACE(count * sizeof(int))};
+	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+
+	header->cmsg_level = SOL_SOCKET;
+	header->cmsg_type = SCM_RIGHTS;
+	header->cmsg_len = CMSG_LEN(count * sizeof(int));
+	memcpy(CMSG_DATA(header), fds, count * sizeof(int));
+	return sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT) == 1 ? 0 : -errno;
+}
+
+int carrier_fill(const int *fds, uint32_t count)
+{
+	int pair[2], room = ROOM, r = 0;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+		return -errno;
+	setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
+	for (uint32_t at = 0, piece; r == 0 && at < count; at += piece) {
+		piece = count - at < PIECE ? count - at : PIECE;
+		r = send_piece(pair[0], fds + at, piece);
+	}
+	close(pair[0]);
+	if (r == 0)
+		return pair[1];
+	close(pair[1]);
+	return r;
+}
+
+bool carrier_takes(int fd)
+{
+	int carrier = carrier_fill(&fd, 1);
+
+	if (carrier >= 0)
+		close(carrier);
+	return carrier >= 0;
+}
+
+/* Appends what has come with a message. */
+static int take_piece(struct msghdr *message, int **fds, uint32_t *count)
+{
+	struct cmsghdr *header = CMSG_FIRSTHDR(message);
+	int *grown;
+	uint32_t n;
+
+	if (!header || header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS)
+		return -EBADF;
+	n = (uint32_t)((header->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+	grown = n > COUNT_MAX - *count ? NULL : realloc(*fds, (*count + n + 1) * sizeof(**fds));
+	if (!grown) {
+		descriptors_close((const int *)(const void *)CMSG_DATA(header), n);
+		return -ENOMEM;
+	}
+	*fds = grown;
+	memcpy(*fds + *count, CMSG_DATA(header), n * sizeof(int));
+	*count += n;
+	return message->msg_flags & MSG_CTRUNC ? -EBADF : 0; /* too many for this process */
+}
+
+int carrier_empty(int carrier, int **fds, uint32_t *count)
+{
+	int r = 0;
+
+	*fds = NULL;
+	*count = 0;
+	while (r == 0) {
+		union control control = {0};
+		uint8_t byte;
+		struct iovec one = {&byte, 1};
+		struct msghdr message = {.msg_iov = &one,
+					 .msg_iovlen = 1,
+					 .msg_control = control.space,
+					 .msg_controllen = sizeof(control)};
+		ssize_t size = recvmsg(carrier, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+
+		if (size == 0)
+			return 0;
+		r = size < 0 ? -EBADF : take_piece(&message, fds, count);
+	}
+	descriptors_close(*fds, *count);
+	free(*fds);
+	*fds = NULL;
+	*count = 0;
+	return r;
+}

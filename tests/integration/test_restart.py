@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""`systemctl restart`: systemd keeps for the next daemon what is to go on (doc/handover.md), and a stop ends all the same."""
+
+import array
+import errno
+import os
+import signal
+import socket
+
+import pytest
+
+from library import Connection
+from messaging import PATIENCE, eventually, is_built_with_systemd, stopped
+from renewing import ended, post, process_until, took_over
+from service_manager import Manager, Systemd, listener
+
+IMAGE, CARRIER = "xenmsg-image", "xenmsg-carrier"
+
+
+class Store(Manager):
+    """Keeps descriptors, as systemd does while it restarts a service: the newest first, and until they are to be forgotten."""
+
+    def __init__(self, path):
+        super().__init__(path)
+        self.kept = []
+
+    def read(self, timeout):
+        self.socket.settimeout(timeout)
+        try:
+            text, ancillary, _, _ = self.socket.recvmsg(4096, socket.CMSG_SPACE(64))
+        except (socket.timeout, BlockingIOError):
+            return False
+        fds = array.array("i")
+        for _, _, data in ancillary:
+            fds.frombytes(data)
+        lines = text.decode().splitlines()
+        fields = dict(line.split("=", 1) for line in lines)
+        if "FDSTORE" in fields:
+            assert fields["FDPOLL"] == "0"  # else systemd would drop what is hung up
+            self.kept[:0] = [(fields["FDNAME"], fd) for fd in fds]
+        if "FDSTOREREMOVE" in fields:
+            self.forget(lambda name: name == fields["FDNAME"])
+        self.lines += lines
+        return True
+
+    def forget(self, which=lambda name: True):
+        for name, fd in self.kept:
+            if which(name):
+                os.close(fd)
+        self.kept = [(name, fd) for name, fd in self.kept if not which(name)]
+
+
+class Service:
+    """A daemon as the service of a service manager, which has its socket and its store."""
+
+    def __init__(self, node, tmp_path):
+        self.node = node
+        self.store = Store(tmp_path / "notify")
+        self.systemd = Systemd(tmp_path)
+        self.systemd.start()
+        os.makedirs(os.path.dirname(node.socket), exist_ok=True)
+        self.socket = listener(node.socket)
+        node.environment = dict(node.environment, NOTIFY_SOCKET=self.store.path, DBUS_SYSTEM_BUS_ADDRESS=self.systemd.address)
+
+    def start(self):
+        """And waits until it is ready."""
+        handed = [("xenmsgd.socket", self.socket.fileno()), *self.store.kept]
+        # They are put beyond what they are to be, so that none is overwritten before it was copied.
+        moves = " ".join(f"{50 + i}<&{fd}" for i, (_, fd) in enumerate(handed))
+        moves += "".join(f" {3 + i}<&{50 + i} {50 + i}<&-" for i in range(len(handed)))
+        names = ":".join(name for name, _ in handed)
+        self.node.within = ("bash", "-c", f'exec {moves}; LISTEN_FDNAMES={names} LISTEN_FDS={len(handed)} LISTEN_PID=$$ exec "$@"', "bash")
+        self.node.handed = [fd for _, fd in handed]
+        self.node.start(wait=False)
+        self.node.pid = self.node.daemon.pid
+        self.store.wait_for("READY=1")
+        return self
+
+    def end(self, job):
+        """What systemd does for a job. Returns the daemon's log."""
+        (self.systemd.folder / "job").write_text(job)
+        os.kill(self.node.pid, signal.SIGTERM)
+        assert self.node.daemon.wait(timeout=60 * PATIENCE) == 0, self.node.log.read_text()
+        while self.store.read(0):
+            pass
+        self.store.lines.clear()
+        if job != "restart":
+            self.store.forget()
+        return self.node.log.read_text()
+
+    def restart(self):
+        self.end("restart")
+        assert sorted(name for name, _ in self.store.kept) == [CARRIER, IMAGE], self.node.log.read_text()
+        self.start()
+        assert took_over(self.node) == 1, self.node.log.read_text()
+        while self.store.read(0):
+            pass
+        assert not self.store.kept
+
+    def close(self):
+        self.systemd.stop()
+        self.store.forget()
+        self.store.close()
+        self.socket.close()
+
+
+@pytest.fixture(name="service")
+def daemon_as_a_service(nodes, tmp_path):
+    if not is_built_with_systemd():
+        pytest.skip("built without systemd")
+    service = Service(nodes(1, start=False)[1], tmp_path)
+    service.start()
+    yield service
+    (service.systemd.folder / "job").unlink(missing_ok=True)
+    service.node.stop()
+    service.close()
+
+
+def test_a_restart_loses_nothing(service, memory):
+    node = service.node
+    outcomes, answers = [], []
+    receiver = node.receiver("inbox")
+    with Connection(node.socket) as sender, Connection(node.socket) as server:
+        assert server.bind("upper") == 0
+        for times in range(3):
+            with stopped(receiver.process.pid):
+                for number in range(20):
+                    post("self:inbox", b"%d.%d" % (times, number), outcomes, sender)
+                assert sender.call_post("self:upper", b"q%d" % times, answers.append) == 0
+                request = server.take()
+                service.restart()
+            assert request.reply(request.data.upper()) == 0
+            request.free()
+            process_until(lambda: len(outcomes) == 20 * times + 20 and len(answers) == times + 1, "all have ended", sender, server)
+    assert outcomes == [0] * 60 and answers == [b"Q0", b"Q1", b"Q2"]
+    assert ended(receiver.process).splitlines() == [f"{times}.{number}" for times in range(3) for number in range(20)]
+    assert node.status()["renewed"]["times"] == 3
+
+
+def test_links_are_resumed_after_a_restart(service, nodes):
+    one, two = service.node, nodes(2)[2]
+    inbox, outcomes = two.receiver("inbox"), []
+    one.sees(two)
+    with Connection(one.socket) as sender:
+        for times in range(2):
+            for number in range(20):
+                post("2:inbox", b"%d.%d" % (times, number), outcomes, sender)
+            service.restart()
+            process_until(lambda: len(outcomes) == 20 * times + 20, "all have ended", sender)
+    assert outcomes == [0] * 40
+    assert ended(inbox.process).splitlines() == [f"{times}.{number}" for times in range(2) for number in range(20)]
+
+
+@pytest.mark.parametrize("job, why", [("stop", "the service is stopped"), ("", "the service is stopped"), ("try-restart", "the service is stopped")])
+def test_a_stop_ends_all_with_what_is_certain(service, job, why):
+    outcomes = []
+    with Connection(service.node.socket) as sender, Connection(service.node.socket) as receiver:
+        assert receiver.bind("inbox") == 0
+        assert sender.post("self:inbox", b"not taken", outcomes.append) == 0
+        sender.wait(0)
+        assert why in service.end(job)
+        assert not service.store.kept
+        process_until(lambda: outcomes, "it has ended", sender)
+        assert outcomes[0] < 0
+    service.start()
+    assert took_over(service.node) == 0 and "begins afresh" not in service.node.log.read_text()
+
+
+def test_a_restart_with_a_bad_configuration_is_a_stop(service):
+    node = service.node
+    path = node.directory / f"xenmsgd-{node.domid}.conf"
+    with Connection(node.socket) as receiver:
+        assert receiver.bind("inbox") == 0
+        path.write_text("[links]\nheartbeat = never\n")
+        assert "heartbeat" in service.end("restart")
+        assert not service.store.kept
+        assert receiver.receive() == -errno.ENOTCONN
+    service.start()
+
+
+def test_a_manager_that_is_not_heard_of_lets_all_end(service):
+    """It can't be told what to keep, so nothing is left to it."""
+    node = service.node
+    with Connection(node.socket) as receiver:
+        assert receiver.bind("inbox") == 0
+        path = service.store.path
+        os.rename(path, path + ".away")
+        assert "so they end" in service.end("restart")
+        assert receiver.receive() == -errno.ENOTCONN
+        os.rename(path + ".away", path)
+    service.start()
+
+
+def test_a_second_signal_does_not_wait_for_an_answer(service):
+    node = service.node
+    with stopped(service.systemd.manager.pid):
+        os.kill(node.pid, signal.SIGTERM)
+        eventually(lambda: "stopping" in node.log.read_text(), "it has heard it")
+        os.kill(node.pid, signal.SIGTERM)
+        assert node.daemon.wait(timeout=20 * PATIENCE) == 0
+    while service.store.read(0):
+        pass
+    assert not service.store.kept
+    service.start()
+
+
+def memfd(data):
+    fd = os.memfd_create("forged", os.MFD_ALLOW_SEALING)
+    os.write(fd, data)
+    return fd
+
+
+def with_one_that_is_open(service):
+    """A carrier that brings another file than the image tells of."""
+    ours, theirs = socket.socketpair()
+    socket.send_fds(ours, [b"x"], [0])
+    ours.close()
+    return [(IMAGE, dict(service.store.kept)[IMAGE]), (CARRIER, theirs.detach())]
+
+
+FORGED = {
+    "no_carrier": lambda service: [each for each in service.store.kept if each[0] == IMAGE],
+    "no_image": lambda service: [each for each in service.store.kept if each[0] == CARRIER],
+    "used_before": lambda service: [(IMAGE, dict(service.store.kept)[IMAGE]), (CARRIER, empty(dict(service.store.kept)[CARRIER]))],
+    "swapped": lambda service: [(CARRIER if name == IMAGE else IMAGE, fd) for name, fd in service.store.kept],
+    "another_file": with_one_that_is_open,
+    "not_sealed": lambda service: [(IMAGE, memfd(os.pread(dict(service.store.kept)[IMAGE], 1 << 20, 0))),
+                                   (CARRIER, dict(service.store.kept)[CARRIER])],
+    "nonsense": lambda service: [(IMAGE, memfd(b"nonsense")), (CARRIER, memfd(b"more"))],
+    "nobody_writes": lambda service: [(IMAGE, dict(service.store.kept)[IMAGE]), (CARRIER, listener(service.node.directory / "x").detach())],
+}
+
+
+def empty(carrier):
+    with socket.socket(fileno=os.dup(carrier)) as taken:
+        while (got := socket.recv_fds(taken, 1, 253))[0]:
+            for fd in got[1]:
+                os.close(fd)
+    return carrier
+
+
+@pytest.mark.parametrize("forge", FORGED.values(), ids=FORGED)
+def test_a_forged_or_stale_store_lets_the_next_begin_afresh(service, forge):
+    """Nobody is let in by it: all connections end, and one line says why."""
+    receiver = Connection(service.node.socket)
+    assert receiver.bind("inbox") == 0
+    service.end("restart")
+    kept = service.store.kept
+    service.store.kept = [(name, os.dup(fd)) for name, fd in forge(service)]
+    for _, fd in kept:
+        os.close(fd)
+    service.start()
+    assert receiver.receive() == -errno.ENOTCONN
+    receiver.close()
+    log = service.node.log.read_text()
+    assert log.count("begins afresh") == 1 and took_over(service.node) == 0, log
+    while service.store.read(0):
+        pass
+    assert not service.store.kept
+    with Connection(service.node.socket) as again:
+        assert again.bind("inbox") == 0
+
+
+def test_more_descriptors_than_go_with_one_message(service):
+    """Nothing is lost with many programs, none of which shares memory with another."""
+    node = service.node
+    connections = [Connection(node.socket) for _ in range(70)]
+    try:
+        for number, connection in enumerate(connections):
+            assert connection.bind(f"e{number}") == 0
+        service.restart()
+        with Connection(node.socket) as sender:
+            for number, connection in enumerate(connections):
+                outcomes = []
+                assert sender.post(f"self:e{number}", b"x", outcomes.append) == 0
+                assert connection.receive().data == b"x"
+                process_until(lambda: outcomes, "it has ended", sender, connection)
+                assert outcomes == [0]
+    finally:
+        for connection in connections:
+            connection.close()
