@@ -2,9 +2,11 @@
 """A daemon hands over to the program that is installed now (doc/handover.md): its programs go on as if it had not had the CPU."""
 
 import errno
+import fcntl
 import json
 import os
 import signal
+import sys
 
 import pytest
 
@@ -134,6 +136,45 @@ def test_a_program_that_is_killed_meanwhile_ends_alone(nodes, memory):
         assert sender.send("self:victim", b"nobody") == -errno.ENOENT
         assert sender.send("self:other", b"goes on") == 0
     assert ended(other.process) == "goes on\n"
+
+
+def scribble(pid):
+    """Over all that the program shares with others. Returns how much."""
+    with open(f"/proc/{pid}/maps", encoding="utf-8") as maps:
+        shared = [line.split()[0].split("-") for line in maps if " rw-s " in line and "memfd:" in line]
+    places = [(int(start, 16), int(end, 16)) for start, end in shared]
+    with open(f"/proc/{pid}/mem", "r+b", buffering=0) as memory:
+        for start, end in places:
+            memory.seek(start)
+            memory.write(os.urandom(end - start))
+    return sum(end - start for start, end in places)
+
+
+@pytest.mark.parametrize("dies", [False, True], ids=["goes_on", "dies"])
+def test_who_changes_its_memory_meanwhile_harms_itself_alone(nodes, dies):
+    """It goes on in other memory with nonsense in it, or leaves nonsense behind."""
+    node = nodes(1)[1]
+    with Connection(node.socket) as sender, Connection(node.socket) as other:
+        assert other.bind("other") == 0
+        victim = node.receiver("victim")
+        node.send("self:victim", "x")
+        outcomes, others = [], []
+        with stopped(victim.process.pid):
+            for _ in range(3):
+                post("self:victim", b"in doubt", outcomes, sender)
+            renew(node)
+            assert scribble(victim.process.pid) > 0
+        if dies:
+            victim.process.kill()
+        post("self:other", b"goes on", others, sender)
+        assert other.receive().data == b"goes on"
+        process_until(lambda: others, "it has ended", sender, other)
+        assert others == [0]
+        victim.process.kill()
+        victim.process.communicate()
+        process_until(lambda: len(outcomes) == 3, "what was sent to it has ended", sender)
+        renew(node)
+        assert node.alive()
 
 
 def test_who_shares_an_endpoint_takes_over_after_it(nodes, memory):
@@ -294,6 +335,36 @@ def test_a_next_daemon_that_dies_is_as_after_a_crash(installed):
         assert again.bind("inbox") == 0
 
 
+def test_a_next_daemon_without_memory_is_as_after_a_crash(installed):
+    node, install = installed
+    receiver = Connection(node.socket)
+    assert receiver.bind("inbox") == 0
+    install(f"""case $1 in --take-over) ulimit -v 2000 ;; esac; exec {tool("xenmsgd")} "$@" """)
+    assert node.xenmsg("daemon", "renew").returncode == EXIT_OK
+    crashes(receiver)
+    assert node.daemon.wait(timeout=20 * PATIENCE) != 0
+    install()
+    node.start()
+
+
+def test_a_second_hand_over_at_once_is_refused(installed):
+    """The first one goes on."""
+    node, install = installed
+    receiver = node.receiver("inbox")
+    waits, go = node.programs / "waits", node.programs / "go"
+    install(f"""case $1 in --check-takeover) : >{waits}; while [ ! -e {go} ]; do sleep 0.05; done ;; esac; exec {tool("xenmsgd")} "$@" """)
+    first = node.popen("daemon", "renew")
+    eventually(waits.exists, "the next program is asked")
+    second = node.xenmsg("daemon", "renew")
+    assert second.returncode != EXIT_OK and b"it is being renewed already" in second.stderr, second
+    node.send("self:inbox", "before")
+    go.touch()
+    assert first.wait(timeout=60 * PATIENCE) == EXIT_OK
+    eventually(lambda: took_over(node) == 1, "the next daemon has taken over")
+    node.send("self:inbox", "after")
+    assert ended(receiver.process).splitlines() == ["before", "after"]
+
+
 def test_an_image_that_isnt_one_lets_the_next_begin_afresh(installed):
     """As one of another version would be. Whoever connects then is served."""
     node, install = installed
@@ -309,6 +380,34 @@ esac""")
     with Connection(node.socket) as again:
         assert again.bind("inbox") == 0
     assert node.status()["renewed"] is None
+
+
+@pytest.mark.parametrize("more", [1, -1], ids=["newer", "older"])
+def test_an_image_of_another_format_lets_the_next_begin_afresh(installed, more):
+    """As where an upgrade, or going back, leads to another one. No socket of a program stays open."""
+    node, install = installed
+    receivers = [Connection(node.socket) for _ in range(3)]
+    assert [each.bind(f"inbox{number}") for number, each in enumerate(receivers)] == [0] * 3
+    other = node.programs / "other"
+    other.write_text(f"""import fcntl, os, sys
+if sys.argv[1] == "--take-over":
+    image, rest = sys.argv[2].split(":", 1)
+    data = bytearray(os.pread(int(image), 1 << 26, 0))
+    data[8] += {more}
+    image = os.memfd_create("other", os.MFD_ALLOW_SEALING)
+    os.write(image, data)
+    fcntl.fcntl(image, {fcntl.F_ADD_SEALS}, {fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE})
+    os.set_inheritable(image, True)
+    sys.argv[2] = f"{{image}}:{{rest}}"
+os.execv("{tool("xenmsgd")}", sys.argv)
+""")
+    install(f'exec {sys.executable} {other} "$@"')
+    assert node.xenmsg("daemon", "renew").returncode == EXIT_OK
+    for receiver in receivers:
+        crashes(receiver)
+    eventually(lambda: "can't be taken: Protocol not supported; this one begins afresh" in node.log.read_text(), "it says so")
+    with Connection(node.socket) as again:
+        assert again.bind("inbox0") == 0
 
 
 def test_status_and_doctor_tell_who_handed_over(nodes):
@@ -336,3 +435,34 @@ def test_descriptors_and_memory_stay_the_same(nodes, memory):
         node.send("self:inbox", "x")
     eventually(lambda: held() <= before, f"it holds no more than {before}: {held()}")
     assert ended(receiver.process) == "x\n" * 11
+
+
+@pytest.mark.slow
+def test_a_thousand_hand_overs_leave_nothing_behind(host, nodes, memory):
+    """Under traffic within the domain and over a link, which is resumed each time."""
+    one, two = nodes(1, 2).values()
+    local, inbox = one.receiver("inbox"), two.receiver("inbox")
+
+    def held():
+        domains = {each["domid"]: each for each in host.list()["domains"]}
+        with open(f"/proc/{one.pid}/status", encoding="utf-8") as status:
+            resident = int(next(line for line in status if line.startswith("VmRSS")).split()[1])
+        return resident, [(len(os.listdir(f"/proc/{node.pid}/fd")), domains[node.domid]["grants"]["used_pages"], domains[node.domid]["mapped_pages"],
+                           domains[node.domid]["event_channels"]["used"]) for node in (one, two)]
+
+    def at_most(before):
+        return all(now <= was for now, was in zip(sum(held()[1], ()), sum(before, ())))
+    with Connection(one.socket) as sender:
+        for times in range(1000):
+            outcomes = []
+            for address in ("self:inbox", "2:inbox"):
+                post(address, b"%d" % times, outcomes, sender)
+            renew(one)
+            process_until(lambda: len(outcomes) == 2, "both have ended", sender)
+            assert outcomes == [0, 0], times
+            if times == 20:
+                resident, before = held()
+    eventually(lambda: at_most(before), f"as much is held as before, {before}: {held()}")
+    assert held()[0] < 1.5 * resident
+    for receiver in (local, inbox):
+        assert ended(receiver.process).splitlines() == [str(times) for times in range(1000)]
