@@ -25,10 +25,15 @@ class Contender:
     package = None        # what has to be installed, beyond what the build needs
     largest = 1 << 20     # message
     yardstick = "raw"     # who it is compared with
+    programs = None       # the build whose programs they are, if not that of the host
 
     def missing(self, build):  # pylint: disable=unused-argument
         """Why it can't be measured here, or None."""
         return None
+
+    def program(self, name):
+        """One of ours that takes part."""
+        return os.path.join(self.programs or self.host.build, name)
 
     def takes(self, mode, size):
         return mode in self.modes and size <= self.largest

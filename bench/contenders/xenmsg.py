@@ -16,6 +16,13 @@ def daemons(host, ring, poll="100us"):
     return running[ring, poll]
 
 
+def own_daemons(host, ring, poll):
+    """A pair that nobody else uses."""
+    pair = host.new_pair()
+    config = CONFIG.format(ring=ring, poll=poll) if ring else ""
+    return pair, [host.start_daemon(domid, config) for domid in pair]
+
+
 class Messages(Contender):
     key, label = "xenmsg", "xenmsg"
     has_rings = short = True
@@ -27,14 +34,14 @@ class Messages(Contender):
         (self.client, self.server), self.daemons = self.find_daemons()
         self.group = Group(host)
         self.group.others = self.daemons
-        self.group.serve(1, host.tool("bench-chain"), "server", domid=self.server)
+        self.group.serve(1, self.program("bench-chain"), "server", domid=self.server)
         host.background += self.group.processes
 
     def find_daemons(self):
         return daemons(self.host, self.ring, self.poll)
 
     def measure(self, mode, size, seconds):
-        return parse(self.host.run(0, self.host.tool("bench-chain"), self.role, self.server, mode, size, seconds,
+        return parse(self.host.run(0, self.program("bench-chain"), self.role, self.server, mode, size, seconds,
                                    domid=self.client, pids=self.group.pids()))
 
 
@@ -45,8 +52,7 @@ class Default(Messages):
     has_rings = False
 
     def find_daemons(self):
-        pair = self.host.new_pair()
-        return pair, [self.host.start_daemon(domid, "") for domid in pair]
+        return own_daemons(self.host, None, self.poll)
 
 
 class Lending(Messages):
@@ -58,9 +64,7 @@ class Lending(Messages):
     role = "lend"
 
     def find_daemons(self):
-        pair = self.host.new_pair()  # the server binds what that of Messages does
-        config = CONFIG.format(ring=self.ring, poll=self.poll)
-        return pair, [self.host.start_daemon(domid, config) for domid in pair]
+        return own_daemons(self.host, self.ring, self.poll)  # the server binds what that of Messages does
 
     def measure(self, mode, size, seconds):
         return super().measure(mode, 65520 if size == 65536 else size, seconds)
