@@ -35,7 +35,7 @@ guest_create() {
 		echo "ramdisk='/tmp/$image.cpio'"
 		echo "memory=$memory"
 		echo 'vcpus=1'
-		echo "extra='console=hvc0 quiet loglevel=4 mitigations=off nokaslr random.trust_cpu=on rdinit=/rig/init rig.name=$name rig.mode=${RIG_mode:-test} rig.systemd=$systemd'"
+		echo "extra='console=hvc0 quiet loglevel=4 mitigations=off nokaslr random.trust_cpu=on nosoftlockup rdinit=/rig/init rig.name=$name rig.mode=${RIG_mode:-test} rig.systemd=$systemd'"
 		echo "on_crash='destroy'"
 		echo "on_reboot='destroy'"
 		for line; do echo "$line"; done

@@ -3,7 +3,7 @@
 
 # What both have. The memory of domain 0 is the same everywhere, so the tests meet the same room.
 QEMU = ["-accel", "tcg,thread=multi,tb-size=512", "-nodefaults", "-no-user-config", "-display", "none", "-monitor", "none", "-no-reboot"]
-LINUX = "console=hvc0 rdinit=/rig/init quiet loglevel=4 mitigations=off nokaslr random.trust_cpu=on panic=5"
+LINUX = "console=hvc0 nosoftlockup rdinit=/rig/init quiet loglevel=4 mitigations=off nokaslr random.trust_cpu=on panic=5"
 XEN = "loglvl=warning guest_loglvl=warning dom0_max_vcpus=1"
 MIB = 1 << 20
 
