@@ -347,6 +347,12 @@ void image_bool(struct image *image, bool *value)
 	*value = byte == 1;
 }
 
+void image_u8_upto(struct image *image, uint8_t *value, uint8_t most)
+{
+	image_u8(image, value);
+	image_expect(image, *value <= most);
+}
+
 void image_upto(struct image *image, uint32_t *value, uint32_t most)
 {
 	image_u32(image, value);

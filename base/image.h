@@ -25,15 +25,17 @@ enum image_section_type {
 	IMAGE_HEAD = 1, /* daemon/main/handover.c: who makes it, and the daemon's own descriptors */
 	IMAGE_SESSION,	/* daemon/local/session_image.c: a program; they are numbered from 0 */
 	IMAGE_LINK, /* daemon/link/link_image.c: the session with another domain; they are numbered behind the programs */
-	IMAGE_CHANNEL,	/* daemon/relay/hop_image.c: between two of them, or what is left of one */
-	IMAGE_LEDGER,	/* likewise: what lies in the rings of one */
+	IMAGE_TOPIC, /* daemon/topic/topic_image.c: its log, and what it keeps; they are numbered behind the links */
+	IMAGE_CHANNEL,	/* daemon/relay/channel_image.c: between two of them, or what is left of one */
+	IMAGE_LEDGER,	/* daemon/relay/hop_image.c: what lies in the rings of one */
+	IMAGE_PARTY,	/* daemon/topic/topic_image.c: who publishes to a topic or subscribes to it */
 	IMAGE_ENDPOINT, /* daemon/serve/router_image.c: what one has bound */
 	IMAGE_WATCH,	/* daemon/local/watches_image.c: what one wants to hear of */
 	IMAGE_QUERY,	/* daemon/serve/queries.c: a question of one whose answer isn't begun */
 	IMAGE_END,	/* the last one */
 };
 
-#define IMAGE_FORMAT  2u	 /* another number: another format, which isn't read */
+#define IMAGE_FORMAT  3u	 /* another number: another format, which isn't read */
 #define IMAGE_MAX     (1u << 30) /* bytes */
 #define IMAGE_FDS_MAX 1048576u
 
@@ -93,6 +95,7 @@ void image_u32(struct image *image, uint32_t *value);
 void image_u64(struct image *image, uint64_t *value);
 void image_bool(struct image *image, bool *value);
 /* A number from 0 to `most`. */
+void image_u8_upto(struct image *image, uint8_t *value, uint8_t most);
 void image_upto(struct image *image, uint32_t *value, uint32_t most);
 /* So many bytes as both know. */
 void image_raw(struct image *image, void *data, uint32_t size);

@@ -17,6 +17,7 @@ libdaemon_la_SOURCES = \
 	daemon/topic/topics.c daemon/topic/topics.h daemon/topic/topic_internal.h \
 	daemon/topic/topic.c daemon/topic/replica.c daemon/topic/subscriber.c \
 	daemon/topic/listeners.c daemon/topic/topic_intake.c daemon/topic/topic_view.c daemon/topic/waiting.c \
+	daemon/topic/topic_image.c daemon/topic/topic_log_image.c \
 	daemon/topic/topic_bound.c daemon/topic/topic_bound.h \
 	daemon/topic/topic_kept.c daemon/topic/topic_kept.h daemon/topic/topic_log.c daemon/topic/topic_log.h \
 	daemon/relay/cancel.c daemon/relay/cancel.h \
@@ -44,7 +45,7 @@ libdaemon_la_SOURCES = \
 	daemon/peers/peers_forget.c daemon/peers/peers_forget.h \
 	daemon/relay/hop.c daemon/relay/hop.h daemon/relay/hop_internal.h daemon/relay/hop_life.h \
 	daemon/relay/hop_input.c \
-	daemon/relay/hop_image.c daemon/relay/hop_image.h \
+	daemon/relay/hop_image.c daemon/relay/hop_image.h daemon/relay/channel_image.c \
 	daemon/hosts/conversation_memory.c daemon/hosts/conversation_memory.h \
 	daemon/hosts/gateway_socket.c daemon/hosts/gateway_socket.h \
 	daemon/hosts/hosts.c daemon/hosts/hosts.h \
@@ -106,7 +107,7 @@ libdaemon_la_SOURCES = \
 	daemon/serve/report.c daemon/serve/report.h \
 	daemon/serve/requests.c daemon/serve/requests.h daemon/serve/requests_answer.c daemon/serve/requests_internal.h \
 	daemon/main/restore.c \
-	daemon/serve/router.c daemon/serve/router.h daemon/serve/router_channels.c daemon/serve/router_internal.h \
+	daemon/serve/router.c daemon/serve/router.h daemon/serve/router_channels.c daemon/serve/router_image.c daemon/serve/router_internal.h \
 	daemon/local/session.c daemon/local/session.h daemon/local/session_internal.h daemon/local/session_greeting.c daemon/local/session_memory.c daemon/local/session_pump.c \
 	daemon/xen/singleton.c daemon/xen/singleton.h \
 	daemon/main/startup.c daemon/main/startup.h \

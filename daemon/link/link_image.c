@@ -220,6 +220,7 @@ void links_read_image(struct links *links, struct image *image, struct image_hop
 		return;
 	hop_set_image_number(link->hop, hops->count);
 	hops->hops[hops->count++] = link->hop;
+	hops->links++;
 	link_image(image, link, &is_away);
 	if (image->error)
 		return;

@@ -36,6 +36,7 @@
 
 #define LAST_PASSES 100 /* for what can still be said */
 #define LINKS_MAX   65536u
+#define TOPICS_MAX  1048576u
 
 /* --- the command line ------------------------------------------------------------------------- */
 
@@ -60,12 +61,12 @@ bool takeover_parse(const char *text, struct takeover *takeover)
 
 /* --- the old daemon --------------------------------------------------------------------------- */
 
-/* Ends a program that has what no image can have yet: a watch of another host, a topic, a subscription. */
+/* Ends a program that has what no image can have yet: a watch of another host. */
 static void end_unfit(void *userdata, struct session *session)
 {
 	struct daemon *daemon = userdata;
 
-	if (!host_watches_has(daemon->host_watches, session) && !topics_has(daemon->topics, session) &&
+	if (!host_watches_has(daemon->host_watches, session) &&
 	    (!daemon->is_restarted || session_can_be_carried(session)))
 		return;
 	session_say_goodbye(session);
@@ -92,12 +93,12 @@ static void end_others(struct daemon *daemon)
 	local_each(daemon->local, end_unfit, daemon);
 }
 
-/* Who makes it, and how many programs and links it has. */
+/* Who makes it, and how many programs, links and topics it has. */
 struct head {
 	char version[STATUS_VERSION_SIZE];
 	uint64_t renewals;
 	struct self self; /* the instance stays, since the sessions with peers do */
-	uint32_t sessions, links;
+	uint32_t sessions, links, topics;
 };
 
 static void head_image(struct image *image, struct head *head)
@@ -113,6 +114,7 @@ static void head_image(struct image *image, struct head *head)
 		image_u32(image, &self->former[i]);
 	image_upto(image, &head->sessions, IMAGE_FDS_MAX);
 	image_upto(image, &head->links, LINKS_MAX);
+	image_upto(image, &head->topics, TOPICS_MAX);
 }
 
 static void write_image(struct daemon *daemon, struct image *image, struct head *head)
@@ -123,9 +125,12 @@ static void write_image(struct daemon *daemon, struct image *image, struct head 
 	asks_image(image, daemon->asks);
 	local_write_sessions(daemon->local, image);
 	links_write_image(daemon->links, image);
+	topics_write_image(daemon->topics, image);
 	local_write_channels(daemon->local, image);
 	links_write_channels(daemon->links, image);
+	topics_write_channels(daemon->topics, image);
 	local_write_ledgers(daemon->local, image);
+	topics_write_parties(daemon->topics, image);
 	router_write_image(daemon->router, image);
 	watches_write_image(daemon->watches, image);
 	queries_write_image(daemon->queries, image);
@@ -183,6 +188,7 @@ static void settle(struct daemon *daemon, struct head *head)
 		head->sessions = local_number_for_image(daemon->local);
 		head->links = links_number_for_image(daemon->links, head->sessions, &ended);
 	} while (ended);
+	head->topics = topics_number_for_image(daemon->topics, head->sessions + head->links);
 }
 
 /* Ends what can't go on, and makes the image of all else. */
@@ -261,7 +267,8 @@ static void read_head(struct daemon *daemon, struct handover *handover)
 		image_fail(image, -EINVAL);
 	head_image(image, &handover->head);
 	handover->hops.hops =
-		calloc((size_t)handover->head.sessions + handover->head.links + 1, sizeof(struct hop *));
+		calloc((size_t)handover->head.sessions + handover->head.links + handover->head.topics + 1,
+		       sizeof(struct hop *));
 	if (!handover->hops.hops)
 		image_fail(image, -ENOMEM);
 	if (!image->error) {
@@ -365,10 +372,15 @@ static void read_section(struct daemon *daemon, struct handover *handover, uint3
 			local_read_session(daemon->local, image, hops);
 		break;
 	case IMAGE_LINK:
-		image_expect(image,
-			     hops->sessions == head->sessions && hops->count - hops->sessions < head->links);
+		image_expect(image, hops->sessions == head->sessions && hops->links < head->links);
 		if (!image->error)
 			links_read_image(daemon->links, image, hops);
+		break;
+	case IMAGE_TOPIC:
+		image_expect(image, hops->sessions == head->sessions && hops->links == head->links &&
+					    hops->count - hops->sessions - hops->links < head->topics);
+		if (!image->error)
+			topics_read_topic(daemon->topics, image, hops);
 		break;
 	case IMAGE_CHANNEL:
 		channel_image(image, hops, &channel);
@@ -378,6 +390,9 @@ static void read_section(struct daemon *daemon, struct handover *handover, uint3
 		image_expect(image, number < hops->sessions);
 		if (!image->error)
 			hop_ledger_image(image, hops->hops[number]);
+		break;
+	case IMAGE_PARTY:
+		topics_read_party(daemon->topics, image, hops);
 		break;
 	case IMAGE_ENDPOINT:
 		router_read_image(daemon->router, image, hops);
@@ -409,7 +424,9 @@ static void read_image(struct daemon *daemon, struct handover *handover)
 		read_section(daemon, handover, type);
 	}
 	image_expect(image, type == IMAGE_END && handover->hops.sessions == head->sessions &&
-				    handover->hops.count == head->sessions + head->links);
+				    handover->hops.links == head->links &&
+				    handover->hops.count == head->sessions + head->links + head->topics);
+	topics_check_image(daemon->topics, image);
 	image_expect(image, image_next(image) == 0);
 }
 
@@ -442,6 +459,7 @@ static void go_on(struct daemon *daemon, const struct image_hops *hops, const st
 	router_adopt_channels(daemon->router, hops);
 	for (uint32_t i = 0; i < hops->sessions; i++)
 		session_go_on(local_in_image(hops, i));
+	topics_go_on(daemon->topics);
 	/* Others may wait for an answer that the daemon before didn't give. */
 	peers_want_all(daemon->peers);
 	daemon->renewals = daemon->sources.renewals = head->renewals;
@@ -465,6 +483,7 @@ int handover_read(struct daemon *daemon)
 			strerror(-handover->image.error));
 		links_drop_image(daemon->links);
 		local_each(daemon->local, end_session, daemon);
+		topics_drop_image(daemon->topics);
 		close_inherited();
 	} else {
 		go_on(daemon, &handover->hops, &handover->head);

@@ -14,11 +14,11 @@
 #include "base/image.h"
 #include "daemon/relay/hop.h"
 
-/* The hops of an image, by their numbers there (hop_set_image_number()): those of programs, then those of links. */
+/* The hops of an image, by their numbers there (hop_set_image_number()): those of programs, of links, of topics. */
 struct image_hops {
 	struct hop **hops;
 	uint32_t count;
-	uint32_t sessions; /* of them, so many are programs' */
+	uint32_t sessions, links; /* of them, so many are programs', and so many links' */
 };
 
 static inline void hop_set_image_number(struct hop *hop, uint32_t number)
@@ -43,6 +43,8 @@ bool hop_fits_image(const struct hop *hop);
 void hop_image(struct image *image, struct hop *hop);
 /* Likewise a link's, which is paused or detached, and so it is when it was read. Its account is set. */
 void hop_link_image(struct image *image, struct hop *hop);
+/* Likewise an inner one (inner.h), whose owner hands over the rest. */
+void hop_inner_image(struct image *image, struct hop *hop);
 /* Writes a channel, or reads one and enters it into its hops. Where it leads to is looked up by the caller: *channel has it, if the
  * image has no error. Both ends must be at hops of the image, or gone. */
 void channel_image(struct image *image, const struct image_hops *hops, struct channel **channel);

@@ -18,6 +18,8 @@
 #include "daemon/relay/channel.h"
 #include "daemon/relay/hop.h"
 
+struct image;
+
 /* Of work in a turn, before the account's other tasks get theirs: 256 KiB of large frames, or 34 channels that end. */
 #define HOP_PIECE_UNITS	  2048u
 #define HOP_POLL_FIRST_MS 2 /* then less and less often: for a program that takes without waking us */
@@ -153,5 +155,11 @@ void hop_on_turn(struct task *task);
 /* Asks to be notified of input, unless it has already. True: there is some now. */
 bool hop_ask_for_input(struct hop *hop);
 void hop_on_poll(int fd, short what, void *userdata);
+
+/* --- hop_image.c */
+#define IMAGE_QUEUE_MAX (2 * STREAM_WINDOW_MAX + FRAME_PAYLOAD_MAX) /* bytes that wait at an end */
+/* What waits in a buffer; NULL: nothing. */
+void hop_buffer_image(struct image *image, struct evbuffer **buffer, uint32_t most);
+void hop_identity_image(struct image *image, struct frame_identity *identity);
 
 #endif

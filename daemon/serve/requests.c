@@ -334,7 +334,7 @@ static unsigned carries(void *userdata, struct session *session)
 {
 	struct request_context *context = userdata;
 
-	return queries_in_image(context->queries, session);
+	return queries_in_image(context->queries, session) + topics_in_question(context->topics, session);
 }
 
 static void session_gone(void *userdata, struct session *session)

@@ -9,7 +9,6 @@
 #include <utlist.h>
 
 #include "daemon/activation/activation.h"
-#include "base/image.h"
 #include "base/self.h"
 #include "daemon/link/link.h"
 #include "daemon/link/via.h"
@@ -21,7 +20,6 @@
 #include "daemon/policy/access.h"
 #include "daemon/relay/channel.h"
 #include "daemon/relay/hop.h"
-#include "daemon/relay/hop_image.h"
 #include "daemon/relay/sharing.h"
 #include "daemon/topic/topics.h"
 
@@ -188,10 +186,11 @@ static unsigned keeps(uint32_t kinds)
 	return kinds & BIND_RETAIN ? (keys ? keys : 1) : 0;
 }
 
-int router_bind(struct router *router, struct session *session, struct frame_text name, uint32_t kinds)
+int router_bind_with(struct router *router, struct session *session, struct frame_text name, uint32_t kinds,
+		     struct topic *topic)
 {
+	bool is_new = kinds & BIND_TOPIC && !topic;
 	struct endpoint *endpoint;
-	struct topic *topic = NULL;
 	struct binder *binder;
 	int r;
 
@@ -206,9 +205,9 @@ int router_bind(struct router *router, struct session *session, struct frame_tex
 	r = new_binder(&binder, session, kinds);
 	if (r < 0)
 		return r;
-	if (kinds & BIND_TOPIC)
+	if (is_new)
 		r = topic_new(&topic, router->with.topics, session, keeps(kinds));
-	if (r == 0 && kinds & BIND_LISTENERS)
+	if (r == 0 && is_new && kinds & BIND_LISTENERS)
 		r = topic_tell_listeners(topic, name);
 	if (r == 0 && !endpoint) {
 		endpoint = add_endpoint(router, name.data, name.size);
@@ -227,6 +226,11 @@ int router_bind(struct router *router, struct session *session, struct frame_tex
 	if (topic)
 		topics_look(router->with.topics, endpoint->name);
 	return 0;
+}
+
+int router_bind(struct router *router, struct session *session, struct frame_text name, uint32_t kinds)
+{
+	return router_bind_with(router, session, name, kinds, NULL);
 }
 
 static void remove_endpoint(struct router *router, struct endpoint *endpoint)
@@ -489,91 +493,4 @@ const struct endpoint *router_find(const struct router *router, const char *name
 
 	HASH_FIND_STR(router->endpoints, name, endpoint);
 	return endpoint;
-}
-
-/* --- handing over ----------------------------------------------------------------------------- */
-
-/* What one program has bound, and what the endpoint has carried so far. */
-static void binding_image(struct image *image, uint32_t *session, char name[ENDPOINT_NAME_MAX + 1],
-			  struct endpoint *endpoint)
-{
-	image_u32(image, session);
-	image_text(image, name, ENDPOINT_NAME_MAX + 1);
-	image_u32(image, &endpoint->kinds);
-	image_u64(image, &endpoint->opened);
-	image_u64(image, &endpoint->refused);
-	image_u64(image, &endpoint->tally->bytes_to);
-	image_u64(image, &endpoint->tally->bytes_from);
-	image_u64(image, &endpoint->tally->messages);
-}
-
-void router_write_image(const struct router *router, struct image *image)
-{
-	struct endpoint *endpoint, *next;
-	struct binder *binder;
-
-	HASH_ITER(hh, router->endpoints, endpoint, next) {
-		DL_FOREACH(endpoint->binders, binder) {
-			uint32_t session = hop_number_in_image(session_hop(binder->session));
-
-			image_section(image, IMAGE_ENDPOINT);
-			binding_image(image, &session, endpoint->name, endpoint);
-		}
-	}
-}
-
-void router_read_image(struct router *router, struct image *image, const struct image_hops *hops)
-{
-	struct channel_tally tally = {0};
-	struct endpoint read = {.tally = &tally}, *endpoint;
-	uint32_t session;
-	int r;
-
-	binding_image(image, &session, read.name, &read);
-	image_expect(image, session < hops->sessions);
-	if (image->error)
-		return;
-	r = router_bind(router, hop_owner(hops->hops[session]), frame_text_of(read.name), read.kinds);
-	if (r < 0) { /* also if its user may have fewer than it has */
-		image_fail(image, r);
-		return;
-	}
-	endpoint = router_get(router, read.name, strlen(read.name));
-	endpoint->opened = read.opened;
-	endpoint->refused = read.refused;
-	tally.references = endpoint->tally->references;
-	*endpoint->tally = tally;
-}
-
-static void adopt(struct router *router, struct channel *channel)
-{
-	struct endpoint *endpoint = router_get(router, channel->endpoint, strlen(channel->endpoint));
-	const struct binder *binder =
-		endpoint ? router_binder(endpoint, hop_owner(channel->acceptor.hop)) : NULL;
-
-	if (!binder)
-		return;
-	channel_count(channel, endpoint->tally);
-	if (channel->sharing)
-		sharing_give(channel, binder->sharer);
-}
-
-void router_adopt_channels(struct router *router, const struct image_hops *hops)
-{
-	struct channel *channel;
-
-	for (uint32_t i = 0; i < hops->sessions; i++) {
-		uint32_t number = 0;
-
-		while ((channel = router_next_accepted(hops->hops[i], &number)))
-			adopt(router, channel);
-	}
-	/* No other domain's name is known yet. */
-	for (uint32_t i = hops->sessions; i < hops->count; i++) {
-		struct channel_end *end;
-		uint32_t number = 0;
-
-		while ((end = hop_next_channel(hops->hops[i], &number)))
-			end->channel->undecided = true;
-	}
 }

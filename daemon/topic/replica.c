@@ -59,6 +59,14 @@ static void wait_a_while(struct topic *replica)
 	inner_due(replica->hop);
 }
 
+void replica_wait_again(struct topic *replica)
+{
+	if (replica->state != REPLICA_WAITING)
+		return;
+	timer_set(replica->timer, replica->pause_ms);
+	waiting_is_patient(replica, replica->pause_ms > PATIENT_MS);
+}
+
 static void subscribe(struct topic *replica)
 {
 	struct channel *channel = NULL;
@@ -91,7 +99,7 @@ int replica_new(struct topic **made, struct topics *topics, struct account *acco
 {
 	char *copy = strdup(key), *address_copy = strdup(address);
 	struct topic *replica;
-	int r = copy && address_copy ? topic_make(&replica, topics, account) : -ENOMEM;
+	int r = copy && address_copy ? topic_make(&replica, topics, account, false) : -ENOMEM;
 
 	if (r < 0) {
 		free(copy);

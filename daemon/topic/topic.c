@@ -15,6 +15,7 @@
 #include "base/self.h"
 #include "base/timer.h"
 #include "daemon/local/session.h"
+#include "daemon/relay/hop_image.h"
 #include "daemon/topic/topic_internal.h"
 
 /* --- what the log has ------------------------------------------------------------------------- */
@@ -322,6 +323,7 @@ void topic_destroy(struct topic *topic)
 	}
 	hop_note_goodbye(topic->hop);
 	hop_retire(topic->hop, ENOENT);
+	topic_leave_image(topic);
 	topic_kept_end(&topic->kept);
 	charge_end(&topic->charge);
 	topic_log_free(&topic->log);
@@ -393,7 +395,7 @@ static void on_time_up(int fd, short what, void *userdata)
 		replica_look(topic);
 }
 
-int topic_make(struct topic **made, struct topics *topics, struct account *account)
+int topic_make(struct topic **made, struct topics *topics, struct account *account, bool exceeds)
 {
 	struct relay *relay = topics->with.relay;
 	struct topic *topic = calloc(1, sizeof(*topic));
@@ -404,7 +406,7 @@ int topic_make(struct topic **made, struct topics *topics, struct account *accou
 	topic->topics = topics;
 	charge_init(&topic->charge, account);
 	topic_kept_init(&topic->kept, account);
-	r = charge_add(&topic->charge, QUOTA_MEMORY, TOPIC_MEMORY);
+	r = exceeds ? 0 : charge_add(&topic->charge, QUOTA_MEMORY, TOPIC_MEMORY);
 	if (r < 0)
 		goto free;
 	topic->hop = hop_new(relay, HOP_TOPIC, &topic_callbacks, topic, 1, CHANNEL_NUMBERS / 2);
@@ -414,7 +416,10 @@ int topic_make(struct topic **made, struct topics *topics, struct account *accou
 		r = -ENOMEM;
 		goto free;
 	}
+	if (exceeds)
+		charge_exceed(&topic->charge, QUOTA_MEMORY, TOPIC_MEMORY);
 	hop_set_account(topic->hop, account_ref(account));
+	hop_set_image_number(topic->hop, 0); /* it is in every image */
 	topic_log_init(&topic->log, account, TOPIC_LOG_MOST);
 	*made = topic;
 	return 0;
@@ -440,7 +445,7 @@ int topic_new(struct topic **made, struct topics *topics, struct session *publis
 						.pid = (uint32_t)credentials->pid};
 	struct hop *hop = session_hop(publisher);
 	struct topic *topic;
-	int r = topic_make(&topic, topics, hop_account(hop));
+	int r = topic_make(&topic, topics, hop_account(hop), false);
 
 	if (r < 0)
 		return r;

@@ -7,7 +7,7 @@
  * subscriber; topic.c has the turns of one topic, own or replica, and what comes at its hop; topic_view.c says for status what became of
  * what was published; replica.c says when a replica subscribes,
  * and what its subscribers are told of that; waiting.c has those that wait for their topics; topics.c has all of them, and the requests
- * of programs.
+ * of programs; topic_image.c hands all of it over.
  *
  * Nothing here loops over subscribers, or over topics, in one go: whatever concerns all of them is noted, and done for one after the
  * other in turns.
@@ -144,6 +144,7 @@ struct topic {
 	bool is_to_look; /* perhaps the topic has come */
 	bool is_patient; /* it waits, and for long */
 	struct topic *patient_prev, *patient_next;
+	struct topic_in_image *in_image; /* topic_log_image.c; NULL: it has none */
 };
 
 /* The subscriptions of one program. */
@@ -218,7 +219,8 @@ void subscriber_free(struct subscriber *subscriber);
 void subscriber_end(struct subscriber *subscriber, int error);
 
 /* --- topic.c */
-int topic_make(struct topic **topic, struct topics *topics, struct account *account);
+/* `exceeds`: it is there already, so the account pays whatever it has. -ENOBUFS, -ENOMEM. */
+int topic_make(struct topic **topic, struct topics *topics, struct account *account, bool exceeds);
 /* Frees the topic, in turns. */
 void topic_drop(struct topic *topic);
 /* Frees it now: nobody else has his turn any more. */
@@ -242,6 +244,8 @@ void replica_look(struct topic *replica);
 bool replica_answer(struct topic *replica);
 /* The topic has accepted the channel, or something that isn't one. */
 void replica_opened(struct topic *replica, struct channel *channel);
+/* It waits since the daemon before this. */
+void replica_wait_again(struct topic *replica);
 /* A message, or a notice, has come from the topic. Takes the reference, and the reserve of the log. -EPROTO. */
 int replica_take(struct topic *replica, struct topic_entry *entry);
 /* The channel to the topic has ended, with a positive errno. */
@@ -262,5 +266,24 @@ void waiting_hurry(struct topics *topics);
 void topics_answer(struct subscriber *subscriber, int error);
 void topics_forget(struct topics *topics, struct subscriber *subscriber);
 void topics_remove_replica(struct topic *replica);
+/* Enters a subscriber of the program. -EEXIST: it has one of that address; -ENOBUFS, -ENOMEM. */
+int topics_remember(struct topics *topics, struct subscriber *subscriber, struct session *session);
+/* Returns the first of a program's subscribers (of_session_next). NULL: it has none. */
+struct subscriber *topics_first_of(const struct topics *topics, const struct session *session);
+
+/* --- topic_log_image.c */
+/* What the sections of a topic have in common. */
+struct topic_in_image {
+	void **entries, **origins; /* references to struct topic_entry and topic_origin */
+	uint32_t entry_count, origin_count;
+	bool is_bound; /* an own one, whose endpoint was read */
+};
+/* Write what an origin or an entry is, or read it; NULL: none. What was read has a reference for the caller. */
+void topic_origin_image(struct image *image, struct topic *topic, struct topic_origin **origin);
+void topic_entry_image(struct image *image, struct topic *topic, struct topic_entry **entry);
+void topic_log_image(struct image *image, struct topic *topic);
+void topic_kept_image(struct image *image, struct topic *topic);
+/* Frees what it has for an image. */
+void topic_leave_image(struct topic *topic);
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "daemon/topic/topic_kept.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -98,6 +99,13 @@ static void pay(struct topic_kept *kept, uint64_t cost)
 	charge_exceed(&kept->charge, QUOTA_BYTES, cost);
 }
 
+static void append(struct topic_kept *kept, struct kept_value *value, uint64_t number)
+{
+	value->number = number;
+	kept->values[kept->count++] = value;
+	HASH_ADD(hh, kept->by_key, key, value->key_size, value);
+}
+
 void topic_kept_put(struct topic_kept *kept, struct frame_text key, struct topic_entry *entry, bool is_empty)
 {
 	struct kept_value *value;
@@ -119,9 +127,26 @@ void topic_kept_put(struct topic_kept *kept, struct frame_text key, struct topic
 	if (kept->count == kept->room)
 		remove_value(kept, kept->values[0]);
 	pay(kept, cost_of(value));
-	value->number = ++kept->last;
-	kept->values[kept->count++] = value;
-	HASH_ADD(hh, kept->by_key, key, value->key_size, value);
+	append(kept, value, ++kept->last);
+}
+
+int topic_kept_restore(struct topic_kept *kept, struct frame_text key, struct topic_entry *entry,
+		       uint64_t number)
+{
+	struct kept_value *value;
+
+	if (!key.size)
+		key.data = "";
+	HASH_FIND(hh, kept->by_key, key.data, key.size, value);
+	if (value || kept->count == kept->room ||
+	    (kept->count && kept->values[kept->count - 1]->number >= number))
+		return -EINVAL;
+	value = new_value(key, entry);
+	if (!value)
+		return -ENOMEM;
+	charge_exceed(&kept->charge, QUOTA_BYTES, cost_of(value));
+	append(kept, value, number);
+	return 0;
 }
 
 struct topic_entry *topic_kept_next(const struct topic_kept *kept, uint64_t *at, uint64_t last)

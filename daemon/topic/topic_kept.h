@@ -36,6 +36,9 @@ void topic_kept_end(struct topic_kept *kept);
 /* Keeps the message, with a reference of its own, instead of that of the same key; or, if it is empty and has a key, keeps none of that.
  * The oldest go if there is no room: if it's the account that has none, it is incomplete then. */
 void topic_kept_put(struct topic_kept *kept, struct frame_text key, struct topic_entry *entry, bool is_empty);
+/* Keeps the message under this number, as another daemon had it, beside those with lower ones. -EINVAL: that can't be; -ENOMEM. */
+int topic_kept_restore(struct topic_kept *kept, struct frame_text key, struct topic_entry *entry,
+		       uint64_t number);
 /* Returns the first one behind the number *at, up to the number `last`, without a reference, and sets *at to its number. NULL: there is
  * none. */
 struct topic_entry *topic_kept_next(const struct topic_kept *kept, uint64_t *at, uint64_t last);

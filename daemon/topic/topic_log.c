@@ -127,6 +127,21 @@ int topic_log_append(struct topic_log *log, struct topic_entry *entry)
 	return 0;
 }
 
+void topic_log_exceed(struct topic_log *log, uint64_t size)
+{
+	log->bytes += topic_entry_cost(size);
+	charge_exceed(&log->charge, QUOTA_BYTES, topic_entry_cost(size));
+}
+
+int topic_log_restore(struct topic_log *log, struct topic_entry *entry)
+{
+	if (log->next - log->first == log->places && grow(log) < 0)
+		return -ENOMEM;
+	topic_log_exceed(log, entry->size);
+	*place(log, log->next++) = entry;
+	return 0;
+}
+
 void topic_log_skip(struct topic_log *log, uint64_t count, bool unknown)
 {
 	log->count += count;
@@ -136,6 +151,11 @@ void topic_log_skip(struct topic_log *log, uint64_t count, bool unknown)
 struct topic_position topic_log_end(const struct topic_log *log)
 {
 	return (struct topic_position){.index = log->next, .count = log->count, .unknown = log->unknown};
+}
+
+struct topic_entry *topic_log_at(const struct topic_log *log, uint64_t index)
+{
+	return *place(log, index);
 }
 
 struct topic_entry *topic_log_read(const struct topic_log *log, struct topic_position *position,

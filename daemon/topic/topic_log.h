@@ -37,6 +37,7 @@ struct topic_entry {
 	uint64_t before, unknown_before;
 	uint64_t number;	     /* so many messages were entries before it */
 	struct topic_origin *origin; /* a reference; NULL: none */
+	uint32_t in_image;	     /* topic_log_image.c: its number there, if it is that one */
 	uint32_t size;
 	_Alignas(8) uint8_t bytes[];
 };
@@ -86,11 +87,17 @@ int topic_log_reserve(struct topic_log *log, uint64_t size);
 void topic_log_unreserve(struct topic_log *log, uint64_t size);
 /* Appends the entry, for which there is a reserve, and takes the reference. -ENOMEM: nothing has changed. */
 int topic_log_append(struct topic_log *log, struct topic_entry *entry);
+/* What another daemon had: counts the cost of an entry, which was paid for there, so that it isn't refused; and puts an entry with all
+ * that the log has set in it behind the last one, takes the reference, and counts its cost. -ENOMEM. */
+void topic_log_exceed(struct topic_log *log, uint64_t size);
+int topic_log_restore(struct topic_log *log, struct topic_entry *entry);
 /* Counts what can't be appended, as if it had been and was dropped. */
 void topic_log_skip(struct topic_log *log, uint64_t count, bool unknown);
 
 /* Sets the position behind everything that is there. */
 struct topic_position topic_log_end(const struct topic_log *log);
+/* Returns the entry of this index, from `first` to before `next`, without a reference. */
+struct topic_entry *topic_log_at(const struct topic_log *log, uint64_t index);
 /* Returns the reader's next entry, without a reference, and moves his position behind it; NULL: there is none. What went before it,
  * or if there is none up to now, is in *missed. */
 struct topic_entry *topic_log_read(const struct topic_log *log, struct topic_position *position,
@@ -118,6 +125,7 @@ struct topic_origin {
 	unsigned references;
 	uint32_t domid, uid, gid, pid;
 	char *domain_name, *host; /* NULL: unknown; this one */
+	uint32_t in_image;
 };
 static inline struct topic_origin *topic_origin_ref(struct topic_origin *origin)
 {

@@ -68,19 +68,22 @@ static struct subscriber *find_subscriber(const struct subscribing *subscribing,
 	return subscriber;
 }
 
-static int remember(struct topics *topics, struct subscriber *subscriber)
+int topics_remember(struct topics *topics, struct subscriber *subscriber, struct session *session)
 {
-	struct subscribing *of = find_session(topics, subscriber->session);
+	struct subscribing *of = find_session(topics, session);
 
+	if (find_subscriber(of, frame_text_of(subscriber->address)))
+		return -EEXIST;
 	if (of && of->count >= TOPIC_SUBSCRIPTIONS)
 		return -ENOBUFS;
 	if (!of) {
 		of = calloc(1, sizeof(*of));
 		if (!of)
 			return -ENOMEM;
-		of->session = subscriber->session;
+		of->session = session;
 		HASH_ADD_PTR(topics->sessions, session, of);
 	}
+	subscriber->session = session;
 	of->count++;
 	DL_APPEND2(of->subscribers, subscriber, of_session_prev, of_session_next);
 	return 0;
@@ -99,15 +102,13 @@ void topics_forget(struct topics *topics, struct subscriber *subscriber)
 
 /* --- requests --------------------------------------------------------------------------------- */
 
-static struct subscriber *new_subscriber(struct session *session, uint32_t request,
-					 const struct frame_subscribe *subscribe)
+static struct subscriber *new_subscriber(uint32_t request, const struct frame_subscribe *subscribe)
 {
 	struct subscriber *subscriber = calloc(1, sizeof(*subscriber) + subscribe->address.size + 1);
 
 	if (!subscriber)
 		return NULL;
 	subscriber->party.kind = PARTY_SUBSCRIBER;
-	subscriber->session = session;
 	subscriber->number = request;
 	subscriber->was_subscribed = subscribe->flags & SUBSCRIBE_AGAIN;
 	subscriber->bound.most = (subscribe->flags & SUBSCRIBE_QUEUE) >> SUBSCRIBE_QUEUE_SHIFT;
@@ -146,11 +147,9 @@ void topics_subscribe(struct topics *topics, struct session *session, uint32_t r
 
 	if (r == 0 && address.host[0] && !session_knows_hosts(session))
 		r = -EOPNOTSUPP;
-	if (r == 0 && find_subscriber(find_session(topics, session), text))
-		r = -EEXIST;
 	if (r == 0) {
-		subscriber = new_subscriber(session, request, subscribe);
-		r = subscriber ? remember(topics, subscriber) : -ENOMEM;
+		subscriber = new_subscriber(request, subscribe);
+		r = subscriber ? topics_remember(topics, subscriber, session) : -ENOMEM;
 		if (r < 0)
 			free(subscriber);
 	}
@@ -189,12 +188,12 @@ void topics_forget_session(struct topics *topics, struct session *session)
 	}
 }
 
-bool topics_has(struct topics *topics, const struct session *session)
+struct subscriber *topics_first_of(const struct topics *topics, const struct session *session)
 {
-	const struct topic *own;
+	const struct subscribing *of;
 
-	DL_SEARCH_SCALAR(topics->own, own, publisher, session);
-	return own || find_session(topics, session);
+	HASH_FIND_PTR(topics->sessions, &session, of);
+	return of ? of->subscribers : NULL;
 }
 
 /* --- all of them ------------------------------------------------------------------------------ */

@@ -32,6 +32,8 @@
 
 struct channel;
 struct hop;
+struct image;
+struct image_hops;
 struct known;
 struct relay;
 struct self;
@@ -71,12 +73,37 @@ void topics_subscribe(struct topics *topics, struct session *session, uint32_t r
 /* Ends a subscription. -ENOENT: there is none of that address. */
 int topics_unsubscribe(struct topics *topics, struct session *session, struct frame_text address);
 void topics_forget_session(struct topics *topics, struct session *session);
-/* Whether the program publishes or subscribes. */
-bool topics_has(struct topics *topics, const struct session *session);
 /* A topic of this name has been bound in this domain: who waits for one looks again. */
 void topics_look(struct topics *topics, const char *name);
 /* Calls back for the hop of each topic that programs have bound here: for policy. */
 void topics_each_hop(struct topics *topics, void (*each)(void *userdata, struct hop *hop), void *userdata);
+
+/* --- handing over (topic_image.c) -------------------------------------------------------------- */
+
+/* Numbers the hops of all topics from `first` on, once all others are numbered, and ends what leads to none of them. Returns how many
+ * there are. */
+uint32_t topics_number_for_image(struct topics *topics, uint32_t first);
+/* Returns how many subscriptions of the program wait for an answer. */
+unsigned topics_in_question(struct topics *topics, struct session *session);
+/* Write a section for each topic, for each channel of one, and behind all channels for each feed and subscriber. */
+void topics_write_image(struct topics *topics, struct image *image);
+void topics_write_channels(struct topics *topics, struct image *image);
+void topics_write_parties(struct topics *topics, struct image *image);
+/* Read one. Whatever is wrong, topics_drop_image() may follow. */
+void topics_read_topic(struct topics *topics, struct image *image, struct image_hops *hops);
+void topics_read_party(struct topics *topics, struct image *image, const struct image_hops *hops);
+/* Returns the number of a topic. */
+uint32_t topic_number_in_image(const struct topic *topic);
+/* Returns the topic of this number. NULL: there is none. */
+struct topic *topics_in_image(const struct image_hops *hops, uint32_t number);
+/* Returns it for the endpoint of its publisher, who gets it once. NULL: it isn't his. */
+struct topic *topics_claim(const struct image_hops *hops, uint32_t number, const struct session *publisher);
+/* Checks that each topic has what it needs, once everything was read. */
+void topics_check_image(struct topics *topics, struct image *image);
+/* Lets all go on. */
+void topics_go_on(struct topics *topics);
+/* Ends all of them, once no program has any more. */
+void topics_drop_image(struct topics *topics);
 
 /* --- what status tells (topic_view.c) --------------------------------------------------------- */
 

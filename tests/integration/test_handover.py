@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from library import TOPIC, Connection
+from library import Connection
 from messaging import EXIT_OK, EXIT_USAGE, PATIENCE, eventually, stopped, tool
 from renewing import ended, post, process_until, renew, took_over
 
@@ -214,36 +214,6 @@ def test_watches_go_on_and_tell_what_is_there_again(nodes, tmp_path, memory):
     for receiver in (one, two):
         ended(receiver.process)
     assert ended(watch) is None
-
-
-def test_who_publishes_or_subscribes_ends_and_may_come_back(nodes, memory):
-    """No image has topics yet. A command subscribes again by itself, and hears that something may be missing."""
-    node = nodes(1)[1]
-    command = node.popen("subscribe", "--json", "self:news")
-
-    def told_until(notice):
-        told = [json.loads(command.stdout.readline())]
-        while told[-1].get("notice") != notice:
-            told.append(json.loads(command.stdout.readline()))
-        return told
-
-    with Connection(node.socket) as publisher, Connection(node.socket) as subscriber:
-        assert publisher.bind("news", TOPIC) == 0
-        assert subscriber.subscribe("self:news") == 0
-        told_until("subscribed")
-        assert publisher.send("self:news", b"before") == 0
-        assert json.loads(command.stdout.readline())["text"] == "before"
-        renew(node)
-        assert publisher.send("self:news", b"nobody") in (-errno.ENOTCONN, -errno.ECONNRESET)
-        while not isinstance(error := subscriber.receive(), int):
-            pass
-        assert error in (-errno.ENOTCONN, -errno.ECONNRESET)
-    with Connection(node.socket) as publisher:
-        assert publisher.bind("news", TOPIC) == 0
-        told = told_until("subscribed")
-        assert any(line.get("unknown") for line in told), told
-        assert publisher.send("self:news", b"after") == 0
-        assert json.loads(command.stdout.readline())["text"] == "after"
 
 
 def test_a_bad_configuration_is_refused_before_anything_ends(nodes):

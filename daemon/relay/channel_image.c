@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* Channels in the image that a daemon hands over (hop_image.h). */
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <event2/buffer.h>
+#include <utlist.h>
+
+#include "daemon/relay/cancel.h"
+#include "daemon/relay/channel.h"
+#include "daemon/relay/hop_image.h"
+#include "daemon/relay/hop_internal.h"
+#include "daemon/relay/orphans.h"
+#include "daemon/relay/sharing.h"
+
+#define NOBODY UINT32_MAX
+
+/* Which frames are owed and which way the states go are bytes of enums. */
+static void states_image(struct image *image, struct channel_end *end)
+{
+	uint8_t in = (uint8_t)end->in, out = (uint8_t)end->out;
+
+	image_u8_upto(image, &in, IN_RESET);
+	image_u8_upto(image, &out, OUT_RESET);
+	image_u8_upto(image, &end->owed, 2 * OWED_RESET - 1);
+	if (image->error)
+		return;
+	end->in = in;
+	end->out = out;
+}
+
+static void stream_image(struct image *image, struct channel_end *end)
+{
+	image_u64(image, &end->received);
+	image_u64(image, &end->granted);
+	image_u64(image, &end->told_consumed);
+	image_u64(image, &end->sent);
+	image_u64(image, &end->limit);
+	image_u64(image, &end->consumed);
+	image_upto(image, &end->window, STREAM_WINDOW_MAX);
+	hop_buffer_image(image, &end->queue, IMAGE_QUEUE_MAX);
+	image_u32(image, &end->queued_messages);
+	image_expect(image, end->consumed <= end->sent && end->received <= INT64_MAX &&
+				    end->told_consumed <= end->received && end->window > 0);
+}
+
+static void reset_image(struct image *image, struct channel_end *end)
+{
+	image_u32(image, &end->reset_error);
+	image_bool(image, &end->is_refused);
+	image_u64(image, &end->reset_consumed);
+	image_u64(image, &end->reset_unsure);
+	image_bool(image, &end->is_unsettled);
+	image_bool(image, &end->leaves_rest);
+	image_u32(image, &end->settled_at);
+	image_u64(image, &end->released);
+}
+
+/* Enters an end that was read into its hop, whose passes look at it. */
+static void enter(struct image *image, struct channel_end *end, struct hop *hop)
+{
+	int r = channel_table_put(&hop->channels, end->number, end);
+	struct channel_end *later;
+
+	if (r < 0) {
+		image_fail(image, r == -ENOMEM ? r : -EINVAL);
+		return;
+	}
+	end->hop = hop;
+	channel_mark_urgent(end);
+	if (channel_has_backlog(end))
+		channel_mark_backlog(end);
+	if (!end->is_unsettled)
+		return;
+	DL_FOREACH2(hop->unsettled, later, unsettled_next)
+		if ((int32_t)(later->settled_at - end->settled_at) > 0)
+			break;
+	if (later)
+		DL_PREPEND_ELEM2(hop->unsettled, later, end, unsettled_prev, unsettled_next);
+	else
+		DL_APPEND2(hop->unsettled, end, unsettled_prev, unsettled_next);
+}
+
+static void end_image(struct image *image, const struct image_hops *hops, struct channel_end *end)
+{
+	uint32_t hop = end->hop ? end->hop->image_number : NOBODY;
+	bool is_unsettled;
+
+	image_u32(image, &hop);
+	image_upto(image, &end->number, CHANNEL_NUMBERS - 1);
+	states_image(image, end);
+	stream_image(image, end);
+	reset_image(image, end);
+	if (!image->is_read)
+		return;
+	image_expect(image, hop == NOBODY || hop < hops->count);
+	image_expect(image, hop != NOBODY || (!channel_has_backlog(end) && !end->is_unsettled));
+	if (image->error || hop == NOBODY)
+		return;
+	/* The program gives out the numbers of the channels that it opens, this daemon those of the others. */
+	image_expect(image, ((end->number & 1) == hops->hops[hop]->channels.parity) ==
+				    (!end->is_opener || hop_is_inner(hops->hops[hop])));
+	is_unsettled = end->is_unsettled;
+	image_expect(image, !is_unsettled || (!end->is_opener && channel_is_reset(end) &&
+					      !hop_is_inner(hops->hops[hop])));
+	if (!image->error)
+		enter(image, end, hops->hops[hop]);
+}
+
+static void sharing_image(struct image *image, struct channel *channel)
+{
+	bool is_shared = channel->sharing != NULL;
+	struct sharing *sharing;
+
+	image_bool(image, &is_shared);
+	if (!is_shared)
+		return;
+	if (image->is_read && sharing_begin(channel) < 0) {
+		image_fail(image, -ENOMEM);
+		return;
+	}
+	sharing = channel->sharing;
+	image_u64(image, &sharing->from);
+	image_u64(image, &sharing->torn);
+	image_u64(image, &sharing->base_to);
+	image_u64(image, &sharing->base_from);
+	image_u32(image, &sharing->moves);
+	image_bool(image, &sharing->broken);
+	hop_buffer_image(image, &sharing->copy, IMAGE_QUEUE_MAX);
+	image_expect(image, sharing->base_to <= channel->acceptor.sent &&
+				    sharing->base_from <= channel->acceptor.received &&
+				    sharing->from <= channel->acceptor.sent);
+}
+
+static void takeover_image(struct image *image, struct channel *channel)
+{
+	bool is_there = channel->takeover != NULL;
+
+	image_bool(image, &is_there);
+	if (!is_there)
+		return;
+	if (image->is_read)
+		channel->takeover = calloc(1, sizeof(*channel->takeover));
+	if (!channel->takeover) {
+		image_fail(image, -ENOMEM);
+		return;
+	}
+	image_u64(image, &channel->takeover->consumed);
+	image_u64(image, &channel->takeover->unsure);
+	image_u64(image, &channel->takeover->answers);
+}
+
+/* Which user or domain pays, and how much. It is held already, so it isn't refused by limits that are lower now. For what is left
+ * of a channel that came from another host nobody pays, since by its number that may be another one. */
+static void charge_image(struct image *image, struct channel *channel)
+{
+	struct account *account = channel->charge.account;
+	bool pays = account && account_kind(account) <= QUOTA_PEER;
+	uint32_t kind = pays ? account_kind(account) : 0, id = pays ? account_id(account) : 0;
+	uint64_t channels = channel->charge.held[QUOTA_CHANNELS], bytes = channel->charge.held[QUOTA_BYTES];
+
+	image_bool(image, &pays);
+	image_upto(image, &kind, QUOTA_PEER);
+	image_u32(image, &id);
+	image_u64(image, &channels);
+	image_u64(image, &bytes);
+	image_expect(image, channels <= 1 && bytes <= 8ull * STREAM_WINDOW_MAX);
+	if (!image->is_read || image->error)
+		return;
+	account = pays && channel->relay->quota ? quota_account(channel->relay->quota, kind, id) : NULL;
+	charge_init(&channel->charge, account);
+	account_unref(account);
+	charge_exceed(&channel->charge, QUOTA_CHANNELS, channels);
+	charge_exceed(&channel->charge, QUOTA_BYTES, bytes);
+}
+
+static void head_image(struct image *image, struct channel *channel)
+{
+	uint32_t kind = channel->kind;
+
+	image_upto(image, &kind, CHANNEL_STREAM);
+	image_expect(image, kind >= CHANNEL_MESSAGE);
+	channel->kind = (enum channel_kind)kind;
+	hop_identity_image(image, &channel->identity);
+	image_string(image, &channel->endpoint, ADDRESS_MAX);
+	image_string(image, &channel->address, ADDRESS_MAX);
+	image_string(image, &channel->domain_name, DOMAIN_NAME_MAX);
+	image_string(image, &channel->host, HOST_NAME_SIZE - 1);
+	image_u64(image, &channel->stream);
+	image_bool(image, &channel->is_far);
+	image_u32(image, &channel->from_host);
+	image_u32(image, &channel->to_host);
+	image_u64(image, &channel->max_message);
+	image_bool(image, &channel->has_told);
+	image_bool(image, &channel->opened);
+	image_u8_upto(image, &channel->opener_minor, PROTOCOL_MINOR);
+	image_u8_upto(image, &channel->acceptor_minor, PROTOCOL_MINOR);
+	image_bool(image, &channel->knows_acceptor);
+	hop_identity_image(image, &channel->acceptor_identity);
+	image_bool(image, &channel->accepted_by_topic);
+	image_bool(image, &channel->undecided);
+}
+
+static struct channel *new_channel(struct image *image, const struct image_hops *hops)
+{
+	struct channel *channel = hops->count ? calloc(1, sizeof(*channel)) : NULL;
+
+	if (!channel) {
+		image_fail(image, hops->count ? -ENOMEM : -EINVAL);
+		return NULL;
+	}
+	channel->relay = hops->hops[0]->relay;
+	channel->opener.channel = channel->acceptor.channel = channel;
+	channel->opener.is_opener = true;
+	return channel;
+}
+
+/* Frees a channel that can't be. Where it has an end in a hop, it ends with that, as the whole image is given up. */
+static void forget(struct channel *channel)
+{
+	struct channel_end *ends[] = {&channel->opener, &channel->acceptor};
+
+	for (unsigned i = 0; i < 2; i++)
+		if (!ends[i]->hop && ends[i]->queue) {
+			evbuffer_free(ends[i]->queue);
+			ends[i]->queue = NULL;
+		}
+	if (!channel->opener.hop && !channel->acceptor.hop)
+		channel_free(channel);
+}
+
+/* What lies between the ends is as much as one has received and the other wasn't sent, unless it is dropped. */
+static bool adds_up(const struct channel_end *out)
+{
+	const struct channel_end *in = channel_other((struct channel_end *)out);
+	size_t queued = channel_queued(out);
+
+	return out->sent <= in->received &&
+	       (queued == in->received - out->sent || (!queued && (!out->hop || channel_is_reset(out))));
+}
+
+void channel_image(struct image *image, const struct image_hops *hops, struct channel **made)
+{
+	struct channel *channel = image->is_read ? new_channel(image, hops) : *made;
+
+	if (image->is_read)
+		*made = NULL;
+	if (!channel)
+		return;
+	head_image(image, channel);
+	end_image(image, hops, &channel->opener);
+	end_image(image, hops, &channel->acceptor);
+	sharing_image(image, channel);
+	takeover_image(image, channel);
+	charge_image(image, channel);
+	cancels_image(image, channel);
+	if (!image->is_read)
+		return;
+	image_expect(image, (channel->opener.hop || channel->acceptor.hop) &&
+				    (channel->endpoint || !channel->acceptor.hop));
+	image_expect(image, adds_up(&channel->opener) && adds_up(&channel->acceptor));
+	image_expect(image, !(channel->acceptor.owed & OWED_TAKEOVER) &&
+				    (channel->takeover || !(channel->opener.owed & OWED_TAKEOVER)));
+	if (image->error) {
+		forget(channel);
+		return;
+	}
+	if (!channel->opener.hop)
+		orphans_add(channel);
+	*made = channel;
+}
+
+void hop_write_channels(struct image *image, const struct hop *hop)
+{
+	struct channel_end *end;
+	uint32_t number = 0;
+
+	while ((end = channel_table_next(&hop->channels, &number))) {
+		struct channel *channel = end->channel;
+
+		if (!end->is_opener && channel->opener.hop)
+			continue;
+		image_section(image, IMAGE_CHANNEL);
+		channel_image(image, NULL, &channel);
+	}
+}

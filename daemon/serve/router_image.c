@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* What programs have bound, in the image that a daemon hands over (base/image.h). */
+
+#include <string.h>
+
+#include <utlist.h>
+
+#include "base/image.h"
+#include "daemon/local/session.h"
+#include "daemon/relay/channel.h"
+#include "daemon/relay/hop.h"
+#include "daemon/relay/hop_image.h"
+#include "daemon/relay/sharing.h"
+#include "daemon/serve/router_internal.h"
+#include "daemon/topic/topics.h"
+
+#define NO_TOPIC UINT32_MAX
+
+/* What one program has bound, and what the endpoint has carried so far. */
+static void binding_image(struct image *image, uint32_t *session, char name[ENDPOINT_NAME_MAX + 1],
+			  struct endpoint *endpoint, uint32_t *topic)
+{
+	image_u32(image, session);
+	image_u32(image, topic);
+	image_text(image, name, ENDPOINT_NAME_MAX + 1);
+	image_u32(image, &endpoint->kinds);
+	image_u64(image, &endpoint->opened);
+	image_u64(image, &endpoint->refused);
+	image_u64(image, &endpoint->tally->bytes_to);
+	image_u64(image, &endpoint->tally->bytes_from);
+	image_u64(image, &endpoint->tally->messages);
+}
+
+void router_write_image(const struct router *router, struct image *image)
+{
+	struct endpoint *endpoint, *next;
+	struct binder *binder;
+
+	HASH_ITER(hh, router->endpoints, endpoint, next) {
+		DL_FOREACH(endpoint->binders, binder) {
+			uint32_t session = hop_number_in_image(session_hop(binder->session)),
+				 topic = endpoint->topic ? topic_number_in_image(endpoint->topic) : NO_TOPIC;
+
+			image_section(image, IMAGE_ENDPOINT);
+			binding_image(image, &session, endpoint->name, endpoint, &topic);
+		}
+	}
+}
+
+void router_read_image(struct router *router, struct image *image, const struct image_hops *hops)
+{
+	struct channel_tally tally = {0};
+	struct endpoint read = {.tally = &tally}, *endpoint;
+	struct topic *topic = NULL;
+	uint32_t session, number;
+	int r;
+
+	binding_image(image, &session, read.name, &read, &number);
+	image_expect(image, session < hops->sessions);
+	if (!image->error && number != NO_TOPIC)
+		topic = topics_claim(hops, number, hop_owner(hops->hops[session]));
+	image_expect(image,
+		     (topic != NULL) == ((read.kinds & BIND_TOPIC) != 0) && (topic || number == NO_TOPIC));
+	if (image->error)
+		return;
+	r = router_bind_with(router, hop_owner(hops->hops[session]), frame_text_of(read.name), read.kinds,
+			     topic);
+	if (r < 0) { /* also if its user may have fewer than it has */
+		image_fail(image, r);
+		return;
+	}
+	endpoint = router_get(router, read.name, strlen(read.name));
+	endpoint->opened = read.opened;
+	endpoint->refused = read.refused;
+	tally.references = endpoint->tally->references;
+	*endpoint->tally = tally;
+}
+
+static void adopt(struct router *router, struct channel *channel)
+{
+	struct endpoint *endpoint = router_get(router, channel->endpoint, strlen(channel->endpoint));
+	const struct binder *binder =
+		endpoint ? router_binder(endpoint, hop_owner(channel->acceptor.hop)) : NULL;
+
+	if (!binder)
+		return;
+	channel_count(channel, endpoint->tally);
+	if (channel->sharing)
+		sharing_give(channel, binder->sharer);
+}
+
+/* Channels that lead to a topic are counted for its endpoint. */
+static void adopt_of_topic(struct router *router, const struct hop *hop)
+{
+	struct channel_end *end;
+	uint32_t number = 0;
+
+	while ((end = hop_next_channel(hop, &number))) {
+		struct endpoint *endpoint =
+			end->is_opener || !end->channel->endpoint
+				? NULL
+				: router_get(router, end->channel->endpoint, strlen(end->channel->endpoint));
+
+		if (endpoint)
+			channel_count(end->channel, endpoint->tally);
+	}
+}
+
+void router_adopt_channels(struct router *router, const struct image_hops *hops)
+{
+	struct channel *channel;
+
+	for (uint32_t i = 0; i < hops->sessions; i++) {
+		uint32_t number = 0;
+
+		while ((channel = router_next_accepted(hops->hops[i], &number)))
+			adopt(router, channel);
+	}
+	for (uint32_t i = hops->sessions + hops->links; i < hops->count; i++)
+		adopt_of_topic(router, hops->hops[i]);
+	/* No other domain's name is known yet. */
+	for (uint32_t i = hops->sessions; i < hops->sessions + hops->links; i++) {
+		struct channel_end *end;
+		uint32_t number = 0;
+
+		while ((end = hop_next_channel(hops->hops[i], &number)))
+			end->channel->undecided = true;
+	}
+}

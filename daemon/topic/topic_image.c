@@ -1,0 +1,569 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * Topics in the image that a daemon hands over (base/image.h): a section for each topic, own or replica, with its log and what it
+ * keeps (topic_log_image.c), and behind all channels one for each *party*, a feed or a subscriber.
+ *
+ * Who was blocked or waited for room looks again in the next daemon, and timers begin anew.
+ */
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <utlist.h>
+
+#include "base/image.h"
+#include "base/timer.h"
+#include "daemon/local/session.h"
+#include "daemon/relay/hop_image.h"
+#include "daemon/topic/topic_internal.h"
+#include "wire/bytes.h"
+
+#define NOBODY	     UINT32_MAX
+#define MESSAGE_MOST ((uint32_t)message_span((1u << 30) + PROPERTIES_MAX)) /* whatever `max-message` is now */
+
+/* --- topics ----------------------------------------------------------------------------------- */
+
+/* What a topic is made of. */
+struct topic_head {
+	bool is_replica, pays;
+	uint32_t uid, publisher; /* who pays; among the programs */
+	char *name, *address;
+	struct frame_identity user;
+};
+
+static void head_image(struct image *image, struct topic_head *head)
+{
+	image_bool(image, &head->is_replica);
+	image_bool(image, &head->pays);
+	image_u32(image, &head->uid);
+	image_u32(image, &head->publisher);
+	image_string(image, &head->name, ENDPOINT_NAME_MAX);
+	image_string(image, &head->address, ADDRESS_MAX);
+	image_u32(image, &head->user.domid);
+	image_u32(image, &head->user.uid);
+	image_u32(image, &head->user.gid);
+	image_u32(image, &head->user.pid);
+	image_expect(image, head->is_replica == (head->address != NULL));
+	image_expect(image, !head->is_replica || (!head->name && head->publisher == NOBODY));
+}
+
+static void tally_image(struct image *image, struct topic_tally *tally)
+{
+	image_u64(image, &tally->delivered);
+	image_u64(image, &tally->missed);
+	image_u64(image, &tally->gaps);
+}
+
+static void replica_fields(struct image *image, struct topic *replica)
+{
+	uint32_t state = replica->state, refused = (uint32_t)replica->refused;
+
+	image_upto(image, &state, REPLICA_REFUSED);
+	image_upto(image, &refused, INT32_MAX);
+	image_bool(image, &replica->was_live);
+	image_bool(image, &replica->was_closed);
+	image_bool(image, &replica->kept_comes);
+	image_bool(image, &replica->is_doubtful);
+	image_u32(image, &replica->pause_ms);
+	image_u64(image, &replica->number);
+	image_expect(image, (state == REPLICA_REFUSED) == (refused != 0));
+	replica->state = (enum replica_state)state;
+	replica->refused = (int)refused;
+}
+
+static void topic_fields(struct image *image, struct topic *topic)
+{
+	hop_inner_image(image, topic->hop);
+	topic_origin_image(image, topic, &topic->origin);
+	image_u64(image, &topic->published);
+	tally_image(image, &topic->tally);
+	image_u64(image, &topic->listeners_told);
+	image_bool(image, &topic->tells_listeners);
+	image_expect(image, topic->is_replica || topic->tells_listeners == (topic->name != NULL));
+	topic_log_image(image, topic);
+	topic_kept_image(image, topic);
+	if (topic->is_replica)
+		replica_fields(image, topic);
+}
+
+static bool begin(struct topic *topic)
+{
+	if (!topic->in_image)
+		topic->in_image = calloc(1, sizeof(*topic->in_image));
+	return topic->in_image;
+}
+
+static void write_topic(struct image *image, struct topic *topic)
+{
+	struct account *account = hop_account(topic->hop);
+	struct topic_head head = {
+		.is_replica = topic->is_replica,
+		.pays = account != NULL,
+		.uid = account ? account_id(account) : 0,
+		.publisher = topic->publisher ? hop_number_in_image(session_hop(topic->publisher)) : NOBODY,
+		.name = topic->name,
+		.address = topic->address,
+		.user = topic->user,
+	};
+
+	image_section(image, IMAGE_TOPIC);
+	if (!begin(topic)) {
+		image_fail(image, -ENOMEM);
+		return;
+	}
+	head_image(image, &head);
+	topic_fields(image, topic);
+}
+
+/* Enters a replica where others find it, unless it is refused. */
+static void enter_replica(struct image *image, struct topic *replica)
+{
+	struct topics *topics = replica->topics;
+	struct topic *same = NULL;
+
+	HASH_FIND_STR(topics->replicas, replica->key, same);
+	image_expect(image, !same);
+	if (image->error || replica->refused)
+		return;
+	HASH_ADD_KEYPTR(hh, topics->replicas, replica->key, strlen(replica->key), replica);
+	if (waiting_enter(replica) < 0)
+		image_fail(image, -ENOMEM);
+	if (replica->number > topics->numbers)
+		topics->numbers = replica->number;
+}
+
+static struct topic *new_topic(struct image *image, struct topics *topics, const struct image_hops *hops,
+			       struct topic_head *head)
+{
+	struct quota *quota = topics->with.relay->quota;
+	struct account *account = head->pays && quota ? quota_account(quota, QUOTA_UID, head->uid) : NULL;
+	char key[TOPICS_KEY_SIZE];
+	struct topic *topic;
+	int r = topic_make(&topic, topics, account, true);
+
+	account_unref(account);
+	if (r < 0) {
+		image_fail(image, r);
+		return NULL;
+	}
+	if (head->is_replica) {
+		snprintf(key, sizeof(key), "%u %s", head->user.uid, head->address);
+		topic->key = strdup(key);
+		DL_APPEND(topics->all_replicas, topic);
+	} else {
+		DL_APPEND(topics->own, topic);
+	}
+	topic->is_replica = head->is_replica;
+	topic->name = head->name;
+	topic->address = head->address;
+	topic->user = head->user;
+	*head = (struct topic_head){.publisher = head->publisher};
+	if (head->publisher != NOBODY)
+		topic->publisher = hop_owner(hops->hops[head->publisher]);
+	if (!begin(topic) || (topic->is_replica && !topic->key))
+		image_fail(image, -ENOMEM);
+	return topic;
+}
+
+void topics_read_topic(struct topics *topics, struct image *image, struct image_hops *hops)
+{
+	struct topic_head head = {0};
+	struct topic *topic = NULL;
+
+	head_image(image, &head);
+	image_expect(image, head.publisher == NOBODY || head.publisher < hops->sessions);
+	if (!image->error)
+		topic = new_topic(image, topics, hops, &head);
+	free(head.name);
+	free(head.address);
+	if (!topic)
+		return;
+	hop_set_image_number(topic->hop, hops->count);
+	hops->hops[hops->count++] = topic->hop;
+	if (image->error)
+		return;
+	topic_fields(image, topic);
+	if (topic->is_replica)
+		enter_replica(image, topic);
+}
+
+/* --- who takes part --------------------------------------------------------------------------- */
+
+/* The number of a party's channel. Read, the channel must be there, and nobody else's. */
+static struct channel_end *end_image(struct image *image, const struct topic *topic,
+				     const struct party *party)
+{
+	uint32_t number = party && party->end ? party->end->number : NOBODY;
+	struct channel_end *end = NULL;
+
+	image_u32(image, &number);
+	if (!image->is_read || image->error || number == NOBODY)
+		return NULL;
+	end = hop_find_channel(topic->hop, number);
+	image_expect(image, end && !end->party && end->is_opener == topic->is_replica);
+	return image->error ? NULL : end;
+}
+
+/* The part of a message that has come. */
+static void part_image(struct image *image, struct topic_log *log, struct feed *feed)
+{
+	uint32_t size = feed->part ? feed->part->size : 0;
+
+	if (!feed->part)
+		feed->at = 0;
+	image_upto(image, &size, MESSAGE_MOST);
+	image_upto(image, &feed->at, size);
+	if (image->error || !size)
+		return;
+	image_expect(image, size >= MESSAGE_HEAD_SIZE + MESSAGE_TRAILER_SIZE &&
+				    feed->at >= MESSAGE_HEAD_SIZE && feed->at < size);
+	if (image->is_read && !image->error) {
+		feed->part = topic_entry_new(size);
+		if (feed->part)
+			topic_log_exceed(log, size);
+		else
+			image_fail(image, -ENOMEM);
+	}
+	if (image->error)
+		return;
+	image_raw(image, feed->part->bytes, feed->at);
+	image_expect(image, message_span(get_u32(feed->part->bytes)) == size);
+}
+
+static void feed_fields(struct image *image, struct topic *topic, struct feed *feed)
+{
+	part_image(image, &topic->log, feed);
+	image_bool(image, &feed->skips);
+	image_u64(image, &feed->left);
+	image_expect(image, !feed->skips || (feed->left && !feed->part));
+}
+
+static void read_feed(struct image *image, struct topic *topic)
+{
+	struct channel_end *end = end_image(image, topic, NULL);
+	struct feed *feed;
+
+	image_expect(image, end && (!topic->is_replica || !topic->feeds));
+	feed = image->error ? NULL : topic_add_feed(topic, end);
+	if (feed)
+		feed_fields(image, topic, feed);
+	else
+		image_fail(image, -ENOBUFS);
+}
+
+static void bound_image(struct image *image, struct topic_bound *bound)
+{
+	image_upto(image, &bound->most, SUBSCRIBE_QUEUE >> SUBSCRIBE_QUEUE_SHIFT);
+	image_bool(image, &bound->keeps_oldest);
+	image_bool(image, &bound->is_cut);
+	image_u64(image, &bound->cut);
+	image_u64(image, &bound->sent);
+	image_u64(image, &bound->taken);
+	image_u64(image, &bound->end);
+	image_upto(image, &bound->first_mark, TOPIC_BOUND_MARKS - 1);
+	image_upto(image, &bound->mark_count, TOPIC_BOUND_MARKS);
+	for (unsigned i = 0; i < TOPIC_BOUND_MARKS; i++) {
+		image_u64(image, &bound->marks[i].sent);
+		image_u64(image, &bound->marks[i].end);
+	}
+	image_expect(image, bound->taken <= bound->sent);
+}
+
+/* What it is sent now, and what comes behind that. */
+static void sending_image(struct image *image, struct topic *topic, struct subscriber *subscriber)
+{
+	topic_entry_image(image, topic, &subscriber->current);
+	topic_entry_image(image, topic, &subscriber->held);
+	if (!subscriber->current)
+		subscriber->done = 0;
+	image_u32(image, &subscriber->done);
+	image_expect(image, subscriber->current ? subscriber->done < subscriber->current->size &&
+							  subscriber->done % 8 == 0
+						: !subscriber->done);
+	image_u64(image, &subscriber->kept_at);
+	image_u64(image, &subscriber->kept_last);
+	image_bool(image, &subscriber->is_short);
+	image_bool(image, &subscriber->is_last);
+}
+
+static void position_image(struct image *image, const struct topic *topic, struct subscriber *subscriber)
+{
+	struct topic_position *position = &subscriber->position;
+
+	image_u64(image, &position->index);
+	image_u64(image, &position->count);
+	image_u64(image, &position->unknown);
+	image_u64(image, &subscriber->begun_at);
+	image_expect(image, position->index <= topic->log.next && position->count <= topic->log.count &&
+				    position->unknown <= topic->log.unknown &&
+				    subscriber->begun_at <= position->count);
+	bound_image(image, &subscriber->bound);
+	tally_image(image, &subscriber->tally);
+}
+
+/* What a subscriber is besides its channel. `session`: its number, which only a program's has. */
+static void subscriber_fields(struct image *image, struct topic *topic, struct subscriber *subscriber,
+			      uint32_t *session, uint32_t *listeners, bool *is_out)
+{
+	image_u32(image, session);
+	image_u32(image, listeners);
+	image_bool(image, is_out);
+	position_image(image, topic, subscriber);
+	sending_image(image, topic, subscriber);
+	image_bool(image, &subscriber->is_asking);
+	image_u32(image, &subscriber->number);
+	image_bool(image, &subscriber->was_subscribed);
+	image_bool(image, &subscriber->is_closing);
+	topic_origin_image(image, topic, &subscriber->origin);
+	image_expect(image, topic->is_replica == (*session != NOBODY));
+	image_expect(image, topic->is_replica ? !subscriber->is_asking
+					      : *is_out == subscriber->is_asking && !subscriber->number &&
+							!subscriber->is_closing);
+}
+
+static void write_subscriber(struct image *image, struct subscriber *subscriber)
+{
+	struct topic *topic = subscriber->party.topic;
+	uint32_t session =
+			 subscriber->session ? hop_number_in_image(session_hop(subscriber->session)) : NOBODY,
+		 listeners = subscriber->listeners;
+	bool is_out = subscriber->list == LIST_OUT;
+
+	end_image(image, topic, &subscriber->party);
+	subscriber_fields(image, topic, subscriber, &session, &listeners, &is_out);
+}
+
+static void drop_subscriber(struct subscriber *subscriber)
+{
+	topic_entry_unref(subscriber->current);
+	topic_entry_unref(subscriber->held);
+	topic_origin_unref(subscriber->origin);
+	free(subscriber);
+}
+
+static struct subscriber *new_subscriber(const struct topic *topic)
+{
+	size_t size = topic->is_replica ? strlen(topic->address) : 0;
+	struct subscriber *subscriber = calloc(1, sizeof(*subscriber) + size + 1);
+
+	if (!subscriber)
+		return NULL;
+	subscriber->party.kind = PARTY_SUBSCRIBER;
+	if (size)
+		memcpy(subscriber->address, topic->address, size);
+	return subscriber;
+}
+
+/* Lets the program's subscription be found. */
+static void enter_session(struct image *image, struct topics *topics, struct subscriber *subscriber,
+			  struct session *session)
+{
+	int r = topics_remember(topics, subscriber, session);
+
+	if (r < 0)
+		image_fail(image, r == -EEXIST ? -EINVAL : r);
+	else if (subscriber->number)
+		session_ask_again(session);
+}
+
+static void read_subscriber(struct image *image, struct topic *topic, const struct image_hops *hops)
+{
+	struct channel_end *end = end_image(image, topic, NULL);
+	struct subscriber *subscriber = image->error ? NULL : new_subscriber(topic);
+	uint32_t session = NOBODY, listeners;
+	bool is_out;
+
+	if (!subscriber) {
+		image_fail(image, -ENOMEM);
+		return;
+	}
+	subscriber_fields(image, topic, subscriber, &session, &listeners, &is_out);
+	image_expect(image, session == NOBODY ? end != NULL : session < hops->sessions);
+	if (!image->error && session != NOBODY)
+		enter_session(image, topic->topics, subscriber, hop_owner(hops->hops[session]));
+	if (image->error) {
+		drop_subscriber(subscriber);
+		return;
+	}
+	subscriber->party.end = end;
+	if (end)
+		end->party = &subscriber->party;
+	subscriber_enter(subscriber, topic);
+	listeners_count(subscriber, listeners);
+	if (!is_out)
+		subscriber_move(subscriber, topic->due);
+}
+
+void topics_read_party(struct topics *topics, struct image *image, const struct image_hops *hops)
+{
+	uint32_t number, kind;
+	struct topic *topic = NULL;
+
+	image_u32(image, &number);
+	image_upto(image, &kind, PARTY_SUBSCRIBER);
+	if (!image->error)
+		topic = topics_in_image(hops, number);
+	image_expect(image, topic != NULL);
+	if (image->error)
+		return;
+	if (kind == PARTY_FEED)
+		read_feed(image, topic);
+	else
+		read_subscriber(image, topic, hops);
+}
+
+static void begin_party(struct image *image, const struct topic *topic, enum party_kind party)
+{
+	uint32_t number = hop_number_in_image(topic->hop), kind = party;
+
+	image_section(image, IMAGE_PARTY);
+	image_u32(image, &number);
+	image_upto(image, &kind, PARTY_SUBSCRIBER);
+}
+
+static void write_parties(struct image *image, struct topic *topic)
+{
+	struct subscriber *subscriber;
+	struct feed *feed;
+
+	DL_FOREACH(topic->feeds, feed) {
+		begin_party(image, topic, PARTY_FEED);
+		end_image(image, topic, &feed->party);
+		feed_fields(image, topic, feed);
+	}
+	for (unsigned i = 0; i < SUBSCRIBER_LISTS; i++)
+		DL_FOREACH(topic->lists[i], subscriber) {
+			begin_party(image, topic, PARTY_SUBSCRIBER);
+			write_subscriber(image, subscriber);
+		}
+}
+
+/* --- all of them ------------------------------------------------------------------------------ */
+
+/* Calls back for each, in the order in which they are numbered. */
+static void each(struct topics *topics, struct image *image,
+		 void (*call)(struct image *image, struct topic *topic))
+{
+	struct topic *topic;
+
+	DL_FOREACH(topics->own, topic)
+		call(image, topic);
+	DL_FOREACH(topics->all_replicas, topic)
+		call(image, topic);
+}
+
+static void write_channels(struct image *image, struct topic *topic)
+{
+	hop_write_channels(image, topic->hop);
+}
+
+void topics_write_image(struct topics *topics, struct image *image)
+{
+	each(topics, image, write_topic);
+}
+
+void topics_write_channels(struct topics *topics, struct image *image)
+{
+	each(topics, image, write_channels);
+}
+
+void topics_write_parties(struct topics *topics, struct image *image)
+{
+	each(topics, image, write_parties);
+}
+
+uint32_t topics_number_for_image(struct topics *topics, uint32_t first)
+{
+	struct topic *topic, *next;
+	uint32_t number = first;
+
+	DL_FOREACH_SAFE(topics->all_replicas, topic, next)
+		if (topic->is_over)
+			topic_destroy(topic);
+	relay_settle_for_image(topics->with.relay);
+	DL_FOREACH(topics->own, topic)
+		hop_set_image_number(topic->hop, number++);
+	DL_FOREACH(topics->all_replicas, topic)
+		hop_set_image_number(topic->hop, number++);
+	DL_FOREACH(topics->own, topic)
+		hop_settle_for_image(topic->hop);
+	DL_FOREACH(topics->all_replicas, topic)
+		hop_settle_for_image(topic->hop);
+	return number - first;
+}
+
+unsigned topics_in_question(struct topics *topics, struct session *session)
+{
+	const struct subscriber *subscriber;
+	unsigned count = 0;
+
+	for (subscriber = topics_first_of(topics, session); subscriber;
+	     subscriber = subscriber->of_session_next)
+		count += subscriber->number != 0;
+	return count;
+}
+
+uint32_t topic_number_in_image(const struct topic *topic)
+{
+	return hop_number_in_image(topic->hop);
+}
+
+struct topic *topics_in_image(const struct image_hops *hops, uint32_t number)
+{
+	return number >= hops->sessions + hops->links && number < hops->count ? hop_owner(hops->hops[number])
+									      : NULL;
+}
+
+struct topic *topics_claim(const struct image_hops *hops, uint32_t number, const struct session *publisher)
+{
+	struct topic *topic = topics_in_image(hops, number);
+
+	if (!topic || topic->is_replica || topic->publisher != publisher || topic->in_image->is_bound)
+		return NULL;
+	topic->in_image->is_bound = true;
+	return topic;
+}
+
+/* Whether it is whole, now that all was read. */
+static void check(struct image *image, struct topic *topic)
+{
+	if (image->error)
+		return;
+	image_expect(image, !topic->publisher || topic->in_image->is_bound);
+	image_expect(image, !topic->is_replica || (topic->state == REPLICA_TRYING ||
+						   topic->state == REPLICA_LIVE) == (topic->feeds != NULL));
+}
+
+void topics_check_image(struct topics *topics, struct image *image)
+{
+	each(topics, image, check);
+}
+
+static void go_on(struct image *image, struct topic *topic)
+{
+	topic_leave_image(topic);
+	topic->is_fresh = true;
+	inner_due(topic->hop);
+	if (topic->is_replica && !topic_has_subscribers(topic))
+		topic_drop(topic);
+	else if (topic->is_replica)
+		replica_wait_again(topic);
+	else if (!topic->publisher)
+		timer_set(topic->timer, TOPIC_LINGER_MS);
+}
+
+void topics_go_on(struct topics *topics)
+{
+	each(topics, NULL, go_on);
+}
+
+void topics_drop_image(struct topics *topics)
+{
+	while (topics->own)
+		topic_destroy(topics->own);
+	while (topics->all_replicas)
+		topic_destroy(topics->all_replicas);
+}
