@@ -373,8 +373,8 @@ static void read_subscriber(struct image *image, struct topic *topic, const stru
 {
 	struct channel_end *end = end_image(image, topic, NULL);
 	struct subscriber *subscriber = image->error ? NULL : new_subscriber(topic);
-	uint32_t session = NOBODY, listeners;
-	bool is_out;
+	uint32_t session = NOBODY, listeners = 0;
+	bool is_out = false;
 
 	if (!subscriber) {
 		image_fail(image, -ENOMEM);
@@ -399,7 +399,7 @@ static void read_subscriber(struct image *image, struct topic *topic, const stru
 
 void topics_read_party(struct topics *topics, struct image *image, const struct image_hops *hops)
 {
-	uint32_t number, kind;
+	uint32_t number = 0, kind = 0;
 	struct topic *topic = NULL;
 
 	image_u32(image, &number);

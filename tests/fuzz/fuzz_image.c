@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * What a daemon hands over, as bytes of any kind: two hops to programs, which share memory or don't, one of a link, their channels,
- * and what lies in the programs' rings. What is taken must go on: it gets rings and passes. Whatever is wrong, nothing is left. Seeds are made by
- * XENMSG_SEEDS=DIRECTORY tests/unit/test_image.
+ * What a daemon hands over, as bytes of any kind: two hops to programs, which share memory or don't, one of a link, topics that
+ * nobody here has bound, their channels, and what lies in the programs' rings. What is taken must go on: it gets rings and passes. Whatever is wrong, nothing is left. Seeds are made by
+ * XENMSG_SEEDS=DIRECTORY tests/unit/test_image, and test_topic_image.
  */
 
 #include <errno.h>
@@ -17,10 +17,14 @@
 #include "daemon/relay/hop.h"
 #include "daemon/relay/hop_image.h"
 #include "daemon/relay/private_ring.h"
+#include "base/self.h"
+#include "daemon/known/known.h"
+#include "daemon/topic/topics.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define HOPS   3
+#define TOPICS 4
 #define LINK   2 /* the last one is a link's */
 #define PASSES 20
 
@@ -55,8 +59,30 @@ static void on_failed(void *owner, int error, const char *why)
 static const struct hop_callbacks callbacks = {
 	.control = on_control, .open = on_open, .notify = on_notify, .failed = on_failed};
 
+static void open_none(void *userdata, struct channel *channel, struct frame_text address)
+{
+	channel_refuse(channel, ENOENT);
+}
+
+/* Topics take a hop's owner for a session, which none is here: so to them all are of links. */
+static void read_of_topic(struct image *image, struct image_hops *hops, struct topics *topics, uint32_t type)
+{
+	struct image_hops links = *hops;
+
+	links.links += links.sessions;
+	links.sessions = 0;
+	image_expect(image, type == IMAGE_PARTY || hops->count - links.links < TOPICS);
+	if (image->error)
+		return;
+	if (type == IMAGE_TOPIC)
+		topics_read_topic(topics, image, &links);
+	else
+		topics_read_party(topics, image, &links);
+	hops->count = links.count;
+}
+
 static void read_section(struct image *image, struct image_hops *hops, struct program *programs,
-			 uint32_t type)
+			 struct topics *topics, uint32_t type)
 {
 	struct channel *channel;
 	bool shares = false;
@@ -73,6 +99,9 @@ static void read_section(struct image *image, struct image_hops *hops, struct pr
 		hop_link_image(image, programs[LINK].hop);
 		hop_set_image_number(programs[LINK].hop, hops->count);
 		hops->hops[hops->count++] = programs[LINK].hop;
+		hops->links++;
+	} else if (type == IMAGE_TOPIC || type == IMAGE_PARTY) {
+		read_of_topic(image, hops, topics, type);
 	} else if (type == IMAGE_CHANNEL) {
 		channel_image(image, hops, &channel);
 	} else if (type == IMAGE_LEDGER) {
@@ -103,7 +132,7 @@ static void resume(struct program *program)
 /* Gives each hop rings, which nobody reads, and runs what there is to do. */
 static void go_on(struct relay *relay, struct program *programs, const struct image_hops *hops)
 {
-	if (hops->count > hops->sessions)
+	if (hops->links)
 		resume(&programs[LINK]);
 	for (uint32_t i = 0; i < hops->sessions; i++) {
 		struct hop_rings rings = {.in = private_ring_view(&programs[i].in), .adopt = true};
@@ -117,10 +146,10 @@ static void go_on(struct relay *relay, struct program *programs, const struct im
 	relay_run(relay, PASSES);
 }
 
-static void run(struct relay *relay, struct image *image)
+static void run(struct relay *relay, struct image *image, struct topics *topics)
 {
 	struct program *programs = calloc(HOPS, sizeof(*programs));
-	struct hop *all[HOPS];
+	struct hop *all[HOPS + TOPICS];
 	struct image_hops hops = {.hops = all};
 	uint32_t type;
 
@@ -130,9 +159,13 @@ static void run(struct relay *relay, struct image *image)
 		programs[i].hop = hop_new(relay, i == LINK ? HOP_LINK : HOP_SOCKET, &callbacks, &programs[i],
 					  1, CHANNEL_NUMBERS / 2);
 	while ((type = image_next(image)))
-		read_section(image, &hops, programs, type);
-	if (!image->error)
+		read_section(image, &hops, programs, topics, type);
+	topics_check_image(topics, image);
+	if (!image->error) {
+		topics_go_on(topics);
 		go_on(relay, programs, &hops);
+	}
+	topics_free(topics);
 	for (unsigned i = 0; i < HOPS; i++)
 		hop_retire(programs[i].hop, ENOENT);
 	relay_cleanup(relay);
@@ -142,14 +175,20 @@ static void run(struct relay *relay, struct image *image)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct event_base *base = event_base_new();
+	struct self self = {0};
+	struct known *known = known_new(&self);
+	struct topics_collaborators with = {.self = &self, .known = known, .open = open_none};
+	struct topics *topics;
 	struct relay relay;
 	struct image image;
 
-	if (!base || relay_init(&relay, base, 1 << 20) < 0)
+	with.relay = &relay;
+	if (!base || !known || relay_init(&relay, base, 1 << 20) < 0 || topics_new(&topics, &with) < 0)
 		abort();
 	image_open_bytes(&image, data, size);
-	run(&relay, &image);
+	run(&relay, &image, topics);
 	image_free(&image);
+	known_free(known);
 	event_base_free(base);
 	return 0;
 }
