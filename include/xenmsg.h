@@ -553,12 +553,13 @@ XENMSG_API XENMSG_CHECK int xenmsg_refuse(struct xenmsg *conn, const struct xenm
  * connection of its own. Both may be called in a handler: the next message isn't handled. Both return 0.
  */
 XENMSG_API int xenmsg_pause(struct xenmsg *conn);
-/* Goes on taking messages: xenmsg_fd() is readable. */
+/* Goes on taking messages: xenmsg_fd() is readable. Returns 0. */
 XENMSG_API int xenmsg_resume(struct xenmsg *conn);
 
 /* Returns the payload, aligned to 8 bytes, without a terminator; never NULL. The program may write
  * to it, up to its size. */
 XENMSG_API void *xenmsg_message_data(struct xenmsg_message *message);
+/* Returns its size, in bytes. */
 XENMSG_API size_t xenmsg_message_size(const struct xenmsg_message *message);
 /* Returns the endpoint that it was sent to. */
 XENMSG_API const char *xenmsg_message_endpoint(const struct xenmsg_message *message);
@@ -744,7 +745,8 @@ XENMSG_API XENMSG_CHECK int xenmsg_reply(struct xenmsg_message *message, const v
  * answer is no longer wanted, or -EINVAL: none is. */
 XENMSG_API XENMSG_CHECK int xenmsg_await_reply_room(struct xenmsg_message *message, size_t size,
 						    const struct xenmsg_options *options);
-/* Begins to wait for that, as xenmsg_begin_await_room() does. The message may be freed meanwhile. */
+/* Begins to wait for that. `done`, `op` and what is returned are as for xenmsg_begin_await_room(), or -EINVAL and -ECANCELED as
+ * above. The message may be freed meanwhile. */
 XENMSG_API XENMSG_CHECK int xenmsg_begin_await_reply_room(struct xenmsg_message *message,
 							  size_t size,
 							  const struct xenmsg_options *options,

@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# The public headers compile by themselves, as C11 and as C++ from 2011 on, and their macros are used, without a warning.
+# The public headers compile by themselves, as C11 and as C++ from 2011 on, and their macros are used, without a warning. Each
+# function has a comment, which says what it returns.
 set -eu
 top=${srcdir:-.}
 work=$(mktemp -d)
@@ -50,3 +51,26 @@ for compiler in ${CXX:-c++} clang++; do
 		$compiler -std=$standard $strict $more -I"$top/include" -c "$work/cc.cc" -o "$work/cc.o"
 	done
 done
+python3 - "$top/include/xenmsg.h" "$top/include/xenmsg-stream.h" <<'END'
+import re
+import sys
+
+FUNCTION = re.compile(r"^XENMSG_API (?:XENMSG_CHECK )?([^;(]*?)\b(xenmsg_\w+)\([^;]*;\n?", re.M)
+wrong, functions = [], 0
+for path in sys.argv[1:]:
+    text, end, comment = open(path, encoding="utf-8").read(), None, ""
+    for found in FUNCTION.finditer(text):
+        before = text[:found.start()].rstrip()
+        functions += 1
+        if before.endswith("*/"):
+            comment = before[before.rindex("/*"):]
+        elif found.start() != end or not comment.startswith("/* Each "):  # the next of a group
+            comment = ""
+        end = found.end()
+        if not comment:
+            wrong.append(f"{found[2]} has no comment")
+        elif found[1].strip() != "void" and not re.search("return", comment, re.I):
+            wrong.append(f"{found[2]} doesn't say what it returns")
+assert functions > 60, functions
+sys.exit("\n".join(wrong) or 0)
+END
