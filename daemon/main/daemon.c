@@ -54,6 +54,17 @@ static void on_hangup(int number, short what, void *userdata)
 	reload_files(daemon);
 }
 
+/* Between two programs nobody hears them, so they wait for the next one. */
+static void hold_stop_signals(int how)
+{
+	sigset_t signals;
+
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGTERM);
+	sigaddset(&signals, SIGINT);
+	sigprocmask(how, &signals, NULL);
+}
+
 static int start_base(struct daemon *daemon)
 {
 	signal(SIGPIPE, SIG_IGN);
@@ -67,6 +78,7 @@ static int start_base(struct daemon *daemon)
 	if (!daemon->term || !daemon->interrupt || !daemon->hangup || event_add(daemon->term, NULL) < 0 ||
 	    event_add(daemon->interrupt, NULL) < 0)
 		return -ENOMEM;
+	hold_stop_signals(SIG_UNBLOCK);
 	return self_new_instance(&daemon->self);
 }
 
@@ -143,6 +155,7 @@ int daemon_hand_over(struct daemon *daemon, const struct daemon_program *program
 	takeover_print(&takeover, text);
 	argv = renewal_arguments(program->argv, "--take-over", text);
 	signal(SIGHUP, SIG_IGN); /* until the next one hears it */
+	hold_stop_signals(SIG_BLOCK);
 	if (argv)
 		execv(program->path, argv);
 	log_error("can't start %s: %s", program->path, strerror(errno));

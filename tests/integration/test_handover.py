@@ -317,6 +317,19 @@ def test_a_next_daemon_without_memory_is_as_after_a_crash(installed):
     node.start()
 
 
+def test_a_stop_in_between_is_obeyed_in_order(installed):
+    """The signal comes while nobody has said yet what it means."""
+    node, install = installed
+    receiver = Connection(node.socket)
+    assert receiver.bind("inbox") == 0
+    install(f"""case $1 in --take-over) kill -TERM $$ ;; esac; exec {tool("xenmsgd")} "$@" """)
+    assert node.xenmsg("daemon", "renew").returncode == EXIT_OK
+    crashes(receiver)
+    assert node.daemon.wait(timeout=20 * PATIENCE) == 0
+    install()
+    node.start()
+
+
 def test_a_second_hand_over_at_once_is_refused(installed):
     """The first one goes on."""
     node, install = installed
