@@ -178,6 +178,42 @@ def test_a_cycle_holds_no_connection(nodes):
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+def test_what_is_done_often_leaves_no_memory(nodes):
+    """Nor what fails: each of these leaves C by another way."""
+    one, = nodes(1).values()
+    with xenmsg.blocking.open(one.socket) as conn, conn.bind("inbox") as inbox, conn.listen("streams") as listener:
+        core = conn._core
+        wrong = (lambda: core.post("self:inbox"), lambda: core.post("a\0b", b""), lambda: core.post("self:inbox", "text"),
+                 lambda: core.post("!", b""), lambda: core.bind("inbox", False, False, False), lambda: core.query(1),
+                 lambda: core.subscribe("self:news", 1 << 20, False), lambda: core.begin_bind("!", True, True, False))
+
+        def each(times):
+            for _ in range(times):
+                posted = conn.post("self:inbox", b"x")
+                message = inbox.recv(LONG)
+                assert (bytes(message), message.data[0], message.sender_domid, message.trace) == (b"x", ord("x"), 1, "")
+                conn.wait(posted, LONG)
+                called = conn.begin_call("self:inbox", b"x")
+                inbox.recv(LONG).reply_error(7, b"data")
+                with contextlib.suppress(xenmsg.Answered):
+                    conn.wait(called, LONG)
+                with contextlib.suppress(xenmsg.NotFound):
+                    conn.send("self:nobody", b"x")
+                near, (far, _) = conn.connect("self:streams", timeout=LONG), listener.accept(LONG)
+                near.close()
+                far.close()
+                for action in wrong:
+                    with contextlib.suppress(xenmsg.Error, TypeError, ValueError):
+                        action()
+                del message, posted, called
+        each(50)
+        gc.collect()
+        before = sys.getallocatedblocks()
+        each(300)
+        gc.collect()
+        assert sys.getallocatedblocks() - before < 150, "less than one for two rounds"
+
+
 def test_a_child_leaves_the_parents_connection_alone(nodes):
     one, = nodes(1).values()
     with xenmsg.blocking.open(one.socket) as conn, conn.bind("inbox") as inbox:
