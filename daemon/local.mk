@@ -40,6 +40,7 @@ libdaemon_la_SOURCES = \
 	daemon/link/directory.c daemon/link/directory.h daemon/link/directory_internal.h \
 	daemon/link/directory_believe.c \
 	daemon/peers/names.c daemon/peers/names.h \
+	daemon/peers/given_tags.c daemon/peers/given_tags.h \
 	daemon/link/directory_serve.c \
 	daemon/peers/domains.c daemon/peers/domains.h \
 	daemon/peers/peers_forget.c daemon/peers/peers_forget.h \

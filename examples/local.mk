@@ -76,5 +76,5 @@ dist_example_DATA += \
 	examples/sdevent.c
 natsexampledir = $(exampledir)/nats
 dist_natsexample_DATA = examples/nats/nats-server.conf
-dist_example_SCRIPTS += examples/chat.sh examples/kv.sh examples/loop.py examples/prepare-save.sh examples/rendezvous.sh examples/request-reply.py \
-	examples/request-reply.sh
+dist_example_SCRIPTS += examples/chat.sh examples/kv.sh examples/libvirt-hook.py examples/loop.py examples/prepare-save.sh examples/rendezvous.sh examples/request-reply.py \
+	examples/request-reply.sh examples/xl-tags.sh

@@ -76,14 +76,20 @@ struct known_domain *known_next(struct known *known, const struct known_domain *
 	return after ? after->hh.next : known->domains;
 }
 
+static void domain_free(struct known *known, struct known_domain *domain)
+{
+	HASH_DEL(known->domains, domain);
+	free(domain->tags);
+	free(domain);
+}
+
 /* Frees the entry if there is nothing in it. */
 static void put(struct known *known, struct known_domain *domain)
 {
 	if (domain->exists || domain->gone_ms || domain->source || domain->current || domain->is_complete ||
 	    domain->name[0] || domain->uuid_text[0])
 		return;
-	HASH_DEL(known->domains, domain);
-	free(domain);
+	domain_free(known, domain);
 }
 
 void known_drop_source(struct known *known, struct known_domain *domain)
@@ -167,6 +173,27 @@ void known_set_uuid(struct known *known, struct known_domain *domain, const uint
 	known_touch(known, domain);
 }
 
+static bool is_same(const char *one, const char *other)
+{
+	return one && other ? !strcmp(one, other) : one == other;
+}
+
+int known_set_tags(struct known *known, struct known_domain *domain, const char *tags, bool are_refused)
+{
+	char *copy;
+
+	if (is_same(domain->tags, tags) && domain->tags_refused == are_refused)
+		return 0;
+	copy = tags ? strdup(tags) : NULL;
+	if (tags && !copy)
+		return -ENOMEM;
+	free(domain->tags);
+	domain->tags = copy;
+	domain->tags_refused = are_refused;
+	known_touch(known, domain);
+	return 0;
+}
+
 void known_set_complete(struct known *known, struct known_domain *domain, bool is_complete)
 {
 	if (domain->is_complete == is_complete)
@@ -177,10 +204,13 @@ void known_set_complete(struct known *known, struct known_domain *domain, bool i
 
 static void forget_name(struct known *known, struct known_domain *domain)
 {
-	if (domain->is_complete || domain->name[0] || domain->uuid_text[0]) {
+	if (domain->is_complete || domain->name[0] || domain->uuid_text[0] || domain->tags ||
+	    domain->tags_refused) {
 		domain->name[0] = domain->uuid_text[0] = '\0';
 		memset(domain->uuid, 0, sizeof(domain->uuid));
-		domain->is_complete = domain->is_led_to = false;
+		free(domain->tags);
+		domain->tags = NULL;
+		domain->is_complete = domain->is_led_to = domain->tags_refused = false;
 		rename_records(known, domain);
 		known_touch(known, domain);
 	}
@@ -272,6 +302,10 @@ struct known_teller *known_teller(struct known *known)
 
 const char *known_why_not(struct known *known, uint32_t domid)
 {
+	const struct known_domain *domain = known_find(known, domid);
+
+	if (domain && domain->tags_refused)
+		return "the tags that XenStore has for it aren't taken";
 	if (known->self->domid == 0 || known->self->domid == domid)
 		return "XenStore hasn't told it yet";
 	if (known->zero.tells)
@@ -537,9 +571,7 @@ void known_free(struct known *known)
 	if (!known)
 		return;
 	changes_destroy(&known->changes);
-	HASH_ITER(hh, known->domains, domain, next) {
-		HASH_DEL(known->domains, domain);
-		free(domain);
-	}
+	HASH_ITER(hh, known->domains, domain, next)
+		domain_free(known, domain);
 	free(known);
 }

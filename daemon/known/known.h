@@ -39,8 +39,10 @@ struct known_domain {
 	char name[DOMAIN_NAME_MAX + 1];
 	uint8_t uuid[16]; /* zero: unknown */
 	char uuid_text[SELF_UUID_TEXT_SIZE];
-	bool is_complete; /* a name or a UUID that is missing doesn't exist */
-	bool is_led_to;	  /* it was saved, perhaps, and domain 0 knows the way to it */
+	char *tags;	   /* in domain 0: that its toolstack gives, ",a,b,"; NULL: none */
+	bool tags_refused; /* there are some that can't be read: nobody knows which */
+	bool is_complete;  /* a name or a UUID that is missing doesn't exist */
+	bool is_led_to;	   /* it was saved, perhaps, and domain 0 knows the way to it */
 	/* In domain 0: XenStore has it; its name is no more, and a list will say whether it has gone; when it went, as long as
 	 * its end wasn't told. */
 	bool exists, is_vanishing;
@@ -128,6 +130,8 @@ struct known_domain *known_next(struct known *known, const struct known_domain *
 /* Each sets a value, and tells it if it has changed. A UUID of zeros, a size of 0: there is none. */
 void known_set_name(struct known *known, struct known_domain *domain, const char *name, size_t size);
 void known_set_uuid(struct known *known, struct known_domain *domain, const uint8_t uuid[16]);
+/* `tags`: NULL: there are none. Copies them. 0 or -ENOMEM. */
+int known_set_tags(struct known *known, struct known_domain *domain, const char *tags, bool are_refused);
 void known_set_complete(struct known *known, struct known_domain *domain, bool is_complete);
 /* Notes that something else of it has changed. */
 void known_touch(struct known *known, struct known_domain *domain);

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "daemon/known/known.h"
 #include "daemon/peers/domains.h"
+#include "daemon/peers/given_tags.h"
 #include "daemon/xen/store.h"
 
 #define DOMAIN_PATH_MAX 64
@@ -30,7 +31,11 @@ struct followed {
 	struct known_domain *domain;
 	bool name_read, uuid_read;
 	struct store_request *name_reading, *uuid_reading;
-	struct store_watch *watch; /* domain 0: of the name */
+	/* domain 0: */
+	bool tags_read;
+	const char *tags_refused; /* why, as was logged; NULL: they aren't */
+	struct store_request *tags_reading;
+	struct store_watch *watch, *tags_watch; /* of the name, of the tags */
 };
 
 static void check_complete(struct names *names)
@@ -74,7 +79,7 @@ static void has_read(struct followed *followed)
 {
 	struct names *names = followed->names;
 
-	if (followed->name_read && followed->uuid_read)
+	if (followed->name_read && followed->uuid_read && (followed->tags_read || !names->domains))
 		known_set_complete(names->known, followed->domain, true);
 	names->reading--;
 	check_complete(names);
@@ -107,6 +112,48 @@ static void on_uuid(void *userdata, int error, const char *untrusted_value, size
 	has_read(followed);
 }
 
+static void refuse_tags(struct followed *followed, const char *why)
+{
+	struct known_domain *domain = followed->domain;
+
+	if (followed->tags_refused != why)
+		log_limited(
+			LOG_BAD_VALUE, LOG_BY_DOMAIN(domain->domid), LOG_LEVEL_ERROR,
+			"names: the tags of domain %u in XenStore aren't taken: %s; the host's policy lets nobody in there, "
+			"and no rule by name or tag lets it in",
+			domain->domid, why);
+	followed->tags_refused = why;
+	(void)known_set_tags(followed->names->known, domain, NULL, true);
+}
+
+/* Only domain 0 can have written them: -EPERM if not. */
+static void on_tags(void *userdata, int error, const char *untrusted_value, size_t size)
+{
+	struct followed *followed = userdata;
+	const char *why = "others than domain 0 may write them";
+	char *tags = NULL;
+	int r = error;
+
+	if (error == 0)
+		r = given_tags_read(untrusted_value, size, &tags, &why);
+	if (r == 0 && tags && (!followed->domain->tags || strcmp(followed->domain->tags, tags)))
+		log_info("names: domain %u has the tags %.*s", followed->domain->domid, (int)strlen(tags) - 2,
+			 tags + 1);
+	if (r == 0 || r == -ENOENT) {
+		followed->tags_refused = NULL;
+		r = known_set_tags(followed->names->known, followed->domain, tags, false);
+	} else if (r == -EINVAL || r == -EPERM) {
+		refuse_tags(followed, why);
+	}
+	free(tags);
+	if (r == -ENOMEM)
+		log_error("names: out of memory: the tags of domain %u are read when they change",
+			  followed->domain->domid);
+	else if (error == -EPERM || is_answer(error))
+		followed->tags_read = true;
+	has_read(followed);
+}
+
 static void name_path(uint32_t domid, char path[DOMAIN_PATH_MAX])
 {
 	snprintf(path, DOMAIN_PATH_MAX, "/local/domain/%u/name", domid);
@@ -117,6 +164,12 @@ static void stop_reading(struct followed *followed)
 	followed->names->reading -= (followed->name_reading != NULL) + (followed->uuid_reading != NULL);
 	store_cancel(&followed->name_reading);
 	store_cancel(&followed->uuid_reading);
+}
+
+static void stop_reading_tags(struct followed *followed)
+{
+	followed->names->reading -= followed->tags_reading != NULL;
+	store_cancel(&followed->tags_reading);
 }
 
 /* Reads the name and UUID again, since a read under way may return old ones. A guest reads only its own,
@@ -147,6 +200,29 @@ static void on_name_changed(void *userdata, const char *untrusted_path)
 	read_domain(userdata);
 }
 
+static void tags_path(uint32_t domid, char path[DOMAIN_PATH_MAX])
+{
+	snprintf(path, DOMAIN_PATH_MAX, "/local/domain/%u/xenmsg/tags", domid);
+}
+
+static void read_tags(struct followed *followed)
+{
+	struct names *names = followed->names;
+	char path[DOMAIN_PATH_MAX];
+
+	tags_path(followed->domain->domid, path);
+	stop_reading_tags(followed);
+	if (store_read_toolstacks(names->store, path, on_tags, followed, &followed->tags_reading) < 0)
+		log_error("names: out of memory: the tags of domain %u aren't read before they change",
+			  followed->domain->domid);
+	names->reading += followed->tags_reading != NULL;
+}
+
+static void on_tags_changed(void *userdata, const char *untrusted_path)
+{
+	read_tags(userdata);
+}
+
 /* Returns the domain's, made if there was none. NULL: out of memory. */
 static struct followed *follow(struct names *names, uint32_t domid)
 {
@@ -172,14 +248,20 @@ static void domain_there(struct names *names, uint32_t domid)
 	name_path(domid, path);
 	if (store_watch(names->store, path, on_name_changed, followed, NULL, &followed->watch) < 0)
 		log_error("names: out of memory: the name of domain %u isn't watched", domid);
-	/* The watch fires at once too, but this is what KNOWN_READ waits for. */
+	tags_path(domid, path);
+	if (store_watch(names->store, path, on_tags_changed, followed, NULL, &followed->tags_watch) < 0)
+		log_error("names: out of memory: the tags of domain %u aren't watched", domid);
+	/* The watches fire at once too, but this is what KNOWN_READ waits for. */
 	read_domain(followed);
+	read_tags(followed);
 }
 
 static void follow_end(struct followed *followed)
 {
 	stop_reading(followed);
+	stop_reading_tags(followed);
 	store_unwatch(followed->names->store, &followed->watch);
+	store_unwatch(followed->names->store, &followed->tags_watch);
 	known_drop_source(followed->names->known, followed->domain);
 	free(followed);
 }

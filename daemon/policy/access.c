@@ -169,7 +169,11 @@ static int result_of(const struct policy_decision *decision)
 
 const char *access_why_unknown(struct access *access, uint32_t domid)
 {
-	return known_is_complete(access->known, domid) ? "" : known_why_not(access->known, domid);
+	const struct known_domain *domain = known_find(access->known, domid);
+
+	return domain && domain->is_complete && !domain->tags_refused
+		       ? "domain 0 hasn't told it for the host's policy"
+		       : known_why_not(access->known, domid);
 }
 
 static void count_undecided(struct access *access, const struct frame_identity *from, const char *endpoint,

@@ -8,6 +8,7 @@
 
 #include <json-c/json.h>
 
+#include "daemon/known/known.h"
 #include "daemon/policy/access_internal.h"
 #include "daemon/policy/policy_internal.h"
 #include "wire/address.h"
@@ -226,6 +227,8 @@ struct json_object *access_explain_relay(struct access *access, const char *aske
 					 const struct address *address, uint32_t to)
 {
 	struct policy_subject source = access_subject(access, domid, 0);
+	const struct known_domain *from = known_find(access->known, domid);
+	bool is_unknown = source.names_unknown || (from && from->tags_refused);
 	char endpoint[ENDPOINT_NAME_MAX + 2];
 	struct policy_decision decision;
 	char domain[DOMAIN_NAME_MAX + 1];
@@ -236,7 +239,7 @@ struct json_object *access_explain_relay(struct access *access, const char *aske
 	decision = access_decide_relay(access, &source, to, endpoint);
 	write_domain(wanted.from, sizeof(wanted.from), asked, domid);
 	write_domain(domain, sizeof(domain), address->domain, to);
-	object = explain(access, &decision, domid, source.names_unknown ? domid : to,
+	object = explain(access, &decision, domid, is_unknown ? domid : to,
 			 "no rule matches; it is relayed if need be, and that domain's own policy decides",
 			 &wanted);
 	json_object_object_add(object, "to", json_object_new_uint64(to));

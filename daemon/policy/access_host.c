@@ -25,9 +25,12 @@ static bool in_domain_0(const struct access *access)
 /* Adds, in domain 0, the tags to a subject of this host. The caller frees them. */
 static char *add_tags(struct access *access, const struct host_policy *host, struct policy_subject *subject)
 {
-	char *tags = host_policy_tags(host, subject->name, subject->uuid, NULL);
+	const struct known_domain *domain = known_find(access->known, subject->domid);
+	char *tags = host_policy_tags(host, subject->name, subject->uuid, domain ? domain->tags : NULL);
 
 	subject->tags = tags;
+	if (domain && domain->tags_refused)
+		subject->names_unknown = true;
 	return tags;
 }
 
@@ -223,28 +226,38 @@ uint64_t access_host_version(const struct access *access)
 	return access->host_version;
 }
 
-char *access_host_share(struct access *access, uint32_t guest, size_t *size)
+/* Returns the share of a guest that lets nobody in. */
+static char *denial(const char *why, size_t *size)
 {
-	char why[512], *text = NULL;
-	FILE *file;
-	int r;
+	char *text = NULL;
+	FILE *file = open_memstream(&text, size);
 
-	if (!known_is_complete(access->known, guest))
-		return NULL;
-	r = write_share(access, access->host, guest, &text, size, why, sizeof(why));
-	if (r == 0)
-		return text;
-	free(text);
-	text = NULL;
-	if (r != -E2BIG)
-		return NULL;
-	/* It came after the last reload, which would have been refused. */
-	log_error("policy: domain %u is told to let nobody in: %s", guest, why);
-	file = open_memstream(&text, size);
 	if (!file)
 		return NULL;
 	host_policy_write_denial(file, why);
 	return fclose(file) == 0 ? text : NULL;
+}
+
+char *access_host_share(struct access *access, uint32_t guest, size_t *size)
+{
+	char why[512], *text = NULL;
+	int r;
+
+	if (!known_is_complete(access->known, guest))
+		return NULL;
+	if (known_find(access->known, guest)->tags_refused) { /* which has been logged */
+		snprintf(why, sizeof(why), "/local/domain/%u/xenmsg/tags", guest);
+		return denial(why, size);
+	}
+	r = write_share(access, access->host, guest, &text, size, why, sizeof(why));
+	if (r == 0)
+		return text;
+	free(text);
+	if (r != -E2BIG)
+		return NULL;
+	/* It came after the last reload, which would have been refused. */
+	log_error("policy: domain %u is told to let nobody in: %s", guest, why);
+	return denial(why, size);
 }
 
 char *access_host_domain(struct access *access, uint32_t guest, uint32_t domid, size_t *size)

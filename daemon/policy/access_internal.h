@@ -54,7 +54,7 @@ bool access_host_shows_all(struct access *access, const char *endpoint, bool own
 bool access_host_shown_to(struct access *access, const char *endpoint, struct json_object *list);
 /* Returns the rules of the host's policy that are in force here; NULL: there are none. */
 const struct policy *access_host_rules(const struct access *access);
-/* Returns in words why the domain's name isn't known, or "". */
+/* Returns in words why the domain's name isn't known. */
 const char *access_why_unknown(struct access *access, uint32_t domid);
 
 #endif

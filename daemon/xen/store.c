@@ -279,6 +279,12 @@ int store_read(struct store *store, const char *path, store_done_fn done, void *
 	return ask(store, STORE_READ, path, done, NULL, userdata, handle);
 }
 
+int store_read_toolstacks(struct store *store, const char *path, store_done_fn done, void *userdata,
+			  struct store_request **handle)
+{
+	return ask(store, STORE_READ_TOOLSTACKS, path, done, NULL, userdata, handle);
+}
+
 int store_list(struct store *store, const char *path, store_list_fn done, void *userdata,
 	       struct store_request **handle)
 {

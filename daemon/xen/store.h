@@ -27,7 +27,7 @@
  * libxenstore returns EINVAL for an exceeded quota; here it is -EDQUOT.
  *
  * What is relied on of XenStore (tests/conformance, store_transactions, asks oxenstored and C xenstored for
- * it). The only transactions are those of store_write() and store_write_leaves(), in store_write.c:
+ * it). The only transactions that write are those of store_write() and store_write_leaves(), in store_write.c:
  *
  *  - What a transaction writes, nobody else sees before it is committed; then its nodes have their values and
  *    their permissions. Only a watch may fire before all of them can be read (on oxenstored).
@@ -75,6 +75,9 @@ void store_free(struct store *store);
  * store sets to NULL before it calls back. */
 int store_read(struct store *store, const char *path, store_done_fn done, void *userdata,
 	       struct store_request **handle);
+/* Reads a node that domain 0 has made, and that nobody else may write. -EPERM: it isn't one. */
+int store_read_toolstacks(struct store *store, const char *path, store_done_fn done, void *userdata,
+			  struct store_request **handle);
 int store_list(struct store *store, const char *path, store_list_fn done, void *userdata,
 	       struct store_request **handle);
 /* Writes a leaf and sets its permissions in one transaction, so that nobody sees it in between: owned by

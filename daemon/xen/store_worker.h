@@ -24,6 +24,7 @@
 
 enum store_kind {
 	STORE_READ,
+	STORE_READ_TOOLSTACKS,
 	STORE_LIST,
 	STORE_WRITE,
 	STORE_REMOVE,
@@ -42,7 +43,7 @@ struct store_request {
 	char **values;	/* for STORE_WRITE */
 
 	int error;
-	char *value; /* the result of STORE_READ: `size` bytes and a NUL */
+	char *value; /* the result of a read: `size` bytes and a NUL */
 	size_t size;
 	char **names; /* the result of STORE_LIST, one allocation */
 	unsigned names_count;

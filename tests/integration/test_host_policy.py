@@ -10,7 +10,7 @@ import pytest
 
 from conftest import Conversation
 from library import Connection
-from messaging import CALM, EXIT_DENIED, EXIT_ERROR, EXIT_UNREACHABLE, EXIT_USAGE, PATIENCE, Node, eventually
+from messaging import CALM, EXIT_DENIED, EXIT_ERROR, EXIT_UNREACHABLE, EXIT_USAGE, PATIENCE, SOURCES, Node, eventually, tool
 from test_policy import rule
 from test_protocol_link import PEER, link_of
 
@@ -283,6 +283,199 @@ def test_a_share_without_end_is_not_kept(host, tmp_path):
     finally:
         peer.kill()
         node.end()
+
+
+# ---- tags that the toolstack gives, in XenStore ----
+
+TAGS = "[tags]\nweb =\ndb = dom2\n" + host_rule("@web", "@db", "allow", "db")
+
+
+def give_tags(zero, domid, text, *perms):
+    with zero.store() as store:
+        store.write(f"/local/domain/{domid}/xenmsg/tags", text, *perms)
+
+
+def test_the_toolstack_gives_tags_and_takes_them(hosted):
+    zero, one, _, three = hosted(TAGS, {1: None, 2: None, 3: None})
+    assert attempt(one, "2:db") == DENIED
+    for tags, outcome in (("web", LET_IN), ("", DENIED), (" other,\tweb\n", LET_IN), ("other", DENIED), ("web", LET_IN)):
+        give_tags(zero, 1, tags)
+        eventually(lambda outcome=outcome: attempt(one, "2:db") == outcome, f"{tags!r} counts")
+    # they join those of the files, for who is reached as well
+    give_tags(zero, 3, "db")
+    eventually(lambda: attempt(one, "3:db") == LET_IN, "its share is another one")
+    assert attempt(one, "2:db") == LET_IN
+    with zero.store() as store:
+        store.remove("/local/domain/1/xenmsg")
+    eventually(lambda: attempt(one, "2:db") == DENIED, "it has none")
+
+
+def test_what_was_allowed_by_a_tag_ends_with_it(hosted):
+    zero, one, two = hosted(TAGS, {1: None, 2: None})
+    give_tags(zero, 1, "web")
+    eventually(lambda: attempt(one, "2:db") == LET_IN, "it is let in")
+    with Connection(one.socket) as sender, Connection(two.socket) as receiver:
+        ended = []
+        assert receiver.bind("db") == 0
+        for _ in range(4):
+            assert sender.post("2:db", bytes(40000), ended.append) == 0
+        eventually(lambda: sender.wait(10) >= 0 and two.link(1) and two.link(1)["channels"], "it is under way")
+        give_tags(zero, 1, "")
+        eventually(lambda: sender.wait(10) >= 0 and len(ended) == 4, "it has ended")
+        assert -errno.EACCES in ended
+
+
+@pytest.fixture(name="make_guest")
+def maker_of_guests(host, tmp_path):
+    """make_guest(zero, "web", name="www"): a guest that gets tags before it runs, and then its daemon."""
+    made = []
+
+    def make(zero, tags, name):
+        domid = int(host.sim("create", "--name", name).stdout)
+        host.sim("pause", domid)
+        if tags:
+            give_tags(zero, domid, tags)
+            eventually(lambda: f"domain {domid} has the tags" in zero.log.read_text(), "domain 0 has read them")
+        host.sim("unpause", domid)
+        made.append(Node(host, domid, tmp_path, CALM).start())
+        return made[-1]
+    yield make
+    for node in made:
+        node.end()
+
+
+def test_tags_count_before_the_first_message_and_go(hosted, host, make_guest):
+    rules = "[tags]\nbad =\n" + host_rule("@bad", "dom2", "deny")
+    zero, _, two = hosted(rules, {1: None, 2: rule("*", "*")})
+    guest = make_guest(zero, "bad", "new")
+    assert attempt(guest, "2:inbox") == DENIED
+    assert attempt(make_guest(zero, None, "other"), "2:inbox") == LET_IN
+    guest.end()
+    host.sim("destroy", guest.domid)
+    assert attempt(make_guest(zero, None, "new"), "2:inbox") == LET_IN
+    assert two.alive()
+
+
+@pytest.mark.parametrize("value,perms,why", [("web, d.b", (), "a tag is made of"), (b"web\0", (), "a byte that is zero"),
+                                             ("web " * 256 + "w", (), "too many or too long"), ("w," * 33, (), "too many or too long"),
+                                             ("web", ("n1", "r0"), "others than domain 0"), ("web", ("n0", "b1"), "others than domain 0"),
+                                             ("web", ("w0",), "others than domain 0")])
+def test_tags_that_can_not_be_believed_let_nobody_in(hosted, value, perms, why):
+    zero, one, two = hosted(TAGS + host_rule("@web", "dom2", "deny", "secret"), {1: rule("*", "*"), 2: None})
+    assert attempt(two, "1:inbox") == LET_IN
+    give_tags(zero, 1, value, *perms)
+    eventually(lambda: attempt(one, "2:db", 300) == UNDECIDED and attempt(two, "1:inbox") == DENIED, "nobody knows its tags")
+    lines = [line for line in zero.log.read_text().splitlines() if "tags of domain 1 in XenStore aren't taken" in line]
+    assert len(lines) == 1 and why in lines[0], lines
+    assert b"the tags that XenStore has for it aren't taken" in zero.xenmsg("policy", "check", "dom1", "dom2:secret").stdout
+    assert b"domain 0 hasn't told it" in two.xenmsg("policy", "check", "dom1", "db").stdout
+    assert "denied: domain 2, uid 0 to inbox, by /local/domain/1/xenmsg/tags:1" in one.log.read_text()
+    with zero.store() as store:
+        store.remove("/local/domain/1/xenmsg")
+    give_tags(zero, 1, "web")
+    eventually(lambda: attempt(one, "2:db") == LET_IN and attempt(two, "1:inbox") == LET_IN, "they are right again")
+
+
+def test_a_new_daemon_of_domain_0_reads_the_tags(hosted):
+    zero, one, _ = hosted(TAGS, {1: None, 2: None})
+    zero.stop()
+    give_tags(zero, 1, "web")
+    zero.start()
+    eventually(lambda: attempt(one, "2:db") == LET_IN, "it has told them")
+
+
+def test_a_restored_guest_has_the_tags_of_its_new_directory(hosted, host):
+    zero, one, _ = hosted(TAGS, {1: None, 2: None})
+    give_tags(zero, 1, "web")
+    eventually(lambda: attempt(one, "2:db") == LET_IN, "it has the tag")
+    host.sim("suspend", 1)
+    one.domid = int(host.sim("resume", 1).stdout)
+    eventually(lambda: attempt(one, "2:db") == DENIED, "the toolstack hasn't given it the tag by its new number")
+    give_tags(zero, one.domid, "web")
+    eventually(lambda: attempt(one, "2:db") == LET_IN, "it has")
+
+
+XL = """#!/bin/sh
+# What xl-tags.sh needs of xl, on a simulated host.
+set -eu
+case $1 in
+create) domid=$(xensim create --name "$(sed -n 's/^name = "\\(.*\\)"$/\\1/p' "$3")") && xensim pause "$domid" ;;
+domid) xensim list | awk -v name="$2" '$2 == name { print $1 }' ;;
+*) exec xensim "$@" ;;
+esac
+"""
+
+
+@pytest.fixture(name="toolstack")
+def commands_of_the_toolstack(host, tmp_path):
+    """toolstack("xl-tags.sh", ...): runs an example as domain 0's toolstack does."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    quiet = 'ASAN_OPTIONS="${ASAN_OPTIONS:-}:detect_leaks=0"'  # what xenstore-write leaks is Xen's
+    for name, text in {"xl": XL, "xensim": f'#!/bin/sh\nexec {tool("xensim")} "$@"\n',
+                       "xenstore-write": f'#!/bin/sh\nexec {tool("xensim")} exec 0 -- env {quiet} /usr/bin/xenstore-write "$@"\n'}.items():
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+
+    def run(script, *arguments, data=b""):
+        environment = dict(host.environment, PATH=f"{folder}:{os.environ['PATH']}")
+        return subprocess.run([os.path.join(SOURCES, "examples", script), *map(str, arguments)], env=environment, input=data,
+                              capture_output=True, timeout=60 * PATIENCE, check=False)
+    return run
+
+
+
+def ran(done):
+    assert done.returncode == 0, done.stderr.decode()
+    return done
+
+
+def test_two_guests_of_xl_are_made_may_talk_and_are_removed(hosted, host, tmp_path, toolstack):
+    zero, _, _ = hosted("[tags]\nweb =\ndb =\n" + host_rule("@web", "@db", "allow", "db"), {1: None, 2: None})
+    guests = []
+    try:
+        for name, tag in (("www", "web"), ("sql", "db")):
+            (tmp_path / f"{name}.cfg").write_text(f'name = "{name}"\n')
+            ran(toolstack("xl-tags.sh", "create", name, tmp_path / f"{name}.cfg", tag, "other"))
+            domid = next(domain["domid"] for domain in host.list()["domains"] if domain["name"] == name)
+            guests.append(Node(host, domid, tmp_path, CALM, policy=None).start())
+        www, sql = guests
+        eventually(lambda: attempt(www, "sql:db") == LET_IN, "they may talk")
+        assert attempt(sql, "www:db") == attempt(www, "sql:other") == DENIED
+        ran(toolstack("xl-tags.sh", "set", "www"))
+        eventually(lambda: attempt(www, "sql:db") == DENIED, "it has no tag any more")
+        ran(toolstack("xl-tags.sh", "set", "www", "web"))
+        eventually(lambda: attempt(www, "sql:db") == LET_IN, "it has one again")
+    finally:
+        for node in guests:
+            node.end()
+    for node in guests:
+        host.sim("destroy", node.domid)
+    with zero.store() as store:
+        assert not {str(node.domid) for node in guests} & set(store.list("/local/domain"))
+    for wrong in ((), ("create", "www"), ("remove", "www")):
+        assert toolstack("xl-tags.sh", *wrong).returncode == EXIT_USAGE
+
+
+DOMAIN = """<domain type='xen' id='{id}'><name>dom1</name><metadata>
+<xenmsg:tags xmlns:xenmsg="urn:xenmsg:host-policy">{tags}</xenmsg:tags></metadata></domain>"""
+
+
+def test_a_hook_of_libvirt_gives_the_tags_of_the_configuration(hosted, toolstack):
+    zero, one, _ = hosted(TAGS, {1: None, 2: None})
+
+    def hook(text, *steps):
+        return toolstack("libvirt-hook.py", "dom1", *steps, "-", data=text.encode())
+    for step in (("prepare", "begin"), ("start", "begin"), ("stopped", "end"), ("release", "end")):
+        ran(hook(DOMAIN.format(id=1, tags="web"), *step))
+    ran(hook("<domain type='xen' id='1'/>", "started", "begin"))
+    with zero.store() as store:
+        assert "xenmsg" not in store.list("/local/domain/1")
+    ran(hook(DOMAIN.format(id=1, tags="\n web, intranet "), "started", "begin"))
+    eventually(lambda: attempt(one, "2:db") == LET_IN, "it has the tag")
+    assert hook(DOMAIN.format(id="", tags="web"), "started", "begin").returncode == EXIT_ERROR
+    assert hook("<domain", "started", "begin").returncode == EXIT_ERROR
+    assert toolstack("libvirt-hook.py", "dom1").returncode == EXIT_ERROR
 
 
 # ---- what is said about it ----

@@ -121,6 +121,12 @@ int store_read(struct store *store, const char *path, store_done_fn done, void *
 	return 0;
 }
 
+int store_read_toolstacks(struct store *store, const char *path, store_done_fn done, void *userdata,
+			  struct store_request **handle)
+{
+	return store_read(store, path, done, userdata, handle);
+}
+
 int store_list(struct store *store, const char *path, store_list_fn done, void *userdata,
 	       struct store_request **handle)
 {

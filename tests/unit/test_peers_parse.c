@@ -7,7 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/peers/given_tags.h"
 #include "daemon/peers/peers_parse.h"
+#include "wire/address.h"
 
 #define UUID "01234567-89ab-cdef-0123-456789ABCDEF"
 
@@ -294,4 +296,67 @@ TEST(a_path_is_ours_or_none_of_our_business)
 		if (kind == PEERS_PATH_NODES)
 			assert_string_equal(nonce, "0123abcd");
 	}
+}
+
+/* Returns what is read, which the caller frees, or NULL and *error. */
+static char *given_tags(const char *text, size_t size, int *error)
+{
+	const char *why = NULL;
+	char *tags;
+
+	*error = given_tags_read(text, size, &tags, &why);
+	assert_true(*error == 0 || (!tags && why));
+	return tags;
+}
+
+static void are_read_as(const char *text, const char *wanted)
+{
+	int error;
+	char *tags = given_tags(text, strlen(text), &error);
+
+	assert_int_equal(error, 0);
+	if (wanted)
+		assert_string_equal(tags, wanted);
+	else
+		assert_null(tags);
+	free(tags);
+}
+
+TEST(given_tags_are_separated_by_commas_and_blanks)
+{
+	are_read_as("web", ",web,");
+	are_read_as("web,db-1", ",web,db-1,");
+	are_read_as(" web ,\tdb_1\n", ",web,db_1,");
+	are_read_as("", NULL);
+	are_read_as(" ,\n", NULL);
+}
+
+static void are_refused(const char *text, size_t size)
+{
+	int error;
+
+	assert_null(given_tags(text, size, &error));
+	assert_int_equal(error, -EINVAL);
+}
+
+TEST(given_tags_that_are_none_are_refused_with_all_others)
+{
+	char many[GIVEN_TAGS_BYTES + 2] = "";
+
+	are_refused("web, d.b", 8);
+	are_refused("web;db", 6);
+	are_refused("@web", 4);
+	are_refused("web\0db", 6);
+	are_refused("web\0", 4);
+	are_refused("w\xc3\xa4", 3);
+	memset(many, 'x', ENDPOINT_NAME_MAX + 1);
+	are_refused(many, strlen(many));
+	memset(many, ' ', GIVEN_TAGS_BYTES + 1);
+	are_refused(many, GIVEN_TAGS_BYTES + 1);
+	for (unsigned i = 0; i <= GIVEN_TAGS_MAX; i++)
+		memcpy(many + 2 * i, "x,", 3);
+	are_refused(many, strlen(many));
+	many[strlen(many) - 2] = '\0';
+	are_read_as(many, (char[2 * GIVEN_TAGS_MAX + 2]){
+				  ",x,x,x,x,x,x,x,x,x,x,x,x,x,x,x,x,x,x,x,x,x,x,x,x,x,x,x,x,x,x,x,x,"});
 }
