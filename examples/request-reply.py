@@ -12,8 +12,13 @@ import xenmsg
 
 
 def turn_around(request: xenmsg.Message) -> bytes:
-    print(f"a call from domain {request.sender_domid}", flush=True)
-    return bytes(request)[::-1]
+    host = f"{request.sender_host}/" if request.sender_host else ""
+    print(f"a call from {host}domain {request.sender_domid}", flush=True)
+    try:
+        text = str(request.data, "utf-8")
+    except UnicodeDecodeError:
+        raise xenmsg.Answered(1, b"that is no text") from None
+    return text[::-1].encode()
 
 
 def main(what: str, where: str, text: str = "") -> None:
@@ -31,3 +36,5 @@ if __name__ == "__main__":
         main(*sys.argv[1:])
     except xenmsg.Error as error:
         sys.exit(f"request-reply: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -6,11 +6,13 @@ import subprocess
 import pytest
 
 
-def test_a_guest_publishes_and_domain_0_is_told(xen_host):
-    watch = xen_host.popen(0, "xenstore-watch", "-n", "2", "/local/domain/1/data/state", stdout=subprocess.PIPE, text=True)
-    assert watch.stdout.readline() == "/local/domain/1/data/state\n"  # that it watches
+def test_a_guest_publishes_and_domain_0_is_told(xen_host, tmp_path):
+    told = tmp_path / "told"
+    with told.open("w") as file:
+        xen_host.popen(0, "xenstore-watch", "-n", "2", "/local/domain/1/data/state", stdout=file)
+    xen_host.wait_for(lambda: told.read_text() == "/local/domain/1/data/state\n", "that it watches")
     xen_host.run(1, "xenstore-write", "data/state", "ready")
-    assert watch.stdout.readline() == "/local/domain/1/data/state\n"
+    xen_host.wait_for(lambda: told.read_text() == "/local/domain/1/data/state\n" * 2, "the event")
     assert xen_host.run(0, "xenstore-read", "/local/domain/1/data/state") == "ready\n"
 
 

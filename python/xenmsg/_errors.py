@@ -57,7 +57,7 @@ class Failed(Error):
 
 
 class NotFound(Failed):
-    """ENOENT: there is no such endpoint; of open(): no daemon there."""
+    """ENOENT: there is no such endpoint."""
 
 
 class Denied(Failed, PermissionError):
@@ -93,14 +93,18 @@ class Exists(Failed):
 
 
 class NoDaemon(Failed, ConnectionError):
-    """ENOTCONN, ECONNREFUSED: the local daemon has gone, or isn't there."""
+    """ENOTCONN, ECONNREFUSED, of opening also ENOENT: the local daemon has gone, or isn't there."""
 
 
-class Lost(Failed, ConnectionResetError):
+class Full(Failed, BlockingIOError):
+    """EAGAIN: there is no room now; of a reply: the caller doesn't read. The endpoint's reply() waits for room."""
+
+
+class Reset(Failed, ConnectionResetError):
     """ECONNRESET: something between the two has died. Nobody can know what came of it."""
 
 
-class GivenUp(Failed):
+class Cancelled(Failed):
     """ECANCELED: given up before it had left, or nobody waits for the answer any more."""
 
 
@@ -132,9 +136,9 @@ class TimedOut(Failed, TimeoutError):
     """ETIMEDOUT: not in time. `fate` says whether it may have been done."""
 
 
-class Cancelled(Exception):
+class Abandoned(Exception):
     """A task was cancelled in send() or call(), and this is what became of the message: the cause of its CancelledError, which
-    itself must be a plain one, or asyncio.timeout() wouldn't know it. Cancelled.of(error) finds it.
+    itself must be a plain one, or asyncio.timeout() wouldn't know it. Abandoned.of(error) finds it.
 
     `delivered` is False if it was withdrawn or failed, and never will be delivered; True if it was delivered, or answered,
     before it could be withdrawn; None if nobody can know: then it may have been, or still be.
@@ -145,11 +149,11 @@ class Cancelled(Exception):
         self.outcome = outcome
 
     @staticmethod
-    def of(error: Optional[BaseException]) -> Optional[Cancelled]:
+    def of(error: Optional[BaseException]) -> Optional[Abandoned]:
         """The one behind a CancelledError, or behind the TimeoutError that asyncio makes of it; None: there is none."""
         while isinstance(error, (asyncio.CancelledError, asyncio.TimeoutError)):
             error = error.__cause__ or error.__context__
-        return error if isinstance(error, Cancelled) else None
+        return error if isinstance(error, Abandoned) else None
 
     @property
     def delivered(self) -> Optional[bool]:
@@ -172,17 +176,17 @@ def make_error(errno: int, reason: str, fate: int, address: Optional[str], code:
     return _BY_ERRNO.get(errno, Failed)(errno, reason, fate, address)
 
 
-def code_of(error: OSError) -> int:
-    """With which code of its own a call is answered whose handler has raised this."""
-    code: object = error.code if isinstance(error, Answered) else error.errno
+def code_of(error: Answered) -> int:
+    """With which code a call is answered whose handler has raised this."""
+    code: object = error.code
     return code if isinstance(code, int) and 0 < code < 65536 else _errno.EIO
 
 
 _BY_ERRNO = {
     _errno.ENOENT: NotFound, _errno.EACCES: Denied, _errno.ENODATA: Undecided, _errno.EHOSTDOWN: DomainDown,
     _errno.EHOSTUNREACH: Unreachable, _errno.ENOBUFS: OverQuota, _errno.EMSGSIZE: TooLarge, _errno.EPROTOTYPE: WrongKind,
-    _errno.EEXIST: Exists, _errno.ENOTCONN: NoDaemon, _errno.ECONNREFUSED: NoDaemon, _errno.ECONNRESET: Lost,
-    _errno.ECANCELED: GivenUp, _errno.ETIMEDOUT: TimedOut,
+    _errno.EEXIST: Exists, _errno.ENOTCONN: NoDaemon, _errno.ECONNREFUSED: NoDaemon, _errno.ECONNRESET: Reset,
+    _errno.ECANCELED: Cancelled, _errno.ETIMEDOUT: TimedOut, _errno.EAGAIN: Full,
 }
 
 

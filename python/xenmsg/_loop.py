@@ -12,7 +12,7 @@ from typing import Any, Awaitable, Callable, Generator, Generic, List, Optional,
 
 from . import _core
 from ._errors import Error, make_error
-from ._types import Change, ChangeKind, make_change
+from ._types import Change, ChangeKind, make_change, open_core
 
 T = TypeVar("T")
 OPEN_PATIENCE, OPEN_PAUSE = 10.0, 0.02  # seconds
@@ -212,7 +212,7 @@ async def open_link(how: How, forgettable: bool = False, is_main: bool = False) 
     until = loop.time() + OPEN_PATIENCE
     while True:
         try:
-            core = _core.Connection(how.path, Outcome, True, how.reconnect)
+            core = open_core(how.path, Outcome, True, how.reconnect)
             break
         except Error as error:
             if error.errno != errno.EAGAIN or loop.time() >= until:

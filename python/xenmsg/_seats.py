@@ -4,11 +4,31 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Dict, List, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Callable, Dict, List, Optional, Tuple, Union
+
+from ._errors import Answered, Error, Full, TooLarge, code_of
 
 if TYPE_CHECKING:
     from . import _core
     from ._types import Data
+
+
+def answer_error(message: _core.Message, error: Exception, report: Callable[[str, Exception], None]) -> None:
+    """Answers a call whose handler has raised this. Only what it means for its caller is told to him; all else is an error of the
+    program's own, which is reported here, and has a number that means something else to others."""
+    try:
+        if isinstance(error, Answered):
+            try:
+                if message.wants_reply:
+                    message.reply_error(code_of(error), error.data)
+                return
+            except (TypeError, TooLarge) as wrong:
+                error = wrong
+        report(f"the handler of {message.endpoint} failed", error)
+        if message.wants_reply:
+            message.reply_error(errno.EIO)
+    except Error:
+        pass  # nobody waits for the answer any more
 
 
 class WaitingReply:
@@ -95,9 +115,7 @@ class ReplySeats:
     def _accepted(self, message: _core.Message, data: Data) -> bool:
         try:
             message.reply(data)
-        except OSError as error:
-            if error.errno != errno.EAGAIN:
-                raise
+        except Full:
             return False
         if self._slow:
             self._slow.pop(self._caller(message), None)

@@ -6,9 +6,10 @@ from __future__ import annotations
 import enum
 import math
 import time
-from typing import Any, Callable, NamedTuple, Optional, Protocol, Tuple, Union
+from typing import Any, Callable, NamedTuple, Optional, Protocol, Tuple, Type, Union
 
 from . import _core
+from ._errors import NoDaemon, NotFound
 
 
 class Buffer(Protocol):
@@ -64,6 +65,15 @@ class ConnectionState:
     @property
     def closed(self) -> bool:
         return self._core.closed
+
+
+def open_core(path: Optional[str], outcome_class: Type[_core.Outcome[Any]] = _core.Outcome, begin: bool = False,
+              reconnect: bool = False) -> _core.Connection:
+    """What isn't found here is the daemon's socket, and no endpoint."""
+    try:
+        return _core.Connection(path, outcome_class, begin, reconnect)
+    except NotFound as error:
+        raise NoDaemon(error.errno or 0, error.reason, error.fate, error.address) from None
 
 
 def publish_with(core: _core.Connection, key: Optional[str]) -> Callable[[str, Data], Any]:

@@ -15,9 +15,9 @@ from typing import (Any, AsyncIterator, Awaitable, Callable, Deque, Dict, Genera
 
 from . import _core
 from ._core import Message
-from ._errors import PATIENCE, Again, Answered, Cancelled, Error, code_of, make_error
+from ._errors import PATIENCE, Abandoned, Again, Full, make_error
 from ._loop import BURST, How, Lazy, Link, Opened, Outcome, open_link, raise_first
-from ._seats import ReplySeats
+from ._seats import ReplySeats, answer_error
 from ._types import Change, ConnectionState, Data, Event, Notice, Peer, make_event, message_or_notice, milliseconds, publish_with
 
 T = TypeVar("T")
@@ -74,9 +74,8 @@ class Endpoint(Lazy[Message]):
         while True:
             try:
                 return message.reply(data)
-            except Error as error:
-                if error.errno != errno.EAGAIN:
-                    raise
+            except Full:
+                pass
             if until is not None and link.loop.time() >= until:
                 raise make_error(errno.ETIMEDOUT, "the caller doesn't read its replies", -1, None)
             await link.change(until)
@@ -354,7 +353,7 @@ class Connection(ConnectionState):
                 pass  # once more: then it isn't known
             if not outcome.done():
                 outcome.waiter = []
-            raise asyncio.CancelledError(*cancelled.args) from Cancelled(outcome)
+            raise asyncio.CancelledError(*cancelled.args) from Abandoned(outcome)
 
     async def _send(self, post: Callable[[str, Data], Optional[Outcome[T]]], address: str, data: Data,
                     timeout: Optional[float]) -> T:
@@ -370,15 +369,15 @@ class Connection(ConnectionState):
                     return outcome.result()
                 await asyncio.sleep(pause)
         except asyncio.CancelledError as cancelled:
-            if Cancelled.of(cancelled):
+            if Abandoned.of(cancelled):
                 raise
-            raise asyncio.CancelledError(*cancelled.args) from Cancelled()
+            raise asyncio.CancelledError(*cancelled.args) from Abandoned()
 
     async def send(self, address: str, data: Data, *, timeout: Optional[float] = None,
                    trace: Optional[str] = None, wait: bool = False) -> None:
         """Sends a message and returns when it was delivered, that is, taken by the receiving program; raises Error with its
         outcome if it wasn't (the table is in xenmsg.h). What is not taken in time is withdrawn: TimedOut says that it never
-        will be. So is what is cancelled: the task ends up to 2 s later, and Cancelled.of(its CancelledError) tells what
+        will be. So is what is cancelled: the task ends up to 2 s later, and Abandoned.of(its CancelledError) tells what
         became of the message. With `wait` it waits for its receiver, within its time-out, where NotFound or DomainDown would be
         the outcome."""
         await self._send(cast(Callable[[str, Data], Optional[Outcome[None]]], self._post_with(trace, wait)), address, data, timeout)
@@ -433,10 +432,10 @@ class Connection(ConnectionState):
     async def serve(self, endpoint: str, handler: Callable[[Message], Awaitable[Optional[Data]]], *,
                     concurrency: int = 64, shared: bool = False) -> None:
         """Answers calls with what `await handler(message)` returns, None is b"", up to so many at a time, until it is
-        cancelled. A handler that raises an OSError (Error is one) answers with its errno; another exception goes to the
-        loop's exception handler, and the caller gets EIO. A handler whose caller has gone or given up is cancelled. A caller
-        who doesn't read gets ENOBUFS after 5 s. Few replies wait at a time without counting as one of those; when others of
-        the same user, domain or host do already, a reply waits for half a second at most."""
+        cancelled. A handler refuses by raising Answered, whose code and data the caller gets; of any other exception he gets the
+        code EIO and nothing else, and the loop's exception handler is told. A handler whose caller has gone or given up is
+        cancelled. A caller who doesn't read gets ENOBUFS after 5 s. Few replies wait at a time without counting as one of those;
+        when others of the same user, domain or host do already, a reply waits for half a second at most."""
         tasks: Dict[asyncio.Task[None], Optional[Message]] = {}  # None: it was cancelled
         burst = 0
         async with self.bind(endpoint, messages=False, shared=shared) as inbox:
@@ -527,27 +526,24 @@ async def _reply(link: Link, message: Message, data: Data, seats: ReplySeats) ->
 
 async def _answer(link: Link, message: Message, handler: Callable[[Message], Awaitable[Optional[Data]]],
                   seats: ReplySeats) -> None:
+    def report(words: str, error: Exception) -> None:
+        link.loop.call_exception_handler({"message": words, "exception": error})
     try:
-        try:
-            await _reply(link, message, await handler(message) or b"", seats)
-        except Answered as error:
-            if message.wants_reply:
-                message.reply_error(code_of(error), error.data)
-        except OSError as error:
-            if message.wants_reply:
-                message.reply_error(code_of(error))
-        except Exception as error:
-            asyncio.get_running_loop().call_exception_handler(
-                {"message": f"the handler of {message.endpoint} failed", "exception": error})
-            message.reply_error(errno.EIO)
-    except Error:
-        pass  # nobody waits for the answer any more
+        data = await handler(message) or b""
+    except Exception as error:
+        answer_error(message, error, report)
+        return
+    try:
+        await _reply(link, message, data, seats)
+    except Exception as error:
+        if message.wants_reply:  # else nobody waits for the answer any more, or the handler has given it
+            answer_error(message, error, report)
 
 
 def open(path: Optional[str] = None, reconnect: bool = False) -> Opened[Connection]:
     """Connects to the local daemon: `async with xenmsg.open() as conn`, or `conn = await xenmsg.open()`, to be closed by
-    conn.close(). `path` is that of its socket, else $XENMSG_SOCKET, else /run/xenmsg/xenmsg.sock. Raises Error: ECONNREFUSED,
-    ENOENT (no daemon there), EACCES and others (xenmsg_open() in xenmsg.h). With `reconnect` the connection, and those of its
+    conn.close(). `path` is that of its socket, else $XENMSG_SOCKET, else /run/xenmsg/xenmsg.sock. Raises NoDaemon (there is none),
+    or another Error: EACCES and others (xenmsg_open() in xenmsg.h). With `reconnect` the connection, and those of its
     endpoints, listeners and watches, outlive the daemon: what was under way when it ended has ended, all else goes on with the
     next one, and conn.on_change tells."""
     how = How(path, reconnect)

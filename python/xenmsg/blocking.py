@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import select
 import socket
@@ -19,10 +20,10 @@ from typing import Any, Callable, Generic, Iterator, List, Literal, Optional, Tu
 
 from . import _core
 from ._core import Message
-from ._errors import PATIENCE, Again, Answered, Error, Fate, code_of, make_error
-from ._seats import ReplySeats, WaitingReply
+from ._errors import PATIENCE, Again, Error, Fate, Full, make_error
+from ._seats import ReplySeats, WaitingReply, answer_error
 from ._types import (Change, ChangeKind, ConnectionState, Data, Event, Notice, Peer, make_change, make_event, message_or_notice,
-                     milliseconds, publish_with)
+                     milliseconds, open_core, publish_with)
 
 T = TypeVar("T")
 SelfT = TypeVar("SelfT", bound="_Source[Any]")
@@ -47,7 +48,7 @@ class _Source(Generic[T]):
     else. Closed by close(), `with`, or when it is forgotten."""
 
     def __init__(self, path: Optional[str], reconnect: bool, start: Callable[[_core.Connection], None]):
-        self._core = _core.Connection(path, reconnect=reconnect)
+        self._core = open_core(path, reconnect=reconnect)
         self._reconnect = reconnect
         start(self._core)
 
@@ -135,9 +136,8 @@ class Endpoint(_Source[Message]):
         while True:
             try:
                 return message.reply(data)
-            except Error as error:
-                if error.errno != errno.EAGAIN:
-                    raise
+            except Full:
+                pass
             if until is not None and time.monotonic() >= until:
                 raise make_error(errno.ETIMEDOUT, "the caller doesn't read its replies", -1, None)
             self._wait_for_room(until)
@@ -174,11 +174,17 @@ class _Replies:
 
     def answer(self, message: Message, handler: Callable[[Message], Optional[Data]]) -> None:
         try:
-            reply = self._seats.send(message, handler(message) or b"", time.monotonic())
+            data = handler(message) or b""
+        except Exception as error:
+            answer_error(message, error, _log)
+            return
+        try:
+            reply = self._seats.send(message, data, time.monotonic())
             if reply is not None:
                 self._waiting.append(reply)
-        except OSError as error:
-            _answer_error(message, error)
+        except Exception as error:
+            if message.wants_reply:  # else nobody waits for the answer any more, or the handler has given it
+                answer_error(message, error, _log)
 
     def _send_again(self) -> bool:
         """Returns whether one has a seat now, or waits no longer."""
@@ -187,22 +193,17 @@ class _Replies:
             try:
                 if not self._seats.send_again(reply, time.monotonic()):
                     continue
-            except OSError as error:
-                _answer_error(reply.message, error)
+            except Error as error:
+                if reply.message.wants_reply:
+                    answer_error(reply.message, error, _log)
             self._waiting.remove(reply)
             self._seats.end(reply)
             self._seats.changed = True
         return self._seats.changed
 
 
-def _answer_error(message: Message, error: OSError) -> None:
-    try:
-        if message.wants_reply and isinstance(error, Answered):
-            message.reply_error(code_of(error), error.data)
-        elif message.wants_reply:
-            message.reply_error(code_of(error))
-    except Error:
-        pass  # nobody waits for the answer any more
+def _log(words: str, error: Exception) -> None:
+    logging.getLogger("xenmsg").error(words, exc_info=error)
 
 
 class Listener(_Source[Tuple[socket.socket, Peer]]):
@@ -296,7 +297,7 @@ class Topic(_Sending):
     forgotten. `key` says whose value it is, for a topic that keeps the last one of each."""
 
     def __init__(self, path: Optional[str], reconnect: bool, name: str, retain: bool, keys: int):
-        self._core = _core.Connection(path, Outcome, False, reconnect)
+        self._core = open_core(path, Outcome, reconnect=reconnect)
         self._address = f"self:{name}"
         self._core.topic(name, retain, keys)
 
@@ -327,7 +328,7 @@ class Connection(_Sending, ConnectionState):
     def __init__(self, path: Optional[str] = None, reconnect: bool = False):
         self._path = path
         self._reconnect = reconnect
-        self._core = _core.Connection(path, Outcome, False, reconnect)
+        self._core = open_core(path, Outcome, reconnect=reconnect)
         self._pid = os.getpid()
 
     def __del__(self) -> None:
@@ -434,8 +435,9 @@ class Connection(_Sending, ConnectionState):
         return Subscription(self._path, self._reconnect, lambda core: core.subscribe(address, queue, keep == "oldest"))
 
     def serve(self, endpoint: str, handler: Callable[[Message], Optional[Data]], *, shared: bool = False) -> None:
-        """Answers calls, one after the other, with what handler(message) returns, None is b"". A handler that raises an OSError
-        (Error is one) answers with its errno; another exception ends this, and the caller gets ECANCELED. A caller who doesn't
+        """Answers calls, one after the other, with what handler(message) returns, None is b"", until the daemon has gone, or a signal's
+        handler raises something, as Ctrl-C does. A handler refuses by raising Answered, whose code and data the caller gets; any other
+        exception is logged (logging.getLogger("xenmsg")), and the caller gets the code EIO and nothing else. A caller who doesn't
         read gets ENOBUFS after 5 s, and few replies wait at a time while others are answered; when others of the same user,
         domain or host do already, a reply waits for half a second at most."""
         with self.bind(endpoint, messages=False, shared=shared) as inbox:
@@ -480,7 +482,7 @@ class Connection(_Sending, ConnectionState):
 
 def open(path: Optional[str] = None, reconnect: bool = False) -> Connection:
     """Connects to the local daemon: `with xenmsg.blocking.open() as conn`. `path` is that of its socket, else $XENMSG_SOCKET,
-    else /run/xenmsg/xenmsg.sock. Raises Error: ECONNREFUSED, ENOENT (no daemon there), EACCES and others (xenmsg_open() in
+    else /run/xenmsg/xenmsg.sock. Raises NoDaemon (there is none), or another Error: EACCES and others (xenmsg_open() in
     xenmsg.h). With `reconnect` the connection, and those of its endpoints, listeners and watches, outlive the daemon: what was
     under way when it ended has ended, and all else goes on with the next one."""
     return Connection(path, reconnect)

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from messaging import BINDIR, BUILDDIR, SOURCES, eventually
+from messaging import BINDIR, BUILDDIR, EXIT_ANSWERED, SOURCES, eventually
 
 PYTHON = os.environ.get("XENMSG_PYTHONDIR", "")
 
@@ -39,6 +39,11 @@ def test_request_and_reply(nodes, server, client):
     serve(two, "turn", *example("request-reply", server), "serve", "turn")
     done = one.run_command(*example("request-reply", client), "call", "2:turn", "stressed")
     assert (done.returncode, done.stdout.strip()) == (0, b"desserts"), done.stderr
+    if server == "python":
+        done = one.run_command(*example("request-reply", client), "call", "2:turn", "grün")
+        assert done.stdout.strip().decode() == "nürg"
+        refused = one.xenmsg("call", "2:turn", "--file", "/bin/true")
+        assert refused.returncode == EXIT_ANSWERED and b"that is no text" in refused.stderr, refused
     done = one.run_command(*example("request-reply", client), "call", "2:nothing", "x")
     assert done.returncode != 0 and done.stderr
 

@@ -67,6 +67,28 @@ def test_messages_go_both_ways_in_a_loop(nodes, tmp_path, name):
     assert "No such file or directory" in run.ends()
 
 
+def test_a_loop_sends_a_file_in_order_and_ends_with_its_daemon(nodes, tmp_path):
+    one, two = nodes(1, 2).values()
+    loop = ["env", f"PYTHONPATH={PYTHON}", example("loop.py"), "mine", "2:there"]
+    lines = b"".join(b"%d\n" % i for i in range(2000)) + b"x" * 200000 + b"\nthe last"
+    (tmp_path / "lines").write_bytes(lines)
+    with open(tmp_path / "received", "wb") as file:
+        receiver = two.receiver("there", "--count", "2002", stdout=file)
+    one.sees(two)
+    with open(tmp_path / "lines", "rb") as file:
+        done = subprocess.run(one.command(*loop), env=one.environment, stdin=file, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    receiver.output()
+    assert (tmp_path / "received").read_bytes() == lines + b"\n"
+    done = subprocess.run(one.command(*loop), env=one.environment, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    run = Run(one, tmp_path, "loop.py", "mine", "2:there")
+    eventually(lambda: "mine" in one.endpoints(), "mine is bound")
+    assert one.xenmsg("call", "self:mine", "x").returncode not in (0, EXIT_UNKNOWN), "it takes no calls"
+    one.kill()
+    assert "loop: " in run.ends(1)
+
+
 def test_a_thousand_calls_at_once_and_none_for_who_has_gone(nodes, tmp_path):
     from python_module import LONG, xenmsg  # pylint: disable=import-outside-toplevel
     both = nodes(1, 2)

@@ -110,7 +110,9 @@ def test_errors_carry_errno_and_words(nodes, tmp_path):
 
     async def main():
         missing = await raises(errno.ENOENT, xenmsg.open(str(tmp_path / "none")))
-        assert isinstance(missing, OSError) and str(tmp_path) in str(missing)
+        assert isinstance(missing, xenmsg.NoDaemon) and str(tmp_path) in str(missing)
+        with pytest.raises(xenmsg.NoDaemon):
+            xenmsg.blocking.open(str(tmp_path / "none"))
         async with xenmsg.open(one.socket) as conn:
             assert conn.domid == 1 and conn.max_message == 16 << 20
             nobody = await raises(errno.ENOENT, conn.send("2:nobody", b""))
@@ -147,14 +149,14 @@ def test_a_send_that_is_cancelled_is_withdrawn_and_says_so(nodes):
             task.cancel()
             with pytest.raises(asyncio.CancelledError) as caught:
                 await task
-            assert xenmsg.Cancelled.of(caught.value).delivered is False
+            assert xenmsg.Abandoned.of(caught.value).delivered is False
             with pytest.raises(TimeoutError) as timed:
                 await asyncio.wait_for(conn.send("2:inbox", bytes(1000)), SHORT)
-            assert xenmsg.Cancelled.of(timed.value).delivered is False
+            assert xenmsg.Abandoned.of(timed.value).delivered is False
             with pytest.raises(TimeoutError) as timed:
                 async with asyncio.timeout(SHORT):
                     await conn.send("2:inbox", b"never")
-            assert xenmsg.Cancelled.of(timed.value).delivered is False
+            assert xenmsg.Abandoned.of(timed.value).delivered is False
             with pytest.raises(xenmsg.TimedOut) as late:
                 await conn.send("2:inbox", b"never", timeout=SHORT)
             assert late.value.definite
@@ -183,7 +185,7 @@ def test_a_cancelled_send_that_was_delivered_says_so(nodes):
                 try:
                     await task
                 except asyncio.CancelledError as cancelled:
-                    assert xenmsg.Cancelled.of(cancelled).delivered is True
+                    assert xenmsg.Abandoned.of(cancelled).delivered is True
                 assert bytes(message) == b"%d" % number
     run(main())
 
@@ -204,7 +206,7 @@ def test_calls_that_are_given_up_at_any_moment_leave_nothing(nodes):
                     async with asyncio.timeout(number % 7 / 1000):
                         return bytes(await conn.call("self:turn", b"%d" % number)) == b"%d" % number
                 except TimeoutError as error:
-                    return xenmsg.Cancelled.of(error).delivered is not True or "answered"
+                    return xenmsg.Abandoned.of(error).delivered is not True or "answered"
             assert all(await asyncio.gather(*(call(number) for number in range(200))))
             assert conn.pending == 0 and bytes(await conn.call("self:turn", b"last")) == b"last"
             serving.cancel()
@@ -357,7 +359,7 @@ def test_what_is_sent_waits_for_its_receiver(nodes):
             cancelled.cancel()
             with pytest.raises(asyncio.CancelledError) as caught:
                 await cancelled
-            assert xenmsg.Cancelled.of(caught.value).delivered is False
+            assert xenmsg.Abandoned.of(caught.value).delivered is False
             assert not waits[0].done()
             serving = asyncio.create_task(other.serve("work", answer))
             async with other.bind("inbox") as inbox:
@@ -398,6 +400,13 @@ def test_calls_get_their_replies(nodes):
             raise TimeoutError(errno.ETIMEDOUT, "the handler's own")
         if text == b"broken":
             raise ValueError("as the test wants it")
+        if text == b"no bytes":
+            return "text"
+        if text == b"no data":
+            raise xenmsg.Answered(17, "text")
+        if text == b"done, then broken":
+            message.reply(b"done")
+            raise ValueError("when it was answered")
         await asyncio.sleep(0)
         return text[::-1]
 
@@ -409,18 +418,20 @@ def test_calls_get_their_replies(nodes):
             await soon(lambda: "turn" in two.endpoints(), "turn is bound")
             replies = await asyncio.gather(*(conn.call("2:turn", b"%d" % number, timeout=LONG) for number in range(10, 300)))
             assert [bytes(reply) for reply in replies] == [(b"%d" % number)[::-1] for number in range(10, 300)]
-            # The handler's number is its own: nothing is tried again for it, and it isn't one of ours.
-            for text, error in ((b"denied", errno.EPERM), (b"undecided", errno.ENODATA), (b"late", errno.ETIMEDOUT)):
-                own = await answers(error, conn.call("2:turn", text, timeout=LONG))
+            # Whatever isn't an answer is told here, and the caller gets no number of it: nothing is tried again for it.
+            for text in (b"denied", b"undecided", b"late", b"broken", b"no bytes", b"no data"):
+                own = await answers(errno.EIO, conn.call("2:turn", text, timeout=LONG))
                 assert own.fate is xenmsg.Fate.DONE and not own.definite and own.data == b"" and not isinstance(own, TimeoutError)
             assert len(undecided) == 1
-            await answers(errno.EIO, conn.call("2:turn", b"broken"))
+            assert bytes(await conn.call("2:turn", b"done, then broken", timeout=LONG)) == b"done"
+            await soon(lambda: len(failures) == 7, "that it is broken is told, too")
             assert (await answers(errno.EIO, conn.call("2:turn", b"failed"))).exit_status == 7
             passed_on = await answers(65535, conn.call("2:turn", b"passed on"))
             assert passed_on.data == b"with words" and str(passed_on) == "2:turn answered: error 65535: with words"
             two.receiver("refuses", "--confirm", "--exec", "false")
             assert (await answers(errno.EIO, conn.send("2:refuses", b"message", timeout=LONG))).fate is xenmsg.Fate.NOT_DONE
-            assert [type(failure) for failure in failures] == [ValueError]
+            assert [type(failure) for failure in failures] == [PermissionError, OSError, TimeoutError, ValueError, TypeError, TypeError,
+                                                                ValueError]
             await raises(errno.EPROTOTYPE, conn.send("2:turn", b"no call"))
             serving.cancel()
             await asyncio.gather(serving, return_exceptions=True)
@@ -429,19 +440,29 @@ def test_calls_get_their_replies(nodes):
     run(main())
 
 
-def test_calls_without_asyncio(nodes):
+def test_calls_without_asyncio(nodes, caplog):
     one, two = nodes(1, 2).values()
 
+    def handler(message):
+        if bytes(message) == b"refused":
+            raise xenmsg.Answered(17, b"with words")
+        if bytes(message) == b"broken":
+            raise ValueError("as the test wants it")
+        return bytes(message)[::-1] if len(message) else os.stat("/nonexistent")
+
     def serve():
-        with xenmsg.blocking.open(two.socket) as conn, pytest.raises(xenmsg.Error, match="not connected"):
-            conn.serve("turn", lambda message: bytes(message)[::-1] if len(message) else os.stat("/nonexistent"))
+        with xenmsg.blocking.open(two.socket) as conn, pytest.raises(xenmsg.NoDaemon, match="not connected"):
+            conn.serve("turn", handler)
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
     eventually(lambda: "turn" in two.endpoints(), "turn is bound")
     with xenmsg.blocking.open(one.socket) as conn:
         assert bytes(conn.call("2:turn", b"stressed", timeout=LONG)) == b"desserts"
-        with pytest.raises(xenmsg.Answered, match=f"answered: error {errno.ENOENT}"):
-            conn.call("2:turn", b"", timeout=LONG)
+        for text, error in ((b"", f"error {errno.EIO}$"), (b"broken", f"error {errno.EIO}$"), (b"refused", "error 17: with words$")):
+            with pytest.raises(xenmsg.Answered, match=f"answered: {error}"):
+                conn.call("2:turn", text, timeout=LONG)
+        assert [record.exc_info[0] for record in caplog.records if record.name == "xenmsg"] == [FileNotFoundError, ValueError]
+        assert bytes(conn.call("2:turn", b"stressed", timeout=LONG)) == b"desserts"
     two.stop()  # which ends the server
     thread.join(LONG)
     assert not thread.is_alive()
@@ -614,7 +635,7 @@ def test_a_call_is_answered_once_or_by_being_dropped(nodes):
             message = await work.recv(LONG)
             message.reply_error(errno.EPERM)
             await soon(outcome.done, "it is answered")
-            assert xenmsg.Cancelled(outcome).delivered is True
+            assert xenmsg.Abandoned(outcome).delivered is True
             # Taken, but given up: the server is told, and the caller that it may have been carried out.
             call = asyncio.create_task(conn.call("self:work", b"x"))
             message = await work.recv(LONG)
@@ -622,7 +643,7 @@ def test_a_call_is_answered_once_or_by_being_dropped(nodes):
             call.cancel()
             with pytest.raises(asyncio.CancelledError) as cancelled:
                 await call
-            assert xenmsg.Cancelled.of(cancelled.value).delivered is None
+            assert xenmsg.Abandoned.of(cancelled.value).delivered is None
             with pytest.raises(xenmsg.TimedOut):
                 await work.recv(SHORT)  # which reads that it was withdrawn
             assert not message.wants_reply

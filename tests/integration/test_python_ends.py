@@ -515,12 +515,14 @@ def test_a_call_tells_its_time_and_its_trace(nodes):
 
 
 def test_exceptions_have_meanings_and_answers_are_apart():
-    for number, kind in ((errno.ENOENT, xenmsg.NotFound), (errno.EACCES, xenmsg.Denied), (errno.ECONNRESET, xenmsg.Lost),
-                         (errno.ETIMEDOUT, xenmsg.TimedOut), (errno.ENOTCONN, xenmsg.NoDaemon), (errno.EPERM, xenmsg.Failed)):
+    for number, kind in ((errno.ENOENT, xenmsg.NotFound), (errno.EACCES, xenmsg.Denied), (errno.ECONNRESET, xenmsg.Reset),
+                         (errno.ETIMEDOUT, xenmsg.TimedOut), (errno.ENOTCONN, xenmsg.NoDaemon), (errno.EPERM, xenmsg.Failed),
+                         (errno.ECANCELED, xenmsg.Cancelled), (errno.EAGAIN, xenmsg.Full)):
         error = xenmsg._errors.make_error(number, "", -1, "5:inbox")
         assert type(error) is kind and error.errno == number and isinstance(error, xenmsg.Failed)
     assert not issubclass(xenmsg.Answered, xenmsg.Failed) and issubclass(xenmsg.Answered, xenmsg.Error)
-    assert issubclass(xenmsg.Denied, PermissionError) and issubclass(xenmsg.Lost, ConnectionResetError)
+    assert issubclass(xenmsg.Denied, PermissionError) and issubclass(xenmsg.Reset, ConnectionResetError)
+    assert issubclass(xenmsg.NoDaemon, ConnectionError) and issubclass(xenmsg.Full, BlockingIOError)
 
 
 def test_what_a_later_library_tells_is_no_error():
