@@ -187,12 +187,12 @@ def test_an_agent_lives_through_the_death_of_its_daemon(nodes, built, tmp_path):
     def prints(words):
         eventually(lambda: words in (tmp_path / "out").read_text(), words)
     eventually(lambda: "agent" in one.endpoints(), "agent is bound")
-    assert one.xenmsg("call", "self:agent", "x").stdout == b"1 calls since 0 restarts"
+    assert one.xenmsg("call", "self:agent", "x").stdout == b"1 calls in 0 restarts"
     one.kill()
     prints("the daemon is lost")
     one.start()
     prints("there is a daemon again")
-    assert one.xenmsg("call", "self:agent", "x").stdout == b"2 calls since 1 restarts"
+    assert one.xenmsg("call", "self:agent", "x").stdout == b"2 calls in 1 restarts"
 
 
 def test_streams_of_a_connection_echo_and_break(nodes, built):
@@ -200,7 +200,7 @@ def test_streams_of_a_connection_echo_and_break(nodes, built):
     start(two, built, "echo", "serve", "mirror", endpoint="mirror")
     one.sees(two)
     echo = in_domain(os.path.join(built[1], "echo"))
-    many = b"".join(b"line %d %s\n" % (i, b"x" * i) for i in range(1500))
+    many = b"".join(b"line %d %s\n" % (i, b"x" * i) for i in range(1500)) + b"a last one without its end"
     done = one.run_command(*echo, "call", "2:mirror", data=many)
     assert (done.returncode, done.stdout == many, done.stderr) == (0, True, b"")
     assert one.xenmsg("connect", "2:mirror", data=many).stdout == many
@@ -230,7 +230,7 @@ def test_a_publisher_and_its_subscribers(nodes, built, tmp_path):
     prints("the topic isn't there")
     publisher = two.popen_command(*topic, "publish", "sensors", stdin=subprocess.PIPE)
     prints("from here on all of it, after 0")
-    publisher.stdin.write(b"attic 1\ncellar 2\nattic 3\n")
+    publisher.stdin.write("attic 1\n\n no key\ngrün 5\nnothing\ncellar 2\nattic 3\n".encode())
     publisher.stdin.flush()
     prints("attic: 1\ncellar: 2\nattic: 3\n")
     subscribe("late")

@@ -83,15 +83,15 @@ fn serve(conn: &Connection, endpoint: &str) -> io::Result<()> {
 fn call(conn: &Connection, address: &str) -> io::Result<()> {
     let mut stream = conn.stream_connect(address, Duration::from_secs(10))?;
     let mut back = Vec::new();
-    for line in io::stdin().lock().split(b'\n') {
-        let mut line = line?;
-        line.push(b'\n');
+    let (mut input, mut line) = (io::stdin().lock(), Vec::new());
+    while input.read_until(b'\n', &mut line)? != 0 {
         for piece in line.chunks(4096) {
             stream.write_all(piece)?;
             back.resize(piece.len(), 0);
             stream.read_exact(&mut back)?;
             io::stdout().write_all(&back)?;
         }
+        line.clear();
     }
     stream.end()?;
     stream.read_to_end(&mut back)?;

@@ -18,7 +18,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake};
 
-use xenmsg::{Connection, Message, Options, Refusal, WakeHandle, USUAL};
+use xenmsg::{Answered, Connection, Kind, Message, Options, WakeHandle, USUAL};
 
 // ---- the executor ----
 
@@ -148,14 +148,27 @@ async fn pass_on(conn: &Connection, call: Message<'_>, address: &str) {
         },
         Err(error) => Err(error),
     };
-    // An error only means that this caller has gone just now.
-    let _ = match answer {
-        Ok(reply) => call.reply(reply),
-        Err(error) => {
-            let Refusal { code, data } = error.into();
-            call.reply_error(code, data)
+    match answer {
+        Ok(reply) => {
+            if let Err(error) = reply_when_there_is_room(&call, &reply).await {
+                eprintln!("executor: nobody gets this answer: {error}");
+            }
         }
-    };
+        Err(error) => {
+            let Answered { code, data, .. } = error.into();
+            drop(call.reply_error(code, data)); // an error says that this caller has gone, or reads nothing
+        }
+    }
+}
+
+/// A caller who doesn't read what was answered before holds up nobody but this task.
+async fn reply_when_there_is_room(call: &Message<'_>, data: &[u8]) -> xenmsg::Result<()> {
+    loop {
+        match call.reply(data) {
+            Err(error) if error.kind() == Some(Kind::Full) => call.begin_reply_room(data.len(), USUAL)?.await?,
+            other => return other,
+        }
+    }
 }
 
 async fn take_calls<'a>(executor: Rc<Executor<'a>>, conn: &'a Connection, endpoint: &str, address: &'a str) {
@@ -167,8 +180,14 @@ async fn take_calls<'a>(executor: Rc<Executor<'a>>, conn: &'a Connection, endpoi
         eprintln!("executor: {error}");
         std::process::exit(1);
     }
-    while let Ok(call) = conn.receive().await {
-        executor.spawn(pass_on(conn, call, address));
+    loop {
+        match conn.recv_async().await {
+            Ok(call) => executor.spawn(pass_on(conn, call, address)),
+            Err(error) => {
+                eprintln!("executor: {error}");
+                std::process::exit(1);
+            }
+        }
     }
 }
 

@@ -8,14 +8,14 @@ use std::env;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use xenmsg::{Connection, Refusal, Result, USUAL};
+use xenmsg::{Answered, Connection, Result, USUAL};
 
 fn serve(conn: &Connection, endpoint: &str) -> Result<()> {
     conn.serve(endpoint, |call| {
-        println!("a call from domain {}", call.sender().domid);
+        println!("a call from {}", call.sender());
         match std::str::from_utf8(call) {
             Ok(text) => Ok(text.chars().rev().collect::<String>()),
-            Err(_) => Err(Refusal::new(1, "that is no text")),
+            Err(_) => Err(Answered::new(1, "that is no text")),
         }
     })?;
     Ok(())

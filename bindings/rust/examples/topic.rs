@@ -1,25 +1,37 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-//! One publishes, many subscribe: each line of the input is a key and its value, and who comes later first gets the last value of each.
+//! One publishes, many subscribe: each line of the input is a key, a space and its value, and who comes later first gets the last value
+//! of each. A key without a value behind its space has none any more.
 //!
 //!     topic publish NAME            in domain 2, say:   topic publish sensors
 //!     topic subscribe ADDRESS       in domain 1:        topic subscribe 2:sensors
 
 use std::env;
+use std::error::Error;
 use std::io;
 use std::process::ExitCode;
 
-use xenmsg::{Connection, NoticeKind, Options, Result, Retain, USUAL};
+use xenmsg::{Connection, Kind, NoticeKind, Options, Retain, USUAL};
 
-fn publish(conn: &Connection, name: &str) -> Result<()> {
-    let topic = conn.topic(name, Retain::OfEachKey(100))?;
-    for line in io::stdin().lines().flatten() {
-        let (key, value) = line.split_once(' ').unwrap_or((&line, ""));
-        topic.publish_value(key, value)?;
+fn publish(conn: &Connection, name: &str) -> Result<(), Box<dyn Error>> {
+    let topic = conn.topic(name, Retain::Keys(100))?;
+    for line in io::stdin().lines() {
+        let line = line?;
+        let (key, value) = match line.split_once(' ') {
+            Some(parts) => parts,
+            None => {
+                eprintln!("topic: a key and a space are missing: {line}");
+                continue;
+            }
+        };
+        match topic.publish_value(key, value) {
+            Err(error) if error.kind() == Some(Kind::Invalid) => eprintln!("topic: that is no key: {key}"),
+            other => other?,
+        }
     }
     Ok(())
 }
 
-fn subscribe(conn: &Connection, address: &str) -> Result<()> {
+fn subscribe(conn: &Connection, address: &str) -> Result<(), Box<dyn Error>> {
     conn.subscribe(address, USUAL)?;
     loop {
         let message = conn.recv()?;
@@ -27,12 +39,11 @@ fn subscribe(conn: &Connection, address: &str) -> Result<()> {
             None => println!("{}: {}", message.key(), String::from_utf8_lossy(&message)),
             Some(notice) => match notice.kind {
                 NoticeKind::Subscribed => println!("from here on all of it, after {}", notice.messages),
+                NoticeKind::Missed if notice.unknown => println!("at least {} are missing here", notice.messages),
                 NoticeKind::Missed => println!("{} are missing here", notice.messages),
                 NoticeKind::Waiting => println!("the topic isn't there"),
-                NoticeKind::Ended => {
-                    println!("the subscription has ended: {}", io::Error::from_raw_os_error(notice.errno));
-                    return Ok(());
-                }
+                NoticeKind::Ended if notice.errno != 0 => return Err(io::Error::from_raw_os_error(notice.errno).into()),
+                NoticeKind::Ended => return Ok(()),
                 _ => {} // Kept: the next one was published before
             },
         }
@@ -42,15 +53,16 @@ fn subscribe(conn: &Connection, address: &str) -> Result<()> {
 fn main() -> ExitCode {
     let words: Vec<String> = env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let conn = Connection::open(Options::usual().reconnect());
-    let done = match words[..] {
-        ["publish", name] => conn.and_then(|conn| publish(&conn, name)),
-        ["subscribe", address] => conn.and_then(|conn| subscribe(&conn, address)),
+    let (publishes, name) = match words[..] {
+        ["publish", name] => (true, name),
+        ["subscribe", address] => (false, address),
         _ => {
             eprintln!("usage: topic publish NAME | subscribe ADDRESS");
             return ExitCode::from(2);
         }
     };
+    let done = Connection::open(Options::usual().reconnect()).map_err(Box::from);
+    let done = done.and_then(|conn| if publishes { publish(&conn, name) } else { subscribe(&conn, name) });
     if let Err(error) = done {
         eprintln!("topic: {error}");
         return ExitCode::FAILURE;

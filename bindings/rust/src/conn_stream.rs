@@ -423,7 +423,7 @@ unsafe extern "C" fn on_listened(userdata: *mut c_void, result: *const ffi::xenm
 }
 
 /// An endpoint for streams within the connection, from [`Connection::stream_listen`]. Dropped, it ends the endpoint, which waits for
-/// nothing, and breaks the streams that came to it.
+/// nothing, and breaks the streams that came to it and weren't accepted; those that were go on.
 pub struct Listener<'c> {
     connection: &'c Connection,
     listening: *const Listening, // of the connection

@@ -32,7 +32,7 @@ use crate::pending::{on_done, words, Handle, Outcome, Pending, WakerList};
 /// ```
 /// fn sent<T: Send>() {}
 /// sent::<xenmsg::Connection>();
-/// sent::<xenmsg::Detached>();
+/// sent::<xenmsg::OwnedMessage>();
 /// ```
 /// ```compile_fail
 /// fn shared<T: Sync>() {}
@@ -186,7 +186,7 @@ impl Connection {
         let mut raw = ptr::null_mut();
         let r = open(&mut raw, path.as_ref().map_or(ptr::null(), |path| path.as_ptr()), &inner);
         if r < 0 {
-            return Err(Error::Failed(Failure::new(r, None, String::new(), &name)));
+            return Err(Error::Failed(Failure::of_opening(r, &name)));
         }
         inner.raw = raw;
         let place: *mut Inner = &mut *inner;
@@ -416,7 +416,7 @@ impl Connection {
     }
 
     /// A future of the next message. It takes one only when it returns it, so that none is lost with a future that is dropped.
-    pub fn receive(&self) -> impl Future<Output = Result<Message<'_>>> + '_ {
+    pub fn recv_async(&self) -> impl Future<Output = Result<Message<'_>>> + '_ {
         Coming::new(self, Connection::try_recv)
     }
 

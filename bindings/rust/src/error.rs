@@ -38,7 +38,7 @@ impl Fate {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Kind {
-    /// There is no such endpoint, daemon, or watch (`ENOENT`).
+    /// There is no such endpoint, or watch (`ENOENT`).
     NotFound,
     /// A policy denies it (`EACCES`).
     Denied,
@@ -58,7 +58,7 @@ pub enum Kind {
     Interrupted,
     /// Given up, or no longer wanted (`ECANCELED`).
     Cancelled,
-    /// The daemon is gone (`ENOTCONN`), or isn't there (`ECONNREFUSED`).
+    /// The daemon is gone (`ENOTCONN`), or isn't there (`ECONNREFUSED`; where the connection is opened, `ENOENT`, too).
     NoDaemon,
     /// Something between the two died; nobody can know more (`ECONNRESET`).
     Reset,
@@ -83,17 +83,24 @@ pub struct Failure {
     fate: Fate,
     reason: String,
     subject: String,
+    of_opening: bool,
 }
 
 impl Failure {
     pub(crate) fn new(error: i32, fate: Option<Fate>, reason: String, subject: &str) -> Failure {
         let number = error.abs();
-        Failure { errno: number, fate: fate.unwrap_or_else(|| Fate::of_errno(number)), reason, subject: subject.into() }
+        Failure { errno: number, fate: fate.unwrap_or_else(|| Fate::of_errno(number)), reason, subject: subject.into(), of_opening: false }
+    }
+
+    /// What isn't found then is the daemon's socket, and no endpoint.
+    pub(crate) fn of_opening(error: i32, path: &str) -> Failure {
+        Failure { of_opening: true, ..Failure::new(error, None, String::new(), path) }
     }
 
     /// What it means.
     pub fn kind(&self) -> Kind {
         match self.errno {
+            errno::ENOENT if self.of_opening => Kind::NoDaemon,
             errno::ENOENT => Kind::NotFound,
             errno::EACCES => Kind::Denied,
             errno::ENODATA => Kind::Undecided,
@@ -151,9 +158,10 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// The program there has answered a call with an error of its own, or has refused a message.
+/// The program there has answered a call with an error of its own, or has refused a message; and how a handler here does so
+/// ([`Connection::serve`](crate::Connection::serve)).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct Answered {
     /// Which error it is to that program: its number, and in no way one of ours.
     pub code: u16,
     /// What else it had to say.
@@ -164,7 +172,25 @@ pub struct Answer {
     pub fate: Fate,
 }
 
-impl fmt::Display for Answer {
+impl Answered {
+    /// How a handler refuses a call: with a number of its own, from 1, and words for people.
+    pub fn new(code: u16, words: impl Into<Vec<u8>>) -> Answered {
+        Answered { code, data: words.into(), exit_status: None, fate: Fate::Done }
+    }
+}
+
+/// A handler passes on what the program behind it has answered. A failure on the way there is of no number of that program's, and
+/// becomes the code `EIO`, with the words of the failure.
+impl From<Error> for Answered {
+    fn from(error: Error) -> Answered {
+        match error {
+            Error::Answered(answered) => answered,
+            Error::Failed(failure) => Answered::new(errno::EIO as u16, failure.to_string()),
+        }
+    }
+}
+
+impl fmt::Display for Answered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "answered: error {}", self.code)?;
         match std::str::from_utf8(&self.data) {
@@ -174,13 +200,13 @@ impl fmt::Display for Answer {
     }
 }
 
-impl std::error::Error for Answer {}
+impl std::error::Error for Answered {}
 
 /// Why something wasn't done: a program's own answer, or a failure on the way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Error {
     /// The program there says so.
-    Answered(Answer),
+    Answered(Answered),
     /// Everything else.
     Failed(Failure),
 }
@@ -256,7 +282,7 @@ mod tests {
 
     #[test]
     fn a_programs_answer_is_no_failure() {
-        let answer = Answer { code: 2, data: b"no such key".to_vec(), exit_status: None, fate: Fate::Done };
+        let answer = Answered { code: 2, data: b"no such key".to_vec(), exit_status: None, fate: Fate::Done };
         let error = Error::Answered(answer);
         assert_eq!(error.kind(), None);
         assert_eq!(error.to_string(), "answered: error 2: no such key");

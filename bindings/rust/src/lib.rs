@@ -3,7 +3,7 @@
 //!
 //! ```no_run
 //! use std::time::Duration;
-//! use xenmsg::{Connection, Error, Refusal, USUAL};
+//! use xenmsg::{Answered, Connection, Error, USUAL};
 //!
 //! fn client() -> xenmsg::Result<()> {
 //!     let conn = Connection::open(USUAL)?;
@@ -20,17 +20,17 @@
 //!     let conn = Connection::open(USUAL)?;
 //!     conn.serve("kv", |call| match &call[..] {
 //!         b"get colour" => Ok("green"),
-//!         _ => Err(Refusal::new(1, "no such key")),
+//!         _ => Err(Answered::new(1, "no such key")),
 //!     })?;
 //!     Ok(())
 //! }
 //! ```
 //!
 //! A [`Connection`] is Send, not Sync, and never blocks when it is dropped. What comes from it ([`Message`], [`Pending`], [`Watch`],
-//! [`Draft`], [`Stream`]) borrows it; a [`Detached`] message is free of it. No code of a program's runs within C.
+//! [`Draft`], [`Stream`]) borrows it; an [`OwnedMessage`] is free of it. No code of a program's runs within C.
 //!
 //! # Async
-//! What `begin_…` returns is a future, as are [`Connection::receive`], [`Connection::incoming`] and [`Watch::next`]. An executor has one
+//! What `begin_…` returns is a future, as are [`Connection::recv_async`], [`Connection::incoming`] and [`Watch::next`]. An executor has one
 //! thing to do: when the connection's descriptor is readable, by level or by edge, it calls [`Connection::process`], which wakes whom
 //! it has to. `examples/executor.rs` is one, with `std` alone. With tokio, on a `LocalSet`:
 //! ```ignore
@@ -57,11 +57,11 @@ mod watch;
 
 pub use conn_stream::{Listener, Stream};
 pub use connection::{Change, Connection, WakeHandle};
-pub use error::{Answer, Error, Failure, Fate, Kind, Result};
-pub use message::{Detached, Draft, Message, Peeked, Sender};
+pub use error::{Answered, Error, Failure, Fate, Kind, Result};
+pub use message::{Draft, Message, OwnedMessage, Peeked, Sender};
 pub use options::{Options, USUAL};
 pub use pending::{Pending, Value};
-pub use serve::{Refusal, Server};
+pub use serve::Server;
 pub use stream::{break_stream, Incoming, Peer};
 pub use topic::{Notice, NoticeKind, Retain, Topic};
 pub use watch::{Event, EventKind, Watch};

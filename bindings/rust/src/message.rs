@@ -97,7 +97,7 @@ impl fmt::Display for Sender<'_> {
 }
 
 /// A message, a call, or the reply to one. It is its bytes ([`Deref`]), and is freed when it is dropped; a call that wasn't
-/// answered by then is answered with an error. It can't outlive its connection, nor leave its thread: see [`Message::detach`].
+/// answered by then is answered with an error. It can't outlive its connection, nor leave its thread: see [`Message::into_owned`].
 ///
 /// ```compile_fail
 /// fn sent<T: Send>() {}
@@ -284,13 +284,13 @@ impl<'c> Message<'c> {
 
     /// Takes it out of its connection: another thread may use it from now on, and it outlives the connection. Fails of a call that
     /// wasn't answered, which needs its connection, and gives it back.
-    pub fn detach(self) -> std::result::Result<Detached, (Error, Message<'c>)> {
+    pub fn into_owned(self) -> std::result::Result<OwnedMessage, (Error, Message<'c>)> {
         let r = unsafe { ffi::xenmsg_message_detach(self.raw.0) };
         if r < 0 {
             return Err((Error::Failed(Failure::new(r, None, String::new(), self.endpoint())), self));
         }
         let Message { raw, .. } = self;
-        Ok(Detached { raw })
+        Ok(OwnedMessage { raw })
     }
 }
 
@@ -315,14 +315,14 @@ impl fmt::Debug for Message<'_> {
 }
 
 /// A message of no connection any more, for any thread.
-pub struct Detached {
+pub struct OwnedMessage {
     raw: RawMessage,
 }
 
 // `xenmsg_message_detach` promises that another thread may use and free it. Not Sync: it promises no two at a time.
-unsafe impl Send for Detached {}
+unsafe impl Send for OwnedMessage {}
 
-impl Detached {
+impl OwnedMessage {
     /// The endpoint that it was sent to.
     pub fn endpoint(&self) -> &str {
         self.raw.endpoint()
@@ -334,7 +334,7 @@ impl Detached {
     }
 }
 
-impl Deref for Detached {
+impl Deref for OwnedMessage {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
@@ -342,19 +342,19 @@ impl Deref for Detached {
     }
 }
 
-impl DerefMut for Detached {
+impl DerefMut for OwnedMessage {
     fn deref_mut(&mut self) -> &mut [u8] {
         self.raw.data_mut()
     }
 }
 
-impl AsRef<[u8]> for Detached {
+impl AsRef<[u8]> for OwnedMessage {
     fn as_ref(&self) -> &[u8] {
         self
     }
 }
 
-impl fmt::Debug for Detached {
+impl fmt::Debug for OwnedMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.raw.format(f)
     }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use crate::ffi;
 use crate::topic::Retain;
 
-/// How something is to be done. Where a function takes them, a [`Duration`] is a time-out, and [`USUAL`] the usual.
+/// How something is to be done. Where a function takes them, a [`Duration`] is a time-out, and [`USUAL`] the usual, which is also
+/// `Options::default()`. Each says of what it is; where it means nothing, it is refused ([`Kind::Invalid`](crate::Kind)).
 ///
 /// ```no_run
 /// # use std::time::Duration;
@@ -103,7 +104,7 @@ impl Options {
         match retain {
             Retain::Nothing => self.with(TOPIC),
             Retain::Last => self.with(TOPIC | ffi::XENMSG_RETAIN),
-            Retain::OfEachKey(keys) => {
+            Retain::Keys(keys) => {
                 Options { keys: keys as c_uint, ..self.with(TOPIC | ffi::XENMSG_RETAIN) }
             }
         }
@@ -131,7 +132,7 @@ impl Options {
     }
 
     /// Of a message, call or stream: it waits, within its time-out, until its receiver is there, instead of ending with
-    /// [`Kind::NoEndpoint`](crate::Kind) or [`Kind::HostDown`](crate::Kind). What is for one address is sent in its order.
+    /// [`Kind::NotFound`](crate::Kind) or [`Kind::DomainDown`](crate::Kind). What is for one address is sent in its order.
     pub const fn wait(self) -> Options {
         self.with(ffi::XENMSG_WAIT)
     }
@@ -149,7 +150,8 @@ impl Options {
         Options { trace: text_of(trace), ..self }
     }
 
-    /// Of what is published: whose value it is, which subscribers are told ([`Message::key`](crate::Message::key)); as a trace.
+    /// Of what is published: whose value it is, which subscribers are told ([`Message::key`](crate::Message::key)); 1 to 255 printable
+    /// characters of ASCII, as a trace.
     pub fn key(self, key: &str) -> Options {
         Options { key: text_of(key), ..self }
     }

@@ -15,7 +15,7 @@ use std::ptr;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use crate::error::{Answer, Error, Failure, Fate, Result};
+use crate::error::{Answered, Error, Failure, Fate, Result};
 use crate::ffi::{self, errno};
 use crate::message::{Message, RawMessage};
 use crate::Connection;
@@ -66,7 +66,7 @@ impl Outcome {
             return Ok(self);
         }
         if self.error == -errno::EREMOTEIO {
-            return Err(Error::Answered(Answer {
+            return Err(Error::Answered(Answered {
                 code: self.code,
                 data: self.reply.map_or_else(Vec::new, |reply| reply.data().to_vec()),
                 exit_status: if self.exit_status == 0 { None } else { Some(self.exit_status) },

@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
-use crate::error::{Answer, Error, Kind, Result};
+use crate::error::{Answered, Kind, Result};
 use crate::ffi::errno;
 use crate::message::Message;
 use crate::options::Options;
@@ -103,32 +103,6 @@ impl Drop for Server<'_> {
     }
 }
 
-/// How a handler refuses: the caller gets [`Error::Answered`] with it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// Which error it is to this program, from 1.
-    pub code: u16,
-    /// What else there is to say.
-    pub data: Vec<u8>,
-}
-
-impl Refusal {
-    /// With words for people.
-    pub fn new(code: u16, words: impl Into<Vec<u8>>) -> Refusal {
-        Refusal { code, data: words.into() }
-    }
-}
-
-/// A proxy passes on what the program behind it has answered; that nothing came from there is an errno, as C programs have it.
-impl From<Error> for Refusal {
-    fn from(error: Error) -> Refusal {
-        match error {
-            Error::Answered(Answer { code, data, .. }) => Refusal { code, data },
-            Error::Failed(failure) => Refusal::new(failure.errno().try_into().unwrap_or(1), failure.to_string()),
-        }
-    }
-}
-
 /// A reply to a caller who doesn't read, and the wait for room for it.
 struct Reply<'c> {
     room: Option<Pending<'c, ()>>, // dropped first; None: it couldn't be begun, so there is none
@@ -189,12 +163,12 @@ impl<'c> Replies<'c> {
 }
 
 impl Connection {
-    /// Makes an endpoint for calls and answers them, one after the other, with what the handler returns; until it fails. A caller
-    /// who doesn't read holds up nobody, and gets the error `ENOBUFS` after 5 s.
+    /// Makes an endpoint for calls and answers them, one after the other, with what the handler returns, or with its [`Answered`]; until
+    /// it fails. `?` makes one of an [`Error`](crate::Error), so decide what of that is meant for the caller. A caller who doesn't read holds up nobody, and gets the error `ENOBUFS` after 5 s.
     pub fn serve<R: Into<Vec<u8>>>(
         &self,
         endpoint: &str,
-        mut handler: impl FnMut(&Message<'_>) -> std::result::Result<R, Refusal>,
+        mut handler: impl FnMut(&Message<'_>) -> std::result::Result<R, Answered>,
     ) -> Result<Infallible> {
         self.bind(endpoint, Options::usual().only_calls())?;
         let mut replies = Replies { waiting: VecDeque::new() };
@@ -212,7 +186,10 @@ impl Connection {
             };
             match handler(&call) {
                 Ok(data) => replies.send(call, data.into(), Instant::now() + Replies::PATIENCE),
-                Err(refusal) => drop(call.reply_error(refusal.code.max(1), refusal.data)),
+                Err(error) => drop(match error.exit_status {
+                    Some(status) => call.reply_exit_status(status),
+                    None => call.reply_error(error.code.max(1), error.data),
+                }),
             }
         };
         let _ = self.unbind(endpoint);

@@ -20,7 +20,7 @@ use crate::Connection;
 /// let conn = Connection::open(USUAL)?;
 /// let news = conn.topic("news", Retain::Last)?;
 /// news.publish(b"shutdown at 18:00")?;
-/// let sensors = conn.topic("sensors", Retain::OfEachKey(100))?;
+/// let sensors = conn.topic("sensors", Retain::Keys(100))?;
 /// sensors.publish_value("cellar", b"12.5")?;
 /// # Ok(()) }
 /// ```
@@ -38,9 +38,9 @@ pub enum Retain {
     Nothing,
     /// The last message.
     Last,
-    /// The last message of each key ([`Topic::publish_value`]), of so many keys, those that were published last: up to 4095. An empty
-    /// message keeps none of its key.
-    OfEachKey(u16),
+    /// The last message of each key ([`Topic::publish_value`]), of so many keys at most, up to 4095; of more those that were published
+    /// last. An empty message keeps none of its key.
+    Keys(u16),
 }
 
 impl<'c> Topic<'c> {
@@ -54,7 +54,8 @@ impl<'c> Topic<'c> {
         self.connection.send(&self.address, data, USUAL)
     }
 
-    /// The same, as the value of a key.
+    /// The same, as the value of a key, which is 1 to 255 printable characters of ASCII ([`Kind::Invalid`](crate::Kind)). An empty value
+    /// goes to all who subscribe, and deletes what the topic has kept of that key.
     pub fn publish_value(&self, key: &str, data: impl AsRef<[u8]>) -> Result<()> {
         self.connection.send(&self.address, data, USUAL.key(key))
     }

@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use xenmsg::{break_stream, Change, Connection, Error, EventKind, Fate, Kind, Listener, Message, NoticeKind, Options, Peer, Pending, Refusal,
+use xenmsg::{break_stream, Answered, Change, Connection, Error, EventKind, Fate, Kind, Listener, Message, NoticeKind, Options, Peer, Pending,
     Result, Retain, Server, Stream, USUAL};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -22,7 +22,7 @@ fn open() -> Connection {
     Connection::open(USUAL).expect("a daemon at $XENMSG_SOCKET")
 }
 
-fn answer_of<T>(result: Result<T>) -> xenmsg::Answer {
+fn answer_of<T>(result: Result<T>) -> xenmsg::Answered {
     match result {
         Err(Error::Answered(answer)) => answer,
         Err(Error::Failed(failure)) => panic!("{failure}"),
@@ -95,13 +95,19 @@ fn a_servers_answer_is_apart_from_a_failure() {
 }
 
 #[test]
+fn a_socket_that_is_not_there_is_no_daemon() {
+    let nobody = Connection::open_at("/nonexistent/xenmsg.sock", USUAL).map(drop);
+    assert_eq!(kind_of(nobody), Kind::NoDaemon);
+}
+
+#[test]
 fn serve_answers_with_what_the_handler_returns() {
     let conn = open();
     thread::spawn(|| {
         let conn = open();
         conn.serve("rs-serve", |call| match &call[..] {
             b"ask" => Ok("an answer"),
-            _ => Err(Refusal::new(9, "not that")),
+            _ => Err(Answered::new(9, "not that")),
         })
     });
     let end = Instant::now() + LONG;
@@ -113,7 +119,9 @@ fn serve_answers_with_what_the_handler_returns() {
     };
     assert_eq!(&reply[..], b"an answer");
     let answer = answer_of(conn.call("self:rs-serve", b"else", LONG));
-    assert_eq!((answer.code, Refusal::from(Error::Answered(answer)).data), (9, b"not that".to_vec()));
+    assert_eq!((answer.code, Answered::from(Error::Answered(answer)).data), (9, b"not that".to_vec()));
+    let nobody = conn.call("self:rs-nobody", b"", USUAL).unwrap_err();
+    assert_eq!((nobody.kind(), Answered::from(nobody).code), (Some(Kind::NotFound), 5)); // no number of a program's
 }
 
 #[test]
@@ -181,8 +189,8 @@ fn a_detached_message_outlives_its_connection_elsewhere() {
     let data: Vec<u8> = (0..20000u32).map(|i| i as u8).collect();
     here.begin_send("self:rs-detach", &data, USUAL).unwrap().detach();
     let call = here.begin_call("self:rs-detach", b"call", USUAL).unwrap();
-    let message = there.recv().unwrap().detach().unwrap();
-    let (error, call_there) = there.recv().unwrap().detach().unwrap_err();
+    let message = there.recv().unwrap().into_owned().unwrap();
+    let (error, call_there) = there.recv().unwrap().into_owned().unwrap_err();
     assert_eq!(error.kind(), Some(Kind::Other)); // EBUSY
     call_there.reply(b"").unwrap();
     drop(call_there);
@@ -318,7 +326,7 @@ fn a_connection_opens_in_a_loop() {
     conn.block_on(conn.opened()).unwrap().unwrap();
     conn.bind("rs-opened", USUAL).unwrap();
     let nobody = Connection::begin_open(Some("/nonexistent/socket".as_ref()), USUAL);
-    assert_eq!(kind_of(nobody.map(drop)), Kind::NotFound);
+    assert_eq!(kind_of(nobody.map(drop)), Kind::NoDaemon);
 }
 
 #[test]
@@ -360,7 +368,7 @@ fn a_dropped_future_loses_no_message_and_no_stream() {
         let (mut messages, mut streams) = (0, 0);
         while messages == 0 || streams == 0 {
             here.process().unwrap();
-            messages += usize::from(polled_once(there.receive()).is_some());
+            messages += usize::from(polled_once(there.recv_async()).is_some());
             streams += usize::from(polled_once(there.incoming()).is_some());
         }
         there.process().unwrap();
@@ -393,7 +401,7 @@ fn tasks_of_one_connection_wait_for_each_other() {
     conn.bind("rs-async", USUAL).unwrap();
     let receive = async {
         while taken.get() < 1000 {
-            let call = conn.receive().await.unwrap();
+            let call = conn.recv_async().await.unwrap();
             call.reply(&call).unwrap();
             taken.set(taken.get() + 1);
         }
@@ -560,7 +568,7 @@ fn programs_share_an_endpoint_if_all_say_so() {
 #[test]
 fn the_last_value_of_each_key_is_kept() {
     let (publisher, subscriber) = (open(), open());
-    let topic = publisher.begin_topic("rs-sensors", Retain::OfEachKey(2)).unwrap();
+    let topic = publisher.begin_topic("rs-sensors", Retain::Keys(2)).unwrap();
     topic.bound().wait().unwrap();
     for (key, value) in [("attic", "1"), ("cellar", "2"), ("cellar", "3"), ("attic", ""), ("hall", "4")] {
         topic.publish_value(key, value).unwrap();
@@ -960,7 +968,7 @@ fn a_waker_may_use_the_connection() {
             Box::pin(async { drop(stream.opened().await) }),
             Box::pin(async { drop(watch.next().await) }),
             Box::pin(async { drop(listener.incoming().await) }),
-            Box::pin(async { drop(conn.receive().await) }),
+            Box::pin(async { drop(conn.recv_async().await) }),
             Box::pin(async { drop((&mut call).await) }),
         ];
         let end = Instant::now() + LONG;
