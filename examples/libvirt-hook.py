@@ -13,10 +13,11 @@ the tags can't be given, the domain is ended.
 
 import subprocess
 import sys
+from typing import Optional
 from xml.etree import ElementTree
 
 
-def main(name, operation, step):
+def main(name: str, operation: str, step: str) -> Optional[str]:
     if (operation, step) != ("started", "begin"):
         return None
     domain = ElementTree.parse(sys.stdin.buffer).getroot()
