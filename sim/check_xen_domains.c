@@ -107,7 +107,9 @@ static void port_status(struct tool *tool)
 	else if (status.status == EVTCHNSTAT_unbound)
 		printf("ok unbound %u\n", status.u.unbound.dom);
 	else
-		printf("ok %s\n", status.status == EVTCHNSTAT_closed ? "closed" : "other");
+		printf("ok %s\n", status.status == EVTCHNSTAT_closed ? "closed"
+				  : status.status == EVTCHNSTAT_virq ? "virq"
+								     : "other");
 }
 
 /* Forks a child that holds what it has inherited, and does nothing else. */

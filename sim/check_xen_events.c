@@ -59,9 +59,20 @@ static void bind_interdomain(struct tool *tool)
 					  (evtchn_port_t)tool->number[3]));
 }
 
+/* bind-virq HANDLE VIRQ */
 static void bind_virq(struct tool *tool)
 {
-	result(xenevtchn_bind_virq(handle(tool), 0));
+	result(xenevtchn_bind_virq(handle(tool), (unsigned)tool->number[2]));
+}
+
+/* bind-virqs HANDLE FIRST LAST: binds all of these, and answers which of them can't be, and why */
+static void bind_virqs(struct tool *tool)
+{
+	printf("ok");
+	for (long virq = tool->number[2]; virq <= tool->number[3]; virq++)
+		if (xenevtchn_bind_virq(handle(tool), (unsigned)virq) < 0)
+			printf(" %ld:%d", virq, errno);
+	putchar('\n');
 }
 
 static void unbind(struct tool *tool)
@@ -161,7 +172,8 @@ const struct tool_command event_commands[] = {
 	{"nonblock", 2, nonblock},
 	{"bind-unbound", 3, bind_unbound},
 	{"bind-interdomain", 4, bind_interdomain},
-	{"bind-virq", 2, bind_virq},
+	{"bind-virq", 3, bind_virq},
+	{"bind-virqs", 4, bind_virqs},
 	{"unbind", 3, unbind},
 	{"notify", 3, notify},
 	{"pending", 2, pending},

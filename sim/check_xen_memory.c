@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
+#include <xendevicemodel.h>
 #include <xenforeignmemory.h>
 
 static void add_memory(struct tool *tool, void *start, uint32_t pages, const uint32_t *refs)
@@ -192,6 +193,44 @@ static void unmap_foreign(struct tool *tool)
 				      tool->memory[tool->number[1]].pages));
 }
 
+/* map-resource DOMID TYPE ID FRAME: one frame of it, which is unmapped again: what the first word there is */
+static void map_resource(struct tool *tool)
+{
+	void *page = NULL;
+	xenforeignmemory_resource_handle *resource = xenforeignmemory_map_resource(
+		foreign_memory(), (domid_t)tool->number[1], (unsigned)tool->number[2],
+		(unsigned)tool->number[3], (unsigned long)tool->number[4], 1, &page, PROT_READ, 0);
+
+	if (!resource) {
+		result(-1);
+		return;
+	}
+	result(*(volatile uint16_t *)page);
+	xenforeignmemory_unmap_resource(foreign_memory(), resource);
+}
+
+/* foreign-restrict DOMID: what all that maps foreign memory may map from now on */
+static void restrict_foreign(struct tool *tool)
+{
+	result(xenforeignmemory_restrict(foreign_memory(), (domid_t)tool->number[1]));
+}
+
+/* ioreq-server DOMID: makes one */
+static void ioreq_server(struct tool *tool)
+{
+	xendevicemodel_handle *models = xendevicemodel_open(NULL, 0);
+	ioservid_t id;
+	int r = models ? xendevicemodel_create_ioreq_server(models, (domid_t)tool->number[1], 0, &id) : -1;
+	int error = errno;
+
+	if (r == 0)
+		xendevicemodel_destroy_ioreq_server(models, (domid_t)tool->number[1], id);
+	if (models)
+		xendevicemodel_close(models);
+	errno = error;
+	result(r);
+}
+
 static void poke(struct tool *tool)
 {
 	((volatile unsigned char *)tool->memory[tool->number[1]].start)[tool->number[2]] =
@@ -308,6 +347,9 @@ const struct tool_command memory_commands[] = {
 	{"foreign-map", 5, map_foreign},
 	{"foreign-map", 6, map_foreign},
 	{"foreign-unmap", 2, unmap_foreign},
+	{"map-resource", 5, map_resource},
+	{"foreign-restrict", 2, restrict_foreign},
+	{"ioreq-server", 2, ioreq_server},
 	{"reopen", 1, reopen},
 	{"poke", 4, poke},
 	{"peek", 3, peek},

@@ -12,7 +12,7 @@
  *	hv_client.c   the connections of these processes (proto.h)
  *	hv_grant.c    granted and mapped pages; hv_grant_save.c: what a save makes of them; hv_frame.c: pages that
  *	              are found without a grant
- *	hv_evtchn.c   event channels
+ *	hv_evtchn.c   event channels; hv_orphan.c: those of a process that has gone
  *	hv_call.c     what programs ask by hypercalls
  *	hv_admin.c    the commands of xensim(1), hv_fault.c its faults, hv_report.c its list
  *
@@ -52,6 +52,8 @@
 #define HV_FIRST_RESERVED_DOMID 0x7ff0u
 /* Of these, the one that means who says it. */
 #define HV_DOMID_SELF 0x7ff0u
+/* And the one that none has. */
+#define HV_DOMID_INVALID 0x7ff4u
 /* What is usable in a guest of xl's default of 1023, after the kernel's own. */
 #define HV_FIRST_PORT	      8u
 #define HV_GUEST_EVTCHN_LIMIT 1016u
@@ -59,6 +61,10 @@
 /* What its handles have room for. */
 #define HV_MOST_GUEST_PORTS (SIM_GUEST_SLOTS - HV_FIRST_PORT)
 #define HV_GRANT_LIMIT	    1024u
+/* Xen's numbers of virtual interrupts; the one that says that a domain has shut down or gone. */
+#define HV_VIRQS	24u
+#define HV_VIRQ_DOM_EXC 3u
+#define HV_NO_VIRQ	UINT32_MAX
 
 struct event_base;
 struct event;
@@ -144,6 +150,7 @@ struct hv_port {
 	unsigned notifications; /* unmap notifications that refer to it keep it open */
 	uint32_t remote_domid;
 	struct hv_port *peer; /* NULL: unbound, or the other end's domain is dead */
+	uint32_t virq;	      /* HV_NO_VIRQ: it is none's */
 };
 
 /* An open /dev/xen/evtchn. */
@@ -239,8 +246,9 @@ struct hv {
 	bool store_stalled;
 	bool silo; /* guests share nothing but with domain 0, as XSM's SILO has it */
 	struct hv_forbidden *forbidden;
-	bool orphans_watched; /* a timer runs */
-	bool stopping;	      /* zombies are freed with all other domains */
+	bool orphans_new; /* some haven't been looked for yet */
+	struct event *orphan_timer;
+	bool stopping; /* zombies are freed with all other domains */
 	struct evconnlistener *admin;
 	struct hv_order *order; /* NULL: things happen as they come */
 	struct event *silence;	/* after a restore, XenStore says nothing until it fires */
@@ -366,7 +374,9 @@ struct hv_process_table *hv_process_table_new(void);
 void hv_process_table_free(struct hv_process_table *table);
 /* Returns how many of them live in the domain. */
 size_t hv_processes_count(struct hv_process_table *table, const struct hv_domain *domain);
-size_t hv_processes(struct hv_domain *domain, pid_t **pids); /* the caller frees pids */
+/* And which; the caller frees pids. */
+size_t hv_processes_in(struct hv_process_table *table, const struct hv_domain *domain, pid_t **pids);
+size_t hv_processes(struct hv_domain *domain, pid_t **pids);
 size_t hv_processes_of_all(struct hv *hv, pid_t **pids);
 void hv_processes_signal(struct hv_domain *domain, int signal_number);
 void hv_processes_stop(struct hv_domain *domain); /* returns when none runs any more */
@@ -376,12 +386,17 @@ void hv_processes_kill_all(const struct hv *hv);
 /* Tells all threads of a stopped process of the restore (proto.h), before they go on. */
 void hv_process_restored(pid_t pid, uint32_t restore);
 void hv_processes_add(struct hv_domain *domain, pid_t pid);
+
+/* hv_orphan.c */
 /* Returns the kernel's number of an eventfd, the same for all descriptors of it, from a file below fdinfo; or
  * -1. */
 int hv_eventfd_id(const char *fdinfo_path);
-/* Finds out which of the domain's orphans a process there has open, other than as their sender (is_held): one look at all of its
- * processes. */
-void hv_orphans_look(struct hv_domain *domain);
+/* The handle's process has let it go: it is closed soon if no other process of the domain has it open (other than to
+ * send), else when that is so. settle: now, if there is one that hasn't been looked for. check: all. */
+void hv_orphan_add(struct hv_handle *handle);
+void hv_orphans_settle(struct hv *hv);
+void hv_orphans_check(struct hv *hv);
+void hv_orphans_free(struct hv_domain *domain);
 
 /* hv_client.c */
 /* One more process has it, or one less; the heir that it goes to when its owner lets it go, NULL if there is
@@ -462,6 +477,9 @@ int hv_evtchn_bind_unbound(struct hv_client *client, const struct sim_request *r
 			   struct sim_reply *reply);
 int hv_evtchn_bind_interdomain(struct hv_client *client, const struct sim_request *request,
 			       struct sim_reply *reply);
+int hv_evtchn_bind_virq(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply);
+/* A domain has shut down, or has gone: domain 0 has an interrupt. */
+void hv_evtchn_domain_exception(struct hv *hv);
 /* Whether Xen (XSM) lets the two domains have grants and event channels with each other. */
 bool hv_may_share(const struct hv *hv, uint32_t one, uint32_t other);
 int hv_evtchn_unbind(struct hv_client *client, const struct sim_request *request);
@@ -472,8 +490,7 @@ void hv_evtchn_client_gone(struct hv_client *client, bool silent);
 void hv_evtchn_complete(struct hv_client *client);
 /* Ends all ports of the domain; the other side sees nothing of it. */
 void hv_evtchn_domain_gone(struct hv_domain *domain);
-void hv_evtchn_orphans_check(struct hv_domain *domain);
-void hv_evtchn_orphans_free(struct hv_domain *domain);
+void hv_evtchn_handle_close(struct hv_handle *handle);
 struct hv_port *hv_evtchn_hold(struct hv_domain *domain, uint32_t number);
 /* NULL: there is none of that number. */
 struct hv_port *hv_evtchn_port(const struct hv_domain *domain, uint32_t number);

@@ -57,6 +57,12 @@ int hv_call_domain(struct hv_client *client, const struct sim_request *request, 
 	return 0;
 }
 
+/* A guest's kernel has the ports that its home in XenStore names, for XenStore and its console, to domain 0. */
+static bool is_kernels_port(const struct hv_domain *domain, uint32_t port)
+{
+	return (port == 1 || port == 2) && domain->type != HV_DOM0 && domain->state != HV_ZOMBIE;
+}
+
 int hv_call_port_status(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply)
 {
 	struct hv_domain *domain = request->domid == HV_DOMID_SELF
@@ -77,6 +83,11 @@ int hv_call_port_status(struct hv_client *client, const struct sim_request *requ
 		facts.state = SIM_PORT_CONNECTED;
 		facts.domid = port->peer->domain->domid;
 		facts.port = port->peer->number;
+	} else if (port && port->virq != HV_NO_VIRQ) {
+		facts.state = SIM_PORT_VIRQ;
+		facts.port = port->virq;
+	} else if (is_kernels_port(domain, request->port)) {
+		facts.state = SIM_PORT_CONNECTED;
 	} else if (port) {
 		facts.state = SIM_PORT_UNBOUND;
 		facts.domid = port->remote_domid;

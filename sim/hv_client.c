@@ -123,6 +123,8 @@ static int handle_request(struct hv_client *client, const struct sim_request *re
 		return hv_evtchn_bind_unbound(client, request, reply);
 	case SIM_OP_BIND_INTERDOMAIN:
 		return hv_evtchn_bind_interdomain(client, request, reply);
+	case SIM_OP_BIND_VIRQ:
+		return hv_evtchn_bind_virq(client, request, reply);
 	case SIM_OP_UNBIND:
 		return hv_evtchn_unbind(client, request);
 	case SIM_OP_RESTRICT:
@@ -192,6 +194,8 @@ static void on_request(evutil_socket_t fd, short events, void *userdata)
 	}
 	memset(&answer.reply, 0, sizeof(answer.reply));
 	answer.fd_count = 0;
+	/* Who asks now finds the ports of who has ended closed. */
+	hv_orphans_settle(hv);
 	r = n < (ssize_t)sizeof(in.request) || n > (ssize_t)sizeof(in.bytes)
 		    ? -EBADMSG
 		    : hv_refused(client->domain, hv_operation(in.request.op));

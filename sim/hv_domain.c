@@ -503,6 +503,7 @@ void hv_domain_reap(struct hv_domain *domain)
 		return;
 	hv_log(domain->hv, "d%u: gone", domain->domid);
 	HASH_DEL(domain->hv->domains, domain);
+	hv_evtchn_domain_exception(domain->hv);
 	hv_domain_free(domain);
 }
 

@@ -4,7 +4,6 @@
 #include "sim/hv.h"
 
 #include <errno.h>
-#include <event2/event.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -286,6 +285,7 @@ static int port_new(struct hv_handle *handle, uint32_t remote_domid, struct hv_p
 	port->handle = handle;
 	port->number = number;
 	port->remote_domid = remote_domid;
+	port->virq = HV_NO_VIRQ;
 	domain->port[number] = port;
 	domain->port_count++;
 	if (domain->port_end <= number)
@@ -367,6 +367,58 @@ int hv_evtchn_bind_interdomain(struct hv_client *client, const struct sim_reques
 	return 0;
 }
 
+/* The interrupts that a kernel has bound before its programs come (recorded by tests/conformance, virqs). */
+static bool is_kernels_virq(const struct hv_domain *domain, uint32_t virq)
+{
+	enum { TIMER, CONSOLE = 2, PCPU_STATE = 9, MACHINE_CHECK = 16 };
+
+	return virq == TIMER ||
+	       (domain->type == HV_DOM0 && (virq == CONSOLE || virq == PCPU_STATE || virq == MACHINE_CHECK));
+}
+
+static struct hv_port *find_virq(const struct hv_domain *domain, uint32_t virq)
+{
+	for (uint32_t i = HV_FIRST_PORT; i < domain->port_end; i++) {
+		struct hv_port *port = hv_evtchn_port(domain, i);
+
+		if (port && port->virq == virq)
+			return port;
+	}
+	return NULL;
+}
+
+int hv_evtchn_bind_virq(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply)
+{
+	struct hv_handle *handle = find_handle(client, request->id);
+	struct hv_domain *domain = client->domain;
+	struct hv_port *port;
+	int r;
+
+	if (!handle)
+		return -EINVAL;
+	if (handle->is_restricted)
+		return -EACCES;
+	if (request->port >= HV_VIRQS)
+		return -EINVAL;
+	if (is_kernels_virq(domain, request->port) || find_virq(domain, request->port))
+		return -EEXIST;
+	r = port_new(handle, HV_DOMID_INVALID, &port);
+	if (r < 0)
+		return r;
+	port->virq = request->port;
+	reply->port = port->number;
+	return 0;
+}
+
+void hv_evtchn_domain_exception(struct hv *hv)
+{
+	const struct hv_domain *domain = hv_domain_by_id(hv, 0);
+	struct hv_port *port = domain ? find_virq(domain, HV_VIRQ_DOM_EXC) : NULL;
+
+	if (port)
+		set_pending(port);
+}
+
 /* Returns whether the handle had ports when its domain was saved; the restored kernel, which doesn't know
  * them any longer, complains then. */
 static bool is_stale(struct hv_handle *handle, const char *what)
@@ -391,7 +443,7 @@ int hv_evtchn_unbind(struct hv_client *client, const struct sim_request *request
 	return 0;
 }
 
-static void handle_close(struct hv_handle *handle)
+void hv_evtchn_handle_close(struct hv_handle *handle)
 {
 	struct hv_domain *domain = handle->domain;
 
@@ -402,50 +454,17 @@ static void handle_close(struct hv_handle *handle)
 	handle_free(handle);
 }
 
-static void watch_orphans(struct hv *hv);
-
-static void on_orphan_timer(evutil_socket_t fd, short events, void *userdata)
-{
-	struct hv *hv = userdata;
-	struct hv_domain *domain, *next;
-
-	hv->orphans_watched = false;
-	HASH_ITER(hh, hv->domains, domain, next) {
-		hv_evtchn_orphans_check(domain);
-		if (domain->orphans)
-			watch_orphans(hv);
-	}
-}
-
-/* Polls the orphans while there are any, since nothing notifies of the last close of an eventfd. */
-static void watch_orphans(struct hv *hv)
-{
-	const struct timeval second = {.tv_sec = 1};
-
-	if (!hv->orphans_watched)
-		hv->orphans_watched =
-			event_base_once(hv->base, -1, EV_TIMEOUT, on_orphan_timer, hv, &second) == 0;
-}
-
 /* Releases a process's handle; another process may hold its descriptor, and so the open file. */
 static void handle_release(struct hv_handle *handle)
 {
-	struct hv_domain *domain = handle->domain;
-
 	DL_DELETE(handle->client->handles, handle);
 	handle->client = hv_heirs_take(&handle->heirs);
-	if (handle->client) {
+	if (handle->client)
 		DL_APPEND(handle->client->handles, handle);
-		return;
-	}
-	if (!handle->ports && !handle->stale) {
-		handle_close(handle);
-		return;
-	}
-	DL_APPEND(domain->orphans, handle);
-	hv_evtchn_orphans_check(domain);
-	if (domain->orphans)
-		watch_orphans(domain->hv);
+	else if (!handle->ports && !handle->stale)
+		hv_evtchn_handle_close(handle);
+	else
+		hv_orphan_add(handle);
 }
 
 int hv_evtchn_close(struct hv_client *client, uint32_t id)
@@ -456,6 +475,8 @@ int hv_evtchn_close(struct hv_client *client, uint32_t id)
 		return -EINVAL;
 	if (!hv_heirs_remove(&handle->heirs, client) && handle->client == client)
 		handle_release(handle);
+	/* Who has closed it finds its ports closed. */
+	hv_orphans_settle(client->domain->hv);
 	return 0;
 }
 
@@ -479,33 +500,7 @@ void hv_evtchn_client_gone(struct hv_client *client, bool silent)
 		/* Its domain dies, and with it the kernel that could complain. */
 		handle->stale = false;
 		DL_DELETE(client->handles, handle);
-		handle_close(handle);
-	}
-}
-
-void hv_evtchn_orphans_check(struct hv_domain *domain)
-{
-	struct hv_handle *handle, *next;
-
-	if (!domain->orphans)
-		return;
-	hv_orphans_look(domain);
-	DL_FOREACH_SAFE(domain->orphans, handle, next) {
-		if (handle->is_held)
-			continue;
-		DL_DELETE(domain->orphans, handle);
-		handle_close(handle);
-	}
-}
-
-void hv_evtchn_orphans_free(struct hv_domain *domain)
-{
-	while (domain->orphans) {
-		struct hv_handle *handle = domain->orphans;
-
-		handle->stale = false;
-		DL_DELETE(domain->orphans, handle);
-		handle_close(handle);
+		hv_evtchn_handle_close(handle);
 	}
 }
 
@@ -513,6 +508,9 @@ void hv_evtchn_orphans_free(struct hv_domain *domain)
  * notification. */
 void hv_evtchn_domain_gone(struct hv_domain *domain)
 {
+	/* What has ended before the save isn't stale after it. */
+	if (domain->orphans && !domain->hv->stopping)
+		hv_orphans_settle(domain->hv);
 	for (uint32_t i = 0; i < domain->port_room; i++) {
 		struct hv_port *port = domain->port[i];
 

@@ -68,7 +68,7 @@ static void drop_clients(struct hv_domain *domain)
 {
 	while (domain->clients)
 		hv_client_free(domain->clients, true);
-	hv_evtchn_orphans_free(domain);
+	hv_orphans_free(domain);
 }
 
 void hv_domain_remove_home(struct hv *hv, uint32_t domid, const char *uuid)
@@ -130,6 +130,7 @@ static void die(struct hv_domain *domain)
 	hv_evtchn_domain_gone(domain);
 	hv_grant_domid_dies(domain);
 	sim_store_release(hv->store, domain->domid);
+	hv_evtchn_domain_exception(hv);
 	hv_domain_become_zombie(domain);
 }
 
@@ -188,6 +189,7 @@ static void shut_down(struct hv_domain *domain, enum hv_shutdown reason)
 	domain->shutdown = reason;
 	hv_log(domain->hv, "d%u: shut down, for the reason %d", domain->domid, (int)reason);
 	sim_store_tell_of_release(domain->hv->store);
+	hv_evtchn_domain_exception(domain->hv);
 }
 
 static void take_domain(struct hv_ending *ending)

@@ -157,6 +157,8 @@ static void finish(struct hv *hv)
 
 	if (hv->silence)
 		event_free(hv->silence);
+	if (hv->orphan_timer)
+		event_free(hv->orphan_timer);
 	if (hv->admin)
 		evconnlistener_free(hv->admin);
 	LL_FOREACH_SAFE(hv->forbidden, forbidden, next)

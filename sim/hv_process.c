@@ -22,16 +22,21 @@
 #include <unistd.h>
 #include <utlist.h>
 
+/* Programs that fork without an end hold nobody up for longer. */
+#define MOST_ROUNDS 100
+
 struct process {
 	pid_t pid, parent;
 	unsigned long long started;
 	char *setting; /* what its environment says of its domain; NULL: nothing */
 	bool inside;   /* of the domain that is looked at */
+	bool done;     /* it has had its signal */
 };
 
 struct hv_process_table {
 	struct process *process; /* by pid */
 	size_t count, size;
+	unsigned long long host_started;
 };
 
 /* Reads at most size - 1 bytes and adds a NUL. Returns their number, 0 if there is nothing to read. */
@@ -143,20 +148,20 @@ static void add_descendants(struct hv_process_table *table)
 	}
 }
 
-struct hv_process_table *hv_process_table_new(void)
+/* Adds what it hasn't: what was there at an earlier look isn't looked at again, which is nearly all. */
+static void look(struct hv_process_table *table)
 {
 	static const size_t environment_size = 256 * 1024;
-	struct hv_process_table *table = calloc(1, sizeof(*table));
 	char *buffer = malloc(environment_size);
 	DIR *proc = opendir("/proc");
-	unsigned long long host_started = 0;
+	const size_t known = table->count;
 	struct dirent *entry;
 
-	parent_of(getpid(), &host_started);
-	while (table && buffer && proc && (entry = readdir(proc))) {
+	while (buffer && proc && (entry = readdir(proc))) {
 		struct process found = {.pid = (pid_t)atoi(entry->d_name)}, *process;
 
-		if (!isdigit((unsigned char)entry->d_name[0]) || found.pid == getpid())
+		if (!isdigit((unsigned char)entry->d_name[0]) || found.pid == getpid() ||
+		    (known && bsearch(&found, table->process, known, sizeof(found), by_pid)))
 			continue;
 		found.parent = parent_of(found.pid, &found.started);
 		if (found.parent < 0)
@@ -166,15 +171,25 @@ struct hv_process_table *hv_process_table_new(void)
 			break;
 		/* To read an environment costs ten times the rest. One that is older than the host has come into
 		 * a domain by `xensim exec` alone, which tells (hv_processes_add()). */
-		if (found.started >= host_started)
+		if (found.started >= table->host_started)
 			found.setting = setting_of(found.pid, buffer, environment_size);
 		*process = found;
 	}
 	if (proc)
 		closedir(proc);
 	free(buffer);
-	if (table && table->count)
+	if (table->count > known)
 		qsort(table->process, table->count, sizeof(*table->process), by_pid);
+}
+
+struct hv_process_table *hv_process_table_new(void)
+{
+	struct hv_process_table *table = calloc(1, sizeof(*table));
+
+	if (!table)
+		return NULL;
+	parent_of(getpid(), &table->host_started);
+	look(table);
 	return table;
 }
 
@@ -225,30 +240,55 @@ size_t hv_processes_count(struct hv_process_table *table, const struct hv_domain
 	return count_inside(table);
 }
 
-/* The processes of a domain; NULL: of all that aren't zombies. Returns how many; the caller frees `pids`. */
-static size_t find(const struct hv *hv, const struct hv_domain *only, pid_t **pids)
+/* Returns how many are marked; the caller frees `pids`. */
+static size_t take_inside(const struct hv_process_table *table, pid_t **pids)
 {
-	/* Nothing was ever started in a domain without files. */
-	const bool none = only && !only->has_files && !only->clients;
-	struct hv_process_table *table = none ? NULL : hv_process_table_new();
-	struct hv_domain *domain, *next;
-	size_t count = 0, found = 0;
+	size_t count = table ? count_inside(table) : 0, found = 0;
 
-	if (table && only) {
-		mark(table, only);
-	} else if (table) {
-		HASH_ITER(hh, hv->domains, domain, next)
-			if (domain->state != HV_ZOMBIE)
-				mark(table, domain);
-	}
-	if (table) {
-		add_descendants(table);
-		count = count_inside(table);
-	}
 	*pids = calloc(count + 1, sizeof(**pids));
 	for (size_t i = 0; *pids && found < count; i++)
 		if (table->process[i].inside)
 			(*pids)[found++] = table->process[i].pid;
+	return found;
+}
+
+size_t hv_processes_in(struct hv_process_table *table, const struct hv_domain *domain, pid_t **pids)
+{
+	hv_processes_count(table, domain);
+	return take_inside(table, pids);
+}
+
+/* Nothing was ever started in a domain without files. */
+static bool is_empty(const struct hv_domain *domain)
+{
+	return !domain->has_files && !domain->clients;
+}
+
+/* Marks the processes of a domain; NULL: of all that aren't zombies. */
+static void mark_with_descendants(const struct hv *hv, const struct hv_domain *only,
+				  struct hv_process_table *table)
+{
+	struct hv_domain *domain, *next;
+
+	if (only) {
+		mark(table, only);
+	} else {
+		HASH_ITER(hh, hv->domains, domain, next)
+			if (domain->state != HV_ZOMBIE && !is_empty(domain))
+				mark(table, domain);
+	}
+	add_descendants(table);
+}
+
+/* Returns how many; the caller frees `pids`. */
+static size_t find(const struct hv *hv, const struct hv_domain *only, pid_t **pids)
+{
+	struct hv_process_table *table = only && is_empty(only) ? NULL : hv_process_table_new();
+	size_t found;
+
+	if (table)
+		mark_with_descendants(hv, only, table);
+	found = take_inside(table, pids);
 	hv_process_table_free(table);
 	return found;
 }
@@ -283,25 +323,34 @@ void hv_processes_add(struct hv_domain *domain, pid_t pid)
 	domain->starting = starting;
 }
 
-/* Signals processes until a scan finds no new one: a process may fork while it is being searched for. */
-static void signal_found(const struct hv *hv, const struct hv_domain *only, int signal_number)
+/* Signals processes, each once, until a look finds no new one: a process may fork while it is being searched for.
+ * Returns the table, in which they are marked, or NULL: there can't be any. */
+static struct hv_process_table *signal_found(const struct hv *hv, const struct hv_domain *only,
+					     int signal_number)
 {
-	size_t count = 0, before;
+	struct hv_process_table *table = only && is_empty(only) ? NULL : hv_process_table_new();
+	bool found = table != NULL;
 
-	do {
-		pid_t *pids;
+	for (int rounds = 0; found && rounds < MOST_ROUNDS; rounds++) {
+		found = false;
+		mark_with_descendants(hv, only, table);
+		for (size_t i = 0; i < table->count; i++) {
+			struct process *process = &table->process[i];
 
-		before = count;
-		count = find(hv, only, &pids);
-		for (size_t i = 0; i < count; i++)
-			kill(pids[i], signal_number);
-		free(pids);
-	} while (count > before);
+			if (!process->inside || process->done)
+				continue;
+			kill(process->pid, signal_number);
+			found = process->done = true;
+		}
+		if (found)
+			look(table);
+	}
+	return table;
 }
 
 void hv_processes_signal(struct hv_domain *domain, int signal_number)
 {
-	signal_found(domain->hv, domain, signal_number);
+	hv_process_table_free(signal_found(domain->hv, domain, signal_number));
 }
 
 /* Calls a function with each thread of a process. Returns whether it returned true for all of them. */
@@ -338,11 +387,11 @@ static bool thread_rests(pid_t pid, pid_t tid, int unused)
 void hv_processes_stop(struct hv_domain *domain)
 {
 	const struct timespec moment = {.tv_nsec = 100000};
+	struct hv_process_table *table = signal_found(domain->hv, domain, SIGSTOP);
 	pid_t *pids;
-	size_t count;
+	size_t count = take_inside(table, &pids);
 
-	hv_processes_signal(domain, SIGSTOP);
-	count = hv_processes(domain, &pids);
+	hv_process_table_free(table);
 	/* One that sleeps in the kernel for long, uninterruptibly, isn't waited for. */
 	for (size_t i = 0; i < count; i++)
 		for (int tries = 0; tries < 10000 && !for_all_threads(pids[i], thread_rests, 0); tries++)
@@ -389,29 +438,42 @@ static void wait_for_end(const int *pidfds, size_t count)
 	}
 }
 
+/* Kills what is marked and isn't dead yet. Returns when that is dead, and whether there was any. */
+static bool kill_marked(struct hv_process_table *table)
+{
+	int *pidfds = calloc(table->count + 1, sizeof(*pidfds));
+	size_t count = 0;
+
+	for (size_t i = 0; i < table->count; i++) {
+		struct process *process = &table->process[i];
+
+		if (!process->inside || process->done)
+			continue;
+		if (pidfds)
+			pidfds[count] = pidfd_open(process->pid, 0);
+		count++;
+		kill(process->pid, SIGKILL);
+		process->done = true;
+	}
+	if (pidfds)
+		wait_for_end(pidfds, count);
+	free(pidfds);
+	return count > 0;
+}
+
 static void kill_found(const struct hv *hv, const struct hv_domain *only)
 {
-	size_t count;
-	int rounds = 0;
-
 	/* Stop them first, so that none sees others die and reacts. */
-	signal_found(hv, only, SIGSTOP);
-	do {
-		pid_t *pids;
-		int *pidfds;
+	struct hv_process_table *table = signal_found(hv, only, SIGSTOP);
 
-		count = find(hv, only, &pids);
-		pidfds = calloc(count + 1, sizeof(*pidfds));
-		for (size_t i = 0; i < count; i++) {
-			if (pidfds)
-				pidfds[i] = pidfd_open(pids[i], 0);
-			kill(pids[i], SIGKILL);
-		}
-		if (pidfds)
-			wait_for_end(pidfds, count);
-		free(pidfds);
-		free(pids);
-	} while (count && ++rounds < 10);
+	for (size_t i = 0; table && i < table->count; i++)
+		table->process[i].done = false;
+	/* One that has forked just before it was stopped has a child that isn't. */
+	for (int rounds = 0; table && rounds < MOST_ROUNDS && kill_marked(table); rounds++) {
+		look(table);
+		mark_with_descendants(hv, only, table);
+	}
+	hv_process_table_free(table);
 }
 
 void hv_processes_kill(struct hv_domain *domain)
@@ -422,78 +484,4 @@ void hv_processes_kill(struct hv_domain *domain)
 void hv_processes_kill_all(const struct hv *hv)
 {
 	kill_found(hv, NULL);
-}
-
-int hv_eventfd_id(const char *fdinfo_path)
-{
-	char text[512];
-	const char *line;
-	int id;
-
-	if (!read_file(fdinfo_path, text, sizeof(text)))
-		return -1;
-	line = strstr(text, "eventfd-id:");
-	return line && sscanf(line, "eventfd-id: %d", &id) == 1 ? id : -1;
-}
-
-/* Returns whether the process only holds the eventfd to send: peers do, and that isn't the open device. */
-static bool is_peer(const struct hv_domain *domain, const struct hv_handle *handle, pid_t pid)
-{
-	for (uint32_t i = 0; i < domain->port_room; i++) {
-		const struct hv_port *port = domain->port[i];
-
-		if (port && port->handle == handle && port->peer && port->peer->handle &&
-		    port->peer->handle->client && port->peer->handle->client->pid == pid)
-			return true;
-	}
-	return false;
-}
-
-/* Notes which orphans the process has open. */
-static void look_at_process(const struct hv_domain *domain, pid_t pid)
-{
-	char path[64 + 256];
-	struct dirent *entry;
-	DIR *dir;
-
-	snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
-	dir = opendir(path);
-	while (dir && (entry = readdir(dir))) {
-		struct hv_handle *orphan;
-		char target[64];
-		ssize_t n;
-		int id;
-
-		if (!isdigit((unsigned char)entry->d_name[0]))
-			continue;
-		snprintf(path, sizeof(path), "/proc/%d/fd/%s", (int)pid, entry->d_name);
-		n = readlink(path, target, sizeof(target) - 1);
-		if (n <= 0 || !memmem(target, (size_t)n, "[eventfd]", 9))
-			continue;
-		snprintf(path, sizeof(path), "/proc/%d/fdinfo/%s", (int)pid, entry->d_name);
-		id = hv_eventfd_id(path);
-		DL_FOREACH(domain->orphans, orphan)
-			if (id >= 0 && orphan->eventfd_id == id && !is_peer(domain, orphan, pid))
-				orphan->is_held = true;
-	}
-	if (dir)
-		closedir(dir);
-}
-
-void hv_orphans_look(struct hv_domain *domain)
-{
-	struct hv_handle *orphan;
-	char path[64];
-	pid_t *pids;
-	size_t count;
-
-	DL_FOREACH(domain->orphans, orphan) {
-		snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", orphan->eventfd);
-		orphan->eventfd_id = hv_eventfd_id(path);
-		orphan->is_held = false;
-	}
-	count = hv_processes(domain, &pids);
-	for (size_t i = 0; i < count; i++)
-		look_at_process(domain, pids[i]);
-	free(pids);
 }

@@ -133,6 +133,8 @@ const char *hv_operation(uint32_t op)
 		return "bind-unbound";
 	case SIM_OP_BIND_INTERDOMAIN:
 		return "bind-interdomain";
+	case SIM_OP_BIND_VIRQ:
+		return "bind-virq";
 	case SIM_OP_UNBIND:
 		return "unbind";
 	case SIM_OP_RESTRICT:
@@ -182,6 +184,9 @@ static void write_arguments(FILE *out, const struct sim_request *request)
 	case SIM_OP_BIND_INTERDOMAIN:
 		fprintf(out, "to d%u:%u", request->domid, request->port);
 		break;
+	case SIM_OP_BIND_VIRQ:
+		fprintf(out, "interrupt %u", request->port);
+		break;
 	case SIM_OP_UNBIND:
 		fprintf(out, "port %u", request->port);
 		break;
@@ -211,7 +216,8 @@ void hv_record_request(const struct hv_client *client, const struct sim_request 
 	else if (request->op == SIM_OP_SHARE)
 		for (uint32_t i = 0; i < reply->count && i < 16; i++)
 			fprintf(hv->record, "%s%u", i ? " " : "", reply->values[i]);
-	else if (request->op == SIM_OP_BIND_UNBOUND || request->op == SIM_OP_BIND_INTERDOMAIN)
+	else if (request->op == SIM_OP_BIND_UNBOUND || request->op == SIM_OP_BIND_INTERDOMAIN ||
+		 request->op == SIM_OP_BIND_VIRQ)
 		fprintf(hv->record, "port %u", reply->port);
 	else
 		fputs("OK", hv->record);

@@ -33,7 +33,6 @@ static void measure(struct hv_domain *domain, struct hv_process_table *table, st
 	}
 	if (domain->state == HV_ZOMBIE)
 		return;
-	hv_evtchn_orphans_check(domain);
 	DL_FOREACH(domain->orphans, handle)
 		usage->handles++;
 	usage->limit = hv_grant_limit(domain);
@@ -103,10 +102,12 @@ static struct json_object *lines_json(const char *text)
 struct json_object *hv_report_json(struct hv *hv)
 {
 	struct json_object *report = json_object_new_object(), *domains = json_object_new_array();
-	struct hv_process_table *table = hv_process_table_new();
+	struct hv_process_table *table;
 	struct hv_domain *domain, *next;
 	unsigned zombies = 0;
 
+	hv_orphans_check(hv);
+	table = hv_process_table_new();
 	HASH_SORT(hv->domains, by_domid);
 	HASH_ITER(hh, hv->domains, domain, next) {
 		zombies += domain->state == HV_ZOMBIE;
@@ -144,6 +145,7 @@ char *hv_report_text(struct hv *hv)
 
 	if (!out)
 		return NULL;
+	hv_orphans_check(hv);
 	table = hv_process_table_new();
 	fprintf(out,
 		"domid  name             type  state     processes  granted/limit  mapped  ports/limit  "

@@ -99,6 +99,7 @@ static void stop(struct hv_domain *domain, bool goes_on)
 	/* Its kernel has shut down, with a reason of its own. */
 	domain->shutdown = HV_SUSPEND;
 	sim_store_tell_of_release(domain->hv->store);
+	hv_evtchn_domain_exception(domain->hv);
 	hv_log(domain->hv, "d%u: stopped to be saved", domain->domid);
 }
 

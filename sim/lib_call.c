@@ -6,6 +6,7 @@
  *	domctl getdomaininfo, sysctl getdomaininfolist	the domains there are
  *	sysctl physinfo					how many CPUs
  *	event_channel_op status				whose port leads where
+ *	dm_op						EINVAL: no domain has devices that Xen knows of
  *	xen_version version				that of the host's files in /sys/hypervisor
  *
  * Any other is ENOSYS. Memory and CPU time aren't known, and are 0. As Xen, this speaks the
@@ -29,6 +30,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 #include <xen/event_channel.h>
+#include <xen/memory.h>
 #include <xen/sysctl.h>
 #include <xen/sys/privcmd.h>
 #include <xen/version.h>
@@ -38,6 +40,9 @@
 /* Up to this version of the interface, getdomaininfo told of the next domain if there was none with that
  * number. */
 #define LAST_THAT_GAVE_THE_NEXT 0x15
+
+/* What xl gives a guest. */
+#define GRANT_TABLE_FRAMES 64
 
 #define UNRESTRICTED "/sys/module/xen_privcmd/parameters/unrestricted"
 
@@ -169,6 +174,33 @@ static long do_domctl(struct xen_domctl *call)
 	return 0;
 }
 
+/* As of a domain that Xen makes no requests of devices for, which all are here. */
+static long do_dm_op(uint32_t domid)
+{
+	struct sim_domain domain;
+	int r = ask(SIM_OP_DOMAIN, domid, 0, &domain, sizeof(domain));
+
+	return r == -EINVAL || (r == 0 && domain.domid != domid) ? -ESRCH : r < 0 ? r : -EINVAL;
+}
+
+int sim_map_resource(const privcmd_mmap_resource_t *resource)
+{
+	struct sim_domain domain;
+	int r = ask(SIM_OP_DOMAIN, resource->dom, 0, &domain, sizeof(domain));
+
+	if (r == -EINVAL || (r == 0 && domain.domid != resource->dom))
+		return -ESRCH;
+	if (r < 0)
+		return r;
+	/* The first frames of a grant table are there on Xen, and not here. */
+	if (resource->type == XENMEM_resource_grant_table &&
+	    resource->id == XENMEM_resource_grant_table_id_shared && resource->idx < GRANT_TABLE_FRAMES)
+		return -EOPNOTSUPP;
+	return resource->type == XENMEM_resource_grant_table || resource->type == XENMEM_resource_ioreq_server
+		       ? -EINVAL
+		       : -EOPNOTSUPP;
+}
+
 static long domain_list(struct xen_sysctl_getdomaininfolist *list)
 {
 	struct xen_domctl_getdomaininfo *info = list->buffer.p;
@@ -236,6 +268,10 @@ static long evtchn_status(struct evtchn_status *status)
 		status->u.interdomain.dom = (domid_t)port.domid;
 		status->u.interdomain.port = port.port;
 		break;
+	case SIM_PORT_VIRQ:
+		status->status = EVTCHNSTAT_virq;
+		status->u.virq = port.port;
+		break;
 	default:
 		status->status = EVTCHNSTAT_closed;
 	}
@@ -289,6 +325,8 @@ long sim_hypercall(unsigned op, uint64_t first, uint64_t second)
 	case __HYPERVISOR_event_channel_op:
 		return first == EVTCHNOP_status ? evtchn_status((struct evtchn_status *)(uintptr_t)second)
 						: -ENOSYS;
+	case __HYPERVISOR_dm_op:
+		return do_dm_op((uint32_t)first);
 	case __HYPERVISOR_xen_version:
 		return xen_version((int)first);
 	default:

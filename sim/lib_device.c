@@ -64,6 +64,8 @@ struct device {
 	struct sim_gnt_file *gnt;
 	struct announced *announced;
 	uint64_t next_index;
+	bool is_restricted; /* privcmd, to the domain: */
+	domid_t restricted_to;
 };
 
 static _Atomic(struct device *) devices[MAX_DEVICES];
@@ -471,17 +473,48 @@ static void *map_announced(struct device *device, void *at, size_t length, int p
 
 /* --- the calls ---------------------------------------------------------------------------------- */
 
-static int privcmd_ioctl(unsigned long request, void *argument)
+/* A guest's kernel restricts each handle to no domain at all. */
+static int privcmd_restrict(struct device *device, domid_t domid)
+{
+	if (!sim_hypercalls_allowed() || (device->is_restricted && device->restricted_to != domid))
+		return -EINVAL;
+	device->is_restricted = true;
+	device->restricted_to = domid;
+	return 0;
+}
+
+static bool may_map(const struct device *device, domid_t domid)
+{
+	return sim_hypercalls_allowed() && (!device->is_restricted || device->restricted_to == domid);
+}
+
+static int privcmd_ioctl(struct device *device, unsigned long request, void *argument)
 {
 	const privcmd_hypercall_t *call = argument;
-	long r;
+	const privcmd_mmapbatch_v2_t *batch = argument;
+	const privcmd_mmap_resource_t *resource = argument;
+	const privcmd_dm_op_t *operation = argument;
 
-	if (request == IOCTL_PRIVCMD_MMAPBATCH_V2)
-		return sim_foreign_map(argument);
-	if (request != IOCTL_PRIVCMD_HYPERCALL)
+	switch (request) {
+	case IOCTL_PRIVCMD_RESTRICT:
+		return privcmd_restrict(device, *(const domid_t *)argument);
+	case IOCTL_PRIVCMD_MMAPBATCH_V2:
+		return may_map(device, batch->dom) ? sim_foreign_map(batch) : -EPERM;
+	case IOCTL_PRIVCMD_MMAP_RESOURCE:
+		return may_map(device, resource->dom) ? sim_map_resource(resource) : -EPERM;
+	case IOCTL_PRIVCMD_DM_OP:
+		if (operation->num == 0 && sim_hypercalls_allowed())
+			return 0;
+		return may_map(device, operation->dom)
+			       ? (int)sim_hypercall(__HYPERVISOR_dm_op, operation->dom, 0)
+			       : -EPERM;
+	case IOCTL_PRIVCMD_HYPERCALL:
+		return device->is_restricted
+			       ? -EPERM
+			       : (int)sim_hypercall((unsigned)call->op, call->arg[0], call->arg[1]);
+	default:
 		return -ENOTTY;
-	r = sim_hypercall((unsigned)call->op, call->arg[0], call->arg[1]);
-	return (int)r;
+	}
 }
 
 static int device_ioctl(struct device *device, unsigned long request, void *argument)
@@ -497,7 +530,7 @@ static int device_ioctl(struct device *device, unsigned long request, void *argu
 	pthread_mutex_lock(&device->lock);
 	r = device->kind == GNTDEV     ? gntdev_ioctl(device, request, argument)
 	    : device->kind == GNTALLOC ? gntalloc_ioctl(device, request, argument)
-				       : privcmd_ioctl(request, argument);
+				       : privcmd_ioctl(device, request, argument);
 	pthread_mutex_unlock(&device->lock);
 	if (r >= 0)
 		return r;

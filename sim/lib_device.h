@@ -12,6 +12,9 @@ int sim_device_open(const char *path, int file, int flags);
 
 /* lib_call.c: a hypercall of two arguments. Returns what Xen would, a negative errno for one. */
 long sim_hypercall(unsigned op, uint64_t first, uint64_t second);
+/* What a resource of a domain (its grant table, the page of a server for requests) ends with, a negative errno. */
+struct privcmd_mmap_resource;
+int sim_map_resource(const struct privcmd_mmap_resource *resource);
 /* Whether memory can be read, as a kernel finds out: a program's mistake is its EFAULT, not our crash. */
 bool sim_is_readable(uintptr_t start, size_t size);
 /* Whether the kernel makes hypercalls for its programs. */

@@ -387,8 +387,7 @@ SIM_EXPORT xenevtchn_port_or_error_t xenevtchn_bind_interdomain(xenevtchn_handle
 
 SIM_EXPORT xenevtchn_port_or_error_t xenevtchn_bind_virq(xenevtchn_handle *handle, unsigned virq)
 {
-	/* No virtual interrupt exists here. */
-	return fail(EINVAL);
+	return bind_port(handle, SIM_OP_BIND_VIRQ, 0, virq);
 }
 
 /* Returns a port also if it was bound by another process that has the device. NULL: it isn't the device's. */

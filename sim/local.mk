@@ -28,6 +28,7 @@ xensim_SOURCES = \
 	sim/hv_life.c \
 	sim/hv_main.c \
 	sim/hv_order.c \
+	sim/hv_orphan.c \
 	sim/hv_process.c \
 	sim/hv_rest.c \
 	sim/hv_record.c sim/record_text.h \
@@ -86,7 +87,7 @@ check_vchan_LDADD = $(XENVCHAN_LIBS)
 check_PROGRAMS += check-xen
 check_xen_SOURCES = sim/check_xen.c sim/check_xen.h sim/check_xen_domains.c sim/check_xen_events.c \
 	sim/check_xen_memory.c sim/check_xen_raw.c sim/check_xen_store.c
-check_xen_LDADD = $(XENGNTTAB_LIBS) $(XENEVTCHN_LIBS) $(XENSTORE_LIBS) $(XENCONTROL_LIBS) -lxenforeignmemory
+check_xen_LDADD = $(XENGNTTAB_LIBS) $(XENEVTCHN_LIBS) $(XENSTORE_LIBS) $(XENCONTROL_LIBS) -lxenforeignmemory -lxendevicemodel
 
 # xensim's XenStore server: a library that the hypervisor process embeds.
 noinst_LTLIBRARIES += libsimstore.la

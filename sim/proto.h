@@ -66,6 +66,7 @@ enum sim_op {
 	SIM_OP_EVTCHN_CLOSE,	 /* closes a handle and all its ports */
 	SIM_OP_BIND_UNBOUND,	 /* -> port */
 	SIM_OP_BIND_INTERDOMAIN, /* -> port */
+	SIM_OP_BIND_VIRQ,	 /* -> port; of the interrupt `port` */
 	SIM_OP_UNBIND,
 	SIM_OP_RESTRICT,     /* a handle to one other domain */
 	SIM_OP_EVTCHN_ADOPT, /* the handle that has this eventfd (port), which came over exec */
@@ -94,17 +95,17 @@ struct sim_domain {
 struct sim_port {
 	uint32_t state; /* enum sim_port_state */
 	uint32_t domid; /* the other end */
-	uint32_t port;	/* there; only of a port that is connected */
+	uint32_t port;	/* there, of a port that is connected; the number of a virtual interrupt */
 };
 
-enum sim_port_state { SIM_PORT_CLOSED, SIM_PORT_UNBOUND, SIM_PORT_CONNECTED };
+enum sim_port_state { SIM_PORT_CLOSED, SIM_PORT_UNBOUND, SIM_PORT_CONNECTED, SIM_PORT_VIRQ };
 
 /* One structure for all requests keeps the checks in one place. */
 struct sim_request {
 	uint32_t op;
 	uint32_t id;	/* share, mapping or event channel handle */
 	uint32_t domid; /* the other domain */
-	uint32_t port;	/* local port; for BIND_INTERDOMAIN the remote one */
+	uint32_t port;	/* local port; for BIND_INTERDOMAIN the remote one, for BIND_VIRQ the interrupt */
 	uint32_t count; /* pages */
 	uint32_t writable;
 	uint32_t notify_offset; /* byte to clear at the end of a mapping, SIM_NO_NOTIFY for none */

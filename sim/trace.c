@@ -418,6 +418,15 @@ EXPORT xenevtchn_port_or_error_t xenevtchn_bind_interdomain(xenevtchn_handle *ha
 	return port;
 }
 
+EXPORT xenevtchn_port_or_error_t xenevtchn_bind_virq(xenevtchn_handle *handle, unsigned virq)
+{
+	NEXT(xenevtchn_bind_virq);
+	xenevtchn_port_or_error_t port = next(handle, virq);
+
+	line_of_port("bind-virq", port, "interrupt %u", virq);
+	return port;
+}
+
 EXPORT int xenevtchn_unbind(xenevtchn_handle *handle, evtchn_port_t port)
 {
 	NEXT(xenevtchn_unbind);

@@ -143,6 +143,66 @@ case_event_corners() {
 	for tag in A B C; do end_program $tag; done
 }
 
+# Of domain 0, VIRQ_DOM_EXC (3) is xenstored's, as long as that lives.
+case_virqs() {
+	local port
+	program A u1
+	program C dom0
+	{ ask A evtchn-open; ask A evtchn-open; ask C evtchn-open; } >/dev/null
+	port=$(ask A bind-virq 0 3)
+	show_verdict 'a guest binds a virtual interrupt' "$port"
+	port=$(word 2 "$port")
+	show 'once more, and by another handle' "$(ask A bind-virq 0 3) $(ask A bind-virq 1 3)"
+	show 'it has no event, and sends none' "$(ask A poll 0 300) $(ask A notify 0 "$port") $(ask A poll 0 300)"
+	show 'domain 0 is told what it is' "$(ask C port-status "$(domid u1)" "$port")"
+	show 'somebody binds to the port' "$(ask C bind-interdomain 0 "$(domid u1)" "$port")"
+	show 'it is unbound, and bound by another handle' "$(ask A unbind 0 "$port") $(word 1 "$(ask A bind-virq 1 3)")"
+	show 'that is closed, and it is bound again' "$(ask A evtchn-close 1) $(word 1 "$(ask A bind-virq 0 3)")"
+	show 'a guest binds those that there are, but for' "$(ask A bind-virqs 0 0 25)"
+	show 'domain 0, but for' "$(ask C bind-virqs 0 0 2) $(ask C bind-virqs 0 4 25)"
+	show 'a handle that is restricted binds one' "$(ask A evtchn-open | cut -d' ' -f1) $(ask A evtchn-restrict 2 "$(domid u2)") $(ask A bind-virq 2 12)"
+	for tag in A C; do end_program $tag; done
+}
+
+# What a kernel has bound is not its programs'.
+case_kernel_ports() {
+	local store console
+	program A u1
+	program C dom0
+	{ ask A evtchn-open; ask C evtchn-open; } >/dev/null
+	store=$(on dom0 "xenstore-read /local/domain/$(domid u1)/store/port")
+	console=$(on dom0 "xenstore-read /local/domain/$(domid u1)/console/port")
+	show 'domain 0 asks for the port of a guest for XenStore' "$(ask C port-status "$(domid u1)" "$store" | cut -d' ' -f1-3)"
+	show 'for its console' "$(ask C port-status "$(domid u1)" "$console" | cut -d' ' -f1-3)"
+	show 'a program of the guest notifies them' "$(ask A notify 0 "$store") $(ask A notify 0 "$console")"
+	show 'and unbinds them' "$(ask A unbind 0 "$store") $(ask A unbind 0 "$console")"
+	show 'and binds to them' "$(ask A bind-interdomain 0 "$(domid u1)" "$store") $(ask A bind-interdomain 0 "$(domid u1)" "$console")"
+	show 'one of domain 0 does' "$(ask C bind-interdomain 0 "$(domid u1)" "$store") $(ask C bind-interdomain 0 "$(domid u1)" "$console")"
+	for tag in A C; do end_program $tag; done
+}
+
+# Types: 0 is an ioreq server's, 1 the grant table.
+case_resources() {
+	program A u1
+	program C dom0
+	show 'domain 0 maps the grant table of a domain that is not there' "$(ask C map-resource 999 1 0 0)"
+	show 'the end of that of a guest' "$(ask C map-resource "$(domid u1)" 1 0 1000000)"
+	show 'a table that there is not' "$(ask C map-resource "$(domid u1)" 1 7 0)"
+	show 'a type that there is not' "$(ask C map-resource "$(domid u1)" 77 0 0)"
+	show 'the page of a server for requests' "$(ask C map-resource "$(domid u1)" 0 0 0)"
+	show 'domain 0 makes such a server' "$(ask C ioreq-server "$(domid u1)")"
+	show 'for a domain that is not there' "$(ask C ioreq-server 999)"
+	show 'a guest maps a grant table, its own, and a server'"'"'s page' "$(ask A map-resource "$(domid u2)" 1 0 0) $(ask A map-resource "$(domid u1)" 1 0 0) $(ask A map-resource "$(domid u2)" 0 0 0)"
+	show 'of a domain that is not there' "$(ask A map-resource 999 1 0 0)"
+	show 'and makes a server' "$(ask A ioreq-server "$(domid u2)")"
+	console=$(on dom0 "xenstore-read /local/domain/$(domid u1)/console/ring-ref")
+	show 'domain 0 restricts its handle to a guest, once more, and to another' "$(ask C foreign-restrict "$(domid u1)") $(ask C foreign-restrict "$(domid u1)") $(ask C foreign-restrict "$(domid u2)")"
+	show 'then it maps of that one' "$(ask C foreign-map "$(domid u1)" 1 "$console")"
+	show 'and not of another' "$(ask C foreign-map "$(domid u2)" 1 "$console") $(ask C map-resource "$(domid u2)" 77 0 0)"
+	show 'a guest restricts its own' "$(ask A foreign-restrict "$(domid u2)")"
+	for tag in A C; do end_program $tag; done
+}
+
 case_a_dead_peers_port() {
 	local domid
 	domid=$(domid u2)

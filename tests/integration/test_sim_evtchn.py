@@ -6,6 +6,8 @@ import os
 import random
 import signal
 
+import pytest
+
 from conftest import wait_for
 
 QUIET_MS = 200
@@ -152,7 +154,21 @@ def test_bad_ports_are_refused(host):
     assert one.error("unbind", 0, 1 << 20) == errno.EINVAL
     assert one.error("bind-interdomain", 0, 2, 500) == errno.EINVAL
     assert one.error("bind-interdomain", 0, 99, 8) == errno.ESRCH
-    assert one.error("bind-virq", 0) == errno.EINVAL
+    assert one.error("bind-virq", 0, 24) == one.error("bind-virq", 0, 1 << 30) == errno.EINVAL
+
+
+@pytest.mark.parametrize("end", ["crash", "destroy", "shutdown"])
+def test_domain_0_has_an_interrupt_when_a_domain_ends(host, end):
+    zero, one = host.xen(0), host.xen(1)
+    zero.ok("evtchn-open"), one.ok("evtchn-open")
+    port = zero.ok("bind-virq", 0, 3)
+    one.ok("bind-virq", 0, 3)
+    host.sim(end, 2)
+    assert zero.ok("pending", 0) == port
+    assert one.ok("poll", 0, 0) == 0
+    assert zero.ok("unbind", 0, port) == 0
+    host.sim(end, 3)
+    assert zero.ok("poll", 0, 0) == 0
 
 
 def test_only_the_domain_it_is_meant_for_binds(host):
