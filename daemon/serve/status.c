@@ -295,8 +295,6 @@ static void describe_endpoint(struct status_walk *walk, struct json_object *obje
 		add_number(object, "queued", queued_for(walk, session_hop(endpoint->session)));
 	else
 		add_null(object, "queued");
-	if (endpoint->topic)
-		add_number(object, "listeners", topic_listeners(endpoint->topic));
 	if (is_shared(endpoint))
 		add_programs(object, endpoint);
 	if (endpoint->activation)

@@ -74,6 +74,7 @@ void status_add_topic(struct status_walk *walk, struct json_object *object, cons
 	view = topic_view(topic);
 	object = add_object(object, "topic");
 	add_number(object, "keeps", view.keeps);
+	add_number(object, "listeners", topic_listeners(topic));
 	add_view(walk, object, topic, &view);
 }
 

@@ -532,7 +532,7 @@ class Heard:
 
 
 def listeners_in_status(node):
-    return {entry["name"]: entry.get("listeners") for entry in node.status()["endpoints"]}
+    return {entry["name"]: entry["topic"]["listeners"] for entry in node.status()["endpoints"] if entry["topic"]}
 
 
 def test_who_publishes_is_told_how_many_listen(pair, memory):
