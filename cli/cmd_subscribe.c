@@ -21,6 +21,11 @@ static const char help[] =
 	"waits for no subscriber: where messages are missing, a note on standard error\n"
 	"says so, in its place, and how many.\n"
 	"\n"
+	"DOMAIN may be a shell pattern: '*:news' is each domain's topic of that name, as\n"
+	"they come and go. Each is subscribed to by its own address, which --verbose,\n"
+	"--json and XENMSG_ENDPOINT tell. What is no topic, or is refused, is passed over,\n"
+	"which a line says once.\n"
+	"\n"
 	"  -n, --count N       end after N messages\n"
 	"  -t, --timeout S     end with status 6 when no message comes for S seconds\n"
 	"      --queue N       let N messages wait at a time at most; of what is more the\n"
@@ -46,7 +51,8 @@ static const char help[] =
 	"Examples:\n"
 	"  xenmsg subscribe 0:news\n"
 	"  xenmsg subscribe --count 1 --raw self:config >config\n"
-	"  xenmsg subscribe --json 0:news work:state\n";
+	"  xenmsg subscribe --json 0:news work:state\n"
+	"  xenmsg subscribe --json '*:news'\n";
 
 struct subscribe {
 	struct cli *cli;
@@ -55,7 +61,35 @@ struct subscribe {
 	struct writer *writer;
 	struct lasting lasting;
 	struct xenmsg_options options;
+	char **addresses; /* ends with NULL */
 };
+
+/* Whether DOMAIN is a shell pattern. */
+static bool is_pattern(const char *address)
+{
+	const char *colon = strrchr(address, ':'), *sign = strpbrk(address, "*?[");
+
+	return colon && sign && sign < colon;
+}
+
+/* Whether the user has named it, and not a pattern. */
+static bool is_named(const struct subscribe *subscribe, const char *address)
+{
+	for (char **named = subscribe->addresses; *named; named++)
+		if (strcmp(*named, address) == 0)
+			return true;
+	return false;
+}
+
+/* Tells of a topic that a pattern means, and that isn't subscribed to. */
+static void on_change(void *userdata, const struct xenmsg_change *change)
+{
+	if (change->kind == XENMSG_NOT_SUBSCRIBED)
+		cli_error_because(*change->reason		 ? change->reason
+				  : change->error == -EPROTOTYPE ? "it is no topic, and passed over"
+								 : "",
+				  "subscribe to", change->endpoint, change->error);
+}
 
 static int handle_message(struct subscribe *subscribe, struct xenmsg_message *message)
 {
@@ -117,8 +151,11 @@ static int take_notice(struct subscribe *subscribe, struct xenmsg *conn, const c
 		code = print_notice_json(subscribe, address, notice);
 	else
 		note(subscribe, address, notice);
-	if (code == EXIT_DONE && notice->kind == XENMSG_ENDED)
+	if (code == EXIT_DONE && notice->kind == XENMSG_ENDED) {
 		code = cli_error(conn, "subscribe to", address, notice->error);
+		if (!is_named(subscribe, address)) /* the others go on */
+			code = EXIT_DONE;
+	}
 	return code;
 }
 
@@ -210,14 +247,17 @@ static int check_addresses(char **addresses)
 	return 0;
 }
 
-/* The list of addresses ends with NULL. Returns an exit code. */
-static int subscribe_all(const struct subscribe *subscribe, struct xenmsg *conn, char **addresses)
+/* Returns an exit code. */
+static int subscribe_all(const struct subscribe *subscribe, struct xenmsg *conn)
 {
-	for (; *addresses; addresses++) {
-		int r = xenmsg_subscribe(conn, *addresses, &subscribe->options, NULL, NULL);
+	for (char **address = subscribe->addresses; *address; address++) {
+		struct xenmsg_options options = subscribe->options;
+		int r;
 
+		options.flags |= is_pattern(*address) ? XENMSG_PATTERN : 0;
+		r = xenmsg_subscribe(conn, *address, &options, NULL, NULL);
 		if (r < 0 && r != -EINTR)
-			return cli_error(conn, "subscribe to", *addresses, r);
+			return cli_error(conn, "subscribe to", *address, r);
 	}
 	return EXIT_DONE;
 }
@@ -256,7 +296,9 @@ int cmd_subscribe(struct cli *cli, int argc, char **argv)
 		code = check_addresses(argv + optind);
 	if (code)
 		return code;
+	subscribe.addresses = argv + optind;
 	subscribe.lasting.subject = argv[optind];
+	subscribe.lasting.changed = on_change;
 	interrupt_catch();
 	code = lasting_open(&subscribe.lasting, &conn);
 	if (code)
@@ -264,7 +306,7 @@ int cmd_subscribe(struct cli *cli, int argc, char **argv)
 	subscribe.writer = writer_new(WRITER_JSON_LINES);
 	if (subscribe.command.text)
 		message_command_catch_children();
-	code = subscribe_all(&subscribe, conn, argv + optind);
+	code = subscribe_all(&subscribe, conn);
 	if (code == EXIT_DONE)
 		code = receive(&subscribe, conn, count, timeout_ms);
 	message_command_finish(&subscribe.command);

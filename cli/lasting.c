@@ -34,7 +34,7 @@ int lasting_open(struct lasting *lasting, struct xenmsg **conn)
 {
 	int code = cli_open_with(lasting->cli, conn, lasting->once ? 0 : XENMSG_RECONNECT);
 
-	if (code == 0 && !lasting->once)
+	if (code == 0)
 		xenmsg_on_change(*conn, on_change, lasting);
 	return code;
 }

@@ -44,7 +44,8 @@ static void on_change(void *userdata, const struct xenmsg_change *change)
 	case XENMSG_RENUMBERED:
 		printf("this domain was restored or migrated: its number is another one\n");
 		break;
-	case XENMSG_LISTENERS: /* it publishes nothing */
+	case XENMSG_LISTENERS: /* it publishes nothing, and subscribes to nothing */
+	case XENMSG_NOT_SUBSCRIBED:
 		break;
 	}
 }

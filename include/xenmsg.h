@@ -183,7 +183,12 @@ enum xenmsg_flags {
 	XENMSG_KEEP_OLDEST = 65536,
 	/* bind, with XENMSG_TOPIC: xenmsg_on_change() tells how many subscribe, when that changes (XENMSG_LISTENERS), so that nobody works for
 	 * nobody */
-	XENMSG_COUNT_LISTENERS = 131072
+	XENMSG_COUNT_LISTENERS = 131072,
+	/* subscribe: DOMAIN is a shell pattern, as for xenmsg_watch(): "*:news", "web*:news". To each such topic that this domain may reach it is
+	 * subscribed by its own address ("5:news"), from which its messages and notices come, as they come; and when one has gone, it is
+	 * unsubscribed behind XENMSG_WAITING. What is no topic, or is refused, is passed over, of which xenmsg_on_change() tells once
+	 * (XENMSG_NOT_SUBSCRIBED); what was refused for a quota is tried again when another one has gone */
+	XENMSG_PATTERN = 262144
 };
 
 /* The time-out that a function has if no options are given. */
@@ -353,7 +358,7 @@ XENMSG_API XENMSG_CHECK int xenmsg_flush(struct xenmsg *conn, int timeout_ms);
  * handler. Returns 0. */
 XENMSG_API int xenmsg_wake(struct xenmsg *conn);
 
-/* What happens to a connection: but for the last two to one that outlives its daemon (XENMSG_RECONNECT). */
+/* What happens to a connection: but for the last three to one that outlives its daemon (XENMSG_RECONNECT). */
 enum xenmsg_change_kind {
 	/* the daemon is lost. What watches have told is out of date: they begin anew */
 	XENMSG_DAEMON_LOST = 1,
@@ -367,15 +372,19 @@ enum xenmsg_change_kind {
 	/* of any connection: so many subscriptions (`listeners`) has a topic of this program's that was bound with
 	 * XENMSG_COUNT_LISTENERS, in all domains and hosts that policy lets subscribe; at first there are none. It is told a few times a
 	 * second at most: who came and went meanwhile isn't */
-	XENMSG_LISTENERS = 5
+	XENMSG_LISTENERS = 5,
+	/* of any connection: a topic isn't subscribed to that XENMSG_PATTERN means */
+	XENMSG_NOT_SUBSCRIBED = 6
 };
 
 /* The library's: it grows at its end in later versions. */
 struct xenmsg_change {
 	enum xenmsg_change_kind kind;
-	int error; /* of XENMSG_DAEMON_LOST: -ENOTCONN or -EPROTO; of XENMSG_DAEMON_REFUSED that of xenmsg_bind() or xenmsg_watch() */
+	int error; /* of XENMSG_DAEMON_LOST: -ENOTCONN or -EPROTO; of XENMSG_DAEMON_REFUSED that of xenmsg_bind() or xenmsg_watch(); of
+		    * XENMSG_NOT_SUBSCRIBED that of xenmsg_subscribe() */
 	int watch; /* of XENMSG_DAEMON_REFUSED: the watch's number, or 0 */
-	/* of XENMSG_DAEMON_REFUSED and XENMSG_LISTENERS: the endpoint, else "". Valid during the callback */
+	/* of XENMSG_DAEMON_REFUSED and XENMSG_LISTENERS: the endpoint; of XENMSG_NOT_SUBSCRIBED: the address; else "". Valid during the
+	 * callback */
 	const char *endpoint;
 	const char *reason; /* the daemon's words for people, "" if there are none. Likewise */
 	uint64_t listeners; /* of XENMSG_LISTENERS */
@@ -441,9 +450,9 @@ XENMSG_API int xenmsg_unbind(struct xenmsg *conn, const char *endpoint);
  * (xenmsg_message_notice()), each in its place, that tell what is missing: nothing is lost without one, and nothing
  * comes twice or in another order. A subscription waits for its topic: that may come, go and come again.
  * address  DOMAIN:ENDPOINT
- * options  a time-out, usually 30 s, XENMSG_LEND, and `queue`, with or without XENMSG_KEEP_OLDEST
+ * options  a time-out, usually 30 s, XENMSG_LEND, XENMSG_PATTERN, and `queue`, with or without XENMSG_KEEP_OLDEST
  * handler  called for every message and notice; NULL: they are taken with xenmsg_recv()
- * Returns 0: the first thing that comes is a notice, XENMSG_SUBSCRIBED or XENMSG_WAITING. Or returns -EINVAL (the address is
+ * Returns 0: the first thing that comes of each topic is a notice, XENMSG_SUBSCRIBED or XENMSG_WAITING. Or returns -EINVAL (the address is
  * malformed, or the options are), -EEXIST (this connection has subscribed to that address already), -EACCES (a
  * policy denies it), -EPROTOTYPE (that endpoint is no topic), -EOPNOTSUPP (the daemon is too old), -ENOBUFS (over a
  * quota), -ENOTCONN, -ETIMEDOUT, -EINTR, -ENOMEM.
@@ -458,7 +467,7 @@ XENMSG_API XENMSG_CHECK int xenmsg_begin_subscribe(struct xenmsg *conn, const ch
 						   const struct xenmsg_options *options,
 						   xenmsg_message_handler handler, xenmsg_done done,
 						   void *userdata, struct xenmsg_op **op);
-/* Ends a subscription, without waiting. Returns 0, -ENOENT if there is none of that address, -ENOTCONN, -ENOMEM. */
+/* Ends a subscription, without waiting, or all of a pattern. Returns 0, -ENOENT if there is none of that address, -ENOTCONN, -ENOMEM. */
 XENMSG_API int xenmsg_unsubscribe(struct xenmsg *conn, const char *address);
 
 /* What a subscriber is told between the messages of a topic, by the daemons: no publisher can say it. */

@@ -11,6 +11,7 @@
 
 #include "libclient/conn.h"
 #include "libclient/deadline.h"
+#include "libclient/pattern.h"
 #include "libclient/wait.h"
 #include "wire/address.h"
 
@@ -205,41 +206,55 @@ static int read_queue(const struct how *how, uint32_t *flags)
 	return 0;
 }
 
-static int subscribe_for(struct xenmsg *conn, const char *address, const struct xenmsg_options *options,
-			 xenmsg_message_handler handler, void *userdata, xenmsg_done done,
-			 void *done_userdata, struct request **request)
+int subscription_begin(struct xenmsg *conn, const char *address, const struct how *how,
+		       xenmsg_message_handler handler, void *userdata, xenmsg_done done, void *done_userdata,
+		       struct request **request)
 {
 	struct frame_subscribe subscribe = {.address = frame_text_of(address)};
 	uint8_t payload[4 + ADDRESS_MAX];
 	size_t size = strlen(address);
 	struct binding *binding;
 	struct address parsed;
-	struct how how;
-	int r = how_read(&how, options, XENMSG_LEND | XENMSG_KEEP_OLDEST | HOW_QUEUE, PATIENCE_MS);
+	int r = read_queue(how, &subscribe.flags);
 
-	if (r == 0)
-		r = read_queue(&how, &subscribe.flags);
-	if (r == 0)
-		r = enter(conn);
 	if (r == 0)
 		r = address_parse(address, size, &parsed, NULL);
 	if (r == 0 && inbox_find(&conn->inbox, address, size))
 		r = -EEXIST;
-	if (r == 0 && !conn->transport.knows_topics)
-		r = daemon_is_too_old(conn, "topics");
 	if (r == 0)
-		r = inbox_bind(&conn->inbox, address, 0, how.flags & XENMSG_LEND, handler, userdata);
+		r = inbox_bind(&conn->inbox, address, 0, how->flags & XENMSG_LEND, handler, userdata);
 	if (r < 0)
 		return r;
 	binding = inbox_find(&conn->inbox, address, size);
 	binding->subscribes = subscribe.flags;
-	r = begin(conn, FRAME_SUBSCRIBE, payload, frame_subscribe_encode(&subscribe, payload), &how, done,
+	r = begin(conn, FRAME_SUBSCRIBE, payload, frame_subscribe_encode(&subscribe, payload), how, done,
 		  done_userdata, request);
 	if (r == 0)
 		binding->asked = (*request)->number;
 	else
 		leave_binding(conn, address);
 	return r;
+}
+
+static int subscribe_for(struct xenmsg *conn, const char *address, const struct xenmsg_options *options,
+			 xenmsg_message_handler handler, void *userdata, xenmsg_done done,
+			 void *done_userdata, struct request **request)
+{
+	uint32_t flags;
+	struct how how;
+	int r = how_read(&how, options, XENMSG_LEND | XENMSG_KEEP_OLDEST | XENMSG_PATTERN | HOW_QUEUE,
+			 PATIENCE_MS);
+
+	if (r == 0)
+		r = read_queue(&how, &flags);
+	if (r == 0)
+		r = enter(conn);
+	if (r == 0 && !conn->transport.knows_topics)
+		r = daemon_is_too_old(conn, "topics");
+	if (r < 0)
+		return r;
+	return (how.flags & XENMSG_PATTERN ? pattern_begin : subscription_begin)(
+		conn, address, &how, handler, userdata, done, done_userdata, request);
 }
 
 int xenmsg_begin_subscribe(struct xenmsg *conn, const char *address, const struct xenmsg_options *options,
@@ -266,15 +281,25 @@ int xenmsg_subscribe(struct xenmsg *conn, const char *address, const struct xenm
 	return r < 0 ? r : finish(conn, request, &outcome);
 }
 
+int subscription_end(struct xenmsg *conn, struct binding *binding)
+{
+	char address[ADDRESS_MAX + 1];
+
+	memcpy(address, binding->endpoint, sizeof(address));
+	return end_binding(conn, binding, FRAME_UNSUBSCRIBE, address);
+}
+
 int xenmsg_unsubscribe(struct xenmsg *conn, const char *address)
 {
 	struct binding *binding = inbox_find(&conn->inbox, address, strlen(address));
 
 	if (!conn_is_here(conn))
 		return -ECHILD;
+	if (conn->dead)
+		return conn->dead;
 	if (!binding || binding->kinds)
-		return -ENOENT;
-	return conn->dead ? conn->dead : end_binding(conn, binding, FRAME_UNSUBSCRIBE, address);
+		return pattern_end(conn, address);
+	return subscription_end(conn, binding);
 }
 
 /* ---- draining -------------------------------------------------------------------------------- */

@@ -8,6 +8,7 @@
 #include "libclient/conn_internal.h"
 #include "libclient/deadline.h"
 #include "libclient/handshake.h"
+#include "libclient/pattern.h"
 #include "libclient/replies.h"
 #include "libclient/sender.h"
 #include "libclient/socket_pump.h"
@@ -285,10 +286,21 @@ int conn_run_outcomes(struct xenmsg *conn, int budget)
 	count += conn_run_answers(conn, budget - count);
 	count += message_tell_withdrawn(conn->inbox.pool, budget - count, &conn->closing);
 	count += requests_run_events(&conn->requests, budget - count, &conn->closing);
+	if (conn->patterns && !conn->closing && conn_came_back(conn))
+		patterns_run(conn);
 	if (conn_came_back(conn) && !conn->closing)
 		count += reconnect_run(&conn->reconnect, mux_is_unanswered(conn->mux), budget - count);
 	conn_came_back(conn);
 	return count;
+}
+
+/* Something was taken. What is due for a pattern is done before the next callback, when nobody uses the binding. */
+static void note_for_pattern(const struct binding *binding, const struct xenmsg_message *message)
+{
+	const struct xenmsg_notice *notice = message ? xenmsg_message_notice(message) : NULL;
+
+	if (notice)
+		pattern_note(binding, notice);
 }
 
 /* Lets the daemon see what was taken; `r` is the result of taking it. */
@@ -347,6 +359,8 @@ int conn_take(struct xenmsg *conn, bool recv, struct xenmsg_message **message, c
 	}
 	*binding = front.binding;
 	r = inbox_take(&conn->inbox, &front, message);
+	if (front.binding->pattern)
+		note_for_pattern(front.binding, *message);
 	return r == -ENOMEM ? r : finish_take(conn, r, message);
 }
 
@@ -381,6 +395,8 @@ int conn_decide(struct xenmsg *conn, const struct xenmsg_message *copy, uint32_t
 		r = inbox_take(&conn->inbox, &front, &taken);
 	if (r == -ENOMEM)
 		return r;
+	if (taken && front.binding->pattern)
+		note_for_pattern(front.binding, taken);
 	conn->recv_waits = false;
 	if (r >= 0 && !error)
 		r = inbox_release_quietly(&conn->inbox);

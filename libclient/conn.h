@@ -44,8 +44,9 @@ struct xenmsg {
 	struct incoming incoming;
 	struct dials dials;
 	struct reconnect reconnect;
-	struct mux *mux;	 /* its streams of xenmsg-stream.h; NULL: there were none yet */
-	struct awaited *awaited; /* utlist: addresses for which something waits (await.h) */
+	struct mux *mux;	  /* its streams of xenmsg-stream.h; NULL: there were none yet */
+	struct awaited *awaited;  /* utlist: addresses for which something waits (await.h) */
+	struct pattern *patterns; /* utlist: to which the program has subscribed (pattern.h) */
 	int dead;
 	unsigned depth; /* functions that call back and haven't returned */
 	bool closing;	/* closed by a callback: ended when the outermost one of these returns */

@@ -40,18 +40,20 @@
 #define INBOX_RELEASE_AFTER 262144u
 
 struct call;
+struct pattern;
 struct receiver;
 
 struct binding {
 	char endpoint[ADDRESS_MAX + 1]; /* or the address of a topic to which the program has subscribed */
 	xenmsg_message_handler handler;
 	void *userdata;
-	bool lends;	     /* its messages may stay in the ring until they are freed */
-	uint32_t kinds;	     /* of BIND; 0: it is a subscription, */
-	uint32_t subscribes; /* with these flags of SUBSCRIBE */
-	uint64_t listeners;  /* of a topic, as they were told last */
-	uint32_t asked;	     /* number of the BIND that was posted for it, 0 if none was */
-	uint32_t users;	     /* channels that lead here */
+	bool lends;		 /* its messages may stay in the ring until they are freed */
+	uint32_t kinds;		 /* of BIND; 0: it is a subscription, */
+	uint32_t subscribes;	 /* with these flags of SUBSCRIBE, */
+	struct pattern *pattern; /* as a member of this (pattern.h); NULL: by itself */
+	uint64_t listeners;	 /* of a topic, as they were told last */
+	uint32_t asked;		 /* number of the BIND that was posted for it, 0 if none was */
+	uint32_t users;		 /* channels that lead here */
 	/* It isn't among inbox->bindings any more: it takes nothing new, and goes when its last channel does. */
 	bool drains;
 	struct call *drain; /* completed then; NULL: nobody waits for that */

@@ -82,6 +82,11 @@ void reconnect_listeners(struct reconnect *reconnect, const char *endpoint, uint
 		change->told.listeners = count;
 }
 
+void reconnect_not_subscribed(struct reconnect *reconnect, const char *address, int error, const char *reason)
+{
+	tell(reconnect, XENMSG_NOT_SUBSCRIBED, error, address, 0, reason);
+}
+
 static void look_if_back(struct reconnect *reconnect, bool waits)
 {
 	if (reconnect->state != RECONNECT_ASKS || waits || requests_are_unanswered(reconnect->parts.requests))

@@ -68,6 +68,9 @@ static inline bool reconnect_is_lost(const struct reconnect *reconnect)
 void reconnect_renumbered(struct reconnect *reconnect);
 /* Tells that a topic has so many listeners, likewise, instead of what the program hasn't been told yet. */
 void reconnect_listeners(struct reconnect *reconnect, const char *endpoint, uint64_t count);
+/* Tells that this member of a pattern isn't subscribed to, likewise. */
+void reconnect_not_subscribed(struct reconnect *reconnect, const char *address, int error,
+			      const char *reason);
 /* Lets go of the daemon, because of `error`; the outbox and the dials have ended what was under way. The transport goes without
  * one from now on. `reason`: its last words. */
 void reconnect_lose(struct reconnect *reconnect, int error, const char *reason);

@@ -152,6 +152,7 @@ integration_tests = \
 	tests/integration/test_time.py \
 	tests/integration/test_top.py \
 	tests/integration/test_topics.py tests/integration/test_topics_hostile.py \
+	tests/integration/test_topics_pattern.py \
 	tests/integration/test_waiting.py \
 	tests/integration/test_watch_quota.py \
 	tests/integration/test_without_waiting.py \

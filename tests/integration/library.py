@@ -44,8 +44,8 @@ class Change(ctypes.Structure):
 CHANGED = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.POINTER(Change))
 Told = collections.namedtuple("Told", "kind error count unknown")
 SUBSCRIBED, MISSED, WAITING, ENDED, KEPT = range(1, 6)
-TOPIC, RETAIN, KEEP_OLDEST, COUNT_LISTENERS = 8192, 16384, 65536, 131072
-LISTENERS = 5
+TOPIC, RETAIN, KEEP_OLDEST, COUNT_LISTENERS, PATTERN = 8192, 16384, 65536, 131072, 262144
+LISTENERS, NOT_SUBSCRIBED = 5, 6
 USUAL_MS = -2**31
 AT_ONCE = 1024
 
@@ -231,14 +231,18 @@ class Connection:
         how = KeyOptions(ctypes.sizeof(KeyOptions), USUAL_MS, flags, None, None, 0, queue)
         return self.library.xenmsg_subscribe(self.conn, address.encode(), ctypes.byref(how), None, None)
 
-    def on_listeners(self, take):
-        """take(topic, count) is called when that changes."""
-        def changed(_, change):
-            if change.contents.kind == LISTENERS:
-                take(change.contents.endpoint.decode(), change.contents.listeners)
-        handler = CHANGED(changed)
+    def on_change(self, take):
+        """take(change) is called for each."""
+        handler = CHANGED(lambda _, change: take(change.contents))
         self.callbacks.append(handler)
         self.library.xenmsg_on_change(self.conn, handler, None)
+
+    def on_listeners(self, take):
+        """take(topic, count) is called when that changes."""
+        def changed(change):
+            if change.kind == LISTENERS:
+                take(change.endpoint.decode(), change.listeners)
+        self.on_change(changed)
 
     def unsubscribe(self, address):
         return self.library.xenmsg_unsubscribe(self.conn, address.encode())

@@ -105,6 +105,8 @@ pub enum Change {
     Renumbered,
     /// Of any connection: so many subscribe to this topic of it, in all domains and on all hosts; at first nobody does.
     Listeners(String, u64),
+    /// Of any connection: this topic ([`Failure::subject`]), which [`Options::pattern`](crate::Options::pattern) means, isn't subscribed to.
+    NotSubscribed(Failure),
 }
 
 unsafe extern "C" fn on_change(userdata: *mut c_void, change: *const ffi::xenmsg_change) {
@@ -121,6 +123,7 @@ unsafe extern "C" fn on_change(userdata: *mut c_void, change: *const ffi::xenmsg
             changes.retain(|other| !matches!(other, Change::Listeners(name, _) if *name == topic));
             changes.push_back(Change::Listeners(topic, change.listeners));
         }
+        ffi::XENMSG_NOT_SUBSCRIBED => changes.push_back(Change::NotSubscribed(failure())),
         _ => {} // of a later library
     }
     inner.changes.set(changes);

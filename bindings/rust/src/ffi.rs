@@ -30,6 +30,7 @@ pub const XENMSG_TOPIC: c_uint = 8192;
 pub const XENMSG_RETAIN: c_uint = 16384;
 pub const XENMSG_KEEP_OLDEST: c_uint = 65536;
 pub const XENMSG_COUNT_LISTENERS: c_uint = 131072;
+pub const XENMSG_PATTERN: c_uint = 262144;
 
 pub const XENMSG_SUBSCRIBED: c_uint = 1;
 pub const XENMSG_MISSED: c_uint = 2;
@@ -55,6 +56,7 @@ pub const XENMSG_DAEMON_BACK: c_uint = 2;
 pub const XENMSG_DAEMON_REFUSED: c_uint = 3;
 pub const XENMSG_RENUMBERED: c_uint = 4;
 pub const XENMSG_LISTENERS: c_uint = 5;
+pub const XENMSG_NOT_SUBSCRIBED: c_uint = 6;
 
 /// Linux's numbers, as they are wherever Xen runs (x86 and Arm).
 pub mod errno {

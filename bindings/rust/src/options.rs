@@ -121,6 +121,12 @@ impl Options {
         self.with(ffi::XENMSG_KEEP_OLDEST)
     }
 
+    /// Of a subscription: its domain is a shell pattern (`"*:news"`). All such topics are subscribed to, each by its own address, from which
+    /// its messages come, as they come and go. Of what is no topic or is refused [`Change::NotSubscribed`](crate::Change) tells once.
+    pub const fn pattern(self) -> Options {
+        self.with(ffi::XENMSG_PATTERN)
+    }
+
     /// Of an endpoint for streams: they may come from other hosts, too ([`Peer::host`](crate::Peer)).
     pub const fn from_hosts(self) -> Options {
         self.with(ffi::XENMSG_FROM_HOSTS)

@@ -1,0 +1,472 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "libclient/pattern.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <utlist.h>
+
+#include "libclient/conn.h"
+#include "libclient/conn_internal.h"
+#include "libclient/hash.h"
+#include "wire/address.h"
+
+#define ASKED_MAX  16u /* at a time, of the 64 questions of a program */
+#define ENDED_MOST 64u /* in one look, each of which goes through the channels */
+
+enum member_state { MEMBER_WANTED, MEMBER_ASKED, MEMBER_SUBSCRIBED, MEMBER_REFUSED };
+
+struct member {
+	struct pattern *pattern;
+	enum member_state state;
+	bool is_gone;	      /* the watch says so */
+	bool is_idle;	      /* the program has taken all that there was: XENMSG_WAITING */
+	bool is_ended;	      /* or was told that it has ended */
+	bool is_told;	      /* that it isn't subscribed to */
+	int error;	      /* that refused it */
+	uint32_t losses;      /* of a daemon, before the one that has told of it */
+	struct member **list; /* that it is in: of those that are wanted, or are to be ended; NULL: in none */
+	struct member *prev, *next;
+	UT_hash_handle hh;
+	char address[ADDRESS_MAX + 1];
+};
+
+struct pattern {
+	struct xenmsg *conn;
+	struct how how;
+	xenmsg_message_handler handler;
+	void *userdata;
+	xenmsg_done done; /* of its watch */
+	void *done_userdata;
+	uint32_t watch;
+	bool is_watched;	/* that was answered */
+	bool is_ended;		/* and waits for answers that are to come */
+	struct member *members; /* uthash */
+	struct member *wanted;	/* utlist */
+	struct member *leaving; /* utlist: subscribed, and to be ended */
+	unsigned asked;		/* members */
+	unsigned crowded;	/* members that were refused for lack of room */
+	struct pattern *prev, *next;
+	char text[ADDRESS_MAX + 1];
+};
+
+/* ---- members --------------------------------------------------------------------------------- */
+
+static struct member *find_member(struct pattern *pattern, const char *address)
+{
+	struct member *member;
+
+	HASH_FIND_STR(pattern->members, address, member);
+	return member;
+}
+
+/* Returns its subscription; NULL: there is none, or the program has made one of its own. */
+static struct binding *binding_of(const struct member *member)
+{
+	struct binding *binding =
+		inbox_find(&member->pattern->conn->inbox, member->address, strlen(member->address));
+
+	return binding && binding->pattern == member->pattern ? binding : NULL;
+}
+
+static void leave_list(struct member *member)
+{
+	if (member->list)
+		DL_DELETE(*member->list, member);
+	member->list = NULL;
+}
+
+/* The connection looks at it soon. */
+static void enter_list(struct member *member, struct member **list)
+{
+	if (member->list == list)
+		return;
+	leave_list(member);
+	member->list = list;
+	DL_APPEND(*list, member);
+	transport_poke(&member->pattern->conn->transport);
+}
+
+static bool is_crowded(const struct member *member)
+{
+	return member->state == MEMBER_REFUSED && member->error == -ENOBUFS;
+}
+
+static void want(struct member *member)
+{
+	if (is_crowded(member))
+		member->pattern->crowded--;
+	member->state = MEMBER_WANTED;
+	member->is_idle = member->is_ended = false;
+	enter_list(member, &member->pattern->wanted);
+}
+
+/* There is room again for one. */
+static void want_a_crowded_one(struct pattern *pattern)
+{
+	struct member *member, *next;
+
+	if (!pattern->crowded || pattern->is_ended)
+		return;
+	HASH_ITER(hh, pattern->members, member, next) {
+		if (is_crowded(member)) {
+			want(member);
+			return;
+		}
+	}
+}
+
+static void free_member(struct member *member)
+{
+	struct pattern *pattern = member->pattern;
+
+	leave_list(member);
+	if (is_crowded(member))
+		pattern->crowded--;
+	HASH_DEL(pattern->members, member);
+	free(member);
+}
+
+static void refuse(struct member *member, int error, const char *reason)
+{
+	struct pattern *pattern = member->pattern;
+
+	member->state = MEMBER_REFUSED;
+	member->error = error;
+	pattern->crowded += error == -ENOBUFS;
+	if (!member->is_told && !pattern->conn->dead)
+		reconnect_not_subscribed(&pattern->conn->reconnect, member->address, error, reason);
+	member->is_told = true;
+}
+
+static void free_pattern(struct pattern *pattern)
+{
+	struct member *member, *next;
+
+	HASH_ITER(hh, pattern->members, member, next)
+		free_member(member);
+	DL_DELETE(pattern->conn->patterns, pattern);
+	free(pattern);
+}
+
+static void free_if_answered(struct pattern *pattern)
+{
+	if (pattern->is_ended && pattern->is_watched && !pattern->asked)
+		free_pattern(pattern);
+}
+
+/* Ends it if it has gone and nothing more comes from it, or it has ended by itself. */
+static void end_if_due(struct member *member)
+{
+	if (member->state == MEMBER_SUBSCRIBED &&
+	    (member->is_ended || (member->is_gone && (member->is_idle || !binding_of(member)))))
+		enter_list(member, &member->pattern->leaving);
+}
+
+static void on_asked(void *userdata, const struct xenmsg_result *result)
+{
+	struct member *member = userdata;
+	struct pattern *pattern = member->pattern;
+
+	pattern->asked--;
+	if (pattern->wanted)
+		transport_poke(&pattern->conn->transport);
+	if (pattern->is_ended) {
+		free_member(member);
+		free_if_answered(pattern);
+	} else if (result->error == 0) {
+		member->state = MEMBER_SUBSCRIBED;
+		member->is_told = false;
+		end_if_due(member);
+	} else if (member->is_gone) {
+		free_member(member);
+	} else {
+		refuse(member, result->error, result->reason);
+	}
+}
+
+/* Asks for one that is wanted. Returns false if it must wait. */
+static bool ask(struct member *member)
+{
+	struct pattern *pattern = member->pattern;
+	struct xenmsg *conn = pattern->conn;
+	struct request *request;
+	int r = subscription_begin(conn, member->address, &pattern->how, pattern->handler, pattern->userdata,
+				   on_asked, member, &request);
+
+	if (r == -ENOBUFS) /* the program asks so much itself: its answers come before */
+		return false;
+	leave_list(member);
+	if (r < 0) {
+		member->is_told = member->is_told || r == -EEXIST; /* the program has it already */
+		refuse(member, r, "");
+		return true;
+	}
+	inbox_find(&conn->inbox, member->address, strlen(member->address))->pattern = pattern;
+	member->state = MEMBER_ASKED;
+	pattern->asked++;
+	return true;
+}
+
+/* Ends the subscription to one that has gone or ended. */
+static void end_member(struct member *member)
+{
+	struct pattern *pattern = member->pattern;
+	struct binding *binding = binding_of(member);
+
+	if (binding)
+		subscription_end(pattern->conn, binding);
+	leave_list(member);
+	if (member->is_gone) {
+		free_member(member);
+		want_a_crowded_one(pattern);
+	} else { /* the program was told why */
+		member->state = MEMBER_REFUSED;
+		pattern->crowded += is_crowded(member);
+	}
+}
+
+static void run(struct pattern *pattern)
+{
+	unsigned count = 0;
+
+	while (pattern->leaving && count++ < ENDED_MOST)
+		end_member(pattern->leaving);
+	if (pattern->leaving)
+		transport_poke(&pattern->conn->transport);
+	while (pattern->wanted && pattern->asked < ASKED_MAX && ask(pattern->wanted))
+		;
+}
+
+void patterns_run(struct xenmsg *conn)
+{
+	struct pattern *pattern;
+	bool some = false;
+
+	if (conn->dead)
+		return;
+	DL_FOREACH(conn->patterns, pattern)
+		if (pattern->is_watched && !pattern->is_ended && (pattern->leaving || pattern->wanted)) {
+			run(pattern);
+			some = true;
+		}
+	if (some && !conn->dead) {
+		conn_set_alarm(conn);
+		conn_push(conn);
+	}
+}
+
+/* ---- what the watch tells -------------------------------------------------------------------- */
+
+static void come(struct pattern *pattern, const char *address)
+{
+	struct member *member = find_member(pattern, address);
+
+	if (!member) {
+		member = calloc(1, sizeof(*member));
+		if (!member) {
+			reconnect_not_subscribed(&pattern->conn->reconnect, address, -ENOMEM, "");
+			return;
+		}
+		member->pattern = pattern;
+		snprintf(member->address, sizeof(member->address), "%s", address);
+		HASH_ADD_STR(pattern->members, address, member);
+		if (!HASH_ADDED(member)) {
+			reconnect_not_subscribed(&pattern->conn->reconnect, address, -ENOMEM, "");
+			free(member);
+			return;
+		}
+		want(member);
+	}
+	member->is_gone = false;
+	member->losses = pattern->conn->reconnect.losses;
+	if (member->list == &pattern->leaving && !member->is_ended) /* it has come again */
+		leave_list(member);
+	if (member->state == MEMBER_REFUSED || (member->state == MEMBER_SUBSCRIBED && !binding_of(member)))
+		want(member);
+}
+
+static void go(struct member *member)
+{
+	member->is_gone = true;
+	if (member->state == MEMBER_WANTED || member->state == MEMBER_REFUSED)
+		free_member(member);
+	else
+		end_if_due(member);
+}
+
+/* Of a new daemon: those that it hasn't told of have gone. */
+static void on_listed(struct pattern *pattern)
+{
+	struct member *member, *next;
+
+	HASH_ITER(hh, pattern->members, member, next)
+		if (member->losses != pattern->conn->reconnect.losses)
+			go(member);
+}
+
+static void on_event(void *userdata, const struct xenmsg_event *event)
+{
+	struct pattern *pattern = userdata;
+	char address[ADDRESS_MAX + 1];
+	struct member *member;
+
+	if (event->kind == XENMSG_LISTED)
+		on_listed(pattern);
+	if (event->kind != XENMSG_ENDPOINT_UP && event->kind != XENMSG_ENDPOINT_DOWN)
+		return;
+	snprintf(address, sizeof(address), "%s%s%u:%s", event->host, *event->host ? "/" : "", event->domid,
+		 event->name);
+	if (event->kind == XENMSG_ENDPOINT_UP) {
+		come(pattern, address);
+		return;
+	}
+	member = find_member(pattern, address);
+	if (member)
+		go(member);
+}
+
+static void on_watched(void *userdata, const struct xenmsg_result *result)
+{
+	struct pattern *pattern = userdata;
+	xenmsg_done done = pattern->done;
+
+	userdata = pattern->done_userdata;
+	pattern->is_watched = true;
+	if (result->error < 0)
+		pattern->is_ended = true;
+	if (pattern->wanted)
+		transport_poke(&pattern->conn->transport);
+	free_if_answered(pattern);
+	if (done)
+		done(userdata, result);
+}
+
+/* ---- the pattern ----------------------------------------------------------------------------- */
+
+static struct pattern *find_pattern(struct xenmsg *conn, const char *text)
+{
+	struct pattern *pattern;
+
+	DL_FOREACH(conn->patterns, pattern)
+		if (!pattern->is_ended && strcmp(pattern->text, text) == 0)
+			return pattern;
+	return NULL;
+}
+
+/* Only the domain may be a pattern. */
+static bool is_valid(const char *text)
+{
+	size_t size = strlen(text);
+	struct address_parts parts = address_split(text, size);
+
+	return size <= ADDRESS_MAX && parts.domain.size && parts.endpoint.data &&
+	       endpoint_name_is_valid(parts.endpoint.data, parts.endpoint.size);
+}
+
+int pattern_begin(struct xenmsg *conn, const char *text, const struct how *how,
+		  xenmsg_message_handler handler, void *userdata, xenmsg_done done, void *done_userdata,
+		  struct request **request)
+{
+	struct pattern *pattern;
+	int r;
+
+	if (!is_valid(text))
+		return -EINVAL;
+	if (find_pattern(conn, text))
+		return -EEXIST;
+	pattern = calloc(1, sizeof(*pattern));
+	if (!pattern)
+		return -ENOMEM;
+	*pattern = (struct pattern){.conn = conn,
+				    .how = *how,
+				    .handler = handler,
+				    .userdata = userdata,
+				    .done = done,
+				    .done_userdata = done_userdata};
+	snprintf(pattern->text, sizeof(pattern->text), "%s", text);
+	r = conn_check(conn, requests_watch(&conn->requests, text, how->timeout_ms, on_event, pattern,
+					    on_watched, pattern, request));
+	if (r < 0) {
+		free(pattern);
+		return r;
+	}
+	(*request)->op.conn = conn;
+	pattern->watch = (*request)->number;
+	DL_APPEND(conn->patterns, pattern);
+	return 0;
+}
+
+int pattern_end(struct xenmsg *conn, const char *text)
+{
+	struct pattern *pattern = find_pattern(conn, text);
+	struct member *member, *next;
+	int r;
+
+	if (!pattern)
+		return -ENOENT;
+	pattern->is_ended = true;
+	HASH_ITER(hh, pattern->members, member, next) {
+		struct binding *binding = binding_of(member);
+
+		if (binding)
+			subscription_end(conn, binding);
+		if (member->state != MEMBER_ASKED)
+			free_member(member);
+	}
+	r = xenmsg_unwatch(conn, (int)pattern->watch);
+	free_if_answered(pattern);
+	return r == -ENOENT ? 0 : r;
+}
+
+void pattern_note(const struct binding *binding, const struct xenmsg_notice *notice)
+{
+	struct member *member = find_member(binding->pattern, binding->endpoint);
+
+	if (!member)
+		return;
+	if (notice->kind == XENMSG_WAITING || notice->kind == XENMSG_SUBSCRIBED)
+		member->is_idle = notice->kind == XENMSG_WAITING;
+	if (notice->kind == XENMSG_ENDED) {
+		member->is_ended = true;
+		member->error = notice->error;
+	}
+	end_if_due(member);
+}
+
+bool pattern_refused(struct xenmsg *conn, const struct request *request)
+{
+	const struct binding *binding = inbox_find_asked(&conn->inbox, request->number);
+	struct pattern *pattern;
+	struct member *member;
+	char reason[256] = "";
+
+	if (fifo_size(&request->body))
+		snprintf(reason, sizeof(reason), "%.*s", (int)fifo_size(&request->body),
+			 (const char *)fifo_front(&request->body));
+	if (request->type == FRAME_SUBSCRIBE && binding && binding->pattern) {
+		member = find_member(binding->pattern, binding->endpoint);
+		if (member && member->state == MEMBER_SUBSCRIBED)
+			refuse(member, request->error, reason);
+		return true;
+	}
+	DL_FOREACH(conn->patterns, pattern)
+		if (request->type == FRAME_WATCH && pattern->watch == request->number) {
+			reconnect_not_subscribed(&conn->reconnect, pattern->text, request->error, reason);
+			return true;
+		}
+	return false;
+}
+
+void patterns_free(struct pattern *patterns)
+{
+	struct pattern *pattern, *next;
+	struct member *member, *next_member;
+
+	DL_FOREACH_SAFE(patterns, pattern, next) {
+		HASH_ITER(hh, pattern->members, member, next_member)
+			free_member(member);
+		free(pattern);
+	}
+}

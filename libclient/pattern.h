@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_LIBCLIENT_PATTERN_H
+#define XENMSG_LIBCLIENT_PATTERN_H
+
+/*
+ * Subscriptions to all domains' topics of one name (XENMSG_PATTERN), by a watch. Each endpoint that it tells of is a member,
+ * which is subscribed to by its own address:
+ *
+ *   wanted ──SUBSCRIBE──▶ asked ──granted──▶ subscribed ──has gone, and what was published is taken; or ENDED──▶ gone
+ *                           └──refused: told once──▶ refused ──has gone──▶ gone
+ *
+ * So many are asked for at a time, that the program has questions left of its own. One for which there was no room is
+ * asked for again when another one goes.
+ */
+
+#include <stdbool.h>
+
+#include "libclient/inbox.h"
+#include "libclient/op.h"
+#include "libclient/requests.h"
+#include "xenmsg.h"
+
+struct pattern;
+
+/* Begins to subscribe to all that the pattern means; the request is that of its watch. The rest is as for xenmsg_begin_subscribe(). */
+int pattern_begin(struct xenmsg *conn, const char *text, const struct how *how,
+		  xenmsg_message_handler handler, void *userdata, xenmsg_done done, void *done_userdata,
+		  struct request **request);
+/* Ends it. Returns 0, -ENOENT: there is no such pattern, or the errors of xenmsg_unsubscribe(). */
+int pattern_end(struct xenmsg *conn, const char *text);
+/* Begins and ends what is due. Calls nobody back. */
+void patterns_run(struct xenmsg *conn);
+/* The program takes this notice of one of its members. */
+void pattern_note(const struct binding *binding, const struct xenmsg_notice *notice);
+/* Takes what the next daemon has refused. Returns false if the request was for no pattern and no member of one. */
+bool pattern_refused(struct xenmsg *conn, const struct request *request);
+/* Frees them all. */
+void patterns_free(struct pattern *patterns);
+
+/* What it needs of api_queries.c. Begins to subscribe to one address: */
+int subscription_begin(struct xenmsg *conn, const char *address, const struct how *how,
+		       xenmsg_message_handler handler, void *userdata, xenmsg_done done, void *done_userdata,
+		       struct request **request);
+/* Ends such a subscription. Returns 0 or a negative errno. */
+int subscription_end(struct xenmsg *conn, struct binding *binding);
+
+#endif
