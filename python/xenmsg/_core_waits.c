@@ -164,15 +164,15 @@ static int subscribe_with(struct xenmsg *conn, const char *address, const struct
 bool read_subscription(PyObject *arguments, PyObject **address, struct xenmsg_options *options)
 {
 	unsigned long queue;
-	int keeps_oldest;
+	int keeps_oldest, is_pattern;
 
-	if (!PyArg_ParseTuple(arguments, "Ukp", address, &queue, &keeps_oldest))
+	if (!PyArg_ParseTuple(arguments, "Ukpp", address, &queue, &keeps_oldest, &is_pattern))
 		return false;
 	if (queue > XENMSG_QUEUE_MAX || (keeps_oldest && !queue)) {
 		PyErr_SetString(PyExc_ValueError, "queue is up to 65535, and keep=\"oldest\" needs one");
 		return false;
 	}
-	*options = *XENMSG_FLAGS(keeps_oldest ? XENMSG_KEEP_OLDEST : 0);
+	*options = *XENMSG_FLAGS((keeps_oldest ? XENMSG_KEEP_OLDEST : 0) | (is_pattern ? XENMSG_PATTERN : 0));
 	options->queue = (unsigned)queue;
 	return true;
 }

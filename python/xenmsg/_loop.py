@@ -12,7 +12,7 @@ from typing import Any, Awaitable, Callable, Generator, Generic, List, Optional,
 
 from . import _core
 from ._errors import Error, make_error
-from ._types import Change, ChangeKind, make_change, open_core
+from ._types import Change, ChangeKind, Notice, make_change, open_core, passed_over
 
 T = TypeVar("T")
 OPEN_PATIENCE, OPEN_PAUSE = 10.0, 0.02  # seconds
@@ -62,6 +62,7 @@ class Link:
         self.how = how
         self.is_main = is_main  # and not an endpoint's, a listener's or a watch's
         self.refused: Optional[Error] = None  # what it was for, by the next daemon
+        self.passed_over: List[Notice] = []  # by a subscription to a pattern
         self.loop = asyncio.get_running_loop()
         self.pid = os.getpid()
         self.fd = core.fileno()
@@ -107,6 +108,9 @@ class Link:
             change = make_change(raw)
             if change.kind is ChangeKind.REFUSED:
                 self.refused = make_error(change.errno, change.reason, -1, change.endpoint)
+            if change.kind is ChangeKind.NOT_SUBSCRIBED:
+                self.passed_over.append(passed_over(change))
+                continue
             if self.how.on_change and (self.is_main or change.kind is ChangeKind.REFUSED):
                 try:
                     self.how.on_change(change)

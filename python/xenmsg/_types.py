@@ -169,18 +169,24 @@ class ChangeKind(_Kind):
     BACK = 2
     REFUSED = 3
     RENUMBERED = 4
+    NOT_SUBSCRIBED = 6
 
 
 class Change(NamedTuple):
     """What happens to a connection that outlives its daemon (open() with reconnect): that is LOST, and what watches have told is
     out of date; there is one again, with endpoints and watches (BACK), but not with this endpoint, or this one's watch, which it
     refuses (REFUSED, before BACK): who waits there gets the error. Of any connection: this domain was restored or migrated, and
-    has another number (RENUMBERED)."""
+    has another number (RENUMBERED). NOT_SUBSCRIBED comes as a Notice, of kind ENDED."""
 
     kind: ChangeKind
     errno: int
     endpoint: str
     reason: str
+
+
+def passed_over(change: Change) -> Notice:
+    """What a subscription to a pattern hears of what isn't subscribed to."""
+    return Notice(NoticeKind.ENDED, 0, False, change.errno, change.endpoint)
 
 
 def make_change(raw: Tuple[int, int, str, str]) -> Change:

@@ -96,10 +96,12 @@ class Subscription(Lazy[Union[Message, Notice]]):
     """What is published on a topic: `async for item in conn.subscribe("0:news")`. An item is a Message, or a Notice, which tells in
     its place what is missing: a topic waits for nobody."""
 
-    def __init__(self, how: How, address: str, queue: int, keep: str):
-        super().__init__(how, lambda core: core.begin_subscribe(address, queue, keep == "oldest"))
+    def __init__(self, how: How, address: str, queue: int, keep: str, pattern: bool):
+        super().__init__(how, lambda core: core.begin_subscribe(address, queue, keep == "oldest", pattern))
 
     def _take(self, core: _core.Connection) -> Optional[Union[Message, Notice]]:
+        if self._link and self._link.passed_over:
+            return self._link.passed_over.pop(0)
         message = core.recv(0)
         return None if message is None else message_or_notice(message)
 
@@ -422,12 +424,15 @@ class Connection(ConnectionState):
         last one of each key, of so many keys, those that were published last. An empty message keeps none of its key."""
         return Topic(self._how, name, retain, keys)
 
-    def subscribe(self, address: str, *, queue: int = 0, keep: Literal["newest", "oldest"] = "newest") -> Subscription:
+    def subscribe(self, address: str, *, queue: int = 0, keep: Literal["newest", "oldest"] = "newest",
+                  pattern: bool = False) -> Subscription:
         """Subscribes to a topic, when it is entered, awaited or iterated over, until it is closed or forgotten. The topic may come
         later, go, and come again. With `queue` so many messages may wait at a time, up to 65535, and of what is more those are lost
-        that `keep` doesn't keep, with a Notice in their place. Raises Error: EINVAL, EACCES, EPROTOTYPE (that endpoint is no topic), EOPNOTSUPP (the daemon is too
-        old), ENOBUFS, ENOTCONN, ETIMEDOUT."""
-        return Subscription(self._how, address, queue, keep)
+        that `keep` doesn't keep, with a Notice in their place. With `pattern` the address's domain is a shell pattern: all such topics
+        are subscribed to as they come and go; of one that is none, or is refused, a Notice of kind ENDED tells once, with its address
+        and errno. Raises Error: EINVAL, EACCES, EPROTOTYPE (that endpoint is no topic), EOPNOTSUPP (the daemon is too old), ENOBUFS,
+        ENOTCONN, ETIMEDOUT."""
+        return Subscription(self._how, address, queue, keep, pattern)
 
     async def serve(self, endpoint: str, handler: Callable[[Message], Awaitable[Optional[Data]]], *,
                     concurrency: int = 64, shared: bool = False) -> None:

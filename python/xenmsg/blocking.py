@@ -23,7 +23,7 @@ from ._core import Message
 from ._errors import PATIENCE, Again, Error, Fate, Full, make_error
 from ._seats import ReplySeats, WaitingReply, answer_error
 from ._types import (Change, ChangeKind, ConnectionState, Data, Event, Notice, Peer, make_change, make_event, message_or_notice,
-                     milliseconds, open_core, publish_with)
+                     milliseconds, open_core, passed_over, publish_with)
 
 T = TypeVar("T")
 SelfT = TypeVar("SelfT", bound="_Source[Any]")
@@ -49,7 +49,7 @@ class _Source(Generic[T]):
 
     def __init__(self, path: Optional[str], reconnect: bool, start: Callable[[_core.Connection], None]):
         self._core = open_core(path, reconnect=reconnect)
-        self._reconnect = reconnect
+        self._looks_at_changes = reconnect
         start(self._core)
 
     def fileno(self) -> int:
@@ -63,11 +63,14 @@ class _Source(Generic[T]):
     def _take(self, timeout_ms: int) -> Optional[T]:
         raise NotImplementedError
 
+    def _pass_over(self, change: Change) -> T:
+        raise NotImplementedError
+
     def _next(self, timeout: Optional[float]) -> T:
         until = _until(timeout)
         while True:
             left = _left(until) if until is not None else -1
-            if self._reconnect:  # it may be refused meanwhile, which ends no wait
+            if self._looks_at_changes:  # it may be refused meanwhile, which ends no wait
                 left = 1000 if left < 0 else min(left, 1000)
             taken = self._take(left)
             if taken is not None:
@@ -76,6 +79,8 @@ class _Source(Generic[T]):
                 change = make_change(raw)
                 if change.kind is ChangeKind.REFUSED:
                     raise make_error(change.errno, change.reason, -1, change.endpoint)
+                if change.kind is ChangeKind.NOT_SUBSCRIBED:
+                    return self._pass_over(change)
             if until is not None and time.monotonic() >= until:
                 raise make_error(errno.ETIMEDOUT, "", -1, None)
 
@@ -283,6 +288,13 @@ class Subscription(_Source[Union[Message, Notice]]):
     """What is published on a topic: `for item in conn.subscribe("0:news")`. An item is a Message, or a Notice, which tells in its
     place what is missing: a topic waits for nobody."""
 
+    def __init__(self, path: Optional[str], reconnect: bool, address: str, queue: int, keep: str, pattern: bool):
+        super().__init__(path, reconnect, lambda core: core.subscribe(address, queue, keep == "oldest", pattern))
+        self._looks_at_changes = reconnect or pattern
+
+    def _pass_over(self, change: Change) -> Union[Message, Notice]:
+        return passed_over(change)
+
     def _take(self, timeout_ms: int) -> Optional[Union[Message, Notice]]:
         message = self._core.recv(timeout_ms)
         return None if message is None else message_or_notice(message)
@@ -427,12 +439,14 @@ class Connection(_Sending, ConnectionState):
         last. An empty message keeps none of its key."""
         return Topic(self._path, self._reconnect, name, retain, keys)
 
-    def subscribe(self, address: str, *, queue: int = 0, keep: Literal["newest", "oldest"] = "newest") -> Subscription:
+    def subscribe(self, address: str, *, queue: int = 0, keep: Literal["newest", "oldest"] = "newest",
+                  pattern: bool = False) -> Subscription:
         """Subscribes to a topic, until it is closed or forgotten. The topic may come later, go, and come again. With `queue` so many
         messages may wait at a time, up to 65535, and of what is more those are lost that `keep` doesn't keep, with a Notice in their
-        place. Raises Error: EINVAL,
+        place. With `pattern` the address's domain is a shell pattern: all such topics are subscribed to as they come and go; of one that
+        is none, or is refused, a Notice of kind ENDED tells once, with its address and errno. Raises Error: EINVAL,
         EACCES, EPROTOTYPE (that endpoint is no topic), EOPNOTSUPP (the daemon is too old), ENOBUFS, ENOTCONN, ETIMEDOUT."""
-        return Subscription(self._path, self._reconnect, lambda core: core.subscribe(address, queue, keep == "oldest"))
+        return Subscription(self._path, self._reconnect, address, queue, keep, pattern)
 
     def serve(self, endpoint: str, handler: Callable[[Message], Optional[Data]], *, shared: bool = False) -> None:
         """Answers calls, one after the other, with what handler(message) returns, None is b"", until the daemon has gone, or a signal's
