@@ -22,9 +22,8 @@ static const char help[] =
 	"says so, in its place, and how many.\n"
 	"\n"
 	"DOMAIN may be a shell pattern: '*:news' is each domain's topic of that name, as\n"
-	"they come and go. Each is subscribed to by its own address, which --verbose,\n"
-	"--json and XENMSG_ENDPOINT tell. What is no topic, or is refused, is passed over,\n"
-	"which a line says once.\n"
+	"they come and go. Each has its own address there, which --json, --verbose and\n"
+	"XENMSG_ENDPOINT tell. Of what is no topic, or refused, a line says so, once.\n"
 	"\n"
 	"  -n, --count N       end after N messages\n"
 	"  -t, --timeout S     end with status 6 when no message comes for S seconds\n"
@@ -51,8 +50,7 @@ static const char help[] =
 	"Examples:\n"
 	"  xenmsg subscribe 0:news\n"
 	"  xenmsg subscribe --count 1 --raw self:config >config\n"
-	"  xenmsg subscribe --json 0:news work:state\n"
-	"  xenmsg subscribe --json '*:news'\n";
+	"  xenmsg subscribe --json 0:news work:state\n";
 
 struct subscribe {
 	struct cli *cli;

@@ -12,6 +12,7 @@
 #include "libclient/conn.h"
 #include "libclient/deadline.h"
 #include "libclient/pattern.h"
+#include "libclient/subscription.h"
 #include "libclient/wait.h"
 #include "wire/address.h"
 
@@ -162,18 +163,6 @@ int xenmsg_bind(struct xenmsg *conn, const char *endpoint, const struct xenmsg_o
 	return r < 0 ? r : finish(conn, request, &outcome);
 }
 
-/* Ends what is bound under this name, and tells the daemon. */
-static int end_binding(struct xenmsg *conn, struct binding *binding, uint8_t type, const char *endpoint)
-{
-	int r;
-
-	/* First refuses what has arrived, so that every sender of it learns that nothing more was taken; what
-	 * arrives until the daemon knows finds no binding. */
-	conn->recv_waits = false;
-	r = inbox_unbind(&conn->inbox, binding);
-	return r < 0 ? conn_fail(conn, r) : conn_tell_daemon(conn, type, endpoint, strlen(endpoint));
-}
-
 int xenmsg_unbind(struct xenmsg *conn, const char *endpoint)
 {
 	size_t size = strlen(endpoint);
@@ -191,62 +180,21 @@ int xenmsg_unbind(struct xenmsg *conn, const char *endpoint)
 		return conn->dead;
 	if (!binding)
 		return conn_tell_daemon(conn, FRAME_UNBIND, endpoint, size);
-	return end_binding(conn, binding, FRAME_UNBIND, endpoint);
+	return binding_end(conn, binding, FRAME_UNBIND, endpoint);
 }
 
 /* ---- topics ---------------------------------------------------------------------------------- */
-
-/* Reads what a subscriber wants into the flags of SUBSCRIBE. */
-static int read_queue(const struct how *how, uint32_t *flags)
-{
-	if (how->queue > XENMSG_QUEUE_MAX || (how->flags & XENMSG_KEEP_OLDEST && !how->queue))
-		return -EINVAL;
-	*flags = how->queue << SUBSCRIBE_QUEUE_SHIFT |
-		 (how->flags & XENMSG_KEEP_OLDEST ? SUBSCRIBE_OLDEST : 0);
-	return 0;
-}
-
-int subscription_begin(struct xenmsg *conn, const char *address, const struct how *how,
-		       xenmsg_message_handler handler, void *userdata, xenmsg_done done, void *done_userdata,
-		       struct request **request)
-{
-	struct frame_subscribe subscribe = {.address = frame_text_of(address)};
-	uint8_t payload[4 + ADDRESS_MAX];
-	size_t size = strlen(address);
-	struct binding *binding;
-	struct address parsed;
-	int r = read_queue(how, &subscribe.flags);
-
-	if (r == 0)
-		r = address_parse(address, size, &parsed, NULL);
-	if (r == 0 && inbox_find(&conn->inbox, address, size))
-		r = -EEXIST;
-	if (r == 0)
-		r = inbox_bind(&conn->inbox, address, 0, how->flags & XENMSG_LEND, handler, userdata);
-	if (r < 0)
-		return r;
-	binding = inbox_find(&conn->inbox, address, size);
-	binding->subscribes = subscribe.flags;
-	r = begin(conn, FRAME_SUBSCRIBE, payload, frame_subscribe_encode(&subscribe, payload), how, done,
-		  done_userdata, request);
-	if (r == 0)
-		binding->asked = (*request)->number;
-	else
-		leave_binding(conn, address);
-	return r;
-}
 
 static int subscribe_for(struct xenmsg *conn, const char *address, const struct xenmsg_options *options,
 			 xenmsg_message_handler handler, void *userdata, xenmsg_done done,
 			 void *done_userdata, struct request **request)
 {
-	uint32_t flags;
 	struct how how;
 	int r = how_read(&how, options, XENMSG_LEND | XENMSG_KEEP_OLDEST | XENMSG_PATTERN | HOW_QUEUE,
 			 PATIENCE_MS);
 
 	if (r == 0)
-		r = read_queue(&how, &flags);
+		r = subscription_check(&how);
 	if (r == 0)
 		r = enter(conn);
 	if (r == 0 && !conn->transport.knows_topics)
@@ -279,14 +227,6 @@ int xenmsg_subscribe(struct xenmsg *conn, const char *address, const struct xenm
 	int r = subscribe_for(conn, address, options, handler, userdata, outcome_note, &outcome, &request);
 
 	return r < 0 ? r : finish(conn, request, &outcome);
-}
-
-int subscription_end(struct xenmsg *conn, struct binding *binding)
-{
-	char address[ADDRESS_MAX + 1];
-
-	memcpy(address, binding->endpoint, sizeof(address));
-	return end_binding(conn, binding, FRAME_UNSUBSCRIBE, address);
 }
 
 int xenmsg_unsubscribe(struct xenmsg *conn, const char *address)

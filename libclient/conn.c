@@ -8,7 +8,6 @@
 #include "libclient/conn_internal.h"
 #include "libclient/deadline.h"
 #include "libclient/handshake.h"
-#include "libclient/pattern.h"
 #include "libclient/replies.h"
 #include "libclient/sender.h"
 #include "libclient/socket_pump.h"
@@ -287,7 +286,7 @@ int conn_run_outcomes(struct xenmsg *conn, int budget)
 	count += message_tell_withdrawn(conn->inbox.pool, budget - count, &conn->closing);
 	count += requests_run_events(&conn->requests, budget - count, &conn->closing);
 	if (conn->patterns && !conn->closing && conn_came_back(conn))
-		patterns_run(conn);
+		conn->pattern_hooks->run(conn);
 	if (conn_came_back(conn) && !conn->closing)
 		count += reconnect_run(&conn->reconnect, mux_is_unanswered(conn->mux), budget - count);
 	conn_came_back(conn);
@@ -295,12 +294,13 @@ int conn_run_outcomes(struct xenmsg *conn, int budget)
 }
 
 /* Something was taken. What is due for a pattern is done before the next callback, when nobody uses the binding. */
-static void note_for_pattern(const struct binding *binding, const struct xenmsg_message *message)
+static void note_for_pattern(const struct xenmsg *conn, const struct binding *binding,
+			     const struct xenmsg_message *message)
 {
 	const struct xenmsg_notice *notice = message ? xenmsg_message_notice(message) : NULL;
 
 	if (notice)
-		pattern_note(binding, notice);
+		conn->pattern_hooks->note(binding, notice);
 }
 
 /* Lets the daemon see what was taken; `r` is the result of taking it. */
@@ -360,7 +360,7 @@ int conn_take(struct xenmsg *conn, bool recv, struct xenmsg_message **message, c
 	*binding = front.binding;
 	r = inbox_take(&conn->inbox, &front, message);
 	if (front.binding->pattern)
-		note_for_pattern(front.binding, *message);
+		note_for_pattern(conn, front.binding, *message);
 	return r == -ENOMEM ? r : finish_take(conn, r, message);
 }
 
@@ -396,7 +396,7 @@ int conn_decide(struct xenmsg *conn, const struct xenmsg_message *copy, uint32_t
 	if (r == -ENOMEM)
 		return r;
 	if (taken && front.binding->pattern)
-		note_for_pattern(front.binding, taken);
+		note_for_pattern(conn, front.binding, taken);
 	conn->recv_waits = false;
 	if (r >= 0 && !error)
 		r = inbox_release_quietly(&conn->inbox);

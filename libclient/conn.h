@@ -35,6 +35,17 @@
 #include "libclient/transport.h"
 #include "xenmsg.h"
 
+/* What patterns (pattern.h) want to be told of their connection. */
+struct pattern_hooks {
+	/* Begins and ends what is due. Calls nobody back. */
+	void (*run)(struct xenmsg *conn);
+	/* The program takes this notice of a topic that a pattern means. */
+	void (*note)(const struct binding *binding, const struct xenmsg_notice *notice);
+	/* Takes what the next daemon has refused. Returns false if the request was for no pattern. */
+	bool (*take_refusal)(struct xenmsg *conn, const struct request *request);
+	void (*free)(struct pattern *patterns);
+};
+
 struct xenmsg {
 	struct transport transport;
 	struct outbox outbox;
@@ -47,6 +58,7 @@ struct xenmsg {
 	struct mux *mux;	  /* its streams of xenmsg-stream.h; NULL: there were none yet */
 	struct awaited *awaited;  /* utlist: addresses for which something waits (await.h) */
 	struct pattern *patterns; /* utlist: to which the program has subscribed (pattern.h) */
+	const struct pattern_hooks *pattern_hooks; /* NULL: there was none yet */
 	int dead;
 	unsigned depth; /* functions that call back and haven't returned */
 	bool closing;	/* closed by a callback: ended when the outermost one of these returns */

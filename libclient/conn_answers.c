@@ -11,7 +11,6 @@
 
 #include "libclient/conn.h"
 #include "libclient/conn_internal.h"
-#include "libclient/pattern.h"
 #include "wire/bytes.h"
 
 struct xenmsg_result conn_result_of(int error)
@@ -115,7 +114,8 @@ void conn_tell_answer(struct xenmsg *conn, struct request *request)
 	struct xenmsg_result result = conn_result_of(request->error);
 
 	request_take(request);
-	if (request->after_loss && request->error < 0 && !pattern_refused(conn, request))
+	if (request->after_loss && request->error < 0 &&
+	    !(conn->pattern_hooks && conn->pattern_hooks->take_refusal(conn, request)))
 		reconnect_refused(&conn->reconnect, request, bound_by(conn, request));
 	if (request->error == 0)
 		read_answer(request, &result);

@@ -10,7 +10,6 @@
 #include "libclient/conn.h"
 #include "libclient/conn_internal.h"
 #include "libclient/deadline.h"
-#include "libclient/pattern.h"
 #include "libclient/replies.h"
 
 /* Doesn't read, which would be a surprise in a function that frees. */
@@ -36,7 +35,8 @@ static void free_conn(struct xenmsg *conn)
 {
 	outbox_free(&conn->outbox);
 	awaited_free(conn->awaited);
-	patterns_free(conn->patterns);
+	if (conn->pattern_hooks)
+		conn->pattern_hooks->free(conn->patterns);
 	calls_free(&conn->calls);
 	dials_free(&conn->dials);
 	incoming_free(&conn->incoming);

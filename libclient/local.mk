@@ -14,7 +14,7 @@ libclient_la_SOURCES = \
 	libclient/api_mux.c \
 	libclient/api_open.c \
 	libclient/api_queries.c \
-	libclient/pattern.c libclient/pattern.h \
+	libclient/pattern.c libclient/pattern.h libclient/subscription.c libclient/subscription.h \
 	libclient/api_streams.c \
 	libclient/assembly.c libclient/assembly.h \
 	libclient/await.c libclient/await.h \

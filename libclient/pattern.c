@@ -8,26 +8,27 @@
 #include <utlist.h>
 
 #include "libclient/conn.h"
-#include "libclient/conn_internal.h"
 #include "libclient/hash.h"
+#include "libclient/subscription.h"
 #include "wire/address.h"
 
 #define ASKED_MAX  16u /* at a time, of the 64 questions of a program */
 #define ENDED_MOST 64u /* in one look, each of which goes through the channels */
 
-enum member_state { MEMBER_WANTED, MEMBER_ASKED, MEMBER_SUBSCRIBED, MEMBER_REFUSED };
+enum topic_state { MEMBER_WANTED, MEMBER_ASKED, MEMBER_SUBSCRIBED, MEMBER_REFUSED };
 
-struct member {
+struct pattern_topic {
 	struct pattern *pattern;
-	enum member_state state;
-	bool is_gone;	      /* the watch says so */
-	bool is_idle;	      /* the program has taken all that there was: XENMSG_WAITING */
-	bool is_ended;	      /* or was told that it has ended */
-	bool is_told;	      /* that it isn't subscribed to */
-	int error;	      /* that refused it */
-	uint32_t losses;      /* of a daemon, before the one that has told of it */
-	struct member **list; /* that it is in: of those that are wanted, or are to be ended; NULL: in none */
-	struct member *prev, *next;
+	enum topic_state state;
+	bool is_gone;	 /* the watch says so */
+	bool is_idle;	 /* the program has taken all that there was: XENMSG_WAITING */
+	bool is_ended;	 /* or was told that it has ended */
+	bool is_told;	 /* that it isn't subscribed to */
+	int error;	 /* that refused it */
+	uint32_t losses; /* of a daemon, before the one that has told of it */
+	struct pattern_topic *
+		*list; /* that it is in: of those that are wanted, or are to be ended; NULL: in none */
+	struct pattern_topic *prev, *next;
 	UT_hash_handle hh;
 	char address[ADDRESS_MAX + 1];
 };
@@ -40,29 +41,29 @@ struct pattern {
 	xenmsg_done done; /* of its watch */
 	void *done_userdata;
 	uint32_t watch;
-	bool is_watched;	/* that was answered */
-	bool is_ended;		/* and waits for answers that are to come */
-	struct member *members; /* uthash */
-	struct member *wanted;	/* utlist */
-	struct member *leaving; /* utlist: subscribed, and to be ended */
-	unsigned asked;		/* members */
-	unsigned crowded;	/* members that were refused for lack of room */
+	bool is_watched;	       /* that was answered */
+	bool is_ended;		       /* and waits for answers that are to come */
+	struct pattern_topic *members; /* uthash */
+	struct pattern_topic *wanted;  /* utlist */
+	struct pattern_topic *leaving; /* utlist: subscribed, and to be ended */
+	unsigned asked;		       /* members */
+	unsigned crowded;	       /* members that were refused for lack of room */
 	struct pattern *prev, *next;
 	char text[ADDRESS_MAX + 1];
 };
 
 /* ---- members --------------------------------------------------------------------------------- */
 
-static struct member *find_member(struct pattern *pattern, const char *address)
+static struct pattern_topic *find_member(struct pattern *pattern, const char *address)
 {
-	struct member *member;
+	struct pattern_topic *member;
 
 	HASH_FIND_STR(pattern->members, address, member);
 	return member;
 }
 
 /* Returns its subscription; NULL: there is none, or the program has made one of its own. */
-static struct binding *binding_of(const struct member *member)
+static struct binding *binding_of(const struct pattern_topic *member)
 {
 	struct binding *binding =
 		inbox_find(&member->pattern->conn->inbox, member->address, strlen(member->address));
@@ -70,7 +71,7 @@ static struct binding *binding_of(const struct member *member)
 	return binding && binding->pattern == member->pattern ? binding : NULL;
 }
 
-static void leave_list(struct member *member)
+static void leave_list(struct pattern_topic *member)
 {
 	if (member->list)
 		DL_DELETE(*member->list, member);
@@ -78,7 +79,7 @@ static void leave_list(struct member *member)
 }
 
 /* The connection looks at it soon. */
-static void enter_list(struct member *member, struct member **list)
+static void enter_list(struct pattern_topic *member, struct pattern_topic **list)
 {
 	if (member->list == list)
 		return;
@@ -88,12 +89,12 @@ static void enter_list(struct member *member, struct member **list)
 	transport_poke(&member->pattern->conn->transport);
 }
 
-static bool is_crowded(const struct member *member)
+static bool is_crowded(const struct pattern_topic *member)
 {
 	return member->state == MEMBER_REFUSED && member->error == -ENOBUFS;
 }
 
-static void want(struct member *member)
+static void want(struct pattern_topic *member)
 {
 	if (is_crowded(member))
 		member->pattern->crowded--;
@@ -105,7 +106,7 @@ static void want(struct member *member)
 /* There is room again for one. */
 static void want_a_crowded_one(struct pattern *pattern)
 {
-	struct member *member, *next;
+	struct pattern_topic *member, *next;
 
 	if (!pattern->crowded || pattern->is_ended)
 		return;
@@ -117,7 +118,7 @@ static void want_a_crowded_one(struct pattern *pattern)
 	}
 }
 
-static void free_member(struct member *member)
+static void free_member(struct pattern_topic *member)
 {
 	struct pattern *pattern = member->pattern;
 
@@ -128,7 +129,7 @@ static void free_member(struct member *member)
 	free(member);
 }
 
-static void refuse(struct member *member, int error, const char *reason)
+static void refuse(struct pattern_topic *member, int error, const char *reason)
 {
 	struct pattern *pattern = member->pattern;
 
@@ -142,7 +143,7 @@ static void refuse(struct member *member, int error, const char *reason)
 
 static void free_pattern(struct pattern *pattern)
 {
-	struct member *member, *next;
+	struct pattern_topic *member, *next;
 
 	HASH_ITER(hh, pattern->members, member, next)
 		free_member(member);
@@ -157,7 +158,7 @@ static void free_if_answered(struct pattern *pattern)
 }
 
 /* Ends it if it has gone and nothing more comes from it, or it has ended by itself. */
-static void end_if_due(struct member *member)
+static void end_if_due(struct pattern_topic *member)
 {
 	if (member->state == MEMBER_SUBSCRIBED &&
 	    (member->is_ended || (member->is_gone && (member->is_idle || !binding_of(member)))))
@@ -166,7 +167,7 @@ static void end_if_due(struct member *member)
 
 static void on_asked(void *userdata, const struct xenmsg_result *result)
 {
-	struct member *member = userdata;
+	struct pattern_topic *member = userdata;
 	struct pattern *pattern = member->pattern;
 
 	pattern->asked--;
@@ -187,7 +188,7 @@ static void on_asked(void *userdata, const struct xenmsg_result *result)
 }
 
 /* Asks for one that is wanted. Returns false if it must wait. */
-static bool ask(struct member *member)
+static bool ask(struct pattern_topic *member)
 {
 	struct pattern *pattern = member->pattern;
 	struct xenmsg *conn = pattern->conn;
@@ -210,7 +211,7 @@ static bool ask(struct member *member)
 }
 
 /* Ends the subscription to one that has gone or ended. */
-static void end_member(struct member *member)
+static void end_member(struct pattern_topic *member)
 {
 	struct pattern *pattern = member->pattern;
 	struct binding *binding = binding_of(member);
@@ -239,7 +240,7 @@ static void run(struct pattern *pattern)
 		;
 }
 
-void patterns_run(struct xenmsg *conn)
+static void run_all(struct xenmsg *conn)
 {
 	struct pattern *pattern;
 	bool some = false;
@@ -261,7 +262,7 @@ void patterns_run(struct xenmsg *conn)
 
 static void come(struct pattern *pattern, const char *address)
 {
-	struct member *member = find_member(pattern, address);
+	struct pattern_topic *member = find_member(pattern, address);
 
 	if (!member) {
 		member = calloc(1, sizeof(*member));
@@ -287,7 +288,7 @@ static void come(struct pattern *pattern, const char *address)
 		want(member);
 }
 
-static void go(struct member *member)
+static void go(struct pattern_topic *member)
 {
 	member->is_gone = true;
 	if (member->state == MEMBER_WANTED || member->state == MEMBER_REFUSED)
@@ -299,7 +300,7 @@ static void go(struct member *member)
 /* Of a new daemon: those that it hasn't told of have gone. */
 static void on_listed(struct pattern *pattern)
 {
-	struct member *member, *next;
+	struct pattern_topic *member, *next;
 
 	HASH_ITER(hh, pattern->members, member, next)
 		if (member->losses != pattern->conn->reconnect.losses)
@@ -310,7 +311,7 @@ static void on_event(void *userdata, const struct xenmsg_event *event)
 {
 	struct pattern *pattern = userdata;
 	char address[ADDRESS_MAX + 1];
-	struct member *member;
+	struct pattern_topic *member;
 
 	if (event->kind == XENMSG_LISTED)
 		on_listed(pattern);
@@ -355,6 +356,64 @@ static struct pattern *find_pattern(struct xenmsg *conn, const char *text)
 	return NULL;
 }
 
+/* ---- what the connection tells --------------------------------------------------------------- */
+
+static void note(const struct binding *binding, const struct xenmsg_notice *notice)
+{
+	struct pattern_topic *member = find_member(binding->pattern, binding->endpoint);
+
+	if (!member)
+		return;
+	if (notice->kind == XENMSG_WAITING || notice->kind == XENMSG_SUBSCRIBED)
+		member->is_idle = notice->kind == XENMSG_WAITING;
+	if (notice->kind == XENMSG_ENDED) {
+		member->is_ended = true;
+		member->error = notice->error;
+	}
+	end_if_due(member);
+}
+
+static bool take_refusal(struct xenmsg *conn, const struct request *request)
+{
+	const struct binding *binding = inbox_find_asked(&conn->inbox, request->number);
+	struct pattern *pattern;
+	struct pattern_topic *member;
+	char reason[256] = "";
+
+	if (fifo_size(&request->body))
+		snprintf(reason, sizeof(reason), "%.*s", (int)fifo_size(&request->body),
+			 (const char *)fifo_front(&request->body));
+	if (request->type == FRAME_SUBSCRIBE && binding && binding->pattern) {
+		member = find_member(binding->pattern, binding->endpoint);
+		if (member && member->state == MEMBER_SUBSCRIBED)
+			refuse(member, request->error, reason);
+		return true;
+	}
+	DL_FOREACH(conn->patterns, pattern)
+		if (request->type == FRAME_WATCH && pattern->watch == request->number) {
+			reconnect_not_subscribed(&conn->reconnect, pattern->text, request->error, reason);
+			return true;
+		}
+	return false;
+}
+
+static void free_all(struct pattern *patterns)
+{
+	struct pattern *pattern, *next;
+	struct pattern_topic *member, *next_member;
+
+	DL_FOREACH_SAFE(patterns, pattern, next) {
+		HASH_ITER(hh, pattern->members, member, next_member)
+			free_member(member);
+		free(pattern);
+	}
+}
+
+static const struct pattern_hooks hooks = {
+	.run = run_all, .note = note, .take_refusal = take_refusal, .free = free_all};
+
+/* ---- beginning and ending -------------------------------------------------------------------- */
+
 /* Only the domain may be a pattern. */
 static bool is_valid(const char *text)
 {
@@ -395,13 +454,15 @@ int pattern_begin(struct xenmsg *conn, const char *text, const struct how *how,
 	(*request)->op.conn = conn;
 	pattern->watch = (*request)->number;
 	DL_APPEND(conn->patterns, pattern);
+	conn->pattern_hooks = &hooks;
 	return 0;
 }
 
 int pattern_end(struct xenmsg *conn, const char *text)
 {
 	struct pattern *pattern = find_pattern(conn, text);
-	struct member *member, *next;
+	struct pattern_topic *member, *next;
+	uint8_t payload[4];
 	int r;
 
 	if (!pattern)
@@ -415,58 +476,10 @@ int pattern_end(struct xenmsg *conn, const char *text)
 		if (member->state != MEMBER_ASKED)
 			free_member(member);
 	}
-	r = xenmsg_unwatch(conn, (int)pattern->watch);
+	r = requests_unwatch(&conn->requests, pattern->watch)
+		    ? conn_tell_daemon(conn, FRAME_UNWATCH, payload,
+				       frame_u32_encode(pattern->watch, payload))
+		    : 0;
 	free_if_answered(pattern);
-	return r == -ENOENT ? 0 : r;
-}
-
-void pattern_note(const struct binding *binding, const struct xenmsg_notice *notice)
-{
-	struct member *member = find_member(binding->pattern, binding->endpoint);
-
-	if (!member)
-		return;
-	if (notice->kind == XENMSG_WAITING || notice->kind == XENMSG_SUBSCRIBED)
-		member->is_idle = notice->kind == XENMSG_WAITING;
-	if (notice->kind == XENMSG_ENDED) {
-		member->is_ended = true;
-		member->error = notice->error;
-	}
-	end_if_due(member);
-}
-
-bool pattern_refused(struct xenmsg *conn, const struct request *request)
-{
-	const struct binding *binding = inbox_find_asked(&conn->inbox, request->number);
-	struct pattern *pattern;
-	struct member *member;
-	char reason[256] = "";
-
-	if (fifo_size(&request->body))
-		snprintf(reason, sizeof(reason), "%.*s", (int)fifo_size(&request->body),
-			 (const char *)fifo_front(&request->body));
-	if (request->type == FRAME_SUBSCRIBE && binding && binding->pattern) {
-		member = find_member(binding->pattern, binding->endpoint);
-		if (member && member->state == MEMBER_SUBSCRIBED)
-			refuse(member, request->error, reason);
-		return true;
-	}
-	DL_FOREACH(conn->patterns, pattern)
-		if (request->type == FRAME_WATCH && pattern->watch == request->number) {
-			reconnect_not_subscribed(&conn->reconnect, pattern->text, request->error, reason);
-			return true;
-		}
-	return false;
-}
-
-void patterns_free(struct pattern *patterns)
-{
-	struct pattern *pattern, *next;
-	struct member *member, *next_member;
-
-	DL_FOREACH_SAFE(patterns, pattern, next) {
-		HASH_ITER(hh, pattern->members, member, next_member)
-			free_member(member);
-		free(pattern);
-	}
+	return r;
 }

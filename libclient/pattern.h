@@ -13,14 +13,9 @@
  * asked for again when another one goes.
  */
 
-#include <stdbool.h>
-
-#include "libclient/inbox.h"
 #include "libclient/op.h"
 #include "libclient/requests.h"
 #include "xenmsg.h"
-
-struct pattern;
 
 /* Begins to subscribe to all that the pattern means; the request is that of its watch. The rest is as for xenmsg_begin_subscribe(). */
 int pattern_begin(struct xenmsg *conn, const char *text, const struct how *how,
@@ -28,20 +23,4 @@ int pattern_begin(struct xenmsg *conn, const char *text, const struct how *how,
 		  struct request **request);
 /* Ends it. Returns 0, -ENOENT: there is no such pattern, or the errors of xenmsg_unsubscribe(). */
 int pattern_end(struct xenmsg *conn, const char *text);
-/* Begins and ends what is due. Calls nobody back. */
-void patterns_run(struct xenmsg *conn);
-/* The program takes this notice of one of its members. */
-void pattern_note(const struct binding *binding, const struct xenmsg_notice *notice);
-/* Takes what the next daemon has refused. Returns false if the request was for no pattern and no member of one. */
-bool pattern_refused(struct xenmsg *conn, const struct request *request);
-/* Frees them all. */
-void patterns_free(struct pattern *patterns);
-
-/* What it needs of api_queries.c. Begins to subscribe to one address: */
-int subscription_begin(struct xenmsg *conn, const char *address, const struct how *how,
-		       xenmsg_message_handler handler, void *userdata, xenmsg_done done, void *done_userdata,
-		       struct request **request);
-/* Ends such a subscription. Returns 0 or a negative errno. */
-int subscription_end(struct xenmsg *conn, struct binding *binding);
-
 #endif
