@@ -16,15 +16,17 @@
 #include <xenmsg.h>
 
 static unsigned calls, daemons = 1;
+static int refused; /* why the endpoint isn't there any more */
 
 static void on_call(void *userdata, struct xenmsg_message *call)
 {
 	char text[64];
 	int size = snprintf(text, sizeof(text), "%u calls by way of %u daemons", ++calls, daemons);
+	int r = xenmsg_reply(call, text, (size_t)size);
 
-	/* An error only means that this caller has gone. */
-	if (xenmsg_reply(call, text, (size_t)size) < 0)
-		printf("nobody waits for the answer\n");
+	/* Whatever went wrong, a caller who is still there gets an error, for the call is freed without an answer. */
+	if (r < 0)
+		printf("a call has no answer: %s\n", strerror(-r));
 	xenmsg_message_free(call);
 }
 
@@ -39,7 +41,7 @@ static void on_change(void *userdata, const struct xenmsg_change *change)
 		printf("there is a daemon again\n");
 		break;
 	case XENMSG_DAEMON_REFUSED:
-		printf("%s isn't there again: %s\n", change->endpoint, strerror(-change->error));
+		refused = change->error;
 		break;
 	case XENMSG_RENUMBERED:
 		printf("this domain was restored or migrated: its number is another one\n");
@@ -65,12 +67,13 @@ int main(int argc, char **argv)
 		xenmsg_on_change(conn, on_change, NULL);
 		r = xenmsg_bind(conn, argv[1], XENMSG_FLAGS(XENMSG_ONLY_CALLS), on_call, NULL);
 	}
-	while (r >= 0) {
+	while (r >= 0 && !refused) {
 		r = xenmsg_wait(conn, -1);
-		if (r == -EINTR) /* it was stopped and goes on */
+		if (r == -EINTR || r == -ENOMEM) /* it was stopped and goes on; or no memory, for now */
 			r = 0;
 	}
-	fprintf(stderr, "agent: %s: %s\n", argv[1], strerror(-r));
+	/* Whoever started it does so again: without its endpoint it is of no use. */
+	fprintf(stderr, "agent: %s: %s\n", argv[1], strerror(r < 0 ? -r : -refused));
 	xenmsg_close(conn);
 	return 1;
 }

@@ -2,8 +2,7 @@
 
 /*
  * libxenmsg in a GLib main loop: prints the messages to ENDPOINT, and sends each line of standard input to
- * ADDRESS, without ever blocking. Its own GSource respects the library's time-outs; it works in any GTK or
- * GLib program.
+ * ADDRESS, without ever blocking. It works in any GTK or GLib program: the descriptor tells of time-outs, too.
  *
  *   glib ENDPOINT ADDRESS
  *
@@ -21,47 +20,20 @@
 #include <glib.h>
 #include <xenmsg.h>
 
-struct xenmsg_source {
-	GSource source;
-	struct xenmsg *conn;
-};
-
 struct loop {
 	GMainLoop *main;
+	guint messages, input; /* 0: it isn't watched */
 	struct xenmsg *conn;
 	const char *address;
 	unsigned outstanding;
-	gboolean end_of_input;
+	char lines[65536]; /* what was read and isn't sent yet */
+	size_t filled;
+	gboolean end_of_input, closing;
+	int failed;
 };
 
-/* ---- the source: this part suits any program ------------------------------------------------- */
-
-/* Calls the callback only when the daemon is gone. */
-static gboolean dispatch(GSource *source, GSourceFunc callback, gpointer userdata)
-{
-	if (xenmsg_process(((struct xenmsg_source *)source)->conn) >= 0)
-		return G_SOURCE_CONTINUE;
-	if (callback)
-		callback(userdata);
-	return G_SOURCE_REMOVE;
-}
-
-static guint add_xenmsg(struct xenmsg *conn, GSourceFunc gone, gpointer userdata)
-{
-	static GSourceFuncs functions = {.dispatch = dispatch};
-	GSource *source = g_source_new(&functions, sizeof(struct xenmsg_source));
-	struct xenmsg_source *self = (struct xenmsg_source *)source;
-	guint id;
-
-	self->conn = conn;
-	g_source_add_unix_fd(source, xenmsg_fd(conn), G_IO_IN);
-	g_source_set_callback(source, gone, userdata, NULL);
-	id = g_source_attach(source, NULL);
-	g_source_unref(source);
-	return id;
-}
-
-/* ---- the program ----------------------------------------------------------------------------- */
+static void on_done(void *userdata, const struct xenmsg_result *result);
+static gboolean on_input(gint fd, GIOCondition condition, gpointer userdata);
 
 static void on_message(void *userdata, struct xenmsg_message *message)
 {
@@ -71,9 +43,42 @@ static void on_message(void *userdata, struct xenmsg_message *message)
 	xenmsg_message_free(message);
 }
 
-static void quit_if_finished(struct loop *loop)
+static void watch_input(struct loop *loop, gboolean wanted)
 {
-	if (loop->end_of_input && loop->outstanding == 0)
+	if (wanted && !loop->input) {
+		loop->input = g_unix_fd_add(STDIN_FILENO, G_IO_IN | G_IO_HUP, on_input, loop);
+	} else if (!wanted && loop->input) {
+		g_source_remove(loop->input);
+		loop->input = 0;
+	}
+}
+
+/* Sends the lines that were read, as far as there is room for them; on_done() goes on with the rest, when there is
+ * more. (A program that sends to several addresses asks xenmsg_begin_await_room().) */
+static void send_lines(struct loop *loop)
+{
+	size_t sent = 0;
+	int r = 0;
+
+	while (sent < loop->filled) {
+		const char *line = loop->lines + sent, *end = memchr(line, '\n', loop->filled - sent);
+		size_t size = end ? (size_t)(end - line) : loop->filled - sent;
+
+		if (!end && !loop->end_of_input && size < sizeof(loop->lines))
+			break; /* the rest of it is still to come */
+		r = xenmsg_begin_send(loop->conn, loop->address, line, size, NULL, on_done, loop, NULL);
+		if (r == -EAGAIN)
+			break;
+		if (r < 0)
+			fprintf(stderr, "glib: %s: %s\n", loop->address, strerror(-r));
+		else
+			loop->outstanding++;
+		sent += end ? size + 1 : size;
+	}
+	loop->filled -= sent;
+	memmove(loop->lines, loop->lines + sent, loop->filled);
+	watch_input(loop, !loop->end_of_input && r != -EAGAIN);
+	if (loop->end_of_input && loop->filled == 0 && loop->outstanding == 0)
 		g_main_loop_quit(loop->main);
 }
 
@@ -84,39 +89,36 @@ static void on_done(void *userdata, const struct xenmsg_result *result)
 	if (result->error < 0)
 		fprintf(stderr, "glib: %s: %s\n", loop->address, strerror(-result->error));
 	loop->outstanding--;
-	quit_if_finished(loop);
+	if (!loop->closing)
+		send_lines(loop);
 }
 
-static gboolean on_gone(gpointer userdata)
+static gboolean on_xenmsg(gint fd, GIOCondition condition, gpointer userdata)
 {
 	struct loop *loop = userdata;
+	int r = xenmsg_process(loop->conn);
 
-	fprintf(stderr, "glib: the local xenmsgd has gone\n");
+	if (r >= 0 || r == -ENOMEM)
+		return G_SOURCE_CONTINUE;
+	fprintf(stderr, "glib: the connection to xenmsgd is lost: %s\n", strerror(-r));
+	loop->failed = 1;
 	g_main_loop_quit(loop->main);
+	loop->messages = 0;
 	return G_SOURCE_REMOVE;
 }
 
 static gboolean on_input(gint fd, GIOCondition condition, gpointer userdata)
 {
 	struct loop *loop = userdata;
-	char line[65536];
-	ssize_t n = read(fd, line, sizeof(line));
-	int r;
+	ssize_t n = read(fd, loop->lines + loop->filled, sizeof(loop->lines) - loop->filled);
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return G_SOURCE_CONTINUE;
-	if (n <= 0) {
-		loop->end_of_input = TRUE;
-		quit_if_finished(loop);
-		return G_SOURCE_REMOVE;
-	}
-	if (line[n - 1] == '\n')
-		n--;
-	r = xenmsg_begin_send(loop->conn, loop->address, line, (size_t)n, NULL, on_done, loop, NULL);
-	if (r < 0)
-		fprintf(stderr, "glib: %s: %s\n", loop->address, strerror(-r));
+	if (n > 0)
+		loop->filled += (size_t)n;
 	else
-		loop->outstanding++;
+		loop->end_of_input = TRUE;
+	send_lines(loop);
 	return G_SOURCE_CONTINUE;
 }
 
@@ -128,13 +130,14 @@ static gboolean on_term(gpointer userdata)
 
 int main(int argc, char **argv)
 {
-	struct loop loop = {.address = argc == 3 ? argv[2] : NULL};
+	static struct loop loop;
 	int r;
 
-	if (!loop.address) {
+	if (argc != 3) {
 		fprintf(stderr, "usage: glib ENDPOINT ADDRESS\n");
 		return 2;
 	}
+	loop.address = argv[2];
 	r = xenmsg_open(&loop.conn, NULL, NULL);
 	if (r == 0)
 		r = xenmsg_bind(loop.conn, argv[1], XENMSG_FLAGS(XENMSG_ONLY_MESSAGES), on_message, &loop);
@@ -144,11 +147,16 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	loop.main = g_main_loop_new(NULL, FALSE);
-	add_xenmsg(loop.conn, on_gone, &loop);
-	g_unix_fd_add(STDIN_FILENO, G_IO_IN | G_IO_HUP, on_input, &loop);
+	loop.messages = g_unix_fd_add(xenmsg_fd(loop.conn), G_IO_IN, on_xenmsg, &loop);
+	watch_input(&loop, TRUE);
 	g_unix_signal_add(SIGTERM, on_term, &loop);
 	g_main_loop_run(loop.main);
-	g_main_loop_unref(loop.main);
+	/* The connection before the loop, which on_done() uses: that is called for what has no outcome yet. */
+	if (loop.messages)
+		g_source_remove(loop.messages);
+	loop.closing = TRUE;
 	xenmsg_close(loop.conn);
-	return 0;
+	watch_input(&loop, FALSE);
+	g_main_loop_unref(loop.main);
+	return loop.failed;
 }

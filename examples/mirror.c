@@ -11,9 +11,8 @@
  *   cc mirror.c $(pkg-config --cflags --libs xenmsg) -o mirror
  */
 
-#include <stdbool.h>
+#include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include <xenmsg-stream.h>
@@ -60,10 +59,19 @@ static void on_incoming(void *userdata, struct xenmsg_stream *stream, const stru
 	xenmsg_stream_set_callbacks(stream, &callbacks, NULL);
 }
 
+/* The next daemon may refuse the endpoint. Without it the program is of no use, so it ends, to be started again. */
+static void on_change(void *userdata, const struct xenmsg_change *change)
+{
+	int *refused = userdata;
+
+	if (change->kind == XENMSG_DAEMON_REFUSED)
+		*refused = change->error;
+}
+
 int main(int argc, char **argv)
 {
 	struct xenmsg *conn;
-	int r;
+	int r, refused = 0;
 
 	if (argc != 2) {
 		fprintf(stderr, "usage: mirror ENDPOINT\n");
@@ -74,12 +82,15 @@ int main(int argc, char **argv)
 		fprintf(stderr, "mirror: no connection to xenmsgd: %s\n", strerror(-r));
 		return 1;
 	}
+	xenmsg_on_change(conn, on_change, &refused);
 	r = xenmsg_stream_listen(conn, argv[1], XENMSG_FLAGS(XENMSG_FROM_HOSTS), on_incoming, NULL);
-	if (r < 0)
-		fprintf(stderr, "mirror: %s: %s\n", argv[1],
-			*xenmsg_reason(conn) ? xenmsg_reason(conn) : strerror(-r));
-	while (r >= 0)
+	while (r >= 0 && refused == 0) {
 		r = xenmsg_wait(conn, -1);
+		if (r == -EINTR || r == -ENOMEM) /* it was stopped and goes on; or no memory, for now */
+			r = 0;
+	}
+	fprintf(stderr, "mirror: %s: %s\n", argv[1],
+		*xenmsg_reason(conn) ? xenmsg_reason(conn) : strerror(r < 0 ? -r : -refused));
 	xenmsg_close(conn);
 	return 1;
 }

@@ -7,7 +7,8 @@ import subprocess
 
 import pytest
 
-from messaging import BINDIR, BUILDDIR, EXIT_ANSWERED, EXIT_UNKNOWN, PATIENCE, SOURCES, eventually
+from frames import DATA
+from messaging import BINDIR, BUILDDIR, EXIT_ANSWERED, EXIT_UNKNOWN, PATIENCE, SOURCES, Holder, eventually
 
 PATH = {"PATH": f"{BINDIR}:{os.environ['PATH']}"}
 PYTHON = os.environ.get("XENMSG_PYTHONDIR", "")
@@ -89,6 +90,50 @@ def test_a_loop_sends_a_file_in_order_and_ends_with_its_daemon(nodes, tmp_path):
     assert "loop: " in run.ends(1)
 
 
+IN_C = pytest.mark.parametrize("name", ["loop", "sdevent", "glib", "libuv"])
+
+
+@IN_C
+def test_each_line_is_a_message_however_it_is_read(nodes, tmp_path, name):
+    one, = nodes(1).values()
+    receiver = one.receiver("there", "--count", "1003")
+    run = Run(one, tmp_path, name, "mine", "self:there")
+    lines = b"".join(b"%d\n" % number for number in range(1000))
+    run.process.stdin.write(lines + b"half")
+    run.process.stdin.flush()
+    eventually(lambda: "mine" in one.endpoints(), "mine is bound")
+    run.process.stdin.write(b" a line\n\nthe last one")
+    run.ends()
+    assert receiver.output() == lines + b"half a line\n\nthe last one\n"
+
+
+@IN_C
+def test_a_loop_closes_its_connection_before_it_ends(nodes, tmp_path, name):
+    one, = nodes(1).values()
+    holder = Holder(one, "there")
+    run = Run(one, tmp_path, name, "mine", "self:there")
+    run.type("this is never taken")
+    assert b"this is never taken" in holder.expect(DATA).payload
+    if name in ("sdevent", "glib"):
+        run.process.stdin.close()
+        run.process.terminate()
+        assert run.process.wait(60 * PATIENCE) == 0, run.text()
+    else:
+        one.kill()
+        assert run.process.wait(60 * PATIENCE) == 1, run.text()
+    assert "self:there: Connection reset by peer\n" in run.text()
+    holder.close()
+
+
+@IN_C
+def test_a_loop_whose_input_is_no_pipe_ends_and_says_so(nodes, name):
+    one, = nodes(1).values()
+    run = one.popen_command("env", f"PATH={PATH['PATH']}", example(name), "mine", "self:there", stdin=subprocess.DEVNULL,
+                            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    error = run.communicate(timeout=60 * PATIENCE)[1]
+    assert (run.returncode, b"use a pipe" in error) == ((0, False) if name == "glib" else (1, True)), error
+
+
 def test_a_thousand_calls_at_once_and_none_for_who_has_gone(nodes, tmp_path):
     from python_module import LONG, xenmsg  # pylint: disable=import-outside-toplevel
     both = nodes(1, 2)
@@ -149,6 +194,17 @@ def test_an_agent_lives_through_the_deaths_of_its_daemons(nodes, tmp_path):
         eventually(lambda: run.text().count("is lost") == daemons, "the loss is told")
         one.start()
         eventually(lambda: run.text().count("there is a daemon again") == daemons, "so is its end")
+
+
+@pytest.mark.parametrize("name", ["agent", "mirror"])
+def test_who_is_refused_by_the_next_daemon_ends(nodes, tmp_path, name):
+    one, = nodes(1).values()
+    run = Run(one, tmp_path, name, "mine")
+    eventually(lambda: "mine" in one.endpoints(), "mine is bound")
+    one.kill()
+    one.write_policy("[bind]\nname = mine\nuid = *\naction = deny\n", "60-refuse.conf")
+    one.start()
+    assert re.search(f"^{name}: mine: (Permission denied|policy doesn.t let)", run.ends(1), re.M)
 
 
 def test_pings_are_answered(nodes, tmp_path):
@@ -277,6 +333,25 @@ def test_a_copy_to_nobody_says_so(nodes, tmp_path):
     both = nodes(1, 2)
     (tmp_path / "original").write_bytes(b"x")
     assert "copy: 2:files: No such file or directory" in Run(both[1], tmp_path, "copy", tmp_path / "original", "2:files").ends(1)
+
+
+def test_a_copy_that_fails_says_where_and_leaves_nothing(nodes, tmp_path):
+    both = nodes(1, 2)
+    (tmp_path / "original").write_bytes(bytes(5000000))
+
+    def receiving(path):
+        run = Run(both[2], tmp_path, "copy", "--receive", "files", path)
+        eventually(lambda: "files" in both[2].endpoints(), "files is bound")
+        return run
+    receiver = receiving("/nonexistent/copied")
+    assert "copy: 2:files: " in Run(both[1], tmp_path, "copy", tmp_path / "original", "2:files").ends(1), "SIGPIPE"
+    assert "copy: /nonexistent/copied.part: No such file or directory" in receiver.ends(1)
+    assert "copy: /nonexistent/x: No such file" in Run(both[1], tmp_path, "copy", "/nonexistent/x", "2:files").ends(1)
+    eventually(lambda: "files" not in both[2].endpoints(), "the first receiver is gone")
+    receiver = receiving(tmp_path / "copied")
+    both[1].xenmsg("connect", "2:files", data=(100).to_bytes(8, "little") + b"too short")
+    assert "copy: files: it ended too early" in receiver.ends(1)
+    assert not list(tmp_path.glob("copied*"))
 
 
 def test_the_loops_twin_in_the_shell_does_the_same(nodes):
