@@ -43,8 +43,7 @@ static uint64_t clock_ns(clockid_t clock)
 	return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
 }
 
-/* Returns the CPU time of all processes that take part, so far. */
-static uint64_t cpu_ns(void)
+uint64_t engine_cpu_ns(void)
 {
 	const char *pids = getenv("BENCH_PIDS");
 	uint64_t sum = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
@@ -164,7 +163,7 @@ void engine_measure(const struct end *end, const char *mode, size_t size, double
 		ask(&run);
 		answered(&run);
 	}
-	cpu = cpu_ns();
+	cpu = engine_cpu_ns();
 	run.start = now_ns();
 	if (strcmp(mode, "rtt") == 0)
 		round_trips(&run);
@@ -175,7 +174,7 @@ void engine_measure(const struct end *end, const char *mode, size_t size, double
 	else
 		engine_fail(mode, EINVAL);
 	elapsed = now_ns() - run.start;
-	cpu = cpu_ns() - cpu;
+	cpu = engine_cpu_ns() - cpu;
 	printf("%llu %llu %llu %llu %llu %llu\n", (unsigned long long)run.messages,
 	       (unsigned long long)elapsed, (unsigned long long)histogram_at(&run.times, 0.5),
 	       (unsigned long long)histogram_at(&run.times, 0.99),

@@ -37,6 +37,8 @@ struct end {
  * CPU": the percentiles of a round trip in ns (0 if there were none), and the CPU time of this process and of
  * those that BENCH_PIDS names, in ns. */
 void engine_measure(const struct end *end, const char *mode, size_t size, double seconds);
+/* Returns the CPU time of this process and of those that BENCH_PIDS names, so far. */
+uint64_t engine_cpu_ns(void);
 /* Answers messages of this size until the other end has gone. */
 void engine_serve(const struct end *end, size_t size);
 /* Says that the server can be reached now. */

@@ -13,7 +13,13 @@ bench_socket_SOURCES = bench/socket.c
 bench_socket_LDADD = libengine.la libxenmsg.la
 bench_steps_SOURCES = bench/steps.c
 bench_steps_LDADD = libengine.la libxenmsg.la
+noinst_PROGRAMS += bench-fanout
+bench_fanout_SOURCES = bench/fanout.c bench/fanout.h bench/fanout_xenmsg.c bench/fanout_sockets.c
+bench_fanout_LDADD = libengine.la libxenmsg.la
 if WITH_SYSTEMD
+bench_fanout_CPPFLAGS = $(AM_CPPFLAGS) -DFANOUT_DBUS
+bench_fanout_SOURCES += bench/fanout_dbus.c
+bench_fanout_LDADD += $(SYSTEMD_LIBS)
 noinst_PROGRAMS += bench-dbus
 bench_dbus_SOURCES = bench/dbus.c
 bench_dbus_LDADD = libengine.la $(SYSTEMD_LIBS)
@@ -29,15 +35,18 @@ libcount_la_CFLAGS = $(AM_CFLAGS) -fno-builtin
 libcount_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhere
 
 # Other contenders, which bench/run makes where their libraries are there.
-EXTRA_PROGRAMS += bench-zeromq bench-nng bench-nats
-CLEANFILES += bench-zeromq bench-nng bench-nats
+EXTRA_PROGRAMS += bench-zeromq bench-nng bench-nats bench-fanout-zeromq
+CLEANFILES += bench-zeromq bench-nng bench-nats bench-fanout-zeromq
+bench_fanout_zeromq_SOURCES = bench/fanout.c bench/fanout.h bench/fanout_zeromq.c
+bench_fanout_zeromq_CPPFLAGS = $(AM_CPPFLAGS) -DFANOUT_ZEROMQ
+bench_fanout_zeromq_LDADD = libengine.la -lzmq
 bench_zeromq_SOURCES = bench/zeromq.c
 bench_zeromq_LDADD = libengine.la -lzmq
 bench_nng_SOURCES = bench/nng.c
 bench_nng_LDADD = libengine.la -lnng
 bench_nats_SOURCES = bench/nats.c
 bench_nats_LDADD = libengine.la -lnats
-EXTRA_DIST += bench/run bench/scale bench/draw bench/guard bench/guard.expected bench/chain.py bench/host.py bench/hosts.py bench/machine.py bench/more.py bench/xen.py \
+EXTRA_DIST += bench/run bench/topics bench/scale bench/draw bench/guard bench/guard.expected bench/chain.py bench/host.py bench/hosts.py bench/machine.py bench/more.py bench/xen.py \
 	bench/contenders/__init__.py bench/contenders/dbus.py bench/contenders/hosts.py bench/contenders/nng.py bench/contenders/proxy.py \
 	bench/contenders/python.py bench/contenders/raw.py bench/contenders/socat.py bench/contenders/sockets.py \
 	bench/contenders/xenmsg.py bench/contenders/zeromq.py
