@@ -18,16 +18,34 @@
 static unsigned calls, daemons = 1;
 static int refused; /* why the endpoint isn't there any more */
 
-static void on_call(void *userdata, struct xenmsg_message *call)
+static void on_room(void *call, const struct xenmsg_result *result);
+
+static void answer(struct xenmsg_message *call)
 {
 	char text[64];
-	int size = snprintf(text, sizeof(text), "%u calls by way of %u daemons", ++calls, daemons);
-	int r = xenmsg_reply(call, text, (size_t)size);
+	size_t size = (size_t)snprintf(text, sizeof(text), "%u calls by way of %u daemons", calls, daemons);
+	int r = xenmsg_reply(call, text, size);
 
-	/* Whatever went wrong, a caller who is still there gets an error, for the call is freed without an answer. */
+	/* A caller who doesn't read gets his answer later, and holds up nobody. */
+	if (r == -EAGAIN && xenmsg_begin_await_reply_room(call, size, NULL, on_room, call, NULL) == 0)
+		return;
 	if (r < 0)
-		printf("a call has no answer: %s\n", strerror(-r));
+		printf("nobody gets this answer: %s\n", strerror(-r));
 	xenmsg_message_free(call);
+}
+
+static void on_room(void *call, const struct xenmsg_result *result)
+{
+	if (result->error == 0)
+		answer(call);
+	else
+		xenmsg_message_free(call); /* the caller or the daemon has gone */
+}
+
+static void on_call(void *userdata, struct xenmsg_message *call)
+{
+	calls++;
+	answer(call);
 }
 
 static void on_change(void *userdata, const struct xenmsg_change *change)

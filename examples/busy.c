@@ -81,7 +81,7 @@ static int work(void)
 		struct job *following = LIST_NEXT(job, entry);
 
 		if (job->due_ms <= now) {
-			/* An error only means that this caller has gone just now. */
+			/* An error: this caller has gone just now, or reads nothing (-EAGAIN), and gets one. */
 			if (xenmsg_reply(job->call, "done", 4) == 0)
 				printf("done; %u at once so far\n", most);
 			end_job(job);
