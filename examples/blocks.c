@@ -7,6 +7,9 @@
  *   blocks ENDPOINT          writes what comes to standard output until an empty block; in domain 2:  blocks in
  *   blocks ADDRESS SIZE      sends standard input in blocks of up to SIZE bytes; in domain 1:  blocks 2:in 32768
  *
+ * A block that isn't delivered is the last one: the empty one doesn't follow. Messages don't tell that their sender has
+ * died, as a byte stream would (copy.c), so who gets nothing for a minute gives up.
+ *
  *   cc blocks.c $(pkg-config --cflags --libs xenmsg) -o blocks
  */
 
@@ -18,13 +21,17 @@
 
 #include <xenmsg.h>
 
+#define QUIET_MS 60000
+
 static int write_all(const char *data, size_t size)
 {
 	while (size) {
 		ssize_t n = write(STDOUT_FILENO, data, size);
 
-		if (n < 0)
+		if (n < 0 && errno != EINTR)
 			return -errno;
+		if (n < 0)
+			continue;
 		data += n;
 		size -= (size_t)n;
 	}
@@ -34,12 +41,18 @@ static int write_all(const char *data, size_t size)
 static int receive(struct xenmsg *conn, const char *endpoint)
 {
 	int r = xenmsg_bind(conn, endpoint, XENMSG_FLAGS(XENMSG_ONLY_MESSAGES | XENMSG_LEND), NULL, NULL);
+	int timeout_ms = -1;
 	size_t size = 1;
 
 	while (r == 0 && size > 0) {
 		struct xenmsg_message *message;
 
-		r = xenmsg_recv(conn, &message, -1);
+		r = xenmsg_recv(conn, &message, timeout_ms);
+		timeout_ms = QUIET_MS;
+		if (r == -EINTR || r == -ENOMEM) { /* it was stopped and goes on; or no memory, for now */
+			r = 0;
+			continue;
+		}
 		if (r < 0)
 			break;
 		size = xenmsg_message_size(message);
@@ -50,17 +63,15 @@ static int receive(struct xenmsg *conn, const char *endpoint)
 	return r;
 }
 
-static unsigned under_way;
 static int outcome; /* the first error */
 
 static void delivered(void *userdata, const struct xenmsg_result *result)
 {
-	under_way--;
 	if (result->error < 0 && outcome == 0)
 		outcome = result->error;
 }
 
-/* Sends a block. Returns its size, 0 for the last, which is empty, or a negative errno. */
+/* Begins to send a block. Returns its size, 0 at the end of the input, or a negative errno. */
 static ssize_t send_block(struct xenmsg *conn, const char *address, size_t size)
 {
 	ssize_t n;
@@ -73,31 +84,27 @@ static ssize_t send_block(struct xenmsg *conn, const char *address, size_t size)
 	if (r < 0)
 		return r;
 	n = read(STDIN_FILENO, data, size);
-	if (n < 0) {
-		r = -errno;
+	if (n <= 0) {
+		r = n < 0 ? -errno : 0;
 		xenmsg_unreserve(conn);
 		return r;
 	}
 	r = xenmsg_commit(conn, (size_t)n, NULL, delivered, NULL, NULL);
-	if (r < 0)
-		return r;
-	under_way++;
-	return n;
+	return r < 0 ? r : n;
 }
 
 static int send_all(struct xenmsg *conn, const char *address, size_t size)
 {
 	ssize_t n;
+	int r;
 
 	while ((n = send_block(conn, address, size)) > 0 && outcome == 0)
 		;
-	while (n >= 0 && under_way && outcome == 0) {
-		int r = xenmsg_wait(conn, -1);
-
-		if (r < 0)
-			return r;
-	}
-	return n < 0 ? (int)n : outcome;
+	r = n < 0 ? (int)n : xenmsg_flush(conn, -1);
+	if (r == 0)
+		r = outcome;
+	return r < 0 ? r
+		     : xenmsg_send(conn, address, NULL, 0, NULL, NULL); /* all have come: this is the end */
 }
 
 int main(int argc, char **argv)
@@ -105,7 +112,7 @@ int main(int argc, char **argv)
 	struct xenmsg *conn = NULL;
 	int r;
 
-	if (argc != 2 && argc != 3) {
+	if (argc != 2 && (argc != 3 || atol(argv[2]) <= 0)) {
 		fprintf(stderr, "usage: blocks ENDPOINT | blocks ADDRESS SIZE\n");
 		return 2;
 	}

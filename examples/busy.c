@@ -11,6 +11,7 @@
  *   cc busy.c $(pkg-config --cflags --libs xenmsg) -o busy
  */
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,20 +51,32 @@ static void on_withdrawn(void *userdata, struct xenmsg_message *call)
 	printf("stopped: the caller has gone; %u left\n", count);
 }
 
+enum { NOT_A_NUMBER = 1, NO_MEMORY = 2 }; /* errors of our own */
+
+static void refuse(struct xenmsg_message *call, unsigned code, const char *words)
+{
+	xenmsg_reply_error(call, code, words, strlen(words));
+	xenmsg_message_free(call);
+}
+
 static void on_call(void *userdata, struct xenmsg_message *call)
 {
-	struct job *job = malloc(sizeof(*job));
+	size_t size = xenmsg_message_size(call);
 	char digits[16] = "";
+	struct job *job;
 
-	if (!job || xenmsg_message_size(call) >= sizeof(digits)) {
-		xenmsg_reply_error(call, 1, "not a number", 12);
-		xenmsg_message_free(call);
-		free(job);
+	if (size == 0 || size >= sizeof(digits) ||
+	    strspn(memcpy(digits, xenmsg_message_data(call), size), "0123456789") < size) {
+		refuse(call, NOT_A_NUMBER, "not a number");
 		return;
 	}
-	memcpy(digits, xenmsg_message_data(call), xenmsg_message_size(call));
+	job = malloc(sizeof(*job));
+	if (!job) {
+		refuse(call, NO_MEMORY, "no memory");
+		return;
+	}
 	job->call = call;
-	job->due_ms = now_ms() + atoi(digits);
+	job->due_ms = now_ms() + atoll(digits);
 	LIST_INSERT_HEAD(&jobs, job, entry);
 	if (++count > most)
 		most = count;
@@ -71,7 +84,7 @@ static void on_call(void *userdata, struct xenmsg_message *call)
 		end_job(job); /* already */
 }
 
-/* Answers what is due. Returns for how long there is nothing to do. */
+/* Answers what is due. Returns for how many milliseconds there is nothing to do. */
 static int work(void)
 {
 	long long now = now_ms(), next = -1;
@@ -81,7 +94,7 @@ static int work(void)
 		struct job *following = LIST_NEXT(job, entry);
 
 		if (job->due_ms <= now) {
-			/* An error: this caller has gone just now, or reads nothing (-EAGAIN), and gets one. */
+			/* If this fails and the caller hasn't gone, he gets XENMSG_UNANSWERED from end_job(). */
 			if (xenmsg_reply(job->call, "done", 4) == 0)
 				printf("done; %u at once so far\n", most);
 			end_job(job);
@@ -90,7 +103,7 @@ static int work(void)
 		}
 		job = following;
 	}
-	return (int)next;
+	return next > 1000 ? 1000 : (int)next;
 }
 
 int main(int argc, char **argv)
@@ -105,8 +118,11 @@ int main(int argc, char **argv)
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	if (r == 0)
 		r = xenmsg_bind(conn, argv[1], XENMSG_FLAGS(XENMSG_ONLY_CALLS), on_call, NULL);
-	while (r >= 0)
+	while (r >= 0) {
 		r = xenmsg_wait(conn, work());
+		if (r == -EINTR || r == -ENOMEM) /* it was stopped and goes on; or no memory, for now */
+			r = 0;
+	}
 	fprintf(stderr, "busy: %s: %s\n", argv[1], strerror(-r));
 	while (!LIST_EMPTY(&jobs))
 		end_job(LIST_FIRST(&jobs));

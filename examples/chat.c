@@ -48,7 +48,10 @@ static void on_event(void *userdata, const struct xenmsg_event *event)
 	for (unsigned i = 0; i < chat->count; i++)
 		if (chat->members[i] == event->domid)
 			chat->members[i--] = chat->members[--chat->count];
-	if (event->kind == XENMSG_ENDPOINT_UP && chat->count < MEMBERS_MAX) {
+	if (event->kind == XENMSG_ENDPOINT_UP && chat->count == MEMBERS_MAX) {
+		show(event->domid, event->domain_name,
+		     "(comes in, but hears nothing from here: too many are)", 53);
+	} else if (event->kind == XENMSG_ENDPOINT_UP) {
 		chat->members[chat->count++] = event->domid;
 		show(event->domid, event->domain_name, "(comes in)", 10);
 	} else if (event->kind == XENMSG_ENDPOINT_DOWN) {
@@ -82,7 +85,7 @@ static void say(struct chat *chat, const char *text, size_t size)
 
 		snprintf(address, sizeof(address), "%u:%s", chat->members[i], chat->room);
 		r = xenmsg_begin_send(chat->conn, address, text, size, NULL, on_done, chat, NULL);
-		if (r < 0)
+		if (r < 0) /* also -EAGAIN: who doesn't read misses it, for nobody else waits for him */
 			fprintf(stderr, "chat: %s: %s\n", address, strerror(-r));
 		else
 			chat->outstanding++;
@@ -97,8 +100,11 @@ static int take_input(struct chat *chat)
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return 1;
-	if (n <= 0)
+	if (n <= 0) {
+		if (chat->filled) /* a line without an end */
+			say(chat, chat->line, chat->filled);
 		return 0;
+	}
 	chat->filled += (size_t)n;
 	while ((end = memchr(chat->line, '\n', chat->filled)) || chat->filled == sizeof(chat->line)) {
 		size_t size = end ? (size_t)(end - chat->line) : chat->filled, used = end ? size + 1 : size;
@@ -128,6 +134,8 @@ static int run(struct chat *chat)
 			fds[0].fd = -1;
 		fds[0].revents = 0;
 		r = xenmsg_process(chat->conn);
+		if (r == -ENOMEM) /* for now */
+			r = 0;
 	}
 	return r < 0 ? r : 0;
 }

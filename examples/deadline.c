@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * A client with a deadline: calls a service, and tries again until then for as long as it is certain that nothing
- * was done, as when the service is just being restarted. What may have been done is not tried again.
+ * A client with a deadline: calls a service, and waits until then for it to be there, as when it is just being
+ * restarted. What becomes of the call is told: whether it was done, was not, or may have been. Only what was not done
+ * may be tried again.
  *
  *   deadline ADDRESS TEXT MILLISECONDS          deadline 2:work 500 2000
  *
@@ -13,27 +14,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <xenmsg.h>
-
-#define PAUSE_MS 50
-
-static long long now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
-}
-
-/* Whether another attempt may go otherwise: who is to be called may come back. */
-static int may_come_back(const struct xenmsg_result *result)
-{
-	return result->fate == XENMSG_FATE_NOT_DONE &&
-	       (result->error == -ENOENT || result->error == -EHOSTDOWN || result->error == -EHOSTUNREACH ||
-		result->error == -ECANCELED);
-}
 
 static void tell(const char *address, const struct xenmsg_result *result)
 {
@@ -57,7 +39,6 @@ static void tell(const char *address, const struct xenmsg_result *result)
 
 int main(int argc, char **argv)
 {
-	long long until = argc == 4 ? now_ms() + atoi(argv[3]) : 0;
 	struct xenmsg_result result;
 	struct xenmsg *conn;
 	int r;
@@ -71,15 +52,8 @@ int main(int argc, char **argv)
 		fprintf(stderr, "deadline: no connection to xenmsgd: %s\n", strerror(-r));
 		return 1;
 	}
-	for (;;) {
-		long long left = until - now_ms();
-
-		r = xenmsg_call(conn, argv[1], argv[2], strlen(argv[2]),
-				XENMSG_WITHIN(left > 0 ? (int)left : 0), &result);
-		if (r == 0 || !may_come_back(&result) || left <= PAUSE_MS)
-			break;
-		nanosleep(&(struct timespec){.tv_nsec = PAUSE_MS * 1000000L}, NULL);
-	}
+	r = xenmsg_call(conn, argv[1], argv[2], strlen(argv[2]), XENMSG_WITH(atoi(argv[3]), XENMSG_WAIT),
+			&result);
 	tell(argv[1], &result);
 	xenmsg_message_free(result.reply);
 	xenmsg_close(conn);

@@ -11,8 +11,8 @@
  *   kv ADDRESS list
  *
  * A request is "get KEY", "set KEY VALUE", "delete KEY" or "list"; a key has no spaces, a value is any bytes.
- * Each sender's domain has keys of its own: a sender can't forge its identity. Errors are those of errno:
- * ENOENT for a key that doesn't exist, EINVAL for a request that makes no sense.
+ * Each sender's domain has keys of its own: a sender can't forge its identity. They last as long as the domain is there
+ * and its xenmsgd runs, for a domid may be another domain's later. Errors have numbers of their own.
  *
  *   cc kv.c $(pkg-config --cflags --libs xenmsg) -o kv
  */
@@ -24,6 +24,9 @@
 #include <string.h>
 
 #include <xenmsg.h>
+
+#define KEYS_MAX  1000	/* of each domain */
+#define ENTRY_MAX 65536 /* a key and its value, in bytes */
 
 struct entry {
 	struct entry *next;
@@ -89,6 +92,29 @@ static void drop(struct entry **place)
 	free(entry);
 }
 
+/* A domain has gone: the next one with its domid mustn't find what it has left. */
+static void on_event(void *userdata, const struct xenmsg_event *event)
+{
+	struct entry **place = userdata;
+
+	while (event->kind == XENMSG_DOMAIN_DOWN && !*event->host && *place) {
+		if ((*place)->domid == event->domid)
+			drop(place);
+		else
+			place = &(*place)->next;
+	}
+}
+
+/* Whether it is more than one domain may keep here. */
+static int is_too_much(const struct entry *entries, const struct request *request)
+{
+	unsigned count = 0;
+
+	for (; entries; entries = entries->next)
+		count += entries->domid == request->domid;
+	return count >= KEYS_MAX || request->key_size + request->value_size > ENTRY_MAX;
+}
+
 static int set(struct entry **entries, const struct request *request)
 {
 	struct entry **place = find(entries, request), *entry = calloc(1, sizeof(*entry));
@@ -113,7 +139,7 @@ static int set(struct entry **entries, const struct request *request)
 }
 
 /* What goes wrong here, as numbers of our own; the words are for people. */
-enum { NO_SUCH_KEY = 1, BAD_REQUEST = 2, NO_MEMORY = 3 };
+enum { NO_SUCH_KEY = 1, BAD_REQUEST = 2, NO_MEMORY = 3, TOO_MUCH = 4 };
 
 static int fail(struct xenmsg_message *message, unsigned code, const char *words)
 {
@@ -152,6 +178,8 @@ static int answer(struct entry **entries, struct xenmsg_message *message)
 		return *place ? xenmsg_reply(message, (*place)->value, (*place)->size)
 			      : fail(message, NO_SUCH_KEY, "there is no such key");
 	if (is(&request, "set")) {
+		if (is_too_much(*entries, &request))
+			return fail(message, TOO_MUCH, "too many keys, or a value that is too large");
 		if (set(entries, &request) < 0)
 			return fail(message, NO_MEMORY, "no memory");
 	} else if (!is(&request, "delete")) {
@@ -169,10 +197,16 @@ static int serve(struct xenmsg *conn, const char *endpoint)
 	struct entry *entries = NULL;
 	int r = xenmsg_bind(conn, endpoint, XENMSG_FLAGS(XENMSG_ONLY_CALLS), NULL, NULL);
 
-	while (r == 0) {
+	if (r == 0)
+		r = xenmsg_watch(conn, "*", NULL, on_event, &entries);
+	while (r >= 0) {
 		struct xenmsg_message *message;
 
 		r = xenmsg_recv(conn, &message, -1);
+		if (r == -EINTR || r == -ENOMEM) { /* it was stopped and goes on; or no memory, for now */
+			r = 0;
+			continue;
+		}
 		if (r < 0)
 			break;
 		if (answer(&entries, message) < 0)

@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # kv.c in the shell. The values are files, one for each key, in a directory for each domain that calls.
+# It stays when the domain has gone, whose domid may be another one's later: kv.c forgets it, this leaves that to you.
 #
 #   kv.sh serve ENDPOINT DIRECTORY
 #   kv.sh ADDRESS get|set|delete|list [KEY [VALUE]]

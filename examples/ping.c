@@ -4,9 +4,10 @@
  * Measures round trips between two programs, of two messages each, with the blocking calls.
  *
  *   ping ECHO-ENDPOINT                        answers every message; in domain 2, say:    ping echo
- *   ping ADDRESS REPLY-ADDRESS [COUNT]        sends there and waits; in domain 1:         ping 2:echo 1:pong
+ *   ping ADDRESS REPLY-ENDPOINT [COUNT]       sends there and waits; in domain 1:         ping 2:echo pong
  *
- * A message carries the address for its answer, as its text up to the first zero.
+ * A message carries the endpoint for its answer, as its text up to the first zero. The domain is the sender's, which
+ * nobody can forge: a program that answers to any address makes itself the tool of who sends through it.
  *
  * In the shell, rendezvous.sh sends a message and one back, and request-reply.sh makes a call, which needs no
  * address for its answer.
@@ -30,25 +31,37 @@ static int fail(struct xenmsg *conn, const char *what, int error)
 	return 1;
 }
 
+static void answer(struct xenmsg *conn, struct xenmsg_message *message)
+{
+	const char *data = xenmsg_message_data(message);
+	const struct xenmsg_peer *sender = xenmsg_message_sender(message);
+	size_t size = xenmsg_message_size(message);
+	char address[80];
+	int r;
+
+	if (!memchr(data, '\0', size < 64 ? size : 64))
+		return;
+	snprintf(address, sizeof(address), "%u:%s", xenmsg_peer_domid(sender), data);
+	r = xenmsg_send(conn, address, data, size, XENMSG_WITHIN(5000), NULL);
+	if (r < 0)
+		fprintf(stderr, "ping: answer to %s: %s\n", address, strerror(-r));
+}
+
 static int echo(struct xenmsg *conn, const char *endpoint)
 {
 	int r = xenmsg_bind(conn, endpoint, XENMSG_FLAGS(XENMSG_ONLY_MESSAGES), NULL, NULL);
 
 	while (r == 0) {
 		struct xenmsg_message *message;
-		char *address;
 
 		r = xenmsg_recv(conn, &message, -1);
+		if (r == -EINTR || r == -ENOMEM) { /* it was stopped and goes on; or no memory, for now */
+			r = 0;
+			continue;
+		}
 		if (r < 0)
 			break;
-		address = xenmsg_message_data(message);
-		if (memchr(address, '\0', xenmsg_message_size(message))) {
-			int sent = xenmsg_send(conn, address, address, xenmsg_message_size(message),
-					       XENMSG_WITHIN(5000), NULL);
-
-			if (sent < 0)
-				fprintf(stderr, "ping: answer to %s: %s\n", address, strerror(-sent));
-		}
+		answer(conn, message);
 		xenmsg_message_free(message);
 	}
 	return fail(conn, endpoint, r);
@@ -64,9 +77,7 @@ static double now_us(void)
 
 static int ping(struct xenmsg *conn, const char *address, const char *reply, long count)
 {
-	const char *colon = strchr(reply, ':');
-	int r = colon ? xenmsg_bind(conn, colon + 1, XENMSG_FLAGS(XENMSG_ONLY_MESSAGES), NULL, NULL)
-		      : -EINVAL;
+	int r = xenmsg_bind(conn, reply, XENMSG_FLAGS(XENMSG_ONLY_MESSAGES), NULL, NULL);
 
 	if (r < 0)
 		return fail(conn, reply, r);
@@ -93,7 +104,7 @@ int main(int argc, char **argv)
 	int r;
 
 	if (argc < 2 || argc > 4) {
-		fprintf(stderr, "usage: ping ECHO-ENDPOINT | ping ADDRESS REPLY-ADDRESS [COUNT]\n");
+		fprintf(stderr, "usage: ping ECHO-ENDPOINT | ping ADDRESS REPLY-ENDPOINT [COUNT]\n");
 		return 2;
 	}
 	r = xenmsg_open(&conn, NULL, NULL);

@@ -72,11 +72,11 @@ static int host(struct xenmsg *conn, unsigned count, int timeout_ms)
 		r = xenmsg_bind(conn, TOPIC, XENMSG_FLAGS(XENMSG_TOPIC | XENMSG_RETAIN), NULL, NULL);
 	if (r == 0) /* waits for no guest */
 		r = xenmsg_send(conn, "self:" TOPIC, save.round, strlen(save.round), NULL, NULL);
-	while ((r >= 0 || r == -EINTR) && save.ready < count && left > 0) {
+	while ((r >= 0 || r == -EINTR || r == -ENOMEM) && save.ready < count && left > 0) {
 		r = xenmsg_wait(conn, (int)left);
 		left = end - now_ms();
 	}
-	if (r < 0 && r != -EINTR)
+	if (r < 0 && r != -EINTR && r != -ENOMEM)
 		return r;
 	printf("%u of %u are ready\n", save.ready, count);
 	return save.ready < count;
@@ -84,17 +84,26 @@ static int host(struct xenmsg *conn, unsigned count, int timeout_ms)
 
 /* ---- a guest --------------------------------------------------------------------------------- */
 
-/* Prepares, and says so. What goes wrong is told here: the toolstack sees who isn't ready. */
+/* Prepares, and says so. What goes wrong is told here: the toolstack sees who isn't ready. What the topic has kept comes
+ * again when the way to it, or a daemon, was lost: then nothing is run a second time, but it is said again. */
 static void prepare(struct xenmsg *conn, const char *command, struct xenmsg_message *message)
 {
-	int r = system(command);
+	static char prepared[32]; /* the last round */
+	size_t size = xenmsg_message_size(message);
+	const char *round = xenmsg_message_data(message);
+	int r;
 
-	if (r != 0) {
-		fprintf(stderr, "prepare-save: '%s' has failed\n", command);
-		return;
+	if (size == 0 || size >= sizeof(prepared))
+		return; /* not ours */
+	if (strlen(prepared) != size || memcmp(prepared, round, size) != 0) {
+		if (system(command) != 0) {
+			fprintf(stderr, "prepare-save: '%s' has failed\n", command);
+			return;
+		}
+		memcpy(prepared, round, size);
+		prepared[size] = '\0';
 	}
-	r = xenmsg_send(conn, "0:" READY, xenmsg_message_data(message), xenmsg_message_size(message),
-			XENMSG_WITH(REPLY_MS, XENMSG_WAIT), NULL);
+	r = xenmsg_send(conn, "0:" READY, round, size, XENMSG_WITH(REPLY_MS, XENMSG_WAIT), NULL);
 	if (r < 0)
 		fprintf(stderr, "prepare-save: can't tell domain 0: %s\n", strerror(-r));
 	else
@@ -110,7 +119,7 @@ static int guest(struct xenmsg *conn, const char *command)
 		struct xenmsg_message *message;
 
 		r = xenmsg_recv(conn, &message, -1);
-		if (r == -EINTR) { /* it was stopped and goes on */
+		if (r == -EINTR || r == -ENOMEM) { /* it was stopped and goes on; or no memory, for now */
 			r = 0;
 			continue;
 		}

@@ -4,6 +4,8 @@
 #
 #   prepare-save.sh host COUNT [SECONDS]   in domain 0: waits until COUNT guests are ready (30 s), and prints how many are
 #   prepare-save.sh guest COMMAND          in each guest: runs COMMAND each time
+#
+# What is kept comes again when a daemon was restarted meanwhile: COMMAND must be fit to run twice.
 set -eu
 usage="usage: $0 host COUNT [SECONDS] | guest COMMAND"
 argument=${2:?"$usage"}

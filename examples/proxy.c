@@ -31,7 +31,8 @@ static int refuse(struct xenmsg_message *call, const char *why)
 	return xenmsg_reply_error(call, NOT_REACHED, why, strlen(why));
 }
 
-/* Whoever gets an error here has no caller any more. */
+/* Answers as the service has. That it hasn't, XENMSG_UNANSWERED, is passed on like its own errors. What can't be passed
+ * on, as it is too large or the caller doesn't read, is told without data; and what isn't, by freeing the call. */
 static void answer(struct xenmsg_message *call, const struct xenmsg_result *result)
 {
 	const struct xenmsg_message *reply = result->reply;
@@ -100,8 +101,11 @@ int main(int argc, char **argv)
 	r = xenmsg_open(&conn, NULL, NULL);
 	if (r == 0)
 		r = xenmsg_bind(conn, argv[1], XENMSG_FLAGS(XENMSG_ONLY_CALLS), on_call, NULL);
-	while (r >= 0)
+	while (r >= 0) {
 		r = xenmsg_wait(conn, -1);
+		if (r == -EINTR || r == -ENOMEM) /* it was stopped and goes on; or no memory, for now */
+			r = 0;
+	}
 	fprintf(stderr, "proxy: %s: %s\n", argv[1], strerror(-r));
 	xenmsg_close(conn);
 	return 1;

@@ -12,6 +12,7 @@
  *   cc rendezvous.c $(pkg-config --cflags --libs xenmsg) -o rendezvous
  */
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -83,8 +84,11 @@ static int play(struct game *game)
 		return r;
 	snprintf(pattern, sizeof(pattern), "*:%s", game->name);
 	r = xenmsg_watch(game->conn, pattern, NULL, on_event, game);
-	while (r >= 0 && !game->error && (game->received < game->count || game->outstanding))
+	while (r >= 0 && !game->error && (game->received < game->count || game->outstanding)) {
 		r = xenmsg_wait(game->conn, -1);
+		if (r == -EINTR || r == -ENOMEM) /* it was stopped and goes on; or no memory, for now */
+			r = 0;
+	}
 	return r < 0 ? r : game->error;
 }
 

@@ -44,6 +44,10 @@ static int serve(struct xenmsg *conn, const char *endpoint)
 		struct xenmsg_message *request;
 
 		r = xenmsg_recv(conn, &request, -1);
+		if (r == -EINTR || r == -ENOMEM) { /* it was stopped and goes on; or no memory, for now */
+			r = 0;
+			continue;
+		}
 		if (r < 0)
 			break;
 		printf("a call from domain %u\n", xenmsg_peer_domid(xenmsg_message_sender(request)));

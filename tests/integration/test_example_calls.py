@@ -73,3 +73,21 @@ def test_keys_and_values(nodes, tmp_path, server, client):
     assert kv(one, "steal", "size") is None
     assert kv(one, "get", "") is None
     assert kv(one, "get", "size") == b"3\n"
+
+
+def test_a_domain_that_is_another_one_finds_no_old_keys(nodes):
+    one, two = nodes(1, 2).values()
+    one.sees(two)
+    serve(two, "kv", *example("kv", "c"), "serve", "kv")
+
+    def kv(*words):
+        done = one.run_command(*example("kv", "c"), "2:kv", *words)
+        return done.returncode, done.stdout
+    assert kv("set", "secret", "42") == (0, b"")
+    assert kv("get", "secret") == (0, b"42\n")
+    one.stop()
+    eventually(lambda: all(domid != 1 for domid, _ in two.peers_by_number()), "domain 1 has gone")
+    one.start()
+    one.sees(two)
+    assert kv("list") == (0, b"")
+    assert kv("set", "large", "x" * 70000)[0] == 1 and kv("list") == (0, b"")
