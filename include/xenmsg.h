@@ -147,7 +147,8 @@ enum xenmsg_flags {
 	 * open: the connection outlives its daemon. When that ends or is killed, what was under way ends with what
 	 * is known of it, as always. Then the connection looks for the next daemon by itself, binds the program's
 	 * endpoints there, sets its watches again, and sends what was begun meanwhile, which waits for that within
-	 * its time-out; xenmsg_on_change() tells. xenmsg_fd() stays the same. Streams that are sockets end with their
+	 * its time-out; xenmsg_on_change() tells. xenmsg_process(), xenmsg_wait() and xenmsg_recv() return no -ENOTCONN or
+	 * -EPROTO then: they go on, and wait for it. xenmsg_fd() stays the same. Streams that are sockets end with their
 	 * daemon, and -ENOTCONN of later functions means no more than that the one thing isn't done.
 	 */
 	XENMSG_RECONNECT = 2048,
@@ -250,6 +251,10 @@ struct xenmsg_op;
  */
 XENMSG_API int xenmsg_op_withdraw(struct xenmsg_op *op);
 
+/* The code of a call that a program has taken and freed without an answer, which counts as one: the fate is XENMSG_FATE_DONE, though
+ * what it has done by then only that program knows. To say it by xenmsg_reply_error(), as a proxy may, is the same. */
+#define XENMSG_UNANSWERED 125
+
 /* What is known of something that was begun. */
 enum xenmsg_fate {
 	XENMSG_FATE_UNKNOWN = 0, /* it may have been done, and nobody can know */
@@ -257,11 +262,14 @@ enum xenmsg_fate {
 	XENMSG_FATE_NOT_DONE = 2 /* it isn't, and never will be: it may be begun again */
 };
 
-/* What became of something that was begun. */
+/*
+ * What became of something that was begun. xenmsg_send() and xenmsg_call() fill it whatever they return, -EINVAL as well: what a
+ * program does afterwards, such as to free the reply, needs no case for it.
+ */
 struct xenmsg_result {
 	int error; /* 0, or a negative errno; of a message one of those listed at the top */
 	enum xenmsg_fate fate;
-	/* with -EREMOTEIO: which error it is to the program there, as that said, 0 to 65535; else 0 */
+	/* with -EREMOTEIO: which error it is to the program there, as that said, 1 to 65535, or XENMSG_UNANSWERED; else 0 */
 	unsigned code;
 	int exit_status; /* with -EREMOTEIO: from xenmsg_reply_exit_status(), 1 to 255; 0: it doesn't come from there */
 	/* more words for people than the error has; "" if there are none. Valid within the callback; from a
@@ -285,10 +293,11 @@ typedef void (*xenmsg_done)(void *userdata, const struct xenmsg_result *result);
 
 /*
  * Connects to the local daemon.
- * conn         [out] the connection; close it with xenmsg_close()
+ * conn         [out] the connection; close it with xenmsg_close(). NULL unless this returns 0
  * socket_path  the daemon's socket; NULL: $XENMSG_SOCKET if set, else /run/xenmsg/xenmsg.sock. A
  *              program with more rights than its user believes no environment
- * options      a time-out; usually 10 s
+ * options      a time-out, usually 10 s, and XENMSG_RECONNECT, which is about what comes later: this doesn't wait for a
+ *              first daemon that isn't there
  * Returns 0, or -ECONNREFUSED or -ENOENT (no daemon there), -EACCES (not allowed to use its
  * socket), -ENAMETOOLONG (a path over 107 bytes), -EPROTONOSUPPORT (a daemon of another major
  * version), -ETIMEDOUT (it didn't answer in time), -EINTR, -EPROTO (it isn't xenmsgd), -EBUSY or
@@ -302,6 +311,7 @@ XENMSG_API XENMSG_CHECK int xenmsg_open(struct xenmsg **conn, const char *socket
  * xenmsg_fd() and call xenmsg_process() as always, which calls `done` when the daemon has answered. To
  * withdraw it is xenmsg_close(). Until then functions that need the daemon return -ENOTCONN, and xenmsg_domid() and
  * xenmsg_max_message() 0.
+ * conn  [out] NULL unless this returns 0
  * done  called exactly once if this returned 0, else never; never within this function: with 0, or
  *       an error of xenmsg_open(), which xenmsg_reason() may explain and after which only
  *       xenmsg_close() is left to call; or with -ECANCELED within xenmsg_close(). NULL: it is open as
@@ -319,7 +329,8 @@ XENMSG_API XENMSG_CHECK int xenmsg_begin_open(struct xenmsg **conn, const char *
  * -ECONNRESET. Wait for them first if they matter. Calls that weren't answered end for their
  * callers with -ECONNRESET. So do calls whose replies the daemon hasn't taken yet, because there is
  * no room or the caller doesn't read: call xenmsg_process() before to send those. Messages that
- * were received stay valid until they are freed.
+ * were received stay valid until they are freed. A `done` that is called here may use what the program has, such as its
+ * loop: so close the connection before you free that, and take xenmsg_fd() out of the loop before you close it.
  * Called by a callback, it does this when the function has returned within which that runs, and no other
  * function may be called for the connection after that; messages and events are reported no more.
  */
@@ -344,7 +355,8 @@ XENMSG_API int xenmsg_fd(struct xenmsg *conn);
  */
 XENMSG_API int xenmsg_process(struct xenmsg *conn);
 /* Does the same, but sleeps up to timeout_ms until there is something to do. Returns 0 if the time
- * is up or xenmsg_wake() was called, -EINTR if a signal came. */
+ * is up or xenmsg_wake() was called, -EINTR if a signal came, also when the program was stopped and goes on. After -EINTR and -ENOMEM a
+ * program goes on as ever. */
 XENMSG_API int xenmsg_wait(struct xenmsg *conn, int timeout_ms);
 /*
  * Waits until everything that was begun here has its outcome, and each call its answer; `done` is called for them,
@@ -409,7 +421,9 @@ XENMSG_API size_t xenmsg_max_message(struct xenmsg *conn);
 /* ---- receiving ------------------------------------------------------------------------------- */
 
 /* Called when a message has come. The handler owns it: free it, now or later, with
- * xenmsg_message_free(). */
+ * xenmsg_message_free(). It may call any function, also those that wait, such as xenmsg_call(): until that returns no other message
+ * is handled. But xenmsg_process(), xenmsg_wait(), xenmsg_flush() and xenmsg_stream_listen() return -EBUSY, and xenmsg_close() is put off.
+ * Of a subscription (xenmsg_subscribe()) it first asks xenmsg_message_notice() what it has got. */
 typedef void (*xenmsg_message_handler)(void *userdata, struct xenmsg_message *message);
 
 /*
@@ -448,7 +462,13 @@ XENMSG_API int xenmsg_unbind(struct xenmsg *conn, const char *endpoint);
  * xenmsg_close() all that is published there comes as messages, whose xenmsg_message_endpoint() is the address as it was
  * given here, and whose sender is the publisher. A topic waits for nobody. So between the messages come notices
  * (xenmsg_message_notice()), each in its place, that tell what is missing: nothing is lost without one, and nothing
- * comes twice or in another order. A subscription waits for its topic: that may come, go and come again.
+ * that is published comes twice or in another order. Only what the topic has kept (XENMSG_KEPT) comes at each
+ * XENMSG_SUBSCRIBED, also if it had come before: after each daemon, way or topic that was lost. A subscription waits for its
+ * topic: that may come, go and come again.
+ *
+ * A NOTICE IS A MESSAGE WITHOUT PAYLOAD. A program that doesn't ask xenmsg_message_notice() of each takes the first thing that comes
+ * for an empty message, and doesn't learn what it has missed, nor that the subscription has ended.
+ *
  * address  DOMAIN:ENDPOINT
  * options  a time-out, usually 30 s, XENMSG_LEND, XENMSG_PATTERN, and `queue`, with or without XENMSG_KEEP_OLDEST
  * handler  called for every message and notice; NULL: they are taken with xenmsg_recv()
@@ -606,8 +626,8 @@ XENMSG_API int xenmsg_message_on_withdrawn(struct xenmsg_message *message,
  * Returns 0, -EBUSY (a call that wasn't answered needs its connection), -ENOMEM.
  */
 XENMSG_API XENMSG_CHECK int xenmsg_message_detach(struct xenmsg_message *message);
-/* Frees a message; NULL is allowed. Answers a call that wasn't answered with the error ECANCELED.
- * May be called after xenmsg_close(), by the same thread. */
+/* Frees a message; NULL is allowed. A call whose answer is still wanted is answered as by xenmsg_reply_error() with XENMSG_UNANSWERED:
+ * its caller gets -EREMOTEIO. May be called after xenmsg_close(), by the same thread. */
 XENMSG_API void xenmsg_message_free(struct xenmsg_message *message);
 
 /* ---- sending --------------------------------------------------------------------------------- */
@@ -764,7 +784,7 @@ XENMSG_API XENMSG_CHECK int xenmsg_begin_await_reply_room(struct xenmsg_message 
 /*
  * Answers a call with an error of the program's own: the caller's xenmsg_call() returns -EREMOTEIO, with
  * this code and these data. (A caller with an older library gets the code as an errno, and no data.)
- * code  1 to 65535, of any meaning to the two programs; up to 4095 where the caller may be older
+ * code  1 to 65535, of any meaning to the two programs but XENMSG_UNANSWERED; up to 4095 where the caller may be older
  * data  what else there is to say: a text for people, for example. May be NULL if size is 0
  * Returns as xenmsg_reply(), or -EINVAL (another code); without data never -EAGAIN.
  */
@@ -784,6 +804,8 @@ XENMSG_API int xenmsg_reply_exit_status(struct xenmsg_message *message, int stat
  * Unix socket: read(), write(), poll(), shutdown(), pass it to a child, close() it; it no longer
  * needs the connection. The end of the stream reads as end of file. If something between the two
  * programs dies, reading gives what came before and then ECONNRESET, writing EPIPE or ECONNRESET.
+ * With EPIPE write() raises SIGPIPE, which ends a program that doesn't ignore it (signal(SIGPIPE, SIG_IGN), or send()
+ * with MSG_NOSIGNAL). The same holds for streams of xenmsg_accept().
  * Returns the descriptor (blocking, close-on-exec), or -EINVAL (malformed address), -ENOENT,
  * -EPROTOTYPE (that endpoint takes no streams), -EOPNOTSUPP (none of other hosts: see
  * XENMSG_FROM_HOSTS), -EACCES, -ENODATA, -EHOSTDOWN, -EHOSTUNREACH, -ENOBUFS, -ETIMEDOUT,

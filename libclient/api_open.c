@@ -22,6 +22,7 @@ int xenmsg_open(struct xenmsg **opened, const char *socket_path, const struct xe
 {
 	struct how how;
 
+	*opened = NULL;
 	if (how_read(&how, options, XENMSG_RECONNECT, HANDSHAKE_MS) < 0)
 		return -EINVAL;
 	return conn_new(opened, handshake_path(socket_path), how.flags & XENMSG_RECONNECT,
@@ -33,6 +34,7 @@ int xenmsg_begin_open(struct xenmsg **opened, const char *socket_path, const str
 {
 	struct how how;
 
+	*opened = NULL;
 	if (how_read(&how, options, XENMSG_RECONNECT, HANDSHAKE_MS) < 0)
 		return -EINVAL;
 	return conn_begin(opened, handshake_path(socket_path), how.flags & XENMSG_RECONNECT, how.timeout_ms,

@@ -16,8 +16,8 @@
 static void abandon(struct xenmsg *conn, struct xenmsg_message *request)
 {
 	if (!conn->dead && conn_is_here(conn))
-		conn_reply(conn, request, MESSAGE_ERROR, (struct message_error){.number = ECANCELED}, NULL,
-			   0);
+		conn_reply(conn, request, MESSAGE_ERROR, (struct message_error){.number = XENMSG_UNANSWERED},
+			   NULL, 0);
 	if (request->reply == REPLY_OWED)
 		reply_lose(request);
 }

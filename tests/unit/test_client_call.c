@@ -350,6 +350,33 @@ BOTH(a_call_that_is_not_decided_yet_is_tried_again)
 	assert_null(result.reply);
 }
 
+BOTH(a_result_is_filled_also_after_einval)
+{
+	const struct xenmsg_options wrong = {.size = sizeof(wrong), .flags = XENMSG_TOPIC};
+
+	for (int i = 0; i < 4; i++) {
+		const struct xenmsg_options *options = i & 1 ? &wrong : NULL;
+		const char *address = i & 1 ? "2:work" : "no address";
+		struct xenmsg_result result;
+		int r;
+
+		memset(&result, 0xff, sizeof(result));
+		if (i & 2)
+			r = xenmsg_send(fake.conn, address, "x", 1, options, &result);
+		else
+			r = xenmsg_call(fake.conn, address, "x", 1, options, &result);
+		assert_int_equal(r, -EINVAL);
+		assert_int_equal(result.error, -EINVAL);
+		assert_int_equal(result.fate, XENMSG_FATE_NOT_DONE);
+		assert_int_equal(result.code, 0);
+		assert_int_equal(result.exit_status, 0);
+		assert_string_equal(result.reason, "");
+		assert_null(result.reply);
+		assert_null(result.json);
+		assert_int_equal(result.stream, -1);
+	}
+}
+
 static uint32_t other_channel, other_number;
 
 /* The blocking call's error, and behind it, in the same frame, the reply to the other. */

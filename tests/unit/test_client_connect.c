@@ -54,6 +54,25 @@ static int open_with_greeting(const void *bytes, size_t size)
 	return r;
 }
 
+/* So a program may close it, however it failed. */
+TEST(a_connection_that_is_not_opened_is_null)
+{
+	struct xenmsg *conn = (struct xenmsg *)1;
+
+	assert_int_equal(xenmsg_open(&conn, "/nonexistent/socket", NULL), -ENOENT);
+	assert_null(conn);
+	conn = (struct xenmsg *)1;
+	assert_int_equal(xenmsg_open(&conn, NULL, XENMSG_FLAGS(XENMSG_WAIT)), -EINVAL);
+	assert_null(conn);
+	conn = (struct xenmsg *)1;
+	assert_int_equal(xenmsg_begin_open(&conn, "/nonexistent/socket", NULL, NULL, NULL), -ENOENT);
+	assert_null(conn);
+	conn = (struct xenmsg *)1;
+	assert_int_equal(xenmsg_begin_open(&conn, NULL, XENMSG_FLAGS(XENMSG_WAIT), NULL, NULL), -EINVAL);
+	assert_null(conn);
+	xenmsg_close(conn);
+}
+
 TEST(what_is_no_daemon_is_told)
 {
 	struct frame_header header = {.type = FRAME_GOODBYE, .length = 4};

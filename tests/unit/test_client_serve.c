@@ -104,7 +104,7 @@ BOTH(a_request_that_is_freed_is_answered_with_an_error)
 	open_calls(1, 65536);
 	send_one(1, MESSAGE_REQUEST, 0, 71, "one");
 	xenmsg_message_free(take("one"));
-	expect_answer(1, MESSAGE_ERROR, ECANCELED, 71, "");
+	expect_answer(1, MESSAGE_ERROR, XENMSG_UNANSWERED, 71, "");
 }
 
 BOTH(a_message_wants_no_reply)
