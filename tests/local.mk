@@ -176,7 +176,7 @@ EXTRA_DIST += tests/services/in-root tests/services/run tests/musl/libraries tes
 EXTRA_DIST += tests/packages/in-root tests/packages/in-root-rpm tests/packages/run
 EXTRA_DIST += tests/mutants/README.md tests/mutants/run tests/mutants/found tests/mutants/client.mutants \
 	tests/mutants/gateway.mutants tests/mutants/link.mutants tests/mutants/peers.mutants tests/mutants/policy.mutants \
-	tests/mutants/relay.mutants tests/mutants/sim.mutants tests/mutants/wire.mutants
+	tests/mutants/relay.mutants tests/mutants/sim.mutants tests/mutants/topic.mutants tests/mutants/wire.mutants
 EXTRA_DIST += tests/packaged/agent tests/packaged/block tests/packaged/cases.py tests/packaged/machines.py tests/packaged/make-debs \
 	tests/packaged/make-roots tests/packaged/mirror tests/packaged/run
 EXTRA_DIST += tests/model/README.md tests/model/run tests/model/session.pml tests/model/orders tests/model/c11.py \
