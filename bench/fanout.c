@@ -205,7 +205,9 @@ static void await(const struct contender *contender, uint64_t batches, const uin
 		if (count ? __atomic_load_n(count, __ATOMIC_ACQUIRE) == shared->subscribers
 			  : slowest() >= batches)
 			return;
-		syscall(SYS_futex, &shared->bell, FUTEX_WAIT, bell, &pause, NULL, 0);
+		if (syscall(SYS_futex, &shared->bell, FUTEX_WAIT, bell, &pause, NULL, 0) < 0 &&
+		    errno == ETIMEDOUT)
+			contender->flush(); /* and hears what was refused */
 		if (now_ns() > end)
 			engine_fail("the subscribers don't get it", ETIMEDOUT);
 	}
