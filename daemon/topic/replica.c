@@ -227,7 +227,8 @@ int replica_take(struct topic *replica, struct topic_entry *entry)
 {
 	struct properties properties;
 	int r = intake_check(entry, &properties) == MESSAGE_PLAIN && !properties.subscribes &&
-				!intake_is_cancelled(entry)
+				!intake_is_cancelled(entry) &&
+				(!properties.notice.kind || intake_is_empty(entry))
 			? 0
 			: -EPROTO;
 

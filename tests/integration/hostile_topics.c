@@ -11,6 +11,7 @@
 
 #define REQUESTS_MOST 16u  /* unanswered */
 #define TOPICS_EACH   250u /* that one session has at a time */
+#define TOPICS_OF_ONE 20u
 #define MESSAGE_SIZE  24u
 #define TOGETHER      32u /* messages in a frame */
 
@@ -32,9 +33,10 @@ static void on_request_frame(struct attacker *attacker, struct session *session,
 	}
 }
 
-static bool put_subscribe(struct attacker *attacker, struct session *session, const char *address)
+static bool put_subscribe(struct attacker *attacker, struct session *session, const char *address,
+			  uint32_t flags)
 {
-	const struct frame_subscribe subscribe = {.address = {address, strlen(address)}};
+	const struct frame_subscribe subscribe = {.flags = flags, .address = {address, strlen(address)}};
 	uint8_t payload[FRAME_SMALL_MAX];
 
 	if (!session_put(attacker, session, FRAME_SUBSCRIBE, ++session->step, payload,
@@ -66,7 +68,7 @@ static unsigned turn_storm(struct attacker *attacker, struct session *session)
 
 	while (session->outstanding < REQUESTS_MOST) {
 		bool put = session->next & 1 ? put_unsubscribe(attacker, session, attacker->address)
-					     : put_subscribe(attacker, session, attacker->address);
+					     : put_subscribe(attacker, session, attacker->address, 0);
 
 		if (!put)
 			break;
@@ -88,7 +90,7 @@ static unsigned turn_absent(struct attacker *attacker, struct session *session)
 		snprintf(address, sizeof(address), "%s-%u-%u", attacker->address, index_of(attacker, session),
 			 which);
 		if (!(session->next & 1 ? put_unsubscribe(attacker, session, address)
-					: put_subscribe(attacker, session, address)))
+					: put_subscribe(attacker, session, address, 0)))
 			break;
 		session->next += session->next < 128 ? 2 : 1; /* the first ones stay */
 		count++;
@@ -100,12 +102,59 @@ static unsigned turn_absent(struct attacker *attacker, struct session *session)
 static void begin_unread(struct attacker *attacker, struct session *session)
 {
 	begin_nothing(attacker, session);
-	put_subscribe(attacker, session, attacker->address);
+	put_subscribe(attacker, session, attacker->address, 0);
 }
 
 static unsigned turn_unread(struct attacker *attacker, struct session *session)
 {
 	return 0;
+}
+
+/* --- bounds of one's own ---------------------------------------------------------------------- */
+
+/* Comes with another bound each time: none, the smallest, the largest, and with bits that nobody knows. */
+static unsigned turn_bounds(struct attacker *attacker, struct session *session)
+{
+	static const uint32_t bounds[] = {
+		0,
+		SUBSCRIBE_OLDEST,
+		1u << SUBSCRIBE_QUEUE_SHIFT,
+		1u << SUBSCRIBE_QUEUE_SHIFT | SUBSCRIBE_OLDEST,
+		SUBSCRIBE_QUEUE,
+		SUBSCRIBE_QUEUE | SUBSCRIBE_OLDEST,
+		~(SUBSCRIBE_QUEUE | SUBSCRIBE_OLDEST),
+		UINT32_MAX,
+	};
+	unsigned count = 0;
+
+	while (session->outstanding < REQUESTS_MOST) {
+		uint32_t flags = bounds[session->next / 2 % (sizeof(bounds) / sizeof(bounds[0]))];
+
+		if (!(session->next & 1 ? put_unsubscribe(attacker, session, attacker->address)
+					: put_subscribe(attacker, session, attacker->address, flags)))
+			break;
+		session->next++;
+		count++;
+	}
+	return count;
+}
+
+/* Subscribes to some topics with a bound of 1, in both ways, and never takes anything. */
+static unsigned turn_ones(struct attacker *attacker, struct session *session)
+{
+	char address[80];
+	unsigned count = 0;
+
+	while (session->outstanding < REQUESTS_MOST && session->next < TOPICS_OF_ONE) {
+		uint32_t way = session->next & 1 ? SUBSCRIBE_OLDEST : 0;
+
+		snprintf(address, sizeof(address), "%s-%u", attacker->address, session->next);
+		if (!put_subscribe(attacker, session, address, 1u << SUBSCRIBE_QUEUE_SHIFT | way))
+			break;
+		session->next++;
+		count++;
+	}
+	return count;
 }
 
 /* Of who sends on a channel. */
@@ -226,6 +275,8 @@ const struct attack topic_attacks[] = {
 	{"subscribe-absent", SHARED, begin_nothing, on_request_frame, turn_absent},
 	{"subscribe-unread", SHARED, begin_unread, on_request_frame, turn_unread},
 	{"subscribe-unread-plain", PLAIN, begin_unread, on_request_frame, turn_unread},
+	{"subscribe-bounds", SHARED, begin_nothing, on_request_frame, turn_bounds},
+	{"subscribe-ones", SHARED, begin_nothing, on_request_frame, turn_ones},
 	{"subscribe-counts", SHARED, begin_counter, on_sender_frame, turn_count},
 	{"topics", SHARED, begin_nothing, on_request_frame, turn_topics},
 	{"publish", SHARED, begin_publisher, on_sender_frame, turn_publish},

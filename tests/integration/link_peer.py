@@ -19,9 +19,10 @@ import sys
 import time
 import uuid
 
-from frames import (ACK, ASK, CANCELLED, CREDIT, DATA, DECLINE, DIRECTORY, FIN, GOODBYE, HEADER, HELLO, MOVE, OFFER, OPEN, OPENED,
-                    PAYLOAD_MAX, PING, POLICY, PONG, PROVE, RESET, RESUME, TOLD, TOLD_MORE, TOLD_PART, TOLD_TEXT, UNASK, Frame, ask_payload, frame, link_hello_payload,
-                    message, open_payload, reset_payload, size_at, u32, u64)
+from frames import (ACK, ASK, CALL, CANCELLED, CREDIT, DATA, DECLINE, DIRECTORY, FIN, GOODBYE, HEADER, HELLO, INITIAL_LIMIT, MESSAGE, MOVE, NOTICE,
+                    OFFER, OPEN, OPENED, PAYLOAD_MAX, PING, PLAIN, POLICY, PONG, PROPERTIES, PROVE, REQUEST, RESET, RESUME, SUBSCRIBES, TOLD, TOLD_MORE,
+                    TOLD_PART, TOLD_TEXT, UNASK, Frame, ask_payload, frame, link_hello_payload, message, open_payload, properties,
+                    reset_payload, size_at, u32, u64)
 from polling import readable
 
 PIECE = 16384  # with its header and a few more frames it fits into the smallest rings that a link begins with
@@ -165,7 +166,7 @@ class Peer:
         self.out_sequence = self.in_sequence = self.processed = self.acknowledged = 0
         self.hello, self.pongs, self.pings, self.goodbye, self.peer_ack = None, [], 0, None, 0
         self.channels, self.messages, self.told = {}, [], []
-        self.asked, self.lie = 0, []
+        self.asked, self.lie, self.publishes, self.subscribed = 0, [], [], None
         self.moves, self.other = 0, None  # while it moves, the other vchan
         self.next = 0 if self.me < domid else 1  # [2]
         self.meet()
@@ -434,6 +435,9 @@ class Peer:
             assert number % 2 == (self.me < self.peer) and number not in self.channels
             channel = self.channels[number] = Channel(0)
             channel.endpoint, channel.identity = payload[20:].decode(), struct.unpack_from("<4I", payload, 4)
+            if payload[0] == CALL and self.publishes:
+                self.publish(number, channel)
+                return
             self.send(OPENED, number, u64(65536, 1 << 24))
         elif number in self.channels and OPENED <= kind <= CANCELLED:
             self.take_of(self.channels[number], kind, number, payload)
@@ -494,11 +498,51 @@ class Peer:
 
     # ---- commands ----
 
-    def open(self, endpoint):
+    def open(self, endpoint, kind=MESSAGE):
         number, self.next = self.next, self.next + 2
         self.channels[number] = channel = Channel(65536)
-        self.send(OPEN, number, open_payload(endpoint, identity=(self.claimed, 1000, 100, 42)))
+        self.send(OPEN, number, open_payload(endpoint, kind, identity=(self.claimed, 1000, 100, 42)))
         return number, channel
+
+    # ---- topics [2.8] ----
+
+    def write(self, number, channel, stream):
+        self.send(DATA, number, stream)
+        channel.sent += len(stream)
+
+    def publish(self, number, channel):
+        """Accepts the channel as a topic does, and sends what it was told to."""
+        self.send(OPENED, number, u64(INITIAL_LIMIT, 1 << 24) + struct.pack("<HH", 1, 2))
+        self.subscribed = number, channel
+        self.tell(self.publishes)
+
+    def tell(self, words):
+        for word in words:
+            notice, _, text = word.partition("=")
+            data, kind = text.encode(), REQUEST if notice == "request" else PROPERTIES if notice else PLAIN
+            if kind == PROPERTIES:
+                what, flags, count = map(int, notice.split(","))
+                data = properties((NOTICE, struct.pack("<BBHIQ", what, flags, 0, 0, count))) + data
+            self.write(*self.subscribed, message(data, kind=kind))
+
+    def do_topic(self, *words):
+        """What it tells whoever subscribes from now on: a message is =TEXT, a notice KIND,FLAGS,COUNT, and what is neither request=."""
+        self.publishes = words
+        return str(len(words))
+
+    def do_tell(self, *words):
+        """Who has subscribed last."""
+        self.tell(words)
+        return str(len(words))
+
+    def do_listen(self, endpoint, *counts):
+        """Subscribes for so many, and then for so many; x is another request. Whether all was taken."""
+        number, channel = self.open(endpoint, CALL)
+        for count in counts:
+            data, kind = (b"", REQUEST) if count == "x" else (properties((SUBSCRIBES, u32(int(count)))), REQUEST | PROPERTIES)
+            self.write(number, channel, message(data, kind=kind, number=1))
+        self.until(lambda: channel.error is not None or channel.consumed == channel.sent)
+        return "taken" if channel.error is None else f"reset {channel.error}"
 
     def do_send(self, endpoint, size):
         """A message to an endpoint of the peer, on a channel of its own, which is ended in order."""

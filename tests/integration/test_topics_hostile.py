@@ -5,15 +5,18 @@ The scene is that of test_time.py. Nothing is asserted in seconds: what is count
 in units, that the calls of others go on, and that the attack does what it is for.
 """
 
+import errno
 import os
 import signal
 
 import pytest
 
-from library import MISSED, SUBSCRIBED, TOPIC, Connection
+from library import ENDED, MISSED, SUBSCRIBED, TOPIC, WAITING, Connection
 from messaging import eventually
+from test_protocol_link import met_peer  # the fixture `met`  # noqa: F401  pylint: disable=unused-import
+from test_status import validator  # the fixture `valid`  # noqa: F401  pylint: disable=unused-import
 from test_time import ATTACKER, GIVE_UP, program, stages  # the fixture `stage`  # noqa: F401  pylint: disable=unused-import
-from test_topics import Heard, account, publish_many, receive, subscriber, topic, until
+from test_topics import Heard, account, expect, publish, publish_many, receive, subscriber, topic, until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be several users")
 
@@ -58,6 +61,38 @@ def test_who_says_how_many_it_is_takes_nobodys_turns(stage):
     others_go_on(scene, (attack, 30000))
     heard.until(0)
     assert 0 < len(heard.counts) < 10000
+
+
+def test_bounds_of_any_number_take_nobodys_turns(stage):
+    """None, the smallest, the largest, and bits that nobody knows: of who comes and goes with these."""
+    scene, = stage()
+    publisher = topic(scene.one)
+    conn = subscriber(scene.nodes[1])
+    attack = attack_with(scene, "subscribe-bounds", 60, "1:news")
+    publish_many(publisher, 500, 100)
+    assert account(conn, 500) == 0
+    others_go_on(scene, (attack, 30000))
+    publish_many(publisher, 100, 100)
+    assert account(conn, 100) == 0
+
+
+@pytest.mark.parametrize("where", ["within", "between"])
+def test_a_thousand_bounds_of_one_keep_nobody(stage, where):
+    """Of programs that never read, beside a publisher that goes on."""
+    scene, = stage()
+    there = scene.nodes[where == "between"]
+    publisher = Connection(scene.one.socket)
+    for number in range(20):
+        assert publisher.bind(f"news-{number}", TOPIC) == 0
+    attack = attack_with(scene, "subscribe-ones", 60, "1:news", there)
+    eventually(lambda: attack.count() >= 60 * 20, "they have subscribed", GIVE_UP)
+    some = [subscriber(there, f"1:news-{number}") for number in (0, 1)]
+    for number in range(200):
+        for name in range(20):
+            publish(publisher, b"%d" % number, name=f"news-{name}")
+    for conn in some:
+        assert account(conn, 200) == 0
+    others_go_on(scene, (attack, 60 * 20))
 
 
 @pytest.mark.parametrize("sessions", SESSIONS)
@@ -125,3 +160,69 @@ def test_a_refusal_reaches_all_in_turns(nodes):
     for conn in some:
         until(conn, 4)
     publisher.close()
+
+
+# ---- a daemon that lies ----
+
+MOST, MOST_LISTENERS = (1 << 64) - 1, (1 << 32) - 1
+
+
+@pytest.mark.parametrize("met", ["grant"], indirect=True)
+def test_a_peer_that_lies_of_its_listeners_harms_only_itself(met):
+    node, _, peer = met
+    heard, other = Heard(node), Heard(node, "other")
+    own = subscriber(node)
+    heard.until(1)
+    assert peer.ask(f"listen news {MOST_LISTENERS}") == "ok taken"
+    heard.until(1 + MOST_LISTENERS)
+    assert peer.ask(f"listen news 0 {MOST_LISTENERS} 7 {MOST_LISTENERS}") == "ok taken"
+    heard.until(1 + 2 * MOST_LISTENERS)
+    assert peer.ask("listen news 5 x") == f"ok reset {errno.EPROTO}"
+    assert peer.ask("listen news x") == f"ok reset {errno.EPROTOTYPE}"
+    heard.until(1 + 2 * MOST_LISTENERS)
+    publish(heard.conn, b"to all")
+    assert receive(own).data == b"to all"
+    assert peer.ask("close") == "ok closed"
+    heard.until(1)
+    assert other.counts == []
+
+
+@pytest.mark.parametrize("met", ["grant"], indirect=True)
+def test_a_peer_that_lies_of_what_was_missed_harms_only_itself(met, valid):
+    node, domid, peer = met
+    publisher, own = topic(node), subscriber(node)
+    assert peer.ask(f"topic 1,0,{MOST}") == "ok 1"
+    conn = subscriber(node, f"{domid}:lies")
+    assert peer.ask(f"tell 2,0,{MOST} =one 2,0,{1 << 63} 2,0,{1 << 63} 2,1,3 =two") == "ok 6"
+    for count, unknown, text in (MOST, 0, b"one"), (1 << 63, 0, None), (1 << 63, 0, None), (3, 1, b"two"):
+        expect(conn, MISSED, count=count, unknown=unknown)
+        assert text is None or receive(conn).data == text
+    valid(node.status())
+    publish_many(publisher, 200, 100)
+    assert account(own, 200) == 0
+    late = subscriber(node, f"{domid}:lies")  # of the same replica, behind all that
+    assert conn.wait(0) == late.wait(0) == 0
+    assert peer.ask("close") == "ok closed"
+    for each in conn, late:
+        expect(each, WAITING)
+
+
+@pytest.mark.parametrize("met", ["grant"], indirect=True)
+def test_a_peer_that_says_what_no_topic_says_is_heard_no_more(met):
+    node, domid, peer = met
+    publisher, own = topic(node), subscriber(node)
+    for words in "=early", "1,0,0=payload", "9,0,0", "request=":
+        with Connection(node.socket) as conn:
+            assert peer.ask(f"topic {words}") == "ok 1"
+            assert conn.subscribe(f"{domid}:lies") == -errno.EPROTO, words
+    assert peer.ask("topic 1,0,0") == "ok 1"
+    for words in "1,0,0", "4,0,0", "request=", "2,0,1=payload":
+        with subscriber(node, f"{domid}:lies") as conn:
+            assert peer.ask(f"tell {words}") == "ok 1"
+            expect(conn, ENDED, error=-errno.EPROTO)
+    conn = subscriber(node, f"{domid}:lies")
+    assert peer.ask("tell =honest") == "ok 1"
+    assert receive(conn).data == b"honest"
+    publish(publisher, b"own")
+    assert receive(own).data == b"own"
+    assert peer.ask("close") == "ok closed"
