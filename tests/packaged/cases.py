@@ -414,7 +414,7 @@ BLOCKS = {
         "export XENSIM_DIR": the_simulators_session_works_for_an_ordinary_user,
         "xensim run --domains 2": ON_SIMULATOR,
         "xensim order hold": "tests/integration/test_sim_order.py does this with programs that there are",
-        "./configure --enable-only-xensim": "the stage peers of scripts/check builds it so",
+        "./autogen.sh && ./configure --enable-only-xensim": "the stage peers of scripts/check builds it so",
         "struct xensim_host host": "examples/xensim-test.c has these calls, and tests/integration/test_sim_header.py runs it",
         "def test_a_guest_says_hello": "tests/integration/test_sim_pytest.py runs it",
     },

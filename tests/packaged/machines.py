@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A Xen host in QEMU (TCG), whose domains were never prepared: a fresh Debian as domain 0, and another one as a guest of it."""
 import base64
-import importlib.machinery
 import importlib.util
 import os
 import pathlib
@@ -14,12 +13,12 @@ PATIENCE = float(os.environ.get("XENMSG_TEST_PATIENCE", "1"))
 LINUX = "root=/dev/vda console=hvc0 quiet loglevel=1 mitigations=off nokaslr random.trust_cpu=on systemd.show_status=0 net.ifnames=0"
 
 
-def xen_run():
-    """tests/xen/run as a module: what it says to Xen and QEMU serves here, too."""
-    loader = importlib.machinery.SourceFileLoader("xen_run", str(HERE.parent / "xen" / "run"))
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("xen_run", loader))
-    loader.exec_module(module)
-    return module
+def amd64():
+    """That machine of tests/xen: what it says to Xen and QEMU serves here, too."""
+    spec = importlib.util.spec_from_file_location("xen_machine", HERE.parent / "xen" / "machine.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.Amd64
 
 
 class Gone(Exception):
@@ -123,12 +122,12 @@ class Host:
         self.guest = Machine("guest", out / "guest.sock", self.log)
 
     def start(self):
-        xen = xen_run()
+        machine = amd64()
         command = [
-            "nice", "-n", "5", "qemu-system-x86_64", "-accel", "tcg,thread=multi,tb-size=512", "-cpu", xen.CPU_PV, "-m", "2600", "-smp", "1",
+            "nice", "-n", "5", "qemu-system-x86_64", "-accel", "tcg,thread=multi,tb-size=512", "-cpu", machine.cpu_pv, "-m", "2600", "-smp", "1",
             "-nodefaults", "-no-user-config", "-display", "none", "-monitor", "none", "-no-reboot",
             "-serial", f"file:{self.out}/console.log",
-            "-kernel", str(self.roots / "xen.elf"), "-append", f"{xen.XEN_OPTIONS} dom0_mem=1300M,max:1300M",
+            "-kernel", str(self.roots / "xen.elf"), "-append", f"{machine.xen} dom0_mem=1300M,max:1300M",
             "-initrd", f"{self.roots / 'vmlinux'} {LINUX} rig.role=dom0,{self.roots / 'initrd'}",
             "-device", "virtio-serial",
         ]  # fmt: skip
