@@ -21,7 +21,7 @@ xen-stage: all $(rig_programs)
 
 EXTRA_DIST += tests/xen/build tests/xen/run tests/xen/machine.py tests/xen/other-debian tests/xen/cross-build tests/xen/extract-vmlinux \
 	tests/xen/init tests/xen/units tests/xen/runner tests/xen/daemon \
-	tests/xen/lib.sh tests/xen/domain.sh tests/xen/bench_chain.sh tests/xen/test_00_host.sh tests/xen/test_05_xsm.sh tests/xen/test_10_messages.sh tests/xen/test_15_calls_and_streams.sh \
+	tests/xen/lib.sh tests/xen/domain.sh tests/xen/bench_chain.sh tests/xen/test_00_host.sh tests/xen/test_05_xsm.sh tests/xen/test_10_messages.sh tests/xen/test_15_calls_and_streams.sh tests/xen/test_16_topics.sh \
 	tests/xen/test_18_spy.sh tests/xen/test_20_life.sh \
 	tests/xen/test_30_limits.sh tests/xen/test_40_stock.sh tests/xen/test_45_trace.sh tests/xen/test_50_save.sh tests/xen/test_55_moves.sh tests/xen/test_60_systemd.sh tests/xen/test_70_service.sh \
 	tests/xen/test_80_conformance.sh tests/xen/test_90_doc.sh tests/conformance/lib.sh tests/conformance/cases.sh tests/conformance/corners.sh tests/conformance/answers \
