@@ -317,11 +317,11 @@ def test_what_was_allowed_by_a_tag_ends_with_it(hosted):
     with Connection(one.socket) as sender, Connection(two.socket) as receiver:
         ended = []
         assert receiver.bind("db") == 0
-        for _ in range(4):
-            assert sender.post("2:db", bytes(40000), ended.append) == 0
+        begun = [sender.post("2:db", bytes(40000), ended.append) for _ in range(4)]
+        assert begun[0] == 0 and set(begun) <= {0, -errno.EAGAIN}  # there is no room before the daemon has taken some
         eventually(lambda: sender.wait(10) >= 0 and two.link(1) and two.link(1)["channels"], "it is under way")
         give_tags(zero, 1, "")
-        eventually(lambda: sender.wait(10) >= 0 and len(ended) == 4, "it has ended")
+        eventually(lambda: sender.wait(10) >= 0 and len(ended) == begun.count(0), "it has ended")
         assert -errno.EACCES in ended
 
 
