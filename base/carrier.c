@@ -9,44 +9,27 @@
 
 #include "base/descriptors.h"
 
-#define PIECE	  253u	    /* so many go with one message (SCM_MAX_FD) */
 #define ROOM	  (8 << 20) /* bytes, of which the kernel may allow less: some hundreds for each message */
 #define COUNT_MAX 1048576u  /* more than any daemon has */
 
 /* Room for the descriptors of one message. */
 union control {
-	char space[CMSG_SPACE(PIECE * sizeof(int))];
+	char space[CMSG_SPACE(DESCRIPTORS_AT_ONCE * sizeof(int))];
 	struct cmsghdr align;
 };
-
-static int send_piece(int fd, const int *fds, uint32_t count)
-{
-	union control control = {0};
-	uint8_t byte = 0;
-	struct iovec one = {&byte, 1};
-	struct msghdr message = {.msg_iov = &one,
-				 .msg_iovlen = 1,
-				 .msg_control = control.space,
-				 .msg_controllen = CMSG_SPACE(count * sizeof(int))};
-	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-
-	header->cmsg_level = SOL_SOCKET;
-	header->cmsg_type = SCM_RIGHTS;
-	header->cmsg_len = CMSG_LEN(count * sizeof(int));
-	memcpy(CMSG_DATA(header), fds, count * sizeof(int));
-	return sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT) == 1 ? 0 : -errno;
-}
 
 int carrier_fill(const int *fds, uint32_t count)
 {
 	int pair[2], room = ROOM, r = 0;
+	ssize_t sent;
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
 		return -errno;
 	setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
 	for (uint32_t at = 0, piece; r == 0 && at < count; at += piece) {
-		piece = count - at < PIECE ? count - at : PIECE;
-		r = send_piece(pair[0], fds + at, piece);
+		piece = count - at < DESCRIPTORS_AT_ONCE ? count - at : DESCRIPTORS_AT_ONCE;
+		sent = descriptors_send(pair[0], "", 1, fds + at, piece, MSG_DONTWAIT);
+		r = sent < 0 ? (int)sent : 0;
 	}
 	close(pair[0]);
 	if (r == 0)

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -38,4 +39,31 @@ void descriptors_close(const int *fds, unsigned count)
 	for (unsigned i = 0; i < count; i++)
 		if (fds[i] >= 0)
 			close(fds[i]);
+}
+
+ssize_t descriptors_send(int socket, const void *data, size_t size, const int *fds, unsigned count, int flags)
+{
+	union {
+		char space[CMSG_SPACE(DESCRIPTORS_AT_ONCE * sizeof(int))];
+		struct cmsghdr align;
+	} control;
+	struct iovec piece = {(void *)(uintptr_t)data, size};
+	struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1};
+	ssize_t sent;
+
+	if (count > DESCRIPTORS_AT_ONCE)
+		return -EINVAL;
+	if (count) {
+		struct cmsghdr *header = &control.align;
+
+		memset(control.space, 0, CMSG_SPACE(count * sizeof(int)));
+		message.msg_control = control.space;
+		message.msg_controllen = (socklen_t)CMSG_SPACE(count * sizeof(int));
+		header->cmsg_level = SOL_SOCKET;
+		header->cmsg_type = SCM_RIGHTS;
+		header->cmsg_len = (socklen_t)CMSG_LEN(count * sizeof(int));
+		memcpy(CMSG_DATA(header), fds, count * sizeof(int));
+	}
+	sent = sendmsg(socket, &message, flags | MSG_NOSIGNAL);
+	return sent < 0 ? -errno : sent;
 }

@@ -20,6 +20,7 @@
 #include <event2/event.h>
 
 #include "base/clock.h"
+#include "base/descriptors.h"
 #include "base/log.h"
 #include "base/service.h"
 #include "base/timer.h"
@@ -214,29 +215,10 @@ void notify_stopping(struct notify *notify)
 	tell("STOPPING=1");
 }
 
-static int send_with(int to, const char *text, int fd)
-{
-	union {
-		char space[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} control = {0};
-	struct iovec piece = {(char *)(uintptr_t)text, strlen(text)};
-	struct msghdr message = {.msg_iov = &piece,
-				 .msg_iovlen = 1,
-				 .msg_control = control.space,
-				 .msg_controllen = sizeof(control.space)};
-	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-
-	header->cmsg_level = SOL_SOCKET;
-	header->cmsg_type = SCM_RIGHTS;
-	header->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(header), &fd, sizeof(int));
-	return sendmsg(to, &message, MSG_NOSIGNAL) < 0 ? -errno : 0;
-}
-
 int notify_store(const char *name, int fd)
 {
-	int to = reach_manager(), r;
+	int to = reach_manager();
+	ssize_t r;
 	struct pollfd room = {.fd = to, .events = POLLOUT};
 	char text[128];
 
@@ -244,9 +226,9 @@ int notify_store(const char *name, int fd)
 		return to == -ENOTCONN ? 0 : to;
 	/* systemd would drop what it sees hung up. */
 	snprintf(text, sizeof(text), "FDSTORE=1\nFDNAME=%s\nFDPOLL=0", name);
-	r = poll(&room, 1, ROOM_MS) == 1 ? send_with(to, text, fd) : -EAGAIN;
+	r = poll(&room, 1, ROOM_MS) == 1 ? descriptors_send(to, text, strlen(text), &fd, 1, 0) : -EAGAIN;
 	close(to);
-	return r;
+	return r < 0 ? (int)r : 0;
 }
 
 void notify_forget(const char *name)

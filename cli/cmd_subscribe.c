@@ -150,9 +150,10 @@ static int take_notice(struct subscribe *subscribe, struct xenmsg *conn, const c
 	else
 		note(subscribe, address, notice);
 	if (code == EXIT_DONE && notice->kind == XENMSG_ENDED) {
-		code = cli_error(conn, "subscribe to", address, notice->error);
-		if (!is_named(subscribe, address)) /* the others go on */
-			code = EXIT_DONE;
+		int ended = cli_error(conn, "subscribe to", address, notice->error);
+
+		if (is_named(subscribe, address)) /* else the others go on */
+			code = ended;
 	}
 	return code;
 }

@@ -15,6 +15,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/descriptors.h"
 #include "base/log.h"
 #include "base/unix_listener.h"
 #include "daemon/xen/singleton.h"
@@ -48,28 +49,6 @@ static int connect_to(const char *path)
 	return fd;
 }
 
-static int send_descriptor(int socket, int fd)
-{
-	union {
-		struct cmsghdr header;
-		char bytes[CMSG_SPACE(sizeof(int))];
-	} control = {0};
-	struct iovec data = {.iov_base = "", .iov_len = 1};
-	struct msghdr message = {
-		.msg_iov = &data,
-		.msg_iovlen = 1,
-		.msg_control = &control,
-		.msg_controllen = sizeof(control.bytes),
-	};
-	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-
-	header->cmsg_level = SOL_SOCKET;
-	header->cmsg_type = SCM_RIGHTS;
-	header->cmsg_len = CMSG_LEN(sizeof(fd));
-	memcpy(CMSG_DATA(header), &fd, sizeof(fd));
-	return sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? -errno : 0;
-}
-
 /* Waits for the keeper's answer. Until then, what was sent may be lost with the connection, so our own
  * descriptor stays open. */
 static int await_answer(int socket)
@@ -96,8 +75,8 @@ static int hand_over(const char *path, int fd)
 
 	if (socket < 0)
 		return socket;
-	r = send_descriptor(socket, fd);
-	if (r == 0)
+	r = (int)descriptors_send(socket, "", 1, &fd, 1, MSG_DONTWAIT);
+	if (r > 0)
 		r = await_answer(socket);
 	close(socket);
 	return r;
