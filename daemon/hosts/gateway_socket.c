@@ -14,6 +14,7 @@
 #include <event2/event.h>
 
 #include "base/cost.h"
+#include "base/descriptors.h"
 #include "base/log.h"
 #include "base/quota.h"
 #include "base/timer.h"
@@ -49,24 +50,10 @@ struct gateway_socket {
 static int send_on(int fd, const struct gateway_packet *packet, const int *passed, unsigned count)
 {
 	char text[GATEWAY_PACKET_MAX];
-	struct iovec piece = {text, gateway_encode(packet, text)};
-	union {
-		struct cmsghdr head;
-		char room[CMSG_SPACE(GATEWAY_FDS * sizeof(int))];
-	} control = {0};
-	struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1};
+	size_t size = gateway_encode(packet, text);
+	ssize_t sent = size ? descriptors_send(fd, text, size, passed, count, MSG_DONTWAIT) : -ENOMEM;
 
-	if (!piece.iov_len)
-		return -ENOMEM;
-	if (count > 0) {
-		message.msg_control = &control;
-		message.msg_controllen = (socklen_t)CMSG_SPACE(count * sizeof(int));
-		control.head.cmsg_level = SOL_SOCKET;
-		control.head.cmsg_type = SCM_RIGHTS;
-		control.head.cmsg_len = (socklen_t)CMSG_LEN(count * sizeof(int));
-		memcpy(CMSG_DATA(&control.head), passed, count * sizeof(int));
-	}
-	return sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
+	return sent < 0 ? (int)sent : 0;
 }
 
 /* --- the gateway ------------------------------------------------------------------------------ */

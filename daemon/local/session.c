@@ -12,6 +12,7 @@
 #include <event2/event.h>
 
 #include "base/cost.h"
+#include "base/descriptors.h"
 #include "base/log.h"
 #include "base/self.h"
 #include "daemon/relay/leaving.h"
@@ -198,27 +199,10 @@ int session_send_with(struct session *session, uint8_t type, uint8_t *frame, uin
 		      unsigned count)
 {
 	struct frame_header header = {.type = type, .length = length};
-	struct iovec piece = {.iov_base = frame, .iov_len = frame_wrap(frame, &header)};
-	union {
-		char space[CMSG_SPACE(3 * sizeof(int))];
-		struct cmsghdr align;
-	} control = {0};
-	struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1};
+	size_t size = frame_wrap(frame, &header);
+	ssize_t sent = descriptors_send(session->fd, frame, size, fds, count, MSG_DONTWAIT);
 
-	if (count) {
-		struct cmsghdr *cmsg;
-
-		message.msg_control = control.space;
-		message.msg_controllen = (socklen_t)CMSG_SPACE(count * sizeof(int));
-		cmsg = CMSG_FIRSTHDR(&message);
-		cmsg->cmsg_level = SOL_SOCKET;
-		cmsg->cmsg_type = SCM_RIGHTS;
-		cmsg->cmsg_len = (socklen_t)CMSG_LEN(count * sizeof(int));
-		memcpy(CMSG_DATA(cmsg), fds, count * sizeof(int));
-	}
-	if (sendmsg(session->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)piece.iov_len)
-		return errno ? -errno : -EIO;
-	return 0;
+	return sent < 0 ? (int)sent : sent == (ssize_t)size ? 0 : -EIO;
 }
 
 void session_refuse(struct session *session, int error, const char *why)
