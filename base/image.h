@@ -20,7 +20,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* The types of sections. Each is read by the part that writes it; another type isn't read, nor is the image with it. */
+/* The types of sections. Each is read by the part that writes it; another type isn't read, nor is the image with it. A type
+ * that is added gets the next number, and is written only for a program that says that it reads it (renewal.h). */
 enum image_section_type {
 	IMAGE_HEAD = 1, /* daemon/main/handover.c: who makes it, and the daemon's own descriptors */
 	IMAGE_SESSION,	/* daemon/local/session_image.c: a program; they are numbered from 0 */
@@ -33,7 +34,10 @@ enum image_section_type {
 	IMAGE_WATCH,	/* daemon/local/watches_image.c: what one wants to hear of */
 	IMAGE_QUERY,	/* daemon/serve/queries.c: a question of one whose answer isn't begun */
 	IMAGE_END,	/* the last one */
+	IMAGE_STREAM,	/* daemon/local/streams_image.c: a byte stream; they are numbered behind the topics */
+	IMAGE_TYPES
 };
+#define IMAGE_KNOWN_TO_ALL IMAGE_END /* the last type that each program of this format reads */
 
 #define IMAGE_FORMAT  3u	 /* another number: another format, which isn't read */
 #define IMAGE_MAX     (1u << 30) /* bytes */

@@ -118,6 +118,7 @@ libdaemon_la_SOURCES = \
 	daemon/xen/store_watched.c daemon/xen/store_worker.c daemon/xen/store_worker.h daemon/xen/store_worker_internal.h \
 	daemon/xen/store_write.c daemon/xen/store_write.h \
 	daemon/local/stream.c daemon/local/stream.h daemon/local/stream_internal.h daemon/local/stream_socket.c \
+	daemon/local/stream_image.c daemon/local/streams_image.c daemon/local/streams_internal.h \
 	daemon/local/streams.c daemon/local/streams.h \
 	daemon/xen/vchan.c daemon/xen/vchan.h daemon/xen/vchan_host.c \
 	daemon/xen/vchan_internal.h daemon/xen/vchan_kept.c daemon/xen/vchan_kept.h \

@@ -63,7 +63,7 @@ bool session_fits_image(struct session *session)
 		return true;
 	return session->state == RUNNING && session->fd >= 0 && !session->is_deaf &&
 	       session->unanswered == session->callbacks->carries(session->userdata, session) &&
-	       hop_fits_image(session->hop) &&
+	       hop_fits_image(session->hop) && !hop_is_finishing(session->hop) &&
 	       (!session->memory ||
 		(session->takes_memory && (session->uses_memory || session->old_memory_fd >= 0)));
 }
@@ -86,27 +86,10 @@ void session_say_goodbye(struct session *session)
 
 /* --- without shared memory -------------------------------------------------------------------- */
 
-/* Bytes that lie in a ring of our own. Where it is read, they begin at position 0. */
-static void ring_image(struct image *image, struct private_ring *ring)
-{
-	uint32_t from = ring->words.consumer, size = ring->words.producer - from;
-	struct ring_view view = private_ring_view(ring);
-	struct iovec pieces[2];
-
-	image_upto(image, &size, PRIVATE_RING_SIZE);
-	if (image->error)
-		return;
-	if (image->is_read) {
-		ring->words = (struct ring_words){.producer = size};
-		from = 0;
-	}
-	ring_pieces_of(&view, from, size, pieces);
-	for (unsigned i = 0; i < 2; i++)
-		image_raw(image, pieces[i].iov_base, (uint32_t)pieces[i].iov_len);
-}
-
 static void pumped_image(struct image *image, struct session *session)
 {
+	struct ring_view from, to;
+
 	if (image->is_read) {
 		session->from_socket = calloc(1, sizeof(*session->from_socket));
 		session->to_socket = calloc(1, sizeof(*session->to_socket));
@@ -115,8 +98,10 @@ static void pumped_image(struct image *image, struct session *session)
 		image_fail(image, -ENOMEM);
 		return;
 	}
-	ring_image(image, session->from_socket);
-	ring_image(image, session->to_socket);
+	from = private_ring_view(session->from_socket);
+	to = private_ring_view(session->to_socket);
+	hop_ring_image(image, &from);
+	hop_ring_image(image, &to);
 }
 
 /* --- with shared memory ----------------------------------------------------------------------- */

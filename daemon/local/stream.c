@@ -11,6 +11,7 @@
 #include "daemon/relay/channel.h"
 #include "base/cost.h"
 #include "base/log.h"
+#include "daemon/relay/hop_image.h"
 #include "daemon/relay/program_socket.h"
 
 #define CREDIT_STEP 8192u /* bytes: an eighth of the smallest window; fewer aren't worth a frame */
@@ -268,8 +269,7 @@ static const struct hop_callbacks hop_callbacks = {
 	.failed = on_failed,
 };
 
-/* Sets the account that pays, in memory and in time. */
-static void set_account(struct stream *stream, struct account *account)
+void stream_set_account(struct stream *stream, struct account *account)
 {
 	hop_set_account(&stream->hop, account_ref(account));
 	stream_set_payer(stream, account);
@@ -277,7 +277,7 @@ static void set_account(struct stream *stream, struct account *account)
 
 /* --- life ------------------------------------------------------------------------------------- */
 
-static int watch_socket(struct stream *stream, int fd)
+int stream_watch_socket(struct stream *stream, int fd)
 {
 	struct event_base *base = stream->relay->base;
 
@@ -296,11 +296,10 @@ _Static_assert(sizeof(struct stream) + sizeof(struct stream_rings) < STREAM_MEMO
 	       "that is what is charged");
 _Static_assert(CONTROL_RING_SIZE >= 8 * FRAME_SMALL_MAX, "the hop goes on while we take them");
 
-static int stream_new(struct stream **out, struct relay *relay, const struct stream_callbacks *callbacks,
-		      void *userdata)
+int stream_make(struct stream **out, struct relay *relay, const struct stream_callbacks *callbacks,
+		void *userdata)
 {
 	struct stream *stream = calloc(1, sizeof(*stream));
-	struct hop_rings rings = {0};
 	void *memory;
 
 	if (!stream)
@@ -313,6 +312,7 @@ static int stream_new(struct stream **out, struct relay *relay, const struct str
 		free(stream);
 		return -ENOMEM;
 	}
+	hop_set_image_number(&stream->hop, 0); /* it is in every image, unless it is ended before */
 	memory = mmap(NULL, sizeof(*stream->rings), PROT_READ | PROT_WRITE,
 		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (memory == MAP_FAILED) {
@@ -320,18 +320,40 @@ static int stream_new(struct stream **out, struct relay *relay, const struct str
 		return -ENOMEM;
 	}
 	stream->rings = memory;
-	rings.in = private_ring_view(&stream->rings->to_hop);
-	rings.out[OUTLET_MAIN] = ring_words_view(&stream->rings->from_hop.words, stream->rings->from_hop.data,
-						 CONTROL_RING_SIZE);
-	rings.out[OUTLET_DELIVERIES] = private_ring_view(&stream->rings->data_from_hop);
-	ring_writer_init(&stream->writer, &rings.in, false);
-	ring_reader_init(&stream->reader, &rings.out[OUTLET_MAIN], false);
-	ring_reader_init(&stream->data_reader, &rings.out[OUTLET_DELIVERIES], false);
-	ring_reader_arm(&stream->reader, 1);
-	ring_reader_arm(&stream->data_reader, 1);
-	hop_attach(&stream->hop, &rings);
 	*out = stream;
 	return 0;
+}
+
+int stream_attach(struct stream *stream, bool again)
+{
+	struct hop_rings rings = {.in = private_ring_view(&stream->rings->to_hop), .adopt = again};
+	int r;
+
+	rings.out[OUTLET_MAIN] = control_ring_view(&stream->rings->from_hop);
+	rings.out[OUTLET_DELIVERIES] = private_ring_view(&stream->rings->data_from_hop);
+	r = ring_writer_init(&stream->writer, &rings.in, again);
+	if (r == 0)
+		r = ring_reader_init(&stream->reader, &rings.out[OUTLET_MAIN], again);
+	if (r == 0)
+		r = ring_reader_init(&stream->data_reader, &rings.out[OUTLET_DELIVERIES], again);
+	if (r < 0)
+		return r;
+	ring_reader_arm(&stream->reader, 1);
+	ring_reader_arm(&stream->data_reader, 1);
+	return again ? hop_attach_again(&stream->hop, &rings) : hop_attach(&stream->hop, &rings);
+}
+
+static int stream_new(struct stream **out, struct relay *relay, const struct stream_callbacks *callbacks,
+		      void *userdata)
+{
+	int r = stream_make(out, relay, callbacks, userdata);
+
+	if (r < 0)
+		return r;
+	r = stream_attach(*out, false);
+	if (r < 0)
+		stream_free(*out);
+	return r;
 }
 
 int stream_connect(struct stream **out, struct relay *relay, int fd, const struct frame_identity *identity,
@@ -351,8 +373,8 @@ int stream_connect(struct stream **out, struct relay *relay, int fd, const struc
 	stream->state = CALLING;
 	stream->identity = *identity;
 	charge_move(&stream->charge, charge);
-	set_account(stream, stream->charge.account);
-	r = watch_socket(stream, fd);
+	stream_set_account(stream, stream->charge.account);
+	r = stream_watch_socket(stream, fd);
 	if (r == 0 && !stream_put_frame(stream, FRAME_OPEN, payload, frame_open_encode(&open, payload)))
 		r = -EMSGSIZE;
 	if (r < 0) {
@@ -377,7 +399,7 @@ int stream_wait(struct stream **out, struct relay *relay, struct channel *channe
 	stream->program = account_ref(program);
 	stream->limit = 0;
 	charge_init(&stream->charge, channel->charge.account);
-	set_account(stream, channel->charge.account);
+	stream_set_account(stream, channel->charge.account);
 	r = charge_all(&stream->charge,
 		       (uint64_t[QUOTA_RESOURCES]){[QUOTA_DESCRIPTORS] = 1, [QUOTA_MEMORY] = STREAM_MEMORY});
 	if (r == 0)
@@ -405,7 +427,7 @@ int stream_take_socket(struct stream *stream, int fd)
 		program_socket_close(stream->relay, fd, NULL);
 		return r;
 	}
-	r = watch_socket(stream, fd);
+	r = stream_watch_socket(stream, fd);
 	if (r < 0) {
 		hop_fail(&stream->hop, r, "out of memory");
 		return r;

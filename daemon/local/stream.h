@@ -24,6 +24,7 @@
 #include "daemon/relay/hop.h"
 
 struct charge;
+struct image;
 struct stream;
 
 /* bytes that a stream takes at most: two rings for bytes (private_ring.h), one for control, and its records */
@@ -56,6 +57,16 @@ bool stream_is_waiting(const struct stream *stream);
  * program hasn't waited for the answer, and the stream waits on, to be fetched again; -ENOMEM: it breaks. */
 int stream_take_socket(struct stream *stream, int fd);
 void stream_free(struct stream *stream);
+
+/* stream_image.c: whether the next daemon can go on with it. `is_carried`: its socket gets there in another one (carrier.h). */
+bool stream_fits_image(struct stream *stream, bool is_carried);
+/* Writes what there is of the stream, but for its channel, or reads it into one of stream_make(), which isn't attached. */
+void stream_image(struct image *image, struct stream *stream);
+/* Makes a stream without a socket, rings or account. 0 or -ENOMEM. */
+int stream_make(struct stream **stream, struct relay *relay, const struct stream_callbacks *callbacks,
+		void *userdata);
+/* Has a stream that was read go on. 0 or a negative errno: it is to be freed. */
+int stream_go_on(struct stream *stream);
 
 struct hop *stream_hop(struct stream *stream);
 /* Returns how many bytes the program has sent, and how many have been written to its socket. */

@@ -3,8 +3,8 @@
 #define XENMSG_DAEMON_STREAM_INTERNAL_H
 
 /*
- * What the two parts of a stream share: stream.c has its life, its turns and its end of the hop, and stream_socket.c
- * moves bytes between the program's socket and the rings, and closes the socket.
+ * What the parts of a stream share: stream.c has its life, its turns and its end of the hop, stream_socket.c
+ * moves bytes between the program's socket and the rings, and closes the socket, and stream_image.c hands it over.
  */
 
 #include <stdbool.h>
@@ -43,6 +43,12 @@ enum stream_stage {
 	BREAKING, /* the program has broken it or gone: the hop still reads what it sent before */
 	OVER,
 };
+
+/* The ring of the hop's frames without DATA. */
+static inline struct ring_view control_ring_view(struct control_ring *ring)
+{
+	return ring_words_view(&ring->words, ring->data, CONTROL_RING_SIZE);
+}
 
 struct stream {
 	struct hop hop;
@@ -89,6 +95,12 @@ struct stream {
 
 /* Has this account pay for the time from now on. */
 void stream_set_payer(struct stream *stream, struct account *account);
+/* Sets the account that pays, in memory and in time. */
+void stream_set_account(struct stream *stream, struct account *account);
+/* Listens to the socket, which it takes over. 0 or -ENOMEM. */
+int stream_watch_socket(struct stream *stream, int fd);
+/* Attaches the hop to the rings; `again`: in which something lies, as the hop was read from an image. 0 or -EPROTO. */
+int stream_attach(struct stream *stream, bool again);
 /* Writes a frame for the hop. Returns false if there is no room. */
 bool stream_put_frame(struct stream *stream, uint8_t type, const void *payload, uint32_t length);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "daemon/local/streams.h"
+#include "daemon/local/streams_internal.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -11,14 +11,10 @@
 #include <utlist.h>
 
 #include "daemon/relay/channel.h"
-#include "daemon/local/program_name.h"
 #include "daemon/relay/program_socket.h"
 #include "base/cost.h"
 #include "base/quota.h"
 #include "daemon/local/session.h"
-#include "daemon/local/stream.h"
-#include "wire/address.h"
-#include "wire/hash.h"
 
 /* Streams that wait for one program, like a backlog of listen(2): what tells it of them must not be too much to
  * leave unread. It is divided in shares, so that one peer's streams can't keep out another's: a single peer or
@@ -27,49 +23,6 @@
 
 #define PASSED_AT_ONCE 32u
 #define REST_BYTES     4096u /* the guard byte, and what a program sends behind it at once */
-
-/* The number of a program's waiting streams that an account pays for. */
-struct share {
-	const struct account *account; /* to which the streams hold references */
-	unsigned waiting;
-	UT_hash_handle hh;
-};
-
-/* A program that has streams to fetch. */
-struct stream_listener {
-	struct session *session;
-	struct stream_entry *waiting;
-	unsigned count;
-	struct share *shares;
-	UT_hash_handle hh;
-};
-
-struct stream_entry {
-	struct streams *streams;
-	struct stream *stream;
-	uint64_t number; /* in the order in which they were made */
-	/* for status */
-	uint32_t uid, pid, from;
-	bool incoming;
-	char program[PROGRAM_NAME_SIZE];
-	char host[HOST_NAME_SIZE]; /* of `from`; "": this one */
-	char name[ADDRESS_MAX + 1];
-	struct stream_listener
-		*listener; /* the program that should fetch it, and then the following; else NULL */
-	uint64_t token;
-	struct share *share;
-	struct stream_entry *waiting_prev, *waiting_next;
-	UT_hash_handle all, hh;
-};
-
-struct streams {
-	struct relay *relay;
-	int (*route)(void *userdata, struct channel *channel, const struct frame_open *open);
-	void *userdata;
-	struct stream_entry *list;	   /* all of them, by number */
-	struct stream_entry *waiting;	   /* streams to be fetched, by token */
-	struct stream_listener *listeners; /* by session */
-};
 
 struct streams *streams_new(struct relay *relay,
 			    int (*route)(void *userdata, struct channel *channel,
@@ -157,8 +110,7 @@ static bool has_room(const struct streams *streams, const struct session *sessio
 	       quota_share(WAITING_MAX - waiting, accounts + (share == NULL), share ? share->waiting : 0) > 0;
 }
 
-/* Makes the stream wait for the program. Returns 0 or -ENOMEM. */
-static int wait_for(struct stream_entry *entry, struct session *session)
+int streams_wait_for(struct stream_entry *entry, struct session *session)
 {
 	struct streams *streams = entry->streams;
 	struct stream_listener *listener = listener_of(streams, session);
@@ -194,8 +146,7 @@ static void wait_no_more(struct stream_entry *entry)
 
 /* --- all of them ------------------------------------------------------------------------------ */
 
-/* Removes an entry, also one whose stream was never made. */
-static void remove_entry(struct stream_entry *entry)
+void streams_remove(struct stream_entry *entry)
 {
 	struct streams *streams = entry->streams;
 
@@ -208,7 +159,7 @@ static void remove_entry(struct stream_entry *entry)
 void streams_leave(struct streams *streams)
 {
 	while (streams->list)
-		remove_entry(streams->list);
+		streams_remove(streams->list);
 }
 
 void streams_free(struct streams *streams)
@@ -241,10 +192,10 @@ static int on_open(void *userdata, struct stream *stream, struct channel *channe
 
 static void on_gone(void *userdata, struct stream *stream)
 {
-	remove_entry(userdata);
+	streams_remove(userdata);
 }
 
-static const struct stream_callbacks callbacks = {
+const struct stream_callbacks streams_callbacks = {
 	.open = on_open,
 	.gone = on_gone,
 };
@@ -313,9 +264,9 @@ void streams_connect(struct streams *streams, int fd, const struct frame_identit
 	entry->pid = identity->pid;
 	program_name((pid_t)identity->pid, entry->program);
 	snprintf(entry->name, sizeof(entry->name), "%s", address);
-	if (stream_connect(&entry->stream, streams->relay, fd, identity, &charge, address, &callbacks,
+	if (stream_connect(&entry->stream, streams->relay, fd, identity, &charge, address, &streams_callbacks,
 			   entry) < 0)
-		remove_entry(entry);
+		streams_remove(entry);
 }
 
 void streams_fetch(struct streams *streams, int fd, const uint8_t *payload, uint32_t length)
@@ -381,13 +332,13 @@ int streams_incoming(struct streams *streams, struct channel *channel, const cha
 		return -ENOMEM;
 	describe(entry, session, channel, endpoint);
 	r = stream_wait(&entry->stream, streams->relay, channel, endpoint, hop_account(session_hop(session)),
-			&callbacks, entry);
+			&streams_callbacks, entry);
 	if (r == 0)
-		r = wait_for(entry, session);
+		r = streams_wait_for(entry, session);
 	if (r == 0)
 		r = announce(entry, session, channel);
 	if (r < 0)
-		remove_entry(entry);
+		streams_remove(entry);
 	return r;
 }
 
@@ -402,7 +353,7 @@ static bool pass_on(struct stream_entry *entry, struct session *session)
 		return false;
 	snprintf(endpoint, sizeof(endpoint), "%s", entry->name);
 	wait_no_more(entry);
-	if (wait_for(entry, session) < 0)
+	if (streams_wait_for(entry, session) < 0)
 		return false;
 	describe(entry, session, end->channel, endpoint);
 	return announce(entry, session, end->channel) == 0;
@@ -432,7 +383,7 @@ bool streams_pass_on(struct streams *streams, struct session *session, const str
 			continue;
 		hop_spend(session_hop(session), COST_OPEN);
 		if (!pass_on(entry, other))
-			remove_entry(entry);
+			streams_remove(entry);
 		if (++count >= PASSED_AT_ONCE)
 			return true;
 	}
@@ -447,7 +398,7 @@ void streams_forget_session(struct streams *streams, struct session *session)
 	/* Removing the last one frees the listener. */
 	for (entry = listener ? listener->waiting : NULL; entry; entry = next) {
 		next = entry->waiting_next;
-		remove_entry(entry);
+		streams_remove(entry);
 	}
 }
 

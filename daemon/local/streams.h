@@ -15,6 +15,8 @@
 
 struct channel;
 struct hop;
+struct image;
+struct image_hops;
 struct relay;
 struct session;
 struct streams;
@@ -24,9 +26,9 @@ struct streams *streams_new(struct relay *relay,
 			    int (*route)(void *userdata, struct channel *channel,
 					 const struct frame_open *open),
 			    void *userdata);
-/* Ends all streams with ECONNRESET, and frees them. */
-/* Breaks all of them. */
+/* Ends all streams with ECONNRESET. */
 void streams_leave(struct streams *streams);
+/* Does that, and frees them. */
 void streams_free(struct streams *streams);
 
 /* These turn a program's connection into a stream. Both take over `fd`, and tell the program the error if it
@@ -44,6 +46,18 @@ bool streams_pass_on(struct streams *streams, struct session *session, const str
 		     struct session *(*to)(void *userdata, const struct session *from, const char *name),
 		     void *userdata);
 void streams_forget_session(struct streams *streams, struct session *session);
+
+/* streams_image.c, handing over. Ends those that can't be in the image; `is_carried`: which gets to another process. Returns whether
+ * there were some, by which others may have changed. */
+bool streams_end_unfit(struct streams *streams, bool is_carried);
+/* Numbers all from `first` on. */
+void streams_number_for_image(struct streams *streams, uint32_t first);
+/* Writes a section for each, and then one for each channel that has no opener with another section. */
+void streams_write_image(const struct streams *streams, struct image *image);
+void streams_write_channels(const struct streams *streams, struct image *image);
+/* Reads one. */
+void streams_read_image(struct streams *streams, struct image *image, struct image_hops *hops);
+void streams_go_on(struct streams *streams);
 
 /* Calls `each` for every stream that the program should fetch, until it returns true. It must not end any. Returns whether it
  * has. */

@@ -99,10 +99,11 @@ static void answer_renewal(struct daemon *daemon, int error, const char *words)
 	daemon->renewal_asked_by = NULL;
 }
 
-static void on_renewal_checked(void *userdata, int error, const char *words)
+static void on_renewal_checked(void *userdata, int error, const char *words, uint32_t reads)
 {
 	struct daemon *daemon = userdata;
 
+	daemon->next_reads = reads;
 	answer_renewal(daemon, error, words);
 	if (daemon->asks_for_restart) {
 		log_info(error < 0 ? "all connections end: %s" : "leaving all connections to %s", words);

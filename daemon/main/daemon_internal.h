@@ -86,6 +86,8 @@ struct daemon {
 	bool is_handing_over;
 	bool is_running;
 	bool asks_for_restart, is_restarted; /* as soon as it is asked to stop */
+	uint32_t
+		next_reads; /* the last type of sections of the image (base/image.h) that the next program reads */
 	uint64_t renewals; /* so many daemons before this one have handed over, each to the next */
 
 	/* startup.c's, while starting */

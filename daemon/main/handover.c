@@ -86,7 +86,8 @@ static void end_others(struct daemon *daemon)
 {
 	asks_hand_over(daemon->asks);
 	links_hand_over(daemon->links, may_keep, daemon);
-	streams_leave(daemon->streams);
+	if (daemon->next_reads < IMAGE_STREAM)
+		streams_leave(daemon->streams);
 	activations_leave(daemon->activations);
 	relay_run(&daemon->relay, LAST_PASSES);
 	watches_tell_gone(daemon->watches);
@@ -126,9 +127,11 @@ static void write_image(struct daemon *daemon, struct image *image, struct head 
 	local_write_sessions(daemon->local, image);
 	links_write_image(daemon->links, image);
 	topics_write_image(daemon->topics, image);
+	streams_write_image(daemon->streams, image);
 	local_write_channels(daemon->local, image);
 	links_write_channels(daemon->links, image);
 	topics_write_channels(daemon->topics, image);
+	streams_write_channels(daemon->streams, image);
 	local_write_ledgers(daemon->local, image);
 	topics_write_parties(daemon->topics, image);
 	router_write_image(daemon->router, image);
@@ -187,8 +190,11 @@ static void settle(struct daemon *daemon, struct head *head)
 		local_settle_for_image(daemon->local);
 		head->sessions = local_number_for_image(daemon->local);
 		head->links = links_number_for_image(daemon->links, head->sessions, &ended);
+		if (streams_end_unfit(daemon->streams, daemon->is_restarted))
+			ended = true;
 	} while (ended);
 	head->topics = topics_number_for_image(daemon->topics, head->sessions + head->links);
+	streams_number_for_image(daemon->streams, head->sessions + head->links + head->topics);
 }
 
 /* Ends what can't go on, and makes the image of all else. */
@@ -378,9 +384,15 @@ static void read_section(struct daemon *daemon, struct handover *handover, uint3
 		break;
 	case IMAGE_TOPIC:
 		image_expect(image, hops->sessions == head->sessions && hops->links == head->links &&
-					    hops->count - hops->sessions - hops->links < head->topics);
+					    hops->topics < head->topics);
 		if (!image->error)
 			topics_read_topic(daemon->topics, image, hops);
+		break;
+	case IMAGE_STREAM:
+		image_expect(image, hops->sessions == head->sessions && hops->links == head->links &&
+					    hops->topics == head->topics);
+		if (!image->error)
+			streams_read_image(daemon->streams, image, hops);
 		break;
 	case IMAGE_CHANNEL:
 		channel_image(image, hops, &channel);
@@ -408,6 +420,19 @@ static void read_section(struct daemon *daemon, struct handover *handover, uint3
 	}
 }
 
+/* Sections come in this order of their types, of which later ones have larger numbers than those before which they belong. */
+static unsigned rank(uint32_t type)
+{
+	static const uint8_t order[] = {IMAGE_SESSION, IMAGE_LINK,   IMAGE_TOPIC, IMAGE_STREAM,
+					IMAGE_CHANNEL, IMAGE_LEDGER, IMAGE_PARTY, IMAGE_ENDPOINT,
+					IMAGE_WATCH,   IMAGE_QUERY};
+	unsigned i = 0;
+
+	while (i < sizeof(order) && order[i] != type)
+		i++;
+	return i;
+}
+
 static void read_image(struct daemon *daemon, struct handover *handover)
 {
 	const struct head *head = &handover->head;
@@ -419,13 +444,13 @@ static void read_image(struct daemon *daemon, struct handover *handover)
 	/* It was restored in between: what the image says of others isn't so any more. */
 	image_expect(image, head->self.domid == daemon->self.domid);
 	while ((type = image_next(image)) && type != IMAGE_END) {
-		image_expect(image, type >= last);
+		image_expect(image, rank(type) >= rank(last));
 		last = type;
 		read_section(daemon, handover, type);
 	}
 	image_expect(image, type == IMAGE_END && handover->hops.sessions == head->sessions &&
 				    handover->hops.links == head->links &&
-				    handover->hops.count == head->sessions + head->links + head->topics);
+				    handover->hops.topics == head->topics);
 	topics_check_image(daemon->topics, image);
 	image_expect(image, image_next(image) == 0);
 }
@@ -460,12 +485,14 @@ static void go_on(struct daemon *daemon, const struct image_hops *hops, const st
 	for (uint32_t i = 0; i < hops->sessions; i++)
 		session_go_on(local_in_image(hops, i));
 	topics_go_on(daemon->topics);
+	streams_go_on(daemon->streams);
 	/* Others may wait for an answer that the daemon before didn't give. */
 	peers_want_all(daemon->peers);
 	daemon->renewals = daemon->sources.renewals = head->renewals;
 	snprintf(daemon->sources.renewed_from, sizeof(daemon->sources.renewed_from), "%s", head->version);
-	log_info("took over from xenmsgd %s: programs: %u, endpoints: %u, links: %u", head->version,
-		 hops->sessions, router_endpoints(daemon->router), head->links);
+	log_info("took over from xenmsgd %s: programs: %u, endpoints: %u, links: %u, streams: %u",
+		 head->version, hops->sessions, router_endpoints(daemon->router), head->links,
+		 hops->count - hops->sessions - hops->links - hops->topics);
 }
 
 int handover_read(struct daemon *daemon)
@@ -481,6 +508,7 @@ int handover_read(struct daemon *daemon)
 			"what the daemon before this hands over can't be taken: %s; this one begins afresh, and all "
 			"connections end",
 			strerror(-handover->image.error));
+		streams_leave(daemon->streams);
 		links_drop_image(daemon->links);
 		local_each(daemon->local, end_session, daemon);
 		topics_drop_image(daemon->topics);

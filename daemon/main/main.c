@@ -12,7 +12,9 @@
 
 #include "daemon/activation/activation_read.h"
 #include "base/config.h"
+#include "base/image.h"
 #include "daemon/main/daemon.h"
+#include "daemon/main/renewal.h"
 #include "base/log.h"
 #include "base/notify.h"
 #include "base/privileges.h"
@@ -198,7 +200,7 @@ static int check(const struct config *config, bool takeover)
 	if (r == EXIT_OK && takeover)
 		r = check_start();
 	if (r == EXIT_OK && takeover)
-		printf("xenmsgd " PACKAGE_VERSION "\n");
+		printf("xenmsgd " PACKAGE_VERSION "\n" RENEWAL_READS "%d\n", IMAGE_TYPES - 1);
 	return r;
 }
 

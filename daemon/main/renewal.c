@@ -14,6 +14,7 @@
 
 #include <event2/event.h>
 
+#include "base/image.h"
 #include "base/timer.h"
 
 #define ANSWER_MS 10000
@@ -51,6 +52,21 @@ char **renewal_arguments(char **argv, const char *option, const char *value)
 	return out;
 }
 
+/* Takes out of the words what they say of sections. */
+static uint32_t take_reads(char *words)
+{
+	char *line = strstr(words, "\n" RENEWAL_READS), *rest;
+	unsigned long reads;
+
+	if (!line)
+		return IMAGE_KNOWN_TO_ALL;
+	reads = strtoul(line + 1 + strlen(RENEWAL_READS), &rest, 10);
+	memmove(line, rest, strlen(rest) + 1);
+	return reads < IMAGE_KNOWN_TO_ALL ? IMAGE_KNOWN_TO_ALL
+	       : reads > UINT32_MAX	  ? UINT32_MAX
+					  : (uint32_t)reads;
+}
+
 static void forget(struct renewal *renewal)
 {
 	free_event(renewal->readable);
@@ -68,6 +84,7 @@ static void conclude(struct renewal *renewal, bool is_late)
 {
 	int status = 0, error = 0;
 	pid_t pid = renewal->pid;
+	uint32_t reads;
 
 	if (is_late)
 		kill(pid, SIGKILL);
@@ -81,8 +98,9 @@ static void conclude(struct renewal *renewal, bool is_late)
 	if (error < 0 && !renewal->size)
 		snprintf(renewal->words, sizeof(renewal->words), "%s %s", renewal->program,
 			 is_late ? "doesn't answer" : "doesn't start");
+	reads = take_reads(renewal->words);
 	forget(renewal);
-	renewal->done(renewal->userdata, error, renewal->words);
+	renewal->done(renewal->userdata, error, renewal->words, reads);
 }
 
 static void on_words(int fd, short what, void *userdata)

@@ -158,21 +158,19 @@ static void takeover_image(struct image *image, struct channel *channel)
 static void charge_image(struct image *image, struct channel *channel)
 {
 	struct account *account = channel->charge.account;
-	bool pays = account && account_kind(account) <= QUOTA_PEER;
-	uint32_t kind = pays ? account_kind(account) : 0, id = pays ? account_id(account) : 0;
 	uint64_t channels = channel->charge.held[QUOTA_CHANNELS], bytes = channel->charge.held[QUOTA_BYTES];
 
-	image_bool(image, &pays);
-	image_upto(image, &kind, QUOTA_PEER);
-	image_u32(image, &id);
+	relay_account_image(image, channel->relay, &account);
 	image_u64(image, &channels);
 	image_u64(image, &bytes);
 	image_expect(image, channels <= 1 && bytes <= 8ull * STREAM_WINDOW_MAX);
-	if (!image->is_read || image->error)
+	if (!image->is_read)
 		return;
-	account = pays && channel->relay->quota ? quota_account(channel->relay->quota, kind, id) : NULL;
-	charge_init(&channel->charge, account);
+	if (!image->error)
+		charge_init(&channel->charge, account);
 	account_unref(account);
+	if (image->error)
+		return;
 	charge_exceed(&channel->charge, QUOTA_CHANNELS, channels);
 	charge_exceed(&channel->charge, QUOTA_BYTES, bytes);
 }

@@ -47,6 +47,36 @@ void hop_identity_image(struct image *image, struct frame_identity *identity)
 	image_u32(image, &identity->pid);
 }
 
+void relay_account_image(struct image *image, const struct relay *relay, struct account **account)
+{
+	bool pays = !image->is_read && *account && account_kind(*account) <= QUOTA_PEER;
+	uint32_t kind = pays ? account_kind(*account) : 0, id = pays ? account_id(*account) : 0;
+
+	image_bool(image, &pays);
+	image_upto(image, &kind, QUOTA_PEER);
+	image_u32(image, &id);
+	if (image->is_read)
+		*account =
+			pays && !image->error && relay->quota ? quota_account(relay->quota, kind, id) : NULL;
+}
+
+void hop_ring_image(struct image *image, const struct ring_view *ring)
+{
+	uint32_t from = *ring->consumer, size = *ring->producer - from;
+	struct iovec pieces[2];
+
+	image_upto(image, &size, ring->size);
+	if (image->error)
+		return;
+	if (image->is_read) {
+		*ring->producer = size;
+		*ring->consumer = from = 0;
+	}
+	ring_pieces_of(ring, from, size, pieces);
+	for (unsigned i = 0; i < 2; i++)
+		image_raw(image, pieces[i].iov_base, (uint32_t)pieces[i].iov_len);
+}
+
 static void stats_image(struct image *image, struct hop_stats *stats)
 {
 	image_u64(image, &stats->frames);
@@ -99,7 +129,8 @@ bool hop_fits_image(const struct hop *hop)
 	const struct channel_end *end;
 	uint32_t number = 0;
 
-	if (hop->life != HOP_DETACHED && hop->life != (hop->traits->is_daemon ? HOP_PAUSED : HOP_UP))
+	if (hop->life != HOP_DETACHED && hop->life != (hop->traits->is_daemon ? HOP_PAUSED : HOP_UP) &&
+	    (hop->traits->is_daemon || hop->life != HOP_FINISHING))
 		return false;
 	if (hop_is_marked(hop, MARK_FAILED) || (hop->holds_input && !hop->traits->is_daemon))
 		return false;

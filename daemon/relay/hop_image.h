@@ -14,11 +14,12 @@
 #include "base/image.h"
 #include "daemon/relay/hop.h"
 
-/* The hops of an image, by their numbers there (hop_set_image_number()): those of programs, of links, of topics. */
+/* The hops of an image, by their numbers there (hop_set_image_number()): those of programs, of links, of topics, of streams. */
 struct image_hops {
 	struct hop **hops;
 	uint32_t count;
-	uint32_t sessions, links; /* of them, so many are programs', and so many links' */
+	uint32_t sessions, links, topics; /* of them, so many are programs', links' and topics' */
+	uint32_t room;			  /* for streams, too; 0: there is none */
 };
 
 static inline void hop_set_image_number(struct hop *hop, uint32_t number)
@@ -30,6 +31,13 @@ static inline uint32_t hop_number_in_image(const struct hop *hop)
 {
 	return hop->image_number;
 }
+
+/* Who pays, a user or a peer; for another host, which is a number of this daemon's, nobody does. Read, it is a reference of the
+ * caller's, or NULL. */
+void relay_account_image(struct image *image, const struct relay *relay, struct account **account);
+void hop_identity_image(struct image *image, struct frame_identity *identity);
+/* Bytes that lie in a ring of our own. Where it is read, they begin at position 0. */
+void hop_ring_image(struct image *image, const struct ring_view *ring);
 
 /* Ends at once what is left of hops that nobody has any more, whose channels would otherwise end in turns to come. */
 void relay_settle_for_image(struct relay *relay);

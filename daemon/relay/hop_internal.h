@@ -160,6 +160,5 @@ void hop_on_poll(int fd, short what, void *userdata);
 #define IMAGE_QUEUE_MAX (2 * STREAM_WINDOW_MAX + FRAME_PAYLOAD_MAX) /* bytes that wait at an end */
 /* What waits in a buffer; NULL: nothing. */
 void hop_buffer_image(struct image *image, struct evbuffer **buffer, uint32_t most);
-void hop_identity_image(struct image *image, struct frame_identity *identity);
 
 #endif

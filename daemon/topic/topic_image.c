@@ -183,6 +183,7 @@ void topics_read_topic(struct topics *topics, struct image *image, struct image_
 		return;
 	hop_set_image_number(topic->hop, hops->count);
 	hops->hops[hops->count++] = topic->hop;
+	hops->topics++;
 	if (image->error)
 		return;
 	topic_fields(image, topic);
@@ -513,8 +514,9 @@ uint32_t topic_number_in_image(const struct topic *topic)
 
 struct topic *topics_in_image(const struct image_hops *hops, uint32_t number)
 {
-	return number >= hops->sessions + hops->links && number < hops->count ? hop_owner(hops->hops[number])
-									      : NULL;
+	uint32_t first = hops->sessions + hops->links;
+
+	return number >= first && number - first < hops->topics ? hop_owner(hops->hops[number]) : NULL;
 }
 
 struct topic *topics_claim(const struct image_hops *hops, uint32_t number, const struct session *publisher)

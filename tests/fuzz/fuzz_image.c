@@ -2,8 +2,8 @@
 
 /*
  * What a daemon hands over, as bytes of any kind: two hops to programs, which share memory or don't, one of a link, topics that
- * nobody here has bound, their channels, and what lies in the programs' rings. What is taken must go on: it gets rings and passes. Whatever is wrong, nothing is left. Seeds are made by
- * XENMSG_SEEDS=DIRECTORY tests/unit/test_image, and test_topic_image.
+ * nobody here has bound, byte streams that wait to be fetched, their channels, and what lies in the programs' rings. What is taken must go on: it gets rings and passes. Whatever is wrong, nothing is left. Seeds are made by
+ * XENMSG_SEEDS=DIRECTORY tests/unit/test_image, test_topic_image and test_stream_image.
  */
 
 #include <errno.h>
@@ -19,6 +19,7 @@
 #include "daemon/relay/private_ring.h"
 #include "base/self.h"
 #include "daemon/known/known.h"
+#include "daemon/local/streams.h"
 #include "daemon/topic/topics.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -79,10 +80,11 @@ static void read_of_topic(struct image *image, struct image_hops *hops, struct t
 	else
 		topics_read_party(topics, image, &links);
 	hops->count = links.count;
+	hops->topics = links.topics;
 }
 
 static void read_section(struct image *image, struct image_hops *hops, struct program *programs,
-			 struct topics *topics, uint32_t type)
+			 struct topics *topics, struct streams *streams, uint32_t type)
 {
 	struct channel *channel;
 	bool shares = false;
@@ -102,6 +104,8 @@ static void read_section(struct image *image, struct image_hops *hops, struct pr
 		hops->links++;
 	} else if (type == IMAGE_TOPIC || type == IMAGE_PARTY) {
 		read_of_topic(image, hops, topics, type);
+	} else if (type == IMAGE_STREAM) {
+		streams_read_image(streams, image, hops);
 	} else if (type == IMAGE_CHANNEL) {
 		channel_image(image, hops, &channel);
 	} else if (type == IMAGE_LEDGER) {
@@ -146,29 +150,38 @@ static void go_on(struct relay *relay, struct program *programs, const struct im
 	relay_run(relay, PASSES);
 }
 
+static int route(void *userdata, struct channel *channel, const struct frame_open *open)
+{
+	return -ENOENT;
+}
+
 static void run(struct relay *relay, struct image *image, struct topics *topics)
 {
 	struct program *programs = calloc(HOPS, sizeof(*programs));
-	struct hop *all[HOPS + TOPICS];
-	struct image_hops hops = {.hops = all};
+	struct streams *streams = streams_new(relay, route, NULL);
+	struct image_hops hops = {.hops = calloc(HOPS + TOPICS, sizeof(struct hop *))};
 	uint32_t type;
 
-	if (!programs)
+	if (!programs || !streams || !hops.hops)
 		abort();
+	relay->last_stream = UINT32_MAX;
 	for (unsigned i = 0; i < HOPS; i++)
 		programs[i].hop = hop_new(relay, i == LINK ? HOP_LINK : HOP_SOCKET, &callbacks, &programs[i],
 					  1, CHANNEL_NUMBERS / 2);
 	while ((type = image_next(image)))
-		read_section(image, &hops, programs, topics, type);
+		read_section(image, &hops, programs, topics, streams, type);
 	topics_check_image(topics, image);
 	if (!image->error) {
 		topics_go_on(topics);
+		streams_go_on(streams);
 		go_on(relay, programs, &hops);
 	}
 	topics_free(topics);
+	streams_free(streams);
 	for (unsigned i = 0; i < HOPS; i++)
 		hop_retire(programs[i].hop, ENOENT);
 	relay_cleanup(relay);
+	free(hops.hops);
 	free(programs);
 }
 

@@ -13,6 +13,7 @@ from library import Connection
 from messaging import PATIENCE, eventually, is_built_with_systemd, stopped
 from renewing import ended, post, process_until, took_over
 from service_manager import Manager, Systemd, listener
+from test_handover_streams import Stream
 
 IMAGE, CARRIER = "xenmsg-image", "xenmsg-carrier"
 
@@ -149,6 +150,19 @@ def test_links_are_resumed_after_a_restart(service, nodes):
             process_until(lambda: len(outcomes) == 20 * times + 20, "all have ended", sender)
     assert outcomes == [0] * 40
     assert ended(inbox.process).splitlines() == [f"{times}.{number}" for times in range(2) for number in range(20)]
+
+
+def test_streams_go_on_after_a_restart(service):
+    streams = [Stream(service.node, "self", seed) for seed in range(2)]
+    streams[0].accept()
+    for _ in range(3):
+        streams[0].there.send(1 << 62)
+        streams[0].back.send(1 << 62)
+        service.restart()
+        streams[0].run()
+    for stream in (streams[0], streams[1].accept()):
+        stream.run(stream.there.sent + 1000)
+        stream.finish()
 
 
 @pytest.mark.parametrize("job, why", [("stop", "the service is stopped"), ("", "the service is stopped"), ("try-restart", "the service is stopped")])

@@ -26,6 +26,7 @@ unit_tests += \
 	tests/unit/test_host_watches \
 	tests/unit/test_hosts \
 	tests/unit/test_image \
+	tests/unit/test_stream_image \
 	tests/unit/test_ledger \
 	tests/unit/test_topic_bound \
 	tests/unit/test_topic_image \
@@ -133,6 +134,7 @@ tests_unit_test_session_SOURCES = tests/descriptors.h tests/unit/test_session.c 
 
 stream_rig = tests/unit/stream_rig.c tests/unit/stream_rig.h $(hop_rig)
 
+tests_unit_test_stream_image_SOURCES = tests/unit/test_stream_image.c $(stream_rig)
 tests_unit_test_stream_calls_SOURCES = tests/unit/test_stream_calls.c $(stream_rig)
 tests_unit_test_stream_bytes_SOURCES = tests/unit/test_stream_bytes.c $(stream_rig)
 

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * A byte stream in the image that a daemon hands over (base/image.h). Its socket stays what it is, with all that lies unread in it on
+ * either side. The rings between it and its hop are the daemon's own, so what lies there is copied. Whatever an event would have
+ * told is looked for anew.
+ */
+
+#include "daemon/local/stream_internal.h"
+
+#include <errno.h>
+
+#include "base/carrier.h"
+#include "base/image.h"
+#include "daemon/local/session.h"
+#include "daemon/relay/hop_image.h"
+
+bool stream_fits_image(struct stream *stream, bool is_carried)
+{
+	return stream->state != OVER && hop_fits_image(&stream->hop) &&
+	       (stream->state == BREAKING) == hop_is_finishing(&stream->hop) &&
+	       (!is_carried || stream->fd < 0 || carrier_takes(stream->fd));
+}
+
+/* Who pays, and charges for what the stream has already, so that it isn't refused. */
+static void payers_image(struct image *image, struct stream *stream)
+{
+	bool is_program = stream->payer && stream->payer == stream->program;
+	struct account *account = stream->charge.account;
+
+	relay_account_image(image, stream->relay, &account);
+	relay_account_image(image, stream->relay, &stream->program);
+	image_bool(image, &is_program);
+	if (!image->is_read)
+		return;
+	charge_init(&stream->charge, account);
+	charge_exceed(&stream->charge, QUOTA_DESCRIPTORS, 1);
+	charge_exceed(&stream->charge, QUOTA_MEMORY, STREAM_MEMORY);
+	stream_set_account(stream, account);
+	if (is_program && stream->program)
+		stream_set_payer(stream, stream->program);
+	account_unref(account);
+}
+
+static void rings_image(struct image *image, struct stream_rings *rings)
+{
+	struct ring_view to_hop = private_ring_view(&rings->to_hop),
+			 data_from_hop = private_ring_view(&rings->data_from_hop),
+			 from_hop = control_ring_view(&rings->from_hop);
+
+	hop_ring_image(image, &to_hop);
+	hop_ring_image(image, &data_from_hop);
+	hop_ring_image(image, &from_hop);
+}
+
+static void positions_image(struct image *image, struct stream *stream)
+{
+	image_upto(image, &stream->number, CHANNEL_NUMBERS - 1);
+	image_u64(image, &stream->sent);
+	image_u64(image, &stream->limit);
+	image_u64(image, &stream->taken);
+	image_u64(image, &stream->told);
+	image_upto(image, &stream->written, FRAME_PAYLOAD_MAX);
+	image_u64(image, &stream->total);
+	image_upto(image, &stream->copied, INT32_MAX - 1);
+	image_expect(image, stream->sent <= stream->limit && stream->told <= stream->taken &&
+				    stream->written <= stream->taken);
+}
+
+/* Which ways have ended, and how. */
+static void ends_image(struct image *image, struct stream *stream)
+{
+	uint8_t ended = stream->ended < 0 ? 2 : (uint8_t)stream->ended;
+
+	image_bool(image, &stream->fin_came);
+	image_bool(image, &stream->breaks);
+	image_bool(image, &stream->tells_all);
+	image_bool(image, &stream->end_read);
+	image_bool(image, &stream->refused);
+	image_bool(image, &stream->end_written);
+	image_u8_upto(image, &ended, 2);
+	stream->ended = ended == 2 ? -ECONNRESET : ended;
+}
+
+void stream_image(struct image *image, struct stream *stream)
+{
+	uint32_t state = stream->state;
+
+	image_fd(image, &stream->fd);
+	image_upto(image, &state, BREAKING);
+	stream->state = (enum stream_stage)state;
+	image_expect(image, stream->state == WAITING ? stream->fd < 0
+						     : stream->fd >= 0 && session_is_socket(stream->fd));
+	hop_identity_image(image, &stream->identity);
+	image_u64(image, &stream->token);
+	payers_image(image, stream);
+	positions_image(image, stream);
+	ends_image(image, stream);
+	rings_image(image, stream->rings);
+	if (!image->error)
+		hop_image(image, &stream->hop);
+}
+
+int stream_go_on(struct stream *stream)
+{
+	int r = stream->fd < 0 ? 0 : stream_watch_socket(stream, stream->fd);
+
+	if (r == 0)
+		r = stream_attach(stream, true);
+	if (r < 0)
+		return r;
+	stream->readable = stream->has_news = true;
+	if (stream->state == BREAKING)
+		hop_finish(&stream->hop, -ECONNRESET, "the program has gone");
+	hop_event(&stream->hop);
+	task_due(&stream->turn);
+	return 0;
+}

@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* All byte streams in the image that a daemon hands over (stream_image.c), and which programs they wait for. */
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/image.h"
+#include "base/log.h"
+#include "daemon/local/session.h"
+#include "daemon/local/streams_internal.h"
+#include "daemon/relay/hop_image.h"
+
+#define NOBODY	  UINT32_MAX
+#define ROOM_STEP 64u
+
+/* --- the old daemon --------------------------------------------------------------------------- */
+
+bool streams_end_unfit(struct streams *streams, bool is_carried)
+{
+	struct stream_entry *entry, *next;
+	bool were_some = false;
+
+	HASH_ITER(all, streams->list, entry, next) {
+		if (stream_fits_image(entry->stream, is_carried))
+			continue;
+		streams_remove(entry);
+		were_some = true;
+	}
+	return were_some;
+}
+
+void streams_number_for_image(struct streams *streams, uint32_t first)
+{
+	struct stream_entry *entry;
+
+	for (entry = streams->list; entry; entry = entry->all.next)
+		hop_set_image_number(stream_hop(entry->stream), first++);
+}
+
+/* Whose it is, and which program is to fetch it. */
+static void entry_image(struct image *image, struct stream_entry *entry, uint32_t *listener)
+{
+	image_u64(image, &entry->number);
+	image_u32(image, listener);
+	image_u32(image, &entry->uid);
+	image_u32(image, &entry->pid);
+	image_u32(image, &entry->from);
+	image_bool(image, &entry->incoming);
+	image_text(image, entry->program, sizeof(entry->program));
+	image_text(image, entry->host, sizeof(entry->host));
+	image_text(image, entry->name, sizeof(entry->name));
+}
+
+void streams_write_image(const struct streams *streams, struct image *image)
+{
+	struct stream_entry *entry;
+
+	for (entry = streams->list; entry; entry = entry->all.next) {
+		uint32_t listener = NOBODY;
+
+		if (entry->listener)
+			listener = hop_number_in_image(session_hop(entry->listener->session));
+		image_section(image, IMAGE_STREAM);
+		entry_image(image, entry, &listener);
+		stream_image(image, entry->stream);
+	}
+}
+
+void streams_write_channels(const struct streams *streams, struct image *image)
+{
+	const struct stream_entry *entry;
+
+	for (entry = streams->list; entry; entry = entry->all.next)
+		hop_write_channels(image, stream_hop(entry->stream));
+}
+
+/* --- the next one ----------------------------------------------------------------------------- */
+
+/* Enters the stream's hop among those of the image, whose number isn't known before. 0 or -ENOMEM. */
+static int enter_hop(struct image_hops *hops, struct hop *hop)
+{
+	uint32_t room = hops->count + hops->count / 2 + ROOM_STEP;
+	struct hop **grown;
+
+	if (hops->count >= hops->room) {
+		grown = realloc(hops->hops, room * sizeof(*grown));
+		if (!grown)
+			return -ENOMEM;
+		hops->hops = grown;
+		hops->room = room;
+	}
+	hop_set_image_number(hop, hops->count);
+	hops->hops[hops->count++] = hop;
+	return 0;
+}
+
+/* Whether others can find it, and nothing else under its name. */
+static bool is_possible(const struct streams *streams, const struct stream_entry *entry, uint32_t listener,
+			const struct image_hops *hops)
+{
+	uint64_t token = stream_token(entry->stream);
+	const struct stream_entry *same = NULL, *waits = NULL;
+
+	HASH_FIND(all, streams->list, &entry->number, sizeof(entry->number), same);
+	HASH_FIND(hh, streams->waiting, &token, sizeof(token), waits);
+	return !same && entry->number && entry->number <= streams->relay->last_stream &&
+	       stream_is_waiting(entry->stream) == (listener != NOBODY) &&
+	       (listener == NOBODY || (!waits && listener < hops->sessions));
+}
+
+/* NULL: out of memory. */
+static struct stream_entry *new_entry(struct streams *streams)
+{
+	struct stream_entry *entry = calloc(1, sizeof(*entry));
+
+	if (!entry)
+		return NULL;
+	entry->streams = streams;
+	if (stream_make(&entry->stream, streams->relay, &streams_callbacks, entry) == 0)
+		return entry;
+	free(entry);
+	return NULL;
+}
+
+void streams_read_image(struct streams *streams, struct image *image, struct image_hops *hops)
+{
+	struct stream_entry *entry = new_entry(streams);
+	uint32_t listener;
+
+	if (!entry) {
+		image_fail(image, -ENOMEM);
+		return;
+	}
+	entry_image(image, entry, &listener);
+	stream_image(image, entry->stream);
+	image_expect(image, is_possible(streams, entry, listener, hops));
+	if (!image->error && enter_hop(hops, stream_hop(entry->stream)) < 0)
+		image_fail(image, -ENOMEM);
+	if (image->error) {
+		stream_free(entry->stream);
+		free(entry);
+		return;
+	}
+	HASH_ADD(all, streams->list, number, sizeof(entry->number), entry);
+	if (listener != NOBODY && streams_wait_for(entry, hop_owner(hops->hops[listener])) < 0)
+		image_fail(image, -ENOMEM);
+}
+
+void streams_go_on(struct streams *streams)
+{
+	struct stream_entry *entry, *next;
+	int r;
+
+	HASH_ITER(all, streams->list, entry, next) {
+		r = stream_go_on(entry->stream);
+		if (r == 0)
+			continue;
+		log_error("a stream can't go on after the hand-over: %s", strerror(-r));
+		streams_remove(entry);
+	}
+}

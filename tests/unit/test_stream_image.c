@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* A byte stream in the image that a daemon hands over: whatever the bytes are, it is read whole, or all of it is freed. */
+#include "tests/unit/stream_rig.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/image.h"
+#include "daemon/local/stream.h"
+#include "daemon/local/streams.h"
+#include "daemon/relay/channel.h"
+#include "daemon/relay/hop_image.h"
+
+/* As a session's is in tests/fuzz/fuzz_image.c, and what streams_image.c has of one that waits for it. */
+static void write_session(struct image *image, struct hop *hop)
+{
+	bool shares = false;
+
+	image_section(image, IMAGE_SESSION);
+	image_bool(image, &shares);
+	hop_image(image, hop);
+}
+
+static void entry_image(struct image *image)
+{
+	uint64_t number = 1;
+	uint32_t listener = 0, uid = 1000, pid = 77, from = 5;
+	bool incoming = true;
+	char program[] = "program", host[] = "", name[] = "inbox";
+
+	image_u64(image, &number);
+	image_u32(image, &listener);
+	image_u32(image, &uid);
+	image_u32(image, &pid);
+	image_u32(image, &from);
+	image_bool(image, &incoming);
+	image_text(image, program, sizeof(program));
+	image_text(image, host, sizeof(host));
+	image_text(image, name, sizeof(name));
+}
+
+/* A stream that waits to be fetched, with what its caller has sent before it ended. */
+static uint8_t *image_of_waiting(size_t *size)
+{
+	struct hop *session;
+	struct scene scene;
+	struct image image;
+	struct stat status;
+	uint8_t *bytes;
+	int fd;
+
+	scene_start(&scene);
+	call(&scene);
+	write_text(&scene, scene.a, "sent before it was fetched");
+	hop_set_image_number(stream_hop(scene.caller), HOP_NOT_IN_IMAGE);
+	hop_set_image_number(stream_hop(scene.acceptor), 1);
+	session = hop_new(&scene.rig.relay[0], HOP_SOCKET, NULL, NULL, 1, 1);
+	image_begin(&image);
+	write_session(&image, session);
+	image_section(&image, IMAGE_STREAM);
+	entry_image(&image);
+	stream_image(&image, scene.acceptor);
+	hop_write_channels(&image, stream_hop(scene.acceptor));
+	fd = image_seal(&image);
+	assert_true(fd >= 0);
+	image_free(&image);
+	assert_int_equal(fstat(fd, &status), 0);
+	*size = (size_t)status.st_size;
+	bytes = malloc(*size);
+	assert_int_equal(pread(fd, bytes, *size, 0), *size);
+	close(fd);
+	hop_retire(session, ECONNRESET);
+	scene_stop(&scene);
+	return bytes;
+}
+
+/* Writes a seed for fuzz_image, if it is wanted. */
+static void write_seed(const uint8_t *bytes, size_t size)
+{
+	const char *folder = getenv("XENMSG_SEEDS");
+	char path[256];
+	FILE *file;
+
+	if (!folder)
+		return;
+	snprintf(path, sizeof(path), "%s/stream", folder);
+	file = fopen(path, "wb");
+	assert_non_null(file);
+	assert_int_equal(fwrite(bytes, 1, size, file), size);
+	assert_int_equal(fclose(file), 0);
+}
+
+static int route(void *userdata, struct channel *channel, const struct frame_open *open)
+{
+	return -ENOENT;
+}
+
+static void read_section(struct image *image, struct image_hops *hops, struct streams *streams,
+			 struct hop *session, uint32_t type)
+{
+	struct channel *channel;
+	bool shares = false;
+
+	if (type == IMAGE_SESSION && !hops->count) {
+		image_bool(image, &shares);
+		hop_image(image, session);
+		hops->hops[hops->count++] = session;
+		hops->sessions = 1;
+	} else if (type == IMAGE_STREAM && hops->count == 1) {
+		streams_read_image(streams, image, hops);
+	} else if (type == IMAGE_CHANNEL) {
+		channel_image(image, hops, &channel);
+	} else {
+		image_fail(image, -EINVAL);
+	}
+}
+
+/* Returns what the image is taken for: 0 or an error. */
+static int read_bytes(const uint8_t *bytes, size_t size)
+{
+	struct hop **all = calloc(1, sizeof(struct hop *)), *session;
+	struct image_hops hops = {.hops = all};
+	struct streams *streams;
+	struct image image;
+	struct rig rig;
+	uint32_t type;
+	int r;
+
+	assert_non_null(all);
+	rig_start(&rig, 1);
+	rig.relay[0].last_stream = 1;
+	session = hop_new(&rig.relay[0], HOP_SOCKET, NULL, NULL, 1, 1);
+	streams = streams_new(&rig.relay[0], route, NULL);
+	image_open_bytes(&image, bytes, size);
+	while ((type = image_next(&image)))
+		read_section(&image, &hops, streams, session, type);
+	r = image.error;
+	if (r == 0)
+		streams_go_on(streams);
+	relay_run(&rig.relay[0], 10);
+	image_free(&image);
+	streams_free(streams);
+	hop_retire(session, ECONNRESET);
+	rig_stop(&rig);
+	free(hops.hops);
+	return r;
+}
+
+TEST(a_stream_that_is_cut_is_refused)
+{
+	size_t size;
+	uint8_t *bytes = image_of_waiting(&size);
+
+	write_seed(bytes, size);
+	assert_int_equal(read_bytes(bytes, size), 0);
+	for (size_t at = 0; at < size; at += at < 600 ? 1 : 997)
+		assert_true(read_bytes(bytes, at) < 0);
+	free(bytes);
+}
+
+TEST(a_stream_with_another_byte_is_refused_or_harmless)
+{
+	size_t size;
+	uint8_t *bytes = image_of_waiting(&size);
+
+	for (size_t i = 0; i < size; i += i < 700 ? 1 : 1009)
+		for (unsigned bit = 0; bit < 8; bit += 7) {
+			bytes[i] ^= (uint8_t)(1u << bit);
+			read_bytes(bytes, size);
+			bytes[i] ^= (uint8_t)(1u << bit);
+		}
+	assert_int_equal(read_bytes(bytes, size), 0);
+	free(bytes);
+}
