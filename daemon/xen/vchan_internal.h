@@ -78,6 +78,7 @@ struct vchan {
 	bool is_kept, is_masked;
 	bool had_mapper;  /* when it was granted again */
 	uint64_t closes;  /* which one of the host's it was that was closed */
+	uint64_t kept_ms; /* when it was closed */
 	uint64_t free_ms; /* when it is freed, if the other side has let go of it; 0: it hasn't */
 	UT_hash_handle hh;
 };

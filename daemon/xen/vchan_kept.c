@@ -11,11 +11,12 @@
 #include "base/timer.h"
 #include "daemon/xen/vchan_internal.h"
 
-#define LOOK_MS	   1000
-#define WAIT_MS	   1000u
-#define WAIT_TWICE 20 /* so often at most it is doubled */
-#define DAY_MS	   86400000u
-#define DAY_PAGES  (WORD_PAGES_MAX / 8u)
+#define LOOK_MS	    1000
+#define UNMAPPED_MS 10000 /* for so long the peer may still map what it was granted */
+#define WAIT_MS	    1000u
+#define WAIT_TWICE  20 /* so often at most it is doubled */
+#define DAY_MS	    86400000u
+#define DAY_PAGES   (WORD_PAGES_MAX / 8u)
 
 /* What was given back since a domain said that it had let go. */
 struct word {
@@ -34,6 +35,13 @@ static bool has_let_go(const struct vchan *vchan)
 static bool is_connected(const struct vchan *vchan)
 {
 	return __atomic_load_n(&vchan->control.ring->cli_live, __ATOMIC_ACQUIRE) == LIVE_CONNECTED;
+}
+
+/* Nobody has shown that he has it mapped, for a while. */
+static bool is_unmapped(const struct vchan *vchan)
+{
+	return __atomic_load_n(&vchan->control.ring->cli_live, __ATOMIC_ACQUIRE) == LIVE_WAITING &&
+	       clock_ms() - vchan->kept_ms >= UNMAPPED_MS;
 }
 
 static bool is_granted(const struct vchan *vchan)
@@ -174,8 +182,9 @@ static void on_look(evutil_socket_t fd, short what, void *userdata)
 	HASH_ITER(hh, host->vchans, vchan, next) {
 		if (!vchan->is_kept)
 			continue;
-		if (has_let_go(vchan)) {
-			kept_look_at(vchan);
+		if (has_let_go(vchan) || is_unmapped(vchan)) {
+			if (is_due(vchan))
+				kept_drop(vchan);
 		} else if (is_gone(host, vchan->domid)) {
 			forget_word(host, vchan->domid);
 			kept_drop(vchan);
@@ -202,6 +211,7 @@ void kept_add(struct vchan *vchan)
 	}
 	vchan->is_kept = true;
 	vchan->free_ms = 0;
+	vchan->kept_ms = clock_ms();
 	vchan->closes = ++host->kept.closes;
 	vchan_set_event(vchan, NULL, NULL);
 	host->kept.count++;

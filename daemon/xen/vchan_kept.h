@@ -9,6 +9,7 @@
  *
  *   closed here ──its live byte is 0: it has let go──▶ let go ──at once, or after a while──▶ given back
  *        └──else──▶ kept ──the byte is cleared: an event──▶ let go
+ *                     ├──for a while the byte says that nobody has mapped it──▶ let go
  *                     ├──its domain is gone, says the hypervisor──▶ given back
  *                     └──the peer is to have another vchan──▶ granted again
  *   let go ──likewise──▶ granted again
@@ -16,10 +17,10 @@
  * A domain has VCHANS_MAX granted ones at most, kept or not: present rings, those of a move, and a pair that it left.
  *
  * The kernel of an honest peer clears the byte whenever the pages are unmapped, however its daemon ends. A hostile one
- * clears it as well and keeps its mapping, which can't be seen from here. So what is given back on a peer's word is
- * counted: after WORD_PAGES_MAX pages it waits before that, a second and then twice as long each time, unless others
- * need the pages now; and a peer that comes back meanwhile gets them again, which no word is needed for. Each day one
- * wait is half as long again, and an eighth of these pages is forgotten.
+ * clears it as well and keeps its mapping, or never shows that it has one, which can't be seen from here. So what is
+ * given back on a peer's word is counted: after WORD_PAGES_MAX pages it waits before that, a second and then twice as
+ * long each time, unless others need the pages now; and a peer that comes back meanwhile gets them again, which no word
+ * is needed for. Each day one wait is half as long again, and an eighth of these pages is forgotten.
  *
  * Who still has the one mapped that was closed last may not have looked yet, and would take the next one for it: the
  * byte that tells of the end lies in the page that is made anew, and to unmap it later would end the next one. So as

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Two minutes of chaos: programs send, call, open streams, exit and are killed, by domid and by name; daemons, domain 0's too, are
-killed, restarted and given other policies, domains destroyed and made, renamed, paused, saved and restored, migrated and
+killed, restarted, renewed and given other policies, domains destroyed and made, renamed, paused, saved and restored, migrated and
 checkpointed; XenStore stalls, events get lost, grants and mappings are refused, rings damaged.
 
 Afterwards every message that was reported delivered was received once and in the order of its sender's, every other send ended
@@ -98,7 +98,8 @@ class Chaos:
 
     def actions(self):
         """How often each of them happens among the others."""
-        return {self.kill_program: 40, self.end_program: 25, self.kill_daemon: 10, self.stop_daemon: 10, self.change_policy: 15}
+        return {self.kill_program: 40, self.end_program: 25, self.kill_daemon: 10, self.stop_daemon: 10, self.renew_daemon: 15,
+                self.change_policy: 15}
 
     def next_number(self):
         self.numbers += 1
@@ -125,6 +126,12 @@ class Chaos:
         node = self.random.choice(self.nodes)
         if node.alive() and node.pid:
             node.stop()
+
+    def renew_daemon(self):
+        """It may be refused, or the daemon be killed meanwhile."""
+        node = self.random.choice(self.nodes)
+        if node.alive() and node.pid:
+            node.popen("daemon", "renew", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def change_policy(self):
         """The daemon keeps its rules if the new file is no good."""

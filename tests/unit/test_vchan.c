@@ -651,6 +651,23 @@ TEST(who_has_not_looked_yet_finds_what_it_mapped_closed)
 	scene_stop(&scene);
 }
 
+/* Its daemon has ended before it could map it, or has begun anew elsewhere, and may want no other one for as long as it lives. Who has
+ * mapped it and doesn't show it could as well have cleared the byte. */
+TEST(what_nobody_has_mapped_is_given_back_after_a_while)
+{
+	struct scene scene;
+
+	scene_start(&scene, false);
+	vchan_leave(granted_to(&scene, 7, 65536));
+	assert_int_equal(xen.pages, 33);
+	vchan_leave(granted_to(&scene, 7, 65536)); /* the same one */
+	assert_int_equal(xen.next_ref, 33);
+	later_ns += 10ll * 1000000000;
+	for (unsigned i = 0; i < 3 && xen.pages; i++)
+		event_base_loop(scene.base, EVLOOP_ONCE);
+	scene_stop(&scene);
+}
+
 /* Its port is in use for a while after that. */
 TEST(what_a_peer_lets_go_of_unseen_is_not_granted_again)
 {
