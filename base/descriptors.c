@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "base/descriptors.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -32,6 +33,19 @@ uint64_t descriptors_pool(void)
 	count = limit.rlim_cur < ENOUGH ? limit.rlim_cur : ENOUGH;
 	/* With very few descriptors, half of them have to be enough for the daemon. */
 	return count - (count / 2 < RESERVE ? count / 2 : RESERVE);
+}
+
+bool descriptors_are_left(uint64_t count)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	struct rlimit limit;
+
+	if (!dir)
+		return false;
+	while (readdir(dir)) /* three too many: . and .., and this folder itself */
+		count++;
+	closedir(dir);
+	return getrlimit(RLIMIT_NOFILE, &limit) < 0 || count <= limit.rlim_cur;
 }
 
 void descriptors_close(const int *fds, unsigned count)

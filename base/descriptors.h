@@ -8,12 +8,15 @@
  * the connection of a program that is to be told that it can't have one.
  */
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
 /* Raises the process's limit as far as it may be raised, and returns how many are for programs and peers. */
 uint64_t descriptors_pool(void);
+/* Whether the process may open so many more. */
+bool descriptors_are_left(uint64_t count);
 #define DESCRIPTORS_AT_ONCE 253u /* so many go with one message (the kernel's SCM_MAX_FD) */
 
 /* Sends these bytes over a Unix socket, with up to DESCRIPTORS_AT_ONCE descriptors, which stay open here; `flags` are those of send(2),

@@ -119,6 +119,7 @@ integration_tests = \
 	tests/integration/test_python_broken_off.py \
 	tests/integration/test_handover.py tests/integration/test_handover_links.py \
 	tests/integration/test_handover_streams.py tests/integration/test_handover_topics.py \
+	tests/integration/test_handover_troubles.py \
 	tests/integration/test_reconnect.py tests/integration/test_restart.py \
 	tests/integration/test_relay.py \
 	tests/integration/test_first_hour.py \

@@ -492,6 +492,12 @@ void activations_leave(struct activations *activations)
 		remove_activation(activations, activation, EHOSTDOWN);
 }
 
+void activations_stay(struct activations *activations)
+{
+	activations->stopping = false;
+	(void)activations_reload(activations); /* what is wrong is logged, and told by status */
+}
+
 void activations_free(struct activations *activations)
 {
 	struct activation *activation, *next;

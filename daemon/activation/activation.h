@@ -47,6 +47,8 @@ int activations_new(struct activations **activations, struct relay *relay, const
 void activations_stop(struct activations *activations);
 /* Ends what waits with EHOSTDOWN, and forgets what can be started: this daemon hands over. */
 void activations_leave(struct activations *activations);
+/* It couldn't: reads again what can be started. */
+void activations_stay(struct activations *activations);
 /* Ends what waits with ECONNRESET, and stops the commands that were started. `removed` isn't called. */
 void activations_free(struct activations *activations);
 /* Reads the files again. What has stayed keeps its state, and what has waited for one that has gone ends with

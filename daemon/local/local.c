@@ -223,6 +223,16 @@ unsigned local_count(const struct local *local)
 	return HASH_COUNT(local->members);
 }
 
+unsigned local_memories(const struct local *local)
+{
+	const struct member *member;
+	unsigned count = 0;
+
+	for (member = local->members; member; member = member->hh.next)
+		count += session_shares_memory(member->session);
+	return count;
+}
+
 void local_each(struct local *local, void (*each)(void *userdata, struct session *session), void *userdata)
 {
 	struct member *member, *next;

@@ -36,6 +36,8 @@ gid_t local_group(const struct local *local);
 /* Frees a session that is over. */
 void local_remove(struct local *local, struct session *session);
 unsigned local_count(const struct local *local);
+/* Returns how many of them share memory. */
+unsigned local_memories(const struct local *local);
 void local_each(struct local *local, void (*each)(void *userdata, struct session *session), void *userdata);
 
 /* For the image that is handed over to the next daemon (hop_image.h, session.h). */

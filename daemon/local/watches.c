@@ -565,6 +565,21 @@ void watches_tell_gone(struct watches *watches)
 	}
 }
 
+void watches_tell_again(struct watches *watches)
+{
+	struct watcher *watcher, *next;
+	struct watch *watch;
+
+	HASH_ITER(hh, watches->watchers, watcher, next) {
+		watcher->is_cut_off = false;
+		DL_FOREACH(watcher->list, watch) {
+			watch->known = watch->walk = watch->heard = watch->met = 0;
+			watch->is_listed = false;
+		}
+		task_due(&watcher->task);
+	}
+}
+
 static void watch_image(struct image *image, uint32_t *session, struct watch *watch)
 {
 	image_u32(image, session);

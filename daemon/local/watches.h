@@ -51,6 +51,8 @@ void watches_add(struct watches *watches, struct session *session, uint32_t numb
 int watches_remove(struct watches *watches, struct session *session, uint32_t number);
 /* Tells all watches that everything has gone that they were told of: this daemon hands over, and the next one tells what it finds. */
 void watches_tell_gone(struct watches *watches);
+/* It couldn't: tells them itself what is there. */
+void watches_tell_again(struct watches *watches);
 /* Writes a section for each watch, into the image that the next daemon gets (hop_image.h). */
 void watches_write_image(const struct watches *watches, struct image *image);
 void watches_read_image(struct watches *watches, struct image *image, const struct image_hops *hops);

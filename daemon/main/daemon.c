@@ -68,7 +68,8 @@ static void hold_stop_signals(int how)
 static int start_base(struct daemon *daemon)
 {
 	signal(SIGPIPE, SIG_IGN);
-	signal(SIGHUP, SIG_IGN); /* until there is a policy to reload */
+	signal(SIGXFSZ, SIG_IGN); /* an image that may not be as large fails, and no more */
+	signal(SIGHUP, SIG_IGN);  /* until there is a policy to reload */
 	daemon->base = event_base_new();
 	if (!daemon->base)
 		return -ENOMEM;
@@ -104,6 +105,11 @@ static void on_renewal_checked(void *userdata, int error, const char *words, uin
 	struct daemon *daemon = userdata;
 
 	daemon->next_reads = reads;
+	if (error == 0 && !handover_has_descriptors(daemon)) {
+		error = -EINVAL;
+		words = "this daemon may not have as many descriptors open as the next one needs: see LimitNOFILE= "
+			"in its unit";
+	}
 	answer_renewal(daemon, error, words);
 	if (daemon->asks_for_restart) {
 		log_info(error < 0 ? "all connections end: %s" : "leaving all connections to %s", words);
@@ -146,21 +152,39 @@ bool daemon_hands_over(const struct daemon *daemon)
 	return daemon->is_handing_over && !daemon->stop_asked && !daemon->failed;
 }
 
-int daemon_hand_over(struct daemon *daemon, const struct daemon_program *program)
+/* Runs the next program, or this one once more, with what was made for the next: that one knows then what to run another time. */
+static _Noreturn void run_next(const char *path, char **next, char **self)
 {
-	char text[TAKEOVER_TEXT_SIZE];
-	struct takeover takeover;
-	char **argv;
-
-	handover_make(daemon, &takeover);
-	takeover_print(&takeover, text);
-	argv = renewal_arguments(program->argv, "--take-over", text);
 	signal(SIGHUP, SIG_IGN); /* until the next one hears it */
 	hold_stop_signals(SIG_BLOCK);
-	if (argv)
-		execv(program->path, argv);
-	log_error("can't start %s: %s", program->path, strerror(errno));
-	return -errno;
+	execv(path, next);
+	log_error("can't start %s: %s; this program takes over from itself", path, strerror(errno));
+	execv("/proc/self/exe", self);
+	log_error("can't start this program again: %s", strerror(errno));
+	exit(EXIT_FAILURE);
+}
+
+void daemon_hand_over(struct daemon *daemon, const struct daemon_program *program)
+{
+	char text[TAKEOVER_TEXT_SIZE] = "";
+	struct takeover takeover;
+	char **next = renewal_arguments(program->argv, "--take-over", text), **self = NULL;
+	char **known = renewal_arguments(program->argv, "--program", program->path);
+	int r = -ENOMEM;
+
+	if (known)
+		self = renewal_arguments(known, "--take-over", text);
+	if (next && self)
+		r = handover_make(daemon, &takeover);
+	if (r == 0) {
+		takeover_print(&takeover, text);
+		run_next(program->path, next, self);
+	}
+	log_error("can't hand over: %s; this daemon goes on", strerror(-r));
+	daemon->is_handing_over = daemon->stopping = false;
+	free(next);
+	free(self);
+	free(known);
 }
 
 bool daemon_is_restarted(const struct daemon *daemon)

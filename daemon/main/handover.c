@@ -35,6 +35,7 @@
 #include "daemon/xen/vchan.h"
 
 #define LAST_PASSES 100 /* for what can still be said */
+#define FILES_TOO   16	/* which the next daemon has open for a moment, and the image */
 #define LINKS_MAX   65536u
 #define TOPICS_MAX  1048576u
 
@@ -60,6 +61,12 @@ bool takeover_parse(const char *text, struct takeover *takeover)
 }
 
 /* --- the old daemon --------------------------------------------------------------------------- */
+
+/* Until a program has moved to other memory, there are two. */
+bool handover_has_descriptors(const struct daemon *daemon)
+{
+	return descriptors_are_left(local_memories(daemon->local) + FILES_TOO);
+}
 
 /* Ends a program that has what no image can have yet: a watch of another host. */
 static void end_unfit(void *userdata, struct session *session)
@@ -234,25 +241,36 @@ int handover_store(struct daemon *daemon)
 	return r;
 }
 
-void handover_make(struct daemon *daemon, struct takeover *takeover)
+/* There can be no image: all goes on here as it would with the next daemon. */
+static void stay(struct daemon *daemon)
 {
+	watches_tell_again(daemon->watches);
+	activations_stay(daemon->activations);
+	topics_stay(daemon->topics);
+	links_take_up(daemon->links);
+}
+
+int handover_make(struct daemon *daemon, struct takeover *takeover)
+{
+	int image = prepare_image(daemon, NULL);
+
+	if (image < 0) {
+		stay(daemon);
+		return image;
+	}
 	*takeover = (struct takeover){
-		.image = prepare_image(daemon, NULL),
+		.image = image,
 		.programs = local_listener(daemon->local),
 		.gateway = daemon->gateway_socket,
 		.lock = daemon->singleton,
 		.are_ours = !local_is_handed_over(daemon->local),
 	};
-	if (takeover->image < 0) {
-		log_error("can't hand over to the next program, which begins afresh: %s",
-			  strerror(-takeover->image));
-		takeover->image = -1;
-	}
 	inherit(takeover->image);
 	inherit(takeover->programs);
 	inherit(takeover->gateway);
 	inherit(takeover->lock);
 	leave_xen(daemon);
+	return 0;
 }
 
 /* --- the new one ------------------------------------------------------------------------------ */

@@ -34,9 +34,11 @@ bool takeover_parse(const char *text, struct takeover *takeover);
 #define TAKEOVER_TEXT_SIZE 64
 void takeover_print(const struct takeover *takeover, char text[TAKEOVER_TEXT_SIZE]);
 
-/* Ends what can't be handed over, makes the image, and leaves XenStore and Xen. Where there can be no image, takeover->image is
- * -1: the next program begins afresh. Only daemon_free() may follow, or the execve(2). */
-void handover_make(struct daemon *daemon, struct takeover *takeover);
+/* Whether the next program could open what it needs beside what it inherits. */
+bool handover_has_descriptors(const struct daemon *daemon);
+/* Ends what can't be handed over, makes the image, and leaves XenStore and Xen: 0, and only the execve(2) may follow. A negative errno:
+ * there can be no image, and all that hasn't ended goes on here. */
+int handover_make(struct daemon *daemon, struct takeover *takeover);
 /* The same for a daemon that is started by the service manager, which keeps the image and the descriptors until then. 0: the daemon has
  * to exit at once; a negative errno: there is no image, or it isn't kept, and daemon_free() has to end all. */
 int handover_store(struct daemon *daemon);

@@ -43,6 +43,7 @@ struct daemon_arguments {
 	enum log_target log_target;
 	bool check_takeover, restarted;
 	struct takeover takeover;
+	const char *program;
 };
 
 static void print_help(void)
@@ -67,12 +68,19 @@ static void print_help(void)
 static int parse_arguments(int argc, char **argv, struct daemon_arguments *arguments)
 {
 	static const struct option options[] = {
-		{"config", required_argument, NULL, 'c'},    {"socket", required_argument, NULL, 's'},
-		{"check-config", no_argument, NULL, 'k'},    {"log-to", required_argument, NULL, 'l'},
-		{"ready-fd", required_argument, NULL, 'r'},  {"may-start", required_argument, NULL, 'm'},
-		{"check-takeover", no_argument, NULL, 'K'},  {"restarted", no_argument, NULL, 'R'},
-		{"take-over", required_argument, NULL, 'T'}, {"help", no_argument, NULL, 'h'},
-		{"version", no_argument, NULL, 'V'},	     {NULL, 0, NULL, 0},
+		{"config", required_argument, NULL, 'c'},
+		{"socket", required_argument, NULL, 's'},
+		{"check-config", no_argument, NULL, 'k'},
+		{"log-to", required_argument, NULL, 'l'},
+		{"ready-fd", required_argument, NULL, 'r'},
+		{"may-start", required_argument, NULL, 'm'},
+		{"check-takeover", no_argument, NULL, 'K'},
+		{"restarted", no_argument, NULL, 'R'},
+		{"take-over", required_argument, NULL, 'T'},
+		{"program", required_argument, NULL, 'P'},
+		{"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'V'},
+		{NULL, 0, NULL, 0},
 	};
 	int option;
 
@@ -113,6 +121,9 @@ static int parse_arguments(int argc, char **argv, struct daemon_arguments *argum
 				break;
 			fprintf(stderr, "xenmsgd: --take-over is for a daemon that hands over\n");
 			return EXIT_USAGE;
+		case 'P': /* nor for people: where the next program is, if this one isn't it */
+			arguments->program = optarg;
+			break;
 		case 'm':
 			arguments->unit = optarg;
 			break;
@@ -231,8 +242,10 @@ static char **arguments_before(char **argv)
 
 	while (argv[count])
 		count++;
-	if (count > 2 && !strcmp(argv[1], "--take-over"))
-		from = 3;
+	if (count > from + 1 && !strcmp(argv[from], "--take-over"))
+		from += 2;
+	if (count > from + 1 && !strcmp(argv[from], "--program"))
+		from += 2;
 	out = calloc(count + 1, sizeof(*out));
 	if (!out || !count)
 		return out;
@@ -277,15 +290,12 @@ int main(int argc, char **argv)
 		log_set_target(config.log_target, NULL);
 	config.ready_fd = arguments.ready_fd;
 	program.argv = arguments_before(argv);
-	program.path = (const char *)getauxval(AT_EXECFN); /* not /proc/self/exe: an upgrade removes that */
+	/* Not /proc/self/exe: an upgrade removes that. */
+	program.path = arguments.program ? arguments.program : (const char *)getauxval(AT_EXECFN);
 	program.takeover = arguments.takeover;
 	r = daemon_new(&daemon, &config, &program);
-	if (r == 0)
-		r = daemon_run(daemon);
-	if (r == 0 && daemon_hands_over(daemon)) {
+	while (r == 0 && (r = daemon_run(daemon)) == 0 && daemon_hands_over(daemon))
 		daemon_hand_over(daemon, &program);
-		return EXIT_ERROR;
-	}
 	if (r == 0 && daemon_is_restarted(daemon) && daemon_store(daemon) == 0)
 		return EXIT_OK;
 	daemon_free(daemon);

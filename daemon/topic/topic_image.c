@@ -557,6 +557,16 @@ static void go_on(struct image *image, struct topic *topic)
 		timer_set(topic->timer, TOPIC_LINGER_MS);
 }
 
+static void forget_image(struct image *image, struct topic *topic)
+{
+	topic_leave_image(topic);
+}
+
+void topics_stay(struct topics *topics)
+{
+	each(topics, NULL, forget_image);
+}
+
 void topics_go_on(struct topics *topics)
 {
 	each(topics, NULL, go_on);

@@ -89,6 +89,8 @@ unsigned topics_in_question(struct topics *topics, struct session *session);
 void topics_write_image(struct topics *topics, struct image *image);
 void topics_write_channels(struct topics *topics, struct image *image);
 void topics_write_parties(struct topics *topics, struct image *image);
+/* It couldn't be handed over: forgets it. */
+void topics_stay(struct topics *topics);
 /* Read one. Whatever is wrong, topics_drop_image() may follow. */
 void topics_read_topic(struct topics *topics, struct image *image, struct image_hops *hops);
 void topics_read_party(struct topics *topics, struct image *image, const struct image_hops *hops);

@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What goes wrong while a daemon hands over: with its own means, and while nobody reads, between two daemons. Each has a definite outcome,
+and harms nobody else."""
+
+import errno
+import json
+import os
+import resource
+import signal
+
+import pytest
+
+from frames import DATA, MEMORY, QUERY, WELCOME, frame, hello, message
+from library import RETAIN, TOPIC, Connection
+from messaging import EXIT_OK, EXIT_USAGE, PATIENCE, eventually, stopped, tool
+from protocol import Program
+from renewing import ended, post, process_until, renew, took_over
+from test_handover import daemon_of_a_folder_of_its_own, scribble  # the fixture `installed`  # noqa: F401  pylint: disable=unused-import
+
+
+class Waiting:
+    """Messages that wait for a program that stands still, and come to it, once and in order, when it goes on."""
+
+    def __init__(self, node, count=12):
+        self.count, self.outcomes = count, []
+        self.path = node.directory / "waited"
+        with open(self.path, "wb") as file:
+            self.receiver = node.receiver("waits", "--count", count, stdout=file)
+        self.sender = Connection(node.socket)
+        self.stopped = stopped(self.receiver.process.pid)
+        self.stopped.__enter__()
+        for number in range(count):
+            post("self:waits", b"%d " % number + b"x" * 9000, self.outcomes, self.sender)
+        assert not self.outcomes
+
+    def come(self):
+        self.stopped.__exit__(None, None, None)
+        process_until(lambda: len(self.outcomes) == self.count, "all have ended", self.sender)
+        assert self.outcomes == [0] * self.count
+        assert self.receiver.process.wait(timeout=20 * PATIENCE) == 0
+        assert [int(line.split()[0]) for line in self.path.read_text().splitlines()] == list(range(self.count))
+        self.sender.close()
+
+
+# ---- the old daemon ----
+
+@pytest.mark.parametrize("script", [
+    "rm $0",
+    "chmod 0644 $0",
+    "echo no program >$0.other && chmod 0755 $0.other && mv $0.other $0",
+], ids=["has_gone", "may_not_run", "is_none"])
+def test_a_program_that_spoils_at_the_last_moment_loses_nothing(installed, script):
+    """It has said that it would take over. So the old one takes over from itself, and hands over to what is there the next time."""
+    node, install = installed
+    waiting = Waiting(node)
+    install(f"{script}; echo nobody")
+    assert node.xenmsg("daemon", "renew").returncode == EXIT_OK
+    eventually(lambda: took_over(node) == 1, "the old daemon has taken over")
+    assert "this program takes over from itself" in node.log.read_text()
+    install()
+    renew(node)
+    assert node.status()["renewed"]["times"] == 2
+    waiting.come()
+
+
+def test_an_image_that_there_is_no_room_for_loses_nothing(installed, nodes):
+    """The daemon goes on, with links, watches, and what waits; and hands over when it can."""
+    node, install = installed
+    other = nodes(2)[2]
+    inbox, waiting = other.receiver("inbox"), Waiting(node)
+    publisher = Connection(node.socket)
+    assert publisher.bind("large", TOPIC | RETAIN) == 0 and publisher.send("self:large", b"x" * 200000) == 0
+    node.send("2:inbox", "before")
+    path = node.directory / "watched"
+    with open(path, "wb") as file:
+        watch = node.popen("watch", "--json", "self:*", stdout=file)
+
+    def told():
+        return [event["event"] for event in map(json.loads, path.read_text().splitlines()) if event.get("name") == "waits"]
+    eventually(lambda: told() == ["up"], "it is told")
+    usual = resource.prlimit(node.pid, resource.RLIMIT_FSIZE)
+    install(f"""case $1 in --check-takeover) prlimit --fsize=65536: --pid $PPID ;; esac; exec {tool("xenmsgd")} "$@" """)
+    assert node.xenmsg("daemon", "renew").returncode == EXIT_OK
+    eventually(lambda: "can't hand over: File too large; this daemon goes on" in node.log.read_text(), "it says so")
+    resource.prlimit(node.pid, resource.RLIMIT_FSIZE, usual)
+    assert took_over(node) == 0
+    node.send("2:inbox", "after")
+    eventually(lambda: told() == ["up", "down", "up"], f"it is told again: {told()}")
+    install()
+    renew(node)
+    eventually(lambda: told() == ["up", "down", "up", "down", "up"], f"it is told by the next one: {told()}")
+    ended(watch)
+    with Connection(node.socket) as late:
+        assert late.subscribe("self:large") == 0
+        while not (data := late.receive().data):  # what it is told first
+            pass
+        assert data == b"x" * 200000
+    publisher.close()
+    waiting.come()
+    assert ended(inbox.process).splitlines() == ["before", "after"]
+
+
+def test_a_hand_over_without_descriptors_is_refused_before_anything_ends(installed):
+    """Until its programs have moved to other memory the next daemon has more open than this one. The limit of now is the one that counts."""
+    node, install = installed
+    waiting = Waiting(node)
+    usual = resource.prlimit(node.pid, resource.RLIMIT_NOFILE)
+    install(f"""case $1 in --check-takeover) prlimit --nofile=$(ls /proc/$PPID/fd | wc -l): --pid $PPID ;; esac; exec {tool("xenmsgd")} "$@" """)
+    done = node.xenmsg("daemon", "renew")
+    assert done.returncode == EXIT_USAGE
+    assert b"LimitNOFILE=" in done.stderr and b"goes on as it was" in done.stderr, done
+    assert took_over(node) == 0
+    resource.prlimit(node.pid, resource.RLIMIT_NOFILE, usual)
+    install()
+    renew(node)
+    waiting.come()
+
+
+def test_a_program_that_cannot_be_asked_changes_nothing(nodes):
+    """There is no descriptor for what it would say."""
+    node = nodes(1)[1]
+    waiting = Waiting(node)
+    with Program(node.socket) as asker:
+        usual = resource.prlimit(node.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(node.pid, resource.RLIMIT_NOFILE, (3, usual[1]))
+        assert asker.request(QUERY, b"renew")[0] == errno.EMFILE
+        resource.prlimit(node.pid, resource.RLIMIT_NOFILE, usual)
+    renew(node)
+    waiting.come()
+
+
+# ---- nobody reads ----
+
+class Between:
+    """Two domains, of which the first one's daemon hands over, and the next one doesn't come before it may."""
+
+    def __init__(self, installed, nodes):
+        self.node, self.install = installed
+        self.other = nodes(2)[2]
+        self.waits, self.go = self.node.programs / "waits", self.node.programs / "go"
+        self.outcomes = []
+        self.sender, self.local, self.remote = (Connection(node.socket) for node in (self.node, self.node, self.other))
+        assert self.local.bind("local") == 0 and self.remote.bind("remote") == 0
+        for number in range(3):
+            self.post(b"%d" % number)
+        process_until(lambda: not any(self.outcomes) and self.receive(0, 3), "all is up", self.sender)
+
+    def post(self, data):
+        """To a program of this domain, and one of the other."""
+        for address in ("self:local", "2:remote"):
+            post(address, data, self.outcomes, self.sender)
+
+    def receive(self, first, end):
+        for connection in (self.local, self.remote):
+            assert [connection.receive().data for _ in range(first, end)] == [b"%d" % number for number in range(first, end)]
+        return True
+
+    def __enter__(self):
+        self.install(f"""case $1 in --take-over) : >{self.waits}; while [ ! -e {self.go} ]; do sleep 0.05; done ;; esac
+exec {tool("xenmsgd")} "$@" """)
+        assert self.node.xenmsg("daemon", "renew").returncode == EXIT_OK
+        eventually(self.waits.exists, "nobody reads")
+        return self
+
+    def __exit__(self, *_):
+        self.go.touch()
+
+    def goes_on(self, other=True):
+        """All that was posted has come, and what is posted now does, too."""
+        eventually(lambda: took_over(self.node) == 1, "the next daemon has taken over")
+        self.post(b"3")
+        if other:
+            self.receive(3, 4)
+        else:
+            assert self.local.receive().data == b"3"
+        process_until(lambda: len(self.outcomes) == 8, "all have ended", self.sender)
+        if other:
+            assert self.outcomes == [0] * 8
+        self.waits.unlink()
+        self.go.unlink()
+        self.install()
+        renew(self.node)
+
+    def close(self):
+        for connection in (self.sender, self.local, self.remote):
+            connection.close()
+
+
+@pytest.fixture(name="between")
+def nobody_reads(installed, nodes):
+    scene = Between(installed, nodes)
+    yield scene
+    scene.close()
+
+
+def test_frames_that_come_between_two_daemons_are_taken(between):
+    """Of a program without shared memory, and of one that nobody has accepted yet."""
+    node = between.node
+    with Program(node.socket) as program:
+        program.open("self:local")
+        with between:
+            program.data(0, message(b"by the socket"))
+            late = Program(node.socket, greet=False)
+            late.send_bytes(hello())
+        assert between.local.receive().data == b"by the socket"
+        assert late.expect(WELCOME)
+        late.close()
+    between.goes_on()
+
+
+@pytest.mark.parametrize("bad", [b"\xff" * 64, frame(MEMORY, b"x" * 16), frame(DATA, b"x", channel=7)], ids=["nonsense", "impossible", "of_no_channel"])
+def test_bad_frames_between_two_daemons_end_their_sender_alone(between, bad):
+    with Program(between.node.socket) as program:
+        with between:
+            program.send_bytes(bad)
+        assert program.goodbye()[0] == errno.EPROTO
+    between.goes_on()
+
+
+def test_a_program_that_dies_between_two_daemons_ends_alone(between):
+    node = between.node
+    victim = node.receiver("victim")
+    os.kill(victim.process.pid, signal.SIGSTOP)
+    doubts = []
+    post("self:victim", b"in doubt", doubts, between.sender)
+    with between:
+        victim.process.kill()
+        victim.process.communicate()
+    process_until(lambda: doubts, "what was sent to it has ended", between.sender)
+    assert doubts == [-errno.ECONNRESET]
+    assert between.sender.send("self:victim", b"nobody") == -errno.ENOENT
+    between.goes_on()
+
+
+def test_who_scribbles_between_two_daemons_harms_itself(between):
+    victim = between.node.receiver("victim")
+    with stopped(victim.process.pid):
+        with between:
+            assert scribble(victim.process.pid) > 0
+    between.goes_on()
+    victim.process.kill()
+    victim.process.communicate()
+
+
+def test_a_next_daemon_that_is_killed_is_as_a_crash(between):
+    with between:
+        between.node.kill()
+    for connection in (between.sender, between.local):
+        assert connection.receive() == -errno.ENOTCONN
+    between.install()
+    between.node.start()
+    with Connection(between.node.socket) as again:
+        again.post("2:remote", b"after", lambda error: None)
+        process_until(lambda: between.remote.wait(0) >= 0, "it is posted", again)
+        assert between.remote.receive().data == b"after"
+
+
+def test_both_daemons_may_hand_over_at_once(between):
+    with between:
+        renew(between.other)
+    between.goes_on()
+
+
+@pytest.mark.parametrize("how", ["kill", "stop", "destroy"])
+def test_a_peer_that_leaves_between_two_daemons_is_missed(between, how):
+    """What went there has an outcome, and nothing else has another one."""
+    node = between.node
+    (node.directory / f"xenmsgd-{node.domid}.conf").write_text(node.config + "resume-for = 1s\n")
+    with between:
+        if how == "destroy":
+            between.node.host.sim("destroy", 2)
+            between.other.daemon.wait(20 * PATIENCE)
+            between.other.daemon = between.other.pid = None
+        else:
+            getattr(between.other, how)()
+    between.goes_on(other=False)
+    assert between.outcomes.count(0) == 7 and not {*between.outcomes} - {0, -errno.ECONNRESET, -errno.EHOSTDOWN, -errno.EHOSTUNREACH}
+
+
+def test_a_domain_restored_between_two_daemons_begins_afresh(between):
+    """What the image says of others isn't so any more."""
+    node = between.node
+    with between:
+        node.host.sim("suspend", node.domid)
+        node.domid = int(node.host.sim("resume", node.domid).stdout)
+    for connection in (between.sender, between.local):
+        assert connection.receive() == -errno.ENOTCONN
+    assert "this one begins afresh" in node.log.read_text()
+    assert node.status()["domid"] == node.domid
