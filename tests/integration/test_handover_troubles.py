@@ -100,7 +100,7 @@ def test_an_image_that_there_is_no_room_for_loses_nothing(installed, nodes):
     assert ended(inbox.process).splitlines() == ["before", "after"]
 
 
-def test_a_hand_over_without_descriptors_is_refused_before_anything_ends(installed):
+def test_too_few_descriptors_are_told_before_anything_ends(installed):
     """Until its programs have moved to other memory the next daemon has more open than this one. The limit of now is the one that counts."""
     node, install = installed
     waiting = Waiting(node)
