@@ -103,6 +103,9 @@ void hop_settle_for_image(struct hop *hop)
 	struct channel_end *end;
 	uint32_t number = 0;
 
+	/* What comes before all further input is done by then, in as many pieces as the hop has channels, at most. */
+	while (hop->life == HOP_UP && hop->holds_input && !hop->traits->is_daemon)
+		hop->holds_input = hop->callbacks->before_input(hop->owner);
 	while ((end = channel_table_next(&hop->channels, &number))) {
 		const struct hop *other = channel_other(end)->hop;
 

@@ -41,8 +41,8 @@ void hop_ring_image(struct image *image, const struct ring_view *ring);
 
 /* Ends at once what is left of hops that nobody has any more, whose channels would otherwise end in turns to come. */
 void relay_settle_for_image(struct relay *relay);
-/* Ends what can't be kept: withdrawals of calls that are still to be sent, on whose arrival nothing depends; of a link, channels of
- * other hosts, and those that lead to a hop that isn't in the image. */
+/* Has a program unbind what it is unbinding, and ends what can't be kept: withdrawals of calls that are still to be sent, on whose
+ * arrival nothing depends; of a link, channels of other hosts, and those that lead to a hop that isn't in the image. */
 void hop_settle_for_image(struct hop *hop);
 /* Whether all there is of the hop can be in an image. */
 bool hop_fits_image(const struct hop *hop);

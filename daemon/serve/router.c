@@ -145,17 +145,20 @@ static bool may_share(const struct endpoint *endpoint, struct session *session, 
 	       session_credentials(endpoint->session)->uid == session_credentials(session)->uid;
 }
 
-/* Returns 0, -ENOBUFS or -ENOMEM. */
-static int new_binder(struct binder **made, struct session *session, uint32_t kinds)
+/* `is_bound`: by the daemon before this one, so it isn't refused. Returns 0, -ENOBUFS or -ENOMEM. */
+static int new_binder(struct binder **made, struct session *session, uint32_t kinds, bool is_bound)
 {
 	struct binder *binder = calloc(1, sizeof(*binder));
-	int r;
+	int r = 0;
 
 	if (!binder)
 		return -ENOMEM;
 	binder->session = session;
 	charge_init(&binder->charge, hop_account(session_hop(session)));
-	r = charge_add(&binder->charge, QUOTA_ENDPOINTS, 1);
+	if (is_bound)
+		charge_exceed(&binder->charge, QUOTA_ENDPOINTS, 1);
+	else
+		r = charge_add(&binder->charge, QUOTA_ENDPOINTS, 1);
 	if (r == 0 && (kinds & BIND_SHARED)) {
 		binder->sharer = sharer_new();
 		r = binder->sharer ? 0 : -ENOMEM;
@@ -186,10 +189,11 @@ static unsigned keeps(uint32_t kinds)
 	return kinds & BIND_RETAIN ? (keys ? keys : 1) : 0;
 }
 
-int router_bind_with(struct router *router, struct session *session, struct frame_text name, uint32_t kinds,
-		     struct topic *topic)
+/* `is_bound`: see new_binder(). A topic has one then. */
+static int bind_endpoint(struct router *router, struct session *session, struct frame_text name,
+			 uint32_t kinds, struct topic *topic, bool is_bound)
 {
-	bool is_new = kinds & BIND_TOPIC && !topic;
+	bool is_new = kinds & BIND_TOPIC && !is_bound;
 	struct endpoint *endpoint;
 	struct binder *binder;
 	int r;
@@ -202,7 +206,7 @@ int router_bind_with(struct router *router, struct session *session, struct fram
 	endpoint = router_get(router, name.data, name.size);
 	if (endpoint && endpoint->session && !may_share(endpoint, session, kinds))
 		return -EEXIST;
-	r = new_binder(&binder, session, kinds);
+	r = new_binder(&binder, session, kinds, is_bound);
 	if (r < 0)
 		return r;
 	if (is_new)
@@ -230,7 +234,13 @@ int router_bind_with(struct router *router, struct session *session, struct fram
 
 int router_bind(struct router *router, struct session *session, struct frame_text name, uint32_t kinds)
 {
-	return router_bind_with(router, session, name, kinds, NULL);
+	return bind_endpoint(router, session, name, kinds, NULL, false);
+}
+
+int router_bind_again(struct router *router, struct session *session, struct frame_text name, uint32_t kinds,
+		      struct topic *topic)
+{
+	return bind_endpoint(router, session, name, kinds, topic, true);
 }
 
 static void remove_endpoint(struct router *router, struct endpoint *endpoint)

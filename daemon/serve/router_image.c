@@ -64,9 +64,9 @@ void router_read_image(struct router *router, struct image *image, const struct 
 		     (topic != NULL) == ((read.kinds & BIND_TOPIC) != 0) && (topic || number == NO_TOPIC));
 	if (image->error)
 		return;
-	r = router_bind_with(router, hop_owner(hops->hops[session]), frame_text_of(read.name), read.kinds,
-			     topic);
-	if (r < 0) { /* also if its user may have fewer than it has */
+	r = router_bind_again(router, hop_owner(hops->hops[session]), frame_text_of(read.name), read.kinds,
+			      topic);
+	if (r < 0) {
 		image_fail(image, r);
 		return;
 	}

@@ -216,6 +216,27 @@ def test_watches_go_on_and_tell_what_is_there_again(nodes, tmp_path, memory):
     assert ended(watch) is None
 
 
+def test_what_programs_have_beyond_lower_limits_stays(nodes, memory):
+    """The next daemon reads other limits. Nobody gets more before he has given back enough."""
+    node = nodes(1)[1]
+    lower = "[limits]\nmax-endpoints-per-uid = 2\nmax-channels-per-uid = 1\nmax-queued-bytes-per-uid = 64K\n"
+    outcomes, got = [], []
+    with Connection(node.socket) as server, Connection(node.socket) as sender:
+        assert [server.handle(f"e{number}", got.append) for number in range(6)] == [0] * 6
+        for number in range(6):
+            assert sender.post(f"self:e{number}", bytes(40000), outcomes.append) == 0
+        sender.wait(0)
+        (node.directory / f"xenmsgd-{node.domid}.conf").write_text(node.config + lower)
+        for _ in range(2):
+            renew(node)
+        assert len(node.status()["endpoints"]) == 6
+        process_until(lambda: len(outcomes) == 6, "all have ended", sender, server)
+        assert outcomes == [0] * 6 and got == [bytes(40000)] * 6
+        assert server.bind("more") == -errno.ENOBUFS
+        assert [server.unbind(f"e{number}") for number in range(6)] == [0] * 6
+        assert server.bind("more") == 0
+
+
 def test_a_bad_configuration_is_refused_before_anything_ends(nodes):
     node = nodes(1)[1]
     receiver = node.receiver("inbox")

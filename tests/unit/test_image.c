@@ -144,6 +144,7 @@ struct program {
 	struct private_ring in, out[HOP_OUTLETS];
 	struct ring_writer writer;
 	struct ring_reader reader;
+	unsigned pieces; /* of what comes before all further input */
 };
 
 /* The two ends: programs that share memory or don't, or, of a link, a program and another daemon. */
@@ -175,13 +176,21 @@ static void on_notify(void *owner)
 {
 }
 
+static bool on_before_input(void *owner)
+{
+	return --((struct program *)owner)->pieces > 0;
+}
+
 static void on_failed(void *owner, int error, const char *why)
 {
 	fail_msg("a hop has failed: %s", why);
 }
 
-static const struct hop_callbacks callbacks = {
-	.control = on_control, .open = on_open, .notify = on_notify, .failed = on_failed};
+static const struct hop_callbacks callbacks = {.control = on_control,
+					       .open = on_open,
+					       .notify = on_notify,
+					       .before_input = on_before_input,
+					       .failed = on_failed};
 
 static struct world *world_new(enum ends ends)
 {
@@ -406,6 +415,20 @@ TEST(a_channel_between_sockets_goes_on_where_it_was)
 TEST(a_channel_between_memories_goes_on_where_it_was)
 {
 	go_on_where_it_was(MEMORIES);
+}
+
+TEST(what_a_program_unbinds_is_unbound_before_the_image)
+{
+	struct world *world = world_at_work(SOCKETS);
+	struct program *program = &world->programs[SINK];
+
+	program->pieces = 1000;
+	hop_hold_input(program->hop);
+	assert_false(hop_fits_image(program->hop));
+	hop_settle_for_image(program->hop);
+	assert_int_equal(program->pieces, 0);
+	assert_true(hop_fits_image(program->hop));
+	world_free(world);
 }
 
 TEST(a_link_that_was_left_sends_again_what_it_had_sent)
