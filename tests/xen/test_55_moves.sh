@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# Guests are saved, restored and migrated in the midst of traffic, as fast as it goes: programs see a pause and nothing else.
-# rig-traffic compares every byte that arrives. Each way is gone RIG_rounds times (tests/xen/run --rounds).
+# Guests are saved, restored and migrated, and daemons hand over, in the midst of traffic, as fast as it goes: programs see a pause and
+# nothing else. rig-traffic compares every byte that arrives. Each way is gone RIG_rounds times (tests/xen/run --rounds).
 
 # move GUEST HOW
 move() {
 	local before
+	[ "$2" != renew ] || { hand_over "$1"; return; }
 	before=$(domid "$1")
 	case $2 in
 	checkpoint) xl save -c "$1" /tmp/moved ;;
@@ -15,6 +16,11 @@ move() {
 	[ "$2" != checkpoint ] || return 0
 	is_restored "$1"
 	[ "$(domid "$1")" != "$before" ]
+}
+# hand_over NAME: its daemon, to the program that is installed
+hand_over() {
+	on "$1" 'took_over() { grep -c "took over from" /run/xenmsgd.log; }; has_taken_over() { [ "$(took_over)" -gt "$before" ]; }
+		before=$(took_over); xenmsg daemon renew && eventually 20 has_taken_over'
 }
 migrate() { xl migrate -s '' "$1" 'xl migrate-receive'; } # to this host, without ssh
 
@@ -49,6 +55,43 @@ test_traffic_goes_on_while_a_guest_is_saved() { # both, smoke, smoke_both, save
 	knows_its_domid u3
 	no_complaint u3
 }
+
+# In all roles: domain 0, a guest that maps, and one that grants; also right before and after a save.
+test_traffic_goes_on_while_daemons_hand_over() { # both
+	patient dom0 u1 u2
+	moves 'dom0:renew u1:renew u2:renew' 'dom0:u1 u1:u2'
+}
+
+test_traffic_goes_on_while_all_hand_over_and_one_is_saved() { # save
+	spare
+	ready u3
+	patient dom0 u1 u3
+	moves 'u3:renew u3:save u3:renew dom0:renew u3:checkpoint u1:renew' 'dom0:u3 u1:u3'
+	knows_its_domid u3
+	no_complaint u3
+}
+
+# Not among all tests: it takes long.
+test_a_hundred_hand_overs_while_a_guest_is_saved() { # named, save
+	local number=0
+	spare
+	ready u3
+	patient dom0 u1 u3
+	traffic dom0 u3
+	traffic u1 u3
+	(for number in $(seq 5); do save_under_hand_overs; done) &
+	while [ $number -lt 100 ]; do
+		number=$((number + 1))
+		hand_over dom0
+		hand_over u1
+	done
+	wait $!
+	for number in dom0 u1; do traffic_goes_on "$number" u3; done
+	for number in dom0 u1; do traffic_ends "$number" u3; done
+	knows_its_domid u3
+	no_complaint u3
+}
+save_under_hand_overs() { move u3 save && sleep 1; }
 
 # Xen can't migrate PV guests where it is built without CONFIG_SHADOW_PAGING, as Debian's is. The guest goes on.
 test_traffic_goes_on_after_a_migration_that_fails() { # save
