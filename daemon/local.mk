@@ -57,6 +57,7 @@ libdaemon_la_SOURCES = \
 	daemon/relay/hop_output.c \
 	daemon/xen/keeper.c daemon/xen/keeper.h \
 	daemon/relay/ledger.c daemon/relay/ledger.h \
+	daemon/relay/origin.c daemon/relay/origin.h \
 	daemon/relay/orphans.c daemon/relay/orphans.h \
 	daemon/relay/outlet.c daemon/relay/outlet.h \
 	daemon/relay/refused.h \

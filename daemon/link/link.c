@@ -19,6 +19,7 @@
 #include "daemon/link/link_internal.h"
 #include "daemon/link/transport.h"
 #include "daemon/peers/peers.h"
+#include "daemon/relay/origin.h"
 #include "base/self.h"
 
 #define ACK_BYTES 65536u
@@ -377,7 +378,7 @@ static void on_opened(void *owner, struct channel *channel)
 {
 	const struct link *link = owner;
 
-	if (!channel->is_far && (!peer_is_domain(link->peer, 0) || !channel_is_relayed(channel)))
+	if (!origin_is_far(channel) && (!peer_is_domain(link->peer, 0) || !channel_is_relayed(channel)))
 		channel->acceptor_identity.domid = link->peer.number;
 }
 

@@ -19,6 +19,7 @@
 #include "daemon/policy/access.h"
 #include "daemon/relay/channel.h"
 #include "daemon/relay/hop.h"
+#include "daemon/relay/origin.h"
 #include "wire/address.h"
 #include "wire/hash.h"
 
@@ -116,7 +117,7 @@ static int explain(struct via *via, uint32_t domid, uint32_t source, int error)
 /* Does it for a channel that waits. */
 static int explain_channel(struct via *via, const struct channel *channel, int error)
 {
-	if (channel->is_far)
+	if (origin_is_far(channel))
 		return error == -EOPNOTSUPP ? -EHOSTUNREACH : error;
 	return explain(via, via_destination(channel), channel->identity.domid, error);
 }
@@ -124,7 +125,7 @@ static int explain_channel(struct via *via, const struct channel *channel, int e
 /* Whether the daemon there is up, and takes such a channel: 1; 0: it isn't up; -EOPNOTSUPP: it doesn't. */
 static int takes(const struct via *via, struct peer_id peer, const struct channel *channel)
 {
-	return channel->is_far ? links_know_hosts(via->links, peer) : links_relays(via->links, peer);
+	return origin_is_far(channel) ? links_know_hosts(via->links, peer) : links_relays(via->links, peer);
 }
 
 /* --- rooms -------------------------------------------------------------------------------------- */
@@ -501,7 +502,7 @@ int via_take_source(struct via *via, struct channel *channel, uint32_t to)
 
 	if (to == 0 || to > DOMID_MAX)
 		return -EPROTO;
-	if (channel->host) { /* its host pays */
+	if (origin_host(channel)) { /* its host pays */
 		channel->identity.domid = to;
 		return 0;
 	}

@@ -23,6 +23,7 @@
 #include "daemon/policy/access.h"
 #include "daemon/relay/channel.h"
 #include "daemon/relay/hop.h"
+#include "daemon/relay/origin.h"
 #include "wire/address.h"
 
 /* --- out -------------------------------------------------------------------------------------- */
@@ -43,12 +44,14 @@ static int find_host(struct via *via, const struct frame_identity *from, const c
 static int send_out(struct via *via, struct channel *channel, const struct address *address)
 {
 	char text[ADDRESS_MAX + 1];
+	uint32_t number;
 	int r;
 
 	snprintf(text, sizeof(text), "%s/%s:%s", address->host, address->domain, address->endpoint);
-	r = find_host(via, &channel->identity, address->host, text, &channel->to_host);
-	return r < 0 ? r
-		     : via_send(via, channel, peer_host(channel->to_host), text + strlen(address->host) + 1);
+	r = find_host(via, &channel->identity, address->host, text, &number);
+	if (r == 0)
+		r = origin_set_goal(channel, number);
+	return r < 0 ? r : via_send(via, channel, peer_host(number), text + strlen(address->host) + 1);
 }
 
 int via_lead_out(struct via *via, struct channel *channel, const struct address *address)
@@ -56,12 +59,13 @@ int via_lead_out(struct via *via, struct channel *channel, const struct address 
 	char text[ADDRESS_MAX + 1];
 	int r;
 
-	channel->is_far = true;
 	if (via_in_domain_0(via)) {
 		r = send_out(via, channel, address);
 	} else {
 		snprintf(text, sizeof(text), "%s/%s:%s", address->host, address->domain, address->endpoint);
-		r = via->enabled ? via_send(via, channel, peer_domain(0), text) : -EHOSTUNREACH;
+		r = via->enabled ? origin_set_goal(channel, 0) : -EHOSTUNREACH;
+		if (r == 0)
+			r = via_send(via, channel, peer_domain(0), text);
 	}
 	return r == -EOPNOTSUPP || r == -ENOLINK ? -EHOSTUNREACH : r;
 }
@@ -87,8 +91,8 @@ static int note_sender(struct channel *channel, const struct frame_open *open, u
 	if (open->domain_name.size && domain_name_is_valid(open->domain_name.data, open->domain_name.size))
 		memcpy(name, open->domain_name.data, open->domain_name.size);
 	channel->identity.domid = open->identity.domid;
-	channel_set_domain_name(channel, name);
-	return channel_set_host(channel, number, host);
+	origin_set_domain(channel, name);
+	return origin_set_host(channel, number, host);
 }
 
 /* Takes, in domain 0, what the host with this number sends. */
@@ -129,8 +133,7 @@ static int take_from_domain(struct via *via, struct channel *channel, const stru
 		return r;
 	if (!address.host[0] || !strcmp(address.host, hosts_own_name(via->with.hosts)))
 		return -EINVAL;
-	channel->is_far = true;
-	channel_set_domain_name(channel, known_name(via->with.known, channel->identity.domid));
+	origin_set_domain(channel, known_name(via->with.known, channel->identity.domid));
 	return send_out(via, channel, &address);
 }
 
@@ -263,11 +266,11 @@ int via_ping_far(struct via *via, struct peer_id source, const struct frame_ping
 
 int via_still_allowed(struct via *via, const struct channel *channel)
 {
-	if (channel->host)
+	if (origin_host(channel))
 		return access_still_relayed_far(via->with.access, channel, via_destination(channel));
-	if (channel->to_host)
+	if (origin_goal(channel))
 		return access_still_out(via->with.access, &channel->identity,
-					hosts_name(via->with.hosts, channel->to_host));
+					hosts_name(via->with.hosts, origin_goal(channel)));
 	return access_still_relayed(via->with.access, &channel->identity, via_destination(channel),
 				    channel->endpoint);
 }

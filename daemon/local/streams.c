@@ -11,6 +11,7 @@
 #include <utlist.h>
 
 #include "daemon/relay/channel.h"
+#include "daemon/relay/origin.h"
 #include "daemon/relay/program_socket.h"
 #include "base/cost.h"
 #include "base/quota.h"
@@ -299,8 +300,8 @@ static void describe(struct stream_entry *entry, struct session *session, const 
 	snprintf(entry->name, sizeof(entry->name), "%s", endpoint);
 	entry->incoming = true;
 	entry->from = channel->identity.domid;
-	if (channel->host)
-		snprintf(entry->host, sizeof(entry->host), "%s", channel->host);
+	if (origin_host(channel))
+		snprintf(entry->host, sizeof(entry->host), "%s", origin_host(channel));
 }
 
 /* Tells the program of a stream that waits for it. Returns 0 or a negative errno. */
@@ -310,8 +311,8 @@ static int announce(const struct stream_entry *entry, struct session *session, c
 		.token = entry->token,
 		.identity = channel->identity,
 		.endpoint = frame_text_of(entry->name),
-		.domain_name = frame_text_of(channel->domain_name),
-		.host = frame_text_of(channel->host),
+		.domain_name = frame_text_of(origin_domain(channel)),
+		.host = frame_text_of(origin_host(channel)),
 	};
 	uint8_t payload[FRAME_PAYLOAD_MAX];
 

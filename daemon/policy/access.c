@@ -15,6 +15,7 @@
 #include "base/self.h"
 #include "daemon/known/known.h"
 #include "daemon/relay/channel.h"
+#include "daemon/relay/origin.h"
 #include "wire/address.h"
 
 /* Keeps the error, and the time of the first failure. The text may quote what a file holds, and goes into
@@ -142,7 +143,7 @@ struct policy_subject access_far_subject(const char *host, uint32_t domid, const
 
 static struct policy_subject sender_of(const struct channel *channel)
 {
-	return access_far_subject(channel->host, channel->identity.domid, channel->domain_name,
+	return access_far_subject(origin_host(channel), channel->identity.domid, origin_domain(channel),
 				  channel->identity.uid);
 }
 
@@ -216,16 +217,16 @@ static int count_far(struct access *access, const struct channel *channel, const
 		access->undecided++;
 		if (decision->untold)
 			log_limited(
-				LOG_UNDECIDED, LOG_BY_HOST(channel->from_host), LOG_LEVEL_WARNING,
+				LOG_UNDECIDED, LOG_BY_HOST(channel_source(channel).number), LOG_LEVEL_WARNING,
 				"not decided yet: domain %s/%u, uid %u to %s: domain 0 hasn't told the host's policy, "
 				"which host-policy = require waits for",
-				channel->host, channel->identity.domid, channel->identity.uid, to);
+				origin_host(channel), channel->identity.domid, channel->identity.uid, to);
 		else
 			log_limited(
-				LOG_UNDECIDED, LOG_BY_HOST(channel->from_host), LOG_LEVEL_WARNING,
+				LOG_UNDECIDED, LOG_BY_HOST(channel_source(channel).number), LOG_LEVEL_WARNING,
 				"not decided yet: domain %s/%u, uid %u to %s: %s:%u needs its name, which its host "
 				"doesn't know",
-				channel->host, channel->identity.domid, channel->identity.uid, to,
+				origin_host(channel), channel->identity.domid, channel->identity.uid, to,
 				decision->file, decision->line);
 	} else if (!decision->allow) {
 		denied_add_far(access->denied, channel, to, decision);

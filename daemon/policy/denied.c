@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "daemon/policy/policy.h"
 #include "daemon/relay/channel.h"
+#include "daemon/relay/origin.h"
 
 struct pair {
 	struct denied_entry entry;
@@ -151,8 +152,8 @@ void denied_add(struct denied *denied, const struct frame_identity *from, bool i
 void denied_add_far(struct denied *denied, const struct channel *channel, const char *endpoint,
 		    const struct policy_decision *decision)
 {
-	add(denied, channel->host, channel->identity.domid, channel->identity.uid,
-	    LOG_BY_HOST(channel->from_host), endpoint, decision);
+	add(denied, origin_host(channel), channel->identity.domid, channel->identity.uid,
+	    LOG_BY_HOST(channel_source(channel).number), endpoint, decision);
 }
 
 void denied_each(struct denied *denied, void (*each)(void *userdata, const struct denied_entry *entry),

@@ -11,6 +11,7 @@
 #include "daemon/relay/cancel.h"
 #include "daemon/relay/channel_internal.h"
 #include "daemon/relay/hop_internal.h"
+#include "daemon/relay/origin.h"
 #include "daemon/relay/orphans.h"
 #include "daemon/relay/sharing.h"
 #include "daemon/relay/withdraw.h"
@@ -47,22 +48,6 @@ int channel_new(struct hop *hop, uint32_t number, enum channel_kind kind,
 	channel->opener.hop = hop;
 	charge_init(&channel->charge, hop->account);
 	*out = channel;
-	return 0;
-}
-
-void channel_set_domain_name(struct channel *channel, const char *name)
-{
-	free(channel->domain_name);
-	channel->domain_name = name[0] ? strdup(name) : NULL; /* without memory the name is unknown */
-}
-
-int channel_set_host(struct channel *channel, uint32_t number, const char *name)
-{
-	channel->host = strdup(name);
-	if (!channel->host)
-		return -ENOMEM;
-	channel->is_far = true;
-	channel->from_host = number;
 	return 0;
 }
 
@@ -317,12 +302,12 @@ static void make_open(struct channel_end *end, struct channel_frame *frame)
 		.minor = channel->opener_minor,
 		.identity = channel->identity,
 		.name = frame_text_of(channel->endpoint),
-		.host = frame_text_of(channel->host),
+		.host = frame_text_of(origin_host(channel)),
 	};
 
 	/* Another daemon of this host finds our name itself, and wouldn't believe it from us. */
-	if (!end->hop->traits->is_daemon || channel->is_far)
-		open.domain_name = frame_text_of(channel->domain_name);
+	if (!end->hop->traits->is_daemon || origin_is_far(channel))
+		open.domain_name = frame_text_of(origin_domain(channel));
 	frame->header.type = FRAME_OPEN;
 	frame->header.length = frame_open_encode(&open, frame->payload);
 	channel_move(end, OPEN_SENT);
@@ -494,13 +479,12 @@ void channel_free(struct channel *channel)
 	cancels_free(channel);
 	withdrawals_free(channel);
 	sharing_free(channel);
+	origin_free(channel);
 	channel_drop_takeover(channel);
 	charge_end(&channel->charge);
 	channel_tally_unref(channel->tally);
 	free(channel->endpoint);
 	free(channel->address);
-	free(channel->domain_name);
-	free(channel->host);
 	free(channel);
 }
 

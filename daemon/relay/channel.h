@@ -42,6 +42,7 @@
 #include "wire/frame.h"
 
 struct channel_cancels;
+struct channel_origin;
 struct channel_withdrawals;
 struct event;
 struct hop;
@@ -136,12 +137,7 @@ struct channel {
 	/* which byte stream of this daemon its opener has, in the order in which they came; the next one is the
 	 * acceptor's; 0: it is none */
 	uint64_t stream;
-	char *domain_name; /* of the sender, for programs; NULL: unknown */
-	bool is_far;	   /* the sender or the acceptor is on another host, */
-	/* the first: this is the host's name, and its number here (daemon/hosts/hosts.h); NULL: the sender is on this one */
-	char *host;
-	uint32_t from_host;
-	uint32_t to_host; /* in domain 0, the second: its number; else 0 */
+	struct channel_origin *origin; /* origin.h; NULL: nothing more is known than the identity */
 	uint64_t max_message;
 	struct channel_end opener, acceptor;
 	struct charge charge; /* the opener pays, for the channel and its windows */
@@ -232,19 +228,12 @@ bool channel_is_accepted(const struct channel *channel);
 /* Whether it is a call or a stream whose opener has given up or gone, so that nobody wants what it would
  * bring. Messages that were sent are still wanted. */
 bool channel_is_abandoned(const struct channel *channel);
-/* Sets the name of the sender's domain ("": unknown), before channel_accept(). */
-void channel_set_domain_name(struct channel *channel, const char *name);
-/* Sets on which host the sender is, likewise: one with this number. -ENOMEM. */
-int channel_set_host(struct channel *channel, uint32_t number, const char *name);
 /* Whether the acceptor's hop has been told who the sender is, and still has the channel. */
 bool channel_has_told_sender(const struct channel *channel);
 /* Tells a daemon there by SOURCE that the sender's domain has another number now. */
 void channel_tell_source(struct channel *channel);
 /* Returns who answers for the sender: its domain, or the host that it is on. */
-static inline struct peer_id channel_source(const struct channel *channel)
-{
-	return channel->host ? peer_host(channel->from_host) : peer_domain(channel->identity.domid);
-}
+struct peer_id channel_source(const struct channel *channel);
 /* Ends the channel for its opener, with the positive errno `error`: nothing was taken. */
 void channel_refuse(struct channel *channel, int error);
 

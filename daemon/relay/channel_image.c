@@ -13,6 +13,7 @@
 #include "daemon/relay/channel.h"
 #include "daemon/relay/hop_image.h"
 #include "daemon/relay/hop_internal.h"
+#include "daemon/relay/origin.h"
 #include "daemon/relay/orphans.h"
 #include "daemon/relay/sharing.h"
 
@@ -185,12 +186,9 @@ static void head_image(struct image *image, struct channel *channel)
 	hop_identity_image(image, &channel->identity);
 	image_string(image, &channel->endpoint, ADDRESS_MAX);
 	image_string(image, &channel->address, ADDRESS_MAX);
-	image_string(image, &channel->domain_name, DOMAIN_NAME_MAX);
-	image_string(image, &channel->host, HOST_NAME_SIZE - 1);
+	origin_image_names(image, channel);
 	image_u64(image, &channel->stream);
-	image_bool(image, &channel->is_far);
-	image_u32(image, &channel->from_host);
-	image_u32(image, &channel->to_host);
+	origin_image_hosts(image, channel);
 	image_u64(image, &channel->max_message);
 	image_bool(image, &channel->has_told);
 	image_bool(image, &channel->opened);

@@ -10,6 +10,7 @@
 
 #include "daemon/relay/channel.h"
 #include "daemon/relay/hop_internal.h"
+#include "daemon/relay/origin.h"
 #include "daemon/relay/withdraw.h"
 #include "wire/ring.h"
 
@@ -95,7 +96,7 @@ void relay_settle_for_image(struct relay *relay)
 /* Whether the channel leads to or from another host: those are numbered by this daemon. */
 static bool is_of_other_host(const struct channel *channel)
 {
-	return channel->host || channel->to_host;
+	return origin_host(channel) || origin_goal(channel);
 }
 
 void hop_settle_for_image(struct hop *hop)

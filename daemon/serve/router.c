@@ -20,6 +20,7 @@
 #include "daemon/policy/access.h"
 #include "daemon/relay/channel.h"
 #include "daemon/relay/hop.h"
+#include "daemon/relay/origin.h"
 #include "daemon/relay/sharing.h"
 #include "daemon/topic/topics.h"
 
@@ -340,8 +341,8 @@ int router_resolve_way(struct router *router, const char *domain, struct peer_id
 /* Adds the name of the sender's domain to the OPEN that the receiver gets. */
 static void stamp_name(struct router *router, struct channel *channel)
 {
-	if (!channel->host) /* else it has been told */
-		channel_set_domain_name(channel, known_name(router->with.known, channel->identity.domid));
+	if (!origin_host(channel)) /* else it has been told */
+		origin_set_domain(channel, known_name(router->with.known, channel->identity.domid));
 }
 
 /* Whether a program can tell that a sender is on another host. It would take the domid for one of this
@@ -375,7 +376,7 @@ static int lead_to_program(struct router *router, struct channel *channel, struc
 		return topic_accept(endpoint->topic, channel, endpoint->name);
 	if (!(endpoint->kinds & (1u << (channel->kind - 1))))
 		return -EPROTOTYPE;
-	if (channel->host && !takes_from_hosts(endpoint, session, channel->kind))
+	if (origin_host(channel) && !takes_from_hosts(endpoint, session, channel->kind))
 		return -EOPNOTSUPP;
 	if (channel->kind == CHANNEL_STREAM && !session_is_mux(session))
 		return streams_incoming(router->with.streams, channel, endpoint->name, session);
@@ -415,8 +416,8 @@ static int lead_to_endpoint(struct router *router, struct channel *channel, stru
 	/* Asked first: a sender that may not reach the endpoint doesn't learn whether it exists. */
 	endpoint = router_get(router, name.data, name.size);
 	r = endpoint && is_publisher(endpoint, channel) ? 0
-	    : channel->host				? access_reach_far(router->with.access, channel, text)
-			    : access_reach(router->with.access, &channel->identity, text);
+	    : origin_host(channel)			? access_reach_far(router->with.access, channel, text)
+				   : access_reach(router->with.access, &channel->identity, text);
 	if (r == 0 && endpoint)
 		channel_count(channel, endpoint->tally);
 	if (r == 0 && !endpoint)

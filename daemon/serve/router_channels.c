@@ -15,6 +15,7 @@
 #include "daemon/policy/access.h"
 #include "daemon/relay/channel.h"
 #include "daemon/relay/hop.h"
+#include "daemon/relay/origin.h"
 #include "daemon/relay/sharing.h"
 #include "daemon/relay/takeover.h"
 
@@ -47,7 +48,7 @@ struct channel *router_next_accepted(const struct hop *hop, uint32_t *number)
  * is decided. */
 static void recheck(struct router *router, struct channel *channel, bool unsure)
 {
-	int r = channel->host
+	int r = origin_host(channel)
 			? access_still_allowed_far(router->with.access, channel, channel->endpoint)
 			: access_still_allowed(router->with.access, &channel->identity, channel->endpoint);
 
@@ -80,7 +81,7 @@ void router_restart_hop(struct router *router, struct hop *hop, uint32_t was)
 		struct channel *channel = end->channel;
 
 		/* A peer may have had the number that is ours now, but not ours before. */
-		if (channel->identity.domid == was && !channel->host)
+		if (channel->identity.domid == was && !origin_host(channel))
 			channel->identity.domid = router->with.self->domid;
 		channel->undecided |= !end->is_opener;
 	}
@@ -135,10 +136,11 @@ bool router_resumed(struct router *router, struct hop *hop, struct peer_id from,
 		if (is_other && channel_is_relayed(channel)) {
 			hop_spend(hop, COST_CHANNEL_END);
 			follow_relayed(router, end, to.number);
-		} else if (end->is_opener && (channel->host || peer_is(channel_source(channel), from)) &&
+		} else if (end->is_opener &&
+			   (origin_host(channel) || peer_is(channel_source(channel), from)) &&
 			   (is_other || channel->undecided)) {
 			hop_spend(hop, COST_OPEN);
-			if (!channel->host)
+			if (!origin_host(channel))
 				channel->identity.domid = to.number;
 			recheck(router, channel, true);
 		}
@@ -173,7 +175,7 @@ static bool pass_on(struct router *router, struct channel *channel, bool sure)
 	struct endpoint *endpoint = router_get(router, channel->endpoint, strlen(channel->endpoint));
 	const struct binder *binder = endpoint ? router_next_binder(endpoint, channel->acceptor.hop) : NULL;
 
-	if (!binder || !binder->sharer || (channel->host && !session_knows_hosts(binder->session)) ||
+	if (!binder || !binder->sharer || (origin_host(channel) && !session_knows_hosts(binder->session)) ||
 	    channel_go_on(channel, session_hop(binder->session), binder->sharer, sure) < 0)
 		return false;
 	router_note_given(router, channel);

@@ -15,6 +15,7 @@
 #include "base/self.h"
 #include "daemon/policy/access.h"
 #include "daemon/relay/channel.h"
+#include "daemon/relay/origin.h"
 #include "daemon/relay/sharing.h"
 #include "daemon/serve/router.h"
 #include "daemon/serve/status_json.h"
@@ -385,7 +386,7 @@ static bool next_carried(struct status_walk *walk)
 		.program = session_comm(session),
 		.incoming = !end->is_opener,
 		.from = channel->identity.domid,
-		.host = channel->host ? channel->host : "",
+		.host = origin_host(channel) ? origin_host(channel) : "",
 		.name = end->is_opener ? channel->address : channel->endpoint,
 		.state = state_of_carried(end),
 		.bytes_in = end->received,

@@ -11,6 +11,7 @@
 #include "base/cost.h"
 #include "base/timer.h"
 #include "daemon/known/known.h"
+#include "daemon/relay/origin.h"
 #include "daemon/topic/topic_internal.h"
 
 #define PAUSE_FIRST_MS 50
@@ -149,7 +150,7 @@ static void take_origin(struct topic *replica, const struct channel *channel)
 						.uid = identity->uid,
 						.gid = identity->gid,
 						.pid = identity->pid};
-	if (address_parse(replica->address, strlen(replica->address), &address, NULL) == 0 && channel->is_far)
+	if (address_parse(replica->address, strlen(replica->address), &address, NULL) == 0 && origin_is_far(channel))
 		origin->host = strdup(address.host);
 	name = origin->host ? "" : known_name(replica->topics->with.known, origin->domid);
 	origin->domain_name = name[0] ? strdup(name) : NULL;

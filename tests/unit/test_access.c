@@ -10,7 +10,7 @@
 #include "base/self.h"
 #include "daemon/known/known.h"
 #include "daemon/policy/access.h"
-#include "daemon/relay/channel.h"
+#include "daemon/relay/origin.h"
 
 static const struct self own = {.domid = 0};
 static struct known *known;
@@ -66,8 +66,9 @@ TEST_WITH(what_comes_from_another_host_is_relayed_as_rules_say, set_up, tear_dow
 {
 	struct access *access = access_with(*state, "[relay]\nfrom = hostb/1\nto = 5\naction = deny\n");
 	char host[] = "hostb";
-	struct channel channel = {.host = host, .from_host = 1};
+	struct channel channel = {.kind = CHANNEL_MESSAGE};
 
+	assert_int_equal(origin_set_host(&channel, 1, host), 0);
 	for (uint32_t from = 1; from < 3; from++)
 		for (uint32_t to = 5; to < 7; to++) {
 			int expected = from == 1 && to == 5 ? -EACCES : 0;
@@ -77,5 +78,6 @@ TEST_WITH(what_comes_from_another_host_is_relayed_as_rules_say, set_up, tear_dow
 			assert_int_equal(access_still_relayed_far(access, &channel, to), expected);
 			assert_int_equal(access_relays_far(access, host, from, NULL, to), expected);
 		}
+	origin_free(&channel);
 	access_free(access);
 }
