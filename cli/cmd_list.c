@@ -372,15 +372,15 @@ static struct json_object *meant(const struct listing *listing, struct json_obje
 /* Complains that there is no such endpoint, and names the nearest of those that are listed. */
 static int no_endpoint(struct cli *cli, const struct listing *listing, struct json_object *all)
 {
-	const char *colon = strrchr(listing->subject, ':');
+	const char *endpoint = address_split(listing->subject, strlen(listing->subject)).endpoint.data;
 	struct nearest nearest = nearest_to(listing->endpoint);
 	char reason[DOMAIN_NAME_MAX + HOST_NAME_SIZE + ENDPOINT_NAME_MAX + 64] = "";
 
 	for (size_t i = 0; i < json_object_array_length(all); i++)
 		nearest_try(&nearest, text_or(json_object_array_get_idx(all, i), "name", ""));
-	if (nearest.meant && colon)
-		snprintf(reason, sizeof(reason), "no such endpoint there; did you mean %.*s:%.64s?",
-			 (int)(colon - listing->subject), listing->subject, nearest.meant);
+	if (nearest.meant && endpoint)
+		snprintf(reason, sizeof(reason), "no such endpoint there; did you mean %.*s%.64s?",
+			 (int)(endpoint - listing->subject), listing->subject, nearest.meant);
 	return cli_error_because(reason, cli->command, listing->subject, -ENOENT);
 }
 
@@ -506,7 +506,7 @@ static bool take_endpoints(struct listing *listing, const char *typed)
 	if (address_parse_domain(typed, size, &parsed) < 0)
 		return false;
 	if (parts.endpoint.data &&
-	    (!parts.endpoint.size || memchr(parts.endpoint.data, ':', parts.endpoint.size) ||
+	    (!parts.endpoint.size || address_is_meant(parts.endpoint.data, parts.endpoint.size) ||
 	     !address_part_copy(parts.endpoint, listing->endpoint, sizeof(listing->endpoint))))
 		return false;
 	if (is_one(parsed.domain)) {

@@ -65,9 +65,10 @@ struct subscribe {
 /* Whether DOMAIN is a shell pattern. */
 static bool is_pattern(const char *address)
 {
-	const char *colon = strrchr(address, ':'), *sign = strpbrk(address, "*?[");
+	const char *endpoint = address_split(address, strlen(address)).endpoint.data;
+	const char *sign = strpbrk(address, "*?[");
 
-	return colon && sign && sign < colon;
+	return endpoint && sign && sign < endpoint;
 }
 
 /* Whether the user has named it, and not a pattern. */

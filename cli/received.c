@@ -8,6 +8,7 @@
 
 #include "cli/cli.h"
 #include "cli/writer.h"
+#include "wire/address.h"
 
 double received_now(void)
 {
@@ -38,9 +39,9 @@ static struct json_object *sender_of(const struct xenmsg_message *message)
 
 const char *received_key(const struct xenmsg_message *message)
 {
-	const char *key = xenmsg_message_key(message);
+	const char *key = xenmsg_message_key(message), *endpoint = xenmsg_message_endpoint(message);
 
-	return strchr(xenmsg_message_endpoint(message), ':') && *key ? key : NULL;
+	return address_is_meant(endpoint, strlen(endpoint)) && *key ? key : NULL;
 }
 
 int received_json(struct writer *writer, const char *key, struct xenmsg_message *message)

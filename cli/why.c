@@ -209,14 +209,15 @@ static char *ask_about_binder(struct xenmsg *conn, const char *endpoint)
 /* Names the nearest domain, where one is typed by a name that isn't known. */
 static char *ask_about_domains(struct xenmsg *conn, const char *address)
 {
-	size_t size = strcspn(address, ":, "); /* behind it may be words of whoever complains */
+	size_t length = strcspn(address, ", "); /* behind it may be words of whoever complains */
+	struct address_parts parts = address_split(address, length);
+	size_t size = parts.domain.size;
 	char typed[DOMAIN_NAME_MAX + 1];
 	struct json_object *peers;
 	struct nearest nearest;
 	char *why = NULL;
 
-	if (size == 0 || size > DOMAIN_NAME_MAX || memchr(address, '/', size) ||
-	    strspn(address, "0123456789") >= size)
+	if (parts.host.data || size == 0 || size > DOMAIN_NAME_MAX || strspn(address, "0123456789") >= size)
 		return NULL;
 	snprintf(typed, sizeof(typed), "%.*s", (int)size, address);
 	nearest = nearest_to(typed);
@@ -231,7 +232,7 @@ static char *ask_about_domains(struct xenmsg *conn, const char *address)
 		nearest_try(&nearest, name);
 	}
 	if (nearest.meant && asprintf(&why, "no domain of that name is known here; did you mean %s%.*s?",
-				      nearest.meant, (int)strcspn(address + size, ", "), address + size) < 0)
+				      nearest.meant, (int)(length - size), address + size) < 0)
 		why = NULL;
 	json_object_put(peers);
 	return why;

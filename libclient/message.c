@@ -9,6 +9,7 @@
 
 #include "libclient/deadline.h"
 #include "libclient/mirror.h"
+#include "wire/address.h"
 
 #define KEEP_MESSAGES 64	 /* in the pool */
 #define KEEP_CAPACITY (1u << 20) /* larger buffers go back to the system */
@@ -271,7 +272,7 @@ const struct xenmsg_notice *xenmsg_message_notice(const struct xenmsg_message *m
 {
 	/* Only of a topic is it a daemon's word. */
 	return message->has_properties && message->properties->notice.kind &&
-			       strchr(message->sender.endpoint, ':')
+			       address_is_meant(message->sender.endpoint, strlen(message->sender.endpoint))
 		       ? &message->properties->notice
 		       : NULL;
 }

@@ -400,13 +400,9 @@ static bool take_refusal(struct xenmsg *conn, const struct request *request)
 static void free_all(struct pattern *patterns)
 {
 	struct pattern *pattern, *next;
-	struct pattern_topic *member, *next_member;
 
-	DL_FOREACH_SAFE(patterns, pattern, next) {
-		HASH_ITER(hh, pattern->members, member, next_member)
-			free_member(member);
-		free(pattern);
-	}
+	DL_FOREACH_SAFE(patterns, pattern, next)
+		free_pattern(pattern);
 }
 
 static const struct pattern_hooks hooks = {

@@ -8,6 +8,7 @@
 #include <utlist.h>
 
 #include "libclient/deadline.h"
+#include "wire/address.h"
 
 #define REPLY_MAX (256u << 20) /* larger than any answer */
 #define REST_MS	  1000
@@ -167,7 +168,8 @@ static bool may_pass(const struct request *request, int error)
 {
 	const struct event_watch *watch = find_watch(request->requests, request->number);
 
-	return request->after_loss && request->type == FRAME_WATCH && watch && strchr(watch->pattern, '/') &&
+	return request->after_loss && request->type == FRAME_WATCH && watch &&
+	       address_split(watch->pattern, strlen(watch->pattern)).host.data &&
 	       (error == -EHOSTDOWN || error == -EHOSTUNREACH);
 }
 

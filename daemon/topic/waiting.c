@@ -11,6 +11,7 @@
 
 #include "base/timer.h"
 #include "daemon/topic/topic_internal.h"
+#include "wire/address.h"
 
 #define COST_LOOK  4u
 #define COST_HURRY 12u
@@ -28,9 +29,9 @@ struct topic_place {
 
 static const char *name_of(const struct topic *replica)
 {
-	const char *colon = strrchr(replica->address, ':');
+	const char *endpoint = address_split(replica->address, strlen(replica->address)).endpoint.data;
 
-	return colon ? colon + 1 : replica->address;
+	return endpoint ? endpoint : replica->address;
 }
 
 int waiting_enter(struct topic *replica)
