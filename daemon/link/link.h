@@ -104,9 +104,7 @@ int links_new(struct links **links, struct relay *relay, struct peers *peers,
 void links_restart(struct links *links);
 /* The peers can be reached again: tries to resume what is away. */
 void links_go_on(struct links *links);
-/* Ends all of them, which the peers are told. */
-void links_leave(struct links *links);
-/* Does the same, and frees all links. */
+/* Ends all of them, which the peers are told, and frees them. */
 void links_free(struct links *links);
 
 /*

@@ -597,19 +597,14 @@ void links_go_on(struct links *links)
 	}
 }
 
-void links_leave(struct links *links)
+void links_free(struct links *links)
 {
 	struct link *link, *next;
 
-	HASH_ITER(hh, links->links, link, next)
-		link_end(link, "this daemon stops");
-}
-
-void links_free(struct links *links)
-{
 	if (!links)
 		return;
-	links_leave(links);
+	HASH_ITER(hh, links->links, link, next)
+		link_end(link, "this daemon stops");
 	known_leave(links->options.known, &links->sink);
 	if (links->heartbeat)
 		event_free(links->heartbeat);

@@ -50,6 +50,5 @@ void channel_reset_now(struct channel_end *end, int error, uint64_t consumed, ui
 void channel_reset_acceptor(struct channel_end *acceptor, int error);
 void channel_reset_opener(struct channel_end *opener, int error, uint64_t consumed, uint64_t unsure);
 void channel_tell_opener(struct channel_end *acceptor, int error, uint64_t unsure);
-void channel_drop_queue(struct channel_end *end);
 
 #endif

@@ -19,7 +19,7 @@ void channel_owe(struct channel_end *end, enum channel_owed frame)
 	channel_mark_urgent(end);
 }
 
-void channel_drop_queue(struct channel_end *end)
+static void drop_queue(struct channel_end *end)
 {
 	if (end->queue)
 		evbuffer_free(end->queue);
@@ -47,7 +47,7 @@ void channel_end_gone(struct channel_end *end)
 {
 	struct channel *channel = end->channel;
 
-	channel_drop_queue(end);
+	drop_queue(end);
 	hop_forget_end(end->hop, end);
 	if (end->in_urgent)
 		DL_DELETE2(end->hop->urgent, end, urgent_prev, urgent_next);
@@ -118,7 +118,7 @@ void channel_reset_now(struct channel_end *end, int error, uint64_t consumed, ui
 	if (!end->hop || !channel_move(end, RESET_DECIDED))
 		return;
 	PROBE3(xenmsgd, error, end->channel->endpoint, channel_source(end->channel).number, error);
-	channel_drop_queue(end);
+	drop_queue(end);
 	/* What was in doubt before stays so; what was taken behind it is, too, as a RESET can't say more. */
 	if (end->is_opener && end->channel->takeover) {
 		const struct frame_takeover *takeover = end->channel->takeover;

@@ -150,7 +150,8 @@ static void take_origin(struct topic *replica, const struct channel *channel)
 						.uid = identity->uid,
 						.gid = identity->gid,
 						.pid = identity->pid};
-	if (address_parse(replica->address, strlen(replica->address), &address, NULL) == 0 && origin_is_far(channel))
+	if (address_parse(replica->address, strlen(replica->address), &address, NULL) == 0 &&
+	    origin_is_far(channel))
 		origin->host = strdup(address.host);
 	name = origin->host ? "" : known_name(replica->topics->with.known, origin->domid);
 	origin->domain_name = name[0] ? strdup(name) : NULL;

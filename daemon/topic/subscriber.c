@@ -19,7 +19,8 @@
 #define LATER_MS   500
 #define COST_VISIT 4u
 
-void subscriber_count(struct subscriber *subscriber)
+/* Counts for status what he was given since this was last done. */
+static void count_delivered(struct subscriber *subscriber)
 {
 	uint64_t delivered = subscriber->position.count - subscriber->begun_at - subscriber->tally.missed;
 
@@ -41,7 +42,7 @@ void subscriber_move(struct subscriber *subscriber, enum subscriber_list list)
 {
 	struct topic *topic = subscriber->party.topic;
 
-	subscriber_count(subscriber);
+	count_delivered(subscriber);
 	DL_DELETE(topic->lists[subscriber->list], subscriber);
 	topic->counts[subscriber->list]--;
 	subscriber->list = list;
@@ -353,7 +354,7 @@ void subscriber_free(struct subscriber *subscriber)
 {
 	struct topic *topic = subscriber->party.topic;
 
-	subscriber_count(subscriber);
+	count_delivered(subscriber);
 	listeners_count(subscriber, 0);
 	DL_DELETE(topic->lists[subscriber->list], subscriber);
 	topic->counts[subscriber->list]--;

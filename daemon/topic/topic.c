@@ -80,7 +80,7 @@ struct feed *topic_add_feed(struct topic *topic, struct channel_end *end)
 	return feed;
 }
 
-void topic_remove_feed(struct feed *feed)
+static void remove_feed(struct feed *feed)
 {
 	struct topic *topic = feed->party.topic;
 
@@ -176,7 +176,7 @@ static void take_data(struct topic *topic, struct channel_end *end)
 
 static void on_feed_over(struct topic *topic, struct feed *feed, int error)
 {
-	topic_remove_feed(feed);
+	remove_feed(feed);
 	if (topic->is_replica)
 		replica_lost(topic, error);
 }
@@ -312,7 +312,7 @@ void topic_destroy(struct topic *topic)
 {
 	topic->is_over = true;
 	while (topic->feeds) /* TOPIC_FEEDS at most */
-		topic_remove_feed(topic->feeds);
+		remove_feed(topic->feeds);
 	while (topic_has_subscribers(topic))
 		forget_subscriber(topic);
 	if (topic->is_replica) {
@@ -465,7 +465,7 @@ void topic_end(struct topic *topic)
 	DL_FOREACH_SAFE(topic->feeds, feed, next) {
 		struct channel_end *end = feed->party.end;
 
-		topic_remove_feed(feed);
+		remove_feed(feed);
 		inner_reset(end, ENOENT);
 	}
 	topic_tell(topic, NOTICE_WAITING, 0, 0);

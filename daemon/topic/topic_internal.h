@@ -206,8 +206,6 @@ void listeners_have_rested(int fd, short what, void *userdata);
 /* Sends what there is for a subscriber, up to a piece, and puts it into the list where it belongs. */
 void subscriber_pump(struct subscriber *subscriber);
 void subscriber_move(struct subscriber *subscriber, enum subscriber_list list);
-/* Counts for status what it was given since this was last done. */
-void subscriber_count(struct subscriber *subscriber);
 /* Puts a new one into LIST_OUT. */
 void subscriber_enter(struct subscriber *subscriber, struct topic *topic);
 /* Begins to tell: first this notice (takes the reference; NULL: out of memory, it is told that it missed something), then what is
@@ -230,7 +228,6 @@ void topic_append(struct topic *topic, struct topic_entry *entry);
 /* Appends a notice. What there is no room for is counted as missing. */
 void topic_tell(struct topic *topic, enum notice_kind kind, uint64_t count, uint8_t flags);
 struct feed *topic_add_feed(struct topic *topic, struct channel_end *end);
-void topic_remove_feed(struct feed *feed);
 bool topic_has_subscribers(const struct topic *topic);
 
 /* --- replica.c */

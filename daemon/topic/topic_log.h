@@ -113,12 +113,6 @@ static inline struct topic_position topic_log_before(const struct topic_position
 	return (struct topic_position){behind->index - 1, behind->count - entry->count,
 				       behind->unknown - entry->unknown};
 }
-/* Whether there is something for the reader: an entry, or that he has missed some. */
-static inline bool topic_log_has_more(const struct topic_log *log, const struct topic_position *position)
-{
-	return position->index < log->next || position->count < log->count ||
-	       position->unknown < log->unknown;
-}
 
 /* An origin, of as many entries as have a reference to it. */
 struct topic_origin {

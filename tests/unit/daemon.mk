@@ -141,9 +141,9 @@ tests_unit_test_stream_bytes_SOURCES = tests/unit/test_stream_bytes.c $(stream_r
 tests_unit_test_stream_ends_SOURCES = tests/descriptors.h tests/unit/test_stream_ends.c $(stream_rig)
 
 tests_unit_test_ledger_SOURCES = tests/unit/test_ledger.c tests/unit/random.h
-tests_unit_test_topic_bound_SOURCES = tests/unit/test_topic_bound.c tests/unit/random.h
+tests_unit_test_topic_bound_SOURCES = tests/unit/test_topic_bound.c tests/unit/random.h tests/unit/topic_log_more.h
 tests_unit_test_topic_kept_SOURCES = tests/unit/test_topic_kept.c tests/unit/random.h
-tests_unit_test_topic_log_SOURCES = tests/unit/test_topic_log.c tests/unit/random.h
+tests_unit_test_topic_log_SOURCES = tests/unit/test_topic_log.c tests/unit/random.h tests/unit/topic_log_more.h
 tests_unit_test_outlet_SOURCES = tests/unit/test_outlet.c tests/unit/random.h
 
 # Has sessions of its own in place of daemon/local/session.c and what sends to them.

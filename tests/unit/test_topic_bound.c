@@ -3,6 +3,7 @@
  * there was, in its order; no more than so many are under way to him; and who keeps the newest has them, who keeps the oldest loses
  * nothing that his bound has room for. */
 #include "tests/unit/random.h"
+#include "tests/unit/topic_log_more.h"
 #include "tests/unit/unit.h"
 
 #include <string.h>

@@ -2,6 +2,7 @@
 /* The log of a topic against a plain list: readers of all speeds, gaps of their own and of others, and no room. Whatever happens,
  * what a reader gets and what he is told to have missed are together all there was, in its order. */
 #include "tests/unit/random.h"
+#include "tests/unit/topic_log_more.h"
 #include "tests/unit/unit.h"
 
 #include <errno.h>
