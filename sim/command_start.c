@@ -39,6 +39,15 @@ static bool may_be_taken(const char *dir)
 	return entries && (empty || host);
 }
 
+/* Whether it still has its name: a host that ends removes it, and then another may have made a new one. */
+static bool is_still_there(int fd, const char *dir)
+{
+	struct stat opened, named;
+
+	return fstat(fd, &opened) == 0 && stat(dir, &named) == 0 && opened.st_dev == named.st_dev &&
+	       opened.st_ino == named.st_ino;
+}
+
 /* Takes over a directory that a dead host left; the lock says whether a host runs there. */
 static int claim_dir(const char *dir)
 {
@@ -55,7 +64,7 @@ static int claim_dir(const char *dir)
 			fd < 0 ? strerror(errno) : "it is another user's");
 		goto fail;
 	}
-	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+	if (flock(fd, LOCK_EX | LOCK_NB) < 0 || !is_still_there(fd, dir)) {
 		fprintf(stderr, "xensim: a host runs in %s already: stop it, or choose another --dir\n", dir);
 		goto fail;
 	}

@@ -7,7 +7,8 @@
  *	lib_conn.c    the process's one connection to the hypervisor process
  *	lib_gnt.c     granting, mapping, and munmap; lib_gnttab.c: libxengnttab
  *	lib_evtchn.c  event channels
- *	lib_device.c  the same for programs that open the devices themselves
+ *	lib_device.c  the same for programs that open the devices themselves; lib_device_gnt.c: gntdev and gntalloc
+ *	lib_memory.c  what such a program's pointers lead to
  *	lib_call.c    hypercalls of programs: libxencall, below libxenctrl
  *	lib_path.c    paths of Xen's files
  *	lib_pause.c   waits that a pause doesn't end

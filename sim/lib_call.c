@@ -154,24 +154,26 @@ static void fill_in(struct xen_domctl_getdomaininfo *info, const struct sim_doma
 	memcpy(info->handle, domain->uuid, sizeof(info->handle));
 }
 
-static long do_domctl(struct xen_domctl *call)
+static long do_domctl(struct xen_domctl *argument)
 {
 	struct sim_domain domain;
-	uint32_t domid = call->domain;
-	int r;
+	struct xen_domctl call;
+	int r = sim_copy_in(&call, argument, sizeof(call));
 
-	if (call->interface_version != XEN_DOMCTL_INTERFACE_VERSION)
-		return -EACCES;
-	if (call->cmd != XEN_DOMCTL_getdomaininfo)
-		return -ENOSYS;
-	r = ask(SIM_OP_DOMAIN, domid, 0, &domain, sizeof(domain));
 	if (r < 0)
 		return r;
-	if (domain.domid != domid && XEN_DOMCTL_INTERFACE_VERSION > LAST_THAT_GAVE_THE_NEXT)
+	if (call.interface_version != XEN_DOMCTL_INTERFACE_VERSION)
+		return -EACCES;
+	if (call.cmd != XEN_DOMCTL_getdomaininfo)
+		return -ENOSYS;
+	r = ask(SIM_OP_DOMAIN, call.domain, 0, &domain, sizeof(domain));
+	if (r < 0)
+		return r;
+	if (domain.domid != call.domain && XEN_DOMCTL_INTERFACE_VERSION > LAST_THAT_GAVE_THE_NEXT)
 		return -ESRCH;
-	call->domain = (domid_t)domain.domid;
-	fill_in(&call->u.getdomaininfo, &domain);
-	return 0;
+	call.domain = (domid_t)domain.domid;
+	fill_in(&call.u.getdomaininfo, &domain);
+	return sim_copy_out(argument, &call, sizeof(call));
 }
 
 /* As of a domain that Xen makes no requests of devices for, which all are here. */
@@ -203,7 +205,7 @@ int sim_map_resource(const privcmd_mmap_resource_t *resource)
 
 static long domain_list(struct xen_sysctl_getdomaininfolist *list)
 {
-	struct xen_domctl_getdomaininfo *info = list->buffer.p;
+	struct xen_domctl_getdomaininfo info, *buffer = list->buffer.p;
 	struct sim_domain domain;
 	uint32_t next = list->first_domain;
 	int r = 0;
@@ -213,7 +215,11 @@ static long domain_list(struct xen_sysctl_getdomaininfolist *list)
 		r = ask(SIM_OP_DOMAIN, next, 0, &domain, sizeof(domain));
 		if (r < 0)
 			break;
-		fill_in(&info[list->num_domains++], &domain);
+		fill_in(&info, &domain);
+		r = sim_copy_out(&buffer[list->num_domains], &info, sizeof(info));
+		if (r < 0)
+			break;
+		list->num_domains++;
 		next = domain.domid + 1;
 	}
 	/* The end of the list is no error. */
@@ -236,46 +242,57 @@ static long physinfo(struct xen_sysctl_physinfo *info)
 	return 0;
 }
 
-static long do_sysctl(struct xen_sysctl *call)
+static long do_sysctl(struct xen_sysctl *argument)
 {
-	if (call->interface_version != XEN_SYSCTL_INTERFACE_VERSION)
-		return -EACCES;
-	switch (call->cmd) {
-	case XEN_SYSCTL_getdomaininfolist:
-		return domain_list(&call->u.getdomaininfolist);
-	case XEN_SYSCTL_physinfo:
-		return physinfo(&call->u.physinfo);
-	default:
-		return -ENOSYS;
-	}
-}
-
-static long evtchn_status(struct evtchn_status *status)
-{
-	struct sim_port port;
-	int r = ask(SIM_OP_PORT_STATUS, status->dom, status->port, &port, sizeof(port));
+	struct xen_sysctl call;
+	long r = sim_copy_in(&call, argument, sizeof(call));
 
 	if (r < 0)
 		return r;
-	status->vcpu = 0;
-	switch (port.state) {
-	case SIM_PORT_UNBOUND:
-		status->status = EVTCHNSTAT_unbound;
-		status->u.unbound.dom = (domid_t)port.domid;
+	if (call.interface_version != XEN_SYSCTL_INTERFACE_VERSION)
+		return -EACCES;
+	switch (call.cmd) {
+	case XEN_SYSCTL_getdomaininfolist:
+		r = domain_list(&call.u.getdomaininfolist);
 		break;
-	case SIM_PORT_CONNECTED:
-		status->status = EVTCHNSTAT_interdomain;
-		status->u.interdomain.dom = (domid_t)port.domid;
-		status->u.interdomain.port = port.port;
-		break;
-	case SIM_PORT_VIRQ:
-		status->status = EVTCHNSTAT_virq;
-		status->u.virq = port.port;
+	case XEN_SYSCTL_physinfo:
+		r = physinfo(&call.u.physinfo);
 		break;
 	default:
-		status->status = EVTCHNSTAT_closed;
+		r = -ENOSYS;
 	}
-	return 0;
+	return r < 0 ? r : sim_copy_out(argument, &call, sizeof(call));
+}
+
+static long evtchn_status(struct evtchn_status *argument)
+{
+	struct evtchn_status status;
+	struct sim_port port;
+	int r = sim_copy_in(&status, argument, sizeof(status));
+
+	if (r == 0)
+		r = ask(SIM_OP_PORT_STATUS, status.dom, status.port, &port, sizeof(port));
+	if (r < 0)
+		return r;
+	status.vcpu = 0;
+	switch (port.state) {
+	case SIM_PORT_UNBOUND:
+		status.status = EVTCHNSTAT_unbound;
+		status.u.unbound.dom = (domid_t)port.domid;
+		break;
+	case SIM_PORT_CONNECTED:
+		status.status = EVTCHNSTAT_interdomain;
+		status.u.interdomain.dom = (domid_t)port.domid;
+		status.u.interdomain.port = port.port;
+		break;
+	case SIM_PORT_VIRQ:
+		status.status = EVTCHNSTAT_virq;
+		status.u.virq = port.port;
+		break;
+	default:
+		status.status = EVTCHNSTAT_closed;
+	}
+	return sim_copy_out(argument, &status, sizeof(status));
 }
 
 /* Reads a file of the domain's kernel, of one short line. Returns false if it can't be read. */

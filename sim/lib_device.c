@@ -27,44 +27,24 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/uio.h>
 #include <sys/un.h>
 #include <unistd.h>
-#include <utlist.h>
 #include <xen/xen.h>
-#include <xen/grant_table.h>
 #include <xen/sys/evtchn.h>
-#include <xen/sys/gntalloc.h>
-#include <xen/sys/gntdev.h>
 #include <xen/sys/privcmd.h>
 #include <xenevtchn.h>
-#include <xengnttab.h>
-
-#include "sim/lib_gnt.h"
 
 /* Descriptors from here on aren't known as devices. */
 #define MAX_DEVICES 65536
 
 enum kind { EVTCHN, GNTDEV, GNTALLOC, PRIVCMD };
 
-/* What gntdev is to map when mmap comes, or gntalloc has granted and mmap is to find. */
-struct announced {
-	struct announced *prev, *next;
-	uint64_t index;
-	uint32_t count;
-	void *start; /* of granted pages; NULL: none */
-	bool mapped;
-	uint32_t numbers[]; /* count domids, and count references */
-};
-
 struct device {
 	enum kind kind;
 	pthread_mutex_t lock;
 	xenevtchn_handle *evtchn;
-	struct sim_gnt_file *gnt;
-	struct announced *announced;
-	uint64_t next_index;
-	bool is_restricted; /* privcmd, to the domain: */
+	struct sim_gnt_device *gnt; /* gntdev, gntalloc */
+	bool is_restricted;	    /* privcmd, to the domain: */
 	domid_t restricted_to;
 };
 
@@ -81,18 +61,9 @@ static struct device *device_of(int fd)
 
 static void device_free(struct device *device)
 {
-	struct announced *announced, *next;
-
-	DL_FOREACH_SAFE(device->announced, announced, next) {
-		/* What was mapped since stays as long as it is. */
-		if (announced->start && !announced->mapped)
-			munmap(announced->start, announced->count * (size_t)SIM_PAGE_SIZE);
-		free(announced);
-	}
 	if (device->evtchn)
 		xenevtchn_close(device->evtchn);
-	if (device->gnt)
-		sim_gnt_close(device->gnt);
+	sim_gnt_device_free(device->gnt);
 	pthread_mutex_destroy(&device->lock);
 	free(device);
 }
@@ -108,8 +79,11 @@ static int open_device(struct device *device, int flags)
 			fcntl(fd, F_SETFL, O_NONBLOCK);
 		return fd;
 	}
-	if (device->kind == GNTDEV && !(device->gnt = sim_gnt_open()))
-		return -1;
+	if (device->kind == GNTDEV || device->kind == GNTALLOC) {
+		device->gnt = sim_gnt_device_new(device->kind == GNTALLOC);
+		if (!device->gnt)
+			return -1;
+	}
 	return eventfd(0, flags & O_CLOEXEC ? EFD_CLOEXEC : 0);
 }
 
@@ -201,17 +175,6 @@ int sim_device_open(const char *path, int file, int flags)
 	return fd;
 }
 
-bool sim_is_readable(uintptr_t start, size_t size)
-{
-	char copy[256];
-	struct iovec here = {.iov_base = copy, .iov_len = sizeof(copy)},
-		     there = {.iov_base = (void *)start,
-			      .iov_len = size < sizeof(copy) ? size : sizeof(copy)};
-
-	return process_vm_readv(getpid(), &here, 1, &there, 1, 0) == (ssize_t)there.iov_len ||
-	       (errno != EFAULT && start);
-}
-
 /* --- evtchn ------------------------------------------------------------------------------------- */
 
 static int evtchn_ioctl(const struct device *device, unsigned long request, void *argument)
@@ -250,6 +213,7 @@ static ssize_t evtchn_read(const struct device *device, void *buffer, size_t siz
 
 	if (size < sizeof(port))
 		return 0;
+	/* Before an event is taken. */
 	if (!sim_is_readable((uintptr_t)buffer, sizeof(port))) {
 		errno = EFAULT;
 		return -1;
@@ -258,8 +222,10 @@ static ssize_t evtchn_read(const struct device *device, void *buffer, size_t siz
 	if (pending < 0)
 		return -1;
 	port = (evtchn_port_t)pending;
-	memcpy(buffer, &port, sizeof(port));
-	return sizeof(port);
+	if (sim_copy_out(buffer, &port, sizeof(port)) == 0)
+		return sizeof(port);
+	errno = EFAULT;
+	return -1;
 }
 
 static ssize_t evtchn_write(const struct device *device, const void *buffer, size_t size)
@@ -276,199 +242,6 @@ static ssize_t evtchn_write(const struct device *device, const void *buffer, siz
 		xenevtchn_unmask(device->evtchn, port);
 	}
 	return (ssize_t)done;
-}
-
-/* --- gntdev and gntalloc ------------------------------------------------------------------------ */
-
-static struct announced *announce(struct device *device, uint32_t count)
-{
-	struct announced *announced = calloc(1, sizeof(*announced) + 2 * count * sizeof(uint32_t));
-
-	if (!announced)
-		return NULL;
-	announced->count = count;
-	announced->index = device->next_index;
-	device->next_index += count * (uint64_t)SIM_PAGE_SIZE;
-	DL_APPEND(device->announced, announced);
-	return announced;
-}
-
-static struct announced *find_announced(const struct device *device, uint64_t index)
-{
-	struct announced *announced;
-
-	DL_FOREACH(device->announced, announced)
-		if (index >= announced->index &&
-		    index - announced->index < announced->count * (uint64_t)SIM_PAGE_SIZE)
-			return announced;
-	return NULL;
-}
-
-static void forget(struct device *device, struct announced *announced)
-{
-	DL_DELETE(device->announced, announced);
-	free(announced);
-}
-
-static int gntdev_map(struct device *device, struct ioctl_gntdev_map_grant_ref *map)
-{
-	struct announced *announced;
-
-	if (map->count == 0 || map->count > 64 * 1024)
-		return -EINVAL;
-	if (!sim_is_readable((uintptr_t)(map->refs + map->count - 1), sizeof(map->refs[0])))
-		return -EFAULT;
-	announced = announce(device, map->count);
-	if (!announced)
-		return -ENOMEM;
-	for (uint32_t i = 0; i < map->count; i++) {
-		announced->numbers[i] = map->refs[i].domid;
-		announced->numbers[map->count + i] = map->refs[i].ref;
-	}
-	map->index = announced->index;
-	return 0;
-}
-
-static int gntdev_unmap(struct device *device, const struct ioctl_gntdev_unmap_grant_ref *unmap)
-{
-	struct announced *announced = find_announced(device, unmap->index);
-	int r;
-
-	if (!announced || announced->index != unmap->index || announced->count != unmap->count)
-		return -ENOENT;
-	/* One that is mapped is still the device's, and its end comes with munmap. */
-	r = announced->mapped ? sim_gnt_unmap(device->gnt, unmap->index, unmap->count) : 0;
-	forget(device, announced);
-	return r;
-}
-
-static int notify_at(const struct device *device, uint64_t index, uint32_t action, uint32_t port)
-{
-	const struct announced *announced = find_announced(device, index);
-
-	if (!announced || !announced->mapped)
-		return -ENOENT;
-	return sim_gnt_notify(device->gnt, announced->start,
-			      action & UNMAP_NOTIFY_CLEAR_BYTE ? (uint32_t)(index - announced->index)
-							       : SIM_NO_NOTIFY,
-			      action & UNMAP_NOTIFY_SEND_EVENT ? port : SIM_NO_NOTIFY);
-}
-
-/* The driver's segments are the library's. */
-static int gntdev_copy(struct ioctl_gntdev_grant_copy *copy)
-{
-	_Static_assert(sizeof(struct ioctl_gntdev_grant_copy_segment) ==
-			       sizeof(xengnttab_grant_copy_segment_t),
-		       "one layout");
-
-	for (uint32_t i = 0; i < copy->count; i++)
-		if (!sim_is_readable((uintptr_t)(copy->segments + i), sizeof(copy->segments[i])))
-			return -EFAULT;
-	return xengnttab_grant_copy(NULL, copy->count, (xengnttab_grant_copy_segment_t *)copy->segments) < 0
-		       ? -errno
-		       : 0;
-}
-
-static int gntdev_ioctl(struct device *device, unsigned long request, void *argument)
-{
-	struct ioctl_gntdev_get_offset_for_vaddr *where = argument;
-	const struct ioctl_gntdev_unmap_notify *notify = argument;
-	uint64_t index;
-	uint32_t count;
-	int r;
-
-	switch (request) {
-	case IOCTL_GNTDEV_MAP_GRANT_REF:
-		return gntdev_map(device, argument);
-	case IOCTL_GNTDEV_UNMAP_GRANT_REF:
-		return gntdev_unmap(device, argument);
-	case IOCTL_GNTDEV_GET_OFFSET_FOR_VADDR:
-		r = sim_gnt_find(device->gnt, (void *)(uintptr_t)where->vaddr, &index, &count);
-		if (r == 0) {
-			where->offset = index;
-			where->count = count;
-		}
-		return r;
-	case IOCTL_GNTDEV_SET_MAX_GRANTS:
-		return 0;
-	case IOCTL_GNTDEV_SET_UNMAP_NOTIFY:
-		return notify_at(device, notify->index, notify->action, notify->event_channel_port);
-	case IOCTL_GNTDEV_GRANT_COPY:
-		return gntdev_copy(argument);
-	default:
-		return -ENOTTY;
-	}
-}
-
-static int gntalloc_alloc(struct device *device, struct ioctl_gntalloc_alloc_gref *alloc)
-{
-	struct announced *announced;
-
-	if (alloc->count == 0)
-		return -EINVAL;
-	if (!sim_is_readable((uintptr_t)(alloc->gref_ids + alloc->count - 1), sizeof(alloc->gref_ids[0])))
-		return -EFAULT;
-	announced = announce(device, alloc->count);
-	if (!announced)
-		return -ENOMEM;
-	announced->start = sim_gnt_share(alloc->domid, alloc->count, alloc->gref_ids,
-					 alloc->flags & GNTALLOC_FLAG_WRITABLE, SIM_NO_NOTIFY, SIM_NO_NOTIFY);
-	if (!announced->start) {
-		int error = errno;
-
-		forget(device, announced);
-		return -error;
-	}
-	alloc->index = announced->index;
-	return 0;
-}
-
-static int gntalloc_ioctl(struct device *device, unsigned long request, void *argument)
-{
-	const struct ioctl_gntalloc_dealloc_gref *dealloc = argument;
-	const struct ioctl_gntalloc_unmap_notify *notify = argument;
-	struct announced *announced;
-
-	switch (request) {
-	case IOCTL_GNTALLOC_ALLOC_GREF:
-		return gntalloc_alloc(device, argument);
-	case IOCTL_GNTALLOC_DEALLOC_GREF:
-		announced = find_announced(device, dealloc->index);
-		if (!announced || announced->index != dealloc->index || announced->count != dealloc->count)
-			return -EINVAL;
-		if (!announced->mapped)
-			munmap(announced->start, announced->count * (size_t)SIM_PAGE_SIZE);
-		forget(device, announced);
-		return 0;
-	case IOCTL_GNTALLOC_SET_UNMAP_NOTIFY:
-		return notify_at(device, notify->index, notify->action, notify->event_channel_port);
-	default:
-		return -ENOTTY;
-	}
-}
-
-/* Returns where it is, or NULL: the device doesn't know of it. */
-static void *map_announced(struct device *device, void *at, size_t length, int prot, int flags, off_t offset)
-{
-	struct announced *announced = find_announced(device, (uint64_t)offset);
-	size_t bytes = announced ? announced->count * (size_t)SIM_PAGE_SIZE : 0;
-	struct sim_gnt_pages pages = {.prot = prot,
-				      .at = flags & MAP_FIXED ? at : NULL,
-				      .notify_offset = SIM_NO_NOTIFY,
-				      .notify_port = SIM_NO_NOTIFY};
-
-	errno = EINVAL;
-	if (!announced || announced->index != (uint64_t)offset || bytes != length || announced->mapped ||
-	    !(flags & MAP_SHARED) || (device->kind == GNTALLOC && flags & MAP_FIXED))
-		return MAP_FAILED;
-	if (device->kind == GNTDEV) {
-		pages.count = announced->count;
-		pages.domids = announced->numbers;
-		pages.refs = announced->numbers + announced->count;
-		announced->start = sim_gnt_map(device->gnt, announced->index, &pages);
-	}
-	announced->mapped = announced->start != NULL;
-	return announced->start ? announced->start : MAP_FAILED;
 }
 
 /* --- the calls ---------------------------------------------------------------------------------- */
@@ -521,16 +294,15 @@ static int device_ioctl(struct device *device, unsigned long request, void *argu
 {
 	int r;
 
-	if (_IOC_SIZE(request) && !sim_is_readable((uintptr_t)argument, _IOC_SIZE(request))) {
+	if (!sim_is_readable((uintptr_t)argument, _IOC_SIZE(request))) {
 		errno = EFAULT;
 		return -1;
 	}
 	if (device->kind == EVTCHN)
 		return evtchn_ioctl(device, request, argument);
 	pthread_mutex_lock(&device->lock);
-	r = device->kind == GNTDEV     ? gntdev_ioctl(device, request, argument)
-	    : device->kind == GNTALLOC ? gntalloc_ioctl(device, request, argument)
-				       : privcmd_ioctl(device, request, argument);
+	r = device->gnt ? sim_gnt_device_ioctl(device->gnt, request, argument)
+			: privcmd_ioctl(device, request, argument);
 	pthread_mutex_unlock(&device->lock);
 	if (r >= 0)
 		return r;
@@ -564,8 +336,11 @@ static void *map_file(void *at, size_t length, int prot, int flags, int fd, off_
 		return (void *)syscall(SYS_mmap, at, length, prot, flags, fd, offset);
 	if (device->kind == PRIVCMD && flags & MAP_SHARED)
 		return sim_foreign_reserve(at, length, prot, flags);
+	errno = ENODEV;
+	if (!device->gnt)
+		return MAP_FAILED;
 	pthread_mutex_lock(&device->lock);
-	start = map_announced(device, at, length, prot, flags, offset);
+	start = sim_gnt_device_map(device->gnt, at, length, prot, flags, offset);
 	pthread_mutex_unlock(&device->lock);
 	return start;
 }

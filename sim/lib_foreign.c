@@ -136,11 +136,15 @@ static int map_part(struct foreign *foreign, const privcmd_mmapbatch_v2_t *batch
 		struct sim_reply reply;
 		uint32_t values[2 * SIM_MAX_MAP];
 	} in;
+	xen_pfn_t frames[SIM_MAX_MAP];
+	int errors[SIM_MAX_MAP];
 	struct sim_fds fds;
-	int r;
+	int r = sim_copy_in(frames, batch->arr + first, count * sizeof(*frames));
 
+	if (r < 0)
+		return r;
 	for (uint32_t i = 0; i < count; i++)
-		out.frames[i] = batch->arr[first + i] < UINT32_MAX ? (uint32_t)batch->arr[first + i] : 0;
+		out.frames[i] = frames[i] < UINT32_MAX ? (uint32_t)frames[i] : 0;
 	r = sim_lib_call(&out.request, sizeof(out.request) + count * sizeof(uint32_t), &in.reply, sizeof(in),
 			 &fds);
 	if (r < 0)
@@ -150,7 +154,7 @@ static int map_part(struct foreign *foreign, const privcmd_mmapbatch_v2_t *batch
 	for (uint32_t i = 0; r == 0 && i < count; i++) {
 		const uint32_t index = in.values[2 * i], offset = in.values[2 * i + 1];
 
-		batch->err[first + i] = index == SIM_NO_FRAME ? -(int)offset : 0;
+		errors[i] = index == SIM_NO_FRAME ? -(int)offset : 0;
 		if (index == SIM_NO_FRAME)
 			continue;
 		if (index >= fds.count || syscall(SYS_mmap, foreign->start + (first + i) * SIM_PAGE_SIZE,
@@ -159,7 +163,7 @@ static int map_part(struct foreign *foreign, const privcmd_mmapbatch_v2_t *batch
 			r = -EIO;
 	}
 	sim_fds_close(&fds);
-	return r;
+	return r < 0 ? r : sim_copy_out(batch->err + first, errors, count * sizeof(*errors));
 }
 
 static struct foreign *find_foreign(const privcmd_mmapbatch_v2_t *batch)
@@ -182,8 +186,11 @@ int sim_foreign_map(const privcmd_mmapbatch_v2_t *batch)
 		return -EPERM;
 	if (batch->num == 0 || batch->num > INT32_MAX / SIM_PAGE_SIZE)
 		return -EINVAL;
-	if (!sim_is_readable((uintptr_t)(batch->arr + batch->num - 1), sizeof(batch->arr[0])) ||
-	    !sim_is_readable((uintptr_t)(batch->err + batch->num - 1), sizeof(batch->err[0])))
+	/* Whoever names more than there are names memory that isn't there, too. */
+	if (!sim_is_readable((uintptr_t)batch->arr + (batch->num - 1) * sizeof(batch->arr[0]),
+			     sizeof(batch->arr[0])) ||
+	    !sim_is_readable((uintptr_t)batch->err + (batch->num - 1) * sizeof(batch->err[0]),
+			     sizeof(batch->err[0])))
 		return -EFAULT;
 	pthread_mutex_lock(&foreigns.lock);
 	foreign = find_foreign(batch);

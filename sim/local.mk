@@ -48,12 +48,13 @@ libxensim_la_SOURCES = \
 	sim/lib_call.c \
 	sim/lib_clock.c \
 	sim/lib_conn.c \
-	sim/lib_device.c sim/lib_device.h \
+	sim/lib_device.c sim/lib_device.h sim/lib_device_gnt.c \
 	sim/lib_env.c \
 	sim/lib_evtchn.c \
 	sim/lib_gnt.c sim/lib_gnt.h \
 	sim/lib_gnttab.c \
 	sim/lib_foreign.c \
+	sim/lib_memory.c \
 	sim/lib_path.c \
 	sim/lib_pause.c \
 	sim/static.h sim/xen_path.h

@@ -11,6 +11,7 @@ import resource
 import socket
 import subprocess
 import tempfile
+import threading
 
 import pytest
 
@@ -40,7 +41,7 @@ everything = (ctypes.c_uint32 * 6)(0xffffffff, *[0xffffffff] * 5)
 for number in (0x184700, 0x104701, 0x184702, 0x104707, 0x104708):
     assert told(libc.ioctl, gntdev, ctypes.c_ulong(number), everything) in ("EINVAL", "ENOENT", "EFAULT"), hex(number)
 for number in (0x184705, 0x104706, 0x104707):
-    assert told(libc.ioctl, gntalloc, ctypes.c_ulong(number), everything) in ("EINVAL", "ENOENT", "ENOSPC", "EFAULT"), hex(number)
+    assert told(libc.ioctl, gntalloc, ctypes.c_ulong(number), everything) in ("EINVAL", "ENOENT", "ENOMEM"), hex(number)
 os.set_blocking(evtchn, False)
 assert told(libc.read, evtchn, ctypes.c_void_p(1), 4) == "EFAULT"
 assert told(libc.write, evtchn, ctypes.c_void_p(1), 4) == "EFAULT"
@@ -57,6 +58,69 @@ def test_wild_pointers_numbers_and_sizes_are_refused(host):
     done = host.run(1, "/usr/bin/python3", "-c", WILD)
     assert done.stdout == "all refused\n", done.stderr
     assert host.domain(1)["grants"]["used_pages"] == 0
+
+
+# What a kernel finds out in the midst of a call: memory that ends, or can't be written to.
+HOLES = """
+import ctypes, errno, mmap, os, struct
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = ctypes.c_long
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+libc.mprotect.argtypes = libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+libc.mprotect.argtypes += [ctypes.c_int]
+PAGE, SIZE = 4096, 64
+memory = libc.mmap(None, SIZE * PAGE, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
+
+def told(fd, request, argument):
+    ctypes.set_errno(0)
+    value = libc.ioctl(fd, ctypes.c_ulong(request), ctypes.c_void_p(argument))
+    return errno.errorcode[ctypes.get_errno()] if value < 0 else value
+
+def at(page, *words, form):
+    data = struct.pack(form, *words)
+    ctypes.memmove(memory + page * PAGE, data, len(data))
+    return memory + page * PAGE
+
+def protect(page, how):
+    assert libc.mprotect(memory + page * PAGE, PAGE, how) == 0
+
+evtchn, gntdev, gntalloc, privcmd = (os.open("/dev/xen/" + name, os.O_RDWR) for name in ("evtchn", "gntdev", "gntalloc", "privcmd"))
+protect(20, mmap.PROT_READ)
+protect(30, 0)
+# Many references, with a hole among them; and an answer that can't be written.
+assert told(gntdev, 0x184700, at(0, 16000, 0, form="=II")) == "EFAULT"
+protect(10, mmap.PROT_READ | mmap.PROT_WRITE)
+at(10, 1, 0, 0, 1, 5, form="=IIQII")
+protect(10, mmap.PROT_READ)
+assert told(gntdev, 0x184700, memory + 10 * PAGE) == "EFAULT"
+# Granted pages whose references nobody could be told of are taken back.
+protect(10, mmap.PROT_READ | mmap.PROT_WRITE)
+for flags in (mmap.PROT_READ, 0):
+    start = at(11, 0, 1, 300, 0, form="=HHIQ") + PAGE - 24
+    libc.memmove(ctypes.c_void_p(start), ctypes.c_void_p(memory + 11 * PAGE), 24)
+    protect(12, flags)
+    assert told(gntalloc, 0x184705, start) == "EFAULT"
+    protect(12, mmap.PROT_READ | mmap.PROT_WRITE)
+assert told(gntalloc, 0x184705, at(11, 0, 1, 0x80000001, 0, form="=HHIQ")) == "ENOMEM"
+# An event stays for who can be told of it.
+port = told(evtchn, 0x44502, at(1, DOMID, form="=I"))
+assert told(evtchn, 0x84501, at(1, DOMID, port, form="=II")) > 0
+assert libc.read(evtchn, ctypes.c_void_p(memory + 30 * PAGE), 4) == -1
+words = (ctypes.c_uint32 * 4)()
+assert libc.read(evtchn, words, 16) == 4
+assert libc.write(evtchn, ctypes.c_void_p(memory + 29 * PAGE), 4 * PAGE) == -1  # whose end isn't there
+assert told(privcmd, 0x305000, at(2, 32, 5, memory + 30 * PAGE, 0, 0, 0, form="=QQQQQQ")) == WITHOUT  # event_channel_op, status
+for operation in (35, 36):  # sysctl, domctl
+    assert told(privcmd, 0x305000, at(2, operation, memory + 30 * PAGE, 0, 0, 0, 0, form="=QQQQQQ")) == WITHOUT
+print("all refused")
+"""
+
+
+@pytest.mark.parametrize("domid, without", [(0, "EFAULT"), (1, "EPERM")])
+def test_memory_that_ends_in_the_midst_of_a_call_harms_nobody(host, domid, without):
+    done = host.run(domid, "/usr/bin/python3", "-c", f"DOMID, WITHOUT = {domid}, {without!r}\n{HOLES}")
+    assert done.stdout == "all refused\n", done.stderr
+    assert host.domain(domid)["grants"]["used_pages"] == 0
 
 
 CALLS = ["share 2 3 1", "share-notify 2 22 {port}", "evtchn-open", "bind-unbound 0 2", "bind-many 0 2 20", "notify 0 {port}",
@@ -101,6 +165,48 @@ def test_a_second_host_in_a_directory_is_refused(host):
     done = start(host.dir)
     assert done.returncode == 1 and "a host runs in" in done.stderr and len(done.stderr.splitlines()) == 1
     assert len(host.list()["domains"]) == 4
+
+
+def test_of_many_hosts_in_one_directory_one_begins(tmp_path):
+    directory = tempfile.mkdtemp(prefix="race-")
+    starts = [subprocess.Popen([program("xensim"), "start", "--domains", "1", "--dir", directory], stdin=subprocess.DEVNULL,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(8)]
+    said = [one.communicate() for one in starts]
+    assert sorted(one.returncode for one in starts) == [0] + 7 * [1], said
+    assert all("a host runs in" in error for (_, error), one in zip(said, starts) if one.returncode), said
+    assert subprocess.run([program("xensim"), "stop"], env=dict(os.environ, XENSIM_DIR=directory), check=False).returncode == 0
+    assert not os.path.exists(directory)
+
+
+def test_who_starts_and_stops_in_one_directory_never_shares_it(tmp_path):
+    """A start may come upon a directory that another's stop removes."""
+    directory, errors = tempfile.mkdtemp(prefix="race-"), []
+    environment, owner = dict(os.environ, XENSIM_DIR=directory), threading.Lock()
+
+    def use():
+        begun = 0
+        while begun < 10 and not errors:
+            done = start(directory)
+            if done.returncode:
+                if not done.stderr.endswith((", or choose another --dir\n", "No such file or directory\n")):
+                    errors.append(done.stderr)
+                continue
+            begun += 1
+            if not owner.acquire(blocking=False):
+                errors.append("two hosts at once")
+                return
+            subprocess.run([program("xensim"), "list"], env=environment, capture_output=True, check=False)
+            owner.release()  # before another can begin
+            done = subprocess.run([program("xensim"), "stop"], env=environment, capture_output=True, text=True, check=False)
+            if done.returncode:
+                errors.append(done.stderr)
+
+    users = [threading.Thread(target=use) for _ in range(3)]
+    for user in users:
+        user.start()
+    for user in users:
+        user.join()
+    assert not errors, errors
 
 
 @pytest.mark.parametrize("version", ["0.0.1\n", "", "\xff" * 100, None])
