@@ -4,6 +4,7 @@
 import array
 import os
 import random
+import resource
 import socket
 
 import pytest
@@ -300,6 +301,26 @@ def test_a_next_daemon_that_knows_no_streams_ends_them(installed):
     node.send("self:inbox", "goes on")
     assert ended(receiver.process) == "goes on\n"
     stream.close()
+
+
+def test_a_stream_goes_on_where_there_can_be_no_image(installed):
+    """What it holds is more than the daemon may write into a file, so that one goes on itself."""
+    node, install = installed
+    stream = Stream(node, "self").accept()
+    usual = resource.prlimit(node.pid, resource.RLIMIT_FSIZE)
+    install(f"""case $1 in --check-takeover) prlimit --fsize=16384: --pid $PPID ;; esac; exec {tool("xenmsgd")} "$@" """)
+    def is_full():
+        before = stream.there.sent
+        stream.there.send(1 << 62)
+        return stream.there.sent == before
+    eventually(is_full, "there is no more room")
+    assert node.xenmsg("daemon", "renew").returncode == EXIT_OK
+    eventually(lambda: "can't hand over: File too large; this daemon goes on" in node.log.read_text(), "it says so")
+    resource.prlimit(node.pid, resource.RLIMIT_FSIZE, usual)
+    stream.run(stream.there.sent + 100000)
+    install()
+    renew_under(node, [stream])
+    stream.finish()
 
 
 def test_descriptors_stay_the_same_with_streams(pair):
