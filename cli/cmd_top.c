@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* top: shows the daemon's status live in a terminal. Each round asks for it; rates are the differences
- * between rounds. */
+/* top: shows the daemon's status live in a terminal, or with --host that of all daemons of the host. Each round asks for it;
+ * rates are the differences between rounds. */
 
+#include <errno.h>
 #include <locale.h>
 #include <ncurses.h>
 #include <stdio.h>
@@ -15,11 +16,15 @@
 #include <json-c/json.h>
 
 #include "cli/cli.h"
+#include "cli/host_look.h"
+#include "cli/host_statuses.h"
+#include "cli/host_view.h"
 #include "cli/interrupt.h"
 #include "cli/top.h"
 
 static const char help[] =
 	"Usage: xenmsg top [OPTIONS]\n"
+	"       xenmsg top --host [--once | --json] [OPTIONS]\n"
 	"\n"
 	"Shows links, endpoints, programs, streams, topics and accounts of the daemon,\n"
 	"live. Keys: arrows and page up and down scroll, also sideways where the\n"
@@ -28,10 +33,16 @@ static const char help[] =
 	"goes on, q ends.\n"
 	"\n"
 	"      --delay S       look every S seconds (1); at least 0.1\n"
+	"      --host          in domain 0, for its administrators: all domains of this\n"
+	"                      host, who talks to whom and how much, what is away, and\n"
+	"                      endpoints, as far as their host-sight lets domain 0 see\n"
+	"      --once          look twice, so that there are rates, print that and end\n"
+	"      --json          the same as a JSON object\n"
 	"\n"
 	"Examples:\n"
 	"  xenmsg top\n"
-	"  xenmsg top --delay 5s\n";
+	"  xenmsg top --delay 5s\n"
+	"  xenmsg top --host\n";
 
 #define DELAY_MIN_MS 100
 #define ESCAPE	     27
@@ -185,17 +196,62 @@ static double seconds_now(void)
 	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
-/* Asks the daemon. If it is gone, its last answer stays on the screen. */
-static void look(struct top *top)
+/* Keeps an answer, which has taken the place of the one before. */
+static void keep(struct top *top, struct json_object *status)
+{
+	json_object_put(top->before);
+	top->before = top->now;
+	top->now = status;
+}
+
+/* Asks the local daemon. Returns a negative errno if there was no answer. */
+static int look_here(struct top *top)
 {
 	struct json_object *status;
 	char *text;
+	int r = xenmsg_query(top->conn, "status", NULL, &text);
+
+	if (r < 0)
+		return r;
+	status = json_tokener_parse(text);
+	free(text);
+	if (!status)
+		return -EPROTO;
+	keep(top, status);
+	return 0;
+}
+
+/* Asks those of the host. */
+static int look_at_host(struct top *top)
+{
+	double seconds = seconds_now() - top->now_s;
+	struct json_object *all;
+	struct host_view *view;
+	const char *why;
+	int r = host_statuses_ask(top->conn, HOST_ANSWER_MS, &all, &why);
+
+	if (r < 0)
+		return r;
+	view = host_view_new(all, top->view, seconds);
+	json_object_put(all);
+	if (!view)
+		return -ENOMEM;
+	host_view_free(top->view);
+	top->view = view;
+	return 0;
+}
+
+/* Looks. If the daemon is gone, its last answer stays on the screen. */
+static void look(struct top *top)
+{
+	double now;
 	int r;
 
 	interrupt_allow(NULL);
 	r = top->conn ? 0 : xenmsg_open(&top->conn, top->cli->socket, NULL);
+	now = seconds_now();
 	if (r == 0)
-		r = xenmsg_query(top->conn, "status", NULL, &text);
+		r = top->is_host ? look_at_host(top) : look_here(top);
 	interrupt_forbid();
 	if (r < 0) {
 		snprintf(top->trouble, sizeof(top->trouble), "no answer from xenmsgd: %s", strerror(-r));
@@ -203,16 +259,9 @@ static void look(struct top *top)
 		top->conn = NULL;
 		return;
 	}
-	status = json_tokener_parse(text);
-	free(text);
-	if (!status)
-		return;
 	top->trouble[0] = '\0';
-	json_object_put(top->before);
-	top->before = top->now;
 	top->before_s = top->now_s;
-	top->now = status;
-	top->now_s = seconds_now();
+	top->now_s = now;
 }
 
 static void type(struct top *top, int key)
@@ -278,7 +327,10 @@ static void watch_it(struct top *top, int delay_ms)
 			next = seconds_now() + delay_ms / 1000.0;
 			left_ms = delay_ms;
 		}
-		top_make_lines(top);
+		if (top->is_host)
+			top_make_host_lines(top);
+		else
+			top_make_lines(top);
 		draw(top);
 		interrupt_sleep(STDIN_FILENO, (int)left_ms + 1);
 		/* All that was typed before it is drawn again: with thousands of lines that takes longer than a key does. */
@@ -287,47 +339,88 @@ static void watch_it(struct top *top, int delay_ms)
 	}
 }
 
-int cmd_top(struct cli *cli, int argc, char **argv)
+/* Draws on the terminal from now on. NULL: it can't. */
+static SCREEN *open_screen(void)
 {
-	struct top top = {.cli = cli};
-	int code, delay_ms = 1000;
-	const struct cli_option options[] = {{"delay", .ms = &delay_ms, .least_ms = DELAY_MIN_MS}, {0}};
-	SCREEN *screen;
+	SCREEN *screen = newterm(NULL, stdout, stdin);
 
-	if (!cli_options(cli, argc, argv, help, options, &code))
-		return code;
-	if (optind < argc)
-		return cli_usage("top", "it takes no arguments");
-	if (!isatty(STDIN_FILENO) || !isatty(STDOUT_FILENO))
-		return cli_usage("top", "it needs a terminal; 'xenmsg status' doesn't");
-	code = cli_open(cli, &top.conn);
-	if (code)
-		return code;
-	setlocale(LC_ALL, "");
-	interrupt_catch();
-	screen = newterm(NULL, stdout, stdin);
 	if (screen && !tigetstr("cup")) { /* it can't put text in its place */
 		endwin();
 		delscreen(screen);
 		screen = NULL;
 	}
-	if (!screen) {
-		xenmsg_close(top.conn);
-		return cli_usage("top", "it can't use a terminal of the kind '%s'",
-				 getenv("TERM") ? getenv("TERM") : "");
-	}
+	if (!screen)
+		return NULL;
 	cbreak();
 	noecho();
 	keypad(stdscr, TRUE);
 	set_escdelay(50);
 	curs_set(0);
 	timeout(0); /* don't wait here: poll() sleeps */
-	watch_it(&top, delay_ms);
+	return screen;
+}
+
+static int run(struct top *top, int delay_ms)
+{
+	SCREEN *screen;
+	int code;
+
+	if (!isatty(STDIN_FILENO) || !isatty(STDOUT_FILENO))
+		return cli_usage("top", top->is_host ? "it needs a terminal; with --once it doesn't"
+						     : "it needs a terminal; 'xenmsg status' doesn't");
+	/* What is wrong is said before the screen is taken. */
+	code = top->is_host ? host_look(top->cli, 0, &top->view) : cli_open(top->cli, &top->conn);
+	if (code)
+		return code;
+	setlocale(LC_ALL, "");
+	interrupt_catch();
+	screen = open_screen();
+	if (!screen)
+		return cli_usage("top", "it can't use a terminal of the kind '%s'",
+				 getenv("TERM") ? getenv("TERM") : "");
+	watch_it(top, delay_ms);
 	endwin();
 	delscreen(screen);
+	return EXIT_DONE;
+}
+
+/* Prints what a screen of the host would show, or the same as JSON. */
+static int print(struct top *top, int delay_ms, bool json)
+{
+	int code = host_look(top->cli, delay_ms, &top->view);
+
+	if (code)
+		return code;
+	if (json)
+		return host_look_print(top->view);
+	top_make_host_lines(top);
+	for (size_t i = 0; i < top->count; i++)
+		cli_print_line("%s", top->lines[i].text);
+	return cli_flush();
+}
+
+int cmd_top(struct cli *cli, int argc, char **argv)
+{
+	struct top top = {.cli = cli};
+	int code, delay_ms = 1000;
+	bool once = false, json = false;
+	const struct cli_option options[] = {{"delay", .ms = &delay_ms, .least_ms = DELAY_MIN_MS},
+					     {"host", .flag = &top.is_host},
+					     {"once", .flag = &once},
+					     {"json", .flag = &json},
+					     {0}};
+
+	if (!cli_options(cli, argc, argv, help, options, &code))
+		return code;
+	if (optind < argc)
+		return cli_usage("top", "it takes no arguments");
+	if ((once || json) && !top.is_host)
+		return cli_usage("top", "--once and --json go with --host; else 'xenmsg status' does that");
+	code = once || json ? print(&top, delay_ms, json) : run(&top, delay_ms);
 	xenmsg_close(top.conn);
 	json_object_put(top.now);
 	json_object_put(top.before);
+	host_view_free(top.view);
 	free(top.lines);
-	return EXIT_DONE;
+	return code;
 }

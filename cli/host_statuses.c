@@ -106,18 +106,12 @@ static struct json_object *query(struct xenmsg *conn, const char *question, int 
 	return answer;
 }
 
-/* Says why the status of the local daemon isn't that of a host's administrator. Returns an exit code, 0: it is. */
-static int check_own(struct cli *cli, struct json_object *own)
+/* Returns why the status of the local daemon isn't that of a host's administrator; NULL: it is. */
+static const char *why_not(struct json_object *own)
 {
-	if (number_at(own, "domid") != 0) {
-		cli_complain("%s: domains tell domain 0 alone how they are: ask there", cli->command);
-		return EXIT_DENIED;
-	}
-	if (is_partial(own)) {
-		cli_complain("%s: only " WHO_SEES_ALL " may ask other domains", cli->command);
-		return EXIT_DENIED;
-	}
-	return EXIT_DONE;
+	if (number_at(own, "domid") != 0)
+		return "domains tell domain 0 alone how they are: ask there";
+	return is_partial(own) ? "only " WHO_SEES_ALL " may ask other domains" : NULL;
 }
 
 static void ask_all(struct xenmsg *conn, struct json_object *own, struct json_object *peers, int timeout_ms,
@@ -139,26 +133,45 @@ static void ask_all(struct xenmsg *conn, struct json_object *own, struct json_ob
 	free(asked);
 }
 
-int host_statuses(struct cli *cli, int timeout_ms, struct json_object **all)
+int host_statuses_ask(struct xenmsg *conn, int timeout_ms, struct json_object **all, const char **why)
 {
 	struct json_object *own, *peers = NULL;
+	int r;
+
+	*why = NULL;
+	own = query(conn, "status all", &r);
+	if (own && (*why = why_not(own)))
+		r = -EACCES;
+	if (r == 0)
+		peers = query(conn, "peers", &r);
+	if (r == 0) {
+		*all = json_object_new_array();
+		ask_all(conn, own, peers, timeout_ms, *all);
+	}
+	json_object_put(own);
+	json_object_put(peers);
+	return r;
+}
+
+int host_statuses_complain(struct cli *cli, struct xenmsg *conn, int error, const char *why)
+{
+	if (!why)
+		return cli_error(conn, cli->command, "", error);
+	cli_complain("%s: %s", cli->command, why);
+	return EXIT_DENIED;
+}
+
+int host_statuses(struct cli *cli, int timeout_ms, struct json_object **all)
+{
 	struct xenmsg *conn;
+	const char *why;
 	int code = cli_open_timed(cli, &conn, &(int){timeout_ms}), r;
 
 	if (code)
 		return code;
-	own = query(conn, "status all", &r);
-	code = own ? check_own(cli, own) : 0;
-	if (own && !code)
-		peers = query(conn, "peers", &r);
-	if (!code && r < 0)
-		code = cli_error(conn, cli->command, "", r);
-	if (!code) {
-		*all = json_object_new_array();
-		ask_all(conn, own, peers, timeout_ms, *all);
-	}
+	r = host_statuses_ask(conn, timeout_ms, all, &why);
+	if (r < 0)
+		code = host_statuses_complain(cli, conn, r, why);
 	xenmsg_close(conn);
-	json_object_put(own);
-	json_object_put(peers);
 	return code;
 }

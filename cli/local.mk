@@ -4,11 +4,13 @@ noinst_LTLIBRARIES += libcli.la
 libcli_la_SOURCES = \
 	cli/far_status.c cli/far_status.h \
 	cli/histogram.c cli/histogram.h \
+	cli/host_view.c cli/host_view.h \
+	cli/map_dot.c cli/map_dot.h \
 	cli/metrics.c cli/metrics.h \
 	cli/payload.c cli/payload.h \
 	cli/run_record.c cli/run_record.h \
 	cli/terminal.c cli/terminal.h
-libcli_la_LIBADD = $(JSONC_LIBS) $(NETTLE_LIBS)
+libcli_la_LIBADD = $(JSONC_LIBS) $(NETTLE_LIBS) -lm
 
 bin_PROGRAMS += xenmsg
 xenmsg_SOURCES = \
@@ -25,6 +27,7 @@ xenmsg_SOURCES = \
 	cli/cmd_exporter.c \
 	cli/cmd_forward.c \
 	cli/cmd_list.c \
+	cli/cmd_map.c \
 	cli/cmd_ping.c \
 	cli/cmd_policy.c cli/policy_table.c cli/policy_table.h \
 	cli/cmd_publish.c \
@@ -45,6 +48,7 @@ xenmsg_SOURCES = \
 	cli/doctor_way.c \
 	cli/doctor_places.c \
 	cli/first_list.c cli/first_list.h \
+	cli/host_look.c cli/host_look.h \
 	cli/host_statuses.c cli/host_statuses.h \
 	cli/interrupt.c cli/interrupt.h \
 	cli/left_socket.c cli/left_socket.h \
@@ -61,7 +65,7 @@ xenmsg_SOURCES = \
 	cli/run_session.c cli/run_session.h \
 	cli/slow_callers.c cli/slow_callers.h \
 	cli/tcp_place.c cli/tcp_place.h \
-	cli/top.h cli/top_lines.c \
+	cli/top.h cli/top_host.c cli/top_lines.c \
 	cli/why.c cli/why.h \
 	cli/workers.c cli/workers.h cli/worker_set.c cli/worker_set.h \
 	cli/writer.c cli/writer.h
@@ -82,13 +86,13 @@ dist_fishcompletion_DATA = cli/completion/xenmsg.fish
 # A manual page for each command, made from its help.
 command_pages = \
 	doc/xenmsg-bench.1 doc/xenmsg-call.1 doc/xenmsg-connect.1 doc/xenmsg-daemon.1 doc/xenmsg-doctor.1 doc/xenmsg-endpoints.1 \
-	doc/xenmsg-exporter.1 doc/xenmsg-forward.1 doc/xenmsg-hosts.1 doc/xenmsg-listen.1 doc/xenmsg-peers.1 \
+	doc/xenmsg-exporter.1 doc/xenmsg-forward.1 doc/xenmsg-hosts.1 doc/xenmsg-listen.1 doc/xenmsg-map.1 doc/xenmsg-peers.1 \
 	doc/xenmsg-ping.1 doc/xenmsg-policy.1 doc/xenmsg-policy-check.1 doc/xenmsg-policy-denied.1 \
 	doc/xenmsg-policy-reload.1 doc/xenmsg-policy-show.1 doc/xenmsg-policy-test.1 doc/xenmsg-publish.1 doc/xenmsg-recv.1 doc/xenmsg-run.1 doc/xenmsg-send.1 \
 	doc/xenmsg-serve.1 doc/xenmsg-status.1 doc/xenmsg-subscribe.1 doc/xenmsg-top.1 doc/xenmsg-watch.1
 pages_sources = $(srcdir)/doc/xenmsg.1 $(srcdir)/cli/main.c $(srcdir)/cli/cmd_bench.c $(srcdir)/cli/cmd_call.c \
 	$(srcdir)/cli/cmd_connect.c $(srcdir)/cli/cmd_daemon.c $(srcdir)/cli/cmd_doctor.c $(srcdir)/cli/cmd_exporter.c $(srcdir)/cli/cmd_forward.c \
-	$(srcdir)/cli/cmd_list.c $(srcdir)/cli/cmd_ping.c $(srcdir)/cli/cmd_policy.c $(srcdir)/cli/cmd_recv.c \
+	$(srcdir)/cli/cmd_list.c $(srcdir)/cli/cmd_map.c $(srcdir)/cli/cmd_ping.c $(srcdir)/cli/cmd_policy.c $(srcdir)/cli/cmd_recv.c \
 	$(srcdir)/cli/cmd_run.c $(srcdir)/cli/cmd_send.c $(srcdir)/cli/cmd_serve.c $(srcdir)/cli/cmd_status.c \
 	$(srcdir)/cli/cmd_top.c $(srcdir)/cli/cmd_watch.c \
 	$(srcdir)/cli/cmd_publish.c $(srcdir)/cli/cmd_subscribe.c

@@ -32,6 +32,7 @@ static const struct command {
 	{"watch", cmd_watch, "print comings and goings as they happen", NULL},
 	{"status", cmd_status, "show the local daemon's account of itself", NULL},
 	{"top", cmd_top, "the same, live, in a terminal", NULL},
+	{"map", cmd_map, "who talks to whom on this host, in domain 0", NULL},
 	{"doctor", cmd_doctor, "try each step to others, and say how to mend what fails", "Mend"},
 	{"ping", cmd_ping, "measure round trips to a domain's daemon", NULL},
 	{"bench", cmd_bench, "measure messages, calls and streams to another domain", NULL},

@@ -11,9 +11,10 @@
 
 #include "cli/cli.h"
 
+struct host_view;
 struct json_object;
 
-#define LINE_MAX_BYTES 256
+#define LINE_MAX_BYTES 512
 #define HEAD_LINES     2 /* lines that don't scroll */
 #define FILTER_MAX     40
 
@@ -41,6 +42,8 @@ struct top {
 	struct xenmsg *conn; /* NULL: the daemon is gone, and each round looks for it */
 	struct json_object *now, *before;
 	double now_s, before_s;
+	bool is_host;		/* all of a host's daemons are shown, not the local one */
+	struct host_view *view; /* then; NULL: there was no answer yet */
 	struct top_line *lines;
 	size_t count, room;
 	size_t first; /* the first line shown below the head */
@@ -54,5 +57,16 @@ struct top {
 
 /* Makes the lines anew from `now` and `before`, as they are sorted and filtered. */
 void top_make_lines(struct top *top);
+/* Does the same for a host, from `view`. */
+void top_make_host_lines(struct top *top);
+
+/* What both are made of: a line; the weight of the row that was just added, which goes if the filter hides it and what it is about;
+ * and the end of a table whose rows begin with `first`. */
+void top_add_line(struct top *top, bool is_title, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+void top_weigh(struct top *top, struct json_object *about, double traffic, double queued);
+void top_sort(struct top *top, size_t first);
+/* Formats a number in at most 6 characters: 999, 9.99k, 123M. */
+const char *top_number(double value, char *buffer, size_t size);
 
 #endif

@@ -39,8 +39,7 @@ static double rate(const struct top *top, struct json_object *now, struct json_o
 	return before && seconds > 0 && more > 0 ? (double)more / seconds : 0;
 }
 
-/* Formats a number in at most 6 characters: 999, 9.99k, 123M. */
-static const char *short_number(double value, char *buffer, size_t size)
+const char *top_number(double value, char *buffer, size_t size)
 {
 	static const char units[] = " kMGTPE";
 	unsigned unit = 0;
@@ -58,8 +57,7 @@ static const char *short_number(double value, char *buffer, size_t size)
 
 /* ---- lines ----------------------------------------------------------------------------------- */
 
-static void __attribute__((format(printf, 3, 4)))
-add_line(struct top *top, bool is_title, const char *format, ...)
+void top_add_line(struct top *top, bool is_title, const char *format, ...)
 {
 	char text[LINE_MAX_BYTES];
 	const char *at;
@@ -104,9 +102,8 @@ static bool some_text_has(struct json_object *value, const char *text)
 	return false;
 }
 
-/* Gives the row that was just added its weight, or removes it again if the filter hides it: a column may have been too
- * narrow for what the filter looks for. */
-static void weigh(struct top *top, struct json_object *about, double traffic, double queued)
+/* A column may have been too narrow for what the filter looks for. */
+void top_weigh(struct top *top, struct json_object *about, double traffic, double queued)
 {
 	struct top_line *line = &top->lines[top->count - 1];
 
@@ -145,15 +142,21 @@ static int by_first_column(const void *one, const void *other)
 	return order ? order : a->index < b->index ? -1 : 1;
 }
 
+void top_sort(struct top *top, size_t first)
+{
+	static int (*const orders[])(const void *, const void *) = {by_traffic, by_queued, by_first_column};
+
+	qsort(top->lines + first, top->count - first, sizeof(*top->lines), orders[top->sort]);
+}
+
 /* Sorts the rows of a table, which begin with this one, and adds a line for what was left out of the list. */
 static void end_table(struct top *top, size_t first, const char *list)
 {
-	static int (*const orders[])(const void *, const void *) = {by_traffic, by_queued, by_first_column};
 	size_t more = total_of(top->now, list) - listed_in(top->now, list);
 
-	qsort(top->lines + first, top->count - first, sizeof(*top->lines), orders[top->sort]);
+	top_sort(top, first);
 	if (more > 0)
-		add_line(top, false, "and %zu more %s", more, list);
+		top_add_line(top, false, "and %zu more %s", more, list);
 }
 
 static void add_head(struct top *top)
@@ -167,20 +170,21 @@ static void add_head(struct top *top)
 		snprintf(cut_off, sizeof(cut_off), "  cut off %s", text_at(top->now, "cut_off"));
 	if (!is_partial(top->now))
 		snprintf(denied, sizeof(denied), "  denied %zu", total_of(top->now, "denied"));
-	add_line(top, false,
-		 "xenmsgd %s  domain %s%s%s  up %" PRId64 "d %02" PRId64 ":%02" PRId64 ":%02" PRId64 "%s%s",
-		 text_at(top->now, "version"), text_at(top->now, "domid"), *name ? " " : "", name,
-		 uptime / 86400, uptime / 3600 % 24, uptime / 60 % 60, uptime % 60,
-		 is_partial(top->now) ? "  ONLY YOURS" : "", top->paused ? "  PAUSED" : "");
+	top_add_line(top, false,
+		     "xenmsgd %s  domain %s%s%s  up %" PRId64 "d %02" PRId64 ":%02" PRId64 ":%02" PRId64
+		     "%s%s",
+		     text_at(top->now, "version"), text_at(top->now, "domid"), *name ? " " : "", name,
+		     uptime / 86400, uptime / 3600 % 24, uptime / 60 % 60, uptime % 60,
+		     is_partial(top->now) ? "  ONLY YOURS" : "", top->paused ? "  PAUSED" : "");
 	if (top->trouble[0])
-		add_line(top, true, "%s", top->trouble);
+		top_add_line(top, true, "%s", top->trouble);
 	else
-		add_line(top, false, "XenStore %s  pages %s/%s  waiting links %s  peers %zu%s%s",
-			 !json_object_get_boolean(at(store, "connected"))     ? "LOST"
-			 : json_object_get_double(at(store, "stalled_s")) > 1 ? "STALLED"
-									      : "ok",
-			 text_at(grants, "used_pages"), text_at(grants, "limit_pages"),
-			 text_at(grants, "waiting_links"), total_of(top->now, "peers"), denied, cut_off);
+		top_add_line(top, false, "XenStore %s  pages %s/%s  waiting links %s  peers %zu%s%s",
+			     !json_object_get_boolean(at(store, "connected"))	  ? "LOST"
+			     : json_object_get_double(at(store, "stalled_s")) > 1 ? "STALLED"
+										  : "ok",
+			     text_at(grants, "used_pages"), text_at(grants, "limit_pages"),
+			     text_at(grants, "waiting_links"), total_of(top->now, "peers"), denied, cut_off);
 }
 
 static struct json_object *link_before(struct top *top, struct json_object *peer)
@@ -213,8 +217,8 @@ static void add_away(struct top *top, struct json_object *link, struct json_obje
 	char away[80];
 
 	away_text(link, away, sizeof(away));
-	add_line(top, false, "%-6s %-14.14s %s, channels %s", number_of(peer), name_of(peer), away,
-		 text_at(link, "channels"));
+	top_add_line(top, false, "%-6s %-14.14s %s, channels %s", number_of(peer), name_of(peer), away,
+		     text_at(link, "channels"));
 }
 
 static void add_links(struct top *top)
@@ -222,8 +226,8 @@ static void add_links(struct top *top)
 	struct json_object *links = at(top->now, "links");
 	size_t first;
 
-	add_line(top, true, "%-6s %-14s %-9s %-6s %5s %9s %7s %7s %7s", "LINK", "NAME", "STATE", "ROLE",
-		 "CHANS", "RTT us", "SENT/s", "RECV/s", "BYTES/s");
+	top_add_line(top, true, "%-6s %-14s %-9s %-6s %5s %9s %7s %7s %7s", "LINK", "NAME", "STATE", "ROLE",
+		     "CHANS", "RTT us", "SENT/s", "RECV/s", "BYTES/s");
 	first = top->count;
 	for (size_t i = 0; i < length_of(links); i++) {
 		struct json_object *link = json_object_array_get_idx(links, i), *peer = at(link, "peer");
@@ -233,17 +237,18 @@ static void add_links(struct top *top)
 		double traffic = rate(top, tx, tx_before, "bytes") + rate(top, rx, rx_before, "bytes");
 		char sent[16], received[16], bytes[16];
 
-		short_number(rate(top, tx, tx_before, "messages"), sent, sizeof(sent));
-		short_number(rate(top, rx, rx_before, "messages"), received, sizeof(received));
-		short_number(traffic, bytes, sizeof(bytes));
+		top_number(rate(top, tx, tx_before, "messages"), sent, sizeof(sent));
+		top_number(rate(top, rx, rx_before, "messages"), received, sizeof(received));
+		top_number(traffic, bytes, sizeof(bytes));
 		if (!strcmp(text_at(link, "state"), "away"))
 			add_away(top, link, peer);
 		else
-			add_line(top, false, "%-6s %-14.14s %-9.9s %-6.6s %5s %9.9s %7s %7s %7s",
-				 number_of(peer), name_of(peer), text_at(link, "state"),
-				 at(link, "via") ? "via 0" : text_at(link, "role"), text_at(link, "channels"),
-				 text_at(link, "rtt_us"), sent, received, bytes);
-		weigh(top, link, traffic, (double)number_at(link, "unacked"));
+			top_add_line(top, false, "%-6s %-14.14s %-9.9s %-6.6s %5s %9.9s %7s %7s %7s",
+				     number_of(peer), name_of(peer), text_at(link, "state"),
+				     at(link, "via") ? "via 0" : text_at(link, "role"),
+				     text_at(link, "channels"), text_at(link, "rtt_us"), sent, received,
+				     bytes);
+		top_weigh(top, link, traffic, (double)number_at(link, "unacked"));
 	}
 	end_table(top, first, "links");
 }
@@ -292,9 +297,9 @@ static void add_streams(struct top *top)
 
 	if (length_of(streams) == 0)
 		return;
-	add_line(top, false, "%s", "");
-	add_line(top, true, "%-8s %-14s %-24s %-7s %7s %7s %7s", "PID", "STREAM OF", "TO OR FROM", "STATE",
-		 "QUEUED", "IN B/s", "OUT B/s");
+	top_add_line(top, false, "%s", "");
+	top_add_line(top, true, "%-8s %-14s %-24s %-7s %7s %7s %7s", "PID", "STREAM OF", "TO OR FROM",
+		     "STATE", "QUEUED", "IN B/s", "OUT B/s");
 	first = top->count;
 	for (size_t i = 0; i < length_of(streams); i++) {
 		struct json_object *each = json_object_array_get_idx(streams, i);
@@ -307,12 +312,12 @@ static void add_streams(struct top *top)
 			snprintf(where, sizeof(where), "from %s%s%s to %s", text_or(each, "host", ""),
 				 at(each, "host") ? "/" : "", text_at(each, "from"),
 				 text_at(each, "endpoint"));
-		short_number(carried.queued, queued, sizeof(queued));
-		short_number(carried.in, in, sizeof(in));
-		short_number(carried.out, out, sizeof(out));
-		add_line(top, false, "%-8s %-14.14s %-24.24s %-7.7s %7s %7s %7s", text_at(each, "pid"),
-			 text_at(each, "comm"), where, text_at(each, "state"), queued, in, out);
-		weigh(top, each, carried.in + carried.out, carried.queued);
+		top_number(carried.queued, queued, sizeof(queued));
+		top_number(carried.in, in, sizeof(in));
+		top_number(carried.out, out, sizeof(out));
+		top_add_line(top, false, "%-8s %-14.14s %-24.24s %-7.7s %7s %7s %7s", text_at(each, "pid"),
+			     text_at(each, "comm"), where, text_at(each, "state"), queued, in, out);
+		top_weigh(top, each, carried.in + carried.out, carried.queued);
 	}
 	end_table(top, first, "streams");
 }
@@ -324,9 +329,9 @@ static void add_endpoints(struct top *top)
 	struct json_object *endpoints = at(top->now, "endpoints");
 	size_t first;
 
-	add_line(top, false, "%s", "");
-	add_line(top, true, "%-24s %-8s %7s %8s %8s %8s %8s", "ENDPOINT", "KIND", "UID", "PID", "QUEUED",
-		 "STREAMS", "BYTES/s");
+	top_add_line(top, false, "%s", "");
+	top_add_line(top, true, "%-24s %-8s %7s %8s %8s %8s %8s", "ENDPOINT", "KIND", "UID", "PID", "QUEUED",
+		     "STREAMS", "BYTES/s");
 	first = top->count;
 	for (size_t i = 0; i < length_of(endpoints); i++) {
 		struct json_object *each = json_object_array_get_idx(endpoints, i);
@@ -334,12 +339,12 @@ static void add_endpoints(struct top *top)
 		double waiting = (double)number_at(each, "queued") + carried.queued;
 		char queued[16], bytes[16];
 
-		short_number(waiting, queued, sizeof(queued));
-		short_number(carried.in + carried.out, bytes, sizeof(bytes));
-		add_line(top, false, "%-24.24s %-8.8s %7s %8s %8s %8zu %8s", text_at(each, "name"),
-			 text_at(each, "kind"), text_at(each, "uid"), text_at(each, "pid"), queued,
-			 carried.count, bytes);
-		weigh(top, each, carried.in + carried.out, waiting);
+		top_number(waiting, queued, sizeof(queued));
+		top_number(carried.in + carried.out, bytes, sizeof(bytes));
+		top_add_line(top, false, "%-24.24s %-8.8s %7s %8s %8s %8zu %8s", text_at(each, "name"),
+			     text_at(each, "kind"), text_at(each, "uid"), text_at(each, "pid"), queued,
+			     carried.count, bytes);
+		top_weigh(top, each, carried.in + carried.out, waiting);
 	}
 	end_table(top, first, "endpoints");
 }
@@ -355,13 +360,13 @@ static void add_program(struct top *top, struct json_object *program, struct jso
 	double out = rate(top, usage, before, "bytes_out") + carried.out;
 	char queued[16], in_text[16], out_text[16];
 
-	short_number(waiting, queued, sizeof(queued));
-	short_number(in, in_text, sizeof(in_text));
-	short_number(out, out_text, sizeof(out_text));
-	add_line(top, false, "%-8s %-16.16s %7s %6s %8zu %9s %9s %9s", text_at(program, "pid"),
-		 text_at(program, "comm"), text_at(program, "uid"), text_at(client, "channels"),
-		 carried.count, queued, in_text, out_text);
-	weigh(top, program, in + out, waiting);
+	top_number(waiting, queued, sizeof(queued));
+	top_number(in, in_text, sizeof(in_text));
+	top_number(out, out_text, sizeof(out_text));
+	top_add_line(top, false, "%-8s %-16.16s %7s %6s %8zu %9s %9s %9s", text_at(program, "pid"),
+		     text_at(program, "comm"), text_at(program, "uid"), text_at(client, "channels"),
+		     carried.count, queued, in_text, out_text);
+	top_weigh(top, program, in + out, waiting);
 }
 
 /* Returns whether an earlier entry of the list is of the same program. */
@@ -377,9 +382,9 @@ static void add_programs(struct top *top)
 	struct json_object *clients = at(top->now, "clients"), *streams = at(top->now, "streams");
 	size_t first;
 
-	add_line(top, false, "%s", "");
-	add_line(top, true, "%-8s %-16s %7s %6s %8s %9s %9s %9s", "PID", "PROGRAM", "UID", "CHANS", "STREAMS",
-		 "QUEUED", "IN B/s", "OUT B/s");
+	top_add_line(top, false, "%s", "");
+	top_add_line(top, true, "%-8s %-16s %7s %6s %8s %9s %9s %9s", "PID", "PROGRAM", "UID", "CHANS",
+		     "STREAMS", "QUEUED", "IN B/s", "OUT B/s");
 	first = top->count;
 	for (size_t i = 0; i < length_of(clients); i++) {
 		struct json_object *each = json_object_array_get_idx(clients, i);
@@ -431,13 +436,14 @@ static void add_topic(struct top *top, struct json_object *about, const char *na
 	       delivered = rate(top, topic, before, "delivered"), waiting = waiting_of(topic);
 	char published_text[16], delivered_text[16], waiting_text[16], missed[16];
 
-	short_number(published, published_text, sizeof(published_text));
-	short_number(delivered, delivered_text, sizeof(delivered_text));
-	short_number(waiting, waiting_text, sizeof(waiting_text));
-	short_number((double)number_at(topic, "missed"), missed, sizeof(missed));
-	add_line(top, false, "%-19.19s %-11.11s %7s %6s %7s %8s %7s %7s", name, state, text_at(about, "uid"),
-		 text_at(topic, "count"), published_text, delivered_text, waiting_text, missed);
-	weigh(top, about, published + delivered, waiting);
+	top_number(published, published_text, sizeof(published_text));
+	top_number(delivered, delivered_text, sizeof(delivered_text));
+	top_number(waiting, waiting_text, sizeof(waiting_text));
+	top_number((double)number_at(topic, "missed"), missed, sizeof(missed));
+	top_add_line(top, false, "%-19.19s %-11.11s %7s %6s %7s %8s %7s %7s", name, state,
+		     text_at(about, "uid"), text_at(topic, "count"), published_text, delivered_text,
+		     waiting_text, missed);
+	top_weigh(top, about, published + delivered, waiting);
 }
 
 static void add_topics(struct top *top)
@@ -446,9 +452,9 @@ static void add_topics(struct top *top)
 			   *subscriptions = at(top->now, "subscriptions");
 	size_t first, title = top->count;
 
-	add_line(top, false, "%s", "");
-	add_line(top, true, "%-19s %-11s %7s %6s %7s %8s %7s %7s", "TOPIC", "STATE", "UID", "SUBS", "PUBL/s",
-		 "DELIV/s", "WAITING", "MISSED");
+	top_add_line(top, false, "%s", "");
+	top_add_line(top, true, "%-19s %-11s %7s %6s %7s %8s %7s %7s", "TOPIC", "STATE", "UID", "SUBS",
+		     "PUBL/s", "DELIV/s", "WAITING", "MISSED");
 	first = top->count;
 	for (size_t i = 0; i < length_of(endpoints); i++) {
 		struct json_object *each = json_object_array_get_idx(endpoints, i);
@@ -490,9 +496,9 @@ static void add_accounts(struct top *top)
 	struct json_object *accounts = at(top->now, "accounts");
 	size_t first;
 
-	add_line(top, false, "%s", "");
-	add_line(top, true, "%-24s %7s %7s %7s %8s %8s", "ACCOUNT", "SENT/s", "BYTES/s", "WORK %", "RESTS",
-		 "CUT OFF");
+	top_add_line(top, false, "%s", "");
+	top_add_line(top, true, "%-24s %7s %7s %7s %8s %8s", "ACCOUNT", "SENT/s", "BYTES/s", "WORK %",
+		     "RESTS", "CUT OFF");
 	first = top->count;
 	for (size_t i = 0; i < length_of(accounts); i++) {
 		struct json_object *each = json_object_array_get_idx(accounts, i), *time = at(each, "time");
@@ -506,13 +512,13 @@ static void add_accounts(struct top *top)
 			 : strcmp(text_at(each, "kind"), "uid") ? "domain"
 								: "uid",
 			 text_at(each, at(each, "host") ? "host" : "id"));
-		short_number(rate(top, at(each, "sent"), at(before, "sent"), "messages"), messages_text,
-			     sizeof(messages_text));
-		short_number(bytes, bytes_text, sizeof(bytes_text));
-		add_line(top, false, "%-24.24s %7s %7s %7.1f %8s %8s%s", who, messages_text, bytes_text,
-			 work * WORK_UNIT_S * 100, text_at(time, "rests"), text_at(each, "cut_off"),
-			 json_object_get_boolean(at(time, "resting")) ? "  resting" : "");
-		weigh(top, each, bytes, (double)number_at(at(each, "queued_bytes"), "used"));
+		top_number(rate(top, at(each, "sent"), at(before, "sent"), "messages"), messages_text,
+			   sizeof(messages_text));
+		top_number(bytes, bytes_text, sizeof(bytes_text));
+		top_add_line(top, false, "%-24.24s %7s %7s %7.1f %8s %8s%s", who, messages_text, bytes_text,
+			     work * WORK_UNIT_S * 100, text_at(time, "rests"), text_at(each, "cut_off"),
+			     json_object_get_boolean(at(time, "resting")) ? "  resting" : "");
+		top_weigh(top, each, bytes, (double)number_at(at(each, "queued_bytes"), "used"));
 	}
 	end_table(top, first, "accounts");
 }

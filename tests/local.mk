@@ -99,7 +99,7 @@ integration_tests = \
 	tests/integration/test_hosts.py \
 	tests/integration/test_hosts_hostile.py \
 	tests/integration/test_hosts_lists.py \
-	tests/integration/test_hosts_nats.py \
+	tests/integration/test_hosts_nats.py tests/integration/test_host_map.py \
 	tests/integration/test_hosts_promise.py \
 	tests/integration/test_gateway.py \
 	tests/integration/test_interop.py \

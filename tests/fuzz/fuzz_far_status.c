@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /* What another domain says its status is: what is taken can be printed, as JSON that is read again, without a character that does
- * something at a terminal, and as metrics. */
+ * something at a terminal, as metrics, and as a picture of the host, in which it chooses nothing outside of quotes. */
 
+#include <ctype.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +13,8 @@
 #include <json-c/json.h>
 
 #include "cli/far_status.h"
+#include "cli/host_view.h"
+#include "cli/map_dot.h"
 #include "cli/metrics.h"
 #include "cli/terminal.h"
 
@@ -47,6 +51,55 @@ static void require_metrics(struct json_object *status)
 	free(text);
 }
 
+static struct json_object *entry_of(int domid, struct json_object *status)
+{
+	struct json_object *entry = json_object_new_object();
+
+	json_object_object_add(entry, "domid", json_object_new_int(domid));
+	json_object_object_add(entry, "status", json_object_get(status));
+	return entry;
+}
+
+/* Outside of quotes only our own words stand. */
+static void require_quoted(const char *dot)
+{
+	bool is_quoted = false;
+
+	for (; *dot; dot++) {
+		if (is_quoted && *dot == '\\')
+			require(*++dot != '\0');
+		else if (*dot == '"')
+			is_quoted = !is_quoted;
+		else
+			require(is_quoted ? *dot != '\n' : strchr("\n\t []{}=->,.", *dot) || isalnum(*dot));
+	}
+	require(!is_quoted);
+}
+
+/* Three domains tell that. */
+static void require_view(struct json_object *status)
+{
+	struct json_object *all = json_object_new_array();
+	struct host_view *before, *view;
+	char *text = NULL;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+
+	for (int domid = 0; domid < 3; domid++)
+		json_object_array_add(all, entry_of(domid, status));
+	before = host_view_new(all, NULL, 0);
+	view = host_view_new(all, before, 0.5);
+	require(out && before && view);
+	require_plain(json_object_to_json_string_ext(view->shown, JSON_C_TO_STRING_PLAIN));
+	map_write_dot(view, out);
+	fclose(out);
+	require_quoted(text);
+	free(text);
+	host_view_free(before);
+	host_view_free(view);
+	json_object_put(all);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	const char *why = NULL, *text;
@@ -62,6 +115,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	require(again && json_object_is_type(again, json_type_object));
 	json_object_put(again);
 	require_metrics(status);
+	require_view(status);
 	json_object_put(status);
 	return 0;
 }

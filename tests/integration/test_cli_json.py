@@ -147,9 +147,9 @@ def test_a_field_means_the_same_wherever_it_is():
     assert {"host", "domid", "domain", "name", "address", "uid", "pid", "comm", "uuid"} <= table.keys()
 
 
-# What others have written passes through these as it is; send says nothing; daemon says what it has done; top is for eyes, and the exporter
-# for Prometheus.
-WITHOUT = {"daemon", "publish", "send", "connect", "listen", "run", "forward", "serve", "top", "exporter"}
+# What others have written passes through these as it is; send says nothing; daemon says what it has done; the exporter is for
+# Prometheus.
+WITHOUT = {"daemon", "publish", "send", "connect", "listen", "run", "forward", "serve", "exporter"}
 
 
 def test_every_command_that_prints_has_it_and_is_described(nodes):

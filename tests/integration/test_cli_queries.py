@@ -343,7 +343,7 @@ def test_a_ping_to_nobody_says_what_to_do(nodes):
 
 @pytest.mark.parametrize("command, option, least", [
     ("send", "--timeout", "0.001"), ("call", "--timeout", "0.001"), ("recv", "--timeout", "0"), ("ping", "--interval", "0"),
-    ("ping", "--timeout", "0"), ("connect", "--timeout", "0"), ("top", "--delay", "0.1"),
+    ("ping", "--timeout", "0"), ("connect", "--timeout", "0"), ("top", "--delay", "0.1"), ("map", "--delay", "0"),
 ])
 def test_a_number_of_seconds_that_cannot_be_says_which_can(nodes, command, option, least):
     one = nodes(1, start=False)[1]

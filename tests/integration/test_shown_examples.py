@@ -36,8 +36,8 @@ STOPPED = {"xenmsg publish news 'shutdown at 18:00'": b"bound",
            "xenmsg publish --file config --stay 1h config": b"bound",
            "xenmsg subscribe 0:news": b"18:00"}
 SUBSCRIBED = "xenmsg subscribe --json 0:news work:state"
-# They measure for a minute, renew the daemon, take ports of the machine, draw, or print a line of many kilobytes.
-LEFT_OUT = {"bench", "daemon", "forward", "exporter", "top"}
+# They measure for a minute, renew the daemon, take ports of the machine, draw, are for domain 0, or print a line of many kilobytes.
+LEFT_OUT = {"bench", "daemon", "forward", "exporter", "top", "map"}
 LEFT_OUT_LINES = {"xenmsg status --json --all", "xenmsg status --json", "date | xenmsg publish --lines --stay 1h clock"}
 HEAD = """# What the examples show
 
@@ -51,9 +51,10 @@ run, besides:
 {besides}
 ```
 and in domain 0: `{news}`. What would go on is stopped, and what
-goes on about several is shown in one order. The examples of {left_out}
-are left out, which measure, listen on ports, draw or renew the daemon, and so are `status --json`, which
-prints a long line, and the clock, which goes on behind a pipe.
+goes on about several is shown in one order. The examples of
+{left_out} are left out, which
+measure, listen on ports, draw, renew the daemon or are for domain 0, and so are `status --json`, which prints
+a long line, and the clock, which goes on behind a pipe.
 """
 
 

@@ -258,7 +258,7 @@ def test_doctor_looks_at_all_domains(mixed):
                                        for entry in found)
 
 
-@pytest.mark.parametrize("command", ["doctor --host"])
+@pytest.mark.parametrize("command", ["doctor --host", "top --host --once", "map"])
 def test_only_domain_0_looks_at_a_host(nodes, command):
     one, = nodes(1, config=STEADY).values()
     done = one.xenmsg(*command.split())

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Domain 0's picture of who talks to whom on its host: top --host, and map in all its forms. Guests that lie are link_peer.py."""
+
+import json
+import os
+import re
+import shutil
+import stat
+import xml.etree.ElementTree
+
+import pytest
+
+from frames import ASKS, RELAYS
+from messaging import EXIT_ERROR, EXIT_OK, EXIT_USAGE, deliver, eventually, tool
+from test_cli_json import validator  # the fixture `valid`  # noqa: F401  pylint: disable=unused-import
+from test_relay import python_peer  # the fixture `peer_in`  # noqa: F401  pylint: disable=unused-import
+from test_sight import STEADY, settings, whole
+from test_top import terminals  # the fixture `terminal`  # noqa: F401  pylint: disable=unused-import
+
+needs_dot = pytest.mark.skipif(not shutil.which("dot"), reason="dot is not there")
+needs_tmux = pytest.mark.skipif(not shutil.which("tmux"), reason="tmux is not there")
+
+
+def printed(zero, *words):
+    done = zero.xenmsg(*words)
+    assert done.returncode == EXIT_OK and done.stderr == b"", done
+    return done.stdout.decode()
+
+
+def view_of(zero):
+    return json.loads(printed(zero, "map", "--delay", "0", "--json"))
+
+
+def amounts(view):
+    """{(from, to): messages}"""
+    return {(way["from"]["domid"], way["to"]["domid"]): way["messages"] for way in view["traffic"]}
+
+
+@pytest.fixture(name="scene")
+def three_that_talk(nodes):
+    """Domain 0, one that shows its links, and one that hides all."""
+    zero, one, two = nodes(0, 1, 2, start=False, config=STEADY).values()
+    two.config = settings("none")
+    for node in (zero, one, two):
+        node.start()
+    zero.sees(one, two)
+    one.receiver("inbox")
+    two.receiver("hidden")
+    eventually(lambda: {"inbox"} <= set(one.endpoints()) and {"hidden"} <= set(two.endpoints()), "they are bound")
+    one.sees(two)
+    for number in range(3):
+        one.send("2:hidden", f"message {number}")
+    two.send("1:inbox", "back")
+    zero.send("1:inbox", "from domain 0")
+    return zero, one, two
+
+
+def test_who_talks_to_whom_is_told_by_who_tells(scene, valid):
+    """Domain 2 tells nothing: what it sends is what the others say they have received."""
+    zero, one, _ = scene
+    view, = valid("map", [printed(zero, "map", "--delay", "0", "--json")])
+    found = amounts(view)
+    assert (found[1, 2], found[2, 1], found[0, 1]) == (3, 1, 1), view
+    by_number = {domain["domid"]: domain for domain in view["domains"]}
+    assert by_number.keys() == {0, 1, 2} and len(view["domains"]) == 3
+    assert by_number[1]["version"] == one.status()["version"] and by_number[1]["host_sight"] == "links"
+    assert [endpoint["name"] for endpoint in by_number[1]["endpoints"]] == ["inbox"]
+    assert by_number[1]["host_policy"] == "obeys" and by_number[1]["links_up"] == 2
+    assert by_number[2]["error"] != 0 and "host-sight" in by_number[2]["why"] and by_number[2]["endpoints"] == []
+    tellers = {(way["from"]["domid"], way["to"]["domid"]): way["told_by"] for way in view["traffic"]}
+    assert (tellers[0, 1], tellers[1, 0], tellers[1, 2], tellers[2, 1]) == (0, 0, 1, 1)
+
+
+def test_two_looks_give_rates(scene, valid):
+    zero, _, _ = scene
+    view, = valid("top", [printed(zero, "top", "--host", "--json", "--delay", "0.2")])
+    assert all(way["bytes_per_s"] is not None for way in view["traffic"])
+    view, = valid("map", [printed(zero, "map", "--delay", "0", "--json")])
+    assert view["traffic"] and all(way["bytes_per_s"] is None for way in view["traffic"])
+
+
+def test_the_text_has_domains_endpoints_and_arrows(scene):
+    zero, _, _ = scene
+    names = {peer["domid"]: peer["name"] for peer in zero.json("peers")}
+    lines = printed(zero, "map", "--delay", "0").splitlines()
+    begin = next(at for at, line in enumerate(lines) if line.startswith(f"{names[1] or 'domain'} (1), xenmsgd "))
+    of_one = lines[begin:begin + 4]
+    assert "  inbox (message)" in of_one and any(line.startswith("  -> ") and "3 messages" in line for line in of_one), lines
+    assert any("tells nothing" in line for line in lines)
+    text = printed(zero, "top", "--host", "--once", "--delay", "0.1")
+    for title in ("DOMAIN", "FROM", "BYTES/s TO", "ENDPOINT"):
+        assert title in text, text
+
+
+@needs_tmux
+def test_a_host_is_on_one_screen(scene, terminal):
+    zero, _, _ = scene
+    top = terminal(zero, tool("xenmsg"), "top", "--host", "--delay", "0.2", rows=40)
+    screen = top.shows("this host  domains 3", "tells nothing", "FROM", "BYTES/s TO", "inbox")
+    assert all(len(line) <= 80 for line in screen)
+    top.press("q")
+    assert top.code() == 0
+
+
+def test_a_link_that_is_away_says_so(nodes, host):
+    zero, one, two = nodes(0, 1, 2, config=STEADY.replace("resume-for", "# resume-for")).values()
+    one.sees(two)
+    deliver(one, two)
+    assert view_of(zero)["domains"][1]["away"] == []
+    host.sim("pause", 2)
+    away = eventually(lambda: [link for link in view_of(zero)["domains"][1]["away"] if link["peer"]["domid"] == 2], "it is away")
+    assert away[0]["since"] > 0
+    assert "LINK OF" in printed(zero, "top", "--host", "--once", "--delay", "0.1")
+    host.sim("unpause", 2)
+
+
+@needs_dot
+def test_a_picture_has_a_box_for_each_domain(scene):
+    zero, _, _ = scene
+    root = xml.etree.ElementTree.fromstring(printed(zero, "map", "--svg", "--delay", "0.1"))
+    titles = [element.text for element in root.iter("{http://www.w3.org/2000/svg}title")]
+    assert {"d0", "d1", "d2"} <= set(titles) and sum("->" in title for title in titles) == 3, titles
+    words = " ".join(element.text for element in root.iter("{http://www.w3.org/2000/svg}text"))
+    assert "inbox (message)" in words and "hidden" not in words
+
+
+def test_a_picture_without_graphviz_names_the_package(scene, tmp_path):
+    zero, _, _ = scene
+    draw = ("/usr/bin/env", f"PATH={tmp_path}", tool("xenmsg"), "map", "--svg", "--delay", "0")
+    done = zero.run_command(*draw)
+    assert done.returncode == EXIT_ERROR and b"install the package graphviz" in done.stderr and done.stdout == b"", done
+    broken = tmp_path / "dot"
+    broken.write_text("#!/bin/sh\nexec /bin/false\n")
+    os.chmod(broken, stat.S_IRWXU)
+    done = zero.run_command(*draw)
+    assert done.returncode == EXIT_ERROR and b"dot has failed" in done.stderr, done
+
+
+@pytest.mark.parametrize("words", [("map", "--dot", "--svg"), ("map", "--json", "--dot"), ("map", "1"), ("top", "--once"), ("top", "--json"),
+                                   ("top", "--host", "1")])
+def test_what_does_not_go_together_is_wrong_usage(nodes, words):
+    zero = nodes(0, start=False)[0]
+    done = zero.xenmsg(*words)
+    assert done.returncode == EXIT_USAGE and len(done.stderr.splitlines()) == 1 and done.stdout == b"", done
+
+
+EVIL = ['"]; evil [label="x', '\\', '\\N\\G', '&lt;&#60;', '</text><script>x</script>', '<<b>x</b>>', "\x1b[2J", "\u202e", "a" * 5000, "]]>", "{|}", ""]
+
+
+def liar(peer_in, tmp_path, links):
+    peer = peer_in(1, "grant", 0, RELAYS | ASKS)
+    endpoints = [{"name": name, "kind": name, "queued": 1 << 62, "messages": -5, "bytes_to": "x", "refused": 1 << 62} for name in EVIL]
+    (tmp_path / "lie").write_bytes(whole(version=EVIL[0], host_sight=EVIL[4], uptime_s=-1, grants={"used_pages": {}}, links=links,
+                                         endpoints=endpoints * 8 + [7, None, []]))
+    assert peer.ask("lie", tmp_path / "lie").startswith("ok")
+    return peer
+
+
+def test_what_a_guest_says_stays_a_text_in_every_form(nodes, peer_in, tmp_path):
+    zero, two = nodes(0, 2, config=STEADY).values()
+    zero.sees(two)
+    links = [{"peer": {"domid": domid, "host": host, "name": EVIL[0]}, "state": EVIL[0], "since": -1,
+              "tx": {"bytes": 1 << 62, "messages": -1}, "rx": {"bytes": 9}}
+             for domid, host in ((2, None), (0, None), (1, None), (77, None), (2, "evil"), ("2", None), (-3, None), (1 << 40, None))]
+    links += [{"peer": {"domid": 2, "host": None}, "state": "away"}] * 3000 + [5, None, {}]
+    peer = liar(peer_in, tmp_path, links)
+    view = view_of(zero)
+    assert {(way["from"]["domid"], way["to"]["domid"]) for way in view["traffic"]} <= {(0, 1), (1, 0), (1, 2), (2, 1), (0, 2), (2, 0)}
+    assert all(way["told_by"] == 0 for way in view["traffic"] if 0 in (way["from"]["domid"], way["to"]["domid"]))
+    assert not any(way["from"]["host"] or way["to"]["host"] for way in view["traffic"])
+    for words in (("map",), ("map", "--json"), ("map", "--dot"), ("top", "--host", "--once")):
+        text = printed(zero, *words, "--delay", "0.1")
+        assert not any(character in text for character in ("\x1b", "\u202e")) and len(text) < 200000, words
+    for line in printed(zero, "map", "--dot", "--delay", "0").splitlines()[4:-1]:
+        # Only our own words stand outside the quotes.
+        outside = re.sub(r'"(\\.|[^"\\])*"', '""', line)
+        assert re.fullmatch(r"\td\d+( -> d\d+)? \[[a-z=\"., 0-9]*\]", outside), line
+    if shutil.which("dot"):
+        root = xml.etree.ElementTree.fromstring(printed(zero, "map", "--svg", "--delay", "0"))
+        tags = {element.tag.rpartition("}")[2] for element in root.iter()}
+        assert tags <= {"svg", "g", "title", "polygon", "path", "text", "polyline", "ellipse"}, tags
+        words = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
+        assert any("</text><script>" in word for word in words) and any("&lt;&#60;" in word for word in words), words
+    assert peer.ask("close") == "ok closed"
