@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# The fuzz targets of policy files, of what domain 0 tells of the host's policy, of files of the activation directory, and of what other domains say of themselves.
-surface_replays = tests/fuzz/replay_policy tests/fuzz/replay_host_policy tests/fuzz/replay_activation tests/fuzz/replay_far_status
+# The fuzz targets of policy files, of what domain 0 tells of the host's policy, of files of the activation directory, of tags that the toolstack gives, and of what other domains say of themselves.
+surface_replays = tests/fuzz/replay_policy tests/fuzz/replay_host_policy tests/fuzz/replay_activation tests/fuzz/replay_far_status \
+	tests/fuzz/replay_given_tags
 check_PROGRAMS += $(surface_replays)
 TESTS += $(surface_replays)
 if ENABLE_FUZZERS
-noinst_PROGRAMS += tests/fuzz/fuzz_policy tests/fuzz/fuzz_host_policy tests/fuzz/fuzz_activation tests/fuzz/fuzz_far_status
+noinst_PROGRAMS += tests/fuzz/fuzz_policy tests/fuzz/fuzz_host_policy tests/fuzz/fuzz_activation tests/fuzz/fuzz_far_status \
+	tests/fuzz/fuzz_given_tags
 endif
 
 tests_fuzz_replay_policy_SOURCES = tests/fuzz/fuzz_policy.c tests/fuzz/replay_main.c
@@ -30,3 +32,9 @@ tests_fuzz_replay_far_status_LDADD = libcli.la $(JSONC_LIBS)
 tests_fuzz_fuzz_far_status_SOURCES = tests/fuzz/fuzz_far_status.c
 tests_fuzz_fuzz_far_status_LDFLAGS = $(LINK_FUZZER)
 tests_fuzz_fuzz_far_status_LDADD = libcli.la $(JSONC_LIBS)
+
+tests_fuzz_replay_given_tags_SOURCES = tests/fuzz/fuzz_given_tags.c tests/fuzz/replay_main.c
+tests_fuzz_replay_given_tags_LDADD = libdaemon.la
+tests_fuzz_fuzz_given_tags_SOURCES = tests/fuzz/fuzz_given_tags.c
+tests_fuzz_fuzz_given_tags_LDFLAGS = $(LINK_FUZZER)
+tests_fuzz_fuzz_given_tags_LDADD = libdaemon.la
