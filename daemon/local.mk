@@ -45,7 +45,7 @@ libdaemon_la_SOURCES = \
 	daemon/peers/domains.c daemon/peers/domains.h \
 	daemon/peers/peers_forget.c daemon/peers/peers_forget.h \
 	daemon/relay/hop.c daemon/relay/hop.h daemon/relay/hop_internal.h daemon/relay/hop_life.h \
-	daemon/relay/hop_input.c \
+	daemon/relay/hop_input.c daemon/relay/hop_taken.c \
 	daemon/relay/hop_image.c daemon/relay/hop_image.h daemon/relay/channel_image.c \
 	daemon/hosts/conversation_memory.c daemon/hosts/conversation_memory.h \
 	daemon/hosts/gateway_socket.c daemon/hosts/gateway_socket.h \
@@ -114,7 +114,9 @@ libdaemon_la_SOURCES = \
 	daemon/xen/singleton.c daemon/xen/singleton.h \
 	daemon/main/startup.c daemon/main/startup.h \
 	daemon/serve/status.c daemon/serve/status.h \
-	daemon/serve/status_head.c daemon/serve/status_hosts.c daemon/serve/status_policy.c daemon/serve/status_topics.c daemon/serve/status_json.h \
+	daemon/serve/status_accounts.c daemon/serve/status_head.c daemon/serve/status_hosts.c \
+	daemon/serve/status_policy.c daemon/serve/status_streams.c daemon/serve/status_topics.c \
+	daemon/serve/status_json.h \
 	daemon/xen/store.c daemon/xen/store.h \
 	daemon/xen/store_watched.c daemon/xen/store_worker.c daemon/xen/store_worker.h daemon/xen/store_worker_internal.h \
 	daemon/xen/store_write.c daemon/xen/store_write.h \

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* Input of a hop: its frames, and what a program has taken out of its own rings. */
+/* Input of a hop: its frames, and the turns in which it is read. */
 
 #include <errno.h>
 #include <stdarg.h>
@@ -24,110 +24,11 @@
 
 #define POLL_LAST_MS 1024
 
-/* --- what a program has taken ----------------------------------------------------------------- */
-
-/* One turn's piece of work. It counts everything that the input has caused, whoever pays for it. */
-struct input_piece {
-	const struct turns *turns;
-	uint64_t start;
-};
-
-static struct input_piece piece_begin(const struct hop *hop)
-{
-	return (struct input_piece){&hop->relay->turns, hop->relay->turns.spent};
-}
-
-static bool piece_is_over(const struct input_piece *piece)
-{
-	return piece->turns->spent - piece->start >= HOP_PIECE_UNITS;
-}
+/* --- frames ----------------------------------------------------------------------------------- */
 
 static void spend(struct hop *hop, uint64_t units)
 {
 	relay_spend(hop->relay, hop->account, units);
-}
-
-static void mark_input(struct hop *hop)
-{
-	hop_mark_input(hop, &hop->taken.mark);
-	hop->taken.pending = true;
-}
-
-static void snapshot_taken(struct hop *hop)
-{
-	if (hop->taken.pending || !(hop->traits->release_means_taken || hop_is_finishing(hop)))
-		return;
-	for (unsigned i = 0; hop->traits->release_means_taken && i < hop->traits->outlets; i++) {
-		int r = outlet_see_taken(&hop->out[i]);
-
-		if (r < 0)
-			hop_outlet_failed(hop, r);
-	}
-	mark_input(hop);
-}
-
-/* Counts what was taken out of one ring. False: there is more, but this piece is over. */
-static bool count_taken(struct hop *hop, struct outlet *outlet, const struct input_piece *piece)
-{
-	bool was_full = ledger_is_full(&outlet->ledger);
-	struct handed *handed;
-
-	while ((handed = ledger_front(&outlet->ledger))) {
-		int32_t past = (int32_t)(outlet->taken_upto - handed->position);
-		uint32_t taken =
-			past > 0 && (uint32_t)past < handed->length ? (uint32_t)past : handed->length;
-
-		if (past <= 0)
-			break;
-		if (piece_is_over(piece))
-			return false;
-		hop->taken.poll_ms = HOP_POLL_FIRST_MS;
-		relay_spend(hop->relay, handed->end ? handed->end->channel->charge.account : hop->account,
-			    COST_TAKEN);
-		/* After a RESET its `consumed` counts, and not what was released behind it. */
-		if (handed->end && handed->end->in != IN_RESET)
-			channel_taken(handed->end, handed->offset + taken);
-		if (taken < handed->length)
-			break;
-		ledger_pop(&outlet->ledger);
-	}
-	if (was_full && !ledger_is_full(&outlet->ledger))
-		hop_mark(hop, MARK_DIRTY);
-	return true;
-}
-
-/* Counts what the snapshot says was released, once everything has been read that the program had sent before
- * that. False: it goes on in the next turn. */
-static bool apply_taken(struct hop *hop, const struct input_piece *piece)
-{
-	for (unsigned i = 0; hop->traits->release_means_taken && i < hop->traits->outlets; i++)
-		if (!count_taken(hop, &hop->out[i], piece))
-			return false;
-	hop->taken.pending = false;
-	return true;
-}
-
-void hop_on_poll(int fd, short what, void *userdata)
-{
-	struct hop *hop = userdata;
-
-	if (hop->taken.poll_ms < POLL_LAST_MS)
-		hop->taken.poll_ms *= 2;
-	hop_look(hop);
-}
-
-/* Counts what was released of a channel whose number the program uses again: it had released the last of it
- * before, though we haven't counted that yet. */
-static void count_released(struct hop *hop, struct channel_end *end)
-{
-	uint64_t offset;
-	int r = outlet_find_released(hop_outlet(hop, end), end, &offset);
-
-	if (r < 0)
-		hop_outlet_failed(hop, r);
-	else
-		channel_taken(end, offset);
-	channel_check_ended(end);
 }
 
 /* Refuses a channel. The number stays in use until the opener has answered. */
@@ -157,7 +58,7 @@ static int take_open(struct hop *hop, const struct frame_header *header, const u
 	spend(hop, COST_OPEN);
 	before = channel_table_find(&hop->channels, header->channel);
 	if (hop->traits->release_means_taken && before)
-		count_released(hop, before);
+		hop_taken_release(hop, before);
 	r = channel_new(hop, header->channel, open.kind, &open.identity, &channel);
 	if (r < 0)
 		return r;
@@ -341,7 +242,7 @@ static int take_move(struct hop *hop, const struct frame_header *header)
 	r = header->length || !hop->callbacks->move ? -EPROTO : hop_take_move(hop);
 	spend(hop, COST_CONTROL);
 	if (r == 0 && hop->taken.pending)
-		mark_input(hop); /* the mark was a position in the old one */
+		hop_taken_mark(hop); /* the mark was a position in the old one */
 	return r;
 }
 
@@ -499,7 +400,7 @@ bool hop_ask_for_input(struct hop *hop)
 
 /* Reads frames. True: there may be more, but this piece is over. False: all were read, or the next one waits,
  * or the session is over. */
-static bool read_frames(struct hop *hop, const struct input_piece *piece)
+static bool read_frames(struct hop *hop, const struct hop_piece *piece)
 {
 	int r = 0;
 
@@ -518,25 +419,12 @@ static bool read_frames(struct hop *hop, const struct input_piece *piece)
 			break;
 		if (hop->in.unreleased >= HOP_CHUNK)
 			give_back(hop);
-		if (piece_is_over(piece) || hop->in.has_asked_us)
+		if (hop_piece_is_over(piece) || hop->in.has_asked_us)
 			break;
 	}
 	if (hop_is_up(hop))
 		give_back(hop);
 	return r > 0 && hop_is_up(hop) && !hop->waiting.blocked_on;
-}
-
-/* Tells the openers of forbidden channels what had been taken, as far as the input was read. False: there are more,
- * but this piece is over. */
-static bool settle(struct hop *hop, const struct input_piece *piece)
-{
-	while (hop->unsettled && hop_has_read(hop, hop->unsettled->settled_at)) {
-		if (piece_is_over(piece))
-			return false;
-		spend(hop, COST_CHANNEL_END);
-		channel_settle(hop->unsettled);
-	}
-	return true;
 }
 
 /* Continues hop_finish(): what the other end left up to the mark has been handled (an incomplete frame at its
@@ -552,7 +440,7 @@ static void go_on_finishing(struct hop *hop)
 void hop_on_turn(struct task *task)
 {
 	struct hop *hop = (struct hop *)((char *)task - offsetof(struct hop, input));
-	struct input_piece piece = piece_begin(hop);
+	struct hop_piece piece = hop_piece_begin(hop);
 	uint64_t position = hop->in.position;
 	bool more, may_refill;
 
@@ -575,21 +463,21 @@ void hop_on_turn(struct task *task)
 	}
 	hop->in.has_moved = false;
 	may_refill = hop->callbacks->refill && hop->callbacks->refill(hop->owner);
-	snapshot_taken(hop);
+	hop_taken_note(hop);
 	more = read_frames(hop, &piece);
 	if (hop_is_up(hop) && hop->callbacks->after_turn)
 		hop->callbacks->after_turn(hop->owner, hop->in.position != position, more);
 	if (!hop_is_up(hop))
 		return;
 	hop_end_grant(hop);
-	piece = piece_begin(hop);
-	if (!settle(hop, &piece))
+	piece = hop_piece_begin(hop);
+	if (!hop_taken_settle(hop, &piece))
 		more = true;
 	if (hop->taken.pending && (hop_has_read(hop, hop->taken.mark) || (hop_is_finishing(hop) && !more))) {
 		/* a piece of its own: otherwise a program that sends without end would never have taken
 		 * anything */
-		piece = piece_begin(hop);
-		if (!apply_taken(hop, &piece))
+		piece = hop_piece_begin(hop);
+		if (!hop_taken_apply(hop, &piece))
 			more = true;
 		else if (hop_is_finishing(hop))
 			go_on_finishing(hop);
@@ -607,6 +495,15 @@ void hop_look(struct hop *hop)
 		return;
 	hop->in.has_asked = hop->in.must_not_ask = false;
 	hop_due(hop);
+}
+
+void hop_on_poll(int fd, short what, void *userdata)
+{
+	struct hop *hop = userdata;
+
+	if (hop->taken.poll_ms < POLL_LAST_MS)
+		hop->taken.poll_ms *= 2;
+	hop_look(hop);
 }
 
 void hop_dont_ask(struct hop *hop)

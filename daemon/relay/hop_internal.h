@@ -6,8 +6,8 @@
  * What the parts of a hop know of each other, in their order from below. Each calls only those before it: doc/architecture.md
  * has the order of all files here, and scripts/check-floors holds them to it.
  *
- *   marks.c ─ waiting.c ─ control.c ─ move.c ─ kept.c ─ cancel.c ─ channel.c ─ takeover.c ─ hop_output.c ─ hop_input.c
- *   ─ hop.c, relay.c
+ *   marks.c ─ waiting.c ─ control.c ─ move.c ─ kept.c ─ cancel.c ─ channel.c ─ takeover.c ─ hop_output.c ─ hop_taken.c
+ *   ─ hop_input.c ─ hop.c, relay.c
  *
  * So output never calls input: it marks what is due, and the pass gets to it.
  */
@@ -146,6 +146,33 @@ void hop_ask_for_output(struct hop *hop);
 /* --- hop.c: besides hop_retire() */
 /* Ends at once what is left of all hops that have retired. */
 void hop_free_retired(struct relay *relay);
+
+/* --- hop_taken.c */
+/* One turn's piece of work. It counts everything that the input has caused, whoever pays for it. */
+struct hop_piece {
+	const struct turns *turns;
+	uint64_t start;
+};
+static inline struct hop_piece hop_piece_begin(const struct hop *hop)
+{
+	return (struct hop_piece){&hop->relay->turns, hop->relay->turns.spent};
+}
+static inline bool hop_piece_is_over(const struct hop_piece *piece)
+{
+	return piece->turns->spent - piece->start >= HOP_PIECE_UNITS;
+}
+/* What was noted counts once the input that is there now has been read. */
+void hop_taken_mark(struct hop *hop);
+/* Notes what the program has taken by now, unless what was noted before doesn't count yet. */
+void hop_taken_note(struct hop *hop);
+/* Counts what was noted. False: it goes on in the next turn. */
+bool hop_taken_apply(struct hop *hop, const struct hop_piece *piece);
+/* Counts what was released of a channel whose number the program uses again: it had released the last of it before, though
+ * we haven't counted that yet. */
+void hop_taken_release(struct hop *hop, struct channel_end *end);
+/* Tells the openers of forbidden channels what had been taken, as far as the input was read. False: there are more, but this
+ * piece is over. */
+bool hop_taken_settle(struct hop *hop, const struct hop_piece *piece);
 
 /* --- hop_input.c: besides hop_look() and what else tells of input */
 /* Lets the hop's program go on before we ask for its next notification. */
