@@ -15,7 +15,6 @@
 #include "base/self.h"
 #include "daemon/policy/access.h"
 #include "daemon/relay/channel.h"
-#include "daemon/relay/origin.h"
 #include "daemon/relay/sharing.h"
 #include "daemon/serve/router.h"
 #include "daemon/serve/status_json.h"
@@ -162,35 +161,6 @@ static void describe_link(struct status_walk *walk, struct json_object *link)
 
 /* --- endpoints and clients -------------------------------------------------------------------- */
 
-/* Returns how much of what a program hasn't said it has taken can wait for it. */
-static uint64_t not_taken(struct hop *hop, uint64_t untold)
-{
-	uint64_t unread = hop_tells_late(hop) ? hop_unacknowledged(hop) : UINT64_MAX;
-
-	return unread < untold ? unread : untold;
-}
-
-/* Returns the number of bytes that wait in the daemon for the program behind this hop. */
-static uint64_t queued_for(struct status_walk *walk, struct hop *hop)
-{
-	uint64_t queued = 0, untold = 0;
-	struct channel_end *end;
-	uint32_t number = 0;
-
-	walk->units += hop_channel_pages(hop) + hop_channel_count(hop);
-	while ((end = hop_next_channel(hop, &number))) {
-		queued += channel_queued(end);
-		untold += end->sent - end->consumed;
-	}
-	return queued + not_taken(hop, untold);
-}
-
-/* The same for the program at this end. */
-static uint64_t queued_at(const struct channel_end *end)
-{
-	return channel_queued(end) + not_taken(end->hop, end->sent - end->consumed);
-}
-
 /* Whether the viewer may know all about the endpoint: its program's user may, or whose program would be
  * started. */
 static bool is_owner(const struct status_walk *walk, const struct endpoint *endpoint)
@@ -293,7 +263,7 @@ static void describe_endpoint(struct status_walk *walk, struct json_object *obje
 		return;
 	describe_binder(object, endpoint->session);
 	if (endpoint->session)
-		add_number(object, "queued", queued_for(walk, session_hop(endpoint->session)));
+		add_number(object, "queued", status_queued_for(walk, session_hop(endpoint->session)));
 	else
 		add_null(object, "queued");
 	if (is_shared(endpoint))
@@ -342,7 +312,7 @@ static void describe_client(struct status_walk *walk, struct json_object *object
 	add_number(object, "pid", (uint64_t)credentials->pid);
 	add_text(object, "comm", session_comm(walk->session));
 	add_number(object, "channels", hop_channel_count(hop));
-	add_number(object, "bytes_queued", queued_for(walk, hop));
+	add_number(object, "bytes_queued", status_queued_for(walk, hop));
 	add_flag(object, "shared_memory", session_shares_memory(walk->session));
 	add_flag(object, "carries_streams", session_is_mux(walk->session));
 	usage = add_object(object, "usage");
@@ -351,85 +321,6 @@ static void describe_client(struct status_walk *walk, struct json_object *object
 	add_number(usage, "bytes_in", hop_rx(hop)->bytes);
 	add_number(usage, "bytes_out", hop_tx(hop)->bytes);
 	add_usage(usage, hop_account(hop));
-}
-
-static const char *state_of_carried(const struct channel_end *end)
-{
-	if (end->in != IN_OPEN && end->out >= OUT_FIN)
-		return "over";
-	return end->is_opener && !channel_is_accepted(end->channel) ? "calling" : "flowing";
-}
-
-/* The next stream that a session carries, or the next session, which is an entry that nobody sees. */
-static bool next_carried(struct status_walk *walk)
-{
-	struct session *session = local_at(walk->sources->local, &walk->place);
-	const struct ucred *credentials;
-	const struct channel *channel;
-	const struct channel_end *end;
-	uint32_t from = walk->channel;
-
-	walk->carried = end = session && session_is_mux(session)
-				      ? hop_next_channel(session_hop(session), &walk->channel)
-				      : NULL;
-	if (!end) {
-		walk->channel = 0;
-		return local_next(walk->sources->local, &walk->place) != NULL;
-	}
-	walk->units += (walk->channel - from) / CHANNEL_TABLE_PAGE;
-	credentials = session_credentials(session);
-	channel = end->channel;
-	walk->stream = (struct stream_info){
-		.number = channel_stream_number(end),
-		.uid = credentials->uid,
-		.pid = (uint32_t)credentials->pid,
-		.program = session_comm(session),
-		.incoming = !end->is_opener,
-		.from = channel->identity.domid,
-		.host = origin_host(channel) ? origin_host(channel) : "",
-		.name = end->is_opener ? channel->address : channel->endpoint,
-		.state = state_of_carried(end),
-		.bytes_in = end->received,
-		.bytes_out = end->sent,
-	};
-	return true;
-}
-
-static bool next_stream(struct status_walk *walk)
-{
-	if (!walk->begun && streams_next(walk->sources->streams, &walk->stream))
-		return true;
-	walk->begun = true;
-	return next_carried(walk);
-}
-
-static bool stream_is_visible(struct status_walk *walk)
-{
-	return (!walk->begun || walk->carried) && is_own(walk, walk->stream.uid);
-}
-
-static unsigned rank_of_stream(struct status_walk *walk)
-{
-	return rank_of(true, walk->stream.bytes_in + walk->stream.bytes_out);
-}
-
-static void describe_stream(struct status_walk *walk, struct json_object *object)
-{
-	const struct stream_info *info = &walk->stream;
-
-	add_number(object, "number", info->number);
-	add_number(object, "uid", info->uid);
-	add_number(object, "pid", info->pid);
-	add_text(object, "comm", info->program);
-	add_text(object, "address", info->incoming ? NULL : info->name);
-	add_text(object, "endpoint", info->incoming ? info->name : NULL);
-	json_object_object_add(object, "from", info->incoming ? json_object_new_uint64(info->from) : NULL);
-	add_text(object, "host", info->host);
-	add_text(object, "state", info->state);
-	add_number(object, "bytes_in", info->bytes_in);
-	add_number(object, "bytes_out", info->bytes_out);
-	add_number(object, "bytes_queued",
-		   info->hop ? queued_for(walk, info->hop) : queued_at(walk->carried));
 }
 
 /* --- peers ------------------------------------------------------------------------------------ */
@@ -586,74 +477,13 @@ const struct status_list status_endpoints_lists[] = {
 	{.name = NULL},
 };
 
-/* --- accounts --------------------------------------------------------------------------------- */
-
-static bool next_account(struct status_walk *walk)
-{
-	walk->account = quota_next(walk->sources->quota, walk->begun ? &walk->account_key : NULL);
-	if (!walk->account)
-		return false;
-	walk->begun = true;
-	walk->account_key = (struct account_key){account_kind(walk->account), account_id(walk->account)};
-	return true;
-}
-
-static bool account_is_visible(struct status_walk *walk)
-{
-	return walk->viewer.sees_all ||
-	       (account_kind(walk->account) == QUOTA_UID && is_own(walk, account_id(walk->account)));
-}
-
-static unsigned rank_of_account(struct status_walk *walk)
-{
-	return rank_of(account_usage(walk->account, QUOTA_CHANNELS).used, account_time(walk->account)->spent);
-}
-
-static void describe_account(struct status_walk *walk, struct json_object *object)
-{
-	const struct account *account = walk->account;
-	struct json_object *sent, *time;
-
-	add_text(object, "kind", account_kind(account) == QUOTA_UID ? "uid" : "peer");
-	add_number(object, "id", account_id(account));
-	add_text(object, "host",
-		 account_kind(account) == QUOTA_HOST ? hosts_name(walk->sources->hosts, account_id(account))
-						     : NULL);
-	for (unsigned i = 0; i < QUOTA_RESOURCES; i++) {
-		struct json_object *resource;
-		struct quota_usage usage;
-
-		if (!account_may_hold(account, i)) {
-			add_null(object, quota_resource_name(i));
-			continue;
-		}
-		resource = add_object(object, quota_resource_name(i));
-		usage = account_usage(account, i);
-		add_number(resource, "used", usage.used);
-		add_number(resource, "max", usage.max);
-		add_number(resource, "available", usage.available);
-		add_number(resource, "refused", usage.refused);
-	}
-	sent = add_object(object, "sent");
-	add_number(sent, "messages", account_sent(account).messages);
-	add_number(sent, "bytes", account_sent(account).bytes);
-	json_object_object_add(
-		object, "cut_off",
-		account_kind(account) == QUOTA_UID ? json_object_new_uint64(account_cut_off(account)) : NULL);
-	time = add_object(object, "time");
-	add_number(time, "units", account_time(account)->spent);
-	add_number(time, "longest_wait_units", account_time(account)->longest_wait);
-	add_flag(time, "resting", account_time(account)->resting_in != NULL);
-	add_number(time, "rests", account_time(account)->rests);
-}
-
 const struct status_list status_lists[] = {
 	{.name = "accounts",
 	 .of_users = true,
-	 .next = next_account,
-	 .is_visible = account_is_visible,
-	 .rank = rank_of_account,
-	 .describe = describe_account},
+	 .next = status_next_account,
+	 .is_visible = status_account_is_visible,
+	 .rank = status_rank_of_account,
+	 .describe = status_describe_account},
 	{.name = "links", .next = next_link, .rank = rank_of_link, .describe = describe_link},
 	{.name = "endpoints",
 	 .next = next_endpoint,
@@ -668,10 +498,10 @@ const struct status_list status_lists[] = {
 	 .describe = describe_client},
 	{.name = "streams",
 	 .of_users = true,
-	 .next = next_stream,
-	 .is_visible = stream_is_visible,
-	 .rank = rank_of_stream,
-	 .describe = describe_stream},
+	 .next = status_next_stream,
+	 .is_visible = status_stream_is_visible,
+	 .rank = status_rank_of_stream,
+	 .describe = status_describe_stream},
 	{.name = "subscriptions",
 	 .of_users = true,
 	 .next = status_next_subscription,

@@ -117,6 +117,19 @@ bool status_subscription_is_visible(struct status_walk *walk);
 unsigned status_rank_of_subscription(struct status_walk *walk);
 void status_describe_subscription(struct status_walk *walk, struct json_object *object);
 
+/* The list of byte streams (status_streams.c). */
+bool status_next_stream(struct status_walk *walk);
+bool status_stream_is_visible(struct status_walk *walk);
+unsigned status_rank_of_stream(struct status_walk *walk);
+void status_describe_stream(struct status_walk *walk, struct json_object *object);
+/* Returns the number of bytes that wait in the daemon for the program behind this hop. */
+uint64_t status_queued_for(struct status_walk *walk, struct hop *hop);
+/* The list of accounts (status_accounts.c). */
+bool status_next_account(struct status_walk *walk);
+bool status_account_is_visible(struct status_walk *walk);
+unsigned status_rank_of_account(struct status_walk *walk);
+void status_describe_account(struct status_walk *walk, struct json_object *object);
+
 /* Whether the viewer may know all about what belongs to this user. */
 static inline bool is_own(const struct status_walk *walk, uid_t uid)
 {

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* What a status says of byte streams, and of what waits for a program. */
+
+#include <json-c/json.h>
+
+#include "daemon/local/local.h"
+#include "daemon/local/session.h"
+#include "daemon/local/streams.h"
+#include "daemon/relay/channel.h"
+#include "daemon/relay/hop.h"
+#include "daemon/relay/origin.h"
+#include "daemon/serve/status_json.h"
+
+/* --- what waits ------------------------------------------------------------------------------- */
+
+/* Returns how much of what a program hasn't said it has taken can wait for it. */
+static uint64_t not_taken(struct hop *hop, uint64_t untold)
+{
+	uint64_t unread = hop_tells_late(hop) ? hop_unacknowledged(hop) : UINT64_MAX;
+
+	return unread < untold ? unread : untold;
+}
+
+uint64_t status_queued_for(struct status_walk *walk, struct hop *hop)
+{
+	uint64_t queued = 0, untold = 0;
+	struct channel_end *end;
+	uint32_t number = 0;
+
+	walk->units += hop_channel_pages(hop) + hop_channel_count(hop);
+	while ((end = hop_next_channel(hop, &number))) {
+		queued += channel_queued(end);
+		untold += end->sent - end->consumed;
+	}
+	return queued + not_taken(hop, untold);
+}
+
+/* The same for the program at this end. */
+static uint64_t queued_at(const struct channel_end *end)
+{
+	return channel_queued(end) + not_taken(end->hop, end->sent - end->consumed);
+}
+
+/* --- streams ---------------------------------------------------------------------------------- */
+
+static const char *state_of_carried(const struct channel_end *end)
+{
+	if (end->in != IN_OPEN && end->out >= OUT_FIN)
+		return "over";
+	return end->is_opener && !channel_is_accepted(end->channel) ? "calling" : "flowing";
+}
+
+/* The next stream that a session carries, or the next session, which is an entry that nobody sees. */
+static bool next_carried(struct status_walk *walk)
+{
+	struct session *session = local_at(walk->sources->local, &walk->place);
+	const struct ucred *credentials;
+	const struct channel *channel;
+	const struct channel_end *end;
+	uint32_t from = walk->channel;
+
+	walk->carried = end = session && session_is_mux(session)
+				      ? hop_next_channel(session_hop(session), &walk->channel)
+				      : NULL;
+	if (!end) {
+		walk->channel = 0;
+		return local_next(walk->sources->local, &walk->place) != NULL;
+	}
+	walk->units += (walk->channel - from) / CHANNEL_TABLE_PAGE;
+	credentials = session_credentials(session);
+	channel = end->channel;
+	walk->stream = (struct stream_info){
+		.number = channel_stream_number(end),
+		.uid = credentials->uid,
+		.pid = (uint32_t)credentials->pid,
+		.program = session_comm(session),
+		.incoming = !end->is_opener,
+		.from = channel->identity.domid,
+		.host = origin_host(channel) ? origin_host(channel) : "",
+		.name = end->is_opener ? channel->address : channel->endpoint,
+		.state = state_of_carried(end),
+		.bytes_in = end->received,
+		.bytes_out = end->sent,
+	};
+	return true;
+}
+
+bool status_next_stream(struct status_walk *walk)
+{
+	if (!walk->begun && streams_next(walk->sources->streams, &walk->stream))
+		return true;
+	walk->begun = true;
+	return next_carried(walk);
+}
+
+bool status_stream_is_visible(struct status_walk *walk)
+{
+	return (!walk->begun || walk->carried) && is_own(walk, walk->stream.uid);
+}
+
+unsigned status_rank_of_stream(struct status_walk *walk)
+{
+	return rank_of(true, walk->stream.bytes_in + walk->stream.bytes_out);
+}
+
+void status_describe_stream(struct status_walk *walk, struct json_object *object)
+{
+	const struct stream_info *info = &walk->stream;
+
+	add_number(object, "number", info->number);
+	add_number(object, "uid", info->uid);
+	add_number(object, "pid", info->pid);
+	add_text(object, "comm", info->program);
+	add_text(object, "address", info->incoming ? NULL : info->name);
+	add_text(object, "endpoint", info->incoming ? info->name : NULL);
+	json_object_object_add(object, "from", info->incoming ? json_object_new_uint64(info->from) : NULL);
+	add_text(object, "host", info->host);
+	add_text(object, "state", info->state);
+	add_number(object, "bytes_in", info->bytes_in);
+	add_number(object, "bytes_out", info->bytes_out);
+	add_number(object, "bytes_queued",
+		   info->hop ? status_queued_for(walk, info->hop) : queued_at(walk->carried));
+}
