@@ -53,7 +53,7 @@ libdaemon_la_SOURCES = \
 	daemon/link/shared_transport.c daemon/link/shared_transport.h \
 	daemon/link/asks.c daemon/link/asks.h daemon/link/asks_internal.h \
 	daemon/link/asks_here.c daemon/link/asks_out.c daemon/link/asks_status.c daemon/link/asks_taken.c \
-	daemon/link/via_hosts.c daemon/link/via_internal.h daemon/link/via_pings.c \
+	daemon/link/via_hosts.c daemon/link/via_internal.h daemon/link/via_pings.c daemon/link/via_why.c \
 	daemon/relay/hop_output.c \
 	daemon/xen/keeper.c daemon/xen/keeper.h \
 	daemon/relay/ledger.c daemon/relay/ledger.h \

@@ -60,68 +60,6 @@ uint32_t via_destination(const struct channel *channel)
 	return domid;
 }
 
-/* --- why it can't be ---------------------------------------------------------------------------- */
-
-bool via_is_for_domain_0(const struct via *via, uint32_t domid)
-{
-	return !via_in_domain_0(via) && domid != 0;
-}
-
-static const char *what_is_missing(const struct via *via, uint32_t domid, int error)
-{
-	if (!via_is_for_domain_0(via, domid))
-		return "and nobody relays between these two";
-	if (!via->enabled)
-		return "and relay = no is set here";
-	if (error == -EHOSTDOWN)
-		return "and no xenmsgd runs in domain 0 that would relay";
-	if (error == -EOPNOTSUPP)
-		return "and xenmsgd in domain 0 doesn't relay, being an older one or by relay = no";
-	return "and domain 0, which would relay, can't be reached, as 'xenmsg doctor 0' explains";
-}
-
-/* Remembers for the programs of a guest why there is no link with this domain, and what follows. */
-static void explain_here(struct via *via, uint32_t domid, const char *what_follows, const char *what_helps)
-{
-	char why[LINK_REASON_SIZE];
-
-	snprintf(why, sizeof(why),
-		 links_are_forbidden(via->links, domid)
-			 ? "Xen lets domain %u and domain %u share no memory (XSM), %s%.0s"
-			 : "neither domain %u nor domain %u may map the other's pages, %s%s",
-		 via->with.self->domid, domid, what_follows, what_helps);
-	links_explain(via->links, peer_domain(domid), why);
-}
-
-/* Tells why no channel of domain `source` gets to this domain: to our programs, or, if it isn't they that ask,
- * to the log. Returns the negative errno for the opener. */
-static int explain(struct via *via, uint32_t domid, uint32_t source, int error)
-{
-	bool is_ours = source == via->with.self->domid;
-
-	if (error == -ENOBUFS || error == -ENOMEM || (error == -EHOSTDOWN && !is_ours))
-		return error;
-	if (!is_ours)
-		log_limited(
-			LOG_UNREACHABLE, LOG_BY_DOMAIN(source), LOG_LEVEL_WARNING,
-			"domain %u: nothing is relayed to it for domain %u: %s", domid, source,
-			error == -EOPNOTSUPP
-				? "its xenmsgd takes nothing relayed: it is an older one, or has relay = no"
-				: "there is no link with it");
-	else
-		explain_here(via, domid, what_is_missing(via, domid, error),
-			     ": set map = yes under [links] in one of the two");
-	return -EHOSTUNREACH;
-}
-
-/* Does it for a channel that waits. */
-static int explain_channel(struct via *via, const struct channel *channel, int error)
-{
-	if (origin_is_far(channel))
-		return error == -EOPNOTSUPP ? -EHOSTUNREACH : error;
-	return explain(via, via_destination(channel), channel->identity.domid, error);
-}
-
 /* Whether the daemon there is up, and takes such a channel: 1; 0: it isn't up; -EOPNOTSUPP: it doesn't. */
 static int takes(const struct via *via, struct peer_id peer, const struct channel *channel)
 {
@@ -179,7 +117,7 @@ static void end_some(struct waiting_room *room)
 
 	for (unsigned i = 0; i < ENDED_AT_ONCE && (channel = next_waiting(&room->hop, &number)); i++) {
 		relay_spend(via->with.relay, channel->charge.account, COST_CHANNEL_END);
-		channel_forbid(channel, -explain_channel(via, channel, room->error));
+		channel_forbid(channel, -via_explain_channel(via, channel, room->error));
 	}
 }
 
@@ -268,7 +206,7 @@ static int lead_some(struct waiting_room *room)
 		if (r == 0) /* it was lost meanwhile */
 			return ask(room, channel->charge.account);
 		if (r < 0) {
-			channel_forbid(channel, -explain_channel(via, channel, r));
+			channel_forbid(channel, -via_explain_channel(via, channel, r));
 			continue;
 		}
 		hop = links_want(via->links, room->peer, channel->charge.account, &r);
@@ -375,14 +313,6 @@ static int ask_for_domain_0(struct via *via, uint32_t domid)
 	return r < 0 ? r : 0;
 }
 
-int via_lead_result(struct via *via, uint32_t domid, int r)
-{
-	if (r < 0)
-		return explain(via, domid, via->with.self->domid, r);
-	explain_here(via, domid, "so domain 0 relays; where that fails, the log of its xenmsgd says why", "");
-	return 0;
-}
-
 bool via_zero_knows(const struct via *via, struct peer_id peer)
 {
 	return via->enabled && peer.kind == PEER_DOMAIN && via_is_for_domain_0(via, peer.number) &&
@@ -442,7 +372,7 @@ static int forward(struct via *via, struct channel *channel, uint32_t wanted, co
 	if (r < 0)
 		return r;
 	r = via->enabled ? via_send(via, channel, peer, address) : -EHOSTUNREACH;
-	return r < 0 ? explain(via, domid, channel->identity.domid, r) : 0;
+	return r < 0 ? via_explain(via, domid, channel->identity.domid, r) : 0;
 }
 
 int via_charge(struct via *via, struct channel *channel, struct peer_id peer)

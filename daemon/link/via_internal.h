@@ -2,7 +2,8 @@
 #ifndef XENMSG_DAEMON_VIA_INTERNAL_H
 #define XENMSG_DAEMON_VIA_INTERNAL_H
 
-/* What channels between domains (via.c), channels to other hosts (via_hosts.c) and pings (via_pings.c) share. */
+/* What channels between domains (via.c), why there is no way (via_why.c), channels to other
+ * hosts (via_hosts.c) and pings (via_pings.c) share. */
 
 #include "base/self.h"
 #include "daemon/link/via.h"
@@ -34,8 +35,14 @@ int via_charge(struct via *via, struct channel *channel, struct peer_id peer);
 /* Gets the domain that a channel within this host leads to. */
 uint32_t via_destination(const struct channel *channel);
 
+/* --- via_why.c */
 /* Whether domain 0 could relay to this domain: none does for domain 0 itself, or on the way there. */
 bool via_is_for_domain_0(const struct via *via, uint32_t domid);
+/* Tells why no channel of domain `source` gets to this domain: to our programs, or, if it isn't they that ask, to the log.
+ * Returns the negative errno for the opener. */
+int via_explain(struct via *via, uint32_t domid, uint32_t source, int error);
+/* Does it for a channel that waits. */
+int via_explain_channel(struct via *via, const struct channel *channel, int error);
 /* Remembers, for programs here, how something gets to the domain (`r`: 0), or why it doesn't. Returns what the program is told:
  * 0 or a negative errno. */
 int via_lead_result(struct via *via, uint32_t domid, int r);
