@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A daemon hands over to one that was built from an earlier commit, and back. tests/interop/run builds these: the first one whose image has
+the format of now, and the last one before it; it says in XENMSG_SAME_IMAGE and XENMSG_OTHER_IMAGE where they are."""
+
+import os
+
+import pytest
+
+from library import Connection
+from messaging import EXIT_OK, eventually, tool
+from renewing import process_until
+from test_handover import crashes, daemon_of_a_folder_of_its_own  # the fixture `installed`  # noqa: F401  pylint: disable=unused-import
+from test_handover_links import Traffic, go_on_until_all_have_got, renew_under
+
+SAME, OTHER = os.environ.get("XENMSG_SAME_IMAGE"), os.environ.get("XENMSG_OTHER_IMAGE")
+
+
+def install(node, path):
+    """The daemon runs what lies under this name the next time."""
+    new = node.programs / "new"
+    new.symlink_to(path)
+    new.rename(node.programs / "xenmsgd")
+
+
+@pytest.mark.skipif(not SAME, reason="tests/interop/run builds what this needs")
+def test_an_older_build_takes_over_and_back_under_traffic(installed, nodes):
+    """Within the domain, and over a link both ways; every byte is compared. A call in service is answered by whoever is there."""
+    node, _ = installed
+    other = nodes(2)[2]
+    flows = Traffic(node, node, "own"), Traffic(node, other), Traffic(other, node)
+    go_on_until_all_have_got(flows)
+    with Connection(node.socket) as caller, Connection(node.socket) as server:
+        answers = []
+        assert server.bind("upper") == 0
+        for times in range(3):
+            for path in (f"{SAME}/xenmsgd", tool("xenmsgd")):
+                assert caller.call_post("self:upper", b"q%d" % times, answers.append) == 0
+                request = server.take()
+                install(node, path)
+                renew_under(node, *flows)
+                assert os.path.realpath(f"/proc/{node.pid}/exe") == os.path.realpath(path)
+                assert request.reply(request.data.upper()) == 0
+                request.free()
+                process_until(lambda: answers, "it is answered", caller, server)
+                assert answers.pop() == b"Q%d" % times
+    for flow in flows:
+        flow.finish()
+
+
+@pytest.mark.skipif(not OTHER, reason="tests/interop/run builds what this needs")
+def test_a_build_with_another_image_begins_afresh_and_back(installed):
+    """Connections end as after a crash, and whoever comes then is served."""
+    node, _ = installed
+    for times, path in enumerate((f"{OTHER}/xenmsgd", tool("xenmsgd"))):
+        receiver = Connection(node.socket)
+        assert receiver.bind("inbox") == 0
+        install(node, path)
+        assert node.xenmsg("daemon", "renew").returncode == EXIT_OK
+        crashes(receiver)
+        eventually(lambda times=times: node.log.read_text().count("this one begins afresh") == times + 1, "it says so")
+        with Connection(node.socket) as sender, Connection(node.socket) as again:
+            assert again.bind("inbox") == 0
+            assert sender.post("self:inbox", b"after", lambda error: None) == 0
+            assert sender.wait(0) >= 0
+            assert again.receive().data == b"after"
