@@ -114,6 +114,8 @@ void links_free(struct links *links);
 /* Leaves all sessions, but those with a peer for which `may_keep` returns false, and ends what can't be kept. */
 void links_hand_over(struct links *links, bool (*may_keep)(void *userdata, struct peer_id peer),
 		     void *userdata);
+/* Leaves what peers have connected since: without a word it would end with this program, which to a peer is the session's end. */
+void links_leave_attempts(struct links *links);
 /* Gives the hops of links numbers in the image from `first` on, and ends what can't be in it, which takes some passes. */
 void links_settle_for_image(struct links *links, uint32_t first);
 /* Returns how many links can be in the image, having given them numbers; *ended: others can't, and have ended. */

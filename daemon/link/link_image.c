@@ -73,6 +73,14 @@ void links_hand_over(struct links *links, bool (*may_keep)(void *userdata, struc
 			link_end(link, "this daemon hands over, and can't hand over this link");
 }
 
+void links_leave_attempts(struct links *links)
+{
+	struct link *link, *next;
+
+	HASH_ITER(hh, links->links, link, next)
+		transport_leave(&link->next);
+}
+
 /* --- the image -------------------------------------------------------------------------------- */
 
 static bool is_in_image(const struct link *link)

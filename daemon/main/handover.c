@@ -219,6 +219,7 @@ static int prepare_image(struct daemon *daemon, int *carrier)
 static void leave_xen(struct daemon *daemon)
 {
 	peers_hand_over(daemon->peers);
+	links_leave_attempts(daemon->links);
 	store_free(daemon->store);
 	vchan_host_free(daemon->host);
 }

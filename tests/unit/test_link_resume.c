@@ -169,6 +169,33 @@ TEST(peer_that_means_another_session_ends_none)
 	end_scene(&scene);
 }
 
+static bool keeps(void *userdata, struct peer_id peer)
+{
+	return true;
+}
+
+/* What still runs until the image is made may connect another vchan, of which the peer has to hear that it was left. */
+TEST(what_is_connected_during_a_hand_over_is_left)
+{
+	struct scene scene;
+
+	up_to_resume(&scene);
+	open_channel(&scene);
+	leave(&scene);
+	links_hand_over(scene.links, keeps, NULL);
+	bring_vchan(&scene);
+	assert_false(scene.peer.vchan->closed);
+	links_leave_attempts(scene.links);
+	assert_true(scene.peer.vchan->left);
+	links_take_up(scene.links); /* as the next daemon does */
+	pass(&scene, AGAIN_MS);
+	meet_again(&scene);
+	prove(&scene);
+	go_on(&scene);
+	assert_int_equal(info_of(&scene).channels, 1);
+	end_scene(&scene);
+}
+
 TEST(dead_daemons_session_ends_at_once)
 {
 	struct scene scene;
