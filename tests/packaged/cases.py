@@ -19,6 +19,12 @@ def on_one(function):
     return function
 
 
+def always(function):
+    """Run before a case that is run alone (--only)."""
+    function.always = True
+    return function
+
+
 def blocks(name, after=""):
     """The blocks between ``` of a page, behind some words."""
     text = (TOP / name).read_text()
@@ -54,18 +60,21 @@ def each_printed_block_is_run_or_has_its_reason(_):
 
 
 @case
+@always
 def a_fresh_debian_boots_as_domain_0(host):
     host.start()
     host.dom0.run("root", "systemctl is-system-running --wait; systemctl --failed; xl list | grep Domain-0")
 
 
 @case
+@always
 def a_fresh_debian_boots_as_a_guest(host):
     host.guest_starts()
     assert host.guest.run("root", "cat /sys/hypervisor/type") == "xen\n"
 
 
 @case
+@always
 def the_readmes_command_installs_it_and_the_daemon_runs_without_a_reboot(host):
     line = line_of("README.md", "sudo apt-get install")
     for machine in (host.dom0, host.guest):
@@ -74,6 +83,7 @@ def the_readmes_command_installs_it_and_the_daemon_runs_without_a_reboot(host):
 
 
 @case
+@always
 def groups_are_given_as_the_readme_says(host):
     for machine in (host.dom0, host.guest):
         for user in ("alice", "bob"):
