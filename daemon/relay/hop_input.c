@@ -317,33 +317,30 @@ static int next_frame(struct hop *hop, struct frame_header *header)
 static void take_run(struct hop *hop, uint32_t number)
 {
 	struct channel_end *end = channel_table_find(&hop->channels, number);
-	struct outlet *outlet = end ? hop_way_out(end) : NULL;
 	uint64_t position = hop->in.position;
-	uint32_t length = 0, messages = 0;
 	struct frame_header header;
 	struct iovec pieces[2];
+	struct hop_run run;
 	unsigned frames = 0;
+	int r;
 
-	while (outlet && hop->in.unreleased < HOP_CHUNK && next_frame(hop, &header) > 0) {
+	hop_run_begin(&run, end);
+	while (run.end && hop->in.unreleased < HOP_CHUNK && next_frame(hop, &header) > 0) {
 		if (header.type != FRAME_DATA || header.channel != number ||
-		    header.length > end->granted - end->received - length ||
+		    header.length > end->granted - end->received - run.length ||
 		    ring_reader_peek(&hop->in.reader, FRAME_HEADER_SIZE, header.length, pieces) != 1 ||
-		    !outlet_append(outlet, channel_other(end), pieces[0].iov_base, header.length,
-				   header.messages))
+		    !hop_run_add(&run, pieces[0].iov_base, header.length, header.messages))
 			break;
-		length += header.length;
-		messages += header.messages;
 		finish_frame(hop, &header);
 		frames++;
 	}
 	spend(hop, frames * COST_FRAME);
-	if (frames && !hop_is_sound(hop)) {
-		outlet_take_back(outlet, length, messages);
-		unfinish_frames(hop, frames, (uint32_t)(hop->in.position - position), messages);
-		hop_fail(hop, -ENOLINK, "this domain was restored");
-	} else if (end) {
-		end->received += length;
-		count(end, length, messages);
+	r = frames ? hop_run_end(&run) : 0;
+	if (r < 0) {
+		unfinish_frames(hop, frames, (uint32_t)(hop->in.position - position), run.messages);
+		hop_fail(hop, r, r == -ENOLINK ? "this domain was restored" : "no memory");
+	} else if (run.end) {
+		count(end, run.length, run.messages);
 	}
 }
 

@@ -15,6 +15,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <event2/buffer.h>
+
 #include "daemon/relay/channel.h"
 #include "daemon/relay/hop.h"
 
@@ -136,6 +138,20 @@ int hop_forward(struct channel_end *end, const struct ring_reader *reader, uint3
 /* Returns the outlet that data coming in at `end` may go to at once, as long as only such data comes in;
  * NULL: none. */
 struct outlet *hop_way_out(struct channel_end *end);
+/* Where short pieces of a stream go, one behind the other, as long as nothing has changed that was decided for the one before
+ * them: into the open frame of an outlet, or, if the other end is a part of this daemon, to what waits for it. */
+struct hop_run {
+	struct channel_end *end; /* where they come in; NULL: each must be decided for */
+	struct outlet *outlet;	 /* NULL: they wait at the other end */
+	struct evbuffer_iovec room;
+	uint32_t length, messages;
+};
+/* Begins behind a piece that was forwarded, of the channel end, or NULL. */
+void hop_run_begin(struct hop_run *run, struct channel_end *end);
+/* Adds a piece. False: it must be forwarded by itself. */
+bool hop_run_add(struct hop_run *run, const void *data, uint32_t length, uint32_t messages);
+/* Counts the pieces, of which there is one at least, and which count as received then; or takes all of them back. -ENOLINK: this domain was restored; -ENOMEM. */
+int hop_run_end(struct hop_run *run);
 /* Writes what there is to write, as far as there is room. */
 void hop_emit(struct hop *hop);
 /* Whether something waits to be written. */

@@ -17,7 +17,8 @@
 
 #define QUANTUM	       16384u /* bytes of one channel's backlog before the next one's turn */
 #define EMIT_FRAME_MAX frame_size(FRAME_SMALL_MAX)
-#define URGENT_AT_ONCE 16u /* frames about one channel before the next one's turn: most have two at most */
+#define RUN_RESERVE    4000u /* bytes that are made room for in a queue: a chain of it has 4096 with its head */
+#define URGENT_AT_ONCE 16u   /* frames about one channel before the next one's turn: most have two at most */
 
 static bool emit_urgent(struct hop *hop)
 {
@@ -204,6 +205,60 @@ int hop_push(struct channel_end *end, const struct iovec *pieces, unsigned count
 		return r;
 	end->received += length - done;
 	out->queued_messages += messages;
+	return 0;
+}
+
+void hop_run_begin(struct hop_run *run, struct channel_end *end)
+{
+	const struct channel_end *out = end ? channel_other(end) : NULL;
+
+	*run = (struct hop_run){.end = NULL};
+	if (!end)
+		return;
+	run->outlet = hop_way_out(end);
+	if (run->outlet || (way_of(end) == BLOCKED && out->hop->traits->is_inner && channel_has_backlog(out)))
+		run->end = end;
+}
+
+bool hop_run_add(struct hop_run *run, const void *data, uint32_t length, uint32_t messages)
+{
+	struct channel_end *out;
+
+	if (!run->end)
+		return false;
+	out = channel_other(run->end);
+	if (run->outlet && !outlet_append(run->outlet, out, data, length, messages))
+		return false;
+	if (!run->outlet && !run->length &&
+	    evbuffer_reserve_space(out->queue, RUN_RESERVE, &run->room, 1) < 1)
+		return false;
+	if (!run->outlet && length > RUN_RESERVE - run->length)
+		return false;
+	if (!run->outlet && length)
+		memcpy((uint8_t *)run->room.iov_base + run->length, data, length);
+	run->length += length;
+	run->messages += messages;
+	return true;
+}
+
+int hop_run_end(struct hop_run *run)
+{
+	struct channel_end *out;
+	int r = 0;
+
+	out = channel_other(run->end);
+	if (!hop_is_sound(run->end->hop))
+		r = -ENOLINK;
+	run->room.iov_len = run->length;
+	if (r == 0 && !run->outlet && run->length && evbuffer_commit_space(out->queue, &run->room, 1))
+		r = -ENOMEM;
+	if (r < 0 && run->outlet)
+		outlet_take_back(run->outlet, run->length, run->messages);
+	if (r < 0)
+		return r;
+	run->end->received += run->length;
+	if (!run->outlet)
+		out->queued_messages += run->messages;
 	return 0;
 }
 

@@ -56,6 +56,7 @@ void subscriber_enter(struct subscriber *subscriber, struct topic *topic)
 	subscriber->list = LIST_OUT;
 	DL_APPEND(topic->lists[LIST_OUT], subscriber);
 	topic->counts[LIST_OUT]++;
+	topic->bounds += subscriber->bound.most > 0;
 }
 
 static struct topic_entry *take_reference(struct topic_entry *entry, struct topic_origin *origin)
@@ -239,6 +240,7 @@ static int write_some(struct subscriber *subscriber)
 		 length = left < room ? left : (uint32_t)room;
 	struct topic_position position = subscriber->position;
 	uint64_t from = end->received, most = topic_bound_room(&subscriber->bound);
+	uint64_t messages = topic_entry_messages(subscriber->current);
 	unsigned count = 1;
 	int r;
 
@@ -260,8 +262,9 @@ static int write_some(struct subscriber *subscriber)
 		entries[count] = entry;
 		pieces[count++] = (struct iovec){entry->bytes, entry->size};
 		length += entry->size;
+		messages += topic_entry_messages(entry);
 	}
-	r = hop_push(end, pieces, count, length, length >= left ? count : 0);
+	r = hop_push(end, pieces, count, length, length >= left ? (uint32_t)messages : 0);
 	if (r < 0)
 		return r;
 	if (length >= left)
@@ -358,6 +361,7 @@ void subscriber_free(struct subscriber *subscriber)
 	listeners_count(subscriber, 0);
 	DL_DELETE(topic->lists[subscriber->list], subscriber);
 	topic->counts[subscriber->list]--;
+	topic->bounds -= subscriber->bound.most > 0;
 	if (subscriber->session)
 		topics_forget(topic->topics, subscriber);
 	topic_entry_unref(subscriber->current);

@@ -114,14 +114,26 @@ static int publish(struct topic *topic, struct topic_entry *entry)
 	return 0;
 }
 
-/* Takes a message of a feed, or a part of one. */
+/* Whether several messages may be one entry: no reader moves to one of them, none is kept, and none is told to be. */
+static bool takes_runs(const struct topic *topic)
+{
+	return !topic->bounds && !topic->kept.room &&
+	       (!topic->is_replica || (topic->state == REPLICA_LIVE && !topic->kept_comes));
+}
+
+/* Takes a message of a feed, or a part of one, or several. */
 static void take_message(struct topic *topic, struct feed *feed)
 {
 	uint64_t most = topic->topics->with.relay->max_message;
 	struct channel_end *end = feed->party.end;
-	struct topic_entry *entry;
-	int r = intake(feed, &topic->log, most, &entry);
+	struct topic_entry *entry = takes_runs(topic) ? intake_run(feed, &topic->log, most) : NULL;
+	int r;
 
+	if (entry) {
+		topic_append(topic, entry);
+		return;
+	}
+	r = intake(feed, &topic->log, most, &entry);
 	if (r == 1)
 		r = topic->is_replica ? replica_take(topic, entry) : publish(topic, entry);
 	else if (r == 2) /* a replica's */

@@ -3,6 +3,7 @@
 /* Takes messages out of a stream, and makes those of our own. */
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <event2/buffer.h>
@@ -79,6 +80,65 @@ int intake(struct feed *feed, struct topic_log *log, uint64_t most, struct topic
 	*entry = feed->part;
 	feed->part = NULL;
 	return 1;
+}
+
+/* Returns how many messages there are at the beginning of these bytes that are whole and nothing but a payload, and in *size what they
+ * have together. */
+static uint32_t count_plain(const uint8_t *bytes, uint32_t length, uint64_t most, uint32_t *size)
+{
+	uint32_t count = 0, at = 0;
+
+	while (length - at >= MESSAGE_HEAD_SIZE + MESSAGE_TRAILER_SIZE) {
+		uint32_t payload = get_u32(bytes + at);
+		uint64_t end = at + message_span(payload);
+
+		if (payload > most || bytes[at + 4] != MESSAGE_PLAIN || end > length ||
+		    get_u32(bytes + end - MESSAGE_TRAILER_SIZE) != MESSAGE_SENT)
+			break;
+		at = (uint32_t)end;
+		count++;
+	}
+	*size = at;
+	return count;
+}
+
+/* Whether it may be that several messages have come that fit into a run. */
+static bool may_be_run(struct channel_end *end)
+{
+	uint8_t head[MESSAGE_HEAD_SIZE];
+
+	return evbuffer_copyout(end->queue, head, sizeof(head)) == sizeof(head) && head[4] == MESSAGE_PLAIN &&
+	       message_span(get_u32(head)) < TOPIC_RUN_MOST &&
+	       message_span(get_u32(head)) < channel_queued(end);
+}
+
+struct topic_entry *intake_run(struct feed *feed, struct topic_log *log, uint64_t most)
+{
+	struct channel_end *end = feed->party.end;
+	size_t length = channel_queued(end);
+	struct topic_entry *entry, *cut;
+	uint32_t count, size;
+
+	if (feed->part || feed->skips || !may_be_run(end))
+		return NULL;
+	if (length > TOPIC_RUN_MOST)
+		length = TOPIC_RUN_MOST;
+	entry = topic_entry_new((uint32_t)length);
+	if (!entry)
+		return NULL;
+	evbuffer_copyout(end->queue, entry->bytes, length);
+	count = count_plain(entry->bytes, (uint32_t)length, most, &size);
+	cut = count > 1 ? realloc(entry, sizeof(*entry) + size) : NULL;
+	if (!cut || topic_log_reserve(log, size) < 0) {
+		topic_entry_unref(cut ? cut : entry);
+		return NULL;
+	}
+	cut->size = size;
+	cut->count = count;
+	evbuffer_drain(end->queue, size);
+	relay_spend(feed->party.topic->topics->with.relay, end->channel->charge.account, count / 4);
+	inner_taken(end, size);
+	return cut;
 }
 
 void intake_drop(struct feed *feed, struct topic_log *log)

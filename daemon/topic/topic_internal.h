@@ -28,6 +28,7 @@
 #include "wire/properties.h"
 
 #define TOPIC_LOG_MOST	    (1u << 20) /* bytes of a log, or one message */
+#define TOPIC_RUN_MOST	    4048u      /* bytes of messages in one entry: 4096 with its head */
 #define TOPIC_LINGER_MS	    10000
 #define TOPIC_PIECE_UNITS   2048u
 #define TOPIC_SUBSCRIPTIONS 256u  /* of one program */
@@ -112,6 +113,7 @@ struct topic {
 	unsigned feed_count;
 	struct subscriber *lists[SUBSCRIBER_LISTS];
 	unsigned counts[SUBSCRIBER_LISTS];
+	unsigned bounds;	  /* so many subscribers have a bound of their own */
 	unsigned retries;	  /* so many of LIST_LATER have their turn */
 	enum subscriber_list due; /* LIST_A or LIST_B */
 	bool is_fresh;		  /* something was appended since the others were looked at */
@@ -176,6 +178,9 @@ struct topics {
  * none yet; 2: one was thrown away for lack of room; -EPROTO, -EMSGSIZE, -ENOMEM. `most` is the size of the largest one;
  * `log` pays. */
 int intake(struct feed *feed, struct topic_log *log, uint64_t most, struct topic_entry **entry);
+/* Takes several messages at once that have come one behind the other, if nobody has withdrawn one of them and none has properties.
+ * Returns them as one entry, for which the log has a reserve; NULL: there aren't any, or there is no room for them. */
+struct topic_entry *intake_run(struct feed *feed, struct topic_log *log, uint64_t most);
 void intake_drop(struct feed *feed, struct topic_log *log);
 /* Takes the request of a replica, if it is one, and how many listeners it tells. Returns 1; 0: it hasn't come; -EPROTOTYPE: it is
  * something else, and isn't taken; -ENOMEM. */

@@ -120,7 +120,7 @@ int topic_log_append(struct topic_log *log, struct topic_entry *entry)
 	entry->number = log->messages;
 	log->count += entry->count;
 	log->unknown += entry->unknown;
-	log->messages += !entry->is_notice;
+	log->messages += entry->is_notice ? 0 : topic_entry_messages(entry);
 	*place(log, log->next++) = entry;
 	if (entry->is_state)
 		log->said = log->next;

@@ -12,9 +12,9 @@
  *        ▲     │  entry  │  entry  │  gap of 3 │ ... │ ◀── append
  *     position └─────────────────────────────────────┘
  *
- * An entry is a message, or says that messages are missing that this daemon never had: how many, or that nobody knows. Its bytes are
- * those of the stream of a channel (doc/protocol.md, 2.1), so they are copied to all readers as they are. Entries have references,
- * since a reader may be in the midst of one that the log drops.
+ * An entry is a message, or several that came one behind the other, or says that messages are missing that this daemon never had: how
+ * many, or that nobody knows. Its bytes are those of the stream of a channel (doc/protocol.md, 2.1), so they are copied to all readers
+ * as they are. Entries have references, since a reader may be in the midst of one that the log drops.
  */
 
 #include <stdbool.h>
@@ -28,7 +28,7 @@ struct topic_origin;
 struct topic_entry {
 	unsigned references;
 	uint64_t
-		count; /* how many published messages it stands for: 1; 0: it says something else; of a gap how many are missing */
+		count; /* how many published messages it stands for; 0: it says something else; of a gap how many are missing */
 	bool unknown;		  /* and nobody knows how many more */
 	bool is_kept;		  /* a message that was published before, as is to be told in front of it */
 	bool is_apart;		  /* that, or a gap: a reader takes it by itself */
@@ -74,6 +74,11 @@ static inline struct topic_entry *topic_entry_ref(struct topic_entry *entry)
 }
 /* NULL is allowed. */
 void topic_entry_unref(struct topic_entry *entry);
+/* Returns how many messages its bytes are. */
+static inline uint64_t topic_entry_messages(const struct topic_entry *entry)
+{
+	return entry->is_notice || !entry->count ? 1 : entry->count;
+}
 /* Returns how much of an account's bytes an entry of this size takes. */
 uint64_t topic_entry_cost(uint64_t size);
 

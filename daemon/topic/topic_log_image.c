@@ -72,11 +72,18 @@ void topic_origin_image(struct image *image, struct topic *topic, struct topic_o
 	origin_fields(image, *origin);
 }
 
-/* Whether it is a whole message, as others take it. */
-static bool is_message(const struct image_bytes *bytes)
+/* Returns how many messages the bytes are, as others take them; 0: they aren't. */
+static uint64_t messages_in(const uint8_t *bytes, uint32_t size)
 {
-	return bytes->size >= MESSAGE_HEAD_SIZE + MESSAGE_TRAILER_SIZE &&
-	       message_span(get_u32(bytes->data)) == bytes->size;
+	uint64_t count = 0, span = 0;
+
+	while (size >= MESSAGE_HEAD_SIZE + MESSAGE_TRAILER_SIZE &&
+	       (span = message_span(get_u32(bytes))) <= size) {
+		bytes += span;
+		size -= (uint32_t)span;
+		count++;
+	}
+	return size ? 0 : count;
 }
 
 static void entry_fields(struct image *image, struct topic *topic, struct topic_entry **made)
@@ -87,7 +94,7 @@ static void entry_fields(struct image *image, struct topic *topic, struct topic_
 	if (entry)
 		bytes = (struct image_bytes){entry->bytes, entry->size};
 	image_bytes(image, &bytes, IMAGE_MAX);
-	image_expect(image, is_message(&bytes));
+	image_expect(image, messages_in(bytes.data, bytes.size) > 0);
 	if (image->error)
 		return;
 	if (image->is_read) {
@@ -107,6 +114,7 @@ static void entry_fields(struct image *image, struct topic *topic, struct topic_
 	image_u64(image, &entry->before);
 	image_u64(image, &entry->unknown_before);
 	image_u64(image, &entry->number);
+	image_expect(image, messages_in(entry->bytes, entry->size) == topic_entry_messages(entry));
 	topic_origin_image(image, topic, &entry->origin);
 }
 
@@ -159,12 +167,17 @@ void topic_leave_image(struct topic *topic)
 
 /* --- the log, and what is kept ---------------------------------------------------------------- */
 
+static uint64_t number_behind(const struct topic_entry *entry)
+{
+	return entry->number + (entry->is_notice ? 0 : topic_entry_messages(entry));
+}
+
 /* Whether an entry may come behind another one. */
 static bool follows(const struct topic_entry *entry, const struct topic_entry *before)
 {
 	return !before || (entry->before >= before->before + before->count &&
 			   entry->unknown_before >= before->unknown_before + before->unknown &&
-			   entry->number == before->number + !before->is_notice);
+			   entry->number == number_behind(before));
 }
 
 /* The entries from log->first up to `next`. */
@@ -188,7 +201,7 @@ static void entries_image(struct image *image, struct topic *topic, uint64_t nex
 	}
 	image_expect(image, !before || (log->count >= before->before + before->count &&
 					log->unknown >= before->unknown_before + before->unknown &&
-					log->messages == before->number + !before->is_notice));
+					log->messages == number_behind(before)));
 }
 
 void topic_log_image(struct image *image, struct topic *topic)

@@ -20,7 +20,7 @@
 #include "daemon/relay/hop_image.h"
 #include "daemon/topic/topic_internal.h"
 
-#define MESSAGES 20u
+#define MESSAGES 21u
 #define SIZE	 5000u /* so that a subscriber has credit for some of them only, */
 #define SHORT	 24u   /* or so that the image is short, which is a fuzzer's seed */
 
@@ -70,16 +70,26 @@ static void world_free(struct world *world)
 	free(world);
 }
 
-static void publish(struct topic *topic, unsigned number, uint32_t size)
+/* Publishes so many messages as one entry. */
+static void publish(struct topic *topic, unsigned number, uint32_t size, unsigned count)
 {
-	struct topic_entry *entry = topic_entry_new((uint32_t)message_span(size));
+	uint32_t span = (uint32_t)message_span(size);
+	struct topic_entry *entry = topic_entry_new(span * count);
 
 	memset(entry->bytes, 0, entry->size);
-	memcpy(entry->bytes, &size, sizeof(size));
-	entry->bytes[4] = MESSAGE_PLAIN;
-	memcpy(entry->bytes + MESSAGE_HEAD_SIZE, &number, sizeof(number));
-	entry->count = 1;
+	for (unsigned i = 0; i < count; i++) {
+		uint8_t *at = entry->bytes + i * span;
+
+		memcpy(at, &size, sizeof(size));
+		at[4] = MESSAGE_PLAIN;
+		memcpy(at + MESSAGE_HEAD_SIZE, &(unsigned){number + i}, sizeof(number));
+	}
+	entry->count = count;
 	assert_true(topic_log_reserve(&topic->log, entry->size) >= 0);
+	if (count > 1) {
+		topic_append(topic, entry);
+		return;
+	}
 	topic_kept_put(&topic->kept, (struct frame_text){0}, entry, false);
 	topic_append(topic, entry);
 }
@@ -102,8 +112,8 @@ static struct world *world_at_work(uint32_t size)
 	relay_run(&world->relay, 10);
 	/* Its publisher counts as there while all come, so that it isn't over. */
 	topic->publisher = (void *)world;
-	for (unsigned i = 0; i < MESSAGES; i++)
-		publish(topic, i, size);
+	for (unsigned i = 0; i < MESSAGES; i += 1 + i % 3)
+		publish(topic, i, size, 1 + i % 3);
 	relay_run(&world->relay, 10);
 	topic->publisher = NULL;
 	return world;

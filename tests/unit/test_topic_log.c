@@ -100,7 +100,8 @@ TEST_EACH(what_comes_and_what_is_missing_is_all_there_was, 8)
 		if (what < 40)
 			append(&log, 1, false, random_below(&seed, 100));
 		else if (what < 42)
-			append(&log, random_below(&seed, 9), random_below(&seed, 2), 24);
+			append(&log, random_below(&seed, 9), random_below(&seed, 2),
+			       24); /* a run, or a gap */
 		else if (what < 43)
 			topic_log_skip(&log, random_below(&seed, 3), random_below(&seed, 2));
 		else if (what < 44)
@@ -166,5 +167,28 @@ TEST(who_is_in_the_midst_of_an_entry_keeps_it)
 	assert_true(log.first > 1);
 	assert_int_equal(entry->references, 1);
 	topic_entry_unref(entry);
+	topic_log_free(&log);
+}
+
+TEST(an_entry_of_several_messages_counts_as_many)
+{
+	struct topic_position position;
+	struct topic_missed missed;
+	struct topic_log log;
+
+	topic_log_init(&log, NULL, 1000);
+	position = topic_log_end(&log);
+	append(&log, 5, false, 80);
+	append(&log, 1, false, 16);
+	append(&log, 3, false, 48);
+	assert_int_equal(log.messages, 9);
+	assert_int_equal(topic_log_waiting(&log, log.first), 9);
+	assert_int_equal(topic_log_waiting(&log, log.first + 1), 4);
+	assert_int_equal(topic_log_find(&log, 5), log.first + 1);
+	assert_int_equal(topic_log_find(&log, 6), log.first + 2);
+	for (unsigned i = 0; log.first == 0; i++)
+		append(&log, 1, false, 16);
+	assert_int_equal(topic_log_read(&log, &position, &missed)->count, 1);
+	assert_int_equal(missed.count, 5);
 	topic_log_free(&log);
 }
