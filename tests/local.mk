@@ -155,6 +155,7 @@ integration_tests = \
 	tests/integration/test_time.py \
 	tests/integration/test_top.py \
 	tests/integration/test_topics.py tests/integration/test_topics_hostile.py \
+	tests/integration/test_topics_model.py \
 	tests/integration/test_topics_pattern.py \
 	tests/integration/test_waiting.py \
 	tests/integration/test_watch_quota.py \
