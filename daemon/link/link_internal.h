@@ -5,8 +5,8 @@
 /*
  * What the parts of a link share: links.c has all links, and their lives; link.c has one's session, and is the owner of its
  * hop; link_away.c has what becomes of its session while no vchan carries it, link_move.c lets it go on over another one
- * while it is used, link_elastic.c decides when, link_known.c by what
- * its domain is known while it is away, link_image.c hands it over to the next daemon, and link_info.c tells of it.
+ * while it is used, link_elastic.c decides when, link_heartbeat.c asks whether the peer lives, link_known.c has by what its
+ * domain is known while it is away, link_image.c hands it over to the next daemon, and link_info.c tells of it.
  */
 
 #include <stdbool.h>
@@ -214,6 +214,10 @@ void links_sort(struct links *links);
 void link_replace(struct link *instead, struct link *link);
 /* Frees what the link holds, and itself. It is no link any more. */
 void link_free(struct link *link);
+
+/* --- link_heartbeat.c */
+/* The timer of all links at once, so that an idle daemon wakes up once an interval. */
+void link_on_heartbeat(int fd, short what, void *userdata);
 
 /* --- link_known.c */
 /* Whether what waits goes on to wait: no daemon was found there, but domain 0 tells of the domain, and may be about to say
