@@ -75,3 +75,42 @@ test_a_slow_guest_is_told_how_many_it_missed() { # both
 	[ "$(came u2 slow | tail -n 4)" = "$(seq 497 500)" ]
 	publisher_ends
 }
+
+# publishes: a number now and then, until /tmp/enough is there; the last one is in /tmp/last then
+publishes() {
+	local number=0
+	while [ ! -e /tmp/enough ]; do
+		number=$((number + 1))
+		echo $number >&9
+		usleep 50000
+	done
+	echo $number >/tmp/last
+}
+
+test_a_saved_guest_misses_nothing_that_was_published() { # save
+	local name before publishing last
+	spare
+	for name in dom0 u3; do daemon_restart "$name" 'resume-for = 600s'; done
+	see_each_other dom0 u3
+	publisher
+	subscriber u3 saved
+	rm -f /tmp/enough
+	publishes &
+	publishing=$!
+	has_come u3 saved 5
+	before=$(domid u3)
+	xl save u3 /tmp/saved
+	xl restore /tmp/saved 9>&- # else the process that xl leaves there keeps the topic open
+	rm /tmp/saved
+	is_restored u3
+	[ "$(domid u3)" != "$before" ]
+	: >/tmp/enough
+	wait $publishing
+	read -r last </tmp/last
+	has_come u3 saved "$last"
+	[ "$(came u3 saved)" = "$(seq 1 "$last")" ]
+	on u3 '! grep -E "\"(missed|waiting)\"" /tmp/saved.out && kill $(cat /tmp/saved.pid)'
+	no_complaint u3
+	echo "$last came"
+	publisher_ends
+}
