@@ -20,7 +20,7 @@ size_t xenmsg_max_at_once(struct xenmsg *conn)
 }
 
 /* Begins what the functions are about. Returns 0, -ECHILD or -ENOTCONN. */
-static int enter(struct xenmsg *conn)
+static inline __attribute__((always_inline)) int enter(struct xenmsg *conn)
 {
 	if (!conn_is_here(conn))
 		return -ECHILD;
@@ -63,9 +63,9 @@ static void begun(struct xenmsg *conn, struct call *message, const struct how *h
 		*op = &message->op;
 }
 
-int xenmsg_begin_send(struct xenmsg *conn, const char *address, const void *data, size_t size,
-		      const struct xenmsg_options *options, xenmsg_done done, void *userdata,
-		      struct xenmsg_op **op)
+static __attribute__((noinline)) int send_as_told(struct xenmsg *conn, const char *address, const void *data,
+						  size_t size, const struct xenmsg_options *options,
+						  xenmsg_done done, void *userdata, struct xenmsg_op **op)
 {
 	struct call *message = NULL;
 	struct properties properties;
@@ -94,6 +94,23 @@ int xenmsg_begin_send(struct xenmsg *conn, const char *address, const void *data
 		begun(conn, message, &how, op);
 	conn_push(conn);
 	return 0;
+}
+
+/* Most messages have no options, and nobody will withdraw them. */
+int xenmsg_begin_send(struct xenmsg *conn, const char *address, const void *data, size_t size,
+		      const struct xenmsg_options *options, xenmsg_done done, void *userdata,
+		      struct xenmsg_op **op)
+{
+	int r;
+
+	if (options || op)
+		return send_as_told(conn, address, data, size, options, done, userdata, op);
+	r = enter(conn);
+	if (r == 0)
+		r = conn_check(conn, outbox_send(&conn->outbox, address, data, size, false, done, userdata));
+	if (r == 0)
+		conn_push(conn);
+	return r;
 }
 
 int xenmsg_op_withdraw(struct xenmsg_op *op)
