@@ -87,7 +87,7 @@ publishes() {
 	echo $number >/tmp/last
 }
 
-test_a_saved_guest_misses_nothing_that_was_published() { # save
+test_a_saved_guest_misses_nothing_that_was_published() { # both, save
 	local name before publishing last
 	spare
 	for name in dom0 u3; do daemon_restart "$name" 'resume-for = 600s'; done
