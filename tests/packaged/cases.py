@@ -318,6 +318,40 @@ def a_restart_loses_no_connection(host):
 
 
 @case
+def an_upgrade_loses_no_connection(host):
+    """The packages once more, of a higher version: their daemon hands over, while messages and calls go on, and none fails."""
+    guest = host.guest
+    guest.run("root", """set -e
+        rm -rf /tmp/next && mkdir /tmp/next && cd /tmp/next
+        for deb in /rig/packages/xenmsg_*.deb /rig/packages/libxenmsg0_*.deb; do
+            version=$(dpkg-deb -f $deb Version)
+            dpkg-deb -R $deb tree
+            sed -i "s/^Version: .*/&+next/; s/(= $version)/(= $version+next)/" tree/DEBIAN/control
+            dpkg-deb -b tree . && rm -r tree
+        done""", 600)
+    guest.run("alice", "rm -f got calls sent stop")
+    receiver = guest.start("alice", "exec xenmsg recv --once numbers >got 2>&1")
+    server = guest.start("alice", "exec xenmsg serve --once echo -- cat")
+    guest.becomes("carol", "xenmsg endpoints self | grep -qw numbers && xenmsg endpoints self | grep -qw echo")
+    sender = guest.start("alice", "n=0; until [ -e stop ]; do echo $((n += 1)); sleep 0.05; done | xenmsg send --lines self:numbers >sent 2>&1; echo \"ended $?\" >>sent")
+    caller = guest.start("alice", "until [ -e stop ]; do [ \"$(echo hello | xenmsg call --timeout 100 self:echo 2>&1)\" = hello ] || echo failed; done >calls 2>&1")
+    guest.becomes("alice", "[ $(wc -l <got) -ge 5 ]")
+    before = guest.run("root", "systemctl show -p MainPID xenmsgd")
+    guest.run("admin", "cd /tmp/next && export DEBIAN_FRONTEND=noninteractive && sudo -E apt-get install --yes ./xenmsg_*.deb ./libxenmsg0_*.deb", 1800)
+    assert guest.run("root", "dpkg-query -W -f '${Version}' xenmsg").endswith("+next")
+    assert before == guest.run("root", "systemctl show -p MainPID xenmsgd")
+    guest.run("root", "journalctl -u xenmsgd | grep 'took over from xenmsgd'")
+    guest.run("alice", "n=$(wc -l <got); for try in $(seq 200); do [ $(wc -l <got) -gt $((n + 20)) ] && break; sleep 0.3; done; touch stop")
+    for process in (sender, caller):
+        guest.end(process)
+    assert guest.run("alice", "cat sent calls") == "ended 0\n"
+    guest.becomes("alice", "[ \"$(cat got)\" = \"$(seq $(wc -l <got))\" ] && [ $(wc -l <got) -gt 20 ]")
+    guest.run("root", "pkill -x -u alice -f 'xenmsg recv --once numbers|xenmsg serve --once echo.*'")
+    for process in (receiver, server):
+        guest.end(process)
+
+
+@case
 def a_guest_is_saved_and_restored(host):
     """xl save and restore: the daemon of the unit goes on, and messages arrive under its new number."""
     dom0, guest = host.dom0, host.guest
