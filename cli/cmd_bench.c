@@ -7,11 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "cli/bench_serve.h"
 #include "cli/cli.h"
+#include "cli/clock.h"
 #include "cli/histogram.h"
 #include "cli/interrupt.h"
 #include "cli/long_wait.h"
@@ -66,17 +66,9 @@ struct bench {
 	struct histogram times;
 };
 
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 static bool time_is_up(const struct bench *bench, uint64_t start)
 {
-	return now_ns() - start >= (uint64_t)bench->seconds_ms * 1000000u;
+	return clock_ns() - start >= (uint64_t)bench->seconds_ms * 1000000u;
 }
 
 /* Waits for outcomes. Returns 0 or a negative errno. */
@@ -116,7 +108,7 @@ static int measure_call(struct bench *bench, uint64_t start)
 		struct xenmsg_result result;
 		int r = xenmsg_call(bench->conn, bench->address, bench->data, bench->size,
 				    XENMSG_WITHIN(bench->timeout_ms), &result);
-		uint64_t now = now_ns();
+		uint64_t now = clock_ns();
 
 		if (r < 0)
 			return r;
@@ -134,7 +126,7 @@ static void on_reply(void *userdata, const struct xenmsg_result *result)
 
 	if (result->error < 0 && !call->bench->error)
 		call->bench->error = result->error;
-	histogram_add(&call->bench->times, now_ns() - call->start);
+	histogram_add(&call->bench->times, clock_ns() - call->start);
 	call->bench->ended++;
 	call->start = 0;
 	xenmsg_message_free(result->reply);
@@ -148,7 +140,7 @@ static int measure_calls(struct bench *bench, uint64_t start)
 		for (int i = 0; i < CALLS_MAX && !time_is_up(bench, start); i++) {
 			if (bench->calls[i].start)
 				continue;
-			bench->calls[i] = (struct bench_call){.bench = bench, .start = now_ns()};
+			bench->calls[i] = (struct bench_call){.bench = bench, .start = clock_ns()};
 			r = xenmsg_begin_call(bench->conn, bench->address, bench->data, bench->size, NULL,
 					      on_reply, &bench->calls[i], NULL);
 			if (r < 0)
@@ -227,7 +219,7 @@ static int read_all(int stream, void *data, size_t size)
 
 static int trips_on(struct bench *bench, int stream, uint64_t start)
 {
-	uint64_t before = now_ns(), now;
+	uint64_t before = clock_ns(), now;
 
 	do {
 		int r = bench_write(stream, bench->data, bench->size);
@@ -236,7 +228,7 @@ static int trips_on(struct bench *bench, int stream, uint64_t start)
 			r = read_all(stream, bench->data, bench->size);
 		if (r < 0)
 			return r;
-		now = now_ns();
+		now = clock_ns();
 		histogram_add(&bench->times, now - before);
 		before = now;
 		bench->ended++;
@@ -360,9 +352,9 @@ static int measure(struct cli *cli, struct bench *bench, const struct measuremen
 	bench->sent = bench->ended = 0;
 	memset(&bench->times, 0, sizeof(bench->times));
 	show_progress(bench, measurement->name);
-	start = now_ns();
+	start = clock_ns();
 	r = measurement->measure(bench, start);
-	elapsed = now_ns() - start;
+	elapsed = clock_ns() - start;
 	show_progress(bench, NULL);
 	if (r == -EMSGSIZE) {
 		cli_note(cli, "bench: messages of %zu bytes are left out: max-message there or here is less",

@@ -9,13 +9,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <event2/event.h>
 #include <utlist.h>
 
 #include "cli/cli.h"
+#include "cli/clock.h"
 #include "cli/command.h"
 #include "cli/interrupt.h"
 #include "cli/lasting.h"
@@ -143,14 +143,6 @@ static void fail_job(struct job *job, int error, const char *what, const char *d
 
 static void on_time(int fd, short what, void *userdata);
 
-static uint64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
 static void set_time(struct job *job, uint64_t ms)
 {
 	const struct timeval left = {.tv_sec = (time_t)(ms / 1000),
@@ -167,7 +159,7 @@ static bool wait_for_caller(struct job *job)
 	struct serve *serve = job->serve;
 	struct waiting_reply *unseated;
 	bool waited = job->wait.waits;
-	uint64_t now = now_ms();
+	uint64_t now = clock_ms();
 
 	if (slow_callers_have(&serve->slow, job->request))
 		return false;

@@ -9,13 +9,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 #include <wchar.h>
 
 #include <json-c/json.h>
 
 #include "cli/cli.h"
+#include "cli/clock.h"
 #include "cli/host_look.h"
 #include "cli/host_statuses.h"
 #include "cli/host_view.h"
@@ -190,10 +190,7 @@ static void draw(struct top *top)
 
 static double seconds_now(void)
 {
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+	return (double)clock_ns() / 1e9;
 }
 
 /* Keeps an answer, which has taken the place of the one before. */
@@ -221,10 +218,9 @@ static int look_here(struct top *top)
 	return 0;
 }
 
-/* Asks those of the host. */
-static int look_at_host(struct top *top)
+/* Asks those of the host, so many seconds after the last time. */
+static int look_at_host(struct top *top, double seconds)
 {
-	double seconds = seconds_now() - top->now_s;
 	struct json_object *all;
 	struct host_view *view;
 	const char *why;
@@ -251,7 +247,7 @@ static void look(struct top *top)
 	r = top->conn ? 0 : xenmsg_open(&top->conn, top->cli->socket, NULL);
 	now = seconds_now();
 	if (r == 0)
-		r = top->is_host ? look_at_host(top) : look_here(top);
+		r = top->is_host ? look_at_host(top, now - top->now_s) : look_here(top);
 	interrupt_forbid();
 	if (r < 0) {
 		snprintf(top->trouble, sizeof(top->trouble), "no answer from xenmsgd: %s", strerror(-r));

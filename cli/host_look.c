@@ -4,27 +4,19 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include <json-c/json.h>
 
 #include "cli/cli.h"
+#include "cli/clock.h"
 #include "cli/fields.h"
 #include "cli/host_statuses.h"
 #include "cli/host_view.h"
 
-static double seconds_now(void)
+/* Looks once. Replaces *view, which was made at *when, in ns, or is NULL. */
+static int look(struct cli *cli, struct xenmsg *conn, struct host_view **view, uint64_t *when)
 {
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
-
-/* Looks once. Replaces *view, which was made at *when, or is NULL. */
-static int look(struct cli *cli, struct xenmsg *conn, struct host_view **view, double *when)
-{
-	double now = seconds_now();
+	uint64_t now = clock_ns();
 	struct json_object *all;
 	struct host_view *before = *view;
 	const char *why;
@@ -32,7 +24,7 @@ static int look(struct cli *cli, struct xenmsg *conn, struct host_view **view, d
 
 	if (r < 0)
 		return host_statuses_complain(cli, conn, r, why);
-	*view = host_view_new(all, before, now - *when);
+	*view = host_view_new(all, before, (double)(now - *when) / 1e9);
 	json_object_put(all);
 	host_view_free(before);
 	*when = now;
@@ -42,7 +34,7 @@ static int look(struct cli *cli, struct xenmsg *conn, struct host_view **view, d
 int host_look(struct cli *cli, int delay_ms, struct host_view **view)
 {
 	struct xenmsg *conn;
-	double when = 0;
+	uint64_t when = 0;
 	int code = cli_open(cli, &conn);
 
 	if (code)

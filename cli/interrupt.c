@@ -13,6 +13,8 @@
 
 #include "xenmsg.h"
 
+#include "cli/clock.h"
+
 #define GONE	      (POLLERR | POLLHUP)
 #define COMPLAINT_MAX 512
 
@@ -140,22 +142,14 @@ void interrupt_forbid(void)
 	state.words = NULL;
 }
 
-static int64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 int64_t interrupt_deadline(int timeout_ms)
 {
-	return timeout_ms < 0 ? -1 : now_ms() + timeout_ms;
+	return timeout_ms < 0 ? -1 : (int64_t)clock_ms() + timeout_ms;
 }
 
 int interrupt_left(int64_t deadline)
 {
-	int64_t left = deadline < 0 ? -1 : deadline - now_ms();
+	int64_t left = deadline < 0 ? -1 : deadline - (int64_t)clock_ms();
 
 	return deadline >= 0 && left < 1 ? 1 : (int)left;
 }
@@ -185,7 +179,7 @@ static int wait_for(struct xenmsg *conn, int64_t deadline, bool for_reader)
 	for (;;) {
 		struct pollfd what[2] = {{.fd = xenmsg_fd(conn), .events = POLLIN}, {.fd = STDOUT_FILENO}};
 		int r = xenmsg_process(conn);
-		int64_t left = deadline < 0 ? -1 : deadline - now_ms();
+		int64_t left = deadline < 0 ? -1 : deadline - (int64_t)clock_ms();
 
 		if (r != 0)
 			return r;

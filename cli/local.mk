@@ -50,6 +50,7 @@ xenmsg_SOURCES = \
 	cli/first_list.c cli/first_list.h \
 	cli/host_look.c cli/host_look.h \
 	cli/host_statuses.c cli/host_statuses.h \
+	cli/clock.h \
 	cli/interrupt.c cli/interrupt.h \
 	cli/left_socket.c cli/left_socket.h \
 	cli/long_wait.c cli/long_wait.h \
