@@ -146,10 +146,20 @@ struct hop_run {
 	struct evbuffer_iovec room;
 	uint32_t length, messages;
 };
-/* Begins behind a piece that was forwarded, of the channel end, or NULL. */
+/* Begins behind a piece that was forwarded, of the channel end, or NULL. Pieces may be added where `end` is set then. */
 void hop_run_begin(struct hop_run *run, struct channel_end *end);
+/* Adds a piece to what waits. */
+bool hop_run_keep(struct hop_run *run, const void *data, uint32_t length);
 /* Adds a piece. False: it must be forwarded by itself. */
-bool hop_run_add(struct hop_run *run, const void *data, uint32_t length, uint32_t messages);
+static inline bool hop_run_add(struct hop_run *run, const void *data, uint32_t length, uint32_t messages)
+{
+	if (run->outlet ? !outlet_append(run->outlet, channel_other(run->end), data, length, messages)
+			: !hop_run_keep(run, data, length))
+		return false;
+	run->length += length;
+	run->messages += messages;
+	return true;
+}
 /* Counts the pieces, of which there is one at least, and which count as received then; or takes all of them back. -ENOLINK: this domain was restored; -ENOMEM. */
 int hop_run_end(struct hop_run *run);
 /* Writes what there is to write, as far as there is room. */

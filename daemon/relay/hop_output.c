@@ -220,35 +220,24 @@ void hop_run_begin(struct hop_run *run, struct channel_end *end)
 		run->end = end;
 }
 
-bool hop_run_add(struct hop_run *run, const void *data, uint32_t length, uint32_t messages)
+bool hop_run_keep(struct hop_run *run, const void *data, uint32_t length)
 {
-	struct channel_end *out;
+	struct evbuffer *queue = channel_other(run->end)->queue;
 
-	if (!run->end)
+	if (!run->length && evbuffer_reserve_space(queue, RUN_RESERVE, &run->room, 1) < 1)
 		return false;
-	out = channel_other(run->end);
-	if (run->outlet && !outlet_append(run->outlet, out, data, length, messages))
+	if (length > RUN_RESERVE - run->length)
 		return false;
-	if (!run->outlet && !run->length &&
-	    evbuffer_reserve_space(out->queue, RUN_RESERVE, &run->room, 1) < 1)
-		return false;
-	if (!run->outlet && length > RUN_RESERVE - run->length)
-		return false;
-	if (!run->outlet && length)
+	if (length)
 		memcpy((uint8_t *)run->room.iov_base + run->length, data, length);
-	run->length += length;
-	run->messages += messages;
 	return true;
 }
 
 int hop_run_end(struct hop_run *run)
 {
-	struct channel_end *out;
-	int r = 0;
+	struct channel_end *out = channel_other(run->end);
+	int r = hop_is_sound(run->end->hop) ? 0 : -ENOLINK;
 
-	out = channel_other(run->end);
-	if (!hop_is_sound(run->end->hop))
-		r = -ENOLINK;
 	run->room.iov_len = run->length;
 	if (r == 0 && !run->outlet && run->length && evbuffer_commit_space(out->queue, &run->room, 1))
 		r = -ENOMEM;
