@@ -114,7 +114,7 @@ static int print_notice_json(struct subscribe *subscribe, const char *address,
 	writer_real(subscribe->writer, "time", received_now(), 3);
 	writer_text(subscribe->writer, "address", address);
 	writer_text(subscribe->writer, "notice", name_of(notice->kind));
-	writer_number(subscribe->writer, "count", (int64_t)notice->count);
+	writer_count(subscribe->writer, "count", notice->count);
 	writer_json(subscribe->writer, "unknown", json_object_new_boolean(notice->unknown));
 	return writer_end_row(subscribe->writer);
 }

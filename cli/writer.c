@@ -57,6 +57,11 @@ void writer_number(struct writer *writer, const char *name, int64_t value)
 	json_object_object_add(writer->row, name, json_object_new_int64(value));
 }
 
+void writer_count(struct writer *writer, const char *name, uint64_t value)
+{
+	json_object_object_add(writer->row, name, json_object_new_uint64(value));
+}
+
 void writer_real(struct writer *writer, const char *name, double value, int digits)
 {
 	char text[64];

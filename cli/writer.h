@@ -33,6 +33,7 @@ void writer_free(struct writer *writer);
  * and "-" in a table or line. */
 void writer_text(struct writer *writer, const char *name, const char *value);
 void writer_number(struct writer *writer, const char *name, int64_t value);
+void writer_count(struct writer *writer, const char *name, uint64_t value);
 void writer_real(struct writer *writer, const char *name, double value, int digits);
 /* Adds a value, which the writer puts; as text it is its JSON. */
 void writer_json(struct writer *writer, const char *name, struct json_object *value);

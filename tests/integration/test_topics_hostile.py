@@ -6,6 +6,7 @@ in units, that the calls of others go on, and that the attack does what it is fo
 """
 
 import errno
+import json
 import os
 import signal
 
@@ -193,10 +194,15 @@ def test_a_peer_that_lies_of_what_was_missed_harms_only_itself(met, valid):
     publisher, own = topic(node), subscriber(node)
     assert peer.ask(f"topic 1,0,{MOST}") == "ok 1"
     conn = subscriber(node, f"{domid}:lies")
+    command = node.popen("subscribe", "--json", f"{domid}:lies")
+    assert json.loads(command.stdout.readline())["count"] == MOST
     assert peer.ask(f"tell 2,0,{MOST} =one 2,0,{1 << 63} 2,0,{1 << 63} 2,1,3 =two") == "ok 6"
     for count, unknown, text in (MOST, 0, b"one"), (1 << 63, 0, None), (1 << 63, 0, None), (3, 1, b"two"):
         expect(conn, MISSED, count=count, unknown=unknown)
         assert text is None or receive(conn).data == text
+        told = json.loads(command.stdout.readline())
+        assert (told["notice"], told["count"], told["unknown"]) == ("missed", count, bool(unknown))
+        assert text is None or json.loads(command.stdout.readline())["text"] == text.decode()
     valid(node.status())
     publish_many(publisher, 200, 100)
     assert account(own, 200) == 0
