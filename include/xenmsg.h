@@ -473,9 +473,9 @@ XENMSG_API int xenmsg_unbind(struct xenmsg *conn, const char *endpoint);
  * options  a time-out, usually 30 s, XENMSG_LEND, XENMSG_PATTERN, and `queue`, with or without XENMSG_KEEP_OLDEST
  * handler  called for every message and notice; NULL: they are taken with xenmsg_recv()
  * Returns 0: the first thing that comes of each topic is a notice, XENMSG_SUBSCRIBED or XENMSG_WAITING. Or returns -EINVAL (the address is
- * malformed, or the options are), -EEXIST (this connection has subscribed to that address already), -EACCES (a
- * policy denies it), -EPROTOTYPE (that endpoint is no topic), -EOPNOTSUPP (the daemon is too old), -ENOBUFS (over a
- * quota), -ENOTCONN, -ETIMEDOUT, -EINTR, -ENOMEM.
+ * malformed, or the options are), -EEXIST (this connection has subscribed to that address already, also if that has ended:
+ * XENMSG_ENDED), -EACCES (a policy denies it), -EPROTOTYPE (that endpoint is no topic), -EOPNOTSUPP (the daemon is too old),
+ * -ENOBUFS (over a quota), -ENOTCONN, -ETIMEDOUT, -EINTR, -ENOMEM.
  */
 XENMSG_API XENMSG_CHECK int xenmsg_subscribe(struct xenmsg *conn, const char *address,
 					     const struct xenmsg_options *options,
@@ -502,7 +502,8 @@ enum xenmsg_notice_kind {
 	 * it, was lost, and with it perhaps messages that were published last. */
 	XENMSG_WAITING = 3,
 	/* The subscription has ended, with `error`: -EACCES (a policy denies it by now), -EPROTOTYPE (what came again is no
-	 * topic), or what else nothing but a change there can mend. xenmsg_unsubscribe() lets subscribe again. */
+	 * topic), or what else nothing but a change there can mend. Nothing comes any more, but its address stays taken:
+	 * xenmsg_unsubscribe() is needed before xenmsg_subscribe(), which else returns -EEXIST. */
 	XENMSG_ENDED = 4,
 	/* The message that comes next is one that the topic has kept (XENMSG_RETAIN): it was published before. This always
 	 * comes behind XENMSG_SUBSCRIBED. */

@@ -490,6 +490,9 @@ def test_policy_decides_who_may_subscribe(nodes):
     here.write_policy("[rule]\nfrom = *\nto = *\naction = deny\n")
     os.kill(here.pid, signal.SIGHUP)
     expect(conn, ENDED, error=-errno.EACCES)
+    assert conn.subscribe("1:news") == -errno.EEXIST
+    assert conn.unsubscribe("1:news") == 0
+    assert conn.subscribe("1:news") == -errno.EACCES
     publish(publisher, b"two")
     done = there.xenmsg("subscribe", "1:news")
     assert done.returncode == EXIT_DENIED and done.stderr.count(b"\n") == 1
