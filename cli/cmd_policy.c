@@ -67,9 +67,11 @@ static const char show_help[] =
 	"Usage: xenmsg policy show [OPTIONS]\n"
 	"\n"
 	"Prints the rules in force, with file and line, in the order in which they are\n"
-	"asked. This is for root, the user that the daemon runs as, and members of\n"
-	"its admin-group.\n"
+	"asked. In domain 0 it also says of one domain which tags the host's policy gives\n"
+	"it, and which of the host's rules are about it. This is for root, the user that\n"
+	"the daemon runs as, and members of its admin-group.\n"
 	"\n"
+	"      --domain DOMAIN the tags of DOMAIN and the host's rules about it\n"
 	"      --json          the same as JSON, one object a line\n"
 	"\n"
 	"Examples:\n"
@@ -222,7 +224,8 @@ static int check(struct cli *cli, const char *from, const char *to, bool as_json
 
 /* Asks for what only administrators are told. Returns 0 and the answer, which the caller puts, or an exit code
  * after a complaint. */
-static int ask(struct cli *cli, const char *command, const char *question, struct json_object **answer)
+static int ask_about(struct cli *cli, const char *command, const char *question, const char *subject,
+		     struct json_object **answer)
 {
 	struct xenmsg *conn;
 	char *text;
@@ -241,10 +244,15 @@ static int ask(struct cli *cli, const char *command, const char *question, struc
 		cli_complain("%s: %s; the old rules stay in force", command, xenmsg_reason(conn));
 		code = EXIT_USAGE;
 	} else {
-		code = cli_error(conn, command, "", r);
+		code = cli_error(conn, command, subject, r);
 	}
 	xenmsg_close(conn);
 	return code;
+}
+
+static int ask(struct cli *cli, const char *command, const char *question, struct json_object **answer)
+{
+	return ask_about(cli, command, question, "", answer);
 }
 
 static void print_files(struct json_object *answer)
@@ -301,6 +309,66 @@ static int print_rules(struct cli *cli, struct json_object *rules)
 			 "policy show: there are no rules; programs of this domain reach each other, "
 			 "and those of others nothing here");
 	return cli_flush();
+}
+
+/* Returns in words what an entry's rule is about: what its domain sends, what it receives, or both. */
+static const char *role_of(struct json_object *rule)
+{
+	bool sends = json_object_get_boolean(at(rule, "sends")),
+	     receives = json_object_get_boolean(at(rule, "receives"));
+
+	return sends && receives ? "what it sends and receives"
+	       : sends		 ? "what it sends"
+	       : receives	 ? "what it receives"
+				 : "it, perhaps: its name or tags aren't known";
+}
+
+static void print_domain(struct json_object *domain)
+{
+	char *tags = joined(at(domain, "tags"));
+
+	cli_print_line("domain %s (%s), UUID %s", text_at(domain, "domid"), text_at(domain, "name"),
+		       text_at(domain, "uuid"));
+	cli_print_line("tags: %s", !at(domain, "tags") ? "not known" : tags && *tags ? tags : "none");
+	free(tags);
+}
+
+/* The first entry is the domain, the others are the rules about it. */
+static int print_about(struct json_object *list)
+{
+	size_t count = length_of(list);
+
+	print_domain(json_object_array_get_idx(list, 0));
+	for (size_t i = 1; i < count; i++) {
+		struct json_object *rule = json_object_array_get_idx(list, i);
+
+		putchar('\n');
+		cli_print_line("# %s, line %s: about %s", text_or(rule, "file", ""),
+			       text_or(rule, "line", ""), role_of(rule));
+		json_object_object_del(rule, "sends");
+		json_object_object_del(rule, "receives");
+		print_rule(rule);
+	}
+	if (count < 2)
+		cli_print_line("no rule of the host's policy is about it");
+	return cli_flush();
+}
+
+static int show_domain(struct cli *cli, const char *domain, bool as_json)
+{
+	struct json_object *list;
+	char question[512];
+	int code;
+
+	if (strchr(domain, ' ') ||
+	    snprintf(question, sizeof(question), "rules of %s", domain) >= (int)sizeof(question))
+		return cli_usage("policy show", "'%s' can't be a domain", domain);
+	code = ask_about(cli, "policy show", question, domain, &list);
+	if (code)
+		return code;
+	code = as_json ? print_lines(list) : print_about(list);
+	json_object_put(list);
+	return code;
 }
 
 static int show(struct cli *cli, bool as_json)
@@ -422,8 +490,8 @@ static const char *help_for(char **words)
 int cmd_policy(struct cli *cli, int argc, char **argv)
 {
 	bool as_json = false;
-	const struct cli_option options[] = {{"json", .flag = &as_json}, {0}};
-	const char *from, *to;
+	const char *from, *to, *domain = NULL;
+	const struct cli_option options[] = {{"json", .flag = &as_json}, {"domain", .text = &domain}, {0}};
 	int code;
 
 	if (argc == 3 && *argv[1] != '-' && help_for(argv) == help)
@@ -434,11 +502,13 @@ int cmd_policy(struct cli *cli, int argc, char **argv)
 		return cli_usage(
 			"policy",
 			"which of its commands? There are 'check', 'test', 'show', 'denied' and 'reload'");
+	if (domain && strcmp(argv[optind], "show"))
+		return cli_usage("policy", "only 'show' has --domain");
 	for (size_t i = 0; i < SUBCOMMANDS; i++)
 		if (!strcmp(argv[optind], subcommands[i].name)) {
 			if (argc - optind != 1)
 				return cli_usage("policy", "'%s' takes no arguments", subcommands[i].name);
-			return subcommands[i].run(cli, as_json);
+			return domain ? show_domain(cli, domain, as_json) : subcommands[i].run(cli, as_json);
 		}
 	if (!strcmp(argv[optind], "test"))
 		return test(cli, argc - optind - 1, argv + optind + 1, as_json);

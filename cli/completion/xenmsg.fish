@@ -91,7 +91,9 @@ function __xenmsg_arguments
         case daemon
             test (count $words) = 1; and echo renew
         case policy
-            if test (count $words) = 1
+            if test "$words[-1]" = --domain
+                __xenmsg_domains
+            else if test (count $words) = 1
                 printf '%s\n' check test show denied reload
             else if test "$words[2]" = check -a (count $words) = 2
                 __xenmsg_domains

@@ -125,6 +125,22 @@ int access_take_host(struct access *access, const uint8_t *payload, uint32_t len
 /* This domain was restored, and others may have the numbers of those that were told. */
 void access_forget_host_domains(struct access *access);
 
+/* --- in domain 0: what concerns one domain of this host */
+
+/* Whether there is a host's policy here, and that domain. */
+bool access_knows_domain(const struct access *access, uint32_t domid);
+/* Describes it: its domid, name, UUID and tags; null: none, or unknown. */
+void access_describe_domain(struct access *access, uint32_t domid, struct json_object *object);
+/* A rule of the host's policy (NULL: none), and whether it is about what the domain sends, and what it receives: 1, 0 or -1:
+ * that depends on a name that isn't known. */
+struct access_about {
+	const struct rule *rule;
+	int sends, receives;
+};
+/* Returns the next rule about the domain, from *index on, which is moved behind it. */
+struct access_about access_next_about(struct access *access, uint32_t domid, unsigned *index);
+void access_describe_about(const struct access_about *about, struct json_object *object);
+
 struct denied *access_denied(struct access *access);
 
 #endif

@@ -22,8 +22,7 @@ static bool in_domain_0(const struct access *access)
 	return access->host != NULL;
 }
 
-/* Adds, in domain 0, the tags to a subject of this host. The caller frees them. */
-static char *add_tags(struct access *access, const struct host_policy *host, struct policy_subject *subject)
+char *access_add_tags(struct access *access, const struct host_policy *host, struct policy_subject *subject)
 {
 	const struct known_domain *domain = known_find(access->known, subject->domid);
 	char *tags = host_policy_tags(host, subject->name, subject->uuid, domain ? domain->tags : NULL);
@@ -44,7 +43,7 @@ static struct policy_subject seen_by_host(struct access *access, const struct po
 	if (seen.host)
 		return seen;
 	if (in_domain_0(access))
-		*tags = add_tags(access, access->host, &seen);
+		*tags = access_add_tags(access, access->host, &seen);
 	else
 		host_told_name(access->told, &seen);
 	return seen;
@@ -98,7 +97,7 @@ struct policy_decision access_ask_host(struct access *access, const struct polic
 		return own;
 	sender = seen_by_host(access, from, &sender_tags);
 	receiver = access_subject(access, to, 0);
-	receiver_tags = in_domain_0(access) ? add_tags(access, host, &receiver) : NULL;
+	receiver_tags = in_domain_0(access) ? access_add_tags(access, host, &receiver) : NULL;
 	decision = host_policy_decide(host, &sender, in_domain_0(access) ? &receiver : NULL, endpoint);
 	free(sender_tags);
 	free(receiver_tags);
@@ -117,7 +116,7 @@ bool access_host_shows_all(struct access *access, const char *endpoint, bool own
 {
 	const struct host_policy *host = in_force(access);
 	struct policy_subject self = access_subject(access, access->self->domid, 0);
-	char *tags = in_domain_0(access) ? add_tags(access, access->host, &self) : NULL;
+	char *tags = in_domain_0(access) ? access_add_tags(access, access->host, &self) : NULL;
 	int all = host ? host_policy_shows_all(host, in_domain_0(access) ? &self : NULL, endpoint)
 		  : is_awaited(access) ? 0
 				       : -1;
@@ -147,7 +146,7 @@ bool access_host_shown_to(struct access *access, const char *endpoint, struct js
 
 	if (!host)
 		return is_awaited(access);
-	tags = in_domain_0(access) ? add_tags(access, host, &self) : NULL;
+	tags = in_domain_0(access) ? access_add_tags(access, host, &self) : NULL;
 	is_all = host_policy_shown_to(host, in_domain_0(access) ? &self : NULL, endpoint, add_shown, list);
 	free(tags);
 	return is_all;
@@ -161,7 +160,7 @@ static int write_share(struct access *access, const struct host_policy *host, ui
 {
 	struct policy_subject to = access_subject(access, guest, 0);
 	const struct known_domain *domain = NULL;
-	char *tags = add_tags(access, host, &to);
+	char *tags = access_add_tags(access, host, &to);
 	FILE *file;
 	int r;
 
@@ -171,7 +170,7 @@ static int write_share(struct access *access, const struct host_policy *host, ui
 	while (r == 0 && host_policy_needs_domains(host, &to) &&
 	       (domain = known_next(access->known, domain)) != NULL) {
 		struct policy_subject subject = access_subject(access, domain->domid, 0);
-		char *its_tags = add_tags(access, host, &subject);
+		char *its_tags = access_add_tags(access, host, &subject);
 
 		if (!subject.names_unknown && domain->domid != guest)
 			host_policy_write_domain(host, &to, &subject, file);
@@ -264,7 +263,7 @@ char *access_host_domain(struct access *access, uint32_t guest, uint32_t domid, 
 {
 	struct policy_subject to = access_subject(access, guest, 0),
 			      subject = access_subject(access, domid, 0);
-	char *tags = add_tags(access, access->host, &to), *its_tags, *text = NULL;
+	char *tags = access_add_tags(access, access->host, &to), *its_tags, *text = NULL;
 	FILE *file;
 
 	if (!host_policy_needs_domains(access->host, &to)) {
@@ -272,7 +271,7 @@ char *access_host_domain(struct access *access, uint32_t guest, uint32_t domid, 
 		*size = 0;
 		return strdup("");
 	}
-	its_tags = add_tags(access, access->host, &subject);
+	its_tags = access_add_tags(access, access->host, &subject);
 	file = open_memstream(&text, size);
 	if (file) {
 		host_policy_write_domain(access->host, &to, &subject, file);

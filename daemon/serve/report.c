@@ -43,6 +43,7 @@ struct report *report_new(const struct report_question *question)
 		[REPORT_ENDPOINTS] = status_endpoints_lists,
 		[REPORT_HOSTS] = status_hosts_lists,
 		[REPORT_RULES] = status_rules_lists,
+		[REPORT_RULES_OF] = status_rules_of_lists,
 		[REPORT_DENIED] = status_denied_lists,
 		[REPORT_FAR_DOMAINS] = status_far_domains_lists,
 		[REPORT_FAR_ENDPOINTS] = status_far_endpoints_lists,

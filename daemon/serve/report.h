@@ -34,6 +34,7 @@ enum report_kind {
 	REPORT_ENDPOINTS,
 	REPORT_HOSTS,
 	REPORT_RULES,
+	REPORT_RULES_OF, /* in domain 0: a domain's tags, and the rules of the host's policy about it */
 	REPORT_DENIED,
 	REPORT_FAR_DOMAINS, /* of another host, as it has told */
 	REPORT_FAR_ENDPOINTS,
@@ -44,7 +45,7 @@ enum report_kind {
 struct report_question {
 	enum report_kind kind;
 	bool all;      /* REPORT_STATUS: list every entry */
-	int64_t domid; /* REPORT_ENDPOINTS: of this domain; below zero: of all */
+	int64_t domid; /* REPORT_ENDPOINTS, REPORT_RULES_OF: of this domain; below zero: of all */
 	struct viewer viewer;
 	struct status_far *far; /* what was told, which report_free() frees; else NULL */
 };

@@ -359,6 +359,26 @@ static struct report *ask_status(struct request_context *context, struct session
 	return NULL;
 }
 
+/* Begins to say, in domain 0, what the host's policy has about a domain. */
+static struct report *answer_rules_of(struct request_context *context, struct session *session,
+				      uint32_t request, const char *domain)
+{
+	struct report_question question = {.kind = REPORT_RULES_OF};
+	uint32_t domid = 0;
+	int r = router_resolve(context->router, domain, &domid);
+
+	question.domid = domid;
+	if (!may_administer(context, session, request, "see the rules"))
+		return NULL;
+	if (context->self->domid != 0)
+		session_reply_error(session, request, EACCES, "the host's policy is in domain 0: ask there");
+	else if (r < 0 || !access_knows_domain(context->access, domid))
+		session_reply_error(session, request, EHOSTDOWN, requests_why_unknown(context));
+	else
+		return begin_report(context, session, request, question);
+	return NULL;
+}
+
 /* Whether this daemon knows of other hosts; else it has answered why not, or asked domain 0. */
 static bool can_list_hosts(struct request_context *context, struct session *session, uint32_t request)
 {
@@ -394,7 +414,7 @@ static struct report *answer_plain(struct request_context *context, struct sessi
 			session_reply_error(
 				session, request, EINVAL,
 				"a query is status [all | of DOMAIN], peers [HOST], endpoints [[HOST/]DOMAIN], hosts, policy FROM TO, "
-				"rules, denied, reload or renew");
+				"rules [of DOMAIN], denied, reload or renew");
 			return NULL;
 		}
 	question.kind = known[i].kind;
@@ -451,6 +471,8 @@ struct report *requests_begin_answer(void *userdata, struct session *session, ui
 	query[text.size] = '\0';
 	if (!strncmp(query, "status of ", 10))
 		return ask_status(context, session, request, query + 10);
+	if (!strncmp(query, "rules of ", 9))
+		return answer_rules_of(context, session, request, query + 9);
 	if (!strncmp(query, "peers ", 6))
 		return answer_peers(context, session, request, query + 6);
 	if (!strncmp(query, "endpoints ", 10))

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 
 #include "daemon/hosts/hosts.h"
+#include "daemon/policy/access.h"
 #include "daemon/policy/denied.h"
 #include "daemon/link/link.h"
 #include "daemon/local/local.h"
@@ -78,7 +79,7 @@ struct status_far {
 struct status_walk {
 	const struct status_sources *sources;
 	struct viewer viewer;
-	int64_t only;	/* endpoints of this domain; below zero: of all */
+	int64_t only;	/* endpoints, or rules, of this domain; below zero: of all */
 	uint64_t units; /* what it costs, as in turns.h; the caller counts steps and texts */
 
 	bool begun;
@@ -95,6 +96,7 @@ struct status_walk {
 	const struct endpoint *endpoint;
 	const struct denied_entry *denied;
 	const struct rule *rule;
+	struct access_about about;
 	struct session *session;
 	const struct topic *replica;
 	struct topics_place replica_place;
@@ -133,8 +135,9 @@ struct status_list {
 /* Each array ends with a list without a name. Those of `status` are members of its object; the others'
  * entries form one array. */
 extern const struct status_list status_lists[], status_peers_lists[], status_endpoints_lists[],
-	status_hosts_lists[], status_rules_lists[], status_denied_lists[], status_far_domains_lists[],
-	status_far_endpoints_lists[], status_far_hosts_lists[], status_far_status_lists[];
+	status_hosts_lists[], status_rules_lists[], status_rules_of_lists[], status_denied_lists[],
+	status_far_domains_lists[], status_far_endpoints_lists[], status_far_hosts_lists[],
+	status_far_status_lists[];
 
 /* Returns an object with what isn't a list. The caller puts it. */
 struct json_object *status_head(const struct status_sources *sources, const struct viewer *viewer);

@@ -81,3 +81,33 @@ const struct status_list status_rules_lists[] = {
 	{.name = "rules", .of_others = true, .next = next_rule, .describe = describe_rule},
 	{.name = NULL},
 };
+
+/* --- what concerns one domain ----------------------------------------------------------------- */
+
+static bool next_domain(struct status_walk *walk)
+{
+	return walk->index++ == 0;
+}
+
+static void describe_domain(struct status_walk *walk, struct json_object *object)
+{
+	access_describe_domain(walk->sources->access, (uint32_t)walk->only, object);
+}
+
+static bool next_about(struct status_walk *walk)
+{
+	walk->about = access_next_about(walk->sources->access, (uint32_t)walk->only, &walk->index);
+	walk->units += walk->index / 4;
+	return walk->about.rule != NULL;
+}
+
+static void describe_about(struct status_walk *walk, struct json_object *object)
+{
+	access_describe_about(&walk->about, object);
+}
+
+const struct status_list status_rules_of_lists[] = {
+	{.name = "domain", .of_others = true, .next = next_domain, .describe = describe_domain},
+	{.name = "rules", .of_others = true, .next = next_about, .describe = describe_about},
+	{.name = NULL},
+};

@@ -103,7 +103,7 @@ def test_domains_are_offered_where_they_go(nodes, shell):
     one, two = nodes(1, 2).values()
     one.receiver("log")
     one.sees(two)
-    for line in ("ping", "bench", "endpoints", "watch", "policy check", "--json ping", "status --domain"):
+    for line in ("ping", "bench", "endpoints", "watch", "policy check", "--json ping", "status --domain", "policy show --domain"):
         offered = shell.offers(one, f"xenmsg {line} ")
         assert {"2", "self"} <= offered and "log" not in offered, line
     assert shell.offers(one, "xenmsg policy check 2 ") == {"log"}

@@ -11,8 +11,10 @@ import pytest
 from conftest import Conversation
 from library import Connection
 from messaging import CALM, EXIT_DENIED, EXIT_ERROR, EXIT_UNREACHABLE, EXIT_USAGE, PATIENCE, SOURCES, Node, eventually, tool
+from test_cli_json import validator  # the fixture `valid`  # noqa: F401  pylint: disable=unused-import
 from test_policy import rule
 from test_protocol_link import PEER, link_of
+from test_views import NOBODY, As
 
 
 def host_rule(from_, to, action, endpoint="*"):
@@ -112,6 +114,43 @@ def test_tags_mean_the_domains_that_have_them(hosted, host):
     host.sim("rename", 1, "nobody")
     eventually(lambda: attempt(one, "2:db") == DENIED, "the old one doesn't")
     assert zero.alive() and two.alive()
+
+
+def about(zero, domain):
+    """A domain's tags, and by their lines the rules about it: whether it sends, whether it receives."""
+    domain, *rules = zero.json("policy", "show", "--domain", domain)
+    return domain["tags"], {rule["line"]: (rule["sends"], rule["receives"]) for rule in rules}
+
+
+def test_domain_0_shows_a_domains_tags_and_the_rules_about_it(hosted, host, valid):  # pylint: disable=redefined-outer-name
+    rules = "[tags]\nweb = dom1, fresh\ndb = dom2\n" + host_rule("@web", "@db", "allow") + host_rule("dom3", "*", "deny") + \
+        host_rule("dom2", "dom3", "ask-guest")
+    zero, one, _, three = hosted(rules, {1: None, 2: None, 3: None})
+    assert about(zero, 1) == (["web"], {4: (True, False), 9: (False, True)})
+    assert about(zero, "dom2") == (["db"], {4: (False, True), 9: (False, True), 14: (True, False)})
+    uuid = next(peer["uuid"] for peer in zero.json("peers") if peer["domid"] == three.domid)
+    assert about(zero, uuid) == ([], {9: (True, True), 14: (False, True)})
+    assert about(zero, 0) == about(zero, "self") == ([], {9: (False, True)})
+    valid("policy show --domain", zero.xenmsg("policy", "show", "--domain", "1", "--json").stdout.splitlines())
+    shown = zero.xenmsg("policy", "show", "--domain", "dom3").stdout.decode()
+    assert shown.startswith(f"domain 3 (dom3), UUID {uuid}\ntags: none\n\n"
+                            "# /etc/xenmsg/host-policy.d/50-host.conf, line 9: about what it sends and receives\n"
+                            "[rule]\nfrom = dom3\nto = *\nendpoint = *\naction = deny\n\n"), shown
+    # What decides is what it shows: a name that changes, and one that isn't known.
+    host.sim("rename", 3, "fresh")
+    eventually(lambda: about(zero, 3) == (["web"], {4: (True, False), 9: (False, True)}), "it has the tag by its name")
+    give_tags(zero, 1, "no/tag")
+    eventually(lambda: about(zero, 1) == (None, {4: (None, None), 9: (None, True), 14: (None, None)}), "nobody knows its tags")
+    shown = zero.xenmsg("policy", "show", "--domain", "1").stdout.decode()
+    assert "tags: not known\n" in shown and "line 4: about it, perhaps: its name or tags aren't known\n" in shown
+    # Whose business it isn't, and what is no domain.
+    assert one.xenmsg("policy", "show", "--domain", "1").returncode == EXIT_DENIED
+    error, text = As(NOBODY).refused(zero, "rules of 1")
+    assert error == errno.EPERM and "may see the rules" in text
+    assert zero.xenmsg("policy", "show", "--domain", "nobody").returncode == zero.xenmsg("policy", "show", "--domain", "77").returncode \
+        == EXIT_UNREACHABLE
+    assert zero.xenmsg("policy", "denied", "--domain", "1").returncode == EXIT_USAGE
+    assert zero.xenmsg("policy", "show", "--domain", "a b").returncode == EXIT_USAGE
 
 
 def test_a_reload_ends_at_once_what_the_host_forbids_now(hosted):

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* Says, in domain 0, which rules of the host's policy are about a domain, and which tags it has. */
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <json-c/json.h>
+
+#include "daemon/known/known.h"
+#include "daemon/policy/access_internal.h"
+#include "daemon/policy/host_policy_internal.h"
+
+static struct json_object *text_or_null(const char *text)
+{
+	return *text ? json_object_new_string(text) : NULL;
+}
+
+/* Returns the tags, which are ",a,b,", as an array. */
+static struct json_object *list_of(const char *tags)
+{
+	struct json_object *list = json_object_new_array();
+
+	for (size_t size; tags && *tags == ',' && tags[1]; tags += size + 1) {
+		size = strcspn(tags + 1, ",");
+		json_object_array_add(list, json_object_new_string_len(tags + 1, (int)size));
+	}
+	return list;
+}
+
+bool access_knows_domain(const struct access *access, uint32_t domid)
+{
+	return access->host && (domid == access->self->domid || known_find(access->known, domid));
+}
+
+void access_describe_domain(struct access *access, uint32_t domid, struct json_object *object)
+{
+	struct policy_subject subject = access_subject(access, domid, 0);
+	char *tags = access_add_tags(access, access->host, &subject);
+
+	json_object_object_add(object, "domid", json_object_new_uint64(domid));
+	json_object_object_add(object, "name", text_or_null(subject.name));
+	json_object_object_add(object, "uuid", text_or_null(subject.uuid));
+	json_object_object_add(object, "tags", subject.names_unknown ? NULL : list_of(tags));
+	free(tags);
+}
+
+static int answer_of(enum match match)
+{
+	return match == MATCH_MAYBE ? -1 : match == MATCH_YES;
+}
+
+struct access_about access_next_about(struct access *access, uint32_t domid, unsigned *index)
+{
+	struct policy_subject subject = access_subject(access, domid, 0);
+	char *tags = access_add_tags(access, access->host, &subject);
+	const struct rule *rule = policy_rule_at(host_policy_rules(access->host), *index);
+	struct access_about about = {0};
+
+	for (; rule && !about.rule; rule = rule->next, ++*index) {
+		about.sends = answer_of(policy_matches_domain(rule->from, &subject));
+		about.receives = answer_of(host_rule_is_about(rule, &subject));
+		if (about.sends || about.receives)
+			about.rule = rule;
+	}
+	free(tags);
+	return about;
+}
+
+static struct json_object *word_for(int answer)
+{
+	return answer < 0 ? NULL : json_object_new_boolean(answer);
+}
+
+void access_describe_about(const struct access_about *about, struct json_object *object)
+{
+	json_object_object_add(object, "sends", word_for(about->sends));
+	json_object_object_add(object, "receives", word_for(about->receives));
+	access_describe_rule(about->rule, object);
+}
