@@ -26,12 +26,23 @@
 
 /* --- signals ---------------------------------------------------------------------------------- */
 
+/* Tells who has asked for a renewal, if it is still there. */
+static void answer_renewal(struct daemon *daemon, int error, const char *words)
+{
+	if (daemon->renewal_asked_by)
+		session_reply(daemon->renewal_asked_by, daemon->renewal_request, -error, words,
+			      strlen(words));
+	daemon->renewal_asked_by = NULL;
+}
+
 /* Under a service manager the next program says first whether it is about to be started, and would take over. Who asks to stop for a
- * second time doesn't wait for that. */
+ * second time doesn't wait for that. Nor does a restart for the answer to a renewal, which it makes needless. */
 static bool asks_for_restart(struct daemon *daemon, int number)
 {
 	if (number != SIGTERM || !daemon->is_running || daemon->asks_for_restart || !getenv("NOTIFY_SOCKET"))
 		return false;
+	if (renewal_give_up(daemon->renewal))
+		answer_renewal(daemon, -ECANCELED, "the service is being stopped or restarted");
 	daemon->asks_for_restart = renewal_begin(daemon->renewal, true) == 0;
 	return daemon->asks_for_restart;
 }
@@ -54,7 +65,7 @@ static void on_hangup(int number, short what, void *userdata)
 	reload_files(daemon);
 }
 
-/* Between two programs nobody hears them, so they wait for the next one. */
+/* Between two programs nobody hears them, so they wait for the next one, until it runs. */
 static void hold_stop_signals(int how)
 {
 	sigset_t signals;
@@ -63,6 +74,14 @@ static void hold_stop_signals(int how)
 	sigaddset(&signals, SIGTERM);
 	sigaddset(&signals, SIGINT);
 	sigprocmask(how, &signals, NULL);
+}
+
+/* Whether the daemon before has left something. Until that is taken, a stop would end what a restart is to keep. */
+static bool takes_over(const struct daemon *daemon)
+{
+	const char *names = getenv("LISTEN_FDNAMES");
+
+	return daemon->takeover.programs >= 0 || (names && strstr(names, HANDED_OVER_IMAGE));
 }
 
 static int start_base(struct daemon *daemon)
@@ -79,7 +98,8 @@ static int start_base(struct daemon *daemon)
 	if (!daemon->term || !daemon->interrupt || !daemon->hangup || event_add(daemon->term, NULL) < 0 ||
 	    event_add(daemon->interrupt, NULL) < 0)
 		return -ENOMEM;
-	hold_stop_signals(SIG_UNBLOCK);
+	if (!takes_over(daemon))
+		hold_stop_signals(SIG_UNBLOCK);
 	return self_new_instance(&daemon->self);
 }
 
@@ -91,14 +111,6 @@ static int hear_hangup(struct daemon *daemon)
 }
 
 /* --- handing over ----------------------------------------------------------------------------- */
-
-static void answer_renewal(struct daemon *daemon, int error, const char *words)
-{
-	if (daemon->renewal_asked_by)
-		session_reply(daemon->renewal_asked_by, daemon->renewal_request, -error, words,
-			      strlen(words));
-	daemon->renewal_asked_by = NULL;
-}
 
 static void on_renewal_checked(void *userdata, int error, const char *words, uint32_t reads)
 {
@@ -124,6 +136,7 @@ static void on_renewal_checked(void *userdata, int error, const char *words, uin
 	}
 	log_info("handing over to %s", words);
 	daemon->is_handing_over = true;
+	hold_stop_signals(SIG_BLOCK);
 	event_base_loopbreak(daemon->base);
 }
 
@@ -156,7 +169,6 @@ bool daemon_hands_over(const struct daemon *daemon)
 static _Noreturn void run_next(const char *path, char **next, char **self)
 {
 	signal(SIGHUP, SIG_IGN); /* until the next one hears it */
-	hold_stop_signals(SIG_BLOCK);
 	execv(path, next);
 	log_error("can't start %s: %s; this program takes over from itself", path, strerror(errno));
 	execv("/proc/self/exe", self);
@@ -242,6 +254,7 @@ int daemon_run(struct daemon *daemon)
 			"this daemon can hold it (doc/security.md)");
 	notify_ready(daemon->notify);
 	daemon->is_running = true;
+	hold_stop_signals(SIG_UNBLOCK);
 	do
 		if (event_base_loop(daemon->base, links_poll(daemon->links) ? EVLOOP_ONCE | EVLOOP_NONBLOCK
 									    : EVLOOP_ONCE) < 0)

@@ -178,6 +178,19 @@ int renewal_begin(struct renewal *renewal, bool restarts)
 	return r;
 }
 
+bool renewal_give_up(struct renewal *renewal)
+{
+	pid_t pid = renewal->pid;
+
+	if (!pid)
+		return false;
+	kill(pid, SIGKILL);
+	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	forget(renewal);
+	return true;
+}
+
 struct renewal *renewal_new(struct event_base *base, const char *program, char **argv, renewal_done_fn done,
 			    void *userdata)
 {
@@ -198,11 +211,8 @@ void renewal_free(struct renewal *renewal)
 {
 	if (!renewal)
 		return;
-	if (renewal->pid) {
-		kill(renewal->pid, SIGKILL);
-		waitpid(renewal->pid, NULL, 0);
-	}
-	forget(renewal);
+	if (!renewal_give_up(renewal))
+		forget(renewal);
 	event_free(renewal->timer);
 	free(renewal);
 }

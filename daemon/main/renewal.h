@@ -28,6 +28,9 @@ void renewal_free(struct renewal *renewal);
  * can't be started. */
 int renewal_begin(struct renewal *renewal, bool restarts);
 
+/* Gives up to ask, if it does: `done` isn't called. Returns whether it did. */
+bool renewal_give_up(struct renewal *renewal);
+
 /* Returns the arguments of the next program: those of this one, behind these two (the second may be NULL). NULL: no memory. */
 char **renewal_arguments(char **argv, const char *option, const char *value);
 

@@ -6,11 +6,12 @@ import errno
 import os
 import signal
 import socket
+import subprocess
 
 import pytest
 
 from library import Connection
-from messaging import PATIENCE, eventually, is_built_with_systemd, stopped
+from messaging import PATIENCE, eventually, is_built_with_systemd, stopped, tool
 from renewing import ended, post, process_until, took_over
 from service_manager import Manager, Systemd, listener
 from test_handover_streams import Stream
@@ -190,6 +191,77 @@ def test_a_restart_with_a_bad_configuration_is_a_stop(service):
         assert not service.store.kept
         assert receiver.receive() == -errno.ENOTCONN
     service.start()
+
+
+@pytest.fixture(name="replaceable")
+def service_of_a_folder_of_its_own(nodes, tmp_path):
+    """(service, a function that installs a script as its xenmsgd)"""
+    if not is_built_with_systemd():
+        pytest.skip("built without systemd")
+    node = nodes(1, start=False)[1]
+    node.programs = tmp_path / "programs"
+    node.programs.mkdir()
+    for name in ("xenmsg", "xenmsgd"):
+        (node.programs / name).symlink_to(tool(name))
+
+    def install(script):
+        new = node.programs / "new"
+        new.write_text(f"#!/bin/sh\n{script}\nexec {tool('xenmsgd')} \"$@\"\n")
+        new.chmod(0o755)
+        new.rename(node.programs / "xenmsgd")
+    service = Service(node, tmp_path)
+    service.start()
+    yield service, install
+    (service.systemd.folder / "job").unlink(missing_ok=True)
+    node.stop()
+    service.close()
+
+
+def send_over(service, cause):
+    """What waits for a program that stands still arrives, though the service is restarted in between."""
+    node, outcomes = service.node, []
+    receiver = node.receiver("inbox")
+    with Connection(node.socket) as sender:
+        with stopped(receiver.process.pid):
+            post("self:inbox", b"before", outcomes, sender)
+            cause()
+            service.start()
+            assert took_over(node) == 1, node.log.read_text()
+        process_until(lambda: outcomes, "it has ended", sender)
+        assert outcomes == [0]
+    assert ended(receiver.process) == "before\n"
+
+
+def test_a_restart_while_a_renewal_is_checked_loses_nothing(replaceable):
+    """Who has asked for the renewal is told that it is none."""
+    service, install = replaceable
+    asked = service.node.programs / "asked"
+    install(f'case "$1 $2" in "--check-takeover --restarted") ;; --check-takeover*) : >{asked}; exec sleep 1000 ;; esac')
+
+    def restart():
+        renewal = service.node.popen("daemon", "renew", stderr=subprocess.PIPE)
+        eventually(asked.exists, "the next program is asked")
+        service.end("restart")
+        assert renewal.wait(timeout=60 * PATIENCE) != 0
+        assert b"the service is being stopped or restarted" in renewal.stderr.read()
+    send_over(service, restart)
+
+
+def test_a_restart_while_the_next_daemon_starts_loses_nothing(replaceable):
+    """The signal waits until it has taken all."""
+    service, install = replaceable
+    install('case $1 in --take-over) kill -TERM $$ ;; esac')
+
+    def restart():
+        (service.systemd.folder / "job").write_text("restart")
+        renewal = service.node.xenmsg("daemon", "renew")
+        assert renewal.returncode == 0, renewal.stderr
+        assert service.node.daemon.wait(timeout=60 * PATIENCE) == 0, service.node.log.read_text()
+        assert took_over(service.node) == 1, service.node.log.read_text()
+        while service.store.read(0):
+            pass
+        service.store.lines.clear()
+    send_over(service, restart)
 
 
 def test_a_manager_that_is_not_heard_of_lets_all_end(service):
