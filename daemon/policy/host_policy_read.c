@@ -203,23 +203,35 @@ static struct tag *find_tag(const struct host_policy *policy, const char *name)
 	return NULL;
 }
 
-/* A key of [tags] is a tag, and its value the domains that have it: none, if only the toolstack gives it. */
+static struct tag *tag_new(struct host_policy *policy, const char *name)
+{
+	struct tag *tag = calloc(1, sizeof(*tag));
+
+	if (!tag || !(tag->name = strdup(name))) {
+		free(tag);
+		return NULL;
+	}
+	LL_APPEND(policy->tags, tag);
+	return tag;
+}
+
+/* A key of [tags] is a tag, and its value domains that have it: none, if only the toolstack gives it. More have it than
+ * fit in a line, so it may come again. */
 static int on_tag(struct host_reader *reader, const char *name, const char *value)
 {
-	struct tag *tag;
+	struct tag *tag = find_tag(reader->policy, name);
+	struct item *members = NULL;
+	int r = 1;
 
 	if (!endpoint_name_is_valid(name, strlen(name)))
 		return ini_file_complain(&reader->file,
 					 "'%s' can't be a tag: it is made of letters, digits, _ and -", name);
-	if (find_tag(reader->policy, name))
-		return ini_file_complain(&reader->file, "tag %s is given already", name);
-	tag = calloc(1, sizeof(*tag));
-	if (!tag || !(tag->name = strdup(name))) {
-		free(tag);
+	if (!tag && !(tag = tag_new(reader->policy, name)))
 		return ini_file_complain(&reader->file, "out of memory");
-	}
-	LL_APPEND(reader->policy->tags, tag);
-	return *value ? policy_read_list(&reader->file, &tag->members, name, value, LIST_MEMBERS) : 1;
+	if (*value)
+		r = policy_read_list(&reader->file, &members, name, value, LIST_MEMBERS);
+	LL_CONCAT(tag->members, members);
+	return r;
 }
 
 static int on_file_key(struct host_reader *reader, const char *key, const char *value)
