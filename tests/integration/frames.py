@@ -16,7 +16,7 @@ OPTIONAL = 128  # frames from here on may be skipped
 
 HEADER = struct.Struct("<IBBHII")  # length, type, flags, messages, channel, sequence
 MORE = 1  # in the flags of a frame
-RELAYS, BECOMES_STREAM, SHARED_MEMORY, KNOWS_HOSTS, ASKS, MUX, TOPICS = 1, 2, 4, 8, 16, 32, 256  # in those of HELLO, and of WELCOME
+RELAYS, BECOMES_STREAM, SHARED_MEMORY, KNOWS_HOSTS, ASKS, MUX, TOPICS, OBEYS = 1, 2, 4, 8, 16, 32, 256, 2048  # in those of HELLO, and of WELCOME
 MESSAGE, CALL, STREAM = 1, 2, 3  # kinds of channels
 TOLD_MORE, TOLD_TEXT, TOLD_PART = 1, 2, 336  # flags of TOLD, and the most of a part
 PLAIN, REQUEST, ANSWER, ERROR, WITHDRAWAL, REFUSAL, PROPERTIES = 0, 1, 2, 3, 4, 5, 128  # types of messages; the last is a bit

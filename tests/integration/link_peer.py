@@ -423,8 +423,8 @@ class Peer:
             self.take_offer(payload)
         elif kind == DECLINE:
             self.take_decline(payload)
-        elif kind == DIRECTORY:
-            assert self.peer == 0  # [5.6]
+        elif kind in (DIRECTORY, POLICY):
+            assert self.peer == 0  # [5.6, 5.12]
         elif kind == UNASK:
             pass  # nothing is kept
         elif kind == ASK:
@@ -620,6 +620,11 @@ class Peer:
             flags = (left == int(times) - 1) + 2 * (left > 0)
             self.send(POLICY, 0, u32(flags) + bytes.fromhex(text))
         return times
+
+    def do_names(self, domid, name):  # [5.6]
+        """Tells a complete list of domains: this one."""
+        self.send(DIRECTORY, 0, u32(1, 1, int(domid)) + b"\1" + bytes(16) + bytes([len(name)]) + name.encode())
+        return name
 
     def do_ping(self):
         count = len(self.pongs)

@@ -9,11 +9,13 @@ import sys
 import pytest
 
 from conftest import Conversation
+from frames import OBEYS, RELAYS
 from library import Connection
 from messaging import CALM, EXIT_DENIED, EXIT_ERROR, EXIT_UNREACHABLE, EXIT_USAGE, PATIENCE, SOURCES, Node, eventually, tool
 from test_cli_json import validator  # the fixture `valid`  # noqa: F401  pylint: disable=unused-import
 from test_policy import rule
 from test_protocol_link import PEER, link_of
+from test_relay import python_peer  # the fixture `peer_in`  # noqa: F401  pylint: disable=unused-import
 from test_views import NOBODY, As
 
 
@@ -284,16 +286,51 @@ def meet(host, tmp_path, impostor, *flags):
 EVERYBODY = "[file]\npath = x\n[rule]\nline = 1\nfrom = *\naction = deny\n"
 
 
-def test_a_guest_that_plays_domain_0_is_not_obeyed(host, tmp_path):
+# What only domain 0 may say: the host's policy, and who has which name.
+FOR_DOMAIN_0 = pytest.mark.parametrize("words,frame", [(("policy", EVERYBODY.encode().hex(), 1), "POLICY"), (("names", 2, "dom3"), "DIRECTORY")],
+                                       ids=["policy", "names"])
+
+
+@FOR_DOMAIN_0
+def test_a_guest_that_plays_domain_0_is_not_obeyed(host, tmp_path, words, frame):
     node, peer = meet(host, tmp_path, 2)
     try:
-        peer.ok("policy", EVERYBODY.encode().hex(), 1)
+        peer.ok(*words)
         eventually(lambda: link_of(node)["state"] != "up", "the link has ended")
         assert rules_of(node) == (None, None)
-        assert "POLICY" in link_of(node)["last_error"]
+        assert frame in link_of(node)["last_error"]
     finally:
         peer.kill()
         node.end()
+
+
+@FOR_DOMAIN_0
+def test_a_guest_tells_domain_0_no_policy_and_no_names(hosted, peer_in, words, frame):
+    zero, one = hosted(host_rule("dom1", "Domain-0", "allow", "inbox") + host_rule("dom3", "dom1", "allow"), {1: None})
+    peer = peer_in(2, "grant", 0, RELAYS | OBEYS)
+    peer.ok(*words)
+    eventually(lambda: zero.link(2)["state"] != "up", "the link has ended")
+    assert frame in zero.link(2)["last_error"]
+    assert attempt(one, "0:inbox") == LET_IN and attempt(one, "0:other") == DENIED
+    assert rules_of(one)[0] == 1
+    assert b"no rule matches" in zero.xenmsg("policy", "check", "dom2", "dom1:inbox").stdout
+
+
+def test_a_guest_that_lies_is_denied_in_domain_0(hosted, peer_in):
+    """It says that it obeys and doesn't, and that it is another domain; it talks to one that ignores the host's policy."""
+    zero, one = hosted(host_rule("dom1", "dom2", "deny", "secret") + host_rule("dom2", "dom1", "deny", "secret"), {1: rule("*", "*")},
+                       CALM + "map = no\n[daemon]\nhost-policy = ignore\n")
+    peer = peer_in(2, "grant", 0, RELAYS | OBEYS)
+    eventually(lambda: zero.link(2)["host_policy"] == "obeys", "domain 0 was told so")
+    peer.ok("hello", one.domid)  # no link is made without domain 0
+    assert peer.ok("claim", 3) == 3
+    assert peer.ask("send", "1:secret", 5) == f"ok reset {errno.EACCES}"
+    one.receiver("inbox", "--count", "1")
+    with Connection(one.socket) as program:
+        assert peer.ask("send", "1:inbox", 5) == "ok delivered"
+        assert program.send("2:secret", b"x") == -errno.EACCES
+        assert program.send("2:echo", b"x") == 0
+    assert peer.ask("close") == "ok closed"
 
 
 @pytest.mark.parametrize("text", ["[rule]\n", "[file]\npath = x\n[rule]\nfrom = *\naction = deny\n", "[file]\npath = x\n[rule]\nline = 1\n",
