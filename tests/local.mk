@@ -113,7 +113,7 @@ integration_tests = \
 	tests/integration/test_packages.py \
 	tests/integration/test_peers_life.py \
 	tests/integration/test_printed.py \
-	tests/integration/test_policy.py tests/integration/test_host_policy.py tests/integration/test_host_policy_many.py \
+	tests/integration/test_policy.py tests/integration/test_host_policy.py tests/integration/test_host_policy_many.py tests/integration/test_release.py \
 	tests/integration/test_python.py \
 	tests/integration/test_python_ends.py tests/integration/test_python_topics.py \
 	tests/integration/test_python_broken_off.py \

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""scripts/release: nobody has to remember where a version or an address stands, nor what a release must be."""
+
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import tempfile
+
+import pytest
+
+from messaging import SOURCES, read_source
+
+FILES = ("MAINTAINERS", "NEWS", "configure.ac", "debian", "packaging", "doc", "python/pyproject.toml", "bindings/rust/Cargo.toml",
+         "bindings/rust/Cargo.lock", "tests/integration/test_printed.py", "scripts/release")
+VERSION, = re.findall(r"^AC_INIT\(\[xenmsg\], \[([^]]*)\]", read_source("configure.ac"), re.M)
+
+
+class Tree:
+    """A copy of what has a version or an address."""
+
+    def __init__(self, path):
+        self.path, self.environment = path, dict(os.environ)
+        for name in FILES:
+            source, target = pathlib.Path(SOURCES) / name, path / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (shutil.copytree if source.is_dir() else shutil.copy)(source, target)
+
+    def release(self, *words):
+        return subprocess.run([self.path / "scripts/release", *words], capture_output=True, text=True, check=False, env=self.environment)
+
+    def succeeds(self, *words):
+        done = self.release(*words)
+        assert done.returncode == 0, done.stderr
+
+    def fails(self, *words):
+        """What it says against it."""
+        done = self.release(*words)
+        assert done.returncode == 1, done
+        return [line.removeprefix("release: ") for line in done.stderr.splitlines()]
+
+    def edit(self, name, before, after):
+        text = (self.path / name).read_text()
+        assert before in text
+        (self.path / name).write_text(text.replace(before, after, 1))
+
+    def git(self, *words):
+        return subprocess.run(["git", *words], cwd=self.path, env=self.environment, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.fixture(name="tree")
+def copied_tree(tmp_path):
+    tree = Tree(tmp_path / "xenmsg")
+    tree.succeeds("check")
+    return tree
+
+
+def test_each_file_with_another_version_is_named(tree):
+    for name, line in (("debian/changelog", 1), ("packaging/xenmsg.spec", None), ("packaging/local.mk", None), ("python/pyproject.toml", None),
+                       ("bindings/rust/Cargo.lock", 7), ("doc/man3/xenmsg_send.3", 2)):
+        tree.edit(name, VERSION, "9.8.7")
+        said, = tree.fails("check")
+        assert re.fullmatch(rf"{name}:{line or '[0-9]+'} says 9\.8\.7, not {re.escape(VERSION)}", said), said
+        tree.edit(name, "9.8.7", VERSION)
+    tree.edit("configure.ac", VERSION, "9.8.7")
+    assert f"debian/changelog:1 says {VERSION}, not 9.8.7" in tree.fails("check")
+
+
+def test_a_version_is_written_into_all_files(tree):
+    tree.succeeds("set", "9.8.7")
+    tree.succeeds("check")
+    assert (tree.path / "packaging/yocto/xenmsg_9.8.7.bb").exists()
+    assert tree.fails("set", "9.8") == ["9.8 is no version: three numbers"]
+    # what has been released keeps its entries
+    tree.edit("debian/changelog", "UNRELEASED", "unstable")
+    tree.succeeds("set", "9.8.8")
+    tree.succeeds("check")
+    for name in ("debian/changelog", "packaging/xenmsg.spec"):
+        text = (tree.path / name).read_text()
+        assert 0 <= text.index("9.8.8") < text.index("9.8.7"), name
+
+
+def test_an_address_is_written_into_all_files(tree):
+    tree.edit("MAINTAINERS", "developers@", "somebody@")
+    tree.edit("MAINTAINERS", "security@", "holes@")
+    assert {line.split(":")[0] for line in tree.fails("check")} == {"debian/control", "debian/changelog", "packaging/xenmsg.spec", "doc/security.md"}
+    tree.succeeds("addresses")
+    tree.succeeds("check")
+    assert "<holes@xenmsg.invalid>" in (tree.path / "doc/security.md").read_text()
+
+
+@pytest.fixture(name="signer")
+def repository_with_a_key(tree):
+    """The tree as a repository, and a key of its own, in a short path: gpg's socket is there."""
+    home = tempfile.mkdtemp(prefix="gpg-")
+    tree.environment.update(GNUPGHOME=home, GIT_CONFIG_GLOBAL="/dev/null", GIT_CONFIG_SYSTEM="/dev/null")
+    subprocess.run(["gpg", "--batch", "--quiet", "--passphrase", "", "--quick-generate-key", "Some Body <somebody@xenmsg.test>", "ed25519", "sign"],
+                   env=tree.environment, check=True, capture_output=True)
+    tree.git("init", "--quiet")
+    for name, value in (("user.name", "Some Body"), ("user.email", "somebody@xenmsg.test"), ("commit.gpgsign", "false")):
+        tree.git("config", name, value)
+    yield tree
+    subprocess.run(["gpgconf", "--kill", "all"], env=tree.environment, check=False)
+    shutil.rmtree(home, ignore_errors=True)
+
+
+def commit(tree):
+    """All that there is, for which everything has passed."""
+    (tree.path / ".gitignore").write_text("/build-check\n")
+    tree.git("add", "--all")
+    tree.git("commit", "--quiet", "--message", "as it is")
+    (tree.path / "build-check").mkdir(exist_ok=True)
+    (tree.path / "build-check/passed").write_text(tree.git("rev-parse", "HEAD") + "\n")
+
+
+@pytest.mark.skipif(not shutil.which("gpg") or not shutil.which("git"), reason="gpg or git isn't there")
+def test_a_tag_is_signed_of_what_is_ready_and_of_nothing_else(signer):
+    tree = signer
+    for name, unreleased, released in (("NEWS", f"xenmsg {VERSION} (not released)\n", f"xenmsg {VERSION}\n"), ("debian/changelog", "UNRELEASED", "unstable")):
+        if unreleased in (tree.path / name).read_text():
+            tree.edit(name, unreleased, released)
+    (tree.path / "MAINTAINERS").write_text("maintainer Some Body <somebody@xenmsg.test>\nsecurity holes@xenmsg.test\n")
+    tree.succeeds("addresses")
+    commit(tree)
+    for name, before, after, says in (("NEWS", f"xenmsg {VERSION}\n", f"xenmsg {VERSION} (not released)\n", f'NEWS doesn\'t begin with "xenmsg {VERSION}" alone'),
+                                      ("debian/changelog", "unstable", "UNRELEASED", "debian/changelog says UNRELEASED"),
+                                      ("MAINTAINERS", "holes@xenmsg.test", "holes@xenmsg.example", "security in MAINTAINERS is an example: holes@xenmsg.example"),
+                                      ("python/pyproject.toml", VERSION, "9.8.7", f"python/pyproject.toml:8 says 9.8.7, not {VERSION}")):
+        tree.edit(name, before, after)
+        if name == "MAINTAINERS":
+            tree.succeeds("addresses")
+        commit(tree)
+        assert tree.fails("tag") == [says]
+        tree.git("revert", "--no-edit", "HEAD")
+        assert tree.fails("tag") == ["scripts/check --all hasn't passed for this commit"]
+    (tree.path / "build-check/passed").write_text(tree.git("rev-parse", "HEAD"))
+    (tree.path / "more").touch()
+    assert tree.fails("tag") == ["there are changes that aren't committed"]
+    (tree.path / "more").unlink()
+    tree.succeeds("tag")
+    assert tree.git("tag", "--list") == f"v{VERSION}"
+    tree.git("verify-tag", f"v{VERSION}")
+    assert tree.fails("tag") == [f"the tag v{VERSION} is there already"]
