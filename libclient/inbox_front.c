@@ -368,6 +368,8 @@ int inbox_take(struct inbox *inbox, const struct inbox_front *front, struct xenm
 		tell_taken(inbox, receiver, message);
 		*taken = message;
 	}
+	if (!receiver->fin)
+		return mine;
 	r = inbox_end_if_finished(inbox, receiver);
 	/* -ENOMEM would say that it wasn't taken. It was, and the channel's end can't be said. */
 	return r == -ENOMEM ? -EPROTO : r < 0 ? r : mine;

@@ -351,7 +351,7 @@ static inline __attribute__((always_inline)) int put(struct outbox *outbox, stru
 	if (r < 0)
 		return r;
 	if (!(pieces->block_size && sender->state == SENDER_OPENING) &&
-	    sender_frame_small(sender, outbox->transport, pieces)) {
+	    sender_frame_small(sender, outbox->transport, pieces, span)) {
 		push_op(outbox, sender, op, span);
 		sender->ops_framed = sender->ops_count;
 		return 0;
@@ -373,12 +373,13 @@ int outbox_put(struct outbox *outbox, struct sender *sender, const struct messag
 
 int outbox_put_reply(struct outbox *outbox, struct sender *sender, const struct message_pieces *pieces)
 {
-	int r = sender_frame_small(sender, outbox->transport, pieces)
+	uint64_t span = message_pieces_span(pieces);
+	int r = sender_frame_small(sender, outbox->transport, pieces, span)
 			? 0
 			: frame_or_queue(outbox, sender, pieces);
 
 	if (r == 0) {
-		sender->accepted += message_pieces_span(pieces);
+		sender->accepted += span;
 		outbox_set_ready(outbox, sender);
 	}
 	return r;

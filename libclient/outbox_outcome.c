@@ -41,19 +41,32 @@ void outbox_settle(struct outbox *outbox, const struct sender *sender, const str
 			(struct settled){op->done, op->userdata, result};
 }
 
+/* Nearly all are delivered, of which there is nothing more to say. */
+static inline void tell(const struct settled *settled)
+{
+	static const struct xenmsg_result delivered = {.fate = XENMSG_FATE_DONE, .reason = "", .stream = -1};
+	struct xenmsg_result result;
+
+	if (settled->result.error == 0) {
+		settled->done(settled->userdata, &delivered);
+		return;
+	}
+	result = op_result_told(&settled->result, NULL);
+	settled->done(settled->userdata, &result);
+}
+
 int outbox_run(struct outbox *outbox, int budget)
 {
 	int count = 0;
 
 	while (outbox->settled_count > 0 && count < budget && transport_is_here(outbox->transport)) {
-		struct settled settled = outbox->settled[outbox->settled_head];
-		struct xenmsg_result result = op_result_told(&settled.result, NULL);
+		const struct settled settled = outbox->settled[outbox->settled_head];
 
 		outbox->settled_head = (outbox->settled_head + 1) & (outbox->settled_capacity - 1);
 		outbox->settled_count--;
 		outbox->outstanding--;
 		count++;
-		settled.done(settled.userdata, &result);
+		tell(&settled);
 	}
 	return count;
 }

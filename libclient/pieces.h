@@ -53,10 +53,10 @@ static inline void message_pieces_mark(struct message_pieces *pieces, enum messa
 	pieces->trailer |= (uint64_t)number << 32;
 }
 
-/* Writes the whole message, message_pieces_span() bytes, to memory that may be shared: nothing is read back. */
-static inline void message_pieces_write(const struct message_pieces *pieces, uint8_t *at)
+/* Writes the whole message, of `span` bytes: message_pieces_span(); to memory that may be shared: nothing is read back. */
+static inline void message_pieces_write(const struct message_pieces *pieces, uint64_t span, uint8_t *at)
 {
-	uint8_t *trailer = at + message_pieces_span(pieces) - MESSAGE_TRAILER_SIZE;
+	uint8_t *trailer = at + span - MESSAGE_TRAILER_SIZE;
 
 	put_u64(trailer - 8, 0); /* writes the padding, together with the bytes before it in the same word */
 	put_u64(at, pieces->head);

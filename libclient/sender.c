@@ -127,13 +127,12 @@ static void write_frame(const struct sender *sender, const struct message_pieces
 	const struct frame_header header = data_header(sender, span, 1);
 
 	frame_header_encode(&header, at);
-	message_pieces_write(pieces, at + FRAME_HEADER_SIZE);
+	message_pieces_write(pieces, span, at + FRAME_HEADER_SIZE);
 }
 
 bool sender_frame_small(struct sender *sender, struct transport *transport,
-			const struct message_pieces *pieces)
+			const struct message_pieces *pieces, uint64_t span)
 {
-	uint64_t span = message_pieces_span(pieces);
 	uint32_t size = FRAME_HEADER_SIZE + (uint32_t)span;
 	uint8_t *at;
 
@@ -227,7 +226,7 @@ void sender_queue_pieces(struct sender *sender, const struct message_pieces *pie
 	uint64_t span = message_pieces_span(pieces);
 
 	if (from == 0)
-		message_pieces_write(pieces, fifo_extend(&sender->queue, span));
+		message_pieces_write(pieces, span, fifo_extend(&sender->queue, span));
 	else
 		put_range(pieces, from, span - from, NULL, &sender->queue);
 }

@@ -125,10 +125,10 @@ int sender_grow_ops(struct sender *sender);
  * framed, 0 if the number doesn't fit. */
 uint16_t sender_count_framed(struct sender *sender);
 
-/* Puts a message into the ring as a frame of its own, if it is small and nothing has to go before it. Returns
- * whether it did. */
+/* Puts a message of `span` bytes, message_pieces_span(), into the ring as a frame of its own, if it is small and nothing has to go
+ * before it. Returns whether it did. */
 bool sender_frame_small(struct sender *sender, struct transport *transport,
-			const struct message_pieces *pieces);
+			const struct message_pieces *pieces, uint64_t span);
 /* Returns whether the next `span` bytes of the stream may go into the ring now, if there is room. */
 bool sender_can_frame(const struct sender *sender, const struct transport *transport, uint64_t span);
 /* Lends the program the place in the ring where a message with `size` bytes would lie as a frame of its own. Returns where its

@@ -117,7 +117,7 @@ void channel_enter(struct channel *channel, struct hop *hop, uint32_t number)
 	end->number = number;
 	end->hop = hop;
 	end->limit = CHANNEL_INITIAL_LIMIT;
-	PROBE3(xenmsgd, open, channel->endpoint, channel_source(channel).number, channel->kind);
+	PROBE3(xenmsgd, open, channel->endpoint, channel->identity.domid, channel->kind);
 	channel_mark_urgent(end);
 	if (channel_has_backlog(end))
 		channel_mark_backlog(end);

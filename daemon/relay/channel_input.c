@@ -49,7 +49,7 @@ void channel_taken(struct channel_end *end, uint64_t offset)
 	if (end->channel->sharing && !end->is_opener)
 		sharing_taken(end->channel, offset);
 	if (!end->is_opener)
-		PROBE3(xenmsgd, deliver, end->channel->endpoint, channel_source(end->channel).number, offset);
+		PROBE3(xenmsgd, deliver, end->channel->endpoint, end->channel->identity.domid, offset);
 	channel_owe(source, OWED_CREDIT);
 	if ((end->owed & OWED_RESET) || (end->in == IN_FIN && end->out == OUT_FIN))
 		channel_mark_urgent(end);

@@ -117,7 +117,7 @@ void channel_reset_now(struct channel_end *end, int error, uint64_t consumed, ui
 {
 	if (!end->hop || !channel_move(end, RESET_DECIDED))
 		return;
-	PROBE3(xenmsgd, error, end->channel->endpoint, channel_source(end->channel).number, error);
+	PROBE3(xenmsgd, error, end->channel->endpoint, end->channel->identity.domid, error);
 	drop_queue(end);
 	/* What was in doubt before stays so; what was taken behind it is, too, as a RESET can't say more. */
 	if (end->is_opener && end->channel->takeover) {
