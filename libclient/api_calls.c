@@ -44,10 +44,12 @@ int xenmsg_begin_call(struct xenmsg *conn, const char *address, const void *data
 	if (r < 0)
 		return r;
 	call->op.conn = conn;
-	call_expires(call, deadline_in(how.timeout_ms), how.timeout_ms);
 	if (op)
 		*op = &call->op;
-	conn_set_alarm(conn);
+	if (how.timeout_ms >= 0) {
+		call_expires(call, deadline_in(how.timeout_ms), how.timeout_ms);
+		conn_set_alarm(conn);
+	}
 	conn_push(conn);
 	return 0;
 }

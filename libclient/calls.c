@@ -14,6 +14,11 @@ void calls_init(struct calls *calls, struct outbox *outbox, struct message_pool 
 	*calls = (struct calls){.outbox = outbox, .pool = pool};
 }
 
+static struct call *call_of(struct numbered *item)
+{
+	return NUMBERED_IN(item, struct call, numbered);
+}
+
 /* ---- the life of a call ---------------------------------------------------------------------- */
 
 static void forget_time(struct call *call)
@@ -56,7 +61,7 @@ static void complete(struct call *call, struct op_result result, struct xenmsg_m
 		call->calls->rooms--;
 	}
 	if (call->caller) {
-		HASH_DEL(call->caller->waiting, call);
+		numbers_remove(&call->caller->waiting, &call->numbered);
 		call->caller->sender->awaited--;
 	}
 	call->caller = NULL;
@@ -86,10 +91,11 @@ static void on_settled(void *userdata, const struct op_result *result)
 
 static void on_ended(struct caller *caller)
 {
-	struct call *call, *next;
+	struct numbered *item, *next;
 
-	HASH_ITER(hh, caller->waiting, call, next)
-		complete(call, op_result(-ECONNRESET), NULL);
+	NUMBERS_EACH(&caller->waiting, item, next)
+		complete(call_of(item), op_result(-ECONNRESET), NULL);
+	numbers_free(&caller->waiting);
 	if (caller->unreported)
 		DL_DELETE(caller->calls->unreported, caller);
 	assembly_drop(&caller->answer);
@@ -109,26 +115,26 @@ static void on_room(struct sender *sender, int error)
 /* Ends what the server before hasn't answered, once all that it has answered was read. */
 static void end_deserted(struct caller *caller)
 {
-	struct call *call, *next;
+	struct numbered *item, *next;
 
 	if (!caller->is_taken_over || caller->sender->taken < caller->answers)
 		return;
 	caller->is_taken_over = false;
 	assembly_drop(&caller->answer);
-	HASH_ITER(hh, caller->waiting, call, next)
-		if (call->deserted)
-			complete(call, op_result(-ECONNRESET), NULL);
+	NUMBERS_EACH(&caller->waiting, item, next)
+		if (call_of(item)->deserted)
+			complete(call_of(item), op_result(-ECONNRESET), NULL);
 }
 
 /* What has no outcome by now goes to the other one. */
 static int on_taken_over(struct caller *caller, uint64_t answers)
 {
-	struct call *call, *next;
+	struct numbered *item, *next;
 
 	if (caller->is_taken_over || answers < caller->sender->taken)
 		return -EPROTO;
-	HASH_ITER(hh, caller->waiting, call, next)
-		call->deserted = !call->unsettled;
+	NUMBERS_EACH(&caller->waiting, item, next)
+		call_of(item)->deserted = !call_of(item)->unsettled;
 	caller->is_taken_over = true;
 	caller->answers = answers;
 	end_deserted(caller);
@@ -186,18 +192,16 @@ static int add_caller(struct calls *calls, struct sender *sender)
 		return -ENOMEM;
 	caller->calls = calls;
 	caller->sender = sender;
+	caller->to = address_split(sender->address, strlen(sender->address));
 	sender->caller = caller;
 	return 0;
 }
 
 static uint32_t unused_number(struct caller *caller)
 {
-	struct call *other;
-
-	do {
+	do
 		caller->last_number++;
-		HASH_FIND(hh, caller->waiting, &caller->last_number, sizeof(other->number), other);
-	} while (other);
+	while (numbers_find(&caller->waiting, caller->last_number));
 	return caller->last_number;
 }
 
@@ -238,10 +242,10 @@ static int start(struct calls *calls, const struct call *like, const struct mess
 	call->expires = -1;
 	call->settle_ms = outbox_settle_ms(-1);
 	if (call->caller) {
-		HASH_ADD(hh, call->caller->waiting, number, sizeof(call->number), call);
-		if (!HASH_ADDED(call)) {
+		r = numbers_add(&call->caller->waiting, &call->numbered, like->numbered.number);
+		if (r < 0) {
 			free(call);
-			return -ENOMEM;
+			return r;
 		}
 	}
 	op = (struct op){.settled = on_settled, .userdata = call};
@@ -249,7 +253,7 @@ static int start(struct calls *calls, const struct call *like, const struct mess
 		   : outbox_commit(calls->outbox, size, properties, &op, &call->sender);
 	if (r < 0) {
 		if (call->caller)
-			HASH_DEL(call->caller->waiting, call);
+			numbers_remove(&call->caller->waiting, &call->numbered);
 		free(call);
 		return r;
 	}
@@ -275,9 +279,9 @@ int calls_start(struct calls *calls, const char *address, const void *data, size
 	if (r < 0)
 		return r;
 	call.caller = call.sender->caller;
-	call.number = unused_number(call.caller);
+	call.numbered.number = unused_number(call.caller);
 	pieces = message_pieces(data, size);
-	message_pieces_mark(&pieces, MESSAGE_REQUEST, (struct message_error){0}, call.number);
+	message_pieces_mark(&pieces, MESSAGE_REQUEST, (struct message_error){0}, call.numbered.number);
 	add_properties(call.sender, &pieces, properties, block);
 	return start(calls, &call, &pieces, size, NULL, false, started);
 }
@@ -366,9 +370,9 @@ static int withdraw(struct call *call)
 	if (sender->minor >= CHANNEL_MINOR_MORE) { /* past what the server hasn't taken */
 		complete(call, op_result_unknown(-ETIMEDOUT, CALL_TAKEN), NULL);
 		return transport_control(call->calls->outbox->transport, FRAME_WITHDRAW, sender->number,
-					 number, frame_u32_encode(call->number, number));
+					 number, frame_u32_encode(call->numbered.number, number));
 	}
-	message_pieces_mark(&pieces, MESSAGE_WITHDRAWAL, (struct message_error){0}, call->number);
+	message_pieces_mark(&pieces, MESSAGE_WITHDRAWAL, (struct message_error){0}, call->numbered.number);
 	complete(call, op_result_unknown(-ETIMEDOUT, CALL_TAKEN), NULL);
 	r = outbox_put(call->calls->outbox, sender, &pieces, false, &nobody);
 	/* If there is no room for it, the server answers in vain, which does no harm. */
@@ -418,17 +422,17 @@ static bool is_answer(uint8_t type)
 	return type == MESSAGE_REPLY || type == MESSAGE_ERROR || type == MESSAGE_REFUSAL;
 }
 
-static void stamp_answer(const struct sender *sender, struct xenmsg_message *message)
+static void stamp_answer(const struct caller *caller, struct xenmsg_message *message)
 {
-	struct address_parts to = address_split(sender->address, strlen(sender->address));
+	const struct sender *sender = caller->sender;
 
 	message->origin = 0;
 	message->sender.identity = sender->has_identity
 					   ? sender->identity
 					   : (struct frame_identity){UINT32_MAX, UINT32_MAX, UINT32_MAX, 0};
 	message->sender.domain_name[0] = '\0';
-	address_part_copy(to.host, message->sender.host, sizeof(message->sender.host));
-	address_part_copy(to.endpoint, message->sender.endpoint, sizeof(message->sender.endpoint));
+	address_part_copy(caller->to.host, message->sender.host, sizeof(message->sender.host));
+	address_part_copy(caller->to.endpoint, message->sender.endpoint, sizeof(message->sender.endpoint));
 }
 
 /* Returns 0, -EPROTO: it makes no sense, or -ENOMEM. */
@@ -438,13 +442,15 @@ static int finish_answer(struct caller *caller)
 	struct xenmsg_message *message = assembly_take(&caller->answer);
 	uint32_t number = get_u32(answer->trailer + 4);
 	int r = message && assembly_has_block(answer) ? message_take_block(message) : 0;
+	struct numbered *item;
 	struct call *call;
 
 	if (r < 0) {
 		xenmsg_message_free(message);
 		return r;
 	}
-	HASH_FIND(hh, caller->waiting, &number, sizeof(number), call);
+	item = numbers_find(&caller->waiting, number);
+	call = item ? call_of(item) : NULL;
 	/* The call was withdrawn, or never made. */
 	if (!call || get_u32(answer->trailer) == MESSAGE_CANCELLED) {
 		xenmsg_message_free(message);
@@ -461,12 +467,12 @@ static int finish_answer(struct caller *caller)
 			message = NULL;
 		}
 		if (message)
-			stamp_answer(caller->sender, message);
+			stamp_answer(caller, message);
 		complete(call, op_result_remote(error.number, error.exit_status, XENMSG_FATE_DONE), message);
 	} else if (!message) {
 		complete(call, op_result_unknown(-EMSGSIZE, CALL_REPLY_TOO_LARGE), NULL);
 	} else {
-		stamp_answer(caller->sender, message);
+		stamp_answer(caller, message);
 		complete(call, op_result(0), message);
 	}
 	return 0;

@@ -20,10 +20,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "libclient/hash.h"
 #include "libclient/assembly.h"
+#include "libclient/numbers.h"
 #include "libclient/op.h"
 #include "libclient/outbox.h"
+#include "wire/address.h"
 #include "wire/frame.h"
 #include "wire/properties.h"
 #include "xenmsg.h"
@@ -47,7 +48,8 @@ struct calls {
 struct caller {
 	struct calls *calls;
 	struct sender *sender;
-	struct call *waiting; /* uthash by number: calls without an answer */
+	struct numbers waiting;	 /* calls without an answer */
+	struct address_parts to; /* what the sender's address says */
 	uint32_t last_number;
 	struct assembly answer;
 	bool unreported;
@@ -58,8 +60,8 @@ struct caller {
 };
 
 struct call {
-	struct xenmsg_op op; /* the first */
-	uint32_t number;
+	struct xenmsg_op op;	  /* the first */
+	struct numbered numbered; /* of its caller */
 	struct calls *calls;
 	struct sender *sender; /* valid while it is unsettled or has a caller */
 	struct caller *caller; /* NULL: it has ended, its answer is no longer wanted, or it is a message */
@@ -82,7 +84,6 @@ struct call {
 	struct xenmsg_message *reply;
 	struct call *prev, *next;	      /* in calls->completed, or sender->rooms */
 	struct call *timed_prev, *timed_next; /* in calls->timed, by `expires` */
-	UT_hash_handle hh;
 };
 
 void calls_init(struct calls *calls, struct outbox *outbox, struct message_pool *pool);

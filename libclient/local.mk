@@ -35,6 +35,7 @@ libclient_la_SOURCES = \
 	libclient/inbox_internal.h \
 	libclient/incoming.c libclient/incoming.h \
 	libclient/message.c libclient/message.h \
+	libclient/numbers.h \
 	libclient/op.c libclient/op.h \
 	libclient/op_result.h \
 	libclient/origin.c libclient/origin.h \

@@ -9,7 +9,7 @@
 
 #include <stdbool.h>
 
-#include "libclient/hash.h"
+#include "libclient/numbers.h"
 #include "libclient/peer.h"
 #include "wire/address.h"
 #include "wire/frame.h"
@@ -63,10 +63,9 @@ struct xenmsg_message {
 	uint64_t origin; /* the owner's number for the sender that the following fields describe; 0: none */
 	struct xenmsg_peer sender;
 	enum reply_state reply;
-	uint32_t number;	 /* of the call */
+	struct numbered numbered; /* of the call, in replies->requests */
 	uint64_t offset;	 /* of one that was only looked at: where its state word lies in the stream */
 	struct replies *replies; /* where the reply goes, while it is owed */
-	UT_hash_handle hh;	 /* in replies->requests */
 	bool has_properties;
 	struct message_properties *properties; /* kept for the next message, too; NULL: it never had some */
 	/* Called when its reply gets LOST: then it is in pool->withdrawn until that was done. NULL: nobody wants to know. */

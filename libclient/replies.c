@@ -32,9 +32,14 @@ struct replies *replies_new(struct outbox *outbox, uint32_t number)
 	return replies;
 }
 
+static struct xenmsg_message *request_of(struct numbered *item)
+{
+	return NUMBERED_IN(item, struct xenmsg_message, numbered);
+}
+
 static void end_request(struct xenmsg_message *request, enum reply_state state)
 {
-	HASH_DEL(request->replies->requests, request);
+	numbers_remove(&request->replies->requests, &request->numbered);
 	request->reply = state;
 	request->replies = NULL;
 	if (state == REPLY_LOST)
@@ -43,12 +48,13 @@ static void end_request(struct xenmsg_message *request, enum reply_state state)
 
 void replies_free(struct replies *replies)
 {
-	struct xenmsg_message *request, *next;
+	struct numbered *item, *next;
 
 	if (!replies)
 		return;
-	HASH_ITER(hh, replies->requests, request, next)
-		end_request(request, REPLY_LOST);
+	NUMBERS_EACH(&replies->requests, item, next)
+		end_request(request_of(item), REPLY_LOST);
+	numbers_free(&replies->requests);
 	if (replies->sender->rooms)
 		replies->outbox->callbacks->room(replies->sender, -ECANCELED);
 	outbox_detach(replies->outbox, replies->sender);
@@ -58,15 +64,10 @@ void replies_free(struct replies *replies)
 
 int replies_add(struct replies *replies, struct xenmsg_message *request, uint32_t number)
 {
-	struct xenmsg_message *other;
+	int r = numbers_add(&replies->requests, &request->numbered, number);
 
-	HASH_FIND(hh, replies->requests, &number, sizeof(number), other);
-	if (other)
-		return -EPROTO;
-	request->number = number;
-	HASH_ADD(hh, replies->requests, number, sizeof(request->number), request);
-	if (!HASH_ADDED(request))
-		return -ENOMEM;
+	if (r < 0)
+		return r == -EEXIST ? -EPROTO : r;
 	request->reply = REPLY_OWED;
 	request->replies = replies;
 	return 0;
@@ -74,16 +75,15 @@ int replies_add(struct replies *replies, struct xenmsg_message *request, uint32_
 
 void replies_withdraw(struct replies *replies, uint32_t number)
 {
-	struct xenmsg_message *request;
+	struct numbered *item = numbers_find(&replies->requests, number);
 
-	HASH_FIND(hh, replies->requests, &number, sizeof(number), request);
-	if (request)
-		end_request(request, REPLY_LOST);
+	if (item)
+		end_request(request_of(item), REPLY_LOST);
 }
 
 bool replies_are_done(const struct replies *replies)
 {
-	return !replies->requests && fifo_size(&replies->sender->queue) == 0;
+	return !numbers_first(&replies->requests) && fifo_size(&replies->sender->queue) == 0;
 }
 
 int replies_credit(struct replies *replies, uint64_t consumed, uint64_t limit)
@@ -110,7 +110,7 @@ int reply_put(struct xenmsg_message *request, enum message_type type, struct mes
 		return -EAGAIN;
 	if (queued > 2 * replies->outbox->transport->max_message + REPLIES_MIN + ERRORS_MAX)
 		return -ENOBUFS;
-	message_pieces_mark(&pieces, type, error, request->number);
+	message_pieces_mark(&pieces, type, error, request->numbered.number);
 	r = outbox_put_reply(replies->outbox, replies->sender, &pieces);
 	if (r == 0)
 		end_request(request, REPLY_SENT);

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "libclient/message.h"
+#include "libclient/numbers.h"
 #include "libclient/outbox.h"
 #include "libclient/pieces.h"
 
@@ -18,7 +19,7 @@ struct replies {
 	struct outbox *outbox;
 	/* offsets and queue of the outgoing stream; never in the outbox's tables */
 	struct sender *sender;
-	struct xenmsg_message *requests; /* uthash by number: requests that are owed a reply */
+	struct numbers requests; /* that are owed a reply */
 };
 
 /* Returns NULL if memory has run out. */

@@ -222,8 +222,7 @@ static int take_data(struct hop *hop, const struct frame_header *header)
 		hop->in.has_moved = true;
 	hop->in.progress += (uint32_t)r;
 	count(end, (uint32_t)r, hop->in.progress == header->length ? header->messages : 0);
-	PROBE4(xenmsgd, relay, end->channel->endpoint, end->channel->identity.domid, end->is_opener,
-	       r);
+	PROBE4(xenmsgd, relay, end->channel->endpoint, end->channel->identity.domid, end->is_opener, r);
 	spend(hop, COST_FRAME + COST_BYTES((uint32_t)r));
 	if (hop_is_marked(hop, MARK_FAILED))
 		return hop->error;
