@@ -95,6 +95,29 @@ static void domain_single(struct tool *tool)
 		result(-1);
 }
 
+/* pause-domain DOMID, and its like */
+static void pause_domain(struct tool *tool)
+{
+	result(control(tool) ? xc_domain_pause(tool->xc, (uint32_t)tool->number[1]) : -1);
+}
+
+static void unpause_domain(struct tool *tool)
+{
+	result(control(tool) ? xc_domain_unpause(tool->xc, (uint32_t)tool->number[1]) : -1);
+}
+
+static void destroy_domain(struct tool *tool)
+{
+	result(control(tool) ? xc_domain_destroy(tool->xc, (uint32_t)tool->number[1]) : -1);
+}
+
+/* shut-domain-down DOMID REASON */
+static void shut_domain_down(struct tool *tool)
+{
+	result(control(tool) ? xc_domain_shutdown(tool->xc, (uint32_t)tool->number[1], (int)tool->number[2])
+			     : -1);
+}
+
 /* port-status DOMID PORT: closed, unbound or interdomain, and the other end */
 static void port_status(struct tool *tool)
 {
@@ -183,6 +206,10 @@ const struct tool_command domain_commands[] = {
 	{"domain-uuid", 2, domain_uuid},
 	{"domain-end", 2, domain_end},
 	{"domain-single", 2, domain_single},
+	{"pause-domain", 2, pause_domain},
+	{"unpause-domain", 2, unpause_domain},
+	{"destroy-domain", 2, destroy_domain},
+	{"shut-domain-down", 3, shut_domain_down},
 	{"port-status", 3, port_status},
 	{"fork", 1, fork_holder},
 	{"clocks", 1, clocks},

@@ -13,7 +13,7 @@
  *	hv_grant.c    granted and mapped pages; hv_grant_save.c: what a save makes of them; hv_frame.c: pages that
  *	              are found without a grant
  *	hv_evtchn.c   event channels; hv_orphan.c: those of a process that has gone
- *	hv_call.c     what programs ask by hypercalls
+ *	hv_call.c     what programs ask by hypercalls, and the toolstack does by them
  *	hv_admin.c    the commands of xensim(1), hv_fault.c its faults, hv_report.c its list
  *
  * One thread, one event loop. The tree of ownership: host > domain > client > shares, mappings, channel
@@ -209,6 +209,7 @@ struct hv_domain {
 	enum hv_type type;
 	enum hv_state state;
 	enum hv_shutdown shutdown;
+	uint32_t paused_times;	  /* by the toolstack, and as often it has to let it go on */
 	bool preserve;		  /* when it has shut down by itself: the toolstack doesn't destroy it */
 	struct hv_saving *saving; /* a save, checkpoint or migration under way */
 	struct hv_ending *ending; /* its end, if that is under way */
@@ -315,28 +316,40 @@ void hv_domain_reap(struct hv_domain *domain);
 /* Makes one in another's place: of this name and UUID. */
 int hv_domain_create_as(struct hv *hv, const char *name, enum hv_type type, const char *uuid,
 			struct hv_domain **domain);
+/* Whether a domain may have this name: one that looks like a number would be taken for a domid. */
+bool hv_name_is_valid(const char *name);
 /* Counts that the domain went on after a pause. */
 void hv_pauses_count(struct hv_domain *domain);
 const char *hv_type_name(enum hv_type type);
 int hv_type_parse(const char *name, enum hv_type *type);
 const char *hv_state_name(const struct hv_domain *domain);
 
-/* hv_life.c */
+/* hv_life.c: stops it, if nobody has; lets it go on, however often it was stopped. */
 void hv_domain_pause(struct hv_domain *domain);
 void hv_domain_unpause(struct hv_domain *domain);
+/* As Xen does for the toolstack: it stands still until it was unpaused as often. Returns 0 or a negative errno. */
+int hv_domain_count_pause(struct hv_domain *domain, bool pause);
 /* After a save instead: that may end waits of its processes. */
 void hv_domain_go_on(struct hv_domain *domain);
 void hv_domain_remove_home(struct hv *hv, uint32_t domid, const char *uuid);
 /* Called when it is done, or with a negative errno; successor: after a reboot. */
 typedef void hv_ended(int r, struct hv_domain *successor, void *userdata);
-/* From the end of a domain's home to its own. */
-#define HV_LINGER_MS 10u
+/* From the end of a domain's home to its own; how long a guest that shuts down waits for its processes. */
+#define HV_LINGER_MS   10u
+#define HV_PATIENCE_MS 2000u
 /* These begin an end, and return 0 or a negative errno. A guest that shuts down by itself ends its processes,
  * by force after so long. */
 int hv_domain_begin_destroy(struct hv_domain *domain, uint32_t linger_ms, hv_ended *done, void *userdata);
 int hv_domain_shut_down(struct hv_domain *domain, enum hv_shutdown reason, uint32_t patience_ms,
 			hv_ended *done, void *userdata);
-int hv_domain_crash(struct hv_domain *domain, hv_ended *done, void *userdata);
+/* Its processes stop where they are. */
+int hv_domain_shut_down_at_once(struct hv_domain *domain, enum hv_shutdown reason, hv_ended *done,
+				void *userdata);
+/* The same, or to destroy it without its home, as Xen does for the toolstack, whatever is under way. */
+void hv_domain_shuts_down(struct hv_domain *domain, enum hv_shutdown reason);
+void hv_domain_die(struct hv_domain *domain);
+/* A node of XenStore has changed: what the toolstack, or the domain's kernel, makes of it. */
+void hv_domains_hear(const char *path, void *hv);
 /* Destroys it at once. */
 void hv_domain_destroy(struct hv_domain *domain);
 void hv_domains_free(struct hv *hv);
@@ -503,6 +516,8 @@ void hv_evtchn_lose(struct hv_domain *domain, uint32_t events, uint32_t after);
 /* hv_call.c */
 int hv_call_domain(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply);
 int hv_call_port_status(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply);
+/* What the toolstack does to a domain. */
+int hv_call_life(struct hv_client *client, const struct sim_request *request);
 
 /* hv_admin.c: a command is its words, each followed by a NUL, to the end of input; the answer is the exit
  * status in decimal, a newline, and the text for stdout (status 0) or stderr. */

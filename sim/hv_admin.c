@@ -81,16 +81,6 @@ int hv_parse_number(const char *text, uint32_t *number)
 	return 0;
 }
 
-static bool name_is_valid(const char *name)
-{
-	size_t length = strlen(name);
-
-	/* A name that looks like a number would be taken for a domid. */
-	if (length == 0 || length > 64 || strspn(name, "0123456789") == length)
-		return false;
-	return strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == length;
-}
-
 static int bad_name(struct command_context *context, const char *name)
 {
 	return hv_answer(context, EXIT_USAGE,
@@ -125,7 +115,7 @@ static int run_create(struct command_context *context)
 		else if (hv_type_parse(value, &type) < 0)
 			return hv_answer(context, EXIT_USAGE, "create: unknown type '%s': pvh or pv", value);
 	}
-	if (name && !name_is_valid(name))
+	if (name && !hv_name_is_valid(name))
 		return bad_name(context, name);
 	r = hv_domain_create(context->hv, false, name, type, &domain);
 	if (r == -EEXIST)
@@ -199,7 +189,9 @@ static int run_crash(struct command_context *context)
 {
 	struct hv_domain *domain = hv_named_domain(context, context->word[1], true);
 
-	return domain ? begin_end(context, hv_domain_crash(domain, on_ended, context->session)) : EXIT_ERROR;
+	return domain ? begin_end(context,
+				  hv_domain_shut_down_at_once(domain, HV_CRASH, on_ended, context->session))
+		      : EXIT_ERROR;
 }
 
 static int run_pause(struct command_context *context)
@@ -224,7 +216,7 @@ static int run_unpause(struct command_context *context)
 
 static int run_shutdown(struct command_context *context)
 {
-	uint32_t reboot = 0, patience_ms = 2000;
+	uint32_t reboot = 0, patience_ms = HV_PATIENCE_MS;
 	const struct number_option known[] = {{"--reboot", 0, &reboot}, {"--timeout", 600000, &patience_ms}};
 	int r = parse_options(context, known, 2);
 	struct hv_domain *domain;
@@ -334,7 +326,7 @@ static int run_rename(struct command_context *context)
 
 	if (!domain)
 		return EXIT_ERROR;
-	if (!name_is_valid(context->word[2]))
+	if (!hv_name_is_valid(context->word[2]))
 		return bad_name(context, context->word[2]);
 	r = hv_domain_rename(domain, context->word[2]);
 	if (r == -EEXIST)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What programs ask Xen by hypercalls (lib_call.c), about domains and about the state of event channels. The
- * answers and the order of the checks are Xen's: domain 0 may ask all, a guest about its own ports only.
+ * What programs ask Xen by hypercalls (lib_call.c), about domains and about the state of event channels, and what
+ * the toolstack has Xen do to domains. The answers and the order of the checks are Xen's: domain 0 may ask all, a
+ * guest about its own ports only.
  */
 #include "config.h"
 
@@ -47,8 +48,9 @@ int hv_call_domain(struct hv_client *client, const struct sim_request *request, 
 		.domid = first->domid,
 		.pvh = first->type == HV_PVH,
 		/* A domain that dies is paused first. */
-		.paused = first->state != HV_RUNNING &&
-			  (first->shutdown == HV_NOT_SHUT_DOWN || first->state == HV_ZOMBIE),
+		.paused = first->paused_times ||
+			  (first->state != HV_RUNNING &&
+			   (first->shutdown == HV_NOT_SHUT_DOWN || first->state == HV_ZOMBIE)),
 		.shutdown = (uint32_t)(first->shutdown + 1),
 		.dead = first->state == HV_ZOMBIE,
 	};
@@ -94,4 +96,29 @@ int hv_call_port_status(struct hv_client *client, const struct sim_request *requ
 	}
 	answer(reply, &facts, sizeof(facts));
 	return 0;
+}
+
+int hv_call_life(struct hv_client *client, const struct sim_request *request)
+{
+	struct hv_domain *domain = hv_domain_by_id(client->domain->hv, request->domid);
+
+	if (!domain)
+		return -ESRCH;
+	if (client->domain->type != HV_DOM0)
+		return -EPERM;
+	if (request->op == SIM_OP_UNPAUSE)
+		return hv_domain_count_pause(domain, false);
+	/* Xen refuses it who asks, and would end the host with a domain 0 that shuts down. */
+	if (domain == client->domain)
+		return -EINVAL;
+	switch (request->op) {
+	case SIM_OP_PAUSE:
+		return hv_domain_count_pause(domain, true);
+	case SIM_OP_DESTROY:
+		hv_domain_die(domain);
+		return 0;
+	default:
+		hv_domain_shuts_down(domain, (enum hv_shutdown)request->count);
+		return 0;
+	}
 }

@@ -142,6 +142,11 @@ static int handle_request(struct hv_client *client, const struct sim_request *re
 		return hv_call_domain(client, request, reply);
 	case SIM_OP_PORT_STATUS:
 		return hv_call_port_status(client, request, reply);
+	case SIM_OP_PAUSE:
+	case SIM_OP_UNPAUSE:
+	case SIM_OP_DESTROY:
+	case SIM_OP_SHUT_DOWN:
+		return hv_call_life(client, request);
 	default:
 		return -EBADMSG;
 	}

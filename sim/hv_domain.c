@@ -48,6 +48,15 @@ const char *hv_state_name(const struct hv_domain *domain)
 	return state_names[domain->state];
 }
 
+bool hv_name_is_valid(const char *name)
+{
+	size_t length = strlen(name);
+
+	if (length == 0 || length > 64 || strspn(name, "0123456789") == length)
+		return false;
+	return strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == length;
+}
+
 struct hv_domain *hv_domain_by_id(struct hv *hv, uint32_t domid)
 {
 	struct hv_domain *domain;
@@ -135,6 +144,7 @@ static int make_empty(const struct hv_domain *domain, const char *name)
 static int write_files(const struct hv_domain *domain)
 {
 	static const char *const devices[] = {"evtchn", "gntdev", "gntalloc", "privcmd", "xenbus"};
+	static const char *const toolstacks[] = {"run/xen", "var/run/xen", "var/lib/xen"};
 	bool dom0 = domain->type == HV_DOM0;
 	int r = write_file(domain, "sys/hypervisor/type", 0444, "xen\n");
 
@@ -178,6 +188,9 @@ static int write_files(const struct hv_domain *domain)
 		r = write_file(domain, "run/xenstored/socket", 0600, "%s", "");
 	if (r == 0 && dom0)
 		r = write_file(domain, "var/run/xenstored/socket", 0600, "%s", "");
+	/* The toolstack's own. */
+	for (size_t i = 0; r == 0 && dom0 && i < sizeof(toolstacks) / sizeof(toolstacks[0]); i++)
+		r = make_empty(domain, toolstacks[i]);
 	return r;
 }
 

@@ -31,6 +31,7 @@ struct hv_ending {
 	struct hv_domain *domain;
 	enum hv_shutdown reason;
 	bool shuts_down; /* the guest itself; else it is destroyed */
+	bool told;	 /* by control/shutdown, which its kernel hasn't acknowledged yet */
 	bool closes;	 /* its devices */
 	bool again;	 /* another domain takes its place then */
 	uint32_t patience_ms, linger_ms;
@@ -39,27 +40,67 @@ struct hv_ending {
 	void *userdata;
 };
 
+static void obey(struct hv_domain *domain);
+
 /* --- pause -------------------------------------------------------------------------------------- */
 
-void hv_domain_pause(struct hv_domain *domain)
+/* Xen's, for one domain. */
+#define MOST_PAUSES 255u
+
+static void stop(struct hv_domain *domain)
 {
 	domain->state = HV_PAUSED;
 	hv_processes_signal(domain, SIGSTOP);
 	sim_store_pause_domain(domain->hv->store, domain->domid, true);
 }
 
+void hv_domain_pause(struct hv_domain *domain)
+{
+	if (!domain->paused_times)
+		domain->paused_times = 1;
+	stop(domain);
+}
+
 void hv_domain_unpause(struct hv_domain *domain)
 {
+	domain->paused_times = 0;
 	hv_pauses_count(domain);
 	hv_domain_go_on(domain);
 }
 
+/* Whether only pauses decide if the domain runs: else it is being saved, has shut down or ends. */
+static bool lives(const struct hv_domain *domain)
+{
+	return (domain->state == HV_RUNNING || domain->state == HV_PAUSED) &&
+	       domain->shutdown == HV_NOT_SHUT_DOWN && (!domain->ending || domain->ending->shuts_down);
+}
+
+int hv_domain_count_pause(struct hv_domain *domain, bool pause)
+{
+	if (pause && domain->paused_times == MOST_PAUSES)
+		return -ERANGE;
+	if (!pause && domain->paused_times == 0)
+		return -EINVAL;
+	domain->paused_times += pause ? 1 : UINT32_MAX;
+	if (!lives(domain))
+		return 0;
+	if (pause && domain->paused_times == 1)
+		stop(domain);
+	else if (!pause && domain->paused_times == 0)
+		hv_domain_unpause(domain);
+	return 0;
+}
+
 void hv_domain_go_on(struct hv_domain *domain)
 {
-	domain->state = HV_RUNNING;
 	domain->shutdown = HV_NOT_SHUT_DOWN;
+	/* A save doesn't end a pause. */
+	if (domain->paused_times)
+		return;
+	domain->state = HV_RUNNING;
 	hv_processes_signal(domain, SIGCONT);
 	sim_store_pause_domain(domain->hv->store, domain->domid, false);
+	obey(domain);
 }
 
 /* --- the end of a domain ------------------------------------------------------------------------ */
@@ -134,11 +175,23 @@ static void die(struct hv_domain *domain)
 	hv_domain_become_zombie(domain);
 }
 
-void hv_domain_destroy(struct hv_domain *domain)
+static void stop_what_is_under_way(struct hv_domain *domain)
 {
 	hv_saving_cancel(domain);
 	if (domain->ending)
 		finish(domain->ending, -ECANCELED, NULL);
+}
+
+void hv_domain_die(struct hv_domain *domain)
+{
+	stop_what_is_under_way(domain);
+	if (domain->state != HV_ZOMBIE)
+		die(domain);
+}
+
+void hv_domain_destroy(struct hv_domain *domain)
+{
+	stop_what_is_under_way(domain);
 	if (domain->state != HV_SUSPENDED) {
 		hv_devices_close(domain->hv, domain->domid);
 		hv_devices_remove(domain->hv, domain->domid);
@@ -236,6 +289,9 @@ static void on_timer(evutil_socket_t fd, short events, void *userdata)
 		take_domain(ending);
 		return;
 	}
+	if (ending->told)
+		hv_domain_write_shutdown(domain, "");
+	ending->told = false;
 	count = hv_processes(domain, &pids);
 	if (count && ending->patience_ms < LOOK_MS)
 		for (size_t i = 0; i < count; i++)
@@ -292,24 +348,35 @@ int hv_domain_begin_destroy(struct hv_domain *domain, uint32_t linger_ms, hv_end
 	return 0;
 }
 
-int hv_domain_shut_down(struct hv_domain *domain, enum hv_shutdown reason, uint32_t patience_ms,
-			hv_ended *done, void *userdata)
+/* The guest's kernel has been told by control/shutdown. */
+static int begin_to_shut_down(struct hv_domain *domain, enum hv_shutdown reason, uint32_t patience_ms,
+			      hv_ended *done, void *userdata)
 {
 	struct hv_ending *ending = ending_new(domain, done, userdata);
 
 	if (!ending)
 		return domain->ending ? -EBUSY : -ENOMEM;
 	ending->reason = reason;
-	ending->shuts_down = true;
+	ending->shuts_down = ending->told = true;
 	ending->again = reason == HV_REBOOT;
 	ending->patience_ms = patience_ms;
-	hv_domain_write_shutdown(domain, reason == HV_REBOOT ? "reboot" : "poweroff");
 	hv_processes_signal(domain, SIGTERM);
 	schedule(ending, LOOK_MS);
 	return 0;
 }
 
-int hv_domain_crash(struct hv_domain *domain, hv_ended *done, void *userdata)
+int hv_domain_shut_down(struct hv_domain *domain, enum hv_shutdown reason, uint32_t patience_ms,
+			hv_ended *done, void *userdata)
+{
+	int r = begin_to_shut_down(domain, reason, patience_ms, done, userdata);
+
+	if (r == 0)
+		hv_domain_write_shutdown(domain, reason == HV_REBOOT ? "reboot" : "poweroff");
+	return r;
+}
+
+int hv_domain_shut_down_at_once(struct hv_domain *domain, enum hv_shutdown reason, hv_ended *done,
+				void *userdata)
 {
 	struct hv_ending *ending = ending_new(domain, done, userdata);
 
@@ -317,12 +384,73 @@ int hv_domain_crash(struct hv_domain *domain, hv_ended *done, void *userdata)
 		return domain->ending ? -EBUSY : -ENOMEM;
 	hv_saving_cancel(domain);
 	hv_processes_stop(domain);
-	shut_down(domain, HV_CRASH);
-	if (domain->preserve)
+	shut_down(domain, reason);
+	ending->again = reason == HV_REBOOT;
+	if ((domain->preserve && !ending->again) || reason == HV_SUSPEND)
 		finish(ending, 0, NULL);
 	else
 		take_devices(ending);
 	return 0;
+}
+
+void hv_domain_shuts_down(struct hv_domain *domain, enum hv_shutdown reason)
+{
+	if (domain->state == HV_ZOMBIE || domain->shutdown != HV_NOT_SHUT_DOWN)
+		return;
+	if (domain->ending && domain->ending->shuts_down)
+		finish(domain->ending, -ECANCELED, NULL);
+	if (hv_domain_shut_down_at_once(domain, reason, NULL, NULL) == -ENOMEM)
+		hv_log(domain->hv, "d%u: no memory to shut it down", domain->domid);
+}
+
+/* What a guest's kernel does when control/shutdown says so, whoever has written that. */
+static void obey(struct hv_domain *domain)
+{
+	char path[64], value[16];
+
+	snprintf(path, sizeof(path), "/local/domain/%u/control/shutdown", domain->domid);
+	if (domain->type == HV_DOM0 || domain->state != HV_RUNNING || domain->saving || domain->ending ||
+	    sim_store_read(domain->hv->store, path, value, sizeof(value)) < 0)
+		return;
+	if (strcmp(value, "poweroff") == 0 || strcmp(value, "halt") == 0)
+		begin_to_shut_down(domain, HV_POWER_OFF, HV_PATIENCE_MS, NULL, NULL);
+	else if (strcmp(value, "reboot") == 0)
+		begin_to_shut_down(domain, HV_REBOOT, HV_PATIENCE_MS, NULL, NULL);
+}
+
+/* A domain's name is what XenStore says. */
+static void take_name(struct hv_domain *domain)
+{
+	char path[64], value[80], *name;
+
+	snprintf(path, sizeof(path), "/local/domain/%u/name", domain->domid);
+	if (domain->state == HV_ZOMBIE || sim_store_read(domain->hv->store, path, value, sizeof(value)) < 0 ||
+	    !hv_name_is_valid(value) || strcmp(value, domain->name) == 0)
+		return;
+	name = strdup(value);
+	if (!name)
+		return;
+	free(domain->name);
+	domain->name = name;
+}
+
+void hv_domains_hear(const char *path, void *userdata)
+{
+	static const char homes[] = "/local/domain/";
+	struct hv_domain *domain;
+	unsigned long domid;
+	char *rest;
+
+	if (strncmp(path, homes, sizeof(homes) - 1) != 0)
+		return;
+	domid = strtoul(path + sizeof(homes) - 1, &rest, 10);
+	if (strcmp(rest, "/control/shutdown") != 0 && strcmp(rest, "/name") != 0)
+		return;
+	domain = hv_domain_by_id(userdata, (uint32_t)domid);
+	if (domain && strcmp(rest, "/name") == 0)
+		take_name(domain);
+	else if (domain)
+		obey(domain);
 }
 
 void hv_domains_free(struct hv *hv)

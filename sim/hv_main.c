@@ -137,6 +137,7 @@ static int start(struct hv *hv, unsigned domains, bool like_xenstored)
 	if (!hv->store)
 		return complain("cannot start", -ENOMEM);
 	sim_store_refuse(hv->store, hv_store_refused, hv);
+	sim_store_listen_to_changes(hv->store, hv_domains_hear, hv);
 	r = hv_domain_create(hv, true, NULL, HV_DOM0, &domain);
 	for (unsigned i = 0; r == 0 && i < domains; i++)
 		r = hv_domain_create(hv, false, NULL, HV_PVH, &domain);

@@ -143,6 +143,14 @@ const char *hv_operation(uint32_t op)
 		return "domain-info";
 	case SIM_OP_PORT_STATUS:
 		return "port-status";
+	case SIM_OP_PAUSE:
+		return "pause";
+	case SIM_OP_UNPAUSE:
+		return "unpause";
+	case SIM_OP_DESTROY:
+		return "destroy";
+	case SIM_OP_SHUT_DOWN:
+		return "shut-down";
 	default:
 		return NULL; /* the library's own */
 	}
@@ -177,6 +185,14 @@ static void write_arguments(FILE *out, const struct sim_request *request)
 		break;
 	case SIM_OP_DOMAIN:
 		fprintf(out, "of the first from d%u on", request->domid);
+		break;
+	case SIM_OP_PAUSE:
+	case SIM_OP_UNPAUSE:
+	case SIM_OP_DESTROY:
+		fprintf(out, "d%u", request->domid);
+		break;
+	case SIM_OP_SHUT_DOWN:
+		fprintf(out, "d%u for the reason %u", request->domid, request->count);
 		break;
 	case SIM_OP_PORT_STATUS:
 		fprintf(out, "of d%u:%u", request->domid, request->port);

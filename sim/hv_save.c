@@ -336,6 +336,7 @@ int hv_domain_resume(struct hv_domain *domain, const struct hv_restore_options *
 	domain->domid = domid;
 	domain->state = HV_RUNNING;
 	domain->shutdown = HV_NOT_SHUT_DOWN;
+	domain->paused_times = 0;
 	HASH_ADD(hh, hv->domains, domid, sizeof(domain->domid), domain);
 	be_silent(hv, options->unaware_ms);
 	r = hv_domain_write_home(domain);

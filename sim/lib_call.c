@@ -4,6 +4,8 @@
  * what it is told is what the simulated host knows. These hypercalls have an answer:
  *
  *	domctl getdomaininfo, sysctl getdomaininfolist	the domains there are
+ *	domctl pausedomain, unpausedomain, destroydomain	what they say
+ *	sched_op remote_shutdown			the domain shuts down, for this reason
  *	sysctl physinfo					how many CPUs
  *	event_channel_op status				whose port leads where
  *	dm_op						EINVAL: no domain has devices that Xen knows of
@@ -31,6 +33,7 @@
 #include <unistd.h>
 #include <xen/event_channel.h>
 #include <xen/memory.h>
+#include <xen/sched.h>
 #include <xen/sysctl.h>
 #include <xen/sys/privcmd.h>
 #include <xen/version.h>
@@ -135,6 +138,14 @@ static int ask(enum sim_op op, uint32_t domid, uint32_t port, void *facts, size_
 	return r;
 }
 
+static int have_done(enum sim_op op, domid_t domid, uint8_t reason)
+{
+	const struct sim_request request = {.op = (uint32_t)op, .domid = domid, .count = reason};
+	struct sim_reply answer;
+
+	return sim_lib_call(&request, sizeof(request), &answer, sizeof(answer), NULL);
+}
+
 static void fill_in(struct xen_domctl_getdomaininfo *info, const struct sim_domain *domain)
 {
 	memset(info, 0, sizeof(*info));
@@ -164,8 +175,18 @@ static long do_domctl(struct xen_domctl *argument)
 		return r;
 	if (call.interface_version != XEN_DOMCTL_INTERFACE_VERSION)
 		return -EACCES;
-	if (call.cmd != XEN_DOMCTL_getdomaininfo)
+	switch (call.cmd) {
+	case XEN_DOMCTL_pausedomain:
+		return have_done(SIM_OP_PAUSE, call.domain, 0);
+	case XEN_DOMCTL_unpausedomain:
+		return have_done(SIM_OP_UNPAUSE, call.domain, 0);
+	case XEN_DOMCTL_destroydomain:
+		return have_done(SIM_OP_DESTROY, call.domain, 0);
+	case XEN_DOMCTL_getdomaininfo:
+		break;
+	default:
 		return -ENOSYS;
+	}
 	r = ask(SIM_OP_DOMAIN, call.domain, 0, &domain, sizeof(domain));
 	if (r < 0)
 		return r;
@@ -264,6 +285,17 @@ static long do_sysctl(struct xen_sysctl *argument)
 	return r < 0 ? r : sim_copy_out(argument, &call, sizeof(call));
 }
 
+static long sched_op(uint64_t command, const struct sched_remote_shutdown *argument)
+{
+	struct sched_remote_shutdown call;
+	int r;
+
+	if (command != SCHEDOP_remote_shutdown)
+		return -ENOSYS;
+	r = sim_copy_in(&call, argument, sizeof(call));
+	return r < 0 ? r : have_done(SIM_OP_SHUT_DOWN, call.domain_id, (uint8_t)call.reason);
+}
+
 static long evtchn_status(struct evtchn_status *argument)
 {
 	struct evtchn_status status;
@@ -342,6 +374,8 @@ long sim_hypercall(unsigned op, uint64_t first, uint64_t second)
 	case __HYPERVISOR_event_channel_op:
 		return first == EVTCHNOP_status ? evtchn_status((struct evtchn_status *)(uintptr_t)second)
 						: -ENOSYS;
+	case __HYPERVISOR_sched_op:
+		return sched_op(first, (const struct sched_remote_shutdown *)(uintptr_t)second);
 	case __HYPERVISOR_dm_op:
 		return do_dm_op((uint32_t)first);
 	case __HYPERVISOR_xen_version:

@@ -38,8 +38,8 @@ static atomic_int below_current;
 
 static bool is_above_xen_path(const char *directory)
 {
-	static const char *const above[] = {"/",    "/etc",  "/run", "/var",	   "/var/run",
-					    "/dev", "/proc", "/sys", "/sys/module"};
+	static const char *const above[] = {"/",	"/etc", "/run",	 "/var", "/var/run",
+					    "/var/lib", "/dev", "/proc", "/sys", "/sys/module"};
 
 	for (size_t i = 0; i < sizeof(above) / sizeof(above[0]); i++)
 		if (strcmp(above[i], directory) == 0)
@@ -400,4 +400,30 @@ SIM_EXPORT int fchownat(int dirfd, const char *path, uid_t user, gid_t group, in
 
 	return ((__typeof__(&fchownat))sim_next_function(&next, "fchownat"))(
 		dirfd, redirect_at(dirfd, path, buffer), user, group, flags);
+}
+
+SIM_EXPORT int rename(const char *from, const char *to)
+{
+	static _Atomic(void *) next;
+	char from_buffer[PATH_MAX], to_buffer[PATH_MAX];
+
+	return ((__typeof__(&rename))sim_next_function(&next, "rename"))(redirect(from, from_buffer),
+									 redirect(to, to_buffer));
+}
+
+SIM_EXPORT int unlink(const char *path)
+{
+	static _Atomic(void *) next;
+	char buffer[PATH_MAX];
+
+	return ((__typeof__(&unlink))sim_next_function(&next, "unlink"))(redirect(path, buffer));
+}
+
+SIM_EXPORT int unlinkat(int dirfd, const char *path, int flags)
+{
+	static _Atomic(void *) next;
+	char buffer[PATH_MAX];
+
+	return ((__typeof__(&unlinkat))sim_next_function(&next, "unlinkat"))(
+		dirfd, redirect_at(dirfd, path, buffer), flags);
 }

@@ -78,6 +78,11 @@ enum sim_op {
 	/* What Xen tells the toolstack. */
 	SIM_OP_DOMAIN,	    /* the first domain whose number is domid or above: a struct sim_domain */
 	SIM_OP_PORT_STATUS, /* of the port of domid: a struct sim_port */
+	/* And what it does to a domain. */
+	SIM_OP_PAUSE,	/* once more */
+	SIM_OP_UNPAUSE, /* once less */
+	SIM_OP_DESTROY,
+	SIM_OP_SHUT_DOWN, /* at once, for the reason `count` */
 	/* Memory of another domain by its frames, which may be there in part. */
 	SIM_OP_MAP_FRAMES,
 };

@@ -460,6 +460,13 @@ void sim_store_record(struct sim_store *store,
 	store->record_userdata = userdata;
 }
 
+void sim_store_listen_to_changes(struct sim_store *store, void (*changed)(const char *path, void *userdata),
+				 void *userdata)
+{
+	store->changed = changed;
+	store->changed_userdata = userdata;
+}
+
 void sim_store_refuse(struct sim_store *store, int (*refuse)(unsigned domid, uint32_t type, void *userdata),
 		      void *userdata)
 {

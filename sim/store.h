@@ -152,6 +152,11 @@ bool sim_store_turns(struct sim_store *store,
 		     void (*visit)(const struct sim_store_turn *turn, void *userdata), void *userdata);
 void sim_store_take_turn(const struct sim_store_turn *turn);
 
+/* Calls it with the path of each node that has changed, which hears it as a watch of domain 0 would, and doesn't change
+ * anything itself. */
+void sim_store_listen_to_changes(struct sim_store *store, void (*changed)(const char *path, void *userdata),
+				 void *userdata);
+
 /* Injects more: asks of each request of this operation what to answer in place of carrying it out, a negative errno;
  * 0: nothing. ECONNRESET ends the connection instead. NULL: no more. */
 void sim_store_refuse(struct sim_store *store, int (*refuse)(unsigned domid, uint32_t type, void *userdata),

@@ -124,6 +124,8 @@ struct sim_store {
 	void *record_userdata;
 	int (*refuse)(unsigned domid, uint32_t type, void *userdata);
 	void *refuse_userdata;
+	void (*changed)(const char *path, void *userdata);
+	void *changed_userdata;
 };
 
 /* store.c */

@@ -379,9 +379,12 @@ static void tell_change(struct sim_store *store, const struct sim_change *change
 void sim_watch_fire_changes(struct sim_store *store, const struct sim_changes *changes,
 			    const struct sim_node *old_root, const struct sim_node *new_root)
 {
-	for (size_t i = 0; i < changes->count; i++)
+	for (size_t i = 0; i < changes->count; i++) {
 		(store->options.like_xenstored ? tell_change : fire_change)(store, &changes->list[i],
 									    old_root, new_root);
+		if (store->changed)
+			store->changed(changes->list[i].path, store->changed_userdata);
+	}
 }
 
 void sim_watch_fire_special(struct sim_store *store, const struct sim_node *root, const char *name)
