@@ -118,6 +118,14 @@ bool relay_is_busy(const struct relay *relay);
 void relay_cleanup(struct relay *relay);
 
 /* Given by the owner of a hop (session.c, link.c), and called with `owner`. */
+/* Memory that the owner of an inner hop has, and where bytes wait for him: so he needn't copy them. */
+struct hop_memory {
+	uint8_t *bytes;
+	/* He has taken all of them, or they are wanted no more. */
+	void (*release)(const void *bytes, size_t length, void *userdata);
+	void *userdata;
+};
+
 struct hop_callbacks {
 	/* A frame that isn't about a channel has come; the payload is a private copy. A negative errno ends
 	 * the session with that error. */
@@ -151,6 +159,8 @@ struct hop_callbacks {
 	void (*moved)(void *owner);
 	/* It is the turn of the hop's task: of an inner hop (inner.h) alone, which needs no other callback. */
 	void (*turn)(void *owner);
+	/* Gives memory for so many bytes that are about to wait at this end of an inner hop. False: they lie in the relay's. */
+	bool (*give_memory)(void *owner, struct channel_end *end, uint32_t length, struct hop_memory *memory);
 	/* The session is over because of `error` (a negative errno); `why` says what the other end did. Must
 	 * detach or free the hop. */
 	void (*failed)(void *owner, int error, const char *why);
@@ -446,6 +456,9 @@ static inline bool hop_is_readable(const struct hop *hop)
  * no room further on is copied. -EPIPE: nobody gets them any more, and a RESET is on its way; -ENOMEM. */
 int hop_push(struct channel_end *end, const struct iovec *pieces, unsigned count, uint32_t length,
 	     uint32_t messages);
+/* Does it without a copy, if the other end is at an inner hop, too: the bytes wait for its owner where they lie. They are released in any
+ * case. -EPIPE; -ENOMEM: nothing was written. */
+int hop_give(struct channel_end *end, const struct hop_memory *memory, uint32_t length, uint32_t messages);
 /* Sends a GOODBYE with this payload at once, behind everything that was written, if there is room: the hop is
  * about to be detached. */
 void hop_farewell(struct hop *hop, const void *payload, uint32_t length);

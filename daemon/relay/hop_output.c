@@ -117,28 +117,61 @@ static uint32_t write_now(struct hop *hop, struct channel_end *end, const struct
 	return write_pieces(hop, end, from, pieces, length, messages);
 }
 
+/* Copies what follows the first `skip` bytes of the pieces. */
+static void gather(uint8_t *to, const struct iovec *pieces, unsigned count, uint32_t skip)
+{
+	for (unsigned i = 0; i < count; i++) {
+		uint32_t size = (uint32_t)pieces[i].iov_len, skipped = skip < size ? skip : size;
+
+		memcpy(to, (uint8_t *)pieces[i].iov_base + skipped, size - skipped);
+		to += size - skipped;
+		skip -= skipped;
+	}
+}
+
+/* Lets bytes wait where they lie, in memory that is released in any case. -ENOMEM. */
+static int keep_memory(struct channel_end *out, const struct hop_memory *memory, uint32_t length)
+{
+	if (!out->queue)
+		out->queue = evbuffer_new();
+	if (!out->queue ||
+	    evbuffer_add_reference(out->queue, memory->bytes, length, memory->release, memory->userdata)) {
+		memory->release(memory->bytes, length, memory->userdata);
+		return -ENOMEM;
+	}
+	channel_mark_backlog(out);
+	return 0;
+}
+
+static bool is_given_memory(struct channel_end *out, uint32_t length, struct hop_memory *memory)
+{
+	return out->hop->traits->is_inner && out->hop->callbacks->give_memory &&
+	       out->hop->callbacks->give_memory(out->hop->owner, out, length, memory);
+}
+
 /* Keeps what follows the first `skip` bytes, which came in at `from`. -ENOMEM; -ENOLINK: it wasn't sound. */
 static int spill(struct channel_end *out, const struct hop *from, const struct iovec *pieces, unsigned count,
 		 uint32_t skip)
 {
+	struct hop_memory memory;
 	struct evbuffer_iovec room;
 	uint32_t length = 0;
 
-	if (!out->queue)
-		out->queue = evbuffer_new();
 	for (unsigned i = 0; i < count; i++)
 		length += (uint32_t)pieces[i].iov_len;
+	if (is_given_memory(out, length - skip, &memory)) {
+		gather(memory.bytes, pieces, count, skip);
+		if (hop_is_sound(from))
+			return keep_memory(out, &memory, length - skip);
+		memory.release(memory.bytes, length - skip, memory.userdata);
+		return -ENOLINK;
+	}
+	if (!out->queue)
+		out->queue = evbuffer_new();
 	if (!out->queue || evbuffer_reserve_space(out->queue, length - skip, &room, 1) < 1)
 		return -ENOMEM;
-	room.iov_len = 0;
-	for (unsigned i = 0; i < count; i++) {
-		uint32_t size = (uint32_t)pieces[i].iov_len, skipped = skip < size ? skip : size;
-
-		memcpy((uint8_t *)room.iov_base + room.iov_len, (uint8_t *)pieces[i].iov_base + skipped,
-		       size - skipped);
-		room.iov_len += size - skipped;
-		skip -= skipped;
-	}
+	gather(room.iov_base, pieces, count, skip);
+	room.iov_len = length - skip;
 	if (!hop_is_sound(from))
 		return -ENOLINK;
 	if (evbuffer_commit_space(out->queue, &room, 1))
@@ -204,6 +237,23 @@ int hop_push(struct channel_end *end, const struct iovec *pieces, unsigned count
 	if (r < 0 || done == length)
 		return r;
 	end->received += length - done;
+	out->queued_messages += messages;
+	return 0;
+}
+
+int hop_give(struct channel_end *end, const struct hop_memory *memory, uint32_t length, uint32_t messages)
+{
+	struct channel_end *out = channel_other(end);
+	int r;
+
+	if (way_of(end) != BLOCKED) {
+		memory->release(memory->bytes, length, memory->userdata);
+		return -EPIPE;
+	}
+	r = keep_memory(out, memory, length);
+	if (r < 0)
+		return r;
+	end->received += length;
 	out->queued_messages += messages;
 	return 0;
 }

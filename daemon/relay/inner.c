@@ -38,7 +38,13 @@ void inner_wait_for_data(struct channel_end *end)
 
 void inner_taken(struct channel_end *end, size_t length)
 {
-	relay_spend(end->hop->relay, end->channel->charge.account, COST_FRAME + COST_BYTES(length));
+	relay_spend(end->hop->relay, end->channel->charge.account, COST_BYTES(length));
+	inner_taken_over(end, length);
+}
+
+void inner_taken_over(struct channel_end *end, size_t length)
+{
+	relay_spend(end->hop->relay, end->channel->charge.account, COST_FRAME);
 	end->sent += length;
 	channel_taken(end, end->sent);
 	inner_wait_for_data(end);

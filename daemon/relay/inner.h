@@ -32,6 +32,8 @@ static inline bool inner_has_input(const struct hop *hop)
 void inner_wait_for_data(struct channel_end *end);
 /* Counts `length` bytes as taken that the owner has removed from end->queue, and the work of it. */
 void inner_taken(struct channel_end *end, size_t length);
+/* Does the same for bytes that lay in the owner's memory, and that nobody has copied. */
+void inner_taken_over(struct channel_end *end, size_t length);
 /* Returns how much may be pushed at this end now. */
 static inline uint64_t inner_room(const struct channel_end *end)
 {

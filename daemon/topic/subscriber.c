@@ -227,6 +227,26 @@ static void note_sent(struct subscriber *subscriber, uint64_t from, struct topic
 	}
 }
 
+/* Gives a replica of this daemon the current entry as it is. Returns 1, 0 if that can't be done, or as hop_give(). */
+static int give_whole(struct subscriber *subscriber)
+{
+	struct topic_entry *entry = subscriber->current;
+	struct channel_end *end = subscriber->party.end, *other = channel_other(end);
+	struct party *party = other->party;
+	struct hop_memory memory;
+	int r;
+
+	if (subscriber->session || subscriber->done || entry->size < TOPIC_GIVE_LEAST ||
+	    entry->size > inner_room(end) || !party || party->kind != PARTY_FEED ||
+	    !intake_give((struct feed *)party, topic_entry_share(entry), &memory))
+		return 0;
+	r = hop_give(end, &memory, entry->size, (uint32_t)topic_entry_messages(entry));
+	if (r < 0)
+		return r;
+	subscriber->done = entry->size;
+	return 1;
+}
+
 /* Writes what remains of the current entry, and whole ones behind it, as far as there is credit. Returns how many bytes, 0 if there
  * is no credit, or as hop_push(). */
 static int write_some(struct subscriber *subscriber)
@@ -242,8 +262,10 @@ static int write_some(struct subscriber *subscriber)
 	uint64_t from = end->received, most = topic_bound_room(&subscriber->bound);
 	uint64_t messages = topic_entry_messages(subscriber->current);
 	unsigned count = 1;
-	int r;
+	int r = give_whole(subscriber);
 
+	if (r)
+		return r;
 	if (!length)
 		return 0;
 	pieces[0] = (struct iovec){subscriber->current->bytes + subscriber->done, length};

@@ -126,14 +126,17 @@ static void take_message(struct topic *topic, struct feed *feed)
 {
 	uint64_t most = topic->topics->with.relay->max_message;
 	struct channel_end *end = feed->party.end;
-	struct topic_entry *entry = takes_runs(topic) ? intake_run(feed, &topic->log, most) : NULL;
+	bool may_be_run = takes_runs(topic);
+	struct topic_entry *entry = intake_given(feed, &topic->log, most, may_be_run);
 	int r;
 
-	if (entry) {
+	if (!entry && may_be_run)
+		entry = intake_run(feed, &topic->log, most);
+	if (entry && entry->count) {
 		topic_append(topic, entry);
 		return;
 	}
-	r = intake(feed, &topic->log, most, &entry);
+	r = entry ? 1 : intake(feed, &topic->log, most, &entry);
 	if (r == 1)
 		r = topic->is_replica ? replica_take(topic, entry) : publish(topic, entry);
 	else if (r == 2) /* a replica's */
@@ -391,7 +394,15 @@ static void on_turn(void *owner)
 		inner_due(topic->hop);
 }
 
-static const struct hop_callbacks topic_callbacks = {.turn = on_turn};
+static bool on_give_memory(void *owner, struct channel_end *end, uint32_t length, struct hop_memory *memory)
+{
+	struct party *party = end->party;
+
+	return length >= TOPIC_GIVE_LEAST && party && party->kind == PARTY_FEED &&
+	       intake_give((struct feed *)party, topic_entry_new(length), memory);
+}
+
+static const struct hop_callbacks topic_callbacks = {.turn = on_turn, .give_memory = on_give_memory};
 
 static void on_time_up(int fd, short what, void *userdata)
 {

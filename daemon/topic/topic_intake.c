@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include <event2/buffer.h>
+#include <utlist.h>
 
 #include "daemon/topic/topic_internal.h"
 #include "wire/bytes.h"
@@ -112,6 +113,61 @@ static bool may_be_run(struct channel_end *end)
 	       message_span(get_u32(head)) < channel_queued(end);
 }
 
+/* Returns how many messages these bytes are and nothing else: one, or if it may be, several that fit into a run; 0: they aren't. */
+static uint32_t count_whole(const struct topic_entry *entry, uint64_t most, bool may_be_run)
+{
+	uint32_t payload = get_u32(entry->bytes), count, size;
+
+	if (message_span(payload) == entry->size)
+		return payload <= most;
+	if (!may_be_run || entry->size > TOPIC_RUN_MOST)
+		return 0;
+	count = count_plain(entry->bytes, entry->size, most, &size);
+	return size == entry->size ? count : 0;
+}
+
+struct topic_entry *intake_given(struct feed *feed, struct topic_log *log, uint64_t most, bool may_be_run)
+{
+	struct channel_end *end = feed->party.end;
+	struct topic_entry *entry = feed->given;
+	struct evbuffer_iovec first;
+	uint32_t count;
+
+	if (!entry || feed->part || feed->skips || evbuffer_peek(end->queue, 1, NULL, &first, 1) < 1 ||
+	    first.iov_base != entry->bytes || first.iov_len != entry->size)
+		return NULL;
+	count = count_whole(entry, most, may_be_run);
+	if (!count || topic_log_reserve(log, entry->size) < 0)
+		return NULL;
+	topic_entry_ref(entry);
+	entry->count = count > 1 ? count : 0; /* of one it depends on what it is */
+	evbuffer_drain(end->queue, entry->size);
+	relay_spend(feed->party.topic->topics->with.relay, end->channel->charge.account, count / 4);
+	inner_taken_over(end, entry->size);
+	return entry;
+}
+
+/* All that waited in this entry was taken, or the queue is gone. */
+static void release(const void *bytes, size_t length, void *userdata)
+{
+	struct topic_entry *entry = userdata;
+
+	if (entry->waits_at)
+		DL_DELETE(entry->waits_at->given, entry);
+	entry->waits_at = NULL;
+	topic_entry_unref(entry);
+}
+
+bool intake_give(struct feed *feed, struct topic_entry *entry, struct hop_memory *memory)
+{
+	if (!entry)
+		return false;
+	entry->waits_at = feed;
+	DL_APPEND(feed->given, entry);
+	*memory = (struct hop_memory){entry->bytes, release, entry};
+	return true;
+}
+
 struct topic_entry *intake_run(struct feed *feed, struct topic_log *log, uint64_t most)
 {
 	struct channel_end *end = feed->party.end;
@@ -133,6 +189,7 @@ struct topic_entry *intake_run(struct feed *feed, struct topic_log *log, uint64_
 		topic_entry_unref(cut ? cut : entry);
 		return NULL;
 	}
+	cut->bytes = cut->own;
 	cut->size = size;
 	cut->count = count;
 	evbuffer_drain(end->queue, size);
@@ -143,6 +200,11 @@ struct topic_entry *intake_run(struct feed *feed, struct topic_log *log, uint64_
 
 void intake_drop(struct feed *feed, struct topic_log *log)
 {
+	struct topic_entry *given;
+
+	DL_FOREACH(feed->given, given) /* which are released with the queue */
+		given->waits_at = NULL;
+	feed->given = NULL;
 	if (feed->part)
 		topic_log_unreserve(log, feed->part->size);
 	topic_entry_unref(feed->part);

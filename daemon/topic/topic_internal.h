@@ -29,6 +29,7 @@
 
 #define TOPIC_LOG_MOST	    (1u << 20) /* bytes of a log, or one message */
 #define TOPIC_RUN_MOST	    4048u      /* bytes of messages in one entry: 4096 with its head */
+#define TOPIC_GIVE_LEAST    1024u      /* bytes that are worth it not to be copied */
 #define TOPIC_LINGER_MS	    10000
 #define TOPIC_PIECE_UNITS   2048u
 #define TOPIC_SUBSCRIPTIONS 256u  /* of one program */
@@ -49,7 +50,8 @@ struct party {
 
 struct feed {
 	struct party party;
-	struct topic_entry *part; /* a message, as far as it has come, for which the log has a reserve */
+	struct topic_entry *given; /* those in whose memory bytes wait, from the first */
+	struct topic_entry *part;  /* a message, as far as it has come, for which the log has a reserve */
 	uint32_t at;
 	bool skips;		  /* for lack of room: the rest of it is thrown away */
 	uint64_t left;		  /* bytes of that */
@@ -181,6 +183,11 @@ int intake(struct feed *feed, struct topic_log *log, uint64_t most, struct topic
 /* Takes several messages at once that have come one behind the other, if nobody has withdrawn one of them and none has properties.
  * Returns them as one entry, for which the log has a reserve; NULL: there aren't any, or there is no room for them. */
 struct topic_entry *intake_run(struct feed *feed, struct topic_log *log, uint64_t most);
+/* Lets what comes next for the feed wait in the memory of this entry, which nobody else has: takes the reference. False: it is NULL. */
+bool intake_give(struct feed *feed, struct topic_entry *entry, struct hop_memory *memory);
+/* Takes the entry whose memory waits first, without a copy, if that is a whole message, or several and that may be. Returns it, with a
+ * reserve in the log; NULL: it is to be taken otherwise. */
+struct topic_entry *intake_given(struct feed *feed, struct topic_log *log, uint64_t most, bool may_be_run);
 void intake_drop(struct feed *feed, struct topic_log *log);
 /* Takes the request of a replica, if it is one, and how many listeners it tells. Returns 1; 0: it hasn't come; -EPROTOTYPE: it is
  * something else, and isn't taken; -ENOMEM. */

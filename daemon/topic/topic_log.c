@@ -15,7 +15,20 @@ struct topic_entry *topic_entry_new(uint32_t size)
 	if (!entry)
 		return NULL;
 	*entry = (struct topic_entry){.references = 1, .size = size};
+	entry->bytes = entry->own;
 	return entry;
+}
+
+struct topic_entry *topic_entry_share(struct topic_entry *entry)
+{
+	struct topic_entry *other = topic_entry_new(0);
+
+	if (!other)
+		return NULL;
+	other->size = entry->size;
+	other->bytes = entry->bytes;
+	other->lender = topic_entry_ref(entry);
+	return other;
 }
 
 void topic_entry_unref(struct topic_entry *entry)
@@ -23,6 +36,7 @@ void topic_entry_unref(struct topic_entry *entry)
 	if (!entry || --entry->references)
 		return;
 	topic_origin_unref(entry->origin);
+	topic_entry_unref(entry->lender);
 	free(entry);
 }
 

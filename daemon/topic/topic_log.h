@@ -22,6 +22,7 @@
 
 #include "base/quota.h"
 
+struct feed;
 /* Who has published an entry. */
 struct topic_origin;
 
@@ -35,11 +36,15 @@ struct topic_entry {
 	bool is_notice, is_state; /* it isn't a message; and says whether the topic is there */
 	/* set by the log: how many messages, and gaps of unknown size, were before it */
 	uint64_t before, unknown_before;
-	uint64_t number;	     /* so many messages were entries before it */
-	struct topic_origin *origin; /* a reference; NULL: none */
-	uint32_t in_image;	     /* topic_log_image.c: its number there, if it is that one */
+	uint64_t number;		 /* so many messages were entries before it */
+	struct topic_origin *origin;	 /* a reference; NULL: none */
+	uint32_t in_image;		 /* topic_log_image.c: its number there, if it is that one */
+	struct feed *waits_at;		 /* topic_intake.c: in its list; NULL: in none */
+	struct topic_entry *prev, *next; /* in that */
+	struct topic_entry *lender; /* a reference, if the bytes are those of another entry; NULL: none */
+	uint8_t *bytes;		    /* nobody changes them once the entry is in a log */
 	uint32_t size;
-	_Alignas(8) uint8_t bytes[];
+	_Alignas(8) uint8_t own[];
 };
 
 struct topic_log {
@@ -74,6 +79,9 @@ static inline struct topic_entry *topic_entry_ref(struct topic_entry *entry)
 }
 /* NULL is allowed. */
 void topic_entry_unref(struct topic_entry *entry);
+/* Returns an entry for another log, with one reference, and the bytes of this one where they lie; NULL: no memory. Each log pays
+ * for the bytes, since either may have them for longer. */
+struct topic_entry *topic_entry_share(struct topic_entry *entry);
 /* Returns how many messages its bytes are. */
 static inline uint64_t topic_entry_messages(const struct topic_entry *entry)
 {

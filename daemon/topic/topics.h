@@ -21,7 +21,8 @@
  *                  └──refused for good: its subscribers are told, and it is gone
  *
  * Accounts: the publisher's user pays for the topic's log, a subscriber's user for the replica's, and for the channel to each
- * subscriber; a peer for its replica's channel. What is copied to a subscriber is work of his account. A turn does a bounded piece.
+ * subscriber; a peer for its replica's channel. Where two logs have the same bytes, both pay for all of them. What is copied to a
+ * subscriber is work of his account. A turn does a bounded piece.
  */
 
 #include <stdbool.h>

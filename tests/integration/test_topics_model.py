@@ -12,7 +12,7 @@ from library import KEEP_OLDEST, KEPT, MISSED, RETAIN, SUBSCRIBED, TOPIC, WAITIN
 from messaging import eventually
 from renewing import renew
 
-SIZES = 0, 3, 40, 40, 40, 900, 20000
+SIZES = 0, 3, 40, 40, 40, 900, 3000, 20000
 
 
 class Publisher:

@@ -29,6 +29,7 @@ unit_tests += \
 	tests/unit/test_stream_image \
 	tests/unit/test_ledger \
 	tests/unit/test_topic_bound \
+	tests/unit/test_topic_given \
 	tests/unit/test_topic_image \
 	tests/unit/test_topic_kept \
 	tests/unit/test_topic_log \
