@@ -15,11 +15,7 @@
 
 void conn_set_reason(struct xenmsg *conn, const void *text, size_t size)
 {
-	if (size >= sizeof(conn->reason))
-		size = sizeof(conn->reason) - 1;
-	if (size) /* memcpy() mustn't get the NULL of an empty text */
-		memcpy(conn->reason, text, size);
-	conn->reason[size] = '\0';
+	frame_text_copy((struct frame_text){text, size}, conn->reason, sizeof(conn->reason));
 }
 
 /* ---- what the daemon says -------------------------------------------------------------------- */

@@ -28,15 +28,6 @@ static void look_at(struct dials *dials, int64_t at)
 		dials->due = at;
 }
 
-static void keep_reason(struct stream_dial *dial, struct frame_text text)
-{
-	size_t size = text.size < sizeof(dial->reason) ? text.size : sizeof(dial->reason) - 1;
-
-	if (size)
-		memcpy(dial->reason, text.data, size);
-	dial->reason[size] = '\0';
-}
-
 /* Leaves the socket. */
 static void hang_up(struct stream_dial *dial)
 {
@@ -113,7 +104,7 @@ static int read_answer(struct stream_dial *dial)
 	if (r == -ETIMEDOUT)
 		return 0;
 	if (r < 0) {
-		keep_reason(dial, answer->reason);
+		frame_text_copy(answer->reason, dial->reason, sizeof(dial->reason));
 		return r;
 	}
 	if (answer->header.type != FRAME_REPLY ||
@@ -121,7 +112,7 @@ static int read_answer(struct stream_dial *dial)
 		return -EPROTO;
 	if (reply.error == 0)
 		return 1;
-	keep_reason(dial, reply.body);
+	frame_text_copy(reply.body, dial->reason, sizeof(dial->reason));
 	return frame_error(reply.error, -EPROTO);
 }
 

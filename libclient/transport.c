@@ -18,10 +18,7 @@
 
 void transport_keep_reason(struct transport *transport, struct frame_text text)
 {
-	size_t size = text.size < sizeof(transport->reason) ? text.size : sizeof(transport->reason) - 1;
-
-	memcpy(transport->reason, text.data, size);
-	transport->reason[size] = '\0';
+	frame_text_copy(text, transport->reason, sizeof(transport->reason));
 }
 
 int transport_watch(const struct transport *transport, int fd, uint32_t events, uint32_t number)

@@ -136,6 +136,17 @@ static inline struct frame_text frame_text_of(const char *string)
 {
 	return (struct frame_text){string, string ? strlen(string) : 0};
 }
+/* Copies a text for people as a string, of which as many characters of UTF-8 as fit into `room` bytes, at least 1. */
+static inline void frame_text_copy(struct frame_text text, char *to, size_t room)
+{
+	size_t size = text.size < room ? text.size : room - 1;
+
+	while (size > 0 && size < text.size && (text.data[size] & 0xc0) == 0x80)
+		size--;
+	if (size)
+		memcpy(to, text.data, size);
+	to[size] = '\0';
+}
 
 struct frame_identity {
 	uint32_t domid, uid, gid, pid;

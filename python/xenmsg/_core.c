@@ -41,13 +41,18 @@ void shared_release(struct shared *shared)
 	free(shared);
 }
 
+PyObject *words_of(const char *text)
+{
+	return PyUnicode_DecodeUTF8(text, (Py_ssize_t)strlen(text), "replace");
+}
+
 /* Raises xenmsg.Error(errno, reason, fate, address, code, exit_status, data). `reason`, `address` and `data` may be NULL. */
 PyObject *raise_result(const struct xenmsg_result *result, int fate, const char *address, PyObject *data)
 {
-	PyObject *exception = PyObject_CallFunction(make_error, "isizIiO",
-						    result->error < 0 ? -result->error : result->error,
-						    result->reason ? result->reason : "", fate, address,
-						    result->code, result->exit_status, data ? data : Py_None);
+	PyObject *exception = PyObject_CallFunction(
+		make_error, "iNizIiO", result->error < 0 ? -result->error : result->error,
+		words_of(result->reason ? result->reason : ""), fate, address, result->code,
+		result->exit_status, data ? data : Py_None);
 
 	if (exception) {
 		PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);

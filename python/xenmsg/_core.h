@@ -47,6 +47,8 @@ void lock(struct shared *shared, PyThreadState *state);
 /* What isn't a message or call has failed: the error says what is known. */
 #define FATE_OF_ERROR (-1)
 
+/* Returns a text that another process has written, whatever bytes it has. */
+PyObject *words_of(const char *text);
 /* Each raises xenmsg.Error, and returns NULL. `reason`, `address` and `data` may be NULL. */
 PyObject *raise_result(const struct xenmsg_result *result, int fate, const char *address, PyObject *data);
 PyObject *raise_words(int error, const char *reason, const char *address);

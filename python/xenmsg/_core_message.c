@@ -83,14 +83,14 @@ static PyObject *message_sender_name(PyObject *object, void *closure)
 {
 	const char *name = xenmsg_peer_domain_name(sender_of(object));
 
-	return PyUnicode_DecodeUTF8(name, (Py_ssize_t)strlen(name), "replace");
+	return words_of(name);
 }
 
 static PyObject *message_sender_host(PyObject *object, void *closure)
 {
 	const char *host = xenmsg_peer_host(sender_of(object));
 
-	return PyUnicode_DecodeUTF8(host, (Py_ssize_t)strlen(host), "replace");
+	return words_of(host);
 }
 
 typedef uint32_t (*peer_number)(const struct xenmsg_peer *peer);

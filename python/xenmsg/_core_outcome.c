@@ -77,8 +77,7 @@ static PyObject *outcome_value(struct outcome *self)
 	if (stream >= 0)
 		return PyLong_FromLong(stream);
 	if (self->result.json)
-		return PyUnicode_DecodeUTF8(self->result.json, (Py_ssize_t)strlen(self->result.json),
-					    "replace");
+		return words_of(self->result.json);
 	if (self->result.round_trip_ns)
 		return PyFloat_FromDouble((double)self->result.round_trip_ns / 1e9);
 	return Py_NewRef(self->reply ? self->reply : Py_None);

@@ -164,8 +164,8 @@ PyObject *connection_change(PyObject *object, PyObject *ignored)
 		return NULL;
 	if (!change)
 		Py_RETURN_NONE;
-	result = Py_BuildValue("iiss", (int)change->told.kind, -change->told.error, change->endpoint,
-			       change->reason);
+	result = Py_BuildValue("iisN", (int)change->told.kind, -change->told.error, change->endpoint,
+			       words_of(change->reason));
 	self->changes = change->next;
 	if (!self->changes)
 		self->last_change = &self->changes;

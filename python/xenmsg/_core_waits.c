@@ -422,7 +422,7 @@ PyObject *connection_query(PyObject *object, PyObject *argument)
 		return NULL;
 	if (r < 0)
 		return raise_error(self->shared, r, what);
-	text = PyUnicode_DecodeUTF8(json, (Py_ssize_t)strlen(json), "replace");
+	text = words_of(json);
 	free(json);
 	return text;
 }

@@ -115,7 +115,11 @@ class Answered(Error):
     code         which error it is to that program
     data         what it has sent along, bytes
     exit_status  of the command that was run for the call; 0: there was none
+
+    Its code is UNANSWERED if that program has dropped the call without an answer.
     """
+
+    UNANSWERED = 125  # XENMSG_UNANSWERED
 
     def __init__(self, code: int, data: bytes = b"", exit_status: int = 0, fate: int = Fate.DONE, address: Optional[str] = None):
         super().__init__(_errno.EREMOTEIO, "", fate, address)

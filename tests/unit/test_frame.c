@@ -306,6 +306,28 @@ TEST(a_longer_payload_of_a_later_version_is_accepted)
 	}
 }
 
+TEST(a_text_is_copied_as_whole_characters)
+{
+	char room[6];
+
+	frame_text_copy(frame_text_of(NULL), room, sizeof(room));
+	assert_string_equal(room, "");
+	frame_text_copy(frame_text_of("abcde"), room, sizeof(room));
+	assert_string_equal(room, "abcde");
+	frame_text_copy(frame_text_of("abcdefg"), room, sizeof(room));
+	assert_string_equal(room, "abcde");
+	frame_text_copy(frame_text_of("abc\u00e9"), room, sizeof(room));
+	assert_string_equal(room, "abc\u00e9");
+	frame_text_copy(frame_text_of("abcd\u00e9"), room, sizeof(room));
+	assert_string_equal(room, "abcd");
+	frame_text_copy(frame_text_of("abc\U0001f600"), room, sizeof(room));
+	assert_string_equal(room, "abc");
+	frame_text_copy(frame_text_of("\x80\x80\x80\x80\x80\x80\x80"), room, sizeof(room));
+	assert_string_equal(room, "");
+	frame_text_copy(frame_text_of("a"), room, 1);
+	assert_string_equal(room, "");
+}
+
 TEST(text_that_is_too_long_is_cut_at_the_largest_payload)
 {
 	char *text = malloc(FRAME_PAYLOAD_MAX + 100);

@@ -173,6 +173,9 @@ pub struct Answered {
 }
 
 impl Answered {
+    /// The code of a call that the program has dropped without an answer (`XENMSG_UNANSWERED`).
+    pub const UNANSWERED: u16 = 125;
+
     /// How a handler refuses a call: with a number of its own, from 1, and words for people.
     pub fn new(code: u16, words: impl Into<Vec<u8>>) -> Answered {
         Answered { code, data: words.into(), exit_status: None, fate: Fate::Done }
