@@ -35,6 +35,8 @@ enum image_section_type {
 	IMAGE_QUERY,	/* daemon/serve/queries.c: a question of one whose answer isn't begun */
 	IMAGE_END,	/* the last one */
 	IMAGE_STREAM,	/* daemon/local/streams_image.c: a byte stream; they are numbered behind the topics */
+	IMAGE_ROOM, /* daemon/activation/activation_image.c: an endpoint that is started on demand; they are numbered behind the streams */
+	IMAGE_COMMAND, /* the same: a command that was started, and is only to be reaped or stopped */
 	IMAGE_TYPES
 };
 #define IMAGE_KNOWN_TO_ALL IMAGE_END /* the last type that each program of this format reads */

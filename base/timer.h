@@ -8,6 +8,7 @@
 #include <sys/time.h>
 
 #include <event2/event.h>
+#include <event2/util.h>
 
 static inline struct timeval timer_ms(uint64_t ms)
 {
@@ -27,6 +28,20 @@ static inline void timer_start(struct event *timer, uint64_t ms)
 {
 	if (!evtimer_pending(timer, NULL))
 		timer_set(timer, ms);
+}
+
+/* Returns in how many milliseconds the timer fires; TIMER_OFF: it doesn't run. */
+#define TIMER_OFF UINT32_MAX
+static inline uint32_t timer_left(const struct event *timer)
+{
+	struct timeval when, now;
+	int64_t ms;
+
+	if (!event_pending(timer, EV_TIMEOUT, &when))
+		return TIMER_OFF;
+	evutil_gettimeofday(&now, NULL);
+	ms = ((int64_t)when.tv_sec - now.tv_sec) * 1000 + ((int64_t)when.tv_usec - now.tv_usec) / 1000;
+	return ms < 0 ? 0 : ms < TIMER_OFF ? (uint32_t)ms : TIMER_OFF - 1;
 }
 
 /* Frees an event. NULL is allowed. */

@@ -8,6 +8,7 @@ libdaemon_la_SOURCES = \
 	daemon/policy/host_policy_read.c daemon/policy/host_policy_share.c \
 	daemon/policy/host_told.c daemon/policy/host_told.h \
 	daemon/activation/activation.c daemon/activation/activation.h \
+	daemon/activation/activation_image.c daemon/activation/activation_internal.h \
 	daemon/activation/activation_read.c daemon/activation/activation_read.h \
 	daemon/activation/activation_step.c daemon/activation/activation_step.h \
 	daemon/activation/starter.c daemon/activation/starter.h \

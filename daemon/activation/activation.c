@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "daemon/activation/activation.h"
+#include "daemon/activation/activation_internal.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -10,8 +10,6 @@
 #include <event2/event.h>
 #include <utlist.h>
 
-#include "daemon/activation/activation_read.h"
-#include "daemon/activation/activation_step.h"
 #include "daemon/activation/starter.h"
 #include "base/clock.h"
 #include "base/cost.h"
@@ -19,36 +17,10 @@
 #include "base/quota.h"
 #include "base/timer.h"
 #include "daemon/relay/channel.h"
-#include "daemon/relay/hop.h"
+#include "daemon/relay/hop_image.h"
 
 #define LED_AT_ONCE 8u	  /* channels in one turn: each costs about as much as an OPEN, or a stream */
 #define COST_START  8192u /* a fork, or a request to systemd; the pauses bound how often */
-
-struct activation {
-	struct activations *activations;
-	struct activation_settings *settings; /* owned */
-	struct activation_progress progress;
-	struct hop room;
-	struct event *timer; /* of the start, or of the pause */
-	struct start *start; /* under way, or a command that lives; NULL: neither */
-	struct task leading;
-	uint64_t starts;
-	char why[160];
-	bool stays; /* in a reload: its file is still there */
-	struct activation *next;
-};
-
-struct activations {
-	struct relay *relay;
-	const char *directory;
-	uid_t runs_as;
-	struct starter *starter;
-	const struct activation_callbacks *callbacks;
-	void *userdata;
-	struct activation *list;
-	char *error;
-	bool stopping;
-};
 
 /* --- what waits ------------------------------------------------------------------------------- */
 
@@ -133,8 +105,6 @@ static void on_leading(struct task *task)
 
 /* --- what the states mean --------------------------------------------------------------------- */
 
-static void happen(struct activation *activation, enum activation_event event);
-
 static bool command_lives(const struct activation *activation)
 {
 	return activation->start && start_lives(activation->start);
@@ -150,17 +120,17 @@ static struct activation_facts facts(const struct activation *activation)
 static void fail(struct activation *activation, const char *why)
 {
 	snprintf(activation->why, sizeof(activation->why), "%s", why);
-	happen(activation, ACTIVATION_FAILED);
+	activation_happen(activation, ACTIVATION_FAILED);
 }
 
-static void on_start_ended(void *userdata, const char *why)
+void activation_on_start_ended(void *userdata, const char *why)
 {
 	struct activation *activation = userdata;
 
 	activation->start = NULL;
 	if (activation->progress.state == ACTIVATION_STARTING)
 		snprintf(activation->why, sizeof(activation->why), "%s", why);
-	happen(activation, ACTIVATION_ENDED);
+	activation_happen(activation, ACTIVATION_ENDED);
 }
 
 static void on_timer(int fd, short what, void *userdata)
@@ -169,7 +139,7 @@ static void on_timer(int fd, short what, void *userdata)
 	char why[96];
 
 	if (activation->progress.state == ACTIVATION_PAUSED) {
-		happen(activation, ACTIVATION_PAUSE_OVER);
+		activation_happen(activation, ACTIVATION_PAUSE_OVER);
 		return;
 	}
 	snprintf(why, sizeof(why), "the %s hasn't bound the endpoint%s within %u ms",
@@ -179,21 +149,16 @@ static void on_timer(int fd, short what, void *userdata)
 	fail(activation, why);
 }
 
-static void start(struct activation *activation)
+void activation_launch(struct activation *activation)
 {
 	const struct activation_settings *settings = activation->settings;
 	struct activations *activations = activation->activations;
 	char why[160];
 	int error;
 
-	if (activations->stopping)
-		return;
-	activation->starts++;
 	relay_spend(activations->relay, NULL, COST_START);
-	log_info("endpoint %s: starting %s", settings->endpoint,
-		 settings->unit ? settings->unit : settings->words);
-	timer_set(activation->timer, settings->timeout_ms);
-	activation->start = start_new(activations->starter, settings, on_start_ended, activation, &error);
+	activation->start =
+		start_new(activations->starter, settings, activation_on_start_ended, activation, &error);
 	if (activation->start)
 		return;
 	if (settings->unit)
@@ -203,6 +168,19 @@ static void start(struct activation *activation)
 	else
 		snprintf(why, sizeof(why), "it can't be started: %s", strerror(-error));
 	fail(activation, why);
+}
+
+void activation_start(struct activation *activation)
+{
+	const struct activation_settings *settings = activation->settings;
+
+	if (activation->activations->stopping)
+		return;
+	activation->starts++;
+	log_info("endpoint %s: starting %s", settings->endpoint,
+		 settings->unit ? settings->unit : settings->words);
+	timer_set(activation->timer, settings->timeout_ms);
+	activation_launch(activation);
 }
 
 static void forget_start(struct activation *activation)
@@ -241,7 +219,7 @@ static void act(struct activation *activation, unsigned actions)
 	if (actions & ACTIVATION_STOP)
 		stop_start(activation);
 	if (actions & ACTIVATION_START)
-		start(activation);
+		activation_start(activation);
 	if (actions & ACTIVATION_LEAD)
 		task_due(&activation->leading);
 	if (actions & ACTIVATION_PAUSE)
@@ -256,7 +234,7 @@ static void act(struct activation *activation, unsigned actions)
 		timer_set(activation->timer, activation->settings->timeout_ms);
 }
 
-static void happen(struct activation *activation, enum activation_event event)
+void activation_happen(struct activation *activation, enum activation_event event)
 {
 	act(activation, activation_step(&activation->progress, event, facts(activation)));
 }
@@ -284,13 +262,13 @@ int activation_wait(struct activation *activation, struct channel *channel)
 
 void activation_bound(struct activation *activation)
 {
-	happen(activation, ACTIVATION_BOUND);
+	activation_happen(activation, ACTIVATION_BOUND);
 }
 
 void activation_unbound(struct activation *activation)
 {
 	task_cancel(&activation->leading);
-	happen(activation, ACTIVATION_UNBOUND);
+	activation_happen(activation, ACTIVATION_UNBOUND);
 }
 
 bool activation_may_bind(const struct activation *activation, uid_t uid)
@@ -327,7 +305,7 @@ static void on_room_failed(void *owner, int error, const char *why)
 
 static const struct hop_callbacks room_callbacks = {.failed = on_room_failed};
 
-static void free_activation(struct activation *activation)
+void activation_free(struct activation *activation)
 {
 	/* A program that has bound the endpoint goes on, as one does that wasn't started on demand. */
 	if (activation->start && activation->progress.state != ACTIVATION_RUNNING)
@@ -340,8 +318,8 @@ static void free_activation(struct activation *activation)
 	free(activation);
 }
 
-/* Takes over the settings, also on failure. */
-static int add(struct activations *activations, struct activation_settings *settings)
+int activation_make(struct activation **out, struct activations *activations,
+		    struct activation_settings *settings)
 {
 	struct activation *activation = calloc(1, sizeof(*activation));
 	struct relay *relay = activations->relay;
@@ -358,11 +336,28 @@ static int add(struct activations *activations, struct activation_settings *sett
 	activation->activations = activations;
 	activation->settings = settings;
 	activation->stays = true;
+	hop_set_image_number(&activation->room, 0); /* it is in every image, unless it is left before */
 	task_init(&activation->leading, &relay->turns, NULL, on_leading);
 	activation->timer = evtimer_new(relay->base, on_timer, activation);
-	r = activation->timer ? activations->callbacks->added(activations->userdata, activation) : -ENOMEM;
+	if (!activation->timer) {
+		activation_free(activation);
+		return -ENOMEM;
+	}
+	*out = activation;
+	return 0;
+}
+
+/* Takes over the settings, also on failure. */
+static int add(struct activations *activations, struct activation_settings *settings)
+{
+	struct activation *activation;
+	int r = activation_make(&activation, activations, settings);
+
 	if (r < 0)
-		free_activation(activation);
+		return r;
+	r = activations->callbacks->added(activations->userdata, activation);
+	if (r < 0)
+		activation_free(activation);
 	else
 		LL_PREPEND(activations->list, activation);
 	return r;
@@ -373,10 +368,10 @@ static void remove_activation(struct activations *activations, struct activation
 	LL_DELETE(activations->list, activation);
 	end_waiting(activation, error);
 	activations->callbacks->removed(activations->userdata, activation);
-	free_activation(activation);
+	activation_free(activation);
 }
 
-static struct activation *find(const struct activations *activations, const char *endpoint)
+struct activation *activations_find(const struct activations *activations, const char *endpoint)
 {
 	struct activation *activation;
 
@@ -397,7 +392,7 @@ static int apply(struct activations *activations, struct activation_settings *li
 		activation->stays = false;
 	LL_FOREACH_SAFE(list, settings, next_settings) {
 		settings->next = NULL;
-		activation = find(activations, settings->endpoint);
+		activation = activations_find(activations, settings->endpoint);
 		if (!activation) {
 			added = add(activations, settings);
 			if (added < 0)
@@ -505,7 +500,7 @@ void activations_free(struct activations *activations)
 	if (!activations)
 		return;
 	LL_FOREACH_SAFE(activations->list, activation, next)
-		free_activation(activation);
+		activation_free(activation);
 	starter_free(activations->starter);
 	free(activations->error);
 	free(activations);

@@ -27,6 +27,8 @@ struct activation;
 struct activations;
 struct channel;
 struct hop;
+struct image;
+struct image_hops;
 struct relay;
 
 struct activation_callbacks {
@@ -45,7 +47,7 @@ int activations_new(struct activations **activations, struct relay *relay, const
 		    void *userdata);
 /* Starts nothing any more. NULL is allowed. */
 void activations_stop(struct activations *activations);
-/* Ends what waits with EHOSTDOWN, and forgets what can be started: this daemon hands over. */
+/* Ends what waits with EHOSTDOWN, and forgets what can be started: this daemon hands over to one that can't go on with it. */
 void activations_leave(struct activations *activations);
 /* It couldn't: reads again what can be started. */
 void activations_stay(struct activations *activations);
@@ -60,6 +62,24 @@ const char *activations_error(const struct activations *activations);
 /* Calls `each` for the room of every endpoint. */
 void activations_each_room(struct activations *activations, void (*each)(void *userdata, struct hop *room),
 			   void *userdata);
+
+/* --- an image that is handed over (base/image.h) --- */
+
+/* Numbers the rooms from `first` on. */
+void activations_number_for_image(struct activations *activations, uint32_t first);
+/* Writes a section for each endpoint and its room. Commands that were started are only in it if they stay children of the next
+ * daemon (`children_stay`); else it starts them again. */
+void activations_write_image(struct activations *activations, struct image *image, bool children_stay);
+void activations_write_channels(const struct activations *activations, struct image *image);
+/* Stops what can't be handed over to another process: commands that haven't bound their endpoints. */
+void activations_stop_commands(struct activations *activations);
+/* Read a section each. */
+void activations_read_room(struct activations *activations, struct image *image, struct image_hops *hops);
+void activations_read_command(struct activations *activations, struct image *image);
+/* All was read: what waits goes on to wait, or is led to a program. */
+void activations_go_on(struct activations *activations);
+/* The image can't be taken. What waits ends, and what was started is stopped. */
+void activations_drop_image(struct activations *activations);
 
 const char *activation_endpoint(const struct activation *activation);
 /* Makes the channel wait, and has the program started. -ENOENT: it failed a moment ago; -ENOBUFS: too many

@@ -19,6 +19,7 @@
 
 #include "daemon/activation/activation_read.h"
 #include "daemon/activation/units.h"
+#include "base/image.h"
 #include "base/service.h"
 #include "base/timer.h"
 #include "wire/libc.h"
@@ -107,14 +108,18 @@ static void reap(struct start *start)
 		ended(userdata, why);
 }
 
-static void on_child(int number, short what, void *userdata)
+void starter_look(struct starter *starter)
 {
-	struct starter *starter = userdata;
 	struct start *start, *next;
 
 	/* Only our own: the daemon may have other children (daemon/xen/keeper.h). */
 	DL_FOREACH_SAFE(starter->commands, start, next)
 		reap(start);
+}
+
+static void on_child(int number, short what, void *userdata)
+{
+	starter_look(userdata);
 }
 
 /* Everything that the child needs, made before fork(): there only what is safe after it may be called. */
@@ -326,6 +331,73 @@ static void stop_all(struct starter *starter)
 	DL_FOREACH_SAFE(starter->commands, start, next) {
 		kill(-start->pid, SIGKILL);
 		free_command(start);
+	}
+}
+
+static bool is_child(pid_t pid)
+{
+	siginfo_t end;
+
+	return waitid(P_PID, (id_t)pid, &end, WEXITED | WNOHANG | WNOWAIT) == 0;
+}
+
+/* Makes a command of what was read, which needs what only this process has. */
+static void adopt_command(struct image *image, struct start *start, uint32_t kill_ms)
+{
+	start->kill_timer = evtimer_new(start->starter->base, on_kill, start);
+	if (!start->kill_timer) {
+		image_fail(image, -ENOMEM);
+		return;
+	}
+	if (kill_ms != TIMER_OFF)
+		timer_set(start->kill_timer, kill_ms);
+	DL_APPEND(start->starter->commands, start);
+}
+
+void start_image(struct image *image, struct starter *starter, struct start **out, start_ended_fn ended,
+		 void *userdata)
+{
+	struct start *start = image->is_read ? calloc(1, sizeof(*start)) : *out;
+	uint32_t pid, kill_ms;
+
+	if (!start) {
+		image_fail(image, -ENOMEM);
+		return;
+	}
+	pid = (uint32_t)start->pid;
+	kill_ms = image->is_read ? TIMER_OFF : timer_left(start->kill_timer);
+	image_upto(image, &pid, INT32_MAX);
+	image_bool(image, &start->stopping);
+	image_bool(image, &start->leaving);
+	image_u32(image, &kill_ms);
+	if (!image->is_read)
+		return;
+	*start = (struct start){.starter = starter,
+				.ended = ended,
+				.userdata = userdata,
+				.pid = (pid_t)pid,
+				.stopping = start->stopping,
+				.leaving = start->leaving};
+	image_expect(image, pid > 1 && start->stopping == (kill_ms != TIMER_OFF) &&
+				    (start->stopping || !start->leaving));
+	*out = NULL;
+	if (!image->error && is_child(start->pid))
+		adopt_command(image, start, kill_ms);
+	if (start->kill_timer)
+		*out = start;
+	else
+		free(start);
+}
+
+void starter_write_forgotten(struct starter *starter, struct image *image)
+{
+	struct start *start;
+
+	DL_FOREACH(starter->commands, start) {
+		if (start->ended)
+			continue;
+		image_section(image, IMAGE_COMMAND);
+		start_image(image, starter, &start, NULL, NULL);
 	}
 }
 

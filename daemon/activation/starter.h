@@ -16,6 +16,7 @@
 
 struct activation_settings;
 struct event_base;
+struct image;
 struct start;
 struct starter;
 
@@ -38,5 +39,14 @@ bool start_lives(const struct start *start);
 void start_stop(struct start *start);
 /* Forgets the start: `ended` isn't called any more. */
 void start_forget(struct start *start);
+
+/* Writes what is known of a command, or reads it. Whoever reads it is told by `ended`; NULL: nobody is. *start is NULL then if the command
+ * isn't a child of this process, whatever was done with it. */
+void start_image(struct image *image, struct starter *starter, struct start **start, start_ended_fn ended,
+		 void *userdata);
+/* Writes a section for each command that nobody waits for. */
+void starter_write_forgotten(struct starter *starter, struct image *image);
+/* Looks which commands have ended: while there was another program in this process nobody was told. */
+void starter_look(struct starter *starter);
 
 #endif

@@ -50,8 +50,8 @@ void streams_forget_session(struct streams *streams, struct session *session);
 /* streams_image.c, handing over. Ends those that can't be in the image; `is_carried`: which gets to another process. Returns whether
  * there were some, by which others may have changed. */
 bool streams_end_unfit(struct streams *streams, bool is_carried);
-/* Numbers all from `first` on. */
-void streams_number_for_image(struct streams *streams, uint32_t first);
+/* Numbers all from `first` on. Returns the number behind them. */
+uint32_t streams_number_for_image(struct streams *streams, uint32_t first);
 /* Writes a section for each, and then one for each channel that has no opener with another section. */
 void streams_write_image(const struct streams *streams, struct image *image);
 void streams_write_channels(const struct streams *streams, struct image *image);

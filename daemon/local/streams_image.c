@@ -12,8 +12,7 @@
 #include "daemon/local/streams_internal.h"
 #include "daemon/relay/hop_image.h"
 
-#define NOBODY	  UINT32_MAX
-#define ROOM_STEP 64u
+#define NOBODY UINT32_MAX
 
 /* --- the old daemon --------------------------------------------------------------------------- */
 
@@ -31,12 +30,13 @@ bool streams_end_unfit(struct streams *streams, bool is_carried)
 	return were_some;
 }
 
-void streams_number_for_image(struct streams *streams, uint32_t first)
+uint32_t streams_number_for_image(struct streams *streams, uint32_t first)
 {
 	struct stream_entry *entry;
 
 	for (entry = streams->list; entry; entry = entry->all.next)
 		hop_set_image_number(stream_hop(entry->stream), first++);
+	return first;
 }
 
 /* Whose it is, and which program is to fetch it. */
@@ -78,24 +78,6 @@ void streams_write_channels(const struct streams *streams, struct image *image)
 
 /* --- the next one ----------------------------------------------------------------------------- */
 
-/* Enters the stream's hop among those of the image, whose number isn't known before. 0 or -ENOMEM. */
-static int enter_hop(struct image_hops *hops, struct hop *hop)
-{
-	uint32_t room = hops->count + hops->count / 2 + ROOM_STEP;
-	struct hop **grown;
-
-	if (hops->count >= hops->room) {
-		grown = realloc(hops->hops, room * sizeof(*grown));
-		if (!grown)
-			return -ENOMEM;
-		hops->hops = grown;
-		hops->room = room;
-	}
-	hop_set_image_number(hop, hops->count);
-	hops->hops[hops->count++] = hop;
-	return 0;
-}
-
 /* Whether others can find it, and nothing else under its name. */
 static bool is_possible(const struct streams *streams, const struct stream_entry *entry, uint32_t listener,
 			const struct image_hops *hops)
@@ -136,13 +118,14 @@ void streams_read_image(struct streams *streams, struct image *image, struct ima
 	entry_image(image, entry, &listener);
 	stream_image(image, entry->stream);
 	image_expect(image, is_possible(streams, entry, listener, hops));
-	if (!image->error && enter_hop(hops, stream_hop(entry->stream)) < 0)
+	if (!image->error && image_hops_add(hops, stream_hop(entry->stream)) < 0)
 		image_fail(image, -ENOMEM);
 	if (image->error) {
 		stream_free(entry->stream);
 		free(entry);
 		return;
 	}
+	hops->streams++;
 	HASH_ADD(all, streams->list, number, sizeof(entry->number), entry);
 	if (listener != NOBODY && streams_wait_for(entry, hop_owner(hops->hops[listener])) < 0)
 		image_fail(image, -ENOMEM);

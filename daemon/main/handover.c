@@ -95,7 +95,8 @@ static void end_others(struct daemon *daemon)
 	links_hand_over(daemon->links, may_keep, daemon);
 	if (daemon->next_reads < IMAGE_STREAM)
 		streams_leave(daemon->streams);
-	activations_leave(daemon->activations);
+	if (daemon->next_reads < IMAGE_COMMAND)
+		activations_leave(daemon->activations);
 	relay_run(&daemon->relay, LAST_PASSES);
 	watches_tell_gone(daemon->watches);
 	local_each(daemon->local, end_unfit, daemon);
@@ -135,10 +136,12 @@ static void write_image(struct daemon *daemon, struct image *image, struct head 
 	links_write_image(daemon->links, image);
 	topics_write_image(daemon->topics, image);
 	streams_write_image(daemon->streams, image);
+	activations_write_image(daemon->activations, image, !daemon->is_restarted);
 	local_write_channels(daemon->local, image);
 	links_write_channels(daemon->links, image);
 	topics_write_channels(daemon->topics, image);
 	streams_write_channels(daemon->streams, image);
+	activations_write_channels(daemon->activations, image);
 	local_write_ledgers(daemon->local, image);
 	topics_write_parties(daemon->topics, image);
 	router_write_image(daemon->router, image);
@@ -201,7 +204,9 @@ static void settle(struct daemon *daemon, struct head *head)
 			ended = true;
 	} while (ended);
 	head->topics = topics_number_for_image(daemon->topics, head->sessions + head->links);
-	streams_number_for_image(daemon->streams, head->sessions + head->links + head->topics);
+	activations_number_for_image(
+		daemon->activations,
+		streams_number_for_image(daemon->streams, head->sessions + head->links + head->topics));
 }
 
 /* Ends what can't go on, and makes the image of all else. */
@@ -235,10 +240,12 @@ int handover_store(struct daemon *daemon)
 		r = notify_store(HANDED_OVER_CARRIER, carrier);
 	close(image);
 	close(carrier);
-	if (r == 0)
-		leave_xen(daemon);
-	else
+	if (r < 0) {
 		notify_forget(HANDED_OVER_IMAGE);
+		return r;
+	}
+	activations_stop_commands(daemon->activations);
+	leave_xen(daemon);
 	return r;
 }
 
@@ -413,6 +420,15 @@ static void read_section(struct daemon *daemon, struct handover *handover, uint3
 		if (!image->error)
 			streams_read_image(daemon->streams, image, hops);
 		break;
+	case IMAGE_ROOM:
+		image_expect(image, hops->sessions == head->sessions && hops->links == head->links &&
+					    hops->topics == head->topics);
+		if (!image->error)
+			activations_read_room(daemon->activations, image, hops);
+		break;
+	case IMAGE_COMMAND:
+		activations_read_command(daemon->activations, image);
+		break;
 	case IMAGE_CHANNEL:
 		channel_image(image, hops, &channel);
 		break;
@@ -442,9 +458,10 @@ static void read_section(struct daemon *daemon, struct handover *handover, uint3
 /* Sections come in this order of their types, of which later ones have larger numbers than those before which they belong. */
 static unsigned rank(uint32_t type)
 {
-	static const uint8_t order[] = {IMAGE_SESSION, IMAGE_LINK,   IMAGE_TOPIC, IMAGE_STREAM,
-					IMAGE_CHANNEL, IMAGE_LEDGER, IMAGE_PARTY, IMAGE_ENDPOINT,
-					IMAGE_WATCH,   IMAGE_QUERY};
+	static const uint8_t order[] = {
+		IMAGE_SESSION, IMAGE_LINK,   IMAGE_TOPIC, IMAGE_STREAM,	  IMAGE_ROOM,  IMAGE_COMMAND,
+		IMAGE_CHANNEL, IMAGE_LEDGER, IMAGE_PARTY, IMAGE_ENDPOINT, IMAGE_WATCH, IMAGE_QUERY,
+	};
 	unsigned i = 0;
 
 	while (i < sizeof(order) && order[i] != type)
@@ -505,13 +522,13 @@ static void go_on(struct daemon *daemon, const struct image_hops *hops, const st
 		session_go_on(local_in_image(hops, i));
 	topics_go_on(daemon->topics);
 	streams_go_on(daemon->streams);
+	activations_go_on(daemon->activations);
 	/* Others may wait for an answer that the daemon before didn't give. */
 	peers_want_all(daemon->peers);
 	daemon->renewals = daemon->sources.renewals = head->renewals;
 	snprintf(daemon->sources.renewed_from, sizeof(daemon->sources.renewed_from), "%s", head->version);
 	log_info("took over from xenmsgd %s: programs: %u, endpoints: %u, links: %u, streams: %u",
-		 head->version, hops->sessions, router_endpoints(daemon->router), head->links,
-		 hops->count - hops->sessions - hops->links - hops->topics);
+		 head->version, hops->sessions, router_endpoints(daemon->router), head->links, hops->streams);
 }
 
 int handover_read(struct daemon *daemon)
@@ -528,6 +545,7 @@ int handover_read(struct daemon *daemon)
 			"connections end",
 			strerror(-handover->image.error));
 		streams_leave(daemon->streams);
+		activations_drop_image(daemon->activations);
 		links_drop_image(daemon->links);
 		local_each(daemon->local, end_session, daemon);
 		topics_drop_image(daemon->topics);

@@ -8,7 +8,7 @@
  *
  *     this program                                           the next one
  *     renewal.h: `xenmsgd --check-takeover` says yes
- *     leaves links; ends streams and what is started on demand
+ *     leaves links; ends what can't go on
  *     writes the image ──────────── execve ────────────────▶ --take-over
  *                                                            starts as always, but for sockets and lock
  *                                                            reads the image; the programs go on

@@ -15,6 +15,7 @@
 #include "wire/ring.h"
 
 #define NOBODY	    UINT32_MAX
+#define ROOM_STEP   64u
 #define LEDGER_MAX  (1u << 22)
 #define WAITING_MAX (8u << 20) /* bytes of frames: more than may wait (control.c) */
 #define KEPT_MAX    (1u << 28) /* bytes: more than a ring has */
@@ -84,6 +85,23 @@ static void stats_image(struct image *image, struct hop_stats *stats)
 	image_u64(image, &stats->bytes);
 	image_u64(image, &stats->messages);
 	image_u64(image, &stats->notifications);
+}
+
+int image_hops_add(struct image_hops *hops, struct hop *hop)
+{
+	uint32_t room = hops->count + hops->count / 2 + ROOM_STEP;
+	struct hop **grown;
+
+	if (hops->count >= hops->room) {
+		grown = realloc(hops->hops, room * sizeof(*grown));
+		if (!grown)
+			return -ENOMEM;
+		hops->hops = grown;
+		hops->room = room;
+	}
+	hop_set_image_number(hop, hops->count);
+	hops->hops[hops->count++] = hop;
+	return 0;
 }
 
 /* --- before it is made ------------------------------------------------------------------------ */

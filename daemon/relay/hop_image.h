@@ -14,13 +14,18 @@
 #include "base/image.h"
 #include "daemon/relay/hop.h"
 
-/* The hops of an image, by their numbers there (hop_set_image_number()): those of programs, of links, of topics, of streams. */
+/* The hops of an image, by their numbers there (hop_set_image_number()): those of programs, of links, of topics, of streams, of
+ * rooms. */
 struct image_hops {
 	struct hop **hops;
 	uint32_t count;
-	uint32_t sessions, links, topics; /* of them, so many are programs', links' and topics' */
-	uint32_t room;			  /* for streams, too; 0: there is none */
+	uint32_t sessions, links, topics,
+		streams; /* of them, so many are programs', links', topics' and streams' */
+	uint32_t room;	 /* beyond those that the head counts; 0: there is none */
 };
+
+/* Enters a hop of which the head of the image doesn't tell. 0 or -ENOMEM. */
+int image_hops_add(struct image_hops *hops, struct hop *hop);
 
 static inline void hop_set_image_number(struct hop *hop, uint32_t number)
 {

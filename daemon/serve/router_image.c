@@ -117,7 +117,7 @@ void router_adopt_channels(struct router *router, const struct image_hops *hops)
 		while ((channel = router_next_accepted(hops->hops[i], &number)))
 			adopt(router, channel);
 	}
-	for (uint32_t i = hops->sessions + hops->links; i < hops->count; i++)
+	for (uint32_t i = hops->sessions + hops->links; i < hops->sessions + hops->links + hops->topics; i++)
 		adopt_of_topic(router, hops->hops[i]);
 	/* No other domain's name is known yet. */
 	for (uint32_t i = hops->sessions; i < hops->sessions + hops->links; i++) {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Plays systemd on a D-Bus: StartUnit runs the file of the unit's name in a folder, whose job is done then, or
- * has failed if the file can't be run. The unit is active until that has ended. What it is asked for goes to
- * standard output.
+ * Plays systemd on a D-Bus: StartUnit runs the file of the unit's name in a folder, whose job is done then,
+ * or has failed if the file can't be run. The unit is active until that has ended, and isn't started a
+ * second time before. What it is asked for goes to standard output.
  *
  * Before a job is done whose unit's name begins with "forged", somebody else on the bus tells who has asked that it has failed,
  * that a job of another unit is done, and that the unit has changed; and tries to pass a descriptor, which is said on standard
@@ -71,6 +71,8 @@ static bool run(const char *name)
 
 	snprintf(path, sizeof(path), "%s/%s", folder, name);
 	snprintf(unit->name, sizeof(unit->name), "%s", name);
+	if (unit->pid > 0)
+		return true; /* it runs already */
 	unit->state = "failed";
 	if (access(path, X_OK) < 0)
 		return false;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * The waiting room of an endpoint that is started on demand: in which order what waits is led to the program,
- * and whose it may be. The program is started, but the test's own one binds the endpoint.
+ * whose it may be, and what of it a daemon hands over. The program is started, but the test's own one binds the endpoint.
  */
 #include "tests/unit/router_rig.h"
 
@@ -9,15 +9,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-#include "daemon/activation/activation.h"
+#include "base/image.h"
 #include "base/quota.h"
+#include "daemon/activation/activation.h"
+#include "daemon/relay/hop_image.h"
 #include "daemon/serve/router.h"
 
 struct started {
 	struct scene scene;
 	struct activations *activations;
+	struct activation *activation;
 	struct hop *room;
 	struct quota *quota;
 	char directory[64], path[80];
@@ -25,6 +29,7 @@ struct started {
 
 static int added(void *userdata, struct activation *activation)
 {
+	((struct started *)userdata)->activation = activation;
 	return router_add_activation(((struct started *)userdata)->scene.router, activation);
 }
 
@@ -165,5 +170,85 @@ TEST(room_of_one_account_is_half_of_it)
 
 	start(&started);
 	assert_int_equal(fill(started.scene.link, "inbox", 200), ACTIVATION_WAITING_MAX / 2);
+	stop(&started);
+}
+
+/* --- the image that a daemon hands over ------------------------------------------------------- */
+
+/* Returns what is written of rooms that two channels wait in, but for these. */
+static uint8_t *image_of_rooms(struct started *started, size_t *size)
+{
+	struct image image;
+	struct stat status;
+	uint8_t *bytes;
+	int fd;
+
+	assert_int_equal(fill(started->scene.link, "inbox", 2), 2);
+	image_begin(&image);
+	activations_write_image(started->activations, &image, true);
+	fd = image_seal(&image);
+	assert_true(fd >= 0);
+	image_free(&image);
+	assert_int_equal(fstat(fd, &status), 0);
+	*size = (size_t)status.st_size;
+	bytes = malloc(*size);
+	assert_int_equal(pread(fd, bytes, *size, 0), *size);
+	close(fd);
+	return bytes;
+}
+
+/* Returns what they are taken for by another daemon: 0 or an error. The state is what it has become. */
+static int read_rooms(const uint8_t *bytes, size_t size, char became[32])
+{
+	struct image_hops hops = {0};
+	struct started started = {0};
+	struct image image;
+	uint32_t type;
+	int r;
+
+	start(&started);
+	image_open_bytes(&image, bytes, size);
+	while ((type = image_next(&image))) {
+		if (type == IMAGE_ROOM)
+			activations_read_room(started.activations, &image, &hops);
+		else if (type == IMAGE_COMMAND)
+			activations_read_command(started.activations, &image);
+		else
+			image_fail(&image, -EPROTONOSUPPORT);
+	}
+	r = image.error;
+	image_free(&image);
+	activations_stop(started.activations); /* no other command than was handed over */
+	if (r < 0)
+		activations_drop_image(started.activations);
+	else
+		activations_go_on(started.activations);
+	rig_settle(&started.scene.rig);
+	snprintf(became, 32, "%s", activation_info(started.activation).state);
+	stop(&started);
+	free(hops.hops);
+	return r;
+}
+
+TEST(rooms_that_are_cut_or_spoilt_are_refused_or_harmless)
+{
+	struct started started = {0};
+	uint8_t *bytes;
+	char became[32];
+	size_t size;
+
+	start(&started);
+	bytes = image_of_rooms(&started, &size);
+	assert_int_equal(read_rooms(bytes, size, became), 0);
+	assert_string_equal(became, "starting");
+	for (size_t at = 0; at < size; at++)
+		assert_true(read_rooms(bytes, at, became) < 0);
+	for (size_t i = 0; i < size; i++)
+		for (unsigned bit = 0; bit < 8; bit += 7) {
+			bytes[i] ^= (uint8_t)(1u << bit);
+			read_rooms(bytes, size, became);
+			bytes[i] ^= (uint8_t)(1u << bit);
+		}
+	free(bytes);
 	stop(&started);
 }

@@ -1,0 +1,307 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A daemon hands over while messages, calls and streams wait for a program that is started on demand: they wait on, and come once."""
+
+import errno
+import os
+import resource
+import socket
+import subprocess
+
+import pytest
+
+from frames import STREAM, open_frame
+from library import Connection
+from messaging import EXIT_NO_ENDPOINT, EXIT_OK, PATIENCE, eventually, is_built_with_systemd, tool
+from renewing import post, process_until, renew, took_over
+from service_manager import Systemd
+from test_activation import Activation, xenmsg
+from test_handover import daemon_of_a_folder_of_its_own  # the fixture `installed`  # noqa: F401  pylint: disable=unused-import
+from test_restart import Service
+from test_streams import RawStream
+
+GATE = "while [ ! -e $0.go ]; do sleep 0.05; done\n"
+
+
+class Place:
+    """A domain whose daemon hands over, in one way or the other."""
+
+    def __init__(self, node, directory, restarts):
+        self.node, self.restarts = node, restarts
+        self.activation = Activation(node, directory)
+        self.service = Service(node, directory) if restarts else None
+        self.systemd = self.service.systemd if restarts else None
+
+    def start(self):
+        (self.service or self.node).start()
+
+    def hand_over(self, times=2):
+        for _ in range(times):
+            if self.service:
+                self.service.restart()
+            else:
+                renew(self.node)
+
+    def open_gate(self, name):
+        (self.activation.directory / f"{name}.sh.go").touch()
+
+    def waiting(self, name, count):
+        eventually(lambda: self.activation.about(name)["waiting"] == count, f"{count} wait: {self.activation.about(name)}")
+
+
+@pytest.fixture(name="place", params=["renewed", "restarted"])
+def domain_whose_daemon_hands_over(nodes, tmp_path, request):
+    restarts = request.param == "restarted"
+    if restarts and not is_built_with_systemd():
+        pytest.skip("built without systemd")
+    place = Place(nodes(1, start=False)[1], tmp_path, restarts)
+    yield place
+    if place.service:
+        (place.systemd.folder / "job").unlink(missing_ok=True)
+        place.node.stop()
+        place.service.close()
+
+
+def test_messages_and_calls_wait_on_for_a_command(place, memory):
+    """Each comes once and in order. A command that is still a child isn't started again."""
+    for name, words in (("inbox", f"recv --count 5 inbox > {place.activation.output('inbox')}"), ("rev", "serve --once rev -- rev")):
+        place.activation.add(name, GATE + xenmsg(words))
+    place.start()
+    outcomes, answers = [], []
+    with Connection(place.node.socket) as sender:
+        for number in range(5):
+            post("self:inbox", b"%d" % number, outcomes, sender)
+        assert sender.call_post("self:rev", b"ab", answers.append) == 0
+        place.waiting("rev", 1)
+        place.waiting("inbox", 1)  # one channel has them all
+        pid = place.activation.pid("inbox")
+        place.hand_over()
+        assert not outcomes and not answers
+        if not place.restarts:
+            assert place.activation.about("inbox")["state"] == "starting" and place.activation.pid("inbox") == pid
+        for name in ("inbox", "rev"):
+            place.open_gate(name)
+        process_until(lambda: len(outcomes) == 5 and answers, "all have ended", sender)
+    assert outcomes == [0] * 5 and answers == [b"ba"]
+    eventually(lambda: place.activation.output("inbox").read_text().split() == list("01234"), "all have come")
+    for name in ("inbox", "rev"):
+        assert place.activation.about(name)["starts"] == (3 if place.restarts else 1)
+        assert place.restarts or place.activation.starts(name) == 1
+
+
+def test_a_stream_waits_on_for_a_command(place):
+    place.activation.add("pipe", GATE + xenmsg("listen --once pipe -- cat"))
+    place.start()
+    caller = RawStream(place.node.socket, open_frame(0, "self:pipe", STREAM)).socket
+    caller.settimeout(60 * PATIENCE)
+    caller.sendall(b"before ")
+    place.waiting("pipe", 1)
+    place.hand_over()
+    caller.sendall(b"after")
+    caller.shutdown(socket.SHUT_WR)
+    place.open_gate("pipe")
+    got = b""
+    while data := caller.recv(100):
+        got += data
+    assert got.endswith(b"before after")  # behind the frame that says that it is open
+    caller.close()
+
+
+def test_what_comes_from_another_domain_waits_on(place, nodes):
+    place.activation.add("rev", GATE + xenmsg("serve --once rev -- rev"))
+    place.start()
+    other, answers = nodes(2)[2], []
+    other.sees(place.node)
+    with Connection(other.socket) as caller:
+        assert caller.call_post("1:rev", b"ab", answers.append) == 0
+        process_until(lambda: place.activation.about("rev")["waiting"] == 1, "it waits", caller)
+        place.hand_over()
+        place.open_gate("rev")
+        process_until(lambda: answers, "it is answered", caller)
+    assert answers == [b"ba"]
+
+
+def test_a_unit_is_waited_for_on(place, tmp_path):
+    """To systemd it is asked for again, which changes nothing."""
+    if not is_built_with_systemd():
+        pytest.skip("built without systemd")
+    systemd = place.systemd
+    if not systemd:
+        systemd = Systemd(tmp_path)
+        systemd.start()
+        place.node.environment = dict(place.node.environment, DBUS_SYSTEM_BUS_ADDRESS=systemd.address)
+    place.activation.write("inbox", "user = root\nunit = inbox.service\ntimeout = 600s\n")
+    environment = "".join(f"export {key}={place.node.environment[key]}\n" for key in ("XENSIM_DIR", "LD_LIBRARY_PATH") if key in place.node.environment)
+    command = " ".join(place.node.command(tool("xenmsg"), "recv", "--once", "--count", "1", "inbox"))
+    script = place.activation.script("inbox", f"{environment}while [ ! -e {place.activation.directory}/inbox.sh.go ]; do sleep 0.05; done\n"
+                                              f"exec {command} >> {place.activation.output('inbox')}")
+    (systemd.folder / "inbox.service").symlink_to(script)
+    place.start()
+    outcomes = []
+    try:
+        with Connection(place.node.socket) as sender:
+            post("self:inbox", b"by a unit", outcomes, sender)
+            place.waiting("inbox", 1)
+            place.activation.pid("inbox")
+            place.hand_over()
+            place.open_gate("inbox")
+            process_until(lambda: outcomes, "it has ended", sender)
+        assert outcomes == [0]
+        eventually(lambda: place.activation.output("inbox").read_text() == "by a unit\n", "it has come")
+        assert place.activation.starts("inbox") == place.activation.about("inbox")["starts"] == 1
+    finally:
+        if not place.systemd:
+            systemd.stop()
+
+
+def test_time_outs_go_on(place):
+    """That of a sender, and that of a command that never binds."""
+    place.activation.add("never", "exec sleep 1000")
+    place.activation.add("late", "exec sleep 1000", timeout="3s")
+    place.start()
+    outcomes, late = [], []
+    with Connection(place.node.socket) as sender:
+        assert sender.post_timed("self:never", b"x", 2000, outcomes.append) == 0
+        post("self:late", b"x", late, sender)
+        place.waiting("never", 1)
+        place.waiting("late", 1)
+        place.hand_over(1)
+        process_until(lambda: outcomes and late, "they have ended", sender)
+    assert outcomes == [-errno.ETIMEDOUT] and late == [-errno.ENOENT]
+    assert place.activation.about("late")["reason"] == "the command hasn't bound the endpoint within 3000 ms"
+
+
+def test_a_file_that_has_gone_ends_what_waits_for_it(place):
+    place.activation.add("gone", "exec sleep 1000")
+    place.activation.add("inbox", GATE + xenmsg(f"recv --count 1 inbox > {place.activation.output('inbox')}"))
+    place.start()
+    outcomes, others = [], []
+    with Connection(place.node.socket) as sender:
+        post("self:gone", b"x", outcomes, sender)
+        post("self:inbox", b"stays", others, sender)
+        place.waiting("gone", 1)
+        place.waiting("inbox", 1)
+        (place.activation.directory / "gone.conf").unlink()
+        place.hand_over(1)
+        process_until(lambda: outcomes, "it has ended", sender)
+        place.open_gate("inbox")
+        process_until(lambda: others, "the other one arrives", sender)
+    assert outcomes == [-errno.ENOENT] and others == [0]
+    assert "gone" not in {entry["name"] for entry in place.node.status()["endpoints"]}
+
+
+def test_a_pause_goes_on(place):
+    place.activation.add("fails", "exit 3")
+    place.start()
+    for _ in range(2):  # each pause is longer
+        eventually(lambda: place.activation.about("fails")["state"] == "activatable", "it may be started")
+        place.node.send("self:fails", "x", exit_code=EXIT_NO_ENDPOINT)
+    before = place.activation.starts("fails")
+    place.hand_over(1)
+    about = place.activation.about("fails")
+    assert about["starts"] == 2 and about["state"] in ("failed", "activatable")
+    assert about["state"] == "activatable" or "status 3" in about["reason"]
+    assert place.activation.starts("fails") == before
+    eventually(lambda: place.activation.about("fails")["state"] == "activatable", "it may be started again")
+
+
+@pytest.fixture(name="renewable")
+def daemon_that_can_run_another(installed, tmp_path):
+    """(node, install, its activation)"""
+    node, install = installed
+    node.stop()
+    activation = Activation(node, tmp_path)
+    return node, install, activation
+
+
+def test_a_command_that_ends_between_two_daemons_is_missed(renewable):
+    node, install, activation = renewable
+    activation.add("inbox", "exec sleep 1000")
+    node.start()
+    outcomes = []
+    with Connection(node.socket) as sender:
+        post("self:inbox", b"x", outcomes, sender)
+        pid = activation.pid("inbox")
+        # A shell would reap it.
+        install(f"""case $1 in --take-over) exec python3 -c 'import os, sys; os.kill({pid}, 9); os.execv(sys.argv[1], sys.argv[1:])' {tool("xenmsgd")} "$@" ;; esac
+                exec {tool("xenmsgd")} "$@" """)
+        renew(node)
+        process_until(lambda: outcomes, "it has ended", sender)
+    assert outcomes == [-errno.ENOENT]
+    assert "signal 9" in activation.about("inbox")["reason"]
+
+
+def test_a_command_that_has_bound_or_was_stopped_is_reaped(renewable):
+    """By the next daemon, whose child it is."""
+    node, _, activation = renewable
+    activation.add("inbox", xenmsg(f"recv --count 2 inbox > {activation.output('inbox')}"))
+    activation.add("deaf", "trap '' TERM\nwhile :; do sleep 0.05; done", timeout="1s")
+    node.start()
+    node.send("self:inbox", "before")
+    node.send("self:deaf", "x", exit_code=EXIT_NO_ENDPOINT)
+    bound, deaf = activation.pid("inbox"), activation.pid("deaf")
+    renew(node)
+    node.send("self:inbox", "after")
+    eventually(lambda: activation.output("inbox").read_text() == "before\nafter\n", "both have come")
+    for pid in (bound, deaf):
+        eventually(lambda pid=pid: not os.path.exists(f"/proc/{pid}"), "nothing is left of it")
+    eventually(lambda: activation.about("inbox")["state"] == "activatable", "it may be started again")
+
+
+def test_a_command_that_lives_on_is_not_started_a_second_time(renewable):
+    node, _, activation = renewable
+    activation.add("inbox", xenmsg("recv --once --count 1 inbox") .removeprefix("exec ") + f" >> {activation.output('inbox')}\n{GATE}"
+                   + xenmsg(f"recv --once --count 1 inbox >> {activation.output('inbox')}"))
+    node.start()
+    node.send("self:inbox", "first")
+    eventually(lambda: activation.about("inbox")["state"] == "lingering", "it has unbound")
+    outcomes = []
+    with Connection(node.socket) as sender:
+        post("self:inbox", b"second", outcomes, sender)
+        eventually(lambda: activation.about("inbox")["waiting"] == 1, "it waits")
+        renew(node)
+        assert activation.about("inbox")["state"] == "lingering"
+        (activation.directory / "inbox.sh.go").touch()
+        process_until(lambda: outcomes, "it has ended", sender)
+    assert outcomes == [0] and activation.starts("inbox") == 1
+    eventually(lambda: activation.output("inbox").read_text() == "first\nsecond\n", "both have come")
+
+
+def test_a_next_daemon_that_knows_no_rooms_ends_what_waits(renewable):
+    """An older one says nothing of them when it is asked. All else goes on."""
+    node, install, activation = renewable
+    activation.add("inbox", "exec sleep 1000")
+    node.start()
+    install(f"""case $1 in --check-takeover) echo xenmsgd older; echo reads sections up to 12 ;; *) exec {tool("xenmsgd")} "$@" ;; esac""")
+    outcomes = []
+    with Connection(node.socket) as sender:
+        post("self:inbox", b"x", outcomes, sender)
+        pid = activation.pid("inbox")
+        renew(node)
+        process_until(lambda: outcomes, "it has ended", sender)
+        assert outcomes == [-errno.EHOSTDOWN]
+        assert sender.bind("goes on") == -errno.EINVAL and sender.bind("goes-on") == 0
+    eventually(lambda: not os.path.exists(f"/proc/{pid}") or "Z" in subprocess.check_output(["ps", "-o", "state=", str(pid)], text=True),
+               "the command was stopped")
+
+
+def test_what_waits_goes_on_where_there_can_be_no_image(renewable):
+    node, install, activation = renewable
+    activation.add("rev", GATE + xenmsg("serve --once rev -- cat"))
+    node.start()
+    install(f"""case $1 in --check-takeover) prlimit --fsize=65536: --pid $PPID ;; esac; exec {tool("xenmsgd")} "$@" """)
+    answers = []
+    callers = [Connection(node.socket) for _ in range(4)]
+    try:
+        for caller in callers:
+            assert caller.call_post("self:rev", b"x" * 30000, answers.append) == 0
+        process_until(lambda: activation.about("rev")["waiting"] == 4, "all wait", *callers)
+        assert node.xenmsg("daemon", "renew").returncode == EXIT_OK
+        eventually(lambda: "File too large; this daemon goes on" in node.log.read_text(), "it says so")
+        assert took_over(node) == 0
+        resource.prlimit(node.pid, resource.RLIMIT_FSIZE, resource.getrlimit(resource.RLIMIT_FSIZE))
+        (activation.directory / "rev.sh.go").touch()
+        process_until(lambda: len(answers) == 4, "all are answered", *callers)
+    finally:
+        for caller in callers:
+            caller.close()
+    assert answers == [b"x" * 30000] * 4 and activation.starts("rev") == 1
