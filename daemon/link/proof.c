@@ -16,20 +16,32 @@ static void add_u32(struct hmac_sha256_ctx *hash, uint32_t value)
 	hmac_sha256_update(hash, sizeof(bytes), bytes);
 }
 
+/* What all begin with, which tells one kind from another. */
+static void begin(struct hmac_sha256_ctx *hash, const uint8_t secret[PROOF_SECRET_SIZE], const char *what,
+		  const struct proof_end *sender, const struct proof_end *receiver)
+{
+	hmac_sha256_set_key(hash, PROOF_SECRET_SIZE, secret);
+	hmac_sha256_update(hash, strlen(what), (const uint8_t *)what);
+	add_u32(hash, sender->domid);
+	add_u32(hash, receiver->domid);
+	hmac_sha256_update(hash, PROOF_ID_SIZE, sender->nonce);
+}
+
+static void add_instances(struct hmac_sha256_ctx *hash, const struct proof_end *sender,
+			  const struct proof_end *receiver)
+{
+	hmac_sha256_update(hash, PROOF_ID_SIZE, sender->instance);
+	hmac_sha256_update(hash, PROOF_ID_SIZE, receiver->instance);
+}
+
 void proof_make(const uint8_t secret[PROOF_SECRET_SIZE], const struct proof_end *sender,
 		const struct proof_end *receiver, uint32_t epoch, uint32_t purpose, uint8_t proof[PROOF_SIZE])
 {
-	static const uint8_t what[] = "xenmsg prove"; /* without its zero */
 	struct hmac_sha256_ctx hash;
 
-	hmac_sha256_set_key(&hash, PROOF_SECRET_SIZE, secret);
-	hmac_sha256_update(&hash, sizeof(what) - 1, what);
-	add_u32(&hash, sender->domid);
-	add_u32(&hash, receiver->domid);
-	hmac_sha256_update(&hash, PROOF_ID_SIZE, sender->nonce);
+	begin(&hash, secret, "xenmsg prove", sender, receiver);
 	hmac_sha256_update(&hash, PROOF_ID_SIZE, receiver->nonce);
-	hmac_sha256_update(&hash, PROOF_ID_SIZE, sender->instance);
-	hmac_sha256_update(&hash, PROOF_ID_SIZE, receiver->instance);
+	add_instances(&hash, sender, receiver);
 	add_u32(&hash, epoch);
 	add_u32(&hash, purpose);
 	hmac_sha256_digest(&hash, PROOF_SIZE, proof);
@@ -38,16 +50,10 @@ void proof_make(const uint8_t secret[PROOF_SECRET_SIZE], const struct proof_end 
 void proof_tag(const uint8_t secret[PROOF_SECRET_SIZE], const struct proof_end *sender,
 	       const struct proof_end *receiver, uint8_t tag[PROOF_TAG_SIZE])
 {
-	static const uint8_t what[] = "xenmsg hello"; /* without its zero */
 	struct hmac_sha256_ctx hash;
 
-	hmac_sha256_set_key(&hash, PROOF_SECRET_SIZE, secret);
-	hmac_sha256_update(&hash, sizeof(what) - 1, what);
-	add_u32(&hash, sender->domid);
-	add_u32(&hash, receiver->domid);
-	hmac_sha256_update(&hash, PROOF_ID_SIZE, sender->nonce);
-	hmac_sha256_update(&hash, PROOF_ID_SIZE, sender->instance);
-	hmac_sha256_update(&hash, PROOF_ID_SIZE, receiver->instance);
+	begin(&hash, secret, "xenmsg hello", sender, receiver);
+	add_instances(&hash, sender, receiver);
 	hmac_sha256_digest(&hash, PROOF_TAG_SIZE, tag);
 }
 
