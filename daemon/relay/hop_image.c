@@ -230,6 +230,26 @@ static void charge_control(struct hop *hop)
 	charge_exceed(&hop->queued, QUOTA_BYTES, size - HOP_CONTROL_FREE);
 }
 
+static void next_number_image(struct image *image, struct hop *hop)
+{
+	image_upto(image, &hop->channels.next, CHANNEL_NUMBERS - 1);
+	image_expect(image, (hop->channels.next & 1) == hop->channels.parity);
+}
+
+/* What it has to say or will say, but for what lies in rings or was written, and what it has counted. */
+static void frames_image(struct image *image, struct hop *hop)
+{
+	next_number_image(image, hop);
+	refused_image(image, &hop->refused);
+	hop_buffer_image(image, &hop->control, WAITING_MAX);
+	stats_image(image, &hop->tx);
+	stats_image(image, &hop->rx);
+	if (!image->is_read || image->error)
+		return;
+	check_control(image, hop->control);
+	charge_control(hop);
+}
+
 void hop_image(struct image *image, struct hop *hop)
 {
 	image_u8_upto(image, &hop->minor, PROTOCOL_MINOR);
@@ -241,16 +261,7 @@ void hop_image(struct image *image, struct hop *hop)
 		outlet_image(image, &hop->out[i]);
 	image_bool(image, &hop->taken.pending);
 	image_u32(image, &hop->taken.mark);
-	image_upto(image, &hop->channels.next, CHANNEL_NUMBERS - 1);
-	image_expect(image, (hop->channels.next & 1) == hop->channels.parity);
-	refused_image(image, &hop->refused);
-	hop_buffer_image(image, &hop->control, WAITING_MAX);
-	stats_image(image, &hop->tx);
-	stats_image(image, &hop->rx);
-	if (!image->is_read || image->error)
-		return;
-	check_control(image, hop->control);
-	charge_control(hop);
+	frames_image(image, hop);
 }
 
 /* What was written and the other end may not have processed. It is sent again only as whole frames (kept.c). */
@@ -302,18 +313,9 @@ void hop_link_image(struct image *image, struct hop *hop)
 	positions_image(image, hop);
 	kept_image(image, hop);
 	image_upto(image, &hop->channels.parity, 1);
-	image_upto(image, &hop->channels.next, CHANNEL_NUMBERS - 1);
-	image_expect(image, (hop->channels.next & 1) == hop->channels.parity);
-	refused_image(image, &hop->refused);
-	hop_buffer_image(image, &hop->control, WAITING_MAX);
-	stats_image(image, &hop->tx);
-	stats_image(image, &hop->rx);
+	frames_image(image, hop);
 	image_expect(image, is_away || !hop->kept.bytes);
-	if (!image->is_read || image->error)
-		return;
-	check_control(image, hop->control);
-	charge_control(hop);
-	if (is_away)
+	if (image->is_read && !image->error && is_away)
 		hop->life = HOP_PAUSED; /* which no hop that has had no rings gets to be otherwise */
 }
 
@@ -322,8 +324,7 @@ void hop_inner_image(struct image *image, struct hop *hop)
 	image_u8_upto(image, &hop->minor, PROTOCOL_MINOR);
 	image_bool(image, &hop->knows_identity);
 	hop_identity_image(image, &hop->identity);
-	image_upto(image, &hop->channels.next, CHANNEL_NUMBERS - 1);
-	image_expect(image, (hop->channels.next & 1) == hop->channels.parity);
+	next_number_image(image, hop);
 	stats_image(image, &hop->tx);
 	stats_image(image, &hop->rx);
 }
