@@ -135,9 +135,6 @@ void channel_enter(struct channel *channel, struct hop *hop, uint32_t number);
  * violation; -ENOMEM. */
 int hop_forward(struct channel_end *end, const struct ring_reader *reader, uint32_t offset, uint32_t length,
 		uint32_t messages, bool may_wait);
-/* Returns the outlet that data coming in at `end` may go to at once, as long as only such data comes in;
- * NULL: none. */
-struct outlet *hop_way_out(struct channel_end *end);
 /* Where short pieces of a stream go, one behind the other, as long as nothing has changed that was decided for the one before
  * them: into the open frame of an outlet, or, if the other end is a part of this daemon, to what waits for it. */
 struct hop_run {

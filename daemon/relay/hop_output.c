@@ -100,13 +100,6 @@ static enum way way_of(struct channel_end *end)
 	return FREE;
 }
 
-struct outlet *hop_way_out(struct channel_end *end)
-{
-	struct channel_end *out = channel_other(end);
-
-	return way_of(end) == FREE && !end->channel->sharing ? hop_outlet(out->hop, out) : NULL;
-}
-
 static uint32_t write_now(struct hop *hop, struct channel_end *end, const struct hop *from,
 			  const struct iovec *pieces, uint32_t length, uint32_t messages)
 {
@@ -260,13 +253,13 @@ int hop_give(struct channel_end *end, const struct hop_memory *memory, uint32_t 
 
 void hop_run_begin(struct hop_run *run, struct channel_end *end)
 {
-	const struct channel_end *out = end ? channel_other(end) : NULL;
+	struct channel_end *out = end ? channel_other(end) : NULL;
+	enum way way = end ? way_of(end) : IGNORED;
 
 	*run = (struct hop_run){.end = NULL};
-	if (!end)
-		return;
-	run->outlet = hop_way_out(end);
-	if (run->outlet || (way_of(end) == BLOCKED && out->hop->traits->is_inner && channel_has_backlog(out)))
+	if (way == FREE && !end->channel->sharing)
+		run->outlet = hop_outlet(out->hop, out);
+	if (run->outlet || (way == BLOCKED && out->hop->traits->is_inner && channel_has_backlog(out)))
 		run->end = end;
 }
 
