@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A hook of libvirt that gives its Xen domains tags for the host's policy (xenmsg-policy(5), TAGS FROM THE TOOLSTACK).
 
