@@ -117,7 +117,6 @@ bool relay_is_busy(const struct relay *relay);
 /* Runs passes until what has ended is freed. The hops were cleaned up before. */
 void relay_cleanup(struct relay *relay);
 
-/* Given by the owner of a hop (session.c, link.c), and called with `owner`. */
 /* Memory that the owner of an inner hop has, and where bytes wait for him: so he needn't copy them. */
 struct hop_memory {
 	uint8_t *bytes;
@@ -126,6 +125,7 @@ struct hop_memory {
 	void *userdata;
 };
 
+/* Given by the owner of a hop (session.c, link.c), and called with `owner`. */
 struct hop_callbacks {
 	/* A frame that isn't about a channel has come; the payload is a private copy. A negative errno ends
 	 * the session with that error. */
