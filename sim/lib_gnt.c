@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Granted and mapped pages, below libxengnttab's functions (lib_gnttab.c) and below the devices themselves
- * (lib_device.c). A granted page is a page of a memfd that the hypervisor process made; it passes the memfd to
- * the granter, and to a process of the granted domain that maps the reference.
+ * (lib_device.c): how they end, and what a fork and a restore make of them; lib_gnt_make.c makes them. A
+ * granted page is a page of a memfd that the hypervisor process made; it passes the memfd to the granter, and
+ * to a process of the granted domain that maps the reference.
  *
  * A grant lives as long as the granter's mapping of its page, whatever becomes of the handle; so munmap is
  * interposed: it looks for our regions, page by page, and tells the hypervisor when the last page of a region
@@ -14,7 +15,7 @@
  */
 #include "config.h"
 
-#include "sim/lib_gnt.h"
+#include "sim/lib_gnt_internal.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -28,27 +29,6 @@
 #include <time.h>
 #include <unistd.h>
 #include <utlist.h>
-
-/* An open /dev/xen/gntdev. */
-struct sim_gnt_file {
-	bool closed;
-	size_t mapped;	     /* of its regions, those with pages */
-	struct region *kept; /* and the others */
-};
-
-struct region {
-	struct region *prev, *next;
-	char *start;
-	size_t pages;
-	size_t live;		   /* pages still mapped */
-	struct sim_gnt_file *file; /* of a mapping; NULL: a share */
-	uint64_t index;		   /* by which programs that use the device name it */
-	bool writable;
-	size_t ids;
-	uint32_t *id;	     /* the hypervisor's: of one share, or of a mapping for each SIM_MAX_MAP pages */
-	unsigned char *gone; /* one for each page */
-	char *image;	     /* of a share: the pages that a restore puts in their place; NULL after that */
-};
 
 static struct {
 	pthread_mutex_t lock;
@@ -130,14 +110,14 @@ static void complete(unsigned restore)
 	}
 }
 
-static void lock_regions(void)
+void sim_regions_lock(void)
 {
 	locking = true;
 	pthread_mutex_lock(&gnt.lock);
 }
 
 /* A signal that came while the thread was `locking` has left its work to this function. */
-static void unlock_regions(void)
+void sim_regions_unlock(void)
 {
 	carry_out(atomic_load(&gnt.restore));
 	pthread_mutex_unlock(&gnt.lock);
@@ -193,7 +173,7 @@ static void region_free(struct region *region)
 
 void sim_gnt_before_fork(void)
 {
-	lock_regions();
+	sim_regions_lock();
 }
 
 void sim_gnt_after_fork(bool child)
@@ -213,7 +193,7 @@ void sim_gnt_after_fork(bool child)
 		atomic_store(&gnt.restore, 0);
 		atomic_store(&gnt.carried_out, 0);
 	}
-	unlock_regions();
+	sim_regions_unlock();
 }
 
 size_t sim_gnt_ids(uint32_t *ids, size_t room)
@@ -228,8 +208,7 @@ size_t sim_gnt_ids(uint32_t *ids, size_t room)
 	return count;
 }
 
-/* Reserves address space for so many pages, and makes its record, not yet listed. NULL: ENOMEM. */
-static struct region *region_new(size_t pages, size_t ids, struct sim_gnt_file *file, void *at)
+struct region *sim_region_new(size_t pages, size_t ids, struct sim_gnt_file *file, void *at)
 {
 	struct region *region = calloc(1, sizeof(*region));
 	void *start;
@@ -254,8 +233,7 @@ fail:
 	return NULL;
 }
 
-/* Needs the lock. */
-static void region_list(struct region *region)
+void sim_region_list(struct region *region)
 {
 	uintptr_t start = (uintptr_t)region->start, end = start + region->pages * SIM_PAGE_SIZE;
 
@@ -282,8 +260,7 @@ static void tell(enum sim_op op, const struct region *region)
 	}
 }
 
-/* Frees the region, and tells the hypervisor, which applies the unmap notification. */
-static void region_release(struct region *region)
+void sim_region_release(struct region *region)
 {
 	if (region->image)
 		syscall(SYS_munmap, region->image, region->pages * SIM_PAGE_SIZE);
@@ -365,7 +342,7 @@ SIM_EXPORT int munmap(void *address, size_t length)
 		return r;
 	}
 
-	lock_regions();
+	sim_regions_lock();
 	r = (int)syscall(SYS_munmap, address, length);
 	ended = r == 0 ? take_unmapped(start, (end + SIM_PAGE_SIZE - 1) & ~(uintptr_t)(SIM_PAGE_SIZE - 1))
 		       : NULL;
@@ -375,10 +352,10 @@ SIM_EXPORT int munmap(void *address, size_t length)
 		DL_DELETE(ended, region);
 		keep(region, &ended);
 	}
-	unlock_regions();
+	sim_regions_unlock();
 	DL_FOREACH_SAFE(ended, region, next) {
 		DL_DELETE(ended, region);
-		region_release(region);
+		sim_region_release(region);
 	}
 	if (r == 0)
 		sim_foreign_unmapped(start, end);
@@ -396,13 +373,13 @@ void sim_gnt_close(struct sim_gnt_file *file)
 {
 	struct region *ended = NULL, *region, *next;
 
-	lock_regions();
+	sim_regions_lock();
 	file->closed = true;
 	file_end(file, &ended);
-	unlock_regions();
+	sim_regions_unlock();
 	DL_FOREACH_SAFE(ended, region, next) {
 		DL_DELETE(ended, region);
-		region_release(region);
+		sim_region_release(region);
 	}
 }
 
@@ -427,13 +404,13 @@ int sim_gnt_find(const struct sim_gnt_file *file, const void *start, uint64_t *i
 {
 	const struct region *region;
 
-	lock_regions();
+	sim_regions_lock();
 	region = find_region(file, start, 0);
 	if (region) {
 		*index = region->index;
 		*count = (uint32_t)region->pages;
 	}
-	unlock_regions();
+	sim_regions_unlock();
 	return region ? 0 : -EINVAL;
 }
 
@@ -441,16 +418,16 @@ int sim_gnt_unmap(struct sim_gnt_file *file, uint64_t index, uint32_t count)
 {
 	struct region *region;
 
-	lock_regions();
+	sim_regions_lock();
 	region = find_region(file, NULL, index);
 	if (region && region->pages == count)
 		DL_DELETE(file->kept, region);
 	else
 		region = NULL;
-	unlock_regions();
+	sim_regions_unlock();
 	if (!region)
 		return -EINVAL;
-	region_release(region);
+	sim_region_release(region);
 	return 0;
 }
 
@@ -461,7 +438,7 @@ int sim_gnt_notify(const struct sim_gnt_file *file, const void *start, uint32_t 
 	const struct region *region;
 	int r = -ENOENT;
 
-	lock_regions();
+	sim_regions_lock();
 	region = find_region(file, start, 0);
 	if (region && file && !region->writable && offset != SIM_NO_NOTIFY) {
 		r = -EINVAL;
@@ -469,189 +446,6 @@ int sim_gnt_notify(const struct sim_gnt_file *file, const void *start, uint32_t 
 		request.id = region->id[0];
 		r = sim_lib_call(&request, sizeof(request), &reply, sizeof(reply), NULL);
 	}
-	unlock_regions();
+	sim_regions_unlock();
 	return r;
-}
-
-/* Undoes, at the hypervisor too, a share or mapping that failed midway. */
-static void *fail_region(struct region *region, int error)
-{
-	syscall(SYS_munmap, region->start, region->pages * SIM_PAGE_SIZE);
-	region_release(region);
-	errno = error;
-	return NULL;
-}
-
-static void *share_locked(uint32_t domid, uint32_t count, uint32_t *refs, bool writable,
-			  uint32_t notify_offset, uint32_t notify_port)
-{
-	struct sim_request request = {.op = SIM_OP_SHARE,
-				      .domid = domid,
-				      .count = count,
-				      .writable = writable,
-				      .notify_offset = notify_offset,
-				      .notify_port = notify_port};
-	size_t reply_size = sizeof(struct sim_reply) + count * sizeof(uint32_t);
-	struct sim_reply *reply;
-	struct region *region;
-	struct sim_fds fds;
-	int r;
-
-	if (count == 0 || count > SIM_MAX_SHARE) {
-		errno = count ? ENOSPC : EINVAL;
-		return NULL;
-	}
-	region = region_new(count, 1, NULL, NULL);
-	reply = malloc(reply_size);
-	if (!region || !reply) {
-		free(reply);
-		return region ? fail_region(region, ENOMEM) : NULL;
-	}
-	r = sim_lib_call(&request, sizeof(request), reply, reply_size, &fds);
-	if (r < 0) {
-		free(reply);
-		return fail_region(region, -r);
-	}
-	region->id[0] = reply->id;
-	region->ids = 1;
-	if (fds.count != 1 || reply->count != count ||
-	    mmap(region->start, count * SIM_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
-		 fds.fd[0], 0) == MAP_FAILED)
-		r = -EIO;
-	else
-		memcpy(refs, reply->values, count * sizeof(uint32_t));
-	if (r == 0) {
-		/* This lies behind the end of the file, which grows when the domain is saved. */
-		void *image = mmap(NULL, count * SIM_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fds.fd[0],
-				   (off_t)count * SIM_PAGE_SIZE);
-
-		region->image = image == MAP_FAILED ? NULL : image;
-		r = region->image ? 0 : -EIO;
-	}
-	sim_fds_close(&fds);
-	free(reply);
-	if (r < 0)
-		return fail_region(region, -r);
-	region_list(region);
-	return region->start;
-}
-
-/* Holds the lock from the request on: a restore finds the region in the list. */
-void *sim_gnt_share(uint32_t domid, uint32_t count, uint32_t *refs, bool writable, uint32_t notify_offset,
-		    uint32_t notify_port)
-{
-	void *start;
-	int error;
-
-	lock_regions();
-	start = share_locked(domid, count, refs, writable, notify_offset, notify_port);
-	error = errno;
-	unlock_regions();
-	errno = error;
-	return start;
-}
-
-/* Maps one request's worth of pages into their place in the region. */
-static int map_part(struct region *region, size_t first, uint32_t count, const struct sim_gnt_pages *pages)
-{
-	struct {
-		struct sim_request request;
-		uint32_t refs[2 * SIM_MAX_MAP];
-	} out = {.request = {.op = SIM_OP_MAP,
-			     .count = count,
-			     .writable = (pages->prot & PROT_WRITE) != 0,
-			     .notify_offset = pages->notify_offset,
-			     .notify_port = pages->notify_port}};
-	struct {
-		struct sim_reply reply;
-		uint32_t values[2 * SIM_MAX_MAP];
-	} in;
-	struct sim_fds fds;
-	int r;
-
-	for (uint32_t i = 0; i < count; i++) {
-		out.refs[2 * i] = pages->domids[pages->single_domain ? 0 : first + i];
-		out.refs[2 * i + 1] = pages->refs[first + i];
-	}
-	r = sim_lib_call(&out.request, sizeof(out.request) + 2 * count * sizeof(uint32_t), &in.reply,
-			 sizeof(in), &fds);
-	if (r < 0)
-		return r;
-	region->id[region->ids++] = in.reply.id;
-	if (in.reply.count != count)
-		r = -EIO;
-	for (uint32_t i = 0, run; r == 0 && i < count; i += run) {
-		uint32_t index = in.values[2 * i], offset = in.values[2 * i + 1];
-
-		for (run = 1; i + run < count && in.values[2 * (i + run)] == index &&
-			      in.values[2 * (i + run) + 1] == offset + run;
-		     run++)
-			;
-		if (index >= fds.count ||
-		    mmap(region->start + (first + i) * SIM_PAGE_SIZE, run * SIM_PAGE_SIZE, pages->prot,
-			 MAP_SHARED | MAP_FIXED, fds.fd[index], (off_t)offset * SIM_PAGE_SIZE) == MAP_FAILED)
-			r = -EIO;
-	}
-	sim_fds_close(&fds);
-	return r;
-}
-
-static void *map_locked(struct sim_gnt_file *file, uint64_t index, const struct sim_gnt_pages *pages)
-{
-	uint32_t count = pages->count;
-	struct region *region;
-
-	/* gntdev's own limit of pages in a mapping; and it clears no byte that it may only read. */
-	if (count == 0 || count > 64 * 1024 ||
-	    (pages->notify_offset != SIM_NO_NOTIFY && !(pages->prot & PROT_WRITE))) {
-		errno = EINVAL;
-		return NULL;
-	}
-	region = region_new(count, (count + SIM_MAX_MAP - 1) / SIM_MAX_MAP, file, pages->at);
-	if (!region)
-		return NULL;
-	region->index = index;
-	region->writable = (pages->prot & PROT_WRITE) != 0;
-	for (size_t first = 0; first < count; first += SIM_MAX_MAP) {
-		uint32_t part = count - first < SIM_MAX_MAP ? (uint32_t)(count - first) : SIM_MAX_MAP;
-		int r = map_part(region, first, part, pages);
-
-		if (r < 0)
-			return fail_region(region, -r);
-	}
-	region_list(region);
-	return region->start;
-}
-
-void *sim_gnt_map(struct sim_gnt_file *file, uint64_t index, const struct sim_gnt_pages *pages)
-{
-	void *start;
-	int error;
-
-	lock_regions();
-	start = map_locked(file, index, pages);
-	error = errno;
-	unlock_regions();
-	errno = error;
-	return start;
-}
-
-int sim_gnt_copy(void *local, uint32_t domid, uint32_t ref, uint32_t offset, uint32_t length, bool to_them)
-{
-	struct sim_request request = {.op = SIM_OP_COPY, .domid = domid, .port = ref, .writable = to_them};
-	struct sim_reply reply;
-	struct sim_fds fds;
-	off_t at;
-	ssize_t n;
-
-	if (sim_lib_call(&request, sizeof(request), &reply, sizeof(reply), &fds) < 0)
-		return -1;
-	if (fds.count != 1 || reply.id) {
-		sim_fds_close(&fds);
-		return reply.id ? -(int)reply.id : -1;
-	}
-	at = (off_t)reply.port * SIM_PAGE_SIZE + offset;
-	n = to_them ? pwrite(fds.fd[0], local, length, at) : pread(fds.fd[0], local, length, at);
-	sim_fds_close(&fds);
-	return n == (ssize_t)length ? 0 : -1;
 }

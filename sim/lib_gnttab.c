@@ -2,6 +2,7 @@
 /* libxengnttab's functions. */
 #include "config.h"
 
+#include "sim/lib_device.h"
 #include "sim/lib_gnt.h"
 
 #include <errno.h>
@@ -169,35 +170,41 @@ SIM_EXPORT int xengnttab_set_max_grants(xengnttab_handle *handle, uint32_t count
 	return 0;
 }
 
-static int16_t copy_segment(const xengnttab_grant_copy_segment_t *segment)
+/* Returns 0 or a negative errno; Xen's answer is the status. */
+static int copy_segment(xengnttab_grant_copy_segment_t *segment)
 {
-	bool to_them = segment->flags & GNTCOPY_dest_gref;
-
-	if (to_them)
-		return (int16_t)sim_gnt_copy(segment->source.virt, segment->dest.foreign.domid,
-					     segment->dest.foreign.ref, segment->dest.foreign.offset,
-					     segment->len, true);
-	return (int16_t)sim_gnt_copy(segment->dest.virt, segment->source.foreign.domid,
-				     segment->source.foreign.ref, segment->source.foreign.offset,
-				     segment->len, false);
+	if (segment->flags & GNTCOPY_dest_gref)
+		return sim_gnt_copy(segment->source.virt, segment->dest.foreign.domid,
+				    segment->dest.foreign.ref, segment->dest.foreign.offset, segment->len,
+				    true, &segment->status);
+	return sim_gnt_copy(segment->dest.virt, segment->source.foreign.domid, segment->source.foreign.ref,
+			    segment->source.foreign.offset, segment->len, false, &segment->status);
 }
 
-SIM_EXPORT int xengnttab_grant_copy(xengnttab_handle *handle, uint32_t count,
-				    xengnttab_grant_copy_segment_t *segments)
+/* What the driver looks at before Xen sees any of them. */
+static int check_segments(const xengnttab_grant_copy_segment_t *segments, uint32_t count)
 {
-	/* The driver looks at all of them before Xen sees any. */
+	if (!sim_is_readable((uintptr_t)segments, count * sizeof(*segments)))
+		return -EFAULT;
 	for (uint32_t i = 0; i < count; i++) {
 		const xengnttab_grant_copy_segment_t *segment = &segments[i];
 		bool to_them = segment->flags & GNTCOPY_dest_gref;
 		uint32_t offset = to_them ? segment->dest.foreign.offset : segment->source.foreign.offset;
 
 		if (!(segment->flags & (GNTCOPY_dest_gref | GNTCOPY_source_gref)) ||
-		    offset + segment->len > SIM_PAGE_SIZE) {
-			errno = EINVAL;
-			return -1;
-		}
+		    offset + segment->len > SIM_PAGE_SIZE)
+			return -EINVAL;
 	}
-	for (uint32_t i = 0; i < count; i++)
-		segments[i].status = copy_segment(&segments[i]);
 	return 0;
+}
+
+SIM_EXPORT int xengnttab_grant_copy(xengnttab_handle *handle, uint32_t count,
+				    xengnttab_grant_copy_segment_t *segments)
+{
+	int r = check_segments(segments, count);
+
+	for (uint32_t i = 0; r == 0 && i < count; i++)
+		r = copy_segment(&segments[i]);
+	errno = -r;
+	return r < 0 ? -1 : 0;
 }

@@ -51,7 +51,7 @@ libxensim_la_SOURCES = \
 	sim/lib_device.c sim/lib_device.h sim/lib_device_gnt.c \
 	sim/lib_env.c \
 	sim/lib_evtchn.c \
-	sim/lib_gnt.c sim/lib_gnt.h \
+	sim/lib_gnt.c sim/lib_gnt.h sim/lib_gnt_internal.h sim/lib_gnt_make.c \
 	sim/lib_gnttab.c \
 	sim/lib_foreign.c \
 	sim/lib_memory.c \

@@ -149,6 +149,103 @@ def test_programs_that_die_at_each_call_leave_nothing(host, seed):
     wait_for(is_clean, "the end of all that they had")
 
 
+# The same by Xen's libraries, which look at little of it themselves; what they follow themselves must be right.
+LIBRARIES = """
+import ctypes, errno, mmap, os
+NUMBERS = (0, 1, 7, 8, 1016, 4096, 131072, 0x7fffffff, 0x80000000, 0xffffffff)
+libraries = {name: ctypes.CDLL(f"libxen{name}.so.1", use_errno=True) for name in ("gnttab", "evtchn")}
+refused = set()
+
+def call(name, function, *arguments, kind=ctypes.c_int):
+    function = getattr(libraries[name], function)
+    function.restype = kind
+    ctypes.set_errno(0)
+    value = function(*arguments)
+    if value is None or (kind == ctypes.c_int and value < 0):
+        refused.add(errno.errorcode[ctypes.get_errno()])
+        return False
+    return True
+
+def opened(name, function):
+    function = getattr(libraries[name], function)
+    function.restype = ctypes.c_void_p
+    return ctypes.c_void_p(function(None, 0))
+
+words = (ctypes.c_uint32 * 70000)(*[0xffffffff] * 70000)
+granter, mapper, ports = opened("gnttab", "xengntshr_open"), opened("gnttab", "xengnttab_open"), opened("evtchn", "xenevtchn_open")
+number = ctypes.c_uint32
+for one in NUMBERS:
+    for domid in (0, 2, 77, 0x7ff0, 0x7ff4, 0xffff, 0xffffffff):
+        if one not in (1, 7, 8, 1016):
+            assert not call("gnttab", "xengntshr_share_pages", granter, number(domid), number(one), words, 1, kind=ctypes.c_void_p), (domid, one)
+        assert not call("gnttab", "xengnttab_map_grant_ref", mapper, number(domid), number(one), 3, kind=ctypes.c_void_p)
+        # Of more the library would read beyond our array.
+        assert not call("gnttab", "xengnttab_map_domain_grant_refs", mapper, number(min(one, len(words))), number(domid), words, 3, kind=ctypes.c_void_p)
+        assert not call("evtchn", "xenevtchn_bind_interdomain", ports, number(domid), number(one))
+    assert call("evtchn", "xenevtchn_unmask", ports, number(one))  # of ports that there aren't
+    for function in ("notify", "unbind"):
+        assert not call("evtchn", "xenevtchn_" + function, ports, number(one)), (function, one)
+    assert not call("gnttab", "xengnttab_unmap", mapper, ctypes.c_void_p(one * 4096), number(one))
+assert refused <= {"EINVAL", "ENOSPC", "ENOMEM", "ESRCH", "ENOTCONN", "ENXIO", "EPERM"}, refused
+
+class Segment(ctypes.Structure):  # that is copied from a page of domain 2
+    _fields_ = [("ref", ctypes.c_uint32), ("offset", ctypes.c_uint16), ("domid", ctypes.c_uint16), ("to", ctypes.c_void_p),
+                ("len", ctypes.c_uint16), ("flags", ctypes.c_uint16), ("status", ctypes.c_int16)]
+
+memory = ctypes.create_string_buffer(4096)
+at = ctypes.addressof(memory)
+two = mmap.mmap(-1, 8192)
+hole = ctypes.addressof(ctypes.c_char.from_buffer(two)) + 4096
+assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(hole), 4096, 0) == 0
+for words, expected in (((REF, 0, 2, at, 64, 1), 0), ((REF, 4000, 2, at, 97, 1), "EINVAL"), ((REF, 0xffff, 2, at, 0xffff, 1), "EINVAL"),
+                        ((REF, 0, 2, at, 64, 0), "EINVAL"), ((REF, 0, 2, 1, 64, 1), "EFAULT"), ((REF, 0, 2, hole - 32, 64, 1), "EFAULT"),
+                        ((REF, 0, 2, 0xfffffffffffff000, 64, 1), "EFAULT"), ((REF + 1, 0, 2, at, 64, 1), -3), ((REF, 0, 0xffff, at, 64, 1), -2)):
+    segment = Segment(*words, 77)
+    refused = set()
+    done = call("gnttab", "xengnttab_grant_copy", mapper, number(1), ctypes.byref(segment))
+    assert (segment.status if done else refused.pop()) == expected, (words, segment.status, refused)
+print("all refused")
+"""
+
+
+def test_wild_arguments_of_the_libraries_are_refused(host):
+    _, ref = host.xen(2).ok("share", 1, 1, 1)
+    done = host.run(1, "/usr/bin/python3", "-c", f"REF = {ref}\n{LIBRARIES}")
+    assert done.stdout == "all refused\n", done.stderr
+    assert host.domain(1)["grants"]["used_pages"] == 0 and host.domain(1)["event_channels"]["used"] == 0
+
+
+MAPPING_CALLS = ["map 1 {ref} 130 1", "map 1 {ref} 130 0", "map-notify 1 {ref} 22 {port}", "unmap 0", "munmap 0 0 2", "copy 1 {ref} 8 64",
+                 "copy-to 1 {ref} 8 64", "exec", "close-all"]
+FOREIGN_CALLS = ["foreign-map 1 1 2 1 2 1 2", "foreign-map 1 0 1", "foreign-unmap 0", "map 1 {ref} 2 1", "exec"]
+
+
+@pytest.mark.parametrize("domid, calls", [(2, MAPPING_CALLS), (0, FOREIGN_CALLS)])
+def test_who_dies_while_it_maps_lets_all_of_it_go(host, domid, calls):
+    moments, one = random.Random(domid), host.xen(1)
+    _, *refs = one.ok("share", domid, 130, 1)
+    for call in calls * 2:
+        other = host.xen(domid)
+        other.ok("evtchn-open")
+        port = other.ok("bind-unbound", 0, 1)
+        other.ok("map", 1, refs[0], 3, 1)
+        if not domid:
+            other.ok("foreign-map", 1, 1, 2)
+        other.tell(call.format(ref=refs[0], port=port))
+        wait_for(lambda other=other: other.answers_within(moments.uniform(0, 0.002)) or True, "a moment")
+        other.kill()
+
+    def is_clean():
+        domain = host.domain(domid)
+        return (domain["processes"], domain["mapped_pages"], domain["event_channels"]["used"], domain["event_channels"]["handles"]) == (0,) * 4
+
+    wait_for(is_clean, "the end of all that they had")
+    one.ok("unshare", 0)
+    assert host.domain(1)["grants"]["entries"] == 0
+    host.sim("destroy", 1)
+    assert host.domain(1) is None  # nobody holds a page of it
+
+
 def start(directory):
     return subprocess.run([program("xensim"), "start", "--domains", "5", "--dir", str(directory)], stdin=subprocess.DEVNULL,
                           capture_output=True, text=True, check=False)
