@@ -254,7 +254,8 @@ struct hv {
 	struct hv_order *order; /* NULL: things happen as they come */
 	struct event *silence;	/* after a restore, XenStore says nothing until it fires */
 	FILE *log;
-	FILE *record; /* NULL: there is none */
+	FILE *record;	  /* NULL: there is none */
+	int record_error; /* why the last one ended early: 0 or an errno */
 	struct timespec record_start;
 	char *kernel_log; /* what the kernels of domains would have complained about, a line each */
 };
@@ -263,6 +264,7 @@ struct hv {
  * negative errno after a failure to start, with a line on stderr. */
 int hv_run(const char *dir, unsigned domains, bool like_xenstored, int ready_fd);
 void hv_stop(struct hv *hv);
+void hv_remove_directory(const char *path);
 void hv_log(struct hv *hv, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Notes that a domain's kernel would have died or complained, for `list --json`. */
 void hv_kernel_log(struct hv_domain *domain, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -286,7 +288,8 @@ void hv_refusals_free(struct hv_domain *domain);
 
 /* hv_record.c: a file of all that passes, from now on or no more. Returns 0 or a negative errno. */
 int hv_record_begin(struct hv *hv, const char *path);
-void hv_record_end(struct hv *hv);
+/* Returns 0, or a negative errno if it couldn't be written to its end. */
+int hv_record_end(struct hv *hv);
 /* The names of a record's operations. NULL: it is none that a record has. */
 const char *hv_store_operation(uint32_t type);
 const char *hv_operation(uint32_t op);

@@ -337,9 +337,13 @@ static int run_rename(struct command_context *context)
 
 static int run_record(struct command_context *context)
 {
+	int r;
+
 	if (strcmp(context->word[1], "off") == 0) {
-		hv_record_end(context->hv);
-		return EXIT_DONE;
+		r = hv_record_end(context->hv);
+		return r == 0 ? EXIT_DONE
+			      : hv_answer(context, EXIT_ERROR, "record: it ended before, in the midst: %s",
+					  strerror(-r));
 	}
 	return hv_finish(context, "record", hv_record_begin(context->hv, context->word[1]));
 }

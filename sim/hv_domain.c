@@ -120,7 +120,7 @@ static int write_file(const struct hv_domain *domain, const char *name, mode_t m
 	if (r == 0) {
 		va_start(arguments, format);
 		if (vdprintf(fd, format, arguments) < 0)
-			r = -EIO;
+			r = -errno;
 		va_end(arguments);
 		close(fd);
 	}
@@ -448,6 +448,7 @@ static int create(struct hv *hv, bool dom0, const char *name, enum hv_type type,
 	uint32_t domid = dom0 ? 0 : hv->next_domid;
 	struct hv_domain *domain;
 	char default_name[32];
+	bool is_made;
 	int r;
 
 	if (domid >= HV_FIRST_RESERVED_DOMID)
@@ -467,6 +468,7 @@ static int create(struct hv *hv, bool dom0, const char *name, enum hv_type type,
 	else
 		read_uuid(domain->uuid);
 	r = mkdir(domain->path, 0755) < 0 ? -errno : 0;
+	is_made = r == 0;
 	if (r == 0)
 		r = open_pauses(domain);
 	if (r == 0)
@@ -475,6 +477,9 @@ static int create(struct hv *hv, bool dom0, const char *name, enum hv_type type,
 		r = hv_domain_write_home(domain);
 	if (r < 0) {
 		sim_store_unlisten(hv->store, domid);
+		if (is_made)
+			hv_remove_directory(domain->path);
+		hv_domain_remove_home(hv, domid, domain->uuid);
 		hv_domain_free(domain);
 		return r;
 	}

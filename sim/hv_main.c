@@ -152,6 +152,11 @@ static int remove_entry(const char *path, const struct stat *status, int type, s
 	return remove(path);
 }
 
+void hv_remove_directory(const char *path)
+{
+	nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+}
+
 static void finish(struct hv *hv)
 {
 	struct hv_forbidden *forbidden, *next;
@@ -174,7 +179,7 @@ static void finish(struct hv *hv)
 	if (hv->log)
 		fclose(hv->log);
 	free(hv->kernel_log);
-	nftw(hv->dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+	hv_remove_directory(hv->dir);
 	free(hv->dir);
 }
 

@@ -36,6 +36,7 @@ enum mode { HOLD, BY_SEED, REPLAY };
 
 /* How many steps there were, how many of them came before all rested, and how many weren't as the schedule had them. */
 struct counts {
+	int write_error; /* of the schedule, which then ended: an errno */
 	unsigned long steps, restless, astray;
 };
 
@@ -268,6 +269,7 @@ static void note_step(struct hv_order *order, const struct order_step *step)
 	order->counts.steps++;
 	if (order->written &&
 	    (fprintf(order->written, "%s\n", step->name) < 0 || fflush(order->written) != 0)) {
+		order->counts.write_error = errno;
 		hv_log(order->hv, "the schedule ends, since it cannot be written: %m");
 		fclose(order->written);
 		order->written = NULL;
@@ -433,6 +435,10 @@ int hv_run_order(struct command_context *context)
 	} else if (context->count == 1 || (strcmp(how, "off") == 0 && context->count == 2)) {
 		if (context->count > 1)
 			hv_order_end(context->hv);
+		if (counts.write_error)
+			return hv_answer(context, EXIT_ERROR,
+					 "order: the schedule ended in the midst of %lu steps: %s",
+					 counts.steps, strerror(counts.write_error));
 		return hv_answer(context, EXIT_DONE,
 				 "%lu steps, %lu before all rested, %lu not as scheduled\n", counts.steps,
 				 counts.restless, counts.astray);

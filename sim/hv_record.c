@@ -41,6 +41,7 @@ static void end_line(struct hv *hv)
 	fputc('\n', hv->record);
 	if (fflush(hv->record) == 0)
 		return;
+	hv->record_error = errno;
 	fclose(hv->record);
 	hv->record = NULL;
 	hv_log(hv, "the record ends, since it cannot be written: %m");
@@ -256,11 +257,15 @@ int hv_record_begin(struct hv *hv, const char *path)
 	return 0;
 }
 
-void hv_record_end(struct hv *hv)
+int hv_record_end(struct hv *hv)
 {
-	if (hv->record)
-		fclose(hv->record);
+	int r = -hv->record_error;
+
+	if (hv->record && fclose(hv->record) != 0)
+		r = -errno;
 	hv->record = NULL;
+	hv->record_error = 0;
 	if (hv->store)
 		sim_store_record(hv->store, NULL, NULL);
+	return r;
 }

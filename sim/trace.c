@@ -105,6 +105,8 @@ static void line_begin(struct trace_line *line, const char *operation)
 /* With the call's result, unless that is an error. */
 static void line_end(struct trace_line *line, bool failed)
 {
+	static atomic_bool ended;
+	ssize_t written = -1;
 	int fd;
 
 	if (line->out) {
@@ -112,14 +114,16 @@ static void line_end(struct trace_line *line, bool failed)
 			fputs(strerrorname_np(line->error) ? strerrorname_np(line->error) : "?", line->out);
 		fputc('\n', line->out);
 		fclose(line->out);
-		fd = open(getenv(SIM_ENV_TRACE), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
-		if (fd >= 0) {
-			/* That it can't be written is no matter of the program's. */
-			ssize_t written = write(fd, line->text, line->size);
-
-			(void)written;
+		fd = ended ? -1
+			   : open(getenv(SIM_ENV_TRACE), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
+		if (fd >= 0)
+			written = write(fd, line->text, line->size);
+		/* That it can't be written is no matter of the program's, which goes on. */
+		if (written != (ssize_t)line->size && !atomic_exchange(&ended, true))
+			fprintf(stderr, "xensim: the trace ends, since %s cannot be written: %s\n",
+				getenv(SIM_ENV_TRACE), strerror(written < 0 ? errno : ENOSPC));
+		if (fd >= 0)
 			close(fd);
-		}
 		free(line->text);
 	}
 	errno = line->error;

@@ -4,10 +4,12 @@ full, and all domains that crash at once."""
 
 import contextlib
 import errno
+import json
 import os
 import pathlib
 import random
 import resource
+import signal
 import socket
 import subprocess
 import tempfile
@@ -331,21 +333,102 @@ def test_another_users_host_is_refused_to_all_commands(host):
     assert len(host.list()["domains"]) == 4
 
 
+@contextlib.contextmanager
+def disk(size, files):
+    """A small one."""
+    path = tempfile.mkdtemp(prefix="full-")
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},nr_inodes={files}", "full", path], check=False, capture_output=True).returncode:
+        os.rmdir(path)
+        pytest.skip("nothing can be mounted here")
+    try:
+        yield path
+    finally:
+        # Nothing stays that uses it.
+        wait_for(lambda: subprocess.run(["umount", path], check=False, capture_output=True).returncode == 0, "the end of all processes")
+        os.rmdir(path)
+
+
+FULL = os.strerror(errno.ENOSPC)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="a small disk takes root")
 @pytest.mark.parametrize("files", range(3, 16))
 def test_a_full_disk_is_one_error_and_leaves_nothing(files):
-    disk = tempfile.mkdtemp(prefix="full-")
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size=64k,nr_inodes={files}", "full", disk], check=False, capture_output=True).returncode:
-        os.rmdir(disk)
-        pytest.skip("nothing can be mounted here")
-    try:
-        done = start(f"{disk}/host")
+    with disk("64k", files) as path:
+        done = start(f"{path}/host")
         assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
-        assert done.stderr.startswith("xensim: cannot ") and done.stderr.endswith(f": {os.strerror(errno.ENOSPC)}\n")
-        assert not os.listdir(disk)
-    finally:
-        subprocess.run(["umount", disk], check=True)
-        os.rmdir(disk)
+        assert done.stderr.startswith("xensim: cannot ") and done.stderr.endswith(f": {FULL}\n")
+        assert not os.listdir(path)
+
+
+def fill(path, left):
+    """All files and all bytes, but for so many files that are left. What it has made."""
+    made = []
+    with contextlib.suppress(OSError):
+        for number in range(1000):
+            made.append(f"{path}/filler-{number}")
+            os.mknod(made[-1])
+    made.pop()
+    for _ in range(left):
+        os.unlink(made.pop())
+    with contextlib.suppress(OSError), open(made[0], "wb", buffering=0) as file:
+        while True:
+            file.write(bytes(1024))
+    return made
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a small disk takes root")
+@pytest.mark.parametrize("left", [0, 1, 2, 3, 4, 8, 16])
+def test_a_disk_that_fills_up_is_one_error_a_command(left):
+    with disk("2m", 500) as path, contextlib.ExitStack() as stack:
+        assert start(f"{path}/host").returncode == 0
+        environment = dict(os.environ, XENSIM_DIR=f"{path}/host")
+
+        def command(*words):
+            return subprocess.run([program("xensim"), *map(str, words)], env=environment, stdin=subprocess.DEVNULL, capture_output=True,
+                                  text=True, check=False)
+
+        def domains():
+            return json.loads(command("list", "--json").stdout)["domains"]
+
+        stack.callback(command, "stop")
+        inside = subprocess.Popen([program("xensim"), "exec", "1", "--", "sleep", "1000"], env=environment)
+        wait_for(lambda: domains()[1]["processes"] == 1, "the program is in its domain")
+        made = fill(path, left)
+        failed = []
+        for words in (("create",), ("create", "--name", "a"), ("exec", 2, "--", "true"), ("exec", 2, "--", "true"), ("suspend", 1), ("resume", 1),
+                      ("migrate", 3), ("checkpoint", 2), ("shutdown", 4, "--reboot"), ("record", f"{path}/record"), ("rename", 2, "b"),
+                      ("order", "seed", 1, f"{path}/order"), ("order", "off"), ("exec", 0, "--", "xenstore-write", "/a", "b"), ("record", "off")):
+            done = command(*words)
+            if done.returncode:
+                failed.append(words[0])
+                assert done.stderr.endswith(f": {FULL}\n") and len(done.stderr.splitlines()) == 1, (words, done.stderr)
+        assert {"exec"} <= set(failed) if left < 16 else failed, failed
+        for file in made:
+            os.unlink(file)
+        # With room all goes on, also what has failed in the midst.
+        for words in (("create",), ("exec", 2, "--", "true"), ("record", f"{path}/record"), ("exec", 0, "--", "xenstore-read", "domid"),
+                      ("record", "off")):
+            assert command(*words).returncode == 0, words
+        for domain in domains():
+            assert domain["state"] == "running" or command("resume", domain["domid"]).returncode == 0
+        assert len(domains()) >= 6 and {domain["state"] for domain in domains()} == {"running"}
+        assert command("stop").returncode == 0
+        assert inside.wait() == -signal.SIGKILL
+        assert set(os.listdir(path)) <= {"record", "order"}
+
+
+def test_a_record_that_ends_for_want_of_room_says_so(host):
+    host.sim("record", "/dev/full")
+    host.run(1, "xenstore-read", "domid")
+    assert host.sim("record", "off", check=False).stderr == f"xensim: record: it ended before, in the midst: {FULL}\n"
+    host.sim("record", "off")
+    done = host.run(1, program("xensim"), "trace", "/dev/full", "--", "xenstore-read", "domid")
+    assert done.stdout == "1\n" and done.stderr == f"xensim: the trace ends, since /dev/full cannot be written: {FULL}\n"
+    host.sim("order", "seed", 1, "/dev/full")
+    host.run(1, "xenstore-read", "domid")
+    said = host.sim("order", "off", check=False)
+    assert said.returncode == 1 and said.stderr.endswith(f"steps: {FULL}\n")
 
 
 def ask_at_once(host, commands):
