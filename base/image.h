@@ -41,7 +41,7 @@ enum image_section_type {
 };
 #define IMAGE_KNOWN_TO_ALL IMAGE_END /* the last type that each program of this format reads */
 
-#define IMAGE_FORMAT  3u	 /* another number: another format, which isn't read */
+#define IMAGE_FORMAT  4u	 /* another number: another format, which isn't read */
 #define IMAGE_MAX     (1u << 30) /* bytes */
 #define IMAGE_FDS_MAX 1048576u
 

@@ -65,7 +65,7 @@ static void lose_newest(struct topic_bound *bound, const struct topic_log *log,
 void topic_bound_apply(struct topic_bound *bound, const struct topic_log *log,
 		       struct topic_position *position)
 {
-	if (!bound->most)
+	if (!bound->most || topic_log_owes_state(log, position->index)) /* which he reads first */
 		return;
 	if (position->index < log->first) {
 		position->index = log->first;

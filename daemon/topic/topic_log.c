@@ -77,13 +77,17 @@ static void drop_first(struct topic_log *log)
 
 	log->first++;
 	release(log, entry->size);
-	topic_entry_unref(entry);
+	if (log->said == log->first)
+		log->state = entry;
+	else
+		topic_entry_unref(entry);
 }
 
 void topic_log_free(struct topic_log *log)
 {
 	while (log->first < log->next)
 		drop_first(log);
+	topic_entry_unref(log->state);
 	free(log->entries);
 	charge_end(&log->charge);
 	*log = (struct topic_log){.bytes_most = 0};
@@ -136,8 +140,11 @@ int topic_log_append(struct topic_log *log, struct topic_entry *entry)
 	log->unknown += entry->unknown;
 	log->messages += entry->is_notice ? 0 : topic_entry_messages(entry);
 	*place(log, log->next++) = entry;
-	if (entry->is_state)
+	if (entry->is_state) {
 		log->said = log->next;
+		topic_entry_unref(log->state);
+		log->state = NULL;
+	}
 	return 0;
 }
 
@@ -178,10 +185,16 @@ struct topic_entry *topic_log_read(const struct topic_log *log, struct topic_pos
 	struct topic_entry *entry = NULL;
 	uint64_t count = log->count, unknown = log->unknown;
 
-	if (position->index < log->first)
-		position->index = log->first;
-	if (position->index < log->next) {
-		entry = *place(log, position->index++);
+	if (topic_log_owes_state(log, position->index)) {
+		entry = log->state;
+		position->index = log->said;
+	} else {
+		if (position->index < log->first)
+			position->index = log->first;
+		if (position->index < log->next)
+			entry = *place(log, position->index++);
+	}
+	if (entry) {
 		count = entry->before;
 		unknown = entry->unknown_before;
 	}

@@ -14,7 +14,8 @@
  *
  * An entry is a message, or several that came one behind the other, or says that messages are missing that this daemon never had: how
  * many, or that nobody knows. Its bytes are those of the stream of a channel (doc/protocol.md, 2.1), so they are copied to all readers
- * as they are. Entries have references, since a reader may be in the midst of one that the log drops.
+ * as they are. Entries have references, since a reader may be in the midst of one that the log drops. The last one that says whether
+ * the topic is there is told even if the log has dropped it, in its place, between what is missing before and behind it.
  */
 
 #include <stdbool.h>
@@ -54,6 +55,7 @@ struct topic_log {
 	uint64_t count, unknown;    /* messages so far, and gaps of unknown size */
 	uint64_t messages;	    /* of which so many were entries, and those that were kept */
 	uint64_t said;		    /* the index behind the last entry that is a state; 0: there was none */
+	struct topic_entry *state;  /* that entry, if the log has dropped it; NULL: it is there, or there was none */
 	uint64_t bytes, bytes_most; /* that the entries take */
 	struct charge charge;	    /* for those */
 };
@@ -111,6 +113,11 @@ void topic_log_skip(struct topic_log *log, uint64_t count, bool unknown);
 struct topic_position topic_log_end(const struct topic_log *log);
 /* Returns the entry of this index, from `first` to before `next`, without a reference. */
 struct topic_entry *topic_log_at(const struct topic_log *log, uint64_t index);
+/* Whether a reader at this index is to be told the last state, though the log has dropped it. */
+static inline bool topic_log_owes_state(const struct topic_log *log, uint64_t index)
+{
+	return log->state && index < log->said;
+}
 /* Returns the reader's next entry, without a reference, and moves his position behind it; NULL: there is none. What went before it,
  * or if there is none up to now, is in *missed. */
 struct topic_entry *topic_log_read(const struct topic_log *log, struct topic_position *position,

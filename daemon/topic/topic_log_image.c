@@ -204,6 +204,17 @@ static void entries_image(struct image *image, struct topic *topic, uint64_t nex
 					log->messages == number_behind(before)));
 }
 
+/* The last state, if the log has dropped it. */
+static void state_image(struct image *image, struct topic *topic)
+{
+	struct topic_log *log = &topic->log;
+
+	topic_entry_image(image, topic, &log->state);
+	image_expect(image, !log->state == (!log->said || log->said > log->first));
+	image_expect(image, !log->state || (log->state->is_state && log->state->before <= log->count &&
+					    log->state->unknown_before <= log->unknown));
+}
+
 void topic_log_image(struct image *image, struct topic *topic)
 {
 	struct topic_log *log = &topic->log;
@@ -216,6 +227,7 @@ void topic_log_image(struct image *image, struct topic *topic)
 	image_u64(image, &log->messages);
 	image_u64(image, &log->said);
 	image_expect(image, log->first <= next && log->said <= next);
+	state_image(image, topic);
 	if (image->is_read)
 		log->next = log->first;
 	entries_image(image, topic, next);

@@ -136,6 +136,21 @@ def test_who_is_slow_is_told_how_many_it_missed(pair, memory):
     account(quick, 4001)
 
 
+def test_who_is_slow_is_told_of_the_topic_that_came_meanwhile(pair):
+    """What was published since, and what it has missed of that, is then known exactly."""
+    here, there = pair
+    publisher, slow, watching = topic(here), subscriber(there), subscriber(there)
+    publish_many(publisher, 1000, 8000)
+    publisher.close()
+    until(watching, WAITING)
+    publisher = topic(here)
+    until(watching, SUBSCRIBED)
+    publish_many(publisher, 2000, 8000)
+    account(watching, 2000)
+    assert until(slow, SUBSCRIBED).count == 0
+    assert account(slow, 2000) > 500
+
+
 def test_a_slow_one_holds_up_no_other(pair):
     here, there = pair
     publisher = topic(here)

@@ -170,6 +170,54 @@ TEST(who_is_in_the_midst_of_an_entry_keeps_it)
 	topic_log_free(&log);
 }
 
+static void append_state(struct topic_log *log, bool unknown)
+{
+	struct topic_entry *entry = make(log->count, 8);
+
+	assert_true(topic_log_reserve(log, 8) >= 0);
+	entry->is_notice = entry->is_state = true;
+	entry->unknown = unknown;
+	assert_int_equal(topic_log_append(log, entry), 0);
+}
+
+TEST(a_state_that_the_log_has_dropped_is_told_in_its_place)
+{
+	struct topic_position early, late;
+	struct topic_missed missed;
+	struct topic_entry *entry;
+	struct topic_log log;
+
+	topic_log_init(&log, NULL, 1000);
+	early = topic_log_end(&log);
+	append(&log, 5, false, 80);
+	append_state(&log, false); /* only the last one is told */
+	append(&log, 2, false, 80);
+	append_state(&log, true);
+	late = topic_log_end(&log);
+	for (unsigned i = 0; i < 50; i++)
+		append(&log, 1, false, 50);
+	assert_true(log.first > 4);
+	entry = topic_log_read(&log, &early, &missed);
+	assert_true(entry->is_state && entry->unknown);
+	assert_true(missed.count == 7 && !missed.unknown);
+	early = topic_log_before(&early, entry); /* as who first tells what is missing */
+	assert_ptr_equal(topic_log_read(&log, &early, &missed), entry);
+	assert_true(missed.count == 0 && !missed.unknown);
+	for (unsigned i = 0; i < 2; i++) { /* who has had the state doesn't get it again */
+		struct topic_position *position = i ? &late : &early;
+
+		entry = topic_log_read(&log, position, &missed);
+		assert_false(entry->is_state);
+		assert_int_equal(missed.count, log.first - 4);
+		assert_false(missed.unknown);
+	}
+	append_state(&log, false); /* another one is the last one now */
+	early = (struct topic_position){0};
+	entry = topic_log_read(&log, &early, &missed);
+	assert_false(entry->is_state);
+	topic_log_free(&log);
+}
+
 TEST(an_entry_of_several_messages_counts_as_many)
 {
 	struct topic_position position;
