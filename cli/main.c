@@ -30,6 +30,7 @@ static const struct command {
 	{"endpoints", cmd_endpoints, "list what can be reached", NULL},
 	{"hosts", cmd_hosts, "list the other hosts, and what leads to them", NULL},
 	{"watch", cmd_watch, "print comings and goings as they happen", NULL},
+	{"trace", cmd_trace, "what becomes of messages, calls and streams, step by step", NULL},
 	{"status", cmd_status, "show the local daemon's account of itself", NULL},
 	{"top", cmd_top, "the same, live, in a terminal", NULL},
 	{"map", cmd_map, "who talks to whom on this host, in domain 0", NULL},

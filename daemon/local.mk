@@ -26,6 +26,7 @@ libdaemon_la_SOURCES = \
 	daemon/relay/channel.c daemon/relay/channel.h daemon/relay/channel_input.c \
 	daemon/relay/channel_internal.h daemon/relay/channel_state.c \
 	daemon/relay/sharing.c daemon/relay/sharing.h \
+	daemon/relay/steps.c daemon/relay/steps.h \
 	daemon/relay/takeover.c daemon/relay/takeover.h \
 	daemon/known/changes.c daemon/known/changes.h \
 	daemon/known/known.c daemon/known/known.h \
@@ -104,6 +105,7 @@ libdaemon_la_SOURCES = \
 	daemon/relay/private_ring.h \
 	daemon/local/program_name.c daemon/local/program_name.h \
 	daemon/relay/program_socket.c daemon/relay/program_socket.h \
+	daemon/serve/tracers.c daemon/serve/tracers.h \
 	daemon/serve/queries.c daemon/serve/queries.h \
 	daemon/relay/relay.c \
 	daemon/main/reload.c \

@@ -84,4 +84,5 @@ dist_decisions_DATA = \
 	doc/decisions/0046-the-hosts-policy-is-told-as-shares.md \
 	doc/decisions/0047-domain-0-sees-what-guests-let-it.md \
 	doc/decisions/0048-one-way-to-begin-and-one-shape-of-result.md \
+	doc/decisions/0049-traces-name-messages-by-their-place.md \
 	doc/decisions/README.md

@@ -172,7 +172,7 @@ int frame_goodbye_decode(const uint8_t *payload, uint32_t length, struct frame_g
 
 uint32_t frame_open_encode(const struct frame_open *open, uint8_t *out)
 {
-	put_u32(out, open->kind | (uint32_t)open->minor << 8);
+	put_u32(out, open->kind | (uint32_t)open->minor << 8 | (uint32_t)open->serial << 16);
 	put_identity(out + 4, &open->identity);
 	return (uint32_t)(put_sender(put_text(out + 20, out, open->name), out, open->domain_name,
 				     open->host) -
@@ -185,7 +185,7 @@ int frame_open_decode(const uint8_t *payload, uint32_t length, struct frame_open
 
 	open->kind = take_u8(&cursor);
 	open->minor = take_u8(&cursor);
-	take_u16(&cursor);
+	open->serial = take_u16(&cursor);
 	take_identity(&cursor, &open->identity);
 	open->name = take_text(&cursor);
 	open->domain_name = open->host = (struct frame_text){.data = NULL};

@@ -265,6 +265,8 @@ struct frame_goodbye {
 struct frame_open {
 	uint8_t kind;
 	uint8_t minor; /* of a channel, see CHANNEL_MINOR_MORE: what the opener and the daemons up to here know */
+	/* By this, its domid and its pid a channel is named in traces, the same at each daemon; 0: its daemon doesn't say */
+	uint16_t serial;
 	struct frame_identity identity;
 	struct frame_text
 		name; /* address from a program to its daemon and in a relayed OPEN, else endpoint */

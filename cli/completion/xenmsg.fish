@@ -76,7 +76,7 @@ function __xenmsg_arguments
         case endpoints watch ping
             __xenmsg_domains
             __xenmsg_hosts /
-        case doctor
+        case doctor trace
             __xenmsg_domains
             __xenmsg_addresses '.*'
         case bench

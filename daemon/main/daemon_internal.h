@@ -55,6 +55,7 @@ struct daemon {
 	struct names *names;
 	struct watches *watches;
 	struct queries *queries;
+	struct tracers *tracers;
 	struct router *router;
 	struct activations *activations;
 	struct hosts *hosts;

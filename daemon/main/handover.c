@@ -29,6 +29,7 @@
 #include "daemon/peers/peers.h"
 #include "daemon/relay/hop_image.h"
 #include "daemon/serve/queries.h"
+#include "daemon/serve/tracers.h"
 #include "daemon/serve/router.h"
 #include "daemon/topic/topics.h"
 #include "daemon/xen/store.h"
@@ -99,6 +100,7 @@ static void end_others(struct daemon *daemon)
 		activations_leave(daemon->activations);
 	relay_run(&daemon->relay, LAST_PASSES);
 	watches_tell_gone(daemon->watches);
+	tracers_hand_over(daemon->tracers, daemon->queries);
 	local_each(daemon->local, end_unfit, daemon);
 }
 
@@ -255,6 +257,7 @@ static void stay(struct daemon *daemon)
 	watches_tell_again(daemon->watches);
 	activations_stay(daemon->activations);
 	topics_stay(daemon->topics);
+	tracers_stay(daemon->tracers, daemon->queries);
 	links_take_up(daemon->links);
 }
 

@@ -34,6 +34,7 @@
 #include "base/privileges.h"
 #include "base/quota.h"
 #include "daemon/serve/router.h"
+#include "daemon/serve/tracers.h"
 #include "daemon/main/startup.h"
 #include "daemon/xen/store.h"
 #include "daemon/local/streams.h"
@@ -240,6 +241,19 @@ static int start_queries(struct daemon *daemon)
 	return daemon->queries ? 0 : -ENOMEM;
 }
 
+static int start_tracers(struct daemon *daemon)
+{
+	const struct tracers_collaborators with = {
+		.self = &daemon->self,
+		.relay = &daemon->relay,
+		.access = daemon->access,
+		.hosts = daemon->hosts,
+	};
+
+	daemon->tracers = tracers_new(&with);
+	return daemon->tracers ? 0 : -ENOMEM;
+}
+
 static int reload(void *userdata, const char **why)
 {
 	struct daemon *daemon = userdata;
@@ -262,6 +276,7 @@ static int start_request_context(struct daemon *daemon)
 		.local = daemon->local,
 		.peers = daemon->peers,
 		.queries = daemon->queries,
+		.tracers = daemon->tracers,
 		.router = daemon->router,
 		.streams = daemon->streams,
 		.topics = daemon->topics,
@@ -333,6 +348,7 @@ int wiring_start(struct daemon *daemon)
 		startup_await_presence,
 		start_local,
 		start_queries,
+		start_tracers,
 		start_request_context,
 		start_notify,
 		follow_own_domid,
@@ -357,6 +373,7 @@ void wiring_end(struct daemon *daemon)
 		close(daemon->gateway_socket);
 	notify_free(daemon->notify);
 	local_free(daemon->local); /* its sessions cancel what they have asked for */
+	tracers_free(daemon->tracers);
 	queries_free(daemon->queries);
 	router_free(daemon->router);
 	topics_free(daemon->topics);

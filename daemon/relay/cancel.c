@@ -15,6 +15,7 @@
 #include "base/image.h"
 #include "daemon/relay/hop_internal.h"
 #include "daemon/relay/sharing.h"
+#include "daemon/relay/steps.h"
 #include "base/timer.h"
 #include "wire/hash.h"
 
@@ -67,6 +68,7 @@ static void answer_cancel(struct channel_end *end, uint64_t offset, int result)
 	int r = hop_answer(end->hop, FRAME_CANCELLED, end->number, payload,
 			   make_cancelled(offset, result, payload));
 
+	steps_note_cancelled(end->channel, offset + MESSAGE_TRAILER_SIZE, result);
 	if (r < 0)
 		hop_fail(end->hop, r, "answers to its CANCELs pile up");
 }
@@ -90,6 +92,7 @@ static void settle(struct channel_cancels *cancels, struct channel_cancel *cance
 	struct channel_end *opener = &cancels->channel->opener;
 
 	HASH_DEL(cancels->all, cancel);
+	steps_note_cancelled(cancels->channel, cancel->offset + MESSAGE_TRAILER_SIZE, result);
 	if (!opener->hop || channel_is_reset(opener)) { /* a RESET tells */
 		forget(cancels, cancel);
 		return;

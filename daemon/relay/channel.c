@@ -14,9 +14,17 @@
 #include "daemon/relay/origin.h"
 #include "daemon/relay/orphans.h"
 #include "daemon/relay/sharing.h"
+#include "daemon/relay/steps.h"
 #include "daemon/relay/withdraw.h"
 #include "base/quota.h"
 #include "wire/probes.h"
+
+uint16_t channel_own_serial(const struct channel *channel)
+{
+	/* A stream with a socket of its own is the only channel of its hop. */
+	return channel->kind == CHANNEL_STREAM ? (uint16_t)(0x8000u | (channel->stream / 2 & 0x7fffu))
+					       : (uint16_t)(channel->opener.number / 2 + 1);
+}
 
 int channel_new(struct hop *hop, uint32_t number, enum channel_kind kind,
 		const struct frame_identity *identity, struct channel **out)
@@ -46,6 +54,7 @@ int channel_new(struct hop *hop, uint32_t number, enum channel_kind kind,
 		return r;
 	}
 	channel->opener.hop = hop;
+	channel->serial = channel_own_serial(channel);
 	charge_init(&channel->charge, hop->account);
 	*out = channel;
 	return 0;
@@ -118,6 +127,7 @@ void channel_enter(struct channel *channel, struct hop *hop, uint32_t number)
 	end->hop = hop;
 	end->limit = CHANNEL_INITIAL_LIMIT;
 	PROBE3(xenmsgd, open, channel->endpoint, channel->identity.domid, channel->kind);
+	steps_note(end, STEP_OPENED, 0);
 	channel_mark_urgent(end);
 	if (channel_has_backlog(end))
 		channel_mark_backlog(end);
@@ -300,6 +310,7 @@ static void make_open(struct channel_end *end, struct channel_frame *frame)
 	struct frame_open open = {
 		.kind = (uint8_t)channel->kind,
 		.minor = channel->opener_minor,
+		.serial = channel->serial,
 		.identity = channel->identity,
 		.name = frame_text_of(channel->endpoint),
 		.host = frame_text_of(origin_host(channel)),

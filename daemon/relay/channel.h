@@ -152,6 +152,8 @@ struct channel {
 	bool opened;				 /* the acceptor's daemon has sent OPENED */
 	/* What each program knows, and all daemons between it and here: CHANNEL_MINOR_MORE. */
 	uint8_t opener_minor, acceptor_minor;
+	uint16_t
+		serial; /* of it, its sender's domid and pid its name in traces is made; 0: the sender's daemon doesn't say */
 	/* The program that takes what is sent here, as callers are told; domid is that of its own host. */
 	bool knows_acceptor;
 	struct frame_identity acceptor_identity;
@@ -204,6 +206,8 @@ static inline bool channel_is_unannounced(const struct channel_end *end)
  * -ENOMEM; -EPROTO: the number is in use. */
 int channel_new(struct hop *hop, uint32_t number, enum channel_kind kind,
 		const struct frame_identity *identity, struct channel **channel);
+/* Returns the serial of a channel that was opened at this daemon: of the number that its program knows it by. */
+uint16_t channel_own_serial(const struct channel *channel);
 /* Returns a tally with one reference, or NULL: out of memory. */
 struct channel_tally *channel_tally_new(void);
 /* NULL is allowed. */

@@ -266,6 +266,8 @@ void channel_image(struct image *image, const struct image_hops *hops, struct ch
 	}
 	if (!channel->opener.hop)
 		orphans_add(channel);
+	else if (!channel->opener.hop->traits->is_daemon)
+		channel->serial = channel_own_serial(channel);
 	*made = channel;
 }
 

@@ -8,6 +8,7 @@
 #include "daemon/relay/cancel.h"
 #include "daemon/relay/channel_internal.h"
 #include "daemon/relay/hop_internal.h"
+#include "daemon/relay/steps.h"
 #include "wire/probes.h"
 
 /* Returns how large the window may become. What comes over a link doesn't wait in its ring, so what is beyond the
@@ -32,8 +33,9 @@ static uint32_t window_max(const struct channel_end *end)
 void channel_taken(struct channel_end *end, uint64_t offset)
 {
 	struct channel_end *source = channel_other(end);
+	uint64_t before = end->consumed;
 
-	if (offset <= end->consumed)
+	if (offset <= before)
 		return;
 	if (end->channel->cancels && !end->is_opener)
 		cancels_taken(end->channel, offset);
@@ -50,6 +52,7 @@ void channel_taken(struct channel_end *end, uint64_t offset)
 		sharing_taken(end->channel, offset);
 	if (!end->is_opener)
 		PROBE3(xenmsgd, deliver, end->channel->endpoint, end->channel->identity.domid, offset);
+	steps_note_taken(end, before);
 	channel_owe(source, OWED_CREDIT);
 	if ((end->owed & OWED_RESET) || (end->in == IN_FIN && end->out == OUT_FIN))
 		channel_mark_urgent(end);
@@ -78,6 +81,7 @@ int channel_fin(struct channel_end *end, uint64_t total)
 		return 0;
 	if (total != end->received - channel_base_from(end) || !channel_move(end, FIN_CAME))
 		return -EPROTO;
+	steps_note(end, STEP_FINISHED, 0);
 	channel_owe(out, OWED_FIN);
 	channel_check_ended(end);
 	return 0;

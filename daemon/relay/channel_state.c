@@ -10,6 +10,7 @@
 #include "daemon/relay/channel_internal.h"
 #include "daemon/relay/hop_internal.h"
 #include "daemon/relay/orphans.h"
+#include "daemon/relay/steps.h"
 #include "daemon/relay/withdraw.h"
 #include "wire/probes.h"
 
@@ -118,6 +119,8 @@ void channel_reset_now(struct channel_end *end, int error, uint64_t consumed, ui
 	if (!end->hop || !channel_move(end, RESET_DECIDED))
 		return;
 	PROBE3(xenmsgd, error, end->channel->endpoint, end->channel->identity.domid, error);
+	if (end->channel->endpoint)
+		steps_note(end, STEP_ENDED, error);
 	drop_queue(end);
 	/* What was in doubt before stays so; what was taken behind it is, too, as a RESET can't say more. */
 	if (end->is_opener && end->channel->takeover) {
@@ -143,6 +146,7 @@ static void reset_behind_data(struct channel_end *end, int error)
 	if (!end->hop || channel_is_reset(end) || (end->owed & OWED_RESET))
 		return;
 	end->reset_error = (uint32_t)error;
+	steps_note(end, STEP_ENDED, error);
 	channel_owe(end, OWED_RESET);
 	if (end->hop->callbacks->tell_taken)
 		end->hop->callbacks->tell_taken(end->hop->owner);

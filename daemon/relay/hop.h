@@ -69,6 +69,7 @@ struct event_base;
 struct evbuffer;
 struct hop;
 struct quota;
+struct steps;
 
 /* What is to be done for a hop, in the order of the phases. */
 enum hop_mark {
@@ -99,6 +100,7 @@ struct relay {
 	 * was one. NULL: there never is. */
 	bool (*pass_on)(void *userdata, struct channel *channel);
 	void *pass_on_userdata;
+	const struct steps *steps; /* steps.h; NULL: nobody traces */
 	/* a program that is awake has notified us: it is let go on before we ask for the next notification */
 	bool woken;
 	/* answers come quickly: a program that we notify in this pass is let go on too, and may answer */

@@ -16,6 +16,7 @@
 #include "base/cost.h"
 #include "daemon/relay/hop.h"
 #include "daemon/relay/hop_internal.h"
+#include "daemon/relay/steps.h"
 #include "daemon/relay/takeover.h"
 #include "daemon/relay/withdraw.h"
 #include "base/timer.h"
@@ -65,12 +66,17 @@ static int take_open(struct hop *hop, const struct frame_header *header, const u
 	channel->opener_minor = !hop->traits->is_daemon	      ? hop->minor
 				: open.minor < PROTOCOL_MINOR ? open.minor
 							      : PROTOCOL_MINOR;
+	if (hop->traits->is_daemon)
+		channel->serial = open.serial;
 	if (hop->channels.count > hop->channels.max)
 		channel_refuse(channel, ENOBUFS);
 	else
 		r = hop->callbacks->open(hop->owner, channel, &open);
-	if (r == 0 && channel_drop_if_refused(channel, &error))
+	if (r == 0 && channel_drop_if_refused(channel, &error)) {
+		if (steps_are_told(hop->relay))
+			steps_tell_refused(channel, hop, open.name, error);
 		r = refuse(hop, header->channel, error);
+	}
 	return r;
 }
 
@@ -222,6 +228,7 @@ static int take_data(struct hop *hop, const struct frame_header *header)
 		hop->in.has_moved = true;
 	hop->in.progress += (uint32_t)r;
 	count(end, (uint32_t)r, hop->in.progress == header->length ? header->messages : 0);
+	steps_note_data(end, (uint32_t)r, hop->in.progress == header->length ? header->messages : 0);
 	PROBE4(xenmsgd, relay, end->channel->endpoint, end->channel->identity.domid, end->is_opener, r);
 	spend(hop, COST_FRAME + COST_BYTES((uint32_t)r));
 	if (hop_is_marked(hop, MARK_FAILED))
@@ -340,6 +347,7 @@ static void take_run(struct hop *hop, uint32_t number)
 		hop_fail(hop, r, r == -ENOLINK ? "this domain was restored" : "no memory");
 	} else if (run.end) {
 		count(end, run.length, run.messages);
+		steps_note_data(end, run.length, run.messages);
 	}
 }
 

@@ -13,6 +13,7 @@
 #include "daemon/relay/hop.h"
 #include "daemon/relay/hop_internal.h"
 #include "daemon/relay/sharing.h"
+#include "daemon/relay/steps.h"
 #include "base/timer.h"
 
 #define QUANTUM	       16384u /* bytes of one channel's backlog before the next one's turn */
@@ -227,11 +228,13 @@ int hop_push(struct channel_end *end, const struct iovec *pieces, unsigned count
 	end->received += done;
 	if (done < length)
 		r = spill(out, end->hop, pieces, count, done);
-	if (r < 0 || done == length)
-		return r;
-	end->received += length - done;
-	out->queued_messages += messages;
-	return 0;
+	if (r == 0 && done < length) {
+		end->received += length - done;
+		out->queued_messages += messages;
+	}
+	if (r == 0)
+		steps_note_data(end, length, messages);
+	return r;
 }
 
 int hop_give(struct channel_end *end, const struct hop_memory *memory, uint32_t length, uint32_t messages)
@@ -318,6 +321,7 @@ static bool send_backlog(struct hop *hop, struct channel_end *end)
 			    length == queued ? end->queued_messages : 0);
 	relay_spend(hop->relay, end->channel->charge.account, COST_FRAME + COST_BYTES(done));
 	evbuffer_drain(end->queue, done);
+	steps_note_sent(end, done);
 	if (done == queued)
 		channel_backlog_gone(end);
 	return done > 0;

@@ -22,6 +22,7 @@
 #include "daemon/peers/peers.h"
 #include "daemon/serve/queries.h"
 #include "daemon/serve/router.h"
+#include "daemon/serve/tracers.h"
 #include "daemon/local/streams.h"
 #include "daemon/local/host_watches.h"
 #include "daemon/local/watches.h"
@@ -347,6 +348,7 @@ static void session_gone(void *userdata, struct session *session)
 	watches_remove_session(context->watches, session);
 	host_watches_remove_session(context->host_watches, session);
 	queries_forget_session(context->queries, session);
+	tracers_forget_session(context->tracers, session);
 	links_ping_cancel(context->links, session);
 	context->renew_forget(context->userdata, session);
 	asks_forget(context->asks, session);

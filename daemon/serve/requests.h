@@ -28,6 +28,7 @@ struct router;
 struct self;
 struct streams;
 struct topics;
+struct tracers;
 struct via;
 struct watches;
 
@@ -43,6 +44,7 @@ struct request_context {
 	struct local *local;
 	struct peers *peers;
 	struct queries *queries;
+	struct tracers *tracers;
 	struct router *router;
 	struct streams *streams;
 	struct topics *topics;

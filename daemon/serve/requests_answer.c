@@ -18,6 +18,7 @@
 #include "daemon/serve/report.h"
 #include "daemon/serve/router.h"
 #include "daemon/serve/status.h"
+#include "daemon/serve/tracers.h"
 #include "daemon/serve/viewer.h"
 
 static void reply_json(struct session *session, uint32_t request, struct json_object *object)
@@ -230,6 +231,8 @@ bool requests_is_ready(void *userdata, struct frame_text text)
 		begins_with(text, "peers") ||
 		(begins_with(text, "endpoints") && !(text.size == 14 && begins_with(text, "endpoints self")));
 
+	if (begins_with(text, "trace "))
+		return tracers_take(context->tracers);
 	return !lists || is_for_host(context, text) || peers_want_all(context->peers);
 }
 
@@ -379,6 +382,41 @@ static struct report *answer_rules_of(struct request_context *context, struct se
 	return NULL;
 }
 
+static const char *why_not_traced(int error)
+{
+	switch (error) {
+	case EINVAL:
+		return "what is traced is an address, an endpoint, a domain, the name of a channel or message, or *";
+	case EUSERS:
+		return "too many trace already";
+	default:
+		return strerror(error);
+	}
+}
+
+/* Takes a question of who traces. */
+static void trace(struct request_context *context, struct session *session, uint32_t request,
+		  const char *what)
+{
+	struct address_parts parts = address_split(what, strlen(what));
+	char domain[DOMAIN_NAME_MAX + 1];
+	uint32_t domid;
+	int r;
+
+	if (!may_administer(context, session, request, "trace what others send"))
+		return;
+	r = parts.host.data || !address_part_copy(parts.domain, domain, sizeof(domain))
+		    ? -EHOSTDOWN
+		    : router_resolve(context->router, domain, &domid);
+	if (r < 0 && parts.endpoint.data && !parts.host.data) {
+		session_reply_error(session, request, EHOSTDOWN, requests_why_unknown(context));
+		return;
+	}
+	r = tracers_ask(context->tracers, session, request, what, r < 0 ? -1 : (int64_t)domid);
+	if (r < 0)
+		session_reply_error(session, request, -r, why_not_traced(-r));
+}
+
 /* Whether this daemon knows of other hosts; else it has answered why not, or asked domain 0. */
 static bool can_list_hosts(struct request_context *context, struct session *session, uint32_t request)
 {
@@ -414,7 +452,7 @@ static struct report *answer_plain(struct request_context *context, struct sessi
 			session_reply_error(
 				session, request, EINVAL,
 				"a query is status [all | of DOMAIN], peers [HOST], endpoints [[HOST/]DOMAIN], hosts, policy FROM TO, "
-				"rules [of DOMAIN], denied, reload or renew");
+				"rules [of DOMAIN], denied, trace WHAT, reload or renew");
 			return NULL;
 		}
 	question.kind = known[i].kind;
@@ -481,6 +519,8 @@ struct report *requests_begin_answer(void *userdata, struct session *session, ui
 		explain_policy(context, session, request, query + 7);
 	else if (!strcmp(query, "reload"))
 		reload_policy(context, session, request);
+	else if (!strncmp(query, "trace ", 6))
+		trace(context, session, request, query + 6);
 	else if (!strcmp(query, "renew"))
 		renew(context, session, request);
 	else

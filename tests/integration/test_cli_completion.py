@@ -94,7 +94,7 @@ def test_endpoints_are_offered_to_what_they_take(nodes, shell):
     assert shell.offers(one, "xenmsg send 2:i") == {"inbox" if shell.name == "bash" else "2:inbox"}
     assert shell.offers(one, "xenmsg forward ") == {"unix:", "tcp:", "xen:"}
     assert shell.offers(one, "xenmsg forward tcp:127.0.0.1:80 xen:1:s") == {"sort" if shell.name == "bash" else "xen:1:sort"}
-    assert {"2", "self", "1:log", "2:inbox"} <= shell.offers(one, "xenmsg doctor ")
+    assert {"2", "self", "1:log", "2:inbox"} <= shell.offers(one, "xenmsg doctor ") & shell.offers(one, "xenmsg trace ")
     one.kill()
     assert shell.offers(one, "xenmsg send ") == set()
 

@@ -25,8 +25,8 @@ PRINT = {"call": "call 2:upper word", "connect": "connect 2:sort", "run": "run 2
          "policy denied": "policy denied", "policy reload": "policy reload", "bench": "bench --seconds 0.1 2"}
 GO_ON = {"recv": "recv inbox", "watch": "watch", "listen": "listen plain", "subscribe": "subscribe self:kept"}  # until they are stopped
 PORTS = {"forward": "forward tcp:127.0.0.1:0 xen:2:sort", "exporter": "exporter --listen tcp:127.0.0.1:0"}  # the port, and then nothing
-# Nothing on standard output, or tried in test_cli_large.py, test_top.py, test_host_map.py, test_handover.py and test_host_policy.py.
-ELSEWHERE = {"send", "publish", "serve", "top", "map", "hosts", "daemon", "policy test"}
+# Nothing on standard output, or tried in test_cli_large.py, test_top.py, test_host_map.py, test_handover.py, test_host_policy.py and test_trace.py.
+ELSEWHERE = {"send", "publish", "serve", "top", "map", "hosts", "daemon", "policy test", "trace"}
 
 
 def test_each_command_is_tried_here():
@@ -214,7 +214,7 @@ class KnowsNoTopics(Stops):
 
 LINES = {**PRINT, "send": "send 2:inbox x", "serve": "serve --once a -- cat", "listen": "listen --once a", "hosts": "hosts",
          "policy denied": "policy denied", "watch": "watch --once", "recv": "recv --once inbox",
-         "subscribe": "subscribe --once 2:news", "publish": "publish news x", "daemon": "daemon renew"}
+         "subscribe": "subscribe --once 2:news", "publish": "publish news x", "daemon": "daemon renew", "trace": "trace inbox"}
 
 
 @pytest.mark.parametrize("line", LINES.values(), ids=LINES)
@@ -270,7 +270,7 @@ def test_wrong_options_are_told_in_one_harmless_line(nodes, command):
 
 
 @pytest.mark.parametrize("command", ["send 2:x y", "call 2:x y", "connect 2:x", "run 2:x", "bench 2", "recv a", "serve a -- cat", "listen a",
-                                     "policy show", "policy denied", "policy reload", "endpoints 2", "peers x", "watch *:x", "doctor 2:x"])
+                                     "policy show", "policy denied", "policy reload", "endpoints 2", "peers x", "watch *:x", "doctor 2:x", "trace x"])
 def test_words_of_a_hostile_daemon_are_escaped(nodes, tmp_path, command):
     """Its answers and its reasons: what it says may be another domain's."""
     class Refuses(HostileDaemon):

@@ -99,9 +99,9 @@ FRAME(open, open,
       f.kind == e->kind && f.identity.domid == 1 && f.identity.uid == 2 && f.identity.gid == 3 && f.identity.pid == 4 &&
 	      text_is(f.name, "5:in"),
       .kind = CHANNEL_STREAM, .identity = {1, 2, 3, 4}, .name = {"5:in", 4})
-FRAME(open_named, open, f.kind == e->kind && f.minor == e->minor && (frame_open_split(&f), text_is(f.name, "in")) &&
-	      text_is(f.domain_name, "work"),
-      .kind = CHANNEL_CALL, .minor = 1, .identity = {1, 2, 3, 4}, .name = {"in", 2}, .domain_name = {"work", 4})
+FRAME(open_named, open, f.kind == e->kind && f.minor == e->minor && f.serial == e->serial &&
+	      (frame_open_split(&f), text_is(f.name, "in")) && text_is(f.domain_name, "work"),
+      .kind = CHANNEL_CALL, .minor = 1, .serial = 0x0201, .identity = {1, 2, 3, 4}, .name = {"in", 2}, .domain_name = {"work", 4})
 FRAME(opened, opened, f.limit == e->limit && f.max_message == e->max_message && f.minor == e->minor && !f.has_identity,
       .limit = 0x0807060504030201, .max_message = 9, .minor = 1)
 FRAME(opened_by, opened, f.limit == e->limit && f.minor == e->minor && f.has_identity && !memcmp(&f.identity, &e->identity, 16),
@@ -193,7 +193,7 @@ static const struct sample samples[] = {
 	SAMPLE(goodbye, "bye", "\107\0\0\0bye"),
 	SAMPLE(policy, "[rule]", "\3\0\0\0[rule]"),
 	SAMPLE(open, "5:in", "\3\0\0\0\1\0\0\0\2\0\0\0\3\0\0\0\4\0\0\0" "5:in"),
-	SAMPLE(open_named, "in\0work", "\2\1\0\0\1\0\0\0\2\0\0\0\3\0\0\0\4\0\0\0" "in\0work"),
+	SAMPLE(open_named, "in\0work", "\2\1\1\2\1\0\0\0\2\0\0\0\3\0\0\0\4\0\0\0" "in\0work"),
 	SAMPLE(opened, "\1\0\0\0", COUNT_8 U64("\11\0\0\0") "\1\0\0\0"),
 	SAMPLE(opened_by, "\1\0\1\0" ONE_TO_FOUR, COUNT_8 U64("\11\0\0\0") "\1\0\1\0" ONE_TO_FOUR),
 	SAMPLE(opened_topic, "\1\0\2\0", U64("\5\0\0\0") U64("\11\0\0\0") "\1\0\2\0"),

@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* trace: prints the steps of messages, calls and streams as they happen. Each daemon that tells them is a source, which is
+ * asked again as soon as it has answered. */
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <json-c/json.h>
+
+#include "cli/cli.h"
+#include "cli/fields.h"
+#include "cli/interrupt.h"
+
+static const char help[] =
+	"Usage: xenmsg trace [OPTIONS] WHAT\n"
+	"\n"
+	"Prints what becomes of messages, calls and streams here, step by step as it\n"
+	"happens, until it is interrupted. WHAT is an address (5:inbox), an endpoint, a\n"
+	"domain (what it sends and receives), the name of a channel or message as this\n"
+	"prints it (3.4711.1 or 3.4711.1@120), or '*'. It is for root, the user that the\n"
+	"daemon runs as, and members of its admin-group.\n"
+	"\n"
+	"  -n, --count N       end after so many steps\n"
+	"      --json          one JSON object a line\n"
+	"\n"
+	"Examples:\n"
+	"  xenmsg trace inbox\n"
+	"  xenmsg trace --json 5:inbox\n";
+
+#define QUESTION_SIZE 512
+
+struct tracing {
+	struct cli *cli;
+	const char *what;
+	bool json;
+	uint64_t count; /* 0: no end */
+	uint64_t printed;
+	int code;
+	bool is_over;
+};
+
+struct source {
+	struct tracing *tracing;
+	struct xenmsg *conn;
+	char question[QUESTION_SIZE];
+	bool has_begun; /* it has answered once, so from then on nothing is missing */
+};
+
+static void begin(struct source *source);
+
+/* ---- a step in words ------------------------------------------------------------------------- */
+
+/* Returns what a step is called, and what stands before the place where it happens. */
+static const char *relation_to(const char *step)
+{
+	static const char *const before[][2] = {
+		{"opened", "to"},  {"came", "from"},	 {"sent", "to"},
+		{"queued", "for"}, {"taken", "by"},	 {"finished", "by"},
+		{"ended", "for"},  {"cancelled", "for"}, {"refused", "for"},
+	};
+
+	for (size_t i = 0; i < sizeof(before) / sizeof(before[0]); i++)
+		if (!strcmp(step, before[i][0]))
+			return before[i][1];
+	return "at";
+}
+
+static void print_time(FILE *out, struct json_object *step)
+{
+	const char *text = text_or(step, "time", "0");
+	time_t seconds = (time_t)strtoll(text, NULL, 10);
+	const char *point = strchr(text, '.');
+	struct tm local;
+	char when[16] = "?";
+
+	if (localtime_r(&seconds, &local))
+		strftime(when, sizeof(when), "%H:%M:%S", &local);
+	fprintf(out, "%s%s", when, point ? point : "");
+}
+
+static void print_details(FILE *out, struct json_object *step)
+{
+	int64_t messages = number_at(step, "messages"), queued = number_at(step, "bytes_queued");
+
+	if (at(step, "begin"))
+		fprintf(out, ", %" PRId64 " bytes", number_at(step, "end") - number_at(step, "begin"));
+	if (messages > 0)
+		fprintf(out, ", %" PRId64 " message%s", messages, plural(messages));
+	if (queued > 0)
+		fprintf(out, ", %" PRId64 " bytes wait there", queued);
+	if (at(step, "error"))
+		fprintf(out, ", %s", text_at(step, "error"));
+	if (at(step, "file"))
+		fprintf(out, ", by the rule in %s, line %s", text_at(step, "file"), text_at(step, "line"));
+}
+
+static void print_step(struct json_object *step)
+{
+	const char *word = text_at(step, "step");
+	char *text = NULL;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+
+	if (!out)
+		return;
+	print_time(out, step);
+	fprintf(out, " domain %s: ", text_at(step, "domid"));
+	if (!strcmp(word, "missed")) {
+		fprintf(out, "%s steps were missed", text_at(step, "count"));
+	} else {
+		fprintf(out, "%s", text_at(step, "id"));
+		if (at(step, "end"))
+			fprintf(out, "@%s", text_at(step, "end"));
+		fprintf(out, " %s %s %s %s", json_object_get_boolean(at(step, "back")) ? "<-" : "->",
+			text_at(step, "address"), text_at(step, "kind"), word);
+		fprintf(out, " %s %s", relation_to(word), text_at(step, "where"));
+		print_details(out, step);
+	}
+	fclose(out);
+	cli_print_line("%s", text);
+	free(text);
+}
+
+/* ---- the sources ----------------------------------------------------------------------------- */
+
+static void print_steps(struct tracing *tracing, struct json_object *steps)
+{
+	for (size_t i = 0; i < length_of(steps) && !tracing->is_over; i++) {
+		struct json_object *step = json_object_array_get_idx(steps, i);
+
+		if (tracing->json)
+			cli_print_line("%s", json_line(step));
+		else
+			print_step(step);
+		tracing->is_over = ++tracing->printed == tracing->count;
+	}
+	tracing->code = cli_flush();
+}
+
+static void on_answer(void *userdata, const struct xenmsg_result *result)
+{
+	struct source *source = userdata;
+	struct tracing *tracing = source->tracing;
+	struct json_object *steps;
+
+	if (result->error < 0) {
+		if (!tracing->code && !tracing->is_over && result->error == -EINVAL)
+			tracing->code = cli_usage("trace", "%s", result->reason);
+		else if (!tracing->code && !tracing->is_over)
+			tracing->code =
+				cli_error_because(result->reason, "trace", tracing->what, result->error);
+		return;
+	}
+	steps = json_tokener_parse(result->json);
+	free(result->json);
+	if (!source->has_begun)
+		cli_note(tracing->cli, "trace: what happens from now on is printed; Ctrl-C ends it");
+	source->has_begun = true;
+	if (!tracing->code)
+		print_steps(tracing, steps);
+	json_object_put(steps);
+	if (!tracing->code && !tracing->is_over)
+		begin(source);
+}
+
+static void begin(struct source *source)
+{
+	int r = xenmsg_begin_query(source->conn, source->question, XENMSG_WITHIN(-1), on_answer, source,
+				   NULL);
+
+	if (r < 0 && !source->tracing->code)
+		source->tracing->code = cli_error(source->conn, "trace", source->tracing->what, r);
+}
+
+static int trace(struct tracing *tracing, struct source *source)
+{
+	int code = cli_open(tracing->cli, &source->conn), r;
+
+	if (code)
+		return code;
+	begin(source);
+	interrupt_catch();
+	while (!tracing->code && !tracing->is_over && !interrupt_came()) {
+		r = interrupt_wait_for_reader(source->conn, interrupt_deadline(-1));
+		if (tracing->code)
+			break;
+		if (r == -EPIPE)
+			tracing->code = EXIT_OTHER;
+		else if (r < 0 && r != -EINTR)
+			tracing->code = cli_error(source->conn, "trace", tracing->what, r);
+	}
+	code = tracing->code;
+	tracing->is_over = true;
+	xenmsg_close(source->conn);
+	if (interrupt_came())
+		interrupt_die();
+	return code;
+}
+
+int cmd_trace(struct cli *cli, int argc, char **argv)
+{
+	struct tracing tracing = {.cli = cli};
+	struct source source = {.tracing = &tracing};
+	const struct cli_option options[] = {
+		{"json", .flag = &tracing.json}, {"count", .count = &tracing.count}, {0}};
+	int code;
+
+	if (!cli_options(cli, argc, argv, help, options, &code))
+		return code;
+	if (argc - optind != 1)
+		return cli_usage("trace", "it takes one thing to trace; quote a *");
+	tracing.what = argv[optind];
+	if (strpbrk(tracing.what, " \t\n") || !*tracing.what ||
+	    snprintf(source.question, QUESTION_SIZE, "trace %s", tracing.what) >= QUESTION_SIZE)
+		return cli_usage("trace", "'%s' can't be traced", tracing.what);
+	return trace(&tracing, &source);
+}

@@ -1,0 +1,509 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/serve/tracers.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <event2/buffer.h>
+#include <json-c/json.h>
+#include <utlist.h>
+
+#include "base/clock.h"
+#include "base/quota.h"
+#include "base/self.h"
+#include "daemon/hosts/hosts.h"
+#include "daemon/local/session.h"
+#include "daemon/policy/access.h"
+#include "daemon/policy/denied.h"
+#include "daemon/relay/hop.h"
+#include "daemon/relay/origin.h"
+#include "daemon/relay/steps.h"
+#include "daemon/serve/queries.h"
+
+#define ANSWER	   32768u /* bytes of steps in one answer */
+#define STEP_UNITS 400u	  /* to describe one */
+#define LOOK_UNITS 20u	  /* to see that it isn't meant */
+
+/* What is traced. */
+struct filter {
+	char what[TRACE_WHAT];
+	char endpoint[ENDPOINT_NAME_MAX + 1]; /* "": any */
+	int64_t domid;	     /* of a domain that the sender or the receiver is in; below 0: any */
+	char id[TRACE_WHAT]; /* a channel's name; "": any */
+	uint64_t offset;     /* that is in a message of it; 0: any */
+	bool is_address;     /* the domain is the receiver's, and both must fit; else either */
+};
+
+struct tracer {
+	struct tracers *tracers;
+	struct session *session;
+	struct filter filter;
+	struct task task;
+	bool waits; /* for an answer to this: */
+	uint32_t request;
+	struct evbuffer *steps; /* lines */
+	uint64_t missed;	/* behind those */
+	struct charge charge;
+	struct tracer *prev, *next;
+};
+
+struct tracers {
+	struct tracers_collaborators with;
+	struct steps steps;
+	struct tracer *all;
+	unsigned count;
+	bool is_left; /* to the next daemon */
+};
+
+/* --- what a step is about ----------------------------------------------------------------------- */
+
+/* What a channel is called, where it leads, and in which domain the receiver is (below 0: nobody knows its number). */
+struct about {
+	char id[HOST_NAME_SIZE + 40];
+	char address[ADDRESS_MAX + HOST_NAME_SIZE + 16], endpoint[ADDRESS_MAX + 1];
+	int64_t from, to;
+};
+
+/* A program may have named anything. */
+static void copy_plain(char *to, size_t room, struct frame_text text)
+{
+	size_t size = text.size < room - 1 ? text.size : room - 1;
+
+	for (size_t i = 0; i < size; i++)
+		to[i] = text.data[i] > ' ' && text.data[i] <= '~' ? text.data[i] : '?';
+	to[size] = '\0';
+}
+
+static void write_address(const struct tracers *tracers, const struct channel_step *step, char *text,
+			  size_t room)
+{
+	const struct channel *channel = step->channel;
+	struct step_place to = step_place(&channel->acceptor);
+
+	if (step->kind == STEP_REFUSED)
+		copy_plain(text, room, step->name);
+	else if (to.kind == PLACE_HOST)
+		snprintf(text, room, "%s/%s", hosts_name(tracers->with.hosts, to.number), channel->endpoint);
+	else if (channel_is_relayed(channel))
+		snprintf(text, room, "%s", channel->endpoint);
+	else
+		snprintf(text, room, "%u:%s", to.kind == PLACE_DOMAIN ? to.number : tracers->with.self->domid,
+			 channel->endpoint ? channel->endpoint : "");
+}
+
+static struct about describe_channel(const struct tracers *tracers, const struct channel_step *step)
+{
+	const struct channel *channel = step->channel;
+	const char *host = origin_host(channel);
+	struct about about = {.from = host ? -1 : (int64_t)channel->identity.domid, .to = -1};
+	struct address_parts parts;
+	uint32_t domid;
+
+	snprintf(about.id, sizeof(about.id), "%s%s%u.%u.%u", host ? host : "", host ? "/" : "",
+		 channel->identity.domid, channel->identity.pid, channel->serial);
+	write_address(tracers, step, about.address, sizeof(about.address));
+	parts = address_split(about.address, strlen(about.address));
+	if (!parts.endpoint.data) /* as a peer's daemon opens it */
+		about.to = tracers->with.self->domid;
+	else if (!parts.host.data && address_part_is(parts.domain, "self"))
+		about.to = tracers->with.self->domid;
+	else if (!parts.host.data && domid_parse(parts.domain.data, parts.domain.size, &domid))
+		about.to = domid;
+	address_part_copy(parts.endpoint.data ? parts.endpoint : parts.domain, about.endpoint,
+			  sizeof(about.endpoint));
+	if (about.to >= 0)
+		snprintf(about.address, sizeof(about.address), "%u:%s", (unsigned)about.to, about.endpoint);
+	return about;
+}
+
+static bool is_of_offset(const struct channel_step *step, uint64_t offset)
+{
+	return !offset || !step->upto || step->is_back || (step->begin < offset && offset <= step->upto);
+}
+
+static bool is_meant(const struct filter *filter, const struct channel_step *step, const struct about *about)
+{
+	bool endpoint = *filter->endpoint && !strcmp(about->endpoint, filter->endpoint);
+
+	if (*filter->id)
+		return !strcmp(filter->id, about->id) && is_of_offset(step, filter->offset);
+	if (filter->is_address)
+		return (endpoint && filter->domid >= 0 && filter->domid == about->to) ||
+		       !strcmp(filter->what, about->address);
+	return endpoint || !strcmp(filter->what, "*") ||
+	       (filter->domid >= 0 && (filter->domid == about->from || filter->domid == about->to));
+}
+
+/* --- a step as JSON ----------------------------------------------------------------------------- */
+
+static const char *const words[] = {
+	[STEP_OPENED] = "opened", [STEP_CAME] = "came",		  [STEP_SENT] = "sent",
+	[STEP_QUEUED] = "queued", [STEP_TAKEN] = "taken",	  [STEP_FINISHED] = "finished",
+	[STEP_ENDED] = "ended",	  [STEP_CANCELLED] = "cancelled", [STEP_REFUSED] = "refused",
+};
+static const char *const kinds[] = {
+	[CHANNEL_MESSAGE] = "message", [CHANNEL_CALL] = "call", [CHANNEL_STREAM] = "stream"};
+
+static void add_text(struct json_object *object, const char *key, const char *text)
+{
+	json_object_object_add(object, key, text ? json_object_new_string(text) : NULL);
+}
+
+static void add_number(struct json_object *object, const char *key, uint64_t number)
+{
+	json_object_object_add(object, key, json_object_new_uint64(number));
+}
+
+static void add_time(struct json_object *object)
+{
+	uint64_t ns = clock_read(CLOCK_REALTIME);
+	char text[40];
+
+	snprintf(text, sizeof(text), "%llu.%06llu", (unsigned long long)(ns / 1000000000u),
+		 (unsigned long long)(ns / 1000 % 1000000));
+	json_object_object_add(object, "time", json_object_new_double_s((double)ns / 1e9, text));
+}
+
+/* Says who is at the other side. */
+static void add_where(const struct tracers *tracers, struct step_place place, struct json_object *object)
+{
+	static const char *const names[] = {
+		[PLACE_NOBODY] = "nobody", [PLACE_PROGRAM] = "program",	  [PLACE_DOMAIN] = "domain",
+		[PLACE_HOST] = "host",	   [PLACE_ROOM] = "waiting room", [PLACE_TOPIC] = "topic",
+	};
+	char text[HOST_NAME_SIZE + 16];
+
+	if (place.kind == PLACE_HOST)
+		snprintf(text, sizeof(text), "host %s", hosts_name(tracers->with.hosts, place.number));
+	else if (place.kind == PLACE_DOMAIN || place.number)
+		snprintf(text, sizeof(text), "%s %u", names[place.kind], place.number);
+	else
+		snprintf(text, sizeof(text), "%s", names[place.kind]);
+	add_text(object, "where", text);
+}
+
+static void keep_first(void *userdata, const struct denied_entry *entry)
+{
+	const struct denied_entry **first = userdata;
+
+	if (!*first)
+		*first = entry;
+}
+
+/* The refusal that was counted last is this one. */
+static void add_rule(const struct tracers *tracers, const struct channel_step *step,
+		     struct json_object *object)
+{
+	const struct denied_entry *entry = NULL;
+
+	if (step->kind == STEP_REFUSED && step->error == EACCES)
+		denied_each(access_denied(tracers->with.access), keep_first, &entry);
+	if (entry && *entry->file && entry->domid == step->channel->identity.domid) {
+		add_text(object, "file", entry->file);
+		add_number(object, "line", entry->line);
+	}
+}
+
+static bool is_of_bytes(enum step_kind kind)
+{
+	return kind == STEP_CAME || kind == STEP_SENT || kind == STEP_QUEUED || kind == STEP_TAKEN ||
+	       kind == STEP_CANCELLED;
+}
+
+static struct json_object *describe(const struct tracers *tracers, const struct channel_step *step,
+				    const struct about *about)
+{
+	const struct channel *channel = step->channel;
+	struct json_object *object = json_object_new_object();
+
+	add_time(object);
+	add_number(object, "domid", tracers->with.self->domid);
+	add_text(object, "id", about->id);
+	add_text(object, "step", words[step->kind]);
+	add_text(object, "kind", kinds[channel->kind]);
+	add_text(object, "address", about->address);
+	add_number(object, "uid", channel->identity.uid);
+	json_object_object_add(object, "back", json_object_new_boolean(step->is_back));
+	add_where(tracers, step->place, object);
+	if (is_of_bytes(step->kind)) {
+		add_number(object, "begin", step->begin);
+		add_number(object, "end", step->upto);
+	}
+	if (step->kind == STEP_CAME)
+		add_number(object, "messages", step->messages);
+	if (step->kind == STEP_QUEUED)
+		add_number(object, "bytes_queued", step->queued);
+	if (step->error)
+		add_text(object, "error", strerrorname_np(step->error) ? strerrorname_np(step->error) : "?");
+	add_rule(tracers, step, object);
+	return object;
+}
+
+/* --- what waits for a tracer -------------------------------------------------------------------- */
+
+static int add_line(struct tracer *tracer, struct json_object *object)
+{
+	size_t size;
+	const char *text = json_object_to_json_string_length(
+		object, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE, &size);
+
+	if (!text || evbuffer_get_length(tracer->steps) + size + 1 > TRACE_MOST)
+		return -ENOBUFS;
+	return evbuffer_add(tracer->steps, text, size) || evbuffer_add(tracer->steps, "\n", 1) ? -ENOMEM : 0;
+}
+
+/* Says in its place that steps are missing. */
+static int add_missed(struct tracer *tracer)
+{
+	struct json_object *object = json_object_new_object();
+	int r;
+
+	add_time(object);
+	add_number(object, "domid", tracer->tracers->with.self->domid);
+	add_text(object, "step", "missed");
+	add_number(object, "count", tracer->missed);
+	r = add_line(tracer, object);
+	json_object_put(object);
+	if (r == 0)
+		tracer->missed = 0;
+	return r;
+}
+
+/* Once some were missed, none is kept before half of the room is free: else each gap had one line between two others. */
+static bool has_room(const struct tracer *tracer)
+{
+	return !tracer->missed || evbuffer_get_length(tracer->steps) < TRACE_MOST / 2;
+}
+
+static void keep(struct tracer *tracer, struct json_object *object)
+{
+	if (!has_room(tracer) || (tracer->missed && add_missed(tracer) < 0) || add_line(tracer, object) < 0)
+		tracer->missed++;
+	if (tracer->waits)
+		task_due(&tracer->task);
+}
+
+static void on_step(void *userdata, const struct channel_step *step)
+{
+	struct tracers *tracers = userdata;
+	struct about about = describe_channel(tracers, step);
+	struct json_object *object = NULL;
+	struct tracer *tracer;
+
+	DL_FOREACH(tracers->all, tracer) {
+		bool meant = is_meant(&tracer->filter, step, &about);
+
+		relay_spend(tracers->with.relay, tracer->charge.account, meant ? STEP_UNITS : LOOK_UNITS);
+		if (!meant)
+			continue;
+		if (!object)
+			object = describe(tracers, step, &about);
+		keep(tracer, object);
+	}
+	json_object_put(object);
+}
+
+/* Answers with the lines that are there, as many as one answer has, as an array. */
+static void answer(struct tracer *tracer)
+{
+	char text[ANSWER + 2];
+	size_t size = 0, length;
+	struct evbuffer_ptr end;
+
+	while ((end = evbuffer_search_eol(tracer->steps, NULL, NULL, EVBUFFER_EOL_LF)).pos >= 0) {
+		length = (size_t)end.pos;
+		if (size + 1 + length > ANSWER)
+			break;
+		text[size] = size ? ',' : '[';
+		size++;
+		evbuffer_remove(tracer->steps, text + size, length);
+		evbuffer_drain(tracer->steps, 1);
+		size += length;
+	}
+	if (!size)
+		text[size++] = '[';
+	text[size++] = ']';
+	tracer->waits = false;
+	session_reply(tracer->session, tracer->request, 0, text, size);
+}
+
+static void on_turn(struct task *task)
+{
+	struct tracer *tracer = (struct tracer *)((char *)task - offsetof(struct tracer, task));
+
+	if (!tracer->waits)
+		return;
+	relay_spend(tracer->tracers->with.relay, tracer->charge.account, STEP_UNITS);
+	if (tracer->missed && has_room(tracer))
+		add_missed(tracer);
+	if (evbuffer_get_length(tracer->steps))
+		answer(tracer);
+}
+
+/* --- tracers ------------------------------------------------------------------------------------ */
+
+/* Splits a name of a channel, or of a message in it, [HOST/]DOMID.PID.SERIAL[@OFFSET]. */
+static bool read_id(struct filter *filter)
+{
+	const char *at = strchr(filter->what, '@'), *name = strchr(filter->what, '/');
+	size_t size = at ? (size_t)(at - filter->what) : strlen(filter->what);
+	unsigned domid, pid, serial;
+	int end = 0;
+
+	name = name ? name + 1 : filter->what;
+	if (sscanf(name, "%u.%u.%u%n", &domid, &pid, &serial, &end) != 3 || (name[end] && name[end] != '@') ||
+	    size >= sizeof(filter->id))
+		return false;
+	if (at && (sscanf(at + 1, "%lu%n", &filter->offset, &end) != 1 || at[1 + end]))
+		return false;
+	memcpy(filter->id, filter->what, size);
+	filter->id[size] = '\0';
+	return true;
+}
+
+static int read_what(struct filter *filter, const char *what, int64_t domid)
+{
+	struct address_parts parts = address_split(what, strlen(what));
+	struct address_part endpoint = parts.endpoint.data ? parts.endpoint : parts.domain;
+
+	*filter = (struct filter){.domid = domid, .is_address = parts.endpoint.data};
+	if (!*what || strlen(what) >= sizeof(filter->what))
+		return -EINVAL;
+	strcpy(filter->what, what);
+	if (read_id(filter) || !strcmp(what, "*"))
+		return 0;
+	if (endpoint_name_is_valid(endpoint.data, endpoint.size))
+		address_part_copy(endpoint, filter->endpoint, sizeof(filter->endpoint));
+	else if (filter->is_address || domid < 0)
+		return -EINVAL;
+	return 0;
+}
+
+static void forget(struct tracer *tracer)
+{
+	struct tracers *tracers = tracer->tracers;
+
+	DL_DELETE(tracers->all, tracer);
+	if (--tracers->count == 0)
+		tracers->with.relay->steps = NULL;
+	task_cancel(&tracer->task);
+	evbuffer_free(tracer->steps);
+	charge_end(&tracer->charge);
+	free(tracer);
+}
+
+static int add_tracer(struct tracers *tracers, struct session *session, const struct filter *filter,
+		      struct tracer **made)
+{
+	struct tracer *tracer;
+	int r;
+
+	if (tracers->count >= TRACERS_MAX)
+		return -EUSERS;
+	tracer = calloc(1, sizeof(*tracer));
+	if (!tracer)
+		return -ENOMEM;
+	charge_init(&tracer->charge, hop_account(session_hop(session)));
+	r = charge_add(&tracer->charge, QUOTA_BYTES, TRACE_MOST);
+	tracer->steps = r == 0 ? evbuffer_new() : NULL;
+	if (!tracer->steps) {
+		charge_end(&tracer->charge);
+		free(tracer);
+		return r < 0 ? r : -ENOMEM;
+	}
+	tracer->tracers = tracers;
+	tracer->session = session;
+	tracer->filter = *filter;
+	task_init(&tracer->task, &tracers->with.relay->turns, account_line(tracer->charge.account), on_turn);
+	DL_APPEND(tracers->all, tracer);
+	tracers->count++;
+	tracers->with.relay->steps = &tracers->steps;
+	*made = tracer;
+	return 0;
+}
+
+int tracers_ask(struct tracers *tracers, struct session *session, uint32_t request, const char *what,
+		int64_t domid)
+{
+	struct tracer *tracer;
+	struct filter filter;
+	int r = read_what(&filter, what, domid);
+
+	if (r < 0)
+		return r;
+	DL_FOREACH(tracers->all, tracer)
+		if (tracer->session == session && !strcmp(tracer->filter.what, what))
+			break;
+	if (tracer) {
+		if (tracer->waits)
+			answer(tracer); /* whose program doesn't wait any more */
+		tracer->request = request;
+		tracer->waits = true;
+		task_due(&tracer->task);
+		return 0;
+	}
+	r = add_tracer(tracers, session, &filter, &tracer);
+	if (r == 0)
+		session_reply(session, request, 0, "[]", 2);
+	return r;
+}
+
+void tracers_forget_session(struct tracers *tracers, const struct session *session)
+{
+	struct tracer *tracer, *next;
+
+	DL_FOREACH_SAFE(tracers->all, tracer, next)
+		if (tracer->session == session)
+			forget(tracer);
+}
+
+void tracers_hand_over(struct tracers *tracers, struct queries *queries)
+{
+	char question[TRACE_WHAT + 16];
+	struct tracer *tracer;
+
+	tracers->is_left = true;
+	DL_FOREACH(tracers->all, tracer) {
+		snprintf(question, sizeof(question), "trace %s", tracer->filter.what);
+		if (tracer->waits &&
+		    queries_add(queries, tracer->session, tracer->request, frame_text_of(question)) == 0)
+			tracer->waits = false;
+	}
+}
+
+void tracers_stay(struct tracers *tracers, struct queries *queries)
+{
+	struct tracer *tracer;
+
+	tracers->is_left = false;
+	DL_FOREACH(tracers->all, tracer)
+		queries_go_on(queries, tracer->session);
+}
+
+bool tracers_take(const struct tracers *tracers)
+{
+	return !tracers->is_left;
+}
+
+struct tracers *tracers_new(const struct tracers_collaborators *with)
+{
+	struct tracers *tracers = calloc(1, sizeof(*tracers));
+
+	if (!tracers)
+		return NULL;
+	tracers->with = *with;
+	tracers->steps = (struct steps){.tell = on_step, .userdata = tracers};
+	return tracers;
+}
+
+void tracers_free(struct tracers *tracers)
+{
+	if (!tracers)
+		return;
+	while (tracers->all)
+		forget(tracers->all);
+	free(tracers);
+}

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_DAEMON_TRACERS_H
+#define XENMSG_DAEMON_TRACERS_H
+
+/*
+ * Who traces: an administrator's program that asks again and again what has become of the messages, calls and streams to an
+ * address or endpoint, of a domain, or under a name (doc/decisions/0049). Its first question is answered at once, with nothing,
+ * and each other one when there are steps:
+ *
+ *        ──question──▶ LISTENS ◀──answered──┐
+ *                        │ question         │
+ *                        ▼                  │
+ *                      WAITS ──a step──▶ its turn: answered with what is there
+ *
+ * What nobody asks for waits in memory that the tracer's user has paid for; what doesn't fit is counted, and told in its place.
+ * So a tracer that doesn't read holds nobody. It ends with its program's connection.
+ *
+ * This owns the tracers, and while there are any, relay->steps. It reads the relay and changes nothing there.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct access;
+struct hosts;
+struct queries;
+struct relay;
+struct self;
+struct session;
+struct tracers;
+
+#define TRACERS_MAX 16u	    /* of all programs: each step is shown to each of them */
+#define TRACE_MOST  262144u /* bytes of steps that wait for a tracer */
+#define TRACE_WHAT  (ADDRESS_MAX + 1)
+
+/* All of these outlive it. */
+struct tracers_collaborators {
+	const struct self *self;
+	struct relay *relay;
+	struct access *access; /* which has refused what */
+	struct hosts *hosts;   /* what other hosts are called */
+};
+
+/* NULL: out of memory. */
+struct tracers *tracers_new(const struct tracers_collaborators *with);
+void tracers_free(struct tracers *tracers);
+
+/* Takes a question of this program's about `what`, in which a domain stands for `domid` (below 0: it names none), and answers it
+ * now or later. 0; -EINVAL: it can't be traced; -EUSERS: others trace as much as can be; -ENOBUFS, -ENOMEM. */
+int tracers_ask(struct tracers *tracers, struct session *session, uint32_t request, const char *what,
+		int64_t domid);
+void tracers_forget_session(struct tracers *tracers, const struct session *session);
+/* The daemon hands over: what waits becomes a question that isn't answered yet, which the next daemon takes. */
+void tracers_hand_over(struct tracers *tracers, struct queries *queries);
+/* It doesn't after all. */
+void tracers_stay(struct tracers *tracers, struct queries *queries);
+/* Whether questions are taken now: those that aren't wait for the next daemon. */
+bool tracers_take(const struct tracers *tracers);
+
+#endif

@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""xenmsg trace: what becomes of messages, calls and streams, step by step, as each daemon on the way sees it."""
+
+import errno
+import json
+import os
+import select
+import subprocess
+
+from frames import QUERY
+from library import Connection
+from messaging import EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_UNREACHABLE, EXIT_USAGE, PATIENCE, eventually, tool
+from protocol import Program
+from test_cli_json import validator  # the fixture `valid`  # noqa: F401  pylint: disable=unused-import
+from test_policy import rule
+from test_views import NOBODY, As
+
+
+class Trace:
+    """A `xenmsg trace` that has begun."""
+
+    def __init__(self, node, *words):
+        self.seen = []
+        self.process = node.popen_command("timeout", str(60 * PATIENCE), tool("xenmsg"), "trace", "--json", *words, stdout=subprocess.PIPE,
+                                          stderr=subprocess.PIPE)
+        assert b"from now on" in self.process.stderr.readline()
+
+    def until(self, step, **fields):
+        """The steps up to one that is so."""
+        wanted = {"step": step, **fields}
+        while not self.seen or any(self.seen[-1].get(field) != value for field, value in wanted.items()):
+            line = self.process.stdout.readline()
+            assert line, (wanted, self.seen)
+            self.seen.append(json.loads(line))
+        seen, self.seen = self.seen, []
+        return seen
+
+
+def told(steps, back=False):
+    """What a trace says in one direction: the step and where, without a program's number."""
+    return [(step["step"], step["where"] if step["where"].startswith("domain") else step["where"].split()[0])
+            for step in steps if step["back"] == back]
+
+
+def id_of(steps):
+    """The one name that all of them have."""
+    name, = {step["id"] for step in steps}
+    return name
+
+
+def test_both_daemons_tell_the_steps_of_a_message_by_one_name(nodes, valid):
+    one, two = nodes(1, 2).values()
+    receiver = two.receiver("inbox")
+    one.send("2:inbox", "first")  # so that the link is up
+    here, there = Trace(one, "2:inbox"), Trace(two, "inbox")
+    one.send("2:inbox", "hello")
+    sent, received = here.until("finished"), there.until("finished")
+    assert told(sent) == [("opened", "domain 2"), ("came", "program"), ("sent", "domain 2"), ("taken", "domain 2"), ("finished", "program")]
+    assert told(received) == [("opened", "program"), ("came", "domain 1"), ("sent", "program"), ("taken", "program"), ("finished", "domain 1")]
+    assert id_of(sent) == id_of(received) and id_of(sent).startswith("1.") and {step["domid"] for step in received} == {2}
+    assert [step.get("end") for step in sent] == [step.get("end") for step in received] == [None, 24, 24, 24, None]
+    assert {step["address"] for step in sent + received} == {"2:inbox"} and {step["kind"] for step in sent} == {"message"}
+    times = [step["time"] for step in sent]
+    assert times == sorted(times) and sent[0]["time"] <= received[0]["time"] <= received[3]["time"] <= sent[3]["time"]
+    valid("trace", [json.dumps(step) for step in sent + received])
+    receiver.stop()
+
+
+def test_a_message_within_a_domain_is_seen_once(nodes):
+    one = nodes(1)[1]
+    receiver = one.receiver("inbox")
+    trace = Trace(one, "inbox")
+    one.send("self:inbox", "hello")
+    steps = trace.until("taken")
+    assert told(steps) == [("opened", "program"), ("came", "program"), ("sent", "program"), ("taken", "program")]
+    assert steps[1]["messages"] == 1 and steps[1]["where"] != steps[2]["where"] == steps[3]["where"] and steps[0]["address"] == "1:inbox"
+    receiver.stop()
+
+
+def test_a_call_is_seen_there_and_back(nodes):
+    one, two = nodes(1, 2).values()
+    two.popen("serve", "up", "--", "tr", "a-z", "A-Z")
+    eventually(lambda: "up" in two.endpoints(), "it is bound")
+    assert one.xenmsg("call", "2:up", data=b"x").stdout == b"X"
+    trace = Trace(one, "2:up")
+    assert one.xenmsg("call", "2:up", data=b"x").stdout == b"X"
+    steps = trace.until("taken", back=True)
+    assert told(steps)[:4] == [("opened", "domain 2"), ("came", "program"), ("sent", "domain 2"), ("taken", "domain 2")]
+    assert told(steps, back=True) == [("came", "domain 2"), ("sent", "program"), ("taken", "program")]
+    assert {step["kind"] for step in steps} == {"call"}
+
+
+def test_a_stream_is_seen_both_ways(nodes):
+    one, two = nodes(1, 2).values()
+    two.popen("listen", "echo", "--", "cat")
+    eventually(lambda: "echo" in two.endpoints(), "it is bound")
+    trace = Trace(two, "echo")
+    assert one.xenmsg("connect", "2:echo", data=bytes(50000)).stdout == bytes(50000)
+    steps = trace.until("taken", back=True, end=50000)
+    assert {step["kind"] for step in steps} == {"stream"} and id_of(steps).startswith("1.")
+    assert max(step["end"] for step in steps if step["step"] == "came" and not step["back"]) == 50000
+
+
+def test_what_ends_a_message_is_told_with_the_rule(nodes):
+    one, two = nodes(1, 2).values()
+    one.send("2:nothing", "x", exit_code=EXIT_NO_ENDPOINT)
+    two.write_policy(rule("1", "closed", "deny"), name="00-deny.conf")
+    assert two.xenmsg("policy", "reload").returncode == EXIT_OK
+    here, there = Trace(one, "2:closed"), Trace(two, "1")
+    one.send("2:nothing", "x", exit_code=EXIT_NO_ENDPOINT)
+    step, = there.until("refused")
+    assert (step["error"], step["address"], step["where"], step.get("file")) == ("ENOENT", "2:nothing", "domain 1", None)
+    one.send("2:closed", "x", exit_code=EXIT_DENIED)
+    step, = there.until("refused")
+    assert (step["error"], os.path.basename(step["file"]), step["line"]) == ("EACCES", "00-deny.conf", 1)
+    steps = here.until("ended", back=True)
+    assert steps[-1]["error"] == "EACCES" and id_of(steps) == step["id"]
+
+
+def test_a_message_that_is_not_taken_in_time_is_cancelled(nodes):
+    one = nodes(1)[1]
+    with Connection(one.socket) as sender, Connection(one.socket) as receiver:
+        assert receiver.bind("inbox") == 0
+        trace = Trace(one, "inbox")
+        assert sender.send("self:inbox", b"x", 300) == -errno.ETIMEDOUT
+        steps = trace.until("cancelled")
+        assert told(steps) == [("opened", "program"), ("came", "program"), ("sent", "program"), ("cancelled", "program")]
+        assert steps[-1]["end"] == steps[1]["end"]
+
+
+def test_what_waits_for_a_link_is_told(nodes):
+    one, two = nodes(1, 2).values()
+    receiver = two.receiver("inbox")
+    trace = Trace(one, "2:inbox")
+    one.send("2:inbox", "hello")
+    steps = trace.until("taken")
+    assert told(steps) == [("opened", "domain 2"), ("came", "program"), ("queued", "domain 2"), ("sent", "domain 2"), ("taken", "domain 2")]
+    assert steps[2]["bytes_queued"] == 24
+    receiver.stop()
+
+
+def test_one_channel_or_message_is_traced_by_its_name(nodes):
+    one, two = nodes(1, 2).values()
+    receiver = two.receiver("inbox")
+    with Connection(one.socket) as sender:
+        everything = Trace(one, "*")
+        assert sender.send("2:inbox", b"x", 20000) == 0
+        name = id_of(everything.until("taken"))
+        channel, second = Trace(two, name), Trace(two, f"{name}@48")
+        for _ in range(3):
+            assert sender.send("2:inbox", b"x", 20000) == 0
+        assert [step["end"] for step in channel.until("taken", end=72) if step["step"] == "came"] == [48, 72]
+        assert [(step["step"], step["end"]) for step in second.until("taken")] == [("came", 48), ("sent", 48), ("taken", 48)]
+    receiver.stop()
+
+
+def test_who_traces_is_an_administrator(nodes):
+    one = nodes(1)[1]
+    error, text = As(NOBODY).refused(one, "trace *")
+    assert error == errno.EPERM and "may trace" in text
+
+
+def may_trace(node):
+    with Program(node.socket) as program:
+        return program.request(QUERY, b"trace x")[0] == 0
+
+
+def test_what_can_not_be_traced_is_told(nodes):
+    one = nodes(1)[1]
+    assert one.xenmsg("trace", "nobody:x").returncode == EXIT_UNREACHABLE
+    for wrong in ("1:", "a b", "", "1:in/box"):
+        assert one.xenmsg("trace", wrong).returncode == EXIT_USAGE, wrong
+    assert one.xenmsg("trace").returncode == EXIT_USAGE
+    with Program(one.socket) as program:
+        for i in range(16):
+            assert program.query(f"trace t{i}") == "[]"
+        error, text = program.request(QUERY, b"trace more")
+        assert error == errno.EUSERS and b"too many" in text
+    eventually(lambda: may_trace(one), "those have ended")
+
+
+def test_a_tracer_that_does_not_read_is_told_what_it_missed(nodes):
+    one = nodes(1)[1]
+    receiver = one.receiver("inbox")
+    with Program(one.socket) as tracer, Connection(one.socket) as sender:
+        assert json.loads(tracer.query("trace inbox")) == []
+        sent = 1500
+        for _ in range(sent):
+            assert sender.send("self:inbox", b"x", 20000) == 0
+        steps = []
+        while not steps or steps[-1]["step"] != "missed":
+            steps += json.loads(tracer.query("trace inbox"))
+        missed = steps.pop()["count"]
+        assert missed > 1000 and steps[0]["step"] == "opened"
+        # What comes behind that is told.
+        assert sender.send("self:inbox", b"x", 20000) == 0
+        later = []
+        while not later or later[-1]["step"] != "taken":
+            later += json.loads(tracer.query("trace inbox"))
+        assert later[0]["step"] == "came" and later[0]["end"] == 24 * (sent + 1)
+        assert missed + len(steps) == 1 + 3 * sent
+    receiver.stop()
+
+
+def test_a_trace_ends_after_so_many_steps_and_is_for_people_too(nodes):
+    one = nodes(1)[1]
+    receiver = one.receiver("inbox")
+    process = one.popen_command("timeout", str(60 * PATIENCE), tool("xenmsg"), "trace", "-n", "2", "inbox", stdout=subprocess.PIPE,
+                                stderr=subprocess.PIPE)
+    process.stderr.readline()
+    one.send("self:inbox", "hello")
+    out, _ = process.communicate()
+    opened, came = out.decode().splitlines()
+    assert process.returncode == EXIT_OK
+    assert " domain 1: 1." in opened and " -> 1:inbox message opened to program " in opened
+    assert "@24 -> 1:inbox message came from program " in came and came.endswith(", 24 bytes, 1 message")
+    receiver.stop()
+
+
+def test_a_trace_goes_on_with_the_next_daemon(nodes):
+    one = nodes(1)[1]
+    receiver = one.receiver("inbox")
+    trace = Trace(one, "inbox")
+    one.send("self:inbox", "hello")
+    trace.until("finished")
+    assert one.xenmsg("daemon", "renew").returncode == EXIT_OK
+    trace.seen.clear()
+
+    def prints():  # once it has asked the next one
+        one.send("self:inbox", "hello")
+        return select.select([trace.process.stdout], [], [], 0.1)[0]
+    eventually(prints, "the next daemon tells")
+    assert told(trace.until("taken"))[-1] == ("taken", "program")
+    receiver.stop()
