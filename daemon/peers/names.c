@@ -20,7 +20,7 @@ struct names {
 	struct known *known;
 	struct domains *domains;
 	struct known_sink sink;
-	unsigned reading;	       /* reads under way */
+	unsigned reading;	       /* reads under way, or that wait for the first event of a watch */
 	bool are_read;		       /* those of all domains that there were at the start */
 	struct store_watch *own_watch; /* a guest */
 };
@@ -33,6 +33,7 @@ struct followed {
 	struct store_request *name_reading, *uuid_reading;
 	/* domain 0: */
 	bool tags_read;
+	bool name_due, tags_due;  /* when their watches fire for the first time */
 	const char *tags_refused; /* why, as was logged; NULL: they aren't */
 	struct store_request *tags_reading;
 	struct store_watch *watch, *tags_watch; /* of the name, of the tags */
@@ -161,14 +162,17 @@ static void name_path(uint32_t domid, char path[DOMAIN_PATH_MAX])
 
 static void stop_reading(struct followed *followed)
 {
-	followed->names->reading -= (followed->name_reading != NULL) + (followed->uuid_reading != NULL);
+	followed->names->reading -=
+		(followed->name_reading != NULL) + (followed->uuid_reading != NULL) + followed->name_due;
+	followed->name_due = false;
 	store_cancel(&followed->name_reading);
 	store_cancel(&followed->uuid_reading);
 }
 
 static void stop_reading_tags(struct followed *followed)
 {
-	followed->names->reading -= followed->tags_reading != NULL;
+	followed->names->reading -= (followed->tags_reading != NULL) + followed->tags_due;
+	followed->tags_due = false;
 	store_cancel(&followed->tags_reading);
 }
 
@@ -200,6 +204,15 @@ static void on_name_changed(void *userdata, const char *untrusted_path)
 	read_domain(userdata);
 }
 
+/* A watch that can't be set fires later, or never. */
+static void on_name_watched(void *userdata, int error, const char *untrusted_value, size_t size)
+{
+	struct followed *followed = userdata;
+
+	if (error < 0 && followed->name_due)
+		read_domain(followed);
+}
+
 static void tags_path(uint32_t domid, char path[DOMAIN_PATH_MAX])
 {
 	snprintf(path, DOMAIN_PATH_MAX, "/local/domain/%u/xenmsg/tags", domid);
@@ -223,6 +236,14 @@ static void on_tags_changed(void *userdata, const char *untrusted_path)
 	read_tags(userdata);
 }
 
+static void on_tags_watched(void *userdata, int error, const char *untrusted_value, size_t size)
+{
+	struct followed *followed = userdata;
+
+	if (error < 0 && followed->tags_due)
+		read_tags(followed);
+}
+
 /* Returns the domain's, made if there was none. NULL: out of memory. */
 static struct followed *follow(struct names *names, uint32_t domid)
 {
@@ -238,6 +259,7 @@ static struct followed *follow(struct names *names, uint32_t domid)
 	return followed;
 }
 
+/* What KNOWN_READ waits for is read when the watches fire, which they do at once. */
 static void domain_there(struct names *names, uint32_t domid)
 {
 	struct followed *followed = follow(names, domid);
@@ -245,15 +267,20 @@ static void domain_there(struct names *names, uint32_t domid)
 
 	if (!followed || followed->watch)
 		return;
+	names->reading += 2;
+	followed->name_due = followed->tags_due = true;
 	name_path(domid, path);
-	if (store_watch(names->store, path, on_name_changed, followed, NULL, &followed->watch) < 0)
+	if (store_watch(names->store, path, on_name_changed, followed, on_name_watched, &followed->watch) <
+	    0) {
 		log_error("names: out of memory: the name of domain %u isn't watched", domid);
+		read_domain(followed);
+	}
 	tags_path(domid, path);
-	if (store_watch(names->store, path, on_tags_changed, followed, NULL, &followed->tags_watch) < 0)
+	if (store_watch(names->store, path, on_tags_changed, followed, on_tags_watched,
+			&followed->tags_watch) < 0) {
 		log_error("names: out of memory: the tags of domain %u aren't watched", domid);
-	/* The watches fire at once too, but this is what KNOWN_READ waits for. */
-	read_domain(followed);
-	read_tags(followed);
+		read_tags(followed);
+	}
 }
 
 static void follow_end(struct followed *followed)

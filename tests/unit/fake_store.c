@@ -118,6 +118,7 @@ int store_read(struct store *store, const char *path, store_done_fn done, void *
 		return -ENOMEM;
 	assert(!strstr(path, "//")); /* XenStore would refuse it */
 	fake_request(store, path, userdata, handle)->done = done;
+	store->reads++;
 	return 0;
 }
 

@@ -39,6 +39,7 @@ struct store {
 	struct store_watch *watches;
 	struct store_request *requests;
 	bool out_of_memory; /* requests fail */
+	unsigned reads;	    /* so many were asked for */
 };
 
 struct fake_node *fake_find(struct store *store, const char *path);

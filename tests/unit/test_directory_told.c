@@ -51,6 +51,20 @@ TEST_WITH(nothing_is_told_before_all_domains_have_been_read, set_up, tear_down)
 	assert_int_equal(resolve(guest(rig, 1), "two"), 2);
 }
 
+/* Its name, its UUID and its tags; their watches fire by themselves. */
+TEST_WITH(what_is_known_of_a_domain_is_read_once_at_its_start, set_up, tear_down)
+{
+	struct rig *rig = *state;
+
+	link_up(rig, 1);
+	until(known_is_told(guest(rig, 1)->known));
+	assert_int_equal(rig->zero.store.reads, 3 * 3);
+	introduce(rig, 7, "seven", "77777777-0000-4000-8000-000000000007");
+	until(is_named(guest(rig, 1), 7, "seven"));
+	turn(rig);
+	assert_int_equal(rig->zero.store.reads, 4 * 3);
+}
+
 TEST_WITH(a_rename_is_told_as_one_change, set_up, tear_down)
 {
 	struct rig *rig = *state;
