@@ -1,42 +1,17 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * forward: carries each connection to SOURCE to TARGET, any number of them at once. Streams of Xen go through one
- * connection (xenmsg-stream.h). Reaching another target may take a while (a name is looked up), so
- * threads do it.
- *
- *   accepted ──held until its turn──▶ dialled ──▶ carried ──both ends have ended──▶ gone
- *                 ▲                      ├──a source that has gone, or an error──▶ reset
- *                 └──────────────────────┴──over a limit: until a connection has ended, or time──
- *
- * While one is held, no more connections are accepted. What is carried when the command ends, or the session, is broken:
- * nobody takes a part for the whole.
+ * forward: carries each connection to SOURCE to TARGET, any number of them at once. Here is where they come from, and
+ * the session with the daemon; forward_dials.c has what becomes of each.
  */
 
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <stddef.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
-#include <event2/event.h>
-#include <event2/listener.h>
-#include <utlist.h>
-
-#include "cli/breaker.h"
-#include "cli/cli.h"
+#include "cli/forward_internal.h"
 #include "cli/interrupt.h"
-#include "cli/lasting.h"
-#include "cli/loop.h"
-#include "cli/place.h"
-#include "cli/pump.h"
-#include "cli/workers.h"
-#include "libclient/again.h"
-#include "xenmsg-stream.h"
 
 static const char help[] =
 	"Usage: xenmsg forward [OPTIONS] SOURCE TARGET\n"
@@ -61,431 +36,17 @@ static const char help[] =
 	"  xenmsg forward xen:postgres unix:/run/postgresql/.s.PGSQL.5432\n";
 
 #define BACKLOG		4096 /* a client that finds it full waits, or is refused if its Unix socket doesn't block */
-#define DIALS_MAX	64   /* at once; further connections wait until one of them ends */
 #define REOPEN_FIRST_MS 20   /* after the daemon was lost; then twice as much each time, */
 #define REOPEN_LAST_MS	1000 /* up to this */
-#define HELD_MS		100  /* between attempts to dial what a limit holds up, unless a connection ends */
-
-struct forward;
-
-/* A connection that has a target. */
-struct carried_connection {
-	struct forward *forward;
-	struct pump *pump;
-	struct carried_connection *prev, *next;
-};
-
-/* What is the same for all connections at a place. */
-struct end_at {
-	struct forward *forward;
-	struct place place;
-};
-
-struct forward {
-	struct cli *cli;
-	struct loop loop;
-	struct end_at source, target;
-	struct breaker *breaker;
-	bool has_truncated;
-	/* if one of them is xen:. It is opened anew if the daemon has gone: as a target for the next connection, */
-	struct xenmsg *conn;
-	struct event *session;
-	struct event *reopen; /* and as a source after a moment */
-	int pause_ms;
-	struct lasting lasting; /* its lines */
-	struct evconnlistener *listener;
-	struct workers *workers; /* dial what isn't xen: */
-	unsigned dials;
-	struct carried_connection *carried;
-	struct dial *held; /* to be dialled, in the order in which they came */
-	struct dial *dialled;
-	struct event *again; /* dials the first of them, or accepts again */
-	bool is_full;	     /* a limit holds up dials, until all are through: one at a time is tried, */
-	bool is_short;	     /* a limit holds up what is to be accepted, */
-	bool rests;	     /* and nothing is tried until `again` or until a connection ends */
-	bool is_over;	     /* nothing more is accepted or carried */
-	int code;
-};
-
-/* A connection that has no target yet. */
-struct dial {
-	struct work work;
-	struct forward *forward;
-	struct pump_end source, target;
-	int result;	    /* of a thread: the descriptor, or a negative errno */
-	bool is_held;	    /* is in forward->held */
-	bool source_gone;   /* before there was a target */
-	struct again again; /* for a name that isn't known yet */
-	struct dial *prev, *next;
-};
-
-static struct dial *dial_of(struct work *work)
-{
-	return (struct dial *)((char *)work - offsetof(struct dial, work));
-}
-
-/* ---- dialling -------------------------------------------------------------------------------- */
-
-/* Dials, in a thread. */
-static void dial_target(struct work *work)
-{
-	struct dial *dial = dial_of(work);
-	const struct place *target = &dial->forward->target.place;
-
-	dial->result = place_dial(target);
-}
-
-/* ---- the loop -------------------------------------------------------------------------------- */
-
-/* Returns whether further connections are accepted: not if as many are dialled as may be, or some are held. */
-static bool may_accept(const struct forward *forward)
-{
-	return forward->dials < DIALS_MAX && !forward->held && !forward->is_full && !forward->rests &&
-	       !forward->is_over;
-}
-
-static void set_source(struct forward *forward)
-{
-	if (forward->listener && may_accept(forward))
-		evconnlistener_enable(forward->listener);
-	else if (forward->listener)
-		evconnlistener_disable(forward->listener);
-}
-
-static int begin(struct dial *dial);
-static void on_result(struct dial *dial, int result);
-
-/* Dials. */
-static void start_dial(struct dial *dial)
-{
-	int r = dial->forward->is_over ? -ECANCELED : begin(dial);
-
-	if (r < 0)
-		on_result(dial, r);
-}
-
-/* Dials what is held, as far as that may be. */
-static void go_on(struct forward *forward)
-{
-	struct dial *first;
-
-	while ((first = forward->held) && !forward->rests && !forward->is_over &&
-	       forward->dials < (forward->is_full ? 1 : DIALS_MAX)) {
-		DL_DELETE(forward->held, first);
-		first->is_held = false;
-		DL_APPEND(forward->dialled, first);
-		forward->dials++;
-		start_dial(first);
-	}
-	set_source(forward);
-}
-
-static void stop_resting(struct forward *forward)
-{
-	forward->rests = false;
-	go_on(forward);
-}
-
-static void on_again(evutil_socket_t fd, short what, void *userdata)
-{
-	stop_resting(userdata);
-}
-
-/* Tries nothing for a moment, since it would fail again and again. */
-static void rest(struct forward *forward)
-{
-	const struct timeval pause = {.tv_usec = HELD_MS * 1000};
-
-	forward->rests = true;
-	evtimer_add(forward->again, &pause);
-	set_source(forward);
-}
-
-static void append(struct dial *dial)
-{
-	DL_APPEND(dial->forward->held, dial);
-	dial->is_held = true;
-}
-
-/* Holds a connection that a limit doesn't let through, before all others. */
-static void hold(struct dial *dial, int error)
-{
-	struct forward *forward = dial->forward;
-
-	cli_note_limit(forward->cli, &forward->is_full, "forward:", forward->target.place.text, error);
-	DL_PREPEND(forward->held, dial);
-	dial->is_held = true;
-	rest(forward);
-}
-
-static void break_socket(void *userdata, int fd, bool ended)
-{
-	const struct end_at *at = userdata;
-
-	breaker_break(at->forward->breaker, fd, at->place.text, ended);
-}
-
-/* What comes in pieces goes on in pieces: a program that writes twice and then waits would wait for 40 ms. */
-static struct pump_end end_of_socket(struct end_at *at, int fd)
-{
-	int yes = 1;
-
-	if (at->place.kind == PLACE_TCP)
-		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes));
-	return (struct pump_end){.in = fd, .out = fd, .break_socket = break_socket, .userdata = at};
-}
-
-static struct pump_end end_of_stream(struct xenmsg_stream *stream)
-{
-	return (struct pump_end){.in = -1, .out = -1, .stream = stream};
-}
-
-static void note_broken(const struct forward *forward, bool at_left, int error)
-{
-	cli_note(forward->cli, "%s broke a connection: %s",
-		 at_left ? forward->source.place.text : forward->target.place.text, strerror(error));
-}
-
-static void forget(struct carried_connection *carried)
-{
-	DL_DELETE(carried->forward->carried, carried);
-	free(carried);
-}
-
-static void on_pump_done(void *userdata, struct pump *pump, int error, bool at_left)
-{
-	struct carried_connection *carried = userdata;
-	struct forward *forward = carried->forward;
-
-	if (error)
-		note_broken(forward, at_left, error);
-	forget(carried);
-	pump_free(pump);
-	if (forward->held || forward->rests)
-		stop_resting(forward);
-}
-
-/* Breaks all that is carried. */
-static void break_carried(struct forward *forward)
-{
-	struct carried_connection *carried;
-
-	while ((carried = forward->carried)) {
-		struct pump *pump = carried->pump;
-
-		forget(carried);
-		pump_break(pump);
-	}
-}
-
-static void break_end(struct pump_end *end)
-{
-	if (end->stream)
-		xenmsg_stream_close(end->stream);
-	else if (end->in >= 0)
-		break_socket(end->userdata, end->in, true); /* nothing was carried */
-}
-
-/* Breaks what there is of it, and leaves its memory to who may still be dialling. */
-static void abandon(struct dial *dial)
-{
-	if (!dial->source_gone)
-		break_end(&dial->source);
-	dial->source_gone = true;
-	break_end(&dial->target);
-	dial->target = (struct pump_end){.in = -1, .out = -1};
-}
-
-static void give_up(struct dial *dial)
-{
-	abandon(dial);
-	free(dial);
-}
-
-/* Carries a connection whose target was reached. */
-static void carry(struct dial *dial)
-{
-	struct forward *forward = dial->forward;
-	struct carried_connection *carried = dial->source_gone ? NULL : calloc(1, sizeof(*carried));
-
-	if (!carried) {
-		if (!dial->source_gone)
-			cli_complain("forward: out of memory");
-		give_up(dial);
-		return;
-	}
-	carried->forward = forward;
-	carried->pump = pump_new(forward->loop.base, dial->source, dial->target, on_pump_done, carried);
-	free(dial);
-	if (!carried->pump) {
-		cli_complain("forward: out of memory");
-		free(carried);
-		return;
-	}
-	DL_APPEND(forward->carried, carried);
-	pump_catch_up(carried->pump);
-}
-
-static void on_try_again(evutil_socket_t fd, short what, void *userdata)
-{
-	struct dial *dial = userdata;
-	struct forward *forward = dial->forward;
-
-	start_dial(dial);
-	go_on(forward);
-}
-
-/* Returns for how long to wait with another try, or a negative number: there is none. */
-static int retry_ms(struct dial *dial, int result)
-{
-	if (dial->source_gone)
-		return -1;
-	if (result == -ENODATA) /* a name isn't known yet */
-		return again_pause(&dial->again, -1);
-	/* The session is over, and will be closed. */
-	return result == -ENOTCONN && dial->forward->conn ? 0 : -1;
-}
-
-static bool try_again(struct dial *dial, int result)
-{
-	int pause_ms = retry_ms(dial, result);
-	const struct timeval pause = {pause_ms / 1000, pause_ms % 1000 * 1000};
-
-	return pause_ms >= 0 &&
-	       event_base_once(dial->forward->loop.base, -1, EV_TIMEOUT, on_try_again, dial, &pause) == 0;
-}
-
-/* The target was reached, or a negative errno says why not. */
-static void on_result(struct dial *dial, int result)
-{
-	struct forward *forward = dial->forward;
-
-	if (forward->is_over) {
-		abandon(dial); /* what was dialled since */
-		return;
-	}
-	if (try_again(dial, result))
-		return;
-	DL_DELETE(forward->dialled, dial);
-	forward->dials--;
-	if ((cli_is_limit(result) || result == -ENOMEM) && !dial->source_gone) {
-		hold(dial, result);
-		return;
-	}
-	if (!forward->held && !forward->dials)
-		cli_note_limit(forward->cli, &forward->is_full, "forward:", forward->target.place.text, 0);
-	if (result >= 0) {
-		carry(dial);
-		return;
-	}
-	if (!dial->source_gone)
-		cli_complain("forward: %s can't be reached: %s", forward->target.place.text,
-			     place_why_not(&forward->target.place, result));
-	give_up(dial);
-}
-
-static void on_dialled(struct work *work)
-{
-	struct dial *dial = dial_of(work);
-	struct forward *forward = dial->forward;
-
-	if (dial->result >= 0)
-		dial->target = end_of_socket(&forward->target, dial->result);
-	on_result(dial, dial->result);
-	go_on(forward);
-}
 
 /* ---- streams --------------------------------------------------------------------------------- */
-
-static void on_opened(void *userdata, struct xenmsg_stream *stream)
-{
-	struct dial *dial = userdata;
-	struct forward *forward = dial->forward;
-
-	on_result(dial, 0);
-	go_on(forward);
-}
-
-static void on_refused(void *userdata, struct xenmsg_stream *stream, int error)
-{
-	struct dial *dial = userdata;
-	struct forward *forward = dial->forward;
-
-	xenmsg_stream_close(stream);
-	dial->target.stream = NULL;
-	on_result(dial, error);
-	go_on(forward);
-}
-
-/* Nothing comes before `opened`, after which a pump is told. */
-static const struct xenmsg_stream_callbacks target_callbacks = {
-	.size = sizeof(struct xenmsg_stream_callbacks),
-	.opened = on_opened,
-	.broken = on_refused,
-};
-
-static int open_session(struct forward *forward);
-
-/* Dials through the session, which is opened anew if the daemon has gone. Returns 0 or a negative errno. */
-static int dial_stream(struct dial *dial)
-{
-	struct forward *forward = dial->forward;
-	int r = forward->conn ? 0 : open_session(forward);
-
-	return r < 0 ? r
-		     : xenmsg_stream_connect(forward->conn, forward->target.place.path, NULL,
-					     &target_callbacks, dial, &dial->target.stream);
-}
-
-/* Begins to dial. Returns 0, or a negative errno: that is the result. */
-static int begin(struct dial *dial)
-{
-	return dial->forward->target.place.kind == PLACE_XEN
-		       ? dial_stream(dial)
-		       : workers_give(dial->forward->workers, &dial->work);
-}
-
-static void on_source_broken(void *userdata, struct xenmsg_stream *stream, int error)
-{
-	struct dial *dial = userdata;
-
-	xenmsg_stream_close(stream);
-	dial->source_gone = true;
-	if (!dial->is_held)
-		return; /* until the target is reached or not */
-	DL_DELETE(dial->forward->held, dial);
-	free(dial);
-}
-
-/* What comes is kept until there is a target. */
-static const struct xenmsg_stream_callbacks source_callbacks = {
-	.size = sizeof(struct xenmsg_stream_callbacks),
-	.broken = on_source_broken,
-};
-
-static void take(struct forward *forward, struct pump_end source)
-{
-	struct dial *new = calloc(1, sizeof(*new));
-
-	cli_note_limit(forward->cli, &forward->is_short, "forward:", forward->source.place.text, 0);
-	if (!new) {
-		cli_complain("forward: out of memory");
-		break_end(&source);
-		return;
-	}
-	*new = (struct dial){.forward = forward, .source = source, .target = {.in = -1, .out = -1}};
-	if (source.stream)
-		xenmsg_stream_set_callbacks(source.stream, &source_callbacks, new);
-	append(new);
-	go_on(forward);
-}
 
 static void on_socket(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *address, int size,
 		      void *userdata)
 {
 	struct forward *forward = userdata;
 
-	take(forward, end_of_socket(&forward->source, fd));
+	forward_take(forward, forward_end_of_socket(&forward->source, fd));
 }
 
 static void on_accept_error(struct evconnlistener *listener, void *userdata)
@@ -493,13 +54,15 @@ static void on_accept_error(struct evconnlistener *listener, void *userdata)
 	struct forward *forward = userdata;
 
 	cli_note_limit(forward->cli, &forward->is_short, "forward:", forward->source.place.text, -errno);
-	rest(forward);
+	forward_rest(forward);
 }
 
 static void on_incoming(void *userdata, struct xenmsg_stream *stream, const struct xenmsg_peer *peer)
 {
-	take(userdata, end_of_stream(stream));
+	forward_take(userdata, (struct pump_end){.in = -1, .out = -1, .stream = stream});
 }
+
+/* ---- the session ----------------------------------------------------------------------------- */
 
 static void close_session(struct forward *forward)
 {
@@ -532,16 +95,13 @@ static void on_session(evutil_socket_t fd, short what, void *userdata)
 	}
 	if (forward->source.place.kind == PLACE_XEN)
 		lasting_note_lost(&forward->lasting, xenmsg_reason(forward->conn));
-	/* All others have been told already. */
-	for (const struct carried_connection *slow = forward->carried; slow; slow = slow->next)
-		note_broken(forward, false, -r);
-	break_carried(forward);
+	forward_break_carried(forward, -r); /* all others have been told already */
 	close_session(forward);
 	if (forward->source.place.kind == PLACE_XEN)
 		reopen_later(forward, REOPEN_FIRST_MS);
 }
 
-static int open_session(struct forward *forward)
+int forward_open_session(struct forward *forward)
 {
 	int r = xenmsg_open(&forward->conn, forward->cli->socket, NULL);
 
@@ -571,7 +131,7 @@ static int listen_in_session(struct forward *forward)
 
 static int listen_xen(struct forward *forward)
 {
-	int r = open_session(forward);
+	int r = forward_open_session(forward);
 
 	return r < 0 ? cli_no_session(forward->cli, r) : listen_in_session(forward);
 }
@@ -581,7 +141,7 @@ static void on_reopen(evutil_socket_t fd, short what, void *userdata)
 {
 	struct forward *forward = userdata;
 
-	if (open_session(forward) < 0) {
+	if (forward_open_session(forward) < 0) {
 		reopen_later(forward,
 			     forward->pause_ms < REOPEN_LAST_MS / 2 ? 2 * forward->pause_ms : REOPEN_LAST_MS);
 		return;
@@ -627,35 +187,26 @@ static int start(struct forward *forward, int linger_ms)
 	}
 	if (loop_init(&forward->loop) < 0)
 		return EXIT_OTHER;
-	forward->again = evtimer_new(forward->loop.base, on_again, forward);
 	forward->reopen = evtimer_new(forward->loop.base, on_reopen, forward);
-	forward->workers = workers_new(forward->loop.base, dial_target, on_dialled);
 	forward->breaker = breaker_new(forward->cli, forward->loop.base, linger_ms);
-	if (!forward->again || !forward->reopen || !forward->workers || !forward->breaker)
+	if (forward_init_dials(forward) < 0 || !forward->reopen || !forward->breaker)
 		return EXIT_OTHER;
 	/* If there is no daemon yet, there may be one for the first connection. */
 	if (forward->source.place.kind != PLACE_XEN && forward->target.place.kind == PLACE_XEN)
-		(void)!open_session(forward);
+		(void)!forward_open_session(forward);
 	return forward->source.place.kind == PLACE_XEN ? listen_xen(forward) : listen_socket(forward);
 }
 
 static void end(struct forward *forward)
 {
-	struct dial *held, *dial;
-
 	forward->is_over = true;
 	if (forward->listener)
 		evconnlistener_free(forward->listener);
 	if (forward->listener && forward->source.place.kind == PLACE_UNIX)
 		unlink(forward->source.place.path);
 	forward->listener = NULL;
-	break_carried(forward);
-	while ((held = forward->held)) {
-		DL_DELETE(forward->held, held);
-		give_up(held);
-	}
-	DL_FOREACH(forward->dialled, dial)
-		abandon(dial);
+	forward_break_carried(forward, 0);
+	forward_give_up_dials(forward);
 	loop_event_free(forward->reopen);
 	close_session(forward);
 	breaker_wait(forward->breaker);

@@ -25,7 +25,7 @@ xenmsg_SOURCES = \
 	cli/cmd_daemon.c \
 	cli/cmd_doctor.c \
 	cli/cmd_exporter.c \
-	cli/cmd_forward.c \
+	cli/cmd_forward.c cli/forward_internal.h cli/forward_dials.c \
 	cli/cmd_list.c \
 	cli/cmd_map.c \
 	cli/cmd_ping.c \
