@@ -72,7 +72,7 @@ libdaemon_la_SOURCES = \
 	daemon/link/link_away.c \
 	daemon/link/link_move.c \
 	daemon/link/elastic.h daemon/link/link_elastic.c \
-	daemon/link/link_heartbeat.c daemon/link/link_image.c daemon/link/link_info.c \
+	daemon/link/link_control.c daemon/link/link_heartbeat.c daemon/link/link_image.c daemon/link/link_info.c \
 	daemon/link/link_known.c \
 	daemon/link/link_greet.c \
 	daemon/link/link_moved.c \

@@ -5,7 +5,7 @@
 /*
  * What the parts of a link share: links.c has all links, and their lives; link.c has one's session, and is the owner of its
  * hop; link_away.c has what becomes of its session while no vchan carries it, link_move.c lets it go on over another one
- * while it is used, link_elastic.c decides when, link_heartbeat.c asks whether the peer lives, link_known.c has by what its
+ * while it is used, link_elastic.c decides when, link_control.c takes what the peer says about it, link_heartbeat.c asks whether the peer lives, link_known.c has by what its
  * domain is known while it is away, link_image.c hands it over to the next daemon, and link_info.c tells of it.
  */
 
@@ -214,6 +214,10 @@ void links_sort(struct links *links);
 void link_replace(struct link *instead, struct link *link);
 /* Frees what the link holds, and itself. It is no link any more. */
 void link_free(struct link *link);
+
+/* --- link_control.c */
+/* As the owner of the hop, a frame that belongs to no channel: see hop.h. */
+int link_on_control(void *owner, const struct frame_header *header, const uint8_t *payload);
 
 /* --- link_heartbeat.c */
 /* The timer of all links at once, so that an idle daemon wakes up once an interval. */
