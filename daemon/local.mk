@@ -30,7 +30,7 @@ libdaemon_la_SOURCES = \
 	daemon/relay/takeover.c daemon/relay/takeover.h \
 	daemon/known/changes.c daemon/known/changes.h \
 	daemon/known/known.c daemon/known/known.h \
-	daemon/local/host_watches.c daemon/local/host_watches.h \
+	daemon/local/host_watches.c daemon/local/host_watches.h daemon/local/told_list.c daemon/local/told_list.h \
 	daemon/relay/closer.c daemon/relay/closer.h \
 	daemon/relay/errands.c daemon/relay/errands.h \
 	daemon/relay/leaving.c daemon/relay/leaving.h \
@@ -131,7 +131,8 @@ libdaemon_la_SOURCES = \
 	daemon/xen/vchan_layout.c daemon/xen/vchan_layout.h \
 	daemon/serve/viewer.c daemon/serve/viewer.h \
 	daemon/main/wiring.c daemon/main/wiring_links.c daemon/main/wiring_peers.c \
-	daemon/local/watches.c daemon/local/watches.h
+	daemon/local/watches.c daemon/local/watches.h daemon/local/watches_image.c daemon/local/watches_internal.h \
+	daemon/local/watch_events.c daemon/local/watch_events.h
 if WITH_SYSTEMD
 libdaemon_la_SOURCES += daemon/activation/units.c
 else

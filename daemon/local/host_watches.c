@@ -16,18 +16,15 @@
 #include "base/turns.h"
 #include "daemon/link/asks.h"
 #include "daemon/local/session.h"
+#include "daemon/local/told_list.h"
+#include "daemon/local/watch_events.h"
 #include "daemon/relay/hop.h"
 #include "wire/address.h"
 #include "wire/hash.h"
 
 #define RETRY_MS 1000
 
-/* In units (turns.h), as in watches.c. */
-#define COST_VISIT			    4u
-#define COST_TELL			    30u
-#define COST_RETRY			    250u
-#define COST_MATCH(pattern_size, text_size) ((uint64_t)(pattern_size) * (text_size) / 8)
-#define PIECE				    4096u
+#define COST_RETRY 250u /* in units (turns.h) */
 
 enum place_state {
 	PLACE_ASKED,
@@ -35,14 +32,6 @@ enum place_state {
 	PLACE_RESTS, /* until its host has answered */
 	PLACE_WAITS, /* to be asked again */
 	PLACE_RETRIES,
-};
-
-/* What was told, and a cursor over it. */
-struct told_list {
-	uint8_t *text;
-	struct frame_told all, left;
-	struct frame_told_entry entry;
-	bool has_entry; /* else `left` is at its end */
 };
 
 /* What is asked again and again: of a host its domains, or of a domain its endpoints. */
@@ -94,40 +83,6 @@ struct host_watches {
 	struct event *timer;
 };
 
-/* --- what was told ------------------------------------------------------------------------------ */
-
-static void list_advance(struct told_list *list)
-{
-	list->has_entry = frame_told_next(&list->left, &list->entry);
-}
-
-static void list_rewind(struct told_list *list)
-{
-	list->left = list->all;
-	list_advance(list);
-}
-
-static void list_free(struct told_list *list)
-{
-	free(list->text);
-	*list = (struct told_list){0};
-}
-
-static int list_copy(struct told_list *list, const struct frame_told *told)
-{
-	size_t size = told->count ? (size_t)(told->end - told->at) : 0;
-
-	list->text = malloc(size + 1);
-	if (!list->text)
-		return -ENOMEM;
-	if (size)
-		memcpy(list->text, told->at, size);
-	list->all = *told;
-	list->all.at = list->text;
-	list->all.end = list->text + size;
-	return 0;
-}
-
 /* --- life of a place ---------------------------------------------------------------------------- */
 
 static struct watched_place *add_place(struct host_watch *watch, enum ask_kind kind, const char *domain)
@@ -160,8 +115,8 @@ static void free_place(struct watched_place *place)
 	HASH_DEL(watch->watches->by_id, place);
 	DL_DELETE(watch->places, place);
 	watch->count--;
-	list_free(&place->known);
-	list_free(&place->fresh);
+	told_list_free(&place->known);
+	told_list_free(&place->fresh);
 	free(place);
 }
 
@@ -208,8 +163,8 @@ static void compare_from_now(struct watched_place *place)
 {
 	struct watched_place *other;
 
-	list_rewind(&place->known);
-	list_rewind(&place->fresh);
+	told_list_rewind(&place->known);
+	told_list_rewind(&place->fresh);
 	if (!place->is_going && !place->is_up)
 		tell_place(place, true);
 	if (is_host(place) && !place->is_going)
@@ -224,7 +179,7 @@ static void let_go(struct watched_place *place)
 {
 	if (place->state == PLACE_ASKED)
 		asks_cancel(place->watch->watches->asks, place->watch->watches, place->id);
-	list_free(&place->fresh);
+	told_list_free(&place->fresh);
 	place->is_going = true;
 	place->version = 0;
 	compare_from_now(place);
@@ -266,7 +221,7 @@ static void on_told(void *userdata, void *asker, uint32_t id, enum ask_kind kind
 		free_watch(watch);
 		return;
 	}
-	if (told->error || list_copy(&place->fresh, told) < 0) {
+	if (told->error || told_list_copy(&place->fresh, told) < 0) {
 		note_failure(place);
 		return;
 	}
@@ -320,14 +275,8 @@ static void on_timer(int fd, short what, void *userdata)
 
 static void send_event(struct host_watch *watch, struct frame_event *event)
 {
-	uint8_t payload[FRAME_PAYLOAD_MAX];
-
 	event->host = frame_text_of(watch->host);
-	if (watch->is_cut_off || hop_send(session_hop(watch->session), FRAME_EVENT, 0, watch->number, payload,
-					  frame_event_encode(event, payload)) == 0)
-		return;
-	watch->is_cut_off = true;
-	session_cut_off(watch->session, -ENOBUFS, "the program doesn't read its events");
+	watch_event(watch->session, watch->number, event, &watch->is_cut_off);
 }
 
 /* Reports the host, or the domain, as there or gone. */
@@ -370,23 +319,17 @@ static uint64_t tell_endpoint(struct watched_place *place, struct frame_text nam
 static uint64_t compare_endpoint(struct watched_place *place)
 {
 	struct told_list *known = &place->known, *fresh = &place->fresh;
-	const struct frame_text *a = &known->entry.name, *b = &fresh->entry.name;
+	int order = told_list_order(known, fresh);
 	uint64_t cost = COST_VISIT;
-	int order = !known->has_entry ? 1 : -1;
 
-	if (known->has_entry && fresh->has_entry) {
-		order = memcmp(a->data, b->data, a->size < b->size ? a->size : b->size);
-		if (order == 0)
-			order = (a->size > b->size) - (a->size < b->size);
-	}
 	if (order < 0)
-		cost += tell_endpoint(place, *a, false);
+		cost += tell_endpoint(place, known->entry.name, false);
 	else if (order > 0)
-		cost += tell_endpoint(place, *b, true);
+		cost += tell_endpoint(place, fresh->entry.name, true);
 	if (order <= 0)
-		list_advance(known);
+		told_list_advance(known);
 	if (order >= 0)
-		list_advance(fresh);
+		told_list_advance(fresh);
 	return cost;
 }
 
@@ -419,7 +362,7 @@ static uint64_t visit_domain(struct watched_place *host)
 		else if (watch->count <= HOST_WATCH_DOMAINS)
 			add_place(watch, ASK_ENDPOINTS, domid);
 	}
-	list_advance(&host->fresh);
+	told_list_advance(&host->fresh);
 	return cost;
 }
 
@@ -443,7 +386,7 @@ static void end(struct watched_place *place)
 {
 	bool was_going = place->is_going;
 
-	list_free(&place->known);
+	told_list_free(&place->known);
 	place->known = place->fresh;
 	place->fresh = (struct told_list){0};
 	place->is_going = false;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "daemon/local/watches.h"
+#include "daemon/local/watches_internal.h"
 
 #include <errno.h>
 #include <fnmatch.h>
@@ -11,65 +11,10 @@
 
 #include "daemon/relay/hop.h"
 #include "daemon/known/changes.h"
-#include "daemon/known/known.h"
 #include "daemon/local/session.h"
-#include "base/image.h"
+#include "daemon/local/watch_events.h"
 #include "base/turns.h"
-#include "daemon/relay/hop_image.h"
 #include "wire/address.h"
-#include "wire/hash.h"
-
-#define WATCHES_PER_SESSION 64
-
-/* In units (turns.h). A match takes from 10 ns to 19 us, by the lengths of both texts. */
-#define COST_VISIT			    4u
-#define COST_TELL			    30u
-#define COST_MATCH(pattern_size, text_size) ((uint64_t)(pattern_size) * (text_size) / 8)
-/* units of work of one program's watches, then another's turn comes */
-#define PIECE 4096u
-
-struct watch {
-	uint32_t number;
-	/* A watch walks over the changes while they go on. It was told of all up to `known`; of records that
-	 * changed after `walk`, where the walk began, it may have met an earlier change; `heard` is its
-	 * position. */
-	uint64_t known, walk, heard;
-	char domain[DOMAIN_NAME_MAX + 1];
-	char endpoint[2 * ENDPOINT_NAME_MAX + 1];
-	bool endpoints; /* means matching endpoints only; else the domain and all of its endpoints */
-	bool is_listed; /* it was told of all that was there when it began, and that this was all */
-	size_t domain_size, endpoint_size;
-	uint64_t met; /* the serial of the domain that it was compared with last, and the answer */
-	bool met_is_meant;
-	struct watch *prev, *next;
-};
-
-/* The watches of one session. */
-struct watcher {
-	struct watches *watches;
-	struct session *session;
-	struct account *account;
-	struct task task;
-	struct watch *list;
-	unsigned count;
-	uint64_t heard; /* the position of all of its watches but the new ones */
-	bool is_cut_off;
-	UT_hash_handle hh;
-};
-
-struct watches {
-	struct turns *turns;
-	struct known *known;
-	struct known_sink sink;
-	const struct changes *changes;
-	struct watcher *watchers; /* by session */
-	size_t others;		  /* watches that may mean other domains */
-	uint64_t woken_for;	  /* the last change for which they were made due */
-	bool all_are_due;
-	watches_sees_fn sees;
-	watches_knows_all_fn knows_all;
-	void *userdata;
-};
 
 static void wake_all(struct watches *watches)
 {
@@ -194,17 +139,6 @@ static bool means_others(const struct watch *watch)
 	return watch->domain_size != 4 || memcmp(watch->domain, "self", 4) != 0;
 }
 
-static void send_event(struct watcher *watcher, const struct watch *watch, const struct frame_event *event)
-{
-	uint8_t payload[FRAME_PAYLOAD_MAX];
-
-	if (watcher->is_cut_off || hop_send(session_hop(watcher->session), FRAME_EVENT, 0, watch->number,
-					    payload, frame_event_encode(event, payload)) == 0)
-		return;
-	watcher->is_cut_off = true;
-	session_cut_off(watcher->session, -ENOBUFS, "the program doesn't read its events");
-}
-
 /* Sends the event about the domain; EVENT_DOMAIN_UP and EVENT_DOMAIN_DOWN also mean that about its endpoint. */
 static void tell_kind(struct watcher *watcher, const struct watch *watch, const struct record *record,
 		      uint32_t kind, uint64_t *cost)
@@ -221,7 +155,7 @@ static void tell_kind(struct watcher *watcher, const struct watch *watch, const 
 		event.domain_name = event.text;
 		event.text = (struct frame_text){record->text, record->size};
 	}
-	send_event(watcher, watch, &event);
+	watch_event(watcher->session, watch->number, &event, &watcher->is_cut_off);
 }
 
 static void tell(struct watcher *watcher, const struct watch *watch, const struct record *record, bool up,
@@ -335,7 +269,7 @@ static void end_lists(struct watcher *watcher, uint64_t *cost)
 			continue; /* until KNOWN_ALL */
 		watch->is_listed = true;
 		*cost += COST_TELL;
-		send_event(watcher, watch, &listed);
+		watch_event(watcher->session, watch->number, &listed, &watcher->is_cut_off);
 	}
 }
 
@@ -434,7 +368,7 @@ static struct watcher *watcher_find(struct watches *watches, const struct sessio
 	return watcher;
 }
 
-static struct watcher *watcher_get(struct watches *watches, struct session *session)
+struct watcher *watcher_get(struct watches *watches, struct session *session)
 {
 	struct watcher *watcher = watcher_find(watches, session);
 
@@ -460,8 +394,7 @@ static bool is_printable(struct address_part part)
 	return true;
 }
 
-/* Adds a watch, which is told what is there. */
-static void append_watch(struct watcher *watcher, struct watch *watch)
+void watcher_add(struct watcher *watcher, struct watch *watch)
 {
 	DL_APPEND(watcher->list, watch);
 	watcher->count++;
@@ -504,7 +437,7 @@ void watches_add(struct watches *watches, struct session *session, uint32_t numb
 	watch->domain_size = domain->size;
 	watch->endpoint_size = endpoint->size;
 	session_reply(session, number, 0, "", 0);
-	append_watch(watcher, watch);
+	watcher_add(watcher, watch);
 }
 
 bool watches_others(const struct watches *watches)
@@ -578,54 +511,4 @@ void watches_tell_again(struct watches *watches)
 		}
 		task_due(&watcher->task);
 	}
-}
-
-static void watch_image(struct image *image, uint32_t *session, struct watch *watch)
-{
-	image_u32(image, session);
-	image_u32(image, &watch->number);
-	image_text(image, watch->domain, sizeof(watch->domain));
-	image_text(image, watch->endpoint, sizeof(watch->endpoint));
-	image_bool(image, &watch->endpoints);
-	image_expect(image, watch->domain[0] && (!watch->endpoints || watch->endpoint[0]));
-}
-
-void watches_write_image(const struct watches *watches, struct image *image)
-{
-	const struct watcher *watcher;
-	struct watch *watch;
-
-	for (watcher = watches->watchers; watcher; watcher = watcher->hh.next) {
-		uint32_t session = hop_number_in_image(session_hop(watcher->session));
-
-		DL_FOREACH(watcher->list, watch) {
-			image_section(image, IMAGE_WATCH);
-			watch_image(image, &session, watch);
-		}
-	}
-}
-
-void watches_read_image(struct watches *watches, struct image *image, const struct image_hops *hops)
-{
-	struct watch *watch = calloc(1, sizeof(*watch)), *same = NULL;
-	struct watcher *watcher;
-	uint32_t session;
-
-	if (!watch) {
-		image_fail(image, -ENOMEM);
-		return;
-	}
-	watch_image(image, &session, watch);
-	image_expect(image, session < hops->sessions);
-	watcher = image->error ? NULL : watcher_get(watches, hop_owner(hops->hops[session]));
-	if (watcher)
-		DL_SEARCH_SCALAR(watcher->list, same, number, watch->number);
-	image_expect(image, watcher && !same && watcher->count < WATCHES_PER_SESSION);
-	if (image->error) {
-		free(watch);
-		return;
-	}
-	watch->domain_size = strlen(watch->domain);
-	watch->endpoint_size = strlen(watch->endpoint);
-	append_watch(watcher, watch);
 }
