@@ -34,7 +34,7 @@
 #include "cli/tcp_place.h"
 
 static const char help[] =
-	"Usage: xenmsg exporter [--host] --listen unix:PATH|tcp:ADDRESS:PORT\n"
+	"Usage: xenmsg exporter [--host] [--public] --listen unix:PATH|tcp:ADDRESS:PORT\n"
 	"\n"
 	"Serves the local daemon's status to Prometheus at /metrics, until it is stopped\n"
 	"(doc/metrics.md lists what).\n"
@@ -43,6 +43,10 @@ static const char help[] =
 	"                      this machine alone, like tcp:127.0.0.1:9470 or\n"
 	"                      tcp:[::1]:9470 (port 0: any, which is then told on\n"
 	"                      standard output, as tcp:ADDRESS:PORT)\n"
+	"      --public        TCP sockets of other addresses, too, like tcp:10.0.0.1:9470\n"
+	"                      or tcp:0.0.0.0:9470: whoever can connect there reads all,\n"
+	"                      and so does who listens on the way (doc/metrics.md has\n"
+	"                      TLS and passwords)\n"
 	"      --host          in domain 0, for its administrators: the daemons of all\n"
 	"                      domains, each with its name as the label domain, as far\n"
 	"                      as its host-sight lets domain 0 see\n"
@@ -78,7 +82,8 @@ struct exporter {
 	struct evhttp *http;
 	int fd;
 	bool bound;
-	bool is_host; /* the daemons of all domains */
+	bool is_host;	/* the daemons of all domains */
+	bool is_public; /* other machines may ask */
 };
 
 /* ---- where to listen ------------------------------------------------------------------------- */
@@ -99,19 +104,20 @@ static const char *parse_tcp(struct exporter *exporter, const char *text)
 		exporter->address.ip.sin_family = AF_INET;
 		exporter->address.ip.sin_port = port;
 		exporter->size = sizeof(exporter->address.ip);
-		if (ntohl(exporter->address.ip.sin_addr.s_addr) >> 24 == IN_LOOPBACKNET)
+		if (exporter->is_public ||
+		    ntohl(exporter->address.ip.sin_addr.s_addr) >> 24 == IN_LOOPBACKNET)
 			return NULL;
 	} else if (inet_pton(AF_INET6, host, &exporter->address.ip6.sin6_addr) == 1) {
 		exporter->address.ip6.sin6_family = AF_INET6;
 		exporter->address.ip6.sin6_port = port;
 		exporter->size = sizeof(exporter->address.ip6);
-		if (IN6_IS_ADDR_LOOPBACK(&exporter->address.ip6.sin6_addr))
+		if (exporter->is_public || IN6_IS_ADDR_LOOPBACK(&exporter->address.ip6.sin6_addr))
 			return NULL;
 	} else {
 		return "an address is a number like 127.0.0.1 or [::1]";
 	}
-	/* It knows no passwords; what serves others asks for some and forwards. */
-	return "only this machine's own addresses, 127.0.0.1 or [::1], can be listened on";
+	/* It knows no passwords and no TLS. */
+	return "without --public only this machine's own addresses, 127.0.0.1 or [::1], can be listened on";
 }
 
 static const char *parse_where(struct exporter *exporter, const char *text)
@@ -196,14 +202,22 @@ static void refuse(struct evhttp_request *request, int code, const char *reason,
 	reply(request, code, reason, text, strlen(text));
 }
 
-/* Whether the client has asked for this machine. A page in a browser here that has its own name lead to
- * 127.0.0.1 asks for that name; a client that names no host is no browser. */
-static bool host_is_here(struct evhttp_request *request)
+static bool is_our_name(const char *name)
+{
+	char own[256] = "";
+
+	return strcasecmp(name, "localhost") == 0 ||
+	       (gethostname(own, sizeof(own) - 1) == 0 && strcasecmp(name, own) == 0);
+}
+
+/* Whether the client has asked for this machine. A page in a browser that has its own name lead to us asks for that name, which is
+ * no number and not ours; a client that names no host is no browser. */
+static bool host_is_here(const struct exporter *exporter, struct evhttp_request *request)
 {
 	const char *host = evhttp_find_header(evhttp_request_get_input_headers(request), "Host");
 	struct in6_addr ip6;
 	struct in_addr ip;
-	char name[64];
+	char name[256];
 	size_t size;
 
 	if (!host)
@@ -215,10 +229,10 @@ static bool host_is_here(struct evhttp_request *request)
 	}
 	snprintf(name, sizeof(name), "%.*s", (int)(size < sizeof(name) ? size : sizeof(name) - 1), host);
 	if (inet_pton(AF_INET, name, &ip) == 1)
-		return ntohl(ip.s_addr) >> 24 == IN_LOOPBACKNET;
+		return exporter->is_public || ntohl(ip.s_addr) >> 24 == IN_LOOPBACKNET;
 	if (inet_pton(AF_INET6, name, &ip6) == 1)
-		return IN6_IS_ADDR_LOOPBACK(&ip6);
-	return strcasecmp(name, "localhost") == 0;
+		return exporter->is_public || IN6_IS_ADDR_LOOPBACK(&ip6);
+	return exporter->is_public ? is_our_name(name) : strcasecmp(name, "localhost") == 0;
 }
 
 /* Writes those of each domain. One whose name isn't known has its number. */
@@ -263,8 +277,10 @@ static void on_request(struct evhttp_request *request, void *userdata)
 	size_t size;
 	FILE *out;
 
-	if (!is_unix(exporter) && !host_is_here(request)) {
-		refuse(request, HTTP_FORBIDDEN, "Forbidden", "Ask for 127.0.0.1, [::1] or localhost.\n");
+	if (!is_unix(exporter) && !host_is_here(exporter, request)) {
+		refuse(request, HTTP_FORBIDDEN, "Forbidden",
+		       exporter->is_public ? "Ask for an address in numbers, or for this machine's name.\n"
+					   : "Ask for 127.0.0.1, [::1] or localhost.\n");
 		return;
 	}
 	if (!path || strcmp(path, "/metrics") != 0) {
@@ -330,8 +346,10 @@ int cmd_exporter(struct cli *cli, int argc, char **argv)
 {
 	struct exporter exporter = {.cli = cli, .fd = -1};
 	const char *where = NULL, *why;
-	const struct cli_option options[] = {
-		{"listen", .text = &where}, {"host", .flag = &exporter.is_host}, {0}};
+	const struct cli_option options[] = {{"listen", .text = &where},
+					     {"host", .flag = &exporter.is_host},
+					     {"public", .flag = &exporter.is_public},
+					     {0}};
 	int code;
 
 	if (!cli_options(cli, argc, argv, help, options, &code))

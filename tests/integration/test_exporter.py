@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """xenmsg exporter: what a scraper gets, and what everybody else gets."""
 
+import base64
 import http.client
 import json
 import os
@@ -9,6 +10,7 @@ import resource
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import urllib.parse
 import urllib.request
@@ -117,6 +119,20 @@ def test_who_asks_for_another_host_is_refused(exporter, name, status):
     assert ask(exporter, headers={"Host": name})[0] == status
 
 
+@pytest.mark.parametrize("name, status", [
+    ("127.0.0.1", 200), ("10.0.0.1:9470", 200), ("[fe80::1]:9470", 200), ("localhost", 200), (socket.gethostname(), 200),
+    (f"{socket.gethostname().upper()}:9470", 200), (f"{socket.gethostname()}.evil.example", 403), ("evil.example", 403), ("", 403),
+    ("x" * 300, 403)])
+def test_whoever_may_connect_asks_a_public_one(nodes, name, status):
+    """By a number or its own name: a page's host is neither."""
+    one = nodes(1)[1]
+    process = one.popen("exporter", "--public", "--listen", "tcp:0.0.0.0:0")
+    process.port = int(re.search(r"listens on port (\d+)", process.stderr.readline().decode()).group(1))
+    got, _, text = ask(process, headers={"Host": name})
+    assert got == status and ("xenmsg_up 1" in text) == (status == 200), text
+    stop(process)
+
+
 def test_other_requests_are_refused_in_words(exporter):
     status, _, text = ask(exporter, path="/")
     assert status == 404 and "/metrics" in text
@@ -170,7 +186,7 @@ def test_a_unix_socket_has_owner_and_group_and_goes_at_the_end(nodes, tmp_path):
 @pytest.mark.parametrize("where, words", [
     ("tcp:127.0.0.1:65536", b"at most 65535"), ("tcp:127.0.0.1:99999999999999999999", b"port"),
     ("tcp:127.0.0.1:x", b"a port is a number"), ("tcp:127.0.0.1", b"HOST:PORT"), ("tcp::80", b"HOST:PORT"),
-    ("tcp:0.0.0.0:9470", b"only this machine's own"), ("tcp:[::]:9470", b"only this machine's own"),
+    ("tcp:0.0.0.0:9470", b"without --public only this machine's own"), ("tcp:[::]:9470", b"without --public only this machine's own"),
     ("tcp:localhost:9470", b"a number like"), ("unix:", b"takes a PATH"), ("unix:/" + "x" * 107, b"at most 107"),
     ("9470", b"must begin with"), ("", b"must begin with")])
 def test_a_bad_place_is_refused_in_words(nodes, where, words):
@@ -239,3 +255,42 @@ def test_rules_and_dashboard_use_metrics_that_there_are():
         queries += re.findall("expr: (.*)", file.read())
     used = {name for query in queries for name in re.findall(r"\bxenmsg_\w+", query)}
     assert len(used) > 10 and used <= known.keys(), used - known.keys()
+
+
+@pytest.mark.skipif(not (shutil.which("nginx") and shutil.which("openssl")), reason="nginx or openssl is not there")
+def test_nginx_in_front_has_tls_and_a_password(nodes, tmp_path):
+    """As doc/metrics.md has it."""
+    with open(os.path.join(SOURCES, "doc", "metrics.md"), encoding="utf-8") as page:
+        block = next(text for text in page.read().split("```\n") if text.startswith("server {"))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    path = tmp_path / "metrics.sock"
+    for old, new in (("/run/xenmsg-exporter/metrics.sock", path), ("/etc/ssl/certs/hosta.pem", tmp_path / "cert"),
+                     ("/etc/ssl/private/hosta.key", tmp_path / "key"), ("/etc/nginx/metrics.htpasswd", tmp_path / "passwords"),
+                     ("listen 9470", f"listen 127.0.0.1:{port}")):
+        assert old in block
+        block = block.replace(old, str(new))
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=hosta", "-addext", "subjectAltName=IP:127.0.0.1",
+                    "-keyout", tmp_path / "key", "-out", tmp_path / "cert"], check=True, capture_output=True)
+    (tmp_path / "passwords").write_text("prometheus:{PLAIN}secret\n")
+    logs = "".join(f"{kind}_temp_path {tmp_path}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    (tmp_path / "conf").write_text(f"user root; daemon off; pid {tmp_path}/pid; error_log {tmp_path}/error.log; events {{}}\n"
+                                   f"http {{ access_log off; {logs}\n{block}}}\n")
+    exporter = nodes(1)[1].popen("exporter", "--listen", f"unix:{path}")
+    with subprocess.Popen(["nginx", "-p", tmp_path, "-c", tmp_path / "conf"], stderr=subprocess.DEVNULL) as nginx:
+        def scraped(password):
+            context = ssl.create_default_context(cafile=str(tmp_path / "cert"))
+            connection = http.client.HTTPSConnection("127.0.0.1", port, context=context, timeout=30)
+            try:
+                login = base64.b64encode(f"prometheus:{password}".encode()).decode()
+                connection.request("GET", "/metrics", headers={"Authorization": f"Basic {login}"})
+                answer = connection.getresponse()
+                return answer.status, b"xenmsg_up 1" in answer.read()
+            except OSError:
+                return None
+            finally:
+                connection.close()
+        eventually(lambda: scraped("secret") == (200, True), "nginx serves them")
+        assert scraped("wrong") == (401, False)
+        nginx.terminate()
+    stop(exporter)

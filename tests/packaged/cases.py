@@ -420,7 +420,7 @@ BLOCKS = {
     "doc/fields.md": "no page of commands",
     "doc/first-hour.md": "what a terminal shows: tests/integration/test_first_hour.py types it again",
     "doc/protocol.md": "no page of commands",
-    "doc/metrics.md": "no blocks; its unit is tried by the_exporters_unit_serves_metrics_once_it_is_enabled",
+    "doc/metrics.md": "its blocks take nginx or stunnel; its unit is tried by the_exporters_unit_serves_metrics_once_it_is_enabled",
     "doc/run.md": "no page of commands",
     "doc/security.md": "no page of commands",
     "doc/probes.md": "bpftrace and SystemTap need a kernel's debugging symbols; tests/integration/test_probes.py reads the probes",
