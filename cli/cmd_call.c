@@ -4,12 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include <fcntl.h>
 
 #include "cli/attempt.h"
 #include "cli/cli.h"
 #include "cli/interrupt.h"
-#include "cli/payload.h"
+#include "cli/message_source.h"
 #include "cli/writer.h"
 #include "wire/address.h"
 
@@ -134,28 +133,19 @@ static int make_call(struct call_command *call, const void *data, size_t size)
 
 static int call_with_file(struct call_command *call, const char *file)
 {
-	int fd = file ? open(file, O_RDONLY | O_CLOEXEC) : STDIN_FILENO, r, code;
-	char *data = NULL;
-	size_t size = 0;
+	char *data;
+	size_t size;
+	int r = message_read(call->cli, file, "what you type is the request", xenmsg_max_message(call->conn),
+			     &data, &size);
+	int code = r == 0 || r == -EMSGSIZE ? make_call(call, data, size) : EXIT_OTHER;
 
-	if (!file)
-		cli_note_typing(call->cli, "what you type is the request");
-	r = fd < 0 ? -errno : payload_read(fd, xenmsg_max_message(call->conn), &data, &size);
-	if (r == 0 || r == -EMSGSIZE) {
-		code = make_call(call, data, size);
-	} else {
-		cli_complain("%s: %s", file ? file : "standard input", strerror(-r));
-		code = EXIT_OTHER;
-	}
 	free(data);
-	if (file && fd >= 0)
-		close(fd);
 	return code;
 }
 
 int cmd_call(struct cli *cli, int argc, char **argv)
 {
-	const char *file = NULL, *message = NULL, *why;
+	const char *file = NULL, *message, *why;
 	struct call_command call = {.cli = cli, .timeout_ms = -1};
 	struct address parsed;
 	bool exit_status = false;
@@ -175,12 +165,9 @@ int cmd_call(struct cli *cli, int argc, char **argv)
 	if (optind >= argc)
 		return cli_usage("call", "which address?");
 	call.address = argv[optind++];
-	if (optind < argc)
-		message = argv[optind++];
-	if (optind < argc)
-		return cli_usage("call", "too many arguments: quote a message of several words");
-	if (message && strcmp(message, "-") == 0)
-		message = NULL; /* "-" means the same as no argument: standard input */
+	code = message_argument("call", argc, argv, &message);
+	if (code)
+		return code;
 	if (message && file)
 		return cli_usage("call", "MESSAGE and --file exclude each other");
 	if (call.json && call.raw)
@@ -192,8 +179,6 @@ int cmd_call(struct cli *cli, int argc, char **argv)
 	code = cli_open_timed(cli, &call.conn, &call.timeout_ms);
 	if (code)
 		return exit_status ? EXIT_NO_STATUS : code;
-	if (file && strcmp(file, "-") == 0)
-		file = NULL;
 	code = message ? make_call(&call, message, strlen(message)) : call_with_file(&call, file);
 	if (exit_status && code)
 		code = call.attempt.result.exit_status ? call.attempt.result.exit_status : EXIT_NO_STATUS;

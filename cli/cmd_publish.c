@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,6 +8,7 @@
 
 #include "cli/cli.h"
 #include "cli/interrupt.h"
+#include "cli/message_source.h"
 #include "cli/payload.h"
 #include "wire/address.h"
 
@@ -81,31 +81,17 @@ static int publish_one(struct publish *publish, const void *data, size_t size)
 
 static int publish_file(struct publish *publish, const char *path)
 {
-	int fd, r, code;
+	int r, code = EXIT_OTHER;
 	char *data;
 	size_t size;
 
-	if (path && strcmp(path, "-") == 0)
-		path = NULL;
-	fd = path ? open(path, O_RDONLY | O_CLOEXEC) : STDIN_FILENO;
-	if (fd < 0) {
-		cli_complain("%s: %s", path, strerror(errno));
-		return EXIT_OTHER;
-	}
-	if (!path)
-		cli_note_typing(publish->cli, "what you type is the message");
-	r = payload_read(fd, xenmsg_max_message(publish->conn), &data, &size);
-	if (r == 0) {
+	r = message_read(publish->cli, path, "what you type is the message",
+			 xenmsg_max_message(publish->conn), &data, &size);
+	if (r == 0)
 		code = publish_one(publish, data, size);
-	} else if (r == -EMSGSIZE) {
+	else if (r == -EMSGSIZE)
 		code = too_large(publish, size);
-	} else {
-		cli_complain("%s: %s", path ? path : "standard input", strerror(-r));
-		code = EXIT_OTHER;
-	}
 	free(data);
-	if (path)
-		close(fd);
 	return code;
 }
 
@@ -218,7 +204,7 @@ static void on_change(void *userdata, const struct xenmsg_change *change)
 int cmd_publish(struct cli *cli, int argc, char **argv)
 {
 	struct publish publish = {.cli = cli};
-	const char *file = NULL, *message = NULL;
+	const char *file = NULL, *message;
 	bool lines = false, retain = false;
 	struct xenmsg_options bind;
 	int code, r, stay_ms = -1;
@@ -233,12 +219,9 @@ int cmd_publish(struct cli *cli, int argc, char **argv)
 	if (optind >= argc)
 		return cli_usage("publish", "on which topic?");
 	publish.topic = argv[optind++];
-	if (optind < argc)
-		message = argv[optind++];
-	if (optind < argc)
-		return cli_usage("publish", "too many arguments: quote a message of several words");
-	if (message && strcmp(message, "-") == 0)
-		message = NULL;
+	code = message_argument("publish", argc, argv, &message);
+	if (code)
+		return code;
 	if ((message != NULL) + (file != NULL) + lines > 1)
 		return cli_usage("publish", "MESSAGE, --file and --lines exclude each other");
 	if (publish.keys && !lines)

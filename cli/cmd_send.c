@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <utlist.h>
@@ -13,6 +11,7 @@
 #include "cli/attempt.h"
 #include "cli/cli.h"
 #include "cli/interrupt.h"
+#include "cli/message_source.h"
 #include "cli/payload.h"
 #include "wire/address.h"
 
@@ -136,34 +135,18 @@ static int send_one(struct send *send, const void *data, size_t size, bool progr
 
 static int send_file(struct send *send, const char *path)
 {
-	bool progress;
-	int fd, code, r;
-	struct stat info;
+	bool progress = path && strcmp(path, "-") != 0 && !send->cli->quiet && isatty(STDERR_FILENO);
+	int r, code = EXIT_OTHER;
 	char *data;
 	size_t size;
 
-	if (path && strcmp(path, "-") == 0)
-		path = NULL;
-	progress = path && !send->cli->quiet && isatty(STDERR_FILENO);
-	fd = path ? open(path, O_RDONLY | O_CLOEXEC) : STDIN_FILENO;
-	if (fd < 0) {
-		cli_complain("%s: %s", path, strerror(errno));
-		return EXIT_OTHER;
-	}
-	if (!path)
-		cli_note_typing(send->cli, "what you type is the message");
-	r = payload_read(fd, xenmsg_max_message(send->conn), &data, &size);
-	if (r == 0 || r == -EMSGSIZE) {
-		if (r == -EMSGSIZE && fstat(fd, &info) == 0 && (size_t)info.st_size > size)
-			size = (size_t)info.st_size;
-		code = r == -EMSGSIZE ? too_large(send, size, true) : send_one(send, data, size, progress);
-	} else {
-		cli_complain("%s: %s", path ? path : "standard input", strerror(-r));
-		code = EXIT_OTHER;
-	}
+	r = message_read(send->cli, path, "what you type is the message", xenmsg_max_message(send->conn),
+			 &data, &size);
+	if (r == 0)
+		code = send_one(send, data, size, progress);
+	else if (r == -EMSGSIZE)
+		code = too_large(send, size, true);
 	free(data);
-	if (path)
-		close(fd);
 	return code;
 }
 
@@ -374,7 +357,7 @@ static int send_lines(struct send *send)
 int cmd_send(struct cli *cli, int argc, char **argv)
 {
 	struct send send = {.cli = cli, .timeout_ms = -1};
-	const char *file = NULL, *message = NULL, *why;
+	const char *file = NULL, *message, *why;
 	bool lines = false, wait = false;
 	const struct cli_option options[] = {
 		{"file", .text = &file},
@@ -392,12 +375,9 @@ int cmd_send(struct cli *cli, int argc, char **argv)
 	if (optind >= argc)
 		return cli_usage("send", "to which address?");
 	send.address = argv[optind++];
-	if (optind < argc)
-		message = argv[optind++];
-	if (optind < argc)
-		return cli_usage("send", "too many arguments: quote a message of several words");
-	if (message && strcmp(message, "-") == 0)
-		message = NULL; /* "-" means the same as no argument: standard input */
+	code = message_argument("send", argc, argv, &message);
+	if (code)
+		return code;
 	if ((message != NULL) + (file != NULL) + lines > 1)
 		return cli_usage("send", "MESSAGE, --file and --lines exclude each other");
 	if (wait && send.no_wait)

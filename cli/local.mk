@@ -7,7 +7,7 @@ libcli_la_SOURCES = \
 	cli/host_view.c cli/host_view.h \
 	cli/map_dot.c cli/map_dot.h \
 	cli/metrics.c cli/metrics.h \
-	cli/payload.c cli/payload.h \
+	cli/message_source.c cli/message_source.h cli/payload.c cli/payload.h \
 	cli/run_record.c cli/run_record.h \
 	cli/terminal.c cli/terminal.h
 libcli_la_LIBADD = $(JSONC_LIBS) $(NETTLE_LIBS) -lm
