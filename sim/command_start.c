@@ -21,22 +21,34 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* Whether all that is there may be removed: it is nothing, or what a dead host left. */
-static bool may_be_taken(const char *dir)
+/* Returns -1, with a line on stderr that errno ends. */
+static int cannot(const char *what)
+{
+	fprintf(stderr, "xensim: cannot %s: %s\n", what, strerror(errno));
+	return -1;
+}
+
+/* Returns 1 if all that is there may be removed, since it is nothing or what a dead host left; 0 if not, and -1 after
+ * a failure, both with a line on stderr. */
+static int may_be_taken(const char *dir)
 {
 	DIR *entries = opendir(dir);
 	const struct dirent *entry;
 	bool empty = true, host = false;
 
-	while (entries && (entry = readdir(entries))) {
+	if (!entries)
+		return cannot("read the directory");
+	while ((entry = readdir(entries))) {
 		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
 			continue;
 		empty = false;
 		host |= strcmp(entry->d_name, HV_LOG) == 0;
 	}
-	if (entries)
-		closedir(entries);
-	return entries && (empty || host);
+	closedir(entries);
+	if (!empty && !host)
+		fprintf(stderr, "xensim: %s isn't empty, and no host has left it: choose another --dir\n",
+			dir);
+	return empty || host;
 }
 
 /* Whether it still has its name: a host that ends removes it, and then another may have made a new one. */
@@ -68,11 +80,8 @@ static int claim_dir(const char *dir)
 		fprintf(stderr, "xensim: a host runs in %s already: stop it, or choose another --dir\n", dir);
 		goto fail;
 	}
-	if (!may_be_taken(dir)) {
-		fprintf(stderr, "xensim: %s isn't empty, and no host has left it: choose another --dir\n",
-			dir);
+	if (may_be_taken(dir) != 1)
 		goto fail;
-	}
 	return fd;
 fail:
 	if (fd >= 0)
@@ -95,12 +104,16 @@ static int run_host(const char *dir, const struct host_options *options, int rea
 	/* It ends as if it were stopped. */
 	if (options->ends_with_us && (prctl(PR_SET_PDEATHSIG, SIGTERM) < 0 || getppid() != options->parent))
 		return EXIT_FAILURE;
-	if (setsid() < 0 || chdir("/") < 0)
+	if (setsid() < 0 || chdir("/") < 0) {
+		cannot("leave the session");
 		return EXIT_FAILURE;
+	}
 	umask(022);
 	null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0)
+	if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0) {
+		cannot("open /dev/null");
 		return EXIT_FAILURE;
+	}
 	return hv_run(dir, options->domains, options->like_xenstored, ready_fd) == 0 ? EXIT_SUCCESS
 										     : EXIT_FAILURE;
 }
@@ -120,7 +133,7 @@ static pid_t start_host(const char *dir, const struct host_options *options)
 		unlink(command);
 	if (pipe2(ready, O_CLOEXEC) < 0) {
 		close(lock);
-		return -1;
+		return cannot("make a pipe");
 	}
 	fflush(NULL);
 	pid = fork();

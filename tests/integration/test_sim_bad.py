@@ -260,6 +260,33 @@ def test_a_directory_of_something_else_is_left_alone(tmp_path):
     assert os.listdir(tmp_path) == ["precious"]
 
 
+@pytest.mark.parametrize("descriptors", range(4, 24))
+def test_too_few_descriptors_are_an_error(tmp_path, descriptors):
+    """As in a container with a strange limit."""
+    directory = tempfile.mkdtemp(prefix="few-")
+    environment = dict(os.environ, XENSIM_DIR=f"{directory}/host")
+    few = ["prlimit", f"--nofile={descriptors}"]
+    done = subprocess.run([*few, program("xensim"), "start", "--domains", "2"], env=environment, stdin=subprocess.DEVNULL,
+                          capture_output=True, text=True, check=False)
+    assert done.returncode in (0, 1) and (done.returncode == 0 or descriptors < 20), done
+    if done.returncode:
+        assert done.stderr and not done.stdout, done
+        # What it has left, the next one takes.
+        subprocess.run([program("xensim"), "start"], env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=True)
+    subprocess.run([program("xensim"), "stop"], env=environment, check=True)
+    assert not os.path.exists(f"{directory}/host")
+    os.rmdir(directory)
+
+
+def test_without_a_dev_null_it_says_so(tmp_path):
+    root = ["bwrap", "--bind", "/", "/", "--dev-bind", "/dev", "/dev"]
+    if subprocess.run([*root, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("there is no container here: install bubblewrap")
+    done = subprocess.run([*root, "--ro-bind", "/dev/null", "/dev/null", program("xensim"), "run", "--", "true"], stdin=subprocess.PIPE,
+                          capture_output=True, text=True, check=False)
+    assert done.returncode == 125 and done.stderr.startswith("xensim: cannot open /dev/null: "), done
+
+
 def test_a_second_host_in_a_directory_is_refused(host):
     done = start(host.dir)
     assert done.returncode == 1 and "a host runs in" in done.stderr and len(done.stderr.splitlines()) == 1
