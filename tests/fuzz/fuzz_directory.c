@@ -52,32 +52,6 @@ bool links_had_session(const struct links *links, uint32_t domid)
 	abort();
 }
 
-/* Nothing is told of the host's policy. */
-bool access_tells_host(const struct access *access)
-{
-	return false;
-}
-
-uint64_t access_host_version(const struct access *access)
-{
-	return 0;
-}
-
-char *access_host_share(struct access *access, uint32_t guest_domid, size_t *size)
-{
-	return NULL;
-}
-
-char *access_host_domain(struct access *access, uint32_t guest_domid, uint32_t domid, size_t *size)
-{
-	return NULL;
-}
-
-int links_obey(const struct links *links, struct peer_id peer)
-{
-	return 0;
-}
-
 int access_still_relayed(struct access *access, const struct frame_identity *from, uint32_t to,
 			 const char *address)
 {

@@ -16,9 +16,9 @@ tests_fuzz_fuzz_config_SOURCES = tests/fuzz/fuzz_config.c
 tests_fuzz_fuzz_config_LDFLAGS = $(LINK_FUZZER)
 tests_fuzz_fuzz_config_LDADD = libdaemon.la
 
-tests_fuzz_replay_directory_SOURCES = tests/fuzz/fuzz_directory.c tests/fuzz/replay_main.c $(fake_store)
+tests_fuzz_replay_directory_SOURCES = tests/fuzz/fuzz_directory.c tests/fuzz/replay_main.c tests/unit/no_host_policy.c $(fake_store)
 tests_fuzz_replay_directory_LDADD = libdaemon.la $(LIBEVENT_LIBS)
-tests_fuzz_fuzz_directory_SOURCES = tests/fuzz/fuzz_directory.c $(fake_store)
+tests_fuzz_fuzz_directory_SOURCES = tests/fuzz/fuzz_directory.c tests/unit/no_host_policy.c $(fake_store)
 tests_fuzz_fuzz_directory_LDFLAGS = $(LINK_FUZZER)
 tests_fuzz_fuzz_directory_LDADD = libdaemon.la $(LIBEVENT_LIBS)
 

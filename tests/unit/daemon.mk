@@ -118,7 +118,7 @@ tests_unit_test_via_SOURCES = tests/unit/test_via.c tests/unit/via_rig.c tests/u
 
 tests_unit_test_router_shared_SOURCES = tests/unit/test_router_shared.c $(router_rig)
 tests_unit_test_router_access_SOURCES = tests/unit/test_router_access.c $(router_rig)
-tests_unit_test_activation_SOURCES = tests/unit/test_activation.c $(router_rig)
+tests_unit_test_activation_SOURCES = tests/unit/test_activation.c tests/unit/image_bytes.h $(router_rig)
 
 tests_unit_test_program_socket_SOURCES = tests/descriptors.h tests/unit/test_program_socket.c \
 	tests/unit/own_process.h
@@ -135,7 +135,9 @@ tests_unit_test_session_SOURCES = tests/descriptors.h tests/unit/test_session.c 
 
 stream_rig = tests/unit/stream_rig.c tests/unit/stream_rig.h $(hop_rig)
 
-tests_unit_test_stream_image_SOURCES = tests/unit/test_stream_image.c $(stream_rig)
+tests_unit_test_stream_image_SOURCES = tests/unit/test_stream_image.c tests/unit/image_bytes.h $(stream_rig)
+tests_unit_test_image_SOURCES = tests/unit/test_image.c tests/unit/image_bytes.h
+tests_unit_test_topic_image_SOURCES = tests/unit/test_topic_image.c tests/unit/image_bytes.h
 tests_unit_test_stream_calls_SOURCES = tests/unit/test_stream_calls.c $(stream_rig)
 tests_unit_test_stream_bytes_SOURCES = tests/unit/test_stream_bytes.c $(stream_rig)
 
@@ -181,7 +183,7 @@ tests_unit_test_link_orders_SOURCES = tests/unit/test_link_orders.c $(link_rig)
 tests_unit_test_link_polling_SOURCES = tests/unit/test_link_polling.c $(link_rig)
 
 # Has a XenStore of its own in place of daemon/xen/store.c, and a policy.
-directory_rig = tests/unit/directory_rig.c tests/unit/directory_rig.h $(fake_store)
+directory_rig = tests/unit/directory_rig.c tests/unit/directory_rig.h tests/unit/no_host_policy.c $(fake_store)
 
 tests_unit_test_directory_told_SOURCES = tests/unit/test_directory_told.c $(directory_rig)
 tests_unit_test_directory_believed_SOURCES = tests/unit/test_directory_believed.c $(directory_rig)

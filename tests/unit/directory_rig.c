@@ -101,32 +101,6 @@ int access_still_relayed(struct access *access, const struct frame_identity *fro
 	return 0;
 }
 
-/* Nothing is told of the host's policy: tests/integration/test_host_policy.py. */
-bool access_tells_host(const struct access *access)
-{
-	return false;
-}
-
-uint64_t access_host_version(const struct access *access)
-{
-	return 0;
-}
-
-char *access_host_share(struct access *access, uint32_t guest_domid, size_t *size)
-{
-	return NULL;
-}
-
-char *access_host_domain(struct access *access, uint32_t guest_domid, uint32_t domid, size_t *size)
-{
-	return NULL;
-}
-
-int links_obey(const struct links *links, struct peer_id peer)
-{
-	return 0;
-}
-
 struct hop *links_want(struct links *links, struct peer_id peer, struct account *account, int *error)
 {
 	((struct place *)(void *)links)->wants++;

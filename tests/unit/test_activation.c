@@ -4,12 +4,12 @@
  * whose it may be, and what of it a daemon hands over. The program is started, but the test's own one binds the endpoint.
  */
 #include "tests/unit/router_rig.h"
+#include "tests/unit/image_bytes.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/image.h"
@@ -179,22 +179,11 @@ TEST(room_of_one_account_is_half_of_it)
 static uint8_t *image_of_rooms(struct started *started, size_t *size)
 {
 	struct image image;
-	struct stat status;
-	uint8_t *bytes;
-	int fd;
 
 	assert_int_equal(fill(started->scene.link, "inbox", 2), 2);
 	image_begin(&image);
 	activations_write_image(started->activations, &image, true);
-	fd = image_seal(&image);
-	assert_true(fd >= 0);
-	image_free(&image);
-	assert_int_equal(fstat(fd, &status), 0);
-	*size = (size_t)status.st_size;
-	bytes = malloc(*size);
-	assert_int_equal(pread(fd, bytes, *size, 0), *size);
-	close(fd);
-	return bytes;
+	return image_to_bytes(&image, size);
 }
 
 /* Returns what they are taken for by another daemon: 0 or an error. The state is what it has become. */

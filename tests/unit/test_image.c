@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The image that a daemon hands over: what is written is read again, and nothing else is. */
 #include "tests/unit/unit.h"
+#include "tests/unit/image_bytes.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <event2/event.h>
@@ -354,20 +354,9 @@ static int read_world(struct world *world, struct image *image)
 static uint8_t *bytes_of(struct world *world, size_t *size)
 {
 	struct image image;
-	struct stat status;
-	uint8_t *bytes;
-	int fd;
 
 	write_world(world, &image);
-	fd = image_seal(&image);
-	assert_true(fd >= 0);
-	image_free(&image);
-	assert_int_equal(fstat(fd, &status), 0);
-	*size = (size_t)status.st_size;
-	bytes = malloc(*size);
-	assert_int_equal(pread(fd, bytes, *size, 0), *size);
-	close(fd);
-	return bytes;
+	return image_to_bytes(&image, size);
 }
 
 static void go_on_where_it_was(enum ends ends)
@@ -477,30 +466,14 @@ static int read_bytes(const uint8_t *bytes, size_t size, enum ends ends)
 	return r;
 }
 
-/* Writes a seed for fuzz_image, if it is wanted. */
-static void write_seed(const uint8_t *bytes, size_t size, enum ends ends)
-{
-	static const char *const names[] = {"socket", "memory", "link"};
-	const char *folder = getenv("XENMSG_SEEDS");
-	char path[256];
-	FILE *file;
-
-	if (!folder)
-		return;
-	snprintf(path, sizeof(path), "%s/%s", folder, names[ends]);
-	file = fopen(path, "wb");
-	assert_non_null(file);
-	assert_int_equal(fwrite(bytes, 1, size, file), size);
-	assert_int_equal(fclose(file), 0);
-}
-
 static void cut(enum ends ends)
 {
+	static const char *const names[] = {"socket", "memory", "link"};
 	struct world *world = world_at_work(ends);
 	size_t size;
 	uint8_t *bytes = bytes_of(world, &size);
 
-	write_seed(bytes, size, ends);
+	image_write_seed(names[ends], bytes, size);
 	assert_int_equal(read_bytes(bytes, size, ends), 0);
 	for (size_t at = 0; at < size; at += at < 2000 ? 1 : 997)
 		assert_true(read_bytes(bytes, at, ends) < 0);

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* A byte stream in the image that a daemon hands over: whatever the bytes are, it is read whole, or all of it is freed. */
 #include "tests/unit/stream_rig.h"
+#include "tests/unit/image_bytes.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/image.h"
@@ -48,9 +48,7 @@ static uint8_t *image_of_waiting(size_t *size)
 	struct hop *session;
 	struct scene scene;
 	struct image image;
-	struct stat status;
 	uint8_t *bytes;
-	int fd;
 
 	scene_start(&scene);
 	call(&scene);
@@ -64,33 +62,10 @@ static uint8_t *image_of_waiting(size_t *size)
 	entry_image(&image);
 	stream_image(&image, scene.acceptor);
 	hop_write_channels(&image, stream_hop(scene.acceptor));
-	fd = image_seal(&image);
-	assert_true(fd >= 0);
-	image_free(&image);
-	assert_int_equal(fstat(fd, &status), 0);
-	*size = (size_t)status.st_size;
-	bytes = malloc(*size);
-	assert_int_equal(pread(fd, bytes, *size, 0), *size);
-	close(fd);
+	bytes = image_to_bytes(&image, size);
 	hop_retire(session, ECONNRESET);
 	scene_stop(&scene);
 	return bytes;
-}
-
-/* Writes a seed for fuzz_image, if it is wanted. */
-static void write_seed(const uint8_t *bytes, size_t size)
-{
-	const char *folder = getenv("XENMSG_SEEDS");
-	char path[256];
-	FILE *file;
-
-	if (!folder)
-		return;
-	snprintf(path, sizeof(path), "%s/stream", folder);
-	file = fopen(path, "wb");
-	assert_non_null(file);
-	assert_int_equal(fwrite(bytes, 1, size, file), size);
-	assert_int_equal(fclose(file), 0);
 }
 
 static int route(void *userdata, struct channel *channel, const struct frame_open *open)
@@ -154,7 +129,7 @@ TEST(a_stream_that_is_cut_is_refused)
 	size_t size;
 	uint8_t *bytes = image_of_waiting(&size);
 
-	write_seed(bytes, size);
+	image_write_seed("stream", bytes, size);
 	assert_int_equal(read_bytes(bytes, size), 0);
 	for (size_t at = 0; at < size; at += at < 600 ? 1 : 997)
 		assert_true(read_bytes(bytes, at) < 0);

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Topics in the image that a daemon hands over: whoever subscribes goes on where it was, and what is no topic is refused. */
 #include "tests/unit/unit.h"
+#include "tests/unit/image_bytes.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <event2/buffer.h>
@@ -122,9 +122,6 @@ static struct world *world_at_work(uint32_t size)
 static uint8_t *bytes_of(struct world *world, size_t *size)
 {
 	struct image image;
-	struct stat status;
-	uint8_t *bytes;
-	int fd;
 
 	assert_int_equal(topics_number_for_image(world->topics, 1), 1);
 	image_begin(&image);
@@ -134,15 +131,7 @@ static uint8_t *bytes_of(struct world *world, size_t *size)
 	hop_write_channels(&image, world->hop);
 	topics_write_channels(world->topics, &image);
 	topics_write_parties(world->topics, &image);
-	fd = image_seal(&image);
-	assert_true(fd >= 0);
-	image_free(&image);
-	assert_int_equal(fstat(fd, &status), 0);
-	*size = (size_t)status.st_size;
-	bytes = malloc(*size);
-	assert_int_equal(pread(fd, bytes, *size, 0), *size);
-	close(fd);
-	return bytes;
+	return image_to_bytes(&image, size);
 }
 
 static void read_section(struct world *world, struct image *image, struct image_hops *hops, uint32_t type)
@@ -221,29 +210,13 @@ static int read_bytes(const uint8_t *bytes, size_t size)
 	return r;
 }
 
-/* Writes a seed for fuzz_image, if it is wanted. */
-static void write_seed(const uint8_t *bytes, size_t size)
-{
-	const char *folder = getenv("XENMSG_SEEDS");
-	char path[256];
-	FILE *file;
-
-	if (!folder)
-		return;
-	snprintf(path, sizeof(path), "%s/topic", folder);
-	file = fopen(path, "wb");
-	assert_non_null(file);
-	assert_int_equal(fwrite(bytes, 1, size, file), size);
-	assert_int_equal(fclose(file), 0);
-}
-
 TEST(a_topic_that_is_cut_is_refused)
 {
 	struct world *world = world_at_work(SHORT);
 	size_t size;
 	uint8_t *bytes = bytes_of(world, &size);
 
-	write_seed(bytes, size);
+	image_write_seed("topic", bytes, size);
 	for (size_t at = 0; at < size; at++)
 		assert_true(read_bytes(bytes, at) < 0);
 	free(bytes);
