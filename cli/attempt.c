@@ -96,6 +96,15 @@ static int begin_in_time(struct attempt *attempt, const void *data, size_t size,
 	return -ETIMEDOUT;
 }
 
+void attempt_tell_name(struct xenmsg *conn, const char *address)
+{
+	char name[XENMSG_NAME_SIZE];
+
+	if (xenmsg_sent_name(conn, address, 0, name, sizeof(name)) == 0)
+		cli_print_line("%s", name);
+	cli_flush();
+}
+
 static int try_once(struct attempt *attempt, const void *data, size_t size, int64_t deadline)
 {
 	int64_t settled = -1;
@@ -105,6 +114,8 @@ static int try_once(struct attempt *attempt, const void *data, size_t size, int6
 	r = begin_in_time(attempt, data, size, deadline);
 	if (r < 0)
 		return fail(attempt, r, XENMSG_FATE_NOT_DONE);
+	if (attempt->tells_name)
+		attempt_tell_name(attempt->conn, attempt->address);
 	while (!attempt->known && r == 0) {
 		if (!attempt->interrupted && interrupt_came()) {
 			note_signal(attempt);

@@ -33,7 +33,8 @@ struct attempt {
 	void (*tick)(void *userdata);
 	void *userdata;
 	bool is_call;
-	int ticks; /* so far; -1: that it takes long was told, or isn't to be */
+	bool tells_name; /* prints, when it is begun, what it is called in traces */
+	int ticks;	 /* so far; -1: that it takes long was told, or isn't to be */
 	/* the outcome: */
 	bool known, interrupted;
 	struct xenmsg_op *op;
@@ -43,6 +44,8 @@ struct attempt {
 /* Each returns the error. A signal that comes at any other time than while it waits is still to come. */
 int attempt_send(struct attempt *attempt, const void *data, size_t size);
 int attempt_call(struct attempt *attempt, const void *data, size_t size);
+/* Prints what the message is called in traces that was sent last to the address. */
+void attempt_tell_name(struct xenmsg *conn, const char *address);
 /* Complains about a failure, in the words for an interrupted one if it was. Returns the exit code. */
 int attempt_complain(const struct attempt *attempt);
 

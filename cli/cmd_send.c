@@ -30,6 +30,8 @@ static const char help[] =
 	"      --wait          wait, within the time-out, until the receiver is there:\n"
 	"                      its domain, its daemon, and a program that has bound\n"
 	"                      ENDPOINT\n"
+	"      --trace         print, before it waits, what each message is called in\n"
+	"                      traces; see 'xenmsg help trace'\n"
 	"      --no-wait       only hand it to the daemon, and don't ask what becomes of\n"
 	"                      it; up to 65520 bytes\n"
 	"\n"
@@ -43,7 +45,7 @@ struct send {
 	struct xenmsg *conn;
 	const char *address;
 	int timeout_ms;
-	bool no_wait;
+	bool no_wait, traces;
 	unsigned flags; /* 0, or XENMSG_WAIT */
 	struct attempt attempt;
 	/* only with --lines */
@@ -87,6 +89,7 @@ static struct attempt *make_attempt(struct send *send)
 		.address = send->address,
 		.timeout_ms = send->timeout_ms,
 		.flags = send->flags,
+		.tells_name = send->traces,
 	};
 	return &send->attempt;
 }
@@ -108,6 +111,8 @@ static int hand_over(struct send *send, const void *data, size_t size)
 			     send->address, size, xenmsg_max_at_once(send->conn));
 		return EXIT_LIMIT;
 	}
+	if (r == 0 && send->traces)
+		attempt_tell_name(send->conn, send->address);
 	return r < 0 ? cli_error(send->conn, "send to", send->address, r) : EXIT_DONE;
 }
 
@@ -199,6 +204,8 @@ static int hand_over_line(struct send *send, const char *data, size_t size)
 	send->sent++;
 	if (r < 0)
 		note_failure(send, send->sent, &result);
+	else if (send->traces)
+		attempt_tell_name(send->conn, send->address);
 	return r;
 }
 
@@ -232,6 +239,8 @@ static int post_line(void *userdata, const char *data, size_t size)
 		return r;
 	}
 	DL_APPEND(send->outstanding, line);
+	if (send->traces)
+		attempt_tell_name(send->conn, send->address);
 	return 0;
 }
 
@@ -365,6 +374,7 @@ int cmd_send(struct cli *cli, int argc, char **argv)
 		{"timeout", .ms = &send.timeout_ms, .least_ms = 1, .from_environment = true},
 		{"no-wait", .flag = &send.no_wait},
 		{"wait", .flag = &wait},
+		{"trace", .flag = &send.traces},
 		{0},
 	};
 	struct address parsed;

@@ -23,7 +23,7 @@ dist_man_MANS += \
 	doc/man3/xenmsg_take.3 doc/man3/xenmsg_on_change.3 \
 	doc/man3/xenmsg_wake.3 doc/man3/xenmsg_begin_connect.3 doc/man3/xenmsg_begin_watch.3 doc/man3/xenmsg_unbind.3 doc/man3/xenmsg_unwatch.3 doc/man3/xenmsg_wait.3 \
 	doc/man3/xenmsg_reserve.3 doc/man3/xenmsg_commit.3 doc/man3/xenmsg_unreserve.3 \
-	doc/man3/xenmsg_max_at_once.3 doc/man3/xenmsg_begin_subscribe.3 doc/man3/xenmsg_unsubscribe.3 doc/man3/xenmsg_message_key.3 doc/man3/xenmsg_message_notice.3 \
+	doc/man3/xenmsg_max_at_once.3 doc/man3/xenmsg_sent_name.3 doc/man3/xenmsg_begin_subscribe.3 doc/man3/xenmsg_unsubscribe.3 doc/man3/xenmsg_message_key.3 doc/man3/xenmsg_message_notice.3 \
 	\
 	doc/man3/xenmsg_stream_listen.3 doc/man3/xenmsg_begin_stream_listen.3 doc/man3/xenmsg_stream_set_callbacks.3 \
 	doc/man3/xenmsg_stream_write.3 doc/man3/xenmsg_stream_end.3 doc/man3/xenmsg_stream_resume.3 \

@@ -637,6 +637,17 @@ XENMSG_API void xenmsg_message_free(struct xenmsg_message *message);
 XENMSG_API size_t xenmsg_max_at_once(struct xenmsg *conn);
 
 /*
+ * Writes what the message that was sent last to this address by this connection is called in traces (xenmsg trace), the same at each
+ * daemon on its way: DOMID.PID.NUMBER@OFFSET.
+ * flags  0, or XENMSG_ONLY_CALLS: the call that was begun last
+ * name   [out] and a zero, if there is room for it in `size` bytes; XENMSG_NAME_SIZE are enough
+ * Returns 0, -EINVAL, -ENOENT (nothing was, or its channel has ended since), -ENOBUFS (no room).
+ */
+#define XENMSG_NAME_SIZE 64
+XENMSG_API XENMSG_CHECK int xenmsg_sent_name(struct xenmsg *conn, const char *address,
+					     unsigned flags, char *name, size_t size);
+
+/*
  * Sends a message and waits for its outcome.
  * address     DOMAIN:ENDPOINT
  * data        may be NULL if size is 0

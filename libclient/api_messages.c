@@ -4,7 +4,9 @@
 
 #include <errno.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "libclient/await.h"
 #include "libclient/conn.h"
@@ -17,6 +19,22 @@ size_t xenmsg_max_at_once(struct xenmsg *conn)
 	size_t most = xenmsg_max_message(conn);
 
 	return most < OUTBOX_AT_ONCE_MAX ? most : OUTBOX_AT_ONCE_MAX;
+}
+
+int xenmsg_sent_name(struct xenmsg *conn, const char *address, unsigned flags, char *name, size_t size)
+{
+	enum channel_kind kind = flags & XENMSG_ONLY_CALLS ? CHANNEL_CALL : CHANNEL_MESSAGE;
+	const struct sender *sender;
+
+	if (!address || (flags & ~XENMSG_ONLY_CALLS))
+		return -EINVAL;
+	sender = outbox_lookup(&conn->outbox, address, kind);
+	if (!sender || !sender->accepted)
+		return -ENOENT;
+	if ((size_t)snprintf(name, size, "%u.%d.%u@%llu", xenmsg_domid(conn), (int)getpid(),
+			     sender->number / 2 + 1, (unsigned long long)sender->accepted) >= size)
+		return -ENOBUFS;
+	return 0;
 }
 
 /* Begins what the functions are about. Returns 0, -ECHILD or -ENOTCONN. */

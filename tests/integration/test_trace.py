@@ -12,7 +12,9 @@ from library import Connection
 from messaging import EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_UNREACHABLE, EXIT_USAGE, PATIENCE, eventually, tool
 from protocol import Program
 from test_cli_json import validator  # the fixture `valid`  # noqa: F401  pylint: disable=unused-import
+from test_hosts import joined_hosts  # the fixture `hosts`  # noqa: F401  pylint: disable=unused-import
 from test_policy import rule
+from test_relay import domain_0, pv_guests  # the fixtures `zero` and `guests`  # noqa: F401  pylint: disable=unused-import
 from test_views import NOBODY, As
 
 
@@ -63,6 +65,35 @@ def test_both_daemons_tell_the_steps_of_a_message_by_one_name(nodes, valid):
     times = [step["time"] for step in sent]
     assert times == sorted(times) and sent[0]["time"] <= received[0]["time"] <= received[3]["time"] <= sent[3]["time"]
     valid("trace", [json.dumps(step) for step in sent + received])
+    receiver.stop()
+
+
+def test_three_daemons_tell_what_domain_0_relays_by_one_name(zero, guests):
+    sender, receiver = guests(2)
+    inbox = receiver.receiver("inbox")
+    address = f"{receiver.domid}:inbox"
+    sender.send(address, "first")
+    traces = [Trace(node, address) for node in (sender, zero, receiver)]
+    sender.send(address, "hello")
+    here, between, there = (trace.until("finished") for trace in traces)
+    assert told(here)[:4] == [("opened", "domain 0"), ("came", "program"), ("sent", "domain 0"), ("taken", "domain 0")]
+    assert told(between) == [("opened", f"domain {receiver.domid}"), ("came", f"domain {sender.domid}"), ("sent", f"domain {receiver.domid}"),
+                             ("taken", f"domain {receiver.domid}"), ("finished", f"domain {sender.domid}")]
+    assert told(there)[:4] == [("opened", "program"), ("came", "domain 0"), ("sent", "program"), ("taken", "program")]
+    assert id_of(here + between + there).startswith(f"{sender.domid}.")
+    assert {step["address"] for step in here + between + there} == {address}
+    inbox.stop()
+
+
+def test_hosts_tell_a_message_by_one_name(hosts):
+    here, there = hosts()
+    receiver = there.receiver("inbox")
+    here.send("hostb/0:inbox", "first")
+    sent, received = Trace(here, "hostb/0:inbox"), Trace(there, "inbox")
+    here.send("hostb/0:inbox", "hello")
+    sent, received = sent.until("finished"), received.until("finished")
+    assert [step["where"] for step in sent][:3] == ["host hostb", "program " + sent[0]["id"].split(".")[1], "host hostb"]
+    assert f"hosta/{id_of(sent)}" == id_of(received) and received[1]["where"] == "host hosta"
     receiver.stop()
 
 
@@ -163,6 +194,21 @@ def test_who_traces_is_an_administrator(nodes):
 def may_trace(node):
     with Program(node.socket) as program:
         return program.request(QUERY, b"trace x")[0] == 0
+
+
+def test_the_sender_learns_what_its_messages_are_called(nodes):
+    one, two = nodes(1, 2).values()
+    receiver = two.receiver("inbox")
+    trace = Trace(two, "inbox")
+    for options, text, ends in (((), b"x", [24]), (("--no-wait",), b"x", [24]), (("--lines",), b"a\nb\nc\n", [24, 48, 72]),
+                                (("--lines", "--no-wait"), b"a\nb\n", [24, 48]), (("--lines", "-t", "30"), b"a\nb\n", [24, 48])):
+        done = one.xenmsg("send", "--trace", *options, "2:inbox", data=text)
+        assert done.returncode == EXIT_OK and done.stderr == b"", done
+        names = done.stdout.decode().split()
+        name = names[0].partition("@")[0]
+        assert names == [f"{name}@{end}" for end in ends]
+        assert trace.until("taken", id=name, end=ends[-1])
+    receiver.stop()
 
 
 def test_what_can_not_be_traced_is_told(nodes):

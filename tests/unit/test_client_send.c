@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "wire/bytes.h"
 
@@ -40,6 +41,23 @@ BOTH(messages_go_out_before_the_channel_is_opened)
 	assert_int_equal(results[2], PENDING);
 	fake_credit(&fake, channel, 3 * SPAN_64, 65536);
 	assert_int_equal(outcome_of(&results[2]), 0);
+}
+
+BOTH(the_message_that_was_sent_last_has_a_name)
+{
+	char name[XENMSG_NAME_SIZE], wanted[XENMSG_NAME_SIZE];
+	static int results[2];
+
+	assert_int_equal(xenmsg_sent_name(fake.conn, "5:inbox", 0, name, sizeof(name)), -ENOENT);
+	post("5:inbox", "x", 1, &results[0]);
+	post("5:inbox", "x", 1, &results[1]);
+	snprintf(wanted, sizeof(wanted), "%u.%d.1@48", xenmsg_domid(fake.conn), (int)getpid());
+	assert_int_equal(xenmsg_sent_name(fake.conn, "5:inbox", 0, name, sizeof(name)), 0);
+	assert_string_equal(name, wanted);
+	assert_int_equal(xenmsg_sent_name(fake.conn, "5:inbox", XENMSG_ONLY_CALLS, name, sizeof(name)),
+			 -ENOENT);
+	assert_int_equal(xenmsg_sent_name(fake.conn, "5:inbox", XENMSG_WAIT, name, sizeof(name)), -EINVAL);
+	assert_int_equal(xenmsg_sent_name(fake.conn, "5:inbox", 0, name, strlen(wanted)), -ENOBUFS);
 }
 
 BOTH(bytes_beyond_the_credit_wait_for_it)

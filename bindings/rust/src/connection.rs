@@ -337,6 +337,16 @@ impl Connection {
         unsafe { ffi::xenmsg_max_at_once(self.raw()) }
     }
 
+    /// What the message that was sent last to this address is called in traces (`xenmsg trace`), the same at each
+    /// daemon on its way.
+    pub fn sent_name(&self, address: &str) -> Result<String> {
+        let to = c_text(address)?;
+        let mut name = [0u8; 64];
+        let r = unsafe { ffi::xenmsg_sent_name(self.raw(), to.as_ptr(), 0, name.as_mut_ptr().cast(), name.len()) };
+        self.checked(r, address)?;
+        Ok(unsafe { crate::message::text(name.as_ptr().cast()) }.to_string())
+    }
+
     // ---- receiving ----
 
     /// Makes an endpoint, until [`unbind`](Connection::unbind) or the end of the connection. Takes a time-out,

@@ -179,6 +179,13 @@ extern "C" {
     pub fn xenmsg_domid(conn: *mut xenmsg) -> u32;
     pub fn xenmsg_max_message(conn: *mut xenmsg) -> usize;
     pub fn xenmsg_max_at_once(conn: *mut xenmsg) -> usize;
+    pub fn xenmsg_sent_name(
+        conn: *mut xenmsg,
+        address: *const c_char,
+        flags: c_uint,
+        name: *mut c_char,
+        size: usize,
+    ) -> c_int;
 
     pub fn xenmsg_bind(
         conn: *mut xenmsg,

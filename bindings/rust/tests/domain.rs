@@ -304,6 +304,7 @@ fn questions_are_answered_and_refused() {
     assert_eq!(kind_of(conn.query("nonsense", USUAL)), Kind::Invalid);
     conn.ping("self", LONG).unwrap();
     assert!(conn.max_message() >= conn.max_at_once());
+    assert_eq!(kind_of(conn.sent_name("self:rs-nobody")), Kind::NotFound);
     assert!(xenmsg::library_version() >= (0, 1, 0));
 }
 
