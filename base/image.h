@@ -37,6 +37,8 @@ enum image_section_type {
 	IMAGE_STREAM,	/* daemon/local/streams_image.c: a byte stream; they are numbered behind the topics */
 	IMAGE_ROOM, /* daemon/activation/activation_image.c: an endpoint that is started on demand; they are numbered behind the streams */
 	IMAGE_COMMAND, /* the same: a command that was started, and is only to be reaped or stopped */
+	IMAGE_THING,   /* daemon/local/watches_image.c: something that is there, of which watches were told */
+	IMAGE_TOLD,    /* the same: a watch that was told of all of these that it means */
 	IMAGE_TYPES
 };
 #define IMAGE_KNOWN_TO_ALL IMAGE_END /* the last type that each program of this format reads */

@@ -9,6 +9,7 @@
 
 #include <utlist.h>
 
+#include "base/timer.h"
 #include "daemon/relay/hop.h"
 #include "daemon/known/changes.h"
 #include "daemon/local/session.h"
@@ -79,6 +80,8 @@ static void tidy(struct watches *watches)
 {
 	const struct changes *changes = watches->changes;
 
+	if (watches->is_held)
+		return;
 	if (changes_are_sparse(changes))
 		forget(watches);
 	if (changes->gone <= WATCHES_GONE_MAX)
@@ -134,7 +137,12 @@ static bool may_learn_of(const struct watcher *watcher, const struct record *rec
 	       watches->sees(watches->userdata, watcher->session, record->text);
 }
 
-static bool means_others(const struct watch *watch)
+bool watch_means(struct watch *watch, const struct record *record, uint64_t *cost)
+{
+	return means_record(watch, record, cost) && means_domain(watch, record->domain, cost);
+}
+
+bool watch_means_others(const struct watch *watch)
 {
 	return watch->domain_size != 4 || memcmp(watch->domain, "self", 4) != 0;
 }
@@ -158,8 +166,8 @@ static void tell_kind(struct watcher *watcher, const struct watch *watch, const 
 	watch_event(watcher->session, watch->number, &event, &watcher->is_cut_off);
 }
 
-static void tell(struct watcher *watcher, const struct watch *watch, const struct record *record, bool up,
-		 uint64_t *cost)
+void watch_tell(struct watcher *watcher, const struct watch *watch, const struct record *record, bool up,
+		uint64_t *cost)
 {
 	tell_kind(watcher, watch, record, up ? EVENT_DOMAIN_UP : EVENT_DOMAIN_DOWN, cost);
 }
@@ -194,21 +202,21 @@ static uint64_t visit(struct watcher *watcher, struct watch *watch, const struct
 	bool was_told = known >= record->born || may_have_met, was_renamed;
 
 	watch->heard = record->changed;
-	if (!means_record(watch, record, &cost) || !means_domain(watch, record->domain, &cost))
+	if (!watch_means(watch, record, &cost) || watch_knows_before(watch, watcher->watches, record))
 		return cost;
 	was_renamed = !was_told && known >= (record->up ? record->since : record->first) &&
 		      meant_before(watch, record->domain, &cost);
 	was_told = was_told || was_renamed;
 	if (!record->up) {
 		if (was_told && !(record->to && means_domain(watch, record->to, &cost)))
-			tell(watcher, watch, record, false, &cost);
+			watch_tell(watcher, watch, record, false, &cost);
 	} else if (!was_told) {
-		tell(watcher, watch, record, true, &cost);
+		watch_tell(watcher, watch, record, true, &cost);
 	} else if (record->went > known) {
-		tell(watcher, watch, record, false, &cost);
-		tell(watcher, watch, record, true, &cost);
+		watch_tell(watcher, watch, record, false, &cost);
+		watch_tell(watcher, watch, record, true, &cost);
 	} else if (!record->domain->away && (!was_renamed || (!record->size && record->domain->name[0]))) {
-		tell(watcher, watch, record, true, &cost);
+		watch_tell(watcher, watch, record, true, &cost);
 	}
 	tell_away(watcher, watch, record, &cost);
 	return cost;
@@ -265,7 +273,7 @@ static void end_lists(struct watcher *watcher, uint64_t *cost)
 	struct watch *watch;
 
 	DL_FOREACH(watcher->list, watch) {
-		if (watch->is_listed || (means_others(watch) && !watches->knows_all(watches->userdata)))
+		if (watch->is_listed || (watch_means_others(watch) && !watches->knows_all(watches->userdata)))
 			continue; /* until KNOWN_ALL */
 		watch->is_listed = true;
 		*cost += COST_TELL;
@@ -273,27 +281,38 @@ static void end_lists(struct watcher *watcher, uint64_t *cost)
 	}
 }
 
+bool watcher_hear(struct watcher *watcher, uint64_t *cost)
+{
+	struct watches *watches = watcher->watches;
+	struct watch *watch;
+
+	DL_FOREACH(watcher->list, watch)
+		if (watch->heard == watch->known)
+			watch->walk = watches->changes->last;
+	if (!catch_up(watcher, cost) || !go_on(watcher, cost))
+		return false;
+	watcher->heard = watches->changes->last;
+	DL_FOREACH(watcher->list, watch)
+		watch->heard = watch->known = watches->changes->last;
+	DL_FOREACH(watcher->list, watch)
+		if (watch->knows_before && !watch_compare(watcher, watch, cost))
+			return false;
+	end_lists(watcher, cost);
+	return true;
+}
+
 static void on_turn(struct task *task)
 {
 	struct watcher *watcher = (struct watcher *)((char *)task - offsetof(struct watcher, task));
 	struct watches *watches = watcher->watches;
 	uint64_t cost = COST_VISIT;
-	struct watch *watch;
 
-	if (watcher->is_cut_off)
+	if (watcher->is_cut_off || watches->is_held)
 		return;
-	DL_FOREACH(watcher->list, watch)
-		if (watch->heard == watch->known)
-			watch->walk = watches->changes->last;
-	if (!catch_up(watcher, &cost) || !go_on(watcher, &cost)) {
-		task_due(&watcher->task);
-	} else {
+	if (watcher_hear(watcher, &cost))
 		watches->all_are_due = false;
-		watcher->heard = watches->changes->last;
-		DL_FOREACH(watcher->list, watch)
-			watch->heard = watch->known = watches->changes->last;
-		end_lists(watcher, &cost);
-	}
+	else
+		task_due(&watcher->task);
 	turns_spend(watches->turns, watcher->task.line, cost);
 }
 
@@ -330,9 +349,10 @@ struct watches *watches_new(struct turns *turns, struct known *known, watches_se
 
 static void watch_free(struct watcher *watcher, struct watch *watch)
 {
+	watches_end_compare(watcher->watches, watch);
 	DL_DELETE(watcher->list, watch);
 	watcher->count--;
-	watcher->watches->others -= means_others(watch);
+	watcher->watches->others -= watch_means_others(watch);
 	free(watch);
 }
 
@@ -355,6 +375,8 @@ void watches_free(struct watches *watches)
 	while (watches->watchers)
 		watcher_free(watches->watchers);
 	known_leave(watches->known, &watches->sink);
+	free_event(watches->settle);
+	watches_forget_before(watches);
 	free(watches);
 }
 
@@ -398,7 +420,7 @@ void watcher_add(struct watcher *watcher, struct watch *watch)
 {
 	DL_APPEND(watcher->list, watch);
 	watcher->count++;
-	watcher->watches->others += means_others(watch);
+	watcher->watches->others += watch_means_others(watch);
 	task_due(&watcher->task);
 }
 
@@ -445,13 +467,19 @@ bool watches_others(const struct watches *watches)
 	return watches->others > 0;
 }
 
+struct watch *watcher_find_watch(const struct watcher *watcher, uint32_t number)
+{
+	struct watch *watch;
+
+	DL_SEARCH_SCALAR(watcher->list, watch, number, number);
+	return watch;
+}
+
 int watches_remove(struct watches *watches, struct session *session, uint32_t number)
 {
 	struct watcher *watcher = watcher_find(watches, session);
-	struct watch *watch = NULL;
+	struct watch *watch = watcher ? watcher_find_watch(watcher, number) : NULL;
 
-	if (watcher)
-		DL_SEARCH_SCALAR(watcher->list, watch, number, number);
 	if (!watch)
 		return -ENOENT;
 	watch_free(watcher, watch);
@@ -466,49 +494,4 @@ void watches_remove_session(struct watches *watches, struct session *session)
 
 	if (watcher)
 		watcher_free(watcher);
-}
-
-/* --- handing over ----------------------------------------------------------------------------- */
-
-static void tell_gone(struct watcher *watcher, struct watch *watch)
-{
-	const struct changes *changes = watcher->watches->changes;
-	const struct record *record;
-	uint64_t at = 0, cost = 0;
-
-	while ((record = changes_next(changes, at, watch->heard)) != NULL) {
-		at = record->changed;
-		if (record->up && means_record(watch, record, &cost) &&
-		    means_domain(watch, record->domain, &cost))
-			tell(watcher, watch, record, false, &cost);
-	}
-	turns_spend(watcher->watches->turns, watcher->task.line, cost);
-}
-
-void watches_tell_gone(struct watches *watches)
-{
-	struct watcher *watcher, *next;
-	struct watch *watch;
-
-	HASH_ITER(hh, watches->watchers, watcher, next) {
-		DL_FOREACH(watcher->list, watch)
-			tell_gone(watcher, watch);
-		task_cancel(&watcher->task);
-		watcher->is_cut_off = true; /* it is told nothing more here */
-	}
-}
-
-void watches_tell_again(struct watches *watches)
-{
-	struct watcher *watcher, *next;
-	struct watch *watch;
-
-	HASH_ITER(hh, watches->watchers, watcher, next) {
-		watcher->is_cut_off = false;
-		DL_FOREACH(watcher->list, watch) {
-			watch->known = watch->walk = watch->heard = watch->met = 0;
-			watch->is_listed = false;
-		}
-		task_due(&watcher->task);
-	}
 }

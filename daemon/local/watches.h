@@ -26,6 +26,7 @@
 
 #define WATCHES_GONE_MAX 8192u
 
+struct event_base;
 struct image;
 struct image_hops;
 struct known;
@@ -49,13 +50,21 @@ void watches_add(struct watches *watches, struct session *session, uint32_t numb
 		 const struct address_parts *pattern);
 /* Removes a watch. Returns 0, or -ENOENT: the session has none with this number. */
 int watches_remove(struct watches *watches, struct session *session, uint32_t number);
-/* Tells all watches that everything has gone that they were told of: this daemon hands over, and the next one tells what it finds. */
+/* Tells all watches that everything has gone that they were told of: this daemon hands over to one that tells what it
+ * finds. */
 void watches_tell_gone(struct watches *watches);
-/* It couldn't: tells them itself what is there. */
-void watches_tell_again(struct watches *watches);
-/* Writes a section for each watch, into the image that the next daemon gets (hop_image.h). */
+/* Tells them all that is known, and from then on nothing: the next daemon can go on from there. */
+void watches_hold(struct watches *watches);
+/* It couldn't take over: goes on here, after either of these. */
+void watches_stay(struct watches *watches);
+/* Writes sections into the image that the next daemon gets (hop_image.h): a WATCH for each, and what they were told, if that is held. */
 void watches_write_image(const struct watches *watches, struct image *image);
+/* Read a section each. */
 void watches_read_image(struct watches *watches, struct image *image, const struct image_hops *hops);
+void watches_read_thing(struct watches *watches, struct image *image);
+void watches_read_told(struct watches *watches, struct image *image, const struct image_hops *hops);
+/* All was read. */
+void watches_go_on(struct watches *watches, struct event_base *base);
 /* Returns whether some watch may mean another domain than this one. */
 bool watches_others(const struct watches *watches);
 void watches_remove_session(struct watches *watches, struct session *session);

@@ -1,18 +1,106 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* Watches, as they are handed over to the next daemon. */
+/*
+ * Watches in the image that a daemon hands over (base/image.h), and what their programs were told. The old daemon tells all that it
+ * knows, and then nothing more. It writes each thing that is there then (THING), and the watches, of each of which TOLD says that it
+ * knows the things that it means. The next daemon tells nothing of these until it knows itself what is there: then of those
+ * that have gone in between. All else it tells as ever. So a program hears nothing where nothing has changed.
+ *
+ * To a daemon that doesn't read that, all has gone, and what is there is told again.
+ */
+
+#include "daemon/local/watches_internal.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include <event2/event.h>
 #include <utlist.h>
 
 #include "base/image.h"
+#include "base/timer.h"
 #include "daemon/local/session.h"
-#include "daemon/local/watches_internal.h"
+#include "daemon/local/watch_events.h"
 #include "daemon/relay/hop.h"
 #include "daemon/relay/hop_image.h"
+
+#define SETTLE_MS    2000u /* in which other domains and their endpoints are found again */
+#define COST_COMPARE 4u
+
+/* --- to a daemon that can't go on from there ---------------------------------------------------- */
+
+static void tell_gone(struct watcher *watcher, struct watch *watch)
+{
+	const struct changes *changes = watcher->watches->changes;
+	const struct record *record;
+	uint64_t at = 0, cost = 0;
+
+	while ((record = changes_next(changes, at, watch->heard)) != NULL) {
+		at = record->changed;
+		if (record->up && watch_means(watch, record, &cost))
+			watch_tell(watcher, watch, record, false, &cost);
+	}
+	turns_spend(watcher->watches->turns, watcher->task.line, cost);
+}
+
+void watches_tell_gone(struct watches *watches)
+{
+	struct watcher *watcher, *next;
+	struct watch *watch;
+
+	HASH_ITER(hh, watches->watchers, watcher, next) {
+		DL_FOREACH(watcher->list, watch)
+			tell_gone(watcher, watch);
+		task_cancel(&watcher->task);
+		watcher->is_cut_off = true; /* it is told nothing more here */
+	}
+}
+
+static void tell_again(struct watcher *watcher)
+{
+	struct watch *watch;
+
+	if (!watcher->watches->is_held) {
+		watcher->is_cut_off = false;
+		DL_FOREACH(watcher->list, watch) {
+			watch->known = watch->walk = watch->heard = watch->met = 0;
+			watch->is_listed = false;
+		}
+	}
+	task_due(&watcher->task);
+}
+
+void watches_stay(struct watches *watches)
+{
+	struct watcher *watcher, *next;
+
+	HASH_ITER(hh, watches->watchers, watcher, next)
+		tell_again(watcher);
+	watches->is_held = false;
+}
+
+/* --- to one that can -------------------------------------------------------------------------- */
+
+void watches_hold(struct watches *watches)
+{
+	struct watcher *watcher, *next;
+
+	HASH_ITER(hh, watches->watchers, watcher, next) {
+		uint64_t cost = 0;
+
+		/* Nothing changes meanwhile, so it ends. */
+		while (!watcher->is_cut_off && !watcher_hear(watcher, &cost)) {
+			turns_spend(watches->turns, watcher->task.line, cost);
+			cost = 0;
+		}
+	}
+	watches->is_held = true;
+	watches->told_upto = watches->changes->last;
+}
+
+/* --- sections --------------------------------------------------------------------------------- */
 
 static void watch_image(struct image *image, uint32_t *session, struct watch *watch)
 {
@@ -24,19 +112,99 @@ static void watch_image(struct image *image, uint32_t *session, struct watch *wa
 	image_expect(image, watch->domain[0] && (!watch->endpoints || watch->endpoint[0]));
 }
 
+/* Whether it was there when the last word was told here. */
+static bool was_up(const struct watches *watches, const struct record *record)
+{
+	return record->since && record->since <= watches->told_upto &&
+	       (record->up || record->went > watches->told_upto);
+}
+
+static void thing_image(struct image *image, uint32_t *domid, bool *is_own, char name[DOMAIN_NAME_MAX + 1],
+			char text[ENDPOINT_NAME_MAX + 1])
+{
+	image_u32(image, domid);
+	image_bool(image, is_own);
+	image_text(image, name, DOMAIN_NAME_MAX + 1);
+	image_text(image, text, ENDPOINT_NAME_MAX + 1);
+}
+
+static void write_thing(struct image *image, const struct record *record)
+{
+	char name[DOMAIN_NAME_MAX + 1], text[ENDPOINT_NAME_MAX + 1];
+	uint32_t domid = record->domain->domid;
+	bool is_own = record->domain->is_own;
+
+	snprintf(name, sizeof(name), "%s", record->domain->name);
+	snprintf(text, sizeof(text), "%s", record->text);
+	image_section(image, IMAGE_THING);
+	thing_image(image, &domid, &is_own, name, text);
+}
+
+static void key_of(const struct record *record, char key[sizeof(((struct thing *)0)->key)])
+{
+	snprintf(key, sizeof(((struct thing *)0)->key), "%u %s", record->domain->domid, record->text);
+}
+
+static struct thing *find_before(const struct watches *watches, const struct record *record)
+{
+	struct thing *thing;
+	char key[sizeof(thing->key)];
+
+	key_of(record, key);
+	HASH_FIND_STR(watches->before, key, thing);
+	return thing;
+}
+
+/* Returns what is known now under that number and endpoint. NULL: nothing is. */
+static const struct record *find_now(const struct watches *watches, const struct thing *thing)
+{
+	const struct known_domain *domain = known_find(watches->known, thing->domain.domid);
+
+	return domain && domain->current ? record_find(domain->current, thing->record->text) : NULL;
+}
+
+/* All that was told, also what the daemon before this has told and this one doesn't know yet. */
+static void write_things(const struct watches *watches, struct image *image)
+{
+	const struct record *record;
+	const struct thing *thing;
+	uint64_t at = 0;
+
+	while ((record = changes_next(watches->changes, at, UINT64_MAX)) != NULL) {
+		at = record->changed;
+		if (was_up(watches, record) && !find_before(watches, record))
+			write_thing(image, record);
+	}
+	for (thing = watches->before; thing; thing = thing->hh.next)
+		write_thing(image, thing->record);
+}
+
+static void told_image(struct image *image, uint32_t *session, struct watch *watch)
+{
+	image_u32(image, session);
+	image_u32(image, &watch->number);
+	image_bool(image, &watch->is_listed);
+}
+
 void watches_write_image(const struct watches *watches, struct image *image)
 {
 	const struct watcher *watcher;
 	struct watch *watch;
 
-	for (watcher = watches->watchers; watcher; watcher = watcher->hh.next) {
-		uint32_t session = hop_number_in_image(session_hop(watcher->session));
+	if (watches->is_held && watches->watchers)
+		write_things(watches, image);
+	for (unsigned told = 0; told <= watches->is_held; told++)
+		for (watcher = watches->watchers; watcher; watcher = watcher->hh.next) {
+			uint32_t session = hop_number_in_image(session_hop(watcher->session));
 
-		DL_FOREACH(watcher->list, watch) {
-			image_section(image, IMAGE_WATCH);
-			watch_image(image, &session, watch);
+			DL_FOREACH(watcher->list, watch) {
+				image_section(image, told ? IMAGE_TOLD : IMAGE_WATCH);
+				if (told)
+					told_image(image, &session, watch);
+				else
+					watch_image(image, &session, watch);
+			}
 		}
-	}
 }
 
 void watches_read_image(struct watches *watches, struct image *image, const struct image_hops *hops)
@@ -53,7 +221,7 @@ void watches_read_image(struct watches *watches, struct image *image, const stru
 	image_expect(image, session < hops->sessions);
 	watcher = image->error ? NULL : watcher_get(watches, hop_owner(hops->hops[session]));
 	if (watcher)
-		DL_SEARCH_SCALAR(watcher->list, same, number, watch->number);
+		same = watcher_find_watch(watcher, watch->number);
 	image_expect(image, watcher && !same && watcher->count < WATCHES_PER_SESSION);
 	if (image->error) {
 		free(watch);
@@ -62,4 +230,137 @@ void watches_read_image(struct watches *watches, struct image *image, const stru
 	watch->domain_size = strlen(watch->domain);
 	watch->endpoint_size = strlen(watch->endpoint);
 	watcher_add(watcher, watch);
+}
+
+void watches_read_thing(struct watches *watches, struct image *image)
+{
+	char name[DOMAIN_NAME_MAX + 1] = "", text[ENDPOINT_NAME_MAX + 1] = "";
+	struct thing *thing = calloc(1, sizeof(*thing));
+	bool is_own = false;
+	uint32_t domid = 0;
+
+	thing_image(image, &domid, &is_own, name, text);
+	if (thing && !image->error)
+		thing->record = calloc(1, sizeof(*thing->record) + strlen(text) + 1);
+	if (!thing || (!image->error && !thing->record))
+		image_fail(image, -ENOMEM);
+	if (image->error) {
+		free(thing);
+		return;
+	}
+	thing->domain = (struct named_domain){
+		.domid = domid, .is_own = is_own, .serial = UINT64_MAX - HASH_COUNT(watches->before)};
+	snprintf(thing->domain.name, sizeof(thing->domain.name), "%s", name);
+	thing->record->domain = &thing->domain;
+	thing->record->size = strlen(text);
+	memcpy(thing->record->text, text, thing->record->size + 1);
+	image_expect(image, !find_before(watches, thing->record));
+	key_of(thing->record, thing->key);
+	HASH_ADD_STR(watches->before, key, thing);
+}
+
+void watches_read_told(struct watches *watches, struct image *image, const struct image_hops *hops)
+{
+	struct watch read = {0}, *watch;
+	struct watcher *watcher = NULL;
+	uint32_t session;
+
+	told_image(image, &session, &read);
+	image_expect(image, session < hops->sessions);
+	if (!image->error)
+		watcher = watcher_get(watches, hop_owner(hops->hops[session]));
+	watch = watcher ? watcher_find_watch(watcher, read.number) : NULL;
+	image_expect(image, watch && !watch->knows_before);
+	if (image->error)
+		return;
+	watch->is_listed = read.is_listed;
+	watch->knows_before = true;
+	watches->comparing++;
+}
+
+/* --- what has changed in between -------------------------------------------------------------- */
+
+static void on_settled(evutil_socket_t fd, short what, void *userdata)
+{
+	struct watches *watches = userdata;
+	struct watcher *watcher;
+
+	event_free(watches->settle);
+	watches->settle = NULL;
+	for (watcher = watches->watchers; watcher; watcher = watcher->hh.next)
+		task_due(&watcher->task);
+}
+
+void watches_forget_before(struct watches *watches)
+{
+	struct thing *thing, *next;
+
+	HASH_ITER(hh, watches->before, thing, next) {
+		HASH_DEL(watches->before, thing);
+		free(thing->record);
+		free(thing);
+	}
+}
+
+void watches_go_on(struct watches *watches, struct event_base *base)
+{
+	if (!watches->comparing) {
+		watches_forget_before(watches);
+		return;
+	}
+	watches->settle = evtimer_new(base, on_settled, watches);
+	if (watches->settle)
+		timer_set(watches->settle, SETTLE_MS);
+}
+
+void watches_end_compare(struct watches *watches, struct watch *watch)
+{
+	if (!watch->knows_before)
+		return;
+	watch->knows_before = false;
+	if (--watches->comparing == 0)
+		watches_forget_before(watches);
+}
+
+bool watch_knows_before(const struct watch *watch, const struct watches *watches, const struct record *record)
+{
+	return watch->knows_before && find_before(watches, record);
+}
+
+/* It was called otherwise before, and that isn't only unknown now. */
+static bool is_renamed(const struct thing *thing, const struct record *now)
+{
+	return now->domain->name[0] && strcmp(thing->domain.name, now->domain->name) != 0;
+}
+
+static void compare(struct watcher *watcher, struct watch *watch, const struct thing *thing, uint64_t *cost)
+{
+	const struct record *now = find_now(watcher->watches, thing);
+	bool was_meant = watch_means(watch, thing->record, cost), is_another;
+
+	if (now && !now->up)
+		now = NULL;
+	is_another = now && (now->went || is_renamed(thing, now));
+	if (was_meant && (!now || is_another))
+		watch_tell(watcher, watch, thing->record, false, cost);
+	if (is_another && watch_means(watch, now, cost))
+		watch_tell(watcher, watch, now, true, cost);
+}
+
+bool watch_compare(struct watcher *watcher, struct watch *watch, uint64_t *cost)
+{
+	struct watches *watches = watcher->watches;
+	const struct thing *thing;
+
+	if (watches->settle || (watch_means_others(watch) && !watches->knows_all(watches->userdata)))
+		return true;
+	while ((thing = watch->compared ? watch->compared->hh.next : watches->before) != NULL) {
+		if (*cost >= PIECE)
+			return false;
+		compare(watcher, watch, thing, cost);
+		*cost += COST_COMPARE;
+		watch->compared = thing;
+	}
+	watches_end_compare(watches, watch);
+	return true;
 }

@@ -10,12 +10,23 @@
 
 #include "base/quota.h"
 #include "base/turns.h"
+#include "daemon/known/changes.h"
 #include "daemon/known/known.h"
 #include "daemon/local/watches.h"
 #include "wire/address.h"
 #include "wire/hash.h"
 
 #define WATCHES_PER_SESSION 64
+
+struct event;
+
+/* Something that was there when another daemon handed over: the record as it told of it. */
+struct thing {
+	struct named_domain domain;
+	struct record *record;
+	char key[ENDPOINT_NAME_MAX + 16]; /* "DOMID ENDPOINT", whatever the domain's name */
+	UT_hash_handle hh;
+};
 
 struct watch {
 	uint32_t number;
@@ -25,8 +36,11 @@ struct watch {
 	uint64_t known, walk, heard;
 	char domain[DOMAIN_NAME_MAX + 1];
 	char endpoint[2 * ENDPOINT_NAME_MAX + 1];
-	bool endpoints; /* means matching endpoints only; else the domain and all of its endpoints */
-	bool is_listed; /* it was told of all that was there when it began, and that this was all */
+	bool endpoints;	   /* means matching endpoints only; else the domain and all of its endpoints */
+	bool is_listed;	   /* it was told of all that was there when it began, and that this was all */
+	bool knows_before; /* it was told by the daemon before this of all things in the table `before` */
+	const struct thing
+		*compared; /* with these it was compared already, up to this one; NULL: with none */
 	size_t domain_size, endpoint_size;
 	uint64_t met; /* the serial of the domain that it was compared with last, and the answer */
 	bool met_is_meant;
@@ -55,6 +69,13 @@ struct watches {
 	size_t others;		  /* watches that may mean other domains */
 	uint64_t woken_for;	  /* the last change for which they were made due */
 	bool all_are_due;
+	bool is_held; /* nothing is told here any more, after this change; the next daemon goes on from there */
+	uint64_t told_upto;
+	/* What the daemon before this has told of. Until this one knows all that is there nothing is told of these, and then what has
+	 * gone. */
+	struct thing *before;
+	size_t comparing;     /* watches that know_before */
+	struct event *settle; /* a timer; NULL: all is known that is to be */
 	watches_sees_fn sees;
 	watches_knows_all_fn knows_all;
 	void *userdata;
@@ -64,5 +85,23 @@ struct watches {
 struct watcher *watcher_get(struct watches *watches, struct session *session);
 /* Adds a watch, which is told what is there. */
 void watcher_add(struct watcher *watcher, struct watch *watch);
+/* NULL: there is none. */
+struct watch *watcher_find_watch(const struct watcher *watcher, uint32_t number);
+/* Tells its watches what has changed. Returns false when the piece is over. */
+bool watcher_hear(struct watcher *watcher, uint64_t *cost);
+/* Returns whether the watch means it, and adds what that cost. */
+bool watch_means(struct watch *watch, const struct record *record, uint64_t *cost);
+bool watch_means_others(const struct watch *watch);
+void watch_tell(struct watcher *watcher, const struct watch *watch, const struct record *record, bool up,
+		uint64_t *cost);
+
+/* watches_image.c: whether the daemon before this has told the watch of it, and this one doesn't know yet whether that has changed. */
+bool watch_knows_before(const struct watch *watch, const struct watches *watches,
+			const struct record *record);
+/* Compares what it was told before with what is there, as soon as that is known. Returns false when the piece is over. */
+bool watch_compare(struct watcher *watcher, struct watch *watch, uint64_t *cost);
+void watches_forget_before(struct watches *watches);
+/* A watch has no need of what was before. */
+void watches_end_compare(struct watches *watches, struct watch *watch);
 
 #endif

@@ -92,6 +92,8 @@ static bool may_keep(void *userdata, struct peer_id peer)
 /* Ends what can't be handed over, and leaves the links. Programs are told with what is certain, as at a stop. */
 static void end_others(struct daemon *daemon)
 {
+	if (daemon->next_reads >= IMAGE_TOLD)
+		watches_hold(daemon->watches);
 	asks_hand_over(daemon->asks);
 	links_hand_over(daemon->links, may_keep, daemon);
 	if (daemon->next_reads < IMAGE_STREAM)
@@ -99,7 +101,8 @@ static void end_others(struct daemon *daemon)
 	if (daemon->next_reads < IMAGE_COMMAND)
 		activations_leave(daemon->activations);
 	relay_run(&daemon->relay, LAST_PASSES);
-	watches_tell_gone(daemon->watches);
+	if (daemon->next_reads < IMAGE_TOLD)
+		watches_tell_gone(daemon->watches);
 	tracers_hand_over(daemon->tracers, daemon->queries);
 	local_each(daemon->local, end_unfit, daemon);
 }
@@ -254,7 +257,7 @@ int handover_store(struct daemon *daemon)
 /* There can be no image: all goes on here as it would with the next daemon. */
 static void stay(struct daemon *daemon)
 {
-	watches_tell_again(daemon->watches);
+	watches_stay(daemon->watches);
 	activations_stay(daemon->activations);
 	topics_stay(daemon->topics);
 	tracers_stay(daemon->tracers, daemon->queries);
@@ -450,6 +453,12 @@ static void read_section(struct daemon *daemon, struct handover *handover, uint3
 	case IMAGE_WATCH:
 		watches_read_image(daemon->watches, image, hops);
 		break;
+	case IMAGE_THING:
+		watches_read_thing(daemon->watches, image);
+		break;
+	case IMAGE_TOLD:
+		watches_read_told(daemon->watches, image, hops);
+		break;
 	case IMAGE_QUERY:
 		queries_read_image(daemon->queries, image, hops);
 		break;
@@ -462,8 +471,9 @@ static void read_section(struct daemon *daemon, struct handover *handover, uint3
 static unsigned rank(uint32_t type)
 {
 	static const uint8_t order[] = {
-		IMAGE_SESSION, IMAGE_LINK,   IMAGE_TOPIC, IMAGE_STREAM,	  IMAGE_ROOM,  IMAGE_COMMAND,
-		IMAGE_CHANNEL, IMAGE_LEDGER, IMAGE_PARTY, IMAGE_ENDPOINT, IMAGE_WATCH, IMAGE_QUERY,
+		IMAGE_SESSION, IMAGE_LINK,    IMAGE_TOPIC,  IMAGE_STREAM, IMAGE_ROOM,
+		IMAGE_COMMAND, IMAGE_CHANNEL, IMAGE_LEDGER, IMAGE_PARTY,  IMAGE_ENDPOINT,
+		IMAGE_THING,   IMAGE_WATCH,   IMAGE_TOLD,   IMAGE_QUERY,
 	};
 	unsigned i = 0;
 
@@ -526,6 +536,7 @@ static void go_on(struct daemon *daemon, const struct image_hops *hops, const st
 	topics_go_on(daemon->topics);
 	streams_go_on(daemon->streams);
 	activations_go_on(daemon->activations);
+	watches_go_on(daemon->watches, daemon->base);
 	/* Others may wait for an answer that the daemon before didn't give. */
 	peers_want_all(daemon->peers);
 	daemon->renewals = daemon->sources.renewals = head->renewals;

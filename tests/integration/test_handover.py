@@ -197,23 +197,72 @@ def test_who_shares_an_endpoint_takes_over_after_it(nodes, memory):
     assert outcomes == [0] * 10
 
 
-def test_watches_go_on_and_tell_what_is_there_again(nodes, tmp_path, memory):
-    """All has gone for them once, and is told again as far as it is there, and then what comes later."""
+class Watch:
+    """What `xenmsg watch` prints."""
+
+    def __init__(self, node, pattern, path):
+        self.path = path
+        with open(path, "wb") as file:
+            self.process = node.popen("watch", "--json", pattern, stdout=file)
+
+    def told(self, kind="endpoint"):
+        lines = map(json.loads, self.path.read_text().splitlines())
+        return [(event["event"], event["name"]) for event in lines if event["kind"] == kind]
+
+    def tells(self, *events):
+        eventually(lambda: self.told() == list(events), f"{events} are told: {self.path.read_text()}")
+
+
+def test_watches_go_on_and_tell_only_what_has_changed(nodes, tmp_path, memory):
+    """What comes later, what goes, what has gone and come again, and nothing else. Of its domain nothing is told, either."""
     node = nodes(1)[1]
-    path = tmp_path / "watched"
-    with open(path, "wb") as file:
-        watch = node.popen("watch", "--json", "self:*", stdout=file)
-    def told():
-        return [(event["event"], event["name"]) for event in map(json.loads, path.read_text().splitlines()) if event["kind"] == "endpoint"]
+    watches = Watch(node, "self:*", tmp_path / "endpoints"), Watch(node, "self", tmp_path / "all")
+
+    def tell(*events):
+        for watch in watches:
+            watch.tells(*events)
     one = node.receiver("one")
-    eventually(lambda: ("up", "one") in told(), "the first is told")
-    renew(node)
+    events = [("up", "one")]
+    tell(*events)
+    domains = watches[1].told("domain")
+    for _ in range(2):  # the second one before the first has settled
+        renew(node)
     two = node.receiver("two")
-    eventually(lambda: ("up", "two") in told(), f"the second is told: {path.read_text()}")
-    assert told() == [("up", "one"), ("down", "one"), ("up", "one"), ("up", "two")]
-    for receiver in (one, two):
-        ended(receiver.process)
-    assert ended(watch) is None
+    events.append(("up", "two"))
+    tell(*events)
+    ended(one.process)
+    again = node.receiver("one")
+    events += [("down", "one"), ("up", "one")]
+    tell(*events)
+    renew(node)
+    ended(two.process)
+    events.append(("down", "two"))
+    tell(*events)
+    ended(again.process)
+    events.append(("down", "one"))
+    tell(*events)
+    assert watches[1].told("domain") == domains
+    for watch in watches:
+        assert ended(watch.process) is None
+
+
+def test_watches_of_others_tell_only_what_has_changed(nodes, tmp_path):
+    """Of who stays nothing is told, over a link or not; of what goes later it is."""
+    node, two, three = nodes(1, 2, 3).values()
+    for other in (two, three):
+        node.sees(other)
+    stays, goes = two.receiver("stays"), three.receiver("goes")
+    watch = Watch(node, "*", tmp_path / "watched")
+    eventually(lambda: {("up", "stays"), ("up", "goes")} <= set(watch.told()), f"both are told: {watch.path.read_text()}")
+    node.send("2:stays", "over a link")
+    endpoints, domains = watch.told(), watch.told("domain")
+    renew(node)
+    ended(goes.process)
+    watch.tells(*endpoints, ("down", "goes"))
+    ended(stays.process)
+    watch.tells(*endpoints, ("down", "goes"), ("down", "stays"))
+    assert watch.told("domain") == domains, watch.path.read_text()
+    assert ended(watch.process) is None
 
 
 def test_what_programs_have_beyond_lower_limits_stays(nodes, memory):
@@ -270,6 +319,41 @@ def daemon_of_a_folder_of_its_own(nodes, tmp_path):
         new.rename(node.programs / "xenmsgd")
     node.start()
     return node, install
+
+
+def test_watches_are_told_of_what_has_gone_in_between(installed, nodes, tmp_path):
+    """Here, and in another domain; and what has come."""
+    node, install = installed
+    other = nodes(2)[2]
+    node.sees(other)
+    here, there = node.receiver("here"), other.receiver("there")
+    watch = Watch(node, "*", tmp_path / "watched")
+    eventually(lambda: set(watch.told()) == {("up", "here"), ("up", "there")}, "both are told")
+    waits, go = tmp_path / "waits", tmp_path / "go"
+    install(f"""case $1 in --take-over) : >{waits}; while [ ! -e {go} ]; do sleep 0.05; done ;; esac; exec {tool("xenmsgd")} "$@" """)
+    assert node.xenmsg("daemon", "renew").returncode == EXIT_OK
+    eventually(waits.exists, "no daemon is there")
+    here.process.kill()
+    ended(there.process)
+    new = other.receiver("new")
+    go.touch()
+    eventually(lambda: len(watch.told()) == 5, f"all is told: {watch.path.read_text()}")
+    assert sorted(watch.told()[2:]) == [("down", "here"), ("down", "there"), ("up", "new")]
+    ended(new.process)
+    ended(watch.process)
+
+
+def test_a_next_daemon_that_knows_no_words_tells_all_again(installed, tmp_path):
+    """An older one doesn't know what was told."""
+    node, install = installed
+    install(f"""case $1 in --check-takeover) echo xenmsgd older ;; *) exec {tool("xenmsgd")} "$@" ;; esac""")
+    watch = Watch(node, "self:*", tmp_path / "watched")
+    one = node.receiver("one")
+    watch.tells(("up", "one"))
+    renew(node)
+    watch.tells(("up", "one"), ("down", "one"), ("up", "one"))
+    ended(one.process)
+    ended(watch.process)
 
 
 @pytest.mark.parametrize("script, why", [
