@@ -211,7 +211,7 @@ TEST(what_is_withdrawn_while_it_waits_is_seen)
 	intake_free(rig);
 }
 
-TEST(an_entry_of_another_log_has_the_same_bytes_for_as_long_as_it_wants)
+TEST(an_entry_of_another_log_keeps_its_bytes_while_it_is_wanted)
 {
 	struct intake *rig = intake_new();
 	uint8_t bytes[8192];
