@@ -413,9 +413,8 @@ static void on_time_up(int fd, short what, void *userdata)
 		return;
 	}
 	topic->retries = topic->counts[LIST_LATER];
+	topic->is_to_look = topic->is_replica; /* in its turn: the time of thousands may be up at once */
 	inner_due(topic->hop);
-	if (topic->is_replica)
-		replica_look(topic);
 }
 
 int topic_make(struct topic **made, struct topics *topics, struct account *account, bool exceeds)

@@ -33,6 +33,7 @@ unit_tests += \
 	tests/unit/test_topic_image \
 	tests/unit/test_topic_kept \
 	tests/unit/test_topic_log \
+	tests/unit/test_topic_waiting \
 	tests/unit/test_outlet \
 	tests/unit/test_link_handshake \
 	tests/unit/test_link_violations \
