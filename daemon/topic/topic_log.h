@@ -51,11 +51,12 @@ struct topic_entry {
 struct topic_log {
 	struct topic_entry **entries; /* a ring of `places`, a power of two */
 	uint32_t places;
-	uint64_t first, next;	    /* indices of entries: those from `first` on are there */
-	uint64_t count, unknown;    /* messages so far, and gaps of unknown size */
-	uint64_t messages;	    /* of which so many were entries, and those that were kept */
-	uint64_t said;		    /* the index behind the last entry that is a state; 0: there was none */
-	struct topic_entry *state;  /* that entry, if the log has dropped it; NULL: it is there, or there was none */
+	uint64_t first, next;	 /* indices of entries: those from `first` on are there */
+	uint64_t count, unknown; /* messages so far, and gaps of unknown size */
+	uint64_t messages;	 /* of which so many were entries, and those that were kept */
+	uint64_t said;		 /* the index behind the last entry that is a state; 0: there was none */
+	struct topic_entry
+		*state; /* that entry, if the log has dropped it; NULL: it is there, or there was none */
 	uint64_t bytes, bytes_most; /* that the entries take */
 	struct charge charge;	    /* for those */
 };
