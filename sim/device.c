@@ -7,6 +7,7 @@
 #include "config.h"
 
 #include "sim/device.h"
+#include "sim/device_store.h"
 
 #include <errno.h> /* before xs_wire.h, which makes its table of errors only then */
 #include <stdint.h>
@@ -21,25 +22,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/pidfd.h>
-#include <sys/socket.h>
-#include <sys/time.h>
-#include <sys/un.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #define STATE_MS     10000 /* libxl's: for a backend to be there, or to close */
 #define SCRIPT_MS    40000
-#define STORE_S	     30
-#define MAX_PATH     512
+#define MAX_PATH     STORE_CLIENT_PATH
 #define FIRST_VBD    51712 /* xvda */
 #define EXIT_FAILED  1
 #define EXIT_MISUSED 2
-
-struct store_client {
-	int fd;
-	uint32_t transaction;
-};
 
 struct split_device {
 	unsigned domid, backend_domid, devid;
@@ -60,169 +51,16 @@ static int complain(const char *format, ...)
 	return EXIT_FAILED;
 }
 
-static int64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
-/* ---- XenStore -------------------------------------------------------------------------------------------------- */
-
-static int store_open(struct store_client *store, const char *dir)
-{
-	const struct timeval patience = {.tv_sec = STORE_S};
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-
-	snprintf(address.sun_path, sizeof(address.sun_path), "%.80s/dom-0/xenstored.sock", dir);
-	store->transaction = 0;
-	store->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (store->fd < 0 || connect(store->fd, (struct sockaddr *)&address, sizeof(address)) < 0)
-		return complain("no host runs in %s (%s): start one with `xensim start`, or set XENSIM_DIR",
-				dir, strerror(errno));
-	setsockopt(store->fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-	return 0;
-}
-
-/* Reads a message, of which the text gets a NUL. Returns its length, or a negative errno. */
-static int receive(const struct store_client *store, struct xsd_sockmsg *header,
-		   char text[XENSTORE_PAYLOAD_MAX + 1])
-{
-	if (recv(store->fd, header, sizeof(*header), MSG_WAITALL) != sizeof(*header) ||
-	    header->len > XENSTORE_PAYLOAD_MAX ||
-	    (header->len && recv(store->fd, text, header->len, MSG_WAITALL) != (ssize_t)header->len))
-		return -EIO;
-	text[header->len] = '\0';
-	return (int)header->len;
-}
-
-static int error_number(const char *name)
-{
-	for (size_t i = 0; i < sizeof(xsd_errors) / sizeof(xsd_errors[0]); i++)
-		if (strcmp(xsd_errors[i].errstring, name) == 0)
-			return xsd_errors[i].errnum;
-	return strcmp(name, "EQUOTA") == 0 ? EDQUOT : EINVAL;
-}
-
-/* Asks, and passes over events. Returns the answer's length, or a negative errno. */
-static int ask(const struct store_client *store, uint32_t type, const char *text, size_t length,
-	       char answer[XENSTORE_PAYLOAD_MAX + 1])
-{
-	struct xsd_sockmsg header = {.type = type, .tx_id = store->transaction, .len = (uint32_t)length};
-	int r;
-
-	if (length > XENSTORE_PAYLOAD_MAX)
-		return -E2BIG;
-	if (send(store->fd, &header, sizeof(header), MSG_NOSIGNAL) < 0 ||
-	    send(store->fd, text, length, MSG_NOSIGNAL) < 0)
-		return -errno;
-	do
-		r = receive(store, &header, answer);
-	while (r >= 0 && header.type == XS_WATCH_EVENT);
-	return r >= 0 && header.type == XS_ERROR ? -error_number(answer) : r;
-}
-
-/* Of one string, with what follows its NUL. */
-static int ask_of(const struct store_client *store, uint32_t type, const char *path, const char *rest,
-		  size_t rest_length)
-{
-	char text[XENSTORE_PAYLOAD_MAX], answer[XENSTORE_PAYLOAD_MAX + 1];
-	size_t length = strlen(path) + 1;
-	int r;
-
-	if (length + rest_length > sizeof(text))
-		return -E2BIG;
-	memcpy(text, path, length);
-	if (rest_length)
-		memcpy(text + length, rest, rest_length);
-	r = ask(store, type, text, length + rest_length, answer);
-	return r < 0 ? r : 0;
-}
-
-static int write_node(const struct store_client *store, const char *directory, const char *name,
-		      const char *value)
-{
-	char path[2 * MAX_PATH];
-
-	if (snprintf(path, sizeof(path), "%s/%s", directory, name) >= (int)sizeof(path))
-		return -E2BIG;
-	return ask_of(store, XS_WRITE, path, value, strlen(value));
-}
-
-/* Returns the value's length, or a negative errno. */
-static int read_node(const struct store_client *store, const char *directory, const char *name,
-		     char value[XENSTORE_PAYLOAD_MAX + 1])
-{
-	char path[2 * MAX_PATH];
-	int length = snprintf(path, sizeof(path), "%s%s%s", directory, name[0] ? "/" : "", name);
-
-	return ask(store, XS_READ, path, (size_t)length + 1, value);
-}
-
-static int remove_node(const struct store_client *store, const char *path)
-{
-	int r = ask_of(store, XS_RM, path, NULL, 0);
-
-	return r == -ENOENT ? 0 : r;
-}
-
-/* Only the owner and one other domain, which reads. */
-static int set_perms(const struct store_client *store, const char *path, unsigned owner, unsigned reader)
-{
-	char perms[64];
-	int length = snprintf(perms, sizeof(perms), "n%u%cr%u", owner, '\0', reader);
-
-	return ask_of(store, XS_SET_PERMS, path, perms, (size_t)length + 1);
-}
-
-static int begin(struct store_client *store)
-{
-	char answer[XENSTORE_PAYLOAD_MAX + 1];
-	int r = ask(store, XS_TRANSACTION_START, "", 1, answer);
-
-	if (r >= 0)
-		store->transaction = (uint32_t)strtoul(answer, NULL, 10);
-	return r < 0 ? r : 0;
-}
-
-/* Ends the transaction: commits it if r is 0. Returns r, or the commit's error, -EAGAIN among them. */
-static int end(struct store_client *store, int r)
-{
-	char answer[XENSTORE_PAYLOAD_MAX + 1];
-	int ended = ask(store, XS_TRANSACTION_END, r == 0 ? "T" : "F", 2, answer);
-
-	store->transaction = 0;
-	return r == 0 && ended < 0 ? ended : r;
-}
-
-/* Waits until a backend has this state. -ENOENT: it has gone. */
-static int wait_for_state(const struct store_client *store, const char *backend, int wanted,
-			  int64_t patience_ms)
-{
-	char path[MAX_PATH + 8], value[XENSTORE_PAYLOAD_MAX + 1];
-	struct pollfd pollfd = {.fd = store->fd, .events = POLLIN};
-	int64_t until = now_ms() + patience_ms;
-	struct xsd_sockmsg header;
-	int r;
-
-	snprintf(path, sizeof(path), "%s/state", backend);
-	r = ask_of(store, XS_WATCH, path, "state", sizeof("state"));
-	while (r == 0) {
-		int64_t left = until - now_ms();
-
-		r = read_node(store, backend, "state", value);
-		if (r < 0 || atoi(value) == wanted)
-			break;
-		r = left <= 0 ? -ETIMEDOUT : poll(&pollfd, 1, (int)left) < 0 && errno != EINTR ? -errno : 0;
-		if (r == 0 && pollfd.revents)
-			r = receive(store, &header, value) < 0 ? -EIO : 0;
-	}
-	ask_of(store, XS_UNWATCH, path, "state", sizeof("state"));
-	return r < 0 ? r : 0;
-}
-
 /* ---- the device ------------------------------------------------------------------------------------------------ */
+
+static int open_store(struct store_client *store, const char *dir)
+{
+	int r = store_client_open(store, dir);
+
+	return r == 0 ? 0
+		      : complain("no host runs in %s (%s): start one with `xensim start`, or set XENSIM_DIR",
+				 dir, strerror(-r));
+}
 
 static bool parse_number(const char *text, unsigned *number)
 {
@@ -236,13 +74,13 @@ static bool parse_number(const char *text, unsigned *number)
 /* A domain by its number or name. */
 static int find_domain(const struct store_client *store, const char *word, unsigned *domid)
 {
-	char names[XENSTORE_PAYLOAD_MAX + 1], value[XENSTORE_PAYLOAD_MAX + 1], path[64];
-	int length = ask(store, XS_DIRECTORY, "/local/domain", sizeof("/local/domain"), names);
+	char names[STORE_CLIENT_TEXT], value[STORE_CLIENT_TEXT], path[64];
+	int length = store_client_ask(store, XS_DIRECTORY, "/local/domain", sizeof("/local/domain"), names);
 
 	for (const char *name = names; length > 0 && name < names + length; name += strlen(name) + 1) {
 		snprintf(path, sizeof(path), "/local/domain/%.10s", name);
 		if (strcmp(name, word) == 0 ||
-		    (read_node(store, path, "name", value) >= 0 && strcmp(value, word) == 0))
+		    (store_client_read(store, path, "name", value) >= 0 && strcmp(value, word) == 0))
 			return parse_number(name, domid) ? 0 : -EINVAL;
 	}
 	return -ENOENT;
@@ -262,10 +100,10 @@ static void set_paths(struct split_device *device)
 static unsigned next_devid(const struct store_client *store, const struct split_device *device)
 {
 	unsigned next = strcmp(device->type, "vbd") == 0 ? FIRST_VBD : 0, number;
-	char names[XENSTORE_PAYLOAD_MAX + 1], path[MAX_PATH];
+	char names[STORE_CLIENT_TEXT], path[MAX_PATH];
 	int length = snprintf(path, sizeof(path), "/libxl/%u/device/%s", device->domid, device->type);
 
-	length = ask(store, XS_DIRECTORY, path, (size_t)length + 1, names);
+	length = store_client_ask(store, XS_DIRECTORY, path, (size_t)length + 1, names);
 	for (const char *name = names; length > 0 && name < names + length; name += strlen(name) + 1)
 		if (parse_number(name, &number) && number >= next)
 			next = strcmp(device->type, "vbd") == 0 ? number + 16 : number + 1;
@@ -284,13 +122,13 @@ static int write_words(const struct store_client *store, const struct split_devi
 		char name[MAX_PATH], path[2 * MAX_PATH];
 
 		snprintf(name, sizeof(name), "%.*s", (int)(value - key), key);
-		r = write_node(store, front || read_only ? device->frontend : device->backend, name,
-			       value + 1);
+		r = store_client_write(store, front || read_only ? device->frontend : device->backend, name,
+				       value + 1);
 		if (r == 0 && !front && !read_only)
-			r = write_node(store, device->libxl, name, value + 1);
+			r = store_client_write(store, device->libxl, name, value + 1);
 		snprintf(path, sizeof(path), "%s/%s", device->frontend, name);
 		if (r == 0 && read_only)
-			r = set_perms(store, path, device->backend_domid, device->domid);
+			r = store_client_set_perms(store, path, device->backend_domid, device->domid);
 	}
 	return r;
 }
@@ -298,16 +136,16 @@ static int write_words(const struct store_client *store, const struct split_devi
 /* A half's directory, in which only that domain writes and the other one reads. */
 static int make_half(const struct store_client *store, const char *path, unsigned owner, unsigned reader)
 {
-	int r = remove_node(store, path);
+	int r = store_client_remove(store, path);
 
 	if (r == 0)
-		r = ask_of(store, XS_MKDIR, path, NULL, 0);
-	return r == 0 ? set_perms(store, path, owner, reader) : r;
+		r = store_client_ask_of(store, XS_MKDIR, path, NULL, 0);
+	return r == 0 ? store_client_set_perms(store, path, owner, reader) : r;
 }
 
 static int write_device(const struct store_client *store, const struct split_device *device, char **words)
 {
-	char domid[16], backend_domid[16], initialising[16], value[XENSTORE_PAYLOAD_MAX + 1];
+	char domid[16], backend_domid[16], initialising[16], value[STORE_CLIENT_TEXT];
 	const struct {
 		const char *directory, *name, *value;
 	} nodes[] = {
@@ -331,30 +169,30 @@ static int write_device(const struct store_client *store, const struct split_dev
 	snprintf(domid, sizeof(domid), "%u", device->domid);
 	snprintf(backend_domid, sizeof(backend_domid), "%u", device->backend_domid);
 	snprintf(initialising, sizeof(initialising), "%d", XenbusStateInitialising);
-	if (read_node(store, device->libxl, "", value) >= 0)
+	if (store_client_read(store, device->libxl, "", value) >= 0)
 		return -EEXIST;
 	r = make_half(store, device->frontend, device->domid, device->backend_domid);
 	if (r == 0)
 		r = make_half(store, device->backend, device->backend_domid, device->domid);
 	for (size_t i = 0; i < sizeof(nodes) / sizeof(nodes[0]) && r == 0; i++)
 		if (nodes[i].value)
-			r = write_node(store, nodes[i].directory, nodes[i].name, nodes[i].value);
+			r = store_client_write(store, nodes[i].directory, nodes[i].name, nodes[i].value);
 	return r == 0 ? write_words(store, device, words) : r;
 }
 
 /* Removes a node, and above it what is then empty. */
 static int clean_up(const struct store_client *store, const char *node)
 {
-	char path[MAX_PATH], text[XENSTORE_PAYLOAD_MAX + 1], *slash;
-	int r = remove_node(store, node);
+	char path[MAX_PATH], text[STORE_CLIENT_TEXT], *slash;
+	int r = store_client_remove(store, node);
 
 	memccpy(path, node, '\0', sizeof(path)); /* it is one of ours */
 	while (r == 0 && (slash = strrchr(path, '/')) && slash != path) {
 		*slash = '\0';
-		if (read_node(store, path, "", text) != 0 ||
-		    ask(store, XS_DIRECTORY, path, strlen(path) + 1, text) != 0)
+		if (store_client_read(store, path, "", text) != 0 ||
+		    store_client_ask(store, XS_DIRECTORY, path, strlen(path) + 1, text) != 0)
 			break;
-		r = remove_node(store, path);
+		r = store_client_remove(store, path);
 	}
 	return r;
 }
@@ -384,7 +222,7 @@ static int run_script(const struct store_client *store, const struct split_devic
 	const char *action = vif ? add ? "online" : "offline" : add ? "add" : "remove";
 	const char *words[] = {
 		"xensim", "exec", "0", "--", device->script, action, vif ? "type_if=vif" : NULL, NULL};
-	char reason[XENSTORE_PAYLOAD_MAX + 1];
+	char reason[STORE_CLIENT_TEXT];
 	struct pollfd pollfd = {.events = POLLIN};
 	int status = 0;
 	pid_t pid;
@@ -409,7 +247,7 @@ static int run_script(const struct store_client *store, const struct split_devic
 		;
 	if (status == 0)
 		return 0;
-	if (read_node(store, device->backend, "hotplug-error", reason) < 0)
+	if (store_client_read(store, device->backend, "hotplug-error", reason) < 0)
 		snprintf(reason, sizeof(reason),
 			 WIFSIGNALED(status) ? "it was ended by signal %d" : "exit status %d",
 			 WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
@@ -487,9 +325,9 @@ static int attach(struct store_client *store, struct split_device *device,
 	int r;
 
 	do {
-		r = begin(store);
+		r = store_client_begin(store);
 		if (r == 0)
-			r = end(store, write_device(store, device, words));
+			r = store_client_end(store, write_device(store, device, words));
 	} while (r == -EAGAIN);
 	if (r == -EEXIST)
 		return complain("domain %u has %s %u already", device->domid, device->type, device->devid);
@@ -500,7 +338,7 @@ static int attach(struct store_client *store, struct split_device *device,
 	fflush(stdout);
 	if (options->timeout_ms == 0)
 		return 0;
-	r = wait_for_state(store, device->backend, XenbusStateInitWait, options->timeout_ms);
+	r = store_client_wait_for_state(store, device->backend, XenbusStateInitWait, options->timeout_ms);
 	if (r < 0)
 		return complain("the backend of %s hasn't come to state %d (InitWait): %s", device->backend,
 				XenbusStateInitWait, strerror(-r));
@@ -527,7 +365,7 @@ int device_attach(const char *dir, int count, char **words)
 			return misused("attach: not KEY=VALUE:", words[i]);
 	if (options.devid && !parse_number(options.devid, &device.devid))
 		return misused("attach: --devid takes a number, not", options.devid);
-	status = store_open(&store, dir);
+	status = open_store(&store, dir);
 	if (status == 0)
 		status = find_device(&store, words[first], options.backend, &device);
 	if (status == 0) {
@@ -543,20 +381,20 @@ int device_attach(const char *dir, int count, char **words)
 /* Lets the backend close. Returns 0 when it has been told, 1 if there is none any more, or a negative errno. */
 static int begin_to_close(struct store_client *store, const struct split_device *device, bool force)
 {
-	char state[XENSTORE_PAYLOAD_MAX + 1];
+	char state[STORE_CLIENT_TEXT];
 	int r, found = 0;
 
 	do {
-		r = begin(store);
+		r = store_client_begin(store);
 		if (r == 0 && force)
 			r = clean_up(store, device->frontend);
 		if (r == 0)
-			found = read_node(store, device->backend, "state", state);
+			found = store_client_read(store, device->backend, "state", state);
 		if (r == 0 && found >= 0)
-			r = write_node(store, device->backend, "online", "0");
+			r = store_client_write(store, device->backend, "online", "0");
 		if (r == 0 && found >= 0 && atoi(state) != XenbusStateClosed)
-			r = write_node(store, device->backend, "state", "5");
-		r = end(store, r);
+			r = store_client_write(store, device->backend, "state", "5");
+		r = store_client_end(store, r);
 	} while (r == -EAGAIN);
 	return r < 0 ? r : found < 0 ? 1 : 0;
 }
@@ -566,14 +404,14 @@ static int remove_device(struct store_client *store, const struct split_device *
 	int r;
 
 	do {
-		r = begin(store);
+		r = store_client_begin(store);
 		if (r == 0)
 			r = clean_up(store, device->frontend);
 		if (r == 0)
 			r = clean_up(store, device->libxl);
 		if (r == 0)
 			r = clean_up(store, device->backend);
-		r = end(store, r);
+		r = store_client_end(store, r);
 	} while (r == -EAGAIN);
 	return r < 0 ? complain("the nodes of %s %u cannot be removed: %s", device->type, device->devid,
 				strerror(-r))
@@ -583,15 +421,17 @@ static int remove_device(struct store_client *store, const struct split_device *
 static int detach(struct store_client *store, struct split_device *device,
 		  const struct device_options *options)
 {
-	char script[XENSTORE_PAYLOAD_MAX + 1];
+	char script[STORE_CLIENT_TEXT];
 	int r = begin_to_close(store, device, options->force), status = 0, removed;
 
 	if (r == 0)
-		r = wait_for_state(store, device->backend, XenbusStateClosed, options->timeout_ms);
+		r = store_client_wait_for_state(store, device->backend, XenbusStateClosed,
+						options->timeout_ms);
 	if (r < 0 && r != -ENOENT)
 		status = complain("the backend of %s hasn't closed, and is removed by force: %s",
 				  device->backend, strerror(-r));
-	if (r <= 0 && device->backend_domid == 0 && read_node(store, device->libxl, "script", script) > 0) {
+	if (r <= 0 && device->backend_domid == 0 &&
+	    store_client_read(store, device->libxl, "script", script) > 0) {
 		device->script = script;
 		status = run_script(store, device, false) || status;
 	}
@@ -601,7 +441,7 @@ static int detach(struct store_client *store, struct split_device *device,
 
 int device_detach(const char *dir, int count, char **words)
 {
-	char backend[XENSTORE_PAYLOAD_MAX + 1];
+	char backend[STORE_CLIENT_TEXT];
 	struct split_device device = {0};
 	struct device_options options;
 	struct store_client store;
@@ -614,12 +454,12 @@ int device_detach(const char *dir, int count, char **words)
 	device.type = words[first + 1];
 	if (!is_name(device.type) || !parse_number(words[first + 2], &device.devid))
 		return misused("detach: no device:", words[first + 2]);
-	status = store_open(&store, dir);
+	status = open_store(&store, dir);
 	if (status == 0)
 		status = find_device(&store, words[first], NULL, &device);
 	if (status == 0) {
 		set_paths(&device);
-		if (read_node(&store, device.libxl, "backend", backend) < 0 ||
+		if (store_client_read(&store, device.libxl, "backend", backend) < 0 ||
 		    sscanf(backend, "/local/domain/%u/backend/", &device.backend_domid) != 1)
 			status = complain("domain %u has no %s %u", device.domid, device.type, device.devid);
 		set_paths(&device);
