@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /* trace: prints the steps of messages, calls and streams as they happen. Each daemon that tells them is a source, which is
- * asked again as soon as it has answered. */
+ * asked again as soon as it has answered; that of another domain, which answers at once, a moment later. */
 
 #include <errno.h>
 #include <inttypes.h>
@@ -12,6 +12,7 @@
 #include <json-c/json.h>
 
 #include "cli/cli.h"
+#include "cli/far_status.h"
 #include "cli/fields.h"
 #include "cli/interrupt.h"
 
@@ -24,6 +25,8 @@ static const char help[] =
 	"and 'send --trace' print it (3.4711.1, 3.4711.1@120), or '*'. It is for root,\n"
 	"the user that the daemon runs as, and members of its admin-group.\n"
 	"\n"
+	"      --domains LIST  in domain 0: also what the daemons of these domains see,\n"
+	"                      parted by commas, where host-sight is full\n"
 	"  -n, --count N       end after so many steps\n"
 	"      --json          one JSON object a line\n"
 	"\n"
@@ -32,25 +35,29 @@ static const char help[] =
 	"  xenmsg trace --json 5:inbox\n";
 
 #define QUESTION_SIZE 512
+#define SOURCES_MAX   33u /* this domain's daemon, and others */
+#define FAR_PAUSE_MS  200 /* between two questions to another domain's */
+
+struct source {
+	struct tracing *tracing;
+	char question[QUESTION_SIZE];
+	bool is_far;
+	bool has_begun; /* it has answered once, so from then on nothing is missing */
+	int64_t due;	/* when it is to be asked, as interrupt_deadline(); negative: it is being asked */
+};
 
 struct tracing {
 	struct cli *cli;
+	struct xenmsg *conn;
 	const char *what;
 	bool json;
 	uint64_t count; /* 0: no end */
 	uint64_t printed;
 	int code;
 	bool is_over;
+	struct source sources[SOURCES_MAX];
+	size_t source_count, begun;
 };
-
-struct source {
-	struct tracing *tracing;
-	struct xenmsg *conn;
-	char question[QUESTION_SIZE];
-	bool has_begun; /* it has answered once, so from then on nothing is missing */
-};
-
-static void begin(struct source *source);
 
 /* ---- a step in words ------------------------------------------------------------------------- */
 
@@ -141,72 +148,143 @@ static void print_steps(struct tracing *tracing, struct json_object *steps)
 	tracing->code = cli_flush();
 }
 
+/* Returns the steps of an answer. NULL: *why says why there are none. */
+static struct json_object *steps_of(const struct source *source, const char *json, const char **why)
+{
+	struct json_object *answer = json_tokener_parse(json), *steps;
+
+	*why = "the daemon's answer can't be read";
+	if (!source->is_far)
+		return answer;
+	steps = far_steps_read(answer, why);
+	json_object_put(answer);
+	return steps;
+}
+
+static void note_begun(struct source *source)
+{
+	struct tracing *tracing = source->tracing;
+
+	if (!source->has_begun && ++tracing->begun == tracing->source_count)
+		cli_note(tracing->cli, "trace: what happens from now on is printed; Ctrl-C ends it");
+	source->has_begun = true;
+}
+
+static void take_answer(struct source *source, const char *json)
+{
+	struct tracing *tracing = source->tracing;
+	const char *why;
+	struct json_object *steps = steps_of(source, json, &why);
+
+	if (!steps) {
+		cli_complain("trace %s: %s", tracing->what, why);
+		tracing->code = EXIT_OTHER;
+		return;
+	}
+	note_begun(source);
+	source->due = interrupt_deadline(source->is_far && !length_of(steps) ? FAR_PAUSE_MS : 0);
+	print_steps(tracing, steps);
+	json_object_put(steps);
+}
+
 static void on_answer(void *userdata, const struct xenmsg_result *result)
 {
 	struct source *source = userdata;
 	struct tracing *tracing = source->tracing;
-	struct json_object *steps;
 
-	if (result->error < 0) {
-		if (!tracing->code && !tracing->is_over && result->error == -EINVAL)
-			tracing->code = cli_usage("trace", "%s", result->reason);
-		else if (!tracing->code && !tracing->is_over)
-			tracing->code =
-				cli_error_because(result->reason, "trace", tracing->what, result->error);
-		return;
-	}
-	steps = json_tokener_parse(result->json);
+	if (result->error == 0 && !tracing->code && !tracing->is_over)
+		take_answer(source, result->json);
+	else if (result->error == -EINVAL && !tracing->code)
+		tracing->code = cli_usage("trace", "%s", result->reason);
+	else if (result->error < 0 && !tracing->code && !tracing->is_over)
+		tracing->code = cli_error_because(result->reason, "trace", tracing->what, result->error);
 	free(result->json);
-	if (!source->has_begun)
-		cli_note(tracing->cli, "trace: what happens from now on is printed; Ctrl-C ends it");
-	source->has_begun = true;
-	if (!tracing->code)
-		print_steps(tracing, steps);
-	json_object_put(steps);
-	if (!tracing->code && !tracing->is_over)
-		begin(source);
 }
 
-static void begin(struct source *source)
+/* Asks those that are to be asked now. Returns when the next one is; negative: none is. */
+static int64_t ask_due(struct tracing *tracing)
 {
-	int r = xenmsg_begin_query(source->conn, source->question, XENMSG_WITHIN(-1), on_answer, source,
-				   NULL);
+	int64_t next = -1;
 
-	if (r < 0 && !source->tracing->code)
-		source->tracing->code = cli_error(source->conn, "trace", source->tracing->what, r);
+	for (size_t i = 0; i < tracing->source_count && !tracing->code; i++) {
+		struct source *source = &tracing->sources[i];
+		int r = 0;
+
+		if (source->due >= 0 && source->due <= interrupt_deadline(0)) {
+			source->due = -1;
+			r = xenmsg_begin_query(tracing->conn, source->question, XENMSG_WITHIN(-1), on_answer,
+					       source, NULL);
+		}
+		if (r < 0)
+			tracing->code = cli_error(tracing->conn, "trace", tracing->what, r);
+		if (source->due >= 0 && (next < 0 || source->due < next))
+			next = source->due;
+	}
+	return next;
 }
 
-static int trace(struct tracing *tracing, struct source *source)
+static int trace(struct tracing *tracing)
 {
-	int code = cli_open(tracing->cli, &source->conn), r;
+	int code = cli_open(tracing->cli, &tracing->conn), r;
 
 	if (code)
 		return code;
-	begin(source);
 	interrupt_catch();
-	while (!tracing->code && !tracing->is_over && !interrupt_came()) {
-		r = interrupt_wait_for_reader(source->conn, interrupt_deadline(-1));
+	while (!tracing->is_over && !interrupt_came()) {
+		int64_t next = ask_due(tracing);
+
 		if (tracing->code)
 			break;
-		if (r == -EPIPE)
+		r = interrupt_wait_for_reader(tracing->conn, next);
+		if (r == -EPIPE && !tracing->code)
 			tracing->code = EXIT_OTHER;
-		else if (r < 0 && r != -EINTR)
-			tracing->code = cli_error(source->conn, "trace", tracing->what, r);
+		else if (r < 0 && r != -EINTR && !tracing->code)
+			tracing->code = cli_error(tracing->conn, "trace", tracing->what, r);
 	}
 	code = tracing->code;
 	tracing->is_over = true;
-	xenmsg_close(source->conn);
+	xenmsg_close(tracing->conn);
 	if (interrupt_came())
 		interrupt_die();
 	return code;
 }
 
+/* Adds a source, of another domain unless it is NULL. Returns whether it can be asked. */
+static bool add_source(struct tracing *tracing, const char *domain, size_t size)
+{
+	struct source *source = &tracing->sources[tracing->source_count];
+	int written;
+
+	if (tracing->source_count == SOURCES_MAX)
+		return false;
+	tracing->source_count++;
+	*source = (struct source){.tracing = tracing, .is_far = domain};
+	written = domain ? snprintf(source->question, QUESTION_SIZE, "trace of %.*s %s", (int)size, domain,
+				    tracing->what)
+			 : snprintf(source->question, QUESTION_SIZE, "trace %s", tracing->what);
+	return written < QUESTION_SIZE;
+}
+
+static int add_domains(struct tracing *tracing, const char *list)
+{
+	for (size_t size;; list += size + 1) {
+		size = strcspn(list, ",");
+		if (!size || memchr(list, ' ', size) || !add_source(tracing, list, size))
+			return cli_usage("trace", "--domains takes at most %u domains, parted by commas",
+					 SOURCES_MAX - 1);
+		if (!list[size])
+			return EXIT_DONE;
+	}
+}
+
 int cmd_trace(struct cli *cli, int argc, char **argv)
 {
 	struct tracing tracing = {.cli = cli};
-	struct source source = {.tracing = &tracing};
-	const struct cli_option options[] = {
-		{"json", .flag = &tracing.json}, {"count", .count = &tracing.count}, {0}};
+	const char *domains = NULL;
+	const struct cli_option options[] = {{"json", .flag = &tracing.json},
+					     {"count", .count = &tracing.count},
+					     {"domains", .text = &domains},
+					     {0}};
 	int code;
 
 	if (!cli_options(cli, argc, argv, help, options, &code))
@@ -214,8 +292,8 @@ int cmd_trace(struct cli *cli, int argc, char **argv)
 	if (argc - optind != 1)
 		return cli_usage("trace", "it takes one thing to trace; quote a *");
 	tracing.what = argv[optind];
-	if (strpbrk(tracing.what, " \t\n") || !*tracing.what ||
-	    snprintf(source.question, QUESTION_SIZE, "trace %s", tracing.what) >= QUESTION_SIZE)
+	if (strpbrk(tracing.what, " \t\n") || !*tracing.what || !add_source(&tracing, NULL, 0))
 		return cli_usage("trace", "'%s' can't be traced", tracing.what);
-	return trace(&tracing, &source);
+	code = domains ? add_domains(&tracing, domains) : EXIT_DONE;
+	return code ? code : trace(&tracing);
 }

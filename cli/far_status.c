@@ -106,7 +106,19 @@ static bool is_status(struct json_object *value)
 	       json_object_is_type(at(value, "endpoints"), json_type_array);
 }
 
-struct json_object *far_status_parse(const char *text, size_t size, const char **why)
+/* Whether it is as daemons tell steps. */
+static bool are_steps(struct json_object *value)
+{
+	if (!json_object_is_type(value, json_type_array))
+		return false;
+	for (size_t i = 0; i < length_of(value); i++)
+		if (!json_object_is_type(at(json_object_array_get_idx(value, i), "step"), json_type_string))
+			return false;
+	return true;
+}
+
+static struct json_object *parse(const char *text, size_t size, bool (*is_such)(struct json_object *value),
+				 const char **why)
 {
 	struct json_tokener *tokener = NULL;
 	struct json_object *value = NULL, *status = NULL;
@@ -120,13 +132,19 @@ struct json_object *far_status_parse(const char *text, size_t size, const char *
 		return NULL;
 	json_tokener_set_flags(tokener, JSON_TOKENER_STRICT);
 	value = json_tokener_parse_ex(tokener, text, (int)size);
-	*why = "what its xenmsgd answers is no status";
+	*why = is_such == is_status ? "what its xenmsgd answers is no status"
+				    : "what its xenmsgd answers are no steps";
 	if (json_tokener_get_error(tokener) == json_tokener_success &&
-	    json_tokener_get_parse_end(tokener) == size && is_status(value))
+	    json_tokener_get_parse_end(tokener) == size && is_such(value))
 		status = clean(value);
 	json_object_put(value);
 	json_tokener_free(tokener);
 	return status;
+}
+
+struct json_object *far_status_parse(const char *text, size_t size, const char **why)
+{
+	return parse(text, size, is_status, why);
 }
 
 /* Puts the pieces of the text together, in order. NULL: there are none, or no memory. */
@@ -167,4 +185,21 @@ struct json_object *far_status_read(struct json_object *answer, const char **why
 	for (size_t i = 0; status && i < sizeof(known) / sizeof(known[0]); i++)
 		json_object_object_add(status, known[i], json_object_get(at(first, known[i])));
 	return status;
+}
+
+struct json_object *far_steps_read(struct json_object *answer, const char **why)
+{
+	struct json_object *steps, *first = length_of(answer) ? json_object_array_get_idx(answer, 0) : NULL;
+	size_t size;
+	char *text = join(answer, &size);
+
+	*why = "its xenmsgd answers nothing";
+	if (!text)
+		return NULL;
+	steps = parse(text, size, are_steps, why);
+	free(text);
+	for (size_t i = 0; i < length_of(steps); i++)
+		json_object_object_add(json_object_array_get_idx(steps, i), "domid",
+				       json_object_get(at(first, "domid")));
+	return steps;
 }

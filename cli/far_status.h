@@ -17,6 +17,8 @@ struct json_object;
  * of another type. If the answer is no status, returns NULL, and *why says so. */
 struct json_object *far_status_read(struct json_object *answer, const char **why);
 
+/* Does likewise with the answer to "trace of DOMAIN WHAT": an array of objects, each with the domid that domain 0 knows. */
+struct json_object *far_steps_read(struct json_object *answer, const char **why);
 /* Does the same for the text alone, of any bytes. */
 struct json_object *far_status_parse(const char *text, size_t size, const char **why);
 

@@ -400,6 +400,7 @@ enum ask_kind {
 	ASK_ENDPOINTS = 2, /* which has a domain? */
 	ASK_HOSTS = 3,	   /* which hosts are there? of domain 0 of the asker's own */
 	ASK_STATUS = 4,	   /* how is its daemon? by domain 0, of a domain of its own host */
+	ASK_TRACE = 5,	   /* likewise: which steps has it seen since it was asked last? */
 };
 
 /* What is told of a host: of the own one about its gateway, of others about their daemon. */
@@ -433,7 +434,7 @@ struct frame_told {
 };
 #define TOLD_MORE 0x1u /* another part follows */
 #define TOLD_TEXT                                                                                            \
-	0x2u /* instead of entries `count` bytes of a text follow, with no end of their own: of ASK_STATUS */
+	0x2u /* instead of entries `count` bytes of a text follow, with no end of their own: of ASK_STATUS and ASK_TRACE */
 
 /* An entry: a domain's number and name, or an endpoint's kinds (as in BIND) and name. */
 struct frame_told_entry {

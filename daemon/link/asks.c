@@ -161,7 +161,7 @@ static const char *why_no_hosts(int error)
 	}
 }
 
-/* For ASK_STATUS: what is asked is a domain of this host. */
+/* For ASK_STATUS and ASK_TRACE: what is asked is a domain of this host. */
 static const char *why_no_status(int error)
 {
 	switch (error) {
@@ -189,7 +189,10 @@ const char *asks_why_not(enum ask_kind kind, int error)
 {
 	if (kind == ASK_HOSTS)
 		return why_no_hosts(error);
-	if (kind == ASK_STATUS)
+	if (kind == ASK_TRACE && error == EACCES)
+		return "that domain doesn't let domain 0 see what its programs do: host-sight = full in its "
+		       "xenmsgd.conf(5) would";
+	if (kind == ASK_STATUS || kind == ASK_TRACE)
 		return why_no_status(error);
 	switch (error) {
 	case EINVAL:

@@ -44,10 +44,12 @@ struct peers;
 struct relay;
 struct self;
 
-/* Makes this daemon's status for domain 0, in pieces. */
+/* Makes this daemon's status for domain 0, or the steps that it has seen, in pieces. */
 struct asks_maker {
-	/* Begins to make what this sender may see. 0, -EACCES: nothing, or -ENOMEM. */
-	int (*begin)(void *userdata, const struct frame_identity *from, void **made);
+	/* Begins to make what this sender may see, at the cost of the account. `trace`: what is traced; NULL: the status. 0, -EACCES:
+	 * nothing, or a negative errno. */
+	int (*begin)(void *userdata, const struct frame_identity *from, const char *trace,
+		     struct account *account, void **made);
 	/* Adds a piece. Returns 1: there is more to come, 0: that was all, or -ENOMEM. *units: what it cost. */
 	int (*more)(void *userdata, void *made, struct evbuffer *text, uint64_t *units);
 	void (*end)(void *made);
@@ -80,9 +82,11 @@ void asks_free(struct asks *asks);
 
 struct ask_question {
 	enum ask_kind kind;
-	const char *host; /* another one; "" for ASK_HOSTS, which domain 0 doesn't ask, and for ASK_STATUS */
+	const char *
+		host; /* another one; "" for ASK_HOSTS, which domain 0 doesn't ask, and for what it alone asks */
 	const char *domain; /* there; for ASK_ENDPOINTS */
-	uint32_t domid;	    /* of this host; for ASK_STATUS, which domain 0 alone asks */
+	uint32_t domid;	    /* of this host; for ASK_STATUS and ASK_TRACE, which domain 0 alone asks */
+	const char *trace;  /* for ASK_TRACE: what, at most DOMAIN_NAME_MAX bytes */
 	uint64_t
 		known; /* the version of the answer that is known: it is told when there is another one; 0: now */
 	struct frame_identity from; /* a program of this domain */

@@ -195,7 +195,7 @@ void ask_tell_program(struct ask *ask, struct frame_told *told)
 {
 	struct ask answered = *ask;
 
-	if (ask->kind == ASK_STATUS)
+	if (ask_is_for_text(ask))
 		told->domid = ask->to.number;
 	if (!told->error) {
 		told->count = ask->count;

@@ -67,7 +67,7 @@ struct ask {
 	uint64_t version;
 	int64_t after;				/* where the walk is: the last domain, */
 	char after_name[ENDPOINT_NAME_MAX + 1]; /* or endpoint; and the last entry that came */
-	/* Of ASK_STATUS, where it is answered: */
+	/* Of one for a text, where it is answered: */
 	void *made;		 /* what asks_maker.begin() gave */
 	struct evbuffer *pieces; /* of it, not yet sent */
 	bool is_made;		 /* nothing will be added to them */
@@ -86,6 +86,12 @@ struct asks {
 	uint32_t last_id;
 	struct event *timer, *overdue;
 };
+
+/* Whether it is domain 0's about a guest's daemon, answered by a text. */
+static inline bool ask_is_for_text(const struct ask *ask)
+{
+	return ask->kind == ASK_STATUS || ask->kind == ASK_TRACE;
+}
 
 static inline bool asks_in_domain_0(const struct asks *asks)
 {

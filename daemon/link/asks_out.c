@@ -107,9 +107,11 @@ int asks_ask(struct asks *asks, const struct ask_question *question, struct acco
 	ask->known = question->known;
 	ask->from = question->from;
 	snprintf(ask->of_host, sizeof(ask->of_host), "%s", question->host);
-	if (ask->kind == ASK_STATUS) {
+	if (ask_is_for_text(ask)) {
 		ask->to = peer_domain(question->domid);
 		snprintf(ask->name, sizeof(ask->name), "%u", question->domid);
+		if (question->trace)
+			snprintf(ask->domain_name, sizeof(ask->domain_name), "%s", question->trace);
 		r = ask_lead_on(ask);
 	} else if (asks_in_domain_0(asks)) {
 		r = ask_lead_out(ask, question->host, domain);
@@ -198,7 +200,7 @@ static int keep_part(struct ask *ask, struct frame_told part)
 static bool is_part(struct ask *ask, const struct frame_told *told)
 {
 	size_t size = told->count ? (size_t)(told->end - told->at) : 0;
-	bool is_text = ask->kind == ASK_STATUS;
+	bool is_text = ask_is_for_text(ask);
 
 	if (is_text != !!(told->flags & TOLD_TEXT))
 		return false;
@@ -220,7 +222,7 @@ void asks_take_told(struct asks *asks, struct peer_id peer, struct frame_told *t
 	if (told->error) {
 		r = frame_error(told->error, -EPROTO);
 		/* One that doesn't know the question says that it can't be one. */
-		is_new = ask->kind == ASK_HOSTS || ask->kind == ASK_STATUS;
+		is_new = ask->kind == ASK_HOSTS || ask_is_for_text(ask);
 		ask_fail(ask, is_new && r == -EINVAL ? -EOPNOTSUPP : r);
 		return;
 	}
@@ -229,7 +231,7 @@ void asks_take_told(struct asks *asks, struct peer_id peer, struct frame_told *t
 	} else if (!ask->told) {
 		pass_on(ask, told);
 	} else {
-		r = ask->kind == ASK_STATUS ? ask_keep_text(ask, told) : keep_part(ask, *told);
+		r = ask_is_for_text(ask) ? ask_keep_text(ask, told) : keep_part(ask, *told);
 		if (r < 0)
 			refuse_answer(ask, r);
 		else if (!(told->flags & TOLD_MORE))

@@ -29,7 +29,9 @@ int ask_begin_status(struct ask *ask)
 	ask->pieces = evbuffer_new();
 	if (!ask->pieces)
 		return -ENOMEM;
-	r = asks->with.maker->begin(asks->userdata, &ask->from, &ask->made);
+	r = asks->with.maker->begin(asks->userdata, &ask->from,
+				    ask->kind == ASK_TRACE ? ask->domain_name : NULL, ask->charge.account,
+				    &ask->made);
 	if (r < 0)
 		return r;
 	ask->state = ASK_TELLS;

@@ -33,7 +33,7 @@ static int take_from_host(struct ask *ask, const struct frame_open *about)
 		return -EPROTO;
 	snprintf(ask->host, sizeof(ask->host), "%s", hosts_name(asks->with.hosts, ask->key.peer.number));
 	copy_name(ask->domain_name, sizeof(ask->domain_name), about->domain_name);
-	if (ask->kind == ASK_HOSTS || ask->kind == ASK_STATUS)
+	if (ask->kind == ASK_HOSTS || ask_is_for_text(ask))
 		return -EINVAL;
 	if (ask->kind == ASK_DOMAINS) {
 		ask_answer_here(ask);
@@ -75,7 +75,7 @@ static int take_from_domain(struct ask *ask, const struct frame_open *about)
 	ask->from.domid = ask->key.peer.number;
 	if (ask->kind == ASK_HOSTS)
 		return take_about_hosts(ask);
-	if (ask->kind == ASK_STATUS)
+	if (ask_is_for_text(ask))
 		return -EACCES; /* domain 0 asks, and isn't asked */
 	if (!parts.host.data) { /* a host's name stands alone */
 		parts.host = parts.domain;
@@ -107,6 +107,10 @@ static int take_status(struct ask *ask, const struct frame_open *about)
 		return -EPROTO;
 	ask->from.domid = 0;
 	ask->known = 0; /* changes aren't told */
+	if (ask->kind == ASK_TRACE && (!about->domain_name.size || about->domain_name.size > DOMAIN_NAME_MAX))
+		return -EPROTO;
+	if (ask->kind == ASK_TRACE)
+		memcpy(ask->domain_name, about->domain_name.data, about->domain_name.size);
 	return ask_begin_status(ask);
 }
 
@@ -117,7 +121,7 @@ static int take_from_domain_0(struct ask *ask, const struct frame_open *about)
 
 	if (!peer_is_domain(ask->key.peer, 0))
 		return -EACCES;
-	if (ask->kind == ASK_STATUS)
+	if (ask_is_for_text(ask))
 		return take_status(ask, about);
 	if (!asks->enabled)
 		return -EACCES;
@@ -167,7 +171,7 @@ void asks_take_ask(struct asks *asks, struct peer_id peer, const struct frame_as
 	ask->kind = (enum ask_kind)about->kind;
 	ask->known = frame->known;
 	ask->from = about->identity;
-	if (about->kind < ASK_DOMAINS || about->kind > ASK_STATUS)
+	if (about->kind < ASK_DOMAINS || about->kind > ASK_TRACE)
 		r = -EINVAL;
 	else if (!asks_in_domain_0(asks))
 		r = take_from_domain_0(ask, about);

@@ -66,10 +66,14 @@ static const char *next_endpoint(void *userdata, const char *after, uint32_t *ki
 	return endpoint ? endpoint->name : NULL;
 }
 
-/* Begins to say, in a guest, how this daemon is. */
-static int begin_status(void *userdata, const struct frame_identity *from, void **made)
+/* What domain 0 is told: a report, or steps, which are there already. */
+struct told_text {
+	struct report *report;
+	struct evbuffer *steps;
+};
+
+static int begin_status(struct daemon *daemon, const struct frame_identity *from, struct told_text *text)
 {
-	struct daemon *daemon = userdata;
 	const struct report_question question = {
 		.kind = REPORT_STATUS,
 		.domid = -1,
@@ -80,25 +84,61 @@ static int begin_status(void *userdata, const struct frame_identity *from, void 
 
 	if (daemon->config.host_sight == CONFIG_SIGHT_NONE)
 		return -EACCES;
-	*made = report_new(&question);
-	return *made ? 0 : -ENOMEM;
+	text->report = report_new(&question);
+	return text->report ? 0 : -ENOMEM;
 }
 
-static int make_more_status(void *userdata, void *made, struct evbuffer *text, uint64_t *units)
+static int begin_steps(struct daemon *daemon, const struct frame_identity *from, const char *trace,
+		       struct account *account, struct told_text *text)
 {
+	if (daemon->config.host_sight != CONFIG_SIGHT_FULL)
+		return -EACCES;
+	text->steps = evbuffer_new();
+	return text->steps ? requests_trace_far(&daemon->request_context, from, trace, account, text->steps)
+			   : -ENOMEM;
+}
+
+static void end_text(void *made)
+{
+	struct told_text *text = made;
+
+	report_free(text->report);
+	if (text->steps)
+		evbuffer_free(text->steps);
+	free(text);
+}
+
+/* Begins to say, in a guest, how this daemon is, or what it has seen. */
+static int begin_text(void *userdata, const struct frame_identity *from, const char *trace,
+		      struct account *account, void **made)
+{
+	struct told_text *text = calloc(1, sizeof(*text));
+	int r;
+
+	if (!text)
+		return -ENOMEM;
+	r = trace ? begin_steps(userdata, from, trace, account, text) : begin_status(userdata, from, text);
+	if (r < 0)
+		end_text(text);
+	else
+		*made = text;
+	return r;
+}
+
+static int make_more_text(void *userdata, void *made, struct evbuffer *text, uint64_t *units)
+{
+	struct told_text *told = made;
 	struct daemon *daemon = userdata;
 
-	return report_more(made, &daemon->sources, text, units);
-}
-
-static void end_status(void *made)
-{
-	report_free(made);
+	if (told->report)
+		return report_more(told->report, &daemon->sources, text, units);
+	*units = evbuffer_get_length(told->steps);
+	return evbuffer_add_buffer(text, told->steps) ? -ENOMEM : 0;
 }
 
 int wiring_start_asks(struct daemon *daemon)
 {
-	static const struct asks_maker maker = {begin_status, make_more_status, end_status};
+	static const struct asks_maker maker = {begin_text, make_more_text, end_text};
 	const struct asks_collaborators collaborators = {
 		.self = &daemon->self,
 		.relay = &daemon->relay,

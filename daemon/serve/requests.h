@@ -15,7 +15,9 @@
 #include "wire/frame.h"
 
 struct access;
+struct account;
 struct asks;
+struct evbuffer;
 struct known;
 struct host_watches;
 struct hosts;
@@ -66,6 +68,9 @@ extern const struct session_callbacks requests_session_callbacks;
 /* Returns whether the question can be answered now: a list of all domains has to be asked for first. Its userdata is a
  * struct request_context, too, as it is of the next one. */
 bool requests_is_ready(void *userdata, struct frame_text text);
+/* Writes, for domain 0, as an array the steps that were seen since this sender asked last about `what`. 0 or a negative errno. */
+int requests_trace_far(struct request_context *context, const struct frame_identity *from, const char *what,
+		       struct account *account, struct evbuffer *steps);
 /* Begins the answer to a question whose turn has come (queries_begin_fn). */
 struct report *requests_begin_answer(void *userdata, struct session *session, uint32_t request,
 				     struct frame_text text);

@@ -269,10 +269,9 @@ static void on_told(void *userdata, void *asker, uint32_t request, enum ask_kind
 		    const struct frame_told *told)
 {
 	static const enum report_kind kinds[] = {
-		[ASK_DOMAINS] = REPORT_FAR_DOMAINS,
-		[ASK_ENDPOINTS] = REPORT_FAR_ENDPOINTS,
-		[ASK_HOSTS] = REPORT_FAR_HOSTS,
-		[ASK_STATUS] = REPORT_FAR_STATUS,
+		[ASK_DOMAINS] = REPORT_FAR_DOMAINS, [ASK_ENDPOINTS] = REPORT_FAR_ENDPOINTS,
+		[ASK_HOSTS] = REPORT_FAR_HOSTS,	    [ASK_STATUS] = REPORT_FAR_STATUS,
+		[ASK_TRACE] = REPORT_FAR_STATUS,
 	};
 	struct report_question question = {.kind = kinds[kind], .domid = -1};
 	struct report *report = NULL;
@@ -394,27 +393,77 @@ static const char *why_not_traced(int error)
 	}
 }
 
+/* Finds the domain that a name in what is traced means, below 0: none. -EHOSTDOWN: it should be one. */
+static int resolve_traced(struct request_context *context, const char *what, int64_t *domid)
+{
+	struct address_parts parts = address_split(what, strlen(what));
+	char domain[DOMAIN_NAME_MAX + 1];
+	uint32_t number;
+
+	*domid = -1;
+	if (parts.host.data || !address_part_copy(parts.domain, domain, sizeof(domain)))
+		return 0;
+	if (router_resolve(context->router, domain, &number) == 0)
+		*domid = number;
+	return *domid < 0 && parts.endpoint.data ? -EHOSTDOWN : 0;
+}
+
+int requests_trace_far(struct request_context *context, const struct frame_identity *from, const char *what,
+		       struct account *account, struct evbuffer *steps)
+{
+	int64_t domid;
+	int r = resolve_traced(context, what, &domid);
+
+	return r < 0 ? r : tracers_take_far(context->tracers, account, from, what, domid, steps);
+}
+
 /* Takes a question of who traces. */
 static void trace(struct request_context *context, struct session *session, uint32_t request,
 		  const char *what)
 {
-	struct address_parts parts = address_split(what, strlen(what));
-	char domain[DOMAIN_NAME_MAX + 1];
-	uint32_t domid;
+	int64_t domid;
 	int r;
 
 	if (!may_administer(context, session, request, "trace what others send"))
 		return;
-	r = parts.host.data || !address_part_copy(parts.domain, domain, sizeof(domain))
-		    ? -EHOSTDOWN
-		    : router_resolve(context->router, domain, &domid);
-	if (r < 0 && parts.endpoint.data && !parts.host.data) {
-		session_reply_error(session, request, EHOSTDOWN, requests_why_unknown(context));
-		return;
-	}
-	r = tracers_ask(context->tracers, session, request, what, r < 0 ? -1 : (int64_t)domid);
+	r = resolve_traced(context, what, &domid);
+	if (r == 0)
+		r = tracers_ask(context->tracers, session, request, what, domid);
 	if (r < 0)
-		session_reply_error(session, request, -r, why_not_traced(-r));
+		session_reply_error(session, request, -r,
+				    r == -EHOSTDOWN ? requests_why_unknown(context) : why_not_traced(-r));
+}
+
+/* Asks, in domain 0, which steps the daemon of another domain has seen since: "of DOMAIN WHAT". */
+static void trace_of(struct request_context *context, struct session *session, uint32_t request,
+		     const char *text)
+{
+	size_t size = strcspn(text, " ");
+	struct ask_question question = {
+		.kind = ASK_TRACE,
+		.host = "",
+		.from = requests_identity(context, session),
+		.trace = text[size] ? text + size + 1 : "",
+		.userdata = context,
+	};
+	char domain[DOMAIN_NAME_MAX + 1] = "";
+	int r;
+
+	if (!may_administer(context, session, request, "trace what others send"))
+		return;
+	snprintf(domain, sizeof(domain), "%.*s", (int)size, text);
+	r = router_resolve(context->router, domain, &question.domid);
+	if (r < 0)
+		session_reply_error(session, request, EHOSTDOWN, requests_why_unknown(context));
+	else if (context->self->domid != 0)
+		session_reply_error(session, request, EACCES,
+				    "domains tell domain 0 alone what they see: ask there");
+	else if (question.domid == 0 || !*question.trace || strlen(question.trace) > DOMAIN_NAME_MAX)
+		session_reply_error(session, request, EINVAL,
+				    "it is another domain that is asked, about at most 127 characters");
+	else if ((r = asks_ask(context->asks, &question, hop_account(session_hop(session)), on_told, session,
+			       request)) < 0)
+		session_reply_error(session, request, -r, asks_why_not(ASK_TRACE, -r));
 }
 
 /* Whether this daemon knows of other hosts; else it has answered why not, or asked domain 0. */
@@ -452,7 +501,7 @@ static struct report *answer_plain(struct request_context *context, struct sessi
 			session_reply_error(
 				session, request, EINVAL,
 				"a query is status [all | of DOMAIN], peers [HOST], endpoints [[HOST/]DOMAIN], hosts, policy FROM TO, "
-				"rules [of DOMAIN], denied, trace WHAT, reload or renew");
+				"rules [of DOMAIN], denied, trace [of DOMAIN] WHAT, reload or renew");
 			return NULL;
 		}
 	question.kind = known[i].kind;
@@ -519,6 +568,8 @@ struct report *requests_begin_answer(void *userdata, struct session *session, ui
 		explain_policy(context, session, request, query + 7);
 	else if (!strcmp(query, "reload"))
 		reload_policy(context, session, request);
+	else if (!strncmp(query, "trace of ", 9))
+		trace_of(context, session, request, query + 9);
 	else if (!strncmp(query, "trace ", 6))
 		trace(context, session, request, query + 6);
 	else if (!strcmp(query, "renew"))

@@ -39,7 +39,9 @@ struct filter {
 
 struct tracer {
 	struct tracers *tracers;
-	struct session *session;
+	struct session *session; /* NULL: it is domain 0, for this sender there: */
+	struct frame_identity from;
+	uint64_t asked_ms; /* when it asked last */
 	struct filter filter;
 	struct task task;
 	bool waits; /* for an answer to this: */
@@ -286,33 +288,14 @@ static void keep(struct tracer *tracer, struct json_object *object)
 		task_due(&tracer->task);
 }
 
-static void on_step(void *userdata, const struct channel_step *step)
+/* Takes the lines that are there, as many as one answer has, as an array. Returns its size. */
+static size_t take_steps(struct tracer *tracer, char text[ANSWER + 2])
 {
-	struct tracers *tracers = userdata;
-	struct about about = describe_channel(tracers, step);
-	struct json_object *object = NULL;
-	struct tracer *tracer;
-
-	DL_FOREACH(tracers->all, tracer) {
-		bool meant = is_meant(&tracer->filter, step, &about);
-
-		relay_spend(tracers->with.relay, tracer->charge.account, meant ? STEP_UNITS : LOOK_UNITS);
-		if (!meant)
-			continue;
-		if (!object)
-			object = describe(tracers, step, &about);
-		keep(tracer, object);
-	}
-	json_object_put(object);
-}
-
-/* Answers with the lines that are there, as many as one answer has, as an array. */
-static void answer(struct tracer *tracer)
-{
-	char text[ANSWER + 2];
 	size_t size = 0, length;
 	struct evbuffer_ptr end;
 
+	if (tracer->missed && has_room(tracer))
+		add_missed(tracer);
 	while ((end = evbuffer_search_eol(tracer->steps, NULL, NULL, EVBUFFER_EOL_LF)).pos >= 0) {
 		length = (size_t)end.pos;
 		if (size + 1 + length > ANSWER)
@@ -326,6 +309,14 @@ static void answer(struct tracer *tracer)
 	if (!size)
 		text[size++] = '[';
 	text[size++] = ']';
+	return size;
+}
+
+static void answer(struct tracer *tracer)
+{
+	char text[ANSWER + 2];
+	size_t size = take_steps(tracer, text);
+
 	tracer->waits = false;
 	session_reply(tracer->session, tracer->request, 0, text, size);
 }
@@ -337,9 +328,7 @@ static void on_turn(struct task *task)
 	if (!tracer->waits)
 		return;
 	relay_spend(tracer->tracers->with.relay, tracer->charge.account, STEP_UNITS);
-	if (tracer->missed && has_room(tracer))
-		add_missed(tracer);
-	if (evbuffer_get_length(tracer->steps))
+	if (evbuffer_get_length(tracer->steps) || tracer->missed)
 		answer(tracer);
 }
 
@@ -395,18 +384,51 @@ static void forget(struct tracer *tracer)
 	free(tracer);
 }
 
-static int add_tracer(struct tracers *tracers, struct session *session, const struct filter *filter,
+/* Forgets those that domain 0 asks for no more. */
+static void forget_late(struct tracers *tracers)
+{
+	struct tracer *tracer, *next;
+	uint64_t now = clock_ms();
+
+	DL_FOREACH_SAFE(tracers->all, tracer, next)
+		if (!tracer->session && now - tracer->asked_ms > FAR_TRACER_MS)
+			forget(tracer);
+}
+
+static void on_step(void *userdata, const struct channel_step *step)
+{
+	struct tracers *tracers = userdata;
+	struct about about = describe_channel(tracers, step);
+	struct json_object *object = NULL;
+	struct tracer *tracer;
+
+	forget_late(tracers);
+	DL_FOREACH(tracers->all, tracer) {
+		bool meant = is_meant(&tracer->filter, step, &about);
+
+		relay_spend(tracers->with.relay, tracer->charge.account, meant ? STEP_UNITS : LOOK_UNITS);
+		if (!meant)
+			continue;
+		if (!object)
+			object = describe(tracers, step, &about);
+		keep(tracer, object);
+	}
+	json_object_put(object);
+}
+
+static int add_tracer(struct tracers *tracers, struct account *account, const struct filter *filter,
 		      struct tracer **made)
 {
 	struct tracer *tracer;
 	int r;
 
+	forget_late(tracers);
 	if (tracers->count >= TRACERS_MAX)
 		return -EUSERS;
 	tracer = calloc(1, sizeof(*tracer));
 	if (!tracer)
 		return -ENOMEM;
-	charge_init(&tracer->charge, hop_account(session_hop(session)));
+	charge_init(&tracer->charge, account);
 	r = charge_add(&tracer->charge, QUOTA_BYTES, TRACE_MOST);
 	tracer->steps = r == 0 ? evbuffer_new() : NULL;
 	if (!tracer->steps) {
@@ -415,7 +437,6 @@ static int add_tracer(struct tracers *tracers, struct session *session, const st
 		return r < 0 ? r : -ENOMEM;
 	}
 	tracer->tracers = tracers;
-	tracer->session = session;
 	tracer->filter = *filter;
 	task_init(&tracer->task, &tracers->with.relay->turns, account_line(tracer->charge.account), on_turn);
 	DL_APPEND(tracers->all, tracer);
@@ -445,10 +466,36 @@ int tracers_ask(struct tracers *tracers, struct session *session, uint32_t reque
 		task_due(&tracer->task);
 		return 0;
 	}
-	r = add_tracer(tracers, session, &filter, &tracer);
-	if (r == 0)
-		session_reply(session, request, 0, "[]", 2);
-	return r;
+	r = add_tracer(tracers, hop_account(session_hop(session)), &filter, &tracer);
+	if (r < 0)
+		return r;
+	tracer->session = session;
+	session_reply(session, request, 0, "[]", 2);
+	return 0;
+}
+
+int tracers_take_far(struct tracers *tracers, struct account *account, const struct frame_identity *from,
+		     const char *what, int64_t domid, struct evbuffer *steps)
+{
+	char text[ANSWER + 2];
+	struct tracer *tracer;
+	struct filter filter;
+	int r = read_what(&filter, what, domid);
+
+	if (r < 0)
+		return r;
+	DL_FOREACH(tracers->all, tracer)
+		if (!tracer->session && tracer->from.uid == from->uid && tracer->from.pid == from->pid &&
+		    !strcmp(tracer->filter.what, what))
+			break;
+	if (!tracer) {
+		r = add_tracer(tracers, account, &filter, &tracer);
+		if (r < 0)
+			return r == -EUSERS ? -ENOBUFS : r;
+		tracer->from = *from;
+	}
+	tracer->asked_ms = clock_ms();
+	return evbuffer_add(steps, text, take_steps(tracer, text)) ? -ENOMEM : 0;
 }
 
 void tracers_forget_session(struct tracers *tracers, const struct session *session)
@@ -480,7 +527,8 @@ void tracers_stay(struct tracers *tracers, struct queries *queries)
 
 	tracers->is_left = false;
 	DL_FOREACH(tracers->all, tracer)
-		queries_go_on(queries, tracer->session);
+		if (tracer->session)
+			queries_go_on(queries, tracer->session);
 }
 
 bool tracers_take(const struct tracers *tracers)

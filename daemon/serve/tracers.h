@@ -22,6 +22,9 @@
 #include <stdint.h>
 
 struct access;
+struct account;
+struct evbuffer;
+struct frame_identity;
 struct hosts;
 struct queries;
 struct relay;
@@ -29,9 +32,10 @@ struct self;
 struct session;
 struct tracers;
 
-#define TRACERS_MAX 16u	    /* of all programs: each step is shown to each of them */
-#define TRACE_MOST  262144u /* bytes of steps that wait for a tracer */
-#define TRACE_WHAT  (ADDRESS_MAX + 1)
+#define TRACERS_MAX   16u     /* of all programs: each step is shown to each of them */
+#define TRACE_MOST    262144u /* bytes of steps that wait for a tracer */
+#define FAR_TRACER_MS 10000u
+#define TRACE_WHAT    (ADDRESS_MAX + 1)
 
 /* All of these outlive it. */
 struct tracers_collaborators {
@@ -49,6 +53,10 @@ void tracers_free(struct tracers *tracers);
  * now or later. 0; -EINVAL: it can't be traced; -EUSERS: others trace as much as can be; -ENOBUFS, -ENOMEM. */
 int tracers_ask(struct tracers *tracers, struct session *session, uint32_t request, const char *what,
 		int64_t domid);
+/* The same for domain 0, which asks by its link: writes the steps since this sender asked last, as an array. One that hasn't asked
+ * for FAR_TRACER_MS is forgotten. */
+int tracers_take_far(struct tracers *tracers, struct account *account, const struct frame_identity *from,
+		     const char *what, int64_t domid, struct evbuffer *steps);
 void tracers_forget_session(struct tracers *tracers, const struct session *session);
 /* The daemon hands over: what waits becomes a question that isn't answered yet, which the next daemon takes. */
 void tracers_hand_over(struct tracers *tracers, struct queries *queries);

@@ -7,15 +7,21 @@ import os
 import select
 import subprocess
 
-from frames import QUERY
+import pytest
+
+from frames import ASKS, QUERY, RELAYS
 from library import Connection
-from messaging import EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_UNREACHABLE, EXIT_USAGE, PATIENCE, eventually, tool
+from messaging import EXIT_DENIED, EXIT_ERROR, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_UNREACHABLE, EXIT_USAGE, PATIENCE, eventually, tool
 from protocol import Program
 from test_cli_json import validator  # the fixture `valid`  # noqa: F401  pylint: disable=unused-import
 from test_hosts import joined_hosts  # the fixture `hosts`  # noqa: F401  pylint: disable=unused-import
 from test_policy import rule
+from test_relay import python_peer  # the fixture `peer_in`  # noqa: F401  pylint: disable=unused-import
+from test_sight import settings
 from test_relay import domain_0, pv_guests  # the fixtures `zero` and `guests`  # noqa: F401  pylint: disable=unused-import
 from test_views import NOBODY, As
+
+TRACE = 5  # a kind of ASK
 
 
 class Trace:
@@ -83,6 +89,53 @@ def test_three_daemons_tell_what_domain_0_relays_by_one_name(zero, guests):
     assert id_of(here + between + there).startswith(f"{sender.domid}.")
     assert {step["address"] for step in here + between + there} == {address}
     inbox.stop()
+
+
+def test_domain_0_traces_what_its_guests_see(nodes):
+    zero, one, two = nodes(0, 1, 2, config=settings("full")).values()
+    receiver = two.receiver("inbox")
+    one.send("2:inbox", "first")
+    trace = Trace(zero, "--domains", "1,dom2", "2:inbox")
+    for _ in range(2):
+        one.send("2:inbox", "hello")
+        steps = []
+        while {step["domid"] for step in steps if step["step"] == "taken"} != {1, 2}:
+            steps += trace.until("taken")
+        name, = {step["id"] for step in steps if step["step"] == "taken"}
+        for domid, where in ((1, ["domain 2", "program", "domain 2"]), (2, ["program", "domain 1", "program"])):
+            mine = [step for step in steps if step["domid"] == domid and step["id"] == name]
+            assert [step["step"] for step in mine][:4] == ["opened", "came", "sent", "taken"]
+            assert [step["where"].split()[0] if "program" in step["where"] else step["where"] for step in mine][:3] == where
+    receiver.stop()
+
+
+def test_a_guest_tells_domain_0_alone_and_only_if_it_may(nodes, peer_in):
+    zero, one = nodes(0, 1, config=settings("links")).values()
+    done = zero.xenmsg("trace", "--domains", "1", "*")
+    assert done.returncode == EXIT_DENIED and b"host-sight = full" in done.stderr, done
+    assert one.xenmsg("trace", "--domains", "0", "*").returncode == EXIT_DENIED
+    for wrong in ("", "1,", ",1", "1 2", ",".join("1" * 33)):
+        assert zero.xenmsg("trace", "--domains", wrong, "*").returncode == EXIT_USAGE, wrong
+    assert zero.xenmsg("trace", "--domains", "0", "*").returncode == EXIT_USAGE
+    assert zero.xenmsg("trace", "--domains", "77", "*").returncode == EXIT_UNREACHABLE
+    peer = peer_in(2, "grant", 1, RELAYS | ASKS)
+    assert peer.ask("ask", TRACE, "1", 20) == f"ok {errno.EACCES}"
+    assert peer.ask("close") == "ok closed"
+    assert one.alive()
+
+
+@pytest.mark.parametrize("lie, code", [
+    (b"", EXIT_ERROR), (b"{}", EXIT_ERROR), (b"[3]", EXIT_ERROR), (b'[{"step":7}]', EXIT_ERROR), (b"[" * 60, EXIT_ERROR), (b"[]x", EXIT_ERROR),
+    (b'[{"step":"sent","id":"\\u001b[2J","domid":0,"end":"x","where":[],"time":{}}]', EXIT_OK)])
+def test_a_guest_that_lies_does_domain_0_no_harm(nodes, peer_in, tmp_path, lie, code):
+    zero, = nodes(0, config=settings("full")).values()
+    peer = peer_in(1, "grant", 0, RELAYS | ASKS)
+    (tmp_path / "lie").write_bytes(lie)
+    assert peer.ask("lie", tmp_path / "lie").startswith("ok")
+    done = zero.xenmsg("trace", "-n", "1", "--domains", "1", "*")
+    assert done.returncode == code and len(done.stderr.splitlines()) == 1, done
+    assert b"\x1b" not in done.stdout + done.stderr and (code != EXIT_OK or b" domain 1: " in done.stdout), done
+    assert peer.ask("close") == "ok closed"
 
 
 def test_hosts_tell_a_message_by_one_name(hosts):

@@ -165,7 +165,8 @@ static const char *next_name(void *userdata, const char *after, uint32_t *kinds)
 	return next < scene->name_count ? scene->names[next] : NULL;
 }
 
-static int begin_status(void *userdata, const struct frame_identity *from, void **made)
+static int begin_status(void *userdata, const struct frame_identity *from, const char *trace,
+			struct account *account, void **made)
 {
 	struct scene *scene = userdata;
 
