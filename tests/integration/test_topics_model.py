@@ -9,8 +9,10 @@ import random
 import pytest
 
 from library import KEEP_OLDEST, KEPT, MISSED, RETAIN, SUBSCRIBED, TOPIC, WAITING, Connection
-from messaging import eventually
+from messaging import FAST, eventually
 from renewing import renew
+from test_resume import resumes, state
+from test_resume_restored import knows_its_number, save_and_restore
 
 SIZES = 0, 3, 40, 40, 40, 900, 3000, 20000
 
@@ -34,13 +36,14 @@ class Publisher:
 
 
 class Subscriber:
-    """What one must be told: `position` of the messages of the topic's life it has had, or knows to be missing."""
-    def __init__(self, node, bound, flags):
-        self.conn = Connection(node.socket)
+    """What one must be told: `position` of the messages of the topic's life it has had, or knows to be missing. `is_sure`: whatever
+    happens, somebody knows how many are missing, and the topic stays there."""
+    def __init__(self, node, address, bound, flags, is_sure, keeps):
+        self.conn, self.is_sure, self.keeps = Connection(node.socket), is_sure, keeps
         self.life = self.position = None
         self.last = (-1, 0)
         self.is_subscribed = self.is_in_doubt = self.takes_kept = self.has_missed = False
-        assert self.conn.subscribe("1:news", bound, flags) == 0
+        assert self.conn.subscribe(address, bound, flags) == 0
 
     def take(self, most, lives):
         """Takes what is there, up to so much. False: there was nothing."""
@@ -58,6 +61,9 @@ class Subscriber:
     def hear(self, notice):
         assert notice.kind in (SUBSCRIBED, MISSED, WAITING, KEPT), notice
         assert not self.takes_kept, notice
+        if self.is_sure:  # but how many of those that were kept are missing, nobody counts
+            assert not notice.unknown or (self.keeps and notice.kind == MISSED), notice
+            assert not self.is_subscribed or notice.kind not in (SUBSCRIBED, WAITING), notice
         self.is_in_doubt |= bool(notice.unknown)
         if notice.kind == SUBSCRIBED:
             self.is_subscribed, self.position, self.life = True, notice.count, None
@@ -88,11 +94,12 @@ class Subscriber:
 
 
 class Model:
-    def __init__(self, seed, nodes):
-        self.rng, self.nodes = random.Random(seed), nodes
+    def __init__(self, seed, host, one, two, store, acts):
+        self.rng, self.host, self.nodes, self.store, self.acts = random.Random(seed), host, {1: one, 2: two}, store, acts
+        self.is_sure = not {"another_publisher", "kill", "lose_link"} & set(acts)
         self.lives, self.subscribers, self.log = [], [], []
         self.appear()
-        for node in nodes.values():
+        for node in self.nodes.values():
             self.come(node)
 
     def appear(self):
@@ -102,7 +109,11 @@ class Model:
     def come(self, node=None):
         bound = self.rng.choice((0, 0, 0, 1, 5, 300))
         flags = KEEP_OLDEST if bound and self.rng.random() < 0.5 else 0
-        self.subscribers.append((node := node or self.rng.choice(list(self.nodes.values())), Subscriber(node, bound, flags)))
+        node = node or self.any_node()
+        self.subscribers.append((node, Subscriber(node, f"{self.nodes[1].domid}:news", bound, flags, self.is_sure, self.publisher.retains)))
+
+    def any_node(self):
+        return self.rng.choice(list(self.nodes.values()))
 
     def go(self):
         if len(self.subscribers) > 2:
@@ -120,12 +131,21 @@ class Model:
         self.publisher.conn.close()
         self.appear()
 
+    def ends(self):
+        one, two = self.nodes.values()
+        return (one, two), (two, one)
+
+    def link_is_up(self):
+        return all(state(end, other.domid) == "up" for end, other in self.ends())
+
     def hand_over(self):
-        renew(self.rng.choice(list(self.nodes.values())))
+        if self.is_sure:  # a link that was just restored can't be handed over
+            eventually(self.link_is_up, "the link is up", timeout=60)
+        renew(self.any_node())
 
     def kill(self):
         """Who has a connection to this daemon goes with it; what others have missed, nobody knows."""
-        node = self.rng.choice(list(self.nodes.values()))
+        node = self.any_node()
         node.kill()
         for entry in [entry for entry in self.subscribers if entry[0] is node]:
             entry[1].conn.close()
@@ -137,11 +157,39 @@ class Model:
             self.appear()
         self.come(node)
 
+    def lose_link(self):
+        """For so long that the session has ended: what was published meanwhile, nobody knows."""
+        one, two = self.nodes.values()
+        self.host.sim("pause", two.domid)
+        eventually(lambda: state(one, two.domid) not in ("up", "away"), "the session has ended", timeout=60)
+        self.host.sim("unpause", two.domid)
+
+    def lose_ring(self):
+        """Of a session that goes on over another one."""
+        eventually(self.link_is_up, "the link is up", timeout=60)
+        before, whose = [resumes(end, other.domid) for end, other in self.ends()], self.rng.choice(self.ends())
+
+        def is_resumed():
+            return self.link_is_up() and (all(resumes(end, other.domid) > was for (end, other), was in zip(self.ends(), before))
+                                          or self.store.take_away_hello(whose[0], whose[1].domid))
+
+        eventually(is_resumed, "the link is resumed", timeout=60)
+
+    def save(self):
+        node = self.any_node()
+        save_and_restore(self.host, node)
+        knows_its_number(node)
+
+    def migrate(self):
+        node = self.any_node()
+        moved = self.host.sim("migrate", node.domid, "--stale", self.rng.randrange(40), "--seed", self.rng.randrange(100))
+        node.domid = int(moved.stdout)
+        knows_its_number(node)
+
     def step(self):
-        act = self.rng.choices((self.publish, self.take, self.come, self.go, self.another_publisher, self.hand_over, self.kill),
-                               (40, 40, 8, 5, 3, 3, 1))[0]
-        self.log.append(act.__name__)
-        act()
+        act = self.rng.choices(list(self.acts), list(self.acts.values()))[0]
+        self.log.append(act)
+        getattr(self, act)()
 
     def finish(self):
         """The last message is behind all gaps."""
@@ -164,16 +212,32 @@ class Model:
             subscriber.conn.close()
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_what_comes_and_what_is_told_to_be_missing_is_all(nodes, memory, seed):
-    here, there = nodes(1, 2).values()
-    here.sees(there)
-    model = Model(seed, {1: here, 2: there})
+USUAL = {"publish": 40, "take": 40, "come": 8, "go": 5, "hand_over": 3}
+
+
+def play(model, steps):
     try:
-        for _ in range(60):
+        for _ in range(steps):
             model.step()
         model.finish()
     except AssertionError:
-        print(f"seed {seed}: {model.log}")
+        print(model.log)
         raise
     model.close()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_comes_and_what_is_told_to_be_missing_is_all(nodes, memory, host, seed):
+    here, there = nodes(1, 2, config=FAST + "resume-for = 2s\n").values()
+    here.sees(there)
+    play(Model(seed, host, here, there, None, {**USUAL, "another_publisher": 3, "kill": 1, "lose_link": 1}), 60)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_saves_migrations_and_lost_rings_cost_nothing(nodes, memory, host, seed):
+    """Nor hand-overs: nobody who subscribes is told of any, nor that perhaps something is missing."""
+    here, there = nodes(1, 2).values()
+    here.sees(there)
+    with nodes(0, start=False)[0].store() as store:
+        play(Model(seed, host, here, there, store, {**USUAL, "lose_ring": 4, "save": 3, "migrate": 3}), 50)
+    assert host.list()["kernel_log"] == []
