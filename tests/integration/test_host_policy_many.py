@@ -2,7 +2,6 @@
 """The host's policy on a host with fifty guests: whatever is told to whom, all of them decide as a table of the rules says."""
 
 import random
-import re
 
 import pytest
 
