@@ -34,7 +34,7 @@
 #include "cli/tcp_place.h"
 
 static const char help[] =
-	"Usage: xenmsg exporter [--host] [--public] --listen unix:PATH|tcp:ADDRESS:PORT\n"
+	"Usage: xenmsg exporter [OPTIONS] --listen unix:PATH|tcp:ADDRESS:PORT\n"
 	"\n"
 	"Serves the local daemon's status to Prometheus at /metrics, until it is stopped\n"
 	"(doc/metrics.md lists what).\n"
@@ -43,7 +43,7 @@ static const char help[] =
 	"                      this machine alone, like tcp:127.0.0.1:9470 or\n"
 	"                      tcp:[::1]:9470 (port 0: any, which is then told on\n"
 	"                      standard output, as tcp:ADDRESS:PORT)\n"
-	"      --public        TCP sockets of other addresses, too, like tcp:10.0.0.1:9470\n"
+	"      --public        TCP sockets of other addresses, too, as tcp:10.0.0.1:9470\n"
 	"                      or tcp:0.0.0.0:9470: whoever can connect there reads all,\n"
 	"                      and so does who listens on the way (doc/metrics.md has\n"
 	"                      TLS and passwords)\n"
