@@ -446,7 +446,7 @@ void hv_domains_hear(const char *path, void *userdata)
 	domid = strtoul(path + sizeof(homes) - 1, &rest, 10);
 	if (strcmp(rest, "/control/shutdown") != 0 && strcmp(rest, "/name") != 0)
 		return;
-	domain = hv_domain_by_id(userdata, (uint32_t)domid);
+	domain = domid < HV_FIRST_RESERVED_DOMID ? hv_domain_by_id(userdata, (uint32_t)domid) : NULL;
 	if (domain && strcmp(rest, "/name") == 0)
 		take_name(domain);
 	else if (domain)

@@ -189,6 +189,8 @@ def test_a_guest_obeys_the_node_of_its_toolstack(host):
     inside = host.converse(1, "/bin/sh", "-c", "trap 'echo told' TERM; echo ready; while :; do sleep 0.1; done")
     for value in ("", "nonsense", "suspend"):
         told(host, 1, value)
+    told(host, (1 << 32) + 1, "poweroff")  # no domain's
+    assert host.domain(1)["state"] == "running"
     told(host, 1, "poweroff")
     assert inside.answer() == "told"
     wait_for(lambda: host.domain(1) is None, "the end of the domain")
