@@ -164,6 +164,29 @@ case_virqs() {
 	for tag in A C; do end_program $tag; done
 }
 
+# What a toolstack has Xen do to a domain.
+case_toolstack() {
+	local domid
+	program A u1
+	program C dom0
+	domid=$(domid u2)
+	show 'domain 0 pauses a guest twice, and lets it go on twice' "$(ask C pause-domain "$domid") $(ask C pause-domain "$domid") $(ask C unpause-domain "$domid") $(ask C domain-state "$domid" | cut -d' ' -f3,4) $(ask C unpause-domain "$domid") $(ask C domain-state "$domid" | cut -d' ' -f3,4)"
+	show 'once more, of a guest that runs' "$(ask C unpause-domain "$domid")"
+	show 'itself it does not pause, nor destroy' "$(ask C pause-domain 0) $(ask C destroy-domain 0)"
+	show 'nor what there is not' "$(ask C pause-domain 999) $(ask C unpause-domain 999) $(ask C destroy-domain 999) $(ask C shut-domain-down 999 3)"
+	show 'a guest does nothing of that' "$(ask A pause-domain "$domid") $(ask A destroy-domain "$domid") $(ask A shut-domain-down "$domid" 3)"
+	destroy u2
+	recreate u2 preserve
+	domid=$(domid u2)
+	show 'a guest is shut down as if it had crashed' "$(ask C shut-domain-down "$domid" 3) $(ask C domain-end "$domid")"
+	show 'once more, for another reason' "$(ask C shut-domain-down "$domid" 0) $(ask C domain-end "$domid")"
+	show 'a pause is counted all the same' "$(ask C pause-domain "$domid") $(ask C unpause-domain "$domid") $(ask C unpause-domain "$domid") $(ask C domain-end "$domid")"
+	show 'it is destroyed, and its home is there' "$(ask C destroy-domain "$domid") $(ask C xs-read "/local/domain/$domid/domid" | sed "s/ $domid\$/ U2/")"
+	on dom0 "xenstore-rm /local/domain/$domid; xenstore-rm /libxl/$domid"
+	for tag in A C; do end_program $tag; done
+	recreate u2
+}
+
 # What a kernel has bound is not its programs'.
 case_kernel_ports() {
 	local store console

@@ -93,6 +93,7 @@ test_conformance_foreign_memory() { conformance foreign_memory; } # direct
 test_conformance_virqs() { conformance virqs; } # direct, pv
 test_conformance_kernel_ports() { conformance kernel_ports; } # direct, pv
 test_conformance_resources() { conformance resources; } # direct, pv
+test_conformance_toolstack() { conformance_with_the_spare toolstack; }
 test_conformance_grant_copy() { conformance grant_copy; } # direct
 test_conformance_a_paused_watcher() { conformance_with_the_spare a_paused_watcher; }
 test_conformance_home() { conformance home; } # pv
@@ -101,3 +102,23 @@ test_conformance_a_crash() { conformance_with_the_spare a_crash; } # direct, bot
 test_conformance_a_power_off() { conformance_with_the_spare a_power_off; } # direct
 test_conformance_a_destroyed_home() { conformance_with_the_spare a_destroyed_home; }
 test_conformance_suspension() { conformance_with_the_spare suspension; } # both, save
+
+# Without xenstored a program of domain 0 has its virtual interrupt, as on xensim from the beginning, and hears of each end. The
+# host is of no use after that.
+test_the_interrupt_of_xenstored() { # named
+	local domid guest
+	. /rig/conformance/lib.sh
+	spare
+	guest=$(domid "$SPARE")
+	program C dom0
+	ask C evtchn-open
+	[ "$(ask C bind-virq 0 3)" = 'error 17' ]
+	kill -9 "$(cat /run/xenstored/xenstored.pid 2>/dev/null || pidof oxenstored || pidof xenstored)"
+	is_free() { ask C bind-virq 0 3 | grep -q ok; }
+	eventually 30 is_free
+	ask C shut-domain-down "$guest" 3
+	[ "$(ask C poll 0 30000)" = 'ok 1' ]
+	ask C pending 0
+	ask C domain-end "$guest"
+	end_program C
+}
