@@ -14,6 +14,7 @@ from library import Connection
 from messaging import EXIT_OK, eventually, stopped, tool
 from renewing import ended, process_until, renew, took_over
 from test_handover import daemon_of_a_folder_of_its_own  # the fixture `installed`  # noqa: F401  pylint: disable=unused-import
+from test_relay import domain_0, pv_guests  # the fixtures `zero` and `guests`  # noqa: F401  pylint: disable=unused-import
 from test_streams import RawStream
 
 UNIT = 1 << 16
@@ -162,6 +163,17 @@ def test_every_byte_arrives_over_a_hundred_hand_overs(pair):
     streams = [pair.stream(seed).accept() for seed in range(3)]
     for number in range(100):
         renew_under(pair.nodes[number % len(pair.nodes)], streams)
+    for stream in streams:
+        stream.finish()
+
+
+def test_every_byte_arrives_through_domain_0_whoever_hands_over(guests, zero):
+    """The guests can have no link, so what they say to each other is relayed."""
+    one, two = guests(2)
+    streams = [Stream(one, two.domid, 0, two).accept(), Stream(two, one.domid, 1, one).accept()]
+    for node in (zero, one, zero, two):
+        renew_under(node, streams)
+    assert not one.link(two.domid) and not two.link(one.domid)
     for stream in streams:
         stream.finish()
 

@@ -11,7 +11,9 @@ import uuid
 import pytest
 
 from conftest import Conversation
+from library import Connection
 from messaging import CALM, EXIT_ERROR, Node, eventually
+from renewing import post, process_until, renew, took_over
 
 PEER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "link_peer.py")
 MOVES = 2  # in the flags of HELLO
@@ -137,6 +139,35 @@ def test_a_session_goes_on_over_another_vchan_as_documented(met_to_resume):
             assert peer.ask("ping").startswith("ok acknowledged")
         assert receiver.wait(30) == 0
     assert peer.ask("channels") == "ok none"
+
+
+LIES = {"secret": 0, "more": -errno.EHOSTUNREACH, "less": 0}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_who_lies_after_a_hand_over_harms_its_own_session(met_to_resume, lie):
+    """What can't be believed (it doesn't know the secret, or takes back what it has processed) ends the attempt, and the session waits on.
+    Who says that it has processed more than was sent ends the session, with what is certain."""
+    node, other, peer = met_to_resume
+    receiver, outcomes = node.receiver("inbox", stdout=subprocess.DEVNULL), []
+    assert peer.ask("send", "inbox", 70000) == "ok delivered"
+    node.send(f"{other}:echo", None, data=pattern(9000))
+    assert peer.ask("take", 9000) == f"ok echo {os.getuid()}"
+    assert peer.ask("ping").startswith("ok acknowledged")
+    with Connection(node.socket) as sender:
+        peer.tell("left")
+        renew(node)
+        assert peer.answer() == "ok left"
+        post(f"{other}:echo", pattern(9000), outcomes, sender)
+        assert peer.ask("resume", lie) == "ok left"
+        node.send("self:inbox", "others go on")
+        if LIES[lie] == 0:
+            assert peer.ask("resume").startswith("ok again")
+            assert peer.ask("take", 9000).startswith("ok echo")
+        process_until(lambda: outcomes, "it has ended", sender)
+    assert outcomes == [LIES[lie]]
+    assert receiver.process.poll() is None and took_over(node) == 1
+    receiver.stop()
 
 
 def shown_to(host, domid, role, victim, instance):

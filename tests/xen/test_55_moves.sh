@@ -20,7 +20,7 @@ move() {
 # hand_over NAME: its daemon, to the program that is installed
 hand_over() {
 	on "$1" 'took_over() { grep -c "took over from" /run/xenmsgd.log; }; has_taken_over() { [ "$(took_over)" -gt "$before" ]; }
-		before=$(took_over); xenmsg daemon renew && eventually 20 has_taken_over'
+		before=$(took_over); xenmsg daemon renew && eventually 150 has_taken_over'
 }
 migrate() { xl migrate -s '' "$1" 'xl migrate-receive'; } # to this host, without ssh
 
