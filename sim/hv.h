@@ -14,7 +14,8 @@
  *	              are found without a grant
  *	hv_evtchn.c   event channels; hv_orphan.c: those of a process that has gone
  *	hv_call.c     what programs ask by hypercalls, and the toolstack does by them
- *	hv_admin.c    the commands of xensim(1), hv_fault.c its faults, hv_report.c its list
+ *	hv_admin.c    the commands of xensim(1), hv_admin_save.c those that save, hv_fault.c its faults,
+ *	              hv_report.c its list
  *
  * One thread, one event loop. The tree of ownership: host > domain > client > shares, mappings, channel
  * handles. Two things outlive their owner: a page that others still map (its share, and the dead domain as a

@@ -126,14 +126,7 @@ static int run_create(struct command_context *context)
 	return hv_answer(context, EXIT_DONE, "%u\n", domain->domid);
 }
 
-/* An option behind the domain, with a number of at most `most` behind it; 0: it takes none, and means 1. */
-struct number_option {
-	const char *name;
-	uint32_t most;
-	uint32_t *value;
-};
-
-static int parse_options(struct command_context *context, const struct number_option *options, size_t count)
+int hv_parse_options(struct command_context *context, const struct number_option *options, size_t count)
 {
 	for (int i = 2; i < context->count; i++) {
 		const struct number_option *option = options;
@@ -173,7 +166,7 @@ static int run_destroy(struct command_context *context)
 	uint32_t linger_ms = HV_LINGER_MS;
 	const struct number_option known[] = {{"--linger", 60000, &linger_ms}};
 	struct hv_domain *domain;
-	int r = parse_options(context, known, 1);
+	int r = hv_parse_options(context, known, 1);
 
 	if (r != EXIT_DONE)
 		return r;
@@ -218,7 +211,7 @@ static int run_shutdown(struct command_context *context)
 {
 	uint32_t reboot = 0, patience_ms = HV_PATIENCE_MS;
 	const struct number_option known[] = {{"--reboot", 0, &reboot}, {"--timeout", 600000, &patience_ms}};
-	int r = parse_options(context, known, 2);
+	int r = hv_parse_options(context, known, 2);
 	struct hv_domain *domain;
 
 	if (r != EXIT_DONE)
@@ -230,93 +223,6 @@ static int run_shutdown(struct command_context *context)
 		return hv_answer(context, EXIT_ERROR, "shutdown: domain %s is paused", context->word[1]);
 	return begin_end(context, hv_domain_shut_down(domain, reboot ? HV_REBOOT : HV_POWER_OFF, patience_ms,
 						      on_ended, context->session));
-}
-
-/* What the options of saves and restores mean if they aren't given. */
-#define SAVE_DEFAULTS                                                                                        \
-	{                                                                                                    \
-		.notice_ms = 20, .stale_ms = 0, .seed = 1                                                    \
-	}
-#define RESTORE_DEFAULTS                                                                                     \
-	{                                                                                                    \
-		.unaware_ms = 0, .clock_ms = 200                                                             \
-	}
-
-/* On the end of a save, answers who asked for it. */
-static void on_saved(struct hv_domain *domain, int r, void *userdata);
-
-static int begin_save(struct command_context *context, enum hv_save_kind kind,
-		      const struct number_option *options, size_t count, const struct hv_save_options *save,
-		      const struct hv_restore_options *restore)
-{
-	struct hv_domain *domain;
-	int r = parse_options(context, options, count);
-
-	if (r != EXIT_DONE)
-		return r;
-	domain = hv_named_domain(context, context->word[1], true);
-	if (!domain)
-		return EXIT_ERROR;
-	r = hv_domain_save(domain, kind, save, restore, on_saved, context->session);
-	return r < 0 ? hv_finish(context, context->word[0], r) : EXIT_LATER;
-}
-
-static int run_suspend(struct command_context *context)
-{
-	struct hv_save_options save = SAVE_DEFAULTS;
-	struct hv_restore_options restore = RESTORE_DEFAULTS;
-	const struct number_option known[] = {{"--notice", 60000, &save.notice_ms},
-					      {"--stale", 60000, &save.stale_ms},
-					      {"--seed", UINT32_MAX, &save.seed}};
-
-	return begin_save(context, HV_SAVE, known, 3, &save, &restore);
-}
-
-static int run_checkpoint(struct command_context *context)
-{
-	struct hv_save_options save = SAVE_DEFAULTS;
-	struct hv_restore_options restore = RESTORE_DEFAULTS;
-	const struct number_option known[] = {{"--notice", 60000, &save.notice_ms},
-					      {"--stall", 60000, &save.stale_ms},
-					      {"--clock", SIM_RESTORE_CLOCK_MAX, &restore.clock_ms}};
-
-	return begin_save(context, HV_CHECKPOINT, known, 3, &save, &restore);
-}
-
-static int run_migrate(struct command_context *context)
-{
-	struct hv_save_options save = SAVE_DEFAULTS;
-	struct hv_restore_options restore = RESTORE_DEFAULTS;
-	const struct number_option known[] = {{"--notice", 60000, &save.notice_ms},
-					      {"--stale", 60000, &save.stale_ms},
-					      {"--seed", UINT32_MAX, &save.seed},
-					      {"--unaware", 60000, &restore.unaware_ms},
-					      {"--clock", SIM_RESTORE_CLOCK_MAX, &restore.clock_ms}};
-
-	return begin_save(context, HV_MIGRATION, known, 5, &save, &restore);
-}
-
-static int run_resume(struct command_context *context)
-{
-	struct hv_restore_options options = RESTORE_DEFAULTS;
-	const struct number_option known[] = {{"--unaware", 60000, &options.unaware_ms},
-					      {"--clock", SIM_RESTORE_CLOCK_MAX, &options.clock_ms},
-					      {"--same-domid", 0, &options.same_domid}};
-	struct hv_domain *domain;
-	int r = parse_options(context, known, 3);
-
-	if (r != EXIT_DONE)
-		return r;
-	domain = hv_domain_find(context->hv, context->word[1], true);
-	if (!domain)
-		return hv_answer(context, EXIT_ERROR,
-				 "no suspended domain %s: `xensim list` shows those that there are",
-				 context->word[1]);
-	r = hv_domain_resume(domain, &options);
-	if (r == -EEXIST)
-		return hv_answer(context, EXIT_ERROR, "resume: others still map pages of domain %u",
-				 domain->domid);
-	return r < 0 ? hv_finish(context, "resume", r) : hv_answer(context, EXIT_DONE, "%u\n", domain->domid);
 }
 
 static int run_rename(struct command_context *context)
@@ -452,11 +358,11 @@ static const struct admin_command commands[] = {
 	{"crash", "crash DOMID", 1, 1, run_crash},
 	{"pause", "pause DOMID", 1, 1, run_pause},
 	{"unpause", "unpause DOMID", 1, 1, run_unpause},
-	{"suspend", "suspend DOMID [--notice MS] [--stale MS] [--seed N]", 1, 7, run_suspend},
-	{"checkpoint", "checkpoint DOMID [--notice MS] [--stall MS] [--clock MS]", 1, 7, run_checkpoint},
+	{"suspend", "suspend DOMID [--notice MS] [--stale MS] [--seed N]", 1, 7, hv_run_suspend},
+	{"checkpoint", "checkpoint DOMID [--notice MS] [--stall MS] [--clock MS]", 1, 7, hv_run_checkpoint},
 	{"migrate", "migrate DOMID [--notice MS] [--stale MS] [--seed N] [--unaware MS] [--clock MS]", 1, 11,
-	 run_migrate},
-	{"resume", "resume DOMID [--unaware MS] [--clock MS] [--same-domid]", 1, 6, run_resume},
+	 hv_run_migrate},
+	{"resume", "resume DOMID [--unaware MS] [--clock MS] [--same-domid]", 1, 6, hv_run_resume},
 	{"rename", "rename DOMID NAME", 2, 2, run_rename},
 	{"list", "list [--json]", 0, 1, run_list},
 	{"record", "record FILE|off", 1, 1, run_record},
@@ -515,7 +421,7 @@ static void session_answer(struct admin_session *session, int status, struct evb
 	bufferevent_enable(session->bev, EV_WRITE);
 }
 
-static void on_saved(struct hv_domain *domain, int r, void *userdata)
+void hv_answer_saved(struct hv_domain *domain, int r, void *userdata)
 {
 	struct admin_session *session = userdata;
 	struct evbuffer *text = domain->hv->stopping ? NULL : evbuffer_new();

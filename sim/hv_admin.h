@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What the commands of hv_admin.c and hv_fault.c share. */
+/* What the commands of hv_admin.c, hv_admin_save.c, hv_fault.c and hv_order.c share. */
 #ifndef XENMSG_SIM_HV_ADMIN_H
 #define XENMSG_SIM_HV_ADMIN_H
 
@@ -40,7 +40,22 @@ int hv_finish(struct command_context *context, const char *what, int error);
 struct hv_domain *hv_named_domain(struct command_context *context, const char *name, bool guest);
 /* Returns 0 or -EINVAL. */
 int hv_parse_number(const char *text, uint32_t *number);
+/* An option behind the domain, with a number of at most `most` behind it; 0: it takes none, and means 1. */
+struct number_option {
+	const char *name;
+	uint32_t most;
+	uint32_t *value;
+};
+
+/* Reads those behind the first word. Returns EXIT_DONE, or another status with the answer given. */
+int hv_parse_options(struct command_context *context, const struct number_option *options, size_t count);
 int hv_run_fault(struct command_context *context);
 int hv_run_order(struct command_context *context);
+int hv_run_suspend(struct command_context *context);
+int hv_run_checkpoint(struct command_context *context);
+int hv_run_migrate(struct command_context *context);
+int hv_run_resume(struct command_context *context);
+/* On the end of a save, answers who asked for it: the session. */
+void hv_answer_saved(struct hv_domain *domain, int r, void *userdata);
 
 #endif

@@ -16,7 +16,7 @@ xensim_SOURCES = \
 	sim/command_trace.c \
 	sim/command_start.c \
 	sim/hv.h \
-	sim/hv_admin.c sim/hv_admin.h \
+	sim/hv_admin.c sim/hv_admin.h sim/hv_admin_save.c \
 	sim/device.c sim/device.h sim/device_store.c sim/device_store.h \
 	sim/hv_call.c \
 	sim/hv_client.c \
