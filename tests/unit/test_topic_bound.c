@@ -132,6 +132,7 @@ TEST_EACH(within_a_bound_all_is_had_or_told, 24)
 			take(&reader, 1 + random_below(&seed, 2));
 		assert_true(reader.under_way <= reader.bound.most);
 		assert_true(reader.count >= lost_before && reader.count <= log.count);
+		assert_true(reader.position.index < log.said || reader.state == said);
 	}
 	while (take(&reader, reader.under_way), step(&log, &reader))
 		;

@@ -251,3 +251,29 @@ TEST(what_nobody_takes_any_more_is_released)
 	topic_entry_unref(first);
 	intake_free(rig);
 }
+
+TEST(what_must_be_found_alone_is_an_entry_of_its_own)
+{
+	for (unsigned why = 0; why < 3; why++) {
+		struct intake *rig = intake_new();
+		uint8_t large[8192], small[1024];
+		uint32_t large_length = 0, small_length = 0;
+
+		rig->topic->publisher = (void *)rig; /* it isn't over */
+		topic_kept_begin(&rig->topic->kept, why == 1);
+		rig->topic->bounds = why == 2;
+		for (uint8_t i = 0; i < 4; i++) {
+			large_length += write_message(large + large_length, 500, i);
+			small_length += write_message(small + small_length, 64, i);
+		}
+		come(rig, large, large_length, 4);
+		relay_run(&rig->relay, 10);
+		assert_int_equal(rig->topic->log.next, why ? 4 : 1);
+		come(rig, small, small_length, 4);
+		relay_run(&rig->relay, 10);
+		assert_int_equal(rig->topic->log.next, why ? 8 : 2);
+		assert_int_equal(rig->topic->log.messages, 8);
+		rig->topic->publisher = NULL;
+		intake_free(rig);
+	}
+}
