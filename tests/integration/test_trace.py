@@ -11,7 +11,7 @@ import pytest
 
 from frames import ASKS, QUERY, RELAYS
 from library import Connection
-from messaging import EXIT_DENIED, EXIT_ERROR, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_UNREACHABLE, EXIT_USAGE, PATIENCE, eventually, tool
+from messaging import EXIT_DENIED, EXIT_ERROR, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_UNREACHABLE, EXIT_USAGE, PATIENCE, eventually, stopped, tool
 from protocol import Program
 from test_cli_json import validator  # the fixture `valid`  # noqa: F401  pylint: disable=unused-import
 from test_hosts import joined_hosts  # the fixture `hosts`  # noqa: F401  pylint: disable=unused-import
@@ -216,8 +216,10 @@ def test_what_waits_for_a_link_is_told(nodes):
     one, two = nodes(1, 2).values()
     receiver = two.receiver("inbox")
     trace = Trace(one, "2:inbox")
-    one.send("2:inbox", "hello")
-    steps = trace.until("taken")
+    with stopped(two.pid):  # so there can be no link yet
+        one.popen("send", "2:inbox", "hello")
+        steps = trace.until("queued")
+    steps += trace.until("taken")
     assert told(steps) == [("opened", "domain 2"), ("came", "program"), ("queued", "domain 2"), ("sent", "domain 2"), ("taken", "domain 2")]
     assert steps[2]["bytes_queued"] == 24
     receiver.stop()
