@@ -3,9 +3,10 @@
 #define XENMSG_BASE_CARRIER_H
 
 /*
- * One descriptor that carries many others: a Unix socket in which they lie unread. A service manager that keeps it for the next
- * daemon (doc/handover.md) keeps two descriptors instead of some for each program. What lies there is taken out once: nobody
- * holds a program's socket a second time, by which it would wait for ever.
+ * One descriptor that carries many others: a Unix socket in which they lie unread. A service manager that
+ * keeps it for the next daemon (doc/handover.md) keeps two descriptors instead of some for each program. What
+ * lies there is taken out once: nobody holds a program's socket a second time, by which it would wait for
+ * ever.
  */
 
 #include <stdbool.h>
@@ -13,11 +14,11 @@
 
 /* Makes a carrier with these; the caller's stay open. Returns it, close-on-exec, or a negative errno. */
 int carrier_fill(const int *fds, uint32_t count);
-/* Whether it can be carried. What lies unread in the socket of a program may be Unix sockets in which others lie, and so on: the
- * kernel carries only some of these in each other. */
+/* Whether it can be carried. What lies unread in the socket of a program may be Unix sockets in which others
+ * lie, and so on: the kernel carries only some of these in each other. */
 bool carrier_takes(int fd);
-/* Takes out what lies there, close-on-exec, in its order; *fds is to be freed. Returns 0, -EBADF for what is no carrier, or -ENOMEM;
- * then nothing stays open but the carrier. */
+/* Takes out what lies there, close-on-exec, in its order; *fds is to be freed. Returns 0, -EBADF for what is
+ * no carrier, or -ENOMEM; then nothing stays open but the carrier. */
 int carrier_empty(int carrier, int **fds, uint32_t *count);
 
 #endif

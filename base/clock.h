@@ -2,7 +2,8 @@
 #ifndef XENMSG_BASE_CLOCK_H
 #define XENMSG_BASE_CLOCK_H
 
-/* The clock of deadlines and ages, which only goes forward and begins anywhere; and the CPU time that this thread has used. */
+/* The clock of deadlines and ages, which only goes forward and begins anywhere; and the CPU time that this
+ * thread has used. */
 
 #include <stdint.h>
 #include <time.h>

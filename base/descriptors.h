@@ -19,8 +19,9 @@ uint64_t descriptors_pool(void);
 bool descriptors_are_left(uint64_t count);
 #define DESCRIPTORS_AT_ONCE 253u /* so many go with one message (the kernel's SCM_MAX_FD) */
 
-/* Sends these bytes over a Unix socket, with up to DESCRIPTORS_AT_ONCE descriptors, which stay open here; `flags` are those of send(2),
- * and raise no signal. Returns how many bytes have gone, or a negative errno. */
+/* Sends these bytes over a Unix socket, with up to DESCRIPTORS_AT_ONCE descriptors, which stay open here;
+ * `flags` are those of send(2), and raise no signal. Returns how many bytes have gone, or a negative
+ * errno. */
 ssize_t descriptors_send(int socket, const void *data, size_t size, const int *fds, unsigned count,
 			 int flags);
 /* Closes those that are there: negative ones aren't. */

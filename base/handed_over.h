@@ -3,8 +3,8 @@
 #define XENMSG_BASE_HANDED_OVER_H
 
 /*
- * The sockets that the service manager made for us and listens at already (sd_listen_fds(3)). Their files are its own, and
- * it keeps the sockets for the next daemon: nobody here removes the one or shuts down the other.
+ * The sockets that the service manager made for us and listens at already (sd_listen_fds(3)). Their files are
+ * its own, and it keeps the sockets for the next daemon: nobody here removes the one or shuts down the other.
  */
 
 #include <stdbool.h>
@@ -12,8 +12,10 @@
 struct handed_over {
 	int programs;  /* where programs connect; -1: none */
 	bool are_ours; /* not the service manager's, but those of the daemon before this (base/image.h) */
-	int gateway; /* where a gateway to other hosts does; it is named "gateway" (FileDescriptorName=); -1: none */
-	/* what the daemon before this has left in the manager's store, when it was restarted (doc/handover.md); -1: nothing */
+	/* where a gateway to other hosts does; it is named "gateway" (FileDescriptorName=); -1: none */
+	int gateway;
+	/* what the daemon before this has left in the manager's store, when it was restarted
+	 * (doc/handover.md); -1: nothing */
 	int image, carrier;
 };
 
@@ -22,8 +24,8 @@ struct handed_over {
 #define HANDED_OVER_IMAGE   "xenmsg-image"
 #define HANDED_OVER_CARRIER "xenmsg-carrier"
 
-/* Takes them over, which works once in a process. Whoever uses one sets it to -1. 0, -ENOMEM, or -EBADMSG: it isn't them
- * that were handed over; what is wrong has been logged. */
+/* Takes them over, which works once in a process. Whoever uses one sets it to -1. 0, -ENOMEM, or -EBADMSG: it
+ * isn't them that were handed over; what is wrong has been logged. */
 int handed_over_take(struct handed_over *out);
 /* Closes those that nobody has used. */
 void handed_over_close(struct handed_over *sockets);

@@ -12,7 +12,8 @@
 #include "base/descriptors.h"
 #include "wire/bytes.h"
 
-/* The frame: magic, format, number of descriptors, bytes of all; the descriptors; then sections, each with type and length. */
+/* The frame: magic, format, number of descriptors, bytes of all; the descriptors; then sections, each with
+ * type and length. */
 #define HEAD_SIZE    24u
 #define FD_SIZE	     20u
 #define SECTION_SIZE 8u
@@ -172,7 +173,8 @@ static int read_frame(struct image *image)
 						  .fd = (int)get_u32(at),
 						  .device = get_u64(at + 4),
 						  .inode = get_u64(at + 12)};
-		/* Those of the standard streams are no program's, and one that was named twice would be closed twice. */
+		/* Those of the standard streams are no program's, and one that was named twice would be
+		 * closed twice. */
 		if (image->fds[i].number <= STDERR_FILENO || image->fds[i].number > INT32_MAX ||
 		    (i && image->fds[i].number <= image->fds[i - 1].number)) {
 			image->fd_count = 0;

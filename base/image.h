@@ -3,16 +3,16 @@
 #define XENMSG_BASE_IMAGE_H
 
 /*
- * What a daemon hands over to its successor (doc/handover.md): sections of fields, in a sealed memfd that never reaches a disk,
- * and the descriptors that the successor inherits.
+ * What a daemon hands over to its successor (doc/handover.md): sections of fields, in a sealed memfd that
+ * never reaches a disk, and the descriptors that the successor inherits.
  *
- * One function of each part says which fields its section has. It writes them into an image that is being made, and reads
- * them from one that was opened, so that the two can't differ:
+ * One function of each part says which fields its section has. It writes them into an image that is being
+ * made, and reads them from one that was opened, so that the two can't differ:
  *
  *     image_u32(image, &thing->size);     // writes it, or sets it
  *
- * The reader believes nothing: lengths have a bound, numbers a range, descriptors must be those that were meant. The first
- * error stays, and from then on nothing is written, and what is read is zero.
+ * The reader believes nothing: lengths have a bound, numbers a range, descriptors must be those that were
+ * meant. The first error stays, and from then on nothing is written, and what is read is zero.
  */
 
 #include <stdbool.h>
@@ -20,13 +20,16 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* The types of sections. Each is read by the part that writes it; another type isn't read, nor is the image with it. A type
- * that is added gets the next number, and is written only for a program that says that it reads it (renewal.h). */
+/* The types of sections. Each is read by the part that writes it; another type isn't read, nor is the image
+ * with it. A type that is added gets the next number, and is written only for a program that says that it
+ * reads it (renewal.h). */
 enum image_section_type {
 	IMAGE_HEAD = 1, /* daemon/main/handover.c: who makes it, and the daemon's own descriptors */
 	IMAGE_SESSION,	/* daemon/local/session_image.c: a program; they are numbered from 0 */
-	IMAGE_LINK, /* daemon/link/link_image.c: the session with another domain; they are numbered behind the programs */
-	IMAGE_TOPIC, /* daemon/topic/topic_image.c: its log, and what it keeps; they are numbered behind the links */
+	/* daemon/link/link_image.c: the session with another domain; they are numbered behind the programs */
+	IMAGE_LINK,
+	/* daemon/topic/topic_image.c: its log, and what it keeps; they are numbered behind the links */
+	IMAGE_TOPIC,
 	IMAGE_CHANNEL,	/* daemon/relay/channel_image.c: between two of them, or what is left of one */
 	IMAGE_LEDGER,	/* daemon/relay/hop_image.c: what lies in the rings of one */
 	IMAGE_PARTY,	/* daemon/topic/topic_image.c: who publishes to a topic or subscribes to it */
@@ -35,7 +38,9 @@ enum image_section_type {
 	IMAGE_QUERY,	/* daemon/serve/queries.c: a question of one whose answer isn't begun */
 	IMAGE_END,	/* the last one */
 	IMAGE_STREAM,	/* daemon/local/streams_image.c: a byte stream; they are numbered behind the topics */
-	IMAGE_ROOM, /* daemon/activation/activation_image.c: an endpoint that is started on demand; they are numbered behind the streams */
+	/* daemon/activation/activation_image.c: an endpoint that is started on demand; they are numbered
+	 * behind the streams */
+	IMAGE_ROOM,
 	IMAGE_COMMAND, /* the same: a command that was started, and is only to be reaped or stopped */
 	IMAGE_THING,   /* daemon/local/watches_image.c: something that is there, of which watches were told */
 	IMAGE_TOLD,    /* the same: a watch that was told of all of these that it means */
@@ -73,14 +78,14 @@ struct image {
 
 /* Begins to make an image. */
 void image_begin(struct image *image);
-/* Puts what was made into a memfd, together with the descriptors. Returns it, close-on-exec, or a negative errno, also of what
- * was wrong before. */
+/* Puts what was made into a memfd, together with the descriptors. Returns it, close-on-exec, or a negative
+ * errno, also of what was wrong before. */
 int image_seal(struct image *image);
-/* Reads an image whole from its memfd, and checks its frame and its descriptors. -EINVAL: it isn't one; -EPROTONOSUPPORT: one of another
- * format; -EBADF: a descriptor isn't what it was; -ENOMEM. */
+/* Reads an image whole from its memfd, and checks its frame and its descriptors. -EINVAL: it isn't one;
+ * -EPROTONOSUPPORT: one of another format; -EBADF: a descriptor isn't what it was; -ENOMEM. */
 int image_open(struct image *image, int fd);
-/* The same, of one whose descriptors have come as others: `fds`, `count` of them, in the order of its list, which are the image's
- * from now on, also after an error. */
+/* The same, of one whose descriptors have come as others: `fds`, `count` of them, in the order of its list,
+ * which are the image's from now on, also after an error. */
 int image_open_carried(struct image *image, int fd, const int *fds, uint32_t count);
 /* The same from memory, without descriptors. It is copied. */
 int image_open_bytes(struct image *image, const void *data, size_t size);
@@ -94,8 +99,8 @@ void image_expect(struct image *image, bool is_possible);
 
 /* Begins a section to be written, which the next one ends. */
 void image_section(struct image *image, uint32_t type);
-/* Returns the type of the next section to be read, 0 at the end or after an error. The one before must have been read to its
- * end. */
+/* Returns the type of the next section to be read, 0 at the end or after an error. The one before must have
+ * been read to its end. */
 uint32_t image_next(struct image *image);
 
 void image_u8(struct image *image, uint8_t *value);
@@ -113,7 +118,8 @@ void image_bytes(struct image *image, struct image_bytes *bytes, uint32_t most);
 void image_text(struct image *image, char *text, uint32_t room);
 /* A text of at most `most` bytes, or NULL; read, it is the caller's. */
 void image_string(struct image *image, char **text, uint32_t most);
-/* A descriptor, or -1. It may be listed once; read, it is close-on-exec, and the caller's, under the number that it has here. */
+/* A descriptor, or -1. It may be listed once; read, it is close-on-exec, and the caller's, under the number
+ * that it has here. */
 void image_fd(struct image *image, int *fd);
 
 #endif

@@ -62,8 +62,8 @@ int ini_file_unreadable(const char *path, int r, char **error)
 	return r;
 }
 
-/* Reads the next line without its indent, and without the byte order mark in the first one. Returns 1: it is in
- * the buffer; 0: there are no more, or it has a mistake; or why the file can't be read. */
+/* Reads the next line without its indent, and without the byte order mark in the first one. Returns 1: it is
+ * in the buffer; 0: there are no more, or it has a mistake; or why the file can't be read. */
 static int fetch_line(struct ini_file *file, char *buffer, int size)
 {
 	int length = 0, c = 0;

@@ -5,9 +5,10 @@
 /*
  * Reads a file of sections and keys by libinih, and tells its first mistake as "PATH:LINE: what is wrong".
  *
- * It fetches the lines for libinih, which on its own would return values that nobody wrote: it cuts long lines
- * in two, takes an indented line as the continuation of the one before, ends a line at a NUL byte, and ignores
- * what follows a [section]. It doesn't tell where a section begins either, and a section may come many times.
+ * It fetches the lines for libinih, which on its own would return values that nobody wrote: it cuts long
+ * lines in two, takes an indented line as the continuation of the one before, ends a line at a NUL byte, and
+ * ignores what follows a [section]. It doesn't tell where a section begins either, and a section may come
+ * many times.
  */
 
 #include <stdbool.h>
@@ -28,8 +29,8 @@ struct ini_file {
 	unsigned noticed; /* the line that had been read when it failed */
 };
 
-/* Notes a mistake in the line that was read last, if it is the first mistake. Returns 0, as inih's handlers do
- * for an error. */
+/* Notes a mistake in the line that was read last, if it is the first mistake. Returns 0, as inih's handlers
+ * do for an error. */
 int ini_file_complain(struct ini_file *file, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Does the same about another line. */
 int ini_file_complain_at(struct ini_file *file, unsigned line, const char *format, ...)

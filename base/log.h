@@ -3,10 +3,11 @@
 #define XENMSG_BASE_LOG_H
 
 /*
- * The daemon's log: lines on stderr, or to syslog or the journal, where the settings say so. On stderr each has, if it
- * leads to the journal (JOURNAL_STREAM), the priority prefix that journald reads (sd-daemon(3)), else the time (UTC) and
- * the level in words. The level, the target and the limits are the process's, as stderr is. A line says what failed, for which peer, endpoint or path, and what
- * happens next; errors that a peer or program can cause at will go through log_limited().
+ * The daemon's log: lines on stderr, or to syslog or the journal, where the settings say so. On stderr each
+ * has, if it leads to the journal (JOURNAL_STREAM), the priority prefix that journald reads (sd-daemon(3)),
+ * else the time (UTC) and the level in words. The level, the target and the limits are the process's, as
+ * stderr is. A line says what failed, for which peer, endpoint or path, and what happens next; errors that a
+ * peer or program can cause at will go through log_limited().
  *
  * No line waits for its reader, since the event loop would wait along: while the journal is stalled or a pipe
  * is full, lines are lost, and their number is logged when there is room again. stderr's description is
@@ -18,8 +19,8 @@
  *   open (another user's)   another process that has the same pipe fills it in between
  *   a file                  write()
  *
- * Syslog (/dev/log) and the journal (systemd's native protocol) are sockets of datagrams, of which each is a line; while
- * nobody listens there, lines go to stderr.
+ * Syslog (/dev/log) and the journal (systemd's native protocol) are sockets of datagrams, of which each is a
+ * line; while nobody listens there, lines go to stderr.
  */
 
 #include <stddef.h>
@@ -40,8 +41,8 @@ enum log_target { LOG_TO_STDERR, LOG_TO_SYSLOG, LOG_TO_JOURNAL };
 
 /* Parses "stderr", "syslog" or "journal"; -EINVAL for anything else. */
 int log_target_parse(const char *text, enum log_target *target);
-/* Lets lines go there from now on. `path`: the socket of syslog or the journal, which must stay valid; NULL: the one that
- * all programs use. */
+/* Lets lines go there from now on. `path`: the socket of syslog or the journal, which must stay valid; NULL:
+ * the one that all programs use. */
 void log_set_target(enum log_target target, const char *path);
 void log_line(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
@@ -76,7 +77,8 @@ struct log_source {
 #define LOG_BY_DOMAIN(domid) ((struct log_source){LOG_DOMAIN, (domid)})
 #define LOG_BY_HOST(number)  ((struct log_source){LOG_HOST, (number)})
 
-/* Has the log name the hosts: `name` returns that of the one with this number, "" if there is none. NULL: none has one. */
+/* Has the log name the hosts: `name` returns that of the one with this number, "" if there is none. NULL:
+ * none has one. */
 void log_name_hosts(const char *(*name)(const void *userdata, uint32_t number), const void *userdata);
 
 /* Logs a line unless its source's limit is reached. For the event loop's thread only. */

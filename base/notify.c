@@ -67,8 +67,8 @@ static int reach_manager(void)
 	return r;
 }
 
-/* Does what sd_notify(3) does, which waits while the manager's socket is full, as others can make it. Returns 0,
- * also if there is no manager, or a negative errno; -EAGAIN: it is full. */
+/* Does what sd_notify(3) does, which waits while the manager's socket is full, as others can make it. Returns
+ * 0, also if there is no manager, or a negative errno; -EAGAIN: it is full. */
 static int tell(const char *text)
 {
 	int fd = reach_manager(), r = 0;
@@ -91,7 +91,8 @@ static void on_again(evutil_socket_t fd, short what, void *userdata)
 		timer_set(notify->again, AGAIN_MS);
 }
 
-/* Tells what the manager waits for, once it has room. Who asks for more reloads than it hears of loses the oldest. */
+/* Tells what the manager waits for, once it has room. Who asks for more reloads than it hears of loses the
+ * oldest. */
 static void tell_in_turn(struct notify *notify, const char *text)
 {
 	if (!notify->count && tell(text) != -EAGAIN)

@@ -8,8 +8,8 @@
  * open before. Does nothing if that is the user already. -ESRCH: no such user; -EPERM: the process isn't
  * root's; other negative errno. */
 int privileges_drop(const char *user);
-/* Returns the uid that the process has after privileges_drop(); its own if there is no such user, or `user` is
- * NULL. */
+/* Returns the uid that the process has after privileges_drop(); its own if there is no such user, or `user`
+ * is NULL. */
 uid_t privileges_uid(const char *user);
 
 #endif

@@ -28,8 +28,8 @@
  * This is dbus-broker's rule for what users take of one another's quota, applied to what all accounts take of
  * the daemon.
  *
- * An account lives as long as there is a reference to it, and until its line's rest is over and its debt is paid
- * (turns.h): who leaves and comes again finds both. Then it is forgotten, when it is empty.
+ * An account lives as long as there is a reference to it, and until its line's rest is over and its debt is
+ * paid (turns.h): who leaves and comes again finds both. Then it is forgotten, when it is empty.
  */
 
 #include <stdbool.h>
@@ -89,14 +89,14 @@ struct line;
 struct quota;
 
 struct quota *quota_new(const struct quota_limits *limits);
-/* Frees the quota, before the turns in which its accounts have lines. There must be no references to its accounts any
- * more. */
+/* Frees the quota, before the turns in which its accounts have lines. There must be no references to its
+ * accounts any more. */
 void quota_free(struct quota *quota);
 /* Returns the resource's name in status: "clients", ... */
 const char *quota_resource_name(enum quota_resource resource);
 struct quota_pool quota_pool(const struct quota *quota, enum quota_resource resource);
-/* Returns the first account after the key `after`, ordered by kind, then by number (NULL: the very first); that
- * account itself may have gone. NULL: there are no more. */
+/* Returns the first account after the key `after`, ordered by kind, then by number (NULL: the very first);
+ * that account itself may have gone. NULL: there are no more. */
 const struct account *quota_next(struct quota *quota, const struct account_key *after);
 
 /* Returns a reference to the account of a uid, a domid or a host. NULL: out of memory. */
@@ -109,9 +109,10 @@ static inline struct account *peer_account(struct quota *quota, struct peer_id p
 /* The functions below take NULL for an account without limits. */
 struct account *account_ref(struct account *account);
 void account_unref(struct account *account);
-/* Lets `to` have all that `from` holds, and what is charged to `from` from now on: they are one, by the name of `to`, and
- * have one line. References to `from` stay what they are. -ENOBUFS: both hold some of a resource, and together more than
- * `to` could have got alone; they remain two. Else whoever has two numbers would begin anew again and again. */
+/* Lets `to` have all that `from` holds, and what is charged to `from` from now on: they are one, by the name
+ * of `to`, and have one line. References to `from` stay what they are. -ENOBUFS: both hold some of a
+ * resource, and together more than `to` could have got alone; they remain two. Else whoever has two numbers
+ * would begin anew again and again. */
 int account_merge(struct account *from, struct account *to);
 /* Lets nobody find the account by its number any more, which is somebody else's now. */
 void account_unlist(struct account *account);
@@ -153,8 +154,8 @@ void charge_init(struct charge *charge, struct account *account);
 /* Adds all of these amounts, or, with -ENOBUFS, none. */
 int charge_all(struct charge *charge, const uint64_t amounts[QUOTA_RESOURCES]);
 int charge_add(struct charge *charge, enum quota_resource resource, uint64_t amount);
-/* Adds the amount though the account may then hold more than its maximum: it gets nothing more until it has given back
- * enough. For what is bounded otherwise, and can't be refused. */
+/* Adds the amount though the account may then hold more than its maximum: it gets nothing more until it has
+ * given back enough. For what is bounded otherwise, and can't be refused. */
 void charge_exceed(struct charge *charge, enum quota_resource resource, uint64_t amount);
 /* Whether the amount would fit. A "no" doesn't count as a refusal. */
 bool charge_fits(const struct charge *charge, enum quota_resource resource, uint64_t amount);

@@ -4,8 +4,8 @@
 
 /*
  * The identity of this domain, and of this daemon in it. The daemon has the only copy; all others have a
- * const pointer to it, since the number changes when the domain is restored or migrated (daemon/main/restore.c).
- * The domain's name is in known.h, like those of all others.
+ * const pointer to it, since the number changes when the domain is restored or migrated
+ * (daemon/main/restore.c). The domain's name is in known.h, like those of all others.
  */
 
 #include <stdbool.h>
@@ -27,10 +27,11 @@ struct self {
 int self_new_instance(struct self *self);
 /* The domain was restored, and has this number now. */
 void self_renumber(struct self *self, uint32_t domid);
-/* Whether the domain has this number, or had it before a restore: a peer may not have heard of that when it wrote. */
+/* Whether the domain has this number, or had it before a restore: a peer may not have heard of that when it
+ * wrote. */
 bool self_has_or_had(const struct self *self, uint32_t domid);
-/* Parses 8-4-4-4-12 hexadecimal digits, as instances and domains' UUIDs are. Returns false if the text has another form;
- * then the UUID is no use. */
+/* Parses 8-4-4-4-12 hexadecimal digits, as instances and domains' UUIDs are. Returns false if the text has
+ * another form; then the UUID is no use. */
 bool uuid_parse(const char *text, size_t size, uint8_t uuid[16]);
 void uuid_print(const uint8_t uuid[16], char text[SELF_UUID_TEXT_SIZE]);
 

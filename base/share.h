@@ -4,8 +4,8 @@
 
 #include <stdint.h>
 
-/* Returns how much more an account may have that holds `held`, by the rule of quota.h, while `left` is left of
- * what `holders` accounts share, this one included. */
+/* Returns how much more an account may have that holds `held`, by the rule of quota.h, while `left` is left
+ * of what `holders` accounts share, this one included. */
 static inline uint64_t quota_share(uint64_t left, uint64_t holders, uint64_t held)
 {
 	uint64_t both, share;

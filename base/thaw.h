@@ -3,11 +3,12 @@
 #define XENMSG_BASE_THAW_H
 
 /*
- * How often this domain was saved and restored, as its clocks show it at once, before XenStore says a word. The monotonic
- * clock stands still meanwhile, and those of the day and of the boot time go on. So the difference of two clocks tells;
- * that of the coarse ones costs 8.5 ns. It also jumps when somebody sets the clock of the day, so the boot time has the
- * last word, for which no clock is coarse (67 ns). Measured on Xen 4.17 (PV and PVH; save, checkpoint, migration, failed
- * save): both jump each time, by 146 ms at least; neither does if the host's clock was set back by as much meanwhile.
+ * How often this domain was saved and restored, as its clocks show it at once, before XenStore says a word.
+ * The monotonic clock stands still meanwhile, and those of the day and of the boot time go on. So the
+ * difference of two clocks tells; that of the coarse ones costs 8.5 ns. It also jumps when somebody sets the
+ * clock of the day, so the boot time has the last word, for which no clock is coarse (67 ns). Measured on Xen
+ * 4.17 (PV and PVH; save, checkpoint, migration, failed save): both jump each time, by 146 ms at least;
+ * neither does if the host's clock was set back by as much meanwhile.
  */
 
 #include <stdint.h>
@@ -44,8 +45,8 @@ static inline int64_t thaw_day_ns(void)
 	return day - after;
 }
 
-/* Returns how often the domain was restored since thaw_init(). What was read before the call, and is followed by the same
- * count as at the beginning, was read before a restore. */
+/* Returns how often the domain was restored since thaw_init(). What was read before the call, and is followed
+ * by the same count as at the beginning, was read before a restore. */
 static inline unsigned thaw_count(struct thaw *thaw)
 {
 	int64_t day_ns = thaw_day_ns();

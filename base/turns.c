@@ -127,7 +127,8 @@ void line_merge(struct line *from, struct line *to)
 	if (from == to)
 		return;
 	resting_in = from->resting_in;
-	/* What has waited goes on as if it had from the beginning: what the other line had isn't others' any more. */
+	/* What has waited goes on as if it had from the beginning: what the other line had isn't others' any
+	 * more. */
 	DL_FOREACH(to->due, task)
 		task->due_at -= from->spent - from->measured;
 	to->spent += from->spent;

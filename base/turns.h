@@ -29,12 +29,13 @@
  *
  *   n * (TURNS_QUANTUM + 2 * TURNS_PIECE) units of others: a task's, and what is written behind it (relay.c).
  *
- * Where the kernel works for a holder of an object, a piece may be as long as he likes (relay/call.h). It is measured, and a line
- * with a piece that is much too long rests, so that no more than a small part of all time goes into these.
+ * Where the kernel works for a holder of an object, a piece may be as long as he likes (relay/call.h). It is
+ * measured, and a line with a piece that is much too long rests, so that no more than a small part of all
+ * time goes into these.
  *
- * One thing can't be done in such pieces: granting or mapping the pages of a vchan (COST_VCHAN), which a link that is
- * used needs every other second at most (link/elastic.h). The frame that asks for it may be the last one in a piece, so
- * the longest pass has TURNS_PASS + TURNS_PIECE + COST_VCHAN units.
+ * One thing can't be done in such pieces: granting or mapping the pages of a vchan (COST_VCHAN), which a link
+ * that is used needs every other second at most (link/elastic.h). The frame that asks for it may be the last
+ * one in a piece, so the longest pass has TURNS_PASS + TURNS_PIECE + COST_VCHAN units.
  */
 
 #include <stdbool.h>
@@ -58,7 +59,8 @@ struct line {
 	struct turns *turns, *home; /* `home` is that, or was it last */
 	struct task *due;	    /* the first one's turn is next */
 	unsigned waiting;	    /* tasks that are due */
-	/* turns_rest(): NULL: it doesn't rest. Its tasks wait, and it is in no list but that of those that rest. */
+	/* turns_rest(): NULL: it doesn't rest. Its tasks wait, and it is in no list but that of those that
+	 * rest. */
 	struct turns *resting_in;
 	uint64_t rests_until; /* ns */
 	uint64_t rests;	      /* how often it began to */
@@ -115,14 +117,14 @@ bool turns_run(struct turns *turns);
 bool turns_are_over(const struct turns *turns);
 /* Counts work that was done for `line` (NULL: for nobody), in one of its tasks or outside of them. */
 void turns_spend(struct turns *turns, struct line *line, uint64_t units);
-/* The same for what was measured rather than known beforehand. It is paid for like all else, but the bounds above are of
- * what is known: to measure also says what the machine was like. */
+/* The same for what was measured rather than known beforehand. It is paid for like all else, but the bounds
+ * above are of what is known: to measure also says what the machine was like. */
 void turns_spend_measured(struct turns *turns, struct line *line, uint64_t units);
 
 /* Ends the turn of a line whose task did what others pay for: it would go on for as long as they do. */
 void turns_yield(struct turns *turns, struct line *line);
-/* Lets a line get no turns for a while, however little others have to do: what it does at once is so long that it mustn't be
- * in each gap between others' turns. */
+/* Lets a line get no turns for a while, however little others have to do: what it does at once is so long
+ * that it mustn't be in each gap between others' turns. */
 void turns_rest(struct turns *turns, struct line *line, uint64_t ns);
 /* Lets all lines that rest have turns again. */
 void turns_wake_all(struct turns *turns);
@@ -134,11 +136,11 @@ void task_init(struct task *task, struct turns *turns, struct line *line, void (
 void task_due(struct task *task);
 /* Makes the task not due any more; must be called before it goes. */
 void task_cancel(struct task *task);
-/* Lets `to` have the tasks that `from` has, and will have, its debt, and what is spent for them. `to` must outlive
- * `from`. A rest goes on. */
+/* Lets `to` have the tasks that `from` has, and will have, its debt, and what is spent for them. `to` must
+ * outlive `from`. A rest goes on. */
 void line_merge(struct line *from, struct line *to);
-/* Calls `over` when the line's rest is over and its debt paid, or forgotten, perhaps at once, unless it is taken back before.
- * None of its tasks may be due. A debt is paid in the turns that it would have had. */
+/* Calls `over` when the line's rest is over and its debt paid, or forgotten, perhaps at once, unless it is
+ * taken back before. None of its tasks may be due. A debt is paid in the turns that it would have had. */
 void line_leave_behind(struct line *line, void (*over)(struct line *line));
 void line_take_back(struct line *line);
 /* Takes a line out of the list; must be called before it goes, when none of its tasks is due. */

@@ -110,8 +110,8 @@ static void post(void *userdata, const void *data, size_t size)
 		engine_fail("post", r);
 }
 
-/* Only the first byte is written: the others are as it finds them, since a program that lends has no other place
- * from which it copies. */
+/* Only the first byte is written: the others are as it finds them, since a program that lends has no other
+ * place from which it copies. */
 static void post_lent(void *userdata, const void *data, size_t size)
 {
 	struct chain *chain = userdata;

@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * The engine of bench/topics: one publishes, many subscribe, and the publisher is never more than a window ahead of the slowest,
- * so that nobody loses anything for want of room, and what is measured is what all can keep up. How far each process is, it says
- * in a file that all map. What other contenders do within a call is theirs.
+ * The engine of bench/topics: one publishes, many subscribe, and the publisher is never more than a window
+ * ahead of the slowest, so that nobody loses anything for want of room, and what is measured is what all can
+ * keep up. How far each process is, it says in a file that all map. What other contenders do within a call is
+ * theirs.
  *
- * 	bench-fanout subscribe CONTENDER ADDRESS FILE INDEX COUNT SIZE           says "ready", and goes on until it is killed
- * 	bench-fanout publish CONTENDER ADDRESS FILE PROCESSES SUBSCRIBERS SIZE SECONDS rate|latency
+ * 	bench-fanout subscribe CONTENDER ADDRESS FILE INDEX COUNT SIZE           says "ready", and goes on until
+ *  it is killed bench-fanout publish CONTENDER ADDRESS FILE PROCESSES SUBSCRIBERS SIZE SECONDS rate|latency
  *
- * It prints "MESSAGES NANOSECONDS FIRST LAST MISSED CPU": with `latency` the medians of when the first and the last subscriber
- * has a message, in ns; the CPU time is that of this process and of those that BENCH_PIDS names.
+ * It prints "MESSAGES NANOSECONDS FIRST LAST MISSED CPU": with `latency` the medians of when the first and
+ * the last subscriber has a message, in ns; the CPU time is that of this process and of those that BENCH_PIDS
+ * names.
  */
 
 #include <errno.h>

@@ -3,9 +3,9 @@
 #define XENMSG_BENCH_FANOUT_H
 
 /*
- * One publisher and many subscribers, who know a contender only by these functions. A process has many subscribers,
- * each with a connection of its own, so that what is measured is what a message costs and not what the scheduler does.
- * The functions end the program when something fails.
+ * One publisher and many subscribers, who know a contender only by these functions. A process has many
+ * subscribers, each with a connection of its own, so that what is measured is what a message costs and not
+ * what the scheduler does. The functions end the program when something fails.
  */
 
 #include <stdbool.h>

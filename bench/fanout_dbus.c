@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * D-Bus for bench-fanout: a signal, by sd-bus, on the bus whose address is given; and that bus, by dbus-broker.
+ * D-Bus for bench-fanout: a signal, by sd-bus, on the bus whose address is given; and that bus, by
+ * dbus-broker.
  *
  * 	bench-fanout broker PATH    says the pid of dbus-broker, which listens at PATH
  */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * NATS and MQTT for bench-fanout, spoken straight at their servers: what a client could do at best, since each message has the same
- * length, and what a publisher says is written many messages at a time. The address is a port of this machine.
+ * NATS and MQTT for bench-fanout, spoken straight at their servers: what a client could do at best, since
+ * each message has the same length, and what a publisher says is written many messages at a time. The address
+ * is a port of this machine.
  */
 
 #include <arpa/inet.h>

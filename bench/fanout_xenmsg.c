@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* xenmsg for bench-fanout: a topic, and beside it plain messages to one receiver. The address is DOMAIN:ENDPOINT. */
+/* xenmsg for bench-fanout: a topic, and beside it plain messages to one receiver. The address is
+ * DOMAIN:ENDPOINT. */
 
 #include <errno.h>
 #include <stdio.h>
@@ -36,7 +37,8 @@ static void on_message(void *userdata, struct xenmsg_message *message)
 	xenmsg_message_free(message);
 }
 
-/* The topic is there only while its publisher is, so a subscription waits for it; the publisher looks who listens. */
+/* The topic is there only while its publisher is, so a subscription waits for it; the publisher looks who
+ * listens. */
 static void subscribe(struct subscriber *subscriber, const char *address, size_t size)
 {
 	struct xenmsg *conn;
@@ -94,7 +96,8 @@ static void on_outcome(void *userdata, const struct xenmsg_result *result)
 	must("publish", result->error);
 }
 
-/* Of some messages it learns what became of them, so that a publisher that is refused says why, and doesn't wait. */
+/* Of some messages it learns what became of them, so that a publisher that is refused says why, and doesn't
+ * wait. */
 static void publish(const void *data, size_t size)
 {
 	static unsigned count;

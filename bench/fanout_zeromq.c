@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* ZeroMQ for bench-fanout: PUB and SUB. It would drop what is more than its high-water mark, so there is none. */
+/* ZeroMQ for bench-fanout: PUB and SUB. It would drop what is more than its high-water mark, so there is
+ * none. */
 
 #include <errno.h>
 #include <stdlib.h>

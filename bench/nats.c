@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * Plain NATS, through a server: requests for what is answered, publish and subscribe for what isn't, with a call for each
- * message.
+ * Plain NATS, through a server: requests for what is answered, publish and subscribe for what isn't, with a
+ * call for each message.
  *
  * 	bench-nats server URL SUBJECT
  * 	bench-nats client URL SUBJECT MODE SIZE SECONDS    prints what engine.h says
@@ -107,7 +107,8 @@ int main(int argc, char **argv)
 	}
 	check("options", natsOptions_Create(&options));
 	check("options", natsOptions_SetURL(options, argv[2]));
-	/* Who asks or answers sends at once: otherwise libnats waits for a millisecond, in case more comes. */
+	/* Who asks or answers sends at once: otherwise libnats waits for a millisecond, in case more
+	 * comes. */
 	check("options", natsOptions_SetSendAsap(options, server || strcmp(argv[4], "stream") != 0));
 	check(argv[2], natsConnection_Connect(&bench.connection, options));
 	natsOptions_Destroy(options);

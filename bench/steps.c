@@ -4,7 +4,8 @@
  * The client of bench/guard: does exactly what it is told, a line of its input at a time, and says "done".
  * Between two lines it sleeps, so that others can count what the first has cost.
  *
- * 	bench-steps PEER PATH  where `bench-chain server` runs, and `bench-socket server xenmsg:bench-stream`; and a
+ * 	bench-steps PEER PATH  where `bench-chain server` runs, and `bench-socket server xenmsg:bench-stream`; and
+ *                         a
  *			       Unix socket that leads to another `bench-socket server`
  *
  * 	trip SIZE COUNT        messages, each when the one before has come back

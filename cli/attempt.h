@@ -3,8 +3,8 @@
 #define XENMSG_CLI_ATTEMPT_H
 
 /*
- * Sends a message, or makes a call, and waits for the outcome, as xenmsg_send() and xenmsg_call() do; but SIGINT and
- * SIGTERM, which interrupt.h has caught, withdraw it as a time-out does:
+ * Sends a message, or makes a call, and waits for the outcome, as xenmsg_send() and xenmsg_call() do; but
+ * SIGINT and SIGTERM, which interrupt.h has caught, withdraw it as a time-out does:
  *
  *   begun ───outcome──▶ known
  *      └──signal──▶ withdrawn ──outcome, at most 3 s later──▶ known, and whoever asked dies of the signal

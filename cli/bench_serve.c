@@ -78,8 +78,8 @@ static int start_stream(int stream)
 	return pid < 0 ? -error : 0;
 }
 
-/* Takes all streams that wait. If a limit leaves some of them, interrupt_wait() returns when they may be tried
- * again. */
+/* Takes all streams that wait. If a limit leaves some of them, interrupt_wait() returns when they may be
+ * tried again. */
 static int take_streams(struct cli *cli, struct xenmsg *conn, const char *endpoint, struct running *running)
 {
 	for (;;) {

@@ -3,9 +3,9 @@
 #define XENMSG_CLI_BENCH_SERVE_H
 
 /*
- * `xenmsg bench --serve`, and what it and the measuring end agree on: messages to the endpoint are only taken,
- * calls are answered with what they have brought, and streams go to a second endpoint, whose first byte says
- * what becomes of the bytes behind it.
+ * `xenmsg bench --serve`, and what it and the measuring end agree on: messages to the endpoint are only
+ * taken, calls are answered with what they have brought, and streams go to a second endpoint, whose first
+ * byte says what becomes of the bytes behind it.
  */
 
 #include <sys/types.h>

@@ -3,8 +3,8 @@
 #define XENMSG_CLI_CHOICE_H
 
 /*
- * What who types a command chooses to see of each thing that it lists: some fields as columns (-o FIELDS), or a
- * text of his own that has them in it (--format TEXT):
+ * What who types a command chooses to see of each thing that it lists: some fields as columns (-o FIELDS), or
+ * a text of his own that has them in it (--format TEXT):
  *
  *   %{FIELD}   its value; "-" if it is unknown
  *   %%         a percent sign
@@ -37,8 +37,8 @@ static inline bool choice_is_made(const struct choice *choice)
 	return choice->fields || choice->format;
 }
 
-/* Checks a choice of these fields, whose list ends with NULL. Returns 0, or an exit code after a complaint. `json`:
- * --json was given, too, which is a choice of its own. */
+/* Checks a choice of these fields, whose list ends with NULL. Returns 0, or an exit code after a complaint.
+ * `json`: --json was given, too, which is a choice of its own. */
 int choice_check(const struct choice *choice, const char *command, bool json, const char *const *known);
 /* Makes a row one of the fields that -o names, in their order, and puts it. */
 struct json_object *choice_row(const struct choice *choice, struct json_object *row);

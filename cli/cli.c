@@ -196,8 +196,8 @@ int cli_open_timed(struct cli *cli, struct xenmsg **conn, int *timeout_ms)
 	return code;
 }
 
-/* Returns whether a peer in the daemon's status is the domain before the colon of an address, or the host before its
- * slash. */
+/* Returns whether a peer in the daemon's status is the domain before the colon of an address, or the host
+ * before its slash. */
 static bool is_meant(struct json_object *peer, const char *address)
 {
 	static const char *const ways[] = {"domid", "name", "uuid"};

@@ -94,7 +94,8 @@ bool cli_is_watched(const struct cli *cli);
 /* After how long who watches is told what a command waits for, and what ends a wait without a time-out. */
 #define CLI_LONG_MS   2000
 #define CLI_ENDS_WAIT "Ctrl-C gives up, and --timeout or XENMSG_TIMEOUT would in time"
-/* Notes what is bound, and if policy lets no other domain in: always if verbose, else only where somebody watches. */
+/* Notes what is bound, and if policy lets no other domain in: always if verbose, else only where somebody
+ * watches. */
 void cli_note_bound(const struct cli *cli, struct xenmsg *conn, const char *endpoint);
 /* Notes, where somebody watches, what is read from a terminal, and how that ends. */
 void cli_note_typing(const struct cli *cli, const char *what);

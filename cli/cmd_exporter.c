@@ -171,8 +171,8 @@ static void on_again(evutil_socket_t fd, short what, void *listener)
 	evconnlistener_enable(listener);
 }
 
-/* Accepts nobody for a moment: without descriptors left it would fail again and again, as clients wait. Those that are there
- * and say nothing go after REQUEST_S. */
+/* Accepts nobody for a moment: without descriptors left it would fail again and again, as clients wait. Those
+ * that are there and say nothing go after REQUEST_S. */
 static void on_accept_error(struct evconnlistener *listener, void *http)
 {
 	const struct timeval pause = {.tv_sec = PAUSE_S};
@@ -210,8 +210,8 @@ static bool is_our_name(const char *name)
 	       (gethostname(own, sizeof(own) - 1) == 0 && strcasecmp(name, own) == 0);
 }
 
-/* Whether the client has asked for this machine. A page in a browser that has its own name lead to us asks for that name, which is
- * no number and not ours; a client that names no host is no browser. */
+/* Whether the client has asked for this machine. A page in a browser that has its own name lead to us asks
+ * for that name, which is no number and not ours; a client that names no host is no browser. */
 static bool host_is_here(const struct exporter *exporter, struct evhttp_request *request)
 {
 	const char *host = evhttp_find_header(evhttp_request_get_input_headers(request), "Host");

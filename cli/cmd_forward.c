@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * forward: carries each connection to SOURCE to TARGET, any number of them at once. Here is where they come from, and
- * the session with the daemon; forward_dials.c has what becomes of each.
+ * forward: carries each connection to SOURCE to TARGET, any number of them at once. Here is where they come
+ * from, and the session with the daemon; forward_dials.c has what becomes of each.
  */
 
 #include <errno.h>
@@ -35,7 +35,8 @@ static const char help[] =
 	"  xenmsg forward tcp:127.0.0.1:5432 xen:db:postgres\n"
 	"  xenmsg forward xen:postgres unix:/run/postgresql/.s.PGSQL.5432\n";
 
-#define BACKLOG		4096 /* a client that finds it full waits, or is refused if its Unix socket doesn't block */
+/* a client that finds it full waits, or is refused if its Unix socket doesn't block */
+#define BACKLOG		4096
 #define REOPEN_FIRST_MS 20   /* after the daemon was lost; then twice as much each time, */
 #define REOPEN_LAST_MS	1000 /* up to this */
 

@@ -181,8 +181,8 @@ static void shape_host(struct json_object *host)
 	json_object_object_add(host, "link", link_for_table(link, text_at(link, "state")));
 }
 
-/* Makes an entry have all of these members, which may be objects with some more: null is what isn't known, and what
- * only others have. A text that says nothing, and a time at which nothing was, are unknown, too. */
+/* Makes an entry have all of these members, which may be objects with some more: null is what isn't known,
+ * and what only others have. A text that says nothing, and a time at which nothing was, are unknown, too. */
 static void add_unknown(struct json_object *entry, const char *const *members)
 {
 	if (!json_object_is_type(entry, json_type_object))
@@ -449,7 +449,8 @@ static bool take_options(struct cli *cli, int argc, char **argv, const char *hel
 	return *code == EXIT_DONE;
 }
 
-/* Takes HOST, HOST/DOMAIN, or DOMAIN: a number or a pattern, which can't be a host. Returns whether that may be. */
+/* Takes HOST, HOST/DOMAIN, or DOMAIN: a number or a pattern, which can't be a host. Returns whether that may
+ * be. */
 static bool take_domains(struct listing *listing, const char *typed)
 {
 	struct address_parts parts = address_split_domain(typed, strlen(typed));

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* map: who talks to whom on this host, once, as text or for other programs. A picture is drawn by Graphviz's dot, a program of its
- * own, which gets nothing but what map_dot.h writes. */
+/* map: who talks to whom on this host, once, as text or for other programs. A picture is drawn by Graphviz's
+ * dot, a program of its own, which gets nothing but what map_dot.h writes. */
 
 #include <errno.h>
 #include <spawn.h>

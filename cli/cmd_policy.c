@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* policy check, test: ask which rule decides about a sender and an endpoint here. policy show, denied: list the rules in force, and
- * what they have refused. policy reload: lets the daemon read its rules again. */
+/* policy check, test: ask which rule decides about a sender and an endpoint here. policy show, denied: list
+ * the rules in force, and what they have refused. policy reload: lets the daemon read its rules again. */
 
 #include <json-c/json.h>
 #include <errno.h>
@@ -222,8 +222,8 @@ static int check(struct cli *cli, const char *from, const char *to, bool as_json
 
 /* ---- the rules in force ---------------------------------------------------------------------- */
 
-/* Asks for what only administrators are told. Returns 0 and the answer, which the caller puts, or an exit code
- * after a complaint. */
+/* Asks for what only administrators are told. Returns 0 and the answer, which the caller puts, or an exit
+ * code after a complaint. */
 static int ask_about(struct cli *cli, const char *command, const char *question, const char *subject,
 		     struct json_object **answer)
 {

@@ -119,7 +119,8 @@ static void note_sender(const struct recv *recv, struct xenmsg_message *message)
 		 xenmsg_peer_pid(xenmsg_message_sender(message)));
 }
 
-/* Runs the command. With --confirm that is waited for, and *failed says whether it did. Returns an exit code. */
+/* Runs the command. With --confirm that is waited for, and *failed says whether it did. Returns an exit
+ * code. */
 static int run_command(struct recv *recv, struct xenmsg *conn, struct xenmsg_message *message, bool *failed)
 {
 	return recv->confirm ? message_command_run(&recv->command, conn, message, failed)

@@ -426,7 +426,8 @@ static void on_conn(int fd, short what, void *userdata)
 	take_calls(serve);
 }
 
-/* Answers the calls that it has; whatever it hasn't taken goes to those that share the endpoint. A second signal ends that. */
+/* Answers the calls that it has; whatever it hasn't taken goes to those that share the endpoint. A second
+ * signal ends that. */
 static void finish_calls(struct serve *serve)
 {
 	int number = serve->loop.signal;

@@ -39,7 +39,8 @@ static void write_rest(struct json_object *status, const char *list)
 		printf("and %zu more %s, which 'xenmsg status --all' shows\n", total - listed, list);
 }
 
-/* Writes the state of a link; while it is away also since when, by the local clock, and how often it was resumed. */
+/* Writes the state of a link; while it is away also since when, by the local clock, and how often it was
+ * resumed. */
 static void write_state(struct writer *writer, struct json_object *link)
 {
 	const char *state = json_object_get_string(at(link, "state"));

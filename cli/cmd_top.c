@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* top: shows the daemon's status live in a terminal, or with --host that of all daemons of the host. Each round asks for it;
- * rates are the differences between rounds. */
+/* top: shows the daemon's status live in a terminal, or with --host that of all daemons of the host. Each
+ * round asks for it; rates are the differences between rounds. */
 
 #include <errno.h>
 #include <locale.h>
@@ -104,7 +104,8 @@ static int first_column(const char *title)
 	return (int)(word + strspn(title + word, " "));
 }
 
-/* Returns how many columns of a line stay when the others are scrolled sideways: those of its table's first one. */
+/* Returns how many columns of a line stay when the others are scrolled sideways: those of its table's first
+ * one. */
 static int fixed_of(const struct top *top, size_t index)
 {
 	while (index > 0 && !top->lines[index].is_title)
@@ -329,7 +330,8 @@ static void watch_it(struct top *top, int delay_ms)
 			top_make_lines(top);
 		draw(top);
 		interrupt_sleep(STDIN_FILENO, (int)left_ms + 1);
-		/* All that was typed before it is drawn again: with thousands of lines that takes longer than a key does. */
+		/* All that was typed before it is drawn again: with thousands of lines that takes longer than
+		 * a key does. */
 		while (more && (key = getch()) != ERR)
 			more = on_key(top, key);
 	}

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* trace: prints the steps of messages, calls and streams as they happen. Each daemon that tells them is a source, which is
- * asked again as soon as it has answered; that of another domain, which answers at once, a moment later. */
+/* trace: prints the steps of messages, calls and streams as they happen. Each daemon that tells them is a
+ * source, which is asked again as soon as it has answered; that of another domain, which answers at once, a
+ * moment later. */
 
 #include <errno.h>
 #include <inttypes.h>

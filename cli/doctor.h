@@ -22,8 +22,8 @@ struct doctor {
 
 enum result { WELL, LEFT_OUT, WARNED, ILL };
 
-/* Says what came back in one step, and how to mend it (NULL: that isn't to be told). `code` is the exit code if
- * it is the first one that failed. */
+/* Says what came back in one step, and how to mend it (NULL: that isn't to be told). `code` is the exit code
+ * if it is the first one that failed. */
 __attribute__((format(printf, 6, 7))) void doctor_report(struct doctor *doctor, enum result result, int code,
 							 const char *step, const char *mend,
 							 const char *format, ...);
@@ -39,10 +39,12 @@ bool doctor_check_socket(struct doctor *doctor, const char *socket);
 /* Looks, where no daemon is there, whether it could make its lock and its socket. */
 void doctor_check_places(struct doctor *doctor, const char *socket);
 
-/* Looks, where no daemon is there, whether the unit's user may have what it needs; for us, as root, all of it is open. */
+/* Looks, where no daemon is there, whether the unit's user may have what it needs; for us, as root, all of it
+ * is open. */
 void doctor_check_access(struct doctor *doctor);
 
-/* Looks, where no daemon is there, whether files were brought to /etc/xenmsg with a label for SELinux of elsewhere. */
+/* Looks, where no daemon is there, whether files were brought to /etc/xenmsg with a label for SELinux of
+ * elsewhere. */
 void doctor_check_labels(struct doctor *doctor);
 
 struct json_object;
@@ -50,7 +52,8 @@ struct xenmsg;
 /* Looks at what a daemon says of itself. */
 void doctor_check_status(struct doctor *doctor, struct json_object *status);
 
-/* Looks, in domain 0, at the daemons of all domains. Returns 0, or an exit code after a complaint: it can't. */
+/* Looks, in domain 0, at the daemons of all domains. Returns 0, or an exit code after a complaint: it
+ * can't. */
 int doctor_check_host(struct doctor *doctor);
 
 /* Returns what the daemon knows of other domains, which the caller puts; NULL: it doesn't say. */

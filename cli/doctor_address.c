@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The way to an address, step by step, as far as this domain can know: host, domain, link, endpoint, kind, rule. */
+/* The way to an address, step by step, as far as this domain can know: host, domain, link, endpoint, kind,
+ * rule. */
 #include "cli/doctor.h"
 
 #include <errno.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* Whether the daemons of other domains answer. All are asked at once: each that is silent costs the whole time-out. */
+/* Whether the daemons of other domains answer. All are asked at once: each that is silent costs the whole
+ * time-out. */
 
 #include <errno.h>
 #include <stdio.h>

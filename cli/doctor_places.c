@@ -35,7 +35,8 @@ static pid_t listener(const char *path)
 	return owner.pid;
 }
 
-/* Its name, as ps shows it; "": unknown. It is another's word for a terminal: only printable ASCII is kept. */
+/* Its name, as ps shows it; "": unknown. It is another's word for a terminal: only printable ASCII is
+ * kept. */
 static void name_process(pid_t pid, char *name, size_t size)
 {
 	char path[64];
@@ -81,7 +82,8 @@ bool doctor_check_socket(struct doctor *doctor, const char *socket)
 	return true;
 }
 
-/* Whether a user of its own group alone may use a file so: read, write and execute as in the last digit of a mode. */
+/* Whether a user of its own group alone may use a file so: read, write and execute as in the last digit of a
+ * mode. */
 static bool may_use(const struct passwd *user, const struct stat *file, mode_t how)
 {
 	mode_t mode = file->st_uid == user->pw_uid   ? file->st_mode >> 6

@@ -39,7 +39,8 @@ static bool key_is_plain(const char *key)
 	return size > 0 && size <= KEY_MAX && key[size] == '\0';
 }
 
-/* Returns the value, or another one in its place, escaped as for a terminal: then it is UTF-8 that does nothing. */
+/* Returns the value, or another one in its place, escaped as for a terminal: then it is UTF-8 that does
+ * nothing. */
 static struct json_object *clean_text(struct json_object *value)
 {
 	const char *at = json_object_get_string(value), *end = at + json_object_get_string_len(value);

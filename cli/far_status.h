@@ -3,21 +3,24 @@
 #define XENMSG_CLI_FAR_STATUS_H
 
 /*
- * What another domain's daemon says of itself. The local daemon hands it over as a text in pieces, unread, together with what
- * domain 0 knows of that domain. It is a peer's word, and the peer may be anybody: here it becomes a status, or is refused.
+ * What another domain's daemon says of itself. The local daemon hands it over as a text in pieces, unread,
+ * together with what domain 0 knows of that domain. It is a peer's word, and the peer may be anybody: here it
+ * becomes a status, or is refused.
  */
 
 #include <stddef.h>
 
 struct json_object;
 
-/* Returns the status, which the caller puts, of the answer to "status of DOMAIN": its domid and name are those that domain 0
- * knows, its texts are UTF-8 without control characters, its numbers finite, it is no deeper than a status is and no
- * larger than the daemon lets it be. What else it says is that domain's word, and what a reader asks for may be missing, or
- * of another type. If the answer is no status, returns NULL, and *why says so. */
+/* Returns the status, which the caller puts, of the answer to "status of DOMAIN": its domid and name are
+ * those that domain 0 knows, its texts are UTF-8 without control characters, its numbers finite, it is no
+ * deeper than a status is and no larger than the daemon lets it be. What else it says is that domain's word,
+ * and what a reader asks for may be missing, or of another type. If the answer is no status, returns NULL,
+ * and *why says so. */
 struct json_object *far_status_read(struct json_object *answer, const char **why);
 
-/* Does likewise with the answer to "trace of DOMAIN WHAT": an array of objects, each with the domid that domain 0 knows. */
+/* Does likewise with the answer to "trace of DOMAIN WHAT": an array of objects, each with the domid that
+ * domain 0 knows. */
 struct json_object *far_steps_read(struct json_object *answer, const char **why);
 /* Does the same for the text alone, of any bytes. */
 struct json_object *far_status_parse(const char *text, size_t size, const char **why);

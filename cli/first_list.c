@@ -28,7 +28,8 @@ static void *or_abort(void *memory)
 	return memory;
 }
 
-/* Makes the key of a host, a domain or an endpoint, which the caller frees. Sorted, a domain is before its endpoints. */
+/* Makes the key of a host, a domain or an endpoint, which the caller frees. Sorted, a domain is before its
+ * endpoints. */
 static char *key_of(const struct xenmsg_event *event)
 {
 	bool is_endpoint = event->kind == XENMSG_ENDPOINT_UP || event->kind == XENMSG_ENDPOINT_DOWN;

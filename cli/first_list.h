@@ -3,10 +3,10 @@
 #define XENMSG_CLI_FIRST_LIST_H
 
 /*
- * What is there when a watch begins. Its first events come as the daemon finds them, domains and endpoints mixed, so they
- * are kept until XENMSG_LISTED says that they were all, and then handed on, each domain before its endpoints. While that
- * takes long, as of a host that is slow, and where the daemon is so old that it never says it, nothing is kept for longer
- * than 2 s behind the last event, and 10 s in all.
+ * What is there when a watch begins. Its first events come as the daemon finds them, domains and endpoints
+ * mixed, so they are kept until XENMSG_LISTED says that they were all, and then handed on, each domain before
+ * its endpoints. While that takes long, as of a host that is slow, and where the daemon is so old that it
+ * never says it, nothing is kept for longer than 2 s behind the last event, and 10 s in all.
  */
 
 #include <stdbool.h>

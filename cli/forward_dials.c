@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * The way of a connection that forward has accepted (forward_internal.h). Streams of Xen go through one connection
- * (xenmsg-stream.h). Reaching another target may take a while (a name is looked up), so threads do it.
+ * The way of a connection that forward has accepted (forward_internal.h). Streams of Xen go through one
+ * connection (xenmsg-stream.h). Reaching another target may take a while (a name is looked up), so threads do
+ * it.
  */
 
 #include <errno.h>
@@ -54,7 +55,8 @@ static void dial_target(struct work *work)
 	dial->result = place_dial(target);
 }
 
-/* Returns whether further connections are accepted: not if as many are dialled as may be, or some are held. */
+/* Returns whether further connections are accepted: not if as many are dialled as may be, or some are
+ * held. */
 static bool may_accept(const struct forward *forward)
 {
 	return forward->dials < DIALS_MAX && !forward->held && !forward->is_full && !forward->rests &&

@@ -3,15 +3,15 @@
 #define XENMSG_CLI_FORWARD_INTERNAL_H
 
 /*
- * What the parts of forward share: cmd_forward.c has where connections come from, the session with the daemon, and the
- * command; forward_dials.c has the way of each connection from there on:
+ * What the parts of forward share: cmd_forward.c has where connections come from, the session with the
+ * daemon, and the command; forward_dials.c has the way of each connection from there on:
  *
  *   accepted ──held until its turn──▶ dialled ──▶ carried ──both ends have ended──▶ gone
  *                 ▲                      ├──a source that has gone, or an error──▶ reset
  *                 └──────────────────────┴──over a limit: until a connection has ended, or time──
  *
- * While one is held, no more connections are accepted. What is carried when the command ends, or the session, is broken:
- * nobody takes a part for the whole.
+ * While one is held, no more connections are accepted. What is carried when the command ends, or the session,
+ * is broken: nobody takes a part for the whole.
  */
 
 #include <stdbool.h>
@@ -44,7 +44,8 @@ struct forward {
 	struct end_at source, target;
 	struct breaker *breaker;
 	bool has_truncated;
-	/* if one of them is xen:. It is opened anew if the daemon has gone: as a target for the next connection, */
+	/* if one of them is xen:. It is opened anew if the daemon has gone: as a target for the next
+	 * connection, */
 	struct xenmsg *conn;
 	struct event *session;
 	struct event *reopen; /* and as a source after a moment */

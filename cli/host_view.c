@@ -309,7 +309,8 @@ static void count_links(const struct look *look, struct json_object *domain, str
 
 /* ---- a look ----------------------------------------------------------------------------------- */
 
-/* Adds links in the order in which who tells of them is believed: domain 0, who has sent, who has received. */
+/* Adds links in the order in which who tells of them is believed: domain 0, who has sent, who has
+ * received. */
 static void add_traffic(const struct look *look, struct json_object *statuses)
 {
 	size_t count = length_of(statuses);

@@ -3,27 +3,28 @@
 #define XENMSG_CLI_HOST_VIEW_H
 
 /*
- * The host as `top --host` and `map` show it: its domains, and who talks to whom and how much. It is made of what the daemons
- * tell (host_statuses.h), one look after the other:
+ * The host as `top --host` and `map` show it: its domains, and who talks to whom and how much. It is made of
+ * what the daemons tell (host_statuses.h), one look after the other:
  *
  *   statuses ──▶ view, with totals ──▶ the next look's view, with rates
  *
- * A domain's name is what domain 0 knows; all else is that domain's word. What goes from one domain to another is told by both:
- * domain 0's word goes before that of the sender, which goes before that of the receiver, so a domain that tells nothing is seen by
- * what the others say. Domains that domain 0 doesn't know aren't in it, whoever talks of them, and of what one domain lists there is
- * an end.
+ * A domain's name is what domain 0 knows; all else is that domain's word. What goes from one domain to
+ * another is told by both: domain 0's word goes before that of the sender, which goes before that of the
+ * receiver, so a domain that tells nothing is seen by what the others say. Domains that domain 0 doesn't know
+ * aren't in it, whoever talks of them, and of what one domain lists there is an end.
  */
 
 struct json_object;
 
 struct host_view {
-	/* {domains, traffic}, as doc/commands.schema.json has it. Its texts do nothing at a terminal, its numbers aren't negative. */
+	/* {domains, traffic}, as doc/commands.schema.json has it. Its texts do nothing at a terminal, its
+	 * numbers aren't negative. */
 	struct json_object *shown;
 	struct json_object *index; /* domains, endpoints and directions, by a text for each */
 };
 
-/* Makes a view of what host_statuses() has told. `before`: the look before, so many seconds ago; NULL: there was none, and no rates.
- * NULL: out of memory. */
+/* Makes a view of what host_statuses() has told. `before`: the look before, so many seconds ago; NULL: there
+ * was none, and no rates. NULL: out of memory. */
 struct host_view *host_view_new(struct json_object *statuses, const struct host_view *before, double seconds);
 void host_view_free(struct host_view *view);
 

@@ -17,8 +17,8 @@
 
 struct xenmsg;
 
-/* Blocks SIGINT and SIGTERM from now on, except one that is ignored, as shells start what runs in the background:
- * that stays so. */
+/* Blocks SIGINT and SIGTERM from now on, except one that is ignored, as shells start what runs in the
+ * background: that stays so. */
 void interrupt_catch(void);
 /* Returns whether a signal has come. */
 bool interrupt_came(void);
@@ -38,8 +38,8 @@ void interrupt_allow(const char *words);
 void interrupt_forbid(void);
 /* Does the same as interrupt_allow(), but the words, which are copied, are a complaint on standard error. */
 void interrupt_allow_complaint(const char *format, ...) __attribute__((format(printf, 1, 2)));
-/* Takes the signal that has come off those that are pending: what comes from now on is a second one. Only after
- * interrupt_came(). */
+/* Takes the signal that has come off those that are pending: what comes from now on is a second one. Only
+ * after interrupt_came(). */
 void interrupt_take(void);
 
 /* Returns the point in time after so many milliseconds, for interrupt_wait(); negative: never. */

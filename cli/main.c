@@ -133,8 +133,8 @@ static int run_help(struct cli *cli, int argc, char **argv, const char *help)
 	return cli_flush();
 }
 
-/* Takes the places of standard input, output and error that are closed: what we open would get them, and be read
- * from and written to in their stead. To read or write there still fails. */
+/* Takes the places of standard input, output and error that are closed: what we open would get them, and be
+ * read from and written to in their stead. To read or write there still fails. */
 static bool keep_places(void)
 {
 	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)

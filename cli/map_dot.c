@@ -22,8 +22,8 @@ static const char head[] =
 	"\tnode [shape=box, style=\"rounded,filled\", fillcolor=\"#eef3fa\", color=\"#4a6fa5\", fontname=\"sans-serif\", fontsize=11]\n"
 	"\tedge [fontname=\"sans-serif\", fontsize=9, color=\"#4a6fa5\", arrowsize=0.7]\n";
 
-/* Writes a text so that it stands for itself between the quotes of a label: neither a quote nor one of dot's escapes, nor an
- * entity. It has no control characters. */
+/* Writes a text so that it stands for itself between the quotes of a label: neither a quote nor one of dot's
+ * escapes, nor an entity. It has no control characters. */
 static void write_text(const char *text, FILE *out)
 {
 	size_t size = strlen(text);
@@ -113,7 +113,8 @@ static int64_t order(struct json_object *end)
 	return at(end, "host") ? -1 : number_at(end, "domid");
 }
 
-/* Joins the two directions between each two. Returns their pairs, which the caller frees, the busiest first. */
+/* Joins the two directions between each two. Returns their pairs, which the caller frees, the busiest
+ * first. */
 static struct talkers *make_pairs(const struct host_view *view, size_t *count)
 {
 	struct json_object *traffic = at(view->shown, "traffic");

@@ -2,7 +2,8 @@
 #ifndef XENMSG_CLI_MESSAGE_COMMAND_H
 #define XENMSG_CLI_MESSAGE_COMMAND_H
 
-/* The command that recv and subscribe run for each message (--exec): it has the payload on its standard input. */
+/* The command that recv and subscribe run for each message (--exec): it has the payload on its standard
+ * input. */
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -23,12 +24,13 @@ struct message_command {
 
 /* Lets the end of a command end a wait, and nothing else. */
 void message_command_catch_children(void);
-/* Waits while no further command may run. What is there for the connection is done meanwhile. Returns 0, also when a signal has come,
- * or an error of the connection. */
+/* Waits while no further command may run. What is there for the connection is done meanwhile. Returns 0, also
+ * when a signal has come, or an error of the connection. */
 int message_command_wait_for_a_place(struct message_command *command, struct xenmsg *conn);
 /* Starts it for this message. Returns an exit code. */
 int message_command_start(struct message_command *command, struct xenmsg_message *message);
-/* Does the same, and waits until it has ended; *failed says how. The connection is served meanwhile, so long as it is there. */
+/* Does the same, and waits until it has ended; *failed says how. The connection is served meanwhile, so long
+ * as it is there. */
 int message_command_run(struct message_command *command, struct xenmsg *conn, struct xenmsg_message *message,
 			bool *failed);
 /* Waits until all have ended. */

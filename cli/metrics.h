@@ -5,8 +5,8 @@
 /*
  * The daemon's status as Prometheus text (exposition format 0.0.4), by one table of metrics, which
  * doc/metrics.md shows. Labels are what there is little of: domids, uids, names of endpoints that are bound
- * here, and addresses of topics to which programs here subscribe. What a peer or a sender chooses freely, pids and
- * programs' names are no labels.
+ * here, and addresses of topics to which programs here subscribe. What a peer or a sender chooses freely,
+ * pids and programs' names are no labels.
  */
 
 #include <stddef.h>

@@ -3,8 +3,8 @@
 
 #include <string.h>
 
-/* Returns how many letters have to be added, left out, replaced or swapped with the next one to turn one into the other,
- * at most `most` + 1. */
+/* Returns how many letters have to be added, left out, replaced or swapped with the next one to turn one into
+ * the other, at most `most` + 1. */
 static size_t distance(const char *one, const char *other, size_t most)
 {
 	size_t left_out, added, replaced, swapped = most + 1, least;

@@ -2,8 +2,8 @@
 #ifndef XENMSG_CLI_NEAREST_H
 #define XENMSG_CLI_NEAREST_H
 
-/* Finds what was meant by a word that is none: the nearest of those that there are, by how many letters have to be
- * added, left out, replaced or swapped. */
+/* Finds what was meant by a word that is none: the nearest of those that there are, by how many letters have
+ * to be added, left out, replaced or swapped. */
 
 #include <stddef.h>
 

@@ -14,8 +14,9 @@ char *payload_base64(const void *data, size_t size);
 /* Reads everything from a descriptor into *data, which the caller frees, also after an error. Returns 0,
  * -EMSGSIZE if it is more than `most` (and *size bytes of it were read), or an error of read(). */
 int payload_read(int fd, size_t most, char **data, size_t *size);
-/* Gives `take` each whole line of the *size bytes, without its newline, and with `end` also what is behind the last one. It goes on
- * while that returns 0. What wasn't given moves to the beginning, and *size is how much that is. Returns what `take` did. */
+/* Gives `take` each whole line of the *size bytes, without its newline, and with `end` also what is behind
+ * the last one. It goes on while that returns 0. What wasn't given moves to the beginning, and *size is how
+ * much that is. Returns what `take` did. */
 int payload_take_lines(char *data, size_t *size, bool end,
 		       int (*take)(void *userdata, const char *line, size_t size), void *userdata);
 

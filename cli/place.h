@@ -18,17 +18,17 @@ struct place {
 	struct tcp_place tcp;
 };
 
-/* Reads unix:PATH, tcp:HOST:PORT or xen:ADDRESS, which is an endpoint of this domain in a source. `text` must stay. Returns
- * NULL, or what is wrong with it. place_free() follows either way. */
+/* Reads unix:PATH, tcp:HOST:PORT or xen:ADDRESS, which is an endpoint of this domain in a source. `text` must
+ * stay. Returns NULL, or what is wrong with it. place_free() follows either way. */
 const char *place_parse(struct place *place, const char *text, bool is_source);
 void place_free(struct place *place);
 /* Returns whether the kernel is to choose the port. */
 bool place_is_port_0(const struct place *place);
-/* Connects a socket to a place of kind PLACE_UNIX or PLACE_TCP; waits for that, also for the lookup of a name. Returns the
- * descriptor, a negative errno, or PLACE_NO_HOST. */
+/* Connects a socket to a place of kind PLACE_UNIX or PLACE_TCP; waits for that, also for the lookup of a
+ * name. Returns the descriptor, a negative errno, or PLACE_NO_HOST. */
 int place_dial(const struct place *place);
-/* Sets the address to listen at, of these kinds, after what is left of a listener that has gone was removed. Returns 0 or
- * PLACE_NO_HOST. */
+/* Sets the address to listen at, of these kinds, after what is left of a listener that has gone was removed.
+ * Returns 0 or PLACE_NO_HOST. */
 int place_to_listen(const struct place *place, struct sockaddr_storage *address, socklen_t *size);
 /* Returns in words for people why the place can't be reached or listened at. */
 const char *place_why_not(const struct place *place, int error);

@@ -21,8 +21,8 @@ struct table {
 	unsigned line, answers, wrong;
 };
 
-/* Splits a line, of which what is behind a # says nothing. Returns how many words there are, at most one more than
- * fit. */
+/* Splits a line, of which what is behind a # says nothing. Returns how many words there are, at most one more
+ * than fit. */
 static unsigned split(char *line, char *words[WORDS])
 {
 	char *rest = line, *word;

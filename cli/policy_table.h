@@ -6,8 +6,8 @@
 
 struct cli;
 
-/* Checks the table in this file, "-": standard input. Returns the exit code: 0, all answers are as expected; EXIT_OTHER:
- * some aren't, which was printed; else after a complaint. */
+/* Checks the table in this file, "-": standard input. Returns the exit code: 0, all answers are as expected;
+ * EXIT_OTHER: some aren't, which was printed; else after a complaint. */
 int policy_table_check(struct cli *cli, const char *path);
 
 #endif

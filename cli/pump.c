@@ -100,7 +100,8 @@ static void pass_on_end(struct direction *direction)
 		look_left(pump);
 }
 
-/* What is written to a broken stream is lost, as what is on the way there is: it says so itself, behind what came from it. */
+/* What is written to a broken stream is lost, as what is on the way there is: it says so itself, behind what
+ * came from it. */
 static ssize_t write_to_stream(struct xenmsg_stream *stream, const char *at, size_t size)
 {
 	ssize_t written = xenmsg_stream_write(stream, at, size);

@@ -5,8 +5,9 @@
 /*
  * Carries two byte streams between two ends, each independently, with half-close: when one direction ends,
  * that is passed on and the other continues. An end is a socket, a pair of descriptors (standard input and
- * output), or a stream of a connection that carries many (xenmsg-stream.h). A direction holds at most a buffer's
- * worth, so a slow reader slows its writer. Descriptors may be files if the loop is one for files (loop.h).
+ * output), or a stream of a connection that carries many (xenmsg-stream.h). A direction holds at most a
+ * buffer's worth, so a slow reader slows its writer. Descriptors may be files if the loop is one for files
+ * (loop.h).
  */
 
 #include <stdbool.h>
@@ -15,10 +16,12 @@ struct event_base;
 struct xenmsg_stream;
 struct pump;
 
-/* Where to read (`in`) and write (`out`); both are the same for a socket. With a stream there is none of them: -1. */
+/* Where to read (`in`) and write (`out`); both are the same for a socket. With a stream there is none of
+ * them: -1. */
 struct pump_end {
 	int in, out;
-	/* Closes a socket so that the other side sees a broken stream; `ended`: it has seen its end. NULL: close(). */
+	/* Closes a socket so that the other side sees a broken stream; `ended`: it has seen its end. NULL:
+	 * close(). */
 	void (*break_socket)(void *userdata, int fd, bool ended);
 	void *userdata;
 	struct xenmsg_stream *stream;
@@ -27,8 +30,8 @@ struct pump_end {
 /* `error` is 0 when both directions have ended, else the errno of what broke; `at_left` says at which end. */
 typedef void (*pump_done_fn)(void *userdata, struct pump *pump, int error, bool at_left);
 
-/* Starts a pump, which owns the ends until pump_free() closes them. Returns NULL if memory has run out (they are
- * closed). */
+/* Starts a pump, which owns the ends until pump_free() closes them. Returns NULL if memory has run out (they
+ * are closed). */
 struct pump *pump_new(struct event_base *base, struct pump_end left, struct pump_end right, pump_done_fn done,
 		      void *userdata);
 /* Takes what a stream at the left has brought before the pump was there. May call `done`. */

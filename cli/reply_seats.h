@@ -3,11 +3,12 @@
 #define XENMSG_CLI_REPLY_SEATS_H
 
 /*
- * Replies that wait for callers who don't read. Those with a seat hold up nobody, and wait for REPLY_PATIENCE_MS. There are
- * few seats, since each may hold the largest message; when they are taken, who has the most of them gives one to who has
- * fewer. A reply without a seat waits where its command ran, so others wait with it: only until somebody of its account should
- * have read. An account is who the daemon charges: a user here, another domain, another host. So one that has many callers,
- * all of which read nothing, holds up the others as briefly as one caller does.
+ * Replies that wait for callers who don't read. Those with a seat hold up nobody, and wait for
+ * REPLY_PATIENCE_MS. There are few seats, since each may hold the largest message; when they are taken, who
+ * has the most of them gives one to who has fewer. A reply without a seat waits where its command ran, so
+ * others wait with it: only until somebody of its account should have read. An account is who the daemon
+ * charges: a user here, another domain, another host. So one that has many callers, all of which read
+ * nothing, holds up the others as briefly as one caller does.
  *
  *     begin ──▶ without a seat ◀──────▶ seated        each ──▶ end: it is accepted, or its time is up
  */

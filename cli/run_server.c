@@ -290,8 +290,8 @@ static void on_lost(void *userdata, int error)
 	}
 }
 
-/* Whether the two have one share: those of a domain here, or of another host, which may say of each that it is another
- * domain's. */
+/* Whether the two have one share: those of a domain here, or of another host, which may say of each that it
+ * is another domain's. */
 static bool is_of_the_same(const struct run_job *job, const struct xenmsg_peer *peer)
 {
 	const char *host = xenmsg_peer_host(peer);

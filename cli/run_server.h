@@ -19,7 +19,8 @@ struct run_server *run_server_new(struct event_base *base, const struct cli *cli
 /* Ends all commands by SIGTERM. NULL is allowed. */
 void run_server_free(struct run_server *server);
 /* Serves a stream, and takes it over. Returns 0, or a negative errno if it was
- * broken instead: -ENOMEM, or -EMFILE if the opener's domain, or host, has as many streams as are left for all others. */
+ * broken instead: -ENOMEM, or -EMFILE if the opener's domain, or host, has as many streams as are left for
+ * all others. */
 int run_server_take(struct run_server *server, int stream, const struct xenmsg_peer *peer);
 
 #endif

@@ -9,8 +9,8 @@
  *
  *   source: open ──end of file, STOP──▶ ended          sink: open ──end, or nobody reads it (STOP)──▶ ended
  *
- * A stream is sent only as far as its receiver has given credit, and what it has given credit for it can keep.
- * So both ends always read the connection, and no stream waits for another.
+ * A stream is sent only as far as its receiver has given credit, and what it has given credit for it can
+ * keep. So both ends always read the connection, and no stream waits for another.
  */
 
 #include <stdbool.h>
@@ -26,13 +26,13 @@ struct run_session_callbacks {
 	int (*record)(void *userdata, const struct run_record *record);
 	/* A source or a sink has ended. */
 	void (*ended)(void *userdata);
-	/* The connection is lost: 0 if the other side has closed it, else an errno. Sinks still write what has
-	 * come. */
+	/* The connection is lost: 0 if the other side has closed it, else an errno. Sinks still write what
+	 * has come. */
 	void (*lost)(void *userdata, int error);
 };
 
-/* Takes over a connection. The loop must take whatever descriptors the streams have. Callbacks mustn't free the
- * session. Returns NULL if memory has run out (the connection is closed). */
+/* Takes over a connection. The loop must take whatever descriptors the streams have. Callbacks mustn't free
+ * the session. Returns NULL if memory has run out (the connection is closed). */
 struct run_session *run_session_new(struct event_base *base, int connection,
 				    const struct run_session_callbacks *callbacks, void *userdata);
 /* Closes all descriptors. NULL is allowed. */

@@ -3,8 +3,8 @@
 #define XENMSG_CLI_SLOW_CALLERS_H
 
 /*
- * Callers who don't read their replies, so that each is waited for once and not with each of their calls. One is forgotten when a
- * reply to it is accepted, or when there are many others since.
+ * Callers who don't read their replies, so that each is waited for once and not with each of their calls. One
+ * is forgotten when a reply to it is accepted, or when there are many others since.
  */
 
 #include <stdbool.h>

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Reasons that an error doesn't tell, since who may know them isn't who is told the error: what hinders a program from reaching
- * another host may be its own host's matter, and what hinders an endpoint from being started is this domain's.
+ * Reasons that an error doesn't tell, since who may know them isn't who is told the error: what hinders a
+ * program from reaching another host may be its own host's matter, and what hinders an endpoint from being
+ * started is this domain's.
  */
 #include "cli/why.h"
 
@@ -46,7 +47,8 @@ static bool is_listed(struct json_object *hosts, struct address_part host)
 	return false;
 }
 
-/* Asks the policy of domain 0, in which we are. Returns what it is to be mended by; NULL: it lets that out, or doesn't tell. */
+/* Asks the policy of domain 0, in which we are. Returns what it is to be mended by; NULL: it lets that out,
+ * or doesn't tell. */
 static struct json_object *ask_for_cure(struct xenmsg *conn, const char *address)
 {
 	struct json_object *answer, *cure = NULL;
@@ -62,8 +64,8 @@ static struct json_object *ask_for_cure(struct xenmsg *conn, const char *address
 	return cure;
 }
 
-/* Says why policy denies it: here, where domain 0 lets it leave the host, or there. Guests are told only of the hosts to which
- * an [out] lets them go, and domain 0 of all that it has heard of. */
+/* Says why policy denies it: here, where domain 0 lets it leave the host, or there. Guests are told only of
+ * the hosts to which an [out] lets them go, and domain 0 of all that it has heard of. */
 static char *why_denied(struct xenmsg *conn, struct json_object *hosts, struct address_part host,
 			const char *address)
 {

@@ -4,7 +4,8 @@
 
 struct xenmsg;
 
-/* Asks the daemon for what an outcome doesn't say. Returns NULL if it doesn't know more, else what the caller frees. */
+/* Asks the daemon for what an outcome doesn't say. Returns NULL if it doesn't know more, else what the caller
+ * frees. */
 char *cli_why_refused(struct xenmsg *conn, const char *address, int error);
 
 #endif

@@ -10,11 +10,11 @@
 #define WORKERS_MAX 256u
 
 /*
- * Several processes that do the same, as one command. One that is killed is replaced; if one ends by itself, all end;
- * SIGINT and SIGTERM are for all of them.
+ * Several processes that do the same, as one command. One that is killed is replaced; if one ends by itself,
+ * all end; SIGINT and SIGTERM are for all of them.
  *
- * Returns true in each of them, and false in the command's own process when all have ended, with its exit code in *code
- * and the signal that it is to die of (0: none) in *signal.
+ * Returns true in each of them, and false in the command's own process when all have ended, with its exit
+ * code in *code and the signal that it is to die of (0: none) in *signal.
  */
 bool worker_set_start(struct cli *cli, const char *command, uint64_t count, int *code, int *signal);
 

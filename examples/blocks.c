@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * Carries a stream of bytes in blocks, without a copy in either program: what is read goes to where it is sent
- * from, and what came is written from where it lies.
+ * Carries a stream of bytes in blocks, without a copy in either program: what is read goes to where it is
+ * sent from, and what came is written from where it lies.
  *
- *   blocks ENDPOINT          writes what comes to standard output until an empty block; in domain 2:  blocks in
- *   blocks ADDRESS SIZE      sends standard input in blocks of up to SIZE bytes; in domain 1:  blocks 2:in 32768
+ *   blocks ENDPOINT          writes what comes to standard output until an empty block; in domain 2:  blocks
+ *                            in
+ *   blocks ADDRESS SIZE      sends standard input in blocks of up to SIZE bytes; in domain 1:  blocks 2:in
+ *                            32768
  *
- * A block that isn't delivered is the last one: the empty one doesn't follow. Messages don't tell that their sender has
- * died, as a byte stream would (copy.c), so who gets nothing for a minute gives up.
+ * A block that isn't delivered is the last one: the empty one doesn't follow. Messages don't tell that their
+ * sender has died, as a byte stream would (copy.c), so who gets nothing for a minute gives up.
  *
  *   cc blocks.c $(pkg-config --cflags --libs xenmsg) -o blocks
  */

@@ -94,7 +94,8 @@ static int work(void)
 		struct job *following = LIST_NEXT(job, entry);
 
 		if (job->due_ms <= now) {
-			/* A caller who doesn't read his answers, so that there is no room, gets XENMSG_UNANSWERED from end_job(). */
+			/* A caller who doesn't read his answers, so that there is no room, gets
+			 * XENMSG_UNANSWERED from end_job(). */
 			if (xenmsg_reply(job->call, "done", 4) == 0)
 				printf("done; %u at once so far\n", most);
 			end_job(job);

@@ -139,7 +139,8 @@ static int send_file(struct xenmsg *conn, const char *path, const char *address)
 	return r;
 }
 
-/* Takes the size and the bytes into a file beside the one that is wanted, which is there only when it is whole. */
+/* Takes the size and the bytes into a file beside the one that is wanted, which is there only when it is
+ * whole. */
 static int receive_bytes(struct end stream, const char *path)
 {
 	char part[PATH_MAX];
@@ -195,7 +196,8 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	signal(SIGPIPE,
-	       SIG_IGN); /* streams are sockets: writing to one whose other end has gone is an error, no death */
+	       /* streams are sockets: writing to one whose other end has gone is an error, no death */
+	       SIG_IGN);
 	r = xenmsg_open(&conn, NULL, NULL);
 	if (r < 0)
 		return fail("xenmsgd", r) < 0;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * A client with a deadline: calls a service, and waits until then for it to be there, as when it is just being
- * restarted. What becomes of the call is told: whether it was done, was not, or may have been. Only what was not done
- * may be tried again.
+ * A client with a deadline: calls a service, and waits until then for it to be there, as when it is just
+ * being restarted. What becomes of the call is told: whether it was done, was not, or may have been. Only
+ * what was not done may be tried again.
  *
  *   deadline ADDRESS TEXT MILLISECONDS          deadline 2:work 500 2000
  *

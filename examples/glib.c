@@ -2,7 +2,8 @@
 
 /*
  * libxenmsg in a GLib main loop: prints the messages to ENDPOINT, and sends each line of standard input to
- * ADDRESS, without ever blocking. It works in any GTK or GLib program: the descriptor tells of time-outs, too.
+ * ADDRESS, without ever blocking. It works in any GTK or GLib program: the descriptor tells of time-outs,
+ * too.
  *
  *   glib ENDPOINT ADDRESS
  *
@@ -53,8 +54,8 @@ static void watch_input(struct loop *loop, gboolean wanted)
 	}
 }
 
-/* Sends the lines that were read, as far as there is room for them; on_done() goes on with the rest, when there is
- * more. (A program that sends to several addresses asks xenmsg_begin_await_room().) */
+/* Sends the lines that were read, as far as there is room for them; on_done() goes on with the rest, when
+ * there is more. (A program that sends to several addresses asks xenmsg_begin_await_room().) */
 static void send_lines(struct loop *loop)
 {
 	size_t sent = 0;
@@ -151,7 +152,8 @@ int main(int argc, char **argv)
 	watch_input(&loop, TRUE);
 	g_unix_signal_add(SIGTERM, on_term, &loop);
 	g_main_loop_run(loop.main);
-	/* The connection before the loop, which on_done() uses: that is called for what has no outcome yet. */
+	/* The connection before the loop, which on_done() uses: that is called for what has no outcome
+	 * yet. */
 	if (loop.messages)
 		g_source_remove(loop.messages);
 	loop.closing = TRUE;

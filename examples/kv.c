@@ -11,8 +11,9 @@
  *   kv ADDRESS list
  *
  * A request is "get KEY", "set KEY VALUE", "delete KEY" or "list"; a key has no spaces, a value is any bytes.
- * Each sender's domain has keys of its own: a sender can't forge its identity. They last as long as the domain is there
- * and its xenmsgd runs, for a domid may be another domain's later. Errors have numbers of their own.
+ * Each sender's domain has keys of its own: a sender can't forge its identity. They last as long as the
+ * domain is there and its xenmsgd runs, for a domid may be another domain's later. Errors have numbers of
+ * their own.
  *
  *   cc kv.c $(pkg-config --cflags --libs xenmsg) -o kv
  */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * libxenmsg in libuv's loop: prints the messages to ENDPOINT, and sends each line of standard input to ADDRESS,
- * without ever blocking.
+ * libxenmsg in libuv's loop: prints the messages to ENDPOINT, and sends each line of standard input to
+ * ADDRESS, without ever blocking.
  *
  *   libuv ENDPOINT ADDRESS
  *
@@ -42,8 +42,8 @@ static void on_message(void *userdata, struct xenmsg_message *message)
 	xenmsg_message_free(message);
 }
 
-/* Sends the lines that were read, as far as there is room for them; on_done() goes on with the rest, when there is
- * more. (A program that sends to several addresses asks xenmsg_begin_await_room().) */
+/* Sends the lines that were read, as far as there is room for them; on_done() goes on with the rest, when
+ * there is more. (A program that sends to several addresses asks xenmsg_begin_await_room().) */
 static void send_lines(struct loop *loop)
 {
 	size_t sent = 0;
@@ -128,7 +128,8 @@ static int run(struct loop *loop)
 		r = uv_poll_start(&loop->input, UV_READABLE | UV_DISCONNECT, on_input);
 	if (r == 0)
 		uv_run(loop->uv, UV_RUN_DEFAULT);
-	/* The connection before the loop, which on_done() uses: that is called for what has no outcome yet. */
+	/* The connection before the loop, which on_done() uses: that is called for what has no outcome
+	 * yet. */
 	uv_close((uv_handle_t *)&loop->messages, NULL);
 	loop->closing = 1;
 	xenmsg_close(loop->conn);

@@ -17,7 +17,8 @@
 
 #include <xenmsg-stream.h>
 
-/* What comes is echoed at once, as far as there is room. The rest stays with the library until there is some. */
+/* What comes is echoed at once, as far as there is room. The rest stays with the library until there is
+ * some. */
 static size_t on_data(void *userdata, struct xenmsg_stream *stream, const void *data, size_t size)
 {
 	ssize_t written = xenmsg_stream_write(stream, data, size);
@@ -59,7 +60,8 @@ static void on_incoming(void *userdata, struct xenmsg_stream *stream, const stru
 	xenmsg_stream_set_callbacks(stream, &callbacks, NULL);
 }
 
-/* The next daemon may refuse the endpoint. Without it the program is of no use, so it ends, to be started again. */
+/* The next daemon may refuse the endpoint. Without it the program is of no use, so it ends, to be started
+ * again. */
 static void on_change(void *userdata, const struct xenmsg_change *change)
 {
 	int *refused = userdata;

@@ -6,8 +6,9 @@
  *   ping ECHO-ENDPOINT                        answers every message; in domain 2, say:    ping echo
  *   ping ADDRESS REPLY-ENDPOINT [COUNT]       sends there and waits; in domain 1:         ping 2:echo pong
  *
- * A message carries the endpoint for its answer, as its text up to the first zero. The domain is the sender's, which
- * nobody can forge: a program that answers to any address makes itself the tool of who sends through it.
+ * A message carries the endpoint for its answer, as its text up to the first zero. The domain is the
+ * sender's, which nobody can forge: a program that answers to any address makes itself the tool of who sends
+ * through it.
  *
  * In the shell, rendezvous.sh sends a message and one back, and request-reply.sh makes a call, which needs no
  * address for its answer.

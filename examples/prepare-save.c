@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * A toolstack tells all guests to prepare for a save, and counts who is ready. It publishes on a topic that keeps the last
- * message, so a guest that comes late prepares, too; who is ready says so by a message.
+ * A toolstack tells all guests to prepare for a save, and counts who is ready. It publishes on a topic that
+ * keeps the last message, so a guest that comes late prepares, too; who is ready says so by a message.
  *
- *   prepare-save host COUNT [SECONDS]   in domain 0: waits until COUNT guests are ready (30 s), and prints how many are
+ *   prepare-save host COUNT [SECONDS]   in domain 0: waits until COUNT guests are ready (30 s), and prints
+ *                                       how many are
  *   prepare-save guest COMMAND          in each guest: runs COMMAND each time, for the shell
  *
  * Guests reach domain 0's endpoints "prepare-save" and "ready-to-save" if its policy lets them.
@@ -84,8 +85,9 @@ static int host(struct xenmsg *conn, unsigned count, int timeout_ms)
 
 /* ---- a guest --------------------------------------------------------------------------------- */
 
-/* Prepares, and says so. What goes wrong is told here: the toolstack sees who isn't ready. What the topic has kept comes
- * again when the way to it, or a daemon, was lost: then nothing is run a second time, but it is said again. */
+/* Prepares, and says so. What goes wrong is told here: the toolstack sees who isn't ready. What the topic has
+ * kept comes again when the way to it, or a daemon, was lost: then nothing is run a second time, but it is
+ * said again. */
 static void prepare(struct xenmsg *conn, const char *command, struct xenmsg_message *message)
 {
 	static char prepared[32]; /* the last round */

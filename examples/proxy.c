@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * A proxy: calls to ENDPOINT go on to ADDRESS, and answers and errors back as they are, many at a time. A caller
- * who has gone takes his call with him.
+ * A proxy: calls to ENDPOINT go on to ADDRESS, and answers and errors back as they are, many at a time. A
+ * caller who has gone takes his call with him.
  *
  *   proxy ENDPOINT ADDRESS          in domain 2, say:   proxy front 3:work
  *
@@ -31,8 +31,9 @@ static int refuse(struct xenmsg_message *call, const char *why)
 	return xenmsg_reply_error(call, NOT_REACHED, why, strlen(why));
 }
 
-/* Answers as the service has. That it hasn't, XENMSG_UNANSWERED, is passed on like its own errors. What can't be passed
- * on, as it is too large or the caller doesn't read, is told without data; and what isn't, by freeing the call. */
+/* Answers as the service has. That it hasn't, XENMSG_UNANSWERED, is passed on like its own errors. What can't
+ * be passed on, as it is too large or the caller doesn't read, is told without data; and what isn't, by
+ * freeing the call. */
 static void answer(struct xenmsg_message *call, const struct xenmsg_result *result)
 {
 	const struct xenmsg_message *reply = result->reply;

@@ -26,7 +26,8 @@ static void turn_around(char *text, size_t size)
 	}
 }
 
-/* A caller who doesn't read has 5 s to make room, and holds up the others meanwhile; agent.c shows how not to. */
+/* A caller who doesn't read has 5 s to make room, and holds up the others meanwhile; agent.c shows how not
+ * to. */
 static int reply(struct xenmsg_message *request, const void *data, size_t size)
 {
 	int r = xenmsg_reply(request, data, size);

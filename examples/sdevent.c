@@ -43,8 +43,8 @@ static void on_message(void *userdata, struct xenmsg_message *message)
 	xenmsg_message_free(message);
 }
 
-/* Sends the lines that were read, as far as there is room for them; on_done() goes on with the rest, when there is
- * more. (A program that sends to several addresses asks xenmsg_begin_await_room().) */
+/* Sends the lines that were read, as far as there is room for them; on_done() goes on with the rest, when
+ * there is more. (A program that sends to several addresses asks xenmsg_begin_await_room().) */
 static void send_lines(struct loop *loop)
 {
 	size_t sent = 0;
@@ -145,7 +145,8 @@ int main(int argc, char **argv)
 		r = run(&loop, argv[1]);
 	if (r < 0)
 		fprintf(stderr, "sdevent: %s\n", strerror(-r));
-	/* The connection before the loop, which on_done() uses: that is called for what has no outcome yet. */
+	/* The connection before the loop, which on_done() uses: that is called for what has no outcome
+	 * yet. */
 	sd_event_source_unref(loop.messages);
 	loop.closing = 1;
 	xenmsg_close(loop.conn);

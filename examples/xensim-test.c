@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * A test in C on a simulated Xen host: two ends of a vchan, each in a domain of its own, and what one sees when the
- * other is gone. It runs itself in the domains.
+ * A test in C on a simulated Xen host: two ends of a vchan, each in a domain of its own, and what one sees
+ * when the other is gone. It runs itself in the domains.
  *
  *	cc -o xensim-test xensim-test.c $(pkg-config --cflags --libs xenvchan) && ./xensim-test
  */

@@ -157,8 +157,8 @@ bool conversation_decline(struct conversation *conversation, uint64_t id)
 
 /* --- what the other end says ------------------------------------------------------------------ */
 
-/* A host that asks all the time would have our daemon busy with it, and the way to the server full of answers. Who is in
- * earnest repeats the question. */
+/* A host that asks all the time would have our daemon busy with it, and the way to the server full of
+ * answers. Who is in earnest repeats the question. */
 static bool may_ask(struct conversation *conversation)
 {
 	if (conversation->questions == CONVERSATION_QUESTIONS)
@@ -284,7 +284,8 @@ static void on_asking(struct conversation *conversation, const struct message *m
 	case MESSAGE_CLOSE:
 		lose(conversation, EHOSTUNREACH, "that host has ended it");
 		break;
-	case MESSAGE_DATA: /* the ACCEPT was lost, and these bytes can't be taken: a gap later, or this here */
+	/* The ACCEPT was lost, and these bytes can't be taken: a gap later, or this here. */
+	case MESSAGE_DATA:
 	case MESSAGE_ACK:
 		lose_and_say(conversation, "the answer was lost on the way");
 		break;

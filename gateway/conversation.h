@@ -3,12 +3,14 @@
 #define XENMSG_GATEWAY_CONVERSATION_H
 
 /*
- * The conversation with one other host: two directions of bytes over a network that delivers each message at most once.
+ * The conversation with one other host: two directions of bytes over a network that delivers each message at
+ * most once.
  *
- * It makes "in order, or the conversation is lost" of that. Each message of bytes says at which position they stand: a
- * gap, bytes that come twice with others behind them, more than was allowed, or silence where an answer is due end the
- * conversation at both ends. Nothing is sent again: the session of the two daemons resumes (doc/decisions/0030) over the
- * next conversation, which another nonce tells from this one. So neither end keeps any bytes.
+ * It makes "in order, or the conversation is lost" of that. Each message of bytes says at which position they
+ * stand: a gap, bytes that come twice with others behind them, more than was allowed, or silence where an
+ * answer is due end the conversation at both ends. Nothing is sent again: the session of the two daemons
+ * resumes (doc/decisions/0030) over the next conversation, which another nonce tells from this one. So
+ * neither end keeps any bytes.
  *
  *                   our daemon asks               the daemon there asks
  *          NONE ────────────────────► ASKING        NONE ──────────────► ASKED
@@ -21,8 +23,9 @@
  *
  * Both ends may ask at once. Then the conversation stays that the host with the lower name asked for.
  *
- * There is no input or output in here and no clock: each call gets the time in milliseconds, and what is to happen is
- * told by the functions of `conversation_callbacks`, which must not call back into the conversation.
+ * There is no input or output in here and no clock: each call gets the time in milliseconds, and what is to
+ * happen is told by the functions of `conversation_callbacks`, which must not call back into the
+ * conversation.
  */
 
 #include <stdbool.h>
@@ -52,10 +55,11 @@ struct conversation_callbacks {
 	void (*incoming)(void *userdata, uint64_t id);
 	void (*connected)(void *userdata, uint64_t id);
 	void (*failed)(void *userdata, uint64_t id, int error, const char *why);
-	/* The bytes of an OPEN conversation, for the daemon: conversation_taken() says when they have a place there. */
+	/* The bytes of an OPEN conversation, for the daemon: conversation_taken() says when they have a place
+	 * there. */
 	void (*bytes)(void *userdata, const uint8_t *data, size_t size);
-	/* An OPEN conversation has ended. What was given to bytes() still goes to the daemon. `why` NULL: one of the daemons
-	 * wanted it. */
+	/* An OPEN conversation has ended. What was given to bytes() still goes to the daemon. `why` NULL: one
+	 * of the daemons wanted it. */
 	void (*ended)(void *userdata, const char *why);
 };
 
@@ -93,11 +97,12 @@ struct conversation {
 void conversation_init(struct conversation *conversation, const struct conversation_callbacks *callbacks,
 		       void *userdata, bool is_lower);
 
-/* Our daemon wants one. One that is OPEN ends; if the other end has asked and its name is the lower one, this fails with
- * EAGAIN. `nonce` must never have been used. */
+/* Our daemon wants one. One that is OPEN ends; if the other end has asked and its name is the lower one, this
+ * fails with EAGAIN. `nonce` must never have been used. */
 void conversation_connect(struct conversation *conversation, uint64_t id,
 			  const uint8_t nonce[MESSAGE_NONCE_SIZE], uint64_t now_ms);
-/* Our daemon answers to incoming(). False: the other end doesn't wait for that any more; nothing has happened. */
+/* Our daemon answers to incoming(). False: the other end doesn't wait for that any more; nothing has
+ * happened. */
 bool conversation_accept(struct conversation *conversation, uint64_t id, uint64_t now_ms);
 bool conversation_decline(struct conversation *conversation, uint64_t id);
 /* Our daemon is gone, or wants no more of it. */
@@ -105,7 +110,8 @@ void conversation_close(struct conversation *conversation);
 /* The conversation is over without a word to the other end, which can't be reached: nothing may be sent. */
 void conversation_lose(struct conversation *conversation, int error, const char *why);
 
-/* A message has come. `id` is the one that a new conversation gets, which the other end asks for: true if it was used. */
+/* A message has come. `id` is the one that a new conversation gets, which the other end asks for: true if it
+ * was used. */
 bool conversation_message(struct conversation *conversation, const struct message *untrusted, uint64_t id,
 			  uint64_t now_ms);
 

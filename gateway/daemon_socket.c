@@ -41,8 +41,8 @@ struct daemon_socket {
 	struct event *writable;		/* only while some wait */
 	struct event *readable, *timer; /* timer: to try again, or until the daemon must have answered */
 	bool is_welcome;
-	char broken
-		[64]; /* why a packet couldn't be sent: the connection is let go of soon; "": it is in order */
+	/* why a packet couldn't be sent: the connection is let go of soon; "": it is in order */
+	char broken[64];
 	char told[256]; /* why the last attempt failed: is logged once */
 };
 

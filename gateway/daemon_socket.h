@@ -2,8 +2,8 @@
 #ifndef XENMSG_GATEWAY_DAEMON_SOCKET_H
 #define XENMSG_GATEWAY_DAEMON_SOCKET_H
 
-/* The connection to this host's daemon: packets of wire/gateway.h, of which some bring a descriptor. It is made again
- * whenever it is lost; a daemon that has refused us or says nothing is tried again, too. */
+/* The connection to this host's daemon: packets of wire/gateway.h, of which some bring a descriptor. It is
+ * made again whenever it is lost; a daemon that has refused us or says nothing is tried again, too. */
 
 #include <stdbool.h>
 
@@ -27,7 +27,8 @@ int daemon_socket_new(struct daemon_socket **daemon, struct event_base *base, co
 		      const struct daemon_socket_callbacks *callbacks, void *userdata);
 void daemon_socket_free(struct daemon_socket *daemon);
 
-/* Sends a packet, if there is a daemon. One that doesn't read, or has gone, is let go: lost() is called later, by the loop. */
+/* Sends a packet, if there is a daemon. One that doesn't read, or has gone, is let go: lost() is called
+ * later, by the loop. */
 void daemon_socket_send(struct daemon_socket *daemon, const struct gateway_packet *packet);
 bool daemon_socket_is_welcome(const struct daemon_socket *daemon);
 

@@ -115,7 +115,8 @@ static void on_complaint(void *userdata, const char *what)
 {
 	struct gateway *gateway = userdata;
 
-	/* Without these subjects this host is nobody; a single host that may not be reached is that host's matter. */
+	/* Without these subjects this host is nobody; a single host that may not be reached is that host's
+	 * matter. */
 	if (!strcasestr(what, "permissions violation") ||
 	    !(strcasestr(what, "subscription") || strstr(what, "presence"))) {
 		log_limited(LOG_DENIED, LOG_BY_US, LOG_LEVEL_WARNING, "NATS: %s", what);

@@ -3,8 +3,8 @@
 #define XENMSG_GATEWAY_INTERNAL_H
 
 /*
- * What the two parts of the gateway share: gateway.c has its life, NATS and presence, and other_host.c the conversations with
- * other hosts, which the daemon asks for and whose bytes go between its rings and NATS.
+ * What the two parts of the gateway share: gateway.c has its life, NATS and presence, and other_host.c the
+ * conversations with other hosts, which the daemon asks for and whose bytes go between its rings and NATS.
  */
 
 #include <stdbool.h>
@@ -18,8 +18,9 @@
 #include "wire/hash.h"
 
 #define SUBJECT_SIZE (sizeof("xenmsg.to..") + 2 * HOST_NAME_SIZE)
-/* Bytes in one message, if the server takes as many. With its head and its line it stays below 32 KiB: a message that comes
- * in two pieces nats-server copies to memory made for it, and what is larger than that Go's heap makes for each anew. */
+/* Bytes in one message, if the server takes as many. With its head and its line it stays below 32 KiB: a
+ * message that comes in two pieces nats-server copies to memory made for it, and what is larger than that
+ * Go's heap makes for each anew. */
 #define CHUNK (32u * 1024 - 256)
 
 /* Another host. */

@@ -2,7 +2,8 @@
 #ifndef XENMSG_GATEWAY_LOG_HOST_H
 #define XENMSG_GATEWAY_LOG_HOST_H
 
-/* Another host as what causes lines in the log. The gateway has no numbers for hosts, so each is known by a hash. */
+/* Another host as what causes lines in the log. The gateway has no numbers for hosts, so each is known by a
+ * hash. */
 
 #include <string.h>
 

@@ -133,7 +133,8 @@ int main(int argc, char **argv)
 	if (status >= 0)
 		return status;
 #ifdef M_TRIM_THRESHOLD
-	/* Messages come and go all the time: what one was in isn't given back to the kernel before the next one. */
+	/* Messages come and go all the time: what one was in isn't given back to the kernel before the next
+	 * one. */
 	mallopt(M_TRIM_THRESHOLD, HEAP_KEPT);
 #endif
 	descriptors_pool();			    /* three for each host that is talked to */

@@ -3,8 +3,8 @@
 #define XENMSG_GATEWAY_MESSAGE_H
 
 /*
- * What two gateways say to each other about a conversation: the head of a NATS message on xenmsg.to.TO.FROM, and behind
- * it, in DATA and HERE alone, bytes. Who sent it is in the subject, which the server vouches for.
+ * What two gateways say to each other about a conversation: the head of a NATS message on xenmsg.to.TO.FROM,
+ * and behind it, in DATA and HERE alone, bytes. Who sent it is in the subject, which the server vouches for.
  *
  *   offset  bytes
  *        0      1  version, MESSAGE_VERSION
@@ -23,8 +23,8 @@
 #define MESSAGE_NONCE_SIZE 16u
 
 enum message_kind {
-	MESSAGE_CONNECT =
-		1, /* asks for a conversation, whose nonce this end has drawn; repeated until it is answered */
+	/* asks for a conversation, whose nonce this end has drawn; repeated until it is answered */
+	MESSAGE_CONNECT = 1,
 	MESSAGE_ACCEPT, /* agrees to it */
 	MESSAGE_REFUSE, /* doesn't */
 	MESSAGE_DATA,	/* bytes; none at all ask for an ACK */

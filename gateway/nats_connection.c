@@ -120,8 +120,8 @@ static natsStatus attach(void **data, void *loop, natsConnection *nats, natsSock
 	return NATS_OK;
 }
 
-/* The loop reads as long as there is a connection. When libnats wants no more of it, its socket is to be closed: from 3.10 on, by
- * who has the loop. The duplicate is what the loop has. */
+/* The loop reads as long as there is a connection. When libnats wants no more of it, its socket is to be
+ * closed: from 3.10 on, by who has the loop. The duplicate is what the loop has. */
 static natsStatus on_read_wish(void *userdata, bool add)
 {
 #ifdef HAVE_NATSCONNECTION_PROCESSCLOSEEVENT
@@ -234,8 +234,8 @@ static void free_spent(struct nats_connection *connection)
 	connection->spent_size = 0;
 }
 
-/* libnats frees messages in a thread of its own. It is woken for many at once, since that costs more than the rest of a
- * small message. */
+/* libnats frees messages in a thread of its own. It is woken for many at once, since that costs more than the
+ * rest of a small message. */
 static void spend(struct nats_connection *connection, natsMsg *message)
 {
 	connection->spent[connection->spent_count++] = message;
@@ -280,8 +280,9 @@ static int count_pending(natsSubscription *subscription)
 	return natsSubscription_GetPending(subscription, &count, NULL) == NATS_OK ? count : 0;
 }
 
-/* Takes all that is pending. Not each try gives a message: libnats keeps one for itself whose header has the status "no
- * responders", which anybody may write, and tells of other things in place of one. What is behind it must not wait. */
+/* Takes all that is pending. Not each try gives a message: libnats keeps one for itself whose header has the
+ * status "no responders", which anybody may write, and tells of other things in place of one. What is behind
+ * it must not wait. */
 static void take_messages(struct nats_connection *connection, natsSubscription *subscription)
 {
 	int before, left = count_pending(subscription);
@@ -309,7 +310,8 @@ static void on_writable(evutil_socket_t fd, short what, void *userdata)
 {
 	struct nats_connection *connection = userdata;
 
-	/* A wish of another thread may come when all was written already: libnats takes a write of nothing for the end. */
+	/* A wish of another thread may come when all was written already: libnats takes a write of nothing
+	 * for the end. */
 	if (natsConnection_Buffered(connection->nats) > 0)
 		natsConnection_ProcessWriteEvent(connection->nats);
 	if (natsConnection_Buffered(connection->nats) > 0)
@@ -536,7 +538,8 @@ void nats_connection_free(struct nats_connection *connection)
 	if (!connection)
 		return;
 	if (connection->state == CONNECTING) {
-		/* The thread may wait for a server for some seconds more. The process ends, and that with it. */
+		/* The thread may wait for a server for some seconds more. The process ends, and that with
+		 * it. */
 		pthread_mutex_lock(&connection->lock);
 		bool is_tried = connection->is_tried;
 		pthread_mutex_unlock(&connection->lock);

@@ -5,20 +5,22 @@
 /*
  * The connection to NATS: all of libnats is in here.
  *
- * There is one thread that matters, the event loop's. It reads and writes the connection's socket, takes messages from
- * subscriptions that have no threads, and is never held up: publishing only appends to libnats's buffer. What blocks,
- * looking up names, connecting and the handshake of TLS, is done by a thread for each attempt. libnats's own threads
- * (its timers, and errors that it tells later) only leave a note and wake the loop. libnats reconnects nothing: a
- * connection that is lost is replaced by a new one, a second later, and whoever uses this subscribes anew.
+ * There is one thread that matters, the event loop's. It reads and writes the connection's socket, takes
+ * messages from subscriptions that have no threads, and is never held up: publishing only appends to
+ * libnats's buffer. What blocks, looking up names, connecting and the handshake of TLS, is done by a thread
+ * for each attempt. libnats's own threads (its timers, and errors that it tells later) only leave a note and
+ * wake the loop. libnats reconnects nothing: a connection that is lost is replaced by a new one, a second
+ * later, and whoever uses this subscribes anew.
  *
  *   WAITING ── 1 to 2 s ──► CONNECTING ── connected() ──► UP ── lost() ──► WAITING
  *      ▲                        │ failed
  *      └────────────────────────┘
  *
- * What comes is looked at in turns of the hosts that send it, whose name is the last token of each subject (inflow.h).
+ * What comes is looked at in turns of the hosts that send it, whose name is the last token of each subject
+ * (inflow.h).
  *
- * <nats/adapters/libevent.h> isn't used: it frees its events under the connection's lock, for which the loop may be
- * waiting in one of those events' callbacks.
+ * <nats/adapters/libevent.h> isn't used: it frees its events under the connection's lock, for which the loop
+ * may be waiting in one of those events' callbacks.
  */
 
 #include <stdbool.h>
@@ -41,8 +43,8 @@ struct nats_callbacks {
 	void (*room)(void *userdata);
 };
 
-/* Begins to connect. `settings` and `callbacks` must outlive it. 0, or a negative errno; -EINVAL: the settings name files
- * that can't be used, and *error says what is wrong, which the caller frees. */
+/* Begins to connect. `settings` and `callbacks` must outlive it. 0, or a negative errno; -EINVAL: the
+ * settings name files that can't be used, and *error says what is wrong, which the caller frees. */
 int nats_connection_new(struct nats_connection **connection, struct event_base *base,
 			const struct settings *settings, const struct nats_callbacks *callbacks,
 			void *userdata, const char *name, char **error);
@@ -52,7 +54,8 @@ void nats_connection_free(struct nats_connection *connection);
 bool nats_connection_is_up(const struct nats_connection *connection);
 /* The largest message that the server takes; only while it is up. */
 size_t nats_connection_max_payload(const struct nats_connection *connection);
-/* Both do nothing unless the connection is up; nor does the first one with a subject that is subscribed to already. What the server refuses is told by complaint(), later. */
+/* Both do nothing unless the connection is up; nor does the first one with a subject that is subscribed to
+ * already. What the server refuses is told by complaint(), later. */
 void nats_connection_subscribe(struct nats_connection *connection, const char *subject);
 void nats_connection_publish(struct nats_connection *connection, const char *subject, const void *data,
 			     size_t size);

@@ -88,8 +88,8 @@ static natsStatus set_user(natsOptions *options, const struct settings *settings
 	return settings->user ? set_password(options, settings) : NATS_OK;
 }
 
-/* libnats loads the system's CAs into each context, and adds ours. Where OpenSSL finds the system's, these variables say
- * (X509_STORE_set_default_paths(3)), so that ours stand in their place. */
+/* libnats loads the system's CAs into each context, and adds ours. Where OpenSSL finds the system's, these
+ * variables say (X509_STORE_set_default_paths(3)), so that ours stand in their place. */
 int nats_options_trust_only(const struct settings *settings)
 {
 	if (!settings->tls_ca)

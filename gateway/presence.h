@@ -3,21 +3,23 @@
 #define XENMSG_GATEWAY_PRESENCE_H
 
 /*
- * Which hosts are there. Each gateway publishes its presence on xenmsg.presence.HOST when it comes, at an interval, and
- * when it goes; a host that isn't heard of for `dead-after` is down. Who comes is told of the others by each of them alone
- * (a HERE message, after a random part of a second), so that a newcomer costs as many messages as there are hosts, and
- * not their square.
+ * Which hosts are there. Each gateway publishes its presence on xenmsg.presence.HOST when it comes, at an
+ * interval, and when it goes; a host that isn't heard of for `dead-after` is down. Who comes is told of the
+ * others by each of them alone (a HERE message, after a random part of a second), so that a newcomer costs as
+ * many messages as there are hosts, and not their square.
  *
- * A presence is a JSON object: "version", "gateway" (a random text for each gateway process), "instance" (of the daemon
- * there), "up", "joining", and "age", the milliseconds since that gateway began, as clocks differ.
+ * A presence is a JSON object: "version", "gateway" (a random text for each gateway process), "instance" (of
+ * the daemon there), "up", "joining", and "age", the milliseconds since that gateway began, as clocks differ.
  *
- * Two hosts must not have one name: whoever comes says first that it is joining, and is nobody for a second. If another
- * gateway answers by that name, the one that is joining steps back; of two that are joining, or both there because the
- * network was in two parts, the younger one; of two that began within the same 2 s, the one with the higher "gateway".
+ * Two hosts must not have one name: whoever comes says first that it is joining, and is nobody for a second.
+ * If another gateway answers by that name, the one that is joining steps back; of two that are joining, or
+ * both there because the network was in two parts, the younger one; of two that began within the same 2 s,
+ * the one with the higher "gateway".
  *
  *   OFF ─── presence_start() ──► JOINING ─── 1 s ──► JOINED;   presence_stop(): OFF. JOINING happens once in a process.
  *
- * No input or output, and no clock, as in conversation.h. The functions of `presence_callbacks` must not call back.
+ * No input or output, and no clock, as in conversation.h. The functions of `presence_callbacks` must not call
+ * back.
  */
 
 #include <stdbool.h>
@@ -39,8 +41,8 @@ struct presence_callbacks {
 	void (*here)(void *userdata, const char *host, const char *text, size_t size);
 	/* From now on this host may be reached by its name. */
 	void (*joined)(void *userdata);
-	/* Another host has come, or another gateway or daemon of it (is_other: what was agreed with the one before is
-	 * over); or it has gone. */
+	/* Another host has come, or another gateway or daemon of it (is_other: what was agreed with the one
+	 * before is over); or it has gone. */
 	void (*host)(void *userdata, const char *host, const char *instance, bool up, bool is_other,
 		     const char *why);
 	/* Another gateway has our name, and goes before us. */

@@ -73,8 +73,8 @@ static int has_to_tell(struct rings *rings)
 	return r < 0 ? r : rings->arrived.tail - rings->told >= least_to_tell(rings);
 }
 
-/* Asks the daemon to wake us when it has written; also when it has processed, if so much isn't told of that the other
- * host may wait for that. 1: it has done that meanwhile; 0: it hasn't; -EPROTO. */
+/* Asks the daemon to wake us when it has written; also when it has processed, if so much isn't told of that
+ * the other host may wait for that. 1: it has done that meanwhile; 0: it hasn't; -EPROTO. */
 static int wait_for_daemon(struct rings *rings)
 {
 	uint32_t untold = rings->arrived.published - rings->told, least = least_to_tell(rings);
@@ -135,8 +135,8 @@ static bool take_index(struct rings *rings, uint32_t index)
 	return true;
 }
 
-/* The head is there. False: it can't be, as the other host knows what is processed here, so it never sends more than there
- * is room for. */
+/* The head is there. False: it can't be, as the other host knows what is processed here, so it never sends
+ * more than there is room for. */
 static bool take_head(struct rings *rings)
 {
 	rings->head_size = 0;

@@ -2,8 +2,8 @@
 #ifndef XENMSG_GATEWAY_SETTINGS_H
 #define XENMSG_GATEWAY_SETTINGS_H
 
-/* The gateway's settings: /etc/xenmsg/gateway.conf, an INI file that xenmsg-gateway(8) describes. As for the daemon's
- * (base/config.h), a file is taken whole or not at all. */
+/* The gateway's settings: /etc/xenmsg/gateway.conf, an INI file that xenmsg-gateway(8) describes. As for the
+ * daemon's (base/config.h), a file is taken whole or not at all. */
 
 #include <stdint.h>
 
@@ -31,8 +31,9 @@ struct settings {
 
 /* Sets the defaults. 0 or -ENOMEM. */
 int settings_init(struct settings *settings);
-/* Adds what the file says. On error *error is a sentence for people, which the caller frees; the settings may then only
- * be passed to settings_free(). -EINVAL: the file has a mistake; -ENOMEM; else why it can't be read. */
+/* Adds what the file says. On error *error is a sentence for people, which the caller frees; the settings may
+ * then only be passed to settings_free(). -EINVAL: the file has a mistake; -ENOMEM; else why it can't be
+ * read. */
 int settings_load(struct settings *settings, const char *path, char **error);
 void settings_free(struct settings *settings);
 

@@ -16,9 +16,9 @@
  * with the first of them, without waiting; its limits on a user's sessions count it. Nothing here waits but
  * xenmsg_stream_listen().
  *
- * What comes is told by callbacks, which run within xenmsg_process(), xenmsg_wait(), xenmsg_stream_listen(), and
- * for its own stream within xenmsg_stream_resume(): but while a callback waits for something else, none is called.
- * They may call any function; xenmsg_stream_listen() is one more that returns -EBUSY to them.
+ * What comes is told by callbacks, which run within xenmsg_process(), xenmsg_wait(), xenmsg_stream_listen(),
+ * and for its own stream within xenmsg_stream_resume(): but while a callback waits for something else, none
+ * is called. They may call any function; xenmsg_stream_listen() is one more that returns -EBUSY to them.
  *
  *   xenmsg_stream_connect() ──▶ opening ──opened──▶ open ──▶ ended: the other side's direction;
  *   xenmsg_stream_incoming ───────────────────────▶ open      ours is by xenmsg_stream_end()
@@ -30,8 +30,9 @@
  * messages: each stream is paused by its own `data`, and told of by its own callbacks.
  *
  * When the daemon is lost, each stream is broken, with -ECONNRESET, once. Of a connection that outlives its
- * daemon (XENMSG_RECONNECT) the endpoints come back, as those of messages do: xenmsg_on_change() tells. A stream that is
- * begun while there is no daemon waits for the next one. The end of the session of streams is that of the connection.
+ * daemon (XENMSG_RECONNECT) the endpoints come back, as those of messages do: xenmsg_on_change() tells. A
+ * stream that is begun while there is no daemon waits for the next one. The end of the session of streams is
+ * that of the connection.
  */
 
 #include <stddef.h>
@@ -47,8 +48,8 @@ extern "C" {
 /* A byte stream of a connection. */
 struct xenmsg_stream;
 
-/* What is told about a stream; each gets the userdata of xenmsg_stream_set_callbacks(). Of what is NULL nothing is told; without
- * `data`, bytes that come stay until there is one. */
+/* What is told about a stream; each gets the userdata of xenmsg_stream_set_callbacks(). Of what is NULL
+ * nothing is told; without `data`, bytes that come stay until there is one. */
 struct xenmsg_stream_callbacks {
 	size_t size; /* sizeof(struct xenmsg_stream_callbacks): later versions have more members */
 	/* The program at the other end has it. Not told of one that was there from the beginning. */
@@ -62,9 +63,10 @@ struct xenmsg_stream_callbacks {
 	void (*ended)(void *userdata, struct xenmsg_stream *stream);
 	/* xenmsg_stream_write() may take more, after it didn't take all. */
 	void (*room)(void *userdata, struct xenmsg_stream *stream);
-	/* It wasn't to be had: an error of xenmsg_connect(), where -ENODATA isn't tried again here, or of xenmsg_open(): there
-	 * is no session for streams; -EPROTONOSUPPORT also from a daemon that knows none (0.1.0). Or it is broken:
-	 * -ECONNRESET, or -EACCES, if the rules forbid it now. It may have ended before. */
+	/* It wasn't to be had: an error of xenmsg_connect(), where -ENODATA isn't tried again here, or of
+	 * xenmsg_open(): there is no session for streams; -EPROTONOSUPPORT also from a daemon that knows none
+	 * (0.1.0). Or it is broken: -ECONNRESET, or -EACCES, if the rules forbid it now. It may have ended
+	 * before. */
 	void (*broken)(void *userdata, struct xenmsg_stream *stream, int error);
 };
 
@@ -77,18 +79,19 @@ typedef void (*xenmsg_stream_incoming)(void *userdata, struct xenmsg_stream *str
 				       const struct xenmsg_peer *peer);
 
 /*
- * Makes an endpoint for streams, and waits for the daemon's answer; streams are told of meanwhile, but no messages.
- * xenmsg_unbind() removes it, and breaks the streams that came to it.
- * options   a time-out, usually 30 s, XENMSG_FROM_HOSTS, for a program that asks for xenmsg_peer_host() of each, and
- *           XENMSG_SHARED
+ * Makes an endpoint for streams, and waits for the daemon's answer; streams are told of meanwhile, but no
+ * messages. xenmsg_unbind() removes it, and breaks the streams that came to it.
+ * options   a time-out, usually 30 s, XENMSG_FROM_HOSTS, for a program that asks for xenmsg_peer_host() of
+ *           each, and XENMSG_SHARED
  * incoming  called for each stream that comes in
- * Returns 0, or as xenmsg_bind(); an error of xenmsg_open() if there is no session for streams; or -EBUSY within a
- * callback.
+ * Returns 0, or as xenmsg_bind(); an error of xenmsg_open() if there is no session for streams; or -EBUSY
+ * within a callback.
  */
 XENMSG_API XENMSG_CHECK int xenmsg_stream_listen(struct xenmsg *conn, const char *endpoint,
 						 const struct xenmsg_options *options,
 						 xenmsg_stream_incoming incoming, void *userdata);
-/* Begins to make an endpoint for streams. `done`, `userdata`, `op` and what is returned are as for xenmsg_begin_bind(). */
+/* Begins to make an endpoint for streams. `done`, `userdata`, `op` and what is returned are as for
+ * xenmsg_begin_bind(). */
 XENMSG_API XENMSG_CHECK int xenmsg_begin_stream_listen(struct xenmsg *conn, const char *endpoint,
 						       const struct xenmsg_options *options,
 						       xenmsg_stream_incoming incoming,
@@ -96,8 +99,8 @@ XENMSG_API XENMSG_CHECK int xenmsg_begin_stream_listen(struct xenmsg *conn, cons
 						       struct xenmsg_op **op);
 
 /*
- * Begins to open a stream to an address; `opened` or `broken` tells what came of it. There is no form that waits, and
- * the stream itself is what was begun: xenmsg_stream_close() withdraws it.
+ * Begins to open a stream to an address; `opened` or `broken` tells what came of it. There is no form that
+ * waits, and the stream itself is what was begun: xenmsg_stream_close() withdraws it.
  * options    a time-out, usually none, after which an unanswered stream is broken with -ETIMEDOUT
  * callbacks  is copied
  * stream     [out]
@@ -116,9 +119,9 @@ XENMSG_API void xenmsg_stream_set_callbacks(struct xenmsg_stream *stream,
 					    void *userdata);
 /*
  * Sends these bytes, as far as there is room for them now.
- * Returns how many; if that isn't all, `room` tells when to try again: before `opened` that is none, and `opened` tells. Or
- * returns -EPIPE: nothing can be sent any more, since this direction was ended or the stream is broken, of which `broken`
- * may still be to tell, behind what came; or -ECHILD.
+ * Returns how many; if that isn't all, `room` tells when to try again: before `opened` that is none, and
+ * `opened` tells. Or returns -EPIPE: nothing can be sent any more, since this direction was ended or the
+ * stream is broken, of which `broken` may still be to tell, behind what came; or -ECHILD.
  */
 XENMSG_API XENMSG_CHECK ssize_t xenmsg_stream_write(struct xenmsg_stream *stream, const void *data,
 						    size_t size);
@@ -129,8 +132,9 @@ XENMSG_API void xenmsg_stream_end(struct xenmsg_stream *stream);
 XENMSG_API void xenmsg_stream_resume(struct xenmsg_stream *stream);
 /* Ends the program's use of the stream; no callback follows. That is orderly if both directions have
  * ended. Else it breaks the stream: the other side sees ECONNRESET, and what is on the way may be lost.
- * xenmsg_close() breaks all streams, without a callback; each still needs this, and nothing else can be done with it. One
- * that was closed in order may then be broken as well, and lose what it sent, while the other side hasn't taken all of it. */
+ * xenmsg_close() breaks all streams, without a callback; each still needs this, and nothing else can be done
+ * with it. One that was closed in order may then be broken as well, and lose what it sent, while the other
+ * side hasn't taken all of it. */
 XENMSG_API void xenmsg_stream_close(struct xenmsg_stream *stream);
 
 #ifdef __cplusplus

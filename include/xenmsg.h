@@ -12,14 +12,15 @@
  *
  * Functions return 0 or a count, or a negative errno. They copy texts and messages: the caller may
  * reuse its memory when a function returns (xenmsg_reserve() and XENMSG_LEND save that copy).
- * Time-outs are in milliseconds: with 0 something is tried, and with a negative one it is waited for for ever.
- * xenmsg_wait(), xenmsg_flush() and xenmsg_recv() have a bare one, as poll(2) has: they begin nothing, so there is nothing else to
- * say of how it is done. Whatever begins something takes it among its options.
+ * Time-outs are in milliseconds: with 0 something is tried, and with a negative one it is waited for for
+ * ever. xenmsg_wait(), xenmsg_flush() and xenmsg_recv() have a bare one, as poll(2) has: they begin nothing,
+ * so there is nothing else to say of how it is done. Whatever begins something takes it among its options.
  *
- * What takes time has two forms. xenmsg_begin_send() and its like begin it and return; `done` is called with what
- * became of it, exactly once if the function returned 0, else never, and never within that function. xenmsg_send()
- * and its like begin it and wait: for programs without a loop. Both take the same options (struct
- * xenmsg_options). A signal ends each wait with -EINTR, and what was begun is withdrawn as if its time were up.
+ * What takes time has two forms. xenmsg_begin_send() and its like begin it and return; `done` is called with
+ * what became of it, exactly once if the function returned 0, else never, and never within that function.
+ * xenmsg_send() and its like begin it and wait: for programs without a loop. Both take the same options
+ * (struct xenmsg_options). A signal ends each wait with -EINTR, and what was begun is withdrawn as if its
+ * time were up.
  *
  * Every message that was accepted for sending ends in exactly one outcome:
  *
@@ -101,19 +102,22 @@ struct xenmsg_message;
 /* The program at the other end of a message or a stream. It belongs to what it was got from. */
 struct xenmsg_peer;
 
-/* Each returns a part of its identity. The domid comes from the hypervisor. The daemon of that domain has uid, gid and
- * pid from its kernel: they are as trustworthy as that domain. Of a program on another host all of it is as trustworthy
- * as that host. */
+/* Each returns a part of its identity. The domid comes from the hypervisor. The daemon of that domain has
+ * uid, gid and pid from its kernel: they are as trustworthy as that domain. Of a program on another host all
+ * of it is as trustworthy as that host. */
 XENMSG_API uint32_t xenmsg_peer_domid(const struct xenmsg_peer *peer);
 XENMSG_API uint32_t xenmsg_peer_uid(const struct xenmsg_peer *peer);
 XENMSG_API uint32_t xenmsg_peer_gid(const struct xenmsg_peer *peer);
 XENMSG_API uint32_t xenmsg_peer_pid(const struct xenmsg_peer *peer);
-/* Returns the name of its domain, "" if the daemon here doesn't know it (names come from domain 0's daemon). */
+/* Returns the name of its domain, "" if the daemon here doesn't know it (names come from domain 0's
+ * daemon). */
 XENMSG_API const char *xenmsg_peer_domain_name(const struct xenmsg_peer *peer);
-/* Returns the name of its host, "" for this one. A domid and a name mean another domain on each host, so whoever decides
- * by them asks for this, too. Policy lets no other host's domain in unless a rule names it. */
+/* Returns the name of its host, "" for this one. A domid and a name mean another domain on each host, so
+ * whoever decides by them asks for this, too. Policy lets no other host's domain in unless a rule names
+ * it. */
 XENMSG_API const char *xenmsg_peer_host(const struct xenmsg_peer *peer);
-/* Returns the endpoint to which it has sent, or opened the stream; of who answers, the one that was called. */
+/* Returns the endpoint to which it has sent, or opened the stream; of who answers, the one that was
+ * called. */
 XENMSG_API const char *xenmsg_peer_endpoint(const struct xenmsg_peer *peer);
 
 /* ---- what is begun, and what becomes of it --------------------------------------------------- */
@@ -125,9 +129,9 @@ enum xenmsg_flags {
 	XENMSG_ONLY_CALLS = 2, /* bind: it takes nothing but calls; room: for calls */
 	/*
 	 * bind: the payload of a message may stay in the memory that is shared with the daemon until
-	 * xenmsg_message_free(), which saves a copy: of one of 4 KiB to 64 KiB that came in one piece, while there
-	 * is room; of any other it is a copy as always. Either way its address stays the same, and only this
-	 * program and its daemon, which it trusts, can change it. What this changes:
+	 * xenmsg_message_free(), which saves a copy: of one of 4 KiB to 64 KiB that came in one piece, while
+	 * there is room; of any other it is a copy as always. Either way its address stays the same, and only
+	 * this program and its daemon, which it trusts, can change it. What this changes:
 	 *   - its sender may learn that it was delivered only when it is freed, or when this connection
 	 *     next waits, if that comes first
 	 *   - messages that are still held when the connection waits, or that hold half of the room, are
@@ -137,58 +141,64 @@ enum xenmsg_flags {
 	 */
 	XENMSG_LEND = 256,
 	/* listen: streams may also come from other hosts, where rules allow that: the program asks
-	 * xenmsg_peer_host(). Without it they are refused with -EOPNOTSUPP, for it would take the peer's domid for
-	 * one of its own host. */
+	 * xenmsg_peer_host(). Without it they are refused with -EOPNOTSUPP, for it would take the peer's
+	 * domid for one of its own host. */
 	XENMSG_FROM_HOSTS = 512,
 	/* send: the message is handed to the daemon at once, as a whole, or not sent: -EAGAIN. It has at most
 	 * xenmsg_max_at_once() bytes. xenmsg_send() then doesn't wait for the outcome. */
 	XENMSG_AT_ONCE = 1024,
 	/*
-	 * open: the connection outlives its daemon. When that ends or is killed, what was under way ends with what
-	 * is known of it, as always. Then the connection looks for the next daemon by itself, binds the program's
-	 * endpoints there, sets its watches again, and sends what was begun meanwhile, which waits for that within
-	 * its time-out; xenmsg_on_change() tells. xenmsg_process(), xenmsg_wait() and xenmsg_recv() return no -ENOTCONN or
-	 * -EPROTO then: they go on, and wait for it. xenmsg_fd() stays the same. Streams that are sockets end with their
-	 * daemon, and -ENOTCONN of later functions means no more than that the one thing isn't done.
+	 * open: the connection outlives its daemon. When that ends or is killed, what was under way ends with
+	 * what is known of it, as always. Then the connection looks for the next daemon by itself, binds the
+	 * program's endpoints there, sets its watches again, and sends what was begun meanwhile, which waits
+	 * for that within its time-out; xenmsg_on_change() tells. xenmsg_process(), xenmsg_wait() and
+	 * xenmsg_recv() return no -ENOTCONN or -EPROTO then: they go on, and wait for it. xenmsg_fd() stays
+	 * the same. Streams that are sockets end with their daemon, and -ENOTCONN of later functions means no
+	 * more than that the one thing isn't done.
 	 */
 	XENMSG_RECONNECT = 2048,
 	/*
-	 * bind, listen: other programs of this user that say so, too, may bind the endpoint beside this one. What
-	 * is opened to it, all that one sender sends there, goes to the one with the least to do. When one unbinds
-	 * it or ends, others get what it hadn't taken, and the sender notices nothing: so a service is replaced by
-	 * starting the new one first. A call that was taken and isn't answered by then ends as always; who stops
-	 * answers what it has first (xenmsg_drain()).
+	 * bind, listen: other programs of this user that say so, too, may bind the endpoint beside this one.
+	 * What is opened to it, all that one sender sends there, goes to the one with the least to do. When
+	 * one unbinds it or ends, others get what it hadn't taken, and the sender notices nothing: so a
+	 * service is replaced by starting the new one first. A call that was taken and isn't answered by then
+	 * ends as always; who stops answers what it has first (xenmsg_drain()).
 	 */
 	XENMSG_SHARED = 4096,
 	/*
-	 * send, call, connect: waits, within its time-out, until the receiver is there: where -ENOENT or -EHOSTDOWN
-	 * would be the outcome, since no program has bound the endpoint, its domain or daemon isn't there, or nothing is
-	 * known by that name, it is tried again when the endpoint comes. A time-out says -ETIMEDOUT, and that it isn't
-	 * done. As long as the endpoint is listed all the same, it is tried after pauses, of a second in the end.
-	 * Until then it has cost nobody but this program, which keeps a copy of the message, and one of the 64
-	 * watches of its connection for each address (-ENOBUFS: there are no more). What is for one address is sent in
-	 * the order in which it was begun. Of another host that isn't known the error is as without it.
+	 * send, call, connect: waits, within its time-out, until the receiver is there: where -ENOENT or
+	 * -EHOSTDOWN would be the outcome, since no program has bound the endpoint, its domain or daemon
+	 * isn't there, or nothing is known by that name, it is tried again when the endpoint comes. A
+	 * time-out says -ETIMEDOUT, and that it isn't done. As long as the endpoint is listed all the same,
+	 * it is tried after pauses, of a second in the end. Until then it has cost nobody but this program,
+	 * which keeps a copy of the message, and one of the 64 watches of its connection for each address
+	 * (-ENOBUFS: there are no more). What is for one address is sent in the order in which it was begun.
+	 * Of another host that isn't known the error is as without it.
 	 */
 	XENMSG_WAIT = 32768,
 	/*
-	 * bind: the endpoint is a topic. Only this program sends to it, by "self:" and its name, and what it sends goes
-	 * to all who subscribe (xenmsg_subscribe()). It is delivered when the daemon has it: that waits for no
-	 * subscriber. With no other flag and no handler: nothing comes to it
+	 * bind: the endpoint is a topic. Only this program sends to it, by "self:" and its name, and what it
+	 * sends goes to all who subscribe (xenmsg_subscribe()). It is delivered when the daemon has it: that
+	 * waits for no subscriber. With no other flag and no handler: nothing comes to it
 	 */
 	XENMSG_TOPIC = 8192,
-	/* bind, with XENMSG_TOPIC: the last message is kept for who subscribes later, as long as the topic is there: he gets it
-	 * first, behind the notice XENMSG_KEPT. So a state is published when it changes, and everybody knows it. */
+	/* bind, with XENMSG_TOPIC: the last message is kept for who subscribes later, as long as the topic is
+	 * there: he gets it first, behind the notice XENMSG_KEPT. So a state is published when it changes,
+	 * and everybody knows it. */
 	XENMSG_RETAIN = 16384,
-	/* subscribe, with `queue`: what is more than that is lost from the newest on, not from the oldest: what comes is lost while
-	 * as many wait, until the subscriber has taken those that have come before */
+	/* subscribe, with `queue`: what is more than that is lost from the newest on, not from the oldest:
+	 * what comes is lost while as many wait, until the subscriber has taken those that have come
+	 * before */
 	XENMSG_KEEP_OLDEST = 65536,
-	/* bind, with XENMSG_TOPIC: xenmsg_on_change() tells how many subscribe, when that changes (XENMSG_LISTENERS), so that nobody works for
-	 * nobody */
+	/* bind, with XENMSG_TOPIC: xenmsg_on_change() tells how many subscribe, when that changes
+	 * (XENMSG_LISTENERS), so that nobody works for nobody */
 	XENMSG_COUNT_LISTENERS = 131072,
-	/* subscribe: DOMAIN is a shell pattern, as for xenmsg_watch(): "*:news", "web*:news". To each such topic that this domain may reach it is
-	 * subscribed by its own address ("5:news"), from which its messages and notices come, as they come; and when one has gone, it is
-	 * unsubscribed behind XENMSG_WAITING. What is no topic, or is refused, is passed over, of which xenmsg_on_change() tells once
-	 * (XENMSG_NOT_SUBSCRIBED); what was refused for a quota is tried again when another one has gone */
+	/* subscribe: DOMAIN is a shell pattern, as for xenmsg_watch(): "*:news", "web*:news". To each such
+	 * topic that this domain may reach it is subscribed by its own address ("5:news"), from which its
+	 * messages and notices come, as they come; and when one has gone, it is unsubscribed behind
+	 * XENMSG_WAITING. What is no topic, or is refused, is passed over, of which xenmsg_on_change() tells
+	 * once (XENMSG_NOT_SUBSCRIBED); what was refused for a quota is tried again when another one has
+	 * gone */
 	XENMSG_PATTERN = 262144
 };
 
@@ -201,20 +211,21 @@ struct xenmsg_options {
 	int timeout_ms; /* XENMSG_USUAL_MS, 0: tries, negative: for ever */
 	unsigned flags; /* of enum xenmsg_flags */
 	/* send, commit, call: where the message belongs in a trace, which its receiver is told by
-	 * xenmsg_message_trace(); 1 to 255 printable characters of ASCII, by custom a `traceparent`; NULL: nothing.
-	 * Not with XENMSG_AT_ONCE */
+	 * xenmsg_message_trace(); 1 to 255 printable characters of ASCII, by custom a `traceparent`; NULL:
+	 * nothing. Not with XENMSG_AT_ONCE */
 	const char *trace;
-	/* send, commit, to a topic of this program's: whose value the message is, which subscribers are told by
-	 * xenmsg_message_key(); 1 to 255 printable characters of ASCII; NULL: nobody's. Not with XENMSG_AT_ONCE or
-	 * XENMSG_WAIT */
+	/* send, commit, to a topic of this program's: whose value the message is, which subscribers are told
+	 * by xenmsg_message_key(); 1 to 255 printable characters of ASCII; NULL: nobody's. Not with
+	 * XENMSG_AT_ONCE or XENMSG_WAIT */
 	const char *key;
-	/* bind, with XENMSG_RETAIN: not one message is kept for who subscribes later, but the last one of each key, of so many keys,
-	 * those that were published last; an empty message keeps none of its key. Up to XENMSG_KEYS_MAX */
+	/* bind, with XENMSG_RETAIN: not one message is kept for who subscribes later, but the last one of
+	 * each key, of so many keys, those that were published last; an empty message keeps none of its key.
+	 * Up to XENMSG_KEYS_MAX */
 	unsigned keys;
-	/* subscribe: of the topic's messages so many may wait at a time, up to XENMSG_QUEUE_MAX. They go to the program at once, as far as they
-	 * have room; beyond that the oldest are lost, so that the last so many wait (or see XENMSG_KEEP_OLDEST), and it is told
-	 * how many those were. With 1 it has the newest one next, and before that at most one that was on its way. 0: as many as the
-	 * daemon has room for */
+	/* subscribe: of the topic's messages so many may wait at a time, up to XENMSG_QUEUE_MAX. They go to
+	 * the program at once, as far as they have room; beyond that the oldest are lost, so that the last so
+	 * many wait (or see XENMSG_KEEP_OLDEST), and it is told how many those were. With 1 it has the newest
+	 * one next, and before that at most one that was on its way. 0: as many as the daemon has room for */
 	unsigned queue;
 };
 #define XENMSG_KEYS_MAX	 4095
@@ -244,15 +255,17 @@ xenmsg_options_given(const struct xenmsg_options &options)
 struct xenmsg_op;
 
 /*
- * Withdraws something that was begun, as if its time were up now. `done` is called as always, exactly once and
- * with the truth, and not within this function. Of a message: -ETIMEDOUT if it was not taken and never will be, 0
- * if it was taken meanwhile, -ECONNRESET if the other side doesn't say which; of a call, as for xenmsg_call(). To
- * settle that may take up to 2 s. Returns 0, or -EALREADY (the outcome is known, and will be reported).
+ * Withdraws something that was begun, as if its time were up now. `done` is called as always, exactly once
+ * and with the truth, and not within this function. Of a message: -ETIMEDOUT if it was not taken and never
+ * will be, 0 if it was taken meanwhile, -ECONNRESET if the other side doesn't say which; of a call, as for
+ * xenmsg_call(). To settle that may take up to 2 s. Returns 0, or -EALREADY (the outcome is known, and will
+ * be reported).
  */
 XENMSG_API int xenmsg_op_withdraw(struct xenmsg_op *op);
 
-/* The code of a call that a program has taken and freed without an answer, which counts as one: the fate is XENMSG_FATE_DONE, though
- * what it has done by then only that program knows. To say it by xenmsg_reply_error(), as a proxy may, is the same. */
+/* The code of a call that a program has taken and freed without an answer, which counts as one: the fate is
+ * XENMSG_FATE_DONE, though what it has done by then only that program knows. To say it by
+ * xenmsg_reply_error(), as a proxy may, is the same. */
 #define XENMSG_UNANSWERED 125
 
 /* What is known of something that was begun. */
@@ -263,21 +276,23 @@ enum xenmsg_fate {
 };
 
 /*
- * What became of something that was begun. xenmsg_send() and xenmsg_call() fill it whatever they return, -EINVAL as well: what a
- * program does afterwards, such as to free the reply, needs no case for it.
+ * What became of something that was begun. xenmsg_send() and xenmsg_call() fill it whatever they return,
+ * -EINVAL as well: what a program does afterwards, such as to free the reply, needs no case for it.
  */
 struct xenmsg_result {
 	int error; /* 0, or a negative errno; of a message one of those listed at the top */
 	enum xenmsg_fate fate;
-	/* with -EREMOTEIO: which error it is to the program there, as that said, 1 to 65535, or XENMSG_UNANSWERED; else 0 */
+	/* with -EREMOTEIO: which error it is to the program there, as that said, 1 to 65535, or
+	 * XENMSG_UNANSWERED; else 0 */
 	unsigned code;
-	int exit_status; /* with -EREMOTEIO: from xenmsg_reply_exit_status(), 1 to 255; 0: it doesn't come from there */
+	/* with -EREMOTEIO: from xenmsg_reply_exit_status(), 1 to 255; 0: it doesn't come from there */
+	int exit_status;
 	/* more words for people than the error has; "" if there are none. Valid within the callback; from a
 	 * function until the next one is called for the connection */
 	const char *reason;
-	/* of a call: the answer, or with -EREMOTEIO the data that came with it if there are some; else NULL. Who
-	 * gets the result frees it with xenmsg_message_free(). Its sender is the program that was called, as it was
-	 * when its first call reached it; uid UINT32_MAX: a daemon on the way is too old to tell */
+	/* of a call: the answer, or with -EREMOTEIO the data that came with it if there are some; else NULL.
+	 * Who gets the result frees it with xenmsg_message_free(). Its sender is the program that was called,
+	 * as it was when its first call reached it; uid UINT32_MAX: a daemon on the way is too old to tell */
 	struct xenmsg_message *reply;
 	char *json; /* of a query: the answer, which who gets the result frees with free(3); else NULL */
 	uint64_t round_trip_ns; /* of a ping: nanoseconds; else 0 */
@@ -285,8 +300,8 @@ struct xenmsg_result {
 	uint64_t reserved[4]; /* for members of later versions */
 };
 
-/* Called with what became of what was begun. It may call any function. The result is the library's, and ends with the callback; the
- * reply, the text and the descriptor in it are the program's from then on. */
+/* Called with what became of what was begun. It may call any function. The result is the library's, and ends
+ * with the callback; the reply, the text and the descriptor in it are the program's from then on. */
 typedef void (*xenmsg_done)(void *userdata, const struct xenmsg_result *result);
 
 /* ---- the connection -------------------------------------------------------------------------- */
@@ -296,8 +311,8 @@ typedef void (*xenmsg_done)(void *userdata, const struct xenmsg_result *result);
  * conn         [out] the connection; close it with xenmsg_close(). NULL unless this returns 0
  * socket_path  the daemon's socket; NULL: $XENMSG_SOCKET if set, else /run/xenmsg/xenmsg.sock. A
  *              program with more rights than its user believes no environment
- * options      a time-out, usually 10 s, and XENMSG_RECONNECT, which is about what comes later: this doesn't wait for a
- *              first daemon that isn't there
+ * options      a time-out, usually 10 s, and XENMSG_RECONNECT, which is about what comes later: this doesn't
+ *              wait for a first daemon that isn't there
  * Returns 0, or -ECONNREFUSED or -ENOENT (no daemon there), -EACCES (not allowed to use its
  * socket), -ENAMETOOLONG (a path over 107 bytes), -EPROTONOSUPPORT (a daemon of another major
  * version), -ETIMEDOUT (it didn't answer in time), -EINTR, -EPROTO (it isn't xenmsgd), -EBUSY or
@@ -309,8 +324,8 @@ XENMSG_API XENMSG_CHECK int xenmsg_open(struct xenmsg **conn, const char *socket
 /*
  * Begins to connect to the local daemon, without waiting, for programs with a loop: they watch
  * xenmsg_fd() and call xenmsg_process() as always, which calls `done` when the daemon has answered. To
- * withdraw it is xenmsg_close(). Until then functions that need the daemon return -ENOTCONN, and xenmsg_domid() and
- * xenmsg_max_message() 0.
+ * withdraw it is xenmsg_close(). Until then functions that need the daemon return -ENOTCONN, and
+ * xenmsg_domid() and xenmsg_max_message() 0.
  * conn  [out] NULL unless this returns 0
  * done  called exactly once if this returned 0, else never; never within this function: with 0, or
  *       an error of xenmsg_open(), which xenmsg_reason() may explain and after which only
@@ -329,10 +344,10 @@ XENMSG_API XENMSG_CHECK int xenmsg_begin_open(struct xenmsg **conn, const char *
  * -ECONNRESET. Wait for them first if they matter. Calls that weren't answered end for their
  * callers with -ECONNRESET. So do calls whose replies the daemon hasn't taken yet, because there is
  * no room or the caller doesn't read: call xenmsg_process() before to send those. Messages that
- * were received stay valid until they are freed. A `done` that is called here may use what the program has, such as its
- * loop: so close the connection before you free that, and take xenmsg_fd() out of the loop before you close it.
- * Called by a callback, it does this when the function has returned within which that runs, and no other
- * function may be called for the connection after that; messages and events are reported no more.
+ * were received stay valid until they are freed. A `done` that is called here may use what the program has,
+ * such as its loop: so close the connection before you free that, and take xenmsg_fd() out of the loop before
+ * you close it. Called by a callback, it does this when the function has returned within which that runs, and
+ * no other function may be called for the connection after that; messages and events are reported no more.
  */
 XENMSG_API void xenmsg_close(struct xenmsg *conn);
 
@@ -350,17 +365,18 @@ XENMSG_API int xenmsg_fd(struct xenmsg *conn);
  * the number of callbacks, plus one if a message waits for xenmsg_recv(); or -ENOTCONN (the daemon
  * is gone) or -EPROTO (it violates the protocol): then every send has had its outcome, and only
  * xenmsg_close() is left to call; or -EBUSY within a callback; or -ECANCELED: a callback has called
- * xenmsg_close(), and the connection is gone; or -ENOMEM: there is no memory for the message that has come next. It stays where it
- * is, and is tried again, at the latest after 100 ms, of which the descriptor tells: the program goes on as ever.
+ * xenmsg_close(), and the connection is gone; or -ENOMEM: there is no memory for the message that has come
+ * next. It stays where it is, and is tried again, at the latest after 100 ms, of which the descriptor tells:
+ * the program goes on as ever.
  */
 XENMSG_API int xenmsg_process(struct xenmsg *conn);
 /* Does the same, but sleeps up to timeout_ms until there is something to do. Returns 0 if the time
- * is up or xenmsg_wake() was called, -EINTR if a signal came, also when the program was stopped and goes on. After -EINTR and -ENOMEM a
- * program goes on as ever. */
+ * is up or xenmsg_wake() was called, -EINTR if a signal came, also when the program was stopped and goes on.
+ * After -EINTR and -ENOMEM a program goes on as ever. */
 XENMSG_API int xenmsg_wait(struct xenmsg *conn, int timeout_ms);
 /*
- * Waits until everything that was begun here has its outcome, and each call its answer; `done` is called for them,
- * and events are reported, but no messages. What a callback begins counts as well.
+ * Waits until everything that was begun here has its outcome, and each call its answer; `done` is called for
+ * them, and events are reported, but no messages. What a callback begins counts as well.
  * Returns 0, or -ETIMEDOUT (not everything has), -EINTR, -EBUSY, -ECANCELED, or -ENOTCONN or -EPROTO as
  * xenmsg_process(): then everything has, too.
  */
@@ -376,14 +392,15 @@ enum xenmsg_change_kind {
 	XENMSG_DAEMON_LOST = 1,
 	/* there is a daemon again, and endpoints and watches are there again */
 	XENMSG_DAEMON_BACK = 2,
-	/* but not this one, which the new daemon refuses: it is gone, as if the program had ended it. Comes before
-	 * XENMSG_DAEMON_BACK */
+	/* but not this one, which the new daemon refuses: it is gone, as if the program had ended it. Comes
+	 * before XENMSG_DAEMON_BACK */
 	XENMSG_DAEMON_REFUSED = 3,
-	/* of any connection: this domain was restored or migrated, and has another number, which xenmsg_domid() says */
+	/* of any connection: this domain was restored or migrated, and has another number, which
+	 * xenmsg_domid() says */
 	XENMSG_RENUMBERED = 4,
-	/* of any connection: so many subscriptions (`listeners`) has a topic of this program's that was bound with
-	 * XENMSG_COUNT_LISTENERS, in all domains and hosts that policy lets subscribe; at first there are none. It is told a few times a
-	 * second at most: who came and went meanwhile isn't */
+	/* of any connection: so many subscriptions (`listeners`) has a topic of this program's that was bound
+	 * with XENMSG_COUNT_LISTENERS, in all domains and hosts that policy lets subscribe; at first there
+	 * are none. It is told a few times a second at most: who came and went meanwhile isn't */
 	XENMSG_LISTENERS = 5,
 	/* of any connection: a topic isn't subscribed to that XENMSG_PATTERN means */
 	XENMSG_NOT_SUBSCRIBED = 6
@@ -392,11 +409,12 @@ enum xenmsg_change_kind {
 /* The library's: it grows at its end in later versions. */
 struct xenmsg_change {
 	enum xenmsg_change_kind kind;
-	int error; /* of XENMSG_DAEMON_LOST: -ENOTCONN or -EPROTO; of XENMSG_DAEMON_REFUSED that of xenmsg_bind() or xenmsg_watch(); of
-		    * XENMSG_NOT_SUBSCRIBED that of xenmsg_subscribe() */
+	/* of XENMSG_DAEMON_LOST: -ENOTCONN or -EPROTO; of XENMSG_DAEMON_REFUSED that of xenmsg_bind() or
+	 * xenmsg_watch(); of XENMSG_NOT_SUBSCRIBED that of xenmsg_subscribe() */
+	int error;
 	int watch; /* of XENMSG_DAEMON_REFUSED: the watch's number, or 0 */
-	/* of XENMSG_DAEMON_REFUSED and XENMSG_LISTENERS: the endpoint; of XENMSG_NOT_SUBSCRIBED: the address; else "". Valid during the
-	 * callback */
+	/* of XENMSG_DAEMON_REFUSED and XENMSG_LISTENERS: the endpoint; of XENMSG_NOT_SUBSCRIBED: the address;
+	 * else "". Valid during the callback */
 	const char *endpoint;
 	const char *reason; /* the daemon's words for people, "" if there are none. Likewise */
 	uint64_t listeners; /* of XENMSG_LISTENERS */
@@ -411,8 +429,8 @@ XENMSG_API void xenmsg_on_change(struct xenmsg *conn, xenmsg_change_handler hand
 /* Returns the daemon's explanation of the last failed function on this connection, for people; ""
  * if there is none. Valid until the next function is called. */
 XENMSG_API const char *xenmsg_reason(struct xenmsg *conn);
-/* Returns the domid of the domain that this program runs in, as the daemon says. It changes when the domain is restored or migrated;
- * xenmsg_on_change() tells. */
+/* Returns the domid of the domain that this program runs in, as the daemon says. It changes when the domain
+ * is restored or migrated; xenmsg_on_change() tells. */
 XENMSG_API uint32_t xenmsg_domid(struct xenmsg *conn);
 /* Returns the size of the largest message that the local daemon accepts, in bytes. The receiving
  * side may accept less. */
@@ -421,29 +439,30 @@ XENMSG_API size_t xenmsg_max_message(struct xenmsg *conn);
 /* ---- receiving ------------------------------------------------------------------------------- */
 
 /* Called when a message has come. The handler owns it: free it, now or later, with
- * xenmsg_message_free(). It may call any function, also those that wait, such as xenmsg_call(): until that returns no other message
- * is handled. But xenmsg_process(), xenmsg_wait(), xenmsg_flush() and xenmsg_stream_listen() return -EBUSY, and xenmsg_close() is put off.
- * Of a subscription (xenmsg_subscribe()) it first asks xenmsg_message_notice() what it has got. */
+ * xenmsg_message_free(). It may call any function, also those that wait, such as xenmsg_call(): until that
+ * returns no other message is handled. But xenmsg_process(), xenmsg_wait(), xenmsg_flush() and
+ * xenmsg_stream_listen() return -EBUSY, and xenmsg_close() is put off. Of a subscription (xenmsg_subscribe())
+ * it first asks xenmsg_message_notice() what it has got. */
 typedef void (*xenmsg_message_handler)(void *userdata, struct xenmsg_message *message);
 
 /*
  * Makes an endpoint, which exists until xenmsg_unbind() or xenmsg_close(). Waits for the daemon's
  * answer.
  * options   a time-out, usually 30 s, and XENMSG_ONLY_MESSAGES or XENMSG_ONLY_CALLS, XENMSG_LEND and
- *           XENMSG_SHARED; or XENMSG_TOPIC, with or without XENMSG_RETAIN and XENMSG_COUNT_LISTENERS. With neither of the first two it takes messages and calls, which come as messages
- *           that want a reply
+ *           XENMSG_SHARED; or XENMSG_TOPIC, with or without XENMSG_RETAIN and XENMSG_COUNT_LISTENERS. With
+ *           neither of the first two it takes messages and calls, which come as messages that want a reply
  * handler   called for every message; NULL: messages are taken with xenmsg_recv()
  * Returns 0, or -EINVAL (not an endpoint's name, or an unknown flag), -EEXIST (bound already,
- * here, for messages or streams, or by another program, and they don't share it), -EACCES (a policy denies it), -ENOBUFS (over a quota), -ENOTCONN,
- * -ETIMEDOUT (the daemon didn't answer in time), -EINTR, -ENOMEM.
+ * here, for messages or streams, or by another program, and they don't share it), -EACCES (a policy denies
+ * it), -ENOBUFS (over a quota), -ENOTCONN, -ETIMEDOUT (the daemon didn't answer in time), -EINTR, -ENOMEM.
  */
 XENMSG_API XENMSG_CHECK int xenmsg_bind(struct xenmsg *conn, const char *endpoint,
 					const struct xenmsg_options *options,
 					xenmsg_message_handler handler, void *userdata);
 /*
  * Begins to make an endpoint. Messages may be handled before `done` is called.
- * done      with 0, or an error of xenmsg_bind(): then there is no such endpoint here; or with -ECANCELED within
- *           xenmsg_close(). NULL: the outcome is of no interest
+ * done      with 0, or an error of xenmsg_bind(): then there is no such endpoint here; or with -ECANCELED
+ *           within xenmsg_close(). NULL: the outcome is of no interest
  * userdata  of both `handler` and `done`
  * op        [out] what was begun; NULL: that isn't wanted
  * Returns 0; or -EINVAL, -EEXIST (bound already, here), -ENOBUFS (64 questions to the daemon have no
@@ -454,59 +473,67 @@ XENMSG_API XENMSG_CHECK int xenmsg_begin_bind(struct xenmsg *conn, const char *e
 					      xenmsg_message_handler handler, xenmsg_done done,
 					      void *userdata, struct xenmsg_op **op);
 /* Removes an endpoint, without waiting. Messages that were not taken are not delivered, and their senders
- * are told; calls in service end (xenmsg_drain() lets them go on). Returns 0, -ENOENT if it isn't bound here, -ENOTCONN, -ENOMEM. */
+ * are told; calls in service end (xenmsg_drain() lets them go on). Returns 0, -ENOENT if it isn't bound here,
+ * -ENOTCONN, -ENOMEM. */
 XENMSG_API int xenmsg_unbind(struct xenmsg *conn, const char *endpoint);
 
 /*
- * Subscribes to a topic, which another program, or this one, has bound (XENMSG_TOPIC): until xenmsg_unsubscribe() or
- * xenmsg_close() all that is published there comes as messages, whose xenmsg_message_endpoint() is the address as it was
- * given here, and whose sender is the publisher. A topic waits for nobody. So between the messages come notices
- * (xenmsg_message_notice()), each in its place, that tell what is missing: nothing is lost without one, and nothing
- * that is published comes twice or in another order. Only what the topic has kept (XENMSG_KEPT) comes at each
- * XENMSG_SUBSCRIBED, also if it had come before: after each daemon, way or topic that was lost. A subscription waits for its
- * topic: that may come, go and come again.
+ * Subscribes to a topic, which another program, or this one, has bound (XENMSG_TOPIC): until
+ * xenmsg_unsubscribe() or xenmsg_close() all that is published there comes as messages, whose
+ * xenmsg_message_endpoint() is the address as it was given here, and whose sender is the publisher. A topic
+ * waits for nobody. So between the messages come notices (xenmsg_message_notice()), each in its place, that
+ * tell what is missing: nothing is lost without one, and nothing that is published comes twice or in another
+ * order. Only what the topic has kept (XENMSG_KEPT) comes at each XENMSG_SUBSCRIBED, also if it had come
+ * before: after each daemon, way or topic that was lost. A subscription waits for its topic: that may come,
+ * go and come again.
  *
- * A NOTICE IS A MESSAGE WITHOUT PAYLOAD. A program that doesn't ask xenmsg_message_notice() of each takes the first thing that comes
- * for an empty message, and doesn't learn what it has missed, nor that the subscription has ended.
+ * A NOTICE IS A MESSAGE WITHOUT PAYLOAD. A program that doesn't ask xenmsg_message_notice() of each takes the
+ * first thing that comes for an empty message, and doesn't learn what it has missed, nor that the
+ * subscription has ended.
  *
  * address  DOMAIN:ENDPOINT
- * options  a time-out, usually 30 s, XENMSG_LEND, XENMSG_PATTERN, and `queue`, with or without XENMSG_KEEP_OLDEST
+ * options  a time-out, usually 30 s, XENMSG_LEND, XENMSG_PATTERN, and `queue`, with or without
+ *          XENMSG_KEEP_OLDEST
  * handler  called for every message and notice; NULL: they are taken with xenmsg_recv()
- * Returns 0: the first thing that comes of each topic is a notice, XENMSG_SUBSCRIBED or XENMSG_WAITING. Or returns -EINVAL (the address is
- * malformed, or the options are), -EEXIST (this connection has subscribed to that address already, also if that has ended:
- * XENMSG_ENDED), -EACCES (a policy denies it), -EPROTOTYPE (that endpoint is no topic), -EOPNOTSUPP (the daemon is too old),
- * -ENOBUFS (over a quota), -ENOTCONN, -ETIMEDOUT, -EINTR, -ENOMEM.
+ * Returns 0: the first thing that comes of each topic is a notice, XENMSG_SUBSCRIBED or XENMSG_WAITING. Or
+ * returns -EINVAL (the address is malformed, or the options are), -EEXIST (this connection has subscribed to
+ * that address already, also if that has ended: XENMSG_ENDED), -EACCES (a policy denies it), -EPROTOTYPE
+ * (that endpoint is no topic), -EOPNOTSUPP (the daemon is too old), -ENOBUFS (over a quota), -ENOTCONN,
+ * -ETIMEDOUT, -EINTR, -ENOMEM.
  */
 XENMSG_API XENMSG_CHECK int xenmsg_subscribe(struct xenmsg *conn, const char *address,
 					     const struct xenmsg_options *options,
 					     xenmsg_message_handler handler, void *userdata);
-/* Begins to subscribe. `done` is called with what xenmsg_subscribe() returns; it, `userdata` and `op` are as for
- * xenmsg_begin_bind(). Returns 0; or -EINVAL, -EEXIST, -EOPNOTSUPP, -ENOBUFS (64 questions to the daemon have no answer
- * yet), -ENOTCONN, -ENOMEM. */
+/* Begins to subscribe. `done` is called with what xenmsg_subscribe() returns; it, `userdata` and `op` are as
+ * for xenmsg_begin_bind(). Returns 0; or -EINVAL, -EEXIST, -EOPNOTSUPP, -ENOBUFS (64 questions to the daemon
+ * have no answer yet), -ENOTCONN, -ENOMEM. */
 XENMSG_API XENMSG_CHECK int xenmsg_begin_subscribe(struct xenmsg *conn, const char *address,
 						   const struct xenmsg_options *options,
 						   xenmsg_message_handler handler, xenmsg_done done,
 						   void *userdata, struct xenmsg_op **op);
-/* Ends a subscription, without waiting, or all of a pattern. Returns 0, -ENOENT if there is none of that address, -ENOTCONN, -ENOMEM. */
+/* Ends a subscription, without waiting, or all of a pattern. Returns 0, -ENOENT if there is none of that
+ * address, -ENOTCONN, -ENOMEM. */
 XENMSG_API int xenmsg_unsubscribe(struct xenmsg *conn, const char *address);
 
 /* What a subscriber is told between the messages of a topic, by the daemons: no publisher can say it. */
 enum xenmsg_notice_kind {
-	/* From here on the subscriber gets everything, or is told what is missing. `count` is how many messages were
-	 * published before; `unknown`: the subscriber was subscribed before, and may have missed some. */
+	/* From here on the subscriber gets everything, or is told what is missing. `count` is how many
+	 * messages were published before; `unknown`: the subscriber was subscribed before, and may have
+	 * missed some. */
 	XENMSG_SUBSCRIBED = 1,
-	/* `count` messages are missing here, since this program or the way to it was too slow, or more than its `queue`; `unknown`: and
-	 * perhaps more. */
+	/* `count` messages are missing here, since this program or the way to it was too slow, or more than
+	 * its `queue`; `unknown`: and perhaps more. */
 	XENMSG_MISSED = 2,
-	/* The topic has gone, or isn't there yet, and the subscription waits for it; `unknown`: it, or the way to
-	 * it, was lost, and with it perhaps messages that were published last. */
+	/* The topic has gone, or isn't there yet, and the subscription waits for it; `unknown`: it, or the
+	 * way to it, was lost, and with it perhaps messages that were published last. */
 	XENMSG_WAITING = 3,
-	/* The subscription has ended, with `error`: -EACCES (a policy denies it by now), -EPROTOTYPE (what came again is no
-	 * topic), or what else nothing but a change there can mend. Nothing comes any more, but its address stays taken:
-	 * xenmsg_unsubscribe() is needed before xenmsg_subscribe(), which else returns -EEXIST. */
+	/* The subscription has ended, with `error`: -EACCES (a policy denies it by now), -EPROTOTYPE (what
+	 * came again is no topic), or what else nothing but a change there can mend. Nothing comes any more,
+	 * but its address stays taken: xenmsg_unsubscribe() is needed before xenmsg_subscribe(), which else
+	 * returns -EEXIST. */
 	XENMSG_ENDED = 4,
-	/* The message that comes next is one that the topic has kept (XENMSG_RETAIN): it was published before. This always
-	 * comes behind XENMSG_SUBSCRIBED. */
+	/* The message that comes next is one that the topic has kept (XENMSG_RETAIN): it was published
+	 * before. This always comes behind XENMSG_SUBSCRIBED. */
 	XENMSG_KEPT = 5
 };
 
@@ -518,24 +545,26 @@ struct xenmsg_notice {
 	int unknown; /* 1: nobody knows how many more, perhaps none */
 };
 
-/* Returns what is told by a message that is a notice, and has no payload; NULL: it is a message. Valid until the message is
- * freed. */
+/* Returns what is told by a message that is a notice, and has no payload; NULL: it is a message. Valid until
+ * the message is freed. */
 XENMSG_API const struct xenmsg_notice *xenmsg_message_notice(const struct xenmsg_message *message);
-/* Returns the key of a message that came from a topic, "" if it has none. Valid until the message is freed. */
+/* Returns the key of a message that came from a topic, "" if it has none. Valid until the message is
+ * freed. */
 XENMSG_API const char *xenmsg_message_key(const struct xenmsg_message *message);
 
 /*
- * Removes an endpoint, but lets go on what is in service: the calls that the program has taken and not answered, which it
- * answers as always. Nothing new comes: whoever sends to it gets -ENOENT, also for what wasn't taken yet, or finds the next
- * program that binds it. While it waits, no messages are handled.
+ * Removes an endpoint, but lets go on what is in service: the calls that the program has taken and not
+ * answered, which it answers as always. Nothing new comes: whoever sends to it gets -ENOENT, also for what
+ * wasn't taken yet, or finds the next program that binds it. While it waits, no messages are handled.
  * options  a time-out, usually none: then what is still in service ends, as by xenmsg_unbind()
- * Returns 0 when all callers have their answers, or -ENOENT (it isn't bound here for messages or calls), -EOPNOTSUPP (the daemon
- * is too old), -ETIMEDOUT, -EINTR, -ENOTCONN, -ENOMEM.
+ * Returns 0 when all callers have their answers, or -ENOENT (it isn't bound here for messages or calls),
+ * -EOPNOTSUPP (the daemon is too old), -ETIMEDOUT, -EINTR, -ENOTCONN, -ENOMEM.
  */
 XENMSG_API XENMSG_CHECK int xenmsg_drain(struct xenmsg *conn, const char *endpoint,
 					 const struct xenmsg_options *options);
-/* Begins to drain an endpoint. `done`, not NULL, is called with what xenmsg_drain() returns, or -ECANCELED within xenmsg_close();
- * `op` is as for xenmsg_begin_bind(). Returns 0; or -EINVAL, -ENOENT, -EOPNOTSUPP, -ENOTCONN, -ENOMEM: nothing has changed. */
+/* Begins to drain an endpoint. `done`, not NULL, is called with what xenmsg_drain() returns, or -ECANCELED
+ * within xenmsg_close(); `op` is as for xenmsg_begin_bind(). Returns 0; or -EINVAL, -ENOENT, -EOPNOTSUPP,
+ * -ENOTCONN, -ENOMEM: nothing has changed. */
 XENMSG_API XENMSG_CHECK int xenmsg_begin_drain(struct xenmsg *conn, const char *endpoint,
 					       const struct xenmsg_options *options,
 					       xenmsg_done done, void *userdata,
@@ -576,10 +605,11 @@ XENMSG_API XENMSG_CHECK int xenmsg_refuse(struct xenmsg *conn, const struct xenm
 					  unsigned code);
 
 /*
- * Takes no messages, until xenmsg_resume(): no handler of messages is called, and xenmsg_recv() and xenmsg_peek() behave as if
- * there were none. They wait where they are, and their senders for them, each as long as it wants to; what was begun, events, and
- * calls that are withdrawn (xenmsg_message_on_withdrawn()) are reported as always. So a server takes no more than it can do at
- * once. This holds for the whole connection, whose endpoints' messages come in one order: what is to be paused apart is bound by a
+ * Takes no messages, until xenmsg_resume(): no handler of messages is called, and xenmsg_recv() and
+ * xenmsg_peek() behave as if there were none. They wait where they are, and their senders for them, each as
+ * long as it wants to; what was begun, events, and calls that are withdrawn (xenmsg_message_on_withdrawn())
+ * are reported as always. So a server takes no more than it can do at once. This holds for the whole
+ * connection, whose endpoints' messages come in one order: what is to be paused apart is bound by a
  * connection of its own. Both may be called in a handler: the next message isn't handled. Both return 0.
  */
 XENMSG_API int xenmsg_pause(struct xenmsg *conn);
@@ -596,28 +626,30 @@ XENMSG_API const char *xenmsg_message_endpoint(const struct xenmsg_message *mess
 /* Returns who has sent it; of an answer, who was called. Valid until the message is freed. */
 XENMSG_API const struct xenmsg_peer *xenmsg_message_sender(const struct xenmsg_message *message);
 /*
- * Returns for how many milliseconds the answer to a call is still wanted, as its caller's time-out says; negative: the caller has
- * set none, or its library or a daemon on the way is older, or it is no call. This suits as the time-out of what the server
- * calls in turn. What the request has waited for on its way isn't known here, so the caller may give up before, which
- * xenmsg_message_wants_reply() tells.
+ * Returns for how many milliseconds the answer to a call is still wanted, as its caller's time-out says;
+ * negative: the caller has set none, or its library or a daemon on the way is older, or it is no call. This
+ * suits as the time-out of what the server calls in turn. What the request has waited for on its way isn't
+ * known here, so the caller may give up before, which xenmsg_message_wants_reply() tells.
  */
 XENMSG_API int xenmsg_message_time_left(const struct xenmsg_message *message);
-/* Returns the trace that its sender has given in the options, as that said, and thus as trustworthy as the sender; "" if there
- * is none, or a daemon on the way is older. Valid until the message is freed. */
+/* Returns the trace that its sender has given in the options, as that said, and thus as trustworthy as the
+ * sender; "" if there is none, or a daemon on the way is older. Valid until the message is freed. */
 XENMSG_API const char *xenmsg_message_trace(const struct xenmsg_message *message);
 /* Returns 1 if it is a call that waits for xenmsg_reply(). Returns 0 if it is no call, or was
  * answered, or the answer is no longer wanted: the caller's time was up, or it has died. (That
  * becomes known when this connection reads, for example in xenmsg_process().) */
 XENMSG_API int xenmsg_message_wants_reply(const struct xenmsg_message *message);
-/* Called when the answer to a call that the program has taken is no longer wanted. The message is still the program's, which frees
- * it, now or later. */
+/* Called when the answer to a call that the program has taken is no longer wanted. The message is still the
+ * program's, which frees it, now or later. */
 typedef void (*xenmsg_withdrawn)(void *userdata, struct xenmsg_message *message);
 /*
- * Asks to be told when the answer to a call is no longer wanted: the caller's time is up, it has withdrawn the call or died, or
- * the endpoint was unbound. That goes past messages that the program hasn't taken, so it comes to one that is paused, too.
- * withdrawn  called at most once, and not if the program has answered or freed the message before, nor when the connection ends;
- *            NULL: it doesn't want to know any more
- * Returns 0; or -EINVAL (it wants no reply), -EALREADY (it was answered), or -ECANCELED: the answer is no longer wanted already.
+ * Asks to be told when the answer to a call is no longer wanted: the caller's time is up, it has withdrawn
+ * the call or died, or the endpoint was unbound. That goes past messages that the program hasn't taken, so it
+ * comes to one that is paused, too.
+ * withdrawn  called at most once, and not if the program has answered or freed the message before, nor when
+ *            the connection ends; NULL: it doesn't want to know any more
+ * Returns 0; or -EINVAL (it wants no reply), -EALREADY (it was answered), or -ECANCELED: the answer is no
+ * longer wanted already.
  */
 XENMSG_API int xenmsg_message_on_withdrawn(struct xenmsg_message *message,
 					   xenmsg_withdrawn withdrawn, void *userdata);
@@ -627,8 +659,9 @@ XENMSG_API int xenmsg_message_on_withdrawn(struct xenmsg_message *message,
  * Returns 0, -EBUSY (a call that wasn't answered needs its connection), -ENOMEM.
  */
 XENMSG_API XENMSG_CHECK int xenmsg_message_detach(struct xenmsg_message *message);
-/* Frees a message; NULL is allowed. A call whose answer is still wanted is answered as by xenmsg_reply_error() with XENMSG_UNANSWERED:
- * its caller gets -EREMOTEIO. May be called after xenmsg_close(), by the same thread. */
+/* Frees a message; NULL is allowed. A call whose answer is still wanted is answered as by
+ * xenmsg_reply_error() with XENMSG_UNANSWERED: its caller gets -EREMOTEIO. May be called after
+ * xenmsg_close(), by the same thread. */
 XENMSG_API void xenmsg_message_free(struct xenmsg_message *message);
 
 /* ---- sending --------------------------------------------------------------------------------- */
@@ -637,8 +670,8 @@ XENMSG_API void xenmsg_message_free(struct xenmsg_message *message);
 XENMSG_API size_t xenmsg_max_at_once(struct xenmsg *conn);
 
 /*
- * Writes what the message that was sent last to this address by this connection is called in traces (xenmsg trace), the same at each
- * daemon on its way: DOMID.PID.NUMBER@OFFSET.
+ * Writes what the message that was sent last to this address by this connection is called in traces (xenmsg
+ * trace), the same at each daemon on its way: DOMID.PID.NUMBER@OFFSET.
  * flags  0, or XENMSG_ONLY_CALLS: the call that was begun last
  * name   [out] and a zero, if there is room for it in `size` bytes; XENMSG_NAME_SIZE are enough
  * Returns 0, -EINVAL, -ENOENT (nothing was, or its channel has ended since), -ENOBUFS (no room).
@@ -651,28 +684,29 @@ XENMSG_API XENMSG_CHECK int xenmsg_sent_name(struct xenmsg *conn, const char *ad
  * Sends a message and waits for its outcome.
  * address     DOMAIN:ENDPOINT
  * data        may be NULL if size is 0
- * options     a time-out, usually none: a message that is not taken by then is withdrawn; to settle that may take a
- *             tenth of it more (from 0.25 s to 2 s) if the other side doesn't answer: then the outcome is
- *             -ECONNRESET. XENMSG_AT_ONCE: returns 0 without knowing the outcome
+ * options     a time-out, usually none: a message that is not taken by then is withdrawn; to settle that may
+ *             take a tenth of it more (from 0.25 s to 2 s) if the other side doesn't answer: then the outcome
+ *             is -ECONNRESET. XENMSG_AT_ONCE: returns 0 without knowing the outcome
  * result      [out] what became of it; NULL: what is returned is enough
  * Meanwhile only outcomes of other sends and calls are reported; messages aren't handled. So two
  * programs that send to each other like this take nothing from each other, nor does one that sends
  * to itself: such programs use xenmsg_begin_send(). Returns the outcome; or -EINVAL (the address is
  * malformed), -EMSGSIZE, -EAGAIN, -ENOBUFS (too many addresses at once), -ENOTCONN, -ENOMEM: each of them
- * means that nothing was sent; or -EINTR: a signal came, the message was withdrawn, and the result says whether it
- * is known what became of it.
+ * means that nothing was sent; or -EINTR: a signal came, the message was withdrawn, and the result says
+ * whether it is known what became of it.
  */
 XENMSG_API XENMSG_CHECK int xenmsg_send(struct xenmsg *conn, const char *address, const void *data,
 					size_t size, const struct xenmsg_options *options,
 					struct xenmsg_result *result);
 
 /*
- * Begins to send a message. Bytes that don't fit into the daemon's ring are copied, and sent when there is room, so
- * a large message doesn't block those to other addresses. Messages to one address arrive in the order in which they
- * were begun, as long as each ends in 0.
+ * Begins to send a message. Bytes that don't fit into the daemon's ring are copied, and sent when there is
+ * room, so a large message doesn't block those to other addresses. Messages to one address arrive in the
+ * order in which they were begun, as long as each ends in 0.
  * options  as for xenmsg_send(). The time-out acts only while this connection is processed
  * done     with the outcome. NULL: it is of no interest
- * op       [out] what was begun, for xenmsg_op_withdraw(); NULL: that isn't wanted. Without `done` there is none
+ * op       [out] what was begun, for xenmsg_op_withdraw(); NULL: that isn't wanted. Without `done` there is
+ *          none
  * Returns 0 if the message was accepted; or -EAGAIN (too much is waiting for this address:
  * xenmsg_begin_await_room() tells when there is room), or -EINVAL, -EMSGSIZE, -ENOBUFS, -ENOTCONN, -ENOMEM as
  * for xenmsg_send().
@@ -684,17 +718,18 @@ XENMSG_API XENMSG_CHECK int xenmsg_begin_send(struct xenmsg *conn, const char *a
 					      struct xenmsg_op **op);
 
 /*
- * Waits until there is room for a message to an address: what a program does after -EAGAIN from xenmsg_begin_send(),
- * xenmsg_reserve() or xenmsg_begin_call().
+ * Waits until there is room for a message to an address: what a program does after -EAGAIN from
+ * xenmsg_begin_send(), xenmsg_reserve() or xenmsg_begin_call().
  * address  DOMAIN:ENDPOINT
  * size     of the message, in bytes
  * options  a time-out, usually none, and XENMSG_ONLY_CALLS: room for a call
- * Returns 0 (what was begun meanwhile may have filled it again), or -EINVAL, -ETIMEDOUT, -EINTR, -ENOTCONN, -ENOMEM.
+ * Returns 0 (what was begun meanwhile may have filled it again), or -EINVAL, -ETIMEDOUT, -EINTR, -ENOTCONN,
+ * -ENOMEM.
  */
 XENMSG_API XENMSG_CHECK int xenmsg_await_room(struct xenmsg *conn, const char *address, size_t size,
 					      const struct xenmsg_options *options);
-/* Begins to wait for room. `done`, not NULL, is called with what xenmsg_await_room() returns, or -ECANCELED within xenmsg_close(); `op`
- * is as for xenmsg_begin_send(). Returns 0; or -EINVAL, -ENOTCONN, -ENOMEM. */
+/* Begins to wait for room. `done`, not NULL, is called with what xenmsg_await_room() returns, or -ECANCELED
+ * within xenmsg_close(); `op` is as for xenmsg_begin_send(). Returns 0; or -EINVAL, -ENOTCONN, -ENOMEM. */
 XENMSG_API XENMSG_CHECK int xenmsg_begin_await_room(struct xenmsg *conn, const char *address,
 						    size_t size,
 						    const struct xenmsg_options *options,
@@ -719,8 +754,8 @@ XENMSG_API XENMSG_CHECK int xenmsg_begin_await_room(struct xenmsg *conn, const c
 XENMSG_API XENMSG_CHECK int xenmsg_reserve(struct xenmsg *conn, const char *address, size_t size,
 					   void **data);
 /*
- * Begins to send the message that was reserved, as xenmsg_begin_send() does: it comes behind those that were begun
- * before this is called.
+ * Begins to send the message that was reserved, as xenmsg_begin_send() does: it comes behind those that were
+ * begun before this is called.
  * size     of the message, at most what was reserved
  * options  a time-out
  * Returns 0, or -EINVAL (nothing is reserved, or less), -EAGAIN, -ENOBUFS or -ENOMEM: the message is
@@ -737,9 +772,9 @@ XENMSG_API void xenmsg_unreserve(struct xenmsg *conn);
 /*
  * Calls a program: sends it a request and waits for its reply.
  * address     DOMAIN:ENDPOINT
- * options     a time-out, usually none: a request without an answer by then is withdrawn, and the server is told
- *             how long its answer is wanted (xenmsg_message_time_left()); to settle that may take a tenth of it more
- *             (from 0.25 s to 2 s) if the other side doesn't answer
+ * options     a time-out, usually none: a request without an answer by then is withdrawn, and the server is
+ *             told how long its answer is wanted (xenmsg_message_time_left()); to settle that may take a
+ *             tenth of it more (from 0.25 s to 2 s) if the other side doesn't answer
  * result      [out] what became of it, and the reply; NULL: what is returned is enough
  * Returns 0, or one of the errors listed at the top (of -EREMOTEIO the result says which it is to the
  * server), or -EPROTOTYPE (that endpoint takes no calls). Where the result says XENMSG_FATE_UNKNOWN, the
@@ -756,8 +791,8 @@ XENMSG_API XENMSG_CHECK int xenmsg_call(struct xenmsg *conn, const char *address
 					size_t size, const struct xenmsg_options *options,
 					struct xenmsg_result *result);
 /*
- * Begins a call; thousands may be outstanding. Each waits as long as there is a server that hasn't answered, or
- * for its time-out, which acts only while this connection is processed.
+ * Begins a call; thousands may be outstanding. Each waits as long as there is a server that hasn't answered,
+ * or for its time-out, which acts only while this connection is processed.
  * options, done, op  as for xenmsg_begin_send()
  * Returns 0, or the errors of xenmsg_begin_send().
  */
@@ -782,12 +817,12 @@ XENMSG_API XENMSG_CHECK int xenmsg_begin_call(struct xenmsg *conn, const char *a
  */
 XENMSG_API XENMSG_CHECK int xenmsg_reply(struct xenmsg_message *message, const void *data,
 					 size_t size);
-/* Waits until there is room for an answer of `size` bytes to a call, after -EAGAIN. Returns as xenmsg_await_room(), or -ECANCELED: the
- * answer is no longer wanted, or -EINVAL: none is. */
+/* Waits until there is room for an answer of `size` bytes to a call, after -EAGAIN. Returns as
+ * xenmsg_await_room(), or -ECANCELED: the answer is no longer wanted, or -EINVAL: none is. */
 XENMSG_API XENMSG_CHECK int xenmsg_await_reply_room(struct xenmsg_message *message, size_t size,
 						    const struct xenmsg_options *options);
-/* Begins to wait for that. `done`, `op` and what is returned are as for xenmsg_begin_await_room(), or -EINVAL and -ECANCELED as
- * above. The message may be freed meanwhile. */
+/* Begins to wait for that. `done`, `op` and what is returned are as for xenmsg_begin_await_room(), or -EINVAL
+ * and -ECANCELED as above. The message may be freed meanwhile. */
 XENMSG_API XENMSG_CHECK int xenmsg_begin_await_reply_room(struct xenmsg_message *message,
 							  size_t size,
 							  const struct xenmsg_options *options,
@@ -796,7 +831,8 @@ XENMSG_API XENMSG_CHECK int xenmsg_begin_await_reply_room(struct xenmsg_message 
 /*
  * Answers a call with an error of the program's own: the caller's xenmsg_call() returns -EREMOTEIO, with
  * this code and these data. (A caller with an older library gets the code as an errno, and no data.)
- * code  1 to 65535, of any meaning to the two programs but XENMSG_UNANSWERED; up to 4095 where the caller may be older
+ * code  1 to 65535, of any meaning to the two programs but XENMSG_UNANSWERED; up to 4095 where the caller may
+ *       be older
  * data  what else there is to say: a text for people, for example. May be NULL if size is 0
  * Returns as xenmsg_reply(), or -EINVAL (another code); without data never -EAGAIN.
  */
@@ -816,8 +852,8 @@ XENMSG_API int xenmsg_reply_exit_status(struct xenmsg_message *message, int stat
  * Unix socket: read(), write(), poll(), shutdown(), pass it to a child, close() it; it no longer
  * needs the connection. The end of the stream reads as end of file. If something between the two
  * programs dies, reading gives what came before and then ECONNRESET, writing EPIPE or ECONNRESET.
- * With EPIPE write() raises SIGPIPE, which ends a program that doesn't ignore it (signal(SIGPIPE, SIG_IGN), or send()
- * with MSG_NOSIGNAL). The same holds for streams of xenmsg_accept().
+ * With EPIPE write() raises SIGPIPE, which ends a program that doesn't ignore it (signal(SIGPIPE, SIG_IGN),
+ * or send() with MSG_NOSIGNAL). The same holds for streams of xenmsg_accept().
  * Returns the descriptor (blocking, close-on-exec), or -EINVAL (malformed address), -ENOENT,
  * -EPROTOTYPE (that endpoint takes no streams), -EOPNOTSUPP (none of other hosts: see
  * XENMSG_FROM_HOSTS), -EACCES, -ENODATA, -EHOSTDOWN, -EHOSTUNREACH, -ENOBUFS, -ETIMEDOUT,
@@ -827,8 +863,8 @@ XENMSG_API XENMSG_CHECK int xenmsg_connect(struct xenmsg *conn, const char *addr
 					   const struct xenmsg_options *options);
 /*
  * Begins to connect to an endpoint.
- * done  with a descriptor as result->stream, which is the program's to close, or an error of xenmsg_connect();
- *       -ECANCELED within xenmsg_close(). Not NULL
+ * done  with a descriptor as result->stream, which is the program's to close, or an error of
+ *       xenmsg_connect(); -ECANCELED within xenmsg_close(). Not NULL
  * op    [out] what was begun; NULL: that isn't wanted
  * Returns 0; or -EINVAL, -EMFILE, -ENOTCONN, -ENOMEM.
  */
@@ -840,8 +876,8 @@ XENMSG_API XENMSG_CHECK int xenmsg_begin_connect(struct xenmsg *conn, const char
 /*
  * Closes a stream so that the other side reads what came before and then ECONNRESET, not an orderly
  * end: for a program that had to stop halfway. close() alone is an orderly end. This function may
- * wait while the other side doesn't read. (If this side leaves unread what came to it, and the other one doesn't read
- * either, what the daemon had no room for is lost.)
+ * wait while the other side doesn't read. (If this side leaves unread what came to it, and the other one
+ * doesn't read either, what the daemon had no room for is lost.)
  */
 XENMSG_API void xenmsg_break(int stream);
 
@@ -854,18 +890,19 @@ XENMSG_API void xenmsg_break(int stream);
  */
 XENMSG_API XENMSG_CHECK int xenmsg_listen(struct xenmsg *conn, const char *endpoint,
 					  const struct xenmsg_options *options);
-/* Begins to make an endpoint for streams. `done`, `op` and what is returned are as for xenmsg_begin_bind(). */
+/* Begins to make an endpoint for streams. `done`, `op` and what is returned are as for
+ * xenmsg_begin_bind(). */
 XENMSG_API XENMSG_CHECK int xenmsg_begin_listen(struct xenmsg *conn, const char *endpoint,
 						const struct xenmsg_options *options,
 						xenmsg_done done, void *userdata,
 						struct xenmsg_op **op);
 /*
  * Takes the next stream that came to any of these endpoints.
- * options  a time-out, usually none. In a loop, which mustn't wait, 0: when xenmsg_process() has returned, until
- *          -EAGAIN. A stream that has to be fetched from the daemon first is taken by a later call: xenmsg_fd() is
- *          readable then
- * peer     [out] the program that opened it, valid until the next xenmsg_accept() or xenmsg_close(); NULL: that isn't
- *          wanted
+ * options  a time-out, usually none. In a loop, which mustn't wait, 0: when xenmsg_process() has returned,
+ *          until -EAGAIN. A stream that has to be fetched from the daemon first is taken by a later call:
+ *          xenmsg_fd() is readable then
+ * peer     [out] the program that opened it, valid until the next xenmsg_accept() or xenmsg_close(); NULL:
+ *          that isn't wanted
  * Returns a descriptor as xenmsg_connect(), or -EAGAIN (none there, and the time-out is 0), -ETIMEDOUT,
  * -EINTR, -ENOTCONN, -EMFILE, -ENFILE, -ENOBUFS (over a quota). After these three, and where the
  * daemon hasn't answered (-ECONNREFUSED), the stream waits on, and is tried again after
@@ -888,8 +925,8 @@ enum xenmsg_event_kind {
 	XENMSG_DOMAIN_AWAY = 5,
 	XENMSG_HOST_UP = 6,   /* another host can be asked */
 	XENMSG_HOST_DOWN = 7, /* it can't any more: what is there is reported as gone, too */
-	/* what was there when the watch began is reported, so the next events are news. Comes once, and once more for each new
-	 * daemon of a connection that outlives its own. A daemon of 0.1.0 never tells it */
+	/* what was there when the watch began is reported, so the next events are news. Comes once, and once
+	 * more for each new daemon of a connection that outlives its own. A daemon of 0.1.0 never tells it */
 	XENMSG_LISTED = 8
 };
 
@@ -922,10 +959,11 @@ XENMSG_API XENMSG_CHECK int xenmsg_watch(struct xenmsg *conn, const char *patter
 					 xenmsg_event_handler handler, void *userdata);
 /*
  * Begins a watch. Events may be reported before `done` is called.
- * done      with 0, or an error of xenmsg_watch(): then there is no such watch. NULL: the outcome is of no interest
+ * done      with 0, or an error of xenmsg_watch(): then there is no such watch. NULL: the outcome is of no
+ *           interest
  * userdata  of both `handler` and `done`
- * Returns the number for xenmsg_unwatch(), or -EINVAL, -ENOBUFS (64 questions to the daemon have no answer yet),
- * -ENOTCONN, -ENOMEM.
+ * Returns the number for xenmsg_unwatch(), or -EINVAL, -ENOBUFS (64 questions to the daemon have no answer
+ * yet), -ENOTCONN, -ENOMEM.
  */
 XENMSG_API XENMSG_CHECK int xenmsg_begin_watch(struct xenmsg *conn, const char *pattern,
 					       const struct xenmsg_options *options,

@@ -46,7 +46,8 @@ static inline __attribute__((always_inline)) int enter(struct xenmsg *conn)
 	return conn_pump(conn) < 0 ? -ENOTCONN : 0;
 }
 
-/* A message that nobody can withdraw, without a time-out and without properties, needs no call to remember it. */
+/* A message that nobody can withdraw, without a time-out and without properties, needs no call to remember
+ * it. */
 static bool is_plain(const struct how *how, struct xenmsg_op **op)
 {
 	return !op && how->timeout_ms < 0 && !how->trace && !how->key;
@@ -148,7 +149,8 @@ int xenmsg_reserve(struct xenmsg *conn, const char *address, size_t size, void *
 	if (r < 0)
 		return r;
 	r = conn_check(conn, outbox_reserve(&conn->outbox, address, size, data));
-	/* The channel may have been opened for it. What waits to be sent stays so: it would take the place. */
+	/* The channel may have been opened for it. What waits to be sent stays so: it would take the
+	 * place. */
 	if (!conn->dead)
 		transport_publish(&conn->transport);
 	return r;
@@ -193,7 +195,8 @@ void xenmsg_unreserve(struct xenmsg *conn)
 		outbox_unreserve(&conn->outbox);
 }
 
-/* Checks the arguments. Returns 0 with *sender the channel to the address (NULL: there is none), or a negative errno. */
+/* Checks the arguments. Returns 0 with *sender the channel to the address (NULL: there is none), or a
+ * negative errno. */
 static int find_room(struct xenmsg *conn, const char *address, const struct xenmsg_options *options,
 		     struct how *how, struct sender **sender)
 {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* The functions of xenmsg-stream.h that have to do with the whole connection; those of a stream are in mux_stream.c. */
+/* The functions of xenmsg-stream.h that have to do with the whole connection; those of a stream are in
+ * mux_stream.c. */
 
 #include <errno.h>
 #include <string.h>

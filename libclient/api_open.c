@@ -125,7 +125,8 @@ static int refusal(struct xenmsg *conn)
 	return !conn_is_here(conn) ? -ECHILD : conn->depth > 0 ? -EBUSY : 0;
 }
 
-/* To be called last. Returns `r`, or -ECANCELED if a callback has closed the connection, which is gone then. */
+/* To be called last. Returns `r`, or -ECANCELED if a callback has closed the connection, which is gone
+ * then. */
 static int leave(struct xenmsg *conn, int r)
 {
 	bool closing = conn->closing;
@@ -149,8 +150,8 @@ int xenmsg_process(struct xenmsg *conn)
 
 static int wait_until(struct xenmsg *conn, int64_t deadline)
 {
-	/* What waits for xenmsg_recv() or xenmsg_accept(), or a wake-up that came before, ends this at once, so it wouldn't
-	 * come to the sleep in which the socket is read. */
+	/* What waits for xenmsg_recv() or xenmsg_accept(), or a wake-up that came before, ends this at once,
+	 * so it wouldn't come to the sleep in which the socket is read. */
 	if (!conn->dead &&
 	    (conn->recv_waits || conn->incoming.waiting || __atomic_load_n(&conn->woken, __ATOMIC_RELAXED)))
 		while (conn_poll(conn, 0) == -EINTR)

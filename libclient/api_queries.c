@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* What a program asks its daemon: bind, listen, watch, query, ping. Each of these is begun; the form that waits for its REPLY
- * lets the rest of the connection go on meanwhile, but calls nobody back. What ends something (unbind, unwatch) waits for
- * nothing. */
+/* What a program asks its daemon: bind, listen, watch, query, ping. Each of these is begun; the form that
+ * waits for its REPLY lets the rest of the connection go on meanwhile, but calls nobody back. What ends
+ * something (unbind, unwatch) waits for nothing. */
 
 #include <errno.h>
 #include <stdio.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* Byte streams: those that the program opens, and those that come to it, which its session only announces. dial.h
- * has how they are opened. */
+/* Byte streams: those that the program opens, and those that come to it, which its session only announces.
+ * dial.h has how they are opened. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -140,8 +140,9 @@ static int take(struct xenmsg *conn)
 	dial->fd = -1;
 	dial_free(dial);
 	incoming->fetch = NULL;
-	/* The stream waits at the daemon until it was fetched, or has ended, and its opener with it: if descriptors have run
-	 * out, here or by a limit of the daemon's, or the daemon hasn't answered in time, it can still be fetched later. */
+	/* The stream waits at the daemon until it was fetched, or has ended, and its opener with it: if
+	 * descriptors have run out, here or by a limit of the daemon's, or the daemon hasn't answered in
+	 * time, it can still be fetched later. */
 	if (fd >= 0 || fd == -ENOENT)
 		incoming_drop(incoming);
 	else

@@ -190,9 +190,9 @@ static bool may_rest(struct awaiter *awaiter)
 	return left < 0 || awaiter->pause_ms < left;
 }
 
-/* Makes it wait. What is listed, and wasn't there, either goes in a moment, which an event tells; or it went and came again
- * before others were told that it had gone, or it is to be started on demand, which failed: of these nothing tells, so it is
- * tried again after a pause. Returns 0 or -ENOMEM. */
+/* Makes it wait. What is listed, and wasn't there, either goes in a moment, which an event tells; or it went
+ * and came again before others were told that it had gone, or it is to be started on demand, which failed: of
+ * these nothing tells, so it is tried again after a pause. Returns 0 or -ENOMEM. */
 static int park(struct awaiter *awaiter)
 {
 	const struct awaited *place = awaiter->place;
@@ -212,8 +212,8 @@ static int park(struct awaiter *awaiter)
 	return 0;
 }
 
-/* Returns whether all that was begun before is on its way. Nothing else is idle, for most; then what was begun before it, of
- * its kind, ends before that does. */
+/* Returns whether all that was begun before is on its way. Nothing else is idle, for most; then what was
+ * begun before it, of its kind, ends before that does. */
 static bool is_next(const struct awaiter *awaiter)
 {
 	const struct awaiter *list = awaiter->place->list, *before;

@@ -3,17 +3,18 @@
 #define XENMSG_LIBCLIENT_AWAIT_H
 
 /*
- * What waits for its receiver (XENMSG_WAIT). A message, call or stream is tried as any other. If it ends since nobody is there
- * (nothing of it was taken), it is parked, and a watch of its address says when to try again:
+ * What waits for its receiver (XENMSG_WAIT). A message, call or stream is tried as any other. If it ends
+ * since nobody is there (nothing of it was taken), it is parked, and a watch of its address says when to try
+ * again:
  *
  *   begun ──▶ trying ──its outcome──▶ told
  *              │  ▲
  *    nobody    ▼  │ the endpoint has come
  *    is there parked ──time is up, withdrawn──▶ told: -ETIMEDOUT, not done
  *
- * What is for one address is tried in the order in which it was begun: what comes behind something that is parked is parked,
- * too. An attempt that ended after a coming that it can't have met is made again at once; and while the daemon lists what isn't
- * there, after pauses.
+ * What is for one address is tried in the order in which it was begun: what comes behind something that is
+ * parked is parked, too. An attempt that ended after a coming that it can't have met is made again at once;
+ * and while the daemon lists what isn't there, after pauses.
  */
 
 #include "libclient/awaited.h"

@@ -224,8 +224,8 @@ static void add_properties(const struct sender *sender, struct message_pieces *p
 		message_pieces_add(pieces, block, properties_encode(properties, block));
 }
 
-/* Makes a call, or what is like one, and puts its message on the channel; NULL: the one that was reserved, with `size` bytes
- * and these properties. */
+/* Makes a call, or what is like one, and puts its message on the channel; NULL: the one that was reserved,
+ * with `size` bytes and these properties. */
 static int start(struct calls *calls, const struct call *like, const struct message_pieces *pieces,
 		 size_t size, const struct properties *properties, bool at_once, struct call **started)
 {

@@ -13,8 +13,8 @@
  *      ├──time is up──▶ cancelled ──not taken (ETIMEDOUT)──▶ completed, or ──taken──▶ withdrawn, as above
  *      └──answer (the receipt is still on its way)──▶ completed ──done called──▶ waits for its op ──▶ gone
  *
- * A message that has a time-out, or that the program may withdraw, is kept here, too, as a call without an answer: what becomes of its
- * op completes it.
+ * A message that has a time-out, or that the program may withdraw, is kept here, too, as a call without an
+ * answer: what becomes of its op completes it.
  */
 
 #include <stdbool.h>
@@ -54,7 +54,8 @@ struct caller {
 	struct assembly answer;
 	bool unreported;
 	struct caller *prev, *next; /* in calls->unreported */
-	/* Another server goes on: up to there the stream of answers is that of the one before, which answers no more. */
+	/* Another server goes on: up to there the stream of answers is that of the one before, which answers
+	 * no more. */
 	bool is_taken_over;
 	uint64_t answers;
 };
@@ -67,7 +68,8 @@ struct call {
 	struct caller *caller; /* NULL: it has ended, its answer is no longer wanted, or it is a message */
 	xenmsg_done done;
 	bool message;
-	/* It waits for room for so many bytes on its sender, in whose list `rooms` it is; `sender` is NULL when it has ended. */
+	/* It waits for room for so many bytes on its sender, in whose list `rooms` it is; `sender` is NULL
+	 * when it has ended. */
 	bool room;
 	uint64_t span;
 	/* or for something else: called if it is given up, with these two */
@@ -89,21 +91,23 @@ struct call {
 void calls_init(struct calls *calls, struct outbox *outbox, struct message_pool *pool);
 /* Frees what is to be reported, without any callback. outbox_fail() comes first. */
 void calls_free(struct calls *calls);
-/* Ends the calls of a channel that has ended and whose ops are settled, or that another server has taken over. For
- * outbox_init(). */
+/* Ends the calls of a channel that has ended and whose ops are settled, or that another server has taken
+ * over. For outbox_init(). */
 extern const struct outbox_callbacks calls_outbox_callbacks;
 
 /* Begins a call, with these properties if the server knows any. Returns as xenmsg_begin_call(). */
 int calls_start(struct calls *calls, const char *address, const void *data, size_t size,
 		const struct properties *properties, xenmsg_done done, void *userdata, struct call **started);
-/* Begins to send a message that can be withdrawn, or may have a deadline or properties. Returns as xenmsg_begin_send(). */
+/* Begins to send a message that can be withdrawn, or may have a deadline or properties. Returns as
+ * xenmsg_begin_send(). */
 int calls_start_message(struct calls *calls, const char *address, const void *data, size_t size,
 			const struct properties *properties, bool at_once, xenmsg_done done, void *userdata,
 			struct call **started);
 /* Does the same with the message that was reserved. Returns as xenmsg_commit(). */
 int calls_commit_message(struct calls *calls, size_t size, const struct properties *properties,
 			 xenmsg_done done, void *userdata, struct call **started);
-/* Begins to wait until there is room for a message of this size at the sender (NULL: there is). Returns 0 or -ENOMEM. */
+/* Begins to wait until there is room for a message of this size at the sender (NULL: there is). Returns 0 or
+ * -ENOMEM. */
 int calls_await_room(struct calls *calls, struct sender *sender, size_t size, xenmsg_done done,
 		     void *userdata, struct call **started);
 /* Makes one that waits for something until call_end(). Returns 0 or -ENOMEM. */
@@ -112,7 +116,8 @@ int calls_await(struct calls *calls, xenmsg_done done, void *userdata, struct ca
 void call_end(struct call *call, int error);
 /* Sets what is called, with 0, -ENOMEM or -EPROTO to return, if it is withdrawn or its time is up. */
 void call_on_given_up(struct call *call, int (*given_up)(void *userdata, void *of), void *userdata, void *of);
-/* Sets the call's deadline, which was made from a time-out of timeout_ms milliseconds; FOR_EVER: it has none. */
+/* Sets the call's deadline, which was made from a time-out of timeout_ms milliseconds; FOR_EVER: it has
+ * none. */
 void call_expires(struct call *call, int64_t deadline, int timeout_ms);
 /* Gives up calls whose time is up: cancels those that weren't taken, withdraws those that were, and abandons
  * those whose CANCEL wasn't answered in time. Returns 0 or -EPROTO. */

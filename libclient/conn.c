@@ -289,7 +289,8 @@ int conn_run_outcomes(struct xenmsg *conn, int budget)
 	return count;
 }
 
-/* Something was taken. What is due for a pattern is done before the next callback, when nobody uses the binding. */
+/* Something was taken. What is due for a pattern is done before the next callback, when nobody uses the
+ * binding. */
 static void note_for_pattern(const struct xenmsg *conn, const struct binding *binding,
 			     const struct xenmsg_message *message)
 {

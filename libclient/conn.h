@@ -7,16 +7,17 @@
  * the functions that drive them. Frames go from the transport to these parts, and from there to the program's
  * callbacks; none of the parts knows the connection.
  *
- * A child made by fork() has no use of it (origin.h). Each function of the API asks for that first; and since a callback may
- * fork, whatever calls back looks whether this is still the same process when that returns: in a child `dead` is -ECHILD
- * from then on.
+ * A child made by fork() has no use of it (origin.h). Each function of the API asks for that first; and since
+ * a callback may fork, whatever calls back looks whether this is still the same process when that returns: in
+ * a child `dead` is -ECHILD from then on.
  *
- * A callback may close the connection: that is put off until the function has returned within which it runs (conn_enter(),
- * conn_leave()).
+ * A callback may close the connection: that is put off until the function has returned within which it runs
+ * (conn_enter(), conn_leave()).
  *
  * conn_pump() reads what the daemon said and sends what waits, without any callback; conn_run() calls the
- * program back. A connection that has failed stays so: `dead` is the error that every later call returns. But one that outlives
- * its daemon (reconnect.h) goes on without it, and is never dead for that: its rings stand still, and what it has to send waits.
+ * program back. A connection that has failed stays so: `dead` is the error that every later call returns. But
+ * one that outlives its daemon (reconnect.h) goes on without it, and is never dead for that: its rings stand
+ * still, and what it has to send waits.
  */
 
 #include <errno.h>
@@ -80,19 +81,20 @@ struct xenmsg {
 	char reason[512];
 };
 
-/* Connects, until the deadline; `outlives`: it outlives its daemon. Returns 0, or the errors of xenmsg_open(). */
+/* Connects, until the deadline; `outlives`: it outlives its daemon. Returns 0, or the errors of
+ * xenmsg_open(). */
 int conn_new(struct xenmsg **made, const char *socket_path, bool outlives, int64_t deadline);
 /* Begins to connect, without waiting. Returns 0, or the errors of xenmsg_begin_open(). */
 int conn_begin(struct xenmsg **made, const char *socket_path, bool outlives, int timeout_ms, xenmsg_done done,
 	       void *userdata);
-/* Looks whether the daemon has answered a connection that is being opened, or the time for it is up. Returns 0
- * if it goes on waiting, 1 if it has called `done`. */
+/* Looks whether the daemon has answered a connection that is being opened, or the time for it is up. Returns
+ * 0 if it goes on waiting, 1 if it has called `done`. */
 int conn_open_further(struct xenmsg *conn);
 /* Reports the outcomes that are left, and frees the connection. */
 void conn_end(struct xenmsg *conn);
 
-/* Called before and after whatever calls the program back. conn_leave() returns `r`; it ends the connection if a callback has
- * closed it: nothing may touch that afterwards. */
+/* Called before and after whatever calls the program back. conn_leave() returns `r`; it ends the connection
+ * if a callback has closed it: nothing may touch that afterwards. */
 static inline void conn_enter(struct xenmsg *conn)
 {
 	conn->depth++;
@@ -112,8 +114,8 @@ static inline bool conn_is_here(const struct xenmsg *conn)
 
 /* Sends what was just written. What doesn't fit waits for room, and the daemon is asked to notify. */
 static inline void conn_push(struct xenmsg *conn);
-/* Does the same, without shared memory too, unlike with a message that was posted: the program may be busy for long
- * afterwards. */
+/* Does the same, without shared memory too, unlike with a message that was posted: the program may be busy
+ * for long afterwards. */
 void conn_push_now(struct xenmsg *conn);
 /* Reads `in` and sends what can be sent. Returns 0 or conn->dead. */
 static inline int conn_pump(struct xenmsg *conn);
@@ -131,7 +133,8 @@ void conn_tell_answer(struct xenmsg *conn, struct request *request);
 void conn_tell_stream(struct xenmsg *conn, struct stream_dial *dial);
 /* Reports requests and streams that are settled, up to `budget`. Returns how many. */
 int conn_run_answers(struct xenmsg *conn, int budget);
-/* Returns whether the program has bound this name, or asked for that, for messages or streams of either kind. */
+/* Returns whether the program has bound this name, or asked for that, for messages or streams of either
+ * kind. */
 bool conn_has_bound(struct xenmsg *conn, const char *endpoint);
 /* Withdraws what was begun. Returns 0, or -EALREADY: it is settled. */
 int conn_withdraw(struct xenmsg *conn, struct xenmsg_op *op);
@@ -164,8 +167,8 @@ int conn_take(struct xenmsg *conn, bool recv, struct xenmsg_message **message,
 struct mux *conn_mux(struct xenmsg *conn);
 /* Calls back for what has come to them. Returns how often. */
 int conn_run_streams(struct xenmsg *conn);
-/* Copies the message that conn_run() has left at the front for xenmsg_recv(). Returns 1, 0 if it was cancelled,
- * or the errors of xenmsg_peek(). */
+/* Copies the message that conn_run() has left at the front for xenmsg_recv(). Returns 1, 0 if it was
+ * cancelled, or the errors of xenmsg_peek(). */
 int conn_peek(struct xenmsg *conn, struct xenmsg_message **copy);
 /* Takes the message that this is a copy of, or refuses it with an error. Returns 0, -ECANCELED if it isn't
  * there any more, -ENOMEM or conn->dead. */
@@ -173,7 +176,8 @@ int conn_decide(struct xenmsg *conn, const struct xenmsg_message *copy, uint32_t
 /* Sends the reply that is owed to a request. Returns as xenmsg_reply(). */
 int conn_reply(struct xenmsg *conn, struct xenmsg_message *request, enum message_type type,
 	       struct message_error error, const void *data, size_t size);
-/* Ends the session and settles every outcome, without reporting it. Returns conn->dead: 0 if the connection outlives that. */
+/* Ends the session and settles every outcome, without reporting it. Returns conn->dead: 0 if the connection
+ * outlives that. */
 int conn_fail(struct xenmsg *conn, int error);
 /* Checks what a part has returned to a function that the program called. -EPROTO isn't about that function:
  * it ends the session, and the program gets -ENOTCONN. Returns any other result unchanged. */

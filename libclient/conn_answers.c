@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* What the daemon has answered, and what the program gets of it: to what it has asked, and of streams. What wasn't to be had is
- * undone. */
+/* What the daemon has answered, and what the program gets of it: to what it has asked, and of streams. What
+ * wasn't to be had is undone. */
 
 #include <errno.h>
 #include <stdio.h>

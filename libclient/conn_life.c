@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* How a connection begins, is opened further, and ends; and what messages that outlive their handlers ask of it. */
+/* How a connection begins, is opened further, and ends; and what messages that outlive their handlers ask of
+ * it. */
 
 #include <errno.h>
 #include <limits.h>
@@ -44,8 +45,8 @@ static void free_conn(struct xenmsg *conn)
 	mux_close(conn->mux);
 	if (conn_is_here(conn))
 		inbox_release(&conn->inbox, true);
-	/* Held for lack of memory, or taken behind a RESET for which there was no room: GOODBYE would say that
-	 * they were not taken. */
+	/* Held for lack of memory, or taken behind a RESET for which there was no room: GOODBYE would say
+	 * that they were not taken. */
 	if (conn->inbox.held || conn->inbox.unreported)
 		conn->transport.closed = true;
 	transport_close(&conn->transport);

@@ -60,7 +60,8 @@ static void rest(struct stream_dial *dial, int pause_ms)
 	look_at(dial->dials, dial->rests_until);
 }
 
-/* Connects to the daemon of the session. Returns the socket, or an error of handshake_connect(); -EAGAIN: there is none now. */
+/* Connects to the daemon of the session. Returns the socket, or an error of handshake_connect(); -EAGAIN:
+ * there is none now. */
 static int connect_there(const struct transport *transport)
 {
 	struct sockaddr_un address = {0};
@@ -76,8 +77,8 @@ static int connect_there(const struct transport *transport)
 	return fd == -ENOENT || fd == -EACCES ? -ECONNREFUSED : fd;
 }
 
-/* Sends HELLO for a stream, the frame that says which stream, and the guard. Returns 0 or what settles it; -EAGAIN:
- * the daemon's queue is full. */
+/* Sends HELLO for a stream, the frame that says which stream, and the guard. Returns 0 or what settles it;
+ * -EAGAIN: the daemon's queue is full. */
 static int ask(struct stream_dial *dial)
 {
 	int fd = connect_there(dial->dials->transport), r;
@@ -91,8 +92,8 @@ static int ask(struct stream_dial *dial)
 	return r;
 }
 
-/* Reads WELCOME, then the REPLY that says whether there is a stream. Returns 1 if there is; 0: it goes on waiting; or a
- * negative errno. */
+/* Reads WELCOME, then the REPLY that says whether there is a stream. Returns 1 if there is; 0: it goes on
+ * waiting; or a negative errno. */
 static int read_answer(struct stream_dial *dial)
 {
 	struct handshake_answer *answer = &dial->answer;

@@ -3,9 +3,10 @@
 #define XENMSG_LIBCLIENT_DIAL_H
 
 /*
- * Byte streams that are being opened (doc/protocol.md, section 6). Each has a connection to the daemon of its own, which
- * after a handshake carries nothing but the stream's bytes, so that the program gets a plain socket. Nothing here
- * waits: the socket is in the epoll of the session's transport until the stream is there.
+ * Byte streams that are being opened (doc/protocol.md, section 6). Each has a connection to the daemon of its
+ * own, which after a handshake carries nothing but the stream's bytes, so that the program gets a plain
+ * socket. Nothing here waits: the socket is in the epoll of the session's transport until the stream is
+ * there.
  *
  *   dialling ──the daemon takes it──▶ asked ──REPLY──▶ settled (a descriptor, or an error)
  *       ▲  └──its queue is full, it is lost──▶ resting ──┐   └──a policy there isn't known yet (ENODATA)──▶ resting
@@ -52,8 +53,8 @@ struct dials {
 void dials_init(struct dials *dials, struct transport *transport);
 /* Frees all, without any callback, and breaks streams that nobody has taken. */
 void dials_free(struct dials *dials);
-/* Begins to open a stream by this frame (OPEN or ACCEPT, its payload of `size` bytes). timeout_ms may be FOR_EVER. What the
- * daemon says until then may settle it at once. Returns 0, -ENOTCONN or -ENOMEM. */
+/* Begins to open a stream by this frame (OPEN or ACCEPT, its payload of `size` bytes). timeout_ms may be
+ * FOR_EVER. What the daemon says until then may settle it at once. Returns 0, -ENOTCONN or -ENOMEM. */
 int dials_begin(struct dials *dials, uint8_t type, const void *payload, uint32_t size, int timeout_ms,
 		xenmsg_done done, void *userdata, struct stream_dial **begun);
 /* Goes on with the one that has this socket, for which something has come. */

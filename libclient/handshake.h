@@ -28,10 +28,10 @@ int handshake_connect(const char *path, int64_t deadline);
 /* Sends HELLO and `size` more bytes behind it, at most 544. Returns 0, also if the daemon has closed the
  * connection, or an error of send(2). */
 int handshake_hello(int fd, uint32_t flags, const void *more, uint32_t size);
-/* Reads the next frame, until the deadline; after -ETIMEDOUT it goes on with the same frame. Descriptors that come with it are stored in those `fds` that are
- * -1, and closed if there is none, or if `fds` is NULL. Returns 0; for a GOODBYE the error that it names, or
- * -ECONNREFUSED; -ECONNREFUSED if the daemon has closed the connection, -EPROTO, -ETIMEDOUT, or an error of
- * recvmsg(2). */
+/* Reads the next frame, until the deadline; after -ETIMEDOUT it goes on with the same frame. Descriptors that
+ * come with it are stored in those `fds` that are -1, and closed if there is none, or if `fds` is NULL.
+ * Returns 0; for a GOODBYE the error that it names, or -ECONNREFUSED; -ECONNREFUSED if the daemon has closed
+ * the connection, -EPROTO, -ETIMEDOUT, or an error of recvmsg(2). */
 int handshake_read(int fd, struct handshake_answer *answer, int fds[HANDSHAKE_FDS], int64_t deadline);
 
 #endif

@@ -240,7 +240,8 @@ int inbox_drain(struct inbox *inbox, struct binding *binding, struct call *drain
 	return 0;
 }
 
-/* Refuses the request at the front, which has come to an endpoint that is drained: it isn't handed to the program. */
+/* Refuses the request at the front, which has come to an endpoint that is drained: it isn't handed to the
+ * program. */
 int inbox_refuse_request(struct inbox *inbox, const struct inbox_front *front)
 {
 	const struct message_error no_endpoint = {.number = ENOENT};
@@ -309,8 +310,8 @@ static int on_open(struct inbox *inbox, uint32_t number, const uint8_t *payload,
 	return 0;
 }
 
-/* What is released counts as taken, unless the channel was reset before, so the daemon must see the RESET first.
- * Returns 1 if it does, or there is none; 0 if there is no room for it yet; -EPROTO or -ENOMEM. */
+/* What is released counts as taken, unless the channel was reset before, so the daemon must see the RESET
+ * first. Returns 1 if it does, or there is none; 0 if there is no room for it yet; -EPROTO or -ENOMEM. */
 static int show_resets(struct inbox *inbox)
 {
 	bool blocked;

@@ -11,10 +11,11 @@
  *
  * A request is a message, too; replies.c sends the replies on its channel.
  *
- * Where the binding says so, such a message isn't copied: the program gets it where it lies, in a mirror of the ring, and
- * nothing from its first byte on is released to the daemon before it is freed. If that takes too long, because the
- * program is about to sleep or half of the ring is held, the held messages get private pages (mirror.h). Until
- * then the daemon doesn't see that they were taken; a CANCEL meanwhile is answered by the state word.
+ * Where the binding says so, such a message isn't copied: the program gets it where it lies, in a mirror of
+ * the ring, and nothing from its first byte on is released to the daemon before it is freed. If that takes
+ * too long, because the program is about to sleep or half of the ring is held, the held messages get private
+ * pages (mirror.h). Until then the daemon doesn't see that they were taken; a CANCEL meanwhile is answered by
+ * the state word.
  *
  * Taking a message is a compare-and-swap of its state word from sent to taken (in the ring, where the daemon
  * may be cancelling it at the same time); if that fails, the message is skipped.
@@ -54,7 +55,8 @@ struct binding {
 	uint64_t listeners;	 /* of a topic, as they were told last */
 	uint32_t asked;		 /* number of the BIND that was posted for it, 0 if none was */
 	uint32_t users;		 /* channels that lead here */
-	/* It isn't among inbox->bindings any more: it takes nothing new, and goes when its last channel does. */
+	/* It isn't among inbox->bindings any more: it takes nothing new, and goes when its last channel
+	 * does. */
 	bool drains;
 	struct call *drain; /* completed then; NULL: nobody waits for that */
 	UT_hash_handle hh;
@@ -80,7 +82,8 @@ struct inbox {
 	struct xenmsg_message *held;
 	struct mirror *mirror; /* in which the next are lent; NULL: not made yet */
 	uint32_t mirror_of;    /* the memory that it mirrors (transport->memories) */
-	/* After a copy, since the program held messages for too long, so many are copied at once: more each time. */
+	/* After a copy, since the program held messages for too long, so many are copied at once: more each
+	 * time. */
 	uint32_t lend_pause, lend_later;
 };
 
@@ -103,8 +106,8 @@ struct binding *inbox_find_asked(struct inbox *inbox, uint32_t asked);
 /* Ends the channels to the endpoint and removes its binding, before the daemon is told. */
 int inbox_unbind(struct inbox *inbox, struct binding *binding);
 
-/* Ends the channels to the endpoint, but those on which calls are in service: these end when all are answered. `drain` is completed
- * when none is left, which may be now. Returns 0, -ENOMEM or -EPROTO. */
+/* Ends the channels to the endpoint, but those on which calls are in service: these end when all are
+ * answered. `drain` is completed when none is left, which may be now. Returns 0, -ENOMEM or -EPROTO. */
 int inbox_drain(struct inbox *inbox, struct binding *binding, struct call *drain);
 
 /* Ends an existing channel with RESET. */
@@ -126,8 +129,8 @@ struct inbox_front {
 int inbox_front(struct inbox *inbox, struct inbox_front *front, bool *unknown_channel);
 /* Discards the frame of a channel that doesn't exist, after all of `in` was read. */
 void inbox_skip_frame(struct inbox *inbox);
-/* Finds the message in the most frequent case: a plain one that lies in the ring as a whole, behind another in
- * its frame. Returns false if it isn't that, and inbox_front() must look. */
+/* Finds the message in the most frequent case: a plain one that lies in the ring as a whole, behind another
+ * in its frame. Returns false if it isn't that, and inbox_front() must look. */
 bool inbox_front_quick(struct inbox *inbox, struct inbox_front *front);
 /* Takes the message at the front. Returns 1 with *message the caller's, 0 if it had been cancelled, -ENOMEM
  * (it stays) or -EPROTO. */

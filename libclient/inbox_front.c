@@ -259,8 +259,8 @@ static uint32_t before_trailer(const struct inbox_front *front)
 	return front->receiver->part.message ? 0 : (uint32_t)message_span(front->size) - MESSAGE_TRAILER_SIZE;
 }
 
-/* Copies the block of properties that stands before the payload of a message that lies in the ring as a whole. Returns its
- * length, or -EPROTO: it makes no sense. */
+/* Copies the block of properties that stands before the payload of a message that lies in the ring as a
+ * whole. Returns its length, or -EPROTO: it makes no sense. */
 static int copy_block(struct inbox *inbox, const struct inbox_front *front, uint8_t block[PROPERTIES_MAX],
 		      struct properties *properties)
 {
@@ -278,8 +278,8 @@ static int copy_block(struct inbox *inbox, const struct inbox_front *front, uint
 	return r < 0 ? r : length;
 }
 
-/* Makes a message for what lies in the ring as a whole, behind `before` bytes of properties, where it is lent if `lends`. Returns
- * NULL if memory has run out. */
+/* Makes a message for what lies in the ring as a whole, behind `before` bytes of properties, where it is lent
+ * if `lends`. Returns NULL if memory has run out. */
 static inline struct xenmsg_message *make_whole(struct inbox *inbox, uint32_t size, uint32_t before,
 						bool lends)
 {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* Messages that stay in the ring while the program has them, and what becomes of them when it has them for too long. */
+/* Messages that stay in the ring while the program has them, and what becomes of them when it has them for
+ * too long. */
 
 #include <utlist.h>
 
@@ -43,8 +44,8 @@ static int keep_some(struct inbox *inbox)
 	return 0;
 }
 
-/* Lets the program keep what it holds of the ring, in private pages. Returns 0; or -ENOMEM: some of it is still
- * held. */
+/* Lets the program keep what it holds of the ring, in private pages. Returns 0; or -ENOMEM: some of it is
+ * still held. */
 int inbox_keep_held(struct inbox *inbox)
 {
 	uint32_t pause = inbox->lend_pause * 2;
@@ -60,8 +61,8 @@ int inbox_keep_held(struct inbox *inbox)
 	return r;
 }
 
-/* Lends the message whose payload begins `offset` bytes behind the front of the ring. Returns false if it is to be
- * copied. */
+/* Lends the message whose payload begins `offset` bytes behind the front of the ring. Returns false if it is
+ * to be copied. */
 bool inbox_lend(struct inbox *inbox, struct xenmsg_message *message, uint32_t size, uint32_t offset)
 {
 	struct transport *transport = inbox->transport;

@@ -35,13 +35,15 @@ struct incoming {
 	struct xenmsg_peer peer;     /* whose stream was taken last */
 	/* the first waiting one, while it is fetched, or when it was; NULL: it isn't */
 	struct stream_dial *fetch;
-	int64_t again; /* a limit has refused the first one: when it may be tried again (deadline.h); 0: at once */
+	/* a limit has refused the first one: when it may be tried again (deadline.h); 0: at once */
+	int64_t again;
 };
 
 void incoming_free(struct incoming *incoming);
 /* Forgets the streams of a daemon that has gone. The endpoints stay. */
 void incoming_leave(struct incoming *incoming);
-/* Remembers an endpoint at which the program listens, with these `kinds` of its BIND. Returns 0 or -ENOMEM. */
+/* Remembers an endpoint at which the program listens, with these `kinds` of its BIND. Returns 0 or
+ * -ENOMEM. */
 int incoming_listen(struct incoming *incoming, const char *endpoint, uint32_t kinds);
 /* Returns whether the program listens at it, or has asked for that. */
 bool incoming_knows(const struct incoming *incoming, const char *endpoint);

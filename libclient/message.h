@@ -68,7 +68,8 @@ struct xenmsg_message {
 	struct replies *replies; /* where the reply goes, while it is owed */
 	bool has_properties;
 	struct message_properties *properties; /* kept for the next message, too; NULL: it never had some */
-	/* Called when its reply gets LOST: then it is in pool->withdrawn until that was done. NULL: nobody wants to know. */
+	/* Called when its reply gets LOST: then it is in pool->withdrawn until that was done. NULL: nobody
+	 * wants to know. */
 	xenmsg_withdrawn withdrawn;
 	void *withdrawn_userdata;
 	bool is_due;
@@ -101,8 +102,8 @@ int message_enlarge(struct xenmsg_message *message, size_t size, size_t most);
 
 /* Gives the message its properties. Returns 0, or -ENOMEM: nothing has changed. */
 int message_set_properties(struct xenmsg_message *message, const struct properties *properties);
-/* Takes the block of properties that stands before the payload in the message's own memory. Returns 0, -EPROTO: it makes no
- * sense, or -ENOMEM: nothing has changed. */
+/* Takes the block of properties that stands before the payload in the message's own memory. Returns 0,
+ * -EPROTO: it makes no sense, or -ENOMEM: nothing has changed. */
 int message_take_block(struct xenmsg_message *message);
 
 /* Notes that its reply got LOST, so that message_tell_withdrawn() tells. */

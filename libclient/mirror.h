@@ -3,13 +3,14 @@
 #define XENMSG_LIBCLIENT_MIRROR_H
 
 /*
- * A second mapping of a ring's bytes, twice in a row, in which a part that wraps around the ring's end lies in
- * one piece. What the program is lent of a ring lies there. If the ring must go on while the program still has
- * it, mirror_keep() puts private pages with the same content in its place: the program's pointers stay valid,
- * and the ring has lent nothing any more. Such a mirror isn't lent from again; its owner makes another.
+ * A second mapping of a ring's bytes, twice in a row, in which a part that wraps around the ring's end lies
+ * in one piece. What the program is lent of a ring lies there. If the ring must go on while the program still
+ * has it, mirror_keep() puts private pages with the same content in its place: the program's pointers stay
+ * valid, and the ring has lent nothing any more. Such a mirror isn't lent from again; its owner makes
+ * another.
  *
- * The owner and each borrower release a mirror, in any order. A child made by fork() has no mirrors: it releases them without
- * touching what lay there.
+ * The owner and each borrower release a mirror, in any order. A child made by fork() has no mirrors: it
+ * releases them without touching what lay there.
  */
 
 #include <stdint.h>
@@ -27,8 +28,8 @@ struct mirror {
 	pid_t pid; /* in which it lies */
 };
 
-/* Returns a mirror with one user, or NULL if there can't be one: the ring is small or isn't made of whole pages, or
- * there is no memory. */
+/* Returns a mirror with one user, or NULL if there can't be one: the ring is small or isn't made of whole
+ * pages, or there is no memory. */
 struct mirror *mirror_new(const struct ring_view *ring);
 void mirror_use(struct mirror *mirror);
 /* NULL is allowed. */

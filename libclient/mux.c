@@ -137,8 +137,8 @@ static uint32_t room_wanted(const struct mux *mux)
 	return part > FEED_MIN ? part : FEED_MIN;
 }
 
-/* Tells those who wait for room in the ring, as long as there is some; not more of them in one call, since the daemon
- * may make room as fast as they use it. */
+/* Tells those who wait for room in the ring, as long as there is some; not more of them in one call, since
+ * the daemon may make room as fast as they use it. */
 static void feed(struct mux *mux)
 {
 	struct xenmsg_stream *stream;

@@ -3,33 +3,35 @@
 #define XENMSG_LIBCLIENT_MUX_H
 
 /*
- * The streams of a connection (xenmsg-stream.h), which are a second session with the daemon. It begins with the first of
- * them, and again, with a connection that outlives its daemon, when that has found the next one:
+ * The streams of a connection (xenmsg-stream.h), which are a second session with the daemon. It begins with
+ * the first of them, and again, with a connection that outlives its daemon, when that has found the next one:
  *
  *   IDLE ──a stream or an endpoint is wanted──▶ RESTS ──▶ DIALS ──WELCOME──▶ UP
  *    ▲                                           ▲  └─a moment later─┘ │      │
  *    └───refused: what was wanted ends───────────│─────────────────────┘      │
  *                                                └──lost, with the connection─┘
  *
- * What is sent before it is UP waits in the backlog. mux_look() dials and calls nobody back; mux_run() calls back.
+ * What is sent before it is UP waits in the backlog. mux_look() dials and calls nobody back; mux_run() calls
+ * back.
  */
 
 #include "libclient/mux_stream.h"
 
-/* Makes one beside the first session. `stop`: the program has closed the connection, and is told nothing more. `conn` is for
- * the functions of the API. NULL: memory is short. */
+/* Makes one beside the first session. `stop`: the program has closed the connection, and is told nothing
+ * more. `conn` is for the functions of the API. NULL: memory is short. */
 struct mux *mux_new(struct transport *first, const bool *stop, struct xenmsg *conn);
-/* Ends the session, without any callback; NULL is allowed. Streams that the program hasn't closed stay, broken. */
+/* Ends the session, without any callback; NULL is allowed. Streams that the program hasn't closed stay,
+ * broken. */
 void mux_close(struct mux *mux);
 
-/* Goes on with what needs time, and dials, if a daemon is there, as far as it goes without waiting. `outlives`: the connection does
- * its daemon, so another one will come where there is none. */
+/* Goes on with what needs time, and dials, if a daemon is there, as far as it goes without waiting.
+ * `outlives`: the connection does its daemon, so another one will come where there is none. */
 void mux_look(struct mux *mux, bool has_daemon, bool outlives);
-/* Calls back for what has come. Returns 0 or a negative errno: the session is over, and so the connection, which then calls
- * mux_lose(). */
+/* Calls back for what has come. Returns 0 or a negative errno: the session is over, and so the connection,
+ * which then calls mux_lose(). */
 int mux_run(struct mux *mux);
-/* The daemon is lost, because of `error`, for the loss of this number; 0: for ever. What is to be told of that, and what came before,
- * mux_run() tells. */
+/* The daemon is lost, because of `error`, for the loss of this number; 0: for ever. What is to be told of
+ * that, and what came before, mux_run() tells. */
 void mux_lose(struct mux *mux, int error, uint32_t loss);
 /* Wakes the program if mux_run() has something to do, or asks the daemon to. */
 void mux_remind(struct mux *mux);
@@ -55,8 +57,8 @@ int mux_listen(struct mux *mux, const char *endpoint, uint32_t kinds, xenmsg_str
 	       struct request **request);
 /* Removes an endpoint, which is there. Returns as requests_tell(). */
 int mux_unlisten(struct mux *mux, const char *endpoint);
-/* Forgets the endpoint that this request, which has failed, was for. One that was given up may be there by now, or soon, and
- * is removed, unless the connection is dead. */
+/* Forgets the endpoint that this request, which has failed, was for. One that was given up may be there by
+ * now, or soon, and is removed, unless the connection is dead. */
 void mux_undo(struct mux *mux, const struct request *request, int dead);
 /* Returns the endpoint for which this BIND was; NULL: it was forgotten. */
 const char *mux_find_asked(const struct mux *mux, uint32_t asked);

@@ -3,8 +3,8 @@
 #define XENMSG_LIBCLIENT_MUX_STREAM_H
 
 /*
- * A stream of a connection (xenmsg-stream.h), and what it knows of the session that carries it. It belongs to the
- * session's table by its number until its channel has ended, and to the program until that closes it.
+ * A stream of a connection (xenmsg-stream.h), and what it knows of the session that carries it. It belongs to
+ * the session's table by its number until its channel has ended, and to the program until that closes it.
  *
  *   OPENING ──OPENED──▶ OPEN ──both directions ended and told, or RESET──▶ GONE
  *      └───────────────────┴──closed, or its time is up──▶ RESET_SENT ──RESET──┘
@@ -23,8 +23,8 @@
 #include "xenmsg-stream.h"
 
 #define STREAM_ROOM_MIN 4096u /* a shorter piece of more isn't worth a frame */
-/* bytes of a stream, after which the daemon learns at once what was taken, and not only when all that has come was: the
- * sender is kept going. Measured: 64 KiB at a time 1.1 times as fast. */
+/* bytes of a stream, after which the daemon learns at once what was taken, and not only when all that has
+ * come was: the sender is kept going. Measured: 64 KiB at a time 1.1 times as fast. */
 #define STREAM_TAKEN_MUCH 65536u
 #define STREAM_FRAME	  (FRAME_HEADER_SIZE + 8) /* room that a frame takes, besides its payload */
 
@@ -75,8 +75,9 @@ struct mux {
 	struct requests requests;	 /* BIND, UNBIND */
 	struct mux_listening *listening; /* utlist */
 	enum mux_state state;
-	int64_t due;	     /* when to dial, or to give up waiting for an answer (deadline.h) */
-	int64_t opening_due; /* no earlier is the time of a stream up that is OPENING; -1: none has a time-out */
+	int64_t due; /* when to dial, or to give up waiting for an answer (deadline.h) */
+	/* no earlier is the time of a stream up that is OPENING; -1: none has a time-out */
+	int64_t opening_due;
 	struct channel_table mine, theirs; /* even and odd numbers */
 	struct xenmsg_stream *hungry;
 	struct xenmsg_stream *cut; /* utlist: broken here, of which the program is still to be told */
@@ -116,11 +117,11 @@ static inline void stream_hold(struct xenmsg_stream *stream)
 void stream_release(struct xenmsg_stream *stream);
 /* Ends its channel, and tells nobody. */
 void stream_drop(struct xenmsg_stream *stream);
-/* Takes a frame about it; the payload of DATA is at the front of the ring, that of others in mux->scratch. Returns
- * 0 or a negative errno, which ends the session. May release the stream. */
+/* Takes a frame about it; the payload of DATA is at the front of the ring, that of others in mux->scratch.
+ * Returns 0 or a negative errno, which ends the session. May release the stream. */
 int stream_take(struct xenmsg_stream *stream, const struct frame_header *header);
-/* Ends its channel with the session, because of `error`. If the program is to be told, it is in mux->cut then, and
- * stream_tell_cut() tells. */
+/* Ends its channel with the session, because of `error`. If the program is to be told, it is in mux->cut
+ * then, and stream_tell_cut() tells. */
 void stream_cut(struct xenmsg_stream *stream, int error);
 void stream_tell_cut(struct xenmsg_stream *stream);
 /* Breaks one that is OPENING, as its time is up: likewise. */

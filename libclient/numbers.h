@@ -3,8 +3,9 @@
 #define XENMSG_LIBCLIENT_NUMBERS_H
 
 /*
- * What is under way on a channel, by the number that one end has given it, in the order in which it came. Mostly that is one
- * call, and then none: uthash would make a table and free it again for each. Here the first makes it, and it stays.
+ * What is under way on a channel, by the number that one end has given it, in the order in which it came.
+ * Mostly that is one call, and then none: uthash would make a table and free it again for each. Here the
+ * first makes it, and it stays.
  *
  * Each user embeds a `struct numbered` in what it keeps, which stays its own.
  */

@@ -3,8 +3,8 @@
 #define XENMSG_LIBCLIENT_OP_H
 
 /*
- * Something that was begun, as the program holds it: the first member of a message or call (calls.h), of a request to
- * the daemon (requests.h) and of a stream that is being opened (dial.h).
+ * Something that was begun, as the program holds it: the first member of a message or call (calls.h), of a
+ * request to the daemon (requests.h) and of a stream that is being opened (dial.h).
  *
  *   begun ──it ends, its time is up, it is withdrawn──▶ settled ──done called──▶ gone
  */

@@ -3,12 +3,12 @@
 #define XENMSG_LIBCLIENT_ORIGIN_H
 
 /*
- * The process that a connection belongs to. A child made by fork() has a copy of all that the library keeps in private
- * memory, while socket, doorbells and rings stay one: two processes that go on with them overwrite each other's messages.
- * So a child may only free what it has of the connection.
+ * The process that a connection belongs to. A child made by fork() has a copy of all that the library keeps
+ * in private memory, while socket, doorbells and rings stay one: two processes that go on with them overwrite
+ * each other's messages. So a child may only free what it has of the connection.
  *
- * It is told from its parent by a word in a page that fork() clears (MADV_WIPEONFORK), which costs a load; where there is no
- * such page, by its number, which costs a system call.
+ * It is told from its parent by a word in a page that fork() clears (MADV_WIPEONFORK), which costs a load;
+ * where there is no such page, by its number, which costs a system call.
  */
 
 #include <stdbool.h>

@@ -237,8 +237,8 @@ int outbox_channel(struct outbox *outbox, const char *address, enum channel_kind
 
 /* ---- sending --------------------------------------------------------------------------------- */
 
-/* The queue is short: long enough that a sender needn't be woken for every piece of room; any more would only be copied twice.
- * Of replies it is longer (replies.c). */
+/* The queue is short: long enough that a sender needn't be woken for every piece of room; any more would only
+ * be copied twice. Of replies it is longer (replies.c). */
 bool outbox_has_room(const struct sender *sender, uint64_t span)
 {
 	uint64_t queued = fifo_size(&sender->queue);
@@ -503,7 +503,8 @@ static int commit(struct outbox *outbox, size_t size, const struct properties *p
 	/* Before its payload there is no room for properties. */
 	if (properties && properties_are_there(properties) && sender_may_know_properties(sender))
 		message_pieces_add(&pieces, block, properties_encode(properties, block));
-	/* Meanwhile its room in the ring may have been needed, or its channel may have ended and another have begun. */
+	/* Meanwhile its room in the ring may have been needed, or its channel may have ended and another have
+	 * begun. */
 	if (pieces.block_size || !transport->lent_room || !sender_can_frame(sender, transport, span) ||
 	    size > sender->max_message)
 		return put(outbox, sender, &pieces, false, op);

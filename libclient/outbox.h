@@ -49,11 +49,11 @@ struct settled {
 struct outbox_callbacks {
 	/* One of kind call has ended, and its messages are settled. */
 	void (*ended)(struct caller *caller);
-	/* Another server goes on with it: the answers to what the one before had taken end at this offset of theirs. Returns 0
-	 * or -EPROTO. */
+	/* Another server goes on with it: the answers to what the one before had taken end at this offset of
+	 * theirs. Returns 0 or -EPROTO. */
 	int (*taken_over)(struct caller *caller, uint64_t answers);
-	/* Less is queued there than before, with OUTBOX_MORE_ROOM, or the channel has ended, with what that means to those
-	 * that wait for room. */
+	/* Less is queued there than before, with OUTBOX_MORE_ROOM, or the channel has ended, with what that
+	 * means to those that wait for room. */
 	void (*room)(struct sender *sender, int error);
 };
 #define OUTBOX_MORE_ROOM 1
@@ -98,14 +98,14 @@ void outbox_free(struct outbox *outbox);
 /* The size of the largest message that can be sent without waiting for anything. */
 #define OUTBOX_AT_ONCE_MAX 65520
 
-/* Accepts a message. Returns as xenmsg_begin_send(). With `at_once` the message is never queued: -EAGAIN if it
- * doesn't fit into the ring as a whole. */
+/* Accepts a message. Returns as xenmsg_begin_send(). With `at_once` the message is never queued: -EAGAIN if
+ * it doesn't fit into the ring as a whole. */
 int outbox_send(struct outbox *outbox, const char *address, const void *data, size_t size, bool at_once,
 		xenmsg_done done, void *userdata);
 /* Reserves memory for a message. Returns as xenmsg_reserve(). */
 int outbox_reserve(struct outbox *outbox, const char *address, size_t size, void **data);
-/* Sends it, with this size and these properties (NULL: none), on *sender; `op` is as for outbox_put(). Returns as
- * xenmsg_commit(). */
+/* Sends it, with this size and these properties (NULL: none), on *sender; `op` is as for outbox_put().
+ * Returns as xenmsg_commit(). */
 int outbox_commit(struct outbox *outbox, size_t size, const struct properties *properties,
 		  const struct op *op, struct sender **sender);
 /* Gives it up, if there is one. */

@@ -29,8 +29,8 @@ static uint32_t strip(uint8_t *message, uint64_t span)
 	return block;
 }
 
-/* Looks through the queue, now that the other side's limit and version are known: removes messages that are larger than it
- * accepts, and properties that it doesn't know. */
+/* Looks through the queue, now that the other side's limit and version are known: removes messages that are
+ * larger than it accepts, and properties that it doesn't know. */
 static void revise_queue(struct outbox *outbox, struct sender *sender)
 {
 	uint64_t begin = sender->settled, removed = 0;

@@ -3,21 +3,22 @@
 #define XENMSG_LIBCLIENT_PATTERN_H
 
 /*
- * Subscriptions to all domains' topics of one name (XENMSG_PATTERN), by a watch. Each endpoint that it tells of is a member,
- * which is subscribed to by its own address:
+ * Subscriptions to all domains' topics of one name (XENMSG_PATTERN), by a watch. Each endpoint that it tells
+ * of is a member, which is subscribed to by its own address:
  *
  *   wanted ──SUBSCRIBE──▶ asked ──granted──▶ subscribed ──has gone, and what was published is taken; or ENDED──▶ gone
  *                           └──refused: told once──▶ refused ──has gone──▶ gone
  *
- * So many are asked for at a time, that the program has questions left of its own. One for which there was no room is
- * asked for again when another one goes.
+ * So many are asked for at a time, that the program has questions left of its own. One for which there was no
+ * room is asked for again when another one goes.
  */
 
 #include "libclient/op.h"
 #include "libclient/requests.h"
 #include "xenmsg.h"
 
-/* Begins to subscribe to all that the pattern means; the request is that of its watch. The rest is as for xenmsg_begin_subscribe(). */
+/* Begins to subscribe to all that the pattern means; the request is that of its watch. The rest is as for
+ * xenmsg_begin_subscribe(). */
 int pattern_begin(struct xenmsg *conn, const char *text, const struct how *how,
 		  xenmsg_message_handler handler, void *userdata, xenmsg_done done, void *done_userdata,
 		  struct request **request);

@@ -53,7 +53,8 @@ static inline void message_pieces_mark(struct message_pieces *pieces, enum messa
 	pieces->trailer |= (uint64_t)number << 32;
 }
 
-/* Writes the whole message, of `span` bytes: message_pieces_span(); to memory that may be shared: nothing is read back. */
+/* Writes the whole message, of `span` bytes: message_pieces_span(); to memory that may be shared: nothing is
+ * read back. */
 static inline void message_pieces_write(const struct message_pieces *pieces, uint64_t span, uint8_t *at)
 {
 	uint8_t *trailer = at + span - MESSAGE_TRAILER_SIZE;

@@ -143,8 +143,8 @@ static int ask_to_watch(struct reconnect *reconnect, struct event_watch *watch)
 				  strlen(watch->pattern), reconnect->losses, false, &watch->number);
 }
 
-/* Asks for all that the program had. What wasn't granted yet, and won't be, isn't asked for (-ENOENT); what can't be asked for,
- * since memory is short, is lost. */
+/* Asks for all that the program had. What wasn't granted yet, and won't be, isn't asked for (-ENOENT); what
+ * can't be asked for, since memory is short, is lost. */
 static void ask_for_all(struct reconnect *reconnect)
 {
 	struct listening *listening;

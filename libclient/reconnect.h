@@ -3,9 +3,10 @@
 #define XENMSG_LIBCLIENT_RECONNECT_H
 
 /*
- * A connection that outlives its daemon (XENMSG_RECONNECT). When the daemon is lost, what was under way has ended with what is
- * known; the program's endpoints and watches are its wish, and the next daemon is asked for them before anything else, since
- * these requests are the first that wait in the backlog. What the program begins meanwhile waits behind them.
+ * A connection that outlives its daemon (XENMSG_RECONNECT). When the daemon is lost, what was under way has
+ * ended with what is known; the program's endpoints and watches are its wish, and the next daemon is asked
+ * for them before anything else, since these requests are the first that wait in the backlog. What the
+ * program begins meanwhile waits behind them.
  *
  *   OFF    it doesn't
  *   UP ──the daemon is lost: `lost` is told──▶ RESTS ──a moment later──▶ DIALS ──connected──▶ ASKS ──all answered: `back`──▶ UP
@@ -43,7 +44,8 @@ struct reconnect {
 	enum reconnect_state state;
 	struct reconnect_parts parts;
 	uint32_t losses;
-	int64_t due; /* when to dial, or to give up waiting for an answer (deadline.h); -1: that isn't waited for */
+	/* when to dial, or to give up waiting for an answer (deadline.h); -1: that isn't waited for */
+	int64_t due;
 	int64_t up_since;
 	int pause_ms;
 	bool lost_told;			/* and `back` isn't yet */
@@ -71,16 +73,17 @@ void reconnect_listeners(struct reconnect *reconnect, const char *endpoint, uint
 /* Tells that this member of a pattern isn't subscribed to, likewise. */
 void reconnect_not_subscribed(struct reconnect *reconnect, const char *address, int error,
 			      const char *reason);
-/* Lets go of the daemon, because of `error`; the outbox and the dials have ended what was under way. The transport goes without
- * one from now on. `reason`: its last words. */
+/* Lets go of the daemon, because of `error`; the outbox and the dials have ended what was under way. The
+ * transport goes without one from now on. `reason`: its last words. */
 void reconnect_lose(struct reconnect *reconnect, int error, const char *reason);
-/* Dials, or goes on with that, as far as it goes without waiting. `waits` here and below: it isn't back yet even if all was
- * answered, since the caller waits for something of its own. */
+/* Dials, or goes on with that, as far as it goes without waiting. `waits` here and below: it isn't back yet
+ * even if all was answered, since the caller waits for something of its own. */
 void reconnect_further(struct reconnect *reconnect, bool waits);
-/* The daemon hasn't granted what was asked for by this request of the library's own, about this endpoint (NULL: none is bound by it):
- * the program will be told, and the caller undoes it. */
+/* The daemon hasn't granted what was asked for by this request of the library's own, about this endpoint
+ * (NULL: none is bound by it): the program will be told, and the caller undoes it. */
 void reconnect_refused(struct reconnect *reconnect, const struct request *request, const char *endpoint);
-/* Looks whether all was answered, and calls the program back for up to `budget` changes. Returns for how many. */
+/* Looks whether all was answered, and calls the program back for up to `budget` changes. Returns for how
+ * many. */
 int reconnect_run(struct reconnect *reconnect, bool waits, int budget);
 
 #endif

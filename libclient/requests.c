@@ -162,8 +162,8 @@ int requests_tell(struct requests *requests, uint8_t type, const void *payload, 
 	return start(requests, type, payload, size, &word, &started);
 }
 
-/* Another host isn't known to a daemon that has just begun. A watch that it has already goes on when a host goes and comes,
- * so this one does, too. */
+/* Another host isn't known to a daemon that has just begun. A watch that it has already goes on when a host
+ * goes and comes, so this one does, too. */
 static bool may_pass(const struct request *request, int error)
 {
 	const struct event_watch *watch = find_watch(request->requests, request->number);

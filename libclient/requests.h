@@ -14,8 +14,8 @@
 #include "xenmsg.h"
 
 /*
- * A request that waits for its REPLY. One that was given up stays until that has come, so that its number isn't used
- * again before:
+ * A request that waits for its REPLY. One that was given up stays until that has come, so that its number
+ * isn't used again before:
  *
  *   pending ──REPLY──▶ settled, finished ──told──▶ gone
  *      └──its time is up, withdrawn──▶ settled ──told──▶ forsaken ──REPLY──▶ gone
@@ -28,7 +28,8 @@ struct request {
 	uint32_t number;
 	uint8_t type; /* of its frame */
 	bool counts;  /* among the REQUESTS_MAX that a program may have asked */
-	/* The library asks by itself, for what it had of an earlier daemon: the number of that loss; 0: the program has asked. */
+	/* The library asks by itself, for what it had of an earlier daemon: the number of that loss; 0: the
+	 * program has asked. */
 	uint32_t after_loss;
 	bool rests;    /* such a one has failed for a reason that passes: it is sent again at `expires` */
 	bool finished; /* its REPLY has come, or the session is over */
@@ -64,12 +65,12 @@ struct requests {
 void requests_init(struct requests *requests, struct transport *transport);
 void requests_free(struct requests *requests);
 
-/* Sends a request, whose answer, or next piece of it, must come within timeout_ms, which may be FOR_EVER. Returns 0, -EINVAL if
- * it is too large, -ENOBUFS if too many are pending, -ENOMEM or -EPROTO. */
+/* Sends a request, whose answer, or next piece of it, must come within timeout_ms, which may be FOR_EVER.
+ * Returns 0, -EINVAL if it is too large, -ENOBUFS if too many are pending, -ENOMEM or -EPROTO. */
 int request_begin(struct requests *requests, uint8_t type, const void *payload, size_t size, int timeout_ms,
 		  xenmsg_done done, void *userdata, struct request **begun);
-/* Sends one that the daemon answers at once (UNBIND, UNWATCH), and whose answer is of no interest. There may be any number of
- * them. Returns 0, -ENOMEM or -EPROTO. */
+/* Sends one that the daemon answers at once (UNBIND, UNWATCH), and whose answer is of no interest. There may
+ * be any number of them. Returns 0, -ENOMEM or -EPROTO. */
 int requests_tell(struct requests *requests, uint8_t type, const void *payload, size_t size);
 /* Gives up those whose time is up. */
 void requests_look(struct requests *requests);
@@ -79,14 +80,17 @@ void request_take(struct request *request);
 void request_release(struct request *request);
 /* Finishes all requests with an error, since the session is over. */
 void requests_fail(struct requests *requests, int error);
-/* Does so with those whose answer would have been of a daemon that has gone; what is to be bound or watched is still wanted, and
- * waits for requests_ask_again(). Forgets what the library had asked by itself, and events that nobody was told of. */
+/* Does so with those whose answer would have been of a daemon that has gone; what is to be bound or watched
+ * is still wanted, and waits for requests_ask_again(). Forgets what the library had asked by itself, and
+ * events that nobody was told of. */
 void requests_leave(struct requests *requests, int error);
-/* Returns whether the library waits for an answer to what it has asked by itself, or hasn't looked at that yet. */
+/* Returns whether the library waits for an answer to what it has asked by itself, or hasn't looked at that
+ * yet. */
 bool requests_are_unanswered(const struct requests *requests);
-/* Asks the next daemon for what an earlier one had answered, or not yet, under `number`: sends the same request once more, if
- * it has no answer, and else begins one of the library's own, with that number or (`is_new`) another one, after this loss. 0; or
- * -ENOENT: it wasn't granted, of which the program is still to be told; -ENOMEM, -EPROTO. */
+/* Asks the next daemon for what an earlier one had answered, or not yet, under `number`: sends the same
+ * request once more, if it has no answer, and else begins one of the library's own, with that number or
+ * (`is_new`) another one, after this loss. 0; or -ENOENT: it wasn't granted, of which the program is still to
+ * be told; -ENOMEM, -EPROTO. */
 int requests_ask_again(struct requests *requests, uint8_t type, const void *payload, size_t size,
 		       uint32_t after_loss, bool is_new, uint32_t *number);
 

@@ -37,8 +37,8 @@ typedef void (*op_settled)(void *userdata, const struct op_result *result);
 struct op {
 	uint64_t end;
 	xenmsg_done done; /* NULL: the program doesn't want to know the outcome */
-	op_settled
-		settled; /* the library's own, instead of `done`: called at once, and doesn't change the outbox */
+	/* the library's own, instead of `done`: called at once, and doesn't change the outbox */
+	op_settled settled;
 	void *userdata;
 	/* CANCEL was sent: only its answer decides, since `consumed` passes skipped messages, too */
 	bool cancelling;
@@ -64,7 +64,8 @@ struct sender {
 	struct frame_identity identity; /* of the program there, likewise */
 	uint32_t number;
 	uint64_t framed, accepted, limit, consumed;
-	/* framing stops here: of the next message OPENED will tell whether it is too large, or may have properties */
+	/* framing stops here: of the next message OPENED will tell whether it is too large, or may have
+	 * properties */
 	uint64_t hold;
 	uint64_t settled; /* end of the last op with an outcome */
 	uint64_t max_message;
@@ -125,17 +126,17 @@ int sender_grow_ops(struct sender *sender);
  * framed, 0 if the number doesn't fit. */
 uint16_t sender_count_framed(struct sender *sender);
 
-/* Puts a message of `span` bytes, message_pieces_span(), into the ring as a frame of its own, if it is small and nothing has to go
- * before it. Returns whether it did. */
+/* Puts a message of `span` bytes, message_pieces_span(), into the ring as a frame of its own, if it is small
+ * and nothing has to go before it. Returns whether it did. */
 bool sender_frame_small(struct sender *sender, struct transport *transport,
 			const struct message_pieces *pieces, uint64_t span);
 /* Returns whether the next `span` bytes of the stream may go into the ring now, if there is room. */
 bool sender_can_frame(const struct sender *sender, const struct transport *transport, uint64_t span);
-/* Lends the program the place in the ring where a message with `size` bytes would lie as a frame of its own. Returns where its
- * payload goes, in transport->out_mirror; NULL: that isn't possible now. */
+/* Lends the program the place in the ring where a message with `size` bytes would lie as a frame of its own.
+ * Returns where its payload goes, in transport->out_mirror; NULL: that isn't possible now. */
 uint8_t *sender_lend(const struct sender *sender, struct transport *transport, uint64_t size);
-/* Puts the message that the program has written there into the ring, with `size` bytes, no more than were lent.
- * sender_can_frame() was true. */
+/* Puts the message that the program has written there into the ring, with `size` bytes, no more than were
+ * lent. sender_can_frame() was true. */
 void sender_frame_lent(struct sender *sender, struct transport *transport, uint32_t size);
 /* Puts as much of a message into the ring as credit and space allow. Returns the number of bytes, or
  * -EPROTO. */

@@ -231,7 +231,8 @@ void transport_poke(struct transport *transport)
 	transport_wake(transport);
 }
 
-/* An alarm that comes before it is needed costs a look, and one that is put off a system call: so it is never put off. */
+/* An alarm that comes before it is needed costs a look, and one that is put off a system call: so it is never
+ * put off. */
 void transport_set_alarm(struct transport *transport, int64_t at)
 {
 	struct itimerspec time = {.it_value = {.tv_sec = at / 1000, .tv_nsec = at % 1000 * 1000000}};

@@ -9,12 +9,13 @@
  *
  * The descriptor `epoll` is readable whenever there may be something to do. It watches the descriptors by
  * which the daemon notifies us and by which we notify ourselves, and a timer, all edge-triggered, so that no
- * read is needed to clear them, and the socket. For a sleeping program to be woken, either the requests in the rings
- * are armed or an edge is pending, at any time when nothing drains the rings: after transport_poll(), which
- * consumes the edge, the rings are drained and then transport_arm() is called until it finds nothing.
+ * read is needed to clear them, and the socket. For a sleeping program to be woken, either the requests in
+ * the rings are armed or an edge is pending, at any time when nothing drains the rings: after
+ * transport_poll(), which consumes the edge, the rings are drained and then transport_arm() is called until
+ * it finds nothing.
  *
- * A connection may have a second session, whose descriptors the `epoll` of the first watches, too: transport_poll() of the first
- * then serves both.
+ * A connection may have a second session, whose descriptors the `epoll` of the first watches, too:
+ * transport_poll() of the first then serves both.
  */
 
 #include <stdbool.h>
@@ -31,8 +32,8 @@
 struct hello;
 struct socket_pump;
 
-/* Rings that stand in for those of a daemon that has gone: `out` is full and the others are empty, so that nothing goes in or out,
- * and what is to be sent waits where it does when there is no room. */
+/* Rings that stand in for those of a daemon that has gone: `out` is full and the others are empty, so that
+ * nothing goes in or out, and what is to be sent waits where it does when there is no room. */
 struct limbo {
 	struct ring_words words[3];
 	uint8_t data[8];
@@ -54,8 +55,10 @@ struct transport {
 	bool poked;	/* `poke` was notified, and not polled since */
 	bool closed;	/* the daemon has closed the socket */
 	int error;	/* of the second: what transport_poll() has found wrong with it, a negative errno */
-	bool is_read; /* of the second: somebody works on bytes where they lie in `in`, so the memory has to stay */
-	bool is_unwatched; /* and something has come on the socket meanwhile, which `epoll` doesn't watch until then */
+	/* of the second: somebody works on bytes where they lie in `in`, so the memory has to stay */
+	bool is_read;
+	/* and something has come on the socket meanwhile, which `epoll` doesn't watch until then */
+	bool is_unwatched;
 	void *memory;
 	size_t memory_size;
 	uint32_t memories; /* how often it was given other memory */
@@ -82,13 +85,15 @@ struct transport {
 	void *userdata;
 };
 
-/* Connects, until the deadline, and sends HELLO, with these flags besides those of the transport. From now on `epoll` is readable when transport_finish() has
- * something to do. Returns 0, or the errors of xenmsg_open(). */
+/* Connects, until the deadline, and sends HELLO, with these flags besides those of the transport. From now on
+ * `epoll` is readable when transport_finish() has something to do. Returns 0, or the errors of
+ * xenmsg_open(). */
 int transport_start(struct transport *transport, const char *path, uint32_t flags, int64_t deadline);
-/* Makes it a second session of the first one's connection, without a daemon as yet: transport_dial_again() begins to connect. */
+/* Makes it a second session of the first one's connection, without a daemon as yet: transport_dial_again()
+ * begins to connect. */
 void transport_join(struct transport *transport, struct transport *first);
-/* Reads the daemon's answer, until the deadline. Returns 0, or the errors of xenmsg_open(); after -ETIMEDOUT it
- * may be called again, after any other only transport_close(). */
+/* Reads the daemon's answer, until the deadline. Returns 0, or the errors of xenmsg_open(); after -ETIMEDOUT
+ * it may be called again, after any other only transport_close(). */
 int transport_finish(struct transport *transport, int64_t deadline);
 /*
  * For a connection that outlives its daemon:
@@ -97,10 +102,11 @@ int transport_finish(struct transport *transport, int64_t deadline);
  *                                         ▲                                     │
  *                                         └──────────transport_hang_up()────────┘
  *
- * transport_leave() lets go of the daemon and of all that was shared with it, and drops the backlog; `epoll` stays.
- * What is sent from then on waits in the backlog, or where it does when there is no room. transport_dial_again() begins to
- * connect to the next daemon, without waiting, with these flags in its HELLO. Returns 0, or the errors of transport_start(); -ETIMEDOUT: its queue is full.
- * transport_hang_up() gives that up.
+ * transport_leave() lets go of the daemon and of all that was shared with it, and drops the backlog; `epoll`
+ * stays. What is sent from then on waits in the backlog, or where it does when there is no room.
+ * transport_dial_again() begins to connect to the next daemon, without waiting, with these flags in its
+ * HELLO. Returns 0, or the errors of transport_start(); -ETIMEDOUT: its queue is full. transport_hang_up()
+ * gives that up.
  */
 void transport_leave(struct transport *transport);
 int transport_dial_again(struct transport *transport, uint32_t flags);
@@ -109,13 +115,13 @@ static inline bool transport_is_dialling(const struct transport *transport)
 {
 	return transport->hello != NULL;
 }
-/* Closes the connection, after it has sent as much as the daemon takes at once. In a child of the process that opened it only frees
- * what the child has of it. */
+/* Closes the connection, after it has sent as much as the daemon takes at once. In a child of the process
+ * that opened it only frees what the child has of it. */
 void transport_close(struct transport *transport);
 
-/* Returns whether this is the process that opened the connection. In another one those of the following functions that return an
- * error return -ECHILD, and all leave alone what the processes share: so a child that was made in a callback does no harm when
- * that returns. */
+/* Returns whether this is the process that opened the connection. In another one those of the following
+ * functions that return an error return -ECHILD, and all leave alone what the processes share: so a child
+ * that was made in a callback does no harm when that returns. */
 static inline bool transport_is_here(const struct transport *transport)
 {
 	return origin_is_here(&transport->origin);
@@ -124,12 +130,12 @@ static inline bool transport_is_here(const struct transport *transport)
 /* Keeps the reason that the daemon gives at the end. */
 void transport_keep_reason(struct transport *transport, struct frame_text text);
 
-/* Returns the number of bytes free in `out`, which the caller may write to, or -EPROTO; or -ENOMEM, if the room can't be
- * taken back from the program. Looks again if there seem to be less than `want`. */
+/* Returns the number of bytes free in `out`, which the caller may write to, or -EPROTO; or -ENOMEM, if the
+ * room can't be taken back from the program. Looks again if there seem to be less than `want`. */
 int transport_space(struct transport *transport, uint32_t want);
-/* Lends the program the next `size` bytes of `out`, for which there is room, until transport_end_loan() or until
- * something else is to be written there: then mirror_keep() has put private pages in their place. The caller uses
- * transport->out_mirror. Returns NULL if they can't be lent. */
+/* Lends the program the next `size` bytes of `out`, for which there is room, until transport_end_loan() or
+ * until something else is to be written there: then mirror_keep() has put private pages in their place. The
+ * caller uses transport->out_mirror. Returns NULL if they can't be lent. */
 uint8_t *transport_lend_room(struct transport *transport, uint32_t size);
 static inline void transport_end_loan(struct transport *transport)
 {
@@ -166,8 +172,8 @@ static inline void transport_release_quietly(struct transport *transport)
 		ring_reader_release_quietly(&transport->deliveries);
 }
 
-/* Makes `epoll` readable when something comes on this socket of a stream, and calls `on_stream`; and no more. Returns 0 or an
- * error of epoll_ctl(2). */
+/* Makes `epoll` readable when something comes on this socket of a stream, and calls `on_stream`; and no more.
+ * Returns 0 or an error of epoll_ctl(2). */
 int transport_watch_stream(const struct transport *transport, int fd);
 void transport_forget_stream(const struct transport *transport, int fd);
 /* Makes `epoll` readable. */

@@ -2,8 +2,8 @@
 #ifndef XENMSG_LIBCLIENT_TRANSPORT_INTERNAL_H
 #define XENMSG_LIBCLIENT_TRANSPORT_INTERNAL_H
 
-/* What the parts of a transport share: transport.c, what goes over it; transport_memory.c, what is shared with the daemon;
- * transport_session.c, how a session begins and ends. */
+/* What the parts of a transport share: transport.c, what goes over it; transport_memory.c, what is shared
+ * with the daemon; transport_session.c, how a session begins and ends. */
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -24,13 +24,14 @@ struct hello {
 
 /* Lets the descriptor tell of this one. Returns 0 or a negative errno. */
 int transport_watch(const struct transport *transport, int fd, uint32_t events, uint32_t number);
-/* Maps the rings. Returns 0, or -ENODATA if that isn't possible here: the caller tries without shared memory. */
+/* Maps the rings. Returns 0, or -ENODATA if that isn't possible here: the caller tries without shared
+ * memory. */
 int transport_map_rings(struct transport *transport, const struct frame_welcome *welcome,
 			int fds[HANDSHAKE_FDS]);
 /* Lets the program keep the room that was lent to it, elsewhere. */
 int transport_take_room_back(struct transport *transport);
-/* Reads what comes over the socket though memory is shared: other memory, or the end of the connection, perhaps with a
- * GOODBYE. */
+/* Reads what comes over the socket though memory is shared: other memory, or the end of the connection,
+ * perhaps with a GOODBYE. */
 void transport_read_socket(struct transport *transport);
 
 #endif

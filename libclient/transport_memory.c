@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* The memory that a program shares with its daemon, which may be hostile, and whose successor gives it other memory. */
+/* The memory that a program shares with its daemon, which may be hostile, and whose successor gives it other
+ * memory. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -45,7 +46,8 @@ static bool is_anonymous(int fd)
 	return fstat(fd, &status) == 0 && (status.st_mode & S_IFMT) == 0;
 }
 
-/* Returns whether this is memory that stays as large as it is: if it shrank while it is mapped, that would raise SIGBUS. */
+/* Returns whether this is memory that stays as large as it is: if it shrank while it is mapped, that would
+ * raise SIGBUS. */
 static bool cannot_shrink(int fd)
 {
 	int seals = fcntl(fd, F_GET_SEALS);
@@ -101,9 +103,9 @@ static void move_ring(struct ring_view *ring, const uint8_t *from, uint8_t *to)
 	ring->wants_space = to + (ring->wants_space - from);
 }
 
-/* Goes on in other memory of the same layout, since the daemon has handed over to another one, which can't map the old one. All
- * that is in there goes along, so all positions stay. What the program was lent stays where it is. Returns 0, or -EPROTO or -ENOMEM,
- * with which the connection ends. */
+/* Goes on in other memory of the same layout, since the daemon has handed over to another one, which can't
+ * map the old one. All that is in there goes along, so all positions stay. What the program was lent stays
+ * where it is. Returns 0, or -EPROTO or -ENOMEM, with which the connection ends. */
 static int take_memory(struct transport *transport, int fd)
 {
 	struct stat status;

@@ -12,8 +12,9 @@
 
 #define RUN_BUDGET 256 /* callbacks before the next look at the connection */
 
-/* Waits until something comes, and handles it: what was refused with -EAGAIN may be tried again. Calls back for what was
- * begun and for events meanwhile, but not for messages. Returns 0, -EINTR, -ETIMEDOUT or -ENOTCONN. */
+/* Waits until something comes, and handles it: what was refused with -EAGAIN may be tried again. Calls back
+ * for what was begun and for events meanwhile, but not for messages. Returns 0, -EINTR, -ETIMEDOUT or
+ * -ENOTCONN. */
 int wait_for_room(struct xenmsg *conn, int64_t deadline);
 /* What became of what somebody waits for. */
 struct outcome {
@@ -25,8 +26,8 @@ struct outcome {
 void outcome_note(void *userdata, const struct xenmsg_result *result);
 /* Waits for a message or call, calling back as wait_for_room() does. */
 void wait_for_outcome(struct xenmsg *conn, struct xenmsg_op *op, struct outcome *outcome);
-/* Waits for a request or stream that is settled by the daemon alone, without any callback. It is not reported yet. Returns
- * whether a signal came. */
+/* Waits for a request or stream that is settled by the daemon alone, without any callback. It is not reported
+ * yet. Returns whether a signal came. */
 bool wait_for_answer(struct xenmsg *conn, struct xenmsg_op *op);
 /* Gives the program what became of it; `r` is negative if it couldn't be begun. Returns the error. */
 int outcome_give(struct xenmsg *conn, const struct outcome *outcome, int r, struct xenmsg_result *result);
@@ -41,8 +42,8 @@ static inline int result_leave(struct xenmsg *conn, struct xenmsg_result *result
 	return conn_leave(conn, result->error);
 }
 
-/* Begins to wait for room for a message of this size at this channel (NULL: there is none). The rest is as for
- * xenmsg_begin_await_room(). */
+/* Begins to wait for room for a message of this size at this channel (NULL: there is none). The rest is as
+ * for xenmsg_begin_await_room(). */
 int room_begin(struct xenmsg *conn, struct sender *sender, size_t size, const struct how *how,
 	       xenmsg_done done, void *userdata, struct xenmsg_op **op);
 /* Begins it and waits. */

@@ -90,8 +90,8 @@ static void open_with_flags(struct tool *tool)
 	result(handle ? xengnttab_close(handle) : -1);
 }
 
-/* copy DOMID REF OFFSET BYTES: from there to a buffer of our own: the status, and the first byte; copy-to: the
- * other way, of bytes that are 7 */
+/* copy DOMID REF OFFSET BYTES: from there to a buffer of our own: the status, and the first byte; copy-to:
+ * the other way, of bytes that are 7 */
 static void copy_either_way(struct tool *tool, bool there)
 {
 	static unsigned char buffer[4096];
@@ -164,7 +164,8 @@ static xenforeignmemory_handle *foreign_memory(void)
 	return memory;
 }
 
-/* foreign-map DOMID WRITABLE FRAME...: keeps those frames mapped, and answers its number and what became of each */
+/* foreign-map DOMID WRITABLE FRAME...: keeps those frames mapped, and answers its number and what became of
+ * each */
 static void map_foreign(struct tool *tool)
 {
 	const int prot = tool->number[2] ? PROT_READ | PROT_WRITE : PROT_READ;

@@ -104,8 +104,8 @@ static void raw_event(struct tool *tool)
 		printf("ok none\n");
 }
 
-/* raw-orders FD COUNT: writes data/orders, which is watched, so often; how many of the events came before their
- * answers */
+/* raw-orders FD COUNT: writes data/orders, which is watched, so often; how many of the events came before
+ * their answers */
 static void raw_orders(struct tool *tool)
 {
 	static const char body[] = "data/orders\0x";
@@ -160,7 +160,8 @@ static void *found(const char *library, const char *name)
 static xenevtchn_handle *dl_evtchn_handle;
 static unsigned char *dl_page;
 
-/* dl-bind DOMID: a handle's first unbound port; dl-notify PORT, dl-wait: the port that is pending, unmasked */
+/* dl-bind DOMID: a handle's first unbound port; dl-notify PORT, dl-wait: the port that is pending,
+ * unmasked */
 static void dl_bind(struct tool *tool)
 {
 	dl_evtchn_handle = FOUND(EVTCHN, xenevtchn_open)(NULL, 0);
@@ -218,7 +219,8 @@ static void dl_peek(struct tool *tool)
 	result(((volatile unsigned char *)dl_page)[tool->number[1]]);
 }
 
-/* daemonize: the answer is the child's, and so are all that follow; the parent ends when the child may go on */
+/* daemonize: the answer is the child's, and so are all that follow; the parent ends when the child may go
+ * on */
 static void daemonize(struct tool *tool)
 {
 	int ends[2];
@@ -254,8 +256,8 @@ static void close_all(struct tool *tool)
 	result(0);
 }
 
-/* Dies of what it was told, but by its own hand, of which the kernel's log says nothing: there it would look like a fault
- * of ours. */
+/* Dies of what it was told, but by its own hand, of which the kernel's log says nothing: there it would look
+ * like a fault of ours. */
 static void die_quietly(int number)
 {
 	signal(number, SIG_DFL);

@@ -213,8 +213,8 @@ static bool write_one_more_beside(struct tool *tool, long i)
 	return xs_write(tool->xs, XBT_NULL, path, "", 0);
 }
 
-/* With a shorter token a refused one never returns in a guest, by libxenstore from 4.19 on; see print_token() in
- * daemon/xen/store_watched.c. */
+/* With a shorter token a refused one never returns in a guest, by libxenstore from 4.19 on; see print_token()
+ * in daemon/xen/store_watched.c. */
 static bool watch_one_more(struct tool *tool, long i)
 {
 	char path[1100];

@@ -19,8 +19,8 @@ void print_help(void);
 void print_help_of(const struct help *help);
 int usage_error(const char *message, const char *what);
 int unknown_command(const char *name);
-/* Complains about the first option that the command doesn't have and that is near one. What isn't is the command's to
- * refuse. */
+/* Complains about the first option that the command doesn't have and that is near one. What isn't is the
+ * command's to refuse. */
 int check_options(const struct help *help, int count, char **words);
 
 /* command_ask.c: the hypervisor process. */

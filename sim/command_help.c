@@ -231,8 +231,8 @@ static bool next_option(const char **text, char option[32])
 	return true;
 }
 
-/* Looks whether the help of the command names the option, which may be shortened. Copies into `meant` the one that may be meant;
- * "": none. */
+/* Looks whether the help of the command names the option, which may be shortened. Copies into `meant` the one
+ * that may be meant; "": none. */
 static bool has_option(const struct help *help, const char *typed, char meant[32])
 {
 	const char *texts[] = {help->arguments, help->details};

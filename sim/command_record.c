@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What is made of a record (hv_record.c): xensim draw, a picture of the sequence, and xensim compare, where two of them
- * part.
+ * What is made of a record (hv_record.c): xensim draw, a picture of the sequence, and xensim compare, where
+ * two of them part.
  */
 #include "config.h"
 
@@ -33,7 +33,8 @@ struct record_file {
 	size_t count, size;
 };
 
-/* ---- reading --------------------------------------------------------------------------------------------------- */
+/* ---- reading
+ * --------------------------------------------------------------------------------------------------- */
 
 static void record_free(struct record_file *record)
 {
@@ -110,7 +111,8 @@ static int record_read(struct record_file *record, const char *path)
 	return r < 0 ? -1 : 0;
 }
 
-/* ---- the picture ----------------------------------------------------------------------------------------------- */
+/* ---- the picture
+ * ----------------------------------------------------------------------------------------------- */
 
 #define LEFT	   110 /* of the first lifeline; before it stands the time */
 #define BETWEEN	   170
@@ -266,7 +268,8 @@ int command_draw(int count, char **words)
 	return status;
 }
 
-/* ---- comparing ------------------------------------------------------------------------------------------------- */
+/* ---- comparing
+ * ------------------------------------------------------------------------------------------------- */
 
 static size_t next_of(const struct record_file *record, size_t at, const char *who)
 {

@@ -28,8 +28,8 @@ static int cannot(const char *what)
 	return -1;
 }
 
-/* Returns 1 if all that is there may be removed, since it is nothing or what a dead host left; 0 if not, and -1 after
- * a failure, both with a line on stderr. */
+/* Returns 1 if all that is there may be removed, since it is nothing or what a dead host left; 0 if not, and
+ * -1 after a failure, both with a line on stderr. */
 static int may_be_taken(const char *dir)
 {
 	DIR *entries = opendir(dir);
@@ -283,8 +283,8 @@ static int run_command(char **words)
 	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
-/* Makes a directory for one run, with a path short enough for the sockets in it; in memory if that can be, since
- * a disk takes ten times as long for its many small files. */
+/* Makes a directory for one run, with a path short enough for the sockets in it; in memory if that can be,
+ * since a disk takes ten times as long for its many small files. */
 static char *make_run_dir(void)
 {
 	static const char memory[] = "/dev/shm";

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* xensim trace: becomes a program that writes down what it asks of Xen's libraries (trace.c). It needs no host. */
+/* xensim trace: becomes a program that writes down what it asks of Xen's libraries (trace.c). It needs no
+ * host. */
 #include "config.h"
 
 #include "sim/command.h"
@@ -14,7 +15,8 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Puts the library before others, and says where it is to write and since when. Returns 0 or a negative errno. */
+/* Puts the library before others, and says where it is to write and since when. Returns 0 or a negative
+ * errno. */
 static int set_environment(const char *file)
 {
 	const char *others = getenv("LD_PRELOAD"), *first = getenv("XENSIM_PRELOAD_FIRST");

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Gives a domain a device, and takes it away, as libxl does: the nodes of both halves in one transaction, with its
- * permissions, the wait for the backend's state, and the hotplug script with its environment. The drivers are the
- * programs under test. It speaks to XenStore as a program of domain 0.
+ * Gives a domain a device, and takes it away, as libxl does: the nodes of both halves in one transaction,
+ * with its permissions, the wait for the backend's state, and the hotplug script with its environment. The
+ * drivers are the programs under test. It speaks to XenStore as a program of domain 0.
  */
 #include "config.h"
 
@@ -51,7 +51,8 @@ static int complain(const char *format, ...)
 	return EXIT_FAILED;
 }
 
-/* ---- the device ------------------------------------------------------------------------------------------------ */
+/* ---- the device
+ * ------------------------------------------------------------------------------------------------ */
 
 static int open_store(struct store_client *store, const char *dir)
 {
@@ -110,8 +111,8 @@ static unsigned next_devid(const struct store_client *store, const struct split_
 	return next;
 }
 
-/* The nodes that the words name: those of the backend, which the toolstack keeps a copy of, front: and ro:, which the
- * frontend may not change. */
+/* The nodes that the words name: those of the backend, which the toolstack keeps a copy of, front: and ro:,
+ * which the frontend may not change. */
 static int write_words(const struct store_client *store, const struct split_device *device, char **words)
 {
 	int r = 0;
@@ -197,7 +198,8 @@ static int clean_up(const struct store_client *store, const char *node)
 	return r;
 }
 
-/* ---- hotplug scripts ------------------------------------------------------------------------------------------- */
+/* ---- hotplug scripts
+ * ------------------------------------------------------------------------------------------- */
 
 static void set_script_environment(const struct split_device *device)
 {
@@ -254,7 +256,8 @@ static int run_script(const struct store_client *store, const struct split_devic
 	return complain("%s %s has failed: %s", device->script, action, reason);
 }
 
-/* ---- the commands ---------------------------------------------------------------------------------------------- */
+/* ---- the commands
+ * ---------------------------------------------------------------------------------------------- */
 
 struct device_options {
 	const char *backend, *devid, *script;
@@ -378,7 +381,8 @@ int device_attach(const char *dir, int count, char **words)
 	return status;
 }
 
-/* Lets the backend close. Returns 0 when it has been told, 1 if there is none any more, or a negative errno. */
+/* Lets the backend close. Returns 0 when it has been told, 1 if there is none any more, or a negative
+ * errno. */
 static int begin_to_close(struct store_client *store, const struct split_device *device, bool force)
 {
 	char state[STORE_CLIENT_TEXT];

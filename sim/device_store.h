@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* XenStore as the toolstack of `xensim attach` speaks to it: a program of domain 0 with one connection. Functions return
- * 0 or a negative errno unless their comment says otherwise. */
+/* XenStore as the toolstack of `xensim attach` speaks to it: a program of domain 0 with one connection.
+ * Functions return 0 or a negative errno unless their comment says otherwise. */
 #ifndef XENMSG_SIM_DEVICE_STORE_H
 #define XENMSG_SIM_DEVICE_STORE_H
 

@@ -42,7 +42,8 @@
 
 /* The driver makes its first ring for so many ports, and doubles it when more than that are bound. */
 #define SIM_RING_FIRST 64u
-/* Powers of 2, with room for all ports of a guest, and of domain 0: all of it is used in turn, and takes memory. */
+/* Powers of 2, with room for all ports of a guest, and of domain 0: all of it is used in turn, and takes
+ * memory. */
 #define SIM_GUEST_SLOTS 4096u
 #define SIM_DOM0_SLOTS	SIM_MAX_PORTS
 

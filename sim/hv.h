@@ -106,7 +106,8 @@ struct hv_share {
 	uint32_t count;
 	uint32_t refs;	 /* pages that still have a reference; with the last one the share leaves its domid */
 	uint32_t mapped; /* pages mapped, each as often as it is */
-	int fd, fd_read_only; /* after a restore: what others have mapped, and behind it what the owner has instead */
+	/* after a restore: what others have mapped, and behind it what the owner has instead */
+	int fd, fd_read_only;
 	bool is_restored;
 	bool is_kernels; /* of a living domain's kernel, hv_frame.c */
 	uint8_t *copy;	 /* while the domain is saved: its pages, copied one after the other */
@@ -170,7 +171,8 @@ struct hv_handle {
 	bool is_restricted;
 	uint32_t restricted_to;
 	bool stale; /* it had ports when its domain was saved: closing it is a kernel BUG */
-	/* Of an orphan, as of the last look: the kernel's number of its eventfd, and whether a process has that open. */
+	/* Of an orphan, as of the last look: the kernel's number of its eventfd, and whether a process has
+	 * that open. */
 	int eventfd_id;
 	bool is_held;
 };
@@ -280,8 +282,8 @@ void hv_order_forget(struct hv_handle *handle);
 /* hv_rest.c: whether all processes of all domains sleep, so that none does anything until it is woken. */
 bool hv_all_rest(struct hv *hv);
 
-/* hv_fault.c. Returns what the domain's call ends with instead of being carried out, a negative errno; 0: nothing is
- * wrong with it. */
+/* hv_fault.c. Returns what the domain's call ends with instead of being carried out, a negative errno; 0:
+ * nothing is wrong with it. */
 int hv_refused(struct hv_domain *domain, const char *operation);
 /* The same for XenStore, for sim_store_refuse(). */
 int hv_store_refused(unsigned domid, uint32_t type, void *hv);
@@ -331,7 +333,8 @@ const char *hv_state_name(const struct hv_domain *domain);
 /* hv_life.c: stops it, if nobody has; lets it go on, however often it was stopped. */
 void hv_domain_pause(struct hv_domain *domain);
 void hv_domain_unpause(struct hv_domain *domain);
-/* As Xen does for the toolstack: it stands still until it was unpaused as often. Returns 0 or a negative errno. */
+/* As Xen does for the toolstack: it stands still until it was unpaused as often. Returns 0 or a negative
+ * errno. */
 int hv_domain_count_pause(struct hv_domain *domain, bool pause);
 /* After a save instead: that may end waits of its processes. */
 void hv_domain_go_on(struct hv_domain *domain);
@@ -386,7 +389,8 @@ int hv_domain_resume(struct hv_domain *domain, const struct hv_restore_options *
 void hv_saving_cancel(struct hv_domain *domain);
 
 /* hv_process.c */
-/* All processes of the machine at one moment, which costs some file reads for each of them. NULL: no memory. */
+/* All processes of the machine at one moment, which costs some file reads for each of them. NULL: no
+ * memory. */
 struct hv_process_table *hv_process_table_new(void);
 void hv_process_table_free(struct hv_process_table *table);
 /* Returns how many of them live in the domain. */
@@ -408,8 +412,9 @@ void hv_processes_add(struct hv_domain *domain, pid_t pid);
 /* Returns the kernel's number of an eventfd, the same for all descriptors of it, from a file below fdinfo; or
  * -1. */
 int hv_eventfd_id(const char *fdinfo_path);
-/* The handle's process has let it go: it is closed soon if no other process of the domain has it open (other than to
- * send), else when that is so. settle: now, if there is one that hasn't been looked for. check: all. */
+/* The handle's process has let it go: it is closed soon if no other process of the domain has it open (other
+ * than to send), else when that is so. settle: now, if there is one that hasn't been looked for. check:
+ * all. */
 void hv_orphan_add(struct hv_handle *handle);
 void hv_orphans_settle(struct hv *hv);
 void hv_orphans_check(struct hv *hv);
@@ -466,16 +471,16 @@ uint32_t hv_grant_mapped_pages(const struct hv_client *client);
  * maps. */
 unsigned hv_grant_corrupt(struct hv_domain *domain, uint32_t offset, uint32_t value);
 
-/* The parts of it that hv_frame.c has, too: an end of all that isn't mapped; descriptors for the pages; a reference to
- * the page, of this number or, if it is 0, of the next one. */
+/* The parts of it that hv_frame.c has, too: an end of all that isn't mapped; descriptors for the pages; a
+ * reference to the page, of this number or, if it is 0, of the next one. */
 int hv_share_make_pages(struct hv_share *share);
 int hv_share_add_ref(struct hv_domain *domain, struct hv_share *share, uint32_t index, uint32_t number);
 void hv_share_free(struct hv_share *share);
 void hv_share_drop_unmapped_refs(struct hv_share *share);
 
 /* hv_frame.c */
-/* The references of the two pages that a guest's kernel has for the toolstack, which are made when they are first asked
- * for; number: that of a program, which is changed to where they are in the table. */
+/* The references of the two pages that a guest's kernel has for the toolstack, which are made when they are
+ * first asked for; number: that of a program, which is changed to where they are in the table. */
 void hv_frame_resolve_ref(struct hv_domain *granter, uint32_t *number);
 #define HV_IS_KERNELS_REF(number) ((number) >= 0xffff0000u)
 /* Finds the page of a frame, for domain 0. Returns 0 or a negative errno. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What programs ask Xen by hypercalls (lib_call.c), about domains and about the state of event channels, and what
- * the toolstack has Xen do to domains. The answers and the order of the checks are Xen's: domain 0 may ask all, a
- * guest about its own ports only.
+ * What programs ask Xen by hypercalls (lib_call.c), about domains and about the state of event channels, and
+ * what the toolstack has Xen do to domains. The answers and the order of the checks are Xen's: domain 0 may
+ * ask all, a guest about its own ports only.
  */
 #include "config.h"
 
@@ -59,7 +59,8 @@ int hv_call_domain(struct hv_client *client, const struct sim_request *request, 
 	return 0;
 }
 
-/* A guest's kernel has the ports that its home in XenStore names, for XenStore and its console, to domain 0. */
+/* A guest's kernel has the ports that its home in XenStore names, for XenStore and its console, to domain
+ * 0. */
 static bool is_kernels_port(const struct hv_domain *domain, uint32_t port)
 {
 	return (port == 1 || port == 2) && domain->type != HV_DOM0 && domain->state != HV_ZOMBIE;

@@ -51,7 +51,8 @@ static int parse_times(struct command_context *context, const char *value, uint3
 	return EXIT_DONE;
 }
 
-/* ---- calls that are refused ------------------------------------------------------------------------------------- */
+/* ---- calls that are refused
+ * ------------------------------------------------------------------------------------- */
 
 /* Calls of this kind that fail, after so many that don't. */
 struct hv_refusal {

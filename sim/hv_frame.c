@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Pages that are found without a grant: domain 0 maps another domain's memory by its frames, as device models do. A guest has no
- * memory here but what it grants, and the two pages that its kernel shares with the toolstack: the rings of its console and of
- * XenStore. Nothing runs at the other end of these; a test may. They are there for domain 0 by reference, too, as the toolstack
- * seeds its grant table: 0 is the console's, 1 XenStore's.
+ * Pages that are found without a grant: domain 0 maps another domain's memory by its frames, as device models
+ * do. A guest has no memory here but what it grants, and the two pages that its kernel shares with the
+ * toolstack: the rings of its console and of XenStore. Nothing runs at the other end of these; a test may.
+ * They are there for domain 0 by reference, too, as the toolstack seeds its grant table: 0 is the console's,
+ * 1 XenStore's.
  */
 #include "config.h"
 

@@ -215,7 +215,8 @@ static void share_end(struct hv_share *share, bool silent)
 {
 	if (share_hand_over(share))
 		return;
-	/* Linux clears it in the owner's page, which after a restore isn't any more what others have mapped. */
+	/* Linux clears it in the owner's page, which after a restore isn't any more what others have
+	 * mapped. */
 	if (!silent)
 		clear_byte(share, share->is_restored ? share->count : 0, share->notify_offset);
 	if (share->notify_port)
@@ -247,8 +248,8 @@ int hv_grant_unshare(struct hv_client *client, uint32_t id)
 	return -EINVAL;
 }
 
-/* Xen refuses a reference that doesn't exist, is another domain's, which XSM forbids, or is read-only: gntdev answers EINVAL to
- * all of these. */
+/* Xen refuses a reference that doesn't exist, is another domain's, which XSM forbids, or is read-only: gntdev
+ * answers EINVAL to all of these. */
 static int find_page(struct hv_client *client, uint32_t domid, uint32_t number, bool writable,
 		     struct hv_mapped *page)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What a save makes of the pages that a domain has granted: at which moment each is copied, and what of it is in
- * the image. */
+/* What a save makes of the pages that a domain has granted: at which moment each is copied, and what of it is
+ * in the image. */
 #include "config.h"
 
 #include "sim/hv.h"

@@ -235,7 +235,8 @@ static void take_devices(struct hv_ending *ending)
 	schedule(ending, LOOK_MS);
 }
 
-/* What the toolstack hears of, and a guest's kernel or its crash does. Processes that are still there stop. */
+/* What the toolstack hears of, and a guest's kernel or its crash does. Processes that are still there
+ * stop. */
 static void shut_down(struct hv_domain *domain, enum hv_shutdown reason)
 {
 	domain->state = HV_PAUSED;

@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * In which order things happen, for xensim order. Xen leaves open which domain's request is served first, and who of those
- * that are woken comes to it first. Here that is decided: whenever all programs rest, one of the things that could come
- * next is chosen, and is done; then the programs run until they rest again. Such a step is
+ * In which order things happen, for xensim order. Xen leaves open which domain's request is served first, and
+ * who of those that are woken comes to it first. Here that is decided: whenever all programs rest, one of the
+ * things that could come next is chosen, and is done; then the programs run until they rest again. Such a
+ * step is
  *
  *	dN store:C request	the next request of that connection to XenStore is served
  *	dN store:C delivery	what waits for that connection is written to it: answers, and events of watches
  *	dN xen:C call		a request of the process's connection to the hypervisor is served, or its end
  *	dN evtchn:H event	an event wakes that event channel handle
  *
- * C and H count the connections and handles of the domain. The first two come from the store (sim_store_turns()). The
- * events of others go into an eventfd of ours beside the handle's own, from which they are passed on.
+ * C and H count the connections and handles of the domain. The first two come from the store
+ * (sim_store_turns()). The events of others go into an eventfd of ours beside the handle's own, from which
+ * they are passed on.
  */
 #include "config.h"
 
@@ -26,7 +28,8 @@
 #include <unistd.h>
 #include <utlist.h>
 
-/* After so long something is done although a program runs, or although the schedule has another thing and all rest. */
+/* After so long something is done although a program runs, or although the schedule has another thing and all
+ * rest. */
 #define RESTLESS_MS  30000
 #define ASTRAY_MS    3000
 #define TICK_US	     500
@@ -34,7 +37,8 @@
 
 enum mode { HOLD, BY_SEED, REPLAY };
 
-/* How many steps there were, how many of them came before all rested, and how many weren't as the schedule had them. */
+/* How many steps there were, how many of them came before all rested, and how many weren't as the schedule
+ * had them. */
 struct counts {
 	int write_error; /* of the schedule, which then ended: an errno */
 	unsigned long steps, restless, astray;
@@ -61,7 +65,8 @@ struct hv_order {
 	bool out_of_memory;
 };
 
-/* ---- where events wait ----------------------------------------------------------------------------------------- */
+/* ---- where events wait
+ * ----------------------------------------------------------------------------------------- */
 
 static bool take_token(struct hv_handle *handle)
 {
@@ -149,7 +154,8 @@ static void switch_all(struct hv *hv, bool on)
 	sim_store_take_turns(hv->store, on);
 }
 
-/* ---- what could come next -------------------------------------------------------------------------------------- */
+/* ---- what could come next
+ * -------------------------------------------------------------------------------------- */
 
 static bool is_readable(int fd)
 {
@@ -231,7 +237,8 @@ static bool list_steps(struct hv_order *order)
 	return busy || order->out_of_memory;
 }
 
-/* ---- which of it comes ----------------------------------------------------------------------------------------- */
+/* ---- which of it comes
+ * ----------------------------------------------------------------------------------------- */
 
 /* splitmix64, which is well spread from any seed. */
 static uint64_t next_random(uint64_t *state)
@@ -345,7 +352,8 @@ static void on_tick(evutil_socket_t fd, short events, void *userdata)
 	event_add(order->tick, &soon);
 }
 
-/* ---- begin and end --------------------------------------------------------------------------------------------- */
+/* ---- begin and end
+ * --------------------------------------------------------------------------------------------- */
 
 static void close_files(struct hv_order *order)
 {

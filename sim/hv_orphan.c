@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Orphans: open event channel handles whose process has let them go, or has ended, while another one may have the
- * descriptor. Nothing tells of the last close of an eventfd, so they are looked for in the descriptors of their domain's
- * processes: when somebody may notice, and once a second. All processes of the machine are looked at for that, so it is done
- * once for all orphans of the host.
+ * Orphans: open event channel handles whose process has let them go, or has ended, while another one may have
+ * the descriptor. Nothing tells of the last close of an eventfd, so they are looked for in the descriptors of
+ * their domain's processes: when somebody may notice, and once a second. All processes of the machine are
+ * looked at for that, so it is done once for all orphans of the host.
  */
 #include "config.h"
 
@@ -78,8 +78,8 @@ static void look_at_process(const struct hv_domain *domain, pid_t pid)
 		closedir(dir);
 }
 
-/* Closes those that no process has open. *table: of the processes; NULL: it is made if it is needed. Returns whether there
- * are any left. */
+/* Closes those that no process has open. *table: of the processes; NULL: it is made if it is needed. Returns
+ * whether there are any left. */
 static bool check(struct hv_domain *domain, struct hv_process_table **table)
 {
 	struct hv_handle *orphan, *next;

@@ -169,8 +169,8 @@ static void look(struct hv_process_table *table)
 		process = table_add(table);
 		if (!process)
 			break;
-		/* To read an environment costs ten times the rest. One that is older than the host has come into
-		 * a domain by `xensim exec` alone, which tells (hv_processes_add()). */
+		/* To read an environment costs ten times the rest. One that is older than the host has come
+		 * into a domain by `xensim exec` alone, which tells (hv_processes_add()). */
 		if (found.started >= table->host_started)
 			found.setting = setting_of(found.pid, buffer, environment_size);
 		*process = found;
@@ -323,8 +323,8 @@ void hv_processes_add(struct hv_domain *domain, pid_t pid)
 	domain->starting = starting;
 }
 
-/* Signals processes, each once, until a look finds no new one: a process may fork while it is being searched for.
- * Returns the table, in which they are marked, or NULL: there can't be any. */
+/* Signals processes, each once, until a look finds no new one: a process may fork while it is being searched
+ * for. Returns the table, in which they are marked, or NULL: there can't be any. */
 static struct hv_process_table *signal_found(const struct hv *hv, const struct hv_domain *only,
 					     int signal_number)
 {

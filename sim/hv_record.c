@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * A record of what passes, for xensim record: a line for each request to XenStore and to the hypervisor, when it has
- * been answered, for each event of a watch, and for what the host does itself. Five columns with tabs between them:
+ * A record of what passes, for xensim record: a line for each request to XenStore and to the hypervisor, when
+ * it has been answered, for each event of a watch, and for what the host does itself. Five columns with tabs
+ * between them:
  *
  *	seconds		since the record began
  *	dN		whose it is; "host"
@@ -9,7 +10,8 @@
  *	arguments
  *	result		or the error's name
  *
- * There are no process numbers and addresses in it, so that two runs can be compared without their first column.
+ * There are no process numbers and addresses in it, so that two runs can be compared without their first
+ * column.
  */
 #include "config.h"
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Whether all programs of the host rest. Whoever sleeps is woken by somebody: so if no thread has run between two looks
- * at it, and all slept at both, there was a moment between the two rounds at which all slept at once.
+ * Whether all programs of the host rest. Whoever sleeps is woken by somebody: so if no thread has run between
+ * two looks at it, and all slept at both, there was a moment between the two rounds at which all slept at
+ * once.
  */
 #include "config.h"
 

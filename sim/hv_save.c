@@ -279,8 +279,9 @@ int hv_domain_save(struct hv_domain *domain, enum hv_save_kind kind, const struc
 
 /* --- and out of it ---------------------------------------------------------------------------- */
 
-/* Lets the new number lead to the domain's directory, too. It isn't renamed: processes keep the paths that they were started
- * with, and a chain of links, one for each number, would be too long for the kernel one day. */
+/* Lets the new number lead to the domain's directory, too. It isn't renamed: processes keep the paths that
+ * they were started with, and a chain of links, one for each number, would be too long for the kernel one
+ * day. */
 static int name_directory(const struct hv_domain *domain, uint32_t domid)
 {
 	char *path;

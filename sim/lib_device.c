@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The devices below /dev/xen, for programs that open them themselves: other languages' libraries, or Xen's own
- * when their functions were found by dlsym() on a handle, which a preloaded library can't stand before. The
- * descriptor of evtchn is its handle's, which can be polled; those of gntdev, gntalloc and privcmd are only
- * there to be named. xenbus and the socket of xenstored are connections to XenStore.
+ * The devices below /dev/xen, for programs that open them themselves: other languages' libraries, or Xen's
+ * own when their functions were found by dlsym() on a handle, which a preloaded library can't stand before.
+ * The descriptor of evtchn is its handle's, which can be polled; those of gntdev, gntalloc and privcmd are
+ * only there to be named. xenbus and the socket of xenstored are connections to XenStore.
  *
  * A device is found by the number of its descriptor alone: one that was duplicated, or came over exec, isn't
  * known.

@@ -12,8 +12,8 @@ bool sim_device_is(const char *path);
  * another, or -1. What isn't a device stays a file. */
 int sim_device_open(const char *path, int file, int flags);
 
-/* lib_memory.c: memory that a program names, as a kernel reaches it. 0, or -EFAULT: a program's mistake is not
- * our crash. */
+/* lib_memory.c: memory that a program names, as a kernel reaches it. 0, or -EFAULT: a program's mistake is
+ * not our crash. */
 int sim_copy_in(void *to, const void *from, size_t size);
 int sim_copy_out(void *to, const void *from, size_t size);
 bool sim_is_readable(uintptr_t start, size_t size);
@@ -29,14 +29,15 @@ void *sim_gnt_device_map(struct sim_gnt_device *device, void *at, size_t length,
 
 /* lib_call.c: a hypercall of two arguments. Returns what Xen would, a negative errno for one. */
 long sim_hypercall(unsigned op, uint64_t first, uint64_t second);
-/* What a resource of a domain (its grant table, the page of a server for requests) ends with, a negative errno. */
+/* What a resource of a domain (its grant table, the page of a server for requests) ends with, a negative
+ * errno. */
 struct privcmd_mmap_resource;
 int sim_map_resource(const struct privcmd_mmap_resource *resource);
 /* Whether the kernel makes hypercalls for its programs. */
 bool sim_hypercalls_allowed(void);
 
-/* lib_foreign.c: room for frames of another domain, in which nothing is until they are mapped there. As mmap(), and
- * unmapped by munmap(). */
+/* lib_foreign.c: room for frames of another domain, in which nothing is until they are mapped there. As
+ * mmap(), and unmapped by munmap(). */
 void *sim_foreign_reserve(void *at, size_t length, int prot, int flags);
 /* Maps them, and says of each what became of it. Returns 0 or a negative errno. */
 struct privcmd_mmapbatch_v2;

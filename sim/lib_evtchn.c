@@ -486,9 +486,9 @@ static int read_token(int fd, uint64_t *token)
 }
 
 /*
- * The driver wakes who waits, and makes an edge for epoll, when an event comes into an empty ring; the eventfd
- * makes one for each. So who watches a device for edges is woken once, and again when the ring was emptied
- * meanwhile: as a level that is shown once.
+ * The driver wakes who waits, and makes an edge for epoll, when an event comes into an empty ring; the
+ * eventfd makes one for each. So who watches a device for edges is woken once, and again when the ring was
+ * emptied meanwhile: as a level that is shown once.
  */
 static void apply_edge(const struct channel_device *device, int operation, struct edge_watch *watch)
 {
@@ -511,7 +511,8 @@ static void ring_is_empty(struct channel_device *device)
 	pthread_mutex_unlock(&evtchn.lock);
 }
 
-/* Notes what an instance wants of the device. Returns its watch, or NULL: it wants no edges. Needs the lock. */
+/* Notes what an instance wants of the device. Returns its watch, or NULL: it wants no edges. Needs the
+ * lock. */
 static struct edge_watch *note_edge(struct channel_device *device, int epoll, int operation,
 				    const struct epoll_event *event)
 {

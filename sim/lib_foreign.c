@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Memory of another domain by its frames: what a program has from mmap() of /dev/xen/privcmd, and maps by
- * IOCTL_PRIVCMD_MMAPBATCH_V2, as libxenforeignmemory does. A frame that isn't there is told in its place, and the others are
- * mapped. As on Linux, such memory is mapped once, and no child has it.
+ * IOCTL_PRIVCMD_MMAPBATCH_V2, as libxenforeignmemory does. A frame that isn't there is told in its place, and
+ * the others are mapped. As on Linux, such memory is mapped once, and no child has it.
  */
 #include "config.h"
 

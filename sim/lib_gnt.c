@@ -143,8 +143,8 @@ void sim_gnt_expect_restores(void)
 	sigaction(SIM_SIGNAL_RESTORED, &action, NULL);
 }
 
-/* Whether this domain's kernel takes back at munmap what Xen has mapped, and gives none of it to a child: a PV
- * guest's does, whose pages Xen maps at the addresses of the process itself. */
+/* Whether this domain's kernel takes back at munmap what Xen has mapped, and gives none of it to a child: a
+ * PV guest's does, whose pages Xen maps at the addresses of the process itself. */
 static bool takes_at_once(void)
 {
 	static atomic_int known; /* 1: no, 2: yes */

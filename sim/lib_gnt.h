@@ -31,8 +31,8 @@ void *sim_gnt_map(struct sim_gnt_file *file, uint64_t index, const struct sim_gn
 int sim_gnt_find(const struct sim_gnt_file *file, const void *start, uint64_t *index, uint32_t *count);
 int sim_gnt_unmap(struct sim_gnt_file *file, uint64_t index, uint32_t count);
 int sim_gnt_notify(const struct sim_gnt_file *file, const void *start, uint32_t offset, uint32_t port);
-/* Copies between our memory and a page of another domain, with Xen's status for it, 0 or negative. -EFAULT: our memory
- * isn't there. */
+/* Copies between our memory and a page of another domain, with Xen's status for it, 0 or negative. -EFAULT:
+ * our memory isn't there. */
 int sim_gnt_copy(void *local, uint32_t domid, uint32_t ref, uint32_t offset, uint32_t length, bool to_them,
 		 int16_t *status);
 

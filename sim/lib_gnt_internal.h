@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The granted and mapped pages of this process, for who makes them (lib_gnt_make.c) and who ends them (lib_gnt.c). */
+/* The granted and mapped pages of this process, for who makes them (lib_gnt_make.c) and who ends them
+ * (lib_gnt.c). */
 #ifndef XENMSG_SIM_LIB_GNT_INTERNAL_H
 #define XENMSG_SIM_LIB_GNT_INTERNAL_H
 
@@ -26,7 +27,8 @@ struct region {
 	char *image;	     /* of a share: the pages that a restore puts in their place; NULL after that */
 };
 
-/* Of all regions. Whoever makes one holds it from the request on: so a restore finds the region in the list. */
+/* Of all regions. Whoever makes one holds it from the request on: so a restore finds the region in the
+ * list. */
 void sim_regions_lock(void);
 void sim_regions_unlock(void);
 /* Reserves address space for so many pages, and makes its record, not yet listed. NULL: ENOMEM. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * How pages come to be granted and mapped: the hypervisor process answers with descriptors of the memfds that they are
- * in, and these are mapped where the program wants them. A copy needs them for the moment only.
+ * How pages come to be granted and mapped: the hypervisor process answers with descriptors of the memfds that
+ * they are in, and these are mapped where the program wants them. A copy needs them for the moment only.
  */
 #include "config.h"
 

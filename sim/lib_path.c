@@ -32,8 +32,8 @@ int open64(const char *path, int flags, ...);
 int openat64(int dirfd, const char *path, int flags, ...);
 FILE *fopen64(const char *path, const char *mode);
 
-/* Whether a relative path may lead to Xen's files, since they are below the current directory: 0, not known yet; 1,
- * no. Programs such as mkdir -p go there step by step. */
+/* Whether a relative path may lead to Xen's files, since they are below the current directory: 0, not known
+ * yet; 1, no. Programs such as mkdir -p go there step by step. */
 static atomic_int below_current;
 
 static bool is_above_xen_path(const char *directory)
@@ -65,8 +65,8 @@ static const char *absolute(const char *path, char *buffer)
 	return length > 0 && length < PATH_MAX ? buffer : NULL;
 }
 
-/* glibc's header says that it isn't NULL, so the compiler would leave out who asks; but programs of Rust pass NULL to statx(), to
- * see whether the kernel has it. */
+/* glibc's header says that it isn't NULL, so the compiler would leave out who asks; but programs of Rust pass
+ * NULL to statx(), to see whether the kernel has it. */
 static inline const char *as_it_came(const char *path)
 {
 	__asm__("" : "+r"(path));

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * On Xen no process notices that its domain is paused. Here the processes are stopped, and Linux ends
- * epoll_wait with EINTR when they go on (poll, select and reads go on waiting). So epoll's functions wait once
- * more then, unless `xensim fault interrupt-pause` lets the programs see it. How often the domain went on
- * stands in a file that the hypervisor process writes.
+ * epoll_wait with EINTR when they go on (poll, select and reads go on waiting). So epoll's functions wait
+ * once more then, unless `xensim fault interrupt-pause` lets the programs see it. How often the domain went
+ * on stands in a file that the hypervisor process writes.
  */
 #include "config.h"
 

@@ -26,8 +26,8 @@
 #define SIM_NO_NOTIFY UINT32_MAX
 #define SIM_NO_FRAME  UINT32_MAX
 
-/* A domain's frames, of which a program may map some: those of its kernel's two rings, as its home in XenStore names
- * them, and the page that a reference grants, so far behind the first one. */
+/* A domain's frames, of which a program may map some: those of its kernel's two rings, as its home in
+ * XenStore names them, and the page that a reference grants, so far behind the first one. */
 #define SIM_STORE_FRAME	  1u
 #define SIM_CONSOLE_FRAME 2u
 #define SIM_FIRST_FRAME	  0x1000u
@@ -74,7 +74,8 @@ enum sim_op {
 	 * and then the child, of its number (id). */
 	SIM_OP_INHERIT,
 	SIM_OP_BE,
-	SIM_OP_PEER, /* where notifications of a port go now; count 1: ENOTCONN if the handle hasn't that port */
+	/* where notifications of a port go now; count 1: ENOTCONN if the handle hasn't that port */
+	SIM_OP_PEER,
 	/* What Xen tells the toolstack. */
 	SIM_OP_DOMAIN,	    /* the first domain whose number is domid or above: a struct sim_domain */
 	SIM_OP_PORT_STATUS, /* of the port of domid: a struct sim_port */
@@ -126,8 +127,8 @@ struct sim_reply {
 	uint32_t port;	   /* of BIND_*; of PEER the remote port */
 	uint32_t sequence; /* PEER: the port's sequence number that this answer belongs to */
 	uint32_t count;
-	/* SHARE: count references. MAP, MAP_FRAMES: count pairs of (index of the descriptor, page offset in it), or of
-	 * SIM_NO_FRAME and an errno. DOMAIN, PORT_STATUS: a structure, of count words. */
+	/* SHARE: count references. MAP, MAP_FRAMES: count pairs of (index of the descriptor, page offset in
+	 * it), or of SIM_NO_FRAME and an errno. DOMAIN, PORT_STATUS: a structure, of count words. */
 	uint32_t values[];
 };
 

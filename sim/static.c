@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * A static program and all that it starts have a filter of system calls, which lets those that name a file or a socket
- * wait for an answer of the attendant, a process of ours that ends with the last of them. Most of them it lets go on.
+ * A static program and all that it starts have a filter of system calls, which lets those that name a file or
+ * a socket wait for an answer of the attendant, a process of ours that ends with the last of them. Most of
+ * them it lets go on.
  *
  *	xensim exec ──fork──► attendant ◄── listener ── filter
  *	     └── execve ──► the program
  *
- * What the library does for other programs (lib_path.c, lib_device.c) it does for these, with two exceptions. Pages of
- * others can't be mapped so, since an answer can't change what a descriptor is mapped from, and nothing would tell of
- * the munmap by which libxenvchan ends a grant. So devices but xenbus aren't there (ENODEV).
+ * What the library does for other programs (lib_path.c, lib_device.c) it does for these, with two exceptions.
+ * Pages of others can't be mapped so, since an answer can't change what a descriptor is mapped from, and
+ * nothing would tell of the munmap by which libxenvchan ends a grant. So devices but xenbus aren't there
+ * (ENODEV).
  */
 #include "config.h"
 
@@ -53,7 +55,8 @@ struct attendant {
 	const char *root, *store; /* of the domain */
 };
 
-/* ---- the memory of the program --------------------------------------------------------------------------------- */
+/* ---- the memory of the program
+ * --------------------------------------------------------------------------------- */
 
 static bool copy_in(pid_t pid, uint64_t from, void *to, size_t size)
 {
@@ -88,7 +91,8 @@ static bool copy_string_in(pid_t pid, uint64_t from, char text[PATH_MAX])
 	return false;
 }
 
-/* ---- answers --------------------------------------------------------------------------------------------------- */
+/* ---- answers
+ * --------------------------------------------------------------------------------------------------- */
 
 /* What a system call returns; LET_GO_ON: it is none of ours, or it has been answered. */
 #define LET_GO_ON INT64_MIN
@@ -267,7 +271,8 @@ static void attend(const struct attendant *attendant)
 	}
 }
 
-/* ---- the beginning --------------------------------------------------------------------------------------------- */
+/* ---- the beginning
+ * --------------------------------------------------------------------------------------------- */
 
 static int install_filter(void)
 {
@@ -336,8 +341,8 @@ static int receive_descriptor(int socket)
 	return fd;
 }
 
-/* It has nothing of the program's: no parent, no terminal, no descriptors, and nothing that says that it lives in the
- * domain. */
+/* It has nothing of the program's: no parent, no terminal, no descriptors, and nothing that says that it
+ * lives in the domain. */
 static void become_attendant(int socket)
 {
 	struct attendant attendant = {.root = strdup(getenv(SIM_ENV_ROOT)),

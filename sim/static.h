@@ -2,8 +2,8 @@
 #ifndef XENMSG_SIM_STATIC_H
 #define XENMSG_SIM_STATIC_H
 
-/* Programs that are linked statically, into which no library is loaded: another process answers their system calls
- * about Xen's files and XenStore (seccomp_unotify(2)). They have no grants and no event channels. */
+/* Programs that are linked statically, into which no library is loaded: another process answers their system
+ * calls about Xen's files and XenStore (seccomp_unotify(2)). They have no grants and no event channels. */
 
 #include <elf.h>
 #include <errno.h>

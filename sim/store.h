@@ -52,7 +52,8 @@ struct sim_perm {
 
 struct sim_store_options {
 	bool like_xenstored; /* C xenstored's rules where oxenstored has others */
-	bool rings; /* a guest's connection is its ring, as xenstored sees it: there is no kernel in between */
+	/* a guest's connection is its ring, as xenstored sees it: there is no kernel in between */
+	bool rings;
 	struct sim_store_limits limits;
 };
 
@@ -115,12 +116,12 @@ void sim_store_tell_of_release(struct sim_store *store);
  * works. */
 void sim_store_stall(struct sim_store *store, bool stalled);
 
-/* Injects another: closes the domain's connections, with all watches and transactions. New ones can be made at
- * once. */
+/* Injects another: closes the domain's connections, with all watches and transactions. New ones can be made
+ * at once. */
 void sim_store_disconnect(struct sim_store *store, unsigned domid);
 
-/* Injects one more: the domain's events come by so many milliseconds after the answers, as they may in a guest,
- * whose kernel has a thread of its own for them. 0: no more. */
+/* Injects one more: the domain's events come by so many milliseconds after the answers, as they may in a
+ * guest, whose kernel has a thread of its own for them. 0: no more. */
 void sim_store_delay_events(struct sim_store *store, unsigned domid, unsigned milliseconds);
 
 /* What passed: a request with its answer, or an event (XS_WATCH_EVENT, with an empty answer). */
@@ -146,19 +147,19 @@ struct sim_store_turn {
 	void *handle;
 };
 void sim_store_take_turns(struct sim_store *store, bool by_turns);
-/* Calls it for each turn that could be had now, in the order of domains and connections. Returns whether something is
- * still on its way between a program and the store, so that there may soon be more. */
+/* Calls it for each turn that could be had now, in the order of domains and connections. Returns whether
+ * something is still on its way between a program and the store, so that there may soon be more. */
 bool sim_store_turns(struct sim_store *store,
 		     void (*visit)(const struct sim_store_turn *turn, void *userdata), void *userdata);
 void sim_store_take_turn(const struct sim_store_turn *turn);
 
-/* Calls it with the path of each node that has changed, which hears it as a watch of domain 0 would, and doesn't change
- * anything itself. */
+/* Calls it with the path of each node that has changed, which hears it as a watch of domain 0 would, and
+ * doesn't change anything itself. */
 void sim_store_listen_to_changes(struct sim_store *store, void (*changed)(const char *path, void *userdata),
 				 void *userdata);
 
-/* Injects more: asks of each request of this operation what to answer in place of carrying it out, a negative errno;
- * 0: nothing. ECONNRESET ends the connection instead. NULL: no more. */
+/* Injects more: asks of each request of this operation what to answer in place of carrying it out, a negative
+ * errno; 0: nothing. ECONNRESET ends the connection instead. NULL: no more. */
 void sim_store_refuse(struct sim_store *store, int (*refuse)(unsigned domid, uint32_t type, void *userdata),
 		      void *userdata);
 /* Whether XenStore's protocol has this negative errno. */

@@ -382,7 +382,8 @@ static void record(const struct sim_connection *connection, const struct store_m
 		store->record(&seen, store->record_userdata);
 }
 
-/* Returns what a fault has for the request, or 0. A commit that fails by it ends its transaction all the same. */
+/* Returns what a fault has for the request, or 0. A commit that fails by it ends its transaction all the
+ * same. */
 static int refusal(const struct sim_connection *connection, struct store_message *request)
 {
 	const struct sim_store *store = connection->domain->store;
@@ -444,16 +445,16 @@ static void serve_message(struct sim_connection *connection, const void *message
 	connection->domain->store->served = NULL;
 }
 
-/* A guest's kernel has room for less than XenStore takes, since it counts the header, too. It fails the write,
- * and libxenstore closes its descriptor then. */
+/* A guest's kernel has room for less than XenStore takes, since it counts the header, too. It fails the
+ * write, and libxenstore closes its descriptor then. */
 static void refuse_message(struct sim_connection *connection, const struct xsd_sockmsg *header)
 {
 	send_error(connection, header, -E2BIG);
 	connection->ending = true;
 }
 
-/* Returns the length of the message to be served next, 0 if there is none now, or a negative errno: its beginning can't
- * be found any more. */
+/* Returns the length of the message to be served next, 0 if there is none now, or a negative errno: its
+ * beginning can't be found any more. */
 static int next_message(const struct sim_connection *connection, struct xsd_sockmsg *header)
 {
 	const size_t arrived = evbuffer_get_length(connection->input);

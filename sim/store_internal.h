@@ -22,8 +22,8 @@
 
 struct sim_connection;
 
-/* How many events oxenstored keeps for a guest: 1024 for its connection, as many for a watch, and what its ring
- * has room for (recorded by tests/conformance, a_paused_watcher). */
+/* How many events oxenstored keeps for a guest: 1024 for its connection, as many for a watch, and what its
+ * ring has room for (recorded by tests/conformance, a_paused_watcher). */
 #define SIM_KEPT_EVENTS 2074
 
 /* What a connection reads at most before it is served: it holds many messages, and certainly one. */

@@ -83,8 +83,8 @@ static void widen(char **top, const char *path, size_t len)
 	(*top)[common] = '\0';
 }
 
-/* Appends the names below a node, each with its NUL: oxenstored's are in their order, C xenstored's in that in which
- * they were made. */
+/* Appends the names below a node, each with its NUL: oxenstored's are in their order, C xenstored's in that
+ * in which they were made. */
 static void append_names(struct store_reply *reply, const struct sim_node *node, bool as_made)
 {
 	struct sim_node **children = as_made ? sim_node_children_as_made(node) : node->children;
@@ -95,8 +95,8 @@ static void append_names(struct store_reply *reply, const struct sim_node *node,
 		free(children);
 }
 
-/* A directory's generation, and its names from an offset on, as many as there is room for; after the last one an empty
- * one. */
+/* A directory's generation, and its names from an offset on, as many as there is room for; after the last one
+ * an empty one. */
 static void reply_with_part(struct store_reply *reply, const struct sim_node *node, size_t offset)
 {
 	struct store_reply names = {0};
@@ -165,7 +165,8 @@ static int change(struct sim_tree *tree, const struct sim_credentials *who,
 	}
 }
 
-/* Makes the change, and notes what it may have changed: with the parents that stay when it is then refused. */
+/* Makes the change, and notes what it may have changed: with the parents that stay when it is then
+ * refused. */
 static int change_and_note(struct sim_tree *tree, const struct sim_credentials *who,
 			   const struct store_message *request, char *path, struct sim_changes *changes)
 {

@@ -113,7 +113,8 @@ void sim_transaction_log(struct sim_transaction *transaction, const void *messag
 		sim_reply_append(&logged->reply, reply->data, reply->len);
 }
 
-/* ---- C xenstored ----------------------------------------------------------------------------------------------- */
+/* ---- C xenstored
+ * ----------------------------------------------------------------------------------------------- */
 
 static uint64_t generation_of(const struct sim_node *root, const char *path)
 {
@@ -202,7 +203,8 @@ static void tell_once(struct sim_transaction *transaction)
 	changes->count = kept;
 }
 
-/* ---- oxenstored ------------------------------------------------------------------------------------------------ */
+/* ---- oxenstored
+ * ------------------------------------------------------------------------------------------------ */
 
 /* Returns whether the same nodes are there, with the same permissions on the way to them. */
 static bool same_below(const struct sim_node *before, const struct sim_node *now, const char *top)
@@ -273,7 +275,8 @@ static int replay(struct sim_connection *connection, struct sim_transaction *tra
 	struct sim_tree tree;
 	int rc = 0;
 
-	/* oxenstored does this in another transaction, which a domain may not have that lost its privileges. */
+	/* oxenstored does this in another transaction, which a domain may not have that lost its
+	 * privileges. */
 	if (quota_reached(connection->domain))
 		return -EDQUOT;
 	request = sim_must(malloc(sizeof(*request)));

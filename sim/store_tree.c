@@ -263,8 +263,8 @@ static void discharge(struct sim_tree *tree, const struct sim_node *node)
 		discharge(tree, node->children[i]);
 }
 
-/* Of a guest C xenstored limits what an entry of its data base takes: 24 bytes, 8 for each permission, the value, and
- * the names below. */
+/* Of a guest C xenstored limits what an entry of its data base takes: 24 bytes, 8 for each permission, the
+ * value, and the names below. */
 static bool is_too_large(const struct sim_tree *tree, const struct sim_credentials *who,
 			 const struct sim_node *node, size_t value_len, unsigned n_perms, size_t more_names)
 {
@@ -501,8 +501,8 @@ int sim_tree_set_perms(struct sim_tree *tree, const struct sim_credentials *who,
 	}
 	if (!node)
 		return -ENOENT;
-	/* An owner can't give a node away, since another domain would then be charged for it. Of the root it is
-	 * not asked who owns it. */
+	/* An owner can't give a node away, since another domain would then be charged for it. Of the root it
+	 * is not asked who owns it. */
 	if (!sim_credentials_privileged(who) &&
 	    (perms[0].domid != node->perms[0].domid || !sim_node_permits(node, who, SIM_PERM_WRITE) ||
 	     (node != tree->root && !acts_as(who, node->perms[0].domid))))

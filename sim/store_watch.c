@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Decides which watch hears of what, and finds the watches by their paths. A watch hears of its path and of
- * all below it, as far as its domain may read the node or its parent, before or after the change. Of a removed
- * tree only the top is an event; a watch within it hears of its own path instead.
+ * all below it, as far as its domain may read the node or its parent, before or after the change. Of a
+ * removed tree only the top is an event; a watch within it hears of its own path instead.
  */
 #include <stdio.h>
 #include <string.h>
@@ -318,7 +318,8 @@ static void fire_change(struct sim_store *store, const struct sim_change *change
 		fire_below(node, old_root);
 }
 
-/* ---- events as C xenstored tells them -------------------------------------------------------------------------- */
+/* ---- events as C xenstored tells them
+ * -------------------------------------------------------------------------- */
 
 static bool is_below(const char *path, const char *top)
 {
@@ -328,7 +329,8 @@ static bool is_below(const char *path, const char *top)
 	       (strncmp(path, top, length) == 0 && (path[length] == '/' || path[length] == '\0'));
 }
 
-/* A connection's watches hear in the order in which they were set: those of the path alone, or those above it, too. */
+/* A connection's watches hear in the order in which they were set: those of the path alone, or those above
+ * it, too. */
 static void tell_all(struct sim_store *store, const char *path, bool exact, const struct sight *before,
 		     const struct sight *after)
 {

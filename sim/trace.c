@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * libxensim-trace: preloaded into a program, by xensim trace, it writes down what that asks of Xen's libraries, in the columns
- * of a record (hv_record.c). It needs no simulated host, so what a program does on real Xen can be compared with what it does
- * here. It stands before the libraries' functions, and passes each call on to the next of that name: the library's, or
- * libxensim's.
+ * libxensim-trace: preloaded into a program, by xensim trace, it writes down what that asks of Xen's
+ * libraries, in the columns of a record (hv_record.c). It needs no simulated host, so what a program does on
+ * real Xen can be compared with what it does here. It stands before the libraries' functions, and passes each
+ * call on to the next of that name: the library's, or libxensim's.
  *
- * A line is appended by one write to a file that was opened for it, so that the program may close what it likes, fork, and be
- * one of several that write to the file.
+ * A line is appended by one write to a file that was opened for it, so that the program may close what it
+ * likes, fork, and be one of several that write to the file.
  */
 #include "config.h"
 
@@ -147,7 +147,8 @@ static void line_plain(const char *operation, bool failed, const char *format, .
 	line_end(&line, failed);
 }
 
-/* ---- XenStore -------------------------------------------------------------------------------------------------- */
+/* ---- XenStore
+ * -------------------------------------------------------------------------------------------------- */
 
 /* Begins the line of a request about a node, up to its result. */
 static void line_of_node(struct trace_line *line, const char *operation, xs_transaction_t transaction,
@@ -363,7 +364,8 @@ EXPORT bool xs_transaction_end(struct xs_handle *store, xs_transaction_t transac
 	return done;
 }
 
-/* ---- event channels -------------------------------------------------------------------------------------------- */
+/* ---- event channels
+ * -------------------------------------------------------------------------------------------- */
 
 EXPORT xenevtchn_handle *xenevtchn_open(struct xentoollog_logger *logger, unsigned flags)
 {
@@ -440,7 +442,8 @@ EXPORT int xenevtchn_unbind(xenevtchn_handle *handle, evtchn_port_t port)
 	return r;
 }
 
-/* ---- grants ---------------------------------------------------------------------------------------------------- */
+/* ---- grants
+ * ---------------------------------------------------------------------------------------------------- */
 
 static void line_of_grant(const void *start, uint32_t domid, uint32_t count, const uint32_t *refs,
 			  bool writable)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Simulated Xen hosts in the tests of your project, in C or C++: a header that needs no library, only the command
- * xensim (on the PATH, or named by XENSIM in the environment).
+ * Simulated Xen hosts in the tests of your project, in C or C++: a header that needs no library, only the
+ * command xensim (on the PATH, or named by XENSIM in the environment).
  *
  *	struct xensim_host host;
  *	const char *server[] = {"./server", NULL}, *client[] = {"./client", NULL};
@@ -12,9 +12,9 @@
  *	assert(xensim_command(&host, NULL, 0, "destroy", "1") == 0);
  *	assert(!xensim_kernel_complains(&host) && xensim_stop(&host) == 0);
  *
- * The host ends with the test, however that ends, and with it all that runs in its domains. A program that runs
- * itself, "/proc/self/exe", is a test in one file. Functions return 0 or a negative errno unless they say otherwise;
- * they are not for threads that share a host.
+ * The host ends with the test, however that ends, and with it all that runs in its domains. A program that
+ * runs itself, "/proc/self/exe", is a test in one file. Functions return 0 or a negative errno unless they
+ * say otherwise; they are not for threads that share a host.
  */
 #ifndef XENSIM_H
 #define XENSIM_H
@@ -60,8 +60,8 @@ static inline int xensim_wait(pid_t pid)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
-/* Starts the command with these words. dir: XENSIM_DIR, or NULL; in, out: its standard input and output, or -1 for
- * those of the test. Returns its process. */
+/* Starts the command with these words. dir: XENSIM_DIR, or NULL; in, out: its standard input and output, or
+ * -1 for those of the test. Returns its process. */
 static inline pid_t xensim_fork(const char *dir, const char *const words[], int in, int out)
 {
 	pid_t pid = fork();
@@ -97,7 +97,8 @@ static inline void xensim_read(int fd, char *text, size_t size, bool line)
 		text[length] = '\0';
 }
 
-/* Starts a host with domain 0 and the guests 1 to so many. -EIO: xensim has said on stderr why there is none. */
+/* Starts a host with domain 0 and the guests 1 to so many. -EIO: xensim has said on stderr why there is
+ * none. */
 static inline int xensim_start(struct xensim_host *host, unsigned guests)
 {
 	char number[16];
@@ -153,8 +154,8 @@ static inline int xensim_stop(struct xensim_host *host)
 	return status > 0 ? -EIO : status;
 }
 
-/* Runs a command of xensim(1), of words up to a NULL: its exit status. What it prints is put into output, as far as
- * there is room; NULL: it is thrown away. */
+/* Runs a command of xensim(1), of words up to a NULL: its exit status. What it prints is put into output, as
+ * far as there is room; NULL: it is thrown away. */
 static inline int xensim_command_words(struct xensim_host *host, char *output, size_t size,
 				       const char *const words[])
 {
@@ -189,8 +190,8 @@ static inline int xensim_command_list(struct xensim_host *host, char *output, si
 #define xensim_command(host, output, size, ...)                                                              \
 	xensim_command_list(host, output, size, __VA_ARGS__, (const char *)0)
 
-/* Starts a program in a domain: of words up to a NULL. Returns its process, which is waited for by xensim_wait() and
- * killed as any other. */
+/* Starts a program in a domain: of words up to a NULL. Returns its process, which is waited for by
+ * xensim_wait() and killed as any other. */
 static inline pid_t xensim_spawn(struct xensim_host *host, unsigned domid, const char *const argv[])
 {
 	const char *words[XENSIM_MAX_WORDS + 5] = {xensim_program(), "exec"};
@@ -224,7 +225,8 @@ static inline int xensim_run(struct xensim_host *host, unsigned domid, const cha
 	return pid < 0 ? pid : xensim_wait(pid);
 }
 
-/* Returns whether the kernel of a real guest would have complained by now (kernel_log of `xensim list --json`). */
+/* Returns whether the kernel of a real guest would have complained by now (kernel_log of `xensim list
+ * --json`). */
 static inline bool xensim_kernel_complains(struct xensim_host *host)
 {
 	static const char name[] = "\"kernel_log\":";

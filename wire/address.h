@@ -3,8 +3,9 @@
 #define XENMSG_WIRE_ADDRESS_H
 
 /*
- * Addresses as people type them: DOMAIN:ENDPOINT, or on another host HOST/DOMAIN:ENDPOINT. DOMAIN is a domid, `self`, or
- * the domain's name or UUID; only the directory of its host knows which domain has that name or UUID.
+ * Addresses as people type them: DOMAIN:ENDPOINT, or on another host HOST/DOMAIN:ENDPOINT. DOMAIN is a domid,
+ * `self`, or the domain's name or UUID; only the directory of its host knows which domain has that name or
+ * UUID.
  */
 
 #include <stdbool.h>
@@ -14,9 +15,10 @@
 /* [A-Za-z0-9][A-Za-z0-9_-]{0,62}: what XenStore allows in a path, without what is hard to read */
 #define ENDPOINT_NAME_MAX 63
 #define DOMAIN_NAME_MAX	  127
-#define ADDRESS_MAX	  255 /* bytes: HOST_NAME_SIZE - 1, a slash, DOMAIN_NAME_MAX, a colon, ENDPOINT_NAME_MAX */
-#define DOMID_MAX	  0x7FEF /* below DOMID_FIRST_RESERVED (0x7FF0), xen/xen.h */
-#define HOST_NAME_SIZE	  64	 /* of a host's name, [a-z0-9][a-z0-9-]{0,62}, and a zero */
+/* bytes: HOST_NAME_SIZE - 1, a slash, DOMAIN_NAME_MAX, a colon, ENDPOINT_NAME_MAX */
+#define ADDRESS_MAX    255
+#define DOMID_MAX      0x7FEF /* below DOMID_FIRST_RESERVED (0x7FF0), xen/xen.h */
+#define HOST_NAME_SIZE 64     /* of a host's name, [a-z0-9][a-z0-9-]{0,62}, and a zero */
 
 /* What stands between an address's separators, in the address's own text. */
 struct address_part {
@@ -29,7 +31,8 @@ struct address_parts {
 	struct address_part host, domain, endpoint;
 };
 
-/* Who sends, as people ask about it: DOMAIN, DOMAIN/UID, and on another host HOST/DOMAIN or HOST/DOMAIN/UID. */
+/* Who sends, as people ask about it: DOMAIN, DOMAIN/UID, and on another host HOST/DOMAIN or
+ * HOST/DOMAIN/UID. */
 struct sender_parts {
 	struct address_part host, domain, uid;
 };
@@ -50,7 +53,8 @@ struct address_parts address_split(const char *text, size_t size);
 /* Splits [HOST/]DOMAIN, of which a colon is part. */
 struct address_parts address_split_domain(const char *text, size_t size);
 
-/* Splits a sender. What stands before a single slash is a host if it can be one, unless one of the two is a number. */
+/* Splits a sender. What stands before a single slash is a host if it can be one, unless one of the two is a
+ * number. */
 struct sender_parts address_split_sender(const char *text, size_t size);
 
 /* Whether the text is meant as an address, and not as the name of an endpoint, which has no colon. */
@@ -59,7 +63,8 @@ bool address_is_meant(const char *text, size_t size);
 /* Whether the part is there and reads so. */
 bool address_part_is(struct address_part part, const char *text);
 
-/* Copies the part, and a zero; nothing of one that isn't there. Returns false if there is no room for it: then *to is "". */
+/* Copies the part, and a zero; nothing of one that isn't there. Returns false if there is no room for it:
+ * then *to is "". */
 bool address_part_copy(struct address_part part, char *to, size_t room);
 
 /* Splits an address and checks its parts. Returns 0 or -EINVAL; then *why (may be NULL) says in a few words
@@ -72,7 +77,8 @@ int address_parse_domain(const char *text, size_t size, struct address *address)
 /* Returns true if `text` is a domid, that is, only digits and at most DOMID_MAX. */
 bool domid_parse(const char *text, size_t size, uint32_t *domid);
 
-/* Returns true if `text` is a uid, that is, only digits and below UINT32_MAX, which means that there is none. */
+/* Returns true if `text` is a uid, that is, only digits and below UINT32_MAX, which means that there is
+ * none. */
 bool uid_parse(const char *text, size_t size, uint32_t *uid);
 
 /* Whether what somebody calls a domain's number can be one. */

@@ -2,9 +2,9 @@
 #ifndef XENMSG_WIRE_ADVICE_H
 #define XENMSG_WIRE_ADVICE_H
 
-/* How messages tell people to start, stop and look at a service of this system, and to let its user have the devices and the
- * socket's directory: the commands of systemd, or, in what was built without it (configure --without-systemd), words. String
- * literals, as `name` must be. */
+/* How messages tell people to start, stop and look at a service of this system, and to let its user have the
+ * devices and the socket's directory: the commands of systemd, or, in what was built without it (configure
+ * --without-systemd), words. String literals, as `name` must be. */
 
 #include "config.h"
 

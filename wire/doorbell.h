@@ -9,8 +9,8 @@
  * It is an eventfd in semaphore mode, and a notification takes 1 from its counter, which begins so large that
  * it lasts for ever. Taking wakes a process that waits for EPOLLOUT, edge-triggered. Unlike a write, a read
  * can be told for each call not to wait (RWF_NOWAIT, preadv2(2)), whatever another holder has done to the
- * flags and the counter, which belong to the open file and not to the descriptor. Linux can do this since 5.8.
- * The counter begins full, so that nobody is woken before it was rung once.
+ * flags and the counter, which belong to the open file and not to the descriptor. Linux can do this since
+ * 5.8. The counter begins full, so that nobody is woken before it was rung once.
  *
  * A process that empties the counter ends the notifications in this descriptor, so a descriptor serves one
  * pair of processes and one direction.

@@ -136,7 +136,8 @@ static inline struct frame_text frame_text_of(const char *string)
 {
 	return (struct frame_text){string, string ? strlen(string) : 0};
 }
-/* Copies a text for people as a string, of which as many characters of UTF-8 as fit into `room` bytes, at least 1. */
+/* Copies a text for people as a string, of which as many characters of UTF-8 as fit into `room` bytes, at
+ * least 1. */
 static inline void frame_text_copy(struct frame_text text, char *to, size_t room)
 {
 	size_t size = text.size < room ? text.size : room - 1;
@@ -159,7 +160,8 @@ struct frame_hello_local {
 #define HELLO_SHARED_MEMORY 0x4u
 #define HELLO_STREAM	    0x2u   /* this connection is to become a stream */
 #define HELLO_TOPICS	    0x100u /* of WELCOME: the daemon knows topics (protocol.md, 2.8) */
-#define HELLO_MUX	    0x20u /* of a program, and in WELCOME: the session carries streams (protocol.md, 6.1) */
+/* of a program, and in WELCOME: the session carries streams (protocol.md, 6.1) */
+#define HELLO_MUX 0x20u
 
 struct frame_ring_place {
 	uint32_t control, data, size;
@@ -192,14 +194,15 @@ struct frame_hello_link {
 	uint64_t received;
 	uint64_t max_message;
 	struct frame_text version; /* without a zero */
-	/* From minor version 1 on, behind the version. Its sender doesn't resume sessions if they aren't there. */
+	/* From minor version 1 on, behind the version. Its sender doesn't resume sessions if they aren't
+	 * there. */
 	bool resumes;
 	uint8_t nonce[16];
 	uint32_t purpose;
 	uint8_t secret[32];	/* of a session that begins here, from the lower domid; else zero */
 	struct frame_text host; /* behind that, from domain 0: its host's name; empty: it has none */
-	/* Behind that: names of sessions that it may go on with, which say nothing to who doesn't know their secrets
-	 * (protocol.md, 5.7). An earlier daemon writes none. */
+	/* Behind that: names of sessions that it may go on with, which say nothing to who doesn't know their
+	 * secrets (protocol.md, 5.7). An earlier daemon writes none. */
 	bool is_tagged;
 	uint8_t tags[HELLO_TAGS][HELLO_TAG_SIZE];
 };
@@ -236,13 +239,14 @@ struct frame_offer {
 #define HELLO_OBEYS	0x800u	/* of a link: takes POLICY from domain 0 (protocol.md, 5.12) */
 #define HELLO_IGNORES	0x1000u /* of a link: knows POLICY, and takes none, by its settings */
 
-/* A relayed PING or PONG, 12 bytes instead of 8, or a PING of a domain on another host, which has text behind them. */
+/* A relayed PING or PONG, 12 bytes instead of 8, or a PING of a domain on another host, which has text behind
+ * them. */
 #define FRAME_PING_RELAYED_SIZE 12u
 #define FRAME_PING_MAX		(FRAME_PING_RELAYED_SIZE + HOST_NAME_SIZE + DOMAIN_NAME_MAX + 1 + DOMAIN_NAME_MAX)
 struct frame_ping_relayed {
 	uint64_t token;
-	/* Of a PING: the domain that is meant, or if `domain` tells that, the one that asks; of a PONG: an errno, 0: it has
-	 * answered. */
+	/* Of a PING: the domain that is meant, or if `domain` tells that, the one that asks; of a PONG: an
+	 * errno, 0: it has answered. */
 	uint32_t number;
 	struct frame_text domain; /* HOST/DOMAIN, or between hosts DOMAIN; empty: it isn't on another host */
 	struct frame_text name;	  /* of the domain that asks */
@@ -264,8 +268,10 @@ struct frame_goodbye {
 
 struct frame_open {
 	uint8_t kind;
-	uint8_t minor; /* of a channel, see CHANNEL_MINOR_MORE: what the opener and the daemons up to here know */
-	/* By this, its domid and its pid a channel is named in traces, the same at each daemon; 0: its daemon doesn't say */
+	/* of a channel, see CHANNEL_MINOR_MORE: what the opener and the daemons up to here know */
+	uint8_t minor;
+	/* By this, its domid and its pid a channel is named in traces, the same at each daemon; 0: its daemon
+	 * doesn't say */
 	uint16_t serial;
 	struct frame_identity identity;
 	struct frame_text
@@ -292,7 +298,8 @@ struct frame_credit {
 	uint64_t consumed, limit;
 };
 
-/* The error is what the receiving program said of the message that begins at `unsure`, which it has refused. */
+/* The error is what the receiving program said of the message that begins at `unsure`, which it has
+ * refused. */
 #define RESET_REFUSED 1u
 
 struct frame_reset {
@@ -301,7 +308,8 @@ struct frame_reset {
 	uint64_t consumed, unsure;
 };
 
-/* Another program goes on with the channel where the one that had accepted it has left it (protocol.md, 2.7). */
+/* Another program goes on with the channel where the one that had accepted it has left it (protocol.md,
+ * 2.7). */
 struct frame_takeover {
 	uint64_t consumed, unsure; /* as in RESET; what begins at `unsure` goes to the other one */
 	uint64_t answers;	   /* up to there the stream of answers is the first one's */
@@ -381,7 +389,8 @@ enum directory_state {
 #define CHANGED_NODES	  0x10u
 #define CHANGED_ASKS	  0x20u /* it asks, and is told of the receiver in any case */
 #define CHANGED_ASKS_ALL  0x40u /* it asks, and hears of the receiver only by an answer */
-#define CHANGED_AWAY	  0x80u /* no leaf: it has gone, and domain 0 knows the way to it until it is removed */
+/* no leaf: it has gone, and domain 0 knows the way to it until it is removed */
+#define CHANGED_AWAY 0x80u
 
 struct frame_directory_entry {
 	uint32_t domid;
@@ -420,8 +429,8 @@ struct frame_ask {
 	struct frame_open about;
 };
 
-/* What was asked, in parts: in the order of the numbers of domains, or of the names of endpoints; hosts with the own one
- * first. */
+/* What was asked, in parts: in the order of the numbers of domains, or of the names of endpoints; hosts with
+ * the own one first. */
 struct frame_told {
 	uint32_t number; /* of the ASK */
 	uint32_t error;	 /* an errno, then nothing else counts; 0: none */
@@ -433,8 +442,9 @@ struct frame_told {
 	const uint8_t *at, *end;
 };
 #define TOLD_MORE 0x1u /* another part follows */
-#define TOLD_TEXT                                                                                            \
-	0x2u /* instead of entries `count` bytes of a text follow, with no end of their own: of ASK_STATUS and ASK_TRACE */
+/* Instead of entries `count` bytes of a text follow, with no end of their own: of ASK_STATUS and
+ * ASK_TRACE. */
+#define TOLD_TEXT 0x2u
 
 /* An entry: a domain's number and name, or an endpoint's kinds (as in BIND) and name. */
 struct frame_told_entry {
@@ -442,10 +452,11 @@ struct frame_told_entry {
 	struct frame_text name; /* empty: a domain's that isn't known */
 };
 #define TOLD_ENTRY_SIZE(name_size) (5u + (uint32_t)(name_size))
-#define TOLD_PART		   336u /* bytes of entries in a part, so that it fits into half of the smallest ring */
-#define TOLD_PART_SIZE		   (29u + DOMAIN_NAME_MAX + TOLD_PART)
-#define TOLD_MAX		   16384u  /* bytes of entries in all */
-#define TOLD_TEXT_MAX		   524288u /* bytes of a text in all */
+/* bytes of entries in a part, so that it fits into half of the smallest ring */
+#define TOLD_PART      336u
+#define TOLD_PART_SIZE (29u + DOMAIN_NAME_MAX + TOLD_PART)
+#define TOLD_MAX       16384u  /* bytes of entries in all */
+#define TOLD_TEXT_MAX  524288u /* bytes of a text in all */
 
 struct frame_incoming {
 	uint64_t token;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The frames that only daemons say to each other: how a link begins and goes on, and what it carries for domain 0.
+ * The frames that only daemons say to each other: how a link begins and goes on, and what it carries for
+ * domain 0.
  */
 #include "wire/frame.h"
 

@@ -208,8 +208,8 @@ static bool read_members(struct json_object *object, struct gateway_packet *pack
 	return true;
 }
 
-/* Without the bytes beyond ASCII, which json-c 0.18 (Debian 13) takes for control characters where it is strict, since its char has a
- * sign. Names have none, and in texts they become "?" anyway. */
+/* Without the bytes beyond ASCII, which json-c 0.18 (Debian 13) takes for control characters where it is
+ * strict, since its char has a sign. Names have none, and in texts they become "?" anyway. */
 int gateway_parse(const char *untrusted, size_t size, struct json_object **object)
 {
 	struct json_tokener *tokener;

@@ -3,9 +3,10 @@
 #define XENMSG_WIRE_GATEWAY_H
 
 /*
- * What a daemon and its gateway to other hosts say to each other: JSON objects, one in each packet of a socket of type
- * SOCK_SEQPACKET (doc/protocol.md, section 7). They agree here on conversations with other hosts, whose bytes go through
- * memory of their own: the daemon makes it, and sends it along with CONNECT or ACCEPT.
+ * What a daemon and its gateway to other hosts say to each other: JSON objects, one in each packet of a
+ * socket of type SOCK_SEQPACKET (doc/protocol.md, section 7). They agree here on conversations with other
+ * hosts, whose bytes go through memory of their own: the daemon makes it, and sends it along with CONNECT or
+ * ACCEPT.
  */
 
 #include <stdbool.h>
@@ -56,17 +57,20 @@ enum gateway_descriptor {
 	GATEWAY_FDS,
 };
 
-/* What the gateway writes to GATEWAY_FD_LIFE before it closes it, if what came from the other host can't be. */
+/* What the gateway writes to GATEWAY_FD_LIFE before it closes it, if what came from the other host can't
+ * be. */
 #define GATEWAY_LIFE_BROKEN 'x'
 
 /* Writes a packet, without a zero. Returns its length; 0: out of memory. */
 size_t gateway_encode(const struct gateway_packet *packet, char out[GATEWAY_PACKET_MAX]);
-/* Reads a packet that comes from another process. Members that aren't known, or don't belong to its type, are skipped.
- * What isn't printable in a text becomes '?'. Returns 0; -EPROTO: it isn't a packet of a type that is known, lacks one of
- * the members host, id, version and up that its type has, or one is impossible; -ENOMEM. */
+/* Reads a packet that comes from another process. Members that aren't known, or don't belong to its type, are
+ * skipped. What isn't printable in a text becomes '?'. Returns 0; -EPROTO: it isn't a packet of a type that
+ * is known, lacks one of the members host, id, version and up that its type has, or one is impossible;
+ * -ENOMEM. */
 int gateway_decode(const char *untrusted, size_t size, struct gateway_packet *packet);
-/* Parses what must be one object of JSON (RFC 8259), at most GATEWAY_PACKET_MAX bytes and a few objects deep; bytes beyond ASCII
- * are read as '?'. `*object` is the caller's, to be freed by json_object_put(). Returns 0, -EPROTO, -ENOMEM. */
+/* Parses what must be one object of JSON (RFC 8259), at most GATEWAY_PACKET_MAX bytes and a few objects deep;
+ * bytes beyond ASCII are read as '?'. `*object` is the caller's, to be freed by json_object_put(). Returns 0,
+ * -EPROTO, -ENOMEM. */
 int gateway_parse(const char *untrusted, size_t size, struct json_object **object);
 
 #endif

@@ -3,8 +3,8 @@
 #define XENMSG_WIRE_GATEWAY_RINGS_H
 
 /*
- * The memory that a daemon shares with its gateway for a conversation: two rings, in which its bytes go (wire/gateway.h,
- * doc/protocol.md, section 7).
+ * The memory that a daemon shares with its gateway for a conversation: two rings, in which its bytes go
+ * (wire/gateway.h, doc/protocol.md, section 7).
  */
 
 #include "wire/local_ring.h"

@@ -8,8 +8,9 @@
 
 static uint64_t process_key[2];
 
-/* Before any thread, so that nobody asks whether it is there: the kernel gives each program 16 random bytes. The C library makes
- * its guards of the stack of them, and a hash says nothing of its key; still they are not the key themselves. */
+/* Before any thread, so that nobody asks whether it is there: the kernel gives each program 16 random bytes.
+ * The C library makes its guards of the stack of them, and a hash says nothing of its key; still they are not
+ * the key themselves. */
 static void __attribute__((constructor)) make_process_key(void)
 {
 	const void *random = (const void *)getauxval(AT_RANDOM);

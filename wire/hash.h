@@ -3,11 +3,12 @@
 #define XENMSG_WIRE_HASH_H
 
 /*
- * uthash with a keyed hash, in place of <uthash.h>: names and numbers in our tables are chosen by others, and who knows the
- * function could choose many that fall together, so that each look-up would walk them all. The key is of this process alone.
+ * uthash with a keyed hash, in place of <uthash.h>: names and numbers in our tables are chosen by others, and
+ * who knows the function could choose many that fall together, so that each look-up would walk them all. The
+ * key is of this process alone.
  *
- * SipHash with one round for each eight bytes and three at the end, which is made for this (Aumasson and Bernstein, 2012), as
- * Python and Rust have it; of uthash's own functions none has a key.
+ * SipHash with one round for each eight bytes and three at the end, which is made for this (Aumasson and
+ * Bernstein, 2012), as Python and Rust have it; of uthash's own functions none has a key.
  */
 
 #include <stddef.h>

@@ -3,8 +3,9 @@
 #define XENMSG_WIRE_LIBC_H
 
 /*
- * Calls of the kernel that glibc has functions for, and musl (1.2.3; of some, still) hasn't: the same functions, where
- * configure hasn't found them. Who uses one includes this instead of the header that has it in glibc.
+ * Calls of the kernel that glibc has functions for, and musl (1.2.3; of some, still) hasn't: the same
+ * functions, where configure hasn't found them. Who uses one includes this instead of the header that has it
+ * in glibc.
  */
 
 #ifdef HAVE_CONFIG_H

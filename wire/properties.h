@@ -3,8 +3,8 @@
 #define XENMSG_WIRE_PROPERTIES_H
 
 /*
- * What a message says beside its payload (doc/protocol.md, 2.5): a block before the payload, of properties each of which has
- * its length and its kind. Who doesn't know a kind skips it.
+ * What a message says beside its payload (doc/protocol.md, 2.5): a block before the payload, of properties
+ * each of which has its length and its kind. Who doesn't know a kind skips it.
  */
 
 #include <stdint.h>
@@ -21,7 +21,8 @@ enum property_kind {
 	PROPERTY_TRACE = 2,    /* text: where the message belongs in a trace */
 	PROPERTY_SUBSCRIBE =
 		3, /* of a call to a topic: u32 for how many; 0: that isn't told. It is a subscription */
-	/* of what comes on a topic: u8 kind, u8 flags, u16 0, u32 error, u64 count. The message says this instead of a payload */
+	/* of what comes on a topic: u8 kind, u8 flags, u16 0, u32 error, u64 count. The message says this
+	 * instead of a payload */
 	PROPERTY_NOTICE = 4,
 	PROPERTY_KEY = 5, /* of what is published: text: whose value it is, as for a trace */
 };
@@ -35,7 +36,8 @@ enum notice_kind {
 	NOTICE_KEPT = 5,       /* the next message is one that is kept, published before */
 };
 #define NOTICE_UNKNOWN 1u /* and nobody knows how many more */
-/* SUBSCRIBED: messages are kept for who comes later, the last one of each key, of as many keys as `error` says; 0: one. */
+/* SUBSCRIBED: messages are kept for who comes later, the last one of each key, of as many keys as `error`
+ * says; 0: one. */
 #define NOTICE_RETAINS 2u
 /* SUBSCRIBED: more requests may tell how many subscribe by then. */
 #define NOTICE_COUNTS 4u
@@ -67,7 +69,8 @@ static inline bool properties_are_there(const struct properties *properties)
 bool trace_is_valid(const char *text, size_t size);
 /* Writes a block, up to PROPERTIES_WRITE bytes. Returns its length, a multiple of 8. */
 uint32_t properties_encode(const struct properties *properties, uint8_t *out);
-/* Returns the length of the block that begins like this, before a payload that has `size` bytes with it; -EPROTO: it can't be. */
+/* Returns the length of the block that begins like this, before a payload that has `size` bytes with it;
+ * -EPROTO: it can't be. */
 int properties_length(const uint8_t head[PROPERTIES_HEAD], uint64_t size);
 /* Decodes a block of this length. Returns 0 or -EPROTO. */
 int properties_decode(const uint8_t *block, uint32_t length, struct properties *properties);

@@ -35,7 +35,8 @@ struct ring_view {
 	uint8_t *wants_space; /* `wants_space_bit` in it: the writer wants to be notified of space */
 	uint8_t wants_data_bit;
 	uint8_t wants_space_bit;
-	uint8_t unaligned; /* bits that `consumer` never has, since whole frames are consumed; 0: any number is possible */
+	/* bits that `consumer` never has, since whole frames are consumed; 0: any number is possible */
+	uint8_t unaligned;
 };
 
 /* What a ring needs besides its data if both of its ends are in one process. All zero is a valid start. */

@@ -3,22 +3,23 @@
 #define XENMSG_WIRE_RING_INLINE_H
 
 /*
- * Memory order, of all rings: the link's, the local hop's, the gateway's. Each rule has a program of its name in
- * tests/model/order, in which all executions that C11 allows were searched, also those in which the rule is left out and
- * something goes wrong; so it holds on Arm as on x86.
- * - `bytes`: the writer's store of `producer` is a release, the reader's load an acquire: a reader that sees the index sees
- *   the bytes. The same holds for `consumer` and the space: the reader's loads are over before the writer stores there
- *   again. So bytes need no atomic operations, as long as the other end is honest; for one that isn't, see
- *   untrusted_copy.h.
- * - `asleep`: "store my index, then load your request" on one side and "store my request, then load your index" on the
- *   other must not both see the old value, hence a full fence between the two on each side. Neither the release and the
- *   acquire nor the sequentially consistent OR do that: what follows such an operation may still come before it.
- * - `bits`: the request is set and cleared by an atomic OR and AND, as libxenvchan does, because on a vchan both requests of
- *   one side share a byte. A plain load comes first, since a locked operation for each message costs as much as a small
- *   message; it may be late, since who asks then sees the index.
- * - `again`: to withdraw one's own request, relaxed is enough. Who sleeps empties its bell (eventfd, event channel) before it
- *   asks, not after it has looked: the bell might be for what it didn't see. The kernel's bells are not weaker than a
- *   release and an acquire, but the rings don't depend on it.
+ * Memory order, of all rings: the link's, the local hop's, the gateway's. Each rule has a program of its name
+ * in tests/model/order, in which all executions that C11 allows were searched, also those in which the rule
+ * is left out and something goes wrong; so it holds on Arm as on x86.
+ * - `bytes`: the writer's store of `producer` is a release, the reader's load an acquire: a reader that sees
+ *   the index sees the bytes. The same holds for `consumer` and the space: the reader's loads are over before
+ *   the writer stores there again. So bytes need no atomic operations, as long as the other end is honest;
+ *   for one that isn't, see untrusted_copy.h.
+ * - `asleep`: "store my index, then load your request" on one side and "store my request, then load your
+ *   index" on the other must not both see the old value, hence a full fence between the two on each side.
+ *   Neither the release and the acquire nor the sequentially consistent OR do that: what follows such an
+ *   operation may still come before it.
+ * - `bits`: the request is set and cleared by an atomic OR and AND, as libxenvchan does, because on a vchan
+ *   both requests of one side share a byte. A plain load comes first, since a locked operation for each
+ *   message costs as much as a small message; it may be late, since who asks then sees the index.
+ * - `again`: to withdraw one's own request, relaxed is enough. Who sleeps empties its bell (eventfd, event
+ *   channel) before it asks, not after it has looked: the bell might be for what it didn't see. The kernel's
+ *   bells are not weaker than a release and an acquire, but the rings don't depend on it.
  *
  * The functions are inline because a small message passes a dozen of them.
  */

@@ -3,9 +3,9 @@
 #define XENMSG_WIRE_UNTRUSTED_COPY_H
 
 /*
- * Copies out of memory that an untrusted peer may change at any time. What is checked afterwards is the copy, and what is
- * used is the copy, too: a compiler that sees a plain memcpy() may read the source again behind the check, since for
- * it nobody else writes there.
+ * Copies out of memory that an untrusted peer may change at any time. What is checked afterwards is the copy,
+ * and what is used is the copy, too: a compiler that sees a plain memcpy() may read the source again behind
+ * the check, since for it nobody else writes there.
  */
 
 #include <stddef.h>

@@ -9,9 +9,9 @@
  * sent, reset them, or go. Of a room's ACTIVATION_WAITING_MAX places nobody gets more than a share (quota.h).
  *
  * An endpoint is reached by what policy allows, and only then anything is started; only the user that its
- * file names may bind it. What waits ends with ENOENT when the program can't be started, ends, or hasn't bound
- * the endpoint in time; activation_step.h has the states. When it has bound, the channels are led to it in
- * the order in which they came, some in each turn.
+ * file names may bind it. What waits ends with ENOENT when the program can't be started, ends, or hasn't
+ * bound the endpoint in time; activation_step.h has the states. When it has bound, the channels are led to it
+ * in the order in which they came, some in each turn.
  *
  * The router tells what is bound, and leads the channels. An activation lives until its file has gone; the
  * router is told first, by `removed`, and forgets it.
@@ -47,7 +47,8 @@ int activations_new(struct activations **activations, struct relay *relay, const
 		    void *userdata);
 /* Starts nothing any more. NULL is allowed. */
 void activations_stop(struct activations *activations);
-/* Ends what waits with EHOSTDOWN, and forgets what can be started: this daemon hands over to one that can't go on with it. */
+/* Ends what waits with EHOSTDOWN, and forgets what can be started: this daemon hands over to one that can't
+ * go on with it. */
 void activations_leave(struct activations *activations);
 /* It couldn't: reads again what can be started. */
 void activations_stay(struct activations *activations);
@@ -67,8 +68,8 @@ void activations_each_room(struct activations *activations, void (*each)(void *u
 
 /* Numbers the rooms from `first` on. */
 void activations_number_for_image(struct activations *activations, uint32_t first);
-/* Writes a section for each endpoint and its room. Commands that were started are only in it if they stay children of the next
- * daemon (`children_stay`); else it starts them again. */
+/* Writes a section for each endpoint and its room. Commands that were started are only in it if they stay
+ * children of the next daemon (`children_stay`); else it starts them again. */
 void activations_write_image(struct activations *activations, struct image *image, bool children_stay);
 void activations_write_channels(const struct activations *activations, struct image *image);
 /* Stops what can't be handed over to another process: commands that haven't bound their endpoints. */

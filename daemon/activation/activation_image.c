@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * Endpoints that are started on demand, in the image that a daemon hands over (base/image.h): a section for each, whatever its state, and
- * one for each command that is only to be stopped and reaped. What waits are channels like all others, with an end in the room.
+ * Endpoints that are started on demand, in the image that a daemon hands over (base/image.h): a section for
+ * each, whatever its state, and one for each command that is only to be stopped and reaped. What waits are
+ * channels like all others, with an end in the room.
  *
  *   state      in the next daemon
  *   IDLE       the same
- *   STARTING   a command that is still a child is watched on; else it is started again. A unit is asked for again, within the time that
- *              is left: to systemd that changes nothing
+ *   STARTING   a command that is still a child is watched on; else it is started again. A unit is asked for
+ *              again, within the time that is left: to systemd that changes nothing
  *   RUNNING    IDLE, until its program's endpoint is read, too; then what waits is led on
  *   LINGERING  the same, or, if the command isn't a child, as if it had ended
  *   PAUSED     the same, as long as it would have been

@@ -105,7 +105,8 @@ static int set_user(struct activation_reader *reader, const char *value)
 	return entry ? keep_identity(reader, entry) : 1;
 }
 
-/* As unit_name_is_valid() of systemd does, for one that may be started: no template, no device and no scope. */
+/* As unit_name_is_valid() of systemd does, for one that may be started: no template, no device and no
+ * scope. */
 static bool can_be_started(const char *unit)
 {
 	static const char *const types[] = {"service", "socket", "target", "mount", "automount",

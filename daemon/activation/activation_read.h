@@ -37,8 +37,8 @@ struct activation_settings {
  * only as root can run commands of others. -EINVAL: a file has a mistake; else why it can't be read. *error
  * is a sentence for people, which the caller frees. */
 int activation_read(struct activation_settings **list, const char *directory, uid_t runs_as, char **error);
-/* Returns whether a file names this unit. Of each file alone: one with a mistake names none, and keeps no other
- * from being heard, as the daemon goes on with what it has read before. */
+/* Returns whether a file names this unit. Of each file alone: one with a mistake names none, and keeps no
+ * other from being heard, as the daemon goes on with what it has read before. */
 bool activation_names_unit(const char *directory, const char *unit);
 void activation_settings_free(struct activation_settings *list);
 

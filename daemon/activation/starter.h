@@ -6,10 +6,10 @@
  * Starts programs: units by systemd (units.h), commands by fork and exec. Nothing here waits: a start has
  * begun when start_new() returns, and what goes wrong later is told by `failed`.
  *
- * A command gets /dev/null as stdin, the daemon's log as its output, no other descriptor, the usual soft limit
- * of descriptors, a process group of its own, XENMSG_SOCKET, and of the daemon's environment what isn't about
- * the daemon's own service. The starter reaps it whenever it ends, also when its owner has long forgotten it,
- * and stops all when the daemon ends: without it they have nothing to do.
+ * A command gets /dev/null as stdin, the daemon's log as its output, no other descriptor, the usual soft
+ * limit of descriptors, a process group of its own, XENMSG_SOCKET, and of the daemon's environment what isn't
+ * about the daemon's own service. The starter reaps it whenever it ends, also when its owner has long
+ * forgotten it, and stops all when the daemon ends: without it they have nothing to do.
  */
 
 #include <stdbool.h>
@@ -31,8 +31,8 @@ typedef void (*start_ended_fn)(void *userdata, const char *why);
 /* Begins to start the program. NULL: it can't even begin, and *error is a negative errno. */
 struct start *start_new(struct starter *starter, const struct activation_settings *settings,
 			start_ended_fn ended, void *userdata, int *error);
-/* Whether it is a command, which lives until `ended` is called. A unit may be started again meanwhile: systemd
- * sees to it that it runs once. */
+/* Whether it is a command, which lives until `ended` is called. A unit may be started again meanwhile:
+ * systemd sees to it that it runs once. */
 bool start_lives(const struct start *start);
 /* Stops a command: its process group gets SIGTERM, and SIGKILL if that isn't enough. `ended` is still to be
  * called. */
@@ -40,8 +40,8 @@ void start_stop(struct start *start);
 /* Forgets the start: `ended` isn't called any more. */
 void start_forget(struct start *start);
 
-/* Writes what is known of a command, or reads it. Whoever reads it is told by `ended`; NULL: nobody is. *start is NULL then if the command
- * isn't a child of this process, whatever was done with it. */
+/* Writes what is known of a command, or reads it. Whoever reads it is told by `ended`; NULL: nobody is.
+ * *start is NULL then if the command isn't a child of this process, whatever was done with it. */
 void start_image(struct image *image, struct starter *starter, struct start **start, start_ended_fn ended,
 		 void *userdata);
 /* Writes a section for each command that nobody waits for. */

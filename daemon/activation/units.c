@@ -27,12 +27,13 @@
 #define BUS_VARIABLE "DBUS_SYSTEM_BUS_ADDRESS"
 #define BUS_ADDRESS  "unix:path=/run/dbus/system_bus_socket"
 
-/* A start first waits for systemd's answer, which names a job; then for the end of that job; then, until it is
- * forgotten, for the unit's end.
+/* A start first waits for systemd's answer, which names a job; then for the end of that job; then, until it
+ * is forgotten, for the unit's end.
  *
- * Whoever is on the bus may send signals to the daemon's own name on it, where no match of the bus stands between. So they are
- * believed from the one connection that has answered: an answer is let through by the bus from who was asked alone. If systemd
- * is executed anew it has another connection, as the bus itself tells. */
+ * Whoever is on the bus may send signals to the daemon's own name on it, where no match of the bus stands
+ * between. So they are believed from the one connection that has answered: an answer is let through by the
+ * bus from who was asked alone. If systemd is executed anew it has another connection, as the bus itself
+ * tells. */
 struct unit_start {
 	struct units *units;
 	char *unit;
@@ -193,7 +194,8 @@ static int on_job_removed(sd_bus_message *signal, void *userdata, sd_bus_error *
 	return 0;
 }
 
-/* systemd has another name of its own on the bus. What it has told meanwhile is lost, but for a job's end: jobs go on. */
+/* systemd has another name of its own on the bus. What it has told meanwhile is lost, but for a job's end:
+ * jobs go on. */
 static int on_owner(sd_bus_message *signal, void *userdata, sd_bus_error *error)
 {
 	struct units *units = userdata;
@@ -277,8 +279,8 @@ static void on_bus(int fd, short what, void *userdata)
 		lose_connection(units);
 }
 
-/* As sd_bus_open_system(), but nobody can send descriptors: the last close of one may take as long as its sender likes
- * (SO_LINGER), and would be done by this thread. */
+/* As sd_bus_open_system(), but nobody can send descriptors: the last close of one may take as long as its
+ * sender likes (SO_LINGER), and would be done by this thread. */
 static int open_bus(sd_bus **bus)
 {
 	const char *address = secure_getenv(BUS_VARIABLE);

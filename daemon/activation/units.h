@@ -14,7 +14,8 @@ struct event_base;
 struct unit_start;
 struct units;
 
-/* Tells that systemd won't start the unit, or couldn't, or that the unit has ended; the start is over then. */
+/* Tells that systemd won't start the unit, or couldn't, or that the unit has ended; the start is over
+ * then. */
 typedef void (*unit_failed_fn)(void *userdata, const char *why);
 
 /* Whether units can be started at all. */

@@ -3,11 +3,11 @@
 #define XENMSG_DAEMON_CONVERSATION_MEMORY_H
 
 /*
- * What a conversation with another host needs of this daemon: the memory that it shares with the gateway, a doorbell in
- * either direction, and a socket that ends with it (wire/gateway.h).
+ * What a conversation with another host needs of this daemon: the memory that it shares with the gateway, a
+ * doorbell in either direction, and a socket that ends with it (wire/gateway.h).
  *
- * The gateway is another user's process. It can't change the memory's size, but all that is in it, and everything that
- * belongs to an open file: so nothing here is read or written by a call that could wait.
+ * The gateway is another user's process. It can't change the memory's size, but all that is in it, and
+ * everything that belongs to an open file: so nothing here is read or written by a call that could wait.
  */
 
 #include <stdint.h>
@@ -26,12 +26,12 @@ struct conversation_memory {
 	int memory_fd; /* until the gateway has sealed it, before which we don't touch it; -1 */
 };
 
-/* Makes one, for which `charge` has paid, and the descriptors for the gateway, of which the caller closes the first when they
- * are sent. Nothing is left if it fails: a negative errno. */
+/* Makes one, for which `charge` has paid, and the descriptors for the gateway, of which the caller closes the
+ * first when they are sent. Nothing is left if it fails: a negative errno. */
 int conversation_memory_make(struct conversation_memory *made, struct relay *relay, struct charge *charge,
 			     int passed[GATEWAY_FDS]);
-/* Frees one, if it is there; then it isn't any more. Who closes the socket has `charge` until that is done: what was sent
- * on it may take long to close. */
+/* Frees one, if it is there; then it isn't any more. Who closes the socket has `charge` until that is done:
+ * what was sent on it may take long to close. */
 void conversation_memory_free(struct conversation_memory *memory, struct relay *relay, struct charge *charge);
 
 #endif

@@ -58,8 +58,8 @@ static int send_on(int fd, const struct gateway_packet *packet, const int *passe
 
 /* --- the gateway ------------------------------------------------------------------------------ */
 
-/* Closes a connection, with what may lie in it: whether packets have descriptors can't be asked of all of them. The other
- * end sees it at once. */
+/* Closes a connection, with what may lie in it: whether packets have descriptors can't be asked of all of
+ * them. The other end sees it at once. */
 static void close_connection(struct relay *relay, int fd, struct charge *charge)
 {
 	struct span span;
@@ -88,7 +88,8 @@ static void let_go(struct gateway_socket *socket, const char *why)
 		socket->callbacks->gone(socket->userdata, why);
 }
 
-/* Says why, and reads what was said before: with anything unread, a close makes the other end see an error first. */
+/* Says why, and reads what was said before: with anything unread, a close makes the other end see an error
+ * first. */
 static void refuse(int fd, const char *why)
 {
 	struct gateway_packet packet = {.type = GATEWAY_REFUSED};

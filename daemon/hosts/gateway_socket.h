@@ -3,8 +3,8 @@
 #define XENMSG_DAEMON_GATEWAY_SOCKET_H
 
 /*
- * The socket on which a gateway to other hosts speaks with the daemon (doc/protocol.md, section 7). Only root, the daemon's
- * own user and the user that the settings name may connect, and one at a time.
+ * The socket on which a gateway to other hosts speaks with the daemon (doc/protocol.md, section 7). Only
+ * root, the daemon's own user and the user that the settings name may connect, and one at a time.
  *
  *   nobody ──connect(), HELLO──▶ `came` ──packets──▶ `packet` … ──closed, or something unreadable──▶ `gone`
  */
@@ -18,7 +18,8 @@ struct relay;
 
 struct gateway_socket_options {
 	const char *path;
-	int handed_over; /* the service manager's, which listens already and is taken in any case; -1: `path` it is */
+	/* the service manager's, which listens already and is taken in any case; -1: `path` it is */
+	int handed_over;
 	const char *user;    /* who may connect; need not exist */
 	const char *refusal; /* why nobody may be the gateway; NULL: who may connect may */
 };
@@ -40,8 +41,9 @@ void gateway_socket_free(struct gateway_socket *socket);
 bool gateway_socket_has_gateway(const struct gateway_socket *socket);
 /* Returns the account of its user, who pays for what it has this daemon do; NULL: nobody does. */
 struct account *gateway_socket_account(const struct gateway_socket *socket);
-/* Sends a packet, with descriptors (at most GATEWAY_FDS), which stay the caller's. -ENOTCONN: no gateway has come, or it
- * has just gone; -ENOBUFS: it doesn't read, and is let go; -ENOMEM. Callback `gone` never comes before it returns. */
+/* Sends a packet, with descriptors (at most GATEWAY_FDS), which stay the caller's. -ENOTCONN: no gateway has
+ * come, or it has just gone; -ENOBUFS: it doesn't read, and is let go; -ENOMEM. Callback `gone` never comes
+ * before it returns. */
 int gateway_socket_send(struct gateway_socket *socket, const struct gateway_packet *packet, const int *fds,
 			unsigned count);
 

@@ -171,7 +171,8 @@ static void set_up(struct hosts *hosts, struct host *host, bool up, const char *
 		return;
 	host->up = up;
 	host->since = (uint64_t)time(NULL);
-	/* The gateway's lines, not the host's: it could invent hosts, until no other source has room in the log. */
+	/* The gateway's lines, not the host's: it could invent hosts, until no other source has room in the
+	 * log. */
 	log_limited(LOG_PRESENCE, account_source(gateway_socket_account(hosts->socket)), LOG_LEVEL_INFO,
 		    "host %s is %s%s%s", host->name, up ? "there" : "gone", *why ? ": " : "", why);
 	if (!up)
@@ -221,7 +222,8 @@ static int pay(struct hosts *hosts, struct charge *charge)
 	return -ENOBUFS;
 }
 
-/* Makes what a conversation needs, and sends a packet with the gateway's part of it. 0 or a negative errno. */
+/* Makes what a conversation needs, and sends a packet with the gateway's part of it. 0 or a negative
+ * errno. */
 static int send_new(struct hosts *hosts, const struct gateway_packet *packet,
 		    struct conversation_memory *memory, struct charge *charge)
 {
@@ -273,7 +275,8 @@ static void on_rung(int fd, short what, void *userdata)
 	look_at_seal(userdata);
 }
 
-/* Keeps what a conversation needs until it is agreed upon and the memory is sealed. 0 or -ENOMEM: then there is none. */
+/* Keeps what a conversation needs until it is agreed upon and the memory is sealed. 0 or -ENOMEM: then there
+ * is none. */
 static int begin(struct hosts *hosts, struct host *host, enum host_state state,
 		 struct conversation_memory *memory, struct charge *charge)
 {
@@ -490,7 +493,8 @@ static void path_beside(const char *path, char *out, size_t size)
 	snprintf(out, size, "%.*s%s", slash ? (int)(slash + 1 - path) : 0, path, SOCKET_NAME);
 }
 
-/* Makes the socket for a gateway. One that was handed over is served in any case: who connected to it would wait for ever. */
+/* Makes the socket for a gateway. One that was handed over is served in any case: who connected to it would
+ * wait for ever. */
 static int serve_gateway(struct hosts *hosts)
 {
 	static const struct gateway_callbacks from_gateway = {

@@ -3,22 +3,24 @@
 #define XENMSG_DAEMON_HOSTS_H
 
 /*
- * The other hosts that we have heard of: their names, whether their daemons are there, and how a conversation with one
- * begins. A gateway (gateway_socket.h) tells it all; what a host's conversation carries is the business of a link.
+ * The other hosts that we have heard of: their names, whether their daemons are there, and how a conversation
+ * with one begins. A gateway (gateway_socket.h) tells it all; what a host's conversation carries is the
+ * business of a link.
  *
- * Each gets a number, as long as this daemon runs, by which links and accounts know it (base/peer_id.h). It is above all
- * domids, so that who reads it in a list of domains, knowing nothing of hosts, takes it for none that is there.
+ * Each gets a number, as long as this daemon runs, by which links and accounts know it (base/peer_id.h). It
+ * is above all domids, so that who reads it in a list of domains, knowing nothing of hosts, takes it for none
+ * that is there.
  *
  *   IDLE ──hosts_connect()──▶ ASKED ──connected──▶ AGREED ──the memory is sealed──▶ IDLE, with callback `connected`
  *                               ├─────failed, no answer, no gateway──▶ IDLE, with callback `failed`
  *                               └─────both ask, and theirs is to be used──▶ WAITING ──incoming──▶ AGREED
  *   any ──the other end asks──▶ AGREED
  *
- * The memory of a conversation is sealed by the gateway (shared_memory.h) when it has mapped it: it rings then, and is in no doubt about it
- * when it says "connected".
+ * The memory of a conversation is sealed by the gateway (shared_memory.h) when it has mapped it: it rings
+ * then, and is in no doubt about it when it says "connected".
  *
- * A gateway that goes takes the conversations along, and says nothing of the hosts: they are taken to be as they were
- * until it, or another one, hasn't named them for dead-after.
+ * A gateway that goes takes the conversations along, and says nothing of the hosts: they are taken to be as
+ * they were until it, or another one, hasn't named them for dead-after.
  */
 
 #include <stdbool.h>
@@ -48,19 +50,22 @@ struct hosts_options {
 };
 
 struct hosts_callbacks {
-	/* A conversation begins: `memory` is the callee's, as is `charge`, by which the gateway pays for it. */
+	/* A conversation begins: `memory` is the callee's, as is `charge`, by which the gateway pays for
+	 * it. */
 	void (*connected)(void *userdata, uint32_t number, struct conversation_memory *memory,
 			  struct charge *charge);
-	/* One that was asked for can't be had: -EHOSTDOWN, -EHOSTUNREACH; `reason` is a sentence for people. */
+	/* One that was asked for can't be had: -EHOSTDOWN, -EHOSTUNREACH; `reason` is a sentence for
+	 * people. */
 	void (*failed)(void *userdata, uint32_t number, int error, const char *reason);
-	/* The host is taken to be gone. Returns what that took, in units of turns.h, for which the gateway pays. */
+	/* The host is taken to be gone. Returns what that took, in units of turns.h, for which the gateway
+	 * pays. */
 	unsigned (*gone)(void *userdata, uint32_t number);
 	/* Another daemon runs there now. */
 	void (*replaced)(void *userdata, uint32_t number);
 };
 
-/* Errors as of gateway_socket_new(), but where the service manager has made the programs' socket: then a gateway that can't be
- * served is logged and shown in status, since all others can be served nonetheless. */
+/* Errors as of gateway_socket_new(), but where the service manager has made the programs' socket: then a
+ * gateway that can't be served is logged and shown in status, since all others can be served nonetheless. */
 int hosts_new(struct hosts **hosts, struct relay *relay, const struct hosts_options *options,
 	      const struct hosts_callbacks *callbacks, void *userdata);
 void hosts_free(struct hosts *hosts);
@@ -71,8 +76,8 @@ const char *hosts_own_name(const struct hosts *hosts);
 void hosts_learn_own_name(struct hosts *hosts, struct frame_text name);
 /* Returns the number of the host with this name; 0: it was never heard of. */
 uint32_t hosts_find(const struct hosts *hosts, const char *name);
-/* Does the same for one to which something is to be sent. -EHOSTUNREACH: nothing leads out of this host; -EHOSTDOWN: it was
- * never heard of. */
+/* Does the same for one to which something is to be sent. -EHOSTUNREACH: nothing leads out of this host;
+ * -EHOSTDOWN: it was never heard of. */
 int hosts_resolve(const struct hosts *hosts, const char *name, uint32_t *number);
 /* Finds or adds one that is vouched for, and is heard of now. 0: there are too many, or no memory. */
 uint32_t hosts_note(struct hosts *hosts, const char *name);
@@ -82,8 +87,8 @@ const char *hosts_name(const struct hosts *hosts, uint32_t number);
 bool hosts_is_lower(const struct hosts *hosts, uint32_t number);
 bool hosts_is_up(const struct hosts *hosts, uint32_t number);
 
-/* Asks for a conversation. Answers by `connected` or `failed`, never before it returns. 0; -EHOSTDOWN: its daemon isn't
- * there; -EHOSTUNREACH: no gateway is; -ENOMEM, -EMFILE, ... */
+/* Asks for a conversation. Answers by `connected` or `failed`, never before it returns. 0; -EHOSTDOWN: its
+ * daemon isn't there; -EHOSTUNREACH: no gateway is; -ENOMEM, -EMFILE, ... */
 int hosts_connect(struct hosts *hosts, uint32_t number);
 /* Withdraws that. */
 void hosts_disconnect(struct hosts *hosts, uint32_t number);
@@ -95,7 +100,8 @@ struct host_info {
 	bool up;
 	uint64_t since; /* in seconds since 1970 */
 };
-/* Returns in *info the first host, by number, behind `after` (0: the first of all). False: there is no more. */
+/* Returns in *info the first host, by number, behind `after` (0: the first of all). False: there is no
+ * more. */
 bool hosts_next(const struct hosts *hosts, uint32_t after, struct host_info *info);
 
 struct gateway_info {

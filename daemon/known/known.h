@@ -3,8 +3,8 @@
 #define XENMSG_DAEMON_KNOWN_H
 
 /*
- * Who is there: one table of the domains, their names and UUIDs, which of them have a daemon, and their endpoints.
- * Sources write it, and sinks read it:
+ * Who is there: one table of the domains, their names and UUIDs, which of them have a daemon, and their
+ * endpoints. Sources write it, and sinks read it:
  *
  *   domains, names: what XenStore has ──────────┐        ┌──▶ watches: each change, in its order (changes.h)
  *   peers: other daemons, and their endpoints ──┤        ├──▶ directory, in domain 0: what each guest is told
@@ -12,12 +12,12 @@
  *   links: whose session is away ───────────────┤        ├──▶ peers, links: whose name is another one now
  *   router: the endpoints here ─────────────────┘        └──▶ look-ups, listings, policy's names
  *
- * Each change has a number, the version. Of what changes sinks are told at once, by one callback; they read the table
- * then or later, and what has changed since a version that they remember. What an account, a guest or another host may
- * see is decided by its sink, which also has that account pay.
+ * Each change has a number, the version. Of what changes sinks are told at once, by one callback; they read
+ * the table then or later, and what has changed since a version that they remember. What an account, a guest
+ * or another host may see is decided by its sink, which also has that account pay.
  *
- * A name is unique among the domains of a host; while two have it (a migration within the host), it stands for the one
- * that was learned last.
+ * A name is unique among the domains of a host; while two have it (a migration within the host), it stands
+ * for the one that was learned last.
  */
 
 #include <stdbool.h>
@@ -43,8 +43,8 @@ struct known_domain {
 	bool tags_refused; /* there are some that can't be read: nobody knows which */
 	bool is_complete;  /* a name or a UUID that is missing doesn't exist */
 	bool is_led_to;	   /* it was saved, perhaps, and domain 0 knows the way to it */
-	/* In domain 0: XenStore has it; its name is no more, and a list will say whether it has gone; when it went, as long as
-	 * its end wasn't told. */
+	/* In domain 0: XenStore has it; its name is no more, and a list will say whether it has gone; when it
+	 * went, as long as its end wasn't told. */
 	bool exists, is_vanishing;
 	uint64_t gone_ms;
 	uint64_t version; /* when any of this changed last */
@@ -97,21 +97,22 @@ void known_tell(struct known *known, enum known_what what, uint32_t domid);
 
 /* --- what names mean */
 
-/* Finds the domain that a domid, a name or a UUID stands for. Returns 0, or -EHOSTDOWN: none that is known here. */
+/* Finds the domain that a domid, a name or a UUID stands for. Returns 0, or -EHOSTDOWN: none that is known
+ * here. */
 int known_resolve(struct known *known, const char *domain, uint32_t *domid);
 /* Returns the domain's name, "" if unknown. It is valid until the event loop's next turn. */
 const char *known_name(struct known *known, uint32_t domid);
 /* Returns the UUID as text, likewise. */
 const char *known_uuid(struct known *known, uint32_t domid);
-/* Returns whether what the two functions above return is complete, even if it is "". It isn't before the domain's nodes
- * were read or domain 0 has told of it, and never for a domain that domain 0 hides from us. */
+/* Returns whether what the two functions above return is complete, even if it is "". It isn't before the
+ * domain's nodes were read or domain 0 has told of it, and never for a domain that domain 0 hides from us. */
 bool known_is_complete(struct known *known, uint32_t domid);
 /* Returns the reason why it isn't, for people. */
 const char *known_why_not(struct known *known, uint32_t domid);
 /* Returns whether other domains' names can be known at all: this is domain 0, or its daemon tells us. */
 bool known_is_told(const struct known *known);
-/* In a guest: returns whether the domain was saved, perhaps, and domain 0 knows the way to it; or, if its daemon `is_late`,
- * to one with the same UUID. */
+/* In a guest: returns whether the domain was saved, perhaps, and domain 0 knows the way to it; or, if its
+ * daemon `is_late`, to one with the same UUID. */
 bool known_is_led_to(struct known *known, uint32_t domid, bool is_late);
 /* Returns whether the name can stand in an address or a rule and means nothing else there. */
 bool known_name_is_usable(const char *name, size_t size);
@@ -135,10 +136,12 @@ int known_set_tags(struct known *known, struct known_domain *domain, const char 
 void known_set_complete(struct known *known, struct known_domain *domain, bool is_complete);
 /* Notes that something else of it has changed. */
 void known_touch(struct known *known, struct known_domain *domain);
-/* Forgets a domain's name; those of all others that were told before this list, and of this one, if that is wanted. */
+/* Forgets a domain's name; those of all others that were told before this list, and of this one, if that is
+ * wanted. */
 void known_forget_name(struct known *known, uint32_t domid);
 void known_forget_names(struct known *known, uint64_t told_before, bool own);
-/* Removes the source; notes that the end of a domain that has gone was told. The entry goes if there is nothing in it. */
+/* Removes the source; notes that the end of a domain that has gone was told. The entry goes if there is
+ * nothing in it. */
 void known_drop_source(struct known *known, struct known_domain *domain);
 void known_drop_gone(struct known *known, struct known_domain *domain);
 /* In a guest: the daemon of domain 0. */
@@ -158,7 +161,8 @@ void known_set_away(struct known *known, uint32_t domid, bool away);
 void known_set_endpoints(struct known *known, uint32_t domid, const struct offered *lists, unsigned count);
 /* Notes that one has come or gone. */
 void known_set_endpoint(struct known *known, uint32_t domid, const char *name, bool up);
-/* This domain was restored or migrated, and may have another number: the others go, and it comes by the new one. */
+/* This domain was restored or migrated, and may have another number: the others go, and it comes by the new
+ * one. */
 void known_restart(struct known *known);
 bool known_is_up(struct known *known, uint32_t domid);
 /* Returns the domain's endpoint behind this one (NULL: the first). */

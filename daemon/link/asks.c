@@ -254,8 +254,8 @@ void asks_expect_answer(struct ask *ask)
 		timer_start(ask->asks->overdue, ask->asks->with.answer_ms);
 }
 
-/* Returns when the answer is overdue. A peer that is away may answer when it is back, and then has its time; but one that
- * comes and goes doesn't let anybody wait for ever. */
+/* Returns when the answer is overdue. A peer that is away may answer when it is back, and then has its time;
+ * but one that comes and goes doesn't let anybody wait for ever. */
 static uint64_t end_of(struct ask *ask, uint64_t now)
 {
 	const struct asks *asks = ask->asks;

@@ -4,15 +4,15 @@
 
 /*
  * What programs want to know of another host: which domains are there, and which endpoints a domain there has
- * (doc/protocol.md, 5.11). The question goes the way of a channel, from daemon to daemon, and is answered by that of the
- * domain in question, or by domain 0 if it is about the domains, with what the policy there lets the asker see. Which
- * hosts there are at all a guest's daemon asks domain 0 of its own host:
+ * (doc/protocol.md, 5.11). The question goes the way of a channel, from daemon to daemon, and is answered by
+ * that of the domain in question, or by domain 0 if it is about the domains, with what the policy there lets
+ * the asker see. Which hosts there are at all a guest's daemon asks domain 0 of its own host:
  *
  *   program ─ its daemon ══ ASK ══▶ domain 0 ══ ASK ══▶ domain 0 there ══ ASK ══▶ the domain's daemon
  *                        ◀══ TOLD ══         ◀══ TOLD ══               ◀══ TOLD ══
  *
- * Domain 0's daemon asks those of its guests, over its link with each, how they are (ASK_STATUS): a guest's tells it, and
- * nobody else, what its administrator lets it see, and is not believed in what it says.
+ * Domain 0's daemon asks those of its guests, over its link with each, how they are (ASK_STATUS): a guest's
+ * tells it, and nobody else, what its administrator lets it see, and is not believed in what it says.
  *
  * Each daemon has one `struct ask` for a question, until it is answered:
  *
@@ -22,8 +22,9 @@
  *     ▲  └──it would be what the asker knows──▶ RESTS
  *     └────────────something has changed──────────┘
  *
- * So who asks again with what is known now hears of each change, and a question that was lost is just asked again. The
- * asker's account pays for its questions, here the peer's or the other host's, and its turns make the answers.
+ * So who asks again with what is known now hears of each change, and a question that was lost is just asked
+ * again. The asker's account pays for its questions, here the peer's or the other host's, and its turns make
+ * the answers.
  */
 
 #include <stdbool.h>
@@ -46,11 +47,12 @@ struct self;
 
 /* Makes this daemon's status for domain 0, or the steps that it has seen, in pieces. */
 struct asks_maker {
-	/* Begins to make what this sender may see, at the cost of the account. `trace`: what is traced; NULL: the status. 0, -EACCES:
-	 * nothing, or a negative errno. */
+	/* Begins to make what this sender may see, at the cost of the account. `trace`: what is traced; NULL:
+	 * the status. 0, -EACCES: nothing, or a negative errno. */
 	int (*begin)(void *userdata, const struct frame_identity *from, const char *trace,
 		     struct account *account, void **made);
-	/* Adds a piece. Returns 1: there is more to come, 0: that was all, or -ENOMEM. *units: what it cost. */
+	/* Adds a piece. Returns 1: there is more to come, 0: that was all, or -ENOMEM. *units: what it
+	 * cost. */
 	int (*more)(void *userdata, void *made, struct evbuffer *text, uint64_t *units);
 	void (*end)(void *made);
 };
@@ -68,8 +70,8 @@ struct asks_collaborators {
 	const struct asks_maker *maker; /* with the userdata of asks_new(); NULL: domain 0 is told nothing */
 };
 
-/* Returns the first endpoint here, by name, behind `after` ("": the first of all), and its kinds. NULL: there is no
- * more. */
+/* Returns the first endpoint here, by name, behind `after` ("": the first of all), and its kinds. NULL: there
+ * is no more. */
 typedef const char *(*asks_endpoint_fn)(void *userdata, const char *after, uint32_t *kinds);
 
 /* `enabled`: questions that domain 0 passes on are answered. -ENOMEM. */
@@ -82,23 +84,24 @@ void asks_free(struct asks *asks);
 
 struct ask_question {
 	enum ask_kind kind;
-	const char *
-		host; /* another one; "" for ASK_HOSTS, which domain 0 doesn't ask, and for what it alone asks */
+	/* another one; "" for ASK_HOSTS, which domain 0 doesn't ask, and for what it alone asks */
+	const char *host;
 	const char *domain; /* there; for ASK_ENDPOINTS */
 	uint32_t domid;	    /* of this host; for ASK_STATUS and ASK_TRACE, which domain 0 alone asks */
 	const char *trace;  /* for ASK_TRACE: what, at most DOMAIN_NAME_MAX bytes */
-	uint64_t
-		known; /* the version of the answer that is known: it is told when there is another one; 0: now */
+	/* the version of the answer that is known: it is told when there is another one; 0: now */
+	uint64_t known;
 	struct frame_identity from; /* a program of this domain */
 	void *userdata;		    /* of the function that is told */
 };
-/* Called with the whole answer, which is there until it returns, or with told->error. Its entries have been checked, and are
- * in order; nothing of a text has. `userdata` is that of the question. */
+/* Called with the whole answer, which is there until it returns, or with told->error. Its entries have been
+ * checked, and are in order; nothing of a text has. `userdata` is that of the question. */
 typedef void (*asks_told_fn)(void *userdata, void *asker, uint32_t request, enum ask_kind kind,
 			     const char *host, const struct frame_told *told);
 
-/* Asks, at the cost of `account`. `told` is called once, not before this returns. 0, or a negative errno: -EHOSTDOWN,
- * -EHOSTUNREACH as of via_lead_out(), -EACCES, -EOPNOTSUPP the daemon on the way is too old, -ENOBUFS, -ENOMEM. */
+/* Asks, at the cost of `account`. `told` is called once, not before this returns. 0, or a negative errno:
+ * -EHOSTDOWN, -EHOSTUNREACH as of via_lead_out(), -EACCES, -EOPNOTSUPP the daemon on the way is too old,
+ * -ENOBUFS, -ENOMEM. */
 int asks_ask(struct asks *asks, const struct ask_question *question, struct account *account,
 	     asks_told_fn told, void *asker, uint32_t request);
 /* Forgets what this one has asked, all of it or under this number. */
@@ -107,16 +110,16 @@ void asks_cancel(struct asks *asks, void *asker, uint32_t request);
 /* Says for people what a (positive) errno of asks_ask(), or an answer, means. */
 const char *asks_why_not(enum ask_kind kind, int error);
 
-/* Whether all peers are to be known, since another host wants to hear of changes. This, and the two functions behind it,
- * take NULL. */
+/* Whether all peers are to be known, since another host wants to hear of changes. This, and the two functions
+ * behind it, take NULL. */
 bool asks_follow_peers(const struct asks *asks);
-/* The session with this peer has ended with a (positive) errno; or it is a host that has gone, and it may be resumed:
- * returns how many questions were looked at. */
+/* The session with this peer has ended with a (positive) errno; or it is a host that has gone, and it may be
+ * resumed: returns how many questions were looked at. */
 void asks_session_ended(struct asks *asks, struct peer_id peer, int error);
 unsigned asks_host_gone(struct asks *asks, struct peer_id host);
 
-/* The daemon hands over: answers its programs that nobody knows, since the next one doesn't know of their questions; the peers
- * forget them. */
+/* The daemon hands over: answers its programs that nobody knows, since the next one doesn't know of their
+ * questions; the peers forget them. */
 void asks_hand_over(struct asks *asks);
 /* Whether the peer has asked something, which the next daemon doesn't know. */
 bool asks_has_from(const struct asks *asks, struct peer_id peer);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* Questions that are answered here: each is a walk over names, in pieces, of which policy lets the asker be told some; and
- * telling it, in parts. */
+/* Questions that are answered here: each is a walk over names, in pieces, of which policy lets the asker be
+ * told some; and telling it, in parts. */
 
 #include "daemon/link/asks_internal.h"
 

@@ -2,9 +2,9 @@
 #ifndef XENMSG_DAEMON_ASKS_INTERNAL_H
 #define XENMSG_DAEMON_ASKS_INTERNAL_H
 
-/* What the five parts of asks.h share: the questions' life (asks.c), their way to the next daemon and what it answers
- * (asks_out.c), what is answered here (asks_here.c; asks_status.c for the daemon's status), and what peers ask
- * (asks_taken.c). */
+/* What the five parts of asks.h share: the questions' life (asks.c), their way to the next daemon and what it
+ * answers (asks_out.c), what is answered here (asks_here.c; asks_status.c for the daemon's status), and what
+ * peers ask (asks_taken.c). */
 
 #include "base/quota.h"
 #include "base/self.h"
@@ -28,8 +28,8 @@ enum ask_state {
 	ASK_TELLS,
 };
 
-/* By which a question is found: of a program the asker and its number for it, of a peer, with asker NULL, the peer and its
- * number. */
+/* By which a question is found: of a program the asker and its number for it, of a peer, with asker NULL, the
+ * peer and its number. */
 struct ask_key {
 	void *asker;
 	struct peer_id peer;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* A question's way out: to the next daemon, and what that one answers, to a program here or on to the peer that has asked. */
+/* A question's way out: to the next daemon, and what that one answers, to a program here or on to the peer
+ * that has asked. */
 
 #include "daemon/link/asks_internal.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* How a guest's daemon is, for domain 0: a text that is made in pieces, each sent before the next one is made; and there what
- * has come of it, which is only kept: who has asked reads it. */
+/* How a guest's daemon is, for domain 0: a text that is made in pieces, each sent before the next one is
+ * made; and there what has come of it, which is only kept: who has asked reads it. */
 
 #include "daemon/link/asks_internal.h"
 
@@ -64,7 +64,8 @@ static int make_more(struct ask *ask)
 	return r < 0 ? r : 0;
 }
 
-/* Sends the next part. Returns 1: there is more, 0: it was the last one, or a negative errno: it wasn't sent. */
+/* Sends the next part. Returns 1: there is more, 0: it was the last one, or a negative errno: it wasn't
+ * sent. */
 static int send_part(struct ask *ask)
 {
 	uint8_t part[TOLD_PART];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* What peers ask: another host in domain 0, a domain of this host there, and domain 0 in any other one. Some is answered
- * here, the rest is led on. */
+/* What peers ask: another host in domain 0, a domain of this host there, and domain 0 in any other one. Some
+ * is answered here, the rest is led on. */
 
 #include "daemon/link/asks_internal.h"
 
@@ -100,7 +100,8 @@ static bool is_about_us(const struct ask *ask, const struct frame_open *about)
 	       domid == ask->asks->with.self->domid;
 }
 
-/* Takes, in another domain, what domain 0 asks itself. Who that is the hypervisor says: its domid is that of the link. */
+/* Takes, in another domain, what domain 0 asks itself. Who that is the hypervisor says: its domid is that of
+ * the link. */
 static int take_status(struct ask *ask, const struct frame_open *about)
 {
 	if (!is_about_us(ask, about))
@@ -134,8 +135,8 @@ static int take_from_domain_0(struct ask *ask, const struct frame_open *about)
 	return 0;
 }
 
-/* Returns a reference to the account that pays: in a domain, that of the asker's host, not of domain 0, which alone is
- * believed in that. NULL: there is none, or no memory. */
+/* Returns a reference to the account that pays: in a domain, that of the asker's host, not of domain 0, which
+ * alone is believed in that. NULL: there is none, or no memory. */
 static struct account *account_for(struct asks *asks, struct peer_id peer, const struct frame_open *about)
 {
 	struct quota *quota = asks->with.relay->quota;

@@ -8,8 +8,8 @@
 #include "base/clock.h"
 #include "wire/frame_ring.h"
 
-/* Chooses the nonce of our HELLO, and, for the lower domid, the secret of a session that begins with it. -EIO: no random
- * numbers. */
+/* Chooses the nonce of our HELLO, and, for the lower domid, the secret of a session that begins with it.
+ * -EIO: no random numbers. */
 static int choose(struct link_attempt *attempt, bool is_lower)
 {
 	uint8_t random[sizeof(attempt->nonce) + sizeof(attempt->cover) + sizeof(attempt->secret)];

@@ -2,8 +2,8 @@
 #ifndef XENMSG_DAEMON_DIRECTORY_INTERNAL_H
 #define XENMSG_DAEMON_DIRECTORY_INTERNAL_H
 
-/* What the parts of directory.c share: directory_serve.c tells guests (in domain 0), directory_believe.c is told (in a
- * guest). */
+/* What the parts of directory.c share: directory_serve.c tells guests (in domain 0), directory_believe.c is
+ * told (in a guest). */
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -43,15 +43,17 @@ static inline bool directory_in_domain_0(const struct directory *directory)
 	return directory->with.self->domid == 0;
 }
 
-/* --- directory_serve.c: domain 0's side, with a struct guest for each link that is up, and what each was told
+/* --- directory_serve.c: domain 0's side, with a struct guest for each link that is up, and what each was
+ * told
  *
  *   came ──tell──▶ told all ──a domain changed, tell──▶ told the change
  *   any ──it couldn't be sent──▶ all of it, once more
  *   any ──what it may see has changed──▶ what differs
  *   any ──link lost──▶ left
  *
- * Of a domain that XenStore has forgotten while it may come back to its session with us, a guest that knows it is told that
- * it is away, and its end later (`kept_ms`): so its name and number lead it to us, and us to that session. */
+ * Of a domain that XenStore has forgotten while it may come back to its session with us, a guest that knows
+ * it is told that it is away, and its end later (`kept_ms`): so its name and number lead it to us, and us to
+ * that session. */
 void serve_guest_came(struct directory *directory, uint32_t domid);
 void serve_guest_left(struct directory *directory, uint32_t domid);
 /* Removes all guests. */
@@ -61,7 +63,8 @@ void serve_away_over(evutil_socket_t fd, short what, void *userdata);
 /* Tells each guest what has changed, then forgets the domains that have gone. */
 void serve_tell(struct directory *directory);
 
-/* --- directory_believe.c: a guest's side, which has the fields below `a guest`, directory_take() and directory_restart()
+/* --- directory_believe.c: a guest's side, which has the fields below `a guest`, directory_take() and
+ * directory_restart()
  *
  *   absent ──its daemon is there──▶ wants a link, again and again with growing pauses ──link up──▶ linked
  *   linked ──a complete list──▶ served: changes are taken as they come; a new complete list replaces all

@@ -130,8 +130,8 @@ static bool is_in_doubt(const struct directory *directory, const struct guest *g
 	return directory->doubted > guest->upto;
 }
 
-/* Whether what the guest opens to this domain, which has gone, may still get there, through us, and the guest understands
- * that. */
+/* Whether what the guest opens to this domain, which has gone, may still get there, through us, and the guest
+ * understands that. */
 static bool leads_on(struct directory *directory, uint32_t guest, uint32_t domid)
 {
 	const struct frame_identity from = {.domid = guest};
@@ -141,8 +141,9 @@ static bool leads_on(struct directory *directory, uint32_t guest, uint32_t domid
 	       access_still_relayed(directory->with.access, &from, domid, NULL) == 0;
 }
 
-/* Whether the guest goes on knowing the name of a domain that was perhaps only saved. XenStore has forgotten it, so nobody
- * can say any more whether policy hides it: that nothing has changed since the guest was told must do. */
+/* Whether the guest goes on knowing the name of a domain that was perhaps only saved. XenStore has forgotten
+ * it, so nobody can say any more whether policy hides it: that nothing has changed since the guest was told
+ * must do. */
 static bool is_kept(struct directory *directory, const struct guest *guest, const struct known_domain *domain)
 {
 	return domain->gone_ms && domid_set_has(&guest->told, domain->domid) &&

@@ -3,15 +3,17 @@
 #define XENMSG_DAEMON_ELASTIC_H
 
 /*
- * Decides how large the rings of a link should be. What a ring carries is its size over the time that the other end
- * takes to wake up, so large rings are worth their pages while much goes through them, and pages are few: so a link
- * begins with small ones, has larger ones while it is busy, its fair share of the pages at most, and gives them back.
+ * Decides how large the rings of a link should be. What a ring carries is its size over the time that the
+ * other end takes to wake up, so large rings are worth their pages while much goes through them, and pages
+ * are few: so a link begins with small ones, has larger ones while it is busy, its fair share of the pages at
+ * most, and gives them back.
  *
  *   quiet ──much in each of ELASTIC_BUSY_LOOKS looks──▶ busy
  *   busy ──little in each of ELASTIC_QUIET_LOOKS looks──▶ quiet
  *
- * What lies between much and little changes nothing, and it takes longer to become quiet than busy, so that links don't
- * go back and forth. This is pure arithmetic: the caller looks, and moves the link (link_elastic.c).
+ * What lies between much and little changes nothing, and it takes longer to become quiet than busy, so that
+ * links don't go back and forth. This is pure arithmetic: the caller looks, and moves the link
+ * (link_elastic.c).
  */
 
 #include <stdbool.h>
@@ -23,8 +25,9 @@
 #define ELASTIC_LITTLE	    4u
 #define ELASTIC_BUSY_LOOKS  2u
 #define ELASTIC_QUIET_LOOKS 50u
-#define ELASTIC_REST_MS	    2000 /* between two moves of a link, unless others wait for pages; never for three */
-#define ELASTIC_LATE_MS	    500 /* who is offered a move may hear of the one before so much later */
+/* between two moves of a link, unless others wait for pages; never for three */
+#define ELASTIC_REST_MS 2000
+#define ELASTIC_LATE_MS 500 /* who is offered a move may hear of the one before so much later */
 
 struct elastic {
 	uint64_t sent, received; /* as of the last look */
@@ -76,8 +79,8 @@ static inline uint32_t elastic_pages(uint32_t size)
 	return 1 + 2 * (size / 4096);
 }
 
-/* Returns the largest size from `first` to `max`, both powers of two, of which `links` fit into so many pages; `first` if
- * none does. */
+/* Returns the largest size from `first` to `max`, both powers of two, of which `links` fit into so many
+ * pages; `first` if none does. */
 static inline uint32_t elastic_share(uint32_t first, uint32_t max, uint32_t pages, uint32_t links)
 {
 	while (max > first && (uint64_t)elastic_pages(max) * links > pages)

@@ -81,8 +81,8 @@ void link_drop_next(struct link *link)
 	transport_end(&link->next, link->state == LINK_AWAY);
 }
 
-/* Ends all channels. As they may be thousands, they end with the hop that they are on, in pieces, and the link goes on
- * with another one. */
+/* Ends all channels. As they may be thousands, they end with the hop that they are on, in pieces, and the
+ * link goes on with another one. */
 static void end_channels(struct link *link, int error)
 {
 	struct hop *before = link->hop, *hop = hop_channel_count(before) ? link_new_hop(link) : NULL;
@@ -210,7 +210,8 @@ static int on_open(void *owner, struct channel *channel, const struct frame_open
 	return 0;
 }
 
-/* Who has accepted it is in this domain; but domain 0 tells whom it leads to, and another host who is there. */
+/* Who has accepted it is in this domain; but domain 0 tells whom it leads to, and another host who is
+ * there. */
 static void on_opened(void *owner, struct channel *channel)
 {
 	const struct link *link = owner;

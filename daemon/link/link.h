@@ -60,7 +60,8 @@ struct links_options {
 	struct hosts *hosts; /* finds other hosts' daemons; NULL: there are none */
 	const struct transport_maker
 		*maker; /* for links that move; NULL: none does. Stays the caller's, for as long */
-	/* each way, of vchans that we grant: where links begin, and what busy ones move to. The same: none does */
+	/* each way, of vchans that we grant: where links begin, and what busy ones move to. The same: none
+	 * does */
 	uint32_t ring_size, max_ring_size;
 	uint32_t min_ring_size; /* and where pages are short */
 	uint32_t host_policy;	/* HELLO_OBEYS or HELLO_IGNORES; 0 in domain 0 */
@@ -75,20 +76,22 @@ struct links_callbacks {
 	void (*unlinkable)(void *userdata, struct peer_id peer, struct hop *hop);
 	/* Domain `to`, with which a session goes on, was `from` before it was restored. May be NULL. */
 	void (*renumbered)(void *userdata, uint32_t from, uint32_t to);
-	/* The session whose hop this is goes on, with `to`, which was `from`, another domain, or is the same. Called before
-	 * anything more of it comes. There may be thousands of channels: true asks to be called again, with *at as the
-	 * callee has left it, which is 0 at first. May be NULL. */
+	/* The session whose hop this is goes on, with `to`, which was `from`, another domain, or is the same.
+	 * Called before anything more of it comes. There may be thousands of channels: true asks to be called
+	 * again, with *at as the callee has left it, which is 0 at first. May be NULL. */
 	bool (*resumed)(void *userdata, struct peer_id from, struct peer_id to, struct hop *hop,
 			uint32_t *at);
 	/* Domain 0's daemon says what it knows of domains, by DIRECTORY. -EPROTO: it is malformed. */
 	int (*names)(void *userdata, const uint8_t *payload, uint32_t length);
-	/* Domain 0's daemon tells the host's policy, by POLICY. -EPROTO: it is malformed; another errno. NULL: none is taken. */
+	/* Domain 0's daemon tells the host's policy, by POLICY. -EPROTO: it is malformed; another errno.
+	 * NULL: none is taken. */
 	int (*policy)(void *userdata, const uint8_t *payload, uint32_t length);
-	/* The peer's daemon asks, or answers, by ASK, TOLD or UNASK. -EPROTO: it can't be one. NULL: none is taken. */
+	/* The peer's daemon asks, or answers, by ASK, TOLD or UNASK. -EPROTO: it can't be one. NULL: none is
+	 * taken. */
 	int (*asked)(void *userdata, struct peer_id peer, uint8_t type, const uint8_t *payload,
 		     uint32_t length);
-	/* The peer's daemon says that the domain whose channel it relays has this number now. -EPROTO: that can't be. NULL:
-	 * HELLO doesn't say that we take it. */
+	/* The peer's daemon says that the domain whose channel it relays has this number now. -EPROTO: that
+	 * can't be. NULL: HELLO doesn't say that we take it. */
 	int (*source)(void *userdata, struct channel *channel, uint32_t to);
 	/* The session with the peer has ended with this (positive) errno. May be NULL. */
 	void (*ended)(void *userdata, struct peer_id peer, int error);
@@ -99,8 +102,8 @@ struct links_callbacks {
 /* Peers, hosts and what is known must outlive the links. */
 int links_new(struct links **links, struct relay *relay, struct peers *peers,
 	      const struct links_options *options, const struct links_callbacks *callbacks, void *userdata);
-/* This domain was restored or migrated: its sessions are away, as far as they can be resumed, and all other links end.
- * Nothing is asked of the peers before links_go_on(). */
+/* This domain was restored or migrated: its sessions are away, as far as they can be resumed, and all other
+ * links end. Nothing is asked of the peers before links_go_on(). */
 void links_restart(struct links *links);
 /* The peers can be reached again: tries to resume what is away. */
 void links_go_on(struct links *links);
@@ -108,17 +111,22 @@ void links_go_on(struct links *links);
 void links_free(struct links *links);
 
 /*
- * Handing over to the next daemon (link_image.c). This one leaves its sessions, which are away from then on, and asks for nothing;
- * the next one reads them, and resumes them over other vchans. To the peer that is as a lost vchan.
+ * Handing over to the next daemon (link_image.c). This one leaves its sessions, which are away from then on,
+ * and asks for nothing; the next one reads them, and resumes them over other vchans. To the peer that is as a
+ * lost vchan.
  */
-/* Leaves all sessions, but those with a peer for which `may_keep` returns false, and ends what can't be kept. */
+/* Leaves all sessions, but those with a peer for which `may_keep` returns false, and ends what can't be
+ * kept. */
 void links_hand_over(struct links *links, bool (*may_keep)(void *userdata, struct peer_id peer),
 		     void *userdata);
-/* Leaves what peers have connected since: without a word it would end with this program, which to a peer is the session's end. */
+/* Leaves what peers have connected since: without a word it would end with this program, which to a peer is
+ * the session's end. */
 void links_leave_attempts(struct links *links);
-/* Gives the hops of links numbers in the image from `first` on, and ends what can't be in it, which takes some passes. */
+/* Gives the hops of links numbers in the image from `first` on, and ends what can't be in it, which takes
+ * some passes. */
 void links_settle_for_image(struct links *links, uint32_t first);
-/* Returns how many links can be in the image, having given them numbers; *ended: others can't, and have ended. */
+/* Returns how many links can be in the image, having given them numbers; *ended: others can't, and have
+ * ended. */
 uint32_t links_number_for_image(struct links *links, uint32_t first, bool *ended);
 void links_write_image(struct links *links, struct image *image);
 void links_write_channels(struct links *links, struct image *image);
@@ -136,15 +144,15 @@ void links_drop_image(struct links *links);
  * (no daemon was there a moment ago; and a domain has no link with itself), -ENOLINK (neither may map the
  * other's pages). */
 struct hop *links_want(struct links *links, struct peer_id peer, struct account *account, int *error);
-/* As known_resolve(), for what is to be sent there: where no daemon is there, but a session with the domain is away and
- * may still be resumed, *peer leads to that session, and may be no domain. */
+/* As known_resolve(), for what is to be sent there: where no daemon is there, but a session with the domain
+ * is away and may still be resumed, *peer leads to that session, and may be no domain. */
 int links_resolve(struct links *links, const char *domain, struct peer_id *peer);
 /* Likewise of a domid. */
 struct peer_id links_meant(struct links *links, uint32_t domid);
 /* Whether the domain, which has gone, may come back to its session, or has just done so. */
 bool links_had_session(const struct links *links, uint32_t domid);
-/* Whether it is a domain that has no session with us, and domain 0 says that it is away, or comes back and its daemon isn't there
- * yet. */
+/* Whether it is a domain that has no session with us, and domain 0 says that it is away, or comes back and
+ * its daemon isn't there yet. */
 bool links_zero_knows(struct links *links, struct peer_id peer);
 /* Whether the link is up, and its peer takes part in relaying: 1; 0: it isn't up; -EOPNOTSUPP: it is, and the
  * peer doesn't. */
@@ -155,19 +163,20 @@ int links_know_hosts(const struct links *links, struct peer_id peer);
 int links_take_asks(const struct links *links, struct peer_id peer);
 /* Likewise whether its peer obeys the host's policy (protocol.md, 5.12). */
 int links_obey(const struct links *links, struct peer_id peer);
-/* Whether the peer's daemon takes SOURCE (protocol.md, 5.8), as its HELLO in the session said that this hop, a link's, has or
- * is to go on with. */
+/* Whether the peer's daemon takes SOURCE (protocol.md, 5.8), as its HELLO in the session said that this hop,
+ * a link's, has or is to go on with. */
 bool link_takes_sources(const struct hop *hop);
-/* Whether there is no link with the domain because Xen lets the two share no memory, as peers_is_forbidden() has it. */
+/* Whether there is no link with the domain because Xen lets the two share no memory, as peers_is_forbidden()
+ * has it. */
 bool links_are_forbidden(const struct links *links, uint32_t domid);
 /* Sets what is remembered as the reason why there is no link with this peer. */
 void links_explain(struct links *links, struct peer_id peer, const char *reason);
 /* Calls `each` for the hop of each link. */
 void links_each_hop(struct links *links, void (*each)(void *userdata, struct hop *hop), void *userdata);
 
-/* Sends a frame about neither a channel nor the link itself, with the next pass of the loop, or, while the link is away,
- * when it is resumed. Returns 0, -ENOTCONN: there is no session with the peer, -ENOBUFS: it hasn't taken what was sent
- * before. */
+/* Sends a frame about neither a channel nor the link itself, with the next pass of the loop, or, while the
+ * link is away, when it is resumed. Returns 0, -ENOTCONN: there is no session with the peer, -ENOBUFS: it
+ * hasn't taken what was sent before. */
 int links_send(struct links *links, struct peer_id peer, uint8_t type, const void *payload, uint32_t length);
 
 /* The callbacks of peers.h. The link owns the transport from now on. */
@@ -184,16 +193,17 @@ uint32_t links_least_ring(const struct links *links, uint32_t domid);
  */
 bool links_poll(struct links *links);
 
-/* Asks the peer's daemon for an answer. `done` is called once, perhaps before this returns: round trip in ns, or
- * a negative errno, -ETIMEDOUT if it lives and doesn't answer. Returns 0 or a negative errno. links_ping_cancel() forgets all pings with this
- * userdata. */
+/* Asks the peer's daemon for an answer. `done` is called once, perhaps before this returns: round trip in ns,
+ * or a negative errno, -ETIMEDOUT if it lives and doesn't answer. Returns 0 or a negative errno.
+ * links_ping_cancel() forgets all pings with this userdata. */
 int links_ping(struct links *links, struct peer_id peer, struct account *account, ping_fn done,
 	       void *userdata, uint32_t request);
-/* Asks the peer's daemon to ask another one, as pings_add_relayed() has it, likewise; also -EOPNOTSUPP: it doesn't relay,
- * or doesn't know of other hosts. */
+/* Asks the peer's daemon to ask another one, as pings_add_relayed() has it, likewise; also -EOPNOTSUPP: it
+ * doesn't relay, or doesn't know of other hosts. */
 int links_ping_relayed(struct links *links, struct peer_id peer, const struct frame_ping_relayed *what,
 		       struct account *account, ping_fn done, void *userdata, uint32_t request);
-/* Waits until the session with the peer's daemon is up: 0, or can't be, likewise; it may be called at once. */
+/* Waits until the session with the peer's daemon is up: 0, or can't be, likewise; it may be called at
+ * once. */
 int links_await(struct links *links, struct peer_id peer, struct account *account, ping_fn done,
 		void *userdata, uint32_t request);
 void links_ping_cancel(struct links *links, const void *userdata);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* A session that is away: it has lost its vchan, and goes on over another one. Resume_step.h has the table. */
+/* A session that is away: it has lost its vchan, and goes on over another one. Resume_step.h has the
+ * table. */
 
 #include <errno.h>
 #include <stdio.h>
@@ -188,8 +189,8 @@ static void say_prove(struct link *link)
 	say(link, FRAME_PROVE, payload, frame_prove_encode(&prove, payload));
 }
 
-/* The mapping end numbers the epochs, and already now: no later attempt has this number, whatever becomes of this
- * one. */
+/* The mapping end numbers the epochs, and already now: no later attempt has this number, whatever becomes of
+ * this one. */
 static void say_resume(struct link *link)
 {
 	struct link_session *session = &link->session;
@@ -302,7 +303,8 @@ static void go_on_proving(struct link *link, const struct frame_hello_link *hell
 	act(link, &(struct resume_facts){.event = RESUME_NEXT}, NULL);
 }
 
-/* A session that both HELLOs have named by a tag. Where it isn't that of this attempt, both ends know which one it is. */
+/* A session that both HELLOs have named by a tag. Where it isn't that of this attempt, both ends know which
+ * one it is. */
 static void take_tagged(struct link *link, struct link *own, const struct frame_hello_link *hello)
 {
 	if (link->claims)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * Lets the links whose pages this domain grants grow and shrink: it pays, so it decides (elastic.h). While nothing
- * is busy and nothing has grown, nobody looks.
+ * Lets the links whose pages this domain grants grow and shrink: it pays, so it decides (elastic.h). While
+ * nothing is busy and nothing has grown, nobody looks.
  */
 
 #include <errno.h>
@@ -14,8 +14,8 @@
 #include "daemon/link/link_internal.h"
 #include "daemon/peers/peers.h"
 
-#define RESERVE                                                                                              \
-	8u /* one part of so many of all pages isn't grown into: a link that shrinks needs both for a moment */
+/* One part of so many of all pages isn't grown into: a link that shrinks needs both for a moment. */
+#define RESERVE	      8u
 #define PAGES_UNKNOWN (1u << 30)
 
 /* What all links have to share. */
@@ -83,7 +83,8 @@ static bool rests(const struct link *link, const struct supply *supply, uint64_t
 	       !elastic_may_move(&link->elastic, now, ELASTIC_LATE_MS);
 }
 
-/* Lets the link move, if it should. Returns in how many ms it may have to move, though nothing comes over it; 0: never. */
+/* Lets the link move, if it should. Returns in how many ms it may have to move, though nothing comes over it;
+ * 0: never. */
 static uint32_t settle(struct link *link, const struct supply *supply)
 {
 	const struct links_options *options = &link->links->options;
@@ -99,8 +100,8 @@ static uint32_t settle(struct link *link, const struct supply *supply)
 	if (link->ring_bytes >= wanted)
 		elastic->is_short = false;
 	if (link_may_move(link) && !rests(link, supply, now)) {
-		/* Pages were short when a link that has less than the first size began. While others wait for theirs,
-		 * it gets no more than they. */
+		/* Pages were short when a link that has less than the first size began. While others wait for
+		 * theirs, it gets no more than they. */
 		if (link->ring_bytes < wanted && (is_busy || wanted == first) &&
 		    (!supply->waiting || (is_busy && link->ring_bytes < first)))
 			grow(link, supply->waiting ? first : wanted);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * The first frames over a vchan of a domain with which the link has no session. Nothing but HELLO is written before the
- * peer's has come, whatever waits: only from that it is known whether the peer names a session of ours, and until then
- * nobody shall see a difference. Link.c has the session that begins, link_away.c the one that goes on.
+ * The first frames over a vchan of a domain with which the link has no session. Nothing but HELLO is written
+ * before the peer's has come, whatever waits: only from that it is known whether the peer names a session of
+ * ours, and until then nobody shall see a difference. Link.c has the session that begins, link_away.c the one
+ * that goes on.
  */
 
 #include <errno.h>

@@ -19,8 +19,8 @@ static bool is_ping_due(const struct link *link, uint64_t now)
 	return link_is_lower(link) || !link->rtt_ns || now - link->heard_ms >= options->heartbeat_ms;
 }
 
-/* A peer that lives and answers no ping doesn't let those who wait for it, who may be others, wait for ever. One that is
- * away may answer when it is back. */
+/* A peer that lives and answers no ping doesn't let those who wait for it, who may be others, wait for ever.
+ * One that is away may answer when it is back. */
 static void expire_pings(struct link *link)
 {
 	const struct links_options *options = &link->links->options;

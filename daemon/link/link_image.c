@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * Links in the image that a daemon hands over (base/image.h). What carries a session can't be handed over: pages that were granted or
- * mapped don't outlive their program. So the daemon leaves it, as for a restore, and the next one resumes the session over another
- * vchan (link_away.c):
+ * Links in the image that a daemon hands over (base/image.h). What carries a session can't be handed over:
+ * pages that were granted or mapped don't outlive their program. So the daemon leaves it, as for a restore,
+ * and the next one resumes the session over another vchan (link_away.c):
  *
  *   state       in the old daemon                                    in the next one
  *   IDLE        nothing is kept

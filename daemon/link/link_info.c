@@ -67,7 +67,8 @@ static void fill_info(struct link *link, struct link_info *info)
 	};
 }
 
-/* Returns the link behind this one (NULL: the first) of those with nobody's number, which are the last ones of all. */
+/* Returns the link behind this one (NULL: the first) of those with nobody's number, which are the last ones
+ * of all. */
 static struct link *behind_nobodys(const struct links *links, const struct link *link)
 {
 	struct link *before = NULL;
@@ -79,8 +80,8 @@ static struct link *behind_nobodys(const struct links *links, const struct link 
 	return before && link_is_nobodys(before) ? before : NULL;
 }
 
-/* Returns the link with nobody's number that is shown under the lowest one behind `after`, which it had; but where another
- * domain has it now, that one's link is shown. */
+/* Returns the link with nobody's number that is shown under the lowest one behind `after`, which it had; but
+ * where another domain has it now, that one's link is shown. */
 static struct link *next_nobodys(const struct links *links, const struct peer_id *after)
 {
 	struct link *best = NULL, *link = NULL;

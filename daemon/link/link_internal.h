@@ -3,10 +3,11 @@
 #define XENMSG_DAEMON_LINK_INTERNAL_H
 
 /*
- * What the parts of a link share: links.c has all links, and their lives; link.c has one's session, and is the owner of its
- * hop; link_away.c has what becomes of its session while no vchan carries it, link_move.c lets it go on over another one
- * while it is used, link_elastic.c decides when, link_control.c takes what the peer says about it, link_heartbeat.c asks whether the peer lives, link_known.c has by what its
- * domain is known while it is away, link_image.c hands it over to the next daemon, and link_info.c tells of it.
+ * What the parts of a link share: links.c has all links, and their lives; link.c has one's session, and is
+ * the owner of its hop; link_away.c has what becomes of its session while no vchan carries it, link_move.c
+ * lets it go on over another one while it is used, link_elastic.c decides when, link_control.c takes what the
+ * peer says about it, link_heartbeat.c asks whether the peer lives, link_known.c has by what its domain is
+ * known while it is away, link_image.c hands it over to the next daemon, and link_info.c tells of it.
  */
 
 #include <stdbool.h>
@@ -51,17 +52,21 @@ struct link_move {
 	enum move_state state;
 	struct link_transport to;
 	uint64_t begun_ms;
-	int gone; /* one of the two isn't there any more: an error to end with, unless nothing was left in it; 0: none */
+	/* one of the two isn't there any more: an error to end with, unless nothing was left in it; 0:
+	 * none */
+	int gone;
 };
 
-/* Of several sessions with an instance, of which only one is with it, the one that a domain means which shows it. */
+/* Of several sessions with an instance, of which only one is with it, the one that a domain means which shows
+ * it. */
 struct link_meant {
 	bool is_known;
 	uint8_t token[PROOF_ID_SIZE];
 	unsigned tries; /* with a wrong one, while it isn't known */
 };
 
-/* The session was resumed: its channels are seen to, in pieces, before anything more comes over it (link_moved.c). */
+/* The session was resumed: its channels are seen to, in pieces, before anything more comes over it
+ * (link_moved.c). */
 struct link_stamping {
 	struct peer_id from, to; /* they were the one's, and get to be the other's */
 	uint32_t at;		 /* how far it has come: a channel's number */
@@ -77,28 +82,31 @@ struct link {
 	enum link_state state;
 	struct hop *hop;
 	struct link_transport carrier; /* of the session */
-	/* The peer has made a new one, while the last frames of `carrier` are read; or the session is away, and
-	 * attempts to go on over this one. */
+	/* The peer has made a new one, while the last frames of `carrier` are read; or the session is away,
+	 * and attempts to go on over this one. */
 	struct link_transport next;
 	struct link_session session;
 	struct link_attempt attempt;
 	bool greeted;	      /* the other end's HELLO has come over `next` */
 	unsigned greets_anew; /* so often it has left a vchan before its HELLO came, in a row */
-	/* It isn't proven yet that the session is this domain's (link_moved.c); then its link is the `successor`. */
+	/* It isn't proven yet that the session is this domain's (link_moved.c); then its link is the
+	 * `successor`. */
 	bool claims;
 	struct link_meant meant;
 	struct link *successor;
-	/* The name and UUID by which its domain was known last, and its number before the session was resumed under another
-	 * one, which leads to it until then (link_known.c). */
+	/* The name and UUID by which its domain was known last, and its number before the session was resumed
+	 * under another one, which leads to it until then (link_known.c). */
 	char name[DOMAIN_NAME_MAX + 1], uuid[LINK_UUID_SIZE];
 	uint32_t former;
 	uint64_t former_until_ms;
 	struct peer_id stamped; /* whose its channels are: the one's before, until the session is resumed */
 	struct link_stamping stamping;
-	/* CONNECTING: what waits was meant for this instance, by which the domain was known before this one was restored. */
+	/* CONNECTING: what waits was meant for this instance, by which the domain was known before this one
+	 * was restored. */
 	bool awaits;
 	uint8_t awaited[PROOF_ID_SIZE];
-	/* While away: to try again, or to give up. CONNECTING: to end what waits for domain 0's word (link_known.c). */
+	/* While away: to try again, or to give up. CONNECTING: to end what waits for domain 0's word
+	 * (link_known.c). */
 	struct event *again;
 	uint64_t word_until_ms;	 /* CONNECTING: it waits for domain 0's word until then; 0: it doesn't */
 	uint32_t resumes, moves; /* of all sessions */
@@ -145,7 +153,8 @@ struct links {
 	uint64_t polled_until;
 	uint32_t last_nobodys;
 	bool is_restarting; /* this domain was restored, and can't be reached by its new number yet */
-	bool is_held; /* what the daemon before has handed over isn't read yet, or is about to be handed over */
+	/* what the daemon before has handed over isn't read yet, or is about to be handed over */
+	bool is_held;
 };
 
 /* --- another host's daemon is found by the hosts, another domain's by the peers */
@@ -198,7 +207,8 @@ void link_hear_carrier(struct link *link);
 /* --- links.c */
 /* Begins to use `next`: greets the peer, or goes on with the session. */
 void link_use_next(struct link *link);
-/* Returns the link with this peer, which may be made for it. NULL: it is this domain, or there is no memory. */
+/* Returns the link with this peer, which may be made for it. NULL: it is this domain, or there is no
+ * memory. */
 struct link *link_get(struct links *links, struct peer_id peer);
 /* Ends a link, and frees it. */
 void link_end(struct link *link, const char *why);
@@ -224,8 +234,8 @@ int link_on_control(void *owner, const struct frame_header *header, const uint8_
 void link_on_heartbeat(int fd, short what, void *userdata);
 
 /* --- link_known.c */
-/* Whether what waits goes on to wait: no daemon was found there, but domain 0 tells of the domain, and may be about to say
- * that it is away. Once it has said what it knows, or after a moment, the link has failed. */
+/* Whether what waits goes on to wait: no daemon was found there, but domain 0 tells of the domain, and may be
+ * about to say that it is away. Once it has said what it knows, or after a moment, the link has failed. */
 bool link_waits_for_word(struct link *link, int error, const char *reason);
 /* The timer `again` of a link that is CONNECTING. */
 void link_end_wait_for_word(struct link *link);
@@ -233,7 +243,8 @@ void link_end_wait_for_word(struct link *link);
 /* --- link_move.c */
 /* Whether the session could be offered other rings now. */
 bool link_may_move(const struct link *link);
-/* Grants rings of this size each way, and offers them to the peer. -ENOSPC: pages are short; another errno. */
+/* Grants rings of this size each way, and offers them to the peer. -ENOSPC: pages are short; another
+ * errno. */
 int link_offer(struct link *link, uint32_t ring_size);
 /* Takes OFFER and DECLINE. -EPROTO: it isn't their time; another errno. */
 int link_take_offer(struct link *link, const uint8_t *payload, uint32_t length);
@@ -265,27 +276,31 @@ int link_make_timer(struct link *link);
 void link_leave(struct link *link, const char *why);
 /* Tries to go on over `next`. */
 void link_try_next(struct link *link);
-/* Peers couldn't get another vchan, or have lost the one of the attempt, or the peer's daemon was `replaced`. */
+/* Peers couldn't get another vchan, or have lost the one of the attempt, or the peer's daemon was
+ * `replaced`. */
 void link_lose_attempt(struct link *link, bool replaced, const char *why);
-/* This domain was restored: keeps the session for another vchan. False: there is none, or it can't be kept. */
+/* This domain was restored: keeps the session for another vchan. False: there is none, or it can't be
+ * kept. */
 bool link_survive(struct link *link);
 /* Asks for another vchan, if the session is away. */
 void link_ask_again(struct link *link);
 /* Looks at an attempt, of which an event may have been lost. May free the link, if it claims the session. */
 void link_look_at_attempt(struct link *link, uint64_t now);
 
-/* The peer's HELLO has named the session by a tag: proves over `next`, over which ours was said, that it is ours. */
+/* The peer's HELLO has named the session by a tag: proves over `next`, over which ours was said, that it is
+ * ours. */
 void link_prove(struct link *link, const struct frame_hello_link *hello);
 /* Says GOODBYE over `next`, and closes it. */
 void link_end_attempt(struct link *link, int error, const char *why);
-/* The peer doesn't know a session of ours: one begins over `next`, with the two HELLOs as its first frames. */
+/* The peer doesn't know a session of ours: one begins over `next`, with the two HELLOs as its first
+ * frames. */
 void link_begin_over_next(struct link *link, const struct frame_hello_link *hello);
 
 /* --- link_greet.c */
 /* Greets the peer over `next`, and begins a session with it or goes on with one that it names. */
 void link_greet(struct link *link);
-/* As the heartbeat: looks whether something was missed, or the peer has had its time. May free the link, since another
- * one goes on in its place. */
+/* As the heartbeat: looks whether something was missed, or the peer has had its time. May free the link,
+ * since another one goes on in its place. */
 void link_look_at_greeting(struct link *link, uint64_t now);
 /* Takes what the peer has said, before its loss is believed. May free the link likewise. */
 void link_hear_greeting(struct link *link);
@@ -294,7 +309,8 @@ void link_stop_greeting(struct link *link, int error, const char *why);
 
 /* --- link_tags.c */
 #define LINK_COST_HELLO 4000u /* units (turns.h), for both HELLOs: 16 keyed hashes of 100 bytes */
-/* What the two ends are to a proof or a tag, for an instance of the peer's. Nonces are those of the attempt. */
+/* What the two ends are to a proof or a tag, for an instance of the peer's. Nonces are those of the
+ * attempt. */
 void link_proof_ends(const struct link *link, const uint8_t instance[PROOF_ID_SIZE], struct proof_end *us,
 		     struct proof_end *them);
 /* Names in our HELLO the sessions that we may go on with over this attempt. */
@@ -303,7 +319,8 @@ void link_make_tags(struct link *link, struct frame_hello_link *hello);
 struct link *link_find_tagged(struct link *link, const struct frame_hello_link *hello);
 
 /* --- link_moved.c */
-/* Whether it is a session that can be resumed with this instance of a domain's daemon: no domain becomes another host. */
+/* Whether it is a session that can be resumed with this instance of a domain's daemon: no domain becomes
+ * another host. */
 bool link_is_with(const struct link *link, const uint8_t instance[PROOF_ID_SIZE]);
 /* Returns how likely it is that the session is that of a domain which has another number now. */
 int link_likelihood(const struct link *link);
@@ -313,22 +330,25 @@ void link_claim_named(struct link *link, const struct link *own);
 bool link_has_room(const struct link *link, const struct link *own);
 /* Leaves the vchan, which was granted for somebody who might be anybody, to have one that is large enough. */
 void link_enlarge(struct link *link, const struct link *own);
-/* Leaves the vchan, over which the link claims a session or may do so, to have another one. What waits stays. */
+/* Leaves the vchan, over which the link claims a session or may do so, to have another one. What waits
+ * stays. */
 void link_greet_anew(struct link *link);
-/* Makes the link, which has a new vchan and no session, AWAY if the peer says that it has a session with us, which we
- * had with another domain, and which an earlier daemon can't name by a tag. */
+/* Makes the link, which has a new vchan and no session, AWAY if the peer says that it has a session with us,
+ * which we had with another domain, and which an earlier daemon can't name by a tag. */
 void link_claim(struct link *link);
-/* This domain was restored, perhaps on another host: by the peer's number there may be somebody else now. So the session
- * has none until its other end, found by its instance, has proven itself. */
+/* This domain was restored, perhaps on another host: by the peer's number there may be somebody else now. So
+ * the session has none until its other end, found by its instance, has proven itself. */
 void link_lose_number(struct link *link);
-/* This domain was restored while the link was being made, of which nothing has been said yet: what waits for it stays.
- * False: it isn't so, or nobody can tell whether the daemon is the same that is found by that number now. */
+/* This domain was restored while the link was being made, of which nothing has been said yet: what waits for
+ * it stays. False: it isn't so, or nobody can tell whether the daemon is the same that is found by that
+ * number now. */
 bool link_keep_waiting(struct link *link);
 /* Asks for that link, under this domain's number of now. */
 void link_connect_again(struct link *link);
 /* Leads what waits for the link, which can't be made, over the other one. */
 void link_lead(struct link *link, struct link *other);
-/* Finds the session that is away with the domain that has this number now, by its UUID. NULL: there is none. */
+/* Finds the session that is away with the domain that has this number now, by its UUID. NULL: there is
+ * none. */
 struct link *link_session_of(const struct links *links, uint32_t domid);
 /* Ends what waits, if it was meant for another instance than the one that has connected. */
 void link_check_awaited(struct link *link);
@@ -340,7 +360,8 @@ static inline bool link_is_nobodys(const struct link *link)
 void link_seek(struct link *link);
 /* The peer wants to resume the session with this token, and not the one that the link has, or claims. */
 void link_note_meant(struct link *link, const uint8_t token[PROOF_ID_SIZE]);
-/* The peer has proven it: the session's link gets the vchan and the attempt. NULL: it can't have it now, and why. */
+/* The peer has proven it: the session's link gets the vchan and the attempt. NULL: it can't have it now, and
+ * why. */
 struct link *link_take_over(struct link *link, const char **why);
 /* The session is resumed, perhaps under another domid of the peer's: tells who has to know. */
 void link_note_resumed(struct link *link);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * By what programs know a domain whose session is away. XenStore and domain 0 forget a domain as soon as it is saved, and
- * its daemon isn't there by the new number before it has heard of the restore itself. So its link keeps the name and UUID
- * that were known last, and they lead to the session, as its number does, for resume-for.
+ * By what programs know a domain whose session is away. XenStore and domain 0 forget a domain as soon as it
+ * is saved, and its daemon isn't there by the new number before it has heard of the restore itself. So its
+ * link keeps the name and UUID that were known last, and they lead to the session, as its number does, for
+ * resume-for.
  */
 
 #include <errno.h>
@@ -99,7 +100,8 @@ struct link *link_session_of(const struct links *links, uint32_t domid)
 	return find_by_name(links, known_uuid(links->options.known, domid));
 }
 
-/* Whether the domain with this number, in which no daemon is yet, can be the one with which the session was. */
+/* Whether the domain with this number, in which no daemon is yet, can be the one with which the session
+ * was. */
 static bool can_be(struct links *links, uint32_t domid, const struct link *link)
 {
 	const char *uuid = known_uuid(links->options.known, domid);
@@ -162,7 +164,8 @@ bool links_zero_knows(struct links *links, struct peer_id peer)
 
 /* --- domain 0's word ------------------------------------------------------------------------------ */
 
-/* A domain that is saved has gone from XenStore, where whoever asks reads it, before domain 0 has heard of that and told it. */
+/* A domain that is saved has gone from XenStore, where whoever asks reads it, before domain 0 has heard of
+ * that and told it. */
 #define WORD_MS 500
 
 static bool may_be_told(const struct link *link)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * A session goes on over another vchan while the present one carries it (doc/protocol.md, 5.9), to have larger rings or to
- * give pages back. Who grants begins; link_elastic.c says when.
+ * A session goes on over another vchan while the present one carries it (doc/protocol.md, 5.9), to have
+ * larger rings or to give pages back. Who grants begins; link_elastic.c says when.
  *
  *   state    event at the end that grants        action                                        next
  *   NOT      link_offer()                        grant another vchan; OFFER                    OFFERED
@@ -17,9 +17,9 @@
  *   MOVING   both MOVEs were read                close the old vchan                           NOT
  *   any      one of the vchans is lost           leave both: AWAY, and to be resumed, or IDLE  NOT
  *
- * The frames need no proof of who sends them: they come over the session itself. Each end writes MOVE as the last frame in
- * its old ring and waits until that was read, so what the peer hasn't processed always lies in one ring. OFFER and DECLINE
- * are frames of the session, and come again after a loss: their epoch tells.
+ * The frames need no proof of who sends them: they come over the session itself. Each end writes MOVE as the
+ * last frame in its old ring and waits until that was read, so what the peer hasn't processed always lies in
+ * one ring. OFFER and DECLINE are frames of the session, and come again after a loss: their epoch tells.
  */
 
 #include <errno.h>

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * A session whose other end comes back under another domid, since its domain was restored or migrated. The instance that
- * its hello names says which session it is, but anybody can say that. So what the daemon under the new domid claims is a
- * link of its own, with a copy of what PROVE needs, until it has proven to know the secret. Only then the session's link
- * takes its place.
+ * A session whose other end comes back under another domid, since its domain was restored or migrated. The
+ * instance that its hello names says which session it is, but anybody can say that. So what the daemon under
+ * the new domid claims is a link of its own, with a copy of what PROVE needs, until it has proven to know the
+ * secret. Only then the session's link takes its place.
  */
 
 #include <errno.h>
@@ -39,9 +39,9 @@ static bool is_named_openly(const struct link *link, const uint8_t instance[PROO
 	return link_is_with(link, instance) && !link->session.is_hidden;
 }
 
-/* Finds the session with the instance that runs in the link's domain, under another domid. There may be several, since
- * a peer may have named an instance that isn't its own when its session began. Then it is the one that the domain has
- * named, or the likeliest, or another one at each try. */
+/* Finds the session with the instance that runs in the link's domain, under another domid. There may be
+ * several, since a peer may have named an instance that isn't its own when its session began. Then it is the
+ * one that the domain has named, or the likeliest, or another one at each try. */
 static struct link *find_session(const struct link *link)
 {
 	struct links *links = link->links;
@@ -98,8 +98,8 @@ static struct link *find_claimed(const struct link *link)
 	return NULL;
 }
 
-/* A frame lies whole in a ring, and those that are sent again are as they were in the one that was lost: in either end's,
- * which were as large. */
+/* A frame lies whole in a ring, and those that are sent again are as they were in the one that was lost: in
+ * either end's, which were as large. */
 static uint32_t ring_needed(const struct link *own)
 {
 	return own->ring_bytes < LEAST_MAX ? own->ring_bytes : LEAST_MAX;
@@ -288,9 +288,9 @@ void link_check_awaited(struct link *link)
 	link_end_session(link, EHOSTDOWN, "by its number there is another daemon since the restore");
 }
 
-/* Lets the account of the peer's present number have what the session has cost so far, and will. -ENOBUFS: it can't have
- * that. The old domain may be there still, and would begin anew by its number; so what two domains take by one session is
- * what one may have. */
+/* Lets the account of the peer's present number have what the session has cost so far, and will. -ENOBUFS: it
+ * can't have that. The old domain may be there still, and would begin anew by its number; so what two domains
+ * take by one session is what one may have. */
 static int take_account(struct link *link, struct peer_id peer)
 {
 	struct quota *quota = link->links->relay->quota;

@@ -2,8 +2,9 @@
 
 /*
  * By what each end names in HELLO the sessions that it may go on with, to who knows them, and to nobody else
- * (doc/protocol.md 5.7). There are always as many tags, and as much work with them: whoever names a stranger's instance,
- * which everybody may know, shall not learn from the answer whether we have a session with that.
+ * (doc/protocol.md 5.7). There are always as many tags, and as much work with them: whoever names a
+ * stranger's instance, which everybody may know, shall not learn from the answer whether we have a session
+ * with that.
  */
 
 #include <string.h>
@@ -36,7 +37,8 @@ static int rank(const struct link *link, const struct link *other)
 	return other == link ? 4 : link_likelihood(other);
 }
 
-/* Finds the sessions that a HELLO names. More than fit are with this instance only if peers lie about theirs. */
+/* Finds the sessions that a HELLO names. More than fit are with this instance only if peers lie about
+ * theirs. */
 static unsigned named(struct link *link, struct link *sessions[HELLO_TAGS])
 {
 	struct link *other, *next;

@@ -32,7 +32,8 @@ void links_sort(struct links *links)
 	links->is_sorted = true;
 }
 
-/* Behind all others: to find its place would take as many steps as there are numbers that programs have asked for. */
+/* Behind all others: to find its place would take as many steps as there are numbers that programs have asked
+ * for. */
 static void list_link(struct links *links, struct link *link)
 {
 	HASH_ADD(hh, links->links, peer, sizeof(link->peer), link);
@@ -362,7 +363,8 @@ static void relay_pings(struct link *link)
 		pings_send(&zero->pings, zero->hop);
 }
 
-/* No daemon is there: what waits goes on with the session that the domain may come back to. False: there is none. */
+/* No daemon is there: what waits goes on with the session that the domain may come back to. False: there is
+ * none. */
 static bool wait_with_session(struct link *link, int error, const char *reason)
 {
 	struct link *session = error == -EHOSTDOWN && link->peer.kind == PEER_DOMAIN
@@ -417,7 +419,8 @@ void links_lost(struct links *links, struct peer_id peer, bool replaced, const c
 {
 	struct link *link = link_find(links, peer);
 
-	/* What the peer wrote before lies in the ring: with its HELLO the session has begun, or another goes on. */
+	/* What the peer wrote before lies in the ring: with its HELLO the session has begun, or another goes
+	 * on. */
 	if (link && link->state == LINK_GREETING) {
 		link_hear_greeting(link);
 		link = link_find(links, peer);

@@ -11,11 +11,11 @@
  *      │                                 └──no answer in time──▶ answered with ETIMEDOUT
  *      └─────────────────────────────────┴──the pinger has gone──▶ forgotten
  *
- * Who only awaits the session is told when it is up: whoever has something to say to the peer then doesn't depend on
- * whether it answers.
+ * Who only awaits the session is told when it is up: whoever has something to say to the peer then doesn't
+ * depend on whether it answers.
  *
- * A relayed ping is of another domain's daemon: this peer, domain 0 or that of another host, is to ask that one, and
- * answers when it has answered (via.h).
+ * A relayed ping is of another domain's daemon: this peer, domain 0 or that of another host, is to ask that
+ * one, and answers when it has answered (via.h).
  *
  * The module that takes a program's requests limits how many it may have.
  */
@@ -44,10 +44,11 @@ struct pings {
 /* Adds a ping. `done` is called once, by pings_take_pong() or pings_fail(); NULL: it is the heartbeat's, of
  * which one at a time is enough. Returns 0 or a negative errno. */
 int pings_add(struct pings *pings, ping_fn done, void *userdata, uint32_t request);
-/* Adds one that isn't sent: `done` is called with 0 when the session is up, or as for a ping if it ends before. */
+/* Adds one that isn't sent: `done` is called with 0 when the session is up, or as for a ping if it ends
+ * before. */
 int pings_await(struct pings *pings, ping_fn done, void *userdata, uint32_t request);
-/* Adds a ping that the peer is to relay as `what` says, whose token means nothing. It fails with -EHOSTUNREACH if the
- * session ends. */
+/* Adds a ping that the peer is to relay as `what` says, whose token means nothing. It fails with
+ * -EHOSTUNREACH if the session ends. */
 int pings_add_relayed(struct pings *pings, const struct frame_ping_relayed *what, ping_fn done,
 		      void *userdata, uint32_t request);
 /* Moves the pings of domain `domid` to those of the peer that is to relay them; what can't be fails with
@@ -55,14 +56,17 @@ int pings_add_relayed(struct pings *pings, const struct frame_ping_relayed *what
 void pings_relay(struct pings *pings, uint32_t domid, struct pings *to);
 /* Moves all pings to those of another link with the same peer; what can't be fails with -EHOSTUNREACH. */
 void pings_move(struct pings *pings, struct pings *to);
-/* Fails those that wait to be relayed, to other hosts (`far`) or within this one: the peer doesn't do that. */
+/* Fails those that wait to be relayed, to other hosts (`far`) or within this one: the peer doesn't do
+ * that. */
 void pings_refuse_relayed(struct pings *pings, bool far);
-/* Takes an answer to one of them: `result` is 0 or a negative errno. Returns the round trip in ns, and in *domid
- * whose it is (UINT32_MAX: a domain's on another host); 0 if it answers none of them, or with an error. */
+/* Takes an answer to one of them: `result` is 0 or a negative errno. Returns the round trip in ns, and in
+ * *domid whose it is (UINT32_MAX: a domain's on another host); 0 if it answers none of them, or with an
+ * error. */
 uint64_t pings_take_relayed(struct pings *pings, uint64_t token, int result, uint32_t *domid);
 /* Whether anything is on its way, or waits. */
 bool pings_are_there(const struct pings *pings);
-/* Ends with -ETIMEDOUT those of programs, and of who relays, that were sent by `until_ns` and weren't answered. */
+/* Ends with -ETIMEDOUT those of programs, and of who relays, that were sent by `until_ns` and weren't
+ * answered. */
 void pings_expire(struct pings *pings, uint64_t until_ns);
 /* Sends the pings that wait, and tells those who await it: the session is up. */
 void pings_send(struct pings *pings, struct hop *hop);

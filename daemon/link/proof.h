@@ -3,9 +3,10 @@
 #define XENMSG_DAEMON_PROOF_H
 
 /*
- * The proof that an end of a session makes of knowing its secret, without showing it (doc/protocol.md 5.7): a keyed
- * hash of what tells this end, the other one, this vchan and this attempt from all others. The sender comes first, and
- * each end takes domids from Xen, so a proof can neither be returned to its maker nor passed on by a third domain.
+ * The proof that an end of a session makes of knowing its secret, without showing it (doc/protocol.md 5.7): a
+ * keyed hash of what tells this end, the other one, this vchan and this attempt from all others. The sender
+ * comes first, and each end takes domids from Xen, so a proof can neither be returned to its maker nor passed
+ * on by a third domain.
  */
 
 #include <stdbool.h>
@@ -30,8 +31,8 @@ bool proof_is_good(const uint8_t secret[PROOF_SECRET_SIZE], const struct proof_e
 		   const struct proof_end *receiver, uint32_t epoch, uint32_t purpose,
 		   const uint8_t untrusted_proof[PROOF_SIZE]);
 
-/* Names a session in the sender's HELLO to the receiver alone, who knows it, too: to all others it is random. It proves
- * nothing. */
+/* Names a session in the sender's HELLO to the receiver alone, who knows it, too: to all others it is random.
+ * It proves nothing. */
 void proof_tag(const uint8_t secret[PROOF_SECRET_SIZE], const struct proof_end *sender,
 	       const struct proof_end *receiver, uint8_t tag[PROOF_TAG_SIZE]);
 

@@ -37,7 +37,8 @@ static void on_woken(int fd, short what, void *userdata)
 	tell(userdata);
 }
 
-/* The gateway closes the socket at the end, and says nothing on it, or that what came from the other host can't be. */
+/* The gateway closes the socket at the end, and says nothing on it, or that what came from the other host
+ * can't be. */
 static void on_ended(int fd, short what, void *userdata)
 {
 	struct carrier *carrier = userdata;
@@ -100,7 +101,8 @@ static void free_carrier(struct carrier *carrier)
 	free(carrier);
 }
 
-/* What was written last, a GOODBYE perhaps, still goes: the gateway has the memory, and sees the end after it. */
+/* What was written last, a GOODBYE perhaps, still goes: the gateway has the memory, and sees the end after
+ * it. */
 static void close_carrier(void *carrier, bool to_resume)
 {
 	notify(carrier);

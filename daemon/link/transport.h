@@ -3,9 +3,9 @@
 #define XENMSG_DAEMON_TRANSPORT_H
 
 /*
- * What the session of a link needs of whatever carries it: a pair of rings, a way to notify the other end, and to hear of
- * its notifications and of its end. A vchan is one (vchan_transport.h), the tests' pair in memory another. The rings are
- * spoken as doc/protocol.md 5.2 says; both begin empty, with indices of zero.
+ * What the session of a link needs of whatever carries it: a pair of rings, a way to notify the other end,
+ * and to hear of its notifications and of its end. A vchan is one (vchan_transport.h), the tests' pair in
+ * memory another. The rings are spoken as doc/protocol.md 5.2 says; both begin empty, with indices of zero.
  *
  *   waiting ──the other end has come──▶ open                               (the granter's end begins here)
  *   open ──the other end leaves it, and wants another one──▶ left        each until close()
@@ -21,7 +21,8 @@
 enum transport_state {
 	TRANSPORT_WAITING, /* the other end hasn't come yet */
 	TRANSPORT_OPEN,
-	TRANSPORT_LEFT, /* closed to be resumed; what the other end wrote before can still be read, as in the next */
+	/* closed to be resumed; what the other end wrote before can still be read, as in the next */
+	TRANSPORT_LEFT,
 	TRANSPORT_CLOSED,
 	TRANSPORT_BROKEN,
 };
@@ -37,10 +38,11 @@ struct transport_functions {
 	/* Notifies the other end; must not block. 0, or a negative errno: it can't be notified any more. */
 	int (*notify)(void *carrier);
 	enum transport_state (*state)(void *carrier);
-	/* Whether what is in the rings now, and was read of the state, is what the two ends wrote: not after this domain
-	 * was restored. NULL: it never is. */
+	/* Whether what is in the rings now, and was read of the state, is what the two ends wrote: not after
+	 * this domain was restored. NULL: it never is. */
 	bool (*is_sound)(void *carrier);
-	/* Tells the other end, and frees the carrier. `to_resume`: this end wants another one for the session. */
+	/* Tells the other end, and frees the carrier. `to_resume`: this end wants another one for the
+	 * session. */
 	void (*close)(void *carrier, bool to_resume);
 	/* For status: whether this end has granted the pages, and how many there are. */
 	bool (*is_granter)(void *carrier);
@@ -60,8 +62,8 @@ struct link_transport {
 
 /* Makes transports for sessions that move (link_move.c): the first ones come from the peers. */
 struct transport_maker {
-	/* Grants one with rings of this size each way, a power of two, to a domain. -ENOSPC: pages or ports are short; other
-	 * errors. */
+	/* Grants one with rings of this size each way, a power of two, to a domain. -ENOSPC: pages or ports
+	 * are short; other errors. */
 	int (*grant)(void *userdata, uint32_t domid, uint32_t ring_size, struct link_transport *made,
 		     struct transport_place *place);
 	/* Maps one that a domain says to have granted. -EPROTO: what is there is impossible; other errors. */

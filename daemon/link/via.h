@@ -3,17 +3,17 @@
 #define XENMSG_DAEMON_VIA_H
 
 /*
- * Channels to other hosts (via_hosts.c), and those between two domains of which neither may map, so that they have no link: they go through the daemon
- * of domain 0, which has a link with both (doc/protocol.md, 5.8).
+ * Channels to other hosts (via_hosts.c), and those between two domains of which neither may map, so that they
+ * have no link: they go through the daemon of domain 0, which has a link with both (doc/protocol.md, 5.8).
  *
  *   program ─ its daemon ══ link ══ domain 0's daemon ══ link ══ the other's daemon ─ program
  *             via_lead()            via_open(): forwards          via_open(): takes
  *
  * To each daemon it is a channel like any other, in at one hop and out at another, so credit, cancelling and
- * what is certain about a message hold end to end. What makes it a relayed one is the OPEN: it has an address,
- * not an endpoint, and the identity of the true sender, which a guest believes from domain 0 alone. Such an
- * OPEN is only sent to a daemon whose HELLO says that it takes part. Until that HELLO is there the channel
- * waits in a room, of which there is one for each daemon that is to take channels.
+ * what is certain about a message hold end to end. What makes it a relayed one is the OPEN: it has an
+ * address, not an endpoint, and the identity of the true sender, which a guest believes from domain 0 alone.
+ * Such an OPEN is only sent to a daemon whose HELLO says that it takes part. Until that HELLO is there the
+ * channel waits in a room, of which there is one for each daemon that is to take channels.
  *
  * In domain 0 the account of the domain that opens a channel pays for it, and in the domain that it leads to,
  * likewise the account of the true sender's domain, not domain 0's.
@@ -62,12 +62,15 @@ void via_free(struct via *via);
  * negative errno: -EHOSTUNREACH domain 0 can't relay, and the link's last error says why; others as of
  * channel_accept(). */
 int via_lead(struct via *via, struct channel *channel, uint32_t domid, const char *endpoint);
-/* Whether it is a domain to which only domain 0 knows the way, which was saved, perhaps: there via_lead() and via_ping() lead. */
+/* Whether it is a domain to which only domain 0 knows the way, which was saved, perhaps: there via_lead() and
+ * via_ping() lead. */
 bool via_zero_knows(const struct via *via, struct peer_id peer);
-/* Leads a channel that was opened here to an address on another host. 0, or a negative errno: -EHOSTDOWN its daemon isn't
- * there, -EHOSTUNREACH it can't be reached from this host, -EACCES; others as of channel_accept(). */
+/* Leads a channel that was opened here to an address on another host. 0, or a negative errno: -EHOSTDOWN its
+ * daemon isn't there, -EHOSTUNREACH it can't be reached from this host, -EACCES; others as of
+ * channel_accept(). */
 int via_lead_out(struct via *via, struct channel *channel, const struct address *address);
-/* Does the same as via_lead() for all channels that wait at `hop`, which is the link's with this peer, a domain. */
+/* Does the same as via_lead() for all channels that wait at `hop`, which is the link's with this peer, a
+ * domain. */
 void via_lead_waiting(struct via *via, struct peer_id peer, struct hop *hop);
 
 /* Pings the daemon of a domain with which there is no link, as links_ping() does; links_ping_cancel() forgets
@@ -81,8 +84,8 @@ int via_ping_out(struct via *via, const struct frame_identity *from, const struc
 
 /* Whether the OPEN is a relayed one. */
 bool via_is_relayed(const struct frame_open *open);
-/* Takes a channel that this peer's daemon has opened by a relayed OPEN. If it is a domain, its identity has the peer's
- * domid. */
+/* Takes a channel that this peer's daemon has opened by a relayed OPEN. If it is a domain, its identity has
+ * the peer's domid. */
 void via_open(struct via *via, struct peer_id peer, struct channel *channel, const struct frame_open *open);
 
 /* Relays, in domain 0, a ping that `source` asks for. */
@@ -90,14 +93,14 @@ void via_take_ping(struct via *via, struct peer_id source, const struct frame_pi
 /* The domain `from` has the number `to` now: answers what it has asked there. */
 void via_renumber(struct via *via, uint32_t from, uint32_t to);
 
-/* The domain to which domain 0 forwards the channel was restored and has the number `to` now. 0; -EACCES: by that number
- * it is forbidden; -ENOMEM. */
+/* The domain to which domain 0 forwards the channel was restored and has the number `to` now. 0; -EACCES: by
+ * that number it is forbidden; -ENOMEM. */
 int via_follow(struct via *via, struct channel *channel, uint32_t to);
-/* Likewise the one from which it does, as its identity says already: tells who comes next. Also -ECONNRESET: that one was
- * told the old number, and takes no other. */
+/* Likewise the one from which it does, as its identity says already: tells who comes next. Also -ECONNRESET:
+ * that one was told the old number, and takes no other. */
 int via_follow_source(struct via *via, struct channel *channel);
-/* Domain 0, or another host's, says so of what it passes on: notes it. 0; -EPROTO: it can't be; -ENOBUFS: what is held by
- * both numbers is more than one domain may have; -ENOMEM. */
+/* Domain 0, or another host's, says so of what it passes on: notes it. 0; -EPROTO: it can't be; -ENOBUFS:
+ * what is held by both numbers is more than one domain may have; -ENOMEM. */
 int via_take_source(struct via *via, struct channel *channel, uint32_t to);
 
 /* Ends the channels that domain 0 forwards and that changed rules forbid now. */

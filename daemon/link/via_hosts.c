@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * Channels between hosts (doc/protocol.md, 5.10). The daemons of domain 0 have links with each other, and pass channels on
- * from and to the domains of their hosts:
+ * Channels between hosts (doc/protocol.md, 5.10). The daemons of domain 0 have links with each other, and
+ * pass channels on from and to the domains of their hosts:
  *
  *   a domain ══ link ══ domain 0 ══ link over a gateway ══ domain 0 there ══ link ══ a domain there
  *            HOST/DOMAIN:ENDPOINT          DOMAIN:ENDPOINT              DOMID:ENDPOINT
  *
- * Each OPEN has the sender's identity. Which host it is on is what the link tells, in domain 0 there; domains believe that
- * from their domain 0 alone, as they believe it who is behind what it relays (via.h).
+ * Each OPEN has the sender's identity. Which host it is on is what the link tells, in domain 0 there; domains
+ * believe that from their domain 0 alone, as they believe it who is behind what it relays (via.h).
  */
 
 #include <errno.h>
@@ -222,8 +222,8 @@ int via_ping_out(struct via *via, const struct frame_identity *from, const struc
 	return r == -EOPNOTSUPP || r == -ENOLINK ? -EHOSTUNREACH : r;
 }
 
-/* Pings a domain here for one of another host. That it is there is told by the answer to an OPEN, too, so only [relay] is
- * asked. */
+/* Pings a domain here for one of another host. That it is there is told by the answer to an OPEN, too, so
+ * only [relay] is asked. */
 static int ping_here(struct via *via, uint32_t host, const struct frame_ping_relayed *asked,
 		     const struct address *address, struct account *account, ping_fn done, void *userdata)
 {

@@ -38,13 +38,13 @@ uint32_t via_destination(const struct channel *channel);
 /* --- via_why.c */
 /* Whether domain 0 could relay to this domain: none does for domain 0 itself, or on the way there. */
 bool via_is_for_domain_0(const struct via *via, uint32_t domid);
-/* Tells why no channel of domain `source` gets to this domain: to our programs, or, if it isn't they that ask, to the log.
- * Returns the negative errno for the opener. */
+/* Tells why no channel of domain `source` gets to this domain: to our programs, or, if it isn't they that
+ * ask, to the log. Returns the negative errno for the opener. */
 int via_explain(struct via *via, uint32_t domid, uint32_t source, int error);
 /* Does it for a channel that waits. */
 int via_explain_channel(struct via *via, const struct channel *channel, int error);
-/* Remembers, for programs here, how something gets to the domain (`r`: 0), or why it doesn't. Returns what the program is told:
- * 0 or a negative errno. */
+/* Remembers, for programs here, how something gets to the domain (`r`: 0), or why it doesn't. Returns what
+ * the program is told: 0 or a negative errno. */
 int via_lead_result(struct via *via, uint32_t domid, int r);
 
 /* --- via_pings.c */
@@ -58,8 +58,8 @@ bool via_is_far(const struct frame_open *open);
 /* Takes such a channel. */
 void via_open_far(struct via *via, struct peer_id peer, struct channel *channel,
 		  const struct frame_open *open);
-/* Pings, in domain 0, a domain of another host for the domain `source` of this one, or one of this host for the host
- * `source`. Calls `done`, at once perhaps, or returns a negative errno. */
+/* Pings, in domain 0, a domain of another host for the domain `source` of this one, or one of this host for
+ * the host `source`. Calls `done`, at once perhaps, or returns a negative errno. */
 int via_ping_far(struct via *via, struct peer_id source, const struct frame_ping_relayed *asked,
 		 struct account *account, ping_fn done, void *userdata);
 /* Whether the rules let a channel go on that domain 0 passes on. 0; -EACCES, -ENODATA. */

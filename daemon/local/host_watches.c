@@ -41,7 +41,8 @@ struct watched_place {
 	enum place_state state;
 	enum ask_kind kind;
 	char domain[DOMAIN_NAME_MAX + 1]; /* as it is asked for */
-	/* It is among what the host has told. While that is compared, it isn't known; but nothing else is compared then. */
+	/* It is among what the host has told. While that is compared, it isn't known; but nothing else is
+	 * compared then. */
 	bool is_wanted;
 	bool is_up, is_going; /* the domain, or the host, is reported; and will be as gone */
 	bool is_listed;	      /* what there was first is reported, or why there is nothing is known */
@@ -185,8 +186,8 @@ static void let_go(struct watched_place *place)
 	compare_from_now(place);
 }
 
-/* Why there is no answer may pass, once: the link was idle, or is another one. Then an answer comes at once, also if
- * nothing has changed. */
+/* Why there is no answer may pass, once: the link was idle, or is another one. Then an answer comes at once,
+ * also if nothing has changed. */
 static void note_failure(struct watched_place *place)
 {
 	bool is_first = !place->has_failed && place->is_up;

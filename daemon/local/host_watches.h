@@ -3,17 +3,19 @@
 #define XENMSG_DAEMON_HOST_WATCHES_H
 
 /*
- * Tells the programs that watch a pattern HOST/DOMAIN or HOST/DOMAIN:ENDPOINT of another host what comes and goes there, as
- * far as it tells us (link/asks.h). Each watch has questions that are asked again with every answer, so that the next
- * one tells of a change: which domains there are, by which the host is there, and for each domain that is meant, which
- * endpoints it has. A domain without * ? [ is asked by its name, and needn't be one that the host lists.
+ * Tells the programs that watch a pattern HOST/DOMAIN or HOST/DOMAIN:ENDPOINT of another host what comes and
+ * goes there, as far as it tells us (link/asks.h). Each watch has questions that are asked again with every
+ * answer, so that the next one tells of a change: which domains there are, by which the host is there, and
+ * for each domain that is meant, which endpoints it has. A domain without * ? [ is asked by its name, and
+ * needn't be one that the host lists.
  *
  *   ASKED ──told──▶ COMPARES ──what has changed is reported──▶ ASKED
  *     └──an error, and once more──▶ COMPARES: all of it is gone ──reported──▶ WAITS ──a second later──▶ RETRIES ──▶ ASKED
  *
- * The program's WATCH is answered when the host has told which domains it has, or why it can't be asked. What is told is
- * kept until the next answer, at most 16 KiB for a question, which costs its user as much (asks.h). Answers are compared,
- * and what failed is asked again, in pieces, in the turns of the user that watches.
+ * The program's WATCH is answered when the host has told which domains it has, or why it can't be asked. What
+ * is told is kept until the next answer, at most 16 KiB for a question, which costs its user as much
+ * (asks.h). Answers are compared, and what failed is asked again, in pieces, in the turns of the user that
+ * watches.
  */
 
 #include <stdbool.h>

@@ -23,8 +23,8 @@ struct local_options {
 	struct session_options session;
 };
 
-/* Returns 0, or -EADDRINUSE: another daemon serves this path; -ENOTSOCK: another kind of file is there; else as socket(2),
- * bind(2), listen(2). `callbacks` as for session_new(). */
+/* Returns 0, or -EADDRINUSE: another daemon serves this path; -ENOTSOCK: another kind of file is there; else
+ * as socket(2), bind(2), listen(2). `callbacks` as for session_new(). */
 int local_new(struct local **local, struct relay *relay, const struct local_options *options,
 	      const struct session_callbacks *callbacks, void *userdata);
 /* Ends all sessions and removes the socket's file. */

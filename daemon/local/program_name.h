@@ -6,8 +6,8 @@
 
 #define PROGRAM_NAME_SIZE 17
 
-/* Finds the name of the program with this pid, as its kernel tells; "?" if it has gone. The program chooses it,
- * and it goes into logs and into JSON: only printable ASCII is left of it. */
+/* Finds the name of the program with this pid, as its kernel tells; "?" if it has gone. The program chooses
+ * it, and it goes into logs and into JSON: only printable ASCII is left of it. */
 void program_name(pid_t pid, char name[PROGRAM_NAME_SIZE]);
 
 #endif

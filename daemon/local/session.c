@@ -87,8 +87,8 @@ static int on_control(void *owner, const struct frame_header *header, const uint
 		return session->callbacks->request(session->userdata, session, header, payload);
 	case FRAME_GOODBYE:
 		hop_note_goodbye(session->hop);
-		/* Not at once: what the program has taken is still to be noted. And without waiting for the end of
-		 * file, which a program that keeps its socket never sends. */
+		/* Not at once: what the program has taken is still to be noted. And without waiting for the
+		 * end of file, which a program that keeps its socket never sends. */
 		hop_finish(session->hop, -ECONNRESET, "the program has taken its leave");
 		return 0;
 	default:

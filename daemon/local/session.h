@@ -45,13 +45,13 @@ struct session_callbacks {
 	 * token of an ACCEPT. The callee owns the socket; the session ends after this. */
 	void (*stream)(void *userdata, struct session *session, int fd, const struct frame_header *header,
 		       const uint8_t *payload);
-	/* Does a piece of what is left of the request for which session_go_on_later() was called, and answers it at
-	 * the end. Returns whether there is more. */
+	/* Does a piece of what is left of the request for which session_go_on_later() was called, and answers
+	 * it at the end. Returns whether there is more. */
 	bool (*go_on)(void *userdata, struct session *session, struct session_rest *rest);
 	/* The program has read all that it was told (session_has_unread). May be NULL. */
 	void (*drained)(void *userdata, struct session *session);
-	/* The program has gone or was cut off: does a piece of what is to be done while its rings are still there. Returns whether there
-	 * is more. *at is 0 at first. */
+	/* The program has gone or was cut off: does a piece of what is to be done while its rings are still
+	 * there. Returns whether there is more. *at is 0 at first. */
 	bool (*leave)(void *userdata, struct session *session, uint32_t *at);
 	/* How many of its unanswered requests the callee writes into an image (session_fits_image()). */
 	unsigned (*carries)(void *userdata, struct session *session);
@@ -91,12 +91,13 @@ static inline void session_reply_error(struct session *session, uint32_t request
 /* Sends a piece of the answer, before session_reply() sends the last one. */
 int session_reply_more(struct session *session, uint32_t request, const void *body, size_t size);
 
-/* The request, which has just come, may take long: callback `go_on` does it in pieces, before all further input of the
- * program. The text is copied, and must be the name of an endpoint. */
+/* The request, which has just come, may take long: callback `go_on` does it in pieces, before all further
+ * input of the program. The text is copied, and must be the name of an endpoint. */
 void session_go_on_later(struct session *session, uint32_t request, struct frame_text text);
 
-/* For the image that is handed over to the next daemon (base/image.h), in this order: settles what can't be in it; says whether all
- * the rest can; and writes the session, or reads it into one that has just been made, of the socket that it had. */
+/* For the image that is handed over to the next daemon (base/image.h), in this order: settles what can't be
+ * in it; says whether all the rest can; and writes the session, or reads it into one that has just been made,
+ * of the socket that it had. */
 void session_settle_for_image(struct session *session);
 bool session_fits_image(struct session *session);
 void session_image(struct image *image, struct session *session);

@@ -13,7 +13,8 @@
 #include "base/self.h"
 #include "daemon/relay/program_socket.h"
 
-/* two doorbells, and the memory, which the next daemon reads if the program doesn't go on in other memory (session_image.c) */
+/* two doorbells, and the memory, which the next daemon reads if the program doesn't go on in other memory
+ * (session_image.c) */
 #define MEMORY_DESCRIPTORS 3
 
 static struct frame_welcome welcome_of(const struct session *session)

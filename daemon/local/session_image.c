@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * A session in the image that a daemon hands over (base/image.h). Its socket and its doorbells stay what they are. Memory that it
- * shares doesn't: the program has sealed it against further mappings that can be written to, and a mapping doesn't outlive its
- * program. So the next daemon makes other memory of the same layout, and the program goes on in it:
+ * A session in the image that a daemon hands over (base/image.h). Its socket and its doorbells stay what they
+ * are. Memory that it shares doesn't: the program has sealed it against further mappings that can be written
+ * to, and a mapping doesn't outlive its program. So the next daemon makes other memory of the same layout,
+ * and the program goes on in it:
  *
  *     the new daemon                            the program (libclient/transport.c)
  *     ───────────── MEMORY, with the other memory ──────────▶
@@ -11,8 +12,9 @@
  *     ◀──────────────────── rings ──────────────────────────
  *     attaches the hop to its rings again
  *
- * Meanwhile the program may go on in the memory that it has, where nobody reads. One that ends instead has left there what it
- * wrote: so the daemon keeps a descriptor of that memory, maps it for reading, and takes in what is there (session_memory.c).
+ * Meanwhile the program may go on in the memory that it has, where nobody reads. One that ends instead has
+ * left there what it wrote: so the daemon keeps a descriptor of that memory, maps it for reading, and takes
+ * in what is there (session_memory.c).
  */
 
 #include <errno.h>
@@ -106,7 +108,8 @@ static void pumped_image(struct image *image, struct session *session)
 
 /* --- with shared memory ----------------------------------------------------------------------- */
 
-/* Whether the rings lie within the memory, and nowhere in each other's way. The program would have checked them, too. */
+/* Whether the rings lie within the memory, and nowhere in each other's way. The program would have checked
+ * them, too. */
 static bool places_are_possible(const struct session *session)
 {
 	for (unsigned i = 0; i < LOCAL_RINGS; i++) {
@@ -144,7 +147,8 @@ static void layout_image(struct image *image, struct session *session)
 	image_expect(image, places_are_possible(session));
 }
 
-/* Maps memory that was offered to the program by the daemon before; false: the program has sealed it, so it goes on there. */
+/* Maps memory that was offered to the program by the daemon before; false: the program has sealed it, so it
+ * goes on there. */
 static bool map_offered(struct session *session, int fd)
 {
 	void *mapped = fd < 0 ? MAP_FAILED

@@ -4,9 +4,9 @@
 
 /*
  * No descriptor that the program holds too can make a call of ours block, whatever it does to its flags, its
- * counter, its locks or its size: on those that it gets we only call close() and doorbell_ring(), and wait for
- * them by epoll, which takes none of their locks. Those that it sends are never received, nor closed by the
- * loop.
+ * counter, its locks or its size: on those that it gets we only call close() and doorbell_ring(), and wait
+ * for them by epoll, which takes none of their locks. Those that it sends are never received, nor closed by
+ * the loop.
  *
  *   the socket    each side has an end of its own; ours is only used with MSG_DONTWAIT, and only
  *                 program_socket.h reads and closes it
@@ -16,9 +16,10 @@
  *   wake_daemon   a doorbell (wire/doorbell.h) that the program rings
  *   wake_program  a doorbell that we ring
  *
- * The parts of a session: session.c has its life, session_greeting.c its greeting, session_memory.c the rings that the
- * program shares, session_pump.c our own rings between the hop and the socket of a program that shares none.
- * A session uses one of the last two, from when it begins to run. session_image.c hands it over to the next daemon.
+ * The parts of a session: session.c has its life, session_greeting.c its greeting, session_memory.c the rings
+ * that the program shares, session_pump.c our own rings between the hop and the socket of a program that
+ * shares none. A session uses one of the last two, from when it begins to run. session_image.c hands it over
+ * to the next daemon.
  */
 
 #include <stdbool.h>
@@ -89,8 +90,9 @@ struct session {
 	ssize_t last_words; /* bytes that are still read from a deaf program */
 };
 
-/* session_memory.c: makes the memory, and says in `welcome` where the rings lie. The hop is attached to them when the program has
- * rung, and so has mapped it, and it is sealed; then session_attached() is called. Returns 0 or a negative errno. */
+/* session_memory.c: makes the memory, and says in `welcome` where the rings lie. The hop is attached to them
+ * when the program has rung, and so has mapped it, and it is sealed; then session_attached() is called.
+ * Returns 0 or a negative errno. */
 int session_share_memory(struct session *session, struct frame_welcome *welcome);
 /* The program has mapped the memory, or `is_gone` and won't any more. */
 void session_use_memory(struct session *session, bool is_gone);

@@ -37,8 +37,8 @@ static void attach(struct session *session)
 		session_attached(session);
 }
 
-/* Puts what the program has left in the memory that it had into that in which it was to go on. Only it writes there, and nobody can make
- * holes in it: it was sealed when we used it. */
+/* Puts what the program has left in the memory that it had into that in which it was to go on. Only it writes
+ * there, and nobody can make holes in it: it was sealed when we used it. */
 static int copy_memory(struct session *session)
 {
 	void *old = mmap(NULL, session->memory_size, PROT_READ, MAP_SHARED, session->old_memory_fd, 0);
@@ -92,8 +92,8 @@ static int make_doorbells(struct session *session)
 	return session->wake_daemon < 0 ? session->wake_daemon : session->wake_program;
 }
 
-/* Returns the size of the control blocks' page. The rings begin behind it, at pages of this kernel, which may have 16 or
- * 64 KiB: a ring that doesn't begin at one can't be lent from (libclient/mirror.c). */
+/* Returns the size of the control blocks' page. The rings begin behind it, at pages of this kernel, which may
+ * have 16 or 64 KiB: a ring that doesn't begin at one can't be lent from (libclient/mirror.c). */
 static uint32_t head_size(void)
 {
 	return (uint32_t)sysconf(_SC_PAGESIZE);

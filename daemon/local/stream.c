@@ -109,8 +109,8 @@ static int take_frame(struct stream *stream, const struct frame_header *header)
 	}
 }
 
-/* Tells the sender how far the stream to the program was taken. A frame each time would go all the way back for
- * each small piece, and wake two daemons. */
+/* Tells the sender how far the stream to the program was taken. A frame each time would go all the way back
+ * for each small piece, and wake two daemons. */
 static void tell_taken(struct stream *stream)
 {
 	const struct frame_credit credit = {.consumed = stream->taken};

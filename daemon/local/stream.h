@@ -27,7 +27,8 @@ struct charge;
 struct image;
 struct stream;
 
-/* bytes that a stream takes at most: two rings for bytes (private_ring.h), one for control, and its records */
+/* bytes that a stream takes at most: two rings for bytes (private_ring.h), one for control, and its
+ * records */
 #define STREAM_MEMORY 294912u
 
 struct stream_callbacks {
@@ -45,22 +46,25 @@ int stream_connect(struct stream **stream, struct relay *relay, int fd, const st
 		   void *userdata);
 /* Makes a stream for `channel`, which a peer's program has opened to `endpoint` here. It waits, under a token
  * that can't be guessed, for the program that has bound the endpoint. The account that has opened the channel
- * pays for the descriptor that it will need, and `program`, the account of that program (NULL: none), for the time of calls
- * that it makes long. */
+ * pays for the descriptor that it will need, and `program`, the account of that program (NULL: none), for the
+ * time of calls that it makes long. */
 int stream_wait(struct stream **stream, struct relay *relay, struct channel *channel, const char *endpoint,
 		struct account *program, const struct stream_callbacks *callbacks, void *userdata);
 uint64_t stream_token(const struct stream *stream);
 /* Returns the state's name in status. */
 const char *stream_state(const struct stream *stream);
 bool stream_is_waiting(const struct stream *stream);
-/* Connects a waiting stream to the program that fetches it. Takes over the socket. -ENOENT: it doesn't wait; -ECONNRESET: the
- * program hasn't waited for the answer, and the stream waits on, to be fetched again; -ENOMEM: it breaks. */
+/* Connects a waiting stream to the program that fetches it. Takes over the socket. -ENOENT: it doesn't wait;
+ * -ECONNRESET: the program hasn't waited for the answer, and the stream waits on, to be fetched again;
+ * -ENOMEM: it breaks. */
 int stream_take_socket(struct stream *stream, int fd);
 void stream_free(struct stream *stream);
 
-/* stream_image.c: whether the next daemon can go on with it. `is_carried`: its socket gets there in another one (carrier.h). */
+/* stream_image.c: whether the next daemon can go on with it. `is_carried`: its socket gets there in another
+ * one (carrier.h). */
 bool stream_fits_image(struct stream *stream, bool is_carried);
-/* Writes what there is of the stream, but for its channel, or reads it into one of stream_make(), which isn't attached. */
+/* Writes what there is of the stream, but for its channel, or reads it into one of stream_make(), which isn't
+ * attached. */
 void stream_image(struct image *image, struct stream *stream);
 /* Makes a stream without a socket, rings or account. 0 or -ENOMEM. */
 int stream_make(struct stream **stream, struct relay *relay, const struct stream_callbacks *callbacks,

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * A byte stream in the image that a daemon hands over (base/image.h). Its socket stays what it is, with all that lies unread in it on
- * either side. The rings between it and its hop are the daemon's own, so what lies there is copied. Whatever an event would have
- * told is looked for anew.
+ * A byte stream in the image that a daemon hands over (base/image.h). Its socket stays what it is, with all
+ * that lies unread in it on either side. The rings between it and its hop are the daemon's own, so what lies
+ * there is copied. Whatever an event would have told is looked for anew.
  */
 
 #include "daemon/local/stream_internal.h"

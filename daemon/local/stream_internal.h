@@ -4,7 +4,8 @@
 
 /*
  * What the parts of a stream share: stream.c has its life, its turns and its end of the hop, stream_socket.c
- * moves bytes between the program's socket and the rings, and closes the socket, and stream_image.c hands it over.
+ * moves bytes between the program's socket and the rings, and closes the socket, and stream_image.c hands it
+ * over.
  */
 
 #include <stdbool.h>
@@ -60,8 +61,9 @@ struct stream {
 	uint64_t token;
 	int fd;
 	struct charge charge; /* for the descriptor and the memory */
-	/* The opener pays for the time, too, but not for what the program that holds an accepted stream's socket makes dear: from its
-	 * first long call on (relay/call.h) `turn` is in the line of that program's account, and rests with it. */
+	/* The opener pays for the time, too, but not for what the program that holds an accepted stream's
+	 * socket makes dear: from its first long call on (relay/call.h) `turn` is in the line of that
+	 * program's account, and rests with it. */
 	struct account *program, *payer;
 	/* Tells of what comes, and of the end; edge-triggered, since a byte always lies unread. */
 	struct event *socket_event;
@@ -99,29 +101,31 @@ void stream_set_payer(struct stream *stream, struct account *account);
 void stream_set_account(struct stream *stream, struct account *account);
 /* Listens to the socket, which it takes over. 0 or -ENOMEM. */
 int stream_watch_socket(struct stream *stream, int fd);
-/* Attaches the hop to the rings; `again`: in which something lies, as the hop was read from an image. 0 or -EPROTO. */
+/* Attaches the hop to the rings; `again`: in which something lies, as the hop was read from an image. 0 or
+ * -EPROTO. */
 int stream_attach(struct stream *stream, bool again);
 /* Writes a frame for the hop. Returns false if there is no room. */
 bool stream_put_frame(struct stream *stream, uint8_t type, const void *payload, uint32_t length);
 
 /* --- stream_socket.c */
 
-/* Reads what the program has sent, while an event has told that there may be something. Whatever comes after the read that
- * found nothing more is told by another event. What the program sent before its end is read before that counts. Returns 0, or
- * -ECONNRESET: it has gone. */
+/* Reads what the program has sent, while an event has told that there may be something. Whatever comes after
+ * the read that found nothing more is told by another event. What the program sent before its end is read
+ * before that counts. Returns 0, or -ECONNRESET: it has gone. */
 int stream_read(struct stream *stream);
-/* Takes nothing more from the program: a write there gives EPIPE, also one that waits. Else a program that writes and doesn't
- * read would wait for ever, since it learns that the stream is broken by reading up to there. Who waits by poll() for room to
- * write is told only when there is some. */
+/* Takes nothing more from the program: a write there gives EPIPE, also one that waits. Else a program that
+ * writes and doesn't read would wait for ever, since it learns that the stream is broken by reading up to
+ * there. Who waits by poll() for room to write is told only when there is some. */
 void stream_refuse(struct stream *stream);
 /* Writes what there is for the program, as far as its socket takes it, and the end behind it. */
 int stream_write(struct stream *stream);
-/* Returns whether the program has closed its socket, or shut it down both ways, while it calls. One that only has nothing more
- * to send may still wait for its call. */
+/* Returns whether the program has closed its socket, or shut it down both ways, while it calls. One that only
+ * has nothing more to send may still wait for its call. */
 bool stream_caller_has_left(struct stream *stream);
 /* Tells the program how its call has ended. */
 void stream_answer_caller(struct stream *stream, int error);
-/* Closes the socket. `clean`: the program sees the end of the stream; else ECONNRESET, by the byte that is left unread. */
+/* Closes the socket. `clean`: the program sees the end of the stream; else ECONNRESET, by the byte that is
+ * left unread. */
 void stream_close_socket(struct stream *stream, bool clean);
 
 #endif

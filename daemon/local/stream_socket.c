@@ -89,7 +89,8 @@ static unsigned reserve(const struct stream *stream, uint32_t size, struct iovec
 	return (unsigned)ring_writer_reserve(&behind_header, size, pieces);
 }
 
-/* Copies up to `size` bytes that came before the one that breaks the stream into the ring. Returns how many, or -ECONNRESET. */
+/* Copies up to `size` bytes that came before the one that breaks the stream into the ring. Returns how many,
+ * or -ECONNRESET. */
 static int copy_before_break(struct stream *stream, uint32_t size)
 {
 	struct iovec pieces[2];
@@ -107,8 +108,8 @@ static int copy_before_break(struct stream *stream, uint32_t size)
 	return (int)there;
 }
 
-/* Moves up to `size` bytes behind the guard into the ring, leaving the last of them unread. Returns how many, or
- * -ECONNRESET. */
+/* Moves up to `size` bytes behind the guard into the ring, leaving the last of them unread. Returns how many,
+ * or -ECONNRESET. */
 static int read_piece(struct stream *stream, uint32_t size)
 {
 	uint8_t guard;

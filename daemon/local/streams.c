@@ -17,9 +17,9 @@
 #include "base/quota.h"
 #include "daemon/local/session.h"
 
-/* Streams that wait for one program, like a backlog of listen(2): what tells it of them must not be too much to
- * leave unread. It is divided in shares, so that one peer's streams can't keep out another's: a single peer or
- * user gets half of it. */
+/* Streams that wait for one program, like a backlog of listen(2): what tells it of them must not be too much
+ * to leave unread. It is divided in shares, so that one peer's streams can't keep out another's: a single
+ * peer or user gets half of it. */
 #define WAITING_MAX 2048
 
 #define PASSED_AT_ONCE 32u

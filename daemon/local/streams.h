@@ -40,15 +40,15 @@ void streams_fetch(struct streams *streams, int fd, const uint8_t *payload, uint
 /* Makes a stream wait for the program. Returns 0, -ENOMEM, or -ENOBUFS: too many wait already. */
 int streams_incoming(struct streams *streams, struct channel *channel, const char *endpoint,
 		     struct session *session);
-/* Has those that wait for the program (NULL name: at whichever endpoint) wait for the one that `to` names instead (NULL: that
- * stays so). Returns whether there may be more, which is for another turn. */
+/* Has those that wait for the program (NULL name: at whichever endpoint) wait for the one that `to` names
+ * instead (NULL: that stays so). Returns whether there may be more, which is for another turn. */
 bool streams_pass_on(struct streams *streams, struct session *session, const struct frame_text *name,
 		     struct session *(*to)(void *userdata, const struct session *from, const char *name),
 		     void *userdata);
 void streams_forget_session(struct streams *streams, struct session *session);
 
-/* streams_image.c, handing over. Ends those that can't be in the image; `is_carried`: which gets to another process. Returns whether
- * there were some, by which others may have changed. */
+/* streams_image.c, handing over. Ends those that can't be in the image; `is_carried`: which gets to another
+ * process. Returns whether there were some, by which others may have changed. */
 bool streams_end_unfit(struct streams *streams, bool is_carried);
 /* Numbers all from `first` on. Returns the number behind them. */
 uint32_t streams_number_for_image(struct streams *streams, uint32_t first);
@@ -59,15 +59,15 @@ void streams_write_channels(const struct streams *streams, struct image *image);
 void streams_read_image(struct streams *streams, struct image *image, struct image_hops *hops);
 void streams_go_on(struct streams *streams);
 
-/* Calls `each` for every stream that the program should fetch, until it returns true. It must not end any. Returns whether it
- * has. */
+/* Calls `each` for every stream that the program should fetch, until it returns true. It must not end any.
+ * Returns whether it has. */
 bool streams_each_waiting(struct streams *streams, const struct session *session,
 			  bool (*each)(void *userdata, struct stream *stream), void *userdata);
 /* Calls `each` for all streams, likewise. */
 void streams_each(struct streams *streams, void (*each)(void *userdata, struct stream *stream),
 		  void *userdata);
-/* Steps to the first stream behind the one with this number, in the order in which they were made (0: the first
- * of all), and describes it. The strings live as long as the stream. False: there is no more. */
+/* Steps to the first stream behind the one with this number, in the order in which they were made (0: the
+ * first of all), and describes it. The strings live as long as the stream. False: there is no more. */
 struct stream_info {
 	uint64_t number;
 	uint32_t uid;

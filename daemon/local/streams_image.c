@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* All byte streams in the image that a daemon hands over (stream_image.c), and which programs they wait for. */
+/* All byte streams in the image that a daemon hands over (stream_image.c), and which programs they wait
+ * for. */
 
 #include <errno.h>
 #include <stdlib.h>

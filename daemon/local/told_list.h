@@ -21,8 +21,8 @@ int told_list_copy(struct told_list *list, const struct frame_told *told);
 void told_list_free(struct told_list *list);
 void told_list_rewind(struct told_list *list);
 void told_list_advance(struct told_list *list);
-/* Whose name comes first, of two that aren't both at their end: below 0 that of `a`, above 0 that of `b`, 0: it is the
- * same. */
+/* Whose name comes first, of two that aren't both at their end: below 0 that of `a`, above 0 that of `b`, 0:
+ * it is the same. */
 int told_list_order(const struct told_list *a, const struct told_list *b);
 
 #endif

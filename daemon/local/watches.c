@@ -147,7 +147,8 @@ bool watch_means_others(const struct watch *watch)
 	return watch->domain_size != 4 || memcmp(watch->domain, "self", 4) != 0;
 }
 
-/* Sends the event about the domain; EVENT_DOMAIN_UP and EVENT_DOMAIN_DOWN also mean that about its endpoint. */
+/* Sends the event about the domain; EVENT_DOMAIN_UP and EVENT_DOMAIN_DOWN also mean that about its
+ * endpoint. */
 static void tell_kind(struct watcher *watcher, const struct watch *watch, const struct record *record,
 		      uint32_t kind, uint64_t *cost)
 {
@@ -265,7 +266,8 @@ static bool go_on(struct watcher *watcher, uint64_t *cost)
 	return true;
 }
 
-/* Tells new watches, which have heard of everything that is known, that this was all, once everybody is known. */
+/* Tells new watches, which have heard of everything that is known, that this was all, once everybody is
+ * known. */
 static void end_lists(struct watcher *watcher, uint64_t *cost)
 {
 	const struct frame_event listed = {.kind = EVENT_LISTED};
@@ -407,7 +409,8 @@ struct watcher *watcher_get(struct watches *watches, struct session *session)
 	return watcher;
 }
 
-/* Returns whether part of a pattern is printable: no name has other characters, and patterns go into log lines. */
+/* Returns whether part of a pattern is printable: no name has other characters, and patterns go into log
+ * lines. */
 static bool is_printable(struct address_part part)
 {
 	for (size_t i = 0; i < part.size; i++)

@@ -3,12 +3,12 @@
 #define XENMSG_DAEMON_WATCHES_H
 
 /*
- * Tells the programs that watch, and listings, which domains and endpoints come and go. A new watch is first told of what
- * is there now (known.h), that this was all (EVENT_LISTED), and then of every change. A pattern is DOMAIN (the domain and all of
- * its endpoints) or DOMAIN:ENDPOINT (those endpoints); both parts may be shell patterns, and a domain is
- * matched by its domid, its name or `self`. A domain that is renamed goes down for the watches of its old
- * name, comes up for those of the new one, and is reported once more as up, with its new name, to those that
- * match it either way.
+ * Tells the programs that watch, and listings, which domains and endpoints come and go. A new watch is first
+ * told of what is there now (known.h), that this was all (EVENT_LISTED), and then of every change. A pattern
+ * is DOMAIN (the domain and all of its endpoints) or DOMAIN:ENDPOINT (those endpoints); both parts may be
+ * shell patterns, and a domain is matched by its domid, its name or `self`. A domain that is renamed goes
+ * down for the watches of its old name, comes up for those of the new one, and is reported once more as up,
+ * with its new name, to those that match it either way.
  * One whose link is away is reported as that, and as up once more when it is resumed, or has ended.
  *
  * No watch is told at once: a change makes the watches of each session due, as a task of the account that
@@ -45,19 +45,21 @@ struct watches *watches_new(struct turns *turns, struct known *known, watches_se
 			    watches_knows_all_fn knows_all, void *userdata);
 void watches_free(struct watches *watches);
 
-/* Adds a watch of its pattern's domain and endpoint, and answers its WATCH request, which has this `number`. */
+/* Adds a watch of its pattern's domain and endpoint, and answers its WATCH request, which has this
+ * `number`. */
 void watches_add(struct watches *watches, struct session *session, uint32_t number,
 		 const struct address_parts *pattern);
 /* Removes a watch. Returns 0, or -ENOENT: the session has none with this number. */
 int watches_remove(struct watches *watches, struct session *session, uint32_t number);
-/* Tells all watches that everything has gone that they were told of: this daemon hands over to one that tells what it
- * finds. */
+/* Tells all watches that everything has gone that they were told of: this daemon hands over to one that tells
+ * what it finds. */
 void watches_tell_gone(struct watches *watches);
 /* Tells them all that is known, and from then on nothing: the next daemon can go on from there. */
 void watches_hold(struct watches *watches);
 /* It couldn't take over: goes on here, after either of these. */
 void watches_stay(struct watches *watches);
-/* Writes sections into the image that the next daemon gets (hop_image.h): a WATCH for each, and what they were told, if that is held. */
+/* Writes sections into the image that the next daemon gets (hop_image.h): a WATCH for each, and what they
+ * were told, if that is held. */
 void watches_write_image(const struct watches *watches, struct image *image);
 /* Read a section each. */
 void watches_read_image(struct watches *watches, struct image *image, const struct image_hops *hops);

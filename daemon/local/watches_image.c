@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * Watches in the image that a daemon hands over (base/image.h), and what their programs were told. The old daemon tells all that it
- * knows, and then nothing more. It writes each thing that is there then (THING), and the watches, of each of which TOLD says that it
- * knows the things that it means. The next daemon tells nothing of these until it knows itself what is there: then of those
- * that have gone in between. All else it tells as ever. So a program hears nothing where nothing has changed.
+ * Watches in the image that a daemon hands over (base/image.h), and what their programs were told. The old
+ * daemon tells all that it knows, and then nothing more. It writes each thing that is there then (THING), and
+ * the watches, of each of which TOLD says that it knows the things that it means. The next daemon tells
+ * nothing of these until it knows itself what is there: then of those that have gone in between. All else it
+ * tells as ever. So a program hears nothing where nothing has changed.
  *
  * To a daemon that doesn't read that, all has gone, and what is there is told again.
  */

@@ -69,10 +69,11 @@ struct watches {
 	size_t others;		  /* watches that may mean other domains */
 	uint64_t woken_for;	  /* the last change for which they were made due */
 	bool all_are_due;
-	bool is_held; /* nothing is told here any more, after this change; the next daemon goes on from there */
+	/* nothing is told here any more, after this change; the next daemon goes on from there */
+	bool is_held;
 	uint64_t told_upto;
-	/* What the daemon before this has told of. Until this one knows all that is there nothing is told of these, and then what has
-	 * gone. */
+	/* What the daemon before this has told of. Until this one knows all that is there nothing is told of
+	 * these, and then what has gone. */
 	struct thing *before;
 	size_t comparing;     /* watches that know_before */
 	struct event *settle; /* a timer; NULL: all is known that is to be */
@@ -95,10 +96,12 @@ bool watch_means_others(const struct watch *watch);
 void watch_tell(struct watcher *watcher, const struct watch *watch, const struct record *record, bool up,
 		uint64_t *cost);
 
-/* watches_image.c: whether the daemon before this has told the watch of it, and this one doesn't know yet whether that has changed. */
+/* watches_image.c: whether the daemon before this has told the watch of it, and this one doesn't know yet
+ * whether that has changed. */
 bool watch_knows_before(const struct watch *watch, const struct watches *watches,
 			const struct record *record);
-/* Compares what it was told before with what is there, as soon as that is known. Returns false when the piece is over. */
+/* Compares what it was told before with what is there, as soon as that is known. Returns false when the piece
+ * is over. */
 bool watch_compare(struct watcher *watcher, struct watch *watch, uint64_t *cost);
 void watches_forget_before(struct watches *watches);
 /* A watch has no need of what was before. */

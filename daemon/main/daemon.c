@@ -35,8 +35,9 @@ static void answer_renewal(struct daemon *daemon, int error, const char *words)
 	daemon->renewal_asked_by = NULL;
 }
 
-/* Under a service manager the next program says first whether it is about to be started, and would take over. Who asks to stop for a
- * second time doesn't wait for that. Nor does a restart for the answer to a renewal, which it makes needless. */
+/* Under a service manager the next program says first whether it is about to be started, and would take over.
+ * Who asks to stop for a second time doesn't wait for that. Nor does a restart for the answer to a renewal,
+ * which it makes needless. */
 static bool asks_for_restart(struct daemon *daemon, int number)
 {
 	if (number != SIGTERM || !daemon->is_running || daemon->asks_for_restart || !getenv("NOTIFY_SOCKET"))
@@ -76,7 +77,8 @@ static void hold_stop_signals(int how)
 	sigprocmask(how, &signals, NULL);
 }
 
-/* Whether the daemon before has left something. Until that is taken, a stop would end what a restart is to keep. */
+/* Whether the daemon before has left something. Until that is taken, a stop would end what a restart is to
+ * keep. */
 static bool takes_over(const struct daemon *daemon)
 {
 	const char *names = getenv("LISTEN_FDNAMES");
@@ -165,7 +167,8 @@ bool daemon_hands_over(const struct daemon *daemon)
 	return daemon->is_handing_over && !daemon->stop_asked && !daemon->failed;
 }
 
-/* Runs the next program, or this one once more, with what was made for the next: that one knows then what to run another time. */
+/* Runs the next program, or this one once more, with what was made for the next: that one knows then what to
+ * run another time. */
 static _Noreturn void run_next(const char *path, char **next, char **self)
 {
 	signal(SIGHUP, SIG_IGN); /* until the next one hears it */

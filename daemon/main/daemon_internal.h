@@ -7,12 +7,13 @@
  *
  *   main.c      reads the command line and the settings
  *   startup.c   opens the devices, checks that no other daemon runs, learns the domain's number
- *   wiring.c    makes the modules, connects their callbacks, takes them down; wiring_links.c and wiring_peers.c
- *               have the callbacks
+ *   wiring.c    makes the modules, connects their callbacks, takes them down; wiring_links.c and
+ *               wiring_peers.c have the callbacks
  *   daemon.c    runs, stops
  *   reload.c    reads files again that may change while the daemon runs
  *   restore.c   starts over when the domain has another number
- *   renewal.c   asks the program that is installed now whether it would take over; handover.c hands over to it
+ *   renewal.c   asks the program that is installed now whether it would take over; handover.c hands over to
+ *               it
  */
 
 #include <stdbool.h>
@@ -87,8 +88,8 @@ struct daemon {
 	bool is_handing_over;
 	bool is_running;
 	bool asks_for_restart, is_restarted; /* as soon as it is asked to stop */
-	uint32_t
-		next_reads; /* the last type of sections of the image (base/image.h) that the next program reads */
+	/* the last type of sections of the image (base/image.h) that the next program reads */
+	uint32_t next_reads;
 	uint64_t renewals; /* so many daemons before this one have handed over, each to the next */
 
 	/* startup.c's, while starting */
@@ -104,17 +105,19 @@ struct daemon {
 	bool failed;
 };
 
-/* restore.c: from now on the ports of closed vchans are unbound once it is certain that they aren't from before a restore. */
+/* restore.c: from now on the ports of closed vchans are unbound once it is certain that they aren't from
+ * before a restore. */
 int restore_prepare(struct daemon *daemon);
 /* Called by the watch on our own `domid`. */
 void restore_on_domid_changed(void *userdata, const char *untrusted_path);
 /* Returns false in domain 0, which is never migrated. */
 bool restore_on_own_leaf_gone(void *userdata);
-/* Before a stop: asks XenStore once more whether the domain was restored, so that it is certain that the event channels
- * may be closed; else a keeper gets them. */
+/* Before a stop: asks XenStore once more whether the domain was restored, so that it is certain that the
+ * event channels may be closed; else a keeper gets them. */
 void restore_before_stop(struct daemon *daemon);
 
-/* wiring.c: makes all modules in their order. Returns 0 or a negative errno; wiring_end() follows either way. */
+/* wiring.c: makes all modules in their order. Returns 0 or a negative errno; wiring_end() follows either
+ * way. */
 int wiring_start(struct daemon *daemon);
 void wiring_end(struct daemon *daemon);
 /* wiring_peers.c: its steps; each returns 0 or a negative errno. */
@@ -130,8 +133,8 @@ int wiring_start_links(struct daemon *daemon);
 int wiring_start_directory(struct daemon *daemon);
 int wiring_start_router(struct daemon *daemon);
 
-/* daemon.c: has the program that is installed now asked whether it would take over, and hands over if so. Answers the request, if
- * it returns 0. */
+/* daemon.c: has the program that is installed now asked whether it would take over, and hands over if so.
+ * Answers the request, if it returns 0. */
 int renewal_ask(void *userdata, struct session *session, uint32_t request);
 /* The session has gone, whose request it may be. */
 void renewal_forget(void *userdata, struct session *session);
@@ -147,7 +150,8 @@ const char *reload_error(const struct daemon *daemon);
 void reload_apply_rules(struct daemon *daemon);
 /* Ends the channels that policy doesn't allow any more. */
 void reload_recheck_channels(struct daemon *daemon);
-/* Lets them go on, under this domain's new number, until names, which a restore has made unknown, are known again. */
+/* Lets them go on, under this domain's new number, until names, which a restore has made unknown, are known
+ * again. */
 void reload_restart_channels(struct daemon *daemon, uint32_t was);
 
 #endif

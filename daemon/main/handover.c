@@ -89,7 +89,8 @@ static bool may_keep(void *userdata, struct peer_id peer)
 	return !asks_has_from(daemon->asks, peer);
 }
 
-/* Ends what can't be handed over, and leaves the links. Programs are told with what is certain, as at a stop. */
+/* Ends what can't be handed over, and leaves the links. Programs are told with what is certain, as at a
+ * stop. */
 static void end_others(struct daemon *daemon)
 {
 	if (daemon->next_reads >= IMAGE_TOLD)
@@ -174,8 +175,8 @@ static int carry(const struct image *image)
 	return r;
 }
 
-/* Makes the image, and lets the next program have its descriptors: it inherits them, or there is a carrier. Returns the memfd or
- * a negative errno. */
+/* Makes the image, and lets the next program have its descriptors: it inherits them, or there is a carrier.
+ * Returns the memfd or a negative errno. */
 static int make_image(struct daemon *daemon, struct head *head, int *carrier)
 {
 	struct image image;
@@ -296,7 +297,8 @@ struct handover {
 	struct head head;
 };
 
-/* Reads the head of an image that was opened. This daemon is by its instance what the one before was, before others see it. */
+/* Reads the head of an image that was opened. This daemon is by its instance what the one before was, before
+ * others see it. */
 static void read_head(struct daemon *daemon, struct handover *handover)
 {
 	struct image *image = &handover->image;
@@ -329,7 +331,8 @@ static int open_image(struct daemon *daemon)
 	return 0;
 }
 
-/* Takes what the service manager has kept, which it forgets: should this daemon crash, the next one finds nothing. */
+/* Takes what the service manager has kept, which it forgets: should this daemon crash, the next one finds
+ * nothing. */
 static int open_stored(struct daemon *daemon)
 {
 	struct handed_over *sockets = &daemon->sockets;
@@ -467,7 +470,8 @@ static void read_section(struct daemon *daemon, struct handover *handover, uint3
 	}
 }
 
-/* Sections come in this order of their types, of which later ones have larger numbers than those before which they belong. */
+/* Sections come in this order of their types, of which later ones have larger numbers than those before which
+ * they belong. */
 static unsigned rank(uint32_t type)
 {
 	static const uint8_t order[] = {
@@ -504,8 +508,8 @@ static void read_image(struct daemon *daemon, struct handover *handover)
 	image_expect(image, image_next(image) == 0);
 }
 
-/* Closes what was inherited and isn't listed in an image that can be read: the sockets of programs, which would wait for ever, their
- * memory and their doorbells. All descriptors of our own are close-on-exec. */
+/* Closes what was inherited and isn't listed in an image that can be read: the sockets of programs, which
+ * would wait for ever, their memory and their doorbells. All descriptors of our own are close-on-exec. */
 static void close_inherited(void)
 {
 	DIR *dir = opendir("/proc/self/fd");

@@ -3,8 +3,8 @@
 #define XENMSG_DAEMON_HANDOVER_H
 
 /*
- * Handing over to the next program in this process (doc/handover.md): execve(2) with the same pid, the descriptors of programs,
- * and an image of what the daemon knows of them (base/image.h).
+ * Handing over to the next program in this process (doc/handover.md): execve(2) with the same pid, the
+ * descriptors of programs, and an image of what the daemon knows of them (base/image.h).
  *
  *     this program                                           the next one
  *     renewal.h: `xenmsgd --check-takeover` says yes
@@ -13,10 +13,11 @@
  *                                                            starts as always, but for sockets and lock
  *                                                            reads the image; the programs go on
  *
- * Where the service is restarted, it is another process, and systemd keeps image and descriptors in between (its descriptor store).
+ * Where the service is restarted, it is another process, and systemd keeps image and descriptors in between
+ * (its descriptor store).
  *
- * The next one takes an image whole or not at all: then all of its programs are told that their daemon has gone, and it begins
- * afresh.
+ * The next one takes an image whole or not at all: then all of its programs are told that their daemon has
+ * gone, and it begins afresh.
  */
 
 #include <stdbool.h>
@@ -36,11 +37,12 @@ void takeover_print(const struct takeover *takeover, char text[TAKEOVER_TEXT_SIZ
 
 /* Whether the next program could open what it needs beside what it inherits. */
 bool handover_has_descriptors(const struct daemon *daemon);
-/* Ends what can't be handed over, makes the image, and leaves XenStore and Xen: 0, and only the execve(2) may follow. A negative errno:
- * there can be no image, and all that hasn't ended goes on here. */
+/* Ends what can't be handed over, makes the image, and leaves XenStore and Xen: 0, and only the execve(2) may
+ * follow. A negative errno: there can be no image, and all that hasn't ended goes on here. */
 int handover_make(struct daemon *daemon, struct takeover *takeover);
-/* The same for a daemon that is started by the service manager, which keeps the image and the descriptors until then. 0: the daemon has
- * to exit at once; a negative errno: there is no image, or it isn't kept, and daemon_free() has to end all. */
+/* The same for a daemon that is started by the service manager, which keeps the image and the descriptors
+ * until then. 0: the daemon has to exit at once; a negative errno: there is no image, or it isn't kept, and
+ * daemon_free() has to end all. */
 int handover_store(struct daemon *daemon);
 /* Steps of the start (wiring.c): takes over sockets, lock and instance; reads the image, if there is one. */
 int handover_take(struct daemon *daemon);

@@ -233,8 +233,8 @@ static int load(struct config *config, const struct daemon_arguments *arguments)
 	return r;
 }
 
-/* Returns the arguments as a person or a service manager gave them, without those of a daemon that has handed over; they are the
- * first. */
+/* Returns the arguments as a person or a service manager gave them, without those of a daemon that has handed
+ * over; they are the first. */
 static char **arguments_before(char **argv)
 {
 	size_t count = 0, at = 0, from = 1;

@@ -78,8 +78,8 @@ static void forget(struct renewal *renewal)
 	event_del(renewal->timer);
 }
 
-/* The program has ended, or is ended here (`is_late`), as one that says more than any would: what it says at its end is all, so this
- * doesn't wait for long. */
+/* The program has ended, or is ended here (`is_late`), as one that says more than any would: what it says at
+ * its end is all, so this doesn't wait for long. */
 static void conclude(struct renewal *renewal, bool is_late)
 {
 	int status = 0, error = 0;

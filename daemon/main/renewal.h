@@ -3,8 +3,9 @@
 #define XENMSG_DAEMON_RENEWAL_H
 
 /*
- * Before a daemon hands over to the program that is installed now (handover.h), that program says whether it would come up, and take
- * what it gets: `xenmsgd --check-takeover` with the command line of this daemon. Until then nothing is given up.
+ * Before a daemon hands over to the program that is installed now (handover.h), that program says whether it
+ * would come up, and take what it gets: `xenmsgd --check-takeover` with the command line of this daemon.
+ * Until then nothing is given up.
  */
 
 #include <stdbool.h>
@@ -13,8 +14,8 @@
 struct event_base;
 struct renewal;
 
-/* Tells what the program has said: 0, or a negative errno, its words, and the last type of sections of the image (base/image.h) that
- * it reads. */
+/* Tells what the program has said: 0, or a negative errno, its words, and the last type of sections of the
+ * image (base/image.h) that it reads. */
 typedef void (*renewal_done_fn)(void *userdata, int error, const char *words, uint32_t reads);
 
 /* How it says that, in a line of its own. Older programs say nothing of it. */
@@ -24,14 +25,15 @@ typedef void (*renewal_done_fn)(void *userdata, int error, const char *words, ui
 struct renewal *renewal_new(struct event_base *base, const char *program, char **argv, renewal_done_fn done,
 			    void *userdata);
 void renewal_free(struct renewal *renewal);
-/* Asks the program; `restarts`: also whether the service manager is about to start it. 0; -EBUSY: it is being asked already; or why it
- * can't be started. */
+/* Asks the program; `restarts`: also whether the service manager is about to start it. 0; -EBUSY: it is being
+ * asked already; or why it can't be started. */
 int renewal_begin(struct renewal *renewal, bool restarts);
 
 /* Gives up to ask, if it does: `done` isn't called. Returns whether it did. */
 bool renewal_give_up(struct renewal *renewal);
 
-/* Returns the arguments of the next program: those of this one, behind these two (the second may be NULL). NULL: no memory. */
+/* Returns the arguments of the next program: those of this one, behind these two (the second may be NULL).
+ * NULL: no memory. */
 char **renewal_arguments(char **argv, const char *option, const char *value);
 
 #endif

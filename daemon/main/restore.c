@@ -2,7 +2,8 @@
 
 /*
  * After a restore or a migration the domain may have another number, its nodes in XenStore are gone, and
- * grants and event channels lead nowhere. Programs and their endpoints stay, and sessions go on over other vchans.
+ * grants and event channels lead nowhere. Programs and their endpoints stay, and sessions go on over other
+ * vchans.
  */
 
 #include <errno.h>
@@ -26,16 +27,18 @@
 #include "daemon/known/known.h"
 #include "wire/address.h"
 
-/* A daemon that stops waits no longer for XenStore to say that there was no restore. After one it was silent for up to 4 s. */
+/* A daemon that stops waits no longer for XenStore to say that there was no restore. After one it was silent
+ * for up to 4 s. */
 #define STOP_ANSWER_MS 1000
 
-/* For so long a port has been out of use before XenStore is asked whether there was a restore. A save makes domain 0 unmap, and
- * so ports retire, up to 0.2 s before it. If XenStore were asked then, its answer could lie here while the domain is saved. By
- * the clocks that is seen, unless the host's was set back meanwhile; and the watch comes up to 0.5 s after the restore. */
+/* For so long a port has been out of use before XenStore is asked whether there was a restore. A save makes
+ * domain 0 unmap, and so ports retire, up to 0.2 s before it. If XenStore were asked then, its answer could
+ * lie here while the domain is saved. By the clocks that is seen, unless the host's was set back meanwhile;
+ * and the watch comes up to 0.5 s after the restore. */
 #define RETIRED_MS 1000
 
-/* Makes everything anew that Xen knew of us by the old number. Programs and their endpoints stay, and sessions that can
- * be resumed. */
+/* Makes everything anew that Xen knew of us by the old number. Programs and their endpoints stay, and
+ * sessions that can be resumed. */
 static int begin_anew(struct daemon *daemon, uint32_t domid)
 {
 	uint32_t was = daemon->self.domid;

@@ -3,8 +3,8 @@
 #define XENMSG_DAEMON_DOMAINS_H
 
 /*
- * Follows which domains exist, in domain 0, as a source of known.h: sets XenStore's two special watches, and lists
- * /local/domain each time that one fires. A guest may not list domains and doesn't use this.
+ * Follows which domains exist, in domain 0, as a source of known.h: sets XenStore's two special watches, and
+ * lists /local/domain each time that one fires. A guest may not list domains and doesn't use this.
  *
  *   a watch fires, domains_list() ──▶ listing ──the list is there──▶ sinks learn who is in it, who left
  *                 └──while it is listing──▶ listed once more after that

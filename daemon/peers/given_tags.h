@@ -3,8 +3,8 @@
 #define XENMSG_DAEMON_GIVEN_TAGS_H
 
 /*
- * The tags that the toolstack gives a domain, in /local/domain/N/xenmsg/tags: `web, db`, separated by commas, blanks and
- * ends of lines. For the host's policy (xenmsg-policy(5), HOST POLICY).
+ * The tags that the toolstack gives a domain, in /local/domain/N/xenmsg/tags: `web, db`, separated by commas,
+ * blanks and ends of lines. For the host's policy (xenmsg-policy(5), HOST POLICY).
  */
 
 #include <stddef.h>
@@ -12,8 +12,8 @@
 #define GIVEN_TAGS_MAX	 32u
 #define GIVEN_TAGS_BYTES 1024u
 
-/* Reads them. 0 and *tags, which the caller frees: as struct policy_subject has them, NULL: none; -EINVAL: and why, a part of
- * a sentence; -ENOMEM. */
+/* Reads them. 0 and *tags, which the caller frees: as struct policy_subject has them, NULL: none; -EINVAL:
+ * and why, a part of a sentence; -ENOMEM. */
 int given_tags_read(const char *untrusted_value, size_t size, char **tags, const char **why);
 
 #endif

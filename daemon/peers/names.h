@@ -3,8 +3,9 @@
 #define XENMSG_DAEMON_NAMES_H
 
 /*
- * Reads names and UUIDs from XenStore, as a source of known.h: in domain 0 those of all domains, with the tags that the
- * toolstack gives them (given_tags.h), in a guest its own. It owns the requests to the store and the watches, which end with their domain.
+ * Reads names and UUIDs from XenStore, as a source of known.h: in domain 0 those of all domains, with the
+ * tags that the toolstack gives them (given_tags.h), in a guest its own. It owns the requests to the store
+ * and the watches, which end with their domain.
  *
  *   domain 0: listed (domains.h) ──▶ each new domain watched and read
  *             ──the last answer of the start──▶ KNOWN_READ

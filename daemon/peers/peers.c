@@ -100,7 +100,8 @@ struct peer *peer_get(struct peers *peers, uint32_t domid)
 		peer->account = quota_account(peers->options.quota, QUOTA_PEER, domid);
 	task_init(&peer->task, peers->options.turns, account_line(peer->account), on_turn);
 	tell_init(peer);
-	/* Behind all others: to find its place would take as many steps as there are numbers that programs have asked for. */
+	/* Behind all others: to find its place would take as many steps as there are numbers that programs
+	 * have asked for. */
 	HASH_ADD(hh, peers->peers, domid, sizeof(peer->domid), peer);
 	peers->is_sorted = false;
 	if (rendezvous_init(peer) < 0) {
@@ -297,8 +298,8 @@ void peers_stop(struct peers *peers)
 	forget_destroy(peers);
 	leaves_destroy(peers);
 	mend_destroy(peers);
-	/* Keeps what it was created with, and what has been mended of late: who removes the whole tree, for which all
-	 * is begun anew, would have it removed and written without end. */
+	/* Keeps what it was created with, and what has been mended of late: who removes the whole tree, for
+	 * which all is begun anew, would have it removed and written without end. */
 	*peers = (struct peers){
 		.mends = peers->mends,
 		.base = peers->base,

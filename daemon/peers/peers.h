@@ -4,9 +4,10 @@
 
 /*
  * The other domains: who is there (presence), what they offer (endpoints), and how two daemons find together
- * (rendezvous, doc/protocol.md section 5.1). The first two go into the table of known.h, whose source this is. It owns
- * our subtree in XenStore, `data/xenmsg`, and one `struct peer` for each domain that we have heard of or were asked
- * about. What else it finds it tells its owner through the callbacks; links and channels are not its business.
+ * (rendezvous, doc/protocol.md section 5.1). The first two go into the table of known.h, whose source this
+ * is. It owns our subtree in XenStore, `data/xenmsg`, and one `struct peer` for each domain that we have
+ * heard of or were asked about. What else it finds it tells its owner through the callbacks; links and
+ * channels are not its business.
  *
  * Rendezvous of one peer (each state with each event: the table in rendezvous_step.h):
  *
@@ -78,26 +79,26 @@ struct peers_change {
 };
 
 struct peers_callbacks {
-	/* Returns how large the rings must be, each way, for what is to be sent again over a vchan with the peer; 0: as
-	 * they may. NULL: nothing is. */
+	/* Returns how large the rings must be, each way, for what is to be sent again over a vchan with the
+	 * peer; 0: as they may. NULL: nothing is. */
 	uint32_t (*least_ring)(void *userdata, uint32_t domid);
 	/* A vchan with the peer is connected. It now belongs to the callee, which sets its event callback by
 	 * vchan_set_event(), and calls peers_disconnect() after closing it. */
 	void (*connected)(void *userdata, uint32_t domid, struct vchan *vchan);
 	/* A connection that was asked for can't be made: -EHOSTDOWN no such domain or no daemon there,
-	 * -ENOLINK neither of the two domains may map, or Xen forbids it, -EHOSTUNREACH otherwise; `reason` is a sentence for
-	 * people. */
+	 * -ENOLINK neither of the two domains may map, or Xen forbids it, -EHOSTUNREACH otherwise; `reason`
+	 * is a sentence for people. */
 	void (*failed)(void *userdata, uint32_t domid, int error, const char *reason);
-	/* The peer has given up the connected vchan, or its daemon has gone, with its domain perhaps, which may come
-	 * back under another number; or another daemon has `replaced` it. The owner closes the vchan and calls
-	 * peers_disconnect(). */
+	/* The peer has given up the connected vchan, or its daemon has gone, with its domain perhaps, which
+	 * may come back under another number; or another daemon has `replaced` it. The owner closes the vchan
+	 * and calls peers_disconnect(). */
 	void (*lost)(void *userdata, uint32_t domid, bool replaced, const char *reason);
-	/* The leaf of peers_own_leaf() has gone, perhaps with all others, since this domain was migrated to the same number.
-	 * Returns whether the owner finds that out, and calls peers_stop() and peers_start() if the leaf isn't there;
-	 * false, or NULL: it is written again. */
+	/* The leaf of peers_own_leaf() has gone, perhaps with all others, since this domain was migrated to
+	 * the same number. Returns whether the owner finds that out, and calls peers_stop() and peers_start()
+	 * if the leaf isn't there; false, or NULL: it is written again. */
 	bool (*own_leaf_gone)(void *userdata);
-	/* In domain 0: the guest is about to be saved. The owner gives up the vchan if it can go on over another one. May
-	 * be NULL. */
+	/* In domain 0: the guest is about to be saved. The owner gives up the vchan if it can go on over
+	 * another one. May be NULL. */
 	void (*saved)(void *userdata, uint32_t domid);
 	/* Returns whether somebody goes on wanting to know all peers. NULL: nobody does. */
 	bool (*all_watched)(void *userdata);
@@ -129,7 +130,8 @@ void peers_disconnect(struct peers *peers, uint32_t domid);
 
 /* Advertises the endpoints of this domain, to each peer those that policy lets it know of. Call it also when
  * policy changes. Writes are coalesced and bounded to what a XenStore value can hold; names that don't fit
- * are left out, and ` +N` at the end counts them. `kinds`, by their places: the bits of BIND, or NULL: they aren't told. */
+ * are left out, and ` +N` at the end counts them. `kinds`, by their places: the bits of BIND, or NULL: they
+ * aren't told. */
 void peers_advertise(struct peers *peers, const char *const *names, const uint8_t *kinds, unsigned count);
 
 /* Makes all peers known for a minute, and for as long as callback `all_watched` says so; this costs each of
@@ -137,8 +139,8 @@ void peers_advertise(struct peers *peers, const char *const *names, const uint8_
  * is told, not before this returns, and within some seconds. */
 bool peers_want_all(struct peers *peers);
 
-/* In domain 0: notes that the guest can be told over its link what changes, or can't any more. Returns whether it
- * understands that; then it is told from now on, first of what it may have missed. */
+/* In domain 0: notes that the guest can be told over its link what changes, or can't any more. Returns
+ * whether it understands that; then it is told from now on, first of what it may have missed. */
 bool peers_tell(struct peers *peers, uint32_t guest, bool up);
 /* In domain 0: whether the guest's daemon understands entries `changed`. */
 bool peers_can_be_told(struct peers *peers, uint32_t guest);
@@ -165,8 +167,8 @@ bool peers_instance(struct peers *peers, uint32_t domid, uint8_t instance[16]);
 /* Whether neither this domain nor the peer may map the other's pages, as the hello of the daemon said that
  * runs there now, */
 bool peers_is_unlinkable(struct peers *peers, uint32_t domid);
-/* and that because Xen forbids it (XSM), as one of the two has found. It is tried again some minutes later, if a link is
- * wanted then, or when another daemon runs there. */
+/* and that because Xen forbids it (XSM), as one of the two has found. It is tried again some minutes later,
+ * if a link is wanted then, or when another daemon runs there. */
 bool peers_is_forbidden(struct peers *peers, uint32_t domid);
 /* Returns the number of domains whose look-up an account waits for. */
 unsigned peers_lookups(const struct peers *peers);
@@ -176,8 +178,8 @@ unsigned peers_waiting(const struct peers *peers);
  * Returns false if the leaf couldn't be written. */
 #define PEERS_OWN_LEAF_SIZE 48
 bool peers_own_leaf(const struct peers *peers, char path[PEERS_OWN_LEAF_SIZE]);
-/* Returns whether our presence was written, or is on its way, or writing it has failed. Before, it isn't known yet
- * how we hear of answers to it. */
+/* Returns whether our presence was written, or is on its way, or writing it has failed. Before, it isn't
+ * known yet how we hear of answers to it. */
 bool peers_are_shown(const struct peers *peers);
 unsigned peers_nodes_written(const struct peers *peers);
 

@@ -48,8 +48,8 @@ void advertise_to(struct peer *peer);
 void advertise_soon(struct peer *peer);
 /* Makes the peer's next turn write the leaf even if it hasn't changed. */
 void advertise_anew(struct peer *peer);
-/* Writes the peer's leaf once more, though it stands there already, since it has asked again: its connection to
- * XenStore may have been lost, and the event with it. Answers all who do so together, once a second. */
+/* Writes the peer's leaf once more, though it stands there already, since it has asked again: its connection
+ * to XenStore may have been lost, and the event with it. Answers all who do so together, once a second. */
 void advertise_again(struct peer *peer);
 /* Returns whether the peer may know of endpoints that aren't in the leaf for all, as far as that is known. */
 bool advertise_shows_more(struct peer *peer);

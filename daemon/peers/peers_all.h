@@ -7,7 +7,8 @@
  * It is a part of peers.c and owns `all...` and `asking` of struct peers.
  *
  *   few ──peers_want_all()──▶ asking: our leaf `asks` is written, those that run answer, each by the endpoints
- *                             leaf that only we can read; one that starts now is looked up when its presence appears
+ *                             leaf that only we can read; one that starts now is looked up when its presence
+ *                             appears
  *   asking ──nothing has come for a moment (and domain 0, if it tells us of changes, has told of all)──▶ known,
  *                             which callback `all_known` tells
  *   asking, known ──nobody has wanted it for a while──▶ few: one that starts now is ignored until it has to do with us

@@ -3,9 +3,9 @@
 #define XENMSG_DAEMON_PEERS_ASKERS_H
 
 /*
- * In a guest that domain 0 tells of changes: which domains have asked who is there. One that may know of nothing here
- * but what is for all isn't made known by that. It is looked at once more when the endpoints, the policy or its name
- * have changed, since it doesn't ask again: what is then for it alone makes it known.
+ * In a guest that domain 0 tells of changes: which domains have asked who is there. One that may know of
+ * nothing here but what is for all isn't made known by that. It is looked at once more when the endpoints,
+ * the policy or its name have changed, since it doesn't ask again: what is then for it alone makes it known.
  */
 
 #include <stdbool.h>

@@ -8,9 +8,9 @@
  * owns `forget...` of struct peers, and `used`, `is_idle`, `is_ours` and `is_held` of struct peer.
  *
  * The one that began ends it: of two that know each other, the one that wanted to know the other gives it
- * up, by removing its endpoints leaf for it. The other one does the same then; or, if it has become acquainted
- * with it for reasons of its own, it writes its own leaf once more, and so it is known again, as the one
- * that has begun.
+ * up, by removing its endpoints leaf for it. The other one does the same then; or, if it has become
+ * acquainted with it for reasons of its own, it writes its own leaf once more, and so it is known again, as
+ * the one that has begun.
  *
  *   used ──no link, look-up or asking for all, for forget_ms──▶ idle
  *   idle ──it has written nothing for us, or we began──▶ forgotten

@@ -3,9 +3,10 @@
 #define XENMSG_DAEMON_PEERS_INTERNAL_H
 
 /*
- * What the parts of peers.c share: peers_leaves.c reads the leaves, by which peers_presence.c decides which peers
- * are up, peers_advertise.c writes what we show, and rendezvous.c (how two daemons find each other) owns the fields below `rendezvous`
- * and learns by rendezvous_advance() that facts have changed. Peers.c itself owns `struct peer`.
+ * What the parts of peers.c share: peers_leaves.c reads the leaves, by which peers_presence.c decides which
+ * peers are up, peers_advertise.c writes what we show, and rendezvous.c (how two daemons find each other)
+ * owns the fields below `rendezvous` and learns by rendezvous_advance() that facts have changed. Peers.c
+ * itself owns `struct peer`.
  *
  * The facts (leaves as last read, whether a link is wanted) and the steps are kept apart: code that learns a
  * fact stores it and calls peer_kick(), and rendezvous_advance() later takes the steps that the facts allow
@@ -53,8 +54,8 @@ enum peer_leaf {
 	LEAVES,
 };
 
-/* What we have written for nobody in particular (peers_mend.h): that we are here, what everyone may see, and in a guest that we
- * want to know of all. */
+/* What we have written for nobody in particular (peers_mend.h): that we are here, what everyone may see, and
+ * in a guest that we want to know of all. */
 enum own_leaf { OWN_PRESENCE, OWN_PUBLIC, OWN_ASKS, OWN_LEAVES };
 
 #define RENDEZVOUS_NODE_SIZE (PEERS_INSTANCE_SIZE + PEERS_NONCE_SIZE + 16)
@@ -103,7 +104,8 @@ struct saves {
 	struct event *over;	 /* until this */
 };
 
-/* In domain 0: what is to be told of a peer to guests, and whether and what it is told itself (peers_tell.h). */
+/* In domain 0: what is to be told of a peer to guests, and whether and what it is told itself
+ * (peers_tell.h). */
 struct telling {
 	bool is_told, asks;
 	bool shown;		      /* its presence is everybody's to read, or was */
@@ -262,7 +264,8 @@ const char *peers_own_leaf_name(const struct peers *peers);
 /* /local/domain/<domid>/data/xenmsg */
 void peers_subtree(uint32_t domid, char path[PEERS_ROOT_SIZE]);
 struct peer *peer_find(struct peers *peers, uint32_t domid);
-/* Returns the first peer with a higher domid, which may have gone (-1: the first of all). NULL: there is none. */
+/* Returns the first peer with a higher domid, which may have gone (-1: the first of all). NULL: there is
+ * none. */
 struct peer *peer_after(struct peers *peers, int64_t domid);
 /* Returns the peer, made if there was none. NULL: out of memory; it stays unknown until its next change. */
 struct peer *peer_get(struct peers *peers, uint32_t domid);
@@ -279,7 +282,8 @@ bool peer_hello_is_current(const struct peer *peer);
 int rendezvous_init(struct peer *peer);
 /* Gives the attempt that is under way, or is to begin, its time: a link is asked for. */
 void rendezvous_wanted(struct peer *peer);
-/* Whether a link may be tried: not where neither may map; and what Xen has forbidden only some minutes later. */
+/* Whether a link may be tried: not where neither may map; and what Xen has forbidden only some minutes
+ * later. */
 bool rendezvous_may_be_tried(struct peer *peer);
 void rendezvous_destroy(struct peer *peer);
 void rendezvous_advance(struct peer *peer);
@@ -291,7 +295,8 @@ void rendezvous_peer_gone(struct peer *peer, bool replaced);
 void rendezvous_hello_gone(struct peer *peer);
 /* Takes the value of a node that was read, or NULL if there is none. */
 void rendezvous_node(struct peer *peer, enum peer_leaf leaf, const char *untrusted_value, size_t size);
-/* Returns whether our leaf for the peer, LEAF_OUR_..., stands in XenStore and isn't being written: then with this value. */
+/* Returns whether our leaf for the peer, LEAF_OUR_..., stands in XenStore and isn't being written: then with
+ * this value. */
 bool rendezvous_node_stands(const struct peer *peer, enum peer_leaf leaf, char value[RENDEZVOUS_NODE_SIZE]);
 /* Writes that leaf once more, as it was. */
 void rendezvous_write_again(struct peer *peer, enum peer_leaf leaf);

@@ -79,7 +79,8 @@ bool leaf_take(struct peer *peer, enum peer_leaf leaf, char **untrusted_value, s
 		return error == -ENOENT;
 	}
 	peer->looked |= 1u << leaf;
-	/* XenStore is broken, which says nothing about the peer. Whoever told of a change doesn't do so again. */
+	/* XenStore is broken, which says nothing about the peer. Whoever told of a change doesn't do so
+	 * again. */
 	if (error < 0 && error != -ENOENT) {
 		if (!peer->asked) {
 			peer->missed |= 1u << leaf;
@@ -104,7 +105,8 @@ void peer_read(struct peer *peer, enum peer_leaf leaf)
 	task_due(&peer->task);
 }
 
-/* Whether there is a place where the leaf would be. The nodes of rings have none when their attempt is over. */
+/* Whether there is a place where the leaf would be. The nodes of rings have none when their attempt is
+ * over. */
 static bool has_place(const struct peer *peer, enum peer_leaf leaf)
 {
 	const struct rendezvous *rendezvous = &peer->rendezvous;

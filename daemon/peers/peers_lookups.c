@@ -14,8 +14,8 @@
 #include "base/timer.h"
 #include "wire/hash.h"
 
-/* In units (turns.h): three requests to XenStore, and all that is made for the domain. The time of XenStore's thread, for which
- * nobody's turn waits, is paid as well. */
+/* In units (turns.h): three requests to XenStore, and all that is made for the domain. The time of XenStore's
+ * thread, for which nobody's turn waits, is paid as well. */
 #define COST_LOOKUP 6000u
 #define COST_THREAD 8000u
 #define COST_SKIP   20u

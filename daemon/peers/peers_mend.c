@@ -147,7 +147,8 @@ static void on_asks(void *userdata, int error, const char *value, size_t size)
 		peers->mend_own |= 1u << OWN_ASKS;
 }
 
-/* Reads a leaf that isn't a peer's, and once more if it is being read already: the answer may be from before. */
+/* Reads a leaf that isn't a peer's, and once more if it is being read already: the answer may be from
+ * before. */
 static void read_own(struct peers *peers, const char *leaf, store_done_fn done,
 		     struct store_request **request)
 {

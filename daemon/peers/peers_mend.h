@@ -3,18 +3,18 @@
 #define XENMSG_DAEMON_PEERS_MEND_H
 
 /*
- * Looks after what we have written into XenStore: others may remove or change it (a toolstack that clears a tree, a
- * store that was restored from before), and then nobody hears of us, or a link never comes about. A watch on our own
- * subtree tells of each change there; what was written is read, and written again if it isn't there as it was. It is a
- * part of peers.c and owns `mend...` of struct peers and struct peer.
+ * Looks after what we have written into XenStore: others may remove or change it (a toolstack that clears a
+ * tree, a store that was restored from before), and then nobody hears of us, or a link never comes about. A
+ * watch on our own subtree tells of each change there; what was written is read, and written again if it
+ * isn't there as it was. It is a part of peers.c and owns `mend...` of struct peers and struct peer.
  *
  *   stands ──the watch fires──▶ being read ──as written, or being written anew──▶ stands
  *                                   ├──gone or another──▶ written again, which the watch tells of, too
  *                                   └──likewise, for the 17th time in a row──▶ waits ──a second──▶ being read
  *
- * So who removes something again and again costs one write a second of each peer's nodes. An own leaf that goes with
- * the whole tree may be the sign of a migration, of which the owner must hear before another leaf hides it. The owner then
- * begins all anew, but not how often that was: it is bounded likewise.
+ * So who removes something again and again costs one write a second of each peer's nodes. An own leaf that
+ * goes with the whole tree may be the sign of a migration, of which the owner must hear before another leaf
+ * hides it. The owner then begins all anew, but not how often that was: it is bounded likewise.
  */
 
 #include <stdbool.h>

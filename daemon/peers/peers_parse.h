@@ -39,8 +39,8 @@ int hello_parse(const char *untrusted_value, size_t size, unsigned *major, struc
 
 /* The list is the caller's to free. */
 int endpoints_parse(const char *untrusted_value, size_t size, struct offered *offered);
-/* Writes the value for these names: those that fit into `size` bytes, then "+N", for the N that don't, and ":" and their kinds;
- * without kinds (NULL) the latter not, and "+N" only if there are any. */
+/* Writes the value for these names: those that fit into `size` bytes, then "+N", for the N that don't, and
+ * ":" and their kinds; without kinds (NULL) the latter not, and "+N" only if there are any. */
 void endpoints_format(const char *const *names, const uint8_t *kinds, unsigned count, char *value,
 		      size_t size);
 

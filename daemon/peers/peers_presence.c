@@ -120,8 +120,9 @@ void presence_forget(struct peer *peer)
 	presence_watch_leaf(peer);
 }
 
-/* Returns whether what was read doesn't show yet whether the peer's daemon is there, and has the rest read. Of a stranger,
- * what it has written for us, and all else, must have been read; of another peer, its presence or all else. */
+/* Returns whether what was read doesn't show yet whether the peer's daemon is there, and has the rest read.
+ * Of a stranger, what it has written for us, and all else, must have been read; of another peer, its presence
+ * or all else. */
 static bool is_strange(struct peer *peer)
 {
 	unsigned missing = LEAVES_LOOKED_UP & ~peer->looked;
@@ -449,8 +450,8 @@ void peers_changed(struct peers *peers, const struct peers_change *change)
 	}
 }
 
-/* A guest hears of everybody's presence while it watches /local/domain, but takes no notice of a domain that it
- * has nothing to do with, unless all are to be known. */
+/* A guest hears of everybody's presence while it watches /local/domain, but takes no notice of a domain that
+ * it has nothing to do with, unless all are to be known. */
 void presence_on_change(void *userdata, const char *untrusted_path)
 {
 	static const unsigned leaves[] = {

@@ -19,7 +19,8 @@ struct peer;
 struct peers;
 
 int presence_watch(struct peers *peers);
-/* Takes the event of a watch on something of the peers'; and whether that could be set, which it logs if not. */
+/* Takes the event of a watch on something of the peers'; and whether that could be set, which it logs if
+ * not. */
 void presence_on_change(void *userdata, const char *untrusted_path);
 void presence_on_watched(void *userdata, int error, const char *value, size_t size);
 /* Watches a leaf of the peer's, or doesn't any more, as is needed now. */

@@ -4,9 +4,10 @@
 
 /*
  * In domain 0: guests that are about to be saved or migrated. The toolstack writes `suspend` into a guest's
- * `control/shutdown`, and the guest's kernel empties it before it stops (0.2 to 114 ms later, measured). A page that
- * is mapped and written until then may be stale in the image, and one that is unmapped is right (doc/protocol.md 5.7,
- * rule 9). So the owner is told to give up its vchan with the guest, and no other is mapped for a moment.
+ * `control/shutdown`, and the guest's kernel empties it before it stops (0.2 to 114 ms later, measured). A
+ * page that is mapped and written until then may be stale in the image, and one that is unmapped is right
+ * (doc/protocol.md 5.7, rule 9). So the owner is told to give up its vchan with the guest, and no other is
+ * mapped for a moment.
  */
 
 #include <stddef.h>

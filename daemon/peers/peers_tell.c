@@ -100,8 +100,8 @@ static void on_listed(void *userdata, int error, char *const *untrusted_names, u
 	turns_spend(task->turns, task->line, COST_NAME * (uint64_t)count);
 }
 
-/* Finds out for whom the domain has written something that we weren't told of: before this daemon began, or while
- * there was no connection to XenStore. Returns what it cost. */
+/* Finds out for whom the domain has written something that we weren't told of: before this daemon began, or
+ * while there was no connection to XenStore. Returns what it cost. */
 static uint64_t list_readers(struct peer *peer)
 {
 	char path[PEERS_ROOT_SIZE + 3];

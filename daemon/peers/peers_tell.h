@@ -8,7 +8,8 @@
  * part of peers.c and owns `telling` of struct peer.
  *
  *   what a domain writes for a guest          is told to that guest
- *   its presence, its endpoints for everybody to those that know it or that it knows (one has written something
+ *   its presence, its endpoints for everybody to those that know it or that it knows (one has written
+ *   something
  *                                             for the other), and to those that ask for all
  *   that it asks for all                      to all, and it is told of all whose daemons run, and at the
  *                                             end of that it is told that it asks
@@ -34,8 +35,8 @@ void tell_destroy(struct peer *peer);
 void tell_change(struct peer *peer, const char *untrusted_path);
 /* Notes that anything of the peer may have changed. */
 void tell_anything(struct peer *peer);
-/* Notes that the peer shows its presence to everybody: only of such a one are domains told that it has written
- * nothing for. */
+/* Notes that the peer shows its presence to everybody: only of such a one are domains told that it has
+ * written nothing for. */
 void tell_shown(struct peer *peer);
 /* Notes whether the peer asks for all. */
 void tell_asks(struct peer *peer, bool asks);

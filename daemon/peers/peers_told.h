@@ -3,16 +3,16 @@
 #define XENMSG_DAEMON_PEERS_TOLD_H
 
 /*
- * A guest's watches, and whether it needs the one on all domains, which fires for each that comes or goes. It is
- * a part of peers.c and owns `told...`, `hears`, `zero_watch` and `all_watch` of struct peers.
+ * A guest's watches, and whether it needs the one on all domains, which fires for each that comes or goes. It
+ * is a part of peers.c and owns `told...`, `hears`, `zero_watch` and `all_watch` of struct peers.
  *
  *   starts ──domain 0's daemon isn't there, or can't tell us──▶ watches all
  *          ──it is there, but takes too long to tell us──▶ watches all
  *   starts, watches all ──domain 0 tells us, over our link with it──▶ told: watches only what domain 0 writes
  *   told ──that link ends──▶ watches all
  *
- * It shows itself only when it hears what others answer to that: when it watches all, or domain 0, which it has
- * looked up by then, will tell it.
+ * It shows itself only when it hears what others answer to that: when it watches all, or domain 0, which it
+ * has looked up by then, will tell it.
  *
  * Being told is like a watch: it says what has changed, and the rest is read from XenStore.
  */

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * How two daemons that know of each other get a vchan between them: doc/protocol.md section 5.1. The table of
- * states is in rendezvous_step.h, which decides; this file acts, by rendezvous_hello.c and rendezvous_rings.c.
+ * states is in rendezvous_step.h, which decides; this file acts, by rendezvous_hello.c and
+ * rendezvous_rings.c.
  *
  * Nonces tell attempts apart. The mapping side's nonce names the place where the granting side publishes, so
  * nodes that lie there are never an earlier attempt's. The granting side grants once for each nonce that a
  * client has come under (`spent`): a hello that outlived its daemon, or a peer that connects and goes in a
- * loop, gets nothing more, but once if who went may have been an earlier daemon (`spared`). A daemon that only answers does so once for each nonce (`tried`), or two daemons
- * that can't connect would go on for ever.
+ * loop, gets nothing more, but once if who went may have been an earlier daemon (`spared`). A daemon that
+ * only answers does so once for each nonce (`tried`), or two daemons that can't connect would go on for ever.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -74,7 +75,8 @@ static void lose(struct peer *peer, bool replaced, const char *reason)
 	peers->callbacks.lost(peers->userdata, peer->domid, replaced, reason);
 }
 
-/* Leaves the attempt where it is, though a time-out has answered who wanted it. False: it has lasted long enough. */
+/* Leaves the attempt where it is, though a time-out has answered who wanted it. False: it has lasted long
+ * enough. */
 static bool go_on(struct peer *peer)
 {
 	const uint64_t lasts = (uint64_t)ATTEMPT_LASTS * peer->peers->options.setup_timeout_ms;
@@ -151,8 +153,8 @@ static struct rendezvous_facts gather(const struct peer *peer, enum rendezvous_e
 	};
 }
 
-/* Notes what the peer's hello says. Whether it may map stays as it is until its daemon is another one. Who has begun anew
- * is given all the time again: if we gave up, it would have to begin once more. */
+/* Notes what the peer's hello says. Whether it may map stays as it is until its daemon is another one. Who
+ * has begun anew is given all the time again: if we gave up, it would have to begin once more. */
 static void note(struct peer *peer)
 {
 	struct rendezvous *rendezvous = &peer->rendezvous;
@@ -253,8 +255,8 @@ static void act(struct peer *peer, enum rendezvous_action action)
 	}
 }
 
-/* Takes the next step at the peer's expense. Granting, mapping and giving up cost what the kernel takes for as many pages
- * as there are, whether that leads to another state or not. */
+/* Takes the next step at the peer's expense. Granting, mapping and giving up cost what the kernel takes for
+ * as many pages as there are, whether that leads to another state or not. */
 void rendezvous_take_step(struct peer *peer, enum rendezvous_event event)
 {
 	const enum rendezvous_state state = peer->rendezvous.state;
@@ -320,9 +322,9 @@ static void on_timeout(evutil_socket_t fd, short what, void *userdata)
 	rendezvous_take_step(userdata, RENDEZVOUS_TIMEOUT);
 }
 
-/* Goes on where an event may have been missed: while nobody told the peer of changes, for a moment, or while it
- * had no connection to XenStore, it didn't hear of our hello, or we of its hello and its nodes; or we had none, and
- * couldn't write. */
+/* Goes on where an event may have been missed: while nobody told the peer of changes, for a moment, or while
+ * it had no connection to XenStore, it didn't hear of our hello, or we of its hello and its nodes; or we had
+ * none, and couldn't write. */
 static void on_again(evutil_socket_t fd, short what, void *userdata)
 {
 	struct peer *peer = userdata;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * An attempt's beginning and its end, as our hello shows them to the peer: it is written to begin, tells what Xen forbids,
- * and is removed when the attempt is given up.
+ * An attempt's beginning and its end, as our hello shows them to the peer: it is written to begin, tells what
+ * Xen forbids, and is removed when the attempt is given up.
  */
 
 #include <errno.h>
@@ -23,8 +23,8 @@
 /* What Xen forbids isn't tried again for so long: an administrator may have loaded another policy since. */
 #define FORBIDDEN_MS (10 * 60 * 1000)
 
-/* Leaves PAGES, GRANTED or AWAIT. A peer that has mapped the vchan meanwhile learns that another one may come: for a
- * daemon that just closes it the sessions would be over. */
+/* Leaves PAGES, GRANTED or AWAIT. A peer that has mapped the vchan meanwhile learns that another one may
+ * come: for a daemon that just closes it the sessions would be over. */
 void rendezvous_step_back(struct peer *peer, enum rendezvous_state state)
 {
 	struct rendezvous *rendezvous = &peer->rendezvous;
@@ -43,7 +43,8 @@ void rendezvous_step_back(struct peer *peer, enum rendezvous_state state)
 		vchan_leave(vchan);
 }
 
-/* If the connection to XenStore is lost, on_sweep() tries again: the peer takes what stands there for our wish. */
+/* If the connection to XenStore is lost, on_sweep() tries again: the peer takes what stands there for our
+ * wish. */
 static void on_hello_removed(void *userdata, int error, const char *value, size_t size)
 {
 	struct peer *peer = userdata;

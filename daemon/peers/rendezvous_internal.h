@@ -2,7 +2,8 @@
 #ifndef XENMSG_DAEMON_RENDEZVOUS_INTERNAL_H
 #define XENMSG_DAEMON_RENDEZVOUS_INTERNAL_H
 
-/* What the three parts of a rendezvous share: its steps (rendezvous.c), our hello (rendezvous_hello.c), and the rings. */
+/* What the three parts of a rendezvous share: its steps (rendezvous.c), our hello (rendezvous_hello.c), and
+ * the rings. */
 
 #include "daemon/peers/peers_internal.h"
 
@@ -14,7 +15,8 @@
 void rendezvous_take_step(struct peer *peer, enum rendezvous_event event);
 
 /* --- rendezvous_hello.c */
-/* Begins an attempt of ours; leaves PAGES, GRANTED or AWAIT; gives it up; does that, and tells who wanted it why. */
+/* Begins an attempt of ours; leaves PAGES, GRANTED or AWAIT; gives it up; does that, and tells who wanted it
+ * why. */
 void rendezvous_begin(struct peer *peer);
 void rendezvous_step_back(struct peer *peer, enum rendezvous_state state);
 void rendezvous_withdraw(struct peer *peer);
@@ -22,7 +24,8 @@ void rendezvous_fail(struct peer *peer, int error, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 int rendezvous_write_hello(struct peer *peer);
 void rendezvous_on_sweep(evutil_socket_t fd, short what, void *userdata);
-/* Fails our attempt, since there can be no link; notes that Xen forbids one; does both, and tells the peer. */
+/* Fails our attempt, since there can be no link; notes that Xen forbids one; does both, and tells the
+ * peer. */
 void rendezvous_refuse(struct peer *peer);
 void rendezvous_note_forbidden(struct peer *peer);
 void rendezvous_forbid(struct peer *peer);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * The rings of an attempt: this end grants them and publishes where they are, or finds where the other end has published
- * its own, and maps them.
+ * The rings of an attempt: this end grants them and publishes where they are, or finds where the other end
+ * has published its own, and maps them.
  */
 
 #include <errno.h>
@@ -62,8 +62,8 @@ static void on_granted_event(void *userdata)
 
 	if (state == VCHAN_WAITING)
 		return;
-	/* A client has connected: nothing more is granted for this nonce. But who was killed may let go late, and the daemon
-	 * that runs there now waits for its rings: once this is believed. */
+	/* A client has connected: nothing more is granted for this nonce. But who was killed may let go late,
+	 * and the daemon that runs there now waits for its rings: once this is believed. */
 	if (state == VCHAN_CLOSED && vchan_had_mapper(rendezvous->vchan) &&
 	    strcmp(rendezvous->spared_nonce, rendezvous->grant_nonce) != 0)
 		memcpy(rendezvous->spared_nonce, rendezvous->grant_nonce, sizeof(rendezvous->spared_nonce));
@@ -104,8 +104,8 @@ void rendezvous_publish(struct peer *peer)
 		on_published(peer, r, NULL, 0);
 }
 
-/* Grants rings of the configured size, or the largest smaller ones that there are pages for; or larger ones, where those
- * couldn't hold what is to be sent again. */
+/* Grants rings of the configured size, or the largest smaller ones that there are pages for; or larger ones,
+ * where those couldn't hold what is to be sent again. */
 static int grant_something(struct peer *peer)
 {
 	struct peers *peers = peer->peers;
@@ -186,8 +186,8 @@ void rendezvous_map(struct peer *peer)
 			  &vchan);
 
 	rendezvous->ring_ref = rendezvous->port = 0;
-	/* The port may be an earlier daemon's of this domain, whose process ends late, or the nodes those of rings that were
-	 * given up since. */
+	/* The port may be an earlier daemon's of this domain, whose process ends late, or the nodes those of
+	 * rings that were given up since. */
 	if (r == -EPERM) {
 		rendezvous_step_back(peer, RENDEZVOUS_HELLO);
 		rendezvous_forbid(peer);
@@ -232,8 +232,8 @@ void rendezvous_node(struct peer *peer, enum peer_leaf leaf, const char *untrust
 	if (peer->reading & nodes)
 		return;
 	if (rendezvous->ring_ref && rendezvous->port) {
-		/* Whose they are: what we know of the peer's hello may be from before the nodes, whose answer can
-		 * overtake the word of its change. */
+		/* Whose they are: what we know of the peer's hello may be from before the nodes, whose answer
+		 * can overtake the word of its change. */
 		peer_read(peer, LEAF_HELLO);
 		return;
 	}

@@ -25,11 +25,12 @@ struct known;
 struct rule;
 struct self;
 
-/* Loads the policy, whose names of domains `known` has; mistakes in it have been logged. 0 or a negative errno. */
+/* Loads the policy, whose names of domains `known` has; mistakes in it have been logged. 0 or a negative
+ * errno. */
 int access_new(struct access **access, const struct self *self, const char *directory, struct known *known);
 void access_free(struct access *access);
-/* From now on the host's policy is obeyed as `mode` says: in domain 0 that of `directory`, which is loaded as by
- * access_reload(), in a guest what domain 0 tells. Before, there is none. */
+/* From now on the host's policy is obeyed as `mode` says: in domain 0 that of `directory`, which is loaded as
+ * by access_reload(), in a guest what domain 0 tells. Before, there is none. */
 int access_set_host(struct access *access, const char *directory, enum config_host_policy mode);
 /* Loads the policy again. -EINVAL: the files have a mistake; else why they can't be read. On error, which has
  * been logged, the rules stay as they were. */
@@ -46,8 +47,8 @@ int access_still_allowed(struct access *access, const struct frame_identity *fro
 /* Decide the same for the sender of a channel that is on another host. */
 int access_reach_far(struct access *access, const struct channel *channel, const char *endpoint);
 int access_still_allowed_far(struct access *access, const struct channel *channel, const char *endpoint);
-/* Decide for a domain `from` of another host, whose name is `name` (NULL: unknown), whether it may be told of an endpoint
- * here, since it may reach it, and of a domain of this host. Nothing is counted. */
+/* Decide for a domain `from` of another host, whose name is `name` (NULL: unknown), whether it may be told of
+ * an endpoint here, since it may reach it, and of a domain of this host. Nothing is counted. */
 bool access_shows_far(struct access *access, const char *host, const struct frame_identity *from,
 		      const char *name, const char *endpoint);
 bool access_sees_far(struct access *access, const char *host, const struct frame_identity *from,
@@ -55,15 +56,15 @@ bool access_sees_far(struct access *access, const char *host, const struct frame
 /* Decides whether domain 0 relays what the sender opens to an endpoint of domain `to`; `address` has both. 0;
  * -EACCES or -ENODATA, which are counted and logged. */
 int access_relay(struct access *access, const struct frame_identity *from, uint32_t to, const char *address);
-/* Decides the same for what is relayed already (`address` NULL: as far as it doesn't depend on the endpoint); nothing is
- * counted. */
+/* Decides the same for what is relayed already (`address` NULL: as far as it doesn't depend on the endpoint);
+ * nothing is counted. */
 int access_still_relayed(struct access *access, const struct frame_identity *from, uint32_t to,
 			 const char *address);
 /* Decide the same for such a channel of a sender on another host. */
 int access_relay_far(struct access *access, const struct channel *channel, uint32_t to, const char *address);
 int access_still_relayed_far(struct access *access, const struct channel *channel, uint32_t to);
-/* Decides the same for a ping or a question of a domain on another host, whose name is `name` (NULL: unknown). Nothing is
- * counted. */
+/* Decides the same for a ping or a question of a domain on another host, whose name is `name` (NULL:
+ * unknown). Nothing is counted. */
 int access_relays_far(struct access *access, const char *host, uint32_t domid, const char *name, uint32_t to);
 /* Decides whether domain 0 lets what the sender, of this host, opens go to another host. The same. */
 int access_out(struct access *access, const struct frame_identity *from, const char *host,
@@ -89,8 +90,8 @@ struct json_object *access_files(const struct access *access);
 const struct rule *access_rule_at(const struct access *access, unsigned index);
 /* Describes a rule: its file, line and section, and its keys in the file's order, lists as arrays. */
 void access_describe_rule(const struct rule *rule, struct json_object *object);
-/* Returns what would be decided, by which rule, and which one would allow what is denied: for `xenmsg policy check`.
- * `asked` is how the domain was named. The caller puts it. */
+/* Returns what would be decided, by which rule, and which one would allow what is denied: for `xenmsg policy
+ * check`. `asked` is how the domain was named. The caller puts it. */
 struct json_object *access_explain(struct access *access, const char *asked, uint32_t domid, uint32_t uid,
 				   const char *endpoint);
 /* Returns the same for a sender in domain `domain` (a domid or a name) of another host. */
@@ -113,14 +114,16 @@ bool access_host_needs_names(const struct access *access);
 bool access_tells_host(const struct access *access);
 /* Changes whenever guests have to be told anew. */
 uint64_t access_host_version(const struct access *access);
-/* Return the text of what a guest is told: all of it, and of one domain what may have changed; "" if the guest needs not
- * know. The caller frees it. NULL: out of memory, or nobody knows yet which rules are about it. */
+/* Return the text of what a guest is told: all of it, and of one domain what may have changed; "" if the
+ * guest needs not know. The caller frees it. NULL: out of memory, or nobody knows yet which rules are about
+ * it. */
 char *access_host_share(struct access *access, uint32_t guest, size_t *size);
 char *access_host_domain(struct access *access, uint32_t guest, uint32_t domid, size_t *size);
 
 /* --- in a guest: what it is told */
 
-/* Takes the payload of a POLICY frame from domain 0. 1: other rules are in force; 0; -EPROTO, which was logged; -ENOMEM. */
+/* Takes the payload of a POLICY frame from domain 0. 1: other rules are in force; 0; -EPROTO, which was
+ * logged; -ENOMEM. */
 int access_take_host(struct access *access, const uint8_t *payload, uint32_t length);
 /* This domain was restored, and others may have the numbers of those that were told. */
 void access_forget_host_domains(struct access *access);
@@ -131,8 +134,8 @@ void access_forget_host_domains(struct access *access);
 bool access_knows_domain(const struct access *access, uint32_t domid);
 /* Describes it: its domid, name, UUID and tags; null: none, or unknown. */
 void access_describe_domain(struct access *access, uint32_t domid, struct json_object *object);
-/* A rule of the host's policy (NULL: none), and whether it is about what the domain sends, and what it receives: 1, 0 or -1:
- * that depends on a name that isn't known. */
+/* A rule of the host's policy (NULL: none), and whether it is about what the domain sends, and what it
+ * receives: 1, 0 or -1: that depends on a name that isn't known. */
 struct access_about {
 	const struct rule *rule;
 	int sends, receives;

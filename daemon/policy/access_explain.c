@@ -86,8 +86,8 @@ static bool is_plain(const char *name)
 	       '\0';
 }
 
-/* Writes the domain as it was asked about, which is a name that lasts longer than a number if people have it, or by its
- * number. */
+/* Writes the domain as it was asked about, which is a name that lasts longer than a number if people have it,
+ * or by its number. */
 static void write_domain(char *text, size_t size, const char *asked, uint32_t domid)
 {
 	if (is_plain(asked))
@@ -120,7 +120,8 @@ static void find_place(const struct access *access, struct json_object *cure)
 	free(made);
 }
 
-/* Returns the rule that would allow what this decision denies: before the one that denies it, or at a file's end. */
+/* Returns the rule that would allow what this decision denies: before the one that denies it, or at a file's
+ * end. */
 static struct json_object *cure_of(const struct access *access, const struct policy_decision *decision,
 				   const struct wanted *wanted)
 {

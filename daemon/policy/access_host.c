@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* The host's policy in force: domain 0 has it, and tells each guest its share; a guest has what it was told. */
+/* The host's policy in force: domain 0 has it, and tells each guest its share; a guest has what it was
+ * told. */
 
 #include <errno.h>
 #include <stdio.h>

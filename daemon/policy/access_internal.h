@@ -32,18 +32,20 @@ struct access {
 
 /* Returns what a decision about a domain of this host is about. */
 struct policy_subject access_subject(struct access *access, uint32_t domid, uint32_t uid);
-/* Returns the same of another host, where what we know is what its daemons say. `name`: NULL if it is unknown. */
+/* Returns the same of another host, where what we know is what its daemons say. `name`: NULL if it is
+ * unknown. */
 struct policy_subject access_far_subject(const char *host, uint32_t domid, const char *name, uint32_t uid);
 /* Adds, in domain 0, the tags to a subject of this host, by this host policy. The caller frees them. */
 char *access_add_tags(struct access *access, const struct host_policy *host, struct policy_subject *subject);
 /* Decides whether `from` may reach the endpoint here. */
 struct policy_decision access_decide(struct access *access, const struct policy_subject *from,
 				     const char *endpoint);
-/* Decides whether domain 0 relays what `from` opens to domain `to`. `address` ends with the endpoint; NULL: none is
- * asked about. */
+/* Decides whether domain 0 relays what `from` opens to domain `to`. `address` ends with the endpoint; NULL:
+ * none is asked about. */
 struct policy_decision access_decide_relay(struct access *access, const struct policy_subject *from,
 					   uint32_t to, const char *address);
-/* Reads the host's policy, and checks that each guest's share fits. *host is NULL where this isn't domain 0. */
+/* Reads the host's policy, and checks that each guest's share fits. *host is NULL where this isn't domain
+ * 0. */
 int access_load_host(struct access *access, struct host_policy **host, char **error);
 /* Asks the host's policy about what `from` opens to domain `to`, whose own one has decided so. */
 struct policy_decision access_ask_host(struct access *access, const struct policy_subject *from, uint32_t to,

@@ -3,17 +3,19 @@
 #define XENMSG_DAEMON_HOST_POLICY_H
 
 /*
- * The host's policy: what domain 0 says of who may reach which endpoint of which domain (xenmsg-policy(5), HOST POLICY).
- * It is asked before a domain's own policy, of what comes from other domains. The first rule that matches decides: allow,
- * deny, or ask-guest, which means the domain's own policy, as does no rule at all.
+ * The host's policy: what domain 0 says of who may reach which endpoint of which domain (xenmsg-policy(5),
+ * HOST POLICY). It is asked before a domain's own policy, of what comes from other domains. The first rule
+ * that matches decides: allow, deny, or ask-guest, which means the domain's own policy, as does no rule at
+ * all.
  *
  *   domain 0   reads host-policy.d ──▶ decides about what it relays and about its own endpoints
  *                                  └─▶ writes for each guest its share: the rules whose `to` means that guest
  *   a guest    takes the share (host_told.h), which is a host policy whose rules are all about this domain
  *
- * A share is text like the files, so one reader reads both. Beside rules it says what domains there are and what they are
- * called, but only by what the share's rules name: so a guest needs no names of its own to obey, and learns none that no
- * rule for it has. As long as nothing was said of a domain, rules by name, UUID or tag may mean it or not.
+ * A share is text like the files, so one reader reads both. Beside rules it says what domains there are and
+ * what they are called, but only by what the share's rules name: so a guest needs no names of its own to
+ * obey, and learns none that no rule for it has. As long as nothing was said of a domain, rules by name, UUID
+ * or tag may mean it or not.
  *
  * A host policy never changes: a reload makes another one.
  */
@@ -36,7 +38,8 @@ int host_policy_load(struct host_policy **policy, const char *directory, char **
 /* Reads a policy of one file. */
 int host_policy_load_stream(struct host_policy **policy, FILE *file, const char *path, char **error);
 void host_policy_free(struct host_policy *policy);
-/* Its rules and files, for policy_rules() and its like; the policy that this returns decides nothing itself. */
+/* Its rules and files, for policy_rules() and its like; the policy that this returns decides nothing
+ * itself. */
 const struct policy *host_policy_rules(const struct host_policy *policy);
 
 /* What may be decided, a bit each: more than one where it depends on a name that isn't known. */
@@ -57,14 +60,15 @@ struct policy_decision host_policy_join(const struct host_decision *host, struct
 /* Whether all other domains of this host may reach the endpoint: 1, 0, or -1: it is up to its own policy. */
 int host_policy_shows_all(const struct host_policy *policy, const struct policy_subject *to,
 			  const char *endpoint);
-/* Calls `each` for the domains that rules about the endpoint name, in their order, as policy_shown_to() does. Returns true
- * if they say it of all. */
+/* Calls `each` for the domains that rules about the endpoint name, in their order, as policy_shown_to() does.
+ * Returns true if they say it of all. */
 typedef void (*host_shown_fn)(void *userdata, const char *domain, unsigned outcome);
 bool host_policy_shown_to(const struct host_policy *policy, const struct policy_subject *to,
 			  const char *endpoint, host_shown_fn each, void *userdata);
 
-/* Returns the tags of a domain as struct policy_subject has them, which the caller frees: those that the files give it, and
- * those that are `given` in XenStore (the same form; NULL: none) and that the files know. NULL: none, or out of memory. */
+/* Returns the tags of a domain as struct policy_subject has them, which the caller frees: those that the
+ * files give it, and those that are `given` in XenStore (the same form; NULL: none) and that the files know.
+ * NULL: none, or out of memory. */
 char *host_policy_tags(const struct host_policy *policy, const char *name, const char *uuid,
 		       const char *given);
 
@@ -77,7 +81,8 @@ int host_policy_write_rules(const struct host_policy *policy, const struct polic
 void host_policy_write_denial(FILE *file, const char *why);
 /* Whether the share's rules name domains, so that these have to be told. */
 bool host_policy_needs_domains(const struct host_policy *policy, const struct policy_subject *to);
-/* Writes what of a domain's names and tags the share's rules name; of one that has gone, or isn't known yet, that. */
+/* Writes what of a domain's names and tags the share's rules name; of one that has gone, or isn't known yet,
+ * that. */
 void host_policy_write_domain(const struct host_policy *policy, const struct policy_subject *to,
 			      const struct policy_subject *domain, FILE *file);
 
@@ -87,8 +92,8 @@ struct host_domain {
 	bool is_gone;
 	const char *name, *uuid, *tags; /* as in struct policy_subject, and never NULL but for the tags */
 };
-/* Reads a share's text, or what is added to one. `each` is called for its domains, in their order; what it is given lives as
- * long as the call. */
+/* Reads a share's text, or what is added to one. `each` is called for its domains, in their order; what it is
+ * given lives as long as the call. */
 typedef int (*host_domain_fn)(void *userdata, const struct host_domain *domain);
 int host_policy_load_share(struct host_policy **policy, FILE *file, host_domain_fn each, void *userdata,
 			   char **error);

@@ -2,8 +2,8 @@
 #ifndef XENMSG_DAEMON_HOST_POLICY_INTERNAL_H
 #define XENMSG_DAEMON_HOST_POLICY_INTERNAL_H
 
-/* What reading a host's policy (host_policy_read.c), deciding by it (host_policy.c) and telling it (host_policy_share.c)
- * share. */
+/* What reading a host's policy (host_policy_read.c), deciding by it (host_policy.c) and telling it
+ * (host_policy_share.c) share. */
 
 #include "daemon/policy/host_policy.h"
 #include "daemon/policy/policy_internal.h"

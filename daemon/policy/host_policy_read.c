@@ -215,8 +215,8 @@ static struct tag *tag_new(struct host_policy *policy, const char *name)
 	return tag;
 }
 
-/* A key of [tags] is a tag, and its value domains that have it: none, if only the toolstack gives it. More have it than
- * fit in a line, so it may come again. */
+/* A key of [tags] is a tag, and its value domains that have it: none, if only the toolstack gives it. More
+ * have it than fit in a line, so it may come again. */
 static int on_tag(struct host_reader *reader, const char *name, const char *value)
 {
 	struct tag *tag = find_tag(reader->policy, name);

@@ -124,7 +124,8 @@ static int take_share(struct host_told *told, FILE *file, char **error)
 	return HOST_TOLD_RULES;
 }
 
-/* Of what is added nothing is kept that has a mistake, but what stands before it: these are about domains one by one. */
+/* Of what is added nothing is kept that has a mistake, but what stands before it: these are about domains one
+ * by one. */
 static int add_domain(void *userdata, const struct host_domain *said)
 {
 	struct host_told *told = userdata;

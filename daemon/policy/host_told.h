@@ -3,8 +3,9 @@
 #define XENMSG_DAEMON_HOST_TOLD_H
 
 /*
- * In a guest: what domain 0 has told it of the host's policy, in POLICY frames (doc/protocol.md, section 5.12). A whole
- * share replaces the one before at once, with what it says of domains; what is added later is about domains alone.
+ * In a guest: what domain 0 has told it of the host's policy, in POLICY frames (doc/protocol.md, section
+ * 5.12). A whole share replaces the one before at once, with what it says of domains; what is added later is
+ * about domains alone.
  *
  *   nothing ──a whole share──▶ told ──link lost──▶ told, since nobody has taken it back
  *                              told ──this domain was restored──▶ told, but other domains are unknown
@@ -20,8 +21,8 @@ struct host_told;
 /* `changed` is called for each domain of which something was added. */
 struct host_told *host_told_new(void (*changed)(void *userdata, uint32_t domid), void *userdata);
 void host_told_free(struct host_told *told);
-/* Takes a frame's payload, of which nothing was checked. -EPROTO: it is malformed, and *error (which the caller frees) says
- * why, or -ENOMEM; then all is as before. */
+/* Takes a frame's payload, of which nothing was checked. -EPROTO: it is malformed, and *error (which the
+ * caller frees) says why, or -ENOMEM; then all is as before. */
 enum host_told_what {
 	HOST_TOLD_PART, /* nothing is whole yet */
 	HOST_TOLD_RULES,

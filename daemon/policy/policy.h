@@ -35,8 +35,8 @@ void policy_free(struct policy *policy);
 unsigned policy_rules(const struct policy *policy);
 /* Returns the rule that is asked as the one with this index; NULL: there are no more. */
 const struct rule *policy_rule_at(const struct policy *policy, unsigned index);
-/* Returns the path of the file that was read as the one with this index, and how many rules it has; NULL: there are
- * no more. */
+/* Returns the path of the file that was read as the one with this index, and how many rules it has; NULL:
+ * there are no more. */
 const char *policy_file_at(const struct policy *policy, unsigned index, unsigned *rules);
 /* Whether some rules name domains, by name or UUID. */
 bool policy_needs_names(const struct policy *policy);
@@ -82,15 +82,15 @@ bool policy_shows(const struct policy *policy, const struct policy_subject *from
 typedef void (*policy_shown_fn)(void *userdata, const char *domain, bool allow);
 void policy_shown_to(const struct policy *policy, const struct policy_subject *self, const char *endpoint,
 		     policy_shown_fn each, void *userdata);
-/* Whether domain 0's daemon tells `from` the name of `other`. With no matching [see] it does, unless `from` is on another
- * host. */
+/* Whether domain 0's daemon tells `from` the name of `other`. With no matching [see] it does, unless `from`
+ * is on another host. */
 bool policy_sees(const struct policy *policy, const struct policy_subject *from,
 		 const struct policy_subject *other);
 /* Decides whether domain 0's daemon relays what `from` opens to `to`. With no matching [relay] it does. */
 struct policy_decision policy_relay(const struct policy *policy, const struct policy_subject *from,
 				    const struct policy_subject *to);
-/* Decides whether domain 0's daemon lets what `from`, of this host, opens go to another host. With no matching [out] it
- * doesn't. */
+/* Decides whether domain 0's daemon lets what `from`, of this host, opens go to another host. With no
+ * matching [out] it doesn't. */
 struct policy_decision policy_out(const struct policy *policy, const struct policy_subject *from,
 				  const char *host);
 /* Decides whether `who` may bind the endpoint. Members of `socket_group` may bind what no rule covers. */

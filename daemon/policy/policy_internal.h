@@ -2,7 +2,8 @@
 #ifndef XENMSG_DAEMON_POLICY_INTERNAL_H
 #define XENMSG_DAEMON_POLICY_INTERNAL_H
 
-/* What reading rules (policy_read.c, host_policy_read.c) and deciding by them (policy.c, host_policy.c) share. */
+/* What reading rules (policy_read.c, host_policy_read.c) and deciding by them (policy.c, host_policy.c)
+ * share. */
 
 #include <stdbool.h>
 #include <stdint.h>

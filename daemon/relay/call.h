@@ -3,21 +3,21 @@
 #define XENMSG_DAEMON_CALL_H
 
 /*
- * What a call into the kernel costs us is up to whoever else holds the object: when we wake a program, the kernel
- * calls each of those who watch its doorbell or its socket, and there may be thousands. So such a call is charged by
- * the time that it took:
+ * What a call into the kernel costs us is up to whoever else holds the object: when we wake a program, the
+ * kernel calls each of those who watch its doorbell or its socket, and there may be thousands. So such a call
+ * is charged by the time that it took:
  *
  *   call_begin(); ring, send, receive or close; hop_spend_call() or relay_spend_call()
  *
- * What is done once for a connection (accepting, greeting, closing) is measured as a whole, and exactly, by a *span*, with
- * whatever else the kernel does for it. What was counted meanwhile isn't counted again:
+ * What is done once for a connection (accepting, greeting, closing) is measured as a whole, and exactly, by a
+ * *span*, with whatever else the kernel does for it. What was counted meanwhile isn't counted again:
  *
  *   span_begin(); all of that; span_end()
  *
- * A clock also goes on while the kernel lets others run, which on one CPU is what it does as soon as we wake one. So
- * the clock alone (no system call) says only that a call was short. After a long one (CALL_LONG_NS), which is
- * charged with no more than that, the next calls about this object are also measured by what the thread used, which
- * alone counts. After one of 300 us the account's line rests (turns.h).
+ * A clock also goes on while the kernel lets others run, which on one CPU is what it does as soon as we wake
+ * one. So the clock alone (no system call) says only that a call was short. After a long one (CALL_LONG_NS),
+ * which is charged with no more than that, the next calls about this object are also measured by what the
+ * thread used, which alone counts. After one of 300 us the account's line rests (turns.h).
  */
 
 #include <stdbool.h>
@@ -30,8 +30,8 @@ struct account;
 struct relay;
 
 #define CALL_LONG_NS 20000u
-/* A session with calls that take longer is cut off, unless they are rare. No honest call takes as long on the slowest machine:
- * under emulation to write 64 KiB takes a millisecond. */
+/* A session with calls that take longer is cut off, unless they are rare. No honest call takes as long on the
+ * slowest machine: under emulation to write 64 KiB takes a millisecond. */
 #define CALL_SLOW_NS 20000000u
 
 /* Of one object. */
@@ -88,7 +88,8 @@ void span_end(const struct span *span, struct account *account);
 
 /* Counts `units` (turns.h) of work that `account` has caused (NULL: nobody). */
 void relay_spend(struct relay *relay, struct account *account, uint64_t units);
-/* Counts what a call took beyond what was counted for it, as work that `account` has caused (NULL: nobody). */
+/* Counts what a call took beyond what was counted for it, as work that `account` has caused (NULL:
+ * nobody). */
 void relay_spend_long(struct relay *relay, struct account *account, uint64_t units);
 /* Counts `units`, and what the call took beyond them. */
 void relay_spend_call(struct relay *relay, struct account *account, const struct kernel_call *call,

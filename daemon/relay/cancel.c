@@ -25,8 +25,8 @@
 #define WALK_COST   2u	  /* for each entry looked at */
 #define ERROR_MAX   4095u /* of errno */
 
-/* In which list a cancellation is. The frames are made when there is room for them: in the queue of a link that is away
- * they would pile up, which all who use the link share. */
+/* In which list a cancellation is. The frames are made when there is room for them: in the queue of a link
+ * that is away they would pile up, which all who use the link share. */
 enum cancel_list {
 	RELEASED, /* the program has released it: it was taken unless a RESET comes */
 	UNASKED,  /* CANCEL is to be sent */
@@ -60,8 +60,8 @@ static uint32_t make_cancelled(uint64_t offset, int result, uint8_t payload[FRAM
 	return frame_cancelled_encode(&cancelled, payload);
 }
 
-/* Answers at once, with 0 or a negative errno, a CANCEL of the opener's that is being handled. Who asks and doesn't read
- * ends only its own session. */
+/* Answers at once, with 0 or a negative errno, a CANCEL of the opener's that is being handled. Who asks and
+ * doesn't read ends only its own session. */
 static void answer_cancel(struct channel_end *end, uint64_t offset, int result)
 {
 	uint8_t payload[FRAME_SMALL_MAX];
@@ -236,9 +236,9 @@ static struct channel_cancel *await_answer(struct channel *channel, uint64_t off
 }
 
 /*
- * The receiver takes it by such an exchange, too (libclient/inbox.c), so one of the two comes first. It finds MESSAGE_SENT
- * there, which was stored before the index that it saw; and it releases the room after its exchange, so that the next
- * bytes are stored there when all is decided (tests/model/order/cancel.litmus).
+ * The receiver takes it by such an exchange, too (libclient/inbox.c), so one of the two comes first. It finds
+ * MESSAGE_SENT there, which was stored before the index that it saw; and it releases the room after its
+ * exchange, so that the next bytes are stored there when all is decided (tests/model/order/cancel.litmus).
  */
 static int cancel_word(uint32_t *word)
 {

@@ -12,9 +12,9 @@
  *   released there, not yet counted as taken ───▶ 0 when it is; ECONNRESET after a while
  *   beyond a link or a socket ──CANCEL──▶ asked ─▶ what is answered there; ECONNRESET after a while
  *
- * Cancellations that wait, for their answer or to be sent, belong to the channel, and its opener pays for them; only this
- * module looks into them. Their number is bounded: further ones are answered ECONNRESET at once. So a hop that takes
- * nothing for a while, as that of a domain that is being saved, holds none of them.
+ * Cancellations that wait, for their answer or to be sent, belong to the channel, and its opener pays for
+ * them; only this module looks into them. Their number is bounded: further ones are answered ECONNRESET at
+ * once. So a hop that takes nothing for a while, as that of a domain that is being saved, holds none of them.
  */
 
 #include <stdbool.h>
@@ -38,13 +38,13 @@ bool cancels_next_frame(struct channel_end *end, struct channel_frame *frame);
 bool cancels_answer(const struct channel_end *end);
 /* Settles the cancellations below offset `taken`, up to which the acceptor's program has taken the stream. */
 void cancels_taken(struct channel *channel, uint64_t taken);
-/* Settles all that aren't answered, since the program that had the channel has left it: another one gets what lies behind
- * `begin`, and that is in our queue. */
+/* Settles all that aren't answered, since the program that had the channel has left it: another one gets what
+ * lies behind `begin`, and that is in our queue. */
 void cancels_left(struct channel *channel, uint64_t begin);
 /* Writes those of the channel, or reads them, for which it has paid. They have as much time as at first. */
 void cancels_image(struct image *image, struct channel *channel);
-/* Frees the cancellations without answering them. What they cost stays charged to the channel, which is about to give it
- * back. */
+/* Frees the cancellations without answering them. What they cost stays charged to the channel, which is about
+ * to give it back. */
 void cancels_free(struct channel *channel);
 
 #endif

@@ -203,8 +203,8 @@ static bool has_unread_releases(const struct channel_end *acceptor)
 	       acceptor->consumed != acceptor->sent;
 }
 
-/* Returns up to where the stream may have been taken: what lies in a program's ring may be at this moment; over a link,
- * more may have been than we know of. */
+/* Returns up to where the stream may have been taken: what lies in a program's ring may be at this moment;
+ * over a link, more may have been than we know of. */
 static uint64_t unsure_of(const struct channel_end *acceptor)
 {
 	return acceptor->leaves_rest ? acceptor->consumed : acceptor->sent;
@@ -394,8 +394,8 @@ static void make_fin(struct channel_end *end, struct channel_frame *frame)
 	channel_move(end, FIN_SENT);
 }
 
-/* Whether a RESET has to wait until the data before it were taken. A program drops what it hasn't taken then; but the
- * bytes of a stream it takes out of its ring in the order in which all comes. */
+/* Whether a RESET has to wait until the data before it were taken. A program drops what it hasn't taken then;
+ * but the bytes of a stream it takes out of its ring in the order in which all comes. */
 static bool waits_until_taken(const struct channel_end *end)
 {
 	const struct hop_traits *traits = end->hop->traits;

@@ -49,9 +49,9 @@ struct hop;
 struct relay;
 struct sharing;
 
-/* How far a sender may run ahead of what the receiver has taken. On its way through two daemons a stream lies in three
- * rings, and the program that writes hears of it last: with twice as much all of them are at work. Measured, through
- * rings of 1 MiB between sessions that carry streams: 1.2 times as fast. */
+/* How far a sender may run ahead of what the receiver has taken. On its way through two daemons a stream lies
+ * in three rings, and the program that writes hears of it last: with twice as much all of them are at work.
+ * Measured, through rings of 1 MiB between sessions that carry streams: 1.2 times as fast. */
 #define CHANNEL_WINDOW_MAX 1048576u
 #define STREAM_WINDOW_MAX  2097152u
 
@@ -106,8 +106,8 @@ struct channel_end {
 	bool is_refused; /* that error is a program's own: RESET_REFUSED */
 	uint64_t reset_consumed, reset_unsure;
 
-	/* channel_forbid() of a program's end: what it had released by then counts once its input was read up to
-	 * `settled_at`, unless its own RESET comes before that. Until then the opener isn't told. */
+	/* channel_forbid() of a program's end: what it had released by then counts once its input was read up
+	 * to `settled_at`, unless its own RESET comes before that. Until then the opener isn't told. */
 	bool is_unsettled;
 	bool leaves_rest; /* the program doesn't take what it hadn't released by then */
 	uint32_t settled_at;
@@ -120,8 +120,8 @@ struct channel_end {
 	struct channel_end *urgent_prev, *urgent_next, *backlog_prev, *backlog_next;
 };
 
-/* What the channels to one endpoint have carried. It lives as long as the endpoint and the last of them, since
- * a stream may outlive its endpoint. */
+/* What the channels to one endpoint have carried. It lives as long as the endpoint and the last of them,
+ * since a stream may outlive its endpoint. */
 struct channel_tally {
 	unsigned references;
 	uint64_t bytes_to, bytes_from; /* of the streams, towards the endpoint and back */
@@ -133,9 +133,10 @@ struct channel {
 	enum channel_kind kind;
 	struct frame_identity identity; /* the sender's, on its own host */
 	char *endpoint;			/* sent in OPEN */
-	char *address; /* as its program wrote it, of a byte stream in a session that carries them; else NULL */
-	/* which byte stream of this daemon its opener has, in the order in which they came; the next one is the
-	 * acceptor's; 0: it is none */
+	/* as its program wrote it, of a byte stream in a session that carries them; else NULL */
+	char *address;
+	/* which byte stream of this daemon its opener has, in the order in which they came; the next one is
+	 * the acceptor's; 0: it is none */
 	uint64_t stream;
 	struct channel_origin *origin; /* origin.h; NULL: nothing more is known than the identity */
 	uint64_t max_message;
@@ -152,20 +153,21 @@ struct channel {
 	bool opened;				 /* the acceptor's daemon has sent OPENED */
 	/* What each program knows, and all daemons between it and here: CHANNEL_MINOR_MORE. */
 	uint8_t opener_minor, acceptor_minor;
-	uint16_t
-		serial; /* of it, its sender's domid and pid its name in traces is made; 0: the sender's daemon doesn't say */
+	/* of it, its sender's domid and pid its name in traces is made; 0: the sender's daemon doesn't say */
+	uint16_t serial;
 	/* The program that takes what is sent here, as callers are told; domid is that of its own host. */
 	bool knows_acceptor;
 	struct frame_identity acceptor_identity;
 	bool accepted_by_topic; /* and it has subscribed to a topic */
-	/* Policy has allowed it, and can't say whether it still does before a name is known again, since a domain was
-	 * restored. */
+	/* Policy has allowed it, and can't say whether it still does before a name is known again, since a
+	 * domain was restored. */
 	bool undecided;
 	bool ended;
 	struct channel *ended_next;
 };
 
-/* Gives the channel, whose acceptor is known, another endpoint for its OPEN. -ENOMEM: it keeps the one that it has. */
+/* Gives the channel, whose acceptor is known, another endpoint for its OPEN. -ENOMEM: it keeps the one that
+ * it has. */
 int channel_rename(struct channel *channel, const char *endpoint);
 
 static inline struct channel_end *channel_other(struct channel_end *end)
@@ -206,7 +208,8 @@ static inline bool channel_is_unannounced(const struct channel_end *end)
  * -ENOMEM; -EPROTO: the number is in use. */
 int channel_new(struct hop *hop, uint32_t number, enum channel_kind kind,
 		const struct frame_identity *identity, struct channel **channel);
-/* Returns the serial of a channel that was opened at this daemon: of the number that its program knows it by. */
+/* Returns the serial of a channel that was opened at this daemon: of the number that its program knows it
+ * by. */
 uint16_t channel_own_serial(const struct channel *channel);
 /* Returns a tally with one reference, or NULL: out of memory. */
 struct channel_tally *channel_tally_new(void);
@@ -217,7 +220,8 @@ void channel_count(struct channel *channel, struct channel_tally *tally);
 /* Gives the channel its acceptor's end on `hop`, for `endpoint` (or an address: protocol.md, 5.8). If that is
  * a waiting room (traits.h), the opener isn't told that it was accepted. A later call moves a channel that
  * waits, with all that has come, from there to another hop. -ENOBUFS: the hop has no number left, the
- * opener's account has no room, or the hop's owner doesn't answer (orphans.h); -ENOMEM. On error a channel that waits goes on waiting. */
+ * opener's account has no room, or the hop's owner doesn't answer (orphans.h); -ENOMEM. On error a channel
+ * that waits goes on waiting. */
 int channel_accept(struct channel *channel, struct hop *hop, const char *endpoint);
 /* Sets whose account pays for the channel, before channel_accept(): not that of the hop on which it was
  * opened. */
@@ -246,11 +250,11 @@ void channel_refuse(struct channel *channel, int error);
 bool channel_drop_if_refused(struct channel *channel, int *error);
 
 /* Ends the channel on both sides, because policy forbids it or its endpoint is gone. `error`, a positive
- * errno, is for messages that weren't taken. What a program had released by now counts as taken, unless it had sent a
- * RESET before: so its opener is told only when what the program had sent by now has been read. */
+ * errno, is for messages that weren't taken. What a program had released by now counts as taken, unless it
+ * had sent a RESET before: so its opener is told only when what the program had sent by now has been read. */
 void channel_forbid(struct channel *channel, int error);
-/* Does it with ENOENT, since its program has unbound the endpoint: one of minor version 1 takes nothing more that it
- * hasn't released before. */
+/* Does it with ENOENT, since its program has unbound the endpoint: one of minor version 1 takes nothing more
+ * that it hasn't released before. */
 void channel_unbound(struct channel *channel);
 /* Tells the opener of a channel that was forbidden what its program had taken. */
 void channel_settle(struct channel_end *end);

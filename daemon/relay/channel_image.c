@@ -101,7 +101,8 @@ static void end_image(struct image *image, const struct image_hops *hops, struct
 	image_expect(image, hop != NOBODY || (!channel_has_backlog(end) && !end->is_unsettled));
 	if (image->error || hop == NOBODY)
 		return;
-	/* The program gives out the numbers of the channels that it opens, this daemon those of the others. */
+	/* The program gives out the numbers of the channels that it opens, this daemon those of the
+	 * others. */
 	image_expect(image, ((end->number & 1) == hops->hops[hop]->channels.parity) ==
 				    (!end->is_opener || hop_is_inner(hops->hops[hop])));
 	is_unsettled = end->is_unsettled;
@@ -154,8 +155,9 @@ static void takeover_image(struct image *image, struct channel *channel)
 	image_u64(image, &channel->takeover->answers);
 }
 
-/* Which user or domain pays, and how much. It is held already, so it isn't refused by limits that are lower now. For what is left
- * of a channel that came from another host nobody pays, since by its number that may be another one. */
+/* Which user or domain pays, and how much. It is held already, so it isn't refused by limits that are lower
+ * now. For what is left of a channel that came from another host nobody pays, since by its number that may be
+ * another one. */
 static void charge_image(struct image *image, struct channel *channel)
 {
 	struct account *account = channel->charge.account;
@@ -214,7 +216,8 @@ static struct channel *new_channel(struct image *image, const struct image_hops 
 	return channel;
 }
 
-/* Frees a channel that can't be. Where it has an end in a hop, it ends with that, as the whole image is given up. */
+/* Frees a channel that can't be. Where it has an end in a hop, it ends with that, as the whole image is given
+ * up. */
 static void forget(struct channel *channel)
 {
 	struct channel_end *ends[] = {&channel->opener, &channel->acceptor};
@@ -228,7 +231,8 @@ static void forget(struct channel *channel)
 		channel_free(channel);
 }
 
-/* What lies between the ends is as much as one has received and the other wasn't sent, unless it is dropped. */
+/* What lies between the ends is as much as one has received and the other wasn't sent, unless it is
+ * dropped. */
 static bool adds_up(const struct channel_end *out)
 {
 	const struct channel_end *in = channel_other((struct channel_end *)out);

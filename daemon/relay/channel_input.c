@@ -11,11 +11,11 @@
 #include "daemon/relay/steps.h"
 #include "wire/probes.h"
 
-/* Returns how large the window may become. What comes over a link doesn't wait in its ring, so what is beyond the
- * next ring is copied twice more, into private memory and out of it, unless that ring is a program's own, which is
- * as large as a link's. Measured: with windows of 1 MiB a relayed stream of large messages went at half the speed
- * through rings of 64 KiB, and a byte stream over a link of 1 MiB at three quarters of its speed over one of 64 KiB,
- * since the ring to its program's socket has 128 KiB. */
+/* Returns how large the window may become. What comes over a link doesn't wait in its ring, so what is beyond
+ * the next ring is copied twice more, into private memory and out of it, unless that ring is a program's own,
+ * which is as large as a link's. Measured: with windows of 1 MiB a relayed stream of large messages went at
+ * half the speed through rings of 64 KiB, and a byte stream over a link of 1 MiB at three quarters of its
+ * speed over one of 64 KiB, since the ring to its program's socket has 128 KiB. */
 static uint32_t window_max(const struct channel_end *end)
 {
 	const struct hop *from = channel_other((struct channel_end *)end)->hop;
@@ -113,7 +113,8 @@ int channel_reset(struct channel_end *end, const struct frame_reset *reset)
 		channel_check_ended(end);
 		return 0;
 	}
-	/* What the opener sent goes on to the acceptor before the RESET does, unless these are calls; so does what comes back. */
+	/* What the opener sent goes on to the acceptor before the RESET does, unless these are calls; so does
+	 * what comes back. */
 	channel_reset_now(end, error, out->consumed, end->is_opener ? end->received : out->sent);
 	if (out->is_opener) {
 		if (!channel_is_reset(out))

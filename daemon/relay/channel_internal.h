@@ -2,14 +2,15 @@
 #ifndef XENMSG_DAEMON_CHANNEL_INTERNAL_H
 #define XENMSG_DAEMON_CHANNEL_INTERNAL_H
 
-/* What the parts of a channel share: its life and its frames out (channel.c), the states of its ends (channel_state.c), and
- * the frames about it that come in (channel_input.c). */
+/* What the parts of a channel share: its life and its frames out (channel.c), the states of its ends
+ * (channel_state.c), and the frames about it that come in (channel_input.c). */
 
 #include "daemon/relay/channel.h"
 #include "daemon/relay/sharing.h"
 
 /* --- where a program's streams begin */
-/* Where the stream to the program at this end begins in that of the opener, since it has taken the channel over (takeover.h). */
+/* Where the stream to the program at this end begins in that of the opener, since it has taken the channel
+ * over (takeover.h). */
 static inline uint64_t channel_base_to(const struct channel_end *end)
 {
 	return end->is_opener ? 0 : sharing_base_to(end->channel->sharing);
@@ -41,8 +42,8 @@ bool channel_move(struct channel_end *end, enum channel_change change);
 void channel_drop_takeover(struct channel *channel);
 /* Gives back what the bytes of an orphan could take, once none of them is sent on any more. */
 void channel_release_bytes(struct channel *channel);
-/* Removes the end from its hop, where no frame about the channel is sent any more. When both ends are gone, the channel is
- * to be freed. */
+/* Removes the end from its hop, where no frame about the channel is sent any more. When both ends are gone,
+ * the channel is to be freed. */
 void channel_end_gone(struct channel_end *end);
 /* Sends RESET at this end next, before all that waits. */
 void channel_reset_now(struct channel_end *end, int error, uint64_t consumed, uint64_t unsure);

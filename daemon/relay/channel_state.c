@@ -31,8 +31,8 @@ static void drop_queue(struct channel_end *end)
 	end->in_backlog = false;
 }
 
-/* Gives back what the bytes of an orphan could take, once none of them is sent on any more, and what its cancellations
- * cost, which nobody waits for. */
+/* Gives back what the bytes of an orphan could take, once none of them is sent on any more, and what its
+ * cancellations cost, which nobody waits for. */
 void channel_release_bytes(struct channel *channel)
 {
 	if (channel->opener.hop || !channel_is_reset(&channel->acceptor))
@@ -152,8 +152,9 @@ static void reset_behind_data(struct channel_end *end, int error)
 		end->hop->callbacks->tell_taken(end->hop->owner);
 }
 
-/* Ends the acceptor's side, since the opener's has ended. What a sender of messages sent before goes to the receiver first. But
- * nobody gets the answers of a caller that has gone: its server is told at once, past what it hasn't taken. */
+/* Ends the acceptor's side, since the opener's has ended. What a sender of messages sent before goes to the
+ * receiver first. But nobody gets the answers of a caller that has gone: its server is told at once, past
+ * what it hasn't taken. */
 void channel_reset_acceptor(struct channel_end *acceptor, int error)
 {
 	const struct channel_end *opener = channel_other(acceptor);
@@ -164,7 +165,8 @@ void channel_reset_acceptor(struct channel_end *acceptor, int error)
 		reset_behind_data(acceptor, error);
 }
 
-/* Whether something is on its way to the opener that it gets before a RESET: answers, and bytes of a stream. */
+/* Whether something is on its way to the opener that it gets before a RESET: answers, and bytes of a
+ * stream. */
 static bool has_more_for_opener(const struct channel_end *opener)
 {
 	return channel_has_backlog(opener) ||

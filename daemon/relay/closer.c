@@ -262,7 +262,8 @@ void closer_free(struct closer *closer)
 {
 	if (!closer)
 		return;
-	/* Each round closes a batch of what is left, and the first one that takes longer than FREE_MS is the last. */
+	/* Each round closes a batch of what is left, and the first one that takes longer than FREE_MS is the
+	 * last. */
 	while (await_thread(closer))
 		on_done(closer->done, 0, closer);
 	while (closer->partings)

@@ -18,8 +18,8 @@ void hop_outlet_failed(struct hop *hop, int error)
 	hop_fail(hop, error, error == -ENOMEM ? "out of memory" : "impossible consumer index in the ring");
 }
 
-/* Looks before positions are given out, when everything that has them is in the ring: from here on this domain and an
- * image of it do the same. False: the hop has failed. */
+/* Looks before positions are given out, when everything that has them is in the ring: from here on this
+ * domain and an image of it do the same. False: the hop has failed. */
 static bool may_give_out(struct hop *hop)
 {
 	if (!outlet_close(&hop->out[OUTLET_MAIN]))

@@ -22,7 +22,8 @@
 #define STACK_SIZE 65536
 #define FREE_S	   2 /* how long the end waits for threads */
 
-/* What one account has to be done. It is `ready` while no thread does any of it, and goes with the last errand. */
+/* What one account has to be done. It is `ready` while no thread does any of it, and goes with the last
+ * errand. */
 struct desk {
 	struct account *account;
 	struct errand *errands;

@@ -3,9 +3,9 @@
 #define XENMSG_DAEMON_ERRANDS_H
 
 /*
- * Work that nobody waits for: system calls that may take as long as whoever holds the object, too, likes, such as
- * closing an eventfd (which looks through the locks of all eventfds of the machine) or unmapping memory (which waits
- * for whoever does something to all mappings of it).
+ * Work that nobody waits for: system calls that may take as long as whoever holds the object, too, likes,
+ * such as closing an eventfd (which looks through the locks of all eventfds of the machine) or unmapping
+ * memory (which waits for whoever does something to all mappings of it).
  *
  *   errand_give() ──a thread does it, one of each account at a time──▶ work() ──▶ done(), in the loop
  *
@@ -35,8 +35,9 @@ struct errand {
 int errands_new(struct errands **errands, struct relay *relay);
 /* Waits a while until all is done. */
 void errands_free(struct errands *errands);
-/* Has `work` done, at the cost of `account` (NULL: nobody), and then `done` called, but not before this returns if there are
- * threads. Without relay->errands, and where no thread can be made, it is done at once. */
+/* Has `work` done, at the cost of `account` (NULL: nobody), and then `done` called, but not before this
+ * returns if there are threads. Without relay->errands, and where no thread can be made, it is done at
+ * once. */
 void errand_give(struct errand *errand, struct relay *relay, struct account *account);
 
 #endif

@@ -19,9 +19,9 @@
  * program for its own peers.
  *
  * A hop is attached (it has rings) or detached (a link that isn't up; a program that is gone). Frames for a
- * detached hop wait in its channels. A link's hop may also be paused: it has lost its rings but not its session, keeps
- * what it wrote and the other end hasn't processed, and goes on over other rings, where it first writes that again, as
- * if nothing had happened. hop_life.h has the table of all that.
+ * detached hop wait in its channels. A link's hop may also be paused: it has lost its rings but not its
+ * session, keeps what it wrote and the other end hasn't processed, and goes on over other rings, where it
+ * first writes that again, as if nothing had happened. hop_life.h has the table of all that.
  *
  * hop_fail() ends a hop's session from wherever the fault was found; the
  * owner is told at the end of the turn, when nothing on the stack uses the hop any more.
@@ -96,8 +96,8 @@ struct relay {
 	struct orphans *orphans; /* orphans.h: all of them */
 	uint32_t orphans_patience_ms;
 	uint32_t cancel_ms; /* how long the next hop may take to say whether it could cancel a message */
-	/* Leads a channel that the program on its acceptor's hop leaves to another one that shares the endpoint. Returns whether there
-	 * was one. NULL: there never is. */
+	/* Leads a channel that the program on its acceptor's hop leaves to another one that shares the
+	 * endpoint. Returns whether there was one. NULL: there never is. */
 	bool (*pass_on)(void *userdata, struct channel *channel);
 	void *pass_on_userdata;
 	const struct steps *steps; /* steps.h; NULL: nobody traces */
@@ -135,9 +135,11 @@ struct hop_callbacks {
 	/* An OPEN has come; its channel is in the hop's table and has only this end. Returns as `control`
 	 * does. */
 	int (*open)(void *owner, struct channel *channel, const struct frame_open *open);
-	/* The other end asked to be notified. Must not block, whatever the other end does; COST_SYSCALL is charged already. */
+	/* The other end asked to be notified. Must not block, whatever the other end does; COST_SYSCALL is
+	 * charged already. */
 	void (*notify)(void *owner);
-	/* After hop_hold_input(): does a piece of what comes before all further input. True: there is more of it. */
+	/* After hop_hold_input(): does a piece of what comes before all further input. True: there is more of
+	 * it. */
 	bool (*before_input)(void *owner);
 	/* Brings in more input, as far as there is room; called when it is the hop's turn. True: there may be
 	 * more. NULL: nothing to bring in. */
@@ -147,21 +149,23 @@ struct hop_callbacks {
 	/* The hop's turn is over. `took_in`: input was taken in; `more`: there is more, for which the hop
 	 * will get another turn. May be NULL. */
 	void (*after_turn)(void *owner, bool took_in, bool more);
-	/* The end of a channel waits until all that was sent to the other end is known to be taken. NULL: the owner tells it
-	 * anyway, without being asked. */
+	/* The end of a channel waits until all that was sent to the other end is known to be taken. NULL: the
+	 * owner tells it anyway, without being asked. */
 	void (*tell_taken)(void *owner);
 	/* Nothing that hop_send() has queued waits any more. May be NULL. */
 	void (*drained)(void *owner);
 	/* Whether this domain wasn't restored since the hop got its rings. Asked of a guarded hop (below). */
 	bool (*is_sound)(void *owner);
-	/* The other end goes on in another ring behind this, and hop_move() hasn't been called: the callee calls it, or
-	 * returns a negative errno, with which the session ends. NULL: it may not. */
+	/* The other end goes on in another ring behind this, and hop_move() hasn't been called: the callee
+	 * calls it, or returns a negative errno, with which the session ends. NULL: it may not. */
 	int (*move)(void *owner);
 	/* Both ends are in the rings of hop_move(). */
 	void (*moved)(void *owner);
-	/* It is the turn of the hop's task: of an inner hop (inner.h) alone, which needs no other callback. */
+	/* It is the turn of the hop's task: of an inner hop (inner.h) alone, which needs no other
+	 * callback. */
 	void (*turn)(void *owner);
-	/* Gives memory for so many bytes that are about to wait at this end of an inner hop. False: they lie in the relay's. */
+	/* Gives memory for so many bytes that are about to wait at this end of an inner hop. False: they lie
+	 * in the relay's. */
 	bool (*give_memory)(void *owner, struct channel_end *end, uint32_t length, struct hop_memory *memory);
 	/* The session is over because of `error` (a negative errno); `why` says what the other end did. Must
 	 * detach or free the hop. */
@@ -208,8 +212,9 @@ struct finishing {
 	char why[160];
 };
 
-/* What a paused hop wrote and the other end hasn't processed, as it lay in the ring: whole frames with their numbers.
- * The other end can write there, too, so what is here isn't to be believed: only it gets to read it. */
+/* What a paused hop wrote and the other end hasn't processed, as it lay in the ring: whole frames with their
+ * numbers. The other end can write there, too, so what is here isn't to be believed: only it gets to read
+ * it. */
 struct kept_output {
 	uint8_t *bytes;		/* NULL: none */
 	uint32_t size, written; /* of them, so many lie in the new ring again */
@@ -217,8 +222,9 @@ struct kept_output {
 };
 
 /*
- * move.c: a link's hop goes on in other rings. Each end says MOVE as the last frame in the old ring, waits until it was
- * read, and goes on in the new one: so what isn't processed lies in one ring, and a loss is like any other.
+ * move.c: a link's hop goes on in other rings. Each end says MOVE as the last frame in the old ring, waits
+ * until it was read, and goes on in the new one: so what isn't processed lies in one ring, and a loss is like
+ * any other.
  */
 enum moving_out {
 	MOVING_NOT,
@@ -271,11 +277,12 @@ struct hop {
 	struct retired retired;
 	enum hop_life life;
 	bool holds_input; /* the owner has something to do first, as soon as there are rings */
-	/* This domain may be saved and restored, and what the other end wrote into the rings is then stale or torn: so
-	 * what was copied out of them counts only if is_sound() says so afterwards, and what was written into them is
-	 * given out only if it says so before (doc/protocol.md 5.7, rule 8). */
+	/* This domain may be saved and restored, and what the other end wrote into the rings is then stale or
+	 * torn: so what was copied out of them counts only if is_sound() says so afterwards, and what was
+	 * written into them is given out only if it says so before (doc/protocol.md 5.7, rule 8). */
 	bool guarded;
-	/* And nothing that was written into them is there any more after a restore, since they are the other end's. */
+	/* And nothing that was written into them is there any more after a restore, since they are the other
+	 * end's. */
 	bool keeps_copy;
 	uint64_t sure; /* the position up to which it was so when it was given out */
 	struct kept_output kept;
@@ -312,7 +319,8 @@ struct hop *hop_new(struct relay *relay, enum hop_kind kind, const struct hop_ca
 		    void *owner, uint32_t parity, uint32_t channels_max);
 /* Sets how a program wants to be spoken to, once it has said so. Only before the hop is attached. */
 void hop_set_kind(struct hop *hop, enum hop_kind kind);
-/* Says which minor version of the protocol the hop's program speaks, and who it is, as those are told with which it has channels. */
+/* Says which minor version of the protocol the hop's program speaks, and who it is, as those are told with
+ * which it has channels. */
 void hop_set_program(struct hop *hop, uint16_t minor, const struct frame_identity *identity);
 /* This domain was restored, and has this number now, which the hop's program is told by SELF. */
 void hop_set_domid(struct hop *hop, uint32_t domid);
@@ -321,9 +329,9 @@ void hop_set_domid(struct hop *hop, uint32_t domid);
 void hop_set_account(struct hop *hop, struct account *account);
 /* Resets every channel (see hop_reset_channels) and frees what the hop holds. */
 void hop_cleanup(struct hop *hop);
-/* Detaches a hop of hop_new(), of which its owner knows nothing any more. Its channels end as by hop_reset_channels(),
- * but in pieces, at the cost of its account, since a peer may have thousands; until it is its turn, nothing goes
- * through a channel. Then the hop is freed. */
+/* Detaches a hop of hop_new(), of which its owner knows nothing any more. Its channels end as by
+ * hop_reset_channels(), but in pieces, at the cost of its account, since a peer may have thousands; until it
+ * is its turn, nothing goes through a channel. Then the hop is freed. */
 void hop_retire(struct hop *hop, int error);
 static inline bool hop_is_retired(const struct hop *hop)
 {
@@ -340,17 +348,18 @@ struct hop_rings {
 };
 /* Gives a detached hop its rings. -EPROTO: impossible indices; -ENOMEM. */
 int hop_attach(struct hop *hop, const struct hop_rings *rings);
-/* Gives a hop that was read from an image (hop_image.h) its rings: those that it had, in which the indices are where they were;
- * or with `adopt` others, whose indices are taken. -EPROTO: impossible indices. */
+/* Gives a hop that was read from an image (hop_image.h) its rings: those that it had, in which the indices
+ * are where they were; or with `adopt` others, whose indices are taken. -EPROTO: impossible indices. */
 int hop_attach_again(struct hop *hop, const struct hop_rings *rings);
 /* Takes the rings away. What was in the channels' queues stays there. */
 void hop_detach(struct hop *hop);
 
-/* Takes the rings away, and keeps the session, with a copy of what the other end hasn't processed, at the cost of the
- * hop's account, even if that is full. -ENOMEM: it couldn't be kept, and the hop is detached. Only for a link. */
+/* Takes the rings away, and keeps the session, with a copy of what the other end hasn't processed, at the
+ * cost of the hop's account, even if that is full. -ENOMEM: it couldn't be kept, and the hop is detached.
+ * Only for a link. */
 int hop_pause(struct hop *hop);
-/* The positions of a session (doc/protocol.md 5.4): what was sent; of one that is paused, what the other end has processed
- * of it as far as is known; and what was received. */
+/* The positions of a session (doc/protocol.md 5.4): what was sent; of one that is paused, what the other end
+ * has processed of it as far as is known; and what was received. */
 static inline uint64_t hop_sent(const struct hop *hop)
 {
 	return hop->out[OUTLET_MAIN].position;
@@ -359,16 +368,16 @@ static inline uint64_t hop_sent(const struct hop *hop)
 uint64_t hop_given_out(const struct hop *hop);
 uint64_t hop_acked(const struct hop *hop);
 uint64_t hop_received(const struct hop *hop);
-/* Gives a paused hop other rings, read and written so far by the caller. What the other end has received, between
- * hop_acked() and hop_sent(), isn't sent again. */
+/* Gives a paused hop other rings, read and written so far by the caller. What the other end has received,
+ * between hop_acked() and hop_sent(), isn't sent again. */
 void hop_resume(struct hop *hop, const struct ring_reader *in, const struct ring_writer *out,
 		uint64_t received);
 /* Gives a detached hop rings, in which the caller has read and written the first frame of each direction. */
 void hop_attach_begun(struct hop *hop, const struct ring_reader *in, const struct ring_writer *out);
 
-/* Goes on in other rings (the first outlet's alone counts), empty ones with indices of zero, each direction behind its
- * MOVE. The old ones must stay until callback `moved`, or until the hop is paused or detached. -EINVAL: bad sizes. Only
- * for a link that isn't moving, with callbacks for it. */
+/* Goes on in other rings (the first outlet's alone counts), empty ones with indices of zero, each direction
+ * behind its MOVE. The old ones must stay until callback `moved`, or until the hop is paused or detached.
+ * -EINVAL: bad sizes. Only for a link that isn't moving, with callbacks for it. */
 int hop_move(struct hop *hop, const struct hop_rings *rings);
 static inline bool hop_is_moving(const struct hop *hop)
 {
@@ -385,7 +394,8 @@ void hop_look(struct hop *hop);
 /* Does the same after a program's own notification: the program may have more to send, and is let go on
  * before we ask for the next notification. */
 void hop_woken(struct hop *hop);
-/* Takes nothing more in, also not after a pause, before callback `before_input` has done what there is to do. */
+/* Takes nothing more in, also not after a pause, before callback `before_input` has done what there is to
+ * do. */
 void hop_hold_input(struct hop *hop);
 /* Asks the other end not to notify us of what it writes, until the next hop_event(), hop_look() or
  * hop_may_ask(): the caller polls hop_has_input(), and calls hop_polled() when there is some. */
@@ -400,16 +410,17 @@ void hop_finish(struct hop *hop, int error, const char *format, ...) __attribute
  * too many pile up; -ENOMEM. */
 int hop_send(struct hop *hop, uint8_t type, uint8_t flags, uint32_t channel, const void *payload,
 	     uint32_t length);
-/* Sends what keeps the session alive, or answers a frame of the other end's that was read just now. What others let pile up
- * for a link doesn't keep it back, as the number of these is the other end's choice: it has a room of its own. */
+/* Sends what keeps the session alive, or answers a frame of the other end's that was read just now. What
+ * others let pile up for a link doesn't keep it back, as the number of these is the other end's choice: it
+ * has a room of its own. */
 int hop_answer(struct hop *hop, uint8_t type, uint32_t channel, const void *payload, uint32_t length);
 /* Whether frames of hop_send() wait for room. */
 bool hop_has_unsent(const struct hop *hop);
 /* Ends the session at the end of this turn, with a negative errno and a reason for the log. Only the first
  * reason counts. */
 void hop_fail(struct hop *hop, int error, const char *format, ...) __attribute__((format(printf, 3, 4)));
-/* Charges `account` with `units` for a call that began with `hop->calls`, and with what it took beyond them; if such calls
- * are slow again and again, the session ends. */
+/* Charges `account` with `units` for a call that began with `hop->calls`, and with what it took beyond them;
+ * if such calls are slow again and again, the session ends. */
 void hop_spend_call(struct hop *hop, struct account *account, const struct kernel_call *call, uint64_t units);
 /* Does that with what the call took beyond what was counted for it. */
 void hop_spend_long(struct hop *hop, struct account *account, uint64_t units);
@@ -448,18 +459,20 @@ static inline bool hop_has_rings(const struct hop *hop)
 {
 	return hop_life_has_rings(hop->life);
 }
-/* Whether what lies in the rings may be looked at: while the owner is told of a failure, too, but not before. */
+/* Whether what lies in the rings may be looked at: while the owner is told of a failure, too, but not
+ * before. */
 static inline bool hop_is_readable(const struct hop *hop)
 {
 	return hop_has_rings(hop) && !hop_is_marked(hop, MARK_FAILED);
 }
 
-/* Writes bytes of the stream from the owner of an inner hop (inner.h), no more than inner_room(), of which the last end `messages` messages. What finds
- * no room further on is copied. -EPIPE: nobody gets them any more, and a RESET is on its way; -ENOMEM. */
+/* Writes bytes of the stream from the owner of an inner hop (inner.h), no more than inner_room(), of which
+ * the last end `messages` messages. What finds no room further on is copied. -EPIPE: nobody gets them any
+ * more, and a RESET is on its way; -ENOMEM. */
 int hop_push(struct channel_end *end, const struct iovec *pieces, unsigned count, uint32_t length,
 	     uint32_t messages);
-/* Does it without a copy, if the other end is at an inner hop, too: the bytes wait for its owner where they lie. They are released in any
- * case. -EPIPE; -ENOMEM: nothing was written. */
+/* Does it without a copy, if the other end is at an inner hop, too: the bytes wait for its owner where they
+ * lie. They are released in any case. -EPIPE; -ENOMEM: nothing was written. */
 int hop_give(struct channel_end *end, const struct hop_memory *memory, uint32_t length, uint32_t messages);
 /* Sends a GOODBYE with this payload at once, behind everything that was written, if there is room: the hop is
  * about to be detached. */
@@ -477,7 +490,8 @@ void hop_reset_channels(struct hop *hop, int error);
 /* Returns how many bytes were sent to the other end that it isn't known to have taken out of the ring. */
 uint32_t hop_unacknowledged(struct hop *hop);
 
-/* --- what the owner of a hop and others may know of it; nobody outside of daemon/relay/ touches its fields */
+/* --- what the owner of a hop and others may know of it; nobody outside of daemon/relay/ touches its
+ * fields */
 
 static inline struct account *hop_account(const struct hop *hop)
 {
@@ -516,8 +530,8 @@ static inline uint32_t hop_channel_pages(const struct hop *hop)
 {
 	return hop->channels.page_count;
 }
-/* Returns the end of the first channel whose number here is *number or above, and sets *number to the one after it. NULL:
- * there is none. The channel may end between two calls. */
+/* Returns the end of the first channel whose number here is *number or above, and sets *number to the one
+ * after it. NULL: there is none. The channel may end between two calls. */
 static inline struct channel_end *hop_next_channel(const struct hop *hop, uint32_t *number)
 {
 	return channel_table_next(&hop->channels, number);
@@ -559,8 +573,8 @@ static inline bool hop_holds_input(const struct hop *hop)
 {
 	return hop->holds_input;
 }
-/* Whether it is a link's whose domain may be another one by its number, until its session goes on and its owner has seen to
- * what comes before input. */
+/* Whether it is a link's whose domain may be another one by its number, until its session goes on and its
+ * owner has seen to what comes before input. */
 static inline bool hop_is_away(const struct hop *hop)
 {
 	return hop->traits->is_daemon && (hop->life == HOP_PAUSED || hop->holds_input);

@@ -122,7 +122,8 @@ void hop_settle_for_image(struct hop *hop)
 	struct channel_end *end;
 	uint32_t number = 0;
 
-	/* What comes before all further input is done by then, in as many pieces as the hop has channels, at most. */
+	/* What comes before all further input is done by then, in as many pieces as the hop has channels, at
+	 * most. */
 	while (hop->life == HOP_UP && hop->holds_input && !hop->traits->is_daemon)
 		hop->holds_input = hop->callbacks->before_input(hop->owner);
 	while ((end = channel_table_next(&hop->channels, &number))) {
@@ -219,7 +220,8 @@ static void check_control(struct image *image, struct evbuffer *control)
 	}
 }
 
-/* Charges for the frames that wait, beyond what everybody may let wait; they are there, so they can't be refused. */
+/* Charges for the frames that wait, beyond what everybody may let wait; they are there, so they can't be
+ * refused. */
 static void charge_control(struct hop *hop)
 {
 	size_t size = evbuffer_get_length(hop->control);
@@ -264,7 +266,8 @@ void hop_image(struct image *image, struct hop *hop)
 	frames_image(image, hop);
 }
 
-/* What was written and the other end may not have processed. It is sent again only as whole frames (kept.c). */
+/* What was written and the other end may not have processed. It is sent again only as whole frames
+ * (kept.c). */
 static void kept_image(struct image *image, struct hop *hop)
 {
 	struct kept_output *kept = &hop->kept;

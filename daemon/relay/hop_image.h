@@ -3,9 +3,10 @@
 #define XENMSG_DAEMON_HOP_IMAGE_H
 
 /*
- * The sections of the relay in the image that a daemon hands over (base/image.h): the hops of programs, their channels, and
- * what lies in their rings. The old daemon makes it between two passes, when nothing is half done, and touches no ring any
- * more; so positions in rings and in the image agree. The new one first reads all hops, then all channels, then all ledgers.
+ * The sections of the relay in the image that a daemon hands over (base/image.h): the hops of programs, their
+ * channels, and what lies in their rings. The old daemon makes it between two passes, when nothing is half
+ * done, and touches no ring any more; so positions in rings and in the image agree. The new one first reads
+ * all hops, then all channels, then all ledgers.
  */
 
 #include <stdbool.h>
@@ -14,8 +15,8 @@
 #include "base/image.h"
 #include "daemon/relay/hop.h"
 
-/* The hops of an image, by their numbers there (hop_set_image_number()): those of programs, of links, of topics, of streams, of
- * rooms. */
+/* The hops of an image, by their numbers there (hop_set_image_number()): those of programs, of links, of
+ * topics, of streams, of rooms. */
 struct image_hops {
 	struct hop **hops;
 	uint32_t count;
@@ -37,17 +38,19 @@ static inline uint32_t hop_number_in_image(const struct hop *hop)
 	return hop->image_number;
 }
 
-/* Who pays, a user or a peer; for another host, which is a number of this daemon's, nobody does. Read, it is a reference of the
- * caller's, or NULL. */
+/* Who pays, a user or a peer; for another host, which is a number of this daemon's, nobody does. Read, it is
+ * a reference of the caller's, or NULL. */
 void relay_account_image(struct image *image, const struct relay *relay, struct account **account);
 void hop_identity_image(struct image *image, struct frame_identity *identity);
 /* Bytes that lie in a ring of our own. Where it is read, they begin at position 0. */
 void hop_ring_image(struct image *image, const struct ring_view *ring);
 
-/* Ends at once what is left of hops that nobody has any more, whose channels would otherwise end in turns to come. */
+/* Ends at once what is left of hops that nobody has any more, whose channels would otherwise end in turns to
+ * come. */
 void relay_settle_for_image(struct relay *relay);
-/* Has a program unbind what it is unbinding, and ends what can't be kept: withdrawals of calls that are still to be sent, on whose
- * arrival nothing depends; of a link, channels of other hosts, and those that lead to a hop that isn't in the image. */
+/* Has a program unbind what it is unbinding, and ends what can't be kept: withdrawals of calls that are still
+ * to be sent, on whose arrival nothing depends; of a link, channels of other hosts, and those that lead to a
+ * hop that isn't in the image. */
 void hop_settle_for_image(struct hop *hop);
 /* Whether all there is of the hop can be in an image. */
 bool hop_fits_image(const struct hop *hop);
@@ -58,8 +61,8 @@ void hop_image(struct image *image, struct hop *hop);
 void hop_link_image(struct image *image, struct hop *hop);
 /* Likewise an inner one (inner.h), whose owner hands over the rest. */
 void hop_inner_image(struct image *image, struct hop *hop);
-/* Writes a channel, or reads one and enters it into its hops. Where it leads to is looked up by the caller: *channel has it, if the
- * image has no error. Both ends must be at hops of the image, or gone. */
+/* Writes a channel, or reads one and enters it into its hops. Where it leads to is looked up by the caller:
+ * *channel has it, if the image has no error. Both ends must be at hops of the image, or gone. */
 void channel_image(struct image *image, const struct image_hops *hops, struct channel **channel);
 /* Writes a section for each channel with this hop, but for those that another one's opener has. */
 void hop_write_channels(struct image *image, const struct hop *hop);

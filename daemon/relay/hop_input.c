@@ -139,8 +139,8 @@ static int take_channel_frame(struct channel_end *end, const struct frame_header
 	}
 }
 
-/* Answers a RESET of a channel that has ended. It is encoded anew: a longer one of a later version might not fit into the
- * ring. */
+/* Answers a RESET of a channel that has ended. It is encoded anew: a longer one of a later version might not
+ * fit into the ring. */
 static int answer_late_reset(struct hop *hop, const struct frame_header *header, const uint8_t *payload)
 {
 	struct frame_reset reset;

@@ -3,8 +3,8 @@
 #define XENMSG_DAEMON_HOP_INTERNAL_H
 
 /*
- * What the parts of a hop know of each other, in their order from below. Each calls only those before it: doc/architecture.md
- * has the order of all files here, and scripts/check-floors holds them to it.
+ * What the parts of a hop know of each other, in their order from below. Each calls only those before it:
+ * doc/architecture.md has the order of all files here, and scripts/check-floors holds them to it.
  *
  *   marks.c ─ waiting.c ─ control.c ─ move.c ─ kept.c ─ cancel.c ─ channel.c ─ takeover.c ─ hop_output.c ─ hop_taken.c
  *   ─ hop_input.c ─ hop.c, relay.c
@@ -22,7 +22,8 @@
 
 struct image;
 
-/* Of work in a turn, before the account's other tasks get theirs: 256 KiB of large frames, or 34 channels that end. */
+/* Of work in a turn, before the account's other tasks get theirs: 256 KiB of large frames, or 34 channels
+ * that end. */
 #define HOP_PIECE_UNITS	  2048u
 #define HOP_POLL_FIRST_MS 2 /* then less and less often: for a program that takes without waking us */
 
@@ -66,7 +67,8 @@ static inline bool hop_must_wait(const struct hop *output, const struct hop *hop
 }
 
 /* --- control.c: besides hop_send() and hop_answer() */
-/* the part of what waits that is charged to nobody, and the step in which the rest is charged; larger than a frame */
+/* the part of what waits that is charged to nobody, and the step in which the rest is charged; larger than a
+ * frame */
 #define HOP_CONTROL_FREE 262144u
 static inline struct outlet *hop_outlet(struct hop *hop, const struct channel_end *end)
 {
@@ -90,8 +92,8 @@ bool hop_emit_control(struct hop *hop);
 /* Finds the word of the stream at `offset` in the ring of a program. -EALREADY: the program has released it;
  * -ENOENT: it isn't there as one word. */
 int hop_handed_word(struct hop *hop, struct channel_end *end, uint64_t offset, uint32_t **word);
-/* Returns in *offset up to where the program has released the stream by now, and in *mark the end of what it had sent
- * before that. Negative errno: the session has failed. */
+/* Returns in *offset up to where the program has released the stream by now, and in *mark the end of what it
+ * had sent before that. Negative errno: the session has failed. */
 int hop_find_released(struct hop *hop, const struct channel_end *end, uint64_t *offset, uint32_t *mark);
 /* Returns in *mark the end of what the other end has sent by now. -EPROTO: the session has failed. */
 int hop_mark_input(struct hop *hop, uint32_t *mark);
@@ -108,7 +110,8 @@ void hop_forget_end(struct hop *hop, struct channel_end *end);
 void hop_move_outlet(struct hop *hop, const struct ring_writer *out);
 /* Says MOVE, if it is due, and goes on in the new ring when the other end has read it. False: it hasn't. */
 bool hop_emit_move(struct hop *hop);
-/* Takes MOVE out of the ring, at whose head it is, and goes on with the new one. 0, or a negative errno: a violation. */
+/* Takes MOVE out of the ring, at whose head it is, and goes on with the new one. 0, or a negative errno: a
+ * violation. */
 int hop_take_move(struct hop *hop);
 /* Returns how many of `unread` bytes in the ring out are the session's: MOVE at their end isn't. */
 uint32_t hop_unread_of_session(const struct hop *hop, uint32_t unread);
@@ -119,8 +122,8 @@ void hop_move_hastily(struct hop *hop);
 /* Copies what the other end hasn't processed, and what was still to be written again. -ENOMEM. */
 int hop_keep(struct hop *hop);
 void hop_drop_kept(struct hop *hop);
-/* Writes again what was kept, as far as there is room, before everything else, since it was sent before; numbers and
- * positions are as they were. False: some of it still waits. */
+/* Writes again what was kept, as far as there is room, before everything else, since it was sent before;
+ * numbers and positions are as they were. False: some of it still waits. */
 bool hop_emit_kept(struct hop *hop);
 
 /* --- channel.c: besides channel.h */
@@ -135,15 +138,17 @@ void channel_enter(struct channel *channel, struct hop *hop, uint32_t number);
  * violation; -ENOMEM. */
 int hop_forward(struct channel_end *end, const struct ring_reader *reader, uint32_t offset, uint32_t length,
 		uint32_t messages, bool may_wait);
-/* Where short pieces of a stream go, one behind the other, as long as nothing has changed that was decided for the one before
- * them: into the open frame of an outlet, or, if the other end is a part of this daemon, to what waits for it. */
+/* Where short pieces of a stream go, one behind the other, as long as nothing has changed that was decided
+ * for the one before them: into the open frame of an outlet, or, if the other end is a part of this daemon,
+ * to what waits for it. */
 struct hop_run {
 	struct channel_end *end; /* where they come in; NULL: each must be decided for */
 	struct outlet *outlet;	 /* NULL: they wait at the other end */
 	struct evbuffer_iovec room;
 	uint32_t length, messages;
 };
-/* Begins behind a piece that was forwarded, of the channel end, or NULL. Pieces may be added where `end` is set then. */
+/* Begins behind a piece that was forwarded, of the channel end, or NULL. Pieces may be added where `end` is
+ * set then. */
 void hop_run_begin(struct hop_run *run, struct channel_end *end);
 /* Adds a piece to what waits. */
 bool hop_run_keep(struct hop_run *run, const void *data, uint32_t length);
@@ -157,7 +162,8 @@ static inline bool hop_run_add(struct hop_run *run, const void *data, uint32_t l
 	run->messages += messages;
 	return true;
 }
-/* Counts the pieces, of which there is one at least, and which count as received then; or takes all of them back. -ENOLINK: this domain was restored; -ENOMEM. */
+/* Counts the pieces, of which there is one at least, and which count as received then; or takes all of them
+ * back. -ENOLINK: this domain was restored; -ENOMEM. */
 int hop_run_end(struct hop_run *run);
 /* Writes what there is to write, as far as there is room. */
 void hop_emit(struct hop *hop);
@@ -190,11 +196,11 @@ void hop_taken_mark(struct hop *hop);
 void hop_taken_note(struct hop *hop);
 /* Counts what was noted. False: it goes on in the next turn. */
 bool hop_taken_apply(struct hop *hop, const struct hop_piece *piece);
-/* Counts what was released of a channel whose number the program uses again: it had released the last of it before, though
- * we haven't counted that yet. */
+/* Counts what was released of a channel whose number the program uses again: it had released the last of it
+ * before, though we haven't counted that yet. */
 void hop_taken_release(struct hop *hop, struct channel_end *end);
-/* Tells the openers of forbidden channels what had been taken, as far as the input was read. False: there are more, but this
- * piece is over. */
+/* Tells the openers of forbidden channels what had been taken, as far as the input was read. False: there are
+ * more, but this piece is over. */
 bool hop_taken_settle(struct hop *hop, const struct hop_piece *piece);
 
 /* --- hop_input.c: besides hop_look() and what else tells of input */

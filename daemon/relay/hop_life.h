@@ -3,7 +3,8 @@
 #define XENMSG_DAEMON_HOP_LIFE_H
 
 /*
- * Where a hop is in its life, and what changes that. A hop has rings from its attaching until it is detached or paused:
+ * Where a hop is in its life, and what changes that. A hop has rings from its attaching until it is detached
+ * or paused:
  *
  *              rings  attached   finishing  failing    paused     detached   retired
  *   detached     -    up            .          .          .          .       retired
@@ -22,8 +23,10 @@
 enum hop_life {
 	HOP_DETACHED, /* a link that isn't up; a program that isn't there yet or has gone */
 	HOP_UP,	      /* frames go in and out */
-	HOP_FINISHING, /* so they do, but the other end has gone: what it left is taken in, then the session ends */
-	HOP_FAILED, /* nothing goes in or out any more: the owner is told, and detaches, pauses or retires the hop */
+	/* so they do, but the other end has gone: what it left is taken in, then the session ends */
+	HOP_FINISHING,
+	/* nothing goes in or out any more: the owner is told, and detaches, pauses or retires the hop */
+	HOP_FAILED,
 	HOP_PAUSED,  /* a link's that has lost its rings but not its session */
 	HOP_RETIRED, /* nobody's any more: its channels end, and then it is freed */
 	HOP_LIVES

@@ -18,8 +18,9 @@
 
 #define QUANTUM	       16384u /* bytes of one channel's backlog before the next one's turn */
 #define EMIT_FRAME_MAX frame_size(FRAME_SMALL_MAX)
-#define RUN_RESERVE    4000u /* bytes that are made room for in a queue: a chain of it has 4096 with its head */
-#define URGENT_AT_ONCE 16u   /* frames about one channel before the next one's turn: most have two at most */
+/* bytes that are made room for in a queue: a chain of it has 4096 with its head */
+#define RUN_RESERVE    4000u
+#define URGENT_AT_ONCE 16u /* frames about one channel before the next one's turn: most have two at most */
 
 static bool emit_urgent(struct hop *hop)
 {
@@ -48,8 +49,8 @@ static bool emit_urgent(struct hop *hop)
 	return true;
 }
 
-/* Writes bytes of a stream, which come in at `from` (NULL: from our own memory), as far as there is room. Returns how
- * many. */
+/* Writes bytes of a stream, which come in at `from` (NULL: from our own memory), as far as there is room.
+ * Returns how many. */
 static uint32_t write_pieces(struct hop *hop, struct channel_end *end, const struct hop *from,
 			     const struct iovec *pieces, uint32_t length, uint32_t messages)
 {
@@ -327,8 +328,8 @@ static bool send_backlog(struct hop *hop, struct channel_end *end)
 	return done > 0;
 }
 
-/* Sends the backlogs of channels, round robin, also from one piece of output to the next: whoever has sent some goes behind
- * the others. False: one of them still has something that didn't fit. */
+/* Sends the backlogs of channels, round robin, also from one piece of output to the next: whoever has sent
+ * some goes behind the others. False: one of them still has something that didn't fit. */
 static bool emit_backlog(struct hop *hop)
 {
 	bool all = true, progress = true;

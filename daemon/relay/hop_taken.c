@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * What the program behind a hop has taken out of its own rings, which it tells by its consumer index alone. It counts once
- * everything has been read that the program had sent before that: a RESET among it says that what was released behind it
- * wasn't taken.
+ * What the program behind a hop has taken out of its own rings, which it tells by its consumer index alone.
+ * It counts once everything has been read that the program had sent before that: a RESET among it says that
+ * what was released behind it wasn't taken.
  */
 
 #include "base/cost.h"

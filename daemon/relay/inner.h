@@ -3,22 +3,25 @@
 #define XENMSG_DAEMON_INNER_H
 
 /*
- * An inner hop: one whose other end is a part of this daemon, its owner. It is never attached. What a program would find in its
- * rings the owner takes by these functions, in its turns (callback `turn`), and what a program would write it does by calls. So the
- * channels with an end there are like all others: routed, charged, relayed and resumed by the same code.
+ * An inner hop: one whose other end is a part of this daemon, its owner. It is never attached. What a program
+ * would find in its rings the owner takes by these functions, in its turns (callback `turn`), and what a
+ * program would write it does by calls. So the channels with an end there are like all others: routed,
+ * charged, relayed and resumed by the same code.
  *
- * The owner must take all frames and all data that are there, or say that it wants another turn (inner_due()). What it has
- * taken counts as taken by the receiver. It answers each RESET and each FIN that it hasn't sent itself. An end is gone when
- * both have been exchanged: `party`, which is the owner's, must be forgotten by then.
+ * The owner must take all frames and all data that are there, or say that it wants another turn
+ * (inner_due()). What it has taken counts as taken by the receiver. It answers each RESET and each FIN that
+ * it hasn't sent itself. An end is gone when both have been exchanged: `party`, which is the owner's, must be
+ * forgotten by then.
  */
 
 #include "daemon/relay/channel.h"
 #include "daemon/relay/hop.h"
 
-/* Returns the next control frame for the owner, about the channel at *end. False: there is none, as far as it was looked. */
+/* Returns the next control frame for the owner, about the channel at *end. False: there is none, as far as it
+ * was looked. */
 bool inner_next_frame(struct hop *hop, struct channel_end **end, struct channel_frame *frame);
-/* Returns an end at which data has come in for the owner; NULL: none. The data is end->queue. Each one in turn, since whoever has
- * some left goes behind the others (inner_taken()). */
+/* Returns an end at which data has come in for the owner; NULL: none. The data is end->queue. Each one in
+ * turn, since whoever has some left goes behind the others (inner_taken()). */
 static inline struct channel_end *inner_next_data(const struct hop *hop)
 {
 	return hop->backlog;

@@ -39,7 +39,8 @@ int hop_keep(struct hop *hop)
 			hop_drop_kept(hop);
 			return -ENOMEM;
 		}
-		/* It is no more than the ring that is given back now, so an account that is full doesn't lose its session. */
+		/* It is no more than the ring that is given back now, so an account that is full doesn't lose
+		 * its session. */
 		charge_init(&kept.charge, hop->account);
 		charge_exceed(&kept.charge, QUOTA_BYTES, kept.size);
 		memcpy(kept.bytes, pieces[0].iov_base, first);

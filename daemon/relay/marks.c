@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* Marks of what is to be done for a hop, in the phase of a pass that does it (relay.c), and for which of its channels. */
+/* Marks of what is to be done for a hop, in the phase of a pass that does it (relay.c), and for which of its
+ * channels. */
 
 #include <errno.h>
 #include <stdarg.h>

@@ -109,7 +109,8 @@ int hop_take_move(struct hop *hop)
 	hop->in.has_asked = false;
 	hop->in.has_moved = true;
 	hop->moving.in = false;
-	/* If ours was said, the other end has read it before it said its own, and may offer the next move behind that. */
+	/* If ours was said, the other end has read it before it said its own, and may offer the next move
+	 * behind that. */
 	if (hop->moving.out == MOVING_SAID)
 		hop_emit_move(hop);
 	else

@@ -3,9 +3,9 @@
 #define XENMSG_DAEMON_ORIGIN_H
 
 /*
- * Where a channel comes from, besides its sender's identity: by what name the sender's domain is known, and which other host
- * the sender is on, or the acceptor (doc/protocol.md, 5.10). Nobody else sees how a channel keeps that. A host's number is
- * this daemon's own (daemon/hosts/hosts.h).
+ * Where a channel comes from, besides its sender's identity: by what name the sender's domain is known, and
+ * which other host the sender is on, or the acceptor (doc/protocol.md, 5.10). Nobody else sees how a channel
+ * keeps that. A host's number is this daemon's own (daemon/hosts/hosts.h).
  */
 
 #include <stdbool.h>
@@ -19,7 +19,8 @@ struct image;
 void origin_set_domain(struct channel *channel, const char *name);
 /* Sets on which host the sender is, likewise: one with this number. -ENOMEM. */
 int origin_set_host(struct channel *channel, uint32_t number, const char *name);
-/* Sets that the acceptor is on another host, likewise: in domain 0 on one with this number, elsewhere 0. -ENOMEM. */
+/* Sets that the acceptor is on another host, likewise: in domain 0 on one with this number, elsewhere 0.
+ * -ENOMEM. */
 int origin_set_goal(struct channel *channel, uint32_t number);
 void origin_free(struct channel *channel);
 

@@ -14,7 +14,8 @@ struct orphan_key {
 	const void *holder; /* a hop, or an account */
 };
 
-/* Those that one pays and another one holds. Its channels have references to the payer's account and to the hop. */
+/* Those that one pays and another one holds. Its channels have references to the payer's account and to the
+ * hop. */
 struct orphans {
 	struct orphan_key key;
 	uint64_t count;

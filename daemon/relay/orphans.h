@@ -3,13 +3,13 @@
 #define XENMSG_DAEMON_ORPHANS_H
 
 /*
- * Orphans are channels whose opener's end has gone, while the other side hasn't said yet that they ended for it, too.
- * Their opener goes on paying for them, so who never says so could use up the account of everybody who talks to him,
- * and with it their way to all others. So they are counted, and a channel isn't led on
+ * Orphans are channels whose opener's end has gone, while the other side hasn't said yet that they ended for
+ * it, too. Their opener goes on paying for them, so who never says so could use up the account of everybody
+ * who talks to him, and with it their way to all others. So they are counted, and a channel isn't led on
  *
  *   to anybody whose account's side has so many orphans of the payer as are half of what the payer may have;
- *   to a program that has ORPHANS_STALE of them or more, and has answered none of them for ORPHANS_PATIENCE_MS. A
- *   peer's daemon answers as its programs do, and has this rule for them itself.
+ *   to a program that has ORPHANS_STALE of them or more, and has answered none of them for
+ *   ORPHANS_PATIENCE_MS. A peer's daemon answers as its programs do, and has this rule for them itself.
  */
 
 #include <stdbool.h>

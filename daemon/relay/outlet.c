@@ -185,9 +185,9 @@ static uint32_t frame_left(const struct outlet *outlet, const struct channel_end
 		       : 0;
 }
 
-/* Returns after how many bytes the reader gets to see what was written for it, if that is less than `size`, or
- * else anything that is more. It looks at what the reader shares only if need be: the reader may be polling
- * there, and each look takes the cache line away from it. */
+/* Returns after how many bytes the reader gets to see what was written for it, if that is less than `size`,
+ * or else anything that is more. It looks at what the reader shares only if need be: the reader may be
+ * polling there, and each look takes the cache line away from it. */
 static uint32_t chunk_size(const struct outlet *outlet, uint32_t size)
 {
 	uint32_t first = outlet->traits->first_chunk;
@@ -196,10 +196,10 @@ static uint32_t chunk_size(const struct outlet *outlet, uint32_t size)
 											     : HOP_CHUNK;
 }
 
-/* Returns up to which size a piece isn't cut into chunks. Little more than a chunk would be the end of a message, whose
- * receiver can be lent one that is whole; and where the ring holds many frames, none need be seen before it is
- * full. Measured: messages of 64 KiB 10 % faster to a receiver that is lent them through rings of 1 MiB, which
- * then copies nothing, but 8 % slower through rings of 64 KiB. */
+/* Returns up to which size a piece isn't cut into chunks. Little more than a chunk would be the end of a
+ * message, whose receiver can be lent one that is whole; and where the ring holds many frames, none need be
+ * seen before it is full. Measured: messages of 64 KiB 10 % faster to a receiver that is lent them through
+ * rings of 1 MiB, which then copies nothing, but 8 % slower through rings of 64 KiB. */
 static uint32_t uncut(const struct outlet *outlet, uint32_t chunk)
 {
 	return outlet->writer.ring.size / 8 >= FRAME_PAYLOAD_MAX ? 2 * chunk : chunk + chunk / 2;

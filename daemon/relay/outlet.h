@@ -49,8 +49,8 @@ struct outlet {
 	uint32_t wanted;      /* bytes of space that the next thing to write lacks; 0: none */
 	uint32_t taken_upto;  /* what the reader had released at the last outlet_see_taken() */
 	struct ledger ledger; /* only where releasing means taking */
-	/* NULL: frames are written where the reader reads them. Else they are written in memory of ours, as large as the
-	 * ring, and copied there when the reader is to see them. */
+	/* NULL: frames are written where the reader reads them. Else they are written in memory of ours, as
+	 * large as the ring, and copied there when the reader is to see them. */
 	uint8_t *copied_to;
 };
 
@@ -64,15 +64,15 @@ struct outgoing {
 
 int outlet_attach(struct outlet *outlet, const struct ring_view *ring, const struct hop_traits *traits,
 		  struct hop_stats *tx, bool adopt);
-/* Gives an outlet that was read from an image its ring: the one that it had, or with `adopt` another one, whose indices are
- * taken. Numbers, positions and the ledger stay. */
+/* Gives an outlet that was read from an image its ring: the one that it had, or with `adopt` another one,
+ * whose indices are taken. Numbers, positions and the ledger stay. */
 int outlet_attach_again(struct outlet *outlet, const struct ring_view *ring, const struct hop_traits *traits,
 			struct hop_stats *tx, bool adopt);
 void outlet_detach(struct outlet *outlet);
 /* Writes frames in memory of our own from now on, since the ring's may be lost. -ENOMEM. */
 int outlet_keep_copy(struct outlet *outlet);
-/* Finds the whole frames that the reader hasn't released, as far as is known, as one or two pieces in the ring. Closes the
- * open frame. Returns their size. */
+/* Finds the whole frames that the reader hasn't released, as far as is known, as one or two pieces in the
+ * ring. Closes the open frame. Returns their size. */
 uint32_t outlet_unread(struct outlet *outlet, struct iovec pieces[2]);
 /* Goes on in another ring, with the same session: numbers and positions aren't touched. */
 void outlet_move(struct outlet *outlet, const struct ring_writer *writer);

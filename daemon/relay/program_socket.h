@@ -3,10 +3,10 @@
 #define XENMSG_DAEMON_PROGRAM_SOCKET_H
 
 /*
- * Reads from the socket of a program, such as the gateway to other hosts, and closes it, so that nothing which
- * the program has sent can make that wait. Bytes may come with descriptors (SCM_RIGHTS). A read of such bytes
- * closes the descriptors that it doesn't want, and a close of the socket closes all that lie unread in it; the
- * last close of a descriptor may wait for as long as its sender likes.
+ * Reads from the socket of a program, such as the gateway to other hosts, and closes it, so that nothing
+ * which the program has sent can make that wait. Bytes may come with descriptors (SCM_RIGHTS). A read of such
+ * bytes closes the descriptors that it doesn't want, and a close of the socket closes all that lie unread in
+ * it; the last close of a descriptor may wait for as long as its sender likes.
  *
  * So bytes are peeked at before they are read. The kernel then says whether descriptors came with them, or
  * with what lies behind them (MSG_CTRUNC), and drops none: they stay in the queue. From then on the socket
@@ -30,10 +30,11 @@ int program_socket_init(int fd);
  * are there; -EBADMSG: descriptors came with some of them, or with what lies behind them. There may be up to
  * PROGRAM_SOCKET_PIECES pieces. */
 ssize_t program_socket_peek(int fd, struct iovec *pieces, unsigned count);
-/* After -EBADMSG: peeks at the bytes from `offset` on that lie before the byte with descriptors. (The kernel ends there what it
- * gives, whatever lies behind. If descriptors came with more than one byte, those before the last one are taken for others: they
- * are peeked at, too, so the descriptors stay.) The pieces have room for two bytes or more. Returns how many; 0: that byte is the
- * next one; or a negative errno. The socket is peeked at in no other way from then on. */
+/* After -EBADMSG: peeks at the bytes from `offset` on that lie before the byte with descriptors. (The kernel
+ * ends there what it gives, whatever lies behind. If descriptors came with more than one byte, those before
+ * the last one are taken for others: they are peeked at, too, so the descriptors stay.) The pieces have room
+ * for two bytes or more. Returns how many; 0: that byte is the next one; or a negative errno. The socket is
+ * peeked at in no other way from then on. */
 ssize_t program_socket_peek_before(int fd, size_t offset, struct iovec *pieces, unsigned count);
 /* Reads `size` bytes that were peeked at. */
 ssize_t program_socket_take(int fd, const struct iovec *pieces, unsigned count, size_t size);

@@ -3,19 +3,20 @@
 #define XENMSG_DAEMON_SHARING_H
 
 /*
- * What a channel to a shared endpoint has besides (doc/decisions/0039): how much its program has to do, and a copy of what was
- * sent there and isn't taken, from the beginning of a message on. If that program leaves the endpoint, the copy goes to another
- * one before what waits in the channel's queue. It is no more than the window, for which the opener pays already:
+ * What a channel to a shared endpoint has besides (doc/decisions/0039): how much its program has to do, and a
+ * copy of what was sent there and isn't taken, from the beginning of a message on. If that program leaves the
+ * endpoint, the copy goes to another one before what waits in the channel's queue. It is no more than the
+ * window, for which the opener pays already:
  *
  *      from        consumed             sent            received
  *   ────┬──────────────┬──────────────────┬──────────────────┬────
  *       └────────── the copy ─────────────┴──── the queue ───┘
  *
- * `from` is before `consumed` if the program has read a part of a message; of one that is larger than the window, what was
- * read is dropped, and that message can't go to anybody else: `torn` is where it ends.
+ * `from` is before `consumed` if the program has read a part of a message; of one that is larger than the
+ * window, what was read is dropped, and that message can't go to anybody else: `torn` is where it ends.
  *
- * The copy is ours, so no program changes what another one gets. The sender's words about sizes are read in it, so a sender
- * that lies harms only its own channel.
+ * The copy is ours, so no program changes what another one gets. The sender's words about sizes are read in
+ * it, so a sender that lies harms only its own channel.
  */
 
 #include <stdbool.h>
@@ -37,7 +38,8 @@ struct sharing {
 	struct sharer *sharer; /* a reference; NULL: the channel has left it */
 	struct evbuffer *copy;
 	uint64_t from, torn;
-	/* Where the streams of the program that has the channel now begin in those of the opener: it counts from 0. */
+	/* Where the streams of the program that has the channel now begin in those of the opener: it counts
+	 * from 0. */
 	uint64_t base_to, base_from;
 	unsigned moves; /* to other programs since something was taken */
 	bool broken;	/* for lack of memory there is no copy */
@@ -46,7 +48,8 @@ struct sharing {
 struct sharer *sharer_new(void);
 /* NULL is allowed. */
 void sharer_unref(struct sharer *sharer);
-/* Whether `a` has less to do than `b`: first, who takes nothing of what it is given gets no more while others do. */
+/* Whether `a` has less to do than `b`: first, who takes nothing of what it is given gets no more while others
+ * do. */
 bool sharer_is_freer(const struct sharer *a, const struct sharer *b);
 
 /* Makes the channel one to a shared endpoint, before it is accepted. -ENOMEM. */
@@ -61,7 +64,8 @@ void sharing_taken(struct channel *channel, uint64_t consumed);
 struct evbuffer *sharing_take_copy(struct sharing *sharing, uint64_t from);
 void sharing_free(struct channel *channel);
 
-/* Where the stream to the program that has the channel begins in that of the opener. NULL: its channel isn't shared. */
+/* Where the stream to the program that has the channel begins in that of the opener. NULL: its channel isn't
+ * shared. */
 static inline uint64_t sharing_base_to(const struct sharing *sharing)
 {
 	return sharing ? sharing->base_to : 0;

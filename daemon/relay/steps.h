@@ -8,8 +8,9 @@
  *   OPENED ──▶ CAME ──▶ SENT, or QUEUED and then SENT ──▶ TAKEN ──▶ FINISHED or ENDED
  *   REFUSED: it was never opened
  *
- * Each is of one direction. While nobody traces, relay->steps is NULL, and a step costs the look at that. Which messages a step is
- * about is told by offsets in the stream, since a run of small messages goes through the daemon as one piece.
+ * Each is of one direction. While nobody traces, relay->steps is NULL, and a step costs the look at that.
+ * Which messages a step is about is told by offsets in the stream, since a run of small messages goes through
+ * the daemon as one piece.
  */
 
 #include <errno.h>
@@ -49,7 +50,8 @@ struct step_place step_place(const struct channel_end *end);
 struct channel_step {
 	enum step_kind kind;
 	const struct channel *channel;
-	/* where it happens: where bytes come in, where they go out and are taken, who has finished or is told of an end */
+	/* where it happens: where bytes come in, where they go out and are taken, who has finished or is told
+	 * of an end */
 	const struct channel_end *end;
 	struct step_place place;
 	bool is_back;		/* in the direction to the opener */
@@ -100,7 +102,8 @@ static inline void steps_note_sent(const struct channel_end *end, uint32_t lengt
 		steps_tell_sent(end, length);
 }
 
-/* The message of the opener's that ends at this offset is cancelled, if that is the result (0 or a negative errno). */
+/* The message of the opener's that ends at this offset is cancelled, if that is the result (0 or a negative
+ * errno). */
 static inline void steps_note_cancelled(const struct channel *channel, uint64_t upto, int result)
 {
 	if (steps_are_told(channel->relay) && result == -ECANCELED)

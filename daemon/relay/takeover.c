@@ -75,8 +75,8 @@ static bool take_away(struct channel_end *end, uint64_t state)
 	       expected == MESSAGE_CANCELLED;
 }
 
-/* Looks at each message that lies with the program. Returns where the first one begins behind the last that may have been
- * taken. */
+/* Looks at each message that lies with the program. Returns where the first one begins behind the last that
+ * may have been taken. */
 static uint64_t take_all_away(struct channel_end *end)
 {
 	struct sharing *sharing = end->channel->sharing;
@@ -98,7 +98,8 @@ static uint64_t take_all_away(struct channel_end *end)
 	return begin;
 }
 
-/* Whether somebody else could go on with the channel, as far as is known before its messages are looked at. */
+/* Whether somebody else could go on with the channel, as far as is known before its messages are looked
+ * at. */
 static bool may_go_on(struct channel_end *end)
 {
 	struct channel *channel = end->channel;

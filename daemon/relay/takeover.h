@@ -3,14 +3,16 @@
 #define XENMSG_DAEMON_TAKEOVER_H
 
 /*
- * A channel to a shared endpoint goes on with another program when the one that had it leaves (doc/decisions/0039, and
- * doc/protocol.md, 2.7). What the one has not taken goes to the other, from the beginning of a message on:
+ * A channel to a shared endpoint goes on with another program when the one that had it leaves
+ * (doc/decisions/0039, and doc/protocol.md, 2.7). What the one has not taken goes to the other, from the
+ * beginning of a message on:
  *
  *   it has said up to where it took (RESET, GOODBYE) ──▶ what lies behind that goes on
  *   it has died ──▶ each message in its ring is taken away from it by compare-and-swap; what it may have taken is in doubt
  *
- * The opener hears nothing of it unless there is something in doubt, or it has calls that may have been taken: then TAKEOVER
- * tells it. A channel whose opener can't be told so, or of which a message is torn (sharing.h), ends as any other.
+ * The opener hears nothing of it unless there is something in doubt, or it has calls that may have been
+ * taken: then TAKEOVER tells it. A channel whose opener can't be told so, or of which a message is torn
+ * (sharing.h), ends as any other.
  */
 
 #include <stdbool.h>
@@ -22,11 +24,12 @@ struct channel_end;
 struct hop;
 struct sharer;
 
-/* Moves the channel from its program to another one on `hop`. `sure`: the program takes nothing more, and all that it took
- * has been noted. -EOPNOTSUPP: this channel can't go on; -ENOBUFS: no number is left there; -ENOMEM. On error it is where
- * it was, and it must end if `sure` is false. */
+/* Moves the channel from its program to another one on `hop`. `sure`: the program takes nothing more, and all
+ * that it took has been noted. -EOPNOTSUPP: this channel can't go on; -ENOBUFS: no number is left there;
+ * -ENOMEM. On error it is where it was, and it must end if `sure` is false. */
 int channel_go_on(struct channel *channel, struct hop *hop, struct sharer *sharer, bool sure);
-/* Whether the program at `end`, which has sent this RESET, only leaves the channel to others, and one of them has it now. */
+/* Whether the program at `end`, which has sent this RESET, only leaves the channel to others, and one of them
+ * has it now. */
 bool channel_passes_on(struct channel_end *end, const struct frame_reset *reset);
 /* Handles a TAKEOVER that came in at `end`. -EPROTO. */
 int channel_taken_over(struct channel_end *end, const struct frame_takeover *takeover);

@@ -14,7 +14,9 @@ enum hop_kind {
 	HOP_MUX,    /* to a program whose session carries streams, by rings in a memfd */
 	HOP_STREAM, /* to a byte stream (daemon/local/stream.h) */
 	HOP_ROOM,   /* to nobody: a waiting room (daemon/activation/activation.h), which is never attached */
-	HOP_TOPIC, /* to a part of this daemon (daemon/topic/topics.h): never attached, but its owner has turns (inner.h) */
+	/* to a part of this daemon (daemon/topic/topics.h): never attached, but its owner has turns
+	 * (inner.h) */
+	HOP_TOPIC,
 	HOP_KINDS
 };
 
@@ -30,8 +32,8 @@ struct hop_traits {
 	/* the outlet for the DATA of a channel whose acceptor is on the hop, and of one whose opener is */
 	unsigned accepted_outlet, opened_outlet;
 	uint32_t first_chunk; /* bytes for which a sleeping reader is woken */
-	/* Its session frames ask for something. Each is the last in its piece, so that its answer goes out before that of
-	 * what lies behind it. */
+	/* Its session frames ask for something. Each is the last in its piece, so that its answer goes out
+	 * before that of what lies behind it. */
 	bool asks;
 	bool numbers_frames; /* in sequence */
 	bool whole_frames;   /* an incomplete frame in the ring is a violation (else: wait for the rest) */
@@ -44,7 +46,8 @@ struct hop_traits {
 	/* Nobody is at the other end: channels wait here, with what comes for them, until they are moved to
 	 * another hop. */
 	bool is_room;
-	/* The other end is a part of this daemon, to which frames go by calls (inner.h) instead of through rings. */
+	/* The other end is a part of this daemon, to which frames go by calls (inner.h) instead of through
+	 * rings. */
 	bool is_inner;
 };
 

@@ -3,9 +3,10 @@
 #define XENMSG_DAEMON_WITHDRAW_H
 
 /*
- * Withdrawals of calls on their way to the server (doc/protocol.md, 2.3): each says that an answer is no longer wanted. They go
- * past the data, so that a server hears of them though it takes nothing. Nothing depends on their arrival: of those that can't
- * be passed on yet a channel keeps WITHDRAWALS_MAX, at the opener's cost, and drops further ones.
+ * Withdrawals of calls on their way to the server (doc/protocol.md, 2.3): each says that an answer is no
+ * longer wanted. They go past the data, so that a server hears of them though it takes nothing. Nothing
+ * depends on their arrival: of those that can't be passed on yet a channel keeps WITHDRAWALS_MAX, at the
+ * opener's cost, and drops further ones.
  */
 
 #include <stdbool.h>

@@ -46,13 +46,14 @@ void queries_free(struct queries *queries);
 /* Queues a question; copies the text. Returns 0, -ENOMEM, or -ENOBUFS: too many questions of this program
  * wait already. */
 int queries_add(struct queries *queries, struct session *session, uint32_t request, struct frame_text text);
-/* Does the same for a question that needs nothing any more but to be answered by this report, which it frees in any
- * case. */
+/* Does the same for a question that needs nothing any more but to be answered by this report, which it frees
+ * in any case. */
 int queries_add_report(struct queries *queries, struct session *session, uint32_t request,
 		       struct report *report);
 /* Goes on: the program has read what it was sent. */
 void queries_go_on(struct queries *queries, struct session *session);
-/* How many of the program's questions go into the image that the next daemon gets (hop_image.h): those whose answer isn't begun. */
+/* How many of the program's questions go into the image that the next daemon gets (hop_image.h): those whose
+ * answer isn't begun. */
 unsigned queries_in_image(struct queries *queries, struct session *session);
 /* Writes a section for each of them. */
 void queries_write_image(const struct queries *queries, struct image *image);

@@ -298,7 +298,8 @@ static int open_from_program(void *userdata, struct session *session, struct cha
 
 	channel->identity = requests_identity(context, session);
 	router_open_address(context->router, channel, open->name);
-	/* For listings, which do without it if there is no memory. What isn't led anywhere may be no address. */
+	/* For listings, which do without it if there is no memory. What isn't led anywhere may be no
+	 * address. */
 	if (session_is_mux(session) && channel->endpoint)
 		channel->address = strndup(open->name.data, open->name.size);
 	return 0;

@@ -3,8 +3,8 @@
 #define XENMSG_DAEMON_REQUESTS_H
 
 /*
- * Answers the requests of programs. A costly answer waits in queries.h and is made in pieces by report.h from the entries
- * of status.h, those that viewer.h lets the program see.
+ * Answers the requests of programs. A costly answer waits in queries.h and is made in pieces by report.h from
+ * the entries of status.h, those that viewer.h lets the program see.
  */
 
 #include <stdbool.h>
@@ -53,11 +53,11 @@ struct request_context {
 	struct via *via;
 	struct watches *watches;
 	gid_t administrators; /* or VIEWER_NO_GROUP */
-	/* Reads files again that may change while the daemon runs. Returns 0 or a negative errno, and then *why says what is
-	 * wrong (NULL: nothing more is known). */
+	/* Reads files again that may change while the daemon runs. Returns 0 or a negative errno, and then
+	 * *why says what is wrong (NULL: nothing more is known). */
 	int (*reload)(void *userdata, const char **why);
-	/* Has the daemon hand over to the program that is installed now. Returns 0: the request is answered later; or a negative
-	 * errno. */
+	/* Has the daemon hand over to the program that is installed now. Returns 0: the request is answered
+	 * later; or a negative errno. */
 	int (*renew)(void *userdata, struct session *session, uint32_t request);
 	void (*renew_forget)(void *userdata, struct session *session);
 	void *userdata; /* of these */
@@ -65,10 +65,11 @@ struct request_context {
 
 /* What sessions call; their userdata is a struct request_context. */
 extern const struct session_callbacks requests_session_callbacks;
-/* Returns whether the question can be answered now: a list of all domains has to be asked for first. Its userdata is a
- * struct request_context, too, as it is of the next one. */
+/* Returns whether the question can be answered now: a list of all domains has to be asked for first. Its
+ * userdata is a struct request_context, too, as it is of the next one. */
 bool requests_is_ready(void *userdata, struct frame_text text);
-/* Writes, for domain 0, as an array the steps that were seen since this sender asked last about `what`. 0 or a negative errno. */
+/* Writes, for domain 0, as an array the steps that were seen since this sender asked last about `what`. 0 or
+ * a negative errno. */
 int requests_trace_far(struct request_context *context, const struct frame_identity *from, const char *what,
 		       struct account *account, struct evbuffer *steps);
 /* Begins the answer to a question whose turn has come (queries_begin_fn). */

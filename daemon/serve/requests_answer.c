@@ -43,7 +43,8 @@ static bool may_ask_policy(struct request_context *context, struct session *sess
 	       (endpoint && endpoint->session && session_credentials(endpoint->session)->uid == viewer.uid);
 }
 
-/* Answers, in domain 0, whether it relays what FROM opens to the address TO, or lets it go to another host. */
+/* Answers, in domain 0, whether it relays what FROM opens to the address TO, or lets it go to another
+ * host. */
 static void explain_address(struct request_context *context, struct session *session, uint32_t request,
 			    const char *from, uint32_t domid, const char *to)
 {

@@ -2,7 +2,8 @@
 #ifndef XENMSG_DAEMON_REQUESTS_INTERNAL_H
 #define XENMSG_DAEMON_REQUESTS_INTERNAL_H
 
-/* What requests.c, which takes requests from sessions, and requests_answer.c, which answers questions, share. */
+/* What requests.c, which takes requests from sessions, and requests_answer.c, which answers questions,
+ * share. */
 
 #include "daemon/serve/requests.h"
 #include "wire/address.h"

@@ -4,11 +4,12 @@
 
 /*
  * Endpoints of this domain, and where an address leads: to a program here, to the link with another domain,
- * or, where there can be none, and to other hosts, through domain 0 (via.h). A name has one owner at a time, a program, and ends
- * with it, unless it is started on demand (daemon/activation/activation.h): then it stays, and what comes
- * while no program has bound it waits. Or it has several, programs of one user that all share it: each channel is led to the
- * one with the least to do, and what one of them leaves goes to another (doc/decisions/0039). Programs that watch are told of
- * each name that comes or goes; other domains are sent all names at most once in a turn of the loop.
+ * or, where there can be none, and to other hosts, through domain 0 (via.h). A name has one owner at a time,
+ * a program, and ends with it, unless it is started on demand (daemon/activation/activation.h): then it
+ * stays, and what comes while no program has bound it waits. Or it has several, programs of one user that all
+ * share it: each channel is led to the one with the least to do, and what one of them leaves goes to another
+ * (doc/decisions/0039). Programs that watch are told of each name that comes or goes; other domains are sent
+ * all names at most once in a turn of the loop.
  */
 
 #include <stdint.h>
@@ -76,21 +77,25 @@ struct router_collaborators {
 int router_new(struct router **router, const struct router_collaborators *collaborators);
 void router_free(struct router *router);
 
-/* Binds a name. Returns 0, -EEXIST: a program (perhaps this one) has it and they don't both share it, or not for the same
- * kinds or user, -EINVAL: not a name, or no kinds, -ENOBUFS: the user has too many, -ENOMEM. */
+/* Binds a name. Returns 0, -EEXIST: a program (perhaps this one) has it and they don't both share it, or not
+ * for the same kinds or user, -EINVAL: not a name, or no kinds, -ENOBUFS: the user has too many, -ENOMEM. */
 int router_bind(struct router *router, struct session *session, struct frame_text name, uint32_t kinds);
-/* Unbinds a name. Its channels go on until router_end_channels(). Returns 0, or -ENOENT: this program hasn't bound it. */
+/* Unbinds a name. Its channels go on until router_end_channels(). Returns 0, or -ENOENT: this program hasn't
+ * bound it. */
 int router_unbind(struct router *router, struct session *session, struct frame_text name);
-/* Ends a piece of the channels to the name that the program has unbound, and that it hasn't reset itself, with ENOENT, and
- * of the streams that it hasn't fetched. Streams that it has fetched stay its own, like connections of a socket that
- * listened. *at, which begins as 0, is the first channel that wasn't looked at. Returns whether there may be more. */
+/* Ends a piece of the channels to the name that the program has unbound, and that it hasn't reset itself,
+ * with ENOENT, and of the streams that it hasn't fetched. Streams that it has fetched stay its own, like
+ * connections of a socket that listened. *at, which begins as 0, is the first channel that wasn't looked at.
+ * Returns whether there may be more. */
 bool router_end_channels(struct router *router, struct session *session, struct frame_text name,
 			 uint32_t *at);
 void router_unbind_all(struct router *router, struct session *session);
-/* Does a piece of what is left to do for a program that has gone, while its hop still has its rings: what it has unbound and
- * not taken goes to programs that share the endpoints. *at is as above. Returns whether there may be more. */
+/* Does a piece of what is left to do for a program that has gone, while its hop still has its rings: what it
+ * has unbound and not taken goes to programs that share the endpoints. *at is as above. Returns whether there
+ * may be more. */
 bool router_leave(struct router *router, struct session *session, uint32_t *at);
-/* Leads a channel that its program leaves to another one that shares the endpoint: relay.pass_on, with the router. */
+/* Leads a channel that its program leaves to another one that shares the endpoint: relay.pass_on, with the
+ * router. */
 bool router_pass_on(void *userdata, struct channel *channel);
 /* Adds an endpoint that is started on demand; a program may have bound it already. 0 or -ENOMEM. */
 int router_add_activation(struct router *router, struct activation *activation);
@@ -117,21 +122,23 @@ int router_resolve_way(struct router *router, const char *domain, struct peer_id
  * every program and every stream: a channel to an endpoint may outlive its name. The peer's daemon checks
  * what a link has accepted. */
 void router_recheck_hop(struct router *router, struct hop *hop);
-/* This domain was restored, and had the domid `was` before: what this hop, one of the same, has opened is that of the new
- * one for policy. Names are unknown until they are told again: what it has accepted goes on until they are. */
+/* This domain was restored, and had the domid `was` before: what this hop, one of the same, has opened is
+ * that of the new one for policy. Names are unknown until they are told again: what it has accepted goes on
+ * until they are. */
 void router_restart_hop(struct router *router, struct hop *hop, uint32_t was);
-/* The session of a link goes on with the domain `to`, which was `from` before it was restored, or is the same. What it has
- * opened is that domain's now, by which policy decides again, at once or when its name is known; of what is relayed the far
- * end is told. Does a piece of that, from the channel with the number *at on, 0 at first.
- * True: call it again, in another turn. */
+/* The session of a link goes on with the domain `to`, which was `from` before it was restored, or is the
+ * same. What it has opened is that domain's now, by which policy decides again, at once or when its name is
+ * known; of what is relayed the far end is told. Does a piece of that, from the channel with the number *at
+ * on, 0 at first. True: call it again, in another turn. */
 bool router_resumed(struct router *router, struct hop *hop, struct peer_id from, struct peer_id to,
 		    uint32_t *at);
 
-/* The domain from which domain 0, or another host, passes the channel on was restored, and has the number `to` now: policy
- * decides likewise. -EPROTO: that can't be. */
+/* The domain from which domain 0, or another host, passes the channel on was restored, and has the number
+ * `to` now: policy decides likewise. -EPROTO: that can't be. */
 int router_source_moved(struct router *router, struct channel *channel, uint32_t to);
 
-/* Writes a section for each program that has bound an endpoint, into the image that the next daemon gets (hop_image.h). */
+/* Writes a section for each program that has bound an endpoint, into the image that the next daemon gets
+ * (hop_image.h). */
 void router_write_image(const struct router *router, struct image *image);
 /* Reads one, and binds the endpoint: what policy has allowed once stays. */
 void router_read_image(struct router *router, struct image *image, const struct image_hops *hops);

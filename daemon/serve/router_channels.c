@@ -24,8 +24,8 @@
 
 /* --- asking policy again ---------------------------------------------------------------------- */
 
-/* Whether it is one in which a topic brings something to a program, which has subscribed, or the other way round: the replica
- * has asked policy. */
+/* Whether it is one in which a topic brings something to a program, which has subscribed, or the other way
+ * round: the replica has asked policy. */
 static bool is_of_topic(const struct channel *channel)
 {
 	const struct hop *from = channel->opener.hop, *to = channel->acceptor.hop;
@@ -44,8 +44,8 @@ struct channel *router_next_accepted(const struct hop *hop, uint32_t *number)
 	return NULL;
 }
 
-/* Asks policy about what it has allowed. `unsure`: after a restore, a name may not be known again. Until it is, nothing
- * is decided. */
+/* Asks policy about what it has allowed. `unsure`: after a restore, a name may not be known again. Until it
+ * is, nothing is decided. */
 static void recheck(struct router *router, struct channel *channel, bool unsure)
 {
 	int r = origin_host(channel)
@@ -189,7 +189,8 @@ bool router_pass_on(void *userdata, struct channel *channel)
 	return pass_on(router, channel, true);
 }
 
-/* Has a stream that a program that goes, or has unbound the endpoint, hasn't fetched be fetched by another one. */
+/* Has a stream that a program that goes, or has unbound the endpoint, hasn't fetched be fetched by another
+ * one. */
 static struct session *pass_stream_on(void *userdata, const struct session *from, const char *name)
 {
 	struct router *router = userdata;
@@ -274,7 +275,8 @@ bool router_end_channels(struct router *router, struct session *session, struct 
 	struct hop *hop = session_hop(session);
 	struct ending ending = {.name = name, .start = hop_spent_by_all(hop)};
 
-	/* Others share it: of those the program resets each channel itself, also whose OPEN it hasn't seen yet, and that goes on. */
+	/* Others share it: of those the program resets each channel itself, also whose OPEN it hasn't seen
+	 * yet, and that goes on. */
 	if (is_shared(router, name))
 		return streams_pass_on(router->with.streams, session, &name, pass_stream_on, router);
 	/* Measured: half a nanosecond for an empty place of the table, 6 for a channel. */

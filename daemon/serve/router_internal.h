@@ -2,8 +2,8 @@
 #ifndef XENMSG_DAEMON_ROUTER_INTERNAL_H
 #define XENMSG_DAEMON_ROUTER_INTERNAL_H
 
-/* What router.c (endpoints, and where an address leads) and router_channels.c (what becomes of channels that were led there:
- * when policy changes, a domain is restored, or a program unbinds or goes) share. */
+/* What router.c (endpoints, and where an address leads) and router_channels.c (what becomes of channels that
+ * were led there: when policy changes, a domain is restored, or a program unbinds or goes) share. */
 
 #include "base/turns.h"
 #include "daemon/serve/router.h"
@@ -21,16 +21,16 @@ struct endpoint *router_get(struct router *router, const char *name, size_t size
 /* Returns the program among those that have bound the endpoint. NULL: it hasn't. */
 struct binder *router_binder(const struct endpoint *endpoint, const struct session *session);
 
-/* As router_bind(), for what the daemon before this one has bound: it is charged beyond what its user may have, and `topic` is its
- * topic (NULL: it is none). */
+/* As router_bind(), for what the daemon before this one has bound: it is charged beyond what its user may
+ * have, and `topic` is its topic (NULL: it is none). */
 int router_bind_again(struct router *router, struct session *session, struct frame_text name, uint32_t kinds,
 		      struct topic *topic);
 
 /* --- router_channels.c */
 /* Returns the next channel that this hop has accepted for an endpoint. NULL: there is none. */
 struct channel *router_next_accepted(const struct hop *hop, uint32_t *number);
-/* Returns whose turn it is to be given a channel: of those that share the endpoint who has the least to do, but not on this hop
- * (NULL: on whichever). NULL: nobody's. */
+/* Returns whose turn it is to be given a channel: of those that share the endpoint who has the least to do,
+ * but not on this hop (NULL: on whichever). NULL: nobody's. */
 struct binder *router_next_binder(const struct endpoint *endpoint, const struct hop *but);
 /* Counts what one of them was given. */
 void router_note_given(struct router *router, const struct channel *channel);

@@ -130,7 +130,8 @@ static void add_state(struct json_object *object, const char *key, const struct 
 	add_text(object, "why", relayed ? why_relayed(walk->sources, peer.number) : NULL);
 }
 
-/* Returns what a guest does with the host's policy, in domain 0; NULL: nobody is told here, or it is older than that. */
+/* Returns what a guest does with the host's policy, in domain 0; NULL: nobody is told here, or it is older
+ * than that. */
 static const char *host_policy_of(const struct status_walk *walk, const struct link_info *info)
 {
 	if (walk->sources->self->domid != 0 || info->peer.kind != PEER_DOMAIN || info->state != LINK_UP)
@@ -385,8 +386,8 @@ const struct status_list status_peers_lists[] = {
 
 /* --- endpoints, here and there ---------------------------------------------------------------- */
 
-/* Describes an endpoint by its name. `kind`, `visible_to`: NULL for viewers who may not know, and where only the
- * daemon there knows. */
+/* Describes an endpoint by its name. `kind`, `visible_to`: NULL for viewers who may not know, and where only
+ * the daemon there knows. */
 static void describe_name(const struct status_walk *walk, struct json_object *object, uint32_t domid,
 			  const char *name, const char *kind, struct json_object *visible_to)
 {

@@ -4,8 +4,8 @@
 
 /*
  * The daemon's status as JSON (doc/status.schema.json), and the shorter lists for `xenmsg peers`, `xenmsg
- * endpoints`, `xenmsg hosts` and `xenmsg policy`: describes each entry, and decides who may see it. Report.h makes one text of them. This reads
- * the other modules and changes nothing.
+ * endpoints`, `xenmsg hosts` and `xenmsg policy`: describes each entry, and decides who may see it. Report.h
+ * makes one text of them. This reads the other modules and changes nothing.
  */
 
 #include <stdbool.h>
@@ -47,7 +47,8 @@ struct status_sources {
 	const struct self *self;
 	struct known *known;
 	uint64_t started_ms; /* as of clock_ms() */
-	/* So many daemons before this one have handed over, each to the next; and the version of the last of them. */
+	/* So many daemons before this one have handed over, each to the next; and the version of the last of
+	 * them. */
 	uint64_t renewals;
 	char renewed_from[STATUS_VERSION_SIZE];
 	struct access *access;
@@ -65,8 +66,8 @@ struct status_sources {
 	struct vchan_host *host;
 };
 
-/* What another host has told of its domains, or of the endpoints of one; or domain 0 of the hosts, or a domain of this host
- * of its daemon, with `host` "". */
+/* What another host has told of its domains, or of the endpoints of one; or domain 0 of the hosts, or a
+ * domain of this host of its daemon, with `host` "". */
 struct status_far {
 	struct charge charge;
 	char host[HOST_NAME_SIZE], domain[DOMAIN_NAME_MAX + 1]; /* the domain's name, "" if unknown */

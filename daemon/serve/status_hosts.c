@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* The lists of other hosts, and of what they tell of their domains and endpoints; and what another domain tells of its
- * daemon. */
+/* The lists of other hosts, and of what they tell of their domains and endpoints; and what another domain
+ * tells of its daemon. */
 
 #include "daemon/serve/status.h"
 

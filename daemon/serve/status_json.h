@@ -109,7 +109,8 @@ static inline void add_host(struct json_object *object, const struct host_info *
 	add_number(object, "since", info->since);
 }
 
-/* Adds what was published on a topic that a program has bound, and what became of it; null for an endpoint that is none. */
+/* Adds what was published on a topic that a program has bound, and what became of it; null for an endpoint
+ * that is none. */
 void status_add_topic(struct status_walk *walk, struct json_object *object, const struct topic *topic);
 /* The list of what the programs here subscribe to (status_topics.c). */
 bool status_next_subscription(struct status_walk *walk);

@@ -62,7 +62,8 @@ struct tracers {
 
 /* --- what a step is about ----------------------------------------------------------------------- */
 
-/* What a channel is called, where it leads, and in which domain the receiver is (below 0: nobody knows its number). */
+/* What a channel is called, where it leads, and in which domain the receiver is (below 0: nobody knows its
+ * number). */
 struct about {
 	char id[HOST_NAME_SIZE + 40];
 	char address[ADDRESS_MAX + HOST_NAME_SIZE + 16], endpoint[ADDRESS_MAX + 1];
@@ -274,7 +275,8 @@ static int add_missed(struct tracer *tracer)
 	return r;
 }
 
-/* Once some were missed, none is kept before half of the room is free: else each gap had one line between two others. */
+/* Once some were missed, none is kept before half of the room is free: else each gap had one line between two
+ * others. */
 static bool has_room(const struct tracer *tracer)
 {
 	return !tracer->missed || evbuffer_get_length(tracer->steps) < TRACE_MOST / 2;

@@ -3,17 +3,17 @@
 #define XENMSG_DAEMON_TRACERS_H
 
 /*
- * Who traces: an administrator's program that asks again and again what has become of the messages, calls and streams to an
- * address or endpoint, of a domain, or under a name (doc/decisions/0049). Its first question is answered at once, with nothing,
- * and each other one when there are steps:
+ * Who traces: an administrator's program that asks again and again what has become of the messages, calls and
+ * streams to an address or endpoint, of a domain, or under a name (doc/decisions/0049). Its first question is
+ * answered at once, with nothing, and each other one when there are steps:
  *
  *        ──question──▶ LISTENS ◀──answered──┐
  *                        │ question         │
  *                        ▼                  │
  *                      WAITS ──a step──▶ its turn: answered with what is there
  *
- * What nobody asks for waits in memory that the tracer's user has paid for; what doesn't fit is counted, and told in its place.
- * So a tracer that doesn't read holds nobody. It ends with its program's connection.
+ * What nobody asks for waits in memory that the tracer's user has paid for; what doesn't fit is counted, and
+ * told in its place. So a tracer that doesn't read holds nobody. It ends with its program's connection.
  *
  * This owns the tracers, and while there are any, relay->steps. It reads the relay and changes nothing there.
  */
@@ -49,16 +49,18 @@ struct tracers_collaborators {
 struct tracers *tracers_new(const struct tracers_collaborators *with);
 void tracers_free(struct tracers *tracers);
 
-/* Takes a question of this program's about `what`, in which a domain stands for `domid` (below 0: it names none), and answers it
- * now or later. 0; -EINVAL: it can't be traced; -EUSERS: others trace as much as can be; -ENOBUFS, -ENOMEM. */
+/* Takes a question of this program's about `what`, in which a domain stands for `domid` (below 0: it names
+ * none), and answers it now or later. 0; -EINVAL: it can't be traced; -EUSERS: others trace as much as can
+ * be; -ENOBUFS, -ENOMEM. */
 int tracers_ask(struct tracers *tracers, struct session *session, uint32_t request, const char *what,
 		int64_t domid);
-/* The same for domain 0, which asks by its link: writes the steps since this sender asked last, as an array. One that hasn't asked
- * for FAR_TRACER_MS is forgotten. */
+/* The same for domain 0, which asks by its link: writes the steps since this sender asked last, as an array.
+ * One that hasn't asked for FAR_TRACER_MS is forgotten. */
 int tracers_take_far(struct tracers *tracers, struct account *account, const struct frame_identity *from,
 		     const char *what, int64_t domid, struct evbuffer *steps);
 void tracers_forget_session(struct tracers *tracers, const struct session *session);
-/* The daemon hands over: what waits becomes a question that isn't answered yet, which the next daemon takes. */
+/* The daemon hands over: what waits becomes a question that isn't answered yet, which the next daemon
+ * takes. */
 void tracers_hand_over(struct tracers *tracers, struct queries *queries);
 /* It doesn't after all. */
 void tracers_stay(struct tracers *tracers, struct queries *queries);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* How many subscribe: a replica tells its topic, and a topic its publisher. Others subscribe and end as fast as they like, so each
- * is told at most once in a while, and what counts then. */
+/* How many subscribe: a replica tells its topic, and a topic its publisher. Others subscribe and end as fast
+ * as they like, so each is told at most once in a while, and what counts then. */
 
 #include <sys/socket.h>
 

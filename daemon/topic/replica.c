@@ -39,7 +39,8 @@ bool replica_answer(struct topic *replica)
 	return true;
 }
 
-/* It is over for all, and each is told why in his turn (choose()). Who comes now has another replica, and asks again. */
+/* It is over for all, and each is told why in his turn (choose()). Who comes now has another replica, and
+ * asks again. */
 static void refuse(struct topic *replica, int error)
 {
 	replica->state = REPLICA_REFUSED;
@@ -252,7 +253,8 @@ int replica_take(struct topic *replica, struct topic_entry *entry)
 	return r < 0 ? r : take_notice(replica, &properties.notice);
 }
 
-/* Whether it is of no use to try again: somebody must change something, and would wonder why nothing comes. */
+/* Whether it is of no use to try again: somebody must change something, and would wonder why nothing
+ * comes. */
 static bool is_final(int error)
 {
 	return error == EACCES || error == EPROTOTYPE || error == EINVAL || error == EOPNOTSUPP ||

@@ -81,7 +81,8 @@ void subscriber_begin(struct subscriber *subscriber, struct topic_entry *first)
 	inner_due(topic->hop);
 }
 
-/* It gets a notice, and behind it an entry, if there is one: takes that reference. -ENOMEM: it gets neither. */
+/* It gets a notice, and behind it an entry, if there is one: takes that reference. -ENOMEM: it gets
+ * neither. */
 static int tell(struct subscriber *subscriber, struct topic_entry *notice, struct topic_entry *entry)
 {
 	if (!notice)
@@ -216,7 +217,8 @@ static bool has_channel(struct subscriber *subscriber, const struct topic_entry 
 
 /* --- sending ---------------------------------------------------------------------------------- */
 
-/* Notes what was sent from this offset of the stream on, in pieces that are all whole, or end what was sent before. */
+/* Notes what was sent from this offset of the stream on, in pieces that are all whole, or end what was sent
+ * before. */
 static void note_sent(struct subscriber *subscriber, uint64_t from, struct topic_entry *const *entries,
 		      const struct iovec *pieces, unsigned count)
 {
@@ -227,7 +229,8 @@ static void note_sent(struct subscriber *subscriber, uint64_t from, struct topic
 	}
 }
 
-/* Gives a replica of this daemon the current entry as it is. Returns 1, 0 if that can't be done, or as hop_give(). */
+/* Gives a replica of this daemon the current entry as it is. Returns 1, 0 if that can't be done, or as
+ * hop_give(). */
 static int give_whole(struct subscriber *subscriber)
 {
 	struct topic_entry *entry = subscriber->current;
@@ -247,8 +250,8 @@ static int give_whole(struct subscriber *subscriber)
 	return 1;
 }
 
-/* Writes what remains of the current entry, and whole ones behind it, as far as there is credit. Returns how many bytes, 0 if there
- * is no credit, or as hop_push(). */
+/* Writes what remains of the current entry, and whole ones behind it, as far as there is credit. Returns how
+ * many bytes, 0 if there is no credit, or as hop_push(). */
 static int write_some(struct subscriber *subscriber)
 {
 	struct topic_log *log = &subscriber->party.topic->log;

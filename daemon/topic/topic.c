@@ -114,7 +114,8 @@ static int publish(struct topic *topic, struct topic_entry *entry)
 	return 0;
 }
 
-/* Whether several messages may be one entry: no reader moves to one of them, none is kept, and none is told to be. */
+/* Whether several messages may be one entry: no reader moves to one of them, none is kept, and none is told
+ * to be. */
 static bool takes_runs(const struct topic *topic)
 {
 	return !topic->bounds && !topic->kept.room &&
@@ -145,7 +146,8 @@ static void take_message(struct topic *topic, struct feed *feed)
 		inner_reset(end, r == -ENOMEM ? ENOBUFS : -r); /* of which a RESET tells us */
 }
 
-/* Takes the request of a replica, which must be a subscription, or the next one, which tells how many listeners it has by then. */
+/* Takes the request of a replica, which must be a subscription, or the next one, which tells how many
+ * listeners it has by then. */
 static void take_request(struct subscriber *subscriber)
 {
 	struct topic *topic = subscriber->party.topic;
@@ -359,8 +361,8 @@ void topic_drop(struct topic *topic)
 	inner_due(topic->hop);
 }
 
-/* Does what there is to do, for so many units. Half of them is for the subscribers, however fast others publish, subscribe and end. False:
- * it has done everything. */
+/* Does what there is to do, for so many units. Half of them is for the subscribers, however fast others
+ * publish, subscribe and end. False: it has done everything. */
 static bool do_a_piece(struct topic *topic)
 {
 	uint64_t from = hop_spent_by_all(topic->hop);

@@ -3,9 +3,10 @@
 #define XENMSG_DAEMON_TOPIC_BOUND_H
 
 /*
- * A reader's own bound, beside the log's: how many messages may wait for him, and whether he loses the newest or the oldest ones of
- * what is more. Nothing is queued for that. To lose some is to move on in the log without reading: his position counts what he has had,
- * so the next step tells how many that was (topic_log.h).
+ * A reader's own bound, beside the log's: how many messages may wait for him, and whether he loses the newest
+ * or the oldest ones of what is more. Nothing is queued for that. To lose some is to move on in the log
+ * without reading: his position counts what he has had, so the next step tells how many that was
+ * (topic_log.h).
  *
  *                  sent, not taken      wait in the log
  *   oldest go:    [ up to `most` ]   ... lost ...  [ the last `most` ] next
@@ -49,8 +50,8 @@ static inline uint64_t topic_bound_room(const struct topic_bound *bound)
 
 	return !bound->most ? UINT64_MAX : under_way < bound->most ? bound->most - under_way : 0;
 }
-/* Moves the reader's position over what he loses, before he reads; and before what he has taken meanwhile is counted, so that what came when there
- * was no room is what is lost. */
+/* Moves the reader's position over what he loses, before he reads; and before what he has taken meanwhile is
+ * counted, so that what came when there was no room is what is lost. */
 void topic_bound_apply(struct topic_bound *bound, const struct topic_log *log,
 		       struct topic_position *position);
 /* Whether he may read on from here, until the bound is applied again. */

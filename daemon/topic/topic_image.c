@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * Topics in the image that a daemon hands over (base/image.h): a section for each topic, own or replica, with its log and what it
- * keeps (topic_log_image.c), and behind all channels one for each *party*, a feed or a subscriber.
+ * Topics in the image that a daemon hands over (base/image.h): a section for each topic, own or replica, with
+ * its log and what it keeps (topic_log_image.c), and behind all channels one for each *party*, a feed or a
+ * subscriber.
  *
  * Who was blocked or waited for room looks again in the next daemon, and timers begin anew.
  */

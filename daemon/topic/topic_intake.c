@@ -47,7 +47,8 @@ static int begin(struct feed *feed, struct topic_log *log, uint64_t most)
 		topic_log_unreserve(log, size);
 		r = -ENOMEM;
 	}
-	/* A replica goes on behind a message, and says so; but it can't do without what may be a notice. A publisher is told. */
+	/* A replica goes on behind a message, and says so; but it can't do without what may be a notice. A
+	 * publisher is told. */
 	if (r < 0 && !(feed->party.topic->is_replica && size > message_span(NOTICE_BLOCK)))
 		return r;
 	feed->at = 0;
@@ -83,8 +84,8 @@ int intake(struct feed *feed, struct topic_log *log, uint64_t most, struct topic
 	return 1;
 }
 
-/* Returns how many messages there are at the beginning of these bytes that are whole and nothing but a payload, and in *size what they
- * have together. */
+/* Returns how many messages there are at the beginning of these bytes that are whole and nothing but a
+ * payload, and in *size what they have together. */
 static uint32_t count_plain(const uint8_t *bytes, uint32_t length, uint64_t most, uint32_t *size)
 {
 	uint32_t count = 0, at = 0;
@@ -113,7 +114,8 @@ static bool may_be_run(struct channel_end *end)
 	       message_span(get_u32(head)) < channel_queued(end);
 }
 
-/* Returns how many messages these bytes are and nothing else: one, or if it may be, several that fit into a run; 0: they aren't. */
+/* Returns how many messages these bytes are and nothing else: one, or if it may be, several that fit into a
+ * run; 0: they aren't. */
 static uint32_t count_whole(const struct topic_entry *entry, uint64_t most, bool may_be_run)
 {
 	uint32_t payload = get_u32(entry->bytes), count, size;

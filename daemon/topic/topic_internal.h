@@ -3,14 +3,14 @@
 #define XENMSG_DAEMON_TOPIC_INTERNAL_H
 
 /*
- * The parts of topics, from below: topic_intake.c takes messages out of a stream; subscriber.c brings entries of a log to one
- * subscriber; topic.c has the turns of one topic, own or replica, and what comes at its hop; topic_view.c says for status what became of
- * what was published; replica.c says when a replica subscribes,
- * and what its subscribers are told of that; waiting.c has those that wait for their topics; topics.c has all of them, and the requests
- * of programs; topic_image.c hands all of it over.
+ * The parts of topics, from below: topic_intake.c takes messages out of a stream; subscriber.c brings entries
+ * of a log to one subscriber; topic.c has the turns of one topic, own or replica, and what comes at its hop;
+ * topic_view.c says for status what became of what was published; replica.c says when a replica subscribes,
+ * and what its subscribers are told of that; waiting.c has those that wait for their topics; topics.c has all
+ * of them, and the requests of programs; topic_image.c hands all of it over.
  *
- * Nothing here loops over subscribers, or over topics, in one go: whatever concerns all of them is noted, and done for one after the
- * other in turns.
+ * Nothing here loops over subscribers, or over topics, in one go: whatever concerns all of them is noted, and
+ * done for one after the other in turns.
  */
 
 #include <stdbool.h>
@@ -58,11 +58,13 @@ struct feed {
 	struct feed *prev, *next; /* in topic->feeds */
 };
 
-/* Where a subscriber is in the lists of its topic. Which of the first two has those that are due says topic->due. */
+/* Where a subscriber is in the lists of its topic. Which of the first two has those that are due says
+ * topic->due. */
 enum subscriber_list {
 	LIST_A,
 	LIST_B,
-	LIST_BLOCKED, /* there is no credit, or it has as many as it wants at a time, or the channel is about to go */
+	/* there is no credit, or it has as many as it wants at a time, or the channel is about to go */
+	LIST_BLOCKED,
 	LIST_LATER, /* there is no channel, since that would be over a limit */
 	LIST_OUT,   /* nothing is to be told yet */
 	SUBSCRIBER_LISTS,
@@ -77,7 +79,8 @@ struct subscriber {
 	struct topic_entry *current; /* is being sent, so many bytes of it were */
 	uint32_t done;
 	struct topic_entry *held; /* comes behind that: NULL: nothing */
-	/* Then come what was kept, when it began, behind one number and up to another, and what the log has. */
+	/* Then come what was kept, when it began, behind one number and up to another, and what the log
+	 * has. */
 	uint64_t kept_at, kept_last;
 	uint64_t begun_at; /* of the log's count */
 	struct topic_tally tally;
@@ -176,21 +179,23 @@ struct topics {
 };
 
 /* --- topic_intake.c */
-/* Takes a message out of what has come. Returns 1 with *entry, without a reference in it to anything but the caller's; 0: there is
- * none yet; 2: one was thrown away for lack of room; -EPROTO, -EMSGSIZE, -ENOMEM. `most` is the size of the largest one;
- * `log` pays. */
+/* Takes a message out of what has come. Returns 1 with *entry, without a reference in it to anything but the
+ * caller's; 0: there is none yet; 2: one was thrown away for lack of room; -EPROTO, -EMSGSIZE, -ENOMEM.
+ * `most` is the size of the largest one; `log` pays. */
 int intake(struct feed *feed, struct topic_log *log, uint64_t most, struct topic_entry **entry);
-/* Takes several messages at once that have come one behind the other, if nobody has withdrawn one of them and none has properties.
- * Returns them as one entry, for which the log has a reserve; NULL: there aren't any, or there is no room for them. */
+/* Takes several messages at once that have come one behind the other, if nobody has withdrawn one of them and
+ * none has properties. Returns them as one entry, for which the log has a reserve; NULL: there aren't any, or
+ * there is no room for them. */
 struct topic_entry *intake_run(struct feed *feed, struct topic_log *log, uint64_t most);
-/* Lets what comes next for the feed wait in the memory of this entry, which nobody else has: takes the reference. False: it is NULL. */
+/* Lets what comes next for the feed wait in the memory of this entry, which nobody else has: takes the
+ * reference. False: it is NULL. */
 bool intake_give(struct feed *feed, struct topic_entry *entry, struct hop_memory *memory);
-/* Takes the entry whose memory waits first, without a copy, if that is a whole message, or several and that may be. Returns it, with a
- * reserve in the log; NULL: it is to be taken otherwise. */
+/* Takes the entry whose memory waits first, without a copy, if that is a whole message, or several and that
+ * may be. Returns it, with a reserve in the log; NULL: it is to be taken otherwise. */
 struct topic_entry *intake_given(struct feed *feed, struct topic_log *log, uint64_t most, bool may_be_run);
 void intake_drop(struct feed *feed, struct topic_log *log);
-/* Takes the request of a replica, if it is one, and how many listeners it tells. Returns 1; 0: it hasn't come; -EPROTOTYPE: it is
- * something else, and isn't taken; -ENOMEM. */
+/* Takes the request of a replica, if it is one, and how many listeners it tells. Returns 1; 0: it hasn't
+ * come; -EPROTOTYPE: it is something else, and isn't taken; -ENOMEM. */
 int intake_request(struct channel_end *end, uint32_t *listeners);
 /* Reads what a whole message is. Returns its type without MESSAGE_PROPERTIES, or -EPROTO. */
 int intake_check(const struct topic_entry *entry, struct properties *properties);
@@ -220,8 +225,8 @@ void subscriber_pump(struct subscriber *subscriber);
 void subscriber_move(struct subscriber *subscriber, enum subscriber_list list);
 /* Puts a new one into LIST_OUT. */
 void subscriber_enter(struct subscriber *subscriber, struct topic *topic);
-/* Begins to tell: first this notice (takes the reference; NULL: out of memory, it is told that it missed something), then what is
- * published from now on. */
+/* Begins to tell: first this notice (takes the reference; NULL: out of memory, it is told that it missed
+ * something), then what is published from now on. */
 void subscriber_begin(struct subscriber *subscriber, struct topic_entry *first);
 /* Its channel is gone, or there never was one: frees it. */
 void subscriber_free(struct subscriber *subscriber);
@@ -255,7 +260,8 @@ bool replica_answer(struct topic *replica);
 void replica_opened(struct topic *replica, struct channel *channel);
 /* It waits since the daemon before this. */
 void replica_wait_again(struct topic *replica);
-/* A message, or a notice, has come from the topic. Takes the reference, and the reserve of the log. -EPROTO. */
+/* A message, or a notice, has come from the topic. Takes the reference, and the reserve of the log.
+ * -EPROTO. */
 int replica_take(struct topic *replica, struct topic_entry *entry);
 /* The channel to the topic has ended, with a positive errno. */
 void replica_lost(struct topic *replica, int error);
@@ -287,7 +293,8 @@ struct topic_in_image {
 	uint32_t entry_count, origin_count;
 	bool is_bound; /* an own one, whose endpoint was read */
 };
-/* Write what an origin or an entry is, or read it; NULL: none. What was read has a reference for the caller. */
+/* Write what an origin or an entry is, or read it; NULL: none. What was read has a reference for the
+ * caller. */
 void topic_origin_image(struct image *image, struct topic *topic, struct topic_origin **origin);
 void topic_entry_image(struct image *image, struct topic *topic, struct topic_entry **entry);
 void topic_log_image(struct image *image, struct topic *topic);

@@ -3,10 +3,10 @@
 #define XENMSG_DAEMON_TOPIC_KEPT_H
 
 /*
- * What a topic keeps for who comes later: the last message of each key, of those keys that were published last; with room for one
- * the last message. They lie in the order in which they were published, and each has a number in it. So a reader needs no copy: he notes
- * which was the last when he came, and takes the next one up to that, again and again. What is published meanwhile has a higher number,
- * and he gets it from the log.
+ * What a topic keeps for who comes later: the last message of each key, of those keys that were published
+ * last; with room for one the last message. They lie in the order in which they were published, and each has
+ * a number in it. So a reader needs no copy: he notes which was the last when he came, and takes the next one
+ * up to that, again and again. What is published meanwhile has a higher number, and he gets it from the log.
  */
 
 #include <stdbool.h>
@@ -30,17 +30,20 @@ struct topic_kept {
 };
 
 void topic_kept_init(struct topic_kept *kept, struct account *account);
-/* Frees what is kept, and keeps up to so many from now on; 0: none. If there is no memory, none, and it is incomplete. */
+/* Frees what is kept, and keeps up to so many from now on; 0: none. If there is no memory, none, and it is
+ * incomplete. */
 void topic_kept_begin(struct topic_kept *kept, unsigned room);
 void topic_kept_end(struct topic_kept *kept);
-/* Keeps the message, with a reference of its own, instead of that of the same key; or, if it is empty and has a key, keeps none of that.
- * The oldest go if there is no room: if it's the account that has none, it is incomplete then. */
+/* Keeps the message, with a reference of its own, instead of that of the same key; or, if it is empty and has
+ * a key, keeps none of that. The oldest go if there is no room: if it's the account that has none, it is
+ * incomplete then. */
 void topic_kept_put(struct topic_kept *kept, struct frame_text key, struct topic_entry *entry, bool is_empty);
-/* Keeps the message under this number, as another daemon had it, beside those with lower ones. -EINVAL: that can't be; -ENOMEM. */
+/* Keeps the message under this number, as another daemon had it, beside those with lower ones. -EINVAL: that
+ * can't be; -ENOMEM. */
 int topic_kept_restore(struct topic_kept *kept, struct frame_text key, struct topic_entry *entry,
 		       uint64_t number);
-/* Returns the first one behind the number *at, up to the number `last`, without a reference, and sets *at to its number. NULL: there is
- * none. */
+/* Returns the first one behind the number *at, up to the number `last`, without a reference, and sets *at to
+ * its number. NULL: there is none. */
 struct topic_entry *topic_kept_next(const struct topic_kept *kept, uint64_t *at, uint64_t last);
 
 #endif

@@ -3,19 +3,20 @@
 #define XENMSG_DAEMON_TOPIC_LOG_H
 
 /*
- * What was published last on a topic, in its order, and positions in it (doc/decisions/0044). The log is bounded: who appends
- * never waits, and the oldest entries go. Whoever reads has a position of his own, and learns at each step how many
- * messages went between what he has read last and what comes next:
+ * What was published last on a topic, in its order, and positions in it (doc/decisions/0044). The log is
+ * bounded: who appends never waits, and the oldest entries go. Whoever reads has a position of his own, and
+ * learns at each step how many messages went between what he has read last and what comes next:
  *
  *            first                                  next
  *   ─ gone ────┬─────────────────────────────────────┬
  *        ▲     │  entry  │  entry  │  gap of 3 │ ... │ ◀── append
  *     position └─────────────────────────────────────┘
  *
- * An entry is a message, or several that came one behind the other, or says that messages are missing that this daemon never had: how
- * many, or that nobody knows. Its bytes are those of the stream of a channel (doc/protocol.md, 2.1), so they are copied to all readers
- * as they are. Entries have references, since a reader may be in the midst of one that the log drops. The last one that says whether
- * the topic is there is told even if the log has dropped it, in its place, between what is missing before and behind it.
+ * An entry is a message, or several that came one behind the other, or says that messages are missing that
+ * this daemon never had: how many, or that nobody knows. Its bytes are those of the stream of a channel
+ * (doc/protocol.md, 2.1), so they are copied to all readers as they are. Entries have references, since a
+ * reader may be in the midst of one that the log drops. The last one that says whether the topic is there is
+ * told even if the log has dropped it, in its place, between what is missing before and behind it.
  */
 
 #include <stdbool.h>
@@ -29,8 +30,9 @@ struct topic_origin;
 
 struct topic_entry {
 	unsigned references;
-	uint64_t
-		count; /* how many published messages it stands for; 0: it says something else; of a gap how many are missing */
+	/* how many published messages it stands for; 0: it says something else; of a gap how many are
+	 * missing */
+	uint64_t count;
 	bool unknown;		  /* and nobody knows how many more */
 	bool is_kept;		  /* a message that was published before, as is to be told in front of it */
 	bool is_apart;		  /* that, or a gap: a reader takes it by itself */
@@ -82,8 +84,8 @@ static inline struct topic_entry *topic_entry_ref(struct topic_entry *entry)
 }
 /* NULL is allowed. */
 void topic_entry_unref(struct topic_entry *entry);
-/* Returns an entry for another log, with one reference, and the bytes of this one where they lie; NULL: no memory. Each log pays
- * for the bytes, since either may have them for longer. */
+/* Returns an entry for another log, with one reference, and the bytes of this one where they lie; NULL: no
+ * memory. Each log pays for the bytes, since either may have them for longer. */
 struct topic_entry *topic_entry_share(struct topic_entry *entry);
 /* Returns how many messages its bytes are. */
 static inline uint64_t topic_entry_messages(const struct topic_entry *entry)
@@ -96,15 +98,16 @@ uint64_t topic_entry_cost(uint64_t size);
 /* The account pays for all entries, of `bytes_most` at most. */
 void topic_log_init(struct topic_log *log, struct account *account, uint64_t bytes_most);
 void topic_log_free(struct topic_log *log);
-/* Makes room for an entry of this size by dropping the oldest, and charges it. Returns how many it has dropped, or -ENOBUFS:
- * it can't be had even so. */
+/* Makes room for an entry of this size by dropping the oldest, and charges it. Returns how many it has
+ * dropped, or -ENOBUFS: it can't be had even so. */
 int topic_log_reserve(struct topic_log *log, uint64_t size);
 /* Gives back what was charged for an entry that isn't appended. */
 void topic_log_unreserve(struct topic_log *log, uint64_t size);
 /* Appends the entry, for which there is a reserve, and takes the reference. -ENOMEM: nothing has changed. */
 int topic_log_append(struct topic_log *log, struct topic_entry *entry);
-/* What another daemon had: counts the cost of an entry, which was paid for there, so that it isn't refused; and puts an entry with all
- * that the log has set in it behind the last one, takes the reference, and counts its cost. -ENOMEM. */
+/* What another daemon had: counts the cost of an entry, which was paid for there, so that it isn't refused;
+ * and puts an entry with all that the log has set in it behind the last one, takes the reference, and counts
+ * its cost. -ENOMEM. */
 void topic_log_exceed(struct topic_log *log, uint64_t size);
 int topic_log_restore(struct topic_log *log, struct topic_entry *entry);
 /* Counts what can't be appended, as if it had been and was dropped. */
@@ -119,8 +122,8 @@ static inline bool topic_log_owes_state(const struct topic_log *log, uint64_t in
 {
 	return log->state && index < log->said;
 }
-/* Returns the reader's next entry, without a reference, and moves his position behind it; NULL: there is none. What went before it,
- * or if there is none up to now, is in *missed. */
+/* Returns the reader's next entry, without a reference, and moves his position behind it; NULL: there is
+ * none. What went before it, or if there is none up to now, is in *missed. */
 struct topic_entry *topic_log_read(const struct topic_log *log, struct topic_position *position,
 				   struct topic_missed *missed);
 /* Returns how many messages there are from this index on, which is `first` at least. */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* The log of a topic, and what it keeps, in the image that a daemon hands over (base/image.h). Entries and origins are shared by both, and
- * by subscribers in the midst of one: each is written where it is met first, and is a number from then on. */
+/* The log of a topic, and what it keeps, in the image that a daemon hands over (base/image.h). Entries and
+ * origins are shared by both, and by subscribers in the midst of one: each is written where it is met first,
+ * and is a number from then on. */
 
 #include <errno.h>
 #include <stdlib.h>

@@ -208,7 +208,8 @@ void topics_remove_replica(struct topic *replica)
 	waiting_leave(replica);
 }
 
-/* Of other domains we hear only as far as somebody needs to know of them, so replicas also try by themselves. */
+/* Of other domains we hear only as far as somebody needs to know of them, so replicas also try by
+ * themselves. */
 static void on_change(void *userdata, enum known_what what, uint32_t domid)
 {
 	struct topics *topics = userdata;

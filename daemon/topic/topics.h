@@ -3,26 +3,28 @@
 #define XENMSG_DAEMON_TOPICS_H
 
 /*
- * Topics: one publishes, many get it (doc/decisions/0044, doc/protocol.md, 2.8). What was published lies in a bounded log
- * (topic_log.h), at the publisher's daemon and once more in each daemon with subscribers, and each of these has a position in it.
- * Publishing appends, and waits for nobody. Who falls behind is told in his place how many messages he has missed.
+ * Topics: one publishes, many get it (doc/decisions/0044, doc/protocol.md, 2.8). What was published lies in a
+ * bounded log (topic_log.h), at the publisher's daemon and once more in each daemon with subscribers, and
+ * each of these has a position in it. Publishing appends, and waits for nobody. Who falls behind is told in
+ * his place how many messages he has missed.
  *
  *   publisher ─message─▶  topic ─┬─call──▶ replica ─┬─message─▶ subscriber       here
  *                         log    │          log    └─message─▶ subscriber
  *                                └─link, domain 0, gateway─▶ replica ─message─▶ …  in another domain
  *
- * An *own topic* is an endpoint that a program here has bound as one. The program publishes by sending messages to it, and no other
- * program may. A *replica* is what the subscribers of one user have in common: it calls the topic's address as that user, so
- * policy is asked, the link charged and the way found as for each call; and however many subscribers there are, a message comes
- * once. It subscribes again when the topic has gone, as long as it has subscribers. Both are the owners of inner hops (relay/inner.h),
- * so the channels here are like all others: over a lost vchan, a save or a move they go on, without a loss.
+ * An *own topic* is an endpoint that a program here has bound as one. The program publishes by sending
+ * messages to it, and no other program may. A *replica* is what the subscribers of one user have in common:
+ * it calls the topic's address as that user, so policy is asked, the link charged and the way found as for
+ * each call; and however many subscribers there are, a message comes once. It subscribes again when the topic
+ * has gone, as long as it has subscribers. Both are the owners of inner hops (relay/inner.h), so the channels
+ * here are like all others: over a lost vchan, a save or a move they go on, without a loss.
  *
  *   a replica:   TRYING ──SUBSCRIBED comes──▶ LIVE ──the topic or the way to it has gone──▶ WAITING ──a while, or it comes──▶ TRYING
  *                  └──refused for good: its subscribers are told, and it is gone
  *
- * Accounts: the publisher's user pays for the topic's log, a subscriber's user for the replica's, and for the channel to each
- * subscriber; a peer for its replica's channel. Where two logs have the same bytes, both pay for all of them. What is copied to a
- * subscriber is work of his account. A turn does a bounded piece.
+ * Accounts: the publisher's user pays for the topic's log, a subscriber's user for the replica's, and for the
+ * channel to each subscriber; a peer for its replica's channel. Where two logs have the same bytes, both pay
+ * for all of them. What is copied to a subscriber is work of his account. A turn does a bounded piece.
  */
 
 #include <stdbool.h>
@@ -56,16 +58,16 @@ struct topics_collaborators {
 int topics_new(struct topics **topics, const struct topics_collaborators *collaborators);
 void topics_free(struct topics *topics);
 
-/* Makes the topic that a program has bound, which keeps the last message of so many keys for who subscribes later; 1: the last one; 0:
- * none. -ENOBUFS, -ENOMEM. */
+/* Makes the topic that a program has bound, which keeps the last message of so many keys for who subscribes
+ * later; 1: the last one; 0: none. -ENOBUFS, -ENOMEM. */
 int topic_new(struct topic **topic, struct topics *topics, struct session *publisher, unsigned keeps);
 /* From now on its program is told how many listen. -ENOMEM. */
 int topic_tell_listeners(struct topic *topic, struct frame_text name);
 uint64_t topic_listeners(const struct topic *topic);
 /* The endpoint is gone. What was published goes to the subscribers that are about to get it, for a while. */
 void topic_end(struct topic *topic);
-/* Leads a channel to the topic: of the publisher, or a call, which must be a subscription. -EPROTOTYPE: it is for neither;
- * else as channel_accept(). */
+/* Leads a channel to the topic: of the publisher, or a call, which must be a subscription. -EPROTOTYPE: it is
+ * for neither; else as channel_accept(). */
 int topic_accept(struct topic *topic, struct channel *channel, const char *name);
 
 /* Takes the request SUBSCRIBE, and answers it now or later. */
@@ -81,12 +83,13 @@ void topics_each_hop(struct topics *topics, void (*each)(void *userdata, struct 
 
 /* --- handing over (topic_image.c) -------------------------------------------------------------- */
 
-/* Numbers the hops of all topics from `first` on, once all others are numbered, and ends what leads to none of them. Returns how many
- * there are. */
+/* Numbers the hops of all topics from `first` on, once all others are numbered, and ends what leads to none
+ * of them. Returns how many there are. */
 uint32_t topics_number_for_image(struct topics *topics, uint32_t first);
 /* Returns how many subscriptions of the program wait for an answer. */
 unsigned topics_in_question(struct topics *topics, struct session *session);
-/* Write a section for each topic, for each channel of one, and behind all channels for each feed and subscriber. */
+/* Write a section for each topic, for each channel of one, and behind all channels for each feed and
+ * subscriber. */
 void topics_write_image(struct topics *topics, struct image *image);
 void topics_write_channels(struct topics *topics, struct image *image);
 void topics_write_parties(struct topics *topics, struct image *image);
@@ -110,7 +113,8 @@ void topics_drop_image(struct topics *topics);
 
 /* --- what status tells (topic_view.c) --------------------------------------------------------- */
 
-/* What became of messages, from the positions of those who read: a topic's, or one subscriber's. What was kept isn't counted. */
+/* What became of messages, from the positions of those who read: a topic's, or one subscriber's. What was
+ * kept isn't counted. */
 struct topic_tally {
 	uint64_t delivered; /* on their way to who subscribes */
 	uint64_t missed;    /* they were told so */

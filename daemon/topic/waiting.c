@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* The replicas that wait for their topics, and who looks again when one may have come. Others make topics and domains come and go,
- * and there may be thousands who wait: so each of them has a turn. */
+/* The replicas that wait for their topics, and who looks again when one may have come. Others make topics and
+ * domains come and go, and there may be thousands who wait: so each of them has a turn. */
 
 #include <errno.h>
 #include <stdlib.h>
@@ -136,7 +136,8 @@ static bool look_next(struct topics *topics)
 	return true;
 }
 
-/* Has one that waits for long look soon: others may come and go as fast as they like, so that is often enough. */
+/* Has one that waits for long look soon: others may come and go as fast as they like, so that is often
+ * enough. */
 static bool hurry_next(struct topics *topics)
 {
 	struct topic *replica = topics->is_hurrying ? topics->patient : NULL;

@@ -98,7 +98,8 @@ static void close_others(int fd, int listener)
 	close_range((unsigned)high + 1, ~0u, 0);
 }
 
-/* Puts the two where the keeper's program has them. False: they, or what lies in their place, stay as they are. */
+/* Puts the two where the keeper's program has them. False: they, or what lies in their place, stay as they
+ * are. */
 static bool put_in_place(int fd, int listener)
 {
 	/* Either of the two may lie where the other one is to be. */
@@ -152,9 +153,10 @@ static int fork_keeper(int fd, int listener)
 	error = errno;
 	sigprocmask(SIG_SETMASK, &before, NULL);
 	/* We wait until the child has closed its copies of everything else: otherwise, if we were killed now,
-	 * the next daemon would find our socket alive. It takes a few system calls for that: its copies aren't the
-	 * last ones, so that closing them waits for nothing, and its end of the gate closes even if it dies. Where
-	 * descriptors have run out, we do without: the end of a handle that nobody keeps is worse. */
+	 * the next daemon would find our socket alive. It takes a few system calls for that: its copies
+	 * aren't the last ones, so that closing them waits for nothing, and its end of the gate closes even
+	 * if it dies. Where descriptors have run out, we do without: the end of a handle that nobody keeps is
+	 * worse. */
 	if (has_gate) {
 		close(gate[1]);
 		while (read(gate[0], &byte, sizeof(byte)) < 0 && errno == EINTR)

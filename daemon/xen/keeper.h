@@ -15,9 +15,10 @@
  *   the service's   xenmsg-keeper.service, root's, which systemd starts when a client connects to its socket,
  *                   named by $XENMSG_KEEPER. One process keeps the handles of all restores. A connection
  *                   carries one byte with one descriptor; the answer, one byte, says that it is kept.
- *   our own         a child of the daemon, where there is no such service or it doesn't answer. It listens in the
- *                   directory of singleton.h, which only root and the daemon's user can enter, for the handles of
- *                   further restores, also of later daemons; only where it doesn't answer there is another one.
+ *   our own         a child of the daemon, where there is no such service or it doesn't answer. It listens in
+ *                   the directory of singleton.h, which only root and the daemon's user can enter, for the
+ *                   handles of further restores, also of later daemons; only where it doesn't answer there is
+ *                   another one.
  */
 
 #define KEEPER_ENVIRONMENT "XENMSG_KEEPER" /* the path of the service's socket */

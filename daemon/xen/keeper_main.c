@@ -4,8 +4,8 @@
  * (daemon/xen/keeper.h), until the system goes down. Nothing ends it: all signals are blocked, and it goes on
  * whatever fails. It never uses the handles.
  *
- * With --listen descriptor 3 is a socket, and each client hands over one handle: it is the service, or xenmsgd's child,
- * which inherits its first handle. Without arguments it is a child that has no socket.
+ * With --listen descriptor 3 is a socket, and each client hands over one handle: it is the service, or
+ * xenmsgd's child, which inherits its first handle. Without arguments it is a child that has no socket.
  */
 #include <errno.h>
 #include <signal.h>

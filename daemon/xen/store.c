@@ -16,8 +16,8 @@
 #include "daemon/xen/store_worker.h"
 #include "base/timer.h"
 
-/* store_free() lets the thread finish what others can see (removing our nodes), unless XenStore doesn't answer one
- * request for so long, or all of it takes too long. */
+/* store_free() lets the thread finish what others can see (removing our nodes), unless XenStore doesn't
+ * answer one request for so long, or all of it takes too long. */
 #define FREE_MS	     2000
 #define FREE_ALL_MS  10000
 #define FREE_LOOK_MS 50

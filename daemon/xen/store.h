@@ -27,7 +27,8 @@
  * libxenstore returns EINVAL for an exceeded quota; here it is -EDQUOT.
  *
  * What is relied on of XenStore (tests/conformance, store_transactions, asks oxenstored and C xenstored for
- * it). The only transactions that write are those of store_write() and store_write_leaves(), in store_write.c:
+ * it). The only transactions that write are those of store_write() and store_write_leaves(), in
+ * store_write.c:
  *
  *  - What a transaction writes, nobody else sees before it is committed; then its nodes have their values and
  *    their permissions. Only a watch may fire before all of them can be read (on oxenstored).

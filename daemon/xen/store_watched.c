@@ -32,10 +32,10 @@ static void watched_free(struct store_watched *watched)
 
 /*
  * At least 16 letters, as many bytes as a message's head has (struct xsd_sockmsg in Xen's io/xs_wire.h). When
- * the kernel's device fails the last part of a request, libxenstore from 4.19 on sees a short writev(), writes
- * that part again, which is the token, and waits for an answer. To the device it begins another message: one
- * without a whole head would wait there for its rest, and libxenstore for ever. A head of letters says that more
- * follows than fits, which fails, so libxenstore gives up, as it always did.
+ * the kernel's device fails the last part of a request, libxenstore from 4.19 on sees a short writev(),
+ * writes that part again, which is the token, and waits for an answer. To the device it begins another
+ * message: one without a whole head would wait there for its rest, and libxenstore for ever. A head of
+ * letters says that more follows than fits, which fails, so libxenstore gives up, as it always did.
  */
 static void print_token(char token[17], const struct store_watched *watched)
 {

@@ -309,7 +309,8 @@ static int check_owner(struct store_worker *worker, xs_transaction_t transaction
 	return r;
 }
 
-/* Most domains have no such node, and cost no transaction. Within one, the value is the node's whose owner it is. */
+/* Most domains have no such node, and cost no transaction. Within one, the value is the node's whose owner it
+ * is. */
 static int read_toolstacks(struct store_worker *worker, struct store_request *request)
 {
 	xs_transaction_t transaction;

@@ -78,9 +78,10 @@ static int take_port(struct vchan *vchan, xenevtchn_port_or_error_t port)
 		return vchan_failure();
 	vchan->port = vchan->control.event_port = (uint32_t)port;
 	HASH_ADD(hh, vchan->host->vchans, port, sizeof(vchan->port), vchan);
-	/* It isn't unmasked, as libxenvchan does: a port that is bound to another has an event at once, and the
-	 * kernel puts each event into a ring of its own, with room for one from each bound port. Who unmasks
-	 * before he reads may find a second one there, and a ring that overflows is never read again. */
+	/* It isn't unmasked, as libxenvchan does: a port that is bound to another has an event at once, and
+	 * the kernel puts each event into a ring of its own, with room for one from each bound port. Who
+	 * unmasks before he reads may find a second one there, and a ring that overflows is never read
+	 * again. */
 	return 0;
 }
 
@@ -300,9 +301,9 @@ bool vchan_is_sound(const struct vchan *vchan)
 		return false;
 	if (is_server(vchan))
 		return thaw_count(&vchan->host->thaw) == vchan->thaws;
-	/* The mapping leads nowhere after a restore, and every byte of it reads 0xff. What was copied was copied before this
-	 * look: hence the fence. (Above, reading the clocks is the fence: a thaw lies between two instructions of this thread,
-	 * whatever other CPUs see of their order.) */
+	/* The mapping leads nowhere after a restore, and every byte of it reads 0xff. What was copied was
+	 * copied before this look: hence the fence. (Above, reading the clocks is the fence: a thaw lies
+	 * between two instructions of this thread, whatever other CPUs see of their order.) */
 	__atomic_thread_fence(__ATOMIC_ACQUIRE);
 	return __atomic_load_n(order, __ATOMIC_ACQUIRE) != UINT16_MAX;
 }
@@ -409,8 +410,8 @@ void vchan_close(struct vchan *vchan)
 		return;
 	ring = vchan->control.ring;
 	granted = is_server(vchan);
-	/* The byte is written first, then the event sent, so that the peer sees the byte when it wakes: the hypercall
-	 * is a fence, and the store isn't ordered after what follows by anything else. The
+	/* The byte is written first, then the event sent, so that the peer sees the byte when it wakes: the
+	 * hypercall is a fence, and the store isn't ordered after what follows by anything else. The
 	 * kernel does both again at the unmapping. */
 	__atomic_store_n(granted ? &ring->srv_live : &ring->cli_live, LIVE_CLOSED, __ATOMIC_SEQ_CST);
 	vchan_notify(vchan);

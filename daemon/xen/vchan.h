@@ -32,8 +32,8 @@ struct vchan;
 /* Opens the handles. Negative errno of the one that can't be opened, and *what (a constant string) names
  * it. */
 int vchan_host_new(struct vchan_host **host, struct event_base *base, const char **what);
-/* Frees the host. All vchans must be closed before. If ports are bound, and it isn't certain that they aren't from before a
- * restore, a keeper gets the event-channel handle. */
+/* Frees the host. All vchans must be closed before. If ports are bound, and it isn't certain that they aren't
+ * from before a restore, a keeper gets the event-channel handle. */
 void vchan_host_free(struct vchan_host *host);
 /* Whether ports are bound. */
 bool vchan_host_has_ports(const struct vchan_host *host);
@@ -52,9 +52,9 @@ int vchan_host_renew(struct vchan_host *host);
 /*
  * After a restore, vchans may be closed before the restore is noticed (their peers have gone), and unbinding
  * their ports then is a kernel BUG. So the port of a closed vchan only retires: `retired` is called, finds
- * out whether there was a restore, and calls vchan_host_renew() or else vchan_host_unbind_retired(), which unbinds
- * those that retired at this moment or before it, and calls `retired` if others are left. Without this callback a
- * port is unbound at once.
+ * out whether there was a restore, and calls vchan_host_renew() or else vchan_host_unbind_retired(), which
+ * unbinds those that retired at this moment or before it, and calls `retired` if others are left. Without
+ * this callback a port is unbound at once.
  */
 void vchan_host_set_retired(struct vchan_host *host, void (*retired)(void *userdata), void *userdata);
 void vchan_host_unbind_retired(struct vchan_host *host, uint64_t at_ms);
@@ -69,9 +69,9 @@ typedef void (*vchan_event_fn)(void *userdata);
 /*
  * Grants rings of `read_size` and `write_size` bytes (powers of two from 1024 to 1 MiB, as seen from here;
  * sizes that the layout can't express, such as two in-page rings of the same size, are rounded as
- * libxenvchan_server_init does) to `domid` and binds a port for it; or grants again what that domain may still have
- * mapped, with larger rings then perhaps. -ENOSPC: gntalloc's or the event channels' limit is reached; -EBUSY: the
- * domain has let go of too little; -EINVAL: bad sizes; else as the drivers say.
+ * libxenvchan_server_init does) to `domid` and binds a port for it; or grants again what that domain may
+ * still have mapped, with larger rings then perhaps. -ENOSPC: gntalloc's or the event channels' limit is
+ * reached; -EBUSY: the domain has let go of too little; -EINVAL: bad sizes; else as the drivers say.
  */
 int vchan_grant(struct vchan_host *host, uint32_t domid, uint32_t read_size, uint32_t write_size,
 		vchan_event_fn event, void *userdata, struct vchan **vchan);
@@ -93,21 +93,23 @@ enum vchan_state {
 };
 enum vchan_state vchan_state(const struct vchan *vchan);
 
-/* Whether it was granted again while somebody had it mapped, and nobody has connected since: who closes it then may be that
- * one, whose process has ended late. */
+/* Whether it was granted again while somebody had it mapped, and nobody has connected since: who closes it
+ * then may be that one, whose process has ended late. */
 bool vchan_had_mapper(const struct vchan *vchan);
 
-/* Whether the other side has closed the vchan by vchan_leave(): it wants another one. A bit beside its requests says
- * so, which the kernel doesn't set when it closes the vchan of a process that has died, and libxenvchan never. */
+/* Whether the other side has closed the vchan by vchan_leave(): it wants another one. A bit beside its
+ * requests says so, which the kernel doesn't set when it closes the vchan of a process that has died, and
+ * libxenvchan never. */
 bool vchan_was_left(const struct vchan *vchan);
 
-/* Returns how often this domain was restored since vchan_host_guard(), as far as can be seen at once; 0 without that. */
+/* Returns how often this domain was restored since vchan_host_guard(), as far as can be seen at once; 0
+ * without that. */
 unsigned vchan_host_restores(struct vchan_host *host);
 /* Whether vchan_is_sound() is to be asked. */
 bool vchan_is_guarded(const struct vchan *vchan);
-/* Whether this domain wasn't restored since the vchan was made, as far as can be seen at once. If it was, what the other
- * side wrote into granted pages may be stale or torn, and mapped ones lead nowhere. What is copied out of them counts
- * only if this is true afterwards. */
+/* Whether this domain wasn't restored since the vchan was made, as far as can be seen at once. If it was,
+ * what the other side wrote into granted pages may be stale or torn, and mapped ones lead nowhere. What is
+ * copied out of them counts only if this is true afterwards. */
 bool vchan_is_sound(const struct vchan *vchan);
 
 /* Set where the rings are, as seen from here. */
@@ -125,8 +127,8 @@ uint32_t vchan_pages(const struct vchan *vchan); /* granted or mapped here */
 uint64_t vchan_notifications_sent(const struct vchan *vchan);
 uint64_t vchan_notifications_received(const struct vchan *vchan);
 
-/* Clears our live byte, tells the peer, and gives everything back; what was granted as soon as the peer has let go of
- * it (vchan_kept.h). NULL is fine. */
+/* Clears our live byte, tells the peer, and gives everything back; what was granted as soon as the peer has
+ * let go of it (vchan_kept.h). NULL is fine. */
 void vchan_close(struct vchan *vchan);
 /* Does the same, and says that this side wants another one. */
 void vchan_leave(struct vchan *vchan);
@@ -135,8 +137,8 @@ void vchan_leave(struct vchan *vchan);
  * had found none. The callee may grant, but not close. */
 void vchan_host_set_freed(struct vchan_host *host, void (*freed)(void *userdata), void *userdata);
 
-/* For status: the pages that this process has granted now, kept ones too, and gntalloc's limit where it can be read, else
- * 0. */
+/* For status: the pages that this process has granted now, kept ones too, and gntalloc's limit where it can
+ * be read, else 0. */
 uint32_t vchan_host_pages_granted(const struct vchan_host *host);
 uint32_t vchan_host_pages_limit(const struct vchan_host *host);
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What all vchans share: the handles of Xen's libraries, the event channels, and what a restore does to these. */
+/* What all vchans share: the handles of Xen's libraries, the event channels, and what a restore does to
+ * these. */
 #include "daemon/xen/vchan_internal.h"
 
 #include <errno.h>
@@ -39,7 +40,8 @@ static void on_events(evutil_socket_t fd, short what, void *userdata)
 		if (!vchan) /* the event came while the port was being closed */
 			continue;
 		if (vchan->is_kept) {
-			/* It stays masked until it is granted again: events would cost whatever the peer likes. */
+			/* It stays masked until it is granted again: events would cost whatever the peer
+			 * likes. */
 			vchan->is_masked = true;
 			kept_look_at(vchan);
 			continue;
@@ -176,8 +178,8 @@ void vchan_host_free(struct vchan_host *host)
 	free(host);
 }
 
-/* Whether the port was bound after the restore that is noticed now: the keeper would hold it for ever. If the clocks
- * didn't show the restore, all ports may be from before it. */
+/* Whether the port was bound after the restore that is noticed now: the keeper would hold it for ever. If the
+ * clocks didn't show the restore, all ports may be from before it. */
 static bool was_bound_since(struct vchan_host *host, unsigned thaws_then)
 {
 	unsigned thaws = vchan_host_restores(host);
@@ -233,9 +235,10 @@ void vchan_host_unbind_retired(struct vchan_host *host, uint64_t at_ms)
 	unsigned done = 0;
 
 	host->thaws_known = vchan_host_restores(host);
-	/* Each after a look: between two of them there may be a restore. Between the look and the system call there are a few
-	 * instructions of this process, where Linux's freezer would have to stop it; no other process can ask the kernel for both at
-	 * once, and of the means of user space only a restartable sequence that ends with the system call could. */
+	/* Each after a look: between two of them there may be a restore. Between the look and the system call
+	 * there are a few instructions of this process, where Linux's freezer would have to stop it; no other
+	 * process can ask the kernel for both at once, and of the means of user space only a restartable
+	 * sequence that ends with the system call could. */
 	while (done < host->retired_count && host->retired[done].at_ms <= at_ms &&
 	       vchan_host_restores(host) == host->thaws_known)
 		xenevtchn_unbind(host->evtchn, host->retired[done++].port);

@@ -89,7 +89,8 @@ static inline int vchan_failure(void)
 	return errno ? -errno : -EIO;
 }
 
-/* Has the port of a vchan that is closed unbound as soon as it is certain that it isn't from before a restore. */
+/* Has the port of a vchan that is closed unbound as soon as it is certain that it isn't from before a
+ * restore. */
 void vchan_host_retire_port(struct vchan_host *host, const struct vchan *vchan);
 void vchan_clear_rings(struct vchan *vchan);
 /* Gives back whatever parts there are: every step of set-up may have been the last. */

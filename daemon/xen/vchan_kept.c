@@ -92,8 +92,8 @@ static bool is_gone(struct vchan_host *host, uint32_t domid)
 	return port < 0 && errno == ESRCH;
 }
 
-/* Forgets what is known of some domains that are gone. Nothing else tells of the end of one of which nothing is kept; with two
- * looks for each that is new, all are looked at in time. */
+/* Forgets what is known of some domains that are gone. Nothing else tells of the end of one of which nothing
+ * is kept; with two looks for each that is new, all are looked at in time. */
 static void forget_some(struct vchan_host *host)
 {
 	struct word *word;
@@ -219,8 +219,8 @@ void kept_add(struct vchan *vchan)
 	kept_look_at(vchan);
 }
 
-/* Of those that would do: one of the very size before a larger one, and what was closed earlier before what was closed
- * later. */
+/* Of those that would do: one of the very size before a larger one, and what was closed earlier before what
+ * was closed later. */
 static bool is_better(const struct vchan *vchan, const struct vchan *than)
 {
 	if (!than || vchan->pages != than->pages)
@@ -259,8 +259,8 @@ static unsigned count_granted(struct vchan_host *host, uint32_t domid, struct vc
 	return count;
 }
 
-/* Gives back what a domain has let go of since it was looked at. Its daemon has a port bound to it for a second more, so
- * that it couldn't bind it again. */
+/* Gives back what a domain has let go of since it was looked at. Its daemon has a port bound to it for a
+ * second more, so that it couldn't bind it again. */
 static void look_at_all_of(struct vchan_host *host, uint32_t domid)
 {
 	struct vchan *vchan, *next;

@@ -1,19 +1,20 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * xenmsg._core: libxenmsg as Python sees it, one method for one function. What waits, retries and awaits is in
- * Python, in blocking.py and aio.py.
+ * xenmsg._core: libxenmsg as Python sees it, one method for one function. What waits, retries and awaits is
+ * in Python, in blocking.py and aio.py.
  *
  * No Python runs within the library's callbacks: they note what has come, and the method that has called the
  * library hands it on when the library has returned. So nothing calls back into a connection from within, no
  * exception is lost in C, and the callbacks need no GIL.
  *
  * Threads: a connection and its messages belong to one thread at a time (xenmsg.h). The GIL sees to that but
- * where a method gives it up to wait: meanwhile the connection is `busy`, other methods raise, and messages that
- * are dropped are freed later.
+ * where a method gives it up to wait: meanwhile the connection is `busy`, other methods raise, and messages
+ * that are dropped are freed later.
  *
- * Fork: in a child what uses a connection of its parent's raises ECHILD, as the library has it. It is asked for here, since a thread
- * that was in the library at the fork left it in a state in which the child may not even free it.
+ * Fork: in a child what uses a connection of its parent's raises ECHILD, as the library has it. It is asked
+ * for here, since a thread that was in the library at the fork left it in a state in which the child may not
+ * even free it.
  */
 
 #include "_core.h"
@@ -46,7 +47,8 @@ PyObject *words_of(const char *text)
 	return PyUnicode_DecodeUTF8(text, (Py_ssize_t)strlen(text), "replace");
 }
 
-/* Raises xenmsg.Error(errno, reason, fate, address, code, exit_status, data). `reason`, `address` and `data` may be NULL. */
+/* Raises xenmsg.Error(errno, reason, fate, address, code, exit_status, data). `reason`, `address` and `data`
+ * may be NULL. */
 PyObject *raise_result(const struct xenmsg_result *result, int fate, const char *address, PyObject *data)
 {
 	PyObject *exception = PyObject_CallFunction(

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* What the parts of xenmsg._core share: _core.c has the module and its errors, _core_message.c messages, _core_outcome.c outcomes,
- * _core_connection.c connections, and of their methods _core_waits.c those that use the library at once, or wait, _core_begin.c
- * those that begin something, and _core_told.c those that hand on what the callbacks have noted. */
+/* What the parts of xenmsg._core share: _core.c has the module and its errors, _core_message.c messages,
+ * _core_outcome.c outcomes, _core_connection.c connections, and of their methods _core_waits.c those that use
+ * the library at once, or wait, _core_begin.c those that begin something, and _core_told.c those that hand on
+ * what the callbacks have noted. */
 
 #ifndef XENMSG_PYTHON_CORE_H
 #define XENMSG_PYTHON_CORE_H
@@ -123,7 +124,8 @@ void add_pending(struct connection *self, struct outcome *outcome);
 void list_add(struct list *list, struct outcome *outcome);
 void list_remove(struct list *list, struct outcome *outcome);
 
-/* The library's callbacks: perhaps without the GIL. The userdata is an outcome, of the last three a connection. */
+/* The library's callbacks: perhaps without the GIL. The userdata is an outcome, of the last three a
+ * connection. */
 void on_done(void *userdata, const struct xenmsg_result *result);
 void on_watched(void *userdata, const struct xenmsg_result *result);
 void on_event(void *userdata, const struct xenmsg_event *come);
@@ -133,8 +135,8 @@ PyObject *collect(struct connection *self);
 /* Frees what the callbacks have noted of events and changes. */
 void forget_told(struct connection *self);
 
-/* Returns the connection that a method is about to use; NULL: raised. Called when the arguments have been converted and what is
- * needed was allocated, since either may run Python, which may close the connection. */
+/* Returns the connection that a method is about to use; NULL: raised. Called when the arguments have been
+ * converted and what is needed was allocated, since either may run Python, which may close the connection. */
 struct xenmsg *usable(PyObject *object);
 
 /* Each reads the arguments of a method and of its begin form. Returns false with an exception. */

@@ -143,7 +143,8 @@ static int connection_traverse(PyObject *object, visitproc visit, void *arg)
 	Py_VISIT(self->outcome_class);
 	Py_VISIT(self->failed);
 	Py_VISIT(self->opening);
-	/* A thread in the library may change the list at any time. It holds a reference, so this is no garbage. */
+	/* A thread in the library may change the list at any time. It holds a reference, so this is no
+	 * garbage. */
 	if (!self->shared->busy)
 		for (struct outcome *outcome = self->pending.first; outcome; outcome = outcome->next)
 			Py_VISIT(outcome);

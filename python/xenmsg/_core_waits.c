@@ -262,7 +262,8 @@ PyObject *connection_recv(PyObject *object, PyObject *argument)
 }
 
 /* post(address, data) and call_post(address, data) */
-/* The trace, the time-out, whether it waits for the receiver, and the key, behind address and data, as far as they are given. */
+/* The trace, the time-out, whether it waits for the receiver, and the key, behind address and data, as far as
+ * they are given. */
 static int post_options(PyObject *const *arguments, Py_ssize_t count, struct xenmsg_options *options)
 {
 	long timeout = count > 3 ? PyLong_AsLong(arguments[3]) : -1;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A file of the activation directory: any bytes are taken or refused with file and line, and what was taken is
- * complete and within its limits. */
+/* A file of the activation directory: any bytes are taken or refused with file and line, and what was taken
+ * is complete and within its limits. */
 #include <errno.h>
 #include <stdint.h>
 #include <stdio.h>

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* What another host's gateway may send, in any state that our daemon's wishes lead to: our end believes nothing that leads
- * to more bytes than a window, answers no message by more than one, and a lie costs the liar its conversation alone. */
+/* What another host's gateway may send, in any state that our daemon's wishes lead to: our end believes
+ * nothing that leads to more bytes than a window, answers no message by more than one, and a lie costs the
+ * liar its conversation alone. */
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -181,8 +182,8 @@ static void say_presence(const uint8_t *data, size_t size)
 	presence_free(presence);
 }
 
-/* Pieces: a length of 2 bytes; 0: what the daemon does, in one byte more; else a message of that length. In a message whose
- * nonce begins with 0xff, the nonce is the one of the conversation. */
+/* Pieces: a length of 2 bytes; 0: what the daemon does, in one byte more; else a message of that length. In a
+ * message whose nonce begins with 0xff, the nonce is the one of the conversation. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct world world = {.now = 1000};

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* What another domain says its status is: what is taken can be printed, as JSON that is read again, without a character that does
- * something at a terminal, as metrics, and as a picture of the host, in which it chooses nothing outside of quotes. */
+/* What another domain says its status is: what is taken can be printed, as JSON that is read again, without a
+ * character that does something at a terminal, as metrics, and as a picture of the host, in which it chooses
+ * nothing outside of quotes. */
 
 #include <ctype.h>
 #include <stdbool.h>

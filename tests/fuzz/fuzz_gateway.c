@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* Packets between a daemon and its gateway: what is read has only what its type allows, and reads the same again after it
- * was written. */
+/* Packets between a daemon and its gateway: what is read has only what its type allows, and reads the same
+ * again after it was written. */
 
 #include <stdint.h>
 #include <stdlib.h>

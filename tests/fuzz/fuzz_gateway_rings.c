@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * The rings that a gateway shares with its daemon, between another host that says anything, cut anywhere, and a daemon
- * that writes, processes, spoils what it shares, and goes. What the daemon sees are whole frames, what the other host gets
- * are records of what the daemon wrote; whoever waits is woken, and nobody is woken on and on.
+ * The rings that a gateway shares with its daemon, between another host that says anything, cut anywhere, and
+ * a daemon that writes, processes, spoils what it shares, and goes. What the daemon sees are whole frames,
+ * what the other host gets are records of what the daemon wrote; whoever waits is woken, and nobody is woken
+ * on and on.
  */
 
 #include <stdbool.h>

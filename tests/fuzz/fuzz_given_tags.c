@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* Tags that stand in XenStore below a domain: what is taken is a list of valid names, all of which stood there, in their order. */
+/* Tags that stand in XenStore below a domain: what is taken is a list of valid names, all of which stood
+ * there, in their order. */
 
 #include <errno.h>
 #include <stdint.h>

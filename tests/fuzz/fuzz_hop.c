@@ -3,8 +3,8 @@
 /*
  * Frames that arrive at hops, from a program and from a peer, in any order and form: the first byte of the
  * input says who speaks, and each record that follows is { u8 who and what, u8 type, u8 channel, u8 length in
- * words, payload }; more records come before the hop looks, if bit 5 of the first byte or bit 0 of the last one
- * says so. A third hop accepts what is opened, and its reader takes what comes. Whatever happens,
+ * words, payload }; more records come before the hop looks, if bit 5 of the first byte or bit 0 of the last
+ * one says so. A third hop accepts what is opened, and its reader takes what comes. Whatever happens,
  * the hops end when they are told to, and nothing is left.
  */
 

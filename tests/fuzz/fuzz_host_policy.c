@@ -2,10 +2,10 @@
 /*
  * The host's policy. The first byte says what the others are:
  *
- *   F  a file of domain 0: it is taken or refused with its line, and what a guest is told of it decides in the guest as the
- *      whole does in domain 0
- *   S  what domain 0 tells a guest, in frames of as many bytes as each frame's first byte says: it is taken or refused, and
- *      what was refused changes no rule
+ *   F  a file of domain 0: it is taken or refused with its line, and what a guest is told of it decides in
+ *      the guest as the whole does in domain 0
+ *   S  what domain 0 tells a guest, in frames of as many bytes as each frame's first byte says: it is taken
+ *      or refused, and what was refused changes no rule
  */
 #include <errno.h>
 #include <stdint.h>

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * What a daemon hands over, as bytes of any kind: two hops to programs, which share memory or don't, one of a link, topics that
- * nobody here has bound, byte streams that wait to be fetched, their channels, and what lies in the programs' rings. What is taken must go on: it gets rings and passes. Whatever is wrong, nothing is left. Seeds are made by
- * XENMSG_SEEDS=DIRECTORY tests/unit/test_image, test_topic_image and test_stream_image.
+ * What a daemon hands over, as bytes of any kind: two hops to programs, which share memory or don't, one of a
+ * link, topics that nobody here has bound, byte streams that wait to be fetched, their channels, and what
+ * lies in the programs' rings. What is taken must go on: it gets rings and passes. Whatever is wrong, nothing
+ * is left. Seeds are made by XENMSG_SEEDS=DIRECTORY tests/unit/test_image, test_topic_image and
+ * test_stream_image.
  */
 
 #include <errno.h>

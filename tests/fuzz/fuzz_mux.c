@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * The session that carries a connection's streams (xenmsg-stream.h): what its daemon says, and what the program does. Each record of
- * the input is { u8 what, u8 length, payload }. connect(2) is replaced, so that the session ends here. Whatever the
- * daemon says and the program does: bytes come in order, no callback comes behind xenmsg_stream_close(), each stream is told of
- * its end, once, xenmsg_process() comes to rest, and nothing is left.
+ * The session that carries a connection's streams (xenmsg-stream.h): what its daemon says, and what the
+ * program does. Each record of the input is { u8 what, u8 length, payload }. connect(2) is replaced, so that
+ * the session ends here. Whatever the daemon says and the program does: bytes come in order, no callback
+ * comes behind xenmsg_stream_close(), each stream is told of its end, once, xenmsg_process() comes to rest,
+ * and nothing is left.
  */
 
 #include <errno.h>

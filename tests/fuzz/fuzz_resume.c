@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * A hostile peer and a link's session that has lost its vchan: HELLO, PROVE and RESUME in any order and form, over one
- * transport after the other. The peer knows the session's secret, and can say what is right; from there the input
- * changes what it likes. The first byte says who is the lower domid, and grants; a record that follows is
- * { u8 what, u8 length, payload }, of which bit 7 says that another one follows before the daemon wakes, and bit 6 that the
- * peer doesn't read. Nobody resumes who has proven nothing, who has proven nothing ends nothing, and in
- * the end each transport was closed once, and nothing is left.
+ * A hostile peer and a link's session that has lost its vchan: HELLO, PROVE and RESUME in any order and form,
+ * over one transport after the other. The peer knows the session's secret, and can say what is right; from
+ * there the input changes what it likes. The first byte says who is the lower domid, and grants; a record
+ * that follows is { u8 what, u8 length, payload }, of which bit 7 says that another one follows before the
+ * daemon wakes, and bit 6 that the peer doesn't read. Nobody resumes who has proven nothing, who has proven
+ * nothing ends nothing, and in the end each transport was closed once, and nothing is left.
  */
 
 #include <errno.h>
@@ -259,8 +259,8 @@ static enum link_state state_now(uint32_t *resumes)
 	return info.state;
 }
 
-/* Unless the one that there was goes on: the lower domid has chosen what names it, and the two HELLOs are its first
- * frames. */
+/* Unless the one that there was goes on: the lower domid has chosen what names it, and the two HELLOs are its
+ * first frames. */
 static void begin_session(void)
 {
 	struct carrier *carrier = current();

@@ -8,7 +8,8 @@
  *
  * 	write N (as much of it as there is space for) | writeall N | read N (what is there) | readall N
  * 	state | awaitstate S (0 waiting, 1 connected, 2 closed, 3 broken) | event (waits until the next one)
- * 	pages | sizes | granted | notifications | close | grant DOMID READ WRITE (one more; answers its pages) | map DOMID REF PORT
+ * 	pages | sizes | granted | notifications | close | grant DOMID READ WRITE (one more; answers its pages) |
+ *  map DOMID REF PORT
  */
 #include <inttypes.h>
 

@@ -3,17 +3,19 @@
  * The daemon's lower half without the rest: daemon/peers/peers.h, driven by commands a line each. Its first
  * answer is its domid.
  *
- * 	check-peers [map=yes|no|auto] [ring=BYTES] [min=BYTES] [timeout=MS] [instance=UUID] [private=DOMID]… [few=yes]
+ * 	check-peers [map=yes|no|auto] [ring=BYTES] [min=BYTES] [timeout=MS] [instance=UUID] [private=DOMID]…
+ *  [few=yes]
  * 		[forget=MS]
  *
  * It wants to know all peers, unless few=yes.
  *
- * 	next (waits for the next event) | connect N | disconnect N | close N | advertise NAME… | state N | nodes | granted
- * 	all (whether all are known)
+ * 	next (waits for the next event) | connect N | disconnect N | close N | advertise NAME… | state N | nodes |
+ *  granted all (whether all are known)
  * 	send N TEXT | receive N (waits for 8 bytes at most) | events (how many wait)
  *
- * Events: "up N", "down N", "forgotten N" (its daemon is there), "endpoints N NAME…", "connected N granted|mapped PAGES",
- * "failed N ERRNO REASON", "lost N REASON". After "lost" the vchan is closed, as its owner must.
+ * Events: "up N", "down N", "forgotten N" (its daemon is there), "endpoints N NAME…", "connected N
+ * granted|mapped PAGES", "failed N ERRNO REASON", "lost N REASON". After "lost" the vchan is closed, as its
+ * owner must.
  */
 #include "base/self.h"
 #include "daemon/known/changes.h"

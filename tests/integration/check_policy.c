@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Asks policies what they decide. Standard input has, again and again, "policy SIZE" and a newline, so many bytes of a policy's
- * file, and questions about it, a line each:
+ * Asks policies what they decide. Standard input has, again and again, "policy SIZE" and a newline, so many
+ * bytes of a policy's file, and questions about it, a line each:
  *
  *   reach FROM ENDPOINT    shows FROM ENDPOINT    sees FROM TO    relay FROM TO    out FROM HOST
  *   bind UID GID ENDPOINT SOCKET_GROUP
- *   host FROM TO ENDPOINT: what the host's policy and, as TO's own, the other one decide together; where TO's name is known
+ *   host FROM TO ENDPOINT: what the host's policy and, as TO's own, the other one decide together; where TO's
+ *   name is known
  *     it is asked twice, in domain 0 and as TO is told its share, and "differ" if the two don't agree
  *
  * "hosts SIZE" and a newline come before a host's policy, likewise.
  *
- * FROM and TO are HOST,DOMID,SELF,NAME,UUID,UNKNOWN,UID: the host "-" is this one, "?" one without a name; of NAME and
- * UUID "-" is none; SELF and UNKNOWN are 0 or 1. Each answer is a line: allow, deny or undecided; of a policy that can't
- * be read one line says why.
+ * FROM and TO are HOST,DOMID,SELF,NAME,UUID,UNKNOWN,UID: the host "-" is this one, "?" one without a name; of
+ * NAME and UUID "-" is none; SELF and UNKNOWN are 0 or 1. Each answer is a line: allow, deny or undecided; of
+ * a policy that can't be read one line says why.
  */
 #include <errno.h>
 #include <stdio.h>

@@ -3,10 +3,11 @@
  * XenStore through daemon/xen/store.h, a command a line. Also the hand of a hostile peer, who writes what no
  * daemon would.
  *
- * 	read PATH | write PATH OWNER READER VALUE… | pair PATH1 PATH2 OWNER READER VALUE1 VALUE2 | remove PATH | list PATH
- * 	watch PATH | unwatch PATH | event (waits for the next) | stalled | connected | watches
- * 	cancelled PATH (reads, cancels that, and answers at once) | async PATH (reads, and answers at once) | async-watch PATH (likewise) |
- * 	async-remove PATH (likewise) | quit (without end of input: as the daemon stops)
+ * 	read PATH | write PATH OWNER READER VALUE… | pair PATH1 PATH2 OWNER READER VALUE1 VALUE2 | remove PATH |
+ *  list PATH watch PATH | unwatch PATH | event (waits for the next) | stalled | connected | watches
+ * 	cancelled PATH (reads, cancels that, and answers at once) | async PATH (reads, and answers at once) |
+ *  async-watch PATH (likewise) | async-remove PATH (likewise) | quit (without end of input: as the daemon
+ *  stops)
  *
  * In a value %XX stands for a byte.
  */

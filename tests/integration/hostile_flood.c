@@ -171,7 +171,8 @@ static bool ignored(struct flood *flood)
 	return put(flood, FRAME_CREDIT, number, payload, frame_credit_encode(&credit, payload));
 }
 
-/* Of who leaves half a MiB of answers unread, the link is ended: each PING is answered by a PONG and an ACK. */
+/* Of who leaves half a MiB of answers unread, the link is ended: each PING is answered by a PONG and an
+ * ACK. */
 static bool pings(struct flood *flood)
 {
 	if (flood->frames >= flood->answers / 2 + UNANSWERED_MAX)

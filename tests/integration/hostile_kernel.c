@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * Attacks by what the kernel does for each holder of an object when the daemon calls it: who watches a doorbell
- * or a socket is woken one after the other, each close looks through the locks of a file, and a hole in shared
- * memory is made in each mapping of it, while all others wait for the page.
+ * Attacks by what the kernel does for each holder of an object when the daemon calls it: who watches a
+ * doorbell or a socket is woken one after the other, each close looks through the locks of a file, and a hole
+ * in shared memory is made in each mapping of it, while all others wait for the page.
  */
 
 #include <errno.h>
@@ -22,7 +22,8 @@
 #include "wire/doorbell.h"
 
 #define FIRST_NUMBER 512u /* of descriptors that no session has */
-#define WATCHES	     60000u /* of each doorbell or socket: a call of the daemon's takes more than a millisecond */
+/* of each doorbell or socket: a call of the daemon's takes more than a millisecond */
+#define WATCHES	     60000u
 #define ALL_WATCHES  600000u
 #define MOST_WATCHES 200000u /* of each of a few: as many as several processes can have */
 #define MOST_WATCHED 3
@@ -45,7 +46,8 @@ static unsigned number_limit(void)
 	return (unsigned)limit.rlim_max;
 }
 
-/* An epoll set knows a file by its number, too, and goes on watching it when that number is closed but the file isn't. */
+/* An epoll set knows a file by its number, too, and goes on watching it when that number is closed but the
+ * file isn't. */
 static void watch_times(int fd, unsigned count)
 {
 	struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP};
@@ -121,8 +123,8 @@ static void hold_in_child(void (*hold)(const struct session *session), const str
 	_exit(0);
 }
 
-/* All eventfds of a machine have one inode, and each close of one looks through its locks. A process that closes one unlocks
- * its own. */
+/* All eventfds of a machine have one inode, and each close of one looks through its locks. A process that
+ * closes one unlocks its own. */
 static void hold_locks(const struct session *session)
 {
 	int fd = eventfd(0, EFD_CLOEXEC);

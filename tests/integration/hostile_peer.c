@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * hostile_peer PEER MODE [DOMID]: the other end of a link, on stock libxenvchan, that behaves as badly as MODE says.
- * It finds together with the daemon of domain PEER as doc/protocol.md section 5.1 has it, then misbehaves,
- * and prints a line for each frame that comes back and CLOSED when the daemon hangs up. Ends then, or when
- * its standard input does. The modes flood-... are hostile_flood.c's; those flood-relayed-... are for DOMID. The modes
- * hoard... are hostile_hoard.c's.
+ * hostile_peer PEER MODE [DOMID]: the other end of a link, on stock libxenvchan, that behaves as badly as
+ * MODE says. It finds together with the daemon of domain PEER as doc/protocol.md section 5.1 has it, then
+ * misbehaves, and prints a line for each frame that comes back and CLOSED when the daemon hangs up. Ends
+ * then, or when its standard input does. The modes flood-... are hostile_flood.c's; those flood-relayed-...
+ * are for DOMID. The modes hoard... are hostile_hoard.c's.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -29,9 +29,9 @@ bool link_flood(struct link *link, const char *way, uint32_t relay_to);
 /* Writes our hello for the peer. */
 void link_say_hello(struct link *link, uint32_t nonce);
 
-/* Says hello with one nonce after the other, maps what is granted for each, and keeps all of it, until the standard
- * input ends; prints KEPT and how often that was. `lies`: and clears the byte that says whether it has it still mapped.
- * Returns the exit status. */
+/* Says hello with one nonce after the other, maps what is granted for each, and keeps all of it, until the
+ * standard input ends; prints KEPT and how often that was. `lies`: and clears the byte that says whether it
+ * has it still mapped. Returns the exit status. */
 int link_hoard(struct link *link, bool lies);
 
 #endif

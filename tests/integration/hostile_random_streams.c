@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* hostile_random.c's sessions that are streams: tokens are fetched and streams opened, used and broken by chance. */
+/* hostile_random.c's sessions that are streams: tokens are fetched and streams opened, used and broken by
+ * chance. */
 #include "tests/integration/hostile_random.h"
 
 #include <errno.h>

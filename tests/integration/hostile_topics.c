@@ -174,7 +174,8 @@ static void on_sender_frame(struct attacker *attacker, struct session *session,
 
 /* --- who says how many it is ---------------------------------------------------------------------- */
 
-/* A program that plays a daemon's replica: it opens a call to the topic itself, and subscribes in it for another number each time. */
+/* A program that plays a daemon's replica: it opens a call to the topic itself, and subscribes in it for
+ * another number each time. */
 static void begin_counter(struct attacker *attacker, struct session *session)
 {
 	const struct frame_open open = {.kind = CHANNEL_CALL,

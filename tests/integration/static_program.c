@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Linked statically by test_sim_static.py, so that no library is loaded into it. With words it becomes those, else it
- * tells what it sees of Xen, a line each, and ends with 7. */
+/* Linked statically by test_sim_static.py, so that no library is loaded into it. With words it becomes those,
+ * else it tells what it sees of Xen, a line each, and ends with 7. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>

@@ -20,7 +20,8 @@
 
 #define INTERVAL_MS 50
 
-/* A guest isn't told of domains, only whether one is there: with a port that no domain has, the error says. */
+/* A guest isn't told of domains, only whether one is there: with a port that no domain has, the error
+ * says. */
 static bool domain_is_there(xc_interface *xc, int domid)
 {
 	xc_evtchn_status_t status = {.dom = (domid_t)domid, .port = (evtchn_port_t)-1};

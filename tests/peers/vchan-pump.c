@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * A stock libxenvchan program: moves bytes from stdin into a vchan and from the vchan to stdout, both at once,
- * with select() and without ever blocking, as Xen's node-select does. It links nothing of this project.
+ * A stock libxenvchan program: moves bytes from stdin into a vchan and from the vchan to stdout, both at
+ * once, with select() and without ever blocking, as Xen's node-select does. It links nothing of this project.
  *
  *	vchan-pump server|client DOMID PATH BYTES
  *

@@ -2,8 +2,8 @@
 #ifndef XENMSG_TESTS_ASKS_RIG_H
 #define XENMSG_TESTS_ASKS_RIG_H
 
-/* A daemon that asks and answers: its asks.h, with real turns and accounts, and the rig's own links, hosts, peers and
- * policy. What it sends over links is kept, and the test plays those at the other ends. */
+/* A daemon that asks and answers: its asks.h, with real turns and accounts, and the rig's own links, hosts,
+ * peers and policy. What it sends over links is kept, and the test plays those at the other ends. */
 
 #include "tests/unit/unit.h"
 
@@ -88,7 +88,8 @@ int ask_here(struct scene *scene, enum ask_kind kind, const char *host, const ch
 int ask_by(struct scene *scene, uint32_t peer, uint32_t number, enum ask_kind kind, uint64_t known,
 	   const char *name, const char *host);
 int unask_by(struct scene *scene, uint32_t peer, uint32_t number);
-/* A peer tells `count` entries, whose numbers begin at `first` and whose names are n + the number in four digits. */
+/* A peer tells `count` entries, whose numbers begin at `first` and whose names are n + the number in four
+ * digits. */
 int tell_by(struct scene *scene, uint32_t peer, uint32_t number, uint64_t version, uint32_t flags,
 	    unsigned first, unsigned count);
 int fail_by(struct scene *scene, uint32_t peer, uint32_t number, uint32_t error);

@@ -53,8 +53,8 @@ void fake_die(struct fake *fake);
 /* Another daemon begins where that one was. The test lets the library find it, and then calls fake_join(). */
 void fake_begin_anew(struct fake *fake);
 
-/* With shared memory: another daemon takes over, and offers other memory, which this returns. When the library has taken
- * it, which the test waits for, fake_use_memory() goes on there. */
+/* With shared memory: another daemon takes over, and offers other memory, which this returns. When the
+ * library has taken it, which the test waits for, fake_use_memory() goes on there. */
 void *fake_offer_memory(struct fake *fake);
 /* Says that, with this descriptor, or without one (-1). */
 void fake_send_memory(struct fake *fake, int fd);
@@ -80,7 +80,8 @@ void fake_opened(struct fake *fake, uint32_t channel, uint64_t limit, uint64_t m
 /* The same, from a program of this version of channels, with a window of 1 MiB. */
 void fake_opened_by(struct fake *fake, uint32_t channel, uint16_t minor,
 		    const struct frame_identity *identity);
-/* Reads the next frame, which has to be OPEN, and accepts the channel as an earlier daemon does. Returns its number. */
+/* Reads the next frame, which has to be OPEN, and accepts the channel as an earlier daemon does. Returns its
+ * number. */
 uint32_t fake_accept(struct fake *fake);
 void fake_credit(struct fake *fake, uint32_t channel, uint64_t consumed, uint64_t limit);
 void fake_reset(struct fake *fake, uint32_t channel, uint32_t error, uint64_t consumed, uint64_t unsure);

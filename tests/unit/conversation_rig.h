@@ -3,8 +3,8 @@
 #define XENMSG_TESTS_CONVERSATION_RIG_H
 
 /*
- * Two ends of a conversation, with daemons that check each byte that they read, and a network between them that loses,
- * doubles and delays messages by chance.
+ * Two ends of a conversation, with daemons that check each byte that they read, and a network between them
+ * that loses, doubles and delays messages by chance.
  */
 
 #include <stdbool.h>

@@ -39,7 +39,8 @@ struct rig {
 	uint32_t woken;	  /* how often anybody was */
 	/* Does what is due of what the rig doesn't know of. True: there was something. May be NULL. */
 	bool (*elsewhere)(struct rig *rig);
-	bool is_late; /* ... and some of it comes later, so that hops may wait for it when all else is settled */
+	/* ... and some of it comes later, so that hops may wait for it when all else is settled */
+	bool is_late;
 };
 
 /* A channel as the party sees it. */

@@ -8,11 +8,12 @@
  * (step_is_shared) is a step at which the other side may run. The two sides are coroutines; a depth-first
  * search goes through all schedules, or, where these are too many, through all with a few deviations.
  *
- * No more order holds than was asked for, as on arm64. Stores of indices, and of the bytes of messages where the test
- * says so (step_is_data), pass through a store buffer. It is emptied by a fence or an atomic operation that releases; at
- * any moment that the schedule picks a store may leave it, also before earlier ones, but one that releases leaves it
- * after them. Who reads bytes of a message may get those that were there before, unless it has acquired since. What
- * an order is good for is shown by forgetting it (world.forgets_acquire, forgets_release).
+ * No more order holds than was asked for, as on arm64. Stores of indices, and of the bytes of messages where
+ * the test says so (step_is_data), pass through a store buffer. It is emptied by a fence or an atomic
+ * operation that releases; at any moment that the schedule picks a store may leave it, also before earlier
+ * ones, but one that releases leaves it after them. Who reads bytes of a message may get those that were
+ * there before, unless it has acquired since. What an order is good for is shown by forgetting it
+ * (world.forgets_acquire, forgets_release).
  *
  * A side that sleeps goes on only when it was notified. A schedule in which somebody is left asleep is a lost
  * wake-up.
@@ -26,7 +27,8 @@
 
 /* The test's own: whether the other side may see or change what lies there. */
 static bool step_is_shared(const void *at);
-/* The test's own: whether bytes of messages lie there, which are stored and read without an order of their own. */
+/* The test's own: whether bytes of messages lie there, which are stored and read without an order of their
+ * own. */
 static bool step_is_data(const void *at);
 /* The test's own: called after each look at the other side's index. */
 static void looked_at(const void *at);

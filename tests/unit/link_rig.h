@@ -86,8 +86,8 @@ struct scene {
 	uint32_t was;		 /* the peer's domid before it was restored; 0: it wasn't */
 	uint32_t other;		 /* another peer's, likewise */
 	unsigned moves;
-	/* The channels of a session that goes on are seen to in so many pieces, each so dear; what was said of them
-	 * last; how often. */
+	/* The channels of a session that goes on are seen to in so many pieces, each so dear; what was said
+	 * of them last; how often. */
 	unsigned resumed_pieces, resumed_cost;
 	uint32_t resumed_from, resumed_to;
 	unsigned resumed_calls;

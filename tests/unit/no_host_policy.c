@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* Stands in for what the directory asks about the host's policy: nothing is told of it (tests/integration/test_host_policy.py). */
+/* Stands in for what the directory asks about the host's policy: nothing is told of it
+ * (tests/integration/test_host_policy.py). */
 
 #include "daemon/link/link.h"
 #include "daemon/policy/access.h"

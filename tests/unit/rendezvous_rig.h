@@ -3,8 +3,8 @@
 #define XENMSG_TESTS_RENDEZVOUS_RIG_H
 
 /*
- * The peers of a daemon in domain 1, over a XenStore that answers when the test says so, and with vchans of the rig's own in
- * place of daemon/xen/vchan.c. The peer is domain 2.
+ * The peers of a daemon in domain 1, over a XenStore that answers when the test says so, and with vchans of
+ * the rig's own in place of daemon/xen/vchan.c. The peer is domain 2.
  */
 
 #include <stdbool.h>
@@ -67,8 +67,8 @@ void close_granted(struct scene *scene);
 void settle(struct scene *scene);
 /* Nothing is known of the peer yet, nor wanted. */
 void scene_begin(struct scene *scene, bool maps);
-/* If we map: of two that both may we do, being the lower one; the peer has answered our hello and offers nothing
- * yet. */
+/* If we map: of two that both may we do, being the lower one; the peer has answered our hello and offers
+ * nothing yet. */
 void scene_start_with(struct scene *scene, bool maps);
 void scene_start(struct scene *scene);
 void scene_stop(struct scene *scene);

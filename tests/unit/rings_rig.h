@@ -52,7 +52,8 @@ struct scene {
 	unsigned descriptors;
 };
 
-/* Makes what a daemon makes for a conversation; the first two aren't the daemon's any more when they are passed. */
+/* Makes what a daemon makes for a conversation; the first two aren't the daemon's any more when they are
+ * passed. */
 void make_descriptors(struct end *end, int fds[GATEWAY_FDS]);
 void open_end(struct scene *scene, struct end *end);
 void close_daemon(struct end *end);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * The waiting room of an endpoint that is started on demand: in which order what waits is led to the program,
- * whose it may be, and what of it a daemon hands over. The program is started, but the test's own one binds the endpoint.
+ * whose it may be, and what of it a daemon hands over. The program is started, but the test's own one binds
+ * the endpoint.
  */
 #include "tests/unit/router_rig.h"
 #include "tests/unit/image_bytes.h"

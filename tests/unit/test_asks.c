@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Questions about other hosts: on their way out, answered here, and passed on; what a peer may do with them. */
+/* Questions about other hosts: on their way out, answered here, and passed on; what a peer may do with
+ * them. */
 #include "tests/unit/asks_rig.h"
 
 #include <errno.h>

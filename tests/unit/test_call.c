@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Calls into the kernel are charged by what they cost us, if another holder of the object makes them dear, and
- * not by what the kernel gives to others meanwhile. */
+/* Calls into the kernel are charged by what they cost us, if another holder of the object makes them dear,
+ * and not by what the kernel gives to others meanwhile. */
 #include "tests/unit/unit.h"
 
 #include <time.h>
@@ -67,7 +67,8 @@ TEST(what_the_kernel_gives_to_others_meanwhile_is_not_charged)
 {
 	struct call_history history = {.exact = 1};
 
-	if (getenv("XENMSG_TEST_EMULATED")) /* what others of the real machine take counts as this one's there */
+	/* what others of the real machine take counts as this one's there */
+	if (getenv("XENMSG_TEST_EMULATED"))
 		skip();
 	assert_in_range(charged(&history, wait_for_others, 3 * MS), FLAT, UNITS);
 }

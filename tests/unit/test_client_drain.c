@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What libxenmsg promises when an endpoint is drained: what is in service goes on, nothing new is taken, and nobody is left in
- * doubt; and to a caller whose server does so.
+ * What libxenmsg promises when an endpoint is drained: what is in service goes on, nothing new is taken, and
+ * nobody is left in doubt; and to a caller whose server does so.
  */
 #include "tests/unit/client_call_rig.h"
 
@@ -28,7 +28,8 @@ static void note_drained(void *userdata, const struct xenmsg_result *result)
 	drained = result->error;
 }
 
-/* The daemon's side of a server: channel 1 is for messages, 3 of a caller that knows refusals, 5 of an older one. */
+/* The daemon's side of a server: channel 1 is for messages, 3 of a caller that knows refusals, 5 of an older
+ * one. */
 static void serve(void)
 {
 	static const uint32_t channels[] = {3, 5};

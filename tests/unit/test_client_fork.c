@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What libxenmsg promises to a program that calls fork(): whatever the child does with a connection of its parent's, the
- * parent doesn't notice.
+ * What libxenmsg promises to a program that calls fork(): whatever the child does with a connection of its
+ * parent's, the parent doesn't notice.
  */
 #include "tests/unit/client_recv_rig.h"
 #include "tests/unit/client_send_rig.h"
@@ -132,8 +132,8 @@ static struct xenmsg_message *take_one(void)
 	return message;
 }
 
-/* The program has a message, one that lies in the ring, and a call to be answered; it has posted something, and reserved
- * the place of its next message. */
+/* The program has a message, one that lies in the ring, and a call to be answered; it has posted something,
+ * and reserved the place of its next message. */
 static uint32_t have_everything(void)
 {
 	uint32_t channel, size = fake_message(stream, "call", 4, MESSAGE_SENT);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What libxenmsg promises to programs with a loop: one descriptor that tells everything, by level and by edge;
- * wake-ups from anywhere; and what a callback may call.
+ * What libxenmsg promises to programs with a loop: one descriptor that tells everything, by level and by
+ * edge; wake-ups from anywhere; and what a callback may call.
  */
 #include "tests/unit/client_recv_rig.h"
 #include "tests/unit/client_send_rig.h"

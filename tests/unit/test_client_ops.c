@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What libxenmsg promises about all that is begun: its options, its one outcome, its withdrawal, and what a signal does to the
- * form that waits.
+ * What libxenmsg promises about all that is begun: its options, its one outcome, its withdrawal, and what a
+ * signal does to the form that waits.
  */
 #include "tests/unit/client_send_rig.h"
 

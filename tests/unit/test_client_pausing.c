@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What libxenmsg promises to who can't take more just now: messages wait, but not the news that an answer is no longer wanted;
- * and that there is room again is told.
+ * What libxenmsg promises to who can't take more just now: messages wait, but not the news that an answer is
+ * no longer wanted; and that there is room again is told.
  */
 #include "tests/unit/client_call_rig.h"
 

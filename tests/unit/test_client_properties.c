@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What libxenmsg promises of what a message says beside its payload: how long an answer is wanted, and where it belongs in a
- * trace; and of who has answered.
+ * What libxenmsg promises of what a message says beside its payload: how long an answer is wanted, and where
+ * it belongs in a trace; and of who has answered.
  */
 #include "tests/unit/client_recv_rig.h"
 #include "tests/unit/client_send_rig.h"
@@ -464,7 +464,8 @@ static void keep_answer(void *userdata, const struct xenmsg_result *result)
 	answer_error = result->error;
 }
 
-/* Begins a call, which the daemon answers with these bytes, of which `number` bytes from the end is the call's number. */
+/* Begins a call, which the daemon answers with these bytes, of which `number` bytes from the end is the
+ * call's number. */
 static void call_and_answer(const char *address, uint16_t minor, uint32_t size)
 {
 	uint32_t channel;

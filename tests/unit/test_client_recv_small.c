@@ -234,8 +234,8 @@ static void look_for_reset(void *userdata, struct xenmsg_message *message)
 	xenmsg_message_free(message);
 }
 
-/* Sends what can't be a message on channel 1, which is ended with a RESET, and on channel 3 messages, the last ones
- * if the channel `ends`. */
+/* Sends what can't be a message on channel 1, which is ended with a RESET, and on channel 3 messages, the
+ * last ones if the channel `ends`. */
 static void spoil_one_channel(bool ends)
 {
 	uint8_t bad[24] = {0}, end[8];

@@ -208,8 +208,8 @@ TEST(a_message_without_memory_for_it_stays_and_is_tried_again)
 	}
 }
 
-/* What the daemon says of the session itself can't be put off: then it is over, and that is no -ENOMEM, which would be tried
- * again for ever. */
+/* What the daemon says of the session itself can't be put off: then it is over, and that is no -ENOMEM, which
+ * would be tried again for ever. */
 TEST(a_session_for_which_there_is_no_memory_is_over)
 {
 	if (!COUNTS_ALLOCATIONS)

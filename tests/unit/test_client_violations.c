@@ -65,7 +65,8 @@ TEST_EACH(garbage_from_the_daemon_ends_the_connection, 14)
 	fake_stop(&fake);
 }
 
-/* Whatever the program does when the library comes upon it: the session is over, and that is what it hears. */
+/* Whatever the program does when the library comes upon it: the session is over, and that is what it
+ * hears. */
 TEST_EACH(an_impossible_index_ends_the_connection_whoever_finds_it, 8)
 {
 	int which = unit_number(state), pending = PENDING, r = 0;
@@ -111,7 +112,8 @@ TEST_EACH(an_impossible_index_ends_the_connection_whoever_finds_it, 8)
 	fake_stop(&fake);
 }
 
-/* A daemon that hands over gives programs other memory. What could make them crash, or isn't the same, ends the session. */
+/* A daemon that hands over gives programs other memory. What could make them crash, or isn't the same, ends
+ * the session. */
 TEST_EACH(bad_memory_ends_the_session, 7)
 {
 	int fd, pair[2], result = PENDING;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What libxenmsg promises about what waits for its receiver (XENMSG_WAIT), with a daemon that says when it is there.
+ * What libxenmsg promises about what waits for its receiver (XENMSG_WAIT), with a daemon that says when it is
+ * there.
  */
 #include "tests/unit/client_send_rig.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Two ends of a conversation and a network between them that loses, doubles and delays messages by chance: what one end's
- * daemon reads is always a beginning of what the other's wrote, an end that is open at last has all of it, and both ends
- * agree within a bounded time that a conversation is over.
+ * Two ends of a conversation and a network between them that loses, doubles and delays messages by chance:
+ * what one end's daemon reads is always a beginning of what the other's wrote, an end that is open at last
+ * has all of it, and both ends agree within a bounded time that a conversation is over.
  */
 #include "tests/unit/unit.h"
 

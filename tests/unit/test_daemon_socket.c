@@ -90,7 +90,8 @@ static void tell(void)
 	daemon_socket_send(scene.socket, &(struct gateway_packet){.type = GATEWAY_STATE, .up = true});
 }
 
-/* What it hasn't read makes the next send fail. Whoever sends would lose what it is working with if lost() were called then. */
+/* What it hasn't read makes the next send fail. Whoever sends would lose what it is working with if lost()
+ * were called then. */
 TEST_WITH(a_daemon_dead_with_packets_unread_is_lost_to_its_sender, setup, teardown)
 {
 	tell();

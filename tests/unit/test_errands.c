@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* What may take as long as somebody likes is done by threads, at his cost, and holds neither the loop nor others. */
+/* What may take as long as somebody likes is done by threads, at his cost, and holds neither the loop nor
+ * others. */
 
 #include <pthread.h>
 #include <semaphore.h>
@@ -177,7 +178,8 @@ TEST_WITH(of_each_account_one_is_done_at_a_time_in_their_order, setup, teardown)
 	}
 }
 
-/* So many who are slow at a time leave no thread for others, who wait: nothing is lost, and nobody is served twice. */
+/* So many who are slow at a time leave no thread for others, who wait: nothing is lost, and nobody is served
+ * twice. */
 TEST_WITH(beyond_the_threads_that_there_are_errands_wait, setup, teardown)
 {
 	static struct job jobs[ACCOUNTS];

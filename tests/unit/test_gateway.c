@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* Packets between a daemon and its gateway: each type comes back as it was written, and nothing else is believed. */
+/* Packets between a daemon and its gateway: each type comes back as it was written, and nothing else is
+ * believed. */
 
 #include "wire/gateway.h"
 

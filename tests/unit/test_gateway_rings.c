@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The rings that a gateway shares with its daemon, between another host that says what it likes, cut anywhere, and a
- * daemon that writes, processes, or does neither, goes at any time, or spoils what it shares.
+ * The rings that a gateway shares with its daemon, between another host that says what it likes, cut
+ * anywhere, and a daemon that writes, processes, or does neither, goes at any time, or spoils what it shares.
  */
 #include "tests/unit/rings_rig.h"
 

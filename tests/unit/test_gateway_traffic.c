@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Two daemons that talk through the rings of two gateways, between which the records are cut anywhere, and wait anywhere.
+ * Two daemons that talk through the rings of two gateways, between which the records are cut anywhere, and
+ * wait anywhere.
  */
 #include "tests/unit/rings_rig.h"
 

@@ -75,7 +75,8 @@ TEST(a_domain_that_sleeps_is_woken_for_the_first_part)
 	rig_stop(&rig);
 }
 
-/* Sends 65520 bytes over a link whose rings have this size. Returns how many of them come in the first frame. */
+/* Sends 65520 bytes over a link whose rings have this size. Returns how many of them come in the first
+ * frame. */
 static uint32_t first_frame_through(uint32_t ring)
 {
 	static struct party_frame frame;

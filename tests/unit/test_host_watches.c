@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What a watch of another host is told: what is there, then each change, once, also when the host goes and comes. The
- * questions are the rig's own, and the test answers them.
+ * What a watch of another host is told: what is there, then each change, once, also when the host goes and
+ * comes. The questions are the rig's own, and the test answers them.
  */
 #include "tests/unit/unit.h"
 
@@ -213,8 +213,8 @@ static struct question *find(enum ask_kind kind, const char *domain)
 	return found;
 }
 
-/* Answers the question about the host ("") or this domain. `list`: "inbox print", or "7=work 8=" for domains; NULL: it
- * fails with `error`. */
+/* Answers the question about the host ("") or this domain. `list`: "inbox print", or "7=work 8=" for domains;
+ * NULL: it fails with `error`. */
 static void answer(const char *domain, const char *list, uint32_t error, uint32_t domid, const char *name)
 {
 	enum ask_kind kind = *domain ? ASK_ENDPOINTS : ASK_DOMAINS;
@@ -325,7 +325,8 @@ TEST(a_pattern_means_the_domains_that_are_told)
 	scene_stop();
 }
 
-/* It goes for all of its questions, in any order, and comes back: nothing is missed, and nothing told twice. */
+/* It goes for all of its questions, in any order, and comes back: nothing is missed, and nothing told
+ * twice. */
 TEST(a_host_that_goes_and_comes_is_told_once_each)
 {
 	static const char *const orders[][2] = {{"", "work"}, {"work", ""}};
@@ -407,8 +408,8 @@ TEST(questions_are_asked_again_in_pieces)
 	scene_stop();
 }
 
-/* A watch of which the host hasn't answered yet isn't asked along with one whose host has gone: a domain that isn't there
- * would refuse it. */
+/* A watch of which the host hasn't answered yet isn't asked along with one whose host has gone: a domain that
+ * isn't there would refuse it. */
 TEST(a_domain_is_asked_when_its_host_has_answered)
 {
 	scene_start();

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * A gateway that is hostile to its daemon: what it has the daemon do is paid for by its user, in pieces, and no descriptor
- * that it sends is closed by the loop.
+ * A gateway that is hostile to its daemon: what it has the daemon do is paid for by its user, in pieces, and
+ * no descriptor that it sends is closed by the loop.
  */
 #include "tests/unit/unit.h"
 

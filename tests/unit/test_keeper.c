@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The keeper that a daemon makes itself, when descriptors have run out. A pipe stands for the handle: its reading end tells
- * whether somebody has the other one.
+ * The keeper that a daemon makes itself, when descriptors have run out. A pipe stands for the handle: its
+ * reading end tells whether somebody has the other one.
  */
 #include "tests/unit/unit.h"
 

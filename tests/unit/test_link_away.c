@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What else happens while a session is away, is being resumed, or moves: each case of the walk in resume_step.h. */
+/* What else happens while a session is away, is being resumed, or moves: each case of the walk in
+ * resume_step.h. */
 #include "tests/unit/resume_rig.h"
 
 #include <errno.h>
@@ -243,7 +244,8 @@ TEST(domain_restored_again_before_it_found_its_peer_finds_it)
 	}
 }
 
-/* An image and its original: both know the secret. The second one proves it while the first one is being resumed. */
+/* An image and its original: both know the secret. The second one proves it while the first one is being
+ * resumed. */
 TEST(of_two_that_prove_the_same_session_one_goes_on)
 {
 	struct frame_prove ours;
@@ -275,7 +277,8 @@ TEST(of_two_that_prove_the_same_session_one_goes_on)
 		image = scene.peer;
 		second = session;
 
-		/* The original proves itself, too. Who maps has begun an epoch, of which that one knows nothing. */
+		/* The original proves itself, too. Who maps has begun an epoch, of which that one knows
+		 * nothing. */
 		scene.other = 11;
 		scene.peer = original;
 		session = first;

@@ -87,7 +87,8 @@ TEST(a_lost_links_thousands_of_channels_end_between_others_turns)
 		assert_true(ended > before);
 		assert_true((ended - before) * COST_CHANNEL_END < TURNS_PASS + TURNS_PIECE);
 		if (passes++ == 0) {
-			/* The link is another one already, and nothing goes through the channels of the lost one. */
+			/* The link is another one already, and nothing goes through the channels of the lost
+			 * one. */
 			assert_int_equal(channels_of(&scene, 7), 0);
 			later = open_number(&scene, 7, 2 * MANY);
 			assert_int_equal(channels_of(&scene, 7), 1);

@@ -11,7 +11,8 @@
 
 /* --- what goes on ----------------------------------------------------------------------------- */
 
-/* It has read our MOVE before it said its own, so for it the move is over; we may not have looked whether it has. */
+/* It has read our MOVE before it said its own, so for it the move is over; we may not have looked whether it
+ * has. */
 TEST(peer_may_offer_again_right_behind_its_move)
 {
 	const struct frame_offer offer = {.ring_ref = RING_REF, .port = PORT};

@@ -77,8 +77,8 @@ static uint64_t next_random(uint64_t *random)
 	return *random >> 20;
 }
 
-/* Those of before the last one are closed when nothing is to be done any more, each once (vchan_close() looks),
- * and the rendezvous knows whether the last one is. */
+/* Those of before the last one are closed when nothing is to be done any more, each once (vchan_close()
+ * looks), and the rendezvous knows whether the last one is. */
 TEST(each_vchan_is_closed_once_whatever_happens_when)
 {
 	uint64_t random = 88172645463325252u;

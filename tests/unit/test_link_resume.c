@@ -174,7 +174,8 @@ static bool keeps(void *userdata, struct peer_id peer)
 	return true;
 }
 
-/* What still runs until the image is made may connect another vchan, of which the peer has to hear that it was left. */
+/* What still runs until the image is made may connect another vchan, of which the peer has to hear that it
+ * was left. */
 TEST(what_is_connected_during_a_hand_over_is_left)
 {
 	struct scene scene;
@@ -218,7 +219,8 @@ TEST(dead_daemons_session_ends_at_once)
 	expect_ended(&scene);
 }
 
-/* Who hides its presence shows itself by its hello alone, and writes none for a moment between two attempts. */
+/* Who hides its presence shows itself by its hello alone, and writes none for a moment between two
+ * attempts. */
 TEST(peer_that_seems_gone_for_a_moment_is_only_away)
 {
 	struct scene scene;

@@ -14,8 +14,8 @@
 #include "daemon/link/proof.h"
 #include "wire/bytes.h"
 
-/* Reads the bytes that the document prints behind this word, at the beginning of a line and in those that follow it.
- * Returns how many there are. */
+/* Reads the bytes that the document prints behind this word, at the beginning of a line and in those that
+ * follow it. Returns how many there are. */
 static size_t printed(const char *word, uint8_t *bytes, size_t max)
 {
 	const char *srcdir = getenv("srcdir");

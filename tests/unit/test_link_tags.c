@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* How HELLO names a session to who knows it, and shows nobody else that there is one (doc/protocol.md 5.7). */
+/* How HELLO names a session to who knows it, and shows nobody else that there is one (doc/protocol.md
+ * 5.7). */
 #include "tests/unit/resume_rig.h"
 
 #include <errno.h>
@@ -120,7 +121,8 @@ TEST(peer_that_names_no_session_has_none_any_more)
 	scene_stop(&scene);
 }
 
-/* What a stranger hears of us: the types of frames and their sizes, what HELLO says openly, and how the vchan ends. */
+/* What a stranger hears of us: the types of frames and their sizes, what HELLO says openly, and how the vchan
+ * ends. */
 struct impression {
 	struct frame_hello_link hello;
 	uint32_t heard[16];
@@ -241,8 +243,8 @@ TEST(who_names_a_strangers_instance_learns_nothing_of_its_session)
 	}
 }
 
-/* The heartbeat finds what was written without a notification: PROVE alone, or HELLO before it. The claim's link is freed
- * by that, and is looked at no more. */
+/* The heartbeat finds what was written without a notification: PROVE alone, or HELLO before it. The claim's
+ * link is freed by that, and is looked at no more. */
 TEST(claim_is_over_when_the_heartbeat_finds_it_proven)
 {
 	struct frame_hello_link hello;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Streams through one session with a daemon that runs at the same time, and sleeps, as the program does, until it is
- * notified: a notification that gets lost is a test that fails.
+ * Streams through one session with a daemon that runs at the same time, and sleeps, as the program does,
+ * until it is notified: a notification that gets lost is a test that fails.
  */
 #include "tests/unit/mux_rig.h"
 

@@ -310,7 +310,8 @@ LASTING(an_endpoint_for_streams_that_is_refused_then_is_told)
 	expect_silence();
 }
 
-/* Else who ends one of them, or gives it up, would end the other one at the daemon, which knows but the name. */
+/* Else who ends one of them, or gives it up, would end the other one at the daemon, which knows but the
+ * name. */
 MUX_BOTH(a_name_is_bound_here_once_for_messages_or_streams)
 {
 	assert_int_equal(xenmsg_begin_bind(conn, "inbox", NULL, take_message, NULL, NULL, NULL), -EEXIST);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Streams through one session that end otherwise: closed by the program, at any time and in every callback, reset,
- * or lost with the session. Each is told so once, and never after its end.
+ * Streams through one session that end otherwise: closed by the program, at any time and in every callback,
+ * reset, or lost with the session. Each is told so once, and never after its end.
  */
 #include "tests/unit/mux_rig.h"
 
@@ -94,7 +94,8 @@ MUX_BOTH(closing_breaks_a_stream_in_any_state)
 	expect_alive(other);
 }
 
-/* Stream 1: both directions have ended, and it was closed, but the daemon hasn't said that it took what was sent. */
+/* Stream 1: both directions have ended, and it was closed, but the daemon hasn't said that it took what was
+ * sent. */
 static struct user *closed_in_order(void)
 {
 	struct user *user = accepted(1, LIMIT);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * A daemon that breaks the protocol in a session that carries streams: it is over, and every stream is told once.
+ * A daemon that breaks the protocol in a session that carries streams: it is over, and every stream is told
+ * once.
  */
 #include "tests/unit/mux_rig.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * A connection to NATS that is used by the loop while libnats's threads use it, too. The server is played here, and the
- * test steps in between where libnats writes.
+ * A connection to NATS that is used by the loop while libnats's threads use it, too. The server is played
+ * here, and the test steps in between where libnats writes.
  */
 #include "tests/unit/unit.h"
 
@@ -99,7 +99,8 @@ static void *publish(void *nats)
 	return NULL;
 }
 
-/* In place of libnats's, which this calls: whoever waits for the connection's lock has it before the loop goes on. */
+/* In place of libnats's, which this calls: whoever waits for the connection's lock has it before the loop
+ * goes on. */
 void natsConnection_ProcessWriteEvent(natsConnection *nats)
 {
 	static void (*real)(natsConnection * nats);

@@ -259,7 +259,8 @@ TEST(word_is_found_until_it_is_released)
 	outlet_detach(&scene.outlet);
 }
 
-/* What a session sends again is found however much the ring has carried: its positions are those of 32 bits. */
+/* What a session sends again is found however much the ring has carried: its positions are those of 32
+ * bits. */
 TEST(what_is_unread_is_found_behind_many_gigabytes)
 {
 	const struct frame_header header = {.type = FRAME_PING, .length = 8};

@@ -68,7 +68,8 @@ TEST(nodes_of_an_attempt_that_is_over_are_not_looked_for)
 	scene_stop(&scene);
 }
 
-/* The peer has answered another hello of ours meanwhile, with a new one; the nodes are read before the word of that comes. */
+/* The peer has answered another hello of ours meanwhile, with a new one; the nodes are read before the word
+ * of that comes. */
 TEST(nodes_belong_to_the_hello_that_stands_there_by_then)
 {
 	struct scene scene;
@@ -243,8 +244,8 @@ static void turn(struct scene *scene)
 		event_base_loop(scene->base, EVLOOP_NONBLOCK);
 }
 
-/* What a stranger wrote for us is being read when somebody wants it, or wants all: the rest must be read, too, before the
- * peer is known. It doesn't write it again. */
+/* What a stranger wrote for us is being read when somebody wants it, or wants all: the rest must be read,
+ * too, before the peer is known. It doesn't write it again. */
 TEST(stranger_that_is_wanted_is_read_as_a_whole)
 {
 	struct peer_info info;
@@ -391,7 +392,8 @@ TEST(peer_pays_for_what_it_writes)
 	scene_stop(&scene);
 }
 
-/* Whether that leads to another state or not: a new nonce has pages granted again, a rewritten ring-ref has them mapped. */
+/* Whether that leads to another state or not: a new nonce has pages granted again, a rewritten ring-ref has
+ * them mapped. */
 TEST(peer_pays_for_what_is_granted_and_mapped_for_it)
 {
 	const uint64_t cost = 20000, rounds = 20;
@@ -425,7 +427,8 @@ TEST(peer_pays_for_what_is_granted_and_mapped_for_it)
 	}
 }
 
-/* The peer may have mapped it already, and would take a vchan that is merely closed for the end of our daemon. */
+/* The peer may have mapped it already, and would take a vchan that is merely closed for the end of our
+ * daemon. */
 TEST(what_was_granted_in_vain_is_left_unless_it_was_for_good)
 {
 	struct scene scene;
@@ -457,7 +460,8 @@ static bool stands(struct scene *scene, const char *path, const char *value)
 	return node && !strcmp(node->value, value);
 }
 
-/* Others remove each of our own nodes, or change it, and the watch tells of it, or of a directory above it. */
+/* Others remove each of our own nodes, or change it, and the watch tells of it, or of a directory above
+ * it. */
 static void mend_each(struct scene *scene, const char *const *paths)
 {
 	enum { REMOVED, CHANGED, REMOVED_ABOVE, WAYS };
@@ -668,8 +672,8 @@ TEST(rings_that_cannot_be_mapped_yet_are_mapped_later)
 }
 
 /* XenStore is slow: the peer hears of our hello when the request is over. */
-/* Begins an attempt, and lets three requests for it time out. Returns false if the machine stood still for so long
- * meanwhile that the attempt has ended, as it may after ten. */
+/* Begins an attempt, and lets three requests for it time out. Returns false if the machine stood still for so
+ * long meanwhile that the attempt has ended, as it may after ten. */
 static bool let_requests_time_out(struct scene *scene, char hello[80])
 {
 	const uint64_t begun_ms = clock_ms();

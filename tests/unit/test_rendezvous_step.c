@@ -179,8 +179,8 @@ TEST(every_state_with_all_facts_does_what_the_table_says)
 		assert_true(used[i]);
 }
 
-/* What leads to HELLO is followed by another step at once, which must not lead back to where it came from; to begin anew
- * there ends the reason for it. */
+/* What leads to HELLO is followed by another step at once, which must not lead back to where it came from; to
+ * begin anew there ends the reason for it. */
 TEST(hello_is_left_forward_only)
 {
 	for (unsigned facts = 0; facts < ALL_FACTS; facts++) {

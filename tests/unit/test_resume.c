@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Two daemons' links over pairs of rings in memory, which are lost at any moment: while bytes are on their way, while the
- * session is resumed, at one end or at both, one after the other. Meanwhile it moves from rings to larger or smaller ones,
- * which are lost as well. Programs at both ends send to each other all the while,
- * and each byte is checked: nothing is lost, nothing comes twice, and the order is kept. What decides is a seed.
+ * Two daemons' links over pairs of rings in memory, which are lost at any moment: while bytes are on their
+ * way, while the session is resumed, at one end or at both, one after the other. Meanwhile it moves from
+ * rings to larger or smaller ones, which are lost as well. Programs at both ends send to each other all the
+ * while, and each byte is checked: nothing is lost, nothing comes twice, and the order is kept. What decides
+ * is a seed.
  */
 #include "tests/unit/hop_programs.h"
 
@@ -397,7 +398,8 @@ static void lose_something(void)
 	}
 }
 
-/* An end that hears nothing any more calls its peer dead after its time, and an attempt is made again after its. */
+/* An end that hears nothing any more calls its peer dead after its time, and an attempt is made again after
+ * its. */
 static bool pass_time(void)
 {
 	bool any = false;
@@ -457,7 +459,8 @@ static void world_start(struct rig *rig, uint64_t seed, uint32_t losses, uint32_
 			.resume_for_ms = RESUME_FOR_MS,
 			.channels_max = 64,
 			.maker = &maker,
-			/* None is larger, so the links leave it to the test when they move, and have no timer for it. */
+			/* None is larger, so the links leave it to the test when they move, and have no timer
+			 * for it. */
 			.ring_size = 1u << 30,
 			.max_ring_size = 1u << 30,
 		};

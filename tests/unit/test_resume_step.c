@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The table of how a session outlives its vchan, row by row: of all states, attempts and events with all facts each case
- * belongs to exactly one row, and resume_step() does what the row says.
+ * The table of how a session outlives its vchan, row by row: of all states, attempts and events with all
+ * facts each case belongs to exactly one row, and resume_step() does what the row says.
  */
 #include "tests/unit/unit.h"
 
@@ -23,8 +23,8 @@ enum fact {
 #define EVER	     (TRY(NOTHING) | TRY(PROVING) | TRY(RESUMING))
 #define ANYTHING     ((1u << RESUME_EVENTS) - 1)
 
-/* A case is the row's if it is in one of its states and attempts, with one of its events, has all facts of `yes` and
- * none of `no`. */
+/* A case is the row's if it is in one of its states and attempts, with one of its events, has all facts of
+ * `yes` and none of `no`. */
 static const struct row {
 	unsigned states, attempts, events, yes, no;
 	enum resume_action action;

@@ -165,7 +165,8 @@ static void exchange(uint32_t size, uint64_t there, uint64_t back, bool vchan, u
 	free(memory);
 }
 
-/* Less where each byte costs more: under a sanitizer, and on a machine that is emulated (tests/xen/run --unit). */
+/* Less where each byte costs more: under a sanitizer, and on a machine that is emulated (tests/xen/run
+ * --unit). */
 static uint32_t all_bytes(void)
 {
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)

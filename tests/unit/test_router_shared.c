@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Shared endpoints: who may share, which program a channel is given to, and that others hear of the name once.
+ * Shared endpoints: who may share, which program a channel is given to, and that others hear of the name
+ * once.
  */
 #include "tests/unit/router_rig.h"
 

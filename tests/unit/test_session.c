@@ -159,7 +159,8 @@ static void scene_stop(struct scene *scene)
 	assert_int_equal(open_descriptors(), scene->descriptors);
 }
 
-/* What is done for a program may take so long (under emulation it does) that its account rests before the rest of it. */
+/* What is done for a program may take so long (under emulation it does) that its account rests before the
+ * rest of it. */
 static void run(struct scene *scene)
 {
 	for (int i = 0; i < 20; i++) {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Memory as a session's transport, whose other end is a gateway that does what it likes: it writes or doesn't, says what
- * it has no business to say, sends descriptors, spoils what it shares, and goes at any time.
+ * Memory as a session's transport, whose other end is a gateway that does what it likes: it writes or
+ * doesn't, says what it has no business to say, sends descriptors, spoils what it shares, and goes at any
+ * time.
  */
 #include "tests/unit/unit.h"
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A byte stream in the image that a daemon hands over: whatever the bytes are, it is read whole, or all of it is freed. */
+/* A byte stream in the image that a daemon hands over: whatever the bytes are, it is read whole, or all of it
+ * is freed. */
 #include "tests/unit/stream_rig.h"
 #include "tests/unit/image_bytes.h"
 

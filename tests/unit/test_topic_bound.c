@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A reader's own bound, by seeds, on a log that is too small at times: what he takes and what he is told to have missed are together all
- * there was, in its order; no more than so many are under way to him; and who keeps the newest has them, who keeps the oldest loses
- * nothing that his bound has room for. */
+/* A reader's own bound, by seeds, on a log that is too small at times: what he takes and what he is told to
+ * have missed are together all there was, in its order; no more than so many are under way to him; and who
+ * keeps the newest has them, who keeps the oldest loses nothing that his bound has room for. */
 #include "tests/unit/random.h"
 #include "tests/unit/topic_log_more.h"
 #include "tests/unit/unit.h"

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Large messages come into a topic's log where they lie, and go to the replica of the same daemon without a copy. */
+/* Large messages come into a topic's log where they lie, and go to the replica of the same daemon without a
+ * copy. */
 #include "tests/unit/unit.h"
 
 #include <errno.h>

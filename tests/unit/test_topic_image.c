@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Topics in the image that a daemon hands over: whoever subscribes goes on where it was, and what is no topic is refused. */
+/* Topics in the image that a daemon hands over: whoever subscribes goes on where it was, and what is no topic
+ * is refused. */
 #include "tests/unit/unit.h"
 #include "tests/unit/image_bytes.h"
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What a topic keeps against a plain list, by seeds: the last message of each key, of those keys that were published last, and each reader
- * gets of what was there when he came all that wasn't replaced, in its order. */
+/* What a topic keeps against a plain list, by seeds: the last message of each key, of those keys that were
+ * published last, and each reader gets of what was there when he came all that wasn't replaced, in its
+ * order. */
 #include "tests/unit/random.h"
 #include "tests/unit/unit.h"
 

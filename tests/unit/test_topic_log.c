@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The log of a topic against a plain list: readers of all speeds, gaps of their own and of others, and no room. Whatever happens,
- * what a reader gets and what he is told to have missed are together all there was, in its order. */
+/* The log of a topic against a plain list: readers of all speeds, gaps of their own and of others, and no
+ * room. Whatever happens, what a reader gets and what he is told to have missed are together all there was,
+ * in its order. */
 #include "tests/unit/random.h"
 #include "tests/unit/topic_log_more.h"
 #include "tests/unit/unit.h"
@@ -20,8 +21,8 @@ static uint64_t seed;
 struct reader {
 	struct topic_position position;
 	uint64_t count; /* messages that it has got, or was told to have missed */
-	uint64_t
-		unknown; /* gaps of unknown size that were there when it began, or that it was told of, at least */
+	/* gaps of unknown size that were there when it began, or that it was told of, at least */
+	uint64_t unknown;
 	uint64_t began_unknown;
 	bool told_unknown;
 };

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Replicas whose topics aren't there: however many want to look again at once, it takes the turns of who has subscribed. */
+/* Replicas whose topics aren't there: however many want to look again at once, it takes the turns of who has
+ * subscribed. */
 #include "tests/unit/unit.h"
 
 #include <errno.h>

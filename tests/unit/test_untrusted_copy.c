@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* What is copied out of memory that somebody else changes is what is there then, whatever the compiler takes for granted. */
+/* What is copied out of memory that somebody else changes is what is there then, whatever the compiler takes
+ * for granted. */
 
 #include <stdlib.h>
 
@@ -20,7 +21,8 @@ static inline __attribute__((always_inline)) void peer_writes(uint32_t *at, uint
 	__asm__ volatile(STORE : : "r"(at), "r"(value));
 }
 
-/* Without a barrier it reads once for both: what it has read is as good to it as what is there, in either direction. */
+/* Without a barrier it reads once for both: what it has read is as good to it as what is there, in either
+ * direction. */
 TEST(a_copy_is_of_what_is_there_when_it_is_made)
 {
 	uint32_t *shared = malloc(sizeof(*shared)), first, second;

@@ -514,8 +514,8 @@ TEST(after_a_restore_no_old_port_is_touched)
 	}
 }
 
-/* What was bound after a restore, before it was noticed, is unbound, else the keeper would hold it for ever; but nothing if
- * the clocks didn't show the restore. */
+/* What was bound after a restore, before it was noticed, is unbound, else the keeper would hold it for ever;
+ * but nothing if the clocks didn't show the restore. */
 TEST(ports_bound_before_a_restore_is_noticed_are_unbound)
 {
 	for (int seen = 0; seen < 2; seen++) {
@@ -588,8 +588,8 @@ static struct vchan *granted_to(struct scene *scene, uint32_t domid, uint32_t si
 	return vchan;
 }
 
-/* The other side keeps its mapping, or never showed that it has one, and may write what it likes. What it has is two
- * vchans: one that was closed, and another one. */
+/* The other side keeps its mapping, or never showed that it has one, and may write what it likes. What it has
+ * is two vchans: one that was closed, and another one. */
 TEST(pages_that_a_peer_may_still_map_are_granted_to_it_again)
 {
 	static const uint8_t live[] = {1, 2, 0x77};
@@ -651,8 +651,8 @@ TEST(who_has_not_looked_yet_finds_what_it_mapped_closed)
 	scene_stop(&scene);
 }
 
-/* Its daemon has ended before it could map it, or has begun anew elsewhere, and may want no other one for as long as it lives. Who has
- * mapped it and doesn't show it could as well have cleared the byte. */
+/* Its daemon has ended before it could map it, or has begun anew elsewhere, and may want no other one for as
+ * long as it lives. Who has mapped it and doesn't show it could as well have cleared the byte. */
 TEST(what_nobody_has_mapped_is_given_back_after_a_while)
 {
 	struct scene scene;

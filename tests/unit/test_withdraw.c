@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What two programs know of each other's version on the way through a daemon, and WITHDRAW, which depends on it. */
+/* What two programs know of each other's version on the way through a daemon, and WITHDRAW, which depends on
+ * it. */
 #include "tests/unit/channel_rig.h"
 
 #include <errno.h>

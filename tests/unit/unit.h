@@ -3,8 +3,9 @@
 #define XENMSG_TESTS_UNIT_H
 
 /*
- * cmocka, with the headers that it needs before its own, and tests that need no table: a program has those that
- * are defined in it, in the order of their lines. Its main() is in unit_main.c, unless it has one of its own.
+ * cmocka, with the headers that it needs before its own, and tests that need no table: a program has those
+ * that are defined in it, in the order of their lines. Its main() is in unit_main.c, unless it has one of its
+ * own.
  */
 
 /* clang-format off */

@@ -2,8 +2,8 @@
 #ifndef XENMSG_TESTS_VIA_RIG_H
 #define XENMSG_TESTS_VIA_RIG_H
 
-/* A daemon that relays: its via.h, with the rig's own links and policy; the parties are a program and the daemons of other
- * domains. */
+/* A daemon that relays: its via.h, with the rig's own links and policy; the parties are a program and the
+ * daemons of other domains. */
 
 #include "base/self.h"
 #include "daemon/link/link.h"

@@ -6,7 +6,8 @@
  *
  * 	rig-remote serve			in a guest: carries out what comes, each command in a process of its own;
  * 						data/rig-up says that it is there
- * 	rig-remote run DOMID SECONDS COMMAND	in dom0: prints the command's output (the last 14 KiB) and exits with its status;
+ * 	rig-remote run DOMID SECONDS COMMAND	in dom0: prints the command's output (the last 14 KiB) and exits with
+ *  its status;
  * 						124 when the time is up, 125 when the domain has gone
  *
  * ~/data/rig/<id> is "?COMMAND", then "=STATUS\nOUTPUT", and what doesn't fit is in nodes of its own before

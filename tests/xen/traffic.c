@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * rig-traffic TAG SELF OTHER ADDRESS: all kinds of traffic with the rig-traffic OTHER, which is at ADDRESS:TAG
- * and does the same: numbered messages, calls and a stream, in both directions, as fast as they go. Every
- * byte that comes is compared with what the other one has sent, since all of it follows from the sender's
- * name and a number. Whatever isn't as promised (an error, something lost, doubled, out of order or damaged)
- * ends it with status 1 and a line that says what.
+ * rig-traffic TAG SELF OTHER ADDRESS: all kinds of traffic with the rig-traffic OTHER, which is at
+ * ADDRESS:TAG and does the same: numbered messages, calls and a stream, in both directions, as fast as they
+ * go. Every byte that comes is compared with what the other one has sent, since all of it follows from the
+ * sender's name and a number. Whatever isn't as promised (an error, something lost, doubled, out of order or
+ * damaged) ends it with status 1 and a line that says what.
  *
  * /tmp/TAG.counts has how far it is, as a line of numbers that only grow. SIGTERM ends it in order, when the
  * other one has had it, too: each tells the other how much it was and the stream's digest.
