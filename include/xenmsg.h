@@ -669,6 +669,8 @@ XENMSG_API void xenmsg_message_free(struct xenmsg_message *message);
 /* Returns the size of the largest message that can be sent with XENMSG_AT_ONCE, in bytes. */
 XENMSG_API size_t xenmsg_max_at_once(struct xenmsg *conn);
 
+#define XENMSG_NAME_SIZE 64 /* bytes in which the name of a message has room */
+
 /*
  * Writes what the message that was sent last to this address by this connection is called in traces (xenmsg
  * trace), the same at each daemon on its way: DOMID.PID.NUMBER@OFFSET.
@@ -676,7 +678,6 @@ XENMSG_API size_t xenmsg_max_at_once(struct xenmsg *conn);
  * name   [out] and a zero, if there is room for it in `size` bytes; XENMSG_NAME_SIZE are enough
  * Returns 0, -EINVAL, -ENOENT (nothing was, or its channel has ended since), -ENOBUFS (no room).
  */
-#define XENMSG_NAME_SIZE 64
 XENMSG_API XENMSG_CHECK int xenmsg_sent_name(struct xenmsg *conn, const char *address,
 					     unsigned flags, char *name, size_t size);
 
