@@ -2,10 +2,11 @@
 
 /*
  * What a daemon hands over, as bytes of any kind: two hops to programs, which share memory or don't, one of a
- * link, topics that nobody here has bound, byte streams that wait to be fetched, their channels, and what
- * lies in the programs' rings. What is taken must go on: it gets rings and passes. Whatever is wrong, nothing
- * is left. Seeds are made by XENMSG_SEEDS=DIRECTORY tests/unit/test_image, test_topic_image and
- * test_stream_image.
+ * link, topics that nobody here has bound, byte streams that wait to be fetched, endpoints that are started
+ * on demand and have no file here, their channels, what lies in the programs' rings, and what their watches
+ * were told of. What is taken must go on: it gets rings and passes. Whatever is wrong, nothing is left. Seeds
+ * are made by XENMSG_SEEDS=DIRECTORY tests/unit/test_image, test_topic_image, test_stream_image and
+ * test_activation.
  */
 
 #include <errno.h>
@@ -20,8 +21,10 @@
 #include "daemon/relay/hop_image.h"
 #include "daemon/relay/private_ring.h"
 #include "base/self.h"
+#include "daemon/activation/activation.h"
 #include "daemon/known/known.h"
 #include "daemon/local/streams.h"
+#include "daemon/local/watches.h"
 #include "daemon/topic/topics.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -67,6 +70,31 @@ static void open_none(void *userdata, struct channel *channel, struct frame_text
 	channel_refuse(channel, ENOENT);
 }
 
+static int added(void *userdata, struct activation *activation)
+{
+	return 0;
+}
+
+static void removed(void *userdata, struct activation *activation)
+{
+}
+
+static int lead(void *userdata, struct channel *channel, const char *endpoint)
+{
+	return -ENOENT;
+}
+
+static const struct activation_callbacks activation_callbacks = {
+	.added = added, .removed = removed, .lead = lead};
+
+/* What sections are read into, besides hops. */
+struct parts {
+	struct topics *topics;
+	struct streams *streams;
+	struct activations *activations;
+	struct watches *watches;
+};
+
 /* Topics take a hop's owner for a session, which none is here: so to them all are of links. */
 static void read_of_topic(struct image *image, struct image_hops *hops, struct topics *topics, uint32_t type)
 {
@@ -86,7 +114,7 @@ static void read_of_topic(struct image *image, struct image_hops *hops, struct t
 }
 
 static void read_section(struct image *image, struct image_hops *hops, struct program *programs,
-			 struct topics *topics, struct streams *streams, uint32_t type)
+			 const struct parts *parts, uint32_t type)
 {
 	struct channel *channel;
 	bool shares = false;
@@ -105,9 +133,15 @@ static void read_section(struct image *image, struct image_hops *hops, struct pr
 		hops->hops[hops->count++] = programs[LINK].hop;
 		hops->links++;
 	} else if (type == IMAGE_TOPIC || type == IMAGE_PARTY) {
-		read_of_topic(image, hops, topics, type);
+		read_of_topic(image, hops, parts->topics, type);
 	} else if (type == IMAGE_STREAM) {
-		streams_read_image(streams, image, hops);
+		streams_read_image(parts->streams, image, hops);
+	} else if (type == IMAGE_ROOM) {
+		activations_read_room(parts->activations, image, hops);
+	} else if (type == IMAGE_COMMAND) {
+		activations_read_command(parts->activations, image);
+	} else if (type == IMAGE_THING) {
+		watches_read_thing(parts->watches, image);
 	} else if (type == IMAGE_CHANNEL) {
 		channel_image(image, hops, &channel);
 	} else if (type == IMAGE_LEDGER) {
@@ -157,29 +191,39 @@ static int route(void *userdata, struct channel *channel, const struct frame_ope
 	return -ENOENT;
 }
 
-static void run(struct relay *relay, struct image *image, struct topics *topics)
+static void run(struct relay *relay, struct image *image, struct topics *topics, struct known *known)
 {
 	struct program *programs = calloc(HOPS, sizeof(*programs));
-	struct streams *streams = streams_new(relay, route, NULL);
+	struct parts parts = {.topics = topics,
+			      .streams = streams_new(relay, route, NULL),
+			      .watches = watches_new(&relay->turns, known, NULL, NULL, NULL)};
 	struct image_hops hops = {.hops = calloc(HOPS + TOPICS, sizeof(struct hop *))};
 	uint32_t type;
 
-	if (!programs || !streams || !hops.hops)
+	if (!programs || !parts.streams || !parts.watches || !hops.hops ||
+	    activations_new(&parts.activations, relay, "/nonexistent", 0, "socket", &activation_callbacks,
+			    NULL) < 0)
 		abort();
 	relay->last_stream = UINT32_MAX;
 	for (unsigned i = 0; i < HOPS; i++)
 		programs[i].hop = hop_new(relay, i == LINK ? HOP_LINK : HOP_SOCKET, &callbacks, &programs[i],
 					  1, CHANNEL_NUMBERS / 2);
 	while ((type = image_next(image)))
-		read_section(image, &hops, programs, topics, streams, type);
+		read_section(image, &hops, programs, &parts, type);
 	topics_check_image(topics, image);
 	if (!image->error) {
 		topics_go_on(topics);
-		streams_go_on(streams);
+		streams_go_on(parts.streams);
+		activations_go_on(parts.activations);
+		watches_go_on(parts.watches, relay->base);
 		go_on(relay, programs, &hops);
+	} else {
+		activations_drop_image(parts.activations);
 	}
 	topics_free(topics);
-	streams_free(streams);
+	streams_free(parts.streams);
+	activations_free(parts.activations);
+	watches_free(parts.watches);
 	for (unsigned i = 0; i < HOPS; i++)
 		hop_retire(programs[i].hop, ENOENT);
 	relay_cleanup(relay);
@@ -201,7 +245,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (!base || !known || relay_init(&relay, base, 1 << 20) < 0 || topics_new(&topics, &with) < 0)
 		abort();
 	image_open_bytes(&image, data, size);
-	run(&relay, &image, topics);
+	run(&relay, &image, topics, known);
 	image_free(&image);
 	known_free(known);
 	event_base_free(base);

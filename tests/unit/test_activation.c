@@ -229,6 +229,7 @@ TEST(rooms_that_are_cut_or_spoilt_are_refused_or_harmless)
 
 	start(&started);
 	bytes = image_of_rooms(&started, &size);
+	image_write_seed("room", bytes, size);
 	assert_int_equal(read_rooms(bytes, size, became), 0);
 	assert_string_equal(became, "starting");
 	for (size_t at = 0; at < size; at++)
