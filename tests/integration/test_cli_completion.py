@@ -74,7 +74,7 @@ def test_commands_and_options_are_what_the_help_says(nodes, shell):
         text = subprocess.run([tool("xenmsg"), "help", command], capture_output=True, text=True, check=True).stdout
         options = set(re.findall(r"--[a-z][a-z-]*", text.partition("\nExamples")[0]))
         assert shell.offers(one, f"xenmsg {command} --") >= options > {"--socket"}, command
-    assert shell.offers(one, "xenmsg send --t") == {"--timeout"}
+    assert shell.offers(one, "xenmsg send --t") == {"--timeout", "--trace"}
     assert shell.offers(one, "xenmsg help policy c") == {"check"} == shell.offers(one, "xenmsg policy c")
     assert "--json" in shell.offers(one, "xenmsg policy check --")
 
