@@ -2,13 +2,15 @@
 # The programs that bench/run measures with; never installed.
 noinst_LTLIBRARIES += libengine.la
 libengine_la_SOURCES = bench/engine.c bench/engine.h cli/histogram.c cli/histogram.h
-noinst_PROGRAMS += bench-raw bench-chain bench-mux bench-socket bench-steps
+noinst_PROGRAMS += bench-raw bench-chain bench-mux bench-pauses bench-socket bench-steps
 bench_raw_SOURCES = bench/raw.c
 bench_raw_LDADD = libengine.la $(XENVCHAN_LIBS)
 bench_chain_SOURCES = bench/chain.c
 bench_chain_LDADD = libengine.la libxenmsg.la
 bench_mux_SOURCES = bench/mux.c
 bench_mux_LDADD = libengine.la libxenmsg.la
+bench_pauses_SOURCES = bench/pauses.c
+bench_pauses_LDADD = libengine.la libxenmsg.la
 bench_socket_SOURCES = bench/socket.c
 bench_socket_LDADD = libengine.la libxenmsg.la
 bench_steps_SOURCES = bench/steps.c
@@ -46,7 +48,7 @@ bench_nng_SOURCES = bench/nng.c
 bench_nng_LDADD = libengine.la -lnng
 bench_nats_SOURCES = bench/nats.c
 bench_nats_LDADD = libengine.la -lnats
-EXTRA_DIST += bench/run bench/topics bench/scale bench/draw bench/guard bench/guard.expected bench/chain.py bench/host.py bench/hosts.py bench/machine.py bench/more.py bench/xen.py \
+EXTRA_DIST += bench/run bench/handover bench/topics bench/scale bench/draw bench/guard bench/guard.expected bench/chain.py bench/host.py bench/hosts.py bench/machine.py bench/more.py bench/xen.py \
 	bench/contenders/__init__.py bench/contenders/dbus.py bench/contenders/hosts.py bench/contenders/nng.py bench/contenders/proxy.py \
 	bench/contenders/python.py bench/contenders/raw.py bench/contenders/socat.py bench/contenders/sockets.py \
 	bench/contenders/xenmsg.py bench/contenders/zeromq.py
