@@ -148,6 +148,16 @@ static inline void frame_text_copy(struct frame_text text, char *to, size_t room
 		memcpy(to, text.data, size);
 	to[size] = '\0';
 }
+/* Copies a text of others' that goes into the log, into JSON and to terminals, cut to `room` bytes, at least
+ * 1: keeps ASCII from `lowest` on, and makes the rest '?'. */
+static inline void frame_text_copy_plain(struct frame_text text, char *to, size_t room, char lowest)
+{
+	size_t size = text.size < room ? text.size : room - 1;
+
+	for (size_t i = 0; i < size; i++)
+		to[i] = text.data[i] >= lowest && text.data[i] < 0x7f ? text.data[i] : '?';
+	to[size] = '\0';
+}
 
 struct frame_identity {
 	uint32_t domid, uid, gid, pid;

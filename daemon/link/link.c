@@ -136,17 +136,6 @@ int link_error_now(struct link *link)
 
 /* --- as the owner of the hop ------------------------------------------------------------------ */
 
-/* Copies a peer's text, which goes into the log, into JSON and to terminals: keeps ASCII from `lowest` on,
- * and makes the rest '?'. */
-static void copy_plain(char *to, size_t room, struct frame_text text, char lowest)
-{
-	size_t size = text.size < room - 1 ? text.size : room - 1;
-
-	for (size_t i = 0; i < size; i++)
-		to[i] = text.data[i] >= lowest && text.data[i] < 0x7f ? text.data[i] : '?';
-	to[size] = '\0';
-}
-
 /* Which session begins: the lower end chooses what names it, and its secret. */
 static void begin_to_resume(struct link *link, const struct frame_hello_link *hello)
 {
@@ -174,7 +163,7 @@ void link_note_hello(struct link *link, const struct frame_hello_link *hello)
 	if (!link->has_met)
 		DL_APPEND2(link->links->met, link, met_prev, met_next);
 	link->has_met = true;
-	copy_plain(link->version, sizeof(link->version), hello->version, '!');
+	frame_text_copy_plain(hello->version, link->version, sizeof(link->version), '!');
 	link->flags = hello->flags;
 	hop_set_takes_takeovers(link->hop, link->flags & HELLO_TAKEOVERS);
 	if (link->links->options.hosts && peer_is_domain(link->peer, 0))
@@ -194,7 +183,7 @@ void link_read_goodbye(const struct frame_goodbye *goodbye, char *why, size_t ro
 {
 	char text[101];
 
-	copy_plain(text, sizeof(text), goodbye->text, ' ');
+	frame_text_copy_plain(goodbye->text, text, sizeof(text), ' ');
 	snprintf(why, room, goodbye->error ? "the peer says goodbye: %s" : "the peer has closed it", text);
 }
 

@@ -70,16 +70,6 @@ struct about {
 	int64_t from, to;
 };
 
-/* A program may have named anything. */
-static void copy_plain(char *to, size_t room, struct frame_text text)
-{
-	size_t size = text.size < room - 1 ? text.size : room - 1;
-
-	for (size_t i = 0; i < size; i++)
-		to[i] = text.data[i] > ' ' && text.data[i] <= '~' ? text.data[i] : '?';
-	to[size] = '\0';
-}
-
 static void write_address(const struct tracers *tracers, const struct channel_step *step, char *text,
 			  size_t room)
 {
@@ -87,7 +77,8 @@ static void write_address(const struct tracers *tracers, const struct channel_st
 	struct step_place to = step_place(&channel->acceptor);
 
 	if (step->kind == STEP_REFUSED)
-		copy_plain(text, room, step->name);
+		/* A program may have named anything. */
+		frame_text_copy_plain(step->name, text, room, '!');
 	else if (to.kind == PLACE_HOST)
 		snprintf(text, room, "%s/%s", hosts_name(tracers->with.hosts, to.number), channel->endpoint);
 	else if (channel_is_relayed(channel))
