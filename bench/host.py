@@ -18,6 +18,18 @@ import time
 POLICY = "[rule]\nfrom = *\nto = *\naction = allow\n"
 TOP = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 PATIENCE = 20  # seconds
+# For a daemon with many links, channels and streams.
+LIMITS = """[limits]
+max-channels = 65536
+max-channels-per-uid = 32768
+max-queued-bytes = 16G
+max-queued-bytes-per-uid = 8G
+max-queued-bytes-per-peer = 8G
+max-descriptors-per-uid = 32768
+max-memory = 16G
+max-memory-per-uid = 8G
+max-memory-per-peer = 8G
+"""
 
 
 def end_in_order(*_):
