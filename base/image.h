@@ -44,6 +44,9 @@ enum image_section_type {
 	IMAGE_COMMAND, /* the same: a command that was started, and is only to be reaped or stopped */
 	IMAGE_THING,   /* daemon/local/watches_image.c: something that is there, of which watches were told */
 	IMAGE_TOLD,    /* the same: a watch that was told of all of these that it means */
+	/* daemon/relay/channel_image.c: the number in traces of the channel before it, which another daemon
+	 * has given out */
+	IMAGE_SERIAL,
 	IMAGE_TYPES
 };
 #define IMAGE_KNOWN_TO_ALL IMAGE_END /* the last type that each program of this format reads */
@@ -67,8 +70,9 @@ struct image_fd {
 };
 
 struct image {
-	bool is_read; /* else it is being made */
-	int error;    /* a negative errno; 0: all is well so far */
+	bool is_read;	/* else it is being made */
+	int error;	/* a negative errno; 0: all is well so far */
+	uint32_t reads; /* of one that is being made: the last type of sections that its reader knows */
 	uint8_t *data;
 	size_t size, room;
 	size_t at, end; /* where the present section goes on, and ends */
@@ -76,7 +80,7 @@ struct image {
 	uint32_t fd_count, fd_room;
 };
 
-/* Begins to make an image. */
+/* Begins to make an image for a reader who knows all sections: `reads` may be set to less. */
 void image_begin(struct image *image);
 /* Puts what was made into a memfd, together with the descriptors. Returns it, close-on-exec, or a negative
  * errno, also of what was wrong before. */

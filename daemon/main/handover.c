@@ -183,6 +183,7 @@ static int make_image(struct daemon *daemon, struct head *head, int *carrier)
 	int fd;
 
 	image_begin(&image);
+	image.reads = daemon->next_reads;
 	write_image(daemon, &image, head);
 	fd = image_seal(&image);
 	for (uint32_t i = 0; fd >= 0 && !carrier && i < image.fd_count; i++)
@@ -295,6 +296,7 @@ struct handover {
 	struct image image;
 	struct image_hops hops;
 	struct head head;
+	struct channel *channel; /* that was read last, NULL: none */
 };
 
 /* Reads the head of an image that was opened. This daemon is by its instance what the one before was, before
@@ -403,7 +405,6 @@ static void read_section(struct daemon *daemon, struct handover *handover, uint3
 	const struct head *head = &handover->head;
 	struct image *image = &handover->image;
 	struct image_hops *hops = &handover->hops;
-	struct channel *channel;
 	uint32_t number;
 
 	switch (type) {
@@ -439,7 +440,10 @@ static void read_section(struct daemon *daemon, struct handover *handover, uint3
 		activations_read_command(daemon->activations, image);
 		break;
 	case IMAGE_CHANNEL:
-		channel_image(image, hops, &channel);
+		channel_image(image, hops, &handover->channel);
+		break;
+	case IMAGE_SERIAL:
+		channel_serial_image(image, handover->channel);
 		break;
 	case IMAGE_LEDGER:
 		image_u32(image, &number);
@@ -471,7 +475,7 @@ static void read_section(struct daemon *daemon, struct handover *handover, uint3
 }
 
 /* Sections come in this order of their types, of which later ones have larger numbers than those before which
- * they belong. */
+ * they belong; what is told of a channel besides comes behind it. */
 static unsigned rank(uint32_t type)
 {
 	static const uint8_t order[] = {
@@ -481,6 +485,8 @@ static unsigned rank(uint32_t type)
 	};
 	unsigned i = 0;
 
+	if (type == IMAGE_SERIAL)
+		type = IMAGE_CHANNEL;
 	while (i < sizeof(order) && order[i] != type)
 		i++;
 	return i;

@@ -275,6 +275,22 @@ void channel_image(struct image *image, const struct image_hops *hops, struct ch
 	*made = channel;
 }
 
+/* What this daemon hasn't given out can't be made again. */
+static bool has_others_serial(const struct channel *channel)
+{
+	return channel->serial && (!channel->opener.hop || channel->opener.hop->traits->is_daemon);
+}
+
+void channel_serial_image(struct image *image, struct channel *channel)
+{
+	uint32_t serial = channel ? channel->serial : 0;
+
+	image_upto(image, &serial, UINT16_MAX);
+	image_expect(image, channel);
+	if (!image->error)
+		channel->serial = (uint16_t)serial;
+}
+
 void hop_write_channels(struct image *image, const struct hop *hop)
 {
 	struct channel_end *end;
@@ -287,5 +303,9 @@ void hop_write_channels(struct image *image, const struct hop *hop)
 			continue;
 		image_section(image, IMAGE_CHANNEL);
 		channel_image(image, NULL, &channel);
+		if (!has_others_serial(channel) || image->reads < IMAGE_SERIAL)
+			continue;
+		image_section(image, IMAGE_SERIAL);
+		channel_serial_image(image, channel);
 	}
 }

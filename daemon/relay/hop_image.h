@@ -64,6 +64,9 @@ void hop_inner_image(struct image *image, struct hop *hop);
 /* Writes a channel, or reads one and enters it into its hops. Where it leads to is looked up by the caller:
  * *channel has it, if the image has no error. Both ends must be at hops of the image, or gone. */
 void channel_image(struct image *image, const struct image_hops *hops, struct channel **channel);
+/* Writes by which number, which another daemon has given, traces name the channel, or reads it into the one
+ * that was read last (NULL: there was none). */
+void channel_serial_image(struct image *image, struct channel *channel);
 /* Writes a section for each channel with this hop, but for those that another one's opener has. */
 void hop_write_channels(struct image *image, const struct hop *hop);
 /* Writes what lies in the hop's rings, or reads it, once all channels were read. */

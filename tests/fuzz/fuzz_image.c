@@ -93,6 +93,7 @@ struct parts {
 	struct streams *streams;
 	struct activations *activations;
 	struct watches *watches;
+	struct channel *channel; /* that was read last */
 };
 
 /* Topics take a hop's owner for a session, which none is here: so to them all are of links. */
@@ -114,9 +115,8 @@ static void read_of_topic(struct image *image, struct image_hops *hops, struct t
 }
 
 static void read_section(struct image *image, struct image_hops *hops, struct program *programs,
-			 const struct parts *parts, uint32_t type)
+			 struct parts *parts, uint32_t type)
 {
-	struct channel *channel;
 	bool shares = false;
 	uint32_t number;
 
@@ -143,7 +143,9 @@ static void read_section(struct image *image, struct image_hops *hops, struct pr
 	} else if (type == IMAGE_THING) {
 		watches_read_thing(parts->watches, image);
 	} else if (type == IMAGE_CHANNEL) {
-		channel_image(image, hops, &channel);
+		channel_image(image, hops, &parts->channel);
+	} else if (type == IMAGE_SERIAL) {
+		channel_serial_image(image, parts->channel);
 	} else if (type == IMAGE_LEDGER) {
 		image_u32(image, &number);
 		image_expect(image, number < hops->sessions);

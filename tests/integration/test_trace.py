@@ -20,6 +20,7 @@ from test_relay import python_peer  # the fixture `peer_in`  # noqa: F401  pylin
 from test_sight import settings
 from test_relay import domain_0, pv_guests  # the fixtures `zero` and `guests`  # noqa: F401  pylint: disable=unused-import
 from test_views import NOBODY, As
+from renewing import renew
 
 TRACE = 5  # a kind of ASK
 
@@ -315,6 +316,26 @@ def test_a_trace_ends_after_so_many_steps_and_is_for_people_too(nodes):
     assert process.returncode == EXIT_OK
     assert " domain 1: 1." in opened and " -> 1:inbox message opened to program " in opened
     assert "@24 -> 1:inbox message came from program " in came and came.endswith(", 24 bytes, 1 message")
+    receiver.stop()
+
+
+def test_names_stay_when_a_daemon_of_their_way_is_renewed(guests, zero):
+    """The receiver's daemon and domain 0 have them of other daemons."""
+    one, two = guests(2)
+    receiver = two.receiver("inbox")
+    address = f"{two.domid}:inbox"
+    with Connection(one.socket) as sender:
+        assert sender.send(address, b"first") == 0
+        names = set()
+        for renewed in (None, two, zero):
+            if renewed:
+                renew(renewed)
+            traces = [Trace(node, address) for node in (one, zero, two)]
+            assert sender.send(address, b"again") == 0
+            for trace in traces:
+                names.add(id_of(trace.until("taken")).split("@")[0])
+                trace.process.terminate()
+    assert len(names) == 1, names
     receiver.stop()
 
 

@@ -34,6 +34,7 @@ struct world {
 	struct topics *topics;
 	struct hop *hop; /* of the subscriber */
 	struct channel *channel;
+	struct channel *read; /* out of an image, last */
 };
 
 static void open_none(void *userdata, struct channel *channel, struct frame_text address)
@@ -137,8 +138,6 @@ static uint8_t *bytes_of(struct world *world, size_t *size)
 
 static void read_section(struct world *world, struct image *image, struct image_hops *hops, uint32_t type)
 {
-	struct channel *channel;
-
 	if (type == IMAGE_LINK && !hops->count) {
 		hop_link_image(image, world->hop);
 		hops->hops[hops->count++] = world->hop;
@@ -146,7 +145,9 @@ static void read_section(struct world *world, struct image *image, struct image_
 	} else if (type == IMAGE_TOPIC && hops->count == 1) {
 		topics_read_topic(world->topics, image, hops);
 	} else if (type == IMAGE_CHANNEL) {
-		channel_image(image, hops, &channel);
+		channel_image(image, hops, &world->read);
+	} else if (type == IMAGE_SERIAL) {
+		channel_serial_image(image, world->read);
 	} else if (type == IMAGE_PARTY) {
 		topics_read_party(world->topics, image, hops);
 	} else {
