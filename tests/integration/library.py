@@ -61,7 +61,7 @@ FATE_UNKNOWN, FATE_DONE, FATE_NOT_DONE = range(3)
 
 def load():
     directory = os.environ.get("XENMSG_LIBDIR") or (os.path.join(os.path.dirname(BINDIR), "lib") if BINDIR else "")
-    library = ctypes.CDLL(os.path.join(directory, "libxenmsg.so.0") if directory else "libxenmsg.so.0")
+    library = ctypes.CDLL(os.path.join(directory, "libxenmsg.so.1") if directory else "libxenmsg.so.1")
     pointer, text, size = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t
     for name, result, arguments in (
             ("open", ctypes.c_int, [ctypes.POINTER(pointer), text, pointer]),

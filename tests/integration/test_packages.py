@@ -54,7 +54,7 @@ def test_the_symbols_file_names_what_the_library_exports():
     exported = {(name, node) for node, names in re.findall(r"^(XENMSG_\S+) \{$(.*?)^\}", read_source("libclient", "libxenmsg.map"),
                                                            re.MULTILINE | re.DOTALL)
                 for name in re.findall(r"^\t(xenmsg_\w+);$", names, re.MULTILINE)}
-    named = set(re.findall(r"^ (xenmsg_\w+)@(\S+) ", read_source("debian", "libxenmsg0.symbols"), re.MULTILINE))
+    named = set(re.findall(r"^ (xenmsg_\w+)@(\S+) ", read_source("debian", "libxenmsg1.symbols"), re.MULTILINE))
     assert exported and exported == named
 
 

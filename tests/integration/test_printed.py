@@ -35,7 +35,7 @@ def test_the_commands_of_the_readme_work_with_its_policy(make_host, tmp_path):
     (tmp_path / "picture.jpg").write_bytes(os.urandom(3000000))
     (tmp_path / "names.txt").write_text("pear\nfig\napple\n")
     served = {"recv": "inbox", "serve": "upper", "listen": "sort"}
-    shown = {"call": b"HELLO", "connect": b"apple\nfig\npear\n", "ping": b"4 of 4 answered", "peers": b"0.1.0", "endpoints": b"upper",
+    shown = {"call": b"HELLO", "connect": b"apple\nfig\npear\n", "ping": b"4 of 4 answered", "peers": b"0.2.0", "endpoints": b"upper",
              "status": b'"domid":3', "policy": b"allow: "}
     tried = set()
     try:

@@ -42,7 +42,7 @@ def documented():
 
 @pytest.mark.skipif(not has_probes(), reason="sys/sdt.h was not there when this was built")
 def test_the_documents_probes_are_there_with_their_arguments():
-    library = os.path.join(os.path.dirname(tool("xenmsg")), "../lib/libxenmsg.so.0")
+    library = os.path.join(os.path.dirname(tool("xenmsg")), "../lib/libxenmsg.so.1")
     found = probes(library)
     assert {name.split(":")[0] for name in found} == {"xenmsg"}
     found.update(probes(tool("xenmsgd")))
