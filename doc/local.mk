@@ -85,4 +85,5 @@ dist_decisions_DATA = \
 	doc/decisions/0047-domain-0-sees-what-guests-let-it.md \
 	doc/decisions/0048-one-way-to-begin-and-one-shape-of-result.md \
 	doc/decisions/0049-traces-name-messages-by-their-place.md \
+	doc/decisions/0050-what-looks-like-two-and-stays.md \
 	doc/decisions/README.md
