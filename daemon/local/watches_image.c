@@ -30,6 +30,31 @@
 #define SETTLE_MS    2000u /* in which other domains and their endpoints are found again */
 #define COST_COMPARE 4u
 
+/* --- what was there before -------------------------------------------------------------------- */
+
+static void key_of(const struct record *record, char key[sizeof(((struct thing *)0)->key)])
+{
+	snprintf(key, sizeof(((struct thing *)0)->key), "%u %s", record->domain->domid, record->text);
+}
+
+static struct thing *find_before(const struct watches *watches, const struct record *record)
+{
+	struct thing *thing;
+	char key[sizeof(thing->key)];
+
+	key_of(record, key);
+	HASH_FIND_STR(watches->before, key, thing);
+	return thing;
+}
+
+/* Returns what is known now under that number and endpoint. NULL: nothing is. */
+static const struct record *find_now(const struct watches *watches, const struct thing *thing)
+{
+	const struct known_domain *domain = known_find(watches->known, thing->domain.domid);
+
+	return domain && domain->current ? record_find(domain->current, thing->record->text) : NULL;
+}
+
 /* --- to a daemon that can't go on from there ---------------------------------------------------- */
 
 static void tell_gone(struct watcher *watcher, struct watch *watch)
@@ -84,9 +109,31 @@ void watches_stay(struct watches *watches)
 
 /* --- to one that can -------------------------------------------------------------------------- */
 
+/* Tells a watch what the daemon before this has told others, and this one doesn't know yet: the next one
+ * takes it for told. The watch began here, or has heard already that it has gone. */
+static void tell_before(struct watcher *watcher, struct watch *watch)
+{
+	struct watches *watches = watcher->watches;
+	const struct thing *thing;
+	uint64_t cost = 0;
+
+	for (thing = watches->before; thing; thing = thing->hh.next) {
+		const struct record *now = find_now(watches, thing);
+
+		if ((!now || !now->up) && watch_means(watch, thing->record, &cost))
+			watch_tell(watcher, watch, thing->record, true, &cost);
+		cost += COST_COMPARE;
+	}
+	turns_spend(watches->turns, watcher->task.line, cost);
+	watch->knows_before = true;
+	watch->compared = NULL;
+	watches->comparing++;
+}
+
 void watches_hold(struct watches *watches)
 {
 	struct watcher *watcher, *next;
+	struct watch *watch;
 
 	HASH_ITER(hh, watches->watchers, watcher, next) {
 		uint64_t cost = 0;
@@ -96,6 +143,9 @@ void watches_hold(struct watches *watches)
 			turns_spend(watches->turns, watcher->task.line, cost);
 			cost = 0;
 		}
+		DL_FOREACH(watcher->list, watch)
+			if (watches->before && !watch->knows_before)
+				tell_before(watcher, watch);
 	}
 	watches->is_held = true;
 	watches->told_upto = watches->changes->last;
@@ -139,29 +189,6 @@ static void write_thing(struct image *image, const struct record *record)
 	snprintf(text, sizeof(text), "%s", record->text);
 	image_section(image, IMAGE_THING);
 	thing_image(image, &domid, &is_own, name, text);
-}
-
-static void key_of(const struct record *record, char key[sizeof(((struct thing *)0)->key)])
-{
-	snprintf(key, sizeof(((struct thing *)0)->key), "%u %s", record->domain->domid, record->text);
-}
-
-static struct thing *find_before(const struct watches *watches, const struct record *record)
-{
-	struct thing *thing;
-	char key[sizeof(thing->key)];
-
-	key_of(record, key);
-	HASH_FIND_STR(watches->before, key, thing);
-	return thing;
-}
-
-/* Returns what is known now under that number and endpoint. NULL: nothing is. */
-static const struct record *find_now(const struct watches *watches, const struct thing *thing)
-{
-	const struct known_domain *domain = known_find(watches->known, thing->domain.domid);
-
-	return domain && domain->current ? record_find(domain->current, thing->record->text) : NULL;
 }
 
 /* All that was told, also what the daemon before this has told and this one doesn't know yet. */

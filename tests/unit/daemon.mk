@@ -80,6 +80,7 @@ unit_tests += \
 	tests/unit/test_asks \
 	tests/unit/test_via \
 	tests/unit/test_watches \
+	tests/unit/test_watches_image \
 	tests/unit/test_watches_late
 if WITH_SYSTEMD
 unit_tests += tests/unit/test_units
@@ -154,6 +155,7 @@ tests_unit_test_outlet_SOURCES = tests/unit/test_outlet.c tests/unit/random.h
 watches_rig = tests/unit/watches_rig.c tests/unit/watches_rig.h
 
 tests_unit_test_watches_SOURCES = tests/unit/test_watches.c $(watches_rig)
+tests_unit_test_watches_image_SOURCES = tests/unit/test_watches_image.c $(watches_rig)
 tests_unit_test_watches_late_SOURCES = tests/unit/test_watches_late.c $(watches_rig)
 
 # Has vchans, peers and a directory of its own.

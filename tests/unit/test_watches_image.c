@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Watches that are handed over: the next daemon tells them of what has changed, and of nothing else, as soon
+ * as it knows what is there; and so does the one behind that, also if nobody knew everything in between.
+ */
+#include "tests/unit/image_bytes.h"
+#include "tests/unit/watches_rig.h"
+
+#include <stdlib.h>
+
+#include <event2/event.h>
+
+#include "daemon/local/watches.h"
+#include "daemon/local/watches_internal.h"
+#include "daemon/relay/hop_image.h"
+
+static uint8_t *write_image(struct scene *scene, size_t *size)
+{
+	struct image image;
+
+	hop_set_image_number(&scene->a.hop, 0);
+	hop_set_image_number(&scene->b.hop, 1);
+	watches_hold(scene->watches);
+	image_begin(&image);
+	watches_write_image(scene->watches, &image);
+	return image_to_bytes(&image, size);
+}
+
+static int read_image(struct scene *scene, const uint8_t *bytes, size_t size)
+{
+	struct hop *all[] = {&scene->a.hop, &scene->b.hop};
+	struct image_hops hops = {.hops = all, .count = 2, .sessions = 2};
+	struct image image;
+	uint32_t type;
+	int error;
+
+	scene->a.hop.owner = &scene->a;
+	scene->b.hop.owner = &scene->b;
+	image_open_bytes(&image, bytes, size);
+	while ((type = image_next(&image))) {
+		if (type == IMAGE_THING)
+			watches_read_thing(scene->watches, &image);
+		else if (type == IMAGE_WATCH)
+			watches_read_image(scene->watches, &image, &hops);
+		else if (type == IMAGE_TOLD)
+			watches_read_told(scene->watches, &image, &hops);
+		else
+			image_fail(&image, -EINVAL);
+	}
+	error = image.error;
+	image_free(&image);
+	return error;
+}
+
+/* `scene` hands over to the one that is made in its place, which knows nobody's endpoints yet. Until then `b`
+ * is told this. */
+static void hand_over_telling(struct scene *scene, const char *what)
+{
+	size_t size;
+	uint8_t *bytes = write_image(scene, &size);
+
+	image_write_seed("watches", bytes, size);
+	assert_string_equal(scene->a.heard, "");
+	assert_string_equal(scene->b.heard, what);
+	scene_stop(scene);
+	scene_start(scene);
+	assert_int_equal(read_image(scene, bytes, size), 0);
+	free(bytes);
+	watches_go_on(scene->watches, scene->base);
+	settle(scene);
+}
+
+static void hand_over(struct scene *scene)
+{
+	hand_over_telling(scene, "");
+}
+
+/* The time is over in which others are found again. */
+static void time_is_over(struct scene *scene)
+{
+	assert_non_null(scene->watches->settle);
+	event_active(scene->watches->settle, EV_TIMEOUT, 0);
+	settle(scene);
+}
+
+static void start(struct scene *scene)
+{
+	scene_start(scene);
+	known_set_up(scene->known, 7, true);
+	endpoints(scene, 7, "inbox print");
+	assert_int_equal(watch(scene, &scene->a, 1, "7"), 0);
+	expect(scene, &scene->a, "1+7(work) 1+7:inbox(work) 1+7:print(work) ");
+}
+
+TEST(a_watch_hears_nothing_where_nothing_has_changed)
+{
+	struct scene scene;
+
+	start(&scene);
+	hand_over(&scene);
+	known_set_up(scene.known, 7, true);
+	endpoints(&scene, 7, "print inbox");
+	time_is_over(&scene);
+	expect(&scene, &scene.a, "");
+	scene_stop(&scene);
+}
+
+TEST(a_watch_hears_what_has_changed)
+{
+	struct scene scene;
+
+	start(&scene);
+	hand_over(&scene);
+	known_set_up(scene.known, 7, true);
+	endpoints(&scene, 7, "print scan");
+	expect(&scene, &scene.a, "1+7:scan(work) ");
+	time_is_over(&scene);
+	expect(&scene, &scene.a, "1-7:inbox(work) ");
+	scene_stop(&scene);
+}
+
+TEST(a_second_hand_over_before_all_is_known_changes_nothing)
+{
+	struct scene scene;
+
+	start(&scene);
+	hand_over(&scene);
+	hand_over(&scene);
+	known_set_up(scene.known, 7, true);
+	endpoints(&scene, 7, "print");
+	time_is_over(&scene);
+	expect(&scene, &scene.a, "1-7:inbox(work) ");
+	scene_stop(&scene);
+}
+
+/* What another watch was told earlier, and the daemon in between doesn't know yet. */
+TEST(a_watch_of_between_two_hand_overs_is_told_all)
+{
+	struct scene scene;
+
+	start(&scene);
+	hand_over(&scene);
+	assert_int_equal(watch(&scene, &scene.b, 2, "7"), 0);
+	hand_over_telling(&scene, "2+7(work) 2+7:inbox(work) 2+7:print(work) ");
+	known_set_up(scene.known, 7, true);
+	endpoints(&scene, 7, "print scan");
+	expect(&scene, &scene.b, "2+7:scan(work) ");
+	time_is_over(&scene);
+	expect(&scene, &scene.b, "2-7:inbox(work) ");
+	scene_stop(&scene);
+}
