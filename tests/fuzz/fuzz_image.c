@@ -3,15 +3,18 @@
 /*
  * What a daemon hands over, as bytes of any kind: two hops to programs, which share memory or don't, one of a
  * link, topics that nobody here has bound, byte streams that wait to be fetched, endpoints that are started
- * on demand and have no file here, their channels, what lies in the programs' rings, and what their watches
- * were told of. What is taken must go on: it gets rings and passes. Whatever is wrong, nothing is left. Seeds
- * are made by XENMSG_SEEDS=DIRECTORY tests/unit/test_image, test_topic_image, test_stream_image and
- * test_activation.
+ * on demand and have no file here, their channels, what lies in the programs' rings, and watches of two
+ * sessions with what they were told, which meet domains that are there, or are others now. What is taken must
+ * go on: it gets rings and passes, and watches are compared with what is there, and handed over once more.
+ * Whatever is wrong, nothing is left. Seeds are made by XENMSG_SEEDS=DIRECTORY tests/unit/test_image,
+ * test_topic_image, test_stream_image, test_activation and test_watches_image.
  */
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <event2/event.h>
 
@@ -23,8 +26,9 @@
 #include "base/self.h"
 #include "daemon/activation/activation.h"
 #include "daemon/known/known.h"
+#include "daemon/local/session.h"
 #include "daemon/local/streams.h"
-#include "daemon/local/watches.h"
+#include "daemon/local/watches_internal.h"
 #include "daemon/topic/topics.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -33,6 +37,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define TOPICS 4
 #define LINK   2 /* the last one is a link's */
 #define PASSES 20
+#define WHO    2u /* sessions that have watches */
 
 struct program {
 	struct hop *hop;
@@ -94,7 +99,92 @@ struct parts {
 	struct activations *activations;
 	struct watches *watches;
 	struct channel *channel; /* that was read last */
+	struct hop *watching[WHO];
 };
+
+/* --- who watches ------------------------------------------------------------------------------ */
+
+static void on_gone(void *userdata, struct session *session)
+{
+	struct parts *parts = userdata;
+
+	watches_remove_session(parts->watches, session);
+	for (unsigned i = 0; i < WHO; i++)
+		if (parts->watching[i] == session_hop(session))
+			parts->watching[i] = NULL;
+	session_free(session);
+}
+
+static const struct session_callbacks session_callbacks = {.gone = on_gone};
+
+static bool knows_all(void *userdata)
+{
+	return true;
+}
+
+/* Nobody is at the other end of its socket, so that all that it is told waits. */
+static struct hop *watching(struct relay *relay, struct parts *parts)
+{
+	static const struct session_options options = {.channels_max = 1, .greeting_ms = 3600000};
+	struct session *session;
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) < 0 ||
+	    session_new(&session, relay, pair[0], &options, &session_callbacks, parts) < 0)
+		abort();
+	close(pair[1]);
+	return session_hop(session);
+}
+
+static void read_of_watches(struct image *image, struct parts *parts, uint32_t type)
+{
+	struct image_hops hops = {.hops = parts->watching, .count = WHO, .sessions = WHO};
+
+	if (type == IMAGE_THING)
+		watches_read_thing(parts->watches, image);
+	else if (type == IMAGE_WATCH)
+		watches_read_image(parts->watches, image, &hops);
+	else
+		watches_read_told(parts->watches, image, &hops);
+}
+
+/* Who is there, and offers what. */
+static void make_known(struct known *known, uint32_t domid, const char *name, const char *endpoint)
+{
+	known_set_name(known, known_get(known, domid), name, strlen(name));
+	known_set_up(known, domid, true);
+	known_set_endpoint(known, domid, endpoint, true);
+}
+
+static void hear(struct parts *parts, struct relay *relay)
+{
+	if (parts->watches->settle)
+		event_active(parts->watches->settle, EV_TIMEOUT, 0);
+	event_base_loop(relay->base, EVLOOP_NONBLOCK);
+	relay_run(relay, PASSES);
+}
+
+/* They are told what there is; then something changes, and they are handed over. */
+static void watches_go_on_twice(struct parts *parts, struct relay *relay, struct known *known)
+{
+	struct image image;
+
+	watches_go_on(parts->watches, relay->base);
+	make_known(known, 7, "work", "inbox");
+	hear(parts, relay);
+	make_known(known, 8, "work", "print");
+	known_set_up(known, 7, false);
+	watches_hold(parts->watches);
+	image_begin(&image);
+	watches_write_image(parts->watches, &image);
+	if (image.error)
+		abort();
+	image_free(&image);
+	watches_stay(parts->watches);
+	hear(parts, relay);
+}
+
+/* --- sections --------------------------------------------------------------------------------- */
 
 /* Topics take a hop's owner for a session, which none is here: so to them all are of links. */
 static void read_of_topic(struct image *image, struct image_hops *hops, struct topics *topics, uint32_t type)
@@ -140,8 +230,8 @@ static void read_section(struct image *image, struct image_hops *hops, struct pr
 		activations_read_room(parts->activations, image, hops);
 	} else if (type == IMAGE_COMMAND) {
 		activations_read_command(parts->activations, image);
-	} else if (type == IMAGE_THING) {
-		watches_read_thing(parts->watches, image);
+	} else if (type == IMAGE_THING || type == IMAGE_WATCH || type == IMAGE_TOLD) {
+		read_of_watches(image, parts, type);
 	} else if (type == IMAGE_CHANNEL) {
 		channel_image(image, hops, &parts->channel);
 	} else if (type == IMAGE_SERIAL) {
@@ -198,7 +288,7 @@ static void run(struct relay *relay, struct image *image, struct topics *topics,
 	struct program *programs = calloc(HOPS, sizeof(*programs));
 	struct parts parts = {.topics = topics,
 			      .streams = streams_new(relay, route, NULL),
-			      .watches = watches_new(&relay->turns, known, NULL, NULL, NULL)};
+			      .watches = watches_new(&relay->turns, known, NULL, knows_all, NULL)};
 	struct image_hops hops = {.hops = calloc(HOPS + TOPICS, sizeof(struct hop *))};
 	uint32_t type;
 
@@ -210,6 +300,8 @@ static void run(struct relay *relay, struct image *image, struct topics *topics,
 	for (unsigned i = 0; i < HOPS; i++)
 		programs[i].hop = hop_new(relay, i == LINK ? HOP_LINK : HOP_SOCKET, &callbacks, &programs[i],
 					  1, CHANNEL_NUMBERS / 2);
+	for (unsigned i = 0; i < WHO; i++)
+		parts.watching[i] = watching(relay, &parts);
 	while ((type = image_next(image)))
 		read_section(image, &hops, programs, &parts, type);
 	topics_check_image(topics, image);
@@ -217,14 +309,17 @@ static void run(struct relay *relay, struct image *image, struct topics *topics,
 		topics_go_on(topics);
 		streams_go_on(parts.streams);
 		activations_go_on(parts.activations);
-		watches_go_on(parts.watches, relay->base);
 		go_on(relay, programs, &hops);
+		watches_go_on_twice(&parts, relay, known);
 	} else {
 		activations_drop_image(parts.activations);
 	}
 	topics_free(topics);
 	streams_free(parts.streams);
 	activations_free(parts.activations);
+	for (unsigned i = 0; i < WHO; i++)
+		if (parts.watching[i])
+			on_gone(&parts, hop_owner(parts.watching[i]));
 	watches_free(parts.watches);
 	for (unsigned i = 0; i < HOPS; i++)
 		hop_retire(programs[i].hop, ENOENT);
