@@ -20,6 +20,7 @@
 
 #include "base/clock.h"
 #include "base/log_limit.h"
+#include "wire/text.h"
 
 static enum log_level threshold = LOG_LEVEL_INFO;
 
@@ -248,9 +249,7 @@ log_vline(enum log_level level, const char *format, va_list args)
 	size = vsnprintf(line, sizeof(line), format, args);
 	if (size < 0)
 		return;
-	for (char *c = line; *c; c++) /* a message stays one line, whatever text of others is in it */
-		if ((unsigned char)*c < ' ' || *c == 0x7f)
-			*c = '?';
+	text_make_line(line);
 	pthread_mutex_lock(&out.lock);
 	choose_way();
 	tell_lost();

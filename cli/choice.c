@@ -8,6 +8,7 @@
 
 #include "cli/cli.h"
 #include "cli/nearest.h"
+#include "wire/text.h"
 
 /* ---- what may be chosen ---------------------------------------------------------------------- */
 
@@ -127,9 +128,7 @@ char *choice_printed(struct json_object *value)
 
 	if (!text)
 		abort();
-	for (char *c = text; *c; c++)
-		if ((unsigned char)*c < ' ' || *c == 0x7f)
-			*c = '?';
+	text_make_line(text);
 	return text;
 }
 

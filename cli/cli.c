@@ -17,6 +17,7 @@
 #include "cli/terminal.h"
 #include "cli/why.h"
 #include "wire/address.h"
+#include "wire/text.h"
 
 /* Prints one line, even if a text in it (an address, a path, the words of a daemon or of a peer) has several.
  * Nothing unprintable reaches the terminal. */
@@ -26,9 +27,7 @@ static void complain(const char *format, va_list arguments)
 
 	if (vasprintf(&text, format, arguments) < 0)
 		return;
-	for (char *c = text; *c; c++)
-		if ((unsigned char)*c < ' ' || *c == 0x7f)
-			*c = '?';
+	text_make_line(text);
 	line = isatty(STDERR_FILENO) ? terminal_line(text) : NULL;
 	fprintf(stderr, "xenmsg: %s\n", line ? line : text);
 	free(line);

@@ -16,6 +16,7 @@
 
 #include "cli/cli.h"
 #include "wire/advice.h"
+#include "wire/text.h"
 
 /* The process that listens on a socket; 0: it can't be told. */
 static pid_t listener(const char *path)
@@ -51,9 +52,7 @@ static void name_process(pid_t pid, char *name, size_t size)
 		*name = '\0';
 	fclose(file);
 	name[strcspn(name, "\n")] = '\0';
-	for (char *c = name; *c; c++)
-		if (*c < ' ' || *c > '~')
-			*c = '?';
+	text_make_ascii(name, strlen(name), ' ');
 }
 
 bool doctor_check_socket(struct doctor *doctor, const char *socket)

@@ -12,6 +12,7 @@
 
 #include "cli/fields.h"
 #include "cli/terminal.h"
+#include "wire/text.h"
 
 #define WORK_UNIT_S 1e-8 /* about: of what status counts as work */
 
@@ -79,9 +80,7 @@ void top_add_line(struct top *top, bool is_title, const char *format, ...)
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
 	/* Programs choose their names: no control character in them may reach the terminal. */
-	for (char *c = text; *c; c++)
-		if ((unsigned char)*c < ' ' || *c == 0x7f)
-			*c = '?';
+	text_make_line(text);
 	at = text;
 	line->text[terminal_escape(&at, text + strlen(text), true, line->text, sizeof(line->text) - 1)] =
 		'\0';

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "wire/libc.h"
+#include "wire/text.h"
 
 bool trace_is_wanted(void)
 {
@@ -36,9 +37,7 @@ void trace_line(const char *format, ...)
 	va_start(args, format);
 	vsnprintf(line + size, sizeof(line) - (size_t)size - 1, format, args);
 	va_end(args);
-	for (char *c = line; *c; c++) /* names may come from elsewhere */
-		if ((unsigned char)*c < ' ' || *c == 0x7f)
-			*c = '?';
+	text_make_line(line); /* names may come from elsewhere */
 	size = (int)strlen(line);
 	line[size++] = '\n';
 	/* Nobody is waited for, and nobody killed, if it is a pipe that isn't read. */

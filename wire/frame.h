@@ -17,6 +17,7 @@
 
 #include "wire/address.h"
 #include "wire/bytes.h"
+#include "wire/text.h"
 
 #define FRAME_HEADER_SIZE 16u
 #define FRAME_PAYLOAD_MAX 65536u
@@ -154,8 +155,9 @@ static inline void frame_text_copy_plain(struct frame_text text, char *to, size_
 {
 	size_t size = text.size < room ? text.size : room - 1;
 
-	for (size_t i = 0; i < size; i++)
-		to[i] = text.data[i] >= lowest && text.data[i] < 0x7f ? text.data[i] : '?';
+	if (size)
+		memcpy(to, text.data, size);
+	text_make_ascii(to, size, lowest);
 	to[size] = '\0';
 }
 

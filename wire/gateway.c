@@ -6,6 +6,8 @@
 
 #include <json-c/json.h>
 
+#include "wire/frame.h"
+
 #define ID_MAX	  ((INT64_C(1) << 53) - 1) /* what every reader of JSON can hold */
 #define DEPTH_MAX 4			   /* of what may be skipped */
 
@@ -135,11 +137,8 @@ static void get_text(struct json_object *object, const char *name, char *out, si
 {
 	struct json_object *value = get(object, name, json_type_string);
 	const char *text = value ? json_object_get_string(value) : "";
-	size_t size = 0;
 
-	for (; text[size] && size < room - 1; size++)
-		out[size] = text[size] >= ' ' && text[size] < 0x7f ? text[size] : '?';
-	out[size] = '\0';
+	frame_text_copy_plain(frame_text_of(text), out, room, ' ');
 }
 
 static bool get_host(struct json_object *object, char out[HOST_NAME_SIZE])

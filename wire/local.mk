@@ -14,6 +14,7 @@ libwire_la_SOURCES = \
 	wire/probes.h \
 	wire/properties.c wire/properties.h \
 	wire/ring.c wire/ring.h wire/ring_inline.h wire/local_ring.h wire/untrusted_copy.h \
+	wire/text.h \
 	wire/cpu_atomics.c wire/cpu_atomics.h
 
 # What a daemon and its gateway say to each other: apart, since the library for programs needs no JSON.

@@ -6,18 +6,14 @@
 
 #include "wire/bytes.h"
 #include "wire/cursor.h"
+#include "wire/text.h"
 
 #define BLOCK_HEAD  4u /* u16 length of the block, u16 0 */
 #define NOTICE_SIZE 16u
 
 bool trace_is_valid(const char *text, size_t size)
 {
-	if (size < 1 || size > TRACE_MAX)
-		return false;
-	for (size_t i = 0; i < size; i++)
-		if (text[i] < ' ' || text[i] > '~')
-			return false;
-	return true;
+	return size >= 1 && size <= TRACE_MAX && text_is_ascii(text, size, ' ');
 }
 
 /* Writes a property, padded to a multiple of 4. Returns its end. */

@@ -18,6 +18,7 @@
 #include "base/timer.h"
 #include "daemon/relay/channel.h"
 #include "daemon/relay/hop_image.h"
+#include "wire/text.h"
 
 #define LED_AT_ONCE 8u	  /* channels in one turn: each costs about as much as an OPEN, or a stream */
 #define COST_START  8192u /* a fork, or a request to systemd; the pauses bound how often */
@@ -412,9 +413,8 @@ static int apply(struct activations *activations, struct activation_settings *li
 /* Keeps the error for status and systemd: it may quote what a file holds, so only printable ASCII is kept. */
 static void keep_error(struct activations *activations, char *error)
 {
-	for (char *c = error; c && *c; c++)
-		if (*c < ' ' || *c > '~')
-			*c = '?';
+	if (error)
+		text_make_ascii(error, strlen(error), ' ');
 	free(activations->error);
 	activations->error = error;
 }

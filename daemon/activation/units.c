@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "base/timer.h"
+#include "wire/text.h"
 
 #define SYSTEMD	     "org.freedesktop.systemd1"
 #define SYSTEMD_PATH "/org/freedesktop/systemd1"
@@ -75,9 +76,7 @@ static bool is_denied(const sd_bus_error *error)
 /* Others' words go to the log, and by `doctor` to terminals: only printable ASCII is kept. */
 static void fail_in_their_words(struct unit_start *start, char *why)
 {
-	for (char *c = why; *c; c++)
-		if (*c < ' ' || *c > '~')
-			*c = '?';
+	text_make_ascii(why, strlen(why), ' ');
 	fail(start, why);
 }
 

@@ -6,6 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "wire/text.h"
+
 void program_name(pid_t pid, char name[PROGRAM_NAME_SIZE])
 {
 	char path[64];
@@ -23,7 +25,5 @@ void program_name(pid_t pid, char name[PROGRAM_NAME_SIZE])
 	else
 		snprintf(name, PROGRAM_NAME_SIZE, "?");
 	name[strcspn(name, "\n")] = '\0';
-	for (char *c = name; *c; c++)
-		if (*c < ' ' || *c >= 0x7f)
-			*c = '?';
+	text_make_ascii(name, strlen(name), ' ');
 }

@@ -16,6 +16,7 @@
 #include "daemon/local/watch_events.h"
 #include "base/turns.h"
 #include "wire/address.h"
+#include "wire/text.h"
 
 static void wake_all(struct watches *watches)
 {
@@ -413,10 +414,7 @@ struct watcher *watcher_get(struct watches *watches, struct session *session)
  * lines. */
 static bool is_printable(struct address_part part)
 {
-	for (size_t i = 0; i < part.size; i++)
-		if (part.data[i] <= ' ' || part.data[i] >= 0x7f)
-			return false;
-	return true;
+	return text_is_ascii(part.data, part.size, '!');
 }
 
 void watcher_add(struct watcher *watcher, struct watch *watch)

@@ -17,14 +17,14 @@
 #include "daemon/relay/channel.h"
 #include "daemon/relay/origin.h"
 #include "wire/address.h"
+#include "wire/text.h"
 
 /* Keeps the error, and the time of the first failure. The text may quote what a file holds, and goes into
  * JSON and to systemd, so only printable ASCII is kept. */
 static void keep_error(struct access *access, char *error)
 {
-	for (char *c = error; c && *c; c++)
-		if (*c < ' ' || *c > '~')
-			*c = '?';
+	if (error)
+		text_make_ascii(error, strlen(error), ' ');
 	if (!access->error)
 		access->error_since = (uint64_t)time(NULL);
 	free(access->error);
