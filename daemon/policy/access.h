@@ -132,8 +132,12 @@ void access_forget_host_domains(struct access *access);
 
 /* Whether there is a host's policy here, and that domain. */
 bool access_knows_domain(const struct access *access, uint32_t domid);
+/* Returns its tags, for the two functions below: they are worked out once for each question. NULL: none, or
+ * out of memory. The caller frees them. */
+char *access_tags(struct access *access, uint32_t domid);
 /* Describes it: its domid, name, UUID and tags; null: none, or unknown. */
-void access_describe_domain(struct access *access, uint32_t domid, struct json_object *object);
+void access_describe_domain(struct access *access, uint32_t domid, const char *tags,
+			    struct json_object *object);
 /* A rule of the host's policy (NULL: none), and whether it is about what the domain sends, and what it
  * receives: 1, 0 or -1: that depends on a name that isn't known. */
 struct access_about {
@@ -141,7 +145,8 @@ struct access_about {
 	int sends, receives;
 };
 /* Returns the next rule about the domain, from *index on, which is moved behind it. */
-struct access_about access_next_about(struct access *access, uint32_t domid, unsigned *index);
+struct access_about access_next_about(struct access *access, uint32_t domid, const char *tags,
+				      unsigned *index);
 void access_describe_about(const struct access_about *about, struct json_object *object);
 
 struct denied *access_denied(struct access *access);

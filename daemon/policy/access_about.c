@@ -2,7 +2,6 @@
 
 /* Says, in domain 0, which rules of the host's policy are about a domain, and which tags it has. */
 
-#include <stdlib.h>
 #include <string.h>
 
 #include <json-c/json.h>
@@ -33,16 +32,30 @@ bool access_knows_domain(const struct access *access, uint32_t domid)
 	return access->host && (domid == access->self->domid || known_find(access->known, domid));
 }
 
-void access_describe_domain(struct access *access, uint32_t domid, struct json_object *object)
+char *access_tags(struct access *access, uint32_t domid)
 {
 	struct policy_subject subject = access_subject(access, domid, 0);
-	char *tags = access_add_tags(access, access->host, &subject);
+
+	return access_add_tags(access, access->host, &subject);
+}
+
+static struct policy_subject with_tags(struct access *access, uint32_t domid, const char *tags)
+{
+	struct policy_subject subject = access_subject(access, domid, 0);
+
+	access_set_tags(access, &subject, tags);
+	return subject;
+}
+
+void access_describe_domain(struct access *access, uint32_t domid, const char *tags,
+			    struct json_object *object)
+{
+	struct policy_subject subject = with_tags(access, domid, tags);
 
 	json_object_object_add(object, "domid", json_object_new_uint64(domid));
 	json_object_object_add(object, "name", text_or_null(subject.name));
 	json_object_object_add(object, "uuid", text_or_null(subject.uuid));
 	json_object_object_add(object, "tags", subject.names_unknown ? NULL : list_of(tags));
-	free(tags);
 }
 
 static int answer_of(enum match match)
@@ -50,10 +63,10 @@ static int answer_of(enum match match)
 	return match == MATCH_MAYBE ? -1 : match == MATCH_YES;
 }
 
-struct access_about access_next_about(struct access *access, uint32_t domid, unsigned *index)
+struct access_about access_next_about(struct access *access, uint32_t domid, const char *tags,
+				      unsigned *index)
 {
-	struct policy_subject subject = access_subject(access, domid, 0);
-	char *tags = access_add_tags(access, access->host, &subject);
+	struct policy_subject subject = with_tags(access, domid, tags);
 	const struct rule *rule = policy_rule_at(host_policy_rules(access->host), *index);
 	struct access_about about = {0};
 
@@ -63,7 +76,6 @@ struct access_about access_next_about(struct access *access, uint32_t domid, uns
 		if (about.sends || about.receives)
 			about.rule = rule;
 	}
-	free(tags);
 	return about;
 }
 

@@ -23,14 +23,21 @@ static bool in_domain_0(const struct access *access)
 	return access->host != NULL;
 }
 
+void access_set_tags(struct access *access, struct policy_subject *subject, const char *tags)
+{
+	const struct known_domain *domain = known_find(access->known, subject->domid);
+
+	subject->tags = tags;
+	if (domain && domain->tags_refused)
+		subject->names_unknown = true;
+}
+
 char *access_add_tags(struct access *access, const struct host_policy *host, struct policy_subject *subject)
 {
 	const struct known_domain *domain = known_find(access->known, subject->domid);
 	char *tags = host_policy_tags(host, subject->name, subject->uuid, domain ? domain->tags : NULL);
 
-	subject->tags = tags;
-	if (domain && domain->tags_refused)
-		subject->names_unknown = true;
+	access_set_tags(access, subject, tags);
 	return tags;
 }
 

@@ -37,6 +37,8 @@ struct policy_subject access_subject(struct access *access, uint32_t domid, uint
 struct policy_subject access_far_subject(const char *host, uint32_t domid, const char *name, uint32_t uid);
 /* Adds, in domain 0, the tags to a subject of this host, by this host policy. The caller frees them. */
 char *access_add_tags(struct access *access, const struct host_policy *host, struct policy_subject *subject);
+/* Adds tags that were worked out before, which the subject doesn't own. */
+void access_set_tags(struct access *access, struct policy_subject *subject, const char *tags);
 /* Decides whether `from` may reach the endpoint here. */
 struct policy_decision access_decide(struct access *access, const struct policy_subject *from,
 				     const char *endpoint);

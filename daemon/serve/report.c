@@ -70,6 +70,7 @@ void report_free(struct report *report)
 		return;
 	json_object_put(report->totals);
 	status_far_free(report->question.far);
+	free(report->walk.tags);
 	free(report);
 }
 
@@ -113,6 +114,7 @@ static void rewind_walk(struct report *report)
 		.left = report->question.far ? report->question.far->told : (struct frame_told){0},
 		.domid = -1,
 		.units = report->walk.units,
+		.tags = report->walk.tags,
 	};
 }
 

@@ -82,6 +82,7 @@ struct status_walk {
 	struct viewer viewer;
 	int64_t only;	/* endpoints, or rules, of this domain; below zero: of all */
 	uint64_t units; /* what it costs, as in turns.h; the caller counts steps and texts */
+	char *tags; /* of the domain that rules are asked of, for all lists of the question; its owner frees them */
 
 	bool begun;
 	struct account_key account_key;

@@ -86,17 +86,21 @@ const struct status_list status_rules_lists[] = {
 
 static bool next_domain(struct status_walk *walk)
 {
-	return walk->index++ == 0;
+	if (walk->index++ > 0)
+		return false;
+	walk->tags = access_tags(walk->sources->access, (uint32_t)walk->only);
+	return true;
 }
 
 static void describe_domain(struct status_walk *walk, struct json_object *object)
 {
-	access_describe_domain(walk->sources->access, (uint32_t)walk->only, object);
+	access_describe_domain(walk->sources->access, (uint32_t)walk->only, walk->tags, object);
 }
 
 static bool next_about(struct status_walk *walk)
 {
-	walk->about = access_next_about(walk->sources->access, (uint32_t)walk->only, &walk->index);
+	walk->about =
+		access_next_about(walk->sources->access, (uint32_t)walk->only, walk->tags, &walk->index);
 	walk->units += walk->index / 4;
 	return walk->about.rule != NULL;
 }
