@@ -9,6 +9,7 @@ libbase_la_SOURCES = \
 	base/cost.h \
 	base/descriptors.c base/descriptors.h \
 	base/domid_set.h \
+	base/durations.h \
 	base/handed_over.c base/handed_over.h \
 	base/image.c base/image.h \
 	base/ini_file.c base/ini_file.h \

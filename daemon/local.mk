@@ -58,6 +58,7 @@ libdaemon_la_SOURCES = \
 	daemon/link/via_hosts.c daemon/link/via_internal.h daemon/link/via_pings.c daemon/link/via_why.c \
 	daemon/relay/hop_output.c \
 	daemon/xen/keeper.c daemon/xen/keeper.h \
+	daemon/relay/latency.h \
 	daemon/relay/ledger.c daemon/relay/ledger.h \
 	daemon/relay/origin.c daemon/relay/origin.h \
 	daemon/relay/orphans.c daemon/relay/orphans.h \
@@ -97,7 +98,7 @@ libdaemon_la_SOURCES = \
 	daemon/peers/peers_tell.c daemon/peers/peers_tell.h \
 	daemon/peers/peers_saves.c daemon/peers/peers_saves.h \
 	daemon/peers/peers_told.c daemon/peers/peers_told.h \
-	daemon/link/pings.c daemon/link/patience.h daemon/link/pings.h daemon/link/round_trips.h \
+	daemon/link/pings.c daemon/link/patience.h daemon/link/pings.h \
 	daemon/peers/rendezvous.c daemon/peers/rendezvous_hello.c daemon/peers/rendezvous_internal.h \
 	daemon/peers/rendezvous_rings.c daemon/peers/rendezvous_step.c daemon/peers/rendezvous_step.h \
 	daemon/policy/policy.c daemon/policy/policy.h daemon/policy/policy_internal.h \

@@ -154,6 +154,7 @@ integration_tests = \
 	tests/integration/test_systemd.py \
 	tests/integration/test_time.py \
 	tests/integration/test_top.py \
+	tests/integration/test_latency.py \
 	tests/integration/test_trace.py \
 	tests/integration/test_topics.py tests/integration/test_topics_hostile.py \
 	tests/integration/test_topics_model.py \

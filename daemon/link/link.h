@@ -24,7 +24,7 @@
 
 #include "daemon/relay/hop.h"
 #include "daemon/link/pings.h"
-#include "daemon/link/round_trips.h"
+#include "base/durations.h"
 #include "base/peer_id.h"
 #include "base/quota.h"
 
@@ -215,8 +215,8 @@ struct link_info {
 	const char *state_name;
 	bool has_vchan, granter;
 	uint32_t ring_bytes, pages, channels, unacknowledged;
-	uint64_t rtt_ns;		/* the last one; 0: not measured */
-	struct round_trips round_trips; /* of all sessions with this peer */
+	uint64_t rtt_ns;	      /* the last one; 0: not measured */
+	struct durations round_trips; /* of all sessions with this peer */
 	struct hop_stats tx, rx;
 	const struct account *account; /* the peer's */
 	uint64_t since;		       /* of the state, in seconds since 1970 */

@@ -160,7 +160,7 @@ int link_on_control(void *owner, const struct frame_header *header, const uint8_
 		rtt_ns = pings_take_pong(&link->pings, number);
 		if (rtt_ns) {
 			link->rtt_ns = rtt_ns;
-			round_trips_add(&link->round_trips, rtt_ns);
+			durations_add(&link->round_trips, rtt_ns);
 		}
 		return 0;
 	default:

@@ -120,7 +120,7 @@ struct link {
 	uint64_t heard_frames;
 	uint64_t used_ms; /* when it last had a channel */
 	uint64_t rtt_ns;
-	struct round_trips round_trips;
+	struct durations round_trips;
 	uint64_t since;
 	struct pings pings;
 	struct patience patience;

@@ -14,6 +14,7 @@
 #include "base/cost.h"
 #include "base/image.h"
 #include "daemon/relay/hop_internal.h"
+#include "daemon/relay/latency.h"
 #include "daemon/relay/sharing.h"
 #include "daemon/relay/steps.h"
 #include "base/timer.h"
@@ -60,6 +61,14 @@ static uint32_t make_cancelled(uint64_t offset, int result, uint8_t payload[FRAM
 	return frame_cancelled_encode(&cancelled, payload);
 }
 
+/* A CANCEL of the message whose state lies at this offset has this result. */
+static void note_result(struct channel *channel, uint64_t offset, int result)
+{
+	if (result == -ECANCELED)
+		latency_cancelled(channel, offset + MESSAGE_TRAILER_SIZE);
+	steps_note_cancelled(channel, offset + MESSAGE_TRAILER_SIZE, result);
+}
+
 /* Answers at once, with 0 or a negative errno, a CANCEL of the opener's that is being handled. Who asks and
  * doesn't read ends only its own session. */
 static void answer_cancel(struct channel_end *end, uint64_t offset, int result)
@@ -68,7 +77,7 @@ static void answer_cancel(struct channel_end *end, uint64_t offset, int result)
 	int r = hop_answer(end->hop, FRAME_CANCELLED, end->number, payload,
 			   make_cancelled(offset, result, payload));
 
-	steps_note_cancelled(end->channel, offset + MESSAGE_TRAILER_SIZE, result);
+	note_result(end->channel, offset, result);
 	if (r < 0)
 		hop_fail(end->hop, r, "answers to its CANCELs pile up");
 }
@@ -92,7 +101,7 @@ static void settle(struct channel_cancels *cancels, struct channel_cancel *cance
 	struct channel_end *opener = &cancels->channel->opener;
 
 	HASH_DEL(cancels->all, cancel);
-	steps_note_cancelled(cancels->channel, cancel->offset + MESSAGE_TRAILER_SIZE, result);
+	note_result(cancels->channel, cancel->offset, result);
 	if (!opener->hop || channel_is_reset(opener)) { /* a RESET tells */
 		forget(cancels, cancel);
 		return;

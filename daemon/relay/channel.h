@@ -37,6 +37,7 @@
 
 #include <event2/buffer.h>
 
+#include "base/durations.h"
 #include "base/peer_id.h"
 #include "base/quota.h"
 #include "wire/frame.h"
@@ -126,6 +127,17 @@ struct channel_tally {
 	unsigned references;
 	uint64_t bytes_to, bytes_from; /* of the streams, towards the endpoint and back */
 	uint64_t messages;	       /* to it: messages and calls */
+	/* latency.h: how long some of these took, from when this daemon had them; these are no topic's */
+	struct durations taken;	   /* messages and calls, until the program had taken them */
+	struct durations answered; /* calls, until this daemon had the answer, or the caller has given up */
+};
+
+/* What is measured of a channel now: latency.h. */
+struct channel_latency {
+	uint64_t upto, came_ns;	       /* the end of a message (0: none), and when it came */
+	uint64_t asked_ns, asked_upto; /* when a call came (0: none), and the end of its request */
+	uint32_t number;	       /* of that call */
+	uint32_t answers;	       /* to others since then */
 };
 
 struct channel {
@@ -144,6 +156,7 @@ struct channel {
 	struct charge charge; /* the opener pays, for the channel and its windows */
 	struct orphans *orphans_of_hop, *orphans_of_account; /* among which it is counted; NULL: it isn't */
 	struct channel_tally *tally;	 /* a reference; NULL: it leads to no endpoint here */
+	struct channel_latency latency;	 /* of what the tally has durations of */
 	struct sharing *sharing;	 /* sharing.h; NULL: it leads to no endpoint here that is shared */
 	struct frame_takeover *takeover; /* that the opener is to be told; NULL: none */
 	bool has_told;			 /* it was told of one before, or is to be */

@@ -8,6 +8,7 @@
 #include "daemon/relay/cancel.h"
 #include "daemon/relay/channel_internal.h"
 #include "daemon/relay/hop_internal.h"
+#include "daemon/relay/latency.h"
 #include "daemon/relay/steps.h"
 #include "wire/probes.h"
 
@@ -50,6 +51,8 @@ void channel_taken(struct channel_end *end, uint64_t offset)
 	end->consumed = offset;
 	if (end->channel->sharing && !end->is_opener)
 		sharing_taken(end->channel, offset);
+	if (!end->is_opener)
+		latency_taken(end->channel, offset);
 	if (!end->is_opener)
 		PROBE3(xenmsgd, deliver, end->channel->endpoint, end->channel->identity.domid, offset);
 	steps_note_taken(end, before);

@@ -16,6 +16,7 @@
 #include "base/cost.h"
 #include "daemon/relay/hop.h"
 #include "daemon/relay/hop_internal.h"
+#include "daemon/relay/latency.h"
 #include "daemon/relay/steps.h"
 #include "daemon/relay/takeover.h"
 #include "daemon/relay/withdraw.h"
@@ -191,7 +192,7 @@ static int take_frame(struct hop *hop, const struct frame_header *header)
 	}
 }
 
-static void count(const struct channel_end *end, uint32_t bytes, uint32_t messages)
+static void count(struct channel_end *end, uint32_t bytes, uint32_t messages)
 {
 	struct channel_tally *tally = end->channel->tally;
 
@@ -200,9 +201,24 @@ static void count(const struct channel_end *end, uint32_t bytes, uint32_t messag
 	if (end->is_opener) {
 		tally->bytes_to += bytes;
 		tally->messages += messages;
+		if (messages)
+			latency_came(end);
 	} else {
 		tally->bytes_from += bytes;
 	}
+}
+
+/* Looks whose the last message of the DATA frame at the head of the ring is, which was forwarded. */
+static void look_at_number(struct channel_end *end, const struct ring_reader *reader,
+			   const struct frame_header *header)
+{
+	uint32_t number;
+
+	if (!header->messages || header->length < MESSAGE_TRAILER_SIZE || !latency_wants_number(end))
+		return;
+	ring_reader_copy(reader, FRAME_HEADER_SIZE + header->length - (uint32_t)sizeof(number), &number,
+			 sizeof(number));
+	latency_number(end, number, header->messages);
 }
 
 /* Returns how much of the DATA frame at the head of the ring has been handled, or a negative errno. */
@@ -228,6 +244,8 @@ static int take_data(struct hop *hop, const struct frame_header *header)
 		hop->in.has_moved = true;
 	hop->in.progress += (uint32_t)r;
 	count(end, (uint32_t)r, hop->in.progress == header->length ? header->messages : 0);
+	if (hop->in.progress == header->length)
+		look_at_number(end, &hop->in.reader, header);
 	steps_note_data(end, (uint32_t)r, hop->in.progress == header->length ? header->messages : 0);
 	PROBE4(xenmsgd, relay, end->channel->endpoint, end->channel->identity.domid, end->is_opener, r);
 	spend(hop, COST_FRAME + COST_BYTES((uint32_t)r));
@@ -337,6 +355,8 @@ static void take_run(struct hop *hop, uint32_t number)
 		    ring_reader_peek(&hop->in.reader, FRAME_HEADER_SIZE, header.length, pieces) != 1 ||
 		    !hop_run_add(&run, pieces[0].iov_base, header.length, header.messages))
 			break;
+		if (!end->is_opener)
+			look_at_number(end, &hop->in.reader, &header);
 		finish_frame(hop, &header);
 		frames++;
 	}

@@ -11,6 +11,7 @@
 #include "daemon/relay/cancel.h"
 #include "daemon/relay/channel.h"
 #include "daemon/relay/hop_internal.h"
+#include "daemon/relay/latency.h"
 #include "daemon/relay/orphans.h"
 #include "daemon/relay/sharing.h"
 
@@ -159,6 +160,7 @@ static void begin_anew(struct channel_end *end, const struct next *next, struct 
 	end->out = OUT_NEW;
 	end->owed = 0;
 	channel->sharing->moves++;
+	latency_begin_anew(channel);
 }
 
 /* Whom it goes to, who goes on from the beginning of a message. */

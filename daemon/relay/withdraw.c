@@ -7,6 +7,7 @@
 #include "base/quota.h"
 #include "daemon/relay/hop.h"
 #include "daemon/relay/hop_internal.h"
+#include "daemon/relay/latency.h"
 
 struct channel_withdrawals {
 	uint32_t first, count;
@@ -39,6 +40,7 @@ int channel_withdraw(struct channel_end *end, uint32_t number)
 		return 0;
 	if (channel->acceptor_minor < CHANNEL_MINOR_MORE)
 		return -EPROTO;
+	latency_withdrawn(channel, number);
 	withdrawals = withdrawals_of(channel);
 	if (!withdrawals || withdrawals->count == WITHDRAWALS_MAX)
 		return 0;

@@ -30,23 +30,23 @@ static void add_traffic(struct json_object *object, const char *key, const struc
 	add_number(traffic, "notifications", stats->notifications);
 }
 
-/* Adds how many round trips took how long; each bucket has those of the ones before it, too. */
-static void add_round_trips(struct json_object *object, const struct round_trips *trips)
+/* Adds how many took how long; each bucket has those of the ones before it, too. */
+static void add_durations(struct json_object *object, const char *key, const struct durations *durations)
 {
-	struct json_object *histogram = add_object(object, "round_trips"), *buckets = json_object_new_array();
+	struct json_object *histogram = add_object(object, key), *buckets = json_object_new_array();
 	uint64_t up_to = 0;
 
-	for (unsigned i = 0; i < ROUND_TRIP_BOUNDS; i++) {
+	for (unsigned i = 0; i < DURATION_BOUNDS; i++) {
 		struct json_object *bucket = json_object_new_object();
 
-		up_to += trips->buckets[i];
-		add_number(bucket, "up_to_us", round_trip_bounds[i] / 1000);
+		up_to += durations->buckets[i];
+		add_number(bucket, "up_to_us", duration_bounds[i] / 1000);
 		add_number(bucket, "count", up_to);
 		json_object_array_add(buckets, bucket);
 	}
 	json_object_object_add(histogram, "buckets", buckets);
-	add_number(histogram, "count", trips->count);
-	add_number(histogram, "sum_us", trips->sum_ns / 1000);
+	add_number(histogram, "count", durations->count);
+	add_number(histogram, "sum_us", durations->sum_ns / 1000);
 }
 
 /* --- ranks ------------------------------------------------------------------------------------ */
@@ -102,7 +102,7 @@ static void add_link_use(struct json_object *link, const struct link_info *info)
 	add_traffic(link, "tx", &info->tx);
 	add_traffic(link, "rx", &info->rx);
 	add_number(link, "unacked", info->unacknowledged);
-	add_round_trips(link, &info->round_trips);
+	add_durations(link, "round_trips", &info->round_trips);
 	add_usage(add_object(link, "usage"), info->account);
 }
 
@@ -254,6 +254,15 @@ static bool is_shared(const struct endpoint *endpoint)
 	return endpoint->session && endpoint->binders->sharer;
 }
 
+/* A status has many endpoints, and most take no calls, or are topics. */
+static void add_measured(struct json_object *object, const char *key, const struct durations *durations)
+{
+	if (durations->count)
+		add_durations(object, key, durations);
+	else
+		add_null(object, key);
+}
+
 static void describe_endpoint(struct status_walk *walk, struct json_object *object)
 {
 	const struct endpoint *endpoint = walk->endpoint;
@@ -280,6 +289,8 @@ static void describe_endpoint(struct status_walk *walk, struct json_object *obje
 		add_number(object, "messages", endpoint->tally->messages);
 		add_number(object, "bytes_to", endpoint->tally->bytes_to);
 		add_number(object, "bytes_from", endpoint->tally->bytes_from);
+		add_measured(object, "taken", &endpoint->tally->taken);
+		add_measured(object, "answered", &endpoint->tally->answered);
 	}
 	json_object_object_add(object, "visible_to",
 			       access_visible_to(walk->sources->access, endpoint->name));

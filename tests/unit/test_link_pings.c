@@ -96,16 +96,16 @@ TEST(ping_is_answered_once_when_the_pong_comes)
 
 TEST(round_trips_fall_into_the_bucket_up_to_whose_bound_they_took)
 {
-	struct round_trips trips = {.count = 0};
+	struct durations trips = {.count = 0};
 
-	round_trips_add(&trips, 0);
-	for (unsigned i = 0; i < ROUND_TRIP_BOUNDS; i++) {
-		round_trips_add(&trips, round_trip_bounds[i]);
-		round_trips_add(&trips, round_trip_bounds[i] + 1);
+	durations_add(&trips, 0);
+	for (unsigned i = 0; i < DURATION_BOUNDS; i++) {
+		durations_add(&trips, duration_bounds[i]);
+		durations_add(&trips, duration_bounds[i] + 1);
 	}
-	for (unsigned i = 0; i < ROUND_TRIP_BOUNDS; i++)
+	for (unsigned i = 0; i < DURATION_BOUNDS; i++)
 		assert_int_equal(trips.buckets[i], 2);
-	assert_int_equal(trips.count, 2 * ROUND_TRIP_BOUNDS + 1);
+	assert_int_equal(trips.count, 2 * DURATION_BOUNDS + 1);
 }
 
 static const struct frame_ping_relayed two = {.number = 2};
