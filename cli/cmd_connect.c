@@ -47,7 +47,8 @@ static const char listen_help[] =
 	"Accepts byte streams on ENDPOINT: one, on standard input and output, or, with a\n"
 	"COMMAND, any number at once: each runs the command with the stream as its\n"
 	"standard input and output, and who opened it in XENMSG_SENDER_HOST, _DOMID,\n"
-	"_NAME, _UID and _PID in its environment.\n"
+	"_NAME, _UID and _PID in its environment, and in XENMSG_ID what xenmsg trace\n"
+	"calls the stream.\n"
 	"\n"
 	"      --run           for 'xenmsg run': its caller also gets the command's\n"
 	"                      standard error and exit status\n"
@@ -225,6 +226,7 @@ static int run_for(struct listener *listener, int stream, const struct xenmsg_pe
 	}
 	command_set_sender(host, xenmsg_peer_domid(peer), xenmsg_peer_domain_name(peer),
 			   xenmsg_peer_uid(peer), xenmsg_peer_pid(peer));
+	command_set_id(NULL, peer);
 	if (dup2(stream, STDIN_FILENO) >= 0 && dup2(stream, STDOUT_FILENO) >= 0)
 		execvp(listener->command[0], listener->command);
 	cli_complain("listen: %s: %s", listener->command[0], strerror(errno));

@@ -28,14 +28,15 @@ static const char help[] =
 	"  -v, --verbose       say on standard error of each who has sent it, and when\n"
 	"      --format TEXT   print TEXT for each, with %{FIELD} for their values: time,\n"
 	"                      endpoint, address (of the sender's domain), host, domid,\n"
-	"                      domain, uid, gid, pid, size, payload\n"
-	"      --json          one JSON object a line: time, endpoint, sender {host,\n"
-	"                      domid, domain, uid, gid, pid}, size, and the payload as\n"
-	"                      text if it is UTF-8, else as base64\n"
+	"                      domain, uid, gid, pid, id, size, payload\n"
+	"      --json          one JSON object a line: time, endpoint, id (what xenmsg\n"
+	"                      trace calls it, null: no name), sender {host, domid,\n"
+	"                      domain, uid, gid, pid}, size, and the payload as text if\n"
+	"                      it is UTF-8, else as base64\n"
 	"      --raw           only the payloads as they are, also at a terminal, and\n"
 	"                      nothing between them\n"
 	"      --exec CMD      run CMD by the shell for each message, with the payload on\n"
-	"                      its standard input and XENMSG_ENDPOINT,\n"
+	"                      its standard input and XENMSG_ENDPOINT, XENMSG_ID,\n"
 	"                      XENMSG_SENDER_DOMID, _NAME, _UID, _GID and _PID in its\n"
 	"                      environment\n"
 	"      --jobs N        with --exec: run up to N commands at a time (1)\n"
@@ -82,7 +83,7 @@ static int print_formatted(struct recv *recv, struct xenmsg_message *message)
 	struct writer *writer = recv->writer;
 	const char *host = xenmsg_peer_host(xenmsg_message_sender(message)),
 		   *name = xenmsg_peer_domain_name(xenmsg_message_sender(message));
-	char when[32], place[128];
+	char when[32], place[128], id[XENMSG_NAME_SIZE];
 
 	time_text(time(NULL), false, when, sizeof(when));
 	sender_place(message, place, sizeof(place));
@@ -95,6 +96,7 @@ static int print_formatted(struct recv *recv, struct xenmsg_message *message)
 	writer_number(writer, "uid", xenmsg_peer_uid(xenmsg_message_sender(message)));
 	writer_number(writer, "gid", xenmsg_peer_gid(xenmsg_message_sender(message)));
 	writer_number(writer, "pid", xenmsg_peer_pid(xenmsg_message_sender(message)));
+	writer_text(writer, "id", xenmsg_message_name(message, id, sizeof(id)) == 0 ? id : NULL);
 	writer_number(writer, "size", (int64_t)xenmsg_message_size(message));
 	writer_json(
 		writer, CHOICE_PAYLOAD,
@@ -272,8 +274,9 @@ static void on_change(void *userdata, const struct xenmsg_change *change)
 
 int cmd_recv(struct cli *cli, int argc, char **argv)
 {
-	static const char *const fields[] = {"time", "endpoint", "address", "host", "domid",	    "domain",
-					     "uid",  "gid",	 "pid",	    "size", CHOICE_PAYLOAD, NULL};
+	static const char *const fields[] = {"time",   "endpoint",     "address", "host", "domid",
+					     "domain", "uid",	       "gid",	  "pid",  "id",
+					     "size",   CHOICE_PAYLOAD, NULL};
 	struct recv recv = {
 		.cli = cli,
 		.command = {.cli = cli, .if_fails = "", .jobs = 1},

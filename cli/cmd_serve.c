@@ -31,8 +31,9 @@ static const char help[] =
 	"Answers calls to ENDPOINT: runs the command for each, with the request as its\n"
 	"standard input; what it writes to standard output is the reply, once it has\n"
 	"ended with status 0, else the caller gets an error with its exit status. Who\n"
-	"called is in its environment: XENMSG_SENDER_DOMID, _NAME, _UID and _PID. A\n"
-	"command whose caller has given up gets SIGTERM.\n"
+	"called is in its environment: XENMSG_SENDER_DOMID, _NAME, _UID and _PID, and in\n"
+	"XENMSG_ID what xenmsg trace calls the call. A command whose caller has given up\n"
+	"gets SIGTERM.\n"
 	"\n"
 	"      --jobs N        run at most N commands at a time (else: as many as there\n"
 	"                      are CPUs)\n"
@@ -320,6 +321,7 @@ static void run_command(struct job *job, const int in[2], const int out[2])
 			   xenmsg_peer_domain_name(xenmsg_message_sender(request)),
 			   xenmsg_peer_uid(xenmsg_message_sender(request)),
 			   xenmsg_peer_pid(xenmsg_message_sender(request)));
+	command_set_id(request, NULL);
 	if (dup2(in[0], STDIN_FILENO) >= 0 && dup2(out[1], STDOUT_FILENO) >= 0)
 		execvp(command[0], command);
 	cli_complain("serve: %s: %s", command[0], strerror(errno));

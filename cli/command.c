@@ -90,6 +90,18 @@ void command_set_sender(const char *host, uint32_t domid, const char *name, uint
 	setenv("XENMSG_SENDER_NAME", name, 1);
 }
 
+void command_set_id(const struct xenmsg_message *message, const struct xenmsg_peer *peer)
+{
+	char name[XENMSG_NAME_SIZE];
+	int r = message ? xenmsg_message_name(message, name, sizeof(name))
+			: xenmsg_peer_channel(peer, name, sizeof(name));
+
+	if (r == 0)
+		setenv("XENMSG_ID", name, 1);
+	else
+		unsetenv("XENMSG_ID");
+}
+
 const char *command_sender(const char *host, uint32_t domid, char text[COMMAND_SENDER_SIZE])
 {
 	snprintf(text, COMMAND_SENDER_SIZE, "domain %u%s%s", domid, *host ? " of host " : "", host);

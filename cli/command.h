@@ -8,6 +8,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "xenmsg.h"
+
 /* Checks a command before any peer comes. Returns false with errno set. */
 bool command_can_be_run(const char *command);
 /* Forks for a command, whose signals are as if none had ever been caught: until it executes, a signal to it
@@ -22,6 +24,8 @@ void command_set_sender(const char *host, uint32_t domid, const char *name, uint
 /* Writes in words where a sender is: "domain 5", or "domain 5 of host hostb". Returns `text`. */
 #define COMMAND_SENDER_SIZE 96
 const char *command_sender(const char *host, uint32_t domid, char text[COMMAND_SENDER_SIZE]);
+/* Sets XENMSG_ID to what the message (NULL: the stream of the peer) is called in traces, if it has a name. */
+void command_set_id(const struct xenmsg_message *message, const struct xenmsg_peer *peer);
 void command_set_number(const char *name, uint32_t value);
 
 #endif

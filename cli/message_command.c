@@ -47,6 +47,7 @@ static void set_environment(struct xenmsg_message *message)
 	command_set_sender(xenmsg_peer_host(sender), xenmsg_peer_domid(sender),
 			   xenmsg_peer_domain_name(sender), xenmsg_peer_uid(sender), xenmsg_peer_pid(sender));
 	command_set_number("XENMSG_SENDER_GID", xenmsg_peer_gid(sender));
+	command_set_id(message, sender);
 	if (key)
 		setenv("XENMSG_KEY", key, 1);
 	else

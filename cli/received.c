@@ -46,8 +46,13 @@ const char *received_key(const struct xenmsg_message *message)
 
 int received_json(struct writer *writer, const char *key, struct xenmsg_message *message)
 {
+	const char *endpoint = xenmsg_message_endpoint(message);
+	char id[XENMSG_NAME_SIZE];
+
 	writer_real(writer, "time", received_now(), 3);
-	writer_text(writer, key, xenmsg_message_endpoint(message));
+	writer_text(writer, key, endpoint);
+	if (!address_is_meant(endpoint, strlen(endpoint))) /* what is published has none */
+		writer_text(writer, "id", xenmsg_message_name(message, id, sizeof(id)) == 0 ? id : NULL);
 	writer_json(writer, "sender", sender_of(message));
 	if (received_key(message))
 		writer_text(writer, "key", received_key(message));

@@ -16,7 +16,8 @@ dist_man_MANS += \
 	doc/man3/xenmsg_message_free.3 doc/man3/xenmsg_message_sender.3 doc/man3/xenmsg_message_size.3 \
 	doc/man3/xenmsg_drain.3 doc/man3/xenmsg_begin_drain.3 doc/man3/xenmsg_resume.3 doc/man3/xenmsg_message_on_withdrawn.3 doc/man3/xenmsg_await_room.3 \
 	doc/man3/xenmsg_begin_await_room.3 doc/man3/xenmsg_await_reply_room.3 doc/man3/xenmsg_begin_await_reply_room.3 \
-	doc/man3/xenmsg_message_time_left.3 doc/man3/xenmsg_message_trace.3 \
+	doc/man3/xenmsg_message_time_left.3 doc/man3/xenmsg_message_trace.3 doc/man3/xenmsg_message_name.3 \
+	doc/man3/xenmsg_peer_channel.3 \
 	doc/man3/xenmsg_message_wants_reply.3 doc/man3/xenmsg_begin_open.3 doc/man3/xenmsg_begin_listen.3 \
 	doc/man3/xenmsg_peer_domain_name.3 doc/man3/xenmsg_peer_domid.3 doc/man3/xenmsg_peer_endpoint.3 doc/man3/xenmsg_peer_gid.3 doc/man3/xenmsg_peer_host.3 doc/man3/xenmsg_peer_pid.3 doc/man3/xenmsg_peer_uid.3 doc/man3/xenmsg_ping.3 doc/man3/xenmsg_begin_send.3 doc/man3/xenmsg_begin_ping.3 doc/man3/xenmsg_recv.3 doc/man3/xenmsg_refuse.3 \
 	doc/man3/xenmsg_reply_error.3 doc/man3/xenmsg_reply_exit_status.3 doc/man3/xenmsg_version.3 \

@@ -635,6 +635,19 @@ XENMSG_API int xenmsg_message_time_left(const struct xenmsg_message *message);
 /* Returns the trace that its sender has given in the options, as that said, and thus as trustworthy as the
  * sender; "" if there is none, or a daemon on the way is older. Valid until the message is freed. */
 XENMSG_API const char *xenmsg_message_trace(const struct xenmsg_message *message);
+/*
+ * Writes what it is called in traces (xenmsg trace), as its sender has it from xenmsg_sent_name():
+ * DOMID.PID.NUMBER@OFFSET, and behind HOST/ if it comes from another host.
+ * name  [out] and a zero, if there is room for it in `size` bytes; XENMSG_NAME_SIZE are enough
+ * Returns 0, -ENODATA (it has no name here: an answer, or of a topic, or another program has had the channel
+ * before, or a daemon on its way is older), -ENOBUFS (no room).
+ */
+XENMSG_API XENMSG_CHECK int xenmsg_message_name(const struct xenmsg_message *message, char *name,
+						size_t size);
+/* Writes the same of the channel that it came on, or of a stream, without an offset. Returns as
+ * xenmsg_message_name(). */
+XENMSG_API XENMSG_CHECK int xenmsg_peer_channel(const struct xenmsg_peer *peer, char *name,
+						size_t size);
 /* Returns 1 if it is a call that waits for xenmsg_reply(). Returns 0 if it is no call, or was
  * answered, or the answer is no longer wanted: the caller's time was up, or it has died. (That
  * becomes known when this connection reads, for example in xenmsg_process().) */
@@ -669,7 +682,7 @@ XENMSG_API void xenmsg_message_free(struct xenmsg_message *message);
 /* Returns the size of the largest message that can be sent with XENMSG_AT_ONCE, in bytes. */
 XENMSG_API size_t xenmsg_max_at_once(struct xenmsg *conn);
 
-#define XENMSG_NAME_SIZE 64 /* bytes in which the name of a message has room */
+#define XENMSG_NAME_SIZE 128 /* bytes in which the name of a message has room */
 
 /*
  * Writes what the message that was sent last to this address by this connection is called in traces (xenmsg

@@ -431,6 +431,7 @@ static void stamp_answer(const struct caller *caller, struct xenmsg_message *mes
 					   ? sender->identity
 					   : (struct frame_identity){UINT32_MAX, UINT32_MAX, UINT32_MAX, 0};
 	message->sender.domain_name[0] = '\0';
+	message->sender.serial = 0;
 	address_part_copy(caller->to.host, message->sender.host, sizeof(message->sender.host));
 	address_part_copy(caller->to.endpoint, message->sender.endpoint, sizeof(message->sender.endpoint));
 }

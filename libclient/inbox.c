@@ -292,6 +292,8 @@ static int on_open(struct inbox *inbox, uint32_t number, const uint8_t *payload,
 	if (host_name_is_valid(open.host.data, open.host.size))
 		memcpy(receiver->sender_host, open.host.data, open.host.size);
 	receiver->minor = open.minor;
+	/* The daemon has opened a subscription's, and the publisher's messages have other offsets. */
+	receiver->serial = address_is_meant(open.name.data, open.name.size) ? 0 : open.serial;
 	receiver->binding = inbox_find(inbox, open.name.data, open.name.size);
 	TRACE(inbox->transport, "%.*s: channel %u comes from uid %u of domain %u%s", (int)open.name.size,
 	      open.name.data, number, open.identity.uid, open.identity.domid,

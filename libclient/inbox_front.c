@@ -99,6 +99,7 @@ static void fill_in(const struct receiver *receiver, struct xenmsg_message *mess
 	memcpy(message->sender.endpoint, receiver->binding->endpoint, sizeof(message->sender.endpoint));
 	memcpy(message->sender.domain_name, receiver->sender_name, sizeof(message->sender.domain_name));
 	memcpy(message->sender.host, receiver->sender_host, sizeof(message->sender.host));
+	message->sender.serial = receiver->serial;
 }
 
 /* Adds the bytes of the frame to the message, or as many as lie in one piece. Returns 1 if only the trailer
@@ -351,6 +352,7 @@ int inbox_take(struct inbox *inbox, const struct inbox_front *front, struct xenm
 	}
 	if (mine)
 		fill_in(receiver, message);
+	message->offset = receiver->taken + before;
 	ring_reader_copy(ring, before + 4, number, sizeof(number));
 	assembly_take(&receiver->part);
 	consume(inbox, receiver, before + MESSAGE_TRAILER_SIZE);

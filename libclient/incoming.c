@@ -107,6 +107,7 @@ int incoming_frame(struct incoming *incoming, const struct frame_header *header,
 		return -ENOMEM;
 	arrival->token = frame.token;
 	r = peer_set(&arrival->peer, &frame.identity, frame.endpoint, frame.domain_name, frame.host);
+	arrival->peer.serial = frame.serial;
 	if (r < 0) {
 		free(arrival);
 		return r;

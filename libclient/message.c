@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <utlist.h>
@@ -261,6 +262,19 @@ int xenmsg_message_time_left(const struct xenmsg_message *message)
 const char *xenmsg_message_trace(const struct xenmsg_message *message)
 {
 	return message->has_properties ? message->properties->trace : "";
+}
+
+int xenmsg_message_name(const struct xenmsg_message *message, char *name, size_t size)
+{
+	int r = xenmsg_peer_channel(&message->sender, name, size);
+	size_t length = r < 0 ? 0 : strlen(name);
+
+	if (r < 0)
+		return r;
+	return (size_t)snprintf(name + length, size - length, "@%llu",
+				(unsigned long long)message->offset + MESSAGE_TRAILER_SIZE) < size - length
+		       ? 0
+		       : -ENOBUFS;
 }
 
 const char *xenmsg_message_key(const struct xenmsg_message *message)

@@ -64,8 +64,8 @@ struct xenmsg_message {
 	struct xenmsg_peer sender;
 	enum reply_state reply;
 	struct numbered numbered; /* of the call, in replies->requests */
-	uint64_t offset;	 /* of one that was only looked at: where its state word lies in the stream */
-	struct replies *replies; /* where the reply goes, while it is owed */
+	uint64_t offset;	  /* where its state word lies in the stream */
+	struct replies *replies;  /* where the reply goes, while it is owed */
 	bool has_properties;
 	struct message_properties *properties; /* kept for the next message, too; NULL: it never had some */
 	/* Called when its reply gets LOST: then it is in pool->withdrawn until that was done. NULL: nobody

@@ -31,6 +31,7 @@ static int on_open(struct mux *mux, const struct frame_header *header)
 		return -EPROTO;
 	frame_open_split(&open);
 	r = peer_set(&peer, &open.identity, open.name, open.domain_name, open.host);
+	peer.serial = open.serial;
 	if (r == 0)
 		r = stream_new(mux, header->channel, &stream);
 	if (r < 0)

@@ -2,6 +2,7 @@
 #include "libclient/peer.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 int peer_set(struct xenmsg_peer *peer, const struct frame_identity *identity, struct frame_text endpoint,
@@ -53,4 +54,16 @@ const char *xenmsg_peer_host(const struct xenmsg_peer *peer)
 const char *xenmsg_peer_endpoint(const struct xenmsg_peer *peer)
 {
 	return peer->endpoint;
+}
+
+int xenmsg_peer_channel(const struct xenmsg_peer *peer, char *name, size_t size)
+{
+	const struct frame_identity *from = &peer->identity;
+
+	if (!peer->serial)
+		return -ENODATA;
+	return (size_t)snprintf(name, size, "%s%s%u.%u.%u", peer->host, *peer->host ? "/" : "", from->domid,
+				from->pid, peer->serial) < size
+		       ? 0
+		       : -ENOBUFS;
 }

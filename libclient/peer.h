@@ -14,6 +14,7 @@ struct xenmsg_peer {
 		      1]; /* that it has sent to, or opened a stream to; or the address of a topic */
 	char domain_name[DOMAIN_NAME_MAX + 1]; /* "": unknown */
 	char host[HOST_NAME_SIZE];	       /* "": this one */
+	uint16_t serial; /* of its channel, for its name in traces; 0: that isn't known, or it has none */
 };
 
 /* Sets *peer as a daemon's frame has it. Returns 0, or -EPROTO: it isn't an endpoint. */

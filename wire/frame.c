@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "wire/frame.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "wire/cursor.h"
@@ -384,23 +385,55 @@ int frame_reply_decode(const uint8_t *payload, uint32_t length, struct frame_rep
 	return cursor.error;
 }
 
+/* Puts the serial as a text behind the sender's. */
+static uint8_t *put_serial(uint8_t *at, const uint8_t *start, const struct frame_incoming *incoming)
+{
+	char text[8];
+
+	if (!incoming->serial)
+		return at;
+	snprintf(text, sizeof(text), "%u", incoming->serial);
+	for (int empty = incoming->host.size ? 0 : 1 + !incoming->domain_name.size; empty; empty--)
+		if (at - start < FRAME_PAYLOAD_MAX)
+			*at++ = '\0';
+	return put_more_text(at, start, frame_text_of(text));
+}
+
+static uint16_t serial_of(struct frame_text text)
+{
+	uint32_t serial = 0;
+
+	for (size_t i = 0; i < text.size && serial <= UINT16_MAX; i++) {
+		if (text.data[i] < '0' || text.data[i] > '9')
+			return 0;
+		serial = serial * 10 + (uint32_t)(text.data[i] - '0');
+	}
+	return serial <= UINT16_MAX ? (uint16_t)serial : 0;
+}
+
 uint32_t frame_incoming_encode(const struct frame_incoming *incoming, uint8_t *out)
 {
+	uint8_t *end;
+
 	put_u64(out, incoming->token);
 	put_identity(out + 8, &incoming->identity);
-	return (uint32_t)(put_sender(put_text(out + 24, out, incoming->endpoint), out, incoming->domain_name,
-				     incoming->host) -
-			  out);
+	end = put_sender(put_text(out + 24, out, incoming->endpoint), out, incoming->domain_name,
+			 incoming->host);
+	return (uint32_t)(put_serial(end, out, incoming) - out);
 }
 
 int frame_incoming_decode(const uint8_t *payload, uint32_t length, struct frame_incoming *incoming)
 {
 	struct cursor cursor = cursor_of(payload, length);
+	struct frame_text serial;
 
 	incoming->token = take_u64(&cursor);
 	take_identity(&cursor, &incoming->identity);
 	incoming->endpoint = take_text(&cursor);
-	split_sender(&incoming->endpoint, &incoming->domain_name, &incoming->host);
+	incoming->domain_name = split(&incoming->endpoint);
+	incoming->host = split(&incoming->domain_name);
+	serial = split(&incoming->host);
+	incoming->serial = serial_of(text_to_zero(serial));
 	return cursor.error;
 }
 

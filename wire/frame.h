@@ -475,6 +475,7 @@ struct frame_incoming {
 	struct frame_identity identity;
 	struct frame_text endpoint;
 	struct frame_text domain_name, host; /* as in OPEN */
+	uint16_t serial;		     /* the same; 0: not told */
 };
 
 struct frame_reply {

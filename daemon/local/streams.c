@@ -313,6 +313,7 @@ static int announce(const struct stream_entry *entry, struct session *session, c
 		.endpoint = frame_text_of(entry->name),
 		.domain_name = frame_text_of(origin_domain(channel)),
 		.host = frame_text_of(origin_host(channel)),
+		.serial = channel->serial,
 	};
 	uint8_t payload[FRAME_PAYLOAD_MAX];
 

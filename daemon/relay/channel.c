@@ -310,7 +310,8 @@ static void make_open(struct channel_end *end, struct channel_frame *frame)
 	struct frame_open open = {
 		.kind = (uint8_t)channel->kind,
 		.minor = channel->opener_minor,
-		.serial = channel->serial,
+		/* Offsets are others to a program that has got a shared endpoint's channel later. */
+		.serial = channel_base_to(end) ? 0 : channel->serial,
 		.identity = channel->identity,
 		.name = frame_text_of(channel->endpoint),
 		.host = frame_text_of(origin_host(channel)),

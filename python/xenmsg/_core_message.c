@@ -204,6 +204,15 @@ static PyObject *message_trace(PyObject *object, void *closure)
 	return PyUnicode_FromString(xenmsg_message_trace(((struct message *)object)->message));
 }
 
+static PyObject *message_name(PyObject *object, void *closure)
+{
+	char name[XENMSG_NAME_SIZE];
+
+	if (xenmsg_message_name(((struct message *)object)->message, name, sizeof(name)) < 0)
+		Py_RETURN_NONE;
+	return PyUnicode_FromString(name);
+}
+
 static PyObject *message_key(PyObject *object, void *closure)
 {
 	return PyUnicode_FromString(xenmsg_message_key(((struct message *)object)->message));
@@ -234,6 +243,8 @@ static PyGetSetDef message_properties[] = {
 	 NULL},
 	{"trace", message_trace, NULL,
 	 "The trace that its sender has given, as trustworthy as the sender; \"\" if there is none.", NULL},
+	{"name", message_name, NULL, "What it is called in traces (xenmsg trace); None: it has no name.",
+	 NULL},
 	{"key", message_key, NULL,
 	 "Of what comes from a topic: whose value it is, as its publisher says; \"\" if nobody's.", NULL},
 	{"notice", message_notice, NULL,

@@ -364,6 +364,7 @@ PyObject *connection_accept(PyObject *object, PyObject *argument)
 	struct connection *self = (struct connection *)object;
 	long timeout = PyLong_AsLong(argument);
 	const struct xenmsg_peer *peer;
+	char channel[XENMSG_NAME_SIZE];
 	struct xenmsg *conn;
 	PyThreadState *state;
 	int r;
@@ -379,9 +380,10 @@ PyObject *connection_accept(PyObject *object, PyObject *argument)
 		Py_RETURN_NONE;
 	if (r < 0)
 		return raise_error(self->shared, r, NULL);
-	return Py_BuildValue("iIIIIsss", r, xenmsg_peer_domid(peer), xenmsg_peer_uid(peer),
+	return Py_BuildValue("iIIIIssss", r, xenmsg_peer_domid(peer), xenmsg_peer_uid(peer),
 			     xenmsg_peer_gid(peer), xenmsg_peer_pid(peer), xenmsg_peer_endpoint(peer),
-			     xenmsg_peer_domain_name(peer), xenmsg_peer_host(peer));
+			     xenmsg_peer_domain_name(peer), xenmsg_peer_host(peer),
+			     xenmsg_peer_channel(peer, channel, sizeof(channel)) == 0 ? channel : "");
 }
 
 PyObject *connection_watch(PyObject *object, PyObject *argument)

@@ -89,7 +89,8 @@ def publish_with(core: _core.Connection, key: Optional[str]) -> Callable[[str, D
 class Peer(NamedTuple):
     """Who is at the other end of a stream. The domid comes from the hypervisor; uid, gid and pid are worth what that domain
     is worth. `endpoint` is the one that it was opened to, `name` the domain's, "" if unknown, `host` the name of
-    the host that the domain is on, "" for this one."""
+    the host that the domain is on, "" for this one, and `channel` what the stream is called in traces (xenmsg trace), "" if
+    that isn't known."""
 
     domid: int
     uid: int
@@ -98,6 +99,7 @@ class Peer(NamedTuple):
     endpoint: str
     name: str
     host: str = ""
+    channel: str = ""
 
 
 class _Kind(enum.IntEnum):

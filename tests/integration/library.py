@@ -98,6 +98,9 @@ def load():
             ("message_on_withdrawn", ctypes.c_int, [pointer, HANDLER, pointer]),
             ("message_time_left", ctypes.c_int, [pointer]),
             ("message_trace", text, [pointer]),
+            ("message_name", ctypes.c_int, [pointer, text, size]),
+            ("peer_channel", ctypes.c_int, [pointer, text, size]),
+            ("sent_name", ctypes.c_int, [pointer, text, ctypes.c_uint, text, size]),
             ("pause", ctypes.c_int, [pointer]),
             ("begin_drain", ctypes.c_int, [pointer, text, pointer, DONE, pointer, pointer]),
             ("resume", ctypes.c_int, [pointer]),
@@ -111,6 +114,12 @@ def load():
     return library
 
 
+def name_by(function, *arguments):
+    """A name in traces, or a negative errno."""
+    name = ctypes.create_string_buffer(128)
+    return function(*arguments, name, len(name)) or name.value.decode()
+
+
 class Message:
     def __init__(self, library, message, keep=False):
         self.library, self.message = library, message
@@ -120,6 +129,7 @@ class Message:
         self.uid = library.xenmsg_peer_uid(sender)
         self.pid = library.xenmsg_peer_pid(sender)
         self.trace = library.xenmsg_message_trace(message).decode()
+        self.name = name_by(library.xenmsg_message_name, message)
         self.time_left = library.xenmsg_message_time_left(message)
         self.endpoint = library.xenmsg_message_endpoint(message).decode()
         self.key = library.xenmsg_message_key(message).decode()
@@ -280,6 +290,17 @@ class Connection:
         fd = self.library.xenmsg_accept(self.conn, options(timeout_ms), ctypes.byref(peer))
         assert fd >= 0, fd
         return fd, self.library.xenmsg_peer_host(peer).decode(), self.library.xenmsg_peer_domid(peer)
+
+    def accept_channel(self, timeout_ms=20000):
+        """The descriptor of a stream, and what it is called in traces."""
+        peer = ctypes.c_void_p()
+        fd = self.library.xenmsg_accept(self.conn, options(timeout_ms), ctypes.byref(peer))
+        assert fd >= 0, fd
+        return fd, name_by(self.library.xenmsg_peer_channel, peer)
+
+    def sent_name(self, address, flags=0):
+        """What the message is called that was sent last, or a negative errno."""
+        return name_by(self.library.xenmsg_sent_name, self.conn, address.encode(), flags)
 
     def call(self, address, data, timeout_ms=20000, trace=None):
         """The reply's bytes, or a negative errno."""

@@ -6,23 +6,27 @@ import json
 import os
 import select
 import subprocess
+import threading
 
 import pytest
 
 from frames import ASKS, QUERY, RELAYS
-from library import Connection
+from library import TOPIC, Connection
 from messaging import EXIT_DENIED, EXIT_ERROR, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_UNREACHABLE, EXIT_USAGE, PATIENCE, eventually, stopped, tool
 from protocol import Program
+from test_calls import Server
 from test_cli_json import validator  # the fixture `valid`  # noqa: F401  pylint: disable=unused-import
 from test_hosts import joined_hosts  # the fixture `hosts`  # noqa: F401  pylint: disable=unused-import
 from test_policy import rule
 from test_relay import python_peer  # the fixture `peer_in`  # noqa: F401  pylint: disable=unused-import
+from test_shared import SHARED
 from test_sight import settings
 from test_relay import domain_0, pv_guests  # the fixtures `zero` and `guests`  # noqa: F401  pylint: disable=unused-import
 from test_views import NOBODY, As
 from renewing import renew
 
 TRACE = 5  # a kind of ASK
+ONLY_CALLS = 2
 
 
 class Trace:
@@ -265,6 +269,113 @@ def test_the_sender_learns_what_its_messages_are_called(nodes):
         assert names == [f"{name}@{end}" for end in ends]
         assert trace.until("taken", id=name, end=ends[-1])
     receiver.stop()
+
+
+def test_the_receiver_learns_the_same_names(pair, memory):
+    one, two = pair
+    address = f"{two.domid}:inbox"
+    with Connection(one.socket) as sender, Connection(two.socket) as receiver:
+        assert receiver.bind("inbox") == 0
+        trace = Trace(two, "inbox")
+        outcomes = []
+        for count, size in enumerate((1, 100, 10000), 1):
+            assert sender.post(address, b"x" * size, outcomes.append) == 0
+            name = sender.sent_name(address)
+            sender.wait(0)
+            assert receiver.receive().name == name
+            eventually(lambda: [sender.wait(10), receiver.wait(10)] and len(outcomes) == count, "its outcome")  # pylint: disable=cell-var-from-loop
+            channel, _, end = name.partition("@")
+            assert trace.until("taken", id=channel, end=int(end))
+        answers = []
+        assert sender.call_post(address, b"question", answers.append) == 0
+        name = sender.sent_name(address, ONLY_CALLS)
+        call = receiver.take()
+        assert call.name == name and call.reply(b"answer") == 0
+        eventually(lambda: [sender.wait(10), receiver.wait(10)] and answers, "the answer")
+        channel, _, end = name.partition("@")
+        trace.until("taken", id=channel, end=int(end), back=False)
+        call.free()
+
+
+@pytest.mark.usefixtures("memory")
+def test_the_acceptor_of_a_stream_learns_its_name(pair):
+    one, two = pair
+    with Connection(one.socket) as opener, Connection(two.socket) as acceptor:
+        assert acceptor.listen("pipe") == 0
+        trace = Trace(two, "pipe")
+        thread = threading.Thread(target=lambda: os.close(opener.connect(f"{two.domid}:pipe")))
+        thread.start()
+        fd, name = acceptor.accept_channel()
+        thread.join()
+        os.close(fd)
+        assert id_of(trace.until("opened")) == name and name.startswith(f"{one.domid}.{os.getpid()}.")
+
+
+def test_domain_0_passes_names_on_to_the_receiver(zero, guests):
+    sender, receiver = guests(2)
+    address = f"{receiver.domid}:inbox"
+    with Connection(sender.socket) as source, Connection(receiver.socket) as target:
+        assert target.bind("inbox") == 0
+        assert source.post(address, b"x", lambda _: None) == 0
+        name = source.sent_name(address)
+        source.wait(0)
+        trace = Trace(zero, address)
+        assert target.receive().name == name
+        trace.until("taken", id=name.partition("@")[0])
+
+
+def test_another_host_is_in_the_name_that_its_receiver_learns(hosts):
+    here, there = hosts(guests=1)
+    with Connection(here[1].socket) as source, Connection(there[1].socket) as target:
+        assert target.bind("inbox") == 0
+        assert source.post("hostb/1:inbox", b"x", lambda _: None) == 0
+        name = source.sent_name("hostb/1:inbox")
+        source.wait(0)
+        assert target.receive().name == f"hosta/{name}"
+
+
+def test_what_has_no_name_says_so(nodes):
+    one = nodes(1)[1]
+    with Connection(one.socket) as sender, Connection(one.socket) as first, Connection(one.socket) as second:
+        # The second program's offsets aren't the sender's.
+        assert first.bind("work", SHARED) == 0
+        outcomes = []
+        for text in (b"first", b"second"):
+            assert sender.post("self:work", text, outcomes.append) == 0
+        sender.wait(0)
+        assert first.receive().name.endswith("@24")
+        assert second.bind("work", SHARED) == 0
+        first.close()
+        message = second.receive()
+        assert (message.data, message.name) == (b"second", -errno.ENODATA)
+    with Connection(one.socket) as publisher, Connection(one.socket) as subscriber:
+        assert publisher.bind("news", TOPIC) == 0 and subscriber.subscribe("self:news") == 0
+        assert publisher.send("self:news", b"news") == 0
+        message = subscriber.receive()
+        while message.data != b"news":
+            message = subscriber.receive()
+        assert message.name == -errno.ENODATA
+
+
+def test_commands_tell_the_name_of_what_came(nodes, tmp_path, valid):
+    one, two = nodes(1, 2).values()
+    receiver = two.receiver("inbox", "--json", "--count", "1")
+    sent = one.xenmsg("send", "--trace", "2:inbox", "x").stdout.decode().strip()
+    out = receiver.output()
+    assert valid("recv", out.decode().splitlines())[0]["id"] == sent
+    receiver = two.receiver("inbox", "--format", "%{id}", "--count", "1")
+    sent = one.xenmsg("send", "--trace", "2:inbox", "x").stdout.decode().strip()
+    assert receiver.output().decode().strip() == sent
+    trace = Trace(two, "up")
+    server = Server(two, "up", "sh", "-c", "echo $XENMSG_ID")
+    called = one.xenmsg("call", "2:up", "x").stdout.decode().strip()
+    step = trace.until("taken", back=False)[-1]
+    assert called == f"{step['id']}@{step['end']}"
+    server.stop()
+    told_to = tmp_path / "id"
+    two.receiver("inbox", "--count", "1", "--exec", f"echo $XENMSG_ID >{told_to}")
+    sent = one.xenmsg("send", "--trace", "2:inbox", "x").stdout.decode().strip()
+    eventually(lambda: told_to.exists() and told_to.read_text() == f"{sent}\n", "the command has run")
 
 
 def test_what_can_not_be_traced_is_told(nodes):

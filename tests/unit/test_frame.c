@@ -144,6 +144,10 @@ FRAME(incoming, incoming, f.token == e->token && f.identity.pid == 4 && text_is(
       .token = 9, .identity = {1, 2, 3, 4}, .endpoint = {"in", 2}, .domain_name = {"work", 4})
 FRAME(incoming_far, incoming, text_is(f.endpoint, "in") && f.domain_name.size == 0 && text_is(f.host, "hostb") && f.token == e->token,
       .token = 9, .identity = {1, 2, 3, 4}, .endpoint = {"in", 2}, .host = {"hostb", 5})
+FRAME(incoming_numbered, incoming, f.serial == 65535 && text_is(f.endpoint, "in") && f.domain_name.size == 0 && f.host.size == 0,
+      .token = 9, .identity = {1, 2, 3, 4}, .endpoint = {"in", 2}, .serial = 65535)
+FRAME(incoming_all, incoming, f.serial == 7 && text_is(f.domain_name, "work") && text_is(f.host, "hostb"),
+      .token = 9, .identity = {1, 2, 3, 4}, .endpoint = {"in", 2}, .domain_name = {"work", 4}, .host = {"hostb", 5}, .serial = 7)
 FRAME(reply, reply, f.error == e->error && text_is(f.body, "{}"), .error = 2, .body = {"{}", 2})
 
 static uint32_t u64_encode(uint8_t *out) { return frame_u64_encode(0x0807060504030201, out); }
@@ -214,6 +218,8 @@ static const struct sample samples[] = {
 	SAMPLE(incoming_far, "in\0\0hostb", U64("\11\0\0\0") "\1\0\0\0\2\0\0\0\3\0\0\0\4\0\0\0" "in\0\0hostb"),
 	SAMPLE(event_host, "web\0\0b", "\3\0\0\0\1\0\0\0web\0\0b"),
 	SAMPLE(incoming, "in\0work", U64("\11\0\0\0") "\1\0\0\0\2\0\0\0\3\0\0\0\4\0\0\0" "in\0work"),
+	SAMPLE(incoming_numbered, "in\0\0\0" "65535", U64("\11\0\0\0") "\1\0\0\0\2\0\0\0\3\0\0\0\4\0\0\0" "in\0\0\0" "65535"),
+	SAMPLE(incoming_all, "in\0work\0hostb\0" "7", U64("\11\0\0\0") "\1\0\0\0\2\0\0\0\3\0\0\0\4\0\0\0" "in\0work\0hostb\0" "7"),
 	SAMPLE(reply, "{}", "\2\0\0\0\0\0\0\0{}"),
 	SAMPLE(u64, "", COUNT_8),
 	SAMPLE(u32, "", "\1\2\3\4"),

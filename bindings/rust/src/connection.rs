@@ -341,7 +341,7 @@ impl Connection {
     /// daemon on its way.
     pub fn sent_name(&self, address: &str) -> Result<String> {
         let to = c_text(address)?;
-        let mut name = [0u8; 64];
+        let mut name = [0u8; ffi::XENMSG_NAME_SIZE];
         let r = unsafe { ffi::xenmsg_sent_name(self.raw(), to.as_ptr(), 0, name.as_mut_ptr().cast(), name.len()) };
         self.checked(r, address)?;
         Ok(unsafe { crate::message::text(name.as_ptr().cast()) }.to_string())

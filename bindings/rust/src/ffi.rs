@@ -17,6 +17,7 @@ macro_rules! opaque {
 opaque! { xenmsg xenmsg_message xenmsg_op xenmsg_peer xenmsg_stream }
 
 pub const XENMSG_USUAL_MS: c_int = c_int::MIN;
+pub const XENMSG_NAME_SIZE: usize = 128;
 
 pub const XENMSG_ONLY_MESSAGES: c_uint = 1;
 pub const XENMSG_ONLY_CALLS: c_uint = 2;
@@ -228,6 +229,7 @@ extern "C" {
     pub fn xenmsg_message_time_left(message: *const xenmsg_message) -> c_int;
     pub fn xenmsg_message_key(message: *const xenmsg_message) -> *const c_char;
     pub fn xenmsg_message_trace(message: *const xenmsg_message) -> *const c_char;
+    pub fn xenmsg_message_name(message: *const xenmsg_message, name: *mut c_char, size: usize) -> c_int;
     pub fn xenmsg_message_on_withdrawn(
         message: *mut xenmsg_message,
         withdrawn: xenmsg_withdrawn,
@@ -357,6 +359,7 @@ extern "C" {
     pub fn xenmsg_peer_domain_name(peer: *const xenmsg_peer) -> *const c_char;
     pub fn xenmsg_peer_host(peer: *const xenmsg_peer) -> *const c_char;
     pub fn xenmsg_peer_endpoint(peer: *const xenmsg_peer) -> *const c_char;
+    pub fn xenmsg_peer_channel(peer: *const xenmsg_peer, name: *mut c_char, size: usize) -> c_int;
 
     pub fn xenmsg_begin_watch(
         conn: *mut xenmsg,

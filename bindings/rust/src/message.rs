@@ -64,6 +64,12 @@ impl RawMessage {
 }
 
 /// Names of domains and hosts are theirs to choose; what is no UTF-8 there is no name.
+/// What a function of the library writes as a name in traces, if there is one.
+pub(crate) fn name_of(write: impl FnOnce(*mut c_char, usize) -> c_int) -> Option<String> {
+    let mut name = [0u8; ffi::XENMSG_NAME_SIZE];
+    (write(name.as_mut_ptr().cast(), name.len()) == 0).then(|| unsafe { text(name.as_ptr().cast()) }.to_string())
+}
+
 pub(crate) unsafe fn text<'a>(text: *const c_char) -> &'a str {
     CStr::from_ptr(text).to_str().unwrap_or("")
 }
@@ -207,6 +213,12 @@ impl<'c> Message<'c> {
     /// The trace that its sender has given ([`Options::trace`]), as trustworthy as the sender; empty if there is none.
     pub fn trace(&self) -> &str {
         unsafe { text(ffi::xenmsg_message_trace(self.raw.0)) }
+    }
+
+    /// What it is called in traces (`xenmsg trace`), as its sender has it from
+    /// [`Connection::sent_name`](crate::Connection::sent_name); `None`: it has no name here.
+    pub fn name(&self) -> Option<String> {
+        name_of(|name, size| unsafe { ffi::xenmsg_message_name(self.raw.0, name, size) })
     }
 
     /// Of what comes from a topic: whose value it is, as its publisher says; empty if nobody's.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::connection::{c_text, Coming};
 use crate::error::Result;
 use crate::ffi::{self, errno};
+use crate::message::name_of;
 use crate::options::{Options, USUAL};
 use crate::pending::{on_done, words, Pending};
 use crate::Connection;
@@ -33,6 +34,8 @@ pub struct Peer {
     pub name: String,
     /// The name of its host, empty for this one.
     pub host: String,
+    /// What the stream is called in traces (`xenmsg trace`), if that is known.
+    pub channel: Option<String>,
 }
 
 impl Peer {
@@ -45,6 +48,7 @@ impl Peer {
             endpoint: words(ffi::xenmsg_peer_endpoint(peer)),
             name: words(ffi::xenmsg_peer_domain_name(peer)),
             host: words(ffi::xenmsg_peer_host(peer)),
+            channel: name_of(|name, size| ffi::xenmsg_peer_channel(peer, name, size)),
         }
     }
 }
