@@ -668,6 +668,7 @@ def test_streams_are_those_of_asyncio(nodes):
                 async def serve():
                     async for reader, writer, peer in listener:
                         assert (peer.domid, peer.pid, peer.endpoint) == (1, os.getpid(), "echo")
+                        assert peer.channel.startswith(f"1.{os.getpid()}.")
                         come = await reader.read()
                         writer.write(come)
                         await writer.drain()

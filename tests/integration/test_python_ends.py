@@ -498,8 +498,10 @@ def test_a_call_tells_its_time_and_its_trace(nodes):
             calling = asyncio.create_task(conn.call("self:work", b"x", timeout=LONG, trace="00-12ab-1"))
             message = await work.recv(LONG)
             assert message.trace == "00-12ab-1" and LONG / 2 < message.time_left <= LONG
+            name = re.fullmatch(rf"1[.]{os.getpid()}[.]\d+@\d+", message.name)
+            assert name, message.name
             message.reply(b"")
-            await calling
+            assert (await calling).name is None, "an answer has no name"
             posted = await conn.post("self:work", b"x", trace="00-12ab-2")
             message = await work.recv(LONG)
             assert (message.trace, message.time_left) == ("00-12ab-2", None)

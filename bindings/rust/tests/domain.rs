@@ -68,8 +68,9 @@ fn a_message_is_delivered_or_its_error_says_why_not() {
     let (here, there) = (open(), open());
     there.bind("rs-inbox", USUAL).unwrap();
     let sending = here.begin_send("self:rs-inbox", b"hello", USUAL).unwrap();
+    let name = here.sent_name("self:rs-inbox").unwrap();
     let message = there.recv().unwrap();
-    assert_eq!((&message[..], message.endpoint()), (&b"hello"[..], "rs-inbox"));
+    assert_eq!((&message[..], message.endpoint(), message.name()), (&b"hello"[..], "rs-inbox", Some(name)));
     assert_eq!((message.sender().domid, message.sender().pid), (here.domid(), std::process::id()));
     there.process().unwrap();
     sending.wait().unwrap();
@@ -267,6 +268,8 @@ fn a_stream_is_a_socket_with_an_end_or_a_break() {
     let connecting = here.begin_connect("self:rs-shell", LONG).unwrap();
     let come = there.accept().unwrap();
     assert_eq!((come.peer.domid, &come.peer.endpoint[..]), (here.domid(), "rs-shell"));
+    let opener = format!("{}.{}.", here.domid(), std::process::id());
+    assert!(come.peer.channel.unwrap().starts_with(&opener));
     let mut stream = connecting.wait().unwrap();
     let mut theirs = come.stream;
     drop((here, there)); // no longer needed
