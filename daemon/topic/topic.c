@@ -18,6 +18,8 @@
 #include "daemon/relay/hop_image.h"
 #include "daemon/topic/topic_internal.h"
 
+#define COST_DROP 4u /* an entry of the log is freed */
+
 /* --- what the log has ------------------------------------------------------------------------- */
 
 bool topic_has_subscribers(const struct topic *topic)
@@ -361,6 +363,23 @@ void topic_drop(struct topic *topic)
 	inner_due(topic->hop);
 }
 
+/* Whether everybody has all that is in the log: nobody is due, and nobody waits for room or for a channel. */
+static bool all_have_all(const struct topic *topic)
+{
+	return !topic->is_fresh && !topic->lists[topic->due] && !topic->lists[LIST_BLOCKED] &&
+	       !topic->lists[LIST_LATER];
+}
+
+/* Drops what nobody needs any more, so that it is in memory that is still in the cache that the next messages
+ * come. False: there is nothing. */
+static bool drop_something(struct topic *topic)
+{
+	if (!all_have_all(topic) || !topic_log_drop(&topic->log))
+		return false;
+	hop_spend(topic->hop, COST_DROP);
+	return true;
+}
+
 /* Does what there is to do, for so many units. Half of them is for the subscribers, however fast others
  * publish, subscribe and end. False: it has done everything. */
 static bool do_a_piece(struct topic *topic)
@@ -372,7 +391,7 @@ static bool do_a_piece(struct topic *topic)
 		more = take_something(topic);
 	more = true;
 	while (!topic->is_over && more && hop_spent_by_all(topic->hop) - from < TOPIC_PIECE_UNITS)
-		more = serve_somebody(topic);
+		more = serve_somebody(topic) || drop_something(topic);
 	while (topic->is_over && topic_has_subscribers(topic) &&
 	       hop_spent_by_all(topic->hop) - from < TOPIC_PIECE_UNITS)
 		forget_subscriber(topic);

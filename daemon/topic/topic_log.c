@@ -93,6 +93,14 @@ void topic_log_free(struct topic_log *log)
 	*log = (struct topic_log){.bytes_most = 0};
 }
 
+bool topic_log_drop(struct topic_log *log)
+{
+	if (log->first == log->next)
+		return false;
+	drop_first(log);
+	return true;
+}
+
 int topic_log_reserve(struct topic_log *log, uint64_t size)
 {
 	uint64_t cost = topic_entry_cost(size);

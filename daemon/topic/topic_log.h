@@ -103,6 +103,9 @@ void topic_log_free(struct topic_log *log);
 int topic_log_reserve(struct topic_log *log, uint64_t size);
 /* Gives back what was charged for an entry that isn't appended. */
 void topic_log_unreserve(struct topic_log *log, uint64_t size);
+/* Drops the oldest entry, which all readers have had, or will be told to have missed. False: there is
+ * none. */
+bool topic_log_drop(struct topic_log *log);
 /* Appends the entry, for which there is a reserve, and takes the reference. -ENOMEM: nothing has changed. */
 int topic_log_append(struct topic_log *log, struct topic_entry *entry);
 /* What another daemon had: counts the cost of an entry, which was paid for there, so that it isn't refused;

@@ -278,3 +278,38 @@ TEST(what_must_be_found_alone_is_an_entry_of_its_own)
 		intake_free(rig);
 	}
 }
+
+/* A message that has come, after so many turns that nothing is left to do. */
+static uint64_t entries_after_one_more(struct intake *rig)
+{
+	uint8_t bytes[1024];
+
+	come(rig, bytes, write_message(bytes, 64, 1), 1);
+	relay_run(&rig->relay, 10);
+	return rig->topic->log.next - rig->topic->log.first;
+}
+
+TEST(the_log_has_only_what_somebody_has_not_had)
+{
+	struct intake *rig = intake_new();
+	struct subscriber slow = {.party.kind = PARTY_SUBSCRIBER};
+
+	rig->topic->publisher = (void *)rig; /* it isn't over */
+	assert_int_equal(entries_after_one_more(rig), 0);
+	assert_int_equal(rig->topic->log.count, 1);
+	subscriber_enter(&slow, rig->topic);
+	slow.position = topic_log_end(&rig->topic->log);
+	for (enum subscriber_list list = LIST_BLOCKED; list <= LIST_LATER; list++) {
+		subscriber_move(&slow, list);
+		rig->topic->retries = 0;
+		assert_int_equal(entries_after_one_more(rig), 1 + 2 * (list - LIST_BLOCKED));
+		assert_int_equal(entries_after_one_more(rig), 2 + 2 * (list - LIST_BLOCKED));
+	}
+	subscriber_move(&slow, LIST_OUT); /* it hasn't begun */
+	assert_int_equal(entries_after_one_more(rig), 0);
+	assert_int_equal(rig->topic->log.bytes, 0);
+	rig->topic->lists[LIST_OUT] = NULL;
+	rig->topic->counts[LIST_OUT] = 0;
+	rig->topic->publisher = NULL;
+	intake_free(rig);
+}

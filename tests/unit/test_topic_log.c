@@ -84,6 +84,15 @@ static void begin(const struct topic_log *log, struct reader *reader)
 		.position = topic_log_end(log), .count = log->count, .began_unknown = log->unknown};
 }
 
+static void drop_one(struct topic_log *log)
+{
+	uint64_t entries = log->next - log->first, bytes = log->bytes;
+
+	assert_int_equal(topic_log_drop(log), entries > 0);
+	assert_int_equal(log->next - log->first, entries ? entries - 1 : 0);
+	assert_true(log->bytes < bytes || !entries);
+}
+
 TEST_EACH(what_comes_and_what_is_missing_is_all_there_was, 8)
 {
 	struct reader readers[READERS];
@@ -107,6 +116,8 @@ TEST_EACH(what_comes_and_what_is_missing_is_all_there_was, 8)
 			topic_log_skip(&log, random_below(&seed, 3), random_below(&seed, 2));
 		else if (what < 44)
 			begin(&log, reader);
+		else if (what < 45)
+			drop_one(&log);
 		else if (what < 50)
 			read_all(&log, reader);
 		else if (topic_log_has_more(&log, &reader->position) && reader != &readers[0])
